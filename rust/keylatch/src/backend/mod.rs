@@ -1,0 +1,106 @@
+//! One set of verbs, three managers behind it: the real one, the one that everybody had before, and none at all.
+
+mod disabled;
+mod fast;
+mod global;
+
+pub use disabled::DisabledLockManager;
+pub use global::GlobalLockManager;
+
+use crate::config::{Backend, LockConfig};
+use crate::error::LockError;
+use crate::hold::Grant;
+use crate::manager::FastObjectLockManager;
+use crate::observe::LockMetrics;
+use crate::request::LockRequest;
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A waiting acquire of any backend; dropping it cancels the request.
+pub type BoxedAcquire<'a> = Pin<Box<dyn Future<Output = Result<Grant, LockError>> + Send + 'a>>;
+
+/// What every backend can do, so that a program can be switched from one to the other by a setting.
+///
+/// ```
+/// # fn main() -> Result<(), keylatch::LockError> {
+/// use keylatch::{Backend, LockConfig, LockRequest, open_backend};
+/// let locks = open_backend(LockConfig { backend: Backend::Global, ..LockConfig::default() })?;
+/// let guard = locks.guarded(locks.acquire_blocking(&LockRequest::write(("b", "o")))?);
+/// assert!(locks.try_acquire(&LockRequest::read(("b", "o"))).is_err());
+/// # drop(guard); Ok(()) }
+/// ```
+pub trait ObjectLocks: Send + Sync + Debug {
+    /// Which one this is.
+    fn backend(&self) -> Backend;
+
+    /// Sleeps until the lock is free or the time is over.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`](crate::Lock::blocking).
+    fn acquire_blocking(&self, request: &LockRequest<'_>) -> Result<Grant, LockError>;
+
+    /// Takes the lock if it is free.
+    ///
+    /// # Errors
+    /// As [`Lock::try_now`](crate::Lock::try_now).
+    fn try_acquire(&self, request: &LockRequest<'_>) -> Result<Grant, LockError>;
+
+    /// Waits for the lock.
+    fn acquire<'a>(&'a self, request: LockRequest<'a>) -> BoxedAcquire<'a>;
+
+    /// Releases a grant.
+    ///
+    /// # Errors
+    /// [`LockError::NotHeld`].
+    fn release(&self, grant: Grant) -> Result<(), LockError>;
+
+    /// What happened so far, in figures.
+    fn get_metrics(&self) -> LockMetrics;
+
+    /// Ends all waits; what is held can be released.
+    fn close(&self);
+}
+
+impl dyn ObjectLocks + '_ {
+    /// Has a grant released when the guard is dropped.
+    pub fn guarded(&self, grant: Grant) -> BackendGuard<'_> {
+        BackendGuard { locks: self, grant }
+    }
+}
+
+/// A lock of any backend; dropping it releases it.
+#[derive(Debug)]
+#[must_use = "a guard that is dropped at once releases its lock at once"]
+pub struct BackendGuard<'a> {
+    locks: &'a dyn ObjectLocks,
+    grant: Grant,
+}
+
+impl Drop for BackendGuard<'_> {
+    fn drop(&mut self) {
+        // An error means that it was released by its number meanwhile, which is what is wanted.
+        let _ = self.locks.release(self.grant);
+    }
+}
+
+/// The environment variable that overrides [`LockConfig::backend`]: `fast`, `global` or `disabled`.
+const BACKEND_VARIABLE: &str = "KEYLATCH_BACKEND";
+
+/// The lock manager that the settings ask for, or the environment variable `KEYLATCH_BACKEND`, which comes first.
+///
+/// # Errors
+/// [`LockError::InvalidConfig`], also for a name in the variable that is none.
+pub fn open_backend(config: LockConfig) -> Result<Arc<dyn ObjectLocks>, LockError> {
+    config.validate()?;
+    let backend = match std::env::var_os(BACKEND_VARIABLE) {
+        None => config.backend,
+        Some(name) => name.to_string_lossy().parse()?,
+    };
+    Ok(match backend {
+        Backend::Fast => Arc::new(FastObjectLockManager::with_config(config)?),
+        Backend::Global => GlobalLockManager::with_config(config)?,
+        Backend::Disabled => Arc::new(DisabledLockManager::new()),
+    })
+}

@@ -1,0 +1,142 @@
+//! The settings of a manager, and what they may be.
+
+use crate::error::LockError;
+use crate::table::MAX_KEY_BYTES;
+use std::time::Duration;
+
+/// Who goes first when several want the same lock. No policy starves anybody; each says how far it may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fairness {
+    /// Whoever runs may take a free lock ahead of the queue, until somebody has waited for `after`; then the lock is
+    /// handed over directly, in order.
+    ///
+    /// *Bound*: once a waiter has waited for `after`, nobody overtakes it any more from the moment it has been looked at
+    /// again: at the next release, or when it wakes to try by itself. This is the fastest policy by far on a hot key.
+    Eventual {
+        /// How long a waiter may be overtaken.
+        after: Duration,
+    },
+    /// First come, first served; every release hands the lock to the next in line. Neighbouring readers go in together.
+    ///
+    /// *Bound*: nobody of the same priority ever overtakes.
+    Fifo,
+    /// As `Fifo`, but a writer queues ahead of waiting readers.
+    ///
+    /// *Bound*: a reader is overtaken at most `overtake_limit` times.
+    WriterFirst,
+    /// As `Fifo`, but a reader joins readers ahead of waiting writers.
+    ///
+    /// *Bound*: a writer is overtaken at most `overtake_limit` times.
+    ReaderFirst,
+}
+
+impl Default for Fairness {
+    /// `Eventual` after 500 µs.
+    fn default() -> Self {
+        Self::Eventual { after: Duration::from_micros(500) }
+    }
+}
+
+/// Which lock manager answers; see [`open_backend`](crate::open_backend).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// The real one.
+    #[default]
+    Fast,
+    /// One mutex and a map, first in first out: what people had before; for comparing and for falling back.
+    Global,
+    /// Grants everything at once: for tests of code around it, and for measuring what locking costs.
+    Disabled,
+}
+
+impl std::str::FromStr for Backend {
+    type Err = LockError;
+
+    fn from_str(name: &str) -> Result<Self, LockError> {
+        match name {
+            "fast" => Ok(Self::Fast),
+            "global" => Ok(Self::Global),
+            "disabled" => Ok(Self::Disabled),
+            other => Err(invalid("backend", format!("\"{}\" is none of fast, global, disabled", other.escape_debug()))),
+        }
+    }
+}
+
+/// The settings of a manager. The defaults need no reading.
+///
+/// ```
+/// use keylatch::{FastObjectLockManager, Fairness, LockConfig};
+/// let locks = FastObjectLockManager::with_config(LockConfig { fairness: Fairness::Fifo, ..LockConfig::default() })?;
+/// let wrong = FastObjectLockManager::with_config(LockConfig { shards: 1000, ..LockConfig::default() });
+/// assert!(wrong.unwrap_err().to_string().contains("1024"));
+/// # Ok::<(), keylatch::LockError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockConfig {
+    /// Parts of the table that change independently: a power of two from 1 to 65,536. Default 1024.
+    pub shards: u32,
+    /// Who goes first. Default [`Fairness::Eventual`] after 500 µs.
+    pub fairness: Fairness,
+    /// How long a request that says nothing about it waits; `None`, the default, is for as long as it takes.
+    pub default_timeout: Option<Duration>,
+    /// Locks that can be in the table at a time, from 1 to 33,554,432. Default 8,388,608. Only address space is
+    /// reserved for them. Keys longer than about 60 bytes count as several. Large tables hand entries out to threads in
+    /// small batches, so that the limit may be felt up to 64 locks a thread early.
+    pub max_locks: u32,
+    /// Requests that can wait at a time, from 1 to 16,777,216. Default 1,048,576.
+    pub max_waiters: u32,
+    /// Bytes of a key, its parts together, from 1 to 65,535. Default 8192.
+    pub max_key_bytes: usize,
+    /// How often a waiter may be overtaken by higher priorities, or by the preferred mode under `WriterFirst` and
+    /// `ReaderFirst`. Default 64.
+    pub overtake_limit: u32,
+    /// Which manager [`open_backend`](crate::open_backend) makes. Default [`Backend::Fast`].
+    pub backend: Backend,
+}
+
+impl Default for LockConfig {
+    fn default() -> Self {
+        Self {
+            shards: 1024,
+            fairness: Fairness::default(),
+            default_timeout: None,
+            max_locks: 1 << 23,
+            max_waiters: 1 << 20,
+            max_key_bytes: 8192,
+            overtake_limit: 64,
+            backend: Backend::Fast,
+        }
+    }
+}
+
+const MAX_SHARDS: u32 = 1 << 16;
+const MAX_LOCKS: u32 = 1 << 25;
+const MAX_WAITERS: u32 = 1 << 24;
+
+// Every lock can have a record, with room for readers that share one.
+const _: () = assert!(MAX_LOCKS < crate::hold::record::MAX_RECORDS);
+
+impl LockConfig {
+    /// Says which setting is wrong, if one is.
+    ///
+    /// # Errors
+    /// [`LockError::InvalidConfig`].
+    pub fn validate(&self) -> Result<(), LockError> {
+        if !self.shards.is_power_of_two() || self.shards > MAX_SHARDS {
+            let nearest = self.shards.clamp(1, MAX_SHARDS).next_power_of_two();
+            let problem = format!("{} is no power of two from 1 to {MAX_SHARDS}; {nearest} is", self.shards);
+            return Err(invalid("shards", problem));
+        }
+        in_range("max_locks", u64::from(self.max_locks), u64::from(MAX_LOCKS))?;
+        in_range("max_waiters", u64::from(self.max_waiters), u64::from(MAX_WAITERS))?;
+        in_range("max_key_bytes", self.max_key_bytes as u64, MAX_KEY_BYTES as u64)
+    }
+}
+
+fn in_range(setting: &'static str, value: u64, most: u64) -> Result<(), LockError> {
+    if (1..=most).contains(&value) { Ok(()) } else { Err(invalid(setting, format!("{value} is not from 1 to {most}"))) }
+}
+
+pub(crate) fn invalid(setting: &'static str, problem: String) -> LockError {
+    LockError::InvalidConfig { setting, problem }
+}

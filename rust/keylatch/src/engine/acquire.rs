@@ -1,0 +1,284 @@
+//! A request comes in.
+//!
+//! The fast path: one hash, one look at the shard, one at a chain, one compare-and-swap, the key confirmed, the hold put
+//! on record in the thread's own memory. Whatever is not plainly free goes to the shard, whose answer is exact.
+
+use super::core::Core;
+use super::local::Local;
+use crate::config::Fairness;
+use crate::error::LockError;
+use crate::hold::Grant;
+use crate::key::KeyRef;
+use crate::memory::NONE;
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::{Entry, Full, LockedShard};
+use crate::wait::{Asking, Delivery, Ticket};
+
+/// A request, its owner and hash known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'k> {
+    pub(crate) key: KeyRef<'k>,
+    pub(crate) hash: u64,
+    pub(crate) mode: Mode,
+    pub(crate) owner: u32,
+    pub(crate) priority: u8,
+}
+
+/// What became of a request on the slow path.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Answer {
+    Granted(Grant),
+    /// It waits; the ticket names its waiter. Where the answer comes by mail, it may have come already.
+    Queued(Ticket),
+}
+
+/// What the fast path left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missed {
+    /// The lock was seen held.
+    Held,
+    /// Anything else: the key was not seen, or something else needs the shard.
+    Other,
+}
+
+impl Core {
+    /// Takes the lock if it is plainly free.
+    #[inline]
+    pub(crate) fn acquire_fast(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, Missed> {
+        if self.out_of_service() {
+            return Err(Missed::Other);
+        }
+        let Some((index, entry, mut seen)) = self.table.look_up(wanted.hash) else { return Err(Missed::Other) };
+        let Some(mut taken) = seen.taken_uncontended(wanted.mode) else { return Err(Missed::Held) };
+        let record = self.records.take(&local.records);
+        if record == NONE {
+            return Err(Missed::Other);
+        }
+        local.attempt.store(index, Ordering::Relaxed);
+        while let Err(now) = entry.swap(seen, taken) {
+            // Another reader came or went. A new generation is another key's entry; if it goes unnoticed here, the key
+            // is confirmed below.
+            match now.taken_uncontended(wanted.mode) {
+                Some(again) => (seen, taken) = (now, again),
+                None => {
+                    self.withdraw(local, record);
+                    return Err(Missed::Held);
+                }
+            }
+        }
+        if !entry.carries(self.table.arena(), &wanted.key) {
+            self.undo_slow(local, index, entry, wanted.mode);
+            self.withdraw(local, record);
+            return Err(Missed::Other);
+        }
+        let grant = self.put_on_record(record, index, entry, wanted.mode, wanted.owner, wanted.priority, 0);
+        // Release: the hold is on record before the attempt is gone.
+        local.attempt.store(NONE, Ordering::Release);
+        local.count_grant(self.table.shard_of(wanted.hash));
+        Ok(grant)
+    }
+
+    #[cold]
+    fn withdraw(&self, local: &Local, record: u32) {
+        local.attempt.store(NONE, Ordering::Release);
+        self.records.put(&local.records, record);
+    }
+
+    /// Lets go of an entry that turned out to carry another key. Whoever came to wait for it meanwhile is served.
+    #[cold]
+    #[inline(never)]
+    fn undo_slow(&self, local: &Local, index: u32, entry: &Entry, mode: Mode) {
+        // Held, so it keeps its key: this is the shard it is in.
+        let hash = entry.hash();
+        let mut seen = entry.word();
+        while let Some(left) = seen.released_uncontended(mode) {
+            match entry.swap(seen, left) {
+                Ok(()) => return,
+                Err(now) => seen = now,
+            }
+        }
+        self.settle_and_wake(local, self.lock_shard(hash), index, entry, hash, Some(mode));
+    }
+
+    /// The exact answer. Without a `delivery` the request is not to wait.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn acquire_slow(
+        &self,
+        local: &Local,
+        wanted: &Wanted<'_>,
+        delivery: Option<Delivery>,
+    ) -> Result<Answer, LockError> {
+        self.service()?;
+        self.check_key(&wanted.key)?;
+        let record = self.records.take(&local.records);
+        if record == NONE {
+            return Err(LockError::TableFull { limit: self.config.max_locks });
+        }
+        let answer = self.acquire_with_record(local, wanted, delivery, record);
+        if answer.is_err() {
+            self.records.put(&local.records, record);
+        }
+        answer
+    }
+
+    fn acquire_with_record(
+        &self,
+        local: &Local,
+        wanted: &Wanted<'_>,
+        delivery: Option<Delivery>,
+        record: u32,
+    ) -> Result<Answer, LockError> {
+        let mut made_room = false;
+        loop {
+            let mut shard = self.lock_shard(wanted.hash);
+            // Asked again under the mutex: whoever closes the manager sets the mark first and then goes through all
+            // shards, so that either it finds what is queued here or the mark is seen here.
+            if self.is_closed() {
+                return Err(LockError::Closed);
+            }
+            let Some((index, entry)) = shard.find(wanted.hash, &wanted.key) else {
+                match self.insert(local, &mut shard, wanted, record) {
+                    Ok(grant) => return Ok(Answer::Granted(grant)),
+                    Err(Full) if made_room => return Err(LockError::TableFull { limit: self.config.max_locks }),
+                    Err(Full) => {
+                        drop(shard);
+                        self.table.evict_idle(&local.entries);
+                        made_room = true;
+                        continue;
+                    }
+                }
+            };
+            if self.may_take_now(entry, wanted) && take(entry, wanted.mode) {
+                shard.counts().slow += 1;
+                let grant = self.put_on_record(record, index, entry, wanted.mode, wanted.owner, wanted.priority, 0);
+                return Ok(Answer::Granted(grant));
+            }
+            if let Some(delivery) = delivery {
+                return self.queue_up(local, shard, wanted, index, entry, record, delivery).map(Answer::Queued);
+            }
+            if !entry.word().is_free() && !self.holder_is_certain(index, entry) {
+                // Whoever holds it is about to be on record or to let go, which may need the shard.
+                drop(shard);
+                crate::sync::yield_now();
+                continue;
+            }
+            shard.counts().refused += 1;
+            let holders = self.holders(index, entry, false);
+            return Err(LockError::WouldBlock { key: wanted.key.to_owned(), holders });
+        }
+    }
+
+    /// Brings a new key into the table, held by the request.
+    fn insert(
+        &self,
+        local: &Local,
+        shard: &mut LockedShard<'_>,
+        wanted: &Wanted<'_>,
+        record: u32,
+    ) -> Result<Grant, Full> {
+        let (index, entry) = shard.insert(&local.entries, wanted.hash, &wanted.key)?;
+        if wanted.mode == Mode::Shared {
+            // Claimed by us and the shard is ours: nobody else can change the word now.
+            entry.publish(entry.word().downgraded());
+        }
+        shard.counts().inserted += 1;
+        Ok(self.put_on_record(record, index, entry, wanted.mode, wanted.owner, wanted.priority, 0))
+    }
+
+    /// Whether the policy lets a newcomer take the lock past those who wait, if its holders do. The caller owns the shard.
+    fn may_take_now(&self, entry: &Entry, wanted: &Wanted<'_>) -> bool {
+        let Some((_, first)) = self.queue(entry).first() else { return true };
+        if first.asking().upgrade {
+            return false;
+        }
+        match self.config.fairness {
+            Fairness::Eventual { .. } => !self.waited_long_enough(first, self.now()),
+            Fairness::Fifo | Fairness::WriterFirst => false,
+            Fairness::ReaderFirst => {
+                let overtaken = first.overtaken.load(Ordering::Relaxed);
+                let joins = wanted.mode == Mode::Shared
+                    && first.asking().mode == Mode::Exclusive
+                    && wanted.priority >= first.asking().priority
+                    && overtaken < self.config.overtake_limit
+                    && entry.word().readers() > 0;
+                if joins {
+                    first.overtaken.store(overtaken + 1, Ordering::Relaxed);
+                }
+                joins
+            }
+        }
+    }
+
+    /// Puts the request in line. The waiter may have the lock by the time this returns.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one path")]
+    fn queue_up(
+        &self,
+        local: &Local,
+        mut shard: LockedShard<'_>,
+        wanted: &Wanted<'_>,
+        index: u32,
+        entry: &Entry,
+        record: u32,
+        delivery: Delivery,
+    ) -> Result<Ticket, LockError> {
+        let Some(waiter_index) = self.waiters.take() else {
+            return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
+        };
+        let by_mail = matches!(delivery, Delivery::Mail(..));
+        let asking = Asking { mode: wanted.mode, upgrade: false, by_mail, priority: wanted.priority };
+        let now = self.now();
+        let waiter = self.waiters.get(waiter_index);
+        waiter.prepare(index, record, wanted.owner, asking, now, delivery);
+        let ticket = waiter.ticket(waiter_index);
+        self.stamp_holder(index, entry, now);
+        self.join_line(&mut shard, entry, waiter_index);
+        self.settle_and_wake(local, shard, index, entry, wanted.hash, None);
+        Ok(ticket)
+    }
+
+    /// Adds a waiter to the line where its priority and the policy put it.
+    pub(crate) fn join_line(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter_index: u32) {
+        let asking = self.waiters.get(waiter_index).asking();
+        let preferred = match self.config.fairness {
+            Fairness::WriterFirst => Some(Mode::Exclusive),
+            Fairness::ReaderFirst => Some(Mode::Shared),
+            Fairness::Eventual { .. } | Fairness::Fifo => None,
+        };
+        let rank = |asking: Asking| (asking.priority, preferred == Some(asking.mode));
+        self.queue(entry).join(waiter_index, |other| {
+            let theirs = other.asking();
+            let within_bound = other.overtaken.load(Ordering::Relaxed) < self.config.overtake_limit;
+            // The one who upgrades holds the lock already: nobody can have it exclusively before.
+            asking.upgrade || (!theirs.upgrade && within_bound && rank(asking) > rank(theirs))
+        });
+        parked(entry, asking.mode, true);
+        let counts = shard.counts();
+        counts.waits += 1;
+        counts.waiting += 1;
+    }
+}
+
+/// Takes the lock if its holders allow it. The caller owns the shard; only the fast path interferes.
+pub(crate) fn take(entry: &Entry, mode: Mode) -> bool {
+    let mut seen = entry.word();
+    while let Some(taken) = seen.taken(mode) {
+        match entry.swap(seen, taken) {
+            Ok(()) => return true,
+            Err(now) => seen = now,
+        }
+    }
+    false
+}
+
+/// Counts a waiter in or out of those who have to be told when the lock is free. The caller owns the shard.
+pub(crate) fn parked(entry: &Entry, mode: Mode, comes: bool) {
+    let count = match mode {
+        Mode::Shared => &entry.parked_readers,
+        Mode::Exclusive => &entry.parked_writers,
+    };
+    let now = count.load(Ordering::Relaxed);
+    count.store(if comes { now + 1 } else { now - 1 }, Ordering::Relaxed);
+}

@@ -1,0 +1,78 @@
+//! Many locks at once.
+//!
+//! First all of them are tried as they come, without waiting: that needs no order, because a deadlock needs somebody who
+//! waits. Only when one is held is what was taken given back, the batch sorted and merged, and waited for in the order
+//! of the keys.
+
+use super::acquire::Wanted;
+use super::core::Core;
+use super::local::Local;
+use crate::hold::Grant;
+use crate::key::KeyRef;
+use crate::mode::Mode;
+use crate::request::BatchLockRequest;
+
+/// Batches larger than this are sorted first: what follows compares each with each.
+const SMALL_BATCH: usize = 32;
+
+impl Core {
+    /// All of a small batch, if all are free and no key is named twice.
+    pub(crate) fn batch_at_once(&self, local: &Local, batch: &BatchLockRequest<'_>) -> Option<Vec<Grant>> {
+        if batch.wanted.len() > SMALL_BATCH {
+            return None;
+        }
+        let owner = self.owner_number(local, batch.owner);
+        let mut entries = [0_u32; SMALL_BATCH];
+        let mut grants = Vec::with_capacity(batch.wanted.len());
+        for (position, (key, mode)) in batch.wanted.iter().enumerate() {
+            let wanted = Wanted { key: *key, hash: self.hash(key), mode: *mode, owner, priority: batch.priority };
+            let grant = self.acquire_fast(local, &wanted).or_else(|_| self.try_slow(local, &wanted));
+            let Ok(grant) = grant else { return self.give_back(grants) };
+            grants.push(grant);
+            // A key shared twice would be two holds; exclusively twice is refused by the lock itself.
+            let entry = self.records.get(grant.index()).held_by_guard(grant).map_or(0, |(entry, _)| entry);
+            if entries[..position].contains(&entry) {
+                return self.give_back(grants);
+            }
+            entries[position] = entry;
+        }
+        Some(grants)
+    }
+
+    #[cold]
+    fn give_back(&self, grants: Vec<Grant>) -> Option<Vec<Grant>> {
+        grants.into_iter().rev().for_each(|grant| self.release_guard(grant));
+        None
+    }
+}
+
+/// The order in which the locks of a batch are waited for: by key, each key once, in the strongest mode asked for.
+pub(crate) fn in_order<'k>(batch: &BatchLockRequest<'k>) -> Vec<(KeyRef<'k>, Mode)> {
+    let mut wanted = batch.wanted.clone();
+    // The stronger mode of a key first, so that it is the one that stays.
+    wanted.sort_unstable_by(|(a, mode_a), (b, mode_b)| a.cmp(b).then(mode_b.cmp(mode_a)));
+    wanted.dedup_by(|later, kept| later.0 == kept.0);
+    wanted
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_once_in_order_and_in_the_strongest_mode() {
+        let batch = BatchLockRequest::new("o")
+            .add_read_lock("b", "y")
+            .add_write_lock("b", "x")
+            .add_write_lock("b", "y")
+            .add_read_lock("b", "x")
+            .add_read_lock("a", "z")
+            .add_read_lock("a", "z");
+        let expected = vec![
+            (KeyRef::new("a", "z"), Mode::Shared),
+            (KeyRef::new("b", "x"), Mode::Exclusive),
+            (KeyRef::new("b", "y"), Mode::Exclusive),
+        ];
+        assert_eq!(in_order(&batch), expected);
+    }
+}

@@ -1,0 +1,128 @@
+//! From one mode to the other without letting go.
+
+use super::core::Core;
+use super::waiting::Ended;
+use crate::error::LockError;
+use crate::hold::Grant;
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::Entry;
+use crate::wait::{Asking, Delivery, Ticket};
+use std::time::Instant;
+
+impl Core {
+    /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively.
+    pub(crate) fn downgrade(&self, grant: Grant) {
+        let record = self.records.get(grant.index());
+        let Some((index, Mode::Exclusive)) = record.held_by_guard(grant) else { return };
+        if self.is_forked() {
+            return;
+        }
+        let entry = self.table.entry(index);
+        let hash = entry.hash();
+        let mut seen = entry.word();
+        record.set_mode(Mode::Shared);
+        while !seen.somebody_waits() {
+            match entry.swap(seen, seen.downgraded()) {
+                Ok(()) => return,
+                Err(now) => seen = now,
+            }
+        }
+        let shard = self.lock_shard(hash);
+        let mut seen = entry.word();
+        while let Err(now) = entry.swap(seen, seen.downgraded()) {
+            seen = now;
+        }
+        // Readers who waited may come in now.
+        self.settle_and_wake(self.local(), shard, index, entry, hash, None);
+    }
+
+    /// From shared to exclusive, if nobody else holds the lock now.
+    pub(crate) fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
+        let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(()) };
+        if self.upgrade_now(grant, entry) {
+            return Ok(());
+        }
+        let hash = entry.hash();
+        let _shard = self.lock_shard(hash);
+        let key = entry.key(self.table.arena());
+        Err(LockError::WouldBlock { key, holders: self.holders(index, entry, true) })
+    }
+
+    /// From shared to exclusive, ahead of all others who wait, as soon as the other readers are gone.
+    pub(crate) fn upgrade_blocking(&self, grant: Grant, deadline: Option<Instant>) -> Result<(), LockError> {
+        match self.begin_upgrade(grant, Delivery::Thread)? {
+            None => Ok(()),
+            Some((ticket, hash)) => {
+                let ended = self.wait_blocking(self.local(), ticket.index(), hash, deadline);
+                self.upgrade_ended(grant, ended)
+            }
+        }
+    }
+
+    /// Upgrades at once or queues for it; `None` for at once.
+    pub(crate) fn begin_upgrade(&self, grant: Grant, delivery: Delivery) -> Result<Option<(Ticket, u64)>, LockError> {
+        let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(None) };
+        if self.upgrade_now(grant, entry) {
+            return Ok(None);
+        }
+        let hash = entry.hash();
+        let mut shard = self.lock_shard(hash);
+        self.service()?;
+        if self.queue(entry).first().is_some_and(|(_, first)| first.asking().upgrade) {
+            let key = entry.key(self.table.arena());
+            return Err(LockError::UpgradeConflict { key, holders: self.holders(index, entry, true) });
+        }
+        let Some(waiter) = self.waiters.take() else {
+            return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
+        };
+        let held = self.records.get(grant.index()).held();
+        let (owner, priority) = held.map_or((0, 0), |held| (held.owner, held.priority));
+        let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail: false, priority };
+        self.waiters.get(waiter).prepare(index, grant.index(), owner, asking, self.now(), delivery);
+        let ticket = self.waiters.get(waiter).ticket(waiter);
+        self.join_line(&mut shard, entry, waiter);
+        self.settle_and_wake(self.local(), shard, index, entry, hash, None);
+        Ok(Some((ticket, hash)))
+    }
+
+    /// The answer to a grant whose upgrade waited; it is held shared as before if that failed.
+    pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended) -> Result<(), LockError> {
+        let Ended::Failed { why, waited } = ended else { return Ok(()) };
+        let Some((index, _)) = self.records.get(grant.index()).held_by_guard(grant) else { return Ok(()) };
+        let entry = self.table.entry(index);
+        let key = entry.key(self.table.arena());
+        Err(self.failure(why, waited, &key.as_ref(), entry.hash()))
+    }
+
+    /// The entry of a grant that is held shared; `None` if it is exclusive already.
+    fn to_upgrade(&self, grant: Grant) -> Result<Option<(u32, &Entry)>, LockError> {
+        self.service()?;
+        match self.records.get(grant.index()).held_by_guard(grant) {
+            None => Err(LockError::NotHeld { grant: grant.to_raw() }),
+            Some((_, Mode::Exclusive)) => Ok(None),
+            Some((index, Mode::Shared)) => Ok(Some((index, self.table.entry(index)))),
+        }
+    }
+
+    fn upgrade_now(&self, grant: Grant, entry: &Entry) -> bool {
+        let mut seen = entry.word();
+        while let Some(upgraded) = seen.upgraded() {
+            match entry.swap(seen, upgraded) {
+                Ok(()) => {
+                    self.note_upgrade(grant.index(), entry);
+                    return true;
+                }
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Puts on record that a reader, as the word says already, is now the exclusive holder.
+    pub(crate) fn note_upgrade(&self, record: u32, entry: &Entry) {
+        self.records.get(record).set_mode(Mode::Exclusive);
+        entry.holder.store(record, Ordering::Release);
+        entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}

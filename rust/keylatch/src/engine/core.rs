@@ -1,0 +1,301 @@
+//! The manager's insides, and the small things that every path needs.
+
+use crate::config::{Fairness, LockConfig, invalid};
+use crate::engine::local::Local;
+use crate::error::{Holder, Holders, LockError};
+use crate::hold::{Grant, OwnerRef, Owners, Record, record};
+use crate::key::KeyRef;
+use crate::memory::{Arena, NONE};
+use crate::mode::Mode;
+use crate::request::Limit;
+use crate::sync::PerThread;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::table::{Entry, LockedShard, Table};
+use crate::wait::{Queue, Timer, Waiters};
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+use super::mail::Dispatcher;
+
+/// Holders that an error names at most.
+const NAMED_HOLDERS: usize = 64;
+/// Turns that waiting awake starts out with; see `waiting`.
+const FIRST_SPINS: u32 = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) table: Table,
+    pub(crate) records: Arena<Record>,
+    pub(crate) waiters: Waiters,
+    owners: Owners,
+    locals: PerThread<Local>,
+    hasher: ahash::RandomState,
+    pub(crate) config: LockConfig,
+    closed: AtomicBool,
+    forks: u32,
+    pub(crate) cores: usize,
+    began: Instant,
+    pub(crate) timer: Arc<Timer>,
+    pub(crate) dispatcher: Dispatcher,
+}
+
+/// Forks between this process and the one that loaded the library.
+static FORKS: AtomicForks = AtomicForks::new(0);
+type AtomicForks = std::sync::atomic::AtomicU32;
+
+extern "C" fn count_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+fn watch_forks() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler is a function of this library, which is never unloaded while it is registered, and does
+        // nothing that is forbidden in a child of a threaded process: it adds to an integer.
+        unsafe {
+            libc::pthread_atfork(None, None, Some(count_fork));
+        }
+    });
+}
+
+impl Core {
+    pub(crate) fn new(config: LockConfig) -> Result<Self, LockError> {
+        config.validate()?;
+        watch_forks();
+        let random = ahash::RandomState::new();
+        let reserve = |what: std::io::Error| {
+            invalid("max_locks", format!("no address space for {} locks ({what}); set it lower", config.max_locks))
+        };
+        // Readers of one key each have a record, so there may be more records than locks.
+        let records = config.max_locks.saturating_mul(2).saturating_add(1 << 17).min(record::MAX_RECORDS - 4096);
+        let records = if cfg!(loom) { config.max_locks + 8 } else { records };
+        Ok(Self {
+            table: Table::reserve(config.shards, config.max_locks).map_err(reserve)?,
+            records: Arena::reserve(records, record::first_mark(random.hash_one(0x6b65_796c))).map_err(reserve)?,
+            waiters: Waiters::new(config.max_waiters),
+            owners: Owners::new(),
+            locals: PerThread::new(),
+            hasher: random,
+            closed: AtomicBool::new(false),
+            forks: FORKS.load(Ordering::Relaxed),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            began: Instant::now(),
+            timer: Arc::default(),
+            dispatcher: Dispatcher::default(),
+            config,
+        })
+    }
+
+    /// The calling thread's own part.
+    #[inline]
+    pub(crate) fn local(&self) -> &Local {
+        self.locals.get_or(|| Local::new(self.config.shards, FIRST_SPINS))
+    }
+
+    pub(crate) fn locals(&self) -> impl Iterator<Item = &Local> {
+        self.locals.iter()
+    }
+
+    /// The hash of a key; one a request.
+    #[inline]
+    pub(crate) fn hash(&self, key: &KeyRef<'_>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        // Each write mixes in its length, so parts that share their bytes differently differ.
+        hasher.write(key.bucket());
+        hasher.write(key.object());
+        if let Some(version) = key.version() {
+            hasher.write(version);
+        }
+        hasher.finish()
+    }
+
+    /// Whether the manager is closed or not ours: asked on every path, answered in words by `service`.
+    #[inline]
+    pub(crate) fn out_of_service(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) | self.is_forked()
+    }
+
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        FORKS.load(Ordering::Relaxed) != self.forks
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // Acquire pairs with the Release of `set_closed`.
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_closed(&self) -> bool {
+        self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn service(&self) -> Result<(), LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        if self.is_closed() { Err(LockError::Closed) } else { Ok(()) }
+    }
+
+    pub(crate) fn check_key(&self, key: &KeyRef<'_>) -> Result<(), LockError> {
+        let (bytes, limit) = (key.byte_len(), self.config.max_key_bytes);
+        if bytes > limit { Err(LockError::InvalidKey { bytes, limit }) } else { Ok(()) }
+    }
+
+    /// Nanoseconds since the manager was made; never 0.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// When a request that is made now has to give up; `None` for never.
+    pub(crate) fn deadline(&self, limit: Limit) -> Option<Instant> {
+        let after = match limit {
+            Limit::Never => return None,
+            Limit::At(instant) => return Some(instant),
+            Limit::After(after) => after,
+            Limit::Default => self.config.default_timeout?,
+        };
+        // A sum that no clock will reach is never.
+        Instant::now().checked_add(after)
+    }
+
+    pub(crate) fn max_wait(&self) -> Option<u64> {
+        match self.config.fairness {
+            Fairness::Eventual { after } => Some(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)),
+            _ => None,
+        }
+    }
+
+    /// The line at an entry.
+    pub(crate) fn queue<'a>(&'a self, entry: &'a Entry) -> Queue<'a> {
+        Queue { head: &entry.queue_head, tail: &entry.queue_tail, waiters: &self.waiters }
+    }
+
+    /// The number of an owner, who is about to make a request on this thread.
+    #[inline]
+    pub(crate) fn owner_number(&self, local: &Local, owner: OwnerRef<'_>) -> u32 {
+        match owner {
+            OwnerRef::Known(owner) => owner.0,
+            OwnerRef::Named("") => 0,
+            OwnerRef::Named(name) => local.remembered(name).unwrap_or_else(|| self.owner_number_slow(local, name)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn owner_number_slow(&self, local: &Local, name: &str) -> u32 {
+        self.owners.number(name, || self.owners_in_use(), |number| local.remember(name, number))
+    }
+
+    pub(crate) fn keep_owner(&self, name: &str) -> u32 {
+        self.owners.keep(name, || self.owners_in_use())
+    }
+
+    pub(crate) fn owner_name(&self, number: u32) -> Arc<str> {
+        self.owners.name(number)
+    }
+
+    /// Numbers that threads, holders and waiters bear. Threads first: a number moves from a thread to its hold before
+    /// the thread takes another.
+    fn owners_in_use(&self) -> HashSet<u32> {
+        let mut numbers: HashSet<u32> = self.locals.iter().map(Local::remembered_owner).collect();
+        self.records.for_each_page(|_, record| numbers.extend(record.held().map(|held| held.owner)));
+        self.waiters.for_each(|_, waiter| {
+            numbers.insert(waiter.owner.load(Ordering::Relaxed));
+        });
+        numbers
+    }
+
+    /// Puts the grant of an entry, which the caller has just taken, on record.
+    #[inline]
+    pub(crate) fn put_on_record(
+        &self,
+        record_index: u32,
+        index: u32,
+        entry: &Entry,
+        mode: Mode,
+        owner: u32,
+        priority: u8,
+        since: u64,
+    ) -> Grant {
+        let grant = self.records.get(record_index).fill(record_index, index, mode, owner, priority, since);
+        // Release pairs with the Acquire in `holder_is_certain`: who reads the record's index reads the record.
+        entry.holder.store(record_index, Ordering::Release);
+        if mode == Mode::Exclusive {
+            entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        grant
+    }
+
+    /// Whether a held entry is held by somebody with a right to it, rather than by a thread that took it for another
+    /// key, because the entry changed its key and its generation went round meanwhile, and is about to let it go.
+    ///
+    /// The caller owns the shard. Without this an honest attempt could be refused though its key was free.
+    pub(crate) fn holder_is_certain(&self, index: u32, entry: &Entry) -> bool {
+        let seen = entry.word();
+        let holder = entry.holder.load(Ordering::Acquire);
+        if seen.is_exclusive() {
+            // Set by every exclusive holder after it confirmed the key, cleared before it lets go.
+            return holder != NONE;
+        }
+        let on_record =
+            self.records.could_be(holder) && self.records.get(holder).held().is_some_and(|held| held.entry == index);
+        // Who took the lock without right announced its attempt before, and withdraws it after.
+        let unconfirmed = |local: &Local| local.attempt.load(Ordering::Acquire) == index;
+        on_record || (!self.locals.iter().any(unconfirmed) && entry.word() == seen)
+    }
+
+    /// Who holds an entry. `thorough` looks for every reader; otherwise only the latest is named. The caller owns the shard.
+    pub(crate) fn holders(&self, index: u32, entry: &Entry, thorough: bool) -> Holders {
+        let word = entry.word();
+        let count = if word.is_exclusive() { 1 } else { word.readers() };
+        let now = self.now();
+        let mut named = Vec::new();
+        let mut name = |record: &Record| {
+            let Some(held) = record.held().filter(|held| held.entry == index) else { return };
+            if named.len() < NAMED_HOLDERS {
+                record.stamp(now);
+                let since = if held.since == 0 { now } else { held.since };
+                let held_for = Duration::from_nanos(now.saturating_sub(since));
+                named.push(Holder { owner: self.owner_name(held.owner), mode: held.mode, held_for });
+            }
+        };
+        if thorough && !word.is_exclusive() && count > 0 {
+            self.records.for_each_page(|_, record| name(record));
+        } else if self.records.could_be(entry.holder.load(Ordering::Acquire)) {
+            name(self.records.get(entry.holder.load(Ordering::Acquire)));
+        }
+        let more = count.saturating_sub(named.len() as u32);
+        Holders { named, more }
+    }
+
+    /// Who holds a key now.
+    pub(crate) fn holders_of_key(&self, hash: u64, key: &KeyRef<'_>) -> Holders {
+        let shard = self.table.lock(self.table.shard_of(hash));
+        match shard.find(hash, key) {
+            Some((index, entry)) => self.holders(index, entry, true),
+            None => Holders::default(),
+        }
+    }
+
+    /// Notes the time with holders that took the lock without looking at a clock, now that somebody waits for them.
+    pub(crate) fn stamp_holder(&self, index: u32, entry: &Entry, now: u64) {
+        let holder = entry.holder.load(Ordering::Acquire);
+        if self.records.could_be(holder) {
+            let record = self.records.get(holder);
+            if record.held().is_some_and(|held| held.entry == index) {
+                record.stamp(now);
+            }
+        }
+    }
+
+    pub(crate) fn lock_shard(&self, hash: u64) -> LockedShard<'_> {
+        self.table.lock(self.table.shard_of(hash))
+    }
+}

@@ -1,0 +1,128 @@
+//! What a thread keeps of a manager to itself, so that the fast path writes to nothing that others read often.
+//!
+//! Every field is changed by its own thread alone, with plain loads and stores; others read some of them. The fields are
+//! atomics only so that this is not undefined.
+
+use crate::hold::Record;
+use crate::memory::{Arena, Cache, NONE, Region, Vacant};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Bytes of an owner's name that a thread remembers.
+const REMEMBERED_WORDS: usize = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) records: Cache,
+    pub(crate) entries: Cache,
+    /// The entry that the thread is about to take on the fast path, from before the take until the hold is on record
+    /// or undone. Written before the compare-and-swap, whose Release publishes it: whoever sees the take sees this.
+    pub(crate) attempt: AtomicU32,
+    /// Turns that waiting for another thread awake is worth, learned from how it went.
+    pub(crate) spins: AtomicU32,
+    /// The owner last named by this thread, so that naming it again costs a comparison instead of a look-up.
+    remembered_owner: AtomicU32,
+    remembered_len: AtomicU32,
+    remembered_name: [AtomicU64; REMEMBERED_WORDS],
+    tallies: Region<Tally>,
+}
+
+/// What a thread did on the fast path in one shard.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Tally {
+    pub(crate) grants: AtomicU64,
+    pub(crate) releases: AtomicU64,
+}
+
+#[cfg(not(loom))]
+// SAFETY: two integers.
+unsafe impl Vacant for Tally {}
+#[cfg(loom)]
+// SAFETY: built by hand under the model checker.
+unsafe impl Vacant for Tally {
+    fn vacant() -> Self {
+        Self { grants: AtomicU64::new(0), releases: AtomicU64::new(0) }
+    }
+    fn vacate(&self) {}
+}
+
+impl Local {
+    pub(crate) fn new(shards: u32, spins: u32) -> Self {
+        let tallies = Region::reserve(shards).expect("a few kibibytes of memory for a thread's counters");
+        Self {
+            records: Cache::default(),
+            entries: Cache::default(),
+            attempt: AtomicU32::new(NONE),
+            spins: AtomicU32::new(spins),
+            remembered_owner: AtomicU32::new(0),
+            remembered_len: AtomicU32::new(0),
+            remembered_name: [const { AtomicU64::new(0) }; REMEMBERED_WORDS],
+            tallies,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn tally(&self, shard: u32) -> &Tally {
+        self.tallies.get(shard)
+    }
+
+    #[inline]
+    pub(crate) fn count_grant(&self, shard: u32) {
+        add_one(&self.tally(shard).grants);
+    }
+
+    #[inline]
+    pub(crate) fn count_release(&self, shard: u32) {
+        add_one(&self.tally(shard).releases);
+    }
+
+    /// Gives a record back after its hold ended.
+    #[inline]
+    pub(crate) fn free_record(&self, records: &Arena<Record>, index: u32) {
+        if records.get(index).freed() {
+            records.put(&self.records, index);
+        }
+    }
+
+    /// The owner's number, if this name is the one the thread used last.
+    #[inline]
+    pub(crate) fn remembered(&self, name: &str) -> Option<u32> {
+        if name.len() != self.remembered_len.load(Ordering::Relaxed) as usize {
+            return None;
+        }
+        let same = name
+            .as_bytes()
+            .chunks(8)
+            .zip(&self.remembered_name)
+            .all(|(chunk, word)| word.load(Ordering::Relaxed) == padded(chunk));
+        same.then(|| self.remembered_owner.load(Ordering::Relaxed))
+    }
+
+    /// Remembers a name, if it is short enough; in any case that this thread is about to use the number.
+    pub(crate) fn remember(&self, name: &str, owner: u32) {
+        self.remembered_owner.store(owner, Ordering::Relaxed);
+        let fits = name.len() <= 8 * REMEMBERED_WORDS;
+        // Longer than any name that is kept: matches nothing.
+        self.remembered_len.store(if fits { name.len() as u32 } else { u32::MAX }, Ordering::Relaxed);
+        for (chunk, word) in name.as_bytes().chunks(8).zip(&self.remembered_name) {
+            word.store(padded(chunk), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn remembered_owner(&self) -> u32 {
+        self.remembered_owner.load(Ordering::Relaxed)
+    }
+}
+
+#[inline]
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+#[inline]
+fn padded(chunk: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..chunk.len()].copy_from_slice(chunk);
+    u64::from_le_bytes(word)
+}

@@ -1,0 +1,169 @@
+//! Requests whose answer comes by a callback or a completion queue.
+
+use super::acquire::{Answer, Wanted};
+use super::core::Core;
+use crate::error::LockError;
+use crate::hold::Grant;
+use crate::request::Limit;
+use crate::wait::{Delivery, Letter, Mailbox, Phase, Ticket};
+use parking_lot::{Condvar, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use super::waiting::{Ended, as_timeout};
+
+/// What a request by mail comes to at once.
+#[derive(Debug)]
+pub(crate) enum Posted {
+    Granted(Grant),
+    Waiting(Ticket),
+}
+
+/// Calls the callbacks: one thread a manager, started by the first request that has to wait for one.
+#[derive(Debug, Default)]
+pub(crate) struct Dispatcher {
+    desk: OnceLock<Arc<Desk>>,
+    mailbox: OnceLock<Arc<Mailbox>>,
+}
+
+#[derive(Debug, Default)]
+struct Desk {
+    state: Mutex<DeskState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct DeskState {
+    running: bool,
+    stopping: bool,
+    rung: bool,
+    /// Callbacks that were promised and have not been called.
+    owed: usize,
+}
+
+impl Core {
+    /// Asks for the lock; if it is held, `answer` is given the result later by whoever empties the mailbox.
+    pub(crate) fn post(
+        self: &Arc<Self>,
+        wanted: &Wanted<'_>,
+        limit: Limit,
+        mailbox: &Arc<Mailbox>,
+        answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
+    ) -> Result<Posted, LockError> {
+        let local = self.local();
+        if let Ok(grant) = self.acquire_fast(local, wanted) {
+            return Ok(Posted::Granted(grant));
+        }
+        let deadline = self.deadline(limit);
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return self.try_slow(local, wanted).map(Posted::Granted).map_err(as_timeout);
+        }
+        let letter = self.letter(wanted, deadline, answer);
+        match self.acquire_slow(local, wanted, Some(Delivery::Mail(Arc::clone(mailbox), letter)))? {
+            Answer::Granted(grant) => Ok(Posted::Granted(grant)),
+            Answer::Queued(ticket) => {
+                if let Some(deadline) = deadline {
+                    self.set_timer(deadline, ticket);
+                }
+                Ok(Posted::Waiting(ticket))
+            }
+        }
+    }
+
+    fn letter(
+        self: &Arc<Self>,
+        wanted: &Wanted<'_>,
+        deadline: Option<Instant>,
+        answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
+    ) -> Letter {
+        let core = Arc::clone(self);
+        let (key, hash) = (wanted.key.to_owned(), wanted.hash);
+        Box::new(move |waiter| {
+            let ticket = core.waiters.get(waiter).ticket(waiter);
+            if let Some(deadline) = deadline {
+                core.timer.unset(deadline, ticket);
+            }
+            let result = match core.finish(core.local(), waiter) {
+                Ended::Granted(Some(grant)) => Ok(grant),
+                Ended::Granted(None) => Err(LockError::Closed),
+                Ended::Failed { why, waited } => Err(core.failure(why, waited, &key.as_ref(), hash)),
+            };
+            answer(ticket, result);
+        })
+    }
+
+    /// Opens the oldest letter of a mailbox. `false` if it is empty.
+    pub(crate) fn open_letter(&self, mailbox: &Mailbox) -> bool {
+        let Some(waiter) = mailbox.fetch(&self.waiters) else { return false };
+        if let Delivery::Mail(_, letter) = self.waiters.get(waiter).take_delivery() {
+            letter(waiter);
+        }
+        true
+    }
+
+    /// Ends the wait of a ticket. `false` if it waits no more.
+    pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
+        self.end_by_ticket(ticket, Phase::Cancelled)
+    }
+
+    /// The mailbox of the callbacks, with its thread running.
+    pub(crate) fn callbacks(self: &Arc<Self>) -> Result<Arc<Mailbox>, LockError> {
+        let desk = Arc::clone(self.dispatcher.desk.get_or_init(Arc::default));
+        let mailbox = self.dispatcher.mailbox.get_or_init(|| {
+            let desk = Arc::clone(&desk);
+            Mailbox::new(move || {
+                desk.state.lock().rung = true;
+                desk.changed.notify_one();
+            })
+        });
+        let mut state = desk.state.lock();
+        if state.stopping {
+            return Err(LockError::Closed);
+        }
+        if !state.running {
+            let (core, mailbox, desk) = (Arc::clone(self), Arc::clone(mailbox), Arc::clone(&desk));
+            let thread = std::thread::Builder::new().name("keylatch-callbacks".into());
+            thread.spawn(move || core.call_back(&desk, &mailbox)).map_err(|error| LockError::InvalidConfig {
+                setting: "callbacks",
+                problem: format!("no thread for them: {error}"),
+            })?;
+            state.running = true;
+        }
+        state.owed += 1;
+        Ok(Arc::clone(mailbox))
+    }
+
+    /// A callback that was promised by `callbacks` has been called, or will not be needed.
+    pub(crate) fn callback_settled(&self) {
+        if let Some(desk) = self.dispatcher.desk.get() {
+            desk.state.lock().owed -= 1;
+            desk.changed.notify_one();
+        }
+    }
+
+    /// Lets the thread end once every callback has been called.
+    pub(crate) fn stop_callbacks(&self) {
+        if let Some(desk) = self.dispatcher.desk.get() {
+            desk.state.lock().stopping = true;
+            desk.changed.notify_one();
+        }
+    }
+
+    fn call_back(&self, desk: &Desk, mailbox: &Mailbox) {
+        let mut state = desk.state.lock();
+        loop {
+            if state.rung {
+                state.rung = false;
+                drop(state);
+                // A callback that panics is the caller's bug; its guard is dropped with it, and the others go on.
+                while catch_unwind(AssertUnwindSafe(|| self.open_letter(mailbox))).unwrap_or(true) {}
+                state = desk.state.lock();
+            } else if state.stopping && state.owed == 0 {
+                return;
+            } else {
+                desk.changed.wait(&mut state);
+            }
+        }
+    }
+}

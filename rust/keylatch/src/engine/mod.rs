@@ -1,0 +1,22 @@
+//! The paths a request takes. This room knows the others and brings them together: keys in the table, waiters in lines,
+//! holds in records, figures in counters.
+//!
+//! A request enters in [`acquire`]; if it has to wait it goes on in [`waiting`]; a release leaves through [`release`],
+//! and where somebody waits through [`hand_off`]; [`convert`] turns one mode into the other, [`batch`] takes many.
+
+pub(crate) mod acquire;
+pub(crate) mod batch;
+pub(crate) mod close;
+pub(crate) mod convert;
+pub(crate) mod core;
+pub(crate) mod hand_off;
+pub(crate) mod local;
+pub(crate) mod mail;
+pub(crate) mod release;
+pub(crate) mod waiting;
+
+pub(crate) use core::Core;
+pub(crate) use local::Local;
+
+#[cfg(all(test, loom))]
+mod models;

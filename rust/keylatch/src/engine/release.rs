@@ -1,0 +1,75 @@
+//! A hold ends.
+
+use super::core::Core;
+use super::local::Local;
+use crate::error::LockError;
+use crate::hold::Grant;
+use crate::memory::NONE;
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::Entry;
+
+impl Core {
+    /// Ends a guard's hold.
+    ///
+    /// The order matters: the hold is marked as ending before the word changes and the record is freed after, so that
+    /// whoever owns the shard and finds the holder still in the word finds it on record or ending, never somebody else.
+    #[inline]
+    pub(crate) fn release_guard(&self, grant: Grant) {
+        let record = self.records.get(grant.index());
+        let Some((index, mode)) = record.held_by_guard(grant) else { return };
+        if self.is_forked() {
+            // The lock is the parent's; here nobody else is left to want it.
+            return;
+        }
+        let local = self.local();
+        let entry = self.table.entry(index);
+        // Read while the entry is held and cannot change its key.
+        let hash = entry.hash();
+        record.end();
+        if mode == Mode::Exclusive {
+            entry.holder.store(NONE, Ordering::Relaxed);
+        }
+        let mut seen = entry.word();
+        loop {
+            let Some(left) = seen.released_uncontended(mode) else {
+                self.release_slow(local, index, entry, hash, mode);
+                break;
+            };
+            match entry.swap(seen, left) {
+                Ok(()) => {
+                    local.count_release(self.table.shard_of(hash));
+                    break;
+                }
+                Err(now) => seen = now,
+            }
+        }
+        local.free_record(&self.records, grant.index());
+    }
+
+    /// Somebody waits for this release: a request, or the table.
+    #[cold]
+    #[inline(never)]
+    fn release_slow(&self, local: &Local, index: u32, entry: &Entry, hash: u64, mode: Mode) {
+        let mut shard = self.lock_shard(hash);
+        shard.counts().releases += 1;
+        self.settle_and_wake(local, shard, index, entry, hash, Some(mode));
+    }
+
+    /// Makes sure that a grant that came from outside is held and not a guard's, and takes it over as a guard would.
+    /// Exactly one of several who try with the same grant succeeds.
+    pub(crate) fn catch(&self, grant: Grant) -> Result<(), LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        if self.records.could_be(grant.index()) && self.records.get(grant.index()).catch(grant) {
+            return Ok(());
+        }
+        Err(LockError::NotHeld { grant: grant.to_raw() })
+    }
+
+    /// The opposite: from now on the grant's number is enough to release it.
+    pub(crate) fn let_loose(&self, grant: Grant) {
+        self.records.get(grant.index()).let_loose();
+    }
+}

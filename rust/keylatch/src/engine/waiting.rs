@@ -1,0 +1,283 @@
+//! A request that has to wait: the thread that sleeps, and the future.
+
+use super::acquire::{Answer, Missed, Wanted};
+use super::core::Core;
+use super::local::Local;
+use crate::config::Fairness;
+use crate::error::LockError;
+use crate::hold::Grant;
+use crate::key::KeyRef;
+use crate::request::{Limit, LockRequest};
+use crate::sync::atomic::Ordering;
+use crate::sync::{ParkedUntil, spin_hint};
+use crate::wait::{Delivery, Phase, Ticket, Waiter};
+use crossbeam_utils::Backoff;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// The most and the fewest turns that a waiter stays awake for before it sleeps; in between it learns.
+const MOST_SPINS: u32 = 2000;
+const FEWEST_SPINS: u32 = 16;
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Ended {
+    /// `None` for an upgrade, whose grant is the one it had.
+    Granted(Option<Grant>),
+    Failed {
+        why: Phase,
+        waited: Duration,
+    },
+}
+
+impl Core {
+    /// The request with everything looked up that the engine needs.
+    #[inline]
+    pub(crate) fn wanted<'k>(&self, local: &Local, request: &LockRequest<'k>) -> Wanted<'k> {
+        Wanted {
+            key: request.key,
+            hash: self.hash(&request.key),
+            mode: request.mode,
+            owner: self.owner_number(local, request.owner),
+            priority: request.priority,
+        }
+    }
+
+    /// Takes the lock now or says who holds it.
+    #[inline]
+    pub(crate) fn try_now(&self, request: &LockRequest<'_>) -> Result<Grant, LockError> {
+        let local = self.local();
+        let wanted = self.wanted(local, request);
+        match self.acquire_fast(local, &wanted) {
+            Ok(grant) => Ok(grant),
+            Err(_) => self.try_slow(local, &wanted),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn try_slow(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, LockError> {
+        match self.acquire_slow(local, wanted, None)? {
+            Answer::Granted(grant) => Ok(grant),
+            Answer::Queued(_) => unreachable!("only requests with a delivery are queued"),
+        }
+    }
+
+    /// Takes the lock, sleeping until it is free.
+    #[inline]
+    pub(crate) fn blocking(&self, request: &LockRequest<'_>) -> Result<Grant, LockError> {
+        let local = self.local();
+        let wanted = self.wanted(local, request);
+        match self.acquire_fast(local, &wanted) {
+            Ok(grant) => Ok(grant),
+            Err(missed) => self.blocking_slow(local, &wanted, missed, request.limit),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn blocking_slow(
+        &self,
+        local: &Local,
+        wanted: &Wanted<'_>,
+        missed: Missed,
+        limit: Limit,
+    ) -> Result<Grant, LockError> {
+        if missed == Missed::Held
+            && let Some(grant) = self.barge(local, wanted)
+        {
+            return Ok(grant);
+        }
+        // Only now: whoever gets the lock at once needs no clock.
+        let deadline = self.deadline(limit);
+        self.blocking_until(local, wanted, deadline)
+    }
+
+    /// As `blocking`, up to a deadline that may have passed: then it tries once.
+    pub(crate) fn blocking_until(
+        &self,
+        local: &Local,
+        wanted: &Wanted<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Grant, LockError> {
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return self.try_slow(local, wanted).map_err(as_timeout);
+        }
+        match self.acquire_slow(local, wanted, Some(Delivery::Thread))? {
+            Answer::Granted(grant) => Ok(grant),
+            Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {
+                Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
+                Ended::Failed { why, waited } => Err(self.failure(why, waited, &wanted.key, wanted.hash)),
+            },
+        }
+    }
+
+    /// Where the policy allows to overtake, looks for a moment whether the lock becomes free before joining the line.
+    fn barge(&self, local: &Local, wanted: &Wanted<'_>) -> Option<Grant> {
+        if self.cores == 1 || !matches!(self.config.fairness, Fairness::Eventual { .. }) {
+            return None;
+        }
+        let backoff = Backoff::new();
+        while !backoff.is_completed() {
+            backoff.snooze();
+            match self.acquire_fast(local, wanted) {
+                Ok(grant) => return Some(grant),
+                Err(Missed::Held) => {}
+                Err(Missed::Other) => return None,
+            }
+        }
+        None
+    }
+
+    /// Sleeps until the waiter's request has ended, and gives the waiter back.
+    pub(crate) fn wait_blocking(&self, local: &Local, index: u32, hash: u64, deadline: Option<Instant>) -> Ended {
+        let waiter = self.waiters.get(index);
+        self.stay_awake(local, waiter);
+        loop {
+            match waiter.phase() {
+                Phase::Waiting | Phase::Parked => {
+                    if waiter.sleep(deadline) == ParkedUntil::Deadline && waiter.phase().is_asleep() {
+                        let _ = self.give_up(local, waiter, hash, Phase::TimedOut);
+                    }
+                }
+                Phase::Notified => {
+                    self.await_free(local, waiter);
+                    if !self.compete(local, waiter, hash) {
+                        self.stay_awake(local, waiter);
+                    }
+                }
+                _ => return self.finish(local, index),
+            }
+        }
+    }
+
+    /// Waits awake for a while, where there is another core on which the holder may be about to let go.
+    fn stay_awake(&self, local: &Local, waiter: &Waiter) {
+        if self.cores == 1 {
+            return;
+        }
+        let budget = local.spins.load(Ordering::Relaxed);
+        let mut turns = 0;
+        while turns < 2 * budget && waiter.phase() == Phase::Waiting {
+            spin_hint();
+            turns += 1;
+        }
+        let learned = if turns < 2 * budget { budget + turns.max(8) / 8 } else { budget - budget / 8 };
+        local.spins.store(learned.clamp(FEWEST_SPINS, MOST_SPINS), Ordering::Relaxed);
+    }
+
+    /// A waiter that was told to try waits awake for the moment in which the lock is free.
+    fn await_free(&self, local: &Local, waiter: &Waiter) {
+        let entry = self.table.entry(waiter.entry.load(Ordering::Relaxed));
+        let mode = waiter.asking().mode;
+        let mut turns = 0;
+        while turns < local.spins.load(Ordering::Relaxed)
+            && entry.word().taken(mode).is_none()
+            && waiter.phase() == Phase::Notified
+        {
+            spin_hint();
+            turns += 1;
+        }
+    }
+
+    /// The result of a request that has ended; gives its waiter back.
+    pub(crate) fn finish(&self, local: &Local, index: u32) -> Ended {
+        let waiter = self.waiters.get(index);
+        let phase = waiter.phase();
+        let ended = if phase == Phase::Granted {
+            Ended::Granted(Grant::from_raw(waiter.grant.load(Ordering::Relaxed)))
+        } else {
+            let waited = self.now().saturating_sub(waiter.since.load(Ordering::Relaxed));
+            Ended::Failed { why: phase, waited: Duration::from_nanos(waited) }
+        };
+        self.free_waiter(local, index);
+        ended
+    }
+
+    /// The error that a wait ended with.
+    pub(crate) fn failure(&self, why: Phase, waited: Duration, key: &KeyRef<'_>, hash: u64) -> LockError {
+        match why {
+            Phase::TimedOut => {
+                let holders = self.holders_of_key(hash, key);
+                LockError::Timeout { key: key.to_owned(), waited, holders }
+            }
+            Phase::Cancelled => LockError::Cancelled { key: key.to_owned() },
+            _ => LockError::Closed,
+        }
+    }
+
+    /// Has a waiter that cannot keep time itself given up on at the deadline.
+    pub(crate) fn set_timer(self: &Arc<Self>, deadline: Instant, ticket: Ticket) {
+        let core: Weak<Core> = Arc::downgrade(self);
+        let on_time = move |ticket| {
+            if let Some(core) = core.upgrade() {
+                core.end_by_ticket(ticket, Phase::TimedOut);
+            }
+        };
+        if self.timer.set(deadline, ticket, on_time).is_err() {
+            // No thread to keep the time: better to give up early than to wait for ever.
+            self.end_by_ticket(ticket, Phase::TimedOut);
+        }
+    }
+}
+
+/// What a refusal is called when the caller gave a time that has passed.
+pub(crate) fn as_timeout(error: LockError) -> LockError {
+    match error {
+        LockError::WouldBlock { key, holders } => LockError::Timeout { key, waited: Duration::ZERO, holders },
+        other => other,
+    }
+}
+
+/// A waiter that a future polls.
+#[derive(Debug)]
+pub(crate) struct Polled {
+    ticket: Ticket,
+    hash: u64,
+    deadline: Option<Instant>,
+}
+
+impl Polled {
+    /// Follows a waiter that was queued with `Delivery::Task`.
+    pub(crate) fn new(core: &Arc<Core>, ticket: Ticket, hash: u64, deadline: Option<Instant>) -> Self {
+        if let Some(deadline) = deadline {
+            core.set_timer(deadline, ticket);
+        }
+        Self { ticket, hash, deadline }
+    }
+
+    pub(crate) fn poll(&self, core: &Core, context: &Context<'_>) -> Poll<Ended> {
+        let waiter = core.waiters.get(self.ticket.index());
+        loop {
+            // Set first, looked at after: news between the two is seen, news after finds the waker.
+            let old = waiter.set_waker(context.waker());
+            drop(old);
+            match waiter.phase() {
+                Phase::Waiting | Phase::Parked => return Poll::Pending,
+                Phase::Notified => {
+                    core.compete(core.local(), waiter, self.hash);
+                }
+                _ => {
+                    self.forget_deadline(core);
+                    return Poll::Ready(core.finish(core.local(), self.ticket.index()));
+                }
+            }
+        }
+    }
+
+    /// The future is dropped before it had its result: what it waited for, or got in this instant, goes on to others.
+    pub(crate) fn abandon(&self, core: &Core) -> Ended {
+        self.forget_deadline(core);
+        let local = core.local();
+        let _ = core.give_up(local, core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);
+        core.finish(local, self.ticket.index())
+    }
+
+    fn forget_deadline(&self, core: &Core) {
+        if let Some(deadline) = self.deadline {
+            core.timer.unset(deadline, self.ticket);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Everything that can go wrong, each with what to do about it.
+
+use crate::key::ObjectKey;
+use crate::mode::Mode;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a call did not do what it was asked to. Nothing is held or changed that was not before.
+///
+/// ```
+/// use keylatch::{FastObjectLockManager, LockError};
+/// # fn main() -> Result<(), LockError> {
+/// let locks = FastObjectLockManager::new();
+/// let _held = locks.acquire_write_lock_blocking("photos", "cat.jpg", "indexer")?;
+/// match locks.try_acquire_read_lock("photos", "cat.jpg", "thumbnailer") {
+///     Err(LockError::WouldBlock { holders, .. }) => assert_eq!(holders.named[0].owner.as_ref(), "indexer"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockError {
+    /// The time given was over before the lock was free.
+    Timeout {
+        /// What was asked for.
+        key: ObjectKey,
+        /// How long the request waited.
+        waited: Duration,
+        /// Who held it at the end.
+        holders: Holders,
+    },
+    /// The lock is held, and the request was not to wait.
+    WouldBlock {
+        /// What was asked for.
+        key: ObjectKey,
+        /// Who holds it.
+        holders: Holders,
+    },
+    /// The request was cancelled while it waited.
+    Cancelled {
+        /// What was asked for.
+        key: ObjectKey,
+    },
+    /// The manager was closed.
+    Closed,
+    /// The grant is not held: released before, made up, or another manager's.
+    NotHeld {
+        /// The grant's number.
+        grant: u64,
+    },
+    /// As many locks are in the table as it may hold.
+    TableFull {
+        /// `max_locks`.
+        limit: u32,
+    },
+    /// As many requests wait as may.
+    TooManyWaiters {
+        /// `max_waiters`.
+        limit: u32,
+    },
+    /// The key is longer than keys may be.
+    InvalidKey {
+        /// Bytes in all parts of the key.
+        bytes: usize,
+        /// `max_key_bytes`.
+        limit: usize,
+    },
+    /// A setting has a value that it cannot have.
+    InvalidConfig {
+        /// Its name.
+        setting: &'static str,
+        /// What is wrong with it and what would be right.
+        problem: String,
+    },
+    /// The process is a fork of the one that made the manager.
+    Forked,
+    /// Somebody else waits to upgrade the same lock: each would wait for the other to let go.
+    UpgradeConflict {
+        /// The key.
+        key: ObjectKey,
+        /// Who holds it shared.
+        holders: Holders,
+    },
+    /// One lock of a batch could not be had; none of the batch is held.
+    Batch {
+        /// Which one.
+        key: ObjectKey,
+        /// Why.
+        cause: Box<LockError>,
+    },
+}
+
+impl LockError {
+    /// The error's number, the same in every language and for ever; negative, because 0 is success in C.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        // -3 (deadlock) and -7 (lease lost) are taken for errors to come.
+        match self {
+            Self::Timeout { .. } => -1,
+            Self::WouldBlock { .. } => -2,
+            Self::Cancelled { .. } => -4,
+            Self::Closed => -5,
+            Self::NotHeld { .. } => -6,
+            Self::TableFull { .. } => -8,
+            Self::InvalidKey { .. } => -9,
+            Self::InvalidConfig { .. } => -10,
+            Self::Forked => -11,
+            Self::UpgradeConflict { .. } => -12,
+            Self::TooManyWaiters { .. } => -13,
+            Self::Batch { cause, .. } => cause.code(),
+        }
+    }
+
+    /// Whether the same call may succeed when it is made again later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Timeout { .. }
+            | Self::WouldBlock { .. }
+            | Self::TableFull { .. }
+            | Self::TooManyWaiters { .. }
+            | Self::UpgradeConflict { .. } => true,
+            Self::Batch { cause, .. } => cause.is_transient(),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for LockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout { key, waited, holders } => write!(f, "{key} was not free within {waited:?}; {holders}"),
+            Self::WouldBlock { key, holders } => write!(f, "{key} is not free; {holders}"),
+            Self::Cancelled { key } => write!(f, "the request for {key} was cancelled"),
+            Self::Closed => write!(f, "the lock manager is closed; make a new one to go on"),
+            Self::NotHeld { grant } => {
+                write!(f, "grant {grant:#x} is not held: it was released before, or is another manager's")
+            }
+            Self::TableFull { limit } => {
+                write!(f, "the table holds as many locks as it may ({limit}); release some, or set max_locks higher")
+            }
+            Self::TooManyWaiters { limit } => {
+                write!(f, "as many requests wait as may ({limit}); try again later, or set max_waiters higher")
+            }
+            Self::InvalidKey { bytes, limit } => write!(
+                f,
+                "the key has {bytes} bytes and may have {limit}; shorten it, or set max_key_bytes higher (up to 65535)"
+            ),
+            Self::InvalidConfig { setting, problem } => write!(f, "the setting {setting} is wrong: {problem}"),
+            Self::Forked => write!(
+                f,
+                "this process is a fork of the one that made the lock manager; make a new manager after fork()"
+            ),
+            Self::UpgradeConflict { key, holders } => write!(
+                f,
+                "somebody else already waits to upgrade {key}, and neither could go first; release it and ask for it \
+                 exclusively ({holders})"
+            ),
+            Self::Batch { key, cause } => write!(f, "the batch failed at {key}, and nothing of it is held: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for LockError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Batch { cause, .. } => Some(cause.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// Who holds a lock, as an error tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// Holders by name, at most 64; a refusal without waiting names the exclusive holder or the latest reader.
+    pub named: Vec<Holder>,
+    /// Holders that are not among the named.
+    pub more: u32,
+}
+
+/// One holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its owner's name; empty if it gave none.
+    pub owner: Arc<str>,
+    /// How it holds the lock.
+    pub mode: Mode,
+    /// For how long at least: taking a free lock reads no clock, so the time counts from the first look at it.
+    pub held_for: Duration,
+}
+
+impl fmt::Display for Holders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.named.is_empty() && self.more == 0 {
+            return write!(f, "nobody holds it any more");
+        }
+        write!(f, "held by ")?;
+        for (position, holder) in self.named.iter().take(8).enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            let name: &str = if holder.owner.is_empty() { "somebody unnamed" } else { &holder.owner };
+            write!(f, "{separator}{} ({}", name.escape_debug(), holder.mode)?;
+            if !holder.held_for.is_zero() {
+                write!(f, ", for at least {:?}", holder.held_for)?;
+            }
+            write!(f, ")")?;
+        }
+        let more = self.named.len().saturating_sub(8) + self.more as usize;
+        match (self.named.is_empty(), more) {
+            (_, 0) => Ok(()),
+            (true, more) => write!(f, "{more}"),
+            (false, more) => write!(f, " and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What a caller has while it holds a lock.
+
+use crate::error::LockError;
+use crate::hold::Grant;
+use crate::key::ObjectKey;
+use crate::manager::FastObjectLockManager;
+use crate::mode::Mode;
+use crate::request::Limit;
+use crate::sync::atomic::Ordering;
+use crate::wait::Delivery;
+use std::fmt;
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::engine::waiting::{Ended, Polled};
+
+/// How a guard knows its manager: by reference, which costs nothing, or by a handle of its own.
+pub trait ManagerRef: sealed::Sealed {
+    #[doc(hidden)]
+    fn manager(&self) -> &FastObjectLockManager;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for &super::FastObjectLockManager {}
+    impl Sealed for super::FastObjectLockManager {}
+}
+
+impl ManagerRef for &FastObjectLockManager {
+    #[inline]
+    fn manager(&self) -> &FastObjectLockManager {
+        self
+    }
+}
+
+impl ManagerRef for FastObjectLockManager {
+    #[inline]
+    fn manager(&self) -> &FastObjectLockManager {
+        self
+    }
+}
+
+/// A held lock that borrows its manager: what acquiring returns. Dropping it releases the lock.
+pub type FastLockGuard<'a> = LockGuard<&'a FastObjectLockManager>;
+
+/// A held lock with a manager handle of its own, to be kept and sent anywhere; made by [`FastLockGuard::into_owned`].
+pub type OwnedLockGuard = LockGuard<FastObjectLockManager>;
+
+/// A held lock. Dropping it releases the lock, from whatever thread, and never blocks.
+///
+/// ```
+/// # fn main() -> Result<(), keylatch::LockError> {
+/// use keylatch::{FastObjectLockManager, Mode};
+/// let locks = FastObjectLockManager::new();
+/// let mut guard = locks.acquire_write_lock_blocking("photos", "cat.jpg", "indexer")?;
+/// guard.downgrade(); // others may read now; nobody could write in between
+/// assert_eq!(guard.mode(), Mode::Shared);
+/// guard.try_upgrade()?; // nobody else reads, so this works
+/// drop(guard);
+/// # Ok(()) }
+/// ```
+#[must_use = "a guard that is dropped at once releases its lock at once"]
+pub struct LockGuard<M: ManagerRef> {
+    manager: M,
+    grant: Grant,
+    released: bool,
+}
+
+impl<M: ManagerRef> LockGuard<M> {
+    #[inline]
+    pub(crate) fn new(manager: M, grant: Grant) -> Self {
+        Self { manager, grant, released: false }
+    }
+
+    /// How the lock is held now.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        let core = self.manager.manager().core();
+        core.records.get(self.grant.index()).held_by_guard(self.grant).map_or(Mode::Shared, |(_, mode)| mode)
+    }
+
+    /// What is held. Makes a copy of the key.
+    #[must_use]
+    pub fn key(&self) -> ObjectKey {
+        let core = self.manager.manager().core();
+        match core.records.get(self.grant.index()).held_by_guard(self.grant) {
+            Some((index, _)) => core.table.entry(index).key(core.table.arena()),
+            None => ObjectKey::new("", ""),
+        }
+    }
+
+    /// The number of this exclusive hold. It is greater than that of every exclusive hold of this key before, whatever
+    /// happened in between, so that a store can refuse a writer whose number is lower than one it has seen. For a
+    /// shared hold, the number of the latest exclusive one.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        let core = self.manager.manager().core();
+        let held = core.records.get(self.grant.index()).held_by_guard(self.grant);
+        held.map_or(0, |(index, _)| core.table.entry(index).fence.load(Ordering::Relaxed))
+    }
+
+    /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively. Does
+    /// nothing to a shared hold. Never blocks.
+    pub fn downgrade(&mut self) {
+        self.manager.manager().core().downgrade(self.grant);
+    }
+
+    /// From shared to exclusive, if nobody else holds the lock now. Goes ahead of all who wait. Does nothing to an
+    /// exclusive hold.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`] with the other readers; the shared hold stays.
+    pub fn try_upgrade(&mut self) -> Result<(), LockError> {
+        self.manager.manager().core().try_upgrade(self.grant)
+    }
+
+    /// From shared to exclusive, as soon as the other readers are gone, ahead of all others who wait. `None` waits for
+    /// as long as it takes.
+    ///
+    /// # Errors
+    /// [`LockError::UpgradeConflict`] at once if another reader already waits to upgrade: neither could go first.
+    /// [`LockError::Timeout`], [`LockError::Closed`]. In any case the shared hold stays.
+    pub fn upgrade_blocking(&mut self, timeout: Option<Duration>) -> Result<(), LockError> {
+        let core = self.manager.manager().core();
+        core.upgrade_blocking(self.grant, core.deadline(timeout.map_or(Limit::Never, Limit::After)))
+    }
+
+    /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future. Dropping it before it is done leaves the hold
+    /// shared.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn upgrade(&mut self, timeout: Option<Duration>) -> Upgrade<'_, M> {
+        let limit = timeout.map_or(Limit::Never, Limit::After);
+        Upgrade { guard: self, limit, waiting: None }
+    }
+
+    /// The grant, held as a guard holds it, for somebody who releases it like one.
+    pub(crate) fn into_bare_grant(self) -> Grant {
+        ManuallyDrop::new(self).grant
+    }
+
+    /// Releases the lock; the same as dropping the guard.
+    pub fn release(self) {}
+
+    /// Turns the guard into a number, to be given back to [`FastObjectLockManager::release`].
+    #[must_use = "the lock is held until the grant is released"]
+    pub fn into_grant(self) -> Grant {
+        let mut this = self;
+        let grant = this.grant;
+        // From here on the guard has nothing to release, only its handle to drop.
+        this.released = true;
+        this.manager.manager().core().let_loose(grant);
+        grant
+    }
+}
+
+impl FastLockGuard<'_> {
+    /// Gives the guard a handle of its own to the manager, so that it can outlive the borrow.
+    pub fn into_owned(self) -> OwnedLockGuard {
+        let this = ManuallyDrop::new(self);
+        LockGuard::new(this.manager.clone(), this.grant)
+    }
+}
+
+impl<M: ManagerRef> Drop for LockGuard<M> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.released {
+            self.manager.manager().core().release_guard(self.grant);
+        }
+    }
+}
+
+impl<M: ManagerRef> fmt::Debug for LockGuard<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard").field("key", &self.key()).field("mode", &self.mode()).finish_non_exhaustive()
+    }
+}
+
+/// A waiting upgrade; see [`LockGuard::upgrade`].
+#[must_use = "a future does nothing until it is awaited"]
+#[derive(Debug)]
+pub struct Upgrade<'g, M: ManagerRef> {
+    guard: &'g mut LockGuard<M>,
+    limit: Limit,
+    waiting: Option<Polled>,
+}
+
+impl<M: ManagerRef> Future for Upgrade<'_, M> {
+    type Output = Result<(), LockError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let core = this.guard.manager.manager().core();
+        if this.waiting.is_none() {
+            let deadline = core.deadline(this.limit);
+            match core.begin_upgrade(this.guard.grant, Delivery::Task(None)) {
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(None) => return Poll::Ready(Ok(())),
+                Ok(Some((ticket, hash))) => this.waiting = Some(Polled::new(core, ticket, hash, deadline)),
+            }
+        }
+        let Some(waiting) = &this.waiting else { return Poll::Pending };
+        let Poll::Ready(ended) = waiting.poll(core, context) else { return Poll::Pending };
+        this.waiting = None;
+        Poll::Ready(core.upgrade_ended(this.guard.grant, ended))
+    }
+}
+
+impl<M: ManagerRef> Drop for Upgrade<'_, M> {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            let core = self.guard.manager.manager().core();
+            if let Ended::Granted(_) = waiting.abandon(core) {
+                core.downgrade(self.guard.grant);
+            }
+        }
+    }
+}
+
+/// The locks of a batch. Dropping it releases all of them.
+#[must_use = "a batch that is dropped at once releases its locks at once"]
+pub struct LockBatch<'a> {
+    manager: &'a FastObjectLockManager,
+    grants: Vec<Grant>,
+    missing: Vec<(ObjectKey, LockError)>,
+}
+
+impl<'a> LockBatch<'a> {
+    pub(crate) fn new(manager: &'a FastObjectLockManager, grants: Vec<Grant>) -> Self {
+        Self { manager, grants, missing: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, grant: Grant) {
+        self.grants.push(grant);
+    }
+
+    pub(crate) fn miss(&mut self, key: ObjectKey, why: LockError) {
+        self.missing.push((key, why));
+    }
+
+    /// How many locks are held: one a key.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.grants.len()
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.grants.is_empty()
+    }
+
+    /// What a best-effort batch did not get, and why.
+    #[must_use]
+    pub fn missing(&self) -> &[(ObjectKey, LockError)] {
+        &self.missing
+    }
+
+    /// A guard for each lock, to be released one by one.
+    #[must_use = "guards that are dropped at once release their locks at once"]
+    pub fn into_guards(mut self) -> Vec<FastLockGuard<'a>> {
+        let manager = self.manager;
+        std::mem::take(&mut self.grants).into_iter().map(|grant| LockGuard::new(manager, grant)).collect()
+    }
+
+    /// A number for each lock, to be released one by one by [`FastObjectLockManager::release`].
+    #[must_use = "the locks are held until the grants are released"]
+    pub fn into_grants(self) -> Vec<Grant> {
+        self.into_guards().into_iter().map(LockGuard::into_grant).collect()
+    }
+}
+
+impl Drop for LockBatch<'_> {
+    fn drop(&mut self) {
+        for grant in self.grants.drain(..).rev() {
+            self.manager.core().release_guard(grant);
+        }
+    }
+}
+
+impl fmt::Debug for LockBatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockBatch").field("held", &self.grants.len()).field("missing", &self.missing).finish()
+    }
+}

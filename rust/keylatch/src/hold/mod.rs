@@ -1,0 +1,10 @@
+//! Who holds what since when.
+
+pub(crate) mod owner;
+pub(crate) mod record;
+
+pub use owner::Owner;
+pub use owner::OwnerRef;
+pub(crate) use owner::Owners;
+pub use record::Grant;
+pub(crate) use record::Record;

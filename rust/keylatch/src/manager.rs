@@ -1,0 +1,419 @@
+//! The manager: the verbs.
+
+use crate::config::LockConfig;
+use crate::engine::{Core, batch};
+use crate::error::LockError;
+use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
+use crate::hold::{Grant, Owner, OwnerRef};
+use crate::key::KeyRef;
+use crate::mode::Mode;
+use crate::observe::{Health, LockMetrics};
+use crate::pending::{Acquire, CompletionQueue, Lock};
+use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
+use crate::wait::Ticket;
+use std::future::IntoFuture;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// Who may read or write this bucket, object, version now.
+///
+/// A manager is a handle: clones share everything, and the last one to go closes it. It can be used from any thread and
+/// any async runtime.
+///
+/// ```
+/// # fn main() -> Result<(), keylatch::LockError> {
+/// use keylatch::FastObjectLockManager;
+/// let locks = FastObjectLockManager::new();
+/// let writer = locks.acquire_write_lock_blocking("photos", "cat.jpg", "uploader")?;
+/// assert!(locks.try_acquire_read_lock("photos", "cat.jpg", "viewer").is_err());
+/// let version = locks.try_acquire_read_lock_versioned("photos", "cat.jpg", "v1", "viewer")?; // another key
+/// drop(writer);
+/// # drop(version); Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct FastObjectLockManager {
+    core: Arc<Core>,
+    closer: Arc<CloseOnDrop>,
+}
+
+#[derive(Debug)]
+struct CloseOnDrop(Arc<Core>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A manager that may be gone, for answers that arrive later.
+#[derive(Debug)]
+pub(crate) struct WeakManager {
+    core: Arc<Core>,
+    closer: Weak<CloseOnDrop>,
+}
+
+impl WeakManager {
+    /// The grant as a guard. If the last handle is gone there is nobody to hold it: it is released.
+    pub(crate) fn own(&self, result: Result<Grant, LockError>) -> Result<OwnedLockGuard, LockError> {
+        let grant = result?;
+        match self.closer.upgrade() {
+            Some(closer) => Ok(LockGuard::new(FastObjectLockManager { core: Arc::clone(&self.core), closer }, grant)),
+            None => {
+                self.core.release_guard(grant);
+                Err(LockError::Closed)
+            }
+        }
+    }
+}
+
+impl Default for FastObjectLockManager {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FastObjectLockManager {
+    /// A manager with the default settings.
+    ///
+    /// # Panics
+    /// If the process may not even reserve address space for a small table. Where address space is limited, fewer locks
+    /// than the default can be had; [`config`](Self::config) tells how many.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut config = LockConfig::default();
+        loop {
+            match Self::with_config(config.clone()) {
+                Ok(manager) => return manager,
+                Err(error) if config.max_locks <= 4096 => panic!("{error}"),
+                Err(_) => config.max_locks /= 4,
+            }
+        }
+    }
+
+    /// A manager with these settings.
+    ///
+    /// # Errors
+    /// [`LockError::InvalidConfig`] says which setting is wrong and what would be right.
+    pub fn with_config(config: LockConfig) -> Result<Self, LockError> {
+        let core = Arc::new(Core::new(config)?);
+        Ok(Self { closer: Arc::new(CloseOnDrop(Arc::clone(&core))), core })
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakManager {
+        WeakManager { core: Arc::clone(&self.core), closer: Arc::downgrade(&self.closer) }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &LockConfig {
+        &self.core.config
+    }
+
+    /// An owner by name, made once and then used without a look-up. It is a label: errors and listings show it.
+    ///
+    /// At most 65,536 names are kept; past that, requests go on without a name.
+    #[must_use]
+    pub fn owner(&self, name: &str) -> Owner {
+        Owner(self.core.keep_owner(name))
+    }
+
+    /// Gives the manager a request; what comes back offers the ways to wait for it.
+    #[inline]
+    pub fn lock<'a>(&'a self, request: LockRequest<'a>) -> Lock<'a> {
+        Lock::new(self, request)
+    }
+
+    /// Waits for an object to hold alone.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline]
+    pub fn acquire_write_lock<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Acquire<'a> {
+        self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).into_future()
+    }
+
+    /// Waits for an object to share.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline]
+    pub fn acquire_read_lock<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Acquire<'a> {
+        self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).into_future()
+    }
+
+    /// Waits for one version of an object to hold alone.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline]
+    pub fn acquire_write_lock_versioned<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        version: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Acquire<'a> {
+        self.lock(LockRequest::write((bucket, object, version)).owner(owner)).into_future()
+    }
+
+    /// Waits for one version of an object to share.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline]
+    pub fn acquire_read_lock_versioned<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        version: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Acquire<'a> {
+        self.lock(LockRequest::read((bucket, object, version)).owner(owner)).into_future()
+    }
+
+    /// [`acquire_write_lock`](Self::acquire_write_lock) for threads.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline]
+    pub fn acquire_write_lock_blocking<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Result<FastLockGuard<'a>, LockError> {
+        self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).blocking()
+    }
+
+    /// [`acquire_read_lock`](Self::acquire_read_lock) for threads.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline]
+    pub fn acquire_read_lock_blocking<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Result<FastLockGuard<'a>, LockError> {
+        self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).blocking()
+    }
+
+    /// [`acquire_write_lock_versioned`](Self::acquire_write_lock_versioned) for threads.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline]
+    pub fn acquire_write_lock_versioned_blocking<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        version: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Result<FastLockGuard<'a>, LockError> {
+        self.lock(LockRequest::write((bucket, object, version)).owner(owner)).blocking()
+    }
+
+    /// [`acquire_read_lock_versioned`](Self::acquire_read_lock_versioned) for threads.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline]
+    pub fn acquire_read_lock_versioned_blocking<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        version: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Result<FastLockGuard<'a>, LockError> {
+        self.lock(LockRequest::read((bucket, object, version)).owner(owner)).blocking()
+    }
+
+    /// Takes an object to hold alone, if it is free.
+    ///
+    /// # Errors
+    /// As [`Lock::try_now`].
+    #[inline]
+    pub fn try_acquire_write_lock<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Result<FastLockGuard<'a>, LockError> {
+        self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).try_now()
+    }
+
+    /// Takes an object to share, if no writer holds it or is entitled to it first.
+    ///
+    /// # Errors
+    /// As [`Lock::try_now`].
+    #[inline]
+    pub fn try_acquire_read_lock<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Result<FastLockGuard<'a>, LockError> {
+        self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).try_now()
+    }
+
+    /// [`try_acquire_write_lock`](Self::try_acquire_write_lock) for one version.
+    ///
+    /// # Errors
+    /// As [`Lock::try_now`].
+    #[inline]
+    pub fn try_acquire_write_lock_versioned<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        version: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Result<FastLockGuard<'a>, LockError> {
+        self.lock(LockRequest::write((bucket, object, version)).owner(owner)).try_now()
+    }
+
+    /// [`try_acquire_read_lock`](Self::try_acquire_read_lock) for one version.
+    ///
+    /// # Errors
+    /// As [`Lock::try_now`].
+    #[inline]
+    pub fn try_acquire_read_lock_versioned<'a>(
+        &'a self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+        version: &'a (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'a>>,
+    ) -> Result<FastLockGuard<'a>, LockError> {
+        self.lock(LockRequest::read((bucket, object, version)).owner(owner)).try_now()
+    }
+
+    /// Waits for many locks, with one deadline for all of them. Nothing is left behind on an error, nor when the future
+    /// is dropped.
+    ///
+    /// # Errors
+    /// [`LockError::Batch`] names the key that failed and why. A best-effort batch reports what it did not get in
+    /// [`LockBatch::missing`] instead, and fails only when the manager cannot go on.
+    pub async fn acquire_locks_batch<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
+        if let Some(grants) = self.core.batch_at_once(self.core.local(), &batch) {
+            return Ok(LockBatch::new(self, grants));
+        }
+        let deadline = self.core.deadline(batch.limit);
+        let mut gathered = LockBatch::new(self, Vec::new());
+        for (key, mode) in batch::in_order(&batch) {
+            let answer = self.lock(one_of(&batch, key, mode, deadline)).await.map(LockGuard::into_bare_grant);
+            add_to(&mut gathered, key, answer, batch.batch_mode)?;
+        }
+        Ok(gathered)
+    }
+
+    /// [`acquire_locks_batch`](Self::acquire_locks_batch) for threads.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn acquire_locks_batch_blocking<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
+        if let Some(grants) = self.core.batch_at_once(self.core.local(), &batch) {
+            return Ok(LockBatch::new(self, grants));
+        }
+        let deadline = self.core.deadline(batch.limit);
+        let mut gathered = LockBatch::new(self, Vec::new());
+        for (key, mode) in batch::in_order(&batch) {
+            let answer = self.core.blocking(&one_of(&batch, key, mode, deadline));
+            add_to(&mut gathered, key, answer, batch.batch_mode)?;
+        }
+        Ok(gathered)
+    }
+
+    /// Releases a grant, from any thread. Never blocks.
+    ///
+    /// # Errors
+    /// [`LockError::NotHeld`] if it is not held: released before, made up, or another manager's. Nothing is released
+    /// then.
+    pub fn release(&self, grant: Grant) -> Result<(), LockError> {
+        self.core.catch(grant)?;
+        self.core.release_guard(grant);
+        Ok(())
+    }
+
+    /// Turns a grant back into a guard.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub fn adopt(&self, grant: Grant) -> Result<FastLockGuard<'_>, LockError> {
+        self.core.catch(grant)?;
+        Ok(LockGuard::new(self, grant))
+    }
+
+    /// A queue for the results of requests that have to wait; see [`Lock::with_queue`].
+    ///
+    /// # Errors
+    /// What the system says when it has no descriptor left.
+    pub fn completion_queue(&self) -> std::io::Result<CompletionQueue> {
+        CompletionQueue::new(self.clone())
+    }
+
+    /// Ends the wait of a request that was made with a callback or a queue; its result arrives as
+    /// [`LockError::Cancelled`]. `false` if it has ended already: then its result has arrived or is about to.
+    pub fn cancel(&self, ticket: Ticket) -> bool {
+        !self.core.is_forked() && self.core.cancel(ticket)
+    }
+
+    /// What happened so far, in figures. Takes the mutex of each shard for a moment, one after the other.
+    #[must_use]
+    pub fn get_metrics(&self) -> LockMetrics {
+        LockMetrics::of(&self.core)
+    }
+
+    /// Whether the manager is doing well, and what is wrong if not.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.get_metrics().health()
+    }
+
+    /// Closes the manager: requests that wait and those to come fail with [`LockError::Closed`]; what is held stays
+    /// held until it is released. The last handle to go does this too.
+    pub fn close(&self) {
+        self.core.close();
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+}
+
+fn one_of<'k>(batch: &BatchLockRequest<'k>, key: KeyRef<'k>, mode: Mode, deadline: Option<Instant>) -> LockRequest<'k> {
+    let limit = deadline.map_or(Limit::Never, Limit::At);
+    LockRequest { key, mode, owner: batch.owner, priority: batch.priority, limit }
+}
+
+/// Takes in the answer for one key of a batch; an error is the whole batch's.
+fn add_to(
+    gathered: &mut LockBatch<'_>,
+    key: KeyRef<'_>,
+    answer: Result<Grant, LockError>,
+    batch_mode: BatchMode,
+) -> Result<(), LockError> {
+    match answer {
+        Ok(grant) => gathered.push(grant),
+        Err(cause @ (LockError::Closed | LockError::Forked)) => return Err(cause),
+        Err(cause) if batch_mode == BatchMode::BestEffort => gathered.miss(key.to_owned(), cause),
+        Err(cause) => return Err(LockError::Batch { key: key.to_owned(), cause: Box::new(cause) }),
+    }
+    Ok(())
+}

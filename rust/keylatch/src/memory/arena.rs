@@ -1,0 +1,372 @@
+//! Hands out the values of a region by index and takes them back, page by page.
+//!
+//! Low pages are preferred, so that what stays after a flood is packed together; pages that became empty are kept up to
+//! a bound and given back to the system beyond it. The memory of a value is never anything but such a value.
+
+use super::region::{Region, Vacant};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU32, Ordering};
+
+/// The index that names nothing. The arena never hands it out.
+pub(crate) const NONE: u32 = 0;
+
+/// Empty pages beyond this many (of 4 KiB) are given back, down to half of it.
+const EMPTY_PAGES_KEPT: u32 = 512;
+
+const PAGE_BYTES: usize = 4096;
+
+/// A value that an [`Arena`] keeps.
+///
+/// # Safety
+/// As [`Vacant`]; nothing more.
+pub(crate) unsafe trait Pooled: Vacant {
+    /// A field that is free to link values that nobody uses.
+    fn link(&self) -> &AtomicU32;
+
+    /// What must survive when the memory is given back, e.g. a generation; the arena keeps the greatest of a page.
+    fn mark(&self) -> u64 {
+        0
+    }
+
+    /// Called before the value is handed out for the first time since it was vacant, with the page's mark.
+    fn revive(&self, _mark: u64) {}
+}
+
+/// Values of one kind. `Local` is what a thread keeps of them to itself.
+#[derive(Debug)]
+pub(crate) struct Arena<T: Pooled> {
+    region: Region<T>,
+    pages: Mutex<Pages>,
+    batch: u32,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    /// Pages in use or used before, by number.
+    pages: Vec<Page>,
+    /// Pages with a free value, one bit a page.
+    with_free: Vec<u64>,
+    /// No page below this one has a free value.
+    lowest: usize,
+    /// How many of `pages` are all free and still have their memory.
+    empty: u32,
+    /// Values handed out, thread caches included.
+    out: u32,
+    mark: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Page {
+    first_free: u32,
+    free: u32,
+    /// The memory was given back; the free list is gone with it.
+    vacant: bool,
+    mark: u64,
+}
+
+impl<T: Pooled> Arena<T> {
+    const PER_PAGE: u32 = {
+        let fit = if cfg!(loom) { 4 } else { PAGE_BYTES / size_of::<T>() };
+        assert!(cfg!(loom) || PAGE_BYTES.is_multiple_of(size_of::<T>()), "a page holds whole values");
+        fit as u32
+    };
+
+    /// Room for at least `capacity` values; `mark` is the one that all values start with.
+    pub(crate) fn reserve(capacity: u32, mark: u64) -> std::io::Result<Self> {
+        // One more for index 0, and whole pages.
+        let len = capacity.saturating_add(1).checked_next_multiple_of(Self::PER_PAGE).unwrap_or(u32::MAX - 4095);
+        // Small arenas are handed out singly, so that their limit is felt exactly.
+        let batch = (capacity / 1024).clamp(1, 32);
+        Ok(Self { region: Region::reserve(len)?, pages: Mutex::new(Pages { mark, ..Pages::default() }), batch })
+    }
+
+    /// The value at an index that this arena handed out at some time.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> &T {
+        self.region.get(index)
+    }
+
+    /// Whether the arena could have handed this index out.
+    #[inline]
+    pub(crate) fn could_be(&self, index: u32) -> bool {
+        index != NONE && index < self.region.len()
+    }
+
+    /// Bytes of memory in use, kept free pages included.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let pages = self.pages.lock();
+        let resident = pages.pages.iter().filter(|page| !page.vacant).count();
+        (resident * PAGE_BYTES) as u64
+    }
+
+    /// Calls `visit` with every index that may be in use.
+    pub(crate) fn for_each_page(&self, mut visit: impl FnMut(u32, &T)) {
+        let used: Vec<u32> = {
+            let pages = self.pages.lock();
+            let busy = |page: &Page| !page.vacant && page.free < Self::PER_PAGE;
+            (0u32..).zip(&pages.pages).filter(|(_, page)| busy(page)).map(|(number, _)| number).collect()
+        };
+        for number in used {
+            for index in number * Self::PER_PAGE..(number + 1) * Self::PER_PAGE {
+                if index != NONE {
+                    visit(index, self.get(index));
+                }
+            }
+        }
+    }
+
+    /// A value of the thread's own cache, or of the arena; [`NONE`] when all are out.
+    #[inline]
+    pub(crate) fn take(&self, cache: &Cache) -> u32 {
+        let first = cache.first.load(Ordering::Relaxed);
+        if first == NONE {
+            return self.take_slow(cache);
+        }
+        cache.first.store(self.get(first).link().load(Ordering::Relaxed), Ordering::Relaxed);
+        cache.len.store(cache.len.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
+        first
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_slow(&self, cache: &Cache) -> u32 {
+        let mut pages = self.pages.lock();
+        for _ in 0..self.batch {
+            let Some(index) = pages.take(&self.region, Self::PER_PAGE) else { break };
+            cache.push(self.get(index), index);
+        }
+        drop(pages);
+        let first = cache.first.load(Ordering::Relaxed);
+        if first == NONE { NONE } else { self.take(cache) }
+    }
+
+    /// Gives a value back.
+    #[inline]
+    pub(crate) fn put(&self, cache: &Cache, index: u32) {
+        cache.push(self.get(index), index);
+        if cache.len.load(Ordering::Relaxed) > 2 * self.batch {
+            self.put_slow(cache);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_slow(&self, cache: &Cache) {
+        let mut pages = self.pages.lock();
+        for _ in 0..=self.batch {
+            let index = cache.first.load(Ordering::Relaxed);
+            cache.first.store(self.get(index).link().load(Ordering::Relaxed), Ordering::Relaxed);
+            cache.len.store(cache.len.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+            pages.put(&self.region, Self::PER_PAGE, index);
+        }
+        if pages.empty > EMPTY_PAGES_KEPT {
+            pages.give_back(&self.region, Self::PER_PAGE, EMPTY_PAGES_KEPT / 2);
+        }
+    }
+}
+
+impl Pages {
+    fn take<T: Pooled>(&mut self, region: &Region<T>, per_page: u32) -> Option<u32> {
+        let number = match self.lowest_with_free() {
+            Some(number) => number,
+            None => self.add_page(region, per_page)?,
+        };
+        if self.pages[number].vacant {
+            self.make_resident(region, per_page, number);
+        }
+        let page = &mut self.pages[number];
+        let index = page.first_free;
+        page.first_free = region.get(index).link().load(Ordering::Relaxed);
+        if page.free == page_capacity(number, per_page) {
+            self.empty -= 1;
+        }
+        let page = &mut self.pages[number];
+        page.free -= 1;
+        if page.free == 0 {
+            self.with_free[number / 64] &= !(1 << (number % 64));
+        }
+        self.out += 1;
+        Some(index)
+    }
+
+    fn put<T: Pooled>(&mut self, region: &Region<T>, per_page: u32, index: u32) {
+        let number = (index / per_page) as usize;
+        let page = &mut self.pages[number];
+        region.get(index).link().store(page.first_free, Ordering::Relaxed);
+        page.first_free = index;
+        page.free += 1;
+        if page.free == page_capacity(number, per_page) {
+            self.empty += 1;
+        }
+        self.with_free[number / 64] |= 1 << (number % 64);
+        self.lowest = self.lowest.min(number);
+        self.out -= 1;
+    }
+
+    fn lowest_with_free(&mut self) -> Option<usize> {
+        for block in self.lowest / 64..self.with_free.len() {
+            let bits = self.with_free[block];
+            if bits != 0 {
+                self.lowest = block * 64 + bits.trailing_zeros() as usize;
+                return Some(self.lowest);
+            }
+        }
+        self.lowest = self.pages.len();
+        None
+    }
+
+    fn add_page<T: Pooled>(&mut self, region: &Region<T>, per_page: u32) -> Option<usize> {
+        let number = self.pages.len();
+        if (number + 1) * per_page as usize > region.len() as usize {
+            return None;
+        }
+        self.pages.push(Page {
+            vacant: true,
+            mark: self.mark,
+            free: page_capacity(number, per_page),
+            first_free: NONE,
+        });
+        if self.with_free.len() * 64 <= number {
+            self.with_free.push(0);
+        }
+        self.with_free[number / 64] |= 1 << (number % 64);
+        Some(number)
+    }
+
+    fn make_resident<T: Pooled>(&mut self, region: &Region<T>, per_page: u32, number: usize) {
+        let page = &mut self.pages[number];
+        let first = number as u32 * per_page;
+        let mut first_free = NONE;
+        for index in (first..first + per_page).rev() {
+            if index == NONE {
+                continue;
+            }
+            let value = region.get(index);
+            value.revive(page.mark);
+            value.link().store(first_free, Ordering::Relaxed);
+            first_free = index;
+        }
+        page.first_free = first_free;
+        page.vacant = false;
+        self.empty += 1;
+    }
+
+    /// Gives empty pages back, the highest first, until `keep` are left.
+    fn give_back<T: Pooled>(&mut self, region: &Region<T>, per_page: u32, keep: u32) {
+        let mut run = 0..0;
+        for number in (0..self.pages.len()).rev() {
+            if self.empty <= keep {
+                break;
+            }
+            let page = &mut self.pages[number];
+            if page.vacant || page.free != page_capacity(number, per_page) {
+                continue;
+            }
+            let first = number as u32 * per_page;
+            let values = (first..first + per_page).filter(|index| *index != NONE);
+            page.mark = values.map(|index| region.get(index).mark()).max().unwrap_or(page.mark).max(page.mark);
+            page.vacant = true;
+            self.empty -= 1;
+            if first + per_page == run.start {
+                run.start = first;
+            } else {
+                region.give_back(run.start, run.end - run.start);
+                run = first..first + per_page;
+            }
+        }
+        region.give_back(run.start, run.end - run.start);
+    }
+}
+
+/// Values in a page; index 0 is nobody's.
+fn page_capacity(number: usize, per_page: u32) -> u32 {
+    per_page - u32::from(number == 0)
+}
+
+/// What one thread keeps of an arena, as a list through the values. Only its own thread changes it.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    first: AtomicU32,
+    len: AtomicU32,
+}
+
+impl Cache {
+    #[inline]
+    fn push<T: Pooled>(&self, value: &T, index: u32) {
+        value.link().store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.first.store(index, Ordering::Relaxed);
+        self.len.store(self.len.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::atomic::AtomicU64;
+    use std::collections::HashSet;
+
+    #[derive(Debug)]
+    #[repr(C)]
+    struct Thing {
+        link: AtomicU32,
+        pad: AtomicU32,
+        mark: AtomicU64,
+    }
+
+    // SAFETY: two integers.
+    unsafe impl Vacant for Thing {}
+    // SAFETY: as above.
+    unsafe impl Pooled for Thing {
+        fn link(&self) -> &AtomicU32 {
+            &self.link
+        }
+        fn mark(&self) -> u64 {
+            self.mark.load(Ordering::Relaxed)
+        }
+        fn revive(&self, mark: u64) {
+            self.mark.store(mark, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn every_index_is_handed_out_once_and_the_limit_is_felt() {
+        let arena = Arena::<Thing>::reserve(1000, 5).unwrap();
+        let cache = Cache::default();
+        let mut seen = HashSet::new();
+        loop {
+            let index = arena.take(&cache);
+            if index == NONE {
+                break;
+            }
+            assert!(seen.insert(index) && arena.could_be(index));
+            assert_eq!(arena.get(index).mark(), 5);
+        }
+        assert!((1000..1000 + 4096 / 16).contains(&seen.len()), "{}", seen.len());
+        for index in &seen {
+            arena.put(&cache, *index);
+        }
+        let again: HashSet<u32> = std::iter::from_fn(|| Some(arena.take(&cache)).filter(|i| *i != NONE)).collect();
+        assert_eq!(seen, again);
+    }
+
+    #[test]
+    fn a_flood_goes_back_to_the_system_and_marks_survive_it() {
+        let arena = Arena::<Thing>::reserve(1 << 20, 0).unwrap();
+        let cache = Cache::default();
+        let all: Vec<u32> = (0..1 << 20).map(|_| arena.take(&cache)).collect();
+        let flooded = arena.resident_bytes();
+        assert!(flooded >= 16 << 20);
+        for index in &all {
+            arena.get(*index).mark.store(u64::from(*index), Ordering::Relaxed);
+            arena.put(&cache, *index);
+        }
+        let left = arena.resident_bytes();
+        assert!(left <= u64::from(EMPTY_PAGES_KEPT + 2) * 4096, "{left} of {flooded} bytes left");
+        // A page that comes back starts at or above everything it ever reached.
+        let back: Vec<u32> = (0..1 << 20).map(|_| arena.take(&cache)).collect();
+        let reached: HashSet<u32> = all.into_iter().collect();
+        let back = back.into_iter().filter(|index| reached.contains(index));
+        let lost: Vec<u32> = back.filter(|index| arena.get(*index).mark() < u64::from(*index)).collect();
+        assert_eq!(lost, Vec::<u32>::new());
+    }
+}

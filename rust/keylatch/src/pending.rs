@@ -1,0 +1,322 @@
+//! A request given to a manager, and the ways to wait for it.
+
+use crate::engine::acquire::Answer;
+use crate::engine::mail::Posted;
+use crate::engine::waiting::{Ended, Polled, as_timeout};
+use crate::error::LockError;
+use crate::guard::{FastLockGuard, LockGuard, OwnedLockGuard};
+use crate::hold::Grant;
+use crate::manager::FastObjectLockManager;
+use crate::request::LockRequest;
+use crate::wait::{Bell, Delivery, Mailbox, Ticket};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::future::{Future, IntoFuture};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// A request that a manager has been given and that now waits for you to say how to wait: see
+/// [`FastObjectLockManager::lock`].
+#[derive(Debug)]
+#[must_use = "nothing is locked until one of the methods is called, or it is awaited"]
+pub struct Lock<'a> {
+    manager: &'a FastObjectLockManager,
+    request: LockRequest<'a>,
+}
+
+impl<'a> Lock<'a> {
+    #[inline]
+    pub(crate) fn new(manager: &'a FastObjectLockManager, request: LockRequest<'a>) -> Self {
+        Self { manager, request }
+    }
+
+    /// Sleeps until the lock is free or the time is over.
+    ///
+    /// # Errors
+    /// [`LockError::Timeout`], [`LockError::Closed`], or what is wrong with the request.
+    #[inline]
+    pub fn blocking(self) -> Result<FastLockGuard<'a>, LockError> {
+        let grant = self.manager.core().blocking(&self.request)?;
+        Ok(LockGuard::new(self.manager, grant))
+    }
+
+    /// Takes the lock if it is free.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`] with who holds it, or what is wrong with the request.
+    #[inline]
+    pub fn try_now(self) -> Result<FastLockGuard<'a>, LockError> {
+        let grant = self.manager.core().try_now(&self.request)?;
+        Ok(LockGuard::new(self.manager, grant))
+    }
+
+    /// Takes the lock if it is free; otherwise has `callback` called once with the result, on a thread of the
+    /// manager's, when the request has ended: granted, timed out, cancelled or closed. A callback may call anything
+    /// that does not block. One that panics loses its guard, and so its lock, and disturbs nobody else.
+    ///
+    /// If the lock is free it is returned at once, and the callback is dropped uncalled.
+    ///
+    /// # Errors
+    /// What is wrong with the request; the callback is not called then.
+    pub fn with_callback(
+        self,
+        callback: impl FnOnce(Result<OwnedLockGuard, LockError>) + Send + 'static,
+    ) -> Result<Submitted, LockError> {
+        let core = self.manager.core();
+        let mailbox = core.callbacks()?;
+        let settled = CallbackSettled(Arc::clone(core));
+        let manager = self.manager.downgrade();
+        self.post(&mailbox, move |_, result| {
+            // Last, so that the thread does not end before the callback has returned or panicked.
+            let _settled = settled;
+            callback(manager.own(result));
+        })
+    }
+
+    /// Takes the lock if it is free; otherwise the result arrives in the queue, with this `token`.
+    ///
+    /// # Errors
+    /// What is wrong with the request; nothing arrives then.
+    pub fn with_queue(self, queue: &CompletionQueue, token: u64) -> Result<Submitted, LockError> {
+        if !Arc::ptr_eq(queue.manager.core(), self.manager.core()) {
+            let problem = "it is another manager's; use one made by this manager's completion_queue()".into();
+            return Err(LockError::InvalidConfig { setting: "queue", problem });
+        }
+        let arrived = Arc::clone(&queue.arrived);
+        let manager = self.manager.downgrade();
+        self.post(&queue.mailbox, move |ticket, result| {
+            let completion = Completion { ticket, token, result: manager.own(result) };
+            arrived.lock().push_back(completion);
+        })
+    }
+
+    fn post(
+        self,
+        mailbox: &Arc<Mailbox>,
+        answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
+    ) -> Result<Submitted, LockError> {
+        let core = self.manager.core();
+        let wanted = core.wanted(core.local(), &self.request);
+        Ok(match core.post(&wanted, self.request.limit, mailbox, answer)? {
+            Posted::Granted(grant) => Submitted::Granted(LockGuard::new(self.manager.clone(), grant)),
+            Posted::Waiting(ticket) => Submitted::Waiting(ticket),
+        })
+    }
+}
+
+/// A callback that the manager's thread owes somebody, until dropped.
+struct CallbackSettled(Arc<crate::engine::Core>);
+
+impl Drop for CallbackSettled {
+    fn drop(&mut self) {
+        self.0.callback_settled();
+    }
+}
+
+/// What [`Lock::with_callback`] and [`Lock::with_queue`] come to at once.
+#[derive(Debug)]
+#[must_use = "a lock that was free is returned here, and released if dropped"]
+pub enum Submitted {
+    /// The lock was free; nothing will arrive.
+    Granted(OwnedLockGuard),
+    /// The result will arrive. [`FastObjectLockManager::cancel`] ends the wait.
+    Waiting(Ticket),
+}
+
+impl Submitted {
+    /// The ticket, if the request waits.
+    #[must_use]
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Granted(_) => None,
+            Self::Waiting(ticket) => Some(*ticket),
+        }
+    }
+}
+
+/// Results of requests that had to wait, to be fetched by an event loop: poll [`as_fd`](AsFd::as_fd) for reading, then
+/// call [`try_next`](Self::try_next) until it returns `None`.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use keylatch::{FastObjectLockManager, LockRequest, Submitted};
+/// let locks = FastObjectLockManager::new();
+/// let queue = locks.completion_queue()?;
+/// let held = locks.acquire_write_lock_blocking("b", "o", "first")?;
+/// let submitted = locks.lock(LockRequest::write(("b", "o")).owner("second")).with_queue(&queue, 42)?;
+/// assert!(matches!(submitted, Submitted::Waiting(_)));
+/// drop(held);
+/// let completion = queue.next(None)?.expect("no timeout was set");
+/// assert_eq!(completion.token, 42);
+/// let guard = completion.result?;
+/// # drop(guard); Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct CompletionQueue {
+    manager: FastObjectLockManager,
+    mailbox: Arc<Mailbox>,
+    arrived: Arc<Mutex<VecDeque<Completion>>>,
+    bell: Arc<Bell>,
+}
+
+/// One result from a [`CompletionQueue`].
+#[derive(Debug)]
+pub struct Completion {
+    /// The request, as it was told when it was made.
+    pub ticket: Ticket,
+    /// What the caller gave along.
+    pub token: u64,
+    /// The lock, or why not.
+    pub result: Result<OwnedLockGuard, LockError>,
+}
+
+impl CompletionQueue {
+    pub(crate) fn new(manager: FastObjectLockManager) -> std::io::Result<Self> {
+        let bell = Arc::new(Bell::new()?);
+        let ringer = Arc::clone(&bell);
+        let mailbox = Mailbox::new(move || ringer.ring());
+        Ok(Self { manager, mailbox, arrived: Arc::default(), bell })
+    }
+
+    /// The next result, if one has arrived. Once it returns `None` the descriptor is unreadable until more arrives.
+    #[must_use]
+    pub fn try_next(&self) -> Option<Completion> {
+        self.fetch().or_else(|| {
+            // Silenced first, fetched after: what arrives in between rings again or is fetched here.
+            self.bell.hush();
+            self.fetch()
+        })
+    }
+
+    /// Sleeps until a result arrives. `None` if the time is over first.
+    ///
+    /// # Errors
+    /// What the system says about waiting on the descriptor.
+    pub fn next(&self, timeout: Option<Duration>) -> std::io::Result<Option<Completion>> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if let Some(completion) = self.try_next() {
+                return Ok(Some(completion));
+            }
+            if !self.bell.wait(deadline)? {
+                return Ok(self.try_next());
+            }
+        }
+    }
+
+    fn fetch(&self) -> Option<Completion> {
+        loop {
+            let oldest = self.arrived.lock().pop_front();
+            if oldest.is_some() {
+                return oldest;
+            }
+            if !self.manager.core().open_letter(&self.mailbox) {
+                return None;
+            }
+        }
+    }
+}
+
+impl AsFd for CompletionQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.fd()
+    }
+}
+
+impl Drop for CompletionQueue {
+    /// Results that nobody fetched are dropped, and what was granted is released. Requests that still wait are not
+    /// cancelled; theirs are dropped as they arrive.
+    fn drop(&mut self) {
+        while self.try_next().is_some() {}
+    }
+}
+
+impl<'a> IntoFuture for Lock<'a> {
+    type Output = Result<FastLockGuard<'a>, LockError>;
+    type IntoFuture = Acquire<'a>;
+
+    #[inline]
+    fn into_future(self) -> Acquire<'a> {
+        Acquire { manager: self.manager, request: self.request, waiting: None }
+    }
+}
+
+/// A request as a future, for any executor. Dropping it cancels the request; a grant that arrives in that instant is
+/// given on.
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is awaited"]
+pub struct Acquire<'a> {
+    manager: &'a FastObjectLockManager,
+    request: LockRequest<'a>,
+    waiting: Option<Polled>,
+}
+
+impl<'a> Future for Acquire<'a> {
+    type Output = Result<FastLockGuard<'a>, LockError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let core = this.manager.core();
+        if this.waiting.is_none() {
+            let local = core.local();
+            let wanted = core.wanted(local, &this.request);
+            if let Ok(grant) = core.acquire_fast(local, &wanted) {
+                return Poll::Ready(Ok(LockGuard::new(this.manager, grant)));
+            }
+        }
+        this.poll_slow(context)
+    }
+}
+
+impl<'a> Acquire<'a> {
+    #[cold]
+    #[inline(never)]
+    fn poll_slow(&mut self, context: &Context<'_>) -> Poll<Result<FastLockGuard<'a>, LockError>> {
+        let core = self.manager.core();
+        let granted = |grant| Poll::Ready(Ok(LockGuard::new(self.manager, grant)));
+        let waiting = match &mut self.waiting {
+            Some(waiting) => waiting,
+            none => {
+                let local = core.local();
+                let wanted = core.wanted(local, &self.request);
+                let deadline = core.deadline(self.request.limit);
+                if deadline.is_some_and(|at| at <= Instant::now()) {
+                    return match core.try_slow(local, &wanted) {
+                        Ok(grant) => granted(grant),
+                        Err(error) => Poll::Ready(Err(as_timeout(error))),
+                    };
+                }
+                match core.acquire_slow(local, &wanted, Some(Delivery::Task(None))) {
+                    Err(error) => return Poll::Ready(Err(error)),
+                    Ok(Answer::Granted(grant)) => return granted(grant),
+                    Ok(Answer::Queued(ticket)) => none.insert(Polled::new(core, ticket, wanted.hash, deadline)),
+                }
+            }
+        };
+        let Poll::Ready(ended) = waiting.poll(core, context) else { return Poll::Pending };
+        self.waiting = None;
+        match ended {
+            Ended::Granted(grant) => granted(grant.expect("a request that was queued got its grant")),
+            Ended::Failed { why, waited } => {
+                let hash = core.hash(&self.request.key);
+                Poll::Ready(Err(core.failure(why, waited, &self.request.key, hash)))
+            }
+        }
+    }
+}
+
+impl Drop for Acquire<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            let core = self.manager.core();
+            if let Ended::Granted(Some(grant)) = waiting.abandon(core) {
+                core.release_guard(grant);
+            }
+        }
+    }
+}

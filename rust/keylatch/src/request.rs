@@ -1,0 +1,179 @@
+//! What a caller asks for: one lock, or a batch of them.
+
+use crate::hold::OwnerRef;
+use crate::key::KeyRef;
+use crate::mode::Mode;
+use std::time::{Duration, Instant};
+
+/// How long a request may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Limit {
+    /// As the manager is set.
+    #[default]
+    Default,
+    /// For as long as it takes.
+    Never,
+    /// For this long from when it is made.
+    After(Duration),
+    /// Until then.
+    At(Instant),
+}
+
+/// A request for one lock.
+///
+/// ```
+/// use keylatch::{FastObjectLockManager, LockRequest};
+/// use std::time::Duration;
+/// # fn main() -> Result<(), keylatch::LockError> {
+/// let locks = FastObjectLockManager::new();
+/// let request = LockRequest::write(("photos", "cat.jpg")).owner("indexer").timeout(Duration::from_secs(1)).priority(10);
+/// let guard = locks.lock(request).blocking()?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[must_use = "a request does nothing until it is given to a manager"]
+pub struct LockRequest<'a> {
+    pub(crate) key: KeyRef<'a>,
+    pub(crate) mode: Mode,
+    pub(crate) owner: OwnerRef<'a>,
+    pub(crate) priority: u8,
+    pub(crate) limit: Limit,
+}
+
+impl<'a> LockRequest<'a> {
+    /// Asks for the key in a mode.
+    #[inline]
+    pub fn new(key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
+        Self { key: key.into(), mode, owner: OwnerRef::Named(""), priority: 0, limit: Limit::Default }
+    }
+
+    /// Asks to hold the key alone.
+    #[inline]
+    pub fn write(key: impl Into<KeyRef<'a>>) -> Self {
+        Self::new(key, Mode::Exclusive)
+    }
+
+    /// Asks to share the key.
+    #[inline]
+    pub fn read(key: impl Into<KeyRef<'a>>) -> Self {
+        Self::new(key, Mode::Shared)
+    }
+
+    /// Whose request this is: a label for errors and listings.
+    #[inline]
+    pub fn owner(self, owner: impl Into<OwnerRef<'a>>) -> Self {
+        Self { owner: owner.into(), ..self }
+    }
+
+    /// Waits for at most this long. Zero tries once; `Duration::MAX` waits for as long as it takes.
+    #[inline]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { limit: Limit::After(timeout), ..self }
+    }
+
+    /// Waits until then.
+    #[inline]
+    pub fn deadline(self, deadline: Instant) -> Self {
+        Self { limit: Limit::At(deadline), ..self }
+    }
+
+    /// Waits for as long as it takes, whatever the manager's default is.
+    #[inline]
+    pub fn no_timeout(self) -> Self {
+        Self { limit: Limit::Never, ..self }
+    }
+
+    /// Waits ahead of requests of lower priority, which it may overtake `overtake_limit` times. The default is 0, the
+    /// lowest.
+    #[inline]
+    pub fn priority(self, priority: u8) -> Self {
+        Self { priority, ..self }
+    }
+}
+
+/// What a batch does about a lock that it cannot have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchMode {
+    /// All of them or none.
+    #[default]
+    AllOrNothing,
+    /// Those that can be had within the time; the others are reported.
+    BestEffort,
+}
+
+/// A request for many locks at once.
+///
+/// Locks are waited for in the order of their keys, so that two batches never wait for each other, whatever order they
+/// were written in. A key that is named twice is taken once, exclusively if either asks for that.
+///
+/// ```
+/// use keylatch::{BatchLockRequest, FastObjectLockManager};
+/// # fn main() -> Result<(), keylatch::LockError> {
+/// let locks = FastObjectLockManager::new();
+/// let all = locks.acquire_locks_batch_blocking(
+///     BatchLockRequest::new("mover").add_write_lock("b", "target").add_read_lock("b", "source"),
+/// )?;
+/// assert_eq!(all.len(), 2);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a request does nothing until it is given to a manager"]
+pub struct BatchLockRequest<'a> {
+    pub(crate) owner: OwnerRef<'a>,
+    pub(crate) wanted: Vec<(KeyRef<'a>, Mode)>,
+    pub(crate) priority: u8,
+    pub(crate) limit: Limit,
+    pub(crate) batch_mode: BatchMode,
+}
+
+impl<'a> BatchLockRequest<'a> {
+    /// An empty batch.
+    pub fn new(owner: impl Into<OwnerRef<'a>>) -> Self {
+        let (wanted, limit) = (Vec::new(), Limit::Default);
+        Self { owner: owner.into(), wanted, priority: 0, limit, batch_mode: BatchMode::AllOrNothing }
+    }
+
+    /// Adds a key in a mode.
+    pub fn add(mut self, key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
+        self.wanted.push((key.into(), mode));
+        self
+    }
+
+    /// Adds an object to hold alone.
+    pub fn add_write_lock(
+        self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+    ) -> Self {
+        self.add(KeyRef::new(bucket, object), Mode::Exclusive)
+    }
+
+    /// Adds an object to share.
+    pub fn add_read_lock(
+        self,
+        bucket: &'a (impl AsRef<[u8]> + ?Sized),
+        object: &'a (impl AsRef<[u8]> + ?Sized),
+    ) -> Self {
+        self.add(KeyRef::new(bucket, object), Mode::Shared)
+    }
+
+    /// Waits for at most this long, for all of them together.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { limit: Limit::After(timeout), ..self }
+    }
+
+    /// Waits until then.
+    pub fn deadline(self, deadline: Instant) -> Self {
+        Self { limit: Limit::At(deadline), ..self }
+    }
+
+    /// As [`LockRequest::priority`].
+    pub fn priority(self, priority: u8) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// What to do about a lock that cannot be had; the default is all or nothing.
+    pub fn mode(self, batch_mode: BatchMode) -> Self {
+        Self { batch_mode, ..self }
+    }
+}

@@ -1,0 +1,34 @@
+//! The one door to everything concurrent.
+//!
+//! The rest of the crate takes its atomics, mutexes, parking and per-thread storage from here, so that `--cfg loom`
+//! swaps all of them for the model checker's and the very code that ships is the code that is checked.
+
+mod mutex;
+mod park;
+mod per_thread;
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic;
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic;
+
+pub(crate) use mutex::{Mutex, MutexGuard};
+pub(crate) use park::{Park, ParkedUntil};
+pub(crate) use per_thread::PerThread;
+
+/// One turn of a bounded wait for another thread.
+#[inline]
+pub(crate) fn spin_hint() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+}
+
+/// Lets others run when what is waited for is being done by a thread that may have lost its core.
+pub(crate) fn yield_now() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+}

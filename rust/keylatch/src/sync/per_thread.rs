@@ -1,0 +1,75 @@
+//! One `T` for each thread that uses an object, found without a lock; a thread that ends leaves its `T` to a later one.
+
+#[cfg(not(loom))]
+pub(crate) use real::PerThread;
+
+#[cfg(loom)]
+pub(crate) use modelled::PerThread;
+
+#[cfg(not(loom))]
+mod real {
+    /// See the module.
+    #[derive(Debug)]
+    pub(crate) struct PerThread<T: Send>(thread_local::ThreadLocal<T>);
+
+    impl<T: Send + Sync> PerThread<T> {
+        pub(crate) fn new() -> Self {
+            Self(thread_local::ThreadLocal::new())
+        }
+
+        /// The calling thread's `T`, made on its first use.
+        #[inline]
+        pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
+            self.0.get_or(make)
+        }
+
+        /// Everybody's.
+        pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+            self.0.iter()
+        }
+    }
+}
+
+#[cfg(loom)]
+mod modelled {
+    //! Under the model checker all model threads share one thread of the operating system, so the real thing would give
+    //! them one `T` to share. The list is behind a plain mutex: no model thread is switched while it is held.
+
+    use std::sync::{Mutex, PoisonError};
+
+    #[derive(Debug)]
+    pub(crate) struct PerThread<T> {
+        made: Mutex<Vec<(loom::thread::ThreadId, Box<T>)>>,
+    }
+
+    impl<T: Send + Sync> PerThread<T> {
+        pub(crate) fn new() -> Self {
+            Self { made: Mutex::new(Vec::new()) }
+        }
+
+        pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
+            let me = loom::thread::current().id();
+            let found = |made: &[(loom::thread::ThreadId, Box<T>)]| {
+                made.iter().find(|(id, _)| *id == me).map(|(_, value)| std::ptr::from_ref::<T>(value))
+            };
+            let already = found(&self.made.lock().unwrap_or_else(PoisonError::into_inner));
+            let pointer = already.unwrap_or_else(|| {
+                let value = Box::new(make());
+                let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+                made.push((me, value));
+                found(&made).expect("just pushed")
+            });
+            // SAFETY: the box is never moved out or dropped before `self`, and only shared references are given out.
+            unsafe { &*pointer }
+        }
+
+        pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+            let pointers: Vec<*const T> = {
+                let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+                made.iter().map(|(_, value)| std::ptr::from_ref::<T>(value)).collect()
+            };
+            // SAFETY: as above.
+            pointers.into_iter().map(|pointer| unsafe { &*pointer })
+        }
+    }
+}

@@ -1,0 +1,568 @@
+//! One shard: the chains that look-ups walk, and the book that its mutex guards.
+//!
+//! Look-ups read `log2_heads`, a head and the entries' `next`, and nothing else; they may miss an entry that is being
+//! moved, never find one that is not there. Everything else happens under the mutex.
+//!
+//! **Warm entries.** A released entry stays in the table so that the next take of its key is one compare-and-swap, but
+//! only [`WARM`] of a shard may be idle. The rule that makes this exact without a sweeper: an idle entry is always in
+//! one of the warm slots. An entry outside of them carries the T bit while it is held; whoever makes it idle comes here,
+//! and it takes over a slot or leaves the table. An insert re-uses an idle entry of a warm slot in place.
+
+use super::entry::Entry;
+use super::state::Word;
+use crate::key::KeyRef;
+use crate::memory::{Arena, Cache, NONE, Region, Vacant};
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+
+/// Chains that a shard has without further memory.
+const INLINE_HEADS: usize = 8;
+/// Entries at which a shard moves from its inline heads to its part of the heads' region.
+const LEAVE_INLINE_AT: u32 = 2 * INLINE_HEADS as u32;
+/// Entries at which it moves back.
+const RETURN_INLINE_AT: u32 = WARM as u32;
+/// Chains it has just after moving out of its inline ones.
+const FIRST_OUTER_LOG2: u32 = 6;
+/// Idle entries a shard keeps. More cost twice as much when keys do not repeat: footprint beats retention.
+pub(crate) const WARM: usize = 4;
+/// Inserts after which another warm slot is preferred, so that a key that never comes back loses its slot in the end.
+const INSERTS_A_SLOT: u32 = 16;
+/// Steps after which a look-up gives up: entries that move under it could lead it from chain to chain.
+const MAX_STEPS: u32 = 64;
+
+// One cache line for all that look-ups read and inserts change first, one for the rest of the book's beginning.
+const _: () = assert!(cfg!(loom) || std::mem::offset_of!(Shard, book) == 40);
+
+/// See the module.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub(crate) struct Shard {
+    /// 0: the inline heads; otherwise the power of two of chains in the region of heads.
+    log2_heads: AtomicU32,
+    heads: [AtomicU32; INLINE_HEADS],
+    book: Mutex<Book>,
+}
+
+/// What the shard's mutex guards.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Book {
+    warm: [u32; WARM],
+    entries: u32,
+    inserts: u32,
+    /// No evicted entry of this shard had a higher fence.
+    fence_floor: u64,
+    /// How this shard has fared; kept here because the mutex is at hand whenever one of these changes.
+    pub(crate) counts: ShardCounts,
+}
+
+/// Buckets of the histogram of waits: below 1 µs, then powers of two up to 2^26 µs, then the rest.
+pub(crate) const WAIT_BUCKETS: usize = 28;
+
+/// What happened in a shard outside of the fast path.
+#[derive(Debug, Default, Clone)]
+#[repr(C)]
+pub(crate) struct ShardCounts {
+    /// Keys brought into the table and granted at once.
+    pub(crate) inserted: u64,
+    /// Grants under the shard's mutex, waits included.
+    pub(crate) slow: u64,
+    /// Releases under the shard's mutex.
+    pub(crate) releases: u64,
+    /// Requests that had to queue.
+    pub(crate) waits: u64,
+    /// Requests in a queue right now.
+    pub(crate) waiting: u32,
+    /// Waits that ended by time.
+    pub(crate) timeouts: u64,
+    /// Waits that ended by the waiter's wish.
+    pub(crate) cancelled: u64,
+    /// Attempts without patience that found the key held.
+    pub(crate) refused: u64,
+    pub(crate) wait_nanos: u64,
+    pub(crate) max_wait_nanos: u64,
+    pub(crate) wait_histogram: [u64; WAIT_BUCKETS],
+}
+
+#[cfg(not(loom))]
+// SAFETY: `parking_lot`'s raw mutex is one byte that is 0 when unlocked (checked by a test below); the rest is integers.
+unsafe impl Vacant for Shard {}
+#[cfg(loom)]
+// SAFETY: built by hand under the model checker.
+unsafe impl Vacant for Shard {
+    fn vacant() -> Self {
+        Self {
+            log2_heads: AtomicU32::new(0),
+            heads: std::array::from_fn(|_| AtomicU32::new(0)),
+            book: Mutex::new(Book::default()),
+        }
+    }
+    fn vacate(&self) {}
+}
+
+/// A head in the region of heads.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Head(AtomicU32);
+
+#[cfg(not(loom))]
+// SAFETY: one atomic integer.
+unsafe impl Vacant for Head {}
+#[cfg(loom)]
+// SAFETY: built by hand under the model checker.
+unsafe impl Vacant for Head {
+    fn vacant() -> Self {
+        Self(AtomicU32::new(0))
+    }
+    fn vacate(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// No entry could be had: the arena is exhausted.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+/// All keys in use, and a few that are not.
+#[derive(Debug)]
+pub(crate) struct Table {
+    shards: Region<Shard>,
+    shard_mask: u64,
+    heads: Region<Head>,
+    max_log2_heads: u32,
+    entries: Arena<Entry>,
+}
+
+impl Table {
+    /// A table with `shards` shards (a power of two) and room for at least `capacity` keys.
+    pub(crate) fn reserve(shards: u32, capacity: u32) -> std::io::Result<Self> {
+        debug_assert!(shards.is_power_of_two());
+        // Room for one chain a key even when the keys are spread twice as badly as they can be expected to be.
+        let a_shard = (capacity / shards).saturating_mul(2).max(1 << FIRST_OUTER_LOG2);
+        let max_log2_heads = if cfg!(loom) { FIRST_OUTER_LOG2 } else { a_shard.ilog2().max(10) };
+        let heads = u64::from(shards) << max_log2_heads;
+        let heads = u32::try_from(heads).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+        Ok(Self {
+            shards: Region::reserve(shards)?,
+            shard_mask: u64::from(shards - 1),
+            heads: Region::reserve(if cfg!(loom) { 1 } else { heads })?,
+            max_log2_heads,
+            entries: Arena::reserve(capacity, 0)?,
+        })
+    }
+
+    pub(crate) fn shard_count(&self) -> u32 {
+        self.shards.len()
+    }
+
+    /// The shard of a hash: its low bits. Chains within it are told apart by its high half.
+    #[inline]
+    pub(crate) fn shard_of(&self, hash: u64) -> u32 {
+        // At most 2^16 shards.
+        (hash & self.shard_mask) as u32
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self, index: u32) -> &Entry {
+        self.entries.get(index)
+    }
+
+    pub(crate) fn arena(&self) -> &Arena<Entry> {
+        &self.entries
+    }
+
+    #[inline]
+    fn head<'t>(&'t self, shard_index: u32, shard: &'t Shard, hash: u64) -> &'t AtomicU32 {
+        let log2 = shard.log2_heads.load(Ordering::Relaxed);
+        let high = (hash >> 32) as u32;
+        if log2 == 0 {
+            return &shard.heads[high as usize % INLINE_HEADS];
+        }
+        self.outer_head(shard_index, high & ((1 << log2) - 1))
+    }
+
+    #[inline]
+    fn outer_head(&self, shard_index: u32, position: u32) -> &AtomicU32 {
+        &self.heads.get((shard_index << self.max_log2_heads) + position).0
+    }
+
+    /// An entry with this hash and its word, without a lock. `None` means "not seen", never "not there"; an entry means
+    /// "carried this hash a moment ago".
+    #[inline]
+    pub(crate) fn look_up(&self, hash: u64) -> Option<(u32, &Entry, Word)> {
+        let shard_index = self.shard_of(hash);
+        // Acquire pairs with the Release of `link`: the entry's links and hash are there before the head names it.
+        let mut index = self.head(shard_index, self.shards.get(shard_index), hash).load(Ordering::Acquire);
+        for _ in 0..MAX_STEPS {
+            if index == NONE {
+                return None;
+            }
+            let entry = self.entry(index);
+            let word = entry.word();
+            if entry.hash() == hash {
+                return Some((index, entry, word));
+            }
+            // As above.
+            index = entry.next.load(Ordering::Acquire);
+        }
+        None
+    }
+
+    /// The shard, with its mutex held.
+    #[inline]
+    pub(crate) fn lock(&self, shard_index: u32) -> LockedShard<'_> {
+        let shard = self.shards.get(shard_index);
+        LockedShard { table: self, shard, index: shard_index, book: shard.book.lock() }
+    }
+
+    /// Drops every idle entry, of all shards: what is done before a full table is reported.
+    pub(crate) fn evict_idle(&self, cache: &Cache) {
+        for index in 0..self.shard_count() {
+            self.lock(index).evict_idle(cache);
+        }
+    }
+
+    /// Bytes of memory the table uses.
+    pub(crate) fn bytes(&self) -> u64 {
+        let outer: u64 = (0..self.shard_count())
+            .map(|index| match self.shards.get(index).log2_heads.load(Ordering::Relaxed) {
+                0 => 0,
+                log2 => 4 << log2,
+            })
+            .sum();
+        self.entries.resident_bytes() + u64::from(self.shard_count()) * size_of::<Shard>() as u64 + outer
+    }
+}
+
+/// A shard whose mutex the caller holds: the only way to change what is in it.
+#[derive(Debug)]
+pub(crate) struct LockedShard<'t> {
+    table: &'t Table,
+    shard: &'t Shard,
+    index: u32,
+    book: MutexGuard<'t, Book>,
+}
+
+impl<'t> LockedShard<'t> {
+    /// The entry that carries the key. Exact.
+    pub(crate) fn find(&self, hash: u64, key: &KeyRef<'_>) -> Option<(u32, &'t Entry)> {
+        let mut index = self.table.head(self.index, self.shard, hash).load(Ordering::Relaxed);
+        while index != NONE {
+            let entry = self.table.entry(index);
+            if entry.hash() == hash && entry.carries(&self.table.entries, key) {
+                return Some((index, entry));
+            }
+            index = entry.next.load(Ordering::Relaxed);
+        }
+        None
+    }
+
+    /// Whether the entry is in this shard, with this hash.
+    pub(crate) fn has(&self, hash: u64, wanted: u32) -> bool {
+        let mut index = self.table.head(self.index, self.shard, hash).load(Ordering::Relaxed);
+        while index != NONE && index != wanted {
+            index = self.table.entry(index).next.load(Ordering::Relaxed);
+        }
+        index == wanted
+    }
+
+    /// Brings the key, which is not in the table, into it. Its entry comes back held exclusively by the caller.
+    pub(crate) fn insert(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<(u32, &'t Entry), Full> {
+        let table = self.table;
+        self.book.inserts = self.book.inserts.wrapping_add(1);
+        let preferred = (self.book.inserts / INSERTS_A_SLOT) as usize;
+        for turn in 0..WARM {
+            let index = self.book.warm[(preferred + turn) % WARM];
+            if index != NONE && self.claim(index) {
+                let entry = table.entry(index);
+                self.unlink(index, entry);
+                self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
+                if !entry.write_key(&table.entries, cache, hash, key) {
+                    self.leave(cache, index);
+                    return Err(Full);
+                }
+                entry.fence.store(self.book.fence_floor, Ordering::Relaxed);
+                self.link(index, entry, hash);
+                return Ok((index, entry));
+            }
+        }
+        self.insert_fresh(cache, hash, key)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn insert_fresh(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<(u32, &'t Entry), Full> {
+        let table = self.table;
+        let index = table.entries.take(cache);
+        if index == NONE {
+            return Err(Full);
+        }
+        let entry = table.entry(index);
+        if !entry.write_key(&table.entries, cache, hash, key) {
+            table.entries.put(cache, index);
+            return Err(Full);
+        }
+        entry.holder.store(NONE, Ordering::Relaxed);
+        entry.fence.store(self.book.fence_floor, Ordering::Relaxed);
+        let generation = Word::generation_after(u64::from(self.book.inserts));
+        let claimed = Word::idle(generation).taken(crate::mode::Mode::Exclusive).unwrap_or(Word::idle(generation));
+        let slot = self.book.warm.iter().position(|index| *index == NONE);
+        if let Some(slot) = slot {
+            self.book.warm[slot] = index;
+        }
+        entry.publish(claimed.with_table_waiting(slot.is_none()));
+        self.book.entries += 1;
+        self.link(index, entry, hash);
+        self.fit_heads();
+        Ok((index, entry))
+    }
+
+    /// An entry outside of the warm slots has become idle: it takes over a slot, or it or another leaves the table.
+    /// Does nothing if somebody took it meanwhile.
+    pub(crate) fn keep_or_evict(&mut self, cache: &Cache, index: u32) {
+        self.book.inserts = self.book.inserts.wrapping_add(1);
+        let slot = self.book.inserts as usize % WARM;
+        let rival = self.book.warm[slot];
+        if rival == NONE || self.make_cold(rival) {
+            self.make_warm(slot, index);
+        } else if rival < index {
+            // Low memory is kept, so that what is left after a flood is packed together and the rest can be given back.
+            if self.claim(index) {
+                self.leave(cache, index);
+            }
+        } else if self.claim(rival) {
+            self.leave(cache, rival);
+            self.make_warm(slot, index);
+        } else if self.claim(index) {
+            self.leave(cache, index);
+        }
+    }
+
+    fn make_warm(&mut self, slot: usize, index: u32) {
+        self.book.warm[slot] = index;
+        let entry = self.table.entry(index);
+        let mut seen = entry.word();
+        while let Err(now) = entry.swap(seen, seen.with_table_waiting(false)) {
+            seen = now;
+        }
+    }
+
+    /// Makes a *held* entry ask for its release to come here. `false` if it is idle.
+    fn make_cold(&self, index: u32) -> bool {
+        let entry = self.table.entry(index);
+        let mut seen = entry.word();
+        while !seen.is_free() {
+            match entry.swap(seen, seen.with_table_waiting(true)) {
+                Ok(()) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Takes an idle entry exclusively on behalf of the table; from then on only the caller can change it.
+    fn claim(&self, index: u32) -> bool {
+        let entry = self.table.entry(index);
+        let seen = entry.word();
+        if entry.queue_head.load(Ordering::Relaxed) != NONE {
+            return false;
+        }
+        let Some(claimed) = seen.claimed_for_another_key() else { return false };
+        entry.swap(seen, claimed).is_ok()
+    }
+
+    /// A claimed entry leaves the table.
+    fn leave(&mut self, cache: &Cache, index: u32) {
+        let entry = self.table.entry(index);
+        self.unlink(index, entry);
+        self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
+        if let Some(slot) = self.book.warm.iter().position(|warm| *warm == index) {
+            self.book.warm[slot] = NONE;
+        }
+        entry.drop_long_key(&self.table.entries, cache);
+        entry.publish(Word::from_bits(0));
+        self.table.entries.put(cache, index);
+        self.book.entries -= 1;
+        self.fit_heads();
+    }
+
+    fn evict_idle(&mut self, cache: &Cache) {
+        for slot in 0..WARM {
+            let index = self.book.warm[slot];
+            if index != NONE && self.claim(index) {
+                self.leave(cache, index);
+            }
+        }
+    }
+
+    fn link(&self, index: u32, entry: &Entry, hash: u64) {
+        let head = self.table.head(self.index, self.shard, hash);
+        entry.next.store(head.load(Ordering::Relaxed), Ordering::Release);
+        // Release pairs with the Acquire of `look_up`.
+        head.store(index, Ordering::Release);
+    }
+
+    /// Takes the entry out of its chain, if it is in it.
+    fn unlink(&self, index: u32, entry: &Entry) {
+        let mut place = self.table.head(self.index, self.shard, entry.hash());
+        loop {
+            let here = place.load(Ordering::Relaxed);
+            if here == NONE {
+                return;
+            }
+            if here == index {
+                place.store(entry.next.load(Ordering::Relaxed), Ordering::Release);
+                return;
+            }
+            place = &self.table.entry(here).next;
+        }
+    }
+
+    /// Calls `visit` with every entry of the shard.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(u32, &'t Entry)) {
+        self.for_each_head(|head| {
+            let mut index = head.load(Ordering::Relaxed);
+            while index != NONE {
+                let entry = self.table.entry(index);
+                // Read first: the visitor may move the entry.
+                let next = entry.next.load(Ordering::Relaxed);
+                visit(index, entry);
+                index = next;
+            }
+        });
+    }
+
+    fn for_each_head(&self, mut visit: impl FnMut(&AtomicU32)) {
+        match self.shard.log2_heads.load(Ordering::Relaxed) {
+            0 => self.shard.heads.iter().for_each(visit),
+            log2 => (0..1 << log2).for_each(|position| visit(self.table.outer_head(self.index, position))),
+        }
+    }
+
+    /// Gives the shard as many chains as its entries ask for. Look-ups that miss an entry on the move come to the mutex.
+    fn fit_heads(&mut self) {
+        let now = self.shard.log2_heads.load(Ordering::Relaxed);
+        let entries = self.book.entries;
+        let wanted = match now {
+            _ if cfg!(loom) => return,
+            0 if entries > LEAVE_INLINE_AT => FIRST_OUTER_LOG2,
+            0 => return,
+            _ if entries <= RETURN_INLINE_AT => 0,
+            log2 if entries > 1 << log2 && log2 < self.table.max_log2_heads => log2 + 1,
+            _ => return,
+        };
+        let mut all = NONE;
+        let mut last: Option<&Entry> = None;
+        self.for_each_head(|head| {
+            // All chains strung together through `next`; look-ups see longer chains for a moment.
+            let first = head.load(Ordering::Relaxed);
+            if first == NONE {
+                return;
+            }
+            match last {
+                None => all = first,
+                Some(entry) => entry.next.store(first, Ordering::Release),
+            }
+            let mut index = first;
+            while index != NONE {
+                let entry = self.table.entry(index);
+                last = Some(entry);
+                index = entry.next.load(Ordering::Relaxed);
+            }
+            head.store(NONE, Ordering::Release);
+        });
+        self.shard.log2_heads.store(wanted, Ordering::Relaxed);
+        let mut index = all;
+        while index != NONE {
+            let entry = self.table.entry(index);
+            let next = entry.next.load(Ordering::Relaxed);
+            self.link(index, entry, entry.hash());
+            index = next;
+        }
+        if wanted == 0 {
+            let first = self.index << self.table.max_log2_heads;
+            // The heads of a shard begin and end with pages, because it has at least 1024 of four bytes.
+            self.table.heads.give_back(first, 1024.max(1 << now));
+        }
+    }
+
+    pub(crate) fn entries(&self) -> u32 {
+        self.book.entries
+    }
+
+    pub(crate) fn counts(&mut self) -> &mut ShardCounts {
+        &mut self.book.counts
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::mode::Mode;
+
+    fn release(shard: &mut LockedShard<'_>, cache: &Cache, index: u32) {
+        let entry = shard.table.entry(index);
+        let word = entry.word();
+        entry.swap(word, word.released(Mode::Exclusive)).unwrap();
+        if word.table_waits() {
+            shard.keep_or_evict(cache, index);
+        }
+    }
+
+    #[test]
+    fn zero_bytes_are_an_unlocked_mutex() {
+        let region = Region::<Shard>::reserve(1).unwrap();
+        let book = region.get(0).book.try_lock().expect("unlocked");
+        assert_eq!(book.entries, 0);
+        drop(book);
+        assert!(region.get(0).book.try_lock().is_some());
+    }
+
+    #[test]
+    fn idle_entries_are_bounded_and_held_ones_stay() {
+        let table = Table::reserve(1, 100_000).unwrap();
+        let cache = Cache::default();
+        let mut shard = table.lock(0);
+        let names: Vec<String> = (0..5000).map(|i| format!("object-{i}")).collect();
+        let hash = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let held: Vec<u32> =
+            (0..names.len()).map(|i| shard.insert(&cache, hash(i), &KeyRef::new("b", &names[i])).unwrap().0).collect();
+        assert_eq!(shard.entries(), 5000);
+        for (i, name) in names.iter().enumerate() {
+            assert_eq!(shard.find(hash(i), &KeyRef::new("b", name)).unwrap().0, held[i]);
+            assert_eq!(table.look_up(hash(i)).unwrap().0, held[i]);
+        }
+        for index in &held[..2500] {
+            release(&mut shard, &cache, *index);
+        }
+        assert!(shard.entries() <= 2500 + WARM as u32, "{} entries", shard.entries());
+        for index in &held[2500..] {
+            release(&mut shard, &cache, *index);
+        }
+        assert!(shard.entries() <= WARM as u32);
+        let mut idle = 0;
+        shard.for_each(|_, entry| {
+            assert!(entry.word().is_free());
+            idle += 1;
+        });
+        assert_eq!(idle, shard.entries());
+    }
+
+    #[test]
+    fn an_insert_reuses_an_idle_entry_and_the_old_key_is_gone() {
+        let table = Table::reserve(1, 1000).unwrap();
+        let cache = Cache::default();
+        let mut shard = table.lock(0);
+        for i in 0..10_000_u64 {
+            let name = i.to_le_bytes();
+            let (index, entry) = shard.insert(&cache, i + 1, &KeyRef::new("b", &name)).unwrap();
+            let fence = entry.fence.fetch_add(1, Ordering::Relaxed) + 1;
+            assert!(fence > i, "fences grow across re-use: {fence} after {i}");
+            release(&mut shard, &cache, index);
+            assert!(shard.entries() <= WARM as u32);
+        }
+        assert!(shard.find(1, &KeyRef::new("b", &0_u64.to_le_bytes())).is_none());
+        shard.evict_idle(&cache);
+        assert_eq!(shard.entries(), 0);
+    }
+}

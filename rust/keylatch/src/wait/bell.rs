@@ -1,0 +1,83 @@
+//! A file descriptor that is readable while there is something to fetch: what event loops poll.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// An eventfd on Linux, a pair of sockets elsewhere.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    ringing: File,
+    hearing: File,
+}
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (ringing, hearing) = descriptors()?;
+        Ok(Self { ringing: File::from(ringing), hearing: File::from(hearing) })
+    }
+
+    /// Makes the descriptor readable. When it is already as readable as it can be, there is nothing to do.
+    pub(crate) fn ring(&self) {
+        let _ = (&self.ringing).write(&1_u64.to_ne_bytes());
+    }
+
+    /// Makes the descriptor unreadable.
+    pub(crate) fn hush(&self) {
+        let mut heard = [0; 512];
+        while let Ok(512) = (&self.hearing).read(&mut heard) {}
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.hearing.as_fd()
+    }
+
+    /// Waits until the descriptor is readable. `false` if the time is over first.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
+        loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            // Rounded up, so that it does not spin through the last millisecond; at most a day at a time.
+            let milliseconds = left.map_or(-1, |left| {
+                let left = left.min(Duration::from_secs(86_400));
+                libc::c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+            });
+            let mut asked = libc::pollfd { fd: self.hearing.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one pollfd that lives through the call, of a descriptor that we own.
+            let ready = unsafe { libc::poll(&raw mut asked, 1, milliseconds) };
+            if ready > 0 {
+                return Ok(true);
+            }
+            if ready < 0 {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn descriptors() -> io::Result<(OwnedFd, OwnedFd)> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: takes no pointers.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, and nobody else's.
+    let hearing = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok((hearing.try_clone()?, hearing))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn descriptors() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ringing, hearing) = std::os::unix::net::UnixStream::pair()?;
+    ringing.set_nonblocking(true)?;
+    hearing.set_nonblocking(true)?;
+    Ok((ringing.into(), hearing.into()))
+}

@@ -1,0 +1,58 @@
+//! News for those who neither sleep nor poll: a list of finished waiters, and a bell.
+//!
+//! Posting happens on the release path, so it allocates nothing: the list goes through the waiters themselves.
+
+use super::waiter::Waiters;
+use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
+use std::sync::Arc;
+
+/// Where finished waiters lie until somebody fetches them.
+pub(crate) struct Mailbox {
+    ends: Mutex<Ends>,
+    /// Rung, off the mutex, after every post.
+    bell: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    first: u32,
+    last: u32,
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox").field("ends", &*self.ends.lock()).finish_non_exhaustive()
+    }
+}
+
+impl Mailbox {
+    pub(crate) fn new(bell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { ends: Mutex::new(Ends::default()), bell: Box::new(bell) })
+    }
+
+    /// Adds a finished waiter.
+    pub(crate) fn post(&self, waiters: &Waiters, index: u32) {
+        let mut ends = self.ends.lock();
+        waiters.get(index).next.store(0, Ordering::Relaxed);
+        if ends.first == 0 {
+            ends.first = index;
+        } else {
+            waiters.get(ends.last).next.store(index, Ordering::Relaxed);
+        }
+        ends.last = index;
+        drop(ends);
+        (self.bell)();
+    }
+
+    /// Takes the oldest finished waiter.
+    pub(crate) fn fetch(&self, waiters: &Waiters) -> Option<u32> {
+        let mut ends = self.ends.lock();
+        let index = ends.first;
+        if index == 0 {
+            return None;
+        }
+        ends.first = waiters.get(index).next.load(Ordering::Relaxed);
+        Some(index)
+    }
+}

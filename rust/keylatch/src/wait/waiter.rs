@@ -1,0 +1,399 @@
+//! One request that waits: what it wants, how far it has come, and how to reach whoever made it.
+//!
+//! ```text
+//!                 +-----------------------------------------------+
+//!                 v                                               | lost the race, back to sleep
+//!  (queued)    Waiting ---> Parked          Notified -------------+
+//!                 |            |              ^  |
+//!                 +-----+------+--------------+  |      the lock is free: come and try
+//!                       |                        |
+//!                       +-----------+------------+
+//!                                   v
+//!  (out of the queue)   Granted | TimedOut | Cancelled | Closed
+//! ```
+//!
+//! | change | by whom, under what |
+//! |---|---|
+//! | Waiting -> Parked | the waiting thread, by compare-and-swap, just before it sleeps |
+//! | all others | the owner of the lock's shard |
+//!
+//! Whoever moves a waiter out of Parked wakes it after the shard's mutex is released. A thread that sleeps does so only
+//! while the phase is Parked, which is the word it sleeps on, so a change between its last look and its sleep is not lost.
+
+use crate::mode::Mode;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Mutex, Park};
+use std::num::NonZeroU64;
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+use super::mailbox::Mailbox;
+
+/// How far a waiter has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Phase {
+    Free = 0,
+    /// Queued, awake.
+    Waiting = 1,
+    /// Queued, its thread asleep.
+    Parked = 2,
+    /// Queued, told that the lock is free.
+    Notified = 3,
+    /// The lock is its.
+    Granted = 4,
+    TimedOut = 5,
+    Cancelled = 6,
+    /// The manager was closed.
+    Closed = 7,
+}
+
+impl Phase {
+    fn from_bits(bits: u32) -> Self {
+        match bits {
+            1 => Self::Waiting,
+            2 => Self::Parked,
+            3 => Self::Notified,
+            4 => Self::Granted,
+            5 => Self::TimedOut,
+            6 => Self::Cancelled,
+            7 => Self::Closed,
+            _ => Self::Free,
+        }
+    }
+
+    /// Whether a waiter in this phase is in its lock's queue.
+    pub(crate) fn is_queued(self) -> bool {
+        matches!(self, Self::Waiting | Self::Parked | Self::Notified)
+    }
+
+    /// Whether it relies on being told when the lock is free.
+    pub(crate) fn is_asleep(self) -> bool {
+        matches!(self, Self::Waiting | Self::Parked)
+    }
+}
+
+/// What a waiter asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asking {
+    pub(crate) mode: Mode,
+    /// It holds the lock shared already.
+    pub(crate) upgrade: bool,
+    /// It cannot come and try, so it is always handed the lock: it is told by mail.
+    pub(crate) by_mail: bool,
+    pub(crate) priority: u8,
+}
+
+impl Asking {
+    fn to_bits(self) -> u32 {
+        u32::from(self.mode == Mode::Exclusive)
+            | u32::from(self.upgrade) << 1
+            | u32::from(self.by_mail) << 2
+            | u32::from(self.priority) << 8
+    }
+
+    fn from_bits(bits: u32) -> Self {
+        let mode = if bits & 1 == 1 { Mode::Exclusive } else { Mode::Shared };
+        // 8 bits.
+        Self { mode, upgrade: bits & 2 != 0, by_mail: bits & 4 != 0, priority: (bits >> 8) as u8 }
+    }
+}
+
+/// How the news reaches whoever waits.
+pub(crate) enum Delivery {
+    /// A thread that sleeps on the phase.
+    Thread,
+    /// A future, by its waker.
+    Task(Option<Waker>),
+    /// Somebody who is told through a mailbox.
+    Mail(Arc<Mailbox>, Letter),
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Thread => "Thread",
+            Self::Task(_) => "Task",
+            Self::Mail(..) => "Mail",
+        })
+    }
+}
+
+/// What whoever empties the mailbox does with the finished waiter, off every internal lock. It is given the waiter's
+/// index, and gives the waiter back.
+pub(crate) type Letter = Box<dyn FnOnce(u32) + Send>;
+
+/// A request that waits, as a number: what a caller cancels it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(NonZeroU64);
+
+impl Ticket {
+    /// The number, for C and for tables of one's own.
+    #[must_use]
+    pub fn to_raw(self) -> u64 {
+        self.0.get()
+    }
+
+    /// A ticket from its number; `None` for 0. A number that is no ticket is found out when it is used.
+    #[must_use]
+    pub fn from_raw(raw: u64) -> Option<Self> {
+        NonZeroU64::new(raw).map(Self)
+    }
+
+    pub(crate) fn index(self) -> u32 {
+        // The low half.
+        self.0.get() as u32
+    }
+
+    fn new(index: u32, generation: u32) -> Self {
+        let raw = u64::from(generation) << 32 | u64::from(index);
+        Self(NonZeroU64::new(raw).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+/// See the module. Fields but `phase` and `delivery` change under the mutex of the lock's shard, or before the waiter
+/// is queued.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    phase: Park,
+    generation: AtomicU32,
+    pub(super) next: AtomicU32,
+    pub(super) previous: AtomicU32,
+    /// The entry it waits for.
+    pub(crate) entry: AtomicU32,
+    /// The hold record it will have, or has when it upgrades.
+    pub(crate) record: AtomicU32,
+    pub(crate) owner: AtomicU32,
+    /// How often it was overtaken.
+    pub(crate) overtaken: AtomicU32,
+    asking: AtomicU32,
+    /// When it was queued, in nanoseconds on the manager's clock.
+    pub(crate) since: AtomicU64,
+    /// The grant, once it has it.
+    pub(crate) grant: AtomicU64,
+    delivery: Mutex<Delivery>,
+}
+
+impl Waiter {
+    fn new() -> Self {
+        Self {
+            phase: Park::default(),
+            generation: AtomicU32::new(1),
+            next: AtomicU32::new(0),
+            previous: AtomicU32::new(0),
+            entry: AtomicU32::new(0),
+            record: AtomicU32::new(0),
+            owner: AtomicU32::new(0),
+            overtaken: AtomicU32::new(0),
+            asking: AtomicU32::new(0),
+            since: AtomicU64::new(0),
+            grant: AtomicU64::new(0),
+            delivery: Mutex::new(Delivery::Thread),
+        }
+    }
+
+    /// Acquire pairs with the Release of `advance`: what was done for the waiter is visible with its phase.
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        Phase::from_bits(self.phase.load(Ordering::Acquire))
+    }
+
+    /// Moves on; returns where it was. AcqRel, see `phase`.
+    pub(crate) fn advance(&self, to: Phase) -> Phase {
+        Phase::from_bits(self.phase.swap(to as u32, Ordering::AcqRel))
+    }
+
+    /// Sleeps until the phase is no longer Parked or the deadline has passed. Returns at once if there is news.
+    pub(crate) fn sleep(&self, deadline: Option<std::time::Instant>) -> crate::sync::ParkedUntil {
+        // A failure means that it is Parked already, after a sleep that ended early, or that there is news.
+        let _ = self.phase.compare_exchange(Phase::Waiting as u32, Phase::Parked as u32);
+        self.phase.park(Phase::Parked as u32, deadline)
+    }
+
+    pub(crate) fn wake(&self) {
+        self.phase.wake();
+    }
+
+    pub(crate) fn asking(&self) -> Asking {
+        Asking::from_bits(self.asking.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn ticket(&self, index: u32) -> Ticket {
+        Ticket::new(index, self.generation.load(Ordering::Relaxed))
+    }
+
+    /// Fills in a waiter that nobody else knows yet.
+    pub(crate) fn prepare(&self, entry: u32, record: u32, owner: u32, asking: Asking, since: u64, delivery: Delivery) {
+        self.entry.store(entry, Ordering::Relaxed);
+        self.record.store(record, Ordering::Relaxed);
+        self.owner.store(owner, Ordering::Relaxed);
+        self.asking.store(asking.to_bits(), Ordering::Relaxed);
+        self.since.store(since, Ordering::Relaxed);
+        self.overtaken.store(0, Ordering::Relaxed);
+        self.grant.store(0, Ordering::Relaxed);
+        *self.delivery.lock() = delivery;
+        self.phase.store(Phase::Waiting as u32, Ordering::Release);
+    }
+
+    /// Sets the waker to call; returns the old one, for the caller to drop off every lock. Whoever sets one looks at
+    /// the phase afterwards: news that came before the waker was set is seen there.
+    #[must_use]
+    pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Waker> {
+        let fresh = waker.clone();
+        let mut delivery = self.delivery.lock();
+        match &mut *delivery {
+            Delivery::Task(old) if old.as_ref().is_some_and(|old| old.will_wake(&fresh)) => Some(fresh),
+            other => match std::mem::replace(other, Delivery::Task(Some(fresh))) {
+                Delivery::Task(old) => old,
+                _ => None,
+            },
+        }
+    }
+
+    /// Takes what is needed to tell the waiter its news, to be used after the shard's mutex is released. A letter stays,
+    /// for whoever empties the mailbox.
+    pub(crate) fn news(&self) -> News {
+        match &mut *self.delivery.lock() {
+            Delivery::Thread => News::Thread,
+            Delivery::Task(waker) => News::Task(waker.take()),
+            Delivery::Mail(mailbox, _) => News::Mail(Arc::clone(mailbox)),
+        }
+    }
+
+    /// Takes the way to reach whoever waits, which is not needed any more or about to be used.
+    #[must_use]
+    pub(crate) fn take_delivery(&self) -> Delivery {
+        std::mem::replace(&mut *self.delivery.lock(), Delivery::Thread)
+    }
+}
+
+/// What is to be done so that whoever waits learns its news.
+pub(crate) enum News {
+    Thread,
+    Task(Option<Waker>),
+    Mail(Arc<Mailbox>),
+}
+
+const FIRST_CHUNK: u32 = if cfg!(loom) { 8 } else { 32 };
+const CHUNKS: usize = 24;
+
+/// All waiters, by index. Their memory stays for as long as the manager lives, so an old index is always a waiter.
+#[derive(Debug)]
+pub(crate) struct Waiters {
+    /// Chunk n holds FIRST_CHUNK << n waiters.
+    chunks: [OnceLock<Box<[Waiter]>>; CHUNKS],
+    free: Mutex<FreeWaiters>,
+    limit: u32,
+}
+
+#[derive(Debug, Default)]
+struct FreeWaiters {
+    indexes: Vec<u32>,
+    made: u32,
+    out: u32,
+}
+
+impl Waiters {
+    pub(crate) fn new(limit: u32) -> Self {
+        Self { chunks: [const { OnceLock::new() }; CHUNKS], free: Mutex::new(FreeWaiters::default()), limit }
+    }
+
+    /// The waiter at an index that `take` gave out at some time.
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> &Waiter {
+        let (chunk, position) = Self::place(index);
+        let waiters = self.chunks[chunk].get().expect("only indexes of existing chunks are given out");
+        &waiters[position]
+    }
+
+    #[inline]
+    fn place(index: u32) -> (usize, usize) {
+        // Index 0 is nobody; index i is number i-1 of a row of chunks that double.
+        let number = index - 1 + FIRST_CHUNK;
+        let chunk = number.ilog2() - FIRST_CHUNK.ilog2();
+        (chunk as usize, (number - (FIRST_CHUNK << chunk)) as usize)
+    }
+
+    /// A free waiter, or `None` when as many wait as may.
+    pub(crate) fn take(&self) -> Option<u32> {
+        let mut free = self.free.lock();
+        if free.out == self.limit {
+            return None;
+        }
+        free.out += 1;
+        if let Some(index) = free.indexes.pop() {
+            return Some(index);
+        }
+        free.made += 1;
+        let index = free.made;
+        let (chunk, _) = Self::place(index);
+        self.chunks[chunk].get_or_init(|| (0..FIRST_CHUNK << chunk).map(|_| Waiter::new()).collect());
+        Some(index)
+    }
+
+    /// Gives a waiter back; its ticket is void from now on.
+    pub(crate) fn put(&self, index: u32) {
+        let waiter = self.get(index);
+        let delivery = waiter.take_delivery();
+        let next = waiter.generation.load(Ordering::Relaxed).wrapping_add(1).max(1);
+        waiter.generation.store(next, Ordering::Relaxed);
+        waiter.phase.store(Phase::Free as u32, Ordering::Release);
+        let mut free = self.free.lock();
+        free.out -= 1;
+        free.indexes.push(index);
+        drop(free);
+        // A waker's drop is foreign code: not under the mutex.
+        drop(delivery);
+    }
+
+    /// Whether a ticket could be one of ours, so that its index may be looked at.
+    pub(crate) fn could_be(&self, ticket: Ticket) -> bool {
+        let index = ticket.index();
+        index != 0 && index <= self.free.lock().made
+    }
+
+    /// Calls `visit` with every waiter there ever was.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(u32, &Waiter)) {
+        let made = self.free.lock().made;
+        for index in 1..=made {
+            visit(index, self.get(index));
+        }
+    }
+
+    /// Bytes of memory in use.
+    pub(crate) fn bytes(&self) -> u64 {
+        let made: usize = self.chunks.iter().filter_map(OnceLock::get).map(|chunk| chunk.len()).sum();
+        (made * size_of::<Waiter>()) as u64
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_fill_chunk_after_chunk() {
+        let waiters = Waiters::new(1000);
+        let taken: Vec<u32> = std::iter::from_fn(|| waiters.take()).collect();
+        assert_eq!(taken, (1..=1000).collect::<Vec<_>>());
+        let places: Vec<_> = taken.iter().map(|index| Waiters::place(*index)).collect();
+        assert!(places.windows(2).all(|pair| pair[0] < pair[1]));
+        for index in &taken {
+            assert_eq!(waiters.get(*index).phase(), Phase::Free);
+        }
+        waiters.put(7);
+        assert_eq!(waiters.take(), Some(7));
+        assert_eq!(waiters.take(), None);
+    }
+
+    #[test]
+    fn a_ticket_is_void_once_its_waiter_is_given_back() {
+        let waiters = Waiters::new(10);
+        let index = waiters.take().unwrap();
+        let ticket = waiters.get(index).ticket(index);
+        assert_eq!(ticket.index(), index);
+        waiters.put(index);
+        assert_ne!(waiters.get(waiters.take().unwrap()).ticket(index), ticket);
+        assert!(!waiters.could_be(Ticket::new(2, 1)));
+    }
+}

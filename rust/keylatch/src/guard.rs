@@ -30,14 +30,14 @@ mod sealed {
 }
 
 impl ManagerRef for &FastObjectLockManager {
-    #[inline]
+    #[inline(always)]
     fn manager(&self) -> &FastObjectLockManager {
         self
     }
 }
 
 impl ManagerRef for FastObjectLockManager {
-    #[inline]
+    #[inline(always)]
     fn manager(&self) -> &FastObjectLockManager {
         self
     }
@@ -70,7 +70,7 @@ pub struct LockGuard<M: ManagerRef> {
 }
 
 impl<M: ManagerRef> LockGuard<M> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(manager: M, grant: Grant) -> Self {
         Self { manager, grant, released: false }
     }
@@ -167,7 +167,7 @@ impl FastLockGuard<'_> {
 }
 
 impl<M: ManagerRef> Drop for LockGuard<M> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if !self.released {
             self.manager.manager().core().release_guard(self.grant);

@@ -29,7 +29,7 @@ pub struct KeyRef<'a> {
 
 impl<'a> KeyRef<'a> {
     /// The latest version of an object.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn new<B, O>(bucket: &'a B, object: &'a O) -> Self
     where
@@ -40,35 +40,35 @@ impl<'a> KeyRef<'a> {
     }
 
     /// The same object, that one version.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn with_version<V: AsRef<[u8]> + ?Sized>(self, version: &'a V) -> Self {
         Self { version: Some(version.as_ref()), ..self }
     }
 
     /// The bucket.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn bucket(&self) -> &'a [u8] {
         self.bucket
     }
 
     /// The object's name in its bucket.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn object(&self) -> &'a [u8] {
         self.object
     }
 
     /// The version, or `None` for the latest.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn version(&self) -> Option<&'a [u8]> {
         self.version
     }
 
     /// Bytes in all parts together: what `max_key_bytes` limits.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn byte_len(&self) -> usize {
         // Three slices that exist at once cannot add up to more than the address space.
@@ -96,7 +96,7 @@ where
     B: AsRef<[u8]> + ?Sized,
     O: AsRef<[u8]> + ?Sized,
 {
-    #[inline]
+    #[inline(always)]
     fn from((bucket, object): (&'a B, &'a O)) -> Self {
         Self::new(bucket, object)
     }
@@ -108,14 +108,14 @@ where
     O: AsRef<[u8]> + ?Sized,
     V: AsRef<[u8]> + ?Sized,
 {
-    #[inline]
+    #[inline(always)]
     fn from((bucket, object, version): (&'a B, &'a O, &'a V)) -> Self {
         Self::new(bucket, object).with_version(version)
     }
 }
 
 impl<'a> From<&'a ObjectKey> for KeyRef<'a> {
-    #[inline]
+    #[inline(always)]
     fn from(key: &'a ObjectKey) -> Self {
         key.as_ref()
     }
@@ -150,28 +150,28 @@ impl ObjectKey {
     }
 
     /// The key as every call takes it.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn as_ref(&self) -> KeyRef<'_> {
         KeyRef { bucket: self.bucket(), object: self.object(), version: self.version() }
     }
 
     /// The bucket.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn bucket(&self) -> &[u8] {
         &self.bytes[..self.bucket_end]
     }
 
     /// The object's name in its bucket.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn object(&self) -> &[u8] {
         &self.bytes[self.bucket_end..self.object_end]
     }
 
     /// The version, or `None` for the latest.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn version(&self) -> Option<&[u8]> {
         self.versioned.then(|| &self.bytes[self.object_end..])

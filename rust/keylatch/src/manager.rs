@@ -11,7 +11,6 @@ use crate::observe::{Health, LockMetrics};
 use crate::pending::{Acquire, CompletionQueue, Lock};
 use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
 use crate::wait::Ticket;
-use std::future::IntoFuture;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -99,7 +98,7 @@ impl FastObjectLockManager {
         Ok(Self { closer: Arc::new(CloseOnDrop(Arc::clone(&core))), core })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
@@ -123,7 +122,7 @@ impl FastObjectLockManager {
     }
 
     /// Gives the manager a request; what comes back offers the ways to wait for it.
-    #[inline]
+    #[inline(always)]
     pub fn lock<'a>(&'a self, request: LockRequest<'a>) -> Lock<'a> {
         Lock::new(self, request)
     }
@@ -132,35 +131,35 @@ impl FastObjectLockManager {
     ///
     /// # Errors
     /// As [`Lock::blocking`].
-    #[inline]
+    #[inline(always)]
     pub fn acquire_write_lock<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
         object: &'a (impl AsRef<[u8]> + ?Sized),
         owner: impl Into<OwnerRef<'a>>,
     ) -> Acquire<'a> {
-        self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).into_future()
+        Acquire::new(self, LockRequest::write(KeyRef::new(bucket, object)).owner(owner))
     }
 
     /// Waits for an object to share.
     ///
     /// # Errors
     /// As [`Lock::blocking`].
-    #[inline]
+    #[inline(always)]
     pub fn acquire_read_lock<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
         object: &'a (impl AsRef<[u8]> + ?Sized),
         owner: impl Into<OwnerRef<'a>>,
     ) -> Acquire<'a> {
-        self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).into_future()
+        Acquire::new(self, LockRequest::read(KeyRef::new(bucket, object)).owner(owner))
     }
 
     /// Waits for one version of an object to hold alone.
     ///
     /// # Errors
     /// As [`Lock::blocking`].
-    #[inline]
+    #[inline(always)]
     pub fn acquire_write_lock_versioned<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -168,14 +167,14 @@ impl FastObjectLockManager {
         version: &'a (impl AsRef<[u8]> + ?Sized),
         owner: impl Into<OwnerRef<'a>>,
     ) -> Acquire<'a> {
-        self.lock(LockRequest::write((bucket, object, version)).owner(owner)).into_future()
+        Acquire::new(self, LockRequest::write((bucket, object, version)).owner(owner))
     }
 
     /// Waits for one version of an object to share.
     ///
     /// # Errors
     /// As [`Lock::blocking`].
-    #[inline]
+    #[inline(always)]
     pub fn acquire_read_lock_versioned<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -183,14 +182,14 @@ impl FastObjectLockManager {
         version: &'a (impl AsRef<[u8]> + ?Sized),
         owner: impl Into<OwnerRef<'a>>,
     ) -> Acquire<'a> {
-        self.lock(LockRequest::read((bucket, object, version)).owner(owner)).into_future()
+        Acquire::new(self, LockRequest::read((bucket, object, version)).owner(owner))
     }
 
     /// [`acquire_write_lock`](Self::acquire_write_lock) for threads.
     ///
     /// # Errors
     /// As [`Lock::blocking`].
-    #[inline]
+    #[inline(always)]
     pub fn acquire_write_lock_blocking<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -204,7 +203,7 @@ impl FastObjectLockManager {
     ///
     /// # Errors
     /// As [`Lock::blocking`].
-    #[inline]
+    #[inline(always)]
     pub fn acquire_read_lock_blocking<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -218,7 +217,7 @@ impl FastObjectLockManager {
     ///
     /// # Errors
     /// As [`Lock::blocking`].
-    #[inline]
+    #[inline(always)]
     pub fn acquire_write_lock_versioned_blocking<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -233,7 +232,7 @@ impl FastObjectLockManager {
     ///
     /// # Errors
     /// As [`Lock::blocking`].
-    #[inline]
+    #[inline(always)]
     pub fn acquire_read_lock_versioned_blocking<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -248,7 +247,7 @@ impl FastObjectLockManager {
     ///
     /// # Errors
     /// As [`Lock::try_now`].
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire_write_lock<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -262,7 +261,7 @@ impl FastObjectLockManager {
     ///
     /// # Errors
     /// As [`Lock::try_now`].
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire_read_lock<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -276,7 +275,7 @@ impl FastObjectLockManager {
     ///
     /// # Errors
     /// As [`Lock::try_now`].
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire_write_lock_versioned<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -291,7 +290,7 @@ impl FastObjectLockManager {
     ///
     /// # Errors
     /// As [`Lock::try_now`].
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire_read_lock_versioned<'a>(
         &'a self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),

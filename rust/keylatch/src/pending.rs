@@ -28,7 +28,7 @@ pub struct Lock<'a> {
 }
 
 impl<'a> Lock<'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(manager: &'a FastObjectLockManager, request: LockRequest<'a>) -> Self {
         Self { manager, request }
     }
@@ -37,7 +37,7 @@ impl<'a> Lock<'a> {
     ///
     /// # Errors
     /// [`LockError::Timeout`], [`LockError::Closed`], or what is wrong with the request.
-    #[inline]
+    #[inline(always)]
     pub fn blocking(self) -> Result<FastLockGuard<'a>, LockError> {
         let grant = self.manager.core().blocking(&self.request)?;
         Ok(LockGuard::new(self.manager, grant))
@@ -47,7 +47,7 @@ impl<'a> Lock<'a> {
     ///
     /// # Errors
     /// [`LockError::WouldBlock`] with who holds it, or what is wrong with the request.
-    #[inline]
+    #[inline(always)]
     pub fn try_now(self) -> Result<FastLockGuard<'a>, LockError> {
         let grant = self.manager.core().try_now(&self.request)?;
         Ok(LockGuard::new(self.manager, grant))
@@ -238,9 +238,9 @@ impl<'a> IntoFuture for Lock<'a> {
     type Output = Result<FastLockGuard<'a>, LockError>;
     type IntoFuture = Acquire<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn into_future(self) -> Acquire<'a> {
-        Acquire { manager: self.manager, request: self.request, waiting: None }
+        Acquire::new(self.manager, self.request)
     }
 }
 
@@ -257,7 +257,7 @@ pub struct Acquire<'a> {
 impl<'a> Future for Acquire<'a> {
     type Output = Result<FastLockGuard<'a>, LockError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let core = this.manager.core();
@@ -273,6 +273,11 @@ impl<'a> Future for Acquire<'a> {
 }
 
 impl<'a> Acquire<'a> {
+    #[inline(always)]
+    pub(crate) fn new(manager: &'a FastObjectLockManager, request: LockRequest<'a>) -> Self {
+        Self { manager, request, waiting: None }
+    }
+
     #[cold]
     #[inline(never)]
     fn poll_slow(&mut self, context: &Context<'_>) -> Poll<Result<FastLockGuard<'a>, LockError>> {
@@ -310,8 +315,18 @@ impl<'a> Acquire<'a> {
 }
 
 impl Drop for Acquire<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
+        if self.waiting.is_some() {
+            self.abandon_slow();
+        }
+    }
+}
+
+impl Acquire<'_> {
+    #[cold]
+    #[inline(never)]
+    fn abandon_slow(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             let core = self.manager.core();
             if let Ended::Granted(Some(grant)) = waiting.abandon(core) {

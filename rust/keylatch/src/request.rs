@@ -42,50 +42,50 @@ pub struct LockRequest<'a> {
 
 impl<'a> LockRequest<'a> {
     /// Asks for the key in a mode.
-    #[inline]
+    #[inline(always)]
     pub fn new(key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
         Self { key: key.into(), mode, owner: OwnerRef::Named(""), priority: 0, limit: Limit::Default }
     }
 
     /// Asks to hold the key alone.
-    #[inline]
+    #[inline(always)]
     pub fn write(key: impl Into<KeyRef<'a>>) -> Self {
         Self::new(key, Mode::Exclusive)
     }
 
     /// Asks to share the key.
-    #[inline]
+    #[inline(always)]
     pub fn read(key: impl Into<KeyRef<'a>>) -> Self {
         Self::new(key, Mode::Shared)
     }
 
     /// Whose request this is: a label for errors and listings.
-    #[inline]
+    #[inline(always)]
     pub fn owner(self, owner: impl Into<OwnerRef<'a>>) -> Self {
         Self { owner: owner.into(), ..self }
     }
 
     /// Waits for at most this long. Zero tries once; `Duration::MAX` waits for as long as it takes.
-    #[inline]
+    #[inline(always)]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { limit: Limit::After(timeout), ..self }
     }
 
     /// Waits until then.
-    #[inline]
+    #[inline(always)]
     pub fn deadline(self, deadline: Instant) -> Self {
         Self { limit: Limit::At(deadline), ..self }
     }
 
     /// Waits for as long as it takes, whatever the manager's default is.
-    #[inline]
+    #[inline(always)]
     pub fn no_timeout(self) -> Self {
         Self { limit: Limit::Never, ..self }
     }
 
     /// Waits ahead of requests of lower priority, which it may overtake `overtake_limit` times. The default is 0, the
     /// lowest.
-    #[inline]
+    #[inline(always)]
     pub fn priority(self, priority: u8) -> Self {
         Self { priority, ..self }
     }
@@ -134,12 +134,17 @@ impl<'a> BatchLockRequest<'a> {
     }
 
     /// Adds a key in a mode.
+    #[inline(always)]
     pub fn add(mut self, key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
+        if self.wanted.capacity() == 0 {
+            self.wanted.reserve(16);
+        }
         self.wanted.push((key.into(), mode));
         self
     }
 
     /// Adds an object to hold alone.
+    #[inline(always)]
     pub fn add_write_lock(
         self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),
@@ -149,6 +154,7 @@ impl<'a> BatchLockRequest<'a> {
     }
 
     /// Adds an object to share.
+    #[inline(always)]
     pub fn add_read_lock(
         self,
         bucket: &'a (impl AsRef<[u8]> + ?Sized),

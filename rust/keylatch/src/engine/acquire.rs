@@ -3,7 +3,7 @@
 //! The fast path: one hash, one look at the shard, one at a chain, one compare-and-swap, the key confirmed, the hold put
 //! on record in the thread's own memory. Whatever is not plainly free goes to the shard, whose answer is exact.
 
-use super::core::Core;
+use super::core::{Core, Granting};
 use super::local::Local;
 use crate::config::Fairness;
 use crate::error::LockError;
@@ -12,7 +12,7 @@ use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
-use crate::table::{Entry, Full, LockedShard};
+use crate::table::{Entry, Full, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket};
 
 /// A request, its owner and hash known.
@@ -39,18 +39,20 @@ pub(crate) enum Answer {
 pub(crate) enum Missed {
     /// The lock was seen held.
     Held,
-    /// Anything else: the key was not seen, or something else needs the shard.
+    /// The key was not seen in the table.
+    Absent,
+    /// Something else needs the shard.
     Other,
 }
 
 impl Core {
     /// Takes the lock if it is plainly free.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn acquire_fast(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, Missed> {
         if self.out_of_service() {
             return Err(Missed::Other);
         }
-        let Some((index, entry, mut seen)) = self.table.look_up(wanted.hash) else { return Err(Missed::Other) };
+        let Some((index, entry, mut seen)) = self.table.look_up(wanted.hash) else { return Err(Missed::Absent) };
         let Some(mut taken) = seen.taken_uncontended(wanted.mode) else { return Err(Missed::Held) };
         let record = self.records.take(&local.records);
         if record == NONE {
@@ -73,11 +75,18 @@ impl Core {
             self.withdraw(local, record);
             return Err(Missed::Other);
         }
-        let grant = self.put_on_record(record, index, entry, wanted.mode, wanted.owner, wanted.priority, 0);
+        let granting = self.granting(wanted);
+        let grant = self.put_on_record(record, (index, entry), &granting, taken);
         // Release: the hold is on record before the attempt is gone.
         local.attempt.store(NONE, Ordering::Release);
-        local.count_grant(self.table.shard_of(wanted.hash));
+        local.count_grant(granting.shard);
         Ok(grant)
+    }
+
+    #[inline(always)]
+    fn granting(&self, wanted: &Wanted<'_>) -> Granting {
+        let Wanted { mode, owner, priority, hash, .. } = *wanted;
+        Granting { shard: self.table.shard_of(hash), mode, owner, priority, since: 0 }
     }
 
     #[cold]
@@ -100,6 +109,29 @@ impl Core {
             }
         }
         self.settle_and_wake(local, self.lock_shard(hash), index, entry, hash, Some(mode));
+    }
+
+    /// Brings a key that is not in the table into it, held by the request: what a key that nobody used lately takes.
+    /// `None` if anything else is the case.
+    #[inline(never)]
+    pub(crate) fn bring_in(&self, local: &Local, wanted: &Wanted<'_>) -> Option<Grant> {
+        if self.check_key(&wanted.key).is_err() {
+            return None;
+        }
+        let record = self.records.take(&local.records);
+        if record == NONE {
+            return None;
+        }
+        let mut shard = self.lock_shard(wanted.hash);
+        if !self.is_closed() && shard.find(wanted.hash, &wanted.key).is_none() {
+            let grant = self.insert(local, &mut shard, wanted, record);
+            if let Ok(grant) = grant {
+                return Some(grant);
+            }
+        }
+        drop(shard);
+        self.records.put(&local.records, record);
+        None
     }
 
     /// The exact answer. Without a `delivery` the request is not to wait.
@@ -151,9 +183,11 @@ impl Core {
                     }
                 }
             };
-            if self.may_take_now(entry, wanted) && take(entry, wanted.mode) {
+            if self.may_take_now(entry, wanted)
+                && let Some(taken) = take(entry, wanted.mode)
+            {
                 shard.counts().slow += 1;
-                let grant = self.put_on_record(record, index, entry, wanted.mode, wanted.owner, wanted.priority, 0);
+                let grant = self.put_on_record(record, (index, entry), &self.granting(wanted), taken);
                 return Ok(Answer::Granted(grant));
             }
             if let Some(delivery) = delivery {
@@ -172,6 +206,7 @@ impl Core {
     }
 
     /// Brings a new key into the table, held by the request.
+    #[inline]
     fn insert(
         &self,
         local: &Local,
@@ -185,7 +220,7 @@ impl Core {
             entry.publish(entry.word().downgraded());
         }
         shard.counts().inserted += 1;
-        Ok(self.put_on_record(record, index, entry, wanted.mode, wanted.owner, wanted.priority, 0))
+        Ok(self.put_on_record(record, (index, entry), &self.granting(wanted), entry.word()))
     }
 
     /// Whether the policy lets a newcomer take the lock past those who wait, if its holders do. The caller owns the shard.
@@ -261,16 +296,17 @@ impl Core {
     }
 }
 
-/// Takes the lock if its holders allow it. The caller owns the shard; only the fast path interferes.
-pub(crate) fn take(entry: &Entry, mode: Mode) -> bool {
+/// Takes the lock if its holders allow it, and returns the word as it left it. The caller owns the shard; only the fast
+/// path interferes.
+pub(crate) fn take(entry: &Entry, mode: Mode) -> Option<Word> {
     let mut seen = entry.word();
     while let Some(taken) = seen.taken(mode) {
         match entry.swap(seen, taken) {
-            Ok(()) => return true,
+            Ok(()) => return Some(taken),
             Err(now) => seen = now,
         }
     }
-    false
+    None
 }
 
 /// Counts a waiter in or out of those who have to be told when the lock is free. The caller owns the shard.

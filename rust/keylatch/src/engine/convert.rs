@@ -6,7 +6,7 @@ use crate::error::LockError;
 use crate::hold::Grant;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
-use crate::table::Entry;
+use crate::table::{Entry, Word};
 use crate::wait::{Asking, Delivery, Ticket};
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ impl Core {
         record.set_mode(Mode::Shared);
         while !seen.somebody_waits() {
             match entry.swap(seen, seen.downgraded()) {
-                Ok(()) => return,
+                Ok(()) => return self.note_word(grant.index(), seen.downgraded(), hash),
                 Err(now) => seen = now,
             }
         }
@@ -33,6 +33,7 @@ impl Core {
         while let Err(now) = entry.swap(seen, seen.downgraded()) {
             seen = now;
         }
+        self.note_word(grant.index(), seen.downgraded(), hash);
         // Readers who waited may come in now.
         self.settle_and_wake(self.local(), shard, index, entry, hash, None);
     }
@@ -122,7 +123,13 @@ impl Core {
     /// Puts on record that a reader, as the word says already, is now the exclusive holder.
     pub(crate) fn note_upgrade(&self, record: u32, entry: &Entry) {
         self.records.get(record).set_mode(Mode::Exclusive);
+        self.note_word(record, entry.word(), entry.hash());
         entry.holder.store(record, Ordering::Release);
         entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Notes the word for the release of a hold whose mode has changed.
+    fn note_word(&self, record: u32, word: Word, hash: u64) {
+        self.records.get(record).set_note(word.noted_with(self.table.shard_of(hash)));
     }
 }

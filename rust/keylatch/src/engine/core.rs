@@ -9,8 +9,8 @@ use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::PerThread;
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::table::{Entry, LockedShard, Table};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::table::{Entry, LockedShard, Table, Word};
 use crate::wait::{Queue, Timer, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
@@ -32,14 +32,27 @@ pub(crate) struct Core {
     pub(crate) waiters: Waiters,
     owners: Owners,
     locals: PerThread<Local>,
-    hasher: ahash::RandomState,
+    hashers: [ahash::RandomState; 3],
     pub(crate) config: LockConfig,
     closed: AtomicBool,
+    /// The number of forks at which the manager serves: that of its process, or none once it is closed.
+    serves_at: AtomicU32,
     forks: u32,
     pub(crate) cores: usize,
     began: Instant,
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
+}
+
+/// What goes on record with a grant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Granting {
+    pub(crate) shard: u32,
+    pub(crate) mode: Mode,
+    pub(crate) owner: u32,
+    pub(crate) priority: u8,
+    /// On the manager's clock; 0 for "nobody looked".
+    pub(crate) since: u64,
 }
 
 /// Forks between this process and the one that loaded the library.
@@ -65,7 +78,8 @@ impl Core {
     pub(crate) fn new(config: LockConfig) -> Result<Self, LockError> {
         config.validate()?;
         watch_forks();
-        let random = ahash::RandomState::new();
+        let hashers = [(); 3].map(|()| ahash::RandomState::new());
+        let random = hashers[0].hash_one(0x6b65_796c_6174_6368_u64);
         let reserve = |what: std::io::Error| {
             invalid("max_locks", format!("no address space for {} locks ({what}); set it lower", config.max_locks))
         };
@@ -74,13 +88,14 @@ impl Core {
         let records = if cfg!(loom) { config.max_locks + 8 } else { records };
         Ok(Self {
             table: Table::reserve(config.shards, config.max_locks).map_err(reserve)?,
-            records: Arena::reserve(records, record::first_mark(random.hash_one(0x6b65_796c))).map_err(reserve)?,
+            records: Arena::reserve(records, record::first_mark(random)).map_err(reserve)?,
             waiters: Waiters::new(config.max_waiters),
             owners: Owners::new(),
             locals: PerThread::new(),
-            hasher: random,
+            hashers,
             closed: AtomicBool::new(false),
-            forks: FORKS.load(Ordering::Relaxed),
+            serves_at: AtomicU32::new(FORKS.load(std::sync::atomic::Ordering::Relaxed)),
+            forks: FORKS.load(std::sync::atomic::Ordering::Relaxed),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             began: Instant::now(),
             timer: Arc::default(),
@@ -90,7 +105,7 @@ impl Core {
     }
 
     /// The calling thread's own part.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn local(&self) -> &Local {
         self.locals.get_or(|| Local::new(self.config.shards, FIRST_SPINS))
     }
@@ -100,22 +115,22 @@ impl Core {
     }
 
     /// The hash of a key; one a request.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hash(&self, key: &KeyRef<'_>) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        // Each write mixes in its length, so parts that share their bytes differently differ.
-        hasher.write(key.bucket());
-        hasher.write(key.object());
-        if let Some(version) = key.version() {
-            hasher.write(version);
+        // Each part by itself, so that they are computed side by side, with keys of their own, so that the same bytes
+        // in another part are another hash.
+        let bucket = part_hash(&self.hashers[0], key.bucket());
+        let object = part_hash(&self.hashers[1], key.object());
+        match key.version() {
+            None => bucket ^ object,
+            Some(version) => bucket ^ object ^ part_hash(&self.hashers[2], version),
         }
-        hasher.finish()
     }
 
     /// Whether the manager is closed or not ours: asked on every path, answered in words by `service`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn out_of_service(&self) -> bool {
-        self.closed.load(Ordering::Relaxed) | self.is_forked()
+        FORKS.load(std::sync::atomic::Ordering::Relaxed) != self.serves_at.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -129,6 +144,7 @@ impl Core {
     }
 
     pub(crate) fn set_closed(&self) -> bool {
+        self.serves_at.store(u32::MAX, Ordering::Relaxed);
         self.closed.swap(true, Ordering::AcqRel)
     }
 
@@ -178,7 +194,7 @@ impl Core {
     }
 
     /// The number of an owner, who is about to make a request on this thread.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn owner_number(&self, local: &Local, owner: OwnerRef<'_>) -> u32 {
         match owner {
             OwnerRef::Known(owner) => owner.0,
@@ -212,23 +228,25 @@ impl Core {
         numbers
     }
 
-    /// Puts the grant of an entry, which the caller has just taken, on record.
-    #[inline]
+    /// Puts the grant of an entry, which the caller has just taken, on record; `left` is the word as it was left.
+    #[inline(always)]
     pub(crate) fn put_on_record(
         &self,
         record_index: u32,
-        index: u32,
-        entry: &Entry,
-        mode: Mode,
-        owner: u32,
-        priority: u8,
-        since: u64,
+        (index, entry): (u32, &Entry),
+        wanted: &Granting,
+        left: Word,
     ) -> Grant {
-        let grant = self.records.get(record_index).fill(record_index, index, mode, owner, priority, since);
-        // Release pairs with the Acquire in `holder_is_certain`: who reads the record's index reads the record.
-        entry.holder.store(record_index, Ordering::Release);
-        if mode == Mode::Exclusive {
+        let record = self.records.get(record_index);
+        record.set_note(left.noted_with(wanted.shard));
+        let grant = record.fill(record_index, index, wanted.mode, wanted.owner, wanted.priority, wanted.since);
+        // Of readers only the first is noted: the others would fight over the cache line once more.
+        if wanted.mode == Mode::Exclusive {
+            // Release pairs with the Acquire in `holder_is_certain`: who reads the record's index reads the record.
+            entry.holder.store(record_index, Ordering::Release);
             entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else if left.readers() == 1 {
+            entry.holder.store(record_index, Ordering::Release);
         }
         grant
     }
@@ -298,4 +316,11 @@ impl Core {
     pub(crate) fn lock_shard(&self, hash: u64) -> LockedShard<'_> {
         self.table.lock(self.table.shard_of(hash))
     }
+}
+
+#[inline(always)]
+fn part_hash(hasher: &ahash::RandomState, part: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(part);
+    hasher.finish()
 }

@@ -9,13 +9,13 @@
 //! set free instead, and the first in line told to come and try, as long as it has not waited too long.
 
 use super::acquire::{parked, take};
-use super::core::Core;
+use super::core::{Core, Granting};
 use super::local::Local;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard, WAIT_BUCKETS, Word};
-use crate::wait::{News, Phase, Ticket, Waiter};
+use crate::wait::{Asking, News, Phase, Ticket, Waiter};
 
 /// Waiters served before the shard's mutex is released once: bounds the time under it, and the room for their news.
 const A_ROUND: usize = if cfg!(loom) { 2 } else { 16 };
@@ -213,7 +213,9 @@ impl Core {
         } else {
             shard.counts().slow += 1;
             let owner = waiter.owner.load(Ordering::Relaxed);
-            let grant = self.put_on_record(record, index, entry, asking.mode, owner, asking.priority, now);
+            let Asking { mode, priority, .. } = asking;
+            let granting = Granting { shard: self.table.shard_of(entry.hash()), mode, owner, priority, since: now };
+            let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }
         // Taken before the phase changes: afterwards the waiter may be given back and be somebody else's.
@@ -233,7 +235,7 @@ impl Core {
         let index = waiter.entry.load(Ordering::Relaxed);
         let entry = self.table.entry(index);
         let now = self.now();
-        let won = take(entry, waiter.asking().mode);
+        let won = take(entry, waiter.asking().mode).is_some();
         // A waker that is not needed any more is dropped after the mutex is released.
         let mut _unneeded = None;
         if won {

@@ -7,14 +7,14 @@ use crate::hold::Grant;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
-use crate::table::Entry;
+use crate::table::{Entry, Word};
 
 impl Core {
     /// Ends a guard's hold.
     ///
     /// The order matters: the hold is marked as ending before the word changes and the record is freed after, so that
     /// whoever owns the shard and finds the holder still in the word finds it on record or ending, never somebody else.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release_guard(&self, grant: Grant) {
         let record = self.records.get(grant.index());
         let Some((index, mode)) = record.held_by_guard(grant) else { return };
@@ -24,21 +24,21 @@ impl Core {
         }
         let local = self.local();
         let entry = self.table.entry(index);
-        // Read while the entry is held and cannot change its key.
-        let hash = entry.hash();
+        // The word as it was left is the best guess of what it is. Guessing spares a look at it, which would fetch the
+        // cache line once more if somebody else has it.
+        let (mut seen, shard) = Word::from_note(record.note());
         record.end();
         if mode == Mode::Exclusive {
             entry.holder.store(NONE, Ordering::Relaxed);
         }
-        let mut seen = entry.word();
         loop {
             let Some(left) = seen.released_uncontended(mode) else {
-                self.release_slow(local, index, entry, hash, mode);
+                self.release_slow(local, index, entry, mode);
                 break;
             };
             match entry.swap(seen, left) {
                 Ok(()) => {
-                    local.count_release(self.table.shard_of(hash));
+                    local.count_release(shard);
                     break;
                 }
                 Err(now) => seen = now,
@@ -50,7 +50,9 @@ impl Core {
     /// Somebody waits for this release: a request, or the table.
     #[cold]
     #[inline(never)]
-    fn release_slow(&self, local: &Local, index: u32, entry: &Entry, hash: u64, mode: Mode) {
+    fn release_slow(&self, local: &Local, index: u32, entry: &Entry, mode: Mode) {
+        // The entry is held, so it keeps its key.
+        let hash = entry.hash();
         let mut shard = self.lock_shard(hash);
         shard.counts().releases += 1;
         self.settle_and_wake(local, shard, index, entry, hash, Some(mode));

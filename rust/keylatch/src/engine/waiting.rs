@@ -34,7 +34,7 @@ pub(crate) enum Ended {
 
 impl Core {
     /// The request with everything looked up that the engine needs.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wanted<'k>(&self, local: &Local, request: &LockRequest<'k>) -> Wanted<'k> {
         Wanted {
             key: request.key,
@@ -46,7 +46,7 @@ impl Core {
     }
 
     /// Takes the lock now or says who holds it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_now(&self, request: &LockRequest<'_>) -> Result<Grant, LockError> {
         let local = self.local();
         let wanted = self.wanted(local, request);
@@ -66,13 +66,20 @@ impl Core {
     }
 
     /// Takes the lock, sleeping until it is free.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn blocking(&self, request: &LockRequest<'_>) -> Result<Grant, LockError> {
         let local = self.local();
         let wanted = self.wanted(local, request);
         match self.acquire_fast(local, &wanted) {
             Ok(grant) => Ok(grant),
-            Err(missed) => self.blocking_slow(local, &wanted, missed, request.limit),
+            Err(missed) => {
+                if missed == Missed::Absent
+                    && let Some(grant) = self.bring_in(local, &wanted)
+                {
+                    return Ok(grant);
+                }
+                self.blocking_slow(local, &wanted, missed, request.limit)
+            }
         }
     }
 
@@ -116,19 +123,28 @@ impl Core {
 
     /// Where the policy allows to overtake, looks for a moment whether the lock becomes free before joining the line.
     fn barge(&self, local: &Local, wanted: &Wanted<'_>) -> Option<Grant> {
-        if self.cores == 1 || !matches!(self.config.fairness, Fairness::Eventual { .. }) {
+        if self.cores == 1 || !self.lets_barge() {
             return None;
         }
+        let (_, entry, _) = self.table.look_up(wanted.hash)?;
         let backoff = Backoff::new();
         while !backoff.is_completed() {
             backoff.snooze();
+            // Only looked at, until it is worth an attempt.
+            if entry.word().taken_uncontended(wanted.mode).is_none() {
+                continue;
+            }
             match self.acquire_fast(local, wanted) {
                 Ok(grant) => return Some(grant),
                 Err(Missed::Held) => {}
-                Err(Missed::Other) => return None,
+                Err(Missed::Absent | Missed::Other) => return None,
             }
         }
         None
+    }
+
+    fn lets_barge(&self) -> bool {
+        matches!(self.config.fairness, Fairness::Eventual { .. })
     }
 
     /// Sleeps until the waiter's request has ended, and gives the waiter back.
@@ -153,9 +169,10 @@ impl Core {
         }
     }
 
-    /// Waits awake for a while, where there is another core on which the holder may be about to let go.
+    /// Waits awake for a while, where there is another core on which the holder may be about to hand over. Not where
+    /// one may overtake: there it was tried before joining the line, and being in line slows the others down.
     fn stay_awake(&self, local: &Local, waiter: &Waiter) {
-        if self.cores == 1 {
+        if self.cores == 1 || self.lets_barge() {
             return;
         }
         let budget = local.spins.load(Ordering::Relaxed);

@@ -25,21 +25,21 @@ pub enum OwnerRef<'a> {
 }
 
 impl From<Owner> for OwnerRef<'_> {
-    #[inline]
+    #[inline(always)]
     fn from(owner: Owner) -> Self {
         Self::Known(owner)
     }
 }
 
 impl<'a> From<&'a str> for OwnerRef<'a> {
-    #[inline]
+    #[inline(always)]
     fn from(name: &'a str) -> Self {
         Self::Named(name)
     }
 }
 
 impl<'a> From<&'a String> for OwnerRef<'a> {
-    #[inline]
+    #[inline(always)]
     fn from(name: &'a String) -> Self {
         Self::Named(name)
     }

@@ -67,13 +67,13 @@ impl Grant {
         NonZeroU64::new(raw).map(Self)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn index(self) -> u32 {
         // 26 bits.
         (self.0.get() & INDEX) as u32
     }
 
-    #[inline]
+    #[inline(always)]
     fn generation(self) -> u64 {
         self.0.get() & !INDEX
     }
@@ -89,7 +89,8 @@ pub(crate) struct Record {
     owner: AtomicU32,
     /// Nanoseconds on the manager's clock, or 0: nobody has looked yet, and the fast path reads no clock.
     since: AtomicU64,
-    spare: AtomicU64,
+    /// What the holder noted for its release: the lock's word as it left it, and the shard.
+    note: AtomicU64,
 }
 
 #[cfg(not(loom))]
@@ -104,7 +105,7 @@ unsafe impl Vacant for Record {
             entry: AtomicU32::new(0),
             owner: AtomicU32::new(0),
             since: AtomicU64::new(0),
-            spare: AtomicU64::new(0),
+            note: AtomicU64::new(0),
         }
     }
     fn vacate(&self) {
@@ -145,7 +146,7 @@ pub(crate) fn first_mark(random: u64) -> u64 {
 
 impl Record {
     /// Fills in a free record, before or after its owner has the lock, and names it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&self, index: u32, entry: u32, mode: Mode, owner: u32, priority: u8, since: u64) -> Grant {
         let generation = self.state.load(Ordering::Relaxed) & !INDEX;
         self.entry.store(entry, Ordering::Relaxed);
@@ -158,8 +159,20 @@ impl Record {
         Grant(NonZeroU64::new(raw).unwrap_or(NonZeroU64::MIN))
     }
 
+    /// Notes something for the release.
+    #[inline(always)]
+    pub(crate) fn set_note(&self, note: u64) {
+        self.note.store(note, Ordering::Relaxed);
+    }
+
+    /// What was noted last. Whoever filled the record since the one who looks at it may have left an old note.
+    #[inline(always)]
+    pub(crate) fn note(&self) -> u64 {
+        self.note.load(Ordering::Relaxed)
+    }
+
     /// Entry and mode, for the guard, which is the only one to release it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn held_by_guard(&self, grant: Grant) -> Option<(u32, Mode)> {
         let state = self.state.load(Ordering::Relaxed);
         if (state ^ grant.generation()) & (!INDEX | HELD | LOOSE) != HELD {
@@ -169,13 +182,13 @@ impl Record {
     }
 
     /// Marks that the hold is about to end, so that listings leave it out; done before the lock's word changes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(&self) {
         self.entry.store(0, Ordering::Relaxed);
     }
 
     /// Frees the record after the lock's word changed. `false` if it must not be used again.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub(crate) fn freed(&self) -> bool {
         let generation = self.state.load(Ordering::Relaxed) & !INDEX;
@@ -238,7 +251,7 @@ impl Record {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn mode_of(state: u64) -> Mode {
     if state & EXCLUSIVE == 0 { Mode::Shared } else { Mode::Exclusive }
 }
@@ -253,7 +266,7 @@ mod tests {
             entry: AtomicU32::new(0),
             owner: AtomicU32::new(0),
             since: AtomicU64::new(0),
-            spare: AtomicU64::new(0),
+            note: AtomicU64::new(0),
         };
         record.revive(first_mark(0x1234_5678_9abc_def0));
         record

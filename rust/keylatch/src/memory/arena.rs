@@ -118,13 +118,13 @@ impl<T: Pooled> Arena<T> {
     /// A value of the thread's own cache, or of the arena; [`NONE`] when all are out.
     #[inline]
     pub(crate) fn take(&self, cache: &Cache) -> u32 {
-        let first = cache.first.load(Ordering::Relaxed);
-        if first == NONE {
-            return self.take_slow(cache);
+        let spare = cache.spare.load(Ordering::Relaxed);
+        if spare != NONE {
+            cache.spare.store(NONE, Ordering::Relaxed);
+            return spare;
         }
-        cache.first.store(self.get(first).link().load(Ordering::Relaxed), Ordering::Relaxed);
-        cache.len.store(cache.len.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
-        first
+        let first = cache.pop(&self.region);
+        if first == NONE { self.take_slow(cache) } else { first }
     }
 
     #[cold]
@@ -135,16 +135,18 @@ impl<T: Pooled> Arena<T> {
             let Some(index) = pages.take(&self.region, Self::PER_PAGE) else { break };
             cache.push(self.get(index), index);
         }
-        drop(pages);
-        let first = cache.first.load(Ordering::Relaxed);
-        if first == NONE { NONE } else { self.take(cache) }
+        cache.pop(&self.region)
     }
 
     /// Gives a value back.
     #[inline]
     pub(crate) fn put(&self, cache: &Cache, index: u32) {
+        if cache.spare.load(Ordering::Relaxed) == NONE {
+            cache.spare.store(index, Ordering::Relaxed);
+            return;
+        }
         cache.push(self.get(index), index);
-        if cache.len.load(Ordering::Relaxed) > 2 * self.batch {
+        if cache.len.load(Ordering::Relaxed) >= 2 * self.batch {
             self.put_slow(cache);
         }
     }
@@ -153,10 +155,8 @@ impl<T: Pooled> Arena<T> {
     #[inline(never)]
     fn put_slow(&self, cache: &Cache) {
         let mut pages = self.pages.lock();
-        for _ in 0..=self.batch {
-            let index = cache.first.load(Ordering::Relaxed);
-            cache.first.store(self.get(index).link().load(Ordering::Relaxed), Ordering::Relaxed);
-            cache.len.store(cache.len.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        for _ in 0..self.batch {
+            let index = cache.pop(&self.region);
             pages.put(&self.region, Self::PER_PAGE, index);
         }
         if pages.empty > EMPTY_PAGES_KEPT {
@@ -283,9 +283,11 @@ fn page_capacity(number: usize, per_page: u32) -> u32 {
     per_page - u32::from(number == 0)
 }
 
-/// What one thread keeps of an arena, as a list through the values. Only its own thread changes it.
+/// What one thread keeps of an arena: one value at hand, and a list through further ones. Only its own thread changes it.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
+    /// Taken and put back by whoever holds one thing at a time, without touching the list.
+    spare: AtomicU32,
     first: AtomicU32,
     len: AtomicU32,
 }
@@ -295,7 +297,17 @@ impl Cache {
     fn push<T: Pooled>(&self, value: &T, index: u32) {
         value.link().store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);
         self.first.store(index, Ordering::Relaxed);
-        self.len.store(self.len.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.len.store(self.len.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn pop<T: Pooled>(&self, region: &Region<T>) -> u32 {
+        let first = self.first.load(Ordering::Relaxed);
+        if first != NONE {
+            self.first.store(region.get(first).link().load(Ordering::Relaxed), Ordering::Relaxed);
+            self.len.store(self.len.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        }
+        first
     }
 }
 

@@ -1,16 +1,19 @@
 //! One key's place in the table: 128 bytes that are always an entry, whoever still looks at them.
 //!
-//! The first cache line is the lock, the second the key. A key's parts are kept as words of eight bytes, each part
-//! filled up to a whole word, so that they can be compared by relaxed loads while another thread may be rewriting them:
-//! what is read then may be a mixture of two keys, and the compare-and-swap on the lock's word says so.
+//! The first cache line is the lock, the second the key: its parts one after the other, continued in further entries of
+//! the same arena when they are longer. A look-up compares nothing but the hash before its compare-and-swap; the key is
+//! looked at only by who holds the entry or owns its shard, and written only to an entry that is claimed, so that its
+//! bytes are never read while they change.
 
 use super::state::Word;
 use crate::key::{KeyRef, ObjectKey};
 use crate::memory::{Arena, Cache, NONE, Pooled, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Words of key that an entry holds itself; longer keys go on in further entries of the same arena.
-pub(crate) const INLINE_WORDS: usize = 8;
+/// Words of key that an entry holds itself.
+const INLINE_WORDS: usize = 8;
+/// Bytes of key that an entry holds itself; longer keys go on in further entries of the same arena.
+const INLINE_BYTES: usize = 8 * INLINE_WORDS;
 
 const _: () = assert!(cfg!(loom) || size_of::<Entry>() == 128);
 const _: () = assert!(cfg!(loom) || align_of::<Entry>() == 128);
@@ -108,48 +111,85 @@ impl Entry {
         self.hash.load(Ordering::Relaxed)
     }
 
-    /// Whether the entry carries this key. Exact while the entry cannot change its key: it is held, or the shard is.
-    #[inline]
+    /// Whether the entry carries this key. The entry must not be able to change it: the caller holds it or owns the
+    /// shard, and its take or its mutex makes the key visible.
+    #[inline(always)]
     pub(crate) fn carries(&self, arena: &Arena<Entry>, key: &KeyRef<'_>) -> bool {
         if self.lengths.load(Ordering::Relaxed) != lengths(key) {
             return false;
         }
-        if words_in_key(key) > INLINE_WORDS {
+        if key.byte_len() > INLINE_BYTES {
             return self.carries_long(arena, key);
         }
-        let Some(rest) = starts_with(&self.key, key.bucket()) else { return false };
-        let Some(rest) = starts_with(rest, key.object()) else { return false };
-        starts_with(rest, key.version().unwrap_or_default()).is_some()
+        let stored = self.stable_bytes();
+        let (bucket, stored) = stored.split_at(key.bucket().len());
+        let (object, stored) = stored.split_at(key.object().len());
+        let version = key.version().unwrap_or_default();
+        same(bucket, key.bucket()) && same(object, key.object()) && same(&stored[..version.len()], version)
     }
 
     #[cold]
     #[inline(never)]
     fn carries_long(&self, arena: &Arena<Entry>, key: &KeyRef<'_>) -> bool {
-        let mut place = self;
-        for (position, word) in words(key).enumerate() {
-            let slot = position % INLINE_WORDS;
-            if position > 0 && slot == 0 {
-                let more = place.more.load(Ordering::Relaxed);
-                if more == NONE {
-                    return false;
-                }
-                place = arena.get(more);
-            }
-            if place.key[slot].load(Ordering::Relaxed) != word {
-                return false;
-            }
+        self.blocks(arena).zip(pieces(key)).all(|(block, piece)| block == piece)
+    }
+
+    /// The bytes of this block. The key must not be able to change while they are looked at, see `carries`.
+    #[cfg(not(loom))]
+    #[inline]
+    fn stable_bytes(&self) -> &[u8; INLINE_BYTES] {
+        // SAFETY: as many bytes as the words have, any of which are valid. Nobody writes them meanwhile: a key is written
+        // by the shard's owner to an entry that it has claimed, and by this function's contract the caller holds the
+        // entry or is that owner.
+        unsafe { &*self.key.as_ptr().cast::<[u8; INLINE_BYTES]>() }
+    }
+
+    #[cfg(loom)]
+    fn stable_bytes(&self) -> [u8; INLINE_BYTES] {
+        self.bytes()
+    }
+
+    fn bytes(&self) -> [u8; INLINE_BYTES] {
+        let mut bytes = [0; INLINE_BYTES];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(&self.key) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
         }
-        true
+        bytes
+    }
+
+    /// The blocks of a long key, one after the other.
+    fn blocks<'a>(&'a self, arena: &'a Arena<Entry>) -> impl Iterator<Item = [u8; INLINE_BYTES]> + 'a {
+        let more = |block: &&'a Entry| {
+            let more = block.more.load(Ordering::Relaxed);
+            (more != NONE).then(|| arena.get(more))
+        };
+        std::iter::successors(Some(self), more).map(Entry::bytes)
     }
 
     /// Writes the key. The caller owns the shard and has claimed the entry. `false`, with nothing held on to, when the
     /// arena has no room for the rest of a long key.
     pub(crate) fn write_key(&self, arena: &Arena<Entry>, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> bool {
-        self.drop_long_key(arena, cache);
+        if self.more.load(Ordering::Relaxed) != NONE {
+            self.drop_long_key(arena, cache);
+        }
+        if key.byte_len() <= INLINE_BYTES {
+            let (bucket, object) = (key.bucket(), key.object());
+            self.write_bytes(0, bucket);
+            self.write_bytes(bucket.len(), object);
+            self.write_bytes(bucket.len() + object.len(), key.version().unwrap_or_default());
+        } else if !self.write_long_key(arena, cache, key) {
+            return false;
+        }
+        self.lengths.store(lengths(key), Ordering::Relaxed);
+        self.hash.store(hash, Ordering::Relaxed);
+        true
+    }
+
+    #[cold]
+    fn write_long_key(&self, arena: &Arena<Entry>, cache: &Cache, key: &KeyRef<'_>) -> bool {
         let mut place = self;
-        for (position, word) in words(key).enumerate() {
-            let slot = position % INLINE_WORDS;
-            if position > 0 && slot == 0 {
+        for (position, piece) in pieces(key).enumerate() {
+            if position > 0 {
                 let more = arena.take(cache);
                 if more == NONE {
                     self.drop_long_key(arena, cache);
@@ -159,11 +199,31 @@ impl Entry {
                 place = arena.get(more);
                 place.more.store(NONE, Ordering::Relaxed);
             }
-            place.key[slot].store(word, Ordering::Relaxed);
+            place.write_bytes(0, &piece);
         }
-        self.lengths.store(lengths(key), Ordering::Relaxed);
-        self.hash.store(hash, Ordering::Relaxed);
         true
+    }
+
+    /// Writes bytes of the key at a place in this block. The caller owns the shard and has claimed the entry.
+    #[cfg(not(loom))]
+    #[inline]
+    fn write_bytes(&self, at: usize, bytes: &[u8]) {
+        assert!(at + bytes.len() <= INLINE_BYTES);
+        // SAFETY: inside the words (just checked), which are memory that may change behind `&self`. Nobody looks at it
+        // meanwhile: the entry is claimed, and only who holds an entry or owns its shard looks at its key.
+        unsafe {
+            let to = self.key.as_ptr().cast::<u8>().cast_mut().add(at);
+            to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+    }
+
+    #[cfg(loom)]
+    fn write_bytes(&self, at: usize, bytes: &[u8]) {
+        let mut block = self.bytes();
+        block[at..at + bytes.len()].copy_from_slice(bytes);
+        for (word, bytes) in self.key.iter().zip(block.as_chunks::<8>().0) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
     }
 
     /// Gives the further blocks of a long key back.
@@ -179,30 +239,15 @@ impl Entry {
         }
     }
 
-    /// A copy of the key. Exact while the entry cannot change it.
+    /// A copy of the key. The key must not be able to change, see `carries`.
     pub(crate) fn key(&self, arena: &Arena<Entry>) -> ObjectKey {
         let lengths = self.lengths.load(Ordering::Relaxed);
         let length = |shift: u32| ((lengths >> shift) & 0xffff) as usize;
-        let mut place = self;
-        let mut slot = 0;
-        let mut part = |length: usize| {
-            let mut bytes = Vec::with_capacity(length + 7);
-            while bytes.len() < length {
-                if slot == INLINE_WORDS {
-                    slot = 0;
-                    place = arena.get(place.more.load(Ordering::Relaxed));
-                }
-                bytes.extend_from_slice(&place.key[slot].load(Ordering::Relaxed).to_le_bytes());
-                slot += 1;
-            }
-            bytes.truncate(length);
-            bytes
-        };
-        let bucket = part(length(0));
-        let object = part(length(16));
-        let version = part(length(32));
-        let key = KeyRef::new(&bucket, &object);
-        if lengths & VERSIONED != 0 { key.with_version(&version).to_owned() } else { key.to_owned() }
+        let bytes: Vec<u8> = self.blocks(arena).flatten().take(length(0) + length(16) + length(32)).collect();
+        let (bucket, rest) = bytes.split_at(length(0));
+        let (object, version) = rest.split_at(length(16));
+        let key = KeyRef::new(bucket, object);
+        if lengths & VERSIONED != 0 { key.with_version(version).to_owned() } else { key.to_owned() }
     }
 }
 
@@ -213,7 +258,7 @@ pub(crate) const MAX_KEY_BYTES: usize = 0xffff;
 
 /// The lengths of all parts in one word. Only asked of keys that passed the limit on their length, or to be compared
 /// with one that did, so a part too long for its field must merely never look like one that fits.
-#[inline]
+#[inline(always)]
 fn lengths(key: &KeyRef<'_>) -> u64 {
     let (bucket, object) = (key.bucket().len(), key.object().len());
     let version = key.version();
@@ -225,61 +270,35 @@ fn lengths(key: &KeyRef<'_>) -> u64 {
     bucket as u64 | (object as u64) << 16 | (version_len as u64) << 32 | versioned
 }
 
-#[inline]
-fn words_in_key(key: &KeyRef<'_>) -> usize {
-    let words = |part: &[u8]| part.len().div_ceil(8);
-    words(key.bucket()) + words(key.object()) + words(key.version().unwrap_or_default())
-}
-
-/// The stored words after `part`, if they start with it.
-#[inline]
-fn starts_with<'w>(stored: &'w [AtomicU64], part: &[u8]) -> Option<&'w [AtomicU64]> {
-    let (whole, tail) = part.as_chunks::<8>();
-    let stored = if whole.is_empty() {
-        stored
-    } else {
-        let (here, rest) = stored.split_at_checked(whole.len())?;
-        for (stored, wanted) in here.iter().zip(whole) {
-            if stored.load(Ordering::Relaxed) != u64::from_le_bytes(*wanted) {
-                return None;
-            }
-        }
-        rest
-    };
-    if tail.is_empty() {
-        return Some(stored);
-    }
-    let (last, rest) = stored.split_first()?;
-    (last.load(Ordering::Relaxed) == tail_word(part)).then_some(rest)
-}
-
-/// The last, incomplete word of a part that has one: its bytes, then zeros.
-#[inline]
-fn tail_word(part: &[u8]) -> u64 {
-    let tail = part.len() % 8;
-    if let Some(last) = part.last_chunk::<8>() {
-        return u64::from_le_bytes(*last) >> (8 * (8 - tail));
-    }
-    // Shorter than a word: two loads that may overlap, so that no byte is fetched singly.
-    if let (Some(first), Some(last)) = (part.first_chunk::<4>(), part.last_chunk::<4>()) {
-        let shift = 8 * (tail - 4);
-        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << shift;
-    }
-    match part {
-        [a] => u64::from(*a),
-        [a, b] => u64::from(*a) | u64::from(*b) << 8,
-        [a, b, c] => u64::from(*a) | u64::from(*b) << 8 | u64::from(*c) << 16,
-        _ => 0,
+/// Whether two parts of the same length are the same. Short ones, as most are, without a call: as words from either end,
+/// which overlap in the middle.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk::<8>().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    let differ = |at: usize| word(a, at) ^ word(b, at);
+    match a.len() {
+        0..8 => a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0,
+        n @ 8..=16 => differ(0) | differ(n - 8) == 0,
+        n @ 17..=32 => differ(0) | differ(8) | differ(n - 16) | differ(n - 8) == 0,
+        _ => a == b,
     }
 }
 
-/// The key as the words it is stored as.
-fn words<'k>(key: &KeyRef<'k>) -> impl Iterator<Item = u64> + use<'k> {
+/// A key of any length as the blocks it is stored as; the last one filled up with zeros.
+fn pieces<'k>(key: &KeyRef<'k>) -> impl Iterator<Item = [u8; INLINE_BYTES]> + use<'k> {
     let parts = [key.bucket(), key.object(), key.version().unwrap_or_default()];
-    parts.into_iter().flat_map(|part| {
-        let (whole, tail) = part.as_chunks::<8>();
-        let last = (!tail.is_empty()).then(|| tail_word(part));
-        whole.iter().map(|word| u64::from_le_bytes(*word)).chain(last)
+    let mut bytes = parts.into_iter().flatten().copied();
+    let mut left = key.byte_len();
+    std::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        let mut piece = [0; INLINE_BYTES];
+        for (place, byte) in piece.iter_mut().zip(&mut bytes) {
+            *place = byte;
+        }
+        left = left.saturating_sub(INLINE_BYTES);
+        Some(piece)
     })
 }
 

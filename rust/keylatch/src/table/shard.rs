@@ -156,7 +156,7 @@ impl Table {
     }
 
     /// The shard of a hash: its low bits. Chains within it are told apart by its high half.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn shard_of(&self, hash: u64) -> u32 {
         // At most 2^16 shards.
         (hash & self.shard_mask) as u32
@@ -171,7 +171,7 @@ impl Table {
         &self.entries
     }
 
-    #[inline]
+    #[inline(always)]
     fn head<'t>(&'t self, shard_index: u32, shard: &'t Shard, hash: u64) -> &'t AtomicU32 {
         let log2 = shard.log2_heads.load(Ordering::Relaxed);
         let high = (hash >> 32) as u32;
@@ -188,7 +188,7 @@ impl Table {
 
     /// An entry with this hash and its word, without a lock. `None` means "not seen", never "not there"; an entry means
     /// "carried this hash a moment ago".
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look_up(&self, hash: u64) -> Option<(u32, &Entry, Word)> {
         let shard_index = self.shard_of(hash);
         // Acquire pairs with the Release of `link`: the entry's links and hash are there before the head names it.

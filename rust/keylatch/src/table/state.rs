@@ -159,6 +159,21 @@ impl Word {
         idle.then(|| Word(Self::idle(self.next_generation()).0 | EXCLUSIVE))
     }
 
+    /// The word in 33 bits, without those who wait: what a holder notes as its first guess for its release. Above, 16
+    /// bits of the holder's own.
+    #[inline]
+    #[must_use]
+    pub(crate) fn noted_with(self, own: u32) -> u64 {
+        (self.0 & 0xffff_ffff) | (self.0 & TABLE_WAITS) | u64::from(own & 0xffff) << 32
+    }
+
+    /// The two parts of a note.
+    #[inline]
+    pub(crate) fn from_note(note: u64) -> (Self, u32) {
+        // 16 bits.
+        (Self(note & (0xffff_ffff | TABLE_WAITS)), ((note >> 32) & 0xffff) as u32)
+    }
+
     #[inline]
     pub(crate) fn is_free(self) -> bool {
         self.0 & (EXCLUSIVE | READERS) == 0
@@ -280,6 +295,13 @@ mod tests {
             word = claimed.released(Mode::Exclusive);
             assert!(word.taken(Mode::Shared).is_some());
         }
+    }
+
+    #[test]
+    fn a_note_keeps_what_a_release_needs() {
+        let word = Word::idle(9).taken(Mode::Shared).unwrap().taken(Mode::Shared).unwrap().with_table_waiting(true);
+        assert_eq!(Word::from_note(word.noted_with(0xfffe)), (word, 0xfffe));
+        assert_eq!(Word::from_note(word.with_waiting(3, 4).noted_with(1)), (word, 1));
     }
 
     #[test]

@@ -1,0 +1,102 @@
+# keylatch: every command of the project. `make` prints the list.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+
+CARGO ?= cargo
+# More options for the command behind a target: make run ARGS="--seconds 20 --threads 8"
+ARGS ?=
+# Seconds that a sanitizer watches the workload for.
+WATCHED ?= 10
+
+SANITIZED_TARGET := $(shell uname -m)-unknown-linux-gnu
+# Instrumented code needs flags that stable compilers hide. The workload is built with its checks on.
+sanitized = RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$(1) -Cunsafe-allow-abi-mismatch=sanitizer $(2)" \
+	CARGO_TARGET_DIR=target-$(1) $(CARGO) run --target $(SANITIZED_TARGET) -p keylatch --example storage_engine -- \
+	--seconds $(WATCHED) --objects 200 --shards 16 $(ARGS)
+
+say = @if [ -t 1 ]; then printf '\n\033[1m== %s\033[0m\n' "$(1)"; else printf '\n== %s\n' "$(1)"; fi
+
+##@ The two that do everything
+
+run: need-rust ## build and run the main job: a storage engine's locking, checking itself (ARGS="--help")
+	$(call say,Building the storage engine workload (the first time takes a minute))
+	@$(CARGO) build --release -p keylatch --example storage_engine
+	$(call say,Running it)
+	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
+
+test: test-rust ## set up what is needed and run every test of every language
+	$(call say,All tests passed)
+
+##@ Tests, one language each
+
+test-rust: need-rust ## Rust: unit and integration tests, documentation examples, examples, the bench's own tests
+	$(call say,Rust 1/3: unit tests and integration tests and examples in the documentation)
+	@$(CARGO) test -p keylatch $(ARGS)
+	$(call say,Rust 2/3: tests inside the example programs)
+	@$(CARGO) test -p keylatch --examples $(ARGS)
+	$(call say,Rust 3/3: tests inside the bench)
+	@$(CARGO) test -p keylatch-bench $(ARGS)
+
+##@ Checks
+
+models: need-rust ## model-check the lock, the table and the waiting (loom; PREEMPTIONS=2)
+	$(call say,Model checking with at most $(PREEMPTIONS) preemptions)
+	@RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
+		$(CARGO) test --release -p keylatch --lib -- models $(ARGS)
+PREEMPTIONS ?= 2
+
+tsan: need-rust ## the main job under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
+	$(call say,The storage engine workload under ThreadSanitizer)
+	@$(call sanitized,thread,--cfg tsan)
+
+asan: need-rust ## the main job under AddressSanitizer, with leak detection
+	$(call say,The storage engine workload under AddressSanitizer)
+	@$(call sanitized,address,)
+
+fmt: need-rust ## format all code
+	@$(CARGO) fmt --all
+
+fmt-check: need-rust ## say what is not formatted
+	@$(CARGO) fmt --all --check
+
+lint: need-rust ## clippy on everything, warnings denied
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc: need-rust ## the documentation, warnings denied
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+ci: ## all that is checked before a change goes in
+	@.ci/run
+
+##@ Measurements (JSON goes to target/bench)
+
+bench: need-rust ## keylatch and its peers side by side, about five minutes
+	@$(CARGO) run --release -p keylatch-bench -- $(ARGS)
+
+bench-quick: need-rust ## the same in under a minute
+	@$(CARGO) run --release -p keylatch-bench -- --quick $(ARGS)
+
+bench-instructions: need-rust ## instructions a lock and release, counted by callgrind (needs valgrind)
+	@command -v valgrind >/dev/null || { echo "valgrind is missing: install your system's package of that name" >&2; exit 1; }
+	@$(CARGO) run --release -p keylatch-bench -- instructions $(ARGS)
+
+##@ Housekeeping
+
+clean: ## remove everything that was built
+	@rm -rf target target-loom target-thread target-address
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+need-rust:
+	@command -v $(CARGO) >/dev/null || { \
+		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
+
+.PHONY: run test test-rust models tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+	need-rust

@@ -1,0 +1,124 @@
+//! `keylatch-bench`: keylatch beside its peers, in one run, on this machine.
+//!
+//! ```text
+//! cargo run --release -p keylatch-bench -- --quick
+//! cargo run --release -p keylatch-bench --features rustfs --ignore-rust-version
+//! ```
+//!
+//! How to read the code: [`subject`] says what can be measured and `subjects/` has one file for each family of
+//! them; [`slices`] and [`two_threads`] are the two ways of measuring; `scenarios/` puts subjects through them;
+//! [`goals`] and `report/` tell what came out. `inspection/` counts instructions and atomics instead of time.
+
+#![allow(clippy::print_stdout)]
+
+mod allocations;
+mod arguments;
+mod goals;
+mod inspection;
+mod keys;
+mod machine;
+mod polling;
+mod report;
+mod row;
+mod scenarios;
+mod slices;
+mod subject;
+mod subjects;
+mod two_threads;
+mod unit;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use arguments::{Command, HELP, Options};
+use report::{json, table};
+use row::Row;
+use scenarios::SCENARIOS;
+use slices::Pace;
+
+fn main() -> ExitCode {
+    let done = match arguments::parse(std::env::args().skip(1)) {
+        Ok(Command::Help) => {
+            println!("{HELP}");
+            Ok(())
+        }
+        Ok(Command::List) => {
+            list();
+            Ok(())
+        }
+        Ok(Command::Measure(options)) => measure(&options),
+        Ok(Command::Instructions(options)) => inspection::instructions(&options),
+        Ok(Command::Atomics(options)) => inspection::atomics(&options),
+        Ok(Command::Child(words)) => child(&words),
+        Err(problem) => {
+            eprintln!("keylatch-bench: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("keylatch-bench: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() {
+    for scenario in SCENARIOS {
+        println!("{}\n    {}", scenario.name, scenario.says);
+        let names: Vec<_> = (scenario.contenders)().iter().map(|contender| contender.name).collect();
+        println!("    {}\n", names.join(", "));
+    }
+}
+
+/// Runs the scenarios one after the other; each block of the table appears when it is complete.
+fn measure(options: &Options) -> Result<(), String> {
+    let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
+    let machine = machine::describe();
+    let began = Instant::now();
+    println!("{}", table::heading(&machine));
+    let mut rows = Vec::new();
+    for scenario in SCENARIOS.iter().filter(|scenario| options.wants_scenario(scenario.name)) {
+        let contenders: Vec<_> =
+            (scenario.contenders)().into_iter().filter(|contender| options.wants_subject(contender.name)).collect();
+        let mut measured: Vec<Row> = Vec::new();
+        for contender in &contenders {
+            eprintln!("[{:>4} s] {} {}", began.elapsed().as_secs(), scenario.name, contender.name);
+            measured.push((contender.function)(&pace));
+        }
+        if !measured.is_empty() {
+            println!("{}", table::block(scenario.name, scenario.says, scenario.columns, &measured).trim_end());
+            let _ = std::io::stdout().flush();
+        }
+        rows.extend(measured);
+    }
+    println!("{}", table::verdict(&rows));
+    finish(options, if options.quick { "quick" } else { "full" }, &machine, &rows)
+}
+
+/// Writes the JSON and says where it is.
+fn finish(options: &Options, name: &str, machine: &serde_json::Value, rows: &[Row]) -> Result<(), String> {
+    let path = options.json.clone().unwrap_or_else(|| json::usual_place(name));
+    json::write(&path, machine, rows).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    eprintln!("written: {}", path.display());
+    Ok(())
+}
+
+/// What a process does that this program started itself.
+fn child(words: &[String]) -> Result<(), String> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["memory", subject, extent, pages] => {
+            let rows = scenarios::memory::in_child(subject, extent == "all", pages == "small")
+                .ok_or_else(|| format!("there is no subject {subject:?} for memory"))?;
+            for row in rows {
+                println!("{}", row.to_json());
+            }
+            Ok(())
+        }
+        ["pairs", subject, mode, count] => inspection::in_child(subject, mode, count),
+        _ => Err("`child` is for this program's own use".into()),
+    }
+}

@@ -1,0 +1,87 @@
+//! Our own lock manager, with owners, hold records and metrics on: as a user gets it.
+
+use keylatch::{BatchLockRequest, Fairness, FastObjectLockManager, Grant, LockConfig, Owner};
+
+use crate::keys::Key;
+use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Holding, Shared, Subject};
+
+/// `keylatch::FastObjectLockManager`, with the default fairness or strictly first in, first out.
+pub(crate) struct Keylatch<const FIFO: bool> {
+    locks: FastObjectLockManager,
+    owner: Owner,
+}
+
+impl<const FIFO: bool> Subject for Keylatch<FIFO> {
+    const NAME: &'static str = if FIFO { "keylatch_fifo" } else { "keylatch" };
+
+    fn create() -> Self {
+        let locks = if FIFO {
+            let config = LockConfig { fairness: Fairness::Fifo, ..LockConfig::default() };
+            FastObjectLockManager::with_config(config).expect("the default configuration is valid with any fairness")
+        } else {
+            FastObjectLockManager::new()
+        };
+        let owner = locks.owner("node-7");
+        Self { locks, owner }
+    }
+}
+
+impl<const FIFO: bool> Exclusive for Keylatch<FIFO> {
+    #[inline(always)]
+    fn exclusive(&self, key: Key<'_>, inside: impl FnOnce()) {
+        let _guard = self
+            .locks
+            .acquire_write_lock_blocking(key.bucket, key.object, self.owner)
+            .expect("a lock nobody keeps is granted");
+        inside();
+    }
+}
+
+impl<const FIFO: bool> Shared for Keylatch<FIFO> {
+    #[inline(always)]
+    fn shared(&self, key: Key<'_>, inside: impl FnOnce()) {
+        let _guard = self
+            .locks
+            .acquire_read_lock_blocking(key.bucket, key.object, self.owner)
+            .expect("a lock nobody keeps is granted");
+        inside();
+    }
+}
+
+impl<const FIFO: bool> ExclusiveAsync for Keylatch<FIFO> {
+    #[inline(always)]
+    async fn exclusive_async<'a>(&'a self, key: Key<'a>, inside: impl FnOnce() + 'a) {
+        let _guard = self
+            .locks
+            .acquire_write_lock(key.bucket, key.object, self.owner)
+            .await
+            .expect("a lock nobody keeps is granted");
+        inside();
+    }
+}
+
+impl<const FIFO: bool> Batch for Keylatch<FIFO> {
+    #[inline(always)]
+    fn batch(&self, keys: &[Key<'_>; BATCH], inside: impl FnOnce()) {
+        let request = keys
+            .iter()
+            .fold(BatchLockRequest::new(self.owner), |request, key| request.add_write_lock(key.bucket, key.object));
+        let _guards = self.locks.acquire_locks_batch_blocking(request).expect("free keys are granted");
+        inside();
+    }
+}
+
+impl<const FIFO: bool> Holding for Keylatch<FIFO> {
+    type Held<'a> = Grant;
+
+    fn hold<'a>(&'a self, key: Key<'a>) -> Self::Held<'a> {
+        self.locks
+            .acquire_write_lock_blocking(key.bucket, key.object, self.owner)
+            .expect("a free key is granted")
+            .into_grant()
+    }
+
+    fn give_back<'a>(&'a self, held: Self::Held<'a>) {
+        self.locks.release(held).expect("a grant that is held can be released");
+    }
+}

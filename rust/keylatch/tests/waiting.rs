@@ -1,0 +1,244 @@
+//! How long a request waits, and what it is told when the time is over.
+
+mod steps;
+
+use keylatch::{Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode};
+use std::time::{Duration, Instant};
+use steps::*;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[track_caller]
+fn timed_out<T: std::fmt::Debug>(answer: Result<T, LockError>, holder: &str) -> Duration {
+    match answer {
+        Err(LockError::Timeout { key, waited, holders }) => {
+            assert_eq!(key.to_string(), "b/o");
+            let names: Vec<&str> = holders.named.iter().map(|holder| &*holder.owner).collect();
+            assert_eq!((names, holders.more), (vec![holder], 0));
+            waited
+        }
+        other => panic!("no timeout: {other:?}"),
+    }
+}
+
+/// A timeout beside others who come and go: who exactly held the lock at the end depends on them.
+#[track_caller]
+fn gave_up<T: std::fmt::Debug>(answer: Result<T, LockError>) {
+    assert!(matches!(answer, Err(LockError::Timeout { .. })), "no timeout: {answer:?}");
+}
+
+#[test]
+fn a_request_without_patience_says_who_is_in_the_way() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let held = locks.acquire_write_lock_blocking("b", "o", "the writer").unwrap();
+        let write = || LockRequest::write(("b", "o")).owner("me");
+        let past = Instant::now() - Duration::from_secs(1);
+        for request in
+            [write().timeout(Duration::ZERO), write().timeout(Duration::from_nanos(1)), write().deadline(past)]
+        {
+            timed_out(locks.lock(request).blocking(), "the writer");
+            timed_out(ByHand::new(locks.lock(request)).after_wakes(), "the writer");
+        }
+        let error = locks.lock(write()).try_now().unwrap_err();
+        assert!(matches!(&error, LockError::WouldBlock { .. }));
+        assert_eq!(error.code(), -2);
+        assert!(error.to_string().contains("the writer"), "{error}");
+        drop(held);
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn a_free_lock_is_had_however_short_the_time() {
+    let locks = FastObjectLockManager::new();
+    let past = Instant::now() - Duration::from_secs(1);
+    for _ in 0..3 {
+        let write = || LockRequest::write(("b", "o")).owner("me");
+        for request in
+            [write().timeout(Duration::ZERO), write().timeout(Duration::from_nanos(1)), write().deadline(past)]
+        {
+            drop(locks.lock(request).blocking().unwrap());
+            drop(ByHand::new(locks.lock(request)).ready().unwrap());
+        }
+    }
+    assert_eq!(locks.get_metrics().shard_metrics.timeouts, 0);
+}
+
+#[test]
+fn a_timeout_never_comes_early_and_names_the_holder() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let held = locks.acquire_read_lock_blocking("b", "o", "the reader").unwrap();
+        let asked = 10 * MILLISECOND;
+        let request = LockRequest::write(("b", "o")).owner("me").timeout(asked);
+        let began = Instant::now();
+        timed_out(locks.lock(request).blocking(), "the reader");
+        assert!(began.elapsed() >= asked);
+        let began = Instant::now();
+        timed_out(ByHand::new(locks.lock(request)).after_wakes(), "the reader");
+        assert!(began.elapsed() >= asked);
+        drop(held);
+        assert_eq!(locks.get_metrics().shard_metrics.timeouts, 2);
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn a_timeout_says_that_it_waited_as_long_as_it_was_asked_to() {
+    let locks = few_shards(Fairness::default());
+    let _held = locks.acquire_write_lock_blocking("b", "o", "the writer").unwrap();
+    let mut short = Vec::new();
+    for nanos in [1_000, 10_000, 100_000, 1_000_000, 3_000_000] {
+        for _ in 0..20 {
+            let asked = Duration::from_nanos(nanos);
+            let request = LockRequest::read(("b", "o")).owner("me").timeout(asked);
+            let waited = [
+                timed_out(locks.lock(request).blocking(), "the writer"),
+                timed_out(ByHand::new(locks.lock(request)).after_wakes(), "the writer"),
+            ];
+            // A time that had passed before the request got to wait at all is told as 0.
+            short.extend(
+                waited.into_iter().filter(|waited| !waited.is_zero() && *waited < asked).map(|waited| (asked, waited)),
+            );
+        }
+    }
+    assert!(short.is_empty(), "asked and told: {short:?}");
+}
+
+#[test]
+fn the_longest_time_is_for_as_long_as_it_takes() {
+    let locks = few_shards(Fairness::default());
+    let held = locks.acquire_write_lock_blocking("b", "o", "first").unwrap();
+    let mut future = ByHand::waiting(locks.lock(LockRequest::write(("b", "o")).timeout(Duration::MAX)));
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| {
+            drop(locks.lock(LockRequest::write(("b", "o")).timeout(Duration::MAX)).blocking().unwrap());
+            drop(locks.lock(LockRequest::write(("b", "o")).timeout(Duration::from_secs(u64::MAX))).blocking().unwrap());
+        });
+        until_in_line(&locks, 2);
+        drop(held);
+        drop(future.after_wakes().unwrap());
+        blocked.join().unwrap();
+    });
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn a_request_that_says_nothing_waits_as_the_manager_is_set() {
+    let locks = with(LockConfig { default_timeout: Some(5 * MILLISECOND), ..LockConfig::default() });
+    let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+    timed_out(locks.acquire_write_lock_blocking("b", "o", "me"), "holder");
+    timed_out(ByHand::new(locks.acquire_read_lock("b", "o", "me")).after_wakes(), "holder");
+    let request = LockRequest::write(("b", "o")).no_timeout();
+    let mut patient = ByHand::waiting(locks.lock(request));
+    // The default has passed for certain when a request that was made later has come to its end.
+    timed_out(locks.acquire_write_lock_blocking("b", "o", "me"), "holder");
+    timed_out(locks.acquire_write_lock_blocking("b", "o", "me"), "holder");
+    assert!(patient.poll().is_pending());
+    drop(held);
+    drop(patient.after_wakes().unwrap());
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn a_writer_that_gives_up_lets_the_readers_behind_it_in() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let reader = locks.acquire_read_lock_blocking("b", "o", "reader").unwrap();
+        let write = LockRequest::write(("b", "o")).owner("writer").timeout(30 * MILLISECOND);
+        let mut writer = ByHand::waiting(locks.lock(write));
+        std::thread::scope(|scope| {
+            let behind = scope.spawn(|| drop(locks.acquire_read_lock_blocking("b", "o", "behind").unwrap()));
+            gave_up(writer.after_wakes());
+            behind.join().unwrap();
+        });
+        drop(reader);
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn a_blocked_writer_that_gives_up_lets_the_readers_behind_it_in() {
+    let locks = few_shards(Fairness::Fifo);
+    let reader = locks.acquire_read_lock_blocking("b", "o", "reader").unwrap();
+    let write = LockRequest::write(("b", "o")).owner("writer").timeout(100 * MILLISECOND);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| gave_up(locks.lock(write).blocking()));
+        until_in_line(&locks, 1);
+        let mut behind = ByHand::new(locks.acquire_read_lock("b", "o", "behind"));
+        let at_first = behind.poll().is_pending();
+        writer.join().unwrap();
+        if at_first {
+            drop(behind.after_wakes().unwrap());
+        }
+    });
+    drop(reader);
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn all_readers_in_line_come_in_together_however_many() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let writer = locks.acquire_write_lock_blocking("b", "o", "writer").unwrap();
+        let mut readers: Vec<_> = (0..1000).map(|_| ByHand::waiting(locks.acquire_read_lock("b", "o", "r"))).collect();
+        drop(writer);
+        // Whoever holds keeps holding: they can only all get it if they share it.
+        let held: Vec<_> = readers.iter_mut().map(|reader| reader.after_wakes().unwrap()).collect();
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 1000);
+        assert!(held.iter().all(|guard| guard.mode() == Mode::Shared));
+        drop(held);
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn ten_thousand_in_line_are_all_served_alone() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let first = locks.acquire_write_lock_blocking("b", "o", "first").unwrap();
+        let mut line: Vec<_> = (0..10_000).map(|_| ByHand::waiting(locks.acquire_write_lock("b", "o", "w"))).collect();
+        assert_eq!(waiters(&locks), 10_000);
+        drop(first);
+        for writer in &mut line {
+            let guard = writer.after_wakes().unwrap();
+            assert!(locks.try_acquire_read_lock("b", "o", "x").is_err());
+            drop(guard);
+        }
+        assert_at_rest(&locks);
+    }
+}
+
+/// A timeout so short that it often ends in the instant in which the lock is granted.
+#[test]
+fn a_timeout_racing_a_grant_gives_one_answer_and_leaves_nothing() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        within("timeouts racing grants", move || {
+            std::thread::scope(|scope| {
+                for thread in 0..4_u64 {
+                    let locks = &locks;
+                    scope.spawn(move || {
+                        for round in 0..3000_u64 {
+                            let nanos = [0, 1, 1_000, 20_000, u64::MAX][((round + thread) % 5) as usize];
+                            let mode = if round % 3 == 0 { Mode::Shared } else { Mode::Exclusive };
+                            let request = LockRequest::new(("b", "o"), mode).timeout(Duration::from_nanos(nanos));
+                            let answer = if thread % 2 == 0 {
+                                locks.lock(request).blocking()
+                            } else {
+                                ByHand::new(locks.lock(request)).after_wakes()
+                            };
+                            match answer {
+                                Ok(guard) => drop(guard),
+                                Err(LockError::Timeout { .. }) => assert_ne!(nanos, u64::MAX),
+                                Err(other) => panic!("{other:?}"),
+                            }
+                        }
+                    });
+                }
+            });
+            assert_at_rest(&locks);
+        });
+    }
+}

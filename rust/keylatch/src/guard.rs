@@ -65,28 +65,37 @@ pub type OwnedLockGuard = LockGuard<FastObjectLockManager>;
 #[must_use = "a guard that is dropped at once releases its lock at once"]
 pub struct LockGuard<M: ManagerRef> {
     manager: M,
-    grant: Grant,
-    released: bool,
+    /// `None` once it has become a number.
+    grant: Option<Grant>,
 }
 
 impl<M: ManagerRef> LockGuard<M> {
     #[inline(always)]
     pub(crate) fn new(manager: M, grant: Grant) -> Self {
-        Self { manager, grant, released: false }
+        Self { manager, grant: Some(grant) }
+    }
+
+    #[inline(always)]
+    fn grant(&self) -> Grant {
+        self.grant.expect("a guard that has become a number is gone")
+    }
+
+    /// Its entry and mode.
+    fn held(&self) -> Option<(u32, Mode)> {
+        self.manager.manager().core().records.get(self.grant().index()).held_by_guard(self.grant())
     }
 
     /// How the lock is held now.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        let core = self.manager.manager().core();
-        core.records.get(self.grant.index()).held_by_guard(self.grant).map_or(Mode::Shared, |(_, mode)| mode)
+        self.held().map_or(Mode::Shared, |(_, mode)| mode)
     }
 
     /// What is held. Makes a copy of the key.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
         let core = self.manager.manager().core();
-        match core.records.get(self.grant.index()).held_by_guard(self.grant) {
+        match self.held() {
             Some((index, _)) => core.table.entry(index).key(core.table.arena()),
             None => ObjectKey::new("", ""),
         }
@@ -98,14 +107,13 @@ impl<M: ManagerRef> LockGuard<M> {
     #[must_use]
     pub fn fence(&self) -> u64 {
         let core = self.manager.manager().core();
-        let held = core.records.get(self.grant.index()).held_by_guard(self.grant);
-        held.map_or(0, |(index, _)| core.table.entry(index).fence.load(Ordering::Relaxed))
+        self.held().map_or(0, |(index, _)| core.table.entry(index).fence.load(Ordering::Relaxed))
     }
 
     /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively. Does
     /// nothing to a shared hold. Never blocks.
     pub fn downgrade(&mut self) {
-        self.manager.manager().core().downgrade(self.grant);
+        self.manager.manager().core().downgrade(self.grant());
     }
 
     /// From shared to exclusive, if nobody else holds the lock now. Goes ahead of all who wait. Does nothing to an
@@ -114,7 +122,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// # Errors
     /// [`LockError::WouldBlock`] with the other readers; the shared hold stays.
     pub fn try_upgrade(&mut self) -> Result<(), LockError> {
-        self.manager.manager().core().try_upgrade(self.grant)
+        self.manager.manager().core().try_upgrade(self.grant())
     }
 
     /// From shared to exclusive, as soon as the other readers are gone, ahead of all others who wait. `None` waits for
@@ -125,7 +133,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// [`LockError::Timeout`], [`LockError::Closed`]. In any case the shared hold stays.
     pub fn upgrade_blocking(&mut self, timeout: Option<Duration>) -> Result<(), LockError> {
         let core = self.manager.manager().core();
-        core.upgrade_blocking(self.grant, core.deadline(timeout.map_or(Limit::Never, Limit::After)))
+        core.upgrade_blocking(self.grant(), core.deadline(timeout.map_or(Limit::Never, Limit::After)))
     }
 
     /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future. Dropping it before it is done leaves the hold
@@ -140,7 +148,7 @@ impl<M: ManagerRef> LockGuard<M> {
 
     /// The grant, held as a guard holds it, for somebody who releases it like one.
     pub(crate) fn into_bare_grant(self) -> Grant {
-        ManuallyDrop::new(self).grant
+        ManuallyDrop::new(self).grant()
     }
 
     /// Releases the lock; the same as dropping the guard.
@@ -150,9 +158,9 @@ impl<M: ManagerRef> LockGuard<M> {
     #[must_use = "the lock is held until the grant is released"]
     pub fn into_grant(self) -> Grant {
         let mut this = self;
-        let grant = this.grant;
+        let grant = this.grant();
         // From here on the guard has nothing to release, only its handle to drop.
-        this.released = true;
+        this.grant = None;
         this.manager.manager().core().let_loose(grant);
         grant
     }
@@ -162,15 +170,15 @@ impl FastLockGuard<'_> {
     /// Gives the guard a handle of its own to the manager, so that it can outlive the borrow.
     pub fn into_owned(self) -> OwnedLockGuard {
         let this = ManuallyDrop::new(self);
-        LockGuard::new(this.manager.clone(), this.grant)
+        LockGuard::new(this.manager.clone(), this.grant())
     }
 }
 
 impl<M: ManagerRef> Drop for LockGuard<M> {
     #[inline(always)]
     fn drop(&mut self) {
-        if !self.released {
-            self.manager.manager().core().release_guard(self.grant);
+        if let Some(grant) = self.grant {
+            self.manager.manager().core().release_guard(grant);
         }
     }
 }
@@ -198,7 +206,7 @@ impl<M: ManagerRef> Future for Upgrade<'_, M> {
         let core = this.guard.manager.manager().core();
         if this.waiting.is_none() {
             let deadline = core.deadline(this.limit);
-            match core.begin_upgrade(this.guard.grant, Delivery::Task(None)) {
+            match core.begin_upgrade(this.guard.grant(), Delivery::Task(None)) {
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(None) => return Poll::Ready(Ok(())),
                 Ok(Some((ticket, hash))) => this.waiting = Some(Polled::new(core, ticket, hash, deadline)),
@@ -207,7 +215,7 @@ impl<M: ManagerRef> Future for Upgrade<'_, M> {
         let Some(waiting) = &this.waiting else { return Poll::Pending };
         let Poll::Ready(ended) = waiting.poll(core, context) else { return Poll::Pending };
         this.waiting = None;
-        Poll::Ready(core.upgrade_ended(this.guard.grant, ended))
+        Poll::Ready(core.upgrade_ended(this.guard.grant(), ended))
     }
 }
 
@@ -216,7 +224,7 @@ impl<M: ManagerRef> Drop for Upgrade<'_, M> {
         if let Some(waiting) = self.waiting.take() {
             let core = self.guard.manager.manager().core();
             if let Ended::Granted(_) = waiting.abandon(core) {
-                core.downgrade(self.guard.grant);
+                core.downgrade(self.guard.grant());
             }
         }
     }

@@ -209,8 +209,7 @@ impl State {
     /// Grants to the front of a line what can be granted; a lock that nobody holds or wants is forgotten.
     fn serve(&mut self, key: &ObjectKey) -> Served {
         let mut served = Vec::new();
-        loop {
-            let Some(line) = self.locks.get_mut(key) else { break };
+        while let Some(line) = self.locks.get_mut(key) {
             let Some(waiting) = line.waiting.pop_front() else {
                 if line.held.is_empty() {
                     self.locks.remove(key);

@@ -18,7 +18,7 @@ use crate::wait::{Asking, Delivery, Ticket};
 /// A request, its owner and hash known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'k> {
-    pub(crate) key: KeyRef<'k>,
+    pub(crate) key: &'k KeyRef<'k>,
     pub(crate) hash: u64,
     pub(crate) mode: Mode,
     pub(crate) owner: u32,
@@ -70,7 +70,7 @@ impl Core {
                 }
             }
         }
-        if !entry.carries(self.table.arena(), &wanted.key) {
+        if !entry.carries(self.table.arena(), wanted.key) {
             self.undo_slow(local, index, entry, wanted.mode);
             self.withdraw(local, record);
             return Err(Missed::Other);
@@ -115,7 +115,7 @@ impl Core {
     /// `None` if anything else is the case.
     #[inline(never)]
     pub(crate) fn bring_in(&self, local: &Local, wanted: &Wanted<'_>) -> Option<Grant> {
-        if self.check_key(&wanted.key).is_err() {
+        if self.check_key(wanted.key).is_err() {
             return None;
         }
         let record = self.records.take(&local.records);
@@ -123,7 +123,7 @@ impl Core {
             return None;
         }
         let mut shard = self.lock_shard(wanted.hash);
-        if !self.is_closed() && shard.find(wanted.hash, &wanted.key).is_none() {
+        if !self.is_closed() && shard.find(wanted.hash, wanted.key).is_none() {
             let grant = self.insert(local, &mut shard, wanted, record);
             if let Ok(grant) = grant {
                 return Some(grant);
@@ -144,7 +144,7 @@ impl Core {
         delivery: Option<Delivery>,
     ) -> Result<Answer, LockError> {
         self.service()?;
-        self.check_key(&wanted.key)?;
+        self.check_key(wanted.key)?;
         let record = self.records.take(&local.records);
         if record == NONE {
             return Err(LockError::TableFull { limit: self.config.max_locks });
@@ -171,7 +171,7 @@ impl Core {
             if self.is_closed() {
                 return Err(LockError::Closed);
             }
-            let Some((index, entry)) = shard.find(wanted.hash, &wanted.key) else {
+            let Some((index, entry)) = shard.find(wanted.hash, wanted.key) else {
                 match self.insert(local, &mut shard, wanted, record) {
                     Ok(grant) => return Ok(Answer::Granted(grant)),
                     Err(Full) if made_room => return Err(LockError::TableFull { limit: self.config.max_locks }),
@@ -214,7 +214,7 @@ impl Core {
         wanted: &Wanted<'_>,
         record: u32,
     ) -> Result<Grant, Full> {
-        let (index, entry) = shard.insert(&local.entries, wanted.hash, &wanted.key)?;
+        let (index, entry) = shard.insert(&local.entries, wanted.hash, wanted.key)?;
         if wanted.mode == Mode::Shared {
             // Claimed by us and the shard is ours: nobody else can change the word now.
             entry.publish(entry.word().downgraded());

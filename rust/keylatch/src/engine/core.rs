@@ -8,8 +8,8 @@ use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
 use crate::request::Limit;
-use crate::sync::PerThread;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Clock, PerThread};
 use crate::table::{Entry, LockedShard, Table, Word};
 use crate::wait::{Queue, Timer, Waiters};
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ use super::mail::Dispatcher;
 /// Holders that an error names at most.
 const NAMED_HOLDERS: usize = 64;
 /// Turns that waiting awake starts out with; see `waiting`.
-const FIRST_SPINS: u32 = 256;
+const FIRST_SPINS: u32 = if cfg!(loom) { 0 } else { 256 };
 
 /// See the module.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Core {
     serves_at: AtomicU32,
     forks: u32,
     pub(crate) cores: usize,
-    began: Instant,
+    began: Clock,
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
 }
@@ -78,7 +78,10 @@ impl Core {
     pub(crate) fn new(config: LockConfig) -> Result<Self, LockError> {
         config.validate()?;
         watch_forks();
-        let hashers = [(); 3].map(|()| ahash::RandomState::new());
+        // The model checker repeats executions, so everything that steers them is the same each time.
+        let hasher =
+            |part| if cfg!(loom) { ahash::RandomState::with_seeds(part, 2, 3, 4) } else { ahash::RandomState::new() };
+        let hashers = [0, 1, 2].map(hasher);
         let random = hashers[0].hash_one(0x6b65_796c_6174_6368_u64);
         let reserve = |what: std::io::Error| {
             invalid("max_locks", format!("no address space for {} locks ({what}); set it lower", config.max_locks))
@@ -96,8 +99,9 @@ impl Core {
             closed: AtomicBool::new(false),
             serves_at: AtomicU32::new(FORKS.load(std::sync::atomic::Ordering::Relaxed)),
             forks: FORKS.load(std::sync::atomic::Ordering::Relaxed),
-            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            began: Instant::now(),
+            // One under the model checker: waiting awake adds executions and no behaviour.
+            cores: if cfg!(loom) { 1 } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) },
+            began: Clock::start(),
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
             config,

@@ -57,7 +57,7 @@ impl Local {
             spins: AtomicU32::new(spins),
             remembered_owner: AtomicU32::new(0),
             remembered_len: AtomicU32::new(0),
-            remembered_name: [const { AtomicU64::new(0) }; REMEMBERED_WORDS],
+            remembered_name: std::array::from_fn(|_| AtomicU64::new(0)),
             tallies,
         }
     }

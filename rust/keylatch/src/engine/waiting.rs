@@ -35,9 +35,9 @@ pub(crate) enum Ended {
 impl Core {
     /// The request with everything looked up that the engine needs.
     #[inline(always)]
-    pub(crate) fn wanted<'k>(&self, local: &Local, request: &LockRequest<'k>) -> Wanted<'k> {
+    pub(crate) fn wanted<'k>(&self, local: &Local, request: &'k LockRequest<'_>) -> Wanted<'k> {
         Wanted {
-            key: request.key,
+            key: &request.key,
             hash: self.hash(&request.key),
             mode: request.mode,
             owner: self.owner_number(local, request.owner),
@@ -116,7 +116,7 @@ impl Core {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {
                 Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
-                Ended::Failed { why, waited } => Err(self.failure(why, waited, &wanted.key, wanted.hash)),
+                Ended::Failed { why, waited } => Err(self.failure(why, waited, wanted.key, wanted.hash)),
             },
         }
     }

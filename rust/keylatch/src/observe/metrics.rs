@@ -68,8 +68,8 @@ impl ShardMetrics {
     /// The mean time that those waited who had to wait.
     #[must_use]
     pub fn avg_wait_time(&self) -> Duration {
-        let ended = self.wait_histogram.count();
-        if ended == 0 { Duration::ZERO } else { Duration::from_nanos(nanos(self.wait_time) / ended) }
+        let mean = nanos(self.wait_time).checked_div(self.wait_histogram.count());
+        mean.map_or(Duration::ZERO, Duration::from_nanos)
     }
 
     fn add(&mut self, other: &Self) {

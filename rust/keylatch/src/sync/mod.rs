@@ -3,18 +3,24 @@
 //! The rest of the crate takes its atomics, mutexes, parking and per-thread storage from here, so that `--cfg loom`
 //! swaps all of them for the model checker's and the very code that ships is the code that is checked.
 
+mod clock;
 mod mutex;
 mod park;
 mod per_thread;
+#[cfg(loom)]
+mod stable;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic;
 
+pub(crate) use clock::Clock;
 pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use park::{Park, ParkedUntil};
 pub(crate) use per_thread::PerThread;
+#[cfg(loom)]
+pub(crate) use stable::Stable;
 
 /// One turn of a bounded wait for another thread.
 #[inline]

@@ -45,6 +45,9 @@ pub(crate) struct Entry {
     pub(crate) parked_writers: AtomicU32,
     spare: AtomicU32,
     key: [AtomicU64; INLINE_WORDS],
+    /// Looked at and written with the key, for the model checker to see that nobody does one during the other.
+    #[cfg(loom)]
+    key_is_stable: crate::sync::Stable,
 }
 
 #[cfg(not(loom))]
@@ -68,6 +71,7 @@ unsafe impl Vacant for Entry {
             parked_writers: AtomicU32::new(0),
             spare: AtomicU32::new(0),
             key: std::array::from_fn(|_| AtomicU64::new(0)),
+            key_is_stable: crate::sync::Stable::default(),
         }
     }
     fn vacate(&self) {
@@ -121,11 +125,12 @@ impl Entry {
         if key.byte_len() > INLINE_BYTES {
             return self.carries_long(arena, key);
         }
-        let stored = self.stable_bytes();
-        let (bucket, stored) = stored.split_at(key.bucket().len());
-        let (object, stored) = stored.split_at(key.object().len());
-        let version = key.version().unwrap_or_default();
-        same(bucket, key.bucket()) && same(object, key.object()) && same(&stored[..version.len()], version)
+        let (bucket, object, version) = (key.bucket(), key.object(), key.version().unwrap_or_default());
+        #[cfg_attr(not(loom), expect(clippy::needless_borrow, reason = "under the model checker these are copies"))]
+        let stored: &[u8; INLINE_BYTES] = &self.stable_bytes();
+        same(stored, 0, bucket)
+            && same(stored, bucket.len(), object)
+            && (version.is_empty() || same(stored, bucket.len() + object.len(), version))
     }
 
     #[cold]
@@ -150,6 +155,8 @@ impl Entry {
     }
 
     fn bytes(&self) -> [u8; INLINE_BYTES] {
+        #[cfg(loom)]
+        self.key_is_stable.look();
         let mut bytes = [0; INLINE_BYTES];
         for (bytes, word) in bytes.chunks_exact_mut(8).zip(&self.key) {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
@@ -219,6 +226,7 @@ impl Entry {
 
     #[cfg(loom)]
     fn write_bytes(&self, at: usize, bytes: &[u8]) {
+        self.key_is_stable.change();
         let mut block = self.bytes();
         block[at..at + bytes.len()].copy_from_slice(bytes);
         for (word, bytes) in self.key.iter().zip(block.as_chunks::<8>().0) {
@@ -270,17 +278,26 @@ fn lengths(key: &KeyRef<'_>) -> u64 {
     bucket as u64 | (object as u64) << 16 | (version_len as u64) << 32 | versioned
 }
 
-/// Whether two parts of the same length are the same. Short ones, as most are, without a call: as words from either end,
-/// which overlap in the middle.
+/// Whether the bytes at a place in a block are the part's. Short parts, as most are, without a call: as words from either
+/// end, which overlap in the middle. The caller knows that the block is long enough.
 #[inline(always)]
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk::<8>().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-    let differ = |at: usize| word(a, at) ^ word(b, at);
-    match a.len() {
-        0..8 => a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0,
-        n @ 8..=16 => differ(0) | differ(n - 8) == 0,
-        n @ 17..=32 => differ(0) | differ(8) | differ(n - 16) | differ(n - 8) == 0,
-        _ => a == b,
+fn same(block: &[u8; INLINE_BYTES], at: usize, part: &[u8]) -> bool {
+    let length = part.len();
+    debug_assert!(at + length <= INLINE_BYTES);
+    let differ = |offset: usize| {
+        debug_assert!(offset + 8 <= length);
+        // SAFETY: eight bytes from `offset` are inside the part, by the arms below, and the part's length from `at` is
+        // inside the block, by what the caller knows and the assertion above checks in tests.
+        unsafe {
+            let stored = block.as_ptr().add(at + offset).cast::<u64>().read_unaligned();
+            stored ^ part.as_ptr().add(offset).cast::<u64>().read_unaligned()
+        }
+    };
+    match length {
+        0..8 => block[at..].iter().zip(part).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0,
+        8..=16 => differ(0) | differ(length - 8) == 0,
+        17..=32 => differ(0) | differ(8) | differ(length - 16) | differ(length - 8) == 0,
+        _ => block[at..at + length] == *part,
     }
 }
 

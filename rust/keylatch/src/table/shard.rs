@@ -24,9 +24,10 @@ const RETURN_INLINE_AT: u32 = WARM as u32;
 /// Chains it has just after moving out of its inline ones.
 const FIRST_OUTER_LOG2: u32 = 6;
 /// Idle entries a shard keeps. More cost twice as much when keys do not repeat: footprint beats retention.
-pub(crate) const WARM: usize = 4;
+/// One under the model checker, so that two keys are enough to compete for it.
+pub(crate) const WARM: usize = if cfg!(loom) { 1 } else { 4 };
 /// Inserts after which another warm slot is preferred, so that a key that never comes back loses its slot in the end.
-const INSERTS_A_SLOT: u32 = 16;
+const INSERTS_A_SLOT: u32 = 256;
 /// Steps after which a look-up gives up: entries that move under it could lead it from chain to chain.
 const MAX_STEPS: u32 = 64;
 

@@ -1,0 +1,113 @@
+//! Look-ups without a lock against entries that change their key or leave the table under them.
+//!
+//! The generation protects nothing here, so that a look-up is fooled as often as may be, and what makes up for it is seen.
+
+use super::*;
+
+/// Takes a key on the fast path alone, with whatever its look-up sees.
+fn stale(model: &Model, key: usize, mode: Mode) {
+    if let Some(grant) = model.lock_fast(key, mode) {
+        model.work(key, mode);
+        model.release(grant);
+    }
+}
+
+/// Would catch: a take that is not confirmed against the key, which makes two holders of two keys one lock's and leaves
+/// the key that was meant unprotected.
+#[test]
+fn nobody_holds_a_key_twice() {
+    check(|| {
+        let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
+        let stale = model.spawn(|model| stale(model, 0, EXCLUSIVE));
+        let back = model.spawn(|model| model.lock_and_work(0, EXCLUSIVE));
+        model.lock_and_work(1, EXCLUSIVE);
+        stale.join().unwrap();
+        back.join().unwrap();
+        assert_eq!(model.worked(1), 1);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a take that was undone without waking whoever came to wait for it meanwhile.
+#[test]
+fn an_undone_take_wakes_who_waits() {
+    for fairness in [Fairness::Fifo, NEVER] {
+        for mode in [EXCLUSIVE, SHARED] {
+            check(move || {
+                let model = Model::with_warm_key(fairness, 0, EXCLUSIVE);
+                let stale = model.spawn(move |model| stale(model, 0, mode));
+                // The entry becomes key 1's; then it is waited for, if the stale take is in the way.
+                model.lock_and_work(1, EXCLUSIVE);
+                model.lock_and_work(1, EXCLUSIVE);
+                stale.join().unwrap();
+                model.assert_nothing_left();
+            });
+        }
+    }
+}
+
+/// A thread that is fooled by a look-up of key 0 while another, alone with key 1, tries for it.
+fn an_honest_try(stale_mode: Mode, first_mode: Mode, try_mode: Mode) {
+    check(move || {
+        let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
+        let stale = model.spawn(move |model| stale(model, 0, stale_mode));
+        model.lock_and_work(1, first_mode);
+        match model.try_lock(1, try_mode) {
+            Ok(grant) => {
+                model.work(1, try_mode);
+                model.release(grant);
+            }
+            Err(error) => panic!("nobody wants the key, and: {error}"),
+        }
+        stale.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a try that is refused because of a thread that took the entry for the key it had before, and is about
+/// to let it go.
+#[test]
+fn an_honest_try_is_not_refused_after_a_writer() {
+    an_honest_try(EXCLUSIVE, EXCLUSIVE, EXCLUSIVE);
+    an_honest_try(EXCLUSIVE, EXCLUSIVE, SHARED);
+    an_honest_try(SHARED, EXCLUSIVE, EXCLUSIVE);
+}
+
+/// The same where the last holder was a reader, who leaves a hint of itself behind.
+#[test]
+fn an_honest_try_is_not_refused_after_a_reader() {
+    an_honest_try(SHARED, SHARED, EXCLUSIVE);
+    an_honest_try(EXCLUSIVE, SHARED, EXCLUSIVE);
+    an_honest_try(EXCLUSIVE, SHARED, SHARED);
+}
+
+/// Would catch: a look-up that survives several changes of the key, back to its own and away again, and takes the wrong
+/// one's word for its own's.
+#[test]
+fn there_and_back_again() {
+    check(|| {
+        let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
+        let stale = model.spawn(|model| {
+            stale(model, 0, EXCLUSIVE);
+            stale(model, 1, SHARED);
+        });
+        model.lock_and_work(1, EXCLUSIVE);
+        model.lock_and_work(0, EXCLUSIVE);
+        model.lock_and_work(1, SHARED);
+        stale.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: an entry that leaves the table, and is given out again for another key, while a look-up still has it.
+#[test]
+fn an_entry_leaves_the_table_under_a_look_up() {
+    check(|| {
+        let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
+        let stale = model.spawn(|model| stale(model, 0, EXCLUSIVE));
+        model.core().table.evict_idle(&model.core().local().entries);
+        model.lock_and_work(1, EXCLUSIVE);
+        stale.join().unwrap();
+        model.assert_nothing_left();
+    });
+}

@@ -1,0 +1,48 @@
+//! The monotonic clock since some moment.
+
+#[cfg(not(loom))]
+pub(crate) use real::Clock;
+
+#[cfg(loom)]
+pub(crate) use modelled::Clock;
+
+#[cfg(not(loom))]
+mod real {
+    use std::time::{Duration, Instant};
+
+    /// See the module.
+    #[derive(Debug)]
+    pub(crate) struct Clock(Instant);
+
+    impl Clock {
+        pub(crate) fn start() -> Self {
+            Self(Instant::now())
+        }
+
+        #[inline]
+        pub(crate) fn elapsed(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+}
+
+#[cfg(loom)]
+mod modelled {
+    //! Moves on by a nanosecond each time somebody looks at it, so that the same execution sees the same times.
+
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    #[derive(Debug)]
+    pub(crate) struct Clock(AtomicU64);
+
+    impl Clock {
+        pub(crate) fn start() -> Self {
+            Self(AtomicU64::new(0))
+        }
+
+        pub(crate) fn elapsed(&self) -> Duration {
+            Duration::from_nanos(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+        }
+    }
+}

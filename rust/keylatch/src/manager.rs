@@ -331,7 +331,7 @@ impl FastObjectLockManager {
         let deadline = self.core.deadline(batch.limit);
         let mut gathered = LockBatch::new(self, Vec::new());
         for (key, mode) in batch::in_order(&batch) {
-            let answer = self.core.blocking(&one_of(&batch, key, mode, deadline));
+            let answer = self.core.blocking(one_of(&batch, key, mode, deadline));
             add_to(&mut gathered, key, answer, batch.batch_mode)?;
         }
         Ok(gathered)

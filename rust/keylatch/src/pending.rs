@@ -39,7 +39,7 @@ impl<'a> Lock<'a> {
     /// [`LockError::Timeout`], [`LockError::Closed`], or what is wrong with the request.
     #[inline(always)]
     pub fn blocking(self) -> Result<FastLockGuard<'a>, LockError> {
-        let grant = self.manager.core().blocking(&self.request)?;
+        let grant = self.manager.core().blocking(self.request)?;
         Ok(LockGuard::new(self.manager, grant))
     }
 
@@ -49,7 +49,7 @@ impl<'a> Lock<'a> {
     /// [`LockError::WouldBlock`] with who holds it, or what is wrong with the request.
     #[inline(always)]
     pub fn try_now(self) -> Result<FastLockGuard<'a>, LockError> {
-        let grant = self.manager.core().try_now(&self.request)?;
+        let grant = self.manager.core().try_now(self.request)?;
         Ok(LockGuard::new(self.manager, grant))
     }
 
@@ -264,7 +264,7 @@ impl<'a> Future for Acquire<'a> {
         if this.waiting.is_none() {
             let local = core.local();
             let wanted = core.wanted(local, &this.request);
-            if let Ok(grant) = core.acquire_fast(local, &wanted) {
+            if let Ok(grant) = core.acquire_fast(local, wanted) {
                 return Poll::Ready(Ok(LockGuard::new(this.manager, grant)));
             }
         }
@@ -290,7 +290,7 @@ impl<'a> Acquire<'a> {
                 let wanted = core.wanted(local, &self.request);
                 let deadline = core.deadline(self.request.limit);
                 if deadline.is_some_and(|at| at <= Instant::now()) {
-                    return match core.try_slow(local, &wanted) {
+                    return match core.try_slow(local, wanted) {
                         Ok(grant) => granted(grant),
                         Err(error) => Poll::Ready(Err(as_timeout(error))),
                     };

@@ -15,10 +15,11 @@ use crate::sync::atomic::Ordering;
 use crate::table::{Entry, Full, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket};
 
-/// A request, its owner and hash known.
+/// A request, its owner and hash known. The fast path takes it by value and hands copies to the slow ones, so that on
+/// the way through it never has to exist in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'k> {
-    pub(crate) key: &'k KeyRef<'k>,
+    pub(crate) key: KeyRef<'k>,
     pub(crate) hash: u64,
     pub(crate) mode: Mode,
     pub(crate) owner: u32,
@@ -48,7 +49,7 @@ pub(crate) enum Missed {
 impl Core {
     /// Takes the lock if it is plainly free.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, Missed> {
+    pub(crate) fn acquire_fast(&self, local: &Local, wanted: Wanted<'_>) -> Result<Grant, Missed> {
         if self.out_of_service() {
             return Err(Missed::Other);
         }
@@ -75,7 +76,7 @@ impl Core {
             self.withdraw(local, record);
             return Err(Missed::Other);
         }
-        let granting = self.granting(wanted);
+        let granting = self.granting(&wanted);
         let grant = self.put_on_record(record, (index, entry), &granting, taken);
         // Release: the hold is on record before the attempt is gone.
         local.attempt.store(NONE, Ordering::Release);
@@ -114,8 +115,8 @@ impl Core {
     /// Brings a key that is not in the table into it, held by the request: what a key that nobody used lately takes.
     /// `None` if anything else is the case.
     #[inline(never)]
-    pub(crate) fn bring_in(&self, local: &Local, wanted: &Wanted<'_>) -> Option<Grant> {
-        if self.check_key(wanted.key).is_err() {
+    pub(crate) fn bring_in(&self, local: &Local, wanted: Wanted<'_>) -> Option<Grant> {
+        if self.check_key(&wanted.key).is_err() {
             return None;
         }
         let record = self.records.take(&local.records);
@@ -123,8 +124,8 @@ impl Core {
             return None;
         }
         let mut shard = self.lock_shard(wanted.hash);
-        if !self.is_closed() && shard.find(wanted.hash, wanted.key).is_none() {
-            let grant = self.insert(local, &mut shard, wanted, record);
+        if !self.is_closed() && shard.find(wanted.hash, &wanted.key).is_none() {
+            let grant = self.insert(local, &mut shard, &wanted, record);
             if let Ok(grant) = grant {
                 return Some(grant);
             }
@@ -144,7 +145,7 @@ impl Core {
         delivery: Option<Delivery>,
     ) -> Result<Answer, LockError> {
         self.service()?;
-        self.check_key(wanted.key)?;
+        self.check_key(&wanted.key)?;
         let record = self.records.take(&local.records);
         if record == NONE {
             return Err(LockError::TableFull { limit: self.config.max_locks });
@@ -171,7 +172,7 @@ impl Core {
             if self.is_closed() {
                 return Err(LockError::Closed);
             }
-            let Some((index, entry)) = shard.find(wanted.hash, wanted.key) else {
+            let Some((index, entry)) = shard.find(wanted.hash, &wanted.key) else {
                 match self.insert(local, &mut shard, wanted, record) {
                     Ok(grant) => return Ok(Answer::Granted(grant)),
                     Err(Full) if made_room => return Err(LockError::TableFull { limit: self.config.max_locks }),
@@ -214,7 +215,7 @@ impl Core {
         wanted: &Wanted<'_>,
         record: u32,
     ) -> Result<Grant, Full> {
-        let (index, entry) = shard.insert(&local.entries, wanted.hash, wanted.key)?;
+        let (index, entry) = shard.insert(&local.entries, wanted.hash, &wanted.key)?;
         if wanted.mode == Mode::Shared {
             // Claimed by us and the shard is ours: nobody else can change the word now.
             entry.publish(entry.word().downgraded());

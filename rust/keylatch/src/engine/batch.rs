@@ -25,8 +25,8 @@ impl Core {
         let mut entries = [0_u32; SMALL_BATCH];
         let mut grants = Vec::with_capacity(batch.wanted.len());
         for (position, (key, mode)) in batch.wanted.iter().enumerate() {
-            let wanted = Wanted { key, hash: self.hash(key), mode: *mode, owner, priority: batch.priority };
-            let grant = self.acquire_fast(local, &wanted).or_else(|_| self.try_slow(local, &wanted));
+            let wanted = Wanted { key: *key, hash: self.hash(key), mode: *mode, owner, priority: batch.priority };
+            let grant = self.acquire_fast(local, wanted).or_else(|_| self.try_slow(local, wanted));
             let Ok(grant) = grant else { return self.give_back(grants) };
             grants.push(grant);
             // A key shared twice would be two holds; exclusively twice is refused by the lock itself.

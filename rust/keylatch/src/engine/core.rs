@@ -210,10 +210,17 @@ impl Core {
     #[cold]
     #[inline(never)]
     fn owner_number_slow(&self, local: &Local, name: &str) -> u32 {
+        if self.is_forked() {
+            // The mutex may have been held by a thread that is not here; the request is refused anyway.
+            return 0;
+        }
         self.owners.number(name, || self.owners_in_use(), |number| local.remember(name, number))
     }
 
     pub(crate) fn keep_owner(&self, name: &str) -> u32 {
+        if self.is_forked() {
+            return 0;
+        }
         self.owners.keep(name, || self.owners_in_use())
     }
 
@@ -262,15 +269,16 @@ impl Core {
     pub(crate) fn holder_is_certain(&self, index: u32, entry: &Entry) -> bool {
         let seen = entry.word();
         let holder = entry.holder.load(Ordering::Acquire);
+        let held = self.records.could_be(holder).then(|| self.records.get(holder).held()).flatten();
+        let on_record = held.filter(|held| held.entry == index);
         if seen.is_exclusive() {
-            // Set by every exclusive holder after it confirmed the key, cleared before it lets go.
-            return holder != NONE;
+            // Every exclusive holder puts itself on record here, after it confirmed the key. An old reader's mark may
+            // still stand, but names no exclusive hold of this entry.
+            return on_record.is_some_and(|held| held.mode == Mode::Exclusive);
         }
-        let on_record =
-            self.records.could_be(holder) && self.records.get(holder).held().is_some_and(|held| held.entry == index);
         // Who took the lock without right announced its attempt before, and withdraws it after.
         let unconfirmed = |local: &Local| local.attempt.load(Ordering::Acquire) == index;
-        on_record || (!self.locals.iter().any(unconfirmed) && entry.word() == seen)
+        on_record.is_some() || (!self.locals.iter().any(unconfirmed) && entry.word() == seen)
     }
 
     /// Who holds an entry. `thorough` looks for every reader; otherwise only the latest is named. The caller owns the shard.

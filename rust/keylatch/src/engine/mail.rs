@@ -52,12 +52,12 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Posted, LockError> {
         let local = self.local();
-        if let Ok(grant) = self.acquire_fast(local, wanted) {
+        if let Ok(grant) = self.acquire_fast(local, *wanted) {
             return Ok(Posted::Granted(grant));
         }
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return self.try_slow(local, wanted).map(Posted::Granted).map_err(as_timeout);
+            return self.try_slow(local, *wanted).map(Posted::Granted).map_err(as_timeout);
         }
         let letter = self.letter(wanted, deadline, answer);
         match self.acquire_slow(local, wanted, Some(Delivery::Mail(Arc::clone(mailbox), letter)))? {
@@ -95,6 +95,9 @@ impl Core {
 
     /// Opens the oldest letter of a mailbox. `false` if it is empty.
     pub(crate) fn open_letter(&self, mailbox: &Mailbox) -> bool {
+        if self.is_forked() {
+            return false;
+        }
         let Some(waiter) = mailbox.fetch(&self.waiters) else { return false };
         if let Delivery::Mail(_, letter) = self.waiters.get(waiter).take_delivery() {
             letter(waiter);
@@ -109,6 +112,7 @@ impl Core {
 
     /// The mailbox of the callbacks, with its thread running.
     pub(crate) fn callbacks(self: &Arc<Self>) -> Result<Arc<Mailbox>, LockError> {
+        self.service()?;
         let desk = Arc::clone(self.dispatcher.desk.get_or_init(Arc::default));
         let mailbox = self.dispatcher.mailbox.get_or_init(|| {
             let desk = Arc::clone(&desk);

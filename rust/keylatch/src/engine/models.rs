@@ -75,6 +75,7 @@ struct Model(Arc<Parts>);
 
 struct Parts {
     core: Arc<Core>,
+    keys: [KeyRef<'static>; KEYS.len()],
     protected: [UnsafeCell<u32>; KEYS.len()],
 }
 
@@ -93,7 +94,8 @@ impl Model {
     fn with_shards(fairness: Fairness, shards: u32) -> Self {
         let config = LockConfig { shards, fairness, max_locks: 3, max_waiters: MAX_WAITERS, ..LockConfig::default() };
         let core = Arc::new(Core::new(config).expect("a valid setting"));
-        Self(Arc::new(Parts { core, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }))
+        let keys = KEYS.map(|key| KeyRef::new("b", key));
+        Self(Arc::new(Parts { core, keys, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }))
     }
 
     /// A manager with a key that somebody held a moment ago.
@@ -112,9 +114,9 @@ impl Model {
         loom::thread::spawn(move || run(&model))
     }
 
-    fn wanted(&self, key: usize, mode: Mode) -> Wanted<'static> {
-        let request = LockRequest::new(KeyRef::new("b", KEYS[key]), mode);
-        self.core().wanted(self.core().local(), &request)
+    fn wanted(&self, key: usize, mode: Mode) -> Wanted<'_> {
+        let key = &self.0.keys[key];
+        Wanted { key, hash: self.core().hash(key), mode, owner: 0, priority: 0 }
     }
 
     fn lock(&self, key: usize, mode: Mode) -> Grant {

@@ -35,9 +35,9 @@ pub(crate) enum Ended {
 impl Core {
     /// The request with everything looked up that the engine needs.
     #[inline(always)]
-    pub(crate) fn wanted<'k>(&self, local: &Local, request: &'k LockRequest<'_>) -> Wanted<'k> {
+    pub(crate) fn wanted<'k>(&self, local: &Local, request: &LockRequest<'k>) -> Wanted<'k> {
         Wanted {
-            key: &request.key,
+            key: request.key,
             hash: self.hash(&request.key),
             mode: request.mode,
             owner: self.owner_number(local, request.owner),
@@ -47,19 +47,19 @@ impl Core {
 
     /// Takes the lock now or says who holds it.
     #[inline(always)]
-    pub(crate) fn try_now(&self, request: &LockRequest<'_>) -> Result<Grant, LockError> {
+    pub(crate) fn try_now(&self, request: LockRequest<'_>) -> Result<Grant, LockError> {
         let local = self.local();
-        let wanted = self.wanted(local, request);
-        match self.acquire_fast(local, &wanted) {
+        let wanted = self.wanted(local, &request);
+        match self.acquire_fast(local, wanted) {
             Ok(grant) => Ok(grant),
-            Err(_) => self.try_slow(local, &wanted),
+            Err(_) => self.try_slow(local, wanted),
         }
     }
 
     #[cold]
     #[inline(never)]
-    pub(crate) fn try_slow(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, LockError> {
-        match self.acquire_slow(local, wanted, None)? {
+    pub(crate) fn try_slow(&self, local: &Local, wanted: Wanted<'_>) -> Result<Grant, LockError> {
+        match self.acquire_slow(local, &wanted, None)? {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(_) => unreachable!("only requests with a delivery are queued"),
         }
@@ -67,18 +67,18 @@ impl Core {
 
     /// Takes the lock, sleeping until it is free.
     #[inline(always)]
-    pub(crate) fn blocking(&self, request: &LockRequest<'_>) -> Result<Grant, LockError> {
+    pub(crate) fn blocking(&self, request: LockRequest<'_>) -> Result<Grant, LockError> {
         let local = self.local();
-        let wanted = self.wanted(local, request);
-        match self.acquire_fast(local, &wanted) {
+        let wanted = self.wanted(local, &request);
+        match self.acquire_fast(local, wanted) {
             Ok(grant) => Ok(grant),
             Err(missed) => {
                 if missed == Missed::Absent
-                    && let Some(grant) = self.bring_in(local, &wanted)
+                    && let Some(grant) = self.bring_in(local, wanted)
                 {
                     return Ok(grant);
                 }
-                self.blocking_slow(local, &wanted, missed, request.limit)
+                self.blocking_slow(local, wanted, missed, request.limit)
             }
         }
     }
@@ -88,18 +88,18 @@ impl Core {
     fn blocking_slow(
         &self,
         local: &Local,
-        wanted: &Wanted<'_>,
+        wanted: Wanted<'_>,
         missed: Missed,
         limit: Limit,
     ) -> Result<Grant, LockError> {
         if missed == Missed::Held
-            && let Some(grant) = self.barge(local, wanted)
+            && let Some(grant) = self.barge(local, &wanted)
         {
             return Ok(grant);
         }
         // Only now: whoever gets the lock at once needs no clock.
         let deadline = self.deadline(limit);
-        self.blocking_until(local, wanted, deadline)
+        self.blocking_until(local, &wanted, deadline)
     }
 
     /// As `blocking`, up to a deadline that may have passed: then it tries once.
@@ -110,13 +110,13 @@ impl Core {
         deadline: Option<Instant>,
     ) -> Result<Grant, LockError> {
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return self.try_slow(local, wanted).map_err(as_timeout);
+            return self.try_slow(local, *wanted).map_err(as_timeout);
         }
         match self.acquire_slow(local, wanted, Some(Delivery::Thread))? {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {
                 Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
-                Ended::Failed { why, waited } => Err(self.failure(why, waited, wanted.key, wanted.hash)),
+                Ended::Failed { why, waited } => Err(self.failure(why, waited, &wanted.key, wanted.hash)),
             },
         }
     }
@@ -134,7 +134,7 @@ impl Core {
             if entry.word().taken_uncontended(wanted.mode).is_none() {
                 continue;
             }
-            match self.acquire_fast(local, wanted) {
+            match self.acquire_fast(local, *wanted) {
                 Ok(grant) => return Some(grant),
                 Err(Missed::Held) => {}
                 Err(Missed::Absent | Missed::Other) => return None,
@@ -286,6 +286,10 @@ impl Polled {
 
     /// The future is dropped before it had its result: what it waited for, or got in this instant, goes on to others.
     pub(crate) fn abandon(&self, core: &Core) -> Ended {
+        if core.is_forked() {
+            // The line is the parent's.
+            return Ended::Failed { why: Phase::Closed, waited: Duration::ZERO };
+        }
         self.forget_deadline(core);
         let local = core.local();
         let _ = core.give_up(local, core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);

@@ -183,6 +183,10 @@ pub struct LockMetrics {
 
 impl LockMetrics {
     pub(crate) fn of(core: &Core) -> Self {
+        if core.is_forked() {
+            // Mutexes may have been held by threads that are not here, and the figures are the parent's.
+            return Self::from_shards(Vec::new(), core.uptime(), 0);
+        }
         let shards: Vec<_> = (0..core.table.shard_count()).map(|index| ShardMetrics::of(core, index)).collect();
         let bytes = core.table.bytes() + core.records.resident_bytes() + core.waiters.bytes();
         Self::from_shards(shards, core.uptime(), bytes)

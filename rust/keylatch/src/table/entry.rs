@@ -118,8 +118,8 @@ impl Entry {
     /// Whether the entry carries this key. The entry must not be able to change it: the caller holds it or owns the
     /// shard, and its take or its mutex makes the key visible.
     #[inline(always)]
-    pub(crate) fn carries(&self, arena: &Arena<Entry>, key: &KeyRef<'_>) -> bool {
-        if self.lengths.load(Ordering::Relaxed) != lengths(key) {
+    pub(crate) fn carries(&self, arena: &Arena<Entry>, key: KeyRef<'_>) -> bool {
+        if self.lengths.load(Ordering::Relaxed) != lengths(&key) {
             return false;
         }
         if key.byte_len() > INLINE_BYTES {
@@ -135,8 +135,8 @@ impl Entry {
 
     #[cold]
     #[inline(never)]
-    fn carries_long(&self, arena: &Arena<Entry>, key: &KeyRef<'_>) -> bool {
-        self.blocks(arena).zip(pieces(key)).all(|(block, piece)| block == piece)
+    fn carries_long(&self, arena: &Arena<Entry>, key: KeyRef<'_>) -> bool {
+        self.blocks(arena).zip(pieces(&key)).all(|(block, piece)| block == piece)
     }
 
     /// The bytes of this block. The key must not be able to change while they are looked at, see `carries`.
@@ -344,14 +344,14 @@ mod tests {
                     }
                     let index = keyed(&arena, &cache, &key);
                     let entry = arena.get(index);
-                    assert!(entry.carries(&arena, &key), "{bucket} {object} {version:?}");
+                    assert!(entry.carries(&arena, key), "{bucket} {object} {version:?}");
                     assert_eq!(entry.key(&arena), key.to_owned());
                     for other in [
                         KeyRef::new(&text[..bucket], &text[1..=object]),
                         KeyRef::new(&text[..bucket], &text[..object]).with_version("x"),
                         KeyRef::new(&text[..object], &text[..bucket]).with_version(&text[..9]),
                     ] {
-                        assert_eq!(entry.carries(&arena, &other), other == key, "{other:?} {key:?}");
+                        assert_eq!(entry.carries(&arena, other), other == key, "{other:?} {key:?}");
                     }
                     entry.drop_long_key(&arena, &cache);
                     arena.put(&cache, index);
@@ -370,7 +370,7 @@ mod tests {
             for position in 0..length {
                 let mut other = text.clone();
                 other[position] = 0;
-                assert!(!arena.get(index).carries(&arena, &KeyRef::new("b", &other)), "{length} {position}");
+                assert!(!arena.get(index).carries(&arena, KeyRef::new("b", &other)), "{length} {position}");
             }
             arena.get(index).drop_long_key(&arena, &cache);
             arena.put(&cache, index);

@@ -250,7 +250,7 @@ impl<'t> LockedShard<'t> {
         let mut index = self.table.head(self.index, self.shard, hash).load(Ordering::Relaxed);
         while index != NONE {
             let entry = self.table.entry(index);
-            if entry.hash() == hash && entry.carries(&self.table.entries, key) {
+            if entry.hash() == hash && entry.carries(&self.table.entries, *key) {
                 return Some((index, entry));
             }
             index = entry.next.load(Ordering::Relaxed);

@@ -15,7 +15,7 @@ WATCHED ?= 10
 SANITIZED_TARGET := $(shell uname -m)-unknown-linux-gnu
 # Instrumented code needs flags that stable compilers hide. The workload is built with its checks on.
 sanitized = RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$(1) -Cunsafe-allow-abi-mismatch=sanitizer $(2)" \
-	CARGO_TARGET_DIR=target-$(1) $(CARGO) run --target $(SANITIZED_TARGET) -p keylatch --example storage_engine -- \
+	TSAN_OPTIONS=suppressions=$(CURDIR)/scripts/tsan.supp CARGO_TARGET_DIR=target-$(1) $(CARGO) run --target $(SANITIZED_TARGET) -p keylatch --example storage_engine -- \
 	--seconds $(WATCHED) --objects 200 --shards 16 $(ARGS)
 
 say = @if [ -t 1 ]; then printf '\n\033[1m== %s\033[0m\n' "$(1)"; else printf '\n== %s\n' "$(1)"; fi
@@ -35,7 +35,7 @@ test: test-rust ## set up what is needed and run every test of every language
 
 test-rust: need-rust ## Rust: unit and integration tests, documentation examples, examples, the bench's own tests
 	$(call say,Rust 1/3: unit tests and integration tests and examples in the documentation)
-	@$(CARGO) test -p keylatch $(ARGS)
+	@$(CARGO) test --no-fail-fast -p keylatch $(ARGS)
 	$(call say,Rust 2/3: tests inside the example programs)
 	@$(CARGO) test -p keylatch --examples $(ARGS)
 	$(call say,Rust 3/3: tests inside the bench)
@@ -45,9 +45,13 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 
 models: need-rust ## model-check the lock, the table and the waiting (loom; PREEMPTIONS=2)
 	$(call say,Model checking with at most $(PREEMPTIONS) preemptions)
-	@RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
-		$(CARGO) test --release -p keylatch --lib -- models $(ARGS)
+	@list="$$($(loom) --quiet -- models --list)"; \
+		[[ "$$list" == *": test"* ]] || { echo "there are no models to check" >&2; exit 1; }
+	@$(loom) -- models $(ARGS)
+
 PREEMPTIONS ?= 2
+loom = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
+	$(CARGO) test --release -p keylatch --lib
 
 tsan: need-rust ## the main job under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
 	$(call say,The storage engine workload under ThreadSanitizer)

@@ -138,7 +138,7 @@ impl Submitted {
 }
 
 /// Results of requests that had to wait, to be fetched by an event loop: poll [`as_fd`](AsFd::as_fd) for reading, then
-/// call [`try_next`](Self::try_next) until it returns `None`.
+/// call [`try_next`](Self::try_next) until it returns `None`. Dropping the queue cancels the requests that still wait.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -227,10 +227,21 @@ impl AsFd for CompletionQueue {
 }
 
 impl Drop for CompletionQueue {
-    /// Results that nobody fetched are dropped, and what was granted is released. Requests that still wait are not
-    /// cancelled; theirs are dropped as they arrive.
+    /// Requests that still wait are cancelled, and results that nobody fetched are dropped: what was granted is released.
     fn drop(&mut self) {
-        while self.try_next().is_some() {}
+        let core = self.manager.core();
+        if core.is_forked() {
+            return;
+        }
+        core.cancel_all_of(&self.mailbox);
+        // Each answer that is still to come holds on to the list; no new ones can be asked for any more.
+        while {
+            while self.try_next().is_some() {}
+            Arc::strong_count(&self.arrived) > 1
+        } {
+            // Another thread is between granting and posting, and rings when it has.
+            let _ = self.bell.wait(Instant::now().checked_add(Duration::from_millis(10)));
+        }
     }
 }
 

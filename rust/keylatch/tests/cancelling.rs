@@ -131,6 +131,57 @@ fn the_latest_waker_is_the_one_that_is_called() {
     }
 }
 
+/// A future that was moved to another task is polled with another waker, in the instant in which it is granted: if that
+/// poll says "pending", its waker is the one to be called.
+#[test]
+fn a_waker_replaced_while_the_lock_is_granted_is_the_one_that_is_called() {
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    for fairness in [Fairness::Fifo, Fairness::default()] {
+        let locks = few_shards(fairness);
+        within("wakers replaced while granted", move || {
+            let (handing, handed) = mpsc::sync_channel::<keylatch::OwnedLockGuard>(0);
+            let released = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&released);
+            let releaser = std::thread::spawn(move || {
+                for guard in handed {
+                    drop(guard);
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            for round in 0..20_000_u64 {
+                let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap().into_owned();
+                let mut future = ByHand::waiting(locks.acquire_write_lock("b", "o", "me"));
+                handing.send(held).unwrap();
+                let mut latest = None;
+                while released.load(Ordering::SeqCst) == round {
+                    let flag = Arc::new(Flag(AtomicBool::new(false)));
+                    match future.poll_with(&Waker::from(Arc::clone(&flag))) {
+                        Poll::Pending => latest = Some(flag),
+                        Poll::Ready(guard) => {
+                            drop(guard.unwrap());
+                            latest = None;
+                            break;
+                        }
+                    }
+                }
+                until("the release", || released.load(Ordering::SeqCst) > round);
+                if let Some(latest) = latest {
+                    assert!(latest.0.load(Ordering::SeqCst), "round {round}: granted, and the latest waker not called");
+                    drop(future.ready().unwrap());
+                }
+            }
+            drop(handing);
+            releaser.join().unwrap();
+            assert_at_rest(&locks);
+        });
+    }
+}
+
 /// A waker that uses the manager when it is called and when it is dropped: it is never called or dropped under a lock
 /// of the manager's.
 #[test]

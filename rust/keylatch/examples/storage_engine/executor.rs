@@ -1,9 +1,10 @@
 //! An executor: polls what was woken, on the thread that calls it. keylatch asks for nothing more.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
@@ -15,7 +16,7 @@ struct Woken {
 
 impl Woken {
     fn next(&self) -> Option<usize> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.numbers.lock().pop_front()
     }
 }
 
@@ -27,7 +28,7 @@ struct TaskWaker {
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
-        self.woken.numbers.lock().unwrap_or_else(PoisonError::into_inner).push_back(self.number);
+        self.woken.numbers.lock().push_back(self.number);
         self.woken.thread.unpark();
     }
 }

@@ -24,6 +24,6 @@ impl Random {
     /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         // The product of two 32-bit numbers, of which the upper half is below the bound.
-        ((self.next() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 }

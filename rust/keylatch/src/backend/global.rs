@@ -69,11 +69,20 @@ enum Outcome {
 }
 
 impl Waiting {
-    /// Sets the outcome; the waker is called off every mutex.
-    fn settle(&self, outcome: Outcome) {
+    /// Sets the outcome. The state's mutex is held, so that whoever gives up sees it; the news is for afterwards.
+    fn settle(self: Arc<Self>, outcome: Outcome) -> News {
         let before = std::mem::replace(&mut *self.outcome.lock(), outcome);
-        self.changed.notify_one();
-        if let Outcome::Pending(Some(waker)) = before {
+        News(self, before)
+    }
+}
+
+/// Somebody to be told, once no mutex is held.
+struct News(Arc<Waiting>, Outcome);
+
+impl News {
+    fn tell(self) {
+        self.0.changed.notify_one();
+        if let Outcome::Pending(Some(waker)) = self.1 {
             waker.wake();
         }
     }
@@ -168,10 +177,10 @@ impl GlobalLockManager {
             Outcome::TimedOut => state.figures.timeouts += 1,
             _ => state.figures.cancelled += 1,
         }
-        let served = state.serve(&key);
+        let mut news = state.serve(&key);
+        news.push(Arc::clone(waiting).settle(outcome));
         drop(state);
-        settle_all(served);
-        waiting.settle(outcome);
+        news.into_iter().for_each(News::tell);
     }
 
     fn result(&self, key: &KeyRef<'_>, waiting: &Waiting) -> Option<Result<Grant, LockError>> {
@@ -187,14 +196,6 @@ impl GlobalLockManager {
     }
 }
 
-type Served = Vec<(Arc<Waiting>, Grant)>;
-
-fn settle_all(served: Served) {
-    for (waiting, grant) in served {
-        waiting.settle(Outcome::Granted(grant));
-    }
-}
-
 impl State {
     fn grant(&mut self, key: &ObjectKey, mode: Mode, owner: Arc<str>) -> Grant {
         self.last_grant += 1;
@@ -207,7 +208,7 @@ impl State {
     }
 
     /// Grants to the front of a line what can be granted; a lock that nobody holds or wants is forgotten.
-    fn serve(&mut self, key: &ObjectKey) -> Served {
+    fn serve(&mut self, key: &ObjectKey) -> Vec<News> {
         let mut served = Vec::new();
         while let Some(line) = self.locks.get_mut(key) {
             let Some(waiting) = line.waiting.pop_front() else {
@@ -225,7 +226,7 @@ impl State {
             self.figures.wait_time += waiting.since.elapsed();
             self.figures.max_wait_time = self.figures.max_wait_time.max(waiting.since.elapsed());
             let grant = self.grant(key, waiting.mode, waiting.owner.clone());
-            served.push((waiting, grant));
+            served.push(waiting.settle(Outcome::Granted(grant)));
         }
         served
     }
@@ -299,9 +300,9 @@ impl ObjectLocks for GlobalLockManager {
         }
         state.figures.releases += 1;
         state.figures.holders -= 1;
-        let served = state.serve(&key);
+        let news = state.serve(&key);
         drop(state);
-        settle_all(served);
+        news.into_iter().for_each(News::tell);
         Ok(())
     }
 
@@ -319,8 +320,9 @@ impl ObjectLocks for GlobalLockManager {
         state.figures.waiters = 0;
         state.figures.cancelled += waiting.len() as u64;
         state.locks.retain(|_, line| !line.held.is_empty());
+        let news: Vec<_> = waiting.into_iter().map(|waiting| waiting.settle(Outcome::Closed)).collect();
         drop(state);
-        waiting.iter().for_each(|waiting| waiting.settle(Outcome::Closed));
+        news.into_iter().for_each(News::tell);
     }
 }
 
@@ -375,7 +377,11 @@ impl Drop for Acquiring<'_> {
     fn drop(&mut self) {
         let Some(waiting) = self.waiting.take() else { return };
         self.locks.give_up(&self.request.key, &waiting, Outcome::Closed);
-        if let Outcome::Granted(grant) = *waiting.outcome.lock() {
+        let granted = match *waiting.outcome.lock() {
+            Outcome::Granted(grant) => Some(grant),
+            _ => None,
+        };
+        if let Some(grant) = granted {
             let _ = self.locks.release(grant);
         }
     }

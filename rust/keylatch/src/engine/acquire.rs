@@ -13,7 +13,7 @@ use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, Full, LockedShard, Word};
-use crate::wait::{Asking, Delivery, Ticket};
+use crate::wait::{Asking, Delivery, Ticket, Waiter};
 
 /// A request, its owner and hash known. The fast path takes it by value and hands copies to the slow ones, so that on
 /// the way through it never has to exist in memory.
@@ -233,19 +233,23 @@ impl Core {
         match self.config.fairness {
             Fairness::Eventual { .. } => !self.waited_long_enough(first, self.now()),
             Fairness::Fifo | Fairness::WriterFirst => false,
-            Fairness::ReaderFirst => {
-                let overtaken = first.overtaken.load(Ordering::Relaxed);
-                let joins = wanted.mode == Mode::Shared
-                    && first.asking().mode == Mode::Exclusive
-                    && wanted.priority >= first.asking().priority
-                    && overtaken < self.config.overtake_limit
-                    && entry.word().readers() > 0;
-                if joins {
-                    first.overtaken.store(overtaken + 1, Ordering::Relaxed);
-                }
-                joins
-            }
+            Fairness::ReaderFirst => wanted.mode == Mode::Shared && self.may_join_readers(entry, wanted.priority),
         }
+    }
+
+    /// Whether a reader may join others ahead of everybody in line; counts it for each of them if so. Nobody stands in
+    /// line for more than `overtake_limit` of these walks.
+    fn may_join_readers(&self, entry: &Entry, priority: u8) -> bool {
+        let overtaken = |waiter: &Waiter| waiter.overtaken.load(Ordering::Relaxed);
+        let lets_pass = |waiter: &Waiter| {
+            waiter.asking().priority <= priority && overtaken(waiter) < self.config.overtake_limit
+        };
+        let queue = self.queue(entry);
+        let joins = entry.word().readers() > 0 && queue.iter().all(|(_, waiter)| lets_pass(waiter));
+        if joins {
+            queue.iter().for_each(|(_, waiter)| waiter.overtaken.store(overtaken(waiter) + 1, Ordering::Relaxed));
+        }
+        joins
     }
 
     /// Puts the request in line. The waiter may have the lock by the time this returns.
@@ -261,6 +265,9 @@ impl Core {
         delivery: Delivery,
     ) -> Result<Ticket, LockError> {
         let Some(waiter_index) = self.waiters.take() else {
+            // A callback or waker that is not needed is dropped off the mutex: its drop is foreign code.
+            drop(shard);
+            drop(delivery);
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
         let by_mail = matches!(delivery, Delivery::Mail(..));

@@ -5,7 +5,7 @@ use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{Grant, OwnerRef, Owners, Record, record};
 use crate::key::KeyRef;
-use crate::memory::{Arena, NONE};
+use crate::memory::Arena;
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -124,8 +124,8 @@ impl Core {
             && let Some((first_index, first)) = queue.first()
         {
             parked(entry, first.asking().mode, false);
-            let news = first.news();
-            if first.advance(Phase::Notified) == Phase::Parked || !matches!(news, News::Thread) {
+            let (was, news) = first.advance_with_news(Phase::Notified);
+            if was == Phase::Parked || !matches!(news, News::Thread) {
                 round.add(first_index, news);
             }
         }
@@ -145,7 +145,8 @@ impl Core {
         let (mut admitted, mut notify_first) = (0, false);
         let mut readers = entry.parked_readers.load(Ordering::Relaxed);
         let mut writers = entry.parked_writers.load(Ordering::Relaxed);
-        let mut next = queue.first();
+        // Once the manager is closed nobody gets a lock any more; who waits is about to be told.
+        let mut next = queue.first().filter(|_| !self.is_closed());
         while let Some((_, waiter)) = next {
             let asking = waiter.asking();
             let with_it = if asking.upgrade { word.upgraded() } else { word.taken(asking.mode) };
@@ -219,8 +220,7 @@ impl Core {
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }
         // Taken before the phase changes: afterwards the waiter may be given back and be somebody else's.
-        let news = waiter.news();
-        let was = waiter.advance(Phase::Granted);
+        let (was, news) = waiter.advance_with_news(Phase::Granted);
         let told = was == Phase::Parked || !matches!(news, News::Thread);
         told.then_some(news)
     }
@@ -235,7 +235,7 @@ impl Core {
         let index = waiter.entry.load(Ordering::Relaxed);
         let entry = self.table.entry(index);
         let now = self.now();
-        let won = take(entry, waiter.asking().mode).is_some();
+        let won = !self.is_closed() && take(entry, waiter.asking().mode).is_some();
         // A waker that is not needed any more is dropped after the mutex is released.
         let mut _unneeded = None;
         if won {
@@ -283,7 +283,9 @@ impl Core {
             if waiter.entry.load(Ordering::Relaxed) != index || entry.hash() != hash {
                 continue;
             }
-            if waiter.ticket(ticket.index()) != ticket || !waiter.phase().is_queued() {
+            // The phase first: if it is that of a later request, whose waiter may be queued elsewhere by now, the ticket's
+            // generation has been seen to change after it.
+            if !waiter.phase().is_queued() || waiter.ticket(ticket.index()) != ticket {
                 return false;
             }
             let news = self.end_wait(&mut shard, entry, waiter, why);
@@ -314,9 +316,7 @@ impl Core {
             Phase::TimedOut => shard.counts().timeouts += 1,
             _ => shard.counts().cancelled += 1,
         }
-        let news = waiter.news();
-        waiter.advance(why);
-        news
+        waiter.advance_with_news(why).1
     }
 
     /// Gives back a waiter whose request has ended, and its record if it has no use for it.

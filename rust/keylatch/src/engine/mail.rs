@@ -105,6 +105,15 @@ impl Core {
         true
     }
 
+    /// Cancels all requests whose answer would come to a mailbox.
+    pub(crate) fn cancel_all_of(&self, mailbox: &Arc<Mailbox>) {
+        let mut tickets = Vec::new();
+        self.waiters.for_each(|index, waiter| tickets.extend(waiter.is_for(mailbox).then(|| waiter.ticket(index))));
+        for ticket in tickets {
+            self.cancel(ticket);
+        }
+    }
+
     /// Ends the wait of a ticket. `false` if it waits no more.
     pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
         self.end_by_ticket(ticket, Phase::Cancelled)

@@ -53,6 +53,10 @@ const SOON: Fairness = Fairness::Eventual { after: Duration::from_nanos(2) };
 /// Keys that the models use.
 const KEYS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
 
+fn request(key: usize, mode: Mode) -> LockRequest<'static> {
+    LockRequest::new(KeyRef::new("b", KEYS[key]), mode)
+}
+
 /// Runs a model through all its executions.
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let executions = Arc::new(AtomicUsize::new(0));
@@ -75,7 +79,6 @@ struct Model(Arc<Parts>);
 
 struct Parts {
     core: Arc<Core>,
-    keys: [KeyRef<'static>; KEYS.len()],
     protected: [UnsafeCell<u32>; KEYS.len()],
 }
 
@@ -94,8 +97,7 @@ impl Model {
     fn with_shards(fairness: Fairness, shards: u32) -> Self {
         let config = LockConfig { shards, fairness, max_locks: 3, max_waiters: MAX_WAITERS, ..LockConfig::default() };
         let core = Arc::new(Core::new(config).expect("a valid setting"));
-        let keys = KEYS.map(|key| KeyRef::new("b", key));
-        Self(Arc::new(Parts { core, keys, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }))
+        Self(Arc::new(Parts { core, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }))
     }
 
     /// A manager with a key that somebody held a moment ago.
@@ -114,21 +116,20 @@ impl Model {
         loom::thread::spawn(move || run(&model))
     }
 
-    fn wanted(&self, key: usize, mode: Mode) -> Wanted<'_> {
-        let key = &self.0.keys[key];
-        Wanted { key, hash: self.core().hash(key), mode, owner: 0, priority: 0 }
+    fn wanted(&self, key: usize, mode: Mode) -> Wanted<'static> {
+        self.core().wanted(self.core().local(), &request(key, mode))
     }
 
     fn lock(&self, key: usize, mode: Mode) -> Grant {
-        self.core().blocking(&LockRequest::new(KeyRef::new("b", KEYS[key]), mode)).expect("granted in the end")
+        self.core().blocking(request(key, mode)).expect("granted in the end")
     }
 
     fn try_lock(&self, key: usize, mode: Mode) -> Result<Grant, LockError> {
-        self.core().try_now(&LockRequest::new(KeyRef::new("b", KEYS[key]), mode))
+        self.core().try_now(request(key, mode))
     }
 
     fn lock_fast(&self, key: usize, mode: Mode) -> Option<Grant> {
-        self.core().acquire_fast(self.core().local(), &self.wanted(key, mode)).ok()
+        self.core().acquire_fast(self.core().local(), self.wanted(key, mode)).ok()
     }
 
     /// Joins the line behind a holder; the caller waits for the ticket later, or has another thread do it.

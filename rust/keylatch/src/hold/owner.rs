@@ -47,6 +47,8 @@ impl<'a> From<&'a String> for OwnerRef<'a> {
 
 /// Names that a manager remembers before it looks which it can forget.
 const MAX_NAMES: usize = if cfg!(test) { 64 } else { 1 << 16 };
+/// Names that a look at all holders and waiters has to make room for, to be made again soon.
+const WORTH_A_LOOK: usize = MAX_NAMES / 8;
 /// Bytes of a name that are kept.
 const MAX_NAME_BYTES: usize = 256;
 /// The number of nobody in particular, and of names that found no room.
@@ -64,6 +66,8 @@ struct Names {
     by_number: Vec<Option<Arc<str>>>,
     free: Vec<u32>,
     kept: HashSet<u32, ahash::RandomState>,
+    /// Names to turn away before looking again for some to forget: the last look found few.
+    turn_away: usize,
 }
 
 impl Owners {
@@ -109,7 +113,14 @@ impl Names {
             return *number;
         }
         if self.free.is_empty() && self.by_number.len() > MAX_NAMES {
+            if self.turn_away > 0 {
+                self.turn_away -= 1;
+                return UNNAMED;
+            }
             self.forget(&in_use());
+            if self.free.len() < WORTH_A_LOOK {
+                self.turn_away = WORTH_A_LOOK;
+            }
         }
         let number = match self.free.pop() {
             Some(number) => number,

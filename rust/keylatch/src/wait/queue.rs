@@ -24,6 +24,11 @@ impl<'a> Queue<'a> {
         self.at(waiter.next.load(Ordering::Relaxed))
     }
 
+    /// Everybody in line, from the front.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (u32, &'a Waiter)> {
+        std::iter::successors(self.first(), move |(_, waiter)| self.after(waiter))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.head.load(Ordering::Relaxed) == 0
     }
@@ -77,13 +82,7 @@ mod tests {
     use super::*;
 
     fn order(queue: &Queue<'_>) -> Vec<u32> {
-        let mut place = queue.first();
-        let forward: Vec<u32> = std::iter::from_fn(|| {
-            let (index, waiter) = place?;
-            place = queue.after(waiter);
-            Some(index)
-        })
-        .collect();
+        let forward: Vec<u32> = queue.iter().map(|(index, _)| index).collect();
         let mut place = queue.at(queue.tail.load(Ordering::Relaxed));
         let mut backward: Vec<u32> = std::iter::from_fn(|| {
             let (index, waiter) = place?;

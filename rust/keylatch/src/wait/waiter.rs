@@ -252,12 +252,23 @@ impl Waiter {
 
     /// Takes what is needed to tell the waiter its news, to be used after the shard's mutex is released. A letter stays,
     /// for whoever empties the mailbox.
-    pub(crate) fn news(&self) -> News {
-        match &mut *self.delivery.lock() {
+    pub(crate) fn advance_with_news(&self, to: Phase) -> (Phase, News) {
+        // The phase changes under the mutex: whoever sets a waker either is before the news, which take it, or looks at
+        // the phase after it changed.
+        let mut delivery = self.delivery.lock();
+        let news = match &mut *delivery {
             Delivery::Thread => News::Thread,
             Delivery::Task(waker) => News::Task(waker.take()),
             Delivery::Mail(mailbox, _) => News::Mail(Arc::clone(mailbox)),
-        }
+        };
+        let was = self.advance(to);
+        drop(delivery);
+        (was, news)
+    }
+
+    /// Whether its news goes to this mailbox.
+    pub(crate) fn is_for(&self, mailbox: &Arc<Mailbox>) -> bool {
+        matches!(&*self.delivery.lock(), Delivery::Mail(own, _) if Arc::ptr_eq(own, mailbox))
     }
 
     /// Takes the way to reach whoever waits, which is not needed any more or about to be used.

@@ -1,0 +1,262 @@
+//! From one mode to the other without letting go.
+
+mod steps;
+
+use keylatch::{Fairness, LockError, LockRequest, Mode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use steps::*;
+
+#[test]
+fn downgrading_lets_waiting_readers_in_and_no_writer() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let mut held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+        let mut readers: Vec<_> = (0..50).map(|_| ByHand::waiting(locks.acquire_read_lock("b", "o", "r"))).collect();
+        let mut writer = ByHand::waiting(locks.acquire_write_lock("b", "o", "w"));
+        held.downgrade();
+        assert_eq!(held.mode(), Mode::Shared);
+        if fairness == Fairness::WriterFirst {
+            // The writer is first in line and cannot come in; those behind it wait for it.
+            assert!(writer.poll().is_pending() && readers[0].poll().is_pending());
+        } else {
+            let inside: Vec<_> = readers.iter_mut().map(|reader| reader.ready().unwrap()).collect();
+            assert!(writer.poll().is_pending());
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 51);
+            drop(inside);
+        }
+        assert!(writer.poll().is_pending());
+        drop(held);
+        drop(writer.after_wakes().unwrap());
+        readers.clear();
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn downgrading_what_is_shared_and_upgrading_what_is_exclusive_changes_nothing() {
+    let locks = few_shards(Fairness::default());
+    let mut guard = locks.acquire_write_lock_blocking("b", "o", "me").unwrap();
+    let fence = guard.fence();
+    guard.try_upgrade().unwrap();
+    guard.upgrade_blocking(None).unwrap();
+    ByHand::new(guard.upgrade(None)).ready().unwrap();
+    assert_eq!((guard.mode(), guard.fence()), (Mode::Exclusive, fence));
+    guard.downgrade();
+    guard.downgrade();
+    assert_eq!(guard.mode(), Mode::Shared);
+    let other = locks.try_acquire_read_lock("b", "o", "other").unwrap();
+    drop((guard, other));
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn trying_to_upgrade_names_the_other_readers_and_keeps_the_hold() {
+    let locks = few_shards(Fairness::default());
+    let mut guard = locks.acquire_read_lock_blocking("b", "o", "me").unwrap();
+    let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
+    match guard.try_upgrade() {
+        Err(LockError::WouldBlock { key, holders }) => {
+            assert_eq!(key.to_string(), "b/o");
+            let mut names: Vec<_> = holders.named.iter().map(|holder| &*holder.owner).collect();
+            names.sort_unstable();
+            assert_eq!((names, holders.more), (vec!["me", "other"], 0));
+        }
+        answer => panic!("{answer:?}"),
+    }
+    assert_eq!(guard.mode(), Mode::Shared);
+    drop(other);
+    guard.try_upgrade().unwrap();
+    assert_eq!(guard.mode(), Mode::Exclusive);
+    assert!(locks.try_acquire_read_lock("b", "o", "x").is_err());
+    drop(guard);
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn an_upgrade_waits_for_the_readers_and_goes_ahead_of_all_who_wait() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let mut guard = locks.acquire_read_lock_blocking("b", "o", "me").unwrap();
+        let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
+        let urgent = LockRequest::write(("b", "o")).priority(255);
+        let mut writer = ByHand::waiting(locks.lock(urgent));
+        let mut upgrade = ByHand::waiting(guard.upgrade(None));
+        assert!(locks.try_acquire_read_lock("b", "o", "late").is_err(), "no newcomer joins under {fairness:?}");
+        drop(other);
+        upgrade.after_wakes().unwrap();
+        assert!(writer.poll().is_pending());
+        drop(upgrade);
+        assert_eq!(guard.mode(), Mode::Exclusive);
+        drop(guard);
+        drop(writer.after_wakes().unwrap());
+        drop(writer);
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn an_upgrading_thread_wakes_when_the_other_reader_leaves() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
+        std::thread::scope(|scope| {
+            let upgrader = scope.spawn(|| {
+                let mut guard = locks.acquire_read_lock_blocking("b", "o", "me").unwrap();
+                let before = guard.fence();
+                guard.upgrade_blocking(None).unwrap();
+                assert_eq!(guard.mode(), Mode::Exclusive);
+                assert!(guard.fence() > before);
+                assert!(locks.try_acquire_read_lock("b", "o", "x").is_err());
+            });
+            until_in_line(&locks, 1);
+            drop(other);
+            upgrader.join().unwrap();
+        });
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn of_two_who_upgrade_the_second_is_told_so_and_keeps_its_hold() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let mut first = locks.acquire_read_lock_blocking("b", "o", "first").unwrap();
+        let mut second = locks.acquire_read_lock_blocking("b", "o", "second").unwrap();
+        let mut upgrade = ByHand::waiting(first.upgrade(None));
+        let conflicts = [second.upgrade_blocking(None), ByHand::new(second.upgrade(None)).ready()];
+        for conflict in conflicts {
+            match conflict {
+                Err(error @ LockError::UpgradeConflict { .. }) => {
+                    assert_eq!(error.code(), -12);
+                    assert!(error.to_string().contains("first") && error.to_string().contains("second"), "{error}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(second.mode(), Mode::Shared);
+        assert!(upgrade.poll().is_pending());
+        drop(second);
+        upgrade.after_wakes().unwrap();
+        drop(upgrade);
+        drop(first);
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn an_upgrade_dropped_or_timed_out_leaves_the_hold_shared_and_lets_others_in() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let mut guard = locks.acquire_read_lock_blocking("b", "o", "me").unwrap();
+        let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
+        // Dropped after no poll, after some, and after the time.
+        drop(guard.upgrade(None));
+        let upgrade = ByHand::waiting(guard.upgrade(None));
+        let mut behind = ByHand::waiting(locks.acquire_read_lock("b", "o", "behind"));
+        drop(upgrade);
+        drop(behind.ready().unwrap());
+        let asked = Duration::from_millis(3);
+        let began = Instant::now();
+        let by_thread = guard.upgrade_blocking(Some(asked));
+        assert!(began.elapsed() >= asked);
+        let by_task = ByHand::new(guard.upgrade(Some(asked))).after_wakes();
+        let at_once = guard.upgrade_blocking(Some(Duration::ZERO));
+        for answer in [by_thread, by_task, at_once] {
+            match answer {
+                Err(LockError::Timeout { holders, .. }) => assert_eq!(holders.named.len(), 2),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(guard.mode(), Mode::Shared);
+        drop(other);
+        drop(locks.try_acquire_read_lock("b", "o", "joins").unwrap());
+        guard.upgrade_blocking(Some(Duration::ZERO)).unwrap();
+        drop(guard);
+        drop(behind);
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn an_upgrade_granted_and_dropped_unseen_is_undone() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let mut guard = locks.acquire_read_lock_blocking("b", "o", "me").unwrap();
+        let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
+        let upgrade = ByHand::waiting(guard.upgrade(None));
+        let mut reader = ByHand::waiting(locks.acquire_read_lock("b", "o", "reader"));
+        drop(other);
+        assert_eq!(upgrade.wakes(), 1, "it is granted");
+        assert!(reader.poll().is_pending());
+        drop(upgrade);
+        assert_eq!(guard.mode(), Mode::Shared);
+        drop(reader.ready().unwrap());
+        drop(guard);
+        drop(reader);
+        assert_at_rest(&locks);
+    }
+}
+
+/// Readers upgrade and downgrade all the time, give way in a conflict, and writers come in between.
+#[test]
+fn conversions_keep_the_lock_exact_under_load() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        within("conversions under load", move || {
+            let (readers, writers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let alone = || {
+                assert_eq!(writers.fetch_add(1, Ordering::Relaxed), 0);
+                assert_eq!(readers.load(Ordering::Relaxed), 0);
+                writers.fetch_sub(1, Ordering::Relaxed);
+            };
+            let shared = || {
+                readers.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(writers.load(Ordering::Relaxed), 0);
+                readers.fetch_sub(1, Ordering::Relaxed);
+            };
+            std::thread::scope(|scope| {
+                for thread in 0..4 {
+                    let (alone, shared, locks) = (&alone, &shared, &locks);
+                    scope.spawn(move || {
+                        for round in 0..1500 {
+                            if (round + thread) % 5 == 0 {
+                                let mut guard = locks.acquire_write_lock_blocking("b", "o", "w").unwrap();
+                                alone();
+                                guard.downgrade();
+                                shared();
+                                continue;
+                            }
+                            let mut guard = locks.acquire_read_lock_blocking("b", "o", "r").unwrap();
+                            shared();
+                            let answer = match round % 4 {
+                                0 => guard.try_upgrade(),
+                                1 => guard.upgrade_blocking(None),
+                                2 => guard.upgrade_blocking(Some(Duration::from_micros(20))),
+                                _ => match ByHand::new(guard.upgrade(None)).poll() {
+                                    Poll::Ready(answer) => answer,
+                                    Poll::Pending => {
+                                        shared_after_drop(shared);
+                                        continue;
+                                    }
+                                },
+                            };
+                            match answer {
+                                Ok(()) => alone(),
+                                Err(LockError::WouldBlock { .. } | LockError::UpgradeConflict { .. }) => shared(),
+                                Err(LockError::Timeout { .. }) => shared(),
+                                Err(other) => panic!("{other:?}"),
+                            }
+                        }
+                    });
+                }
+            });
+            assert_at_rest(&locks);
+        });
+    }
+}
+
+fn shared_after_drop(shared: &impl Fn()) {
+    shared();
+}

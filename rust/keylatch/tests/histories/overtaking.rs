@@ -1,0 +1,78 @@
+//! Nobody overtakes whom it may not, nor more often than it may.
+//!
+//! One request overtakes another if it was made when the other had been seen in line, and held the lock while the other
+//! still waited. A grant may be written down long after it was given, but not after the hold has ended: of two that
+//! exclude each other, the one with the earlier number had the lock first. Two that share exclude nothing and are not
+//! compared.
+
+use super::event::By;
+use super::story::{NEVER, Story};
+use super::verdict::{Promise, Violation};
+use keylatch::{Fairness, Mode};
+
+/// Checks the requests of one key, which come in the order in which they were made.
+pub(crate) fn check(promise: &Promise, stories: &[&Story], violations: &mut Vec<Violation>) {
+    for waiting in stories {
+        let overtakers = overtakers(stories, waiting);
+        match promise.fairness {
+            Fairness::Eventual { after } => {
+                let after = u64::try_from(after.as_nanos()).unwrap_or(NEVER);
+                let illicit = overtakers
+                    .iter()
+                    .find(|by| by.priority <= waiting.priority && too_late(stories, waiting, by, after));
+                violations.extend(illicit.map(|by| overtaken(waiting, by)));
+            }
+            fairness => {
+                let illicit = overtakers.iter().find(|by| rank(fairness, by) <= rank(fairness, waiting));
+                violations.extend(illicit.map(|by| overtaken(waiting, by)));
+                let (times, most) = (overtakers.len(), promise.overtake_limit);
+                if times > most {
+                    violations.push(Violation::OvertakenTooOften { request: waiting.request, times, most });
+                }
+            }
+        }
+    }
+}
+
+fn overtaken(waiting: &Story, by: &Story) -> Violation {
+    Violation::Overtaken { request: waiting.request, by: by.request }
+}
+
+fn overtakers<'s>(stories: &[&'s Story], waiting: &Story) -> Vec<&'s Story> {
+    let (Some((in_line, _)), Some(until)) = (waiting.in_line, waiting.wanted_until()) else { return Vec::new() };
+    let first = stories.partition_point(|story| story.asked < in_line);
+    let later = stories[first..].iter().take_while(|story| story.asked < until);
+    let overtook =
+        |story: &&&Story| !story.mode.goes_with(waiting.mode) && story.granted.is_some_and(|granted| granted < until);
+    later.filter(overtook).copied().collect()
+}
+
+/// Who goes first of those who wait: the one with the higher rank.
+fn rank(fairness: Fairness, story: &Story) -> (u8, bool) {
+    let preferred = match fairness {
+        Fairness::WriterFirst => Some(Mode::Exclusive),
+        Fairness::ReaderFirst => Some(Mode::Shared),
+        Fairness::Eventual { .. } | Fairness::Fifo => None,
+    };
+    (story.priority, preferred == Some(story.mode))
+}
+
+/// Under `Eventual`, whether `by` came when it could not overtake any more: `waiting` had waited `after`, and it and all
+/// others that could be in line had been looked at since, so that none of them was on its way to try while the lock was
+/// free for all.
+fn too_late(stories: &[&Story], waiting: &Story, by: &Story, after: u64) -> bool {
+    let Some(granted) = by.granted else { return false };
+    let Some(settled) = settled(waiting, after).filter(|settled| *settled < by.asked) else { return false };
+    stories
+        .iter()
+        .filter(|other| other.request != by.request && other.by != By::Try)
+        .filter(|other| other.asked < granted && other.out_of_line() > settled)
+        .all(|other| self::settled(other, after).is_some_and(|settled| settled < by.asked))
+}
+
+/// The number after which a request that waited is known to be handed the lock rather than told to try.
+fn settled(story: &Story, after: u64) -> Option<u64> {
+    let (_, in_line_at) = story.in_line?;
+    let late = |(_, began_at): &&(u64, u64)| *began_at >= in_line_at.saturating_add(after);
+    story.polled.iter().find(late).map(|(number, _)| *number)
+}

@@ -133,7 +133,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// [`LockError::Timeout`], [`LockError::Closed`]. In any case the shared hold stays.
     pub fn upgrade_blocking(&mut self, timeout: Option<Duration>) -> Result<(), LockError> {
         let core = self.manager.manager().core();
-        core.upgrade_blocking(self.grant(), core.deadline(timeout.map_or(Limit::Never, Limit::After)))
+        core.upgrade_blocking(self.grant(), timeout.map_or(Limit::Never, Limit::After))
     }
 
     /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future. Dropping it before it is done leaves the hold
@@ -215,7 +215,7 @@ impl<M: ManagerRef> Future for Upgrade<'_, M> {
         let Some(waiting) = &this.waiting else { return Poll::Pending };
         let Poll::Ready(ended) = waiting.poll(core, context) else { return Poll::Pending };
         this.waiting = None;
-        Poll::Ready(core.upgrade_ended(this.guard.grant(), ended))
+        Poll::Ready(core.upgrade_ended(this.guard.grant(), ended, this.limit))
     }
 }
 

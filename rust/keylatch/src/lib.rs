@@ -47,6 +47,11 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+/// The README's examples are run too.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 mod backend;
 mod config;
 mod engine;

@@ -123,7 +123,7 @@ impl FastObjectLockManager {
 
     /// Gives the manager a request; what comes back offers the ways to wait for it.
     #[inline(always)]
-    pub fn lock<'a>(&'a self, request: LockRequest<'a>) -> Lock<'a> {
+    pub fn lock<'k>(&self, request: LockRequest<'k>) -> Lock<'_, 'k> {
         Lock::new(self, request)
     }
 
@@ -132,12 +132,12 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::blocking`].
     #[inline(always)]
-    pub fn acquire_write_lock<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Acquire<'a> {
+    pub fn acquire_write_lock<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Acquire<'_, 'k> {
         Acquire::new(self, LockRequest::write(KeyRef::new(bucket, object)).owner(owner))
     }
 
@@ -146,12 +146,12 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::blocking`].
     #[inline(always)]
-    pub fn acquire_read_lock<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Acquire<'a> {
+    pub fn acquire_read_lock<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Acquire<'_, 'k> {
         Acquire::new(self, LockRequest::read(KeyRef::new(bucket, object)).owner(owner))
     }
 
@@ -160,13 +160,13 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::blocking`].
     #[inline(always)]
-    pub fn acquire_write_lock_versioned<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        version: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Acquire<'a> {
+    pub fn acquire_write_lock_versioned<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Acquire<'_, 'k> {
         Acquire::new(self, LockRequest::write((bucket, object, version)).owner(owner))
     }
 
@@ -175,13 +175,13 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::blocking`].
     #[inline(always)]
-    pub fn acquire_read_lock_versioned<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        version: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Acquire<'a> {
+    pub fn acquire_read_lock_versioned<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Acquire<'_, 'k> {
         Acquire::new(self, LockRequest::read((bucket, object, version)).owner(owner))
     }
 
@@ -190,12 +190,12 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::blocking`].
     #[inline(always)]
-    pub fn acquire_write_lock_blocking<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn acquire_write_lock_blocking<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
         self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).blocking()
     }
 
@@ -204,12 +204,12 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::blocking`].
     #[inline(always)]
-    pub fn acquire_read_lock_blocking<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn acquire_read_lock_blocking<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
         self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).blocking()
     }
 
@@ -218,13 +218,13 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::blocking`].
     #[inline(always)]
-    pub fn acquire_write_lock_versioned_blocking<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        version: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn acquire_write_lock_versioned_blocking<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
         self.lock(LockRequest::write((bucket, object, version)).owner(owner)).blocking()
     }
 
@@ -233,13 +233,13 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::blocking`].
     #[inline(always)]
-    pub fn acquire_read_lock_versioned_blocking<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        version: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn acquire_read_lock_versioned_blocking<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
         self.lock(LockRequest::read((bucket, object, version)).owner(owner)).blocking()
     }
 
@@ -248,12 +248,12 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::try_now`].
     #[inline(always)]
-    pub fn try_acquire_write_lock<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn try_acquire_write_lock<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
         self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).try_now()
     }
 
@@ -262,12 +262,12 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::try_now`].
     #[inline(always)]
-    pub fn try_acquire_read_lock<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn try_acquire_read_lock<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
         self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).try_now()
     }
 
@@ -276,13 +276,13 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::try_now`].
     #[inline(always)]
-    pub fn try_acquire_write_lock_versioned<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        version: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn try_acquire_write_lock_versioned<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
         self.lock(LockRequest::write((bucket, object, version)).owner(owner)).try_now()
     }
 
@@ -291,13 +291,13 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`Lock::try_now`].
     #[inline(always)]
-    pub fn try_acquire_read_lock_versioned<'a>(
-        &'a self,
-        bucket: &'a (impl AsRef<[u8]> + ?Sized),
-        object: &'a (impl AsRef<[u8]> + ?Sized),
-        version: &'a (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'a>>,
-    ) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn try_acquire_read_lock_versioned<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
         self.lock(LockRequest::read((bucket, object, version)).owner(owner)).try_now()
     }
 
@@ -374,7 +374,7 @@ impl FastObjectLockManager {
     /// What happened so far, in figures. Takes the mutex of each shard for a moment, one after the other.
     #[must_use]
     pub fn get_metrics(&self) -> LockMetrics {
-        LockMetrics::of(&self.core)
+        self.core.metrics()
     }
 
     /// Whether the manager is doing well, and what is wrong if not.

@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 /// [`FastObjectLockManager::lock`].
 #[derive(Debug)]
 #[must_use = "nothing is locked until one of the methods is called, or it is awaited"]
-pub struct Lock<'a> {
-    manager: &'a FastObjectLockManager,
-    request: LockRequest<'a>,
+pub struct Lock<'m, 'k> {
+    manager: &'m FastObjectLockManager,
+    request: LockRequest<'k>,
 }
 
-impl<'a> Lock<'a> {
+impl<'m, 'k> Lock<'m, 'k> {
     #[inline(always)]
-    pub(crate) fn new(manager: &'a FastObjectLockManager, request: LockRequest<'a>) -> Self {
+    pub(crate) fn new(manager: &'m FastObjectLockManager, request: LockRequest<'k>) -> Self {
         Self { manager, request }
     }
 
@@ -38,7 +38,7 @@ impl<'a> Lock<'a> {
     /// # Errors
     /// [`LockError::Timeout`], [`LockError::Closed`], or what is wrong with the request.
     #[inline(always)]
-    pub fn blocking(self) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn blocking(self) -> Result<FastLockGuard<'m>, LockError> {
         let grant = self.manager.core().blocking(self.request)?;
         Ok(LockGuard::new(self.manager, grant))
     }
@@ -48,7 +48,7 @@ impl<'a> Lock<'a> {
     /// # Errors
     /// [`LockError::WouldBlock`] with who holds it, or what is wrong with the request.
     #[inline(always)]
-    pub fn try_now(self) -> Result<FastLockGuard<'a>, LockError> {
+    pub fn try_now(self) -> Result<FastLockGuard<'m>, LockError> {
         let grant = self.manager.core().try_now(self.request)?;
         Ok(LockGuard::new(self.manager, grant))
     }
@@ -245,12 +245,12 @@ impl Drop for CompletionQueue {
     }
 }
 
-impl<'a> IntoFuture for Lock<'a> {
-    type Output = Result<FastLockGuard<'a>, LockError>;
-    type IntoFuture = Acquire<'a>;
+impl<'m, 'k> IntoFuture for Lock<'m, 'k> {
+    type Output = Result<FastLockGuard<'m>, LockError>;
+    type IntoFuture = Acquire<'m, 'k>;
 
     #[inline(always)]
-    fn into_future(self) -> Acquire<'a> {
+    fn into_future(self) -> Acquire<'m, 'k> {
         Acquire::new(self.manager, self.request)
     }
 }
@@ -259,14 +259,14 @@ impl<'a> IntoFuture for Lock<'a> {
 /// given on.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is awaited"]
-pub struct Acquire<'a> {
-    manager: &'a FastObjectLockManager,
-    request: LockRequest<'a>,
+pub struct Acquire<'m, 'k> {
+    manager: &'m FastObjectLockManager,
+    request: LockRequest<'k>,
     waiting: Option<Polled>,
 }
 
-impl<'a> Future for Acquire<'a> {
-    type Output = Result<FastLockGuard<'a>, LockError>;
+impl<'m> Future for Acquire<'m, '_> {
+    type Output = Result<FastLockGuard<'m>, LockError>;
 
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -283,15 +283,15 @@ impl<'a> Future for Acquire<'a> {
     }
 }
 
-impl<'a> Acquire<'a> {
+impl<'m, 'k> Acquire<'m, 'k> {
     #[inline(always)]
-    pub(crate) fn new(manager: &'a FastObjectLockManager, request: LockRequest<'a>) -> Self {
+    pub(crate) fn new(manager: &'m FastObjectLockManager, request: LockRequest<'k>) -> Self {
         Self { manager, request, waiting: None }
     }
 
     #[cold]
     #[inline(never)]
-    fn poll_slow(&mut self, context: &Context<'_>) -> Poll<Result<FastLockGuard<'a>, LockError>> {
+    fn poll_slow(&mut self, context: &Context<'_>) -> Poll<Result<FastLockGuard<'m>, LockError>> {
         let core = self.manager.core();
         let granted = |grant| Poll::Ready(Ok(LockGuard::new(self.manager, grant)));
         let waiting = match &mut self.waiting {
@@ -319,13 +319,13 @@ impl<'a> Acquire<'a> {
             Ended::Granted(grant) => granted(grant.expect("a request that was queued got its grant")),
             Ended::Failed { why, waited } => {
                 let hash = core.hash(&self.request.key);
-                Poll::Ready(Err(core.failure(why, waited, &self.request.key, hash)))
+                Poll::Ready(Err(core.failure((why, waited), self.request.limit, &self.request.key, hash)))
             }
         }
     }
 }
 
-impl Drop for Acquire<'_> {
+impl Drop for Acquire<'_, '_> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.waiting.is_some() {
@@ -334,7 +334,7 @@ impl Drop for Acquire<'_> {
     }
 }
 
-impl Acquire<'_> {
+impl Acquire<'_, '_> {
     #[cold]
     #[inline(never)]
     fn abandon_slow(&mut self) {

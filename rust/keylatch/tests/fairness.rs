@@ -16,7 +16,7 @@ type Guard<'a> = keylatch::FastLockGuard<'a>;
 /// A line of named requests at the key ("b", "o").
 struct Line<'a> {
     locks: &'a FastObjectLockManager,
-    waiting: Vec<(String, ByHand<Acquire<'a>>)>,
+    waiting: Vec<(String, ByHand<Acquire<'a, 'a>>)>,
     held: Vec<(String, Guard<'a>)>,
 }
 

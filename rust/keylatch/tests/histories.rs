@@ -59,15 +59,7 @@ fn watch(what: &str, program: impl Fn(u64) -> Program) {
         });
         requests += events.iter().filter(|event| matches!(event.what, What::Asking { .. })).count();
         waited += events.iter().filter(|event| event.what == What::InLine).count();
-        let dbg_events = events.clone();
         let violations = verdict::check(&program.promise(), events, at_rest);
-        if let Some(verdict::Violation::Overtaken { request, by }) = violations.iter().find(|v| matches!(v, verdict::Violation::Overtaken{..})) {
-            let (st, _) = story::stories(dbg_events);
-            let a = st.iter().find(|s| s.request == *request).unwrap();
-            let b = st.iter().find(|s| s.request == *by).unwrap();
-            let end = b.granted.unwrap() + 5;
-            for s in &st { if s.key == a.key && s.asked < end && s.out_of_line() >= a.asked.saturating_sub(5) { eprintln!("{} {:?} p{} {:?} asked {} line {:?} granted {:?} canc {:?} gave {:?} holds {:?}", s.request, s.mode, s.priority, s.by, s.asked, s.in_line, s.granted, s.cancelling, s.gave_up, s.holds.iter().map(|h| (h.mode, h.from, h.to)).collect::<Vec<_>>()); } }
-        }
         assert!(
             violations.is_empty(),
             "{what}: KEYLATCH_SEED={seed} breaks {} promises, limit {}, {} keys: {:#?}",

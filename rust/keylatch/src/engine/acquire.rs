@@ -61,11 +61,11 @@ impl Core {
         }
         local.attempt.store(index, Ordering::Relaxed);
         while let Err(now) = entry.swap(seen, taken) {
-            // Another reader came or went. A new generation is another key's entry; if it goes unnoticed here, the key
-            // is confirmed below.
+            // Another reader came or went; or the entry is another key's by now, which its generation says, unless it
+            // has gone all the way round.
             match now.taken_uncontended(wanted.mode) {
-                Some(again) => (seen, taken) = (now, again),
-                None => {
+                Some(again) if now.has_generation_of(seen) => (seen, taken) = (now, again),
+                _ => {
                     self.withdraw(local, record);
                     return Err(Missed::Held);
                 }
@@ -241,9 +241,8 @@ impl Core {
     /// line for more than `overtake_limit` of these walks.
     fn may_join_readers(&self, entry: &Entry, priority: u8) -> bool {
         let overtaken = |waiter: &Waiter| waiter.overtaken.load(Ordering::Relaxed);
-        let lets_pass = |waiter: &Waiter| {
-            waiter.asking().priority <= priority && overtaken(waiter) < self.config.overtake_limit
-        };
+        let lets_pass =
+            |waiter: &Waiter| waiter.asking().priority <= priority && overtaken(waiter) < self.config.overtake_limit;
         let queue = self.queue(entry);
         let joins = entry.word().readers() > 0 && queue.iter().all(|(_, waiter)| lets_pass(waiter));
         if joins {

@@ -5,10 +5,10 @@ use super::waiting::Ended;
 use crate::error::LockError;
 use crate::hold::Grant;
 use crate::mode::Mode;
+use crate::request::Limit;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, Word};
 use crate::wait::{Asking, Delivery, Ticket};
-use std::time::Instant;
 
 impl Core {
     /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively.
@@ -51,12 +51,13 @@ impl Core {
     }
 
     /// From shared to exclusive, ahead of all others who wait, as soon as the other readers are gone.
-    pub(crate) fn upgrade_blocking(&self, grant: Grant, deadline: Option<Instant>) -> Result<(), LockError> {
+    pub(crate) fn upgrade_blocking(&self, grant: Grant, limit: Limit) -> Result<(), LockError> {
+        let deadline = self.deadline(limit);
         match self.begin_upgrade(grant, Delivery::Thread)? {
             None => Ok(()),
             Some((ticket, hash)) => {
                 let ended = self.wait_blocking(self.local(), ticket.index(), hash, deadline);
-                self.upgrade_ended(grant, ended)
+                self.upgrade_ended(grant, ended, limit)
             }
         }
     }
@@ -88,12 +89,12 @@ impl Core {
     }
 
     /// The answer to a grant whose upgrade waited; it is held shared as before if that failed.
-    pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended) -> Result<(), LockError> {
+    pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended, limit: Limit) -> Result<(), LockError> {
         let Ended::Failed { why, waited } = ended else { return Ok(()) };
         let Some((index, _)) = self.records.get(grant.index()).held_by_guard(grant) else { return Ok(()) };
         let entry = self.table.entry(index);
         let key = entry.key(self.table.arena());
-        Err(self.failure(why, waited, &key.as_ref(), entry.hash()))
+        Err(self.failure((why, waited), limit, &key.as_ref(), entry.hash()))
     }
 
     /// The entry of a grant that is held shared; `None` if it is exclusive already.

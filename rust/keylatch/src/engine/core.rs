@@ -92,7 +92,7 @@ impl Core {
         Ok(Self {
             table: Table::reserve(config.shards, config.max_locks).map_err(reserve)?,
             records: Arena::reserve(records, record::first_mark(random)).map_err(reserve)?,
-            waiters: Waiters::new(config.max_waiters),
+            waiters: Waiters::new(config.max_waiters, (random >> 32) as u32),
             owners: Owners::new(),
             locals: PerThread::new(),
             hashers,
@@ -173,16 +173,22 @@ impl Core {
         self.began.elapsed()
     }
 
+    /// How long a request may wait, if it was given a time rather than a moment.
+    pub(crate) fn timeout(&self, limit: Limit) -> Option<Duration> {
+        match limit {
+            Limit::Never | Limit::At(_) => None,
+            Limit::After(after) => Some(after),
+            Limit::Default => self.config.default_timeout,
+        }
+    }
+
     /// When a request that is made now has to give up; `None` for never.
     pub(crate) fn deadline(&self, limit: Limit) -> Option<Instant> {
-        let after = match limit {
-            Limit::Never => return None,
-            Limit::At(instant) => return Some(instant),
-            Limit::After(after) => after,
-            Limit::Default => self.config.default_timeout?,
-        };
-        // A sum that no clock will reach is never.
-        Instant::now().checked_add(after)
+        match limit {
+            Limit::At(instant) => Some(instant),
+            // A sum that no clock will reach is never.
+            _ => Instant::now().checked_add(self.timeout(limit)?),
+        }
     }
 
     pub(crate) fn max_wait(&self) -> Option<u64> {
@@ -251,12 +257,12 @@ impl Core {
         let record = self.records.get(record_index);
         record.set_note(left.noted_with(wanted.shard));
         let grant = record.fill(record_index, index, wanted.mode, wanted.owner, wanted.priority, wanted.since);
-        // Of readers only the first is noted: the others would fight over the cache line once more.
+        // Of readers on the fast path only the first is noted: the others would fight over the cache line once more.
         if wanted.mode == Mode::Exclusive {
             // Release pairs with the Acquire in `holder_is_certain`: who reads the record's index reads the record.
             entry.holder.store(record_index, Ordering::Release);
             entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        } else if left.readers() == 1 {
+        } else if left.readers() == 1 || wanted.since != 0 {
             entry.holder.store(record_index, Ordering::Release);
         }
         grant

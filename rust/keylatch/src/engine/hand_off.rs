@@ -265,8 +265,8 @@ impl Core {
         why
     }
 
-    /// Ends somebody else's wait and tells it so. Returns whether the ticket's request was waiting.
-    pub(crate) fn end_by_ticket(&self, ticket: Ticket, why: Phase) -> bool {
+    /// Ends somebody else's wait, if it `may` be ended, and tells it so. Returns whether the ticket's request was waiting.
+    pub(crate) fn end_by_ticket(&self, ticket: Ticket, why: Phase, may: impl Fn(&Waiter) -> bool) -> bool {
         if !self.waiters.could_be(ticket) {
             return false;
         }
@@ -285,7 +285,7 @@ impl Core {
             }
             // The phase first: if it is that of a later request, whose waiter may be queued elsewhere by now, the ticket's
             // generation has been seen to change after it.
-            if !waiter.phase().is_queued() || waiter.ticket(ticket.index()) != ticket {
+            if !waiter.phase().is_queued() || waiter.ticket(ticket.index()) != ticket || !may(waiter) {
                 return false;
             }
             let news = self.end_wait(&mut shard, entry, waiter, why);

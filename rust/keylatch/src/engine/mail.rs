@@ -59,7 +59,7 @@ impl Core {
         if deadline.is_some_and(|at| at <= Instant::now()) {
             return self.try_slow(local, *wanted).map(Posted::Granted).map_err(as_timeout);
         }
-        let letter = self.letter(wanted, deadline, answer);
+        let letter = self.letter(wanted, limit, deadline, answer);
         match self.acquire_slow(local, wanted, Some(Delivery::Mail(Arc::clone(mailbox), letter)))? {
             Answer::Granted(grant) => Ok(Posted::Granted(grant)),
             Answer::Queued(ticket) => {
@@ -74,6 +74,7 @@ impl Core {
     fn letter(
         self: &Arc<Self>,
         wanted: &Wanted<'_>,
+        limit: Limit,
         deadline: Option<Instant>,
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Letter {
@@ -87,7 +88,7 @@ impl Core {
             let result = match core.finish(core.local(), waiter) {
                 Ended::Granted(Some(grant)) => Ok(grant),
                 Ended::Granted(None) => Err(LockError::Closed),
-                Ended::Failed { why, waited } => Err(core.failure(why, waited, &key.as_ref(), hash)),
+                Ended::Failed { why, waited } => Err(core.failure((why, waited), limit, &key.as_ref(), hash)),
             };
             answer(ticket, result);
         })
@@ -114,9 +115,9 @@ impl Core {
         }
     }
 
-    /// Ends the wait of a ticket. `false` if it waits no more.
+    /// Ends the wait of a ticket. `false` if it waits no more, or is not one that was given out.
     pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
-        self.end_by_ticket(ticket, Phase::Cancelled)
+        self.end_by_ticket(ticket, Phase::Cancelled, |waiter| waiter.asking().by_mail)
     }
 
     /// The mailbox of the callbacks, with its thread running.

@@ -9,6 +9,7 @@ pub(crate) mod batch;
 pub(crate) mod close;
 pub(crate) mod convert;
 pub(crate) mod core;
+pub(crate) mod figures;
 pub(crate) mod hand_off;
 pub(crate) mod local;
 pub(crate) mod mail;
@@ -16,7 +17,6 @@ pub(crate) mod release;
 pub(crate) mod waiting;
 
 pub(crate) use core::Core;
-pub(crate) use local::Local;
 
 #[cfg(all(test, loom))]
 mod models;

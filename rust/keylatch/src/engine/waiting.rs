@@ -97,18 +97,12 @@ impl Core {
         {
             return Ok(grant);
         }
-        // Only now: whoever gets the lock at once needs no clock.
-        let deadline = self.deadline(limit);
-        self.blocking_until(local, &wanted, deadline)
+        self.blocking_until(local, &wanted, limit)
     }
 
-    /// As `blocking`, up to a deadline that may have passed: then it tries once.
-    pub(crate) fn blocking_until(
-        &self,
-        local: &Local,
-        wanted: &Wanted<'_>,
-        deadline: Option<Instant>,
-    ) -> Result<Grant, LockError> {
+    fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
+        // Only now: whoever gets the lock at once needs no clock.
+        let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
             return self.try_slow(local, *wanted).map_err(as_timeout);
         }
@@ -116,7 +110,7 @@ impl Core {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {
                 Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
-                Ended::Failed { why, waited } => Err(self.failure(why, waited, &wanted.key, wanted.hash)),
+                Ended::Failed { why, waited } => Err(self.failure((why, waited), limit, &wanted.key, wanted.hash)),
             },
         }
     }
@@ -213,10 +207,17 @@ impl Core {
         ended
     }
 
-    /// The error that a wait ended with.
-    pub(crate) fn failure(&self, why: Phase, waited: Duration, key: &KeyRef<'_>, hash: u64) -> LockError {
+    /// The error that a wait ended with. `limit` is what was asked for: the wait itself began a moment after that was.
+    pub(crate) fn failure(
+        &self,
+        (why, waited): (Phase, Duration),
+        limit: Limit,
+        key: &KeyRef<'_>,
+        hash: u64,
+    ) -> LockError {
         match why {
             Phase::TimedOut => {
+                let waited = waited.max(self.timeout(limit).unwrap_or_default());
                 let holders = self.holders_of_key(hash, key);
                 LockError::Timeout { key: key.to_owned(), waited, holders }
             }
@@ -230,12 +231,12 @@ impl Core {
         let core: Weak<Core> = Arc::downgrade(self);
         let on_time = move |ticket| {
             if let Some(core) = core.upgrade() {
-                core.end_by_ticket(ticket, Phase::TimedOut);
+                core.end_by_ticket(ticket, Phase::TimedOut, |_| true);
             }
         };
         if self.timer.set(deadline, ticket, on_time).is_err() {
             // No thread to keep the time: better to give up early than to wait for ever.
-            self.end_by_ticket(ticket, Phase::TimedOut);
+            self.end_by_ticket(ticket, Phase::TimedOut, |_| true);
         }
     }
 }

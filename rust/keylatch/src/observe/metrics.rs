@@ -1,12 +1,9 @@
 //! What happened so far, a shard at a time and altogether.
 //!
-//! The fast path counts in its thread's own memory, everything else under the shard's mutex that it holds anyway; here
-//! the two are added up. Figures of one snapshot are read one after the other while others go on, so that two of them
-//! may differ by what happened in between.
+//! What the figures are and what follows from them; `engine::figures` reads them. Those of one snapshot are read one
+//! after the other while others go on, so that two of them may differ by what happened in between.
 
-use crate::engine::{Core, Local};
-use crate::sync::atomic::Ordering;
-use crate::table::{ShardCounts, WAIT_BUCKETS};
+use crate::table::WAIT_BUCKETS;
 use std::fmt;
 use std::time::Duration;
 
@@ -90,40 +87,12 @@ impl ShardMetrics {
             *sum += bucket;
         }
     }
-
-    fn of(core: &Core, shard_index: u32) -> Self {
-        // Releases are read before grants, so that a lock that comes and goes meanwhile is not counted as -1 holders.
-        let sum = |figure: fn(&Local, u32) -> u64| core.locals().map(|local| figure(local, shard_index)).sum::<u64>();
-        let fast_releases = sum(|local, shard| local.tally(shard).releases.load(Ordering::Relaxed));
-        let mut shard = core.table.lock(shard_index);
-        let entries = u64::from(shard.entries());
-        let counts: ShardCounts = shard.counts().clone();
-        drop(shard);
-        let fast = sum(|local, shard| local.tally(shard).grants.load(Ordering::Relaxed));
-        let releases = fast_releases + counts.releases;
-        Self {
-            fast,
-            inserted: counts.inserted,
-            slow: counts.slow,
-            releases,
-            waits: counts.waits,
-            timeouts: counts.timeouts,
-            cancelled: counts.cancelled,
-            refused: counts.refused,
-            wait_time: Duration::from_nanos(counts.wait_nanos),
-            max_wait_time: Duration::from_nanos(counts.max_wait_nanos),
-            wait_histogram: WaitHistogram { buckets: counts.wait_histogram },
-            holders: (fast + counts.inserted + counts.slow).saturating_sub(releases),
-            waiters: u64::from(counts.waiting),
-            entries,
-        }
-    }
 }
 
 /// How many waits were how long.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WaitHistogram {
-    buckets: [u64; WAIT_BUCKETS],
+    pub(crate) buckets: [u64; WAIT_BUCKETS],
 }
 
 impl WaitHistogram {
@@ -182,16 +151,6 @@ pub struct LockMetrics {
 }
 
 impl LockMetrics {
-    pub(crate) fn of(core: &Core) -> Self {
-        if core.is_forked() {
-            // Mutexes may have been held by threads that are not here, and the figures are the parent's.
-            return Self::from_shards(Vec::new(), core.uptime(), 0);
-        }
-        let shards: Vec<_> = (0..core.table.shard_count()).map(|index| ShardMetrics::of(core, index)).collect();
-        let bytes = core.table.bytes() + core.records.resident_bytes() + core.waiters.bytes();
-        Self::from_shards(shards, core.uptime(), bytes)
-    }
-
     pub(crate) fn from_shards(shards: Vec<ShardMetrics>, uptime: Duration, bytes: u64) -> Self {
         let mut all = ShardMetrics::default();
         shards.iter().for_each(|shard| all.add(shard));

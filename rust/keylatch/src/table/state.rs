@@ -87,6 +87,12 @@ impl Word {
         if next == 0 { 1 } else { next }
     }
 
+    /// Whether both were read of the same key's lock, as far as 15 bits can tell.
+    #[inline]
+    pub(crate) fn has_generation_of(self, other: Self) -> bool {
+        (self.0 ^ other.0) & GENERATION == 0
+    }
+
     /// The word with one more holder, if nothing stands in the way and nobody waits: the fast path's only question.
     #[inline]
     #[must_use]

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn overtaking_is_counted_and_ends() {
-        let waiters = Waiters::new(100);
+        let waiters = Waiters::new(100, 1);
         let (head, tail) = (AtomicU32::new(0), AtomicU32::new(0));
         let queue = Queue { head: &head, tail: &tail, waiters: &waiters };
         let slow = waiters.take().unwrap();
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn leaving_from_anywhere_keeps_the_line_whole() {
-        let waiters = Waiters::new(100);
+        let waiters = Waiters::new(100, 1);
         let (head, tail) = (AtomicU32::new(0), AtomicU32::new(0));
         let queue = Queue { head: &head, tail: &tail, waiters: &waiters };
         let all: Vec<u32> = (0..5).map(|_| waiters.take().unwrap()).collect();

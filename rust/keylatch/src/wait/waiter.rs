@@ -175,10 +175,10 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    fn new() -> Self {
+    fn new(generation: u32) -> Self {
         Self {
             phase: Park::default(),
-            generation: AtomicU32::new(1),
+            generation: AtomicU32::new(generation.max(1)),
             next: AtomicU32::new(0),
             previous: AtomicU32::new(0),
             entry: AtomicU32::new(0),
@@ -295,6 +295,8 @@ pub(crate) struct Waiters {
     chunks: [OnceLock<Box<[Waiter]>>; CHUNKS],
     free: Mutex<FreeWaiters>,
     limit: u32,
+    /// Drawn at random, so that a ticket is not easily guessed, nor another manager's taken for one.
+    first_generation: u32,
 }
 
 #[derive(Debug, Default)]
@@ -305,8 +307,9 @@ struct FreeWaiters {
 }
 
 impl Waiters {
-    pub(crate) fn new(limit: u32) -> Self {
-        Self { chunks: [const { OnceLock::new() }; CHUNKS], free: Mutex::new(FreeWaiters::default()), limit }
+    pub(crate) fn new(limit: u32, first_generation: u32) -> Self {
+        let chunks = [const { OnceLock::new() }; CHUNKS];
+        Self { chunks, free: Mutex::new(FreeWaiters::default()), limit, first_generation }
     }
 
     /// The waiter at an index that `take` gave out at some time.
@@ -338,7 +341,8 @@ impl Waiters {
         free.made += 1;
         let index = free.made;
         let (chunk, _) = Self::place(index);
-        self.chunks[chunk].get_or_init(|| (0..FIRST_CHUNK << chunk).map(|_| Waiter::new()).collect());
+        self.chunks[chunk]
+            .get_or_init(|| (0..FIRST_CHUNK << chunk).map(|_| Waiter::new(self.first_generation)).collect());
         Some(index)
     }
 
@@ -384,7 +388,7 @@ mod tests {
 
     #[test]
     fn indexes_fill_chunk_after_chunk() {
-        let waiters = Waiters::new(1000);
+        let waiters = Waiters::new(1000, 1);
         let taken: Vec<u32> = std::iter::from_fn(|| waiters.take()).collect();
         assert_eq!(taken, (1..=1000).collect::<Vec<_>>());
         let places: Vec<_> = taken.iter().map(|index| Waiters::place(*index)).collect();
@@ -399,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_ticket_is_void_once_its_waiter_is_given_back() {
-        let waiters = Waiters::new(10);
+        let waiters = Waiters::new(10, 7);
         let index = waiters.take().unwrap();
         let ticket = waiters.get(index).ticket(index);
         assert_eq!(ticket.index(), index);

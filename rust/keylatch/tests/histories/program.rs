@@ -64,9 +64,8 @@ impl Program {
     /// One task in line at a time, beside threads that take the lock whenever it is free.
     pub(crate) fn overtakers(after: Duration, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let plain = |mode, restless, hold| {
-            Step { key: 0, mode, priority: 0, limit: None, give_up_after: None, restless, hold }
-        };
+        let plain =
+            |mode, restless, hold| Step { key: 0, mode, priority: 0, limit: None, give_up_after: None, restless, hold };
         let mut actors = vec![Actor { by: By::Task, steps: Vec::new() }];
         actors[0].steps = (0..40).map(|_| plain(dice.mode(), true, Holding::Short(50))).collect();
         actors.extend((0..3).map(|_| {

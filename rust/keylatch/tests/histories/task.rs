@@ -28,7 +28,7 @@ async fn acquire<'a>(
     request: u64,
     log: &Log,
 ) -> Option<Result<FastLockGuard<'a>, LockError>> {
-    let mut future: Acquire<'a> = stage.locks.lock(stage.request(step)).into_future();
+    let mut future: Acquire<'a, 'a> = stage.locks.lock(stage.request(step)).into_future();
     let mut polls = 0;
     poll_fn(move |context| {
         if step.give_up_after == Some(polls) {

@@ -1,6 +1,7 @@
 //! From shared to exclusive and back, while others wait for either.
 
 use super::*;
+use crate::request::Limit;
 
 /// Would catch: a downgrade that forgets the readers who may come in now, or lets the writer in with them.
 #[test]
@@ -77,7 +78,7 @@ fn a_queued_upgrade_against_a_readers_release() {
             });
             model.work(0, SHARED);
             assert_eq!(model.worked(0), 0);
-            model.core().upgrade_blocking(mine, None).expect("the reader goes in the end");
+            model.core().upgrade_blocking(mine, Limit::Never).expect("the reader goes in the end");
             assert_eq!(model.worked(0), 0, "nobody came in between");
             model.work(0, EXCLUSIVE);
             model.release(mine);
@@ -96,7 +97,7 @@ fn two_upgrades_at_once() {
         let (mine, theirs) = (model.lock(0, SHARED), model.lock(0, SHARED));
         let upgrade = |model: &Model, grant: Grant| {
             model.work(0, SHARED);
-            let upgraded = match model.core().upgrade_blocking(grant, None) {
+            let upgraded = match model.core().upgrade_blocking(grant, Limit::Never) {
                 Ok(()) => true,
                 Err(LockError::UpgradeConflict { .. }) => false,
                 Err(other) => panic!("{other}"),
@@ -121,7 +122,7 @@ fn an_upgrade_gives_up_in_front_of_a_reader() {
         let model = Model::new(Fairness::Fifo);
         let (mine, theirs) = (model.lock(0, SHARED), model.lock(0, SHARED));
         let upgrading = model.spawn(move |model| {
-            let some_time = Some(Instant::now() + Duration::from_secs(3600));
+            let some_time = Limit::After(Duration::from_secs(3600));
             let mode = if model.core().upgrade_blocking(mine, some_time).is_ok() { EXCLUSIVE } else { SHARED };
             model.work(0, mode);
             model.release(mine);

@@ -1,6 +1,7 @@
 //! Waits that end without the lock, or with it in that very instant.
 
 use super::*;
+use crate::wait::Phase;
 
 /// A deadline that passes whenever the model checker wants it to.
 fn some_time() -> Option<Instant> {
@@ -99,7 +100,7 @@ fn a_cancel_against_the_grant() {
                 let ended = model.wait(ticket, 0);
                 use_up(model, ended, EXCLUSIVE)
             });
-            let canceller = model.spawn(move |model| model.core().cancel(ticket));
+            let canceller = model.spawn(move |model| model.core().end_by_ticket(ticket, Phase::Cancelled, |_| true));
             model.release(held);
             let granted = waiting.join().unwrap();
             let cancelled = canceller.join().unwrap();
@@ -121,7 +122,7 @@ fn an_old_ticket_cancels_nobody_else() {
             (1..KEYS.len()).find(|key| shard_of(*key) != shard_of(here)).expect("all keys in one of two shards");
         let (held_here, held_there) = (model.lock(here, EXCLUSIVE), model.lock(there, EXCLUSIVE));
         let ticket = model.queue(here, EXCLUSIVE);
-        let canceller = model.spawn(move |model| model.core().cancel(ticket));
+        let canceller = model.spawn(move |model| model.core().end_by_ticket(ticket, Phase::Cancelled, |_| true));
         model.release(held_here);
         let granted = use_up(&model, model.wait(ticket, here), EXCLUSIVE);
         let other = model.queue(there, EXCLUSIVE);

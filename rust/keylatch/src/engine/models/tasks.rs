@@ -7,6 +7,7 @@ use crate::request::Limit;
 use crate::sync::Park;
 use crate::sync::atomic::Ordering;
 use crate::wait::Mailbox;
+use crate::wait::Phase;
 use std::task::{Context, Poll, Wake, Waker};
 
 /// What a task's executor sleeps on.
@@ -132,7 +133,7 @@ fn a_letter_is_cancelled_while_the_lock_is_released() {
                 arrived.lock().unwrap().push((ticket, result));
             });
             let Ok(Posted::Waiting(ticket)) = posted else { panic!("{posted:?} though somebody holds it") };
-            let canceller = model.spawn(move |model| model.core().cancel(ticket));
+            let canceller = model.spawn(move |model| model.core().end_by_ticket(ticket, Phase::Cancelled, |_| true));
             let releaser = model.spawn(move |model| {
                 model.work(0, EXCLUSIVE);
                 model.release(held);

@@ -1,0 +1,52 @@
+//! Reads the figures off.
+//!
+//! The fast path counts in its thread's own memory, everything else under the shard's mutex that it holds anyway; here
+//! the two are added up.
+
+use super::core::Core;
+use super::local::Local;
+use crate::observe::{LockMetrics, ShardMetrics, WaitHistogram};
+use crate::sync::atomic::Ordering;
+use crate::table::ShardCounts;
+use std::time::Duration;
+
+impl Core {
+    /// What happened so far.
+    pub(crate) fn metrics(&self) -> LockMetrics {
+        if self.is_forked() {
+            // Mutexes may have been held by threads that are not here, and the figures are the parent's.
+            return LockMetrics::from_shards(Vec::new(), self.uptime(), 0);
+        }
+        let shards: Vec<_> = (0..self.table.shard_count()).map(|index| self.shard_metrics(index)).collect();
+        let bytes = self.table.bytes() + self.records.resident_bytes() + self.waiters.bytes();
+        LockMetrics::from_shards(shards, self.uptime(), bytes)
+    }
+
+    fn shard_metrics(&self, shard_index: u32) -> ShardMetrics {
+        // Releases are read before grants, so that a lock that comes and goes meanwhile is not counted as -1 holders.
+        let sum = |figure: fn(&Local, u32) -> u64| self.locals().map(|local| figure(local, shard_index)).sum::<u64>();
+        let fast_releases = sum(|local, shard| local.tally(shard).releases.load(Ordering::Relaxed));
+        let mut shard = self.table.lock(shard_index);
+        let entries = u64::from(shard.entries());
+        let counts: ShardCounts = shard.counts().clone();
+        drop(shard);
+        let fast = sum(|local, shard| local.tally(shard).grants.load(Ordering::Relaxed));
+        let releases = fast_releases + counts.releases;
+        ShardMetrics {
+            fast,
+            inserted: counts.inserted,
+            slow: counts.slow,
+            releases,
+            waits: counts.waits,
+            timeouts: counts.timeouts,
+            cancelled: counts.cancelled,
+            refused: counts.refused,
+            wait_time: Duration::from_nanos(counts.wait_nanos),
+            max_wait_time: Duration::from_nanos(counts.max_wait_nanos),
+            wait_histogram: WaitHistogram { buckets: counts.wait_histogram },
+            holders: (fast + counts.inserted + counts.slow).saturating_sub(releases),
+            waiters: u64::from(counts.waiting),
+            entries,
+        }
+    }
+}

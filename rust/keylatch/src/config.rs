@@ -80,7 +80,7 @@ pub struct LockConfig {
     /// How long a request that says nothing about it waits; `None`, the default, is for as long as it takes.
     pub default_timeout: Option<Duration>,
     /// Locks that can be in the table at a time, from 1 to 33,554,432. Default 8,388,608. Only address space is
-    /// reserved for them. Keys longer than about 60 bytes count as several. Large tables hand entries out to threads in
+    /// reserved for them. Keys longer than 56 bytes count as several. Large tables hand entries out to threads in
     /// small batches, so that the limit may be felt up to 64 locks a thread early.
     pub max_locks: u32,
     /// Requests that can wait at a time, from 1 to 16,777,216. Default 1,048,576.

@@ -22,19 +22,23 @@ impl Core {
             return None;
         }
         let owner = self.owner_number(local, batch.owner);
-        let mut entries = [0_u32; SMALL_BATCH];
+        let mut shared = [0_u32; SMALL_BATCH];
+        let mut shared_len = 0;
         let mut grants = Vec::with_capacity(batch.wanted.len());
-        for (position, (key, mode)) in batch.wanted.iter().enumerate() {
+        for (key, mode) in &batch.wanted {
             let wanted = Wanted { key: *key, hash: self.hash(key), mode: *mode, owner, priority: batch.priority };
             let grant = self.acquire_fast(local, wanted).or_else(|_| self.try_slow(local, wanted));
             let Ok(grant) = grant else { return self.give_back(grants) };
             grants.push(grant);
-            // A key shared twice would be two holds; exclusively twice is refused by the lock itself.
-            let entry = self.records.get(grant.index()).held_by_guard(grant).map_or(0, |(entry, _)| entry);
-            if entries[..position].contains(&entry) {
-                return self.give_back(grants);
+            // A key named twice is refused by the lock itself, unless it is shared both times: that would be two holds.
+            if *mode == Mode::Shared {
+                let entry = self.records.get(grant.index()).held_by_guard(grant).map_or(0, |(entry, _)| entry);
+                if shared[..shared_len].contains(&entry) {
+                    return self.give_back(grants);
+                }
+                shared[shared_len] = entry;
+                shared_len += 1;
             }
-            entries[position] = entry;
         }
         Some(grants)
     }

@@ -5,7 +5,7 @@ use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{Grant, OwnerRef, Owners, Record, record};
 use crate::key::KeyRef;
-use crate::memory::Arena;
+use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -21,6 +21,8 @@ use super::mail::Dispatcher;
 
 /// Holders that an error names at most.
 const NAMED_HOLDERS: usize = 64;
+/// Pages of hold records that are looked through for a reader's name when an attempt without patience is refused.
+const A_FEW_PAGES: usize = 16;
 /// Turns that waiting awake starts out with; see `waiting`.
 const FIRST_SPINS: u32 = if cfg!(loom) { 0 } else { 256 };
 
@@ -238,7 +240,7 @@ impl Core {
     /// the thread takes another.
     fn owners_in_use(&self) -> HashSet<u32> {
         let mut numbers: HashSet<u32> = self.locals.iter().map(Local::remembered_owner).collect();
-        self.records.for_each_page(|_, record| numbers.extend(record.held().map(|held| held.owner)));
+        self.records.for_each(usize::MAX, |_, record| numbers.extend(record.held().map(|held| held.owner)));
         self.waiters.for_each(|_, waiter| {
             numbers.insert(waiter.owner.load(Ordering::Relaxed));
         });
@@ -257,12 +259,13 @@ impl Core {
         let record = self.records.get(record_index);
         record.set_note(left.noted_with(wanted.shard));
         let grant = record.fill(record_index, index, wanted.mode, wanted.owner, wanted.priority, wanted.since);
-        // Of readers on the fast path only the first is noted: the others would fight over the cache line once more.
         if wanted.mode == Mode::Exclusive {
             // Release pairs with the Acquire in `holder_is_certain`: who reads the record's index reads the record.
             entry.holder.store(record_index, Ordering::Release);
             entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        } else if left.readers() == 1 || wanted.since != 0 {
+        } else if wanted.since != 0 || (left.readers() == 1 && entry.holder.load(Ordering::Relaxed) == NONE) {
+            // Of readers on the fast path only the first after a writer is noted: on a key that is read all the time
+            // they would fight over the cache line once more.
             entry.holder.store(record_index, Ordering::Release);
         }
         grant
@@ -287,7 +290,8 @@ impl Core {
         on_record.is_some() || (!self.locals.iter().any(unconfirmed) && entry.word() == seen)
     }
 
-    /// Who holds an entry. `thorough` looks for every reader; otherwise only the latest is named. The caller owns the shard.
+    /// Who holds an entry. `thorough` looks for every reader; otherwise it is enough to name one that is found quickly.
+    /// The caller owns the shard.
     pub(crate) fn holders(&self, index: u32, entry: &Entry, thorough: bool) -> Holders {
         let word = entry.word();
         let count = if word.is_exclusive() { 1 } else { word.readers() };
@@ -302,10 +306,13 @@ impl Core {
                 named.push(Holder { owner: self.owner_name(held.owner), mode: held.mode, held_for });
             }
         };
-        if thorough && !word.is_exclusive() && count > 0 {
-            self.records.for_each_page(|_, record| name(record));
-        } else if self.records.could_be(entry.holder.load(Ordering::Acquire)) {
-            name(self.records.get(entry.holder.load(Ordering::Acquire)));
+        let marked = entry.holder.load(Ordering::Acquire);
+        let marked = self.records.could_be(marked).then(|| self.records.get(marked));
+        let is_current = |record: &&Record| record.held().is_some_and(|held| held.entry == index);
+        match marked.filter(is_current) {
+            Some(record) if word.is_exclusive() || !thorough => name(record),
+            _ if word.readers() == 0 => {}
+            _ => self.records.for_each(if thorough { usize::MAX } else { A_FEW_PAGES }, |_, record| name(record)),
         }
         let more = count.saturating_sub(named.len() as u32);
         Holders { named, more }

@@ -26,36 +26,37 @@ impl Core {
         let entry = self.table.entry(index);
         // The word as it was left is the best guess of what it is. Guessing spares a look at it, which would fetch the
         // cache line once more if somebody else has it.
-        let (mut seen, shard) = Word::from_note(record.note());
+        let (seen, shard) = Word::from_note(record.note());
         record.end();
-        if mode == Mode::Exclusive {
-            entry.holder.store(NONE, Ordering::Relaxed);
-        }
-        loop {
-            let Some(left) = seen.released_uncontended(mode) else {
-                self.release_slow(local, index, entry, mode);
-                break;
-            };
-            match entry.swap(seen, left) {
-                Ok(()) => {
-                    local.count_release(shard);
-                    break;
-                }
-                Err(now) => seen = now,
+        let released = match mode {
+            Mode::Exclusive => {
+                entry.holder.store(NONE, Ordering::Relaxed);
+                release_exclusive(entry, seen)
             }
+            // Readers come and go at once, so a guess would often be wrong, and a compare-and-swap fail for nothing.
+            Mode::Shared => entry.leave_readers().released_uncontended(Mode::Shared).is_some(),
+        };
+        if released {
+            local.count_release(shard);
+        } else {
+            self.release_slow(local, index, entry, shard, mode);
         }
         local.free_record(&self.records, grant.index());
     }
 
-    /// Somebody waits for this release: a request, or the table.
+    /// Somebody waits for this release: a request, or the table. A writer still holds the entry; a reader has left it.
     #[cold]
     #[inline(never)]
-    fn release_slow(&self, local: &Local, index: u32, entry: &Entry, mode: Mode) {
-        // The entry is held, so it keeps its key.
-        let hash = entry.hash();
-        let mut shard = self.lock_shard(hash);
+    fn release_slow(&self, local: &Local, index: u32, entry: &Entry, shard_index: u32, mode: Mode) {
+        let mut shard = self.table.lock(shard_index);
         shard.counts().releases += 1;
-        self.settle_and_wake(local, shard, index, entry, hash, Some(mode));
+        let hash = entry.hash();
+        match mode {
+            Mode::Exclusive => self.settle_and_wake(local, shard, index, entry, hash, Some(mode)),
+            // Since it was left, others may have served the line, and the entry have left the table.
+            Mode::Shared if shard.has(hash, index) => self.settle_and_wake(local, shard, index, entry, hash, None),
+            Mode::Shared => {}
+        }
     }
 
     /// Makes sure that a grant that came from outside is held and not a guard's, and takes it over as a guard would.
@@ -74,4 +75,16 @@ impl Core {
     pub(crate) fn let_loose(&self, grant: Grant) {
         self.records.get(grant.index()).let_loose();
     }
+}
+
+/// Lets go of an entry, unless somebody waits for that. `seen` is a guess.
+#[inline(always)]
+fn release_exclusive(entry: &Entry, mut seen: Word) -> bool {
+    while let Some(left) = seen.released_uncontended(Mode::Exclusive) {
+        match entry.swap(seen, left) {
+            Ok(()) => return true,
+            Err(now) => seen = now,
+        }
+    }
+    false
 }

@@ -9,9 +9,8 @@ use crate::hold::Grant;
 use crate::key::KeyRef;
 use crate::request::{Limit, LockRequest};
 use crate::sync::atomic::Ordering;
-use crate::sync::{ParkedUntil, spin_hint};
+use crate::sync::{ParkedUntil, spin_hint, yield_now};
 use crate::wait::{Delivery, Phase, Ticket, Waiter};
-use crossbeam_utils::Backoff;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -19,6 +18,24 @@ use std::time::{Duration, Instant};
 /// The most and the fewest turns that a waiter stays awake for before it sleeps; in between it learns.
 const MOST_SPINS: u32 = 2000;
 const FEWEST_SPINS: u32 = 16;
+
+/// Looks at a held lock, where one may overtake, before standing in line for it.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 10 };
+/// Turns of the first pause between two of them.
+const FIRST_PAUSE: u32 = 32;
+/// Those of them that keep the core.
+const SPINNING_LOOKS: u32 = 3;
+
+/// Waits between two looks at a lock. Each look takes the cache line from whoever works with it, so they are few and far
+/// between: soon the core is offered to others.
+fn pause(round: u32) {
+    if round >= SPINNING_LOOKS {
+        return yield_now();
+    }
+    for _ in 0..FIRST_PAUSE << round {
+        spin_hint();
+    }
+}
 
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,9 +138,8 @@ impl Core {
             return None;
         }
         let (_, entry, _) = self.table.look_up(wanted.hash)?;
-        let backoff = Backoff::new();
-        while !backoff.is_completed() {
-            backoff.snooze();
+        for round in 0..LOOKS {
+            pause(round);
             // Only looked at, until it is worth an attempt.
             if entry.word().taken_uncontended(wanted.mode).is_none() {
                 continue;
@@ -153,7 +169,7 @@ impl Core {
                     }
                 }
                 Phase::Notified => {
-                    self.await_free(local, waiter);
+                    self.await_free(waiter);
                     if !self.compete(local, waiter, hash) {
                         self.stay_awake(local, waiter);
                     }
@@ -179,17 +195,15 @@ impl Core {
         local.spins.store(learned.clamp(FEWEST_SPINS, MOST_SPINS), Ordering::Relaxed);
     }
 
-    /// A waiter that was told to try waits awake for the moment in which the lock is free.
-    fn await_free(&self, local: &Local, waiter: &Waiter) {
+    /// A waiter that was told to try looks for a moment in which the lock is free.
+    fn await_free(&self, waiter: &Waiter) {
         let entry = self.table.entry(waiter.entry.load(Ordering::Relaxed));
         let mode = waiter.asking().mode;
-        let mut turns = 0;
-        while turns < local.spins.load(Ordering::Relaxed)
-            && entry.word().taken(mode).is_none()
-            && waiter.phase() == Phase::Notified
-        {
-            spin_hint();
-            turns += 1;
+        for round in 0..LOOKS {
+            if entry.word().taken(mode).is_some() || waiter.phase() != Phase::Notified || self.cores == 1 {
+                return;
+            }
+            pause(round);
         }
     }
 

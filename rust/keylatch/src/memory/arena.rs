@@ -99,12 +99,17 @@ impl<T: Pooled> Arena<T> {
         (resident * PAGE_BYTES) as u64
     }
 
-    /// Calls `visit` with every index that may be in use.
-    pub(crate) fn for_each_page(&self, mut visit: impl FnMut(u32, &T)) {
+    /// Calls `visit` with every index that may be in use, in at most so many pages.
+    pub(crate) fn for_each(&self, most_pages: usize, mut visit: impl FnMut(u32, &T)) {
         let used: Vec<u32> = {
             let pages = self.pages.lock();
             let busy = |page: &Page| !page.vacant && page.free < Self::PER_PAGE;
-            (0u32..).zip(&pages.pages).filter(|(_, page)| busy(page)).map(|(number, _)| number).collect()
+            (0u32..)
+                .zip(&pages.pages)
+                .filter(|(_, page)| busy(page))
+                .map(|(number, _)| number)
+                .take(most_pages)
+                .collect()
         };
         for number in used {
             for index in number * Self::PER_PAGE..(number + 1) * Self::PER_PAGE {

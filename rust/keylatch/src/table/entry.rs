@@ -11,12 +11,13 @@ use crate::memory::{Arena, Cache, NONE, Pooled, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Words of key that an entry holds itself.
-const INLINE_WORDS: usize = 8;
+const INLINE_WORDS: usize = 7;
 /// Bytes of key that an entry holds itself; longer keys go on in further entries of the same arena.
 const INLINE_BYTES: usize = 8 * INLINE_WORDS;
 
 const _: () = assert!(cfg!(loom) || size_of::<Entry>() == 128);
 const _: () = assert!(cfg!(loom) || align_of::<Entry>() == 128);
+const _: () = assert!(cfg!(loom) || std::mem::offset_of!(Entry, lengths) == 64);
 
 /// See the module. Fields below `hash` are changed only by the shard's owner, but for `holder` and `fence`.
 #[derive(Debug)]
@@ -28,8 +29,6 @@ pub(crate) struct Entry {
     hash: AtomicU64,
     /// How often the key was held exclusively, counted on from what its shard remembers; bumped by the holder.
     pub(crate) fence: AtomicU64,
-    /// Lengths of the parts, 16 bits each, and whether there is a version; changed with the key.
-    lengths: AtomicU64,
     /// The next entry of the chain, or of the free list.
     pub(crate) next: AtomicU32,
     /// The hold record of the exclusive holder, set after the take and cleared before the release; for readers, that of
@@ -43,7 +42,10 @@ pub(crate) struct Entry {
     /// How many wait for it shared or exclusive and are not on their way.
     pub(crate) parked_readers: AtomicU32,
     pub(crate) parked_writers: AtomicU32,
-    spare: AtomicU32,
+    /// Fills the line of the lock: what follows is only read while others fight for it.
+    spare: [AtomicU32; 3],
+    /// Lengths of the parts, 16 bits each, and whether there is a version; changed with the key.
+    lengths: AtomicU64,
     key: [AtomicU64; INLINE_WORDS],
     /// Looked at and written with the key, for the model checker to see that nobody does one during the other.
     #[cfg(loom)]
@@ -69,7 +71,7 @@ unsafe impl Vacant for Entry {
             queue_tail: AtomicU32::new(0),
             parked_readers: AtomicU32::new(0),
             parked_writers: AtomicU32::new(0),
-            spare: AtomicU32::new(0),
+            spare: std::array::from_fn(|_| AtomicU32::new(0)),
             key: std::array::from_fn(|_| AtomicU64::new(0)),
             key_is_stable: crate::sync::Stable::default(),
         }
@@ -103,6 +105,12 @@ impl Entry {
             .compare_exchange(seen.bits(), new.bits(), Ordering::AcqRel, Ordering::Acquire)
             .map(|_| ())
             .map_err(Word::from_bits)
+    }
+
+    /// One reader less; returns the word before. AcqRel as in `swap`.
+    #[inline]
+    pub(crate) fn leave_readers(&self) -> Word {
+        Word::from_bits(self.word.fetch_sub(Word::ONE_READER, Ordering::AcqRel))
     }
 
     /// Sets the word of an entry that nobody else can change: in no chain, or claimed. Release: publishes the key.

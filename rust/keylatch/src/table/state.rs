@@ -16,15 +16,16 @@
 //! | T | the *table* waits for this release: the entry is not one of its shard's warm ones, so whoever makes it idle looks in at the shard | the shard's owner |
 //!
 //! "The shard's owner" is the thread that holds the shard's mutex. It is the only one that sets waiting bits, so it
-//! races only with fast takes and fast releases, and every one of its changes is a compare-and-swap.
+//! races only with fast takes and fast releases, and every one of its changes is a compare-and-swap. A reader leaves
+//! by a subtraction, which cannot fail while others come and go.
 //!
 //! | W | readers | waiting | who may be where |
 //! |---|---|---|---|
 //! | 0 | 0 | 0 | free; anyone takes it with one compare-and-swap. A queue may exist, but then its head has been notified and is on its way |
 //! | 0 | n | 0 | n readers; more may join |
 //! | 1 | 0 | 0 | one writer; an arrival goes to the shard, queues there and sets a waiting bit, or sees the lock free before it could |
-//! | any held | | >0 | somebody sleeps: the release finds the bit in its own compare-and-swap and goes to the shard, where the queue is; this is what makes a wake-up impossible to lose |
-//! | 0 | 0 | >0 | only while waiters behind a notified head are parked, under `Fairness::Eventual` |
+//! | any held | | >0 | somebody sleeps: the release finds the bit in its own read-modify-write and goes to the shard, where the queue is; this is what makes a wake-up impossible to lose |
+//! | 0 | 0 | >0 | the last reader has left and is on its way to the shard, to serve those who wait; the bits keep the fast path out until it has |
 //! | 1 | n>0 | | never |
 //!
 //! The generation narrows the window in which a look-up can be fooled by an entry that changed its key between being
@@ -59,6 +60,9 @@ const _: () = assert!(READERS | WAITING | TABLE_WAITS == !0xffff);
 pub(crate) struct Word(u64);
 
 impl Word {
+    /// What one reader adds.
+    pub(crate) const ONE_READER: u64 = ONE_READER;
+
     #[inline]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits)

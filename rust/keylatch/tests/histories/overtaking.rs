@@ -57,22 +57,30 @@ fn rank(fairness: Fairness, story: &Story) -> (u8, bool) {
     (story.priority, preferred == Some(story.mode))
 }
 
-/// Under `Eventual`, whether `by` came when it could not overtake any more: `waiting` had waited `after`, and it and all
-/// others that could be in line had been looked at since, so that none of them was on its way to try while the lock was
-/// free for all.
+/// Under `Eventual`, whether `by` came when it could not overtake any more: `waiting` was settled, and so was everybody
+/// else that could be in line, so that none of them was on its way to try while the lock was free for all.
 fn too_late(stories: &[&Story], waiting: &Story, by: &Story, after: u64) -> bool {
     let Some(granted) = by.granted else { return false };
-    let Some(settled) = settled(waiting, after).filter(|settled| *settled < by.asked) else { return false };
+    let Some(settled) = settled(stories, waiting, after).filter(|settled| *settled < by.asked) else { return false };
     stories
         .iter()
         .filter(|other| other.request != by.request && other.by != By::Try)
         .filter(|other| other.asked < granted && other.out_of_line() > settled)
-        .all(|other| self::settled(other, after).is_some_and(|settled| settled < by.asked))
+        .all(|other| self::settled(stories, other, after).is_some_and(|settled| settled < by.asked))
 }
 
-/// The number after which a request that waited is known to be handed the lock rather than told to try.
-fn settled(story: &Story, after: u64) -> Option<u64> {
+/// The number after which a request is known to be handed the lock rather than told to try.
+///
+/// It waited for `after`; but a release that looked at the clock before that may still be about to tell it to try. Only
+/// one at a time works at a shard: once somebody has been refused by the shard, all such releases have ended. A poll
+/// after that either finds that it was told, and tries, or shows that it will not be.
+fn settled(stories: &[&Story], story: &Story, after: u64) -> Option<u64> {
     let (_, in_line_at) = story.in_line?;
-    let late = |(_, began_at): &&(u64, u64)| *began_at >= in_line_at.saturating_add(after);
-    story.polled.iter().find(late).map(|(number, _)| *number)
+    let waited = |(_, began_at): &&(u64, u64)| *began_at >= in_line_at.saturating_add(after);
+    let (waited, _) = story.polled.iter().find(waited)?;
+    let later = &stories[stories.partition_point(|other| other.asked < *waited)..];
+    let until = story.polled.last()?.0;
+    let refused = later.iter().take_while(|other| other.asked < until).filter(|other| other.by == By::Try);
+    let refused_at = refused.filter_map(|other| other.gave_up.map(|_| other.ended_at)).min()?;
+    story.polled.iter().find(|(_, began_at)| *began_at >= refused_at).map(|(number, _)| *number)
 }

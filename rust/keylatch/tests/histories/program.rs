@@ -117,10 +117,10 @@ impl Dice {
 
     fn roll(&mut self, sides: u32) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         // The product of two 32-bit numbers, of which the upper half is below the bound.
-        ((mixed >> 32) * u64::from(sides) >> 32) as u32
+        (((mixed >> 32) * u64::from(sides)) >> 32) as u32
     }
 
     fn mode(&mut self) -> Mode {

@@ -36,6 +36,8 @@ pub(crate) struct Story {
     pub(crate) cancelling: Option<u64>,
     /// The number after it was known to have ended without the lock.
     pub(crate) gave_up: Option<u64>,
+    /// The time at which it was known to have ended without the lock.
+    pub(crate) ended_at: u64,
     pub(crate) answers: u32,
     pub(crate) holds: Vec<Hold>,
 }
@@ -71,6 +73,7 @@ pub(crate) fn stories(mut events: Vec<Event>) -> (Vec<Story>, Vec<Violation>) {
                 granted: None,
                 cancelling: None,
                 gave_up: None,
+                ended_at: 0,
                 answers: 0,
                 holds: Vec::new(),
             };
@@ -111,7 +114,7 @@ impl Story {
             What::Changed { .. } if holds_now || self.granted.is_none() => return false,
             What::Changed { mode, fence } => self.begin_hold(mode, fence, number),
             What::Cancelling => self.cancelling = self.cancelling.or(Some(number)),
-            What::GaveUp => self.gave_up = Some(number),
+            What::GaveUp => (self.gave_up, self.ended_at) = (Some(number), event.time),
             What::Answered => self.answers += 1,
         }
         true

@@ -3,7 +3,7 @@
 use super::event::{By, Log, What};
 use super::program::Step;
 use super::runner::{Stage, cancelling, gave_up, hold};
-use keylatch::{Acquire, FastLockGuard, LockError};
+use keylatch::{FastLockGuard, LockError};
 use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ async fn acquire<'a>(
     request: u64,
     log: &Log,
 ) -> Option<Result<FastLockGuard<'a>, LockError>> {
-    let mut future: Acquire<'a, 'a> = stage.locks.lock(stage.request(step)).into_future();
+    let mut future = stage.locks.lock(stage.request(step)).into_future();
     let mut polls = 0;
     poll_fn(move |context| {
         if step.give_up_after == Some(polls) {

@@ -210,7 +210,7 @@ impl Model {
             assert_eq!(local.attempt.load(crate::sync::atomic::Ordering::Relaxed), crate::memory::NONE);
         }
         assert!((0..MAX_WAITERS).all(|_| core.waiters.take().is_some()), "a waiter was not given back");
-        core.records.for_each_page(|_, record| assert_eq!(record.held(), None));
+        core.records.for_each(usize::MAX, |_, record| assert_eq!(record.held(), None));
         let records = core.locals().map(|local| drain(|| core.records.take(&local.records))).sum::<u32>();
         assert_eq!(records, RECORDS, "records lost or found");
         let entries = core.locals().map(|local| drain(|| core.table.arena().take(&local.entries))).sum::<u32>();

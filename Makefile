@@ -53,6 +53,18 @@ PREEMPTIONS ?= 2
 loom = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
 	$(CARGO) test --release -p keylatch --lib
 
+soak: need-rust ## mixed load with faults of every kind, checking itself (MINUTES=5)
+	$(call say,Soaking for $(MINUTES) minutes)
+	@$(CARGO) run --release -p keylatch --example soak -- --minutes $(MINUTES) $(ARGS)
+
+MINUTES ?= 5
+
+histories: need-rust ## record concurrent histories and check them for longer than `make test` does (SECONDS_EACH=60)
+	$(call say,Histories of each policy for $(SECONDS_EACH) seconds)
+	@KEYLATCH_HISTORY_SECONDS=$(SECONDS_EACH) $(CARGO) test --release -p keylatch --test histories -- --nocapture $(ARGS)
+
+SECONDS_EACH ?= 60
+
 tsan: need-rust ## the main job under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
 	$(call say,The storage engine workload under ThreadSanitizer)
 	@$(call sanitized,thread,--cfg tsan)
@@ -78,11 +90,17 @@ ci: ## all that is checked before a change goes in
 
 ##@ Measurements (JSON goes to target/bench)
 
-bench: need-rust ## keylatch and its peers side by side, about five minutes
-	@$(CARGO) run --release -p keylatch-bench -- $(ARGS)
+# RUSTFS=1 adds rustfs-lock, which asks for a newer compiler than it needs.
+bench_features = $(if $(RUSTFS),--features rustfs --ignore-rust-version,)
+
+bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock)
+	@$(CARGO) run --release -p keylatch-bench $(bench_features) -- $(ARGS)
 
 bench-quick: need-rust ## the same in under a minute
 	@$(CARGO) run --release -p keylatch-bench -- --quick $(ARGS)
+
+bench-atomics: need-rust ## locked read-modify-writes that a lock and release executes (needs valgrind and objdump)
+	@$(CARGO) run --release -p keylatch-bench -- atomics $(ARGS)
 
 bench-instructions: need-rust ## instructions a lock and release, counted by callgrind (needs valgrind)
 	@command -v valgrind >/dev/null || { echo "valgrind is missing: install your system's package of that name" >&2; exit 1; }
@@ -102,5 +120,5 @@ need-rust:
 	@command -v $(CARGO) >/dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
 
-.PHONY: run test test-rust models tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust models soak histories bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

@@ -140,6 +140,9 @@ impl Submitted {
 /// Results of requests that had to wait, to be fetched by an event loop: poll [`as_fd`](AsFd::as_fd) for reading, then
 /// call [`try_next`](Self::try_next) until it returns `None`. Dropping the queue cancels the requests that still wait.
 ///
+/// A lock that was granted is held while its result lies here: a thread that waits for such a lock before it fetches
+/// waits for itself.
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use keylatch::{FastObjectLockManager, LockRequest, Submitted};

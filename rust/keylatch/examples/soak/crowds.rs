@@ -1,0 +1,91 @@
+//! Very many on one key.
+
+use crate::Soak;
+use crate::load::FOREVER;
+use crate::random::Random;
+use crate::tally::Fault;
+use keylatch::{FastLockGuard, LockError, LockRequest, Mode};
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+const WAITERS: usize = 10_000;
+const READERS: usize = 70_000;
+/// As many as share a key at a time.
+const MOST_READERS: usize = 65_535;
+
+/// A key that only this scene uses.
+const KEY: (&str, &str) = ("crowds", "one");
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Writers and readers wait; some give up; the others are all served, and nobody else is with a writer.
+pub(crate) fn ten_thousand_waiters(soak: &Soak, random: &mut Random) {
+    let Ok(held) = soak.locks.acquire_write_lock_blocking(KEY.0, KEY.1, "crowd") else {
+        return soak.tally.violation("the crowd's key is not free".into());
+    };
+    let mut waiting = Vec::with_capacity(WAITERS);
+    for _ in 0..WAITERS {
+        let request = LockRequest::new((KEY.0, KEY.1), random.mode()).priority(random.below(3) as u8);
+        let mut future = soak.locks.lock(request).into_future();
+        soak.tally.expect(poll(&mut future).is_pending(), || "a waiter did not have to wait".into());
+        waiting.push(future);
+    }
+    let crowd = soak.locks.get_metrics().shard_metrics.waiters;
+    soak.tally.expect(crowd >= WAITERS as u64, || format!("{crowd} in line, {WAITERS} joined it"));
+    let before = waiting.len();
+    waiting.retain(|_| !random.one_in(3));
+    (waiting.len()..before).for_each(|_| soak.tally.injected(Fault::DroppedFuture));
+    drop(held);
+    serve(soak, waiting, |mode| {
+        let others = soak.locks.try_acquire_read_lock(KEY.0, KEY.1, "intruder");
+        mode == Mode::Shared || others.is_err()
+    });
+    leave_free(soak);
+}
+
+/// Shares the key as often as it can be shared; the others wait until there is room.
+pub(crate) fn seventy_thousand_readers(soak: &Soak, _: &mut Random) {
+    let read = || soak.locks.lock(LockRequest::read((KEY.0, KEY.1)).owner("reader"));
+    let inside: Vec<_> = (0..MOST_READERS).map_while(|_| read().try_now().ok()).collect();
+    soak.tally.expect(inside.len() == MOST_READERS, || format!("only {} readers got in", inside.len()));
+    soak.tally.expect(read().try_now().is_err(), || "one reader too many got in".into());
+    let mut waiting: Vec<_> = (MOST_READERS..READERS).map(|_| read().into_future()).collect();
+    let pending = waiting.iter_mut().map(poll).filter(Poll::is_pending).count();
+    soak.tally.expect(pending == waiting.len(), || format!("{pending} of {} readers wait", waiting.len()));
+    drop(inside);
+    serve(soak, waiting, |mode| mode == Mode::Shared);
+    leave_free(soak);
+}
+
+/// Polls until everybody has had the lock.
+fn serve<'a, F>(soak: &Soak, mut waiting: Vec<F>, fine: impl Fn(Mode) -> bool)
+where
+    F: Future<Output = Result<FastLockGuard<'a>, LockError>> + Unpin,
+{
+    let began = Instant::now();
+    while !waiting.is_empty() {
+        waiting.retain_mut(|future| match poll(future) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(guard)) => {
+                soak.tally.expect(fine(guard.mode()), || "somebody was let in beside a writer".into());
+                false
+            }
+            Poll::Ready(Err(error)) => {
+                soak.tally.violation(format!("one of a crowd was told {error}"));
+                false
+            }
+        });
+        if began.elapsed() > FOREVER {
+            return soak.tally.violation(format!("{} of a crowd are never served", waiting.len()));
+        }
+    }
+}
+
+fn leave_free(soak: &Soak) {
+    let free = soak.locks.try_acquire_write_lock(KEY.0, KEY.1, "last").is_ok();
+    soak.tally.expect(free, || "a crowd left its key locked".into());
+}

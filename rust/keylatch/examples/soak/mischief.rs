@@ -1,0 +1,121 @@
+//! Users that behave badly: each time their lock has to be free for the next one.
+
+use crate::Soak;
+use crate::load::FOREVER;
+use crate::random::Random;
+use crate::tally::Fault;
+use keylatch::{Grant, LockError, LockRequest, Mode, OwnedLockGuard, Submitted};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, mpsc};
+
+/// Panics without the message that a real mistake would print.
+fn panic_on_purpose() -> ! {
+    resume_unwind(Box::new("on purpose"))
+}
+
+pub(crate) fn work(soak: &Arc<Soak>, random: &mut Random) {
+    while !soak.stopped() {
+        let page = soak.ledger.pick(random);
+        let mode = random.mode();
+        match random.below(8) {
+            0 => die_with_lock(soak, page, mode),
+            1 | 2 => lose_grant(soak, page, mode),
+            3 => forge_grant(soak, random),
+            4 | 5 => call_back(soak, random, page, mode),
+            _ => panic_with_lock(soak, page, mode),
+        }
+        // Ordinary load is to be most of what goes on.
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
+}
+
+fn take(soak: &Soak, page: usize, mode: Mode) -> Option<OwnedLockGuard> {
+    match soak.locks.lock(LockRequest::new(soak.ledger.key(page), mode).owner("mischief")).blocking() {
+        Ok(guard) => Some(guard.into_owned()),
+        Err(error) => {
+            soak.tally.violation(format!("a request without limit ended with {error}"));
+            None
+        }
+    }
+}
+
+fn panic_with_lock(soak: &Soak, page: usize, mode: Mode) {
+    let Some(guard) = take(soak, page, mode) else { return };
+    let ended = catch_unwind(AssertUnwindSafe(move || {
+        soak.ledger.visit(page, &guard, &soak.tally);
+        panic_on_purpose()
+    }));
+    soak.tally.expect(ended.is_err(), || "a panic was lost".into());
+    soak.tally.injected(Fault::PanicWithLock);
+}
+
+fn die_with_lock(soak: &Arc<Soak>, page: usize, mode: Mode) {
+    let its = Arc::clone(soak);
+    let thread = std::thread::spawn(move || {
+        let Some(guard) = take(&its, page, mode) else { return };
+        its.ledger.visit(page, &guard, &its.tally);
+        panic_on_purpose()
+    });
+    soak.tally.expect(thread.join().is_err(), || "a thread that was to die did not".into());
+    soak.tally.injected(Fault::DeadThread);
+}
+
+/// A grant is kept as a number, its taker ends, and others release it: exactly one of them.
+fn lose_grant(soak: &Arc<Soak>, page: usize, mode: Mode) {
+    let its = Arc::clone(soak);
+    let thread = std::thread::spawn(move || {
+        let guard = take(&its, page, mode)?;
+        its.ledger.visit(page, &guard, &its.tally);
+        Some(guard.into_grant())
+    });
+    let Ok(Some(grant)) = thread.join() else { return soak.tally.violation("no grant".into()) };
+    soak.ledger.visit_as(page, mode, &soak.tally);
+    let releases: Vec<_> = std::thread::scope(|scope| {
+        let both: Vec<_> = (0..2).map(|_| scope.spawn(|| soak.locks.release(grant))).collect();
+        both.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    soak.tally.injected(Fault::LostGrant);
+    let stale = LockError::NotHeld { grant: grant.to_raw() };
+    let fine = releases.iter().filter(|release| release.is_ok()).count() == 1 && releases.contains(&Err(stale));
+    soak.tally.expect(fine, || format!("a grant released twice: {releases:?}"));
+    soak.tally.injected(Fault::StaleRelease);
+}
+
+fn forge_grant(soak: &Soak, random: &mut Random) {
+    // Far beyond what any run takes: the generation that a grant carries is in its upper half.
+    let Some(forged) = Grant::from_raw(random.next() | 1 << 63) else { return };
+    let answer = soak.locks.release(forged);
+    soak.tally.expect(matches!(answer, Err(LockError::NotHeld { .. })), || format!("{forged:?} released: {answer:?}"));
+    soak.tally.injected(Fault::ForgedGrant);
+}
+
+/// A callback that panics with its guard, or whose request is cancelled; it is called once in any case.
+fn call_back(soak: &Arc<Soak>, random: &mut Random, page: usize, mode: Mode) {
+    let panics = random.one_in(2);
+    let (its, (called, calls)) = (Arc::clone(soak), mpsc::channel());
+    let request = LockRequest::new(soak.ledger.key(page), mode).owner("callback");
+    let submitted = soak.locks.lock(request).with_callback(move |answer| {
+        match &answer {
+            Ok(guard) => its.ledger.visit(page, guard, &its.tally),
+            Err(LockError::Cancelled { .. }) => {}
+            Err(error) => its.tally.violation(format!("a callback was given {error}")),
+        }
+        let _ = called.send(());
+        if panics {
+            its.tally.injected(Fault::PanicInCallback);
+            panic_on_purpose()
+        }
+    });
+    match submitted {
+        Ok(Submitted::Granted(guard)) => soak.ledger.visit(page, &guard, &soak.tally),
+        Ok(Submitted::Waiting(ticket)) => {
+            if random.one_in(3) && soak.locks.cancel(ticket) {
+                soak.tally.injected(Fault::Cancelled);
+            }
+            soak.tally.expect(calls.recv_timeout(FOREVER).is_ok(), || "a callback was not called".into());
+            // Its sender is gone when it has ended; until then a second call could still come.
+            soak.tally.expect(calls.recv_timeout(FOREVER).is_err(), || "a callback was called twice".into());
+        }
+        Err(error) => soak.tally.violation(format!("a request by callback was refused: {error}")),
+    }
+}

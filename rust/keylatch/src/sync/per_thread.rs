@@ -8,9 +8,12 @@ pub(crate) use modelled::PerThread;
 
 #[cfg(not(loom))]
 mod real {
-    /// See the module.
+    use crossbeam_utils::CachePadded;
+
+    /// See the module. Padded, because the list keeps those of several threads side by side, and each thread writes to
+    /// its own all the time.
     #[derive(Debug)]
-    pub(crate) struct PerThread<T: Send>(thread_local::ThreadLocal<T>);
+    pub(crate) struct PerThread<T: Send>(thread_local::ThreadLocal<CachePadded<T>>);
 
     impl<T: Send + Sync> PerThread<T> {
         pub(crate) fn new() -> Self {
@@ -20,12 +23,12 @@ mod real {
         /// The calling thread's `T`, made on its first use.
         #[inline]
         pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
-            self.0.get_or(make)
+            self.0.get_or(|| CachePadded::new(make()))
         }
 
         /// Everybody's.
         pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-            self.0.iter()
+            self.0.iter().map(|padded| &**padded)
         }
     }
 }

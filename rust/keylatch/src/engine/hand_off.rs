@@ -5,7 +5,9 @@
 //! the waiters that it makes holders are told after the mutex is released.
 //!
 //! *Handing over* makes the next in line a holder in the same compare-and-swap in which the last one stops being one, so
-//! that there is no moment in which the lock is free and somebody entitled sleeps. Under `Fairness::Eventual` a lock is
+//! that there is no moment in which the lock is free and somebody entitled sleeps. Only the last reader leaves first and
+//! comes here right after; until it has, the waiting bits keep the fast path out, and whoever else comes to the shard
+//! serves the line in its place. Under `Fairness::Eventual` a lock is
 //! set free instead, and the first in line told to come and try, as long as it has not waited too long.
 
 use super::acquire::{parked, take};

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | none | free: in some thread's cache or in the arena | the thread that takes it |
 //! | HELD | belongs to a guard, which nobody can copy | the guard, or the shard's owner while it has a waiting bit set in the lock's word, so that the guard's own release comes to the shard |
-//! | HELD, LOOSE | belongs to whoever knows the grant | a compare-and-swap that takes HELD away decides who releases it |
+//! | HELD, LOOSE | belongs to whoever knows the grant | a compare-and-swap that takes LOOSE away decides who goes on as its guard would |
 //!
 //! The generation moves with every release and no record is used again once it has run out of generations, so that an
 //! old grant is told from every later one, for ever. Each manager starts at a generation of its own, drawn at random, so

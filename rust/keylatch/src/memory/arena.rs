@@ -50,8 +50,6 @@ struct Pages {
     lowest: usize,
     /// How many of `pages` are all free and still have their memory.
     empty: u32,
-    /// Values handed out, thread caches included.
-    out: u32,
     mark: u64,
 }
 
@@ -190,7 +188,6 @@ impl Pages {
         if page.free == 0 {
             self.with_free[number / 64] &= !(1 << (number % 64));
         }
-        self.out += 1;
         Some(index)
     }
 
@@ -205,7 +202,6 @@ impl Pages {
         }
         self.with_free[number / 64] |= 1 << (number % 64);
         self.lowest = self.lowest.min(number);
-        self.out -= 1;
     }
 
     fn lowest_with_free(&mut self) -> Option<usize> {

@@ -57,9 +57,10 @@ mod backing {
             if address == libc::MAP_FAILED {
                 return Err(io::Error::last_os_error());
             }
-            // SAFETY: the mapping is ours. Huge pages would make the first touch of a mostly empty region expensive and
-            // giving back in parts impossible; if the advice is not taken the region still works.
+            // Huge pages would make the first touch of a mostly empty region expensive and giving back in parts
+            // impossible; if the advice is not taken the region still works.
             #[cfg(target_os = "linux")]
+            // SAFETY: the mapping is ours, just made, and of this length.
             unsafe {
                 libc::madvise(address, mapped_bytes, libc::MADV_NOHUGEPAGE);
             }

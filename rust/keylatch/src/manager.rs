@@ -10,6 +10,7 @@ use crate::mode::Mode;
 use crate::observe::{Health, LockMetrics};
 use crate::pending::{Acquire, CompletionQueue, Lock};
 use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
+use crate::session::Session;
 use crate::wait::Ticket;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -119,6 +120,25 @@ impl FastObjectLockManager {
     #[must_use]
     pub fn owner(&self, name: &str) -> Owner {
         Owner(self.core.keep_owner(name))
+    }
+
+    /// As [`owner`](Self::owner), with where in the program it comes from, for listings.
+    #[must_use]
+    pub fn owner_with_source(&self, name: &str, source: &'static str) -> Owner {
+        Owner(self.core.keep_owner_with_source(name, source))
+    }
+
+    /// Begins a session: an owner that is one logical thread of control, such as a transaction. Deadlocks among sessions
+    /// are found, and a session that asks again for what it holds is recognised; see [`Session`].
+    #[must_use]
+    pub fn session(&self, name: &str) -> Session {
+        Session::begin(self, name, "")
+    }
+
+    /// As [`session`](Self::session), with where in the program it comes from, for listings.
+    #[must_use]
+    pub fn session_with_source(&self, name: &str, source: &'static str) -> Session {
+        Session::begin(self, name, source)
     }
 
     /// Gives the manager a request; what comes back offers the ways to wait for it.
@@ -398,7 +418,8 @@ impl FastObjectLockManager {
 
 fn one_of<'k>(batch: &BatchLockRequest<'k>, key: KeyRef<'k>, mode: Mode, deadline: Option<Instant>) -> LockRequest<'k> {
     let limit = deadline.map_or(Limit::Never, Limit::At);
-    LockRequest { key, mode, owner: batch.owner, priority: batch.priority, limit }
+    let (owner, priority, ttl) = (batch.owner, batch.priority, batch.ttl);
+    LockRequest { key, mode, owner, priority, limit, ttl, request_id: None }
 }
 
 /// Takes in the answer for one key of a batch; an error is the whole batch's.

@@ -275,6 +275,7 @@ impl Core {
         let waiter = self.waiters.get(waiter_index);
         waiter.prepare(index, record, wanted.owner, asking, now, delivery);
         let ticket = waiter.ticket(waiter_index);
+        self.session_waits(waiter);
         self.stamp_holder(index, entry, now);
         self.join_line(&mut shard, entry, waiter_index);
         self.settle_and_wake(local, shard, index, entry, wanted.hash, None);

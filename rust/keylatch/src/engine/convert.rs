@@ -83,6 +83,7 @@ impl Core {
         let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail: false, priority };
         self.waiters.get(waiter).prepare(index, grant.index(), owner, asking, self.now(), delivery);
         let ticket = self.waiters.get(waiter).ticket(waiter);
+        self.session_waits(self.waiters.get(waiter));
         self.join_line(&mut shard, entry, waiter);
         self.settle_and_wake(self.local(), shard, index, entry, hash, None);
         Ok(Some((ticket, hash)))

@@ -3,7 +3,7 @@
 use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
-use crate::hold::{Grant, OwnerRef, Owners, Record, record};
+use crate::hold::{FOREIGN, Grant, Label, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record};
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
@@ -11,7 +11,7 @@ use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Clock, PerThread};
 use crate::table::{Entry, LockedShard, Table, Word};
-use crate::wait::{Queue, Timer, Waiters};
+use crate::wait::{Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Once};
@@ -33,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) records: Arena<Record>,
     pub(crate) waiters: Waiters,
     owners: Owners,
+    pub(crate) sessions: Sessions,
     locals: PerThread<Local>,
     hashers: [ahash::RandomState; 3],
     pub(crate) config: LockConfig,
@@ -96,6 +97,7 @@ impl Core {
             records: Arena::reserve(records, record::first_mark(random)).map_err(reserve)?,
             waiters: Waiters::new(config.max_waiters, (random >> 32) as u32),
             owners: Owners::new(),
+            sessions: Sessions::default(),
             locals: PerThread::new(),
             hashers,
             closed: AtomicBool::new(false),
@@ -210,6 +212,8 @@ impl Core {
     pub(crate) fn owner_number(&self, local: &Local, owner: OwnerRef<'_>) -> u32 {
         match owner {
             OwnerRef::Known(owner) => owner.0,
+            OwnerRef::Session(session) if session.manager == self.identity() => session.number,
+            OwnerRef::Session(_) => FOREIGN,
             OwnerRef::Named("") => 0,
             OwnerRef::Named(name) => local.remembered(name).unwrap_or_else(|| self.owner_number_slow(local, name)),
         }
@@ -232,18 +236,62 @@ impl Core {
         self.owners.keep(name, || self.owners_in_use())
     }
 
-    pub(crate) fn owner_name(&self, number: u32) -> Arc<str> {
-        self.owners.name(number)
+    pub(crate) fn keep_owner_with_source(&self, name: &str, source: &'static str) -> u32 {
+        if self.is_forked() {
+            return 0;
+        }
+        self.owners.keep_with_source(name, source, || self.owners_in_use())
     }
 
-    /// Numbers that threads, holders and waiters bear. Threads first: a number moves from a thread to its hold before
-    /// the thread takes another.
+    /// What tells this manager from others.
+    #[inline(always)]
+    pub(crate) fn identity(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// A new session; `None` in a forked child, where its mutex may have been held by a thread that is not here.
+    pub(crate) fn begin_session(&self, name: &str, source: &'static str) -> Option<Arc<SessionState>> {
+        (!self.is_forked()).then(|| self.sessions.begin(name, source, || self.owners_in_use()))
+    }
+
+    /// Notes that a session's request stands in line. The caller owns the shard.
+    pub(crate) fn session_waits(&self, waiter: &Waiter) {
+        if let Some(session) = self.sessions.get(waiter.owner.load(Ordering::Relaxed)) {
+            session.begins_to_wait(waiter.index);
+        }
+    }
+
+    /// Notes that a session's request has left the line: whoever makes it leave says so, and from then on nobody waits
+    /// for anybody on its account. The caller owns the shard.
+    pub(crate) fn session_waits_no_more(&self, waiter: &Waiter) {
+        if let Some(session) = self.sessions.get(waiter.owner.load(Ordering::Relaxed)) {
+            session.waits_no_more(waiter.index);
+        }
+    }
+
+    pub(crate) fn owner_name(&self, number: u32) -> Arc<str> {
+        self.owner_label(number).name
+    }
+
+    /// What an owner is called, be it a label or a session.
+    pub(crate) fn owner_label(&self, number: u32) -> Label {
+        if number & SESSION == 0 {
+            return self.owners.label(number);
+        }
+        match self.sessions.get(number) {
+            Some(session) => Label { name: Arc::clone(&session.name), source: session.source },
+            None => Label { name: "a session of another manager".into(), source: "" },
+        }
+    }
+
+    /// Numbers that threads, waiters and holders bear, in this order: a number moves from a thread to its request that
+    /// waits and on to its hold, or at once, before the thread takes another.
     fn owners_in_use(&self) -> HashSet<u32> {
         let mut numbers: HashSet<u32> = self.locals.iter().map(Local::remembered_owner).collect();
-        self.records.for_each(usize::MAX, |_, record| numbers.extend(record.held().map(|held| held.owner)));
         self.waiters.for_each(|_, waiter| {
             numbers.insert(waiter.owner.load(Ordering::Relaxed));
         });
+        self.records.for_each(usize::MAX, |_, record| numbers.extend(record.held().map(|held| held.owner)));
         numbers
     }
 

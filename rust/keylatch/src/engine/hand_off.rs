@@ -189,6 +189,7 @@ impl Core {
     /// Takes a waiter out of the line and counts its wait.
     fn leave_line(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, now: u64) {
         self.queue(entry).leave(waiter);
+        self.session_waits_no_more(waiter);
         if waiter.phase().is_asleep() {
             parked(entry, waiter.asking().mode, false);
         }

@@ -2,9 +2,13 @@
 
 pub(crate) mod owner;
 pub(crate) mod record;
+pub(crate) mod session;
 
+pub(crate) use owner::Label;
 pub use owner::Owner;
 pub use owner::OwnerRef;
 pub(crate) use owner::Owners;
 pub use record::Grant;
 pub(crate) use record::Record;
+pub use session::SessionRef;
+pub(crate) use session::{FOREIGN, SESSION, SessionState, Sessions};

@@ -156,6 +156,8 @@ impl Ticket {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     phase: Park,
+    /// Its own.
+    pub(crate) index: u32,
     generation: AtomicU32,
     pub(super) next: AtomicU32,
     pub(super) previous: AtomicU32,
@@ -171,13 +173,16 @@ pub(crate) struct Waiter {
     pub(crate) since: AtomicU64,
     /// The grant, once it has it.
     pub(crate) grant: AtomicU64,
+    /// Nanoseconds of the lease that the grant will have; 0 for none.
+    pub(crate) lease: AtomicU64,
     delivery: Mutex<Delivery>,
 }
 
 impl Waiter {
-    fn new(generation: u32) -> Self {
+    fn new(index: u32, generation: u32) -> Self {
         Self {
             phase: Park::default(),
+            index,
             generation: AtomicU32::new(generation.max(1)),
             next: AtomicU32::new(0),
             previous: AtomicU32::new(0),
@@ -188,6 +193,7 @@ impl Waiter {
             asking: AtomicU32::new(0),
             since: AtomicU64::new(0),
             grant: AtomicU64::new(0),
+            lease: AtomicU64::new(0),
             delivery: Mutex::new(Delivery::Thread),
         }
     }
@@ -231,6 +237,7 @@ impl Waiter {
         self.since.store(since, Ordering::Relaxed);
         self.overtaken.store(0, Ordering::Relaxed);
         self.grant.store(0, Ordering::Relaxed);
+        self.lease.store(0, Ordering::Relaxed);
         *self.delivery.lock() = delivery;
         self.phase.store(Phase::Waiting as u32, Ordering::Release);
     }
@@ -328,6 +335,13 @@ impl Waiters {
         (chunk as usize, (number - (FIRST_CHUNK << chunk)) as usize)
     }
 
+    fn make_chunk(&self, chunk: usize) -> Box<[Waiter]> {
+        let len = FIRST_CHUNK << chunk;
+        // The number of the first of the chunk, and indexes begin at 1.
+        let first = len - FIRST_CHUNK + 1;
+        (first..first + len).map(|index| Waiter::new(index, self.first_generation)).collect()
+    }
+
     /// A free waiter, or `None` when as many wait as may.
     pub(crate) fn take(&self) -> Option<u32> {
         let mut free = self.free.lock();
@@ -341,8 +355,7 @@ impl Waiters {
         free.made += 1;
         let index = free.made;
         let (chunk, _) = Self::place(index);
-        self.chunks[chunk]
-            .get_or_init(|| (0..FIRST_CHUNK << chunk).map(|_| Waiter::new(self.first_generation)).collect());
+        self.chunks[chunk].get_or_init(|| self.make_chunk(chunk));
         Some(index)
     }
 
@@ -395,6 +408,7 @@ mod tests {
         assert!(places.windows(2).all(|pair| pair[0] < pair[1]));
         for index in &taken {
             assert_eq!(waiters.get(*index).phase(), Phase::Free);
+            assert_eq!(waiters.get(*index).index, *index);
         }
         waiters.put(7);
         assert_eq!(waiters.take(), Some(7));

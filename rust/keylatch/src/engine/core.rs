@@ -4,6 +4,7 @@ use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{FOREIGN, Grant, Label, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record};
+use crate::inspect::deadlock::Deadlocks;
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     pub(crate) dispatcher: Dispatcher,
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
+    pub(crate) deadlocks: Deadlocks,
 }
 
 /// What goes on record with a grant.
@@ -111,6 +113,7 @@ impl Core {
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
             this: OnceLock::new(),
+            deadlocks: Deadlocks::default(),
             config,
         })
     }

@@ -56,7 +56,7 @@ struct Plan {
 
 impl Core {
     /// Delivers news; off every mutex.
-    fn tell(&self, waiter_index: u32, news: News) {
+    pub(crate) fn tell(&self, waiter_index: u32, news: News) {
         match news {
             // The waiter may be another's by now, who then looks at its phase once for nothing.
             News::Thread => self.waiters.get(waiter_index).wake(),
@@ -313,10 +313,11 @@ impl Core {
     }
 
     /// Takes a waiter out of the line without a grant. Returns what is to be delivered after the mutex is released.
-    fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
+    pub(crate) fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
         self.leave_line(shard, entry, waiter, self.now());
         match why {
             Phase::TimedOut => shard.counts().timeouts += 1,
+            Phase::Deadlocked => shard.counts().deadlocks += 1,
             _ => shard.counts().cancelled += 1,
         }
         waiter.advance_with_news(why).1

@@ -56,7 +56,7 @@ struct Plan {
 
 impl Core {
     /// Delivers news; off every mutex.
-    fn tell(&self, waiter_index: u32, news: News) {
+    pub(crate) fn tell(&self, waiter_index: u32, news: News) {
         match news {
             // The waiter may be another's by now, who then looks at its phase once for nothing.
             News::Thread => self.waiters.get(waiter_index).wake(),
@@ -108,6 +108,9 @@ impl Core {
         let plan = loop {
             let seen = entry.word();
             let left = leaving.map_or(seen, |mode| seen.released(mode));
+            if left.is_free() {
+                entry.clear_pins();
+            }
             let plan = self.plan(entry, left, now);
             // Equal when the lock goes from one exclusive holder to the next and the counts show as before. Nobody else
             // could have changed it: W keeps the fast path out, and the shard is ours.
@@ -217,9 +220,11 @@ impl Core {
         } else {
             shard.counts().slow += 1;
             let owner = waiter.owner.load(Ordering::Relaxed);
-            let Asking { mode, priority, .. } = asking;
-            let granting = Granting { shard: self.table.shard_of(entry.hash()), mode, owner, priority, since: now };
+            let Asking { mode, priority, loose, .. } = asking;
+            let shard_index = self.table.shard_of(entry.hash());
+            let granting = Granting { shard: shard_index, mode, owner, priority, since: now, loose };
             let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
+            self.begin_lease(grant, entry, waiter.lease.load(Ordering::Relaxed), now);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }
         // Taken before the phase changes: afterwards the waiter may be given back and be somebody else's.
@@ -313,7 +318,7 @@ impl Core {
     }
 
     /// Takes a waiter out of the line without a grant. Returns what is to be delivered after the mutex is released.
-    fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
+    pub(crate) fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
         self.leave_line(shard, entry, waiter, self.now());
         match why {
             Phase::TimedOut => shard.counts().timeouts += 1,

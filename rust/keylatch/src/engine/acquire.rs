@@ -297,6 +297,7 @@ impl Core {
         let waiter = self.waiters.get(waiter_index);
         waiter.prepare(index, record, wanted.owner, asking, now, delivery);
         waiter.lease.store(wanted.lease, Ordering::Relaxed);
+        waiter.set_first_look(self.first_look(wanted.owner, now));
         let ticket = waiter.ticket(waiter_index);
         self.session_waits(waiter);
         self.stamp_holder(index, entry, now);

@@ -13,6 +13,7 @@
 use super::acquire::{parked, take};
 use super::core::{Core, Granting};
 use super::local::Local;
+use super::looking::Reminder;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
@@ -26,11 +27,13 @@ const A_ROUND: usize = if cfg!(loom) { 2 } else { 16 };
 struct Round {
     news: [Option<(u32, News)>; A_ROUND],
     len: usize,
+    /// For the first in line, if a lease keeps it waiting.
+    reminder: Option<Reminder>,
 }
 
 impl Round {
     fn new() -> Self {
-        Self { news: [const { None }; A_ROUND], len: 0 }
+        Self { news: [const { None }; A_ROUND], len: 0, reminder: None }
     }
 
     fn add(&mut self, index: u32, news: News) {
@@ -42,6 +45,7 @@ impl Round {
         for (index, news) in self.news.into_iter().flatten() {
             core.tell(index, news);
         }
+        self.reminder.into_iter().for_each(|reminder| core.remind(reminder));
     }
 }
 
@@ -140,6 +144,9 @@ impl Core {
                 shard.keep_or_evict(&local.entries, index);
             }
             return false;
+        }
+        if entry.is_leased() {
+            round.reminder = self.watch_leases(index, entry);
         }
         plan.admitted == A_ROUND
     }

@@ -5,11 +5,17 @@
 
 use super::core::Core;
 use super::local::Local;
+use super::looking::Reminder;
 use super::release::no_longer_held;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
+use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard};
+use crate::wait::{NEVER, Ticket};
 use std::time::Duration;
+
+/// Nanoseconds until another look at a lease that had run out and could not be taken away.
+const A_WHILE: u64 = 1_000_000;
 
 impl Core {
     /// Begins the lease of a hold that was granted under the mutex which the caller has; 0 nanoseconds are none.
@@ -114,6 +120,44 @@ impl Core {
             entry.set_leased(false);
         }
         next
+    }
+
+    /// Has the first in line look when a lease of the lock's holders runs out. The caller owns the shard, and reminds it
+    /// once it does not.
+    pub(crate) fn watch_leases(&self, index: u32, entry: &Entry) -> Option<Reminder> {
+        let (_, first) = self.queue(entry).first()?;
+        let next = self.next_expiry(index, entry)?;
+        self.look_again(first, next)
+    }
+
+    /// Looks whether what keeps a request waiting is a lease that has run out, and takes the lock away if so. Returns
+    /// when to look again.
+    pub(crate) fn look_at_leases(&self, ticket: Ticket) -> u64 {
+        let waiter = self.waiters.get(ticket.index());
+        loop {
+            let index = waiter.entry.load(Ordering::Relaxed);
+            if waiter.ticket(ticket.index()) != ticket || !waiter.phase().is_queued() {
+                return NEVER;
+            }
+            let entry = self.table.entry(index);
+            let hash = entry.hash();
+            let shard = self.lock_shard(hash);
+            if waiter.entry.load(Ordering::Relaxed) != index || entry.hash() != hash {
+                continue;
+            }
+            if !waiter.phase().is_queued() || waiter.ticket(ticket.index()) != ticket || !entry.is_leased() {
+                return NEVER;
+            }
+            let (next, now) = (self.next_expiry(index, entry).unwrap_or(NEVER), self.now());
+            if next > now {
+                return next;
+            }
+            drop(shard);
+            if !self.take_expired(self.local(), index) {
+                // Released or renewed in this moment; or the table is full, and something else has to go first.
+                return now.saturating_add(A_WHILE);
+            }
+        }
     }
 
     /// Takes the lock away from all whose lease has run out. Returns whether that changed anything.

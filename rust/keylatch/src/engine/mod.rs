@@ -15,6 +15,7 @@ pub(crate) mod figures;
 pub(crate) mod hand_off;
 pub(crate) mod lease;
 pub(crate) mod local;
+pub(crate) mod looking;
 pub(crate) mod loss;
 pub(crate) mod mail;
 pub(crate) mod reenter;

@@ -42,6 +42,8 @@
 //! * **Release** never blocks, works from any thread, and an old or made-up [`Grant`] is refused.
 //! * **Memory**: keys cost nothing when nobody holds them, but for up to four warm ones a shard.
 //! * **Re-entrancy**: none. Asking again for what one holds exclusively waits for oneself; give a timeout.
+//! * **Deadlocks** among [`Session`]s are found and broken: one of them gets [`LockError::Deadlock`], none that is not part
+//!   of one does, and nothing is ever concluded from two requests that share a label.
 //! * **Fork**: in a forked child every call says [`LockError::Forked`]; make a new manager there.
 //! * **Clocks**: only the monotonic one counts.
 
@@ -75,7 +77,7 @@ pub use backend::{BackendGuard, BoxedAcquire, DisabledLockManager, GlobalLockMan
 pub use config::{Backend, Fairness, LockConfig, Reentrancy, Victim};
 pub use error::{DeadlockLink, Holder, Holders, LockError};
 pub use guard::{FastLockGuard, LockBatch, LockGuard, ManagerRef, OwnedLockGuard, Upgrade};
-pub use hold::{Grant, Owner, OwnerRef, SessionRef};
+pub use hold::{Grant, Lost, Owner, OwnerRef, SessionRef};
 pub use inspect::Cycle;
 pub use key::{KeyRef, ObjectKey};
 pub use manager::FastObjectLockManager;

@@ -250,7 +250,9 @@ fn a_callback_is_told() {
     let (told, hears) = std::sync::mpsc::channel();
     let tell = |who: &'static str| {
         let told = told.clone();
-        move |result: Result<OwnedLockGuard, LockError>| told.send((who, result.map(drop))).unwrap()
+        move |result: Result<OwnedLockGuard, LockError>| {
+            let _ = told.send((who, result.map(drop)));
+        }
     };
     let first = locks.lock(ask("01", WRITE, &a)).with_callback(tell("a")).unwrap();
     let second = locks.lock(ask("00", READ, &b)).with_callback(tell("b")).unwrap();
@@ -362,7 +364,7 @@ fn who_stands_behind_a_label_waits_for_its_holders() {
         let mut writer = ByHand::waiting(locks.lock(label));
         // Behind the writer, though it would share.
         let mut reader = ByHand::waiting(locks.lock(ask("00", READ, &b)));
-        let mut last = ByHand::waiting(locks.lock(ask("01", WRITE, &a)));
+        let _last = ByHand::waiting(locks.lock(ask("01", WRITE, &a)));
         assert_eq!(names(deadlock(&reader.after_wakes().unwrap_err())), ["b", "a"]);
         drop(shared);
         drop(writer.after_wakes().unwrap());
@@ -410,7 +412,7 @@ fn labels_are_never_accused() {
     let _mine = take(&locks, "00", WRITE, &session);
     let _theirs = locks.try_acquire_write_lock("b", "01", label).unwrap();
     let short = Duration::from_millis(20);
-    let mut waits = ByHand::waiting(locks.lock(LockRequest::write(("b", "00")).owner(label)));
+    let _waits = ByHand::waiting(locks.lock(LockRequest::write(("b", "00")).owner(label)));
     let timed_out = locks.lock(ask("01", WRITE, &session).timeout(short)).blocking().unwrap_err();
     assert!(matches!(timed_out, LockError::Timeout { .. }), "{timed_out}");
     assert_deadlocks(&locks, 0);
@@ -421,7 +423,7 @@ fn nobody_looks_where_nobody_is_to() {
     let locks = with(LockConfig { deadlock_delay: None, ..LockConfig::default() });
     let (a, b) = (locks.session("a"), locks.session("b"));
     let (_x, _y) = (take(&locks, "00", WRITE, &a), take(&locks, "01", WRITE, &b));
-    let mut waits = ByHand::waiting(locks.lock(ask("01", WRITE, &a)));
+    let _waits = ByHand::waiting(locks.lock(ask("01", WRITE, &a)));
     let refused = locks.lock(ask("00", WRITE, &b).timeout(Duration::from_millis(20))).blocking().unwrap_err();
     assert!(matches!(refused, LockError::Timeout { .. }));
     assert_deadlocks(&locks, 0);
@@ -450,10 +452,10 @@ fn a_lock_taken_past_those_who_wait_closes_a_circle_too() {
 
 #[test]
 fn only_the_last_64_are_remembered() {
-    let locks = manager(Duration::ZERO, Victim::Asker);
+    let locks = manager(Duration::ZERO, Victim::Youngest);
     let (a, b) = (Arc::new(locks.session("a")), locks.session("b"));
     let mine = take(&locks, "00", WRITE, &a);
-    let _theirs = take(&locks, "01", WRITE, &b);
+    let theirs = take(&locks, "01", WRITE, &b);
     let waiting = std::thread::spawn({
         let (locks, a) = (locks.clone(), Arc::clone(&a));
         move || locks.lock(ask("01", WRITE, &a)).blocking().map(drop)
@@ -467,6 +469,6 @@ fn only_the_last_64_are_remembered() {
     assert!(recent.windows(2).all(|pair| pair[0].at <= pair[1].at));
     assert!(recent[0].to_string().ends_with("b gave way"), "{}", recent[0]);
     assert_deadlocks(&locks, 70);
-    drop((mine, _theirs));
+    drop((mine, theirs));
     waiting.join().unwrap().expect("a goes on");
 }

@@ -17,6 +17,7 @@
 
 mod closing;
 mod conversion;
+mod deadlocks;
 mod ending_waits;
 mod hand_over;
 mod rekeying;
@@ -121,11 +122,11 @@ impl Model {
     }
 
     fn lock(&self, key: usize, mode: Mode) -> Grant {
-        self.core().blocking(request(key, mode)).expect("granted in the end")
+        self.core().blocking(request(key, mode), false).expect("granted in the end")
     }
 
     fn try_lock(&self, key: usize, mode: Mode) -> Result<Grant, LockError> {
-        self.core().try_now(request(key, mode))
+        self.core().try_now(request(key, mode), false)
     }
 
     fn lock_fast(&self, key: usize, mode: Mode) -> Option<Grant> {

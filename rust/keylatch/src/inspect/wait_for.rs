@@ -10,8 +10,9 @@
 //!
 //! | in line | in its way among those in front |
 //! |---|---|
-//! | a writer, or a reader who upgrades | all |
+//! | a writer | all |
 //! | a reader | the nearest writer, and all in front of that one |
+//! | a reader who upgrades | none: it goes first, and waits for the other readers |
 //!
 //! What is in the way of a *session's* writer in front is left to that writer: the search comes to it through it. So the
 //! steps from one line are about as many as stand in it, and not their square.
@@ -63,6 +64,7 @@ struct Standing {
     waiter: u32,
     owner: u32,
     writer: bool,
+    upgrades: bool,
     /// It was told that the lock is free and is on its way: it waits for nobody.
     on_its_way: bool,
     /// Positions of the nearest session and the nearest writer in front.
@@ -87,6 +89,7 @@ impl Line {
                 waiter: index,
                 owner: waiter.owner.load(Ordering::Relaxed),
                 writer: waiter.asking().mode == Mode::Exclusive,
+                upgrades: waiter.asking().upgrade,
                 on_its_way: waiter.phase() == Phase::Notified,
                 session_in_front,
                 writer_in_front,
@@ -111,6 +114,10 @@ impl Line {
         let me = &self.standing[*self.positions.get(&waiter)?];
         if me.on_its_way {
             return None;
+        }
+        if me.upgrades {
+            // Only another one who upgrades can be in front, and that one is in the way by the hold it has.
+            return Some(Against::Everybody);
         }
         // Once a writer has to have its turn, so has everybody in front of it.
         let (mut place, mut all) = (me, me.writer);
@@ -218,7 +225,8 @@ impl<'c> Search<'c> {
         let core = self.core;
         if entry.word().is_exclusive() {
             let holder = entry.holder.load(Ordering::Acquire);
-            if core.records.could_be(holder) && core.records.get(holder).held().is_some_and(|held| held.entry == index)
+            if core.records.could_be(holder)
+                && core.records.get(holder).held().is_some_and(|held| core.home(held.entry) == index)
             {
                 return vec![holder];
             }
@@ -227,7 +235,7 @@ impl<'c> Search<'c> {
             let mut holds: HashMap<u32, Vec<u32>> = HashMap::new();
             core.records.for_each(usize::MAX, |record, state| {
                 if let Some(held) = state.held().filter(|held| is_session(held.owner)) {
-                    holds.entry(held.entry).or_default().push(record);
+                    holds.entry(core.home(held.entry)).or_default().push(record);
                 }
             });
             holds
@@ -240,7 +248,7 @@ impl<'c> Search<'c> {
 pub(crate) fn session_that_holds(core: &Core, record: u32, mark: u64, entry: u32, against: Against) -> Option<u32> {
     let state = core.records.get(record);
     let held = state.held()?;
-    let stands = held.entry == entry && (against == Against::Everybody || held.mode == Mode::Exclusive);
+    let stands = core.home(held.entry) == entry && (against == Against::Everybody || held.mode == Mode::Exclusive);
     // The generation only moves on, so it was the same throughout.
     (stands && is_session(held.owner) && state.mark() == mark).then_some(held.owner)
 }

@@ -110,7 +110,7 @@ fn nobody_is_accused_where_all_keep_one_order() {
             }
         });
         let figures = locks.get_metrics().shard_metrics;
-        println!(
+        eprintln!(
             "{fairness:?}: {} operations, {} waits, {} of them cut short, {} deadlocks",
             done.into_inner(),
             figures.waits,

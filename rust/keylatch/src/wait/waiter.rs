@@ -22,6 +22,7 @@
 
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::fault::{fault, ordering};
 use crate::sync::{Mutex, Park};
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
@@ -200,12 +201,15 @@ impl Waiter {
 
     /// Moves on; returns where it was. AcqRel, see `phase`.
     pub(crate) fn advance(&self, to: Phase) -> Phase {
-        Phase::from_bits(self.phase.swap(to as u32, Ordering::AcqRel))
+        Phase::from_bits(self.phase.swap(to as u32, ordering!(Ordering::AcqRel, "news-relaxed", Ordering::Relaxed)))
     }
 
     /// Sleeps until the phase is no longer Parked or the deadline has passed. Returns at once if there is news.
     pub(crate) fn sleep(&self, deadline: Option<std::time::Instant>) -> crate::sync::ParkedUntil {
         // A failure means that it is Parked already, after a sleep that ended early, or that there is news.
+        if fault!("parked-without-swap") {
+            self.phase.store(Phase::Parked as u32, Ordering::Release);
+        }
         let _ = self.phase.compare_exchange(Phase::Waiting as u32, Phase::Parked as u32);
         self.phase.park(Phase::Parked as u32, deadline)
     }

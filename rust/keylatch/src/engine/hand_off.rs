@@ -300,8 +300,8 @@ impl Core {
             }
             // The phase first: if it is that of a later request, whose waiter may be queued elsewhere by now, the ticket's
             // generation has been seen to change after it.
-            let stale = waiter.ticket(ticket.index()) != ticket && !fault!("old-ticket-taken");
-            if !waiter.phase().is_queued() || stale || !may(waiter) {
+            let is_it = || waiter.ticket(ticket.index()) == ticket || fault!("old-ticket-taken");
+            if !waiter.phase().is_queued() || !is_it() || !may(waiter) {
                 return false;
             }
             let news = self.end_wait(&mut shard, entry, waiter, why);

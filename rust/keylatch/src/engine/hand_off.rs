@@ -301,7 +301,8 @@ impl Core {
             // The phase first: if it is that of a later request, whose waiter may be queued elsewhere by now, the ticket's
             // generation has been seen to change after it.
             let is_it = || waiter.ticket(ticket.index()) == ticket || fault!("old-ticket-taken");
-            if !waiter.phase().is_queued() || !is_it() || !may(waiter) {
+            let early = fault!("ticket-compared-too-early").then(is_it);
+            if !waiter.phase().is_queued() || !early.unwrap_or_else(is_it) || !may(waiter) {
                 return false;
             }
             let news = self.end_wait(&mut shard, entry, waiter, why);

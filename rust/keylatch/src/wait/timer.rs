@@ -55,6 +55,12 @@ impl Timer {
         self.state.lock().deadlines.remove(&(deadline, ticket));
     }
 
+    /// How many deadlines are set.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().deadlines.len()
+    }
+
     /// Ends the thread, for good.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();

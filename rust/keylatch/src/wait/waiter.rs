@@ -28,6 +28,7 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+use super::foreign::Foreign;
 use super::mailbox::Mailbox;
 
 /// How far a waiter has come.
@@ -105,7 +106,7 @@ pub(crate) enum Delivery {
     /// A thread that sleeps on the phase.
     Thread,
     /// A future, by its waker.
-    Task(Option<Waker>),
+    Task(Option<Foreign<Waker>>),
     /// Somebody who is told through a mailbox.
     Mail(Arc<Mailbox>, Letter),
 }
@@ -242,8 +243,8 @@ impl Waiter {
     /// Sets the waker to call; returns the old one, for the caller to drop off every lock. Whoever sets one looks at
     /// the phase afterwards: news that came before the waker was set is seen there.
     #[must_use]
-    pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Waker> {
-        let fresh = waker.clone();
+    pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Foreign<Waker>> {
+        let fresh = Foreign::new(waker.clone());
         let mut delivery = self.delivery.lock();
         match &mut *delivery {
             Delivery::Task(old) if old.as_ref().is_some_and(|old| old.will_wake(&fresh)) => Some(fresh),
@@ -285,7 +286,7 @@ impl Waiter {
 /// What is to be done so that whoever waits learns its news.
 pub(crate) enum News {
     Thread,
-    Task(Option<Waker>),
+    Task(Option<Foreign<Waker>>),
     Mail(Arc<Mailbox>),
 }
 
@@ -364,6 +365,11 @@ impl Waiters {
         drop(free);
         // A waker's drop is foreign code: not under the mutex.
         drop(delivery);
+    }
+
+    /// Whether a ticket that was given out still stands for its request.
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        self.get(ticket.index()).ticket(ticket.index()) == ticket
     }
 
     /// Whether a ticket could be one of ours, so that its index may be looked at.

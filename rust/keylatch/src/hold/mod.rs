@@ -9,6 +9,6 @@ pub use owner::Owner;
 pub use owner::OwnerRef;
 pub(crate) use owner::Owners;
 pub use record::Grant;
-pub(crate) use record::Record;
+pub(crate) use record::{Held, Record};
 pub use session::SessionRef;
 pub(crate) use session::{FOREIGN, SESSION, SessionState, Sessions};

@@ -136,6 +136,15 @@ pub(crate) struct Held {
     pub(crate) owner: u32,
     pub(crate) priority: u8,
     pub(crate) since: u64,
+    /// The grant's generation, for [`Record::grant`].
+    generation: u64,
+}
+
+impl Held {
+    /// The grant that names the hold, whose record is at this index.
+    pub(crate) fn grant(&self, index: u32) -> Grant {
+        Grant(NonZeroU64::new(self.generation | u64::from(index)).unwrap_or(NonZeroU64::MIN))
+    }
 }
 
 /// A first generation that no other manager is likely to have.
@@ -238,6 +247,7 @@ impl Record {
             // 8 bits.
             priority: (state >> PRIORITY_SHIFT) as u8,
             since: self.since.load(Ordering::Relaxed),
+            generation: state & !INDEX,
         };
         // The same generation afterwards: all of it was of one hold. The fence keeps the reads above from sinking below.
         crate::sync::atomic::fence(Ordering::Acquire);
@@ -305,8 +315,8 @@ mod tests {
         let record = fresh();
         assert_eq!(record.held(), None);
         record.fill(1, 5, Mode::Shared, 4, 200, 0);
-        let held = Held { entry: 5, mode: Mode::Shared, owner: 4, priority: 200, since: 0 };
-        assert_eq!(record.held(), Some(held));
+        let held = record.held().unwrap();
+        assert_eq!((held.entry, held.mode, held.owner, held.priority, held.since), (5, Mode::Shared, 4, 200, 0));
         record.stamp(99);
         record.stamp(100);
         assert_eq!(record.held().unwrap().since, 99);

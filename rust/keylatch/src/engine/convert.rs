@@ -124,11 +124,10 @@ impl Core {
 
     /// Puts on record that a reader, as the word says already, is now the exclusive holder.
     pub(crate) fn note_upgrade(&self, record: u32, entry: &Entry) {
-        // Before the mode is on record: who sees it there sees its fence.
-        entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.records.get(record).set_mode(Mode::Exclusive);
         self.note_word(record, entry.word(), entry.hash());
         entry.holder.store(record, Ordering::Release);
+        entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// Notes the word for the release of a hold whose mode has changed.

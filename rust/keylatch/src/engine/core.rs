@@ -343,14 +343,11 @@ impl Core {
     ) -> Grant {
         let record = self.records.get(record_index);
         record.set_note(left.noted_with(wanted.shard));
-        if wanted.mode == Mode::Exclusive {
-            // Before the hold is on record: who sees it there sees its fence.
-            entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        }
         let grant = record.fill(record_index, index, wanted.mode, wanted.owner, wanted.priority, wanted.since);
         if wanted.mode == Mode::Exclusive {
             // Release pairs with the Acquire in `holder_is_certain`: who reads the record's index reads the record.
             entry.holder.store(record_index, Ordering::Release);
+            entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         } else if wanted.since != 0 || (left.readers() == 1 && entry.holder.load(Ordering::Relaxed) == NONE) {
             // Of readers on the fast path only the first after a writer is noted: on a key that is read all the time
             // they would fight over the cache line once more.

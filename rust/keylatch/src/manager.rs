@@ -96,7 +96,7 @@ impl FastObjectLockManager {
     /// # Errors
     /// [`LockError::InvalidConfig`] says which setting is wrong and what would be right.
     pub fn with_config(config: LockConfig) -> Result<Self, LockError> {
-        let core = Arc::new(Core::new(config)?);
+        let core = Core::shared(config)?;
         Ok(Self { closer: Arc::new(CloseOnDrop(Arc::clone(&core))), core })
     }
 

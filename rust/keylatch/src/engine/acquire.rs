@@ -274,6 +274,7 @@ impl Core {
         let now = self.now();
         let waiter = self.waiters.get(waiter_index);
         waiter.prepare(index, record, wanted.owner, asking, now, delivery);
+        waiter.set_first_look(self.first_look(wanted.owner, now));
         let ticket = waiter.ticket(waiter_index);
         self.session_waits(waiter);
         self.stamp_holder(index, entry, now);

@@ -81,9 +81,11 @@ impl Core {
         let held = self.records.get(grant.index()).held();
         let (owner, priority) = held.map_or((0, 0), |held| (held.owner, held.priority));
         let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail: false, priority };
-        self.waiters.get(waiter).prepare(index, grant.index(), owner, asking, self.now(), delivery);
-        let ticket = self.waiters.get(waiter).ticket(waiter);
-        self.session_waits(self.waiters.get(waiter));
+        let (now, prepared) = (self.now(), self.waiters.get(waiter));
+        prepared.prepare(index, grant.index(), owner, asking, now, delivery);
+        prepared.set_first_look(self.first_look(owner, now));
+        let ticket = prepared.ticket(waiter);
+        self.session_waits(prepared);
         self.join_line(&mut shard, entry, waiter);
         self.settle_and_wake(self.local(), shard, index, entry, hash, None);
         Ok(Some((ticket, hash)))
@@ -91,11 +93,11 @@ impl Core {
 
     /// The answer to a grant whose upgrade waited; it is held shared as before if that failed.
     pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended, limit: Limit) -> Result<(), LockError> {
-        let Ended::Failed { why, waited } = ended else { return Ok(()) };
+        let Ended::Failed { why, waited, error } = ended else { return Ok(()) };
         let Some((index, _)) = self.records.get(grant.index()).held_by_guard(grant) else { return Ok(()) };
         let entry = self.table.entry(index);
         let key = entry.key(self.table.arena());
-        Err(self.failure((why, waited), limit, &key.as_ref(), entry.hash()))
+        Err(self.failure((why, waited, error), limit, &key.as_ref(), entry.hash()))
     }
 
     /// The entry of a grant that is held shared; `None` if it is exclusive already.

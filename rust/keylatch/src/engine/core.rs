@@ -12,10 +12,10 @@ use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Clock, PerThread};
 use crate::table::{Entry, LockedShard, Table, Word};
-use crate::wait::{Queue, Timer, Waiter, Waiters};
+use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::mail::Dispatcher;
@@ -48,6 +48,8 @@ pub(crate) struct Core {
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) events: Audience,
+    /// Itself, for the timer's thread.
+    pub(crate) this: OnceLock<Weak<Core>>,
 }
 
 /// What goes on record with a grant.
@@ -112,8 +114,16 @@ impl Core {
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
             events: Audience::default(),
+            this: OnceLock::new(),
             config,
         })
+    }
+
+    /// As `new`, and able to keep the time of those who cannot.
+    pub(crate) fn shared(config: LockConfig) -> Result<Arc<Self>, LockError> {
+        let core = Arc::new(Self::new(config)?);
+        let _ = core.this.set(Arc::downgrade(&core));
+        Ok(core)
     }
 
     /// The calling thread's own part.
@@ -208,6 +218,11 @@ impl Core {
     /// Nanoseconds since the manager was made; never 0.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// The moment at which the manager's clock will show so many nanoseconds; `None` for never.
+    pub(crate) fn moment(&self, nanos: u64) -> Option<Instant> {
+        if nanos == NEVER { None } else { self.began.moment(Duration::from_nanos(nanos)) }
     }
 
     pub(crate) fn uptime(&self) -> Duration {

@@ -12,6 +12,7 @@ pub(crate) mod core;
 pub(crate) mod figures;
 pub(crate) mod hand_off;
 pub(crate) mod local;
+pub(crate) mod looking;
 pub(crate) mod mail;
 pub(crate) mod release;
 pub(crate) mod waiting;

@@ -14,6 +14,7 @@ pub(crate) mod hand_off;
 pub(crate) mod local;
 pub(crate) mod looking;
 pub(crate) mod mail;
+pub(crate) mod noticing;
 pub(crate) mod release;
 pub(crate) mod waiting;
 

@@ -11,7 +11,7 @@ use crate::key::ObjectKey;
 use crate::listed::HolderInfo;
 use crate::mode::Mode;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use parking_lot::Condvar;
 use std::collections::VecDeque;
 use std::fmt;
@@ -154,6 +154,9 @@ pub(crate) struct Audience {
     wait_above: AtomicU64,
     hold_above: AtomicU64,
     listeners: Mutex<Arc<[Listener]>>,
+    /// What was noted where it could not be told.
+    noted: Mutex<Vec<Event>>,
+    has_noted: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -170,6 +173,8 @@ impl Default for Audience {
             wait_above: AtomicU64::new(NEVER),
             hold_above: AtomicU64::new(NEVER),
             listeners: Mutex::new(Arc::new([])),
+            noted: Mutex::default(),
+            has_noted: AtomicBool::new(false),
         }
     }
 }
@@ -218,7 +223,7 @@ impl Audience {
         let listener = Listener { wait_above, hold_above, inbox: Arc::clone(&inbox) };
         let mut listeners = self.listeners.lock();
         *listeners = listeners.iter().cloned().chain([listener]).collect();
-        self.note(&listeners);
+        self.set_thresholds(&listeners);
         changed(self.times_holds());
         inbox
     }
@@ -227,11 +232,11 @@ impl Audience {
     pub(crate) fn leave(&self, inbox: &Arc<Inbox>, changed: impl FnOnce(bool)) {
         let mut listeners = self.listeners.lock();
         *listeners = listeners.iter().filter(|listener| !Arc::ptr_eq(&listener.inbox, inbox)).cloned().collect();
-        self.note(&listeners);
+        self.set_thresholds(&listeners);
         changed(self.times_holds());
     }
 
-    fn note(&self, listeners: &[Listener]) {
+    fn set_thresholds(&self, listeners: &[Listener]) {
         let least = |threshold: fn(&Listener) -> u64| listeners.iter().map(threshold).min().unwrap_or(NEVER);
         self.heard.store(listeners.len() as u32, Ordering::Relaxed);
         self.wait_above.store(least(|listener| listener.wait_above), Ordering::Relaxed);
@@ -245,6 +250,32 @@ impl Audience {
         for listener in listeners.iter().filter(|listener| listener.wants(event)) {
             listener.inbox.put(event);
         }
+    }
+
+    /// Notes an event under an internal mutex; whoever comes from there calls `tell_noted`.
+    pub(crate) fn note(&self, event: Event) {
+        let mut noted = self.noted.lock();
+        noted.push(event);
+        self.has_noted.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells what was noted, off every internal mutex. Whoever noted something sees it here, unless another has told it.
+    #[inline]
+    pub(crate) fn tell_noted(&self) {
+        if self.has_noted.load(Ordering::Relaxed) {
+            self.tell_noted_slow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_noted_slow(&self) {
+        let mut noted = self.noted.lock();
+        let events = std::mem::take(&mut *noted);
+        // Under the mutex: what is noted next says so after it.
+        self.has_noted.store(false, Ordering::Relaxed);
+        drop(noted);
+        events.iter().for_each(|event| self.announce(event));
     }
 
     /// No more events will come: those who wait for one are told so.

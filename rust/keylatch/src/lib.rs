@@ -77,7 +77,7 @@ pub use backend::{BackendGuard, BoxedAcquire, DisabledLockManager, GlobalLockMan
 pub use config::{Backend, Fairness, LockConfig, Reentrancy, Victim};
 pub use error::{DeadlockLink, Holder, Holders, LockError};
 pub use guard::{FastLockGuard, LockBatch, LockGuard, ManagerRef, OwnedLockGuard, Upgrade};
-pub use hold::{Grant, Owner, OwnerRef, SessionRef};
+pub use hold::{Grant, Lost, Owner, OwnerRef, SessionRef};
 pub use inspect::{BlockingChain, ChainLink, ChainStart, Filter, TopBy, TopKey};
 pub use key::{KeyRef, ObjectKey};
 pub use listed::{HolderInfo, WaiterInfo};

@@ -11,7 +11,6 @@ use std::time::Instant;
 /// A waiter that has to be told, once the shard's mutex is released, that it looks earlier now.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "the waiter may be asleep: hand this to `remind` after the mutex is released"]
-#[allow(dead_code, reason = "leases arm looks from the other side; deadlocks only from the waiter's")]
 pub(crate) struct Reminder {
     ticket: Ticket,
     at: u64,
@@ -28,8 +27,7 @@ impl Core {
 
     /// A waiter's moment has come. Returns when to look next, or `NEVER`.
     pub(crate) fn look(&self, ticket: Ticket) -> u64 {
-        let _ = ticket;
-        NEVER
+        self.look_at_leases(ticket)
     }
 
     /// The first look of a request that cannot keep time itself: at once if it is due, otherwise the timer's.
@@ -47,13 +45,14 @@ impl Core {
     }
 
     /// Has a waiter in line look at its lock at this moment, or before. The caller owns the shard.
-    #[allow(dead_code, reason = "as for `Reminder`")]
     pub(crate) fn look_again(&self, waiter: &Waiter, at: u64) -> Option<Reminder> {
         let reminder = Some(Reminder { ticket: waiter.ticket(waiter.index), at });
         if !waiter.keeps_time() {
             return reminder;
         }
-        waiter.look_by(at);
+        if !waiter.look_by(at) {
+            return None;
+        }
         // Only its own thread changes the phase meanwhile, and only to Parked: whether it was or was about to, it does
         // not sleep on now.
         let asleep = waiter.phase().is_asleep() && waiter.advance(Phase::Waiting) == Phase::Parked;
@@ -61,7 +60,6 @@ impl Core {
     }
 
     /// Does what `look_again` asked for, off every mutex.
-    #[allow(dead_code, reason = "as for `Reminder`")]
     pub(crate) fn remind(&self, reminder: Reminder) {
         let waiter = self.waiters.get(reminder.ticket.index());
         // The waiter may be another's by now, who then looks at its phase once for nothing, or whose ticket the timer

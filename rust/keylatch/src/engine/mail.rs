@@ -52,7 +52,9 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Posted, LockError> {
         let local = self.local();
-        if let Ok(grant) = self.acquire_fast(local, *wanted) {
+        if wanted.lease == 0
+            && let Ok(grant) = self.acquire_fast(local, *wanted)
+        {
             return Ok(Posted::Granted(grant));
         }
         let deadline = self.deadline(limit);

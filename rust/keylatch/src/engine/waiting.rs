@@ -3,6 +3,7 @@
 use super::acquire::{Answer, Missed, Wanted};
 use super::core::Core;
 use super::local::Local;
+use super::special::Patience;
 use crate::config::Fairness;
 use crate::error::LockError;
 use crate::hold::Grant;
@@ -61,14 +62,19 @@ impl Core {
             mode: request.mode,
             owner: self.owner_number(local, request.owner),
             priority: request.priority,
+            loose: false,
+            lease: request.ttl.map_or(0, |ttl| u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX)),
         }
     }
 
     /// Takes the lock now or says who holds it.
     #[inline(always)]
-    pub(crate) fn try_now(&self, request: LockRequest<'_>) -> Result<Grant, LockError> {
+    pub(crate) fn try_now(&self, request: LockRequest<'_>, loose: bool) -> Result<Grant, LockError> {
+        if request.is_special() {
+            return self.special(request, loose, Patience::None);
+        }
         let local = self.local();
-        let wanted = self.wanted(local, &request);
+        let wanted = Wanted { loose, ..self.wanted(local, &request) };
         match self.acquire_fast(local, wanted) {
             Ok(grant) => Ok(grant),
             Err(_) => self.try_slow(local, wanted),
@@ -86,9 +92,12 @@ impl Core {
 
     /// Takes the lock, sleeping until it is free.
     #[inline(always)]
-    pub(crate) fn blocking(&self, request: LockRequest<'_>) -> Result<Grant, LockError> {
+    pub(crate) fn blocking(&self, request: LockRequest<'_>, loose: bool) -> Result<Grant, LockError> {
+        if request.is_special() {
+            return self.special(request, loose, Patience::Sleeps);
+        }
         let local = self.local();
-        let wanted = self.wanted(local, &request);
+        let wanted = Wanted { loose, ..self.wanted(local, &request) };
         match self.acquire_fast(local, wanted) {
             Ok(grant) => Ok(grant),
             Err(missed) => {
@@ -119,7 +128,7 @@ impl Core {
         self.blocking_until(local, &wanted, limit)
     }
 
-    fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
+    pub(crate) fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
         // Only now: whoever gets the lock at once needs no clock.
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
@@ -189,7 +198,7 @@ impl Core {
         }
         if looks {
             waiter.begin_look();
-            waiter.look_by(self.look(waiter.ticket(waiter.index)));
+            let _ = waiter.look_by(self.look(waiter.ticket(waiter.index)));
         } else {
             let _ = self.give_up(local, waiter, hash, Phase::TimedOut);
         }

@@ -90,6 +90,8 @@ pub(crate) struct Asking {
     pub(crate) upgrade: bool,
     /// It cannot come and try, so it is always handed the lock: it is told by mail.
     pub(crate) by_mail: bool,
+    /// Its grant is to be a number from the beginning.
+    pub(crate) loose: bool,
     pub(crate) priority: u8,
 }
 
@@ -98,13 +100,15 @@ impl Asking {
         u32::from(self.mode == Mode::Exclusive)
             | u32::from(self.upgrade) << 1
             | u32::from(self.by_mail) << 2
+            | u32::from(self.loose) << 3
             | u32::from(self.priority) << 8
     }
 
     fn from_bits(bits: u32) -> Self {
         let mode = if bits & 1 == 1 { Mode::Exclusive } else { Mode::Shared };
         // 8 bits.
-        Self { mode, upgrade: bits & 2 != 0, by_mail: bits & 4 != 0, priority: (bits >> 8) as u8 }
+        let (upgrade, by_mail, loose) = (bits & 2 != 0, bits & 4 != 0, bits & 8 != 0);
+        Self { mode, upgrade, by_mail, loose, priority: (bits >> 8) as u8 }
     }
 }
 
@@ -258,15 +262,17 @@ impl Waiter {
         self.look_at.swap(NEVER, Ordering::AcqRel);
     }
 
-    /// Has the thread that waits look at this moment, if it would not before. AcqRel as in `begin_look`.
-    pub(crate) fn look_by(&self, at: u64) {
+    /// Has the thread that waits look at this moment, if it would not before; whether it would not. AcqRel as in
+    /// `begin_look`.
+    pub(crate) fn look_by(&self, at: u64) -> bool {
         let mut set = self.look_at.load(Ordering::Relaxed);
         while at < set {
             match self.look_at.compare_exchange(set, at, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(now) => set = now,
             }
         }
+        false
     }
 
     /// Whether its own thread keeps the time.

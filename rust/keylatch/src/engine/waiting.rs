@@ -256,7 +256,10 @@ impl Core {
         key: &KeyRef<'_>,
         hash: u64,
     ) -> LockError {
-        if let Some(error) = error {
+        if let Some(mut error) = error {
+            if let LockError::Timeout { waited, .. } = &mut *error {
+                *waited = (*waited).max(self.timeout(limit).unwrap_or_default());
+            }
             return *error;
         }
         match why {

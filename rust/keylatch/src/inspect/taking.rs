@@ -5,20 +5,13 @@ use crate::engine::Core;
 use crate::hold::{Grant, Lost};
 use crate::listed::HolderInfo;
 use crate::manager::FastObjectLockManager;
-use crate::observe::Event;
 use std::collections::{HashMap, HashSet};
 
 impl Core {
-    /// Takes locks away from their holders, key by key, and announces it. Returns from whom.
+    /// Takes locks away from their holders, key by key. Returns from whom.
     fn take_from(&self, holders: Vec<HolderInfo>, why: Lost) -> Vec<HolderInfo> {
         let taken = self.take_away_all(holders.iter().map(|holder| holder.grant), why);
-        let taken_from: Vec<_> = holders.into_iter().filter(|holder| taken.contains(&holder.grant)).collect();
-        if self.events.is_heard() {
-            for holder in taken_from.iter().cloned() {
-                self.announce(&if why == Lost::Expired { Event::Expired(holder) } else { Event::Forced(holder) });
-            }
-        }
-        taken_from
+        holders.into_iter().filter(|holder| taken.contains(&holder.grant)).collect()
     }
 
     /// Takes locks away from the holders of these grants. Returns which were taken.
@@ -43,14 +36,7 @@ impl Core {
         self.records.for_each(usize::MAX, |index, record| {
             grants.extend(record.held().filter(|held| held.owner == session).map(|held| held.grant(index)));
         });
-        let heard = self.events.is_heard();
-        let holders =
-            grants.iter().filter(|_| heard).filter_map(|grant| self.describe_hold(*grant)).collect::<Vec<_>>();
-        let taken = self.take_away_all(grants.into_iter(), Lost::Forced);
-        for holder in holders.into_iter().filter(|holder| taken.contains(&holder.grant)) {
-            self.announce(&Event::Forced(holder));
-        }
-        taken.len()
+        self.take_away_all(grants.into_iter(), Lost::Forced).len()
     }
 }
 

@@ -53,6 +53,9 @@ PREEMPTIONS ?= 2
 loom = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
 	$(CARGO) test --release -p keylatch --lib
 
+mutants: need-rust ## switch on one deliberate fault after the other; a check has to notice each (ARGS="--only word")
+	@python3 scripts/mutants.py $(ARGS)
+
 soak: need-rust ## mixed load with faults of every kind, checking itself (MINUTES=5)
 	$(call say,Soaking for $(MINUTES) minutes)
 	@$(CARGO) run --release -p keylatch --example soak -- --minutes $(MINUTES) $(ARGS)
@@ -115,7 +118,7 @@ bench-instructions: need-rust ## instructions a lock and release, counted by cal
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address
+	@rm -rf target target-loom target-thread target-address target-faults target-fuzz
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -126,5 +129,5 @@ need-rust:
 	@command -v $(CARGO) >/dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
 
-.PHONY: run test test-rust models soak histories no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust models mutants soak histories no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

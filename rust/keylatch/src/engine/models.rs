@@ -20,6 +20,7 @@ mod conversion;
 mod deadlocks;
 mod ending_waits;
 mod hand_over;
+mod losing;
 mod rekeying;
 mod releasing;
 mod tasks;

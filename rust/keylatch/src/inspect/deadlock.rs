@@ -20,6 +20,7 @@ use crate::engine::Core;
 use crate::engine::looking::is_session;
 use crate::error::{DeadlockLink, LockError};
 use crate::mode::Mode;
+use crate::observe::Event;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Mutex, MutexGuard};
 use crate::table::LockedShard;
@@ -117,12 +118,13 @@ impl Core {
         let (waiter, entry) = (self.waiters.get(step.ticket.index()), self.table.entry(step.entry));
         waiter.explain(LockError::Deadlock { key: links[0].key.clone(), cycle: Arc::clone(&links) });
         let news = self.end_wait(&mut shard, entry, waiter, Phase::Deadlocked);
-        let cycle = Cycle { at: self.uptime(), victim: Arc::clone(&links[0].session), links };
+        let cycle = Cycle { at: self.uptime(), victim: Arc::clone(&links[0].session), links: Arc::clone(&links) };
         remember(&mut recent, cycle);
         drop(recent);
         // Whoever stood behind it may go on now. Its news is told after all mutexes are released.
         self.settle_and_wake(self.local(), shard, step.entry, entry, step.hash, None);
         self.tell(step.ticket.index(), news);
+        self.announce(&Event::Deadlock { key: links[0].key.clone(), cycle: links });
         Found::Deadlock
     }
 

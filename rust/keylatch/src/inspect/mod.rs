@@ -1,9 +1,21 @@
-//! Questions about who holds and who waits, and what follows from the answers.
+//! Questions about all of it: who holds what, who waits for what, and who for whom.
 //!
-//! This room stands beside the engine: it reads through the lines, the records and the sessions, and changes nothing,
-//! but that it ends the wait of the session that gives way in a deadlock.
+//! Beside the engine, and never in its way: records and waiters are walked without a lock, and only to read a key is the
+//! mutex of its shard taken, for as long as it takes to copy the key. So a listing is not one moment of the whole, but
+//! each of its rows is true: whoever holds a lock from before the listing to after it is in it exactly once, and what is
+//! in it was so while it was made.
+//!
+//! And one question whose answer has a consequence: who waits for whom in a circle. One of them is made to give way.
 
+mod chain;
 pub(crate) mod deadlock;
+mod filter;
+mod listing;
+mod taking;
+mod top;
 pub(crate) mod wait_for;
 
+pub use chain::{BlockingChain, ChainLink, ChainStart};
 pub use deadlock::Cycle;
+pub use filter::Filter;
+pub use top::{TopBy, TopKey};

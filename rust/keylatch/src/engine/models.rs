@@ -21,6 +21,7 @@ mod ending_waits;
 mod hand_over;
 mod rekeying;
 mod releasing;
+mod seeing;
 mod tasks;
 mod warm_key;
 

@@ -119,7 +119,7 @@ impl Core {
     /// The entry that carries a key now.
     fn entry_of(&self, key: &KeyRef<'_>) -> Option<u32> {
         let hash = self.hash(key);
-        self.lock_shard(hash).find(hash, key).map(|(entry, _)| entry)
+        self.lock_shard(hash).find(hash, key).map(|(index, _)| index)
     }
 
     /// All holds that the filter lets pass.

@@ -23,6 +23,7 @@ mod hand_over;
 mod losing;
 mod rekeying;
 mod releasing;
+mod seeing;
 mod tasks;
 mod warm_key;
 

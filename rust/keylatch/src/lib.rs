@@ -78,7 +78,7 @@ pub use hold::{Grant, Owner, OwnerRef, SessionRef};
 pub use key::{KeyRef, ObjectKey};
 pub use manager::FastObjectLockManager;
 pub use mode::Mode;
-pub use observe::{Health, LockMetrics, ShardMetrics, WaitHistogram};
+pub use observe::{Health, LockMetrics, OPENMETRICS_CONTENT_TYPE, ShardMetrics, WaitHistogram};
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};
 pub use request::{BatchLockRequest, BatchMode, LockRequest};
 pub use session::Session;

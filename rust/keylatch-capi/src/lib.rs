@@ -1,0 +1,1 @@
+//! keylatch for C.

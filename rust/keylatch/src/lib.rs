@@ -74,7 +74,7 @@ pub use backend::{BackendGuard, BoxedAcquire, DisabledLockManager, GlobalLockMan
 pub use config::{Backend, Fairness, LockConfig, Reentrancy, Victim};
 pub use error::{DeadlockLink, Holder, Holders, LockError};
 pub use guard::{FastLockGuard, LockBatch, LockGuard, ManagerRef, OwnedLockGuard, Upgrade};
-pub use hold::{Grant, Owner, OwnerRef, SessionRef};
+pub use hold::{Grant, Lost, Owner, OwnerRef, SessionRef};
 pub use key::{KeyRef, ObjectKey};
 pub use manager::FastObjectLockManager;
 pub use mode::Mode;

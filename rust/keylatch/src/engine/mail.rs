@@ -5,7 +5,7 @@ use super::core::Core;
 use crate::error::LockError;
 use crate::hold::Grant;
 use crate::request::Limit;
-use crate::wait::{Delivery, Letter, Mailbox, Phase, Ticket};
+use crate::wait::{Delivery, Letter, Mailbox, Phase, Purpose, Ticket};
 use parking_lot::{Condvar, Mutex};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -52,7 +52,9 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Posted, LockError> {
         let local = self.local();
-        if let Ok(grant) = self.acquire_fast(local, *wanted) {
+        if wanted.lease == 0
+            && let Ok(grant) = self.acquire_fast(local, *wanted)
+        {
             return Ok(Posted::Granted(grant));
         }
         let deadline = self.deadline(limit);
@@ -64,8 +66,9 @@ impl Core {
             Answer::Granted(grant) => Ok(Posted::Granted(grant)),
             Answer::Queued(ticket) => {
                 if let Some(deadline) = deadline {
-                    self.set_timer(deadline, ticket);
+                    self.set_timer(deadline, ticket, Purpose::GiveUp);
                 }
+                self.begin_to_look(ticket);
                 Ok(Posted::Waiting(ticket))
             }
         }
@@ -82,13 +85,13 @@ impl Core {
         let (key, hash) = (wanted.key.to_owned(), wanted.hash);
         Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
-            if let Some(deadline) = deadline {
-                core.timer.unset(deadline, ticket);
-            }
+            core.forget_moments(deadline, ticket);
             let result = match core.finish(core.local(), waiter) {
                 Ended::Granted(Some(grant)) => Ok(grant),
                 Ended::Granted(None) => Err(LockError::Closed),
-                Ended::Failed { why, waited } => Err(core.failure((why, waited), limit, &key.as_ref(), hash)),
+                Ended::Failed { why, waited, error } => {
+                    Err(core.failure((why, waited, error), limit, &key.as_ref(), hash))
+                }
             };
             answer(ticket, result);
         })

@@ -9,6 +9,6 @@ pub(crate) mod waiter;
 pub(crate) use bell::Bell;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use queue::Queue;
-pub(crate) use timer::Timer;
+pub(crate) use timer::{Purpose, Timer};
 pub use waiter::Ticket;
-pub(crate) use waiter::{Asking, Delivery, Letter, News, Phase, Waiter, Waiters};
+pub(crate) use waiter::{Asking, Delivery, Letter, NEVER, News, Phase, Waiter, Waiters};

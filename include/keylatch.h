@@ -776,9 +776,25 @@ int32_t keylatch_cancel(keylatch_manager *manager,
  *
  * What can be done with a lock that is held. Each function takes the grant's number, from whatever
  * thread, and each says KEYLATCH_ENOTHELD to a number that is no grant or no grant any more, and
- * harms nobody. While one of them works on a grant in one thread, another thread that uses the same
- * grant may be told KEYLATCH_ENOTHELD.
+ * KEYLATCH_ELEASELOST to a lease that ran out and was taken away, and harms nobody. While a
+ * downgrade or an upgrade works on a grant in one thread, another thread that uses the same grant
+ * is told KEYLATCH_ENOTHELD.
  */
+
+/* The lease ran out, and somebody waited for the lock or had it taken away. */
+#define KEYLATCH_LOST_EXPIRED 1
+
+/* The lock was released by force. */
+#define KEYLATCH_LOST_FORCED 2
+
+/*
+ * Called once when a hold is taken away: which, and why (KEYLATCH_LOST_...).
+ *
+ * It runs in the thread that takes the lock away, inside a call of that thread, but never inside
+ * one of the library's locks. It may call everything that does not wait, except that freeing the
+ * handles of that call is told KEYLATCH_EBUSY.
+ */
+typedef void (*keylatch_lost_callback)(void *user_data, uint64_t grant, int32_t why);
 
 /*
  * Releases a lock. Never waits, allocates nothing.
@@ -875,6 +891,68 @@ int32_t keylatch_grant_key(keylatch_manager *manager,
 int32_t keylatch_fence(keylatch_manager *manager,
                        uint64_t grant,
                        uint64_t *fence);
+
+/*
+ * Tells whether the exclusive hold with this fence number still has the key: *current is 1, or 0
+ * after it was released, downgraded or taken away. What a store asks before it lets a late write
+ * through.
+ *
+ * Writes *current on success. Errors: KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL,
+ * KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_is_current(keylatch_manager *manager,
+                            const keylatch_key *key,
+                            uint64_t fence,
+                            int32_t *current);
+
+/*
+ * Begins the lease of a grant anew, to last ttl_ns from now; or begins one for a hold that had
+ * none.
+ *
+ * Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a ttl_ns
+ * of 0; KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks. Never waits.
+ */
+int32_t keylatch_renew(keylatch_manager *manager,
+                       uint64_t grant,
+                       uint64_t ttl_ns);
+
+/*
+ * Tells how long a grant is safe from now on: 0 once its lease has run out, although it is held
+ * until somebody takes the lock away; KEYLATCH_NEVER for a hold without a lease, which never runs
+ * out.
+ *
+ * Writes *remaining_ns on success. Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD,
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_remaining(keylatch_manager *manager,
+                           uint64_t grant,
+                           uint64_t *remaining_ns);
+
+/*
+ * Tells whether a grant is held and, if it is a lease, safe at this moment: *valid is 1 or 0. A
+ * number that is no grant is not valid.
+ *
+ * Writes *valid on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from
+ * callbacks.
+ */
+int32_t keylatch_is_valid(keylatch_manager *manager,
+                          uint64_t grant,
+                          int32_t *valid);
+
+/*
+ * Has callback called once if the hold is taken away from its owner, or at once if it has been.
+ * When the hold is released, or ends with its manager, it is not called. free_fn (NULL for none) is
+ * called once with user_data in any case: after callback, when the hold is over, or before this
+ * function returns if it fails.
+ *
+ * Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL,
+ * KEYLATCH_EHANDLE. Threads: any; also from callbacks. Never waits.
+ */
+int32_t keylatch_on_lost(keylatch_manager *manager,
+                         uint64_t grant,
+                         keylatch_lost_callback callback,
+                         void *user_data,
+                         keylatch_free_fn free_fn);
 
 /* ==== BATCHES ====================================================================================
  *
@@ -1157,7 +1235,7 @@ int32_t keylatch_manager_report(const keylatch_manager *manager,
  */
 void keylatch_text_free(char *text);
 
-/* ==== FOR CONVENIENCE ============================================================
+/* ==== FOR CONVENIENCE ============================================================================
  *
  * Keys from texts that end with a NUL.
  */
@@ -1165,7 +1243,9 @@ void keylatch_text_free(char *text);
 /* An object, without a version. */
 static inline keylatch_key keylatch_key_of(const char *bucket, const char *object)
 {
-    keylatch_key key = {0};
+    keylatch_key key;
+    key.version = NULL;
+    key.version_len = 0;
     key.bucket = bucket;
     key.bucket_len = strlen(bucket);
     key.object = object;

@@ -1,5 +1,5 @@
 
-/* ==== FOR CONVENIENCE ============================================================
+/* ==== FOR CONVENIENCE ============================================================================
  *
  * Keys from texts that end with a NUL.
  */
@@ -7,7 +7,9 @@
 /* An object, without a version. */
 static inline keylatch_key keylatch_key_of(const char *bucket, const char *object)
 {
-    keylatch_key key = {0};
+    keylatch_key key;
+    key.version = NULL;
+    key.version_len = 0;
     key.bucket = bucket;
     key.bucket_len = strlen(bucket);
     key.object = object;

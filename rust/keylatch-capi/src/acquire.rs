@@ -74,8 +74,7 @@ pub unsafe extern "C" fn keylatch_try(
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
         forced_panic(&key);
-        let guard = manager.locks.lock(given.request(key, key::mode(mode)?)).try_now()?;
-        out.write(guard.into_grant().to_raw());
+        out.write(manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?.to_raw());
         Ok(())
     })
 }
@@ -105,8 +104,8 @@ pub unsafe extern "C" fn keylatch_acquire(
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
         forced_panic(&key);
-        let guard = manager.locks.lock(waiting(given.request(key, key::mode(mode)?), timeout_ns)).blocking()?;
-        out.write(guard.into_grant().to_raw());
+        let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
+        out.write(manager.locks.lock(request).grant_blocking()?.to_raw());
         Ok(())
     })
 }

@@ -1,18 +1,20 @@
 //! GRANTS
 //!
 //! What can be done with a lock that is held. Each function takes the grant's number, from whatever thread, and each says
-//! KEYLATCH_ENOTHELD to a number that is no grant or no grant any more, and harms nobody. While one of them
-//! works on a grant in one thread, another thread that uses the same grant may be told KEYLATCH_ENOTHELD.
+//! KEYLATCH_ENOTHELD to a number that is no grant or no grant any more, and KEYLATCH_ELEASELOST to a lease that ran out
+//! and was taken away, and harms nobody. While a downgrade or an upgrade works on a grant in one thread, another thread
+//! that uses the same grant is told KEYLATCH_ENOTHELD.
 
-use crate::acquire::grant as grant_of;
-use crate::boundary::{Failure, Out, call, null};
-use crate::key::{keylatch_key, number_of};
-use crate::manager::{self, keylatch_manager};
+use crate::acquire::{calling_back, grant as grant_of, keylatch_free_fn};
+use crate::boundary::{Failure, Out, UserData, call, null};
+use crate::key::{self, keylatch_key, number_of};
+use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
 use crate::status::KEYLATCH_EBUFFER;
-use keylatch::{FastLockGuard, LockError};
+use keylatch::Lost;
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Releases a lock. Never waits, allocates nothing.
@@ -64,19 +66,6 @@ pub unsafe extern "C" fn keylatch_release_many(
     })
 }
 
-/// Does something with a grant as a guard, and leaves it a grant.
-fn with_guard<T>(
-    manager: &keylatch_manager,
-    number: u64,
-    act: impl FnOnce(&mut FastLockGuard<'_>) -> Result<T, LockError>,
-) -> Result<T, Failure> {
-    let mut guard = manager.locks.adopt(grant_of(number)?)?;
-    let done = act(&mut guard);
-    // The same number as before.
-    let _ = guard.into_grant();
-    Ok(done?)
-}
-
 /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively. Does nothing to a
 /// shared hold. Never waits.
 ///
@@ -84,10 +73,8 @@ fn with_guard<T>(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_downgrade(manager: *mut keylatch_manager, grant: u64) -> i32 {
     call(|| {
-        with_guard(&*manager::enter(manager)?, grant, |guard| {
-            guard.downgrade();
-            Ok(())
-        })
+        manager::enter(manager)?.locks.downgrade(grant_of(grant)?)?;
+        Ok(())
     })
 }
 
@@ -98,7 +85,10 @@ pub unsafe extern "C" fn keylatch_downgrade(manager: *mut keylatch_manager, gran
 /// KEYLATCH_ENULL, KEYLATCH_EHANDLE. After an error the hold is as it was. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_try_upgrade(manager: *mut keylatch_manager, grant: u64) -> i32 {
-    call(|| with_guard(&*manager::enter(manager)?, grant, |guard| guard.try_upgrade()))
+    call(|| {
+        manager::enter(manager)?.locks.try_upgrade(grant_of(grant)?)?;
+        Ok(())
+    })
 }
 
 /// From shared to exclusive, as soon as the other readers are gone, ahead of all others who wait. Waits in the calling
@@ -116,7 +106,8 @@ pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant:
             KEYLATCH_WAIT_DEFAULT => manager.locks.config().default_timeout,
             nanoseconds => Some(Duration::from_nanos(nanoseconds)),
         };
-        with_guard(&manager, grant, |guard| guard.upgrade_blocking(timeout))
+        manager.locks.upgrade_blocking(grant_of(grant)?, timeout)?;
+        Ok(())
     })
 }
 
@@ -129,7 +120,8 @@ pub unsafe extern "C" fn keylatch_grant_mode(manager: *mut keylatch_manager, gra
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(mode) }?;
-        out.write(number_of(with_guard(&*manager::enter(manager)?, grant, |guard| Ok(guard.mode()))?));
+        let (_, mode) = manager::enter(manager)?.locks.key_and_mode(grant_of(grant)?)?;
+        out.write(number_of(mode));
         Ok(())
     })
 }
@@ -151,7 +143,7 @@ pub unsafe extern "C" fn keylatch_grant_key(
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(key) }?;
-        let held = with_guard(&*manager::enter(manager)?, grant, |guard| Ok(guard.key()))?;
+        let (held, _) = manager::enter(manager)?.locks.key_and_mode(grant_of(grant)?)?;
         let held = held.as_ref();
         if held.byte_len() > buffer_len {
             let message = format!("the key has {} bytes, the buffer {buffer_len}", held.byte_len());
@@ -198,7 +190,119 @@ pub unsafe extern "C" fn keylatch_fence(manager: *mut keylatch_manager, grant: u
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(fence) }?;
-        out.write(with_guard(&*manager::enter(manager)?, grant, |guard| Ok(guard.fence()))?);
+        out.write(manager::enter(manager)?.locks.fence(grant_of(grant)?)?);
         Ok(())
     })
+}
+
+/// Tells whether the exclusive hold with this fence number still has the key: *current is 1, or 0 after it was released,
+/// downgraded or taken away. What a store asks before it lets a late write through.
+///
+/// Writes *current on success. Errors: KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any;
+/// also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_is_current(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    fence: u64,
+    current: *mut i32,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(current) }?;
+        let manager = manager::enter(manager)?;
+        // SAFETY: the header says what the caller promises.
+        let key = unsafe { key::read(key) }?;
+        out.write(i32::from(manager.locks.is_current(key, fence)?));
+        Ok(())
+    })
+}
+
+/// Begins the lease of a grant anew, to last ttl_ns from now; or begins one for a hold that had none.
+///
+/// Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a ttl_ns of 0; KEYLATCH_ENULL, KEYLATCH_EHANDLE.
+/// Threads: any; also from callbacks. Never waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_renew(manager: *mut keylatch_manager, grant: u64, ttl_ns: u64) -> i32 {
+    call(|| {
+        manager::enter(manager)?.locks.renew(grant_of(grant)?, Duration::from_nanos(ttl_ns))?;
+        Ok(())
+    })
+}
+
+/// Tells how long a grant is safe from now on: 0 once its lease has run out, although it is held until somebody takes the
+/// lock away; KEYLATCH_NEVER for a hold without a lease, which never runs out.
+///
+/// Writes *remaining_ns on success. Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE.
+/// Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_remaining(manager: *mut keylatch_manager, grant: u64, remaining_ns: *mut u64) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(remaining_ns) }?;
+        let remaining = manager::enter(manager)?.locks.remaining(grant_of(grant)?)?;
+        out.write(
+            remaining.map_or(KEYLATCH_NEVER, |left| u64::try_from(left.as_nanos()).unwrap_or(KEYLATCH_NEVER - 1)),
+        );
+        Ok(())
+    })
+}
+
+/// Tells whether a grant is held and, if it is a lease, safe at this moment: *valid is 1 or 0. A number that is no grant is
+/// not valid.
+///
+/// Writes *valid on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_is_valid(manager: *mut keylatch_manager, grant: u64, valid: *mut i32) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(valid) }?;
+        let manager = manager::enter(manager)?;
+        out.write(i32::from(grant_of(grant).is_ok_and(|grant| manager.locks.is_valid(grant))));
+        Ok(())
+    })
+}
+
+/// The lease ran out, and somebody waited for the lock or had it taken away.
+pub const KEYLATCH_LOST_EXPIRED: i32 = 1;
+/// The lock was released by force.
+pub const KEYLATCH_LOST_FORCED: i32 = 2;
+
+/// Called once when a hold is taken away: which, and why (KEYLATCH_LOST_...).
+///
+/// It runs in the thread that takes the lock away, inside a call of that thread, but never inside one of the library's locks. It may call
+/// everything that does not wait, except that freeing the handles of that call is told KEYLATCH_EBUSY.
+pub type keylatch_lost_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, grant: u64, why: i32)>;
+
+/// Has callback called once if the hold is taken away from its owner, or at once if it has been. When the hold is
+/// released, or ends with its manager, it is not called. free_fn (NULL for none) is called once with user_data in any case: after callback,
+/// when the hold is over, or before this function returns if it fails.
+///
+/// Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks. Never waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_on_lost(
+    manager: *mut keylatch_manager,
+    grant: u64,
+    callback: keylatch_lost_callback,
+    user_data: *mut c_void,
+    free_fn: keylatch_free_fn,
+) -> i32 {
+    let user_data = Arc::new(UserData::new(user_data, free_fn));
+    let kept = Arc::clone(&user_data);
+    let status = call(|| {
+        let callback = callback.ok_or_else(|| null("the callback"))?;
+        let listener = move |why| {
+            let why = match why {
+                Lost::Expired => KEYLATCH_LOST_EXPIRED,
+                _ => KEYLATCH_LOST_FORCED,
+            };
+            // SAFETY: the caller gave the function for this pointer.
+            calling_back(|| unsafe { callback(kept.pointer(), grant, why) });
+            calling_back(|| drop(kept));
+        };
+        manager::enter(manager)?.locks.on_lost(grant_of(grant)?, listener)?;
+        Ok(())
+    });
+    calling_back(|| drop(user_data));
+    status
 }

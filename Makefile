@@ -28,7 +28,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust ## set up what is needed and run every test of every language
+test: test-rust test-c ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -41,6 +41,29 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 	$(call say,Rust 3/3: tests inside the bench)
 	@$(CARGO) test -p keylatch-bench $(ARGS)
 
+test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
+	$(call say,C 1/2: the crate behind the header and the scenarios)
+	@$(CARGO) test -p keylatch-capi -p keylatch-header $(ARGS)
+	$(call say,C 2/2: the library as it is installed)
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@scripts/test_c.sh "$(CURDIR)/target/installed"
+
+##@ The C library
+
+PREFIX ?= /usr/local
+
+capi: need-rust ## build the C library (make install puts it in place)
+	@$(CARGO) build --release -p keylatch-capi
+
+install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=/usr/local DESTDIR=)
+	@scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)"
+
+header: need-rust ## write include/keylatch.h from the source of keylatch-capi
+	@$(CARGO) run --quiet -p keylatch-header
+
+header-check: need-rust ## say where include/keylatch.h is not what the source says
+	@$(CARGO) run --quiet -p keylatch-header -- --check
+
 ##@ Checks
 
 models: need-rust ## model-check the lock, the table and the waiting (loom; PREEMPTIONS=2)
@@ -52,6 +75,9 @@ models: need-rust ## model-check the lock, the table and the waiting (loom; PREE
 PREEMPTIONS ?= 2
 loom = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
 	$(CARGO) test --release -p keylatch --lib
+
+mutants: need-rust ## switch on one deliberate fault after the other; a check has to notice each (ARGS="--only word")
+	@python3 scripts/mutants.py $(ARGS)
 
 soak: need-rust ## mixed load with faults of every kind, checking itself (MINUTES=5)
 	$(call say,Soaking for $(MINUTES) minutes)
@@ -109,16 +135,19 @@ bench-instructions: need-rust ## instructions a lock and release, counted by cal
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address
+	@rm -rf target target-loom target-thread target-address target-faults target-fuzz
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+need-cc:
+	@command -v $(CC) >/dev/null || { echo "a C compiler is missing: install your system's (Debian: gcc g++ pkg-config)" >&2; exit 1; }
+
 need-rust:
 	@command -v $(CARGO) >/dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
 
-.PHONY: run test test-rust models soak histories bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c capi install header header-check need-cc models mutants soak histories bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

@@ -471,7 +471,7 @@ mod tests {
                 .map(|_| {
                     std::thread::spawn(move || {
                         let pointer = std::ptr::with_exposed_provenance::<c_void>(address);
-                        let mut inside = 0;
+                        let mut inside = 0_u64;
                         while let Ok(thing) = enter::<Thing>(pointer) {
                             let before = thing.0.fetch_add(1, Ordering::SeqCst);
                             assert!(before < 1 << 16, "used after it was freed");
@@ -485,7 +485,9 @@ mod tests {
             std::thread::sleep(Duration::from_micros(200));
             drop(end::<Thing>(pointer.as_ptr(), |_| ()).unwrap());
             assert_eq!(count.load(Ordering::SeqCst), 1 << 16);
-            users.into_iter().for_each(|user| drop(user.join().unwrap()));
+            for user in users {
+                let _: u64 = user.join().unwrap();
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::guard::{FastLockGuard, LockGuard, OwnedLockGuard};
 use crate::hold::Grant;
 use crate::manager::FastObjectLockManager;
 use crate::request::LockRequest;
-use crate::wait::{Bell, Delivery, Mailbox, Ticket};
+use crate::wait::{Bell, Delivery, Foreign, Mailbox, Ticket};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::{Future, IntoFuture};
@@ -97,6 +97,7 @@ impl<'m, 'k> Lock<'m, 'k> {
         self,
         callback: impl FnOnce(Result<OwnedLockGuard, LockError>) + Send + 'static,
     ) -> Result<Submitted, LockError> {
+        let callback = Foreign::new(callback);
         let core = self.manager.core();
         let mailbox = core.callbacks()?;
         let settled = CallbackSettled(Arc::clone(core));
@@ -104,7 +105,7 @@ impl<'m, 'k> Lock<'m, 'k> {
         self.post(&mailbox, move |_, result| {
             // Last, so that the thread does not end before the callback has returned or panicked.
             let _settled = settled;
-            callback(manager.own(result));
+            callback.into_inner()(manager.own(result));
         })
     }
 

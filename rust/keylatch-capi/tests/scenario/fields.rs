@@ -5,20 +5,20 @@ use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The fields of a step that have not been read yet.
-pub struct Fields(Map<String, Value>);
+pub(crate) struct Fields(Map<String, Value>);
 
-pub type Outcome<T> = Result<T, String>;
+pub(crate) type Outcome<T> = Result<T, String>;
 
 impl Fields {
-    pub fn new(value: &Value) -> Outcome<Self> {
+    pub(crate) fn new(value: &Value) -> Outcome<Self> {
         value.as_object().cloned().map(Self).ok_or_else(|| format!("{value} is not an object"))
     }
 
-    pub fn take(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name)
     }
 
-    pub fn text(&mut self, name: &str) -> Outcome<Option<String>> {
+    pub(crate) fn text(&mut self, name: &str) -> Outcome<Option<String>> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -26,29 +26,29 @@ impl Fields {
         }
     }
 
-    pub fn number(&mut self, name: &str) -> Outcome<Option<u64>> {
+    pub(crate) fn number(&mut self, name: &str) -> Outcome<Option<u64>> {
         match self.take(name) {
             None => Ok(None),
             Some(value) => value.as_u64().map(Some).ok_or_else(|| format!("{name} is {value}, not a number")),
         }
     }
 
-    pub fn needed<T>(&self, name: &str, value: Option<T>) -> Outcome<T> {
+    pub(crate) fn needed<T>(&self, name: &str, value: Option<T>) -> Outcome<T> {
         value.ok_or_else(|| format!("there is no {name}"))
     }
 
-    pub fn key(&mut self) -> Outcome<Key> {
+    pub(crate) fn key(&mut self) -> Outcome<Key> {
         let value = self.take("key");
         key(&self.needed("key", value)?)
     }
 
-    pub fn mode(&mut self) -> Outcome<Mode> {
+    pub(crate) fn mode(&mut self) -> Outcome<Mode> {
         let name = self.text("mode")?;
         mode(&self.needed("mode", name)?)
     }
 
     /// `Some(None)` is for as long as it takes, `None` is the default.
-    pub fn timeout(&mut self) -> Outcome<Option<Option<Duration>>> {
+    pub(crate) fn timeout(&mut self) -> Outcome<Option<Option<Duration>>> {
         match self.take("timeout_ms") {
             None => Ok(None),
             Some(Value::Null) => Ok(Some(None)),
@@ -60,23 +60,23 @@ impl Fields {
     }
 
     /// Fails if a field was not understood.
-    pub fn done(self) -> Outcome<()> {
+    pub(crate) fn done(self) -> Outcome<()> {
         if self.0.is_empty() { Ok(()) } else { Err(format!("not understood: {}", Value::Object(self.0))) }
     }
 }
 
 /// A key with its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key(Vec<Vec<u8>>);
+pub(crate) struct Key(Vec<Vec<u8>>);
 
 impl Key {
-    pub fn borrowed(&self) -> KeyRef<'_> {
+    pub(crate) fn borrowed(&self) -> KeyRef<'_> {
         let key = KeyRef::new(&self.0[0], &self.0[1]);
         self.0.get(2).map_or(key, |version| key.with_version(version))
     }
 }
 
-pub fn key(value: &Value) -> Outcome<Key> {
+pub(crate) fn key(value: &Value) -> Outcome<Key> {
     let parts = value.as_array().ok_or_else(|| format!("{value} is not a key"))?;
     if !(2..=3).contains(&parts.len()) {
         return Err(format!("{value} has not two or three parts"));
@@ -101,7 +101,7 @@ fn part(value: &Value) -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
-pub fn mode(name: &str) -> Outcome<Mode> {
+pub(crate) fn mode(name: &str) -> Outcome<Mode> {
     match name {
         "shared" => Ok(Mode::Shared),
         "exclusive" => Ok(Mode::Exclusive),
@@ -110,7 +110,7 @@ pub fn mode(name: &str) -> Outcome<Mode> {
 }
 
 /// The settings, and what making a manager with them comes to.
-pub fn settings(value: &Value) -> Outcome<(LockConfig, Value)> {
+pub(crate) fn settings(value: &Value) -> Outcome<(LockConfig, Value)> {
     let mut config = LockConfig::default();
     let mut fields = if value.is_null() { Fields(Map::new()) } else { Fields::new(value)? };
     let expected = fields.take("expect").unwrap_or_else(|| "ok".into());

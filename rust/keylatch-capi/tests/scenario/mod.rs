@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// How requests wait in the background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     Queue,
     Callback,
 }
@@ -44,7 +44,7 @@ struct Runner {
 }
 
 /// Carries out a scenario; an error says which step went otherwise and how.
-pub fn run(scenario: &Value, way: Way) -> Outcome<()> {
+pub(crate) fn run(scenario: &Value, way: Way) -> Outcome<()> {
     let mut fields = Fields::new(scenario)?;
     fields.text("name")?.ok_or("there is no name")?;
     fields.take("needs");

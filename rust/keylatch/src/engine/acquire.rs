@@ -13,6 +13,7 @@ use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::table::{Entry, Full, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket, Waiter};
 
@@ -64,7 +65,7 @@ impl Core {
         if record == NONE {
             return Err(Missed::Other);
         }
-        local.attempt.store(index, Ordering::Relaxed);
+        local.attempt.store(if fault!("attempt-not-announced") { NONE } else { index }, Ordering::Relaxed);
         while let Err(now) = entry.swap(seen, taken) {
             // Another reader came or went; or the entry is another key's by now, which its generation says, unless it
             // has gone all the way round.
@@ -76,7 +77,7 @@ impl Core {
                 }
             }
         }
-        if !entry.carries(self.table.arena(), wanted.key) {
+        if !fault!("key-not-confirmed") && !entry.carries(self.table.arena(), wanted.key) {
             self.undo_slow(local, index, entry, wanted.mode);
             self.withdraw(local, record);
             return Err(Missed::Other);
@@ -108,7 +109,9 @@ impl Core {
         // Held, so it keeps its key: this is the shard it is in.
         let hash = entry.hash();
         let mut seen = entry.word();
-        while let Some(left) = seen.released_uncontended(mode) {
+        while let Some(left) =
+            seen.released_uncontended(mode).or_else(|| fault!("undo-wakes-nobody").then(|| seen.released(mode)))
+        {
             match entry.swap(seen, left) {
                 Ok(()) => return,
                 Err(now) => seen = now,
@@ -178,7 +181,7 @@ impl Core {
             let mut shard = self.lock_shard(wanted.hash);
             // Asked again under the mutex: whoever closes the manager sets the mark first and then goes through all
             // shards, so that either it finds what is queued here or the mark is seen here.
-            if self.is_closed() {
+            if self.is_closed() && !fault!("closed-mark-not-asked-again") {
                 return Err(LockError::Closed);
             }
             let Some((index, entry)) = shard.find(wanted.hash, &wanted.key) else {

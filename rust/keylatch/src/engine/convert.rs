@@ -9,6 +9,7 @@ use crate::hold::Grant;
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket};
 
@@ -51,6 +52,9 @@ impl Core {
             seen = now;
         }
         self.note_word(grant.index(), seen.downgraded(), hash);
+        if fault!("downgrade-does-not-settle") {
+            return;
+        }
         // Readers who waited may come in now.
         self.settle_and_wake(local, shard, home, entry, hash, None);
     }

@@ -17,6 +17,7 @@ use super::looking::Reminder;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, WAIT_BUCKETS, Word};
 use crate::wait::{Asking, News, Phase, Ticket, Waiter};
 
@@ -63,6 +64,7 @@ impl Core {
     pub(crate) fn tell(&self, waiter_index: u32, news: News) {
         match news {
             // The waiter may be another's by now, who then looks at its phase once for nothing.
+            News::Thread if fault!("sleeper-not-woken") => {}
             News::Thread => self.waiters.get(waiter_index).wake(),
             News::Task(Some(waker)) => waker.wake(),
             News::Task(None) => {}
@@ -84,8 +86,12 @@ impl Core {
         loop {
             let mut round = Round::new();
             let more = self.settle(local, &mut shard, index, entry, leaving.take(), &mut round);
+            if fault!("told-under-the-mutex") {
+                return round.deliver(self);
+            }
             drop(shard);
             round.deliver(self);
+            self.events.tell_noted();
             if !more {
                 return;
             }
@@ -148,7 +154,7 @@ impl Core {
         if entry.is_leased() {
             round.reminder = self.watch_leases(index, entry);
         }
-        plan.admitted == A_ROUND
+        plan.admitted == A_ROUND && !fault!("round-not-continued")
     }
 
     /// What the word would be, and for whom. Changes nothing.
@@ -183,7 +189,9 @@ impl Core {
         }
         // Whoever is on its way to try settles the line again, won or lost. Until then releases need not look in, which
         // is what lets a running thread go on at full speed.
-        let on_its_way = notify_first || next.is_some_and(|(_, waiter)| waiter.phase() == Phase::Notified);
+        let on_its_way = fault!("waiting-not-shown")
+            || notify_first
+            || next.is_some_and(|(_, waiter)| waiter.phase() == Phase::Notified);
         let shown = if on_its_way { word.with_waiting(0, 0) } else { word.with_waiting(readers, writers) };
         Plan { word: shown, admitted, notify_first }
     }
@@ -222,6 +230,7 @@ impl Core {
     ) -> Option<News> {
         let asking = waiter.asking();
         let record = waiter.record.load(Ordering::Relaxed);
+        self.notice_wait(entry, waiter, now, true);
         if asking.upgrade {
             self.note_upgrade(record, entry);
         } else {
@@ -259,6 +268,9 @@ impl Core {
         } else {
             parked(entry, waiter.asking().mode, true);
             waiter.advance(Phase::Waiting);
+            if fault!("loser-does-not-settle") {
+                return false;
+            }
         }
         // The winner's neighbours may come in too; the loser's bit has to be set, or the lock is its now.
         self.settle_and_wake(local, shard, index, entry, hash, None);
@@ -275,6 +287,9 @@ impl Core {
         let index = waiter.entry.load(Ordering::Relaxed);
         let entry = self.table.entry(index);
         let _unneeded = self.end_wait(&mut shard, entry, waiter, why);
+        if fault!("giving-up-does-not-settle") {
+            return why;
+        }
         // Whoever was behind it may go on now.
         self.settle_and_wake(local, shard, index, entry, hash, None);
         why
@@ -300,7 +315,9 @@ impl Core {
             }
             // The phase first: if it is that of a later request, whose waiter may be queued elsewhere by now, the ticket's
             // generation has been seen to change after it.
-            if !waiter.phase().is_queued() || waiter.ticket(ticket.index()) != ticket || !may(waiter) {
+            let is_it = || waiter.ticket(ticket.index()) == ticket || fault!("old-ticket-taken");
+            let early = fault!("ticket-compared-too-early").then(is_it);
+            if !waiter.phase().is_queued() || !early.unwrap_or_else(is_it) || !may(waiter) {
                 return false;
             }
             let news = self.end_wait(&mut shard, entry, waiter, why);
@@ -326,9 +343,14 @@ impl Core {
 
     /// Takes a waiter out of the line without a grant. Returns what is to be delivered after the mutex is released.
     pub(crate) fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
-        self.leave_line(shard, entry, waiter, self.now());
+        let now = self.now();
+        self.leave_line(shard, entry, waiter, now);
+        self.notice_wait(entry, waiter, now, false);
         match why {
-            Phase::TimedOut => shard.counts().timeouts += 1,
+            Phase::TimedOut => {
+                shard.counts().timeouts += 1;
+                self.explain_timeout(entry, waiter, now);
+            }
             _ => shard.counts().cancelled += 1,
         }
         waiter.advance_with_news(why).1

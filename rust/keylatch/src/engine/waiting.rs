@@ -10,6 +10,7 @@ use crate::hold::Grant;
 use crate::key::KeyRef;
 use crate::request::{Limit, LockRequest};
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::sync::{ParkedUntil, spin_hint, yield_now};
 use crate::wait::{Delivery, Phase, Purpose, Ticket, Waiter};
 use std::sync::Arc;
@@ -255,7 +256,10 @@ impl Core {
         key: &KeyRef<'_>,
         hash: u64,
     ) -> LockError {
-        if let Some(error) = error {
+        if let Some(mut error) = error {
+            if let LockError::Timeout { waited, .. } = &mut *error {
+                *waited = (*waited).max(self.timeout(limit).unwrap_or_default());
+            }
             return *error;
         }
         match why {
@@ -300,9 +304,10 @@ impl Polled {
         let waiter = core.waiters.get(self.ticket.index());
         loop {
             // Set first, looked at after: news between the two is seen, news after finds the waker.
+            let early = fault!("phase-read-before-waker-set").then(|| waiter.phase());
             let old = waiter.set_waker(context.waker());
             drop(old);
-            match waiter.phase() {
+            match early.unwrap_or_else(|| waiter.phase()) {
                 Phase::Waiting | Phase::Parked => return Poll::Pending,
                 Phase::Notified => {
                     core.compete(core.local(), waiter, self.hash);
@@ -322,12 +327,16 @@ impl Polled {
             return Ended::Failed { why: Phase::Closed, waited: Duration::ZERO, error: None };
         }
         self.forget_moments(core);
+        if fault!("dropped-future-stays-in-line") {
+            return Ended::Failed { why: Phase::Cancelled, waited: Duration::ZERO, error: None };
+        }
         let local = core.local();
         let _ = core.give_up(local, core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);
         core.finish(local, self.ticket.index())
     }
 
     fn forget_moments(&self, core: &Core) {
-        core.forget_moments(self.deadline, self.ticket);
+        let look = core.waiters.get(self.ticket.index()).first_look();
+        core.forget_moments(self.deadline, look, self.ticket);
     }
 }

@@ -34,6 +34,7 @@
 use crate::memory::{Pooled, Vacant};
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::fault::fault;
 use std::num::NonZeroU64;
 
 const HELD: u64 = 1;
@@ -381,7 +382,7 @@ impl Record {
     #[must_use]
     pub(crate) fn freed(&self) -> bool {
         let generation = self.state.load(Ordering::Relaxed) & !INDEX;
-        let next = generation.wrapping_add(ONE_GENERATION);
+        let next = if fault!("grant-number-used-again") { generation } else { generation.wrapping_add(ONE_GENERATION) };
         self.state.store(next, Ordering::Relaxed);
         // Pairs with the fence in `held`: who reads the free list's link that is written next sees this generation.
         crate::sync::atomic::fence(Ordering::Release);
@@ -397,6 +398,10 @@ impl Record {
     pub(crate) fn catch(&self, grant: Grant) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
         while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE {
+            if fault!("catch-without-swap") {
+                self.state.store(state & !LOOSE, Ordering::Relaxed);
+                return true;
+            }
             // Acquire pairs with the Release of `let_loose` and `fill`.
             match self.state.compare_exchange(state, state & !LOOSE, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return true,

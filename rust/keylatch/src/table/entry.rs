@@ -9,6 +9,7 @@ use super::state::Word;
 use crate::key::{KeyRef, ObjectKey};
 use crate::memory::{Arena, Cache, NONE, Pooled, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::fault::{fault, ordering};
 
 /// Words of key that an entry holds itself.
 const INLINE_WORDS: usize = 7;
@@ -107,8 +108,14 @@ impl Entry {
     /// before (its attempt); a releaser publishes its own. Acquire on failure, for the next look.
     #[inline]
     pub(crate) fn swap(&self, seen: Word, new: Word) -> Result<(), Word> {
+        let usual = ordering!(Ordering::AcqRel, "swap-without-release", Ordering::Acquire);
         self.word
-            .compare_exchange(seen.bits(), new.bits(), Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                seen.bits(),
+                new.bits(),
+                ordering!(usual, "swap-relaxed", Ordering::Relaxed),
+                ordering!(Ordering::Acquire, "swap-relaxed", Ordering::Relaxed),
+            )
             .map(|_| ())
             .map_err(Word::from_bits)
     }
@@ -116,7 +123,10 @@ impl Entry {
     /// One reader less; returns the word before. AcqRel as in `swap`.
     #[inline]
     pub(crate) fn leave_readers(&self) -> Word {
-        Word::from_bits(self.word.fetch_sub(Word::ONE_READER, Ordering::AcqRel))
+        Word::from_bits(
+            self.word
+                .fetch_sub(Word::ONE_READER, ordering!(Ordering::AcqRel, "reader-leaves-relaxed", Ordering::Relaxed)),
+        )
     }
 
     /// Sets the word of an entry that nobody else can change: in no chain, or claimed. Release: publishes the key.
@@ -210,7 +220,8 @@ impl Entry {
     #[cold]
     #[inline(never)]
     fn carries_long(&self, arena: &Arena<Entry>, key: KeyRef<'_>) -> bool {
-        self.blocks(arena).zip(pieces(&key)).all(|(block, piece)| block == piece)
+        let compared = if fault!("long-key-compared-in-part") { 1 } else { usize::MAX };
+        self.blocks(arena).zip(pieces(&key)).take(compared).all(|(block, piece)| block == piece)
     }
 
     /// The bytes of this block. The key must not be able to change while they are looked at, see `carries`.
@@ -323,13 +334,21 @@ impl Entry {
 
     /// A copy of the key. The key must not be able to change, see `carries`.
     pub(crate) fn key(&self, arena: &Arena<Entry>) -> ObjectKey {
+        let mut bytes = Vec::new();
+        self.key_in(arena, &mut bytes).to_owned()
+    }
+
+    /// The key, copied to `bytes`; whatever was there is overwritten. The key must not be able to change, see `carries`.
+    pub(crate) fn key_in<'b>(&self, arena: &Arena<Entry>, bytes: &'b mut Vec<u8>) -> KeyRef<'b> {
         let lengths = self.lengths.load(Ordering::Relaxed);
         let length = |shift: u32| ((lengths >> shift) & 0xffff) as usize;
-        let bytes: Vec<u8> = self.blocks(arena).flatten().take(length(0) + length(16) + length(32)).collect();
+        bytes.clear();
+        self.blocks(arena).for_each(|block| bytes.extend_from_slice(&block));
+        bytes.truncate(length(0) + length(16) + length(32));
         let (bucket, rest) = bytes.split_at(length(0));
         let (object, version) = rest.split_at(length(16));
         let key = KeyRef::new(bucket, object);
-        if lengths & VERSIONED != 0 { key.with_version(version).to_owned() } else { key.to_owned() }
+        if lengths & VERSIONED != 0 { key.with_version(version) } else { key }
     }
 }
 

@@ -13,6 +13,7 @@ use super::state::Word;
 use crate::key::KeyRef;
 use crate::memory::{Arena, Cache, NONE, Region, Vacant};
 use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::fault::fault;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Chains that a shard has without further memory.
@@ -277,7 +278,9 @@ impl<'t> LockedShard<'t> {
             if index != NONE && self.claim(index) {
                 let entry = table.entry(index);
                 self.unlink(index, entry);
-                self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
+                if !fault!("fence-forgotten") {
+                    self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
+                }
                 if !entry.write_key(&table.entries, cache, hash, key) {
                     self.leave(cache, index);
                     return Err(Full);
@@ -366,7 +369,7 @@ impl<'t> LockedShard<'t> {
         let entry = self.table.entry(index);
         let mut seen = entry.word();
         while !seen.is_free() {
-            match entry.swap(seen, seen.with_table_waiting(true)) {
+            match entry.swap(seen, seen.with_table_waiting(!fault!("displaced-entry-not-marked"))) {
                 Ok(()) => return true,
                 Err(now) => seen = now,
             }
@@ -382,6 +385,10 @@ impl<'t> LockedShard<'t> {
             return false;
         }
         let Some(claimed) = seen.claimed_for_another_key() else { return false };
+        if fault!("claim-without-swap") {
+            entry.publish(claimed);
+            return true;
+        }
         entry.swap(seen, claimed).is_ok()
     }
 
@@ -389,7 +396,9 @@ impl<'t> LockedShard<'t> {
     fn leave(&mut self, cache: &Cache, index: u32) {
         let entry = self.table.entry(index);
         self.unlink(index, entry);
-        self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
+        if !fault!("fence-forgotten") {
+            self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
+        }
         if let Some(slot) = self.book.warm.iter().position(|warm| *warm == index) {
             self.book.warm[slot] = NONE;
         }

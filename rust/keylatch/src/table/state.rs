@@ -34,6 +34,7 @@
 //! against the key afterwards, when the entry can no longer change it.
 
 use crate::mode::Mode;
+use crate::sync::fault::fault;
 
 const EXCLUSIVE: u64 = 1;
 const GENERATION_SHIFT: u32 = 1;
@@ -107,8 +108,9 @@ impl Word {
         }
         match mode {
             Mode::Exclusive => (self.0 & !(GENERATION | TABLE_WAITS) == 0).then_some(Word(self.0 | EXCLUSIVE)),
-            Mode::Shared => (self.0 & (EXCLUSIVE | WAITING) == 0 && self.0 & READERS != READERS)
-                .then_some(Word(self.0.wrapping_add(ONE_READER))),
+            Mode::Shared => (self.0 & (EXCLUSIVE | WAITING) == 0
+                && (self.0 & READERS != READERS || fault!("reader-count-wraps")))
+            .then_some(Word(self.0.wrapping_add(ONE_READER))),
         }
     }
 
@@ -178,8 +180,8 @@ impl Word {
     /// The only reader turned into the exclusive holder, if it is the only one.
     #[must_use]
     pub(crate) fn upgraded(self) -> Option<Word> {
-        (self.readers() == 1 && !self.is_exclusive() && self.0 & GENERATION != 0)
-            .then_some(Word((self.0 & !READERS) | EXCLUSIVE))
+        let alone = self.readers() == 1 || fault!("upgrade-beside-readers");
+        (alone && !self.is_exclusive() && self.0 & GENERATION != 0).then_some(Word((self.0 & !READERS) | EXCLUSIVE))
     }
 
     /// An idle entry taken by the table itself, for another key. `None` if it is in use.

@@ -3,6 +3,7 @@
 //! One thread, started when the first moment is set, sleeps until the earliest one.
 
 use super::waiter::Ticket;
+use crate::sync::fault::fault;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl Timer {
         let earliest = state.moments.first().is_none_or(|first| moment.0 < first.0);
         state.moments.insert(moment);
         drop(state);
-        if earliest {
+        if earliest && !fault!("timer-not-told-of-earlier") {
             self.changed.notify_one();
         }
         Ok(())
@@ -60,6 +61,12 @@ impl Timer {
     /// Forgets a moment.
     pub(crate) fn unset(&self, moment: (Instant, Ticket, Purpose)) {
         self.state.lock().moments.remove(&moment);
+    }
+
+    /// How many deadlines are set.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().moments.len()
     }
 
     /// Ends the thread, for good.

@@ -28,11 +28,13 @@
 use crate::error::LockError;
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::fault::{fault, ordering};
 use crate::sync::{Mutex, Park};
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+use super::foreign::Foreign;
 use super::mailbox::Mailbox;
 
 /// How far a waiter has come.
@@ -117,7 +119,7 @@ pub(crate) enum Delivery {
     /// A thread that sleeps on the phase.
     Thread,
     /// A future, by its waker.
-    Task(Option<Waker>),
+    Task(Option<Foreign<Waker>>),
     /// Somebody who is told through a mailbox.
     Mail(Arc<Mailbox>, Letter),
 }
@@ -229,13 +231,16 @@ impl Waiter {
 
     /// Moves on; returns where it was. AcqRel, see `phase`.
     pub(crate) fn advance(&self, to: Phase) -> Phase {
-        Phase::from_bits(self.phase.swap(to as u32, Ordering::AcqRel))
+        Phase::from_bits(self.phase.swap(to as u32, ordering!(Ordering::AcqRel, "news-relaxed", Ordering::Relaxed)))
     }
 
     /// Says that its thread is about to sleep, and returns when it has to look, if not woken before.
     pub(crate) fn lie_down(&self) -> u64 {
         // A failure means that it is Parked already, after a sleep that ended early, or that there is news. The
         // compare-and-swap comes before the look at `look_at`, see the module.
+        if fault!("parked-without-swap") {
+            self.phase.store(Phase::Parked as u32, Ordering::Release);
+        }
         let _ = self.phase.compare_exchange(Phase::Waiting as u32, Phase::Parked as u32);
         self.look_at.load(Ordering::Acquire)
     }
@@ -320,8 +325,8 @@ impl Waiter {
     /// Sets the waker to call; returns the old one, for the caller to drop off every lock. Whoever sets one looks at
     /// the phase afterwards: news that came before the waker was set is seen there.
     #[must_use]
-    pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Waker> {
-        let fresh = waker.clone();
+    pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Foreign<Waker>> {
+        let fresh = Foreign::new(waker.clone());
         let mut delivery = self.delivery.lock();
         match &mut *delivery {
             Delivery::Task(old) if old.as_ref().is_some_and(|old| old.will_wake(&fresh)) => Some(fresh),
@@ -363,7 +368,7 @@ impl Waiter {
 /// What is to be done so that whoever waits learns its news.
 pub(crate) enum News {
     Thread,
-    Task(Option<Waker>),
+    Task(Option<Foreign<Waker>>),
     Mail(Arc<Mailbox>),
 }
 
@@ -438,7 +443,8 @@ impl Waiters {
     pub(crate) fn put(&self, index: u32) {
         let waiter = self.get(index);
         let delivery = waiter.take_delivery();
-        let next = waiter.generation.load(Ordering::Relaxed).wrapping_add(1).max(1);
+        let later = u32::from(!fault!("ticket-used-again"));
+        let next = waiter.generation.load(Ordering::Relaxed).wrapping_add(later).max(1);
         waiter.generation.store(next, Ordering::Relaxed);
         waiter.phase.store(Phase::Free as u32, Ordering::Release);
         let mut free = self.free.lock();
@@ -447,6 +453,11 @@ impl Waiters {
         drop(free);
         // A waker's drop is foreign code: not under the mutex.
         drop(delivery);
+    }
+
+    /// Whether a ticket that was given out still stands for its request.
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        self.get(ticket.index()).ticket(ticket.index()) == ticket
     }
 
     /// Whether a ticket could be one of ours, so that its index may be looked at.

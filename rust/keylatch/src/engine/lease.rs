@@ -9,6 +9,7 @@ use super::looking::Reminder;
 use super::release::no_longer_held;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
+use crate::observe::Event;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard};
 use crate::wait::{NEVER, Ticket};
@@ -168,7 +169,13 @@ impl Core {
         let mut expired = Vec::new();
         self.for_each_lease(index, entry, |grant, deadline| expired.extend((deadline <= now).then_some(grant)));
         drop(shard);
-        !self.take_away(local, &expired, Lost::Expired).grants.is_empty()
+        let heard = self.events.is_heard();
+        let holders: Vec<_> = expired.iter().filter(|_| heard).filter_map(|grant| self.describe_hold(*grant)).collect();
+        let taken = self.take_away(local, &expired, Lost::Expired);
+        for holder in holders.into_iter().filter(|holder| taken.grants.contains(&holder.grant)) {
+            self.announce(&Event::Expired(holder));
+        }
+        !taken.grants.is_empty()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Filter;
 use crate::engine::Core;
-use crate::hold::{Held, Record, SESSION};
+use crate::hold::{Grant, Held, Record, SESSION};
 use crate::key::{KeyRef, ObjectKey};
 use crate::listed::{HolderInfo, WaiterInfo};
 use crate::manager::FastObjectLockManager;
@@ -96,7 +96,7 @@ impl Core {
             session: held.owner & SESSION != 0,
             priority: held.priority,
             held_for,
-            lease: None,
+            lease: self.leases.deadline(grant).map(|due| Duration::from_nanos(due.saturating_sub(now))),
             fence: (held.mode == Mode::Exclusive).then_some(fence),
             grant,
         })
@@ -104,10 +104,10 @@ impl Core {
 
     /// Who holds one key, as far as the filter is for it, with the owners' numbers.
     pub(super) fn holders_at(&self, key: &KeyRef<'_>, filter: &Filter) -> Vec<(u32, HolderInfo)> {
-        let Some(wanted) = self.entry_of(key) else { return Vec::new() };
+        let Some((wanted, aliased)) = self.entry_of(key) else { return Vec::new() };
         let (now, mut bytes, mut holders) = (self.now(), Vec::new(), Vec::new());
         self.records.for_each(usize::MAX, |index, record| {
-            if let Some(held) = record.held().filter(|held| held.entry == wanted) {
+            if let Some(held) = record.held().filter(|held| self.home_if(aliased, held.entry) == wanted) {
                 let hold = self.hold_at(index, record, held, filter, (now, &mut bytes));
                 // The entry may be another key's by now.
                 holders.extend(hold.filter(|hold| hold.key.as_ref() == *key).map(|hold| (held.owner, hold)));
@@ -116,10 +116,17 @@ impl Core {
         holders
     }
 
-    /// The entry that carries a key now.
-    fn entry_of(&self, key: &KeyRef<'_>) -> Option<u32> {
+    /// The entry that carries a key now, and whether some of its holders have another one on record.
+    fn entry_of(&self, key: &KeyRef<'_>) -> Option<(u32, bool)> {
         let hash = self.hash(key);
-        self.lock_shard(hash).find(hash, key).map(|(entry, _)| entry)
+        self.lock_shard(hash).find(hash, key).map(|(index, entry)| (index, entry.is_aliased()))
+    }
+
+    /// What there is to tell of a grant's hold, if it is there.
+    pub(crate) fn describe_hold(&self, grant: Grant) -> Option<HolderInfo> {
+        let record = self.records.get(grant.index());
+        let held = record.held().filter(|held| held.grant(grant.index()) == grant)?;
+        self.hold_at(grant.index(), record, held, &Filter::new(), (self.now(), &mut Vec::new()))
     }
 
     /// All holds that the filter lets pass.
@@ -148,7 +155,7 @@ impl Core {
             return;
         }
         if let Some(key) = filter.only_key() {
-            let line = self.entry_of(&key).and_then(|index| self.line_at(index));
+            let line = self.entry_of(&key).and_then(|(index, _)| self.line_at(index));
             let line = line.filter(|(found, _)| filter.is_for_key(&found.as_ref()));
             return line.into_iter().for_each(|(key, line)| visit(&key, &line));
         }

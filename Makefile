@@ -28,7 +28,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust ## set up what is needed and run every test of every language
+test: test-rust test-c ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -40,6 +40,29 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 	@$(CARGO) test -p keylatch --examples $(ARGS)
 	$(call say,Rust 3/3: tests inside the bench)
 	@$(CARGO) test -p keylatch-bench $(ARGS)
+
+test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
+	$(call say,C 1/2: the crate behind the header and the scenarios)
+	@$(CARGO) test -p keylatch-capi -p keylatch-header $(ARGS)
+	$(call say,C 2/2: the library as it is installed)
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@scripts/test_c.sh "$(CURDIR)/target/installed"
+
+##@ The C library
+
+PREFIX ?= /usr/local
+
+capi: need-rust ## build the C library (make install puts it in place)
+	@$(CARGO) build --release -p keylatch-capi
+
+install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=/usr/local DESTDIR=)
+	@scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)"
+
+header: need-rust ## write include/keylatch.h from the source of keylatch-capi
+	@$(CARGO) run --quiet -p keylatch-header
+
+header-check: need-rust ## say where include/keylatch.h is not what the source says
+	@$(CARGO) run --quiet -p keylatch-header -- --check
 
 ##@ Checks
 
@@ -125,9 +148,12 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+need-cc:
+	@command -v $(CC) >/dev/null || { echo "a C compiler is missing: install your system's (Debian: gcc g++ pkg-config)" >&2; exit 1; }
+
 need-rust:
 	@command -v $(CARGO) >/dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
 
-.PHONY: run test test-rust models mutants soak histories no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c capi install header header-check need-cc models mutants soak histories no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

@@ -85,7 +85,7 @@ pub use key::{KeyRef, ObjectKey};
 pub use listed::{HolderInfo, WaiterInfo};
 pub use manager::FastObjectLockManager;
 pub use mode::Mode;
-pub use observe::{Event, EventOptions, Health, LockMetrics, ShardMetrics, WaitHistogram};
+pub use observe::{Event, EventOptions, Health, LockMetrics, OPENMETRICS_CONTENT_TYPE, ShardMetrics, WaitHistogram};
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};
 pub use request::{BatchLockRequest, BatchMode, LockRequest};
 pub use session::Session;

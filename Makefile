@@ -53,6 +53,9 @@ PREEMPTIONS ?= 2
 loom = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
 	$(CARGO) test --release -p keylatch --lib
 
+mutants: need-rust ## switch on one deliberate fault after the other; a check has to notice each (ARGS="--only word")
+	@python3 scripts/mutants.py $(ARGS)
+
 soak: need-rust ## mixed load with faults of every kind, checking itself (MINUTES=5)
 	$(call say,Soaking for $(MINUTES) minutes)
 	@$(CARGO) run --release -p keylatch --example soak -- --minutes $(MINUTES) $(ARGS)
@@ -109,7 +112,7 @@ bench-instructions: need-rust ## instructions a lock and release, counted by cal
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address
+	@rm -rf target target-loom target-thread target-address target-faults target-fuzz
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -120,5 +123,5 @@ need-rust:
 	@command -v $(CARGO) >/dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
 
-.PHONY: run test test-rust models soak histories bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust models mutants soak histories bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

@@ -43,6 +43,12 @@ pub struct LockRequest<'a> {
 }
 
 impl<'a> LockRequest<'a> {
+    /// Whether it asks for more than the fast path gives.
+    #[inline(always)]
+    pub(crate) fn is_special(&self) -> bool {
+        self.ttl.is_some() | self.request_id.is_some()
+    }
+
     /// Asks for the key in a mode.
     #[inline(always)]
     pub fn new(key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {

@@ -365,6 +365,26 @@ fn tickets_that_are_made_up_end_nothing() {
 }
 
 #[test]
+fn an_old_ticket_ends_nobody_elses_wait() {
+    let locks = few_shards(Fairness::Fifo);
+    let queue = locks.completion_queue().unwrap();
+    let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+    let mut old = Vec::new();
+    for round in 0..10 {
+        let submitted = locks.lock(LockRequest::write(("b", "o"))).with_queue(&queue, round).unwrap();
+        let ticket = submitted.ticket().unwrap();
+        assert!(!old.contains(&ticket), "a ticket never comes again");
+        assert!(old.iter().all(|old| !locks.cancel(*old)));
+        assert_eq!(waiters(&locks), 1);
+        assert!(locks.cancel(ticket));
+        drop(queue.try_next().expect("it was cancelled"));
+        old.push(ticket);
+    }
+    drop(held);
+    assert_at_rest(&locks);
+}
+
+#[test]
 fn it_works_on_an_executor_made_of_a_thread_and_a_waker() {
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {

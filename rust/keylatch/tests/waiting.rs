@@ -242,3 +242,17 @@ fn a_timeout_racing_a_grant_gives_one_answer_and_leaves_nothing() {
         });
     }
 }
+
+/// The timer sleeps until a deadline far away when one that is near is set.
+#[test]
+fn an_earlier_deadline_set_later_is_kept() {
+    let locks = few_shards(Fairness::Fifo);
+    let _held = locks.acquire_write_lock_blocking("b", "o", "the holder").unwrap();
+    let far = ByHand::waiting(locks.lock(LockRequest::read(("b", "o")).timeout(20 * FOREVER)));
+    // Long enough for the timer's thread to have gone to sleep, in all but the rarest of runs: not needed for this to
+    // pass, only for it to notice.
+    std::thread::sleep(20 * MILLISECOND);
+    let mut near = ByHand::waiting(locks.lock(LockRequest::read(("b", "o")).timeout(5 * MILLISECOND)));
+    gave_up(near.after_wakes());
+    drop((near, far));
+}

@@ -5,13 +5,15 @@
 
 use super::core::{Core, Granting};
 use super::local::Local;
+use super::reenter::Again;
 use crate::config::Fairness;
 use crate::error::LockError;
-use crate::hold::Grant;
+use crate::hold::{Grant, SESSION};
 use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::table::{Entry, Full, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket, Waiter};
 
@@ -24,6 +26,10 @@ pub(crate) struct Wanted<'k> {
     pub(crate) mode: Mode,
     pub(crate) owner: u32,
     pub(crate) priority: u8,
+    /// The grant is to be a number from the beginning.
+    pub(crate) loose: bool,
+    /// Nanoseconds of the lease, for a request that waits; 0 for none.
+    pub(crate) lease: u64,
 }
 
 /// What became of a request on the slow path.
@@ -59,7 +65,7 @@ impl Core {
         if record == NONE {
             return Err(Missed::Other);
         }
-        local.attempt.store(index, Ordering::Relaxed);
+        local.attempt.store(if fault!("attempt-not-announced") { NONE } else { index }, Ordering::Relaxed);
         while let Err(now) = entry.swap(seen, taken) {
             // Another reader came or went; or the entry is another key's by now, which its generation says, unless it
             // has gone all the way round.
@@ -71,7 +77,7 @@ impl Core {
                 }
             }
         }
-        if !entry.carries(self.table.arena(), wanted.key) {
+        if !fault!("key-not-confirmed") && !entry.carries(self.table.arena(), wanted.key) {
             self.undo_slow(local, index, entry, wanted.mode);
             self.withdraw(local, record);
             return Err(Missed::Other);
@@ -85,9 +91,9 @@ impl Core {
     }
 
     #[inline(always)]
-    fn granting(&self, wanted: &Wanted<'_>) -> Granting {
-        let Wanted { mode, owner, priority, hash, .. } = *wanted;
-        Granting { shard: self.table.shard_of(hash), mode, owner, priority, since: 0 }
+    pub(crate) fn granting(&self, wanted: &Wanted<'_>) -> Granting {
+        let Wanted { mode, owner, priority, hash, loose, .. } = *wanted;
+        Granting { shard: self.table.shard_of(hash), mode, owner, priority, since: 0, loose }
     }
 
     #[cold]
@@ -103,13 +109,19 @@ impl Core {
         // Held, so it keeps its key: this is the shard it is in.
         let hash = entry.hash();
         let mut seen = entry.word();
-        while let Some(left) = seen.released_uncontended(mode) {
+        while let Some(left) =
+            seen.released_uncontended(mode).or_else(|| fault!("undo-wakes-nobody").then(|| seen.released(mode)))
+        {
             match entry.swap(seen, left) {
                 Ok(()) => return,
                 Err(now) => seen = now,
             }
         }
-        self.settle_and_wake(local, self.lock_shard(hash), index, entry, hash, Some(mode));
+        let shard = self.lock_shard(hash);
+        if entry.word().is_displaced() {
+            return self.leave_displaced(local, shard, index, mode, None);
+        }
+        self.settle_and_wake(local, shard, index, entry, hash, Some(mode));
     }
 
     /// Brings a key that is not in the table into it, held by the request: what a key that nobody used lately takes.
@@ -169,7 +181,7 @@ impl Core {
             let mut shard = self.lock_shard(wanted.hash);
             // Asked again under the mutex: whoever closes the manager sets the mark first and then goes through all
             // shards, so that either it finds what is queued here or the mark is seen here.
-            if self.is_closed() {
+            if self.is_closed() && !fault!("closed-mark-not-asked-again") {
                 return Err(LockError::Closed);
             }
             let Some((index, entry)) = shard.find(wanted.hash, &wanted.key) else {
@@ -190,6 +202,18 @@ impl Core {
                 shard.counts().slow += 1;
                 let grant = self.put_on_record(record, (index, entry), &self.granting(wanted), taken);
                 return Ok(Answer::Granted(grant));
+            }
+            if entry.is_leased() && self.has_expired_lease(index, entry) {
+                drop(shard);
+                self.take_expired(local, index);
+                continue;
+            }
+            if wanted.owner & SESSION != 0 {
+                match self.ask_again(local, &mut shard, wanted, (index, entry), record, delivery.is_some()) {
+                    Again::Answer(answer) => return answer.map(Answer::Granted),
+                    Again::LookAgain => continue,
+                    Again::No => {}
+                }
             }
             if let Some(delivery) = delivery {
                 return self.queue_up(local, shard, wanted, index, entry, record, delivery).map(Answer::Queued);
@@ -270,10 +294,13 @@ impl Core {
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
         let by_mail = matches!(delivery, Delivery::Mail(..));
-        let asking = Asking { mode: wanted.mode, upgrade: false, by_mail, priority: wanted.priority };
+        let Wanted { mode, priority, loose, .. } = *wanted;
+        let asking = Asking { mode, upgrade: false, by_mail, loose, priority };
         let now = self.now();
         let waiter = self.waiters.get(waiter_index);
         waiter.prepare(index, record, wanted.owner, asking, now, delivery);
+        waiter.lease.store(wanted.lease, Ordering::Relaxed);
+        waiter.set_first_look(self.first_look(wanted.owner, now));
         let ticket = waiter.ticket(waiter_index);
         self.session_waits(waiter);
         self.stamp_holder(index, entry, now);

@@ -11,6 +11,7 @@ use crate::hold::Grant;
 use crate::key::KeyRef;
 use crate::mode::Mode;
 use crate::request::BatchLockRequest;
+use crate::sync::fault::fault;
 
 /// Batches larger than this are sorted first: what follows compares each with each.
 const SMALL_BATCH: usize = 32;
@@ -26,7 +27,8 @@ impl Core {
         let mut shared_len = 0;
         let mut grants = Vec::with_capacity(batch.wanted.len());
         for (key, mode) in &batch.wanted {
-            let wanted = Wanted { key: *key, hash: self.hash(key), mode: *mode, owner, priority: batch.priority };
+            let (hash, priority) = (self.hash(key), batch.priority);
+            let wanted = Wanted { key: *key, hash, mode: *mode, owner, priority, loose: false, lease: 0 };
             let grant = self.acquire_fast(local, wanted).or_else(|_| self.try_slow(local, wanted));
             let Ok(grant) = grant else { return self.give_back(grants) };
             grants.push(grant);
@@ -45,7 +47,8 @@ impl Core {
 
     #[cold]
     fn give_back(&self, grants: Vec<Grant>) -> Option<Vec<Grant>> {
-        grants.into_iter().rev().for_each(|grant| self.release_guard(grant));
+        let kept = usize::from(fault!("failed-batch-keeps-one"));
+        grants.into_iter().skip(kept).rev().for_each(|grant| self.release_guard(grant));
         None
     }
 }
@@ -53,6 +56,9 @@ impl Core {
 /// The order in which the locks of a batch are waited for: by key, each key once, in the strongest mode asked for.
 pub(crate) fn in_order<'k>(batch: &BatchLockRequest<'k>) -> Vec<(KeyRef<'k>, Mode)> {
     let mut wanted = batch.wanted.clone();
+    if fault!("batch-not-in-order") {
+        return wanted;
+    }
     // The stronger mode of a key first, so that it is the one that stays.
     wanted.sort_unstable_by(|(a, mode_a), (b, mode_b)| a.cmp(b).then(mode_b.cmp(mode_a)));
     wanted.dedup_by(|later, kept| later.0 == kept.0);

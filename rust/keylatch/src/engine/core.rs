@@ -3,21 +3,25 @@
 use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
-use crate::hold::{FOREIGN, Grant, Label, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record};
+use crate::hold::{FOREIGN, Grant, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record};
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
+use crate::observe::{Audience, Event, EventOptions, Inbox, Outlet};
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::fault::fault;
 use crate::sync::{Clock, PerThread};
 use crate::table::{Entry, LockedShard, Table, Word};
-use crate::wait::{Queue, Timer, Waiter, Waiters};
+use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use super::loss::Losses;
 use super::mail::Dispatcher;
+use super::take_away::Lately;
 
 /// Holders that an error names at most.
 const NAMED_HOLDERS: usize = 64;
@@ -34,17 +38,24 @@ pub(crate) struct Core {
     pub(crate) waiters: Waiters,
     owners: Owners,
     pub(crate) sessions: Sessions,
+    pub(crate) leases: Leases,
+    pub(crate) losses: Losses,
+    pub(crate) lately_lost: Lately,
     locals: PerThread<Local>,
     hashers: [ahash::RandomState; 3],
     pub(crate) config: LockConfig,
     closed: AtomicBool,
-    /// The number of forks at which the manager serves: that of its process, or none once it is closed.
+    /// The number of forks at which the fast path serves: that of its process, or none once the manager is closed, and
+    /// while holds are to be timed.
     serves_at: AtomicU32,
     forks: u32,
     pub(crate) cores: usize,
     began: Clock,
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) events: Audience,
+    /// Itself, for the timer's thread.
+    pub(crate) this: OnceLock<Weak<Core>>,
 }
 
 /// What goes on record with a grant.
@@ -56,6 +67,8 @@ pub(crate) struct Granting {
     pub(crate) priority: u8,
     /// On the manager's clock; 0 for "nobody looked".
     pub(crate) since: u64,
+    /// The grant's number is enough to release it.
+    pub(crate) loose: bool,
 }
 
 /// Forks between this process and the one that loaded the library.
@@ -98,6 +111,9 @@ impl Core {
             waiters: Waiters::new(config.max_waiters, (random >> 32) as u32),
             owners: Owners::new(),
             sessions: Sessions::default(),
+            leases: Leases::reserve(records + 8192).map_err(reserve)?,
+            losses: Losses::default(),
+            lately_lost: Lately::default(),
             locals: PerThread::new(),
             hashers,
             closed: AtomicBool::new(false),
@@ -108,8 +124,17 @@ impl Core {
             began: Clock::start(),
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
+            events: Audience::default(),
+            this: OnceLock::new(),
             config,
         })
+    }
+
+    /// As `new`, and able to keep the time of those who cannot.
+    pub(crate) fn shared(config: LockConfig) -> Result<Arc<Self>, LockError> {
+        let core = Arc::new(Self::new(config)?);
+        let _ = core.this.set(Arc::downgrade(&core));
+        Ok(core)
     }
 
     /// The calling thread's own part.
@@ -135,7 +160,8 @@ impl Core {
         }
     }
 
-    /// Whether the manager is closed or not ours: asked on every path, answered in words by `service`.
+    /// Whether the manager is closed, not ours, or to take its time: asked on the fast path, answered in words by
+    /// `service`.
     #[inline(always)]
     pub(crate) fn out_of_service(&self) -> bool {
         FORKS.load(std::sync::atomic::Ordering::Relaxed) != self.serves_at.load(Ordering::Relaxed)
@@ -152,8 +178,40 @@ impl Core {
     }
 
     pub(crate) fn set_closed(&self) -> bool {
-        self.serves_at.store(u32::MAX, Ordering::Relaxed);
-        self.closed.swap(true, Ordering::AcqRel)
+        // Steadily: a subscriber who leaves in this moment would put the closed manager back in service.
+        self.events.steadily(|_| {
+            self.serves_at.store(u32::MAX, Ordering::Relaxed);
+            self.closed.swap(true, Ordering::AcqRel)
+        })
+    }
+
+    /// Tells subscribers of an event. They are woken, which is foreign code: call it off every internal mutex, and put
+    /// the event together only if [`Audience::is_heard`].
+    pub(crate) fn announce(&self, event: &Event) {
+        self.events.announce(event);
+    }
+
+    /// Adds a subscriber.
+    pub(crate) fn subscribe(&self, options: &EventOptions, outlet: Outlet) -> Arc<Inbox> {
+        if self.is_forked() {
+            return Audience::deaf();
+        }
+        let inbox = self.events.join(options, outlet, |timed| self.serve_fast(!timed));
+        if self.is_closed() {
+            // Its end may have been told before this one joined.
+            self.events.close();
+        }
+        inbox
+    }
+
+    pub(crate) fn unsubscribe(&self, inbox: &Arc<Inbox>) {
+        self.events.leave(inbox, |timed| self.serve_fast(!timed));
+    }
+
+    /// Opens the fast path or has every request come to the shards, where there is a clock.
+    fn serve_fast(&self, fast: bool) {
+        let at = if fast && !self.is_closed() { self.forks } else { u32::MAX };
+        self.serves_at.store(at, Ordering::Relaxed);
     }
 
     pub(crate) fn service(&self) -> Result<(), LockError> {
@@ -171,6 +229,11 @@ impl Core {
     /// Nanoseconds since the manager was made; never 0.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// The moment at which the manager's clock will show so many nanoseconds; `None` for never.
+    pub(crate) fn moment(&self, nanos: u64) -> Option<Instant> {
+        if nanos == NEVER { None } else { self.began.moment(Duration::from_nanos(nanos)) }
     }
 
     pub(crate) fn uptime(&self) -> Duration {
@@ -243,6 +306,11 @@ impl Core {
         self.owners.keep_with_source(name, source, || self.owners_in_use())
     }
 
+    /// Who is named as the holder of a lock that is kept shut.
+    pub(crate) fn stopgap_owner(&self) -> u32 {
+        self.owners.keep("(nobody: kept shut after a lost lease)", || self.owners_in_use())
+    }
+
     /// What tells this manager from others.
     #[inline(always)]
     pub(crate) fn identity(&self) -> usize {
@@ -306,17 +374,18 @@ impl Core {
     ) -> Grant {
         let record = self.records.get(record_index);
         record.set_note(left.noted_with(wanted.shard));
-        let grant = record.fill(record_index, index, wanted.mode, wanted.owner, wanted.priority, wanted.since);
-        if wanted.mode == Mode::Exclusive {
-            // Release pairs with the Acquire in `holder_is_certain`: who reads the record's index reads the record.
-            entry.holder.store(record_index, Ordering::Release);
+        let Granting { mode, owner, priority, since, loose, .. } = *wanted;
+        // All of this before the hold is on record: once it is, the lock can be taken away and be somebody else's.
+        if mode == Mode::Exclusive {
             entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        } else if wanted.since != 0 || (left.readers() == 1 && entry.holder.load(Ordering::Relaxed) == NONE) {
+            // Release pairs with the Acquire in `holder_is_certain`, which finds the record filled, or looks again.
+            entry.holder.store(record_index, Ordering::Release);
+        } else if since != 0 || (left.readers() == 1 && entry.holder.load(Ordering::Relaxed) == NONE) {
             // Of readers on the fast path only the first after a writer is noted: on a key that is read all the time
             // they would fight over the cache line once more.
             entry.holder.store(record_index, Ordering::Release);
         }
-        grant
+        record.fill(record_index, index, mode, owner, priority, since, loose)
     }
 
     /// Whether a held entry is held by somebody with a right to it, rather than by a thread that took it for another
@@ -324,10 +393,17 @@ impl Core {
     ///
     /// The caller owns the shard. Without this an honest attempt could be refused though its key was free.
     pub(crate) fn holder_is_certain(&self, index: u32, entry: &Entry) -> bool {
+        if fault!("any-holder-is-certain") {
+            return true;
+        }
         let seen = entry.word();
         let holder = entry.holder.load(Ordering::Acquire);
         let held = self.records.could_be(holder).then(|| self.records.get(holder).held()).flatten();
         let on_record = held.filter(|held| held.entry == index);
+        if entry.is_aliased() {
+            // Some of its holders are on record elsewhere; nobody is on the way out of a displaced entry without right.
+            return true;
+        }
         if seen.is_exclusive() {
             // Every exclusive holder puts itself on record here, after it confirmed the key. An old reader's mark may
             // still stand, but names no exclusive hold of this entry.
@@ -345,8 +421,9 @@ impl Core {
         let count = if word.is_exclusive() { 1 } else { word.readers() };
         let now = self.now();
         let mut named = Vec::new();
+        let aliased = entry.is_aliased();
         let mut name = |record: &Record| {
-            let Some(held) = record.held().filter(|held| held.entry == index) else { return };
+            let Some(held) = record.held().filter(|held| self.home_if(aliased, held.entry) == index) else { return };
             if named.len() < NAMED_HOLDERS {
                 record.stamp(now);
                 let since = if held.since == 0 { now } else { held.since };
@@ -359,7 +436,7 @@ impl Core {
         let is_current = |record: &&Record| record.held().is_some_and(|held| held.entry == index);
         match marked.filter(is_current) {
             Some(record) if word.is_exclusive() || !thorough => name(record),
-            _ if word.readers() == 0 => {}
+            _ if word.readers() == 0 && !aliased => {}
             _ => self.records.for_each(if thorough { usize::MAX } else { A_FEW_PAGES }, |_, record| name(record)),
         }
         let more = count.saturating_sub(named.len() as u32);

@@ -13,9 +13,11 @@
 use super::acquire::{parked, take};
 use super::core::{Core, Granting};
 use super::local::Local;
+use super::looking::Reminder;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, WAIT_BUCKETS, Word};
 use crate::wait::{Asking, News, Phase, Ticket, Waiter};
 
@@ -26,11 +28,13 @@ const A_ROUND: usize = if cfg!(loom) { 2 } else { 16 };
 struct Round {
     news: [Option<(u32, News)>; A_ROUND],
     len: usize,
+    /// For the first in line, if a lease keeps it waiting.
+    reminder: Option<Reminder>,
 }
 
 impl Round {
     fn new() -> Self {
-        Self { news: [const { None }; A_ROUND], len: 0 }
+        Self { news: [const { None }; A_ROUND], len: 0, reminder: None }
     }
 
     fn add(&mut self, index: u32, news: News) {
@@ -42,6 +46,7 @@ impl Round {
         for (index, news) in self.news.into_iter().flatten() {
             core.tell(index, news);
         }
+        self.reminder.into_iter().for_each(|reminder| core.remind(reminder));
     }
 }
 
@@ -56,9 +61,10 @@ struct Plan {
 
 impl Core {
     /// Delivers news; off every mutex.
-    fn tell(&self, waiter_index: u32, news: News) {
+    pub(crate) fn tell(&self, waiter_index: u32, news: News) {
         match news {
             // The waiter may be another's by now, who then looks at its phase once for nothing.
+            News::Thread if fault!("sleeper-not-woken") => {}
             News::Thread => self.waiters.get(waiter_index).wake(),
             News::Task(Some(waker)) => waker.wake(),
             News::Task(None) => {}
@@ -80,8 +86,12 @@ impl Core {
         loop {
             let mut round = Round::new();
             let more = self.settle(local, &mut shard, index, entry, leaving.take(), &mut round);
+            if fault!("told-under-the-mutex") {
+                return round.deliver(self);
+            }
             drop(shard);
             round.deliver(self);
+            self.events.tell_noted();
             if !more {
                 return;
             }
@@ -108,6 +118,9 @@ impl Core {
         let plan = loop {
             let seen = entry.word();
             let left = leaving.map_or(seen, |mode| seen.released(mode));
+            if left.is_free() {
+                entry.clear_pins();
+            }
             let plan = self.plan(entry, left, now);
             // Equal when the lock goes from one exclusive holder to the next and the counts show as before. Nobody else
             // could have changed it: W keeps the fast path out, and the shard is ours.
@@ -138,7 +151,10 @@ impl Core {
             }
             return false;
         }
-        plan.admitted == A_ROUND
+        if entry.is_leased() {
+            round.reminder = self.watch_leases(index, entry);
+        }
+        plan.admitted == A_ROUND && !fault!("round-not-continued")
     }
 
     /// What the word would be, and for whom. Changes nothing.
@@ -173,7 +189,9 @@ impl Core {
         }
         // Whoever is on its way to try settles the line again, won or lost. Until then releases need not look in, which
         // is what lets a running thread go on at full speed.
-        let on_its_way = notify_first || next.is_some_and(|(_, waiter)| waiter.phase() == Phase::Notified);
+        let on_its_way = fault!("waiting-not-shown")
+            || notify_first
+            || next.is_some_and(|(_, waiter)| waiter.phase() == Phase::Notified);
         let shown = if on_its_way { word.with_waiting(0, 0) } else { word.with_waiting(readers, writers) };
         Plan { word: shown, admitted, notify_first }
     }
@@ -212,14 +230,17 @@ impl Core {
     ) -> Option<News> {
         let asking = waiter.asking();
         let record = waiter.record.load(Ordering::Relaxed);
+        self.notice_wait(entry, waiter, now, true);
         if asking.upgrade {
             self.note_upgrade(record, entry);
         } else {
             shard.counts().slow += 1;
             let owner = waiter.owner.load(Ordering::Relaxed);
-            let Asking { mode, priority, .. } = asking;
-            let granting = Granting { shard: self.table.shard_of(entry.hash()), mode, owner, priority, since: now };
+            let Asking { mode, priority, loose, .. } = asking;
+            let shard_index = self.table.shard_of(entry.hash());
+            let granting = Granting { shard: shard_index, mode, owner, priority, since: now, loose };
             let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
+            self.begin_lease(grant, entry, waiter.lease.load(Ordering::Relaxed), now);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }
         // Taken before the phase changes: afterwards the waiter may be given back and be somebody else's.
@@ -247,6 +268,9 @@ impl Core {
         } else {
             parked(entry, waiter.asking().mode, true);
             waiter.advance(Phase::Waiting);
+            if fault!("loser-does-not-settle") {
+                return false;
+            }
         }
         // The winner's neighbours may come in too; the loser's bit has to be set, or the lock is its now.
         self.settle_and_wake(local, shard, index, entry, hash, None);
@@ -263,6 +287,9 @@ impl Core {
         let index = waiter.entry.load(Ordering::Relaxed);
         let entry = self.table.entry(index);
         let _unneeded = self.end_wait(&mut shard, entry, waiter, why);
+        if fault!("giving-up-does-not-settle") {
+            return why;
+        }
         // Whoever was behind it may go on now.
         self.settle_and_wake(local, shard, index, entry, hash, None);
         why
@@ -288,7 +315,9 @@ impl Core {
             }
             // The phase first: if it is that of a later request, whose waiter may be queued elsewhere by now, the ticket's
             // generation has been seen to change after it.
-            if !waiter.phase().is_queued() || waiter.ticket(ticket.index()) != ticket || !may(waiter) {
+            let is_it = || waiter.ticket(ticket.index()) == ticket || fault!("old-ticket-taken");
+            let early = fault!("ticket-compared-too-early").then(is_it);
+            if !waiter.phase().is_queued() || !early.unwrap_or_else(is_it) || !may(waiter) {
                 return false;
             }
             let news = self.end_wait(&mut shard, entry, waiter, why);
@@ -313,10 +342,15 @@ impl Core {
     }
 
     /// Takes a waiter out of the line without a grant. Returns what is to be delivered after the mutex is released.
-    fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
-        self.leave_line(shard, entry, waiter, self.now());
+    pub(crate) fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
+        let now = self.now();
+        self.leave_line(shard, entry, waiter, now);
+        self.notice_wait(entry, waiter, now, false);
         match why {
-            Phase::TimedOut => shard.counts().timeouts += 1,
+            Phase::TimedOut => {
+                shard.counts().timeouts += 1;
+                self.explain_timeout(entry, waiter, now);
+            }
             _ => shard.counts().cancelled += 1,
         }
         waiter.advance_with_news(why).1

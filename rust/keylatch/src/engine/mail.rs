@@ -5,7 +5,8 @@ use super::core::Core;
 use crate::error::LockError;
 use crate::hold::Grant;
 use crate::request::Limit;
-use crate::wait::{Delivery, Letter, Mailbox, Phase, Ticket};
+use crate::sync::fault::fault;
+use crate::wait::{Delivery, Letter, Mailbox, Phase, Purpose, Ticket};
 use parking_lot::{Condvar, Mutex};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -52,7 +53,9 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Posted, LockError> {
         let local = self.local();
-        if let Ok(grant) = self.acquire_fast(local, *wanted) {
+        if wanted.lease == 0
+            && let Ok(grant) = self.acquire_fast(local, *wanted)
+        {
             return Ok(Posted::Granted(grant));
         }
         let deadline = self.deadline(limit);
@@ -64,8 +67,13 @@ impl Core {
             Answer::Granted(grant) => Ok(Posted::Granted(grant)),
             Answer::Queued(ticket) => {
                 if let Some(deadline) = deadline {
-                    self.set_timer(deadline, ticket);
+                    self.set_timer(deadline, ticket, Purpose::GiveUp);
+                    // The answer may have come already, and looked for the deadline before it was set.
+                    if !self.waiters.is_current(ticket) && !fault!("answered-deadline-kept") {
+                        self.timer.unset((deadline, ticket, Purpose::GiveUp));
+                    }
                 }
+                self.begin_to_look(ticket);
                 Ok(Posted::Waiting(ticket))
             }
         }
@@ -82,13 +90,16 @@ impl Core {
         let (key, hash) = (wanted.key.to_owned(), wanted.hash);
         Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
-            if let Some(deadline) = deadline {
-                core.timer.unset(deadline, ticket);
-            }
-            let result = match core.finish(core.local(), waiter) {
+            let look = core.waiters.get(waiter).first_look();
+            let ended = core.finish(core.local(), waiter);
+            // After the ticket is void: whoever sets a moment later sees that.
+            core.forget_moments(deadline, look, ticket);
+            let result = match ended {
                 Ended::Granted(Some(grant)) => Ok(grant),
                 Ended::Granted(None) => Err(LockError::Closed),
-                Ended::Failed { why, waited } => Err(core.failure((why, waited), limit, &key.as_ref(), hash)),
+                Ended::Failed { why, waited, error } => {
+                    Err(core.failure((why, waited, error), limit, &key.as_ref(), hash))
+                }
             };
             answer(ticket, result);
         })
@@ -179,5 +190,39 @@ impl Core {
                 desk.changed.wait(&mut state);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{Fairness, FastObjectLockManager, LockConfig, LockRequest};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    /// A letter that is opened by whoever posts it, before the request for it has got as far as its deadline.
+    #[test]
+    fn no_deadline_outlives_its_request() {
+        let config = LockConfig { fairness: Fairness::Fifo, ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_config(config).unwrap();
+        let core = locks.core();
+        let (weak, slot) = (Arc::downgrade(core), Arc::new(OnceLock::<Arc<Mailbox>>::new()));
+        let opened_at_once = Arc::clone(&slot);
+        let bell = move || while weak.upgrade().unwrap().open_letter(opened_at_once.get().unwrap()) {};
+        let mailbox = slot.get_or_init(|| Mailbox::new(bell));
+
+        // A writer waits for a reader. Another reader, of higher priority, lines up in front of it and goes in.
+        let _held = locks.acquire_read_lock_blocking("b", "o", "holder").unwrap();
+        let mut writer = pin!(locks.acquire_write_lock("b", "o", "writer"));
+        assert!(writer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let wanted = core.wanted(core.local(), &LockRequest::read(("b", "o")).priority(9));
+        let (answer, answered) = std::sync::mpsc::channel();
+        let limit = Limit::After(Duration::from_secs(3600));
+        let posted = core.post(&wanted, limit, mailbox, move |_, result| answer.send(result).unwrap());
+        assert!(matches!(posted, Ok(Posted::Waiting(_))), "{posted:?}");
+        core.release_guard(answered.try_recv().expect("answered already").unwrap());
+        assert_eq!(core.timer.len(), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! swaps all of them for the model checker's and the very code that ships is the code that is checked.
 
 mod clock;
+pub(crate) mod fault;
 mod mutex;
 mod park;
 mod per_thread;

@@ -9,6 +9,7 @@ use super::state::Word;
 use crate::key::{KeyRef, ObjectKey};
 use crate::memory::{Arena, Cache, NONE, Pooled, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::fault::{fault, ordering};
 
 /// Words of key that an entry holds itself.
 const INLINE_WORDS: usize = 7;
@@ -42,8 +43,12 @@ pub(crate) struct Entry {
     /// How many wait for it shared or exclusive and are not on their way.
     pub(crate) parked_readers: AtomicU32,
     pub(crate) parked_writers: AtomicU32,
-    /// Fills the line of the lock: what follows is only read while others fight for it.
-    spare: [AtomicU32; 3],
+    /// Of a displaced entry: the one that stands in for it.
+    forward: AtomicU32,
+    /// Of a displaced entry: how many of those it counted have not come to the shard yet.
+    to_come: AtomicU32,
+    /// What else there is to know of the holders: LEASED, ALIASED, and how many holds a session counts on it.
+    pins: AtomicU32,
     /// Lengths of the parts, 16 bits each, and whether there is a version; changed with the key.
     lengths: AtomicU64,
     key: [AtomicU64; INLINE_WORDS],
@@ -71,7 +76,9 @@ unsafe impl Vacant for Entry {
             queue_tail: AtomicU32::new(0),
             parked_readers: AtomicU32::new(0),
             parked_writers: AtomicU32::new(0),
-            spare: std::array::from_fn(|_| AtomicU32::new(0)),
+            forward: AtomicU32::new(0),
+            to_come: AtomicU32::new(0),
+            pins: AtomicU32::new(0),
             key: std::array::from_fn(|_| AtomicU64::new(0)),
             key_is_stable: crate::sync::Stable::default(),
         }
@@ -101,8 +108,14 @@ impl Entry {
     /// before (its attempt); a releaser publishes its own. Acquire on failure, for the next look.
     #[inline]
     pub(crate) fn swap(&self, seen: Word, new: Word) -> Result<(), Word> {
+        let usual = ordering!(Ordering::AcqRel, "swap-without-release", Ordering::Acquire);
         self.word
-            .compare_exchange(seen.bits(), new.bits(), Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                seen.bits(),
+                new.bits(),
+                ordering!(usual, "swap-relaxed", Ordering::Relaxed),
+                ordering!(Ordering::Acquire, "swap-relaxed", Ordering::Relaxed),
+            )
             .map(|_| ())
             .map_err(Word::from_bits)
     }
@@ -110,7 +123,10 @@ impl Entry {
     /// One reader less; returns the word before. AcqRel as in `swap`.
     #[inline]
     pub(crate) fn leave_readers(&self) -> Word {
-        Word::from_bits(self.word.fetch_sub(Word::ONE_READER, Ordering::AcqRel))
+        Word::from_bits(
+            self.word
+                .fetch_sub(Word::ONE_READER, ordering!(Ordering::AcqRel, "reader-leaves-relaxed", Ordering::Relaxed)),
+        )
     }
 
     /// Sets the word of an entry that nobody else can change: in no chain, or claimed. Release: publishes the key.
@@ -121,6 +137,66 @@ impl Entry {
     #[inline]
     pub(crate) fn hash(&self) -> u64 {
         self.hash.load(Ordering::Relaxed)
+    }
+
+    /// Whether a holder may have a lease: a hint, which stays until somebody looks and finds none.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.pins.load(Ordering::Relaxed) & LEASED != 0
+    }
+
+    pub(crate) fn set_leased(&self, leased: bool) {
+        let pins = self.pins.load(Ordering::Relaxed) & !LEASED;
+        self.pins.store(pins | if leased { LEASED } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Whether some of its holders have a displaced entry on record.
+    pub(crate) fn is_aliased(&self) -> bool {
+        self.pins.load(Ordering::Relaxed) & ALIASED != 0
+    }
+
+    /// How many holds of one session stand behind its one exclusive holder; 0 where that is not counted.
+    pub(crate) fn counted(&self) -> u32 {
+        self.pins.load(Ordering::Relaxed) & COUNTED
+    }
+
+    pub(crate) fn set_counted(&self, counted: u32) {
+        debug_assert!(counted <= COUNTED);
+        self.pins.store(self.pins.load(Ordering::Relaxed) & !COUNTED | counted, Ordering::Relaxed);
+    }
+
+    /// Nothing is special about the holders any more.
+    pub(crate) fn clear_pins(&self) {
+        self.pins.store(0, Ordering::Relaxed);
+    }
+
+    /// Makes this entry stand in for a displaced one, which the caller has taken out of the table.
+    pub(crate) fn stand_in_for(&self, index: u32, displaced: &Entry, to_come: u32) {
+        displaced.forward.store(index, Ordering::Relaxed);
+        displaced.to_come.store(to_come, Ordering::Relaxed);
+        self.pins.store(displaced.pins.load(Ordering::Relaxed) & !COUNTED | ALIASED, Ordering::Relaxed);
+        let lines = [
+            (&self.queue_head, &displaced.queue_head),
+            (&self.queue_tail, &displaced.queue_tail),
+            (&self.parked_readers, &displaced.parked_readers),
+            (&self.parked_writers, &displaced.parked_writers),
+        ];
+        for (ours, theirs) in lines {
+            ours.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+            theirs.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The entry that stands in for this one, if it is displaced.
+    pub(crate) fn stand_in(&self) -> Option<u32> {
+        self.word().is_displaced().then(|| self.forward.load(Ordering::Relaxed))
+    }
+
+    /// One of those that a displaced entry counted has come. Returns whether it was the last.
+    #[must_use]
+    pub(crate) fn one_has_come(&self) -> bool {
+        let left = self.to_come.load(Ordering::Relaxed) - 1;
+        self.to_come.store(left, Ordering::Relaxed);
+        left == 0
     }
 
     /// Whether the entry carries this key. The entry must not be able to change it: the caller holds it or owns the
@@ -144,7 +220,8 @@ impl Entry {
     #[cold]
     #[inline(never)]
     fn carries_long(&self, arena: &Arena<Entry>, key: KeyRef<'_>) -> bool {
-        self.blocks(arena).zip(pieces(&key)).all(|(block, piece)| block == piece)
+        let compared = if fault!("long-key-compared-in-part") { 1 } else { usize::MAX };
+        self.blocks(arena).zip(pieces(&key)).take(compared).all(|(block, piece)| block == piece)
     }
 
     /// The bytes of this block. The key must not be able to change while they are looked at, see `carries`.
@@ -257,15 +334,28 @@ impl Entry {
 
     /// A copy of the key. The key must not be able to change, see `carries`.
     pub(crate) fn key(&self, arena: &Arena<Entry>) -> ObjectKey {
+        let mut bytes = Vec::new();
+        self.key_in(arena, &mut bytes).to_owned()
+    }
+
+    /// The key, copied to `bytes`; whatever was there is overwritten. The key must not be able to change, see `carries`.
+    pub(crate) fn key_in<'b>(&self, arena: &Arena<Entry>, bytes: &'b mut Vec<u8>) -> KeyRef<'b> {
         let lengths = self.lengths.load(Ordering::Relaxed);
         let length = |shift: u32| ((lengths >> shift) & 0xffff) as usize;
-        let bytes: Vec<u8> = self.blocks(arena).flatten().take(length(0) + length(16) + length(32)).collect();
+        bytes.clear();
+        self.blocks(arena).for_each(|block| bytes.extend_from_slice(&block));
+        bytes.truncate(length(0) + length(16) + length(32));
         let (bucket, rest) = bytes.split_at(length(0));
         let (object, version) = rest.split_at(length(16));
         let key = KeyRef::new(bucket, object);
-        if lengths & VERSIONED != 0 { key.with_version(version).to_owned() } else { key.to_owned() }
+        if lengths & VERSIONED != 0 { key.with_version(version) } else { key }
     }
 }
+
+// The parts of `pins`.
+const LEASED: u32 = 1 << 31;
+const ALIASED: u32 = 1 << 30;
+const COUNTED: u32 = ALIASED - 1;
 
 const VERSIONED: u64 = 1 << 48;
 

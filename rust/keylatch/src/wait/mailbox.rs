@@ -5,6 +5,7 @@
 use super::waiter::Waiters;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use std::sync::Arc;
 
 /// Where finished waiters lie until somebody fetches them.
@@ -35,7 +36,7 @@ impl Mailbox {
     pub(crate) fn post(&self, waiters: &Waiters, index: u32) {
         let mut ends = self.ends.lock();
         waiters.get(index).next.store(0, Ordering::Relaxed);
-        if ends.first == 0 {
+        if ends.first == 0 || fault!("letter-on-top-of-letter") {
             ends.first = index;
         } else {
             waiters.get(ends.last).next.store(index, Ordering::Relaxed);

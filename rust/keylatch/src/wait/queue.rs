@@ -6,6 +6,7 @@
 
 use super::waiter::{Waiter, Waiters};
 use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::fault::fault;
 
 /// The ends of a line, which its lock's entry keeps. Used only by the owner of the entry's shard.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +42,8 @@ impl<'a> Queue<'a> {
     pub(crate) fn join(&self, index: u32, may_overtake: impl Fn(&Waiter) -> bool) {
         let mut behind = self.at(self.tail.load(Ordering::Relaxed));
         while let Some((_, waiter)) = behind.filter(|(_, waiter)| may_overtake(waiter)) {
-            waiter.overtaken.store(waiter.overtaken.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+            let counted = u32::from(!fault!("overtaking-not-counted"));
+            waiter.overtaken.store(waiter.overtaken.load(Ordering::Relaxed).saturating_add(counted), Ordering::Relaxed);
             behind = self.at(waiter.previous.load(Ordering::Relaxed));
         }
         let (previous, next_of_previous) = match behind {

@@ -9,7 +9,7 @@
 //!                       |                        |
 //!                       +-----------+------------+
 //!                                   v
-//!  (out of the queue)   Granted | TimedOut | Cancelled | Closed
+//!  (out of the queue)   Granted | TimedOut | Cancelled | Closed | Deadlocked
 //! ```
 //!
 //! | change | by whom, under what |
@@ -19,14 +19,22 @@
 //!
 //! Whoever moves a waiter out of Parked wakes it after the shard's mutex is released. A thread that sleeps does so only
 //! while the phase is Parked, which is the word it sleeps on, so a change between its last look and its sleep is not lost.
+//!
+//! **Looks.** A waiter may have something to see to while it waits: whether it is part of a deadlock. A thread sleeps
+//! until `look_at` at most and sees to it then; for tasks and mail the timer does. The shard's owner may have it look
+//! earlier: it lowers `look_at` and moves the waiter from Parked back to Waiting. The thread reads `look_at` after it
+//! went to Parked, so that it either sees the new moment or does not fall asleep.
 
+use crate::error::LockError;
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::fault::{fault, ordering};
 use crate::sync::{Mutex, Park};
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+use super::foreign::Foreign;
 use super::mailbox::Mailbox;
 
 /// How far a waiter has come.
@@ -46,6 +54,8 @@ pub(crate) enum Phase {
     Cancelled = 6,
     /// The manager was closed.
     Closed = 7,
+    /// It was chosen to give way in a circle of sessions that wait for each other.
+    Deadlocked = 8,
 }
 
 impl Phase {
@@ -58,6 +68,7 @@ impl Phase {
             5 => Self::TimedOut,
             6 => Self::Cancelled,
             7 => Self::Closed,
+            8 => Self::Deadlocked,
             _ => Self::Free,
         }
     }
@@ -81,6 +92,8 @@ pub(crate) struct Asking {
     pub(crate) upgrade: bool,
     /// It cannot come and try, so it is always handed the lock: it is told by mail.
     pub(crate) by_mail: bool,
+    /// Its grant is to be a number from the beginning.
+    pub(crate) loose: bool,
     pub(crate) priority: u8,
 }
 
@@ -89,13 +102,15 @@ impl Asking {
         u32::from(self.mode == Mode::Exclusive)
             | u32::from(self.upgrade) << 1
             | u32::from(self.by_mail) << 2
+            | u32::from(self.loose) << 3
             | u32::from(self.priority) << 8
     }
 
     fn from_bits(bits: u32) -> Self {
         let mode = if bits & 1 == 1 { Mode::Exclusive } else { Mode::Shared };
         // 8 bits.
-        Self { mode, upgrade: bits & 2 != 0, by_mail: bits & 4 != 0, priority: (bits >> 8) as u8 }
+        let (upgrade, by_mail, loose) = (bits & 2 != 0, bits & 4 != 0, bits & 8 != 0);
+        Self { mode, upgrade, by_mail, loose, priority: (bits >> 8) as u8 }
     }
 }
 
@@ -104,7 +119,7 @@ pub(crate) enum Delivery {
     /// A thread that sleeps on the phase.
     Thread,
     /// A future, by its waker.
-    Task(Option<Waker>),
+    Task(Option<Foreign<Waker>>),
     /// Somebody who is told through a mailbox.
     Mail(Arc<Mailbox>, Letter),
 }
@@ -175,8 +190,16 @@ pub(crate) struct Waiter {
     pub(crate) grant: AtomicU64,
     /// Nanoseconds of the lease that the grant will have; 0 for none.
     pub(crate) lease: AtomicU64,
+    /// When to look what keeps it waiting, on the manager's clock. For tasks and mail, whose timer keeps the time, only
+    /// the first such moment.
+    look_at: AtomicU64,
     delivery: Mutex<Delivery>,
+    /// What its request has come to, where whoever ended it knew that better than the waiter will.
+    error: Mutex<Option<Box<LockError>>>,
 }
+
+/// No moment to look at.
+pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Waiter {
     fn new(index: u32, generation: u32) -> Self {
@@ -194,7 +217,9 @@ impl Waiter {
             since: AtomicU64::new(0),
             grant: AtomicU64::new(0),
             lease: AtomicU64::new(0),
+            look_at: AtomicU64::new(NEVER),
             delivery: Mutex::new(Delivery::Thread),
+            error: Mutex::new(None),
         }
     }
 
@@ -206,14 +231,68 @@ impl Waiter {
 
     /// Moves on; returns where it was. AcqRel, see `phase`.
     pub(crate) fn advance(&self, to: Phase) -> Phase {
-        Phase::from_bits(self.phase.swap(to as u32, Ordering::AcqRel))
+        Phase::from_bits(self.phase.swap(to as u32, ordering!(Ordering::AcqRel, "news-relaxed", Ordering::Relaxed)))
     }
 
-    /// Sleeps until the phase is no longer Parked or the deadline has passed. Returns at once if there is news.
-    pub(crate) fn sleep(&self, deadline: Option<std::time::Instant>) -> crate::sync::ParkedUntil {
-        // A failure means that it is Parked already, after a sleep that ended early, or that there is news.
+    /// Says that its thread is about to sleep, and returns when it has to look, if not woken before.
+    pub(crate) fn lie_down(&self) -> u64 {
+        // A failure means that it is Parked already, after a sleep that ended early, or that there is news. The
+        // compare-and-swap comes before the look at `look_at`, see the module.
+        if fault!("parked-without-swap") {
+            self.phase.store(Phase::Parked as u32, Ordering::Release);
+        }
         let _ = self.phase.compare_exchange(Phase::Waiting as u32, Phase::Parked as u32);
+        self.look_at.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until the phase is no longer Parked or the deadline has passed. Returns at once if there is news. Comes
+    /// after `lie_down`.
+    pub(crate) fn sleep(&self, deadline: Option<std::time::Instant>) -> crate::sync::ParkedUntil {
         self.phase.park(Phase::Parked as u32, deadline)
+    }
+
+    /// Sets the first moment to look; before the waiter is queued.
+    pub(crate) fn set_first_look(&self, at: u64) {
+        self.look_at.store(at, Ordering::Relaxed);
+    }
+
+    /// The first moment to look, for whoever queued it or finishes it.
+    pub(crate) fn first_look(&self) -> u64 {
+        self.look_at.load(Ordering::Relaxed)
+    }
+
+    /// The moment has come, and the thread that waits looks. AcqRel pairs with `look_by`: a moment that is set by then
+    /// is one whose reason is seen by this look.
+    pub(crate) fn begin_look(&self) {
+        self.look_at.swap(NEVER, Ordering::AcqRel);
+    }
+
+    /// Has the thread that waits look at this moment, if it would not before; whether it would not. AcqRel as in
+    /// `begin_look`.
+    pub(crate) fn look_by(&self, at: u64) -> bool {
+        let mut set = self.look_at.load(Ordering::Relaxed);
+        while at < set {
+            match self.look_at.compare_exchange(set, at, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => set = now,
+            }
+        }
+        false
+    }
+
+    /// Whether its own thread keeps the time.
+    pub(crate) fn keeps_time(&self) -> bool {
+        matches!(&*self.delivery.lock(), Delivery::Thread)
+    }
+
+    /// Leaves an explanation for whoever asked; before the phase says that the wait has ended without the lock.
+    pub(crate) fn explain(&self, error: LockError) {
+        *self.error.lock() = Some(Box::new(error));
+    }
+
+    /// Takes the explanation of a wait that ended without the lock.
+    pub(crate) fn take_explanation(&self) -> Option<Box<LockError>> {
+        self.error.lock().take()
     }
 
     pub(crate) fn wake(&self) {
@@ -238,6 +317,7 @@ impl Waiter {
         self.overtaken.store(0, Ordering::Relaxed);
         self.grant.store(0, Ordering::Relaxed);
         self.lease.store(0, Ordering::Relaxed);
+        self.look_at.store(NEVER, Ordering::Relaxed);
         *self.delivery.lock() = delivery;
         self.phase.store(Phase::Waiting as u32, Ordering::Release);
     }
@@ -245,8 +325,8 @@ impl Waiter {
     /// Sets the waker to call; returns the old one, for the caller to drop off every lock. Whoever sets one looks at
     /// the phase afterwards: news that came before the waker was set is seen there.
     #[must_use]
-    pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Waker> {
-        let fresh = waker.clone();
+    pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Foreign<Waker>> {
+        let fresh = Foreign::new(waker.clone());
         let mut delivery = self.delivery.lock();
         match &mut *delivery {
             Delivery::Task(old) if old.as_ref().is_some_and(|old| old.will_wake(&fresh)) => Some(fresh),
@@ -288,7 +368,7 @@ impl Waiter {
 /// What is to be done so that whoever waits learns its news.
 pub(crate) enum News {
     Thread,
-    Task(Option<Waker>),
+    Task(Option<Foreign<Waker>>),
     Mail(Arc<Mailbox>),
 }
 
@@ -363,7 +443,8 @@ impl Waiters {
     pub(crate) fn put(&self, index: u32) {
         let waiter = self.get(index);
         let delivery = waiter.take_delivery();
-        let next = waiter.generation.load(Ordering::Relaxed).wrapping_add(1).max(1);
+        let later = u32::from(!fault!("ticket-used-again"));
+        let next = waiter.generation.load(Ordering::Relaxed).wrapping_add(later).max(1);
         waiter.generation.store(next, Ordering::Relaxed);
         waiter.phase.store(Phase::Free as u32, Ordering::Release);
         let mut free = self.free.lock();
@@ -372,6 +453,11 @@ impl Waiters {
         drop(free);
         // A waker's drop is foreign code: not under the mutex.
         drop(delivery);
+    }
+
+    /// Whether a ticket that was given out still stands for its request.
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        self.get(ticket.index()).ticket(ticket.index()) == ticket
     }
 
     /// Whether a ticket could be one of ours, so that its index may be looked at.

@@ -1,0 +1,183 @@
+//! Wakers and callbacks that panic when they are called, copied or dropped: no lock is lost, and nobody is stuck.
+
+mod steps;
+
+use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Submitted};
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::task::{Poll, RawWaker, RawWakerVTable, Waker};
+use steps::*;
+
+/// What a waker does wrong, and how often it was woken.
+#[derive(Default)]
+struct Mood {
+    when_woken: AtomicBool,
+    when_cloned: AtomicBool,
+    when_dropped: AtomicBool,
+    wakes: AtomicUsize,
+}
+
+/// A panic that the hook does not print.
+fn panic_if(mood: &AtomicBool) {
+    if mood.load(SeqCst) {
+        resume_unwind(Box::new("meant to"));
+    }
+}
+
+const MOODY: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+
+fn waker(mood: &Arc<Mood>) -> Waker {
+    // SAFETY: the functions below treat the pointer as the count of an `Arc<Mood>` that it is.
+    unsafe { Waker::new(Arc::into_raw(Arc::clone(mood)).cast(), &MOODY) }
+}
+
+unsafe fn clone(mood: *const ()) -> RawWaker {
+    // SAFETY: see `waker`; the count stays the waker's.
+    let mood = ManuallyDrop::new(unsafe { Arc::from_raw(mood.cast::<Mood>()) });
+    panic_if(&mood.when_cloned);
+    RawWaker::new(Arc::into_raw(Arc::clone(&mood)).cast(), &MOODY)
+}
+
+unsafe fn wake(mood: *const ()) {
+    // SAFETY: see `waker`; the count goes with the waker.
+    let mood = unsafe { Arc::from_raw(mood.cast::<Mood>()) };
+    mood.wakes.fetch_add(1, SeqCst);
+    panic_if(&mood.when_woken);
+}
+
+unsafe fn wake_by_ref(mood: *const ()) {
+    // SAFETY: as in `clone`.
+    let mood = ManuallyDrop::new(unsafe { Arc::from_raw(mood.cast::<Mood>()) });
+    mood.wakes.fetch_add(1, SeqCst);
+    panic_if(&mood.when_woken);
+}
+
+unsafe fn drop_waker(mood: *const ()) {
+    // SAFETY: as in `wake`.
+    let mood = unsafe { Arc::from_raw(mood.cast::<Mood>()) };
+    panic_if(&mood.when_dropped);
+}
+
+fn in_a_mood(choose: impl Fn(&Mood) -> &AtomicBool) -> Arc<Mood> {
+    let mood = Arc::<Mood>::default();
+    choose(&mood).store(true, SeqCst);
+    mood
+}
+
+/// Only a panic of our own is expected.
+fn meant_to<T>(call: impl FnOnce() -> T) {
+    let panic = catch_unwind(AssertUnwindSafe(call)).err().expect("it panics");
+    assert_eq!(panic.downcast_ref(), Some(&"meant to"));
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_from_being_woken() {
+    for fairness in POLICIES {
+        for mode in [Mode::Shared, Mode::Exclusive] {
+            let locks = few_shards(fairness);
+            within("a line with a panicking waker in it", move || {
+                let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+                let mood = in_a_mood(|mood| &mood.when_woken);
+                let moody = waker(&mood);
+                let request = LockRequest::new(("b", "o"), mode);
+                let mut line: Vec<_> = (0..3).map(|_| ByHand::new(locks.lock(request))).collect();
+                assert!(line[0].poll_with(&moody).is_pending());
+                assert!(line[1].poll().is_pending() && line[2].poll().is_pending());
+                std::thread::scope(|scope| {
+                    scope.spawn(|| drop(locks.lock(request).blocking().unwrap()));
+                    until_in_line(&locks, 4);
+                    // The release itself does not panic: it may happen in a drop, and others are to be woken.
+                    drop(held);
+                    until("the first is woken", || mood.wakes.load(SeqCst) > 0);
+                    drop(line.remove(0));
+                    for mut other in line.drain(..) {
+                        drop(other.after_wakes().unwrap());
+                    }
+                });
+                assert_at_rest(&locks);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line() {
+    for fairness in POLICIES {
+        let locks = with(LockConfig { shards: 1, max_waiters: 2, fairness, ..LockConfig::default() });
+        for round in 0..20 {
+            let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+            let (mood, calm) = (in_a_mood(|mood| &mood.when_dropped), Arc::<Mood>::default());
+            let (moody, usual) = (waker(&mood), waker(&calm));
+            let mut first = ByHand::new(locks.acquire_write_lock("b", "o", "first"));
+            let mut second = ByHand::new(locks.acquire_write_lock("b", "o", "second"));
+            assert!(second.poll_with(&moody).is_pending());
+            // Replaced while it waits, given back with the grant, and dropped with the future.
+            assert!(first.poll_with(&moody).is_pending());
+            assert!(first.poll_with(if round % 2 == 0 { &usual } else { &moody }).is_pending());
+            drop(held);
+            drop(second);
+            let Poll::Ready(guard) = first.poll_with(&moody) else { panic!("it is the only one left") };
+            drop((guard.unwrap(), first));
+            mood.when_dropped.store(false, SeqCst);
+            drop((moody, usual));
+            assert_eq!((Arc::strong_count(&mood), Arc::strong_count(&calm)), (1, 1), "no waker stays behind");
+        }
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn a_waker_that_panics_when_cloned_ends_its_own_poll_and_nothing_else() {
+    for fairness in POLICIES {
+        let locks = with(LockConfig { shards: 1, max_waiters: 1, fairness, ..LockConfig::default() });
+        for _ in 0..3 {
+            let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+            let mood = in_a_mood(|mood| &mood.when_cloned);
+            let moody = waker(&mood);
+            let mut future = ByHand::new(locks.acquire_write_lock("b", "o", "me"));
+            meant_to(|| future.poll_with(&moody));
+            drop(future);
+            assert_eq!(waiters(&locks), 0);
+            drop(held);
+            drop(locks.try_acquire_write_lock("b", "o", "next").unwrap());
+        }
+        assert_at_rest(&locks);
+    }
+}
+
+/// What a callback captured, and panics when it is let go.
+struct Captured;
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            resume_unwind(Box::new("meant to"));
+        }
+    }
+}
+
+fn submit(locks: &FastObjectLockManager, key: &str) -> Result<Submitted, LockError> {
+    let captured = Captured;
+    locks.lock(LockRequest::write(("b", key))).with_callback(move |answer| drop((answer, captured)))
+}
+
+#[test]
+fn a_callback_whose_drop_panics_loses_nothing() {
+    let locks = with(LockConfig { shards: 1, max_waiters: 2, max_key_bytes: 16, ..LockConfig::default() });
+    // Dropped uncalled: because the lock was free, because the request was wrong, because there was no room in line.
+    let Ok(Submitted::Granted(held)) = submit(&locks, "o") else { panic!("it is free") };
+    assert!(matches!(submit(&locks, "longer than keys may be"), Err(LockError::InvalidKey { .. })));
+    let mut line = vec![submit(&locks, "o").unwrap(), submit(&locks, "o").unwrap()];
+    assert!(matches!(submit(&locks, "o"), Err(LockError::TooManyWaiters { .. })));
+    // Called, and panics as it ends.
+    drop(held);
+    until("both have been called", || locks.get_metrics().shard_metrics.holders == 0 && waiters(&locks) == 0);
+    line.push(submit(&locks, "o").unwrap());
+    drop(line);
+    until("all is over", || locks.get_metrics().shard_metrics.holders == 0 && waiters(&locks) == 0);
+    assert_at_rest(&locks);
+    locks.close();
+    assert!(matches!(submit(&locks, "o"), Err(LockError::Closed)));
+}

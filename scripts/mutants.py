@@ -1,0 +1,319 @@
+#!/usr/bin/env python3
+"""Switches on one deliberate fault after the other and shows which check notices it: what `make mutants` runs.
+
+The faults are in the library's source as `fault!("name")` and `ordering!(usual, "name", weakened)`; they exist under
+`--cfg faults` only, and the environment variable KEYLATCH_FAULT chooses one. Each is listed here with the checks that
+have to notice it. First all of these checks run without a fault and have to pass.
+
+It ends with 0 if every check noticed its fault, with 1 otherwise.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CRATE = ROOT / "rust" / "keylatch"
+TARGET = ROOT / "target-faults"
+
+# Seconds after which a check that has not ended is stopped. That is not noticing: a check says what is wrong by itself.
+PATIENCE = 60
+
+Check = namedtuple("Check", "kind binary name")
+Outcome = namedtuple("Outcome", "passed seconds said")
+
+
+def model(name):
+    return Check("model", "keylatch", f"engine::models::{name}")
+
+
+def test(binary, name):
+    return Check("test", binary, name)
+
+
+# What is broken, and who has to notice.
+FAULTS = {
+    "swap-relaxed": (
+        "the word's compare-and-swap orders nothing",
+        [model("warm_key::two_writers")],
+    ),
+    "swap-without-release": (
+        "a release by compare-and-swap does not publish the holder's work",
+        [model("warm_key::two_writers")],
+    ),
+    "reader-leaves-relaxed": (
+        "a reader's subtraction orders nothing",
+        [model("warm_key::a_writer_and_two_readers")],
+    ),
+    "key-not-confirmed": (
+        "a take is not confirmed against the key",
+        [model("rekeying::nobody_holds_a_key_twice"), model("rekeying::there_and_back_again")],
+    ),
+    "undo-wakes-nobody": (
+        "undoing a wrong take ignores who waits",
+        [model("rekeying::an_undone_take_wakes_who_waits")],
+    ),
+    "attempt-not-announced": (
+        "a thread does not announce the entry it is about to take",
+        [model("rekeying::an_honest_try_is_not_refused_after_a_reader")],
+    ),
+    "any-holder-is-certain": (
+        "a refusal does not ask whether the holder is one",
+        [model("rekeying::an_honest_try_is_not_refused_after_a_writer")],
+    ),
+    "claim-without-swap": (
+        "an idle entry is claimed for another key without compare-and-swap",
+        [model("rekeying::nobody_holds_a_key_twice"), model("rekeying::an_entry_leaves_the_table_under_a_look_up")],
+    ),
+    "displaced-entry-not-marked": (
+        "an entry that loses its warm slot while held does not ask for its release",
+        [model("releasing::two_entries_become_idle_at_once")],
+    ),
+    "waiting-not-shown": (
+        "the word never shows that somebody waits",
+        [model("hand_over::release_against_enqueue"), test("waiting", "ten_thousand_in_line_are_all_served_alone")],
+    ),
+    "sleeper-not-woken": (
+        "a thread that sleeps is not woken by its news",
+        [model("hand_over::release_against_enqueue")],
+    ),
+    "parked-without-swap": (
+        "a thread goes to sleep over news that came before",
+        [model("hand_over::release_against_enqueue")],
+    ),
+    "news-relaxed": (
+        "a waiter's change of phase orders nothing",
+        [model("hand_over::release_against_enqueue")],
+    ),
+    "round-not-continued": (
+        "a hand-over ends after its first round",
+        [model("hand_over::readers_are_admitted_together"),
+         test("waiting", "all_readers_in_line_come_in_together_however_many")],
+    ),
+    "loser-does-not-settle": (
+        "a waiter that tried and lost does not show again that it waits",
+        [model("hand_over::a_newcomer_overtakes_who_was_told_to_try")],
+    ),
+    "giving-up-does-not-settle": (
+        "whoever gives up does not look at who stood behind",
+        [model("ending_waits::a_writer_gives_up_in_front_of_a_reader"),
+         test("cancelling", "the_first_in_line_leaving_wakes_the_new_first")],
+    ),
+    "old-ticket-taken": (
+        "a cancel does not compare the ticket again under the mutex",
+        [model("ending_waits::an_old_ticket_cancels_nobody_else")],
+    ),
+    "ticket-compared-too-early": (
+        "a cancel compares the ticket before it looks whether its waiter waits",
+        [model("ending_waits::an_old_ticket_cancels_nobody_else")],
+    ),
+    "ticket-used-again": (
+        "a waiter that is given back keeps its ticket",
+        [test("keylatch", "wait::waiter::tests::a_ticket_is_void_once_its_waiter_is_given_back"),
+         test("cancelling", "an_old_ticket_ends_nobody_elses_wait")],
+    ),
+    "downgrade-does-not-settle": (
+        "a downgrade does not let waiting readers in",
+        [model("conversion::a_downgrade_with_a_reader_and_a_writer_in_line"),
+         test("converting", "downgrading_lets_waiting_readers_in_and_no_writer")],
+    ),
+    "upgrade-beside-readers": (
+        "an upgrade does not mind other readers",
+        [model("conversion::an_upgrade_now_against_a_readers_release"),
+         test("keylatch", "table::state::tests::only_a_lone_reader_upgrades")],
+    ),
+    "closed-mark-not-asked-again": (
+        "a request does not look for the close under the mutex",
+        [model("closing::close_against_enqueue")],
+    ),
+    "catch-without-swap": (
+        "a grant from outside is taken over without compare-and-swap",
+        [model("releasing::a_grant_is_released_once")],
+    ),
+    "grant-number-used-again": (
+        "a record that is used again gives the same grant",
+        [model("releasing::a_grant_is_released_once"), test("grants", "a_stale_grant_never_hits_the_next_holder")],
+    ),
+    "phase-read-before-waker-set": (
+        "a future looks for news before it sets its waker",
+        [model("tasks::a_task_is_polled_while_the_lock_is_released")],
+    ),
+    "dropped-future-stays-in-line": (
+        "a dropped future does not leave the line",
+        [model("tasks::a_task_is_dropped_while_the_lock_is_released"),
+         test("cancelling", "a_future_dropped_after_the_grant_gives_the_lock_on")],
+    ),
+    "letter-on-top-of-letter": (
+        "an answer by mail takes the place of the one before it",
+        [test("callbacks", "every_callback_is_called_exactly_once")],
+    ),
+    "told-under-the-mutex": (
+        "wakers are called while the shard's mutex is held",
+        [test("cancelling", "a_waker_may_use_the_manager")],
+    ),
+    "reader-count-wraps": (
+        "reader 65,536 is let in",
+        [test("keylatch", "table::state::tests::the_reader_count_never_wraps"),
+         test("exclusion", "reader_65_536_waits_and_is_served")],
+    ),
+    "long-key-compared-in-part": (
+        "of a long key only the first block is compared",
+        [test("keylatch", "table::entry::tests::keys_one_byte_apart_are_told_apart")],
+    ),
+    "fence-forgotten": (
+        "a shard does not remember the fences of what it evicts",
+        [test("grants", "the_fence_grows_whatever_happens_in_between")],
+    ),
+    "overtaking-not-counted": (
+        "nobody counts how often a waiter is overtaken",
+        [test("fairness", "a_low_priority_is_overtaken_as_often_as_the_bound_says_and_no_more")],
+    ),
+    "batch-not-in-order": (
+        "a batch that waits takes its locks in the order they were named",
+        [test("batches", "batches_in_opposite_orders_never_wait_for_each_other")],
+    ),
+    "failed-batch-keeps-one": (
+        "a batch that fails keeps one of its locks",
+        [test("batches", "a_conflict_in_the_middle_leaves_nothing_and_is_named")],
+    ),
+    "answered-deadline-kept": (
+        "the deadline of a request that was answered meanwhile stays with the timer",
+        [test("keylatch", "engine::mail::tests::no_deadline_outlives_its_request")],
+    ),
+    "foreign-panic-let-through": (
+        "a panic of a waker, or of a drop of the caller's, goes through the engine",
+        [test("foreign_panics", "a_waker_that_panics_keeps_nobody_else_from_being_woken"),
+         test("foreign_panics", "a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line"),
+         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing")],
+    ),
+    "timer-not-told-of-earlier": (
+        "the timer sleeps on when an earlier deadline is set",
+        [test("waiting", "an_earlier_deadline_set_later_is_kept")],
+    ),
+}
+
+# How the checks of a kind are built: compiler flags, target folder, cargo's words.
+BUILDS = {
+    "model": ("--cfg loom --cfg faults", "loom", ["--release", "--lib"]),
+    "test": ("--cfg faults", "plain", ["--lib", "--tests"]),
+}
+
+
+def fail(message):
+    print(message, file=sys.stderr)
+    sys.exit(1)
+
+
+def faults_in_source():
+    text = "".join(path.read_text() for path in sorted((CRATE / "src").rglob("*.rs")) if path.name != "fault.rs")
+    return set(re.findall(r'\b(?:fault|ordering)!\([^()"]*"([a-z-]+)"', text))
+
+
+def build(kind):
+    """Builds the checks of a kind; returns their programs by name."""
+    flags, folder, words = BUILDS[kind]
+    environment = dict(os.environ, RUSTFLAGS=flags, CARGO_TARGET_DIR=str(TARGET / folder))
+    cargo = os.environ.get("CARGO", "cargo")
+    command = [cargo, "test", "-p", "keylatch", "--no-run", "--message-format=json-render-diagnostics", *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        fail(f"the checks of kind {kind} do not build")
+    programs = {}
+    for line in done.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("reason") == "compiler-artifact" and message.get("executable"):
+            programs[message["target"]["name"]] = message["executable"]
+    return programs
+
+
+def why(text):
+    """The line of a failed check that says most."""
+    lines = [line.strip() for line in text.splitlines()]
+    for number, line in enumerate(lines):
+        if "panicked at" in line and number + 1 < len(lines):
+            said = next((said for said in lines[number + 1:] if said), "")
+            return said.split("; ")[0][:70]
+    return next((line[:70] for line in lines if "fatal" in line or "SUMMARY" in line), "it crashed")
+
+
+def run(programs, check, fault):
+    """Runs one check."""
+    environment = dict(os.environ, LOOM_MAX_PREEMPTIONS="2", RUST_BACKTRACE="0")
+    environment.pop("KEYLATCH_FAULT", None)
+    if fault:
+        environment["KEYLATCH_FAULT"] = fault
+    command = [programs[check.kind][check.binary], check.name, "--exact", "--test-threads=1"]
+    began = time.monotonic()
+    try:
+        done = subprocess.run(command, cwd=CRATE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace", timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return Outcome(None, PATIENCE, f"not over after {PATIENCE} s")
+    seconds = time.monotonic() - began
+    if "running 1 test\n" not in done.stdout:
+        fail(f"there is no check {check.binary} {check.name}\n{done.stdout}")
+    return Outcome(done.returncode == 0, seconds, "" if done.returncode == 0 else why(done.stdout))
+
+
+def title(check):
+    name = check.name.removeprefix("engine::models::")
+    if check.kind == "model":
+        return f"model {name}"
+    return f"{check.kind} {name}" if check.binary == "keylatch" else f"{check.kind} {check.binary}::{name}"
+
+
+def main():
+    words = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    words.add_argument("--only", metavar="WORD", help="faults with this in their name")
+    words.add_argument("--first", action="store_true", help="only the first check of each fault")
+    words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="checks at a time")
+    options = words.parse_args()
+
+    listed, present = set(FAULTS), faults_in_source()
+    if listed != present:
+        fail(f"not in the source: {sorted(listed - present)}; not listed here: {sorted(present - listed)}")
+    chosen = {name: (what, checks[:1] if options.first else checks)
+              for name, (what, checks) in FAULTS.items() if not options.only or options.only in name}
+    if not chosen:
+        fail(f"no fault has {options.only!r} in its name")
+
+    began = time.monotonic()
+    checks = list(dict.fromkeys(check for _, checks in chosen.values() for check in checks))
+    programs = {kind: build(kind) for kind in dict.fromkeys(check.kind for check in checks)}
+    print(f"built in {time.monotonic() - began:.0f} s", flush=True)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        began = time.monotonic()
+        outcomes = list(pool.map(lambda check: run(programs, check, None), checks))
+        wrong = [(check, outcome) for check, outcome in zip(checks, outcomes) if not outcome.passed]
+        for check, outcome in wrong:
+            print(f"without a fault: {title(check)}: {outcome.said}")
+        if wrong:
+            sys.exit(1)
+        print(f"without a fault all {len(checks)} checks pass ({time.monotonic() - began:.0f} s)\n", flush=True)
+
+        began = time.monotonic()
+        pairs = [(name, check) for name, (_, checks) in chosen.items() for check in checks]
+        outcomes = pool.map(lambda pair: run(programs, pair[1], pair[0]), pairs)
+        noticed, before = 0, None
+        for (name, check), outcome in zip(pairs, outcomes):
+            if name != before:
+                print(f"{name}: {chosen[name][0]}")
+                before = name
+            verdict = "caught" if outcome.passed is False else "MISSED"
+            noticed += verdict == "caught"
+            print(f"    {verdict} by {title(check)} in {outcome.seconds:.1f} s: {outcome.said}", flush=True)
+
+    print(f"\n{len(chosen)} faults; {noticed} of {len(pairs)} checks noticed theirs ({time.monotonic() - began:.0f} s)")
+    sys.exit(0 if noticed == len(pairs) else 1)
+
+
+if __name__ == "__main__":
+    main()

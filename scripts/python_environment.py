@@ -105,7 +105,9 @@ def test(arguments: list[str]) -> None:
     found = find_interpreters()
     wheel = None
     for number, interpreter in enumerate(found):
-        say(f"CPython {'.'.join(map(str, interpreter.version))}{' without the GIL' if interpreter.free_threaded else ''}")
+        say(
+            f"CPython {'.'.join(map(str, interpreter.version))}{' without the GIL' if interpreter.free_threaded else ''}"
+        )
         interpreter.prepare()
         if wheel is None or interpreter.free_threaded:
             wheel = build(interpreter)

@@ -1,7 +1,7 @@
 """The compiled half of keylatch; import `keylatch` instead."""
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Any, Final, Never, Self, final
 
@@ -102,6 +102,7 @@ class Acquire:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
+    def __iter__(self) -> Self: ...
     def __next__(self) -> Never: ...
     def _entered(self, guard: Guard, /) -> None: ...
     def __reduce__(self) -> Never: ...

@@ -57,7 +57,7 @@ class LockManager(_keylatch.LockManager):
         >>> locks = LockManager()
         >>> with locks.lock_many(["target"], shared=["source"]) as batch:
         ...     [str(guard.mode) for guard in batch]
-        ['shared', 'exclusive']
+        ['exclusive', 'shared']
         """
         exclusive, shared = _several(exclusive), _several(shared)
         return Batch(*self._lock_many(exclusive, shared, owner, timeout, priority, best_effort))
@@ -104,7 +104,7 @@ class LockManager(_keylatch.LockManager):
 
 
 class Batch(Sequence[Guard]):
-    """The locks of a batch, in the order of their keys: what lock_many() returns. Releases them all after `with`."""
+    """The locks of a batch, in the order they were asked for: what lock_many() returns. Releases them all after `with`."""
 
     __slots__ = ("_guards", "missing")
 

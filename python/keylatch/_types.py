@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 Part = Union[str, bytes]
-Key = Union[str, bytes, tuple[Part, Part], tuple[Part, Part, Union[Part, None]]]
+Key = Union[str, bytes, tuple[Part, Part], tuple[Part, Part, Part | None]]
 
 
 class Mode(enum.StrEnum):

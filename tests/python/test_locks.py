@@ -10,9 +10,9 @@ import time
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import Background, until_waiting
 
 import keylatch
+from conftest import Background, until_waiting
 from keylatch import Guard, Key, LockManager, LockTimeout, Mode, NotHeld
 
 
@@ -98,7 +98,9 @@ def test_ways_to_write_one_key(locks: LockManager, one: Key, other: Key) -> None
             locks.lock(other, wait=False)
 
 
-@pytest.mark.parametrize("key", [None, 7, 1.5, bytearray(b"x"), ["a"], (), ("a",), ("a", 1), ("a", "b", "c", "d"), (None, "a")])
+@pytest.mark.parametrize(
+    "key", [None, 7, 1.5, bytearray(b"x"), ["a"], (), ("a",), ("a", 1), ("a", "b", "c", "d"), (None, "a")]
+)
 def test_what_is_no_key(locks: LockManager, key: Any) -> None:
     for call in (locks.lock, locks.try_lock):
         with pytest.raises(TypeError, match="key"):

@@ -11,7 +11,7 @@ use crate::manager::LockManager;
 use crate::pending::{LongAcquire, Pending, asyncio, keep};
 use crate::raw::{self, answer, new_ref, none};
 use crate::request::Asked;
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyTuple};
@@ -66,6 +66,8 @@ pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
         raw::slot(ffi::Py_am_await, begin as *mut _),
         raw::slot(ffi::Py_am_send, send as *mut _),
         raw::slot(ffi::Py_tp_iternext, next as *mut _),
+        // `yield from`, by which asyncio makes a task of an awaitable, asks what `__await__` returned for its iterator.
+        raw::slot(ffi::Py_tp_iter, done_begin as *mut _),
         raw::slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()),
         raw::slot(0, null_mut()),
     ];
@@ -111,7 +113,6 @@ pub(crate) unsafe extern "C" fn alock(
         match keep_arguments(acquire, arguments, positional, keywords) {
             Ok(()) => object,
             Err(error) => {
-                (*acquire).used.store(true, Ordering::Relaxed);
                 ffi::Py_DECREF(object);
                 answer(|_| Err(error))
             }
@@ -327,37 +328,11 @@ unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone, so that nobody else uses the object; what it holds is given back once.
     unsafe {
         let acquire = object.cast::<AcquireObject>();
-        if !*(*acquire).used.get_mut() {
-            never_awaited(&*acquire);
-        }
         ffi::Py_XDECREF(*(*acquire).guard.get_mut());
         ffi::Py_XDECREF((*acquire).names);
         ffi::Py_XDECREF((*acquire).arguments);
         ffi::Py_XDECREF((*acquire).key);
         ffi::Py_XDECREF((*acquire).manager);
         raw::deallocate(object);
-    }
-}
-
-/// As for a coroutine that was called and not awaited: most likely an `await` is missing.
-#[cold]
-#[inline(never)]
-fn never_awaited(acquire: &AcquireObject) {
-    // SAFETY: called while an object is freed, which needs the thread to be attached.
-    let py = unsafe { Python::assume_attached() };
-    let on_its_way = PyErr::take(py);
-    let warned: PyResult<()> = (|| {
-        // SAFETY: an object that `acquire` holds a reference to, or null.
-        let key = unsafe { Borrowed::from_ptr_or_opt(py, acquire.key) };
-        let key = key.map_or(Ok(String::new()), |key| key.repr().map(|key| key.to_string()))?;
-        let text = format!("alock({key}) was never awaited");
-        py.import("warnings")?.call_method1("warn", (text, py.get_type::<PyRuntimeWarning>()))?;
-        Ok(())
-    })();
-    if let Err(error) = warned {
-        error.write_unraisable(py, None);
-    }
-    if let Some(error) = on_its_way {
-        error.restore(py);
     }
 }

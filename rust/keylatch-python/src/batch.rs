@@ -34,7 +34,7 @@ struct Long {
     _kept: Vec<Py<PyAny>>,
 }
 
-/// The keys as they were given, by their bytes, and the owner's name: for the guards.
+/// The place and form in which each key was given first, by the form in which keys are told, and the owner's name: for the guards.
 struct Given {
     keys: Py<PyDict>,
     owner: Option<Py<PyString>>,
@@ -85,7 +85,10 @@ impl<'py> Asked<'py> {
         let mut asked = Vec::with_capacity(self.wanted.len());
         for (given, mode) in &self.wanted {
             let key = AskedKey::of(given)?;
-            keys.set_item(key::to_python(py, &key.as_ref().to_owned())?, given)?;
+            let name = key::to_python(py, &key.as_ref().to_owned())?;
+            if !keys.contains(&name)? {
+                keys.set_item(name, (keys.len(), given))?;
+            }
             asked.push((key, *mode));
         }
         let manager = self.manager.get();
@@ -125,21 +128,23 @@ fn to_python<'py>(
     manager: &Py<LockManager>,
     given: &Given,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let as_given = |key: &keylatch::ObjectKey| {
+    let as_given = |key: &keylatch::ObjectKey| -> PyResult<(usize, Bound<'py, PyAny>)> {
         let key = key::to_python(py, key)?;
-        given.keys.bind(py).get_item(&key).map(|given| given.unwrap_or(key))
+        given.keys.bind(py).get_item(&key)?.map_or(Ok((usize::MAX, key)), |given| given.extract())
     };
     let missing = PyList::empty(py);
     for (key, why) in batch.missing() {
-        missing.append((as_given(key)?, to_exception(py, why).into_value(py)))?;
+        missing.append((as_given(key)?.1, to_exception(py, why).into_value(py)))?;
     }
-    let guards = PyList::empty(py);
     let owner = given.owner.as_ref().map_or(null_mut(), Py::as_ptr);
+    let mut guards = Vec::with_capacity(batch.len());
     for hold in batch.into_guards() {
-        let key = as_given(&hold.key())?;
+        let (position, key) = as_given(&hold.key())?;
         let guard = guard::from_answer(py, Ok(hold), manager.as_ptr(), key.as_ptr(), owner)?;
         // SAFETY: a new reference.
-        guards.append(unsafe { Bound::from_owned_ptr(py, guard) })?;
+        guards.push((position, unsafe { Bound::from_owned_ptr(py, guard) }));
     }
+    guards.sort_by_key(|(position, _)| *position);
+    let guards = PyList::new(py, guards.into_iter().map(|(_, guard)| guard))?;
     Ok((guards, missing).into_pyobject(py)?.into_any())
 }

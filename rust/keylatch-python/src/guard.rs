@@ -8,11 +8,11 @@ use crate::guard_methods;
 use crate::manager::LockManager;
 use crate::raw::{self, RawResult, answer, new_ref, none};
 use keylatch::{FastLockGuard, LockError};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 use std::cell::UnsafeCell;
+use std::ffi::CString;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
@@ -301,9 +301,8 @@ fn forgotten(guard: &GuardObject) {
 fn warn(py: Python<'_>, guard: &GuardObject) -> PyResult<()> {
     // SAFETY: an object that the guard holds a reference to.
     let key = unsafe { Borrowed::from_ptr(py, guard.key) };
-    let text = PyString::new(py, &format!("unreleased lock on {}", key.repr()?));
-    py.import("warnings")?.call_method1("warn", (text, py.get_type::<pyo3::exceptions::PyResourceWarning>()))?;
-    Ok(())
+    let text = CString::new(format!("unreleased lock on {}", key.repr()?))?;
+    PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1)
 }
 
 /// Turns the answer of a lock manager into a guard.

@@ -94,10 +94,8 @@ FAULTS = {
     ),
     "round-not-continued": (
         "a hand-over ends after its first round",
-        [
-            model("hand_over::readers_are_admitted_together"),
-            test("waiting", "all_readers_in_line_come_in_together_however_many"),
-        ],
+        [model("hand_over::readers_are_admitted_together"),
+         test("waiting", "all_readers_in_line_come_in_together_however_many")],
     ),
     "loser-does-not-settle": (
         "a waiter that tried and lost does not show again that it waits",
@@ -105,10 +103,8 @@ FAULTS = {
     ),
     "giving-up-does-not-settle": (
         "whoever gives up does not look at who stood behind",
-        [
-            model("ending_waits::a_writer_gives_up_in_front_of_a_reader"),
-            test("cancelling", "the_first_in_line_leaving_wakes_the_new_first"),
-        ],
+        [model("ending_waits::a_writer_gives_up_in_front_of_a_reader"),
+         test("cancelling", "the_first_in_line_leaving_wakes_the_new_first")],
     ),
     "old-ticket-taken": (
         "a cancel does not compare the ticket again under the mutex",
@@ -120,24 +116,18 @@ FAULTS = {
     ),
     "ticket-used-again": (
         "a waiter that is given back keeps its ticket",
-        [
-            test("keylatch", "wait::waiter::tests::a_ticket_is_void_once_its_waiter_is_given_back"),
-            test("cancelling", "an_old_ticket_ends_nobody_elses_wait"),
-        ],
+        [test("keylatch", "wait::waiter::tests::a_ticket_is_void_once_its_waiter_is_given_back"),
+         test("cancelling", "an_old_ticket_ends_nobody_elses_wait")],
     ),
     "downgrade-does-not-settle": (
         "a downgrade does not let waiting readers in",
-        [
-            model("conversion::a_downgrade_with_a_reader_and_a_writer_in_line"),
-            test("converting", "downgrading_lets_waiting_readers_in_and_no_writer"),
-        ],
+        [model("conversion::a_downgrade_with_a_reader_and_a_writer_in_line"),
+         test("converting", "downgrading_lets_waiting_readers_in_and_no_writer")],
     ),
     "upgrade-beside-readers": (
         "an upgrade does not mind other readers",
-        [
-            model("conversion::an_upgrade_now_against_a_readers_release"),
-            test("keylatch", "table::state::tests::only_a_lone_reader_upgrades"),
-        ],
+        [model("conversion::an_upgrade_now_against_a_readers_release"),
+         test("keylatch", "table::state::tests::only_a_lone_reader_upgrades")],
     ),
     "closed-mark-not-asked-again": (
         "a request does not look for the close under the mutex",
@@ -157,10 +147,8 @@ FAULTS = {
     ),
     "dropped-future-stays-in-line": (
         "a dropped future does not leave the line",
-        [
-            model("tasks::a_task_is_dropped_while_the_lock_is_released"),
-            test("cancelling", "a_future_dropped_after_the_grant_gives_the_lock_on"),
-        ],
+        [model("tasks::a_task_is_dropped_while_the_lock_is_released"),
+         test("cancelling", "a_future_dropped_after_the_grant_gives_the_lock_on")],
     ),
     "letter-on-top-of-letter": (
         "an answer by mail takes the place of the one before it",
@@ -172,10 +160,8 @@ FAULTS = {
     ),
     "reader-count-wraps": (
         "reader 65,536 is let in",
-        [
-            test("keylatch", "table::state::tests::the_reader_count_never_wraps"),
-            test("exclusion", "reader_65_536_waits_and_is_served"),
-        ],
+        [test("keylatch", "table::state::tests::the_reader_count_never_wraps"),
+         test("exclusion", "reader_65_536_waits_and_is_served")],
     ),
     "long-key-compared-in-part": (
         "of a long key only the first block is compared",
@@ -203,11 +189,9 @@ FAULTS = {
     ),
     "foreign-panic-let-through": (
         "a panic of a waker, or of a drop of the caller's, goes through the engine",
-        [
-            test("foreign_panics", "a_waker_that_panics_keeps_nobody_else_from_being_woken"),
-            test("foreign_panics", "a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line"),
-            test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing"),
-        ],
+        [test("foreign_panics", "a_waker_that_panics_keeps_nobody_else_from_being_woken"),
+         test("foreign_panics", "a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line"),
+         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing")],
     ),
     "timer-not-told-of-earlier": (
         "the timer sleeps on when an earlier deadline is set",
@@ -254,7 +238,7 @@ def why(text):
     lines = [line.strip() for line in text.splitlines()]
     for number, line in enumerate(lines):
         if "panicked at" in line and number + 1 < len(lines):
-            said = next((said for said in lines[number + 1 :] if said), "")
+            said = next((said for said in lines[number + 1:] if said), "")
             return said.split("; ")[0][:70]
     return next((line[:70] for line in lines if "fatal" in line or "SUMMARY" in line), "it crashed")
 
@@ -268,16 +252,8 @@ def run(programs, check, fault):
     command = [programs[check.kind][check.binary], check.name, "--exact", "--test-threads=1"]
     began = time.monotonic()
     try:
-        done = subprocess.run(
-            command,
-            cwd=CRATE,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-        )
+        done = subprocess.run(command, cwd=CRATE, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, errors="replace", timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         return Outcome(None, PATIENCE, f"not over after {PATIENCE} s")
     seconds = time.monotonic() - began
@@ -303,11 +279,8 @@ def main():
     listed, present = set(FAULTS), faults_in_source()
     if listed != present:
         fail(f"not in the source: {sorted(listed - present)}; not listed here: {sorted(present - listed)}")
-    chosen = {
-        name: (what, checks[:1] if options.first else checks)
-        for name, (what, checks) in FAULTS.items()
-        if not options.only or options.only in name
-    }
+    chosen = {name: (what, checks[:1] if options.first else checks)
+              for name, (what, checks) in FAULTS.items() if not options.only or options.only in name}
     if not chosen:
         fail(f"no fault has {options.only!r} in its name")
 

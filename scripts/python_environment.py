@@ -123,8 +123,20 @@ def test(arguments: list[str]) -> None:
 def check(python: str) -> None:
     """What needs to be looked at once: style, types, stubs against what they describe."""
     say("Style, types and stubs")
-    run([python, "-m", "ruff", "check", "--quiet", "python", "tests/python", "scripts"])
-    run([python, "-m", "ruff", "format", "--quiet", "--check", "python", "tests/python", "scripts"])
+    run([python, "-m", "ruff", "check", "--quiet", "python", "tests/python", "scripts/python_environment.py"])
+    run(
+        [
+            python,
+            "-m",
+            "ruff",
+            "format",
+            "--quiet",
+            "--check",
+            "python",
+            "tests/python",
+            "scripts/python_environment.py",
+        ]
+    )
     run([python, "-m", "mypy"])
     allowed = str(ROOT / "tests" / "python" / "stubtest.txt")
     run([python, "-m", "mypy.stubtest", "keylatch", "--allowlist", allowed], MYPYPATH="")

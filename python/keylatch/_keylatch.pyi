@@ -5,11 +5,14 @@ from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Any, Final, Never, Self, final
 
+from typing_extensions import disjoint_base
+
 from ._exceptions import KeylatchError
 from ._types import Key, Mode
 
 __version__: Final[str]
 
+@disjoint_base
 class LockManager:
     def __new__(
         cls,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
-Part = Union[str, bytes]
-Key = Union[str, bytes, tuple[Part, Part], tuple[Part, Part, Part | None]]
+Part = str | bytes
+Key = str | bytes | tuple[Part, Part] | tuple[Part, Part, Part | None]
 
 
 class Mode(enum.StrEnum):

@@ -199,7 +199,9 @@ fn a_ttl_of_zero_is_refused_by_every_verb() {
     assert!(is_refused(locks.lock(zero).try_now().unwrap_err()));
     assert!(is_refused(locks.lock(zero).grant_now().unwrap_err()));
     assert!(is_refused(locks.lock(zero).with_callback(|_| ()).unwrap_err()));
-    assert!(is_refused(futures_util::future::FutureExt::now_or_never(async { locks.lock(zero).await }).unwrap().unwrap_err()));
+    assert!(is_refused(
+        futures_util::future::FutureExt::now_or_never(async { locks.lock(zero).await }).unwrap().unwrap_err()
+    ));
     let batch = keylatch::BatchLockRequest::new("o").add_write_lock("b", "o").ttl(Duration::ZERO);
     assert!(is_refused(locks.acquire_locks_batch_blocking(batch).unwrap_err()));
     is_idle(&locks);

@@ -197,6 +197,9 @@ impl Core {
             return Audience::deaf();
         }
         let inbox = self.events.join(options, outlet, |timed| self.serve_fast(!timed));
+        if options.hold_above.is_some() {
+            self.time_all_holds();
+        }
         if self.is_closed() {
             // Its end may have been told before this one joined.
             self.events.close();

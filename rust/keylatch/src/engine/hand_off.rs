@@ -241,6 +241,7 @@ impl Core {
             let granting = Granting { shard: shard_index, mode, owner, priority, since: now, loose };
             let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
             self.begin_lease(grant, entry, waiter.lease.load(Ordering::Relaxed), now);
+            self.time_hold(grant);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }
         // Taken before the phase changes: afterwards the waiter may be given back and be somebody else's.

@@ -50,7 +50,7 @@ impl Core {
     /// key is read under its shard's mutex, under which no entry changes its key or leaves the shard: a record that
     /// still names the hold then, names the right key. Afterwards the owner's name is looked up, and the record once
     /// more, because the number of an owner may mean another once nobody bears it.
-    pub(super) fn hold_at(
+    pub(crate) fn hold_at(
         &self,
         index: u32,
         record: &Record,
@@ -85,6 +85,7 @@ impl Core {
             return None;
         }
         let owner = self.owner_label(held.owner);
+        let lease = if held.leased { self.leases.deadline(grant) } else { None };
         if !is_there() || !filter.is_for_owner(&owner.name, owner.source) {
             return None;
         }
@@ -96,7 +97,7 @@ impl Core {
             session: held.owner & SESSION != 0,
             priority: held.priority,
             held_for,
-            lease: None,
+            lease: lease.map(|deadline| Duration::from_nanos(deadline.saturating_sub(now))),
             fence: (held.mode == Mode::Exclusive).then_some(fence),
             grant,
         })
@@ -104,12 +105,11 @@ impl Core {
 
     /// Who holds one key, as far as the filter is for it, with the owners' numbers.
     pub(super) fn holders_at(&self, key: &KeyRef<'_>, filter: &Filter) -> Vec<(u32, HolderInfo)> {
-        let Some(wanted) = self.entry_of(key) else { return Vec::new() };
+        let hash = self.hash(key);
         let (now, mut bytes, mut holders) = (self.now(), Vec::new(), Vec::new());
         self.records.for_each(usize::MAX, |index, record| {
-            if let Some(held) = record.held().filter(|held| held.entry == wanted) {
+            if let Some(held) = record.held().filter(|held| self.table.entry(held.entry).hash() == hash) {
                 let hold = self.hold_at(index, record, held, filter, (now, &mut bytes));
-                // The entry may be another key's by now.
                 holders.extend(hold.filter(|hold| hold.key.as_ref() == *key).map(|hold| (held.owner, hold)));
             }
         });
@@ -119,7 +119,7 @@ impl Core {
     /// The entry that carries a key now.
     fn entry_of(&self, key: &KeyRef<'_>) -> Option<u32> {
         let hash = self.hash(key);
-        self.lock_shard(hash).find(hash, key).map(|(entry, _)| entry)
+        self.lock_shard(hash).find(hash, key).map(|(index, _)| index)
     }
 
     /// All holds that the filter lets pass.
@@ -152,39 +152,35 @@ impl Core {
             let line = line.filter(|(found, _)| filter.is_for_key(&found.as_ref()));
             return line.into_iter().for_each(|(key, line)| visit(&key, &line));
         }
-        let mut seen = HashSet::new();
+        let (mut entries, mut keys) = (HashSet::new(), HashSet::new());
         self.waiters.for_each(|_, waiter| {
-            if !waiter.phase().is_queued() {
-                return;
-            }
-            let index = waiter.entry.load(Ordering::Relaxed);
-            // Whoever waits all the while keeps its entry's key what it is, so one look at each entry finds everybody who
-            // does.
-            if seen.insert(index)
-                && let Some((key, line)) = self.line_at(index)
-                && filter.is_for_key(&key.as_ref())
-            {
-                visit(&key, &line);
+            // Whoever waits all the while keeps the key in the table, so one look at each line finds everybody who does. A
+            // line may move to another entry meanwhile, and its waiters with it.
+            while waiter.phase().is_queued() && entries.insert(waiter.entry.load(Ordering::Relaxed)) {
+                let Some((key, line)) = self.line_at(waiter.entry.load(Ordering::Relaxed)) else { continue };
+                if filter.is_for_key(&key.as_ref()) && keys.insert(key.clone()) {
+                    visit(&key, &line);
+                }
             }
         });
     }
 
     /// The key of an entry and its line; `None` if nobody waits for it.
-    fn line_at(&self, index: u32) -> Option<(ObjectKey, Vec<InLine>)> {
-        let entry = self.table.entry(index);
-        let hash = entry.hash();
+    fn line_at(&self, mut index: u32) -> Option<(ObjectKey, Vec<InLine>)> {
+        let hash = self.table.entry(index).hash();
         let (mut key, mut line, mut more): (Option<ObjectKey>, Vec<InLine>, bool) = (None, Vec::new(), true);
         while more {
             // Room is made off the mutex.
             line.reserve(A_CHUNK);
             let shard = self.lock_shard(hash);
+            index = self.home(index);
+            let entry = self.table.entry(index);
             let carries = |key: &ObjectKey| entry.carries(self.table.arena(), key.as_ref());
             if entry.hash() != hash || !shard.has(hash, index) || !key.as_ref().is_none_or(carries) {
                 // Everybody has gone since.
                 break;
             }
-            let key = key.get_or_insert_with(|| entry.key(self.table.arena()));
-            debug_assert!(carries(key));
+            key.get_or_insert_with(|| entry.key(self.table.arena()));
             // A line never changes its order: behind the last one seen who still stands in it is whoever was not seen.
             let last = line.iter().rev().find(|seen| self.is_in_line(index, seen)).map(|seen| seen.index);
             more = self.read_line(entry, last, &mut line);

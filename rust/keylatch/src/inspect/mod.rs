@@ -8,6 +8,7 @@
 mod chain;
 mod filter;
 mod listing;
+mod taking;
 mod top;
 
 pub use chain::{BlockingChain, ChainLink, ChainStart};

@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 
 CARGO ?= cargo
+PYTHON ?= python3
 # More options for the command behind a target: make run ARGS="--seconds 20 --threads 8"
 ARGS ?=
 # Seconds that a sanitizer watches the workload for.
@@ -28,7 +29,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust test-c ## set up what is needed and run every test of every language
+test: test-rust test-c test-python ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -63,6 +64,9 @@ header: need-rust ## write include/keylatch.h from the source of keylatch-capi
 
 header-check: need-rust ## say where include/keylatch.h is not what the source says
 	@$(CARGO) run --quiet -p keylatch-header -- --check
+test-python: need-rust need-python ## Python: tests on every CPython from 3.11 on, style, types, stubs, documentation examples
+	$(call say,Python: building the package and testing it)
+	@$(PYTHON) scripts/python_environment.py test $(ARGS)
 
 ##@ Checks
 
@@ -155,5 +159,9 @@ need-rust:
 	@command -v $(CARGO) >/dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c capi install header header-check need-cc models mutants soak histories no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+need-python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
+
+.PHONY: run test test-rust test-c test-python need-python capi install header header-check need-cc models mutants soak histories no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

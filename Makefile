@@ -68,6 +68,12 @@ histories: need-rust ## record concurrent histories and check them for longer th
 
 SECONDS_EACH ?= 60
 
+no-false-alarm: need-rust ## random operations of sessions that keep one order, none of which may be called a deadlock (OPERATIONS=10000000)
+	$(call say,Looking for false alarms in $(OPERATIONS) operations)
+	@KEYLATCH_DEADLOCK_OPERATIONS=$(OPERATIONS) $(CARGO) test --release -p keylatch --test no_false_alarm -- --nocapture $(ARGS)
+
+OPERATIONS ?= 10000000
+
 tsan: need-rust ## the main job under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
 	$(call say,The storage engine workload under ThreadSanitizer)
 	@$(call sanitized,thread,--cfg tsan)
@@ -123,5 +129,5 @@ need-rust:
 	@command -v $(CARGO) >/dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
 
-.PHONY: run test test-rust models mutants soak histories bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust models mutants soak histories no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

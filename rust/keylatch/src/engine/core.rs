@@ -4,6 +4,7 @@ use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{FOREIGN, Grant, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record};
+use crate::inspect::deadlock::Deadlocks;
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
@@ -56,6 +57,7 @@ pub(crate) struct Core {
     pub(crate) events: Audience,
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
+    pub(crate) deadlocks: Deadlocks,
 }
 
 /// What goes on record with a grant.
@@ -126,6 +128,7 @@ impl Core {
             dispatcher: Dispatcher::default(),
             events: Audience::default(),
             this: OnceLock::new(),
+            deadlocks: Deadlocks::default(),
             config,
         })
     }

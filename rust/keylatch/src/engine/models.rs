@@ -17,6 +17,7 @@
 
 mod closing;
 mod conversion;
+mod deadlocks;
 mod ending_waits;
 mod hand_over;
 mod losing;

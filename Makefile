@@ -66,6 +66,9 @@ histories: need-rust ## record concurrent histories and check them for longer th
 	$(call say,Histories of each policy for $(SECONDS_EACH) seconds)
 	@KEYLATCH_HISTORY_SECONDS=$(SECONDS_EACH) $(CARGO) test --release -p keylatch --test histories -- --nocapture $(ARGS)
 
+fuzz: need-rust ## look for keys and programs that the lock answers wrongly, with libFuzzer (SECONDS_EACH=60 a target)
+	@CARGO="$(CARGO)" scripts/fuzz.sh $(SECONDS_EACH) $(ARGS)
+
 SECONDS_EACH ?= 60
 
 tsan: need-rust ## the main job under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
@@ -123,5 +126,5 @@ need-rust:
 	@command -v $(CARGO) >/dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
 
-.PHONY: run test test-rust models mutants soak histories bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust models mutants soak histories fuzz bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

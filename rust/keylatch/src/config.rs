@@ -62,6 +62,46 @@ impl std::str::FromStr for Backend {
     }
 }
 
+/// What happens when a session asks again for what it holds, in a way that would have it wait for itself.
+///
+/// ```no_run
+/// use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Reentrancy};
+/// let strict = FastObjectLockManager::new();
+/// let session = strict.session("txn-17");
+/// let _held = strict.lock(LockRequest::write(("b", "o")).owner(&session)).blocking()?;
+/// let again = strict.lock(LockRequest::write(("b", "o")).owner(&session)).blocking();
+/// assert!(matches!(again, Err(LockError::Deadlock { .. })));
+///
+/// let counting = FastObjectLockManager::with_config(LockConfig { reentrancy: Reentrancy::Count, ..Default::default() })?;
+/// let session = counting.session("txn-17");
+/// let outer = counting.lock(LockRequest::write(("b", "o")).owner(&session)).blocking()?;
+/// let inner = counting.lock(LockRequest::write(("b", "o")).owner(&session)).blocking()?;
+/// drop(outer); // still held, until `inner` goes too
+/// assert!(counting.try_acquire_read_lock("b", "o", "stranger").is_err());
+/// drop(inner);
+/// # Ok::<(), LockError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reentrancy {
+    /// It fails at once with [`LockError::Deadlock`], which names the session itself.
+    #[default]
+    Deny,
+    /// It is granted once more; the lock is free when as many guards are gone.
+    Count,
+}
+
+/// Which session of a deadlock gives way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Victim {
+    /// The one whose request was found to close the circle.
+    #[default]
+    Asker,
+    /// The session that was begun last: it has probably done the least.
+    Youngest,
+    /// The one that waits with the lowest priority; of several the youngest.
+    LowestPriority,
+}
+
 /// The settings of a manager. The defaults need no reading.
 ///
 /// ```
@@ -90,6 +130,16 @@ pub struct LockConfig {
     /// How often a waiter may be overtaken by higher priorities, or by the preferred mode under `WriterFirst` and
     /// `ReaderFirst`. Default 64.
     pub overtake_limit: u32,
+    /// What a session gets that asks again for what it holds. Default [`Reentrancy::Deny`].
+    pub reentrancy: Reentrancy,
+    /// How long a session's request waits before it looks for a deadlock; zero looks before it sleeps, and `None` never
+    /// looks. Default 50 ms.
+    pub deadlock_delay: Option<Duration>,
+    /// Which session of a deadlock gives way. Default [`Victim::Asker`].
+    pub victim: Victim,
+    /// How long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that what the old
+    /// holder still has on its way arrives first. Default zero.
+    pub lock_delay: Duration,
     /// Which manager [`open_backend`](crate::open_backend) makes. Default [`Backend::Fast`].
     pub backend: Backend,
 }
@@ -104,6 +154,10 @@ impl Default for LockConfig {
             max_waiters: 1 << 20,
             max_key_bytes: 8192,
             overtake_limit: 64,
+            reentrancy: Reentrancy::Deny,
+            deadlock_delay: Some(Duration::from_millis(50)),
+            victim: Victim::Asker,
+            lock_delay: Duration::ZERO,
             backend: Backend::Fast,
         }
     }

@@ -38,6 +38,19 @@ pub enum LockError {
         /// Who holds it.
         holders: Holders,
     },
+    /// The request, waiting, would have been part of a circle of sessions of which each waits for the next. The session
+    /// should let go of what it holds and start again.
+    Deadlock {
+        /// What was asked for.
+        key: ObjectKey,
+        /// Who waits for whom, beginning with the session whose request this was.
+        cycle: Arc<[DeadlockLink]>,
+    },
+    /// The hold was a lease that ran out, and the lock was given to somebody else.
+    LeaseLost {
+        /// The grant's number.
+        grant: u64,
+    },
     /// The request was cancelled while it waited.
     Cancelled {
         /// What was asked for.
@@ -96,13 +109,14 @@ impl LockError {
     /// The error's number, the same in every language and for ever; negative, because 0 is success in C.
     #[must_use]
     pub fn code(&self) -> i32 {
-        // -3 (deadlock) and -7 (lease lost) are taken for errors to come.
         match self {
             Self::Timeout { .. } => -1,
             Self::WouldBlock { .. } => -2,
+            Self::Deadlock { .. } => -3,
             Self::Cancelled { .. } => -4,
             Self::Closed => -5,
             Self::NotHeld { .. } => -6,
+            Self::LeaseLost { .. } => -7,
             Self::TableFull { .. } => -8,
             Self::InvalidKey { .. } => -9,
             Self::InvalidConfig { .. } => -10,
@@ -119,6 +133,7 @@ impl LockError {
         match self {
             Self::Timeout { .. }
             | Self::WouldBlock { .. }
+            | Self::Deadlock { .. }
             | Self::TableFull { .. }
             | Self::TooManyWaiters { .. }
             | Self::UpgradeConflict { .. } => true,
@@ -133,6 +148,18 @@ impl fmt::Display for LockError {
         match self {
             Self::Timeout { key, waited, holders } => write!(f, "{key} was not free within {waited:?}; {holders}"),
             Self::WouldBlock { key, holders } => write!(f, "{key} is not free; {holders}"),
+            Self::Deadlock { key, cycle } => {
+                write!(f, "waiting for {key} would be a deadlock; let go of what the session holds and start again (")?;
+                for (position, link) in cycle.iter().enumerate() {
+                    write!(f, "{}{link}", if position == 0 { "" } else { ", " })?;
+                }
+                write!(f, ")")
+            }
+            Self::LeaseLost { grant } => write!(
+                f,
+                "the lease of grant {grant:#x} ran out and the lock was given away; do not rely on it, and ask for a \
+                 longer ttl or renew it in time"
+            ),
             Self::Cancelled { key } => write!(f, "the request for {key} was cancelled"),
             Self::Closed => write!(f, "the lock manager is closed; make a new one to go on"),
             Self::NotHeld { grant } => {
@@ -159,6 +186,32 @@ impl fmt::Display for LockError {
                  exclusively ({holders})"
             ),
             Self::Batch { key, cause } => write!(f, "the batch failed at {key}, and nothing of it is held: {cause}"),
+        }
+    }
+}
+
+/// One session of a deadlock: it waits for a lock that the next one holds, or will hold first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadlockLink {
+    /// The session's name.
+    pub session: Arc<str>,
+    /// Where the session comes from, as it was told when it was begun.
+    pub source: &'static str,
+    /// What it waits for.
+    pub key: ObjectKey,
+    /// How it wants it.
+    pub mode: Mode,
+    /// How the next session has it: held, or `None` if that one waits in line ahead.
+    pub blocked_by: Option<Mode>,
+}
+
+impl fmt::Display for DeadlockLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.session.is_empty() { "an unnamed session" } else { &*self.session };
+        write!(f, "{} waits for {} ({})", name.escape_debug(), self.key, self.mode)?;
+        match self.blocked_by {
+            Some(mode) => write!(f, " held {mode} by the next"),
+            None => write!(f, " behind the next"),
         }
     }
 }

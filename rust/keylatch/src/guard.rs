@@ -1,18 +1,21 @@
 //! What a caller has while it holds a lock.
 
+use crate::engine::Core;
 use crate::error::LockError;
-use crate::hold::Grant;
+use crate::hold::{Grant, Lost};
 use crate::key::ObjectKey;
 use crate::manager::FastObjectLockManager;
 use crate::mode::Mode;
 use crate::request::Limit;
+use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::wait::Delivery;
 use std::fmt;
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::engine::waiting::{Ended, Polled};
@@ -80,9 +83,13 @@ impl<M: ManagerRef> LockGuard<M> {
         self.grant.expect("a guard that has become a number is gone")
     }
 
-    /// Its entry and mode.
+    fn core(&self) -> &Arc<Core> {
+        self.manager.manager().core()
+    }
+
+    /// Its entry and mode, also once it was lost.
     fn held(&self) -> Option<(u32, Mode)> {
-        self.manager.manager().core().records.get(self.grant().index()).held_by_guard(self.grant())
+        self.core().records.get(self.grant().index()).seen_by_guard(self.grant())
     }
 
     /// How the lock is held now.
@@ -146,6 +153,94 @@ impl<M: ManagerRef> LockGuard<M> {
         Upgrade { guard: self, limit, waiting: None }
     }
 
+    /// Begins the lease anew, from now; or begins one.
+    ///
+    /// # Errors
+    /// [`LockError::LeaseLost`] if it ran out and somebody took the lock, [`LockError::NotHeld`] if that was done by
+    /// force, [`LockError::InvalidConfig`] for a `ttl` of zero.
+    pub fn renew(&self, ttl: Duration) -> Result<(), LockError> {
+        self.core().renew(self.grant(), ttl)
+    }
+
+    /// How long the hold is safe from now on: zero once its lease has run out or it was taken away; `None` if it has no
+    /// lease.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.core().remaining(self.grant()).unwrap_or(Some(Duration::ZERO))
+    }
+
+    /// Whether the lock is held and, if it is a lease, safe at this moment. Work that is done after this was asked may
+    /// be too late all the same: that is what [`fence`](Self::fence) is for.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.core().is_valid(self.grant())
+    }
+
+    /// Whose hold this is, as it was named in the request.
+    #[must_use]
+    pub fn owner(&self) -> Arc<str> {
+        self.core().owner_name(self.core().records.get(self.grant().index()).owner())
+    }
+
+    /// Has `listener` called once if the lock is taken away, on the thread that does so, or at once if it has been. It is
+    /// dropped uncalled when the lock is released. It must not block.
+    pub fn on_lost(&self, listener: impl FnOnce(Lost) + Send + 'static) {
+        // The hold is there, or lost: there is no third.
+        let _ = self.core().on_lost(self.grant(), Box::new(listener));
+    }
+
+    /// Resolves when the lock is taken away; until then, and after a release, it is pending. To be raced against the work
+    /// that the lock is for.
+    ///
+    /// ```
+    /// # async fn work() {}
+    /// # async fn doc(locks: &keylatch::FastObjectLockManager) -> Result<(), keylatch::LockError> {
+    /// use keylatch::LockRequest;
+    /// let lease = LockRequest::write(("photos", "cat.jpg")).ttl(std::time::Duration::from_secs(10));
+    /// let guard = locks.lock(lease).await?;
+    /// tokio::select! {
+    ///     () = work() => {}
+    ///     why = guard.lost() => eprintln!("stopped, because the lock is gone: {why:?}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn lost(&self) -> impl Future<Output = Lost> + Send + 'static {
+        let news = Arc::new(Mutex::new(LossNews::default()));
+        let teller = Arc::clone(&news);
+        self.on_lost(move |why| {
+            let waker = {
+                let mut news = teller.lock();
+                news.why = Some(why);
+                news.waker.take()
+            };
+            waker.into_iter().for_each(Waker::wake);
+        });
+        std::future::poll_fn(move |context| {
+            let fresh = context.waker().clone();
+            let mut news = news.lock();
+            if let Some(why) = news.why {
+                return Poll::Ready(why);
+            }
+            let old = news.waker.replace(fresh);
+            drop(news);
+            drop(old);
+            Poll::Pending
+        })
+    }
+
+    /// Releases the lock and says whether it was still held, which dropping the guard does not.
+    ///
+    /// # Errors
+    /// [`LockError::LeaseLost`] if its lease ran out and somebody took the lock, [`LockError::NotHeld`] if that was done
+    /// by force. Nobody else's hold is touched.
+    pub fn try_release(self) -> Result<(), LockError> {
+        let core = Arc::clone(self.core());
+        let grant = self.into_grant();
+        core.catch(grant)?;
+        core.release_guard(grant);
+        Ok(())
+    }
+
     /// The grant, held as a guard holds it, for somebody who releases it like one.
     pub(crate) fn into_bare_grant(self) -> Grant {
         ManuallyDrop::new(self).grant()
@@ -187,6 +282,12 @@ impl<M: ManagerRef> fmt::Debug for LockGuard<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LockGuard").field("key", &self.key()).field("mode", &self.mode()).finish_non_exhaustive()
     }
+}
+
+#[derive(Default)]
+struct LossNews {
+    why: Option<Lost>,
+    waker: Option<Waker>,
 }
 
 /// A waiting upgrade; see [`LockGuard::upgrade`].

@@ -1,18 +1,20 @@
 //! The manager: the verbs.
 
 use crate::config::LockConfig;
+use crate::engine::lease::nanos_of;
 use crate::engine::{Core, batch};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
-use crate::hold::{Grant, Owner, OwnerRef};
-use crate::key::KeyRef;
+use crate::hold::{Grant, Lost, Owner, OwnerRef};
+use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use crate::observe::{Health, LockMetrics};
 use crate::pending::{Acquire, CompletionQueue, Lock};
 use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
+use crate::session::Session;
 use crate::wait::Ticket;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Who may read or write this bucket, object, version now.
 ///
@@ -94,7 +96,7 @@ impl FastObjectLockManager {
     /// # Errors
     /// [`LockError::InvalidConfig`] says which setting is wrong and what would be right.
     pub fn with_config(config: LockConfig) -> Result<Self, LockError> {
-        let core = Arc::new(Core::new(config)?);
+        let core = Core::shared(config)?;
         Ok(Self { closer: Arc::new(CloseOnDrop(Arc::clone(&core))), core })
     }
 
@@ -103,7 +105,7 @@ impl FastObjectLockManager {
         &self.core
     }
 
-    pub(crate) fn downgrade(&self) -> WeakManager {
+    pub(crate) fn weak(&self) -> WeakManager {
         WeakManager { core: Arc::clone(&self.core), closer: Arc::downgrade(&self.closer) }
     }
 
@@ -119,6 +121,25 @@ impl FastObjectLockManager {
     #[must_use]
     pub fn owner(&self, name: &str) -> Owner {
         Owner(self.core.keep_owner(name))
+    }
+
+    /// As [`owner`](Self::owner), with where in the program it comes from, for listings.
+    #[must_use]
+    pub fn owner_with_source(&self, name: &str, source: &'static str) -> Owner {
+        Owner(self.core.keep_owner_with_source(name, source))
+    }
+
+    /// Begins a session: an owner that is one logical thread of control, such as a transaction. Deadlocks among sessions
+    /// are found, and a session that asks again for what it holds is recognised; see [`Session`].
+    #[must_use]
+    pub fn session(&self, name: &str) -> Session {
+        Session::begin(self, name, "")
+    }
+
+    /// As [`session`](Self::session), with where in the program it comes from, for listings.
+    #[must_use]
+    pub fn session_with_source(&self, name: &str, source: &'static str) -> Session {
+        Session::begin(self, name, source)
     }
 
     /// Gives the manager a request; what comes back offers the ways to wait for it.
@@ -308,8 +329,8 @@ impl FastObjectLockManager {
     /// [`LockError::Batch`] names the key that failed and why. A best-effort batch reports what it did not get in
     /// [`LockBatch::missing`] instead, and fails only when the manager cannot go on.
     pub async fn acquire_locks_batch<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
-        if let Some(grants) = self.core.batch_at_once(self.core.local(), &batch) {
-            return Ok(LockBatch::new(self, grants));
+        if let Some(grants) = self.batch_at_once(&batch)? {
+            return Ok(grants);
         }
         let deadline = self.core.deadline(batch.limit);
         let mut gathered = LockBatch::new(self, Vec::new());
@@ -325,23 +346,31 @@ impl FastObjectLockManager {
     /// # Errors
     /// As there.
     pub fn acquire_locks_batch_blocking<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
-        if let Some(grants) = self.core.batch_at_once(self.core.local(), &batch) {
-            return Ok(LockBatch::new(self, grants));
+        if let Some(grants) = self.batch_at_once(&batch)? {
+            return Ok(grants);
         }
         let deadline = self.core.deadline(batch.limit);
         let mut gathered = LockBatch::new(self, Vec::new());
         for (key, mode) in batch::in_order(&batch) {
-            let answer = self.core.blocking(one_of(&batch, key, mode, deadline));
+            let answer = self.core.blocking(one_of(&batch, key, mode, deadline), false);
             add_to(&mut gathered, key, answer, batch.batch_mode)?;
         }
         Ok(gathered)
     }
 
+    fn batch_at_once<'a>(&'a self, batch: &BatchLockRequest<'_>) -> Result<Option<LockBatch<'a>>, LockError> {
+        batch.ttl.map_or(Ok(0), nanos_of)?;
+        let grants = self.core.batch_at_once(self.core.local(), batch);
+        grants.iter().flatten().for_each(|grant| self.core.start_lease(*grant, batch.ttl));
+        Ok(grants.map(|grants| LockBatch::new(self, grants)))
+    }
+
     /// Releases a grant, from any thread. Never blocks.
     ///
     /// # Errors
-    /// [`LockError::NotHeld`] if it is not held: released before, made up, or another manager's. Nothing is released
-    /// then.
+    /// [`LockError::NotHeld`] if it is not held: released before, by force, made up, or another manager's.
+    /// [`LockError::LeaseLost`] if its lease ran out and it was taken away; of the 65,536 that were lost last. Nothing is
+    /// released then.
     pub fn release(&self, grant: Grant) -> Result<(), LockError> {
         self.core.catch(grant)?;
         self.core.release_guard(grant);
@@ -355,6 +384,103 @@ impl FastObjectLockManager {
     pub fn adopt(&self, grant: Grant) -> Result<FastLockGuard<'_>, LockError> {
         self.core.catch(grant)?;
         Ok(LockGuard::new(self, grant))
+    }
+
+    /// Begins the lease of a grant anew, from now; or begins one.
+    ///
+    /// # Errors
+    /// [`LockError::LeaseLost`] and [`LockError::NotHeld`] as [`release`](Self::release), [`LockError::InvalidConfig`]
+    /// for a `ttl` of zero.
+    pub fn renew(&self, grant: Grant, ttl: Duration) -> Result<(), LockError> {
+        self.core.renew(grant, ttl)
+    }
+
+    /// How long a grant is safe from now on: zero once its lease has run out, although it is held until somebody takes
+    /// the lock away; `None` if it has no lease.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub fn remaining(&self, grant: Grant) -> Result<Option<Duration>, LockError> {
+        self.core.remaining(grant)
+    }
+
+    /// Whether a grant is held and, if it is a lease, safe at this moment.
+    #[must_use]
+    pub fn is_valid(&self, grant: Grant) -> bool {
+        self.core.is_valid(grant)
+    }
+
+    /// As [`LockGuard::fence`], of a grant.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub fn fence(&self, grant: Grant) -> Result<u64, LockError> {
+        self.core.fence(grant)
+    }
+
+    /// Whether the exclusive hold with this [`fence`](LockGuard::fence) still has the key. `false` after it was released,
+    /// downgraded, or taken away.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), keylatch::LockError> {
+    /// let locks = keylatch::FastObjectLockManager::new();
+    /// let first = locks.acquire_write_lock_blocking("b", "o", "writer")?;
+    /// let fence = first.fence();
+    /// assert!(locks.is_current(("b", "o"), fence)?);
+    /// drop(first);
+    /// assert!(!locks.is_current(("b", "o"), fence)?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockError::Forked`].
+    pub fn is_current<'k>(&self, key: impl Into<KeyRef<'k>>, fence: u64) -> Result<bool, LockError> {
+        self.core.is_current(&LockRequest::write(key), fence)
+    }
+
+    /// What a grant holds, and how.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub fn key_and_mode(&self, grant: Grant) -> Result<(ObjectKey, Mode), LockError> {
+        self.core.key_and_mode(grant)
+    }
+
+    /// As [`LockGuard::downgrade`], of a grant, which nobody else may use meanwhile.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub fn downgrade(&self, grant: Grant) -> Result<(), LockError> {
+        self.core.as_guard(grant, || {
+            self.core.downgrade(grant);
+            Ok(())
+        })
+    }
+
+    /// As [`LockGuard::try_upgrade`], of a grant, which nobody else may use meanwhile.
+    ///
+    /// # Errors
+    /// As there, and as [`release`](Self::release).
+    pub fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
+        self.core.as_guard(grant, || self.core.try_upgrade(grant))
+    }
+
+    /// As [`LockGuard::upgrade_blocking`], of a grant, which nobody else may use meanwhile.
+    ///
+    /// # Errors
+    /// As there, and as [`release`](Self::release).
+    pub fn upgrade_blocking(&self, grant: Grant, timeout: Option<Duration>) -> Result<(), LockError> {
+        let limit = timeout.map_or(Limit::Never, Limit::After);
+        self.core.as_guard(grant, || self.core.upgrade_blocking(grant, limit))
+    }
+
+    /// Has `listener` called once if the hold is taken away, on the thread that does so, or at once if it has been. It
+    /// is dropped uncalled when the hold is released. It must not block.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub fn on_lost(&self, grant: Grant, listener: impl FnOnce(Lost) + Send + 'static) -> Result<(), LockError> {
+        self.core.on_lost(grant, Box::new(listener))
     }
 
     /// A queue for the results of requests that have to wait; see [`Lock::with_queue`].
@@ -398,7 +524,8 @@ impl FastObjectLockManager {
 
 fn one_of<'k>(batch: &BatchLockRequest<'k>, key: KeyRef<'k>, mode: Mode, deadline: Option<Instant>) -> LockRequest<'k> {
     let limit = deadline.map_or(Limit::Never, Limit::At);
-    LockRequest { key, mode, owner: batch.owner, priority: batch.priority, limit }
+    let (owner, priority, ttl) = (batch.owner, batch.priority, batch.ttl);
+    LockRequest { key, mode, owner, priority, limit, ttl, request_id: None }
 }
 
 /// Takes in the answer for one key of a batch; an error is the whole batch's.

@@ -38,13 +38,22 @@ pub struct LockRequest<'a> {
     pub(crate) owner: OwnerRef<'a>,
     pub(crate) priority: u8,
     pub(crate) limit: Limit,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) request_id: Option<u64>,
 }
 
 impl<'a> LockRequest<'a> {
+    /// Whether it asks for more than the fast path gives.
+    #[inline(always)]
+    pub(crate) fn is_special(&self) -> bool {
+        self.ttl.is_some() | self.request_id.is_some()
+    }
+
     /// Asks for the key in a mode.
     #[inline(always)]
     pub fn new(key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
-        Self { key: key.into(), mode, owner: OwnerRef::Named(""), priority: 0, limit: Limit::Default }
+        let (owner, limit) = (OwnerRef::Named(""), Limit::Default);
+        Self { key: key.into(), mode, owner, priority: 0, limit, ttl: None, request_id: None }
     }
 
     /// Asks to hold the key alone.
@@ -59,7 +68,7 @@ impl<'a> LockRequest<'a> {
         Self::new(key, Mode::Shared)
     }
 
-    /// Whose request this is: a label for errors and listings.
+    /// Whose request this is: a label for errors and listings, or a [`Session`](crate::Session).
     #[inline(always)]
     pub fn owner(self, owner: impl Into<OwnerRef<'a>>) -> Self {
         Self { owner: owner.into(), ..self }
@@ -88,6 +97,21 @@ impl<'a> LockRequest<'a> {
     #[inline(always)]
     pub fn priority(self, priority: u8) -> Self {
         Self { priority, ..self }
+    }
+
+    /// Makes the hold a lease: once this long has passed since the grant or the last
+    /// [`renew`](crate::LockGuard::renew), whoever waits for the lock may take it away.
+    #[inline(always)]
+    pub fn ttl(self, ttl: Duration) -> Self {
+        Self { ttl: Some(ttl), ..self }
+    }
+
+    /// Numbers a session's request, so that it can be made again when its answer was lost: as long as the lock is held
+    /// the same session gets the same [`Grant`](crate::Grant) for the same number. Only for
+    /// [`grant_blocking`](crate::Lock::grant_blocking) and [`grant_now`](crate::Lock::grant_now): a guard exists once.
+    #[inline(always)]
+    pub fn request_id(self, request_id: u64) -> Self {
+        Self { request_id: Some(request_id), ..self }
     }
 }
 
@@ -123,6 +147,7 @@ pub struct BatchLockRequest<'a> {
     pub(crate) wanted: Vec<(KeyRef<'a>, Mode)>,
     pub(crate) priority: u8,
     pub(crate) limit: Limit,
+    pub(crate) ttl: Option<Duration>,
     pub(crate) batch_mode: BatchMode,
 }
 
@@ -130,7 +155,7 @@ impl<'a> BatchLockRequest<'a> {
     /// An empty batch.
     pub fn new(owner: impl Into<OwnerRef<'a>>) -> Self {
         let (wanted, limit) = (Vec::new(), Limit::Default);
-        Self { owner: owner.into(), wanted, priority: 0, limit, batch_mode: BatchMode::AllOrNothing }
+        Self { owner: owner.into(), wanted, priority: 0, limit, ttl: None, batch_mode: BatchMode::AllOrNothing }
     }
 
     /// Adds a key in a mode.
@@ -176,6 +201,11 @@ impl<'a> BatchLockRequest<'a> {
     /// As [`LockRequest::priority`].
     pub fn priority(self, priority: u8) -> Self {
         Self { priority, ..self }
+    }
+
+    /// As [`LockRequest::ttl`], for each lock of the batch.
+    pub fn ttl(self, ttl: Duration) -> Self {
+        Self { ttl: Some(ttl), ..self }
     }
 
     /// What to do about a lock that cannot be had; the default is all or nothing.

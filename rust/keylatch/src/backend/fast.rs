@@ -15,11 +15,11 @@ impl ObjectLocks for FastObjectLockManager {
     }
 
     fn acquire_blocking(&self, request: &LockRequest<'_>) -> Result<Grant, LockError> {
-        self.lock(*request).blocking().map(LockGuard::into_grant)
+        self.lock(*request).grant_blocking()
     }
 
     fn try_acquire(&self, request: &LockRequest<'_>) -> Result<Grant, LockError> {
-        self.lock(*request).try_now().map(LockGuard::into_grant)
+        self.lock(*request).grant_now()
     }
 
     fn acquire<'a>(&'a self, request: LockRequest<'a>) -> BoxedAcquire<'a> {

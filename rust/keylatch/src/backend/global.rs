@@ -117,7 +117,7 @@ impl GlobalLockManager {
         let key = request.key.to_owned();
         let owner: Arc<str> = match request.owner {
             OwnerRef::Named(name) => name.into(),
-            OwnerRef::Known(_) => "".into(),
+            OwnerRef::Known(_) | OwnerRef::Session(_) => "".into(),
         };
         let mut state = self.state.lock();
         if state.closed {

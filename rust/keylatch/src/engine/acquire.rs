@@ -5,9 +5,10 @@
 
 use super::core::{Core, Granting};
 use super::local::Local;
+use super::reenter::Again;
 use crate::config::Fairness;
 use crate::error::LockError;
-use crate::hold::Grant;
+use crate::hold::{Grant, SESSION};
 use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
@@ -25,6 +26,10 @@ pub(crate) struct Wanted<'k> {
     pub(crate) mode: Mode,
     pub(crate) owner: u32,
     pub(crate) priority: u8,
+    /// The grant is to be a number from the beginning.
+    pub(crate) loose: bool,
+    /// Nanoseconds of the lease, for a request that waits; 0 for none.
+    pub(crate) lease: u64,
 }
 
 /// What became of a request on the slow path.
@@ -86,9 +91,9 @@ impl Core {
     }
 
     #[inline(always)]
-    fn granting(&self, wanted: &Wanted<'_>) -> Granting {
-        let Wanted { mode, owner, priority, hash, .. } = *wanted;
-        Granting { shard: self.table.shard_of(hash), mode, owner, priority, since: 0 }
+    pub(crate) fn granting(&self, wanted: &Wanted<'_>) -> Granting {
+        let Wanted { mode, owner, priority, hash, loose, .. } = *wanted;
+        Granting { shard: self.table.shard_of(hash), mode, owner, priority, since: 0, loose }
     }
 
     #[cold]
@@ -112,7 +117,11 @@ impl Core {
                 Err(now) => seen = now,
             }
         }
-        self.settle_and_wake(local, self.lock_shard(hash), index, entry, hash, Some(mode));
+        let shard = self.lock_shard(hash);
+        if entry.word().is_displaced() {
+            return self.leave_displaced(local, shard, index, mode, None);
+        }
+        self.settle_and_wake(local, shard, index, entry, hash, Some(mode));
     }
 
     /// Brings a key that is not in the table into it, held by the request: what a key that nobody used lately takes.
@@ -194,6 +203,18 @@ impl Core {
                 let grant = self.put_on_record(record, (index, entry), &self.granting(wanted), taken);
                 return Ok(Answer::Granted(grant));
             }
+            if entry.is_leased() && self.has_expired_lease(index, entry) {
+                drop(shard);
+                self.take_expired(local, index);
+                continue;
+            }
+            if wanted.owner & SESSION != 0 {
+                match self.ask_again(local, &mut shard, wanted, (index, entry), record, delivery.is_some()) {
+                    Again::Answer(answer) => return answer.map(Answer::Granted),
+                    Again::LookAgain => continue,
+                    Again::No => {}
+                }
+            }
             if let Some(delivery) = delivery {
                 return self.queue_up(local, shard, wanted, index, entry, record, delivery).map(Answer::Queued);
             }
@@ -273,11 +294,15 @@ impl Core {
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
         let by_mail = matches!(delivery, Delivery::Mail(..));
-        let asking = Asking { mode: wanted.mode, upgrade: false, by_mail, priority: wanted.priority };
+        let Wanted { mode, priority, loose, .. } = *wanted;
+        let asking = Asking { mode, upgrade: false, by_mail, loose, priority };
         let now = self.now();
         let waiter = self.waiters.get(waiter_index);
         waiter.prepare(index, record, wanted.owner, asking, now, delivery);
+        waiter.lease.store(wanted.lease, Ordering::Relaxed);
+        waiter.set_first_look(self.first_look(wanted.owner, now));
         let ticket = waiter.ticket(waiter_index);
+        self.session_waits(waiter);
         self.stamp_holder(index, entry, now);
         self.join_line(&mut shard, entry, waiter_index);
         self.settle_and_wake(local, shard, index, entry, wanted.hash, None);

@@ -27,7 +27,8 @@ impl Core {
         let mut shared_len = 0;
         let mut grants = Vec::with_capacity(batch.wanted.len());
         for (key, mode) in &batch.wanted {
-            let wanted = Wanted { key: *key, hash: self.hash(key), mode: *mode, owner, priority: batch.priority };
+            let (hash, priority) = (self.hash(key), batch.priority);
+            let wanted = Wanted { key: *key, hash, mode: *mode, owner, priority, loose: false, lease: 0 };
             let grant = self.acquire_fast(local, wanted).or_else(|_| self.try_slow(local, wanted));
             let Ok(grant) = grant else { return self.give_back(grants) };
             grants.push(grant);

@@ -1,6 +1,8 @@
 //! From one mode to the other without letting go.
 
 use super::core::Core;
+use super::local::Local;
+use super::release::no_longer_held;
 use super::waiting::Ended;
 use crate::error::LockError;
 use crate::hold::Grant;
@@ -8,7 +10,7 @@ use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
-use crate::table::{Entry, Word};
+use crate::table::{Entry, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket};
 
 impl Core {
@@ -20,16 +22,31 @@ impl Core {
             return;
         }
         let entry = self.table.entry(index);
-        let hash = entry.hash();
         let mut seen = entry.word();
         record.set_mode(Mode::Shared);
         while !seen.somebody_waits() {
             match entry.swap(seen, seen.downgraded()) {
-                Ok(()) => return self.note_word(grant.index(), seen.downgraded(), hash),
+                Ok(()) => return self.note_word(grant.index(), seen.downgraded(), entry.hash()),
                 Err(now) => seen = now,
             }
         }
-        let shard = self.lock_shard(hash);
+        self.downgrade_slow(grant, index);
+    }
+
+    #[cold]
+    fn downgrade_slow(&self, grant: Grant, index: u32) {
+        let local = self.local();
+        let record = self.records.get(grant.index());
+        let hash = self.table.entry(index).hash();
+        let mut shard = self.lock_shard(hash);
+        let home = self.come_home(local, &mut shard, grant, index);
+        let counted = home.is_some_and(|home| self.table.entry(home).counted() > 1);
+        let Some(home) = home.filter(|_| !counted) else {
+            // Taken away; or the session holds it several times, and would share with others what it has alone.
+            return record.set_mode(Mode::Exclusive);
+        };
+        let entry = self.table.entry(home);
+        entry.set_counted(0);
         let mut seen = entry.word();
         while let Err(now) = entry.swap(seen, seen.downgraded()) {
             seen = now;
@@ -39,7 +56,19 @@ impl Core {
             return;
         }
         // Readers who waited may come in now.
-        self.settle_and_wake(self.local(), shard, index, entry, hash, None);
+        self.settle_and_wake(local, shard, home, entry, hash, None);
+    }
+
+    /// The entry in the table that a guard holds; moves its hold there, if its own is displaced. `None` if the lock was
+    /// taken away. The caller owns the shard and is the guard.
+    fn come_home(&self, local: &Local, shard: &mut LockedShard<'_>, grant: Grant, index: u32) -> Option<u32> {
+        let record = self.records.get(grant.index());
+        if record.lost_at(grant).is_some() {
+            return None;
+        }
+        let home = self.arrive(local, shard, index, None)?;
+        record.move_to(home);
+        Some(home)
     }
 
     /// From shared to exclusive, if nobody else holds the lock now.
@@ -48,10 +77,14 @@ impl Core {
         if self.upgrade_now(grant, entry) {
             return Ok(());
         }
-        let hash = entry.hash();
-        let _shard = self.lock_shard(hash);
+        let mut shard = self.lock_shard(entry.hash());
+        let Some(home) = self.come_home(self.local(), &mut shard, grant, index) else { return self.standing(grant) };
+        let entry = self.table.entry(home);
+        if self.upgrade_now(grant, entry) {
+            return Ok(());
+        }
         let key = entry.key(self.table.arena());
-        Err(LockError::WouldBlock { key, holders: self.holders(index, entry, true) })
+        Err(LockError::WouldBlock { key, holders: self.holders(home, entry, true) })
     }
 
     /// From shared to exclusive, ahead of all others who wait, as soon as the other readers are gone.
@@ -75,6 +108,10 @@ impl Core {
         let hash = entry.hash();
         let mut shard = self.lock_shard(hash);
         self.service()?;
+        let Some(index) = self.come_home(self.local(), &mut shard, grant, index) else {
+            return self.standing(grant).map(|()| None);
+        };
+        let entry = self.table.entry(index);
         if self.queue(entry).first().is_some_and(|(_, first)| first.asking().upgrade) {
             let key = entry.key(self.table.arena());
             return Err(LockError::UpgradeConflict { key, holders: self.holders(index, entry, true) });
@@ -84,9 +121,12 @@ impl Core {
         };
         let held = self.records.get(grant.index()).held();
         let (owner, priority) = held.map_or((0, 0), |held| (held.owner, held.priority));
-        let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail: false, priority };
-        self.waiters.get(waiter).prepare(index, grant.index(), owner, asking, self.now(), delivery);
-        let ticket = self.waiters.get(waiter).ticket(waiter);
+        let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail: false, loose: false, priority };
+        let (now, prepared) = (self.now(), self.waiters.get(waiter));
+        prepared.prepare(index, grant.index(), owner, asking, now, delivery);
+        prepared.set_first_look(self.first_look(owner, now));
+        let ticket = prepared.ticket(waiter);
+        self.session_waits(prepared);
         self.join_line(&mut shard, entry, waiter);
         self.settle_and_wake(self.local(), shard, index, entry, hash, None);
         Ok(Some((ticket, hash)))
@@ -94,18 +134,19 @@ impl Core {
 
     /// The answer to a grant whose upgrade waited; it is held shared as before if that failed.
     pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended, limit: Limit) -> Result<(), LockError> {
-        let Ended::Failed { why, waited } = ended else { return Ok(()) };
+        let Ended::Failed { why, waited, error } = ended else { return Ok(()) };
+        self.standing(grant)?;
         let Some((index, _)) = self.records.get(grant.index()).held_by_guard(grant) else { return Ok(()) };
         let entry = self.table.entry(index);
         let key = entry.key(self.table.arena());
-        Err(self.failure((why, waited), limit, &key.as_ref(), entry.hash()))
+        Err(self.failure((why, waited, error), limit, &key.as_ref(), entry.hash()))
     }
 
     /// The entry of a grant that is held shared; `None` if it is exclusive already.
     fn to_upgrade(&self, grant: Grant) -> Result<Option<(u32, &Entry)>, LockError> {
         self.service()?;
         match self.records.get(grant.index()).held_by_guard(grant) {
-            None => Err(LockError::NotHeld { grant: grant.to_raw() }),
+            None => Err(no_longer_held(grant, self.records.get(grant.index()).standing(grant))),
             Some((_, Mode::Exclusive)) => Ok(None),
             Some((index, Mode::Shared)) => Ok(Some((index, self.table.entry(index)))),
         }
@@ -127,10 +168,11 @@ impl Core {
 
     /// Puts on record that a reader, as the word says already, is now the exclusive holder.
     pub(crate) fn note_upgrade(&self, record: u32, entry: &Entry) {
-        self.records.get(record).set_mode(Mode::Exclusive);
         self.note_word(record, entry.word(), entry.hash());
-        entry.holder.store(record, Ordering::Release);
         entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        entry.holder.store(record, Ordering::Release);
+        // Last, as in `put_on_record`: once the record says so the lock can be taken away.
+        self.records.get(record).set_mode(Mode::Exclusive);
     }
 
     /// Notes the word for the release of a hold whose mode has changed.

@@ -3,7 +3,7 @@
 use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
-use crate::hold::{Grant, OwnerRef, Owners, Record, record};
+use crate::hold::{FOREIGN, Grant, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record};
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
@@ -12,13 +12,15 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
 use crate::sync::{Clock, PerThread};
 use crate::table::{Entry, LockedShard, Table, Word};
-use crate::wait::{Queue, Timer, Waiters};
+use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use super::loss::Losses;
 use super::mail::Dispatcher;
+use super::take_away::Lately;
 
 /// Holders that an error names at most.
 const NAMED_HOLDERS: usize = 64;
@@ -34,6 +36,10 @@ pub(crate) struct Core {
     pub(crate) records: Arena<Record>,
     pub(crate) waiters: Waiters,
     owners: Owners,
+    pub(crate) sessions: Sessions,
+    pub(crate) leases: Leases,
+    pub(crate) losses: Losses,
+    pub(crate) lately_lost: Lately,
     locals: PerThread<Local>,
     hashers: [ahash::RandomState; 3],
     pub(crate) config: LockConfig,
@@ -45,6 +51,8 @@ pub(crate) struct Core {
     began: Clock,
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
+    /// Itself, for the timer's thread.
+    pub(crate) this: OnceLock<Weak<Core>>,
 }
 
 /// What goes on record with a grant.
@@ -56,6 +64,8 @@ pub(crate) struct Granting {
     pub(crate) priority: u8,
     /// On the manager's clock; 0 for "nobody looked".
     pub(crate) since: u64,
+    /// The grant's number is enough to release it.
+    pub(crate) loose: bool,
 }
 
 /// Forks between this process and the one that loaded the library.
@@ -97,6 +107,10 @@ impl Core {
             records: Arena::reserve(records, record::first_mark(random)).map_err(reserve)?,
             waiters: Waiters::new(config.max_waiters, (random >> 32) as u32),
             owners: Owners::new(),
+            sessions: Sessions::default(),
+            leases: Leases::reserve(records + 8192).map_err(reserve)?,
+            losses: Losses::default(),
+            lately_lost: Lately::default(),
             locals: PerThread::new(),
             hashers,
             closed: AtomicBool::new(false),
@@ -107,8 +121,16 @@ impl Core {
             began: Clock::start(),
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
+            this: OnceLock::new(),
             config,
         })
+    }
+
+    /// As `new`, and able to keep the time of those who cannot.
+    pub(crate) fn shared(config: LockConfig) -> Result<Arc<Self>, LockError> {
+        let core = Arc::new(Self::new(config)?);
+        let _ = core.this.set(Arc::downgrade(&core));
+        Ok(core)
     }
 
     /// The calling thread's own part.
@@ -172,6 +194,11 @@ impl Core {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
+    /// The moment at which the manager's clock will show so many nanoseconds; `None` for never.
+    pub(crate) fn moment(&self, nanos: u64) -> Option<Instant> {
+        if nanos == NEVER { None } else { self.began.moment(Duration::from_nanos(nanos)) }
+    }
+
     pub(crate) fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
@@ -211,6 +238,8 @@ impl Core {
     pub(crate) fn owner_number(&self, local: &Local, owner: OwnerRef<'_>) -> u32 {
         match owner {
             OwnerRef::Known(owner) => owner.0,
+            OwnerRef::Session(session) if session.manager == self.identity() => session.number,
+            OwnerRef::Session(_) => FOREIGN,
             OwnerRef::Named("") => 0,
             OwnerRef::Named(name) => local.remembered(name).unwrap_or_else(|| self.owner_number_slow(local, name)),
         }
@@ -233,18 +262,67 @@ impl Core {
         self.owners.keep(name, || self.owners_in_use())
     }
 
-    pub(crate) fn owner_name(&self, number: u32) -> Arc<str> {
-        self.owners.name(number)
+    pub(crate) fn keep_owner_with_source(&self, name: &str, source: &'static str) -> u32 {
+        if self.is_forked() {
+            return 0;
+        }
+        self.owners.keep_with_source(name, source, || self.owners_in_use())
     }
 
-    /// Numbers that threads, holders and waiters bear. Threads first: a number moves from a thread to its hold before
-    /// the thread takes another.
+    /// Who is named as the holder of a lock that is kept shut.
+    pub(crate) fn stopgap_owner(&self) -> u32 {
+        self.owners.keep("(nobody: kept shut after a lost lease)", || self.owners_in_use())
+    }
+
+    /// What tells this manager from others.
+    #[inline(always)]
+    pub(crate) fn identity(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// A new session; `None` in a forked child, where its mutex may have been held by a thread that is not here.
+    pub(crate) fn begin_session(&self, name: &str, source: &'static str) -> Option<Arc<SessionState>> {
+        (!self.is_forked()).then(|| self.sessions.begin(name, source, || self.owners_in_use()))
+    }
+
+    /// Notes that a session's request stands in line. The caller owns the shard.
+    pub(crate) fn session_waits(&self, waiter: &Waiter) {
+        if let Some(session) = self.sessions.get(waiter.owner.load(Ordering::Relaxed)) {
+            session.begins_to_wait(waiter.index);
+        }
+    }
+
+    /// Notes that a session's request has left the line: whoever makes it leave says so, and from then on nobody waits
+    /// for anybody on its account. The caller owns the shard.
+    pub(crate) fn session_waits_no_more(&self, waiter: &Waiter) {
+        if let Some(session) = self.sessions.get(waiter.owner.load(Ordering::Relaxed)) {
+            session.waits_no_more(waiter.index);
+        }
+    }
+
+    pub(crate) fn owner_name(&self, number: u32) -> Arc<str> {
+        self.owner_label(number).name
+    }
+
+    /// What an owner is called, be it a label or a session.
+    pub(crate) fn owner_label(&self, number: u32) -> Label {
+        if number & SESSION == 0 {
+            return self.owners.label(number);
+        }
+        match self.sessions.get(number) {
+            Some(session) => Label { name: Arc::clone(&session.name), source: session.source },
+            None => Label { name: "a session of another manager".into(), source: "" },
+        }
+    }
+
+    /// Numbers that threads, waiters and holders bear, in this order: a number moves from a thread to its request that
+    /// waits and on to its hold, or at once, before the thread takes another.
     fn owners_in_use(&self) -> HashSet<u32> {
         let mut numbers: HashSet<u32> = self.locals.iter().map(Local::remembered_owner).collect();
-        self.records.for_each(usize::MAX, |_, record| numbers.extend(record.held().map(|held| held.owner)));
         self.waiters.for_each(|_, waiter| {
             numbers.insert(waiter.owner.load(Ordering::Relaxed));
         });
+        self.records.for_each(usize::MAX, |_, record| numbers.extend(record.held().map(|held| held.owner)));
         numbers
     }
 
@@ -259,17 +337,18 @@ impl Core {
     ) -> Grant {
         let record = self.records.get(record_index);
         record.set_note(left.noted_with(wanted.shard));
-        let grant = record.fill(record_index, index, wanted.mode, wanted.owner, wanted.priority, wanted.since);
-        if wanted.mode == Mode::Exclusive {
-            // Release pairs with the Acquire in `holder_is_certain`: who reads the record's index reads the record.
-            entry.holder.store(record_index, Ordering::Release);
+        let Granting { mode, owner, priority, since, loose, .. } = *wanted;
+        // All of this before the hold is on record: once it is, the lock can be taken away and be somebody else's.
+        if mode == Mode::Exclusive {
             entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        } else if wanted.since != 0 || (left.readers() == 1 && entry.holder.load(Ordering::Relaxed) == NONE) {
+            // Release pairs with the Acquire in `holder_is_certain`, which finds the record filled, or looks again.
+            entry.holder.store(record_index, Ordering::Release);
+        } else if since != 0 || (left.readers() == 1 && entry.holder.load(Ordering::Relaxed) == NONE) {
             // Of readers on the fast path only the first after a writer is noted: on a key that is read all the time
             // they would fight over the cache line once more.
             entry.holder.store(record_index, Ordering::Release);
         }
-        grant
+        record.fill(record_index, index, mode, owner, priority, since, loose)
     }
 
     /// Whether a held entry is held by somebody with a right to it, rather than by a thread that took it for another
@@ -284,6 +363,10 @@ impl Core {
         let holder = entry.holder.load(Ordering::Acquire);
         let held = self.records.could_be(holder).then(|| self.records.get(holder).held()).flatten();
         let on_record = held.filter(|held| held.entry == index);
+        if entry.is_aliased() {
+            // Some of its holders are on record elsewhere; nobody is on the way out of a displaced entry without right.
+            return true;
+        }
         if seen.is_exclusive() {
             // Every exclusive holder puts itself on record here, after it confirmed the key. An old reader's mark may
             // still stand, but names no exclusive hold of this entry.
@@ -301,8 +384,9 @@ impl Core {
         let count = if word.is_exclusive() { 1 } else { word.readers() };
         let now = self.now();
         let mut named = Vec::new();
+        let aliased = entry.is_aliased();
         let mut name = |record: &Record| {
-            let Some(held) = record.held().filter(|held| held.entry == index) else { return };
+            let Some(held) = record.held().filter(|held| self.home_if(aliased, held.entry) == index) else { return };
             if named.len() < NAMED_HOLDERS {
                 record.stamp(now);
                 let since = if held.since == 0 { now } else { held.since };
@@ -315,7 +399,7 @@ impl Core {
         let is_current = |record: &&Record| record.held().is_some_and(|held| held.entry == index);
         match marked.filter(is_current) {
             Some(record) if word.is_exclusive() || !thorough => name(record),
-            _ if word.readers() == 0 => {}
+            _ if word.readers() == 0 && !aliased => {}
             _ => self.records.for_each(if thorough { usize::MAX } else { A_FEW_PAGES }, |_, record| name(record)),
         }
         let more = count.saturating_sub(named.len() as u32);

@@ -13,6 +13,7 @@
 use super::acquire::{parked, take};
 use super::core::{Core, Granting};
 use super::local::Local;
+use super::looking::Reminder;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
@@ -27,11 +28,13 @@ const A_ROUND: usize = if cfg!(loom) { 2 } else { 16 };
 struct Round {
     news: [Option<(u32, News)>; A_ROUND],
     len: usize,
+    /// For the first in line, if a lease keeps it waiting.
+    reminder: Option<Reminder>,
 }
 
 impl Round {
     fn new() -> Self {
-        Self { news: [const { None }; A_ROUND], len: 0 }
+        Self { news: [const { None }; A_ROUND], len: 0, reminder: None }
     }
 
     fn add(&mut self, index: u32, news: News) {
@@ -43,6 +46,7 @@ impl Round {
         for (index, news) in self.news.into_iter().flatten() {
             core.tell(index, news);
         }
+        self.reminder.into_iter().for_each(|reminder| core.remind(reminder));
     }
 }
 
@@ -57,7 +61,7 @@ struct Plan {
 
 impl Core {
     /// Delivers news; off every mutex.
-    fn tell(&self, waiter_index: u32, news: News) {
+    pub(crate) fn tell(&self, waiter_index: u32, news: News) {
         match news {
             // The waiter may be another's by now, who then looks at its phase once for nothing.
             News::Thread if fault!("sleeper-not-woken") => {}
@@ -113,6 +117,9 @@ impl Core {
         let plan = loop {
             let seen = entry.word();
             let left = leaving.map_or(seen, |mode| seen.released(mode));
+            if left.is_free() {
+                entry.clear_pins();
+            }
             let plan = self.plan(entry, left, now);
             // Equal when the lock goes from one exclusive holder to the next and the counts show as before. Nobody else
             // could have changed it: W keeps the fast path out, and the shard is ours.
@@ -142,6 +149,9 @@ impl Core {
                 shard.keep_or_evict(&local.entries, index);
             }
             return false;
+        }
+        if entry.is_leased() {
+            round.reminder = self.watch_leases(index, entry);
         }
         plan.admitted == A_ROUND && !fault!("round-not-continued")
     }
@@ -196,6 +206,7 @@ impl Core {
     /// Takes a waiter out of the line and counts its wait.
     fn leave_line(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, now: u64) {
         self.queue(entry).leave(waiter);
+        self.session_waits_no_more(waiter);
         if waiter.phase().is_asleep() {
             parked(entry, waiter.asking().mode, false);
         }
@@ -223,9 +234,11 @@ impl Core {
         } else {
             shard.counts().slow += 1;
             let owner = waiter.owner.load(Ordering::Relaxed);
-            let Asking { mode, priority, .. } = asking;
-            let granting = Granting { shard: self.table.shard_of(entry.hash()), mode, owner, priority, since: now };
+            let Asking { mode, priority, loose, .. } = asking;
+            let shard_index = self.table.shard_of(entry.hash());
+            let granting = Granting { shard: shard_index, mode, owner, priority, since: now, loose };
             let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
+            self.begin_lease(grant, entry, waiter.lease.load(Ordering::Relaxed), now);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }
         // Taken before the phase changes: afterwards the waiter may be given back and be somebody else's.
@@ -327,7 +340,7 @@ impl Core {
     }
 
     /// Takes a waiter out of the line without a grant. Returns what is to be delivered after the mutex is released.
-    fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
+    pub(crate) fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
         self.leave_line(shard, entry, waiter, self.now());
         match why {
             Phase::TimedOut => shard.counts().timeouts += 1,

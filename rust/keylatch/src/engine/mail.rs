@@ -6,7 +6,7 @@ use crate::error::LockError;
 use crate::hold::Grant;
 use crate::request::Limit;
 use crate::sync::fault::fault;
-use crate::wait::{Delivery, Letter, Mailbox, Phase, Ticket};
+use crate::wait::{Delivery, Letter, Mailbox, Phase, Purpose, Ticket};
 use parking_lot::{Condvar, Mutex};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -53,7 +53,9 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Posted, LockError> {
         let local = self.local();
-        if let Ok(grant) = self.acquire_fast(local, *wanted) {
+        if wanted.lease == 0
+            && let Ok(grant) = self.acquire_fast(local, *wanted)
+        {
             return Ok(Posted::Granted(grant));
         }
         let deadline = self.deadline(limit);
@@ -65,12 +67,13 @@ impl Core {
             Answer::Granted(grant) => Ok(Posted::Granted(grant)),
             Answer::Queued(ticket) => {
                 if let Some(deadline) = deadline {
-                    self.set_timer(deadline, ticket);
+                    self.set_timer(deadline, ticket, Purpose::GiveUp);
                     // The answer may have come already, and looked for the deadline before it was set.
                     if !self.waiters.is_current(ticket) && !fault!("answered-deadline-kept") {
-                        self.timer.unset(deadline, ticket);
+                        self.timer.unset((deadline, ticket, Purpose::GiveUp));
                     }
                 }
+                self.begin_to_look(ticket);
                 Ok(Posted::Waiting(ticket))
             }
         }
@@ -87,15 +90,18 @@ impl Core {
         let (key, hash) = (wanted.key.to_owned(), wanted.hash);
         Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
+            core.forget_moments(deadline, ticket);
             let ended = core.finish(core.local(), waiter);
-            // After the ticket is void: whoever sets the deadline later sees that.
+            // Once more after the ticket is void: whoever sets the deadline later sees that.
             if let Some(deadline) = deadline {
-                core.timer.unset(deadline, ticket);
+                core.timer.unset((deadline, ticket, Purpose::GiveUp));
             }
             let result = match ended {
                 Ended::Granted(Some(grant)) => Ok(grant),
                 Ended::Granted(None) => Err(LockError::Closed),
-                Ended::Failed { why, waited } => Err(core.failure((why, waited), limit, &key.as_ref(), hash)),
+                Ended::Failed { why, waited, error } => {
+                    Err(core.failure((why, waited, error), limit, &key.as_ref(), hash))
+                }
             };
             answer(ticket, result);
         })

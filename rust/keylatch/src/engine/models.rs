@@ -121,11 +121,11 @@ impl Model {
     }
 
     fn lock(&self, key: usize, mode: Mode) -> Grant {
-        self.core().blocking(request(key, mode)).expect("granted in the end")
+        self.core().blocking(request(key, mode), false).expect("granted in the end")
     }
 
     fn try_lock(&self, key: usize, mode: Mode) -> Result<Grant, LockError> {
-        self.core().try_now(request(key, mode))
+        self.core().try_now(request(key, mode), false)
     }
 
     fn lock_fast(&self, key: usize, mode: Mode) -> Option<Grant> {

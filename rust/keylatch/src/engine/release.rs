@@ -3,11 +3,11 @@
 use super::core::Core;
 use super::local::Local;
 use crate::error::LockError;
-use crate::hold::Grant;
+use crate::hold::{Grant, Lost, Standing};
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
-use crate::table::{Entry, Word};
+use crate::table::{Entry, LockedShard, Word};
 
 impl Core {
     /// Ends a guard's hold.
@@ -17,11 +17,17 @@ impl Core {
     #[inline(always)]
     pub(crate) fn release_guard(&self, grant: Grant) {
         let record = self.records.get(grant.index());
-        let Some((index, mode)) = record.held_by_guard(grant) else { return };
+        let Some((index, mode)) = record.held_plainly(grant) else { return self.release_special(grant) };
         if self.is_forked() {
             // The lock is the parent's; here nobody else is left to want it.
             return;
         }
+        self.release_held(grant, index, mode);
+    }
+
+    #[inline(always)]
+    fn release_held(&self, grant: Grant, index: u32, mode: Mode) {
+        let record = self.records.get(grant.index());
         let local = self.local();
         let entry = self.table.entry(index);
         // The word as it was left is the best guess of what it is. Guessing spares a look at it, which would fetch the
@@ -34,21 +40,31 @@ impl Core {
                 release_exclusive(entry, seen)
             }
             // Readers come and go at once, so a guess would often be wrong, and a compare-and-swap fail for nothing.
-            Mode::Shared => entry.leave_readers().released_uncontended(Mode::Shared).is_some(),
+            Mode::Shared => {
+                let before = entry.leave_readers();
+                if before.released_uncontended(Mode::Shared).is_some() { Ok(()) } else { Err(before) }
+            }
         };
-        if released {
-            local.count_release(shard);
-        } else {
-            self.release_slow(local, index, entry, shard, mode);
+        match released {
+            Ok(()) => local.count_release(shard),
+            Err(seen) => self.release_slow(local, grant, index, seen, shard, mode),
         }
         local.free_record(&self.records, grant.index());
     }
 
-    /// Somebody waits for this release: a request, or the table. A writer still holds the entry; a reader has left it.
+    /// Somebody waits for this release: a request, or the table; or the entry is displaced. A writer still holds it; a
+    /// reader has left it, and `seen` is the word before.
     #[cold]
     #[inline(never)]
-    fn release_slow(&self, local: &Local, index: u32, entry: &Entry, shard_index: u32, mode: Mode) {
+    fn release_slow(&self, local: &Local, grant: Grant, index: u32, seen: Word, shard_index: u32, mode: Mode) {
         let mut shard = self.table.lock(shard_index);
+        let entry = self.table.entry(index);
+        // A reader asks the word that it left: its entry may be displaced since, without counting it.
+        let word = if mode == Mode::Exclusive { entry.word() } else { seen };
+        if word.is_displaced() {
+            let lost_at = self.records.get(grant.index()).lost_at(grant);
+            return self.leave_displaced(local, shard, index, mode, lost_at);
+        }
         shard.counts().releases += 1;
         let hash = entry.hash();
         match mode {
@@ -59,16 +75,112 @@ impl Core {
         }
     }
 
+    /// Ends a guard's hold that is not plain: see the flags of a record.
+    #[cold]
+    #[inline(never)]
+    fn release_special(&self, grant: Grant) {
+        let record = self.records.get(grant.index());
+        let Some(special) = record.special(grant) else { return };
+        if self.is_forked() {
+            return;
+        }
+        if special.watched {
+            self.losses.forget(grant);
+        }
+        if !special.lost && !special.counted {
+            return self.release_held(grant, special.entry, special.mode);
+        }
+        let local = self.local();
+        let entry = self.table.entry(special.entry);
+        let hash = entry.hash();
+        let shard = self.lock_shard(hash);
+        record.end();
+        let lost_at = record.lost_at(grant);
+        if entry.word().is_displaced() {
+            self.leave_displaced(local, shard, special.entry, special.mode, lost_at);
+        } else {
+            self.leave_home(local, shard, special.entry, special.mode);
+        }
+        local.free_record(&self.records, grant.index());
+    }
+
+    /// Somebody who was counted by a displaced entry has come to let go of it: counts it off, there and wherever it was
+    /// counted since. Unless its lock was taken away, at `lost_at`, it leaves the entry that stands in now.
+    pub(crate) fn leave_displaced(
+        &self,
+        local: &Local,
+        mut shard: LockedShard<'_>,
+        index: u32,
+        mode: Mode,
+        lost_at: Option<u32>,
+    ) {
+        if let Some(home) = self.arrive(local, &mut shard, index, lost_at) {
+            self.leave_home(local, shard, home, mode);
+        }
+    }
+
+    /// Counts somebody off at a displaced entry and those that stood in for it, as far as it was counted. Returns the
+    /// entry that it holds now, if it does.
+    pub(crate) fn arrive(
+        &self,
+        local: &Local,
+        shard: &mut LockedShard<'_>,
+        mut index: u32,
+        lost_at: Option<u32>,
+    ) -> Option<u32> {
+        while let Some(stand_in) = self.table.entry(index).stand_in() {
+            if self.table.entry(index).one_has_come() {
+                shard.bury(&local.entries, index);
+            }
+            if lost_at == Some(index) {
+                return None;
+            }
+            index = stand_in;
+        }
+        Some(index)
+    }
+
+    /// A holder leaves an entry that is in the table, under the mutex.
+    pub(crate) fn leave_home(&self, local: &Local, mut shard: LockedShard<'_>, home: u32, mode: Mode) {
+        shard.counts().releases += 1;
+        let entry = self.table.entry(home);
+        if mode == Mode::Exclusive {
+            entry.holder.store(NONE, Ordering::Relaxed);
+            if entry.counted() > 1 {
+                return entry.set_counted(entry.counted() - 1);
+            }
+        }
+        self.settle_and_wake(local, shard, home, entry, entry.hash(), Some(mode));
+    }
+
     /// Makes sure that a grant that came from outside is held and not a guard's, and takes it over as a guard would.
     /// Exactly one of several who try with the same grant succeeds.
     pub(crate) fn catch(&self, grant: Grant) -> Result<(), LockError> {
         if self.is_forked() {
             return Err(LockError::Forked);
         }
-        if self.records.could_be(grant.index()) && self.records.get(grant.index()).catch(grant) {
+        if !self.records.could_be(grant.index()) {
+            return Err(LockError::NotHeld { grant: grant.to_raw() });
+        }
+        let record = self.records.get(grant.index());
+        if record.catch(grant) {
             return Ok(());
         }
-        Err(LockError::NotHeld { grant: grant.to_raw() })
+        let standing = record.standing(grant);
+        if record.catch_lost(grant) {
+            // It was a guard's when it was taken away, and is this number's now: this is its release.
+            self.release_special(grant);
+        } else {
+            self.exhume(grant);
+        }
+        Err(no_longer_held(grant, standing))
+    }
+
+    /// Gives back the record that was kept for a grant whose lock was taken away, if that is what it is.
+    pub(crate) fn exhume(&self, grant: Grant) {
+        if self.records.get(grant.index()).exhume(grant) == Some(true) {
+            self.records.put(&self.local().records, grant.index());
+        }
     }
 
     /// The opposite: from now on the grant's number is enough to release it.
@@ -77,14 +189,23 @@ impl Core {
     }
 }
 
-/// Lets go of an entry, unless somebody waits for that. `seen` is a guess.
+/// What is said of a grant that is not held, or not by its number.
+pub(crate) fn no_longer_held(grant: Grant, standing: Standing) -> LockError {
+    let grant = grant.to_raw();
+    match standing {
+        Standing::Lost(Lost::Expired) => LockError::LeaseLost { grant },
+        _ => LockError::NotHeld { grant },
+    }
+}
+
+/// Lets go of an entry, unless somebody waits for that. `seen` is a guess; on failure it is what was seen last.
 #[inline(always)]
-fn release_exclusive(entry: &Entry, mut seen: Word) -> bool {
+fn release_exclusive(entry: &Entry, mut seen: Word) -> Result<(), Word> {
     while let Some(left) = seen.released_uncontended(Mode::Exclusive) {
         match entry.swap(seen, left) {
-            Ok(()) => return true,
+            Ok(()) => return Ok(()),
             Err(now) => seen = now,
         }
     }
-    false
+    Err(seen)
 }

@@ -3,6 +3,7 @@
 use super::acquire::{Answer, Missed, Wanted};
 use super::core::Core;
 use super::local::Local;
+use super::special::Patience;
 use crate::config::Fairness;
 use crate::error::LockError;
 use crate::hold::Grant;
@@ -11,8 +12,8 @@ use crate::request::{Limit, LockRequest};
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
 use crate::sync::{ParkedUntil, spin_hint, yield_now};
-use crate::wait::{Delivery, Phase, Ticket, Waiter};
-use std::sync::{Arc, Weak};
+use crate::wait::{Delivery, Phase, Purpose, Ticket, Waiter};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ fn pause(round: u32) {
 }
 
 /// How a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Ended {
     /// `None` for an upgrade, whose grant is the one it had.
@@ -47,6 +48,8 @@ pub(crate) enum Ended {
     Failed {
         why: Phase,
         waited: Duration,
+        /// What to answer, if whoever ended the wait said.
+        error: Option<Box<LockError>>,
     },
 }
 
@@ -60,14 +63,19 @@ impl Core {
             mode: request.mode,
             owner: self.owner_number(local, request.owner),
             priority: request.priority,
+            loose: false,
+            lease: request.ttl.map_or(0, |ttl| u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX)),
         }
     }
 
     /// Takes the lock now or says who holds it.
     #[inline(always)]
-    pub(crate) fn try_now(&self, request: LockRequest<'_>) -> Result<Grant, LockError> {
+    pub(crate) fn try_now(&self, request: LockRequest<'_>, loose: bool) -> Result<Grant, LockError> {
+        if request.is_special() {
+            return self.special(request, loose, Patience::None);
+        }
         let local = self.local();
-        let wanted = self.wanted(local, &request);
+        let wanted = Wanted { loose, ..self.wanted(local, &request) };
         match self.acquire_fast(local, wanted) {
             Ok(grant) => Ok(grant),
             Err(_) => self.try_slow(local, wanted),
@@ -85,9 +93,12 @@ impl Core {
 
     /// Takes the lock, sleeping until it is free.
     #[inline(always)]
-    pub(crate) fn blocking(&self, request: LockRequest<'_>) -> Result<Grant, LockError> {
+    pub(crate) fn blocking(&self, request: LockRequest<'_>, loose: bool) -> Result<Grant, LockError> {
+        if request.is_special() {
+            return self.special(request, loose, Patience::Sleeps);
+        }
         let local = self.local();
-        let wanted = self.wanted(local, &request);
+        let wanted = Wanted { loose, ..self.wanted(local, &request) };
         match self.acquire_fast(local, wanted) {
             Ok(grant) => Ok(grant),
             Err(missed) => {
@@ -118,7 +129,7 @@ impl Core {
         self.blocking_until(local, &wanted, limit)
     }
 
-    fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
+    pub(crate) fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
         // Only now: whoever gets the lock at once needs no clock.
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
@@ -128,7 +139,9 @@ impl Core {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {
                 Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
-                Ended::Failed { why, waited } => Err(self.failure((why, waited), limit, &wanted.key, wanted.hash)),
+                Ended::Failed { why, waited, error } => {
+                    Err(self.failure((why, waited, error), limit, &wanted.key, wanted.hash))
+                }
             },
         }
     }
@@ -164,11 +177,7 @@ impl Core {
         self.stay_awake(local, waiter);
         loop {
             match waiter.phase() {
-                Phase::Waiting | Phase::Parked => {
-                    if waiter.sleep(deadline) == ParkedUntil::Deadline && waiter.phase().is_asleep() {
-                        let _ = self.give_up(local, waiter, hash, Phase::TimedOut);
-                    }
-                }
+                Phase::Waiting | Phase::Parked => self.sleep(local, waiter, hash, deadline),
                 Phase::Notified => {
                     self.await_free(waiter);
                     if !self.compete(local, waiter, hash) {
@@ -177,6 +186,22 @@ impl Core {
                 }
                 _ => return self.finish(local, index),
             }
+        }
+    }
+
+    /// Sleeps until something happens, and sees to what is due then: a look, or giving up.
+    fn sleep(&self, local: &Local, waiter: &Waiter, hash: u64, deadline: Option<Instant>) {
+        let look_at = self.moment(waiter.lie_down());
+        let looks = look_at.is_some_and(|look_at| deadline.is_none_or(|deadline| look_at < deadline));
+        let until = if looks { look_at } else { deadline };
+        if waiter.sleep(until) != ParkedUntil::Deadline || !waiter.phase().is_asleep() {
+            return;
+        }
+        if looks {
+            waiter.begin_look();
+            let _ = waiter.look_by(self.look(waiter.ticket(waiter.index)));
+        } else {
+            let _ = self.give_up(local, waiter, hash, Phase::TimedOut);
         }
     }
 
@@ -216,7 +241,8 @@ impl Core {
             Ended::Granted(Grant::from_raw(waiter.grant.load(Ordering::Relaxed)))
         } else {
             let waited = self.now().saturating_sub(waiter.since.load(Ordering::Relaxed));
-            Ended::Failed { why: phase, waited: Duration::from_nanos(waited) }
+            let error = waiter.take_explanation();
+            Ended::Failed { why: phase, waited: Duration::from_nanos(waited), error }
         };
         self.free_waiter(local, index);
         ended
@@ -225,11 +251,14 @@ impl Core {
     /// The error that a wait ended with. `limit` is what was asked for: the wait itself began a moment after that was.
     pub(crate) fn failure(
         &self,
-        (why, waited): (Phase, Duration),
+        (why, waited, error): (Phase, Duration, Option<Box<LockError>>),
         limit: Limit,
         key: &KeyRef<'_>,
         hash: u64,
     ) -> LockError {
+        if let Some(error) = error {
+            return *error;
+        }
         match why {
             Phase::TimedOut => {
                 let waited = waited.max(self.timeout(limit).unwrap_or_default());
@@ -238,20 +267,6 @@ impl Core {
             }
             Phase::Cancelled => LockError::Cancelled { key: key.to_owned() },
             _ => LockError::Closed,
-        }
-    }
-
-    /// Has a waiter that cannot keep time itself given up on at the deadline.
-    pub(crate) fn set_timer(self: &Arc<Self>, deadline: Instant, ticket: Ticket) {
-        let core: Weak<Core> = Arc::downgrade(self);
-        let on_time = move |ticket| {
-            if let Some(core) = core.upgrade() {
-                core.end_by_ticket(ticket, Phase::TimedOut, |_| true);
-            }
-        };
-        if self.timer.set(deadline, ticket, on_time).is_err() {
-            // No thread to keep the time: better to give up early than to wait for ever.
-            self.end_by_ticket(ticket, Phase::TimedOut, |_| true);
         }
     }
 }
@@ -276,8 +291,9 @@ impl Polled {
     /// Follows a waiter that was queued with `Delivery::Task`.
     pub(crate) fn new(core: &Arc<Core>, ticket: Ticket, hash: u64, deadline: Option<Instant>) -> Self {
         if let Some(deadline) = deadline {
-            core.set_timer(deadline, ticket);
+            core.set_timer(deadline, ticket, Purpose::GiveUp);
         }
+        core.begin_to_look(ticket);
         Self { ticket, hash, deadline }
     }
 
@@ -294,7 +310,7 @@ impl Polled {
                     core.compete(core.local(), waiter, self.hash);
                 }
                 _ => {
-                    self.forget_deadline(core);
+                    self.forget_moments(core);
                     return Poll::Ready(core.finish(core.local(), self.ticket.index()));
                 }
             }
@@ -305,20 +321,18 @@ impl Polled {
     pub(crate) fn abandon(&self, core: &Core) -> Ended {
         if core.is_forked() {
             // The line is the parent's.
-            return Ended::Failed { why: Phase::Closed, waited: Duration::ZERO };
+            return Ended::Failed { why: Phase::Closed, waited: Duration::ZERO, error: None };
         }
-        self.forget_deadline(core);
+        self.forget_moments(core);
         if fault!("dropped-future-stays-in-line") {
-            return Ended::Failed { why: Phase::Cancelled, waited: Duration::ZERO };
+            return Ended::Failed { why: Phase::Cancelled, waited: Duration::ZERO, error: None };
         }
         let local = core.local();
         let _ = core.give_up(local, core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);
         core.finish(local, self.ticket.index())
     }
 
-    fn forget_deadline(&self, core: &Core) {
-        if let Some(deadline) = self.deadline {
-            core.timer.unset(deadline, self.ticket);
-        }
+    fn forget_moments(&self, core: &Core) {
+        core.forget_moments(self.deadline, self.ticket);
     }
 }

@@ -1,10 +1,16 @@
 //! Who holds what since when.
 
+pub(crate) mod lease;
 pub(crate) mod owner;
 pub(crate) mod record;
+pub(crate) mod session;
 
+pub(crate) use lease::Leases;
+pub(crate) use owner::Label;
 pub use owner::Owner;
 pub use owner::OwnerRef;
 pub(crate) use owner::Owners;
-pub use record::Grant;
-pub(crate) use record::Record;
+pub use record::{Grant, Lost};
+pub(crate) use record::{Held, Record, Standing};
+pub use session::SessionRef;
+pub(crate) use session::{FOREIGN, SESSION, SessionState, Sessions};

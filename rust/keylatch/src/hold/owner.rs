@@ -1,10 +1,11 @@
 //! Owners: whose request this is, as a small number.
 //!
 //! An owner is a label for people: errors, listings and logs show it, nothing is concluded from it, and two requests
-//! with one label contend like strangers. Names are interned. One that was asked for with
+//! with one label contend like strangers (a [`Session`](crate::Session) is more than that). Names are interned. One that was asked for with
 //! [`FastObjectLockManager::owner`](crate::FastObjectLockManager::owner) stays for good; one that came along with a
 //! request is forgotten when the table of names is full and neither a holder nor a waiter bears it any more.
 
+use super::session::SessionRef;
 use crate::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub enum OwnerRef<'a> {
     Known(Owner),
     /// By name.
     Named(&'a str),
+    /// A session, which is more than a label: `&Session` turns into this.
+    Session(SessionRef<'a>),
 }
 
 impl From<Owner> for OwnerRef<'_> {
@@ -50,7 +53,7 @@ const MAX_NAMES: usize = if cfg!(test) { 64 } else { 1 << 16 };
 /// Names that a look at all holders and waiters has to make room for, to be made again soon.
 const WORTH_A_LOOK: usize = MAX_NAMES / 8;
 /// Bytes of a name that are kept.
-const MAX_NAME_BYTES: usize = 256;
+pub(crate) const MAX_NAME_BYTES: usize = 256;
 /// The number of nobody in particular, and of names that found no room.
 pub(crate) const UNNAMED: u32 = 0;
 
@@ -60,10 +63,19 @@ pub(crate) struct Owners {
     names: Mutex<Names>,
 }
 
+/// A name and where it comes from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Label {
+    pub(crate) name: Arc<str>,
+    pub(crate) source: &'static str,
+}
+
 #[derive(Debug, Default)]
 struct Names {
     by_name: HashMap<Arc<str>, u32, ahash::RandomState>,
-    by_number: Vec<Option<Arc<str>>>,
+    /// Those with a source, which are kept.
+    by_name_and_source: HashMap<(Arc<str>, &'static str), u32, ahash::RandomState>,
+    by_number: Vec<Option<Label>>,
     free: Vec<u32>,
     kept: HashSet<u32, ahash::RandomState>,
     /// Names to turn away before looking again for some to forget: the last look found few.
@@ -72,7 +84,7 @@ struct Names {
 
 impl Owners {
     pub(crate) fn new() -> Self {
-        let names = Names { by_number: vec![Some("".into())], ..Names::default() };
+        let names = Names { by_number: vec![Some(Label::default())], ..Names::default() };
         Self { names: Mutex::new(names) }
     }
 
@@ -86,6 +98,25 @@ impl Owners {
         number
     }
 
+    /// The number of a name from a source, made for good.
+    pub(crate) fn keep_with_source(
+        &self,
+        name: &str,
+        source: &'static str,
+        in_use: impl FnOnce() -> HashSet<u32>,
+    ) -> u32 {
+        let name: Arc<str> = cut(name).into();
+        let mut names = self.names.lock();
+        if let Some(number) = names.by_name_and_source.get(&(Arc::clone(&name), source)) {
+            return *number;
+        }
+        let Some(number) = names.free_number(in_use) else { return UNNAMED };
+        names.by_number[number as usize] = Some(Label { name: Arc::clone(&name), source });
+        names.by_name_and_source.insert((name, source), number);
+        names.kept.insert(number);
+        number
+    }
+
     /// The number of a name. `in_use` tells the numbers that holders, waiters and threads bear; `chosen` is called with
     /// the number before another thread can ask for what is in use.
     pub(crate) fn number(&self, name: &str, in_use: impl FnOnce() -> HashSet<u32>, chosen: impl FnOnce(u32)) -> u32 {
@@ -95,45 +126,49 @@ impl Owners {
         number
     }
 
-    /// The name of a number; empty for nobody in particular.
-    pub(crate) fn name(&self, number: u32) -> Arc<str> {
+    /// The label of a number; empty for nobody in particular.
+    pub(crate) fn label(&self, number: u32) -> Label {
         let names = self.names.lock();
-        let name = names.by_number.get(number as usize).cloned().flatten();
-        name.unwrap_or_else(|| "".into())
+        names.by_number.get(number as usize).cloned().flatten().unwrap_or_default()
     }
 }
 
 impl Names {
     fn number(&mut self, name: &str, in_use: impl FnOnce() -> HashSet<u32>) -> u32 {
-        let name = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
+        let name = cut(name);
         if name.is_empty() {
             return UNNAMED;
         }
         if let Some(number) = self.by_name.get(name) {
             return *number;
         }
+        let Some(number) = self.free_number(in_use) else { return UNNAMED };
+        let name: Arc<str> = name.into();
+        self.by_number[number as usize] = Some(Label { name: Arc::clone(&name), source: "" });
+        self.by_name.insert(name, number);
+        number
+    }
+
+    /// A number that names nobody; `None` when all are taken.
+    fn free_number(&mut self, in_use: impl FnOnce() -> HashSet<u32>) -> Option<u32> {
         if self.free.is_empty() && self.by_number.len() > MAX_NAMES {
             if self.turn_away > 0 {
                 self.turn_away -= 1;
-                return UNNAMED;
+                return None;
             }
             self.forget(&in_use());
             if self.free.len() < WORTH_A_LOOK {
                 self.turn_away = WORTH_A_LOOK;
             }
         }
-        let number = match self.free.pop() {
-            Some(number) => number,
-            None if self.by_number.len() > MAX_NAMES => return UNNAMED,
+        match self.free.pop() {
+            None if self.by_number.len() > MAX_NAMES => None,
             None => {
                 self.by_number.push(None);
-                (self.by_number.len() - 1) as u32
+                Some((self.by_number.len() - 1) as u32)
             }
-        };
-        let name: Arc<str> = name.into();
-        self.by_number[number as usize] = Some(name.clone());
-        self.by_name.insert(name, number);
-        number
+            number => number,
+        }
     }
 
     fn forget(&mut self, in_use: &HashSet<u32>) {
@@ -141,12 +176,17 @@ impl Names {
             if in_use.contains(&number) || self.kept.contains(&number) {
                 continue;
             }
-            if let Some(name) = self.by_number[number as usize].take() {
-                self.by_name.remove(&name);
+            if let Some(label) = self.by_number[number as usize].take() {
+                self.by_name.remove(&label.name);
                 self.free.push(number);
             }
         }
     }
+}
+
+/// As much of a name as is kept.
+fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MAX_NAME_BYTES)]
 }
 
 #[cfg(all(test, not(loom)))]
@@ -161,10 +201,10 @@ mod tests {
         for i in 0..10 * MAX_NAMES {
             let name = format!("request-{i}");
             let number = owners.number(&name, || HashSet::from([held]), |_| ());
-            assert_eq!(&*owners.name(number), name);
+            assert_eq!(&*owners.label(number).name, name);
         }
-        assert_eq!(&*owners.name(kept), "kept");
-        assert_eq!(&*owners.name(held), "held");
+        assert_eq!(&*owners.label(kept).name, "kept");
+        assert_eq!(&*owners.label(held).name, "held");
         assert!(owners.names.lock().by_number.len() <= MAX_NAMES + 1);
     }
 
@@ -175,13 +215,13 @@ mod tests {
             assert_ne!(owners.keep(&format!("o{i}"), HashSet::new), UNNAMED);
         }
         assert_eq!(owners.keep("one too many", HashSet::new), UNNAMED);
-        assert_eq!(&*owners.name(UNNAMED), "");
+        assert_eq!(&*owners.label(UNNAMED).name, "");
     }
 
     #[test]
     fn a_long_name_is_cut_between_characters() {
         let owners = Owners::new();
         let number = owners.keep(&"ü".repeat(300), HashSet::new);
-        assert_eq!(owners.name(number).len(), 256);
+        assert_eq!(owners.label(number).name.len(), 256);
     }
 }

@@ -4,15 +4,28 @@
 //!  state                                                   grant (what crosses every border)
 //!  63                      26 25      16 15     8 7      0  63                      26 25                     0
 //! +--------------------------+----------+--------+--------+ +-------------------------+------------------------+
-//! |       generation         |    0     |priority| flags  | |       generation        |     record's index     |
+//! |       generation         |more flags|priority| flags  | |       generation        |     record's index     |
 //! +--------------------------+----------+--------+--------+ +-------------------------+------------------------+
 //! ```
 //!
 //! | flags | state | who may change it |
 //! |---|---|---|
 //! | none | free: in some thread's cache or in the arena | the thread that takes it |
-//! | HELD | belongs to a guard, which nobody can copy | the guard, or the shard's owner while it has a waiting bit set in the lock's word, so that the guard's own release comes to the shard |
+//! | HELD | belongs to a guard, which nobody can copy | the guard; the shard's owner may add LOST, once it has displaced the entry, so that the guard's own release comes to the shard |
 //! | HELD, LOOSE | belongs to whoever knows the grant | a compare-and-swap that takes LOOSE away decides who goes on as its guard would |
+//! | HELD, LOST | the lock was taken away from its guard, or from a grant that was being used like one | as HELD: the guard's release gives the record back |
+//! | LOST alone | the lock was taken away from a grant, which may still be shown | a compare-and-swap decides who gives the record back |
+//!
+//! | flag | beside HELD |
+//! |---|---|
+//! | EXPIRED | beside LOST: because its lease ran out, not by force |
+//! | LEASED | there is a lease, see `lease` |
+//! | WATCHED | somebody wants to be told when it is lost |
+//! | COUNTED | one of several that a session has of one lock; the entry counts them |
+//! | TIMED | its end is to be compared with a clock |
+//! | STOPGAP | nobody's: it keeps a lock that was lost from being given again too soon |
+//!
+//! A record with none of LOOSE, LOST, WATCHED, COUNTED and TIMED is *plain*, and its guard releases it on the fast path.
 //!
 //! The generation moves with every release and no record is used again once it has run out of generations, so that an
 //! old grant is told from every later one, for ever. Each manager starts at a generation of its own, drawn at random, so
@@ -27,6 +40,15 @@ use std::num::NonZeroU64;
 const HELD: u64 = 1;
 const EXCLUSIVE: u64 = 1 << 1;
 const LOOSE: u64 = 1 << 2;
+const LOST: u64 = 1 << 3;
+const EXPIRED: u64 = 1 << 4;
+const LEASED: u64 = 1 << 5;
+const WATCHED: u64 = 1 << 6;
+const COUNTED: u64 = 1 << 7;
+const TIMED: u64 = 1 << 16;
+const STOPGAP: u64 = 1 << 17;
+/// What makes a release leave the fast path.
+const SPECIAL: u64 = LOOSE | LOST | WATCHED | COUNTED | TIMED;
 const PRIORITY_SHIFT: u32 = 8;
 const INDEX_BITS: u32 = 26;
 const INDEX: u64 = (1 << INDEX_BITS) - 1;
@@ -36,7 +58,8 @@ const ONE_GENERATION: u64 = 1 << INDEX_BITS;
 pub(crate) const MAX_RECORDS: u32 = (1 << INDEX_BITS) - 1;
 
 const _: () = assert!(cfg!(loom) || size_of::<Record>() == 32);
-const _: () = assert!((HELD | EXCLUSIVE | LOOSE | 0xff << PRIORITY_SHIFT) & !INDEX == 0);
+const _: () = assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL | STOPGAP | 0xff << PRIORITY_SHIFT) & !INDEX == 0);
+const _: () = assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL) & (0xff << PRIORITY_SHIFT) == 0);
 
 /// A lock somebody holds, as a number: what a guard becomes when it has to cross a border that guards cannot.
 ///
@@ -137,6 +160,40 @@ pub(crate) struct Held {
     pub(crate) owner: u32,
     pub(crate) priority: u8,
     pub(crate) since: u64,
+    /// The grant's generation, for [`Record::grant`].
+    generation: u64,
+    pub(crate) leased: bool,
+    /// It is nobody's.
+    pub(crate) stopgap: bool,
+    pub(crate) counted: bool,
+    pub(crate) watched: bool,
+}
+
+impl Held {
+    /// The grant that names the hold, whose record is at this index.
+    pub(crate) fn grant(&self, index: u32) -> Grant {
+        Grant(NonZeroU64::new(self.generation | u64::from(index)).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+/// Why a hold ended without being released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lost {
+    /// Its lease ran out, and somebody waited for the lock or had it taken away.
+    Expired,
+    /// It was released by force.
+    Forced,
+}
+
+/// How a hold that is not plain has to be released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Special {
+    pub(crate) entry: u32,
+    pub(crate) mode: Mode,
+    pub(crate) lost: bool,
+    pub(crate) watched: bool,
+    pub(crate) counted: bool,
 }
 
 /// A first generation that no other manager is likely to have.
@@ -148,14 +205,25 @@ pub(crate) fn first_mark(random: u64) -> u64 {
 impl Record {
     /// Fills in a free record, before or after its owner has the lock, and names it.
     #[inline(always)]
-    pub(crate) fn fill(&self, index: u32, entry: u32, mode: Mode, owner: u32, priority: u8, since: u64) -> Grant {
+    #[expect(clippy::too_many_arguments, reason = "the fields")]
+    pub(crate) fn fill(
+        &self,
+        index: u32,
+        entry: u32,
+        mode: Mode,
+        owner: u32,
+        priority: u8,
+        since: u64,
+        loose: bool,
+    ) -> Grant {
         let generation = self.state.load(Ordering::Relaxed) & !INDEX;
         self.entry.store(entry, Ordering::Relaxed);
         self.owner.store(owner, Ordering::Relaxed);
         self.since.store(since, Ordering::Relaxed);
         let mode = if mode == Mode::Exclusive { EXCLUSIVE } else { 0 };
+        let loose = if loose { LOOSE } else { 0 };
         // Release: whoever reads this state reads this entry and owner, or later ones.
-        self.state.store(generation | u64::from(priority) << PRIORITY_SHIFT | mode | HELD, Ordering::Release);
+        self.state.store(generation | u64::from(priority) << PRIORITY_SHIFT | mode | loose | HELD, Ordering::Release);
         let raw = generation | u64::from(index);
         Grant(NonZeroU64::new(raw).unwrap_or(NonZeroU64::MIN))
     }
@@ -172,14 +240,135 @@ impl Record {
         self.note.load(Ordering::Relaxed)
     }
 
-    /// Entry and mode, for the guard, which is the only one to release it.
+    /// Entry and mode of a plain hold, for its guard, which is the only one to release it.
     #[inline(always)]
-    pub(crate) fn held_by_guard(&self, grant: Grant) -> Option<(u32, Mode)> {
+    pub(crate) fn held_plainly(&self, grant: Grant) -> Option<(u32, Mode)> {
         let state = self.state.load(Ordering::Relaxed);
-        if (state ^ grant.generation()) & (!INDEX | HELD | LOOSE) != HELD {
+        if (state ^ grant.generation()) & (!INDEX | HELD | SPECIAL) != HELD {
             return None;
         }
         Some((self.entry.load(Ordering::Relaxed), mode_of(state)))
+    }
+
+    /// Entry and mode, for the guard, unless the lock was taken away from it.
+    #[inline]
+    pub(crate) fn held_by_guard(&self, grant: Grant) -> Option<(u32, Mode)> {
+        let state = self.state.load(Ordering::Acquire);
+        let is_held = (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD;
+        is_held.then(|| (self.entry.load(Ordering::Relaxed), mode_of(state)))
+    }
+
+    /// Entry and mode of what the guard has or had: its entry keeps its key until the guard is gone.
+    pub(crate) fn seen_by_guard(&self, grant: Grant) -> Option<(u32, Mode)> {
+        let state = self.state.load(Ordering::Acquire);
+        let is_its = (state ^ grant.generation()) & (!INDEX | HELD | LOOSE) == HELD;
+        is_its.then(|| (self.entry.load(Ordering::Relaxed), mode_of(state)))
+    }
+
+    /// How a guard's hold that is not plain has to be released.
+    pub(crate) fn special(&self, grant: Grant) -> Option<Special> {
+        let state = self.state.load(Ordering::Acquire);
+        if (state ^ grant.generation()) & (!INDEX | HELD | LOOSE) != HELD {
+            return None;
+        }
+        let has = |flag| state & flag != 0;
+        Some(Special {
+            entry: self.entry.load(Ordering::Relaxed),
+            mode: mode_of(state),
+            lost: has(LOST),
+            watched: has(WATCHED),
+            counted: has(COUNTED),
+        })
+    }
+
+    /// Whether a grant still stands for this record's hold, and why not if it was taken away.
+    pub(crate) fn standing(&self, grant: Grant) -> Standing {
+        let state = self.state.load(Ordering::Acquire);
+        if (state ^ grant.generation()) & !INDEX != 0 || state & (HELD | LOST) == 0 {
+            return Standing::Unknown;
+        }
+        match (state & LOST != 0, state & EXPIRED != 0) {
+            (false, _) => Standing::Held { loose: state & LOOSE != 0 },
+            (true, true) => Standing::Lost(Lost::Expired),
+            (true, false) => Standing::Lost(Lost::Forced),
+        }
+    }
+
+    /// Adds a flag to a hold that has not been lost, be it a guard's or loose. `false` if there is none such.
+    pub(crate) fn mark_leased(&self, grant: Grant) -> bool {
+        self.mark(grant, LEASED)
+    }
+
+    /// As `mark_leased`, for somebody who wants to be told of the loss.
+    pub(crate) fn mark_watched(&self, grant: Grant) -> bool {
+        self.mark(grant, WATCHED)
+    }
+
+    /// As `mark_leased`, for a session's further hold of one lock, before anybody else knows it.
+    pub(crate) fn mark_counted(&self, grant: Grant) -> bool {
+        self.mark(grant, COUNTED)
+    }
+
+    /// As `mark_leased`, for a hold that is nobody's, before anybody else knows it.
+    pub(crate) fn mark_stopgap(&self, grant: Grant) -> bool {
+        self.mark(grant, STOPGAP)
+    }
+
+    fn mark(&self, grant: Grant, flag: u64) -> bool {
+        let mut state = self.state.load(Ordering::Acquire);
+        while (state ^ grant.generation()) & (!INDEX | HELD | LOST) == HELD {
+            match self.state.compare_exchange(state, state | flag, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => state = now,
+            }
+        }
+        false
+    }
+
+    /// Takes a guard's hold away, once the entry `at` has been displaced by the caller, who owns the shard. Returns
+    /// whether somebody wants to be told. `None` if its guard had set out to release it.
+    pub(crate) fn lose(&self, grant: Grant, at: u32, why: Lost) -> Option<bool> {
+        self.held().filter(|held| held.generation == grant.generation())?;
+        // From here on nobody asks since when; the guard finds here how far its place was counted.
+        self.since.store(u64::from(at), Ordering::Relaxed);
+        let flags = if why == Lost::Expired { LOST | EXPIRED } else { LOST };
+        Some(self.state.fetch_or(flags, Ordering::AcqRel) & WATCHED != 0)
+    }
+
+    /// The entry at which a guard's hold was taken away, if it was.
+    pub(crate) fn lost_at(&self, grant: Grant) -> Option<u32> {
+        let state = self.state.load(Ordering::Acquire);
+        let is_lost = (state ^ grant.generation()) & !INDEX == 0 && state & LOST != 0;
+        // It was stored from 32 bits.
+        is_lost.then(|| self.since.load(Ordering::Relaxed) as u32)
+    }
+
+    /// Leaves word for whoever shows the grant, whose lock the caller has taken away as its guard would release it.
+    pub(crate) fn entomb(&self, grant: Grant, why: Lost) {
+        let flags = if why == Lost::Expired { LOST | EXPIRED } else { LOST };
+        self.state.store(grant.generation() | flags, Ordering::Release);
+    }
+
+    /// Takes such a record back. `None` if somebody did, otherwise whether it can be used again.
+    pub(crate) fn exhume(&self, grant: Grant) -> Option<bool> {
+        let state = self.state.load(Ordering::Acquire);
+        if (state ^ grant.generation()) & !INDEX != 0 || state & (HELD | LOST) != LOST {
+            return None;
+        }
+        let next = grant.generation().wrapping_add(ONE_GENERATION);
+        let taken = self.state.compare_exchange(state, next, Ordering::AcqRel, Ordering::Relaxed);
+        crate::sync::atomic::fence(Ordering::Release);
+        taken.ok().map(|_| next != 0)
+    }
+
+    /// Whose the hold is, for its guard.
+    pub(crate) fn owner(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Moves a hold to the entry that stands in for its own. The caller owns the shard, and the guard is with it.
+    pub(crate) fn move_to(&self, entry: u32) {
+        self.entry.store(entry, Ordering::Relaxed);
     }
 
     /// Marks that the hold is about to end, so that listings leave it out; done before the lock's word changes.
@@ -208,7 +397,7 @@ impl Record {
     /// Takes a loose hold, to release or convert it as a guard would. Exactly one caller with the right grant succeeds.
     pub(crate) fn catch(&self, grant: Grant) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
-        while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE) == HELD | LOOSE {
+        while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE {
             if fault!("catch-without-swap") {
                 self.state.store(state & !LOOSE, Ordering::Relaxed);
                 return true;
@@ -222,6 +411,13 @@ impl Record {
         false
     }
 
+    /// Takes a number over whose lock was taken away while it was a guard's, to do what is left to do as its guard.
+    pub(crate) fn catch_lost(&self, grant: Grant) -> bool {
+        let state = self.state.load(Ordering::Acquire);
+        (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE | LOST
+            && self.state.compare_exchange(state, state & !LOOSE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// The hold's mode changes; its holder asks for it.
     pub(crate) fn set_mode(&self, mode: Mode) {
         match mode {
@@ -233,7 +429,7 @@ impl Record {
     /// What the record says, if it stands for a hold; for everybody, at any time.
     pub(crate) fn held(&self) -> Option<Held> {
         let state = self.state.load(Ordering::Acquire);
-        if state & HELD == 0 {
+        if state & (HELD | LOST) != HELD {
             return None;
         }
         let held = Held {
@@ -243,6 +439,11 @@ impl Record {
             // 8 bits.
             priority: (state >> PRIORITY_SHIFT) as u8,
             since: self.since.load(Ordering::Relaxed),
+            generation: state & !INDEX,
+            leased: state & LEASED != 0,
+            stopgap: state & STOPGAP != 0,
+            counted: state & COUNTED != 0,
+            watched: state & WATCHED != 0,
         };
         // The same generation afterwards: all of it was of one hold. The fence keeps the reads above from sinking below.
         crate::sync::atomic::fence(Ordering::Acquire);
@@ -254,6 +455,17 @@ impl Record {
     pub(crate) fn stamp(&self, now: u64) {
         let _ = self.since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
+}
+
+/// What a grant is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It never was, or was released.
+    Unknown,
+    Held {
+        loose: bool,
+    },
+    Lost(Lost),
 }
 
 #[inline(always)]
@@ -280,7 +492,7 @@ mod tests {
     #[test]
     fn an_old_grant_is_told_from_every_later_one() {
         let record = fresh();
-        let first = record.fill(7, 3, Mode::Exclusive, 1, 9, 0);
+        let first = record.fill(7, 3, Mode::Exclusive, 1, 9, 0, false);
         assert_eq!(first.index(), 7);
         assert_eq!(record.held_by_guard(first), Some((3, Mode::Exclusive)));
         assert!(!record.catch(first), "a guard's hold cannot be released by its number");
@@ -289,7 +501,7 @@ mod tests {
         assert!(record.catch(first));
         assert!(!record.catch(first), "only once");
         assert!(record.freed());
-        let second = record.fill(7, 3, Mode::Exclusive, 1, 9, 0);
+        let second = record.fill(7, 3, Mode::Exclusive, 1, 9, 0, false);
         record.let_loose();
         assert_ne!(first, second);
         assert!(!record.catch(first));
@@ -300,7 +512,7 @@ mod tests {
     fn a_record_without_further_generations_is_not_used_again() {
         let record = fresh();
         record.state.store(!INDEX, Ordering::Relaxed);
-        let last = record.fill(1, 1, Mode::Shared, 0, 0, 0);
+        let last = record.fill(1, 1, Mode::Shared, 0, 0, 0, false);
         assert!(record.held_by_guard(last).is_some());
         assert!(!record.freed());
     }
@@ -309,9 +521,9 @@ mod tests {
     fn a_hold_tells_what_it_is() {
         let record = fresh();
         assert_eq!(record.held(), None);
-        record.fill(1, 5, Mode::Shared, 4, 200, 0);
-        let held = Held { entry: 5, mode: Mode::Shared, owner: 4, priority: 200, since: 0 };
-        assert_eq!(record.held(), Some(held));
+        record.fill(1, 5, Mode::Shared, 4, 200, 0, false);
+        let held = record.held().unwrap();
+        assert_eq!((held.entry, held.mode, held.owner, held.priority, held.since), (5, Mode::Shared, 4, 200, 0));
         record.stamp(99);
         record.stamp(100);
         assert_eq!(record.held().unwrap().since, 99);

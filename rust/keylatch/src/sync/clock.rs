@@ -23,6 +23,11 @@ mod real {
         pub(crate) fn elapsed(&self) -> Duration {
             self.0.elapsed()
         }
+
+        /// When so much of it will have passed; `None` for a moment that no clock will reach.
+        pub(crate) fn moment(&self, elapsed: Duration) -> Option<Instant> {
+            self.0.checked_add(elapsed)
+        }
     }
 }
 
@@ -31,18 +36,22 @@ mod modelled {
     //! Moves on by a nanosecond each time somebody looks at it, so that the same execution sees the same times.
 
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     #[derive(Debug)]
-    pub(crate) struct Clock(AtomicU64);
+    pub(crate) struct Clock(AtomicU64, Instant);
 
     impl Clock {
         pub(crate) fn start() -> Self {
-            Self(AtomicU64::new(0))
+            Self(AtomicU64::new(0), Instant::now())
         }
 
         pub(crate) fn elapsed(&self) -> Duration {
             Duration::from_nanos(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+        }
+
+        pub(crate) fn moment(&self, elapsed: Duration) -> Option<Instant> {
+            self.1.checked_add(elapsed)
         }
     }
 }

@@ -43,8 +43,12 @@ pub(crate) struct Entry {
     /// How many wait for it shared or exclusive and are not on their way.
     pub(crate) parked_readers: AtomicU32,
     pub(crate) parked_writers: AtomicU32,
-    /// Fills the line of the lock: what follows is only read while others fight for it.
-    spare: [AtomicU32; 3],
+    /// Of a displaced entry: the one that stands in for it.
+    forward: AtomicU32,
+    /// Of a displaced entry: how many of those it counted have not come to the shard yet.
+    to_come: AtomicU32,
+    /// What else there is to know of the holders: LEASED, ALIASED, and how many holds a session counts on it.
+    pins: AtomicU32,
     /// Lengths of the parts, 16 bits each, and whether there is a version; changed with the key.
     lengths: AtomicU64,
     key: [AtomicU64; INLINE_WORDS],
@@ -72,7 +76,9 @@ unsafe impl Vacant for Entry {
             queue_tail: AtomicU32::new(0),
             parked_readers: AtomicU32::new(0),
             parked_writers: AtomicU32::new(0),
-            spare: std::array::from_fn(|_| AtomicU32::new(0)),
+            forward: AtomicU32::new(0),
+            to_come: AtomicU32::new(0),
+            pins: AtomicU32::new(0),
             key: std::array::from_fn(|_| AtomicU64::new(0)),
             key_is_stable: crate::sync::Stable::default(),
         }
@@ -131,6 +137,66 @@ impl Entry {
     #[inline]
     pub(crate) fn hash(&self) -> u64 {
         self.hash.load(Ordering::Relaxed)
+    }
+
+    /// Whether a holder may have a lease: a hint, which stays until somebody looks and finds none.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.pins.load(Ordering::Relaxed) & LEASED != 0
+    }
+
+    pub(crate) fn set_leased(&self, leased: bool) {
+        let pins = self.pins.load(Ordering::Relaxed) & !LEASED;
+        self.pins.store(pins | if leased { LEASED } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Whether some of its holders have a displaced entry on record.
+    pub(crate) fn is_aliased(&self) -> bool {
+        self.pins.load(Ordering::Relaxed) & ALIASED != 0
+    }
+
+    /// How many holds of one session stand behind its one exclusive holder; 0 where that is not counted.
+    pub(crate) fn counted(&self) -> u32 {
+        self.pins.load(Ordering::Relaxed) & COUNTED
+    }
+
+    pub(crate) fn set_counted(&self, counted: u32) {
+        debug_assert!(counted <= COUNTED);
+        self.pins.store(self.pins.load(Ordering::Relaxed) & !COUNTED | counted, Ordering::Relaxed);
+    }
+
+    /// Nothing is special about the holders any more.
+    pub(crate) fn clear_pins(&self) {
+        self.pins.store(0, Ordering::Relaxed);
+    }
+
+    /// Makes this entry stand in for a displaced one, which the caller has taken out of the table.
+    pub(crate) fn stand_in_for(&self, index: u32, displaced: &Entry, to_come: u32) {
+        displaced.forward.store(index, Ordering::Relaxed);
+        displaced.to_come.store(to_come, Ordering::Relaxed);
+        self.pins.store(displaced.pins.load(Ordering::Relaxed) & !COUNTED | ALIASED, Ordering::Relaxed);
+        let lines = [
+            (&self.queue_head, &displaced.queue_head),
+            (&self.queue_tail, &displaced.queue_tail),
+            (&self.parked_readers, &displaced.parked_readers),
+            (&self.parked_writers, &displaced.parked_writers),
+        ];
+        for (ours, theirs) in lines {
+            ours.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+            theirs.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The entry that stands in for this one, if it is displaced.
+    pub(crate) fn stand_in(&self) -> Option<u32> {
+        self.word().is_displaced().then(|| self.forward.load(Ordering::Relaxed))
+    }
+
+    /// One of those that a displaced entry counted has come. Returns whether it was the last.
+    #[must_use]
+    pub(crate) fn one_has_come(&self) -> bool {
+        let left = self.to_come.load(Ordering::Relaxed) - 1;
+        self.to_come.store(left, Ordering::Relaxed);
+        left == 0
     }
 
     /// Whether the entry carries this key. The entry must not be able to change it: the caller holds it or owns the
@@ -277,6 +343,11 @@ impl Entry {
         if lengths & VERSIONED != 0 { key.with_version(version).to_owned() } else { key.to_owned() }
     }
 }
+
+// The parts of `pins`.
+const LEASED: u32 = 1 << 31;
+const ALIASED: u32 = 1 << 30;
+const COUNTED: u32 = ALIASED - 1;
 
 const VERSIONED: u64 = 1 << 48;
 

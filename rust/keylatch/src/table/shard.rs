@@ -286,6 +286,7 @@ impl<'t> LockedShard<'t> {
                     return Err(Full);
                 }
                 entry.fence.store(self.book.fence_floor, Ordering::Relaxed);
+                entry.clear_pins();
                 self.link(index, entry, hash);
                 return Ok((index, entry));
             }
@@ -296,17 +297,29 @@ impl<'t> LockedShard<'t> {
     #[cold]
     #[inline(never)]
     fn insert_fresh(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<(u32, &'t Entry), Full> {
+        let index = self.make_fresh(cache, hash, key)?;
+        Ok((index, self.admit(index, hash)))
+    }
+
+    /// An entry with a key that is not in the table yet: to be admitted, or buried.
+    pub(crate) fn make_fresh(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<u32, Full> {
         let table = self.table;
         let index = table.entries.take(cache);
         if index == NONE {
             return Err(Full);
         }
-        let entry = table.entry(index);
-        if !entry.write_key(&table.entries, cache, hash, key) {
+        if !table.entry(index).write_key(&table.entries, cache, hash, key) {
             table.entries.put(cache, index);
             return Err(Full);
         }
+        Ok(index)
+    }
+
+    /// Takes a fresh entry into the table, held exclusively by the caller.
+    pub(crate) fn admit(&mut self, index: u32, hash: u64) -> &'t Entry {
+        let entry = self.table.entry(index);
         entry.holder.store(NONE, Ordering::Relaxed);
+        entry.clear_pins();
         entry.fence.store(self.book.fence_floor, Ordering::Relaxed);
         let generation = Word::generation_after(u64::from(self.book.inserts));
         let claimed = Word::idle(generation).taken(crate::mode::Mode::Exclusive).unwrap_or(Word::idle(generation));
@@ -318,7 +331,7 @@ impl<'t> LockedShard<'t> {
         self.book.entries += 1;
         self.link(index, entry, hash);
         self.fit_heads();
-        Ok((index, entry))
+        entry
     }
 
     /// An entry outside of the warm slots has become idle: it takes over a slot, or it or another leaves the table.
@@ -396,7 +409,27 @@ impl<'t> LockedShard<'t> {
         self.fit_heads();
     }
 
-    fn evict_idle(&mut self, cache: &Cache) {
+    /// Takes a held entry, whose word the caller has made displaced, out of the table. It keeps its memory until `bury`.
+    pub(crate) fn take_out(&mut self, index: u32) {
+        let entry = self.table.entry(index);
+        self.unlink(index, entry);
+        self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
+        if let Some(slot) = self.book.warm.iter().position(|warm| *warm == index) {
+            self.book.warm[slot] = NONE;
+        }
+        self.book.entries -= 1;
+        self.fit_heads();
+    }
+
+    /// Gives back a displaced entry that nobody will come to any more, or a fresh one that is not needed.
+    pub(crate) fn bury(&mut self, cache: &Cache, index: u32) {
+        let entry = self.table.entry(index);
+        entry.drop_long_key(&self.table.entries, cache);
+        entry.publish(Word::from_bits(0));
+        self.table.entries.put(cache, index);
+    }
+
+    pub(crate) fn evict_idle(&mut self, cache: &Cache) {
         for slot in 0..WARM {
             let index = self.book.warm[slot];
             if index != NONE && self.claim(index) {

@@ -27,6 +27,7 @@
 //! | any held | | >0 | somebody sleeps: the release finds the bit in its own read-modify-write and goes to the shard, where the queue is; this is what makes a wake-up impossible to lose |
 //! | 0 | 0 | >0 | the last reader has left and is on its way to the shard, to serve those who wait; the bits keep the fast path out until it has |
 //! | 1 | n>0 | | never |
+//! | any | any | all bits | with generation 0, the entry is *displaced*: it left the table while it was held, because the lock was taken away from somebody who has not come to let go of it yet. Nobody can take it, every release goes to the shard, and it keeps its key until all that it counted have come |
 //!
 //! The generation narrows the window in which a look-up can be fooled by an entry that changed its key between being
 //! read and being taken. Being 15 bits wide it cannot close it, so nothing exact rests on it: a take is confirmed
@@ -158,11 +159,29 @@ impl Word {
         Word((self.0 & !EXCLUSIVE).wrapping_add(ONE_READER))
     }
 
+    /// The held lock out of the table: see the last row above.
+    #[must_use]
+    pub(crate) fn displaced(self) -> Word {
+        Word((self.0 & !GENERATION) | WAITING)
+    }
+
+    /// Whether the entry is out of the table, though not all who held it have come to let go.
+    #[inline]
+    pub(crate) fn is_displaced(self) -> bool {
+        self.0 & GENERATION == 0 && self.0 & WAITING != 0
+    }
+
+    /// The exclusive holder turned into so many readers.
+    #[must_use]
+    pub(crate) fn with_readers(self, readers: u32) -> Word {
+        Word((self.0 & !(EXCLUSIVE | READERS)) | u64::from(readers & 0xffff) << READERS_SHIFT)
+    }
+
     /// The only reader turned into the exclusive holder, if it is the only one.
     #[must_use]
     pub(crate) fn upgraded(self) -> Option<Word> {
-        ((self.readers() == 1 || fault!("upgrade-beside-readers")) && !self.is_exclusive())
-            .then_some(Word((self.0 & !READERS) | EXCLUSIVE))
+        let alone = self.readers() == 1 || fault!("upgrade-beside-readers");
+        (alone && !self.is_exclusive() && self.0 & GENERATION != 0).then_some(Word((self.0 & !READERS) | EXCLUSIVE))
     }
 
     /// An idle entry taken by the table itself, for another key. `None` if it is in use.
@@ -315,6 +334,23 @@ mod tests {
         let word = Word::idle(9).taken(Mode::Shared).unwrap().taken(Mode::Shared).unwrap().with_table_waiting(true);
         assert_eq!(Word::from_note(word.noted_with(0xfffe)), (word, 0xfffe));
         assert_eq!(Word::from_note(word.with_waiting(3, 4).noted_with(1)), (word, 1));
+    }
+
+    #[test]
+    fn a_displaced_lock_lets_nobody_in_and_sends_everybody_to_the_shard() {
+        for held in [Word::idle(5).taken(Mode::Exclusive).unwrap(), Word::idle(5).taken(Mode::Shared).unwrap()] {
+            let displaced = held.displaced();
+            assert!(displaced.is_displaced() && !held.is_displaced() && !held.with_waiting(1, 1).is_displaced());
+            for mode in [Mode::Shared, Mode::Exclusive] {
+                assert_eq!(displaced.taken_uncontended(mode), None);
+                assert_eq!(displaced.taken(mode), None);
+            }
+            assert_eq!(displaced.upgraded(), None);
+            let mode = if held.is_exclusive() { Mode::Exclusive } else { Mode::Shared };
+            assert_eq!(displaced.released_uncontended(mode), None);
+            assert!(displaced.released(mode).is_displaced());
+        }
+        assert!(!Word(0).is_displaced());
     }
 
     #[test]

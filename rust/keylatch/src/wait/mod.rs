@@ -11,6 +11,6 @@ pub(crate) use bell::Bell;
 pub(crate) use foreign::Foreign;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use queue::Queue;
-pub(crate) use timer::Timer;
+pub(crate) use timer::{Purpose, Timer};
 pub use waiter::Ticket;
-pub(crate) use waiter::{Asking, Delivery, Letter, News, Phase, Waiter, Waiters};
+pub(crate) use waiter::{Asking, Delivery, Letter, NEVER, News, Phase, Waiter, Waiters};

@@ -1,6 +1,6 @@
 //! The clock of those who cannot keep time themselves: futures and callbacks. Threads keep their own.
 //!
-//! One thread, started when the first deadline is set, sleeps until the earliest one.
+//! One thread, started when the first moment is set, sleeps until the earliest one.
 
 use super::waiter::Ticket;
 use crate::sync::fault::fault;
@@ -9,7 +9,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Deadlines of waiters.
+/// What is to be done with a waiter when its moment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// Its time is over.
+    GiveUp,
+    /// Looking what keeps it waiting.
+    Look,
+}
+
+/// Moments of waiters.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     state: Mutex<State>,
@@ -18,19 +27,18 @@ pub(crate) struct Timer {
 
 #[derive(Debug, Default)]
 struct State {
-    deadlines: BTreeSet<(Instant, Ticket)>,
+    moments: BTreeSet<(Instant, Ticket, Purpose)>,
     running: bool,
     stopped: bool,
 }
 
 impl Timer {
-    /// Calls `on_time` with the ticket at the deadline, on the timer's thread, unless `unset` is called before.
-    /// An error means that there is no thread to be had: the deadline will not be noticed.
+    /// Calls `on_time` with the ticket at the moment, on the timer's thread, unless `unset` is called before. An error
+    /// means that there is no thread to be had: the moment will not be noticed.
     pub(crate) fn set(
         self: &Arc<Self>,
-        deadline: Instant,
-        ticket: Ticket,
-        on_time: impl Fn(Ticket) + Send + 'static,
+        moment: (Instant, Ticket, Purpose),
+        on_time: impl Fn(Ticket, Purpose) + Send + 'static,
     ) -> std::io::Result<()> {
         let mut state = self.state.lock();
         if state.stopped {
@@ -41,8 +49,8 @@ impl Timer {
             std::thread::Builder::new().name("keylatch-timer".into()).spawn(move || timer.run(on_time))?;
             state.running = true;
         }
-        let earliest = state.deadlines.first().is_none_or(|(first, _)| deadline < *first);
-        state.deadlines.insert((deadline, ticket));
+        let earliest = state.moments.first().is_none_or(|first| moment.0 < first.0);
+        state.moments.insert(moment);
         drop(state);
         if earliest && !fault!("timer-not-told-of-earlier") {
             self.changed.notify_one();
@@ -50,39 +58,39 @@ impl Timer {
         Ok(())
     }
 
-    /// Forgets a deadline.
-    pub(crate) fn unset(&self, deadline: Instant, ticket: Ticket) {
-        self.state.lock().deadlines.remove(&(deadline, ticket));
+    /// Forgets a moment.
+    pub(crate) fn unset(&self, moment: (Instant, Ticket, Purpose)) {
+        self.state.lock().moments.remove(&moment);
     }
 
-    /// How many deadlines are set.
+    /// How many moments are set.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn len(&self) -> usize {
-        self.state.lock().deadlines.len()
+        self.state.lock().moments.len()
     }
 
     /// Ends the thread, for good.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
         state.stopped = true;
-        state.deadlines.clear();
+        state.moments.clear();
         drop(state);
         self.changed.notify_one();
     }
 
-    fn run(&self, on_time: impl Fn(Ticket)) {
+    fn run(&self, on_time: impl Fn(Ticket, Purpose)) {
         let mut state = self.state.lock();
         while !state.stopped {
-            let Some((deadline, ticket)) = state.deadlines.first().copied() else {
+            let Some((at, ticket, purpose)) = state.moments.first().copied() else {
                 self.changed.wait(&mut state);
                 continue;
             };
-            if Instant::now() < deadline {
-                self.changed.wait_until(&mut state, deadline);
+            if Instant::now() < at {
+                self.changed.wait_until(&mut state, at);
                 continue;
             }
-            state.deadlines.pop_first();
-            parking_lot::MutexGuard::unlocked(&mut state, || on_time(ticket));
+            state.moments.pop_first();
+            parking_lot::MutexGuard::unlocked(&mut state, || on_time(ticket, purpose));
         }
     }
 }

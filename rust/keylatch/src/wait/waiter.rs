@@ -9,7 +9,7 @@
 //!                       |                        |
 //!                       +-----------+------------+
 //!                                   v
-//!  (out of the queue)   Granted | TimedOut | Cancelled | Closed
+//!  (out of the queue)   Granted | TimedOut | Cancelled | Closed | Deadlocked
 //! ```
 //!
 //! | change | by whom, under what |
@@ -19,7 +19,13 @@
 //!
 //! Whoever moves a waiter out of Parked wakes it after the shard's mutex is released. A thread that sleeps does so only
 //! while the phase is Parked, which is the word it sleeps on, so a change between its last look and its sleep is not lost.
+//!
+//! **Looks.** A waiter may have something to see to while it waits: whether it is part of a deadlock. A thread sleeps
+//! until `look_at` at most and sees to it then; for tasks and mail the timer does. The shard's owner may have it look
+//! earlier: it lowers `look_at` and moves the waiter from Parked back to Waiting. The thread reads `look_at` after it
+//! went to Parked, so that it either sees the new moment or does not fall asleep.
 
+use crate::error::LockError;
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::fault::{fault, ordering};
@@ -48,6 +54,8 @@ pub(crate) enum Phase {
     Cancelled = 6,
     /// The manager was closed.
     Closed = 7,
+    /// It was chosen to give way in a circle of sessions that wait for each other.
+    Deadlocked = 8,
 }
 
 impl Phase {
@@ -60,6 +68,7 @@ impl Phase {
             5 => Self::TimedOut,
             6 => Self::Cancelled,
             7 => Self::Closed,
+            8 => Self::Deadlocked,
             _ => Self::Free,
         }
     }
@@ -83,6 +92,8 @@ pub(crate) struct Asking {
     pub(crate) upgrade: bool,
     /// It cannot come and try, so it is always handed the lock: it is told by mail.
     pub(crate) by_mail: bool,
+    /// Its grant is to be a number from the beginning.
+    pub(crate) loose: bool,
     pub(crate) priority: u8,
 }
 
@@ -91,13 +102,15 @@ impl Asking {
         u32::from(self.mode == Mode::Exclusive)
             | u32::from(self.upgrade) << 1
             | u32::from(self.by_mail) << 2
+            | u32::from(self.loose) << 3
             | u32::from(self.priority) << 8
     }
 
     fn from_bits(bits: u32) -> Self {
         let mode = if bits & 1 == 1 { Mode::Exclusive } else { Mode::Shared };
         // 8 bits.
-        Self { mode, upgrade: bits & 2 != 0, by_mail: bits & 4 != 0, priority: (bits >> 8) as u8 }
+        let (upgrade, by_mail, loose) = (bits & 2 != 0, bits & 4 != 0, bits & 8 != 0);
+        Self { mode, upgrade, by_mail, loose, priority: (bits >> 8) as u8 }
     }
 }
 
@@ -158,6 +171,8 @@ impl Ticket {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     phase: Park,
+    /// Its own.
+    pub(crate) index: u32,
     generation: AtomicU32,
     pub(super) next: AtomicU32,
     pub(super) previous: AtomicU32,
@@ -173,13 +188,24 @@ pub(crate) struct Waiter {
     pub(crate) since: AtomicU64,
     /// The grant, once it has it.
     pub(crate) grant: AtomicU64,
+    /// Nanoseconds of the lease that the grant will have; 0 for none.
+    pub(crate) lease: AtomicU64,
+    /// When to look what keeps it waiting, on the manager's clock. For tasks and mail, whose timer keeps the time, only
+    /// the first such moment.
+    look_at: AtomicU64,
     delivery: Mutex<Delivery>,
+    /// What its request has come to, where whoever ended it knew that better than the waiter will.
+    error: Mutex<Option<Box<LockError>>>,
 }
 
+/// No moment to look at.
+pub(crate) const NEVER: u64 = u64::MAX;
+
 impl Waiter {
-    fn new(generation: u32) -> Self {
+    fn new(index: u32, generation: u32) -> Self {
         Self {
             phase: Park::default(),
+            index,
             generation: AtomicU32::new(generation.max(1)),
             next: AtomicU32::new(0),
             previous: AtomicU32::new(0),
@@ -190,7 +216,10 @@ impl Waiter {
             asking: AtomicU32::new(0),
             since: AtomicU64::new(0),
             grant: AtomicU64::new(0),
+            lease: AtomicU64::new(0),
+            look_at: AtomicU64::new(NEVER),
             delivery: Mutex::new(Delivery::Thread),
+            error: Mutex::new(None),
         }
     }
 
@@ -205,14 +234,65 @@ impl Waiter {
         Phase::from_bits(self.phase.swap(to as u32, ordering!(Ordering::AcqRel, "news-relaxed", Ordering::Relaxed)))
     }
 
-    /// Sleeps until the phase is no longer Parked or the deadline has passed. Returns at once if there is news.
-    pub(crate) fn sleep(&self, deadline: Option<std::time::Instant>) -> crate::sync::ParkedUntil {
-        // A failure means that it is Parked already, after a sleep that ended early, or that there is news.
+    /// Says that its thread is about to sleep, and returns when it has to look, if not woken before.
+    pub(crate) fn lie_down(&self) -> u64 {
         if fault!("parked-without-swap") {
             self.phase.store(Phase::Parked as u32, Ordering::Release);
         }
+        // A failure means that it is Parked already, after a sleep that ended early, or that there is news. The
+        // compare-and-swap comes before the look at `look_at`, see the module.
         let _ = self.phase.compare_exchange(Phase::Waiting as u32, Phase::Parked as u32);
+        self.look_at.load(Ordering::Acquire)
+    }
+
+    /// Sleeps until the phase is no longer Parked or the deadline has passed. Returns at once if there is news. Comes
+    /// after `lie_down`.
+    pub(crate) fn sleep(&self, deadline: Option<std::time::Instant>) -> crate::sync::ParkedUntil {
         self.phase.park(Phase::Parked as u32, deadline)
+    }
+
+    /// Sets the first moment to look; before the waiter is queued.
+    pub(crate) fn set_first_look(&self, at: u64) {
+        self.look_at.store(at, Ordering::Relaxed);
+    }
+
+    /// The first moment to look, for whoever queued it or finishes it.
+    pub(crate) fn first_look(&self) -> u64 {
+        self.look_at.load(Ordering::Relaxed)
+    }
+
+    /// The moment has come, and the thread that waits looks. AcqRel pairs with `look_by`: a moment that is set by then
+    /// is one whose reason is seen by this look.
+    pub(crate) fn begin_look(&self) {
+        self.look_at.swap(NEVER, Ordering::AcqRel);
+    }
+
+    /// Has the thread that waits look at this moment, if it would not before; whether it would not. AcqRel as in
+    /// `begin_look`.
+    pub(crate) fn look_by(&self, at: u64) -> bool {
+        let mut set = self.look_at.load(Ordering::Relaxed);
+        while at < set {
+            match self.look_at.compare_exchange(set, at, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => set = now,
+            }
+        }
+        false
+    }
+
+    /// Whether its own thread keeps the time.
+    pub(crate) fn keeps_time(&self) -> bool {
+        matches!(&*self.delivery.lock(), Delivery::Thread)
+    }
+
+    /// Leaves an explanation for whoever asked; before the phase says that the wait has ended without the lock.
+    pub(crate) fn explain(&self, error: LockError) {
+        *self.error.lock() = Some(Box::new(error));
+    }
+
+    /// Takes the explanation of a wait that ended without the lock.
+    pub(crate) fn take_explanation(&self) -> Option<Box<LockError>> {
+        self.error.lock().take()
     }
 
     pub(crate) fn wake(&self) {
@@ -236,6 +316,8 @@ impl Waiter {
         self.since.store(since, Ordering::Relaxed);
         self.overtaken.store(0, Ordering::Relaxed);
         self.grant.store(0, Ordering::Relaxed);
+        self.lease.store(0, Ordering::Relaxed);
+        self.look_at.store(NEVER, Ordering::Relaxed);
         *self.delivery.lock() = delivery;
         self.phase.store(Phase::Waiting as u32, Ordering::Release);
     }
@@ -333,6 +415,13 @@ impl Waiters {
         (chunk as usize, (number - (FIRST_CHUNK << chunk)) as usize)
     }
 
+    fn make_chunk(&self, chunk: usize) -> Box<[Waiter]> {
+        let len = FIRST_CHUNK << chunk;
+        // The number of the first of the chunk, and indexes begin at 1.
+        let first = len - FIRST_CHUNK + 1;
+        (first..first + len).map(|index| Waiter::new(index, self.first_generation)).collect()
+    }
+
     /// A free waiter, or `None` when as many wait as may.
     pub(crate) fn take(&self) -> Option<u32> {
         let mut free = self.free.lock();
@@ -346,8 +435,7 @@ impl Waiters {
         free.made += 1;
         let index = free.made;
         let (chunk, _) = Self::place(index);
-        self.chunks[chunk]
-            .get_or_init(|| (0..FIRST_CHUNK << chunk).map(|_| Waiter::new(self.first_generation)).collect());
+        self.chunks[chunk].get_or_init(|| self.make_chunk(chunk));
         Some(index)
     }
 
@@ -406,6 +494,7 @@ mod tests {
         assert!(places.windows(2).all(|pair| pair[0] < pair[1]));
         for index in &taken {
             assert_eq!(waiters.get(*index).phase(), Phase::Free);
+            assert_eq!(waiters.get(*index).index, *index);
         }
         waiters.put(7);
         assert_eq!(waiters.take(), Some(7));

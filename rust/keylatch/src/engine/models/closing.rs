@@ -11,7 +11,7 @@ fn close_against_enqueue() {
             let model = Model::new(fairness);
             let held = model.lock(0, EXCLUSIVE);
             let waiting = model.spawn(|model| {
-                assert_eq!(model.core().blocking(request(0, EXCLUSIVE)), Err(LockError::Closed));
+                assert_eq!(model.core().blocking(request(0, EXCLUSIVE), false), Err(LockError::Closed));
             });
             let closer = model.spawn(|model| model.core().close());
             closer.join().unwrap();

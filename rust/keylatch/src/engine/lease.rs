@@ -1,0 +1,182 @@
+//! Holds that are not for ever.
+//!
+//! A lease is begun, renewed and judged under the mutex of its lock's shard. Nobody watches it but those who wait for the
+//! lock, and the first in line does so for all: it is told when to look. Who asks for the lock without waiting looks too.
+
+use super::core::Core;
+use super::local::Local;
+use super::looking::Reminder;
+use super::release::no_longer_held;
+use crate::error::LockError;
+use crate::hold::{Grant, Held, Lost, Standing};
+use crate::sync::atomic::Ordering;
+use crate::table::{Entry, LockedShard};
+use crate::wait::{NEVER, Ticket};
+use std::time::Duration;
+
+/// Nanoseconds until another look at a lease that had run out and could not be taken away.
+const A_WHILE: u64 = 1_000_000;
+
+impl Core {
+    /// Begins the lease of a hold that was granted under the mutex which the caller has; 0 nanoseconds are none.
+    pub(crate) fn begin_lease(&self, grant: Grant, entry: &Entry, nanos: u64, now: u64) {
+        if nanos != 0 && self.records.get(grant.index()).mark_leased(grant) {
+            self.leases.set(grant, now.saturating_add(nanos));
+            entry.set_leased(true);
+        }
+    }
+
+    /// Begins the lease of a hold that its taker has just got, or begins it anew.
+    pub(crate) fn renew(&self, grant: Grant, ttl: Duration) -> Result<(), LockError> {
+        let nanos = nanos_of(ttl)?;
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        let (shard, held) = self.lock_shard_of_hold(grant)?;
+        let home = self.home(held.entry);
+        let entry = self.table.entry(home);
+        self.begin_lease(grant, entry, nanos, self.now());
+        // Who waits may have to look earlier than it was told.
+        self.settle_and_wake(self.local(), shard, home, entry, entry.hash(), None);
+        Ok(())
+    }
+
+    /// How long a hold is safe from now on; `None` is for ever.
+    pub(crate) fn remaining(&self, grant: Grant) -> Result<Option<Duration>, LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        self.standing(grant)?;
+        let deadline = self.leases.deadline(grant);
+        Ok(deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(self.now()))))
+    }
+
+    /// Whether a hold is there and safe at this moment.
+    pub(crate) fn is_valid(&self, grant: Grant) -> bool {
+        self.remaining(grant).is_ok_and(|remaining| remaining.is_none_or(|left| !left.is_zero()))
+    }
+
+    /// Whether a grant stands for a hold, be it a guard's or loose; why not, if it does not.
+    pub(crate) fn standing(&self, grant: Grant) -> Result<(), LockError> {
+        let standing = match self.records.could_be(grant.index()) {
+            true => self.records.get(grant.index()).standing(grant),
+            false => Standing::Unknown,
+        };
+        if let Standing::Held { .. } = standing { Ok(()) } else { Err(no_longer_held(grant, standing)) }
+    }
+
+    /// Locks the shard of a grant's hold, which is there as long as the mutex is held, unless its holder releases it
+    /// meanwhile.
+    pub(crate) fn lock_shard_of_hold(&self, grant: Grant) -> Result<(LockedShard<'_>, Held), LockError> {
+        loop {
+            self.standing(grant)?;
+            let record = self.records.get(grant.index());
+            let is_its = |held: &Held| held.grant(grant.index()) == grant;
+            let Some(held) = record.held().filter(is_its) else {
+                return Err(LockError::NotHeld { grant: grant.to_raw() });
+            };
+            let shard = self.lock_shard(self.table.entry(held.entry).hash());
+            match record.held().filter(is_its) {
+                Some(now) if now.entry == held.entry => return Ok((shard, now)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Leased holds of a lock. The caller owns the shard.
+    fn for_each_lease(&self, index: u32, entry: &Entry, mut visit: impl FnMut(Grant, u64)) {
+        let aliased = entry.is_aliased();
+        let mut look = |record_index: u32, held: Held| {
+            let grant = held.grant(record_index);
+            if held.leased
+                && self.home_if(aliased, held.entry) == index
+                && let Some(deadline) = self.leases.deadline(grant)
+            {
+                visit(grant, deadline);
+            }
+        };
+        if entry.word().is_exclusive() && !aliased {
+            let holder = self.exclusive_holder(index, entry);
+            holder.into_iter().for_each(|(grant, held)| look(grant.index(), held));
+        } else {
+            self.records.for_each(usize::MAX, |record_index, record| {
+                record.held().into_iter().for_each(|held| look(record_index, held));
+            });
+        }
+    }
+
+    /// Whether a lease of a held lock has run out. The caller owns the shard.
+    pub(crate) fn has_expired_lease(&self, index: u32, entry: &Entry) -> bool {
+        self.next_expiry(index, entry).is_some_and(|next| next <= self.now())
+    }
+
+    /// When the first lease of a held lock runs out. The caller owns the shard.
+    pub(crate) fn next_expiry(&self, index: u32, entry: &Entry) -> Option<u64> {
+        let mut next = None;
+        self.for_each_lease(index, entry, |_, deadline| {
+            next = Some(next.map_or(deadline, |next: u64| next.min(deadline)))
+        });
+        if next.is_none() {
+            entry.set_leased(false);
+        }
+        next
+    }
+
+    /// Has the first in line look when a lease of the lock's holders runs out. The caller owns the shard, and reminds it
+    /// once it does not.
+    pub(crate) fn watch_leases(&self, index: u32, entry: &Entry) -> Option<Reminder> {
+        let (_, first) = self.queue(entry).first()?;
+        let next = self.next_expiry(index, entry)?;
+        self.look_again(first, next)
+    }
+
+    /// Looks whether what keeps a request waiting is a lease that has run out, and takes the lock away if so. Returns
+    /// when to look again.
+    pub(crate) fn look_at_leases(&self, ticket: Ticket) -> u64 {
+        let waiter = self.waiters.get(ticket.index());
+        loop {
+            let index = waiter.entry.load(Ordering::Relaxed);
+            if waiter.ticket(ticket.index()) != ticket || !waiter.phase().is_queued() {
+                return NEVER;
+            }
+            let entry = self.table.entry(index);
+            let hash = entry.hash();
+            let shard = self.lock_shard(hash);
+            if waiter.entry.load(Ordering::Relaxed) != index || entry.hash() != hash {
+                continue;
+            }
+            if !waiter.phase().is_queued() || waiter.ticket(ticket.index()) != ticket || !entry.is_leased() {
+                return NEVER;
+            }
+            let (next, now) = (self.next_expiry(index, entry).unwrap_or(NEVER), self.now());
+            if next > now {
+                return next;
+            }
+            drop(shard);
+            if !self.take_expired(self.local(), index) {
+                // Released or renewed in this moment; or the table is full, and something else has to go first.
+                return now.saturating_add(A_WHILE);
+            }
+        }
+    }
+
+    /// Takes the lock away from all whose lease has run out. Returns whether that changed anything.
+    pub(crate) fn take_expired(&self, local: &Local, index: u32) -> bool {
+        let entry = self.table.entry(index);
+        let shard = self.lock_shard(entry.hash());
+        let now = self.now();
+        let mut expired = Vec::new();
+        self.for_each_lease(index, entry, |grant, deadline| expired.extend((deadline <= now).then_some(grant)));
+        drop(shard);
+        !self.take_away(local, &expired, Lost::Expired).grants.is_empty()
+    }
+}
+
+/// A time to live in nanoseconds.
+pub(crate) fn nanos_of(ttl: Duration) -> Result<u64, LockError> {
+    if ttl.is_zero() {
+        let problem = "zero would be lost at once; leave it out for a hold without a lease".into();
+        return Err(LockError::InvalidConfig { setting: "ttl", problem });
+    }
+    Ok(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,42 @@
+//! Who wants to be told when a hold is lost.
+
+use crate::hold::{Grant, Lost};
+use crate::sync::Mutex;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What is called, once, off every internal mutex.
+pub(crate) type Listener = Box<dyn FnOnce(Lost) + Send>;
+
+/// Listeners by the grant they are about.
+#[derive(Default)]
+pub(crate) struct Losses {
+    listeners: Mutex<HashMap<Grant, Vec<Listener>>>,
+}
+
+impl std::fmt::Debug for Losses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Losses").field("grants", &self.listeners.lock().len()).finish()
+    }
+}
+
+impl Losses {
+    pub(crate) fn add(&self, grant: Grant, listener: Listener) {
+        self.listeners.lock().entry(grant).or_default().push(listener);
+    }
+
+    /// The grant was released, or never held: nobody has anything to hear.
+    pub(crate) fn forget(&self, grant: Grant) {
+        let listeners = self.listeners.lock().remove(&grant);
+        // Dropping one is foreign code.
+        drop(listeners);
+    }
+
+    /// Tells everybody. One that panics disturbs nobody: the thread that takes a lock away has business of its own.
+    pub(crate) fn tell(&self, grant: Grant, why: Lost) {
+        let listeners = self.listeners.lock().remove(&grant);
+        for listener in listeners.into_iter().flatten() {
+            let _ = catch_unwind(AssertUnwindSafe(|| listener(why)));
+        }
+    }
+}

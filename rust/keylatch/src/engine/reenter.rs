@@ -1,0 +1,131 @@
+//! A session asks for a lock that it holds already.
+//!
+//! Where that would have it wait for itself, it is refused, or granted once more, as the manager is set. A lock that a
+//! session holds exclusively more than once is held once in its word, and its entry counts how often; the guard that was
+//! there first does not know, so its entry is displaced and it is one of those who come to let go.
+
+use super::acquire::Wanted;
+use super::core::{Core, Granting};
+use super::local::Local;
+use crate::config::Reentrancy;
+use crate::error::{DeadlockLink, LockError};
+use crate::hold::{Grant, Held};
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::{Entry, Full, LockedShard};
+
+use super::take_away::{Displaced, InTransition};
+
+impl Core {
+    /// The answer to a session that asks for a held lock, if it is the one who holds it. `waits` is whether it would wait.
+    /// The caller owns the shard.
+    pub(crate) fn ask_again(
+        &self,
+        local: &Local,
+        shard: &mut LockedShard<'_>,
+        wanted: &Wanted<'_>,
+        (index, entry): (u32, &Entry),
+        record: u32,
+        waits: bool,
+    ) -> Again {
+        let counts = self.config.reentrancy == Reentrancy::Count;
+        let word = entry.word();
+        if word.is_free() || (!counts && (!waits || (!word.is_exclusive() && wanted.mode == Mode::Shared))) {
+            return Again::No;
+        }
+        let Some((first, held)) = self.hold_of(wanted.owner, index, entry) else { return Again::No };
+        if counts && held.mode == Mode::Exclusive {
+            return self.count_once_more(local, shard, wanted, (index, entry), record, first);
+        }
+        if counts && wanted.mode == Mode::Shared {
+            // It shares the lock with others, and does so once more, whoever waits: they wait for it in any case.
+            let Some(taken) = super::acquire::take(entry, Mode::Shared) else { return Again::No };
+            shard.counts().slow += 1;
+            let grant = self.put_on_record(record, (index, entry), &self.granting(wanted), taken);
+            return Again::Answer(Ok(grant));
+        }
+        if !waits {
+            return Again::No;
+        }
+        let label = self.owner_label(wanted.owner);
+        let (key, mode) = (wanted.key.to_owned(), wanted.mode);
+        let (session, source) = (label.name, label.source);
+        let link = DeadlockLink { session, source, key: key.clone(), mode, blocked_by: Some(held.mode) };
+        Again::Answer(Err(LockError::Deadlock { key, cycle: [link].into() }))
+    }
+
+    /// A hold that an owner has of a lock, the exclusive one if there is one. The caller owns the shard.
+    fn hold_of(&self, owner: u32, index: u32, entry: &Entry) -> Option<(Grant, Held)> {
+        let aliased = entry.is_aliased();
+        let is_its = |held: &Held| held.owner == owner && self.home_if(aliased, held.entry) == index;
+        if entry.word().is_exclusive() && !aliased {
+            return self.exclusive_holder(index, entry).filter(|(_, held)| held.owner == owner);
+        }
+        let mut found = None;
+        self.records.for_each(usize::MAX, |record_index, record| {
+            if let Some(held) = record.held().filter(is_its) {
+                found = Some((held.grant(record_index), held));
+            }
+        });
+        found
+    }
+
+    /// The exclusive holder of an entry that is not aliased, if it is on record. The caller owns the shard.
+    pub(crate) fn exclusive_holder(&self, index: u32, entry: &Entry) -> Option<(Grant, Held)> {
+        let holder = entry.holder.load(Ordering::Acquire);
+        let held = self.records.could_be(holder).then(|| self.records.get(holder).held()).flatten();
+        let is_on_record = |held: &Held| held.entry == index && held.mode == Mode::Exclusive;
+        held.filter(is_on_record).map(|held| (held.grant(holder), held))
+    }
+
+    /// Grants once more what the session holds exclusively, whatever it asks for.
+    fn count_once_more(
+        &self,
+        local: &Local,
+        shard: &mut LockedShard<'_>,
+        wanted: &Wanted<'_>,
+        (index, entry): (u32, &Entry),
+        record: u32,
+        first: Grant,
+    ) -> Again {
+        let mut home = (index, entry);
+        if entry.counted() == 0 {
+            match self.displace(local, shard, index, &[first], None) {
+                Err(InTransition) => return Again::LookAgain,
+                Ok(Err(Full)) => {
+                    return Again::Answer(Err(LockError::TableFull { limit: self.config.max_locks }));
+                }
+                // It is being released at this moment, and the request waits for that like any other.
+                Ok(Ok(None)) => return Again::No,
+                Ok(Ok(Some(Displaced { stand_in, .. }))) => home = (stand_in, self.table.entry(stand_in)),
+            }
+            if self.records.get(first.index()).held().is_none_or(|held| held.grant(first.index()) != first) {
+                return Again::LookAgain;
+            }
+            home.1.set_counted(1);
+        }
+        let (index, entry) = home;
+        entry.set_counted(entry.counted() + 1);
+        shard.counts().slow += 1;
+        let fence = entry.fence.load(Ordering::Relaxed);
+        let granting = Granting { mode: Mode::Exclusive, loose: false, since: self.now(), ..self.granting(wanted) };
+        let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
+        // It is one hold, and has one number.
+        entry.fence.store(fence, Ordering::Relaxed);
+        self.records.get(record).mark_counted(grant);
+        if wanted.loose {
+            self.let_loose(grant);
+        }
+        Again::Answer(Ok(grant))
+    }
+}
+
+/// Whether a session asked for what it holds.
+#[must_use]
+pub(crate) enum Again {
+    Answer(Result<Grant, LockError>),
+    /// It did not, or waits like anybody else.
+    No,
+    /// Its hold changed meanwhile, and its entry with it.
+    LookAgain,
+}

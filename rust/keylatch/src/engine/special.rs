@@ -1,0 +1,163 @@
+//! Requests that ask for more than a lock: for a lease, or to be answered again as before.
+
+use super::acquire::Wanted;
+use super::core::Core;
+use super::lease::nanos_of;
+use crate::config::invalid;
+use crate::error::LockError;
+use crate::hold::{Grant, OwnerRef, SessionState, Standing};
+use crate::key::ObjectKey;
+use crate::mode::Mode;
+use crate::request::LockRequest;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whether a request waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    None,
+    Sleeps,
+}
+
+impl Core {
+    /// As `try_now` and `blocking`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn special(
+        &self,
+        request: LockRequest<'_>,
+        loose: bool,
+        patience: Patience,
+    ) -> Result<Grant, LockError> {
+        self.check_special(&request, loose)?;
+        let session = self.numbered(&request)?;
+        if let Some((session, id)) = &session
+            && let Some(grant) = self.answered_before(session, *id, &request)?
+        {
+            return Ok(grant);
+        }
+        let local = self.local();
+        let wanted = Wanted { loose, ..self.wanted(local, &request) };
+        let grant = match (self.acquire_fast(local, wanted), patience) {
+            (Ok(grant), _) => grant,
+            (Err(_), Patience::None) => self.try_slow(local, wanted)?,
+            (Err(_), Patience::Sleeps) => self.blocking_until(local, &wanted, request.limit)?,
+        };
+        self.start_lease(grant, request.ttl);
+        if let Some((session, id)) = session {
+            session.remember_answer(id, grant, |grant| self.standing(grant).is_ok());
+        }
+        Ok(grant)
+    }
+
+    /// Refuses what cannot be meant.
+    pub(crate) fn check_special(&self, request: &LockRequest<'_>, loose: bool) -> Result<(), LockError> {
+        request.ttl.map_or(Ok(0), nanos_of)?;
+        if request.request_id.is_some() && !loose {
+            let problem =
+                "a guard exists once, so the same one cannot be had again; use grant_blocking() or grant_now()";
+            return Err(invalid("request_id", problem.into()));
+        }
+        Ok(())
+    }
+
+    /// Begins the lease of a hold that was had at once; one that was waited for has begun already.
+    pub(crate) fn start_lease(&self, grant: Grant, ttl: Option<Duration>) {
+        if let Some(ttl) = ttl
+            && self.leases.deadline(grant).is_none()
+        {
+            // It can only be that the hold was taken away by force meanwhile, as its holder will find out.
+            let _ = self.renew(grant, ttl);
+        }
+    }
+
+    fn numbered(&self, request: &LockRequest<'_>) -> Result<Option<(Arc<SessionState>, u64)>, LockError> {
+        let Some(id) = request.request_id else { return Ok(None) };
+        self.service()?;
+        let session = match request.owner {
+            OwnerRef::Session(session) if session.manager == self.identity() => self.sessions.get(session.number),
+            _ => None,
+        };
+        let problem = || "only a session's requests can be numbered; give one of this manager's as the owner".into();
+        Ok(Some((session.ok_or_else(|| invalid("request_id", problem()))?, id)))
+    }
+
+    /// The grant that this session's request was answered with, if it is held.
+    fn answered_before(
+        &self,
+        session: &SessionState,
+        id: u64,
+        request: &LockRequest<'_>,
+    ) -> Result<Option<Grant>, LockError> {
+        let Some(grant) = session.answer(id) else { return Ok(None) };
+        let Ok((key, mode)) = self.key_and_mode(grant) else { return Ok(None) };
+        if key.as_ref() == request.key && mode >= request.mode {
+            return Ok(Some(grant));
+        }
+        let problem = format!("this session's request {id} was for {key} ({mode}), which it holds; use another number");
+        Err(invalid("request_id", problem))
+    }
+
+    /// What a grant stands for.
+    pub(crate) fn key_and_mode(&self, grant: Grant) -> Result<(ObjectKey, Mode), LockError> {
+        let (_shard, held) = self.lock_shard_of_hold(grant)?;
+        Ok((self.table.entry(held.entry).key(self.table.arena()), held.mode))
+    }
+
+    /// The number of a grant's hold; see `LockGuard::fence`.
+    pub(crate) fn fence(&self, grant: Grant) -> Result<u64, LockError> {
+        let (_shard, held) = self.lock_shard_of_hold(grant)?;
+        Ok(self.table.entry(held.entry).fence.load(crate::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// Whether the exclusive hold with this number has the key now.
+    pub(crate) fn is_current(&self, request: &LockRequest<'_>, fence: u64) -> Result<bool, LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        let hash = self.hash(&request.key);
+        let shard = self.lock_shard(hash);
+        let Some((index, entry)) = shard.find(hash, &request.key) else { return Ok(false) };
+        // Only what is on record has its number; a holder that is not yet does not know its own.
+        let on_record = entry.is_aliased() || self.exclusive_holder(index, entry).is_some();
+        let number = entry.fence.load(crate::sync::atomic::Ordering::Relaxed);
+        Ok(entry.word().is_exclusive() && on_record && number == fence)
+    }
+
+    /// Does something to a hold by its number, as its guard would. Meanwhile the number is that call's.
+    pub(crate) fn as_guard<T>(&self, grant: Grant, act: impl FnOnce() -> Result<T, LockError>) -> Result<T, LockError> {
+        self.catch(grant)?;
+        let done = act();
+        self.let_loose(grant);
+        done
+    }
+
+    /// Has `listener` called once when the hold is lost, at once if it is. An error if it is not held.
+    pub(crate) fn on_lost(&self, grant: Grant, listener: super::loss::Listener) -> Result<(), LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        self.standing(grant).or_else(|error| self.lost_before(grant).map(|_| ()).ok_or(error))?;
+        let record = self.records.get(grant.index());
+        // First known, then marked: whoever takes the lock away after the mark finds it.
+        self.losses.add(grant, listener);
+        if record.mark_watched(grant) {
+            return Ok(());
+        }
+        match self.lost_before(grant) {
+            Some(why) => self.losses.tell(grant, why),
+            None => self.losses.forget(grant),
+        }
+        Ok(())
+    }
+
+    fn lost_before(&self, grant: Grant) -> Option<crate::hold::Lost> {
+        if !self.records.could_be(grant.index()) {
+            return None;
+        }
+        match self.records.get(grant.index()).standing(grant) {
+            Standing::Lost(why) => Some(why),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! A lock is taken away from its holder: by force, or because its lease ran out and somebody waits.
+//!
+//! A grant that is only a number is simply released in its holder's place; a compare-and-swap decides who of the two
+//! does. A guard cannot be asked: on its fast path it looks at nothing but its record and the lock's word, once each, and
+//! may be anywhere in between. So the word is left to it, for good: the entry is *displaced*. It leaves the table with
+//! everybody who holds it, in one compare-and-swap after which every release comes to the shard; another entry takes its
+//! place, with the same key, the line, and as many holders as the lock was not taken away from. Whoever comes to let go
+//! of the displaced entry is counted off there; one who still held the lock then leaves the entry that stands in for it
+//! too. When all that were counted have come, the displaced entry is free again.
+//!
+//! Whether somebody was counted is told by its own release: the word that it left was displaced already, or not.
+
+use super::core::{Core, Granting};
+use super::local::Local;
+use crate::hold::{Grant, Held, Lost};
+use crate::memory::NONE;
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::{Entry, Full, LockedShard};
+use crate::wait::{News, Phase};
+use std::collections::VecDeque;
+
+/// Grants lost by expiry that are remembered as lost; of older ones it is only said that they are not held.
+const REMEMBERED: usize = if cfg!(any(test, loom)) { 16 } else { 1 << 16 };
+
+/// What came of an attempt to take locks away.
+#[derive(Debug, Default)]
+pub(crate) struct TakenAway {
+    /// From whom they were taken.
+    pub(crate) grants: Vec<Grant>,
+    /// The table had no room for an entry that would have to stand in.
+    pub(crate) no_room: bool,
+}
+
+/// Grants that were numbers when their lease ran out, the latest last.
+pub(crate) type Lately = crate::sync::Mutex<VecDeque<Grant>>;
+
+impl Core {
+    /// The entry that stands in for this one now; itself, if it is in the table. The caller owns the shard, or looks
+    /// only for a hint.
+    pub(crate) fn home(&self, mut index: u32) -> u32 {
+        while let Some(stand_in) = self.table.entry(index).stand_in() {
+            index = stand_in;
+        }
+        index
+    }
+
+    /// The same, where it is known whether there is anything to look for.
+    pub(crate) fn home_if(&self, aliased: bool, index: u32) -> u32 {
+        if aliased { self.home(index) } else { index }
+    }
+
+    /// Takes the lock away from the holders of these grants, of one key; `Expired` only from those whose lease has run
+    /// out by now. Tells those who want to know.
+    pub(crate) fn take_away(&self, local: &Local, grants: &[Grant], why: Lost) -> TakenAway {
+        let mut taken = TakenAway::default();
+        let mut watched = Vec::new();
+        let mut guards = Vec::new();
+        for grant in grants {
+            match self.take_number(local, *grant, why) {
+                Some(was_watched) => {
+                    taken.grants.push(*grant);
+                    watched.extend(was_watched.then_some(*grant));
+                }
+                None => guards.push(*grant),
+            }
+        }
+        while !guards.is_empty() && self.take_from_guards(local, &mut guards, why, &mut taken, &mut watched).is_err() {
+            // Somebody is between its record and the word, changing its mode, without the mutex.
+            crate::sync::yield_now();
+        }
+        watched.into_iter().for_each(|grant| self.losses.tell(grant, why));
+        taken
+    }
+
+    /// Locks the shard of a hold and makes sure that it is still there, and to be taken.
+    fn lock_shard_of(&self, grant: Grant, why: Lost) -> Option<(LockedShard<'_>, Held)> {
+        let record = self.records.get(grant.index());
+        loop {
+            let held = record.held().filter(|held| held.grant(grant.index()) == grant)?;
+            let shard = self.lock_shard(self.table.entry(held.entry).hash());
+            // An entry that is held keeps its key, so if it still is, this is its shard.
+            let now = record.held().filter(|held| held.grant(grant.index()) == grant)?;
+            if now.entry != held.entry {
+                continue;
+            }
+            let is_due = why != Lost::Expired || self.leases.deadline(grant).is_some_and(|due| due <= self.now());
+            return is_due.then_some((shard, now));
+        }
+    }
+
+    /// Releases a lock in the place of whoever knows its grant. Returns whether somebody wants to be told; `None` if
+    /// there is nothing to release, or a guard has it.
+    fn take_number(&self, local: &Local, grant: Grant, why: Lost) -> Option<bool> {
+        let (mut shard, held) = self.lock_shard_of(grant, why)?;
+        let record = self.records.get(grant.index());
+        if !record.catch(grant) {
+            return None;
+        }
+        // Again: whoever used it like a guard a moment ago may have changed it.
+        let held = record.held().unwrap_or(held);
+        let mode = held.mode;
+        record.end();
+        let home = self.arrive(local, &mut shard, held.entry, None).unwrap_or(held.entry);
+        let delayed = why == Lost::Expired && !held.stopgap && mode == Mode::Exclusive;
+        if delayed && self.table.entry(home).counted() <= 1 && self.keep_shut(local, &mut shard, home) {
+            shard.counts().releases += 1;
+            let entry = self.table.entry(home);
+            self.settle_and_wake(local, shard, home, entry, entry.hash(), None);
+        } else {
+            self.leave_home(local, shard, home, mode);
+        }
+        if why == Lost::Expired && !held.stopgap {
+            record.entomb(grant, why);
+            self.remember_lost(grant);
+        } else {
+            local.free_record(&self.records, grant.index());
+        }
+        Some(held.watched)
+    }
+
+    /// Keeps in mind that a grant was lost, for as long as there is room.
+    fn remember_lost(&self, grant: Grant) {
+        let mut lately = self.lately_lost.lock();
+        lately.push_back(grant);
+        let oldest = if lately.len() > REMEMBERED { lately.pop_front() } else { None };
+        drop(lately);
+        if let Some(oldest) = oldest {
+            self.exhume(oldest);
+        }
+    }
+
+    /// Takes the lock from those of the guards that have it, all of one key. An error asks to be called again.
+    fn take_from_guards(
+        &self,
+        local: &Local,
+        guards: &mut Vec<Grant>,
+        why: Lost,
+        taken: &mut TakenAway,
+        watched: &mut Vec<Grant>,
+    ) -> Result<(), InTransition> {
+        while let Some(first) = guards.first().copied() {
+            let Some((mut shard, held)) = self.lock_shard_of(first, why) else {
+                guards.remove(0);
+                continue;
+            };
+            let home = self.home(held.entry);
+            let due = |grant: &Grant| {
+                why != Lost::Expired || self.leases.deadline(*grant).is_some_and(|due| due <= self.now())
+            };
+            let here = |grant: &Grant| {
+                let held = self.records.get(grant.index()).held();
+                held.is_some_and(|held| held.grant(grant.index()) == *grant && self.home(held.entry) == home)
+            };
+            let victims: Vec<Grant> = guards.iter().copied().filter(|grant| here(grant) && due(grant)).collect();
+            let displaced = match self.displace(local, &mut shard, home, &victims, Some(why))? {
+                Ok(displaced) => displaced,
+                Err(Full) => {
+                    taken.no_room = true;
+                    return Ok(());
+                }
+            };
+            guards.retain(|grant| !victims.contains(grant));
+            let Some(Displaced { stand_in, lost, survivors, ended }) = displaced else { continue };
+            shard.counts().releases += lost.len() as u64;
+            let entry = self.table.entry(stand_in);
+            let gone = entry.word().is_exclusive() && survivors == 0;
+            let shut = gone && why == Lost::Expired && self.keep_shut(local, &mut shard, stand_in);
+            let leaving = (gone && !shut).then_some(Mode::Exclusive);
+            self.settle_and_wake(local, shard, stand_in, entry, entry.hash(), leaving);
+            ended.into_iter().for_each(|(index, news)| self.tell(index, news));
+            for (grant, was_watched) in lost {
+                taken.grants.push(grant);
+                watched.extend(was_watched.then_some(grant));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts another entry in the place of one that is held, if one of these grants holds it, and takes the lock away
+    /// from those that do, unless `why` is `None`.
+    pub(crate) fn displace(
+        &self,
+        local: &Local,
+        shard: &mut LockedShard<'_>,
+        home: u32,
+        grants: &[Grant],
+        why: Option<Lost>,
+    ) -> Result<Result<Option<Displaced>, Full>, InTransition> {
+        let entry = self.table.entry(home);
+        let hash = entry.hash();
+        let key = entry.key(self.table.arena());
+        let Ok(stand_in) = shard.make_fresh(&local.entries, hash, &key.as_ref()).or_else(|Full| {
+            shard.evict_idle(&local.entries);
+            shard.make_fresh(&local.entries, hash, &key.as_ref())
+        }) else {
+            return Ok(Err(Full));
+        };
+        let held_as = |mode| {
+            let held = |grant: &Grant| self.records.get(grant.index()).held();
+            grants
+                .iter()
+                .any(|grant| held(grant).is_some_and(|held| held.grant(grant.index()) == *grant && held.mode == mode))
+        };
+        let mut seen = entry.word();
+        loop {
+            let mode = if seen.is_exclusive() { Mode::Exclusive } else { Mode::Shared };
+            if seen.is_free() || !held_as(mode) {
+                shard.bury(&local.entries, stand_in);
+                let other = if seen.is_exclusive() { Mode::Shared } else { Mode::Exclusive };
+                // On the way out, or to the other mode.
+                return if !seen.is_free() && held_as(other) { Err(InTransition) } else { Ok(Ok(None)) };
+            }
+            match entry.swap(seen, seen.displaced()) {
+                Ok(()) => break,
+                Err(now) => seen = now,
+            }
+        }
+        // From here on whoever was counted in `seen` comes to the shard. Those whose record does not say any more that
+        // they hold it are on their way: they let go of what stands in.
+        let counted = if seen.is_exclusive() { entry.counted().max(1) } else { seen.readers() };
+        let lost: Vec<_> = why.map_or_else(Vec::new, |why| {
+            let lose = |grant: &Grant| Some((*grant, self.records.get(grant.index()).lose(*grant, home, why)?));
+            grants.iter().filter_map(lose).collect()
+        });
+        let survivors = counted - lost.len() as u32;
+        shard.take_out(home);
+        let successor = shard.admit(stand_in, hash);
+        successor.stand_in_for(stand_in, entry, counted);
+        // One more than the last: the number of a hold that was taken away is not current any more. The same if the
+        // exclusive holder is known to hold it still.
+        let stays = why.is_none() && held_as(Mode::Exclusive);
+        let fence = entry.fence.load(Ordering::Relaxed) + u64::from(!stays);
+        successor.fence.store(fence.max(successor.fence.load(Ordering::Relaxed)), Ordering::Relaxed);
+        if seen.is_exclusive() {
+            successor.set_counted(if entry.counted() > 0 { survivors } else { 0 });
+        } else if survivors > 0 {
+            successor.publish(successor.word().with_readers(survivors));
+        }
+        let ended = self.move_line(local, shard, successor, stand_in);
+        show_waiting(successor);
+        Ok(Ok(Some(Displaced { stand_in, lost, survivors, ended })))
+    }
+
+    /// Has the line know where it stands now. Returns who has nothing to wait for any more, to be told off the mutex.
+    fn move_line(
+        &self,
+        local: &Local,
+        shard: &mut LockedShard<'_>,
+        successor: &Entry,
+        stand_in: u32,
+    ) -> Option<(u32, News)> {
+        let mut upgrading = None;
+        for (index, waiter) in self.queue(successor).iter() {
+            waiter.entry.store(stand_in, Ordering::Relaxed);
+            upgrading = upgrading.or(waiter.asking().upgrade.then_some((index, waiter)));
+        }
+        // At most one waits to upgrade.
+        let (index, waiter) = upgrading?;
+        let record = self.records.get(waiter.record.load(Ordering::Relaxed));
+        let Some(held) = record.held() else {
+            // What it wanted to upgrade was taken away.
+            return Some((index, self.end_wait(shard, successor, waiter, Phase::Cancelled)));
+        };
+        // Its guard waits and can do nothing else, so its hold moves along: as the one reader left it will be turned
+        // into a writer of what stands in.
+        if let Some(home) = self.arrive(local, shard, held.entry, None) {
+            record.move_to(home);
+        }
+        None
+    }
+
+    /// Has nobody hold a lock for as long as is set for those that were lost. The lock is held exclusively by somebody
+    /// who is gone. `false` if there is no such time.
+    fn keep_shut(&self, local: &Local, shard: &mut LockedShard<'_>, home: u32) -> bool {
+        let delay = u64::try_from(self.config.lock_delay.as_nanos()).unwrap_or(u64::MAX);
+        if delay == 0 {
+            return false;
+        }
+        let record = self.records.take(&local.records);
+        if record == NONE {
+            return false;
+        }
+        let entry = self.table.entry(home);
+        let now = self.now();
+        let shard_index = self.table.shard_of(entry.hash());
+        let (mode, owner) = (Mode::Exclusive, self.stopgap_owner());
+        let stopgap = Granting { shard: shard_index, mode, owner, priority: 0, since: now, loose: true };
+        entry.clear_pins();
+        shard.counts().slow += 1;
+        let grant = self.put_on_record(record, (home, entry), &stopgap, entry.word());
+        self.records.get(record).mark_stopgap(grant);
+        self.begin_lease(grant, entry, delay, now);
+        true
+    }
+}
+
+/// Has the word say that somebody waits, if somebody does. The caller owns the shard.
+fn show_waiting(entry: &Entry) {
+    let (readers, writers) =
+        (entry.parked_readers.load(Ordering::Relaxed), entry.parked_writers.load(Ordering::Relaxed));
+    let mut seen = entry.word();
+    while let Err(now) = entry.swap(seen, seen.with_waiting(readers, writers)) {
+        seen = now;
+    }
+}
+
+/// A lock whose entry was replaced.
+pub(crate) struct Displaced {
+    pub(crate) stand_in: u32,
+    /// From whom it was taken, and whether somebody wants to be told.
+    lost: Vec<(Grant, bool)>,
+    /// How many hold it still.
+    survivors: u32,
+    /// Whoever waited to upgrade what it lost.
+    ended: Option<(u32, News)>,
+}
+
+/// A holder is changing its mode at this moment; it does not wait for anything.
+#[derive(Debug)]
+pub(crate) struct InTransition;

@@ -1,0 +1,187 @@
+//! Sessions: owners that are one logical thread of control, such as a transaction.
+//!
+//! Of a label nothing is concluded; of a session it is known that while it waits it does nothing else, and that what it
+//! holds it will not let go of meanwhile. Deadlocks are found by that, and a session that asks again for what it holds is
+//! recognised. Its number is told from a label's by [`SESSION`], so that the fast path carries either without looking.
+
+use super::Grant;
+use crate::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// A session that is there for as long as this is; see [`OwnerRef::Session`](crate::OwnerRef::Session).
+#[derive(Debug, Clone, Copy)]
+pub struct SessionRef<'a> {
+    pub(crate) number: u32,
+    /// Tells managers apart.
+    pub(crate) manager: usize,
+    session: PhantomData<&'a SessionState>,
+}
+
+impl<'a> SessionRef<'a> {
+    #[inline(always)]
+    pub(crate) fn new(session: &'a SessionState, manager: usize) -> Self {
+        Self { number: session.number, manager, session: PhantomData }
+    }
+}
+
+/// Set in the number of an owner that is a session.
+pub(crate) const SESSION: u32 = 1 << 31;
+/// The number of a session of another manager, of which nothing is known here.
+pub(crate) const FOREIGN: u32 = u32::MAX;
+/// Sessions that ended before their numbers are looked through for those nobody bears any more.
+const WORTH_A_LOOK: usize = 64;
+
+/// What a manager keeps of a session.
+#[derive(Debug)]
+pub(crate) struct SessionState {
+    pub(crate) number: u32,
+    pub(crate) name: Arc<str>,
+    pub(crate) source: &'static str,
+    /// Counts sessions: the greater, the younger.
+    pub(crate) order: u64,
+    /// Indexes of its waiters that stand in line. Changed under the mutex of the shard of each.
+    waits: Mutex<Vec<u32>>,
+    /// Grants by the number the request was given, to answer it again when it is repeated.
+    answered: Mutex<HashMap<u64, Grant>>,
+}
+
+impl SessionState {
+    /// Notes that a request has begun to wait.
+    pub(crate) fn begins_to_wait(&self, waiter: u32) {
+        self.waits.lock().push(waiter);
+    }
+
+    /// Notes that a request waits no more; done by whoever ends the wait, before anybody is told.
+    pub(crate) fn waits_no_more(&self, waiter: u32) {
+        let mut waits = self.waits.lock();
+        if let Some(position) = waits.iter().position(|waiting| *waiting == waiter) {
+            waits.swap_remove(position);
+        }
+    }
+
+    /// Its waiters that stand in line now.
+    pub(crate) fn waits(&self) -> Vec<u32> {
+        self.waits.lock().clone()
+    }
+
+    /// The grant that a request of this number was answered with.
+    pub(crate) fn answer(&self, request_id: u64) -> Option<Grant> {
+        self.answered.lock().get(&request_id).copied()
+    }
+
+    /// Remembers an answer; forgets those that `is_held` says are void, when there are many.
+    pub(crate) fn remember_answer(&self, request_id: u64, grant: Grant, is_held: impl Fn(Grant) -> bool) {
+        let mut answered = self.answered.lock();
+        if answered.len() == answered.capacity() {
+            answered.retain(|_, grant| is_held(*grant));
+        }
+        answered.insert(request_id, grant);
+    }
+}
+
+/// All sessions of a manager.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    slots: Mutex<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    by_number: Vec<Option<Arc<SessionState>>>,
+    free: Vec<u32>,
+    ended: Vec<u32>,
+    made: u64,
+}
+
+impl Sessions {
+    /// A new session. `in_use` tells the numbers that waiters and holders bear.
+    pub(crate) fn begin(
+        &self,
+        name: &str,
+        source: &'static str,
+        in_use: impl FnOnce() -> HashSet<u32>,
+    ) -> Arc<SessionState> {
+        let mut slots = self.slots.lock();
+        // As many as are in use: a look at all holders is then paid for by that many sessions.
+        if slots.free.is_empty() && slots.ended.len() >= WORTH_A_LOOK.max(slots.by_number.len() / 2) {
+            let in_use = in_use();
+            let (stay, go) =
+                std::mem::take(&mut slots.ended).into_iter().partition(|slot| in_use.contains(&(slot | SESSION)));
+            slots.ended = stay;
+            slots.free = go;
+            for slot in slots.free.clone() {
+                slots.by_number[slot as usize] = None;
+            }
+        }
+        let slot = slots.free.pop().unwrap_or_else(|| {
+            slots.by_number.push(None);
+            (slots.by_number.len() - 1) as u32
+        });
+        slots.made += 1;
+        let name = &name[..name.floor_char_boundary(super::owner::MAX_NAME_BYTES)];
+        let state = Arc::new(SessionState {
+            number: slot | SESSION,
+            name: name.into(),
+            source,
+            order: slots.made,
+            waits: Mutex::default(),
+            answered: Mutex::default(),
+        });
+        slots.by_number[slot as usize] = Some(Arc::clone(&state));
+        state
+    }
+
+    /// The session will make no more requests. Its number stays taken while holders or waiters bear it.
+    pub(crate) fn end(&self, session: &SessionState) {
+        self.slots.lock().ended.push(session.number & !SESSION);
+    }
+
+    /// The session of a number, if it is one's.
+    pub(crate) fn get(&self, number: u32) -> Option<Arc<SessionState>> {
+        if number & SESSION == 0 {
+            return None;
+        }
+        self.slots.lock().by_number.get((number & !SESSION) as usize).cloned().flatten()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_used_again_only_when_nobody_bears_it() {
+        let sessions = Sessions::default();
+        let held = sessions.begin("held", "", HashSet::new).number;
+        sessions.end(&sessions.get(held).unwrap());
+        let mut numbers = HashSet::new();
+        for i in 0..100 * WORTH_A_LOOK {
+            let session = sessions.begin(&format!("txn-{i}"), "", || HashSet::from([held]));
+            assert_ne!(session.number, held);
+            assert_eq!(sessions.get(session.number).unwrap().order, session.order);
+            numbers.insert(session.number);
+            sessions.end(&session);
+        }
+        assert_eq!(&*sessions.get(held).unwrap().name, "held");
+        assert!(numbers.len() <= 3 * WORTH_A_LOOK, "{}", numbers.len());
+    }
+
+    #[test]
+    fn a_label_is_no_session() {
+        let sessions = Sessions::default();
+        sessions.begin("a", "", HashSet::new);
+        assert!(sessions.get(0).is_none());
+        assert!(sessions.get(SESSION | 7).is_none());
+    }
+
+    #[test]
+    fn waits_end_one_by_one_in_any_order() {
+        let session = Sessions::default().begin("a", "", HashSet::new);
+        (1..4).for_each(|waiter| session.begins_to_wait(waiter));
+        session.waits_no_more(1);
+        session.waits_no_more(9);
+        assert_eq!(HashSet::from_iter(session.waits()), HashSet::from([2, 3]));
+    }
+}

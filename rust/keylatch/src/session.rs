@@ -1,0 +1,71 @@
+//! A session: one logical thread of control, such as a transaction.
+
+use crate::hold::{OwnerRef, SessionRef, SessionState};
+use crate::manager::FastObjectLockManager;
+use std::sync::Arc;
+
+/// An owner that is one logical thread of control, such as a transaction; made by
+/// [`FastObjectLockManager::session`].
+///
+/// Two requests with one label contend like strangers. Of a session more is known: while one of its requests waits, it
+/// lets go of nothing. So circles of sessions that wait for each other are found and reported as
+/// [`LockError::Deadlock`](crate::LockError::Deadlock), and a session that asks again for what it holds does not wait for
+/// itself (see [`Reentrancy`](crate::Reentrancy)).
+///
+/// ```
+/// # fn main() -> Result<(), keylatch::LockError> {
+/// use keylatch::{FastObjectLockManager, LockRequest};
+/// let locks = FastObjectLockManager::new();
+/// let transaction = locks.session("txn-17");
+/// let guard = locks.lock(LockRequest::write(("accounts", "alice")).owner(&transaction)).blocking()?;
+/// let refused = locks.try_acquire_read_lock("accounts", "alice", "auditor").unwrap_err();
+/// assert!(refused.to_string().contains("txn-17"));
+/// # drop(guard); Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Session {
+    manager: FastObjectLockManager,
+    /// `None` in a forked child, where every request is refused.
+    state: Option<Arc<SessionState>>,
+    releases: bool,
+}
+
+impl Session {
+    pub(crate) fn begin(manager: &FastObjectLockManager, name: &str, source: &'static str) -> Self {
+        Self { manager: manager.clone(), state: manager.core().begin_session(name, source), releases: false }
+    }
+
+    /// What it was called.
+    #[must_use]
+    pub fn name(&self) -> Arc<str> {
+        self.state.as_ref().map_or_else(|| "".into(), |state| Arc::clone(&state.name))
+    }
+
+    /// Whether dropping the session releases what it still holds. By default it does not: guards and grants outlive it,
+    /// and go on naming it.
+    #[must_use]
+    pub fn release_on_drop(self, releases: bool) -> Self {
+        let mut this = self;
+        this.releases = releases;
+        this
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(state) = &self.state else { return };
+        if !self.manager.core().is_forked() {
+            self.manager.core().sessions.end(state);
+        }
+    }
+}
+
+impl<'a> From<&'a Session> for OwnerRef<'a> {
+    #[inline(always)]
+    fn from(session: &'a Session) -> Self {
+        match &session.state {
+            Some(state) => Self::Session(SessionRef::new(state, session.manager.core().identity())),
+            None => Self::Named(""),
+        }
+    }
+}

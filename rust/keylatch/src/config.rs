@@ -64,7 +64,7 @@ impl std::str::FromStr for Backend {
 
 /// What happens when a session asks again for what it holds, in a way that would have it wait for itself.
 ///
-/// ```no_run
+/// ```
 /// use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Reentrancy};
 /// let strict = FastObjectLockManager::new();
 /// let session = strict.session("txn-17");

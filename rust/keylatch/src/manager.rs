@@ -8,10 +8,11 @@ use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
 use crate::hold::{Grant, Lost, Owner, OwnerRef};
 use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
-use crate::observe::{Health, LockMetrics};
+use crate::observe::{EventOptions, Health, LockMetrics};
 use crate::pending::{Acquire, CompletionQueue, Lock};
 use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
 use crate::session::Session;
+use crate::subscription::Events;
 use crate::wait::Ticket;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -507,6 +508,22 @@ impl FastObjectLockManager {
     #[must_use]
     pub fn health(&self) -> Health {
         self.get_metrics().health()
+    }
+
+    /// Tells what is worth telling from now on: long waits and holds, timeouts with the holders at that moment, deadlocks,
+    /// and locks that were taken away; see [`Events`].
+    #[must_use = "events are told for as long as the subscription is kept"]
+    pub fn subscribe(&self, options: EventOptions) -> Events {
+        Events::new(&self.core, &options)
+    }
+
+    /// Hands events on to [`tracing`](https://docs.rs/tracing), with the target `keylatch`: long waits and holds,
+    /// timeouts, expiries and locks released by force as warnings, deadlocks as errors. They are formed on the thread
+    /// that they happen on.
+    #[cfg(feature = "tracing")]
+    #[must_use = "events are handed on for as long as the subscription is kept"]
+    pub fn trace_events(&self, options: EventOptions) -> crate::TracedEvents {
+        crate::TracedEvents::new(&self.core, &options)
     }
 
     /// Closes the manager: requests that wait and those to come fail with [`LockError::Closed`]; what is held stays

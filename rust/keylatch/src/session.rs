@@ -41,6 +41,12 @@ impl Session {
         self.state.as_ref().map_or_else(|| "".into(), |state| Arc::clone(&state.name))
     }
 
+    /// Releases by force whatever the session holds, be it a guard's or a grant's: what a transaction that is rolled back
+    /// wants. Returns how many locks that were.
+    pub fn release_all(&self) -> usize {
+        self.state.as_ref().map_or(0, |state| self.manager.core().release_all_of(state.number))
+    }
+
     /// Whether dropping the session releases what it still holds. By default it does not: guards and grants outlive it,
     /// and go on naming it.
     #[must_use]
@@ -55,6 +61,9 @@ impl Drop for Session {
     fn drop(&mut self) {
         let Some(state) = &self.state else { return };
         if !self.manager.core().is_forked() {
+            if self.releases {
+                self.release_all();
+            }
             self.manager.core().sessions.end(state);
         }
     }

@@ -163,8 +163,10 @@ impl Core {
             return Err(LockError::TableFull { limit: self.config.max_locks });
         }
         let answer = self.acquire_with_record(local, wanted, delivery, record);
-        if answer.is_err() {
-            self.records.put(&local.records, record);
+        match &answer {
+            Ok(Answer::Granted(grant)) => self.time_hold(*grant),
+            Ok(Answer::Queued(_)) => {}
+            Err(_) => self.records.put(&local.records, record),
         }
         answer
     }

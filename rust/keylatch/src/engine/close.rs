@@ -13,6 +13,7 @@ impl Core {
         for shard in 0..self.table.shard_count() {
             self.end_all(shard, Phase::Closed);
         }
+        self.events.close();
         self.timer.stop();
         self.stop_callbacks();
     }

@@ -7,6 +7,7 @@ use crate::hold::{FOREIGN, Grant, Label, Leases, OwnerRef, Owners, Record, SESSI
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
+use crate::observe::{Audience, Event, EventOptions, Inbox, Outlet};
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
@@ -44,13 +45,15 @@ pub(crate) struct Core {
     hashers: [ahash::RandomState; 3],
     pub(crate) config: LockConfig,
     closed: AtomicBool,
-    /// The number of forks at which the manager serves: that of its process, or none once it is closed.
+    /// The number of forks at which the fast path serves: that of its process, or none once the manager is closed, and
+    /// while holds are to be timed.
     serves_at: AtomicU32,
     forks: u32,
     pub(crate) cores: usize,
     began: Clock,
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) events: Audience,
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
 }
@@ -121,6 +124,7 @@ impl Core {
             began: Clock::start(),
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
+            events: Audience::default(),
             this: OnceLock::new(),
             config,
         })
@@ -156,7 +160,8 @@ impl Core {
         }
     }
 
-    /// Whether the manager is closed or not ours: asked on every path, answered in words by `service`.
+    /// Whether the manager is closed, not ours, or to take its time: asked on the fast path, answered in words by
+    /// `service`.
     #[inline(always)]
     pub(crate) fn out_of_service(&self) -> bool {
         FORKS.load(std::sync::atomic::Ordering::Relaxed) != self.serves_at.load(Ordering::Relaxed)
@@ -173,8 +178,43 @@ impl Core {
     }
 
     pub(crate) fn set_closed(&self) -> bool {
-        self.serves_at.store(u32::MAX, Ordering::Relaxed);
-        self.closed.swap(true, Ordering::AcqRel)
+        // Steadily: a subscriber who leaves in this moment would put the closed manager back in service.
+        self.events.steadily(|_| {
+            self.serves_at.store(u32::MAX, Ordering::Relaxed);
+            self.closed.swap(true, Ordering::AcqRel)
+        })
+    }
+
+    /// Tells subscribers of an event. They are woken, which is foreign code: call it off every internal mutex, and put
+    /// the event together only if [`Audience::is_heard`].
+    pub(crate) fn announce(&self, event: &Event) {
+        self.events.announce(event);
+    }
+
+    /// Adds a subscriber.
+    pub(crate) fn subscribe(&self, options: &EventOptions, outlet: Outlet) -> Arc<Inbox> {
+        if self.is_forked() {
+            return Audience::deaf();
+        }
+        let inbox = self.events.join(options, outlet, |timed| self.serve_fast(!timed));
+        if options.hold_above.is_some() {
+            self.time_all_holds();
+        }
+        if self.is_closed() {
+            // Its end may have been told before this one joined.
+            self.events.close();
+        }
+        inbox
+    }
+
+    pub(crate) fn unsubscribe(&self, inbox: &Arc<Inbox>) {
+        self.events.leave(inbox, |timed| self.serve_fast(!timed));
+    }
+
+    /// Opens the fast path or has every request come to the shards, where there is a clock.
+    fn serve_fast(&self, fast: bool) {
+        let at = if fast && !self.is_closed() { self.forks } else { u32::MAX };
+        self.serves_at.store(at, Ordering::Relaxed);
     }
 
     pub(crate) fn service(&self) -> Result<(), LockError> {

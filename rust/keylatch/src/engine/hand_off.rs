@@ -91,6 +91,7 @@ impl Core {
             }
             drop(shard);
             round.deliver(self);
+            self.events.tell_noted();
             if !more {
                 return;
             }
@@ -229,6 +230,7 @@ impl Core {
     ) -> Option<News> {
         let asking = waiter.asking();
         let record = waiter.record.load(Ordering::Relaxed);
+        self.notice_wait(entry, waiter, now, true);
         if asking.upgrade {
             self.note_upgrade(record, entry);
         } else {
@@ -239,6 +241,7 @@ impl Core {
             let granting = Granting { shard: shard_index, mode, owner, priority, since: now, loose };
             let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
             self.begin_lease(grant, entry, waiter.lease.load(Ordering::Relaxed), now);
+            self.time_hold(grant);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }
         // Taken before the phase changes: afterwards the waiter may be given back and be somebody else's.
@@ -341,9 +344,14 @@ impl Core {
 
     /// Takes a waiter out of the line without a grant. Returns what is to be delivered after the mutex is released.
     pub(crate) fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
-        self.leave_line(shard, entry, waiter, self.now());
+        let now = self.now();
+        self.leave_line(shard, entry, waiter, now);
+        self.notice_wait(entry, waiter, now, false);
         match why {
-            Phase::TimedOut => shard.counts().timeouts += 1,
+            Phase::TimedOut => {
+                shard.counts().timeouts += 1;
+                self.explain_timeout(entry, waiter, now);
+            }
             _ => shard.counts().cancelled += 1,
         }
         waiter.advance_with_news(why).1

@@ -101,13 +101,13 @@ impl Core {
         }
     }
 
-    /// The request of a ticket has ended, and its waiter is about to be given back by the caller.
-    pub(crate) fn forget_moments(&self, deadline: Option<Instant>, ticket: Ticket) {
+    /// The request of a ticket has ended; `look` is the first look of its waiter.
+    pub(crate) fn forget_moments(&self, deadline: Option<Instant>, look: u64, ticket: Ticket) {
         if let Some(deadline) = deadline {
             self.timer.unset((deadline, ticket, Purpose::GiveUp));
         }
         // Later looks come to nothing when their moment comes.
-        if let Some(at) = self.moment(self.waiters.get(ticket.index()).first_look()) {
+        if let Some(at) = self.moment(look) {
             self.timer.unset((at, ticket, Purpose::Look));
         }
     }

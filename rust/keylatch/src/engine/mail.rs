@@ -90,12 +90,10 @@ impl Core {
         let (key, hash) = (wanted.key.to_owned(), wanted.hash);
         Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
-            core.forget_moments(deadline, ticket);
+            let look = core.waiters.get(waiter).first_look();
             let ended = core.finish(core.local(), waiter);
-            // Once more after the ticket is void: whoever sets the deadline later sees that.
-            if let Some(deadline) = deadline {
-                core.timer.unset((deadline, ticket, Purpose::GiveUp));
-            }
+            // After the ticket is void: whoever sets a moment later sees that.
+            core.forget_moments(deadline, look, ticket);
             let result = match ended {
                 Ended::Granted(Some(grant)) => Ok(grant),
                 Ended::Granted(None) => Err(LockError::Closed),

@@ -18,6 +18,7 @@ pub(crate) mod local;
 pub(crate) mod looking;
 pub(crate) mod loss;
 pub(crate) mod mail;
+pub(crate) mod noticing;
 pub(crate) mod reenter;
 pub(crate) mod release;
 pub(crate) mod special;

@@ -19,6 +19,7 @@ mod closing;
 mod conversion;
 mod ending_waits;
 mod hand_over;
+mod losing;
 mod rekeying;
 mod releasing;
 mod tasks;

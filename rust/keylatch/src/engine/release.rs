@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::local::Local;
 use crate::error::LockError;
-use crate::hold::{Grant, Lost, Standing};
+use crate::hold::{Grant, Lost, Special, Standing};
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
@@ -87,9 +87,18 @@ impl Core {
         if special.watched {
             self.losses.forget(grant);
         }
+        // While its record names it, the hold keeps the key that is told.
+        let slow = if special.timed && !special.lost { self.slow_hold(grant) } else { None };
         if !special.lost && !special.counted {
-            return self.release_held(grant, special.entry, special.mode);
+            self.release_held(grant, special.entry, special.mode);
+        } else {
+            self.release_under_mutex(grant, &special);
         }
+        slow.iter().for_each(|event| self.announce(event));
+    }
+
+    fn release_under_mutex(&self, grant: Grant, special: &Special) {
+        let record = self.records.get(grant.index());
         let local = self.local();
         let entry = self.table.entry(special.entry);
         let hash = entry.hash();

@@ -53,6 +53,7 @@ impl Core {
     /// Takes the lock away from the holders of these grants, of one key; `Expired` only from those whose lease has run
     /// out by now. Tells those who want to know.
     pub(crate) fn take_away(&self, local: &Local, grants: &[Grant], why: Lost) -> TakenAway {
+        let told = self.about_to_lose(grants);
         let mut taken = TakenAway::default();
         let mut watched = Vec::new();
         let mut guards = Vec::new();
@@ -70,6 +71,7 @@ impl Core {
             crate::sync::yield_now();
         }
         watched.into_iter().for_each(|grant| self.losses.tell(grant, why));
+        self.tell_of_loss(told, &taken.grants, why);
         taken
     }
 

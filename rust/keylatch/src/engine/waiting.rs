@@ -256,7 +256,10 @@ impl Core {
         key: &KeyRef<'_>,
         hash: u64,
     ) -> LockError {
-        if let Some(error) = error {
+        if let Some(mut error) = error {
+            if let LockError::Timeout { waited, .. } = &mut *error {
+                *waited = (*waited).max(self.timeout(limit).unwrap_or_default());
+            }
             return *error;
         }
         match why {
@@ -333,6 +336,7 @@ impl Polled {
     }
 
     fn forget_moments(&self, core: &Core) {
-        core.forget_moments(self.deadline, self.ticket);
+        let look = core.waiters.get(self.ticket.index()).first_look();
+        core.forget_moments(self.deadline, look, self.ticket);
     }
 }

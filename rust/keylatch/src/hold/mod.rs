@@ -11,6 +11,6 @@ pub use owner::Owner;
 pub use owner::OwnerRef;
 pub(crate) use owner::Owners;
 pub use record::{Grant, Lost};
-pub(crate) use record::{Held, Record, Standing};
+pub(crate) use record::{Held, Record, Special, Standing};
 pub use session::SessionRef;
 pub(crate) use session::{FOREIGN, SESSION, SessionState, Sessions};

@@ -194,6 +194,7 @@ pub(crate) struct Special {
     pub(crate) lost: bool,
     pub(crate) watched: bool,
     pub(crate) counted: bool,
+    pub(crate) timed: bool,
 }
 
 /// A first generation that no other manager is likely to have.
@@ -278,6 +279,7 @@ impl Record {
             lost: has(LOST),
             watched: has(WATCHED),
             counted: has(COUNTED),
+            timed: has(TIMED),
         })
     }
 
@@ -302,6 +304,11 @@ impl Record {
     /// As `mark_leased`, for somebody who wants to be told of the loss.
     pub(crate) fn mark_watched(&self, grant: Grant) -> bool {
         self.mark(grant, WATCHED)
+    }
+
+    /// As `mark_leased`, for a hold whose end is to be compared with a clock.
+    pub(crate) fn mark_timed(&self, grant: Grant) -> bool {
+        self.mark(grant, TIMED)
     }
 
     /// As `mark_leased`, for a session's further hold of one lock, before anybody else knows it.

@@ -1,7 +1,12 @@
-//! Figures: what happened, and whether that is healthy.
+//! What happened: figures, whether they are healthy, and what is worth telling at once.
 
+mod events;
 mod health;
 mod metrics;
+#[cfg(feature = "tracing")]
+mod tracing;
 
+pub(crate) use events::{Audience, Inbox, Outlet};
+pub use events::{Event, EventOptions};
 pub use health::Health;
 pub use metrics::{LockMetrics, ShardMetrics, WaitHistogram};

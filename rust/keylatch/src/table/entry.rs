@@ -334,13 +334,21 @@ impl Entry {
 
     /// A copy of the key. The key must not be able to change, see `carries`.
     pub(crate) fn key(&self, arena: &Arena<Entry>) -> ObjectKey {
+        let mut bytes = Vec::new();
+        self.key_in(arena, &mut bytes).to_owned()
+    }
+
+    /// The key, copied to `bytes`; whatever was there is overwritten. The key must not be able to change, see `carries`.
+    pub(crate) fn key_in<'b>(&self, arena: &Arena<Entry>, bytes: &'b mut Vec<u8>) -> KeyRef<'b> {
         let lengths = self.lengths.load(Ordering::Relaxed);
         let length = |shift: u32| ((lengths >> shift) & 0xffff) as usize;
-        let bytes: Vec<u8> = self.blocks(arena).flatten().take(length(0) + length(16) + length(32)).collect();
+        bytes.clear();
+        self.blocks(arena).for_each(|block| bytes.extend_from_slice(&block));
+        bytes.truncate(length(0) + length(16) + length(32));
         let (bucket, rest) = bytes.split_at(length(0));
         let (object, version) = rest.split_at(length(16));
         let key = KeyRef::new(bucket, object);
-        if lengths & VERSIONED != 0 { key.with_version(version).to_owned() } else { key.to_owned() }
+        if lengths & VERSIONED != 0 { key.with_version(version) } else { key }
     }
 }
 

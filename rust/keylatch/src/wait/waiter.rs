@@ -236,11 +236,11 @@ impl Waiter {
 
     /// Says that its thread is about to sleep, and returns when it has to look, if not woken before.
     pub(crate) fn lie_down(&self) -> u64 {
+        // A failure means that it is Parked already, after a sleep that ended early, or that there is news. The
+        // compare-and-swap comes before the look at `look_at`, see the module.
         if fault!("parked-without-swap") {
             self.phase.store(Phase::Parked as u32, Ordering::Release);
         }
-        // A failure means that it is Parked already, after a sleep that ended early, or that there is news. The
-        // compare-and-swap comes before the look at `look_at`, see the module.
         let _ = self.phase.compare_exchange(Phase::Waiting as u32, Phase::Parked as u32);
         self.look_at.load(Ordering::Acquire)
     }

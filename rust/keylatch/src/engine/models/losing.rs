@@ -1,0 +1,187 @@
+//! A lock is taken away from its holder while the holder, or somebody else, does something with it.
+
+use super::*;
+use crate::hold::Lost;
+
+fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
+    model.core().take_away(model.core().local(), grants, Lost::Forced).grants
+}
+
+/// Would catch: a release that is on its way when the lock is taken away, and lets go of the next holder's.
+#[test]
+fn a_guard_releases_while_its_lock_is_taken_away() {
+    for mode in [EXCLUSIVE, SHARED] {
+        check(move || {
+            let model = Model::new(NEVER);
+            let grant = model.lock(0, mode);
+            let holder = model.spawn(move |model| model.release(grant));
+            force(&model, &[grant]);
+            if let Ok(next) = model.try_lock(0, EXCLUSIVE) {
+                model.work(0, EXCLUSIVE);
+                model.release(next);
+            }
+            holder.join().unwrap();
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch: a late release that finds the word as it left it, with somebody else in it.
+#[test]
+fn the_next_holder_is_safe_from_a_late_release() {
+    check(|| {
+        let model = Model::new(NEVER);
+        let grant = model.lock(0, EXCLUSIVE);
+        let taken = force(&model, &[grant]);
+        assert_eq!(taken, [grant]);
+        let late = model.spawn(move |model| model.release(grant));
+        let other = model.spawn(|model| model.lock_and_work(0, EXCLUSIVE));
+        model.lock_and_work(0, EXCLUSIVE);
+        late.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(model.worked(0), 2);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a survivor among the readers that is counted twice or not at all when the entry is displaced.
+#[test]
+fn one_of_two_readers_loses_its_lock_while_the_other_leaves() {
+    check(|| {
+        let model = Model::new(NEVER);
+        let (lost, stays) = (model.lock(0, SHARED), model.lock(0, SHARED));
+        let reader = model.spawn(move |model| {
+            model.work(0, SHARED);
+            model.release(stays);
+        });
+        assert_eq!(force(&model, &[lost]), [lost]);
+        if let Ok(writer) = model.try_lock(0, EXCLUSIVE) {
+            model.work(0, EXCLUSIVE);
+            model.release(writer);
+        }
+        model.release(lost);
+        reader.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a waiter that is left behind in the displaced entry's line.
+#[test]
+fn whoever_waits_gets_the_lock_that_is_taken_away() {
+    for fairness in [AT_ONCE, NEVER] {
+        check(move || {
+            let model = Model::new(fairness);
+            let grant = model.lock(0, EXCLUSIVE);
+            let ticket = model.queue(0, EXCLUSIVE);
+            let waiter = model.spawn(move |model| model.wait_and_work(ticket, 0, EXCLUSIVE));
+            let taker = model.spawn(move |model| force(model, &[grant]));
+            model.release(grant);
+            taker.join().unwrap();
+            waiter.join().unwrap();
+            assert_eq!(model.worked(0), 1);
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch: a number that is released twice, by whoever knows it and by whoever takes the lock away.
+#[test]
+fn a_number_is_released_by_one_of_two() {
+    check(|| {
+        let model = Model::new(NEVER);
+        let grant = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
+        let holder = model.spawn(move |model| {
+            let caught = model.core().catch(grant).is_ok();
+            if caught {
+                model.work(0, EXCLUSIVE);
+                model.release(grant);
+            }
+            caught
+        });
+        let taken = force(&model, &[grant]).len();
+        if taken == 1 {
+            model.lock_and_work(0, EXCLUSIVE);
+        }
+        // With a guard's hands on it, it may be taken from those.
+        let caught = holder.join().unwrap();
+        assert!(caught || taken == 1);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a change of mode that goes on in a displaced entry, where it changes nothing.
+#[test]
+fn a_guard_changes_its_mode_while_its_lock_is_taken_away() {
+    for mode in [EXCLUSIVE, SHARED] {
+        check(move || {
+            let model = Model::new(NEVER);
+            let grant = model.lock(0, mode);
+            let holder = model.spawn(move |model| {
+                match mode {
+                    EXCLUSIVE => model.core().downgrade(grant),
+                    SHARED => {
+                        let _ = model.core().try_upgrade(grant);
+                    }
+                }
+                model.release(grant);
+            });
+            let taken = force(&model, &[grant]).len();
+            let next = model.lock(0, EXCLUSIVE);
+            assert!(model.core().fence(next).unwrap() > taken as u64);
+            model.work(0, EXCLUSIVE);
+            model.release(next);
+            holder.join().unwrap();
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch: a take on the fast path of an entry that is being displaced, by somebody who read it before.
+#[test]
+fn a_newcomer_arrives_while_a_reader_loses_its_lock() {
+    check(|| {
+        let model = Model::new(NEVER);
+        let lost = model.lock(0, SHARED);
+        let newcomer = model.spawn(|model| {
+            if let Some(grant) = model.lock_fast(0, SHARED) {
+                model.work(0, SHARED);
+                model.release(grant);
+            }
+        });
+        force(&model, &[lost]);
+        if let Ok(writer) = model.try_lock(0, EXCLUSIVE) {
+            model.work(0, EXCLUSIVE);
+            model.release(writer);
+        }
+        newcomer.join().unwrap();
+        model.release(lost);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a lease that is renewed in the moment in which it runs out, and lost all the same, or the other way
+/// round.
+#[test]
+fn a_lease_is_renewed_or_lost_never_both() {
+    check(|| {
+        let model = Model::new(NEVER);
+        let ttl = Some(Duration::from_nanos(1));
+        let grant = model.lock(0, EXCLUSIVE);
+        model.core().start_lease(grant, ttl);
+        let holder = model.spawn(move |model| {
+            let renewed = model.core().renew(grant, Duration::from_secs(3600)).is_ok();
+            if renewed {
+                model.work(0, EXCLUSIVE);
+            }
+            model.release(grant);
+            renewed
+        });
+        let next = model.try_lock(0, EXCLUSIVE);
+        if let Ok(next) = next {
+            model.work(0, EXCLUSIVE);
+            model.release(next);
+        }
+        holder.join().unwrap();
+        model.assert_nothing_left();
+    });
+}

@@ -1,0 +1,123 @@
+//! What happens under a shard's mutex and is worth telling those who listen.
+//!
+//! It is noted there, where key, owner and holders are at hand, and told after the mutex is released: whoever comes from
+//! the mutex tells what was noted, see `settle_and_wake`. When nobody listens, each place costs one look at a word.
+
+use super::core::Core;
+use crate::error::LockError;
+use crate::hold::{Grant, Lost};
+use crate::inspect::Filter;
+use crate::listed::HolderInfo;
+use crate::observe::Event;
+use crate::sync::atomic::Ordering;
+use crate::table::Entry;
+use crate::wait::Waiter;
+use std::collections::HashSet;
+use std::time::Duration;
+
+impl Core {
+    /// A wait has ended. The caller owns the shard, and the entry has its key still.
+    #[inline]
+    pub(crate) fn notice_wait(&self, entry: &Entry, waiter: &Waiter, now: u64, granted: bool) {
+        let waited = now.saturating_sub(waiter.since.load(Ordering::Relaxed));
+        if self.events.hears_wait(waited) {
+            self.notice_wait_slow(entry, waiter, waited, granted);
+        }
+    }
+
+    #[cold]
+    fn notice_wait_slow(&self, entry: &Entry, waiter: &Waiter, waited: u64, granted: bool) {
+        let owner = self.owner_label(waiter.owner.load(Ordering::Relaxed));
+        self.events.note(Event::SlowWait {
+            key: entry.key(self.table.arena()),
+            mode: waiter.asking().mode,
+            owner: owner.name,
+            source: owner.source,
+            waited: Duration::from_nanos(waited),
+            granted,
+        });
+    }
+
+    /// A wait ends because its time is over: says who holds the lock, while nobody can come or go, in the error that the
+    /// waiter will have and to those who listen. The caller owns the shard and has not told the waiter yet.
+    #[cold]
+    pub(crate) fn explain_timeout(&self, entry: &Entry, waiter: &Waiter, now: u64) {
+        let waited = Duration::from_nanos(now.saturating_sub(waiter.since.load(Ordering::Relaxed)));
+        let holders = self.holders(waiter.entry.load(Ordering::Relaxed), entry, true);
+        let key = entry.key(self.table.arena());
+        if self.events.is_heard() {
+            let owner = self.owner_label(waiter.owner.load(Ordering::Relaxed));
+            let (key, mode, holders) = (key.clone(), waiter.asking().mode, holders.clone());
+            let (owner, source) = (owner.name, owner.source);
+            self.events.note(Event::Timeout { key, mode, owner, source, waited, holders });
+        }
+        waiter.explain(LockError::Timeout { key, waited, holders });
+    }
+
+    /// Has the end of a hold that begins now compared with the clock, if somebody wants to hear of long ones. For holds
+    /// of the slow path: while anybody does, there is no other.
+    #[inline]
+    pub(crate) fn time_hold(&self, grant: Grant) {
+        if self.events.times_holds() {
+            self.time_hold_slow(grant);
+        }
+    }
+
+    #[cold]
+    fn time_hold_slow(&self, grant: Grant) {
+        let record = self.records.get(grant.index());
+        record.stamp(self.now());
+        record.mark_timed(grant);
+    }
+
+    /// Has the ends of all present holds compared with the clock; those that nobody has looked at yet count from now.
+    pub(crate) fn time_all_holds(&self) {
+        self.records.for_each(usize::MAX, |index, record| {
+            if let Some(held) = record.held() {
+                self.time_hold_slow(held.grant(index));
+            }
+        });
+    }
+
+    /// What is to be told of a hold that its guard is about to release, if it was a long one.
+    pub(crate) fn slow_hold(&self, grant: Grant) -> Option<Event> {
+        let held = self.records.get(grant.index()).held()?;
+        let held_for = self.now().saturating_sub(held.since);
+        if held.since == 0 || !self.events.hears_hold(held_for) {
+            return None;
+        }
+        let owner = self.owner_label(held.owner);
+        Some(Event::SlowHold {
+            key: self.table.entry(held.entry).key(self.table.arena()),
+            mode: held.mode,
+            owner: owner.name,
+            source: owner.source,
+            held_for: Duration::from_nanos(held_for),
+        })
+    }
+
+    /// What is to be told of holds that may be taken away, while they are there.
+    pub(crate) fn about_to_lose(&self, grants: &[Grant]) -> Vec<HolderInfo> {
+        if !self.events.is_heard() {
+            return Vec::new();
+        }
+        let (now, mut bytes) = (self.now(), Vec::new());
+        let mut tell = |grant: &Grant| {
+            let record = self.records.get(grant.index());
+            let held = record.held().filter(|held| held.grant(grant.index()) == *grant && !held.stopgap)?;
+            self.hold_at(grant.index(), record, held, &Filter::new(), (now, &mut bytes))
+        };
+        grants.iter().filter_map(&mut tell).collect()
+    }
+
+    /// Tells of those of them that were taken away. Off every mutex.
+    pub(crate) fn tell_of_loss(&self, holds: Vec<HolderInfo>, taken: &[Grant], why: Lost) {
+        let taken: HashSet<Grant> = if holds.is_empty() { return } else { taken.iter().copied().collect() };
+        for hold in holds.into_iter().filter(|hold| taken.contains(&hold.grant)) {
+            self.announce(&match why {
+                Lost::Expired => Event::Expired(hold),
+                Lost::Forced => Event::Forced(hold),
+            });
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Which holds or waits are meant.
+
+use crate::hold::SESSION;
+use crate::key::{KeyRef, ObjectKey};
+use crate::mode::Mode;
+use std::time::Duration;
+
+/// Which holds or waits are meant: those that all that was said applies to. Nothing said means all of them.
+///
+/// ```
+/// use keylatch::{FastObjectLockManager, Filter, Mode};
+/// # fn main() -> Result<(), keylatch::LockError> {
+/// let locks = FastObjectLockManager::new();
+/// let _cat = locks.acquire_write_lock_blocking("photos", "2024/cat.jpg", "indexer")?;
+/// let _dog = locks.acquire_read_lock_blocking("photos", "2024/dog.jpg", "viewer")?;
+/// let _log = locks.acquire_write_lock_blocking("logs", "today", "indexer")?;
+/// assert_eq!(locks.holders(&Filter::new()).len(), 3);
+/// assert_eq!(locks.holders(&Filter::new().bucket("photos").prefix("2024/")).len(), 2);
+/// assert_eq!(locks.holders(&Filter::new().owner("indexer").bucket("logs")).len(), 1);
+/// assert_eq!(locks.holders(&Filter::new().mode(Mode::Shared))[0].key.object(), b"2024/dog.jpg");
+/// assert!(locks.holders(&Filter::new().key(("photos", "2025/cat.jpg"))).is_empty());
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use = "a filter does nothing until something is asked with it"]
+pub struct Filter {
+    bucket: Option<Vec<u8>>,
+    key: Option<ObjectKey>,
+    prefix: Option<Vec<u8>>,
+    owner: Option<String>,
+    source: Option<String>,
+    sessions: bool,
+    mode: Option<Mode>,
+    older_than: Option<Duration>,
+}
+
+impl Filter {
+    /// All of them.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Those of keys in this bucket.
+    pub fn bucket(self, bucket: impl AsRef<[u8]>) -> Self {
+        Self { bucket: Some(bucket.as_ref().to_vec()), ..self }
+    }
+
+    /// Those of this one key. Without a version that is the latest, and no other.
+    pub fn key<'k>(self, key: impl Into<KeyRef<'k>>) -> Self {
+        Self { key: Some(key.into().to_owned()), ..self }
+    }
+
+    /// Those of objects whose names begin so, in whatever bucket and version.
+    pub fn prefix(self, prefix: impl AsRef<[u8]>) -> Self {
+        Self { prefix: Some(prefix.as_ref().to_vec()), ..self }
+    }
+
+    /// Those of owners with this name, be they labels or sessions. As much of it counts as is kept of names: 256 bytes.
+    pub fn owner(self, name: impl AsRef<str>) -> Self {
+        let name = name.as_ref();
+        let kept = &name[..name.floor_char_boundary(crate::hold::owner::MAX_NAME_BYTES)];
+        Self { owner: Some(kept.to_owned()), ..self }
+    }
+
+    /// Those of sessions with this name.
+    pub fn session(self, name: impl AsRef<str>) -> Self {
+        self.owner(name).sessions()
+    }
+
+    /// Those of sessions, and not of labels.
+    pub fn sessions(self) -> Self {
+        Self { sessions: true, ..self }
+    }
+
+    /// Those of owners from this source; see
+    /// [`owner_with_source`](crate::FastObjectLockManager::owner_with_source).
+    pub fn source(self, source: impl Into<String>) -> Self {
+        Self { source: Some(source.into()), ..self }
+    }
+
+    /// Those that are held, or asked for, in this mode.
+    pub fn mode(self, mode: Mode) -> Self {
+        Self { mode: Some(mode), ..self }
+    }
+
+    /// Those that have been held, or waited, for at least this long.
+    ///
+    /// Taking a free lock reads no clock, so a hold's age counts from the first look at it: by somebody who waits for the
+    /// lock, by a listing, or by a subscriber who asks for [`hold_above`](crate::EventOptions::hold_above). To find old
+    /// holds that nobody waits for, list them twice.
+    pub fn older_than(self, age: Duration) -> Self {
+        Self { older_than: Some(age), ..self }
+    }
+
+    /// The key that alone is meant, if there is one.
+    pub(super) fn only_key(&self) -> Option<KeyRef<'_>> {
+        self.key.as_ref().map(ObjectKey::as_ref)
+    }
+
+    /// Whether what is known without looking at the key applies.
+    pub(super) fn lets_pass(&self, mode: Mode, owner: u32, age: Duration) -> bool {
+        self.mode.is_none_or(|wanted| wanted == mode)
+            && (!self.sessions || owner & SESSION != 0)
+            && self.older_than.is_none_or(|least| age >= least)
+    }
+
+    pub(super) fn is_for_key(&self, key: &KeyRef<'_>) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| bucket == key.bucket())
+            && self.prefix.as_ref().is_none_or(|prefix| key.object().starts_with(prefix))
+            && self.key.as_ref().is_none_or(|wanted| wanted.as_ref() == *key)
+    }
+
+    pub(super) fn is_for_owner(&self, name: &str, source: &str) -> bool {
+        self.owner.as_ref().is_none_or(|wanted| wanted == name)
+            && self.source.as_ref().is_none_or(|wanted| wanted == source)
+    }
+}

@@ -1,0 +1,16 @@
+//! Questions about all of it: who holds what, who waits for what, and who for whom.
+//!
+//! Beside the engine, and never in its way: records and waiters are walked without a lock, and only to read a key is the
+//! mutex of its shard taken, for as long as it takes to copy the key. So a listing is not one moment of the whole, but
+//! each of its rows is true: whoever holds a lock from before the listing to after it is in it exactly once, and what is
+//! in it was so while it was made.
+
+mod chain;
+mod filter;
+mod listing;
+mod taking;
+mod top;
+
+pub use chain::{BlockingChain, ChainLink, ChainStart};
+pub use filter::Filter;
+pub use top::{TopBy, TopKey};

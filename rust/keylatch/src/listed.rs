@@ -1,0 +1,104 @@
+//! A hold and a wait as listings and events show them.
+
+use crate::hold::Grant;
+use crate::key::ObjectKey;
+use crate::mode::Mode;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A lock that somebody holds; see [`FastObjectLockManager::holders`](crate::FastObjectLockManager::holders).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HolderInfo {
+    /// What is held.
+    pub key: ObjectKey,
+    /// How.
+    pub mode: Mode,
+    /// The owner's name; empty if it gave none.
+    pub owner: Arc<str>,
+    /// Where the owner comes from, as it was told when it was made; empty for nothing.
+    pub source: &'static str,
+    /// Whether the owner is a session rather than a label.
+    pub session: bool,
+    /// The priority of the request.
+    pub priority: u8,
+    /// For how long at least: taking a free lock reads no clock, so the time counts from the first look at the hold, be
+    /// it by somebody who waits for it, by a listing, or by a subscriber who wants to know of long holds.
+    pub held_for: Duration,
+    /// What is left of the lease; `None` if the hold is no lease.
+    pub lease: Option<Duration>,
+    /// The number of this exclusive hold; `None` for a shared one.
+    pub fence: Option<u64>,
+    /// The grant's number. As long as a guard has the hold, it is only a name: it cannot be released by it.
+    pub grant: Grant,
+}
+
+/// A request that waits; see [`FastObjectLockManager::waiters`](crate::FastObjectLockManager::waiters).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WaiterInfo {
+    /// What it waits for.
+    pub key: ObjectKey,
+    /// How it wants it.
+    pub mode: Mode,
+    /// The owner's name; empty if it gave none.
+    pub owner: Arc<str>,
+    /// Where the owner comes from, as it was told when it was made; empty for nothing.
+    pub source: &'static str,
+    /// Whether the owner is a session rather than a label.
+    pub session: bool,
+    /// The request's priority.
+    pub priority: u8,
+    /// For how long it has waited.
+    pub waited: Duration,
+    /// Whether it holds the lock shared already.
+    pub upgrade: bool,
+    /// Its place in the line for this key; 1 is the next one.
+    pub position: usize,
+}
+
+impl fmt::Display for HolderInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} holds {} ({}, for at least {:?}", self.named(), self.key, self.mode, self.held_for)?;
+        match self.lease {
+            Some(left) => write!(f, ", {left:?} of its lease left)"),
+            None => write!(f, ")"),
+        }
+    }
+}
+
+impl fmt::Display for WaiterInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, mode, waited, position, .. } = self;
+        write!(f, "{} waits for {key} ({mode}, for {waited:?}, number {position} in line)", self.named())
+    }
+}
+
+impl HolderInfo {
+    pub(crate) fn named(&self) -> Named<'_> {
+        Named(&self.owner, self.source)
+    }
+}
+
+impl WaiterInfo {
+    pub(crate) fn named(&self) -> Named<'_> {
+        Named(&self.owner, self.source)
+    }
+}
+
+/// An owner's name and source, for people; what strangers put in a name is escaped.
+pub(crate) struct Named<'a>(pub(crate) &'a str, pub(crate) &'a str);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            "" => f.write_str("somebody unnamed")?,
+            name => write!(f, "{}", name.escape_debug())?,
+        }
+        match self.1 {
+            "" => Ok(()),
+            source => write!(f, " of {}", source.escape_debug()),
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! What is worth telling when it happens: long waits and holds, timeouts, deadlocks, and locks that were taken away.
+//!
+//! The engine announces; each subscriber has a queue of its own, which is bounded, so that one who does not listen costs
+//! memory for so many events and then nothing but a count. While nobody subscribes, a slow path looks at one word and a
+//! fast path at none.
+//!
+//! Announcing may wake a subscriber, which is foreign code: it happens off every internal mutex.
+
+use crate::error::{DeadlockLink, Holders};
+use crate::key::ObjectKey;
+use crate::listed::HolderInfo;
+use crate::mode::Mode;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use parking_lot::Condvar;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Something that happened; see [`FastObjectLockManager::subscribe`](crate::FastObjectLockManager::subscribe).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A wait for a lock that took long has ended, however it ended.
+    #[non_exhaustive]
+    SlowWait {
+        /// What was waited for.
+        key: ObjectKey,
+        /// How it was wanted.
+        mode: Mode,
+        /// Who waited.
+        owner: Arc<str>,
+        /// Where the owner comes from; empty for nothing.
+        source: &'static str,
+        /// For how long.
+        waited: Duration,
+        /// Whether the request got the lock.
+        granted: bool,
+    },
+    /// A lock that was held for long has been released.
+    #[non_exhaustive]
+    SlowHold {
+        /// What was held.
+        key: ObjectKey,
+        /// How it was held at the end.
+        mode: Mode,
+        /// Who held it.
+        owner: Arc<str>,
+        /// Where the owner comes from; empty for nothing.
+        source: &'static str,
+        /// For how long; if the hold began before anybody subscribed, since that.
+        held_for: Duration,
+    },
+    /// A request gave up because its time was over.
+    #[non_exhaustive]
+    Timeout {
+        /// What was asked for.
+        key: ObjectKey,
+        /// How it was wanted.
+        mode: Mode,
+        /// Who asked.
+        owner: Arc<str>,
+        /// Where the owner comes from; empty for nothing.
+        source: &'static str,
+        /// How long it waited.
+        waited: Duration,
+        /// Who held the lock at that moment.
+        holders: Holders,
+    },
+    /// A circle of sessions that waited for each other was found; one of them was told to give way.
+    #[non_exhaustive]
+    Deadlock {
+        /// What the one that gave way was waiting for.
+        key: ObjectKey,
+        /// Who waited for whom, beginning with the one that gave way.
+        cycle: Arc<[DeadlockLink]>,
+    },
+    /// A lease ran out, and the lock was taken away.
+    Expired(HolderInfo),
+    /// A lock was released by force.
+    Forced(HolderInfo),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::listed::Named;
+        match self {
+            Self::SlowWait { key, mode, owner, source, waited, granted } => {
+                let got = if *granted { "and got it" } else { "in vain" };
+                write!(f, "{} waited {waited:?} for {key} ({mode}) {got}", Named(owner, source))
+            }
+            Self::SlowHold { key, mode, owner, source, held_for } => {
+                write!(f, "{} held {key} ({mode}) for {held_for:?}", Named(owner, source))
+            }
+            Self::Timeout { key, mode, owner, source, waited, holders } => {
+                write!(f, "{} gave up on {key} ({mode}) after {waited:?}; {holders}", Named(owner, source))
+            }
+            Self::Deadlock { key, cycle } => {
+                write!(f, "a deadlock was ended at {key}: ")?;
+                for (position, link) in cycle.iter().enumerate() {
+                    write!(f, "{}{link}", if position == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Self::Expired(hold) => write!(f, "a lease ran out: {hold}"),
+            Self::Forced(hold) => write!(f, "released by force: {hold}"),
+        }
+    }
+}
+
+/// What a subscriber wants to hear of. Timeouts, deadlocks and locks that were taken away are always told.
+///
+/// ```
+/// use keylatch::EventOptions;
+/// use std::time::Duration;
+/// let options = EventOptions { wait_above: Some(Duration::from_millis(100)), ..EventOptions::default() };
+/// assert_eq!(options.hold_above, None); // long holds are not told of
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventOptions {
+    /// Waits of at least this long are told of. Default `None`: none.
+    pub wait_above: Option<Duration>,
+    /// Holds of at least this long are told of. Default `None`: none.
+    ///
+    /// This is the only option that costs those who do not wait: while it is set, every request reads the clock and takes
+    /// the mutex of its shard, because the fast path does neither.
+    pub hold_above: Option<Duration>,
+    /// Events that are kept until they are fetched; those that come when the queue is full are dropped and counted.
+    /// Default 1024; none is taken for one.
+    pub capacity: usize,
+}
+
+impl Default for EventOptions {
+    fn default() -> Self {
+        Self { wait_above: None, hold_above: None, capacity: 1024 }
+    }
+}
+
+/// No wait and no hold is as long as this.
+const NEVER: u64 = u64::MAX;
+
+fn nanos(threshold: Option<Duration>) -> u64 {
+    threshold.map_or(NEVER, |threshold| u64::try_from(threshold.as_nanos()).unwrap_or(NEVER))
+}
+
+/// Who is told, and what they want to hear.
+#[derive(Debug)]
+pub(crate) struct Audience {
+    /// How many listen.
+    heard: AtomicU32,
+    /// The lowest thresholds of all, in nanoseconds.
+    wait_above: AtomicU64,
+    hold_above: AtomicU64,
+    listeners: Mutex<Arc<[Listener]>>,
+    /// What was noted where it could not be told.
+    noted: Mutex<Vec<Event>>,
+    has_noted: AtomicBool,
+}
+
+#[derive(Debug, Clone)]
+struct Listener {
+    wait_above: u64,
+    hold_above: u64,
+    inbox: Arc<Inbox>,
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        Self {
+            heard: AtomicU32::new(0),
+            wait_above: AtomicU64::new(NEVER),
+            hold_above: AtomicU64::new(NEVER),
+            listeners: Mutex::new(Arc::new([])),
+            noted: Mutex::default(),
+            has_noted: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Audience {
+    /// Whether anybody listens: asked before an event is put together.
+    #[inline]
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether somebody wants to hear of a wait of so many nanoseconds.
+    #[inline]
+    pub(crate) fn hears_wait(&self, nanos: u64) -> bool {
+        nanos >= self.wait_above.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody wants to hear of a hold of so many nanoseconds.
+    pub(crate) fn hears_hold(&self, nanos: u64) -> bool {
+        nanos >= self.hold_above.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody wants to hear of long holds at all, so that holds have to be timed.
+    #[inline]
+    pub(crate) fn times_holds(&self) -> bool {
+        self.hold_above.load(Ordering::Relaxed) != NEVER
+    }
+
+    /// Runs something during which it does not change whether holds are to be timed.
+    pub(crate) fn steadily<T>(&self, run: impl FnOnce(bool) -> T) -> T {
+        let _listeners = self.listeners.lock();
+        run(self.times_holds())
+    }
+
+    /// The inbox of somebody who will hear nothing.
+    pub(crate) fn deaf() -> Arc<Inbox> {
+        let inbox = Inbox::new(&EventOptions::default(), Outlet::Queue);
+        inbox.close();
+        inbox
+    }
+
+    /// Adds a listener. `changed` is called with whether holds are to be timed, before anybody else can change that.
+    pub(crate) fn join(&self, options: &EventOptions, outlet: Outlet, changed: impl FnOnce(bool)) -> Arc<Inbox> {
+        let inbox = Inbox::new(options, outlet);
+        let (wait_above, hold_above) = (nanos(options.wait_above), nanos(options.hold_above));
+        let listener = Listener { wait_above, hold_above, inbox: Arc::clone(&inbox) };
+        let mut listeners = self.listeners.lock();
+        *listeners = listeners.iter().cloned().chain([listener]).collect();
+        self.set_thresholds(&listeners);
+        changed(self.times_holds());
+        inbox
+    }
+
+    /// Takes a listener out again. `changed` as in `join`.
+    pub(crate) fn leave(&self, inbox: &Arc<Inbox>, changed: impl FnOnce(bool)) {
+        let mut listeners = self.listeners.lock();
+        *listeners = listeners.iter().filter(|listener| !Arc::ptr_eq(&listener.inbox, inbox)).cloned().collect();
+        self.set_thresholds(&listeners);
+        changed(self.times_holds());
+    }
+
+    fn set_thresholds(&self, listeners: &[Listener]) {
+        let least = |threshold: fn(&Listener) -> u64| listeners.iter().map(threshold).min().unwrap_or(NEVER);
+        self.heard.store(listeners.len() as u32, Ordering::Relaxed);
+        self.wait_above.store(least(|listener| listener.wait_above), Ordering::Relaxed);
+        self.hold_above.store(least(|listener| listener.hold_above), Ordering::Relaxed);
+    }
+
+    /// Tells everybody who wants to hear of it. Wakes subscribers: call it off every internal mutex.
+    #[cold]
+    pub(crate) fn announce(&self, event: &Event) {
+        let listeners = Arc::clone(&self.listeners.lock());
+        for listener in listeners.iter().filter(|listener| listener.wants(event)) {
+            listener.inbox.put(event);
+        }
+    }
+
+    /// Notes an event under an internal mutex; whoever comes from there calls `tell_noted`.
+    pub(crate) fn note(&self, event: Event) {
+        let mut noted = self.noted.lock();
+        noted.push(event);
+        self.has_noted.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells what was noted, off every internal mutex. Whoever noted something sees it here, unless another has told it.
+    #[inline]
+    pub(crate) fn tell_noted(&self) {
+        if self.has_noted.load(Ordering::Relaxed) {
+            self.tell_noted_slow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_noted_slow(&self) {
+        let mut noted = self.noted.lock();
+        let events = std::mem::take(&mut *noted);
+        // Under the mutex: what is noted next says so after it.
+        self.has_noted.store(false, Ordering::Relaxed);
+        drop(noted);
+        events.iter().for_each(|event| self.announce(event));
+    }
+
+    /// No more events will come: those who wait for one are told so.
+    pub(crate) fn close(&self) {
+        let listeners = Arc::clone(&self.listeners.lock());
+        listeners.iter().for_each(|listener| listener.inbox.close());
+    }
+}
+
+impl Listener {
+    fn wants(&self, event: &Event) -> bool {
+        match event {
+            Event::SlowWait { waited, .. } => nanos(Some(*waited)) >= self.wait_above,
+            Event::SlowHold { held_for, .. } => nanos(Some(*held_for)) >= self.hold_above,
+            _ => true,
+        }
+    }
+}
+
+/// Where a listener's events go.
+#[derive(Debug)]
+pub(crate) enum Outlet {
+    /// They are kept until they are fetched.
+    Queue,
+    /// They are handed on at once.
+    #[cfg(feature = "tracing")]
+    Tracing,
+}
+
+/// A subscriber's events that it has not fetched yet.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    capacity: usize,
+    dropped: AtomicU64,
+    outlet: Outlet,
+    state: parking_lot::Mutex<Waiting>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+impl Inbox {
+    fn new(options: &EventOptions, outlet: Outlet) -> Arc<Self> {
+        Arc::new(Self {
+            capacity: options.capacity.max(1),
+            dropped: AtomicU64::new(0),
+            outlet,
+            state: parking_lot::Mutex::default(),
+            arrived: Condvar::new(),
+        })
+    }
+
+    fn put(&self, event: &Event) {
+        match self.outlet {
+            Outlet::Queue => {}
+            #[cfg(feature = "tracing")]
+            Outlet::Tracing => return super::tracing::hand_on(event),
+        }
+        let mut state = self.state.lock();
+        if state.events.len() >= self.capacity {
+            drop(state);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        state.events.push_back(event.clone());
+        let waker = state.waker.take();
+        drop(state);
+        self.arrived.notify_one();
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let waker = state.waker.take();
+        drop(state);
+        self.arrived.notify_all();
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn fetch(&self) -> Option<Event> {
+        self.state.lock().events.pop_front()
+    }
+
+    pub(crate) fn fetch_until(&self, deadline: Option<Instant>) -> Option<Event> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(event) = state.events.pop_front() {
+                return Some(event);
+            }
+            if state.closed {
+                return None;
+            }
+            match deadline {
+                None => self.arrived.wait(&mut state),
+                Some(at) if Instant::now() >= at => return None,
+                Some(at) => drop(self.arrived.wait_until(&mut state, at)),
+            }
+        }
+    }
+
+    /// The next event, or `None` when there will be no more; remembers whom to wake otherwise.
+    pub(crate) fn poll_fetch(&self, waker: &Waker) -> Poll<Option<Event>> {
+        // Cloned and dropped off the mutex: either is foreign code.
+        let fresh = waker.clone();
+        let mut state = self.state.lock();
+        if let Some(event) = state.events.pop_front() {
+            return Poll::Ready(Some(event));
+        }
+        if state.closed {
+            return Poll::Ready(None);
+        }
+        let old = state.waker.replace(fresh);
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,28 @@
+//! Events for `tracing`: one each, with what it says as fields.
+
+use super::Event;
+use tracing::{error, warn};
+
+/// Emits an event. Runs whatever subscriber the program has set, so no internal mutex may be held.
+pub(super) fn hand_on(event: &Event) {
+    match event {
+        Event::SlowWait { key, mode, owner, source, waited, granted } => {
+            warn!(target: "keylatch", %key, %mode, %owner, source, ?waited, granted, "slow wait");
+        }
+        Event::SlowHold { key, mode, owner, source, held_for } => {
+            warn!(target: "keylatch", %key, %mode, %owner, source, ?held_for, "slow hold");
+        }
+        Event::Timeout { key, mode, owner, source, waited, holders } => {
+            warn!(target: "keylatch", %key, %mode, %owner, source, ?waited, %holders, "timeout");
+        }
+        Event::Deadlock { key, .. } => error!(target: "keylatch", %key, "{event}"),
+        Event::Expired(hold) => {
+            warn!(target: "keylatch", key = %hold.key, mode = %hold.mode, owner = %hold.owner, source = hold.source,
+                held_for = ?hold.held_for, fence = hold.fence, "expired");
+        }
+        Event::Forced(hold) => {
+            warn!(target: "keylatch", key = %hold.key, mode = %hold.mode, owner = %hold.owner, source = hold.source,
+                held_for = ?hold.held_for, fence = hold.fence, "released by force");
+        }
+    }
+}

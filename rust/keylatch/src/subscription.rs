@@ -1,0 +1,115 @@
+//! Listening to a manager's events.
+
+use crate::engine::Core;
+use crate::observe::{Event, EventOptions, Inbox, Outlet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// A subscription to a manager's events, made by [`FastObjectLockManager::subscribe`](crate::FastObjectLockManager::subscribe).
+///
+/// Events lie in a queue of the subscriber's own until they are fetched. When it is full, what comes is dropped and
+/// counted. Dropping the subscription ends it. It does not keep the manager open.
+///
+/// ```
+/// # fn main() -> Result<(), keylatch::LockError> {
+/// use keylatch::{Event, EventOptions, FastObjectLockManager, LockRequest};
+/// use std::time::Duration;
+/// let locks = FastObjectLockManager::new();
+/// let events = locks.subscribe(EventOptions::default());
+/// let held = locks.acquire_write_lock_blocking("photos", "cat.jpg", "indexer")?;
+/// let late = LockRequest::read(("photos", "cat.jpg")).owner("viewer").timeout(Duration::from_millis(1));
+/// assert!(locks.lock(late).blocking().is_err());
+/// let Some(Event::Timeout { owner, holders, .. }) = events.try_next() else { panic!("a timeout is told at once") };
+/// assert_eq!((&*owner, &*holders.named[0].owner), ("viewer", "indexer"));
+/// # drop(held); Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Events {
+    core: Arc<Core>,
+    inbox: Arc<Inbox>,
+}
+
+impl Events {
+    pub(crate) fn new(core: &Arc<Core>, options: &EventOptions) -> Self {
+        Self { inbox: core.subscribe(options, Outlet::Queue), core: Arc::clone(core) }
+    }
+
+    /// The oldest event that was not fetched yet, if there is one.
+    #[must_use]
+    pub fn try_next(&self) -> Option<Event> {
+        self.inbox.fetch()
+    }
+
+    /// Sleeps until there is an event. `None` if the time is over first, or when the manager is closed and all was
+    /// fetched. Without a timeout it sleeps for as long as it takes.
+    #[must_use]
+    pub fn next(&self, timeout: Option<Duration>) -> Option<Event> {
+        // A sum that no clock will reach is never.
+        self.inbox.fetch_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// As [`next`](Self::next) without a timeout, as a future, on any executor. Dropping it loses no event.
+    pub fn recv(&mut self) -> NextEvent<'_> {
+        NextEvent { events: self }
+    }
+
+    /// How many events were dropped because the queue was full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.inbox.dropped()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        end(&self.core, &self.inbox);
+    }
+}
+
+/// A forked child has the parent's mutexes, which may be locked for ever.
+fn end(core: &Core, inbox: &Arc<Inbox>) {
+    if !core.is_forked() {
+        core.unsubscribe(inbox);
+    }
+}
+
+/// The next event; see [`Events::recv`].
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is awaited"]
+pub struct NextEvent<'e> {
+    events: &'e mut Events,
+}
+
+impl Future for NextEvent<'_> {
+    type Output = Option<Event>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.inbox.poll_fetch(context.waker())
+    }
+}
+
+/// Hands events on to `tracing` until it is dropped; see
+/// [`FastObjectLockManager::trace_events`](crate::FastObjectLockManager::trace_events).
+#[cfg(feature = "tracing")]
+#[derive(Debug)]
+pub struct TracedEvents {
+    core: Arc<Core>,
+    inbox: Arc<Inbox>,
+}
+
+#[cfg(feature = "tracing")]
+impl TracedEvents {
+    pub(crate) fn new(core: &Arc<Core>, options: &EventOptions) -> Self {
+        Self { inbox: core.subscribe(options, Outlet::Tracing), core: Arc::clone(core) }
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl Drop for TracedEvents {
+    fn drop(&mut self) {
+        end(&self.core, &self.inbox);
+    }
+}

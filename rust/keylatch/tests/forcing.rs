@@ -1,0 +1,154 @@
+//! Locks released by force, and sessions that release what they hold.
+
+use keylatch::{FastObjectLockManager, Filter, LockError, LockRequest, Mode};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn holders(locks: &FastObjectLockManager) -> u64 {
+    locks.get_metrics().shard_metrics.holders
+}
+
+#[test]
+fn the_next_in_line_is_served_and_the_old_holder_harms_nobody() {
+    let locks = FastObjectLockManager::new();
+    let guard = locks.acquire_write_lock_blocking("b", "o", "stuck").unwrap();
+    let number = locks.lock(LockRequest::write(("b", "p")).owner("stuck")).grant_now().unwrap();
+    std::thread::scope(|scope| {
+        let waiters: Vec<_> = ["o", "p"]
+            .map(|object| scope.spawn(|| locks.acquire_write_lock_blocking("b", object, "next").unwrap().into_owned()))
+            .into_iter()
+            .collect();
+        while locks.get_metrics().shard_metrics.waiters < 2 {
+            std::thread::yield_now();
+        }
+        let taken = locks.force_release(&Filter::new().owner("stuck"));
+        assert_eq!(taken.len(), 2);
+        let next: Vec<_> = waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect();
+        assert!(matches!(guard.try_release(), Err(LockError::NotHeld { .. })));
+        assert!(matches!(locks.release(number), Err(LockError::NotHeld { .. })));
+        assert!(next.iter().all(|guard| guard.is_valid() && &*guard.owner() == "next"));
+        assert_eq!(holders(&locks), 2);
+    });
+    assert_eq!(holders(&locks), 0);
+}
+
+#[test]
+fn only_what_the_filter_lets_pass_is_taken() {
+    let locks = FastObjectLockManager::new();
+    let mut readers: Vec<_> =
+        (0..10).map(|i| locks.acquire_read_lock_blocking("b", "o", &format!("r{i}")).unwrap()).collect();
+    let other = locks.acquire_write_lock_blocking("c", "o", "r3").unwrap();
+    assert_eq!(locks.force_release(&Filter::new().bucket("b").owner("r3")).len(), 1);
+    assert_eq!(locks.force_release(&Filter::new().bucket("b").owner("r7")).len(), 1);
+    assert_eq!(readers.iter().filter(|reader| reader.is_valid()).count(), 8);
+    assert!(other.is_valid());
+    assert_eq!(locks.holders(&Filter::new().key(("b", "o"))).len(), 8);
+    assert!(locks.try_acquire_write_lock("b", "o", "w").is_err());
+    let lost = readers.remove(3);
+    assert_eq!((lost.mode(), &*lost.owner()), (Mode::Shared, "r3"));
+    assert_eq!(locks.force_release(&Filter::new().bucket("b")).len(), 8);
+    let writer = locks.try_acquire_write_lock("b", "o", "w").unwrap();
+    drop((lost, readers));
+    assert!(writer.is_valid() && locks.try_acquire_read_lock("b", "o", "late").is_err());
+    drop((writer, other));
+    assert_eq!(holders(&locks), 0);
+}
+
+#[test]
+fn a_waiting_upgrade_of_a_lock_that_is_taken_away_ends() {
+    let locks = FastObjectLockManager::new();
+    let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
+    let mut upgrading = locks.acquire_read_lock_blocking("b", "o", "upgrading").unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| upgrading.upgrade_blocking(None));
+        while locks.get_metrics().shard_metrics.waiters == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(locks.force_release(&Filter::new().owner("upgrading")).len(), 1);
+        assert!(matches!(waiter.join().unwrap(), Err(LockError::NotHeld { .. })));
+    });
+    assert!(other.is_valid());
+    drop((upgrading, other));
+    assert_eq!(holders(&locks), 0);
+    // The other way round: the one in the way goes, and the upgrade is done.
+    let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
+    let mut upgrading = locks.acquire_read_lock_blocking("b", "o", "upgrading").unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| upgrading.upgrade_blocking(None));
+        while locks.get_metrics().shard_metrics.waiters == 0 {
+            std::thread::yield_now();
+        }
+        locks.force_release(&Filter::new().owner("other"));
+        waiter.join().unwrap().unwrap();
+    });
+    assert_eq!(upgrading.mode(), Mode::Exclusive);
+    drop(other);
+    assert!(upgrading.is_valid());
+    drop(upgrading);
+    assert_eq!(holders(&locks), 0);
+}
+
+#[test]
+fn a_session_releases_what_it_holds_when_it_is_told_to_or_dropped() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("txn").release_on_drop(true);
+    let guard = locks.lock(LockRequest::write(("b", "o")).owner(&session)).blocking().unwrap();
+    let number = locks.lock(LockRequest::read(("b", "p")).owner(&session)).grant_now().unwrap();
+    let stranger = locks.acquire_write_lock_blocking("b", "q", "txn").unwrap();
+    assert_eq!(session.release_all(), 2);
+    assert!(!guard.is_valid() && !locks.is_valid(number) && stranger.is_valid());
+    let again = locks.lock(LockRequest::write(("b", "o")).owner(&session)).blocking().unwrap();
+    drop(session);
+    assert!(!again.is_valid());
+    drop((guard, again, stranger));
+    assert_eq!(holders(&locks), 0);
+    drop(locks.try_acquire_write_lock("b", "o", "next").unwrap());
+}
+
+#[test]
+fn forcing_while_everybody_is_at_work_keeps_the_count_and_the_exclusion_of_those_who_hold() {
+    let locks = FastObjectLockManager::new();
+    let done = AtomicBool::new(false);
+    let start = Barrier::new(5);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|thread| {
+                let (locks, start) = (&locks, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let mut lost = 0;
+                    for round in 0..5000_u32 {
+                        let object = ["x", "y", "z"][round as usize % 3];
+                        let request = match (round + thread) % 4 {
+                            0 => LockRequest::write(("b", object)),
+                            _ => LockRequest::read(("b", object)),
+                        };
+                        if round % 2 == 0 {
+                            let guard = locks.lock(request.owner("worker")).blocking().unwrap();
+                            lost += u32::from(guard.try_release().is_err());
+                        } else {
+                            let grant = locks.lock(request.owner("worker")).grant_blocking().unwrap();
+                            lost += u32::from(locks.release(grant).is_err());
+                        }
+                    }
+                    lost
+                })
+            })
+            .collect();
+        let taker = scope.spawn(|| {
+            start.wait();
+            let mut taken = 0;
+            while !done.load(Ordering::Acquire) {
+                taken += locks.force_release(&Filter::new().bucket("b")).len() as u32;
+            }
+            taken
+        });
+        let lost: u32 = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
+        done.store(true, Ordering::Release);
+        assert_eq!(lost, taker.join().unwrap(), "each loss is told to the one who lost, and to nobody else");
+    });
+    assert_eq!(holders(&locks), 0);
+    for object in ["x", "y", "z"] {
+        drop(locks.try_acquire_write_lock("b", object, "after").unwrap());
+    }
+}

@@ -1,0 +1,284 @@
+//! Leases, fences and losing a hold.
+
+use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Lost};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(3600);
+
+fn manager() -> FastObjectLockManager {
+    FastObjectLockManager::new()
+}
+
+fn write() -> LockRequest<'static> {
+    LockRequest::write(("b", "o"))
+}
+
+fn read() -> LockRequest<'static> {
+    LockRequest::read(("b", "o"))
+}
+
+/// Waits until the lease of a hold has run out, which nobody but a clock can say.
+fn wait_out(remaining: impl Fn() -> Option<Duration>) {
+    while remaining().is_some_and(|left| !left.is_zero()) {
+        std::thread::yield_now();
+    }
+}
+
+fn is_idle(locks: &FastObjectLockManager) {
+    let metrics = locks.get_metrics().shard_metrics;
+    assert_eq!((metrics.holders, metrics.waiters), (0, 0));
+    for _ in 0..2 {
+        drop(locks.try_acquire_write_lock("b", "o", "after").expect("free again"));
+    }
+}
+
+#[test]
+fn a_lease_that_nobody_wants_stays_even_when_it_has_run_out() {
+    let locks = manager();
+    let guard = locks.lock(write().ttl(Duration::from_nanos(1))).blocking().unwrap();
+    wait_out(|| guard.remaining());
+    assert!(!guard.is_valid());
+    guard.renew(LONG).unwrap();
+    assert!(guard.is_valid() && guard.remaining().unwrap() > LONG / 2);
+    guard.try_release().unwrap();
+    is_idle(&locks);
+}
+
+#[test]
+fn whoever_tries_takes_an_expired_lock_from_its_guard_who_is_told() {
+    let locks = manager();
+    let (tell, told) = mpsc::channel();
+    let guard = locks.lock(write().owner("slow").ttl(Duration::from_nanos(1))).blocking().unwrap();
+    let fence = guard.fence();
+    guard.on_lost(move |why| tell.send(why).unwrap());
+    wait_out(|| guard.remaining());
+    let next = locks.lock(write().owner("next")).try_now().unwrap();
+    assert_eq!(told.recv().unwrap(), Lost::Expired);
+    assert!(next.fence() > fence);
+    assert!(locks.is_current(("b", "o"), next.fence()).unwrap() && !locks.is_current(("b", "o"), fence).unwrap());
+    // What is left to the old guard: to look back, and to be told.
+    assert_eq!(guard.key(), keylatch::ObjectKey::new("b", "o"));
+    assert_eq!((guard.fence(), guard.is_valid(), guard.remaining()), (fence, false, Some(Duration::ZERO)));
+    assert!(matches!(guard.renew(LONG), Err(LockError::LeaseLost { .. })));
+    assert!(matches!(guard.try_release(), Err(LockError::LeaseLost { .. })));
+    assert!(locks.try_acquire_read_lock("b", "o", "third").is_err(), "the late release harmed nobody");
+    drop(next);
+    is_idle(&locks);
+}
+
+#[test]
+fn a_number_that_was_lost_says_so_once_and_is_void_then() {
+    let locks = manager();
+    let grant = locks.lock(write().ttl(Duration::from_nanos(1))).grant_now().unwrap();
+    wait_out(|| locks.remaining(grant).unwrap());
+    let next = locks.lock(write()).grant_now().unwrap();
+    assert!(matches!(locks.renew(grant, LONG), Err(LockError::LeaseLost { .. })));
+    assert!(matches!(locks.release(grant), Err(LockError::LeaseLost { .. })));
+    assert!(matches!(locks.release(grant), Err(LockError::NotHeld { .. })));
+    locks.release(next).unwrap();
+    is_idle(&locks);
+}
+
+#[test]
+fn a_sleeping_thread_gets_the_lock_when_the_lease_is_over() {
+    let locks = manager();
+    let guard = locks.lock(write().ttl(SHORT)).blocking().unwrap();
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let waiters: Vec<_> = (0..4)
+            .map(|_| {
+                // Each dies with it: the next in line has to notice too.
+                scope.spawn(|| std::mem::forget(locks.lock(write().ttl(SHORT).timeout(LONG)).blocking().unwrap()))
+            })
+            .collect();
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+    });
+    assert!(began.elapsed() >= 4 * SHORT, "nobody was early");
+    assert!(!guard.is_valid());
+    drop(guard);
+}
+
+#[test]
+fn a_future_and_a_callback_get_the_lock_when_the_lease_is_over() {
+    let locks = manager();
+    std::mem::forget(locks.lock(write().ttl(SHORT)).blocking().unwrap());
+    let (tell, told) = mpsc::channel();
+    let submitted = locks
+        .lock(write().ttl(SHORT))
+        .with_callback(move |guard| {
+            std::mem::forget(guard.unwrap());
+            tell.send(()).unwrap();
+        })
+        .unwrap();
+    assert!(submitted.ticket().is_some());
+    told.recv().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    drop(runtime.block_on(async { locks.lock(write()).await }).unwrap());
+    locks.close();
+}
+
+#[test]
+fn renewing_in_time_keeps_the_lock_from_those_who_wait() {
+    let locks = manager();
+    let guard = locks.lock(write().ttl(SHORT)).blocking().unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| locks.lock(write().timeout(LONG)).blocking().map(drop));
+        while locks.get_metrics().shard_metrics.waiters == 0 {
+            std::thread::yield_now();
+        }
+        guard.renew(LONG).unwrap();
+        assert!(locks.lock(read().timeout(2 * SHORT)).blocking().is_err());
+        assert!(guard.is_valid());
+        guard.renew(Duration::from_nanos(1)).unwrap();
+        waiter.join().unwrap().unwrap();
+    });
+    assert!(matches!(guard.try_release(), Err(LockError::LeaseLost { .. })));
+    is_idle(&locks);
+}
+
+#[test]
+fn of_several_readers_only_the_expired_ones_go() {
+    let locks = manager();
+    let forever = locks.lock(read()).blocking().unwrap();
+    let numbers: Vec<_> =
+        (0..3).map(|_| locks.lock(read().ttl(Duration::from_nanos(1))).grant_now().unwrap()).collect();
+    let guards: Vec<_> = (0..3).map(|_| locks.lock(read().ttl(Duration::from_nanos(1))).blocking().unwrap()).collect();
+    wait_out(|| guards[2].remaining());
+    assert!(locks.lock(write()).try_now().is_err(), "one reads on");
+    assert!(forever.is_valid() && guards.iter().all(|guard| !guard.is_valid()));
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 1);
+    let mut forever = forever;
+    forever.try_upgrade().expect("it is the only one left");
+    assert!(locks.lock(read()).try_now().is_err());
+    forever.downgrade();
+    drop(locks.lock(read()).try_now().unwrap());
+    drop(forever);
+    for number in numbers {
+        assert!(matches!(locks.release(number), Err(LockError::LeaseLost { .. })));
+    }
+    let writer = locks.lock(write()).try_now().unwrap();
+    for guard in guards {
+        assert!(matches!(guard.try_release(), Err(LockError::LeaseLost { .. })));
+    }
+    drop(writer);
+    is_idle(&locks);
+}
+
+#[test]
+fn a_lock_that_was_lost_is_kept_shut_for_as_long_as_is_set() {
+    let config = LockConfig { lock_delay: 2 * SHORT, ..LockConfig::default() };
+    for by_number in [false, true] {
+        let locks = FastObjectLockManager::with_config(config.clone()).unwrap();
+        let request = write().owner("dead").ttl(Duration::from_nanos(1));
+        if by_number {
+            let grant = locks.lock(request).grant_now().unwrap();
+            wait_out(|| locks.remaining(grant).unwrap());
+        } else {
+            let guard = locks.lock(request).blocking().unwrap();
+            wait_out(|| guard.remaining());
+            std::mem::forget(guard);
+        }
+        let began = Instant::now();
+        let refused = locks.lock(write()).try_now().unwrap_err();
+        assert!(refused.to_string().contains("kept shut"), "{refused}");
+        drop(locks.lock(write().timeout(LONG)).blocking().unwrap());
+        assert!(began.elapsed() >= 2 * SHORT);
+        is_idle(&locks);
+    }
+}
+
+#[test]
+fn a_ttl_of_zero_is_refused_by_every_verb() {
+    let locks = manager();
+    let zero = write().ttl(Duration::ZERO);
+    let is_refused = |error: LockError| matches!(error, LockError::InvalidConfig { setting: "ttl", .. });
+    assert!(is_refused(locks.lock(zero).blocking().unwrap_err()));
+    assert!(is_refused(locks.lock(zero).try_now().unwrap_err()));
+    assert!(is_refused(locks.lock(zero).grant_now().unwrap_err()));
+    assert!(is_refused(locks.lock(zero).with_callback(|_| ()).unwrap_err()));
+    assert!(is_refused(
+        futures_util::future::FutureExt::now_or_never(async { locks.lock(zero).await }).unwrap().unwrap_err()
+    ));
+    let batch = keylatch::BatchLockRequest::new("o").add_write_lock("b", "o").ttl(Duration::ZERO);
+    assert!(is_refused(locks.acquire_locks_batch_blocking(batch).unwrap_err()));
+    is_idle(&locks);
+}
+
+#[test]
+fn every_lock_of_a_batch_has_the_lease() {
+    let locks = manager();
+    let batch = keylatch::BatchLockRequest::new("o").add_write_lock("b", "o").add_read_lock("b", "p").ttl(LONG);
+    for guard in locks.acquire_locks_batch_blocking(batch).unwrap().into_guards() {
+        assert!(guard.remaining().is_some_and(|left| left > LONG / 2));
+    }
+}
+
+/// A store that remembers the highest fence it has seen, and refuses a writer with a lower one.
+#[derive(Default)]
+struct Store {
+    fence: AtomicU64,
+}
+
+impl Store {
+    fn write(&self, fence: u64) -> Result<(), u64> {
+        let highest = self.fence.fetch_max(fence, Ordering::AcqRel);
+        if fence < highest { Err(highest) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_writer_that_comes_back_after_its_lease_is_rejected_by_the_store() {
+    let locks = Arc::new(manager());
+    let store = Arc::new(Store::default());
+    let (resume, paused) = mpsc::channel::<()>();
+    let (has_lock, lock_held) = mpsc::channel();
+    let sleeper = {
+        let (locks, store) = (Arc::clone(&locks), Arc::clone(&store));
+        std::thread::spawn(move || {
+            let guard = locks.lock(write().ttl(SHORT)).blocking().unwrap();
+            store.write(guard.fence()).expect("the first write, in time");
+            has_lock.send(()).unwrap();
+            // A long pause of its machine.
+            paused.recv().unwrap();
+            store.write(guard.fence())
+        })
+    };
+    lock_held.recv().unwrap();
+    let next = locks.lock(write().timeout(LONG)).blocking().unwrap();
+    store.write(next.fence()).unwrap();
+    resume.send(()).unwrap();
+    assert_eq!(sleeper.join().unwrap(), Err(next.fence()), "the store has seen a later writer");
+}
+
+#[test]
+fn losing_and_releasing_at_once_leaves_nothing_behind() {
+    let locks = manager();
+    let rounds = 3000;
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let locks = &locks;
+            scope.spawn(move || {
+                let mut last = 0;
+                for round in 0..rounds {
+                    let request = if (round + thread) % 3 == 0 { read() } else { write() };
+                    let request = request.ttl(Duration::from_nanos(1 + round % 5 * 2000)).timeout(LONG);
+                    if round % 2 == 0 {
+                        let guard = locks.lock(request).blocking().unwrap();
+                        if guard.mode() == keylatch::Mode::Exclusive {
+                            assert!(guard.fence() > last);
+                            last = guard.fence();
+                        }
+                        let _ = guard.try_release();
+                    } else {
+                        let grant = locks.lock(request).grant_blocking().unwrap();
+                        let _ = locks.release(grant);
+                    }
+                }
+            });
+        }
+    });
+    is_idle(&locks);
+}

@@ -1,0 +1,145 @@
+//! Sessions: asking again, being answered again, and labels, which are nothing of the kind.
+
+use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Reentrancy};
+use std::time::Duration;
+
+fn counting() -> FastObjectLockManager {
+    FastObjectLockManager::with_config(LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() }).unwrap()
+}
+
+fn write() -> LockRequest<'static> {
+    LockRequest::write(("b", "o"))
+}
+
+fn read() -> LockRequest<'static> {
+    LockRequest::read(("b", "o"))
+}
+
+#[test]
+fn a_session_that_would_wait_for_itself_is_told_so_at_once() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session_with_source("txn-1", "test");
+    for (held, asked) in [(write(), write()), (write(), read()), (read(), write())] {
+        let guard = locks.lock(held.owner(&session)).blocking().unwrap();
+        let error = locks.lock(asked.owner(&session)).blocking().unwrap_err();
+        let LockError::Deadlock { cycle, .. } = &error else { panic!("{error}") };
+        assert_eq!((&*cycle[0].session, cycle[0].source, cycle.len()), ("txn-1", "test", 1));
+        assert!(matches!(locks.lock(asked.owner(&session)).try_now(), Err(LockError::WouldBlock { .. })));
+        drop(guard);
+    }
+    let first = locks.lock(read().owner(&session)).blocking().unwrap();
+    drop(locks.lock(read().owner(&session)).blocking().expect("sharing with oneself is sharing"));
+    drop(first);
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+}
+
+#[test]
+fn labels_contend_like_strangers() {
+    let locks = counting();
+    let node = locks.owner("node-7");
+    let _held = locks.lock(write().owner(node)).blocking().unwrap();
+    let again = locks.lock(write().owner(node).timeout(Duration::from_millis(1))).blocking();
+    assert!(matches!(again, Err(LockError::Timeout { .. })));
+}
+
+#[test]
+fn counted_holds_end_in_any_order_and_the_last_one_frees_the_lock() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0], [0, 2, 1], [2, 0, 1]] {
+        let locks = counting();
+        let session = locks.session("txn");
+        let mut guards: Vec<_> = [write(), read(), write()]
+            .map(|request| Some(locks.lock(request.owner(&session)).blocking().unwrap()))
+            .into();
+        assert!(guards.iter().flatten().all(|guard| guard.mode() == Mode::Exclusive && guard.fence() == 1));
+        assert!(locks.is_current(("b", "o"), 1).unwrap());
+        for (position, index) in order.into_iter().enumerate() {
+            assert!(locks.lock(read()).try_now().is_err());
+            drop(guards[index].take());
+            assert_eq!(locks.lock(read()).try_now().is_ok(), position == 2, "{order:?}");
+        }
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        assert_eq!(locks.lock(write()).try_now().unwrap().fence(), 2);
+    }
+}
+
+#[test]
+fn a_counted_hold_downgrades_only_when_it_is_alone() {
+    let locks = counting();
+    let session = locks.session("txn");
+    let mut outer = locks.lock(write().owner(&session)).blocking().unwrap();
+    let inner = locks.lock(write().owner(&session)).blocking().unwrap();
+    outer.downgrade();
+    assert_eq!(outer.mode(), Mode::Exclusive);
+    drop(inner);
+    outer.downgrade();
+    assert_eq!(outer.mode(), Mode::Shared);
+    drop(locks.lock(read()).try_now().unwrap());
+    drop(outer);
+    drop(locks.lock(write()).try_now().unwrap());
+}
+
+#[test]
+fn whoever_waits_is_served_when_the_last_counted_hold_ends() {
+    let locks = counting();
+    let session = locks.session("txn");
+    let outer = locks.lock(write().owner(&session)).blocking().unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| drop(locks.lock(write()).blocking().unwrap()));
+        while locks.get_metrics().shard_metrics.waiters == 0 {
+            std::thread::yield_now();
+        }
+        let inner = locks.lock(write().owner(&session)).blocking().expect("ahead of whoever waits for it");
+        drop(outer);
+        assert_eq!(locks.get_metrics().shard_metrics.waiters, 1);
+        drop(inner);
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reading_session_reads_again_past_a_waiting_writer() {
+    let locks = counting();
+    let session = locks.session("txn");
+    let first = locks.lock(read().owner(&session)).blocking().unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| drop(locks.lock(write()).blocking().unwrap()));
+        while locks.get_metrics().shard_metrics.waiters == 0 {
+            std::thread::yield_now();
+        }
+        drop(locks.lock(read().owner(&session)).blocking().unwrap());
+        drop(first);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn the_same_request_is_answered_with_the_same_grant_while_it_is_held() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = write().owner(&session).request_id(7);
+    let grant = locks.lock(request).grant_blocking().unwrap();
+    assert_eq!(locks.lock(request).grant_blocking().unwrap(), grant);
+    assert_eq!(locks.lock(request).grant_now().unwrap(), grant);
+    let other = locks.lock(LockRequest::write(("b", "other")).owner(&session).request_id(7)).grant_now();
+    assert!(matches!(other, Err(LockError::InvalidConfig { setting: "request_id", .. })));
+    let stranger = locks.session("upload");
+    assert!(locks.lock(write().owner(&stranger).request_id(7)).grant_now().is_err());
+    locks.release(grant).unwrap();
+    let next = locks.lock(request).grant_now().unwrap();
+    assert_ne!(next, grant);
+    locks.release(next).unwrap();
+    assert!(locks.release(grant).is_err());
+}
+
+#[test]
+fn numbered_requests_that_cannot_be_meant_are_refused() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("s");
+    let elsewhere = FastObjectLockManager::new();
+    let refused = |error: LockError| matches!(error, LockError::InvalidConfig { setting: "request_id", .. });
+    assert!(refused(locks.lock(write().owner(&session).request_id(1)).blocking().unwrap_err()));
+    assert!(refused(locks.lock(write().owner("label").request_id(1)).grant_now().unwrap_err()));
+    assert!(refused(elsewhere.lock(write().owner(&session).request_id(1)).grant_now().unwrap_err()));
+    let foreign = elsewhere.lock(write().owner(&session)).blocking().unwrap();
+    assert_eq!(&*foreign.owner(), "a session of another manager");
+}

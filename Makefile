@@ -93,6 +93,9 @@ histories: need-rust ## record concurrent histories and check them for longer th
 	$(call say,Histories of each policy for $(SECONDS_EACH) seconds)
 	@KEYLATCH_HISTORY_SECONDS=$(SECONDS_EACH) $(CARGO) test --release -p keylatch --test histories -- --nocapture $(ARGS)
 
+fuzz: need-rust ## look for keys and programs that the lock answers wrongly, with libFuzzer (SECONDS_EACH=60 a target)
+	@CARGO="$(CARGO)" scripts/fuzz.sh $(SECONDS_EACH) $(ARGS)
+
 SECONDS_EACH ?= 60
 
 no-false-alarm: need-rust ## random operations of sessions that keep one order, none of which may be called a deadlock (OPERATIONS=10000000)
@@ -163,5 +166,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-python need-python capi install header header-check need-cc models mutants soak histories no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-python need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

@@ -186,13 +186,12 @@ fn a_waker_replaced_while_the_lock_is_granted_is_the_one_that_is_called() {
 /// of the manager's.
 #[test]
 fn a_waker_may_use_the_manager() {
-    struct Nosy(FastObjectLockManager, AtomicU64);
+    struct Nosy(FastObjectLockManager, Arc<AtomicU64>);
     impl Nosy {
         fn look(&self) {
             drop(self.0.try_acquire_write_lock("b", "another", "waker"));
             drop(self.0.try_acquire_write_lock("b", "o", "waker"));
             let _ = self.0.get_metrics();
-            self.1.fetch_add(1, Ordering::SeqCst);
         }
     }
     impl Wake for Nosy {
@@ -203,13 +202,18 @@ fn a_waker_may_use_the_manager() {
     impl Drop for Nosy {
         fn drop(&mut self) {
             self.look();
+            self.1.fetch_sub(1, Ordering::SeqCst);
         }
     }
     within("wakers that use the manager", || {
         for fairness in POLICIES {
             // One shard: any mutex held while the waker runs would be the one that it needs.
             let locks = with(LockConfig { shards: 1, fairness, ..LockConfig::default() });
-            let waker = || Waker::from(Arc::new(Nosy(locks.clone(), AtomicU64::new(0))));
+            let nosy = Arc::new(AtomicU64::new(0));
+            let waker = || {
+                nosy.fetch_add(1, Ordering::SeqCst);
+                Waker::from(Arc::new(Nosy(locks.clone(), Arc::clone(&nosy))))
+            };
             let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
             let mut polled = ByHand::new(locks.acquire_write_lock("b", "o", "me"));
             let mut dropped = ByHand::new(locks.acquire_write_lock("b", "o", "me"));
@@ -221,9 +225,12 @@ fn a_waker_may_use_the_manager() {
                 let _ = late.poll_with(&waker());
             }
             until("the timeout", || locks.get_metrics().shard_metrics.timeouts == 1);
+            // The timer's thread is through with the waker, too; the others wait with theirs.
+            until("its waker is let go", || nosy.load(Ordering::SeqCst) == 2);
             drop((late, dropped, held));
             drop(polled.ready().unwrap());
             drop(polled);
+            assert_eq!(nosy.load(Ordering::SeqCst), 0);
             assert_at_rest(&locks);
         }
     });

@@ -63,7 +63,7 @@ impl Timer {
         self.state.lock().moments.remove(&moment);
     }
 
-    /// How many deadlines are set.
+    /// How many moments are set.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn len(&self) -> usize {
         self.state.lock().moments.len()

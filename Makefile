@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 
 CARGO ?= cargo
+PYTHON ?= python3
 # More options for the command behind a target: make run ARGS="--seconds 20 --threads 8"
 ARGS ?=
 # Seconds that a sanitizer watches the workload for.
@@ -28,7 +29,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust ## set up what is needed and run every test of every language
+test: test-rust test-c test-python ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -40,6 +41,32 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 	@$(CARGO) test -p keylatch --examples $(ARGS)
 	$(call say,Rust 3/3: tests inside the bench)
 	@$(CARGO) test -p keylatch-bench $(ARGS)
+
+test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
+	$(call say,C 1/2: the crate behind the header and the scenarios)
+	@$(CARGO) test -p keylatch-capi -p keylatch-header $(ARGS)
+	$(call say,C 2/2: the library as it is installed)
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@scripts/test_c.sh "$(CURDIR)/target/installed"
+
+##@ The C library
+
+PREFIX ?= /usr/local
+
+capi: need-rust ## build the C library (make install puts it in place)
+	@$(CARGO) build --release -p keylatch-capi
+
+install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=/usr/local DESTDIR=)
+	@scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)"
+
+header: need-rust ## write include/keylatch.h from the source of keylatch-capi
+	@$(CARGO) run --quiet -p keylatch-header
+
+header-check: need-rust ## say where include/keylatch.h is not what the source says
+	@$(CARGO) run --quiet -p keylatch-header -- --check
+test-python: need-rust need-python ## Python: tests on every CPython from 3.11 on, style, types, stubs, documentation examples
+	$(call say,Python: building the package and testing it)
+	@$(PYTHON) scripts/python_environment.py test $(ARGS)
 
 ##@ Checks
 
@@ -70,6 +97,12 @@ fuzz: need-rust ## look for keys and programs that the lock answers wrongly, wit
 	@CARGO="$(CARGO)" scripts/fuzz.sh $(SECONDS_EACH) $(ARGS)
 
 SECONDS_EACH ?= 60
+
+no-false-alarm: need-rust ## random operations of sessions that keep one order, none of which may be called a deadlock (OPERATIONS=10000000)
+	$(call say,Looking for false alarms in $(OPERATIONS) operations)
+	@KEYLATCH_DEADLOCK_OPERATIONS=$(OPERATIONS) $(CARGO) test --release -p keylatch --test no_false_alarm -- --nocapture $(ARGS)
+
+OPERATIONS ?= 10000000
 
 tsan: need-rust ## the main job under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
 	$(call say,The storage engine workload under ThreadSanitizer)
@@ -122,9 +155,16 @@ help: ## this list
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+need-cc:
+	@command -v $(CC) >/dev/null || { echo "a C compiler is missing: install your system's (Debian: gcc g++ pkg-config)" >&2; exit 1; }
+
 need-rust:
 	@command -v $(CARGO) >/dev/null || { \
 		echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2; exit 1; }
 
-.PHONY: run test test-rust models mutants soak histories fuzz bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+need-python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
+
+.PHONY: run test test-rust test-c test-python need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

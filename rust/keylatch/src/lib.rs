@@ -42,6 +42,8 @@
 //! * **Release** never blocks, works from any thread, and an old or made-up [`Grant`] is refused.
 //! * **Memory**: keys cost nothing when nobody holds them, but for up to four warm ones a shard.
 //! * **Re-entrancy**: none. Asking again for what one holds exclusively waits for oneself; give a timeout.
+//! * **Deadlocks** among [`Session`]s are found and broken: one of them gets [`LockError::Deadlock`], none that is not part
+//!   of one does, and nothing is ever concluded from two requests that share a label.
 //! * **Fork**: in a forked child every call says [`LockError::Forked`]; make a new manager there.
 //! * **Clocks**: only the monotonic one counts.
 
@@ -78,12 +80,12 @@ pub use config::{Backend, Fairness, LockConfig, Reentrancy, Victim};
 pub use error::{DeadlockLink, Holder, Holders, LockError};
 pub use guard::{FastLockGuard, LockBatch, LockGuard, ManagerRef, OwnedLockGuard, Upgrade};
 pub use hold::{Grant, Lost, Owner, OwnerRef, SessionRef};
-pub use inspect::{BlockingChain, ChainLink, ChainStart, Filter, TopBy, TopKey};
+pub use inspect::{BlockingChain, ChainLink, ChainStart, Cycle, Filter, TopBy, TopKey};
 pub use key::{KeyRef, ObjectKey};
 pub use listed::{HolderInfo, WaiterInfo};
 pub use manager::FastObjectLockManager;
 pub use mode::Mode;
-pub use observe::{Event, EventOptions, Health, LockMetrics, ShardMetrics, WaitHistogram};
+pub use observe::{Event, EventOptions, Health, LockMetrics, OPENMETRICS_CONTENT_TYPE, ShardMetrics, WaitHistogram};
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};
 pub use request::{BatchLockRequest, BatchMode, LockRequest};
 pub use session::Session;

@@ -6,6 +6,7 @@ use crate::engine::{Core, batch};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
 use crate::hold::{Grant, Lost, Owner, OwnerRef};
+use crate::inspect::Cycle;
 use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use crate::observe::{EventOptions, Health, LockMetrics};
@@ -502,6 +503,36 @@ impl FastObjectLockManager {
     #[must_use]
     pub fn get_metrics(&self) -> LockMetrics {
         self.core.metrics()
+    }
+
+    /// The latest deadlocks among sessions that were broken, at most 64 of them, oldest first.
+    ///
+    /// ```
+    /// use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest};
+    /// use std::time::Duration;
+    /// # fn main() -> Result<(), LockError> {
+    /// let config = LockConfig { deadlock_delay: Some(Duration::ZERO), ..LockConfig::default() };
+    /// let locks = FastObjectLockManager::with_config(config)?;
+    /// let (alice, bob) = (locks.session("alice"), locks.session("bob"));
+    /// let _a = locks.lock(LockRequest::write(("b", "x")).owner(&alice)).blocking()?;
+    /// let b = locks.lock(LockRequest::write(("b", "y")).owner(&bob)).blocking()?;
+    /// std::thread::scope(|scope| {
+    ///     let alice_waits = scope.spawn(|| locks.lock(LockRequest::write(("b", "y")).owner(&alice)).blocking().map(drop));
+    ///     while locks.get_metrics().shard_metrics.waiters == 0 {
+    ///         std::thread::yield_now();
+    ///     }
+    ///     let refused = locks.lock(LockRequest::write(("b", "x")).owner(&bob)).blocking();
+    ///     let Err(LockError::Deadlock { cycle, .. }) = refused else { panic!("nobody could ever go on") };
+    ///     assert_eq!((&*cycle[0].session, &*cycle[1].session), ("bob", "alice"));
+    ///     drop(b); // bob gives way, and alice goes on
+    ///     alice_waits.join().expect("no panic")
+    /// })?;
+    /// assert_eq!(locks.recent_deadlocks().len(), 1);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn recent_deadlocks(&self) -> Vec<Cycle> {
+        self.core.recent_deadlocks()
     }
 
     /// Whether the manager is doing well, and what is wrong if not.

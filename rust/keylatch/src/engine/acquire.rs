@@ -213,7 +213,7 @@ impl Core {
             if wanted.owner & SESSION != 0 {
                 match self.ask_again(local, &mut shard, wanted, (index, entry), record, delivery.is_some()) {
                     Again::Answer(answer) => return answer.map(Answer::Granted),
-                    Again::LookAgain => continue,
+                    Again::Moved => continue,
                     Again::No => {}
                 }
             }

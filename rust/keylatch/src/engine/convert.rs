@@ -112,19 +112,25 @@ impl Core {
             return self.standing(grant).map(|()| None);
         };
         let entry = self.table.entry(index);
-        if self.queue(entry).first().is_some_and(|(_, first)| first.asking().upgrade) {
+        let (owner, priority) = {
+            let held = self.records.get(grant.index()).held();
+            held.map_or((0, 0), |held| (held.owner, held.priority))
+        };
+        let opponent = self.queue(entry).first().filter(|(_, first)| first.asking().upgrade);
+        // Two sessions are a deadlock like others, but for that there is nothing to wait for before looking.
+        let deadlock =
+            opponent.is_some_and(|(_, first)| self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(owner));
+        if opponent.is_some() && !deadlock {
             let key = entry.key(self.table.arena());
             return Err(LockError::UpgradeConflict { key, holders: self.holders(index, entry, true) });
         }
         let Some(waiter) = self.waiters.take() else {
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
-        let held = self.records.get(grant.index()).held();
-        let (owner, priority) = held.map_or((0, 0), |held| (held.owner, held.priority));
         let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail: false, loose: false, priority };
         let (now, prepared) = (self.now(), self.waiters.get(waiter));
         prepared.prepare(index, grant.index(), owner, asking, now, delivery);
-        prepared.set_first_look(self.first_look(owner, now));
+        prepared.set_first_look(if deadlock { now } else { self.first_look(owner, now) });
         let ticket = prepared.ticket(waiter);
         self.session_waits(prepared);
         self.join_line(&mut shard, entry, waiter);

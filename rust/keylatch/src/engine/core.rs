@@ -4,6 +4,7 @@ use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{FOREIGN, Grant, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record};
+use crate::inspect::deadlock::Deadlocks;
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
@@ -56,6 +57,7 @@ pub(crate) struct Core {
     pub(crate) events: Audience,
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
+    pub(crate) deadlocks: Deadlocks,
 }
 
 /// What goes on record with a grant.
@@ -111,7 +113,7 @@ impl Core {
             waiters: Waiters::new(config.max_waiters, (random >> 32) as u32),
             owners: Owners::new(),
             sessions: Sessions::default(),
-            leases: Leases::reserve(records + if cfg!(loom) { 8 } else { 8192 }).map_err(reserve)?,
+            leases: Leases::reserve(if cfg!(loom) { records + 8 } else { records + 8192 }).map_err(reserve)?,
             losses: Losses::default(),
             lately_lost: Lately::default(),
             locals: PerThread::new(),
@@ -126,6 +128,7 @@ impl Core {
             dispatcher: Dispatcher::default(),
             events: Audience::default(),
             this: OnceLock::new(),
+            deadlocks: Deadlocks::default(),
             config,
         })
     }

@@ -40,6 +40,7 @@ impl Core {
             waits: counts.waits,
             timeouts: counts.timeouts,
             cancelled: counts.cancelled,
+            deadlocks: counts.deadlocks,
             refused: counts.refused,
             wait_time: Duration::from_nanos(counts.wait_nanos),
             max_wait_time: Duration::from_nanos(counts.max_wait_nanos),

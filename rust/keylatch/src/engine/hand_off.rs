@@ -352,6 +352,7 @@ impl Core {
                 shard.counts().timeouts += 1;
                 self.explain_timeout(entry, waiter, now);
             }
+            Phase::Deadlocked => shard.counts().deadlocks += 1,
             _ => shard.counts().cancelled += 1,
         }
         waiter.advance_with_news(why).1

@@ -25,9 +25,16 @@ impl Core {
         }
     }
 
+    /// Whether deadlocks are looked for on behalf of an owner.
+    pub(crate) fn detects(&self, owner: u32) -> bool {
+        self.config.deadlock_delay.is_some() && is_session(owner)
+    }
+
     /// A waiter's moment has come. Returns when to look next, or `NEVER`.
     pub(crate) fn look(&self, ticket: Ticket) -> u64 {
-        self.look_at_leases(ticket)
+        // Leases first: a hold whose lease has run out keeps nobody waiting.
+        let leases = self.look_at_leases(ticket);
+        leases.min(self.look_for_deadlock(ticket))
     }
 
     /// The first look of a request that cannot keep time itself: at once if it is due, otherwise the timer's.

@@ -17,11 +17,13 @@
 
 mod closing;
 mod conversion;
+mod deadlocks;
 mod ending_waits;
 mod hand_over;
 mod losing;
 mod rekeying;
 mod releasing;
+mod seeing;
 mod tasks;
 mod warm_key;
 

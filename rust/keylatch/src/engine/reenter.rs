@@ -91,7 +91,7 @@ impl Core {
         let mut home = (index, entry);
         if entry.counted() == 0 {
             match self.displace(local, shard, index, &[first], None) {
-                Err(InTransition) => return Again::LookAgain,
+                Err(InTransition) => return Again::Moved,
                 Ok(Err(Full)) => {
                     return Again::Answer(Err(LockError::TableFull { limit: self.config.max_locks }));
                 }
@@ -100,7 +100,7 @@ impl Core {
                 Ok(Ok(Some(Displaced { stand_in, .. }))) => home = (stand_in, self.table.entry(stand_in)),
             }
             if self.records.get(first.index()).held().is_none_or(|held| held.grant(first.index()) != first) {
-                return Again::LookAgain;
+                return Again::Moved;
             }
             home.1.set_counted(1);
         }
@@ -127,5 +127,5 @@ pub(crate) enum Again {
     /// It did not, or waits like anybody else.
     No,
     /// Its hold changed meanwhile, and its entry with it.
-    LookAgain,
+    Moved,
 }

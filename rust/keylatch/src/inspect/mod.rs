@@ -4,13 +4,18 @@
 //! mutex of its shard taken, for as long as it takes to copy the key. So a listing is not one moment of the whole, but
 //! each of its rows is true: whoever holds a lock from before the listing to after it is in it exactly once, and what is
 //! in it was so while it was made.
+//!
+//! And one question whose answer has a consequence: who waits for whom in a circle. One of them is made to give way.
 
 mod chain;
+pub(crate) mod deadlock;
 mod filter;
 mod listing;
 mod taking;
 mod top;
+pub(crate) mod wait_for;
 
 pub use chain::{BlockingChain, ChainLink, ChainStart};
+pub use deadlock::Cycle;
 pub use filter::Filter;
 pub use top::{TopBy, TopKey};

@@ -27,6 +27,8 @@ pub struct ShardMetrics {
     pub timeouts: u64,
     /// Waits that were cancelled, or ended by closing the manager.
     pub cancelled: u64,
+    /// Waits of sessions that ended with [`LockError::Deadlock`](crate::LockError::Deadlock) so that others could go on.
+    pub deadlocks: u64,
     /// Attempts without waiting that found the lock held.
     pub refused: u64,
     /// Time waited altogether, by requests whose wait is over.
@@ -77,6 +79,7 @@ impl ShardMetrics {
         self.waits += other.waits;
         self.timeouts += other.timeouts;
         self.cancelled += other.cancelled;
+        self.deadlocks += other.deadlocks;
         self.refused += other.refused;
         self.wait_time += other.wait_time;
         self.max_wait_time = self.max_wait_time.max(other.max_wait_time);
@@ -193,6 +196,7 @@ impl fmt::Display for LockMetrics {
             all.max_wait_time
         )?;
         writeln!(f, "timeouts         {} ({:.2} %)", all.timeouts, percent(all.timeout_rate()))?;
+        writeln!(f, "deadlocks        {}", all.deadlocks)?;
         writeln!(
             f,
             "now              {} held, {} waiting, {} keys in the table",

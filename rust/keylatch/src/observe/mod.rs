@@ -3,6 +3,7 @@
 mod events;
 mod health;
 mod metrics;
+mod openmetrics;
 #[cfg(feature = "tracing")]
 mod tracing;
 
@@ -10,3 +11,4 @@ pub(crate) use events::{Audience, Inbox, Outlet};
 pub use events::{Event, EventOptions};
 pub use health::Health;
 pub use metrics::{LockMetrics, ShardMetrics, WaitHistogram};
+pub use openmetrics::OPENMETRICS_CONTENT_TYPE;

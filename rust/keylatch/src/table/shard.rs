@@ -79,6 +79,8 @@ pub(crate) struct ShardCounts {
     pub(crate) timeouts: u64,
     /// Waits that ended by the waiter's wish.
     pub(crate) cancelled: u64,
+    /// Waits that ended so that others could go on.
+    pub(crate) deadlocks: u64,
     /// Attempts without patience that found the key held.
     pub(crate) refused: u64,
     pub(crate) wait_nanos: u64,

@@ -16,10 +16,7 @@ fn a_guard_releases_while_its_lock_is_taken_away() {
             let grant = model.lock(0, mode);
             let holder = model.spawn(move |model| model.release(grant));
             force(&model, &[grant]);
-            if let Ok(next) = model.try_lock(0, EXCLUSIVE) {
-                model.work(0, EXCLUSIVE);
-                model.release(next);
-            }
+            model.lock_and_work(0, EXCLUSIVE);
             holder.join().unwrap();
             model.assert_nothing_left();
         });
@@ -93,7 +90,6 @@ fn a_number_is_released_by_one_of_two() {
         let holder = model.spawn(move |model| {
             let caught = model.core().catch(grant).is_ok();
             if caught {
-                model.work(0, EXCLUSIVE);
                 model.release(grant);
             }
             caught

@@ -1,0 +1,107 @@
+"""What can go wrong. Everything is a KeylatchError; what the standard library has a word for is that, too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._types import Holder, Key
+
+
+class KeylatchError(Exception):
+    """Why a call did not do what it was asked to. Nothing is held or changed that was not before."""
+
+    code: int = 0
+    """The error's number, the same in every language that keylatch has."""
+    transient: bool = False
+    """Whether the same call may succeed when it is made again later."""
+
+
+class _Held(KeylatchError):
+    key: Key
+    """What was asked for."""
+    holders: tuple[Holder, ...] = ()
+    """Who holds it."""
+    more_holders: int = 0
+    """How many holders there are besides."""
+
+
+class LockTimeout(_Held, TimeoutError):
+    """The time given was over before the lock was free. The message names who holds it.
+
+    >>> from keylatch import LockManager
+    >>> locks = LockManager()
+    >>> with locks.lock("cat.jpg", owner="indexer"):
+    ...     try:
+    ...         locks.lock("cat.jpg", timeout=0.01)
+    ...     except TimeoutError as error:
+    ...         print([holder.owner for holder in error.holders])
+    ['indexer']
+    """
+
+    waited: float = 0.0
+    """For how many seconds the request waited."""
+
+
+class WouldBlock(_Held):
+    """The lock is held, and the request was not to wait."""
+
+
+class UpgradeConflict(_Held):
+    """Somebody else waits to upgrade the same lock: each would wait for the other to let go."""
+
+
+class Cancelled(KeylatchError):
+    """The request was cancelled while it waited."""
+
+    key: Key
+    """What was asked for."""
+
+
+class Closed(KeylatchError):
+    """The manager was closed."""
+
+
+class NotHeld(KeylatchError, RuntimeError):
+    """The guard was released before."""
+
+
+class TableFull(KeylatchError):
+    """As many locks are in the table as it may hold."""
+
+    limit: int
+    """The setting max_locks."""
+
+
+class TooManyWaiters(KeylatchError):
+    """As many requests wait as may."""
+
+    limit: int
+    """The setting max_waiters."""
+
+
+class InvalidKey(KeylatchError, ValueError):
+    """The key is longer than keys may be."""
+
+    bytes: int
+    """How many bytes it has in all its parts."""
+    limit: int
+    """The setting max_key_bytes."""
+
+
+class InvalidConfig(KeylatchError, ValueError):
+    """A setting has a value that it cannot have."""
+
+    setting: str
+    """Which one."""
+
+
+class Forked(KeylatchError, RuntimeError):
+    """The process is a fork of the one that made the manager; make a new one there."""
+
+
+for _class in list(globals().values()):
+    if isinstance(_class, type) and issubclass(_class, KeylatchError) and _class is not _Held:
+        _class.__module__ = "keylatch"
+NotHeld.code = -6
+del _class

@@ -1,0 +1,267 @@
+//! ACQUIRING
+//!
+//! A lock that is had is a grant: a number that is never 0. It belongs to the caller, from whatever thread, until it is
+//! released; nothing else has to be kept. A request that has to wait in the background has a ticket: a number that is
+//! never 0 either.
+
+use crate::boundary::{Failure, Out, UserData, call, invalid, null};
+use crate::handle;
+use crate::key::{self, keylatch_key};
+use crate::last_error;
+use crate::manager::{self, Owed, keylatch_manager};
+use crate::options::{Given, keylatch_request_options, waiting};
+use crate::queue::keylatch_queue;
+use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_OK};
+use keylatch::{Grant, LockError, OwnedLockGuard, Submitted, Ticket};
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::sync::{Arc, OnceLock};
+
+/// Called once with the result of a request that had to wait: KEYLATCH_OK and the grant, which is the callee's now, or why
+/// not and 0. keylatch_last_error() and its like tell more of a failure.
+///
+/// It runs on a thread of the library's, never inside one of its locks, one callback of a manager at a time. It may
+/// call everything that does not wait. It must return: no longjmp, no exception, no pthread_exit.
+pub type keylatch_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, status: i32, grant: u64)>;
+
+/// Called once with a user_data that is of no more use. NULL for nothing to free.
+pub type keylatch_free_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a callback of ours.
+pub(crate) fn in_callback() -> bool {
+    IN_CALLBACK.get()
+}
+
+/// Runs foreign code that is known to be called by us.
+pub(crate) fn calling_back(foreign: impl FnOnce()) {
+    let before = IN_CALLBACK.replace(true);
+    foreign();
+    IN_CALLBACK.set(before);
+}
+
+#[cfg(feature = "forced-panic")]
+fn forced_panic(key: &keylatch::KeyRef<'_>) {
+    assert!(key.bucket() != b"panic!", "as was asked for");
+}
+
+#[cfg(not(feature = "forced-panic"))]
+#[inline(always)]
+fn forced_panic(_: &keylatch::KeyRef<'_>) {}
+
+/// Takes a lock if it is free. Never waits.
+///
+/// options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() says who
+/// holds it; KEYLATCH_EDEADLOCK if a session holds it itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL,
+/// KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_try(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    options: *const keylatch_request_options,
+    grant: *mut u64,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(grant) }?;
+        let manager = manager::enter(manager)?;
+        // SAFETY: the header says what the caller promises.
+        let key = unsafe { key::read(key) }?;
+        // SAFETY: the header says what the caller promises.
+        let given = unsafe { Given::read(options, &manager, 0) }?;
+        forced_panic(&key);
+        out.write(manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?.to_raw());
+        Ok(())
+    })
+}
+
+/// Waits for a lock in the calling thread, for at most timeout_ns nanoseconds: 0 is once and no more,
+/// KEYLATCH_WAIT_FOREVER for as long as it takes, KEYLATCH_WAIT_DEFAULT as the manager is set.
+///
+/// options may be NULL. Writes *grant on success. Errors: KEYLATCH_ETIMEOUT, and keylatch_last_holder() says who held it;
+/// KEYLATCH_EDEADLOCK, and keylatch_last_cycle_link() says who waits for whom; KEYLATCH_ECLOSED if the manager is closed
+/// or freed meanwhile; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ENULL,
+/// KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait. Signals do not end the wait.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_acquire(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    grant: *mut u64,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(grant) }?;
+        let manager = manager::enter(manager)?;
+        // SAFETY: the header says what the caller promises.
+        let key = unsafe { key::read(key) }?;
+        // SAFETY: the header says what the caller promises.
+        let given = unsafe { Given::read(options, &manager, 0) }?;
+        forced_panic(&key);
+        let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
+        out.write(manager.locks.lock(request).grant_blocking()?.to_raw());
+        Ok(())
+    })
+}
+
+/// Takes a lock if it is free; otherwise has callback called once with the result. Never waits.
+///
+/// On success exactly one of *grant and *ticket is not 0. *grant: the lock was free, and callback will not be called. *ticket: it was not,
+/// and callback will be called, maybe before this function returns; keylatch_cancel() ends the wait.
+/// free_fn (NULL for none) is called once with user_data when that is of no more use, in any case: after callback has returned,
+/// or, when callback will not be called, before this function returns.
+///
+/// options may be NULL. Errors: as keylatch_acquire(); callback is not called then. KEYLATCH_ETIMEOUT only for a timeout of 0.
+/// Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_acquire_callback(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    callback: keylatch_callback,
+    user_data: *mut c_void,
+    free_fn: keylatch_free_fn,
+    grant: *mut u64,
+    ticket: *mut u64,
+) -> i32 {
+    let promise = Arc::new(Promise { user_data: UserData::new(user_data, free_fn), owed: OnceLock::new() });
+    let kept = Arc::clone(&promise);
+    let status = call(|| {
+        // SAFETY: the header says what the caller promises.
+        let (grant, ticket) = unsafe { (Out::new(grant)?, Out::new(ticket)?) };
+        let callback = callback.ok_or_else(|| null("the callback"))?;
+        let manager = manager::enter(manager)?;
+        // SAFETY: the header says what the caller promises.
+        let key = unsafe { key::read(key) }?;
+        // SAFETY: the header says what the caller promises.
+        let given = unsafe { Given::read(options, &manager, 0) }?;
+        let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
+        promise.owed.get_or_init(|| manager.callbacks.add());
+        let submitted = manager.locks.lock(request).with_callback(move |result| {
+            let (status, grant) = answer(result);
+            // SAFETY: the caller gave the function for this pointer.
+            calling_back(|| unsafe { callback(kept.user_data.pointer(), status, grant) });
+            calling_back(|| drop(kept));
+        })?;
+        hand_out(submitted, grant, ticket);
+        Ok(())
+    });
+    // Out of the manager, so that free_fn may free it.
+    calling_back(|| drop(promise));
+    status
+}
+
+/// What somebody is owed who gave a callback.
+struct Promise {
+    /// Freed first.
+    user_data: UserData,
+    owed: OnceLock<Owed>,
+}
+
+/// What a callback or a completion says of a result.
+pub(crate) fn answer(result: Result<OwnedLockGuard, LockError>) -> (i32, u64) {
+    match result {
+        Ok(guard) => {
+            last_error::clear();
+            (KEYLATCH_OK, guard.into_grant().to_raw())
+        }
+        Err(error) => (last_error::note(Failure::Core(error)), 0),
+    }
+}
+
+fn hand_out(submitted: Submitted, grant: Out<u64>, ticket: Out<u64>) {
+    match submitted {
+        Submitted::Granted(guard) => {
+            grant.write(guard.into_grant().to_raw());
+            ticket.write(0);
+        }
+        Submitted::Waiting(waiting) => {
+            grant.write(0);
+            ticket.write(waiting.to_raw());
+        }
+    }
+}
+
+/// Takes a lock if it is free; otherwise the result arrives in the queue, with token, which is the caller's own. Never
+/// waits.
+///
+/// On success exactly one of *grant and *ticket is not 0. *grant: the lock was free, and nothing will arrive. *ticket:
+/// the result will arrive; keylatch_cancel() ends the wait.
+///
+/// options may be NULL. Errors: as keylatch_acquire(); nothing arrives then. KEYLATCH_ETIMEOUT only for a timeout of 0;
+/// KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_acquire_queue(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    queue: *mut keylatch_queue,
+    token: u64,
+    grant: *mut u64,
+    ticket: *mut u64,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let (grant, ticket) = unsafe { (Out::new(grant)?, Out::new(ticket)?) };
+        let manager = manager::enter(manager)?;
+        let queue = handle::enter::<keylatch_queue>(queue.cast())?;
+        if queue.manager != manager.number {
+            return Err(Failure::new(KEYLATCH_EHANDLE, "the queue belongs to another manager"));
+        }
+        // SAFETY: the header says what the caller promises.
+        let key = unsafe { key::read(key) }?;
+        // SAFETY: the header says what the caller promises.
+        let given = unsafe { Given::read(options, &manager, 0) }?;
+        let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
+        let submitted = manager.locks.lock(request).with_queue(&queue.completions, token)?;
+        hand_out(submitted, grant, ticket);
+        Ok(())
+    })
+}
+
+/// Ends the wait of a request that was made with a callback or a queue. *cancelled is 1 if it did: the result that
+/// arrives is KEYLATCH_ECANCELLED. It is 0 if the request had ended already, with a grant for instance: its result has
+/// arrived or is about to, and the grant has to be released. A number that was never a ticket is 0 too.
+///
+/// Writes *cancelled on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE, KEYLATCH_EFORKED. Threads: any; also from
+/// callbacks. Never waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_cancel(manager: *mut keylatch_manager, ticket: u64, cancelled: *mut i32) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(cancelled) }?;
+        let manager = manager::enter(manager)?;
+        let ended = Ticket::from_raw(ticket).is_some_and(|ticket| manager.locks.cancel(ticket));
+        out.write(i32::from(ended));
+        Ok(())
+    })
+}
+
+/// A grant from its number.
+#[inline(always)]
+pub(crate) fn grant(number: u64) -> Result<Grant, Failure> {
+    Grant::from_raw(number).ok_or_else(no_grant)
+}
+
+#[cold]
+fn no_grant() -> Failure {
+    Failure::Core(LockError::NotHeld { grant: 0 })
+}
+
+/// A length that memory cannot have is a mistake.
+pub(crate) fn array_len<T>(count: usize) -> Result<usize, Failure> {
+    match count.checked_mul(size_of::<T>()) {
+        Some(bytes) if bytes <= isize::MAX as usize => Ok(count),
+        _ => Err(invalid(format!("there cannot be {count} of them"))),
+    }
+}

@@ -1,0 +1,260 @@
+//! How a call comes in and goes out.
+
+use crate::last_error;
+use crate::status::{KEYLATCH_EINVALID, KEYLATCH_ENULL, KEYLATCH_EPANIC, KEYLATCH_ESTRUCT};
+use keylatch::LockError;
+use std::borrow::Cow;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+
+/// Why a call fails.
+#[derive(Debug, Clone)]
+pub(crate) enum Failure {
+    /// The core says so.
+    Core(LockError),
+    /// What only C can do wrong, or what is only wrong in C.
+    Border { status: i32, message: Cow<'static, str> },
+}
+
+impl Failure {
+    pub(crate) fn new(status: i32, message: &'static str) -> Self {
+        Self::Border { status, message: Cow::Borrowed(message) }
+    }
+
+    pub(crate) fn owned(status: i32, message: String) -> Self {
+        Self::Border { status, message: Cow::Owned(message) }
+    }
+
+    pub(crate) fn status(&self) -> i32 {
+        match self {
+            Self::Core(error) => error.code(),
+            Self::Border { status, .. } => *status,
+        }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        Self::Core(error)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Core(error) => error.fmt(f),
+            Self::Border { message, .. } => f.write_str(message),
+        }
+    }
+}
+
+/// Runs the inside of a function: no panic gets out, and a failure is noted for the thread.
+#[inline(always)]
+pub(crate) fn call(inside: impl FnOnce() -> Result<(), Failure>) -> i32 {
+    match catch_unwind(AssertUnwindSafe(inside)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(failure)) => last_error::note(failure),
+        Err(panic) => panicked(panic),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> i32 {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let message = format!("keylatch has failed inside; please report this: {}", said.unwrap_or("no message"));
+    // Dropping what was thrown could throw again.
+    std::mem::forget(panic);
+    last_error::note(Failure::owned(KEYLATCH_EPANIC, message))
+}
+
+/// Where a result goes, and only when there is one.
+pub(crate) struct Out<T>(NonNull<T>);
+
+impl<T> Out<T> {
+    /// # Safety
+    /// The pointer is NULL, or can be written to until the call returns.
+    #[inline(always)]
+    pub(crate) unsafe fn new(pointer: *mut T) -> Result<Self, Failure> {
+        match NonNull::new(pointer) {
+            Some(pointer) => Ok(Self(pointer)),
+            None => Err(null("the place for the result")),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn write(self, value: T) {
+        // SAFETY: promised to `new`. Unaligned, because nothing is gained by asking that of the caller.
+        unsafe { self.0.write_unaligned(value) }
+    }
+}
+
+#[cold]
+pub(crate) fn null(what: &str) -> Failure {
+    Failure::owned(KEYLATCH_ENULL, format!("{what} is NULL"))
+}
+
+#[cold]
+pub(crate) fn invalid(message: String) -> Failure {
+    Failure::owned(KEYLATCH_EINVALID, message)
+}
+
+/// Bytes of the caller's. NULL is fine when there are none.
+///
+/// # Safety
+/// The pointer is NULL, or that many bytes can be read until the call returns.
+#[inline(always)]
+pub(crate) unsafe fn bytes<'a>(pointer: *const c_void, length: usize, what: &str) -> Result<&'a [u8], Failure> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    if pointer.is_null() || length > isize::MAX as usize {
+        return Err(no_bytes(pointer.is_null(), length, what));
+    }
+    // SAFETY: promised, and neither NULL nor too long.
+    Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), length) })
+}
+
+#[cold]
+fn no_bytes(is_null: bool, length: usize, what: &str) -> Failure {
+    if is_null {
+        invalid(format!("the {what} is NULL and has {length} bytes"))
+    } else {
+        invalid(format!("the {what} cannot have {length} bytes"))
+    }
+}
+
+/// Text of the caller's; what is not UTF-8 in it is replaced.
+///
+/// # Safety
+/// As [`bytes`].
+pub(crate) unsafe fn text<'a>(pointer: *const c_void, length: usize, what: &str) -> Result<Cow<'a, str>, Failure> {
+    // SAFETY: promised.
+    Ok(String::from_utf8_lossy(unsafe { bytes(pointer, length, what) }?))
+}
+
+/// A struct that starts with its size in bytes as the caller knows it.
+///
+/// # Safety
+/// Made of integers, floats and raw pointers without padding, so that all zeros is a value; `repr(C)`, and its first field is the `usize`.
+pub(crate) unsafe trait Versioned: Copy {
+    /// The size of the first version that was published.
+    const FIRST_SIZE: usize;
+    const NAME: &'static str;
+}
+
+/// Nobody's struct is larger; a size beyond this is a mistake, not a newer version.
+const LARGEST: usize = 4096;
+
+/// Reads a struct of the caller's, which may be of an older version or of a newer one.
+///
+/// # Safety
+/// The pointer can be read as far as the size says that it starts with.
+#[inline(always)]
+pub(crate) unsafe fn read<T: Versioned>(pointer: NonNull<T>) -> Result<T, Failure> {
+    // SAFETY: promised; the size is the first field.
+    let size = unsafe { pointer.cast::<usize>().read_unaligned() };
+    if size == size_of::<T>() {
+        // SAFETY: as large as ours.
+        return Ok(unsafe { pointer.read_unaligned() });
+    }
+    // SAFETY: promised.
+    unsafe { read_slow(pointer, size) }
+}
+
+/// # Safety
+/// As [`read`].
+#[cold]
+#[inline(never)]
+unsafe fn read_slow<T: Versioned>(pointer: NonNull<T>, size: usize) -> Result<T, Failure> {
+    check_size::<T>(size)?;
+    // SAFETY: promised.
+    let given = unsafe { std::slice::from_raw_parts(pointer.as_ptr().cast::<u8>(), size) };
+    if let Some(position) = given.iter().skip(size_of::<T>()).position(|byte| *byte != 0) {
+        let position = position + size_of::<T>();
+        let message = format!(
+            "{} has something set at byte {position}, which this library does not know; it knows {} bytes",
+            T::NAME,
+            size_of::<T>()
+        );
+        return Err(Failure::owned(KEYLATCH_ESTRUCT, message));
+    }
+    // SAFETY: all zeros is a value of these structs.
+    let mut value: T = unsafe { std::mem::zeroed() };
+    // SAFETY: as many bytes as both have, and any bytes are a value.
+    unsafe { std::ptr::copy_nonoverlapping(given.as_ptr(), (&raw mut value).cast(), size.min(size_of::<T>())) };
+    Ok(value)
+}
+
+fn check_size<T: Versioned>(size: usize) -> Result<(), Failure> {
+    if (T::FIRST_SIZE..=LARGEST).contains(&size) {
+        return Ok(());
+    }
+    let message = format!("{}.struct_size is {size}; set it to sizeof({})", T::NAME, T::NAME);
+    Err(Failure::owned(KEYLATCH_ESTRUCT, message))
+}
+
+/// Where a struct goes that starts with its size as the caller knows it.
+pub(crate) struct SizedOut<T: Versioned> {
+    pointer: NonNull<T>,
+    size: usize,
+}
+
+impl<T: Versioned> SizedOut<T> {
+    /// # Safety
+    /// The pointer is NULL, or can be read and written as far as the size says that it starts with.
+    pub(crate) unsafe fn new(pointer: *mut T) -> Result<Self, Failure> {
+        let pointer = NonNull::new(pointer).ok_or_else(|| null(T::NAME))?;
+        // SAFETY: promised; the size is the first field.
+        let size = unsafe { pointer.cast::<usize>().read_unaligned() };
+        check_size::<T>(size)?;
+        Ok(Self { pointer, size })
+    }
+
+    /// Fills in as much as the caller knows; what only the caller knows becomes zeros. `struct_size` stays.
+    pub(crate) fn write(self, value: &T) {
+        let first = size_of::<usize>();
+        let known = self.size.min(size_of::<T>());
+        let target = self.pointer.as_ptr().cast::<u8>();
+        // SAFETY: promised to `new`, and both are at least as long.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                std::ptr::from_ref(value).cast::<u8>().add(first),
+                target.add(first),
+                known - first,
+            );
+            target.add(known).write_bytes(0, self.size - known);
+        }
+    }
+}
+
+/// A function of the caller's with what it wants to be given, to be freed when it is of no more use.
+pub(crate) struct UserData {
+    data: *mut c_void,
+    free: Option<unsafe extern "C" fn(*mut c_void)>,
+}
+
+// SAFETY: the header says that both are used on other threads.
+unsafe impl Send for UserData {}
+// SAFETY: as above; only the pointer is handed out.
+unsafe impl Sync for UserData {}
+
+impl UserData {
+    pub(crate) fn new(data: *mut c_void, free: Option<unsafe extern "C" fn(*mut c_void)>) -> Self {
+        Self { data, free }
+    }
+
+    pub(crate) fn pointer(&self) -> *mut c_void {
+        self.data
+    }
+}
+
+impl Drop for UserData {
+    fn drop(&mut self) {
+        if let Some(free) = self.free {
+            // SAFETY: the caller gave it for this pointer, to be called once.
+            unsafe { free(self.data) }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! THE LAST FAILURE
+//!
+//! Every function that fails notes in its thread what happened; a success leaves it as it is. What these functions hand
+//! out stays where it is until the next failure of the same thread, or until keylatch_last_error_clear().
+
+use crate::boundary::{Failure, Out, SizedOut, call};
+use crate::holder::keylatch_holder;
+use crate::key::{keylatch_key, number_of};
+use crate::last_error::{LastError, look};
+use crate::status::{KEYLATCH_EEND, KEYLATCH_OK};
+use keylatch::LockError;
+use std::ffi::c_char;
+
+/// What the last failure of this thread was about, in English, with the key, the holders and what to do about it. Empty if there was none.
+/// Never NULL.
+///
+/// Memory: until the next failure of this thread. Errors: none. Threads: each has its own.
+#[unsafe(no_mangle)]
+pub extern "C" fn keylatch_last_error() -> *const c_char {
+    let text = std::panic::catch_unwind(|| look(|last| last.text().map(|text| text.as_ptr())));
+    text.ok().flatten().flatten().unwrap_or(c"".as_ptr())
+}
+
+/// The status of the last failure of this thread; KEYLATCH_OK if there was none.
+///
+/// Errors: none. Threads: each has its own.
+#[unsafe(no_mangle)]
+pub extern "C" fn keylatch_last_status() -> i32 {
+    look(|last| last.status()).unwrap_or(KEYLATCH_OK)
+}
+
+/// Forgets the last failure of this thread, and gives its memory back.
+///
+/// Errors: none. Threads: each has its own.
+#[unsafe(no_mangle)]
+pub extern "C" fn keylatch_last_error_clear() {
+    crate::last_error::clear();
+}
+
+fn not_known(what: &str) -> Failure {
+    Failure::owned(KEYLATCH_EEND, format!("the last failure has no {what}"))
+}
+
+/// Looks at the last failure without becoming the last failure: what was asked for stays to be asked for.
+fn ask(inside: impl FnOnce(&mut LastError) -> Result<(), Failure>) -> i32 {
+    let mut quiet = KEYLATCH_OK;
+    let status = call(|| match look(inside).unwrap_or_else(|| Err(not_known("thread"))) {
+        Err(failure) if failure.status() == KEYLATCH_EEND => {
+            quiet = KEYLATCH_EEND;
+            Ok(())
+        }
+        answer => answer,
+    });
+    if status == KEYLATCH_OK { quiet } else { status }
+}
+
+/// Tells the key that the last failure of this thread was about.
+///
+/// Writes *key on success; it points to memory that stays until the next failure of this thread. Errors: KEYLATCH_EEND
+/// if it was about none, which does not count as a failure itself; KEYLATCH_ENULL. Threads: each has its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_last_key(key: *mut keylatch_key) -> i32 {
+    ask(|last| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(key) }?;
+        out.write(keylatch_key::of(last.key().ok_or_else(|| not_known("key"))?.as_ref()));
+        Ok(())
+    })
+}
+
+/// Tells how long the request waited that timed out.
+///
+/// Writes *waited_ns on success. Errors: KEYLATCH_EEND if the last failure of this thread was no timeout, which does not
+/// count as a failure itself; KEYLATCH_ENULL. Threads: each has its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_last_waited(waited_ns: *mut u64) -> i32 {
+    ask(|last| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(waited_ns) }?;
+        let Some(LockError::Timeout { waited, .. }) = last.cause() else { return Err(not_known("wait")) };
+        out.write(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+        Ok(())
+    })
+}
+
+/// Tells one of those who held the lock, by number from 0 on. At most 64 are told; *more says how many more held it. A refusal
+/// without waiting tells the exclusive holder, or a reader if one is at hand.
+///
+/// Set holder->struct_size first; the rest is written on success. more may be NULL. Errors: KEYLATCH_EEND if there are
+/// fewer holders, or the last failure of this thread has none, which does not count as a failure itself; KEYLATCH_ENULL,
+/// KEYLATCH_ESTRUCT. Threads: each has its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatch_holder, more: *mut usize) -> i32 {
+    ask(|last| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { SizedOut::new(holder) }?;
+        let holders = last.holders().ok_or_else(|| not_known("holders"))?;
+        let found = holders.named.get(index).ok_or_else(|| not_known("more holders"))?;
+        let key = last.key().map_or(keylatch_key::NONE, |key| keylatch_key::of(key.as_ref()));
+        out.write(&keylatch_holder {
+            key,
+            owner: found.owner.as_ptr().cast(),
+            owner_len: found.owner.len(),
+            held_ns: u64::try_from(found.held_for.as_nanos()).unwrap_or(u64::MAX),
+            mode: number_of(found.mode),
+            ..keylatch_holder::nobody()
+        });
+        if !more.is_null() {
+            // SAFETY: the header says what the caller promises.
+            unsafe { more.write_unaligned(holders.more as usize) };
+        }
+        Ok(())
+    })
+}
+
+/// Tells one session of the deadlock that was the last failure of this thread, by number from 0 on, beginning with
+/// the session whose request this was: its name, where it comes from, the key it waits for, and how it wants it. The next one, or after the last the
+/// first, holds that key or will hold it first.
+///
+/// Set link->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if there are fewer, or it was no
+/// deadlock, which does not count as a failure itself; KEYLATCH_ENULL, KEYLATCH_ESTRUCT. Threads: each has its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_last_cycle_link(index: usize, link: *mut keylatch_holder) -> i32 {
+    ask(|last| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { SizedOut::new(link) }?;
+        let Some(LockError::Deadlock { cycle, .. }) = last.cause() else { return Err(not_known("cycle")) };
+        let found = cycle.get(index).ok_or_else(|| not_known("more of a cycle"))?;
+        out.write(&keylatch_holder {
+            key: keylatch_key::of(found.key.as_ref()),
+            owner: found.session.as_ptr().cast(),
+            owner_len: found.session.len(),
+            source: found.source.as_ptr().cast(),
+            source_len: found.source.len(),
+            mode: number_of(found.mode),
+            flags: crate::holder::KEYLATCH_HOLDER_SESSION,
+            ..keylatch_holder::nobody()
+        });
+        Ok(())
+    })
+}

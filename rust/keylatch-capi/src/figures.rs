@@ -1,0 +1,231 @@
+//! FIGURES
+//!
+//! What happened so far. Counting costs the locks nothing; reading takes the mutex of each part of the table for a moment.
+
+use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid};
+use crate::manager::{self, keylatch_manager};
+use crate::status::KEYLATCH_EFORKED;
+use keylatch::{LockMetrics, ShardMetrics};
+use std::ffi::{CString, c_char};
+use std::time::Duration;
+
+/// For the shard of keylatch_manager_metrics(): all of them together.
+pub const KEYLATCH_ALL_SHARDS: u32 = u32::MAX;
+
+/// Figures of a manager, or of one shard of it. Those that count only grow.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct keylatch_metrics {
+    /// sizeof(keylatch_metrics), set by the caller
+    pub struct_size: usize,
+    /// Locks taken: with one compare-and-swap, by bringing the key into the table, or otherwise.
+    pub acquisitions: u64,
+    pub fast: u64,
+    pub inserted: u64,
+    pub slow: u64,
+    /// Locks released.
+    pub releases: u64,
+    /// Requests that had to wait in line.
+    pub waits: u64,
+    /// Waits that ended because their time was over.
+    pub timeouts: u64,
+    /// Waits that were cancelled, or ended by closing the manager.
+    pub cancelled: u64,
+    /// Attempts without waiting that found the lock held.
+    pub refused: u64,
+    /// Time waited altogether, and the longest wait, of requests whose wait is over.
+    pub wait_ns: u64,
+    pub max_wait_ns: u64,
+    /// Bounds below which 50, 90 and 99 % of waits stayed; UINT64_MAX if that is longer than the histogram reaches, 0 if there were no waits.
+    pub wait_p50_ns: u64,
+    pub wait_p90_ns: u64,
+    pub wait_p99_ns: u64,
+    /// Now: locks held, each reader counted; requests waiting; keys in the table, a few idle ones included.
+    pub holders: u64,
+    pub waiters: u64,
+    pub entries: u64,
+    /// Of the whole manager, whichever shard was asked for: memory that it uses, and how long it has existed.
+    pub bytes: u64,
+    pub uptime_ns: u64,
+}
+
+// SAFETY: integers without padding.
+unsafe impl Versioned for keylatch_metrics {
+    const FIRST_SIZE: usize = 160;
+    const NAME: &'static str = "keylatch_metrics";
+}
+
+const _: () = assert!(size_of::<keylatch_metrics>() == 160);
+
+/// How a manager is doing.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct keylatch_health {
+    /// sizeof(keylatch_health), set by the caller
+    pub struct_size: usize,
+    /// 1 if more than 80 % of locks were had at once, fewer than 5 % of requests timed out, and waits were shorter than 10 ms
+    /// on average; 0 if not. A manager that did nothing is healthy.
+    pub healthy: i32,
+    /// 0.
+    pub reserved: u32,
+    /// The share of locks that were had at once, 0 to 1.
+    pub fast_path_rate: f64,
+    /// The share of requests that timed out, 0 to 1.
+    pub timeout_rate: f64,
+    /// The mean wait of those who had to wait.
+    pub avg_wait_ns: u64,
+}
+
+// SAFETY: integers and floats without padding.
+unsafe impl Versioned for keylatch_health {
+    const FIRST_SIZE: usize = 40;
+    const NAME: &'static str = "keylatch_health";
+}
+
+const _: () = assert!(size_of::<keylatch_health>() == 40);
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn told(figures: &ShardMetrics, whole: &LockMetrics) -> keylatch_metrics {
+    let quantile = |share| match figures.wait_histogram.quantile(share) {
+        Some(bound) => nanoseconds(bound),
+        None if figures.wait_histogram.count() == 0 => 0,
+        None => u64::MAX,
+    };
+    keylatch_metrics {
+        struct_size: 0,
+        acquisitions: figures.acquisitions(),
+        fast: figures.fast,
+        inserted: figures.inserted,
+        slow: figures.slow,
+        releases: figures.releases,
+        waits: figures.waits,
+        timeouts: figures.timeouts,
+        cancelled: figures.cancelled,
+        refused: figures.refused,
+        wait_ns: nanoseconds(figures.wait_time),
+        max_wait_ns: nanoseconds(figures.max_wait_time),
+        wait_p50_ns: quantile(0.5),
+        wait_p90_ns: quantile(0.9),
+        wait_p99_ns: quantile(0.99),
+        holders: figures.holders,
+        waiters: figures.waiters,
+        entries: figures.entries,
+        bytes: whole.bytes,
+        uptime_ns: nanoseconds(whole.uptime),
+    }
+}
+
+/// The figures; in a forked child they are the parent's and cannot be read.
+fn figures(manager: *const keylatch_manager) -> Result<LockMetrics, Failure> {
+    let figures = manager::enter(manager)?.locks.get_metrics();
+    if figures.shards.is_empty() {
+        return Err(Failure::new(KEYLATCH_EFORKED, "this process is a fork of the one that made the lock manager"));
+    }
+    Ok(figures)
+}
+
+/// Tells the figures of one shard, or of all together: KEYLATCH_ALL_SHARDS.
+///
+/// Set metrics->struct_size first; the rest is written on success. Errors: KEYLATCH_EINVALID for a shard that there is not;
+/// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_metrics(
+    manager: *const keylatch_manager,
+    shard: u32,
+    metrics: *mut keylatch_metrics,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { SizedOut::new(metrics) }?;
+        let whole = figures(manager)?;
+        let asked = match shard {
+            KEYLATCH_ALL_SHARDS => &whole.shard_metrics,
+            one => whole.shards.get(one as usize).ok_or_else(|| invalid(format!("there is no shard {one}")))?,
+        };
+        out.write(&told(asked, &whole));
+        Ok(())
+    })
+}
+
+/// Tells whether a manager is doing well. If problems is not NULL, *problems becomes a text with a line for each thing
+/// that is wrong, empty if nothing is; it is the caller's, to be freed with keylatch_text_free().
+///
+/// Set health->struct_size first; the rest is written on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL,
+/// KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_health(
+    manager: *const keylatch_manager,
+    health: *mut keylatch_health,
+    problems: *mut *mut c_char,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { SizedOut::new(health) }?;
+        let found = figures(manager)?.health();
+        if !problems.is_null() {
+            let lines = found.problems.iter().map(|problem| format!("{problem}\n")).collect::<String>();
+            // SAFETY: the header says what the caller promises.
+            unsafe { problems.write_unaligned(text(lines)) };
+        }
+        out.write(&keylatch_health {
+            struct_size: 0,
+            healthy: i32::from(found.healthy),
+            reserved: 0,
+            fast_path_rate: found.fast_path_rate,
+            timeout_rate: found.timeout_rate,
+            avg_wait_ns: nanoseconds(found.avg_wait_time),
+        });
+        Ok(())
+    })
+}
+
+/// A text of the caller's from now on.
+pub(crate) fn text(text: String) -> *mut c_char {
+    CString::new(text.replace('\0', "\\0")).unwrap_or_default().into_raw()
+}
+
+/// Tells the figures as OpenMetrics 1.0 text, which monitoring systems read, ready to be served as
+/// "application/openmetrics-text; version=1.0.0; charset=utf-8".
+///
+/// Writes *metrics_text on success; it ends with a NUL and is the caller's, to be freed with keylatch_text_free(). Errors:
+/// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_openmetrics(
+    manager: *const keylatch_manager,
+    metrics_text: *mut *mut c_char,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(metrics_text) }?;
+        out.write(text(figures(manager)?.to_openmetrics()));
+        Ok(())
+    })
+}
+
+/// Tells the figures as a report for people.
+///
+/// Writes *report on success; it ends with a NUL and is the caller's, to be freed with keylatch_text_free(). Errors:
+/// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_report(manager: *const keylatch_manager, report: *mut *mut c_char) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(report) }?;
+        out.write(text(figures(manager)?.to_string()));
+        Ok(())
+    })
+}
+
+/// Frees a text that the library made. NULL is fine and does nothing.
+///
+/// Errors: none; a text that was freed before, or is not the library's, is undefined behaviour, as with free(). Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_text_free(text: *mut c_char) {
+    if !text.is_null() {
+        // SAFETY: the header says that it is one that `text` made, once.
+        drop(unsafe { CString::from_raw(text) });
+    }
+}

@@ -1,0 +1,308 @@
+//! GRANTS
+//!
+//! What can be done with a lock that is held. Each function takes the grant's number, from whatever thread, and each says
+//! KEYLATCH_ENOTHELD to a number that is no grant or no grant any more, and KEYLATCH_ELEASELOST to a lease that ran out
+//! and was taken away, and harms nobody. While a downgrade or an upgrade works on a grant in one thread, another thread
+//! that uses the same grant is told KEYLATCH_ENOTHELD.
+
+use crate::acquire::{calling_back, grant as grant_of, keylatch_free_fn};
+use crate::boundary::{Failure, Out, UserData, call, null};
+use crate::key::{self, keylatch_key, number_of};
+use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
+use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
+use crate::status::KEYLATCH_EBUFFER;
+use keylatch::Lost;
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Releases a lock. Never waits, allocates nothing.
+///
+/// Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any, whichever acquired it; also
+/// from callbacks. Of several that release the same grant one succeeds.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant: u64) -> i32 {
+    call(|| {
+        let manager = manager::enter(manager)?;
+        manager.locks.release(grant_of(grant)?)?;
+        Ok(())
+    })
+}
+
+/// Releases many locks: an array of grants as a batch gave them. Zeros are passed over. All are tried.
+///
+/// released may be NULL; otherwise *released is written on success and on failure: how many were released. Errors: that of the first
+/// that failed, as keylatch_release(). Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_release_many(
+    manager: *mut keylatch_manager,
+    grants: *const u64,
+    count: usize,
+    released: *mut usize,
+) -> i32 {
+    call(|| {
+        let manager = manager::enter(manager)?;
+        let mut done = 0;
+        let mut first = None;
+        if count > 0 && grants.is_null() {
+            return Err(null("the array of grants"));
+        }
+        for position in 0..crate::acquire::array_len::<u64>(count)? {
+            // SAFETY: the header says what the caller promises.
+            let number = unsafe { grants.add(position).read_unaligned() };
+            if let Ok(grant) = grant_of(number) {
+                match manager.locks.release(grant) {
+                    Ok(()) => done += 1,
+                    Err(error) => first = first.or(Some(error)),
+                }
+            }
+        }
+        if let Some(released) = NonNull::new(released) {
+            // SAFETY: the header says what the caller promises.
+            unsafe { released.write_unaligned(done) };
+        }
+        first.map_or(Ok(()), |error| Err(error.into()))
+    })
+}
+
+/// From exclusive to shared, with no moment in between in which anybody else could have it exclusively. Does nothing to a
+/// shared hold. Never waits.
+///
+/// Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_downgrade(manager: *mut keylatch_manager, grant: u64) -> i32 {
+    call(|| {
+        manager::enter(manager)?.locks.downgrade(grant_of(grant)?)?;
+        Ok(())
+    })
+}
+
+/// From shared to exclusive, if nobody else holds the lock now; goes ahead of all who wait. Does nothing to an exclusive
+/// hold. Never waits.
+///
+/// Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() tells the other readers; KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED,
+/// KEYLATCH_ENULL, KEYLATCH_EHANDLE. After an error the hold is as it was. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_try_upgrade(manager: *mut keylatch_manager, grant: u64) -> i32 {
+    call(|| {
+        manager::enter(manager)?.locks.try_upgrade(grant_of(grant)?)?;
+        Ok(())
+    })
+}
+
+/// From shared to exclusive, as soon as the other readers are gone, ahead of all others who wait. Waits in the calling
+/// thread, for at most timeout_ns as in keylatch_acquire(); while it waits the grant cannot be used otherwise.
+///
+/// Errors: KEYLATCH_EUPGRADE at once if another reader already waits to upgrade: neither could go first, so release and ask for
+/// it exclusively. KEYLATCH_ETIMEOUT, KEYLATCH_EDEADLOCK, KEYLATCH_ECLOSED, KEYLATCH_EWAITERS, KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL,
+/// KEYLATCH_EHANDLE. After an error the hold is shared as before. Threads: any, but callbacks must not wait.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant: u64, timeout_ns: u64) -> i32 {
+    call(|| {
+        let manager = manager::enter(manager)?;
+        let timeout = match timeout_ns {
+            KEYLATCH_WAIT_FOREVER => None,
+            KEYLATCH_WAIT_DEFAULT => manager.locks.config().default_timeout,
+            nanoseconds => Some(Duration::from_nanos(nanoseconds)),
+        };
+        manager.locks.upgrade_blocking(grant_of(grant)?, timeout)?;
+        Ok(())
+    })
+}
+
+/// Tells how a lock is held now: *mode is KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE.
+///
+/// Writes *mode on success. Errors: KEYLATCH_ENOTHELD, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also
+/// from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_grant_mode(manager: *mut keylatch_manager, grant: u64, mode: *mut i32) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(mode) }?;
+        let (_, mode) = manager::enter(manager)?.locks.key_and_mode(grant_of(grant)?)?;
+        out.write(number_of(mode));
+        Ok(())
+    })
+}
+
+/// Tells what is held: copies the bytes of the key's parts into buffer, one after the other, and has *key point into it.
+/// A buffer as large as the setting max_key_bytes always suffices.
+///
+/// Writes *key and buffer on success. Errors: KEYLATCH_EBUFFER if the key has more than buffer_len bytes, and
+/// keylatch_last_error() tells how many; KEYLATCH_ENOTHELD, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from
+/// callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_grant_key(
+    manager: *mut keylatch_manager,
+    grant: u64,
+    buffer: *mut c_void,
+    buffer_len: usize,
+    key: *mut keylatch_key,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(key) }?;
+        let (held, _) = manager::enter(manager)?.locks.key_and_mode(grant_of(grant)?)?;
+        let held = held.as_ref();
+        if held.byte_len() > buffer_len {
+            let message = format!("the key has {} bytes, the buffer {buffer_len}", held.byte_len());
+            return Err(Failure::owned(KEYLATCH_EBUFFER, message));
+        }
+        if buffer.is_null() && held.byte_len() > 0 {
+            return Err(null("the buffer"));
+        }
+        let mut end = buffer.cast::<u8>();
+        let mut copy = |part: &[u8]| -> *const c_void {
+            let start = end;
+            if !part.is_empty() {
+                // SAFETY: the caller promises as many bytes as were found to be enough for all parts.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(part.as_ptr(), start, part.len());
+                    end = start.add(part.len());
+                }
+            }
+            start.cast_const().cast()
+        };
+        // An empty version must not be NULL, and has nothing in the buffer.
+        let version = |at: *const c_void| if at.is_null() { c"".as_ptr().cast() } else { at };
+        let (bucket, object) = (copy(held.bucket()), copy(held.object()));
+        out.write(keylatch_key {
+            bucket,
+            bucket_len: held.bucket().len(),
+            object,
+            object_len: held.object().len(),
+            version: held.version().map_or(std::ptr::null(), |part| version(copy(part))),
+            version_len: held.version().map_or(0, <[u8]>::len),
+        });
+        Ok(())
+    })
+}
+
+/// Tells the fence number of a hold. For an exclusive one it is greater than that of every exclusive hold of the same
+/// key before, whatever happened in between, so that a store can refuse a writer whose number is lower than one it has
+/// seen. For a shared one it is the number of the latest exclusive one.
+///
+/// Writes *fence on success. Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also
+/// from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_fence(manager: *mut keylatch_manager, grant: u64, fence: *mut u64) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(fence) }?;
+        out.write(manager::enter(manager)?.locks.fence(grant_of(grant)?)?);
+        Ok(())
+    })
+}
+
+/// Tells whether the exclusive hold with this fence number still has the key: *current is 1, or 0 after it was released,
+/// downgraded or taken away. What a store asks before it lets a late write through.
+///
+/// Writes *current on success. Errors: KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any;
+/// also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_is_current(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    fence: u64,
+    current: *mut i32,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(current) }?;
+        let manager = manager::enter(manager)?;
+        // SAFETY: the header says what the caller promises.
+        let key = unsafe { key::read(key) }?;
+        out.write(i32::from(manager.locks.is_current(key, fence)?));
+        Ok(())
+    })
+}
+
+/// Begins the lease of a grant anew, to last ttl_ns from now; or begins one for a hold that had none.
+///
+/// Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a ttl_ns of 0; KEYLATCH_ENULL, KEYLATCH_EHANDLE.
+/// Threads: any; also from callbacks. Never waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_renew(manager: *mut keylatch_manager, grant: u64, ttl_ns: u64) -> i32 {
+    call(|| {
+        manager::enter(manager)?.locks.renew(grant_of(grant)?, Duration::from_nanos(ttl_ns))?;
+        Ok(())
+    })
+}
+
+/// Tells how long a grant is safe from now on: 0 once its lease has run out, although it is held until somebody takes the
+/// lock away; KEYLATCH_NEVER for a hold without a lease, which never runs out.
+///
+/// Writes *remaining_ns on success. Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE.
+/// Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_remaining(manager: *mut keylatch_manager, grant: u64, remaining_ns: *mut u64) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(remaining_ns) }?;
+        let remaining = manager::enter(manager)?.locks.remaining(grant_of(grant)?)?;
+        out.write(
+            remaining.map_or(KEYLATCH_NEVER, |left| u64::try_from(left.as_nanos()).unwrap_or(KEYLATCH_NEVER - 1)),
+        );
+        Ok(())
+    })
+}
+
+/// Tells whether a grant is held and, if it is a lease, safe at this moment: *valid is 1 or 0. A number that is no grant is
+/// not valid.
+///
+/// Writes *valid on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_is_valid(manager: *mut keylatch_manager, grant: u64, valid: *mut i32) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(valid) }?;
+        let manager = manager::enter(manager)?;
+        out.write(i32::from(grant_of(grant).is_ok_and(|grant| manager.locks.is_valid(grant))));
+        Ok(())
+    })
+}
+
+/// The lease ran out, and somebody waited for the lock or had it taken away.
+pub const KEYLATCH_LOST_EXPIRED: i32 = 1;
+/// The lock was released by force.
+pub const KEYLATCH_LOST_FORCED: i32 = 2;
+
+/// Called once when a hold is taken away: which, and why (KEYLATCH_LOST_...).
+///
+/// It runs in the thread that takes the lock away, inside a call of that thread, but never inside one of the library's locks. It may call
+/// everything that does not wait, except that freeing the handles of that call is told KEYLATCH_EBUSY.
+pub type keylatch_lost_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, grant: u64, why: i32)>;
+
+/// Has callback called once if the hold is taken away from its owner, or at once if it has been. When the hold is
+/// released, or ends with its manager, it is not called. free_fn (NULL for none) is called once with user_data in any case: after callback,
+/// when the hold is over, or before this function returns if it fails.
+///
+/// Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks. Never waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_on_lost(
+    manager: *mut keylatch_manager,
+    grant: u64,
+    callback: keylatch_lost_callback,
+    user_data: *mut c_void,
+    free_fn: keylatch_free_fn,
+) -> i32 {
+    let user_data = Arc::new(UserData::new(user_data, free_fn));
+    let kept = Arc::clone(&user_data);
+    let status = call(|| {
+        let callback = callback.ok_or_else(|| null("the callback"))?;
+        let listener = move |why| {
+            let why = match why {
+                Lost::Expired => KEYLATCH_LOST_EXPIRED,
+                _ => KEYLATCH_LOST_FORCED,
+            };
+            // SAFETY: the caller gave the function for this pointer.
+            calling_back(|| unsafe { callback(kept.pointer(), grant, why) });
+            calling_back(|| drop(kept));
+        };
+        manager::enter(manager)?.locks.on_lost(grant_of(grant)?, listener)?;
+        Ok(())
+    });
+    calling_back(|| drop(user_data));
+    status
+}

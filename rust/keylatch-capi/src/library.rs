@@ -1,0 +1,65 @@
+//! THE LIBRARY
+//!
+//! KEYLATCH_VERSION and its parts say which header a program was compiled with, these functions which library it runs
+//! with. A program works with every library whose KEYLATCH_ABI_VERSION is the one it was compiled with; the loader sees
+//! to that by the library's SONAME.
+
+use crate::boundary::{Out, call, invalid};
+use crate::{batch, figures, key, manager, options, owner, queue};
+use std::ffi::c_char;
+
+/// Counts the incompatible changes of this interface.
+pub const KEYLATCH_ABI_VERSION: u32 = 0;
+
+/// The structs, for keylatch_struct_size().
+pub const KEYLATCH_STRUCT_KEY: i32 = 1;
+pub const KEYLATCH_STRUCT_MANAGER_OPTIONS: i32 = 2;
+pub const KEYLATCH_STRUCT_OWNER_OPTIONS: i32 = 3;
+pub const KEYLATCH_STRUCT_REQUEST_OPTIONS: i32 = 4;
+pub const KEYLATCH_STRUCT_BATCH_ITEM: i32 = 5;
+pub const KEYLATCH_STRUCT_COMPLETION: i32 = 6;
+pub const KEYLATCH_STRUCT_METRICS: i32 = 7;
+pub const KEYLATCH_STRUCT_HEALTH: i32 = 8;
+pub const KEYLATCH_STRUCT_HOLDER: i32 = 9;
+
+/// The library's version, such as "0.1.0". Never NULL.
+///
+/// Memory: the text is static. Errors: none. Threads: any, at any time, also in a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn keylatch_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// The library's KEYLATCH_ABI_VERSION.
+///
+/// Errors: none. Threads: any, at any time, also in a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn keylatch_abi_version() -> u32 {
+    KEYLATCH_ABI_VERSION
+}
+
+/// Tells how large a struct (KEYLATCH_STRUCT_...) is in the library that the program runs with, so that a binding
+/// made without a C compiler can check its own layout.
+///
+/// Writes *size on success. Errors: KEYLATCH_ENULL; KEYLATCH_EINVALID for a number that is no struct's. Threads: any,
+/// at any time, also in a forked child.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_struct_size(which: i32, size: *mut usize) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(size) }?;
+        out.write(match which {
+            KEYLATCH_STRUCT_KEY => size_of::<key::keylatch_key>(),
+            KEYLATCH_STRUCT_MANAGER_OPTIONS => size_of::<manager::keylatch_manager_options>(),
+            KEYLATCH_STRUCT_OWNER_OPTIONS => size_of::<owner::keylatch_owner_options>(),
+            KEYLATCH_STRUCT_REQUEST_OPTIONS => size_of::<options::keylatch_request_options>(),
+            KEYLATCH_STRUCT_BATCH_ITEM => size_of::<batch::keylatch_batch_item>(),
+            KEYLATCH_STRUCT_COMPLETION => size_of::<queue::keylatch_completion>(),
+            KEYLATCH_STRUCT_METRICS => size_of::<figures::keylatch_metrics>(),
+            KEYLATCH_STRUCT_HEALTH => size_of::<figures::keylatch_health>(),
+            KEYLATCH_STRUCT_HOLDER => size_of::<crate::holder::keylatch_holder>(),
+            other => return Err(invalid(format!("{other} is no struct's number"))),
+        });
+        Ok(())
+    })
+}

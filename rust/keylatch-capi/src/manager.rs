@@ -1,0 +1,367 @@
+//! MANAGERS
+//!
+//! A manager is one table of locks. Most programs have one. Making one reserves address space, not memory.
+
+use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
+use crate::handle::{self, Entered, Kind};
+use keylatch::{Fairness, FastObjectLockManager, LockConfig, Reentrancy, Victim};
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A lock manager; made by keylatch_manager_new(), freed by keylatch_manager_free().
+#[derive(Debug)]
+pub struct keylatch_manager {
+    pub(crate) locks: FastObjectLockManager,
+    /// Tells managers apart, for what belongs to one.
+    pub(crate) number: u64,
+    pub(crate) callbacks: Arc<Outstanding>,
+}
+
+impl Kind for keylatch_manager {
+    const MARK: u64 = 0x6b6c_6d61_6e61_6765;
+    const NAME: &'static str = "keylatch_manager";
+}
+
+/// Callbacks that are still to be called or freed.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    count: Mutex<usize>,
+    settled: Condvar,
+}
+
+impl Outstanding {
+    pub(crate) fn add(self: &Arc<Self>) -> Owed {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Owed(Arc::clone(self))
+    }
+
+    fn wait(&self) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count > 0 {
+            count = self.settled.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// One of them, until dropped.
+#[derive(Debug)]
+pub(crate) struct Owed(Arc<Outstanding>);
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let mut count = self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count -= 1;
+        if *count == 0 {
+            self.0.settled.notify_all();
+        }
+    }
+}
+
+/// Whoever runs may take a free lock ahead of the line, until somebody has waited for fairness_after_ns; by far the
+/// fastest on a hot key. The default.
+pub const KEYLATCH_FAIRNESS_EVENTUAL: u32 = 1;
+/// First come, first served; every release hands the lock to the next in line.
+pub const KEYLATCH_FAIRNESS_FIFO: u32 = 2;
+/// As FIFO, but a writer queues ahead of waiting readers; a reader is overtaken at most overtake_limit times.
+pub const KEYLATCH_FAIRNESS_WRITER_FIRST: u32 = 3;
+/// As FIFO, but a reader joins readers ahead of waiting writers; a writer is overtaken at most overtake_limit times.
+pub const KEYLATCH_FAIRNESS_READER_FIRST: u32 = 4;
+
+/// A session that asks again for what it holds, in a way that would have it wait for itself, fails with
+/// KEYLATCH_EDEADLOCK. The default.
+pub const KEYLATCH_REENTRANCY_DENY: u32 = 1;
+/// It is granted once more; the lock is free when as many grants are released.
+pub const KEYLATCH_REENTRANCY_COUNT: u32 = 2;
+
+/// Of a deadlock the session gives way whose request was found to close the circle. The default.
+pub const KEYLATCH_VICTIM_ASKER: u32 = 1;
+/// The session that was begun last gives way.
+pub const KEYLATCH_VICTIM_YOUNGEST: u32 = 2;
+/// The session gives way that waits with the lowest priority; of several the youngest.
+pub const KEYLATCH_VICTIM_LOWEST_PRIORITY: u32 = 3;
+
+/// Never: a time that does not end.
+pub const KEYLATCH_NEVER: u64 = u64::MAX;
+
+/// The settings of a manager. Everything that is 0 is the default, so that
+///
+///     keylatch_manager_options options = { sizeof options };
+///
+/// is all defaults.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct keylatch_manager_options {
+    /// sizeof(keylatch_manager_options)
+    pub struct_size: usize,
+    /// Parts of the table that change independently: a power of two from 1 to 65,536. Default 1024.
+    pub shards: u32,
+    /// Who goes first: KEYLATCH_FAIRNESS_... Default EVENTUAL.
+    pub fairness: u32,
+    /// For EVENTUAL: how long a waiter may be overtaken. Default 500 us; 1 is as good as at once.
+    pub fairness_after_ns: u64,
+    /// How long a request waits that says KEYLATCH_WAIT_DEFAULT. Default KEYLATCH_WAIT_FOREVER.
+    pub default_timeout_ns: u64,
+    /// Locks that can be in the table at a time, up to 33,554,432. Default 8,388,608, or as many as address space can be
+    /// had for. Only address space is reserved for them. A key longer than 56 bytes counts as several.
+    pub max_locks: u32,
+    /// Requests that can wait at a time, up to 16,777,216. Default 1,048,576.
+    pub max_waiters: u32,
+    /// Bytes of a key, its parts together, up to 65,535. Default 8192.
+    pub max_key_bytes: u64,
+    /// How often a waiter may be overtaken by higher priorities, or by the mode that the fairness prefers. Default 64;
+    /// KEYLATCH_OVERTAKE_NEVER for not at all.
+    pub overtake_limit: u32,
+    /// What a session gets that asks again for what it holds: KEYLATCH_REENTRANCY_... Default DENY.
+    pub reentrancy: u32,
+    /// How long a session's request waits before it looks for a deadlock. Default 50 ms; 1 is as good as at once,
+    /// KEYLATCH_NEVER does not look.
+    pub deadlock_delay_ns: u64,
+    /// Which session of a deadlock gives way: KEYLATCH_VICTIM_... Default ASKER.
+    pub victim: u32,
+    /// 0.
+    pub reserved: u32,
+    /// How long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that what the old
+    /// holder still has on its way arrives first. Default: not at all.
+    pub lock_delay_ns: u64,
+}
+
+/// For overtake_limit: nobody is ever overtaken.
+pub const KEYLATCH_OVERTAKE_NEVER: u32 = u32::MAX;
+
+// SAFETY: integers without padding.
+unsafe impl Versioned for keylatch_manager_options {
+    const FIRST_SIZE: usize = 80;
+    const NAME: &'static str = "keylatch_manager_options";
+}
+
+const _: () = assert!(size_of::<keylatch_manager_options>() == 80);
+
+fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> {
+    let mut config = LockConfig::default();
+    let or = |given: u32, default: u32| if given == 0 { default } else { given };
+    let time = |given: u64, default: Option<Duration>| match given {
+        0 => default,
+        KEYLATCH_NEVER => None,
+        nanoseconds => Some(Duration::from_nanos(nanoseconds)),
+    };
+    if options.reserved != 0 {
+        return Err(invalid("reserved is not 0".into()));
+    }
+    config.shards = or(options.shards, config.shards);
+    config.max_locks = or(options.max_locks, config.max_locks);
+    config.max_waiters = or(options.max_waiters, config.max_waiters);
+    if options.max_key_bytes != 0 {
+        config.max_key_bytes = usize::try_from(options.max_key_bytes).unwrap_or(usize::MAX);
+    }
+    config.overtake_limit = match options.overtake_limit {
+        KEYLATCH_OVERTAKE_NEVER => 0,
+        limit => or(limit, config.overtake_limit),
+    };
+    config.default_timeout = time(options.default_timeout_ns, None);
+    config.fairness = match options.fairness {
+        0 | KEYLATCH_FAIRNESS_EVENTUAL => match options.fairness_after_ns {
+            0 => Fairness::default(),
+            nanoseconds => Fairness::Eventual { after: Duration::from_nanos(nanoseconds) },
+        },
+        KEYLATCH_FAIRNESS_FIFO => Fairness::Fifo,
+        KEYLATCH_FAIRNESS_WRITER_FIRST => Fairness::WriterFirst,
+        KEYLATCH_FAIRNESS_READER_FIRST => Fairness::ReaderFirst,
+        other => return Err(invalid(format!("{other} is no fairness"))),
+    };
+    config.reentrancy = match options.reentrancy {
+        0 | KEYLATCH_REENTRANCY_DENY => Reentrancy::Deny,
+        KEYLATCH_REENTRANCY_COUNT => Reentrancy::Count,
+        other => return Err(invalid(format!("{other} is no reentrancy"))),
+    };
+    config.victim = match options.victim {
+        0 | KEYLATCH_VICTIM_ASKER => Victim::Asker,
+        KEYLATCH_VICTIM_YOUNGEST => Victim::Youngest,
+        KEYLATCH_VICTIM_LOWEST_PRIORITY => Victim::LowestPriority,
+        other => return Err(invalid(format!("{other} is no victim"))),
+    };
+    config.deadlock_delay = time(options.deadlock_delay_ns, config.deadlock_delay);
+    config.lock_delay = time(options.lock_delay_ns, Some(Duration::ZERO)).unwrap_or(Duration::MAX);
+    Ok(config)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The opposite, with every default written out.
+fn options_of(config: &LockConfig) -> keylatch_manager_options {
+    let (fairness, fairness_after_ns) = match config.fairness {
+        Fairness::Eventual { after } => (KEYLATCH_FAIRNESS_EVENTUAL, nanoseconds(after)),
+        Fairness::Fifo => (KEYLATCH_FAIRNESS_FIFO, 0),
+        Fairness::WriterFirst => (KEYLATCH_FAIRNESS_WRITER_FIRST, 0),
+        Fairness::ReaderFirst => (KEYLATCH_FAIRNESS_READER_FIRST, 0),
+    };
+    keylatch_manager_options {
+        struct_size: size_of::<keylatch_manager_options>(),
+        shards: config.shards,
+        fairness,
+        fairness_after_ns,
+        default_timeout_ns: config.default_timeout.map_or(KEYLATCH_NEVER, nanoseconds),
+        max_locks: config.max_locks,
+        max_waiters: config.max_waiters,
+        max_key_bytes: config.max_key_bytes as u64,
+        overtake_limit: if config.overtake_limit == 0 { KEYLATCH_OVERTAKE_NEVER } else { config.overtake_limit },
+        reentrancy: match config.reentrancy {
+            Reentrancy::Deny => KEYLATCH_REENTRANCY_DENY,
+            Reentrancy::Count => KEYLATCH_REENTRANCY_COUNT,
+        },
+        deadlock_delay_ns: config.deadlock_delay.map_or(KEYLATCH_NEVER, nanoseconds),
+        victim: match config.victim {
+            Victim::Asker => KEYLATCH_VICTIM_ASKER,
+            Victim::Youngest => KEYLATCH_VICTIM_YOUNGEST,
+            Victim::LowestPriority => KEYLATCH_VICTIM_LOWEST_PRIORITY,
+        },
+        reserved: 0,
+        lock_delay_ns: nanoseconds(config.lock_delay),
+    }
+}
+
+/// Goes inside a manager.
+#[inline(always)]
+pub(crate) fn enter(manager: *const keylatch_manager) -> Result<Entered<keylatch_manager>, Failure> {
+    handle::enter(manager.cast())
+}
+
+/// A handle as the caller holds it.
+pub(crate) fn handed_out<T>(handle: NonNull<c_void>) -> *mut T {
+    handle.as_ptr().cast()
+}
+
+/// Makes a manager. options may be NULL for the defaults.
+///
+/// Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors: KEYLATCH_ENULL,
+/// KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot be, and keylatch_last_error() names one
+/// that can. Threads: any; also in a forked child.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_new(
+    options: *const keylatch_manager_options,
+    manager: *mut *mut keylatch_manager,
+) -> i32 {
+    call(|| {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(manager) }?;
+        let locks = match NonNull::new(options.cast_mut()) {
+            None => default_manager()?,
+            Some(options) => {
+                // SAFETY: the header says what the caller promises.
+                let options = unsafe { read(options) }?;
+                FastObjectLockManager::with_config(config_of(&options)?)?
+            }
+        };
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        out.write(handed_out(handle::create(keylatch_manager { locks, number, callbacks: Arc::default() })?));
+        Ok(())
+    })
+}
+
+/// As `FastObjectLockManager::new`, which would panic.
+fn default_manager() -> Result<FastObjectLockManager, Failure> {
+    let mut config = LockConfig::default();
+    loop {
+        match FastObjectLockManager::with_config(config.clone()) {
+            Err(_) if config.max_locks > 4096 => config.max_locks /= 4,
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+/// Tells the settings that the manager has, with every default written out.
+///
+/// Set options->struct_size first; the rest is written on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE,
+/// KEYLATCH_ESTRUCT. Threads: any, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_settings(
+    manager: *const keylatch_manager,
+    options: *mut keylatch_manager_options,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { SizedOut::new(options) }?;
+        out.write(&options_of(enter(manager)?.locks.config()));
+        Ok(())
+    })
+}
+
+/// Closes a manager: requests that wait and those to come fail with KEYLATCH_ECLOSED. What is held stays held until it
+/// is released. Closing again does nothing.
+///
+/// Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any, at any time; also from callbacks. Never waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_close(manager: *mut keylatch_manager) -> i32 {
+    call(|| {
+        enter(manager)?.locks.close();
+        Ok(())
+    })
+}
+
+/// Tells whether a manager was closed: *closed is 1 or 0.
+///
+/// Writes *closed on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any, at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_is_closed(manager: *const keylatch_manager, closed: *mut i32) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(closed) }?;
+        out.write(i32::from(enter(manager)?.locks.is_closed()));
+        Ok(())
+    })
+}
+
+/// Closes and frees a manager. Requests that wait in other threads end with KEYLATCH_ECLOSED; this function waits until
+/// every call in progress on the manager has returned, and until every callback has been called, has returned, and its
+/// free_fn too. Calls that come later get KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it
+/// stay, to be freed by their own functions.
+///
+/// A callback may free its manager; then callbacks that are still to come, and its own end, are not waited for.
+/// NULL is fine and does nothing.
+///
+/// Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child: nothing is freed there
+/// then; KEYLATCH_EBUSY from a function that is called back inside a call on this manager (a free_fn). Threads: any; two
+/// at once are fine, one of them gets KEYLATCH_EHANDLE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_free(manager: *mut keylatch_manager) -> i32 {
+    call(|| {
+        if manager.is_null() {
+            return Ok(());
+        }
+        let ended = handle::end::<keylatch_manager>(manager.cast(), |inside| inside.locks.close())?;
+        if !crate::acquire::in_callback() {
+            ended.callbacks.wait();
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_come_back_as_they_were_given_and_zeros_as_the_defaults() {
+        // SAFETY: integers.
+        let zeros: keylatch_manager_options = unsafe { std::mem::zeroed() };
+        assert_eq!(config_of(&zeros).unwrap(), LockConfig::default());
+        for config in [
+            LockConfig::default(),
+            LockConfig { fairness: Fairness::Fifo, overtake_limit: 0, ..LockConfig::default() },
+            LockConfig { victim: Victim::Youngest, deadlock_delay: None, ..LockConfig::default() },
+            LockConfig {
+                reentrancy: Reentrancy::Count,
+                default_timeout: Some(Duration::from_millis(7)),
+                lock_delay: Duration::from_secs(1),
+                ..LockConfig::default()
+            },
+        ] {
+            assert_eq!(config_of(&options_of(&config)).unwrap(), config);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! REQUESTS
+//!
+//! What a request can say besides its key, its mode and how long it waits.
+
+use crate::boundary::{Failure, Versioned, invalid, read, text};
+use crate::handle::{self, Entered};
+use crate::manager::keylatch_manager;
+use crate::owner::keylatch_owner;
+use crate::status::KEYLATCH_EHANDLE;
+use keylatch::{KeyRef, LockRequest, Mode, OwnerRef};
+use std::borrow::Cow;
+use std::ffi::{c_char, c_void};
+use std::ptr::{NonNull, null};
+use std::time::Duration;
+
+/// For a timeout: for as long as it takes.
+pub const KEYLATCH_WAIT_FOREVER: u64 = u64::MAX;
+/// For a timeout: as the manager is set.
+pub const KEYLATCH_WAIT_DEFAULT: u64 = u64::MAX - 1;
+
+/// For a batch: take those locks that can be had within the time, rather than all or none.
+pub const KEYLATCH_BEST_EFFORT: u32 = 1;
+
+/// What a request says of itself. Everything that is 0 is the default, and a NULL for the whole is all defaults.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct keylatch_request_options {
+    /// sizeof(keylatch_request_options)
+    pub struct_size: usize,
+    /// Who asks; NULL for owner_name.
+    pub owner: *const keylatch_owner,
+    /// Who asks, by name, if owner is NULL: a label. No bytes for nobody in particular.
+    pub owner_name: *const c_char,
+    pub owner_name_len: usize,
+    /// 0 for a hold that lasts until it is released. Otherwise a lease: that long after it was granted the lock may be
+    /// taken by whoever waits for it, unless the lease is renewed.
+    pub ttl_ns: u64,
+    /// For sessions: a number of the caller's for this request, not 0. While its grant is held, a request of the same
+    /// session with the same number is answered with the same grant.
+    pub request_id: u64,
+    /// 0 to 255. A request waits ahead of those of lower priority, which it may overtake overtake_limit times.
+    pub priority: u32,
+    /// KEYLATCH_BEST_EFFORT, or 0.
+    pub flags: u32,
+}
+
+// SAFETY: integers and pointers without padding.
+unsafe impl Versioned for keylatch_request_options {
+    const FIRST_SIZE: usize = 56;
+    const NAME: &'static str = "keylatch_request_options";
+}
+
+const _: () = assert!(size_of::<keylatch_request_options>() == 56);
+
+/// The options of a request, read.
+pub(crate) struct Given<'a> {
+    owner: Option<Entered<keylatch_owner>>,
+    name: Cow<'a, str>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) request_id: Option<u64>,
+    pub(crate) priority: u8,
+    pub(crate) flags: u32,
+}
+
+impl<'a> Given<'a> {
+    /// # Safety
+    /// As the header says of keylatch_request_options.
+    #[inline(always)]
+    pub(crate) unsafe fn read(
+        options: *const keylatch_request_options,
+        manager: &keylatch_manager,
+        flags: u32,
+    ) -> Result<Self, Failure> {
+        let Some(options) = NonNull::new(options.cast_mut()) else {
+            return Ok(Self {
+                owner: None,
+                name: Cow::Borrowed(""),
+                ttl: None,
+                request_id: None,
+                priority: 0,
+                flags: 0,
+            });
+        };
+        // SAFETY: promised.
+        let options = unsafe { read(options) }?;
+        if options.flags & !flags != 0 || options.priority > 255 {
+            return Err(no_such_options(&options));
+        }
+        let owner = if options.owner.is_null() {
+            None
+        } else {
+            let owner = handle::enter::<keylatch_owner>(options.owner.cast())?;
+            if owner.manager != manager.number {
+                return Err(Failure::new(KEYLATCH_EHANDLE, "the owner belongs to another manager"));
+            }
+            Some(owner)
+        };
+        // SAFETY: promised.
+        let name = unsafe { text(options.owner_name.cast::<c_void>(), options.owner_name_len, "owner_name") }?;
+        let or_none = |number: u64| (number != 0).then_some(number);
+        Ok(Self {
+            owner,
+            name,
+            ttl: or_none(options.ttl_ns).map(Duration::from_nanos),
+            request_id: or_none(options.request_id),
+            priority: options.priority as u8,
+            flags: options.flags,
+        })
+    }
+
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> OwnerRef<'_> {
+        match &self.owner {
+            Some(owner) => owner.as_ref(),
+            None => OwnerRef::Named(&self.name),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn request<'k>(&'k self, key: KeyRef<'k>, mode: Mode) -> LockRequest<'k> {
+        let mut request = LockRequest::new(key, mode).owner(self.owner()).priority(self.priority);
+        if let Some(ttl) = self.ttl {
+            request = request.ttl(ttl);
+        }
+        if let Some(request_id) = self.request_id {
+            request = request.request_id(request_id);
+        }
+        request
+    }
+}
+
+#[cold]
+fn no_such_options(options: &keylatch_request_options) -> Failure {
+    invalid(format!(
+        "{:#x} is not a set of flags of this request, or the priority {} is not from 0 to 255",
+        options.flags, options.priority
+    ))
+}
+
+/// The request, waiting as long as a number of the caller's says.
+#[inline(always)]
+pub(crate) fn waiting(request: LockRequest<'_>, timeout_ns: u64) -> LockRequest<'_> {
+    match timeout_ns {
+        KEYLATCH_WAIT_DEFAULT => request,
+        KEYLATCH_WAIT_FOREVER => request.no_timeout(),
+        nanoseconds => request.timeout(Duration::from_nanos(nanoseconds)),
+    }
+}
+
+impl keylatch_request_options {
+    /// All defaults.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            owner: null(),
+            owner_name: null(),
+            owner_name_len: 0,
+            ttl_ns: 0,
+            request_id: 0,
+            priority: 0,
+            flags: 0,
+        }
+    }
+}

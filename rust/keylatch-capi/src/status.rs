@@ -1,0 +1,133 @@
+//! STATUS
+//!
+//! Every function that can fail returns one of these. The numbers never change, and a number is the same in every
+//! language. New ones may be added: treat a negative number that you do not know as a failure.
+
+use std::ffi::{CStr, c_char};
+
+/// Success.
+pub const KEYLATCH_OK: i32 = 0;
+/// The time given was over before the lock was free.
+pub const KEYLATCH_ETIMEOUT: i32 = -1;
+/// The lock is held, and the request was not to wait. Also: nothing lies in the queue.
+pub const KEYLATCH_EWOULDBLOCK: i32 = -2;
+/// Sessions wait for each other in a circle, and this request was chosen to give way.
+pub const KEYLATCH_EDEADLOCK: i32 = -3;
+/// The request was cancelled while it waited.
+pub const KEYLATCH_ECANCELLED: i32 = -4;
+/// The manager was closed.
+pub const KEYLATCH_ECLOSED: i32 = -5;
+/// The grant is not held: released before, taken away by force, made up, or another manager's.
+pub const KEYLATCH_ENOTHELD: i32 = -6;
+/// The grant's lease ran out and the lock was taken away.
+pub const KEYLATCH_ELEASELOST: i32 = -7;
+/// As many locks are in the table as it may hold.
+pub const KEYLATCH_ETABLEFULL: i32 = -8;
+/// The key is longer than keys may be.
+pub const KEYLATCH_EKEY: i32 = -9;
+/// A setting has a value that it cannot have.
+pub const KEYLATCH_ECONFIG: i32 = -10;
+/// The process is a fork of the one that made the manager.
+pub const KEYLATCH_EFORKED: i32 = -11;
+/// Somebody else already waits to upgrade the same lock: each would wait for the other.
+pub const KEYLATCH_EUPGRADE: i32 = -12;
+/// As many requests wait as may.
+pub const KEYLATCH_EWAITERS: i32 = -13;
+
+/// A pointer that must point to something is NULL.
+pub const KEYLATCH_ENULL: i32 = -100;
+/// An argument has a value that means nothing: an unknown mode or flag, a length beyond all memory, a NULL with a length.
+pub const KEYLATCH_EINVALID: i32 = -101;
+/// struct_size is smaller than the struct ever was, or the struct has something set that this library does not know.
+pub const KEYLATCH_ESTRUCT: i32 = -102;
+/// The handle is not one, or not of this kind, or was freed, or belongs to another manager.
+pub const KEYLATCH_EHANDLE: i32 = -103;
+/// The library has failed inside: a bug in it. The call did not do what it was asked to.
+pub const KEYLATCH_EPANIC: i32 = -104;
+/// The operating system refused what was needed, such as a file descriptor.
+pub const KEYLATCH_ESYSTEM: i32 = -105;
+/// The caller's buffer is too small.
+pub const KEYLATCH_EBUFFER: i32 = -106;
+/// The handle cannot be freed by a callback that runs inside a call on it.
+pub const KEYLATCH_EBUSY: i32 = -107;
+/// There is nothing more.
+pub const KEYLATCH_EEND: i32 = -108;
+
+/// Number, name and meaning.
+const ALL: &[(i32, &CStr, &CStr)] = &[
+    (KEYLATCH_OK, c"KEYLATCH_OK", c"success"),
+    (KEYLATCH_ETIMEOUT, c"KEYLATCH_ETIMEOUT", c"the time was over before the lock was free"),
+    (KEYLATCH_EWOULDBLOCK, c"KEYLATCH_EWOULDBLOCK", c"the lock is held"),
+    (KEYLATCH_EDEADLOCK, c"KEYLATCH_EDEADLOCK", c"sessions wait for each other in a circle"),
+    (KEYLATCH_ECANCELLED, c"KEYLATCH_ECANCELLED", c"the request was cancelled"),
+    (KEYLATCH_ECLOSED, c"KEYLATCH_ECLOSED", c"the lock manager is closed"),
+    (KEYLATCH_ENOTHELD, c"KEYLATCH_ENOTHELD", c"the grant is not held"),
+    (KEYLATCH_ELEASELOST, c"KEYLATCH_ELEASELOST", c"the lease ran out and the lock was taken away"),
+    (KEYLATCH_ETABLEFULL, c"KEYLATCH_ETABLEFULL", c"the table holds as many locks as it may"),
+    (KEYLATCH_EKEY, c"KEYLATCH_EKEY", c"the key is too long"),
+    (KEYLATCH_ECONFIG, c"KEYLATCH_ECONFIG", c"a setting has a value that it cannot have"),
+    (KEYLATCH_EFORKED, c"KEYLATCH_EFORKED", c"the process is a fork of the one that made the lock manager"),
+    (KEYLATCH_EUPGRADE, c"KEYLATCH_EUPGRADE", c"somebody else already waits to upgrade the lock"),
+    (KEYLATCH_EWAITERS, c"KEYLATCH_EWAITERS", c"as many requests wait as may"),
+    (KEYLATCH_ENULL, c"KEYLATCH_ENULL", c"a pointer is NULL that must not be"),
+    (KEYLATCH_EINVALID, c"KEYLATCH_EINVALID", c"an argument has a value that means nothing"),
+    (KEYLATCH_ESTRUCT, c"KEYLATCH_ESTRUCT", c"struct_size or something in the struct is not known to this library"),
+    (KEYLATCH_EHANDLE, c"KEYLATCH_EHANDLE", c"the handle is none, was freed, or is of another kind or manager"),
+    (KEYLATCH_EPANIC, c"KEYLATCH_EPANIC", c"the library has failed inside"),
+    (KEYLATCH_ESYSTEM, c"KEYLATCH_ESYSTEM", c"the operating system refused what was needed"),
+    (KEYLATCH_EBUFFER, c"KEYLATCH_EBUFFER", c"the buffer is too small"),
+    (KEYLATCH_EBUSY, c"KEYLATCH_EBUSY", c"this thread is inside a call on the handle"),
+    (KEYLATCH_EEND, c"KEYLATCH_EEND", c"there is nothing more"),
+];
+
+fn entry(status: i32) -> (&'static CStr, &'static CStr) {
+    let known = ALL.iter().find(|(number, ..)| *number == status);
+    known.map_or((c"unknown", c"a status that this version of the library does not know"), |(_, name, text)| {
+        (name, text)
+    })
+}
+
+/// The name of a status, such as "KEYLATCH_ETIMEOUT"; "unknown" for a number that is none. Never NULL.
+///
+/// Memory: the text is static. Errors: none. Threads: any, at any time, also in a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn keylatch_status_name(status: i32) -> *const c_char {
+    entry(status).0.as_ptr()
+}
+
+/// What a status means, a phrase in English. Never NULL. What a particular failure was about, keylatch_last_error() says.
+///
+/// Memory: the text is static. Errors: none. Threads: any, at any time, also in a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn keylatch_status_text(status: i32) -> *const c_char {
+    entry(status).1.as_ptr()
+}
+
+/// 1 if the same call may succeed when it is made again later, such as after KEYLATCH_ETIMEOUT; 0 if not.
+///
+/// Errors: none. Threads: any, at any time, also in a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn keylatch_status_is_transient(status: i32) -> i32 {
+    let transient = [
+        KEYLATCH_ETIMEOUT,
+        KEYLATCH_EWOULDBLOCK,
+        KEYLATCH_EDEADLOCK,
+        KEYLATCH_ETABLEFULL,
+        KEYLATCH_EUPGRADE,
+        KEYLATCH_EWAITERS,
+    ];
+    i32::from(transient.contains(&status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_status_has_a_number_and_a_name_of_its_own() {
+        let numbers: HashSet<_> = ALL.iter().map(|(number, ..)| number).collect();
+        let names: HashSet<_> = ALL.iter().map(|(_, name, _)| name).collect();
+        assert!(numbers.len() == ALL.len() && names.len() == ALL.len());
+    }
+}

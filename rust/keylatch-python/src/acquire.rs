@@ -1,0 +1,192 @@
+//! The verbs of the fast path: `lock`, `try_lock` and `alock`.
+//!
+//! A free lock is taken without leaving the interpreter and without pyo3's conversions. What has to wait goes to a
+//! `…_slow` function with its place in line already taken.
+
+use crate::awaitable;
+use crate::errors::{OrRaise, to_exception};
+use crate::guard;
+use crate::guard_methods::Table;
+use crate::key::{AskedKey, plain_key};
+use crate::manager::LockManager;
+use crate::raw::{self, RawResult, answer, none};
+use crate::request::Asked;
+use crate::wait::wait_for;
+use keylatch::{Acquire, FastLockGuard, LockError, LockRequest};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::ptr::null_mut;
+use std::task::{Context, Poll, Waker};
+
+static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
+    raw::method_with_keywords(
+        c"lock",
+        lock,
+        c"lock($self, /, key, *, shared=False, owner=None, timeout=None, priority=0, wait=True)\n--\n\n\
+        Take a lock, waiting until it is free, and return the guard that holds it.\n\n\
+        key is a str or bytes, or a tuple (bucket, object) or (bucket, object, version) of them. Any number may\n\
+        hold it shared; otherwise one holds it alone. owner says whose request it is, in errors and listings.\n\
+        timeout is in seconds; None is the manager's default_timeout, and math.inf is for as long as it takes.\n\
+        Requests of higher priority (0 to 255) wait ahead of others. wait=False does not wait at all.\n\n\
+        Raises LockTimeout, which says who holds the lock; WouldBlock, with wait=False; Closed; Forked.\n\n\
+        >>> from keylatch import LockManager\n\
+        >>> locks = LockManager()\n\
+        >>> with locks.lock(\"cat.jpg\", owner=\"indexer\"):\n\
+        ...     locks.lock(\"cat.jpg\", timeout=0.01)\n\
+        Traceback (most recent call last):\n\
+        keylatch.LockTimeout: /cat.jpg was not free within ...; held by indexer (exclusive, ...)\n",
+    ),
+    raw::method_with_keywords(
+        c"try_lock",
+        try_lock,
+        c"try_lock($self, /, key, *, shared=False, owner=None, priority=0)\n--\n\n\
+        Take a lock if it is free now, and return its guard, or None.\n\n\
+        >>> from keylatch import LockManager\n\
+        >>> locks = LockManager()\n\
+        >>> with locks.lock(\"cat.jpg\"):\n\
+        ...     locks.try_lock(\"cat.jpg\") is None\n\
+        True\n",
+    ),
+    raw::method_with_keywords(
+        c"alock",
+        awaitable::alock,
+        c"alock($self, /, key, *, shared=False, owner=None, timeout=None, priority=0, wait=True)\n--\n\n\
+        The same as lock() for asyncio: await it, or use it in `async with`.\n\n\
+        Cancelling the wait is exact: the request is out of the line, and nothing is held.\n\n\
+        >>> import asyncio\n\
+        >>> from keylatch import LockManager\n\
+        >>> locks = LockManager()\n\
+        >>> async def main():\n\
+        ...     async with locks.alock(\"cat.jpg\") as guard:\n\
+        ...         print(guard.key)\n\
+        ...     guard = await locks.alock(\"dog.jpg\", timeout=1)\n\
+        ...     guard.release()\n\
+        >>> asyncio.run(main())\n\
+        cat.jpg\n",
+    ),
+]);
+
+/// Adds the verbs to the class.
+pub(crate) fn add_methods(class: &Bound<'_, PyAny>) -> PyResult<()> {
+    for (position, name) in ["lock", "try_lock", "alock"].into_iter().enumerate() {
+        let definition = METHODS.as_pointer().cast::<ffi::PyMethodDef>();
+        // SAFETY: one of the entries of a table that is never changed.
+        let method = unsafe { ffi::PyDescr_NewMethod(class.as_ptr().cast(), definition.add(position)) };
+        // SAFETY: a new reference, or null with an exception.
+        let method = unsafe { Bound::from_owned_ptr_or_err(class.py(), method)? };
+        class.setattr(name, method)?;
+    }
+    Ok(())
+}
+
+/// Asks for a lock, without waiting. What is pending is in line, and told of news when it is polled again.
+#[inline(always)]
+#[expect(clippy::result_large_err, reason = "it is a place in line, which a box on the fast path would cost more than")]
+pub(crate) fn ask<'m, 'k>(
+    manager: &'m LockManager,
+    request: LockRequest<'k>,
+) -> Result<Result<FastLockGuard<'m>, LockError>, Acquire<'m, 'k>> {
+    let mut future = manager.locks().lock(request).into_future();
+    match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(held) => Ok(held),
+        Poll::Pending => Err(future),
+    }
+}
+
+/// `LockManager.lock`. Here the plain case: a key alone, which is free.
+unsafe extern "C" fn lock(
+    slf: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    if positional == 1 && keywords.is_null() {
+        // SAFETY: there is one argument, on a thread that is attached.
+        let (key, plain) = unsafe { (*arguments, plain_key(*arguments)) };
+        if let Some(plain) = plain {
+            // SAFETY: called on a manager.
+            let manager = unsafe { LockManager::from_raw(slf) };
+            return match ask(manager, LockRequest::write(plain)) {
+                // SAFETY: called on this manager with this key.
+                Ok(Ok(hold)) => unsafe { guard::new(hold, slf, key, null_mut()) },
+                Ok(Err(error)) => refused_slow(&error),
+                Err(future) => wait_slow(future, slf, key, null_mut()),
+            };
+        }
+    }
+    // SAFETY: the arguments as they were passed.
+    unsafe { lock_slow(slf, arguments, positional, keywords) }
+}
+
+#[cold]
+#[inline(never)]
+fn refused_slow(error: &LockError) -> *mut ffi::PyObject {
+    answer(|py| Err(to_exception(py, error)))
+}
+
+#[cold]
+#[inline(never)]
+fn wait_slow(
+    future: Acquire<'_, '_>,
+    manager: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+    owner: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    answer(|py| guard::from_answer(py, wait_for(py, future)?, manager, key, owner))
+}
+
+#[inline(never)]
+unsafe fn lock_slow(
+    slf: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: the arguments as the interpreter passed them.
+        let asked = unsafe { Asked::parse(py, "lock", arguments, positional, keywords)? };
+        take(py, slf, &asked)
+    })
+}
+
+/// Takes the lock that was asked for.
+fn take(py: Python<'_>, slf: *mut ffi::PyObject, asked: &Asked<'_, '_>) -> RawResult {
+    // SAFETY: called on a manager.
+    let manager = unsafe { LockManager::from_raw(slf) };
+    let key = AskedKey::of(&asked.key)?;
+    let owner = asked.owner.name(py);
+    let owner = owner.as_ref().map_or(null_mut(), |name| name.as_ptr());
+    let request = asked.request(&key, manager.id());
+    if !asked.wait {
+        return guard::from_answer(py, manager.locks().lock(request).try_now(), slf, asked.key.as_ptr(), owner);
+    }
+    let held = match ask(manager, request) {
+        Ok(held) => held,
+        Err(future) => wait_for(py, future)?,
+    };
+    guard::from_answer(py, held, slf, asked.key.as_ptr(), owner)
+}
+
+/// `LockManager.try_lock`.
+unsafe extern "C" fn try_lock(
+    slf: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: the arguments as the interpreter passed them, to a method of a manager.
+        let (asked, manager) =
+            unsafe { (Asked::parse(py, "try_lock", arguments, positional, keywords)?, LockManager::from_raw(slf)) };
+        let key = AskedKey::of(&asked.key)?;
+        let owner = asked.owner.name(py);
+        let owner = owner.as_ref().map_or(null_mut(), |name| name.as_ptr());
+        match manager.locks().lock(asked.request(&key, manager.id())).try_now() {
+            Ok(hold) => guard::from_answer(py, Ok(hold), slf, asked.key.as_ptr(), owner),
+            Err(LockError::WouldBlock { .. }) => Ok(none()),
+            Err(error) => Err(error).or_raise(py),
+        }
+    })
+}

@@ -1,0 +1,338 @@
+//! What `alock` returns: to be awaited, or used in `async with`.
+//!
+//! It is an awaitable of its own and not a coroutine, so that a free lock is taken without a frame, a task switch or an
+//! exception. What has to wait goes through a coroutine of `keylatch._asyncio`.
+
+use crate::acquire::ask;
+use crate::guard::{self, GuardObject};
+use crate::guard_methods::Table;
+use crate::key::AskedKey;
+use crate::manager::LockManager;
+use crate::pending::{LongAcquire, Pending, asyncio, keep};
+use crate::raw::{self, answer, new_ref, none};
+use crate::request::Asked;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyModule, PyTuple};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+/// An `Acquire` as the interpreter sees it. Only the thread of the event loop uses it; in an interpreter that runs
+/// threads at once, each pointer changes hands by an atomic swap.
+#[repr(C)]
+struct AcquireObject {
+    head: ffi::PyObject,
+    manager: *mut ffi::PyObject,
+    /// The first positional argument, if no other argument was given; then it is the key.
+    key: *mut ffi::PyObject,
+    /// A tuple with all arguments, and the names of those that have one, if there are others than the key.
+    arguments: *mut ffi::PyObject,
+    names: *mut ffi::PyObject,
+    /// The guard: from when the lock was taken, for `async with` to release.
+    guard: AtomicPtr<ffi::PyObject>,
+    /// Whether it was awaited, or entered.
+    used: AtomicBool,
+    /// Whether the guard stays here for `__aexit__`.
+    entered: AtomicBool,
+}
+
+static ACQUIRE_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
+static DONE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(null_mut());
+
+static ACQUIRE_METHODS: Table<ffi::PyMethodDef, 5> = Table::new([
+    raw::method_without_arguments(
+        c"__aenter__",
+        enter,
+        c"__aenter__($self, /)\n--\n\nTake the lock; awaiting it gives the guard.",
+    ),
+    raw::method_with_arguments(
+        c"__aexit__",
+        exit,
+        c"__aexit__($self, /, *exc_info)\n--\n\nRelease the lock, unless that was done before.",
+    ),
+    raw::method_with_arguments(c"_entered", entered, c"_entered($self, guard, /)\n--\n\nKeep the guard for __aexit__."),
+    raw::method_without_arguments(c"__reduce__", refuse, c"__reduce__($self, /)\n--\n\nRefused."),
+    ffi::PyMethodDef::zeroed(),
+]);
+
+/// Makes the types and adds the one that people see to the module.
+pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let doc = c"A lock to be awaited, or used in `async with`: what `LockManager.alock` returns.";
+    let mut slots = [
+        raw::slot(ffi::Py_tp_dealloc, deallocate as *mut _),
+        raw::slot(ffi::Py_tp_methods, ACQUIRE_METHODS.as_pointer()),
+        raw::slot(ffi::Py_am_await, begin as *mut _),
+        raw::slot(ffi::Py_am_send, send as *mut _),
+        raw::slot(ffi::Py_tp_iternext, next as *mut _),
+        // `yield from`, by which asyncio makes a task of an awaitable, asks what `__await__` returned for its iterator.
+        raw::slot(ffi::Py_tp_iter, done_begin as *mut _),
+        raw::slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()),
+        raw::slot(0, null_mut()),
+    ];
+    // SAFETY: the layout begins with the head, and the functions are for such objects.
+    let kind = unsafe { raw::make_type::<AcquireObject>(py, c"keylatch.Acquire", &mut slots)? };
+    module.add("Acquire", &kind)?;
+    ACQUIRE_TYPE.store(kind.into_ptr().cast(), Ordering::Relaxed);
+
+    let mut slots = [
+        raw::slot(ffi::Py_am_await, done_begin as *mut _),
+        raw::slot(ffi::Py_am_send, done_send as *mut _),
+        raw::slot(ffi::Py_tp_iternext, done_next as *mut _),
+        raw::slot(0, null_mut()),
+    ];
+    // SAFETY: as above.
+    let kind = unsafe { raw::make_type::<ffi::PyObject>(py, c"keylatch._keylatch.Done", &mut slots)? };
+    // SAFETY: the type was just made.
+    let done = unsafe { Bound::from_owned_ptr_or_err(py, raw::allocate(kind.into_ptr().cast()))? };
+    DONE.store(done.into_ptr(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// `LockManager.alock`. Nothing is asked for before it is awaited.
+pub(crate) unsafe extern "C" fn alock(
+    slf: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the type was made before any manager could be; the arguments are as the interpreter passed them. Memory
+    // from `allocate` is zero, which is good for each field that is not written.
+    unsafe {
+        let object = raw::allocate(ACQUIRE_TYPE.load(Ordering::Relaxed));
+        if object.is_null() {
+            return object;
+        }
+        let acquire = object.cast::<AcquireObject>();
+        (*acquire).manager = new_ref(slf);
+        if positional == 1 && keywords.is_null() {
+            (*acquire).key = new_ref(*arguments);
+            return object;
+        }
+        match keep_arguments(acquire, arguments, positional, keywords) {
+            Ok(()) => object,
+            Err(error) => {
+                ffi::Py_DECREF(object);
+                answer(|_| Err(error))
+            }
+        }
+    }
+}
+
+/// Keeps the arguments for later, after a look whether they are right.
+unsafe fn keep_arguments(
+    acquire: *mut AcquireObject,
+    arguments: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> PyResult<()> {
+    // SAFETY: the arguments as the interpreter passed them, on a thread that is attached.
+    unsafe {
+        let py = Python::assume_attached();
+        let asked = Asked::parse(py, "alock", arguments, positional, keywords)?;
+        AskedKey::of(&asked.key)?;
+        let named = if keywords.is_null() { 0 } else { ffi::PyTuple_Size(keywords) };
+        let all = (0..positional + named).map(|position| Borrowed::from_ptr(py, *arguments.offset(position)));
+        (*acquire).key = new_ref(asked.key.as_ptr());
+        (*acquire).arguments = PyTuple::new(py, all.collect::<Vec<_>>())?.into_ptr();
+        (*acquire).names = new_ref(keywords);
+    }
+    Ok(())
+}
+
+/// The object that a method was called on.
+///
+/// # Safety
+/// The interpreter has checked that it is one.
+unsafe fn this<'a>(slf: *mut ffi::PyObject) -> &'a AcquireObject {
+    // SAFETY: the caller says so.
+    unsafe { &*slf.cast() }
+}
+
+/// What asking for the lock has come to.
+enum Begun {
+    /// The guard is kept in the object.
+    Taken,
+    Waiting(Pending),
+}
+
+/// Asks for the lock, once.
+fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
+    // SAFETY: called on an acquire, whose pointers stay what they are.
+    let this = unsafe { this(slf) };
+    if this.used.swap(true, Ordering::Relaxed) {
+        return Err(PyRuntimeError::new_err("this was awaited before; call alock() again for another lock"));
+    }
+    // SAFETY: the arguments are kept as the interpreter passed them, and they are kept as long as `this`.
+    let (manager, asked) = unsafe {
+        let manager = LockManager::from_raw(this.manager);
+        if this.arguments.is_null() {
+            (manager, Asked::plainly(Borrowed::from_ptr(py, this.key)))
+        } else {
+            let all = Borrowed::from_ptr(py, this.arguments);
+            let all: Vec<_> = all.cast::<PyTuple>()?.iter().map(|argument| argument.as_ptr()).collect();
+            let named = if this.names.is_null() { 0 } else { ffi::PyTuple_Size(this.names) };
+            (manager, Asked::parse(py, "alock", all.as_ptr(), all.len() as isize - named, this.names)?)
+        }
+    };
+    let key = AskedKey::of(&asked.key)?;
+    let name = asked.owner.name(py);
+    let owner = name.as_ref().map_or(null_mut(), |name| name.as_ptr());
+    let request = asked.request(&key, manager.id());
+    let answered = if asked.wait { ask(manager, request) } else { Ok(manager.locks().lock(request).try_now()) };
+    match answered {
+        Ok(held) => {
+            let guard = guard::from_answer(py, held, this.manager, this.key, owner)?;
+            this.guard.store(guard, Ordering::Release);
+            Ok(Begun::Taken)
+        }
+        Err(future) => {
+            // SAFETY: the future borrows from the manager and from the objects that are kept here with it.
+            let long = unsafe {
+                LongAcquire {
+                    future: std::mem::transmute::<keylatch::Acquire<'_, '_>, keylatch::Acquire<'static, 'static>>(
+                        future,
+                    ),
+                    manager: keep(py, this.manager),
+                    key: keep(py, this.key),
+                    owner: name.map(|name| name.into_any().unbind()),
+                    _kept: key.keep(),
+                }
+            };
+            Ok(Begun::Waiting(Pending::acquire(long)))
+        }
+    }
+}
+
+/// `__aenter__`: the object itself when the lock is taken, else the coroutine.
+unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    answer(|py| match ask_once(py, slf)? {
+        Begun::Taken => {
+            // SAFETY: called on an acquire.
+            unsafe { this(slf) }.entered.store(true, Ordering::Relaxed);
+            Ok(new_ref(slf))
+        }
+        Begun::Waiting(pending) => {
+            // SAFETY: an object that the caller refers to.
+            let this = unsafe { Borrowed::from_ptr(py, slf) };
+            Ok(asyncio(py)?.getattr("enter")?.call1((Bound::new(py, pending)?, this))?.into_ptr())
+        }
+    })
+}
+
+/// `__await__`, which is called for what `__aenter__` returns too.
+unsafe extern "C" fn begin(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called on an acquire.
+    if !unsafe { this(slf) }.guard.load(Ordering::Acquire).is_null() {
+        return new_ref(slf);
+    }
+    answer(|py| match ask_once(py, slf)? {
+        Begun::Taken => Ok(new_ref(slf)),
+        Begun::Waiting(pending) => Ok(pending.into_coroutine(py)?.call_method0("__await__")?.into_ptr()),
+    })
+}
+
+/// What the wait has come to, for `async with`.
+unsafe extern "C" fn entered(
+    slf: *mut ffi::PyObject,
+    arguments: *mut *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    answer(|_| {
+        if positional != 1 {
+            return Err(PyTypeError::new_err("_entered() takes the guard"));
+        }
+        // SAFETY: called on an acquire, with one argument.
+        let old = unsafe { this(slf).guard.swap(new_ref(*arguments), Ordering::AcqRel) };
+        // SAFETY: the reference that was kept, if one was.
+        unsafe { ffi::Py_XDECREF(old) };
+        Ok(none())
+    })
+}
+
+/// Gives the guard to whoever awaits: the object's own reference, unless `__aexit__` will need it.
+fn result(this: &AcquireObject) -> *mut ffi::PyObject {
+    if this.entered.load(Ordering::Relaxed) {
+        return new_ref(this.guard.load(Ordering::Acquire));
+    }
+    let guard = this.guard.swap(null_mut(), Ordering::AcqRel);
+    if guard.is_null() { none() } else { guard }
+}
+
+unsafe extern "C" fn send(
+    slf: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+    sent: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    // SAFETY: called on an acquire, with a place for the result.
+    unsafe { *sent = result(this(slf)) };
+    ffi::PySendResult::PYGEN_RETURN
+}
+
+/// For interpreters that do not call `send`: the result is the value of a `StopIteration`.
+unsafe extern "C" fn next(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called on an acquire; the exception takes a reference of its own.
+    unsafe {
+        let result = result(this(slf));
+        ffi::PyErr_SetObject(ffi::PyExc_StopIteration, result);
+        ffi::Py_DECREF(result);
+    }
+    null_mut()
+}
+
+/// `__aexit__`: nothing to wait for.
+unsafe extern "C" fn exit(
+    slf: *mut ffi::PyObject,
+    _: *mut *mut ffi::PyObject,
+    _: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called on an acquire; its reference to the guard is taken once.
+    unsafe {
+        let guard = this(slf).guard.swap(null_mut(), Ordering::AcqRel);
+        if !guard.is_null() {
+            let released = GuardObject::from_raw(guard).let_go();
+            ffi::Py_DECREF(guard);
+            if let Err(error) = released {
+                return answer(|_| Err(error));
+            }
+        }
+    }
+    new_ref(DONE.load(Ordering::Relaxed))
+}
+
+unsafe extern "C" fn done_begin(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    new_ref(slf)
+}
+
+unsafe extern "C" fn done_send(
+    _: *mut ffi::PyObject,
+    _: *mut ffi::PyObject,
+    sent: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    // SAFETY: there is a place for the result.
+    unsafe { *sent = none() };
+    ffi::PySendResult::PYGEN_RETURN
+}
+
+/// Without an exception this is the end, with `None`.
+unsafe extern "C" fn done_next(_: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    null_mut()
+}
+
+unsafe extern "C" fn refuse(_: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    answer(|_| Err(PyTypeError::new_err("what alock() returns cannot be pickled or copied")))
+}
+
+unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone, so that nobody else uses the object; what it holds is given back once.
+    unsafe {
+        let acquire = object.cast::<AcquireObject>();
+        ffi::Py_XDECREF(*(*acquire).guard.get_mut());
+        ffi::Py_XDECREF((*acquire).names);
+        ffi::Py_XDECREF((*acquire).arguments);
+        ffi::Py_XDECREF((*acquire).key);
+        ffi::Py_XDECREF((*acquire).manager);
+        raw::deallocate(object);
+    }
+}

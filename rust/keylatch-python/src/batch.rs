@@ -1,0 +1,150 @@
+//! Many locks at once.
+
+use crate::errors::{OrRaise, to_exception};
+use crate::guard;
+use crate::key::{self, AskedKey};
+use crate::manager::LockManager;
+use crate::owner::AskedOwner;
+use crate::pending::Pending;
+use crate::request::{Timeout, priority_of};
+use crate::wait::wait_for;
+use keylatch::{BatchLockRequest, BatchMode, LockBatch, LockError, Mode};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+use std::future::Future;
+use std::pin::Pin;
+use std::ptr::null_mut;
+use std::task::Poll;
+
+/// The arguments of `lock_many`.
+pub(crate) struct Asked<'py> {
+    manager: Bound<'py, LockManager>,
+    wanted: Vec<(Bound<'py, PyAny>, Mode)>,
+    owner: Bound<'py, PyAny>,
+    timeout: Timeout,
+    priority: u8,
+    best_effort: bool,
+}
+
+/// What a batch borrows from, kept while it waits. The future goes first.
+struct Long {
+    future: Pin<Box<dyn Future<Output = Result<LockBatch<'static>, LockError>> + Send>>,
+    manager: Py<LockManager>,
+    given: Given,
+    _kept: Vec<Py<PyAny>>,
+}
+
+/// The place and form in which each key was given first, by the form in which keys are told, and the owner's name: for the guards.
+struct Given {
+    keys: Py<PyDict>,
+    owner: Option<Py<PyString>>,
+}
+
+impl<'py> Asked<'py> {
+    pub(crate) fn of(
+        manager: &Bound<'py, LockManager>,
+        exclusive: &Bound<'py, PyAny>,
+        shared: &Bound<'py, PyAny>,
+        owner: &Bound<'py, PyAny>,
+        timeout: &Bound<'py, PyAny>,
+        priority: &Bound<'py, PyAny>,
+        best_effort: bool,
+    ) -> PyResult<Self> {
+        let mut wanted = Vec::new();
+        for (keys, mode) in [(exclusive, Mode::Exclusive), (shared, Mode::Shared)] {
+            for key in keys.try_iter()? {
+                wanted.push((key?, mode));
+            }
+        }
+        let (timeout, priority) = (Timeout::of(timeout)?, priority_of(priority)?);
+        Ok(Self { manager: manager.clone(), wanted, owner: owner.clone(), timeout, priority, best_effort })
+    }
+
+    /// Waits in this thread.
+    pub(crate) fn wait(self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.manager.py();
+        let mut long = self.ask()?;
+        let batch = wait_for(py, &mut long.future)?.or_raise(py)?;
+        to_python(py, batch, &long.manager, &long.given)
+    }
+
+    /// Waits in an event loop.
+    pub(crate) fn begin(self) -> PyResult<Pending> {
+        let mut long = self.ask()?;
+        Ok(Pending::new(move |py, context| {
+            let Poll::Ready(batch) = long.future.as_mut().poll(context) else { return Poll::Pending };
+            let result = batch.or_raise(py).and_then(|batch| to_python(py, batch, &long.manager, &long.given));
+            Poll::Ready(result.map(Bound::unbind))
+        }))
+    }
+
+    fn ask(self) -> PyResult<Long> {
+        let py = self.manager.py();
+        let owner = AskedOwner::of(self.owner.as_borrowed())?;
+        let keys = PyDict::new(py);
+        let mut asked = Vec::with_capacity(self.wanted.len());
+        for (given, mode) in &self.wanted {
+            let key = AskedKey::of(given)?;
+            let name = key::to_python(py, &key.as_ref().to_owned())?;
+            if !keys.contains(&name)? {
+                keys.set_item(name, (keys.len(), given))?;
+            }
+            asked.push((key, *mode));
+        }
+        let manager = self.manager.get();
+        let mut request = BatchLockRequest::new(owner.as_ref(manager.id())).priority(self.priority);
+        for (key, mode) in &asked {
+            request = request.add(key.as_ref(), *mode);
+        }
+        match self.timeout {
+            Timeout::Default => {}
+            Timeout::Never => request = request.timeout(std::time::Duration::MAX),
+            Timeout::After(timeout) => request = request.timeout(timeout),
+        }
+        if self.best_effort {
+            request = request.mode(BatchMode::BestEffort);
+        }
+        let mut kept: Vec<_> = asked.iter().flat_map(|(key, _)| key.keep()).collect();
+        kept.push(self.owner.clone().unbind());
+        let future: Pin<Box<dyn Future<Output = _> + Send + '_>> =
+            Box::pin(manager.locks().acquire_locks_batch(request));
+        // SAFETY: the future borrows from the manager, the parts of the keys and the owner, all of which are kept with
+        // it, and dropped after it.
+        let future = unsafe {
+            std::mem::transmute::<
+                Pin<Box<dyn Future<Output = _> + Send + '_>>,
+                Pin<Box<dyn Future<Output = _> + Send + 'static>>,
+            >(future)
+        };
+        let given = Given { keys: keys.unbind(), owner: owner.name(py).map(Bound::unbind) };
+        Ok(Long { future, manager: self.manager.clone().unbind(), given, _kept: kept })
+    }
+}
+
+/// The guards, and keys with exceptions for those that a best-effort batch did not get.
+fn to_python<'py>(
+    py: Python<'py>,
+    batch: LockBatch<'_>,
+    manager: &Py<LockManager>,
+    given: &Given,
+) -> PyResult<Bound<'py, PyAny>> {
+    let as_given = |key: &keylatch::ObjectKey| -> PyResult<(usize, Bound<'py, PyAny>)> {
+        let key = key::to_python(py, key)?;
+        given.keys.bind(py).get_item(&key)?.map_or(Ok((usize::MAX, key)), |given| given.extract())
+    };
+    let missing = PyList::empty(py);
+    for (key, why) in batch.missing() {
+        missing.append((as_given(key)?.1, to_exception(py, why).into_value(py)))?;
+    }
+    let owner = given.owner.as_ref().map_or(null_mut(), Py::as_ptr);
+    let mut guards = Vec::with_capacity(batch.len());
+    for hold in batch.into_guards() {
+        let (position, key) = as_given(&hold.key())?;
+        let guard = guard::from_answer(py, Ok(hold), manager.as_ptr(), key.as_ptr(), owner)?;
+        // SAFETY: a new reference.
+        guards.push((position, unsafe { Bound::from_owned_ptr(py, guard) }));
+    }
+    guards.sort_by_key(|(position, _)| *position);
+    let guards = PyList::new(py, guards.into_iter().map(|(_, guard)| guard))?;
+    Ok((guards, missing).into_pyobject(py)?.into_any())
+}

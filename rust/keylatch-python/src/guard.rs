@@ -1,0 +1,320 @@
+//! The guard: the object that a held lock is in Python.
+//!
+//! One is made and unmade with every lock, so its type is written against the C interface (see `raw`). What happens less
+//! often than taking and releasing is in `guard_methods`.
+
+use crate::errors::OrRaise;
+use crate::guard_methods;
+use crate::manager::LockManager;
+use crate::raw::{self, RawResult, answer, new_ref, none};
+use keylatch::{FastLockGuard, LockError};
+use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::cell::UnsafeCell;
+use std::ffi::CString;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+
+/// A guard as the interpreter sees it.
+#[repr(C)]
+pub(crate) struct GuardObject {
+    head: ffi::PyObject,
+    state: AtomicU8,
+    /// Belongs to whoever moved `state` from `HELD` to something else, or is about to free the object.
+    hold: UnsafeCell<Option<FastLockGuard<'static>>>,
+    /// The manager, whose memory `hold` refers to.
+    manager: *mut ffi::PyObject,
+    /// The key as it was given.
+    key: *mut ffi::PyObject,
+    /// The owner's name, or null.
+    owner: *mut ffi::PyObject,
+}
+
+/// Nothing is held any more.
+const RELEASED: u8 = 0;
+const HELD: u8 = 1;
+/// Somebody looks at the hold, for a moment in which nothing can wait.
+const LOOKED_AT: u8 = 2;
+/// Somebody waits with the hold, for an upgrade.
+const UPGRADING: u8 = 3;
+
+static GUARD_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
+
+/// Makes the type and adds it to the module.
+pub(crate) fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let mut slots = [
+        raw::slot(ffi::Py_tp_dealloc, deallocate as *mut _),
+        raw::slot(ffi::Py_tp_methods, guard_methods::METHODS.as_pointer()),
+        raw::slot(ffi::Py_tp_getset, guard_methods::ATTRIBUTES.as_pointer()),
+        raw::slot(ffi::Py_tp_repr, guard_methods::representation as *mut _),
+        raw::slot(ffi::Py_tp_doc, guard_methods::DOC.as_ptr().cast_mut().cast()),
+        raw::slot(0, null_mut()),
+    ];
+    // SAFETY: the layout begins with the head, and the functions are for such objects.
+    let kind = unsafe { raw::make_type::<GuardObject>(module.py(), c"keylatch.Guard", &mut slots)? };
+    module.add("Guard", &kind)?;
+    // One reference is kept for good, by this.
+    GUARD_TYPE.store(kind.into_ptr().cast(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// A new guard for a lock that was taken.
+///
+/// # Safety
+/// The thread is attached; `manager` is a `LockManager` and `hold` one of its locks; `key` is an object, and `owner` one
+/// or null.
+#[inline(always)]
+pub(crate) unsafe fn new(
+    hold: FastLockGuard<'_>,
+    manager: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+    owner: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the type was made before any manager could be. The object keeps the manager alive, which `hold` refers to.
+    // Without memory for the object `hold` is dropped here, and the lock released.
+    unsafe {
+        let hold: FastLockGuard<'static> = std::mem::transmute(hold);
+        let object = raw::allocate(GUARD_TYPE.load(Ordering::Relaxed));
+        if !object.is_null() {
+            let guard = object.cast::<GuardObject>();
+            (&raw mut (*guard).state).write(AtomicU8::new(HELD));
+            (&raw mut (*guard).hold).write(UnsafeCell::new(Some(hold)));
+            (&raw mut (*guard).manager).write(new_ref(manager));
+            (&raw mut (*guard).key).write(new_ref(key));
+            (&raw mut (*guard).owner).write(new_ref(owner));
+        }
+        object
+    }
+}
+
+impl GuardObject {
+    /// The guard that a method was called on.
+    ///
+    /// # Safety
+    /// It is one: the interpreter has checked that before it calls a method.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw<'a>(object: *mut ffi::PyObject) -> &'a Self {
+        // SAFETY: the caller says so, and holds a reference through the call.
+        unsafe { &*object.cast() }
+    }
+
+    /// Changes the state if it is `from`. Where one thread runs at a time nothing can come in between, and a locked
+    /// instruction would be for nothing.
+    #[inline(always)]
+    fn change(&self, from: u8, to: u8) -> Result<(), u8> {
+        if cfg!(Py_GIL_DISABLED) {
+            // Acquire pairs with the Release of whoever had the hold before.
+            self.state.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).map(|_| ())
+        } else {
+            let state = self.state.load(Ordering::Relaxed);
+            if state == from {
+                self.state.store(to, Ordering::Relaxed);
+                Ok(())
+            } else {
+                Err(state)
+            }
+        }
+    }
+
+    /// Releases the lock if it is held. `false` if it was not.
+    #[inline(always)]
+    pub(crate) fn let_go(&self) -> PyResult<bool> {
+        match self.change(HELD, RELEASED) {
+            Ok(()) => {
+                // SAFETY: the state was moved from HELD by this thread.
+                drop(unsafe { (*self.hold.get()).take() });
+                Ok(true)
+            }
+            Err(RELEASED) => Ok(false),
+            Err(_) => self.let_go_slow(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn let_go_slow(&self) -> PyResult<bool> {
+        loop {
+            match self.change(HELD, RELEASED) {
+                Ok(()) => {
+                    // SAFETY: the state was moved from HELD by this thread.
+                    drop(unsafe { (*self.hold.get()).take() });
+                    return Ok(true);
+                }
+                Err(RELEASED) => return Ok(false),
+                Err(UPGRADING) => return Err(upgrading()),
+                Err(_) => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    /// Lets `look` at the hold, or says that there is none.
+    pub(crate) fn look<T>(&self, py: Python<'_>, look: impl FnOnce(&mut FastLockGuard<'static>) -> T) -> PyResult<T> {
+        loop {
+            match self.change(HELD, LOOKED_AT) {
+                Ok(()) => break,
+                Err(RELEASED) => return Err(not_held(py)),
+                Err(UPGRADING) => return Err(upgrading()),
+                Err(_) => std::hint::spin_loop(),
+            }
+        }
+        // SAFETY: the state was moved from HELD by this thread, and goes back only after the last use.
+        let hold = unsafe { (*self.hold.get()).as_mut() };
+        let seen = hold.map(look);
+        // Release pairs with the Acquire of whoever has the hold next.
+        self.state.store(HELD, Ordering::Release);
+        seen.ok_or_else(|| not_held(py))
+    }
+
+    /// Lends the hold for something that may take long; meanwhile the guard can do nothing else.
+    pub(crate) fn lend(&self, py: Python<'_>) -> PyResult<*mut FastLockGuard<'static>> {
+        loop {
+            match self.change(HELD, UPGRADING) {
+                Ok(()) => break,
+                Err(RELEASED) => return Err(not_held(py)),
+                Err(UPGRADING) => return Err(upgrading()),
+                Err(_) => std::hint::spin_loop(),
+            }
+        }
+        // SAFETY: the state was moved from HELD by this thread.
+        match unsafe { (*self.hold.get()).as_mut() } {
+            Some(hold) => Ok(hold),
+            None => Err(not_held(py)),
+        }
+    }
+
+    /// Takes back what was lent.
+    ///
+    /// # Safety
+    /// It was lent, and is used no more.
+    pub(crate) unsafe fn give_back(&self) {
+        // Release pairs with the Acquire of whoever has the hold next.
+        self.state.store(HELD, Ordering::Release);
+    }
+
+    /// Lends the hold to `wait`.
+    pub(crate) fn upgrading<T>(
+        &self,
+        py: Python<'_>,
+        wait: impl FnOnce(&mut FastLockGuard<'static>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        let hold = self.lend(py)?;
+        // SAFETY: lent to this alone, and given back after the last use.
+        let waited = wait(unsafe { &mut *hold });
+        // SAFETY: as above.
+        unsafe { self.give_back() };
+        waited
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == RELEASED
+    }
+
+    pub(crate) fn key(&self) -> *mut ffi::PyObject {
+        self.key
+    }
+
+    pub(crate) fn owner(&self) -> *mut ffi::PyObject {
+        self.owner
+    }
+}
+
+fn upgrading() -> PyErr {
+    PyRuntimeError::new_err("another thread waits to upgrade this guard")
+}
+
+#[cold]
+pub(crate) fn not_held(py: Python<'_>) -> PyErr {
+    let class = crate::errors::exception_class(py, "NotHeld");
+    match class.and_then(|class| class.call1(("the guard was released before",))) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+pub(crate) unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called on a guard.
+    if unsafe { GuardObject::from_raw(slf) }.is_released() {
+        return answer(|py| Err(not_held(py)));
+    }
+    new_ref(slf)
+}
+
+pub(crate) unsafe extern "C" fn exit(
+    slf: *mut ffi::PyObject,
+    _: *mut *mut ffi::PyObject,
+    _: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    // SAFETY: called on a guard.
+    match unsafe { GuardObject::from_raw(slf) }.let_go() {
+        Ok(_) => none(),
+        Err(error) => answer(|_| Err(error)),
+    }
+}
+
+pub(crate) unsafe extern "C" fn release(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called on a guard.
+    match unsafe { GuardObject::from_raw(slf) }.let_go() {
+        Ok(true) => none(),
+        Ok(false) => answer(|py| Err(not_held(py))),
+        Err(error) => answer(|_| Err(error)),
+    }
+}
+
+unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
+    // SAFETY: the last reference is gone, so that nobody else uses the object; what it holds is given back once.
+    unsafe {
+        let guard = object.cast::<GuardObject>();
+        if *(*guard).state.get_mut() != RELEASED {
+            forgotten(&*guard);
+        }
+        (&raw mut (*guard).hold).drop_in_place();
+        ffi::Py_XDECREF((*guard).owner);
+        ffi::Py_DECREF((*guard).key);
+        ffi::Py_DECREF((*guard).manager);
+        raw::deallocate(object);
+    }
+}
+
+/// A guard that nobody refers to any more while it is held: released, with a warning.
+#[cold]
+#[inline(never)]
+fn forgotten(guard: &GuardObject) {
+    // SAFETY: called while an object is freed, which needs the thread to be attached.
+    let py = unsafe { Python::assume_attached() };
+    let _ = guard.let_go();
+    // SAFETY: `manager` is one, and alive.
+    if unsafe { LockManager::from_raw(guard.manager) }.is_forked() {
+        // The lock is the parent's, and so is the warning.
+        return;
+    }
+    // An exception may be on its way; it goes on undisturbed.
+    let on_its_way = PyErr::take(py);
+    if let Err(error) = warn(py, guard) {
+        error.write_unraisable(py, None);
+    }
+    if let Some(error) = on_its_way {
+        error.restore(py);
+    }
+}
+
+fn warn(py: Python<'_>, guard: &GuardObject) -> PyResult<()> {
+    // SAFETY: an object that the guard holds a reference to.
+    let key = unsafe { Borrowed::from_ptr(py, guard.key) };
+    let text = CString::new(format!("unreleased lock on {}", key.repr()?))?;
+    PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1)
+}
+
+/// Turns the answer of a lock manager into a guard.
+pub(crate) fn from_answer(
+    py: Python<'_>,
+    held: Result<FastLockGuard<'_>, LockError>,
+    manager: *mut ffi::PyObject,
+    key: *mut ffi::PyObject,
+    owner: *mut ffi::PyObject,
+) -> RawResult {
+    let hold = held.or_raise(py)?;
+    // SAFETY: the thread is attached, and the callers pass what they were called with.
+    let guard = unsafe { new(hold, manager, key, owner) };
+    if guard.is_null() { Err(PyErr::fetch(py)) } else { Ok(guard) }
+}

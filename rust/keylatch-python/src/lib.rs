@@ -1,0 +1,47 @@
+//! The compiled half of the Python package: the module `keylatch._keylatch`.
+//!
+//! How a lock is taken: `acquire` is called by the interpreter, `key` reads the key where it lies, the core answers, and
+//! `guard` is what the caller gets. Who has to wait does so in `wait`, as a thread, or in `event_loop`, as a task; both
+//! poll the same futures of the core. `raw` is the layer to the interpreter for what must be fast, and pyo3 is for the
+//! rest. The other half is `python/keylatch`.
+
+mod acquire;
+mod awaitable;
+mod batch;
+mod errors;
+mod event_loop;
+mod figures;
+mod guard;
+mod guard_methods;
+mod key;
+mod manager;
+mod owner;
+mod pending;
+mod raw;
+mod request;
+mod wait;
+
+use pyo3::prelude::*;
+
+/// The compiled half of keylatch; import `keylatch` instead.
+#[pymodule(gil_used = false)]
+mod _keylatch {
+    use super::*;
+
+    #[pymodule_export]
+    use super::event_loop::LoopWaits;
+    #[pymodule_export]
+    use super::manager::LockManager;
+    #[pymodule_export]
+    use super::owner::Owner;
+    #[pymodule_export]
+    use super::pending::Pending;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        guard::add_type(module)?;
+        awaitable::add_types(module)?;
+        acquire::add_methods(&module.getattr("LockManager")?)
+    }
+}

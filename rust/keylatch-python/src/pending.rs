@@ -1,0 +1,123 @@
+//! A wait that an event loop keeps: a future of the lock manager's, and what it becomes in Python when it is done.
+
+use crate::errors::{OrRaise, module};
+use crate::guard::{self, GuardObject};
+use crate::request::Timeout;
+use keylatch::{Acquire, FastLockGuard};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyModule;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+/// Polled with the thread attached until it has a result.
+pub(crate) type Waiting = Box<dyn FnMut(Python<'_>, &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> + Send>;
+
+/// A wait that has begun and that nobody keeps yet; `keylatch._asyncio` gives it to the loop. Dropping it ends the wait.
+#[pyclass(frozen, module = "keylatch._keylatch")]
+pub(crate) struct Pending {
+    waiting: Mutex<Option<Waiting>>,
+}
+
+impl Pending {
+    pub(crate) fn new(
+        waiting: impl FnMut(Python<'_>, &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> + Send + 'static,
+    ) -> Self {
+        Self { waiting: Mutex::new(Some(Box::new(waiting))) }
+    }
+
+    pub(crate) fn take(&self) -> Option<Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The coroutine that waits.
+    pub(crate) fn into_coroutine(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        asyncio(py)?.getattr("wait")?.call1((Bound::new(py, self)?,))
+    }
+
+    /// A request for one lock that was polled once and is in line.
+    pub(crate) fn acquire(wait: LongAcquire) -> Self {
+        let mut wait = wait;
+        Self::new(move |py, context| {
+            let Poll::Ready(held) = Pin::new(&mut wait.future).poll(context) else { return Poll::Pending };
+            let owner = wait.owner.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
+            let guard = guard::from_answer(py, held, wait.manager.as_ptr(), wait.key.as_ptr(), owner);
+            // SAFETY: a new reference.
+            Poll::Ready(guard.map(|guard| unsafe { Bound::from_owned_ptr(py, guard).unbind() }))
+        })
+    }
+
+    /// A guard's upgrade.
+    ///
+    /// # Safety
+    /// `guard` is a guard.
+    pub(crate) unsafe fn upgrade(py: Python<'_>, guard: Bound<'_, PyAny>, timeout: Timeout) -> PyResult<Self> {
+        // SAFETY: the caller says so.
+        let mut upgrade =
+            Upgrading::begin(py, unsafe { GuardObject::from_raw(guard.as_ptr()) }, guard.unbind(), timeout)?;
+        Ok(Self::new(move |py, context| {
+            let Some(future) = &mut upgrade.future else { return Poll::Ready(Err(guard::not_held(py))) };
+            let Poll::Ready(upgraded) = Pin::new(future).poll(context) else { return Poll::Pending };
+            upgrade.end();
+            Poll::Ready(upgraded.or_raise(py).map(|()| py.None()))
+        }))
+    }
+}
+
+/// A request in line, and the objects that it refers to. The order matters: the future goes first.
+pub(crate) struct LongAcquire {
+    pub(crate) future: Acquire<'static, 'static>,
+    pub(crate) manager: Py<PyAny>,
+    pub(crate) key: Py<PyAny>,
+    pub(crate) owner: Option<Py<PyAny>>,
+    /// Whatever else the request borrows from.
+    pub(crate) _kept: Vec<Py<PyAny>>,
+}
+
+/// A guard whose hold is lent to an upgrade until that ends, one way or the other.
+struct Upgrading {
+    future: Option<keylatch::Upgrade<'static, &'static keylatch::FastObjectLockManager>>,
+    guard: Py<PyAny>,
+}
+
+impl Upgrading {
+    fn begin(py: Python<'_>, object: &GuardObject, guard: Py<PyAny>, timeout: Timeout) -> PyResult<Self> {
+        let hold = object.lend(py)?;
+        // SAFETY: the hold lies in the guard's object, which `guard` keeps alive and in its place; nobody else uses the
+        // hold until `end` has dropped the future and given it back.
+        let hold: &'static mut FastLockGuard<'static> = unsafe { &mut *hold };
+        Ok(Self { future: Some(hold.upgrade(timeout.as_duration())), guard })
+    }
+
+    fn end(&mut self) {
+        if self.future.take().is_some() {
+            // SAFETY: a guard, and its hold was lent to this.
+            unsafe { GuardObject::from_raw(self.guard.as_ptr()).give_back() };
+        }
+    }
+}
+
+impl Drop for Upgrading {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+static ASYNCIO: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+/// The module that waits in event loops.
+pub(crate) fn asyncio(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    module(py, &ASYNCIO, "keylatch._asyncio")
+}
+
+/// An object that is kept from now on.
+///
+/// # Safety
+/// An object, on a thread that is attached.
+pub(crate) unsafe fn keep(py: Python<'_>, object: *mut ffi::PyObject) -> Py<PyAny> {
+    // SAFETY: the caller says so.
+    unsafe { Bound::from_borrowed_ptr(py, object).unbind() }
+}

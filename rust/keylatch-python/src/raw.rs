@@ -1,0 +1,150 @@
+//! The little that is written against Python's C interface directly: types whose objects come and go with every lock,
+//! where the conversions and checks of pyo3 would cost more than the lock.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ffi::{CStr, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A function's result on its way out to the interpreter.
+pub(crate) type RawResult = PyResult<*mut ffi::PyObject>;
+
+/// Runs what a function of the C interface is made of: raises the exception of an error, and does not let a panic out.
+#[inline(always)]
+pub(crate) fn answer(body: impl FnOnce(Python<'_>) -> RawResult) -> *mut ffi::PyObject {
+    // SAFETY: called from such functions only, and the interpreter calls those with the thread attached.
+    let py = unsafe { Python::assume_attached() };
+    match catch_unwind(AssertUnwindSafe(|| body(py))) {
+        Ok(Ok(object)) => object,
+        Ok(Err(error)) => {
+            error.restore(py);
+            std::ptr::null_mut()
+        }
+        Err(_) => {
+            PyRuntimeError::new_err("keylatch panicked; please report this").restore(py);
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// A new reference to an object.
+#[inline(always)]
+pub(crate) fn new_ref(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: an object that the caller holds a reference to, on a thread that is attached; null stays null.
+    unsafe { ffi::Py_XINCREF(object) };
+    object
+}
+
+#[inline(always)]
+pub(crate) fn none() -> *mut ffi::PyObject {
+    // SAFETY: `None` is always there.
+    new_ref(unsafe { ffi::Py_None() })
+}
+
+pub(crate) fn owned<T>(object: Bound<'_, T>) -> *mut ffi::PyObject {
+    object.into_ptr()
+}
+
+/// A method that takes no arguments.
+pub(crate) const fn method_without_arguments(
+    name: &'static CStr,
+    function: ffi::PyCFunction,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+/// A method that takes positional arguments in an array.
+pub(crate) const fn method_with_arguments(
+    name: &'static CStr,
+    function: ffi::PyCFunctionFast,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: function },
+        ml_flags: ffi::METH_FASTCALL,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+/// A method that takes positional and keyword arguments in an array.
+pub(crate) const fn method_with_keywords(
+    name: &'static CStr,
+    function: ffi::PyCFunctionFastWithKeywords,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+/// A read-only attribute.
+pub(crate) const fn attribute(name: &'static CStr, get: ffi::getter, doc: &'static CStr) -> ffi::PyGetSetDef {
+    ffi::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get),
+        set: None,
+        doc: doc.as_ptr(),
+        closure: std::ptr::null_mut(),
+    }
+}
+
+pub(crate) const fn slot(number: c_int, function: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot: number, pfunc: function }
+}
+
+/// Makes a type of objects of layout `T` that Python code cannot make or change.
+///
+/// # Safety
+/// `T` begins with a `PyObject`, and the slots are functions for such objects and end with a zero.
+pub(crate) unsafe fn make_type<'py, T>(
+    py: Python<'py>,
+    name: &'static CStr,
+    slots: &mut [ffi::PyType_Slot],
+) -> PyResult<Bound<'py, PyAny>> {
+    let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE;
+    let mut spec = ffi::PyType_Spec {
+        name: name.as_ptr(),
+        basicsize: size_of::<T>() as c_int,
+        itemsize: 0,
+        flags: flags as u32,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: the caller gives good slots; the interpreter copies what it keeps of the specification, but for the
+    // tables of methods and attributes, which are static.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_FromSpec(&raw mut spec)) }
+}
+
+/// Memory for an object of a type, with the head filled in and the rest zero.
+///
+/// # Safety
+/// The type was made by [`make_type`], and the thread is attached.
+#[inline(always)]
+pub(crate) unsafe fn allocate(kind: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
+    // SAFETY: a type that allocates in the generic way.
+    unsafe { ffi::PyType_GenericAlloc(kind, 0) }
+}
+
+/// Gives back the memory of an object whose contents are gone, and its reference to its type.
+///
+/// # Safety
+/// The object was made by [`allocate`], nobody refers to it any more, and the thread is attached.
+#[inline(always)]
+pub(crate) unsafe fn deallocate(object: *mut ffi::PyObject) {
+    // SAFETY: the caller says so.
+    unsafe {
+        let kind = ffi::Py_TYPE(object);
+        ffi::PyObject_Free(object.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}

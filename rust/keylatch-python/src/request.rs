@@ -1,0 +1,141 @@
+//! What `lock` and its kin are called with.
+
+use crate::key::AskedKey;
+use crate::owner::AskedOwner;
+use keylatch::{LockRequest, Mode};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyString, PyTuple};
+use std::time::Duration;
+
+/// How long a request may wait.
+#[derive(Clone, Copy)]
+pub(crate) enum Timeout {
+    /// As the manager is set.
+    Default,
+    Never,
+    After(Duration),
+}
+
+impl Timeout {
+    /// From seconds; `None` is the manager's default, and infinity is for as long as it takes.
+    pub(crate) fn of(seconds: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if seconds.is_none() { Ok(Self::Default) } else { Self::from_seconds(seconds.extract()?) }
+    }
+
+    fn from_seconds(seconds: f64) -> PyResult<Self> {
+        if seconds.is_nan() || seconds < 0.0 {
+            let problem = "a timeout is a number of seconds from 0 on, math.inf, or None for the manager's default";
+            return Err(PyValueError::new_err(problem));
+        }
+        Ok(Duration::try_from_secs_f64(seconds).map_or(Self::Never, Self::After))
+    }
+
+    /// As upgrades take it, which know no default.
+    pub(crate) fn as_duration(self) -> Option<Duration> {
+        match self {
+            Self::Default | Self::Never => None,
+            Self::After(duration) => Some(duration),
+        }
+    }
+}
+
+/// The arguments of one request. Objects are the caller's.
+pub(crate) struct Asked<'a, 'py> {
+    pub(crate) key: Borrowed<'a, 'py, PyAny>,
+    pub(crate) shared: bool,
+    pub(crate) owner: AskedOwner<'a, 'py>,
+    pub(crate) timeout: Timeout,
+    pub(crate) priority: u8,
+    pub(crate) wait: bool,
+}
+
+const NAMES: [&str; 6] = ["key", "shared", "owner", "timeout", "priority", "wait"];
+static INTERNED: PyOnceLock<[Py<PyString>; NAMES.len()]> = PyOnceLock::new();
+
+/// Which parameter a keyword names. Keywords in a program's text are interned, so that comparing addresses nearly always
+/// does.
+fn parameter(py: Python<'_>, keyword: Borrowed<'_, '_, PyAny>) -> Option<usize> {
+    let interned = INTERNED.get_or_init(py, || NAMES.map(|name| PyString::intern(py, name).unbind()));
+    let same = interned.iter().position(|name| name.as_ptr() == keyword.as_ptr());
+    same.or_else(|| {
+        let keyword = keyword.cast::<PyString>().ok()?;
+        NAMES.iter().position(|name| keyword.to_str().is_ok_and(|keyword| keyword == *name))
+    })
+}
+
+impl<'a, 'py: 'a> Asked<'a, 'py> {
+    /// An exclusive lock, with nothing said about it.
+    pub(crate) fn plainly(key: Borrowed<'a, 'py, PyAny>) -> Self {
+        let (owner, timeout) = (AskedOwner::Nobody, Timeout::Default);
+        Self { key, shared: false, owner, timeout, priority: 0, wait: true }
+    }
+
+    /// Reads the arguments of `verb`.
+    ///
+    /// # Safety
+    /// They are as an interpreter passes them to a function that takes positional and keyword arguments in an array.
+    pub(crate) unsafe fn parse(
+        py: Python<'py>,
+        verb: &str,
+        arguments: *const *mut ffi::PyObject,
+        positional: ffi::Py_ssize_t,
+        keywords: *mut ffi::PyObject,
+    ) -> PyResult<Self> {
+        // SAFETY: the caller says so; the objects outlive the call.
+        let argument = |position: usize| unsafe { Borrowed::from_ptr(py, *arguments.add(position)) };
+        let positional = positional as usize;
+        if positional > 1 {
+            let problem = format!("{verb}() takes 1 positional argument but {positional} were given");
+            return Err(PyTypeError::new_err(problem));
+        }
+        let mut given: [Option<Borrowed<'a, 'py, PyAny>>; NAMES.len()] = [None; NAMES.len()];
+        if positional == 1 {
+            given[0] = Some(argument(0));
+        }
+        // SAFETY: null, or a tuple with the names of the arguments after the positional ones.
+        if let Some(keywords) = unsafe { Borrowed::from_ptr_or_opt(py, keywords) } {
+            for (offset, keyword) in keywords.cast::<PyTuple>()?.iter().enumerate() {
+                let Some(place) = parameter(py, keyword.as_borrowed()).and_then(|place| given.get_mut(place)) else {
+                    let problem = format!("{verb}() got an unexpected keyword argument {}", keyword.repr()?);
+                    return Err(PyTypeError::new_err(problem));
+                };
+                if place.replace(argument(positional + offset)).is_some() {
+                    let problem = format!("{verb}() got multiple values for argument {}", keyword.repr()?);
+                    return Err(PyTypeError::new_err(problem));
+                }
+            }
+        }
+        let [key, shared, owner, timeout, priority, wait] = given;
+        let Some(key) = key else {
+            return Err(PyTypeError::new_err(format!("{verb}() missing 1 required positional argument: 'key'")));
+        };
+        Ok(Self {
+            key,
+            shared: shared.map_or(Ok(false), |shared| shared.is_truthy())?,
+            owner: owner.map_or(Ok(AskedOwner::Nobody), AskedOwner::of)?,
+            timeout: timeout.map_or(Ok(Timeout::Default), |timeout| Timeout::of(&timeout))?,
+            priority: priority.map_or(Ok(0), |priority| priority_of(&priority))?,
+            wait: wait.map_or(Ok(true), |wait| wait.is_truthy())?,
+        })
+    }
+
+    /// The request, as the manager takes it.
+    pub(crate) fn request<'k>(&'k self, key: &'k AskedKey<'py>, manager: u64) -> LockRequest<'k> {
+        let mode = if self.shared { Mode::Shared } else { Mode::Exclusive };
+        let request = LockRequest::new(key.as_ref(), mode).owner(self.owner.as_ref(manager)).priority(self.priority);
+        match self.timeout {
+            Timeout::Default => request,
+            Timeout::Never => request.no_timeout(),
+            Timeout::After(timeout) => request.timeout(timeout),
+        }
+    }
+}
+
+pub(crate) fn priority_of(priority: &Bound<'_, PyAny>) -> PyResult<u8> {
+    let number: i64 = priority.extract()?;
+    u8::try_from(number)
+        .map_err(|_| PyValueError::new_err(format!("a priority is a number from 0 to 255, not {number}")))
+}

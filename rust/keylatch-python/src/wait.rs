@@ -1,0 +1,95 @@
+//! How a Python thread waits: off the interpreter, and awake for signals.
+
+use pyo3::prelude::*;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+/// How long the main thread sleeps before it looks for a signal. One that is delivered to it wakes it at once; this is
+/// for those that another thread was given.
+const SLICE: Duration = Duration::from_millis(40);
+/// How long others sleep, who are not told of signals.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Waits for a future. An exception raised by a signal's handler ends the wait, and drops the future: what was asked for
+/// is asked for no more, and what has just arrived is given back.
+pub(crate) fn wait_for<F: Future + Unpin>(py: Python<'_>, mut future: F) -> PyResult<F::Output> {
+    let sleeper = Arc::new(Sleeper { news: AtomicU32::new(QUIET) });
+    let waker = Waker::from(Arc::clone(&sleeper));
+    let mut context = Context::from_waker(&waker);
+    let slice = if is_main_thread(py)? { SLICE } else { LONG };
+    loop {
+        if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut context) {
+            return Ok(output);
+        }
+        py.detach(|| sleeper.sleep(slice));
+        py.check_signals()?;
+    }
+}
+
+/// Only the main thread runs the handlers of signals.
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?;
+    main.eq(threading.call_method0("get_ident")?)
+}
+
+const QUIET: u32 = 0;
+const NEWS: u32 = 1;
+
+/// A thread that sleeps until there is news, a signal, or enough time has passed.
+struct Sleeper {
+    /// `QUIET` until the waker has been called. The waker's `Release` store pairs with the `Acquire` swap of the sleeper.
+    news: AtomicU32,
+}
+
+impl Wake for Sleeper {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.news.store(NEWS, Ordering::Release);
+        wake(&self.news);
+    }
+}
+
+impl Sleeper {
+    /// Returns at once if there was news since the last time.
+    fn sleep(&self, at_most: Duration) {
+        if self.news.load(Ordering::Relaxed) == QUIET {
+            sleep_while_quiet(&self.news, at_most);
+        }
+        self.news.swap(QUIET, Ordering::Acquire);
+    }
+}
+
+/// Unlike the sleep of the standard library this one ends when a signal arrives, whose handler then can be run.
+#[cfg(target_os = "linux")]
+fn sleep_while_quiet(news: &AtomicU32, at_most: Duration) {
+    let time = libc::timespec { tv_sec: at_most.as_secs() as libc::time_t, tv_nsec: at_most.subsec_nanos().into() };
+    let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word and the time outlive the call, and the kernel only reads them.
+    unsafe { libc::syscall(libc::SYS_futex, news.as_ptr(), wait, QUIET, &raw const time) };
+}
+
+#[cfg(target_os = "linux")]
+fn wake(news: &AtomicU32) {
+    // SAFETY: only the word's address is used.
+    unsafe { libc::syscall(libc::SYS_futex, news.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sleep_while_quiet(news: &AtomicU32, at_most: Duration) {
+    // Looked at now and then: elsewhere there is no sleep on a word that a signal ends.
+    let began = std::time::Instant::now();
+    while news.load(Ordering::Relaxed) == QUIET && began.elapsed() < at_most.min(SLICE) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wake(_: &AtomicU32) {}

@@ -1,0 +1,254 @@
+//! Who waits for whom, among sessions.
+//!
+//! A session that waits in line for a lock waits for
+//!
+//! * each session that *holds* the lock in a way that its request, or that of a writer in front of it, does not allow;
+//! * each session *in front of it* that has to have had the lock first.
+//!
+//! A label in the line is nobody in particular, so that nothing waits for it; but what it waits for stands in the way of
+//! those behind it as well. A session with several requests in line waits for all of them.
+//!
+//! | in line | in its way among those in front |
+//! |---|---|
+//! | a writer | all |
+//! | a reader | the nearest writer, and all in front of that one |
+//! | a reader who upgrades | none: it goes first, and waits for the other readers |
+//!
+//! What is in the way of a *session's* writer in front is left to that writer: the search comes to it through it. So the
+//! steps from one line are about as many as stand in it, and not their square.
+//!
+//! The search looks at one line after the other, while others come and go: what it finds is a suspicion. A circle that
+//! is really there stays as it is until somebody breaks it, and so is found.
+
+use crate::engine::Core;
+use crate::engine::looking::is_session;
+use crate::memory::Pooled;
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::Entry;
+use crate::wait::{Phase, Queue, Ticket};
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, VecDeque};
+
+/// A step of a circle: `from` waits for `to`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    /// The request of `from` that waits.
+    pub(crate) ticket: Ticket,
+    pub(crate) entry: u32,
+    pub(crate) hash: u64,
+    pub(crate) by: By,
+}
+
+/// How the other stands in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// It holds the lock: the record, and its generation.
+    Hold { record: u32, mark: u64 },
+    /// It stands in front, with this waiter.
+    Line { waiter: u32 },
+}
+
+/// Holds that stand in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Against {
+    Writers,
+    Everybody,
+}
+
+/// A request in line.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    waiter: u32,
+    owner: u32,
+    writer: bool,
+    upgrades: bool,
+    /// It was told that the lock is free and is on its way: it waits for nobody.
+    on_its_way: bool,
+    /// Positions of the nearest session and the nearest writer in front.
+    session_in_front: Option<usize>,
+    writer_in_front: Option<usize>,
+}
+
+/// A line as it stood when its shard's mutex was held.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    standing: Vec<Standing>,
+    /// Positions by waiter.
+    positions: HashMap<u32, usize>,
+}
+
+impl Line {
+    /// The caller owns the shard.
+    pub(crate) fn read(queue: Queue<'_>) -> Self {
+        let (mut session_in_front, mut writer_in_front) = (None, None);
+        let standing = queue.iter().enumerate().map(|(position, (index, waiter))| {
+            let standing = Standing {
+                waiter: index,
+                owner: waiter.owner.load(Ordering::Relaxed),
+                writer: waiter.asking().mode == Mode::Exclusive,
+                upgrades: waiter.asking().upgrade,
+                on_its_way: waiter.phase() == Phase::Notified,
+                session_in_front,
+                writer_in_front,
+            };
+            if is_session(standing.owner) {
+                session_in_front = Some(position);
+            }
+            if standing.writer {
+                writer_in_front = Some(position);
+            }
+            standing
+        });
+        let standing: Vec<Standing> = standing.collect();
+        let positions = (0..).zip(&standing).map(|(position, standing)| (standing.waiter, position)).collect();
+        Self { standing, positions }
+    }
+
+    /// What is in the way of a request: `visit` is called with waiter and owner of each session in front, and the
+    /// holds that are in its way as well come back. `None` where there are none, or where they are in the way of a
+    /// session that was visited.
+    pub(crate) fn in_the_way_of(&self, waiter: u32, mut visit: impl FnMut(u32, u32)) -> Option<Against> {
+        let me = &self.standing[*self.positions.get(&waiter)?];
+        if me.on_its_way {
+            return None;
+        }
+        if me.upgrades {
+            // Only another one who upgrades can be in front, and that one is in the way by the hold it has.
+            return Some(Against::Everybody);
+        }
+        // Once a writer has to have its turn, so has everybody in front of it.
+        let (mut place, mut all) = (me, me.writer);
+        loop {
+            let in_front = if all { place.session_in_front } else { place.writer_in_front };
+            let Some(position) = in_front else { break };
+            place = &self.standing[position];
+            if is_session(place.owner) {
+                visit(place.waiter, place.owner);
+            }
+            if place.writer && !place.on_its_way {
+                if is_session(place.owner) {
+                    return None;
+                }
+                all = true;
+            }
+        }
+        Some(if all { Against::Everybody } else { Against::Writers })
+    }
+}
+
+/// A search for one circle.
+pub(crate) struct Search<'c> {
+    core: &'c Core,
+    lines: HashMap<u32, Line>,
+    /// Sessions' holds by entry, looked through at most once: most locks that are waited for have one writer, who is
+    /// found through the entry.
+    holds: Option<HashMap<u32, Vec<u32>>>,
+}
+
+impl<'c> Search<'c> {
+    pub(crate) fn new(core: &'c Core) -> Self {
+        Self { core, lines: HashMap::new(), holds: None }
+    }
+
+    /// The steps of a shortest circle through a session, beginning with it.
+    pub(crate) fn circle(mut self, asker: u32) -> Option<Vec<Step>> {
+        let mut came_by: HashMap<u32, Step> = HashMap::new();
+        let mut next = VecDeque::from([asker]);
+        while let Some(session) = next.pop_front() {
+            for step in self.steps_from(session) {
+                if step.to == asker {
+                    let back = |step: &Step| came_by.get(&step.from).copied();
+                    let mut circle: Vec<Step> = std::iter::successors(Some(step), back).collect();
+                    circle.reverse();
+                    return Some(circle);
+                }
+                if let Slot::Vacant(slot) = came_by.entry(step.to) {
+                    slot.insert(step);
+                    next.push_back(step.to);
+                }
+            }
+        }
+        None
+    }
+
+    fn steps_from(&mut self, session: u32) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let waits = self.core.sessions.get(session).map(|state| state.waits());
+        for waiter in waits.into_iter().flatten() {
+            self.add_steps(session, waiter, &mut steps);
+        }
+        steps
+    }
+
+    fn add_steps(&mut self, session: u32, waiter_index: u32, steps: &mut Vec<Step>) {
+        let core = self.core;
+        let waiter = core.waiters.get(waiter_index);
+        let ticket = waiter.ticket(waiter_index);
+        let index = waiter.entry.load(Ordering::Relaxed);
+        if !core.table.arena().could_be(index) {
+            return;
+        }
+        let entry = core.table.entry(index);
+        let hash = entry.hash();
+        self.lines.entry(index).or_insert_with(|| {
+            let _shard = core.lock_shard(hash);
+            // Under the mutex, the phase first: a waiter that is still in line keeps its entry, and that its key. If it
+            // is not, this may be anybody's line.
+            let stands = waiter.phase().is_queued()
+                && waiter.entry.load(Ordering::Relaxed) == index
+                && entry.hash() == hash
+                && waiter.owner.load(Ordering::Relaxed) == session;
+            if stands { Line::read(core.queue(entry)) } else { Line::default() }
+        });
+        let step = |to, by| Step { from: session, to, ticket, entry: index, hash, by };
+        let Some(against) = self.lines[&index].in_the_way_of(waiter_index, |in_front, owner| {
+            steps.push(step(owner, By::Line { waiter: in_front }));
+        }) else {
+            return;
+        };
+        let own = if waiter.asking().upgrade { waiter.record.load(Ordering::Relaxed) } else { crate::memory::NONE };
+        for record in self.holds(index, entry) {
+            let mark = core.records.get(record).mark();
+            if record != own
+                && let Some(owner) = session_that_holds(core, record, mark, index, against)
+            {
+                steps.push(step(owner, By::Hold { record, mark }));
+            }
+        }
+    }
+
+    /// Records that may stand for sessions' holds of an entry.
+    fn holds(&mut self, index: u32, entry: &Entry) -> Vec<u32> {
+        let core = self.core;
+        if entry.word().is_exclusive() {
+            let holder = entry.holder.load(Ordering::Acquire);
+            if core.records.could_be(holder)
+                && core.records.get(holder).held().is_some_and(|held| core.home(held.entry) == index)
+            {
+                return vec![holder];
+            }
+        }
+        let holds = self.holds.get_or_insert_with(|| {
+            let mut holds: HashMap<u32, Vec<u32>> = HashMap::new();
+            core.records.for_each(usize::MAX, |record, state| {
+                if let Some(held) = state.held().filter(|held| is_session(held.owner)) {
+                    holds.entry(core.home(held.entry)).or_default().push(record);
+                }
+            });
+            holds
+        });
+        holds.get(&index).cloned().unwrap_or_default()
+    }
+}
+
+/// The session whose hold of an entry a record stands for, if it is still of this generation and in the way.
+pub(crate) fn session_that_holds(core: &Core, record: u32, mark: u64, entry: u32, against: Against) -> Option<u32> {
+    let state = core.records.get(record);
+    let held = state.held()?;
+    let stands = core.home(held.entry) == entry && (against == Against::Everybody || held.mode == Mode::Exclusive);
+    // The generation only moves on, so it was the same throughout.
+    (stands && is_session(held.owner) && state.mark() == mark).then_some(held.owner)
+}

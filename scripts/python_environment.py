@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Builds the Python package and runs a command with it: in an environment of its own for each interpreter found.
+
+    scripts/python_environment.py test          every check, on every CPython from 3.11 on
+    scripts/python_environment.py run ARG...    `python ARG...` with the package, on one of them
+
+Everything lies in target/python. Nothing is asked, and nothing outside the project is changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / "target" / "python"
+REQUIREMENTS = ROOT / "tests" / "python" / "requirements.txt"
+OLDEST, NEWEST = 11, 16
+
+PROBE = """
+import json, platform, sys, sysconfig
+print(json.dumps([platform.python_implementation(), sys.version_info[:3], bool(sysconfig.get_config_var("Py_GIL_DISABLED"))]))
+"""
+
+
+class Interpreter:
+    """A CPython on this machine, and the environment for it."""
+
+    def __init__(self, program: str, version: tuple[int, int, int], free_threaded: bool) -> None:
+        """Describe an interpreter that was found."""
+        self.program, self.version, self.free_threaded = program, version, free_threaded
+        self.name = ".".join(map(str, version[:2])) + ("t" if free_threaded else "")
+        self.folder = HOME / self.name
+        self.python = self.folder / "bin" / "python"
+
+    def prepare(self) -> None:
+        """Make the environment, with what the tests need."""
+        wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + repr((self.program, self.version)).encode()).hexdigest()
+        stamp = self.folder / "requirements.sha256"
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        run([self.program, "-m", "venv", "--without-pip", str(self.folder)])
+        pip("--python", str(self.python), "install", "--quiet", "--requirement", str(REQUIREMENTS))
+        stamp.write_text(wanted)
+
+    def install(self, wheel: Path) -> None:
+        """Put the package into the environment."""
+        pip("--python", str(self.python), "install", "--quiet", "--force-reinstall", "--no-deps", str(wheel))
+
+
+def run(command: list[str], **environment: str) -> None:
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, **environment}, stdin=subprocess.DEVNULL)
+
+
+def pip(*arguments: str) -> None:
+    """Run a pip of our own: interpreters may come without one."""
+    tools = HOME / "tools"
+    if not (tools / "bin" / "pip").exists():
+        venv.create(tools, with_pip=True, clear=True)
+    run([str(tools / "bin" / "pip"), "--disable-pip-version-check", *arguments])
+
+
+def find_interpreters() -> list[Interpreter]:
+    """One of each minor version, the newest of it."""
+    programs = [sys.executable]
+    for minor in range(OLDEST, NEWEST):
+        programs += filter(None, (shutil.which(f"python3.{minor}{kind}") for kind in ("", "t")))
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    programs += [str(path) for path in sorted(pyenv.glob("3.*/bin/python3"))]
+    found: dict[str, Interpreter] = {}
+    for program in programs:
+        probe = subprocess.run([program, "-c", PROBE], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if probe.returncode != 0:
+            continue
+        kind, version, free_threaded = json.loads(probe.stdout)
+        if kind != "CPython" or version < [3, OLDEST]:
+            continue
+        interpreter = Interpreter(program, tuple(version), free_threaded)
+        known = found.get(interpreter.name)
+        if known is None or known.version < interpreter.version:
+            found[interpreter.name] = interpreter
+    if not found:
+        sys.exit(f"CPython 3.{OLDEST} or newer is missing: install your system's package of that name")
+    return sorted(found.values(), key=lambda interpreter: (interpreter.free_threaded, interpreter.version))
+
+
+def build(interpreter: Interpreter) -> Path:
+    """Build the wheel; those with a lock around the interpreter share one."""
+    wheels = HOME / ("wheels-" + interpreter.name if interpreter.free_threaded else "wheels")
+    shutil.rmtree(wheels, ignore_errors=True)
+    maturin = [str(interpreter.python), "-m", "maturin", "build", "--release", "--quiet", "--out", str(wheels)]
+    run([*maturin, "--interpreter", str(interpreter.python)])
+    (wheel,) = wheels.glob("*.whl")
+    return wheel
+
+
+def test(arguments: list[str]) -> None:
+    found = find_interpreters()
+    wheel = None
+    for number, interpreter in enumerate(found):
+        say(
+            f"CPython {'.'.join(map(str, interpreter.version))}{' without the GIL' if interpreter.free_threaded else ''}"
+        )
+        interpreter.prepare()
+        if wheel is None or interpreter.free_threaded:
+            wheel = build(interpreter)
+        interpreter.install(wheel)
+        python = str(interpreter.python)
+        run([python, "-m", "pytest", *arguments])
+        if number == 0 and not arguments:
+            check(python)
+    if not any(interpreter.free_threaded for interpreter in found):
+        print("No CPython without the GIL is on this machine, so that build was not tested.")
+
+
+def check(python: str) -> None:
+    """What needs to be looked at once: style, types, stubs against what they describe."""
+    say("Style, types and stubs")
+    run([python, "-m", "ruff", "check", "--quiet", "python", "tests/python", "scripts/python_environment.py"])
+    run(
+        [
+            python,
+            "-m",
+            "ruff",
+            "format",
+            "--quiet",
+            "--check",
+            "python",
+            "tests/python",
+            "scripts/python_environment.py",
+        ]
+    )
+    run([python, "-m", "mypy"])
+    allowed = str(ROOT / "tests" / "python" / "stubtest.txt")
+    run([python, "-m", "mypy.stubtest", "keylatch", "--allowlist", allowed], MYPYPATH="")
+
+
+def run_with(arguments: list[str]) -> None:
+    interpreter = find_interpreters()[0]
+    interpreter.prepare()
+    interpreter.install(build(interpreter))
+    run([str(interpreter.python), *arguments])
+
+
+def say(what: str) -> None:
+    print(f"\n-- Python: {what}", flush=True)
+
+
+def main() -> int:
+    try:
+        match sys.argv[1:]:
+            case ["test", *arguments]:
+                test(arguments)
+            case ["run", *arguments]:
+                run_with(arguments)
+            case _:
+                print(__doc__)
+                return 2
+    except subprocess.CalledProcessError as error:
+        print(f"{' '.join(map(str, error.cmd))} ended with status {error.returncode}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

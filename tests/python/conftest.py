@@ -1,0 +1,55 @@
+"""What the tests share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from keylatch import LockManager
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def locks() -> Iterator[LockManager]:
+    """A manager that has to be left as it came: nothing held, nobody waiting."""
+    manager = LockManager()
+    yield manager
+    figures = manager.get_metrics().shard_metrics
+    assert (figures.holders, figures.waiters) == (0, 0)
+
+
+class Background(threading.Thread):
+    """A call in another thread, and what came of it."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self.outcome: object = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.outcome = self._call()
+        except BaseException as error:
+            self.outcome = error
+
+    def finish(self) -> object:
+        self.join(10)
+        assert not self.is_alive(), "it did not end within ten seconds"
+        return self.outcome
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true within ten seconds"
+        time.sleep(0.001)
+
+
+def until_waiting(manager: LockManager, number: int) -> None:
+    until(lambda: manager.get_metrics().shard_metrics.waiters == number)

@@ -1,0 +1,300 @@
+"""Locks as tasks take them."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+import keylatch
+from conftest import Background, until_waiting
+from keylatch import LockManager, LockTimeout, Mode
+
+Runner = Callable[[Coroutine[Any, Any, None]], None]
+
+
+def run_in_asyncio(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def run_in_uvloop(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+@pytest.fixture(params=[run_in_asyncio, run_in_uvloop])
+def run(request: pytest.FixtureRequest) -> Runner:
+    runner: Runner = request.param
+    return runner
+
+
+def waiters(locks: LockManager) -> int:
+    return locks.get_metrics().shard_metrics.waiters
+
+
+async def until_tasks_wait(locks: LockManager, number: int) -> None:
+    async with asyncio.timeout(10):
+        while waiters(locks) != number:
+            await asyncio.sleep(0)
+
+
+def test_a_free_lock(locks: LockManager, run: Runner) -> None:
+    async def main() -> None:
+        async with locks.alock("a", owner="me") as guard:
+            assert (guard.key, guard.owner, guard.mode) == ("a", "me", Mode.EXCLUSIVE)
+            assert locks.try_lock("a") is None
+        assert guard.released
+        with await locks.alock("a", shared=True) as guard:
+            assert guard.mode is Mode.SHARED
+
+    run(main())
+
+
+def test_a_held_lock_is_waited_for(locks: LockManager, run: Runner) -> None:
+    order: list[str] = []
+
+    async def work(name: str) -> None:
+        async with locks.alock("a") as guard:
+            assert not guard.released
+            order.append(name)
+            await asyncio.sleep(0)
+            order.append(name)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for name in "abcde":
+                group.create_task(work(name))
+
+    run(main())
+    assert sorted(order[::2]) == list("abcde")
+    assert order[::2] == order[1::2]
+
+
+def test_a_thread_releases_what_a_task_waits_for(locks: LockManager, run: Runner) -> None:
+    guard = locks.lock("a")
+
+    async def main() -> None:
+        task = asyncio.ensure_future(locks.alock("a"))
+        await until_tasks_wait(locks, 1)
+        releasing = Background(guard.release)
+        (await task).release()
+        releasing.finish()
+
+    run(main())
+
+
+def test_a_timeout(locks: LockManager, run: Runner) -> None:
+    async def main() -> None:
+        async with locks.alock("a", owner="me"):
+            with pytest.raises(LockTimeout, match="held by me"):
+                await locks.alock("a", timeout=0.02)
+            with pytest.raises(keylatch.WouldBlock):
+                await locks.alock("a", wait=False)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02), locks.alock("a"):
+                    pass
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(locks.alock("a"), 0.02)
+            assert waiters(locks) == 0
+
+    run(main())
+
+
+def test_closing_ends_waits(run: Runner) -> None:
+    locks = LockManager()
+
+    async def main() -> None:
+        async with locks.alock("a"):
+            task = asyncio.ensure_future(locks.alock("a"))
+            await until_tasks_wait(locks, 1)
+            locks.close()
+            with pytest.raises(keylatch.Closed):
+                await task
+            with pytest.raises(keylatch.Closed):
+                await locks.alock("b")
+
+    run(main())
+
+
+def test_a_wait_that_is_cancelled_is_out_of_the_line(locks: LockManager, run: Runner) -> None:
+    async def main() -> None:
+        async with locks.alock("a"):
+            task = asyncio.ensure_future(locks.alock("a"))
+            await until_tasks_wait(locks, 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert waiters(locks) == 0
+        with locks.lock("a", wait=False):
+            pass
+
+    run(main())
+
+
+@pytest.mark.timeout(120)
+def test_a_hundred_thousand_cancellations_at_every_point(locks: LockManager) -> None:
+    async def worker() -> None:
+        async with locks.alock("a"):
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        ended = cancelled = turn = 0
+        while cancelled < 100_000:
+            turn += 1
+            tasks = [asyncio.create_task(worker()) for _ in range(8)]
+            for _ in range(turn % 9):
+                await asyncio.sleep(0)
+            for position, task in enumerate(tasks):
+                if position % 3 != turn % 3:
+                    task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(outcome, asyncio.CancelledError):
+                    cancelled += 1
+                else:
+                    assert outcome is None
+                    ended += 1
+        assert ended > 0
+
+    asyncio.run(main())
+
+
+def test_cancelled_while_another_thread_grants(locks: LockManager) -> None:
+    stop = threading.Event()
+
+    def hold() -> None:
+        while not stop.is_set():
+            locks.lock("a").release()
+
+    async def main() -> None:
+        for turn in range(3000):
+            task = asyncio.ensure_future(locks.alock("a"))
+            for _ in range(turn % 4):
+                await asyncio.sleep(0)
+            task.cancel()
+            outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+            if not isinstance(outcome, asyncio.CancelledError):
+                assert isinstance(outcome, keylatch.Guard)
+                outcome.release()
+
+    holder = Background(hold)
+    try:
+        asyncio.run(main())
+    finally:
+        stop.set()
+        holder.finish()
+
+
+def test_several_loops_in_several_threads(locks: LockManager) -> None:
+    count = 0
+
+    async def work() -> None:
+        nonlocal count
+        for _ in range(300):
+            async with locks.alock("a"):
+                seen = count
+                await asyncio.sleep(0)
+                count = seen + 1
+
+    async def main() -> None:
+        await asyncio.gather(*(work() for _ in range(3)))
+
+    for thread in [Background(lambda: asyncio.run(main())) for _ in range(3)]:
+        assert thread.finish() is None
+    assert count == 2700
+
+
+def test_a_loop_that_is_closed_with_waits_leaves_nothing(locks: LockManager) -> None:
+    loop = asyncio.new_event_loop()
+    with locks.lock("a"):
+        task = loop.create_task(_waiting(locks))
+        loop.run_until_complete(until_tasks_wait(locks, 1))
+        task.cancel()
+        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+        loop.close()
+        assert waiters(locks) == 0
+
+
+async def _waiting(locks: LockManager) -> None:
+    async with locks.alock("a"):
+        pass
+
+
+def test_upgrades(locks: LockManager, run: Runner) -> None:
+    async def main() -> None:
+        with locks.lock("a", shared=True) as one, locks.lock("a", shared=True) as other:
+            with pytest.raises(LockTimeout):
+                await one.aupgrade(timeout=0.01)
+            assert one.mode is Mode.SHARED
+            task = asyncio.ensure_future(one.aupgrade())
+            await until_tasks_wait(locks, 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert one.mode is Mode.SHARED
+            task = asyncio.ensure_future(one.aupgrade())
+            await until_tasks_wait(locks, 1)
+            other.release()
+            await task
+            assert str(one.mode) == "exclusive"
+
+    run(main())
+
+
+def test_batches(locks: LockManager, run: Runner) -> None:
+    async def main() -> None:
+        async with locks.alock_many(["b", ("x", "y")], shared=["a"]) as batch:
+            assert [guard.key for guard in batch] == ["b", ("x", "y"), "a"]
+            with pytest.raises(LockTimeout):
+                await locks.alock_many(["c", "b"], timeout=0.01)
+            assert locks.get_metrics().shard_metrics.holders == 3
+            task = asyncio.ensure_future(locks.alock_many(["0", "b"]))
+            await until_tasks_wait(locks, 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert locks.get_metrics().shard_metrics.holders == 3
+        assert batch.released
+        (await locks.alock_many(["b"])).release()
+
+    run(main())
+
+
+def test_nothing_is_asked_for_before_it_is_awaited(locks: LockManager) -> None:
+    acquire = locks.alock("a")
+    assert locks.get_metrics().shard_metrics.acquisitions == 0
+    del acquire
+
+
+def test_an_acquire_is_used_once_and_not_copied(locks: LockManager) -> None:
+    async def main() -> None:
+        acquire = locks.alock("a")
+        with pytest.raises(TypeError, match="cannot be pickled or copied"):
+            copy.copy(acquire)
+        (await acquire).release()
+        with pytest.raises(RuntimeError, match="awaited before"):
+            await acquire
+
+    asyncio.run(main())
+
+
+def test_wrong_arguments_are_told_of_at_once(locks: LockManager) -> None:
+    with pytest.raises(TypeError, match="key"):
+        locks.alock(7, shared=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="timeout"):
+        locks.alock("a", timeout=-1)
+
+
+def test_a_wait_and_a_thread_in_one_line(locks: LockManager) -> None:
+    async def main() -> None:
+        guard = await locks.alock("a")
+        thread = Background(lambda: locks.lock("a").release())
+        await asyncio.to_thread(until_waiting, locks, 1)
+        guard.release()
+        await asyncio.to_thread(thread.finish)
+
+    asyncio.run(main())

@@ -1,0 +1,162 @@
+"""What happens to locks when signals arrive, a process forks, and the interpreter ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+
+def python(program: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", *options, "-c", textwrap.dedent(program)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def passes(program: str) -> None:
+    ended = python(program)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+
+
+@pytest.mark.parametrize(
+    "wait",
+    ["locks.lock('a')", "locks.lock('a', timeout=60)", "locks.lock_many(['a', 'b'])", "reader.upgrade()"],
+)
+def test_ctrl_c_ends_a_wait_within_50_ms_and_leaves_nothing(wait: str) -> None:
+    passes(f"""
+        import os, signal, threading, time
+        from keylatch import LockManager
+        locks = LockManager()
+        if "upgrade" in {wait!r}:
+            reader, held = locks.lock("a", shared=True), locks.lock("a", shared=True)
+        else:
+            reader, held = locks.lock("r"), locks.lock("a")
+        latest = 0.0
+        for turn in range(10):
+            def interrupt():
+                global sent
+                while locks.get_metrics().shard_metrics.waiters != 1:
+                    time.sleep(0.001)
+                time.sleep(0.005)
+                sent = time.monotonic()
+                os.kill(os.getpid(), signal.SIGINT)
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            try:
+                {wait}
+            except KeyboardInterrupt:
+                latest = max(latest, time.monotonic() - sent)
+            else:
+                raise SystemExit("not interrupted")
+            thread.join()
+        held.release()
+        reader.release()
+        figures = locks.get_metrics().shard_metrics
+        assert (figures.holders, figures.waiters) == (0, 0), figures
+        assert latest < 0.05, latest
+    """)
+
+
+def test_a_signal_that_raises_nothing_does_not_end_a_wait() -> None:
+    passes("""
+        import signal, threading, time
+        from keylatch import LockManager, LockTimeout
+        locks = LockManager()
+        seen = []
+        signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        with locks.lock("a"):
+            try:
+                locks.lock("a", timeout=0.2)
+            except LockTimeout as error:
+                assert error.waited >= 0.2, error
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert len(seen) > 10, seen
+    """)
+
+
+def test_a_forked_child_is_told_so() -> None:
+    passes("""
+        import asyncio, os
+        import keylatch
+        locks = keylatch.LockManager()
+        guard = locks.lock("a")
+        child = os.fork()
+        if child == 0:
+            async def wait():
+                await locks.alock("b")
+            calls = [
+                lambda: locks.lock("b"), lambda: locks.lock("a", timeout=1), lambda: locks.try_lock("b"),
+                lambda: locks.lock_many(["b"]), lambda: asyncio.run(wait()),
+            ]
+            for call in calls:
+                try:
+                    call()
+                except keylatch.Forked as error:
+                    assert "make a new manager after fork" in str(error)
+                else:
+                    os._exit(1)
+            del guard
+            with keylatch.LockManager().lock("a", wait=False):
+                pass
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, status
+        assert locks.try_lock("a") is None
+        guard.release()
+    """)
+
+
+def test_an_exit_with_threads_that_wait_is_clean() -> None:
+    passes(
+        """
+        import threading, time
+        from keylatch import LockManager
+        locks = LockManager()
+        guard = locks.lock("a")
+        for _ in range(20):
+            threading.Thread(target=lambda: locks.lock("a").release(), daemon=True).start()
+        while locks.get_metrics().shard_metrics.waiters < 20:
+            time.sleep(0.001)
+    """.replace("locks = LockManager()", "import warnings; warnings.simplefilter('ignore'); locks = LockManager()")
+    )
+
+
+def test_an_exit_while_locks_change_hands_is_clean() -> None:
+    for _ in range(5):
+        passes("""
+            import threading, time
+            from keylatch import LockManager
+            locks = LockManager()
+            def work():
+                while True:
+                    with locks.lock("a"):
+                        time.sleep(0)
+            for _ in range(8):
+                threading.Thread(target=work, daemon=True).start()
+            time.sleep(0.05)
+        """)
+
+
+def test_a_terminal_interrupt_ends_a_program_that_waits() -> None:
+    program = textwrap.dedent("""
+        from keylatch import LockManager
+        locks = LockManager()
+        with locks.lock("a"):
+            print("waiting", flush=True)
+            locks.lock("a")
+    """)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode == -signal.SIGINT

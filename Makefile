@@ -36,9 +36,9 @@ test: test-rust test-c test-python ## set up what is needed and run every test o
 
 test-rust: need-rust ## Rust: unit and integration tests, documentation examples, examples, the bench's own tests
 	$(call say,Rust 1/3: unit tests and integration tests and examples in the documentation)
-	@$(CARGO) test --no-fail-fast -p keylatch $(ARGS)
+	@$(CARGO) test --no-fail-fast -p keylatch --features tracing $(ARGS)
 	$(call say,Rust 2/3: tests inside the example programs)
-	@$(CARGO) test -p keylatch --examples $(ARGS)
+	@$(CARGO) test -p keylatch --features tracing --examples $(ARGS)
 	$(call say,Rust 3/3: tests inside the bench)
 	@$(CARGO) test -p keylatch-bench $(ARGS)
 
@@ -119,10 +119,10 @@ fmt-check: need-rust ## say what is not formatted
 	@$(CARGO) fmt --all --check
 
 lint: need-rust ## clippy on everything, warnings denied
-	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --features keylatch/tracing -- -D warnings
 
 doc: need-rust ## the documentation, warnings denied
-	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --features keylatch/tracing
 
 ci: ## all that is checked before a change goes in
 	@.ci/run

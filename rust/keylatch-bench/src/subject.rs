@@ -49,3 +49,9 @@ pub(crate) trait Holding: Subject {
 
     fn give_back<'a>(&'a self, held: Self::Held<'a>);
 }
+
+/// Can tell what is held.
+pub(crate) trait Listing: Subject {
+    /// Lists everything; answers how much it is.
+    fn list(&self) -> usize;
+}

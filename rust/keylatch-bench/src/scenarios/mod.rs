@@ -1,6 +1,7 @@
 //! The scenarios: what is done to a subject, and which subjects can do it.
 
 pub(crate) mod hand_off;
+mod listing;
 pub(crate) mod memory;
 mod one_thread;
 pub(crate) mod pairs;
@@ -8,7 +9,7 @@ mod two_threads;
 
 use crate::row::Row;
 use crate::slices::Pace;
-use crate::subjects::{Contender, every_async, every_batch, every_exclusive, every_keyed, every_shared, fifo};
+use crate::subjects::{Contender, every_async, every_batch, every_exclusive, every_keyed, every_shared, fifo, ours};
 
 /// Measures one subject in one scenario.
 pub(crate) type Measure = fn(&Pace) -> Row;
@@ -138,6 +139,21 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             let mut all = every_exclusive!(hand_off as Measure);
             all.extend(fifo!(hand_off as Measure));
             all
+        },
+    },
+    Scenario {
+        name: "listing_2t",
+        says: "one thread locks while another lists 100,000 held locks over and over: what is left of its throughput",
+        columns: &[
+            ("share", "share, warm key"),
+            ("in_turn_share", "share, keys in turn"),
+            ("alone_ns", "warm alone ns"),
+            ("in_turn_alone_ns", "in turn alone ns"),
+            ("listing_ms", "a listing ms"),
+        ],
+        contenders: || {
+            use listing::listing;
+            ours!(listing as Measure)
         },
     },
     Scenario {

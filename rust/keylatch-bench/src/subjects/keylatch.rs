@@ -1,9 +1,9 @@
 //! Our own lock manager, with owners, hold records and metrics on: as a user gets it.
 
-use keylatch::{BatchLockRequest, Fairness, FastObjectLockManager, Grant, LockConfig, Owner};
+use keylatch::{BatchLockRequest, Fairness, FastObjectLockManager, Filter, Grant, LockConfig, Owner};
 
 use crate::keys::Key;
-use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Holding, Shared, Subject};
+use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Holding, Listing, Shared, Subject};
 
 /// `keylatch::FastObjectLockManager`, with the default fairness or strictly first in, first out.
 pub(crate) struct Keylatch<const FIFO: bool> {
@@ -83,5 +83,11 @@ impl<const FIFO: bool> Holding for Keylatch<FIFO> {
 
     fn give_back<'a>(&'a self, held: Self::Held<'a>) {
         self.locks.release(held).expect("a grant that is held can be released");
+    }
+}
+
+impl<const FIFO: bool> Listing for Keylatch<FIFO> {
+    fn list(&self) -> usize {
+        self.locks.holders(&Filter::new()).len()
     }
 }

@@ -126,6 +126,15 @@ macro_rules! every_batch {
     };
 }
 
+/// Ours alone, for what the others have not.
+macro_rules! ours {
+    ($function:ident as $pointer:ty) => {
+        $crate::subjects::contenders!($function as $pointer:
+            #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Keylatch<false>,
+        )
+    };
+}
+
 /// Ours with strict fairness, for the rows where fairness shows.
 macro_rules! fifo {
     ($function:ident as $pointer:ty) => {
@@ -135,4 +144,4 @@ macro_rules! fifo {
     };
 }
 
-pub(crate) use {contenders, every_async, every_batch, every_exclusive, every_keyed, every_shared, fifo};
+pub(crate) use {contenders, every_async, every_batch, every_exclusive, every_keyed, every_shared, fifo, ours};

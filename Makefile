@@ -29,7 +29,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust test-c ## set up what is needed and run every test of every language
+test: test-rust test-c test-python ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each

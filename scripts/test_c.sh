@@ -17,7 +17,7 @@ done
 
 echo "Exported symbols, the header's prototypes and the committed list are the same"
 nm -D --defined-only "$tree/lib/libkeylatch.so" | awk '$2 == "T" { print $3 }' | sort >"$work/exported"
-"$cc" -E -P "$tree/include/keylatch.h" | grep -v 'static inline' | grep -oE '\bkeylatch_[a-z_]+\(' | tr -d '(' | sort -u |
+"$cc" -E -P "$tree/include/keylatch.h" | grep -v 'static inline' | grep -oE '\bkeylatch_[a-z0-9_]+\(' | tr -d '(' | sort -u |
     grep -vxE 'keylatch_key_of|keylatch_key_of_version' >"$work/declared"
 diff "$work/exported" "$work/declared"
 diff tests/abi/symbols.txt "$work/exported"

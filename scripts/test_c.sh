@@ -33,3 +33,9 @@ echo "Behaviour, with the static library"
 "$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -lgcc_s -ldl -lm
 "$work/behaviour-static"
 readelf -d "$work/behaviour-shared" | grep -q 'NEEDED.*libkeylatch\.so\.' || { echo "the library has no SONAME" >&2; exit 1; }
+
+echo "Scenarios, with the shared library"
+# shellcheck disable=SC2086,SC2046
+"$cc" $flags tests/c/scenarios/*.c -o "$work/scenarios" $(pkg-config --cflags --libs keylatch) -Wl,-rpath,"$tree/lib"
+"$work/scenarios" --refuses
+"$work/scenarios" tests/scenarios/*.json

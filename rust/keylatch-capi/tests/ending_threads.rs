@@ -82,13 +82,14 @@ fn values_of_a_thread_may_lock_when_they_are_dropped_with_it() {
     for _ in 0..100 {
         let together = Barrier::new(4);
         std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    together.wait();
-                    (0..20).for_each(|_| count(MANAGER.load(Ordering::Relaxed)));
-                    LATE.with(|_| ()); // dropped first: what is used first is dropped last
-                });
-            }
+            let work = || {
+                together.wait();
+                (0..20).for_each(|_| count(MANAGER.load(Ordering::Relaxed)));
+                LATE.with(|_| ()); // dropped first: what is used first is dropped last
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+            // A scope does not wait for what is dropped with a thread; joining does.
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
     }
     // Everybody was alone, so nothing was counted over.

@@ -167,14 +167,22 @@ pub(crate) unsafe fn plain<const OWNED: bool>(
     if unsafe { options.cast::<usize>().read_unaligned() } != size_of::<keylatch_request_options>() {
         return None;
     }
-    // SAFETY: as large as ours.
-    let given = unsafe { options.read_unaligned() };
-    let more = given.owner_name_len as u64 | given.ttl_ns | given.request_id | u64::from(given.flags);
-    let priority = u8::try_from(given.priority).ok()?;
-    if more != 0 {
+    // SAFETY: as large as ours. Field by field: a copy of the whole goes through memory.
+    let (owner, more, priority) = unsafe {
+        (
+            (&raw const (*options).owner).read_unaligned(),
+            (&raw const (*options).owner_name_len).read_unaligned() as u64
+                | (&raw const (*options).ttl_ns).read_unaligned()
+                | (&raw const (*options).request_id).read_unaligned()
+                | u64::from((&raw const (*options).flags).read_unaligned()),
+            (&raw const (*options).priority).read_unaligned(),
+        )
+    };
+    if more != 0 || priority > 255 {
         return None;
     }
-    let owner = manager.and::<keylatch_owner>(given.owner.cast())?;
+    let owner = manager.and::<keylatch_owner>(owner.cast())?;
+    let priority = priority as u8;
     (owner.manager == manager.number).then_some(Plain { owner: Some(owner), priority })
 }
 

@@ -94,9 +94,10 @@ impl Core {
                 core.on_time(ticket, purpose);
             }
         };
-        if self.timer.set((at, ticket, purpose), on_time).is_err() && purpose == Purpose::GiveUp {
-            // No thread to keep the time: better to give up early than to wait for ever.
-            self.on_time(ticket, purpose);
+        if self.timer.set((at, ticket, purpose), on_time).is_err() {
+            // No thread to keep the time: better to give up early than to wait for ever, be it for a moment, or for a
+            // lease or a deadlock that nobody looks at.
+            self.on_time(ticket, Purpose::GiveUp);
         }
     }
 

@@ -346,6 +346,7 @@ impl<'m, 'k> Acquire<'m, 'k> {
                 }
                 let local = core.local();
                 let wanted = core.wanted(local, &self.request);
+                self.request.limit = core.decided(self.request.limit);
                 let deadline = core.deadline(self.request.limit);
                 if deadline.is_some_and(|at| at <= Instant::now()) {
                     return match core.try_slow(local, wanted) {

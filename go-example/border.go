@@ -2,6 +2,9 @@ package keylatch
 
 // Everything that crosses into C does so in this file; border.h says what each function does. Handles and pointers of
 // the library are numbers on this side, for Go neither to follow nor to check.
+//
+// For the race detector every call into C comes after every other one, which would hide that a program uses data without
+// the lock. So it does not look while a call is made, and is told of locks in race_on.go.
 
 /*
 #include "border.h"
@@ -97,6 +100,8 @@ func pointer(number C.uintptr_t) unsafe.Pointer { return *(*unsafe.Pointer)(unsa
 
 // problem is what an answer failed with, or nil.
 func problem(answer C.border_answer) error {
+	raceDisable()
+	defer raceEnable()
 	if answer.status == C.KEYLATCH_OK {
 		return nil
 	}
@@ -105,6 +110,8 @@ func problem(answer C.border_answer) error {
 
 // failure reads a block of border_failure and gives it back.
 func failure(status C.int32_t, block C.uintptr_t) error {
+	raceDisable()
+	defer raceEnable()
 	code := Code(status)
 	if code == invalidHandle {
 		// The manager was freed while the call was on its way.
@@ -178,6 +185,8 @@ func (r *reader) party() Party {
 
 // partiesOf reads a block of parties and gives it back.
 func partiesOf(answer C.border_answer) ([]Party, error) {
+	raceDisable()
+	defer raceEnable()
 	if err := problem(answer); err != nil {
 		return nil, err
 	}
@@ -205,6 +214,8 @@ type outcome struct {
 }
 
 func outcomeOf(answer C.border_answer) outcome {
+	raceDisable()
+	defer raceEnable()
 	if answer.status != C.KEYLATCH_OK {
 		return outcome{err: failure(answer.status, answer.failure)}
 	}
@@ -225,8 +236,11 @@ func (m *Manager) lock(key *Key, mode Mode, r *request) outcome {
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
 	if r.plain {
-		return outcomeOf(C.border_lock(m.handle, m.queue, bucket, bucketLen, object, objectLen, version, versionLen,
-			modeBits(key, mode), C.uint64_t(r.timeout)))
+		raceDisable()
+		answer := C.border_lock(m.handle, m.queue, bucket, bucketLen, object, objectLen, version, versionLen,
+			modeBits(key, mode), C.uint64_t(r.timeout))
+		raceEnable()
+		return outcomeOf(answer)
 	}
 	return m.request(m.queue, key, mode, r)
 }
@@ -237,8 +251,10 @@ func (m *Manager) try(key *Key, mode Mode, r *request) outcome {
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
 	if r.plain {
-		return outcomeOf(C.border_try(m.handle, bucket, bucketLen, object, objectLen, version, versionLen,
-			modeBits(key, mode)))
+		raceDisable()
+		answer := C.border_try(m.handle, bucket, bucketLen, object, objectLen, version, versionLen, modeBits(key, mode))
+		raceEnable()
+		return outcomeOf(answer)
 	}
 	return m.request(0, key, mode, r)
 }
@@ -252,9 +268,12 @@ func (m *Manager) request(queue handle, key *Key, mode Mode, r *request) outcome
 	if err != nil {
 		return outcome{err: err}
 	}
-	return outcomeOf(C.border_request(m.handle, queue, bucket, bucketLen, object, objectLen, version, versionLen,
+	raceDisable()
+	answer := C.border_request(m.handle, queue, bucket, bucketLen, object, objectLen, version, versionLen,
 		modeBits(key, mode), C.uint64_t(r.timeout), owner, name, nameLen, C.uint64_t(r.ttl), C.uint64_t(r.id),
-		C.uint32_t(r.priority)))
+		C.uint32_t(r.priority))
+	raceEnable()
+	return outcomeOf(answer)
 }
 
 // packed is keys as border_batch wants them.
@@ -292,8 +311,11 @@ func (m *Manager) lockAll(p *packed, r *request) error {
 	if r.bestEffort {
 		bestEffort = 1
 	}
-	return problem(C.border_batch(m.handle, bytes, lengths, modes, C.size_t(len(p.modes)), owner, name, nameLen,
-		C.uint64_t(r.ttl), C.uint32_t(r.priority), bestEffort, grants))
+	raceDisable()
+	answer := C.border_batch(m.handle, bytes, lengths, modes, C.size_t(len(p.modes)), owner, name, nameLen,
+		C.uint64_t(r.ttl), C.uint32_t(r.priority), bestEffort, grants)
+	raceEnable()
+	return problem(answer)
 }
 
 // lockInOrder takes the keys from next on, one after the other, and says how far it came.
@@ -305,13 +327,18 @@ func (m *Manager) lockInOrder(p *packed, next int, timeout uint64, r *request) (
 		return outcome{err: err}, next
 	}
 	at := C.size_t(next)
+	raceDisable()
 	answer := C.border_in_order(m.handle, m.queue, bytes, lengths, modes, C.size_t(len(p.modes)), C.uint64_t(timeout),
 		owner, name, nameLen, C.uint64_t(r.ttl), C.uint32_t(r.priority), grants, &at)
+	raceEnable()
 	return outcomeOf(answer), int(at)
 }
 
 func (m *Manager) release(grant Grant) error {
-	if status := C.border_release(m.handle, C.uint64_t(grant)); status != C.KEYLATCH_OK {
+	raceDisable()
+	status := C.border_release(m.handle, C.uint64_t(grant))
+	raceEnable()
+	if status != C.KEYLATCH_OK {
 		return failure(status, 0)
 	}
 	return nil
@@ -319,18 +346,27 @@ func (m *Manager) release(grant Grant) error {
 
 func (m *Manager) releaseMany(grants []uint64) error {
 	first := (*C.uint64_t)(unsafe.SliceData(grants))
-	if status := C.border_release_many(m.handle, first, C.size_t(len(grants))); status != C.KEYLATCH_OK {
+	raceDisable()
+	status := C.border_release_many(m.handle, first, C.size_t(len(grants)))
+	raceEnable()
+	if status != C.KEYLATCH_OK {
 		return failure(status, 0)
 	}
 	return nil
 }
 
-func (m *Manager) cancel(ticket uint64) { C.border_cancel(m.handle, C.uint64_t(ticket)) }
+func (m *Manager) cancel(ticket uint64) {
+	raceDisable()
+	C.border_cancel(m.handle, C.uint64_t(ticket))
+	raceEnable()
+}
 
 // fetch takes results out of the queue and says whether there may be more.
 func (m *Manager) fetch(take func(ticket uint64, came outcome)) (more bool) {
 	var results [32]C.border_result
+	raceDisable()
 	count := C.border_drain(m.queue, &results[0], C.int32_t(len(results)))
+	raceEnable()
 	for _, result := range results[:max(count, 0)] {
 		came := outcome{grant: Grant(result.grant)}
 		if result.status != C.KEYLATCH_OK {
@@ -343,42 +379,60 @@ func (m *Manager) fetch(take func(ticket uint64, came outcome)) (more bool) {
 
 // upgrade waits in C: see Manager.Upgrade.
 func (m *Manager) upgrade(grant Grant, timeout uint64) error {
+	raceDisable()
+	defer raceEnable()
 	return problem(C.border_upgrade(m.handle, C.uint64_t(grant), C.uint64_t(timeout)))
 }
 
 func (m *Manager) downgrade(grant Grant) error {
+	raceDisable()
+	defer raceEnable()
 	return problem(C.border_downgrade(m.handle, C.uint64_t(grant)))
 }
 
 func (m *Manager) tryUpgrade(grant Grant) error {
+	raceDisable()
+	defer raceEnable()
 	return problem(C.border_try_upgrade(m.handle, C.uint64_t(grant)))
 }
 
 func (m *Manager) renew(grant Grant, ttl time.Duration) error {
+	raceDisable()
+	defer raceEnable()
 	return problem(C.border_renew(m.handle, C.uint64_t(grant), nanoseconds(ttl)))
 }
 
 func (m *Manager) fence(grant Grant) (uint64, error) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_fence(m.handle, C.uint64_t(grant))
 	return uint64(answer.number), problem(answer)
 }
 
 func (m *Manager) remaining(grant Grant) (uint64, error) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_remaining(m.handle, C.uint64_t(grant))
 	return uint64(answer.number), problem(answer)
 }
 
 func (m *Manager) isValid(grant Grant) bool {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_is_valid(m.handle, C.uint64_t(grant))
 	return problem(answer) == nil && answer.number != 0
 }
 
 func (m *Manager) modeOf(grant Grant) (Mode, error) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_grant_mode(m.handle, C.uint64_t(grant))
 	return Mode(answer.number), problem(answer)
 }
 
 func (m *Manager) keyOf(grant Grant) (Key, error) {
+	raceDisable()
+	defer raceEnable()
 	var few [256]byte
 	buffer := few[:]
 	for {
@@ -406,6 +460,8 @@ func (m *Manager) keyOf(grant Grant) (Key, error) {
 }
 
 func (m *Manager) isCurrent(key *Key, fence uint64) (bool, error) {
+	raceDisable()
+	defer raceEnable()
 	var one packed
 	one.add(key, Exclusive)
 	bytes, lengths, _, _ := one.pointers()
@@ -414,6 +470,8 @@ func (m *Manager) isCurrent(key *Key, fence uint64) (bool, error) {
 }
 
 func newManager(o *Options) (handle, error) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_manager_new(C.keylatch_manager_options{
 		shards:             C.uint32_t(o.Shards),
 		fairness:           C.uint32_t(o.Fairness),
@@ -440,6 +498,8 @@ func orNever(d time.Duration) C.uint64_t {
 }
 
 func newOwner(m *Manager, name, source string, flags uint32) (handle, error) {
+	raceDisable()
+	defer raceEnable()
 	nameBytes, nameLen := bytesOf(name)
 	sourceBytes, sourceLen := bytesOf(source)
 	answer := C.border_owner_new(m.handle, nameBytes, nameLen, sourceBytes, sourceLen, C.uint32_t(flags))
@@ -447,6 +507,8 @@ func newOwner(m *Manager, name, source string, flags uint32) (handle, error) {
 }
 
 func newQueue(manager handle) (queue handle, descriptor int, err error) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_queue_new(manager)
 	if err := problem(answer); err != nil {
 		return 0, -1, err
@@ -456,12 +518,30 @@ func newQueue(manager handle) (queue handle, descriptor int, err error) {
 	return queue, int(answer.number), problem(answer)
 }
 
-func closeManager(manager handle) { C.border_manager_close(manager) }
-func freeManager(manager handle)  { C.border_manager_free(manager) }
-func freeQueue(queue handle)      { C.border_queue_free(queue) }
-func freeOwner(owner handle)      { C.border_owner_free(owner) }
+func closeManager(manager handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_manager_close(manager)
+}
+func freeManager(manager handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_manager_free(manager)
+}
+func freeQueue(queue handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_queue_free(queue)
+}
+func freeOwner(owner handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_owner_free(owner)
+}
 
 func (m *Manager) figures(shard uint32) (Metrics, error) {
+	raceDisable()
+	defer raceEnable()
 	var from C.keylatch_metrics
 	if err := problem(C.border_metrics(m.handle, C.uint32_t(shard), &from)); err != nil {
 		return Metrics{}, err
@@ -479,6 +559,8 @@ func (m *Manager) figures(shard uint32) (Metrics, error) {
 }
 
 func (m *Manager) verdict() (Health, error) {
+	raceDisable()
+	defer raceEnable()
 	var from C.keylatch_health
 	answer := C.border_health(m.handle, &from)
 	if err := problem(answer); err != nil {
@@ -495,17 +577,23 @@ func (m *Manager) verdict() (Health, error) {
 }
 
 func (m *Manager) openMetrics() (string, error) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_openmetrics(m.handle)
 	return takeText(answer), problem(answer)
 }
 
 func (m *Manager) report() (string, error) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_report(m.handle)
 	return takeText(answer), problem(answer)
 }
 
 // takeText copies a text of the library's and gives it back.
 func takeText(answer C.border_answer) string {
+	raceDisable()
+	defer raceEnable()
 	if answer.status != C.KEYLATCH_OK || answer.number == 0 {
 		return ""
 	}
@@ -515,6 +603,8 @@ func takeText(answer C.border_answer) string {
 }
 
 func (m *Manager) list(what int, f *Filter) ([]Party, error) {
+	raceDisable()
+	defer raceEnable()
 	var bytes []byte
 	absent := C.uint32_t(C.BORDER_ABSENT)
 	lengths := [7]C.uint32_t{absent, absent, absent, absent, absent, absent, absent}
@@ -550,10 +640,14 @@ const (
 )
 
 func (m *Manager) top(by TopBy, count int) ([]Party, error) {
+	raceDisable()
+	defer raceEnable()
 	return partiesOf(C.border_top(m.handle, C.int32_t(by), C.size_t(max(count, 0))))
 }
 
 func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, err error) {
+	raceDisable()
+	defer raceEnable()
 	var one packed
 	if key != nil {
 		one.add(key, Exclusive)
@@ -564,14 +658,22 @@ func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, e
 	return parties, answer.ticket != 0, err
 }
 
-func (m *Manager) deadlocks() ([]Party, error) { return partiesOf(C.border_recent_deadlocks(m.handle)) }
+func (m *Manager) deadlocks() ([]Party, error) {
+	raceDisable()
+	defer raceEnable()
+	return partiesOf(C.border_recent_deadlocks(m.handle))
+}
 
 func releaseAll(owner handle) (int, error) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_owner_release_all(owner)
 	return int(answer.number), problem(answer)
 }
 
 func newEvents(m *Manager, o *EventOptions) (events handle, descriptor int, err error) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_events_new(m.handle, nanoseconds(o.WaitAbove), nanoseconds(o.HoldAbove), C.uint32_t(o.Capacity))
 	if err := problem(answer); err != nil {
 		return 0, -1, err
@@ -587,6 +689,8 @@ func newEvents(m *Manager, o *EventOptions) (events handle, descriptor int, err 
 
 // nextEvent fetches an event that is there. closed says that none will come.
 func nextEvent(events handle) (event Event, here, closed bool) {
+	raceDisable()
+	defer raceEnable()
 	answer := C.border_events_next(events)
 	if answer.status != C.KEYLATCH_OK {
 		return Event{}, false, answer.status != C.KEYLATCH_EWOULDBLOCK
@@ -598,8 +702,16 @@ func nextEvent(events handle) (event Event, here, closed bool) {
 	return Event{Kind: EventKind(answer.ticket), About: about}, true, false
 }
 
-func droppedEvents(events handle) uint64 { return uint64(C.border_events_dropped(events)) }
-func freeEvents(events handle)           { C.border_events_free(events) }
+func droppedEvents(events handle) uint64 {
+	raceDisable()
+	defer raceEnable()
+	return uint64(C.border_events_dropped(events))
+}
+func freeEvents(events handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_events_free(events)
+}
 
 // checkLibrary fails if the library that the program runs with is not the one that the package was compiled for.
 var checkLibrary = sync.OnceValue(func() error {

@@ -12,3 +12,6 @@ func (m *Manager) raceAfterAcquire(*Key, Mode)     {}
 func (m *Manager) raceAfterBatch([]Item, []uint64) {}
 func (m *Manager) raceAfterUpgrade(Grant)          {}
 func (m *Manager) raceBeforeRelease(Grant)         {}
+
+func raceDisable() {}
+func raceEnable()  {}

@@ -80,3 +80,6 @@ func (m *Manager) raceBeforeRelease(grant Grant) {
 		runtime.RaceReleaseMerge(unsafe.Pointer(&cell.readers))
 	}
 }
+
+func raceDisable() { runtime.RaceDisable() }
+func raceEnable()  { runtime.RaceEnable() }

@@ -25,6 +25,7 @@ fn of_shard<'py>(py: Python<'py>, shard: &ShardMetrics) -> PyResult<Bound<'py, P
         ("waits", shard.waits),
         ("timeouts", shard.timeouts),
         ("cancelled", shard.cancelled),
+        ("deadlocks", shard.deadlocks),
         ("refused", shard.refused),
         ("holders", shard.holders),
         ("waiters", shard.waiters),

@@ -17,7 +17,7 @@ done
 
 echo "Exported symbols, the header's prototypes and the committed list are the same"
 nm -D --defined-only "$tree/lib/libkeylatch.so" | awk '$2 == "T" { print $3 }' | sort >"$work/exported"
-"$cc" -E -P "$tree/include/keylatch.h" | grep -v 'static inline' | grep -oE '\bkeylatch_[a-z_]+\(' | tr -d '(' | sort -u |
+"$cc" -E -P "$tree/include/keylatch.h" | grep -v 'static inline' | grep -oE '\bkeylatch_[a-z0-9_]+\(' | tr -d '(' | sort -u |
     grep -vxE 'keylatch_key_of|keylatch_key_of_version' >"$work/declared"
 diff "$work/exported" "$work/declared"
 diff tests/abi/symbols.txt "$work/exported"
@@ -33,3 +33,9 @@ echo "Behaviour, with the static library"
 "$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -lgcc_s -ldl -lm
 "$work/behaviour-static"
 readelf -d "$work/behaviour-shared" | grep -q 'NEEDED.*libkeylatch\.so\.' || { echo "the library has no SONAME" >&2; exit 1; }
+
+echo "Scenarios, with the shared library"
+# shellcheck disable=SC2086,SC2046
+"$cc" $flags tests/c/scenarios/*.c -o "$work/scenarios" $(pkg-config --cflags --libs keylatch) -Wl,-rpath,"$tree/lib"
+"$work/scenarios" --refuses
+"$work/scenarios" tests/scenarios/*.json

@@ -102,6 +102,75 @@ pub enum Victim {
     LowestPriority,
 }
 
+/// A timeout that is learned from how long waits take; see [`LockConfig::adaptive`].
+///
+/// It is `factor_per_mille` thousandths of the wait that `quantile_per_mille` thousandths of the latest waits stayed below,
+/// and never less than `floor` nor more than `ceiling`. A wait that timed out counts for twice as long as it took, so that
+/// a timeout that is too short becomes longer. The latest thousand waits or so count, and what is older than a few
+/// minutes counts for less and less.
+///
+/// ```
+/// use keylatch::{AdaptiveTimeout, FastObjectLockManager, LockConfig};
+/// use std::time::Duration;
+/// # fn main() -> Result<(), keylatch::LockError> {
+/// // Four times as long as 19 of 20 waits took, but at least 50 ms and at most 5 s.
+/// let policy = AdaptiveTimeout {
+///     quantile_per_mille: 950,
+///     factor_per_mille: 4000,
+///     floor: Duration::from_millis(50),
+///     ceiling: Duration::from_secs(5),
+/// };
+/// let locks = FastObjectLockManager::with_config(LockConfig { adaptive: Some(policy), ..LockConfig::default() })?;
+/// let state = locks.adaptive_timeout().expect("it was asked for");
+/// assert_eq!((state.samples, state.timeout), (0, policy.ceiling)); // nobody has waited yet
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdaptiveTimeout {
+    /// The share of waits that the timeout goes by, in thousandths: from 1 to 1000. Default 990.
+    pub quantile_per_mille: u32,
+    /// How much longer the timeout is than what those waits stayed below, in thousandths: at least 1000, for a shorter one
+    /// would end waits of which it then never learned how long they take. Default 2000: twice as long.
+    pub factor_per_mille: u32,
+    /// The shortest timeout. Default 10 ms.
+    pub floor: Duration,
+    /// The longest. Default 30 s.
+    pub ceiling: Duration,
+}
+
+impl Default for AdaptiveTimeout {
+    fn default() -> Self {
+        Self {
+            quantile_per_mille: 990,
+            factor_per_mille: 2000,
+            floor: Duration::from_millis(10),
+            ceiling: Duration::from_secs(30),
+        }
+    }
+}
+
+impl AdaptiveTimeout {
+    fn validate(&self) -> Result<(), LockError> {
+        let problem = match self {
+            Self { quantile_per_mille: 1..=1000, factor_per_mille: 1000.., floor, ceiling } => {
+                if floor <= ceiling && !ceiling.is_zero() {
+                    return Ok(());
+                }
+                format!(
+                    "floor {floor:?} and ceiling {ceiling:?} leave no timeout; the ceiling is above zero and the floor"
+                )
+            }
+            Self { quantile_per_mille: 1..=1000, factor_per_mille: factor, .. } => {
+                format!("factor_per_mille {factor} is below 1000, which is once as long")
+            }
+            Self { quantile_per_mille: quantile, .. } => {
+                format!("quantile_per_mille {quantile} is not from 1 to 1000; 990 stands for 99 of 100 waits")
+            }
+        };
+        Err(invalid("adaptive", problem))
+    }
+}
+
 /// The settings of a manager. The defaults need no reading.
 ///
 /// ```
@@ -119,6 +188,9 @@ pub struct LockConfig {
     pub fairness: Fairness,
     /// How long a request that says nothing about it waits; `None`, the default, is for as long as it takes.
     pub default_timeout: Option<Duration>,
+    /// Learns from the waits it sees how long a request that says nothing about it waits. Then `default_timeout` serves
+    /// only until 32 waits were seen, and without one the ceiling. Default `None`.
+    pub adaptive: Option<AdaptiveTimeout>,
     /// Locks that can be in the table at a time, from 1 to 33,554,432. Default 8,388,608. Only address space is
     /// reserved for them. Keys longer than 56 bytes count as several. Large tables hand entries out to threads in
     /// small batches, so that the limit may be felt up to 64 locks a thread early.
@@ -150,6 +222,7 @@ impl Default for LockConfig {
             shards: 1024,
             fairness: Fairness::default(),
             default_timeout: None,
+            adaptive: None,
             max_locks: 1 << 23,
             max_waiters: 1 << 20,
             max_key_bytes: 8192,
@@ -183,7 +256,8 @@ impl LockConfig {
         }
         in_range("max_locks", u64::from(self.max_locks), u64::from(MAX_LOCKS))?;
         in_range("max_waiters", u64::from(self.max_waiters), u64::from(MAX_WAITERS))?;
-        in_range("max_key_bytes", self.max_key_bytes as u64, MAX_KEY_BYTES as u64)
+        in_range("max_key_bytes", self.max_key_bytes as u64, MAX_KEY_BYTES as u64)?;
+        self.adaptive.map_or(Ok(()), |adaptive| adaptive.validate())
     }
 }
 

@@ -76,7 +76,7 @@ mod table;
 mod wait;
 
 pub use backend::{BackendGuard, BoxedAcquire, DisabledLockManager, GlobalLockManager, ObjectLocks, open_backend};
-pub use config::{Backend, Fairness, LockConfig, Reentrancy, Victim};
+pub use config::{AdaptiveTimeout, Backend, Fairness, LockConfig, Reentrancy, Victim};
 pub use error::{DeadlockLink, Holder, Holders, LockError};
 pub use guard::{FastLockGuard, LockBatch, LockGuard, ManagerRef, OwnedLockGuard, Upgrade};
 pub use hold::{Grant, Lost, Owner, OwnerRef, SessionRef};
@@ -85,7 +85,9 @@ pub use key::{KeyRef, ObjectKey};
 pub use listed::{HolderInfo, WaiterInfo};
 pub use manager::FastObjectLockManager;
 pub use mode::Mode;
-pub use observe::{Event, EventOptions, Health, LockMetrics, OPENMETRICS_CONTENT_TYPE, ShardMetrics, WaitHistogram};
+pub use observe::{
+    AdaptiveState, Event, EventOptions, Health, LockMetrics, OPENMETRICS_CONTENT_TYPE, ShardMetrics, WaitHistogram,
+};
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};
 pub use request::{BatchLockRequest, BatchMode, LockRequest};
 pub use session::Session;

@@ -9,7 +9,7 @@ use crate::hold::{Grant, Lost, Owner, OwnerRef};
 use crate::inspect::Cycle;
 use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
-use crate::observe::{EventOptions, Health, LockMetrics};
+use crate::observe::{AdaptiveState, EventOptions, Health, LockMetrics};
 use crate::pending::{Acquire, CompletionQueue, Lock};
 use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
 use crate::session::Session;
@@ -533,6 +533,29 @@ impl FastObjectLockManager {
     #[must_use]
     pub fn recent_deadlocks(&self) -> Vec<Cycle> {
         self.core.recent_deadlocks()
+    }
+
+    /// How long a request waits that names no timeout: what was learned, or what is set; `None` for as long as it takes.
+    #[must_use]
+    pub fn default_timeout(&self) -> Option<Duration> {
+        self.core.default_timeout()
+    }
+
+    /// What the [`AdaptiveTimeout`](crate::AdaptiveTimeout) has learned so far; `None` if there is none.
+    ///
+    /// ```
+    /// use keylatch::{AdaptiveTimeout, FastObjectLockManager, LockConfig};
+    /// # fn main() -> Result<(), keylatch::LockError> {
+    /// let config = LockConfig { adaptive: Some(AdaptiveTimeout::default()), ..LockConfig::default() };
+    /// let locks = FastObjectLockManager::with_config(config)?;
+    /// let state = locks.adaptive_timeout().expect("it was asked for");
+    /// println!("{:?} after {} waits", state.timeout, state.samples);
+    /// assert_eq!(locks.default_timeout(), Some(state.timeout));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn adaptive_timeout(&self) -> Option<AdaptiveState> {
+        self.core.adaptive_state()
     }
 
     /// Whether the manager is doing well, and what is wrong if not.

@@ -262,7 +262,7 @@ impl CompletionQueue {
 
 impl AsFd for CompletionQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.fd()
+        self.bell.as_fd()
     }
 }
 
@@ -346,6 +346,7 @@ impl<'m, 'k> Acquire<'m, 'k> {
                 }
                 let local = core.local();
                 let wanted = core.wanted(local, &self.request);
+                self.request.limit = core.decided(self.request.limit);
                 let deadline = core.deadline(self.request.limit);
                 if deadline.is_some_and(|at| at <= Instant::now()) {
                     return match core.try_slow(local, wanted) {

@@ -8,7 +8,7 @@ use crate::inspect::deadlock::Deadlocks;
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
-use crate::observe::{Audience, Event, EventOptions, Inbox, Outlet};
+use crate::observe::{Adaptive, Audience, Event, EventOptions, Inbox, Outlet};
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
@@ -58,6 +58,7 @@ pub(crate) struct Core {
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
     pub(crate) deadlocks: Deadlocks,
+    pub(crate) adaptive: Option<Box<Adaptive>>,
 }
 
 /// What goes on record with a grant.
@@ -129,6 +130,7 @@ impl Core {
             events: Audience::default(),
             this: OnceLock::new(),
             deadlocks: Deadlocks::default(),
+            adaptive: config.adaptive.map(|policy| Box::new(Adaptive::new(policy, config.default_timeout))),
             config,
         })
     }
@@ -251,7 +253,23 @@ impl Core {
         match limit {
             Limit::Never | Limit::At(_) => None,
             Limit::After(after) => Some(after),
-            Limit::Default => self.config.default_timeout,
+            Limit::Default => self.default_timeout(),
+        }
+    }
+
+    /// How long a request waits that says nothing about it.
+    pub(crate) fn default_timeout(&self) -> Option<Duration> {
+        match &self.adaptive {
+            None => self.config.default_timeout,
+            Some(adaptive) => Some(adaptive.timeout()),
+        }
+    }
+
+    /// What a request is bound by, decided when it is made: by the time it gives up the default may be another one.
+    pub(crate) fn decided(&self, limit: Limit) -> Limit {
+        match (limit, &self.adaptive) {
+            (Limit::Default, Some(adaptive)) => Limit::After(adaptive.timeout()),
+            _ => limit,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::core::Core;
 use super::local::Local;
-use crate::observe::{LockMetrics, ShardMetrics, WaitHistogram};
+use crate::observe::{AdaptiveState, LockMetrics, ShardMetrics, WaitHistogram};
 use crate::sync::atomic::Ordering;
 use crate::table::ShardCounts;
 use std::time::Duration;
@@ -19,7 +19,12 @@ impl Core {
         }
         let shards: Vec<_> = (0..self.table.shard_count()).map(|index| self.shard_metrics(index)).collect();
         let bytes = self.table.bytes() + self.records.resident_bytes() + self.waiters.bytes();
-        LockMetrics::from_shards(shards, self.uptime(), bytes)
+        LockMetrics { adaptive: self.adaptive_state(), ..LockMetrics::from_shards(shards, self.uptime(), bytes) }
+    }
+
+    /// What was learned of waits, if anything is to be.
+    pub(crate) fn adaptive_state(&self) -> Option<AdaptiveState> {
+        self.adaptive.as_ref().map(|adaptive| adaptive.state(self.now()))
     }
 
     fn shard_metrics(&self, shard_index: u32) -> ShardMetrics {

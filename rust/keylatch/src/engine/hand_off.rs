@@ -231,6 +231,7 @@ impl Core {
         let asking = waiter.asking();
         let record = waiter.record.load(Ordering::Relaxed);
         self.notice_wait(entry, waiter, now, true);
+        self.learn_from_wait(waiter, now, true);
         if asking.upgrade {
             self.note_upgrade(record, entry);
         } else {
@@ -350,6 +351,7 @@ impl Core {
         match why {
             Phase::TimedOut => {
                 shard.counts().timeouts += 1;
+                self.learn_from_wait(waiter, now, false);
                 self.explain_timeout(entry, waiter, now);
             }
             Phase::Deadlocked => shard.counts().deadlocks += 1,

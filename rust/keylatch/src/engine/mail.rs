@@ -58,6 +58,7 @@ impl Core {
         {
             return Ok(Posted::Granted(grant));
         }
+        let limit = self.decided(limit);
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
             return self.try_slow(local, *wanted).map(Posted::Granted).map_err(as_timeout);

@@ -25,6 +25,15 @@ impl Core {
         }
     }
 
+    /// A wait has ended that a timeout can be learned from: by a grant, or because its time was over.
+    #[inline]
+    pub(crate) fn learn_from_wait(&self, waiter: &Waiter, now: u64, granted: bool) {
+        if let Some(adaptive) = &self.adaptive {
+            let waited = now.saturating_sub(waiter.since.load(Ordering::Relaxed));
+            if granted { adaptive.observe(waited, now) } else { adaptive.observe_timeout(waited, now) }
+        }
+    }
+
     #[cold]
     fn notice_wait_slow(&self, entry: &Entry, waiter: &Waiter, waited: u64, granted: bool) {
         let owner = self.owner_label(waiter.owner.load(Ordering::Relaxed));

@@ -131,6 +131,7 @@ impl Core {
 
     pub(crate) fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
         // Only now: whoever gets the lock at once needs no clock.
+        let limit = self.decided(limit);
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
             return self.try_slow(local, *wanted).map_err(as_timeout);

@@ -7,7 +7,7 @@ use crate::table::WAIT_BUCKETS;
 use std::fmt;
 use std::time::Duration;
 
-use super::Health;
+use super::{AdaptiveState, Health};
 
 /// Figures of one shard, or of all of them together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -151,13 +151,15 @@ pub struct LockMetrics {
     pub uptime: Duration,
     /// Bytes of memory the manager uses.
     pub bytes: u64,
+    /// What was learned of waits, if the manager is set to do so.
+    pub adaptive: Option<AdaptiveState>,
 }
 
 impl LockMetrics {
     pub(crate) fn from_shards(shards: Vec<ShardMetrics>, uptime: Duration, bytes: u64) -> Self {
         let mut all = ShardMetrics::default();
         shards.iter().for_each(|shard| all.add(shard));
-        Self { shard_metrics: all, shards, uptime, bytes }
+        Self { shard_metrics: all, shards, uptime, bytes, adaptive: None }
     }
 
     /// Locks taken a second, on average since the manager was made. For a shorter time take the difference of two
@@ -196,6 +198,9 @@ impl fmt::Display for LockMetrics {
             all.max_wait_time
         )?;
         writeln!(f, "timeouts         {} ({:.2} %)", all.timeouts, percent(all.timeout_rate()))?;
+        if let Some(adaptive) = &self.adaptive {
+            writeln!(f, "default timeout  {:?} (learned from {} waits)", adaptive.timeout, adaptive.samples)?;
+        }
         writeln!(f, "deadlocks        {}", all.deadlocks)?;
         writeln!(
             f,

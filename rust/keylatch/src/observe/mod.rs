@@ -1,5 +1,6 @@
 //! What happened: figures, whether they are healthy, and what is worth telling at once.
 
+mod adaptive;
 mod events;
 mod health;
 mod metrics;
@@ -7,6 +8,8 @@ mod openmetrics;
 #[cfg(feature = "tracing")]
 mod tracing;
 
+pub(crate) use adaptive::Adaptive;
+pub use adaptive::AdaptiveState;
 pub(crate) use events::{Audience, Inbox, Outlet};
 pub use events::{Event, EventOptions};
 pub use health::Health;

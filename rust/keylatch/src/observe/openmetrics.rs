@@ -32,6 +32,7 @@ impl LockMetrics {
             ("waits", "Requests that had to wait in line.", all.waits),
             ("timeouts", "Waits that ended because their time was over.", all.timeouts),
             ("cancellations", "Waits that were cancelled, or ended by closing the manager.", all.cancelled),
+            ("deadlocks", "Waits that ended so that a circle of sessions could go on.", all.deadlocks),
             ("refusals", "Attempts without waiting that found the lock held.", all.refused),
         ] {
             head(text, name, "counter", "", help)?;
@@ -49,6 +50,13 @@ impl LockMetrics {
         ] {
             head(text, name, "gauge", unit, help)?;
             writeln!(text, "keylatch_{name} {figure}")?;
+        }
+        if let Some(adaptive) = &self.adaptive {
+            head(text, "adaptive_samples", "counter", "", "Waits that the default timeout was learned from.")?;
+            writeln!(text, "keylatch_adaptive_samples_total {}", adaptive.samples)?;
+            let help = "How long a request waits now that names no timeout.";
+            head(text, "adaptive_timeout_seconds", "gauge", "seconds", help)?;
+            writeln!(text, "keylatch_adaptive_timeout_seconds {}", adaptive.timeout.as_secs_f64())?;
         }
         text.push_str("# EOF\n");
         Ok(())
@@ -111,7 +119,11 @@ mod tests {
         shard.wait_histogram.buckets[2] = 4;
         let last = shard.wait_histogram.buckets.len() - 1;
         shard.wait_histogram.buckets[last] = 1;
-        LockMetrics::from_shards(vec![shard], Duration::from_secs(90), 4096)
+        let (floor, ceiling) = (Duration::from_millis(10), Duration::from_secs(30));
+        let policy = crate::AdaptiveTimeout { floor, ceiling, ..Default::default() };
+        let adaptive = crate::observe::Adaptive::new(policy, Some(Duration::from_millis(2500))).state(1);
+        let figures = LockMetrics::from_shards(vec![shard], Duration::from_secs(90), 4096);
+        LockMetrics { adaptive: Some(adaptive), ..figures }
     }
 
     #[test]
@@ -158,6 +170,8 @@ mod tests {
             "keylatch_wait_seconds_sum 1.5",
             "keylatch_uptime_seconds 90",
             "keylatch_holders 1",
+            "keylatch_adaptive_timeout_seconds 2.5",
+            "keylatch_adaptive_samples_total 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -33,6 +33,8 @@ from ._exceptions import (
 from ._keylatch import Acquire, Guard, Owner, Session, __version__
 from ._manager import AcquireMany, Batch, LockManager
 from ._types import (
+    AdaptiveState,
+    AdaptiveTimeout,
     BlockingChain,
     ChainLink,
     Deadlock,
@@ -53,6 +55,8 @@ from ._types import (
 __all__ = [
     "Acquire",
     "AcquireMany",
+    "AdaptiveState",
+    "AdaptiveTimeout",
     "Batch",
     "BlockingChain",
     "Cancelled",

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, overload
 from . import _asyncio, _keylatch
 from ._exceptions import KeylatchError, LeaseLost, NotHeld
 from ._keylatch import Guard, Owner, Session
-from ._types import BlockingChain, Deadlock, Health, HolderInfo, Key, LockMetrics, Mode, Part, TopKey, WaiterInfo
+from ._types import AdaptiveState, BlockingChain, Deadlock, Health, HolderInfo, Key, LockMetrics, Mode, Part, TopKey, WaiterInfo
 from .events import Events
 
 
@@ -31,6 +31,7 @@ class LockManager(_keylatch.LockManager):
     * "writer_first", "reader_first": as their names say, at most overtake_limit times at somebody's cost.
 
     default_timeout, in seconds, is for requests that say nothing about their time; None is for as long as it takes.
+    adaptive has it learned from the waits that there were: see AdaptiveTimeout.
 
     reentrancy says what a session gets that asks again for what it holds: "deny" is LockDeadlock, and with "count" it is
     granted once more, and free when as many guards are gone. A request of a session that has waited for deadlock_delay
@@ -214,6 +215,11 @@ class LockManager(_keylatch.LockManager):
         SlowHold
         """
         return Events(self._subscribe(wait_above, hold_above, capacity))
+
+    def adaptive_timeout(self) -> AdaptiveState | None:
+        """What the adaptive timeout has learned; None if the manager has none."""
+        state = self._adaptive_timeout()
+        return None if state is None else AdaptiveState(**state)
 
     def get_metrics(self, *, per_shard: bool = False) -> LockMetrics:
         """What happened so far, in figures; with per_shard for each shard, too."""

@@ -273,6 +273,51 @@ class ShardMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptiveTimeout:
+    """How a manager learns its default timeout from the waits that there were: LockManager(adaptive=AdaptiveTimeout()).
+
+    The timeout is factor times the wait that the given share of waits stayed below, within floor and ceiling. It serves
+    wherever a request names no timeout.
+
+    >>> from keylatch import LockManager
+    >>> locks = LockManager(default_timeout=5, adaptive=AdaptiveTimeout(ceiling=60))
+    >>> locks.default_timeout()  # until enough waits were seen
+    5.0
+    """
+
+    quantile: float = 0.99
+    """The share of waits, above 0 and up to 1."""
+    factor: float = 2.0
+    """At least 1."""
+    floor: float = 0.01
+    """The shortest timeout, in seconds."""
+    ceiling: float = 30.0
+    """The longest timeout, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveState:
+    """What an adaptive timeout has learned."""
+
+    timeout: float
+    """How many seconds a request waits now that names no timeout."""
+    quantile: float | None
+    """The wait, in seconds, that the given share of waits stayed below; None until enough were seen."""
+    samples: int
+    """Waits it was learned from."""
+    timeouts: int
+    """How many of those timed out."""
+    floor: float
+    """The shortest timeout, in seconds."""
+    ceiling: float
+    """The longest timeout, in seconds."""
+    times_at_floor: int
+    """How often it came to the floor."""
+    times_at_ceiling: int
+    """How often it came to the ceiling."""
+
+
+@dataclass(frozen=True, slots=True)
 class LockMetrics:
     """Figures of a manager.
 
@@ -293,6 +338,8 @@ class LockMetrics:
     """For how many seconds the manager has existed."""
     bytes: int
     """Bytes of memory that the manager uses."""
+    adaptive: AdaptiveState | None
+    """What the adaptive timeout has learned, if the manager has one."""
 
     @property
     def ops_per_second(self) -> float:
@@ -306,6 +353,7 @@ class LockMetrics:
             shards=tuple(map(ShardMetrics._from_figures, figures["shards"])),
             uptime=figures["uptime"],
             bytes=figures["bytes"],
+            adaptive=None if figures["adaptive"] is None else AdaptiveState(**figures["adaptive"]),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -203,10 +204,8 @@ class Scenario:
 
     def release_what_is_left(self) -> None:
         for held in self._grants.values():
-            try:
+            with contextlib.suppress(KeylatchError):
                 held.release() if isinstance(held, Guard) else self._locks.release(held)
-            except KeylatchError:
-                pass
 
     def _guard(self, fields: Fields) -> Guard:
         held = self._held(fields.need("grant"))

@@ -90,3 +90,26 @@ def test_figures_and_health() -> None:
     health = locks.health()
     assert not health
     assert "timed out" in health.problems[0]
+
+
+def test_a_timeout_that_is_learned() -> None:
+    assert LockManager().adaptive_timeout() is None
+    locks = LockManager(adaptive=keylatch.AdaptiveTimeout(quantile=0.5, factor=1, floor=0.002, ceiling=0.004))
+    assert locks.default_timeout() == 0.004
+    with locks.lock("a"):
+        for _ in range(40):
+            with pytest.raises(TimeoutError):
+                locks.lock("a")
+    state = locks.adaptive_timeout()
+    assert state is not None
+    assert state.samples == state.timeouts >= 32
+    assert (state.floor, state.ceiling) == (0.002, 0.004)
+    assert state.quantile is not None
+    assert 0.002 <= state.timeout <= 0.004
+    metrics = locks.get_metrics().adaptive
+    assert metrics is not None
+    assert metrics.samples == state.samples
+    with pytest.raises(keylatch.InvalidConfig, match="adaptive"):
+        LockManager(adaptive=keylatch.AdaptiveTimeout(quantile=2))
+    with pytest.raises(ValueError, match="floor"):
+        LockManager(adaptive=keylatch.AdaptiveTimeout(floor=-1))

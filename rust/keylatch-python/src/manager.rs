@@ -8,7 +8,9 @@ use crate::pending::Pending;
 use crate::request::{Asked, Timeout, duration_of, priority_from, ttl_of};
 use crate::session::Session;
 use crate::{batch, figures, grants, listed};
-use keylatch::{EventOptions, Fairness, FastObjectLockManager, Grant, LockConfig, Reentrancy, TopBy, Victim};
+use keylatch::{
+    AdaptiveTimeout, EventOptions, Fairness, FastObjectLockManager, Grant, LockConfig, Reentrancy, TopBy, Victim,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -62,13 +64,26 @@ fn no_such(what: &str, given: &str, known: &str) -> PyErr {
     PyValueError::new_err(format!("{what} is {known}, not {given:?}"))
 }
 
+/// From a `keylatch.AdaptiveTimeout`.
+fn adaptive_of(adaptive: &Bound<'_, PyAny>) -> PyResult<AdaptiveTimeout> {
+    let number = |name: &str| adaptive.getattr(name)?.extract::<f64>();
+    // What is out of range stays so, and is refused with the other settings.
+    let per_mille = |name: &str| number(name).map(|share| (share * 1000.0).round() as u32);
+    Ok(AdaptiveTimeout {
+        quantile_per_mille: per_mille("quantile")?,
+        factor_per_mille: per_mille("factor")?,
+        floor: duration_of("floor", number("floor")?)?,
+        ceiling: duration_of("ceiling", number("ceiling")?)?,
+    })
+}
+
 #[pymethods]
 impl LockManager {
     #[new]
     #[pyo3(signature = (
         *, fairness = "eventual", eventual_after = 0.0005, default_timeout = None, shards = 1024, max_locks = 8_388_608,
         max_waiters = 1_048_576, max_key_bytes = 8192, overtake_limit = 64, reentrancy = "deny",
-        deadlock_delay = 0.05, victim = "asker", lock_delay = 0.0
+        deadlock_delay = 0.05, victim = "asker", lock_delay = 0.0, adaptive = None
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -85,6 +100,7 @@ impl LockManager {
         deadlock_delay: Option<f64>,
         victim: &str,
         lock_delay: f64,
+        adaptive: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let fairness = match fairness {
             "eventual" => Fairness::Eventual {
@@ -125,6 +141,7 @@ impl LockManager {
             deadlock_delay: deadlock_delay.map(|delay| duration_of("deadlock_delay", delay)).transpose()?,
             victim,
             lock_delay: duration_of("lock_delay", lock_delay)?,
+            adaptive: adaptive.map(|adaptive| adaptive_of(&adaptive)).transpose()?,
             ..LockConfig::default()
         };
         let locks = FastObjectLockManager::with_config(settings).or_raise(py)?;
@@ -357,6 +374,15 @@ impl LockManager {
     /// What is held stays held until it is released.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.locks.close());
+    }
+
+    /// How many seconds a request that says nothing about its time would wait now; None for as long as it takes.
+    fn default_timeout(&self) -> Option<f64> {
+        self.locks.default_timeout().map(|timeout| timeout.as_secs_f64())
+    }
+
+    fn _adaptive_timeout<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.locks.adaptive_timeout().map(|state| figures::adaptive(py, &state)).transpose()
     }
 
     /// Whether the manager was closed.

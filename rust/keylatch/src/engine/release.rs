@@ -26,6 +26,30 @@ impl Core {
         self.release_held(grant, index, mode);
     }
 
+    /// As `release_guard`, and says whether the hold was still there.
+    #[inline(always)]
+    pub(crate) fn release_guard_or_tell(&self, grant: Grant) -> Result<(), LockError> {
+        match self.records.get(grant.index()).held_plainly(grant) {
+            Some((index, mode)) if !self.is_forked() => {
+                self.release_held(grant, index, mode);
+                Ok(())
+            }
+            _ => self.release_or_tell_slow(grant),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn release_or_tell_slow(&self, grant: Grant) -> Result<(), LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        // Asked before the record is gone. What is taken away after this, and before the release, was held until then.
+        let standing = self.standing(grant);
+        self.release_guard(grant);
+        standing
+    }
+
     #[inline(always)]
     fn release_held(&self, grant: Grant, index: u32, mode: Mode) {
         let record = self.records.get(grant.index());

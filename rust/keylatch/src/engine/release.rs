@@ -37,7 +37,7 @@ impl Core {
     pub(crate) fn release_guard_or_tell(&self, grant: Grant) -> Result<(), LockError> {
         match self.records.get(grant.index()).held_plainly(grant) {
             Some((index, mode)) if !self.is_forked() => {
-                self.release_held(grant, index, mode);
+                self.release_held(self.local(), grant, index, mode);
                 Ok(())
             }
             _ => self.release_or_tell_slow(grant),

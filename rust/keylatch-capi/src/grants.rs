@@ -122,7 +122,7 @@ pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant:
         let manager = manager::enter(manager)?;
         let timeout = match timeout_ns {
             KEYLATCH_WAIT_FOREVER => None,
-            KEYLATCH_WAIT_DEFAULT => manager.locks.config().default_timeout,
+            KEYLATCH_WAIT_DEFAULT => manager.locks.default_timeout(),
             nanoseconds => Some(Duration::from_nanos(nanoseconds)),
         };
         manager.locks.upgrade_blocking(grant_of(grant)?, timeout)?;

@@ -29,7 +29,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust test-c ## set up what is needed and run every test of every language
+test: test-rust test-c test-python ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -43,11 +43,13 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 	@$(CARGO) test -p keylatch-bench $(ARGS)
 
 test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
-	$(call say,C 1/2: the crate behind the header and the scenarios)
+	$(call say,C 1/3: the crate behind the header and the scenarios)
 	@$(CARGO) test -p keylatch-capi -p keylatch-header $(ARGS)
-	$(call say,C 2/2: the library as it is installed)
+	$(call say,C 2/3: the library as it is installed)
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
 	@scripts/test_c.sh "$(CURDIR)/target/installed"
+	$(call say,C 3/3: a storage engine in C)
+	@scripts/test_c_storage_engine.sh "$(CURDIR)/target/installed"
 
 ##@ The C library
 

@@ -264,7 +264,11 @@ int32_t keylatch_status_is_transient(int32_t status);
 
 #define KEYLATCH_STRUCT_HEALTH 8
 
-#define KEYLATCH_STRUCT_HOLDER 9
+#define KEYLATCH_STRUCT_PARTY 9
+
+#define KEYLATCH_STRUCT_FILTER 10
+
+#define KEYLATCH_STRUCT_EVENT_OPTIONS 11
 
 /*
  * The library's version, such as "0.1.0". Never NULL.
@@ -279,6 +283,14 @@ const char *keylatch_version(void);
  * Errors: none. Threads: any, at any time, also in a forked child.
  */
 uint32_t keylatch_abi_version(void);
+
+/*
+ * Does nothing, and has KEYLATCH_ABI_VERSION in its name: a program that calls it does not link
+ * with a library of another one, static or shared.
+ *
+ * Errors: none. Threads: any, at any time, also in a forked child.
+ */
+void keylatch_abi_0(void);
 
 /*
  * Tells how large a struct (KEYLATCH_STRUCT_...) is in the library that the program runs with, so
@@ -491,6 +503,12 @@ int32_t keylatch_manager_free(struct keylatch_manager *manager);
 /* The owner is a session. */
 #define KEYLATCH_OWNER_SESSION 1
 
+/*
+ * Freeing the session releases what it still holds, as keylatch_owner_release_all() does. For
+ * sessions only.
+ */
+#define KEYLATCH_OWNER_RELEASES 2
+
 /* An owner of requests; made by keylatch_owner_new(), freed by keylatch_owner_free(). */
 typedef struct keylatch_owner keylatch_owner;
 
@@ -504,7 +522,7 @@ typedef struct keylatch_owner_options {
    */
   const char *source;
   size_t source_len;
-  /* KEYLATCH_OWNER_SESSION, or 0 for a label. */
+  /* KEYLATCH_OWNER_SESSION and KEYLATCH_OWNER_RELEASES, or 0 for a label. */
   uint32_t flags;
   /* 0. */
   uint32_t reserved;
@@ -526,7 +544,19 @@ int32_t keylatch_owner_new(keylatch_manager *manager,
                            struct keylatch_owner **owner);
 
 /*
- * Frees an owner. What it holds stays held, under its name. NULL is fine and does nothing.
+ * Releases by force whatever a session holds: what a transaction that is rolled back wants.
+ * Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
+ *
+ * count may be NULL. Writes *count on success: how many locks that were. Errors: KEYLATCH_EINVALID
+ * for an owner that is no session; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads:
+ * any; also from callbacks.
+ */
+int32_t keylatch_owner_release_all(struct keylatch_owner *owner,
+                                   size_t *count);
+
+/*
+ * Frees an owner. What it holds stays held, under its name, unless it is a session with
+ * KEYLATCH_OWNER_RELEASES. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child, KEYLATCH_EBUSY from a free_fn that
  * is called inside a call with this owner. Threads: any; waits for calls in progress with this
@@ -687,9 +717,9 @@ typedef void (*keylatch_free_fn)(void *user_data);
  * Takes a lock if it is free. Never waits.
  *
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and
- * keylatch_last_holder() says who holds it; KEYLATCH_EDEADLOCK if a session holds it itself;
- * KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL,
- * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ * keylatch_last_holder() says who holds it, be it the asking session itself; KEYLATCH_EKEY,
+ * KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL, KEYLATCH_EINVALID,
+ * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
 int32_t keylatch_try(keylatch_manager *manager,
                      const keylatch_key *key,
@@ -763,10 +793,10 @@ int32_t keylatch_acquire_queue(keylatch_manager *manager,
  * Ends the wait of a request that was made with a callback or a queue. *cancelled is 1 if it did:
  * the result that arrives is KEYLATCH_ECANCELLED. It is 0 if the request had ended already, with a
  * grant for instance: its result has arrived or is about to, and the grant has to be released. A
- * number that was never a ticket is 0 too.
+ * number that was never a ticket is 0 too, and so is every number in a forked child.
  *
- * Writes *cancelled on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE, KEYLATCH_EFORKED.
- * Threads: any; also from callbacks. Never waits.
+ * Writes *cancelled on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from
+ * callbacks. Never waits.
  */
 int32_t keylatch_cancel(keylatch_manager *manager,
                         uint64_t ticket,
@@ -897,8 +927,8 @@ int32_t keylatch_fence(keylatch_manager *manager,
  * after it was released, downgraded or taken away. What a store asks before it lets a late write
  * through.
  *
- * Writes *current on success. Errors: KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL,
- * KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ * Writes *current on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
+ * KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
 int32_t keylatch_is_current(keylatch_manager *manager,
                             const keylatch_key *key,
@@ -981,9 +1011,10 @@ typedef struct keylatch_batch_item {
  * keylatch_release(), or all with keylatch_release_many(). On failure nothing is held and nothing
  * written, and keylatch_last_key() tells the key that failed.
  *
- * options may be NULL. Errors: as keylatch_acquire(), for any of the locks. A best effort fails
- * only for what is wrong with the call, and when the manager is closed. Threads: any, but callbacks
- * must not wait, except with a timeout of 0.
+ * options may be NULL; a ttl_ns holds for each lock of the batch, and KEYLATCH_EINVALID is told for
+ * a request_id. Errors: as keylatch_acquire(), for any of the locks. A best effort fails only for
+ * what is wrong with the call, and when the manager is closed. Threads: any, but callbacks must not
+ * wait, except with a timeout of 0.
  */
 int32_t keylatch_acquire_batch(keylatch_manager *manager,
                                const struct keylatch_batch_item *items,
@@ -993,51 +1024,93 @@ int32_t keylatch_acquire_batch(keylatch_manager *manager,
                                uint64_t *grants,
                                int32_t *statuses);
 
-/* ==== HOLDERS ====================================================================================
+/* ==== PARTIES ====================================================================================
  *
- * Who holds what, as failures and listings tell it.
+ * Who holds a lock and who waits for one, as failures, listings and events tell it.
  */
+
+/* It holds the key. */
+#define KEYLATCH_PARTY_HOLDS 1
+
+/* It waits for the key. */
+#define KEYLATCH_PARTY_WAITS 2
+
+/* There is nobody: the key alone is told. */
+#define KEYLATCH_PARTY_NOBODY 3
 
 /* The owner is a session. */
-#define KEYLATCH_HOLDER_SESSION 1
+#define KEYLATCH_PARTY_SESSION 1
 
 /* The hold is a lease. */
-#define KEYLATCH_HOLDER_LEASE 2
+#define KEYLATCH_PARTY_LEASE 2
+
+/* It waits to upgrade: it holds the key shared already. */
+#define KEYLATCH_PARTY_UPGRADE 4
+
+/* Of a chain: it waits for nothing, as far as is known; the one to look at. */
+#define KEYLATCH_PARTY_RUNS 8
+
+/* Of an event: it got the lock after all. */
+#define KEYLATCH_PARTY_GRANTED 16
+
+/* Of a deadlock: it had to give way. */
+#define KEYLATCH_PARTY_VICTIM 32
 
 /*
- * One holder of one key. What is not known is 0.
+ * One who holds a key or waits for it. What is not known is 0.
  *
- * Texts have a length and do not end with a NUL. They belong to what was asked: a listing's until
- * it is freed, those of a failure until the next failure of the same thread.
+ * Texts and keys have a length and do not end with a NUL. They belong to what was asked: a
+ * listing's until it is freed, those of a failure until the next failure of the same thread.
  */
-typedef struct keylatch_holder {
-  /* sizeof(keylatch_holder), set by the caller */
+typedef struct keylatch_party {
+  /* sizeof(keylatch_party), set by the caller */
   size_t struct_size;
   keylatch_key key;
+  /* The owner's name, and where in the program the owner comes from. */
   const char *owner;
   size_t owner_len;
-  /* Where in the program the owner comes from. */
   const char *source;
   size_t source_len;
-  /* The grant, to be released or looked at; not told by failures. */
+  /*
+   * Who holds: the grant. While a request of keylatch_upgrade() or a downgrade uses it, it is only
+   * a name.
+   */
   uint64_t grant;
-  /* For an exclusive hold, its fence number; not told by failures. */
+  /* Who holds exclusively: its fence number. */
   uint64_t fence;
   /*
-   * For how long at least it has been held: taking a free lock reads no clock, so the time counts
-   * from the first look at it.
+   * Who waits: for how long it has. Who holds: for how long at least; taking a free lock reads no
+   * clock, so the time counts from the first look at it.
    */
-  uint64_t held_ns;
+  uint64_t time_ns;
   /* For a lease: how long it still lasts. */
   uint64_t lease_ns;
-  /* KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE. */
+  /* Who waits: its place in the line for this key; 1 is the next one. */
+  uint64_t position;
+  /*
+   * In a listing of keylatch_top(): how many wait for the key, and how long the one that came first
+   * has.
+   */
+  uint64_t waiters;
+  uint64_t longest_wait_ns;
+  /*
+   * In a chain: the number of the link, from 1 on, and the number of the link that it follows from.
+   * In a listing of deadlocks: the number of the deadlock, from 1 on.
+   */
+  uint64_t link;
+  uint64_t after;
+  /* KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE: how it holds the key or wants it. */
   int32_t mode;
+  /* KEYLATCH_PARTY_HOLDS, _WAITS, _NOBODY */
+  uint32_t role;
+  /* Of a deadlock: how the next one holds the key; 0 if that one waits in line before this one. */
+  int32_t blocked_by;
   uint32_t priority;
-  /* KEYLATCH_HOLDER_SESSION, KEYLATCH_HOLDER_LEASE */
+  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM */
   uint32_t flags;
   /* 0. */
   uint32_t reserved;
-} keylatch_holder;
+} keylatch_party;
 
 /* ==== THE LAST FAILURE ===========================================================================
  *
@@ -1095,21 +1168,344 @@ int32_t keylatch_last_waited(uint64_t *waited_ns);
  * not count as a failure itself; KEYLATCH_ENULL, KEYLATCH_ESTRUCT. Threads: each has its own.
  */
 int32_t keylatch_last_holder(size_t index,
-                             keylatch_holder *holder,
+                             keylatch_party *holder,
                              size_t *more);
 
 /*
  * Tells one session of the deadlock that was the last failure of this thread, by number from 0 on,
  * beginning with the session whose request this was: its name, where it comes from, the key it
- * waits for, and how it wants it. The next one, or after the last the first, holds that key or will
- * hold it first.
+ * waits for, and how it wants it. The next one, or after the last the first, holds that key in the
+ * mode link->blocked_by, or waits in line before it.
  *
  * Set link->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if there are
  * fewer, or it was no deadlock, which does not count as a failure itself; KEYLATCH_ENULL,
  * KEYLATCH_ESTRUCT. Threads: each has its own.
  */
 int32_t keylatch_last_cycle_link(size_t index,
-                                 keylatch_holder *link);
+                                 keylatch_party *link);
+
+/* ==== FILTERS ====================================================================================
+ *
+ * Which holds or waits are meant.
+ */
+
+/* Those of sessions, and not of labels. */
+#define KEYLATCH_FILTER_SESSIONS 1
+
+/*
+ * Which holds or waits are meant: those that all that is said applies to. What is NULL or 0 is not
+ * said, so that
+ *
+ *     keylatch_filter filter = { sizeof filter };
+ *
+ * is all of them.
+ */
+typedef struct keylatch_filter {
+  /* sizeof(keylatch_filter) */
+  size_t struct_size;
+  /* Those of keys in this bucket. To mean the bucket whose name has no bytes, point anywhere. */
+  const void *bucket;
+  size_t bucket_len;
+  /* Those of this one key. Without a version that is the object without a version, and no other. */
+  const keylatch_key *key;
+  /* Those of objects whose names begin so, in whatever bucket and version. */
+  const void *prefix;
+  size_t prefix_len;
+  /* Those of owners with this name, labels and sessions. */
+  const char *owner;
+  size_t owner_len;
+  /* Those of owners that come from here. */
+  const char *source;
+  size_t source_len;
+  /*
+   * Those that have been held, or waited, for at least so long. A hold's age counts from the first
+   * look at it, be it by somebody who waits or by a listing: to find old holds that nobody waits
+   * for, list them twice.
+   */
+  uint64_t older_than_ns;
+  /* Those that are held, or asked for, in this mode. */
+  int32_t mode;
+  /* KEYLATCH_FILTER_SESSIONS, or 0. */
+  uint32_t flags;
+} keylatch_filter;
+
+/* ==== LISTINGS ===================================================================================
+ *
+ * What a question about holders and waiters is answered with: parties, each to be fetched once. A
+ * listing is a copy that nothing changes any more; it stays as it is when its manager is freed.
+ */
+
+/* An answer; freed by keylatch_listing_free(). */
+typedef struct keylatch_listing keylatch_listing;
+
+/*
+ * Fetches the next party. Its key and its texts stay where they are until the listing is freed.
+ *
+ * Set party->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the
+ * last one, which does not count as a failure for keylatch_last_error(); KEYLATCH_ENULL,
+ * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each party is fetched by one.
+ */
+int32_t keylatch_listing_next(struct keylatch_listing *listing,
+                              keylatch_party *party);
+
+/*
+ * Tells how many parties there are, those that were fetched included.
+ *
+ * Writes *count on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_listing_count(const struct keylatch_listing *listing, size_t *count);
+
+/*
+ * Tells all of it for people, a line for each party or for each link.
+ *
+ * Writes *for_people on success; it ends with a NUL and is the caller's, to be freed with
+ * keylatch_text_free(). Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_listing_text(const struct keylatch_listing *listing,
+                              char **for_people);
+
+/*
+ * Frees a listing. NULL is fine and does nothing.
+ *
+ * Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in
+ * progress on this listing.
+ */
+int32_t keylatch_listing_free(struct keylatch_listing *listing);
+
+/* ==== WHO HOLDS, WHO WAITS =======================================================================
+ *
+ * Questions about a manager as it is now. Nothing is stopped for them, however many locks there
+ * are: whoever holds or waits from before the call to after it is listed exactly once, and whoever
+ * is listed did so at some moment of the call.
+ */
+
+/*
+ * What stands out: the locks that have been held for longest. Ages count from the first look at a
+ * hold.
+ */
+#define KEYLATCH_TOP_AGE 1
+
+/* What stands out: the keys that most requests wait for. */
+#define KEYLATCH_TOP_WAITERS 2
+
+/*
+ * Lists who holds what, as far as the filter lets pass, in no particular order. filter may be NULL
+ * for all.
+ *
+ * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads:
+ * any; also from callbacks.
+ */
+int32_t keylatch_holders(keylatch_manager *manager,
+                         const keylatch_filter *filter,
+                         keylatch_listing **listing);
+
+/*
+ * Lists who waits for what, as far as the filter lets pass, line by line, each from its front.
+ * filter may be NULL for all.
+ *
+ * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads:
+ * any; also from callbacks.
+ */
+int32_t keylatch_waiters(keylatch_manager *manager,
+                         const keylatch_filter *filter,
+                         keylatch_listing **listing);
+
+/*
+ * Lists what stands out most, at most count of it, by KEYLATCH_TOP_AGE or KEYLATCH_TOP_WAITERS: for
+ * each a key with its oldest holder (or nobody, if it was free by then), how many wait for it, and
+ * for how long.
+ *
+ * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; also from
+ * callbacks.
+ */
+int32_t keylatch_top(keylatch_manager *manager,
+                     int32_t by,
+                     size_t count,
+                     keylatch_listing **listing);
+
+/*
+ * Lists who waits for whom: from a key, or from whatever an owner waits for, to its holders, to
+ * what those wait for, down to the ones who run (KEYLATCH_PARTY_RUNS). A holder is followed if it
+ * is a session: of a label nothing is concluded. One of key and owner is NULL. Each link has the
+ * one who waits, unless it is the key that was asked about, and after it those who hold what it
+ * waits for.
+ *
+ * circle may be NULL; otherwise *circle is 1 if the chain goes round: sessions of it wait for each
+ * other. It is looked at bit by bit: if nothing comes of it, it may never have been a circle at any
+ * one moment.
+ *
+ * Writes *circle and *listing on success; the listing is the caller's, to be freed with
+ * keylatch_listing_free(), and empty if nobody waits and nobody holds. Errors: KEYLATCH_EINVALID,
+ * also for both or neither of key and owner; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE.
+ * Threads: any; also from callbacks.
+ */
+int32_t keylatch_blocking_chain(keylatch_manager *manager,
+                                const keylatch_key *key,
+                                const keylatch_owner *owner,
+                                int32_t *circle,
+                                keylatch_listing **listing);
+
+/*
+ * Lists the latest deadlocks among sessions that were broken, at most 64 of them, oldest first: of
+ * each the sessions that waited for each other, beginning with the one that had to give way
+ * (KEYLATCH_PARTY_VICTIM); link is the number of the deadlock, and time_ns says when it was, as the
+ * time since the manager was made.
+ *
+ * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_recent_deadlocks(keylatch_manager *manager,
+                                  keylatch_listing **listing);
+
+/* ==== TAKING LOCKS AWAY ==========================================================================
+ *
+ * From holders that are stuck, or whose leases have run out. Who waits for such a lock is served.
+ * The old holder's grant is void, and releasing it harms nobody; the work that it was for may still
+ * be going on, and it is the fence number that keeps that from doing harm.
+ */
+
+/*
+ * Takes locks away from whoever holds them, as far as the filter lets pass. Functions of
+ * keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
+ *
+ * count and listing may be NULL. Writes on success *count, how many locks that were, and *listing,
+ * from whom; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_ENULL
+ * also without a filter, because that would be everything; KEYLATCH_EFORKED, KEYLATCH_EINVALID,
+ * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_force_release(keylatch_manager *manager,
+                               const keylatch_filter *filter,
+                               size_t *count,
+                               keylatch_listing **listing);
+
+/*
+ * Takes locks away whose leases have run out although nobody waits for them, as far as the filter
+ * lets pass. filter may be NULL for all. Functions of keylatch_on_lost() are called before this one
+ * returns, with KEYLATCH_LOST_EXPIRED.
+ *
+ * count and listing may be NULL. Writes on success *count, how many locks that were, and *listing,
+ * from whom; it is the caller's, to be freed with keylatch_listing_free(). Errors:
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads:
+ * any; also from callbacks.
+ */
+int32_t keylatch_expire(keylatch_manager *manager,
+                        const keylatch_filter *filter,
+                        size_t *count,
+                        keylatch_listing **listing);
+
+/* ==== EVENTS =====================================================================================
+ *
+ * What is worth telling when it happens: long waits and holds, timeouts with the holders at that
+ * moment, deadlocks, and locks that were taken away. Each subscription has a queue of its own. When
+ * that is full, what comes is dropped and counted.
+ */
+
+/* A wait that took long has ended. About: who waited (KEYLATCH_PARTY_GRANTED if it got the lock). */
+#define KEYLATCH_EVENT_SLOW_WAIT 1
+
+/* A lock that was held for long has been released. About: who held it. */
+#define KEYLATCH_EVENT_SLOW_HOLD 2
+
+/*
+ * A request gave up because its time was over. About: who waited, then those who held the lock at
+ * that moment.
+ */
+#define KEYLATCH_EVENT_TIMEOUT 3
+
+/*
+ * Sessions that waited for each other in a circle were found. About: these, beginning with the one
+ * that had to give way.
+ */
+#define KEYLATCH_EVENT_DEADLOCK 4
+
+/* A lease ran out and the lock was taken away. About: who had held it. */
+#define KEYLATCH_EVENT_EXPIRED 5
+
+/* A lock was released by force. About: who had held it. */
+#define KEYLATCH_EVENT_FORCED 6
+
+/* A subscription; made by keylatch_events_new(), freed by keylatch_events_free(). */
+typedef struct keylatch_events keylatch_events;
+
+/*
+ * What a subscriber wants to hear of. Timeouts, deadlocks and locks that were taken away are always
+ * told. Everything that is 0 is the default.
+ */
+typedef struct keylatch_event_options {
+  /* sizeof(keylatch_event_options) */
+  size_t struct_size;
+  /* Waits of at least so long are told of. Default: none; 1 is as good as all. */
+  uint64_t wait_above_ns;
+  /*
+   * Holds of at least so long are told of. Default: none. This is the only setting that costs those
+   * who do not wait: while it is set, every request reads the clock and takes a mutex.
+   */
+  uint64_t hold_above_ns;
+  /* Events that are kept until they are fetched. Default 1024. */
+  uint32_t capacity;
+  /* 0. */
+  uint32_t reserved;
+} keylatch_event_options;
+
+/*
+ * Subscribes to a manager's events from now on. options may be NULL.
+ *
+ * Writes *events on success; it is the caller's, to be freed with keylatch_events_free(), before or
+ * after its manager. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT,
+ * KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_events_new(keylatch_manager *manager,
+                            const struct keylatch_event_options *options,
+                            struct keylatch_events **events);
+
+/*
+ * Tells a descriptor that is readable while events lie in the queue, and once the manager is
+ * closed. It is the subscription's: poll it, then call keylatch_events_next() until it says
+ * KEYLATCH_EWOULDBLOCK; do not read or close it. Takes two file descriptors when it is called
+ * first.
+ *
+ * Writes *fd on success. Errors: KEYLATCH_ESYSTEM if there are no descriptors; KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_events_fd(struct keylatch_events *events,
+                           int32_t *fd);
+
+/*
+ * Fetches the oldest event, waiting for one in the calling thread for at most timeout_ns: 0 is not
+ * at all, KEYLATCH_WAIT_FOREVER for as long as it takes. *kind becomes one of KEYLATCH_EVENT_...,
+ * or a number that later versions know; *about becomes a listing of whom it is about, the caller's,
+ * to be freed with keylatch_listing_free(). about may be NULL.
+ *
+ * Writes *kind and *about on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and
+ * timeout_ns is 0; KEYLATCH_ETIMEOUT; KEYLATCH_ECLOSED when the manager is closed and all was
+ * fetched; KEYLATCH_EHANDLE, also if the subscription is freed meanwhile; KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL. Threads: any, but callbacks must not wait; each event is fetched by one. Signals
+ * do not end the wait.
+ */
+int32_t keylatch_events_next(struct keylatch_events *events,
+                             uint64_t timeout_ns,
+                             int32_t *kind,
+                             keylatch_listing **about);
+
+/*
+ * Tells how many events were dropped because the queue was full.
+ *
+ * Writes *dropped on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_events_dropped(struct keylatch_events *events, uint64_t *dropped);
+
+/*
+ * Ends a subscription and frees it. A thread that waits in keylatch_events_next() comes out with
+ * KEYLATCH_EHANDLE. Listings that were fetched stay, to be freed by their own function. NULL is
+ * fine and does nothing.
+ *
+ * Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in
+ * progress on this subscription.
+ */
+int32_t keylatch_events_free(struct keylatch_events *events);
 
 /* ==== FIGURES ====================================================================================
  *

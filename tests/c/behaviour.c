@@ -64,7 +64,7 @@ static void test_exclusion_and_failures(void)
     CHECK_STATUS(KEYLATCH_EWOULDBLOCK, keylatch_try(locks, &cat, KEYLATCH_SHARED, NULL, &other));
     CHECK(other == 77);
     CHECK(keylatch_last_status() == KEYLATCH_EWOULDBLOCK && strstr(keylatch_last_error(), "indexer"));
-    keylatch_holder holder = { sizeof holder };
+    keylatch_party holder = { sizeof holder };
     size_t more = 9;
     OK(keylatch_last_holder(0, &holder, &more));
     CHECK(holder.owner_len == 7 && memcmp(holder.owner, "indexer", 7) == 0 && more == 0);
@@ -166,8 +166,8 @@ static void test_bad_input(void)
     size_t size = 0;
     OK(keylatch_struct_size(KEYLATCH_STRUCT_METRICS, &size));
     CHECK(size == sizeof(keylatch_metrics));
-    OK(keylatch_struct_size(KEYLATCH_STRUCT_HOLDER, &size));
-    CHECK(size == sizeof(keylatch_holder));
+    OK(keylatch_struct_size(KEYLATCH_STRUCT_PARTY, &size));
+    CHECK(size == sizeof(keylatch_party));
     CHECK_STATUS(KEYLATCH_EINVALID, keylatch_struct_size(0, &size));
     CHECK(strcmp(keylatch_version(), KEYLATCH_VERSION) == 0 && keylatch_abi_version() == KEYLATCH_ABI_VERSION);
     OK(keylatch_manager_free(locks));

@@ -37,7 +37,8 @@ const _: () = assert!(size_of::<keylatch_batch_item>() == size_of::<keylatch_key
 /// or why the best effort did not get it. Release each with keylatch_release(), or all with keylatch_release_many(). On failure nothing
 /// is held and nothing written, and keylatch_last_key() tells the key that failed.
 ///
-/// options may be NULL. Errors: as keylatch_acquire(), for any of the locks. A best effort fails only for what
+/// options may be NULL; a ttl_ns holds for each lock of the batch, and KEYLATCH_EINVALID is told for a request_id. Errors: as
+/// keylatch_acquire(), for any of the locks. A best effort fails only for what
 /// is wrong with the call, and when the manager is closed. Threads: any, but callbacks must not wait, except with a timeout of 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_batch(
@@ -68,10 +69,16 @@ pub unsafe extern "C" fn keylatch_acquire_batch(
             0 => BatchMode::AllOrNothing,
             _ => BatchMode::BestEffort,
         };
+        if given.request_id.is_some() {
+            return Err(invalid("a batch has no request_id; requests for one lock have".into()));
+        }
         let order = in_order(&wanted);
-        let batch = order
-            .iter()
-            .fold(batch.mode(mode).priority(given.priority), |batch, first| batch.add(first.key, first.mode));
+        let batch = batch.mode(mode).priority(given.priority);
+        let batch = match given.ttl {
+            Some(ttl) => batch.ttl(ttl),
+            None => batch,
+        };
+        let batch = order.iter().fold(batch, |batch, first| batch.add(first.key, first.mode));
         let held = manager.locks.acquire_locks_batch_blocking(batch)?;
         let mut missing = held.missing().iter().map(|(key, why)| (key.clone(), why.code())).peekable();
         let mut numbers = vec![(0, KEYLATCH_OK); count];

@@ -4,9 +4,10 @@
 //! out stays where it is until the next failure of the same thread, or until keylatch_last_error_clear().
 
 use crate::boundary::{Failure, Out, SizedOut, call};
-use crate::holder::keylatch_holder;
-use crate::key::{keylatch_key, number_of};
+use crate::key::keylatch_key;
 use crate::last_error::{LastError, look};
+use crate::options::nanoseconds;
+use crate::party::keylatch_party;
 use crate::status::{KEYLATCH_EEND, KEYLATCH_OK};
 use keylatch::LockError;
 use std::ffi::c_char;
@@ -78,7 +79,7 @@ pub unsafe extern "C" fn keylatch_last_waited(waited_ns: *mut u64) -> i32 {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(waited_ns) }?;
         let Some(LockError::Timeout { waited, .. }) = last.cause() else { return Err(not_known("wait")) };
-        out.write(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+        out.write(nanoseconds(*waited));
         Ok(())
     })
 }
@@ -90,21 +91,14 @@ pub unsafe extern "C" fn keylatch_last_waited(waited_ns: *mut u64) -> i32 {
 /// fewer holders, or the last failure of this thread has none, which does not count as a failure itself; KEYLATCH_ENULL,
 /// KEYLATCH_ESTRUCT. Threads: each has its own.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatch_holder, more: *mut usize) -> i32 {
+pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatch_party, more: *mut usize) -> i32 {
     ask(|last| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { SizedOut::new(holder) }?;
         let holders = last.holders().ok_or_else(|| not_known("holders"))?;
         let found = holders.named.get(index).ok_or_else(|| not_known("more holders"))?;
         let key = last.key().map_or(keylatch_key::NONE, |key| keylatch_key::of(key.as_ref()));
-        out.write(&keylatch_holder {
-            key,
-            owner: found.owner.as_ptr().cast(),
-            owner_len: found.owner.len(),
-            held_ns: u64::try_from(found.held_for.as_nanos()).unwrap_or(u64::MAX),
-            mode: number_of(found.mode),
-            ..keylatch_holder::nobody()
-        });
+        out.write(&crate::events::held(key, found));
         if !more.is_null() {
             // SAFETY: the header says what the caller promises.
             unsafe { more.write_unaligned(holders.more as usize) };
@@ -115,27 +109,18 @@ pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatc
 
 /// Tells one session of the deadlock that was the last failure of this thread, by number from 0 on, beginning with
 /// the session whose request this was: its name, where it comes from, the key it waits for, and how it wants it. The next one, or after the last the
-/// first, holds that key or will hold it first.
+/// first, holds that key in the mode link->blocked_by, or waits in line before it.
 ///
 /// Set link->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if there are fewer, or it was no
 /// deadlock, which does not count as a failure itself; KEYLATCH_ENULL, KEYLATCH_ESTRUCT. Threads: each has its own.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn keylatch_last_cycle_link(index: usize, link: *mut keylatch_holder) -> i32 {
+pub unsafe extern "C" fn keylatch_last_cycle_link(index: usize, link: *mut keylatch_party) -> i32 {
     ask(|last| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { SizedOut::new(link) }?;
         let Some(LockError::Deadlock { cycle, .. }) = last.cause() else { return Err(not_known("cycle")) };
         let found = cycle.get(index).ok_or_else(|| not_known("more of a cycle"))?;
-        out.write(&keylatch_holder {
-            key: keylatch_key::of(found.key.as_ref()),
-            owner: found.session.as_ptr().cast(),
-            owner_len: found.session.len(),
-            source: found.source.as_ptr().cast(),
-            source_len: found.source.len(),
-            mode: number_of(found.mode),
-            flags: crate::holder::KEYLATCH_HOLDER_SESSION,
-            ..keylatch_holder::nobody()
-        });
+        out.write(&keylatch_party::linked(found));
         Ok(())
     })
 }

@@ -4,10 +4,9 @@
 
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid};
 use crate::manager::{self, keylatch_manager};
-use crate::status::KEYLATCH_EFORKED;
+use crate::options::nanoseconds;
 use keylatch::{LockMetrics, ShardMetrics};
 use std::ffi::{CString, c_char};
-use std::time::Duration;
 
 /// For the shard of keylatch_manager_metrics(): all of them together.
 pub const KEYLATCH_ALL_SHARDS: u32 = u32::MAX;
@@ -84,10 +83,6 @@ unsafe impl Versioned for keylatch_health {
 
 const _: () = assert!(size_of::<keylatch_health>() == 40);
 
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 fn told(figures: &ShardMetrics, whole: &LockMetrics) -> keylatch_metrics {
     let quantile = |share| match figures.wait_histogram.quantile(share) {
         Some(bound) => nanoseconds(bound),
@@ -118,13 +113,9 @@ fn told(figures: &ShardMetrics, whole: &LockMetrics) -> keylatch_metrics {
     }
 }
 
-/// The figures; in a forked child they are the parent's and cannot be read.
+/// In a forked child they are the parent's and cannot be read.
 fn figures(manager: *const keylatch_manager) -> Result<LockMetrics, Failure> {
-    let figures = manager::enter(manager)?.locks.get_metrics();
-    if figures.shards.is_empty() {
-        return Err(Failure::new(KEYLATCH_EFORKED, "this process is a fork of the one that made the lock manager"));
-    }
-    Ok(figures)
+    Ok(manager::enter_here(manager)?.locks.get_metrics())
 }
 
 /// Tells the figures of one shard, or of all together: KEYLATCH_ALL_SHARDS.

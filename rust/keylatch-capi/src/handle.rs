@@ -50,8 +50,8 @@ const TAKEN: u64 = 1;
 struct Handle {
     mark: AtomicU64,
     body: AtomicPtr<c_void>,
-    /// The process that made it.
-    process: AtomicU32,
+    /// How many forks lie between the first process of all and the one that made it.
+    forks: AtomicU32,
 }
 
 const PER_CHUNK: usize = 256;
@@ -87,7 +87,7 @@ pub(crate) fn create<T: Kind>(body: T) -> Result<NonNull<c_void>, Failure> {
         }
         LIVE.fetch_add(1, Ordering::Relaxed);
         handle.body.store(body, Ordering::Relaxed);
-        handle.process.store(std::process::id(), Ordering::Relaxed);
+        handle.forks.store(FORKS.load(Ordering::Relaxed), Ordering::Relaxed);
         // Release pairs with the Acquire in `enter`.
         handle.mark.store(T::MARK, Ordering::Release);
         return Ok(NonNull::from(handle).cast());
@@ -100,7 +100,7 @@ fn add_chunk(number: usize) -> bool {
     if number >= MAX_CHUNKS {
         return false;
     }
-    let handle = || Handle { mark: AtomicU64::new(FREE), body: AtomicPtr::default(), process: AtomicU32::new(0) };
+    let handle = || Handle { mark: AtomicU64::new(FREE), body: AtomicPtr::default(), forks: AtomicU32::new(0) };
     let chunk: Box<Chunk> = Box::new(std::array::from_fn(|_| handle()));
     let chunk = Box::into_raw(chunk);
     match CHUNKS[number].compare_exchange(null_mut(), chunk, Ordering::AcqRel, Ordering::Acquire) {
@@ -175,6 +175,26 @@ pub(crate) fn enter<T: Kind>(pointer: *const c_void) -> Result<Entered<T>, Failu
     Ok(Entered { body: unsafe { NonNull::new_unchecked(body) }, calls, on_this_thread: PhantomData })
 }
 
+/// As [`enter`], but not with a handle of the parent's in a forked child.
+pub(crate) fn enter_here<T: Kind>(pointer: *const c_void) -> Result<Entered<T>, Failure> {
+    let entered = enter(pointer)?;
+    if checked::<T>(pointer)?.is_of_parent() {
+        return Err(of_parent());
+    }
+    Ok(entered)
+}
+
+impl Handle {
+    fn is_of_parent(&self) -> bool {
+        self.forks.load(Ordering::Relaxed) != FORKS.load(Ordering::Relaxed)
+    }
+}
+
+#[cold]
+fn of_parent() -> Failure {
+    Failure::new(KEYLATCH_EFORKED, "the handle is the parent process's; leave it alone in a forked child")
+}
+
 /// Ends a handle: from now on it is none. `first` has whoever is inside come out; then waits until they have. Returns
 /// what was behind it.
 pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Result<T, Failure> {
@@ -186,11 +206,8 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
     if handle.mark.load(Ordering::Acquire) != T::MARK {
         return Err(not_one::<T>());
     }
-    if handle.process.load(Ordering::Relaxed) != std::process::id() {
-        return Err(Failure::new(
-            KEYLATCH_EFORKED,
-            "the handle is the parent process's; leave it alone in a forked child",
-        ));
+    if handle.is_of_parent() {
+        return Err(of_parent());
     }
     if handle.mark.compare_exchange(T::MARK, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return Err(not_one::<T>());
@@ -329,8 +346,12 @@ impl Calls {
     }
 }
 
+/// Forks between the first process of all and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
 /// In a forked child only the thread that forked goes on: nobody else is inside of anything.
 extern "C" fn forget_others() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
     let mine = MINE.get();
     for calls in Calls::all().filter(|calls| !std::ptr::eq(*calls, mine)) {
         calls.inside.iter().for_each(|inside| inside.store(null_mut(), Ordering::Relaxed));

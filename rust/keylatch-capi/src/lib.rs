@@ -43,8 +43,18 @@ pub mod batch;
 
 pub mod queue;
 
-pub mod holder;
+pub mod party;
 
 pub mod failure;
+
+pub mod filter;
+
+pub mod listing;
+
+pub mod inspect;
+
+pub mod taking;
+
+pub mod events;
 
 pub mod figures;

@@ -5,7 +5,7 @@
 //! to that by the library's SONAME.
 
 use crate::boundary::{Out, call, invalid};
-use crate::{batch, figures, key, manager, options, owner, queue};
+use crate::{batch, events, figures, filter, key, manager, options, owner, party, queue};
 use std::ffi::c_char;
 
 /// Counts the incompatible changes of this interface.
@@ -20,7 +20,9 @@ pub const KEYLATCH_STRUCT_BATCH_ITEM: i32 = 5;
 pub const KEYLATCH_STRUCT_COMPLETION: i32 = 6;
 pub const KEYLATCH_STRUCT_METRICS: i32 = 7;
 pub const KEYLATCH_STRUCT_HEALTH: i32 = 8;
-pub const KEYLATCH_STRUCT_HOLDER: i32 = 9;
+pub const KEYLATCH_STRUCT_PARTY: i32 = 9;
+pub const KEYLATCH_STRUCT_FILTER: i32 = 10;
+pub const KEYLATCH_STRUCT_EVENT_OPTIONS: i32 = 11;
 
 /// The library's version, such as "0.1.0". Never NULL.
 ///
@@ -37,6 +39,15 @@ pub extern "C" fn keylatch_version() -> *const c_char {
 pub extern "C" fn keylatch_abi_version() -> u32 {
     KEYLATCH_ABI_VERSION
 }
+
+/// Does nothing, and has KEYLATCH_ABI_VERSION in its name: a program that calls it does not link with a library of another one,
+/// static or shared.
+///
+/// Errors: none. Threads: any, at any time, also in a forked child.
+#[unsafe(no_mangle)]
+pub extern "C" fn keylatch_abi_0() {}
+
+const _: () = assert!(KEYLATCH_ABI_VERSION == 0, "keylatch_abi_0 is to be renamed too");
 
 /// Tells how large a struct (KEYLATCH_STRUCT_...) is in the library that the program runs with, so that a binding
 /// made without a C compiler can check its own layout.
@@ -57,7 +68,9 @@ pub unsafe extern "C" fn keylatch_struct_size(which: i32, size: *mut usize) -> i
             KEYLATCH_STRUCT_COMPLETION => size_of::<queue::keylatch_completion>(),
             KEYLATCH_STRUCT_METRICS => size_of::<figures::keylatch_metrics>(),
             KEYLATCH_STRUCT_HEALTH => size_of::<figures::keylatch_health>(),
-            KEYLATCH_STRUCT_HOLDER => size_of::<crate::holder::keylatch_holder>(),
+            KEYLATCH_STRUCT_PARTY => size_of::<party::keylatch_party>(),
+            KEYLATCH_STRUCT_FILTER => size_of::<filter::keylatch_filter>(),
+            KEYLATCH_STRUCT_EVENT_OPTIONS => size_of::<events::keylatch_event_options>(),
             other => return Err(invalid(format!("{other} is no struct's number"))),
         });
         Ok(())

@@ -4,6 +4,7 @@
 
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
 use crate::handle::{self, Entered, Kind};
+use crate::options::nanoseconds;
 use keylatch::{Fairness, FastObjectLockManager, LockConfig, Reentrancy, Victim};
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -187,10 +188,6 @@ fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> 
     Ok(config)
 }
 
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// The opposite, with every default written out.
 fn options_of(config: &LockConfig) -> keylatch_manager_options {
     let (fairness, fairness_after_ns) = match config.fairness {
@@ -228,6 +225,12 @@ fn options_of(config: &LockConfig) -> keylatch_manager_options {
 #[inline(always)]
 pub(crate) fn enter(manager: *const keylatch_manager) -> Result<Entered<keylatch_manager>, Failure> {
     handle::enter(manager.cast())
+}
+
+/// As [`enter`], but not with a manager of the parent's in a forked child: for what takes mutexes, which may be locked
+/// there for ever.
+pub(crate) fn enter_here(manager: *const keylatch_manager) -> Result<Entered<keylatch_manager>, Failure> {
+    handle::enter_here(manager.cast())
 }
 
 /// A handle as the caller holds it.

@@ -137,6 +137,11 @@ fn no_such_options(options: &keylatch_request_options) -> Failure {
     ))
 }
 
+/// As C is told a time; `u64::MAX` is more than 584 years.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The request, waiting as long as a number of the caller's says.
 #[inline(always)]
 pub(crate) fn waiting(request: LockRequest<'_>, timeout_ns: u64) -> LockRequest<'_> {

@@ -48,6 +48,8 @@ impl keylatch_owner {
 
 /// The owner is a session.
 pub const KEYLATCH_OWNER_SESSION: u32 = 1;
+/// Freeing the session releases what it still holds, as keylatch_owner_release_all() does. For sessions only.
+pub const KEYLATCH_OWNER_RELEASES: u32 = 2;
 
 /// How an owner is made. Everything that is 0 is the default.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +61,7 @@ pub struct keylatch_owner_options {
     /// most 1024 different ones a process.
     pub source: *const c_char,
     pub source_len: usize,
-    /// KEYLATCH_OWNER_SESSION, or 0 for a label.
+    /// KEYLATCH_OWNER_SESSION and KEYLATCH_OWNER_RELEASES, or 0 for a label.
     pub flags: u32,
     /// 0.
     pub reserved: u32,
@@ -144,7 +146,8 @@ pub unsafe extern "C" fn keylatch_owner_new(
             Some(options) => {
                 // SAFETY: the header says what the caller promises.
                 let options = unsafe { read(options) }?;
-                if options.reserved != 0 || options.flags & !KEYLATCH_OWNER_SESSION != 0 {
+                let known = [0, KEYLATCH_OWNER_SESSION, KEYLATCH_OWNER_SESSION | KEYLATCH_OWNER_RELEASES];
+                if options.reserved != 0 || !known.contains(&options.flags) {
                     return Err(no_flags(&options));
                 }
                 // SAFETY: the header says what the caller promises.
@@ -153,7 +156,8 @@ pub unsafe extern "C" fn keylatch_owner_new(
             }
         };
         let who = if flags & KEYLATCH_OWNER_SESSION != 0 {
-            Who::Session(manager.locks.session_with_source(&name, source))
+            let session = manager.locks.session_with_source(&name, source);
+            Who::Session(session.release_on_drop(flags & KEYLATCH_OWNER_RELEASES != 0))
         } else {
             Who::Label(manager.locks.owner_with_source(&name, source))
         };
@@ -167,7 +171,28 @@ fn no_flags(options: &keylatch_owner_options) -> Failure {
     invalid(format!("{:#x} is not a set of flags of an owner, or reserved is not 0", options.flags))
 }
 
-/// Frees an owner. What it holds stays held, under its name. NULL is fine and does nothing.
+/// Releases by force whatever a session holds: what a transaction that is rolled back wants. Functions of keylatch_on_lost() are called
+/// before this one returns, with KEYLATCH_LOST_FORCED.
+///
+/// count may be NULL. Writes *count on success: how many locks that were. Errors: KEYLATCH_EINVALID for an owner that is no session;
+/// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_owner_release_all(owner: *mut keylatch_owner, count: *mut usize) -> i32 {
+    call(|| {
+        let owner = handle::enter_here::<keylatch_owner>(owner.cast())?;
+        let Who::Session(session) = &owner.who else {
+            return Err(invalid("the owner is a label, of which nothing is concluded; sessions hold locks".into()));
+        };
+        let released = session.release_all();
+        if let Some(count) = NonNull::new(count) {
+            // SAFETY: the header says what the caller promises.
+            unsafe { count.write_unaligned(released) };
+        }
+        Ok(())
+    })
+}
+
+/// Frees an owner. What it holds stays held, under its name, unless it is a session with KEYLATCH_OWNER_RELEASES. NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child, KEYLATCH_EBUSY from a free_fn that is called inside a
 /// call with this owner. Threads: any; waits for calls in progress with this owner, so end their waits first

@@ -54,7 +54,7 @@ fn completion(from: Completion) -> keylatch_completion {
     keylatch_completion { ticket: from.ticket.to_raw(), token: from.token, grant, status, reserved: 0 }
 }
 
-fn system(error: &io::Error) -> Failure {
+pub(crate) fn system(error: &io::Error) -> Failure {
     Failure::owned(KEYLATCH_ESYSTEM, format!("the operating system says: {error}"))
 }
 
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn keylatch_queue_fd(queue: *const keylatch_queue, fd: *mu
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(fd) }?;
-        out.write(handle::enter::<keylatch_queue>(queue.cast())?.completions.as_fd().as_raw_fd());
+        out.write(handle::enter_here::<keylatch_queue>(queue.cast())?.completions.as_fd().as_raw_fd());
         Ok(())
     })
 }
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn keylatch_queue_drain(
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(count) }?;
-        let queue = handle::enter::<keylatch_queue>(queue.cast())?;
+        let queue = handle::enter_here::<keylatch_queue>(queue.cast())?;
         if results.is_null() && capacity > 0 {
             return Err(null("the array for the results"));
         }
@@ -157,7 +157,7 @@ pub unsafe extern "C" fn keylatch_queue_next(
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(result) }?;
-        let queue = handle::enter::<keylatch_queue>(queue.cast())?;
+        let queue = handle::enter_here::<keylatch_queue>(queue.cast())?;
         let deadline = match timeout_ns {
             KEYLATCH_WAIT_FOREVER | KEYLATCH_WAIT_DEFAULT => None,
             nanoseconds => Instant::now().checked_add(Duration::from_nanos(nanoseconds)),

@@ -16,8 +16,8 @@ use std::process::ExitCode;
 
 /// The modules that face C, in the order of the header's sections.
 const SECTIONS: &[&str] = &[
-    "status", "library", "key", "manager", "owner", "options", "queue", "acquire", "grants", "batch", "holder",
-    "failure", "figures",
+    "status", "library", "key", "manager", "owner", "options", "queue", "acquire", "grants", "batch", "party",
+    "failure", "filter", "listing", "inspect", "taking", "events", "figures",
 ];
 
 fn main() -> ExitCode {

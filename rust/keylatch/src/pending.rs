@@ -262,7 +262,7 @@ impl CompletionQueue {
 
 impl AsFd for CompletionQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.fd()
+        self.bell.as_fd()
     }
 }
 

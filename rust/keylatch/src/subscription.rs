@@ -3,6 +3,8 @@
 use crate::engine::Core;
 use crate::observe::{Event, EventOptions, Inbox, Outlet};
 use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -37,7 +39,8 @@ impl Events {
         Self { inbox: core.subscribe(options, Outlet::Queue), core: Arc::clone(core) }
     }
 
-    /// The oldest event that was not fetched yet, if there is one.
+    /// The oldest event that was not fetched yet, if there is one. Once it returns `None` the
+    /// [`descriptor`](Self::descriptor) is unreadable until there are more.
     #[must_use]
     pub fn try_next(&self) -> Option<Event> {
         self.inbox.fetch()
@@ -54,6 +57,30 @@ impl Events {
     /// As [`next`](Self::next) without a timeout, as a future, on any executor. Dropping it loses no event.
     pub fn recv(&mut self) -> NextEvent<'_> {
         NextEvent { events: self }
+    }
+
+    /// A descriptor that is readable while there are events to fetch, and once no more will come: what event loops poll.
+    /// It is made when it is asked for first.
+    ///
+    /// # Errors
+    /// What the system says when it has no descriptor left.
+    pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.inbox.bell()?.as_fd())
+    }
+
+    /// Ends the subscription: no more events come, and whoever waits for one is told so. What has come can still be
+    /// fetched.
+    pub fn close(&self) {
+        if !self.core.is_forked() {
+            self.core.unsubscribe(&self.inbox);
+            self.inbox.close();
+        }
+    }
+
+    /// Whether no more events will come, because the manager or the subscription was closed. Some may lie there still.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inbox.is_closed()
     }
 
     /// How many events were dropped because the queue was full.

@@ -381,3 +381,55 @@ fn every_hold_is_told_once_under_load() {
     drop(events);
     assert_at_rest(&locks);
 }
+
+/// Whether a descriptor is readable now.
+fn is_readable(descriptor: std::os::fd::BorrowedFd<'_>) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut asked = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd that lives through the call.
+    unsafe { libc::poll(&raw mut asked, 1, 0) == 1 }
+}
+
+#[test]
+fn a_descriptor_is_readable_while_there_is_something_to_fetch() {
+    let locks = few_shards(Fairness::Fifo);
+    let (early, late) = (locks.subscribe(EventOptions::default()), locks.subscribe(EventOptions::default()));
+    let _held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+    assert!(!is_readable(early.descriptor().unwrap()));
+    for _ in 0..2 {
+        too_late(&locks, "o", "late");
+    }
+    // Asked for after the events have come, it is readable at once.
+    for events in [&early, &late] {
+        let descriptor = events.descriptor().unwrap();
+        assert!(is_readable(descriptor));
+        assert!(events.try_next().is_some() && is_readable(descriptor), "one is left");
+        assert!(events.try_next().is_some() && events.try_next().is_none());
+        assert!(!is_readable(descriptor), "silent once all were fetched");
+    }
+    too_late(&locks, "o", "late");
+    locks.close();
+    for events in [&early, &late] {
+        let descriptor = events.descriptor().unwrap();
+        assert!(events.is_closed() && events.try_next().is_some() && events.try_next().is_none());
+        assert!(is_readable(descriptor), "the end stays to be seen");
+    }
+}
+
+#[test]
+fn a_closed_subscription_hears_no_more_and_wakes_its_readers() {
+    let locks = few_shards(Fairness::Fifo);
+    let (ended, other) = (locks.subscribe(EventOptions::default()), locks.subscribe(EventOptions::default()));
+    let _held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+    too_late(&locks, "o", "first");
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| std::iter::from_fn(|| ended.next(None)).count());
+        ended.close();
+        assert!(reader.join().unwrap() <= 1, "what had come may still be fetched");
+    });
+    too_late(&locks, "o", "second");
+    ended.close();
+    assert!(ended.is_closed() && all(&ended).len() <= 1);
+    assert!(!other.is_closed());
+    assert_eq!(all(&other).len(), 2, "the others hear on");
+}

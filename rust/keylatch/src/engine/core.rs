@@ -352,6 +352,9 @@ impl Core {
 
     /// Notes that a session's request stands in line. The caller owns the shard.
     pub(crate) fn session_waits(&self, waiter: &Waiter) {
+        if fault!("session-not-seen-waiting") {
+            return;
+        }
         if let Some(session) = self.sessions.get(waiter.owner.load(Ordering::Relaxed)) {
             session.begins_to_wait(waiter.index);
         }
@@ -437,9 +440,21 @@ impl Core {
             // still stand, but names no exclusive hold of this entry.
             return on_record.is_some_and(|held| held.mode == Mode::Exclusive);
         }
-        // Who took the lock without right announced its attempt before, and withdraws it after.
+        on_record.is_some() || self.is_held_by_right(index, entry)
+    }
+
+    /// Whether somebody in an entry's word, which is nobody's alone, has a right to be in it.
+    ///
+    /// Whoever has none announced its attempt before it came, counts it when it has gone, and takes the announcement
+    /// back after that. So if one was in the word as it is read here, it is either announced or counted since.
+    fn is_held_by_right(&self, index: u32, entry: &Entry) -> bool {
+        // Acquire pairs with the Release of whoever counts itself: it is not in the word that is read after.
+        let undone = || self.locals.iter().map(|local| local.undone.load(Ordering::Acquire)).fold(0, u32::wrapping_add);
+        let before = undone();
+        let held = entry.word().readers() > 0;
+        // Acquire pairs with the Release of whoever takes its attempt back.
         let unconfirmed = |local: &Local| local.attempt.load(Ordering::Acquire) == index;
-        on_record.is_some() || (!self.locals.iter().any(unconfirmed) && entry.word() == seen)
+        held && !self.locals.iter().any(unconfirmed) && undone() == before
     }
 
     /// Who holds an entry. `thorough` looks for every reader; otherwise it is enough to name one that is found quickly.

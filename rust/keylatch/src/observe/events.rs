@@ -12,10 +12,12 @@ use crate::listed::{HolderInfo, LockOrderReport};
 use crate::mode::Mode;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::wait::Bell;
 use parking_lot::Condvar;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -318,6 +320,9 @@ pub(crate) struct Inbox {
     outlet: Outlet,
     state: parking_lot::Mutex<Waiting>,
     arrived: Condvar,
+    /// Made when somebody asks for a descriptor; readable while events lie here, and once no more will come. Put here
+    /// and hushed under `state`, so that neither misses what is put in.
+    bell: OnceLock<Bell>,
 }
 
 #[derive(Debug, Default)]
@@ -335,6 +340,7 @@ impl Inbox {
             outlet,
             state: parking_lot::Mutex::default(),
             arrived: Condvar::new(),
+            bell: OnceLock::new(),
         })
     }
 
@@ -354,20 +360,45 @@ impl Inbox {
         let waker = state.waker.take();
         drop(state);
         self.arrived.notify_one();
+        self.bell.get().into_iter().for_each(Bell::ring);
         waker.into_iter().for_each(Waker::wake);
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         let waker = state.waker.take();
         drop(state);
         self.arrived.notify_all();
+        self.bell.get().into_iter().for_each(Bell::ring);
         waker.into_iter().for_each(Waker::wake);
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// What is readable while there is something to fetch or nothing more will come.
+    pub(crate) fn bell(&self) -> io::Result<&Bell> {
+        if let Some(bell) = self.bell.get() {
+            return Ok(bell);
+        }
+        let made = Bell::new()?;
+        let state = self.state.lock();
+        let bell = self.bell.get_or_init(|| made);
+        if state.closed || !state.events.is_empty() {
+            bell.ring();
+        }
+        Ok(bell)
+    }
+
     pub(crate) fn fetch(&self) -> Option<Event> {
-        self.state.lock().events.pop_front()
+        let mut state = self.state.lock();
+        let oldest = state.events.pop_front();
+        if let (None, false, Some(bell)) = (&oldest, state.closed, self.bell.get()) {
+            bell.hush();
+        }
+        oldest
     }
 
     pub(crate) fn fetch_until(&self, deadline: Option<Instant>) -> Option<Event> {

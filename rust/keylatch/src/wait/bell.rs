@@ -29,10 +29,6 @@ impl Bell {
         while let Ok(512) = (&self.hearing).read(&mut heard) {}
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.hearing.as_fd()
-    }
-
     /// Waits until the descriptor is readable. `false` if the time is over first.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
@@ -58,6 +54,12 @@ impl Bell {
                 return Ok(false);
             }
         }
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.hearing.as_fd()
     }
 }
 

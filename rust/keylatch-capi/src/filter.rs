@@ -1,0 +1,100 @@
+//! FILTERS
+//!
+//! Which holds or waits are meant.
+
+use crate::boundary::{Failure, Versioned, bytes, invalid, read, text};
+use crate::key::{self, keylatch_key};
+use keylatch::Filter;
+use std::ffi::{c_char, c_void};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+/// Those of sessions, and not of labels.
+pub const KEYLATCH_FILTER_SESSIONS: u32 = 1;
+
+/// Which holds or waits are meant: those that all that is said applies to. What is NULL or 0 is not said, so that
+///
+///     keylatch_filter filter = { sizeof filter };
+///
+/// is all of them.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct keylatch_filter {
+    /// sizeof(keylatch_filter)
+    pub struct_size: usize,
+    /// Those of keys in this bucket. To mean the bucket whose name has no bytes, point anywhere.
+    pub bucket: *const c_void,
+    pub bucket_len: usize,
+    /// Those of this one key. Without a version that is the object without a version, and no other.
+    pub key: *const keylatch_key,
+    /// Those of objects whose names begin so, in whatever bucket and version.
+    pub prefix: *const c_void,
+    pub prefix_len: usize,
+    /// Those of owners with this name, labels and sessions.
+    pub owner: *const c_char,
+    pub owner_len: usize,
+    /// Those of owners that come from here.
+    pub source: *const c_char,
+    pub source_len: usize,
+    /// Those that have been held, or waited, for at least so long. A hold's age counts from the first look at it, be it by somebody who
+    /// waits or by a listing: to find old holds that nobody waits for, list them twice.
+    pub older_than_ns: u64,
+    /// Those that are held, or asked for, in this mode.
+    pub mode: i32,
+    /// KEYLATCH_FILTER_SESSIONS, or 0.
+    pub flags: u32,
+}
+
+// SAFETY: integers and pointers without padding.
+unsafe impl Versioned for keylatch_filter {
+    const FIRST_SIZE: usize = 96;
+    const NAME: &'static str = "keylatch_filter";
+}
+
+const _: () = assert!(size_of::<keylatch_filter>() == 96);
+
+/// A filter of the caller's; NULL lets everything pass.
+///
+/// # Safety
+/// As the header says of keylatch_filter.
+pub(crate) unsafe fn filter(pointer: *const keylatch_filter) -> Result<Filter, Failure> {
+    let Some(pointer) = NonNull::new(pointer.cast_mut()) else { return Ok(Filter::new()) };
+    // SAFETY: promised.
+    let given = unsafe { read(pointer) }?;
+    if given.flags & !KEYLATCH_FILTER_SESSIONS != 0 {
+        return Err(invalid(format!("{:#x} is not a set of flags of a filter", given.flags)));
+    }
+    let mut filter = Filter::new();
+    // A length without a pointer is refused by `bytes`; neither is not said.
+    let said = |pointer: *const c_void, length: usize| !pointer.is_null() || length > 0;
+    if said(given.bucket, given.bucket_len) {
+        // SAFETY: promised.
+        filter = filter.bucket(unsafe { bytes(given.bucket, given.bucket_len, "bucket of the filter") }?);
+    }
+    if !given.key.is_null() {
+        // SAFETY: promised.
+        filter = filter.key(unsafe { key::read(given.key) }?);
+    }
+    if said(given.prefix, given.prefix_len) {
+        // SAFETY: promised.
+        filter = filter.prefix(unsafe { bytes(given.prefix, given.prefix_len, "prefix of the filter") }?);
+    }
+    if said(given.owner.cast(), given.owner_len) {
+        // SAFETY: promised.
+        filter = filter.owner(unsafe { text(given.owner.cast(), given.owner_len, "owner of the filter") }?);
+    }
+    if said(given.source.cast(), given.source_len) {
+        // SAFETY: promised.
+        filter = filter.source(unsafe { text(given.source.cast(), given.source_len, "source of the filter") }?);
+    }
+    if given.older_than_ns > 0 {
+        filter = filter.older_than(Duration::from_nanos(given.older_than_ns));
+    }
+    if given.mode != 0 {
+        filter = filter.mode(key::mode(given.mode)?);
+    }
+    if given.flags & KEYLATCH_FILTER_SESSIONS != 0 {
+        filter = filter.sessions();
+    }
+    Ok(filter)
+}

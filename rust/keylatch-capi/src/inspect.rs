@@ -1,0 +1,153 @@
+//! WHO HOLDS, WHO WAITS
+//!
+//! Questions about a manager as it is now. Nothing is stopped for them, however many locks there are: whoever holds or
+//! waits from before the call to after it is listed exactly once, and whoever is listed did so at some moment of the call.
+
+use crate::boundary::{Failure, Out, call, invalid};
+use crate::filter::{filter, keylatch_filter};
+use crate::handle;
+use crate::key::{self, keylatch_key};
+use crate::listing::{Told, answered, keylatch_listing};
+use crate::manager::{self, keylatch_manager};
+use crate::owner::keylatch_owner;
+use crate::status::KEYLATCH_EHANDLE;
+use keylatch::TopBy;
+use std::ptr::NonNull;
+
+/// What stands out: the locks that have been held for longest. Ages count from the first look at a hold.
+pub const KEYLATCH_TOP_AGE: i32 = 1;
+/// What stands out: the keys that most requests wait for.
+pub const KEYLATCH_TOP_WAITERS: i32 = 2;
+
+/// Lists who holds what, as far as the filter lets pass, in no particular order. filter may be NULL for all.
+///
+/// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
+/// KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_holders(
+    manager: *mut keylatch_manager,
+    filter: *const keylatch_filter,
+    listing: *mut *mut keylatch_listing,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(listing) }?;
+        let manager = manager::enter_here(manager)?;
+        // SAFETY: the header says what the caller promises.
+        let filter = unsafe { self::filter(filter) }?;
+        out.write(answered(Told::Holders(manager.locks.holders(&filter)))?);
+        Ok(())
+    })
+}
+
+/// Lists who waits for what, as far as the filter lets pass, line by line, each from its front. filter may be NULL for all.
+///
+/// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
+/// KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_waiters(
+    manager: *mut keylatch_manager,
+    filter: *const keylatch_filter,
+    listing: *mut *mut keylatch_listing,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(listing) }?;
+        let manager = manager::enter_here(manager)?;
+        // SAFETY: the header says what the caller promises.
+        let filter = unsafe { self::filter(filter) }?;
+        out.write(answered(Told::Waiters(manager.locks.waiters(&filter)))?);
+        Ok(())
+    })
+}
+
+/// Lists what stands out most, at most count of it, by KEYLATCH_TOP_AGE or KEYLATCH_TOP_WAITERS: for each a key with its
+/// oldest holder (or nobody, if it was free by then), how many wait for it, and for how long.
+///
+/// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
+/// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_top(
+    manager: *mut keylatch_manager,
+    by: i32,
+    count: usize,
+    listing: *mut *mut keylatch_listing,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(listing) }?;
+        let manager = manager::enter_here(manager)?;
+        let by = match by {
+            KEYLATCH_TOP_AGE => TopBy::Age,
+            KEYLATCH_TOP_WAITERS => TopBy::Waiters,
+            other => return Err(invalid(format!("nothing stands out by {other}"))),
+        };
+        out.write(answered(Told::Top(manager.locks.top(count, by)))?);
+        Ok(())
+    })
+}
+
+/// Lists who waits for whom: from a key, or from whatever an owner waits for, to its holders, to what those wait for, down to
+/// the ones who run (KEYLATCH_PARTY_RUNS). A holder is followed if it is a session: of a label nothing is concluded. One of key and
+/// owner is NULL. Each link has the one who waits, unless it is the key that was asked about, and after it those who hold what it waits for.
+///
+/// circle may be NULL; otherwise *circle is 1 if the chain goes round: sessions of it wait for each other. It is looked at bit by bit: if
+/// nothing comes of it, it may never have been a circle at any one moment.
+///
+/// Writes *circle and *listing on success; the listing is the caller's, to be freed with keylatch_listing_free(), and empty if nobody waits and
+/// nobody holds. Errors: KEYLATCH_EINVALID, also for both or neither of key and owner; KEYLATCH_EFORKED, KEYLATCH_ENULL,
+/// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_blocking_chain(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    owner: *const keylatch_owner,
+    circle: *mut i32,
+    listing: *mut *mut keylatch_listing,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(listing) }?;
+        let manager = manager::enter_here(manager)?;
+        if key.is_null() == owner.is_null() {
+            return Err(invalid("a chain begins with a key or with an owner, one of them".into()));
+        }
+        let chain = if owner.is_null() {
+            // SAFETY: the header says what the caller promises.
+            manager.locks.blocking_chain(unsafe { key::read(key) }?)
+        } else {
+            let owner = handle::enter::<keylatch_owner>(owner.cast())?;
+            if owner.manager != manager.number {
+                return Err(Failure::new(KEYLATCH_EHANDLE, "the owner belongs to another manager"));
+            }
+            manager.locks.blocking_chain(owner.as_ref())
+        };
+        let goes_round = i32::from(chain.circle);
+        out.write(answered(Told::chain(chain))?);
+        if let Some(circle) = NonNull::new(circle) {
+            // SAFETY: the header says what the caller promises.
+            unsafe { circle.write_unaligned(goes_round) };
+        }
+        Ok(())
+    })
+}
+
+/// Lists the latest deadlocks among sessions that were broken, at most 64 of them, oldest first: of each the sessions that waited for each
+/// other, beginning with the one that had to give way (KEYLATCH_PARTY_VICTIM); link is the number of the deadlock, and time_ns
+/// says when it was, as the time since the manager was made.
+///
+/// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL,
+/// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_recent_deadlocks(
+    manager: *mut keylatch_manager,
+    listing: *mut *mut keylatch_listing,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(listing) }?;
+        let manager = manager::enter_here(manager)?;
+        out.write(answered(Told::deadlocks(manager.locks.recent_deadlocks()))?);
+        Ok(())
+    })
+}

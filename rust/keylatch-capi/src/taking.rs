@@ -1,0 +1,79 @@
+//! TAKING LOCKS AWAY
+//!
+//! From holders that are stuck, or whose leases have run out. Who waits for such a lock is served. The old holder's grant is void, and
+//! releasing it harms nobody; the work that it was for may still be going on, and it is the fence number that keeps that from doing harm.
+
+use crate::boundary::{Failure, call, null};
+use crate::filter::{filter, keylatch_filter};
+use crate::listing::{Told, answered, keylatch_listing};
+use crate::manager::{self, keylatch_manager};
+use keylatch::{Filter, HolderInfo};
+use std::ptr::NonNull;
+
+/// Takes locks away from whoever holds them, as far as the filter lets pass. Functions of keylatch_on_lost() are called before this
+/// one returns, with KEYLATCH_LOST_FORCED.
+///
+/// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, from whom; it is the caller's, to be
+/// freed with keylatch_listing_free(). Errors: KEYLATCH_ENULL also without a filter, because that would be everything;
+/// KEYLATCH_EFORKED, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_force_release(
+    manager: *mut keylatch_manager,
+    filter: *const keylatch_filter,
+    count: *mut usize,
+    listing: *mut *mut keylatch_listing,
+) -> i32 {
+    call(|| {
+        let manager = manager::enter_here(manager)?;
+        if filter.is_null() {
+            return Err(null("the filter"));
+        }
+        // SAFETY: the header says what the caller promises.
+        let filter = unsafe { self::filter(filter) }?;
+        // SAFETY: the header says what the caller promises.
+        unsafe { taken(&filter, |filter| manager.locks.force_release(filter), count, listing) }
+    })
+}
+
+/// Takes locks away whose leases have run out although nobody waits for them, as far as the filter lets pass. filter may be NULL for all.
+/// Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_EXPIRED.
+///
+/// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, from whom; it is the caller's, to be
+/// freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT,
+/// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_expire(
+    manager: *mut keylatch_manager,
+    filter: *const keylatch_filter,
+    count: *mut usize,
+    listing: *mut *mut keylatch_listing,
+) -> i32 {
+    call(|| {
+        let manager = manager::enter_here(manager)?;
+        // SAFETY: the header says what the caller promises.
+        let filter = unsafe { self::filter(filter) }?;
+        // SAFETY: the header says what the caller promises.
+        unsafe { taken(&filter, |filter| manager.locks.expire(filter), count, listing) }
+    })
+}
+
+/// # Safety
+/// The pointers are NULL or can be written to.
+unsafe fn taken(
+    filter: &Filter,
+    take: impl FnOnce(&Filter) -> Vec<HolderInfo>,
+    count: *mut usize,
+    listing: *mut *mut keylatch_listing,
+) -> Result<(), Failure> {
+    let holders = take(filter);
+    let how_many = holders.len();
+    if let Some(listing) = NonNull::new(listing) {
+        // SAFETY: promised.
+        unsafe { listing.write_unaligned(answered(Told::Holders(holders))?) };
+    }
+    if let Some(count) = NonNull::new(count) {
+        // SAFETY: promised.
+        unsafe { count.write_unaligned(how_many) };
+    }
+    Ok(())
+}

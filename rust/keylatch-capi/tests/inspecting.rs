@@ -1,0 +1,427 @@
+//! Listings, events and taking locks away, through the C functions as a program calls them.
+
+// A test in C, written in Rust: every call is of a C function with pointers to what lives through it.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
+use keylatch_capi::events::*;
+use keylatch_capi::filter::keylatch_filter;
+use keylatch_capi::inspect::*;
+use keylatch_capi::key::{KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
+use keylatch_capi::listing::*;
+use keylatch_capi::manager::*;
+use keylatch_capi::options::{KEYLATCH_WAIT_FOREVER, keylatch_request_options};
+use keylatch_capi::owner::*;
+use keylatch_capi::party::*;
+use keylatch_capi::queue::{keylatch_completion, keylatch_queue, keylatch_queue_free, keylatch_queue_new};
+use keylatch_capi::status::*;
+use keylatch_capi::taking::{keylatch_expire, keylatch_force_release};
+use keylatch_capi::{acquire, failure, figures, grants, queue};
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::ptr::{null, null_mut};
+
+/// What a function writes, or its status.
+fn out<T>(ask: impl FnOnce(*mut T) -> i32) -> Result<T, i32> {
+    let mut place = MaybeUninit::<T>::uninit();
+    match ask(place.as_mut_ptr()) {
+        KEYLATCH_OK => Ok(unsafe { place.assume_init() }),
+        status => Err(status),
+    }
+}
+
+/// A struct of zeros with its size.
+fn sized<T>() -> T {
+    let mut place = MaybeUninit::<T>::zeroed();
+    unsafe {
+        place.as_mut_ptr().cast::<usize>().write(size_of::<T>());
+        place.assume_init()
+    }
+}
+
+fn key(bucket: &str, object: &str) -> keylatch_key {
+    let (bucket, bucket_len, object, object_len) =
+        (bucket.as_ptr().cast(), bucket.len(), object.as_ptr().cast(), object.len());
+    keylatch_key { bucket, bucket_len, object, object_len, version: null(), version_len: 0 }
+}
+
+/// A manager with what a test needs of it. Freed at the end.
+struct Locks {
+    manager: *mut keylatch_manager,
+    queue: *mut keylatch_queue,
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        unsafe {
+            assert_eq!(keylatch_queue_free(self.queue), KEYLATCH_OK);
+            assert_eq!(keylatch_manager_free(self.manager), KEYLATCH_OK);
+        }
+    }
+}
+
+/// A party, copied out of its listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Party {
+    object: String,
+    owner: String,
+    source: String,
+    told: (u32, i32, u32),
+    links: (u64, u64),
+    grant: u64,
+    position: u64,
+    waiters: u64,
+}
+
+fn text(pointer: *const std::ffi::c_char, length: usize) -> String {
+    String::from_utf8(unsafe { std::slice::from_raw_parts(pointer.cast(), length) }.to_vec()).unwrap()
+}
+
+impl Locks {
+    fn new(deadlock_delay_ns: u64) -> Self {
+        let options = keylatch_manager_options { shards: 4, max_locks: 10_000, deadlock_delay_ns, ..sized() };
+        let manager = out(|place| unsafe { keylatch_manager_new(&raw const options, place) }).unwrap();
+        let queue = out(|place| unsafe { keylatch_queue_new(manager, place) }).unwrap();
+        Self { manager, queue }
+    }
+
+    fn owner(&self, name: &str, source: &str, flags: u32) -> *mut keylatch_owner {
+        let options =
+            keylatch_owner_options { source: source.as_ptr().cast(), source_len: source.len(), flags, ..sized() };
+        let name = (name.as_ptr().cast(), name.len());
+        out(|place| unsafe { keylatch_owner_new(self.manager, name.0, name.1, &raw const options, place) }).unwrap()
+    }
+
+    fn hold(&self, object: &str, mode: i32, owner: *const keylatch_owner, ttl_ns: u64) -> u64 {
+        let options = keylatch_request_options { owner, ttl_ns, ..sized() };
+        let key = key("b", object);
+        out(|place| unsafe { acquire::keylatch_try(self.manager, &raw const key, mode, &raw const options, place) })
+            .unwrap()
+    }
+
+    /// Waits in the background.
+    fn wait(&self, object: &str, mode: i32, owner: *const keylatch_owner) -> Result<u64, i32> {
+        let options = keylatch_request_options { owner, priority: 7, ..sized() };
+        let key = key("b", object);
+        let mut ticket = 0;
+        out(|place: *mut u64| unsafe {
+            acquire::keylatch_acquire_queue(
+                self.manager,
+                &raw const key,
+                mode,
+                KEYLATCH_WAIT_FOREVER,
+                &raw const options,
+                self.queue,
+                1,
+                place,
+                &raw mut ticket,
+            )
+        })?;
+        Ok(ticket)
+    }
+
+    fn release(&self, grant: u64) -> i32 {
+        unsafe { grants::keylatch_release(self.manager, grant) }
+    }
+
+    fn holders(&self, filter: &keylatch_filter) -> Vec<Party> {
+        let mut all = parties(out(|place| unsafe { keylatch_holders(self.manager, filter, place) }).unwrap());
+        all.sort_by(|a, b| (&a.object, &a.owner).cmp(&(&b.object, &b.owner)));
+        all
+    }
+}
+
+/// Everything in a listing, which is freed.
+fn parties(listing: *mut keylatch_listing) -> Vec<Party> {
+    let count = out(|place| unsafe { keylatch_listing_count(listing, place) }).unwrap();
+    let mut all = Vec::new();
+    loop {
+        let mut party: keylatch_party = sized();
+        match unsafe { keylatch_listing_next(listing, &raw mut party) } {
+            KEYLATCH_OK => all.push(Party {
+                object: text(party.key.object.cast(), party.key.object_len),
+                owner: text(party.owner, party.owner_len),
+                source: text(party.source, party.source_len),
+                told: (party.role, party.mode, party.flags),
+                links: (party.link, party.after),
+                grant: party.grant,
+                position: party.position,
+                waiters: party.waiters,
+            }),
+            status => {
+                assert_eq!(status, KEYLATCH_EEND);
+                break;
+            }
+        }
+    }
+    assert_eq!(all.len(), count);
+    unsafe {
+        assert_eq!(keylatch_listing_free(listing), KEYLATCH_OK);
+        assert_eq!(keylatch_listing_free(listing), KEYLATCH_EHANDLE);
+    }
+    all
+}
+
+fn names(parties: &[Party]) -> Vec<(&str, &str)> {
+    parties.iter().map(|party| (party.object.as_str(), party.owner.as_str())).collect()
+}
+
+#[test]
+fn holders_by_every_filter() {
+    let locks = Locks::new(0);
+    let (node, session) = (locks.owner("node-7", "replicator", 0), locks.owner("txn", "", KEYLATCH_OWNER_SESSION));
+    let cat = locks.hold("cat", KEYLATCH_EXCLUSIVE, node, 0);
+    locks.hold("car", KEYLATCH_SHARED, session, 3_600_000_000_000);
+    locks.hold("dog", KEYLATCH_SHARED, null(), 0);
+    assert_eq!(names(&locks.holders(&sized())), [("car", "txn"), ("cat", "node-7"), ("dog", "")]);
+    let all = locks.holders(&sized());
+    assert_eq!(all[0].told, (KEYLATCH_PARTY_HOLDS, KEYLATCH_SHARED, KEYLATCH_PARTY_SESSION | KEYLATCH_PARTY_LEASE));
+    assert_eq!((all[1].grant, all[1].source.as_str()), (cat, "replicator"));
+    let wanted = key("b", "cat");
+    for (filter, expected) in [
+        (keylatch_filter { bucket: "b".as_ptr().cast(), bucket_len: 1, ..sized() }, 3),
+        (keylatch_filter { bucket: "b".as_ptr().cast(), bucket_len: 0, ..sized() }, 0),
+        (keylatch_filter { prefix: "ca".as_ptr().cast(), prefix_len: 2, ..sized() }, 2),
+        (keylatch_filter { key: &raw const wanted, ..sized() }, 1),
+        (keylatch_filter { owner: "node-7".as_ptr().cast(), owner_len: 6, ..sized() }, 1),
+        (keylatch_filter { owner: "node-7".as_ptr().cast(), owner_len: 0, ..sized() }, 1),
+        (keylatch_filter { source: "replicator".as_ptr().cast(), source_len: 10, ..sized() }, 1),
+        (keylatch_filter { mode: KEYLATCH_SHARED, ..sized() }, 2),
+        (keylatch_filter { flags: keylatch_capi::filter::KEYLATCH_FILTER_SESSIONS, ..sized() }, 1),
+        (keylatch_filter { older_than_ns: u64::MAX, ..sized() }, 0),
+        (keylatch_filter { older_than_ns: 1, ..sized() }, 3),
+    ] {
+        assert_eq!(locks.holders(&filter).len(), expected, "{filter:?}");
+    }
+    for wrong in [
+        keylatch_filter { mode: 9, ..sized() },
+        keylatch_filter { flags: 8, ..sized() },
+        keylatch_filter { bucket_len: 1, ..sized() },
+        keylatch_filter { owner_len: 1, ..sized() },
+    ] {
+        let refused = out(|place| unsafe { keylatch_holders(locks.manager, &raw const wrong, place) });
+        assert_eq!(refused.unwrap_err(), KEYLATCH_EINVALID);
+    }
+    unsafe {
+        assert_eq!(keylatch_owner_free(node), KEYLATCH_OK);
+        assert_eq!(keylatch_owner_free(session), KEYLATCH_OK);
+    }
+    assert_eq!(locks.holders(&sized()).len(), 3, "what an owner holds stays held");
+}
+
+#[test]
+fn waiters_chains_and_what_stands_out() {
+    let locks = Locks::new(0);
+    let [one, two] = ["one", "two"].map(|name| locks.owner(name, "", KEYLATCH_OWNER_SESSION));
+    locks.hold("x", KEYLATCH_EXCLUSIVE, one, 0);
+    locks.hold("y", KEYLATCH_EXCLUSIVE, two, 0);
+    locks.wait("x", KEYLATCH_EXCLUSIVE, two).unwrap();
+    locks.wait("x", KEYLATCH_SHARED, null()).unwrap();
+    let waiters = parties(out(|place| unsafe { keylatch_waiters(locks.manager, null(), place) }).unwrap());
+    assert_eq!(names(&waiters), [("x", "two"), ("x", "")]);
+    assert_eq!((waiters[0].position, waiters[1].position), (1, 2));
+    assert_eq!(waiters[0].told, (KEYLATCH_PARTY_WAITS, KEYLATCH_EXCLUSIVE, KEYLATCH_PARTY_SESSION));
+
+    let (asked, mut circle) = (key("b", "y"), 9);
+    let ask =
+        |place| unsafe { keylatch_blocking_chain(locks.manager, &raw const asked, null(), &raw mut circle, place) };
+    let chain = parties(out(ask).unwrap());
+    let rows: Vec<_> = chain.iter().map(|row| (row.owner.as_str(), row.told.0, row.links)).collect();
+    let (holds, waits) = (KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS);
+    assert_eq!(rows, [("two", holds, (1, 0)), ("two", waits, (2, 1)), ("one", holds, (2, 1))]);
+    assert_eq!(chain[2].told.2 & KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_RUNS);
+    assert_eq!(circle, 0);
+    let by_owner = parties(
+        out(|place| unsafe { keylatch_blocking_chain(locks.manager, null(), two, null_mut(), place) }).unwrap(),
+    );
+    assert_eq!(names(&by_owner), [("x", "two"), ("x", "one")]);
+    for (key, owner) in [(null(), null::<keylatch_owner>()), (&raw const asked, two.cast_const())] {
+        let refused = out(|place| unsafe { keylatch_blocking_chain(locks.manager, key, owner, null_mut(), place) });
+        assert_eq!(refused.unwrap_err(), KEYLATCH_EINVALID);
+    }
+
+    let hot = |count| {
+        parties(out(|place| unsafe { keylatch_top(locks.manager, KEYLATCH_TOP_WAITERS, count, place) }).unwrap())
+    };
+    assert_eq!((names(&hot(9)), hot(9)[0].waiters, hot(0).len()), (vec![("x", "one")], 2, 0));
+    let old = parties(out(|place| unsafe { keylatch_top(locks.manager, KEYLATCH_TOP_AGE, 2, place) }).unwrap());
+    assert_eq!(old.len(), 2);
+    assert_eq!(out(|place| unsafe { keylatch_top(locks.manager, 0, 1, place) }).unwrap_err(), KEYLATCH_EINVALID);
+
+    let listing = out(|place| unsafe { keylatch_waiters(locks.manager, null(), place) }).unwrap();
+    let told = out(|place| unsafe { keylatch_listing_text(listing, place) }).unwrap();
+    let for_people = unsafe { CStr::from_ptr(told) }.to_str().unwrap().to_owned();
+    assert!(for_people.starts_with("two waits for b/x"), "{for_people}");
+    assert_eq!(for_people.lines().count(), 2);
+    unsafe {
+        figures::keylatch_text_free(told);
+        assert_eq!(keylatch_listing_free(listing), KEYLATCH_OK);
+        assert_eq!(keylatch_owner_free(one), KEYLATCH_OK);
+        assert_eq!(keylatch_owner_free(two), KEYLATCH_OK);
+    }
+}
+
+#[test]
+fn locks_are_taken_away_by_force_when_expired_and_from_sessions() {
+    let locks = Locks::new(0);
+    let session = locks.owner("txn", "", KEYLATCH_OWNER_SESSION);
+    let stuck = locks.hold("x", KEYLATCH_EXCLUSIVE, null(), 0);
+    let lease = locks.hold("y", KEYLATCH_EXCLUSIVE, null(), 1);
+    let [first, second] = ["p", "q"].map(|object| locks.hold(object, KEYLATCH_EXCLUSIVE, session, 0));
+    let (mut count, mut from) = (9, null_mut());
+    unsafe {
+        assert_eq!(keylatch_expire(locks.manager, null(), &raw mut count, null_mut()), KEYLATCH_OK);
+        assert_eq!((count, locks.release(lease)), (1, KEYLATCH_ELEASELOST));
+        let everything = keylatch_force_release(locks.manager, null(), &raw mut count, null_mut());
+        assert_eq!((everything, locks.holders(&sized()).len()), (KEYLATCH_ENULL, 3));
+        let x = keylatch_filter { prefix: "x".as_ptr().cast(), prefix_len: 1, ..sized() };
+        let taken = keylatch_force_release(locks.manager, &raw const x, &raw mut count, &raw mut from);
+        assert_eq!((taken, count, locks.release(stuck)), (KEYLATCH_OK, 1, KEYLATCH_ENOTHELD));
+        assert_eq!(parties(from)[0].grant, stuck);
+        assert_eq!(keylatch_owner_release_all(session, &raw mut count), KEYLATCH_OK);
+        assert_eq!((count, locks.release(first), locks.release(second)), (2, KEYLATCH_ENOTHELD, KEYLATCH_ENOTHELD));
+        let label = locks.owner("label", "", 0);
+        assert_eq!(keylatch_owner_release_all(label, null_mut()), KEYLATCH_EINVALID);
+        assert_eq!(keylatch_owner_free(label), KEYLATCH_OK);
+        assert_eq!(keylatch_owner_free(session), KEYLATCH_OK);
+
+        let releasing = locks.owner("txn", "", KEYLATCH_OWNER_SESSION | KEYLATCH_OWNER_RELEASES);
+        let held = locks.hold("z", KEYLATCH_EXCLUSIVE, releasing, 0);
+        assert_eq!(keylatch_owner_free(releasing), KEYLATCH_OK);
+        assert_eq!(locks.release(held), KEYLATCH_ENOTHELD);
+        let options = keylatch_owner_options { flags: KEYLATCH_OWNER_RELEASES, ..sized() };
+        let refused = out(|place| keylatch_owner_new(locks.manager, null(), 0, &raw const options, place));
+        assert_eq!(refused.unwrap_err(), KEYLATCH_EINVALID);
+    }
+}
+
+fn next(events: *mut keylatch_events, timeout_ns: u64) -> Result<(i32, Vec<Party>), i32> {
+    let mut about = null_mut();
+    let kind = out(|place| unsafe { keylatch_events_next(events, timeout_ns, place, &raw mut about) })?;
+    Ok((kind, parties(about)))
+}
+
+#[test]
+fn events_and_deadlocks() {
+    let locks = Locks::new(1);
+    let options = keylatch_event_options { wait_above_ns: 1, hold_above_ns: 1, capacity: 5, ..sized() };
+    let events = out(|place| unsafe { keylatch_events_new(locks.manager, &raw const options, place) }).unwrap();
+    let fd = out(|place| unsafe { keylatch_events_fd(events, place) }).unwrap();
+    let readable = || {
+        let mut asked = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        unsafe { libc::poll(&raw mut asked, 1, 0) == 1 }
+    };
+    assert_eq!(next(events, 0).unwrap_err(), KEYLATCH_EWOULDBLOCK);
+    assert_eq!(next(events, 1_000_000).unwrap_err(), KEYLATCH_ETIMEOUT);
+    assert!(!readable());
+
+    let [one, two] = ["one", "two"].map(|name| locks.owner(name, "here", KEYLATCH_OWNER_SESSION));
+    let first = locks.hold("x", KEYLATCH_EXCLUSIVE, one, 0);
+    let second = locks.hold("y", KEYLATCH_EXCLUSIVE, two, 0);
+    locks.wait("y", KEYLATCH_SHARED, one).unwrap();
+    let wanted = key("b", "x");
+    let by_two = keylatch_request_options { owner: two, ..sized() };
+    let status = unsafe {
+        let mut grant = 0;
+        acquire::keylatch_acquire(
+            locks.manager,
+            &raw const wanted,
+            KEYLATCH_EXCLUSIVE,
+            KEYLATCH_WAIT_FOREVER,
+            &raw const by_two,
+            &raw mut grant,
+        )
+    };
+    assert_eq!(status, KEYLATCH_EDEADLOCK);
+    let mut link: keylatch_party = sized();
+    assert_eq!(unsafe { failure::keylatch_last_cycle_link(1, &raw mut link) }, KEYLATCH_OK);
+    assert_eq!(text(link.owner, link.owner_len), "one");
+    assert_eq!(
+        (link.mode, link.blocked_by, text(link.source, link.source_len)),
+        (1, KEYLATCH_EXCLUSIVE, "here".into())
+    );
+    let deadlocks = parties(out(|place| unsafe { keylatch_recent_deadlocks(locks.manager, place) }).unwrap());
+    assert_eq!(names(&deadlocks), [("x", "two"), ("y", "one")]);
+    assert_eq!(deadlocks[0].told.2, KEYLATCH_PARTY_SESSION | KEYLATCH_PARTY_VICTIM);
+    assert!(readable());
+    let mut kinds = Vec::new();
+    while let Ok((kind, about)) = next(events, 0) {
+        kinds.push((kind, names(&about).into_iter().map(|(_, owner)| owner.to_owned()).collect::<Vec<_>>()));
+    }
+    kinds.sort();
+    let expected = [
+        (KEYLATCH_EVENT_SLOW_WAIT, vec!["two".to_owned()]),
+        (KEYLATCH_EVENT_DEADLOCK, vec!["two".into(), "one".into()]),
+    ];
+    assert_eq!(kinds, expected);
+    assert!(!readable());
+
+    assert_eq!(locks.release(second), KEYLATCH_OK);
+    let mut answer: keylatch_completion = keylatch_completion::default();
+    assert_eq!(unsafe { queue::keylatch_queue_next(locks.queue, KEYLATCH_WAIT_FOREVER, &raw mut answer) }, KEYLATCH_OK);
+    let (mut told, mut granted) = (Vec::new(), 0);
+    while let Ok((kind, about)) = next(events, 0) {
+        told.push(kind);
+        granted += about.iter().filter(|party| party.told.2 & KEYLATCH_PARTY_GRANTED != 0).count();
+    }
+    told.sort();
+    assert_eq!((told, granted), (vec![KEYLATCH_EVENT_SLOW_WAIT, KEYLATCH_EVENT_SLOW_HOLD], 1));
+
+    // A timeout tells the holders; force and expiry tell from whom; and what is too much is counted.
+    let short = keylatch_request_options { owner: two, ..sized() };
+    let status = out(|place| unsafe {
+        acquire::keylatch_acquire(locks.manager, &raw const wanted, KEYLATCH_SHARED, 1_000_000, &raw const short, place)
+    });
+    assert_eq!(status.unwrap_err(), KEYLATCH_ETIMEOUT);
+    let (_, wait) = next(events, 0).unwrap();
+    assert_eq!(names(&wait), [("x", "two")]);
+    let (kind, about) = next(events, 0).unwrap();
+    let roles: Vec<_> = about.iter().map(|party| (party.owner.as_str(), party.told.0)).collect();
+    assert_eq!(kind, KEYLATCH_EVENT_TIMEOUT);
+    assert_eq!(roles, [("two", KEYLATCH_PARTY_WAITS), ("one", KEYLATCH_PARTY_HOLDS)]);
+    locks.hold("lease", KEYLATCH_EXCLUSIVE, null(), 1);
+    unsafe {
+        assert_eq!(keylatch_expire(locks.manager, null(), null_mut(), null_mut()), KEYLATCH_OK);
+        let x = keylatch_filter { prefix: "x".as_ptr().cast(), prefix_len: 1, ..sized() };
+        assert_eq!(keylatch_force_release(locks.manager, &raw const x, null_mut(), null_mut()), KEYLATCH_OK);
+    }
+    let _ = first;
+    let mut told = Vec::new();
+    while let Ok((kind, about)) = next(events, 0) {
+        told.push((kind, about[0].object.clone()));
+    }
+    told.retain(|(kind, _)| *kind != KEYLATCH_EVENT_SLOW_HOLD);
+    assert_eq!(told, [(KEYLATCH_EVENT_EXPIRED, "lease".to_owned()), (KEYLATCH_EVENT_FORCED, "x".to_owned())]);
+    for _ in 0..9 {
+        let held = locks.hold("z", KEYLATCH_EXCLUSIVE, null(), 0);
+        assert_eq!(locks.release(held), KEYLATCH_OK);
+    }
+    assert_eq!(out(|place| unsafe { keylatch_events_dropped(events, place) }).unwrap(), 4);
+    assert_eq!(unsafe { keylatch_manager_close(locks.manager) }, KEYLATCH_OK);
+    for _ in 0..5 {
+        assert_eq!(next(events, KEYLATCH_WAIT_FOREVER).unwrap().0, KEYLATCH_EVENT_SLOW_HOLD);
+    }
+    assert_eq!(next(events, KEYLATCH_WAIT_FOREVER).unwrap_err(), KEYLATCH_ECLOSED);
+    assert!(readable());
+    unsafe {
+        assert_eq!(keylatch_events_free(events), KEYLATCH_OK);
+        assert_eq!(keylatch_events_free(events), KEYLATCH_EHANDLE);
+        assert_eq!(keylatch_owner_free(one), KEYLATCH_OK);
+        assert_eq!(keylatch_owner_free(two), KEYLATCH_OK);
+    }
+}
+
+#[test]
+fn freeing_a_subscription_wakes_who_waits_for_an_event() {
+    let locks = Locks::new(0);
+    for _ in 0..50 {
+        let events = out(|place| unsafe { keylatch_events_new(locks.manager, null(), place) }).unwrap();
+        let address = events.expose_provenance();
+        let reader = std::thread::spawn(move || {
+            let events = std::ptr::with_exposed_provenance_mut(address);
+            let mut kind = 0;
+            unsafe { keylatch_events_next(events, KEYLATCH_WAIT_FOREVER, &raw mut kind, null_mut()) }
+        });
+        assert_eq!(unsafe { keylatch_events_free(events) }, KEYLATCH_OK);
+        assert_eq!(reader.join().unwrap(), KEYLATCH_EHANDLE);
+    }
+}

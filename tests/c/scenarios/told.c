@@ -1,0 +1,89 @@
+#include "told.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void *copy(const void *bytes, size_t length)
+{
+    char *copied = malloc(length + 1);
+    if (!copied)
+        abort();
+    if (length)
+        memcpy(copied, bytes, length);
+    copied[length] = 0;
+    return copied;
+}
+
+keylatch_key key_copy(const keylatch_key *key)
+{
+    keylatch_key copied = *key;
+    copied.bucket = copy(key->bucket, key->bucket_len);
+    copied.object = copy(key->object, key->object_len);
+    copied.version = key->version ? copy(key->version, key->version_len) : NULL;
+    return copied;
+}
+
+void key_free(keylatch_key *key)
+{
+    free((void *)key->bucket);
+    free((void *)key->object);
+    free((void *)key->version);
+}
+
+static bool part_equal(const void *one, size_t one_length, const void *other, size_t other_length)
+{
+    return one_length == other_length && (one_length == 0 || memcmp(one, other, one_length) == 0);
+}
+
+bool key_equal(const keylatch_key *one, const keylatch_key *other)
+{
+    return part_equal(one->bucket, one->bucket_len, other->bucket, other->bucket_len) &&
+           part_equal(one->object, one->object_len, other->object, other->object_len) &&
+           !one->version == !other->version &&
+           part_equal(one->version, one->version_len, other->version, other->version_len);
+}
+
+static void add(char ***names, size_t *count, const char *name, size_t length)
+{
+    *names = realloc(*names, (*count + 1) * sizeof **names);
+    if (!*names)
+        abort();
+    (*names)[(*count)++] = copy(name, length);
+}
+
+struct told told_now(int32_t status)
+{
+    struct told told = { .status = status };
+    if (status == KEYLATCH_OK)
+        return told;
+    told.text = copy(keylatch_last_error(), strlen(keylatch_last_error()));
+    keylatch_key key;
+    if (keylatch_last_key(&key) == KEYLATCH_OK) {
+        told.has_key = true;
+        told.key = key_copy(&key);
+    }
+    keylatch_party holder = { sizeof holder };
+    while (keylatch_last_holder(told.holder_count, &holder, NULL) == KEYLATCH_OK) {
+        told.has_holders = true;
+        add(&told.holders, &told.holder_count, holder.owner, holder.owner_len);
+    }
+    while (keylatch_last_cycle_link(told.cycle_count, &holder) == KEYLATCH_OK) {
+        told.has_cycle = true;
+        add(&told.cycle, &told.cycle_count, holder.owner, holder.owner_len);
+    }
+    return told;
+}
+
+void told_free(struct told *told)
+{
+    free(told->text);
+    if (told->has_key)
+        key_free(&told->key);
+    for (size_t i = 0; i < told->holder_count; i++)
+        free(told->holders[i]);
+    free(told->holders);
+    for (size_t i = 0; i < told->cycle_count; i++)
+        free(told->cycle[i]);
+    free(told->cycle);
+    *told = (struct told){ 0 };
+}

@@ -216,7 +216,8 @@ fn every_lock_of_a_batch_has_the_lease() {
     }
 }
 
-/// A store that remembers the highest fence it has seen, and refuses a writer with a lower one.
+/// A store that remembers the highest fence it has seen, and refuses a writer with a lower one: the one that the crate's
+/// documentation shows, for threads.
 #[derive(Default)]
 struct Store {
     fence: AtomicU64,

@@ -1,6 +1,8 @@
 //! Sessions: asking again, being answered again, and labels, which are nothing of the kind.
 
-use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Reentrancy};
+use keylatch::{
+    BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Reentrancy,
+};
 use std::time::Duration;
 
 fn counting() -> FastObjectLockManager {
@@ -31,6 +33,46 @@ fn a_session_that_would_wait_for_itself_is_told_so_at_once() {
     drop(locks.lock(read().owner(&session)).blocking().expect("sharing with oneself is sharing"));
     drop(first);
     assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+}
+
+/// Nobody looks for deadlocks here, and nobody has to: it is seen when it asks.
+#[test]
+fn a_session_that_would_wait_for_itself_is_told_so_though_nobody_looks_for_deadlocks() {
+    let locks =
+        FastObjectLockManager::with_config(LockConfig { deadlock_delay: None, ..LockConfig::default() }).unwrap();
+    let session = locks.session("txn-1");
+    let queue = locks.completion_queue().unwrap();
+    for (held, asked) in [(write(), write()), (write(), read()), (read(), write())] {
+        let _guard = locks.lock(held.owner(&session)).blocking().unwrap();
+        let told = |error: &LockError| matches!(error, LockError::Deadlock { cycle, .. } if cycle.len() == 1);
+        let asked = asked.owner(&session);
+        assert!(told(&locks.lock(asked).blocking().unwrap_err()));
+        assert!(told(&locks.lock(asked).grant_blocking().unwrap_err()));
+        assert!(told(&locks.lock(asked).with_queue(&queue, 1).unwrap_err()));
+        let now = futures_util::FutureExt::now_or_never(async { locks.lock(asked).await });
+        assert!(told(&now.expect("at once").unwrap_err()));
+        let batch = BatchLockRequest::new(&session).add_write_lock("b", "a").add_write_lock("b", "o");
+        let Err(LockError::Batch { cause, .. }) = locks.acquire_locks_batch_blocking(batch) else {
+            panic!("it has b/o")
+        };
+        assert!(told(&cause));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 1, "nothing of the batch stays");
+        assert_eq!(locks.get_metrics().shard_metrics.waits, 0);
+    }
+}
+
+#[test]
+fn a_session_that_reads_again_behind_a_writer_waits_for_itself() {
+    let config = LockConfig { fairness: Fairness::Fifo, deadlock_delay: Some(Duration::ZERO), ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let (session, queue) = (locks.session("txn-1"), locks.completion_queue().unwrap());
+    let held = locks.lock(read().owner(&session)).blocking().unwrap();
+    assert!(locks.lock(write().owner("writer")).with_queue(&queue, 1).unwrap().ticket().is_some());
+    let error = locks.lock(read().owner(&session)).blocking().unwrap_err();
+    let LockError::Deadlock { cycle, .. } = &error else { panic!("{error}") };
+    assert_eq!((&*cycle[0].session, cycle.len()), ("txn-1", 1));
+    drop(held);
+    drop(queue.next(None).unwrap().unwrap().result.expect("the writer goes on"));
 }
 
 #[test]

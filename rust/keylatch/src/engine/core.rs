@@ -486,15 +486,6 @@ impl Core {
         Holders { named, more }
     }
 
-    /// Who holds a key now.
-    pub(crate) fn holders_of_key(&self, hash: u64, key: &KeyRef<'_>) -> Holders {
-        let shard = self.table.lock(self.table.shard_of(hash));
-        match shard.find(hash, key) {
-            Some((index, entry)) => self.holders(index, entry, true),
-            None => Holders::default(),
-        }
-    }
-
     /// Notes the time with holders that took the lock without looking at a clock, now that somebody waits for them.
     pub(crate) fn stamp_holder(&self, index: u32, entry: &Entry, now: u64) {
         let holder = entry.holder.load(Ordering::Acquire);

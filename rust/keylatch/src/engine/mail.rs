@@ -88,7 +88,7 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Letter {
         let core = Arc::clone(self);
-        let (key, hash) = (wanted.key.to_owned(), wanted.hash);
+        let key = wanted.key.to_owned();
         Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
             let look = core.waiters.get(waiter).first_look();
@@ -98,9 +98,7 @@ impl Core {
             let result = match ended {
                 Ended::Granted(Some(grant)) => Ok(grant),
                 Ended::Granted(None) => Err(LockError::Closed),
-                Ended::Failed { why, waited, error } => {
-                    Err(core.failure((why, waited, error), limit, &key.as_ref(), hash))
-                }
+                Ended::Failed { why, error } => Err(core.failure((why, error), limit, &key.as_ref())),
             };
             answer(ticket, result);
         })

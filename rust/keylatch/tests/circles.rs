@@ -430,11 +430,13 @@ impl Twins {
             }
             Move::ReleaseLabel { hold } => {
                 let Some(key) = self.looks.held_by(Owner::Label, *hold) else { return };
-                self.both().map(|world| drop(world.held.remove(world.position_of(Owner::Label, key))));
+                self.both().into_iter().for_each(|world| drop(world.held.remove(world.position_of(Owner::Label, key))));
             }
             Move::Cancel { which } => {
                 let Some(number) = self.looks.requests.keys().copied().nth(which % 8) else { return };
-                self.both().map(|world| world.requests[&number].given_up.store(true, Ordering::Relaxed));
+                self.both()
+                    .into_iter()
+                    .for_each(|world| world.requests[&number].given_up.store(true, Ordering::Relaxed));
             }
         }
         self.go_on();
@@ -508,11 +510,11 @@ impl Twins {
 
     fn end(mut self) {
         while !self.looks.held.is_empty() || !self.looks.requests.is_empty() {
-            self.both().map(|world| world.held.clear());
+            self.both().into_iter().for_each(|world| world.held.clear());
             self.go_on();
             assert_eq!(self.looks.requests.len(), self.shows.requests.len());
         }
-        self.both().map(|world| assert_at_rest(&world.locks));
+        self.both().into_iter().for_each(|world| assert_at_rest(&world.locks));
     }
 }
 

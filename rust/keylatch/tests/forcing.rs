@@ -22,12 +22,14 @@ fn the_next_in_line_is_served_and_the_old_holder_harms_nobody() {
         while locks.get_metrics().shard_metrics.waiters < 2 {
             std::thread::yield_now();
         }
+        let fence = guard.fence();
         let taken = locks.force_release(&Filter::new().owner("stuck"));
         assert_eq!(taken.len(), 2);
         let next: Vec<_> = waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect();
         assert!(matches!(guard.try_release(), Err(LockError::NotHeld { .. })));
         assert!(matches!(locks.release(number), Err(LockError::NotHeld { .. })));
         assert!(next.iter().all(|guard| guard.is_valid() && &*guard.owner() == "next"));
+        assert!(next[0].fence() > fence && !locks.is_current(("b", "o"), fence).unwrap());
         assert_eq!(holders(&locks), 2);
     });
     assert_eq!(holders(&locks), 0);

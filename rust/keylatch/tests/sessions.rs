@@ -1,9 +1,13 @@
 //! Sessions: asking again, being answered again, and labels, which are nothing of the kind.
 
+mod steps;
+
 use keylatch::{
     BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Reentrancy,
 };
+use std::sync::Barrier;
 use std::time::Duration;
+use steps::{until_in_line, within};
 
 fn counting() -> FastObjectLockManager {
     FastObjectLockManager::with_config(LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() }).unwrap()
@@ -171,6 +175,85 @@ fn the_same_request_is_answered_with_the_same_grant_while_it_is_held() {
     assert_ne!(next, grant);
     locks.release(next).unwrap();
     assert!(locks.release(grant).is_err());
+}
+
+#[test]
+fn the_same_request_made_again_while_it_waits_waits_for_the_same_answer() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = write().owner(&session).request_id(7);
+    let held = locks.lock(write().owner("before")).blocking().unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| locks.lock(request).grant_blocking().unwrap());
+        until_in_line(&locks, 1);
+        let again: Vec<_> = (0..3).map(|_| scope.spawn(|| locks.lock(request).grant_blocking().unwrap())).collect();
+        let short = Duration::from_millis(2);
+        let LockError::Timeout { waited, holders, .. } =
+            locks.lock(request.timeout(short)).grant_blocking().unwrap_err()
+        else {
+            panic!("nobody lets go")
+        };
+        assert!(waited >= short && &*holders.named[0].owner == "before");
+        let LockError::WouldBlock { holders, .. } = locks.lock(request).grant_now().unwrap_err() else {
+            panic!("it is asked for already")
+        };
+        assert_eq!(&*holders.named[0].owner, "before");
+        assert_eq!(locks.get_metrics().shard_metrics.waiters, 1, "one of them stands in line");
+        drop(held);
+        let grant = first.join().unwrap();
+        assert!(again.into_iter().all(|again| again.join().unwrap() == grant));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 1);
+        locks.release(grant).unwrap();
+    });
+}
+
+#[test]
+fn when_the_first_of_them_gives_up_the_next_one_asks() {
+    within("requests that are repeated", || {
+        let locks = FastObjectLockManager::new();
+        let session = locks.session("upload");
+        let request = write().owner(&session).request_id(7);
+        let held = locks.lock(write()).blocking().unwrap();
+        let short = Duration::from_millis(5);
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| locks.lock(request.timeout(short)).grant_blocking());
+            until_in_line(&locks, 1);
+            let again = scope.spawn(|| locks.lock(request).grant_blocking());
+            assert!(matches!(first.join().unwrap(), Err(LockError::Timeout { .. })));
+            until_in_line(&locks, 1);
+            drop(held);
+            locks.release(again.join().unwrap().unwrap()).unwrap();
+        });
+        // And when the manager is closed all of them are told.
+        let _held = locks.lock(write()).blocking().unwrap();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..3).map(|_| scope.spawn(|| locks.lock(request).grant_blocking())).collect();
+            until_in_line(&locks, 1);
+            locks.close();
+            assert!(all.into_iter().all(|one| matches!(one.join().unwrap(), Err(LockError::Closed))));
+        });
+    });
+}
+
+#[test]
+fn a_repeated_request_is_one_hold_whoever_comes_first() {
+    let locks = FastObjectLockManager::new();
+    for _ in 0..300 {
+        let session = locks.session("upload");
+        let request = write().owner(&session).request_id(7);
+        let barrier = Barrier::new(4);
+        let ask = || {
+            barrier.wait();
+            locks.lock(request).grant_blocking().unwrap()
+        };
+        let grants: Vec<_> = std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert!(grants.iter().all(|grant| *grant == grants[0]));
+        locks.release(grants[0]).unwrap();
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
 }
 
 #[test]

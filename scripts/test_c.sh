@@ -45,6 +45,16 @@ echo "Bad input, with every function"
 shared bad-input tests/c/bad_input/*.c
 "$work/bad-input" tests/abi/symbols.txt
 
+echo "Eight threads, and the same with some of the locks left out: that has to be noticed"
+shared stress tests/c/stress.c
+"$work/stress"
+status=0
+"$work/stress" --sabotage 2>"$work/sabotaged" || status=$?
+if [ "$status" -ne 1 ] || ! grep -q 'not so' "$work/sabotaged"; then
+    echo "writes with a shared lock ended with status $status" >&2
+    exit 1
+fi
+
 echo "Scenarios"
 shared scenarios tests/c/scenarios/*.c
 "$work/scenarios" --refuses

@@ -73,6 +73,13 @@ install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=
 header: need-rust ## write include/keylatch.h from the source of keylatch-capi
 	@$(CARGO) run --quiet -p keylatch-header
 
+abi-check: need-cc ## compare the header's types with the committed ones in tests/abi (needs abidiff)
+	@scripts/abi.sh check
+
+abi-baseline: need-rust need-cc ## write symbols, layouts and types in tests/abi anew: after a change with which programs go on working
+	@KEYLATCH_WRITE_LAYOUT=1 $(CARGO) test --quiet -p keylatch-capi --test abi
+	@scripts/abi.sh baseline
+
 header-check: need-rust ## say where include/keylatch.h is not what the source says
 	@$(CARGO) run --quiet -p keylatch-header -- --check
 test-python: need-rust need-python ## Python: tests on every CPython from 3.11 on, style, types, stubs, documentation examples
@@ -177,5 +184,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-c-asan test-c-tsan test-c-valgrind test-python need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-c-asan test-c-tsan test-c-valgrind test-python need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

@@ -51,6 +51,15 @@ test-c: need-rust need-cc ## C: the installed library, its header and its symbol
 	$(call say,C 3/3: a storage engine in C)
 	@scripts/test_c_storage_engine.sh "$(CURDIR)/target/installed"
 
+test-c-asan: need-rust need-cc ## C: the same programs and the library under AddressSanitizer, with leak detection
+	@scripts/test_c_watched.sh address
+
+test-c-tsan: need-rust need-cc ## C: the same under ThreadSanitizer (ROUNDS=4000 of the eight threads)
+	@scripts/test_c_watched.sh thread
+
+test-c-valgrind: need-rust need-cc ## C: the same programs with the library as it is installed, under valgrind
+	@scripts/test_c_watched.sh valgrind
+
 ##@ The C library
 
 PREFIX ?= /usr/local
@@ -63,6 +72,13 @@ install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=
 
 header: need-rust ## write include/keylatch.h from the source of keylatch-capi
 	@$(CARGO) run --quiet -p keylatch-header
+
+abi-check: need-cc ## compare the header's types with the committed ones in tests/abi (needs abidiff)
+	@scripts/abi.sh check
+
+abi-baseline: need-rust need-cc ## write symbols, layouts and types in tests/abi anew: after a change with which programs go on working
+	@KEYLATCH_WRITE_LAYOUT=1 $(CARGO) test --quiet -p keylatch-capi --test abi
+	@scripts/abi.sh baseline
 
 header-check: need-rust ## say where include/keylatch.h is not what the source says
 	@$(CARGO) run --quiet -p keylatch-header -- --check
@@ -154,7 +170,7 @@ bench-instructions: need-rust ## instructions a lock and release, counted by cal
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address target-faults target-fuzz
+	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-c-address target-c-thread
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -172,5 +188,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-python need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-c-asan test-c-tsan test-c-valgrind test-python need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
 	need-rust

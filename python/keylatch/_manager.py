@@ -9,7 +9,19 @@ from typing import Any, Literal, Self, overload
 from . import _asyncio, _keylatch
 from ._exceptions import KeylatchError, LeaseLost, NotHeld
 from ._keylatch import Guard, Owner, Session
-from ._types import AdaptiveState, BlockingChain, Deadlock, Health, HolderInfo, Key, LockMetrics, Mode, Part, TopKey, WaiterInfo
+from ._types import (
+    AdaptiveState,
+    BlockingChain,
+    Deadlock,
+    Health,
+    HolderInfo,
+    Key,
+    LockMetrics,
+    Mode,
+    Part,
+    TopKey,
+    WaiterInfo,
+)
 from .events import Events
 
 

@@ -7,6 +7,7 @@ use crate::hold::{Grant, Lost, Special, Standing};
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 
 impl Core {
@@ -85,7 +86,7 @@ impl Core {
         let entry = self.table.entry(index);
         // A reader asks the word that it left: its entry may be displaced since, without counting it.
         let word = if mode == Mode::Exclusive { entry.word() } else { seen };
-        if word.is_displaced() {
+        if word.is_displaced() && !fault!("displaced-release-stays") {
             let lost_at = self.records.get(grant.index()).lost_at(grant);
             return self.leave_displaced(local, shard, index, mode, lost_at);
         }

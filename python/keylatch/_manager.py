@@ -17,6 +17,7 @@ from ._types import (
     HolderInfo,
     Key,
     LockMetrics,
+    LockOrderReports,
     Mode,
     Part,
     TopKey,
@@ -48,7 +49,8 @@ class LockManager(_keylatch.LockManager):
     reentrancy says what a session gets that asks again for what it holds: "deny" is LockDeadlock, and with "count" it is
     granted once more, and free when as many guards are gone. A request of a session that has waited for deadlock_delay
     seconds looks for a deadlock; None never does. victim is which session gives way: the "asker", the "youngest" or that
-    of "lowest_priority". lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
+    of "lowest_priority". lock_order_lint tells of sessions that take locks in orders that could become a deadlock, before
+    they do; it is for development, because the fast path is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
 
     The others are limits: see the README.
     """
@@ -211,6 +213,19 @@ class LockManager(_keylatch.LockManager):
     def recent_deadlocks(self) -> list[Deadlock]:
         """The latest deadlocks among sessions that were broken, at most 64 of them, oldest first."""
         return self._recent_deadlocks()
+
+    def lock_order_reports(self) -> LockOrderReports:
+        """What lock_order_lint has found.
+
+        >>> locks = LockManager(lock_order_lint=True)
+        >>> for name, first, second in [("one", "a", "b"), ("two", "b", "a")]:
+        ...     with locks.session(name) as session:
+        ...         with locks.lock(first, owner=session), locks.lock(second, owner=session):
+        ...             pass
+        >>> print(locks.lock_order_reports().reports[0].links[0])
+        two held /b (exclusive) and asked for /a (exclusive)
+        """
+        return self._lock_order_reports()
 
     def subscribe(
         self, *, wait_above: float | None = None, hold_above: float | None = None, capacity: int = 1024

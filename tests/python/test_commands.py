@@ -11,6 +11,8 @@ import pytest
 
 import keylatch
 
+pytestmark = pytest.mark.once
+
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-W", "error", "-m", "keylatch", *arguments]

@@ -241,7 +241,7 @@ class LockManager(_keylatch.LockManager):
         ...     print(type(events.next()).__name__)
         SlowHold
         """
-        return Events(self._subscribe(wait_above, hold_above, capacity))
+        return Events(self._subscribe(wait_above, hold_above, capacity), self)
 
     def adaptive_timeout(self) -> AdaptiveState | None:
         """What the adaptive timeout has learned; None if the manager has none."""

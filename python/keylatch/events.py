@@ -165,10 +165,12 @@ class Events:
     own until they are fetched; when it is full, what comes is dropped and counted.
     """
 
-    __slots__ = ("_returned", "_subscription")
+    __slots__ = ("_manager", "_returned", "_subscription")
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, manager: object) -> None:
         self._subscription = subscription
+        # A manager that is forgotten closes, and then nobody would hear of anything any more.
+        self._manager = manager
         # Fetched for a task that was cancelled before it could have them.
         self._returned: deque[Event] = deque()
 

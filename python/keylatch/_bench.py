@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import tempfile
@@ -364,6 +365,39 @@ def measure(row: Row, rounds: int, seconds: float, say: Callable[[str], None]) -
             row.times.setdefault(name, []).append(loop(counts[name]) / counts[name] * 1e9)
 
 
+def interrupts(times: int) -> list[float]:
+    """How many milliseconds a thread that waits for a lock takes to leave after Ctrl-C."""
+    locks, took, main = LockManager(), list[float](), threading.main_thread()
+    if threading.current_thread() is not main:
+        return took
+    # A process that was started in the background may have been told to ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with locks.lock("held"):
+            for _ in range(times):
+                sent = 0.0
+
+                def send() -> None:
+                    nonlocal sent
+                    while locks.get_metrics().shard_metrics.waiters == 0:
+                        time.sleep(0.001)
+                    time.sleep(0.005)
+                    sent = time.perf_counter()
+                    # To the process, as a terminal does: any of its threads may be told.
+                    os.kill(os.getpid(), signal.SIGINT)
+
+                sender = threading.Thread(target=send)
+                sender.start()
+                try:
+                    locks.lock("held")
+                except KeyboardInterrupt:
+                    took.append((time.perf_counter() - sent) * 1e3)
+                sender.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return took
+
+
 def ratio(row: Row, other: str) -> float:
     """The median over the rounds of keylatch's time divided by another's."""
     pairs = zip(row.times["keylatch"], row.times[other], strict=True)
@@ -410,12 +444,19 @@ def run(options: argparse.Namespace) -> int:
                 print("\r", end="", file=sys.stderr, flush=True)
             show(row)
             sys.stdout.flush()
+    left = interrupts(5 if options.quick else 50) if not options.only else []
+    if left:
+        print(
+            f"\nCtrl-C ends a wait after {statistics.median(left):.2f} ms, at most {max(left):.1f} ms, in {len(left)} tries"
+        )
+        print("  goal 50 ms: " + ("reached" if max(left) <= 50 else "MISSED"))
     for package in others.missing:
         print(f"\n{package} is not installed and was left out: pip install {package}")
     if options.json:
         figures = {
             "machine": machine,
             "rounds": rounds,
+            "interrupts_ms": left,
             "rows": [{"name": row.name, "goals": row.goals, "nanoseconds": row.times} for row in chosen],
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)

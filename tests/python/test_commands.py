@@ -68,6 +68,7 @@ def test_the_bench(tmp_path: Path) -> None:
         "fasteners",
         "filelock",
         "goal",
+        "Ctrl-C",
     ):
         assert part in told.stdout
     figures = json.loads(file.read_text())

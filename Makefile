@@ -60,6 +60,18 @@ test-c-tsan: need-rust need-cc ## C: the same under ThreadSanitizer (ROUNDS=4000
 test-c-valgrind: need-rust need-cc ## C: the same programs with the library as it is installed, under valgrind
 	@scripts/test_c_watched.sh valgrind
 
+test-python: need-rust need-python ## Python: every CPython from 3.11 on, scenarios, style, types, stubs, documentation examples
+	$(call say,Python: building the package and testing it)
+	@$(PYTHON) scripts/python_environment.py test $(ARGS)
+
+##@ The Python package
+
+python-sdist: need-rust need-python ## build the source package, install it where nothing else is, and use it
+	@$(PYTHON) scripts/python_environment.py sdist
+
+demo-python: need-rust need-python ## threads and asyncio tasks against hot objects, live (ARGS="--help")
+	@$(PYTHON) scripts/python_environment.py run -m keylatch demo $(ARGS)
+
 ##@ The C library
 
 PREFIX ?= /usr/local
@@ -82,9 +94,6 @@ abi-baseline: need-rust need-cc ## write symbols, layouts and types in tests/abi
 
 header-check: need-rust ## say where include/keylatch.h is not what the source says
 	@$(CARGO) run --quiet -p keylatch-header -- --check
-test-python: need-rust need-python ## Python: tests on every CPython from 3.11 on, style, types, stubs, documentation examples
-	$(call say,Python: building the package and testing it)
-	@$(PYTHON) scripts/python_environment.py test $(ARGS)
 
 ##@ Checks
 
@@ -150,8 +159,13 @@ ci: ## all that is checked before a change goes in
 # RUSTFS=1 adds rustfs-lock, which asks for a newer compiler than it needs.
 bench_features = $(if $(RUSTFS),--features rustfs --ignore-rust-version,)
 
-bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock)
+bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock); Python's, too, if it is there
 	@$(CARGO) run --release -p keylatch-bench $(bench_features) -- $(ARGS)
+	@if [ -z "$(ARGS)" ] && command -v $(PYTHON) >/dev/null; then $(MAKE) bench-python; fi
+
+bench-python: need-rust need-python ## the same in Python, beside threading, asyncio and other packages (ARGS="--help")
+	$(call say,Python beside its other locks)
+	@$(PYTHON) scripts/python_environment.py run -m keylatch bench --json target/bench/python.json $(ARGS)
 
 bench-c: need-rust need-cc ## a pair through the C library, beside the Rust pair and what C and C++ have, in half a minute
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
@@ -188,5 +202,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-c-asan test-c-tsan test-c-valgrind test-python need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
 	need-rust

@@ -236,9 +236,7 @@ impl<M: ManagerRef> LockGuard<M> {
     pub fn try_release(self) -> Result<(), LockError> {
         let core = Arc::clone(self.core());
         let grant = self.into_grant();
-        core.catch(grant)?;
-        core.release_guard(grant);
-        Ok(())
+        core.release_number(grant)
     }
 
     /// The grant, held as a guard holds it, for somebody who releases it like one.

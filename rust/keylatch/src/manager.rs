@@ -374,9 +374,7 @@ impl FastObjectLockManager {
     /// [`LockError::LeaseLost`] if its lease ran out and it was taken away; of the 65,536 that were lost last. Nothing is
     /// released then.
     pub fn release(&self, grant: Grant) -> Result<(), LockError> {
-        self.core.catch(grant)?;
-        self.core.release_guard(grant);
-        Ok(())
+        self.core.release_number(grant)
     }
 
     /// Turns a grant back into a guard.

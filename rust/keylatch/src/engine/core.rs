@@ -13,13 +13,13 @@ use crate::observe::{Adaptive, Audience, Event, EventOptions, Inbox, Outlet};
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
-use crate::sync::{Clock, PerThread};
+use crate::sync::{Clock, OnceLock, PerThread};
 use crate::table::{Entry, LockedShard, Table, Word};
 use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 use std::ptr::NonNull;
-use std::sync::{Arc, Once, OnceLock, Weak};
+use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
 
 use super::loss::Losses;

@@ -29,7 +29,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust test-c test-python ## set up what is needed and run every test of every language
+test: test-rust test-c test-python test-go ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -57,6 +57,7 @@ PREFIX ?= /usr/local
 
 capi: need-rust ## build the C library (make install puts it in place)
 	@$(CARGO) build --release -p keylatch-capi
+	@scripts/link_c.sh
 
 install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=/usr/local DESTDIR=)
 	@scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)"
@@ -69,6 +70,11 @@ header-check: need-rust ## say where include/keylatch.h is not what the source s
 test-python: need-rust need-python ## Python: tests on every CPython from 3.11 on, style, types, stubs, documentation examples
 	$(call say,Python: building the package and testing it)
 	@$(PYTHON) scripts/python_environment.py test $(ARGS)
+
+test-go: need-python need-cc capi ## Go: format, vet, tests, the race detector, pointers; gets a Go if there is none
+	$(call say,Go: testing the package and the storage engine)
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@$(PYTHON) scripts/go_environment.py test $(ARGS)
 
 ##@ Checks
 
@@ -168,5 +174,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-python need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-python test-go need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

@@ -24,7 +24,7 @@ CRATE = ROOT / "rust" / "keylatch"
 TARGET = ROOT / "target-faults"
 
 # Seconds after which a check that has not ended is stopped. That is not noticing: a check says what is wrong by itself.
-PATIENCE = 60
+PATIENCE = 240
 
 Check = namedtuple("Check", "kind binary name")
 Outcome = namedtuple("Outcome", "passed seconds said")
@@ -177,7 +177,7 @@ FAULTS = {
     ),
     "batch-not-in-order": (
         "a batch that waits takes its locks in the order they were named",
-        [test("batches", "batches_in_opposite_orders_never_wait_for_each_other")],
+        [test("keylatch", "engine::batch::tests::each_key_once_in_order_and_in_the_strongest_mode")],
     ),
     "failed-batch-keeps-one": (
         "a batch that fails keeps one of its locks",
@@ -192,6 +192,93 @@ FAULTS = {
         [test("foreign_panics", "a_waker_that_panics_keeps_nobody_else_from_being_woken"),
          test("foreign_panics", "a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line"),
          test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing")],
+    ),
+    "gone-holder-is-certain": (
+        "a refusal does not ask about a holder that went while the lock was tried",
+        [model("rekeying::an_honest_try_is_not_refused_because_of_several")],
+    ),
+    "undone-not-counted": (
+        "a thread that let go of a wrong entry does not count that it did",
+        [model("rekeying::an_honest_try_is_not_refused_because_of_several")],
+    ),
+    "undone-counted-relaxed": (
+        "it counts it, and orders nothing by that",
+        [model("rekeying::an_honest_try_is_not_refused_because_of_several")],
+    ),
+    "number-taken-without-asking": (
+        "a lock is taken from a number that its holder is releasing",
+        [model("losing::a_number_is_released_by_one_of_two")],
+    ),
+    "survivors-forgotten": (
+        "when one of several readers loses its lock, the others are not counted",
+        [model("losing::one_of_two_readers_loses_its_lock_while_the_other_leaves"),
+         test("leases", "of_several_readers_only_the_expired_ones_go")],
+    ),
+    "line-left-behind": (
+        "who waits for a lock that is taken away is not told where its line is now",
+        [model("losing::whoever_waits_gets_the_lock_that_is_taken_away")],
+    ),
+    "displaced-release-stays": (
+        "a release does not see that its entry was displaced",
+        [model("losing::a_guard_releases_while_its_lock_is_taken_away")],
+    ),
+    "loser-not-marked": (
+        "a guard is not marked as one that lost its lock",
+        [model("losing::the_next_holder_is_safe_from_a_late_release"),
+         test("forcing", "the_next_in_line_is_served_and_the_old_holder_harms_nobody")],
+    ),
+    "renewal-overlooked": (
+        "a lease that was renewed in time is taken for one that ran out",
+        [model("losing::a_lease_is_renewed_or_lost_never_both")],
+    ),
+    "lease-begins-unnoticed": (
+        "who waits is not told that the lock has a lease now",
+        [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
+    ),
+    "sleeper-not-reminded": (
+        "who sleeps is not woken to look earlier at a lease",
+        [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
+    ),
+    "record-exhumed-twice": (
+        "the record kept for a lost number is given back by each who shows it",
+        [model("losing::a_lost_number_is_shown_by_two_at_once")],
+    ),
+    "listener-marked-before-known": (
+        "a hold is marked as watched before the one who watches is known",
+        [model("losing::a_listener_comes_while_the_lock_is_taken_away")],
+    ),
+    "hold-not-compared-again": (
+        "a hold is read without comparing its generation again",
+        [model("seeing::a_hold_is_read_while_its_record_is_used_again")],
+    ),
+    "listed-without-asking-again": (
+        "a listing reads a key without asking under the mutex whether the hold is there",
+        [model("seeing::a_listing_while_an_entry_moves_to_another_shard")],
+    ),
+    "session-not-seen-waiting": (
+        "a session's wait is not noted",
+        [model("deadlocks::one_of_two_gives_way")],
+    ),
+    "victim-not-told": (
+        "who gives way in a deadlock is not woken",
+        [model("deadlocks::who_gives_way_sleeps")],
+    ),
+    "suspicion-not-confirmed": (
+        "a suspicion of a deadlock is taken for one",
+        [model("deadlocks::a_deadlock_against_a_cancel")],
+    ),
+    "asked-again-not-counted": (
+        "a session that asks again for what it holds is not counted",
+        [model("reentering::somebody_waits_while_a_session_asks_again"),
+         test("sessions", "counted_holds_end_in_any_order_and_the_last_one_frees_the_lock")],
+    ),
+    "answer-not-remembered": (
+        "a session's numbered request is answered anew each time",
+        [test("sessions", "the_same_request_is_answered_with_the_same_grant_while_it_is_held")],
+    ),
+    "dropped-session-keeps-its-locks": (
+        "a session that is to release its locks when dropped does not",
+        [test("forcing", "a_session_releases_what_it_holds_when_it_is_told_to_or_dropped")],
     ),
     "timer-not-told-of-earlier": (
         "the timer sleeps on when an earlier deadline is set",

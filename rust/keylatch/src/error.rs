@@ -63,12 +63,12 @@ pub enum LockError {
         /// The grant's number.
         grant: u64,
     },
-    /// As many locks are in the table as it may hold.
+    /// As many locks are in the table as it may hold, or as there is memory for.
     TableFull {
         /// `max_locks`.
         limit: u32,
     },
-    /// As many requests wait as may.
+    /// As many requests wait as may, or as there is memory for.
     TooManyWaiters {
         /// `max_waiters`.
         limit: u32,

@@ -13,7 +13,7 @@ use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
-use crate::sync::fault::fault;
+use crate::sync::fault::{fault, ordering};
 use crate::table::{Entry, Full, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket, Waiter};
 
@@ -59,7 +59,20 @@ impl Core {
         if self.out_of_service() {
             return Err(Missed::Other);
         }
-        let Some((index, entry, mut seen)) = self.table.look_up(wanted.hash) else { return Err(Missed::Absent) };
+        match self.table.look_up(wanted.hash) {
+            Some(seen) => self.take_as_seen(local, wanted, seen),
+            None => Err(Missed::Absent),
+        }
+    }
+
+    /// Takes the lock as a look-up saw it.
+    #[inline(always)]
+    pub(crate) fn take_as_seen(
+        &self,
+        local: &Local,
+        wanted: Wanted<'_>,
+        (index, entry, mut seen): (u32, &Entry, Word),
+    ) -> Result<Grant, Missed> {
         let Some(mut taken) = seen.taken_uncontended(wanted.mode) else { return Err(Missed::Held) };
         let record = self.records.take(&local.records);
         if record == NONE {
@@ -102,10 +115,19 @@ impl Core {
         self.records.put(&local.records, record);
     }
 
-    /// Lets go of an entry that turned out to carry another key. Whoever came to wait for it meanwhile is served.
     #[cold]
     #[inline(never)]
     fn undo_slow(&self, local: &Local, index: u32, entry: &Entry, mode: Mode) {
+        self.let_go_without_right(local, index, entry, mode);
+        if !fault!("undone-not-counted") {
+            let release = ordering!(Ordering::Release, "undone-counted-relaxed", Ordering::Relaxed);
+            // Release pairs with the Acquire in `is_held_by_right`.
+            local.undone.store(local.undone.load(Ordering::Relaxed).wrapping_add(1), release);
+        }
+    }
+
+    /// Lets go of an entry that turned out to carry another key. Whoever came to wait for it meanwhile is served.
+    fn let_go_without_right(&self, local: &Local, index: u32, entry: &Entry, mode: Mode) {
         // Held, so it keeps its key: this is the shard it is in.
         let hash = entry.hash();
         let mut seen = entry.word();
@@ -158,13 +180,17 @@ impl Core {
     ) -> Result<Answer, LockError> {
         self.service()?;
         self.check_key(&wanted.key)?;
+        self.note_order(wanted, delivery.is_some());
         let record = self.records.take(&local.records);
         if record == NONE {
             return Err(LockError::TableFull { limit: self.config.max_locks });
         }
         let answer = self.acquire_with_record(local, wanted, delivery, record);
         match &answer {
-            Ok(Answer::Granted(grant)) => self.time_hold(*grant),
+            Ok(Answer::Granted(grant)) => {
+                self.note_taken(wanted.owner, *grant, || wanted.key.to_owned(), wanted.mode);
+                self.time_hold(*grant);
+            }
             Ok(Answer::Queued(_)) => {}
             Err(_) => self.records.put(&local.records, record),
         }
@@ -198,9 +224,8 @@ impl Core {
                     }
                 }
             };
-            if self.may_take_now(entry, wanted)
-                && let Some(taken) = take(entry, wanted.mode)
-            {
+            let may = self.may_take_now(entry, wanted);
+            if may && let Some(taken) = take(entry, wanted.mode) {
                 shard.counts().slow += 1;
                 let grant = self.put_on_record(record, (index, entry), &self.granting(wanted), taken);
                 return Ok(Answer::Granted(grant));
@@ -220,7 +245,9 @@ impl Core {
             if let Some(delivery) = delivery {
                 return self.queue_up(local, shard, wanted, index, entry, record, delivery).map(Answer::Queued);
             }
-            if !entry.word().is_free() && !self.holder_is_certain(index, entry) {
+            // Asked even if it is free by now: whoever was in the way just now need not have been a holder.
+            let asked = if fault!("gone-holder-is-certain") { !entry.word().is_free() } else { may };
+            if (asked || !entry.word().is_free()) && !self.holder_is_certain(index, entry) {
                 // Whoever holds it is about to be on record or to let go, which may need the shard.
                 drop(shard);
                 crate::sync::yield_now();

@@ -10,6 +10,7 @@ use super::release::no_longer_held;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard};
 use crate::wait::{NEVER, Ticket};
 use std::time::Duration;
@@ -36,6 +37,9 @@ impl Core {
         let home = self.home(held.entry);
         let entry = self.table.entry(home);
         self.begin_lease(grant, entry, nanos, self.now());
+        if fault!("lease-begins-unnoticed") {
+            return Ok(());
+        }
         // Who waits may have to look earlier than it was told.
         self.settle_and_wake(self.local(), shard, home, entry, entry.hash(), None);
         Ok(())

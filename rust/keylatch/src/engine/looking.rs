@@ -5,6 +5,7 @@
 
 use super::core::Core;
 use crate::hold::{FOREIGN, SESSION};
+use crate::sync::fault::fault;
 use crate::wait::{NEVER, Phase, Purpose, Ticket, Waiter};
 use std::time::Instant;
 
@@ -63,7 +64,7 @@ impl Core {
         // Only its own thread changes the phase meanwhile, and only to Parked: whether it was or was about to, it does
         // not sleep on now.
         let asleep = waiter.phase().is_asleep() && waiter.advance(Phase::Waiting) == Phase::Parked;
-        reminder.filter(|_| asleep)
+        reminder.filter(|_| asleep && !fault!("sleeper-not-reminded"))
     }
 
     /// Does what `look_again` asked for, off every mutex.
@@ -93,9 +94,10 @@ impl Core {
                 core.on_time(ticket, purpose);
             }
         };
-        if self.timer.set((at, ticket, purpose), on_time).is_err() && purpose == Purpose::GiveUp {
-            // No thread to keep the time: better to give up early than to wait for ever.
-            self.on_time(ticket, purpose);
+        if self.timer.set((at, ticket, purpose), on_time).is_err() {
+            // No thread to keep the time: better to give up early than to wait for ever, be it for a moment, or for a
+            // lease or a deadlock that nobody looks at.
+            self.on_time(ticket, Purpose::GiveUp);
         }
     }
 

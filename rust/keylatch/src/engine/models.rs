@@ -15,12 +15,14 @@
 //!
 //! Models queue waiters from the main thread where the order of arrival is not what they are about: that costs nothing.
 
+mod batches;
 mod closing;
 mod conversion;
 mod deadlocks;
 mod ending_waits;
 mod hand_over;
 mod losing;
+mod reentering;
 mod rekeying;
 mod releasing;
 mod seeing;

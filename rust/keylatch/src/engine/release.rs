@@ -7,6 +7,7 @@ use crate::hold::{Grant, Lost, Special, Standing};
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 
 impl Core {
@@ -23,6 +24,30 @@ impl Core {
             return;
         }
         self.release_held(grant, index, mode);
+    }
+
+    /// As `release_guard`, and says whether the hold was still there.
+    #[inline(always)]
+    pub(crate) fn release_guard_or_tell(&self, grant: Grant) -> Result<(), LockError> {
+        match self.records.get(grant.index()).held_plainly(grant) {
+            Some((index, mode)) if !self.is_forked() => {
+                self.release_held(grant, index, mode);
+                Ok(())
+            }
+            _ => self.release_or_tell_slow(grant),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn release_or_tell_slow(&self, grant: Grant) -> Result<(), LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        // Asked before the record is gone. What is taken away after this, and before the release, was held until then.
+        let standing = self.standing(grant);
+        self.release_guard(grant);
+        standing
     }
 
     #[inline(always)]
@@ -61,7 +86,7 @@ impl Core {
         let entry = self.table.entry(index);
         // A reader asks the word that it left: its entry may be displaced since, without counting it.
         let word = if mode == Mode::Exclusive { entry.word() } else { seen };
-        if word.is_displaced() {
+        if word.is_displaced() && !fault!("displaced-release-stays") {
             let lost_at = self.records.get(grant.index()).lost_at(grant);
             return self.leave_displaced(local, shard, index, mode, lost_at);
         }

@@ -9,6 +9,7 @@ use crate::hold::{Grant, OwnerRef, SessionState, Standing};
 use crate::key::ObjectKey;
 use crate::mode::Mode;
 use crate::request::LockRequest;
+use crate::sync::fault::fault;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ impl Core {
             (Err(_), Patience::Sleeps) => self.blocking_until(local, &wanted, request.limit)?,
         };
         self.start_lease(grant, request.ttl);
-        if let Some((session, id)) = session {
+        if let Some((session, id)) = session.filter(|_| !fault!("answer-not-remembered")) {
             session.remember_answer(id, grant, |grant| self.standing(grant).is_ok());
         }
         Ok(grant)
@@ -100,12 +101,18 @@ impl Core {
 
     /// What a grant stands for.
     pub(crate) fn key_and_mode(&self, grant: Grant) -> Result<(ObjectKey, Mode), LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
         let (_shard, held) = self.lock_shard_of_hold(grant)?;
         Ok((self.table.entry(held.entry).key(self.table.arena()), held.mode))
     }
 
     /// The number of a grant's hold; see `LockGuard::fence`.
     pub(crate) fn fence(&self, grant: Grant) -> Result<u64, LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
         let (_shard, held) = self.lock_shard_of_hold(grant)?;
         Ok(self.table.entry(held.entry).fence.load(crate::sync::atomic::Ordering::Relaxed))
     }
@@ -140,8 +147,9 @@ impl Core {
         self.standing(grant).or_else(|error| self.lost_before(grant).map(|_| ()).ok_or(error))?;
         let record = self.records.get(grant.index());
         // First known, then marked: whoever takes the lock away after the mark finds it.
+        let early = fault!("listener-marked-before-known").then(|| record.mark_watched(grant));
         self.losses.add(grant, listener);
-        if record.mark_watched(grant) {
+        if early.unwrap_or_else(|| record.mark_watched(grant)) {
             return Ok(());
         }
         match self.lost_before(grant) {

@@ -16,6 +16,7 @@ use crate::hold::{Grant, Held, Lost};
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::table::{Entry, Full, LockedShard};
 use crate::wait::{News, Phase};
 use std::collections::VecDeque;
@@ -86,9 +87,15 @@ impl Core {
             if now.entry != held.entry {
                 continue;
             }
-            let is_due = why != Lost::Expired || self.leases.deadline(grant).is_some_and(|due| due <= self.now());
-            return is_due.then_some((shard, now));
+            return self.is_due(grant, why).then_some((shard, now));
         }
+    }
+
+    /// Whether a hold is to be taken for this reason: its lease may have been renewed. The caller owns the shard.
+    fn is_due(&self, grant: Grant, why: Lost) -> bool {
+        why != Lost::Expired
+            || self.leases.deadline(grant).is_some_and(|due| due <= self.now())
+            || fault!("renewal-overlooked")
     }
 
     /// Releases a lock in the place of whoever knows its grant. Returns whether somebody wants to be told; `None` if
@@ -96,7 +103,7 @@ impl Core {
     fn take_number(&self, local: &Local, grant: Grant, why: Lost) -> Option<bool> {
         let (mut shard, held) = self.lock_shard_of(grant, why)?;
         let record = self.records.get(grant.index());
-        if !record.catch(grant) {
+        if !record.catch(grant) && !fault!("number-taken-without-asking") {
             return None;
         }
         // Again: whoever used it like a guard a moment ago may have changed it.
@@ -151,14 +158,12 @@ impl Core {
                 continue;
             };
             let home = self.home(held.entry);
-            let due = |grant: &Grant| {
-                why != Lost::Expired || self.leases.deadline(*grant).is_some_and(|due| due <= self.now())
-            };
             let here = |grant: &Grant| {
                 let held = self.records.get(grant.index()).held();
                 held.is_some_and(|held| held.grant(grant.index()) == *grant && self.home(held.entry) == home)
             };
-            let victims: Vec<Grant> = guards.iter().copied().filter(|grant| here(grant) && due(grant)).collect();
+            let victims: Vec<Grant> =
+                guards.iter().copied().filter(|grant| here(grant) && self.is_due(*grant, why)).collect();
             let displaced = match self.displace(local, &mut shard, home, &victims, Some(why))? {
                 Ok(displaced) => displaced,
                 Err(Full) => {
@@ -229,7 +234,7 @@ impl Core {
             let lose = |grant: &Grant| Some((*grant, self.records.get(grant.index()).lose(*grant, home, why)?));
             grants.iter().filter_map(lose).collect()
         });
-        let survivors = counted - lost.len() as u32;
+        let survivors = if fault!("survivors-forgotten") { 0 } else { counted - lost.len() as u32 };
         shard.take_out(home);
         let successor = shard.admit(stand_in, hash);
         successor.stand_in_for(stand_in, entry, counted);
@@ -258,7 +263,9 @@ impl Core {
     ) -> Option<(u32, News)> {
         let mut upgrading = None;
         for (index, waiter) in self.queue(successor).iter() {
-            waiter.entry.store(stand_in, Ordering::Relaxed);
+            if !fault!("line-left-behind") {
+                waiter.entry.store(stand_in, Ordering::Relaxed);
+            }
             upgrading = upgrading.or(waiter.asking().upgrade.then_some((index, waiter)));
         }
         // At most one waits to upgrade.

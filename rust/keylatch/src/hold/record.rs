@@ -339,6 +339,9 @@ impl Record {
         // From here on nobody asks since when; the guard finds here how far its place was counted.
         self.since.store(u64::from(at), Ordering::Relaxed);
         let flags = if why == Lost::Expired { LOST | EXPIRED } else { LOST };
+        if fault!("loser-not-marked") {
+            return Some(false);
+        }
         Some(self.state.fetch_or(flags, Ordering::AcqRel) & WATCHED != 0)
     }
 
@@ -363,6 +366,10 @@ impl Record {
             return None;
         }
         let next = grant.generation().wrapping_add(ONE_GENERATION);
+        if fault!("record-exhumed-twice") {
+            self.state.store(next, Ordering::Release);
+            return Some(next != 0);
+        }
         let taken = self.state.compare_exchange(state, next, Ordering::AcqRel, Ordering::Relaxed);
         crate::sync::atomic::fence(Ordering::Release);
         taken.ok().map(|_| next != 0)
@@ -454,7 +461,8 @@ impl Record {
         };
         // The same generation afterwards: all of it was of one hold. The fence keeps the reads above from sinking below.
         crate::sync::atomic::fence(Ordering::Acquire);
-        let same = self.state.load(Ordering::Relaxed) & !INDEX == state & !INDEX;
+        let now = if fault!("hold-not-compared-again") { state } else { self.state.load(Ordering::Relaxed) };
+        let same = now & !INDEX == state & !INDEX;
         (same && held.entry != 0).then_some(held)
     }
 

@@ -22,6 +22,7 @@ use crate::error::{DeadlockLink, LockError};
 use crate::mode::Mode;
 use crate::observe::Event;
 use crate::sync::atomic::Ordering;
+use crate::sync::fault::fault;
 use crate::sync::{Mutex, MutexGuard};
 use crate::table::LockedShard;
 use crate::wait::{NEVER, Phase, Ticket};
@@ -123,7 +124,9 @@ impl Core {
         drop(recent);
         // Whoever stood behind it may go on now. Its news is told after all mutexes are released.
         self.settle_and_wake(self.local(), shard, step.entry, entry, step.hash, None);
-        self.tell(step.ticket.index(), news);
+        if !fault!("victim-not-told") {
+            self.tell(step.ticket.index(), news);
+        }
         self.announce(&Event::Deadlock { key: links[0].key.clone(), cycle: links });
         Found::Deadlock
     }
@@ -134,7 +137,10 @@ impl Core {
         let mut indexes: Vec<u32> = circle.iter().map(|step| self.table.shard_of(step.hash)).collect();
         indexes.sort_unstable();
         indexes.dedup();
-        let shards = indexes.into_iter().map(|index| (index, self.table.lock(index))).collect();
+        let shards: Vec<_> = indexes.into_iter().map(|index| (index, self.table.lock(index))).collect();
+        if fault!("suspicion-not-confirmed") {
+            return Some(shards);
+        }
         let against: Option<Vec<_>> = circle.iter().map(|step| self.stands(step)).collect();
         // The first look at holds was that one.
         let mut again = circle.iter().zip(against?);

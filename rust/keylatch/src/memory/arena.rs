@@ -221,6 +221,9 @@ impl Pages {
         if (number + 1) * per_page as usize > region.len() as usize {
             return None;
         }
+        // Without memory for the books there is no page.
+        self.pages.try_reserve(1).ok()?;
+        self.with_free.try_reserve(1).ok()?;
         self.pages.push(Page {
             vacant: true,
             mark: self.mark,

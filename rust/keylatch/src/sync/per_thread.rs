@@ -36,43 +36,50 @@ mod real {
 #[cfg(loom)]
 mod modelled {
     //! Under the model checker all model threads share one thread of the operating system, so the real thing would give
-    //! them one `T` to share. The list is behind a plain mutex: no model thread is switched while it is held.
+    //! them one `T` to share. The list is behind a plain mutex: no model thread is switched while it is held. What is new
+    //! is seen by others as it is in the real thing, which publishes each `T` by a mark of its own.
 
+    use loom::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Mutex, PoisonError};
 
     #[derive(Debug)]
     pub(crate) struct PerThread<T> {
         made: Mutex<Vec<(loom::thread::ThreadId, Box<T>)>>,
+        present: [AtomicBool; MOST_THREADS],
     }
+
+    /// More than the model checker has.
+    const MOST_THREADS: usize = 8;
 
     impl<T: Send + Sync> PerThread<T> {
         pub(crate) fn new() -> Self {
-            Self { made: Mutex::new(Vec::new()) }
+            Self { made: Mutex::new(Vec::new()), present: std::array::from_fn(|_| AtomicBool::new(false)) }
+        }
+
+        fn list(&self) -> Vec<(loom::thread::ThreadId, &T)> {
+            let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the boxes are never moved out or dropped before `self`, and only shared references are given out.
+            made.iter().map(|(by, value)| (*by, unsafe { &*std::ptr::from_ref(&**value) })).collect()
         }
 
         pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
             let me = loom::thread::current().id();
-            let found = |made: &[(loom::thread::ThreadId, Box<T>)]| {
-                made.iter().find(|(id, _)| *id == me).map(|(_, value)| std::ptr::from_ref::<T>(value))
-            };
-            let already = found(&self.made.lock().unwrap_or_else(PoisonError::into_inner));
-            let pointer = already.unwrap_or_else(|| {
-                let value = Box::new(make());
-                let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-                made.push((me, value));
-                found(&made).expect("just pushed")
-            });
-            // SAFETY: the box is never moved out or dropped before `self`, and only shared references are given out.
-            unsafe { &*pointer }
+            if let Some((_, value)) = self.list().into_iter().find(|(by, _)| *by == me) {
+                return value;
+            }
+            let value = Box::new(make());
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.push((me, value));
+            let position = made.len() - 1;
+            drop(made);
+            self.present[position].store(true, Ordering::Release);
+            self.list()[position].1
         }
 
         pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-            let pointers: Vec<*const T> = {
-                let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-                made.iter().map(|(_, value)| std::ptr::from_ref::<T>(value)).collect()
-            };
-            // SAFETY: as above.
-            pointers.into_iter().map(|pointer| unsafe { &*pointer })
+            let present = |position: &usize| self.present[*position].load(Ordering::Acquire);
+            let positions = (0..self.list().len()).filter(present);
+            positions.map(|position| self.list()[position].1).collect::<Vec<_>>().into_iter()
         }
     }
 }

@@ -415,27 +415,42 @@ impl Waiters {
         (chunk as usize, (number - (FIRST_CHUNK << chunk)) as usize)
     }
 
-    fn make_chunk(&self, chunk: usize) -> Box<[Waiter]> {
+    /// `None` if there is no memory for it.
+    fn make_chunk(&self, chunk: usize) -> Option<Box<[Waiter]>> {
         let len = FIRST_CHUNK << chunk;
         // The number of the first of the chunk, and indexes begin at 1.
         let first = len - FIRST_CHUNK + 1;
-        (first..first + len).map(|index| Waiter::new(index, self.first_generation)).collect()
+        let mut waiters = Vec::new();
+        waiters.try_reserve_exact(len as usize).ok()?;
+        waiters.extend((first..first + len).map(|index| Waiter::new(index, self.first_generation)));
+        Some(waiters.into_boxed_slice())
     }
 
-    /// A free waiter, or `None` when as many wait as may.
+    /// One that there was not before; `None` if there is no memory for it.
+    fn make_one(&self, free: &mut FreeWaiters) -> Option<u32> {
+        let index = free.made + 1;
+        let (chunk, _) = Self::place(index);
+        if self.chunks[chunk].get().is_none() {
+            let waiters = self.make_chunk(chunk)?;
+            // Room for all to come back, so that giving one back needs no memory.
+            free.indexes.try_reserve_exact(free.made as usize + waiters.len()).ok()?;
+            let _ = self.chunks[chunk].set(waiters);
+        }
+        free.made = index;
+        Some(index)
+    }
+
+    /// A free waiter, or `None` when as many wait as may, or as there is memory for.
     pub(crate) fn take(&self) -> Option<u32> {
         let mut free = self.free.lock();
         if free.out == self.limit {
             return None;
         }
+        let index = match free.indexes.pop() {
+            Some(index) => index,
+            None => self.make_one(&mut free)?,
+        };
         free.out += 1;
-        if let Some(index) = free.indexes.pop() {
-            return Some(index);
-        }
-        free.made += 1;
-        let index = free.made;
-        let (chunk, _) = Self::place(index);
-        self.chunks[chunk].get_or_init(|| self.make_chunk(chunk));
         Some(index)
     }
 

@@ -1,6 +1,8 @@
 //! The end of a manager.
 
 use super::*;
+use crate::hold::Lost;
+use crate::request::Limit;
 use crate::wait::Phase;
 
 /// Would catch: a request that queues while the manager is closed and is never told.
@@ -48,4 +50,66 @@ fn close_against_release_tells_everybody() {
             model.assert_nothing_left();
         });
     }
+}
+
+/// Would catch: a wait that is ended by the close and by its own deadline, or by neither.
+#[test]
+fn close_against_a_time_out() {
+    for fairness in [Fairness::Fifo, NEVER] {
+        check(move || {
+            let model = Model::new(fairness);
+            let held = model.lock(0, EXCLUSIVE);
+            let ticket = model.queue(0, EXCLUSIVE);
+            let waits = model.spawn(move |model| {
+                let some_time = Some(Instant::now() + Duration::from_secs(3600));
+                let ended = model.wait_until(ticket, 0, some_time);
+                assert!(matches!(ended, Ended::Failed { why: Phase::Closed | Phase::TimedOut, .. }), "{ended:?}");
+            });
+            model.core().close();
+            waits.join().unwrap();
+            model.release(held);
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch: an upgrade that waits on, or has lost what it held, when the manager is closed as the other reader goes.
+#[test]
+fn close_against_an_upgrade() {
+    check(|| {
+        let model = Model::new(Fairness::Fifo);
+        let (mine, theirs) = (model.lock(0, SHARED), model.lock(0, SHARED));
+        let closes = model.spawn(|model| model.core().close());
+        let leaves = model.spawn(move |model| model.release(theirs));
+        let upgraded = model.core().upgrade_blocking(mine, Limit::Never);
+        assert!(matches!(upgraded, Ok(()) | Err(LockError::Closed)), "{upgraded:?}");
+        model.work(0, if upgraded.is_ok() { EXCLUSIVE } else { SHARED });
+        model.release(mine);
+        closes.join().unwrap();
+        leaves.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a waiter that the close looks for in one line while its lock is taken away, and its line moves.
+#[test]
+fn close_against_taking_a_lock_away() {
+    check(|| {
+        let model = Model::new(Fairness::Fifo);
+        let held = model.lock(0, EXCLUSIVE);
+        let ticket = model.queue(0, EXCLUSIVE);
+        let waits = model.spawn(move |model| match model.wait(ticket, 0) {
+            Ended::Granted(Some(grant)) => {
+                model.work(0, EXCLUSIVE);
+                model.release(grant);
+            }
+            ended => assert!(matches!(ended, Ended::Failed { why: Phase::Closed, .. }), "{ended:?}"),
+        });
+        let closes = model.spawn(|model| model.core().close());
+        model.core().take_away(model.core().local(), &[held], Lost::Forced);
+        waits.join().unwrap();
+        closes.join().unwrap();
+        model.release(held);
+        model.assert_nothing_left();
+    });
 }

@@ -14,6 +14,13 @@ struct Embrace {
 
 impl Embrace {
     fn new(shards: u32, victim: Victim) -> Self {
+        let (model, sessions, held) = Self::before(shards, victim);
+        let waits = [0, 1].map(|who| Self::queue(&model, who, &sessions[who]));
+        Self { model, held, waits }
+    }
+
+    /// Each holds its key, and nobody waits.
+    fn before(shards: u32, victim: Victim) -> (Model, [Arc<SessionState>; 2], [Grant; 2]) {
         let config = LockConfig {
             shards,
             fairness: Fairness::Fifo,
@@ -27,15 +34,16 @@ impl Embrace {
         let model = Model(Arc::new(Parts { core, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }));
         let sessions = ["a", "b"].map(|name| model.core().begin_session(name, "").expect("no fork"));
         let held = [0, 1].map(|key| model.core().try_now(asked(&model, key, &sessions[key]), false).expect("free"));
-        let waits = [0, 1].map(|who| {
-            let core = model.core();
-            let wanted = core.wanted(core.local(), &asked(&model, 1 - who, &sessions[who]));
-            match core.acquire_slow(core.local(), &wanted, Some(Delivery::Thread)) {
-                Ok(Answer::Queued(ticket)) => ticket,
-                other => panic!("{other:?} though the other holds it"),
-            }
-        });
-        Self { model, held, waits }
+        (model, sessions, held)
+    }
+
+    fn queue(model: &Model, who: usize, session: &SessionState) -> Ticket {
+        let core = model.core();
+        let wanted = core.wanted(core.local(), &asked(model, 1 - who, session));
+        match core.acquire_slow(core.local(), &wanted, Some(Delivery::Thread)) {
+            Ok(Answer::Queued(ticket)) => ticket,
+            other => panic!("{other:?} though the other holds it"),
+        }
     }
 
     /// How a session's wait ended; it works, and lets go of everything.
@@ -125,6 +133,20 @@ fn a_deadlock_against_the_grant() {
         assert_eq!(model.core().recent_deadlocks().len(), usize::from(mine == Phase::Deadlocked));
         let Ended::Granted(Some(grant)) = model.wait(waits[1], 0) else { panic!("nobody is in the way") };
         model.release(grant);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a victim that sleeps, because there was no deadlock when it looked, and is not woken.
+#[test]
+fn who_gives_way_sleeps() {
+    check(|| {
+        let (model, [a, b], held) = Embrace::before(1, Victim::Youngest);
+        let ticket = Embrace::queue(&model, 1, &b);
+        let other = model.spawn(move |model| Embrace::end(model, 1, (held[1], ticket), None));
+        let ticket = Embrace::queue(&model, 0, &a);
+        assert_eq!(Embrace::end(&model, 0, (held[0], ticket), None), Phase::Granted);
+        assert_eq!(other.join().unwrap(), Phase::Deadlocked);
         model.assert_nothing_left();
     });
 }

@@ -181,3 +181,66 @@ fn a_lease_is_renewed_or_lost_never_both() {
         model.assert_nothing_left();
     });
 }
+
+/// Would catch: a waiter that sleeps on though the lock that keeps it waiting has a lease since, and one that nobody
+/// tells to look: nobody releases here.
+#[test]
+fn a_lease_begins_while_somebody_begins_to_wait() {
+    for mode in [EXCLUSIVE, SHARED] {
+        check(move || {
+            let model = Model::new(Fairness::Fifo);
+            let grant = model.lock(0, mode);
+            let waiter = model.spawn(|model| model.lock_and_work(0, EXCLUSIVE));
+            model.core().start_lease(grant, Some(Duration::from_nanos(1)));
+            waiter.join().unwrap();
+            assert!(matches!(model.core().standing(grant), Err(LockError::LeaseLost { .. })));
+            model.release(grant);
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch: a lost number that is given back by two who show it at once, and then stands for two holds.
+#[test]
+fn a_lost_number_is_shown_by_two_at_once() {
+    check(|| {
+        let model = Model::new(NEVER);
+        let grant = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
+        model.core().start_lease(grant, Some(Duration::from_nanos(1)));
+        model.lock_and_work(0, EXCLUSIVE);
+        let show = move |model: &Model| match model.core().catch(grant) {
+            Err(LockError::LeaseLost { .. }) => 1,
+            Err(LockError::NotHeld { .. }) => 0,
+            other => panic!("{other:?} though its lock was lost"),
+        };
+        let other = model.spawn(show);
+        let mine = show(&model);
+        assert!(mine + other.join().unwrap() >= 1, "one at least is told");
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a loss that nobody tells a listener that comes at that moment, or that it is told twice.
+#[test]
+fn a_listener_comes_while_the_lock_is_taken_away() {
+    for mode in [EXCLUSIVE, SHARED] {
+        check(move || {
+            let model = Model::new(NEVER);
+            let grant = model.lock(0, mode);
+            let told = Arc::new(AtomicUsize::new(0));
+            let tell = Arc::clone(&told);
+            let holder = model.spawn(move |model| {
+                let listener = Box::new(move |why| {
+                    assert_eq!(why, Lost::Forced);
+                    tell.fetch_add(1, Ordering::Relaxed);
+                });
+                model.core().on_lost(grant, listener).expect("its guard is still here");
+            });
+            assert_eq!(force(&model, &[grant]), [grant]);
+            holder.join().unwrap();
+            assert_eq!(told.load(Ordering::Relaxed), 1);
+            model.release(grant);
+            model.assert_nothing_left();
+        });
+    }
+}

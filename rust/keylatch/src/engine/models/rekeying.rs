@@ -111,3 +111,31 @@ fn an_entry_leaves_the_table_under_a_look_up() {
         model.assert_nothing_left();
     });
 }
+
+/// Would catch: an honest try that is refused because of threads on their way out, of which one comes as another goes, so
+/// that the word looks as before though nobody in it was seen; or because of one that is gone by the time it is asked for.
+#[test]
+fn an_honest_try_is_not_refused_because_of_several() {
+    for wrong in [[SHARED, SHARED], [EXCLUSIVE, SHARED]] {
+        check(move || {
+            let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
+            let stale = model.core().table.look_up(model.wanted(0, SHARED).hash).expect("warm");
+            let (index, seen) = (stale.0, stale.2);
+            model.lock_and_work(1, EXCLUSIVE);
+            let take = move |model: &Model, mode: Mode| {
+                let stale = (index, model.core().table.entry(index), seen);
+                let taken = model.core().take_as_seen(model.core().local(), model.wanted(0, mode), stale);
+                assert!(taken.is_err(), "the entry is another key's");
+            };
+            let tries = model.spawn(|model| {
+                let grant = model.try_lock(1, EXCLUSIVE).expect("nobody else wants the key");
+                model.release(grant);
+            });
+            let other = model.spawn(move |model| take(model, wrong[1]));
+            take(&model, wrong[0]);
+            tries.join().unwrap();
+            other.join().unwrap();
+            model.assert_nothing_left();
+        });
+    }
+}

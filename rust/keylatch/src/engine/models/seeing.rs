@@ -47,6 +47,54 @@ fn a_listing_while_entries_change_their_keys() {
     }
 }
 
+/// Would catch: a key that is read under a mutex that does not protect it any more.
+#[test]
+fn a_listing_while_an_entry_moves_to_another_shard() {
+    check(|| {
+        let model = Model::with_shards(NEVER, 2);
+        let shard_of = |key| model.core().table.shard_of(model.wanted(key, EXCLUSIVE).hash);
+        let there = (1..KEYS.len()).find(|key| shard_of(*key) != shard_of(0)).expect("all keys in one of two shards");
+        let first = model.core().blocking(marked(0, EXCLUSIVE), false).expect("free");
+        let moves = model.spawn(move |model| {
+            let core = model.core();
+            model.release(first);
+            core.table.evict_idle(&core.local().entries);
+            let grant = core.blocking(marked(there, EXCLUSIVE), false).expect("free");
+            model.release(grant);
+        });
+        let listed = keys(&model.core().list_holders(&Filter::new()));
+        assert!(listed.len() <= 1, "{listed:?}");
+        moves.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a hold that is put together from two, one after the other in the same record.
+#[test]
+fn a_hold_is_read_while_its_record_is_used_again() {
+    check(|| {
+        let model = Model::new(NEVER);
+        // Both keys stay in their entries.
+        let stay = [0, 1].map(|key| model.lock(key, SHARED));
+        let entry_of = |grant: Grant| model.core().records.get(grant.index()).held().expect("held").entry;
+        let entries = stay.map(entry_of);
+        let uses = model.spawn(|model| {
+            for key in [0, 1] {
+                let grant = model.core().blocking(marked(key, SHARED), false).expect("free");
+                model.release(grant);
+            }
+        });
+        model.core().records.for_each(usize::MAX, |_, record| {
+            if let Some(held) = record.held().filter(|held| held.priority >= 10) {
+                assert_eq!(held.entry, entries[usize::from(held.priority) - 10]);
+            }
+        });
+        uses.join().unwrap();
+        stay.into_iter().for_each(|grant| model.release(grant));
+        model.assert_nothing_left();
+    });
+}
+
 /// Would catch: an exclusive hold that is shown with the number of the one before it.
 #[test]
 fn a_hold_that_is_listed_has_its_own_number() {

@@ -1,0 +1,63 @@
+//! A session asks for what it holds, where that counts, while its first hold ends or somebody else comes.
+
+use super::*;
+use crate::config::Reentrancy;
+use crate::hold::{OwnerRef, SessionRef, SessionState};
+
+fn counting() -> (Model, Arc<SessionState>) {
+    let config = LockConfig {
+        shards: 1,
+        fairness: Fairness::Fifo,
+        max_locks: 3,
+        max_waiters: MAX_WAITERS,
+        reentrancy: Reentrancy::Count,
+        // Time passes by being looked at, and there is nothing to look for.
+        deadlock_delay: None,
+        ..LockConfig::default()
+    };
+    let core = Arc::new(Core::new(config).expect("a valid setting"));
+    let model = Model(Arc::new(Parts { core, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }));
+    let session = model.core().begin_session("s", "").expect("no fork");
+    (model, session)
+}
+
+fn lock(model: &Model, session: &SessionState) -> Grant {
+    let owner = OwnerRef::Session(SessionRef::new(session, model.core().identity()));
+    model.core().blocking(request(0, EXCLUSIVE).owner(owner), false).expect("granted in the end")
+}
+
+/// Would catch: a lock that is free while the session still holds it once, or is never free again, because the first hold
+/// ended on the fast path as it was being counted.
+#[test]
+fn a_session_asks_again_while_its_first_hold_ends() {
+    check(|| {
+        let (model, session) = counting();
+        let first = lock(&model, &session);
+        let ends = model.spawn(move |model| model.release(first));
+        let second = lock(&model, &session);
+        model.work(0, EXCLUSIVE);
+        assert!(model.try_lock(0, SHARED).is_err(), "it is held once at least");
+        ends.join().unwrap();
+        assert!(model.try_lock(0, SHARED).is_err(), "it is held once");
+        model.release(second);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: somebody who waits for the lock and is let in, or forgotten, when one of two holds ends.
+#[test]
+fn somebody_waits_while_a_session_asks_again() {
+    check(|| {
+        let (model, session) = counting();
+        let first = lock(&model, &session);
+        let waits = model.spawn(|model| model.lock_and_work(0, EXCLUSIVE));
+        let second = lock(&model, &session);
+        model.work(0, EXCLUSIVE);
+        model.release(first);
+        model.work(0, EXCLUSIVE);
+        model.release(second);
+        waits.join().unwrap();
+        assert_eq!(model.worked(0), 3);
+        model.assert_nothing_left();
+    });
+}

@@ -153,6 +153,14 @@ bench-instructions: need-rust ## instructions a lock and release, counted by cal
 	@command -v valgrind >/dev/null || { echo "valgrind is missing: install your system's package of that name" >&2; exit 1; }
 	@$(CARGO) run --release -p keylatch-bench -- instructions $(ARGS)
 
+bench-go: need-python need-cc capi ## from Go: keylatch beside maps of locks made of Go alone, as ratios (ARGS="-quick")
+	@$(PYTHON) scripts/go_environment.py run run ./internal/bench -json ../target/bench/go.json $(ARGS)
+
+cancels-go: need-python need-cc capi ## a million cancellations from Go, each against the grant (CANCELS=1000000)
+	@KEYLATCH_CANCELS=$(CANCELS) $(PYTHON) scripts/go_environment.py test -count=1 -v -timeout=0 -run TestCancelAgainstGrant .
+
+CANCELS ?= 1000000
+
 ##@ Housekeeping
 
 clean: ## remove everything that was built
@@ -174,5 +182,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-python test-go need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-python test-go bench-go cancels-go need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

@@ -39,13 +39,11 @@
 //
 // The locks are made in C and every call crosses into it, which costs about as much as six uncontended
 // compare-and-swaps each way even when nothing else happens. So where a map of locks made of Go alone does
-// what you need, it is faster for a key that nobody else wants: see the table. What it does not do is forget keys that
+// what you need, it is faster for a key that nobody else wants. What it does not do is forget keys that
 // are of no more use (or that makes it slow), time out, be cancelled, hand over in order, hold many at once, or tell who
 // holds what.
 //
-// As multiples of one uncontended compare-and-swap and store in the same run, a lock and unlock each (`make bench-go`):
-//
-//	TABLE
+// `make bench-go` prints what a lock costs beside such maps, as multiples of one compare-and-swap in the same run.
 //
 // The fastest idiom for single locks is to keep the number, if you can do without being told of leaks:
 //

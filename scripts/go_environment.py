@@ -78,7 +78,8 @@ def test(program: str, arguments: list[str]) -> None:
     if arguments:
         # A word is the name of a test, as for the other languages.
         named = arguments if arguments[0].startswith("-") else ["-run", *arguments]
-        return run(program, "test", *named, "./...")
+        everywhere = [] if arguments[-1].startswith(".") else ["./..."]
+        return run(program, "test", *named, *everywhere)
     say("format and vet")
     formatter = str(Path(program).with_name("gofmt"))
     if not Path(formatter).exists():

@@ -153,6 +153,9 @@ bench-instructions: need-rust ## instructions a lock and release, counted by cal
 	@command -v valgrind >/dev/null || { echo "valgrind is missing: install your system's package of that name" >&2; exit 1; }
 	@$(CARGO) run --release -p keylatch-bench -- instructions $(ARGS)
 
+objectstore: need-python need-cc capi ## run the Go storage engine, objects in target/objects (ARGS="-help")
+	@$(PYTHON) scripts/go_environment.py run run ./cmd/objectstore -directory ../target/objects $(ARGS)
+
 bench-go: need-python need-cc capi ## from Go: keylatch beside maps of locks made of Go alone, as ratios (ARGS="-quick")
 	@$(PYTHON) scripts/go_environment.py run run ./internal/bench -json ../target/bench/go.json $(ARGS)
 
@@ -182,5 +185,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-python test-go bench-go cancels-go need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-python test-go objectstore bench-go cancels-go need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
 	need-rust

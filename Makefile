@@ -143,6 +143,10 @@ bench_features = $(if $(RUSTFS),--features rustfs --ignore-rust-version,)
 bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock)
 	@$(CARGO) run --release -p keylatch-bench $(bench_features) -- $(ARGS)
 
+bench-c: need-rust need-cc ## a pair through the C library, beside the Rust pair and what C and C++ have, in half a minute
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@CARGO="$(CARGO)" scripts/bench_c.sh "$(CURDIR)/target/installed" $(ARGS)
+
 bench-quick: need-rust ## the same in under a minute
 	@$(CARGO) run --release -p keylatch-bench -- --quick $(ARGS)
 
@@ -185,5 +189,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-python test-go objectstore bench-go cancels-go need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-python test-go objectstore bench-go cancels-go need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
 	need-rust

@@ -86,6 +86,27 @@ pub(crate) unsafe fn parts<'a>(key: &keylatch_key) -> Result<KeyRef<'a>, Failure
     Ok(whole.with_version(version))
 }
 
+/// Reads a key on a fast path, where it is known whether it is for a version; `None` if anything about it is not plain.
+///
+/// # Safety
+/// As [`read`].
+#[inline(always)]
+pub(crate) unsafe fn plain<'a, const VERSIONED: bool>(key: &keylatch_key) -> Option<KeyRef<'a>> {
+    // Together: none is longer than memory, and their sum does not wrap.
+    let lengths = key.bucket_len | key.object_len | key.version_len;
+    if lengths > isize::MAX as usize / 4 || key.bucket.is_null() || key.object.is_null() {
+        return None;
+    }
+    // SAFETY: promised, and neither NULL nor too long.
+    let part = |pointer: *const c_void, length| unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) };
+    let whole = KeyRef::new(part(key.bucket, key.bucket_len), part(key.object, key.object_len));
+    match (VERSIONED, key.version_len) {
+        (false, 0) => Some(whole),
+        (false, _) => None,
+        (true, length) => Some(whole.with_version(part(key.version, length))),
+    }
+}
+
 #[inline(always)]
 pub(crate) fn mode(mode: i32) -> Result<Mode, Failure> {
     match mode {

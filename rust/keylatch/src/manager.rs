@@ -2,7 +2,7 @@
 
 use crate::config::LockConfig;
 use crate::engine::lease::nanos_of;
-use crate::engine::{Core, batch};
+use crate::engine::{Core, Place, batch};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
 use crate::hold::{Grant, Lost, Owner, OwnerRef};
@@ -378,6 +378,29 @@ impl FastObjectLockManager {
         self.core.catch(grant)?;
         self.core.release_guard(grant);
         Ok(())
+    }
+
+    /// Where the calling thread's own part of this manager is.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.core.place()
+    }
+
+    /// As [`release`](Self::release), without saying why it was not held. For faces to other languages.
+    ///
+    /// # Safety
+    /// As [`Lock::grant_at_once`].
+    #[doc(hidden)]
+    #[inline(always)]
+    #[must_use]
+    pub unsafe fn release_at_once(&self, place: Place, grant: Grant) -> bool {
+        let held = self.core.catch_at_once(grant);
+        if held {
+            // SAFETY: promised.
+            self.core.release_guard_at(grant, || unsafe { self.core.local_at(place) });
+        }
+        held
     }
 
     /// Turns a grant back into a guard.

@@ -21,8 +21,18 @@ mod real {
         }
 
         /// The calling thread's `T`, made on its first use.
-        #[inline]
+        #[inline(always)]
         pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
+            match self.0.get() {
+                Some(already) => already,
+                None => self.insert_slow(make),
+            }
+        }
+
+        /// Out of the way: what is made here is large, and would have every caller keep aligned room for it.
+        #[cold]
+        #[inline(never)]
+        fn insert_slow(&self, make: impl FnOnce() -> T) -> &T {
             self.0.get_or(|| CachePadded::new(make()))
         }
 

@@ -29,7 +29,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust test-c test-python ## set up what is needed and run every test of every language
+test: test-rust test-c test-python test-go ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -78,6 +78,7 @@ PREFIX ?= /usr/local
 
 capi: need-rust ## build the C library (make install puts it in place)
 	@$(CARGO) build --release -p keylatch-capi
+	@scripts/link_c.sh
 
 install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=/usr/local DESTDIR=)
 	@scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)"
@@ -94,6 +95,11 @@ abi-baseline: need-rust need-cc ## write symbols, layouts and types in tests/abi
 
 header-check: need-rust ## say where include/keylatch.h is not what the source says
 	@$(CARGO) run --quiet -p keylatch-header -- --check
+
+test-go: need-python need-cc capi ## Go: format, vet, tests, the race detector, pointers; gets a Go if there is none
+	$(call say,Go: testing the package and the storage engine)
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@$(PYTHON) scripts/go_environment.py test $(ARGS)
 
 ##@ Checks
 
@@ -181,6 +187,17 @@ bench-instructions: need-rust ## instructions a lock and release, counted by cal
 	@command -v valgrind >/dev/null || { echo "valgrind is missing: install your system's package of that name" >&2; exit 1; }
 	@$(CARGO) run --release -p keylatch-bench -- instructions $(ARGS)
 
+objectstore: need-python need-cc capi ## run the Go storage engine, objects in target/objects (ARGS="-help")
+	@$(PYTHON) scripts/go_environment.py run run ./cmd/objectstore -directory ../target/objects $(ARGS)
+
+bench-go: need-python need-cc capi ## from Go: keylatch beside maps of locks made of Go alone, as ratios (ARGS="-quick")
+	@$(PYTHON) scripts/go_environment.py run run ./internal/bench -json ../target/bench/go.json $(ARGS)
+
+cancels-go: need-python need-cc capi ## a million cancellations from Go, each against the grant (CANCELS=1000000)
+	@KEYLATCH_CANCELS=$(CANCELS) $(PYTHON) scripts/go_environment.py test -count=1 -v -timeout=0 -run TestCancelAgainstGrant .
+
+CANCELS ?= 1000000
+
 ##@ Housekeeping
 
 clean: ## remove everything that was built
@@ -202,5 +219,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python test-go objectstore bench-go cancels-go need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
 	need-rust

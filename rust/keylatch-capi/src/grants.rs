@@ -13,7 +13,7 @@ use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
 use crate::queue::keylatch_queue;
 use crate::status::{KEYLATCH_EBUFFER, KEYLATCH_EHANDLE, KEYLATCH_OK};
-use keylatch::{Grant, Lost};
+use keylatch::{Grant, LockError, Lost};
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -31,13 +31,27 @@ pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant:
         let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
         let place = manager::place(&manager)?;
         // SAFETY: it is this thread's, and forgotten in time.
-        unsafe { manager.locks.release_at_once(place, held) }.then_some(())
+        unsafe { manager.locks.release_at_once(place, held) }
     };
     // It does not panic; if it does all the same, the way around it finds out about that too.
-    if let Ok(Some(())) = catch_unwind(AssertUnwindSafe(release)) {
-        return KEYLATCH_OK;
+    match catch_unwind(AssertUnwindSafe(release)) {
+        Ok(Some(Ok(()))) => KEYLATCH_OK,
+        Ok(Some(Err(why))) => lost_meanwhile(grant, why),
+        _ => release_slow(manager, grant),
     }
-    release_slow(manager, grant)
+}
+
+/// The lock was taken away while it was being released.
+#[cold]
+#[inline(never)]
+fn lost_meanwhile(grant: u64, why: Lost) -> i32 {
+    call(|| {
+        Err(match why {
+            Lost::Expired => LockError::LeaseLost { grant },
+            _ => LockError::NotHeld { grant },
+        }
+        .into())
+    })
 }
 
 #[cold]

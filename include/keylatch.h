@@ -717,9 +717,9 @@ typedef void (*keylatch_free_fn)(void *user_data);
  * Takes a lock if it is free. Never waits.
  *
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and
- * keylatch_last_holder() says who holds it; KEYLATCH_EDEADLOCK if a session holds it itself;
- * KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL,
- * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ * keylatch_last_holder() says who holds it, be it the asking session itself; KEYLATCH_EKEY,
+ * KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL, KEYLATCH_EINVALID,
+ * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
 int32_t keylatch_try(keylatch_manager *manager,
                      const keylatch_key *key,
@@ -793,10 +793,10 @@ int32_t keylatch_acquire_queue(keylatch_manager *manager,
  * Ends the wait of a request that was made with a callback or a queue. *cancelled is 1 if it did:
  * the result that arrives is KEYLATCH_ECANCELLED. It is 0 if the request had ended already, with a
  * grant for instance: its result has arrived or is about to, and the grant has to be released. A
- * number that was never a ticket is 0 too.
+ * number that was never a ticket is 0 too, and so is every number in a forked child.
  *
- * Writes *cancelled on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE, KEYLATCH_EFORKED.
- * Threads: any; also from callbacks. Never waits.
+ * Writes *cancelled on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from
+ * callbacks. Never waits.
  */
 int32_t keylatch_cancel(keylatch_manager *manager,
                         uint64_t ticket,
@@ -927,8 +927,8 @@ int32_t keylatch_fence(keylatch_manager *manager,
  * after it was released, downgraded or taken away. What a store asks before it lets a late write
  * through.
  *
- * Writes *current on success. Errors: KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL,
- * KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ * Writes *current on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
+ * KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
 int32_t keylatch_is_current(keylatch_manager *manager,
                             const keylatch_key *key,

@@ -24,18 +24,28 @@ diff tests/abi/symbols.txt "$work/exported"
 
 flags="-std=c11 -Wall -Wextra -Werror -Wno-missing-field-initializers -O1 -g -pthread"
 export PKG_CONFIG_PATH="$tree/lib/pkgconfig"
+# A program of tests/c: its name, then its sources.
+shared() {
+    local name="$1"
+    shift
+    # shellcheck disable=SC2086,SC2046
+    "$cc" $flags "$@" -o "$work/$name" $(pkg-config --cflags --libs keylatch) -Wl,-rpath,"$tree/lib"
+}
+
 echo "Behaviour, with the shared library"
-# shellcheck disable=SC2086,SC2046
-"$cc" $flags tests/c/behaviour.c -o "$work/behaviour-shared" $(pkg-config --cflags --libs keylatch) -Wl,-rpath,"$tree/lib"
-"$work/behaviour-shared"
+shared behaviour tests/c/behaviour.c
+"$work/behaviour"
+readelf -d "$work/behaviour" | grep -q 'NEEDED.*libkeylatch\.so\.' || { echo "the library has no SONAME" >&2; exit 1; }
 echo "Behaviour, with the static library"
 # shellcheck disable=SC2086,SC2046
 "$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -lgcc_s -ldl -lm
 "$work/behaviour-static"
-readelf -d "$work/behaviour-shared" | grep -q 'NEEDED.*libkeylatch\.so\.' || { echo "the library has no SONAME" >&2; exit 1; }
 
-echo "Scenarios, with the shared library"
-# shellcheck disable=SC2086,SC2046
-"$cc" $flags tests/c/scenarios/*.c -o "$work/scenarios" $(pkg-config --cflags --libs keylatch) -Wl,-rpath,"$tree/lib"
+echo "Bad input, with every function"
+shared bad-input tests/c/bad_input/*.c
+"$work/bad-input" tests/abi/symbols.txt
+
+echo "Scenarios"
+shared scenarios tests/c/scenarios/*.c
 "$work/scenarios" --refuses
 "$work/scenarios" tests/scenarios/*.json

@@ -8,9 +8,12 @@ A lock manager for threads and tasks: shared and exclusive locks on keys that no
 ...     print(guard.mode, guard.fence)
 exclusive 1
 
-`alock` is the same for asyncio, `lock_many` takes many keys at once, `try_lock` does not wait.
+`alock` is the same for asyncio, `lock_many` takes many keys at once, `try_lock` does not wait. `session` is for
+transactions, `holders` and `waiters` tell who is in whose way, and `subscribe` what has happened: see `keylatch.events`.
+`keylatch.prometheus` shows the figures to Prometheus.
 """
 
+from . import events
 from ._exceptions import (
     Cancelled,
     Closed,
@@ -18,6 +21,8 @@ from ._exceptions import (
     InvalidConfig,
     InvalidKey,
     KeylatchError,
+    LeaseLost,
+    LockDeadlock,
     LockTimeout,
     NotHeld,
     TableFull,
@@ -25,35 +30,67 @@ from ._exceptions import (
     UpgradeConflict,
     WouldBlock,
 )
-from ._keylatch import Acquire, Guard, Owner, __version__
+from ._keylatch import Acquire, Guard, Owner, Session, __version__
 from ._manager import AcquireMany, Batch, LockManager
-from ._types import Health, Holder, Key, LockMetrics, Mode, ShardMetrics, WaitHistogram
+from ._types import (
+    AdaptiveState,
+    AdaptiveTimeout,
+    BlockingChain,
+    ChainLink,
+    Deadlock,
+    DeadlockLink,
+    Health,
+    Holder,
+    HolderInfo,
+    Key,
+    LockMetrics,
+    Lost,
+    Mode,
+    ShardMetrics,
+    TopKey,
+    WaiterInfo,
+    WaitHistogram,
+)
 
 __all__ = [
     "Acquire",
     "AcquireMany",
+    "AdaptiveState",
+    "AdaptiveTimeout",
     "Batch",
+    "BlockingChain",
     "Cancelled",
+    "ChainLink",
     "Closed",
+    "Deadlock",
+    "DeadlockLink",
     "Forked",
     "Guard",
     "Health",
     "Holder",
+    "HolderInfo",
     "InvalidConfig",
     "InvalidKey",
     "Key",
     "KeylatchError",
+    "LeaseLost",
+    "LockDeadlock",
     "LockManager",
     "LockMetrics",
     "LockTimeout",
+    "Lost",
     "Mode",
     "NotHeld",
     "Owner",
+    "Session",
     "ShardMetrics",
     "TableFull",
     "TooManyWaiters",
+    "TopKey",
     "UpgradeConflict",
     "WaitHistogram",
+    "WaiterInfo",
     "WouldBlock",
     "__version__",
+    "events",
 ]

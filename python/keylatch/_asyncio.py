@@ -7,9 +7,12 @@ its time is over. Whoever releases the lock, in whatever thread, rings it; the l
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ._exceptions import LeaseLost, NotHeld
 from ._keylatch import Acquire, Guard, LoopWaits, Pending
 
 _waits: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWaits] = WeakKeyDictionary()
@@ -25,8 +28,11 @@ def _waits_of(loop: asyncio.AbstractEventLoop) -> LoopWaits:
     return waits
 
 
-async def wait(pending: Pending) -> Any:
-    """Wait for what was begun. However this is left, it has ended, and nothing is held that was not returned."""
+async def wait(pending: Pending, give_back: Callable[[Any], object] | None = None) -> Any:
+    """Wait for what was begun. However this is left, it has ended, and nothing is held that was not returned.
+
+    An answer that has come when the task is cancelled goes to give_back; by default, locks are released.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
     waits = _waits_of(loop)
@@ -37,7 +43,7 @@ async def wait(pending: Pending) -> Any:
         waits.discard(token)
         # The task was cancelled after the answer had come and before it was read.
         if future.done() and not future.cancelled() and future.exception() is None:
-            _give_back(future.result())
+            (give_back or _release)(future.result())
         raise
 
 
@@ -48,9 +54,9 @@ async def enter(pending: Pending, acquire: Acquire) -> Guard:
     return guard
 
 
-def _give_back(result: Any) -> None:
-    if isinstance(result, Guard):
-        result.release()
-    elif isinstance(result, tuple):
-        for guard in reversed(result[0]):
+def _release(result: Any) -> None:
+    guards = [result] if isinstance(result, Guard) else result[0] if isinstance(result, tuple) else ()
+    for guard in reversed(guards):
+        # One that was taken away already is what was wanted.
+        with contextlib.suppress(LeaseLost, NotHeld):
             guard.release()

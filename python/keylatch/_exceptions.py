@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._types import Holder, Key
+    from ._types import DeadlockLink, Holder, Key
 
 
 class KeylatchError(Exception):
@@ -51,6 +51,28 @@ class UpgradeConflict(_Held):
     """Somebody else waits to upgrade the same lock: each would wait for the other to let go."""
 
 
+class LockDeadlock(KeylatchError):
+    """Waiting would have been for ever: a circle of sessions of which each waits for the next.
+
+    The session should let go of what it holds and start again.
+
+    >>> from keylatch import LockManager
+    >>> locks = LockManager()
+    >>> with locks.session("txn-17") as transaction:
+    ...     guard = locks.lock("cat.jpg", owner=transaction)
+    ...     try:
+    ...         locks.lock("cat.jpg", owner=transaction)
+    ...     except LockDeadlock as error:
+    ...         print(error.cycle[0])
+    txn-17 waits for /cat.jpg (exclusive) held exclusive by the next
+    """
+
+    key: Key
+    """What was asked for."""
+    cycle: tuple[DeadlockLink, ...] = ()
+    """Who waits for whom, beginning with the session whose request this was; the last one waits for the first."""
+
+
 class Cancelled(KeylatchError):
     """The request was cancelled while it waited."""
 
@@ -63,7 +85,21 @@ class Closed(KeylatchError):
 
 
 class NotHeld(KeylatchError, RuntimeError):
-    """The guard was released before."""
+    """The lock is not held: it was released before, or taken away by force."""
+
+
+class LeaseLost(KeylatchError, RuntimeError):
+    """The lock was a lease that ran out, and somebody else has taken it.
+
+    >>> from keylatch import LockManager
+    >>> locks = LockManager()
+    >>> try:
+    ...     with locks.lock("cat.jpg", ttl=1e-9) as guard:
+    ...         locks.lock("cat.jpg").release()
+    ... except LeaseLost:
+    ...     print("whatever was done in the block, somebody else may have done meanwhile")
+    whatever was done in the block, somebody else may have done meanwhile
+    """
 
 
 class TableFull(KeylatchError):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Literal, Self, overload
 
 from . import _asyncio, _keylatch
-from ._exceptions import KeylatchError
-from ._keylatch import Guard, Owner
-from ._types import Health, Key, LockMetrics
+from ._exceptions import KeylatchError, LeaseLost, NotHeld
+from ._keylatch import Guard, Owner, Session
+from ._types import AdaptiveState, BlockingChain, Deadlock, Health, HolderInfo, Key, LockMetrics, Mode, Part, TopKey, WaiterInfo
+from .events import Events
 
 
 class LockManager(_keylatch.LockManager):
@@ -30,6 +31,13 @@ class LockManager(_keylatch.LockManager):
     * "writer_first", "reader_first": as their names say, at most overtake_limit times at somebody's cost.
 
     default_timeout, in seconds, is for requests that say nothing about their time; None is for as long as it takes.
+    adaptive has it learned from the waits that there were: see AdaptiveTimeout.
+
+    reentrancy says what a session gets that asks again for what it holds: "deny" is LockDeadlock, and with "count" it is
+    granted once more, and free when as many guards are gone. A request of a session that has waited for deadlock_delay
+    seconds looks for a deadlock; None never does. victim is which session gives way: the "asker", the "youngest" or that
+    of "lowest_priority". lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
+
     The others are limits: see the README.
     """
 
@@ -41,8 +49,9 @@ class LockManager(_keylatch.LockManager):
         /,
         *,
         shared: Iterable[Key] = (),
-        owner: str | Owner | None = None,
+        owner: str | Owner | Session | None = None,
         timeout: float | None = None,
+        ttl: float | None = None,
         priority: int = 0,
         best_effort: bool = False,
     ) -> Batch:
@@ -60,7 +69,7 @@ class LockManager(_keylatch.LockManager):
         ['exclusive', 'shared']
         """
         exclusive, shared = _several(exclusive), _several(shared)
-        return Batch(*self._lock_many(exclusive, shared, owner, timeout, priority, best_effort))
+        return Batch(*self._lock_many(exclusive, shared, owner, timeout, ttl, priority, best_effort))
 
     def alock_many(
         self,
@@ -68,8 +77,9 @@ class LockManager(_keylatch.LockManager):
         /,
         *,
         shared: Iterable[Key] = (),
-        owner: str | Owner | None = None,
+        owner: str | Owner | Session | None = None,
         timeout: float | None = None,
+        ttl: float | None = None,
         priority: int = 0,
         best_effort: bool = False,
     ) -> AcquireMany:
@@ -84,7 +94,132 @@ class LockManager(_keylatch.LockManager):
         2
         """
         exclusive, shared = _several(exclusive), _several(shared)
-        return AcquireMany(self, (exclusive, shared, owner, timeout, priority, best_effort))
+        return AcquireMany(self, (exclusive, shared, owner, timeout, ttl, priority, best_effort))
+
+    def holders(
+        self,
+        *,
+        bucket: Part | None = None,
+        key: Key | None = None,
+        prefix: Part | None = None,
+        owner: str | Owner | Session | None = None,
+        sessions: bool = False,
+        source: str | None = None,
+        mode: Mode | str | None = None,
+        older_than: float | None = None,
+    ) -> list[HolderInfo]:
+        """Who holds what: all locks, or those that everything applies to that was said.
+
+        prefix is how the object's name begins, in whatever bucket; sessions is for those of sessions alone; older_than is
+        in seconds. It goes on while locks come and go, and stops nobody.
+
+        >>> locks = LockManager()
+        >>> with locks.lock(("photos", "cat.jpg"), owner="indexer"), locks.lock(("logs", "today")):
+        ...     for holder in locks.holders(bucket="photos"):
+        ...         print(holder.key, holder.owner, holder.mode)
+        ('photos', 'cat.jpg') indexer exclusive
+        """
+        return self._holders(_given(locals()))
+
+    def waiters(
+        self,
+        *,
+        bucket: Part | None = None,
+        key: Key | None = None,
+        prefix: Part | None = None,
+        owner: str | Owner | Session | None = None,
+        sessions: bool = False,
+        source: str | None = None,
+        mode: Mode | str | None = None,
+        older_than: float | None = None,
+    ) -> list[WaiterInfo]:
+        """Who waits for what, line by line, from the front; see holders()."""
+        return self._waiters(_given(locals()))
+
+    def force_release(
+        self,
+        *,
+        bucket: Part | None = None,
+        key: Key | None = None,
+        prefix: Part | None = None,
+        owner: str | Owner | Session | None = None,
+        sessions: bool = False,
+        source: str | None = None,
+        mode: Mode | str | None = None,
+        older_than: float | None = None,
+    ) -> list[HolderInfo]:
+        """Take locks away from whoever holds them, and return from whom; see holders() for what to say. Nothing said is all.
+
+        Who waits for them is served. The old holders' guards are void, and releasing them harms nobody. The work that such
+        a lock was for may still be going on: it is the fence that keeps it from doing harm.
+
+        >>> locks = LockManager()
+        >>> stuck = locks.lock("cat.jpg", owner="node-7")
+        >>> [str(holder.owner) for holder in locks.force_release(owner="node-7")]
+        ['node-7']
+        >>> stuck.is_valid
+        False
+        """
+        return self._force_release(_given(locals()))
+
+    def expire(
+        self,
+        *,
+        bucket: Part | None = None,
+        key: Key | None = None,
+        prefix: Part | None = None,
+        owner: str | Owner | Session | None = None,
+        sessions: bool = False,
+        source: str | None = None,
+        mode: Mode | str | None = None,
+        older_than: float | None = None,
+    ) -> list[HolderInfo]:
+        """Take locks away whose leases have run out although nobody waits for them, and return from whom; see holders()."""
+        return self._expire(_given(locals()))
+
+    def blocking_chain(self, key: Key | None = None, *, owner: str | Owner | Session | None = None) -> BlockingChain:
+        """Who waits for whom: from a key, or from whatever an owner waits for, down to the ones who run.
+
+        A holder is followed if it is a session, which is one thread of control. Of a name nothing is concluded.
+
+        >>> locks = LockManager()
+        >>> with locks.lock("cat.jpg", owner="indexer"):
+        ...     print(locks.blocking_chain("cat.jpg").running[0].owner)
+        indexer
+        """
+        return self._blocking_chain(key, owner)
+
+    def top(self, count: int = 10, *, by: Literal["age", "waiters"] = "waiters") -> list[TopKey]:
+        """The keys that stand out: those that most requests wait for, or that were held for longest.
+
+        A hold's age counts from the first look at it, because taking a free lock reads no clock.
+        """
+        return self._top(count, by)
+
+    def recent_deadlocks(self) -> list[Deadlock]:
+        """The latest deadlocks among sessions that were broken, at most 64 of them, oldest first."""
+        return self._recent_deadlocks()
+
+    def subscribe(
+        self, *, wait_above: float | None = None, hold_above: float | None = None, capacity: int = 1024
+    ) -> Events:
+        """Hear from now on of timeouts, deadlocks and locks that are taken away; see keylatch.events.
+
+        Also of waits and holds of at least so many seconds. hold_above costs those who do not wait, too: it needs every
+        request to read the clock. capacity is how many events are kept until they are fetched.
+
+        >>> locks = LockManager()
+        >>> with locks.subscribe(hold_above=0) as events:
+        ...     locks.lock("cat.jpg", owner="indexer").release()
+        ...     print(type(events.next()).__name__)
+        SlowHold
+        """
+        return Events(self._subscribe(wait_above, hold_above, capacity))
+
+    def adaptive_timeout(self) -> AdaptiveState | None:
+        """What the adaptive timeout has learned; None if the manager has none."""
+        state = self._adaptive_timeout()
+        return None if state is None else AdaptiveState(**state)
 
     def get_metrics(self, *, per_shard: bool = False) -> LockMetrics:
         """What happened so far, in figures; with per_shard for each shard, too."""
@@ -116,10 +251,19 @@ class Batch(Sequence[Guard]):
         self.missing = tuple(missing)
 
     def release(self) -> None:
-        """Release the locks that are still held."""
+        """Release the locks that are still held.
+
+        Raises what releasing one of them raises, after all are released.
+        """
+        lost: KeylatchError | None = None
         for guard in reversed(self._guards):
             if not guard.released:
-                guard.release()
+                try:
+                    guard.release()
+                except (LeaseLost, NotHeld) as error:
+                    lost = error
+        if lost is not None:
+            raise lost
 
     @property
     def released(self) -> bool:
@@ -132,7 +276,11 @@ class Batch(Sequence[Guard]):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
-        self.release()
+        try:
+            self.release()
+        except (LeaseLost, NotHeld):
+            if value is None:
+                raise
 
     @overload
     def __getitem__(self, position: int) -> Guard: ...
@@ -179,7 +327,12 @@ class AcquireMany:
     ) -> None:
         batch, self._batch = self._batch, None
         if batch is not None:
-            batch.release()
+            batch.__exit__(kind, value, traceback)
+
+
+def _given(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a caller said of the locks that are meant."""
+    return {name: value for name, value in arguments.items() if name != "self" and value is not None}
 
 
 def _several(keys: Iterable[Key]) -> list[Key]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Part = str | bytes
@@ -18,6 +18,15 @@ class Mode(enum.StrEnum):
     EXCLUSIVE = "exclusive"
 
 
+class Lost(enum.StrEnum):
+    """Why a lock is gone that was not released."""
+
+    EXPIRED = "expired"
+    """Its lease ran out, and somebody waited for the lock or had it taken away."""
+    FORCED = "forced"
+    """It was released by force."""
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who holds a lock, as an error tells it."""
@@ -28,6 +37,147 @@ class Holder:
     """How the lock is held."""
     held_for: float
     """For how many seconds at least: taking a free lock reads no clock, so time counts from the first look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HolderInfo:
+    """A lock that somebody holds. As a str it is a sentence."""
+
+    key: Key
+    """What is held."""
+    mode: Mode
+    """How."""
+    owner: str
+    """The owner's name; empty if it gave none."""
+    source: str
+    """Where the owner comes from, as it was told when it was made; empty for nothing."""
+    session: bool
+    """Whether the owner is a session rather than a name."""
+    priority: int
+    """The priority of the request."""
+    held_for: float
+    """For how many seconds at least: taking a free lock reads no clock, so time counts from the first look at it."""
+    lease: float | None
+    """How many seconds of the lease are left; None if it is none."""
+    fence: int | None
+    """The number of this exclusive hold; None for a shared one."""
+    grant: int
+    """The lock's number. As long as a guard has it, it is only a name."""
+    _text: str = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class WaiterInfo:
+    """A request that waits. As a str it is a sentence."""
+
+    key: Key
+    """What it waits for."""
+    mode: Mode
+    """How it wants it."""
+    owner: str
+    """The owner's name; empty if it gave none."""
+    source: str
+    """Where the owner comes from, as it was told when it was made; empty for nothing."""
+    session: bool
+    """Whether the owner is a session rather than a name."""
+    priority: int
+    """The request's priority."""
+    waited: float
+    """For how many seconds it has waited."""
+    upgrade: bool
+    """Whether it holds the lock shared already."""
+    position: int
+    """Its place in the line for this key; 1 is the next one."""
+    _text: str = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLink:
+    """One key that somebody waits for, and who has it."""
+
+    key: Key
+    """The key."""
+    waiter: WaiterInfo | None
+    """Who waits for it; None for the key that was asked about."""
+    holders: tuple[HolderInfo, ...]
+    """Who holds it. Empty if it has become free, or goes from one to the next in this moment."""
+    after: int | None
+    """The link of which one of the holders is the waiter here; None where a chain begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockingChain:
+    """Who waits for whom. As a str it has a line for each link; it is false if nobody waits and nobody holds."""
+
+    links: tuple[ChainLink, ...]
+    """The links, each after the one that it follows from."""
+    running: tuple[HolderInfo, ...]
+    """Those at the end, who wait for nothing as far as is known: the ones to look at."""
+    circle: bool
+    """Whether it goes round: sessions of it wait for each other."""
+    _text: str = field(repr=False, compare=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.links)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class TopKey:
+    """A key that stands out."""
+
+    key: Key
+    """The key."""
+    holder: HolderInfo | None
+    """The hold that stands out, or the oldest of the key; None if it was free by then."""
+    waiters: int
+    """How many wait for it."""
+    longest_wait: float
+    """For how many seconds the one that came first has waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlockLink:
+    """One session of a deadlock: it waits for a lock that the next one holds, or will hold first."""
+
+    session: str
+    """The session's name."""
+    source: str
+    """Where the session comes from; empty for nothing."""
+    key: Key
+    """What it waits for."""
+    mode: Mode
+    """How it wants it."""
+    blocked_by: Mode | None
+    """How the next session holds it; None if that one waits in line ahead."""
+    _text: str = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlock:
+    """A deadlock that was broken."""
+
+    at: float
+    """When, in seconds since the manager was made."""
+    victim: str
+    """The session that gave way: its request ended with LockDeadlock."""
+    links: tuple[DeadlockLink, ...]
+    """Who waited for whom, beginning with the victim; the last one waited for the victim."""
+    _text: str = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self._text
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +228,8 @@ class ShardMetrics:
     """Waits that ended because their time was over."""
     cancelled: int
     """Waits that were cancelled, or ended by closing the manager."""
+    deadlocks: int
+    """Waits of sessions that ended with LockDeadlock so that others could go on."""
     refused: int
     """Attempts without waiting that found the lock held."""
     wait_time: float
@@ -121,6 +273,51 @@ class ShardMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptiveTimeout:
+    """How a manager learns its default timeout from the waits that there were: LockManager(adaptive=AdaptiveTimeout()).
+
+    The timeout is factor times the wait that the given share of waits stayed below, within floor and ceiling. It serves
+    wherever a request names no timeout.
+
+    >>> from keylatch import LockManager
+    >>> locks = LockManager(default_timeout=5, adaptive=AdaptiveTimeout(ceiling=60))
+    >>> locks.default_timeout()  # until enough waits were seen
+    5.0
+    """
+
+    quantile: float = 0.99
+    """The share of waits, above 0 and up to 1."""
+    factor: float = 2.0
+    """At least 1."""
+    floor: float = 0.01
+    """The shortest timeout, in seconds."""
+    ceiling: float = 30.0
+    """The longest timeout, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveState:
+    """What an adaptive timeout has learned."""
+
+    timeout: float
+    """How many seconds a request waits now that names no timeout."""
+    quantile: float | None
+    """The wait, in seconds, that the given share of waits stayed below; None until enough were seen."""
+    samples: int
+    """Waits it was learned from."""
+    timeouts: int
+    """How many of those timed out."""
+    floor: float
+    """The shortest timeout, in seconds."""
+    ceiling: float
+    """The longest timeout, in seconds."""
+    times_at_floor: int
+    """How often it came to the floor."""
+    times_at_ceiling: int
+    """How often it came to the ceiling."""
+
+
+@dataclass(frozen=True, slots=True)
 class LockMetrics:
     """Figures of a manager.
 
@@ -141,6 +338,8 @@ class LockMetrics:
     """For how many seconds the manager has existed."""
     bytes: int
     """Bytes of memory that the manager uses."""
+    adaptive: AdaptiveState | None
+    """What the adaptive timeout has learned, if the manager has one."""
 
     @property
     def ops_per_second(self) -> float:
@@ -154,6 +353,7 @@ class LockMetrics:
             shards=tuple(map(ShardMetrics._from_figures, figures["shards"])),
             uptime=figures["uptime"],
             bytes=figures["bytes"],
+            adaptive=None if figures["adaptive"] is None else AdaptiveState(**figures["adaptive"]),
         )
 
 
@@ -176,6 +376,7 @@ class Health:
         return self.healthy
 
 
-for _class in (Mode, Holder, WaitHistogram, ShardMetrics, LockMetrics, Health):
-    _class.__module__ = "keylatch"
+for _class in list(globals().values()):
+    if isinstance(_class, type) and _class.__module__ == __name__:
+        _class.__module__ = "keylatch"
 del _class

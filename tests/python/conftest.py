@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 import pytest
+import uvloop
 
 from keylatch import LockManager
 
@@ -53,3 +55,21 @@ def until(condition: Callable[[], bool]) -> None:
 
 def until_waiting(manager: LockManager, number: int) -> None:
     until(lambda: manager.get_metrics().shard_metrics.waiters == number)
+
+
+Runner = Callable[[Coroutine[Any, Any, None]], None]
+
+
+def run_in_asyncio(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(main)
+
+
+def run_in_uvloop(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+@pytest.fixture(params=[run_in_asyncio, run_in_uvloop])
+def run(request: pytest.FixtureRequest) -> Runner:
+    runner: Runner = request.param
+    return runner

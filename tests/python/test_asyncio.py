@@ -5,32 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
-import uvloop
 
 import keylatch
-from conftest import Background, until_waiting
+from conftest import Background, Runner, until_waiting
 from keylatch import LockManager, LockTimeout, Mode
-
-Runner = Callable[[Coroutine[Any, Any, None]], None]
-
-
-def run_in_asyncio(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(main)
-
-
-def run_in_uvloop(main: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main)
-
-
-@pytest.fixture(params=[run_in_asyncio, run_in_uvloop])
-def run(request: pytest.FixtureRequest) -> Runner:
-    runner: Runner = request.param
-    return runner
 
 
 def waiters(locks: LockManager) -> int:

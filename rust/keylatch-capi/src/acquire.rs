@@ -55,7 +55,7 @@ fn forced_panic(_: &keylatch::KeyRef<'_>) {}
 /// Takes a lock if it is free. Never waits.
 ///
 /// options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() says who
-/// holds it; KEYLATCH_EDEADLOCK if a session holds it itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL,
+/// holds it, be it the asking session itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL,
 /// KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_try(
@@ -231,9 +231,10 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
 
 /// Ends the wait of a request that was made with a callback or a queue. *cancelled is 1 if it did: the result that
 /// arrives is KEYLATCH_ECANCELLED. It is 0 if the request had ended already, with a grant for instance: its result has
-/// arrived or is about to, and the grant has to be released. A number that was never a ticket is 0 too.
+/// arrived or is about to, and the grant has to be released. A number that was never a ticket is 0 too, and so is every
+/// number in a forked child.
 ///
-/// Writes *cancelled on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE, KEYLATCH_EFORKED. Threads: any; also from
+/// Writes *cancelled on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from
 /// callbacks. Never waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_cancel(manager: *mut keylatch_manager, ticket: u64, cancelled: *mut i32) -> i32 {

@@ -198,7 +198,7 @@ pub unsafe extern "C" fn keylatch_fence(manager: *mut keylatch_manager, grant: u
 /// Tells whether the exclusive hold with this fence number still has the key: *current is 1, or 0 after it was released,
 /// downgraded or taken away. What a store asks before it lets a late write through.
 ///
-/// Writes *current on success. Errors: KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any;
+/// Writes *current on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any;
 /// also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_is_current(

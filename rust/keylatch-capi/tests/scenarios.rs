@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// What the Rust front can do beyond the verbs that every front has.
-const FEATURES: &[&str] = &[];
+const FEATURES: &[&str] = &["sessions", "leases", "listing", "request_ids", "lock_delay"];
 
 #[test]
 fn every_scenario_by_queue() {

@@ -10,7 +10,7 @@ use crate::guard_methods::Table;
 use crate::key::{AskedKey, plain_key};
 use crate::manager::LockManager;
 use crate::raw::{self, RawResult, answer, none};
-use crate::request::Asked;
+use crate::request::{Asked, LOCK, TRY_LOCK};
 use crate::wait::wait_for;
 use keylatch::{Acquire, FastLockGuard, LockError, LockRequest};
 use pyo3::ffi;
@@ -24,13 +24,16 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
     raw::method_with_keywords(
         c"lock",
         lock,
-        c"lock($self, /, key, *, shared=False, owner=None, timeout=None, priority=0, wait=True)\n--\n\n\
+        c"lock($self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True)\n--\n\n\
         Take a lock, waiting until it is free, and return the guard that holds it.\n\n\
         key is a str or bytes, or a tuple (bucket, object) or (bucket, object, version) of them. Any number may\n\
-        hold it shared; otherwise one holds it alone. owner says whose request it is, in errors and listings.\n\
+        hold it shared; otherwise one holds it alone. owner says whose request it is, in errors and listings; a\n\
+        Session is more than a name: see LockManager.session.\n\
         timeout is in seconds; None is the manager's default_timeout, and math.inf is for as long as it takes.\n\
-        Requests of higher priority (0 to 255) wait ahead of others. wait=False does not wait at all.\n\n\
-        Raises LockTimeout, which says who holds the lock; WouldBlock, with wait=False; Closed; Forked.\n\n\
+        Requests of higher priority (0 to 255) wait ahead of others. wait=False does not wait at all.\n\
+        With ttl the lock is a lease: whoever waits may take it away once that many seconds have passed since it was\n\
+        granted or renewed.\n\n\
+        Raises LockTimeout, which says who holds the lock; WouldBlock, with wait=False; LockDeadlock; Closed; Forked.\n\n\
         >>> from keylatch import LockManager\n\
         >>> locks = LockManager()\n\
         >>> with locks.lock(\"cat.jpg\", owner=\"indexer\"):\n\
@@ -41,7 +44,7 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
     raw::method_with_keywords(
         c"try_lock",
         try_lock,
-        c"try_lock($self, /, key, *, shared=False, owner=None, priority=0)\n--\n\n\
+        c"try_lock($self, /, key, *, shared=False, owner=None, ttl=None, priority=0)\n--\n\n\
         Take a lock if it is free now, and return its guard, or None.\n\n\
         >>> from keylatch import LockManager\n\
         >>> locks = LockManager()\n\
@@ -52,7 +55,7 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
     raw::method_with_keywords(
         c"alock",
         awaitable::alock,
-        c"alock($self, /, key, *, shared=False, owner=None, timeout=None, priority=0, wait=True)\n--\n\n\
+        c"alock($self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True)\n--\n\n\
         The same as lock() for asyncio: await it, or use it in `async with`.\n\n\
         Cancelling the wait is exact: the request is out of the line, and nothing is held.\n\n\
         >>> import asyncio\n\
@@ -146,7 +149,7 @@ unsafe fn lock_slow(
 ) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: the arguments as the interpreter passed them.
-        let asked = unsafe { Asked::parse(py, "lock", arguments, positional, keywords)? };
+        let asked = unsafe { Asked::parse(py, &LOCK, arguments, positional, keywords)? };
         take(py, slf, &asked)
     })
 }
@@ -179,7 +182,7 @@ unsafe extern "C" fn try_lock(
     answer(|py| {
         // SAFETY: the arguments as the interpreter passed them, to a method of a manager.
         let (asked, manager) =
-            unsafe { (Asked::parse(py, "try_lock", arguments, positional, keywords)?, LockManager::from_raw(slf)) };
+            unsafe { (Asked::parse(py, &TRY_LOCK, arguments, positional, keywords)?, LockManager::from_raw(slf)) };
         let key = AskedKey::of(&asked.key)?;
         let owner = asked.owner.name(py);
         let owner = owner.as_ref().map_or(null_mut(), |name| name.as_ptr());

@@ -10,7 +10,7 @@ use crate::key::AskedKey;
 use crate::manager::LockManager;
 use crate::pending::{LongAcquire, Pending, asyncio, keep};
 use crate::raw::{self, answer, new_ref, none};
-use crate::request::Asked;
+use crate::request::{ALOCK, Asked};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -130,7 +130,7 @@ unsafe fn keep_arguments(
     // SAFETY: the arguments as the interpreter passed them, on a thread that is attached.
     unsafe {
         let py = Python::assume_attached();
-        let asked = Asked::parse(py, "alock", arguments, positional, keywords)?;
+        let asked = Asked::parse(py, &ALOCK, arguments, positional, keywords)?;
         AskedKey::of(&asked.key)?;
         let named = if keywords.is_null() { 0 } else { ffi::PyTuple_Size(keywords) };
         let all = (0..positional + named).map(|position| Borrowed::from_ptr(py, *arguments.offset(position)));
@@ -173,7 +173,7 @@ fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
             let all = Borrowed::from_ptr(py, this.arguments);
             let all: Vec<_> = all.cast::<PyTuple>()?.iter().map(|argument| argument.as_ptr()).collect();
             let named = if this.names.is_null() { 0 } else { ffi::PyTuple_Size(this.names) };
-            (manager, Asked::parse(py, "alock", all.as_ptr(), all.len() as isize - named, this.names)?)
+            (manager, Asked::parse(py, &ALOCK, all.as_ptr(), all.len() as isize - named, this.names)?)
         }
     };
     let key = AskedKey::of(&asked.key)?;
@@ -188,6 +188,7 @@ fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
             Ok(Begun::Taken)
         }
         Err(future) => {
+            let session = asked.owner.keep();
             // SAFETY: the future borrows from the manager and from the objects that are kept here with it.
             let long = unsafe {
                 LongAcquire {
@@ -197,7 +198,7 @@ fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
                     manager: keep(py, this.manager),
                     key: keep(py, this.key),
                     owner: name.map(|name| name.into_any().unbind()),
-                    _kept: key.keep(),
+                    _kept: (key.keep(), session),
                 }
             };
             Ok(Begun::Waiting(Pending::acquire(long)))
@@ -284,17 +285,17 @@ unsafe extern "C" fn next(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
 /// `__aexit__`: nothing to wait for.
 unsafe extern "C" fn exit(
     slf: *mut ffi::PyObject,
-    _: *mut *mut ffi::PyObject,
-    _: ffi::Py_ssize_t,
+    arguments: *mut *mut ffi::PyObject,
+    given: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
     // SAFETY: called on an acquire; its reference to the guard is taken once.
     unsafe {
         let guard = this(slf).guard.swap(null_mut(), Ordering::AcqRel);
         if !guard.is_null() {
-            let released = GuardObject::from_raw(guard).let_go();
+            let let_go = GuardObject::from_raw(guard).let_go();
             ffi::Py_DECREF(guard);
-            if let Err(error) = released {
-                return answer(|_| Err(error));
+            if !let_go.is_well() && !guard::block_raised(arguments, given) {
+                return answer(|py| let_go.into_result(py).map(|()| new_ref(DONE.load(Ordering::Relaxed))));
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::key::{self, AskedKey};
 use crate::manager::LockManager;
 use crate::owner::AskedOwner;
 use crate::pending::Pending;
-use crate::request::{Timeout, priority_of};
+use crate::request::{Timeout, priority_of, ttl_of};
 use crate::wait::wait_for;
 use keylatch::{BatchLockRequest, BatchMode, LockBatch, LockError, Mode};
 use pyo3::prelude::*;
@@ -15,6 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::ptr::null_mut;
 use std::task::Poll;
+use std::time::Duration;
 
 /// The arguments of `lock_many`.
 pub(crate) struct Asked<'py> {
@@ -22,6 +23,7 @@ pub(crate) struct Asked<'py> {
     wanted: Vec<(Bound<'py, PyAny>, Mode)>,
     owner: Bound<'py, PyAny>,
     timeout: Timeout,
+    ttl: Option<Duration>,
     priority: u8,
     best_effort: bool,
 }
@@ -41,12 +43,14 @@ struct Given {
 }
 
 impl<'py> Asked<'py> {
+    #[expect(clippy::too_many_arguments, reason = "as many as the function that people call has")]
     pub(crate) fn of(
         manager: &Bound<'py, LockManager>,
         exclusive: &Bound<'py, PyAny>,
         shared: &Bound<'py, PyAny>,
         owner: &Bound<'py, PyAny>,
         timeout: &Bound<'py, PyAny>,
+        ttl: &Bound<'py, PyAny>,
         priority: &Bound<'py, PyAny>,
         best_effort: bool,
     ) -> PyResult<Self> {
@@ -56,8 +60,8 @@ impl<'py> Asked<'py> {
                 wanted.push((key?, mode));
             }
         }
-        let (timeout, priority) = (Timeout::of(timeout)?, priority_of(priority)?);
-        Ok(Self { manager: manager.clone(), wanted, owner: owner.clone(), timeout, priority, best_effort })
+        let (timeout, ttl, priority) = (Timeout::of(timeout)?, ttl_of(ttl)?, priority_of(priority)?);
+        Ok(Self { manager: manager.clone(), wanted, owner: owner.clone(), timeout, ttl, priority, best_effort })
     }
 
     /// Waits in this thread.
@@ -100,6 +104,9 @@ impl<'py> Asked<'py> {
             Timeout::Default => {}
             Timeout::Never => request = request.timeout(std::time::Duration::MAX),
             Timeout::After(timeout) => request = request.timeout(timeout),
+        }
+        if let Some(ttl) = self.ttl {
+            request = request.ttl(ttl);
         }
         if self.best_effort {
             request = request.mode(BatchMode::BestEffort);

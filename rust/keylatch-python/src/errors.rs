@@ -1,10 +1,10 @@
 //! What goes wrong, as Python's exceptions. The classes are Python's own, in `keylatch._exceptions`.
 
-use crate::key;
+use crate::{key, listed};
 use keylatch::{Holder, Holders, LockError, Mode};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyModule};
+use pyo3::types::{PyDict, PyModule, PyTuple};
 
 /// A module of the package, imported when it is first needed.
 pub(crate) fn module<'py>(
@@ -57,6 +57,12 @@ fn make<'py>(py: Python<'py>, error: &LockError) -> PyResult<Bound<'py, PyAny>> 
             add_holders(&details, holders)?;
             "UpgradeConflict"
         }
+        LockError::Deadlock { key, cycle } => {
+            details.set_item("key", key::to_python(py, key)?)?;
+            details.set_item("cycle", listed::cycle(py, cycle)?)?;
+            "LockDeadlock"
+        }
+        LockError::LeaseLost { .. } => "LeaseLost",
         LockError::Cancelled { key } => {
             details.set_item("key", key::to_python(py, key)?)?;
             "Cancelled"
@@ -94,10 +100,14 @@ fn make<'py>(py: Python<'py>, error: &LockError) -> PyResult<Bound<'py, PyAny>> 
 }
 
 fn add_holders(details: &Bound<'_, PyDict>, holders: &Holders) -> PyResult<()> {
-    let py = details.py();
-    let named = holders.named.iter().map(|holder| holder_to_python(py, holder)).collect::<PyResult<Vec<_>>>()?;
-    details.set_item("holders", PyList::new(py, named)?.to_tuple())?;
+    details.set_item("holders", holders_to_python(details.py(), holders)?)?;
     details.set_item("more_holders", holders.more)
+}
+
+/// A tuple of `keylatch.Holder`.
+pub(crate) fn holders_to_python<'py>(py: Python<'py>, holders: &Holders) -> PyResult<Bound<'py, PyTuple>> {
+    let named = holders.named.iter().map(|holder| holder_to_python(py, holder)).collect::<PyResult<Vec<_>>>()?;
+    PyTuple::new(py, named)
 }
 
 fn holder_to_python<'py>(py: Python<'py>, holder: &Holder) -> PyResult<Bound<'py, PyAny>> {

@@ -1,6 +1,6 @@
 //! Figures on their way to Python, as the keyword arguments of the classes that show them.
 
-use keylatch::{Health, LockMetrics, ShardMetrics};
+use keylatch::{AdaptiveState, Health, LockMetrics, ShardMetrics};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -12,7 +12,21 @@ pub(crate) fn metrics<'py>(py: Python<'py>, metrics: &LockMetrics, per_shard: bo
     all.set_item("shards", PyList::new(py, shards)?)?;
     all.set_item("uptime", metrics.uptime.as_secs_f64())?;
     all.set_item("bytes", metrics.bytes)?;
+    all.set_item("adaptive", metrics.adaptive.as_ref().map(|state| adaptive(py, state)).transpose()?)?;
     Ok(all)
+}
+
+pub(crate) fn adaptive<'py>(py: Python<'py>, state: &AdaptiveState) -> PyResult<Bound<'py, PyDict>> {
+    let figures = PyDict::new(py);
+    figures.set_item("timeout", state.timeout.as_secs_f64())?;
+    figures.set_item("quantile", state.quantile.map(|quantile| quantile.as_secs_f64()))?;
+    figures.set_item("samples", state.samples)?;
+    figures.set_item("timeouts", state.timeouts)?;
+    figures.set_item("floor", state.floor.as_secs_f64())?;
+    figures.set_item("ceiling", state.ceiling.as_secs_f64())?;
+    figures.set_item("times_at_floor", state.times_at_floor)?;
+    figures.set_item("times_at_ceiling", state.times_at_ceiling)?;
+    Ok(figures)
 }
 
 fn of_shard<'py>(py: Python<'py>, shard: &ShardMetrics) -> PyResult<Bound<'py, PyDict>> {
@@ -25,6 +39,7 @@ fn of_shard<'py>(py: Python<'py>, shard: &ShardMetrics) -> PyResult<Bound<'py, P
         ("waits", shard.waits),
         ("timeouts", shard.timeouts),
         ("cancelled", shard.cancelled),
+        ("deadlocks", shard.deadlocks),
         ("refused", shard.refused),
         ("holders", shard.holders),
         ("waiters", shard.waiters),

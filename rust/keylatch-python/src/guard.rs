@@ -99,6 +99,13 @@ impl GuardObject {
         unsafe { &*object.cast() }
     }
 
+    /// The guard that an object is, if it is one.
+    pub(crate) fn from_object<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a Self> {
+        let kind = GUARD_TYPE.load(Ordering::Relaxed);
+        // SAFETY: the type cannot be derived from, so that whatever has it is a guard, which `object` keeps.
+        (object.get_type_ptr() == kind).then(|| unsafe { Self::from_raw(object.as_ptr()) })
+    }
+
     /// Changes the state if it is `from`. Where one thread runs at a time nothing can come in between, and a locked
     /// instruction would be for nothing.
     #[inline(always)]
@@ -117,31 +124,40 @@ impl GuardObject {
         }
     }
 
-    /// Releases the lock if it is held. `false` if it was not.
+    /// Releases the lock if it is held.
     #[inline(always)]
-    pub(crate) fn let_go(&self) -> PyResult<bool> {
+    pub(crate) fn let_go(&self) -> LetGo {
         match self.change(HELD, RELEASED) {
             Ok(()) => {
                 // SAFETY: the state was moved from HELD by this thread.
-                drop(unsafe { (*self.hold.get()).take() });
-                Ok(true)
+                match unsafe { (*self.hold.get()).take() }.map(FastLockGuard::try_release) {
+                    Some(Ok(())) => LetGo::Released,
+                    Some(Err(error)) => LetGo::lost(error),
+                    None => LetGo::NotHeld,
+                }
             }
-            Err(RELEASED) => Ok(false),
+            Err(RELEASED) => LetGo::NotHeld,
             Err(_) => self.let_go_slow(),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn let_go_slow(&self) -> PyResult<bool> {
+    fn let_go_slow(&self) -> LetGo {
+        match self.take() {
+            Ok(Some(hold)) => hold.try_release().map_or_else(LetGo::lost, |()| LetGo::Released),
+            Ok(None) => LetGo::NotHeld,
+            Err(error) => LetGo::Busy(error),
+        }
+    }
+
+    /// Takes the hold out, if it is there; from then on the guard is one that was released.
+    pub(crate) fn take(&self) -> PyResult<Option<FastLockGuard<'static>>> {
         loop {
             match self.change(HELD, RELEASED) {
-                Ok(()) => {
-                    // SAFETY: the state was moved from HELD by this thread.
-                    drop(unsafe { (*self.hold.get()).take() });
-                    return Ok(true);
-                }
-                Err(RELEASED) => return Ok(false),
+                // SAFETY: the state was moved from HELD by this thread.
+                Ok(()) => return Ok(unsafe { (*self.hold.get()).take() }),
+                Err(RELEASED) => return Ok(None),
                 Err(UPGRADING) => return Err(upgrading()),
                 Err(_) => std::hint::spin_loop(),
             }
@@ -219,14 +235,72 @@ impl GuardObject {
     }
 }
 
+/// What letting go of a guard has come to.
+#[must_use]
+pub(crate) enum LetGo {
+    Released,
+    /// It was released before.
+    NotHeld,
+    /// The lock had been taken away.
+    Lost(LockError),
+    /// An upgrade has the hold.
+    Busy(PyErr),
+}
+
+impl LetGo {
+    #[cold]
+    fn lost(error: LockError) -> Self {
+        match error {
+            // In a forked child the lock is the parent's, whose guard this was.
+            LockError::Forked => Self::Released,
+            error => Self::Lost(error),
+        }
+    }
+
+    /// For blocks, in which a guard may be released before the end.
+    #[inline(always)]
+    pub(crate) fn is_well(&self) -> bool {
+        matches!(self, Self::Released | Self::NotHeld)
+    }
+
+    /// Raises what there is to raise; but nothing for a guard that was released before.
+    #[cold]
+    pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Released | Self::NotHeld => Ok(()),
+            Self::Lost(LockError::NotHeld { .. }) => Err(taken_away(py)),
+            Self::Lost(error) => Err(error).or_raise(py),
+            Self::Busy(error) => Err(error),
+        }
+    }
+}
+
+/// Whether the arguments of an `__exit__` name an exception, which goes on instead of one from releasing.
+///
+/// # Safety
+/// They are as an interpreter passes them.
+pub(crate) unsafe fn block_raised(arguments: *mut *mut ffi::PyObject, given: ffi::Py_ssize_t) -> bool {
+    // SAFETY: the caller says so.
+    given > 0 && unsafe { *arguments != ffi::Py_None() }
+}
+
 fn upgrading() -> PyErr {
     PyRuntimeError::new_err("another thread waits to upgrade this guard")
 }
 
 #[cold]
 pub(crate) fn not_held(py: Python<'_>) -> PyErr {
+    is_not_held(py, "the guard was released before")
+}
+
+#[cold]
+fn taken_away(py: Python<'_>) -> PyErr {
+    is_not_held(py, "the lock was taken away by force")
+}
+
+fn is_not_held(py: Python<'_>, why: &str) -> PyErr {
     let class = crate::errors::exception_class(py, "NotHeld");
-    match class.and_then(|class| class.call1(("the guard was released before",))) {
+    match class.and_then(|class| class.call1((why,))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,
     }
@@ -242,22 +316,24 @@ pub(crate) unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _: *mut ffi::PyOb
 
 pub(crate) unsafe extern "C" fn exit(
     slf: *mut ffi::PyObject,
-    _: *mut *mut ffi::PyObject,
-    _: ffi::Py_ssize_t,
+    arguments: *mut *mut ffi::PyObject,
+    given: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
     // SAFETY: called on a guard.
-    match unsafe { GuardObject::from_raw(slf) }.let_go() {
-        Ok(_) => none(),
-        Err(error) => answer(|_| Err(error)),
+    let let_go = unsafe { GuardObject::from_raw(slf) }.let_go();
+    // SAFETY: as the interpreter passed them.
+    if let_go.is_well() || unsafe { block_raised(arguments, given) } {
+        return none();
     }
+    answer(|py| let_go.into_result(py).map(|()| none()))
 }
 
 pub(crate) unsafe extern "C" fn release(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called on a guard.
     match unsafe { GuardObject::from_raw(slf) }.let_go() {
-        Ok(true) => none(),
-        Ok(false) => answer(|py| Err(not_held(py))),
-        Err(error) => answer(|_| Err(error)),
+        LetGo::Released => none(),
+        LetGo::NotHeld => answer(|py| Err(not_held(py))),
+        let_go => answer(|py| let_go.into_result(py).map(|()| none())),
     }
 }
 
@@ -282,7 +358,8 @@ unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
 fn forgotten(guard: &GuardObject) {
     // SAFETY: called while an object is freed, which needs the thread to be attached.
     let py = unsafe { Python::assume_attached() };
-    let _ = guard.let_go();
+    // One whose lock was taken away has nothing that could be forgotten.
+    let LetGo::Released = guard.let_go() else { return };
     // SAFETY: `manager` is one, and alive.
     if unsafe { LockManager::from_raw(guard.manager) }.is_forked() {
         // The lock is the parent's, and so is the warning.

@@ -1,17 +1,22 @@
 //! What a guard can do besides being taken and released, and the tables that name it all to the interpreter.
 
-use crate::errors::{OrRaise, mode_to_python};
-use crate::guard::{self, GuardObject};
+use crate::errors::{OrRaise, class, mode_to_python, module};
+use crate::guard::{self, GuardObject, LetGo};
+use crate::losses;
 use crate::pending::Pending;
 use crate::raw::{self, answer, attribute, new_ref, none, owned};
-use crate::request::Timeout;
+use crate::request::{Timeout, duration_of};
 use crate::wait::wait_for;
-use keylatch::Mode;
+use keylatch::{Lost, Mode};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyModule, PyString};
 use std::ffi::{CStr, c_void};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
 
 /// A table that the interpreter reads and that never changes.
 pub(crate) struct Table<T, const N: usize>([T; N]);
@@ -44,7 +49,7 @@ A guard that is forgotten while it is held is released with a `ResourceWarning`.
 True
 ";
 
-pub(crate) static METHODS: Table<ffi::PyMethodDef, 9> = Table::new([
+pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
     raw::method_without_arguments(c"__enter__", guard::enter, c"__enter__($self, /)\n--\n\nReturn the guard itself."),
     raw::method_with_arguments(
         c"__exit__",
@@ -54,7 +59,10 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 9> = Table::new([
     raw::method_without_arguments(
         c"release",
         guard::release,
-        c"release($self, /)\n--\n\nRelease the lock. Never waits.\n\nRaises NotHeld if it was released before.",
+        c"release($self, /)\n--\n\nRelease the lock. Never waits.\n\n\
+        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released before, or taken\n\
+        away by force. The end of a `with` block does the same, unless the block raised something itself or released\n\
+        the lock.",
     ),
     raw::method_without_arguments(
         c"downgrade",
@@ -83,11 +91,36 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 9> = Table::new([
         aupgrade,
         c"aupgrade($self, /, timeout=None)\n--\n\nThe same as upgrade() for asyncio: await it. Cancelled, the lock is still shared.",
     ),
+    raw::method_with_arguments(
+        c"renew",
+        renew,
+        c"renew($self, ttl, /)\n--\n\nBegin the lease anew, from now, for so many seconds; or begin one.\n\n\
+        Raises LeaseLost if it ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
+    ),
+    raw::method_with_arguments(
+        c"on_lost",
+        on_lost,
+        c"on_lost($self, callback, /)\n--\n\nHave callback(guard, why) called once if the lock is taken away; why is a Lost.\n\n\
+        At once if it has been. It is called in a thread that all such callbacks share, and never after the lock was\n\
+        released.",
+    ),
+    raw::method_without_arguments(
+        c"lost",
+        lost,
+        c"lost($self, /)\n--\n\nFor asyncio: await it, to be told why the lock was taken away, when it is.\n\n\
+        Until then, and when the lock is released, it goes on waiting: race it against the work that the lock is for.",
+    ),
+    raw::method_without_arguments(
+        c"into_grant",
+        into_grant,
+        c"into_grant($self, /)\n--\n\nTurn the guard into a number, which is enough for LockManager.release().\n\n\
+        The guard is as if it were released. The lock is held until the number is.",
+    ),
     raw::method_without_arguments(c"__reduce__", refuse, c"__reduce__($self, /)\n--\n\nRefused: a lock is held once, in one process."),
     ffi::PyMethodDef::zeroed(),
 ]);
 
-pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 6> = Table::new([
+pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 8> = Table::new([
     attribute(c"key", key, c"What is locked, as it was given."),
     attribute(c"owner", owner, c"Whose lock it is, or None."),
     attribute(c"mode", mode, c"How the lock is held: Mode.EXCLUSIVE or Mode.SHARED. Raises NotHeld once it is released."),
@@ -97,6 +130,18 @@ pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 6> = Table::new([
         c"A number greater than that of every exclusive hold of this key before.\n\n\
         A store that is told the number with each write can refuse a writer whose number is lower than one it has seen.\n\
         For a shared hold, the number of the latest exclusive one. Raises NotHeld once it is released.",
+    ),
+    attribute(
+        c"remaining",
+        remaining,
+        c"For how many seconds the lock is safe from now on; None if it has no lease.\n\n\
+        0.0 once the lease has run out, or the lock was released or taken away.",
+    ),
+    attribute(
+        c"is_valid",
+        is_valid,
+        c"Whether the lock is held and, if it is a lease, safe at this moment.\n\n\
+        Work that is done after this was asked may be too late all the same: that is what fence is for.",
     ),
     attribute(c"released", released, c"Whether the lock was released."),
     ffi::PyGetSetDef { name: std::ptr::null(), get: None, set: None, doc: std::ptr::null(), closure: std::ptr::null_mut() },
@@ -192,6 +237,99 @@ unsafe extern "C" fn aupgrade(
         // SAFETY: called on a guard, to which a reference is kept.
         let pending = unsafe { Pending::upgrade(py, Bound::from_borrowed_ptr(py, slf), timeout)? };
         Ok(owned(pending.into_coroutine(py)?))
+    })
+}
+
+unsafe extern "C" fn renew(
+    slf: *mut ffi::PyObject,
+    arguments: *mut *mut ffi::PyObject,
+    given: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: as the interpreter passed them.
+        let ttl = duration_of("a ttl", unsafe { only_argument(py, "renew", arguments, given)? }.extract()?)?;
+        // SAFETY: called on a guard.
+        let renewed = unsafe { this(slf) }.look(py, |hold| hold.renew(ttl))?;
+        renewed.or_else(|error| LetGo::Lost(error).into_result(py))?;
+        Ok(none())
+    })
+}
+
+/// The one argument of a method.
+///
+/// # Safety
+/// The arguments are as an interpreter passes them.
+unsafe fn only_argument<'a, 'py>(
+    py: Python<'py>,
+    verb: &str,
+    arguments: *mut *mut ffi::PyObject,
+    given: ffi::Py_ssize_t,
+) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+    if given != 1 {
+        return Err(PyTypeError::new_err(format!("{verb}() takes exactly one argument ({given} given)")));
+    }
+    // SAFETY: there is one argument.
+    Ok(unsafe { Borrowed::from_ptr(py, *arguments) })
+}
+
+static LOSSES: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+unsafe extern "C" fn on_lost(
+    slf: *mut ffi::PyObject,
+    arguments: *mut *mut ffi::PyObject,
+    given: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: as the interpreter passed them, to a method of a guard.
+        let (callback, guard) =
+            unsafe { (only_argument(py, "on_lost", arguments, given)?, Borrowed::from_ptr(py, slf)) };
+        module(py, &LOSSES, "keylatch._losses")?.getattr("on_lost")?.call1((guard, callback))?;
+        Ok(none())
+    })
+}
+
+unsafe extern "C" fn lost(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: called on a guard.
+        let mut future: Pin<Box<dyn Future<Output = Lost> + Send>> =
+            unsafe { this(slf) }.look(py, |hold| Box::pin(hold.lost()) as Pin<Box<_>>)?;
+        let pending = Pending::new(move |py, context| {
+            let Poll::Ready(why) = future.as_mut().poll(context) else { return Poll::Pending };
+            let why = class(py, "Lost").and_then(|class| class.call1((losses::word(why),)));
+            Poll::Ready(why.map(Bound::unbind))
+        });
+        Ok(owned(pending.into_coroutine(py)?))
+    })
+}
+
+unsafe extern "C" fn into_grant(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: called on a guard.
+        let hold = unsafe { this(slf) }.take()?.ok_or_else(|| guard::not_held(py))?;
+        Ok(owned(hold.into_grant().to_raw().into_pyobject(py)?))
+    })
+}
+
+unsafe extern "C" fn remaining(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: called on a guard.
+        let guard = unsafe { this(slf) };
+        if guard.is_released() {
+            return Ok(owned(0.0.into_pyobject(py)?));
+        }
+        Ok(match guard.look(py, |hold| hold.remaining())? {
+            Some(left) => owned(left.as_secs_f64().into_pyobject(py)?),
+            None => none(),
+        })
+    })
+}
+
+unsafe extern "C" fn is_valid(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: called on a guard.
+        let guard = unsafe { this(slf) };
+        let valid = !guard.is_released() && guard.look(py, |hold| hold.is_valid())?;
+        Ok(owned(PyBool::new(py, valid).to_owned()))
     })
 }
 

@@ -94,6 +94,11 @@ impl<'py> Part<'py> {
     }
 }
 
+/// The bytes of a part of a key.
+pub(crate) fn part_bytes(object: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    Part::of(object).map(|part| part.bytes().to_vec())
+}
+
 fn wrong(object: &Bound<'_, PyAny>) -> PyErr {
     let kind = object.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
     PyTypeError::new_err(format!(

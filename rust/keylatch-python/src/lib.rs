@@ -10,15 +10,20 @@ mod awaitable;
 mod batch;
 mod errors;
 mod event_loop;
+mod events;
 mod figures;
+mod grants;
 mod guard;
 mod guard_methods;
 mod key;
+mod listed;
+mod losses;
 mod manager;
 mod owner;
 mod pending;
 mod raw;
 mod request;
+mod session;
 mod wait;
 
 use pyo3::prelude::*;
@@ -31,11 +36,17 @@ mod _keylatch {
     #[pymodule_export]
     use super::event_loop::LoopWaits;
     #[pymodule_export]
+    use super::events::Subscription;
+    #[pymodule_export]
+    use super::losses::Losses;
+    #[pymodule_export]
     use super::manager::LockManager;
     #[pymodule_export]
     use super::owner::Owner;
     #[pymodule_export]
     use super::pending::Pending;
+    #[pymodule_export]
+    use super::session::Session;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

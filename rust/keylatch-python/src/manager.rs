@@ -1,16 +1,20 @@
 //! The manager: `LockManager` without the verbs of the fast path, which are in `acquire`.
 
-use crate::batch;
 use crate::errors::OrRaise;
-use crate::figures;
-use crate::owner::{Owner, text_of};
+use crate::events::Subscription;
+use crate::key::AskedKey;
+use crate::owner::{AskedOwner, Owner, source_of, text_of};
 use crate::pending::Pending;
-use crate::request::Timeout;
-use keylatch::{Fairness, FastObjectLockManager, LockConfig};
+use crate::request::{Asked, Timeout, duration_of, priority_from, ttl_of};
+use crate::session::Session;
+use crate::{batch, figures, grants, listed};
+use keylatch::{
+    AdaptiveTimeout, EventOptions, Fairness, FastObjectLockManager, Grant, LockConfig, Reentrancy, TopBy, Victim,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyList, PyString};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -56,12 +60,30 @@ impl LockManager {
     }
 }
 
+fn no_such(what: &str, given: &str, known: &str) -> PyErr {
+    PyValueError::new_err(format!("{what} is {known}, not {given:?}"))
+}
+
+/// From a `keylatch.AdaptiveTimeout`.
+fn adaptive_of(adaptive: &Bound<'_, PyAny>) -> PyResult<AdaptiveTimeout> {
+    let number = |name: &str| adaptive.getattr(name)?.extract::<f64>();
+    // What is out of range stays so, and is refused with the other settings.
+    let per_mille = |name: &str| number(name).map(|share| (share * 1000.0).round() as u32);
+    Ok(AdaptiveTimeout {
+        quantile_per_mille: per_mille("quantile")?,
+        factor_per_mille: per_mille("factor")?,
+        floor: duration_of("floor", number("floor")?)?,
+        ceiling: duration_of("ceiling", number("ceiling")?)?,
+    })
+}
+
 #[pymethods]
 impl LockManager {
     #[new]
     #[pyo3(signature = (
         *, fairness = "eventual", eventual_after = 0.0005, default_timeout = None, shards = 1024, max_locks = 8_388_608,
-        max_waiters = 1_048_576, max_key_bytes = 8192, overtake_limit = 64
+        max_waiters = 1_048_576, max_key_bytes = 8192, overtake_limit = 64, reentrancy = "deny",
+        deadlock_delay = 0.05, victim = "asker", lock_delay = 0.0, adaptive = None
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -74,6 +96,11 @@ impl LockManager {
         max_waiters: u32,
         max_key_bytes: usize,
         overtake_limit: u32,
+        reentrancy: &str,
+        deadlock_delay: Option<f64>,
+        victim: &str,
+        lock_delay: f64,
+        adaptive: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let fairness = match fairness {
             "eventual" => Fairness::Eventual {
@@ -84,9 +111,19 @@ impl LockManager {
             "writer_first" => Fairness::WriterFirst,
             "reader_first" => Fairness::ReaderFirst,
             other => {
-                let problem = "fairness is \"eventual\", \"fifo\", \"writer_first\" or \"reader_first\", not";
-                return Err(PyValueError::new_err(format!("{problem} {other:?}")));
+                return Err(no_such("fairness", other, "\"eventual\", \"fifo\", \"writer_first\" or \"reader_first\""));
             }
+        };
+        let reentrancy = match reentrancy {
+            "deny" => Reentrancy::Deny,
+            "count" => Reentrancy::Count,
+            other => return Err(no_such("reentrancy", other, "\"deny\" or \"count\"")),
+        };
+        let victim = match victim {
+            "asker" => Victim::Asker,
+            "youngest" => Victim::Youngest,
+            "lowest_priority" => Victim::LowestPriority,
+            other => return Err(no_such("victim", other, "\"asker\", \"youngest\" or \"lowest_priority\"")),
         };
         let default_timeout = match default_timeout {
             Some(timeout) => Timeout::of(&timeout)?.as_duration(),
@@ -100,6 +137,11 @@ impl LockManager {
             max_waiters,
             max_key_bytes,
             overtake_limit,
+            reentrancy,
+            deadlock_delay: deadlock_delay.map(|delay| duration_of("deadlock_delay", delay)).transpose()?,
+            victim,
+            lock_delay: duration_of("lock_delay", lock_delay)?,
+            adaptive: adaptive.map(|adaptive| adaptive_of(&adaptive)).transpose()?,
             ..LockConfig::default()
         };
         let locks = FastObjectLockManager::with_config(settings).or_raise(py)?;
@@ -107,36 +149,52 @@ impl LockManager {
     }
 
     /// An owner by name, for many requests: made once, and then used without a look-up.
-    fn owner(&self, name: &Bound<'_, PyString>) -> PyResult<Owner> {
-        Owner::new(self.locks.owner(&text_of(name)?), name, self.id)
+    ///
+    /// source says where in the program it comes from, for listings.
+    #[pyo3(signature = (name, *, source = ""))]
+    fn owner(&self, name: &Bound<'_, PyString>, source: &str) -> PyResult<Owner> {
+        let source = source_of(source);
+        Owner::new(self.locks.owner_with_source(&text_of(name)?, source), name, source, self.id)
+    }
+
+    /// Begin a session: an owner that is one logical thread of control, such as a transaction; see Session.
+    ///
+    /// source says where in the program it comes from, for listings.
+    #[pyo3(signature = (name, *, source = ""))]
+    fn session(&self, name: &Bound<'_, PyString>, source: &str) -> PyResult<Session> {
+        Session::begin(&self.locks, name, source_of(source), self.id)
     }
 
     /// Takes many locks, and returns the guards and what was not had.
-    #[pyo3(signature = (exclusive, shared, owner, timeout, priority, best_effort))]
+    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (exclusive, shared, owner, timeout, ttl, priority, best_effort))]
     fn _lock_many<'py>(
         slf: &Bound<'py, Self>,
         exclusive: &Bound<'py, PyAny>,
         shared: &Bound<'py, PyAny>,
         owner: &Bound<'py, PyAny>,
         timeout: &Bound<'py, PyAny>,
+        ttl: &Bound<'py, PyAny>,
         priority: &Bound<'py, PyAny>,
         best_effort: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        batch::Asked::of(slf, exclusive, shared, owner, timeout, priority, best_effort)?.wait()
+        batch::Asked::of(slf, exclusive, shared, owner, timeout, ttl, priority, best_effort)?.wait()
     }
 
     /// The same, for an event loop to wait for.
-    #[pyo3(signature = (exclusive, shared, owner, timeout, priority, best_effort))]
+    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (exclusive, shared, owner, timeout, ttl, priority, best_effort))]
     fn _begin_lock_many<'py>(
         slf: &Bound<'py, Self>,
         exclusive: &Bound<'py, PyAny>,
         shared: &Bound<'py, PyAny>,
         owner: &Bound<'py, PyAny>,
         timeout: &Bound<'py, PyAny>,
+        ttl: &Bound<'py, PyAny>,
         priority: &Bound<'py, PyAny>,
         best_effort: bool,
     ) -> PyResult<Pending> {
-        batch::Asked::of(slf, exclusive, shared, owner, timeout, priority, best_effort)?.begin()
+        batch::Asked::of(slf, exclusive, shared, owner, timeout, ttl, priority, best_effort)?.begin()
     }
 
     /// The figures as a `dict` of what `keylatch.LockMetrics` is made of.
@@ -151,11 +209,180 @@ impl LockManager {
         figures::health(py, &health)
     }
 
+    /// Take a lock as lock() does, and return it as a number, which release() takes, from any thread.
+    ///
+    /// A session's requests can be numbered: while the lock is held, the same request_id is answered with the same number
+    /// again, for a caller that did not get the answer.
+    ///
+    /// >>> from keylatch import LockManager
+    /// >>> locks = LockManager()
+    /// >>> with locks.session("upload-4711") as session:
+    /// ...     grant = locks.grant("cat.jpg", owner=session, request_id=1)
+    /// ...     assert locks.grant("cat.jpg", owner=session, request_id=1) == grant
+    /// ...     locks.release(grant)
+    #[pyo3(signature = (
+        key, *, shared = false, owner = None, timeout = None, ttl = None, priority = 0, wait = true, request_id = None
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn grant(
+        &self,
+        key: &Bound<'_, PyAny>,
+        shared: bool,
+        owner: Option<Bound<'_, PyAny>>,
+        timeout: Option<Bound<'_, PyAny>>,
+        ttl: Option<Bound<'_, PyAny>>,
+        priority: i64,
+        wait: bool,
+        request_id: Option<u64>,
+    ) -> PyResult<u64> {
+        let asked = Asked {
+            key: key.as_borrowed(),
+            shared,
+            owner: owner.as_ref().map_or(Ok(AskedOwner::Nobody), |owner| AskedOwner::of(owner.as_borrowed()))?,
+            timeout: timeout.as_ref().map_or(Ok(Timeout::Default), Timeout::of)?,
+            ttl: ttl.as_ref().map_or(Ok(None), ttl_of)?,
+            priority: priority_from(priority)?,
+            wait,
+        };
+        grants::take(key.py(), self, &asked, request_id)
+    }
+
+    /// Release a lock by its number. Never waits.
+    ///
+    /// Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released before, taken away by
+    /// force, made up, or another manager's. Nothing is released then.
+    fn release(&self, py: Python<'_>, grant: u64) -> PyResult<()> {
+        self.locks.release(grants::grant_of(py, grant)?).or_raise(py)
+    }
+
+    /// Turn the number of a lock back into a guard. Raises what release() does.
+    fn adopt<'py>(slf: &Bound<'py, Self>, grant: u64) -> PyResult<Bound<'py, PyAny>> {
+        grants::adopt(slf, grant)
+    }
+
+    /// Begin the lease of a lock anew, from now, for so many seconds; or begin one. Raises what release() does.
+    fn renew(&self, py: Python<'_>, grant: u64, ttl: f64) -> PyResult<()> {
+        self.locks.renew(grants::grant_of(py, grant)?, duration_of("a ttl", ttl)?).or_raise(py)
+    }
+
+    /// For how many seconds a lock is safe from now on; 0.0 once its lease has run out, None if it has none.
+    ///
+    /// Raises what release() does.
+    fn remaining(&self, py: Python<'_>, grant: u64) -> PyResult<Option<f64>> {
+        let left = self.locks.remaining(grants::grant_of(py, grant)?).or_raise(py)?;
+        Ok(left.map(|left| left.as_secs_f64()))
+    }
+
+    /// Whether a lock is held and, if it is a lease, safe at this moment.
+    fn is_valid(&self, grant: u64) -> bool {
+        Grant::from_raw(grant).is_some_and(|grant| self.locks.is_valid(grant))
+    }
+
+    /// Whether the exclusive hold with this fence number still has the key.
+    ///
+    /// >>> from keylatch import LockManager
+    /// >>> locks = LockManager()
+    /// >>> with locks.lock("cat.jpg") as guard:
+    /// ...     fence = guard.fence
+    /// ...     locks.is_current("cat.jpg", fence)
+    /// True
+    /// >>> locks.is_current("cat.jpg", fence)
+    /// False
+    fn is_current(&self, key: &Bound<'_, PyAny>, fence: u64) -> PyResult<bool> {
+        let (py, key) = (key.py(), AskedKey::of(key)?);
+        self.locks.is_current(key.as_ref(), fence).or_raise(py)
+    }
+
+    fn _holders<'py>(&self, asked: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
+        let (py, filter) = (asked.py(), listed::filter(asked)?);
+        listed::holders(py, &py.detach(|| self.locks.holders(&filter)))
+    }
+
+    fn _waiters<'py>(&self, asked: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
+        let (py, filter) = (asked.py(), listed::filter(asked)?);
+        listed::waiters(py, &py.detach(|| self.locks.waiters(&filter)))
+    }
+
+    fn _force_release<'py>(&self, asked: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
+        let (py, filter) = (asked.py(), listed::filter(asked)?);
+        listed::holders(py, &py.detach(|| self.locks.force_release(&filter)))
+    }
+
+    fn _expire<'py>(&self, asked: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
+        let (py, filter) = (asked.py(), listed::filter(asked)?);
+        listed::holders(py, &py.detach(|| self.locks.expire(&filter)))
+    }
+
+    /// The chain before a key, or else before an owner.
+    fn _blocking_chain<'py>(
+        &self,
+        py: Python<'py>,
+        key: Option<Bound<'py, PyAny>>,
+        owner: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let chain = match (&key, &owner) {
+            (Some(key), None) => {
+                let key = AskedKey::of(key)?;
+                let start = key.as_ref();
+                py.detach(|| self.locks.blocking_chain(start))
+            }
+            (None, Some(owner)) => {
+                let owner = AskedOwner::of(owner.as_borrowed())?;
+                let start = owner.as_ref(self.id);
+                py.detach(|| self.locks.blocking_chain(start))
+            }
+            _ => return Err(PyTypeError::new_err("blocking_chain() takes a key, or an owner by name")),
+        };
+        listed::chain(py, &chain)
+    }
+
+    fn _top<'py>(&self, py: Python<'py>, count: usize, by: &str) -> PyResult<Bound<'py, PyList>> {
+        let by = match by {
+            "age" => TopBy::Age,
+            "waiters" => TopBy::Waiters,
+            other => return Err(no_such("by", other, "\"age\" or \"waiters\"")),
+        };
+        listed::top(py, &py.detach(|| self.locks.top(count, by)))
+    }
+
+    fn _recent_deadlocks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        listed::deadlocks(py, &py.detach(|| self.locks.recent_deadlocks()))
+    }
+
+    fn _subscribe(
+        &self,
+        py: Python<'_>,
+        wait_above: Option<f64>,
+        hold_above: Option<f64>,
+        capacity: usize,
+    ) -> PyResult<Subscription> {
+        let options = EventOptions {
+            wait_above: wait_above.map(|time| duration_of("wait_above", time)).transpose()?,
+            hold_above: hold_above.map(|time| duration_of("hold_above", time)).transpose()?,
+            capacity,
+        };
+        Ok(Subscription::new(py.detach(|| self.locks.subscribe(options))))
+    }
+
+    /// The figures of all shards together as OpenMetrics text, for a monitoring system to read.
+    fn openmetrics(&self, py: Python<'_>) -> String {
+        py.detach(|| self.locks.get_metrics().to_openmetrics())
+    }
+
     /// Close the manager: whoever waits, and whoever asks from now on, is told `Closed`.
     ///
     /// What is held stays held until it is released.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.locks.close());
+    }
+
+    /// How many seconds a request that says nothing about its time would wait now; None for as long as it takes.
+    fn default_timeout(&self) -> Option<f64> {
+        self.locks.default_timeout().map(|timeout| timeout.as_secs_f64())
+    }
+
+    fn _adaptive_timeout<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.locks.adaptive_timeout().map(|state| figures::adaptive(py, &state)).transpose()
     }
 
     /// Whether the manager was closed.

@@ -1,9 +1,12 @@
 //! Owners: whose request it is, as people see it in errors and listings.
 
+use crate::session::Session;
 use keylatch::OwnerRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 /// A name for whoever asks, made once by `LockManager.owner` and shown in errors and listings.
 ///
@@ -23,6 +26,9 @@ pub(crate) struct Owner {
     /// The name as it was given.
     #[pyo3(get)]
     name: Py<PyString>,
+    /// Where in the program it comes from, for listings; empty for nothing.
+    #[pyo3(get)]
+    source: &'static str,
     /// The name once more, for a manager that has to look it up.
     text: String,
     /// The manager that knows `owner`.
@@ -45,8 +51,13 @@ impl Owner {
 }
 
 impl Owner {
-    pub(crate) fn new(owner: keylatch::Owner, name: &Bound<'_, PyString>, manager: u64) -> PyResult<Self> {
-        Ok(Self { owner, name: name.clone().unbind(), text: text_of(name)?, manager })
+    pub(crate) fn new(
+        owner: keylatch::Owner,
+        name: &Bound<'_, PyString>,
+        source: &'static str,
+        manager: u64,
+    ) -> PyResult<Self> {
+        Ok(Self { owner, name: name.clone().unbind(), source, text: text_of(name)?, manager })
     }
 }
 
@@ -55,10 +66,31 @@ pub(crate) fn text_of(name: &Bound<'_, PyString>) -> PyResult<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
+const MAX_SOURCES: usize = 1024;
+const MAX_SOURCE_BYTES: usize = 256;
+
+/// A source that is kept for ever, because the lock manager takes those that a program has in its text; nothing when
+/// there are too many.
+pub(crate) fn source_of(text: &str) -> &'static str {
+    static SOURCES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let text = &text[..text.floor_char_boundary(MAX_SOURCE_BYTES)];
+    let mut sources = SOURCES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(kept) = sources.get(text) {
+        return kept;
+    }
+    if text.is_empty() || sources.len() >= MAX_SOURCES {
+        return "";
+    }
+    let kept: &'static str = Box::leak(Box::from(text));
+    sources.insert(kept);
+    kept
+}
+
 /// The owner of a request, as it was given: something with a name, or nothing.
 pub(crate) enum AskedOwner<'a, 'py> {
     Nobody,
     Known(Borrowed<'a, 'py, Owner>),
+    Session(Borrowed<'a, 'py, Session>),
     Named(Borrowed<'a, 'py, PyString>),
 }
 
@@ -70,9 +102,14 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
         if let Ok(known) = owner.cast::<Owner>() {
             return Ok(Self::Known(known));
         }
+        if let Ok(session) = owner.cast::<Session>() {
+            return Ok(Self::Session(session));
+        }
         let Ok(name) = owner.cast::<PyString>() else {
             let kind = owner.get_type().name()?;
-            return Err(PyTypeError::new_err(format!("an owner is a str or an Owner of the manager, not {kind}")));
+            return Err(PyTypeError::new_err(format!(
+                "an owner is a str, or an Owner or Session of the manager, not {kind}"
+            )));
         };
         name.to_str()?;
         Ok(Self::Named(name))
@@ -84,6 +121,7 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
             Self::Nobody => OwnerRef::Named(""),
             Self::Known(known) if known.get().manager == manager => OwnerRef::Known(known.get().owner),
             Self::Known(known) => OwnerRef::Named(&known.get().text),
+            Self::Session(session) => session.get().as_owner(manager),
             Self::Named(name) => OwnerRef::Named(name.to_str().unwrap_or_default()),
         }
     }
@@ -93,7 +131,24 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
         match self {
             Self::Nobody => None,
             Self::Known(known) => Some(known.get().name.bind(py).clone()),
+            Self::Session(session) => Some(session.get().name(py)),
             Self::Named(name) => Some(Bound::clone(name)),
+        }
+    }
+
+    /// What has to be kept while the request waits, beside the name.
+    pub(crate) fn keep(&self) -> Option<Py<PyAny>> {
+        match self {
+            Self::Session(session) => Some(Bound::clone(session).into_any().unbind()),
+            Self::Nobody | Self::Known(_) | Self::Named(_) => None,
+        }
+    }
+
+    /// The session that asks, if one does.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Session(session) => Some(session.get()),
+            Self::Nobody | Self::Known(_) | Self::Named(_) => None,
         }
     }
 }

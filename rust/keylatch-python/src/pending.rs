@@ -74,7 +74,7 @@ pub(crate) struct LongAcquire {
     pub(crate) key: Py<PyAny>,
     pub(crate) owner: Option<Py<PyAny>>,
     /// Whatever else the request borrows from.
-    pub(crate) _kept: Vec<Py<PyAny>>,
+    pub(crate) _kept: (Vec<Py<PyAny>>, Option<Py<PyAny>>),
 }
 
 /// A guard whose hold is lent to an upgrade until that ends, one way or the other.

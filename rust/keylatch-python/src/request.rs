@@ -42,17 +42,41 @@ impl Timeout {
     }
 }
 
+/// A length of time that has to be one: a lease's, an age.
+pub(crate) fn duration_of(what: &str, seconds: f64) -> PyResult<Duration> {
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(PyValueError::new_err(format!("{what} is a number of seconds from 0 on")));
+    }
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+/// How long a lease is: of seconds, or `None` for a hold that is none.
+pub(crate) fn ttl_of(seconds: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+    if seconds.is_none() { Ok(None) } else { duration_of("a ttl", seconds.extract()?).map(Some) }
+}
+
 /// The arguments of one request. Objects are the caller's.
 pub(crate) struct Asked<'a, 'py> {
     pub(crate) key: Borrowed<'a, 'py, PyAny>,
     pub(crate) shared: bool,
     pub(crate) owner: AskedOwner<'a, 'py>,
     pub(crate) timeout: Timeout,
+    pub(crate) ttl: Option<Duration>,
     pub(crate) priority: u8,
     pub(crate) wait: bool,
 }
 
-const NAMES: [&str; 6] = ["key", "shared", "owner", "timeout", "priority", "wait"];
+/// A function that takes a request, and which of the parameters it has.
+pub(crate) struct Verb {
+    name: &'static str,
+    parameters: &'static [&'static str],
+}
+
+pub(crate) const LOCK: Verb = Verb { name: "lock", parameters: &NAMES };
+pub(crate) const ALOCK: Verb = Verb { name: "alock", parameters: &NAMES };
+pub(crate) const TRY_LOCK: Verb = Verb { name: "try_lock", parameters: &["key", "shared", "owner", "ttl", "priority"] };
+
+const NAMES: [&str; 7] = ["key", "shared", "owner", "timeout", "ttl", "priority", "wait"];
 static INTERNED: PyOnceLock<[Py<PyString>; NAMES.len()]> = PyOnceLock::new();
 
 /// Which parameter a keyword names. Keywords in a program's text are interned, so that comparing addresses nearly always
@@ -70,7 +94,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
     /// An exclusive lock, with nothing said about it.
     pub(crate) fn plainly(key: Borrowed<'a, 'py, PyAny>) -> Self {
         let (owner, timeout) = (AskedOwner::Nobody, Timeout::Default);
-        Self { key, shared: false, owner, timeout, priority: 0, wait: true }
+        Self { key, shared: false, owner, timeout, ttl: None, priority: 0, wait: true }
     }
 
     /// Reads the arguments of `verb`.
@@ -79,7 +103,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
     /// They are as an interpreter passes them to a function that takes positional and keyword arguments in an array.
     pub(crate) unsafe fn parse(
         py: Python<'py>,
-        verb: &str,
+        verb: &Verb,
         arguments: *const *mut ffi::PyObject,
         positional: ffi::Py_ssize_t,
         keywords: *mut ffi::PyObject,
@@ -87,6 +111,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
         // SAFETY: the caller says so; the objects outlive the call.
         let argument = |position: usize| unsafe { Borrowed::from_ptr(py, *arguments.add(position)) };
         let positional = positional as usize;
+        let Verb { name: verb, parameters } = verb;
         if positional > 1 {
             let problem = format!("{verb}() takes 1 positional argument but {positional} were given");
             return Err(PyTypeError::new_err(problem));
@@ -98,7 +123,8 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
         // SAFETY: null, or a tuple with the names of the arguments after the positional ones.
         if let Some(keywords) = unsafe { Borrowed::from_ptr_or_opt(py, keywords) } {
             for (offset, keyword) in keywords.cast::<PyTuple>()?.iter().enumerate() {
-                let Some(place) = parameter(py, keyword.as_borrowed()).and_then(|place| given.get_mut(place)) else {
+                let known = parameter(py, keyword.as_borrowed()).filter(|place| parameters.contains(&NAMES[*place]));
+                let Some(place) = known.and_then(|place| given.get_mut(place)) else {
                     let problem = format!("{verb}() got an unexpected keyword argument {}", keyword.repr()?);
                     return Err(PyTypeError::new_err(problem));
                 };
@@ -108,7 +134,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
                 }
             }
         }
-        let [key, shared, owner, timeout, priority, wait] = given;
+        let [key, shared, owner, timeout, ttl, priority, wait] = given;
         let Some(key) = key else {
             return Err(PyTypeError::new_err(format!("{verb}() missing 1 required positional argument: 'key'")));
         };
@@ -117,6 +143,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
             shared: shared.map_or(Ok(false), |shared| shared.is_truthy())?,
             owner: owner.map_or(Ok(AskedOwner::Nobody), AskedOwner::of)?,
             timeout: timeout.map_or(Ok(Timeout::Default), |timeout| Timeout::of(&timeout))?,
+            ttl: ttl.map_or(Ok(None), |ttl| ttl_of(&ttl))?,
             priority: priority.map_or(Ok(0), |priority| priority_of(&priority))?,
             wait: wait.map_or(Ok(true), |wait| wait.is_truthy())?,
         })
@@ -126,6 +153,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
     pub(crate) fn request<'k>(&'k self, key: &'k AskedKey<'py>, manager: u64) -> LockRequest<'k> {
         let mode = if self.shared { Mode::Shared } else { Mode::Exclusive };
         let request = LockRequest::new(key.as_ref(), mode).owner(self.owner.as_ref(manager)).priority(self.priority);
+        let request = if let Some(ttl) = self.ttl { request.ttl(ttl) } else { request };
         match self.timeout {
             Timeout::Default => request,
             Timeout::Never => request.no_timeout(),
@@ -135,7 +163,10 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
 }
 
 pub(crate) fn priority_of(priority: &Bound<'_, PyAny>) -> PyResult<u8> {
-    let number: i64 = priority.extract()?;
+    priority_from(priority.extract()?)
+}
+
+pub(crate) fn priority_from(number: i64) -> PyResult<u8> {
     u8::try_from(number)
         .map_err(|_| PyValueError::new_err(format!("a priority is a number from 0 to 255, not {number}")))
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the main thread sleeps before it looks for a signal. One that is delivered to it wakes it at once; this is
 /// for those that another thread was given.
@@ -16,16 +16,32 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// Waits for a future. An exception raised by a signal's handler ends the wait, and drops the future: what was asked for
 /// is asked for no more, and what has just arrived is given back.
-pub(crate) fn wait_for<F: Future + Unpin>(py: Python<'_>, mut future: F) -> PyResult<F::Output> {
+pub(crate) fn wait_for<F: Future + Unpin>(py: Python<'_>, future: F) -> PyResult<F::Output> {
+    match wait_until(py, future, None)? {
+        Some(output) => Ok(output),
+        None => unreachable!("without a deadline there is an answer"),
+    }
+}
+
+/// The same until then; `None` if the time is over first.
+pub(crate) fn wait_until<F: Future + Unpin>(
+    py: Python<'_>,
+    mut future: F,
+    deadline: Option<Instant>,
+) -> PyResult<Option<F::Output>> {
     let sleeper = Arc::new(Sleeper { news: AtomicU32::new(QUIET) });
     let waker = Waker::from(Arc::clone(&sleeper));
     let mut context = Context::from_waker(&waker);
     let slice = if is_main_thread(py)? { SLICE } else { LONG };
     loop {
         if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut context) {
-            return Ok(output);
+            return Ok(Some(output));
         }
-        py.detach(|| sleeper.sleep(slice));
+        let left = deadline.map_or(slice, |deadline| deadline.saturating_duration_since(Instant::now()).min(slice));
+        if left.is_zero() {
+            return Ok(None);
+        }
+        py.detach(|| sleeper.sleep(left));
         py.check_signals()?;
     }
 }

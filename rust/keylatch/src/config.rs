@@ -209,6 +209,14 @@ pub struct LockConfig {
     pub deadlock_delay: Option<Duration>,
     /// Which session of a deadlock gives way. Default [`Victim::Asker`].
     pub victim: Victim,
+    /// Tells of sessions that take locks in orders that could become a deadlock, before they do: by
+    /// [`Event::LockOrder`](crate::Event::LockOrder) and
+    /// [`lock_order_reports`](crate::FastObjectLockManager::lock_order_reports). Only sessions are looked at, for of labels
+    /// and of guards without an owner nothing is known. Each circle of orders is told once. Default `false`.
+    ///
+    /// It works in every build, and is meant for those of developers, `lock_order_lint: cfg!(debug_assertions)`: while it
+    /// is set the fast path is off, and every request takes its shard's mutex and one for the whole manager.
+    pub lock_order_lint: bool,
     /// How long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that what the old
     /// holder still has on its way arrives first. Default zero.
     pub lock_delay: Duration,
@@ -230,6 +238,7 @@ impl Default for LockConfig {
             reentrancy: Reentrancy::Deny,
             deadlock_delay: Some(Duration::from_millis(50)),
             victim: Victim::Asker,
+            lock_order_lint: false,
             lock_delay: Duration::ZERO,
             backend: Backend::Fast,
         }

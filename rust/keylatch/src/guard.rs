@@ -233,10 +233,13 @@ impl<M: ManagerRef> LockGuard<M> {
     /// # Errors
     /// [`LockError::LeaseLost`] if its lease ran out and somebody took the lock, [`LockError::NotHeld`] if that was done
     /// by force. Nobody else's hold is touched.
+    #[inline(always)]
     pub fn try_release(self) -> Result<(), LockError> {
-        let core = Arc::clone(self.core());
-        let grant = self.into_grant();
-        core.release_number(grant)
+        let mut this = self;
+        let grant = this.grant();
+        // From here on the guard has nothing to release, only its handle to drop.
+        this.grant = None;
+        this.manager.manager().core().release_guard_or_tell(grant)
     }
 
     /// The grant, held as a guard holds it, for somebody who releases it like one.

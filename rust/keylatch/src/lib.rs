@@ -80,9 +80,9 @@ pub use config::{AdaptiveTimeout, Backend, Fairness, LockConfig, Reentrancy, Vic
 pub use error::{DeadlockLink, Holder, Holders, LockError};
 pub use guard::{FastLockGuard, LockBatch, LockGuard, ManagerRef, OwnedLockGuard, Upgrade};
 pub use hold::{Grant, Lost, Owner, OwnerRef, SessionRef};
-pub use inspect::{BlockingChain, ChainLink, ChainStart, Cycle, Filter, TopBy, TopKey};
+pub use inspect::{BlockingChain, ChainLink, ChainStart, Cycle, Filter, LockOrderReports, TopBy, TopKey};
 pub use key::{KeyRef, ObjectKey};
-pub use listed::{HolderInfo, WaiterInfo};
+pub use listed::{HolderInfo, LockOrderLink, LockOrderReport, WaiterInfo};
 pub use manager::FastObjectLockManager;
 pub use mode::Mode;
 pub use observe::{

@@ -1,4 +1,4 @@
-//! A hold and a wait as listings and events show them.
+//! A hold, a wait and an order of locks, as listings and events show them.
 
 use crate::hold::Grant;
 use crate::key::ObjectKey;
@@ -58,6 +58,38 @@ pub struct WaiterInfo {
     pub position: usize,
 }
 
+/// One order in which a session took two locks, when it was seen for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockOrderLink {
+    /// The session's name.
+    pub session: Arc<str>,
+    /// Where the session comes from, as it was told when it was begun.
+    pub source: &'static str,
+    /// What it held.
+    pub held: ObjectKey,
+    /// How it had taken that.
+    pub held_mode: Mode,
+    /// What it asked for, ready to wait.
+    pub wanted: ObjectKey,
+    /// How it wanted that.
+    pub wanted_mode: Mode,
+    /// When, as the time since the manager was made.
+    pub at: Duration,
+}
+
+/// Sessions took locks in orders that go round, which will be a deadlock when they meet; see
+/// [`LockConfig::lock_order_lint`](crate::LockConfig::lock_order_lint).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockOrderReport {
+    /// When it was noticed, as the time since the manager was made.
+    pub at: Duration,
+    /// Who held what and asked for what, beginning with the order that was seen last. Each asked for what the next one
+    /// held, and the last one for what the first one held.
+    pub links: Arc<[LockOrderLink]>,
+}
+
 impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} holds {} ({}, for at least {:?}", self.named(), self.key, self.mode, self.held_for)?;
@@ -72,6 +104,24 @@ impl fmt::Display for WaiterInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, mode, waited, position, .. } = self;
         write!(f, "{} waits for {key} ({mode}, for {waited:?}, number {position} in line)", self.named())
+    }
+}
+
+impl fmt::Display for LockOrderLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { session, source, held, held_mode, wanted, wanted_mode, .. } = self;
+        let session = Named(session, source);
+        write!(f, "{session} held {held} ({held_mode}) and asked for {wanted} ({wanted_mode})")
+    }
+}
+
+impl fmt::Display for LockOrderReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "orders that go round: ")?;
+        for (position, link) in self.links.iter().enumerate() {
+            write!(f, "{}{link}", if position == 0 { "" } else { "; " })?;
+        }
+        Ok(())
     }
 }
 

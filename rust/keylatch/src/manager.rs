@@ -362,6 +362,7 @@ impl FastObjectLockManager {
 
     fn batch_at_once<'a>(&'a self, batch: &BatchLockRequest<'_>) -> Result<Option<LockBatch<'a>>, LockError> {
         batch.ttl.map_or(Ok(0), nanos_of)?;
+        self.core.note_batch_order(batch);
         let grants = self.core.batch_at_once(self.core.local(), batch);
         grants.iter().flatten().for_each(|grant| self.core.start_lease(*grant, batch.ttl));
         Ok(grants.map(|grants| LockBatch::new(self, grants)))

@@ -1,6 +1,6 @@
 //! A session: one logical thread of control, such as a transaction.
 
-use crate::hold::{OwnerRef, SessionRef, SessionState};
+use crate::hold::{Grant, OwnerRef, SessionRef, SessionState};
 use crate::manager::FastObjectLockManager;
 use crate::sync::fault::fault;
 use std::sync::Arc;
@@ -46,6 +46,16 @@ impl Session {
     /// wants. Returns how many locks that were.
     pub fn release_all(&self) -> usize {
         self.state.as_ref().map_or(0, |state| self.manager.core().release_all_of(state.number))
+    }
+
+    /// Remembers that this session's request of that number was answered with this grant, for a front that waits in a way
+    /// of its own; see [`LockRequest::request_id`](crate::LockRequest::request_id), which does it by itself.
+    pub fn answered(&self, request_id: u64, grant: Grant) {
+        let Some(state) = &self.state else { return };
+        let core = self.manager.core();
+        if !core.is_forked() {
+            state.remember_answer(request_id, grant, |grant| core.standing(grant).is_ok());
+        }
     }
 
     /// Whether dropping the session releases what it still holds. By default it does not: guards and grants outlive it,

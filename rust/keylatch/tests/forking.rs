@@ -47,6 +47,8 @@ fn a_forked_child_is_told_so_and_the_parent_goes_on() {
             forked(ByHand::new(locks.lock(write())).ready().map(drop)),
             forked(locks.lock(write()).with_queue(&queue, 2).map(drop)),
             forked(locks.release(grant)),
+            forked(locks.fence(grant).map(drop)),
+            forked(locks.key_and_mode(grant).map(drop)),
             forked(locks.adopt(grant).map(drop)),
             !locks.cancel(ticket),
             forked(

@@ -143,3 +143,17 @@ fn numbered_requests_that_cannot_be_meant_are_refused() {
     let foreign = elsewhere.lock(write().owner(&session)).blocking().unwrap();
     assert_eq!(&*foreign.owner(), "a session of another manager");
 }
+
+#[test]
+fn an_answer_that_a_front_gave_by_itself_is_given_again() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = LockRequest::write(("b", "o")).owner(&session);
+    let grant = locks.lock(request).blocking().unwrap().into_grant();
+    session.answered(7, grant);
+    assert_eq!(locks.lock(request.request_id(7)).grant_now().unwrap(), grant);
+    locks.release(grant).unwrap();
+    let next = locks.lock(request.request_id(7)).grant_now().unwrap();
+    assert_ne!(next, grant);
+    locks.release(next).unwrap();
+}

@@ -3,7 +3,7 @@
 
 mod steps;
 
-use keylatch::{EventOptions, Fairness, LockRequest};
+use keylatch::{EventOptions, Fairness, LockConfig, LockRequest};
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,4 +67,22 @@ fn events_are_handed_on_while_the_subscription_is_kept() {
         hold.starts_with("WARN message=slow hold key=b/o mode=exclusive owner=node-7 source=\"replicator\""),
         "{hold}"
     );
+}
+
+#[test]
+fn orders_that_go_round_are_warned_of() {
+    let written = Written::default();
+    tracing::subscriber::with_default(written.clone(), || {
+        let locks = with(LockConfig { lock_order_lint: true, ..LockConfig::default() });
+        let _traced = locks.trace_events(EventOptions::default());
+        let session = locks.session("txn-1");
+        for [first, second] in [["x", "y"], ["y", "x"]] {
+            let _first = locks.lock(LockRequest::write(("b", first)).owner(&session)).blocking().unwrap();
+            drop(locks.lock(LockRequest::write(("b", second)).owner(&session)).blocking().unwrap());
+        }
+    });
+    let lines = written.0.lock().unwrap().clone();
+    let [order] = &lines[..] else { panic!("{lines:#?}") };
+    assert!(order.starts_with("WARN message=orders that go round: txn-1 held b/y (exclusive)"), "{order}");
+    assert!(order.ends_with("key=b/x"), "{order}");
 }

@@ -68,8 +68,7 @@ void all_understood(const struct json *object)
         fail("not understood: %s", name);
 }
 
-/* The bytes of one part of a key. */
-static const void *part(struct json *value, size_t *length)
+const void *part_from(struct json *value, size_t *length)
 {
     if (value->kind == JSON_TEXT)
         return *length = value->length, value->text;
@@ -105,10 +104,10 @@ keylatch_key key_from(struct json *value)
         fail("a key has not two or three parts");
     keylatch_key key = { 0 };
     struct json *object = value->first->next, *version = object->next;
-    key.bucket = part(value->first, &key.bucket_len);
-    key.object = part(object, &key.object_len);
+    key.bucket = part_from(value->first, &key.bucket_len);
+    key.object = part_from(object, &key.object_len);
     if (version)
-        key.version = part(version, &key.version_len);
+        key.version = part_from(version, &key.version_len);
     return key;
 }
 

@@ -25,6 +25,8 @@ int64_t needed_number(struct json *object, const char *name);
 size_t text_length(struct json *object, const char *name);
 bool is_true(const struct json *value);
 
+/* The bytes of one part of a key. */
+const void *part_from(struct json *value, size_t *length);
 keylatch_key key_from(struct json *value);
 int32_t mode_from(const struct json *value);
 /* timeout_ms, in nanoseconds and as the library wants it. */

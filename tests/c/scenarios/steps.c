@@ -1,5 +1,6 @@
 /* The verbs of tests/scenarios/README.md. */
 #include "expected.h"
+#include "listed.h"
 #include "story.h"
 
 #include <string.h>
@@ -436,6 +437,14 @@ static void do_end_session(struct json *step, struct json *expected)
     came_to(expected, keylatch_owner_free(session));
 }
 
+static void do_release_all(struct json *step, struct json *expected)
+{
+    size_t count;
+    succeed("release_all", keylatch_owner_release_all(named(A_SESSION, needed_text(step, "session"))->session, &count));
+    if (!expected || expected->kind != JSON_NUMBER || (size_t)expected->number != count)
+        fail("%zu were released", count);
+}
+
 static void do_same_grant(struct json *step, struct json *expected)
 {
     uint64_t grant = grant_field(step);
@@ -474,12 +483,19 @@ static const struct {
     { "is_current", do_is_current },
     { "session", do_session },
     { "end_session", do_end_session },
+    { "release_all", do_release_all },
     { "same_grant", do_same_grant },
+    { "holders", do_holders },
+    { "waiters", do_waiters },
+    { "force_release", do_force_release },
+    { "expire", do_expire },
+    { "blocking_chain", do_blocking_chain },
+    { "top", do_top },
 };
 
 bool has_feature(const char *name)
 {
-    static const char *const features[] = { "sessions", "leases", "request_ids", "lock_delay" };
+    static const char *const features[] = { "sessions", "leases", "listing", "request_ids", "lock_delay" };
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
         if (strcmp(features[i], name) == 0)
             return true;

@@ -65,6 +65,14 @@ fn same_error(expected: &Value, error: &LockError) -> Outcome<()> {
     {
         return Err(format!("there is no {text:?} in: {error}"));
     }
+    if let Some(names) = fields.take("cycle") {
+        let cause = if let LockError::Batch { cause, .. } = error { cause } else { error };
+        let LockError::Deadlock { cycle, .. } = cause else { return Err(format!("{error} has no cycle")) };
+        let names = names.as_array().cloned().unwrap_or_default();
+        if names.len() != cycle.len() || !names.iter().all(|name| cycle.iter().any(|link| *name == *link.session)) {
+            return Err(format!("{names:?} is not the cycle of: {error}"));
+        }
+    }
     fields.done()
 }
 
@@ -84,6 +92,7 @@ fn key_of(error: &LockError) -> Option<&ObjectKey> {
         | LockError::WouldBlock { key, .. }
         | LockError::Cancelled { key }
         | LockError::UpgradeConflict { key, .. }
+        | LockError::Deadlock { key, .. }
         | LockError::Batch { key, .. } => Some(key),
         _ => None,
     }

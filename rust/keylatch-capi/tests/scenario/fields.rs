@@ -1,6 +1,6 @@
 //! Reads fields of a scenario, and makes sure that none is left unread.
 
-use keylatch::{Fairness, KeyRef, LockConfig, Mode};
+use keylatch::{Fairness, Filter, KeyRef, LockConfig, Mode, Reentrancy, Victim};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -138,6 +138,65 @@ pub(crate) fn settings(value: &Value) -> Outcome<(LockConfig, Value)> {
     if let Some(bytes) = fields.number("max_key_bytes")? {
         config.max_key_bytes = bytes as usize;
     }
+    if let Some(name) = fields.text("reentrancy")? {
+        config.reentrancy = match name.as_str() {
+            "deny" => Reentrancy::Deny,
+            "count" => Reentrancy::Count,
+            other => return Err(format!("{other} is no reentrancy")),
+        };
+    }
+    if let Some(name) = fields.text("victim")? {
+        config.victim = match name.as_str() {
+            "asker" => Victim::Asker,
+            "youngest" => Victim::Youngest,
+            "lowest_priority" => Victim::LowestPriority,
+            other => return Err(format!("{other} is no victim")),
+        };
+    }
+    match fields.take("deadlock_delay_ms") {
+        None => {}
+        Some(Value::Null) => config.deadlock_delay = None,
+        Some(value) => {
+            let delay = value.as_u64().ok_or_else(|| format!("deadlock_delay_ms is {value}"))?;
+            config.deadlock_delay = Some(Duration::from_millis(delay));
+        }
+    }
+    if let Some(delay) = fields.number("lock_delay_ms")? {
+        config.lock_delay = Duration::from_millis(delay);
+    }
     fields.done()?;
     Ok((config, expected))
+}
+
+/// Which holds or waits are meant; all of them when nothing is said.
+pub(crate) fn filter(value: Option<Value>) -> Outcome<Filter> {
+    let Some(value) = value else { return Ok(Filter::new()) };
+    let mut fields = Fields::new(&value)?;
+    let mut filter = Filter::new();
+    if let Some(bucket) = fields.take("bucket") {
+        filter = filter.bucket(part(&bucket)?);
+    }
+    if let Some(wanted) = fields.take("key") {
+        filter = filter.key(key(&wanted)?.borrowed());
+    }
+    if let Some(prefix) = fields.take("prefix") {
+        filter = filter.prefix(part(&prefix)?);
+    }
+    if let Some(owner) = fields.text("owner")? {
+        filter = filter.owner(owner);
+    }
+    if let Some(session) = fields.text("session")? {
+        filter = filter.session(session);
+    }
+    if let Some(source) = fields.text("source")? {
+        filter = filter.source(source);
+    }
+    if let Some(name) = fields.text("mode")? {
+        filter = filter.mode(mode(&name)?);
+    }
+    if let Some(age) = fields.number("older_than_ms")? {
+        filter = filter.older_than(Duration::from_millis(age));
+    }
+    fields.done()?;
+    Ok(filter)
 }

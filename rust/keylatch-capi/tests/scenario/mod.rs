@@ -1,13 +1,16 @@
 //! One scenario, carried out step by step.
 
+mod asked;
 mod expected;
 mod fields;
+mod listed;
 
+use asked::{Asked, asks_as};
 use expected::compare;
 use fields::{Fields, Key, Outcome, key, mode, settings};
 use keylatch::{
-    BatchLockRequest, BatchMode, CompletionQueue, FastObjectLockManager, Grant, LockError, LockRequest, Mode,
-    OwnedLockGuard, Submitted, Ticket,
+    BatchLockRequest, BatchMode, CompletionQueue, FastObjectLockManager, Grant, LockError, Mode, OwnedLockGuard,
+    Session, Submitted, Ticket,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -41,6 +44,7 @@ struct Runner {
     /// Where results from the queue go, by token.
     owed: HashMap<u64, mpsc::Sender<Ended>>,
     fences: HashMap<String, u64>,
+    sessions: HashMap<String, Session>,
 }
 
 /// Carries out a scenario; an error says which step went otherwise and how.
@@ -54,7 +58,8 @@ pub(crate) fn run(scenario: &Value, way: Way) -> Outcome<()> {
     let Some(locks) = compare(&expected, FastObjectLockManager::with_config(config))? else { return Ok(()) };
     let queue = locks.completion_queue().map_err(|error| error.to_string())?;
     let (grants, waiting, owed) = (HashMap::new(), HashMap::new(), HashMap::new());
-    let mut runner = Runner { locks, queue, way, grants, waiting, owed, fences: HashMap::new() };
+    let mut runner =
+        Runner { locks, queue, way, grants, waiting, owed, fences: HashMap::new(), sessions: HashMap::new() };
     for (number, step) in steps.as_ref().and_then(Value::as_array).ok_or("there are no steps")?.iter().enumerate() {
         runner.step(step).map_err(|problem| format!("step {} {step}: {problem}", number + 1))?;
     }
@@ -88,16 +93,15 @@ impl Runner {
             }
             "downgrade" => {
                 let grant = self.grant(&mut fields)?;
-                compare(&expected, self.with_guard(grant, |guard| guard.downgrade()))?;
+                compare(&expected, self.locks.downgrade(grant))?;
             }
             "try_upgrade" => {
                 let grant = self.grant(&mut fields)?;
-                compare(&expected, self.with_guard(grant, OwnedLockGuard::try_upgrade).and_then(|upgraded| upgraded))?;
+                compare(&expected, self.locks.try_upgrade(grant))?;
             }
             "upgrade" => {
-                let (grant, timeout) = (self.grant(&mut fields)?, fields.timeout()?.flatten());
-                let upgraded = self.with_guard(grant, |guard| guard.upgrade_blocking(timeout));
-                compare(&expected, upgraded.and_then(|upgraded| upgraded))?;
+                let (grant, timeout) = (self.grant(&mut fields)?, self.timeout(&mut fields)?);
+                compare(&expected, self.locks.upgrade_blocking(grant, timeout))?;
             }
             "start_upgrade" => self.start_upgrade(&mut fields)?,
             "fence" => self.fence(&mut fields, &expected)?,
@@ -117,6 +121,46 @@ impl Runner {
                 std::thread::sleep(Duration::from_millis(fields.needed("ms", time)?));
             }
             "close" => self.locks.close(),
+            "renew" => {
+                let (grant, ttl) = (self.grant(&mut fields)?, fields.number("ttl_ms")?);
+                let ttl = Duration::from_millis(fields.needed("ttl_ms", ttl)?);
+                compare(&expected, self.locks.renew(grant, ttl))?;
+            }
+            "remaining" => self.remaining(&mut fields, &expected)?,
+            "is_valid" => {
+                let grant = self.grant(&mut fields)?;
+                same(&expected, self.locks.is_valid(grant))?;
+            }
+            "is_current" => {
+                let (key, fence) =
+                    (fields.key()?, self.known_fence(fields.text("fence")?.ok_or("there is no fence")?)?);
+                let current = self.locks.is_current(key.borrowed(), fence).map_err(|error| error.to_string())?;
+                same(&expected, current)?;
+            }
+            "session" => {
+                let (name, called) = (fields.text("as")?, fields.text("name")?.ok_or("there is no name")?);
+                let source = fields.text("source")?.unwrap_or_default();
+                let session = self.locks.session_with_source(&called, source.leak());
+                self.sessions.insert(name.ok_or("there is no as")?, session);
+            }
+            "release_all" => {
+                let released = self.session(&mut fields)?.release_all();
+                same(&expected, released)?;
+            }
+            "end_session" => {
+                let name = fields.text("session")?.ok_or("there is no session")?;
+                self.sessions.remove(&name).ok_or_else(|| format!("no session is named {name}"))?;
+            }
+            "same_grant" => {
+                let grant = self.grant(&mut fields)?;
+                let other = fields.text("as_grant")?.ok_or("there is no as_grant")?;
+                if self.grants.get(&other) != Some(&grant) {
+                    return Err("they are not the same".into());
+                }
+            }
+            "holders" | "waiters" | "force_release" | "expire" | "blocking_chain" | "top" => {
+                listed::step(&self.locks, &self.fences, &verb, &mut fields, &expected)?;
+            }
             other => return Err(format!("{other} is no step")),
         }
         fields.done()
@@ -127,20 +171,39 @@ impl Runner {
         self.grants.get(&name).copied().ok_or_else(|| format!("nothing was granted as {name}"))
     }
 
-    fn with_guard<T>(&self, grant: Grant, act: impl FnOnce(&mut OwnedLockGuard) -> T) -> Result<T, LockError> {
-        let mut guard = self.locks.adopt(grant)?.into_owned();
-        let done = act(&mut guard);
-        let _ = guard.into_grant();
-        Ok(done)
+    fn session(&self, fields: &mut Fields) -> Outcome<&Session> {
+        let name = fields.text("session")?.ok_or("there is no session")?;
+        self.sessions.get(&name).ok_or_else(|| format!("no session is named {name}"))
+    }
+
+    fn known_fence(&self, name: String) -> Outcome<u64> {
+        self.fences.get(&name).copied().ok_or_else(|| format!("no fence is named {name}"))
+    }
+
+    /// How long an upgrade waits.
+    fn timeout(&self, fields: &mut Fields) -> Outcome<Option<Duration>> {
+        Ok(fields.timeout()?.unwrap_or(self.locks.config().default_timeout))
+    }
+
+    fn remaining(&self, fields: &mut Fields, expected: &Value) -> Outcome<()> {
+        let remaining = self.locks.remaining(self.grant(fields)?);
+        if expected.is_object() {
+            return compare(expected, remaining).map(drop);
+        }
+        match remaining.map_err(|error| error.to_string())? {
+            None if expected.is_null() => Ok(()),
+            Some(left) if expected.is_array() => in_range(expected, left.as_millis() as u64),
+            other => Err(format!("{other:?} remains")),
+        }
     }
 
     fn acquire(&mut self, fields: &mut Fields, expected: &Value, at_once: bool) -> Outcome<()> {
         let (name, took) = (fields.text("as")?, fields.take("took_ms"));
-        let asked = Asked::read(fields)?;
+        let asked = Asked::read(fields, &self.locks)?;
+        let request = asked.request(&self.sessions)?;
         let began = Instant::now();
-        let pending = self.locks.lock(asked.request());
-        let came = if at_once { pending.try_now() } else { pending.blocking() };
-        let granted = compare(expected, came.map(|guard| guard.into_grant()))?;
+        let pending = self.locks.lock(request);
+        let granted = compare(expected, if at_once { pending.grant_now() } else { pending.grant_blocking() })?;
         if let Some(took) = took {
             in_range(&took, began.elapsed().as_millis() as u64)?;
         }
@@ -152,9 +215,9 @@ impl Runner {
 
     fn start(&mut self, fields: &mut Fields, expected: &Value) -> Outcome<()> {
         let name = fields.text("as")?;
-        let asked = Asked::read(fields)?;
+        let asked = Asked::read(fields, &self.locks)?;
         let (sender, ended) = mpsc::channel();
-        let pending = self.locks.lock(asked.request());
+        let pending = self.locks.lock(asked.request(&self.sessions)?);
         let submitted = match self.way {
             Way::Queue => {
                 let token = self.owed.len() as u64;
@@ -182,14 +245,12 @@ impl Runner {
 
     fn start_upgrade(&mut self, fields: &mut Fields) -> Outcome<()> {
         let (name, grant) = (fields.text("as")?, self.grant(fields)?);
-        let timeout = fields.timeout()?.flatten();
+        let timeout = self.timeout(fields)?;
         let before = self.locks.get_metrics().shard_metrics.waiters;
         let (sender, ended) = mpsc::channel();
-        let mut guard = self.locks.adopt(grant).map_err(|error| error.to_string())?.into_owned();
+        let locks = self.locks.clone();
         std::thread::spawn(move || {
-            let upgraded = guard.upgrade_blocking(timeout);
-            let grant = guard.into_grant();
-            let _ = sender.send(upgraded.map(|()| grant));
+            let _ = sender.send(locks.upgrade_blocking(grant, timeout).map(|()| grant));
         });
         self.waiting.insert(name.ok_or("there is no as")?, Waiting { ticket: None, ended });
         until(|| self.locks.get_metrics().shard_metrics.waiters > before)
@@ -244,14 +305,13 @@ impl Runner {
     fn fence(&mut self, fields: &mut Fields, expected: &Value) -> Outcome<()> {
         let (grant, name) = (self.grant(fields)?, fields.text("as")?);
         let (greater, equal) = (fields.text("greater_than")?, fields.text("equal_to")?);
-        let Some(fence) = compare(expected, self.with_guard(grant, |guard| guard.fence()))? else { return Ok(()) };
-        let known = |name: String| self.fences.get(&name).copied().ok_or_else(|| format!("no fence is named {name}"));
-        if let Some(than) = greater.map(known).transpose()?
+        let Some(fence) = compare(expected, self.locks.fence(grant))? else { return Ok(()) };
+        if let Some(than) = greater.map(|name| self.known_fence(name)).transpose()?
             && fence <= than
         {
             return Err(format!("{fence} is not greater than {than}"));
         }
-        if let Some(other) = equal.map(known).transpose()?
+        if let Some(other) = equal.map(|name| self.known_fence(name)).transpose()?
             && fence != other
         {
             return Err(format!("{fence} is not {other}"));
@@ -264,16 +324,16 @@ impl Runner {
 
     fn holds(&self, fields: &mut Fields) -> Outcome<()> {
         let grant = self.grant(fields)?;
-        let held = self.with_guard(grant, |guard| (guard.mode(), guard.key())).map_err(|error| error.to_string())?;
+        let (held, held_mode) = self.locks.key_and_mode(grant).map_err(|error| error.to_string())?;
         if let Some(name) = fields.text("mode")?
-            && mode(&name)? != held.0
+            && mode(&name)? != held_mode
         {
-            return Err(format!("it is held {}", held.0));
+            return Err(format!("it is held {held_mode}"));
         }
         if let Some(expected) = fields.take("key")
-            && key(&expected)?.borrowed() != held.1.as_ref()
+            && key(&expected)?.borrowed() != held.as_ref()
         {
-            return Err(format!("it holds {}", held.1));
+            return Err(format!("it holds {held}"));
         }
         Ok(())
     }
@@ -286,8 +346,8 @@ impl Runner {
             keys.push((item.key()?, item.mode()?));
             item.done()?;
         }
-        let owner = fields.text("owner")?.unwrap_or_default();
-        let mut batch = BatchLockRequest::new(&owner);
+        let owner = asks_as(fields, &self.locks)?;
+        let mut batch = BatchLockRequest::new(owner.as_owner(&self.sessions)?);
         for (key, mode) in &keys {
             batch = batch.add(key.borrowed(), *mode);
         }
@@ -296,6 +356,9 @@ impl Runner {
         }
         if let Some(priority) = fields.number("priority")? {
             batch = batch.priority(priority as u8);
+        }
+        if let Some(ttl) = fields.number("ttl_ms")? {
+            batch = batch.ttl(Duration::from_millis(ttl));
         }
         if fields.take("best_effort") == Some(Value::Bool(true)) {
             batch = batch.mode(BatchMode::BestEffort);
@@ -373,38 +436,20 @@ impl Runner {
     }
 }
 
-/// What a step asks for, with everything that its request borrows.
-struct Asked {
-    key: Key,
-    mode: Mode,
-    owner: String,
-    priority: u8,
-    timeout: Option<Option<Duration>>,
-}
-
-impl Asked {
-    fn read(fields: &mut Fields) -> Outcome<Self> {
-        let priority = fields.number("priority")?.unwrap_or(0) as u8;
-        let (key, mode, timeout) = (fields.key()?, fields.mode()?, fields.timeout()?);
-        Ok(Self { key, mode, owner: fields.text("owner")?.unwrap_or_default(), priority, timeout })
-    }
-
-    fn request(&self) -> LockRequest<'_> {
-        let request = LockRequest::new(self.key.borrowed(), self.mode).owner(&self.owner).priority(self.priority);
-        match self.timeout {
-            None => request,
-            Some(None) => request.no_timeout(),
-            Some(Some(timeout)) => request.timeout(timeout),
-        }
-    }
-}
-
 /// Whether a figure is in `[least, most]`.
 fn in_range(bounds: &Value, figure: u64) -> Outcome<()> {
     match (bounds[0].as_u64(), bounds[1].as_u64()) {
         (Some(least), Some(most)) if (least..=most).contains(&figure) => Ok(()),
         _ => Err(format!("{figure} is not in {bounds}")),
     }
+}
+
+/// Whether it is what was expected: a number, or true or false.
+fn same<T: std::fmt::Display>(expected: &Value, came: T) -> Outcome<()>
+where
+    Value: PartialEq<T>,
+{
+    if *expected == came { Ok(()) } else { Err(format!("it came to {came}")) }
 }
 
 fn until(mut done: impl FnMut() -> bool) -> Outcome<()> {

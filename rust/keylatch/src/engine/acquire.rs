@@ -180,13 +180,17 @@ impl Core {
     ) -> Result<Answer, LockError> {
         self.service()?;
         self.check_key(&wanted.key)?;
+        self.note_order(wanted, delivery.is_some());
         let record = self.records.take(&local.records);
         if record == NONE {
             return Err(LockError::TableFull { limit: self.config.max_locks });
         }
         let answer = self.acquire_with_record(local, wanted, delivery, record);
         match &answer {
-            Ok(Answer::Granted(grant)) => self.time_hold(*grant),
+            Ok(Answer::Granted(grant)) => {
+                self.note_taken(wanted.owner, *grant, || wanted.key.to_owned(), wanted.mode);
+                self.time_hold(*grant);
+            }
             Ok(Answer::Queued(_)) => {}
             Err(_) => self.records.put(&local.records, record),
         }

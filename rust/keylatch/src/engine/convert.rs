@@ -102,6 +102,7 @@ impl Core {
     /// Upgrades at once or queues for it; `None` for at once.
     pub(crate) fn begin_upgrade(&self, grant: Grant, delivery: Delivery) -> Result<Option<(Ticket, u64)>, LockError> {
         let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(None) };
+        self.note_upgrade_order(self.records.get(grant.index()).owner(), entry);
         if self.upgrade_now(grant, entry) {
             return Ok(None);
         }

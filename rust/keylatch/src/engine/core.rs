@@ -5,6 +5,7 @@ use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{FOREIGN, Grant, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record};
 use crate::inspect::deadlock::Deadlocks;
+use crate::inspect::lock_order::LockOrders;
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
@@ -46,8 +47,8 @@ pub(crate) struct Core {
     hashers: [ahash::RandomState; 3],
     pub(crate) config: LockConfig,
     closed: AtomicBool,
-    /// The number of forks at which the fast path serves: that of its process, or none once the manager is closed, and
-    /// while holds are to be timed.
+    /// The number of forks at which the fast path serves: that of its process, or none once the manager is closed, while
+    /// holds are to be timed, and where orders are looked at.
     serves_at: AtomicU32,
     forks: u32,
     pub(crate) cores: usize,
@@ -59,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) this: OnceLock<Weak<Core>>,
     pub(crate) deadlocks: Deadlocks,
     pub(crate) adaptive: Option<Box<Adaptive>>,
+    pub(crate) orders: Option<Box<LockOrders>>,
 }
 
 /// What goes on record with a grant.
@@ -131,6 +133,7 @@ impl Core {
             this: OnceLock::new(),
             deadlocks: Deadlocks::default(),
             adaptive: config.adaptive.map(|policy| Box::new(Adaptive::new(policy, config.default_timeout))),
+            orders: LockOrders::if_asked_for(&config),
             config,
         })
     }
@@ -138,6 +141,7 @@ impl Core {
     /// As `new`, and able to keep the time of those who cannot.
     pub(crate) fn shared(config: LockConfig) -> Result<Arc<Self>, LockError> {
         let core = Arc::new(Self::new(config)?);
+        core.serve_fast(true);
         let _ = core.this.set(Arc::downgrade(&core));
         Ok(core)
     }
@@ -218,7 +222,7 @@ impl Core {
 
     /// Opens the fast path or has every request come to the shards, where there is a clock.
     fn serve_fast(&self, fast: bool) {
-        let at = if fast && !self.is_closed() { self.forks } else { u32::MAX };
+        let at = if fast && !self.is_closed() && self.orders.is_none() { self.forks } else { u32::MAX };
         self.serves_at.store(at, Ordering::Relaxed);
     }
 

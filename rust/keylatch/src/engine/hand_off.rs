@@ -242,6 +242,7 @@ impl Core {
             let granting = Granting { shard: shard_index, mode, owner, priority, since: now, loose };
             let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
             self.begin_lease(grant, entry, waiter.lease.load(Ordering::Relaxed), now);
+            self.note_taken(owner, grant, || entry.key(self.table.arena()), mode);
             self.time_hold(grant);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }

@@ -101,12 +101,18 @@ impl Core {
 
     /// What a grant stands for.
     pub(crate) fn key_and_mode(&self, grant: Grant) -> Result<(ObjectKey, Mode), LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
         let (_shard, held) = self.lock_shard_of_hold(grant)?;
         Ok((self.table.entry(held.entry).key(self.table.arena()), held.mode))
     }
 
     /// The number of a grant's hold; see `LockGuard::fence`.
     pub(crate) fn fence(&self, grant: Grant) -> Result<u64, LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
         let (_shard, held) = self.lock_shard_of_hold(grant)?;
         Ok(self.table.entry(held.entry).fence.load(crate::sync::atomic::Ordering::Relaxed))
     }

@@ -110,6 +110,11 @@ impl Core {
         let held = record.held().unwrap_or(held);
         let mode = held.mode;
         record.end();
+        let remembered = why == Lost::Expired && !held.stopgap;
+        if remembered {
+            // Before anybody else can have the lock: whoever sees that they have must not see it unexplained.
+            record.entomb(grant, why);
+        }
         let home = self.arrive(local, &mut shard, held.entry, None).unwrap_or(held.entry);
         let delayed = why == Lost::Expired && !held.stopgap && mode == Mode::Exclusive;
         if delayed && self.table.entry(home).counted() <= 1 && self.keep_shut(local, &mut shard, home) {
@@ -119,8 +124,7 @@ impl Core {
         } else {
             self.leave_home(local, shard, home, mode);
         }
-        if why == Lost::Expired && !held.stopgap {
-            record.entomb(grant, why);
+        if remembered {
             self.remember_lost(grant);
         } else {
             local.free_record(&self.records, grant.index());

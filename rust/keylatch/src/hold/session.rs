@@ -5,6 +5,8 @@
 //! recognised. Its number is told from a label's by [`SESSION`], so that the fast path carries either without looking.
 
 use super::Grant;
+use crate::key::{KeyRef, ObjectKey};
+use crate::mode::Mode;
 use crate::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
@@ -45,6 +47,23 @@ pub(crate) struct SessionState {
     waits: Mutex<Vec<u32>>,
     /// Grants by the number the request was given, to answer it again when it is repeated.
     answered: Mutex<HashMap<u64, Grant>>,
+    /// What it took, in this order; only where orders are looked at.
+    taken: Mutex<TakenInOrder>,
+}
+
+/// A lock that a session took, and may have released since.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) grant: Grant,
+    pub(crate) key: ObjectKey,
+    pub(crate) mode: Mode,
+}
+
+#[derive(Debug, Default)]
+struct TakenInOrder {
+    list: Vec<Taken>,
+    /// The length at which released locks are taken out.
+    cleared_at: usize,
 }
 
 impl SessionState {
@@ -78,6 +97,28 @@ impl SessionState {
             answered.retain(|_, grant| is_held(*grant));
         }
         answered.insert(request_id, grant);
+    }
+
+    /// Notes that it has got a lock. `is_held` says which grants are not void.
+    pub(crate) fn takes(&self, taken: Taken, is_held: impl Fn(Grant) -> bool) {
+        let mut all = self.taken.lock();
+        if all.list.len() >= all.cleared_at {
+            all.list.retain(|taken| is_held(taken.grant));
+            all.cleared_at = 16.max(2 * all.list.len());
+        }
+        all.list.push(taken);
+    }
+
+    /// What it holds of what it took, the last first, and how it was taken.
+    pub(crate) fn taken_last(&self, most: usize, is_held: impl Fn(Grant) -> bool) -> Vec<(ObjectKey, Mode)> {
+        let all = self.taken.lock();
+        let held = all.list.iter().rev().filter(|taken| is_held(taken.grant)).take(most);
+        held.map(|taken| (taken.key.clone(), taken.mode)).collect()
+    }
+
+    /// Whether it took a key and holds it.
+    pub(crate) fn has_taken(&self, key: &KeyRef<'_>, is_held: impl Fn(Grant) -> bool) -> bool {
+        self.taken.lock().list.iter().any(|taken| taken.key.as_ref() == *key && is_held(taken.grant))
     }
 }
 
@@ -128,6 +169,7 @@ impl Sessions {
             order: slots.made,
             waits: Mutex::default(),
             answered: Mutex::default(),
+            taken: Mutex::default(),
         });
         slots.by_number[slot as usize] = Some(Arc::clone(&state));
         state

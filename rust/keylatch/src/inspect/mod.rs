@@ -5,12 +5,15 @@
 //! each of its rows is true: whoever holds a lock from before the listing to after it is in it exactly once, and what is
 //! in it was so while it was made.
 //!
-//! And one question whose answer has a consequence: who waits for whom in a circle. One of them is made to give way.
+//! And one question whose answer has a consequence: who waits for whom in a circle. One of them is made to give way. Where
+//! it is asked for, orders of locks that could become such a circle are told of before they do.
 
 mod chain;
 pub(crate) mod deadlock;
 mod filter;
 mod listing;
+pub(crate) mod lock_order;
+mod order_graph;
 mod taking;
 mod top;
 pub(crate) mod wait_for;
@@ -18,4 +21,5 @@ pub(crate) mod wait_for;
 pub use chain::{BlockingChain, ChainLink, ChainStart};
 pub use deadlock::Cycle;
 pub use filter::Filter;
+pub use lock_order::LockOrderReports;
 pub use top::{TopBy, TopKey};

@@ -8,7 +8,7 @@
 
 use crate::error::{DeadlockLink, Holders};
 use crate::key::ObjectKey;
-use crate::listed::HolderInfo;
+use crate::listed::{HolderInfo, LockOrderReport};
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock};
@@ -83,6 +83,9 @@ pub enum Event {
     Expired(HolderInfo),
     /// A lock was released by force.
     Forced(HolderInfo),
+    /// Sessions took locks in orders that could become a deadlock; only where
+    /// [`lock_order_lint`](crate::LockConfig::lock_order_lint) is set.
+    LockOrder(LockOrderReport),
 }
 
 impl fmt::Display for Event {
@@ -108,11 +111,13 @@ impl fmt::Display for Event {
             }
             Self::Expired(hold) => write!(f, "a lease ran out: {hold}"),
             Self::Forced(hold) => write!(f, "released by force: {hold}"),
+            Self::LockOrder(report) => write!(f, "{report}"),
         }
     }
 }
 
-/// What a subscriber wants to hear of. Timeouts, deadlocks and locks that were taken away are always told.
+/// What a subscriber wants to hear of. Timeouts, deadlocks, locks that were taken away, and what a lint finds are always
+/// told.
 ///
 /// ```
 /// use keylatch::EventOptions;

@@ -16,6 +16,10 @@ pub(super) fn hand_on(event: &Event) {
             warn!(target: "keylatch", %key, %mode, %owner, source, ?waited, %holders, "timeout");
         }
         Event::Deadlock { key, .. } => error!(target: "keylatch", %key, "{event}"),
+        Event::LockOrder(report) => {
+            let key = report.links.first().map(|link| tracing::field::display(&link.wanted));
+            warn!(target: "keylatch", key, "{event}");
+        }
         Event::Expired(hold) => {
             warn!(target: "keylatch", key = %hold.key, mode = %hold.mode, owner = %hold.owner, source = hold.source,
                 held_for = ?hold.held_for, fence = hold.fence, "expired");

@@ -1,0 +1,118 @@
+package keylatch
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+func items(mode Mode, objects ...string) []Item {
+	var all []Item
+	for _, object := range objects {
+		all = append(all, Item{Key{Bucket: "b", Object: object}, mode})
+	}
+	return all
+}
+
+func TestABatchIsAllOrNothing(t *testing.T) {
+	m := newTest(t, Options{})
+	held := must(m.Lock(background, Key{Bucket: "b", Object: "y"}, WithOwner("holder")))(t)
+	for _, options := range [][]Option{{WithTimeout(0)}, {WithTimeout(2 * time.Millisecond)}} {
+		_, err := m.LockMany(background, items(Exclusive, "z", "y", "x"), options...)
+		told := wants(t, err, ErrTimeout)
+		if told.Key.Object != "y" || len(told.Holders) != 1 {
+			t.Fatalf("it says %+v", told)
+		}
+	}
+	ctx, cancel := context.WithCancel(background)
+	result := make(chan error)
+	go func() {
+		_, err := m.LockMany(ctx, items(Exclusive, "z", "y", "x"))
+		result <- err
+	}()
+	waits(t, m, 1)
+	cancel()
+	if err := <-result; err != context.Canceled {
+		t.Fatalf("%v came", err)
+	}
+	if figures := must(m.Metrics())(t); figures.Holders != 1 {
+		t.Fatalf("%d are held", figures.Holders)
+	}
+	go func() {
+		batch, err := m.LockMany(background, items(Shared, "z", "y", "x", "y"))
+		if err == nil && (batch.Grant(1) == 0 || batch.Grant(3) != 0) {
+			err = fmt.Errorf("its grants are %v", batch.grants)
+		}
+		if err == nil {
+			err = batch.Unlock()
+		}
+		result <- err
+	}()
+	waits(t, m, 1)
+	ok(t, held.Unlock())
+	ok(t, <-result)
+	empty(t, m)
+}
+
+func TestABestEffort(t *testing.T) {
+	m := newTest(t, Options{})
+	held := must(m.Lock(background, Key{Bucket: "b", Object: "y"}))(t)
+	for _, timeout := range []time.Duration{0, 2 * time.Millisecond} {
+		batch := must(m.LockMany(background, items(Exclusive, "z", "y", "x"), WithBestEffort(), WithTimeout(timeout)))(t)
+		if batch.Grant(0) == 0 || batch.Grant(1) != 0 || batch.Grant(2) == 0 {
+			t.Fatalf("its grants are %v", batch.grants)
+		}
+		if timeout > 0 {
+			wants(t, batch.Missing(1), ErrTimeout)
+		}
+		if batch.Missing(0) != nil {
+			t.Fatal(batch.Missing(0))
+		}
+		ok(t, batch.Unlock())
+		wants(t, batch.Unlock(), ErrNotHeld)
+	}
+	ok(t, held.Unlock())
+	empty(t, m)
+}
+
+func TestEmptyAndLargeBatches(t *testing.T) {
+	m := newTest(t, Options{})
+	ok(t, must(m.LockMany(background, nil))(t).Unlock())
+	var many []Item
+	for number := range 5000 {
+		many = append(many, Item{Key{Bucket: "b", Object: fmt.Sprint(number % 4000), Version: "v"}, Mode(1 + number%2)})
+	}
+	batch := must(m.LockMany(background, many))(t)
+	if figures := must(m.Metrics())(t); figures.Holders != 4000 {
+		t.Fatalf("%d are held", figures.Holders)
+	}
+	ok(t, batch.Unlock())
+	empty(t, m)
+}
+
+// Batches in all orders never wait for each other.
+func TestBatchesInOppositeOrders(t *testing.T) {
+	m := newTest(t, Options{Fairness: FIFO})
+	var group sync.WaitGroup
+	var count int
+	for range 8 {
+		group.Go(func() {
+			for range 300 {
+				mine := items(Exclusive, "a", "b", "c", "d")
+				rand.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
+				batch, err := m.LockMany(background, mine)
+				ok(t, err)
+				count++
+				ok(t, batch.Unlock())
+			}
+		})
+	}
+	group.Wait()
+	if count != 2400 {
+		t.Fatalf("%d batches counted", count)
+	}
+	empty(t, m)
+}

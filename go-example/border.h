@@ -1,0 +1,221 @@
+/*
+ * What lies between Go and keylatch.h. Every function here does in one crossing what would otherwise take several: cgo
+ * makes each crossing dear. None of them calls back into Go, and none of them waits.
+ */
+#ifndef KEYLATCH_GO_BORDER_H
+#define KEYLATCH_GO_BORDER_H
+
+#include <keylatch.h>
+#include <stdlib.h>
+
+/* The package is written for this header. Another one has other functions, or means something else by the same. */
+#define BORDER_MAJOR 0
+#define BORDER_MINOR 1
+#if !defined(KEYLATCH_VERSION_MAJOR) || !defined(KEYLATCH_ABI_VERSION)
+#error "keylatch.h says no version: it is not the header that this Go package is written for"
+#elif KEYLATCH_VERSION_MAJOR != BORDER_MAJOR || KEYLATCH_VERSION_MINOR != BORDER_MINOR || KEYLATCH_ABI_VERSION != 0
+#error "keylatch.h is of another version than this Go package, which is written for 0.1: install the two from one release"
+#endif
+
+/* A library of another ABI does not link with this. */
+static inline uint32_t border_library(size_t *completion, size_t *party, size_t *options)
+{
+    keylatch_abi_0();
+    keylatch_struct_size(KEYLATCH_STRUCT_COMPLETION, completion);
+    keylatch_struct_size(KEYLATCH_STRUCT_PARTY, party);
+    keylatch_struct_size(KEYLATCH_STRUCT_MANAGER_OPTIONS, options);
+    return keylatch_abi_version();
+}
+
+/* Handles and pointers to C memory are numbers for Go: it neither follows them nor checks them at each crossing. */
+
+/*
+ * What a call comes to: a number, which is a grant or what was asked for, or a ticket, or a status that is not 0 and a
+ * failure (see border_failure).
+ */
+typedef struct border_answer {
+    uint64_t number;
+    uint64_t ticket;
+    uintptr_t failure;
+    int32_t status;
+} border_answer;
+
+/* A completion with its failure. */
+typedef struct border_result {
+    uint64_t ticket;
+    uint64_t grant;
+    uintptr_t failure;
+    int32_t status;
+    int32_t reserved;
+} border_result;
+
+/* In a mode: the key has the version that is the empty text. */
+#define BORDER_EMPTY_VERSION 0x100
+#define BORDER_MODE 0xff
+
+static inline void border_key(keylatch_key *key, const char *bucket, size_t bucket_len, const char *object,
+                              size_t object_len, const char *version, size_t version_len, int32_t mode)
+{
+    key->bucket = bucket;
+    key->bucket_len = bucket_len;
+    key->object = object;
+    key->object_len = object_len;
+    key->version = version_len > 0 ? version : mode & BORDER_EMPTY_VERSION ? "" : NULL;
+    key->version_len = version_len;
+}
+
+/*
+ * What the calling thread's last failure was about, as one block of memory (layout: border.go), to be given back with
+ * border_free(). It has to be asked for in the same crossing as what failed: a goroutine may be on another thread in
+ * the next. 0 if there is no memory.
+ */
+uintptr_t border_failure(void);
+
+void border_free(uintptr_t block);
+
+static inline border_answer border_lock(uintptr_t manager, uintptr_t queue, const char *bucket, size_t bucket_len,
+                                        const char *object, size_t object_len, const char *version, size_t version_len,
+                                        int32_t mode, uint64_t timeout_ns)
+{
+    border_answer answer = {0, 0, 0, 0};
+    keylatch_key key;
+    border_key(&key, bucket, bucket_len, object, object_len, version, version_len, mode);
+    answer.status =
+        keylatch_acquire_queue((keylatch_manager *)manager, &key, mode & BORDER_MODE, timeout_ns, NULL,
+                               (keylatch_queue *)queue, 0, &answer.number, &answer.ticket);
+    if (answer.status != KEYLATCH_OK)
+        answer.failure = border_failure();
+    return answer;
+}
+
+static inline border_answer border_try(uintptr_t manager, const char *bucket, size_t bucket_len, const char *object,
+                                       size_t object_len, const char *version, size_t version_len, int32_t mode)
+{
+    border_answer answer = {0, 0, 0, 0};
+    keylatch_key key;
+    border_key(&key, bucket, bucket_len, object, object_len, version, version_len, mode);
+    answer.status = keylatch_try((keylatch_manager *)manager, &key, mode & BORDER_MODE, NULL, &answer.number);
+    if (answer.status != KEYLATCH_OK)
+        answer.failure = border_failure();
+    return answer;
+}
+
+/* As border_lock, or with queue 0 as border_try, with everything that a request can say. */
+border_answer border_request(uintptr_t manager, uintptr_t queue, const char *bucket, size_t bucket_len,
+                             const char *object, size_t object_len, const char *version, size_t version_len,
+                             int32_t mode, uint64_t timeout_ns, uintptr_t owner, const char *owner_name,
+                             size_t owner_name_len, uint64_t ttl_ns, uint64_t request_id, uint32_t priority);
+
+/*
+ * Many keys: lengths has three numbers for each, of the parts that lie one after the other in bytes, and the third is
+ * BORDER_NO_VERSION for none; modes has a mode for each.
+ *
+ * border_batch tries to have them all, or with best_effort those that can be had; grants has room for each. Not there:
+ * 0, with a best effort, and a key that was named before.
+ *
+ * border_in_order takes them one after the other from *next on, waiting in the queue: *next says how far it came. The
+ * answer is a ticket for the key at *next, or a failure there, or neither when all are held.
+ */
+#define BORDER_NO_VERSION UINT32_MAX
+border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t *lengths, const int32_t *modes,
+                           size_t count, uintptr_t owner, const char *owner_name, size_t owner_name_len,
+                           uint64_t ttl_ns, uint32_t priority, int32_t best_effort, uint64_t *grants);
+border_answer border_in_order(uintptr_t manager, uintptr_t queue, const char *bytes, const uint32_t *lengths,
+                              const int32_t *modes, size_t count, uint64_t timeout_ns, uintptr_t owner,
+                              const char *owner_name, size_t owner_name_len, uint64_t ttl_ns, uint32_t priority,
+                              uint64_t *grants, size_t *next);
+
+static inline int32_t border_release(uintptr_t manager, uint64_t grant)
+{
+    return keylatch_release((keylatch_manager *)manager, grant);
+}
+
+static inline int32_t border_release_many(uintptr_t manager, const uint64_t *grants, size_t count)
+{
+    return keylatch_release_many((keylatch_manager *)manager, grants, count, NULL);
+}
+
+static inline int32_t border_cancel(uintptr_t manager, uint64_t ticket)
+{
+    int32_t ended;
+    return keylatch_cancel((keylatch_manager *)manager, ticket, &ended);
+}
+
+/* Fetches results without waiting, each with its failure. How many, or a status. */
+int32_t border_drain(uintptr_t queue, border_result *results, int32_t capacity);
+
+/* What can be done with a grant, and asked of one. */
+border_answer border_downgrade(uintptr_t manager, uint64_t grant);
+border_answer border_try_upgrade(uintptr_t manager, uint64_t grant);
+/* Waits in the calling thread. */
+border_answer border_upgrade(uintptr_t manager, uint64_t grant, uint64_t timeout_ns);
+border_answer border_renew(uintptr_t manager, uint64_t grant, uint64_t ttl_ns);
+border_answer border_fence(uintptr_t manager, uint64_t grant);
+border_answer border_remaining(uintptr_t manager, uint64_t grant);
+border_answer border_is_valid(uintptr_t manager, uint64_t grant);
+border_answer border_grant_mode(uintptr_t manager, uint64_t grant);
+/* lengths as of border_batch; the bytes are the parts, one after the other. */
+border_answer border_grant_key(uintptr_t manager, uint64_t grant, char *bytes, size_t room, uint32_t *lengths);
+border_answer border_is_current(uintptr_t manager, const char *bytes, const uint32_t *lengths, uint64_t fence);
+
+/* Managers, queues and owners; the number is the handle, and of border_queue_fd the descriptor. */
+border_answer border_manager_new(keylatch_manager_options options);
+border_answer border_owner_new(uintptr_t manager, const char *name, size_t name_len, const char *source,
+                               size_t source_len, uint32_t flags);
+border_answer border_queue_new(uintptr_t manager);
+border_answer border_queue_fd(uintptr_t queue);
+static inline int32_t border_manager_close(uintptr_t manager)
+{
+    return keylatch_manager_close((keylatch_manager *)manager);
+}
+static inline int32_t border_manager_free(uintptr_t manager)
+{
+    return keylatch_manager_free((keylatch_manager *)manager);
+}
+static inline int32_t border_owner_free(uintptr_t owner)
+{
+    return keylatch_owner_free((keylatch_owner *)owner);
+}
+static inline int32_t border_queue_free(uintptr_t queue)
+{
+    return keylatch_queue_free((keylatch_queue *)queue);
+}
+
+/* Figures; texts become blocks of memory, to be given back with border_text_free(). */
+border_answer border_metrics(uintptr_t manager, uint32_t shard, keylatch_metrics *metrics);
+border_answer border_health(uintptr_t manager, keylatch_health *health);
+border_answer border_openmetrics(uintptr_t manager);
+border_answer border_report(uintptr_t manager);
+static inline void border_text_free(uintptr_t text)
+{
+    keylatch_text_free((char *)text);
+}
+
+/*
+ * Questions, and taking away. A filter is texts that lie one after the other, with a length for each, BORDER_ABSENT for
+ * one that is not said: bucket, prefix, owner, source, and the three parts of a key. The number is a block of parties
+ * (layout: border.go), to be given back with border_free(); of border_chain the ticket is 1 if the chain goes round.
+ */
+#define BORDER_ABSENT UINT32_MAX
+#define BORDER_HOLDERS 1
+#define BORDER_WAITERS 2
+#define BORDER_FORCE_RELEASE 3
+#define BORDER_EXPIRE 4
+border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, const uint32_t *lengths,
+                          uint64_t older_than_ns, int32_t mode, uint32_t flags);
+border_answer border_top(uintptr_t manager, int32_t by, size_t count);
+border_answer border_chain(uintptr_t manager, const char *bytes, const uint32_t *lengths, uintptr_t owner);
+border_answer border_recent_deadlocks(uintptr_t manager);
+border_answer border_owner_release_all(uintptr_t owner);
+
+/* Events; of border_events_next the number is a block of parties and the ticket is the kind. */
+border_answer border_events_new(uintptr_t manager, uint64_t wait_above_ns, uint64_t hold_above_ns, uint32_t capacity);
+border_answer border_events_fd(uintptr_t events);
+border_answer border_events_next(uintptr_t events);
+uint64_t border_events_dropped(uintptr_t events);
+static inline void border_events_free(uintptr_t events)
+{
+    keylatch_events_free((keylatch_events *)events);
+}
+
+#endif

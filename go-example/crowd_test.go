@@ -1,0 +1,161 @@
+package keylatch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// environment is a number that a make target can set.
+func environment(name string, standard int) int {
+	if number, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return number
+	}
+	return standard
+}
+
+func threads(t *testing.T) int {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Skip(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if text, found := strings.CutPrefix(line, "Threads:"); found {
+			return must(strconv.Atoi(strings.TrimSpace(text)))(t)
+		}
+	}
+	t.Fatal("/proc/self/status names no threads")
+	return 0
+}
+
+// A goroutine that waits has no thread, and all of them are served.
+func TestACrowdWaitsWithoutThreads(t *testing.T) {
+	crowd := environment("KEYLATCH_CROWD", 100_000)
+	if raceEnabled {
+		crowd = 5_000 // The detector has room for 8,128 goroutines.
+	}
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b", Object: "hot"}
+	held := must(m.Lock(background, key))(t)
+	var group sync.WaitGroup
+	var served, failed int
+	for range crowd {
+		group.Go(func() {
+			guard, err := m.Lock(background, key)
+			if err != nil {
+				failed++
+				return
+			}
+			served++
+			if guard.Unlock() != nil {
+				failed++
+			}
+		})
+	}
+	waits(t, m, uint64(crowd))
+	most := threads(t)
+	ok(t, held.Unlock())
+	group.Wait()
+	most = max(most, threads(t))
+	if served != crowd || failed != 0 {
+		t.Fatalf("%d of %d were served, %d failed", served, crowd, failed)
+	}
+	t.Logf("%d goroutines waited, on %d threads", crowd, most)
+	if !raceEnabled && most > 20 {
+		t.Fatalf("%d goroutines took %d threads", crowd, most)
+	}
+	empty(t, m)
+}
+
+// Cancelling comes at the moment of the grant: either the caller has the lock, or nobody keeps it for them.
+func TestCancelAgainstGrant(t *testing.T) {
+	rounds := environment("KEYLATCH_CANCELS", 100_000)
+	if raceEnabled {
+		rounds = min(rounds, 5_000)
+	}
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b", Object: "o"}
+	type turn struct {
+		ctx    context.Context
+		cancel context.CancelFunc
+	}
+	turns, results := make(chan turn), make(chan error)
+	go func() {
+		defer close(results)
+		for turn := range turns {
+			guard, err := m.Lock(turn.ctx, key)
+			if err == nil {
+				err = guard.Unlock()
+			}
+			results <- err
+		}
+	}()
+	cancels := make(chan context.CancelFunc)
+	go func() {
+		for cancel := range cancels {
+			cancel()
+		}
+	}()
+	var granted, cancelled int
+	for range rounds {
+		held := must(m.Lock(background, key))(t)
+		ctx, cancel := context.WithCancel(background)
+		turns <- turn{ctx, cancel}
+		// Both at once, sometimes before it waits.
+		cancels <- cancel
+		ok(t, held.Unlock())
+		switch err := <-results; {
+		case err == nil:
+			granted++
+		case errors.Is(err, context.Canceled):
+			cancelled++
+		default:
+			t.Fatal(err)
+		}
+	}
+	close(turns)
+	close(cancels)
+	<-results
+	t.Logf("%d granted, %d cancelled", granted, cancelled)
+	empty(t, m)
+}
+
+// Many wait, and most of them give up while the lock goes round.
+func TestACrowdThatGivesUp(t *testing.T) {
+	m := newTest(t, Options{Fairness: FIFO})
+	key := Key{Bucket: "b", Object: "o"}
+	held := must(m.Lock(background, key))(t)
+	const crowd = 2000
+	var group sync.WaitGroup
+	ctx, cancel := context.WithCancel(background)
+	var count int
+	for number := range crowd {
+		group.Go(func() {
+			ctx := ctx
+			if number%10 == 0 {
+				ctx = background
+			}
+			guard, err := m.Lock(ctx, key)
+			if err != nil {
+				if err != context.Canceled {
+					t.Error(err)
+				}
+				return
+			}
+			count++
+			ok(t, guard.Unlock())
+		})
+	}
+	waits(t, m, crowd)
+	group.Go(cancel)
+	ok(t, held.Unlock())
+	group.Wait()
+	if count < crowd/10 {
+		t.Fatalf("%d were served", count)
+	}
+	empty(t, m)
+}

@@ -1,0 +1,128 @@
+package keylatch
+
+import (
+	"fmt"
+	"time"
+)
+
+// Code says what went wrong. The numbers are the same in every language. A Code is an error itself, so that
+//
+//	errors.Is(err, keylatch.ErrTimeout)
+//
+// is how to ask for one; an [*Error] wraps it and says more. New ones may come: treat one that you do not know as a
+// failure.
+type Code int32
+
+const (
+	// ErrTimeout says that the time given by [WithTimeout] or [Options] was over before the lock was free. When a
+	// context ends, the context's error is returned instead.
+	ErrTimeout Code = -1
+	// ErrWouldBlock says that the lock is held, and the request was not to wait.
+	ErrWouldBlock Code = -2
+	// ErrDeadlock says that sessions wait for each other in a circle, and this request was chosen to give way.
+	ErrDeadlock Code = -3
+	// ErrClosed says that the manager was closed.
+	ErrClosed Code = -5
+	// ErrNotHeld says that the hold is over: released before, taken away by force, or never one.
+	ErrNotHeld Code = -6
+	// ErrStale is another name for [ErrNotHeld].
+	ErrStale = ErrNotHeld
+	// ErrLeaseLost says that the lease of the hold ran out and the lock was taken away.
+	ErrLeaseLost Code = -7
+	// ErrTableFull says that as many locks are in the table as it may hold.
+	ErrTableFull Code = -8
+	// ErrInvalidKey says that the key is longer than keys may be.
+	ErrInvalidKey Code = -9
+	// ErrInvalidConfig says that a setting has a value that it cannot have.
+	ErrInvalidConfig Code = -10
+	// ErrForked says that the process is a fork of the one that made the manager.
+	ErrForked Code = -11
+	// ErrUpgradeConflict says that somebody else already waits to upgrade the same lock: each would wait for the other.
+	ErrUpgradeConflict Code = -12
+	// ErrTooManyWaiters says that as many requests wait as may.
+	ErrTooManyWaiters Code = -13
+	// ErrInvalidArgument says that an argument means nothing, such as a mode that is none.
+	ErrInvalidArgument Code = -101
+	// ErrInternal says that the library has failed inside: a bug in it. What was asked for was not done.
+	ErrInternal Code = -104
+	// ErrSystem says that the operating system refused what was needed, such as a file descriptor or memory.
+	ErrSystem Code = -105
+)
+
+const (
+	cancelled     Code = -4
+	invalidHandle Code = -103
+)
+
+var meanings = map[Code]string{
+	ErrTimeout:         "the time was over before the lock was free",
+	ErrWouldBlock:      "the lock is held",
+	ErrDeadlock:        "sessions wait for each other in a circle",
+	cancelled:          "the request was cancelled",
+	ErrClosed:          "the manager is closed",
+	ErrNotHeld:         "not held: released before, or taken away",
+	ErrLeaseLost:       "the lease ran out and the lock was taken away",
+	ErrTableFull:       "the table of locks is full",
+	ErrInvalidKey:      "the key is too long",
+	ErrInvalidConfig:   "a setting cannot have this value",
+	ErrForked:          "the process is a fork of the one that made the manager",
+	ErrUpgradeConflict: "somebody else already waits to upgrade this lock",
+	ErrTooManyWaiters:  "too many requests wait",
+	ErrInvalidArgument: "an argument means nothing",
+	ErrInternal:        "the library has failed inside",
+	ErrSystem:          "the operating system refused",
+}
+
+// Error says what the code means.
+func (c Code) Error() string {
+	if meaning, known := meanings[c]; known {
+		return "keylatch: " + meaning
+	}
+	return fmt.Sprintf("keylatch: status %d", int32(c))
+}
+
+// Timeout reports whether it is [ErrTimeout], as the errors of package net do.
+func (c Code) Timeout() bool { return c == ErrTimeout }
+
+// Transient reports whether the same call may succeed when it is made again later.
+func (c Code) Transient() bool {
+	switch c {
+	case ErrTimeout, ErrWouldBlock, ErrDeadlock, ErrTableFull, ErrUpgradeConflict, ErrTooManyWaiters:
+		return true
+	}
+	return false
+}
+
+// Error is a failure with what is known of it. What is not known is zero.
+type Error struct {
+	Code Code
+	// Message tells all of it in English: the key, the holders, and what to do about it.
+	Message string
+	// Key is what the request was about; of a batch the key that failed. HasKey says whether it is known.
+	Key    Key
+	HasKey bool
+	// Waited is how long a request waited that timed out.
+	Waited time.Duration
+	// Holders held the lock when the time was over, or when the request was refused. MoreHolders says how many more did.
+	Holders     []Party
+	MoreHolders int
+	// Cycle has the sessions of a deadlock, beginning with the one whose request this was: the key that each waits for,
+	// which the next one holds.
+	Cycle []Party
+}
+
+func (e *Error) Error() string {
+	if e.Message == "" {
+		return e.Code.Error()
+	}
+	return "keylatch: " + e.Message
+}
+
+// Unwrap returns the code, for [errors.Is].
+func (e *Error) Unwrap() error { return e.Code }
+
+// Timeout reports whether it is a timeout, as the errors of package net do.
+func (e *Error) Timeout() bool { return e.Code.Timeout() }
+
+// Transient reports whether the same call may succeed when it is made again later.
+func (e *Error) Transient() bool { return e.Code.Transient() }

@@ -1,0 +1,93 @@
+package keylatch
+
+import (
+	"context"
+	"time"
+)
+
+// EventKind is what happened. Later versions may know more.
+type EventKind int32
+
+const (
+	// SlowWait says that a wait that took long has ended. About who waited.
+	SlowWait EventKind = 1
+	// SlowHold says that a lock that was held for long has been released. About who held it.
+	SlowHold EventKind = 2
+	// TimedOut says that a request gave up because its time was over. About who waited, then those who held the lock at
+	// that moment.
+	TimedOut EventKind = 3
+	// Deadlocked says that sessions waited for each other in a circle. About these, beginning with the one that had to
+	// give way.
+	Deadlocked EventKind = 4
+	// Expired says that a lease ran out and the lock was taken away. About who had held it.
+	Expired EventKind = 5
+	// Forced says that a lock was released by force. About who had held it.
+	Forced EventKind = 6
+)
+
+// Event is something worth telling.
+type Event struct {
+	Kind EventKind
+	// About has first whom it happened to.
+	About []Party
+	// Dropped is how many events of this subscription were lost until now, because the program was too slow to take
+	// them.
+	Dropped uint64
+}
+
+// EventOptions say what a subscriber wants to hear of. Timeouts, deadlocks and locks that were taken away are always
+// told.
+type EventOptions struct {
+	// WaitAbove has waits of at least so long told. Default: none.
+	WaitAbove time.Duration
+	// HoldAbove has holds of at least so long told. Default: none. This is the only setting that costs those who do not
+	// wait: while it is set, every request reads the clock and takes a mutex.
+	HoldAbove time.Duration
+	// Capacity is how many events are kept until they are taken. Default 1024.
+	Capacity uint32
+}
+
+// Events subscribes to what happens from now on, until ctx ends or the manager is closed; then the channel is closed.
+func (m *Manager) Events(ctx context.Context, options EventOptions) (<-chan Event, error) {
+	if m.closed.Load() {
+		return nil, ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	events, descriptor, err := newEvents(m, &options)
+	if err != nil {
+		return nil, err
+	}
+	bell, err := newBell(descriptor)
+	if err != nil {
+		freeEvents(events)
+		return nil, err
+	}
+	told := make(chan Event)
+	go func() {
+		defer close(told)
+		defer freeEvents(events)
+		bell.listen(func() (enough bool) {
+			for {
+				event, here, closed := nextEvent(events)
+				if !here {
+					return closed
+				}
+				event.Dropped = droppedEvents(events)
+				select {
+				case told <- event:
+				case <-ctx.Done():
+					return true
+				}
+			}
+		})
+	}()
+	stop := context.AfterFunc(ctx, bell.close)
+	go func() {
+		<-bell.done
+		stop()
+		bell.close()
+	}()
+	return told, nil
+}

@@ -1,0 +1,77 @@
+package keylatch
+
+import "time"
+
+// Metrics are the figures of a manager, or of one shard of it. Those that count only grow.
+type Metrics struct {
+	// Acquisitions are locks taken: Fast with one compare-and-swap, Inserted by bringing the key into the table, Slow
+	// otherwise.
+	Acquisitions, Fast, Inserted, Slow uint64
+	Releases                           uint64
+	// Waits are requests that had to wait in line. Timeouts and Cancelled are waits that ended without the lock.
+	Waits, Timeouts, Cancelled uint64
+	// Refused are attempts without waiting that found the lock held.
+	Refused uint64
+	// Waited is the time waited altogether, LongestWait the longest, of requests whose wait is over.
+	Waited, LongestWait time.Duration
+	// Bounds below which so many per cent of the waits stayed.
+	WaitP50, WaitP90, WaitP99 time.Duration
+	// Now: locks held, each reader counted; requests that wait; keys in the table, a few idle ones included.
+	Holders, Waiters, Entries uint64
+	// Of the whole manager: memory that it uses, and how long it has existed.
+	Bytes  uint64
+	Uptime time.Duration
+}
+
+// Health is how a manager is doing.
+type Health struct {
+	// Healthy is true if more than 80 % of locks were had at once, fewer than 5 % of requests timed out, and waits were
+	// shorter than 10 ms on average. A manager that did nothing is healthy.
+	Healthy bool
+	// Problems has a line for each thing that is wrong.
+	Problems []string
+	// FastPathRate is the share of locks that were had at once, TimeoutRate that of requests that timed out, 0 to 1.
+	FastPathRate, TimeoutRate float64
+	AverageWait               time.Duration
+}
+
+const allShards = 1<<32 - 1
+
+// Metrics tells the figures of all shards together. Counting costs the locks nothing; reading takes the mutex of each
+// shard for a moment.
+func (m *Manager) Metrics() (Metrics, error) { return m.ShardMetrics(allShards) }
+
+// ShardMetrics tells the figures of one shard.
+func (m *Manager) ShardMetrics(shard uint32) (Metrics, error) {
+	if m.freed.Load() {
+		return Metrics{}, ErrClosed
+	}
+	return m.figures(shard)
+}
+
+// Health tells whether the manager is doing well, and what is wrong if it is not.
+func (m *Manager) Health() (Health, error) {
+	if m.freed.Load() {
+		return Health{}, ErrClosed
+	}
+	return m.verdict()
+}
+
+// OpenMetricsType is the content type of what [Manager.OpenMetrics] tells.
+const OpenMetricsType = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+// OpenMetrics tells the figures as text that monitoring systems read, to be served as [OpenMetricsType].
+func (m *Manager) OpenMetrics() (string, error) {
+	if m.freed.Load() {
+		return "", ErrClosed
+	}
+	return m.openMetrics()
+}
+
+// Report tells the figures as a report for people.
+func (m *Manager) Report() (string, error) {
+	if m.freed.Load() {
+		return "", ErrClosed
+	}
+	return m.report()
+}

@@ -1,0 +1,3 @@
+module example.com/keylatch
+
+go 1.25

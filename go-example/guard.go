@@ -1,0 +1,193 @@
+package keylatch
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Grant is a lock that is held, as a number that is never 0. No number is used twice.
+type Grant uint64
+
+// Guard is a lock that is held. It may be handed to other goroutines; Unlock ends it once, whoever calls it.
+//
+// A guard that becomes garbage while it is held is a bug of the program, which [Options.OnLeak] is told.
+type Guard struct {
+	manager *Manager
+	grant   Grant
+	// unlocked is written by the one call of Unlock that succeeds, and read when the guard is garbage.
+	unlocked bool
+}
+
+// Unlock ends the hold. It fails with [ErrNotHeld] if it ended before, and with [ErrLeaseLost] if its lease ran out and
+// the lock was taken away; in either case nobody else's hold is touched, so it is fine to defer it, and to look at the
+// error only where that matters.
+func (g *Guard) Unlock() error {
+	if err := g.manager.Release(g.grant); err != nil {
+		return err
+	}
+	g.unlocked = true
+	return nil
+}
+
+// Grant is the number of the hold, for listings and for [Manager.Release].
+func (g *Guard) Grant() Grant { return g.grant }
+
+// Key tells what is held.
+func (g *Guard) Key() (Key, error) { return g.manager.Key(g.grant) }
+
+// Mode tells how it is held now.
+func (g *Guard) Mode() (Mode, error) { return g.manager.Mode(g.grant) }
+
+// Fence is the number of an exclusive hold: greater than that of every exclusive hold of the same key before it, so that
+// a store can refuse a writer whose number is lower than one it has seen. Of a shared hold it is the number of the
+// latest exclusive one.
+func (g *Guard) Fence() (uint64, error) { return g.manager.Fence(g.grant) }
+
+// Downgrade goes from exclusive to shared, with no moment in between in which anybody else could have it exclusively. It
+// does nothing to a shared hold.
+func (g *Guard) Downgrade() error { return g.manager.Downgrade(g.grant) }
+
+// TryUpgrade goes from shared to exclusive if nobody else holds the lock now, and fails with [ErrWouldBlock] if somebody
+// does. After an error the hold is as it was.
+func (g *Guard) TryUpgrade() error { return g.manager.TryUpgrade(g.grant) }
+
+// Upgrade goes from shared to exclusive as soon as the other readers are gone, ahead of all others who wait. It fails
+// with [ErrUpgradeConflict] at once if another reader already waits to upgrade: neither could go first. After an error
+// the hold is shared as before.
+func (g *Guard) Upgrade(ctx context.Context, options ...Option) error {
+	return g.manager.Upgrade(ctx, g.grant, options...)
+}
+
+// Renew begins the lease anew, to last ttl from now; or begins one for a hold that had none.
+func (g *Guard) Renew(ttl time.Duration) error { return g.manager.Renew(g.grant, ttl) }
+
+// Remaining tells how long the hold is safe from now on: 0 once its lease has run out, although it is held until somebody
+// takes the lock away. leased is false for a hold without a lease, which never runs out.
+func (g *Guard) Remaining() (left time.Duration, leased bool, err error) {
+	return g.manager.Remaining(g.grant)
+}
+
+// Valid tells whether it is held and, if it is a lease, safe at this moment.
+func (g *Guard) Valid() bool { return g.manager.Valid(g.grant) }
+
+// The same by grant.
+
+// Key tells what a grant holds.
+func (m *Manager) Key(grant Grant) (Key, error) {
+	if m.freed.Load() {
+		return Key{}, ErrNotHeld
+	}
+	return m.keyOf(grant)
+}
+
+// Mode tells how a grant is held now.
+func (m *Manager) Mode(grant Grant) (Mode, error) {
+	if m.freed.Load() {
+		return 0, ErrNotHeld
+	}
+	return m.modeOf(grant)
+}
+
+// Fence is as [Guard.Fence].
+func (m *Manager) Fence(grant Grant) (uint64, error) {
+	if m.freed.Load() {
+		return 0, ErrNotHeld
+	}
+	return m.fence(grant)
+}
+
+// IsCurrent tells whether the exclusive hold with this fence number still has the key: what a store asks before it lets a
+// late write through.
+func (m *Manager) IsCurrent(key Key, fence uint64) (bool, error) {
+	if m.freed.Load() {
+		return false, ErrClosed
+	}
+	return m.isCurrent(&key, fence)
+}
+
+// Downgrade is as [Guard.Downgrade].
+func (m *Manager) Downgrade(grant Grant) error {
+	if m.freed.Load() {
+		return ErrNotHeld
+	}
+	m.raceBeforeRelease(grant)
+	if err := m.downgrade(grant); err != nil {
+		return err
+	}
+	if m.parked.Load() != 0 {
+		m.deliver()
+	}
+	return nil
+}
+
+// TryUpgrade is as [Guard.TryUpgrade].
+func (m *Manager) TryUpgrade(grant Grant) error {
+	if m.freed.Load() {
+		return ErrNotHeld
+	}
+	if err := m.tryUpgrade(grant); err != nil {
+		return err
+	}
+	m.raceAfterUpgrade(grant)
+	return nil
+}
+
+// Upgrade is as [Guard.Upgrade].
+func (m *Manager) Upgrade(ctx context.Context, grant Grant, options ...Option) error {
+	if m.freed.Load() {
+		return ErrNotHeld
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if m.closed.Load() {
+		return ErrClosed
+	}
+	r := read(options)
+	var deadline time.Time
+	if r.timeout < waitDefault {
+		deadline = time.Now().Add(duration(r.timeout))
+	}
+	for {
+		slice := uint64(5 * time.Millisecond)
+		if !deadline.IsZero() {
+			slice = min(slice, uint64(max(time.Until(deadline), 0)))
+		}
+		err := m.upgrade(grant, slice)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrTimeout) || !deadline.IsZero() && !time.Now().Before(deadline) {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	m.raceAfterUpgrade(grant)
+	return nil
+}
+
+// Renew is as [Guard.Renew].
+func (m *Manager) Renew(grant Grant, ttl time.Duration) error {
+	if m.freed.Load() {
+		return ErrNotHeld
+	}
+	return m.renew(grant, ttl)
+}
+
+// Remaining is as [Guard.Remaining].
+func (m *Manager) Remaining(grant Grant) (left time.Duration, leased bool, err error) {
+	if m.freed.Load() {
+		return 0, false, ErrNotHeld
+	}
+	number, err := m.remaining(grant)
+	return duration(number), err == nil && number != never, err
+}
+
+// Valid is as [Guard.Valid].
+func (m *Manager) Valid(grant Grant) bool { return !m.freed.Load() && m.isValid(grant) }
+
+// Is reports whether err has the code.
+func Is(err error, code Code) bool { return errors.Is(err, code) }

@@ -1,0 +1,8 @@
+//go:build keylatch_pkgconfig
+
+package keylatch
+
+// With the tag keylatch_pkgconfig: the library and the header that are installed, which PKG_CONFIG_PATH finds.
+
+// #cgo pkg-config: keylatch
+import "C"

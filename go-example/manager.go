@@ -1,0 +1,210 @@
+package keylatch
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// Manager is one table of locks. Most programs have one. It may be used by any number of goroutines at once.
+type Manager struct {
+	handle, queue handle
+	maxKeyBytes   int
+	onLeak        func(Leak)
+	bell          *bell
+
+	// closed says that there will be no new locks, freed that there are none any more either.
+	closed, freed atomic.Bool
+	leaked        atomic.Uint64
+	// parked says how many requests wait for a result. Those who release a lock look at it, to know whether there may be
+	// a result to deliver.
+	parked atomic.Int64
+	// gate lets few goroutines into the library at a time when many wait: see enter.
+	gate chan struct{}
+
+	mutex sync.Mutex
+	// The next three are protected by mutex. waiting is nil once the manager is closed, owners once it is freed.
+	waiting map[uint64]*waiter
+	// early are results that arrived before their waiter was there.
+	early  map[uint64]outcome
+	owners map[*Owner]struct{}
+}
+
+// New makes a manager. It has a goroutine of its own until [Manager.Close].
+func New(options Options) (*Manager, error) {
+	if err := checkLibrary(); err != nil {
+		return nil, err
+	}
+	made, err := newManager(&options)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{
+		handle:      made,
+		maxKeyBytes: options.MaxKeyBytes,
+		onLeak:      options.OnLeak,
+		waiting:     make(map[uint64]*waiter),
+		early:       make(map[uint64]outcome),
+		owners:      make(map[*Owner]struct{}),
+		gate:        make(chan struct{}, gateWidth),
+	}
+	if m.maxKeyBytes == 0 {
+		m.maxKeyBytes = 8192
+	}
+	if m.onLeak == nil {
+		m.onLeak = logLeak
+	}
+	var descriptor int
+	if m.queue, descriptor, err = newQueue(made); err == nil {
+		m.bell, err = newBell(descriptor)
+	}
+	if err != nil {
+		if m.queue != 0 {
+			freeQueue(m.queue)
+		}
+		freeManager(made)
+		return nil, err
+	}
+	go m.bell.listen(m.deliver)
+	return m, nil
+}
+
+// Close closes the manager: requests that wait and those to come fail with [ErrClosed]. What is held stays held until it
+// is unlocked; with the last of it the manager's memory goes, and from then on everything fails with ErrClosed. Closing
+// again does nothing.
+func (m *Manager) Close() error {
+	if m.closed.Swap(true) {
+		return nil
+	}
+	// Ends the waits; what was granted in the last moment is delivered still.
+	closeManager(m.handle)
+	m.deliver()
+	m.bell.close()
+	// Waits for requests that are just being put in line. After this none gets a ticket.
+	freeQueue(m.queue)
+	m.mutex.Lock()
+	waiting := m.waiting
+	m.waiting = nil
+	m.mutex.Unlock()
+	for _, left := range waiting {
+		left.came <- outcome{err: ErrClosed}
+	}
+	m.freeIfIdle()
+	return nil
+}
+
+// freeIfIdle gives back what a closed manager has if nobody holds anything.
+func (m *Manager) freeIfIdle() {
+	if figures, err := m.figures(allShards); err != nil || figures.Holders != 0 || m.freed.Swap(true) {
+		return
+	}
+	m.mutex.Lock()
+	owners := m.owners
+	m.owners = nil
+	m.mutex.Unlock()
+	for owner := range owners {
+		owner.Close()
+	}
+	// Whoever is in a call still is waited for, and whoever comes later is told that this is no manager any more.
+	freeManager(m.handle)
+}
+
+// Lock waits for the key exclusively until ctx ends. A context's error is returned as it is, and then nothing is held.
+//
+//	guard, err := locks.Lock(ctx, keylatch.Key{Bucket: "photos", Object: "cat.jpg"})
+//	if err != nil {
+//		return err
+//	}
+//	defer guard.Unlock()
+func (m *Manager) Lock(ctx context.Context, key Key, options ...Option) (*Guard, error) {
+	return m.guarded(m.acquire(ctx, &key, Exclusive, options))
+}
+
+// RLock waits for the key together with other readers, as [Manager.Lock] does.
+func (m *Manager) RLock(ctx context.Context, key Key, options ...Option) (*Guard, error) {
+	return m.guarded(m.acquire(ctx, &key, Shared, options))
+}
+
+// TryLock takes the key exclusively if it is free, and fails with [ErrWouldBlock] if it is not.
+func (m *Manager) TryLock(key Key, options ...Option) (*Guard, error) {
+	return m.guarded(m.tryAcquire(&key, Exclusive, options))
+}
+
+// TryRLock takes the key together with other readers if there is no writer, as [Manager.TryLock] does.
+func (m *Manager) TryRLock(key Key, options ...Option) (*Guard, error) {
+	return m.guarded(m.tryAcquire(&key, Shared, options))
+}
+
+// Acquire is [Manager.Lock] or [Manager.RLock] for those who keep grants themselves: it makes nothing that the garbage
+// collector would have to look after, and nobody notices when the grant is forgotten.
+func (m *Manager) Acquire(ctx context.Context, key Key, mode Mode, options ...Option) (Grant, error) {
+	return m.acquire(ctx, &key, mode, options)
+}
+
+// TryAcquire is to [Manager.Acquire] as [Manager.TryLock] is to [Manager.Lock].
+func (m *Manager) TryAcquire(key Key, mode Mode, options ...Option) (Grant, error) {
+	return m.tryAcquire(&key, mode, options)
+}
+
+// Release ends a hold. Any goroutine may, and a second release, a late one and a number that is no grant fail with
+// [ErrNotHeld] and harm nobody.
+func (m *Manager) Release(grant Grant) error {
+	if m.closed.Load() {
+		return m.releaseOfClosed(grant)
+	}
+	m.raceBeforeRelease(grant)
+	if m.parked.Load() != 0 {
+		return m.releaseAndDeliver(grant)
+	}
+	return m.release(grant)
+}
+
+func (m *Manager) releaseOfClosed(grant Grant) error {
+	if m.freed.Load() {
+		return ErrNotHeld
+	}
+	err := m.release(grant)
+	m.freeIfIdle()
+	return err
+}
+
+func (m *Manager) acquire(ctx context.Context, key *Key, mode Mode, options []Option) (Grant, error) {
+	if m.closed.Load() {
+		return 0, ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	r := read(options)
+	gated := m.enter()
+	came := m.lock(key, mode, &r)
+	m.leave(gated)
+	if came.ticket != 0 {
+		came = m.await(ctx, came.ticket)
+	}
+	if came.err != nil {
+		return 0, came.err
+	}
+	m.raceAfterAcquire(key, mode)
+	return came.grant, nil
+}
+
+func (m *Manager) tryAcquire(key *Key, mode Mode, options []Option) (Grant, error) {
+	if m.closed.Load() {
+		return 0, ErrClosed
+	}
+	r := read(options)
+	came := m.try(key, mode, &r)
+	if came.err != nil {
+		return 0, came.err
+	}
+	m.raceAfterAcquire(key, mode)
+	return came.grant, nil
+}
+
+func (m *Manager) guarded(grant Grant, err error) (*Guard, error) {
+	if err != nil {
+		return nil, err
+	}
+	return newGuard(m, grant), nil
+}

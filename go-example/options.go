@@ -1,0 +1,170 @@
+package keylatch
+
+import "time"
+
+// Fairness says who goes first.
+type Fairness uint32
+
+const (
+	// Eventual lets whoever runs take a free lock ahead of the line, until somebody has waited for
+	// [Options.FairnessAfter]: by far the fastest on a hot key. The default.
+	Eventual Fairness = 1
+	// FIFO is first come, first served; every release hands the lock to the next in line.
+	FIFO Fairness = 2
+	// WriterFirst is as FIFO, but a writer queues ahead of waiting readers, each of whom is overtaken at most
+	// [Options.OvertakeLimit] times.
+	WriterFirst Fairness = 3
+	// ReaderFirst is as FIFO, but a reader joins readers ahead of waiting writers, likewise.
+	ReaderFirst Fairness = 4
+)
+
+// Reentrancy says what a session gets that asks again for what it holds.
+type Reentrancy uint32
+
+const (
+	// Deny fails a session that would wait for itself with [ErrDeadlock]. The default.
+	Deny Reentrancy = 1
+	// Count grants once more; the lock is free when as many guards are unlocked.
+	Count Reentrancy = 2
+)
+
+// Victim says which session of a deadlock gives way.
+type Victim uint32
+
+const (
+	// Asker is the session whose request was found to close the circle. The default.
+	Asker Victim = 1
+	// Youngest is the session that was begun last.
+	Youngest Victim = 2
+	// LowestPriority is the session that waits with the lowest priority; of several the youngest.
+	LowestPriority Victim = 3
+)
+
+// OvertakeNever is for [Options.OvertakeLimit]: nobody is ever overtaken.
+const OvertakeNever = 1<<32 - 1
+
+// Options are the settings of a manager. Everything that is zero is the default.
+type Options struct {
+	// Shards are parts of the table that change independently: a power of two from 1 to 65,536. Default 1024.
+	Shards uint32
+	// Fairness says who goes first. Default Eventual.
+	Fairness Fairness
+	// FairnessAfter is for Eventual: how long a waiter may be overtaken. Default 500 µs.
+	FairnessAfter time.Duration
+	// DefaultTimeout is how long a request waits that does not say. Default: until its context ends.
+	DefaultTimeout time.Duration
+	// MaxLocks is how many locks can be in the table at a time. Default 8,388,608.
+	MaxLocks uint32
+	// MaxWaiters is how many requests can wait at a time. Default 1,048,576.
+	MaxWaiters uint32
+	// MaxKeyBytes is how long a key may be, its parts together. Default 8192.
+	MaxKeyBytes int
+	// OvertakeLimit is how often a waiter may be overtaken by higher priorities, or by the mode that the fairness
+	// prefers. Default 64.
+	OvertakeLimit uint32
+	// Reentrancy says what a session gets that asks again for what it holds. Default Deny.
+	Reentrancy Reentrancy
+	// DeadlockDelay is how long a session's request waits before it looks for a deadlock. Default 50 ms; 1 is as good as
+	// at once, a negative one does not look.
+	DeadlockDelay time.Duration
+	// Victim says which session of a deadlock gives way. Default Asker.
+	Victim Victim
+	// LockDelay is how long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that
+	// what the old holder still has on its way arrives first. Default: not at all.
+	LockDelay time.Duration
+
+	// OnLeak is called, on a goroutine of its own, with each guard that became garbage while it was held. Default: log
+	// it. Nothing is released: nobody knows whether what the lock protects is in order. [Manager.Leaked] counts them.
+	OnLeak func(Leak)
+}
+
+// Option is what a request says besides its key and its mode. The zero Option says nothing.
+type Option struct {
+	kind   optionKind
+	number uint64
+	name   string
+	owner  *Owner
+}
+
+type optionKind uint8
+
+const (
+	nothing optionKind = iota
+	timeoutOption
+	leaseOption
+	priorityOption
+	ownerOption
+	ownerNameOption
+	requestIDOption
+	bestEffortOption
+)
+
+// WithTimeout ends the wait with [ErrTimeout] when it lasts longer; 0 is once and no more. Unlike a context's deadline it
+// costs no timer of Go's, and the error names those who held the lock.
+func WithTimeout(d time.Duration) Option {
+	return Option{kind: timeoutOption, number: uint64(max(d, 0))}
+}
+
+// WithoutTimeout waits until the context ends, whatever [Options.DefaultTimeout] says.
+func WithoutTimeout() Option { return Option{kind: timeoutOption, number: waitForever} }
+
+// WithTTL asks for a lease: that long after it was granted the lock may be taken by whoever waits for it, unless
+// [Guard.Renew] begins it anew.
+func WithTTL(d time.Duration) Option { return Option{kind: leaseOption, number: uint64(max(d, 1))} }
+
+// WithPriority has the request wait ahead of those of lower priority, which it may overtake [Options.OvertakeLimit]
+// times. Requests that do not say have 0.
+func WithPriority(priority uint8) Option {
+	return Option{kind: priorityOption, number: uint64(priority)}
+}
+
+// WithOwner says who asks, for errors and listings: a label. An [Owner] that was made once is cheaper.
+func WithOwner(name string) Option { return Option{kind: ownerNameOption, name: name} }
+
+// By says who asks: an owner or a session.
+func By(owner *Owner) Option { return Option{kind: ownerOption, owner: owner} }
+
+// WithRequestID numbers a request of a session. While its grant is held, a request of the same session with the same
+// number is answered with the same grant; one Unlock ends it.
+func WithRequestID(id uint64) Option { return Option{kind: requestIDOption, number: id} }
+
+// WithBestEffort has [Manager.LockMany] take those locks that can be had within the time, rather than all or none.
+func WithBestEffort() Option { return Option{kind: bestEffortOption} }
+
+// request is what the options of a request come to.
+type request struct {
+	timeout    uint64
+	ttl        uint64
+	id         uint64
+	owner      *Owner
+	ownerName  string
+	priority   uint8
+	bestEffort bool
+	// plain says that nothing is said but, maybe, the timeout.
+	plain bool
+}
+
+func read(options []Option) request {
+	r := request{timeout: waitDefault, plain: true}
+	for i := range options {
+		o := &options[i]
+		r.plain = r.plain && o.kind <= timeoutOption
+		switch o.kind {
+		case timeoutOption:
+			r.timeout = o.number
+		case leaseOption:
+			r.ttl = o.number
+		case priorityOption:
+			r.priority = uint8(o.number)
+		case ownerOption:
+			r.owner = o.owner
+		case ownerNameOption:
+			r.ownerName = o.name
+		case requestIDOption:
+			r.id = o.number
+		case bestEffortOption:
+			r.bestEffort = true
+		}
+	}
+	return r
+}

@@ -1,0 +1,85 @@
+//go:build race
+
+package keylatch
+
+import (
+	"hash/maphash"
+	"runtime"
+	"unsafe"
+)
+
+// What Go's race detector is told. It does not see that a lock of the library's is taken after it was released: that
+// happens in C. So it is told here, as sync.RWMutex tells it: a writer comes after everybody who had the key before, a
+// reader after the writers alone.
+//
+// Keys share cells by their hash. Where two keys share one, races on what they protect may be missed; none is ever
+// reported that is not there.
+
+const (
+	raceEnabled = true
+	// One guard at a time: a pool that goroutines share would put them in an order that the program does not.
+	nestSize = 1
+)
+
+type raceCell struct{ writers, readers byte }
+
+var (
+	raceCells [1 << 16]raceCell
+	raceSeed  = maphash.MakeSeed()
+)
+
+func (m *Manager) raceCell(key *Key) *raceCell {
+	number := maphash.Comparable(raceSeed, struct {
+		manager *Manager
+		key     Key
+	}{m, *key})
+	return &raceCells[number%uint64(len(raceCells))]
+}
+
+func (m *Manager) raceAfterAcquire(key *Key, mode Mode) {
+	cell := m.raceCell(key)
+	runtime.RaceAcquire(unsafe.Pointer(&cell.writers))
+	if mode == Exclusive {
+		runtime.RaceAcquire(unsafe.Pointer(&cell.readers))
+	}
+}
+
+func (m *Manager) raceAfterBatch(items []Item, grants []uint64) {
+	for i := range items {
+		// A key that was named before was taken in its strongest mode there.
+		mode := items[i].Mode
+		if grants[i] != 0 {
+			if held, err := m.modeOf(Grant(grants[i])); err == nil {
+				mode = held
+			}
+			m.raceAfterAcquire(&items[i].Key, mode)
+		}
+	}
+}
+
+func (m *Manager) raceAfterUpgrade(grant Grant) {
+	if key, err := m.keyOf(grant); err == nil {
+		m.raceAfterAcquire(&key, Exclusive)
+	}
+}
+
+// raceBeforeRelease is told before, because once the lock is free it is too late.
+func (m *Manager) raceBeforeRelease(grant Grant) {
+	key, err := m.keyOf(grant)
+	if err != nil {
+		return
+	}
+	mode, err := m.modeOf(grant)
+	if err != nil {
+		return
+	}
+	cell := m.raceCell(&key)
+	if mode == Exclusive {
+		runtime.RaceReleaseMerge(unsafe.Pointer(&cell.writers))
+	} else {
+		runtime.RaceReleaseMerge(unsafe.Pointer(&cell.readers))
+	}
+}
+
+func raceDisable() { runtime.RaceDisable() }
+func raceEnable()  { runtime.RaceEnable() }

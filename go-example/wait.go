@@ -1,0 +1,161 @@
+package keylatch
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// How a goroutine waits. A request that cannot be granted at once is left in line inside the library under a ticket,
+// and its goroutine parks on a channel. Its result is put into a queue whose descriptor Go's network poller watches.
+//
+// Whoever releases a lock while somebody is parked looks into the queue as well, and delivers what lies there: that
+// spares the way through the poller in most cases, and the poller is there for all others (a timeout, or a lock that
+// ran out).
+//
+// A result may be fetched before the goroutine that it is for has noted its ticket: it is kept until then.
+
+// When a crowd waits for one key, every call about that key takes a mutex inside the library for a moment. Should the
+// system take the processor from whoever has that, everybody else who is inside sleeps there, and Go starts a thread for
+// each. So once a crowd waits, few goroutines are let in at a time: the others wait where that costs no thread.
+const (
+	crowd     = 32
+	gateWidth = 8
+)
+
+func (m *Manager) enter() (gated bool) {
+	if m.parked.Load() < crowd {
+		return false
+	}
+	m.gate <- struct{}{}
+	return true
+}
+
+func (m *Manager) leave(gated bool) {
+	if gated {
+		<-m.gate
+	}
+}
+
+// releaseAndDeliver releases a lock while somebody waits.
+func (m *Manager) releaseAndDeliver(grant Grant) error {
+	gated := m.enter()
+	defer m.leave(gated)
+	if err := m.release(grant); err != nil {
+		return err
+	}
+	m.deliver()
+	return nil
+}
+
+// waiter is a goroutine that waits for a result.
+type waiter struct {
+	// came has room for the result, so that delivering never waits.
+	came chan outcome
+}
+
+var waiters = sync.Pool{New: func() any { return &waiter{came: make(chan outcome, 1)} }}
+
+// await waits for the result of a request.
+func (m *Manager) await(ctx context.Context, ticket uint64) outcome {
+	m.mutex.Lock()
+	if came, here := m.early[ticket]; here {
+		delete(m.early, ticket)
+		m.mutex.Unlock()
+		return came
+	}
+	if m.waiting == nil {
+		m.mutex.Unlock()
+		return outcome{err: ErrClosed}
+	}
+	w := waiters.Get().(*waiter)
+	m.waiting[ticket] = w
+	m.mutex.Unlock()
+	m.parked.Add(1)
+	came := m.outcome(ctx, ticket, w)
+	m.parked.Add(-1)
+	waiters.Put(w)
+	return came
+}
+
+func (m *Manager) outcome(ctx context.Context, ticket uint64, w *waiter) outcome {
+	done := ctx.Done()
+	if done == nil {
+		return <-w.came
+	}
+	select {
+	case came := <-w.came:
+		return came
+	case <-done:
+	}
+	m.cancel(ticket)
+	// What is cancelled has a result like everything else, so nothing of this request is left behind in any case.
+	m.deliver()
+	if came := <-w.came; came.err == nil {
+		// It was granted in the same moment. Whoever is next gets it.
+		if m.release(came.grant) == nil {
+			m.deliver()
+		}
+	} else if came.err == ErrClosed {
+		return came
+	}
+	return outcome{err: ctx.Err()}
+}
+
+// deliver hands over the results that lie in the queue. It never has enough.
+func (m *Manager) deliver() (enough bool) {
+	for m.fetch(m.handOver) {
+	}
+	return false
+}
+
+func (m *Manager) handOver(ticket uint64, came outcome) {
+	m.mutex.Lock()
+	w, here := m.waiting[ticket]
+	if here {
+		delete(m.waiting, ticket)
+	} else if m.waiting != nil {
+		m.early[ticket] = came
+	}
+	m.mutex.Unlock()
+	if here {
+		w.came <- came
+	}
+}
+
+// bell is a descriptor of the library's that is readable when there is something to fetch, in Go's poller.
+type bell struct {
+	file *os.File
+	raw  syscall.RawConn
+	done chan struct{}
+}
+
+// newBell watches a descriptor, which stays the library's.
+func newBell(descriptor int) (*bell, error) {
+	// A number of its own, so that closing this end leaves the library's open.
+	own, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(descriptor), syscall.F_DUPFD_CLOEXEC, 0)
+	if errno != 0 {
+		return nil, &Error{Code: ErrSystem, Message: fmt.Sprintf("no descriptor for a completion queue: %v", errno)}
+	}
+	file := os.NewFile(own, "keylatch completions")
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, &Error{Code: ErrSystem, Message: fmt.Sprintf("no descriptor for a completion queue: %v", err)}
+	}
+	return &bell{file: file, raw: raw, done: make(chan struct{})}, nil
+}
+
+// listen calls ready whenever the descriptor may have become readable, until that has had enough or the bell is closed.
+func (b *bell) listen(ready func() (enough bool)) {
+	defer close(b.done)
+	_ = b.raw.Read(func(uintptr) bool { return ready() })
+}
+
+// close stops listening, and waits until that has stopped. Any number may call it.
+func (b *bell) close() {
+	b.file.Close()
+	<-b.done
+}

@@ -1,0 +1,103 @@
+//! Sessions: owners that are one logical thread of control, such as a transaction.
+
+use crate::owner::text_of;
+use keylatch::{FastObjectLockManager, Grant, OwnerRef};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+
+/// An owner that is one logical thread of control, such as a transaction: what `LockManager.session` returns.
+///
+/// Of an owner's name nothing is concluded. Of a session it is known that while one of its requests waits it lets go of
+/// nothing. So circles of sessions that wait for each other are found: one of them gets LockDeadlock and can start again.
+/// And a session that asks again for what it holds is recognised; see the manager's option reentrancy.
+///
+/// In a `with` block, whatever the session still holds is released at the end.
+///
+/// >>> from keylatch import LockManager
+/// >>> locks = LockManager()
+/// >>> with locks.session("txn-17") as transaction:
+/// ...     guard = locks.lock(("accounts", "alice"), owner=transaction)
+/// ...     print(locks.holders()[0])
+/// txn-17 holds accounts/alice (exclusive, ...)
+/// >>> locks.holders()
+/// []
+#[pyclass(frozen, weakref, module = "keylatch")]
+pub(crate) struct Session {
+    session: keylatch::Session,
+    /// The name as it was given.
+    #[pyo3(get)]
+    name: Py<PyString>,
+    /// Where in the program it comes from, for listings; empty for nothing.
+    #[pyo3(get)]
+    source: &'static str,
+    /// The name once more, for a manager that does not know the session.
+    text: String,
+    /// The manager that knows it.
+    manager: u64,
+}
+
+#[pymethods]
+impl Session {
+    /// Release by force whatever the session holds, and return how many locks that were.
+    ///
+    /// Their guards are void then: releasing one raises NotHeld, and harms nobody.
+    fn release_all(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.session.release_all())
+    }
+
+    /// Return the session itself.
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// Release what the session still holds.
+    #[pyo3(signature = (*_exc_info), text_signature = "($self, /, *exc_info)")]
+    fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) {
+        self.release_all(py);
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<keylatch.Session {}>", self.name.bind(py).repr()?))
+    }
+
+    fn __str__(&self) -> &str {
+        &self.text
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("a Session belongs to one LockManager in one process and cannot be pickled or copied"))
+    }
+}
+
+impl Session {
+    pub(crate) fn begin(
+        locks: &FastObjectLockManager,
+        name: &Bound<'_, PyString>,
+        source: &'static str,
+        manager: u64,
+    ) -> PyResult<Self> {
+        let text = text_of(name)?;
+        Ok(Self {
+            session: locks.session_with_source(&text, source),
+            name: name.clone().unbind(),
+            source,
+            text,
+            manager,
+        })
+    }
+
+    /// The owner as a manager takes it. To another one than its own it is a name.
+    pub(crate) fn as_owner(&self, manager: u64) -> OwnerRef<'_> {
+        if self.manager == manager { (&self.session).into() } else { OwnerRef::Named(&self.text) }
+    }
+
+    pub(crate) fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        self.name.bind(py).clone()
+    }
+
+    /// Remembers what a request was answered with.
+    pub(crate) fn answered(&self, request_id: u64, grant: Grant) {
+        self.session.answered(request_id, grant);
+    }
+}

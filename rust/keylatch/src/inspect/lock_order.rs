@@ -1,0 +1,232 @@
+//! Deadlocks that have not happened yet: sessions that take locks in orders that go round.
+//!
+//! A session that holds one lock and asks for another, ready to wait, makes an *order*. Orders that go round can become a
+//! deadlock once the sessions meet: each holds what the one before it asks for. So a circle is reported when its last
+//! order is seen, however far apart in time they were.
+//!
+//! How a lock is held or wanted does not matter for that, as long as somebody, whoever it be, also asks for each of the
+//! keys exclusively: readers do not stand in each other's way, but a writer in line between them does. Keys that are only
+//! read are in no circle.
+//!
+//! | | an order? |
+//! |---|---|
+//! | a request that may wait, of a session that holds something | from each of the 16 locks that it took last |
+//! | an attempt that does not wait | none to what it asks for; once it holds it, from there on |
+//! | a batch | from key to key as they are sorted, even if all were free at once |
+//! | an upgrade that may wait | from everything else that the session holds |
+//! | a session that asks again for what it holds | none: it has it or is refused |
+//! | a label, or a guard without an owner | none: nothing is known of what else its thread holds |
+//!
+//! A lock that is always held around both, so that the sessions can never meet, is not taken into account.
+//!
+//! While the lint is on the fast path is off: every request comes by here, and every session remembers what it took in
+//! which order. While it is off, nothing of this exists.
+
+use super::order_graph::{OrderGraph, Seen};
+use crate::config::LockConfig;
+use crate::engine::Core;
+use crate::engine::acquire::Wanted;
+use crate::engine::batch;
+use crate::engine::looking::is_session;
+use crate::hold::{Grant, OwnerRef, SessionState, Taken};
+use crate::key::{KeyRef, ObjectKey};
+use crate::listed::LockOrderReport;
+use crate::manager::FastObjectLockManager;
+use crate::mode::Mode;
+use crate::observe::Event;
+use crate::request::BatchLockRequest;
+use crate::sync::Mutex;
+use crate::table::Entry;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Locks that a session holds from which an order goes out: those it took last.
+const MOST_HELD: usize = 16;
+/// Reports that are kept.
+const REMEMBERED: usize = 64;
+
+/// What the lint has found; made by [`FastObjectLockManager::lock_order_reports`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockOrderReports {
+    /// The latest reports, at most 64, oldest first.
+    pub reports: Vec<LockOrderReport>,
+    /// How many there were altogether.
+    pub reported: u64,
+    /// Orders that are remembered, at most 65,536.
+    pub orders: usize,
+    /// Orders that had to be forgotten because of that, the oldest first: a circle that needs one of them is not found
+    /// until it is seen again.
+    pub forgotten: u64,
+}
+
+/// What was seen so far. Its mutex is taken off every other one, and never on the fast path, which is off.
+#[derive(Debug, Default)]
+pub(crate) struct LockOrders(Mutex<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    graph: OrderGraph,
+    reports: VecDeque<LockOrderReport>,
+    reported: u64,
+}
+
+impl LockOrders {
+    /// For a manager that is set to look at orders.
+    pub(crate) fn if_asked_for(config: &LockConfig) -> Option<Box<Self>> {
+        config.lock_order_lint.then(Box::default)
+    }
+}
+
+/// A session, and what it holds, the lock it took last in front.
+struct Holding {
+    session: Arc<SessionState>,
+    held: VecDeque<(ObjectKey, Mode)>,
+}
+
+impl Core {
+    /// A request has come that will wait if it has to, or not. The caller owns no mutex.
+    #[inline]
+    pub(crate) fn note_order(&self, wanted: &Wanted<'_>, waits: bool) {
+        if let Some(orders) = &self.orders {
+            let holding = if waits { self.holding(wanted.owner, &wanted.key) } else { None };
+            self.note_orders(orders, holding, [(wanted.key.to_owned(), wanted.mode)]);
+        }
+    }
+
+    /// A batch has come. It may be had at once, without waiting for any of it; the next time it may not.
+    pub(crate) fn note_batch_order(&self, wanted: &BatchLockRequest<'_>) {
+        if let (Some(orders), OwnerRef::Session(session)) = (&self.orders, wanted.owner)
+            && session.manager == self.identity()
+            && let Some(session) = self.sessions.get(session.number)
+        {
+            let in_order = batch::in_order(wanted);
+            let held = session.taken_last(MOST_HELD, |grant| self.standing(grant).is_ok());
+            // What it holds already it does not wait for.
+            let is_new = |key: &KeyRef<'_>| !session.has_taken(key, |grant| self.standing(grant).is_ok());
+            let new: Vec<_> = in_order.into_iter().filter(|(key, _)| is_new(key)).collect();
+            let new = new.into_iter().map(|(key, mode)| (key.to_owned(), mode));
+            self.note_orders(orders, Some(Holding { session: Arc::clone(&session), held: held.into() }), new);
+        }
+    }
+
+    /// Somebody who shares a lock asks to have it alone. The caller owns no mutex, and the lock is held for it.
+    #[inline]
+    pub(crate) fn note_upgrade_order(&self, owner: u32, entry: &Entry) {
+        if let Some(orders) = &self.orders {
+            let key = entry.key(self.table.arena());
+            let holding = self.session_of(owner).map(|session| {
+                let mut held = session.taken_last(MOST_HELD + 1, |grant| self.standing(grant).is_ok());
+                held.retain(|(held, _)| *held != key);
+                Holding { session, held: held.into() }
+            });
+            self.note_orders(orders, holding, [(key, Mode::Exclusive)]);
+        }
+    }
+
+    /// A session has got a lock. The caller may own its shard.
+    #[inline]
+    pub(crate) fn note_taken(&self, owner: u32, grant: Grant, key: impl FnOnce() -> ObjectKey, mode: Mode) {
+        if self.orders.is_some()
+            && let Some(session) = self.session_of(owner)
+        {
+            session.takes(Taken { grant, key: key(), mode }, |grant| self.standing(grant).is_ok());
+        }
+    }
+
+    fn session_of(&self, owner: u32) -> Option<Arc<SessionState>> {
+        if is_session(owner) { self.sessions.get(owner) } else { None }
+    }
+
+    /// What a session holds that asks for a key; `None` if it is none, or holds that key.
+    fn holding(&self, owner: u32, key: &KeyRef<'_>) -> Option<Holding> {
+        let session = self.session_of(owner)?;
+        let is_held = |grant| self.standing(grant).is_ok();
+        if session.has_taken(key, is_held) {
+            return None;
+        }
+        let held = session.taken_last(MOST_HELD, is_held).into();
+        Some(Holding { session, held })
+    }
+
+    /// Notes that some keys were asked for, one after the other, by somebody who holds something.
+    fn note_orders(
+        &self,
+        orders: &LockOrders,
+        mut holding: Option<Holding>,
+        wanted: impl IntoIterator<Item = (ObjectKey, Mode)>,
+    ) {
+        let at = self.uptime();
+        let mut found = Vec::new();
+        let mut memory = orders.0.lock();
+        for (key, mode) in wanted {
+            if mode == Mode::Exclusive {
+                found.extend(memory.graph.note_write(&key));
+            }
+            let Some(Holding { session, held }) = &mut holding else { continue };
+            for (held, held_mode) in held.iter() {
+                let seen = Seen { session: Arc::clone(&session.name), source: session.source, at };
+                found.extend(memory.graph.note_order((held, *held_mode), (&key, mode), seen));
+            }
+            held.push_front((key, mode));
+            held.truncate(MOST_HELD);
+        }
+        let found: Vec<_> = found.into_iter().map(|links| LockOrderReport { at, links: links.into() }).collect();
+        memory.remember(&found);
+        drop(memory);
+        for report in found {
+            self.announce(&Event::LockOrder(report));
+        }
+    }
+}
+
+impl Memory {
+    fn remember(&mut self, reports: &[LockOrderReport]) {
+        self.reported += reports.len() as u64;
+        self.reports.extend(reports.iter().cloned());
+        let too_many = self.reports.len().saturating_sub(REMEMBERED);
+        self.reports.drain(..too_many);
+    }
+}
+
+impl FastObjectLockManager {
+    /// What the lock-order lint has found: nothing, unless [`LockConfig::lock_order_lint`] is set.
+    ///
+    /// ```
+    /// use keylatch::{FastObjectLockManager, LockConfig, LockRequest};
+    /// # fn main() -> Result<(), keylatch::LockError> {
+    /// let locks = FastObjectLockManager::with_config(LockConfig { lock_order_lint: true, ..LockConfig::default() })?;
+    /// let (mover, indexer) = (locks.session("mover"), locks.session("indexer"));
+    /// let write = |object, session| locks.lock(LockRequest::write(("photos", object)).owner(session)).blocking();
+    /// {
+    ///     let _cat = write("cat.jpg", &mover)?;
+    ///     let _dog = write("dog.jpg", &mover)?;
+    /// }
+    /// {
+    ///     // Later, the other way round. Nobody waits for anybody, this time.
+    ///     let _dog = write("dog.jpg", &indexer)?;
+    ///     let _cat = write("cat.jpg", &indexer)?;
+    /// }
+    /// let found = locks.lock_order_reports();
+    /// assert_eq!(
+    ///     found.reports[0].to_string(),
+    ///     "orders that go round: indexer held photos/dog.jpg (exclusive) and asked for photos/cat.jpg (exclusive); \
+    ///      mover held photos/cat.jpg (exclusive) and asked for photos/dog.jpg (exclusive)",
+    /// );
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn lock_order_reports(&self) -> LockOrderReports {
+        let core = self.core();
+        let Some(orders) = core.orders.as_ref().filter(|_| !core.is_forked()) else {
+            return LockOrderReports::default();
+        };
+        let memory = orders.0.lock();
+        LockOrderReports {
+            reports: memory.reports.iter().cloned().collect(),
+            reported: memory.reported,
+            orders: memory.graph.len(),
+            forgotten: memory.graph.forgotten(),
+        }
+    }
+}

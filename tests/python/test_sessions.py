@@ -1,0 +1,141 @@
+"""Sessions: deadlocks, asking again, repeated requests."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+import keylatch
+from conftest import Background, until_waiting
+from keylatch import LockDeadlock, LockManager, Mode, NotHeld, Session
+
+
+@pytest.fixture
+def quick() -> LockManager:
+    return LockManager(deadlock_delay=0)
+
+
+def test_a_deadlock_is_found_and_told(quick: LockManager) -> None:
+    alice, bob = quick.session("alice", source="tests"), quick.session("bob")
+    quick.grant("x", owner=alice)
+    y = quick.grant("y", owner=bob)
+    waiting = Background(lambda: quick.grant("y", owner=alice))
+    until_waiting(quick, 1)
+    with pytest.raises(LockDeadlock, match="bob waits for /x") as caught:
+        quick.lock("x", owner=bob)
+    error = caught.value
+    assert (error.key, error.code, error.transient) == ("x", -3, True)
+    assert [(link.session, link.key, link.mode, link.blocked_by) for link in error.cycle] == [
+        ("bob", "x", Mode.EXCLUSIVE, Mode.EXCLUSIVE),
+        ("alice", "y", Mode.EXCLUSIVE, Mode.EXCLUSIVE),
+    ]
+    assert error.cycle[1].source == "tests"
+    assert quick.get_metrics().shard_metrics.deadlocks == 1
+    (deadlock,) = quick.recent_deadlocks()
+    assert (deadlock.victim, deadlock.links) == ("bob", error.cycle)
+    assert "bob gave way" in str(deadlock)
+    quick.release(y)
+    assert isinstance(waiting.finish(), int)
+    assert alice.release_all() == 2
+
+
+def test_the_lowest_priority_gives_way() -> None:
+    locks = LockManager(deadlock_delay=0, victim="lowest_priority")
+    alice, bob = locks.session("alice"), locks.session("bob")
+    x, y = locks.lock("x", owner=alice), locks.lock("y", owner=bob)
+    waiting = Background(lambda: locks.lock("y", owner=alice))
+    until_waiting(locks, 1)
+    waiting_too = Background(lambda: locks.lock("x", owner=bob, priority=9))
+    assert isinstance(waiting.finish(), LockDeadlock)
+    x.release()
+    assert isinstance(waiting_too.finish(), keylatch.Guard)
+    assert bob.release_all() == 2
+    assert not y.is_valid
+
+
+def test_asking_again_is_refused_or_counted(locks: LockManager) -> None:
+    with locks.session("txn") as session:
+        guard = locks.lock("a", owner=session)
+        with pytest.raises(LockDeadlock):
+            locks.lock("a", owner=session)
+        assert locks.try_lock("a", owner=session) is None
+        guard.release()
+    counting = LockManager(reentrancy="count")
+    session = counting.session("txn")
+    with counting.lock("a", owner=session), counting.lock("a", owner=session, shared=True):
+        assert counting.try_lock("a", shared=True) is None
+    with counting.lock("a", wait=False):
+        pass
+
+
+def test_the_end_of_a_block_releases_what_is_left(locks: LockManager) -> None:
+    with locks.session("txn") as session:
+        assert isinstance(session, Session)
+        guard = locks.lock("a", owner=session)
+        batch = locks.lock_many(["b"], shared=["c"], owner=session)
+        done = locks.lock("d", owner=session)
+        done.release()
+        assert {holder.key for holder in locks.holders(owner=session)} == {"a", "b", "c"}
+        assert all(holder.session for holder in locks.holders(owner="txn"))
+    assert locks.holders() == []
+    assert (guard.is_valid, guard.owner) == (False, "txn")
+    with pytest.raises(NotHeld):
+        guard.release()
+    with pytest.raises(NotHeld):
+        batch.release()
+    assert batch.released
+
+
+def test_a_block_that_raises_releases_too(locks: LockManager) -> None:
+    with pytest.raises(ZeroDivisionError), locks.session("txn") as session:
+        guard = locks.lock("a", owner=session)
+        _ = 1 / 0
+    assert not guard.is_valid
+
+
+def test_a_repeated_request_gets_the_same_number(locks: LockManager) -> None:
+    with locks.session("upload") as session, locks.session("other") as other:
+        grant = locks.grant("a", owner=session, request_id=1)
+        assert locks.grant("a", owner=session, request_id=1) == grant
+        with pytest.raises(keylatch.InvalidConfig, match="request_id"):
+            locks.grant("b", owner=session, request_id=1)
+        with pytest.raises(keylatch.InvalidConfig, match="session"):
+            locks.grant("b", request_id=1)
+        # One that was waited for is remembered, too.
+        waiting = Background(lambda: locks.grant("a", owner=other, request_id=7))
+        until_waiting(locks, 1)
+        locks.release(grant)
+        waited = waiting.finish()
+        assert locks.grant("a", owner=other, request_id=7) == waited
+        assert locks.grant("c", owner=session, request_id=1) != grant
+
+
+def test_sessions_are_of_one_manager_and_not_copied(locks: LockManager) -> None:
+    session = locks.session("txn", source="tests")
+    assert (session.name, str(session), session.source, repr(session)) == (
+        "txn",
+        "txn",
+        "tests",
+        "<keylatch.Session 'txn'>",
+    )
+    for attempt in (pickle.dumps, copy.copy):
+        with pytest.raises(TypeError, match="cannot be pickled or copied"):
+            attempt(session)
+    other = LockManager()
+    with other.lock("a", owner=session):
+        (holder,) = other.holders()
+        assert (holder.owner, holder.session) == ("txn", False)
+
+
+def test_settings_that_cannot_be() -> None:
+    for settings in (
+        {"reentrancy": "maybe"},
+        {"victim": "oldest"},
+        {"deadlock_delay": -1.0},
+        {"lock_delay": float("nan")},
+    ):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            LockManager(**settings)
+    LockManager(deadlock_delay=None)

@@ -95,7 +95,7 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 		clear(p.grants)
 		fallthrough
 	default:
-		if err == nil || (errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrTimeout)) && r.timeout != 0 {
+		if err == nil || errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrTimeout) {
 			err = m.lockManyInOrder(ctx, p, items, &r, batch)
 		}
 	}

@@ -311,6 +311,26 @@ func TestSessions(t *testing.T) {
 	alice.Close()
 	_, err = m.Lock(background, x, By(alice))
 	wants(t, err, ErrInvalidArgument)
+	// A request that is made again with its number, while it waits or later, has one grant.
+	numbered := must(m.Session("numbered"))(t)
+	held := must(m.Lock(background, x))(t)
+	grants := make(chan Grant)
+	go func() {
+		grant, err := m.Acquire(background, x, Exclusive, By(numbered), WithRequestID(7))
+		if err != nil {
+			t.Error(err)
+		}
+		grants <- grant
+	}()
+	waits(t, m, 1)
+	ok(t, held.Unlock())
+	grant := <-grants
+	if again := must(m.Acquire(background, x, Exclusive, By(numbered), WithRequestID(7)))(t); again != grant {
+		t.Fatalf("%d and %d are for one request", grant, again)
+	}
+	ok(t, m.Release(grant))
+	wants(t, m.Release(grant), ErrNotHeld)
+
 	label := must(m.Owner("node-7"))(t)
 	_, err = label.ReleaseAll()
 	wants(t, err, ErrInvalidArgument)

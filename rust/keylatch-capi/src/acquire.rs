@@ -44,15 +44,6 @@ pub(crate) fn calling_back(foreign: impl FnOnce()) {
     IN_CALLBACK.set(before);
 }
 
-#[cfg(feature = "forced-panic")]
-fn forced_panic(key: &keylatch::KeyRef<'_>) {
-    assert!(key.bucket() != b"panic!", "as was asked for");
-}
-
-#[cfg(not(feature = "forced-panic"))]
-#[inline(always)]
-fn forced_panic(_: &keylatch::KeyRef<'_>) {}
-
 /// The fast path of acquiring: takes a lock that is plainly free and asked for in an ordinary way. `false` says nothing;
 /// nothing was done then, and nothing was written.
 ///
@@ -75,7 +66,7 @@ unsafe fn at_once<const WAITS: bool, const MODE: i32, const VERSIONED: bool, con
         // SAFETY: promised, and `plainly` has looked whether it is NULL.
         let key = unsafe { key::plain::<VERSIONED>(&*key) }?;
         let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
-        forced_panic(&key);
+        key::forced_panic(key.bucket());
         // SAFETY: promised.
         let given = unsafe { options::plain::<OWNED>(options, &manager) }?;
         let mode = if MODE == KEYLATCH_SHARED { Mode::Shared } else { Mode::Exclusive };
@@ -180,7 +171,6 @@ unsafe extern "C" fn try_slow(
         let key = unsafe { key::read(key) }?;
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
-        forced_panic(&key);
         out.write(manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?.to_raw());
         Ok(())
     })
@@ -270,7 +260,6 @@ unsafe extern "C" fn acquire_slow(
         let key = unsafe { key::read(key) }?;
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
-        forced_panic(&key);
         let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
         out.write(manager.locks.lock(request).grant_blocking()?.to_raw());
         Ok(())

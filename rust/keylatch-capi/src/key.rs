@@ -74,6 +74,7 @@ pub(crate) unsafe fn parts<'a>(key: &keylatch_key) -> Result<KeyRef<'a>, Failure
     let bucket = unsafe { bytes(key.bucket, key.bucket_len, "bucket") }?;
     // SAFETY: promised.
     let object = unsafe { bytes(key.object, key.object_len, "object") }?;
+    forced_panic(bucket);
     let whole = KeyRef::new(bucket, object);
     if key.version.is_null() && key.version_len == 0 {
         return Ok(whole);
@@ -85,6 +86,16 @@ pub(crate) unsafe fn parts<'a>(key: &keylatch_key) -> Result<KeyRef<'a>, Failure
     }
     Ok(whole.with_version(version))
 }
+
+/// Panics where a test wants to see what becomes of it: within a call, with handles entered and the caller's things in hand.
+#[cfg(feature = "forced-panic")]
+pub(crate) fn forced_panic(bucket: &[u8]) {
+    assert!(bucket != b"panic!", "as was asked for");
+}
+
+#[cfg(not(feature = "forced-panic"))]
+#[inline(always)]
+pub(crate) fn forced_panic(_: &[u8]) {}
 
 /// Reads a key on a fast path, where it is known whether it is for a version; `None` if anything about it is not plain.
 ///

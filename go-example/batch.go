@@ -130,7 +130,7 @@ func (m *Manager) lockManyInOrder(ctx context.Context, p *packed, items []Item, 
 		var came outcome
 		came, next = m.lockInOrder(p, next, timeout, r)
 		if came.ticket != 0 {
-			came = m.await(ctx, came.ticket)
+			came = m.await(ctx, came.ticket, m.release)
 		}
 		if next == len(order) && came.err == nil {
 			break

@@ -336,10 +336,11 @@ border_answer border_try_upgrade(uintptr_t manager, uint64_t grant)
     return told(answer);
 }
 
-border_answer border_upgrade(uintptr_t manager, uint64_t grant, uint64_t timeout_ns)
+border_answer border_upgrade(uintptr_t manager, uintptr_t queue, uint64_t grant, uint64_t timeout_ns)
 {
     border_answer answer = {0};
-    answer.status = keylatch_upgrade((keylatch_manager *)manager, grant, timeout_ns);
+    answer.status = keylatch_upgrade_queue((keylatch_manager *)manager, grant, timeout_ns, (keylatch_queue *)queue, 0,
+                                           &answer.ticket);
     return told(answer);
 }
 
@@ -465,6 +466,14 @@ border_answer border_health(uintptr_t manager, keylatch_health *health)
     return told(answer);
 }
 
+border_answer border_adaptive(uintptr_t manager, keylatch_adaptive *adaptive)
+{
+    border_answer answer = {0};
+    adaptive->struct_size = sizeof *adaptive;
+    answer.status = keylatch_manager_adaptive((keylatch_manager *)manager, adaptive);
+    return told(answer);
+}
+
 border_answer border_openmetrics(uintptr_t manager)
 {
     border_answer answer = {0};
@@ -577,6 +586,16 @@ border_answer border_recent_deadlocks(uintptr_t manager)
     border_answer answer = {0};
     keylatch_listing *listing = NULL;
     answer.status = keylatch_recent_deadlocks((keylatch_manager *)manager, &listing);
+    if (answer.status == KEYLATCH_OK)
+        answer.number = all_of(listing);
+    return told(answer);
+}
+
+border_answer border_lock_orders(uintptr_t manager)
+{
+    border_answer answer = {0};
+    keylatch_listing *listing = NULL;
+    answer.status = keylatch_lock_orders((keylatch_manager *)manager, &answer.ticket, &listing);
     if (answer.status == KEYLATCH_OK)
         answer.number = all_of(listing);
     return told(answer);

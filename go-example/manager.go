@@ -180,7 +180,7 @@ func (m *Manager) acquire(ctx context.Context, key *Key, mode Mode, options []Op
 	came := m.lock(key, mode, &r)
 	m.leave(gated)
 	if came.ticket != 0 {
-		came = m.await(ctx, came.ticket)
+		came = m.await(ctx, came.ticket, m.release)
 	}
 	if came.err != nil {
 		return 0, came.err

@@ -644,3 +644,47 @@ func TestRWMutex(t *testing.T) {
 	}()
 	lock.Lock()
 }
+
+func TestAdaptiveTimeouts(t *testing.T) {
+	plain := newTest(t, Options{})
+	if _, learning, err := plain.Adaptive(); learning || err != nil {
+		t.Fatalf("it learns: %v", err)
+	}
+	m := newTest(t, Options{Adaptive: &AdaptiveTimeout{Floor: time.Millisecond, Ceiling: 2 * time.Millisecond}})
+	held := must(m.Lock(background, Key{}))(t)
+	for range 40 {
+		_, err := m.Lock(background, Key{})
+		wants(t, err, ErrTimeout)
+	}
+	learned, learning, err := m.Adaptive()
+	if err != nil || !learning || learned.Samples < 32 || learned.Timeout < time.Millisecond || learned.Timeout > 2*time.Millisecond {
+		t.Fatalf("%+v %v %v", learned, learning, err)
+	}
+	ok(t, held.Unlock())
+	_, err = New(Options{Adaptive: &AdaptiveTimeout{QuantilePerMille: 1001}})
+	wants(t, err, ErrInvalidConfig)
+}
+
+func TestOrdersThatGoRound(t *testing.T) {
+	m := newTest(t, Options{LockOrder: true})
+	events := must(m.Events(background, EventOptions{}))(t)
+	for _, order := range [][2]string{{"x", "y"}, {"y", "x"}} {
+		session := must(m.Session(order[0] + " first"))(t)
+		for _, object := range order {
+			must(m.Lock(background, Key{Bucket: "b", Object: object}, By(session)))(t)
+		}
+		must(session.ReleaseAll())(t)
+	}
+	orders, reported, err := m.LockOrders()
+	if err != nil || reported != 1 || len(orders) != 4 || orders[0].Role != Holds || orders[1].Role != Waits {
+		t.Fatalf("%+v %d %v", orders, reported, err)
+	}
+	for event := range events {
+		if event.Kind == OrdersGoRound {
+			if len(event.About) != 4 {
+				t.Fatalf("it tells %+v", event)
+			}
+			break
+		}
+	}
+}

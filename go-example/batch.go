@@ -100,6 +100,9 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 		}
 	}
 	p.grants = nil
+	if err == nil {
+		err = m.granted()
+	}
 	if err != nil {
 		batch.unlocked = true
 		return nil, err

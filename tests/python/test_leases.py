@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
@@ -139,7 +140,9 @@ def test_a_waiter_gets_the_lock_when_the_lease_has_run_out(locks: LockManager) -
         guard.release()
 
 
-def test_a_callback_is_told_of_the_loss_and_of_no_release(locks: LockManager) -> None:
+def test_a_callback_is_told_of_the_loss_and_of_no_release(locks: LockManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", lambda *failure: failed.append(failure))
+    failed: list[Any] = []
     told: list[tuple[Guard, Lost, str]] = []
     heard = threading.Semaphore(0)
 
@@ -167,13 +170,12 @@ def test_a_callback_is_told_of_the_loss_and_of_no_release(locks: LockManager) ->
         ("a", Lost.EXPIRED),
     ]
     assert {name for _, _, name in told} == {"keylatch-lost"}
+    assert failed == []
     with pytest.raises(TypeError, match="function"):
         forced.on_lost(7)  # type: ignore[arg-type]
 
 
 def test_a_callback_that_raises_disturbs_no_other(locks: LockManager, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     raised: list[BaseException] = []
     heard = threading.Event()
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, traceback: raised.append(error))

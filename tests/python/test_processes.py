@@ -98,7 +98,7 @@ def test_a_forked_child_has_callbacks_of_its_own() -> None:
         def told():
             locks, heard = keylatch.LockManager(), threading.Event()
             guard = locks.lock("a")
-            guard.on_lost(lambda guard, why: heard.set())
+            guard.on_lost(lambda why: heard.set())
             locks.force_release()
             assert heard.wait(10)
         told()

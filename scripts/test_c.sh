@@ -51,7 +51,8 @@ shared() {
 echo "Behaviour, with the shared library"
 shared behaviour tests/c/behaviour.c
 "$work/behaviour"
-readelf -d "$work/behaviour" | grep -q 'NEEDED.*libkeylatch\.so\.' || { echo "the library has no SONAME" >&2; exit 1; }
+soname="$(readelf -d "$work/behaviour" | sed -n 's/.*NEEDED.*\[\(libkeylatch\.so\..*\)\]/\1/p')"
+[ -n "$soname" ] || { echo "the library has no SONAME" >&2; exit 1; }
 echo "Behaviour, with the static library"
 # shellcheck disable=SC2086,SC2046
 "$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -lgcc_s -ldl -lm
@@ -70,6 +71,13 @@ if [ "$status" -ne 1 ] || ! grep -q 'not so' "$work/sabotaged"; then
     echo "writes with a shared lock ended with status $status" >&2
     exit 1
 fi
+
+echo "Panics inside, in the library that was built for the crate's own tests"
+mkdir -p "$work/forced-panic"
+cp "${CARGO_TARGET_DIR:-target}/debug/deps/libkeylatch_capi.so" "$work/forced-panic/$soname"
+# shellcheck disable=SC2086
+"$cc" $flags -I "$tree/include" tests/c/panics.c -o "$work/panics" "$work/forced-panic/$soname" -Wl,-rpath,"$work/forced-panic"
+RUST_BACKTRACE=0 "$work/panics" 2>"$work/panics.log" || { grep -v 'as was asked for' "$work/panics.log" >&2; exit 1; }
 
 echo "Scenarios"
 shared scenarios tests/c/scenarios/*.c

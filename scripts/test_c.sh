@@ -58,6 +58,10 @@ echo "Behaviour, with the static library"
 "$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -lgcc_s -ldl -lm
 "$work/behaviour-static"
 
+echo "Every status, and handles that are freed while threads wait on them"
+shared errors tests/c/errors.c
+"$work/errors"
+
 echo "Bad input, with every function"
 shared bad-input tests/c/bad_input/*.c
 "$work/bad-input" tests/abi/symbols.txt

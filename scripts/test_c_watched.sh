@@ -103,6 +103,8 @@ done
 
 program behaviour tests/c/behaviour.c
 watched "$work/behaviour"
+program errors tests/c/errors.c
+watched "$work/errors"
 program bad-input tests/c/bad_input/*.c
 # Forked children have what their lost threads held, which valgrind calls leaks, and ThreadSanitizer cannot follow them at all.
 case "$watcher" in

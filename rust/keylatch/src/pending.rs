@@ -381,9 +381,8 @@ impl<'m, 'k> Acquire<'m, 'k> {
         self.waiting = None;
         match ended {
             Ended::Granted(grant) => granted(grant.expect("a request that was queued got its grant")),
-            Ended::Failed { why, waited, error } => {
-                let hash = core.hash(&self.request.key);
-                Poll::Ready(Err(core.failure((why, waited, error), self.request.limit, &self.request.key, hash)))
+            Ended::Failed { why, error } => {
+                Poll::Ready(Err(core.failure((why, error), self.request.limit, &self.request.key)))
             }
         }
     }

@@ -13,13 +13,13 @@ use crate::observe::{Adaptive, Audience, Event, EventOptions, Inbox, Outlet};
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
-use crate::sync::{Clock, PerThread};
+use crate::sync::{Clock, OnceLock, PerThread};
 use crate::table::{Entry, LockedShard, Table, Word};
 use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 use std::ptr::NonNull;
-use std::sync::{Arc, Once, OnceLock, Weak};
+use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
 
 use super::loss::Losses;
@@ -513,15 +513,6 @@ impl Core {
         }
         let more = count.saturating_sub(named.len() as u32);
         Holders { named, more }
-    }
-
-    /// Who holds a key now.
-    pub(crate) fn holders_of_key(&self, hash: u64, key: &KeyRef<'_>) -> Holders {
-        let shard = self.table.lock(self.table.shard_of(hash));
-        match shard.find(hash, key) {
-            Some((index, entry)) => self.holders(index, entry, true),
-            None => Holders::default(),
-        }
     }
 
     /// Notes the time with holders that took the lock without looking at a clock, now that somebody waits for them.

@@ -48,7 +48,6 @@ pub(crate) enum Ended {
     Granted(Option<Grant>),
     Failed {
         why: Phase,
-        waited: Duration,
         /// What to answer, if whoever ended the wait said.
         error: Option<Box<LockError>>,
     },
@@ -175,9 +174,7 @@ impl Core {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {
                 Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
-                Ended::Failed { why, waited, error } => {
-                    Err(self.failure((why, waited, error), limit, &wanted.key, wanted.hash))
-                }
+                Ended::Failed { why, error } => Err(self.failure((why, error), limit, &wanted.key)),
             },
         }
     }
@@ -276,9 +273,8 @@ impl Core {
         let ended = if phase == Phase::Granted {
             Ended::Granted(Grant::from_raw(waiter.grant.load(Ordering::Relaxed)))
         } else {
-            let waited = self.now().saturating_sub(waiter.since.load(Ordering::Relaxed));
             let error = waiter.take_explanation();
-            Ended::Failed { why: phase, waited: Duration::from_nanos(waited), error }
+            Ended::Failed { why: phase, error }
         };
         self.free_waiter(local, index);
         ended
@@ -287,25 +283,20 @@ impl Core {
     /// The error that a wait ended with. `limit` is what was asked for: the wait itself began a moment after that was.
     pub(crate) fn failure(
         &self,
-        (why, waited, error): (Phase, Duration, Option<Box<LockError>>),
+        (why, error): (Phase, Option<Box<LockError>>),
         limit: Limit,
         key: &KeyRef<'_>,
-        hash: u64,
     ) -> LockError {
-        if let Some(mut error) = error {
-            if let LockError::Timeout { waited, .. } = &mut *error {
-                *waited = (*waited).max(self.timeout(limit).unwrap_or_default());
+        match (error.map(|error| *error), why) {
+            (Some(LockError::Timeout { key, waited, holders }), _) => {
+                LockError::Timeout { key, waited: waited.max(self.timeout(limit).unwrap_or_default()), holders }
             }
-            return *error;
-        }
-        match why {
-            Phase::TimedOut => {
-                let waited = waited.max(self.timeout(limit).unwrap_or_default());
-                let holders = self.holders_of_key(hash, key);
-                LockError::Timeout { key: key.to_owned(), waited, holders }
+            (Some(error), _) => error,
+            (None, Phase::Cancelled) => LockError::Cancelled { key: key.to_owned() },
+            (None, _) => {
+                debug_assert!(why == Phase::Closed, "whoever ended the wait as {why:?} has to say why");
+                LockError::Closed
             }
-            Phase::Cancelled => LockError::Cancelled { key: key.to_owned() },
-            _ => LockError::Closed,
         }
     }
 }
@@ -360,11 +351,11 @@ impl Polled {
     pub(crate) fn abandon(&self, core: &Core) -> Ended {
         if core.is_forked() {
             // The line is the parent's.
-            return Ended::Failed { why: Phase::Closed, waited: Duration::ZERO, error: None };
+            return Ended::Failed { why: Phase::Closed, error: None };
         }
         self.forget_moments(core);
         if fault!("dropped-future-stays-in-line") {
-            return Ended::Failed { why: Phase::Cancelled, waited: Duration::ZERO, error: None };
+            return Ended::Failed { why: Phase::Cancelled, error: None };
         }
         let local = core.local();
         let _ = core.give_up(local, core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);

@@ -59,7 +59,7 @@ echo "Behaviour, with the static library"
 "$work/behaviour-static"
 
 echo "Every status, and handles that are freed while threads wait on them"
-shared errors tests/c/errors.c
+shared errors tests/c/errors.c -DAS_INSTALLED
 "$work/errors"
 
 echo "Bad input, with every function"

@@ -8,7 +8,18 @@ from typing import Any, Final, Never, Self, final
 from typing_extensions import disjoint_base
 
 from ._exceptions import KeylatchError
-from ._types import AdaptiveTimeout, BlockingChain, Deadlock, HolderInfo, Key, Lost, Mode, TopKey, WaiterInfo
+from ._types import (
+    AdaptiveTimeout,
+    BlockingChain,
+    Deadlock,
+    HolderInfo,
+    Key,
+    LockOrderReports,
+    Lost,
+    Mode,
+    TopKey,
+    WaiterInfo,
+)
 from .events import Event
 
 __version__: Final[str]
@@ -31,6 +42,7 @@ class LockManager:
         victim: str = "asker",
         lock_delay: float = 0.0,
         adaptive: AdaptiveTimeout | None = None,
+        lock_order_lint: bool = False,
     ) -> Self: ...
     def lock(
         self,
@@ -93,6 +105,7 @@ class LockManager:
     def _blocking_chain(self, key: Key | None, owner: str | Owner | Session | None) -> BlockingChain: ...
     def _top(self, count: int, by: str) -> list[TopKey]: ...
     def _recent_deadlocks(self) -> list[Deadlock]: ...
+    def _lock_order_reports(self) -> LockOrderReports: ...
     def _subscribe(self, wait_above: float | None, hold_above: float | None, capacity: int) -> Subscription: ...
     def close(self) -> None: ...
     @property

@@ -66,6 +66,52 @@ def test_ctrl_c_ends_a_wait_and_leaves_nothing(wait: str, receiver: str) -> None
     """)
 
 
+def test_ctrl_c_ends_a_wait_for_events() -> None:
+    passes("""
+        import signal, threading, time
+        from keylatch import LockManager
+        heard, main = LockManager().subscribe(), threading.get_ident()
+        for _ in range(10):
+            begins = threading.Event()
+            def interrupt():
+                begins.wait()
+                time.sleep(0.005)
+                signal.pthread_kill(main, signal.SIGINT)
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            try:
+                begins.set()
+                heard.next()
+            except KeyboardInterrupt:
+                thread.join()
+            else:
+                raise SystemExit("not interrupted")
+            # Nobody is taken for a reader any more.
+            assert heard.next(0) is None
+    """)
+
+
+def test_a_forked_child_has_callbacks_of_its_own() -> None:
+    passes("""
+        import os, threading
+        import keylatch
+        def told():
+            locks, heard = keylatch.LockManager(), threading.Event()
+            guard = locks.lock("a")
+            guard.on_lost(lambda guard, why: heard.set())
+            locks.force_release()
+            assert heard.wait(10)
+        told()
+        child = os.fork()
+        if child == 0:
+            told()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, status
+        told()
+    """)
+
+
 def test_a_signal_that_raises_nothing_does_not_end_a_wait() -> None:
     passes("""
         import signal, threading, time
@@ -123,6 +169,9 @@ def test_an_exit_with_threads_that_wait_is_clean() -> None:
         from keylatch import LockManager
         locks = LockManager()
         guard = locks.lock("a")
+        guard.on_lost(print)
+        events = locks.subscribe()
+        threading.Thread(target=lambda: list(events), daemon=True).start()
         for _ in range(20):
             threading.Thread(target=lambda: locks.lock("a").release(), daemon=True).start()
         while locks.get_metrics().shard_metrics.waiters < 20:

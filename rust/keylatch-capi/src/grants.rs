@@ -7,12 +7,14 @@
 
 use crate::acquire::{calling_back, grant as grant_of, keylatch_free_fn};
 use crate::boundary::{Failure, Out, UserData, call, null};
+use crate::handle;
 use crate::key::{self, keylatch_key, number_of};
 use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
-use crate::status::KEYLATCH_EBUFFER;
-use keylatch::Lost;
+use crate::status::{KEYLATCH_EBUFFER, KEYLATCH_OK};
+use keylatch::{Grant, LockError, Lost};
 use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,37 @@ use std::time::Duration;
 /// from callbacks. Of several that release the same grant one succeeds.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant: u64) -> i32 {
+    let release = || {
+        let held = Grant::from_raw(grant)?;
+        let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
+        let place = manager::place(&manager)?;
+        // SAFETY: it is this thread's, and forgotten in time.
+        unsafe { manager.locks.release_at_once(place, held) }
+    };
+    // It does not panic; if it does all the same, the way around it finds out about that too.
+    match catch_unwind(AssertUnwindSafe(release)) {
+        Ok(Some(Ok(()))) => KEYLATCH_OK,
+        Ok(Some(Err(why))) => lost_meanwhile(grant, why),
+        _ => release_slow(manager, grant),
+    }
+}
+
+/// The lock was taken away while it was being released.
+#[cold]
+#[inline(never)]
+fn lost_meanwhile(grant: u64, why: Lost) -> i32 {
+    call(|| {
+        Err(match why {
+            Lost::Expired => LockError::LeaseLost { grant },
+            _ => LockError::NotHeld { grant },
+        }
+        .into())
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn release_slow(manager: *mut keylatch_manager, grant: u64) -> i32 {
     call(|| {
         let manager = manager::enter(manager)?;
         manager.locks.release(grant_of(grant)?)?;
@@ -103,7 +136,7 @@ pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant:
         let manager = manager::enter(manager)?;
         let timeout = match timeout_ns {
             KEYLATCH_WAIT_FOREVER => None,
-            KEYLATCH_WAIT_DEFAULT => manager.locks.config().default_timeout,
+            KEYLATCH_WAIT_DEFAULT => manager.locks.default_timeout(),
             nanoseconds => Some(Duration::from_nanos(nanoseconds)),
         };
         manager.locks.upgrade_blocking(grant_of(grant)?, timeout)?;

@@ -207,7 +207,10 @@ fn a_future_dropped_by_anothers_waker_leaves_the_lock_free_in_both() {
         }
     }
     for backend in [Backend::Fast, Backend::Global] {
+        // For ever, and in sight.
+        static OPEN: Mutex<Vec<&dyn ObjectLocks>> = Mutex::new(Vec::new());
         let locks: &'static dyn ObjectLocks = &**Box::leak(Box::new(open(backend)));
+        OPEN.lock().unwrap().push(locks);
         let read = || locks.acquire(LockRequest::read(("b", "o")));
         let held = locks.try_acquire(&write()).unwrap();
         let mut first = ByHand::new(read());

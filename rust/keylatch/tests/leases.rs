@@ -158,7 +158,8 @@ fn a_future_and_a_callback_get_the_lock_when_the_lease_is_over() {
 #[test]
 fn renewing_in_time_keeps_the_lock_from_those_who_wait() {
     let locks = manager();
-    let guard = locks.lock(write().ttl(SHORT)).blocking().unwrap();
+    // Long enough for somebody to come and wait, on the slowest machine.
+    let guard = locks.lock(write().ttl(LONG / 60)).blocking().unwrap();
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| locks.lock(write().timeout(LONG)).blocking().map(drop));
         while locks.get_metrics().shard_metrics.waiters == 0 {

@@ -1,5 +1,7 @@
 //! Random programs of one thread, against a model so simple that it is right: who holds a key and how, and who waits.
 
+#[path = "steps/losing.rs"]
+mod losing;
 #[path = "steps/program.rs"]
 mod program;
 mod steps;
@@ -36,5 +38,10 @@ proptest! {
     #[test]
     fn any_program_of_one_thread_does_what_the_model_says(program in prop::collection::vec(step(), 1..120), fifo: bool) {
         run(&program, if fifo { Fairness::Fifo } else { Fairness::default() });
+    }
+
+    #[test]
+    fn any_program_of_holds_that_are_lost_does_what_the_model_says(bytes in prop::collection::vec(any::<u8>(), 2..160)) {
+        losing::run(&losing::from_bytes(&bytes));
     }
 }

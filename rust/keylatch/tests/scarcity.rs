@@ -110,7 +110,7 @@ fn each_allocation(test: &str) -> (usize, usize) {
         let output = child(test, n);
         match output.status.code() {
             Some(ENOUGH) => {
-                println!("{test}: of {} allocations {went_on} may fail; Rust ends the program at {ended}", n - 1);
+                eprintln!("{test}: of {} allocations {went_on} may fail; Rust ends the program at {ended}", n - 1);
                 return (went_on, ended);
             }
             None if was_ended_by_rust(&output) => ended += 1,

@@ -4,9 +4,10 @@ use crate::Soak;
 use crate::load::FOREVER;
 use crate::random::Random;
 use crate::tally::Fault;
-use keylatch::{Grant, LockError, LockRequest, Mode, OwnedLockGuard, Submitted};
+use keylatch::{Filter, Grant, LockError, LockRequest, Mode, OwnedLockGuard, Submitted};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// Panics without the message that a real mistake would print.
 fn panic_on_purpose() -> ! {
@@ -17,10 +18,12 @@ pub(crate) fn work(soak: &Arc<Soak>, random: &mut Random) {
     while !soak.stopped() {
         let page = soak.ledger.pick(random);
         let mode = random.mode();
-        match random.below(8) {
+        match random.below(10) {
             0 => die_with_lock(soak, page, mode),
             1 | 2 => lose_grant(soak, page, mode),
             3 => forge_grant(soak, random),
+            8 => outlive_lease(soak, page, mode),
+            9 => lose_by_force(soak, page, mode),
             4 | 5 => call_back(soak, random, page, mode),
             _ => panic_with_lock(soak, page, mode),
         }
@@ -79,6 +82,37 @@ fn lose_grant(soak: &Arc<Soak>, page: usize, mode: Mode) {
     let fine = releases.iter().filter(|release| release.is_ok()).count() == 1 && releases.contains(&Err(stale));
     soak.tally.expect(fine, || format!("a grant released twice: {releases:?}"));
     soak.tally.injected(Fault::StaleRelease);
+}
+
+/// A holder that is still there when its lease is over: the next one gets the lock, and the late release is told so.
+fn outlive_lease(soak: &Soak, page: usize, mode: Mode) {
+    let request = LockRequest::new(soak.ledger.key(page), mode).owner("late").ttl(Duration::from_nanos(1));
+    let Ok(late) = soak.locks.lock(request).blocking() else {
+        return soak.tally.violation("no lock with a lease".into());
+    };
+    let Some(next) = take(soak, page, Mode::Exclusive) else { return };
+    soak.ledger.visit(page, &next, &soak.tally);
+    drop(next);
+    let answer = late.try_release();
+    let fine = matches!(answer, Err(LockError::LeaseLost { .. }));
+    soak.tally.expect(fine, || format!("released after its lease: {answer:?}"));
+    soak.tally.injected(Fault::LeaseOver);
+}
+
+/// A holder whose lock is taken away by force does nothing any more; the next one gets it.
+fn lose_by_force(soak: &Soak, page: usize, mode: Mode) {
+    let request = LockRequest::new(soak.ledger.key(page), mode).owner("to be forced");
+    let Ok(loser) = soak.locks.lock(request).blocking() else { return soak.tally.violation("no lock".into()) };
+    let filter = Filter::new().key(soak.ledger.key(page)).owner("to be forced");
+    // It may be that another thread of this kind has taken it already.
+    let _ = soak.locks.force_release(&filter);
+    if let Some(next) = take(soak, page, Mode::Exclusive) {
+        soak.ledger.visit(page, &next, &soak.tally);
+    }
+    let answer = loser.try_release();
+    let fine = matches!(answer, Err(LockError::NotHeld { .. }));
+    soak.tally.expect(fine, || format!("released after it was taken away: {answer:?}"));
+    soak.tally.injected(Fault::TakenByForce);
 }
 
 fn forge_grant(soak: &Soak, random: &mut Random) {

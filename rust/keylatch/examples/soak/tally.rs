@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     LostGrant,
     StaleRelease,
     ForgedGrant,
+    LeaseOver,
+    TakenByForce,
     Crowd,
     Readers,
     FullTable,
@@ -25,7 +27,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [(Fault, &'static str); 16] = [
+    pub(crate) const ALL: [(Fault, &'static str); 18] = [
         (Fault::DroppedFuture, "future dropped while it waited"),
         (Fault::Cancelled, "ticket cancelled"),
         (Fault::TimedOut, "time over (0, 1 ns, µs)"),
@@ -35,6 +37,8 @@ impl Fault {
         (Fault::LostGrant, "grant lost, released elsewhere"),
         (Fault::StaleRelease, "grant released twice"),
         (Fault::ForgedGrant, "made-up grant released"),
+        (Fault::LeaseOver, "lease over while the lock is held"),
+        (Fault::TakenByForce, "lock taken away by force"),
         (Fault::Crowd, "10,000 waiters on one key"),
         (Fault::Readers, "70,000 readers on one key"),
         (Fault::FullTable, "full table"),

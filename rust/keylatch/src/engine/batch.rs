@@ -48,7 +48,9 @@ impl Core {
     #[cold]
     fn give_back(&self, grants: Vec<Grant>) -> Option<Vec<Grant>> {
         let kept = usize::from(fault!("failed-batch-keeps-one"));
-        grants.into_iter().skip(kept).rev().for_each(|grant| self.release_guard(grant));
+        grants.into_iter().skip(kept).rev().for_each(|grant| {
+            self.release_guard(grant);
+        });
         None
     }
 }

@@ -13,12 +13,13 @@ use crate::observe::{Adaptive, Audience, Event, EventOptions, Inbox, Outlet};
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
-use crate::sync::{Clock, PerThread};
+use crate::sync::{Clock, OnceLock, PerThread};
 use crate::table::{Entry, LockedShard, Table, Word};
 use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, Once, OnceLock, Weak};
+use std::ptr::NonNull;
+use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
 
 use super::loss::Losses;
@@ -62,6 +63,11 @@ pub(crate) struct Core {
     pub(crate) adaptive: Option<Box<Adaptive>>,
     pub(crate) orders: Option<Box<LockOrders>>,
 }
+
+/// Where a thread's own part of a manager is. For faces to other languages, which remember it instead of looking for it.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Place(NonNull<Local>);
 
 /// What goes on record with a grant.
 #[derive(Debug, Clone, Copy)]
@@ -149,7 +155,30 @@ impl Core {
     /// The calling thread's own part.
     #[inline(always)]
     pub(crate) fn local(&self) -> &Local {
-        self.locals.get_or(|| Local::new(self.config.shards, FIRST_SPINS))
+        self.locals.get_or(|| self.first_visit())
+    }
+
+    /// Where the calling thread's own part is.
+    pub(crate) fn place(&self) -> Place {
+        Place(NonNull::from(self.local()))
+    }
+
+    /// The part that is there.
+    ///
+    /// # Safety
+    /// It is this manager's and this thread's, and none of the thread's thread-local values has been dropped yet: with
+    /// those its part goes to another thread.
+    #[inline(always)]
+    pub(crate) unsafe fn local_at(&self, place: Place) -> &Local {
+        debug_assert!(std::ptr::eq(self.local(), place.0.as_ptr()));
+        // SAFETY: promised; the parts live as long as the manager.
+        unsafe { place.0.as_ref() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_visit(&self) -> Local {
+        Local::new(self.config.shards, FIRST_SPINS)
     }
 
     pub(crate) fn locals(&self) -> impl Iterator<Item = &Local> {

@@ -5,11 +5,12 @@ use super::core::Core;
 use crate::error::LockError;
 use crate::hold::Grant;
 use crate::request::Limit;
+use crate::sync::OnceLock;
 use crate::sync::fault::fault;
 use crate::wait::{Delivery, Letter, Mailbox, Phase, Purpose, Ticket};
 use parking_lot::{Condvar, Mutex};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::waiting::{Ended, as_timeout};
@@ -208,8 +209,11 @@ mod tests {
         let locks = FastObjectLockManager::with_config(config).unwrap();
         let core = locks.core();
         let (weak, slot) = (Arc::downgrade(core), Arc::new(OnceLock::<Arc<Mailbox>>::new()));
-        let opened_at_once = Arc::clone(&slot);
-        let bell = move || while weak.upgrade().unwrap().open_letter(opened_at_once.get().unwrap()) {};
+        let opened_at_once = Arc::downgrade(&slot);
+        let bell = move || {
+            let slot = opened_at_once.upgrade().unwrap();
+            while weak.upgrade().unwrap().open_letter(slot.get().unwrap()) {}
+        };
         let mailbox = slot.get_or_init(|| Mailbox::new(bell));
 
         // A writer waits for a reader. Another reader, of higher priority, lines up in front of it and goes in.

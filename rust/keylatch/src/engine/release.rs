@@ -11,49 +11,53 @@ use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 
 impl Core {
-    /// Ends a guard's hold.
+    /// Ends a guard's hold. Returns how it was lost, if it was, be it in this moment.
     ///
     /// The order matters: the hold is marked as ending before the word changes and the record is freed after, so that
     /// whoever owns the shard and finds the holder still in the word finds it on record or ending, never somebody else.
     #[inline(always)]
-    pub(crate) fn release_guard(&self, grant: Grant) {
+    pub(crate) fn release_guard(&self, grant: Grant) -> Option<Lost> {
+        self.release_guard_at(grant, || self.local())
+    }
+
+    /// As `release_guard`, for a thread that may know where its part is.
+    #[inline(always)]
+    pub(crate) fn release_guard_at<'a>(&'a self, grant: Grant, local: impl FnOnce() -> &'a Local) -> Option<Lost> {
         let record = self.records.get(grant.index());
         let Some((index, mode)) = record.held_plainly(grant) else { return self.release_special(grant) };
         if self.is_forked() {
             // The lock is the parent's; here nobody else is left to want it.
-            return;
+            return None;
         }
-        self.release_held(grant, index, mode);
+        self.release_held(local(), grant, index, mode)
+    }
+
+    /// Ends a hold by its number, which was enough to release it, and says whether that is what happened.
+    #[inline]
+    pub(crate) fn release_number(&self, grant: Grant) -> Result<(), LockError> {
+        self.catch(grant)?;
+        match self.release_guard(grant) {
+            None => Ok(()),
+            Some(_) if fault!("late-loss-not-told") => Ok(()),
+            Some(why) => Err(no_longer_held(grant, Standing::Lost(why))),
+        }
     }
 
     /// As `release_guard`, and says whether the hold was still there.
     #[inline(always)]
     pub(crate) fn release_guard_or_tell(&self, grant: Grant) -> Result<(), LockError> {
-        match self.records.get(grant.index()).held_plainly(grant) {
-            Some((index, mode)) if !self.is_forked() => {
-                self.release_held(grant, index, mode);
-                Ok(())
-            }
-            _ => self.release_or_tell_slow(grant),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn release_or_tell_slow(&self, grant: Grant) -> Result<(), LockError> {
         if self.is_forked() {
             return Err(LockError::Forked);
         }
-        // Asked before the record is gone. What is taken away after this, and before the release, was held until then.
-        let standing = self.standing(grant);
-        self.release_guard(grant);
-        standing
+        match self.release_guard(grant) {
+            None => Ok(()),
+            Some(why) => Err(no_longer_held(grant, Standing::Lost(why))),
+        }
     }
 
     #[inline(always)]
-    fn release_held(&self, grant: Grant, index: u32, mode: Mode) {
+    fn release_held(&self, local: &Local, grant: Grant, index: u32, mode: Mode) -> Option<Lost> {
         let record = self.records.get(grant.index());
-        let local = self.local();
         let entry = self.table.entry(index);
         // The word as it was left is the best guess of what it is. Guessing spares a look at it, which would fetch the
         // cache line once more if somebody else has it.
@@ -70,25 +74,38 @@ impl Core {
                 if before.released_uncontended(Mode::Shared).is_some() { Ok(()) } else { Err(before) }
             }
         };
-        match released {
-            Ok(()) => local.count_release(shard),
+        let lost = match released {
+            Ok(()) => {
+                local.count_release(shard);
+                None
+            }
             Err(seen) => self.release_slow(local, grant, index, seen, shard, mode),
-        }
+        };
         local.free_record(&self.records, grant.index());
+        lost
     }
 
     /// Somebody waits for this release: a request, or the table; or the entry is displaced. A writer still holds it; a
     /// reader has left it, and `seen` is the word before.
     #[cold]
     #[inline(never)]
-    fn release_slow(&self, local: &Local, grant: Grant, index: u32, seen: Word, shard_index: u32, mode: Mode) {
+    fn release_slow(
+        &self,
+        local: &Local,
+        grant: Grant,
+        index: u32,
+        seen: Word,
+        shard_index: u32,
+        mode: Mode,
+    ) -> Option<Lost> {
         let mut shard = self.table.lock(shard_index);
         let entry = self.table.entry(index);
         // A reader asks the word that it left: its entry may be displaced since, without counting it.
         let word = if mode == Mode::Exclusive { entry.word() } else { seen };
         if word.is_displaced() && !fault!("displaced-release-stays") {
-            let lost_at = self.records.get(grant.index()).lost_at(grant);
-            return self.leave_displaced(local, shard, index, mode, lost_at);
+            let record = self.records.get(grant.index());
+            self.leave_displaced(local, shard, index, mode, record.lost_at(grant));
+            return record.lost(grant);
         }
         shard.counts().releases += 1;
         let hash = entry.hash();
@@ -98,44 +115,47 @@ impl Core {
             Mode::Shared if shard.has(hash, index) => self.settle_and_wake(local, shard, index, entry, hash, None),
             Mode::Shared => {}
         }
+        None
     }
 
     /// Ends a guard's hold that is not plain: see the flags of a record.
     #[cold]
     #[inline(never)]
-    fn release_special(&self, grant: Grant) {
+    fn release_special(&self, grant: Grant) -> Option<Lost> {
         let record = self.records.get(grant.index());
-        let Some(special) = record.special(grant) else { return };
+        let special = record.special(grant)?;
         if self.is_forked() {
-            return;
+            return None;
         }
         if special.watched {
             self.losses.forget(grant);
         }
         // While its record names it, the hold keeps the key that is told.
         let slow = if special.timed && !special.lost { self.slow_hold(grant) } else { None };
-        if !special.lost && !special.counted {
-            self.release_held(grant, special.entry, special.mode);
+        let lost = if !special.lost && !special.counted {
+            self.release_held(self.local(), grant, special.entry, special.mode)
         } else {
-            self.release_under_mutex(grant, &special);
-        }
+            self.release_under_mutex(grant, &special)
+        };
         slow.iter().for_each(|event| self.announce(event));
+        lost
     }
 
-    fn release_under_mutex(&self, grant: Grant, special: &Special) {
+    fn release_under_mutex(&self, grant: Grant, special: &Special) -> Option<Lost> {
         let record = self.records.get(grant.index());
         let local = self.local();
         let entry = self.table.entry(special.entry);
         let hash = entry.hash();
         let shard = self.lock_shard(hash);
         record.end();
-        let lost_at = record.lost_at(grant);
+        let (lost_at, lost) = (record.lost_at(grant), record.lost(grant));
         if entry.word().is_displaced() {
             self.leave_displaced(local, shard, special.entry, special.mode, lost_at);
         } else {
             self.leave_home(local, shard, special.entry, special.mode);
         }
         local.free_record(&self.records, grant.index());
+        lost
     }
 
     /// Somebody who was counted by a displaced entry has come to let go of it: counts it off, there and wherever it was
@@ -208,6 +228,12 @@ impl Core {
             self.exhume(grant);
         }
         Err(no_longer_held(grant, standing))
+    }
+
+    /// As `catch`, without saying why not.
+    #[inline(always)]
+    pub(crate) fn catch_at_once(&self, grant: Grant) -> bool {
+        !self.is_forked() && self.records.could_be(grant.index()) && self.records.get(grant.index()).catch(grant)
     }
 
     /// Gives back the record that was kept for a grant whose lock was taken away, if that is what it is.

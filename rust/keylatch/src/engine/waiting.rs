@@ -8,6 +8,7 @@ use crate::config::Fairness;
 use crate::error::LockError;
 use crate::hold::Grant;
 use crate::key::KeyRef;
+use crate::mode::Mode;
 use crate::request::{Limit, LockRequest};
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
@@ -88,6 +89,40 @@ impl Core {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(_) => unreachable!("only requests with a delivery are queued"),
         }
+    }
+
+    /// Takes the lock, to be held by its number, if it is plainly free.
+    #[inline(always)]
+    pub(crate) fn at_once(&self, local: &Local, request: LockRequest<'_>) -> Option<Grant> {
+        if request.is_special() {
+            return None;
+        }
+        let wanted = Wanted { loose: true, ..self.wanted(local, &request) };
+        match self.acquire_fast(local, wanted) {
+            Ok(grant) => Some(grant),
+            Err(Missed::Absent) => {
+                let (bucket, object, version) = (wanted.key.bucket(), wanted.key.object(), wanted.key.version());
+                let Wanted { hash, mode, owner, priority, .. } = wanted;
+                self.bring_in_parts(local, bucket, object, version, (hash, mode, owner, priority))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// As `bring_in`. What it takes it takes in pieces: a whole `Wanted` would be put together in memory before it is known
+    /// that it is needed.
+    #[inline(never)]
+    fn bring_in_parts(
+        &self,
+        local: &Local,
+        bucket: &[u8],
+        object: &[u8],
+        version: Option<&[u8]>,
+        (hash, mode, owner, priority): (u64, Mode, u32, u8),
+    ) -> Option<Grant> {
+        let key = KeyRef::new(bucket, object);
+        let key = version.map_or(key, |version| key.with_version(version));
+        self.bring_in(local, Wanted { key, hash, mode, owner, priority, loose: true, lease: 0 })
     }
 
     /// Takes the lock, sleeping until it is free.

@@ -353,6 +353,14 @@ impl Record {
         is_lost.then(|| self.since.load(Ordering::Relaxed) as u32)
     }
 
+    /// How a hold was lost, if it was, before its record is freed.
+    pub(crate) fn lost(&self, grant: Grant) -> Option<Lost> {
+        match self.standing(grant) {
+            Standing::Lost(why) => Some(why),
+            Standing::Unknown | Standing::Held { .. } => None,
+        }
+    }
+
     /// Leaves word for whoever shows the grant, whose lock the caller has taken away as its guard would release it.
     pub(crate) fn entomb(&self, grant: Grant, why: Lost) {
         let flags = if why == Lost::Expired { LOST | EXPIRED } else { LOST };
@@ -409,6 +417,7 @@ impl Record {
     }
 
     /// Takes a loose hold, to release or convert it as a guard would. Exactly one caller with the right grant succeeds.
+    #[inline(always)]
     pub(crate) fn catch(&self, grant: Grant) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
         while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE {

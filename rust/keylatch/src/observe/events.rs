@@ -10,14 +10,14 @@ use crate::error::{DeadlockLink, Holders};
 use crate::key::ObjectKey;
 use crate::listed::{HolderInfo, LockOrderReport};
 use crate::mode::Mode;
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Mutex, OnceLock};
 use crate::wait::Bell;
 use parking_lot::Condvar;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 

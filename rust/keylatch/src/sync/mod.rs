@@ -6,6 +6,7 @@
 mod clock;
 pub(crate) mod fault;
 mod mutex;
+mod once_lock;
 mod park;
 mod per_thread;
 #[cfg(loom)]
@@ -18,6 +19,7 @@ pub(crate) use std::sync::atomic;
 
 pub(crate) use clock::Clock;
 pub(crate) use mutex::{Mutex, MutexGuard};
+pub(crate) use once_lock::OnceLock;
 pub(crate) use park::{Park, ParkedUntil};
 pub(crate) use per_thread::PerThread;
 #[cfg(loom)]

@@ -29,9 +29,9 @@ use crate::error::LockError;
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::fault::{fault, ordering};
-use crate::sync::{Mutex, Park};
+use crate::sync::{Mutex, OnceLock, Park};
 use std::num::NonZeroU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Waker;
 
 use super::foreign::Foreign;

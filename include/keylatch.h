@@ -673,8 +673,8 @@ int32_t keylatch_queue_new(keylatch_manager *manager,
                            struct keylatch_queue **queue);
 
 /*
- * Frees a queue. Requests that still wait are cancelled, and locks that were granted and not
- * fetched are released. A thread that waits in keylatch_queue_next() comes out with
+ * Frees a queue. Requests that still wait are cancelled, and locks that were granted or upgraded
+ * and not fetched are released. A thread that waits in keylatch_queue_next() comes out with
  * KEYLATCH_EHANDLE. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in
@@ -910,6 +910,27 @@ int32_t keylatch_try_upgrade(keylatch_manager *manager,
 int32_t keylatch_upgrade(keylatch_manager *manager,
                          uint64_t grant,
                          uint64_t timeout_ns);
+
+/*
+ * As keylatch_upgrade(), without waiting: if others read, the result arrives in the queue, with
+ * token, which is the caller's own.
+ *
+ * On success *ticket is 0 if the lock was upgraded at once; otherwise the result will arrive, and
+ * keylatch_cancel() ends the wait. The grant of the result is the same number. Until it is fetched
+ * the grant cannot be used otherwise; when the queue is freed before, the lock is released if it
+ * was upgraded, and is held shared if not.
+ *
+ * Writes *ticket on success. Errors: as keylatch_upgrade(), KEYLATCH_EUPGRADE and KEYLATCH_ENOTHELD
+ * for instance; nothing arrives then, and the hold is as it was. KEYLATCH_ETIMEOUT only for a
+ * timeout of 0; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from
+ * callbacks.
+ */
+int32_t keylatch_upgrade_queue(keylatch_manager *manager,
+                               uint64_t grant,
+                               uint64_t timeout_ns,
+                               keylatch_queue *queue,
+                               uint64_t token,
+                               uint64_t *ticket);
 
 /*
  * Tells how a lock is held now: *mode is KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE.

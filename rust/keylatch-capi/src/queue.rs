@@ -77,7 +77,7 @@ pub unsafe extern "C" fn keylatch_queue_new(manager: *mut keylatch_manager, queu
     })
 }
 
-/// Frees a queue. Requests that still wait are cancelled, and locks that were granted and not fetched are released. A
+/// Frees a queue. Requests that still wait are cancelled, and locks that were granted or upgraded and not fetched are released. A
 /// thread that waits in keylatch_queue_next() comes out with KEYLATCH_EHANDLE. NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in progress on this

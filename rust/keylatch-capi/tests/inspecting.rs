@@ -491,3 +491,33 @@ fn orders_that_go_round_are_told() {
     assert_eq!((kind, names(&about)), (KEYLATCH_EVENT_LOCK_ORDER, names(&told)));
     assert_eq!(unsafe { keylatch_events_free(events) }, KEYLATCH_OK);
 }
+
+#[test]
+fn an_upgrade_arrives_in_the_queue_under_the_same_grant() {
+    let locks = Locks::new(0);
+    let mine = locks.hold("x", KEYLATCH_SHARED, null(), 0);
+    let ask = |token| {
+        out(|place| unsafe {
+            grants::keylatch_upgrade_queue(locks.manager, mine, KEYLATCH_WAIT_FOREVER, locks.queue, token, place)
+        })
+    };
+    assert_eq!(ask(1), Ok(0), "nobody else reads");
+    assert_eq!(unsafe { grants::keylatch_downgrade(locks.manager, mine) }, KEYLATCH_OK);
+    let other = locks.hold("x", KEYLATCH_SHARED, null(), 0);
+    let next = || {
+        let mut answer = keylatch_completion::default();
+        let status = unsafe { queue::keylatch_queue_next(locks.queue, KEYLATCH_WAIT_FOREVER, &raw mut answer) };
+        assert_eq!(status, KEYLATCH_OK);
+        answer
+    };
+    let ticket = ask(2).unwrap();
+    let cancelled = out(|place| unsafe { acquire::keylatch_cancel(locks.manager, ticket, place) });
+    assert_eq!((cancelled, next().status), (Ok(1), KEYLATCH_ECANCELLED));
+    let ticket = ask(3).unwrap();
+    assert_eq!((locks.release(mine), ask(4)), (KEYLATCH_ENOTHELD, Err(KEYLATCH_ENOTHELD)));
+    assert_eq!(locks.release(other), KEYLATCH_OK);
+    let answer = next();
+    assert_eq!((answer.ticket, answer.token, answer.status, answer.grant), (ticket, 3, KEYLATCH_OK, mine));
+    assert_eq!(out(|place| unsafe { grants::keylatch_grant_mode(locks.manager, mine, place) }), Ok(KEYLATCH_EXCLUSIVE));
+    assert_eq!(locks.release(mine), KEYLATCH_OK);
+}

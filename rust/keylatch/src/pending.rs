@@ -8,7 +8,7 @@ use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockGuard, OwnedLockGuard};
 use crate::hold::Grant;
 use crate::manager::FastObjectLockManager;
-use crate::request::LockRequest;
+use crate::request::{Limit, LockRequest};
 use crate::wait::{Bell, Delivery, Foreign, Mailbox, Ticket};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -130,10 +130,7 @@ impl<'m, 'k> Lock<'m, 'k> {
     /// # Errors
     /// What is wrong with the request; nothing arrives then.
     pub fn with_queue(self, queue: &CompletionQueue, token: u64) -> Result<Submitted, LockError> {
-        if !Arc::ptr_eq(queue.manager.core(), self.manager.core()) {
-            let problem = "it is another manager's; use one made by this manager's completion_queue()".into();
-            return Err(LockError::InvalidConfig { setting: "queue", problem });
-        }
+        queue.is_of(self.manager.core())?;
         let arrived = Arc::clone(&queue.arrived);
         let manager = self.manager.weak();
         self.post(&queue.mailbox, move |ticket, result| {
@@ -157,6 +154,51 @@ impl<'m, 'k> Lock<'m, 'k> {
             }
             Posted::Waiting(ticket) => Submitted::Waiting(ticket),
         })
+    }
+}
+
+impl FastObjectLockManager {
+    /// As [`upgrade_blocking`](Self::upgrade_blocking), with the result in a queue: `None` if it was upgraded at once,
+    /// otherwise the ticket of what will arrive, with this `token`. What arrives after a success is the lock, held
+    /// exclusively, under the same [`Grant`]; after a failure the grant is held shared as before. Until then the grant
+    /// cannot be used otherwise.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use keylatch::{FastObjectLockManager, LockRequest};
+    /// let locks = FastObjectLockManager::new();
+    /// let queue = locks.completion_queue()?;
+    /// let other = locks.acquire_read_lock_blocking("photos", "cat.jpg", "viewer")?;
+    /// let grant = locks.lock(LockRequest::read(("photos", "cat.jpg")).owner("editor")).grant_blocking()?;
+    /// assert!(locks.upgrade_with_queue(grant, None, &queue, 42)?.is_some());
+    /// drop(other);
+    /// let upgraded = queue.next(None)?.expect("no timeout was set").result?;
+    /// assert_eq!(upgraded.into_grant(), grant);
+    /// # locks.release(grant)?; Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`LockGuard::upgrade_blocking`] and [`release`](Self::release); nothing arrives then, and what was held is held
+    /// as before.
+    pub fn upgrade_with_queue(
+        &self,
+        grant: Grant,
+        timeout: Option<Duration>,
+        queue: &CompletionQueue,
+        token: u64,
+    ) -> Result<Option<Ticket>, LockError> {
+        let core = self.core();
+        queue.is_of(core)?;
+        core.catch(grant)?;
+        let (arrived, manager) = (Arc::clone(&queue.arrived), self.weak());
+        let limit = timeout.map_or(Limit::Never, Limit::After);
+        let posted = core.post_upgrade(grant, limit, &queue.mailbox, move |ticket, result| {
+            arrived.lock().push_back(Completion { ticket, token, result: manager.own(result) });
+        });
+        if !matches!(posted, Ok(Some(_))) {
+            core.let_loose(grant);
+        }
+        posted
     }
 }
 
@@ -230,6 +272,14 @@ pub struct Completion {
 }
 
 impl CompletionQueue {
+    fn is_of(&self, core: &Arc<crate::engine::Core>) -> Result<(), LockError> {
+        if Arc::ptr_eq(self.manager.core(), core) {
+            return Ok(());
+        }
+        let problem = "it is another manager's; use one made by this manager's completion_queue()".into();
+        Err(LockError::InvalidConfig { setting: "queue", problem })
+    }
+
     pub(crate) fn new(manager: FastObjectLockManager) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::new()?);
         let ringer = Arc::clone(&bell);

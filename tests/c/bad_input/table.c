@@ -107,6 +107,7 @@ CALL(release_many, P(0), P(1), N(2), P(3))
 CALL(downgrade, P(0), N(1))
 CALL(try_upgrade, P(0), N(1))
 CALL(upgrade, P(0), N(1), N(2))
+CALL(upgrade_queue, P(0), N(1), N(2), P(3), N(4), P(5))
 CALL(grant_mode, P(0), N(1), P(2))
 CALL(grant_key, P(0), N(1), P(2), N(3), P(4))
 CALL(fence, P(0), N(1), P(2))
@@ -194,6 +195,7 @@ const struct function functions[] = {
     { FUNCTION(downgrade), { HANDLE(MANAGER), GRANT }, PLAINLY, 0 },
     { FUNCTION(try_upgrade), { HANDLE(MANAGER), GRANT }, WITH_A_SHARED_GRANT, 0 },
     { FUNCTION(upgrade), { HANDLE(MANAGER), GRANT, NUMBER(0) }, WITH_A_SHARED_GRANT, 0 },
+    { FUNCTION(upgrade_queue), { HANDLE(MANAGER), GRANT, NUMBER(0), HANDLE(QUEUE), NUMBER(0), TOLD }, WITH_A_SHARED_GRANT, 0 },
     { FUNCTION(grant_mode), { HANDLE(MANAGER), GRANT, TOLD }, PLAINLY, 0 },
     { FUNCTION(grant_key), { HANDLE(MANAGER), GRANT, { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_NUMBER, .good = 64 }, TOLD }, PLAINLY, 0 },
     { FUNCTION(fence), { HANDLE(MANAGER), GRANT, TOLD }, PLAINLY, 0 },

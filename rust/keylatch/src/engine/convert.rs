@@ -128,7 +128,8 @@ impl Core {
         let Some(waiter) = self.waiters.take() else {
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
-        let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail: false, loose: false, priority };
+        let by_mail = matches!(delivery, Delivery::Mail(..));
+        let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail, loose: false, priority };
         let (now, prepared) = (self.now(), self.waiters.get(waiter));
         prepared.prepare(index, grant.index(), owner, asking, now, delivery);
         prepared.set_first_look(if deadlock { now } else { self.first_look(owner, now) });

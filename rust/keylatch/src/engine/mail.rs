@@ -68,17 +68,55 @@ impl Core {
         match self.acquire_slow(local, wanted, Some(Delivery::Mail(Arc::clone(mailbox), letter)))? {
             Answer::Granted(grant) => Ok(Posted::Granted(grant)),
             Answer::Queued(ticket) => {
-                if let Some(deadline) = deadline {
-                    self.set_timer(deadline, ticket, Purpose::GiveUp);
-                    // The answer may have come already, and looked for the deadline before it was set.
-                    if !self.waiters.is_current(ticket) && !fault!("answered-deadline-kept") {
-                        self.timer.unset((deadline, ticket, Purpose::GiveUp));
-                    }
-                }
-                self.begin_to_look(ticket);
+                self.keep_time_of(ticket, deadline);
                 Ok(Posted::Waiting(ticket))
             }
         }
+    }
+
+    fn keep_time_of(&self, ticket: Ticket, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            self.set_timer(deadline, ticket, Purpose::GiveUp);
+            // The answer may have come already, and looked for the deadline before it was set.
+            if !self.waiters.is_current(ticket) && !fault!("answered-deadline-kept") {
+                self.timer.unset((deadline, ticket, Purpose::GiveUp));
+            }
+        }
+        self.begin_to_look(ticket);
+    }
+
+    /// Upgrades a grant that the caller has caught, at once or by mail: a ticket says that `answer` will be called. The
+    /// grant is the answer's then; if it is not upgraded it is let loose before that.
+    pub(crate) fn post_upgrade(
+        self: &Arc<Self>,
+        grant: Grant,
+        limit: Limit,
+        mailbox: &Arc<Mailbox>,
+        answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
+    ) -> Result<Option<Ticket>, LockError> {
+        let limit = self.decided(limit);
+        let deadline = self.deadline(limit);
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return self.try_upgrade(grant).map(|()| None).map_err(as_timeout);
+        }
+        let core = Arc::clone(self);
+        let letter: Letter = Box::new(move |waiter| {
+            let ticket = core.waiters.get(waiter).ticket(waiter);
+            let look = core.waiters.get(waiter).first_look();
+            let ended = core.finish(core.local(), waiter);
+            // As in `letter`.
+            core.forget_moments(deadline, look, ticket);
+            let upgraded = core.upgrade_ended(grant, ended, limit);
+            if upgraded.is_err() {
+                core.let_loose(grant);
+            }
+            answer(ticket, upgraded.map(|()| grant));
+        });
+        let queued = self.begin_upgrade(grant, Delivery::Mail(Arc::clone(mailbox), letter))?;
+        Ok(queued.map(|(ticket, _)| {
+            self.keep_time_of(ticket, deadline);
+            ticket
+        }))
     }
 
     fn letter(

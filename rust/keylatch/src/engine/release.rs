@@ -36,23 +36,30 @@ impl Core {
     #[inline]
     pub(crate) fn release_number(&self, grant: Grant) -> Result<(), LockError> {
         self.catch(grant)?;
-        match self.release_guard(grant) {
-            None => Ok(()),
-            Some(_) if fault!("late-loss-not-told") => Ok(()),
-            Some(why) => Err(no_longer_held(grant, Standing::Lost(why))),
-        }
+        told(grant, self.release_guard(grant))
     }
 
     /// As `release_guard`, and says whether the hold was still there.
     #[inline(always)]
     pub(crate) fn release_guard_or_tell(&self, grant: Grant) -> Result<(), LockError> {
+        match self.records.get(grant.index()).held_plainly(grant) {
+            Some((index, mode)) if !self.is_forked() => {
+                told(grant, self.release_held(self.local(), grant, index, mode))
+            }
+            _ => self.release_or_tell_slow(grant),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn release_or_tell_slow(&self, grant: Grant) -> Result<(), LockError> {
         if self.is_forked() {
             return Err(LockError::Forked);
         }
-        match self.release_guard(grant) {
-            None => Ok(()),
-            Some(why) => Err(no_longer_held(grant, Standing::Lost(why))),
-        }
+        // Asked before the record is gone.
+        let standing = self.standing(grant);
+        let lost = self.release_guard(grant);
+        standing.and_then(|()| told(grant, lost))
     }
 
     #[inline(always)]
@@ -246,6 +253,16 @@ impl Core {
     /// The opposite: from now on the grant's number is enough to release it.
     pub(crate) fn let_loose(&self, grant: Grant) {
         self.records.get(grant.index()).let_loose();
+    }
+}
+
+/// What a release is answered with.
+#[inline(always)]
+fn told(grant: Grant, lost: Option<Lost>) -> Result<(), LockError> {
+    match lost {
+        None => Ok(()),
+        Some(_) if fault!("late-loss-not-told") => Ok(()),
+        Some(why) => Err(no_longer_held(grant, Standing::Lost(why))),
     }
 }
 

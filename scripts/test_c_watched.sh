@@ -17,7 +17,7 @@ system="-lgcc_s -lpthread -ldl -lm -lrt"
 instrumented() {
     RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="target-c-$1" \
         RUSTFLAGS="-Zsanitizer=$1 -Cunsafe-allow-abi-mismatch=sanitizer -Zexternal-clangrt ${2:-}" \
-        "$cargo" build --quiet --profile watched --target "$machine" -p keylatch-capi
+        "$cargo" build --quiet --profile watched --target "$machine" -p keylatch-capi --features forced-panic
     library="target-c-$1/$machine/watched"
 }
 
@@ -103,6 +103,8 @@ done
 
 program behaviour tests/c/behaviour.c
 watched "$work/behaviour"
+program errors tests/c/errors.c
+watched "$work/errors"
 program bad-input tests/c/bad_input/*.c
 # Forked children have what their lost threads held, which valgrind calls leaks, and ThreadSanitizer cannot follow them at all.
 case "$watcher" in
@@ -111,6 +113,10 @@ address) watched "$work/bad-input" tests/abi/symbols.txt ;;
 esac
 program scenarios tests/c/scenarios/*.c
 watched "$work/scenarios" tests/scenarios/*.json | grep -v '^ok'
+if [ "$watcher" != valgrind ]; then
+    program panics tests/c/panics.c
+    RUST_BACKTRACE=0 watched "$work/panics" 2>"$work/panics.log" || { grep -v 'as was asked for' "$work/panics.log" >&2; exit 1; }
+fi
 program stress tests/c/stress.c
 watched "$work/stress" "$rounds"
 echo "clean under $watcher"

@@ -285,7 +285,8 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
     if handle.mark.compare_exchange(T::MARK, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return Err(not_one::<T>());
     }
-    let body = handle.body.swap(null_mut(), Ordering::Relaxed).cast::<T>();
+    // Not taken out yet: whoever saw the mark a moment ago is about to read it.
+    let body = handle.body.load(Ordering::Relaxed).cast::<T>();
     // SAFETY: made by `create` from a box of this kind, and ours since the mark was swapped; those who are still inside
     // share it.
     first(unsafe { &*body });
@@ -295,6 +296,7 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
     }
+    handle.body.store(null_mut(), Ordering::Relaxed);
     // SAFETY: as above, and nobody is inside any more.
     let body = unsafe { Box::from_raw(body) };
     LIVE.fetch_sub(1, Ordering::Relaxed);
@@ -603,7 +605,7 @@ mod tests {
 
     #[test]
     fn freeing_waits_for_those_inside_and_refuses_those_after() {
-        for _ in 0..200 {
+        for _ in 0..300 {
             let count = Arc::new(AtomicU32::new(0));
             let pointer = create(Thing(Arc::clone(&count))).unwrap();
             let address = pointer.as_ptr().expose_provenance();
@@ -622,7 +624,7 @@ mod tests {
                     })
                 })
                 .collect();
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(Duration::from_micros(20));
             drop(end::<Thing>(pointer.as_ptr(), |_| ()).unwrap());
             assert_eq!(count.load(Ordering::SeqCst), 1 << 16);
             for user in users {

@@ -97,7 +97,7 @@ impl Core {
         let limit = self.decided(limit);
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return self.try_upgrade(grant).map(|()| None).map_err(as_timeout);
+            return self.try_upgrade(grant).map(|()| None).map_err(|error| self.as_timeout(error, limit));
         }
         let core = Arc::clone(self);
         let letter: Letter = Box::new(move |waiter| {

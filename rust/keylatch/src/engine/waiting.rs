@@ -16,7 +16,7 @@ use crate::sync::{ParkedUntil, spin_hint, yield_now};
 use crate::wait::{Delivery, Phase, Purpose, Ticket, Waiter};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The most and the fewest turns that a waiter stays awake for before it sleeps; in between it learns.
 const MOST_SPINS: u32 = 2000;

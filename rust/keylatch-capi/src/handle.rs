@@ -616,7 +616,7 @@ mod tests {
 
     #[test]
     fn freeing_waits_for_those_inside_and_refuses_those_after() {
-        for _ in 0..200 {
+        for _ in 0..300 {
             let count = Arc::new(AtomicU32::new(0));
             let pointer = create(Thing(Arc::clone(&count))).unwrap();
             let address = pointer.as_ptr().expose_provenance();
@@ -635,7 +635,7 @@ mod tests {
                     })
                 })
                 .collect();
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(Duration::from_micros(20));
             drop(end::<Thing>(pointer.as_ptr(), |_| ()).unwrap());
             assert_eq!(count.load(Ordering::SeqCst), 1 << 16);
             for user in users {

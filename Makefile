@@ -44,7 +44,7 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 
 test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
 	$(call say,C 1/3: the crate behind the header and the scenarios)
-	@$(CARGO) test -p keylatch-capi -p keylatch-header $(ARGS)
+	@$(CARGO) test -p keylatch-capi -p keylatch-header --features keylatch-capi/forced-panic $(ARGS)
 	$(call say,C 2/3: the library as it is installed)
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
 	@scripts/test_c.sh "$(CURDIR)/target/installed"

@@ -51,11 +51,16 @@ shared() {
 echo "Behaviour, with the shared library"
 shared behaviour tests/c/behaviour.c
 "$work/behaviour"
-readelf -d "$work/behaviour" | grep -q 'NEEDED.*libkeylatch\.so\.' || { echo "the library has no SONAME" >&2; exit 1; }
+soname="$(readelf -d "$work/behaviour" | sed -n 's/.*NEEDED.*\[\(libkeylatch\.so\..*\)\]/\1/p')"
+[ -n "$soname" ] || { echo "the library has no SONAME" >&2; exit 1; }
 echo "Behaviour, with the static library"
 # shellcheck disable=SC2086,SC2046
 "$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -lgcc_s -ldl -lm
 "$work/behaviour-static"
+
+echo "Every status, and handles that are freed while threads wait on them"
+shared errors tests/c/errors.c -DAS_INSTALLED
+"$work/errors"
 
 echo "Bad input, with every function"
 shared bad-input tests/c/bad_input/*.c
@@ -70,6 +75,13 @@ if [ "$status" -ne 1 ] || ! grep -q 'not so' "$work/sabotaged"; then
     echo "writes with a shared lock ended with status $status" >&2
     exit 1
 fi
+
+echo "Panics inside, in the library that was built for the crate's own tests"
+mkdir -p "$work/forced-panic"
+cp "${CARGO_TARGET_DIR:-target}/debug/deps/libkeylatch_capi.so" "$work/forced-panic/$soname"
+# shellcheck disable=SC2086
+"$cc" $flags -I "$tree/include" tests/c/panics.c -o "$work/panics" "$work/forced-panic/$soname" -Wl,-rpath,"$work/forced-panic"
+RUST_BACKTRACE=0 "$work/panics" 2>"$work/panics.log" || { grep -v 'as was asked for' "$work/panics.log" >&2; exit 1; }
 
 echo "Scenarios"
 shared scenarios tests/c/scenarios/*.c

@@ -17,7 +17,7 @@ system="-lgcc_s -lpthread -ldl -lm -lrt"
 instrumented() {
     RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="target-c-$1" \
         RUSTFLAGS="-Zsanitizer=$1 -Cunsafe-allow-abi-mismatch=sanitizer -Zexternal-clangrt ${2:-}" \
-        "$cargo" build --quiet --profile watched --target "$machine" -p keylatch-capi
+        "$cargo" build --quiet --profile watched --target "$machine" -p keylatch-capi --features forced-panic
     library="target-c-$1/$machine/watched"
 }
 
@@ -105,12 +105,17 @@ program behaviour tests/c/behaviour.c
 watched "$work/behaviour"
 program bad-input tests/c/bad_input/*.c
 # Forked children have what their lost threads held, which valgrind calls leaks, and ThreadSanitizer cannot follow them at all.
-case "$watcher" in
-address) watched "$work/bad-input" tests/abi/symbols.txt ;;
-*) watched "$work/bad-input" tests/abi/symbols.txt --no-fork ;;
-esac
+forks=(--no-fork)
+[ "$watcher" != address ] || forks=()
+watched "$work/bad-input" tests/abi/symbols.txt "${forks[@]}"
+program errors tests/c/errors.c
+watched "$work/errors" "${forks[@]}"
 program scenarios tests/c/scenarios/*.c
 watched "$work/scenarios" tests/scenarios/*.json | grep -v '^ok'
+if [ "$watcher" != valgrind ]; then
+    program panics tests/c/panics.c
+    RUST_BACKTRACE=0 watched "$work/panics" 2>"$work/panics.log" || { grep -v 'as was asked for' "$work/panics.log" >&2; exit 1; }
+fi
 program stress tests/c/stress.c
 watched "$work/stress" "$rounds"
 echo "clean under $watcher"

@@ -3,7 +3,7 @@
 use crate::engine::Place;
 use crate::engine::acquire::Answer;
 use crate::engine::mail::Posted;
-use crate::engine::waiting::{Ended, Polled, as_timeout};
+use crate::engine::waiting::{Ended, Polled};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockGuard, OwnedLockGuard};
 use crate::hold::Grant;
@@ -417,7 +417,7 @@ impl<'m, 'k> Acquire<'m, 'k> {
                 if deadline.is_some_and(|at| at <= Instant::now()) {
                     return match core.try_slow(local, wanted) {
                         Ok(grant) => granted(grant),
-                        Err(error) => Poll::Ready(Err(as_timeout(error))),
+                        Err(error) => Poll::Ready(Err(core.as_timeout(error, self.request.limit))),
                     };
                 }
                 match core.acquire_slow(local, &wanted, Some(Delivery::Task(None))) {

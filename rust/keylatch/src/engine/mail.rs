@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::waiting::{Ended, as_timeout};
+use super::waiting::Ended;
 
 /// What a request by mail comes to at once.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Core {
         let limit = self.decided(limit);
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return self.try_slow(local, *wanted).map(Posted::Granted).map_err(as_timeout);
+            return self.try_slow(local, *wanted).map(Posted::Granted).map_err(|error| self.as_timeout(error, limit));
         }
         let letter = self.letter(wanted, limit, deadline, answer);
         match self.acquire_slow(local, wanted, Some(Delivery::Mail(Arc::clone(mailbox), letter)))? {
@@ -97,7 +97,7 @@ impl Core {
         let limit = self.decided(limit);
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return self.try_upgrade(grant).map(|()| None).map_err(as_timeout);
+            return self.try_upgrade(grant).map(|()| None).map_err(|error| self.as_timeout(error, limit));
         }
         let core = Arc::clone(self);
         let letter: Letter = Box::new(move |waiter| {

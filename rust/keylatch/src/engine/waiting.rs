@@ -16,7 +16,7 @@ use crate::sync::{ParkedUntil, spin_hint, yield_now};
 use crate::wait::{Delivery, Phase, Purpose, Ticket, Waiter};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The most and the fewest turns that a waiter stays awake for before it sleeps; in between it learns.
 const MOST_SPINS: u32 = 2000;
@@ -168,7 +168,7 @@ impl Core {
         let limit = self.decided(limit);
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return self.try_slow(local, *wanted).map_err(as_timeout);
+            return self.try_slow(local, *wanted).map_err(|error| self.as_timeout(error, limit));
         }
         match self.acquire_slow(local, wanted, Some(Delivery::Thread))? {
             Answer::Granted(grant) => Ok(grant),
@@ -280,6 +280,17 @@ impl Core {
         ended
     }
 
+    /// What a refusal is called when the caller gave a time that has passed. It was looked at after that time, however
+    /// soon that was: nobody is told to have waited for less than was asked for.
+    pub(crate) fn as_timeout(&self, error: LockError, limit: Limit) -> LockError {
+        match error {
+            LockError::WouldBlock { key, holders } => {
+                LockError::Timeout { key, waited: self.timeout(limit).unwrap_or_default(), holders }
+            }
+            other => other,
+        }
+    }
+
     /// The error that a wait ended with. `limit` is what was asked for: the wait itself began a moment after that was.
     pub(crate) fn failure(
         &self,
@@ -298,14 +309,6 @@ impl Core {
                 LockError::Closed
             }
         }
-    }
-}
-
-/// What a refusal is called when the caller gave a time that has passed.
-pub(crate) fn as_timeout(error: LockError) -> LockError {
-    match error {
-        LockError::WouldBlock { key, holders } => LockError::Timeout { key, waited: Duration::ZERO, holders },
-        other => other,
     }
 }
 

@@ -152,7 +152,7 @@ impl World {
         }
         let hold = self.holds.swap_remove(which % self.holds.len());
         let answer = match hold.hand {
-            Hand::Guard(guard) if which % 7 == 0 => return drop(guard),
+            Hand::Guard(guard) if which.is_multiple_of(7) => return drop(guard),
             Hand::Guard(guard) => guard.try_release(),
             Hand::Number(grant) => self.locks.release(grant),
         };

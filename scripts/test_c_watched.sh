@@ -103,14 +103,13 @@ done
 
 program behaviour tests/c/behaviour.c
 watched "$work/behaviour"
-program errors tests/c/errors.c
-watched "$work/errors"
 program bad-input tests/c/bad_input/*.c
 # Forked children have what their lost threads held, which valgrind calls leaks, and ThreadSanitizer cannot follow them at all.
-case "$watcher" in
-address) watched "$work/bad-input" tests/abi/symbols.txt ;;
-*) watched "$work/bad-input" tests/abi/symbols.txt --no-fork ;;
-esac
+forks=(--no-fork)
+[ "$watcher" != address ] || forks=()
+watched "$work/bad-input" tests/abi/symbols.txt "${forks[@]}"
+program errors tests/c/errors.c
+watched "$work/errors" "${forks[@]}"
 program scenarios tests/c/scenarios/*.c
 watched "$work/scenarios" tests/scenarios/*.json | grep -v '^ok'
 if [ "$watcher" != valgrind ]; then

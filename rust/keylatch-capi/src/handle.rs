@@ -285,7 +285,7 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
     if handle.mark.compare_exchange(T::MARK, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return Err(not_one::<T>());
     }
-    // It stays where it is: somebody who saw the mark before it was swapped may be about to read the pointer.
+    // Not taken out yet: whoever saw the mark a moment ago is about to read it.
     let body = handle.body.load(Ordering::Relaxed).cast::<T>();
     // SAFETY: made by `create` from a box of this kind, and ours since the mark was swapped; those who are still inside
     // share it.
@@ -616,7 +616,7 @@ mod tests {
 
     #[test]
     fn freeing_waits_for_those_inside_and_refuses_those_after() {
-        for _ in 0..200 {
+        for _ in 0..300 {
             let count = Arc::new(AtomicU32::new(0));
             let pointer = create(Thing(Arc::clone(&count))).unwrap();
             let address = pointer.as_ptr().expose_provenance();
@@ -635,7 +635,7 @@ mod tests {
                     })
                 })
                 .collect();
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(Duration::from_micros(20));
             drop(end::<Thing>(pointer.as_ptr(), |_| ()).unwrap());
             assert_eq!(count.load(Ordering::SeqCst), 1 << 16);
             for user in users {

@@ -39,7 +39,7 @@ fn layout() -> Result<String, std::fmt::Error> {
     structs! {
         text:
         key::keylatch_key { bucket, bucket_len, object, object_len, version, version_len }
-        manager::keylatch_manager_options { struct_size, shards, fairness, fairness_after_ns, default_timeout_ns, max_locks, max_waiters, max_key_bytes, overtake_limit, reentrancy, deadlock_delay_ns, victim, reserved, lock_delay_ns }
+        manager::keylatch_manager_options { struct_size, shards, fairness, fairness_after_ns, default_timeout_ns, max_locks, max_waiters, max_key_bytes, overtake_limit, reentrancy, deadlock_delay_ns, victim, flags, lock_delay_ns, adaptive_quantile_per_mille, adaptive_factor_per_mille, adaptive_floor_ns, adaptive_ceiling_ns }
         owner::keylatch_owner_options { struct_size, source, source_len, flags, reserved }
         options::keylatch_request_options { struct_size, owner, owner_name, owner_name_len, ttl_ns, request_id, priority, flags }
         queue::keylatch_completion { ticket, token, grant, status, reserved }
@@ -49,20 +49,21 @@ fn layout() -> Result<String, std::fmt::Error> {
         events::keylatch_event_options { struct_size, wait_above_ns, hold_above_ns, capacity, reserved }
         figures::keylatch_metrics { struct_size, acquisitions, fast, inserted, slow, releases, waits, timeouts, cancelled, refused, wait_ns, max_wait_ns, wait_p50_ns, wait_p90_ns, wait_p99_ns, holders, waiters, entries, bytes, uptime_ns }
         figures::keylatch_health { struct_size, healthy, reserved, fast_path_rate, timeout_rate, avg_wait_ns }
+        figures::keylatch_adaptive { struct_size, timeout_ns, quantile_ns, samples, timeouts, floor_ns, ceiling_ns, times_at_floor, times_at_ceiling }
     }
     values! {
         text:
         status { KEYLATCH_OK, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK, KEYLATCH_EDEADLOCK, KEYLATCH_ECANCELLED, KEYLATCH_ECLOSED, KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_ETABLEFULL, KEYLATCH_EKEY, KEYLATCH_ECONFIG, KEYLATCH_EFORKED, KEYLATCH_EUPGRADE, KEYLATCH_EWAITERS, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE, KEYLATCH_EPANIC, KEYLATCH_ESYSTEM, KEYLATCH_EBUFFER, KEYLATCH_EBUSY, KEYLATCH_EEND }
-        library { KEYLATCH_ABI_VERSION, KEYLATCH_STRUCT_KEY, KEYLATCH_STRUCT_MANAGER_OPTIONS, KEYLATCH_STRUCT_OWNER_OPTIONS, KEYLATCH_STRUCT_REQUEST_OPTIONS, KEYLATCH_STRUCT_BATCH_ITEM, KEYLATCH_STRUCT_COMPLETION, KEYLATCH_STRUCT_METRICS, KEYLATCH_STRUCT_HEALTH, KEYLATCH_STRUCT_PARTY, KEYLATCH_STRUCT_FILTER, KEYLATCH_STRUCT_EVENT_OPTIONS }
+        library { KEYLATCH_ABI_VERSION, KEYLATCH_STRUCT_KEY, KEYLATCH_STRUCT_MANAGER_OPTIONS, KEYLATCH_STRUCT_OWNER_OPTIONS, KEYLATCH_STRUCT_REQUEST_OPTIONS, KEYLATCH_STRUCT_BATCH_ITEM, KEYLATCH_STRUCT_COMPLETION, KEYLATCH_STRUCT_METRICS, KEYLATCH_STRUCT_HEALTH, KEYLATCH_STRUCT_PARTY, KEYLATCH_STRUCT_FILTER, KEYLATCH_STRUCT_EVENT_OPTIONS, KEYLATCH_STRUCT_ADAPTIVE }
         key { KEYLATCH_SHARED, KEYLATCH_EXCLUSIVE }
-        manager { KEYLATCH_FAIRNESS_EVENTUAL, KEYLATCH_FAIRNESS_FIFO, KEYLATCH_FAIRNESS_WRITER_FIRST, KEYLATCH_FAIRNESS_READER_FIRST, KEYLATCH_REENTRANCY_DENY, KEYLATCH_REENTRANCY_COUNT, KEYLATCH_VICTIM_ASKER, KEYLATCH_VICTIM_YOUNGEST, KEYLATCH_VICTIM_LOWEST_PRIORITY, KEYLATCH_NEVER, KEYLATCH_OVERTAKE_NEVER }
+        manager { KEYLATCH_FAIRNESS_EVENTUAL, KEYLATCH_FAIRNESS_FIFO, KEYLATCH_FAIRNESS_WRITER_FIRST, KEYLATCH_FAIRNESS_READER_FIRST, KEYLATCH_REENTRANCY_DENY, KEYLATCH_REENTRANCY_COUNT, KEYLATCH_VICTIM_ASKER, KEYLATCH_VICTIM_YOUNGEST, KEYLATCH_VICTIM_LOWEST_PRIORITY, KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, KEYLATCH_NEVER, KEYLATCH_OVERTAKE_NEVER }
         owner { KEYLATCH_OWNER_SESSION, KEYLATCH_OWNER_RELEASES }
         options { KEYLATCH_WAIT_FOREVER, KEYLATCH_WAIT_DEFAULT, KEYLATCH_BEST_EFFORT }
         grants { KEYLATCH_LOST_EXPIRED, KEYLATCH_LOST_FORCED }
         party { KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS, KEYLATCH_PARTY_NOBODY, KEYLATCH_PARTY_SESSION, KEYLATCH_PARTY_LEASE, KEYLATCH_PARTY_UPGRADE, KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_GRANTED, KEYLATCH_PARTY_VICTIM }
         filter { KEYLATCH_FILTER_SESSIONS }
         inspect { KEYLATCH_TOP_AGE, KEYLATCH_TOP_WAITERS }
-        events { KEYLATCH_EVENT_SLOW_WAIT, KEYLATCH_EVENT_SLOW_HOLD, KEYLATCH_EVENT_TIMEOUT, KEYLATCH_EVENT_DEADLOCK, KEYLATCH_EVENT_EXPIRED, KEYLATCH_EVENT_FORCED }
+        events { KEYLATCH_EVENT_SLOW_WAIT, KEYLATCH_EVENT_SLOW_HOLD, KEYLATCH_EVENT_TIMEOUT, KEYLATCH_EVENT_DEADLOCK, KEYLATCH_EVENT_EXPIRED, KEYLATCH_EVENT_FORCED, KEYLATCH_EVENT_LOCK_ORDER }
         figures { KEYLATCH_ALL_SHARDS }
     }
     Ok(text)

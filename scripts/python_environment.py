@@ -100,9 +100,13 @@ def build(interpreter: Interpreter) -> Path:
     maturin = [str(interpreter.python), "-m", "maturin", "build", "--release", "--locked", "--quiet"]
     run([*maturin, "--out", str(wheels), "--interpreter", str(interpreter.python)])
     (wheel,) = wheels.glob("*.whl")
-    # One wheel serves every version with a lock around the interpreter; those without have no stable interface yet.
+    return checked(wheel, interpreter)
+
+
+def checked(wheel: Path, interpreter: Interpreter) -> Path:
+    """One wheel serves every version with a lock around the interpreter; those without have no stable interface yet."""
     kind = f"cp{interpreter.name.replace('.', '')}" if interpreter.free_threaded else "cp311-abi3"
-    if f"-{kind}" not in wheel.name or version() not in wheel.name:
+    if not wheel.name.startswith(f"keylatch-{version()}-{kind}-"):
         sys.exit(f"{wheel.name} should be for {kind} and of version {version()}")
     return wheel
 
@@ -131,7 +135,7 @@ def build_from_source_package(interpreter: Interpreter) -> Path:
     python = ["--python", str(interpreter.python)]
     pip(*python, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(packages), str(package), CARGO_TARGET_DIR=target)
     (wheel,) = packages.glob("*.whl")
-    return wheel
+    return checked(wheel, interpreter)
 
 
 def sdist() -> None:

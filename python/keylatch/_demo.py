@@ -73,7 +73,7 @@ class Demo:
             "owner": owner,
             "timeout": 0.002 if dice.random() < 0.1 else 10,
         }
-        sabotaged = self._options.sabotage and dice.random() < 0.05
+        sabotaged = self._options.sabotage and dice.random() < 0.3
         return dice.choice(self._keys), asked, sabotaged
 
     def _count(self, what: str) -> None:

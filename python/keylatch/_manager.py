@@ -74,6 +74,8 @@ class LockManager(_keylatch.LockManager):
         They are taken in the order of their keys, so that two batches never wait for each other, whatever order they
         were written in. A key that is named twice is taken once, exclusively if it is named so.
 
+        With ttl each of them is a lease of so many seconds.
+
         With best_effort those are taken that can be had within the time, and Batch.missing tells of the others.
         Otherwise an error is that of the lock that could not be had, and nothing is held.
 

@@ -118,7 +118,6 @@ def test_a_wait_that_is_cancelled_is_out_of_the_line(locks: LockManager, run: Ru
 
 
 @pytest.mark.once
-@pytest.mark.timeout(300)
 def test_a_hundred_thousand_cancellations_at_every_point(locks: LockManager) -> None:
     async def one() -> None:
         async with locks.alock("a"):
@@ -222,7 +221,7 @@ def test_cancelled_while_another_thread_grants(locks: LockManager) -> None:
         holder.finish()
 
 
-def test_several_loops_in_several_threads(locks: LockManager) -> None:
+def test_several_loops_in_several_threads(locks: LockManager, run: Runner) -> None:
     count = 0
 
     async def work() -> None:
@@ -236,7 +235,7 @@ def test_several_loops_in_several_threads(locks: LockManager) -> None:
     async def main() -> None:
         await asyncio.gather(*(work() for _ in range(3)))
 
-    for thread in [Background(lambda: asyncio.run(main())) for _ in range(3)]:
+    for thread in [Background(lambda: run(main())) for _ in range(3)]:
         assert thread.finish() is None
     assert count == 2700
 

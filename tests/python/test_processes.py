@@ -98,7 +98,7 @@ def test_a_forked_child_has_callbacks_of_its_own() -> None:
         def told():
             locks, heard = keylatch.LockManager(), threading.Event()
             guard = locks.lock("a")
-            guard.on_lost(lambda guard, why: heard.set())
+            guard.on_lost(lambda why: heard.set())
             locks.force_release()
             assert heard.wait(10)
         told()
@@ -135,14 +135,17 @@ def test_a_forked_child_is_told_so() -> None:
         import asyncio, os
         import keylatch
         locks = keylatch.LockManager()
-        guard = locks.lock("a")
+        guard, session, grant, heard = locks.lock("a"), locks.session("txn"), locks.grant("c"), locks.subscribe()
         child = os.fork()
         if child == 0:
             async def wait():
                 await locks.alock("b")
             calls = [
                 lambda: locks.lock("b"), lambda: locks.lock("a", timeout=1), lambda: locks.try_lock("b"),
-                lambda: locks.lock_many(["b"]), lambda: asyncio.run(wait()),
+                lambda: locks.lock_many(["b"]), lambda: asyncio.run(wait()), lambda: locks.grant("b"),
+                lambda: locks.lock("b", owner=locks.session("txn")), lambda: locks.lock("b", owner=session),
+                lambda: locks.release(grant), lambda: locks.adopt(grant), lambda: locks.renew(grant, 1),
+                lambda: guard.renew(1), lambda: locks.is_current("a", 1),
             ]
             for call in calls:
                 try:
@@ -151,7 +154,14 @@ def test_a_forked_child_is_told_so() -> None:
                     assert "make a new manager after fork" in str(error)
                 else:
                     os._exit(1)
-            del guard
+            # What only looks sees nothing, and does not wait.
+            assert locks.holders() == locks.waiters() == locks.force_release() == locks.top() == []
+            assert not locks.blocking_chain("a") and session.release_all() == 0
+            assert locks.subscribe().next() is None and heard.try_next() is None
+            assert not guard.is_valid and not locks.is_valid(grant)
+            guard.on_lost(print)
+            heard.close()
+            del guard, heard, session
             with keylatch.LockManager().lock("a", wait=False):
                 pass
             os._exit(0)

@@ -10,7 +10,7 @@ use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
 use crate::last_error;
 use crate::manager::{self, Owed, keylatch_manager};
 use crate::options::{self, Given, keylatch_request_options, waiting};
-use crate::queue::keylatch_queue;
+use crate::queue::{Numbered, keylatch_queue};
 use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_OK};
 use keylatch::{Grant, LockError, LockRequest, Mode, OwnedLockGuard, Submitted, Ticket};
 use std::cell::Cell;
@@ -366,6 +366,56 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
     grant: *mut u64,
     ticket: *mut u64,
 ) -> i32 {
+    // SAFETY: the header says what the caller promises, and `at_once` asks for no more.
+    let taken = !ticket.is_null()
+        && belongs(queue, manager)
+        && unsafe {
+            match (mode, plainly(key, options)) {
+                (KEYLATCH_EXCLUSIVE, Some((false, false))) => {
+                    at_once::<true, KEYLATCH_EXCLUSIVE, false, false>(manager, key, options, grant)
+                }
+                (KEYLATCH_EXCLUSIVE, Some((false, true))) => {
+                    at_once::<true, KEYLATCH_EXCLUSIVE, false, true>(manager, key, options, grant)
+                }
+                (KEYLATCH_SHARED, Some((false, false))) => {
+                    at_once::<true, KEYLATCH_SHARED, false, false>(manager, key, options, grant)
+                }
+                (KEYLATCH_SHARED, Some((false, true))) => {
+                    at_once::<true, KEYLATCH_SHARED, false, true>(manager, key, options, grant)
+                }
+                _ => false,
+            }
+        };
+    if taken {
+        // SAFETY: the header says what the caller promises, and it is not NULL.
+        unsafe { ticket.write_unaligned(0) };
+        return KEYLATCH_OK;
+    }
+    // SAFETY: the header says what the caller promises.
+    unsafe { acquire_queue_slow(manager, key, mode, timeout_ns, options, queue, token, grant, ticket) }
+}
+
+/// Whether a queue is one of the manager's; `false` also if anything is wrong with either.
+#[inline(always)]
+fn belongs(queue: *mut keylatch_queue, manager: *mut keylatch_manager) -> bool {
+    let Some(manager) = handle::enter_at_once::<keylatch_manager>(manager.cast()) else { return false };
+    handle::enter_at_once::<keylatch_queue>(queue.cast()).is_some_and(|queue| queue.manager == manager.number)
+}
+
+#[cold]
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "as many as the function has that it is a part of")]
+unsafe fn acquire_queue_slow(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    queue: *mut keylatch_queue,
+    token: u64,
+    grant: *mut u64,
+    ticket: *mut u64,
+) -> i32 {
     call(|| {
         // SAFETY: the header says what the caller promises.
         let (grant, ticket) = unsafe { (Out::new(grant)?, Out::new(ticket)?) };
@@ -377,8 +427,44 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
         // SAFETY: the header says what the caller promises.
         let key = unsafe { key::read(key) }?;
         // SAFETY: the header says what the caller promises.
-        let given = unsafe { Given::read(options, &manager, 0) }?;
-        let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
+        let mut given = unsafe { Given::read(options, &manager, 0) }?;
+        let mode = key::mode(mode)?;
+        if let Some(request_id) = given.request_id.filter(|_| timeout_ns > 0) {
+            match manager.locks.lock(given.request(key, mode)).grant_now() {
+                Ok(known) => {
+                    grant.write(known.to_raw());
+                    ticket.write(0);
+                    return Ok(());
+                }
+                // Waits without its number, which its grant is remembered under when it comes.
+                Err(LockError::WouldBlock { .. }) => given.request_id = None,
+                Err(error) => return Err(error.into()),
+            }
+            let Some(session) = given.session() else { return Err(invalid("a label has no numbered requests".into())) };
+            return queue.with_number(session, request_id, || {
+                let request = waiting(given.request(key, mode), timeout_ns);
+                Ok(match manager.locks.lock(request).with_queue(&queue.completions, token)? {
+                    Submitted::Granted(guard) => {
+                        let taken = guard.into_grant();
+                        grant.write(taken.to_raw());
+                        ticket.write(0);
+                        Numbered::Granted(taken)
+                    }
+                    Submitted::Waiting(waits) => {
+                        grant.write(0);
+                        ticket.write(waits.to_raw());
+                        Numbered::Waiting(waits)
+                    }
+                })
+            });
+        }
+        if given.request_id.is_some() {
+            let taken = manager.locks.lock(waiting(given.request(key, mode), 0)).grant_blocking()?;
+            grant.write(taken.to_raw());
+            ticket.write(0);
+            return Ok(());
+        }
+        let request = waiting(given.request(key, mode), timeout_ns);
         let submitted = manager.locks.lock(request).with_queue(&queue.completions, token)?;
         hand_out(submitted, grant, ticket);
         Ok(())

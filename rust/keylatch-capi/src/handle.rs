@@ -285,7 +285,7 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
     if handle.mark.compare_exchange(T::MARK, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return Err(not_one::<T>());
     }
-    // Not taken out yet: whoever saw the mark a moment ago is about to read it.
+    // It stays where it is: somebody who saw the mark before it was swapped may be about to read the pointer.
     let body = handle.body.load(Ordering::Relaxed).cast::<T>();
     // SAFETY: made by `create` from a box of this kind, and ours since the mark was swapped; those who are still inside
     // share it.
@@ -577,6 +577,17 @@ mod tests {
         assert_eq!(count.load(Ordering::SeqCst), 1 << 16);
         assert_eq!(code(end::<Thing>(pointer, |_| ())), KEYLATCH_EHANDLE);
         assert_eq!(code(enter::<Thing>(pointer).map(drop)), KEYLATCH_EHANDLE);
+    }
+
+    /// A caller reads the mark, then the pointer; in between the mark may have been swapped.
+    #[test]
+    fn whoever_saw_a_live_handle_finds_what_is_behind_it() {
+        let pointer = create(Thing(Arc::default())).unwrap().as_ptr();
+        // SAFETY: the memory of handles stays for ever.
+        let handle = unsafe { &*pointer.cast::<Handle>() };
+        let while_freed = |_: &Thing| assert!(!handle.body.load(Ordering::Relaxed).is_null());
+        drop(end::<Thing>(pointer, while_freed).unwrap());
+        assert!(handle.body.load(Ordering::Relaxed).is_null());
     }
 
     #[test]

@@ -7,10 +7,11 @@ use crate::handle::{self, Entered, Inside};
 use crate::manager::keylatch_manager;
 use crate::owner::keylatch_owner;
 use crate::status::KEYLATCH_EHANDLE;
-use keylatch::{KeyRef, LockRequest, Mode, OwnerRef};
+use keylatch::{KeyRef, LockRequest, Mode, OwnerRef, Session};
 use std::borrow::Cow;
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For a timeout: for as long as it takes.
@@ -114,6 +115,11 @@ impl<'a> Given<'a> {
             Some(owner) => owner.as_ref(),
             None => OwnerRef::Named(&self.name),
         }
+    }
+
+    /// The session that asks, if it is one.
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        self.owner.as_ref()?.session()
     }
 
     #[inline(always)]

@@ -356,3 +356,56 @@ fn a_queue_that_is_dropped_ends_upgrades() {
     assert!(matches!(locks.release(grant), Err(LockError::NotHeld { .. })));
     assert_at_rest(&locks);
 }
+
+#[test]
+fn upgrades_by_queue_under_load_are_alone_and_leave_nothing() {
+    const EACH: usize = 2000;
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let inside = AtomicUsize::new(0);
+        let upgraded = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let (locks, inside, upgraded) = (&locks, &inside, &upgraded);
+                scope.spawn(move || {
+                    let queue = locks.completion_queue().unwrap();
+                    for turn in 0..EACH {
+                        let key = if turn % 3 == 0 { "x" } else { "y" };
+                        let grant = locks.lock(LockRequest::read(("b", key))).grant_blocking().unwrap();
+                        let timeout = (turn % 5 == 0).then(|| Duration::from_micros(20));
+                        let outcome = match locks.upgrade_with_queue(grant, timeout, &queue, turn as u64) {
+                            Ok(Some(ticket)) => {
+                                if (turn + number) % 4 == 0 {
+                                    locks.cancel(ticket);
+                                }
+                                let arrived = queue.next(Some(FOREVER)).unwrap().expect("it ends");
+                                assert_eq!((arrived.ticket, arrived.token), (ticket, turn as u64));
+                                arrived.result.map(|guard| assert_eq!(guard.into_grant(), grant))
+                            }
+                            Ok(None) => Ok(()),
+                            Err(error) => Err(error),
+                        };
+                        match outcome {
+                            Ok(()) if key == "x" => {
+                                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "upgraded and not alone");
+                                upgraded.fetch_add(1, Ordering::Relaxed);
+                                inside.fetch_sub(1, Ordering::SeqCst);
+                            }
+                            Ok(()) => {}
+                            Err(
+                                LockError::UpgradeConflict { .. }
+                                | LockError::Cancelled { .. }
+                                | LockError::Timeout { .. },
+                            ) => assert_eq!(locks.key_and_mode(grant).unwrap().1, Mode::Shared),
+                            Err(other) => panic!("{other}"),
+                        }
+                        locks.release(grant).unwrap();
+                    }
+                    assert!(queue.try_next().is_none());
+                });
+            }
+        });
+        assert!(upgraded.into_inner() > 0);
+        assert_at_rest(&locks);
+    }
+}

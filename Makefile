@@ -48,6 +48,7 @@ test-c: need-rust need-cc ## C: the installed library, its header and its symbol
 	$(call say,C 2/3: the library as it is installed)
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
 	@scripts/test_c.sh "$(CURDIR)/target/installed"
+	@PYTHON="$(PYTHON)" scripts/test_c_install.sh "$(CURDIR)/target/installed"
 	$(call say,C 3/3: a storage engine in C)
 	@scripts/test_c_storage_engine.sh "$(CURDIR)/target/installed"
 

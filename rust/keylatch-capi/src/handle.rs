@@ -285,7 +285,7 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
     if handle.mark.compare_exchange(T::MARK, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return Err(not_one::<T>());
     }
-    // Not taken out yet: whoever saw the mark a moment ago is about to read it.
+    // It stays where it is: somebody who saw the mark before it was swapped may be about to read the pointer.
     let body = handle.body.load(Ordering::Relaxed).cast::<T>();
     // SAFETY: made by `create` from a box of this kind, and ours since the mark was swapped; those who are still inside
     // share it.

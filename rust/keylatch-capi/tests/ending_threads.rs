@@ -69,6 +69,7 @@ impl Drop for Counts {
 }
 
 thread_local! {
+    static EARLY: Counts = const { Counts };
     static LATE: Counts = const { Counts };
 }
 
@@ -83,9 +84,10 @@ fn values_of_a_thread_may_lock_when_they_are_dropped_with_it() {
         let together = Barrier::new(4);
         std::thread::scope(|scope| {
             let work = || {
+                EARLY.with(|_| ()); // dropped last: what is used first is dropped last
                 together.wait();
                 (0..20).for_each(|_| count(MANAGER.load(Ordering::Relaxed)));
-                LATE.with(|_| ()); // dropped first: what is used first is dropped last
+                LATE.with(|_| ()); // dropped first
             };
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
             // A scope does not wait for what is dropped with a thread; joining does.
@@ -94,7 +96,7 @@ fn values_of_a_thread_may_lock_when_they_are_dropped_with_it() {
     }
     // Everybody was alone, so nothing was counted over.
     assert_eq!(unsafe { *GUARDED.0.get() }, DONE.load(Ordering::Relaxed));
-    assert_eq!(DONE.load(Ordering::Relaxed), 100 * 4 * (20 + 20));
+    assert_eq!(DONE.load(Ordering::Relaxed), 100 * 4 * (20 + 2 * 20));
     for place in [&MANAGER, &OTHER] {
         assert_eq!(unsafe { keylatch_manager_free(place.load(Ordering::Relaxed)) }, KEYLATCH_OK);
     }

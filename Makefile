@@ -166,10 +166,11 @@ ci: ## all that is checked before a change goes in
 # RUSTFS=1 adds rustfs-lock, which asks for a newer compiler than it needs.
 bench_features = $(if $(RUSTFS),--features rustfs --ignore-rust-version,)
 
-bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock); C's and Python's, too, if they are there
+bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock); C's, Python's and Go's, too, if they are there
 	@$(CARGO) run --release -p keylatch-bench $(bench_features) -- $(ARGS)
 	@if [ -z "$(ARGS)" ] && command -v $(CC) >/dev/null; then $(MAKE) bench-c; fi
 	@if [ -z "$(ARGS)" ] && command -v $(PYTHON) >/dev/null; then $(MAKE) bench-python; fi
+	@if [ -z "$(ARGS)" ] && { command -v go || [ -e target/go/tools/package ]; } >/dev/null; then $(MAKE) bench-go; fi
 
 bench-python: need-rust need-python ## the same in Python, beside threading, asyncio and other packages (ARGS="--help")
 	$(call say,Python beside its other locks)

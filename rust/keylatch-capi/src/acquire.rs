@@ -44,6 +44,11 @@ pub(crate) fn calling_back(foreign: impl FnOnce()) {
     IN_CALLBACK.set(before);
 }
 
+/// The functions that have a fast path, each a version of it.
+const TRY: u8 = 0;
+const ACQUIRE: u8 = 1;
+const QUEUE: u8 = 2;
+
 /// The fast path of acquiring: takes a lock that is plainly free and asked for in an ordinary way. `false` says nothing;
 /// nothing was done then, and nothing was written.
 ///
@@ -53,7 +58,7 @@ pub(crate) fn calling_back(foreign: impl FnOnce()) {
 /// # Safety
 /// As the header says of keylatch_acquire().
 #[inline(always)]
-unsafe fn at_once<const WAITS: bool, const MODE: i32, const VERSIONED: bool, const OWNED: bool>(
+unsafe fn at_once<const FOR: u8, const MODE: i32, const VERSIONED: bool, const OWNED: bool>(
     manager: *mut keylatch_manager,
     key: *const keylatch_key,
     options: *const keylatch_request_options,
@@ -147,7 +152,7 @@ unsafe extern "C" fn try_plainly<const MODE: i32, const VERSIONED: bool, const O
 ) -> i32 {
     // SAFETY: promised.
     unsafe {
-        match at_once::<false, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
+        match at_once::<TRY, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
             true => KEYLATCH_OK,
             false => try_slow(manager, key, mode, options, grant),
         }
@@ -235,7 +240,7 @@ unsafe extern "C" fn acquire_plainly<const MODE: i32, const VERSIONED: bool, con
 ) -> i32 {
     // SAFETY: promised.
     unsafe {
-        match at_once::<true, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
+        match at_once::<ACQUIRE, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
             true => KEYLATCH_OK,
             false => acquire_slow(manager, key, mode, timeout_ns, options, grant),
         }
@@ -372,16 +377,16 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
         && unsafe {
             match (mode, plainly(key, options)) {
                 (KEYLATCH_EXCLUSIVE, Some((false, false))) => {
-                    at_once::<true, KEYLATCH_EXCLUSIVE, false, false>(manager, key, options, grant)
+                    at_once::<QUEUE, KEYLATCH_EXCLUSIVE, false, false>(manager, key, options, grant)
                 }
                 (KEYLATCH_EXCLUSIVE, Some((false, true))) => {
-                    at_once::<true, KEYLATCH_EXCLUSIVE, false, true>(manager, key, options, grant)
+                    at_once::<QUEUE, KEYLATCH_EXCLUSIVE, false, true>(manager, key, options, grant)
                 }
                 (KEYLATCH_SHARED, Some((false, false))) => {
-                    at_once::<true, KEYLATCH_SHARED, false, false>(manager, key, options, grant)
+                    at_once::<QUEUE, KEYLATCH_SHARED, false, false>(manager, key, options, grant)
                 }
                 (KEYLATCH_SHARED, Some((false, true))) => {
-                    at_once::<true, KEYLATCH_SHARED, false, true>(manager, key, options, grant)
+                    at_once::<QUEUE, KEYLATCH_SHARED, false, true>(manager, key, options, grant)
                 }
                 _ => false,
             }

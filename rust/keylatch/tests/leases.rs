@@ -139,7 +139,7 @@ fn a_sleeping_thread_gets_the_lock_when_the_lease_is_over() {
 #[test]
 fn a_future_and_a_callback_get_the_lock_when_the_lease_is_over() {
     let locks = manager();
-    std::mem::forget(locks.lock(write().ttl(SHORT)).blocking().unwrap());
+    let held = locks.lock(write()).blocking().unwrap();
     let (tell, told) = mpsc::channel();
     let submitted = locks
         .lock(write().ttl(SHORT))
@@ -149,6 +149,8 @@ fn a_future_and_a_callback_get_the_lock_when_the_lease_is_over() {
         })
         .unwrap();
     assert!(submitted.ticket().is_some());
+    held.renew(SHORT).unwrap();
+    std::mem::forget(held);
     told.recv().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     drop(runtime.block_on(async { locks.lock(write()).await }).unwrap());

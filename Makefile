@@ -15,9 +15,11 @@ WATCHED ?= 10
 
 SANITIZED_TARGET := $(shell uname -m)-unknown-linux-gnu
 # Instrumented code needs flags that stable compilers hide. The workload is built with its checks on.
-sanitized = RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$(1) -Cunsafe-allow-abi-mismatch=sanitizer $(2)" \
-	TSAN_OPTIONS=suppressions=$(CURDIR)/scripts/tsan.supp CARGO_TARGET_DIR=target-$(1) $(CARGO) run --target $(SANITIZED_TARGET) -p keylatch --example storage_engine -- \
-	--seconds $(WATCHED) --objects 200 --shards 16 $(ARGS)
+sanitized = RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$(1) -Cunsafe-allow-abi-mismatch=sanitizer --cfg $(2)" \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/scripts/tsan.supp $(3)" CARGO_TARGET_DIR=target-$(1)
+sanitized_job = $(sanitized) $(CARGO) run --target $(SANITIZED_TARGET) -p keylatch --example storage_engine -- \
+	--seconds $(WATCHED) --objects 200 --shards 16
+sanitized_tests = $(sanitized) $(CARGO) test --no-fail-fast --target $(SANITIZED_TARGET) -p keylatch
 
 say = @if [ -t 1 ]; then printf '\n\033[1m== %s\033[0m\n' "$(1)"; else printf '\n== %s\n' "$(1)"; fi
 
@@ -138,13 +140,23 @@ no-false-alarm: need-rust ## random operations of sessions that keep one order, 
 
 OPERATIONS ?= 10000000
 
-tsan: need-rust ## the main job under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
+tsan: need-rust need-python ## the main job and the tests under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
 	$(call say,The storage engine workload under ThreadSanitizer)
-	@$(call sanitized,thread,--cfg tsan)
+	@$(call sanitized_job,thread,tsan --cfg faults)
+	$(call say,The tests under ThreadSanitizer; what it says is read when they have ended)
+	@$(call sanitized_tests,thread,tsan --cfg faults,exitcode=0) --lib --tests $(ARGS) >target-thread/tests.log 2>&1 || { \
+		grep -E "FAILED|panicked|^error" target-thread/tests.log; echo "see target-thread/tests.log" >&2; exit 1; }
+	@scripts/tsan_reports.py target-thread/tests.log
+	$(call say,The same with a lock that publishes nothing: it has to be noticed)
+	@KEYLATCH_FAULT=swap-without-release $(call sanitized_tests,thread,tsan --cfg faults,exitcode=0) --test protecting \
+		>target-thread/sabotaged.log 2>&1 || true
+	@if scripts/tsan_reports.py target-thread/sabotaged.log >/dev/null; then echo "it was not" >&2; exit 1; else echo "it was"; fi
 
-asan: need-rust ## the main job under AddressSanitizer, with leak detection
+asan: need-rust ## the main job and the tests under AddressSanitizer, with leak detection
 	$(call say,The storage engine workload under AddressSanitizer)
-	@$(call sanitized,address,)
+	@$(call sanitized_job,address,asan)
+	$(call say,The tests under AddressSanitizer)
+	@$(call sanitized_tests,address,asan) --lib --tests $(ARGS)
 
 fmt: need-rust ## format all code
 	@$(CARGO) fmt --all

@@ -59,12 +59,14 @@ fn what_was_learned_is_the_default_however_one_waits() {
         let queue = locks.completion_queue().unwrap();
         assert!(locks.lock(write("held")).with_queue(&queue, 1).unwrap().ticket().is_some());
         assert_timed_out(queue.next(None).unwrap().unwrap().result, after);
+        assert_eq!(locks.adaptive_timeout().unwrap().timeouts, 4);
         let batch = keylatch::BatchLockRequest::new("batch").add_write_lock("b", "held");
         let Err(LockError::Batch { cause, .. }) = locks.acquire_locks_batch_blocking(batch) else {
             panic!("it is held")
         };
         assert_timed_out::<()>(Err(*cause), Duration::ZERO);
-        assert_eq!(locks.adaptive_timeout().unwrap().timeouts, 5);
+        // A batch has a deadline, and if that is over before it comes to the lock, nobody knows of a wait.
+        assert!((4..=5).contains(&locks.adaptive_timeout().unwrap().timeouts));
     });
 }
 

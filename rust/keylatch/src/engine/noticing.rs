@@ -34,6 +34,16 @@ impl Core {
         }
     }
 
+    /// A request whose time was over before it could wait, which on a busy machine a short time is. It gave up like any
+    /// other.
+    pub(crate) fn learn_from_no_wait(&self, after: Duration) {
+        if let Some(adaptive) = &self.adaptive
+            && !after.is_zero()
+        {
+            adaptive.observe_timeout(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX), self.now());
+        }
+    }
+
     #[cold]
     fn notice_wait_slow(&self, entry: &Entry, waiter: &Waiter, waited: u64, granted: bool) {
         let owner = self.owner_label(waiter.owner.load(Ordering::Relaxed));

@@ -285,7 +285,9 @@ impl Core {
     pub(crate) fn as_timeout(&self, error: LockError, limit: Limit) -> LockError {
         match error {
             LockError::WouldBlock { key, holders } => {
-                LockError::Timeout { key, waited: self.timeout(limit).unwrap_or_default(), holders }
+                let waited = self.timeout(limit).unwrap_or_default();
+                self.learn_from_no_wait(waited);
+                LockError::Timeout { key, waited, holders }
             }
             other => other,
         }

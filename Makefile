@@ -31,7 +31,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust test-c test-python ## set up what is needed and run every test of every language
+test: test-rust test-c test-python test-go ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -46,12 +46,34 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 
 test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
 	$(call say,C 1/3: the crate behind the header and the scenarios)
-	@$(CARGO) test -p keylatch-capi -p keylatch-header $(ARGS)
+	@$(CARGO) test -p keylatch-capi -p keylatch-header --features keylatch-capi/forced-panic $(ARGS)
 	$(call say,C 2/3: the library as it is installed)
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
 	@scripts/test_c.sh "$(CURDIR)/target/installed"
+	@PYTHON="$(PYTHON)" scripts/test_c_install.sh "$(CURDIR)/target/installed"
 	$(call say,C 3/3: a storage engine in C)
 	@scripts/test_c_storage_engine.sh "$(CURDIR)/target/installed"
+
+test-c-asan: need-rust need-cc ## C: the same programs and the library under AddressSanitizer, with leak detection
+	@scripts/test_c_watched.sh address
+
+test-c-tsan: need-rust need-cc ## C: the same under ThreadSanitizer (ROUNDS=4000 of the eight threads)
+	@scripts/test_c_watched.sh thread
+
+test-c-valgrind: need-rust need-cc ## C: the same programs with the library as it is installed, under valgrind
+	@scripts/test_c_watched.sh valgrind
+
+test-python: need-rust need-python ## Python: every CPython from 3.11 on, scenarios, style, types, stubs, documentation examples
+	$(call say,Python: building the package and testing it)
+	@$(PYTHON) scripts/python_environment.py test $(ARGS)
+
+##@ The Python package
+
+python-sdist: need-rust need-python ## build the source package, install it where nothing else is, and use it
+	@$(PYTHON) scripts/python_environment.py sdist
+
+demo-python: need-rust need-python ## threads and asyncio tasks against hot objects, live (ARGS="--help")
+	@$(PYTHON) scripts/python_environment.py run -m keylatch demo $(ARGS)
 
 ##@ The C library
 
@@ -59,6 +81,7 @@ PREFIX ?= /usr/local
 
 capi: need-rust ## build the C library (make install puts it in place)
 	@$(CARGO) build --release -p keylatch-capi
+	@scripts/link_c.sh
 
 install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=/usr/local DESTDIR=)
 	@scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)"
@@ -66,11 +89,20 @@ install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=
 header: need-rust ## write include/keylatch.h from the source of keylatch-capi
 	@$(CARGO) run --quiet -p keylatch-header
 
+abi-check: need-cc ## compare the header's types with the committed ones in tests/abi (needs abidiff)
+	@scripts/abi.sh check
+
+abi-baseline: need-rust need-cc ## write symbols, layouts and types in tests/abi anew: after a change with which programs go on working
+	@KEYLATCH_WRITE_LAYOUT=1 $(CARGO) test --quiet -p keylatch-capi --test abi
+	@scripts/abi.sh baseline
+
 header-check: need-rust ## say where include/keylatch.h is not what the source says
 	@$(CARGO) run --quiet -p keylatch-header -- --check
-test-python: need-rust need-python ## Python: tests on every CPython from 3.11 on, style, types, stubs, documentation examples
-	$(call say,Python: building the package and testing it)
-	@$(PYTHON) scripts/python_environment.py test $(ARGS)
+
+test-go: need-python need-cc capi ## Go: format, vet, tests, the race detector, pointers; gets a Go if there is none
+	$(call say,Go: testing the package and the storage engine)
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@$(PYTHON) scripts/go_environment.py test $(ARGS)
 
 ##@ Checks
 
@@ -146,8 +178,19 @@ ci: ## all that is checked before a change goes in
 # RUSTFS=1 adds rustfs-lock, which asks for a newer compiler than it needs.
 bench_features = $(if $(RUSTFS),--features rustfs --ignore-rust-version,)
 
-bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock)
+bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock); C's, Python's and Go's, too, if they are there
 	@$(CARGO) run --release -p keylatch-bench $(bench_features) -- $(ARGS)
+	@if [ -z "$(ARGS)" ] && command -v $(CC) >/dev/null; then $(MAKE) bench-c; fi
+	@if [ -z "$(ARGS)" ] && command -v $(PYTHON) >/dev/null; then $(MAKE) bench-python; fi
+	@if [ -z "$(ARGS)" ] && { command -v go || [ -e target/go/tools/package ]; } >/dev/null; then $(MAKE) bench-go; fi
+
+bench-python: need-rust need-python ## the same in Python, beside threading, asyncio and other packages (ARGS="--help")
+	$(call say,Python beside its other locks)
+	@$(PYTHON) scripts/python_environment.py run -m keylatch bench --json target/bench/python.json $(ARGS)
+
+bench-c: need-rust need-cc ## a pair through the C library, beside the Rust pair and what C and C++ have, in half a minute
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@CARGO="$(CARGO)" scripts/bench_c.sh "$(CURDIR)/target/installed" $(ARGS)
 
 bench-quick: need-rust ## the same in under a minute
 	@$(CARGO) run --release -p keylatch-bench -- --quick $(ARGS)
@@ -159,10 +202,21 @@ bench-instructions: need-rust ## instructions a lock and release, counted by cal
 	@command -v valgrind >/dev/null || { echo "valgrind is missing: install your system's package of that name" >&2; exit 1; }
 	@$(CARGO) run --release -p keylatch-bench -- instructions $(ARGS)
 
+objectstore: need-python need-cc capi ## run the Go storage engine, objects in target/objects (ARGS="-help")
+	@$(PYTHON) scripts/go_environment.py run run ./cmd/objectstore -directory ../target/objects $(ARGS)
+
+bench-go: need-python need-cc capi ## from Go: keylatch beside maps of locks made of Go alone, as ratios (ARGS="-quick")
+	@$(PYTHON) scripts/go_environment.py run run ./internal/bench -json ../target/bench/go.json $(ARGS)
+
+cancels-go: need-python need-cc capi ## a million cancellations from Go, each against the grant (CANCELS=1000000)
+	@KEYLATCH_CANCELS=$(CANCELS) $(PYTHON) scripts/go_environment.py test -count=1 -v -timeout=0 -run TestCancelAgainstGrant .
+
+CANCELS ?= 1000000
+
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address target-faults target-fuzz
+	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-c-address target-c-thread
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -180,5 +234,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-python need-python capi install header header-check need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python test-go objectstore bench-go cancels-go need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
 	need-rust

@@ -95,11 +95,14 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 		clear(p.grants)
 		fallthrough
 	default:
-		if err == nil || (errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrTimeout)) && r.timeout != 0 {
+		if err == nil || errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrTimeout) {
 			err = m.lockManyInOrder(ctx, p, items, &r, batch)
 		}
 	}
 	p.grants = nil
+	if err == nil {
+		err = m.granted()
+	}
 	if err != nil {
 		batch.unlocked = true
 		return nil, err
@@ -130,7 +133,7 @@ func (m *Manager) lockManyInOrder(ctx context.Context, p *packed, items []Item, 
 		var came outcome
 		came, next = m.lockInOrder(p, next, timeout, r)
 		if came.ticket != 0 {
-			came = m.await(ctx, came.ticket)
+			came = m.await(ctx, came.ticket, m.release)
 		}
 		if next == len(order) && came.err == nil {
 			break

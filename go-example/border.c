@@ -163,20 +163,71 @@ static keylatch_key next_key(const char **bytes, const uint32_t *lengths)
 }
 
 /* Batches of up to this many keys need no memory but the stack's. */
-enum { ON_STACK = 64 };
+enum { ON_STACK = 128, PLACES = 512 };
+
+static int same_part(const void *one, size_t one_len, const void *other, size_t other_len)
+{
+    return one_len == other_len && (one_len == 0 || memcmp(one, other, one_len) == 0);
+}
+
+static int same_key(const keylatch_key *one, const keylatch_key *other)
+{
+    return same_part(one->object, one->object_len, other->object, other->object_len) &&
+           same_part(one->bucket, one->bucket_len, other->bucket, other->bucket_len) &&
+           (one->version == NULL) == (other->version == NULL) &&
+           same_part(one->version, one->version_len, other->version, other->version_len);
+}
+
+/* The last bytes, which tell keys apart more often than the first. */
+static uint64_t tail(const void *part, size_t length)
+{
+    uint64_t bytes = 0;
+    size_t from = length > sizeof bytes ? length - sizeof bytes : 0;
+    memcpy(&bytes, (const char *)part + from, length - from);
+    return bytes;
+}
+
+/*
+ * Whether each key is there once, found out with a small table. It may say no where it is so: of keys that end alike
+ * many meet in one place, and comparing them all would take long.
+ */
+static int each_once(const keylatch_batch_item *items, size_t count)
+{
+    uint16_t places[PLACES];
+    size_t looks = 8 * count;
+    memset(places, 0, sizeof places);
+    for (size_t number = 0; number < count; number++) {
+        const keylatch_key *key = &items[number].key;
+        uint64_t hash = tail(key->object, key->object_len) + key->object_len;
+        hash = hash * 0x9e3779b97f4a7c15u + tail(key->bucket, key->bucket_len);
+        if (key->version != NULL)
+            hash = hash * 0x9e3779b97f4a7c15u + tail(key->version, key->version_len);
+        hash *= 0x9e3779b97f4a7c15u;
+        size_t place = (size_t)(hash >> 48) % PLACES;
+        for (; places[place] != 0; place = (place + 1) % PLACES)
+            if (looks-- == 0 || same_key(&items[places[place] - 1].key, key))
+                return 0;
+        places[place] = (uint16_t)(number + 1);
+    }
+    return 1;
+}
 
 border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t *lengths, const int32_t *modes,
                            size_t count, uintptr_t owner, const char *owner_name, size_t owner_name_len,
                            uint64_t ttl_ns, uint32_t priority, int32_t best_effort, uint64_t *grants)
 {
     border_answer answer = {0};
-    keylatch_request_options options = {sizeof options};
-    options.owner = (const keylatch_owner *)owner;
-    options.owner_name = owner_name;
-    options.owner_name_len = owner_name_len;
-    options.ttl_ns = ttl_ns;
-    options.priority = priority;
-    options.flags = best_effort ? KEYLATCH_BEST_EFFORT : 0;
+    keylatch_manager *locks = (keylatch_manager *)manager;
+    keylatch_request_options options = {sizeof options}, *given = NULL;
+    if (owner != 0 || owner_name_len != 0 || ttl_ns != 0 || priority != 0 || best_effort) {
+        options.owner = (const keylatch_owner *)owner;
+        options.owner_name = owner_name;
+        options.owner_name_len = owner_name_len;
+        options.ttl_ns = ttl_ns;
+        options.priority = priority;
+        options.flags = best_effort ? KEYLATCH_BEST_EFFORT : 0;
+        given = &options;
+    }
     keylatch_batch_item few[ON_STACK], *items = few;
     if (count > ON_STACK && (items = malloc(count * sizeof *items)) == NULL) {
         answer.status = KEYLATCH_ESYSTEM;
@@ -187,9 +238,23 @@ border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t 
         items[number].mode = modes[number];
         items[number].reserved = 0;
     }
-    answer.status = keylatch_acquire_batch((keylatch_manager *)manager, items, count, 0, &options, grants, NULL);
-    if (answer.status != KEYLATCH_OK)
-        answer.failure = border_failure();
+    if (!best_effort && items == few && each_once(items, count)) {
+        /* In this order none is waited for, so any order will do. */
+        size_t taken = 0;
+        while (taken < count && answer.status == KEYLATCH_OK) {
+            answer.status = keylatch_try(locks, &items[taken].key, items[taken].mode, given, &grants[taken]);
+            if (answer.status == KEYLATCH_OK)
+                taken++;
+        }
+        if (answer.status != KEYLATCH_OK) {
+            answer.failure = border_failure();
+            keylatch_release_many(locks, grants, taken, NULL);
+        }
+    } else {
+        answer.status = keylatch_acquire_batch(locks, items, count, 0, given, grants, NULL);
+        if (answer.status != KEYLATCH_OK)
+            answer.failure = border_failure();
+    }
     if (items != few)
         free(items);
     return answer;
@@ -271,10 +336,11 @@ border_answer border_try_upgrade(uintptr_t manager, uint64_t grant)
     return told(answer);
 }
 
-border_answer border_upgrade(uintptr_t manager, uint64_t grant, uint64_t timeout_ns)
+border_answer border_upgrade(uintptr_t manager, uintptr_t queue, uint64_t grant, uint64_t timeout_ns)
 {
     border_answer answer = {0};
-    answer.status = keylatch_upgrade((keylatch_manager *)manager, grant, timeout_ns);
+    answer.status = keylatch_upgrade_queue((keylatch_manager *)manager, grant, timeout_ns, (keylatch_queue *)queue, 0,
+                                           &answer.ticket);
     return told(answer);
 }
 
@@ -400,6 +466,14 @@ border_answer border_health(uintptr_t manager, keylatch_health *health)
     return told(answer);
 }
 
+border_answer border_adaptive(uintptr_t manager, keylatch_adaptive *adaptive)
+{
+    border_answer answer = {0};
+    adaptive->struct_size = sizeof *adaptive;
+    answer.status = keylatch_manager_adaptive((keylatch_manager *)manager, adaptive);
+    return told(answer);
+}
+
 border_answer border_openmetrics(uintptr_t manager)
 {
     border_answer answer = {0};
@@ -512,6 +586,16 @@ border_answer border_recent_deadlocks(uintptr_t manager)
     border_answer answer = {0};
     keylatch_listing *listing = NULL;
     answer.status = keylatch_recent_deadlocks((keylatch_manager *)manager, &listing);
+    if (answer.status == KEYLATCH_OK)
+        answer.number = all_of(listing);
+    return told(answer);
+}
+
+border_answer border_lock_orders(uintptr_t manager)
+{
+    border_answer answer = {0};
+    keylatch_listing *listing = NULL;
+    answer.status = keylatch_lock_orders((keylatch_manager *)manager, &answer.ticket, &listing);
     if (answer.status == KEYLATCH_OK)
         answer.number = all_of(listing);
     return told(answer);

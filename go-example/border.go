@@ -61,6 +61,9 @@ package keylatch
 #cgo noescape border_chain
 #cgo nocallback border_chain
 #cgo nocallback border_recent_deadlocks
+#cgo nocallback border_lock_orders
+#cgo noescape border_adaptive
+#cgo nocallback border_adaptive
 #cgo nocallback border_owner_release_all
 #cgo nocallback border_events_new
 #cgo nocallback border_events_fd
@@ -377,11 +380,12 @@ func (m *Manager) fetch(take func(ticket uint64, came outcome)) (more bool) {
 	return int(count) == len(results)
 }
 
-// upgrade waits in C: see Manager.Upgrade.
-func (m *Manager) upgrade(grant Grant, timeout uint64) error {
+// upgrade asks for an upgrade; if others read, a result will lie in the queue.
+func (m *Manager) upgrade(grant Grant, timeout uint64) outcome {
 	raceDisable()
-	defer raceEnable()
-	return problem(C.border_upgrade(m.handle, C.uint64_t(grant), C.uint64_t(timeout)))
+	answer := C.border_upgrade(m.handle, m.queue, C.uint64_t(grant), C.uint64_t(timeout))
+	raceEnable()
+	return outcomeOf(answer)
 }
 
 func (m *Manager) downgrade(grant Grant) error {
@@ -472,7 +476,7 @@ func (m *Manager) isCurrent(key *Key, fence uint64) (bool, error) {
 func newManager(o *Options) (handle, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_manager_new(C.keylatch_manager_options{
+	options := C.keylatch_manager_options{
 		shards:             C.uint32_t(o.Shards),
 		fairness:           C.uint32_t(o.Fairness),
 		fairness_after_ns:  nanoseconds(o.FairnessAfter),
@@ -485,7 +489,17 @@ func newManager(o *Options) (handle, error) {
 		deadlock_delay_ns:  orNever(o.DeadlockDelay),
 		victim:             C.uint32_t(o.Victim),
 		lock_delay_ns:      nanoseconds(o.LockDelay),
-	})
+	}
+	if a := o.Adaptive; a != nil {
+		options.flags |= C.KEYLATCH_MANAGER_ADAPTIVE
+		options.adaptive_quantile_per_mille = C.uint32_t(a.QuantilePerMille)
+		options.adaptive_factor_per_mille = C.uint32_t(a.FactorPerMille)
+		options.adaptive_floor_ns, options.adaptive_ceiling_ns = nanoseconds(a.Floor), nanoseconds(a.Ceiling)
+	}
+	if o.LockOrder {
+		options.flags |= C.KEYLATCH_MANAGER_LOCK_ORDER
+	}
+	answer := C.border_manager_new(options)
 	return handle(answer.number), problem(answer)
 }
 
@@ -576,6 +590,26 @@ func (m *Manager) verdict() (Health, error) {
 	return health, nil
 }
 
+func (m *Manager) adaptive() (Adaptive, bool, error) {
+	raceDisable()
+	defer raceEnable()
+	var from C.keylatch_adaptive
+	answer := C.border_adaptive(m.handle, &from)
+	if answer.status == C.KEYLATCH_EEND {
+		C.border_free(answer.failure)
+		return Adaptive{}, false, nil
+	}
+	if err := problem(answer); err != nil {
+		return Adaptive{}, false, err
+	}
+	return Adaptive{
+		Timeout: duration(uint64(from.timeout_ns)), Quantile: duration(uint64(from.quantile_ns)),
+		Samples: uint64(from.samples), Timeouts: uint64(from.timeouts),
+		Floor: duration(uint64(from.floor_ns)), Ceiling: duration(uint64(from.ceiling_ns)),
+		TimesAtFloor: uint64(from.times_at_floor), TimesAtCeiling: uint64(from.times_at_ceiling),
+	}, true, nil
+}
+
 func (m *Manager) openMetrics() (string, error) {
 	raceDisable()
 	defer raceEnable()
@@ -662,6 +696,14 @@ func (m *Manager) deadlocks() ([]Party, error) {
 	raceDisable()
 	defer raceEnable()
 	return partiesOf(C.border_recent_deadlocks(m.handle))
+}
+
+func (m *Manager) lockOrders() ([]Party, uint64, error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_lock_orders(m.handle)
+	orders, err := partiesOf(answer)
+	return orders, uint64(answer.ticket), err
 }
 
 func releaseAll(owner handle) (int, error) {

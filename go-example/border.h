@@ -147,8 +147,8 @@ int32_t border_drain(uintptr_t queue, border_result *results, int32_t capacity);
 /* What can be done with a grant, and asked of one. */
 border_answer border_downgrade(uintptr_t manager, uint64_t grant);
 border_answer border_try_upgrade(uintptr_t manager, uint64_t grant);
-/* Waits in the calling thread. */
-border_answer border_upgrade(uintptr_t manager, uint64_t grant, uint64_t timeout_ns);
+/* A ticket, or none if it was upgraded at once. */
+border_answer border_upgrade(uintptr_t manager, uintptr_t queue, uint64_t grant, uint64_t timeout_ns);
 border_answer border_renew(uintptr_t manager, uint64_t grant, uint64_t ttl_ns);
 border_answer border_fence(uintptr_t manager, uint64_t grant);
 border_answer border_remaining(uintptr_t manager, uint64_t grant);
@@ -184,6 +184,7 @@ static inline int32_t border_queue_free(uintptr_t queue)
 /* Figures; texts become blocks of memory, to be given back with border_text_free(). */
 border_answer border_metrics(uintptr_t manager, uint32_t shard, keylatch_metrics *metrics);
 border_answer border_health(uintptr_t manager, keylatch_health *health);
+border_answer border_adaptive(uintptr_t manager, keylatch_adaptive *adaptive);
 border_answer border_openmetrics(uintptr_t manager);
 border_answer border_report(uintptr_t manager);
 static inline void border_text_free(uintptr_t text)
@@ -206,6 +207,8 @@ border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, co
 border_answer border_top(uintptr_t manager, int32_t by, size_t count);
 border_answer border_chain(uintptr_t manager, const char *bytes, const uint32_t *lengths, uintptr_t owner);
 border_answer border_recent_deadlocks(uintptr_t manager);
+/* The ticket is how many reports there were. */
+border_answer border_lock_orders(uintptr_t manager);
 border_answer border_owner_release_all(uintptr_t owner);
 
 /* Events; of border_events_next the number is a block of parties and the ticket is the kind. */

@@ -13,6 +13,9 @@ import (
 
 func goBuild(t *testing.T, environment []string, arguments ...string) (output string, err error) {
 	t.Helper()
+	if raceEnabled || testing.Short() {
+		t.Skip("once is enough, without the race detector and -short")
+	}
 	command := exec.Command("go", append([]string{"build"}, arguments...)...)
 	command.Env = append(os.Environ(), environment...)
 	told, err := command.CombinedOutput()

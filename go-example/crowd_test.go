@@ -101,13 +101,18 @@ func TestCancelAgainstGrant(t *testing.T) {
 		}
 	}()
 	var granted, cancelled int
-	for range rounds {
+	for round := range rounds {
 		held := must(m.Lock(background, key))(t)
 		ctx, cancel := context.WithCancel(background)
 		turns <- turn{ctx, cancel}
-		// Both at once, sometimes before it waits.
-		cancels <- cancel
-		ok(t, held.Unlock())
+		// Both at once, sometimes before it waits, now the one and now the other a little earlier.
+		if round%2 == 0 {
+			cancels <- cancel
+			ok(t, held.Unlock())
+		} else {
+			ok(t, held.Unlock())
+			cancels <- cancel
+		}
 		switch err := <-results; {
 		case err == nil:
 			granted++
@@ -157,5 +162,43 @@ func TestACrowdThatGivesUp(t *testing.T) {
 	if count < crowd/10 {
 		t.Fatalf("%d were served", count)
 	}
+	empty(t, m)
+}
+
+// The same for upgrades, after which the lock is shared as before.
+func TestCancelAgainstUpgrade(t *testing.T) {
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b", Object: "o"}
+	guard := must(m.RLock(background, key))(t)
+	results := make(chan error)
+	var upgraded, cancelled int
+	for round := range environment("KEYLATCH_CANCELS", 100_000) / 20 {
+		other := must(m.RLock(background, key))(t)
+		ctx, cancel := context.WithCancel(background)
+		upgrade := func() { results <- guard.Upgrade(ctx) }
+		// What is started last runs first, mostly.
+		if round%2 == 0 {
+			go upgrade()
+			go cancel()
+		} else {
+			go cancel()
+			go upgrade()
+		}
+		ok(t, other.Unlock())
+		switch err := <-results; {
+		case err == nil:
+			upgraded++
+			ok(t, guard.Downgrade())
+		case errors.Is(err, context.Canceled):
+			cancelled++
+		default:
+			t.Fatal(err)
+		}
+		if mode := must(guard.Mode())(t); mode != Shared {
+			t.Fatalf("it is held %v", mode)
+		}
+	}
+	t.Logf("%d upgraded, %d cancelled", upgraded, cancelled)
+	ok(t, guard.Unlock())
 	empty(t, m)
 }

@@ -23,6 +23,9 @@ const (
 	Expired EventKind = 5
 	// Forced says that a lock was released by force. About who had held it.
 	Forced EventKind = 6
+	// OrdersGoRound says that sessions took locks in orders that can become a deadlock ([Options.LockOrder]). About these,
+	// as in [Manager.LockOrders].
+	OrdersGoRound EventKind = 7
 )
 
 // Event is something worth telling.

@@ -75,3 +75,25 @@ func (m *Manager) Report() (string, error) {
 	}
 	return m.report()
 }
+
+// Adaptive is what a manager has learned about how long waits take.
+type Adaptive struct {
+	// Timeout is how long a request waits now that names none.
+	Timeout time.Duration
+	// Quantile is what the given share of the latest waits stayed below; 0 before 32 of them were observed.
+	Quantile time.Duration
+	// Samples are waits that were learned from, Timeouts those of them that ended because their time was over.
+	Samples, Timeouts uint64
+	// Floor and Ceiling are the shortest and the longest that the timeout may be, and how often each served in place of
+	// what was learned.
+	Floor, Ceiling               time.Duration
+	TimesAtFloor, TimesAtCeiling uint64
+}
+
+// Adaptive tells what the manager has learned; learning is false if it was made without [Options.Adaptive].
+func (m *Manager) Adaptive() (learned Adaptive, learning bool, err error) {
+	if m.freed.Load() {
+		return Adaptive{}, false, ErrClosed
+	}
+	return m.adaptive()
+}

@@ -145,25 +145,14 @@ func (m *Manager) Upgrade(ctx context.Context, grant Grant, options ...Option) e
 		return ErrClosed
 	}
 	r := read(options)
-	var deadline time.Time
-	if r.timeout < waitDefault {
-		deadline = time.Now().Add(duration(r.timeout))
+	gated := m.enter()
+	came := m.upgrade(grant, r.timeout)
+	m.leave(gated)
+	if came.ticket != 0 {
+		came = m.await(ctx, came.ticket, m.downgrade)
 	}
-	for {
-		slice := uint64(5 * time.Millisecond)
-		if !deadline.IsZero() {
-			slice = min(slice, uint64(max(time.Until(deadline), 0)))
-		}
-		err := m.upgrade(grant, slice)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, ErrTimeout) || !deadline.IsZero() && !time.Now().Before(deadline) {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	if came.err != nil {
+		return came.err
 	}
 	m.raceAfterUpgrade(grant)
 	return nil

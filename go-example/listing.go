@@ -118,3 +118,14 @@ func (m *Manager) RecentDeadlocks() ([]Party, error) {
 	}
 	return m.deadlocks()
 }
+
+// LockOrders lists the latest reports of orders of locks that go round, at most 64 of them, oldest first, if the manager
+// was made with [Options.LockOrder]: of each order what a session held and after it what it asked for, which is what the
+// next one held. Link is the number of the report, and For says when it was, as the time since the manager was made.
+// reported is how many reports there were altogether.
+func (m *Manager) LockOrders() (orders []Party, reported uint64, err error) {
+	if m.freed.Load() {
+		return nil, 0, ErrClosed
+	}
+	return m.lockOrders()
+}

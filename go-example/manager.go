@@ -95,10 +95,12 @@ func (m *Manager) Close() error {
 
 // freeIfIdle gives back what a closed manager has if nobody holds anything.
 func (m *Manager) freeIfIdle() {
-	if figures, err := m.figures(allShards); err != nil || figures.Holders != 0 || m.freed.Swap(true) {
+	m.mutex.Lock()
+	figures, err := m.figures(allShards)
+	if err != nil || figures.Holders != 0 || m.freed.Swap(true) {
+		m.mutex.Unlock()
 		return
 	}
-	m.mutex.Lock()
 	owners := m.owners
 	m.owners = nil
 	m.mutex.Unlock()
@@ -107,6 +109,21 @@ func (m *Manager) freeIfIdle() {
 	}
 	// Whoever is in a call still is waited for, and whoever comes later is told that this is no manager any more.
 	freeManager(m.handle)
+}
+
+// granted says whether a lock that was just taken is one. It is not if the manager was closed meanwhile and freed before
+// the lock was there to be seen. Where it is not seen here that the manager is closed, the lock is seen by freeIfIdle:
+// freeing the queue, before, has all processors see what others have done.
+func (m *Manager) granted() error {
+	if !m.closed.Load() {
+		return nil
+	}
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.freed.Load() {
+		return ErrClosed
+	}
+	return nil
 }
 
 // Lock waits for the key exclusively until ctx ends. A context's error is returned as it is, and then nothing is held.
@@ -180,7 +197,10 @@ func (m *Manager) acquire(ctx context.Context, key *Key, mode Mode, options []Op
 	came := m.lock(key, mode, &r)
 	m.leave(gated)
 	if came.ticket != 0 {
-		came = m.await(ctx, came.ticket)
+		came = m.await(ctx, came.ticket, m.release)
+	}
+	if came.err == nil {
+		came.err = m.granted()
 	}
 	if came.err != nil {
 		return 0, came.err
@@ -195,6 +215,9 @@ func (m *Manager) tryAcquire(key *Key, mode Mode, options []Option) (Grant, erro
 	}
 	r := read(options)
 	came := m.try(key, mode, &r)
+	if came.err == nil {
+		came.err = m.granted()
+	}
 	if came.err != nil {
 		return 0, came.err
 	}

@@ -311,6 +311,26 @@ func TestSessions(t *testing.T) {
 	alice.Close()
 	_, err = m.Lock(background, x, By(alice))
 	wants(t, err, ErrInvalidArgument)
+	// A request that is made again with its number, while it waits or later, has one grant.
+	numbered := must(m.Session("numbered"))(t)
+	held := must(m.Lock(background, x))(t)
+	grants := make(chan Grant)
+	go func() {
+		grant, err := m.Acquire(background, x, Exclusive, By(numbered), WithRequestID(7))
+		if err != nil {
+			t.Error(err)
+		}
+		grants <- grant
+	}()
+	waits(t, m, 1)
+	ok(t, held.Unlock())
+	grant := <-grants
+	if again := must(m.Acquire(background, x, Exclusive, By(numbered), WithRequestID(7)))(t); again != grant {
+		t.Fatalf("%d and %d are for one request", grant, again)
+	}
+	ok(t, m.Release(grant))
+	wants(t, m.Release(grant), ErrNotHeld)
+
 	label := must(m.Owner("node-7"))(t)
 	_, err = label.ReleaseAll()
 	wants(t, err, ErrInvalidArgument)
@@ -486,7 +506,17 @@ func TestCloseAtAnyMoment(t *testing.T) {
 					if (number+i)%3 == 0 {
 						cancel()
 					}
-					guard, err := m.Lock(ctx, Key{Object: fmt.Sprint(i % 2)})
+					key := Key{Object: fmt.Sprint(i % 2)}
+					var guard interface{ Unlock() error }
+					var err error
+					switch i % 4 {
+					case 0:
+						guard, err = m.TryLock(key)
+					case 1:
+						guard, err = m.LockMany(ctx, []Item{{key, Exclusive}, {Key{Object: "2"}, Shared}})
+					default:
+						guard, err = m.Lock(ctx, key)
+					}
 					cancel()
 					if err == nil {
 						err = guard.Unlock()
@@ -494,7 +524,7 @@ func TestCloseAtAnyMoment(t *testing.T) {
 					if errors.Is(err, ErrClosed) {
 						return
 					}
-					if err != nil && err != context.Canceled {
+					if err != nil && err != context.Canceled && !errors.Is(err, ErrWouldBlock) {
 						t.Error(err)
 					}
 				}
@@ -623,4 +653,48 @@ func TestRWMutex(t *testing.T) {
 		}
 	}()
 	lock.Lock()
+}
+
+func TestAdaptiveTimeouts(t *testing.T) {
+	plain := newTest(t, Options{})
+	if _, learning, err := plain.Adaptive(); learning || err != nil {
+		t.Fatalf("it learns: %v", err)
+	}
+	m := newTest(t, Options{Adaptive: &AdaptiveTimeout{Floor: time.Millisecond, Ceiling: 2 * time.Millisecond}})
+	held := must(m.Lock(background, Key{}))(t)
+	for range 40 {
+		_, err := m.Lock(background, Key{})
+		wants(t, err, ErrTimeout)
+	}
+	learned, learning, err := m.Adaptive()
+	if err != nil || !learning || learned.Samples < 32 || learned.Timeout < time.Millisecond || learned.Timeout > 2*time.Millisecond {
+		t.Fatalf("%+v %v %v", learned, learning, err)
+	}
+	ok(t, held.Unlock())
+	_, err = New(Options{Adaptive: &AdaptiveTimeout{QuantilePerMille: 1001}})
+	wants(t, err, ErrInvalidConfig)
+}
+
+func TestOrdersThatGoRound(t *testing.T) {
+	m := newTest(t, Options{LockOrder: true})
+	events := must(m.Events(background, EventOptions{}))(t)
+	for _, order := range [][2]string{{"x", "y"}, {"y", "x"}} {
+		session := must(m.Session(order[0] + " first"))(t)
+		for _, object := range order {
+			must(m.Lock(background, Key{Bucket: "b", Object: object}, By(session)))(t)
+		}
+		must(session.ReleaseAll())(t)
+	}
+	orders, reported, err := m.LockOrders()
+	if err != nil || reported != 1 || len(orders) != 4 || orders[0].Role != Holds || orders[1].Role != Waits {
+		t.Fatalf("%+v %d %v", orders, reported, err)
+	}
+	for event := range events {
+		if event.Kind == OrdersGoRound {
+			if len(event.About) != 4 {
+				t.Fatalf("it tells %+v", event)
+			}
+			break
+		}
+	}
 }

@@ -73,9 +73,27 @@ type Options struct {
 	// what the old holder still has on its way arrives first. Default: not at all.
 	LockDelay time.Duration
 
+	// Adaptive, if not nil, has requests that name no timeout wait as long as waits have shown to take, instead of
+	// DefaultTimeout.
+	Adaptive *AdaptiveTimeout
+	// LockOrder has sessions watched for orders of locks that go round and so can become a deadlock, which
+	// [Manager.LockOrders] and an event tell of. For development: every request of a session takes a mutex then.
+	LockOrder bool
+
 	// OnLeak is called, on a goroutine of its own, with each guard that became garbage while it was held. Default: log
 	// it. Nothing is released: nobody knows whether what the lock protects is in order. [Manager.Leaked] counts them.
 	OnLeak func(Leak)
+}
+
+// AdaptiveTimeout says how a timeout is learned: so many times what so many of the latest waits stay below, between Floor
+// and Ceiling. What is zero is the default.
+type AdaptiveTimeout struct {
+	// QuantilePerMille is which share of waits, 1 to 1000. Default 990.
+	QuantilePerMille uint32
+	// FactorPerMille is how many times as long, in thousandths, at least 1000. Default 2000.
+	FactorPerMille uint32
+	// Floor and Ceiling are the shortest and the longest that the timeout may be. Default 10 ms and 30 s.
+	Floor, Ceiling time.Duration
 }
 
 // Option is what a request says besides its key and its mode. The zero Option says nothing.

@@ -17,7 +17,7 @@ import (
 // Carries out ../tests/scenarios/*.json through the Go front. The page beside those files says what they mean.
 
 // features is what the Go front can do beyond the verbs that every front has.
-var features = []string{"sessions", "leases", "listing", "lock_delay"}
+var features = []string{"sessions", "leases", "listing", "lock_delay", "request_ids"}
 
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("../tests/scenarios/*.json")

@@ -58,8 +58,9 @@ type waiter struct {
 
 var waiters = sync.Pool{New: func() any { return &waiter{came: make(chan outcome, 1)} }}
 
-// await waits for the result of a request.
-func (m *Manager) await(ctx context.Context, ticket uint64) outcome {
+// await waits for the result of a request. If ctx ends in the same moment in which the request is granted, giveBack undoes
+// that.
+func (m *Manager) await(ctx context.Context, ticket uint64, giveBack func(Grant) error) outcome {
 	m.mutex.Lock()
 	if came, here := m.early[ticket]; here {
 		delete(m.early, ticket)
@@ -74,13 +75,13 @@ func (m *Manager) await(ctx context.Context, ticket uint64) outcome {
 	m.waiting[ticket] = w
 	m.mutex.Unlock()
 	m.parked.Add(1)
-	came := m.outcome(ctx, ticket, w)
+	came := m.outcome(ctx, ticket, w, giveBack)
 	m.parked.Add(-1)
 	waiters.Put(w)
 	return came
 }
 
-func (m *Manager) outcome(ctx context.Context, ticket uint64, w *waiter) outcome {
+func (m *Manager) outcome(ctx context.Context, ticket uint64, w *waiter, giveBack func(Grant) error) outcome {
 	done := ctx.Done()
 	if done == nil {
 		return <-w.came
@@ -93,13 +94,9 @@ func (m *Manager) outcome(ctx context.Context, ticket uint64, w *waiter) outcome
 	m.cancel(ticket)
 	// What is cancelled has a result like everything else, so nothing of this request is left behind in any case.
 	m.deliver()
-	if came := <-w.came; came.err == nil {
-		// It was granted in the same moment. Whoever is next gets it.
-		if m.release(came.grant) == nil {
-			m.deliver()
-		}
-	} else if came.err == ErrClosed {
-		return came
+	if came := <-w.came; came.err == nil && giveBack(came.grant) == nil {
+		// Whoever is next has it now.
+		m.deliver()
 	}
 	return outcome{err: ctx.Err()}
 }

@@ -270,6 +270,8 @@ int32_t keylatch_status_is_transient(int32_t status);
 
 #define KEYLATCH_STRUCT_EVENT_OPTIONS 11
 
+#define KEYLATCH_STRUCT_ADAPTIVE 12
+
 /*
  * The library's version, such as "0.1.0". Never NULL.
  *
@@ -376,6 +378,19 @@ typedef struct keylatch_key {
 /* The session gives way that waits with the lowest priority; of several the youngest. */
 #define KEYLATCH_VICTIM_LOWEST_PRIORITY 3
 
+/*
+ * What KEYLATCH_WAIT_DEFAULT stands for is learned from how long waits take; see
+ * keylatch_manager_adaptive().
+ */
+#define KEYLATCH_MANAGER_ADAPTIVE 1
+
+/*
+ * Sessions are watched for orders of locks that go round and so can become a deadlock, which
+ * keylatch_lock_orders() and an event tell of. For development: every request of a session takes a
+ * mutex then.
+ */
+#define KEYLATCH_MANAGER_LOCK_ORDER 2
+
 /* Never: a time that does not end. */
 #define KEYLATCH_NEVER UINT64_MAX
 
@@ -427,13 +442,24 @@ typedef struct keylatch_manager_options {
   uint64_t deadlock_delay_ns;
   /* Which session of a deadlock gives way: KEYLATCH_VICTIM_... Default ASKER. */
   uint32_t victim;
-  /* 0. */
-  uint32_t reserved;
+  /* KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, or 0. */
+  uint32_t flags;
   /*
    * How long a lock that an exclusive holder lost because its lease ran out is given to nobody, so
    * that what the old holder still has on its way arrives first. Default: not at all.
    */
   uint64_t lock_delay_ns;
+  /*
+   * For KEYLATCH_MANAGER_ADAPTIVE: the timeout is adaptive_factor_per_mille thousandths (at least
+   * 1000, default 2000) of what adaptive_quantile_per_mille thousandths (1 to 1000, default 990) of
+   * waits stay below, but not shorter than adaptive_floor_ns (default 10 ms) and not longer than
+   * adaptive_ceiling_ns (default 30 s). Until 32 waits were observed it is default_timeout_ns, or
+   * else the longest.
+   */
+  uint32_t adaptive_quantile_per_mille;
+  uint32_t adaptive_factor_per_mille;
+  uint64_t adaptive_floor_ns;
+  uint64_t adaptive_ceiling_ns;
 } keylatch_manager_options;
 
 /*
@@ -647,8 +673,8 @@ int32_t keylatch_queue_new(keylatch_manager *manager,
                            struct keylatch_queue **queue);
 
 /*
- * Frees a queue. Requests that still wait are cancelled, and locks that were granted and not
- * fetched are released. A thread that waits in keylatch_queue_next() comes out with
+ * Frees a queue. Requests that still wait are cancelled, and locks that were granted or upgraded
+ * and not fetched are released. A thread that waits in keylatch_queue_next() comes out with
  * KEYLATCH_EHANDLE. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in
@@ -884,6 +910,27 @@ int32_t keylatch_try_upgrade(keylatch_manager *manager,
 int32_t keylatch_upgrade(keylatch_manager *manager,
                          uint64_t grant,
                          uint64_t timeout_ns);
+
+/*
+ * As keylatch_upgrade(), without waiting: if others read, the result arrives in the queue, with
+ * token, which is the caller's own.
+ *
+ * On success *ticket is 0 if the lock was upgraded at once; otherwise the result will arrive, and
+ * keylatch_cancel() ends the wait. The grant of the result is the same number. Until it is fetched
+ * the grant cannot be used otherwise; when the queue is freed before, the lock is released if it
+ * was upgraded, and is held shared if not.
+ *
+ * Writes *ticket on success. Errors: as keylatch_upgrade(), KEYLATCH_EUPGRADE and KEYLATCH_ENOTHELD
+ * for instance; nothing arrives then, and the hold is as it was. KEYLATCH_ETIMEOUT only for a
+ * timeout of 0; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from
+ * callbacks.
+ */
+int32_t keylatch_upgrade_queue(keylatch_manager *manager,
+                               uint64_t grant,
+                               uint64_t timeout_ns,
+                               keylatch_queue *queue,
+                               uint64_t token,
+                               uint64_t *ticket);
 
 /*
  * Tells how a lock is held now: *mode is KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE.
@@ -1360,6 +1407,22 @@ int32_t keylatch_blocking_chain(keylatch_manager *manager,
 int32_t keylatch_recent_deadlocks(keylatch_manager *manager,
                                   keylatch_listing **listing);
 
+/*
+ * Lists the latest reports of orders of locks that go round, at most 64 of them, oldest first, if
+ * the manager was made with KEYLATCH_MANAGER_LOCK_ORDER: of each order what a session held
+ * (KEYLATCH_PARTY_HOLDS) and after it what it asked for (KEYLATCH_PARTY_WAITS), which is what the
+ * next one held; link is the number of the report, and time_ns says when it was, as the time since
+ * the manager was made. reported may be NULL; otherwise *reported says how many reports there were
+ * altogether.
+ *
+ * Writes *reported and *listing on success; the listing is the caller's, to be freed with
+ * keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads:
+ * any; also from callbacks.
+ */
+int32_t keylatch_lock_orders(keylatch_manager *manager,
+                             uint64_t *reported,
+                             keylatch_listing **listing);
+
 /* ==== TAKING LOCKS AWAY ==========================================================================
  *
  * From holders that are stuck, or whose leases have run out. Who waits for such a lock is served.
@@ -1426,6 +1489,12 @@ int32_t keylatch_expire(keylatch_manager *manager,
 
 /* A lock was released by force. About: who had held it. */
 #define KEYLATCH_EVENT_FORCED 6
+
+/*
+ * Sessions took locks in orders that go round (KEYLATCH_MANAGER_LOCK_ORDER). About: as in
+ * keylatch_lock_orders().
+ */
+#define KEYLATCH_EVENT_LOCK_ORDER 7
 
 /* A subscription; made by keylatch_events_new(), freed by keylatch_events_free(). */
 typedef struct keylatch_events keylatch_events;
@@ -1579,6 +1648,27 @@ typedef struct keylatch_health {
   uint64_t avg_wait_ns;
 } keylatch_health;
 
+/* What a manager has learned about how long waits take. */
+typedef struct keylatch_adaptive {
+  /* sizeof(keylatch_adaptive), set by the caller */
+  size_t struct_size;
+  /* How long a request waits now that says KEYLATCH_WAIT_DEFAULT. */
+  uint64_t timeout_ns;
+  /* What the given share of the latest waits stayed below; 0 before 32 of them were observed. */
+  uint64_t quantile_ns;
+  /* Waits that were learned from, and those of them that ended because their time was over. */
+  uint64_t samples;
+  uint64_t timeouts;
+  /*
+   * The shortest and the longest that the timeout may be, and how often each served in place of
+   * what was learned.
+   */
+  uint64_t floor_ns;
+  uint64_t ceiling_ns;
+  uint64_t times_at_floor;
+  uint64_t times_at_ceiling;
+} keylatch_adaptive;
+
 /*
  * Tells the figures of one shard, or of all together: KEYLATCH_ALL_SHARDS.
  *
@@ -1601,6 +1691,17 @@ int32_t keylatch_manager_metrics(const keylatch_manager *manager,
 int32_t keylatch_manager_health(const keylatch_manager *manager,
                                 struct keylatch_health *health,
                                 char **problems);
+
+/*
+ * Tells what the manager has learned about how long waits take, if it was made with
+ * KEYLATCH_MANAGER_ADAPTIVE.
+ *
+ * Set adaptive->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if it was
+ * made without; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any;
+ * also from callbacks.
+ */
+int32_t keylatch_manager_adaptive(const keylatch_manager *manager,
+                                  struct keylatch_adaptive *adaptive);
 
 /*
  * Tells the figures as OpenMetrics 1.0 text, which monitoring systems read, ready to be served as

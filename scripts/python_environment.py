@@ -2,7 +2,8 @@
 """Builds the Python package and runs a command with it: in an environment of its own for each interpreter found.
 
     scripts/python_environment.py test          every check, on every CPython from 3.11 on
-    scripts/python_environment.py run ARG...    `python ARG...` with the package, on one of them
+    scripts/python_environment.py sdist         build the source package, install it where nothing else is, and use it
+    scripts/python_environment.py run ARG...    `python ARG...` with the package, on the newest of them
 
 Everything lies in target/python. Nothing is asked, and nothing outside the project is changed.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,12 +61,12 @@ def run(command: list[str], **environment: str) -> None:
     subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, **environment}, stdin=subprocess.DEVNULL)
 
 
-def pip(*arguments: str) -> None:
+def pip(*arguments: str, **environment: str) -> None:
     """Run a pip of our own: interpreters may come without one."""
     tools = HOME / "tools"
     if not (tools / "bin" / "pip").exists():
         venv.create(tools, with_pip=True, clear=True)
-    run([str(tools / "bin" / "pip"), "--disable-pip-version-check", *arguments])
+    run([str(tools / "bin" / "pip"), "--disable-pip-version-check", *arguments], **environment)
 
 
 def find_interpreters() -> list[Interpreter]:
@@ -95,29 +97,114 @@ def build(interpreter: Interpreter) -> Path:
     """Build the wheel; those with a lock around the interpreter share one."""
     wheels = HOME / ("wheels-" + interpreter.name if interpreter.free_threaded else "wheels")
     shutil.rmtree(wheels, ignore_errors=True)
-    maturin = [str(interpreter.python), "-m", "maturin", "build", "--release", "--quiet", "--out", str(wheels)]
-    run([*maturin, "--interpreter", str(interpreter.python)])
+    maturin = [str(interpreter.python), "-m", "maturin", "build", "--release", "--locked", "--quiet"]
+    run([*maturin, "--out", str(wheels), "--interpreter", str(interpreter.python)])
     (wheel,) = wheels.glob("*.whl")
+    return checked(wheel, interpreter)
+
+
+def checked(wheel: Path, interpreter: Interpreter) -> Path:
+    """One wheel serves every version with a lock around the interpreter; those without have no stable interface yet."""
+    kind = f"cp{interpreter.name.replace('.', '')}" if interpreter.free_threaded else "cp311-abi3"
+    if not wheel.name.startswith(f"keylatch-{version()}-{kind}-"):
+        sys.exit(f"{wheel.name} should be for {kind} and of version {version()}")
     return wheel
+
+
+def version() -> str:
+    """The version of the workspace, which is that of everything."""
+    found = re.search(r'^version = "(.*?)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)
+    return found[1] if found else sys.exit("Cargo.toml has no version")
+
+
+USE = """
+import keylatch
+with keylatch.LockManager().lock("cat.jpg", owner="installed from source") as guard:
+    print(guard, guard.owner, keylatch.__version__)
+"""
+
+
+def build_from_source_package(interpreter: Interpreter) -> Path:
+    """Build the wheel as somebody does who has the source package, Rust, and nothing of ours."""
+    packages = HOME / "sdist"
+    shutil.rmtree(packages, ignore_errors=True)
+    run([str(interpreter.python), "-m", "maturin", "sdist", "--out", str(packages)])
+    (package,) = packages.glob("*.tar.gz")
+    # What is compiled for others is good for this one, too; it makes no difference but to the time it takes.
+    target = str(ROOT / "target")
+    python = ["--python", str(interpreter.python)]
+    pip(*python, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(packages), str(package), CARGO_TARGET_DIR=target)
+    (wheel,) = packages.glob("*.whl")
+    return checked(wheel, interpreter)
+
+
+def sdist() -> None:
+    """Install the source package where nothing else is, and use it."""
+    interpreter = with_lock(find_interpreters())
+    interpreter.prepare()
+    wheel = build_from_source_package(interpreter)
+    say(f"Installing {wheel.name} in an empty environment of CPython {interpreter.name}")
+    empty = HOME / "from-source"
+    shutil.rmtree(empty, ignore_errors=True)
+    run([interpreter.program, "-m", "venv", "--without-pip", str(empty)])
+    python = str(empty / "bin" / "python")
+    pip("--python", python, "install", "--quiet", str(wheel))
+    told = subprocess.run([python, "-I", "-c", USE], cwd=HOME, check=True, capture_output=True, text=True).stdout
+    if told.split()[-1] != version():
+        sys.exit(f"what was installed says {told!r}")
+    print(told, end="")
+
+
+def with_lock(found: list[Interpreter]) -> Interpreter:
+    """The newest that has a lock around the interpreter, or the newest."""
+    return ([interpreter for interpreter in found if not interpreter.free_threaded] or found)[-1]
 
 
 def test(arguments: list[str]) -> None:
     found = find_interpreters()
+    newest = with_lock(found)
     wheel = None
-    for number, interpreter in enumerate(found):
-        say(
-            f"CPython {'.'.join(map(str, interpreter.version))}{' without the GIL' if interpreter.free_threaded else ''}"
-        )
+    for interpreter in found:
+        free = " without the GIL" if interpreter.free_threaded else ""
+        say(f"CPython {'.'.join(map(str, interpreter.version))}{free}")
         interpreter.prepare()
         if wheel is None or interpreter.free_threaded:
-            wheel = build(interpreter)
+            # Where every change is checked it is checked that the source package has all that it takes.
+            from_source = bool(os.environ.get("CI")) and not interpreter.free_threaded
+            wheel = build_from_source_package(interpreter) if from_source else build(interpreter)
         interpreter.install(wheel)
-        python = str(interpreter.python)
-        run([python, "-m", "pytest", *arguments])
-        if number == 0 and not arguments:
-            check(python)
-    if not any(interpreter.free_threaded for interpreter in found):
-        print("No CPython without the GIL is on this machine, so that build was not tested.")
+        # What takes long, and depends little on the interpreter, is for one of them.
+        selected = [] if interpreter is newest or arguments else ["-m", "not once"]
+        run([str(interpreter.python), "-m", "pytest", *selected, *arguments])
+    if not arguments:
+        check(str(newest.python))
+        if not any(interpreter.free_threaded for interpreter in found):
+            check_without_lock()
+
+
+# As an interpreter without the lock would describe itself.
+FREE_THREADED = """\
+implementation=CPython
+version=3.14
+shared=true
+abi3=false
+build_flags=Py_GIL_DISABLED
+suppress_build_script_link_lines=true
+pointer_width=64
+"""
+
+
+def check_without_lock() -> None:
+    """What can be said of the build for interpreters without the GIL where there is none: that it compiles."""
+    say("No CPython without the GIL is on this machine: its build is compiled, and not tested")
+    config = HOME / "free-threaded.txt"
+    config.write_text(FREE_THREADED)
+    target = str(HOME / "free-threaded")
+    run(
+        ["cargo", "check", "--quiet", "--locked", "-p", "keylatch-python"],
+        PYO3_CONFIG_FILE=str(config),
+        CARGO_TARGET_DIR=target,
+    )
 
 
 def check(python: str) -> None:
@@ -143,7 +230,7 @@ def check(python: str) -> None:
 
 
 def run_with(arguments: list[str]) -> None:
-    interpreter = find_interpreters()[0]
+    interpreter = with_lock(find_interpreters())
     interpreter.prepare()
     interpreter.install(build(interpreter))
     run([str(interpreter.python), *arguments])
@@ -158,6 +245,8 @@ def main() -> int:
         match sys.argv[1:]:
             case ["test", *arguments]:
                 test(arguments)
+            case ["sdist"]:
+                sdist()
             case ["run", *arguments]:
                 run_with(arguments)
             case _:

@@ -7,11 +7,13 @@ work="$(dirname "$tree")/test-c"
 cc="${CC:-cc}"
 mkdir -p "$work"
 
-echo "The header compiles by itself, twice, in every language it is for"
-printf '#include <keylatch.h>\n#include <keylatch.h>\n' >"$work/first.c"
-cp "$work/first.c" "$work/second.cpp"
+echo "The header compiles by itself, twice, in two files, in every language it is for"
+printf '#include <keylatch.h>\n#include <keylatch.h>\nint second(void);\nint main(void) { return second(); }\n' >"$work/first.c"
+printf '#include <keylatch.h>\n#include <keylatch.h>\n' >"$work/second.cpp"
+printf '#include <keylatch.h>\nint second(void);\nint second(void) { return KEYLATCH_OK; }\n' >"$work/second.c"
 for standard in c99 c11 c2x; do
-    "$cc" -std="$standard" -pedantic -Wall -Wextra -Wconversion -Wstrict-prototypes -Werror -I "$tree/include" -c "$work/first.c" -o "$work/first.o"
+    "$cc" -std="$standard" -pedantic -Wall -Wextra -Wconversion -Wstrict-prototypes -Werror -I "$tree/include" \
+        "$work/first.c" "$work/second.c" -o "$work/first" -L "$tree/lib" -lkeylatch
 done
 "${CXX:-c++}" -std=c++17 -pedantic -Wall -Wextra -Werror -I "$tree/include" -c "$work/second.cpp" -o "$work/second.o"
 
@@ -21,6 +23,20 @@ nm -D --defined-only "$tree/lib/libkeylatch.so" | awk '$2 == "T" { print $3 }' |
     grep -vxE 'keylatch_key_of|keylatch_key_of_version' >"$work/declared"
 diff "$work/exported" "$work/declared"
 diff tests/abi/symbols.txt "$work/exported"
+
+echo "Layouts and numbers of the header are the committed ones (the library's: rust/keylatch-capi/tests/abi.rs)"
+{
+    printf '#include <assert.h>\n#include <stddef.h>\n#include <keylatch.h>\n'
+    awk '$1 == "struct" { printf "static_assert(sizeof(%s) == %s && alignof(%s) == %s, \"%s\");\n", $2, $3, $2, $4, $2 }
+        $1 == "field" { printf "static_assert(offsetof(%s, %s) == %s && sizeof(((%s *)0)->%s) == %s, \"%s.%s\");\n", $2, $3, $4, $2, $3, $5, $2, $3 }
+        $1 == "value" { printf "static_assert(%s == %s%s, \"%s\");\n", $2, $3, ($3 ~ /^-/ ? "" : "ULL"), $2 }' tests/abi/layout.txt
+} >"$work/layout.c"
+sed 's/#include <assert.h>/&\n#include <stdalign.h>/' "$work/layout.c" >"$work/layout11.c"
+"$cc" -std=c11 -Wall -Werror -I "$tree/include" -c "$work/layout11.c" -o "$work/layout.o"
+cp "$work/layout.c" "$work/layout.cpp"
+"${CXX:-c++}" -std=c++17 -Wall -Wno-invalid-offsetof -Werror -I "$tree/include" -c "$work/layout.cpp" -o "$work/layout.o"
+[ "$(grep -c static_assert "$work/layout.c")" = "$(wc -l <tests/abi/layout.txt)" ]
+scripts/abi.sh check
 
 flags="-std=c11 -Wall -Wextra -Werror -Wno-missing-field-initializers -O1 -g -pthread"
 export PKG_CONFIG_PATH="$tree/lib/pkgconfig"
@@ -35,15 +51,37 @@ shared() {
 echo "Behaviour, with the shared library"
 shared behaviour tests/c/behaviour.c
 "$work/behaviour"
-readelf -d "$work/behaviour" | grep -q 'NEEDED.*libkeylatch\.so\.' || { echo "the library has no SONAME" >&2; exit 1; }
+soname="$(readelf -d "$work/behaviour" | sed -n 's/.*NEEDED.*\[\(libkeylatch\.so\..*\)\]/\1/p')"
+[ -n "$soname" ] || { echo "the library has no SONAME" >&2; exit 1; }
 echo "Behaviour, with the static library"
 # shellcheck disable=SC2086,SC2046
 "$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -lgcc_s -ldl -lm
 "$work/behaviour-static"
 
+echo "Every status, and handles that are freed while threads wait on them"
+shared errors tests/c/errors.c -DAS_INSTALLED
+"$work/errors"
+
 echo "Bad input, with every function"
 shared bad-input tests/c/bad_input/*.c
 "$work/bad-input" tests/abi/symbols.txt
+
+echo "Eight threads, and the same with some of the locks left out: that has to be noticed"
+shared stress tests/c/stress.c
+"$work/stress"
+status=0
+"$work/stress" --sabotage 2>"$work/sabotaged" || status=$?
+if [ "$status" -ne 1 ] || ! grep -q 'not so' "$work/sabotaged"; then
+    echo "writes with a shared lock ended with status $status" >&2
+    exit 1
+fi
+
+echo "Panics inside, in the library that was built for the crate's own tests"
+mkdir -p "$work/forced-panic"
+cp "${CARGO_TARGET_DIR:-target}/debug/deps/libkeylatch_capi.so" "$work/forced-panic/$soname"
+# shellcheck disable=SC2086
+"$cc" $flags -I "$tree/include" tests/c/panics.c -o "$work/panics" "$work/forced-panic/$soname" -Wl,-rpath,"$work/forced-panic"
+RUST_BACKTRACE=0 "$work/panics" 2>"$work/panics.log" || { grep -v 'as was asked for' "$work/panics.log" >&2; exit 1; }
 
 echo "Scenarios"
 shared scenarios tests/c/scenarios/*.c

@@ -14,33 +14,34 @@ from collections.abc import Callable
 from ._keylatch import Guard, Losses
 from ._types import Lost
 
-Callback = Callable[[Guard, Lost], object]
+Callback = Callable[[Lost], object]
 
 
 class _Dispatcher:
     def __init__(self) -> None:
         self._losses = Losses()
         self._tokens = itertools.count()
-        self._watched: dict[int, tuple[Guard, Callback]] = {}
+        self._watched: dict[int, Callback] = {}
         threading.Thread(target=self._run, name="keylatch-lost", daemon=True).start()
 
     def watch(self, guard: Guard, callback: Callback) -> None:
         token = next(self._tokens)
-        self._watched[token] = guard, callback
+        # Not the guard: one that is forgotten is released, also if somebody wants to know what becomes of it.
+        self._watched[token] = callback
         # If that fails, too, there will be news of it: that there is nothing to watch any more.
         self._losses.watch(guard, token)
 
     def _run(self) -> None:
         while True:
             token, why = self._losses.next()
-            guard, callback = self._watched.pop(token)
+            callback = self._watched.pop(token)
             if why is not None:
                 try:
-                    callback(guard, Lost(why))
+                    callback(Lost(why))
                 except BaseException:
                     sys.excepthook(*sys.exc_info())
             # Or the last one would be kept until the next.
-            del guard, callback
+            del callback
 
 
 _dispatcher: _Dispatcher | None = None
@@ -50,7 +51,7 @@ _starting = threading.Lock()
 def on_lost(guard: Guard, callback: Callback) -> None:
     global _dispatcher
     if not callable(callback):
-        raise TypeError("on_lost() takes a function to be called with the guard and why")
+        raise TypeError("on_lost() takes a function to be called with why")
     with _starting:
         if _dispatcher is None:
             _dispatcher = _Dispatcher()

@@ -9,7 +9,20 @@ from typing import Any, Literal, Self, overload
 from . import _asyncio, _keylatch
 from ._exceptions import KeylatchError, LeaseLost, NotHeld
 from ._keylatch import Guard, Owner, Session
-from ._types import AdaptiveState, BlockingChain, Deadlock, Health, HolderInfo, Key, LockMetrics, Mode, Part, TopKey, WaiterInfo
+from ._types import (
+    AdaptiveState,
+    BlockingChain,
+    Deadlock,
+    Health,
+    HolderInfo,
+    Key,
+    LockMetrics,
+    LockOrderReports,
+    Mode,
+    Part,
+    TopKey,
+    WaiterInfo,
+)
 from .events import Events
 
 
@@ -36,7 +49,8 @@ class LockManager(_keylatch.LockManager):
     reentrancy says what a session gets that asks again for what it holds: "deny" is LockDeadlock, and with "count" it is
     granted once more, and free when as many guards are gone. A request of a session that has waited for deadlock_delay
     seconds looks for a deadlock; None never does. victim is which session gives way: the "asker", the "youngest" or that
-    of "lowest_priority". lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
+    of "lowest_priority". lock_order_lint tells of sessions that take locks in orders that could become a deadlock, before
+    they do; it is for development, because the fast path is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
 
     The others are limits: see the README.
     """
@@ -59,6 +73,8 @@ class LockManager(_keylatch.LockManager):
 
         They are taken in the order of their keys, so that two batches never wait for each other, whatever order they
         were written in. A key that is named twice is taken once, exclusively if it is named so.
+
+        With ttl each of them is a lease of so many seconds.
 
         With best_effort those are taken that can be had within the time, and Batch.missing tells of the others.
         Otherwise an error is that of the lock that could not be had, and nothing is held.
@@ -200,6 +216,19 @@ class LockManager(_keylatch.LockManager):
         """The latest deadlocks among sessions that were broken, at most 64 of them, oldest first."""
         return self._recent_deadlocks()
 
+    def lock_order_reports(self) -> LockOrderReports:
+        """What lock_order_lint has found.
+
+        >>> locks = LockManager(lock_order_lint=True)
+        >>> for name, first, second in [("one", "a", "b"), ("two", "b", "a")]:
+        ...     with locks.session(name) as session:
+        ...         with locks.lock(first, owner=session), locks.lock(second, owner=session):
+        ...             pass
+        >>> print(locks.lock_order_reports().reports[0].links[0])
+        two held /b (exclusive) and asked for /a (exclusive)
+        """
+        return self._lock_order_reports()
+
     def subscribe(
         self, *, wait_above: float | None = None, hold_above: float | None = None, capacity: int = 1024
     ) -> Events:
@@ -214,7 +243,7 @@ class LockManager(_keylatch.LockManager):
         ...     print(type(events.next()).__name__)
         SlowHold
         """
-        return Events(self._subscribe(wait_above, hold_above, capacity))
+        return Events(self._subscribe(wait_above, hold_above, capacity), self)
 
     def adaptive_timeout(self) -> AdaptiveState | None:
         """What the adaptive timeout has learned; None if the manager has none."""

@@ -181,6 +181,58 @@ class Deadlock:
 
 
 @dataclass(frozen=True, slots=True)
+class LockOrderLink:
+    """One order in which a session took two locks, when it was seen for the first time."""
+
+    session: str
+    """The session's name."""
+    source: str
+    """Where the session comes from; empty for nothing."""
+    held: Key
+    """What it held."""
+    held_mode: Mode
+    """How it had taken that."""
+    wanted: Key
+    """What it asked for, ready to wait."""
+    wanted_mode: Mode
+    """How it wanted that."""
+    at: float
+    """When, in seconds since the manager was made."""
+    _text: str = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class LockOrderReport:
+    """Sessions took locks in orders that go round, which will be a deadlock when they meet."""
+
+    at: float
+    """When it was noticed, in seconds since the manager was made."""
+    links: tuple[LockOrderLink, ...]
+    """Each asked for what the next one held, and the last one for what the first one held."""
+    _text: str = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class LockOrderReports:
+    """What LockManager(lock_order_lint=True) has found."""
+
+    reports: tuple[LockOrderReport, ...]
+    """The latest, at most 64, oldest first."""
+    reported: int
+    """How many there were altogether."""
+    orders: int
+    """Orders that are remembered, at most 65,536."""
+    forgotten: int
+    """Orders that had to be forgotten because of that."""
+
+
+@dataclass(frozen=True, slots=True)
 class WaitHistogram:
     """How many waits were how long."""
 

@@ -23,9 +23,9 @@ from typing import Any, Self
 
 from . import _asyncio
 from ._keylatch import Subscription
-from ._types import DeadlockLink, Holder, HolderInfo, Key, Mode
+from ._types import DeadlockLink, Holder, HolderInfo, Key, LockOrderReport, Mode
 
-__all__ = ["Deadlock", "Event", "Events", "Expired", "Forced", "Other", "SlowHold", "SlowWait", "Timeout"]
+__all__ = ["Deadlock", "Event", "Events", "Expired", "Forced", "LockOrder", "Other", "SlowHold", "SlowWait", "Timeout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,18 @@ class Forced:
 
 
 @dataclass(frozen=True, slots=True)
+class LockOrder:
+    """Sessions took locks in orders that go round; see LockManager's lock_order_lint."""
+
+    report: LockOrderReport
+    """Which sessions, and which locks."""
+    _text: str = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
 class Other:
     """Something that has no class of its own here."""
 
@@ -142,7 +154,7 @@ class Other:
         return self._text
 
 
-Event = SlowWait | SlowHold | Timeout | Deadlock | Expired | Forced | Other
+Event = SlowWait | SlowHold | Timeout | Deadlock | Expired | Forced | LockOrder | Other
 
 
 class Events:
@@ -153,10 +165,12 @@ class Events:
     own until they are fetched; when it is full, what comes is dropped and counted.
     """
 
-    __slots__ = ("_returned", "_subscription")
+    __slots__ = ("_manager", "_returned", "_subscription")
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, manager: object) -> None:
         self._subscription = subscription
+        # A manager that is forgotten closes, and then nobody would hear of anything any more.
+        self._manager = manager
         # Fetched for a task that was cancelled before it could have them.
         self._returned: deque[Event] = deque()
 

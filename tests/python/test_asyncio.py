@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import threading
 
@@ -116,18 +117,29 @@ def test_a_wait_that_is_cancelled_is_out_of_the_line(locks: LockManager, run: Ru
     run(main())
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.once
 def test_a_hundred_thousand_cancellations_at_every_point(locks: LockManager) -> None:
-    async def worker() -> None:
+    async def one() -> None:
         async with locks.alock("a"):
+            await asyncio.sleep(0)
+
+    async def many() -> None:
+        async with locks.alock_many(["b", "a"], shared=["c"]):
+            await asyncio.sleep(0)
+
+    async def upgrading() -> None:
+        async with locks.alock("a", shared=True) as guard:
+            with contextlib.suppress(keylatch.UpgradeConflict):
+                await guard.aupgrade()
             await asyncio.sleep(0)
 
     async def main() -> None:
         ended = cancelled = turn = 0
         while cancelled < 100_000:
             turn += 1
-            tasks = [asyncio.create_task(worker()) for _ in range(8)]
-            for _ in range(turn % 9):
+            works = [(one, many, upgrading)[(turn + position) % 3] for position in range(8)]
+            tasks = [asyncio.create_task(work()) for work in works]
+            for _ in range(turn % 11):
                 await asyncio.sleep(0)
             for position, task in enumerate(tasks):
                 if position % 3 != turn % 3:
@@ -138,9 +150,49 @@ def test_a_hundred_thousand_cancellations_at_every_point(locks: LockManager) -> 
                 else:
                     assert outcome is None
                     ended += 1
+            if turn % 1000 == 0:
+                assert (locks.holders(), locks.waiters()) == ([], [])
         assert ended > 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("work", ["one", "many", "upgrade", "event"])
+def test_cancelled_at_every_await(locks: LockManager, run: Runner, work: str) -> None:
+    """Each point at which a wait can be left, one after the other, while the lock is held and then given up."""
+
+    async def wait(guard: keylatch.Guard, heard: keylatch.events.Events) -> None:
+        if work == "one":
+            (await locks.alock("a")).release()
+        elif work == "many":
+            (await locks.alock_many(["b", "a"])).release()
+        elif work == "upgrade":
+            await guard.aupgrade()
+        else:
+            await heard.anext()
+
+    async def main() -> None:
+        for point in range(12):
+            for gives_way in range(12):
+                heard = locks.subscribe()
+                held, guard = locks.lock("a", shared=True), locks.lock("a", shared=True)
+                task = asyncio.ensure_future(wait(guard, heard))
+                for step in range(max(point, gives_way) + 1):
+                    if step == gives_way:
+                        held.release()
+                        if work != "upgrade":
+                            guard.release()
+                        heard.close()
+                    if step == point:
+                        task.cancel()
+                    await asyncio.sleep(0)
+                (outcome,) = await asyncio.gather(task, return_exceptions=True)
+                assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+                if not guard.released:
+                    guard.release()
+                assert (locks.holders(), locks.waiters()) == ([], [])
+
+    run(main())
 
 
 def test_cancelled_while_another_thread_grants(locks: LockManager) -> None:
@@ -169,7 +221,7 @@ def test_cancelled_while_another_thread_grants(locks: LockManager) -> None:
         holder.finish()
 
 
-def test_several_loops_in_several_threads(locks: LockManager) -> None:
+def test_several_loops_in_several_threads(locks: LockManager, run: Runner) -> None:
     count = 0
 
     async def work() -> None:
@@ -183,7 +235,7 @@ def test_several_loops_in_several_threads(locks: LockManager) -> None:
     async def main() -> None:
         await asyncio.gather(*(work() for _ in range(3)))
 
-    for thread in [Background(lambda: asyncio.run(main())) for _ in range(3)]:
+    for thread in [Background(lambda: run(main())) for _ in range(3)]:
         assert thread.finish() is None
     assert count == 2700
 

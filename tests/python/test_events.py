@@ -175,6 +175,13 @@ def test_a_cancelled_task_loses_no_event(locks: LockManager) -> None:
     asyncio.run(main())
 
 
+def test_a_subscription_keeps_its_manager() -> None:
+    with LockManager().subscribe() as heard:
+        gc.collect()
+        assert Background(lambda: heard.next(0.01)).finish() is None
+        assert not heard._manager.closed  # type: ignore[attr-defined]
+
+
 def test_a_subscription_that_is_forgotten_ends(locks: LockManager) -> None:
     heard = locks.subscribe(hold_above=0)
     del heard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import keylatch
 from conftest import Background, until, until_waiting
-from keylatch import Guard, LeaseLost, LockManager, Lost, NotHeld
+from keylatch import LeaseLost, LockManager, Lost, NotHeld
 
 NOW = 1e-9
 """A lease that has run out by the time that anybody looks."""
@@ -139,12 +140,14 @@ def test_a_waiter_gets_the_lock_when_the_lease_has_run_out(locks: LockManager) -
         guard.release()
 
 
-def test_a_callback_is_told_of_the_loss_and_of_no_release(locks: LockManager) -> None:
-    told: list[tuple[Guard, Lost, str]] = []
+def test_a_callback_is_told_of_the_loss_and_of_no_release(locks: LockManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", lambda *failure: failed.append(failure))
+    failed: list[Any] = []
+    told: list[tuple[Lost, str]] = []
     heard = threading.Semaphore(0)
 
-    def tell(guard: Guard, why: Lost) -> None:
-        told.append((guard, why, threading.current_thread().name))
+    def tell(why: Lost) -> None:
+        told.append((why, threading.current_thread().name))
         heard.release()
 
     with locks.lock("released") as guard:
@@ -161,29 +164,27 @@ def test_a_callback_is_told_of_the_loss_and_of_no_release(locks: LockManager) ->
     # One that is lost already is told of at once.
     expired.on_lost(tell)
     assert heard.acquire(timeout=10)
-    assert [(guard.key, why) for guard, why, _ in told] == [
-        ("a", Lost.EXPIRED),
-        ("b", Lost.FORCED),
-        ("a", Lost.EXPIRED),
+    assert told == [
+        (Lost.EXPIRED, "keylatch-lost"),
+        (Lost.FORCED, "keylatch-lost"),
+        (Lost.EXPIRED, "keylatch-lost"),
     ]
-    assert {name for _, _, name in told} == {"keylatch-lost"}
+    assert failed == []
     with pytest.raises(TypeError, match="function"):
         forced.on_lost(7)  # type: ignore[arg-type]
 
 
 def test_a_callback_that_raises_disturbs_no_other(locks: LockManager, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     raised: list[BaseException] = []
     heard = threading.Event()
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, traceback: raised.append(error))
 
-    def fail(guard: Guard, why: Lost) -> None:
-        raise KeyError(guard.key)
+    def fail(why: Lost) -> None:
+        raise KeyError(why)
 
     one, other = locks.lock("a"), locks.lock("b")
     one.on_lost(fail)
-    other.on_lost(lambda guard, why: heard.set())
+    other.on_lost(lambda why: heard.set())
     locks.force_release(key="a")
     locks.force_release(key="b")
     assert heard.wait(10)
@@ -196,10 +197,16 @@ def test_watched_guards_are_let_go_of(locks: LockManager) -> None:
 
     for _ in range(100):
         with locks.lock("a") as guard:
-            guard.on_lost(lambda guard, why: None)
+            guard.on_lost(lambda why: None)
     assert _losses._dispatcher is not None
     watched = _losses._dispatcher._watched
     until(lambda: not watched)
+
+
+def test_a_forgotten_guard_is_released_though_it_is_watched(locks: LockManager) -> None:
+    with pytest.warns(ResourceWarning, match="unreleased lock"):
+        locks.lock("a").on_lost(lambda why: None)
+    locks.lock("a", wait=False).release()
 
 
 def test_a_task_is_told_of_the_loss(locks: LockManager) -> None:

@@ -143,7 +143,7 @@ def test_a_timeout_says_who_holds_the_lock(locks: LockManager) -> None:
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="held by indexer") as caught:
             locks.lock(("photos", "cat.jpg"), timeout=0.05)
-        assert 0.05 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 0.05
         error = caught.value
         assert isinstance(error, LockTimeout)
         assert error.key == ("photos", "cat.jpg")

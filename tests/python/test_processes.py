@@ -66,6 +66,52 @@ def test_ctrl_c_ends_a_wait_and_leaves_nothing(wait: str, receiver: str) -> None
     """)
 
 
+def test_ctrl_c_ends_a_wait_for_events() -> None:
+    passes("""
+        import signal, threading, time
+        from keylatch import LockManager
+        heard, main = LockManager().subscribe(), threading.get_ident()
+        for _ in range(10):
+            begins = threading.Event()
+            def interrupt():
+                begins.wait()
+                time.sleep(0.005)
+                signal.pthread_kill(main, signal.SIGINT)
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            try:
+                begins.set()
+                heard.next()
+            except KeyboardInterrupt:
+                thread.join()
+            else:
+                raise SystemExit("not interrupted")
+            # Nobody is taken for a reader any more.
+            assert heard.next(0) is None
+    """)
+
+
+def test_a_forked_child_has_callbacks_of_its_own() -> None:
+    passes("""
+        import os, threading
+        import keylatch
+        def told():
+            locks, heard = keylatch.LockManager(), threading.Event()
+            guard = locks.lock("a")
+            guard.on_lost(lambda why: heard.set())
+            locks.force_release()
+            assert heard.wait(10)
+        told()
+        child = os.fork()
+        if child == 0:
+            told()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, status
+        told()
+    """)
+
+
 def test_a_signal_that_raises_nothing_does_not_end_a_wait() -> None:
     passes("""
         import signal, threading, time
@@ -89,14 +135,17 @@ def test_a_forked_child_is_told_so() -> None:
         import asyncio, os
         import keylatch
         locks = keylatch.LockManager()
-        guard = locks.lock("a")
+        guard, session, grant, heard = locks.lock("a"), locks.session("txn"), locks.grant("c"), locks.subscribe()
         child = os.fork()
         if child == 0:
             async def wait():
                 await locks.alock("b")
             calls = [
                 lambda: locks.lock("b"), lambda: locks.lock("a", timeout=1), lambda: locks.try_lock("b"),
-                lambda: locks.lock_many(["b"]), lambda: asyncio.run(wait()),
+                lambda: locks.lock_many(["b"]), lambda: asyncio.run(wait()), lambda: locks.grant("b"),
+                lambda: locks.lock("b", owner=locks.session("txn")), lambda: locks.lock("b", owner=session),
+                lambda: locks.release(grant), lambda: locks.adopt(grant), lambda: locks.renew(grant, 1),
+                lambda: guard.renew(1), lambda: locks.is_current("a", 1),
             ]
             for call in calls:
                 try:
@@ -105,7 +154,14 @@ def test_a_forked_child_is_told_so() -> None:
                     assert "make a new manager after fork" in str(error)
                 else:
                     os._exit(1)
-            del guard
+            # What only looks sees nothing, and does not wait.
+            assert locks.holders() == locks.waiters() == locks.force_release() == locks.top() == []
+            assert not locks.blocking_chain("a") and session.release_all() == 0
+            assert locks.subscribe().next() is None and heard.try_next() is None
+            assert not guard.is_valid and not locks.is_valid(grant)
+            guard.on_lost(print)
+            heard.close()
+            del guard, heard, session
             with keylatch.LockManager().lock("a", wait=False):
                 pass
             os._exit(0)
@@ -123,6 +179,9 @@ def test_an_exit_with_threads_that_wait_is_clean() -> None:
         from keylatch import LockManager
         locks = LockManager()
         guard = locks.lock("a")
+        guard.on_lost(print)
+        events = locks.subscribe()
+        threading.Thread(target=lambda: list(events), daemon=True).start()
         for _ in range(20):
             threading.Thread(target=lambda: locks.lock("a").release(), daemon=True).start()
         while locks.get_metrics().shard_metrics.waiters < 20:

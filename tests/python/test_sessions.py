@@ -9,7 +9,7 @@ import pytest
 
 import keylatch
 from conftest import Background, until_waiting
-from keylatch import LockDeadlock, LockManager, Mode, NotHeld, Session
+from keylatch import LockDeadlock, LockManager, Mode, NotHeld, Session, events
 
 
 @pytest.fixture
@@ -139,3 +139,28 @@ def test_settings_that_cannot_be() -> None:
         with pytest.raises(ValueError, match=next(iter(settings))):
             LockManager(**settings)
     LockManager(deadlock_delay=None)
+
+
+def test_orders_that_go_round_are_told_before_they_are_deadlocks() -> None:
+    locks = LockManager(lock_order_lint=True)
+    with locks.subscribe() as heard:
+        for name, first, second in [("one", "a", "b"), ("two", "b", "a")]:
+            with (
+                locks.session(name, source="tests") as session,
+                locks.lock(first, owner=session),
+                locks.lock(second, owner=session),
+            ):
+                pass
+        found = locks.lock_order_reports()
+        assert (found.reported, found.orders, found.forgotten) == (1, 2, 0)
+        (report,) = found.reports
+        assert [(link.session, link.held, link.wanted) for link in report.links] == [
+            ("two", "b", "a"),
+            ("one", "a", "b"),
+        ]
+        assert (report.links[0].source, report.links[0].wanted_mode) == ("tests", Mode.EXCLUSIVE)
+        told = heard.next(10)
+        assert isinstance(told, events.LockOrder)
+        assert told.report == report
+        assert "orders that go round" in str(told)
+    assert LockManager().lock_order_reports().reports == ()

@@ -9,13 +9,14 @@ keylatch-bench: side-by-side measurements of keylatch and its peers
 
 usage: keylatch-bench [OPTIONS]                times, allocations and memory (about five minutes)
        keylatch-bench instructions [OPTIONS]   instructions a pair, counted by valgrind's callgrind
+       keylatch-bench c --library PATH         a pair through the C library, beside Rust and C peers (make bench-c)
        keylatch-bench atomics [OPTIONS]        locked read-modify-writes a pair, executed ones, by callgrind and objdump
 
 options:
   --quick              under a minute: shorter slices, fewer peers
   --only A,B           only these scenarios (may be repeated)
   --subjects A,B       only these subjects (may be repeated)
-  --json PATH          where the JSON goes (target/bench/full.json, quick.json, instructions.json or atomics.json)
+  --json PATH          where the JSON goes (target/bench/full.json, quick.json, c.json, instructions.json or atomics.json)
   --list               names of scenarios and subjects, and who does what
   --help               this text
 
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Measure(Options),
     Instructions(Options),
     Atomics(Options),
+    C(Options),
     /// A process started by this program itself, with the words that say what for.
     Child(Vec<String>),
 }
@@ -43,6 +45,8 @@ pub(crate) struct Options {
     /// Empty: all, or the quick selection.
     pub(crate) subjects: Vec<String>,
     pub(crate) json: Option<PathBuf>,
+    /// The pairs in C, for `c`.
+    pub(crate) library: Option<PathBuf>,
 }
 
 impl Options {
@@ -79,9 +83,10 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Command, 
         Some("child") => return Ok(Command::Child(words.skip(1).collect())),
         Some("instructions") => Command::Instructions,
         Some("atomics") => Command::Atomics,
+        Some("c") => Command::C,
         _ => Command::Measure,
     };
-    let counting = words.next_if(|word| word == "instructions" || word == "atomics").is_some();
+    let counting = words.next_if(|word| ["instructions", "atomics", "c"].contains(&&**word)).is_some();
     let mut options = Options::default();
     while let Some(word) = words.next() {
         let (name, attached) = match word.split_once('=') {
@@ -100,8 +105,9 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Command, 
             "--list" => return Ok(Command::List),
             "--quick" => options.quick = true,
             "--json" => options.json = Some(value("a path")?.into()),
+            "--library" => options.library = Some(value("a path")?.into()),
             "--only" if counting => {
-                return Err("--only does not go with instructions and atomics".into());
+                return Err("--only does not go with instructions, atomics and c".into());
             }
             "--only" => {
                 for wanted in value("the name of a scenario")?.split(',') {
@@ -147,6 +153,8 @@ mod tests {
         assert!(options.wants_subject("std") && !options.wants_subject("saa"));
         assert_eq!(options.json, Some("a/b.json".into()));
         assert_eq!(parsed("atomics"), Ok(Command::Atomics(Options::default())));
+        let library = Some("a.so".into());
+        assert_eq!(parsed("c --library a.so"), Ok(Command::C(Options { library, ..Options::default() })));
         assert_eq!(parsed("--list"), Ok(Command::List));
         assert_eq!(parsed("instructions --help"), Ok(Command::Help));
     }

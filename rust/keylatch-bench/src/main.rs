@@ -8,11 +8,14 @@
 //! How to read the code: [`subject`] says what can be measured and `subjects/` has one file for each family of
 //! them; [`slices`] and [`two_threads`] are the two ways of measuring; `scenarios/` puts subjects through them;
 //! [`goals`] and `report/` tell what came out. `inspection/` counts instructions and atomics instead of time.
+//! `c` measures the C library.
 
 #![allow(clippy::print_stdout)]
 
 mod allocations;
 mod arguments;
+#[cfg(feature = "keylatch")]
+mod c;
 mod goals;
 mod inspection;
 mod keys;
@@ -50,6 +53,10 @@ fn main() -> ExitCode {
         Ok(Command::Measure(options)) => measure(&options),
         Ok(Command::Instructions(options)) => inspection::instructions(&options),
         Ok(Command::Atomics(options)) => inspection::atomics(&options),
+        #[cfg(feature = "keylatch")]
+        Ok(Command::C(options)) => c::measure(&options),
+        #[cfg(not(feature = "keylatch"))]
+        Ok(Command::C(_)) => Err("this build measures the peers alone".into()),
         Ok(Command::Child(words)) => child(&words),
         Err(problem) => {
             eprintln!("keylatch-bench: {problem}");

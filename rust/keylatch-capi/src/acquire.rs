@@ -6,15 +6,16 @@
 
 use crate::boundary::{Failure, Out, UserData, call, invalid, null};
 use crate::handle;
-use crate::key::{self, keylatch_key};
+use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
 use crate::last_error;
 use crate::manager::{self, Owed, keylatch_manager};
-use crate::options::{Given, keylatch_request_options, waiting};
-use crate::queue::keylatch_queue;
+use crate::options::{self, Given, keylatch_request_options, waiting};
+use crate::queue::{Numbered, keylatch_queue};
 use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_OK};
-use keylatch::{Grant, LockError, OwnedLockGuard, Submitted, Ticket};
+use keylatch::{Grant, LockError, LockRequest, Mode, OwnedLockGuard, Submitted, Ticket};
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 /// Called once with the result of a request that had to wait: KEYLATCH_OK and the grant, which is the callee's now, or why
@@ -43,14 +44,58 @@ pub(crate) fn calling_back(foreign: impl FnOnce()) {
     IN_CALLBACK.set(before);
 }
 
-#[cfg(feature = "forced-panic")]
-fn forced_panic(key: &keylatch::KeyRef<'_>) {
-    assert!(key.bucket() != b"panic!", "as was asked for");
+/// The functions that have a fast path, each a version of it.
+const TRY: u8 = 0;
+const ACQUIRE: u8 = 1;
+const QUEUE: u8 = 2;
+
+/// The fast path of acquiring: takes a lock that is plainly free and asked for in an ordinary way. `false` says nothing;
+/// nothing was done then, and nothing was written.
+///
+/// What it is for is in its type, so that there is a version for each with nothing in it about the others, and each is
+/// part of the function that it is for.
+///
+/// # Safety
+/// As the header says of keylatch_acquire().
+#[inline(always)]
+unsafe fn at_once<const FOR: u8, const MODE: i32, const VERSIONED: bool, const OWNED: bool>(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    options: *const keylatch_request_options,
+    grant: *mut u64,
+) -> bool {
+    if grant.is_null() {
+        return false;
+    }
+    let take = || {
+        // SAFETY: promised, and `plainly` has looked whether it is NULL.
+        let key = unsafe { key::plain::<VERSIONED>(&*key) }?;
+        let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
+        key::forced_panic(key.bucket());
+        // SAFETY: promised.
+        let given = unsafe { options::plain::<OWNED>(options, &manager) }?;
+        let mode = if MODE == KEYLATCH_SHARED { Mode::Shared } else { Mode::Exclusive };
+        let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
+        let place = manager::place(&manager)?;
+        // SAFETY: it is this thread's, and forgotten in time.
+        unsafe { manager.locks.lock(request).grant_at_once(place) }
+    };
+    // It does not panic; if it does all the same, the way around it finds out about that too.
+    let Ok(Some(taken)) = catch_unwind(AssertUnwindSafe(take)) else { return false };
+    // SAFETY: promised, and not NULL.
+    unsafe { grant.write_unaligned(taken.to_raw()) };
+    true
 }
 
-#[cfg(not(feature = "forced-panic"))]
+/// Whether a request is for a version, and whether it has options. `None` without a key.
+///
+/// # Safety
+/// The key is NULL or one.
 #[inline(always)]
-fn forced_panic(_: &keylatch::KeyRef<'_>) {}
+unsafe fn plainly(key: *const keylatch_key, options: *const keylatch_request_options) -> Option<(bool, bool)> {
+    // SAFETY: promised.
+    unsafe { key.as_ref() }.map(|key| (!key.version.is_null(), !options.is_null()))
+}
 
 /// Takes a lock if it is free. Never waits.
 ///
@@ -65,6 +110,64 @@ pub unsafe extern "C" fn keylatch_try(
     options: *const keylatch_request_options,
     grant: *mut u64,
 ) -> i32 {
+    // SAFETY: the header says what the caller promises.
+    unsafe {
+        match (mode, plainly(key, options)) {
+            (KEYLATCH_EXCLUSIVE, Some((false, false))) => {
+                try_plainly::<KEYLATCH_EXCLUSIVE, false, false>(manager, key, mode, options, grant)
+            }
+            (KEYLATCH_EXCLUSIVE, Some((false, true))) => {
+                try_plainly::<KEYLATCH_EXCLUSIVE, false, true>(manager, key, mode, options, grant)
+            }
+            (KEYLATCH_EXCLUSIVE, Some((true, false))) => {
+                try_plainly::<KEYLATCH_EXCLUSIVE, true, false>(manager, key, mode, options, grant)
+            }
+            (KEYLATCH_EXCLUSIVE, Some((true, true))) => {
+                try_plainly::<KEYLATCH_EXCLUSIVE, true, true>(manager, key, mode, options, grant)
+            }
+            (KEYLATCH_SHARED, Some((false, false))) => {
+                try_plainly::<KEYLATCH_SHARED, false, false>(manager, key, mode, options, grant)
+            }
+            (KEYLATCH_SHARED, Some((false, true))) => {
+                try_plainly::<KEYLATCH_SHARED, false, true>(manager, key, mode, options, grant)
+            }
+            (KEYLATCH_SHARED, Some((true, false))) => {
+                try_plainly::<KEYLATCH_SHARED, true, false>(manager, key, mode, options, grant)
+            }
+            (KEYLATCH_SHARED, Some((true, true))) => {
+                try_plainly::<KEYLATCH_SHARED, true, true>(manager, key, mode, options, grant)
+            }
+            _ => try_slow(manager, key, mode, options, grant),
+        }
+    }
+}
+
+#[inline(never)]
+unsafe extern "C" fn try_plainly<const MODE: i32, const VERSIONED: bool, const OWNED: bool>(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    options: *const keylatch_request_options,
+    grant: *mut u64,
+) -> i32 {
+    // SAFETY: promised.
+    unsafe {
+        match at_once::<TRY, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
+            true => KEYLATCH_OK,
+            false => try_slow(manager, key, mode, options, grant),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn try_slow(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    options: *const keylatch_request_options,
+    grant: *mut u64,
+) -> i32 {
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(grant) }?;
@@ -73,7 +176,6 @@ pub unsafe extern "C" fn keylatch_try(
         let key = unsafe { key::read(key) }?;
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
-        forced_panic(&key);
         out.write(manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?.to_raw());
         Ok(())
     })
@@ -95,6 +197,66 @@ pub unsafe extern "C" fn keylatch_acquire(
     options: *const keylatch_request_options,
     grant: *mut u64,
 ) -> i32 {
+    // SAFETY: the header says what the caller promises.
+    unsafe {
+        match (mode, plainly(key, options)) {
+            (KEYLATCH_EXCLUSIVE, Some((false, false))) => {
+                acquire_plainly::<KEYLATCH_EXCLUSIVE, false, false>(manager, key, mode, timeout_ns, options, grant)
+            }
+            (KEYLATCH_EXCLUSIVE, Some((false, true))) => {
+                acquire_plainly::<KEYLATCH_EXCLUSIVE, false, true>(manager, key, mode, timeout_ns, options, grant)
+            }
+            (KEYLATCH_EXCLUSIVE, Some((true, false))) => {
+                acquire_plainly::<KEYLATCH_EXCLUSIVE, true, false>(manager, key, mode, timeout_ns, options, grant)
+            }
+            (KEYLATCH_EXCLUSIVE, Some((true, true))) => {
+                acquire_plainly::<KEYLATCH_EXCLUSIVE, true, true>(manager, key, mode, timeout_ns, options, grant)
+            }
+            (KEYLATCH_SHARED, Some((false, false))) => {
+                acquire_plainly::<KEYLATCH_SHARED, false, false>(manager, key, mode, timeout_ns, options, grant)
+            }
+            (KEYLATCH_SHARED, Some((false, true))) => {
+                acquire_plainly::<KEYLATCH_SHARED, false, true>(manager, key, mode, timeout_ns, options, grant)
+            }
+            (KEYLATCH_SHARED, Some((true, false))) => {
+                acquire_plainly::<KEYLATCH_SHARED, true, false>(manager, key, mode, timeout_ns, options, grant)
+            }
+            (KEYLATCH_SHARED, Some((true, true))) => {
+                acquire_plainly::<KEYLATCH_SHARED, true, true>(manager, key, mode, timeout_ns, options, grant)
+            }
+            _ => acquire_slow(manager, key, mode, timeout_ns, options, grant),
+        }
+    }
+}
+
+#[inline(never)]
+unsafe extern "C" fn acquire_plainly<const MODE: i32, const VERSIONED: bool, const OWNED: bool>(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    grant: *mut u64,
+) -> i32 {
+    // SAFETY: promised.
+    unsafe {
+        match at_once::<ACQUIRE, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
+            true => KEYLATCH_OK,
+            false => acquire_slow(manager, key, mode, timeout_ns, options, grant),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn acquire_slow(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    grant: *mut u64,
+) -> i32 {
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(grant) }?;
@@ -103,7 +265,6 @@ pub unsafe extern "C" fn keylatch_acquire(
         let key = unsafe { key::read(key) }?;
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
-        forced_panic(&key);
         let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
         out.write(manager.locks.lock(request).grant_blocking()?.to_raw());
         Ok(())
@@ -210,6 +371,56 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
     grant: *mut u64,
     ticket: *mut u64,
 ) -> i32 {
+    // SAFETY: the header says what the caller promises, and `at_once` asks for no more.
+    let taken = !ticket.is_null()
+        && belongs(queue, manager)
+        && unsafe {
+            match (mode, plainly(key, options)) {
+                (KEYLATCH_EXCLUSIVE, Some((false, false))) => {
+                    at_once::<QUEUE, KEYLATCH_EXCLUSIVE, false, false>(manager, key, options, grant)
+                }
+                (KEYLATCH_EXCLUSIVE, Some((false, true))) => {
+                    at_once::<QUEUE, KEYLATCH_EXCLUSIVE, false, true>(manager, key, options, grant)
+                }
+                (KEYLATCH_SHARED, Some((false, false))) => {
+                    at_once::<QUEUE, KEYLATCH_SHARED, false, false>(manager, key, options, grant)
+                }
+                (KEYLATCH_SHARED, Some((false, true))) => {
+                    at_once::<QUEUE, KEYLATCH_SHARED, false, true>(manager, key, options, grant)
+                }
+                _ => false,
+            }
+        };
+    if taken {
+        // SAFETY: the header says what the caller promises, and it is not NULL.
+        unsafe { ticket.write_unaligned(0) };
+        return KEYLATCH_OK;
+    }
+    // SAFETY: the header says what the caller promises.
+    unsafe { acquire_queue_slow(manager, key, mode, timeout_ns, options, queue, token, grant, ticket) }
+}
+
+/// Whether a queue is one of the manager's; `false` also if anything is wrong with either.
+#[inline(always)]
+fn belongs(queue: *mut keylatch_queue, manager: *mut keylatch_manager) -> bool {
+    let Some(manager) = handle::enter_at_once::<keylatch_manager>(manager.cast()) else { return false };
+    handle::enter_at_once::<keylatch_queue>(queue.cast()).is_some_and(|queue| queue.manager == manager.number)
+}
+
+#[cold]
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "as many as the function has that it is a part of")]
+unsafe fn acquire_queue_slow(
+    manager: *mut keylatch_manager,
+    key: *const keylatch_key,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    queue: *mut keylatch_queue,
+    token: u64,
+    grant: *mut u64,
+    ticket: *mut u64,
+) -> i32 {
     call(|| {
         // SAFETY: the header says what the caller promises.
         let (grant, ticket) = unsafe { (Out::new(grant)?, Out::new(ticket)?) };
@@ -221,8 +432,44 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
         // SAFETY: the header says what the caller promises.
         let key = unsafe { key::read(key) }?;
         // SAFETY: the header says what the caller promises.
-        let given = unsafe { Given::read(options, &manager, 0) }?;
-        let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
+        let mut given = unsafe { Given::read(options, &manager, 0) }?;
+        let mode = key::mode(mode)?;
+        if let Some(request_id) = given.request_id.filter(|_| timeout_ns > 0) {
+            match manager.locks.lock(given.request(key, mode)).grant_now() {
+                Ok(known) => {
+                    grant.write(known.to_raw());
+                    ticket.write(0);
+                    return Ok(());
+                }
+                // Waits without its number, which its grant is remembered under when it comes.
+                Err(LockError::WouldBlock { .. }) => given.request_id = None,
+                Err(error) => return Err(error.into()),
+            }
+            let Some(session) = given.session() else { return Err(invalid("a label has no numbered requests".into())) };
+            return queue.with_number(session, request_id, || {
+                let request = waiting(given.request(key, mode), timeout_ns);
+                Ok(match manager.locks.lock(request).with_queue(&queue.completions, token)? {
+                    Submitted::Granted(guard) => {
+                        let taken = guard.into_grant();
+                        grant.write(taken.to_raw());
+                        ticket.write(0);
+                        Numbered::Granted(taken)
+                    }
+                    Submitted::Waiting(waits) => {
+                        grant.write(0);
+                        ticket.write(waits.to_raw());
+                        Numbered::Waiting(waits)
+                    }
+                })
+            });
+        }
+        if given.request_id.is_some() {
+            let taken = manager.locks.lock(waiting(given.request(key, mode), 0)).grant_blocking()?;
+            grant.write(taken.to_raw());
+            ticket.write(0);
+            return Ok(());
+        }
+        let request = waiting(given.request(key, mode), timeout_ns);
         let submitted = manager.locks.lock(request).with_queue(&queue.completions, token)?;
         hand_out(submitted, grant, ticket);
         Ok(())

@@ -62,10 +62,18 @@ pub(crate) fn call(inside: impl FnOnce() -> Result<(), Failure>) -> i32 {
 #[cold]
 #[inline(never)]
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> i32 {
-    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let message = format!("keylatch has failed inside; please report this: {}", said.unwrap_or("no message"));
-    // Dropping what was thrown could throw again.
-    std::mem::forget(panic);
+    let said = match panic.downcast::<&'static str>() {
+        Ok(said) => said.to_string(),
+        Err(panic) => match panic.downcast::<String>() {
+            Ok(said) => *said,
+            Err(other) => {
+                // Dropping what was thrown could throw again.
+                std::mem::forget(other);
+                "no message".into()
+            }
+        },
+    };
+    let message = format!("keylatch has failed inside; please report this: {said}");
     last_error::note(Failure::owned(KEYLATCH_EPANIC, message))
 }
 

@@ -6,7 +6,7 @@
 use crate::boundary::{Failure, Out, Versioned, call, invalid, read};
 use crate::handle::{self, Kind};
 use crate::key::{keylatch_key, number_of};
-use crate::listing::{Told, answered, keylatch_listing};
+use crate::listing::{Told, answered, keylatch_listing, ordered};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, nanoseconds};
 use crate::party::{
@@ -33,6 +33,8 @@ pub const KEYLATCH_EVENT_DEADLOCK: i32 = 4;
 pub const KEYLATCH_EVENT_EXPIRED: i32 = 5;
 /// A lock was released by force. About: who had held it.
 pub const KEYLATCH_EVENT_FORCED: i32 = 6;
+/// Sessions took locks in orders that go round (KEYLATCH_MANAGER_LOCK_ORDER). About: as in keylatch_lock_orders().
+pub const KEYLATCH_EVENT_LOCK_ORDER: i32 = 7;
 
 /// A subscription; made by keylatch_events_new(), freed by keylatch_events_free().
 #[derive(Debug)]
@@ -90,6 +92,7 @@ impl About {
             Event::Deadlock { .. } => KEYLATCH_EVENT_DEADLOCK,
             Event::Expired(_) => KEYLATCH_EVENT_EXPIRED,
             Event::Forced(_) => KEYLATCH_EVENT_FORCED,
+            Event::LockOrder(_) => KEYLATCH_EVENT_LOCK_ORDER,
             _ => 0,
         }
     }
@@ -98,6 +101,7 @@ impl About {
         match &*self.0 {
             Event::Timeout { holders, .. } => 1 + holders.named.len(),
             Event::Deadlock { cycle, .. } => cycle.len(),
+            Event::LockOrder(report) => 2 * report.links.len(),
             _ => 1,
         }
     }
@@ -111,6 +115,7 @@ impl About {
             Event::Deadlock { cycle, .. } => cycle
                 .get(position)
                 .map(|link| keylatch_party::linked(link).with_flags(flag(position == 0, KEYLATCH_PARTY_VICTIM))),
+            Event::LockOrder(report) => ordered(report, position),
             _ if position > 0 => None,
             Event::SlowWait { key, mode, owner, source, waited, granted, .. } => Some(keylatch_party {
                 key: of(key),

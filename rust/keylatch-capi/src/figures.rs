@@ -5,6 +5,7 @@
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid};
 use crate::manager::{self, keylatch_manager};
 use crate::options::nanoseconds;
+use crate::status::KEYLATCH_EEND;
 use keylatch::{LockMetrics, ShardMetrics};
 use std::ffi::{CString, c_char};
 
@@ -176,6 +177,64 @@ pub unsafe extern "C" fn keylatch_manager_health(
 /// A text of the caller's from now on.
 pub(crate) fn text(text: String) -> *mut c_char {
     CString::new(text.replace('\0', "\\0")).unwrap_or_default().into_raw()
+}
+
+/// What a manager has learned about how long waits take.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct keylatch_adaptive {
+    /// sizeof(keylatch_adaptive), set by the caller
+    pub struct_size: usize,
+    /// How long a request waits now that says KEYLATCH_WAIT_DEFAULT.
+    pub timeout_ns: u64,
+    /// What the given share of the latest waits stayed below; 0 before 32 of them were observed.
+    pub quantile_ns: u64,
+    /// Waits that were learned from, and those of them that ended because their time was over.
+    pub samples: u64,
+    pub timeouts: u64,
+    /// The shortest and the longest that the timeout may be, and how often each served in place of what was learned.
+    pub floor_ns: u64,
+    pub ceiling_ns: u64,
+    pub times_at_floor: u64,
+    pub times_at_ceiling: u64,
+}
+
+// SAFETY: integers without padding.
+unsafe impl Versioned for keylatch_adaptive {
+    const FIRST_SIZE: usize = 72;
+    const NAME: &'static str = "keylatch_adaptive";
+}
+
+const _: () = assert!(size_of::<keylatch_adaptive>() == 72);
+
+/// Tells what the manager has learned about how long waits take, if it was made with KEYLATCH_MANAGER_ADAPTIVE.
+///
+/// Set adaptive->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if it was made without;
+/// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_adaptive(
+    manager: *const keylatch_manager,
+    adaptive: *mut keylatch_adaptive,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { SizedOut::new(adaptive) }?;
+        let learned = manager::enter_here(manager)?.locks.adaptive_timeout();
+        let learned = learned
+            .ok_or_else(|| Failure::new(KEYLATCH_EEND, "the manager was made without KEYLATCH_MANAGER_ADAPTIVE"))?;
+        out.write(&keylatch_adaptive {
+            struct_size: 0,
+            timeout_ns: nanoseconds(learned.timeout),
+            quantile_ns: learned.quantile.map_or(0, nanoseconds),
+            samples: learned.samples,
+            timeouts: learned.timeouts,
+            floor_ns: nanoseconds(learned.floor),
+            ceiling_ns: nanoseconds(learned.ceiling),
+            times_at_floor: learned.times_at_floor,
+            times_at_ceiling: learned.times_at_ceiling,
+        });
+        Ok(())
+    })
 }
 
 /// Tells the figures as OpenMetrics 1.0 text, which monitoring systems read, ready to be served as

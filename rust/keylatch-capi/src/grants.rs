@@ -7,12 +7,15 @@
 
 use crate::acquire::{calling_back, grant as grant_of, keylatch_free_fn};
 use crate::boundary::{Failure, Out, UserData, call, null};
+use crate::handle;
 use crate::key::{self, keylatch_key, number_of};
 use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
-use crate::status::KEYLATCH_EBUFFER;
-use keylatch::Lost;
+use crate::queue::keylatch_queue;
+use crate::status::{KEYLATCH_EBUFFER, KEYLATCH_EHANDLE, KEYLATCH_OK};
+use keylatch::{Grant, LockError, Lost};
 use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,37 @@ use std::time::Duration;
 /// from callbacks. Of several that release the same grant one succeeds.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant: u64) -> i32 {
+    let release = || {
+        let held = Grant::from_raw(grant)?;
+        let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
+        let place = manager::place(&manager)?;
+        // SAFETY: it is this thread's, and forgotten in time.
+        unsafe { manager.locks.release_at_once(place, held) }
+    };
+    // It does not panic; if it does all the same, the way around it finds out about that too.
+    match catch_unwind(AssertUnwindSafe(release)) {
+        Ok(Some(Ok(()))) => KEYLATCH_OK,
+        Ok(Some(Err(why))) => lost_meanwhile(grant, why),
+        _ => release_slow(manager, grant),
+    }
+}
+
+/// The lock was taken away while it was being released.
+#[cold]
+#[inline(never)]
+fn lost_meanwhile(grant: u64, why: Lost) -> i32 {
+    call(|| {
+        Err(match why {
+            Lost::Expired => LockError::LeaseLost { grant },
+            _ => LockError::NotHeld { grant },
+        }
+        .into())
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn release_slow(manager: *mut keylatch_manager, grant: u64) -> i32 {
     call(|| {
         let manager = manager::enter(manager)?;
         manager.locks.release(grant_of(grant)?)?;
@@ -101,14 +135,51 @@ pub unsafe extern "C" fn keylatch_try_upgrade(manager: *mut keylatch_manager, gr
 pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant: u64, timeout_ns: u64) -> i32 {
     call(|| {
         let manager = manager::enter(manager)?;
-        let timeout = match timeout_ns {
-            KEYLATCH_WAIT_FOREVER => None,
-            KEYLATCH_WAIT_DEFAULT => manager.locks.config().default_timeout,
-            nanoseconds => Some(Duration::from_nanos(nanoseconds)),
-        };
+        let timeout = upgrade_timeout(&manager, timeout_ns);
         manager.locks.upgrade_blocking(grant_of(grant)?, timeout)?;
         Ok(())
     })
+}
+
+/// As keylatch_upgrade(), without waiting: if others read, the result arrives in the queue, with token, which is the caller's
+/// own.
+///
+/// On success *ticket is 0 if the lock was upgraded at once; otherwise the result will arrive, and keylatch_cancel() ends the wait. The grant
+/// of the result is the same number. Until it is fetched the grant cannot be used otherwise; when the queue is freed before, the
+/// lock is released if it was upgraded, and is held shared if not.
+///
+/// Writes *ticket on success. Errors: as keylatch_upgrade(), KEYLATCH_EUPGRADE and KEYLATCH_ENOTHELD for instance; nothing arrives then, and the hold is as it was. KEYLATCH_ETIMEOUT
+/// only for a timeout of 0; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_upgrade_queue(
+    manager: *mut keylatch_manager,
+    grant: u64,
+    timeout_ns: u64,
+    queue: *mut keylatch_queue,
+    token: u64,
+    ticket: *mut u64,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(ticket) }?;
+        let manager = manager::enter_here(manager)?;
+        let queue = handle::enter::<keylatch_queue>(queue.cast())?;
+        if queue.manager != manager.number {
+            return Err(Failure::new(KEYLATCH_EHANDLE, "the queue belongs to another manager"));
+        }
+        let timeout = upgrade_timeout(&manager, timeout_ns);
+        let waits = manager.locks.upgrade_with_queue(grant_of(grant)?, timeout, &queue.completions, token)?;
+        out.write(waits.map_or(0, keylatch::Ticket::to_raw));
+        Ok(())
+    })
+}
+
+fn upgrade_timeout(manager: &keylatch_manager, timeout_ns: u64) -> Option<Duration> {
+    match timeout_ns {
+        KEYLATCH_WAIT_FOREVER => None,
+        KEYLATCH_WAIT_DEFAULT => manager.locks.default_timeout(),
+        nanoseconds => Some(Duration::from_nanos(nanoseconds)),
+    }
 }
 
 /// Tells how a lock is held now: *mode is KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE.

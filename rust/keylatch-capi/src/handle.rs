@@ -19,6 +19,7 @@
 
 use crate::boundary::Failure;
 use crate::status::{KEYLATCH_EBUSY, KEYLATCH_EFORKED, KEYLATCH_EHANDLE, KEYLATCH_ENULL};
+use keylatch::Place;
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -175,6 +176,78 @@ pub(crate) fn enter<T: Kind>(pointer: *const c_void) -> Result<Entered<T>, Failu
     Ok(Entered { body: unsafe { NonNull::new_unchecked(body) }, calls, on_this_thread: PhantomData })
 }
 
+/// As [`enter`], for a fast path: `None` if anything is wrong, or this is the thread's first call; somebody else finds
+/// out why.
+#[inline(always)]
+pub(crate) fn enter_at_once<T: Kind>(pointer: *const c_void) -> Option<Inside<T>> {
+    // SAFETY: never freed.
+    Inside::enter(unsafe { MINE.get().as_ref() }?, pointer)
+}
+
+/// What a fast path is inside of, as [`Entered`].
+///
+/// A thread that keeps its `Calls` only while it is inside of something is never the outermost here, because outside it
+/// has no `MINE`; so there is nothing to give back.
+pub(crate) struct Inside<T: Kind> {
+    body: NonNull<T>,
+    calls: &'static Calls,
+    depth: u32,
+    on_this_thread: PhantomData<*const T>,
+}
+
+impl<T: Kind> Inside<T> {
+    #[inline(always)]
+    fn enter(calls: &'static Calls, pointer: *const c_void) -> Option<Self> {
+        if pointer.is_null() || !pointer.addr().is_multiple_of(align_of::<Handle>()) {
+            return None;
+        }
+        // SAFETY: the caller promises a pointer that some function of this library has given out for a handle, whether it
+        // was freed or not, and the memory of handles stays for ever.
+        let handle = unsafe { &*pointer.cast::<Handle>() };
+        let depth = calls.depth.load(Ordering::Relaxed);
+        calls.inside.get(depth as usize)?.store(pointer.cast_mut(), Ordering::Relaxed);
+        calls.depth.store(depth + 1, Ordering::Relaxed);
+        light_barrier();
+        // Acquire pairs with the Release in `create`.
+        if handle.mark.load(Ordering::Acquire) != T::MARK {
+            calls.leave_to(depth);
+            return None;
+        }
+        let body = handle.body.load(Ordering::Relaxed).cast::<T>();
+        // SAFETY: a handle that bears the mark of a kind has a body.
+        Some(Self { body: unsafe { NonNull::new_unchecked(body) }, calls, depth, on_this_thread: PhantomData })
+    }
+
+    /// Where the thread's own part of the manager of this number is; `find` finds out. `None` on a thread that is ending.
+    #[inline(always)]
+    pub(crate) fn place(&self, manager: u64, find: impl FnOnce() -> Place) -> Option<Place> {
+        if self.calls.manager.get() == manager { self.calls.place.get() } else { self.calls.place_slow(manager, find) }
+    }
+
+    /// Goes inside of another one too, to come out of it first.
+    #[inline(always)]
+    pub(crate) fn and<U: Kind>(&self, pointer: *const c_void) -> Option<Inside<U>> {
+        Inside::enter(self.calls, pointer)
+    }
+}
+
+impl<T: Kind> Deref for Inside<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: as for `Entered`.
+        unsafe { self.body.as_ref() }
+    }
+}
+
+impl<T: Kind> Drop for Inside<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.calls.leave_to(self.depth);
+    }
+}
+
 /// As [`enter`], but not with a handle of the parent's in a forked child.
 pub(crate) fn enter_here<T: Kind>(pointer: *const c_void) -> Result<Entered<T>, Failure> {
     let entered = enter(pointer)?;
@@ -212,7 +285,8 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
     if handle.mark.compare_exchange(T::MARK, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return Err(not_one::<T>());
     }
-    let body = handle.body.swap(null_mut(), Ordering::Relaxed).cast::<T>();
+    // It stays where it is: somebody who saw the mark before it was swapped may be about to read the pointer.
+    let body = handle.body.load(Ordering::Relaxed).cast::<T>();
     // SAFETY: made by `create` from a box of this kind, and ours since the mark was swapped; those who are still inside
     // share it.
     first(unsafe { &*body });
@@ -222,6 +296,7 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
     }
+    handle.body.store(null_mut(), Ordering::Relaxed);
     // SAFETY: as above, and nobody is inside any more.
     let body = unsafe { Box::from_raw(body) };
     LIVE.fetch_sub(1, Ordering::Relaxed);
@@ -241,10 +316,15 @@ pub(crate) struct Calls {
     taken: AtomicBool,
     /// Given back when the thread comes out, because nobody will say when the thread ends: it is ending already.
     for_once: AtomicBool,
+    /// Where the thread's own part of the manager is that it used last, by the manager's number; 0 for none.
+    manager: Cell<u64>,
+    place: Cell<Option<Place>>,
     next: *const Calls,
 }
 
-// SAFETY: everything but `next` is atomic, and `next` is written before the value is published.
+// SAFETY: everything is atomic but `next`, which is written before the value is published, and what is known of a manager,
+// which is looked at by the thread alone that has taken it, from `mine_slow` on until it forgets what it knows and gives
+// it back.
 unsafe impl Sync for Calls {}
 
 /// All of them; added and never taken away, used again by later threads.
@@ -253,6 +333,19 @@ static ALL_CALLS: AtomicPtr<Calls> = AtomicPtr::new(null_mut());
 thread_local! {
     static MINE: Cell<*const Calls> = const { Cell::new(null()) };
     static AT_THREAD_END: AtThreadEnd = const { AtThreadEnd };
+    static BEFORE_PLACES_GO: BeforePlacesGo = const { BeforePlacesGo };
+}
+
+/// Forgets where the thread's part of a manager is, before it goes to another thread.
+struct BeforePlacesGo;
+
+impl Drop for BeforePlacesGo {
+    fn drop(&mut self) {
+        // SAFETY: never freed.
+        if let Some(calls) = unsafe { MINE.get().as_ref() } {
+            calls.manager.set(0);
+        }
+    }
 }
 
 struct AtThreadEnd;
@@ -261,7 +354,9 @@ impl Drop for AtThreadEnd {
     fn drop(&mut self) {
         if let Some(calls) = NonNull::new(MINE.replace(null()).cast_mut()) {
             // SAFETY: never freed.
-            unsafe { calls.as_ref() }.taken.store(false, Ordering::Release);
+            let calls = unsafe { calls.as_ref() };
+            calls.manager.set(0);
+            calls.taken.store(false, Ordering::Release);
         }
     }
 }
@@ -300,6 +395,8 @@ impl Calls {
             depth: AtomicU32::new(0),
             taken: AtomicBool::new(true),
             for_once: AtomicBool::new(false),
+            manager: Cell::new(0),
+            place: Cell::new(None),
             next: null(),
         }));
         let mut first = ALL_CALLS.load(Ordering::Acquire);
@@ -334,6 +431,30 @@ impl Calls {
         if self.for_once.load(Ordering::Relaxed) && depth == 0 {
             MINE.set(null());
             self.taken.store(false, Ordering::Release);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn place_slow(&self, manager: u64, find: impl FnOnce() -> Place) -> Option<Place> {
+        if self.for_once.load(Ordering::Relaxed) {
+            return None;
+        }
+        // In this order: values of a thread are dropped in the opposite order of their first use, so it is forgotten
+        // before it is given back.
+        let place = find();
+        BEFORE_PLACES_GO.try_with(|_| ()).ok()?;
+        self.place.set(Some(place));
+        self.manager.set(manager);
+        Some(place)
+    }
+
+    #[inline(always)]
+    fn leave_to(&self, depth: u32) {
+        self.depth.store(depth, Ordering::Relaxed);
+        if let Some(place) = self.inside.get(depth as usize) {
+            // As in `leave`.
+            place.store(null_mut(), Ordering::Release);
         }
     }
 
@@ -458,6 +579,17 @@ mod tests {
         assert_eq!(code(enter::<Thing>(pointer).map(drop)), KEYLATCH_EHANDLE);
     }
 
+    /// A caller reads the mark, then the pointer; in between the mark may have been swapped.
+    #[test]
+    fn whoever_saw_a_live_handle_finds_what_is_behind_it() {
+        let pointer = create(Thing(Arc::default())).unwrap().as_ptr();
+        // SAFETY: the memory of handles stays for ever.
+        let handle = unsafe { &*pointer.cast::<Handle>() };
+        let while_freed = |_: &Thing| assert!(!handle.body.load(Ordering::Relaxed).is_null());
+        drop(end::<Thing>(pointer, while_freed).unwrap());
+        assert!(handle.body.load(Ordering::Relaxed).is_null());
+    }
+
     #[test]
     fn a_freed_handle_rests_before_it_is_used_again() {
         let count = Arc::new(AtomicU32::new(0));
@@ -484,7 +616,7 @@ mod tests {
 
     #[test]
     fn freeing_waits_for_those_inside_and_refuses_those_after() {
-        for _ in 0..200 {
+        for _ in 0..300 {
             let count = Arc::new(AtomicU32::new(0));
             let pointer = create(Thing(Arc::clone(&count))).unwrap();
             let address = pointer.as_ptr().expose_provenance();
@@ -503,7 +635,7 @@ mod tests {
                     })
                 })
                 .collect();
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(Duration::from_micros(20));
             drop(end::<Thing>(pointer.as_ptr(), |_| ()).unwrap());
             assert_eq!(count.load(Ordering::SeqCst), 1 << 16);
             for user in users {

@@ -151,3 +151,29 @@ pub unsafe extern "C" fn keylatch_recent_deadlocks(
         Ok(())
     })
 }
+
+/// Lists the latest reports of orders of locks that go round, at most 64 of them, oldest first, if the manager was made with
+/// KEYLATCH_MANAGER_LOCK_ORDER: of each order what a session held (KEYLATCH_PARTY_HOLDS) and after it what it asked for
+/// (KEYLATCH_PARTY_WAITS), which is what the next one held; link is the number of the report, and time_ns says when it was, as the time since the
+/// manager was made. reported may be NULL; otherwise *reported says how many reports there were altogether.
+///
+/// Writes *reported and *listing on success; the listing is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED,
+/// KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_lock_orders(
+    manager: *mut keylatch_manager,
+    reported: *mut u64,
+    listing: *mut *mut keylatch_listing,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(listing) }?;
+        let found = manager::enter_here(manager)?.locks.lock_order_reports();
+        out.write(answered(Told::orders(found.reports))?);
+        if let Some(reported) = NonNull::new(reported) {
+            // SAFETY: the header says what the caller promises.
+            unsafe { reported.write_unaligned(found.reported) };
+        }
+        Ok(())
+    })
+}

@@ -74,6 +74,7 @@ pub(crate) unsafe fn parts<'a>(key: &keylatch_key) -> Result<KeyRef<'a>, Failure
     let bucket = unsafe { bytes(key.bucket, key.bucket_len, "bucket") }?;
     // SAFETY: promised.
     let object = unsafe { bytes(key.object, key.object_len, "object") }?;
+    forced_panic(bucket);
     let whole = KeyRef::new(bucket, object);
     if key.version.is_null() && key.version_len == 0 {
         return Ok(whole);
@@ -84,6 +85,37 @@ pub(crate) unsafe fn parts<'a>(key: &keylatch_key) -> Result<KeyRef<'a>, Failure
         return Err(Failure::new(KEYLATCH_EINVALID, "the parts of the key are longer than all memory"));
     }
     Ok(whole.with_version(version))
+}
+
+/// Panics where a test wants to see what becomes of it: within a call, with handles entered and the caller's things in hand.
+#[cfg(feature = "forced-panic")]
+pub(crate) fn forced_panic(bucket: &[u8]) {
+    assert!(bucket != b"panic!", "as was asked for");
+}
+
+#[cfg(not(feature = "forced-panic"))]
+#[inline(always)]
+pub(crate) fn forced_panic(_: &[u8]) {}
+
+/// Reads a key on a fast path, where it is known whether it is for a version; `None` if anything about it is not plain.
+///
+/// # Safety
+/// As [`read`].
+#[inline(always)]
+pub(crate) unsafe fn plain<'a, const VERSIONED: bool>(key: &keylatch_key) -> Option<KeyRef<'a>> {
+    // Together: none is longer than memory, and their sum does not wrap.
+    let lengths = key.bucket_len | key.object_len | key.version_len;
+    if lengths > isize::MAX as usize / 4 || key.bucket.is_null() || key.object.is_null() {
+        return None;
+    }
+    // SAFETY: promised, and neither NULL nor too long.
+    let part = |pointer: *const c_void, length| unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) };
+    let whole = KeyRef::new(part(key.bucket, key.bucket_len), part(key.object, key.object_len));
+    match (VERSIONED, key.version_len) {
+        (false, 0) => Some(whole),
+        (false, _) => None,
+        (true, length) => Some(whole.with_version(part(key.version, length))),
+    }
 }
 
 #[inline(always)]

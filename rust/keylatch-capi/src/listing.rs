@@ -6,12 +6,15 @@
 use crate::boundary::{Failure, Out, SizedOut, call};
 use crate::figures::text;
 use crate::handle::{self, Kind};
-use crate::key::keylatch_key;
+use crate::key::{keylatch_key, number_of};
 use crate::manager::handed_out;
 use crate::options::nanoseconds;
-use crate::party::{KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_VICTIM, flag, keylatch_party};
+use crate::party::{
+    KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_SESSION, KEYLATCH_PARTY_VICTIM, KEYLATCH_PARTY_WAITS,
+    flag, keylatch_party,
+};
 use crate::status::{KEYLATCH_EEND, KEYLATCH_OK};
-use keylatch::{BlockingChain, Cycle, Grant, HolderInfo, TopKey, WaiterInfo};
+use keylatch::{BlockingChain, Cycle, Grant, HolderInfo, LockOrderReport, TopKey, WaiterInfo};
 use std::collections::HashSet;
 use std::ffi::c_char;
 use std::fmt::{Display, Write as _};
@@ -38,6 +41,7 @@ pub(crate) enum Told {
     Top(Vec<TopKey>),
     Chain { chain: BlockingChain, rows: Vec<Row>, running: HashSet<Grant> },
     Deadlocks { cycles: Vec<Cycle>, rows: Vec<Row> },
+    Orders { reports: Vec<LockOrderReport>, rows: Vec<Row> },
     Event(crate::events::About),
 }
 
@@ -67,12 +71,20 @@ impl Told {
         Self::Deadlocks { cycles, rows }
     }
 
+    pub(crate) fn orders(reports: Vec<LockOrderReport>) -> Self {
+        let rows_of = |(link, report): (usize, &LockOrderReport)| {
+            (0..2 * report.links.len()).map(move |place| Row { link, place: Some(place) })
+        };
+        let rows = reports.iter().enumerate().flat_map(rows_of).collect();
+        Self::Orders { reports, rows }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Holders(holders) => holders.len(),
             Self::Waiters(waiters) => waiters.len(),
             Self::Top(keys) => keys.len(),
-            Self::Chain { rows, .. } | Self::Deadlocks { rows, .. } => rows.len(),
+            Self::Chain { rows, .. } | Self::Deadlocks { rows, .. } | Self::Orders { rows, .. } => rows.len(),
             Self::Event(about) => about.len(),
         }
     }
@@ -109,6 +121,12 @@ impl Told {
                 let (link, time_ns) = (row.link as u64 + 1, nanoseconds(cycle.at));
                 Some(keylatch_party { link, time_ns, ..party.with_flags(victim) })
             }
+            Self::Orders { reports, rows } => {
+                let row = rows.get(position)?;
+                let (report, place) = (reports.get(row.link)?, row.place?);
+                let (link, time_ns) = (row.link as u64 + 1, nanoseconds(report.at));
+                Some(keylatch_party { link, time_ns, ..ordered(report, place)? })
+            }
             Self::Event(about) => about.party(position),
         }
     }
@@ -127,9 +145,21 @@ impl Told {
             }),
             Self::Chain { chain, .. } => lines(std::slice::from_ref(chain)),
             Self::Deadlocks { cycles, .. } => lines(cycles),
+            Self::Orders { reports, .. } => lines(reports),
             Self::Event(about) => lines(std::slice::from_ref(about)),
         }
     }
+}
+
+/// Of each order what was held, and after it what was asked for.
+pub(crate) fn ordered(report: &LockOrderReport, place: usize) -> Option<keylatch_party> {
+    let link = report.links.get(place / 2)?;
+    let (key, mode, role) = match place % 2 {
+        0 => (&link.held, link.held_mode, KEYLATCH_PARTY_HOLDS),
+        _ => (&link.wanted, link.wanted_mode, KEYLATCH_PARTY_WAITS),
+    };
+    let party = keylatch_party::named(&link.session, link.source).with_flags(KEYLATCH_PARTY_SESSION);
+    Some(keylatch_party { key: keylatch_key::of(key.as_ref()), mode: number_of(mode), role, ..party })
 }
 
 fn lines(all: &[impl Display]) -> String {

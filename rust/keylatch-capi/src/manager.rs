@@ -3,9 +3,10 @@
 //! A manager is one table of locks. Most programs have one. Making one reserves address space, not memory.
 
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
-use crate::handle::{self, Entered, Kind};
+use crate::handle::{self, Entered, Inside, Kind};
 use crate::options::nanoseconds;
-use keylatch::{Fairness, FastObjectLockManager, LockConfig, Reentrancy, Victim};
+use crate::party::flag;
+use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Place, Reentrancy, Victim};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,6 +85,12 @@ pub const KEYLATCH_VICTIM_YOUNGEST: u32 = 2;
 /// The session gives way that waits with the lowest priority; of several the youngest.
 pub const KEYLATCH_VICTIM_LOWEST_PRIORITY: u32 = 3;
 
+/// What KEYLATCH_WAIT_DEFAULT stands for is learned from how long waits take; see keylatch_manager_adaptive().
+pub const KEYLATCH_MANAGER_ADAPTIVE: u32 = 1;
+/// Sessions are watched for orders of locks that go round and so can become a deadlock, which keylatch_lock_orders() and an event
+/// tell of. For development: every request of a session takes a mutex then.
+pub const KEYLATCH_MANAGER_LOCK_ORDER: u32 = 2;
+
 /// Never: a time that does not end.
 pub const KEYLATCH_NEVER: u64 = u64::MAX;
 
@@ -122,11 +129,18 @@ pub struct keylatch_manager_options {
     pub deadlock_delay_ns: u64,
     /// Which session of a deadlock gives way: KEYLATCH_VICTIM_... Default ASKER.
     pub victim: u32,
-    /// 0.
-    pub reserved: u32,
+    /// KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, or 0.
+    pub flags: u32,
     /// How long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that what the old
     /// holder still has on its way arrives first. Default: not at all.
     pub lock_delay_ns: u64,
+    /// For KEYLATCH_MANAGER_ADAPTIVE: the timeout is adaptive_factor_per_mille thousandths (at least 1000, default 2000) of what
+    /// adaptive_quantile_per_mille thousandths (1 to 1000, default 990) of waits stay below, but not shorter than adaptive_floor_ns (default 10 ms) and not longer than
+    /// adaptive_ceiling_ns (default 30 s). Until 32 waits were observed it is default_timeout_ns, or else the longest.
+    pub adaptive_quantile_per_mille: u32,
+    pub adaptive_factor_per_mille: u32,
+    pub adaptive_floor_ns: u64,
+    pub adaptive_ceiling_ns: u64,
 }
 
 /// For overtake_limit: nobody is ever overtaken.
@@ -134,11 +148,11 @@ pub const KEYLATCH_OVERTAKE_NEVER: u32 = u32::MAX;
 
 // SAFETY: integers without padding.
 unsafe impl Versioned for keylatch_manager_options {
-    const FIRST_SIZE: usize = 80;
+    const FIRST_SIZE: usize = 104;
     const NAME: &'static str = "keylatch_manager_options";
 }
 
-const _: () = assert!(size_of::<keylatch_manager_options>() == 80);
+const _: () = assert!(size_of::<keylatch_manager_options>() == 104);
 
 fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> {
     let mut config = LockConfig::default();
@@ -148,9 +162,20 @@ fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> 
         KEYLATCH_NEVER => None,
         nanoseconds => Some(Duration::from_nanos(nanoseconds)),
     };
-    if options.reserved != 0 {
-        return Err(invalid("reserved is not 0".into()));
+    if options.flags & !(KEYLATCH_MANAGER_ADAPTIVE | KEYLATCH_MANAGER_LOCK_ORDER) != 0 {
+        return Err(invalid(format!("{:#x} is not a set of flags of a manager", options.flags)));
     }
+    if options.flags & KEYLATCH_MANAGER_ADAPTIVE != 0 {
+        let default = AdaptiveTimeout::default();
+        let long = |given: u64, default: Duration| if given == 0 { default } else { Duration::from_nanos(given) };
+        config.adaptive = Some(AdaptiveTimeout {
+            quantile_per_mille: or(options.adaptive_quantile_per_mille, default.quantile_per_mille),
+            factor_per_mille: or(options.adaptive_factor_per_mille, default.factor_per_mille),
+            floor: long(options.adaptive_floor_ns, default.floor),
+            ceiling: long(options.adaptive_ceiling_ns, default.ceiling),
+        });
+    }
+    config.lock_order_lint = options.flags & KEYLATCH_MANAGER_LOCK_ORDER != 0;
     config.shards = or(options.shards, config.shards);
     config.max_locks = or(options.max_locks, config.max_locks);
     config.max_waiters = or(options.max_waiters, config.max_waiters);
@@ -216,8 +241,13 @@ fn options_of(config: &LockConfig) -> keylatch_manager_options {
             Victim::Youngest => KEYLATCH_VICTIM_YOUNGEST,
             Victim::LowestPriority => KEYLATCH_VICTIM_LOWEST_PRIORITY,
         },
-        reserved: 0,
+        flags: flag(config.adaptive.is_some(), KEYLATCH_MANAGER_ADAPTIVE)
+            | flag(config.lock_order_lint, KEYLATCH_MANAGER_LOCK_ORDER),
         lock_delay_ns: nanoseconds(config.lock_delay),
+        adaptive_quantile_per_mille: config.adaptive.map_or(0, |adaptive| adaptive.quantile_per_mille),
+        adaptive_factor_per_mille: config.adaptive.map_or(0, |adaptive| adaptive.factor_per_mille),
+        adaptive_floor_ns: config.adaptive.map_or(0, |adaptive| nanoseconds(adaptive.floor)),
+        adaptive_ceiling_ns: config.adaptive.map_or(0, |adaptive| nanoseconds(adaptive.ceiling)),
     }
 }
 
@@ -225,6 +255,12 @@ fn options_of(config: &LockConfig) -> keylatch_manager_options {
 #[inline(always)]
 pub(crate) fn enter(manager: *const keylatch_manager) -> Result<Entered<keylatch_manager>, Failure> {
     handle::enter(manager.cast())
+}
+
+/// The calling thread's own part of a manager, on a fast path.
+#[inline(always)]
+pub(crate) fn place(manager: &Inside<keylatch_manager>) -> Option<Place> {
+    manager.place(manager.number, || manager.locks.place())
 }
 
 /// As [`enter`], but not with a manager of the parent's in a forked child: for what takes mutexes, which may be locked
@@ -356,6 +392,11 @@ mod tests {
         for config in [
             LockConfig::default(),
             LockConfig { fairness: Fairness::Fifo, overtake_limit: 0, ..LockConfig::default() },
+            LockConfig {
+                adaptive: Some(AdaptiveTimeout { quantile_per_mille: 900, ..AdaptiveTimeout::default() }),
+                lock_order_lint: true,
+                ..LockConfig::default()
+            },
             LockConfig { victim: Victim::Youngest, deadlock_delay: None, ..LockConfig::default() },
             LockConfig {
                 reentrancy: Reentrancy::Count,

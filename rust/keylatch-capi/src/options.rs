@@ -3,14 +3,15 @@
 //! What a request can say besides its key, its mode and how long it waits.
 
 use crate::boundary::{Failure, Versioned, invalid, read, text};
-use crate::handle::{self, Entered};
+use crate::handle::{self, Entered, Inside};
 use crate::manager::keylatch_manager;
 use crate::owner::keylatch_owner;
 use crate::status::KEYLATCH_EHANDLE;
-use keylatch::{KeyRef, LockRequest, Mode, OwnerRef};
+use keylatch::{KeyRef, LockRequest, Mode, OwnerRef, Session};
 use std::borrow::Cow;
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For a timeout: for as long as it takes.
@@ -116,6 +117,11 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// The session that asks, if it is one.
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        self.owner.as_ref()?.session()
+    }
+
     #[inline(always)]
     pub(crate) fn request<'k>(&'k self, key: KeyRef<'k>, mode: Mode) -> LockRequest<'k> {
         let mut request = LockRequest::new(key, mode).owner(self.owner()).priority(self.priority);
@@ -135,6 +141,55 @@ fn no_such_options(options: &keylatch_request_options) -> Failure {
         "{:#x} is not a set of flags of this request, or the priority {} is not from 0 to 255",
         options.flags, options.priority
     ))
+}
+
+/// What a fast path reads of options: an owner's handle and a priority.
+pub(crate) struct Plain {
+    owner: Option<Inside<keylatch_owner>>,
+    pub(crate) priority: u8,
+}
+
+impl Plain {
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> OwnerRef<'_> {
+        self.owner.as_ref().map_or(OwnerRef::Named(""), |owner| owner.as_ref())
+    }
+}
+
+/// The options of a request on a fast path, where it is known whether there are any; `None` for more than these, and for
+/// another version of the struct.
+///
+/// # Safety
+/// As the header says of keylatch_request_options.
+#[inline(always)]
+pub(crate) unsafe fn plain<const OWNED: bool>(
+    options: *const keylatch_request_options,
+    manager: &Inside<keylatch_manager>,
+) -> Option<Plain> {
+    if !OWNED {
+        return Some(Plain { owner: None, priority: 0 });
+    }
+    // SAFETY: promised; the size is the first field.
+    if unsafe { options.cast::<usize>().read_unaligned() } != size_of::<keylatch_request_options>() {
+        return None;
+    }
+    // SAFETY: as large as ours. Field by field: a copy of the whole goes through memory.
+    let (owner, more, priority) = unsafe {
+        (
+            (&raw const (*options).owner).read_unaligned(),
+            (&raw const (*options).owner_name_len).read_unaligned() as u64
+                | (&raw const (*options).ttl_ns).read_unaligned()
+                | (&raw const (*options).request_id).read_unaligned()
+                | u64::from((&raw const (*options).flags).read_unaligned()),
+            (&raw const (*options).priority).read_unaligned(),
+        )
+    };
+    if more != 0 || priority > 255 {
+        return None;
+    }
+    let owner = manager.and::<keylatch_owner>(owner.cast())?;
+    let priority = priority as u8;
+    (owner.manager == manager.number).then_some(Plain { owner: Some(owner), priority })
 }
 
 /// As C is told a time; `u64::MAX` is more than 584 years.

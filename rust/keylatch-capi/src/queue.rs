@@ -9,10 +9,11 @@ use crate::handle::{self, Kind};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
 use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
-use keylatch::{Completion, CompletionQueue};
+use keylatch::{Completion, CompletionQueue, Grant, Session, Ticket};
+use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Results of requests that had to wait; made by keylatch_queue_new(), freed by keylatch_queue_free().
@@ -24,6 +25,14 @@ pub struct keylatch_queue {
     /// Hangs up when the queue is being freed, so that whoever waits for a result comes out.
     line: PipeReader,
     other_end: Mutex<Option<PipeWriter>>,
+    /// Whose grants are to be remembered, and under which number, when they come.
+    numbered: Mutex<HashMap<u64, (Weak<Session>, u64)>>,
+}
+
+/// What a numbered request comes to at once.
+pub(crate) enum Numbered {
+    Granted(Grant),
+    Waiting(Ticket),
 }
 
 impl Kind for keylatch_queue {
@@ -49,9 +58,36 @@ pub struct keylatch_completion {
 
 const _: () = assert!(size_of::<keylatch_completion>() == 32);
 
-fn completion(from: Completion) -> keylatch_completion {
-    let (status, grant) = answer(from.result);
-    keylatch_completion { ticket: from.ticket.to_raw(), token: from.token, grant, status, reserved: 0 }
+impl keylatch_queue {
+    fn completion(&self, from: Completion) -> keylatch_completion {
+        let (ticket, token) = (from.ticket.to_raw(), from.token);
+        let (status, grant) = answer(from.result);
+        let numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        if let Some((session, request_id)) = numbered
+            && let (Some(session), Some(grant)) = (session.upgrade(), Grant::from_raw(grant))
+        {
+            session.answered(request_id, grant);
+        }
+        keylatch_completion { ticket, token, grant, status, reserved: 0 }
+    }
+
+    /// Makes a request whose grant is to be remembered, whether it comes at once or later.
+    pub(crate) fn with_number(
+        &self,
+        session: &Arc<Session>,
+        request_id: u64,
+        ask: impl FnOnce() -> Result<Numbered, Failure>,
+    ) -> Result<(), Failure> {
+        // Held meanwhile: the result may be fetched before its ticket is noted.
+        let mut numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner);
+        match ask()? {
+            Numbered::Granted(grant) => session.answered(request_id, grant),
+            Numbered::Waiting(ticket) => {
+                numbered.insert(ticket.to_raw(), (Arc::downgrade(session), request_id));
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn system(error: &io::Error) -> Failure {
@@ -70,14 +106,19 @@ pub unsafe extern "C" fn keylatch_queue_new(manager: *mut keylatch_manager, queu
         let manager = manager::enter(manager)?;
         let completions = manager.locks.completion_queue().map_err(|error| system(&error))?;
         let (line, other_end) = io::pipe().map_err(|error| system(&error))?;
-        let queue =
-            keylatch_queue { completions, manager: manager.number, line, other_end: Mutex::new(Some(other_end)) };
+        let queue = keylatch_queue {
+            completions,
+            manager: manager.number,
+            line,
+            other_end: Mutex::new(Some(other_end)),
+            numbered: Mutex::default(),
+        };
         out.write(handed_out(handle::create(queue)?));
         Ok(())
     })
 }
 
-/// Frees a queue. Requests that still wait are cancelled, and locks that were granted and not fetched are released. A
+/// Frees a queue. Requests that still wait are cancelled, and locks that were granted or upgraded and not fetched are released. A
 /// thread that waits in keylatch_queue_next() comes out with KEYLATCH_EHANDLE. NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in progress on this
@@ -133,7 +174,7 @@ pub unsafe extern "C" fn keylatch_queue_drain(
         while fetched < capacity {
             let Some(next) = queue.completions.try_next() else { break };
             // SAFETY: the header says what the caller promises.
-            unsafe { results.add(fetched).write_unaligned(completion(next)) };
+            unsafe { results.add(fetched).write_unaligned(queue.completion(next)) };
             fetched += 1;
         }
         out.write(fetched);
@@ -164,7 +205,7 @@ pub unsafe extern "C" fn keylatch_queue_next(
         };
         loop {
             if let Some(next) = queue.completions.try_next() {
-                out.write(completion(next));
+                out.write(queue.completion(next));
                 return Ok(());
             }
             if timeout_ns == 0 {

@@ -425,3 +425,99 @@ fn freeing_a_subscription_wakes_who_waits_for_an_event() {
         assert_eq!(reader.join().unwrap(), KEYLATCH_EHANDLE);
     }
 }
+
+#[test]
+fn a_timeout_is_learned_and_told() {
+    let options = keylatch_manager_options {
+        shards: 4,
+        max_locks: 10_000,
+        flags: KEYLATCH_MANAGER_ADAPTIVE,
+        adaptive_floor_ns: 1_000_000,
+        adaptive_ceiling_ns: 50_000_000,
+        ..sized()
+    };
+    let manager = out(|place| unsafe { keylatch_manager_new(&raw const options, place) }).unwrap();
+    let mut told: figures::keylatch_adaptive = sized();
+    assert_eq!(unsafe { figures::keylatch_manager_adaptive(manager, &raw mut told) }, KEYLATCH_OK);
+    assert_eq!((told.timeout_ns, told.quantile_ns, told.samples), (50_000_000, 0, 0));
+    assert_eq!((told.floor_ns, told.ceiling_ns), (1_000_000, 50_000_000));
+    let mut settings: keylatch_manager_options = sized();
+    assert_eq!(unsafe { keylatch_manager_settings(manager, &raw mut settings) }, KEYLATCH_OK);
+    assert_eq!((settings.flags, settings.adaptive_quantile_per_mille), (KEYLATCH_MANAGER_ADAPTIVE, 990));
+    let wrong = keylatch_manager_options { adaptive_factor_per_mille: 10, ..options };
+    let refused = out(|place| unsafe { keylatch_manager_new(&raw const wrong, place) });
+    assert_eq!(refused.unwrap_err(), KEYLATCH_ECONFIG);
+    assert_eq!(unsafe { keylatch_manager_free(manager) }, KEYLATCH_OK);
+    let without = Locks::new(0);
+    assert_eq!(unsafe { figures::keylatch_manager_adaptive(without.manager, &raw mut told) }, KEYLATCH_EEND);
+}
+
+#[test]
+fn orders_that_go_round_are_told() {
+    let options = keylatch_manager_options { shards: 4, flags: KEYLATCH_MANAGER_LOCK_ORDER, ..sized() };
+    let manager = out(|place| unsafe { keylatch_manager_new(&raw const options, place) }).unwrap();
+    let queue = out(|place| unsafe { keylatch_queue_new(manager, place) }).unwrap();
+    let locks = Locks { manager, queue };
+    let events = out(|place| unsafe { keylatch_events_new(manager, null(), place) }).unwrap();
+    for (name, order) in [("one", ["x", "y"]), ("two", ["y", "x"])] {
+        let session = locks.owner(name, "here", KEYLATCH_OWNER_SESSION | KEYLATCH_OWNER_RELEASES);
+        for object in order {
+            let (wanted, options) = (key("b", object), keylatch_request_options { owner: session, ..sized() });
+            let taken = out(|place: *mut u64| unsafe {
+                acquire::keylatch_acquire(
+                    manager,
+                    &raw const wanted,
+                    KEYLATCH_EXCLUSIVE,
+                    KEYLATCH_WAIT_FOREVER,
+                    &raw const options,
+                    place,
+                )
+            });
+            assert_ne!(taken.unwrap(), 0);
+        }
+        assert_eq!(unsafe { keylatch_owner_free(session) }, KEYLATCH_OK);
+    }
+    let mut reported = 0;
+    let listing = out(|place| unsafe { keylatch_lock_orders(manager, &raw mut reported, place) }).unwrap();
+    let told = parties(listing);
+    assert_eq!((reported, names(&told)), (1, vec![("y", "two"), ("x", "two"), ("x", "one"), ("y", "one")]));
+    let roles: Vec<_> = told.iter().map(|party| party.told.0).collect();
+    let (holds, waits) = (KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS);
+    assert_eq!(roles, [holds, waits, holds, waits]);
+    assert_eq!((told[0].links, told[0].source.as_str()), ((1, 0), "here"));
+    let (kind, about) = std::iter::from_fn(|| next(events, 0).ok())
+        .find(|(kind, _)| *kind == KEYLATCH_EVENT_LOCK_ORDER)
+        .expect("it is an event too");
+    assert_eq!((kind, names(&about)), (KEYLATCH_EVENT_LOCK_ORDER, names(&told)));
+    assert_eq!(unsafe { keylatch_events_free(events) }, KEYLATCH_OK);
+}
+
+#[test]
+fn an_upgrade_arrives_in_the_queue_under_the_same_grant() {
+    let locks = Locks::new(0);
+    let mine = locks.hold("x", KEYLATCH_SHARED, null(), 0);
+    let ask = |token| {
+        out(|place| unsafe {
+            grants::keylatch_upgrade_queue(locks.manager, mine, KEYLATCH_WAIT_FOREVER, locks.queue, token, place)
+        })
+    };
+    assert_eq!(ask(1), Ok(0), "nobody else reads");
+    assert_eq!(unsafe { grants::keylatch_downgrade(locks.manager, mine) }, KEYLATCH_OK);
+    let other = locks.hold("x", KEYLATCH_SHARED, null(), 0);
+    let next = || {
+        let mut answer = keylatch_completion::default();
+        let status = unsafe { queue::keylatch_queue_next(locks.queue, KEYLATCH_WAIT_FOREVER, &raw mut answer) };
+        assert_eq!(status, KEYLATCH_OK);
+        answer
+    };
+    let ticket = ask(2).unwrap();
+    let cancelled = out(|place| unsafe { acquire::keylatch_cancel(locks.manager, ticket, place) });
+    assert_eq!((cancelled, next().status), (Ok(1), KEYLATCH_ECANCELLED));
+    let ticket = ask(3).unwrap();
+    assert_eq!((locks.release(mine), ask(4)), (KEYLATCH_ENOTHELD, Err(KEYLATCH_ENOTHELD)));
+    assert_eq!(locks.release(other), KEYLATCH_OK);
+    let answer = next();
+    assert_eq!((answer.ticket, answer.token, answer.status, answer.grant), (ticket, 3, KEYLATCH_OK, mine));
+    assert_eq!(out(|place| unsafe { grants::keylatch_grant_mode(locks.manager, mine, place) }), Ok(KEYLATCH_EXCLUSIVE));
+    assert_eq!(locks.release(mine), KEYLATCH_OK);
+}

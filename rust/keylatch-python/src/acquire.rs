@@ -12,12 +12,14 @@ use crate::manager::LockManager;
 use crate::raw::{self, RawResult, answer, none};
 use crate::request::{Asked, LOCK, TRY_LOCK};
 use crate::wait::wait_for;
-use keylatch::{Acquire, FastLockGuard, LockError, LockRequest};
+use keylatch::{Acquire, FastLockGuard, LockError, LockRequest, Mode};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::task::{Context, Poll, Waker};
 
 static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
@@ -73,6 +75,8 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
 
 /// Adds the verbs to the class.
 pub(crate) fn add_methods(class: &Bound<'_, PyAny>) -> PyResult<()> {
+    // Kept for good.
+    SHARED.store(PyString::intern(class.py(), "shared").into_ptr(), Ordering::Relaxed);
     for (position, name) in ["lock", "try_lock", "alock"].into_iter().enumerate() {
         let definition = METHODS.as_pointer().cast::<ffi::PyMethodDef>();
         // SAFETY: one of the entries of a table that is never changed.
@@ -98,20 +102,54 @@ pub(crate) fn ask<'m, 'k>(
     }
 }
 
-/// `LockManager.lock`. Here the plain case: a key alone, which is free.
+/// Whether a key alone was asked for, or shared; nothing if more was said than that.
+///
+/// # Safety
+/// The arguments are as an interpreter passes them.
+#[inline(always)]
+unsafe fn plain_mode(
+    arguments: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> Option<Mode> {
+    if positional != 1 {
+        return None;
+    }
+    if keywords.is_null() {
+        return Some(Mode::Exclusive);
+    }
+    // SAFETY: a tuple of the names of the arguments after the positional one. The objects are only compared.
+    unsafe {
+        if ffi::PyTuple_Size(keywords) != 1 || ffi::PyTuple_GetItem(keywords, 0) != SHARED.load(Ordering::Relaxed) {
+            return None;
+        }
+        let shared = *arguments.add(1);
+        match () {
+            () if shared == ffi::Py_True() => Some(Mode::Shared),
+            () if shared == ffi::Py_False() => Some(Mode::Exclusive),
+            () => None,
+        }
+    }
+}
+
+/// The word `shared` as it is in the text of programs, where there is one object for it.
+static SHARED: AtomicPtr<ffi::PyObject> = AtomicPtr::new(null_mut());
+
+/// `LockManager.lock`. Here the plain case: a key alone, or shared, which is free.
 unsafe extern "C" fn lock(
     slf: *mut ffi::PyObject,
     arguments: *const *mut ffi::PyObject,
     positional: ffi::Py_ssize_t,
     keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    if positional == 1 && keywords.is_null() {
-        // SAFETY: there is one argument, on a thread that is attached.
+    // SAFETY: as the interpreter passed them.
+    if let Some(mode) = unsafe { plain_mode(arguments, positional, keywords) } {
+        // SAFETY: there is a positional argument, on a thread that is attached.
         let (key, plain) = unsafe { (*arguments, plain_key(*arguments)) };
         if let Some(plain) = plain {
             // SAFETY: called on a manager.
             let manager = unsafe { LockManager::from_raw(slf) };
-            return match ask(manager, LockRequest::write(plain)) {
+            return match ask(manager, LockRequest::new(plain, mode)) {
                 // SAFETY: called on this manager with this key.
                 Ok(Ok(hold)) => unsafe { guard::new(hold, slf, key, null_mut()) },
                 Ok(Err(error)) => refused_slow(&error),
@@ -172,8 +210,34 @@ fn take(py: Python<'_>, slf: *mut ffi::PyObject, asked: &Asked<'_, '_>) -> RawRe
     guard::from_answer(py, held, slf, asked.key.as_ptr(), owner)
 }
 
-/// `LockManager.try_lock`.
+/// `LockManager.try_lock`. Here the plain case, as in `lock`.
 unsafe extern "C" fn try_lock(
+    slf: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as the interpreter passed them.
+    if let Some(mode) = unsafe { plain_mode(arguments, positional, keywords) } {
+        // SAFETY: there is a positional argument, on a thread that is attached.
+        let (key, plain) = unsafe { (*arguments, plain_key(*arguments)) };
+        if let Some(plain) = plain {
+            // SAFETY: called on a manager.
+            let manager = unsafe { LockManager::from_raw(slf) };
+            return match manager.locks().lock(LockRequest::new(plain, mode)).try_now() {
+                // SAFETY: called on this manager with this key.
+                Ok(hold) => unsafe { guard::new(hold, slf, key, null_mut()) },
+                Err(LockError::WouldBlock { .. }) => none(),
+                Err(error) => refused_slow(&error),
+            };
+        }
+    }
+    // SAFETY: the arguments as they were passed.
+    unsafe { try_lock_slow(slf, arguments, positional, keywords) }
+}
+
+#[inline(never)]
+unsafe fn try_lock_slow(
     slf: *mut ffi::PyObject,
     arguments: *const *mut ffi::PyObject,
     positional: ffi::Py_ssize_t,

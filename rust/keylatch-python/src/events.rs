@@ -170,6 +170,7 @@ fn to_python<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyAny>>
         }
         Event::Expired(hold) => class("Expired")?.call1((listed::holder(py, hold)?, text)),
         Event::Forced(hold) => class("Forced")?.call1((listed::holder(py, hold)?, text)),
+        Event::LockOrder(report) => class("LockOrder")?.call1((listed::lock_order(py, report)?, text)),
         _ => class("Other")?.call1((text,)),
     }
 }

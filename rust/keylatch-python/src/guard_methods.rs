@@ -100,7 +100,7 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
     raw::method_with_arguments(
         c"on_lost",
         on_lost,
-        c"on_lost($self, callback, /)\n--\n\nHave callback(guard, why) called once if the lock is taken away; why is a Lost.\n\n\
+        c"on_lost($self, callback, /)\n--\n\nHave callback(why) called once if the lock is taken away; why is a Lost.\n\n\
         At once if it has been. It is called in a thread that all such callbacks share, and never after the lock was\n\
         released.",
     ),

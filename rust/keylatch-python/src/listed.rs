@@ -4,7 +4,10 @@ use crate::errors::{class, mode_to_python};
 use crate::key::{self, AskedKey};
 use crate::owner::AskedOwner;
 use crate::request::duration_of;
-use keylatch::{BlockingChain, ChainLink, Cycle, DeadlockLink, Filter, HolderInfo, Mode, TopKey, WaiterInfo};
+use keylatch::{
+    BlockingChain, ChainLink, Cycle, DeadlockLink, Filter, HolderInfo, LockOrderLink, LockOrderReport,
+    LockOrderReports, Mode, TopKey, WaiterInfo,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -127,6 +130,29 @@ pub(crate) fn cycle<'py>(py: Python<'py>, links: &[DeadlockLink]) -> PyResult<Bo
         ))
     };
     PyTuple::new(py, links.iter().map(link).collect::<PyResult<Vec<_>>>()?)
+}
+
+/// A `keylatch.LockOrderReport`.
+pub(crate) fn lock_order<'py>(py: Python<'py>, report: &LockOrderReport) -> PyResult<Bound<'py, PyAny>> {
+    let link = |link: &LockOrderLink| {
+        class(py, "LockOrderLink")?.call1((
+            &*link.session,
+            link.source,
+            key::to_python(py, &link.held)?,
+            mode_to_python(py, link.held_mode)?,
+            key::to_python(py, &link.wanted)?,
+            mode_to_python(py, link.wanted_mode)?,
+            link.at.as_secs_f64(),
+            link.to_string(),
+        ))
+    };
+    let links = PyTuple::new(py, report.links.iter().map(link).collect::<PyResult<Vec<_>>>()?)?;
+    class(py, "LockOrderReport")?.call1((report.at.as_secs_f64(), links, report.to_string()))
+}
+
+pub(crate) fn lock_orders<'py>(py: Python<'py>, found: &LockOrderReports) -> PyResult<Bound<'py, PyAny>> {
+    let reports = found.reports.iter().map(|report| lock_order(py, report)).collect::<PyResult<Vec<_>>>()?;
+    class(py, "LockOrderReports")?.call1((PyTuple::new(py, reports)?, found.reported, found.orders, found.forgotten))
 }
 
 pub(crate) fn deadlocks<'py>(py: Python<'py>, cycles: &[Cycle]) -> PyResult<Bound<'py, PyList>> {

@@ -83,7 +83,8 @@ impl LockManager {
     #[pyo3(signature = (
         *, fairness = "eventual", eventual_after = 0.0005, default_timeout = None, shards = 1024, max_locks = 8_388_608,
         max_waiters = 1_048_576, max_key_bytes = 8192, overtake_limit = 64, reentrancy = "deny",
-        deadlock_delay = 0.05, victim = "asker", lock_delay = 0.0, adaptive = None
+        deadlock_delay = 0.05, victim = "asker", lock_delay = 0.0, adaptive = None,
+        lock_order_lint = false
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -101,6 +102,7 @@ impl LockManager {
         victim: &str,
         lock_delay: f64,
         adaptive: Option<Bound<'_, PyAny>>,
+        lock_order_lint: bool,
     ) -> PyResult<Self> {
         let fairness = match fairness {
             "eventual" => Fairness::Eventual {
@@ -141,6 +143,7 @@ impl LockManager {
             deadlock_delay: deadlock_delay.map(|delay| duration_of("deadlock_delay", delay)).transpose()?,
             victim,
             lock_delay: duration_of("lock_delay", lock_delay)?,
+            lock_order_lint,
             adaptive: adaptive.map(|adaptive| adaptive_of(&adaptive)).transpose()?,
             ..LockConfig::default()
         };
@@ -347,6 +350,10 @@ impl LockManager {
 
     fn _recent_deadlocks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         listed::deadlocks(py, &py.detach(|| self.locks.recent_deadlocks()))
+    }
+
+    fn _lock_order_reports<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        listed::lock_orders(py, &py.detach(|| self.locks.lock_order_reports()))
     }
 
     fn _subscribe(

@@ -33,6 +33,57 @@
 //! # drop(guard); Ok(()) }
 //! ```
 //!
+//! # Leases, and the store that has the last word
+//!
+//! A lease frees a lock whose holder is gone. But who seems to be gone may only have been paused, and come back to write
+//! as if nothing had happened: between asking [`is_valid`](LockGuard::is_valid) and writing there is always a moment.
+//! What helps is a store that refuses: each exclusive hold has a number, its [`fence`](LockGuard::fence), which is greater
+//! than all of this key before it. The writer hands it over with what it writes, and the store takes nothing that comes
+//! with a number lower than one it has seen.
+//!
+//! ```
+//! use keylatch::{FastObjectLockManager, LockError, LockRequest};
+//! use std::collections::HashMap;
+//! use std::time::Duration;
+//!
+//! /// What is stored under a name, and the greatest fence it was ever written with.
+//! #[derive(Default)]
+//! struct Store(HashMap<&'static str, (u64, &'static str)>);
+//!
+//! impl Store {
+//!     /// Compares and writes in one step.
+//!     fn write(&mut self, name: &'static str, fence: u64, content: &'static str) -> Result<(), String> {
+//!         let (newest, stored) = self.0.entry(name).or_default();
+//!         if fence < *newest {
+//!             return Err(format!("fence {fence} is old: {newest} has written since"));
+//!         }
+//!         (*newest, *stored) = (fence, content);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (locks, mut store) = (FastObjectLockManager::new(), Store::default());
+//! let lease = LockRequest::write(("photos", "cat.jpg")).ttl(Duration::from_millis(5));
+//! let slow = locks.lock(lease.owner("slow")).blocking()?;
+//! store.write("cat.jpg", slow.fence(), "half of it")?;
+//!
+//! // Here "slow" is paused: its machine swaps, or somebody closed the lid. The next one waits until the lease is over.
+//! let next = locks.lock(lease.owner("next")).blocking()?;
+//! store.write("cat.jpg", next.fence(), "all of it")?;
+//!
+//! // And back it comes, with what it still had to write.
+//! assert!(store.write("cat.jpg", slow.fence(), "the other half").is_err());
+//! assert_eq!(store.0["cat.jpg"].1, "all of it");
+//! assert!(matches!(slow.try_release(), Err(LockError::LeaseLost { .. }))); // which harms nobody
+//! # Ok(()) }
+//! ```
+//!
+//! A store in the same process may ask [`is_current`](FastObjectLockManager::is_current) instead. A store that outlives
+//! the manager keeps the greatest fence with the data, and puts a number in front of it that grows with each start of the
+//! program, for a new manager counts from 1. Give the old holder time for what it has on its way already with
+//! [`lock_delay`](LockConfig::lock_delay).
+//!
 //! # What is promised
 //!
 //! * **Exclusion**: an exclusive holder is alone; at most 65,535 share a key, and more wait in line.
@@ -41,7 +92,14 @@
 //!   behind, and a lock granted in that very instant is delivered or goes to the next in line.
 //! * **Release** never blocks, works from any thread, and an old or made-up [`Grant`] is refused.
 //! * **Memory**: keys cost nothing when nobody holds them, but for up to four warm ones a shard.
-//! * **Re-entrancy**: none. Asking again for what one holds exclusively waits for oneself; give a timeout.
+//! * **Re-entrancy** is for [`Session`]s, as [`Reentrancy`] says: one that asks again for what it has, in a way that would
+//!   have it wait for itself, is refused at once, or has it once more. Requests under one label, or under none, contend
+//!   like strangers: asking again waits, so give a timeout.
+//! * **Leases**: a hold with a [`ttl`](LockRequest::ttl) is nobody else's before its time is over, and may be taken away
+//!   after that by whoever waits or by [`expire`](FastObjectLockManager::expire), by nothing else. Its holder is
+//!   [told](LockGuard::on_lost), and whatever it does with the hold later says [`LockError::LeaseLost`] and harms nobody.
+//! * **Fences** of exclusive holds only grow for a key, for as long as the manager lives: across other keys in between,
+//!   across leases that ran out and locks that were [released by force](FastObjectLockManager::force_release).
 //! * **Deadlocks** among [`Session`]s are found and broken: one of them gets [`LockError::Deadlock`], none that is not part
 //!   of one does, and nothing is ever concluded from two requests that share a label.
 //! * **Fork**: in a forked child every call says [`LockError::Forked`]; make a new manager there.
@@ -77,6 +135,8 @@ mod wait;
 
 pub use backend::{BackendGuard, BoxedAcquire, DisabledLockManager, GlobalLockManager, ObjectLocks, open_backend};
 pub use config::{AdaptiveTimeout, Backend, Fairness, LockConfig, Reentrancy, Victim};
+#[doc(hidden)]
+pub use engine::Place;
 pub use error::{DeadlockLink, Holder, Holders, LockError};
 pub use guard::{FastLockGuard, LockBatch, LockGuard, ManagerRef, OwnedLockGuard, Upgrade};
 pub use hold::{Grant, Lost, Owner, OwnerRef, SessionRef};

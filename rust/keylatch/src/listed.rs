@@ -30,6 +30,9 @@ pub struct HolderInfo {
     pub lease: Option<Duration>,
     /// The number of this exclusive hold; `None` for a shared one.
     pub fence: Option<u64>,
+    /// Nobody holds it: its last holder lost it because a lease ran out, and it is kept shut for
+    /// [`lock_delay`](crate::LockConfig::lock_delay), of which `lease` is what is left. Releasing it by force ends that.
+    pub kept_shut: bool,
     /// The grant's number. As long as a guard has the hold, it is only a name: it cannot be released by it.
     pub grant: Grant,
 }
@@ -92,6 +95,9 @@ pub struct LockOrderReport {
 
 impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kept_shut {
+            return write!(f, "{} is kept shut for another {:?}", self.key, self.lease.unwrap_or_default());
+        }
         write!(f, "{} holds {} ({}, for at least {:?}", self.named(), self.key, self.mode, self.held_for)?;
         match self.lease {
             Some(left) => write!(f, ", {left:?} of its lease left)"),

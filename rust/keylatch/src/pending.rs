@@ -1,13 +1,14 @@
 //! A request given to a manager, and the ways to wait for it.
 
+use crate::engine::Place;
 use crate::engine::acquire::Answer;
 use crate::engine::mail::Posted;
-use crate::engine::waiting::{Ended, Polled, as_timeout};
+use crate::engine::waiting::{Ended, Polled};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockGuard, OwnedLockGuard};
 use crate::hold::Grant;
 use crate::manager::FastObjectLockManager;
-use crate::request::LockRequest;
+use crate::request::{Limit, LockRequest};
 use crate::wait::{Bell, Delivery, Foreign, Mailbox, Ticket};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -85,6 +86,21 @@ impl<'m, 'k> Lock<'m, 'k> {
         self.manager.core().try_now(self.request, true)
     }
 
+    /// As [`grant_now`](Self::grant_now) where the lock is plainly free. `None` says nothing: the caller goes on with one
+    /// of the others. For faces to other languages, whose fast paths end here.
+    ///
+    /// # Safety
+    /// The place is what this thread was told by [`FastObjectLockManager::place`] of this manager, and none of the
+    /// thread's thread-local values has been dropped since.
+    #[doc(hidden)]
+    #[inline(always)]
+    #[must_use]
+    pub unsafe fn grant_at_once(self, place: Place) -> Option<Grant> {
+        let core = self.manager.core();
+        // SAFETY: promised.
+        core.at_once(unsafe { core.local_at(place) }, self.request)
+    }
+
     /// Takes the lock if it is free; otherwise has `callback` called once with the result, on a thread of the
     /// manager's, when the request has ended: granted, timed out, cancelled or closed. A callback may call anything
     /// that does not block. One that panics loses its guard, and so its lock, and disturbs nobody else.
@@ -114,10 +130,7 @@ impl<'m, 'k> Lock<'m, 'k> {
     /// # Errors
     /// What is wrong with the request; nothing arrives then.
     pub fn with_queue(self, queue: &CompletionQueue, token: u64) -> Result<Submitted, LockError> {
-        if !Arc::ptr_eq(queue.manager.core(), self.manager.core()) {
-            let problem = "it is another manager's; use one made by this manager's completion_queue()".into();
-            return Err(LockError::InvalidConfig { setting: "queue", problem });
-        }
+        queue.is_of(self.manager.core())?;
         let arrived = Arc::clone(&queue.arrived);
         let manager = self.manager.weak();
         self.post(&queue.mailbox, move |ticket, result| {
@@ -141,6 +154,51 @@ impl<'m, 'k> Lock<'m, 'k> {
             }
             Posted::Waiting(ticket) => Submitted::Waiting(ticket),
         })
+    }
+}
+
+impl FastObjectLockManager {
+    /// As [`upgrade_blocking`](Self::upgrade_blocking), with the result in a queue: `None` if it was upgraded at once,
+    /// otherwise the ticket of what will arrive, with this `token`. What arrives after a success is the lock, held
+    /// exclusively, under the same [`Grant`]; after a failure the grant is held shared as before. Until then the grant
+    /// cannot be used otherwise.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use keylatch::{FastObjectLockManager, LockRequest};
+    /// let locks = FastObjectLockManager::new();
+    /// let queue = locks.completion_queue()?;
+    /// let other = locks.acquire_read_lock_blocking("photos", "cat.jpg", "viewer")?;
+    /// let grant = locks.lock(LockRequest::read(("photos", "cat.jpg")).owner("editor")).grant_blocking()?;
+    /// assert!(locks.upgrade_with_queue(grant, None, &queue, 42)?.is_some());
+    /// drop(other);
+    /// let upgraded = queue.next(None)?.expect("no timeout was set").result?;
+    /// assert_eq!(upgraded.into_grant(), grant);
+    /// # locks.release(grant)?; Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`LockGuard::upgrade_blocking`] and [`release`](Self::release); nothing arrives then, and what was held is held
+    /// as before.
+    pub fn upgrade_with_queue(
+        &self,
+        grant: Grant,
+        timeout: Option<Duration>,
+        queue: &CompletionQueue,
+        token: u64,
+    ) -> Result<Option<Ticket>, LockError> {
+        let core = self.core();
+        queue.is_of(core)?;
+        core.catch(grant)?;
+        let (arrived, manager) = (Arc::clone(&queue.arrived), self.weak());
+        let limit = timeout.map_or(Limit::Never, Limit::After);
+        let posted = core.post_upgrade(grant, limit, &queue.mailbox, move |ticket, result| {
+            arrived.lock().push_back(Completion { ticket, token, result: manager.own(result) });
+        });
+        if !matches!(posted, Ok(Some(_))) {
+            core.let_loose(grant);
+        }
+        posted
     }
 }
 
@@ -214,6 +272,14 @@ pub struct Completion {
 }
 
 impl CompletionQueue {
+    fn is_of(&self, core: &Arc<crate::engine::Core>) -> Result<(), LockError> {
+        if Arc::ptr_eq(self.manager.core(), core) {
+            return Ok(());
+        }
+        let problem = "it is another manager's; use one made by this manager's completion_queue()".into();
+        Err(LockError::InvalidConfig { setting: "queue", problem })
+    }
+
     pub(crate) fn new(manager: FastObjectLockManager) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::new()?);
         let ringer = Arc::clone(&bell);
@@ -351,7 +417,7 @@ impl<'m, 'k> Acquire<'m, 'k> {
                 if deadline.is_some_and(|at| at <= Instant::now()) {
                     return match core.try_slow(local, wanted) {
                         Ok(grant) => granted(grant),
-                        Err(error) => Poll::Ready(Err(as_timeout(error))),
+                        Err(error) => Poll::Ready(Err(core.as_timeout(error, self.request.limit))),
                     };
                 }
                 match core.acquire_slow(local, &wanted, Some(Delivery::Task(None))) {
@@ -365,9 +431,8 @@ impl<'m, 'k> Acquire<'m, 'k> {
         self.waiting = None;
         match ended {
             Ended::Granted(grant) => granted(grant.expect("a request that was queued got its grant")),
-            Ended::Failed { why, waited, error } => {
-                let hash = core.hash(&self.request.key);
-                Poll::Ready(Err(core.failure((why, waited, error), self.request.limit, &self.request.key, hash)))
+            Ended::Failed { why, error } => {
+                Poll::Ready(Err(core.failure((why, error), self.request.limit, &self.request.key)))
             }
         }
     }

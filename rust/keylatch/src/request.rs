@@ -107,7 +107,8 @@ impl<'a> LockRequest<'a> {
     }
 
     /// Numbers a session's request, so that it can be made again when its answer was lost: as long as the lock is held
-    /// the same session gets the same [`Grant`](crate::Grant) for the same number. Only for
+    /// the same session gets the same [`Grant`](crate::Grant) for the same number, and while the first one waits, the others
+    /// wait for its answer. Only for
     /// [`grant_blocking`](crate::Lock::grant_blocking) and [`grant_now`](crate::Lock::grant_now): a guard exists once.
     #[inline(always)]
     pub fn request_id(self, request_id: u64) -> Self {

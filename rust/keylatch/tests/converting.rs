@@ -2,7 +2,9 @@
 
 mod steps;
 
-use keylatch::{Fairness, LockError, LockRequest, Mode};
+use keylatch::{
+    CompletionQueue, Fairness, FastObjectLockManager, Filter, Grant, LockError, LockRequest, Mode, OwnedLockGuard,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -259,4 +261,151 @@ fn conversions_keep_the_lock_exact_under_load() {
 
 fn shared_after_drop(shared: &impl Fn()) {
     shared();
+}
+
+/// A grant that reads, another reader, and a queue.
+fn two_readers(locks: &FastObjectLockManager) -> (Grant, OwnedLockGuard, CompletionQueue) {
+    let read = |owner| LockRequest::read(("b", "o")).owner(owner);
+    let other = locks.lock(read("other")).blocking().unwrap().into_owned();
+    (locks.lock(read("me")).grant_blocking().unwrap(), other, locks.completion_queue().unwrap())
+}
+
+#[test]
+fn an_upgrade_by_queue_arrives_when_the_other_readers_are_gone() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let (grant, other, queue) = two_readers(&locks);
+        let ticket = locks.upgrade_with_queue(grant, None, &queue, 42).unwrap().expect("somebody else reads");
+        // It is the request's until the result is fetched.
+        assert!(matches!(locks.release(grant), Err(LockError::NotHeld { .. })));
+        assert!(matches!(locks.upgrade_with_queue(grant, None, &queue, 1), Err(LockError::NotHeld { .. })));
+        assert!(queue.try_next().is_none());
+        drop(other);
+        let arrived = queue.next(Some(FOREVER)).unwrap().unwrap();
+        assert_eq!((arrived.ticket, arrived.token), (ticket, 42));
+        let guard = arrived.result.unwrap();
+        assert_eq!(guard.mode(), Mode::Exclusive);
+        assert!(locks.try_acquire_read_lock("b", "o", "late").is_err());
+        assert_eq!(guard.into_grant(), grant);
+        // Held exclusively already: at once.
+        assert!(locks.upgrade_with_queue(grant, None, &queue, 2).unwrap().is_none());
+        locks.release(grant).unwrap();
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn an_upgrade_by_queue_that_fails_leaves_the_hold_shared() {
+    let locks = few_shards(Fairness::Fifo);
+    let (grant, other, queue) = two_readers(&locks);
+    let failed = |queue: &CompletionQueue| queue.next(Some(FOREVER)).unwrap().unwrap().result.unwrap_err();
+    let still_shared = || assert_eq!(locks.key_and_mode(grant).unwrap().1, Mode::Shared);
+
+    let refused = locks.upgrade_with_queue(grant, Some(Duration::ZERO), &queue, 0);
+    assert!(matches!(refused, Err(LockError::Timeout { .. })), "{refused:?}");
+    still_shared();
+    assert!(locks.upgrade_with_queue(grant, Some(Duration::from_millis(2)), &queue, 1).unwrap().is_some());
+    assert!(matches!(failed(&queue), LockError::Timeout { holders, .. } if holders.named.len() == 2));
+    still_shared();
+    let ticket = locks.upgrade_with_queue(grant, None, &queue, 2).unwrap().unwrap();
+    assert!(locks.cancel(ticket) && !locks.cancel(ticket));
+    assert!(matches!(failed(&queue), LockError::Cancelled { .. }));
+    still_shared();
+
+    // Two who wait for each other: the second is told at once, and the first gets it when the second has gone.
+    let third = locks.lock(LockRequest::read(("b", "o")).owner("third")).grant_blocking().unwrap();
+    assert!(locks.upgrade_with_queue(grant, None, &queue, 3).unwrap().is_some());
+    let conflict = locks.upgrade_with_queue(third, None, &queue, 4);
+    assert!(matches!(conflict, Err(LockError::UpgradeConflict { .. })), "{conflict:?}");
+    locks.release(third).unwrap();
+    drop(other);
+    let upgraded = queue.next(Some(FOREVER)).unwrap().unwrap();
+    assert_eq!(upgraded.token, 3);
+    drop(upgraded.result.unwrap());
+
+    // Taken away while it waits; and the end of the manager.
+    let (grant, other, queue) = two_readers(&locks);
+    assert!(locks.upgrade_with_queue(grant, None, &queue, 5).unwrap().is_some());
+    assert_eq!(locks.force_release(&Filter::new().owner("me")).len(), 1);
+    drop(other);
+    assert!(matches!(failed(&queue), LockError::NotHeld { .. }));
+    assert_at_rest(&locks);
+    let (grant, _other, queue) = two_readers(&locks);
+    assert!(locks.upgrade_with_queue(grant, None, &queue, 6).unwrap().is_some());
+    locks.close();
+    assert_eq!(failed(&queue), LockError::Closed);
+    locks.release(grant).unwrap();
+    let foreign = few_shards(Fairness::Fifo);
+    let (grant, _other, _) = two_readers(&foreign);
+    let refused = foreign.upgrade_with_queue(grant, None, &queue, 7);
+    assert!(matches!(refused, Err(LockError::InvalidConfig { setting: "queue", .. })), "{refused:?}");
+    foreign.release(grant).unwrap();
+}
+
+#[test]
+fn a_queue_that_is_dropped_ends_upgrades() {
+    let locks = few_shards(Fairness::Fifo);
+    let (grant, other, queue) = two_readers(&locks);
+    assert!(locks.upgrade_with_queue(grant, None, &queue, 1).unwrap().is_some());
+    drop(queue);
+    assert_eq!(locks.key_and_mode(grant).unwrap().1, Mode::Shared);
+    let queue = locks.completion_queue().unwrap();
+    assert!(locks.upgrade_with_queue(grant, None, &queue, 2).unwrap().is_some());
+    drop(other); // upgraded, and nobody fetches it
+    drop(queue);
+    assert!(matches!(locks.release(grant), Err(LockError::NotHeld { .. })));
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn upgrades_by_queue_under_load_are_alone_and_leave_nothing() {
+    const EACH: usize = 2000;
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let inside = AtomicUsize::new(0);
+        let upgraded = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let (locks, inside, upgraded) = (&locks, &inside, &upgraded);
+                scope.spawn(move || {
+                    let queue = locks.completion_queue().unwrap();
+                    for turn in 0..EACH {
+                        let key = if turn % 3 == 0 { "x" } else { "y" };
+                        let grant = locks.lock(LockRequest::read(("b", key))).grant_blocking().unwrap();
+                        let timeout = (turn % 5 == 0).then(|| Duration::from_micros(20));
+                        let outcome = match locks.upgrade_with_queue(grant, timeout, &queue, turn as u64) {
+                            Ok(Some(ticket)) => {
+                                if (turn + number) % 4 == 0 {
+                                    locks.cancel(ticket);
+                                }
+                                let arrived = queue.next(Some(FOREVER)).unwrap().expect("it ends");
+                                assert_eq!((arrived.ticket, arrived.token), (ticket, turn as u64));
+                                arrived.result.map(|guard| assert_eq!(guard.into_grant(), grant))
+                            }
+                            Ok(None) => Ok(()),
+                            Err(error) => Err(error),
+                        };
+                        match outcome {
+                            Ok(()) if key == "x" => {
+                                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "upgraded and not alone");
+                                upgraded.fetch_add(1, Ordering::Relaxed);
+                                inside.fetch_sub(1, Ordering::SeqCst);
+                            }
+                            Ok(()) => {}
+                            Err(
+                                LockError::UpgradeConflict { .. }
+                                | LockError::Cancelled { .. }
+                                | LockError::Timeout { .. },
+                            ) => assert_eq!(locks.key_and_mode(grant).unwrap().1, Mode::Shared),
+                            Err(other) => panic!("{other}"),
+                        }
+                        locks.release(grant).unwrap();
+                    }
+                    assert!(queue.try_next().is_none());
+                });
+            }
+        });
+        assert!(upgraded.into_inner() > 0);
+        assert_at_rest(&locks);
+    }
 }

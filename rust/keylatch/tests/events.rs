@@ -3,12 +3,13 @@
 mod steps;
 
 use keylatch::{
-    Event, EventOptions, Events, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode,
+    Event, EventOptions, Events, Fairness, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, Mode,
+    Victim,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 use steps::*;
 
@@ -304,6 +305,77 @@ fn an_expired_lease_is_told() {
     assert_eq!(hold.lease, Some(Duration::ZERO));
     drop((slow, next));
     assert_eq!(all(&events), []);
+}
+
+#[test]
+fn a_release_by_force_is_told_of_each_who_lost_something() {
+    let locks = few_shards(Fairness::Fifo);
+    let events = locks.subscribe(EventOptions::default());
+    let session = locks.session_with_source("txn-17", "sql");
+    let guard = locks.lock(LockRequest::write(("b", "o")).owner(&session)).blocking().unwrap();
+    let fence = guard.fence();
+    let number = locks.lock(LockRequest::read(("b", "p")).owner(&session)).grant_now().unwrap();
+    let other = locks.try_acquire_read_lock("b", "p", "other").unwrap();
+    assert_eq!(locks.force_release(&Filter::new().owner("txn-17")).len(), 2);
+    let mut told: Vec<_> = all(&events)
+        .into_iter()
+        .map(|event| match event {
+            Event::Forced(hold) => (hold.key.to_string(), hold.mode, hold.owner.to_string(), hold.source, hold.fence),
+            other => panic!("{other}"),
+        })
+        .collect();
+    told.sort();
+    let expected = [("b/o", Mode::Exclusive, Some(fence)), ("b/p", Mode::Shared, None)];
+    assert_eq!(told, expected.map(|(key, mode, fence)| (key.to_owned(), mode, "txn-17".to_owned(), "sql", fence)));
+    // What is gone is not lost again, and released in vain without a word.
+    assert!(locks.force_release(&Filter::new().owner("txn-17")).is_empty());
+    assert!(guard.try_release().is_err() && locks.release(number).is_err());
+    drop(session);
+    let last = locks.session("last").release_on_drop(true);
+    let held = locks.lock(LockRequest::write(("b", "o")).owner(&last)).blocking().unwrap();
+    drop(last);
+    let [Event::Forced(hold)] = &all(&events)[..] else { panic!("a session that takes its locks along") };
+    assert_eq!(&*hold.owner, "last");
+    drop((held, other));
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn a_deadlock_is_told_as_the_one_who_gives_way_is_told_it() {
+    for victim in [Victim::Asker, Victim::Youngest] {
+        let locks = with(LockConfig { deadlock_delay: Some(Duration::ZERO), victim, ..LockConfig::default() });
+        let (events, full) = (
+            locks.subscribe(EventOptions::default()),
+            locks.subscribe(EventOptions { capacity: 1, ..EventOptions::default() }),
+        );
+        let (old, young) = (locks.session_with_source("old", "sql"), locks.session("young"));
+        let write = |object, session| LockRequest::write(("b", object)).owner(session);
+        let x = locks.lock(write("x", &old)).blocking().unwrap();
+        let y = locks.lock(write("y", &young)).blocking().unwrap();
+        for round in 1..=2 {
+            let mut first = ByHand::waiting(locks.lock(write("x", &young)));
+            let mut second = ByHand::new(locks.lock(write("y", &old)));
+            let error = match (victim, second.poll()) {
+                (Victim::Asker, Poll::Ready(Err(error))) => error,
+                (_, Poll::Pending) => first.after_wakes().unwrap_err(),
+                (_, other) => panic!("{other:?}"),
+            };
+            let LockError::Deadlock { key, cycle } = error else { panic!("{error}") };
+            let event = events.try_next().expect("told before the one who gives way goes on");
+            let Event::Deadlock { key: at, cycle: told, .. } = &event else { panic!("{event}") };
+            assert_eq!((at, told), (&key, &cycle));
+            assert_eq!(locks.recent_deadlocks().last().unwrap().links, cycle);
+            assert!(cycle.iter().any(|link| (&*link.session, link.source) == ("old", "sql")));
+            for said in
+                ["old waits for b/y (exclusive)", "young waits for b/x (exclusive)", "held exclusive by the next"]
+            {
+                assert!(event.to_string().contains(said), "{event}");
+            }
+            assert_eq!((events.try_next(), full.dropped()), (None, round - 1));
+        }
+        drop((x, y));
+        assert_at_rest(&locks);
+    }
 }
 
 /// Does what it likes when it is woken.

@@ -1,8 +1,9 @@
 //! Locks released by force, and sessions that release what they hold.
 
-use keylatch::{FastObjectLockManager, Filter, LockError, LockRequest, Mode};
+use keylatch::{Event, EventOptions, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, Mode};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn holders(locks: &FastObjectLockManager) -> u64 {
     locks.get_metrics().shard_metrics.holders
@@ -21,12 +22,14 @@ fn the_next_in_line_is_served_and_the_old_holder_harms_nobody() {
         while locks.get_metrics().shard_metrics.waiters < 2 {
             std::thread::yield_now();
         }
+        let fence = guard.fence();
         let taken = locks.force_release(&Filter::new().owner("stuck"));
         assert_eq!(taken.len(), 2);
         let next: Vec<_> = waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect();
         assert!(matches!(guard.try_release(), Err(LockError::NotHeld { .. })));
         assert!(matches!(locks.release(number), Err(LockError::NotHeld { .. })));
         assert!(next.iter().all(|guard| guard.is_valid() && &*guard.owner() == "next"));
+        assert!(next[0].fence() > fence && !locks.is_current(("b", "o"), fence).unwrap());
         assert_eq!(holders(&locks), 2);
     });
     assert_eq!(holders(&locks), 0);
@@ -103,6 +106,50 @@ fn a_session_releases_what_it_holds_when_it_is_told_to_or_dropped() {
     drop((guard, again, stranger));
     assert_eq!(holders(&locks), 0);
     drop(locks.try_acquire_write_lock("b", "o", "next").unwrap());
+}
+
+#[test]
+fn a_lock_that_is_kept_shut_is_shown_as_such_and_opens_by_force() {
+    let hour = Duration::from_secs(3600);
+    for by_number in [false, true] {
+        let config = LockConfig { lock_delay: hour, ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_config(config).unwrap();
+        let events = locks.subscribe(EventOptions::default());
+        let request = LockRequest::write(("b", "o")).owner("dead").ttl(Duration::from_nanos(1));
+        let (guard, fence) = match by_number {
+            true => {
+                let grant = locks.lock(request).grant_now().unwrap();
+                (None, locks.fence(grant).unwrap())
+            }
+            false => {
+                let guard = locks.lock(request).try_now().unwrap();
+                let fence = guard.fence();
+                (Some(guard), fence)
+            }
+        };
+        while locks.expire(&Filter::new()).is_empty() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(events.try_next(), Some(Event::Expired(_))));
+        let [shut] = &locks.holders(&Filter::new())[..] else { panic!("nobody holds it, and it is shut") };
+        assert!(shut.kept_shut && shut.fence > Some(fence) && !shut.session);
+        assert!(shut.lease.is_some_and(|left| left > hour / 2 && left <= hour));
+        assert!(shut.to_string().starts_with("b/o is kept shut for another 3"), "{shut}");
+        assert!(!locks.is_current(("b", "o"), fence).unwrap());
+        assert!(locks.expire(&Filter::new()).is_empty(), "not before its time");
+        let queue = locks.completion_queue().unwrap();
+        let waits = locks.lock(LockRequest::write(("b", "o")).owner("next")).with_queue(&queue, 1).unwrap();
+        assert!(waits.ticket().is_some());
+        let opened = locks.force_release(&Filter::new().key(("b", "o")));
+        assert!(opened.len() == 1 && opened[0].kept_shut);
+        let next = queue.next(None).unwrap().unwrap().result.unwrap();
+        assert!(next.is_valid() && next.fence() > fence);
+        let listed = locks.holders(&Filter::new());
+        assert!(listed.len() == 1 && !listed[0].kept_shut);
+        assert_eq!(events.try_next(), None, "nobody lost anything");
+        drop((guard, next));
+        assert_eq!(holders(&locks), 0);
+    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Leases, fences and losing a hold.
 
+mod steps;
+
 use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Lost};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+use steps::ByHand;
 
 const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(3600);
@@ -79,6 +82,38 @@ fn a_number_that_was_lost_says_so_once_and_is_void_then() {
     assert!(matches!(locks.release(grant), Err(LockError::LeaseLost { .. })));
     assert!(matches!(locks.release(grant), Err(LockError::NotHeld { .. })));
     locks.release(next).unwrap();
+    is_idle(&locks);
+}
+
+#[test]
+fn whatever_is_done_with_a_lost_lease_says_so() {
+    let locks = manager();
+    let lost = |error: LockError| matches!(error, LockError::LeaseLost { .. });
+    let mut guard = locks.lock(read().ttl(Duration::from_nanos(1))).blocking().unwrap();
+    let number = locks.lock(read().ttl(Duration::from_nanos(1))).grant_now().unwrap();
+    let mut gone = ByHand::new(guard.lost());
+    assert!(gone.poll().is_pending());
+    wait_out(|| locks.remaining(number).unwrap());
+    wait_out(|| guard.remaining());
+    let next = locks.lock(write()).try_now().unwrap();
+    assert_eq!((gone.wakes(), gone.ready()), (1, Lost::Expired));
+    assert_eq!(ByHand::new(guard.lost()).ready(), Lost::Expired, "asked afterwards too");
+    assert!(lost(guard.try_upgrade().unwrap_err()) && lost(guard.upgrade_blocking(None).unwrap_err()));
+    guard.downgrade();
+    for error in [
+        locks.renew(number, LONG).unwrap_err(),
+        locks.remaining(number).unwrap_err(),
+        locks.fence(number).unwrap_err(),
+        locks.key_and_mode(number).unwrap_err(),
+        locks.on_lost(number, |_| {}).err().unwrap_or(LockError::LeaseLost { grant: 0 }),
+    ] {
+        assert!(lost(error.clone()), "{error}");
+    }
+    assert!(!locks.is_valid(number));
+    assert!(lost(locks.try_upgrade(number).unwrap_err()), "which is the last that is known of it");
+    assert!(lost(guard.try_release().unwrap_err()));
+    assert!(next.is_valid());
+    drop(next);
     is_idle(&locks);
 }
 
@@ -220,7 +255,8 @@ fn every_lock_of_a_batch_has_the_lease() {
     }
 }
 
-/// A store that remembers the highest fence it has seen, and refuses a writer with a lower one.
+/// A store that remembers the highest fence it has seen, and refuses a writer with a lower one: the one that the crate's
+/// documentation shows, for threads.
 #[derive(Default)]
 struct Store {
     fence: AtomicU64,

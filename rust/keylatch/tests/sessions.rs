@@ -1,7 +1,13 @@
 //! Sessions: asking again, being answered again, and labels, which are nothing of the kind.
 
-use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Reentrancy};
+mod steps;
+
+use keylatch::{
+    BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Reentrancy,
+};
+use std::sync::Barrier;
 use std::time::Duration;
+use steps::{until_in_line, within};
 
 fn counting() -> FastObjectLockManager {
     FastObjectLockManager::with_config(LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() }).unwrap()
@@ -31,6 +37,46 @@ fn a_session_that_would_wait_for_itself_is_told_so_at_once() {
     drop(locks.lock(read().owner(&session)).blocking().expect("sharing with oneself is sharing"));
     drop(first);
     assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+}
+
+/// Nobody looks for deadlocks here, and nobody has to: it is seen when it asks.
+#[test]
+fn a_session_that_would_wait_for_itself_is_told_so_though_nobody_looks_for_deadlocks() {
+    let locks =
+        FastObjectLockManager::with_config(LockConfig { deadlock_delay: None, ..LockConfig::default() }).unwrap();
+    let session = locks.session("txn-1");
+    let queue = locks.completion_queue().unwrap();
+    for (held, asked) in [(write(), write()), (write(), read()), (read(), write())] {
+        let _guard = locks.lock(held.owner(&session)).blocking().unwrap();
+        let told = |error: &LockError| matches!(error, LockError::Deadlock { cycle, .. } if cycle.len() == 1);
+        let asked = asked.owner(&session);
+        assert!(told(&locks.lock(asked).blocking().unwrap_err()));
+        assert!(told(&locks.lock(asked).grant_blocking().unwrap_err()));
+        assert!(told(&locks.lock(asked).with_queue(&queue, 1).unwrap_err()));
+        let now = futures_util::FutureExt::now_or_never(async { locks.lock(asked).await });
+        assert!(told(&now.expect("at once").unwrap_err()));
+        let batch = BatchLockRequest::new(&session).add_write_lock("b", "a").add_write_lock("b", "o");
+        let Err(LockError::Batch { cause, .. }) = locks.acquire_locks_batch_blocking(batch) else {
+            panic!("it has b/o")
+        };
+        assert!(told(&cause));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 1, "nothing of the batch stays");
+        assert_eq!(locks.get_metrics().shard_metrics.waits, 0);
+    }
+}
+
+#[test]
+fn a_session_that_reads_again_behind_a_writer_waits_for_itself() {
+    let config = LockConfig { fairness: Fairness::Fifo, deadlock_delay: Some(Duration::ZERO), ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let (session, queue) = (locks.session("txn-1"), locks.completion_queue().unwrap());
+    let held = locks.lock(read().owner(&session)).blocking().unwrap();
+    assert!(locks.lock(write().owner("writer")).with_queue(&queue, 1).unwrap().ticket().is_some());
+    let error = locks.lock(read().owner(&session)).blocking().unwrap_err();
+    let LockError::Deadlock { cycle, .. } = &error else { panic!("{error}") };
+    assert_eq!((&*cycle[0].session, cycle.len()), ("txn-1", 1));
+    drop(held);
+    drop(queue.next(None).unwrap().unwrap().result.expect("the writer goes on"));
 }
 
 #[test]
@@ -129,6 +175,85 @@ fn the_same_request_is_answered_with_the_same_grant_while_it_is_held() {
     assert_ne!(next, grant);
     locks.release(next).unwrap();
     assert!(locks.release(grant).is_err());
+}
+
+#[test]
+fn the_same_request_made_again_while_it_waits_waits_for_the_same_answer() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = write().owner(&session).request_id(7);
+    let held = locks.lock(write().owner("before")).blocking().unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| locks.lock(request).grant_blocking().unwrap());
+        until_in_line(&locks, 1);
+        let again: Vec<_> = (0..3).map(|_| scope.spawn(|| locks.lock(request).grant_blocking().unwrap())).collect();
+        let short = Duration::from_millis(2);
+        let LockError::Timeout { waited, holders, .. } =
+            locks.lock(request.timeout(short)).grant_blocking().unwrap_err()
+        else {
+            panic!("nobody lets go")
+        };
+        assert!(waited >= short && &*holders.named[0].owner == "before");
+        let LockError::WouldBlock { holders, .. } = locks.lock(request).grant_now().unwrap_err() else {
+            panic!("it is asked for already")
+        };
+        assert_eq!(&*holders.named[0].owner, "before");
+        assert_eq!(locks.get_metrics().shard_metrics.waiters, 1, "one of them stands in line");
+        drop(held);
+        let grant = first.join().unwrap();
+        assert!(again.into_iter().all(|again| again.join().unwrap() == grant));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 1);
+        locks.release(grant).unwrap();
+    });
+}
+
+#[test]
+fn when_the_first_of_them_gives_up_the_next_one_asks() {
+    within("requests that are repeated", || {
+        let locks = FastObjectLockManager::new();
+        let session = locks.session("upload");
+        let request = write().owner(&session).request_id(7);
+        let held = locks.lock(write()).blocking().unwrap();
+        let short = Duration::from_millis(5);
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| locks.lock(request.timeout(short)).grant_blocking());
+            until_in_line(&locks, 1);
+            let again = scope.spawn(|| locks.lock(request).grant_blocking());
+            assert!(matches!(first.join().unwrap(), Err(LockError::Timeout { .. })));
+            until_in_line(&locks, 1);
+            drop(held);
+            locks.release(again.join().unwrap().unwrap()).unwrap();
+        });
+        // And when the manager is closed all of them are told.
+        let _held = locks.lock(write()).blocking().unwrap();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..3).map(|_| scope.spawn(|| locks.lock(request).grant_blocking())).collect();
+            until_in_line(&locks, 1);
+            locks.close();
+            assert!(all.into_iter().all(|one| matches!(one.join().unwrap(), Err(LockError::Closed))));
+        });
+    });
+}
+
+#[test]
+fn a_repeated_request_is_one_hold_whoever_comes_first() {
+    let locks = FastObjectLockManager::new();
+    for _ in 0..300 {
+        let session = locks.session("upload");
+        let request = write().owner(&session).request_id(7);
+        let barrier = Barrier::new(4);
+        let ask = || {
+            barrier.wait();
+            locks.lock(request).grant_blocking().unwrap()
+        };
+        let grants: Vec<_> = std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert!(grants.iter().all(|grant| *grant == grants[0]));
+        locks.release(grants[0]).unwrap();
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
 }
 
 #[test]

@@ -53,6 +53,7 @@ static void free_handle(enum kind kind, void *handle)
 static void make_handles(void **handles)
 {
     keylatch_manager_options options = { sizeof options };
+    options.flags = KEYLATCH_MANAGER_ADAPTIVE;
     keylatch_owner_options session = { sizeof session };
     options.shards = 4;
     options.max_locks = 1000;

@@ -5,7 +5,7 @@
 #define FIELD(type, field, value, status) { offsetof(type, field), sizeof(((type *)0)->field), value, status }
 #define SHAPE(type, first) #type, sizeof(type), first
 
-const struct shape manager_options = { SHAPE(keylatch_manager_options, 80),
+const struct shape manager_options = { SHAPE(keylatch_manager_options, 104),
     { FIELD(keylatch_manager_options, shards, 1000, KEYLATCH_ECONFIG),
       FIELD(keylatch_manager_options, shards, UINT32_MAX, KEYLATCH_ECONFIG),
       FIELD(keylatch_manager_options, fairness, 99, KEYLATCH_EINVALID),
@@ -15,7 +15,7 @@ const struct shape manager_options = { SHAPE(keylatch_manager_options, 80),
       FIELD(keylatch_manager_options, max_key_bytes, UINT64_MAX, KEYLATCH_ECONFIG),
       FIELD(keylatch_manager_options, reentrancy, 3, KEYLATCH_EINVALID),
       FIELD(keylatch_manager_options, victim, 4, KEYLATCH_EINVALID),
-      FIELD(keylatch_manager_options, reserved, 1, KEYLATCH_EINVALID) } };
+      FIELD(keylatch_manager_options, flags, 4, KEYLATCH_EINVALID) } };
 const struct shape owner_options = { SHAPE(keylatch_owner_options, 32),
     { FIELD(keylatch_owner_options, source_len, 5, KEYLATCH_EINVALID),
       FIELD(keylatch_owner_options, source_len, SIZE_MAX, KEYLATCH_EINVALID),
@@ -47,6 +47,7 @@ const struct shape event_options = { SHAPE(keylatch_event_options, 32),
     { FIELD(keylatch_event_options, reserved, 1, KEYLATCH_EINVALID) } };
 const struct shape parties = { SHAPE(keylatch_party, 184), { { 0 } } };
 const struct shape metrics = { SHAPE(keylatch_metrics, 160), { { 0 } } };
+const struct shape adaptive = { SHAPE(keylatch_adaptive, 72), { { 0 } } };
 const struct shape health = { SHAPE(keylatch_health, 40), { { 0 } } };
 
 /* Nothing is waited for and nothing is taken away here. */
@@ -106,6 +107,7 @@ CALL(release_many, P(0), P(1), N(2), P(3))
 CALL(downgrade, P(0), N(1))
 CALL(try_upgrade, P(0), N(1))
 CALL(upgrade, P(0), N(1), N(2))
+CALL(upgrade_queue, P(0), N(1), N(2), P(3), N(4), P(5))
 CALL(grant_mode, P(0), N(1), P(2))
 CALL(grant_key, P(0), N(1), P(2), N(3), P(4))
 CALL(fence, P(0), N(1), P(2))
@@ -128,6 +130,7 @@ CALL(waiters, P(0), P(1), P(2))
 CALL(top, P(0), I(1), N(2), P(3))
 CALL(blocking_chain, P(0), P(1), P(2), P(3), P(4))
 CALL(recent_deadlocks, P(0), P(1))
+CALL(lock_orders, P(0), P(1), P(2))
 CALL(force_release, P(0), P(1), P(2), P(3))
 CALL(expire, P(0), P(1), P(2), P(3))
 CALL(events_new, P(0), P(1), P(2))
@@ -137,6 +140,7 @@ CALL(events_dropped, P(0), P(1))
 CALL(events_free, P(0))
 CALL(manager_metrics, P(0), (uint32_t)N(1), P(2))
 CALL(manager_health, P(0), P(1), P(2))
+CALL(manager_adaptive, P(0), P(1))
 CALL(manager_openmetrics, P(0), P(1))
 CALL(manager_report, P(0), P(1))
 
@@ -191,6 +195,7 @@ const struct function functions[] = {
     { FUNCTION(downgrade), { HANDLE(MANAGER), GRANT }, PLAINLY, 0 },
     { FUNCTION(try_upgrade), { HANDLE(MANAGER), GRANT }, WITH_A_SHARED_GRANT, 0 },
     { FUNCTION(upgrade), { HANDLE(MANAGER), GRANT, NUMBER(0) }, WITH_A_SHARED_GRANT, 0 },
+    { FUNCTION(upgrade_queue), { HANDLE(MANAGER), GRANT, NUMBER(0), HANDLE(QUEUE), NUMBER(0), TOLD }, WITH_A_SHARED_GRANT, 0 },
     { FUNCTION(grant_mode), { HANDLE(MANAGER), GRANT, TOLD }, PLAINLY, 0 },
     { FUNCTION(grant_key), { HANDLE(MANAGER), GRANT, { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_NUMBER, .good = 64 }, TOLD }, PLAINLY, 0 },
     { FUNCTION(fence), { HANDLE(MANAGER), GRANT, TOLD }, PLAINLY, 0 },
@@ -214,6 +219,7 @@ const struct function functions[] = {
     { FUNCTION(blocking_chain), { HANDLE(MANAGER), { .is = A_KEY, .null_is = KEYLATCH_EINVALID, .may = BE_LONG }, { .is = NOTHING }, TOLD_OR_NULL, MADE(LISTING) }, PLAINLY, 0 },
     { FUNCTION(blocking_chain), { HANDLE(MANAGER), { .is = NOTHING }, { .is = A_HANDLE, .kind = OWNER, .null_is = KEYLATCH_EINVALID }, TOLD_OR_NULL, MADE(LISTING) }, PLAINLY, 0 },
     { FUNCTION(recent_deadlocks), { HANDLE(MANAGER), MADE(LISTING) }, PLAINLY, 0 },
+    { FUNCTION(lock_orders), { HANDLE(MANAGER), TOLD_OR_NULL, MADE(LISTING) }, PLAINLY, 0 },
     { FUNCTION(force_release), { HANDLE(MANAGER), { .is = A_STRUCT, .shape = &filters }, TOLD_OR_NULL, MADE_OR_NULL(LISTING) }, PLAINLY, 0 },
     { FUNCTION(expire), { HANDLE(MANAGER), OPTIONS(filters), TOLD_OR_NULL, MADE_OR_NULL(LISTING) }, PLAINLY, 0 },
     { FUNCTION(events_new), { HANDLE(MANAGER), OPTIONS(event_options), MADE(EVENTS) }, PLAINLY, 0 },
@@ -223,6 +229,7 @@ const struct function functions[] = {
     { FUNCTION(events_free), { FREES(EVENTS) }, PLAINLY, 0 },
     { FUNCTION(manager_metrics), { HANDLE(MANAGER), { .is = A_NUMBER, .good = UINT32_MAX }, FILLED(metrics) }, PLAINLY, 0 },
     { FUNCTION(manager_health), { HANDLE(MANAGER), FILLED(health), { .is = OUT_TEXT, .may = BE_NULL } }, PLAINLY, 0 },
+    { FUNCTION(manager_adaptive), { HANDLE(MANAGER), FILLED(adaptive) }, PLAINLY, 0 },
     { FUNCTION(manager_openmetrics), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
     { FUNCTION(manager_report), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
 };

@@ -50,7 +50,7 @@ struct shape {
 };
 
 extern const struct shape manager_options, owner_options, request_options, batch_options, filters, event_options, parties,
-    metrics, health;
+    metrics, health, adaptive;
 
 struct param {
     enum is is;

@@ -128,7 +128,8 @@ impl Core {
         let Some(waiter) = self.waiters.take() else {
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
-        let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail: false, loose: false, priority };
+        let by_mail = matches!(delivery, Delivery::Mail(..));
+        let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail, loose: false, priority };
         let (now, prepared) = (self.now(), self.waiters.get(waiter));
         prepared.prepare(index, grant.index(), owner, asking, now, delivery);
         prepared.set_first_look(if deadlock { now } else { self.first_look(owner, now) });
@@ -141,12 +142,12 @@ impl Core {
 
     /// The answer to a grant whose upgrade waited; it is held shared as before if that failed.
     pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended, limit: Limit) -> Result<(), LockError> {
-        let Ended::Failed { why, waited, error } = ended else { return Ok(()) };
+        let Ended::Failed { why, error } = ended else { return Ok(()) };
         self.standing(grant)?;
         let Some((index, _)) = self.records.get(grant.index()).held_by_guard(grant) else { return Ok(()) };
         let entry = self.table.entry(index);
         let key = entry.key(self.table.arena());
-        Err(self.failure((why, waited, error), limit, &key.as_ref(), entry.hash()))
+        Err(self.failure((why, error), limit, &key.as_ref()))
     }
 
     /// The entry of a grant that is held shared; `None` if it is exclusive already.

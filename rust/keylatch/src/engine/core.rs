@@ -18,6 +18,7 @@ use crate::table::{Entry, LockedShard, Table, Word};
 use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
+use std::ptr::NonNull;
 use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,11 @@ pub(crate) struct Core {
     pub(crate) adaptive: Option<Box<Adaptive>>,
     pub(crate) orders: Option<Box<LockOrders>>,
 }
+
+/// Where a thread's own part of a manager is. For faces to other languages, which remember it instead of looking for it.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Place(NonNull<Local>);
 
 /// What goes on record with a grant.
 #[derive(Debug, Clone, Copy)]
@@ -149,7 +155,30 @@ impl Core {
     /// The calling thread's own part.
     #[inline(always)]
     pub(crate) fn local(&self) -> &Local {
-        self.locals.get_or(|| Local::new(self.config.shards, FIRST_SPINS))
+        self.locals.get_or(|| self.first_visit())
+    }
+
+    /// Where the calling thread's own part is.
+    pub(crate) fn place(&self) -> Place {
+        Place(NonNull::from(self.local()))
+    }
+
+    /// The part that is there.
+    ///
+    /// # Safety
+    /// It is this manager's and this thread's, and none of the thread's thread-local values has been dropped yet: with
+    /// those its part goes to another thread.
+    #[inline(always)]
+    pub(crate) unsafe fn local_at(&self, place: Place) -> &Local {
+        debug_assert!(std::ptr::eq(self.local(), place.0.as_ptr()));
+        // SAFETY: promised; the parts live as long as the manager.
+        unsafe { place.0.as_ref() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_visit(&self) -> Local {
+        Local::new(self.config.shards, FIRST_SPINS)
     }
 
     pub(crate) fn locals(&self) -> impl Iterator<Item = &Local> {
@@ -484,15 +513,6 @@ impl Core {
         }
         let more = count.saturating_sub(named.len() as u32);
         Holders { named, more }
-    }
-
-    /// Who holds a key now.
-    pub(crate) fn holders_of_key(&self, hash: u64, key: &KeyRef<'_>) -> Holders {
-        let shard = self.table.lock(self.table.shard_of(hash));
-        match shard.find(hash, key) {
-            Some((index, entry)) => self.holders(index, entry, true),
-            None => Holders::default(),
-        }
     }
 
     /// Notes the time with holders that took the lock without looking at a clock, now that somebody waits for them.

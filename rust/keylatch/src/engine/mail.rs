@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::waiting::{Ended, as_timeout};
+use super::waiting::Ended;
 
 /// What a request by mail comes to at once.
 #[derive(Debug)]
@@ -62,23 +62,61 @@ impl Core {
         let limit = self.decided(limit);
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return self.try_slow(local, *wanted).map(Posted::Granted).map_err(as_timeout);
+            return self.try_slow(local, *wanted).map(Posted::Granted).map_err(|error| self.as_timeout(error, limit));
         }
         let letter = self.letter(wanted, limit, deadline, answer);
         match self.acquire_slow(local, wanted, Some(Delivery::Mail(Arc::clone(mailbox), letter)))? {
             Answer::Granted(grant) => Ok(Posted::Granted(grant)),
             Answer::Queued(ticket) => {
-                if let Some(deadline) = deadline {
-                    self.set_timer(deadline, ticket, Purpose::GiveUp);
-                    // The answer may have come already, and looked for the deadline before it was set.
-                    if !self.waiters.is_current(ticket) && !fault!("answered-deadline-kept") {
-                        self.timer.unset((deadline, ticket, Purpose::GiveUp));
-                    }
-                }
-                self.begin_to_look(ticket);
+                self.keep_time_of(ticket, deadline);
                 Ok(Posted::Waiting(ticket))
             }
         }
+    }
+
+    fn keep_time_of(&self, ticket: Ticket, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            self.set_timer(deadline, ticket, Purpose::GiveUp);
+            // The answer may have come already, and looked for the deadline before it was set.
+            if !self.waiters.is_current(ticket) && !fault!("answered-deadline-kept") {
+                self.timer.unset((deadline, ticket, Purpose::GiveUp));
+            }
+        }
+        self.begin_to_look(ticket);
+    }
+
+    /// Upgrades a grant that the caller has caught, at once or by mail: a ticket says that `answer` will be called. The
+    /// grant is the answer's then; if it is not upgraded it is let loose before that.
+    pub(crate) fn post_upgrade(
+        self: &Arc<Self>,
+        grant: Grant,
+        limit: Limit,
+        mailbox: &Arc<Mailbox>,
+        answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
+    ) -> Result<Option<Ticket>, LockError> {
+        let limit = self.decided(limit);
+        let deadline = self.deadline(limit);
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return self.try_upgrade(grant).map(|()| None).map_err(|error| self.as_timeout(error, limit));
+        }
+        let core = Arc::clone(self);
+        let letter: Letter = Box::new(move |waiter| {
+            let ticket = core.waiters.get(waiter).ticket(waiter);
+            let look = core.waiters.get(waiter).first_look();
+            let ended = core.finish(core.local(), waiter);
+            // As in `letter`.
+            core.forget_moments(deadline, look, ticket);
+            let upgraded = core.upgrade_ended(grant, ended, limit);
+            if upgraded.is_err() {
+                core.let_loose(grant);
+            }
+            answer(ticket, upgraded.map(|()| grant));
+        });
+        let queued = self.begin_upgrade(grant, Delivery::Mail(Arc::clone(mailbox), letter))?;
+        Ok(queued.map(|(ticket, _)| {
+            self.keep_time_of(ticket, deadline);
+            ticket
+        }))
     }
 
     fn letter(
@@ -89,7 +127,7 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Letter {
         let core = Arc::clone(self);
-        let (key, hash) = (wanted.key.to_owned(), wanted.hash);
+        let key = wanted.key.to_owned();
         Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
             let look = core.waiters.get(waiter).first_look();
@@ -99,9 +137,7 @@ impl Core {
             let result = match ended {
                 Ended::Granted(Some(grant)) => Ok(grant),
                 Ended::Granted(None) => Err(LockError::Closed),
-                Ended::Failed { why, waited, error } => {
-                    Err(core.failure((why, waited, error), limit, &key.as_ref(), hash))
-                }
+                Ended::Failed { why, error } => Err(core.failure((why, error), limit, &key.as_ref())),
             };
             answer(ticket, result);
         })

@@ -26,6 +26,8 @@ pub(crate) mod take_away;
 pub(crate) mod waiting;
 
 pub(crate) use core::Core;
+#[doc(hidden)]
+pub use core::Place;
 
 #[cfg(all(test, loom))]
 mod models;

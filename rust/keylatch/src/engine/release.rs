@@ -17,13 +17,19 @@ impl Core {
     /// whoever owns the shard and finds the holder still in the word finds it on record or ending, never somebody else.
     #[inline(always)]
     pub(crate) fn release_guard(&self, grant: Grant) -> Option<Lost> {
+        self.release_guard_at(grant, || self.local())
+    }
+
+    /// As `release_guard`, for a thread that may know where its part is.
+    #[inline(always)]
+    pub(crate) fn release_guard_at<'a>(&'a self, grant: Grant, local: impl FnOnce() -> &'a Local) -> Option<Lost> {
         let record = self.records.get(grant.index());
         let Some((index, mode)) = record.held_plainly(grant) else { return self.release_special(grant) };
         if self.is_forked() {
             // The lock is the parent's; here nobody else is left to want it.
             return None;
         }
-        self.release_held(grant, index, mode)
+        self.release_held(local(), grant, index, mode)
     }
 
     /// Ends a hold by its number, which was enough to release it, and says whether that is what happened.
@@ -37,7 +43,9 @@ impl Core {
     #[inline(always)]
     pub(crate) fn release_guard_or_tell(&self, grant: Grant) -> Result<(), LockError> {
         match self.records.get(grant.index()).held_plainly(grant) {
-            Some((index, mode)) if !self.is_forked() => told(grant, self.release_held(grant, index, mode)),
+            Some((index, mode)) if !self.is_forked() => {
+                told(grant, self.release_held(self.local(), grant, index, mode))
+            }
             _ => self.release_or_tell_slow(grant),
         }
     }
@@ -55,9 +63,8 @@ impl Core {
     }
 
     #[inline(always)]
-    fn release_held(&self, grant: Grant, index: u32, mode: Mode) -> Option<Lost> {
+    fn release_held(&self, local: &Local, grant: Grant, index: u32, mode: Mode) -> Option<Lost> {
         let record = self.records.get(grant.index());
-        let local = self.local();
         let entry = self.table.entry(index);
         // The word as it was left is the best guess of what it is. Guessing spares a look at it, which would fetch the
         // cache line once more if somebody else has it.
@@ -133,7 +140,7 @@ impl Core {
         // While its record names it, the hold keeps the key that is told.
         let slow = if special.timed && !special.lost { self.slow_hold(grant) } else { None };
         let lost = if !special.lost && !special.counted {
-            self.release_held(grant, special.entry, special.mode)
+            self.release_held(self.local(), grant, special.entry, special.mode)
         } else {
             self.release_under_mutex(grant, &special)
         };
@@ -228,6 +235,12 @@ impl Core {
             self.exhume(grant);
         }
         Err(no_longer_held(grant, standing))
+    }
+
+    /// As `catch`, without saying why not.
+    #[inline(always)]
+    pub(crate) fn catch_at_once(&self, grant: Grant) -> bool {
+        !self.is_forked() && self.records.could_be(grant.index()) && self.records.get(grant.index()).catch(grant)
     }
 
     /// Gives back the record that was kept for a grant whose lock was taken away, if that is what it is.

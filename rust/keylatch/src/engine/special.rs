@@ -4,14 +4,14 @@ use super::acquire::Wanted;
 use super::core::Core;
 use super::lease::nanos_of;
 use crate::config::invalid;
-use crate::error::LockError;
-use crate::hold::{Grant, OwnerRef, SessionState, Standing};
+use crate::error::{Holders, LockError};
+use crate::hold::{Begun, Grant, OwnerRef, SessionState, Standing, Turn};
 use crate::key::ObjectKey;
 use crate::mode::Mode;
-use crate::request::LockRequest;
+use crate::request::{Limit, LockRequest};
 use crate::sync::fault::fault;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whether a request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,24 +31,72 @@ impl Core {
         patience: Patience,
     ) -> Result<Grant, LockError> {
         self.check_special(&request, loose)?;
+        let mut limit = self.decided(request.limit);
         let session = self.numbered(&request)?;
-        if let Some((session, id)) = &session
-            && let Some(grant) = self.answered_before(session, *id, &request)?
-        {
-            return Ok(grant);
+        let mut turn = None;
+        if let Some((session, id)) = &session {
+            match self.turn_of(session, *id, &request, patience, &mut limit)? {
+                Ok(answered) => return Ok(answered),
+                Err(its_turn) => turn = Some(its_turn),
+            }
         }
         let local = self.local();
         let wanted = Wanted { loose, ..self.wanted(local, &request) };
         let grant = match (self.acquire_fast(local, wanted), patience) {
             (Ok(grant), _) => grant,
             (Err(_), Patience::None) => self.try_slow(local, wanted)?,
-            (Err(_), Patience::Sleeps) => self.blocking_until(local, &wanted, request.limit)?,
+            (Err(_), Patience::Sleeps) => self.blocking_until(local, &wanted, limit)?,
         };
         self.start_lease(grant, request.ttl);
-        if let Some((session, id)) = session.filter(|_| !fault!("answer-not-remembered")) {
-            session.remember_answer(id, grant, |grant| self.standing(grant).is_ok());
+        if let Some(turn) = turn.filter(|_| !fault!("answer-not-remembered")) {
+            turn.answer(grant);
         }
         Ok(grant)
+    }
+
+    /// The grant that a session's numbered request was answered with, or the turn to make it. While the same request
+    /// waits already, waits for how that ends.
+    fn turn_of<'s>(
+        &self,
+        session: &'s SessionState,
+        id: u64,
+        request: &LockRequest<'_>,
+        patience: Patience,
+        limit: &mut Limit,
+    ) -> Result<Result<Grant, Turn<'s>>, LockError> {
+        let began = Instant::now();
+        let deadline = self.deadline(*limit);
+        loop {
+            let grant = match session.begin_request(id, |grant| self.standing(grant).is_ok()) {
+                Begun::Asks(turn) => return Ok(Err(turn)),
+                Begun::Has(grant) => grant,
+                Begun::Waits(first) => {
+                    if patience == Patience::None {
+                        return Err(LockError::WouldBlock {
+                            key: request.key.to_owned(),
+                            holders: self.holders_of(request),
+                        });
+                    }
+                    if !first.is_over_by(deadline) {
+                        let (key, waited) = (request.key.to_owned(), began.elapsed());
+                        return Err(LockError::Timeout { key, waited, holders: self.holders_of(request) });
+                    }
+                    // What is left of the time is for its own wait.
+                    *limit = deadline.map_or(*limit, Limit::At);
+                    continue;
+                }
+            };
+            // `None` if it is released in this moment: then it is asked for anew.
+            if let Some(grant) = self.answered_before(id, grant, request)? {
+                return Ok(Ok(grant));
+            }
+        }
+    }
+
+    fn holders_of(&self, request: &LockRequest<'_>) -> Holders {
+        let hash = self.hash(&request.key);
+        let shard = self.lock_shard(hash);
+        shard.find(hash, &request.key).map_or_else(Holders::default, |(index, entry)| self.holders(index, entry, true))
     }
 
     /// Refuses what cannot be meant.
@@ -83,14 +131,8 @@ impl Core {
         Ok(Some((session.ok_or_else(|| invalid("request_id", problem()))?, id)))
     }
 
-    /// The grant that this session's request was answered with, if it is held.
-    fn answered_before(
-        &self,
-        session: &SessionState,
-        id: u64,
-        request: &LockRequest<'_>,
-    ) -> Result<Option<Grant>, LockError> {
-        let Some(grant) = session.answer(id) else { return Ok(None) };
+    /// The grant that a numbered request was answered with, if it is held. An error if that was for something else.
+    fn answered_before(&self, id: u64, grant: Grant, request: &LockRequest<'_>) -> Result<Option<Grant>, LockError> {
         let Ok((key, mode)) = self.key_and_mode(grant) else { return Ok(None) };
         if key.as_ref() == request.key && mode >= request.mode {
             return Ok(Some(grant));

@@ -8,6 +8,7 @@ use crate::config::Fairness;
 use crate::error::LockError;
 use crate::hold::Grant;
 use crate::key::KeyRef;
+use crate::mode::Mode;
 use crate::request::{Limit, LockRequest};
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
@@ -15,7 +16,7 @@ use crate::sync::{ParkedUntil, spin_hint, yield_now};
 use crate::wait::{Delivery, Phase, Purpose, Ticket, Waiter};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The most and the fewest turns that a waiter stays awake for before it sleeps; in between it learns.
 const MOST_SPINS: u32 = 2000;
@@ -47,7 +48,6 @@ pub(crate) enum Ended {
     Granted(Option<Grant>),
     Failed {
         why: Phase,
-        waited: Duration,
         /// What to answer, if whoever ended the wait said.
         error: Option<Box<LockError>>,
     },
@@ -89,6 +89,40 @@ impl Core {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(_) => unreachable!("only requests with a delivery are queued"),
         }
+    }
+
+    /// Takes the lock, to be held by its number, if it is plainly free.
+    #[inline(always)]
+    pub(crate) fn at_once(&self, local: &Local, request: LockRequest<'_>) -> Option<Grant> {
+        if request.is_special() {
+            return None;
+        }
+        let wanted = Wanted { loose: true, ..self.wanted(local, &request) };
+        match self.acquire_fast(local, wanted) {
+            Ok(grant) => Some(grant),
+            Err(Missed::Absent) => {
+                let (bucket, object, version) = (wanted.key.bucket(), wanted.key.object(), wanted.key.version());
+                let Wanted { hash, mode, owner, priority, .. } = wanted;
+                self.bring_in_parts(local, bucket, object, version, (hash, mode, owner, priority))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// As `bring_in`. What it takes it takes in pieces: a whole `Wanted` would be put together in memory before it is known
+    /// that it is needed.
+    #[inline(never)]
+    fn bring_in_parts(
+        &self,
+        local: &Local,
+        bucket: &[u8],
+        object: &[u8],
+        version: Option<&[u8]>,
+        (hash, mode, owner, priority): (u64, Mode, u32, u8),
+    ) -> Option<Grant> {
+        let key = KeyRef::new(bucket, object);
+        let key = version.map_or(key, |version| key.with_version(version));
+        self.bring_in(local, Wanted { key, hash, mode, owner, priority, loose: true, lease: 0 })
     }
 
     /// Takes the lock, sleeping until it is free.
@@ -134,15 +168,13 @@ impl Core {
         let limit = self.decided(limit);
         let deadline = self.deadline(limit);
         if deadline.is_some_and(|at| at <= Instant::now()) {
-            return self.try_slow(local, *wanted).map_err(as_timeout);
+            return self.try_slow(local, *wanted).map_err(|error| self.as_timeout(error, limit));
         }
         match self.acquire_slow(local, wanted, Some(Delivery::Thread))? {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {
                 Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
-                Ended::Failed { why, waited, error } => {
-                    Err(self.failure((why, waited, error), limit, &wanted.key, wanted.hash))
-                }
+                Ended::Failed { why, error } => Err(self.failure((why, error), limit, &wanted.key)),
             },
         }
     }
@@ -241,45 +273,42 @@ impl Core {
         let ended = if phase == Phase::Granted {
             Ended::Granted(Grant::from_raw(waiter.grant.load(Ordering::Relaxed)))
         } else {
-            let waited = self.now().saturating_sub(waiter.since.load(Ordering::Relaxed));
             let error = waiter.take_explanation();
-            Ended::Failed { why: phase, waited: Duration::from_nanos(waited), error }
+            Ended::Failed { why: phase, error }
         };
         self.free_waiter(local, index);
         ended
     }
 
+    /// What a refusal is called when the caller gave a time that has passed. It was looked at after that time, however
+    /// soon that was: nobody is told to have waited for less than was asked for.
+    pub(crate) fn as_timeout(&self, error: LockError, limit: Limit) -> LockError {
+        match error {
+            LockError::WouldBlock { key, holders } => {
+                LockError::Timeout { key, waited: self.timeout(limit).unwrap_or_default(), holders }
+            }
+            other => other,
+        }
+    }
+
     /// The error that a wait ended with. `limit` is what was asked for: the wait itself began a moment after that was.
     pub(crate) fn failure(
         &self,
-        (why, waited, error): (Phase, Duration, Option<Box<LockError>>),
+        (why, error): (Phase, Option<Box<LockError>>),
         limit: Limit,
         key: &KeyRef<'_>,
-        hash: u64,
     ) -> LockError {
-        if let Some(mut error) = error {
-            if let LockError::Timeout { waited, .. } = &mut *error {
-                *waited = (*waited).max(self.timeout(limit).unwrap_or_default());
+        match (error.map(|error| *error), why) {
+            (Some(LockError::Timeout { key, waited, holders }), _) => {
+                LockError::Timeout { key, waited: waited.max(self.timeout(limit).unwrap_or_default()), holders }
             }
-            return *error;
-        }
-        match why {
-            Phase::TimedOut => {
-                let waited = waited.max(self.timeout(limit).unwrap_or_default());
-                let holders = self.holders_of_key(hash, key);
-                LockError::Timeout { key: key.to_owned(), waited, holders }
+            (Some(error), _) => error,
+            (None, Phase::Cancelled) => LockError::Cancelled { key: key.to_owned() },
+            (None, _) => {
+                debug_assert!(why == Phase::Closed, "whoever ended the wait as {why:?} has to say why");
+                LockError::Closed
             }
-            Phase::Cancelled => LockError::Cancelled { key: key.to_owned() },
-            _ => LockError::Closed,
         }
-    }
-}
-
-/// What a refusal is called when the caller gave a time that has passed.
-pub(crate) fn as_timeout(error: LockError) -> LockError {
-    match error {
-        LockError::WouldBlock { key, holders } => LockError::Timeout { key, waited: Duration::ZERO, holders },
-        other => other,
     }
 }
 
@@ -325,11 +354,11 @@ impl Polled {
     pub(crate) fn abandon(&self, core: &Core) -> Ended {
         if core.is_forked() {
             // The line is the parent's.
-            return Ended::Failed { why: Phase::Closed, waited: Duration::ZERO, error: None };
+            return Ended::Failed { why: Phase::Closed, error: None };
         }
         self.forget_moments(core);
         if fault!("dropped-future-stays-in-line") {
-            return Ended::Failed { why: Phase::Cancelled, waited: Duration::ZERO, error: None };
+            return Ended::Failed { why: Phase::Cancelled, error: None };
         }
         let local = core.local();
         let _ = core.give_up(local, core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);

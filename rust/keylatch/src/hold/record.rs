@@ -417,6 +417,7 @@ impl Record {
     }
 
     /// Takes a loose hold, to release or convert it as a guard would. Exactly one caller with the right grant succeeds.
+    #[inline(always)]
     pub(crate) fn catch(&self, grant: Grant) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
         while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE {

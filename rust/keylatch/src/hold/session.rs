@@ -8,9 +8,11 @@ use super::Grant;
 use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use crate::sync::Mutex;
+use parking_lot::Condvar;
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A session that is there for as long as this is; see [`OwnerRef::Session`](crate::OwnerRef::Session).
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +47,8 @@ pub(crate) struct SessionState {
     pub(crate) order: u64,
     /// Indexes of its waiters that stand in line. Changed under the mutex of the shard of each.
     waits: Mutex<Vec<u32>>,
-    /// Grants by the number the request was given, to answer it again when it is repeated.
-    answered: Mutex<HashMap<u64, Grant>>,
+    /// What became of numbered requests, to answer them again when they are repeated.
+    answered: Mutex<HashMap<u64, Numbered>>,
     /// What it took, in this order; only where orders are looked at.
     taken: Mutex<TakenInOrder>,
 }
@@ -85,18 +87,26 @@ impl SessionState {
         self.waits.lock().clone()
     }
 
-    /// The grant that a request of this number was answered with.
-    pub(crate) fn answer(&self, request_id: u64) -> Option<Grant> {
-        self.answered.lock().get(&request_id).copied()
+    /// A numbered request comes in. `is_held` says which grants are not void.
+    pub(crate) fn begin_request(&self, request_id: u64, is_held: impl Fn(Grant) -> bool) -> Begun<'_> {
+        let mut answered = self.answered.lock();
+        match answered.get(&request_id) {
+            Some(Numbered::Answered(grant)) if is_held(*grant) => Begun::Has(*grant),
+            Some(Numbered::Asked(first)) => Begun::Waits(Arc::clone(first)),
+            _ => {
+                forget_void(&mut answered, is_held);
+                let asked = Arc::<Asked>::default();
+                answered.insert(request_id, Numbered::Asked(Arc::clone(&asked)));
+                Begun::Asks(Turn { session: self, request_id, asked, answer: None })
+            }
+        }
     }
 
     /// Remembers an answer; forgets those that `is_held` says are void, when there are many.
     pub(crate) fn remember_answer(&self, request_id: u64, grant: Grant, is_held: impl Fn(Grant) -> bool) {
         let mut answered = self.answered.lock();
-        if answered.len() == answered.capacity() {
-            answered.retain(|_, grant| is_held(*grant));
-        }
-        answered.insert(request_id, grant);
+        forget_void(&mut answered, is_held);
+        answered.insert(request_id, Numbered::Answered(grant));
     }
 
     /// Notes that it has got a lock. `is_held` says which grants are not void.
@@ -119,6 +129,86 @@ impl SessionState {
     /// Whether it took a key and holds it.
     pub(crate) fn has_taken(&self, key: &KeyRef<'_>, is_held: impl Fn(Grant) -> bool) -> bool {
         self.taken.lock().list.iter().any(|taken| taken.key.as_ref() == *key && is_held(taken.grant))
+    }
+}
+
+/// Makes room for another answer, if it is needed.
+fn forget_void(answered: &mut HashMap<u64, Numbered>, is_held: impl Fn(Grant) -> bool) {
+    if answered.len() == answered.capacity() {
+        answered.retain(|_, numbered| match numbered {
+            Numbered::Answered(grant) => is_held(*grant),
+            Numbered::Asked(_) => true,
+        });
+    }
+}
+
+/// What became of a numbered request.
+#[derive(Debug)]
+enum Numbered {
+    Asked(Arc<Asked>),
+    Answered(Grant),
+}
+
+/// What a numbered request has to do.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Begun<'s> {
+    /// It is the first, and asks.
+    Asks(Turn<'s>),
+    /// It was answered, and that is held.
+    Has(Grant),
+    /// The same request has been made and not answered yet.
+    Waits(Arc<Asked>),
+}
+
+/// A numbered request that was made, for those who repeat it before it is answered.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    over: parking_lot::Mutex<bool>,
+    ended: Condvar,
+}
+
+impl Asked {
+    /// Waits until it has ended, however. `false` if the time is over first.
+    pub(crate) fn is_over_by(&self, deadline: Option<Instant>) -> bool {
+        let mut over = self.over.lock();
+        while !*over {
+            match deadline {
+                None => self.ended.wait(&mut over),
+                Some(at) if Instant::now() >= at => return false,
+                Some(at) => drop(self.ended.wait_until(&mut over, at)),
+            }
+        }
+        true
+    }
+}
+
+/// The turn to make a numbered request. When it is dropped those who repeated it look again.
+#[derive(Debug)]
+pub(crate) struct Turn<'s> {
+    session: &'s SessionState,
+    request_id: u64,
+    asked: Arc<Asked>,
+    answer: Option<Grant>,
+}
+
+impl Turn<'_> {
+    /// The request got its lock.
+    pub(crate) fn answer(mut self, grant: Grant) {
+        self.answer = Some(grant);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut answered = self.session.answered.lock();
+        match self.answer {
+            Some(grant) => drop(answered.insert(self.request_id, Numbered::Answered(grant))),
+            None => drop(answered.remove(&self.request_id)),
+        }
+        drop(answered);
+        *self.asked.over.lock() = true;
+        self.asked.ended.notify_all();
     }
 }
 

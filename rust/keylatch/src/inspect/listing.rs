@@ -100,6 +100,7 @@ impl Core {
             held_for,
             lease: lease.map(|deadline| Duration::from_nanos(deadline.saturating_sub(now))),
             fence: (held.mode == Mode::Exclusive).then_some(fence),
+            kept_shut: held.stopgap,
             grant,
         })
     }

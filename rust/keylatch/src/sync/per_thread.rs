@@ -1,4 +1,8 @@
 //! One `T` for each thread that uses an object, found without a lock; a thread that ends leaves its `T` to a later one.
+//!
+//! Threads are told apart by small numbers. A number is given back by the destructor of a `pthread` key, which runs after
+//! those of all thread-local values: a guard that is kept in one of them is released like any other, and so is one that
+//! is made there.
 
 #[cfg(not(loom))]
 pub(crate) use real::PerThread;
@@ -7,28 +11,279 @@ pub(crate) use real::PerThread;
 pub(crate) use modelled::PerThread;
 
 #[cfg(not(loom))]
-mod real {
-    use crossbeam_utils::CachePadded;
+mod numbers {
+    //! The numbers of threads, from 1. Taken and given back without a mutex, so that a forked child, in which a thread
+    //! that held one would be missing, can take one too.
 
-    /// See the module. Padded, because the list keeps those of several threads side by side, and each thread writes to
-    /// its own all the time.
-    #[derive(Debug)]
-    pub(crate) struct PerThread<T: Send>(thread_local::ThreadLocal<CachePadded<T>>);
+    use std::cell::Cell;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Threads that there can be at a time.
+    pub(super) const MOST: u32 = 1 << 18;
+    const WORDS: usize = (MOST / u64::BITS) as usize;
+
+    /// A bit for each number that is taken.
+    static TAKEN: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+
+    thread_local! {
+        /// 0 for none yet. It has no destructor, so that it can be looked at for as long as the thread runs anything.
+        static NUMBER: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// The calling thread's number; 0 if it has none yet.
+    #[inline(always)]
+    pub(super) fn current() -> u32 {
+        NUMBER.with(Cell::get)
+    }
+
+    /// The calling thread's number, which it has from now on.
+    pub(super) fn current_or_new() -> u32 {
+        match current() {
+            0 => {
+                let number = take();
+                NUMBER.with(|current| current.set(number));
+                give_back_at_the_end(number);
+                number
+            }
+            number => number,
+        }
+    }
+
+    fn take() -> u32 {
+        for (position, word) in (0..).zip(&TAKEN) {
+            let mut seen = word.load(Ordering::Relaxed);
+            while seen != u64::MAX {
+                let bit = seen.trailing_ones();
+                // Acquire pairs with the Release in `give_back`: what the one before did with its values is seen.
+                match word.compare_exchange_weak(seen, seen | 1 << bit, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(_) => return position * u64::BITS + bit + 1,
+                    Err(now) => seen = now,
+                }
+            }
+        }
+        panic!("more than {MOST} threads use lock managers at a time");
+    }
+
+    fn give_back(number: u32) {
+        let (position, bit) = ((number - 1) / u64::BITS, (number - 1) % u64::BITS);
+        TAKEN[position as usize].fetch_and(!(1 << bit), Ordering::Release);
+    }
+
+    extern "C" fn thread_ends(number: *mut libc::c_void) {
+        // Whatever runs after this takes another number, which is given back in another round of destructors.
+        NUMBER.with(|current| current.set(0));
+        // It was made from 32 bits.
+        give_back(number.addr() as u32);
+    }
+
+    fn give_back_at_the_end(number: u32) {
+        static KEY: OnceLock<Option<libc::pthread_key_t>> = OnceLock::new();
+        let key = KEY.get_or_init(|| {
+            let mut key = 0;
+            // SAFETY: `key` is written here and nowhere else, and the destructor is a function that stays.
+            let failed = unsafe { libc::pthread_key_create(&raw mut key, Some(thread_ends)) };
+            (failed == 0).then_some(key)
+        });
+        // Where there is no key to be had, or no memory for a value, the number stays taken: a few kibibytes are lost.
+        if let Some(key) = *key {
+            let value = std::ptr::without_provenance(number as usize);
+            // SAFETY: the key was made above and is never deleted.
+            let _ = unsafe { libc::pthread_setspecific(key, value) };
+        }
+    }
+}
+
+#[cfg(not(loom))]
+mod real {
+    use super::numbers;
+    use crossbeam_utils::CachePadded;
+    use std::cell::UnsafeCell;
+    use std::fmt;
+    use std::mem::MaybeUninit;
+    use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+    /// Rows of places: each is twice as long as the one before, and made when a thread needs it.
+    const ROWS: usize = numbers::MOST.ilog2() as usize + 1;
+
+    /// See the module. Padded, because a row keeps those of several threads side by side, and each thread writes to its
+    /// own all the time.
+    pub(crate) struct PerThread<T> {
+        rows: [AtomicPtr<CachePadded<Place<T>>>; ROWS],
+    }
+
+    struct Place<T> {
+        /// Set once the value is there; it stays until the end of the whole.
+        present: AtomicBool,
+        /// Written once, by the thread that has the place's number, before `present` is set.
+        value: UnsafeCell<MaybeUninit<T>>,
+    }
+
+    // SAFETY: it gives out shared references only, which `T` allows, and its values may be dropped on another thread than
+    // made them, which `T` allows too.
+    unsafe impl<T: Send + Sync> Send for PerThread<T> {}
+    // SAFETY: as above; a place is written by one thread alone, the one that has its number.
+    unsafe impl<T: Send + Sync> Sync for PerThread<T> {}
+
+    fn row_and_position(number: u32) -> (usize, usize) {
+        let row = number.ilog2();
+        (row as usize, (number - (1 << row)) as usize)
+    }
 
     impl<T: Send + Sync> PerThread<T> {
         pub(crate) fn new() -> Self {
-            Self(thread_local::ThreadLocal::new())
+            Self { rows: [const { AtomicPtr::new(std::ptr::null_mut()) }; ROWS] }
         }
 
         /// The calling thread's `T`, made on its first use.
-        #[inline]
+        #[inline(always)]
         pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
-            self.0.get_or(|| CachePadded::new(make()))
+            let number = numbers::current();
+            if number != 0 {
+                let (row, position) = row_and_position(number);
+                // Acquire pairs with the Release of whoever made the row.
+                let places = self.rows[row].load(Ordering::Acquire);
+                if !places.is_null() {
+                    // SAFETY: a row has as many places as there are numbers of its length, and stays where it is.
+                    let place = unsafe { &*places.add(position) };
+                    // What an earlier thread of this number wrote was seen when the number was taken.
+                    if place.present.load(Ordering::Relaxed) {
+                        // SAFETY: present, so it was written, and is not written again.
+                        return unsafe { (*place.value.get()).assume_init_ref() };
+                    }
+                }
+            }
+            self.insert_slow(make)
+        }
+
+        /// Out of the way: what is made here is large, and would have every caller keep aligned room for it.
+        #[cold]
+        #[inline(never)]
+        fn insert_slow(&self, make: impl FnOnce() -> T) -> &T {
+            let (row, position) = row_and_position(numbers::current_or_new());
+            let place = &self.row(row)[position];
+            if !place.present.load(Ordering::Relaxed) {
+                let value = make();
+                // SAFETY: only the thread with this number writes here, once: `present` is not set yet.
+                unsafe { (*place.value.get()).write(value) };
+                place.present.store(true, Ordering::Release);
+            }
+            // SAFETY: it is present.
+            unsafe { (*place.value.get()).assume_init_ref() }
+        }
+
+        /// A row, made if it is not there.
+        fn row(&self, row: usize) -> &[CachePadded<Place<T>>] {
+            let len = 1 << row;
+            let mut places = self.rows[row].load(Ordering::Acquire);
+            if places.is_null() {
+                let vacant =
+                    || Place { present: AtomicBool::new(false), value: UnsafeCell::new(MaybeUninit::uninit()) };
+                let fresh: Box<[CachePadded<Place<T>>]> = (0..len).map(|_| CachePadded::new(vacant())).collect();
+                let fresh = Box::into_raw(fresh).cast();
+                let there = std::ptr::null_mut();
+                match self.rows[row].compare_exchange(there, fresh, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => places = fresh,
+                    Err(others) => {
+                        // SAFETY: made just now, with this length, and given to nobody.
+                        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(fresh, len)) });
+                        places = others;
+                    }
+                }
+            }
+            // SAFETY: whoever made it made it of this length; it stays until the whole is dropped.
+            unsafe { std::slice::from_raw_parts(places, len) }
         }
 
         /// Everybody's.
         pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-            self.0.iter().map(|padded| &**padded)
+            let rows = (0..ROWS).filter(|row| !self.rows[*row].load(Ordering::Acquire).is_null());
+            // Acquire pairs with the Release in `insert_slow`: the value is seen as it was made.
+            let present = rows.flat_map(|row| self.row(row)).filter(|place| place.present.load(Ordering::Acquire));
+            // SAFETY: present, so it was written, and is not written again.
+            present.map(|place| unsafe { (*place.value.get()).assume_init_ref() })
+        }
+    }
+
+    impl<T> Drop for PerThread<T> {
+        fn drop(&mut self) {
+            for (row, places) in self.rows.iter_mut().enumerate() {
+                let places = *places.get_mut();
+                if places.is_null() {
+                    continue;
+                }
+                // SAFETY: made by `row` with this length; nobody has a reference to it any more.
+                let mut places = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(places, 1 << row)) };
+                for place in places.iter_mut().filter(|place| place.present.load(Ordering::Acquire)) {
+                    // SAFETY: it was written, and is dropped nowhere else.
+                    unsafe { place.value.get_mut().assume_init_drop() };
+                }
+            }
+        }
+    }
+
+    impl<T: Send + Sync + fmt::Debug> fmt::Debug for PerThread<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_list().entries(self.iter()).finish()
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use std::sync::Arc;
+        use std::sync::atomic::AtomicUsize;
+
+        #[test]
+        fn every_number_has_a_place_of_its_own() {
+            let mut expected = (0..ROWS).flat_map(|row| (0..1usize << row).map(move |position| (row, position)));
+            assert!((1..numbers::MOST).all(|number| Some(row_and_position(number)) == expected.next()));
+            assert_eq!(row_and_position(numbers::MOST).0, ROWS - 1);
+        }
+
+        #[test]
+        fn a_thread_finds_what_it_made_and_others_do_not() {
+            let each = PerThread::new();
+            std::thread::scope(|scope| {
+                for thread in 0..20 {
+                    let each = &each;
+                    scope.spawn(move || {
+                        let mine = std::ptr::from_ref(each.get_or(|| AtomicUsize::new(thread))).addr();
+                        for _ in 0..100 {
+                            let again = each.get_or(|| unreachable!());
+                            assert_eq!(std::ptr::from_ref(again).addr(), mine);
+                            again.fetch_add(1, Ordering::Relaxed);
+                            std::thread::yield_now();
+                        }
+                    });
+                }
+            });
+            // Some came after others had ended, and went on with theirs: each added its hundred in any case.
+            let sum: usize = each.iter().map(|value| value.load(Ordering::Relaxed)).sum();
+            assert!(each.iter().count() <= 20 && sum >= 20 * 100, "{each:?}");
+        }
+
+        #[test]
+        fn threads_that_come_and_go_need_no_more_room_than_those_at_a_time() {
+            let each = PerThread::new();
+            for _ in 0..2000 {
+                std::thread::scope(|scope| drop(scope.spawn(|| drop(each.get_or(Arc::<()>::default).clone()))));
+            }
+            // Others of this process run at the same time.
+            assert!(each.iter().count() < 200, "{}", each.iter().count());
+        }
+
+        #[test]
+        fn all_of_them_are_dropped_in_the_end() {
+            let (each, alive) = (PerThread::new(), Arc::new(()));
+            std::thread::scope(|scope| {
+                for _ in 0..5 {
+                    scope.spawn(|| drop(Arc::clone(each.get_or(|| Arc::clone(&alive)))));
+                }
+            });
+            assert_eq!(Arc::strong_count(&alive), 1 + each.iter().count());
+            drop(each);
+            assert_eq!(Arc::strong_count(&alive), 1);
         }
     }
 }

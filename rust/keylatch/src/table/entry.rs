@@ -382,20 +382,32 @@ fn lengths(key: &KeyRef<'_>) -> u64 {
 fn same(block: &[u8; INLINE_BYTES], at: usize, part: &[u8]) -> bool {
     let length = part.len();
     debug_assert!(at + length <= INLINE_BYTES);
-    let differ = |offset: usize| {
-        debug_assert!(offset + 8 <= length);
-        // SAFETY: eight bytes from `offset` are inside the part, by the arms below, and the part's length from `at` is
-        // inside the block, by what the caller knows and the assertion above checks in tests.
-        unsafe {
-            let stored = block.as_ptr().add(at + offset).cast::<u64>().read_unaligned();
-            stored ^ part.as_ptr().add(offset).cast::<u64>().read_unaligned()
-        }
-    };
+    let differ = |offset: usize| differing::<u64>(block, at, part, offset);
     match length {
-        0..8 => block[at..].iter().zip(part).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0,
+        0 => true,
+        // The first, the middle and the last are all there are.
+        1..4 => [0, length / 2, length - 1].iter().fold(0, |differs, n| differs | (block[at + n] ^ part[*n])) == 0,
+        4..8 => differing::<u32>(block, at, part, 0) | differing::<u32>(block, at, part, length - 4) == 0,
         8..=16 => differ(0) | differ(length - 8) == 0,
         17..=32 => differ(0) | differ(8) | differ(length - 16) | differ(length - 8) == 0,
         _ => block[at..at + length] == *part,
+    }
+}
+
+/// The bits in which a word of a part differs from the block's, where `same` looks.
+#[inline(always)]
+fn differing<Word: Copy + std::ops::BitXor<Output = Word>>(
+    block: &[u8; INLINE_BYTES],
+    at: usize,
+    part: &[u8],
+    offset: usize,
+) -> Word {
+    debug_assert!(offset + size_of::<Word>() <= part.len());
+    // SAFETY: the word from `offset` is inside the part, by the arms of `same`, and the part's length from `at` is inside
+    // the block, by what its caller knows and its assertion checks in tests.
+    unsafe {
+        let stored = block.as_ptr().add(at + offset).cast::<Word>().read_unaligned();
+        stored ^ part.as_ptr().add(offset).cast::<Word>().read_unaligned()
     }
 }
 

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/keylatch"
+)
+
+const (
+	maxBucket = 255
+	maxObject = 4096
+)
+
+// handler answers requests. Paths are taken apart by hand: names may have anything in them, dots and escaped slashes too.
+type handler struct {
+	objects *store
+	locks   *keylatch.Manager
+	settings
+}
+
+func newHandler(objects *store, locks *keylatch.Manager, s settings) http.Handler {
+	return &handler{objects, locks, s}
+}
+
+// refusal is an answer that is no success.
+type refusal struct {
+	status int
+	why    string
+}
+
+func (r *refusal) Error() string { return r.why }
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A deadline that an answer before had on this connection is over.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	path := r.URL.EscapedPath()
+	kind, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	var err error
+	switch kind {
+	case "o":
+		err = h.object(w, r, rest)
+	case "versions":
+		err = h.versions(w, r, rest)
+	case "delete":
+		err = h.deleteMany(w, r)
+	case "locks":
+		err = h.listLocks(w, r)
+	case "metrics":
+		err = h.metrics(w, r)
+	case "healthz":
+		err = h.health(w, r)
+	default:
+		err = &refusal{http.StatusNotFound, "there is nothing here; objects are at /o/BUCKET/OBJECT"}
+	}
+	if err != nil {
+		refuse(w, r, err)
+	}
+}
+
+func refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var known *refusal
+	var tooLarge *http.MaxBytesError
+	status, why := http.StatusInternalServerError, "the store has failed"
+	switch {
+	case errors.As(err, &known):
+		status, why = known.status, known.why
+	case errors.As(err, &tooLarge):
+		status, why = http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d bytes", tooLarge.Limit)
+	case errors.Is(err, errNotFound):
+		status, why = http.StatusNotFound, errNotFound.Error()
+	case errors.Is(err, errBusy), errors.Is(err, keylatch.ErrClosed):
+		w.Header().Set("Retry-After", "1")
+		status, why = http.StatusServiceUnavailable, errBusy.Error()
+	case errors.Is(err, errFenced):
+		status, why = http.StatusConflict, errFenced.Error()
+	case errors.Is(err, keylatch.ErrInvalidKey):
+		status, why = http.StatusBadRequest, "the names are too long"
+	case r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF):
+		// Nobody is there to be told.
+		status, why = http.StatusBadRequest, "the request was not complete"
+	default:
+		log.Printf("%s %q: %v", r.Method, r.URL.EscapedPath(), err)
+	}
+	http.Error(w, why, status)
+}
+
+func allow(w http.ResponseWriter, r *http.Request, methods ...string) error {
+	for _, method := range methods {
+		if r.Method == method {
+			return nil
+		}
+	}
+	w.Header().Set("Allow", strings.Join(methods, ", "))
+	return &refusal{http.StatusMethodNotAllowed, "not with this method"}
+}
+
+// named reads BUCKET/OBJECT, each escaped as in an address.
+func named(path string) (keylatch.Key, error) {
+	bucket, object, both := strings.Cut(path, "/")
+	bucket, err := url.PathUnescape(bucket)
+	if err == nil {
+		object, err = url.PathUnescape(object)
+	}
+	if err != nil || !both {
+		return keylatch.Key{}, &refusal{http.StatusBadRequest, "the path has to be /o/BUCKET/OBJECT"}
+	}
+	return checked(name{bucket, object})
+}
+
+func checked(n name) (keylatch.Key, error) {
+	if n.Bucket == "" || n.Object == "" || len(n.Bucket) > maxBucket || len(n.Object) > maxObject {
+		why := fmt.Sprintf("a bucket's name has 1 to %d bytes, an object's 1 to %d", maxBucket, maxObject)
+		return keylatch.Key{}, &refusal{http.StatusBadRequest, why}
+	}
+	return n.key(), nil
+}
+
+func versionOf(r *http.Request) (uint64, error) {
+	text := r.URL.Query().Get("version")
+	if text == "" {
+		return 0, nil
+	}
+	number, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || number == 0 {
+		return 0, &refusal{http.StatusBadRequest, "a version is a number from 1 on"}
+	}
+	return number, nil
+}
+
+func owner(r *http.Request) string { return r.Method + " from " + r.RemoteAddr }
+
+func (h *handler) object(w http.ResponseWriter, r *http.Request, path string) error {
+	if err := allow(w, r, http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete); err != nil {
+		return err
+	}
+	key, err := named(path)
+	if err != nil {
+		return err
+	}
+	version, err := versionOf(r)
+	if err != nil {
+		return err
+	}
+	switch r.Method {
+	case http.MethodPut:
+		if version != 0 {
+			return &refusal{http.StatusBadRequest, "a new version gets its number from the store"}
+		}
+		return h.put(w, r, key)
+	case http.MethodDelete:
+		if err := h.objects.remove(r.Context(), key, version, owner(r)); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	default:
+		return h.get(w, r, key, version)
+	}
+}
+
+func (h *handler) put(w http.ResponseWriter, r *http.Request, key keylatch.Key) error {
+	if r.ContentLength > h.maxObject {
+		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d bytes", h.maxObject)}
+	}
+	body := &patient{http.MaxBytesReader(w, r.Body, h.maxObject), http.NewResponseController(w), h.idle}
+	received, err := h.objects.receive(body)
+	if err != nil {
+		return err
+	}
+	defer h.objects.discard(received)
+	if r.ContentLength >= 0 && received.size != r.ContentLength {
+		return io.ErrUnexpectedEOF
+	}
+	// The client may be gone, but what it sent is complete.
+	made, err := h.objects.put(context.WithoutCancel(r.Context()), key, received, owner(r))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", etag(made))
+	return answer(w, http.StatusCreated, made)
+}
+
+// patient reads what a client sends, as long as it sends something now and then.
+type patient struct {
+	from io.Reader
+	on   *http.ResponseController
+	idle time.Duration
+}
+
+func (p *patient) Read(to []byte) (int, error) {
+	// Connections of tests may have no deadlines, which is fine.
+	_ = p.on.SetReadDeadline(time.Now().Add(p.idle))
+	return p.from.Read(to)
+}
+
+func etag(r record) string { return `"` + r.SHA256 + `"` }
+
+func (h *handler) get(w http.ResponseWriter, r *http.Request, key keylatch.Key, version uint64) error {
+	file, found, err := h.objects.open(r.Context(), key, version, owner(r))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	header := w.Header()
+	header.Set("Content-Type", "application/octet-stream")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("ETag", etag(found))
+	header.Set("X-Version", strconv.FormatUint(found.Number, 10))
+	// A client that takes its time has as long as a slow line needs: 64 KiB a second at least.
+	slow := h.idle + time.Duration(found.Size/(64<<10))*time.Second
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(slow))
+	http.ServeContent(w, r, "", found.Time, file)
+	return nil
+}
+
+func (h *handler) versions(w http.ResponseWriter, r *http.Request, path string) error {
+	if err := allow(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	key, err := named(path)
+	if err != nil {
+		return err
+	}
+	found, err := h.objects.versions(r.Context(), key, owner(r))
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, found)
+}
+
+func (h *handler) deleteMany(w http.ResponseWriter, r *http.Request) error {
+	if err := allow(w, r, http.MethodPost); err != nil {
+		return err
+	}
+	var asked struct {
+		Objects []name `json:"objects"`
+	}
+	limit := int64(h.maxBatch) * 6 * (maxBucket + maxObject)
+	body := &patient{http.MaxBytesReader(w, r.Body, limit), http.NewResponseController(w), h.idle}
+	from := json.NewDecoder(body)
+	from.DisallowUnknownFields()
+	if err := from.Decode(&asked); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return err
+		}
+		return &refusal{http.StatusBadRequest, `the body has to be {"objects": [{"bucket": "b", "object": "o"}, ...]}`}
+	}
+	if len(asked.Objects) > h.maxBatch {
+		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d objects", h.maxBatch)}
+	}
+	for _, one := range asked.Objects {
+		if _, err := checked(one); err != nil {
+			return err
+		}
+	}
+	removed, err := h.objects.removeMany(context.WithoutCancel(r.Context()), asked.Objects, owner(r))
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, map[string]int{"removed": removed})
+}
+
+func (h *handler) listLocks(w http.ResponseWriter, r *http.Request) error {
+	if err := allow(w, r, http.MethodGet); err != nil {
+		return err
+	}
+	type party struct {
+		Bucket, Object, Mode, Owner string
+		For                         string
+	}
+	told := map[string][]party{"holders": {}, "waiters": {}}
+	for role, ask := range map[string]func(keylatch.Filter) ([]keylatch.Party, error){
+		"holders": h.locks.Holders, "waiters": h.locks.Waiters,
+	} {
+		found, err := ask(keylatch.Filter{})
+		if err != nil {
+			return err
+		}
+		for _, p := range found {
+			told[role] = append(told[role], party{p.Key.Bucket, p.Key.Object, p.Mode.String(), p.Owner, p.For.String()})
+		}
+	}
+	return answer(w, http.StatusOK, told)
+}
+
+func (h *handler) metrics(w http.ResponseWriter, r *http.Request) error {
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	text, err := h.locks.OpenMetrics()
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", keylatch.OpenMetricsType)
+	// That a client is gone is nobody's problem, here and below.
+	_, _ = io.WriteString(w, text)
+	return nil
+}
+
+func (h *handler) health(w http.ResponseWriter, r *http.Request) error {
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	health, err := h.locks.Health()
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if !health.Healthy {
+		status = http.StatusServiceUnavailable
+	}
+	return answer(w, status, map[string]any{"healthy": health.Healthy, "problems": health.Problems})
+}
+
+func answer(w http.ResponseWriter, status int, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n'))
+	return nil
+}

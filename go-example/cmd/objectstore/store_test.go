@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/keylatch"
+)
+
+var background = context.Background()
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newTestStore(t *testing.T, root string, options storeOptions) *store {
+	t.Helper()
+	locks, err := keylatch.New(keylatch.Options{})
+	ok(t, err)
+	if options.keep == 0 {
+		options.keep = 3
+	}
+	if options.wait == 0 {
+		options.wait = 10 * time.Second
+	}
+	if options.lease == 0 {
+		options.lease = time.Minute
+	}
+	s, err := openStore(root, locks, options)
+	ok(t, err)
+	t.Cleanup(func() {
+		s.close()
+		locks.Close()
+	})
+	return s
+}
+
+func (s *store) mustPut(t *testing.T, key keylatch.Key, text string) record {
+	t.Helper()
+	made, err := s.tryPut(key, text)
+	ok(t, err)
+	return made
+}
+
+func (s *store) tryPut(key keylatch.Key, text string) (record, error) {
+	bytes, err := s.receive(strings.NewReader(text))
+	if err != nil {
+		return record{}, err
+	}
+	defer s.discard(bytes)
+	return s.put(background, key, bytes, "test")
+}
+
+func (s *store) has(t *testing.T, key keylatch.Key, version uint64, wanted string) {
+	t.Helper()
+	file, _, err := s.open(background, key, version, "test")
+	if err != nil {
+		if wanted != "" || !errors.Is(err, errNotFound) {
+			t.Fatal(err)
+		}
+		return
+	}
+	defer file.Close()
+	text, err := io.ReadAll(file)
+	ok(t, err)
+	if string(text) != wanted {
+		t.Fatalf("it has %q, not %q", text, wanted)
+	}
+}
+
+// files are the names below a directory of the store.
+func (s *store) files(t *testing.T, directory string) (names []string) {
+	t.Helper()
+	ok(t, filepath.WalkDir(s.path(directory), func(path string, entry os.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			names = append(names, entry.Name())
+		}
+		return err
+	}))
+	return names
+}
+
+var cat = keylatch.Key{Bucket: "photos", Object: "cat.jpg"}
+
+func TestVersions(t *testing.T) {
+	root := t.TempDir()
+	s := newTestStore(t, root, storeOptions{})
+	for number := range 5 {
+		if made := s.mustPut(t, cat, fmt.Sprint("cat ", number+1)); made.Number != uint64(number+1) {
+			t.Fatalf("it made %+v", made)
+		}
+	}
+	s.has(t, cat, 0, "cat 5")
+	s.has(t, cat, 3, "cat 3")
+	s.has(t, cat, 2, "") // Three are kept.
+	if found := s.files(t, "objects"); len(found) != 6 {
+		t.Fatalf("there are %v", found)
+	}
+	ok(t, s.remove(background, cat, 5, "test"))
+	s.has(t, cat, 0, "cat 4")
+	if err := s.remove(background, cat, 5, "test"); !errors.Is(err, errNotFound) {
+		t.Fatal(err)
+	}
+	ok(t, s.remove(background, cat, 0, "test"))
+	s.has(t, cat, 0, "")
+	if _, err := s.versions(background, cat, "test"); !errors.Is(err, errNotFound) {
+		t.Fatal(err)
+	}
+	// Numbers go on where they were.
+	if made := s.mustPut(t, cat, "another"); made.Number != 8 {
+		t.Fatalf("it made %+v", made)
+	}
+	if found := s.files(t, "incoming"); len(found) != 0 {
+		t.Fatalf("there are %v", found)
+	}
+	// Like "a/b" + "c" and "a" + "b/c", names that look alike are not.
+	s.mustPut(t, keylatch.Key{Bucket: "a", Object: "b/c"}, "one")
+	s.has(t, keylatch.Key{Bucket: "a/b", Object: "c"}, 0, "")
+
+	second, err := keylatch.New(keylatch.Options{})
+	ok(t, err)
+	defer second.Close()
+	if _, err := openStore(root, second, s.storeOptions); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Fatalf("two use one directory: %v", err)
+	}
+}
+
+// A writer loses its lock just before it commits, and another one commits meanwhile.
+func TestAWriterWithoutItsLockChangesNothing(t *testing.T) {
+	for how, lose := range map[string]func(*store, keylatch.Key){
+		"by force": func(s *store, key keylatch.Key) {
+			_, err := s.locks.ForceRelease(keylatch.Filter{Key: &key})
+			ok(t, err)
+		},
+		"because its lease ran out": func(s *store, key keylatch.Key) {
+			holders, err := s.locks.Holders(keylatch.Filter{Key: &key})
+			ok(t, err)
+			ok(t, s.locks.Renew(holders[0].Grant, 1))
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			s := newTestStore(t, t.TempDir(), storeOptions{})
+			s.mustPut(t, cat, "first")
+			attempts := map[string]func() error{
+				"put":    func() error { _, err := s.tryPut(cat, "late"); return err },
+				"remove": func() error { return s.remove(background, cat, 0, "test") },
+				"remove many": func() error {
+					_, err := s.removeMany(background, []name{{"photos", "cat.jpg"}, {"photos", "dog.jpg"}}, "test")
+					return err
+				},
+			}
+			for what, attempt := range attempts {
+				between := "between " + what
+				s.beforeCommit = func(key keylatch.Key) {
+					s.beforeCommit = nil
+					lose(s, key)
+					s.mustPut(t, cat, between)
+				}
+				if err := attempt(); !errors.Is(err, errFenced) {
+					t.Fatalf("%s: %v", what, err)
+				}
+				s.has(t, cat, 0, between)
+			}
+			if found := s.files(t, "incoming"); len(found) != 0 {
+				t.Fatalf("there are %v", found)
+			}
+		})
+	}
+}
+
+// The link is what refuses, even if the lock's number were believed.
+func TestOneChangeHasANumber(t *testing.T) {
+	s := newTestStore(t, t.TempDir(), storeOptions{})
+	s.mustPut(t, cat, "first")
+	s.beforeCommit = func(keylatch.Key) {
+		s.beforeCommit = nil
+		folder := s.folder(cat)
+		text, err := os.ReadFile(filepath.Join(folder, commitName(1)))
+		ok(t, err)
+		ok(t, os.WriteFile(filepath.Join(folder, commitName(2)), text, 0o600))
+	}
+	if _, err := s.tryPut(cat, "late"); !errors.Is(err, errFenced) {
+		t.Fatal(err)
+	}
+	s.has(t, cat, 0, "first")
+}
+
+func TestRecovery(t *testing.T) {
+	root := t.TempDir()
+	s := newTestStore(t, root, storeOptions{})
+	dog := keylatch.Key{Bucket: "photos", Object: "dog.jpg"}
+	s.mustPut(t, cat, "cat")
+	last := s.mustPut(t, dog, "dog")
+	// What crashes leave: bytes that were being received, data without a record, a removal half done.
+	ok(t, os.WriteFile(s.path("incoming", "put-1"), []byte("half"), 0o600))
+	ok(t, os.WriteFile(filepath.Join(s.folder(cat), "000000000002-x.data"), []byte("half"), 0o600))
+	plan := `[{"bucket": "photos", "object": "cat.jpg", "last": 1}, {"bucket": "photos", "object": "dog.jpg", "last": 0}]`
+	ok(t, os.WriteFile(s.path("removals", "write-1"), []byte(plan), 0o600))
+	s.close()
+
+	s = newTestStore(t, root, storeOptions{})
+	s.has(t, cat, 0, "")
+	s.has(t, dog, 0, "dog") // It changed after the plan was made.
+	if left := append(s.files(t, "incoming"), s.files(t, "removals")...); len(left) != 0 {
+		t.Fatalf("there are %v", left)
+	}
+	if found := s.files(t, "objects"); len(found) != 3 {
+		t.Fatalf("there are %v", found)
+	}
+	next := s.mustPut(t, dog, "dog again")
+	if next.Epoch <= last.Epoch {
+		t.Fatalf("%+v came after %+v", next, last)
+	}
+	// A write of an earlier start comes too late.
+	s.epoch--
+	if _, err := s.tryPut(dog, "late"); !errors.Is(err, errFenced) {
+		t.Fatal(err)
+	}
+}
+
+func TestABusyObject(t *testing.T) {
+	s := newTestStore(t, t.TempDir(), storeOptions{wait: time.Millisecond})
+	s.mustPut(t, cat, "cat")
+	guard, err := s.locks.Lock(background, cat)
+	ok(t, err)
+	if _, err := s.tryPut(cat, "late"); !errors.Is(err, errBusy) {
+		t.Fatal(err)
+	}
+	if _, _, err := s.open(background, cat, 0, "test"); !errors.Is(err, errBusy) {
+		t.Fatal(err)
+	}
+	if _, err := s.removeMany(background, []name{{"photos", "cat.jpg"}}, "test"); !errors.Is(err, errBusy) {
+		t.Fatal(err)
+	}
+	ok(t, guard.Unlock())
+	s.has(t, cat, 0, "cat")
+}

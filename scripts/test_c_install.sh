@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Builds a program of somebody else's against an installed tree: with pkg-config and with CMake, with the shared and with the
+# static library; then the same with the tree under a DESTDIR and with the tree moved. Called by `make test-c`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tree="$1"
+work="$PWD/target/test-c/install"
+cc="${CC:-cc}"
+python="${PYTHON:-python3}"
+rm -rf "$work"
+mkdir -p "$work"
+version="$(sed -n 's/^#define KEYLATCH_VERSION "\(.*\)"$/\1/p' include/keylatch.h)"
+
+says_its_version() {
+    [ "$(LD_LIBRARY_PATH="$2" "$1")" = "keylatch $version" ] || { echo "$1 does not run" >&2; exit 1; }
+}
+
+is_shared() {
+    readelf -d "$1" | grep -q 'NEEDED.*libkeylatch' || { echo "$1 has the library inside" >&2; exit 1; }
+}
+
+is_static() {
+    readelf -d "$1" | { ! grep -q 'NEEDED.*libkeylatch'; } || { echo "$1 needs the shared library" >&2; exit 1; }
+}
+
+# Where the tree is, and more options of pkg-config's.
+with_pkg_config() {
+    local at="$1" name="$2"
+    shift 2
+    local flags
+    flags="$(PKG_CONFIG_PATH="$at/lib/pkgconfig" pkg-config "$@" --cflags --libs keylatch)"
+    # shellcheck disable=SC2086
+    "$cc" -Wall -Werror tests/c/project/main.c -o "$work/$name-shared" $flags
+    says_its_version "$work/$name-shared" "$at/lib"
+    is_shared "$work/$name-shared"
+    # As pkg-config --static says, with the archive in the place of -lkeylatch.
+    flags="$(PKG_CONFIG_PATH="$at/lib/pkgconfig" pkg-config "$@" --static --cflags --libs keylatch)"
+    # shellcheck disable=SC2086
+    "$cc" -Wall -Werror tests/c/project/main.c -o "$work/$name-static" ${flags/-lkeylatch/-l:libkeylatch.a}
+    says_its_version "$work/$name-static" ""
+    is_static "$work/$name-static"
+    echo "with pkg-config, $name: shared and static"
+}
+
+with_cmake() {
+    local at="$1" name="$2"
+    "$cmake" -S tests/c/project -B "$work/$name" -DCMAKE_PREFIX_PATH="$at" -DWANTED="${version%.*}" >"$work/$name.log" 2>&1 &&
+        "$cmake" --build "$work/$name" >>"$work/$name.log" 2>&1 || { cat "$work/$name.log" >&2; exit 1; }
+    says_its_version "$work/$name/with-shared" ""
+    is_shared "$work/$name/with-shared"
+    says_its_version "$work/$name/with-static" ""
+    is_static "$work/$name/with-static"
+    echo "with CMake, $name: shared and static"
+}
+
+cmake="$(command -v cmake || true)"
+if [ -z "$cmake" ]; then
+    echo "cmake is missing: taking it from PyPI into target/cmake"
+    [ -x target/cmake/bin/cmake ] || { "$python" -m venv target/cmake && target/cmake/bin/pip install --quiet cmake; }
+    cmake="$PWD/target/cmake/bin/cmake"
+fi
+
+with_pkg_config "$tree" installed
+with_cmake "$tree" cmake-installed
+
+# Packages are built so: everything says /opt/keylatch, and lies elsewhere for now.
+scripts/install_c.sh /opt/keylatch "$work/stage"
+[ -z "$(find "$work/stage" -type f ! -path "$work/stage/opt/keylatch/*")" ] || { echo "something was installed beside the prefix" >&2; exit 1; }
+if grep -rIl -e "$work" "$work/stage/opt/keylatch/lib/pkgconfig" "$work/stage/opt/keylatch/lib/cmake"; then
+    echo "these files name the place where they were staged" >&2
+    exit 1
+fi
+PKG_CONFIG_SYSROOT_DIR="$work/stage" with_pkg_config "$work/stage/opt/keylatch" staged
+with_cmake "$work/stage/opt/keylatch" cmake-staged
+
+mv "$work/stage/opt/keylatch" "$work/moved"
+with_pkg_config "$work/moved" moved --define-prefix
+with_cmake "$work/moved" cmake-moved
+
+# Not the one that was asked for.
+if "$cmake" -S tests/c/project -B "$work/cmake-other" -DCMAKE_PREFIX_PATH="$tree" -DWANTED=9.0 >"$work/other.log" 2>&1; then
+    echo "CMake found a version 9.0" >&2
+    exit 1
+fi
+grep -q 'keylatch' "$work/other.log"
+if PKG_CONFIG_PATH="$tree/lib/pkgconfig" pkg-config --exists 'keylatch >= 9.0'; then
+    echo "pkg-config found a version 9.0" >&2
+    exit 1
+fi
+echo "another version is not found, by either"

@@ -1,0 +1,502 @@
+/*
+ * Every status that the header names comes of what the header says, and the statuses are known by name. A status without a
+ * case here fails the test.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include "check.h"
+#include "keylatch.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+
+static bool reached[200];
+
+/* As CHECK_STATUS, and notes that it came. */
+#define COMES(expected, call)                                                                                          \
+    do {                                                                                                               \
+        CHECK_STATUS(expected, call);                                                                                  \
+        reached[-(expected)] = true;                                                                                   \
+    } while (0)
+
+static keylatch_manager *locks;
+static keylatch_key key, other;
+
+static keylatch_manager *manager(uint32_t max_locks, uint32_t max_waiters)
+{
+    keylatch_manager *made;
+    keylatch_manager_options options = { sizeof options };
+    options.shards = 1;
+    options.max_locks = max_locks;
+    options.max_waiters = max_waiters;
+    options.deadlock_delay_ns = 1;
+    OK(keylatch_manager_new(&options, &made));
+    return made;
+}
+
+static keylatch_owner *session(const char *name)
+{
+    keylatch_owner_options options = { sizeof options };
+    keylatch_owner *made;
+    options.flags = KEYLATCH_OWNER_SESSION;
+    options.source = "errors.c";
+    options.source_len = 8;
+    OK(keylatch_owner_new(locks, name, strlen(name), &options, &made));
+    return made;
+}
+
+static uint64_t waiters(keylatch_manager *of)
+{
+    keylatch_metrics metrics = { sizeof metrics };
+    OK(keylatch_manager_metrics(of, KEYLATCH_ALL_SHARDS, &metrics));
+    return metrics.waiters;
+}
+
+static void until_waiters(uint64_t count)
+{
+    for (int i = 0; i < 10000 && waiters(locks) != count; i++)
+        nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+    CHECK(waiters(locks) == count);
+}
+
+static void refusals_and_waits(void)
+{
+    uint64_t grant, none, waited;
+    OK(keylatch_acquire(locks, &key, KEYLATCH_EXCLUSIVE, 0, NULL, &grant));
+    COMES(KEYLATCH_EWOULDBLOCK, keylatch_try(locks, &key, KEYLATCH_SHARED, NULL, &none));
+    CHECK(keylatch_status_is_transient(KEYLATCH_EWOULDBLOCK) == 1);
+    COMES(KEYLATCH_ETIMEOUT, keylatch_acquire(locks, &key, KEYLATCH_SHARED, MS, NULL, &none));
+    OK(keylatch_last_waited(&waited));
+    CHECK(waited >= MS);
+    COMES(KEYLATCH_ENOTHELD, keylatch_downgrade(locks, grant + 1));
+    CHECK_STATUS(KEYLATCH_EEND, keylatch_last_waited(&waited));
+    reached[-KEYLATCH_EEND] = true;
+    CHECK(keylatch_last_status() == KEYLATCH_ENOTHELD);
+    OK(keylatch_release(locks, grant));
+}
+
+static void deadlock(void)
+{
+    keylatch_owner *one = session("one"), *two = session("two");
+    keylatch_request_options first = { sizeof first }, second = { sizeof second };
+    keylatch_queue *queue;
+    keylatch_party party = { sizeof party };
+    keylatch_listing *listing;
+    uint64_t a, b, grant, ticket;
+    size_t count;
+    first.owner = one;
+    second.owner = two;
+    OK(keylatch_queue_new(locks, &queue));
+    OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, &first, &a));
+    OK(keylatch_try(locks, &other, KEYLATCH_EXCLUSIVE, &second, &b));
+    OK(keylatch_acquire_queue(locks, &other, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &first, queue, 1, &grant, &ticket));
+    COMES(KEYLATCH_EDEADLOCK, keylatch_acquire(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &second, &grant));
+    OK(keylatch_last_cycle_link(0, &party));
+    CHECK(party.owner_len == 3 && memcmp(party.owner, "two", 3) == 0 && party.mode == KEYLATCH_EXCLUSIVE);
+    CHECK(party.source_len == 8 && party.flags & KEYLATCH_PARTY_SESSION && party.key.object_len == key.object_len);
+    OK(keylatch_last_cycle_link(1, &party));
+    CHECK(memcmp(party.owner, "one", 3) == 0);
+    CHECK_STATUS(KEYLATCH_EEND, keylatch_last_cycle_link(2, &party));
+    OK(keylatch_recent_deadlocks(locks, &listing));
+    OK(keylatch_listing_count(listing, &count));
+    OK(keylatch_listing_next(listing, &party));
+    CHECK(count == 2 && party.flags & KEYLATCH_PARTY_VICTIM && party.link == 1 && memcmp(party.owner, "two", 3) == 0);
+    OK(keylatch_listing_free(listing));
+    OK(keylatch_queue_free(queue));
+    OK(keylatch_release(locks, a));
+    OK(keylatch_release(locks, b));
+    OK(keylatch_owner_free(one));
+    OK(keylatch_owner_free(two));
+}
+
+static void *upgrades(void *grant)
+{
+    OK(keylatch_upgrade(locks, *(uint64_t *)grant, KEYLATCH_WAIT_FOREVER));
+    return NULL;
+}
+
+static void two_upgrades(void)
+{
+    uint64_t one, two;
+    pthread_t thread;
+    OK(keylatch_try(locks, &key, KEYLATCH_SHARED, NULL, &one));
+    OK(keylatch_try(locks, &key, KEYLATCH_SHARED, NULL, &two));
+    CHECK(pthread_create(&thread, NULL, upgrades, &one) == 0);
+    until_waiters(1);
+    COMES(KEYLATCH_EUPGRADE, keylatch_upgrade(locks, two, KEYLATCH_WAIT_FOREVER));
+    OK(keylatch_release(locks, two));
+    CHECK(pthread_join(thread, NULL) == 0);
+    OK(keylatch_release(locks, one));
+}
+
+static void cancelled_and_closed(void)
+{
+    keylatch_manager *closed = manager(100, 100);
+    keylatch_queue *queue;
+    keylatch_completion result;
+    uint64_t grant, held, ticket;
+    int32_t yes;
+    OK(keylatch_queue_new(closed, &queue));
+    OK(keylatch_try(closed, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
+    OK(keylatch_acquire_queue(closed, &key, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, queue, 5, &grant, &ticket));
+    OK(keylatch_cancel(closed, ticket, &yes));
+    OK(keylatch_queue_next(queue, KEYLATCH_WAIT_FOREVER, &result));
+    CHECK(yes == 1);
+    COMES(KEYLATCH_ECANCELLED, result.status);
+    CHECK(keylatch_last_status() == KEYLATCH_ECANCELLED);
+    OK(keylatch_manager_close(closed));
+    OK(keylatch_manager_is_closed(closed, &yes));
+    CHECK(yes == 1);
+    COMES(KEYLATCH_ECLOSED, keylatch_try(closed, &other, KEYLATCH_SHARED, NULL, &grant));
+    OK(keylatch_release(closed, held));
+    OK(keylatch_manager_free(closed));
+    OK(keylatch_queue_free(queue));
+}
+
+static atomic_int lost;
+static atomic_uint_fast64_t lost_grant;
+
+static void on_lost(void *user_data, uint64_t grant, int32_t why)
+{
+    keylatch_manager *mine = user_data;
+    uint64_t more;
+    keylatch_key third = keylatch_key_of("b", "third");
+    /* It may call what does not wait, and is inside a call on its manager. */
+    OK(keylatch_try(mine, &third, KEYLATCH_EXCLUSIVE, NULL, &more));
+    OK(keylatch_release(mine, more));
+    COMES(KEYLATCH_EBUSY, keylatch_manager_free(mine));
+    atomic_store(&lost_grant, grant);
+    atomic_store(&lost, why);
+}
+
+static void leases(void)
+{
+    keylatch_request_options lease = { sizeof lease };
+    keylatch_filter filter = { sizeof filter };
+    uint64_t late, next, left;
+    int32_t valid;
+    size_t count;
+    lease.ttl_ns = 1;
+    OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, &lease, &late));
+    OK(keylatch_on_lost(locks, late, on_lost, locks, NULL));
+    do
+        OK(keylatch_remaining(locks, late, &left));
+    while (left);
+    OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &next));
+    CHECK(atomic_load(&lost) == KEYLATCH_LOST_EXPIRED && atomic_load(&lost_grant) == late);
+    OK(keylatch_is_valid(locks, late, &valid));
+    CHECK(valid == 0);
+    COMES(KEYLATCH_ELEASELOST, keylatch_release(locks, late));
+    CHECK_STATUS(KEYLATCH_ENOTHELD, keylatch_release(locks, late));
+    OK(keylatch_on_lost(locks, next, on_lost, locks, NULL));
+    filter.key = &key;
+    OK(keylatch_force_release(locks, &filter, &count, NULL));
+    CHECK(count == 1 && atomic_load(&lost) == KEYLATCH_LOST_FORCED && atomic_load(&lost_grant) == next);
+    CHECK_STATUS(KEYLATCH_ENOTHELD, keylatch_release(locks, next));
+}
+
+static void limits(void)
+{
+    keylatch_manager *small = manager(4, 1);
+    keylatch_queue *queue;
+    uint64_t grants[200], grant, ticket;
+    char name[2] = { 0, 0 };
+    int32_t status = KEYLATCH_OK;
+    int held = 0;
+    while (held < 200) {
+        name[0] = (char)(held + 1);
+        keylatch_key one = keylatch_key_of("b", name);
+        if ((status = keylatch_try(small, &one, KEYLATCH_EXCLUSIVE, NULL, &grants[held])) != KEYLATCH_OK)
+            break;
+        held++;
+    }
+    COMES(KEYLATCH_ETABLEFULL, status);
+    CHECK(held >= 4);
+    OK(keylatch_release_many(small, grants, (size_t)held, NULL));
+    OK(keylatch_queue_new(small, &queue));
+    OK(keylatch_try(small, &key, KEYLATCH_EXCLUSIVE, NULL, &grants[0]));
+    OK(keylatch_acquire_queue(small, &key, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, queue, 1, &grant, &ticket));
+    COMES(KEYLATCH_EWAITERS, keylatch_acquire(small, &key, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, &grant));
+    OK(keylatch_manager_free(small));
+    OK(keylatch_queue_free(queue));
+    static char long_name[9000];
+    keylatch_key long_key = { "b", 1, long_name, sizeof long_name, NULL, 0 };
+    COMES(KEYLATCH_EKEY, keylatch_try(locks, &long_key, KEYLATCH_SHARED, NULL, &grant));
+#ifdef AS_INSTALLED
+    /* What brings about a panic in a library that is built for that is nothing special in this one. */
+    keylatch_key special = keylatch_key_of("panic!", "o");
+#else
+    keylatch_key special = keylatch_key_of("bucket", "o");
+#endif
+    OK(keylatch_try(locks, &special, KEYLATCH_EXCLUSIVE, NULL, &grant));
+    char buffer[6];
+    keylatch_key found;
+    COMES(KEYLATCH_EBUFFER, keylatch_grant_key(locks, grant, buffer, sizeof buffer, &found));
+    CHECK(strstr(keylatch_last_error(), "7 bytes"));
+    OK(keylatch_release(locks, grant));
+}
+
+static void mistakes(void)
+{
+    keylatch_manager_options options = { sizeof options };
+    keylatch_manager *none;
+    uint64_t grant;
+    options.shards = 3;
+    COMES(KEYLATCH_ECONFIG, keylatch_manager_new(&options, &none));
+    COMES(KEYLATCH_ENULL, keylatch_try(locks, &key, KEYLATCH_SHARED, NULL, NULL));
+    COMES(KEYLATCH_EINVALID, keylatch_try(locks, &key, 9, NULL, &grant));
+    options.struct_size = 3;
+    COMES(KEYLATCH_ESTRUCT, keylatch_manager_new(&options, &none));
+    keylatch_owner *owner = session("gone");
+    OK(keylatch_owner_free(owner));
+    COMES(KEYLATCH_EHANDLE, keylatch_owner_free(owner));
+}
+
+/* No descriptor is left; what can be made without one goes on. */
+static void no_descriptors(void)
+{
+    struct rlimit before, none;
+    keylatch_queue *queue = NULL;
+    keylatch_events *events;
+    uint64_t grant;
+    int32_t fd = -7;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    OK(keylatch_events_new(locks, NULL, &events));
+    none = before;
+    none.rlim_cur = 0;
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    COMES(KEYLATCH_ESYSTEM, keylatch_queue_new(locks, &queue));
+    CHECK_STATUS(KEYLATCH_ESYSTEM, keylatch_events_fd(events, &fd));
+    CHECK(queue == NULL && fd == -7);
+    OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &grant));
+    OK(keylatch_release(locks, grant));
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    OK(keylatch_queue_new(locks, &queue));
+    OK(keylatch_queue_free(queue));
+    OK(keylatch_events_fd(events, &fd));
+    OK(keylatch_events_free(events));
+}
+
+static void in_a_child(void)
+{
+    uint64_t grant;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(keylatch_try(locks, &key, KEYLATCH_SHARED, NULL, &grant) == KEYLATCH_EFORKED ? 0 : 1);
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    reached[-KEYLATCH_EFORKED] = true;
+}
+
+/* Threads that wait in every way there is, while what they wait on is freed. */
+struct freed {
+    keylatch_queue *queue;
+    keylatch_events *events;
+};
+
+static atomic_int inside;
+
+static void *waits_in_queue(void *freed)
+{
+    keylatch_completion result;
+    atomic_fetch_add(&inside, 1);
+    CHECK_STATUS(KEYLATCH_EHANDLE, keylatch_queue_next(((struct freed *)freed)->queue, KEYLATCH_WAIT_FOREVER, &result));
+    return NULL;
+}
+
+static void *waits_for_events(void *freed)
+{
+    int32_t kind;
+    atomic_fetch_add(&inside, 1);
+    CHECK_STATUS(KEYLATCH_EHANDLE, keylatch_events_next(((struct freed *)freed)->events, KEYLATCH_WAIT_FOREVER, &kind, NULL));
+    return NULL;
+}
+
+static void *waits_for_a_lock(void *with)
+{
+    uint64_t grant;
+    CHECK_STATUS(KEYLATCH_ECLOSED, keylatch_acquire(with, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, &grant));
+    return NULL;
+}
+
+static void *waits_for_a_batch(void *with)
+{
+    keylatch_batch_item items[2] = { { other, KEYLATCH_EXCLUSIVE, 0 }, { key, KEYLATCH_EXCLUSIVE, 0 } };
+    uint64_t grants[2];
+    CHECK_STATUS(KEYLATCH_ECLOSED, keylatch_acquire_batch(with, items, 2, KEYLATCH_WAIT_FOREVER, NULL, grants, NULL));
+    return NULL;
+}
+
+static void freed_while_waiting(void)
+{
+    for (int round = 0; round < 20; round++) {
+        struct freed freed;
+        pthread_t threads[4];
+        keylatch_manager *before = locks;
+        uint64_t held;
+        locks = manager(100, 100);
+        OK(keylatch_queue_new(locks, &freed.queue));
+        OK(keylatch_events_new(locks, NULL, &freed.events));
+        OK(keylatch_try(locks, &key, KEYLATCH_SHARED, NULL, &held));
+        atomic_store(&inside, 0);
+        CHECK(pthread_create(&threads[0], NULL, waits_in_queue, &freed) == 0);
+        CHECK(pthread_create(&threads[1], NULL, waits_for_events, &freed) == 0);
+        CHECK(pthread_create(&threads[2], NULL, waits_for_a_lock, locks) == 0);
+        CHECK(pthread_create(&threads[3], NULL, waits_for_a_batch, locks) == 0);
+        until_waiters(2);
+        while (atomic_load(&inside) < 2)
+            sched_yield();
+        /* In half of the rounds they have probably not begun to sleep. */
+        if (round % 2)
+            nanosleep(&(struct timespec){ 0, 2000000 }, NULL);
+        OK(keylatch_queue_free(freed.queue));
+        OK(keylatch_events_free(freed.events));
+        OK(keylatch_manager_free(locks));
+        for (int i = 0; i < 4; i++)
+            CHECK(pthread_join(threads[i], NULL) == 0);
+        locks = before;
+    }
+}
+
+struct reentry {
+    keylatch_queue *queue;
+    keylatch_events *events;
+    atomic_int called, freed;
+};
+
+/* Everything that does not wait may be called in a callback, and freeing the manager too. */
+static void reenters(void *user_data, int32_t status, uint64_t grant)
+{
+    struct reentry *reentry = user_data;
+    keylatch_key mine = keylatch_key_of("b", "mine");
+    keylatch_batch_item item = { mine, KEYLATCH_EXCLUSIVE, 0 };
+    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_listing *listing;
+    keylatch_owner *owner;
+    keylatch_completion result;
+    uint64_t more, ticket, number;
+    int32_t yes;
+    char *text;
+    CHECK_STATUS(KEYLATCH_OK, status);
+    OK(keylatch_try(locks, &mine, KEYLATCH_SHARED, NULL, &more));
+    OK(keylatch_try_upgrade(locks, more));
+    OK(keylatch_fence(locks, more, &number));
+    OK(keylatch_renew(locks, more, 1000 * MS));
+    OK(keylatch_downgrade(locks, more));
+    OK(keylatch_release(locks, more));
+    OK(keylatch_acquire_batch(locks, &item, 1, 0, NULL, &more, NULL));
+    OK(keylatch_acquire_queue(locks, &mine, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, reentry->queue, 9, &number, &ticket));
+    OK(keylatch_cancel(locks, ticket, &yes));
+    OK(keylatch_queue_next(reentry->queue, 0, &result));
+    CHECK(yes == 1 && result.token == 9);
+    OK(keylatch_holders(locks, NULL, &listing));
+    OK(keylatch_listing_free(listing));
+    OK(keylatch_owner_new(locks, "x", 1, NULL, &owner));
+    OK(keylatch_owner_free(owner));
+    OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
+    OK(keylatch_manager_report(locks, &text));
+    keylatch_text_free(text);
+    OK(keylatch_release(locks, more));
+    OK(keylatch_release(locks, grant));
+    OK(keylatch_manager_close(locks));
+    OK(keylatch_manager_free(locks));
+    atomic_fetch_add(&reentry->called, 1);
+}
+
+static void on_free(void *user_data)
+{
+    struct reentry *reentry = user_data;
+    CHECK(atomic_load(&reentry->called) == 1);
+    atomic_fetch_add(&reentry->freed, 1);
+}
+
+static void a_callback_that_does_everything(void)
+{
+    keylatch_manager *before = locks;
+    struct reentry reentry = { .called = 0 };
+    uint64_t held, grant, ticket;
+    locks = manager(100, 100);
+    OK(keylatch_queue_new(locks, &reentry.queue));
+    OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
+    OK(keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, reenters, &reentry, on_free, &grant, &ticket));
+    OK(keylatch_release(locks, held));
+    for (int i = 0; i < 10000 && !atomic_load(&reentry.freed); i++)
+        nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+    CHECK(atomic_load(&reentry.called) == 1 && atomic_load(&reentry.freed) == 1);
+    CHECK_STATUS(KEYLATCH_EHANDLE, keylatch_manager_free(locks));
+    OK(keylatch_queue_free(reentry.queue));
+    locks = before;
+}
+
+static void sizes(void)
+{
+    const size_t sizes[] = { sizeof(keylatch_key), sizeof(keylatch_manager_options), sizeof(keylatch_owner_options),
+        sizeof(keylatch_request_options), sizeof(keylatch_batch_item), sizeof(keylatch_completion), sizeof(keylatch_metrics),
+        sizeof(keylatch_health), sizeof(keylatch_party), sizeof(keylatch_filter), sizeof(keylatch_event_options),
+        sizeof(keylatch_adaptive) };
+    size_t count = sizeof sizes / sizeof *sizes, size;
+    for (size_t i = 0; i < count; i++) {
+        OK(keylatch_struct_size((int32_t)i + 1, &size));
+        CHECK(size == sizes[i]);
+    }
+    CHECK_STATUS(KEYLATCH_EINVALID, keylatch_struct_size((int32_t)count + 1, &size));
+}
+
+/* Each has a name; which are there, the library says. */
+static void every_status_has_come(void)
+{
+    int missing = 0;
+    reached[0] = true;
+    /* Only a library that is built for it panics: panics.c. */
+    reached[-KEYLATCH_EPANIC] = true;
+    for (int32_t status = 0; status > -200; status--) {
+        bool named = strcmp(keylatch_status_name(status), "unknown") != 0;
+        if (named && !reached[-status]) {
+            fprintf(stderr, "%s never came: it needs a case\n", keylatch_status_name(status));
+            missing++;
+        }
+        CHECK(named || !reached[-status]);
+        CHECK(keylatch_status_text(status)[0] && !named == !strncmp(keylatch_status_text(status), "a status that", 13));
+    }
+    CHECK(missing == 0);
+}
+
+int main(int count, char **arguments)
+{
+    key = keylatch_key_of("b", "o");
+    other = keylatch_key_of("b", "a");
+    locks = manager(1000, 1000);
+    refusals_and_waits();
+    deadlock();
+    two_upgrades();
+    cancelled_and_closed();
+    leases();
+    limits();
+    mistakes();
+    no_descriptors();
+    /* What a child's lost threads held is a leak to valgrind. */
+    if (count == 2 && strcmp(arguments[1], "--no-fork") == 0)
+        reached[-KEYLATCH_EFORKED] = true;
+    else
+        in_a_child();
+    freed_while_waiting();
+    a_callback_that_does_everything();
+    sizes();
+    every_status_has_come();
+    keylatch_metrics metrics = { sizeof metrics };
+    OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
+    CHECK(metrics.holders == 0 && metrics.waiters == 0);
+    OK(keylatch_manager_free(locks));
+    keylatch_last_error_clear();
+    puts("every status came of what the header says");
+    return 0;
+}

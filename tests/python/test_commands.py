@@ -1,0 +1,90 @@
+"""`python -m keylatch`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keylatch
+
+pytestmark = pytest.mark.once
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-W", "error", "-m", "keylatch", *arguments]
+    return subprocess.run(program, capture_output=True, text=True, timeout=120)
+
+
+def test_help() -> None:
+    told = command("--help")
+    assert told.returncode == 0
+    assert "demo" in told.stdout
+    assert "bench" in told.stdout
+    for name in ("demo", "bench"):
+        told = command(name, "--help")
+        assert told.returncode == 0
+        assert "--" in told.stdout
+    assert command("--version").stdout == f"keylatch {keylatch.__version__}\n"
+    for wrong in ((), ("dance",), ("demo", "--keys", "0"), ("bench", "--only", "nothing"), ("bench", "--rounds", "0")):
+        told = command(*wrong)
+        assert told.returncode != 0
+        assert told.stderr
+        assert "Traceback" not in told.stderr
+
+
+def test_the_demonstration() -> None:
+    told = command("demo", "--seconds", "0.5")
+    assert (told.returncode, told.stderr) == (0, ""), told.stdout
+    for part in (
+        "locks/s",
+        "locks taken by threads",
+        "locks taken by tasks",
+        "waits: half",
+        "health",
+        "nobody ever met",
+    ):
+        assert part in told.stdout
+
+
+def test_the_demonstration_notices_a_lock_that_is_missing() -> None:
+    told = command("demo", "--seconds", "1", "--sabotage", "--readers", "0", "--keys", "1")
+    assert told.returncode == 1
+    assert "somebody met a writer" in told.stderr
+
+
+def test_the_bench(tmp_path: Path) -> None:
+    file = tmp_path / "figures" / "bench.json"
+    told = command("bench", "--quick", "--json", str(file))
+    assert (told.returncode, told.stderr) == (0, ""), told.stdout
+    for part in (
+        "threading.Lock",
+        "asyncio.Lock",
+        "dict of locks",
+        "readerwriterlock",
+        "fasteners",
+        "filelock",
+        "goal",
+        "Ctrl-C",
+    ):
+        assert part in told.stdout
+    figures = json.loads(file.read_text())
+    assert {row["name"] for row in figures["rows"]} >= {"with block", "method pair", "async with"}
+    for row in figures["rows"]:
+        for times in row["nanoseconds"].values():
+            assert len(times) == 3
+            assert min(times) > 0
+
+
+def test_the_bench_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from keylatch.__main__ import main
+
+    for module in ("readerwriterlock.rwlock", "fasteners", "filelock"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert main(["bench", "--quick", "--only", "with block"]) == 0
+    told = capsys.readouterr().out
+    for package in ("readerwriterlock", "fasteners", "filelock"):
+        assert f"{package} is not installed and was left out: pip install {package}" in told

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 seconds="$1"
 shift
 targets=("$@")
-if [ ${#targets[@]} -eq 0 ]; then targets=(keys programs losing); fi
+if [ ${#targets[@]} -eq 0 ]; then targets=(keys programs losing c_surface); fi
 work="$PWD/target-fuzz"
 project="rust/keylatch/fuzz"
 cargo="${CARGO:-cargo}"

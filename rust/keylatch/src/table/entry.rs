@@ -383,10 +383,11 @@ fn same(block: &[u8; INLINE_BYTES], at: usize, part: &[u8]) -> bool {
     let length = part.len();
     debug_assert!(at + length <= INLINE_BYTES);
     let differ = |offset: usize| differing::<u64>(block, at, part, offset);
+    let byte_differs = |n: usize| block[at + n] ^ part[n];
     match length {
         0 => true,
         // The first, the middle and the last are all there are.
-        1..4 => [0, length / 2, length - 1].iter().fold(0, |differs, n| differs | (block[at + n] ^ part[*n])) == 0,
+        1..4 => byte_differs(0) | byte_differs(length / 2) | byte_differs(length - 1) == 0,
         4..8 => differing::<u32>(block, at, part, 0) | differing::<u32>(block, at, part, length - 4) == 0,
         8..=16 => differ(0) | differ(length - 8) == 0,
         17..=32 => differ(0) | differ(8) | differ(length - 16) | differ(length - 8) == 0,

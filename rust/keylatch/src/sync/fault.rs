@@ -29,6 +29,6 @@ pub(crate) use {fault, ordering};
 
 #[cfg(faults)]
 pub(crate) fn is_on(name: &str) -> bool {
-    static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    static CHOSEN: crate::sync::OnceLock<Option<String>> = crate::sync::OnceLock::new();
     CHOSEN.get_or_init(|| std::env::var("KEYLATCH_FAULT").ok()).as_deref() == Some(name)
 }

@@ -13,7 +13,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// Nothing that a test waits for takes this long unless it hangs.
-pub(crate) const FOREVER: Duration = Duration::from_secs(if cfg!(faults) { 5 } else { 30 });
+pub(crate) const FOREVER: Duration = Duration::from_secs(match () {
+    () if cfg!(tsan) => 300,
+    () if cfg!(faults) => 5,
+    () => 30,
+});
 
 /// All policies, with bounds that tests can reach.
 pub(crate) const POLICIES: [Fairness; 4] = [

@@ -15,8 +15,8 @@ mod numbers {
     //! The numbers of threads, from 1. Taken and given back without a mutex, so that a forked child, in which a thread
     //! that held one would be missing, can take one too.
 
+    use crate::sync::OnceLock;
     use std::cell::Cell;
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Threads that there can be at a time.

@@ -19,6 +19,7 @@ static OTHER: AtomicPtr<keylatch_manager> = AtomicPtr::new(null_mut());
 static DONE: AtomicU64 = AtomicU64::new(0);
 
 struct Guarded(UnsafeCell<u64>);
+// SAFETY: whoever touches the number holds the lock, or is alone; that this is so is what the test is about.
 unsafe impl Sync for Guarded {}
 static GUARDED: Guarded = Guarded(UnsafeCell::new(0));
 
@@ -33,6 +34,7 @@ fn count(manager: *mut keylatch_manager) {
         version_len: 0,
     };
     let mut grant = 0;
+    // SAFETY: the manager is freed after all threads have ended, and the number is touched under the lock.
     unsafe {
         let status = keylatch_acquire(
             manager,
@@ -77,6 +79,7 @@ thread_local! {
 fn values_of_a_thread_may_lock_when_they_are_dropped_with_it() {
     for place in [&MANAGER, &OTHER] {
         let mut manager = null_mut();
+        // SAFETY: NULL for the defaults, and a place for the result.
         assert_eq!(unsafe { keylatch_manager_new(null(), &raw mut manager) }, KEYLATCH_OK);
         place.store(manager, Ordering::Relaxed);
     }
@@ -95,9 +98,11 @@ fn values_of_a_thread_may_lock_when_they_are_dropped_with_it() {
         });
     }
     // Everybody was alone, so nothing was counted over.
+    // SAFETY: all threads have ended.
     assert_eq!(unsafe { *GUARDED.0.get() }, DONE.load(Ordering::Relaxed));
     assert_eq!(DONE.load(Ordering::Relaxed), 100 * 4 * (20 + 2 * 20));
     for place in [&MANAGER, &OTHER] {
+        // SAFETY: made above, and freed once.
         assert_eq!(unsafe { keylatch_manager_free(place.load(Ordering::Relaxed)) }, KEYLATCH_OK);
     }
 }

@@ -387,9 +387,7 @@ impl<'a> LockBatch<'a> {
 
 impl Drop for LockBatch<'_> {
     fn drop(&mut self) {
-        for grant in self.grants.drain(..).rev() {
-            self.manager.core().release_guard(grant);
-        }
+        self.manager.core().release_guards(&self.grants);
     }
 }
 

@@ -197,12 +197,15 @@ impl<'a> BatchLockRequest<'a> {
 
     /// Adds a key in a mode.
     #[inline(always)]
-    pub fn add(mut self, key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
-        if self.wanted.capacity() == 0 {
-            self.wanted.reserve(16);
+    pub fn add(self, key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
+        // Apart from the rest: a call that may be made with a reference to it would have all of the request in memory,
+        // and copied there for each key.
+        let Self { mut wanted, .. } = self;
+        if wanted.capacity() == 0 {
+            wanted.reserve(16);
         }
-        self.wanted.push((key.into(), mode));
-        self
+        wanted.push((key.into(), mode));
+        Self { wanted, ..self }
     }
 
     /// Adds an object to hold alone.

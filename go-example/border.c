@@ -7,12 +7,15 @@ typedef struct block {
     int lost;
 } block;
 
+enum { FIRST_ROOM = 768 };
+
 static void put(block *to, const void *bytes, size_t length)
 {
     if (to->lost || length == 0)
         return;
     if (to->length + length > to->room) {
-        size_t room = (to->length + length) * 2;
+        /* At first as much as most failures and events take. */
+        size_t room = to->room == 0 && length < FIRST_ROOM ? FIRST_ROOM : (to->length + length) * 2;
         char *bytes_now = realloc(to->bytes, room);
         if (bytes_now == NULL) {
             to->lost = 1;
@@ -46,24 +49,27 @@ static void put_key(block *to, const keylatch_key *key)
 
 static void put_party(block *to, const keylatch_party *party)
 {
+    const uint64_t numbers[] = {
+        party->grant,
+        party->fence,
+        party->time_ns,
+        party->lease_ns,
+        party->position,
+        party->waiters,
+        party->longest_wait_ns,
+        party->link,
+        party->after,
+        (uint64_t)party->mode,
+        party->role,
+        (uint64_t)party->blocked_by,
+        party->priority,
+        party->flags,
+    };
     put_number(to, 1);
     put_key(to, &party->key);
     put_text(to, party->owner, party->owner_len);
     put_text(to, party->source, party->source_len);
-    put_number(to, party->grant);
-    put_number(to, party->fence);
-    put_number(to, party->time_ns);
-    put_number(to, party->lease_ns);
-    put_number(to, party->position);
-    put_number(to, party->waiters);
-    put_number(to, party->longest_wait_ns);
-    put_number(to, party->link);
-    put_number(to, party->after);
-    put_number(to, (uint64_t)party->mode);
-    put_number(to, party->role);
-    put_number(to, (uint64_t)party->blocked_by);
-    put_number(to, party->priority);
-    put_number(to, party->flags);
+    put(to, numbers, sizeof numbers);
 }
 
 static void put_end(block *to)
@@ -86,8 +92,10 @@ static uintptr_t finished(block *made)
 uintptr_t border_failure(void)
 {
     block made = {0};
+    int32_t status = keylatch_last_status();
     put_number(&made, 0);
-    const char *message = keylatch_last_error();
+    /* Of a lock that is held the text says what is told of it anyway, and putting it together takes as long as the rest. */
+    const char *message = status == KEYLATCH_EWOULDBLOCK || status == KEYLATCH_ETIMEOUT ? "" : keylatch_last_error();
     put_text(&made, message, strlen(message));
     keylatch_key key;
     int has_key = keylatch_last_key(&key) == KEYLATCH_OK;
@@ -103,7 +111,7 @@ uintptr_t border_failure(void)
     }
     put_end(&made);
     put_number(&made, more);
-    for (index = 0; keylatch_last_cycle_link(index, &party) == KEYLATCH_OK; index++) {
+    for (index = 0; status == KEYLATCH_EDEADLOCK && keylatch_last_cycle_link(index, &party) == KEYLATCH_OK; index++) {
         put_party(&made, &party);
     }
     put_end(&made);

@@ -127,7 +127,7 @@ func failure(status C.int32_t, block C.uintptr_t) error {
 	}
 	defer C.border_free(block)
 	length := *(*uint64)(pointer(block))
-	from := reader{unsafe.Slice((*byte)(pointer(block)), length)[8:]}
+	from := reader{rest: strings.Clone(unsafe.String((*byte)(pointer(block)), length))[8:], lasts: true}
 	told.Message = from.text()
 	if told.HasKey = from.number() != 0; told.HasKey {
 		told.Key = from.key()
@@ -140,18 +140,25 @@ func failure(status C.int32_t, block C.uintptr_t) error {
 }
 
 // reader takes apart what border.c put together.
-type reader struct{ rest []byte }
+type reader struct {
+	rest string
+	// lasts says that the block is Go's, and so small that whoever keeps a text of it may keep it all.
+	lasts bool
+}
 
 func (r *reader) number() uint64 {
-	number := binary.NativeEndian.Uint64(r.rest)
+	number := binary.NativeEndian.Uint64(unsafe.Slice(unsafe.StringData(r.rest[:8]), 8))
 	r.rest = r.rest[8:]
 	return number
 }
 
 func (r *reader) text() string {
 	length := r.number()
-	text := string(r.rest[:length])
+	text := r.rest[:length]
 	r.rest = r.rest[length:]
+	if !r.lasts {
+		text = strings.Clone(text)
+	}
 	return text
 }
 
@@ -200,7 +207,7 @@ func partiesOf(answer C.border_answer) ([]Party, error) {
 	}
 	defer C.border_free(block)
 	length := *(*uint64)(pointer(block))
-	from := reader{unsafe.Slice((*byte)(pointer(block)), length)[8:]}
+	from := reader{rest: unsafe.String((*byte)(pointer(block)), length)[8:]}
 	return from.parties(), nil
 }
 

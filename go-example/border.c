@@ -30,7 +30,8 @@ enum { ON_STACK = 128 };
 
 border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t *lengths, const int32_t *modes,
                            size_t count, uintptr_t owner, const char *owner_name, size_t owner_name_len,
-                           uint64_t ttl_ns, uint32_t priority, int32_t best_effort, uint64_t *grants)
+                           uint64_t ttl_ns, uint32_t priority, int32_t best_effort, int32_t waits,
+                           uint64_t *grants)
 {
     border_answer answer = {0};
     keylatch_request_options options = {sizeof options}, *given = NULL;
@@ -54,8 +55,8 @@ border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t 
         items[number].reserved = 0;
     }
     answer.status = keylatch_acquire_batch((keylatch_manager *)manager, items, count, 0, given, grants, NULL);
-    /* Of what is held nothing has to be told: it is about to be waited for. */
-    if (answer.status != KEYLATCH_OK && answer.status != KEYLATCH_ETIMEOUT)
+    /* What is about to be waited for need not be told. */
+    if (answer.status != KEYLATCH_OK && !(waits && answer.status == KEYLATCH_ETIMEOUT))
         answer.failure = border_failure();
     if (items != few)
         free(items);

@@ -146,13 +146,16 @@ func (m *Manager) lockAll(p *packed, r *request) error {
 	if err != nil {
 		return err
 	}
-	var bestEffort C.int32_t
+	var bestEffort, waits C.int32_t
 	if r.bestEffort {
 		bestEffort = 1
 	}
+	if r.timeout != 0 {
+		waits = 1
+	}
 	raceDisable()
 	answer := C.border_batch(m.handle, bytes, lengths, modes, C.size_t(len(p.modes)), owner, name, nameLen,
-		C.uint64_t(r.ttl), C.uint32_t(r.priority), bestEffort, grants)
+		C.uint64_t(r.ttl), C.uint32_t(r.priority), bestEffort, waits, grants)
 	raceEnable()
 	return problem(answer)
 }

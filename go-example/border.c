@@ -163,61 +163,13 @@ static keylatch_key next_key(const char **bytes, const uint32_t *lengths)
 }
 
 /* Batches of up to this many keys need no memory but the stack's. */
-enum { ON_STACK = 128, PLACES = 512 };
-
-static int same_part(const void *one, size_t one_len, const void *other, size_t other_len)
-{
-    return one_len == other_len && (one_len == 0 || memcmp(one, other, one_len) == 0);
-}
-
-static int same_key(const keylatch_key *one, const keylatch_key *other)
-{
-    return same_part(one->object, one->object_len, other->object, other->object_len) &&
-           same_part(one->bucket, one->bucket_len, other->bucket, other->bucket_len) &&
-           (one->version == NULL) == (other->version == NULL) &&
-           same_part(one->version, one->version_len, other->version, other->version_len);
-}
-
-/* The last bytes, which tell keys apart more often than the first. */
-static uint64_t tail(const void *part, size_t length)
-{
-    uint64_t bytes = 0;
-    size_t from = length > sizeof bytes ? length - sizeof bytes : 0;
-    memcpy(&bytes, (const char *)part + from, length - from);
-    return bytes;
-}
-
-/*
- * Whether each key is there once, found out with a small table. It may say no where it is so: of keys that end alike
- * many meet in one place, and comparing them all would take long.
- */
-static int each_once(const keylatch_batch_item *items, size_t count)
-{
-    uint16_t places[PLACES];
-    size_t looks = 8 * count;
-    memset(places, 0, sizeof places);
-    for (size_t number = 0; number < count; number++) {
-        const keylatch_key *key = &items[number].key;
-        uint64_t hash = tail(key->object, key->object_len) + key->object_len;
-        hash = hash * 0x9e3779b97f4a7c15u + tail(key->bucket, key->bucket_len);
-        if (key->version != NULL)
-            hash = hash * 0x9e3779b97f4a7c15u + tail(key->version, key->version_len);
-        hash *= 0x9e3779b97f4a7c15u;
-        size_t place = (size_t)(hash >> 48) % PLACES;
-        for (; places[place] != 0; place = (place + 1) % PLACES)
-            if (looks-- == 0 || same_key(&items[places[place] - 1].key, key))
-                return 0;
-        places[place] = (uint16_t)(number + 1);
-    }
-    return 1;
-}
+enum { ON_STACK = 128 };
 
 border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t *lengths, const int32_t *modes,
                            size_t count, uintptr_t owner, const char *owner_name, size_t owner_name_len,
                            uint64_t ttl_ns, uint32_t priority, int32_t best_effort, uint64_t *grants)
 {
     border_answer answer = {0};
-    keylatch_manager *locks = (keylatch_manager *)manager;
     keylatch_request_options options = {sizeof options}, *given = NULL;
     if (owner != 0 || owner_name_len != 0 || ttl_ns != 0 || priority != 0 || best_effort) {
         options.owner = (const keylatch_owner *)owner;
@@ -238,23 +190,10 @@ border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t 
         items[number].mode = modes[number];
         items[number].reserved = 0;
     }
-    if (!best_effort && items == few && each_once(items, count)) {
-        /* In this order none is waited for, so any order will do. */
-        size_t taken = 0;
-        while (taken < count && answer.status == KEYLATCH_OK) {
-            answer.status = keylatch_try(locks, &items[taken].key, items[taken].mode, given, &grants[taken]);
-            if (answer.status == KEYLATCH_OK)
-                taken++;
-        }
-        if (answer.status != KEYLATCH_OK) {
-            answer.failure = border_failure();
-            keylatch_release_many(locks, grants, taken, NULL);
-        }
-    } else {
-        answer.status = keylatch_acquire_batch(locks, items, count, 0, given, grants, NULL);
-        if (answer.status != KEYLATCH_OK)
-            answer.failure = border_failure();
-    }
+    answer.status = keylatch_acquire_batch((keylatch_manager *)manager, items, count, 0, given, grants, NULL);
+    /* Of what is held nothing has to be told: it is about to be waited for. */
+    if (answer.status != KEYLATCH_OK && answer.status != KEYLATCH_ETIMEOUT)
+        answer.failure = border_failure();
     if (items != few)
         free(items);
     return answer;

@@ -78,6 +78,7 @@ import "C"
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -287,14 +288,30 @@ type packed struct {
 	grants  []uint64
 }
 
-func (p *packed) add(key *Key, mode Mode) {
-	p.bytes = append(append(append(p.bytes, key.Bucket...), key.Object...), key.Version...)
-	version := uint32(len(key.Version))
-	if !key.versioned() {
-		version = noVersion
+// fill makes room for all the keys first, so that copying them is no more than that.
+func (p *packed) fill(items []Item) {
+	total := 0
+	for i := range items {
+		key := &items[i].Key
+		total += len(key.Bucket) + len(key.Object) + len(key.Version)
 	}
-	p.lengths = append(p.lengths, uint32(len(key.Bucket)), uint32(len(key.Object)), version)
-	p.modes = append(p.modes, int32(mode))
+	bytes := slices.Grow(p.bytes[:0], total)[:total]
+	p.bytes = bytes
+	p.lengths = slices.Grow(p.lengths[:0], 3*len(items))[:3*len(items)]
+	p.modes = slices.Grow(p.modes[:0], len(items))[:len(items)]
+	for i := range items {
+		key := &items[i].Key
+		bytes = bytes[copy(bytes, key.Bucket):]
+		bytes = bytes[copy(bytes, key.Object):]
+		version := noVersion
+		if key.versioned() {
+			bytes = bytes[copy(bytes, key.Version):]
+			version = uint32(len(key.Version))
+		}
+		lengths := p.lengths[3*i : 3*i+3 : 3*i+3]
+		lengths[0], lengths[1], lengths[2] = uint32(len(key.Bucket)), uint32(len(key.Object)), version
+		p.modes[i] = int32(items[i].Mode)
+	}
 }
 
 func (p *packed) pointers() (*C.char, *C.uint32_t, *C.int32_t, *C.uint64_t) {
@@ -467,7 +484,7 @@ func (m *Manager) isCurrent(key *Key, fence uint64) (bool, error) {
 	raceDisable()
 	defer raceEnable()
 	var one packed
-	one.add(key, Exclusive)
+	one.fill([]Item{{*key, Exclusive}})
 	bytes, lengths, _, _ := one.pointers()
 	answer := C.border_is_current(m.handle, bytes, lengths, C.uint64_t(fence))
 	return answer.number != 0, problem(answer)
@@ -684,7 +701,7 @@ func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, e
 	defer raceEnable()
 	var one packed
 	if key != nil {
-		one.add(key, Exclusive)
+		one.fill([]Item{{*key, Exclusive}})
 	}
 	bytes, lengths, _, _ := one.pointers()
 	answer := C.border_chain(m.handle, bytes, lengths, owner)

@@ -62,6 +62,10 @@ echo "Every status, and handles that are freed while threads wait on them"
 shared errors tests/c/errors.c -DAS_INSTALLED
 "$work/errors"
 
+echo "Batches, against a model"
+shared batches tests/c/batches.c
+"$work/batches"
+
 echo "Bad input, with every function"
 shared bad-input tests/c/bad_input/*.c
 "$work/bad-input" tests/abi/symbols.txt

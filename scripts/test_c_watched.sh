@@ -103,6 +103,8 @@ done
 
 program behaviour tests/c/behaviour.c
 watched "$work/behaviour"
+program batches tests/c/batches.c
+watched "$work/batches"
 program bad-input tests/c/bad_input/*.c
 # Forked children have what their lost threads held, which valgrind calls leaks, and ThreadSanitizer cannot follow them at all.
 forks=(--no-fork)

@@ -45,13 +45,15 @@ pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant:
 #[cold]
 #[inline(never)]
 fn lost_meanwhile(grant: u64, why: Lost) -> i32 {
-    call(|| {
-        Err(match why {
-            Lost::Expired => LockError::LeaseLost { grant },
-            _ => LockError::NotHeld { grant },
-        }
-        .into())
-    })
+    call(|| Err(lost_in_this_moment(grant, why).into()))
+}
+
+#[cold]
+fn lost_in_this_moment(grant: u64, why: Lost) -> LockError {
+    match why {
+        Lost::Expired => LockError::LeaseLost { grant },
+        _ => LockError::NotHeld { grant },
+    }
 }
 
 #[cold]
@@ -76,6 +78,9 @@ pub unsafe extern "C" fn keylatch_release_many(
     released: *mut usize,
 ) -> i32 {
     call(|| {
+        // Where the thread's own part is costs as much to find out as a good deal of a release.
+        let here = handle::enter_at_once::<keylatch_manager>(manager.cast());
+        let place = here.as_ref().and_then(manager::place);
         let manager = manager::enter(manager)?;
         let mut done = 0;
         let mut first = None;
@@ -85,11 +90,17 @@ pub unsafe extern "C" fn keylatch_release_many(
         for position in 0..crate::acquire::array_len::<u64>(count)? {
             // SAFETY: the header says what the caller promises.
             let number = unsafe { grants.add(position).read_unaligned() };
-            if let Ok(grant) = grant_of(number) {
-                match manager.locks.release(grant) {
-                    Ok(()) => done += 1,
-                    Err(error) => first = first.or(Some(error)),
-                }
+            let Some(held) = Grant::from_raw(number) else { continue };
+            // SAFETY: it is this thread's, and forgotten in time.
+            let at_once = place.and_then(|place| unsafe { manager.locks.release_at_once(place, held) });
+            let released = match at_once {
+                Some(Ok(())) => Ok(()),
+                Some(Err(why)) => Err(lost_in_this_moment(number, why)),
+                None => manager.locks.release(held),
+            };
+            match released {
+                Ok(()) => done += 1,
+                Err(error) => first = first.or(Some(error)),
             }
         }
         if let Some(released) = NonNull::new(released) {

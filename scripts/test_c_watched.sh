@@ -103,6 +103,8 @@ done
 
 program behaviour tests/c/behaviour.c
 watched "$work/behaviour"
+program background tests/c/background.c
+watched "$work/background"
 program batches tests/c/batches.c
 watched "$work/batches"
 program bad-input tests/c/bad_input/*.c

@@ -327,13 +327,11 @@ struct Promise {
     owed: OnceLock<Owed>,
 }
 
-/// What a callback or a completion says of a result.
+/// What a callback or a completion says of a result. A success leaves the last failure of the thread alone: somebody may
+/// still read its text.
 pub(crate) fn answer(result: Result<OwnedLockGuard, LockError>) -> (i32, u64) {
     match result {
-        Ok(guard) => {
-            last_error::clear();
-            (KEYLATCH_OK, guard.into_grant().to_raw())
-        }
+        Ok(guard) => (KEYLATCH_OK, guard.into_grant().to_raw()),
         Err(error) => (last_error::note(Failure::Core(error)), 0),
     }
 }

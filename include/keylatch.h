@@ -505,8 +505,9 @@ int32_t keylatch_manager_is_closed(const struct keylatch_manager *manager, int32
  * Grants of this manager end with it. Owners and queues of it stay, to be freed by their own
  * functions.
  *
- * A callback may free its manager; then callbacks that are still to come, and its own end, are not
- * waited for. NULL is fine and does nothing.
+ * A callback may free its manager; then callbacks of this manager that are still to come, and its
+ * own end, are not waited for. A callback of another manager waits like everybody; two callbacks
+ * that free each other's manager wait for ever. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child:
  * nothing is freed there then; KEYLATCH_EBUSY from a function that is called back inside a call on

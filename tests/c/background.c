@@ -6,10 +6,13 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
@@ -22,6 +25,12 @@ static keylatch_manager *fresh(void)
     options.max_locks = 100000;
     OK(keylatch_manager_new(&options, &locks));
     return locks;
+}
+
+static void wait_for(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) != 0)
+        ;
 }
 
 /* A failure of this thread, with copies of what is told of it. */
@@ -142,8 +151,7 @@ static void signals_are_left_to_the_program(void)
     OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
     OK(keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, MS, NULL, posts, &called, NULL, &grant, &ticket));
     CHECK(pthread_sigmask(SIG_BLOCK, NULL, &now) == 0 && !sigismember(&now, SIGUSR1));
-    while (sem_wait(&called) != 0)
-        ;
+    wait_for(&called);
     CHECK(pthread_sigmask(SIG_BLOCK, &awaited, NULL) == 0);
     if (!getenv("KEYLATCH_TEST_UNDER_VALGRIND")) { /* which keeps masks to itself */
         unsigned long long blocked;
@@ -162,6 +170,133 @@ static void signals_are_left_to_the_program(void)
     sem_destroy(&called);
 }
 
+struct frees {
+    keylatch_manager *other;
+    sem_t inside, go_on, told;
+    atomic_bool other_is_done, waited;
+};
+
+/* In the manager that is freed: takes its time. */
+static void is_waited_for(void *user_data, int32_t status, uint64_t grant)
+{
+    struct frees *frees = user_data;
+    CHECK(status == KEYLATCH_OK && grant);
+    CHECK(sem_post(&frees->inside) == 0);
+    wait_for(&frees->go_on);
+    atomic_store(&frees->other_is_done, true);
+}
+
+static void frees_the_other(void *user_data, int32_t status, uint64_t grant)
+{
+    struct frees *frees = user_data;
+    CHECK(status == KEYLATCH_OK && grant);
+    wait_for(&frees->inside);
+    OK(keylatch_manager_free(frees->other));
+    atomic_store(&frees->waited, atomic_load(&frees->other_is_done));
+    CHECK(sem_post(&frees->told) == 0);
+}
+
+/* Until the handle is none any more: then the one who frees it has come as far as waiting for callbacks. */
+static void until_freed(keylatch_manager *locks)
+{
+    int32_t closed;
+    while (keylatch_manager_is_closed(locks, &closed) == KEYLATCH_OK)
+        sched_yield();
+    /* And a little for it to go on, where it would not wait. */
+    nanosleep(&(struct timespec){ 0, 20000000 }, NULL);
+}
+
+/* A callback of one manager that frees another waits for the other's callbacks. */
+static void freeing_waits_for_callbacks_also_from_a_callback(void)
+{
+    keylatch_manager *one = fresh(), *other = fresh();
+    struct frees frees = { .other = other };
+    keylatch_key key = keylatch_key_of("b", "o");
+    uint64_t held_of_one, held_of_other, grant, ticket;
+    CHECK(sem_init(&frees.inside, 0, 0) == 0 && sem_init(&frees.go_on, 0, 0) == 0 && sem_init(&frees.told, 0, 0) == 0);
+    OK(keylatch_try(one, &key, KEYLATCH_EXCLUSIVE, NULL, &held_of_one));
+    OK(keylatch_try(other, &key, KEYLATCH_EXCLUSIVE, NULL, &held_of_other));
+    OK(keylatch_acquire_callback(one, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, frees_the_other, &frees, NULL, &grant, &ticket));
+    OK(keylatch_acquire_callback(other, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, is_waited_for, &frees, NULL, &grant, &ticket));
+    OK(keylatch_release(other, held_of_other));
+    OK(keylatch_release(one, held_of_one));
+    until_freed(other);
+    CHECK(sem_post(&frees.go_on) == 0);
+    wait_for(&frees.told);
+    CHECK(atomic_load(&frees.waited));
+    OK(keylatch_manager_free(one));
+}
+
+/* A callback frees its own manager, in the middle of one of another manager's. */
+struct nested {
+    keylatch_manager *outer, *inner;
+    sem_t freed;
+};
+
+static void frees_both(void *user_data)
+{
+    struct nested *nested = user_data;
+    OK(keylatch_manager_free(nested->inner));
+    OK(keylatch_manager_free(nested->outer));
+    CHECK(sem_post(&nested->freed) == 0);
+}
+
+static void is_not_called(void *user_data, int32_t status, uint64_t grant)
+{
+    (void)user_data, (void)status, (void)grant;
+    CHECK(!"the lock was free");
+}
+
+static void takes_one_of_another(void *user_data, int32_t status, uint64_t grant)
+{
+    struct nested *nested = user_data;
+    keylatch_key key = keylatch_key_of("b", "o");
+    uint64_t ticket;
+    CHECK(status == KEYLATCH_OK && grant);
+    OK(keylatch_acquire_callback(nested->inner, &key, KEYLATCH_EXCLUSIVE, 0, NULL, is_not_called, nested, frees_both, &grant, &ticket));
+}
+
+static void a_callback_frees_all_managers_that_it_is_called_for(void)
+{
+    struct nested nested = { fresh(), fresh(), { { 0 } } };
+    keylatch_key key = keylatch_key_of("b", "o");
+    uint64_t held, grant, ticket;
+    CHECK(sem_init(&nested.freed, 0, 0) == 0);
+    OK(keylatch_try(nested.outer, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
+    OK(keylatch_acquire_callback(nested.outer, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, takes_one_of_another, &nested, NULL, &grant, &ticket));
+    OK(keylatch_release(nested.outer, held));
+    wait_for(&nested.freed);
+}
+
+static void is_not_lost(void *user_data, uint64_t grant, int32_t why)
+{
+    (void)user_data, (void)grant, (void)why;
+    CHECK(!"it ends with its manager");
+}
+
+static void counts(void *user_data)
+{
+    atomic_fetch_add((atomic_int *)user_data, 1);
+}
+
+/* What a hold that is never released was given along is freed with the manager, though a queue of the manager's stays. */
+static void freeing_frees_what_holds_were_given(void)
+{
+    keylatch_manager *locks = fresh();
+    keylatch_queue *queue;
+    keylatch_key key = keylatch_key_of("b", "o");
+    atomic_int freed = 0;
+    uint64_t grant;
+    OK(keylatch_queue_new(locks, &queue));
+    OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &grant));
+    OK(keylatch_on_lost(locks, grant, is_not_lost, &freed, counts));
+    CHECK(atomic_load(&freed) == 0);
+    OK(keylatch_manager_free(locks));
+    CHECK(atomic_load(&freed) == 1);
+    OK(keylatch_queue_free(queue));
+    CHECK(atomic_load(&freed) == 1);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -169,6 +304,9 @@ static const struct {
 #define TEST(name) { #name, name }
     TEST(a_success_leaves_the_last_failure_alone),
     TEST(signals_are_left_to_the_program),
+    TEST(freeing_waits_for_callbacks_also_from_a_callback),
+    TEST(a_callback_frees_all_managers_that_it_is_called_for),
+    TEST(freeing_frees_what_holds_were_given),
 };
 
 /* All of them, or the one that is named. */

@@ -609,6 +609,13 @@ impl FastObjectLockManager {
         self.core.close();
     }
 
+    /// Drops what [`on_lost`](Self::on_lost) was given and has not called: where grants end with their manager, though a queue
+    /// of it stays.
+    #[doc(hidden)]
+    pub fn forget_listeners(&self) {
+        self.core.losses.forget_all();
+    }
+
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {

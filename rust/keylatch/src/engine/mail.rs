@@ -7,6 +7,7 @@ use crate::hold::Grant;
 use crate::request::Limit;
 use crate::sync::OnceLock;
 use crate::sync::fault::fault;
+use crate::sync::thread;
 use crate::wait::{Delivery, Letter, Mailbox, Phase, Purpose, Ticket};
 use parking_lot::{Condvar, Mutex};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -186,8 +187,8 @@ impl Core {
         }
         if !state.running {
             let (core, mailbox, desk) = (Arc::clone(self), Arc::clone(mailbox), Arc::clone(&desk));
-            let thread = std::thread::Builder::new().name("keylatch-callbacks".into());
-            thread.spawn(move || core.call_back(&desk, &mailbox)).map_err(|error| LockError::InvalidConfig {
+            let run = move || core.call_back(&desk, &mailbox);
+            thread::spawn("keylatch-callbacks", run).map_err(|error| LockError::InvalidConfig {
                 setting: "callbacks",
                 problem: format!("no thread for them: {error}"),
             })?;

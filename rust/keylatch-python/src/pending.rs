@@ -1,6 +1,6 @@
 //! A wait that an event loop keeps: a future of the lock manager's, and what it becomes in Python when it is done.
 
-use crate::errors::{OrRaise, module};
+use crate::errors::module;
 use crate::guard::{self, GuardObject};
 use crate::request::Timeout;
 use keylatch::{Acquire, FastLockGuard};
@@ -94,7 +94,7 @@ impl Pending {
             let Some(future) = &mut upgrade.future else { return Poll::Ready(Err(guard::not_held(py))) };
             let Poll::Ready(upgraded) = Pin::new(future).poll(context) else { return Poll::Pending };
             upgrade.end();
-            Poll::Ready(upgraded.or_raise(py).map(|()| py.None()))
+            Poll::Ready(upgraded.map(|()| py.None()).map_err(|error| guard::gone(py, &error)))
         }))
     }
 }

@@ -92,7 +92,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().records.get(self.grant().index()).seen_by_guard(self.grant())
     }
 
-    /// How the lock is held now.
+    /// How the lock is held now; once it was taken away, how it was held until then.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.held().map_or(Mode::Shared, |(_, mode)| mode)
@@ -121,6 +121,15 @@ impl<M: ManagerRef> LockGuard<M> {
     /// nothing to a shared hold. Never blocks.
     pub fn downgrade(&mut self) {
         self.manager.manager().core().downgrade(self.grant());
+    }
+
+    /// As [`downgrade`](Self::downgrade), and says whether the lock is still there.
+    ///
+    /// # Errors
+    /// [`LockError::LeaseLost`] if its lease ran out and somebody took the lock, [`LockError::NotHeld`] if that was done
+    /// by force, [`LockError::Forked`]. Then nothing has changed.
+    pub fn try_downgrade(&mut self) -> Result<(), LockError> {
+        self.manager.manager().core().downgrade_or_tell(self.grant())
     }
 
     /// From shared to exclusive, if nobody else holds the lock now. Goes ahead of all who wait. Does nothing to an

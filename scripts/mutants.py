@@ -221,6 +221,11 @@ FAULTS = {
         "who waits for a lock that is taken away is not told where its line is now",
         [model("losing::whoever_waits_gets_the_lock_that_is_taken_away")],
     ),
+    "second-upgrader-forgotten": (
+        "of several who wait to upgrade only the first is looked after when a lock is taken away",
+        [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock"),
+         test("keylatch", "engine::take_away::tests::each_of_two_who_wait_to_upgrade_is_looked_after_when_one_of_them_loses_its_lock")],
+    ),
     "displaced-release-stays": (
         "a release does not see that its entry was displaced",
         [model("losing::a_guard_releases_while_its_lock_is_taken_away")],

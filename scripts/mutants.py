@@ -190,7 +190,12 @@ FAULTS = {
         "a panic of a waker, or of a drop of the caller's, goes through the engine",
         [test("foreign_panics", "a_waker_that_panics_keeps_nobody_else_from_being_woken"),
          test("foreign_panics", "a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line"),
-         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing")],
+         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing"),
+         test("foreign_panics", "a_subscribers_waker_that_panics_stops_no_clock"),
+         test("foreign_panics", "a_listener_that_panics_when_it_is_dropped_loses_no_lock"),
+         test("foreign_panics", "a_waker_that_waits_for_a_loss_and_panics_disturbs_nobody"),
+         test("foreign_panics", "what_a_callback_throws_may_throw_again"),
+         test("keylatch", "wait::timer::tests::a_panic_is_not_the_end_of_the_clock")],
     ),
     "gone-holder-is-certain": (
         "a refusal does not ask about a holder that went while the lock was tried",

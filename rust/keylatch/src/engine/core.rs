@@ -285,7 +285,7 @@ impl Core {
     pub(crate) fn timeout(&self, limit: Limit) -> Option<Duration> {
         match limit {
             Limit::Never | Limit::At(_) => None,
-            Limit::After(after) => Some(after),
+            Limit::After(nanos) => Some(Duration::from_nanos(nanos)),
             Limit::Default => self.default_timeout(),
         }
     }
@@ -301,7 +301,7 @@ impl Core {
     /// What a request is bound by, decided when it is made: by the time it gives up the default may be another one.
     pub(crate) fn decided(&self, limit: Limit) -> Limit {
         match (limit, &self.adaptive) {
-            (Limit::Default, Some(adaptive)) => Limit::After(adaptive.timeout()),
+            (Limit::Default, Some(adaptive)) => Limit::after(adaptive.timeout()),
             _ => limit,
         }
     }

@@ -260,7 +260,7 @@ mod tests {
         assert!(writer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let wanted = core.wanted(core.local(), &LockRequest::read(("b", "o")).priority(9));
         let (answer, answered) = std::sync::mpsc::channel();
-        let limit = Limit::After(Duration::from_secs(3600));
+        let limit = Limit::after(Duration::from_secs(3600));
         let posted = core.post(&wanted, limit, mailbox, move |_, result| answer.send(result).unwrap());
         assert!(matches!(posted, Ok(Posted::Waiting(_))), "{posted:?}");
         core.release_guard(answered.try_recv().expect("answered already").unwrap());

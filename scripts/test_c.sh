@@ -62,6 +62,10 @@ echo "Every status, and handles that are freed while threads wait on them"
 shared errors tests/c/errors.c -DAS_INSTALLED
 "$work/errors"
 
+echo "Results that arrive later, and the threads that bring them"
+shared background tests/c/background.c
+"$work/background"
+
 echo "Batches, against a model"
 shared batches tests/c/batches.c
 "$work/batches"

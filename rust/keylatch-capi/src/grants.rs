@@ -5,8 +5,9 @@
 //! and was taken away, and harms nobody. While a downgrade or an upgrade works on a grant in one thread, another thread
 //! that uses the same grant is told KEYLATCH_ENOTHELD.
 
-use crate::acquire::{calling_back, grant as grant_of, keylatch_free_fn};
-use crate::boundary::{Failure, Out, UserData, call, null};
+use crate::acquire::{grant as grant_of, keylatch_free_fn};
+use crate::boundary::{Failure, Out, call, null};
+use crate::callbacks::Promise;
 use crate::handle;
 use crate::key::{self, keylatch_key, number_of};
 use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
@@ -369,22 +370,23 @@ pub unsafe extern "C" fn keylatch_on_lost(
     user_data: *mut c_void,
     free_fn: keylatch_free_fn,
 ) -> i32 {
-    let user_data = Arc::new(UserData::new(user_data, free_fn));
-    let kept = Arc::clone(&user_data);
+    let promise = Promise::new(user_data, free_fn);
+    let kept = Arc::clone(&promise);
     let status = call(|| {
         let callback = callback.ok_or_else(|| null("the callback"))?;
+        let manager = manager::enter(manager)?;
+        promise.is_owed_by(&manager);
         let listener = move |why| {
             let why = match why {
                 Lost::Expired => KEYLATCH_LOST_EXPIRED,
                 _ => KEYLATCH_LOST_FORCED,
             };
             // SAFETY: the caller gave the function for this pointer.
-            calling_back(|| unsafe { callback(kept.pointer(), grant, why) });
-            calling_back(|| drop(kept));
+            kept.call(|user_data| unsafe { callback(user_data, grant, why) });
         };
-        manager::enter(manager)?.locks.on_lost(grant_of(grant)?, listener)?;
+        manager.locks.on_lost(grant_of(grant)?, listener)?;
         Ok(())
     });
-    calling_back(|| drop(user_data));
+    drop(promise);
     status
 }

@@ -80,15 +80,16 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 	batch.grants = p.grants
 	err := m.lockAll(p, &r)
 	switch {
-	case err == nil && !(r.bestEffort && r.timeout != 0 && slices.Contains(p.grants, 0)):
+	case err == nil && !(r.bestEffort && slices.Contains(p.grants, 0)):
 		m.raceAfterBatch(items, p.grants)
 	case err == nil:
-		// Some are missing. They get their time, in the order in which everybody waits, so start anew.
+		// Some may be missing. They get their time, in the order in which everybody waits, and the reason why is told, so
+		// start anew.
 		err = m.releaseMany(p.grants)
 		clear(p.grants)
 		fallthrough
 	default:
-		if err == nil || errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrTimeout) {
+		if err == nil || (r.timeout != 0 && errors.Is(err, ErrTimeout)) {
 			err = m.lockManyInOrder(ctx, p, items, &r, batch)
 		}
 	}

@@ -48,10 +48,24 @@ type lane struct {
 	timed func(times int) time.Duration
 	// perSlice is how many times fill a slice.
 	perSlice int
+	// long says that there are so many keys that a short slice would find them in no cache: it is gone through all of
+	// them before each, and slices are long.
+	long bool
+	took []float64
 }
 
-// slice is short, so that others on the machine leave some of the many alone.
-const slice = 2 * time.Millisecond
+// Slices are short, so that others on the machine leave some of the many alone; the long ones are fewer.
+const (
+	slice  = 2 * time.Millisecond
+	longer = 12
+)
+
+func (l *lane) slice() time.Duration {
+	if l.long {
+		return longer * slice
+	}
+	return slice
+}
 
 func (l *lane) run(times int) time.Duration {
 	if l.timed != nil {
@@ -62,13 +76,18 @@ func (l *lane) run(times int) time.Duration {
 	return time.Since(began)
 }
 
-// calibrate finds out how many times fill a slice.
-func (l *lane) calibrate() {
-	for l.perSlice = 1; ; l.perSlice *= 2 {
-		if took := l.run(l.perSlice); took*2 >= slice {
-			l.perSlice = max(1, int(float64(l.perSlice)*float64(slice)/float64(took)))
-			return
-		}
+// measure runs one slice, or part of one while it is not known yet how many times fill it: what disturbed the machine
+// once must not make all slices short.
+func (l *lane) measure() {
+	if l.long {
+		l.run(manyKeys)
+	}
+	took := l.run(l.perSlice)
+	each := float64(took.Nanoseconds()) / float64(l.perSlice)
+	l.took = append(l.took, each/float64(l.each))
+	if fill := float64(l.slice()) / each; fill > 2*float64(l.perSlice) {
+		l.perSlice = int(min(fill, 4*float64(l.perSlice)))
+		l.took = l.took[:0]
 	}
 }
 
@@ -91,7 +110,7 @@ func main() {
 	}
 	var rows []lane
 	for _, r := range rowsOf(locks) {
-		rows = append(rows, lane{row: r})
+		rows = append(rows, lane{row: r, perSlice: 1, long: r.section == inTurn})
 	}
 	if *rust != "" {
 		beside, err := besideRust(*rust)
@@ -100,21 +119,18 @@ func main() {
 	}
 	rows = slices.DeleteFunc(rows, func(l lane) bool { return l.section != "unit" && !pattern.MatchString(l.name) })
 	slices.SortStableFunc(rows, func(a, b lane) int { return cmp.Compare(firstOf(rows, a.section), firstOf(rows, b.section)) })
-	for i := range rows {
-		rows[i].calibrate()
-	}
 	// Slice after slice rather than row after row, so that what disturbs the machine disturbs all of them.
-	took := make(map[string][]float64)
-	for range int(span / slice) {
+	for round := range int(span / slice) {
 		for i := range rows {
-			r := &rows[i]
-			took[r.name] = append(took[r.name], float64(r.run(r.perSlice).Nanoseconds())/float64(r.perSlice*r.each))
+			if l := &rows[i]; !l.long || round%longer == 0 {
+				l.measure()
+			}
 		}
 	}
 	best, median := make(map[string]float64), make(map[string]float64)
-	for name, all := range took {
-		slices.Sort(all)
-		best[name], median[name] = all[0], all[len(all)/2]
+	for _, l := range rows {
+		slices.Sort(l.took)
+		best[l.name], median[l.name] = l.took[0], l.took[len(l.took)/2]
 	}
 	print(rows, best, median)
 	if *to != "" {
@@ -183,16 +199,19 @@ func besideRust(path string) ([]lane, error) {
 			return time.Duration(took)
 		}
 	}
-	rows := []lane{{row: row{"keylatch from Rust, a guard", "one lock and unlock, nobody else", nil, 1}, timed: asked("pair", 1)}}
+	rows := []lane{{perSlice: 1, row: row{"keylatch from Rust, a guard", "one lock and unlock, nobody else", nil, 1}, timed: asked("pair", 1)}}
 	for _, size := range sizes {
 		rows = append(rows,
-			lane{row: row{rustBatch(size), "a key of a batch", nil, size}, timed: asked("batch", size)},
-			lane{row: row{fmt.Sprintf("keylatch from Rust, %d one by one", size), "a key of a batch", nil, size}, timed: asked("pair", size)})
+			lane{perSlice: 1, row: row{rustBatch(size), "a key of a batch", nil, size}, timed: asked("batch", size)},
+			lane{perSlice: 1, row: row{fmt.Sprintf("keylatch from Rust, %d one by one", size), "a key of a batch", nil, size}, timed: asked("pair", size)})
 	}
 	return rows, nil
 }
 
-const manyKeys = 100_000
+const (
+	manyKeys = 100_000
+	inTurn   = "100,000 keys in turn"
+)
 
 func rowsOf(locks *keylatch.Manager) []row {
 	var word atomic.Uint64
@@ -286,23 +305,23 @@ func rowsOf(locks *keylatch.Manager) []row {
 				}
 			}
 		}(), 1},
-		{"map of sync.RWMutex in 1024 parts, never cleaned", "100,000 keys in turn", nil, 1},
-		{"map of sync.Mutex in 1024 parts, cleaned on unlock", "100,000 keys in turn", nil, 1},
-		{"keylatch Lock, Unlock of a Guard", "100,000 keys in turn", nil, 1},
+		{"map of sync.RWMutex in 1024 parts, never cleaned", inTurn, nil, 1},
+		{"map of sync.Mutex in 1024 parts, cleaned on unlock", inTurn, nil, 1},
+		{"keylatch Lock, Unlock of a Guard", inTurn, nil, 1},
 	}
 	at := 0
 	next := func() keylatch.Key {
 		at = (at + 1) % manyKeys
 		return keys[at]
 	}
-	inTurn := map[string]func(){
+	ofMany := map[string]func(){
 		"map of sync.RWMutex in 1024 parts, never cleaned":   func() { kept.lock(next()).Unlock() },
 		"map of sync.Mutex in 1024 parts, cleaned on unlock": func() { k := next(); cleaned.unlock(k, cleaned.lock(k)) },
 		"keylatch Lock, Unlock of a Guard":                   func() { pair(next()) },
 	}
 	for i := range rows {
 		if rows[i].do == nil {
-			do := inTurn[rows[i].name]
+			do := ofMany[rows[i].name]
 			rows[i].do = func(times int) {
 				for range times {
 					do()

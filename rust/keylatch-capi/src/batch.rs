@@ -10,10 +10,10 @@ use crate::handle;
 use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
 use crate::manager::{self, keylatch_manager};
 use crate::options::{
-    self, Given, KEYLATCH_BEST_EFFORT, KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, keylatch_request_options,
+    self, Given, KEYLATCH_BEST_EFFORT, KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, Plain, keylatch_request_options,
 };
 use crate::status::KEYLATCH_OK;
-use keylatch::{BatchLockRequest, BatchMode, Grant, KeyRef, LockRequest, Mode};
+use keylatch::{BatchLockRequest, BatchMode, Grant, KeyRef, LockRequest, Mode, Place};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -101,20 +101,29 @@ unsafe fn all_at_once(
         let place = manager::place(&manager)?;
         let mut readers = 0;
         for (position, room) in taken[..count].iter_mut().enumerate() {
-            // SAFETY: promised.
-            let (key, mode) = unsafe { plain_item(items.add(position)) }?;
-            key::forced_panic(key.bucket());
-            readers += usize::from(mode == Mode::Shared);
-            let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
-            // SAFETY: it is this thread's, and forgotten in time.
-            let Some(grant) = (unsafe { manager.locks.lock(request).grant_at_once(place) }) else { break };
+            // SAFETY: promised; the place is this thread's, and forgotten in time.
+            let grant = unsafe {
+                let item = items.add(position);
+                let is_object = (&raw const (*item).key.version).read_unaligned().is_null();
+                match (&raw const (*item).mode).read_unaligned() {
+                    KEYLATCH_EXCLUSIVE if is_object => one::<KEYLATCH_EXCLUSIVE, false>(&manager, place, &given, item),
+                    KEYLATCH_EXCLUSIVE => one::<KEYLATCH_EXCLUSIVE, true>(&manager, place, &given, item),
+                    KEYLATCH_SHARED => {
+                        readers += 1;
+                        match is_object {
+                            true => one::<KEYLATCH_SHARED, false>(&manager, place, &given, item),
+                            false => one::<KEYLATCH_SHARED, true>(&manager, place, &given, item),
+                        }
+                    }
+                    _ => None,
+                }
+            }?;
             room.write(grant.to_raw());
             so_far += 1;
         }
         // A key that is named twice is refused by the lock itself, unless all want to read: those would be two holds.
         // SAFETY: promised.
-        let is_whole = so_far == count && (readers < 2 || unsafe { readers_differ(items, count) });
-        is_whole.then_some(())
+        (readers < 2 || unsafe { readers_differ(items, count) }).then_some(())
     };
     // It does not panic; if it does all the same, the way around it finds out about that too.
     let all = matches!(catch_unwind(AssertUnwindSafe(take)), Ok(Some(())));
@@ -134,27 +143,30 @@ unsafe fn all_at_once(
     true
 }
 
-/// Key and mode of an item, if both are plain.
+/// Takes the lock of an item. A function of its own, so that it has the registers to itself; what it is for is in its type,
+/// as in `at_once`.
 ///
 /// # Safety
-/// As the header says of the items.
-#[inline(always)]
-unsafe fn plain_item<'a>(item: *const keylatch_batch_item) -> Option<(KeyRef<'a>, Mode)> {
+/// As the header says of the items; of the place as `grant_at_once` says.
+#[inline(never)]
+unsafe fn one<const MODE: i32, const VERSIONED: bool>(
+    manager: &keylatch_manager,
+    place: Place,
+    given: &Plain,
+    item: *const keylatch_batch_item,
+) -> Option<Grant> {
     // SAFETY: promised.
     let item = unsafe { item.read_unaligned() };
-    let mode = match (item.mode, item.reserved) {
-        (KEYLATCH_EXCLUSIVE, 0) => Mode::Exclusive,
-        (KEYLATCH_SHARED, 0) => Mode::Shared,
-        _ => return None,
-    };
+    if item.reserved != 0 {
+        return None;
+    }
     // SAFETY: promised.
-    let key = unsafe {
-        match item.key.version.is_null() {
-            true => key::plain::<false>(&item.key),
-            false => key::plain::<true>(&item.key),
-        }
-    }?;
-    Some((key, mode))
+    let key = unsafe { key::plain::<VERSIONED>(&item.key) }?;
+    key::forced_panic(key.bucket());
+    let mode = if MODE == KEYLATCH_SHARED { Mode::Shared } else { Mode::Exclusive };
+    let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
+    // SAFETY: promised.
+    unsafe { manager.locks.lock(request).grant_at_once(place) }
 }
 
 /// Places of the small table in which keys that are read are looked for.
@@ -173,13 +185,19 @@ unsafe fn readers_differ(items: *const keylatch_batch_item, count: usize) -> boo
     let mut places = [0_u16; PLACES];
     let mut looks = 8 * count;
     // SAFETY: promised.
-    let read = |position: usize| unsafe { plain_item(items.add(position)) };
+    let item = |position: usize| unsafe { items.add(position).read_unaligned() };
+    // SAFETY: promised.
+    let key_of = |item: &keylatch_batch_item| unsafe { key::parts(&item.key) };
     for position in 0..count {
-        let Some((key, Mode::Shared)) = read(position) else { continue };
+        let item_here = item(position);
+        if item_here.mode != KEYLATCH_SHARED {
+            continue;
+        }
+        let Ok(key) = key_of(&item_here) else { return false };
         let mut place = scatter(&key) % PLACES;
         while places[place] != 0 {
-            let is_same = read(usize::from(places[place]) - 1).is_none_or(|(other, _)| other == key);
-            if looks == 0 || is_same {
+            let other = item(usize::from(places[place]) - 1);
+            if looks == 0 || key_of(&other).is_ok_and(|other| other == key) {
                 return false;
             }
             looks -= 1;

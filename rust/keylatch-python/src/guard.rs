@@ -3,7 +3,7 @@
 //! One is made and unmade with every lock, so its type is written against the C interface (see `raw`). What happens less
 //! often than taking and releasing is in `guard_methods`.
 
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, to_exception};
 use crate::guard_methods;
 use crate::manager::LockManager;
 use crate::raw::{self, RawResult, answer, new_ref, none};
@@ -268,8 +268,7 @@ impl LetGo {
     pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<()> {
         match self {
             Self::Released | Self::NotHeld => Ok(()),
-            Self::Lost(LockError::NotHeld { .. }) => Err(taken_away(py)),
-            Self::Lost(error) => Err(error).or_raise(py),
+            Self::Lost(error) => Err(gone(py, &error)),
             Self::Busy(error) => Err(error),
         }
     }
@@ -293,9 +292,13 @@ pub(crate) fn not_held(py: Python<'_>) -> PyErr {
     is_not_held(py, "the guard was released before")
 }
 
+/// The exception for what a guard's lock answers. That a guard has a hold which is not held can only be by force.
 #[cold]
-fn taken_away(py: Python<'_>) -> PyErr {
-    is_not_held(py, "the lock was taken away by force")
+pub(crate) fn gone(py: Python<'_>, error: &LockError) -> PyErr {
+    match error {
+        LockError::NotHeld { .. } => is_not_held(py, "the lock was taken away by force"),
+        error => to_exception(py, error),
+    }
 }
 
 fn is_not_held(py: Python<'_>, why: &str) -> PyErr {

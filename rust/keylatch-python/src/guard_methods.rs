@@ -1,7 +1,7 @@
 //! What a guard can do besides being taken and released, and the tables that name it all to the interpreter.
 
-use crate::errors::{OrRaise, class, mode_to_python, module};
-use crate::guard::{self, GuardObject, LetGo};
+use crate::errors::{class, mode_to_python, module};
+use crate::guard::{self, GuardObject};
 use crate::losses;
 use crate::pending::Pending;
 use crate::raw::{self, answer, attribute, new_ref, none, owned};
@@ -69,14 +69,14 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
         downgrade,
         c"downgrade($self, /)\n--\n\nShare the lock from now on.\n\n\
         There is no moment in between in which somebody else could have it exclusively. Never waits.\n\n\
-        Raises NotHeld if it was released before.",
+        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
     ),
     raw::method_without_arguments(
         c"try_upgrade",
         try_upgrade,
         c"try_upgrade($self, /)\n--\n\nHold the lock alone from now on, if nobody else holds it.\n\n\
         Goes ahead of all who wait. Returns whether it worked; if not, the lock is still shared.\n\n\
-        Raises NotHeld if it was released before.",
+        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
     ),
     raw::method_with_keywords(
         c"upgrade",
@@ -84,7 +84,7 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
         c"upgrade($self, /, timeout=None)\n--\n\nHold the lock alone as soon as the other readers are gone.\n\n\
         Goes ahead of all who wait. timeout is in seconds; None is for as long as it takes.\n\n\
         Raises UpgradeConflict at once if another reader waits for the same, because neither could go first;\n\
-        LockTimeout, Closed, NotHeld. The lock is still shared then.",
+        LockTimeout, Closed. The lock is still shared then. LeaseLost, NotHeld: it is not held any more.",
     ),
     raw::method_with_keywords(
         c"aupgrade",
@@ -123,7 +123,8 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
 pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 8> = Table::new([
     attribute(c"key", key, c"What is locked, as it was given."),
     attribute(c"owner", owner, c"Whose lock it is, or None."),
-    attribute(c"mode", mode, c"How the lock is held: Mode.EXCLUSIVE or Mode.SHARED. Raises NotHeld once it is released."),
+    attribute(c"mode", mode, c"How the lock is held: Mode.EXCLUSIVE or Mode.SHARED.\n\n\
+        Once it was taken away, how it was held until then: that is what is_valid tells. Raises NotHeld once it is released."),
     attribute(
         c"fence",
         fence,
@@ -159,7 +160,8 @@ unsafe fn this<'a>(slf: *mut ffi::PyObject) -> &'a GuardObject {
 unsafe extern "C" fn downgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
-        unsafe { this(slf) }.look(py, |hold| hold.downgrade())?;
+        let downgraded = unsafe { this(slf) }.look(py, |hold| hold.try_downgrade())?;
+        downgraded.map_err(|error| guard::gone(py, &error))?;
         Ok(none())
     })
 }
@@ -170,7 +172,7 @@ unsafe extern "C" fn try_upgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject)
         let upgraded = match unsafe { this(slf) }.look(py, |hold| hold.try_upgrade())? {
             Ok(()) => true,
             Err(keylatch::LockError::WouldBlock { .. }) => false,
-            Err(error) => return Err(crate::errors::to_exception(py, &error)),
+            Err(error) => return Err(guard::gone(py, &error)),
         };
         Ok(owned(PyBool::new(py, upgraded).to_owned()))
     })
@@ -220,7 +222,8 @@ unsafe extern "C" fn upgrade(
         // SAFETY: as the interpreter passed them.
         let timeout = unsafe { timeout_argument(py, "upgrade", arguments, positional, keywords)? };
         // SAFETY: called on a guard.
-        unsafe { this(slf) }.upgrading(py, |hold| wait_for(py, hold.upgrade(timeout.as_duration()))?.or_raise(py))?;
+        let upgraded = unsafe { this(slf) }.upgrading(py, |hold| wait_for(py, hold.upgrade(timeout.as_duration())))?;
+        upgraded.map_err(|error| guard::gone(py, &error))?;
         Ok(none())
     })
 }
@@ -250,7 +253,7 @@ unsafe extern "C" fn renew(
         let ttl = duration_of("a ttl", unsafe { only_argument(py, "renew", arguments, given)? }.extract()?)?;
         // SAFETY: called on a guard.
         let renewed = unsafe { this(slf) }.look(py, |hold| hold.renew(ttl))?;
-        renewed.or_else(|error| LetGo::Lost(error).into_result(py))?;
+        renewed.map_err(|error| guard::gone(py, &error))?;
         Ok(none())
     })
 }

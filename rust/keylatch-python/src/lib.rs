@@ -34,6 +34,8 @@ mod _keylatch {
     use super::*;
 
     #[pymodule_export]
+    use super::event_loop::Listener;
+    #[pymodule_export]
     use super::event_loop::LoopWaits;
     #[pymodule_export]
     use super::events::Subscription;

@@ -8,9 +8,8 @@ use crate::request::Limit;
 use crate::sync::OnceLock;
 use crate::sync::fault::fault;
 use crate::sync::thread;
-use crate::wait::{Delivery, Ending, Letter, Mailbox, Phase, Purpose, Ticket};
+use crate::wait::{Delivery, Ending, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
 use parking_lot::{Condvar, Mutex};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -245,7 +244,7 @@ impl Core {
                 state.rung = false;
                 drop(state);
                 // A callback that panics is the caller's bug; its guard is dropped with it, and the others go on.
-                while catch_unwind(AssertUnwindSafe(|| self.open_letter(mailbox))).unwrap_or(true) {}
+                while without_panic(|| self.open_letter(mailbox)).unwrap_or(true) {}
                 state = desk.state.lock();
             } else if state.stopping && state.owed == 0 {
                 return;

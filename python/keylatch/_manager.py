@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from . import _asyncio, _keylatch
-from ._exceptions import KeylatchError, LeaseLost, NotHeld
+from ._exceptions import Forked, KeylatchError, LeaseLost, NotHeld
 from ._keylatch import Guard, Owner, Session
 from ._types import (
     AdaptiveState,
@@ -289,7 +289,7 @@ class Batch(Sequence[Guard]):
             if not guard.released:
                 try:
                     guard.release()
-                except (LeaseLost, NotHeld) as error:
+                except (Forked, LeaseLost, NotHeld) as error:
                     lost = error
         if lost is not None:
             raise lost
@@ -307,6 +307,9 @@ class Batch(Sequence[Guard]):
     ) -> None:
         try:
             self.release()
+        except Forked:
+            # The locks are the parent's, whose block is still to end.
+            pass
         except (LeaseLost, NotHeld):
             if value is None:
                 raise

@@ -12,6 +12,7 @@ mod errors;
 mod event_loop;
 mod events;
 mod figures;
+mod fork;
 mod grants;
 mod guard;
 mod guard_methods;
@@ -52,6 +53,7 @@ mod _keylatch {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        fork::watch();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         guard::add_type(module)?;
         awaitable::add_types(module)?;

@@ -1,5 +1,6 @@
 //! Sessions: owners that are one logical thread of control, such as a transaction.
 
+use crate::fork::Process;
 use crate::owner::text_of;
 use keylatch::{FastObjectLockManager, Grant, OwnerRef};
 use pyo3::exceptions::PyTypeError;
@@ -35,6 +36,7 @@ pub(crate) struct Session {
     text: String,
     /// The manager that knows it.
     manager: u64,
+    process: Process,
 }
 
 #[pymethods]
@@ -42,8 +44,9 @@ impl Session {
     /// Release by force whatever the session holds, and return how many locks that were.
     ///
     /// Their guards are void then: releasing one raises NotHeld, and harms nobody.
-    fn release_all(&self, py: Python<'_>) -> usize {
-        py.detach(|| self.session.release_all())
+    fn release_all(&self, py: Python<'_>) -> PyResult<usize> {
+        self.process.check(py)?;
+        Ok(py.detach(|| self.session.release_all()))
     }
 
     /// Return the session itself.
@@ -51,10 +54,12 @@ impl Session {
         slf
     }
 
-    /// Release what the session still holds.
+    /// Release what the session still holds; in a forked child nothing, because it is the parent's.
     #[pyo3(signature = (*_exc_info), text_signature = "($self, /, *exc_info)")]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) {
-        self.release_all(py);
+        if !self.process.is_forked() {
+            py.detach(|| self.session.release_all());
+        }
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -84,6 +89,7 @@ impl Session {
             source,
             text,
             manager,
+            process: Process::this(),
         })
     }
 

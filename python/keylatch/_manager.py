@@ -300,6 +300,12 @@ class Batch(Sequence[Guard]):
         return all(guard.released for guard in self._guards)
 
     def __enter__(self) -> Self:
+        """Return the batch itself. Raises RuntimeError if a block has it already, or one of its guards."""
+        held = [guard for guard in self._guards if not guard.released]
+        if self._guards and not held:
+            raise NotHeld("the batch was released before")
+        for guard in held:
+            guard.__enter__()
         return self
 
     def __exit__(
@@ -351,7 +357,7 @@ class AcquireMany:
     async def __aenter__(self) -> Batch:
         if self._batch is not None:
             raise RuntimeError("this was entered before; call alock_many() again for more locks")
-        self._batch = await self._wait()
+        self._batch = (await self._wait()).__enter__()
         return self._batch
 
     async def __aexit__(

@@ -15,13 +15,15 @@ use pyo3::prelude::*;
 use std::cell::UnsafeCell;
 use std::ffi::CString;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 
 /// A guard as the interpreter sees it.
 #[repr(C)]
 pub(crate) struct GuardObject {
     head: ffi::PyObject,
     state: AtomicU8,
+    /// Whether a block has begun that will release it.
+    entered: AtomicBool,
     /// Belongs to whoever moved `state` from `HELD` to something else, or is about to free the object.
     hold: UnsafeCell<Option<FastLockGuard<'static>>>,
     /// The manager, whose memory `hold` refers to.
@@ -44,6 +46,12 @@ static GUARD_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 
 /// Makes the type and adds it to the module.
 pub(crate) fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let known = GUARD_TYPE.load(Ordering::Relaxed);
+    // SAFETY: null, or a type that is kept for good.
+    if let Some(known) = unsafe { Borrowed::from_ptr_or_opt(module.py(), known.cast()) } {
+        // The module was imported before, and forgotten.
+        return module.add("Guard", known);
+    }
     let mut slots = [
         raw::slot(ffi::Py_tp_dealloc, deallocate as *mut _),
         raw::slot(ffi::Py_tp_methods, guard_methods::METHODS.as_pointer()),
@@ -235,6 +243,20 @@ impl GuardObject {
         waited
     }
 
+    /// Notes that a block has begun that will release the lock. `false` if one has already: at the end of the inner one
+    /// the rest of the outer would go on without the lock.
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> bool {
+        if cfg!(Py_GIL_DISABLED) {
+            !self.entered.swap(true, Ordering::Relaxed)
+        } else if self.entered.load(Ordering::Relaxed) {
+            false
+        } else {
+            self.entered.store(true, Ordering::Relaxed);
+            true
+        }
+    }
+
     #[inline(always)]
     fn process(&self) -> Process {
         // SAFETY: it is one, and alive as long as the guard.
@@ -306,6 +328,11 @@ pub(crate) unsafe fn block_raised(arguments: *mut *mut ffi::PyObject, given: ffi
     given > 0 && unsafe { *arguments != ffi::Py_None() }
 }
 
+#[cold]
+fn entered_before() -> PyErr {
+    PyRuntimeError::new_err("a block has the guard already, and is to release it; lock again for another block")
+}
+
 fn upgrading() -> PyErr {
     PyRuntimeError::new_err("another thread waits to upgrade this guard")
 }
@@ -337,6 +364,9 @@ pub(crate) unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _: *mut ffi::PyOb
     let guard = unsafe { GuardObject::from_raw(slf) };
     if guard.is_released() || guard.is_forked() {
         return answer(|py| Err(guard.nothing_held(py)));
+    }
+    if !guard.enter() {
+        return answer(|_| Err(entered_before()));
     }
     new_ref(slf)
 }

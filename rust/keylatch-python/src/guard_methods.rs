@@ -50,7 +50,7 @@ True
 ";
 
 pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
-    raw::method_without_arguments(c"__enter__", guard::enter, c"__enter__($self, /)\n--\n\nReturn the guard itself."),
+    raw::method_without_arguments(c"__enter__", guard::enter, c"__enter__($self, /)\n--\n\nReturn the guard itself. Raises RuntimeError the second time."),
     raw::method_with_arguments(
         c"__exit__",
         guard::exit,

@@ -3,9 +3,10 @@
 use crate::fork::Process;
 use crate::owner::text_of;
 use keylatch::{FastObjectLockManager, Grant, OwnerRef};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An owner that is one logical thread of control, such as a transaction: what `LockManager.session` returns.
 ///
@@ -37,6 +38,8 @@ pub(crate) struct Session {
     /// The manager that knows it.
     manager: u64,
     process: Process,
+    /// Whether a block has begun that releases what the session holds.
+    entered: AtomicBool,
 }
 
 #[pymethods]
@@ -49,14 +52,20 @@ impl Session {
         Ok(py.detach(|| self.session.release_all()))
     }
 
-    /// Return the session itself.
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    /// Return the session itself. Raises RuntimeError within a block of the same session.
+    fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
+        slf.get().process.check(py)?;
+        if slf.get().entered.swap(true, Ordering::Relaxed) {
+            let problem = "a block has the session already, and releases what it holds at the end";
+            return Err(PyRuntimeError::new_err(problem));
+        }
+        Ok(slf)
     }
 
     /// Release what the session still holds; in a forked child nothing, because it is the parent's.
     #[pyo3(signature = (*_exc_info), text_signature = "($self, /, *exc_info)")]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) {
+        self.entered.store(false, Ordering::Relaxed);
         if !self.process.is_forked() {
             py.detach(|| self.session.release_all());
         }
@@ -90,6 +99,7 @@ impl Session {
             text,
             manager,
             process: Process::this(),
+            entered: AtomicBool::new(false),
         })
     }
 

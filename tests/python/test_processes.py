@@ -292,6 +292,49 @@ def test_a_forked_child_shows_prometheus_what_is_its_own() -> None:
     """)
 
 
+def test_one_interpreter_of_a_process_has_the_module() -> None:
+    passes("""
+        import asyncio, gc, sys
+        import keylatch
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        execute = getattr(interpreters, "exec", interpreters.run_string)
+        attempt = "try: import keylatch\\nexcept ImportError: pass\\nelse: raise SystemExit(1)"
+        locks = keylatch.LockManager()
+        before = locks.lock("before")
+
+        async def block():
+            async with locks.alock("a") as guard:
+                assert type(guard) is keylatch.Guard
+
+        def check():
+            with locks.lock("a") as guard:
+                assert type(guard) is keylatch.Guard
+            asyncio.run(block())
+
+        for kind in ("legacy", "isolated"):
+            if sys.version_info >= (3, 13):
+                other = interpreters.create(kind)
+            else:
+                other = interpreters.create(isolated=kind == "isolated")
+            problem = execute(other, attempt)
+            assert problem is None, problem
+            check()
+            interpreters.destroy(other)
+            gc.collect()
+            check()
+        before.release()
+        # Once more in the same one is no other.
+        for name in [name for name in sys.modules if name.startswith("keylatch")]:
+            del sys.modules[name]
+        import keylatch as again
+        with again.LockManager().lock("a") as guard:
+            assert type(guard) is again.Guard is keylatch.Guard
+    """)
+
+
 def test_an_exit_with_threads_that_wait_is_clean() -> None:
     passes(
         """

@@ -16,6 +16,7 @@ mod fork;
 mod grants;
 mod guard;
 mod guard_methods;
+mod interpreter;
 mod key;
 mod listed;
 mod losses;
@@ -53,6 +54,7 @@ mod _keylatch {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        interpreter::claim(module.py())?;
         fork::watch();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         guard::add_type(module)?;

@@ -75,8 +75,9 @@
  * longjmp.
  *
  * The library starts threads of its own: one a manager for callbacks, with the first request that
- * needs it, and one a manager that keeps time for requests in the background. They block all that
- * they can: signals are left to the program's threads.
+ * needs it, and one a manager that keeps time for requests in the background. They block all signals
+ * but those that a fault of the thread's own raises (SIGSEGV and its like): the others are left to
+ * the program's threads.
  *
  *
  * CALLBACKS
@@ -504,8 +505,9 @@ int32_t keylatch_manager_is_closed(const struct keylatch_manager *manager, int32
  * Grants of this manager end with it. Owners and queues of it stay, to be freed by their own
  * functions.
  *
- * A callback may free its manager; then callbacks that are still to come, and its own end, are not
- * waited for. NULL is fine and does nothing.
+ * A callback may free its manager; then callbacks of this manager that are still to come, and its
+ * own end, are not waited for. A callback of another manager waits like everybody; two callbacks
+ * that free each other's manager wait for ever. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child:
  * nothing is freed there then; KEYLATCH_EBUSY from a function that is called back inside a call on

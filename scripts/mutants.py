@@ -190,7 +190,12 @@ FAULTS = {
         "a panic of a waker, or of a drop of the caller's, goes through the engine",
         [test("foreign_panics", "a_waker_that_panics_keeps_nobody_else_from_being_woken"),
          test("foreign_panics", "a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line"),
-         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing")],
+         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing"),
+         test("foreign_panics", "a_subscribers_waker_that_panics_stops_no_clock"),
+         test("foreign_panics", "a_listener_that_panics_when_it_is_dropped_loses_no_lock"),
+         test("foreign_panics", "a_waker_that_waits_for_a_loss_and_panics_disturbs_nobody"),
+         test("foreign_panics", "what_a_callback_throws_may_throw_again"),
+         test("keylatch", "wait::timer::tests::a_panic_is_not_the_end_of_the_clock")],
     ),
     "gone-holder-is-certain": (
         "a refusal does not ask about a holder that went while the lock was tried",
@@ -220,6 +225,11 @@ FAULTS = {
     "line-left-behind": (
         "who waits for a lock that is taken away is not told where its line is now",
         [model("losing::whoever_waits_gets_the_lock_that_is_taken_away")],
+    ),
+    "second-upgrader-forgotten": (
+        "of several who wait to upgrade only the first is looked after when a lock is taken away",
+        [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock"),
+         test("keylatch", "engine::take_away::tests::each_of_two_who_wait_to_upgrade_is_looked_after_when_one_of_them_loses_its_lock")],
     ),
     "displaced-release-stays": (
         "a release does not see that its entry was displaced",
@@ -275,6 +285,19 @@ FAULTS = {
         "a session that asks again for what it holds is not counted",
         [model("reentering::somebody_waits_while_a_session_asks_again"),
          test("sessions", "counted_holds_end_in_any_order_and_the_last_one_frees_the_lock"),
+         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+    ),
+    "counted-downgrade-fast": (
+        "a downgrade on the fast path does not ask whether the hold is one of several",
+        [model("reentering::one_of_two_downgrades_while_the_other_ends"),
+         test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
+         test("sessions", "a_lock_that_was_counted_is_counted_anew_by_the_next_session"),
+         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+    ),
+    "counted-hold-moves": (
+        "a downgrade moves a hold that is one of several, before it refuses",
+        [model("reentering::one_of_two_downgrades_while_the_other_ends"),
+         test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
          test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
     ),
     "answer-not-remembered": (

@@ -3,16 +3,20 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"hash/maphash"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,9 +41,60 @@ type row struct {
 	each    int
 }
 
+// lane is a row while it is measured.
+type lane struct {
+	row
+	// timed, if not nil, does it instead, and says how long it took by a clock of its own.
+	timed func(times int) time.Duration
+	// perSlice is how many times fill a slice.
+	perSlice int
+	// long says that there are so many keys that a short slice would find them in no cache: it is gone through all of
+	// them before each, and slices are long.
+	long bool
+	took []float64
+}
+
+// Slices are short, so that others on the machine leave some of the many alone; the long ones are fewer.
+const (
+	slice  = 2 * time.Millisecond
+	longer = 12
+)
+
+func (l *lane) slice() time.Duration {
+	if l.long {
+		return longer * slice
+	}
+	return slice
+}
+
+func (l *lane) run(times int) time.Duration {
+	if l.timed != nil {
+		return l.timed(times)
+	}
+	began := time.Now()
+	l.do(times)
+	return time.Since(began)
+}
+
+// measure runs one slice, or part of one while it is not known yet how many times fill it: what disturbed the machine
+// once must not make all slices short.
+func (l *lane) measure() {
+	if l.long {
+		l.run(manyKeys)
+	}
+	took := l.run(l.perSlice)
+	each := float64(took.Nanoseconds()) / float64(l.perSlice)
+	l.took = append(l.took, each/float64(l.each))
+	if fill := float64(l.slice()) / each; fill > 2*float64(l.perSlice) {
+		l.perSlice = int(min(fill, 4*float64(l.perSlice)))
+		l.took = l.took[:0]
+	}
+}
+
 func main() {
 	quick := flag.Bool("quick", false, "measure for a tenth of the time")
 	only := flag.String("only", "", "only rows whose names match this `expression`")
+	rust := flag.String("rust", "", "have this `program`, the bench in Rust, measure its batches in turns with those from here")
 	to := flag.String("json", "", "write the figures to this `file` as well")
 	flag.Parse()
 	pattern, err := regexp.Compile(*only)
@@ -49,49 +104,49 @@ func main() {
 	try(err)
 	defer locks.Close()
 
-	span := 300 * time.Millisecond
-	rounds := 5
+	span := 600 * time.Millisecond
 	if *quick {
-		span, rounds = 30*time.Millisecond, 3
+		span = 60 * time.Millisecond
 	}
-	rows := rowsOf(locks)
-	rows = slices.DeleteFunc(rows, func(r row) bool { return r.section != "unit" && !pattern.MatchString(r.name) })
-	// Round after round rather than row after row, so that what disturbs the machine disturbs all of them.
-	best := make(map[string]float64)
-	for range rounds {
-		for _, r := range rows {
-			took := measure(r, span/time.Duration(rounds))
-			if known, measured := best[r.name]; !measured || took < known {
-				best[r.name] = took
+	var rows []lane
+	for _, r := range rowsOf(locks) {
+		rows = append(rows, lane{row: r, perSlice: 1, long: r.section == inTurn})
+	}
+	if *rust != "" {
+		beside, err := besideRust(*rust)
+		try(err)
+		rows = append(rows, beside...)
+	}
+	rows = slices.DeleteFunc(rows, func(l lane) bool { return l.section != "unit" && !pattern.MatchString(l.name) })
+	slices.SortStableFunc(rows, func(a, b lane) int { return cmp.Compare(firstOf(rows, a.section), firstOf(rows, b.section)) })
+	// Slice after slice rather than row after row, so that what disturbs the machine disturbs all of them.
+	for round := range int(span / slice) {
+		for i := range rows {
+			if l := &rows[i]; !l.long || round%longer == 0 {
+				l.measure()
 			}
 		}
 	}
-	print(rows, best)
+	best, median := make(map[string]float64), make(map[string]float64)
+	for _, l := range rows {
+		slices.Sort(l.took)
+		best[l.name], median[l.name] = l.took[0], l.took[len(l.took)/2]
+	}
+	print(rows, best, median)
 	if *to != "" {
-		text, err := json.MarshalIndent(map[string]any{"unit": "ns", "rows": best}, "", "  ")
+		text, err := json.MarshalIndent(map[string]any{"unit": "ns", "rows": best, "medians": median}, "", "  ")
 		try(err)
 		try(os.MkdirAll(filepath.Dir(*to), 0o755))
 		try(os.WriteFile(*to, append(text, '\n'), 0o644))
 	}
 }
 
-// measure is nanoseconds an operation.
-func measure(r row, span time.Duration) float64 {
-	times := 1
-	for {
-		began := time.Now()
-		r.do(times)
-		if took := time.Since(began); took >= span/2 {
-			return float64(took.Nanoseconds()) / float64(times) / float64(r.each)
-		} else if took < span/100 {
-			times *= 20
-		} else {
-			times = int(float64(times) * float64(span) / float64(took))
-		}
-	}
+// firstOf is where a section begins.
+func firstOf(rows []lane, section string) int {
+	return slices.IndexFunc(rows, func(l lane) bool { return l.section == section })
 }
 
-func print(rows []row, best map[string]float64) {
+func print(rows []lane, best, median map[string]float64) {
 	unit := best[rows[0].name]
 	section := ""
 	for _, r := range rows {
@@ -99,12 +154,64 @@ func print(rows []row, best map[string]float64) {
 			section = r.section
 			fmt.Printf("\n%s\n", section)
 		}
-		fmt.Printf("  %-64s %9.1f x   (%.1f ns)\n", r.name, best[r.name]/unit, best[r.name])
+		fmt.Printf("  %-64s %9.1f x   (%.1f ns, median %.1f)\n", r.name, best[r.name]/unit, best[r.name], median[r.name])
 	}
 	fmt.Println("\n  x is one compare-and-swap and one store on a word that no other core touches, of this run.")
+	for _, size := range sizes {
+		ours, measured := best[lockMany(size)]
+		theirs, beside := best[rustBatch(size)]
+		if measured && beside {
+			fmt.Printf("  A key of a batch of %d costs %.1f ns more than from Rust (by medians %.1f); the goal is at most 20.\n", size,
+				ours-theirs, median[lockMany(size)]-median[rustBatch(size)])
+		}
+	}
 }
 
-const manyKeys = 100_000
+// sizes are those of the batches.
+var sizes = []int{16, 128}
+
+func lockMany(size int) string  { return fmt.Sprintf("keylatch LockMany, Unlock of %d", size) }
+func rustBatch(size int) string { return fmt.Sprintf("keylatch from Rust, a batch of %d", size) }
+
+// besideRust has the bench in Rust, which is the program at path, measure the same batches. It sleeps until it is asked.
+func besideRust(path string) ([]lane, error) {
+	program := exec.Command(path, "child", "beside")
+	program.Stderr = os.Stderr
+	ask, err := program.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	told, err := program.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := program.Start(); err != nil {
+		return nil, err
+	}
+	answers := bufio.NewReader(told)
+	asked := func(what string, size int) func(int) time.Duration {
+		return func(times int) time.Duration {
+			fmt.Fprintln(ask, what, size, times)
+			answer, err := answers.ReadString('\n')
+			try(err)
+			took, err := strconv.ParseInt(strings.TrimSpace(answer), 10, 64)
+			try(err)
+			return time.Duration(took)
+		}
+	}
+	rows := []lane{{perSlice: 1, row: row{"keylatch from Rust, a guard", "one lock and unlock, nobody else", nil, 1}, timed: asked("pair", 1)}}
+	for _, size := range sizes {
+		rows = append(rows,
+			lane{perSlice: 1, row: row{rustBatch(size), "a key of a batch", nil, size}, timed: asked("batch", size)},
+			lane{perSlice: 1, row: row{fmt.Sprintf("keylatch from Rust, %d one by one", size), "a key of a batch", nil, size}, timed: asked("pair", size)})
+	}
+	return rows, nil
+}
+
+const (
+	manyKeys = 100_000
+	inTurn   = "100,000 keys in turn"
+)
 
 func rowsOf(locks *keylatch.Manager) []row {
 	var word atomic.Uint64
@@ -198,23 +305,23 @@ func rowsOf(locks *keylatch.Manager) []row {
 				}
 			}
 		}(), 1},
-		{"map of sync.RWMutex in 1024 parts, never cleaned", "100,000 keys in turn", nil, 1},
-		{"map of sync.Mutex in 1024 parts, cleaned on unlock", "100,000 keys in turn", nil, 1},
-		{"keylatch Lock, Unlock of a Guard", "100,000 keys in turn", nil, 1},
+		{"map of sync.RWMutex in 1024 parts, never cleaned", inTurn, nil, 1},
+		{"map of sync.Mutex in 1024 parts, cleaned on unlock", inTurn, nil, 1},
+		{"keylatch Lock, Unlock of a Guard", inTurn, nil, 1},
 	}
 	at := 0
 	next := func() keylatch.Key {
 		at = (at + 1) % manyKeys
 		return keys[at]
 	}
-	inTurn := map[string]func(){
+	ofMany := map[string]func(){
 		"map of sync.RWMutex in 1024 parts, never cleaned":   func() { kept.lock(next()).Unlock() },
 		"map of sync.Mutex in 1024 parts, cleaned on unlock": func() { k := next(); cleaned.unlock(k, cleaned.lock(k)) },
 		"keylatch Lock, Unlock of a Guard":                   func() { pair(next()) },
 	}
 	for i := range rows {
 		if rows[i].do == nil {
-			do := inTurn[rows[i].name]
+			do := ofMany[rows[i].name]
 			rows[i].do = func(times int) {
 				for range times {
 					do()
@@ -223,7 +330,7 @@ func rowsOf(locks *keylatch.Manager) []row {
 			rows[i].name += ", in turn"
 		}
 	}
-	for _, size := range []int{16, 128} {
+	for _, size := range sizes {
 		items := make([]keylatch.Item, size)
 		for i := range items {
 			items[i] = keylatch.Item{Key: keys[i*7], Mode: keylatch.Exclusive}
@@ -240,7 +347,7 @@ func rowsOf(locks *keylatch.Manager) []row {
 					}
 				}
 			}, size},
-			row{fmt.Sprintf("keylatch LockMany, Unlock of %d", size), "a key of a batch", func(times int) {
+			row{lockMany(size), "a key of a batch", func(times int) {
 				for range times {
 					batch, err := locks.LockMany(background, items)
 					try(err)

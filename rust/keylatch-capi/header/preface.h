@@ -75,8 +75,9 @@
  * longjmp.
  *
  * The library starts threads of its own: one a manager for callbacks, with the first request that
- * needs it, and one a manager that keeps time for requests in the background. They block all that
- * they can: signals are left to the program's threads.
+ * needs it, and one a manager that keeps time for requests in the background. They block all signals
+ * but those that a fault of the thread's own raises (SIGSEGV and its like): the others are left to
+ * the program's threads.
  *
  *
  * CALLBACKS

@@ -9,7 +9,7 @@ use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
-use crate::wait::Delivery;
+use crate::wait::{Delivery, Foreign};
 use std::fmt;
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -195,7 +195,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// dropped uncalled when the lock is released. It must not block.
     pub fn on_lost(&self, listener: impl FnOnce(Lost) + Send + 'static) {
         // The hold is there, or lost: there is no third.
-        let _ = self.core().on_lost(self.grant(), Box::new(listener));
+        let _ = self.core().on_lost(self.grant(), Foreign::new(Box::new(listener)));
     }
 
     /// Resolves when the lock is taken away; until then, and after a release, it is pending. To be raced against the work
@@ -222,10 +222,10 @@ impl<M: ManagerRef> LockGuard<M> {
                 news.why = Some(why);
                 news.waker.take()
             };
-            waker.into_iter().for_each(Waker::wake);
+            waker.into_iter().for_each(Foreign::wake);
         });
         std::future::poll_fn(move |context| {
-            let fresh = context.waker().clone();
+            let fresh = Foreign::new(context.waker().clone());
             let mut news = news.lock();
             if let Some(why) = news.why {
                 return Poll::Ready(why);
@@ -297,7 +297,7 @@ impl<M: ManagerRef> fmt::Debug for LockGuard<M> {
 #[derive(Default)]
 struct LossNews {
     why: Option<Lost>,
-    waker: Option<Waker>,
+    waker: Option<Foreign<Waker>>,
 }
 
 /// A waiting upgrade; see [`LockGuard::upgrade`].

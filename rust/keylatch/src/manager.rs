@@ -14,7 +14,7 @@ use crate::pending::{Acquire, CompletionQueue, Lock};
 use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
 use crate::session::Session;
 use crate::subscription::Events;
-use crate::wait::Ticket;
+use crate::wait::{Foreign, Ticket};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -505,7 +505,7 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`release`](Self::release).
     pub fn on_lost(&self, grant: Grant, listener: impl FnOnce(Lost) + Send + 'static) -> Result<(), LockError> {
-        self.core.on_lost(grant, Box::new(listener))
+        self.core.on_lost(grant, Foreign::new(Box::new(listener)))
     }
 
     /// A queue for the results of requests that have to wait; see [`Lock::with_queue`].
@@ -607,6 +607,13 @@ impl FastObjectLockManager {
     /// held until it is released. The last handle to go does this too.
     pub fn close(&self) {
         self.core.close();
+    }
+
+    /// Drops what [`on_lost`](Self::on_lost) was given and has not called: where grants end with their manager, though a queue
+    /// of it stays.
+    #[doc(hidden)]
+    pub fn forget_listeners(&self) {
+        self.core.losses.forget_all();
     }
 
     /// Whether it was closed.

@@ -238,7 +238,11 @@ impl Core {
             if wanted.owner & SESSION != 0 {
                 match self.ask_again(local, &mut shard, wanted, (index, entry), record, delivery.is_some()) {
                     Again::Answer(answer) => return answer.map(Answer::Granted),
-                    Again::Moved => continue,
+                    Again::Moved => {
+                        drop(shard);
+                        crate::sync::yield_now();
+                        continue;
+                    }
                     Again::No => {}
                 }
             }

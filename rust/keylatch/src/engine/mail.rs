@@ -7,9 +7,9 @@ use crate::hold::Grant;
 use crate::request::Limit;
 use crate::sync::OnceLock;
 use crate::sync::fault::fault;
-use crate::wait::{Delivery, Letter, Mailbox, Phase, Purpose, Ticket};
+use crate::sync::thread;
+use crate::wait::{Delivery, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
 use parking_lot::{Condvar, Mutex};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -186,8 +186,8 @@ impl Core {
         }
         if !state.running {
             let (core, mailbox, desk) = (Arc::clone(self), Arc::clone(mailbox), Arc::clone(&desk));
-            let thread = std::thread::Builder::new().name("keylatch-callbacks".into());
-            thread.spawn(move || core.call_back(&desk, &mailbox)).map_err(|error| LockError::InvalidConfig {
+            let run = move || core.call_back(&desk, &mailbox);
+            thread::spawn("keylatch-callbacks", run).map_err(|error| LockError::InvalidConfig {
                 setting: "callbacks",
                 problem: format!("no thread for them: {error}"),
             })?;
@@ -220,7 +220,7 @@ impl Core {
                 state.rung = false;
                 drop(state);
                 // A callback that panics is the caller's bug; its guard is dropped with it, and the others go on.
-                while catch_unwind(AssertUnwindSafe(|| self.open_letter(mailbox))).unwrap_or(true) {}
+                while without_panic(|| self.open_letter(mailbox)).unwrap_or(true) {}
                 state = desk.state.lock();
             } else if state.stopping && state.owed == 0 {
                 return;

@@ -35,6 +35,10 @@ impl Core {
             return Again::No;
         }
         let Some((first, held)) = self.hold_of(wanted.owner, index, entry) else { return Again::No };
+        if counts && entry.word().is_exclusive() != (held.mode == Mode::Exclusive) {
+            // It changes its mode at this moment.
+            return Again::Moved;
+        }
         if counts && held.mode == Mode::Exclusive {
             return self.count_once_more(local, shard, wanted, (index, entry), record, first);
         }

@@ -260,27 +260,37 @@ impl Core {
         shard: &mut LockedShard<'_>,
         successor: &Entry,
         stand_in: u32,
-    ) -> Option<(u32, News)> {
-        let mut upgrading = None;
-        for (index, waiter) in self.queue(successor).iter() {
+    ) -> Vec<(u32, News)> {
+        let queue = self.queue(successor);
+        let mut ended = Vec::new();
+        let mut upgrades = 0;
+        let mut next = queue.first();
+        while let Some((index, waiter)) = next {
+            // Before it may leave the line.
+            next = queue.after(waiter);
             if !fault!("line-left-behind") {
                 waiter.entry.store(stand_in, Ordering::Relaxed);
             }
-            upgrading = upgrading.or(waiter.asking().upgrade.then_some((index, waiter)));
+            // Several sessions may wait to upgrade, until it is found which of them gives way.
+            let is_looked_after = upgrades == 0 || !fault!("second-upgrader-forgotten");
+            if !waiter.asking().upgrade || !is_looked_after {
+                continue;
+            }
+            upgrades += 1;
+            let record = self.records.get(waiter.record.load(Ordering::Relaxed));
+            match record.held() {
+                // What it wanted to upgrade was taken away.
+                None => ended.push((index, self.end_wait(shard, successor, waiter, Phase::Cancelled))),
+                // Its guard waits and can do nothing else, so its hold moves along: as the one reader left it will be
+                // turned into a writer of what stands in.
+                Some(held) => {
+                    if let Some(home) = self.arrive(local, shard, held.entry, None) {
+                        record.move_to(home);
+                    }
+                }
+            }
         }
-        // At most one waits to upgrade.
-        let (index, waiter) = upgrading?;
-        let record = self.records.get(waiter.record.load(Ordering::Relaxed));
-        let Some(held) = record.held() else {
-            // What it wanted to upgrade was taken away.
-            return Some((index, self.end_wait(shard, successor, waiter, Phase::Cancelled)));
-        };
-        // Its guard waits and can do nothing else, so its hold moves along: as the one reader left it will be turned
-        // into a writer of what stands in.
-        if let Some(home) = self.arrive(local, shard, held.entry, None) {
-            record.move_to(home);
-        }
-        None
+        ended
     }
 
     /// Has nobody hold a lock for as long as is set for those that were lost. The lock is held exclusively by somebody
@@ -325,10 +335,51 @@ pub(crate) struct Displaced {
     lost: Vec<(Grant, bool)>,
     /// How many hold it still.
     survivors: u32,
-    /// Whoever waited to upgrade what it lost.
-    ended: Option<(u32, News)>,
+    /// Who waited to upgrade what they lost.
+    ended: Vec<(u32, News)>,
 }
 
 /// A holder is changing its mode at this moment; it does not wait for anything.
 #[derive(Debug)]
 pub(crate) struct InTransition;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::hold::OwnerRef;
+    use crate::manager::FastObjectLockManager;
+    use crate::request::{Limit, LockRequest};
+    use crate::wait::Delivery;
+
+    #[test]
+    fn each_of_two_who_wait_to_upgrade_is_looked_after_when_one_of_them_loses_its_lock() {
+        for lost in [0, 1] {
+            let locks = FastObjectLockManager::new();
+            let core = locks.core();
+            let sessions = ["one", "two"].map(|name| locks.session(name));
+            let read = || LockRequest::read(("b", "o"));
+            let in_the_way = locks.lock(read()).blocking().unwrap();
+            let holds = sessions.each_ref().map(|one| core.try_now(read().owner(OwnerRef::from(one)), false).unwrap());
+            // Nobody looks for a deadlock yet.
+            let waits = holds.map(|grant| core.begin_upgrade(grant, Delivery::Thread).unwrap().expect("in line").0);
+            let phase = |who: usize| core.waiters.get(waits[who].index()).phase();
+            let stays = 1 - lost;
+
+            assert_eq!(core.take_away(core.local(), &[holds[lost]], Lost::Forced).grants, [holds[lost]]);
+            assert_eq!(phase(lost), Phase::Cancelled, "it has nothing to wait for");
+            assert!(phase(stays).is_queued(), "somebody is in its way");
+            drop(in_the_way);
+            assert_eq!(phase(stays), Phase::Granted);
+
+            for who in [lost, stays] {
+                let ended = core.finish(core.local(), waits[who].index());
+                let upgraded = core.upgrade_ended(holds[who], ended, Limit::Never);
+                assert_eq!(upgraded.is_ok(), who == stays, "{upgraded:?}");
+                assert!(who == lost || locks.lock(read()).try_now().is_err(), "alone");
+                core.release_guard(holds[who]);
+            }
+            assert!(locks.lock(LockRequest::write(("b", "o"))).try_now().is_ok(), "nobody holds it");
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod park;
 mod per_thread;
 #[cfg(loom)]
 mod stable;
+pub(crate) mod thread;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic;

@@ -8,7 +8,7 @@ pub(crate) mod timer;
 pub(crate) mod waiter;
 
 pub(crate) use bell::Bell;
-pub(crate) use foreign::Foreign;
+pub(crate) use foreign::{Foreign, without_panic};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use queue::Queue;
 pub(crate) use timer::{Purpose, Timer};

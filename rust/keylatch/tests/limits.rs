@@ -3,7 +3,7 @@
 mod steps;
 
 use keylatch::{
-    Backend, BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, open_backend,
+    Backend, BatchLockRequest, Fairness, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, open_backend,
 };
 use std::time::Duration;
 use steps::*;
@@ -233,6 +233,54 @@ fn long_keys_count_as_several_and_are_given_back() {
     assert_eq!((held.len(), error), (300, None));
     drop(held);
     assert_at_rest(&locks);
+}
+
+/// Takes a key away from one holder after the other, all of whom keep their guards, until there is no room to. Returns the
+/// guards; the last one holds the key.
+fn take_away_until_there_is_no_room<'a>(
+    locks: &'a FastObjectLockManager,
+    key: &'a str,
+) -> Vec<keylatch::FastLockGuard<'a>> {
+    let mut guards = vec![locks.try_acquire_write_lock("taken", key, "x").unwrap()];
+    loop {
+        let mut next = ByHand::waiting(locks.lock(LockRequest::write(("taken", key))));
+        if locks.force_release(&Filter::new().key(("taken", key))).is_empty() {
+            break;
+        }
+        assert!(!guards.last().unwrap().is_valid() && guards.len() < 100_000);
+        guards.push(next.ready().unwrap());
+    }
+    assert!(guards.last().unwrap().is_valid(), "held as before");
+    guards
+}
+
+#[test]
+fn a_lease_that_ran_out_where_there_is_no_room_to_take_it_away_is_held() {
+    within("requests for a lock that cannot be taken away", || {
+        for lock_delay in [Duration::ZERO, Duration::from_nanos(1)] {
+            let locks = with(LockConfig { shards: 4, max_locks: 100, lock_delay, ..LockConfig::default() });
+            let ask = || LockRequest::write(("b", "leased"));
+            let leased = locks.lock(ask().ttl(Duration::from_nanos(1))).try_now().unwrap();
+            let names: Vec<String> = (0..200).map(|n| format!("{n}")).collect();
+            let (mut held, _) = fill(&locks, &names);
+            held.pop();
+            let lost = take_away_until_there_is_no_room(&locks, "");
+            until("the end of the lease", || leased.remaining().is_none_or(|left| left.is_zero()));
+
+            assert!(matches!(locks.lock(ask()).try_now(), Err(LockError::WouldBlock { .. })));
+            let short = ask().timeout(Duration::from_millis(5));
+            assert!(matches!(locks.lock(short).blocking().map(drop), Err(LockError::Timeout { .. })));
+            let batch = BatchLockRequest::new("x").add_write_lock("b", "leased").timeout(Duration::from_millis(5));
+            assert!(matches!(locks.acquire_locks_batch_blocking(batch), Err(LockError::Batch { .. })));
+            let mut waits = ByHand::waiting(locks.lock(ask()));
+
+            // With room again the lease has ended, for whoever waits.
+            drop((lost, held));
+            drop(waits.after_wakes().unwrap());
+            assert!(matches!(leased.try_release(), Err(LockError::LeaseLost { .. })));
+            assert_eq!(locks.lock(ask()).try_now().map(drop), Ok(()));
+        }
+    });
 }
 
 #[test]

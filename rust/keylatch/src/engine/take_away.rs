@@ -26,6 +26,7 @@ const REMEMBERED: usize = if cfg!(any(test, loom)) { 16 } else { 1 << 16 };
 
 /// What came of an attempt to take locks away.
 #[derive(Debug, Default)]
+#[must_use = "where there was no room the locks are held as before"]
 pub(crate) struct TakenAway {
     /// From whom they were taken.
     pub(crate) grants: Vec<Grant>,

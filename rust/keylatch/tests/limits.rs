@@ -3,7 +3,8 @@
 mod steps;
 
 use keylatch::{
-    Backend, BatchLockRequest, Fairness, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, open_backend,
+    Backend, BatchLockRequest, Fairness, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest,
+    open_backend,
 };
 use std::time::Duration;
 use steps::*;
@@ -280,6 +281,55 @@ fn a_lease_that_ran_out_where_there_is_no_room_to_take_it_away_is_held() {
             assert!(matches!(leased.try_release(), Err(LockError::LeaseLost { .. })));
             assert_eq!(locks.lock(ask()).try_now().map(drop), Ok(()));
         }
+    });
+}
+
+#[test]
+fn locks_are_taken_away_in_a_full_table_as_ever() {
+    within("force in a full table", || {
+        let limit = 700;
+        let locks = with(LockConfig { shards: 16, max_locks: limit, ..LockConfig::default() });
+        let names: Vec<String> = (0..1000).map(|n| format!("{n}")).collect();
+        let long = "long".repeat(2000);
+        let mut most = None;
+        for _ in 0..5 {
+            let session = locks.session("session").release_on_drop(true);
+            let mine =
+                ["one", "two"].map(|key| locks.lock(LockRequest::write(("b", key)).owner(&session)).try_now().unwrap());
+            let of_long_key = locks.try_acquire_write_lock("b", &long, "x").unwrap();
+            let leased =
+                locks.lock(LockRequest::write(("b", "leased")).ttl(Duration::from_nanos(1))).try_now().unwrap();
+            let (held, error) = fill(&locks, &names);
+            assert_eq!(error, Some(LockError::TableFull { limit }));
+            assert_eq!(*most.get_or_insert(held.len()), held.len(), "as many as the last time");
+            let mut waits = ByHand::waiting(locks.lock(LockRequest::write(("b", &*names[0]))));
+            let mut waits_for_long = ByHand::waiting(locks.lock(LockRequest::write(("b", &*long))));
+
+            // One key, whatever a session has, what has run out, and everything.
+            assert_eq!(locks.force_release(&Filter::new().key(("b", &*names[0]))).len(), 1);
+            let next = waits.ready().unwrap();
+            assert!(!held[0].is_valid() && next.is_valid() && next.fence() > held[0].fence());
+            drop(locks.lock(LockRequest::write(("b", "leased"))).try_now().expect("its lease has run out"));
+            assert!(matches!(leased.try_release(), Err(LockError::LeaseLost { .. })));
+            assert_eq!(session.release_all(), 2);
+            assert!(mine.iter().all(|guard| !guard.is_valid()));
+            let again =
+                locks.lock(LockRequest::write(("b", "one")).owner(&session)).try_now().expect("it was released");
+            drop(session);
+            assert!(!again.is_valid());
+            assert_eq!(locks.force_release(&Filter::new()).len(), held.len() - 1 + 2);
+            let next_of_long = waits_for_long.ready().unwrap();
+            assert_eq!(of_long_key.key().object(), long.as_bytes());
+            assert!(!of_long_key.is_valid() && held.iter().all(|guard| !guard.is_valid()));
+
+            // Nobody but those who lost them uses the table, and who comes now is told that it is full.
+            let (more, error) = fill(&locks, &names);
+            assert_eq!(error, Some(LockError::TableFull { limit }));
+            assert!(more.len() < held.len(), "{} of {}", more.len(), held.len());
+            drop((mine, of_long_key, held, next, again, next_of_long, more));
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        }
+        assert_at_rest(&locks);
     });
 }
 

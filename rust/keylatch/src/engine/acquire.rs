@@ -246,6 +246,15 @@ impl Core {
                         crate::sync::yield_now();
                         continue;
                     }
+                    Again::Full if made_room => {
+                        return Err(LockError::TableFull { limit: self.config.max_locks });
+                    }
+                    Again::Full => {
+                        drop(shard);
+                        self.table.evict_idle(&local.entries);
+                        made_room = true;
+                        continue;
+                    }
                     Again::No => {}
                 }
             }

@@ -235,6 +235,20 @@ FAULTS = {
         [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock"),
          test("keylatch", "engine::take_away::tests::each_of_two_who_wait_to_upgrade_is_looked_after_when_one_of_them_loses_its_lock")],
     ),
+    "expired-in-vain-again": (
+        "a request tries again and again to take an ended lease away where there is no room to",
+        [test("limits", "a_lease_that_ran_out_where_there_is_no_room_to_take_it_away_is_held")],
+    ),
+    "no-reserve": (
+        "what is kept in reserve for taking locks away in a full table is not used",
+        [model("losing::a_lock_is_taken_away_in_a_full_table"),
+         test("limits", "locks_are_taken_away_in_a_full_table_as_ever")],
+    ),
+    "reserve-given-away": (
+        "what comes back while something is out of the reserve goes to ordinary requests",
+        [model("losing::a_lock_is_taken_away_in_a_full_table"),
+         test("keylatch", "memory::arena::tests::the_reserve_is_for_who_may_take_it_and_is_filled_first")],
+    ),
     "displaced-release-stays": (
         "a release does not see that its entry was displaced",
         [model("losing::a_guard_releases_while_its_lock_is_taken_away")],

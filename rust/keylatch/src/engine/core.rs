@@ -118,7 +118,7 @@ impl Core {
         let records = config.max_locks.saturating_mul(2).saturating_add(1 << 17).min(record::MAX_RECORDS - 4096);
         let records = if cfg!(loom) { config.max_locks + 8 } else { records };
         Ok(Self {
-            table: Table::reserve(config.shards, config.max_locks).map_err(reserve)?,
+            table: Table::reserve(config.shards, config.max_locks, config.max_key_bytes).map_err(reserve)?,
             records: Arena::reserve(records, record::first_mark(random)).map_err(reserve)?,
             waiters: Waiters::new(config.max_waiters, (random >> 32) as u32),
             owners: Owners::new(),

@@ -13,7 +13,7 @@
 use super::core::{Core, Granting};
 use super::local::Local;
 use crate::hold::{Grant, Held, Lost};
-use crate::memory::NONE;
+use crate::memory::{NONE, Stock};
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
@@ -26,10 +26,11 @@ const REMEMBERED: usize = if cfg!(any(test, loom)) { 16 } else { 1 << 16 };
 
 /// What came of an attempt to take locks away.
 #[derive(Debug, Default)]
+#[must_use = "where there was no room the locks are held as before"]
 pub(crate) struct TakenAway {
     /// From whom they were taken.
     pub(crate) grants: Vec<Grant>,
-    /// The table had no room for an entry that would have to stand in.
+    /// The table had no room for an entry that would have to stand in, not even in reserve.
     pub(crate) no_room: bool,
 }
 
@@ -152,6 +153,7 @@ impl Core {
         taken: &mut TakenAway,
         watched: &mut Vec<Grant>,
     ) -> Result<(), InTransition> {
+        let mut made_room = false;
         while let Some(first) = guards.first().copied() {
             let Some((mut shard, held)) = self.lock_shard_of(first, why) else {
                 guards.remove(0);
@@ -166,11 +168,18 @@ impl Core {
                 guards.iter().copied().filter(|grant| here(grant) && self.is_due(*grant, why)).collect();
             let displaced = match self.displace(local, &mut shard, home, &victims, Some(why))? {
                 Ok(displaced) => displaced,
-                Err(Full) => {
+                Err(Full) if made_room => {
                     taken.no_room = true;
                     return Ok(());
                 }
+                Err(Full) => {
+                    drop(shard);
+                    self.table.evict_idle(&local.entries);
+                    made_room = true;
+                    continue;
+                }
             };
+            made_room = false;
             guards.retain(|grant| !victims.contains(grant));
             let Some(Displaced { stand_in, lost, survivors, ended }) = displaced else { continue };
             shard.counts().releases += lost.len() as u64;
@@ -201,9 +210,11 @@ impl Core {
         let entry = self.table.entry(home);
         let hash = entry.hash();
         let key = entry.key(self.table.arena());
-        let Ok(stand_in) = shard.make_fresh(&local.entries, hash, &key.as_ref()).or_else(|Full| {
+        // What was put there for later is for taking locks away, not for a session that could as well be refused.
+        let stock = if why.is_some() && !fault!("no-reserve") { Stock::All } else { Stock::Open };
+        let Ok(stand_in) = shard.make_fresh(&local.entries, hash, &key.as_ref(), Stock::Open).or_else(|Full| {
             shard.evict_idle(&local.entries);
-            shard.make_fresh(&local.entries, hash, &key.as_ref())
+            shard.make_fresh(&local.entries, hash, &key.as_ref(), stock)
         }) else {
             return Ok(Err(Full));
         };

@@ -288,3 +288,24 @@ fn two_wait_to_upgrade_while_one_of_them_loses_its_lock() {
         });
     }
 }
+
+/// Would catch: a lock that cannot be taken away because the table is full, and what is kept in reserve for that and goes
+/// to others then.
+#[test]
+fn a_lock_is_taken_away_in_a_full_table() {
+    check(|| {
+        let model = Model::new(Fairness::Fifo);
+        let others = [1, 2].map(|key| model.lock(key, EXCLUSIVE));
+        let grant = model.lock(0, EXCLUSIVE);
+        assert!(matches!(model.try_lock(3, EXCLUSIVE), Err(LockError::TableFull { .. })));
+        let ticket = model.queue(0, EXCLUSIVE);
+        let waiter = model.spawn(move |model| model.wait_and_work(ticket, 0, EXCLUSIVE));
+        let holder = model.spawn(move |model| model.release(grant));
+        let taken = model.core().take_away(model.core().local(), &[grant], Lost::Forced);
+        assert!(!taken.no_room);
+        holder.join().unwrap();
+        waiter.join().unwrap();
+        others.into_iter().for_each(|other| model.release(other));
+        model.assert_nothing_left();
+    });
+}

@@ -112,6 +112,7 @@ impl<T: Pooled> Arena<T> {
         for number in used {
             for index in number * Self::PER_PAGE..(number + 1) * Self::PER_PAGE {
                 if index != NONE {
+                    crate::sync::step();
                     visit(index, self.get(index));
                 }
             }

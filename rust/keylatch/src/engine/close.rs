@@ -13,6 +13,8 @@ impl Core {
         for shard in 0..self.table.shard_count() {
             self.end_all(shard, Phase::Closed);
         }
+        // From here on nobody keeps a lock shut.
+        self.open_all(self.local());
         self.events.close();
         self.timer.stop();
         self.stop_callbacks();

@@ -241,7 +241,7 @@ impl Core {
             let shard_index = self.table.shard_of(entry.hash());
             let granting = Granting { shard: shard_index, mode, owner, priority, since: now, loose };
             let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
-            self.begin_lease(grant, entry, waiter.lease.load(Ordering::Relaxed), now);
+            self.begin_lease(grant, (index, entry), waiter.lease.load(Ordering::Relaxed), now);
             self.note_taken(owner, grant, || entry.key(self.table.arena()), mode);
             self.time_hold(grant);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);

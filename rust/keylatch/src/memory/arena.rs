@@ -84,6 +84,11 @@ impl<T: Pooled> Arena<T> {
         self.region.get(index)
     }
 
+    /// Every index is below this.
+    pub(crate) fn len(&self) -> u32 {
+        self.region.len()
+    }
+
     /// Whether the arena could have handed this index out.
     #[inline]
     pub(crate) fn could_be(&self, index: u32) -> bool {

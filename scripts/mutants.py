@@ -271,6 +271,19 @@ FAULTS = {
         "who sleeps is not woken to look earlier at a lease",
         [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
     ),
+    "leases-looked-for-each-time": (
+        "whoever asks for a leased lock looks at all holds there are",
+        [test("keylatch", "engine::lease::tests::whoever_asks_for_a_leased_lock_does_not_look_at_all_holds_there_are")],
+    ),
+    "search-of-another-overlooked": (
+        "a table is called full while another is about to end a lease that has run out",
+        [model("losing::two_make_room_at_once")],
+    ),
+    "shut-beyond-the-close": (
+        "a lock that is kept shut stays so when the manager is closed",
+        [model("closing::close_against_a_lock_that_is_about_to_be_kept_shut"),
+         test("leases", "what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close")],
+    ),
     "record-exhumed-twice": (
         "the record kept for a lost number is given back by each who shows it",
         [model("losing::a_lost_number_is_shown_by_two_at_once")],

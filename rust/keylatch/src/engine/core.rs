@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::loss::Losses;
 use super::mail::{Dispatcher, EndsWithIt};
+use super::make_room::KeptShut;
 use super::take_away::Lately;
 
 /// Holders that an error names at most.
@@ -44,6 +45,9 @@ pub(crate) struct Core {
     pub(crate) leases: Leases,
     pub(crate) losses: Losses,
     pub(crate) lately_lost: Lately,
+    pub(crate) kept_shut: KeptShut,
+    /// How many search for leases that have run out, because the table is full.
+    pub(crate) making_room: AtomicU32,
     locals: PerThread<Local>,
     hashers: [ahash::RandomState; 3],
     pub(crate) config: LockConfig,
@@ -117,15 +121,19 @@ impl Core {
         // Readers of one key each have a record, so there may be more records than locks.
         let records = config.max_locks.saturating_mul(2).saturating_add(1 << 17).min(record::MAX_RECORDS - 4096);
         let records = if cfg!(loom) { config.max_locks + 8 } else { records };
+        let table = Table::reserve(config.shards, config.max_locks, config.max_key_bytes).map_err(reserve)?;
+        let records = Arena::reserve(records, record::first_mark(random)).map_err(reserve)?;
         Ok(Self {
-            table: Table::reserve(config.shards, config.max_locks, config.max_key_bytes).map_err(reserve)?,
-            records: Arena::reserve(records, record::first_mark(random)).map_err(reserve)?,
+            leases: Leases::reserve(records.len(), table.arena().len()).map_err(reserve)?,
+            table,
+            records,
             waiters: Waiters::new(config.max_waiters, (random >> 32) as u32),
             owners: Owners::new(),
             sessions: Sessions::default(),
-            leases: Leases::reserve(if cfg!(loom) { records + 8 } else { records + 8192 }).map_err(reserve)?,
             losses: Losses::default(),
             lately_lost: Lately::default(),
+            kept_shut: KeptShut::default(),
+            making_room: AtomicU32::new(0),
             locals: PerThread::new(),
             hashers,
             closed: AtomicBool::new(false),

@@ -625,7 +625,10 @@ typedef struct keylatch_request_options {
   uint64_t ttl_ns;
   /*
    * For sessions: a number of the caller's for this request, not 0. While its grant is held, a
-   * request of the same session with the same number is answered with the same grant.
+   * request of the same session with the same number is answered with the same grant. While it
+   * waits, such a request waits for the same answer in a thread; one by callback or queue is told
+   * KEYLATCH_EWOULDBLOCK, because the answer goes to the first. Should the first one end without a
+   * lock, the next one asks.
    */
   uint64_t request_id;
   /*

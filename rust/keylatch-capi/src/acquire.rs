@@ -11,12 +11,14 @@ use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
 use crate::last_error;
 use crate::manager::{self, keylatch_manager};
 use crate::options::{self, Given, keylatch_request_options, waiting};
-use crate::queue::{Numbered, keylatch_queue};
-use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_OK};
-use keylatch::{Grant, LockError, LockRequest, Mode, OwnedLockGuard, Submitted, Ticket};
+use crate::queue::keylatch_queue;
+use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK, KEYLATCH_OK};
+use keylatch::{
+    Grant, KeyRef, LockError, LockRequest, Mode, NumberedRequest, OwnedLockGuard, RequestTurn, Submitted, Ticket,
+};
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Called once with the result of a request that had to wait: KEYLATCH_OK and the grant, which is the callee's now, or why
 /// not and 0. keylatch_last_error() and its like tell more of a failure.
@@ -287,15 +289,29 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
         // SAFETY: the header says what the caller promises.
         let key = unsafe { key::read(key) }?;
         // SAFETY: the header says what the caller promises.
-        let given = unsafe { Given::read(options, &manager, 0) }?;
-        let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
+        let mut given = unsafe { Given::read(options, &manager, 0) }?;
+        let mode = key::mode(mode)?;
+        let turn = match begin(&mut given, &manager, (key, mode), timeout_ns)? {
+            Begun::Has(known) => {
+                Handed::Granted(known).write(grant, ticket);
+                return Ok(());
+            }
+            Begun::Asks(turn) => Arc::new(Mutex::new(turn)),
+        };
+        let turn_of_callback = Arc::clone(&turn);
+        let request = waiting(given.request(key, mode), timeout_ns);
         promise.is_owed_by(&manager);
         let submitted = manager.locks.lock(request).with_callback(move |result| {
             let (status, grant) = answer(result);
+            answer_turn(&turn_of_callback, Grant::from_raw(grant));
             // SAFETY: the caller gave the function for this pointer.
             kept.call(|user_data| unsafe { callback(user_data, status, grant) });
         })?;
-        hand_out(submitted, grant, ticket);
+        let handed = Handed::from(submitted);
+        if let Handed::Granted(taken) = handed {
+            answer_turn(&turn, Some(taken));
+        }
+        handed.write(grant, ticket);
         Ok(())
     });
     // Out of the manager, so that free_fn may free it.
@@ -312,16 +328,70 @@ pub(crate) fn answer(result: Result<OwnedLockGuard, LockError>) -> (i32, u64) {
     }
 }
 
-fn hand_out(submitted: Submitted, grant: Out<u64>, ticket: Out<u64>) {
-    match submitted {
-        Submitted::Granted(guard) => {
-            grant.write(guard.into_grant().to_raw());
-            ticket.write(0);
+/// What a request comes to at once that may be answered later.
+#[derive(Clone, Copy)]
+pub(crate) enum Handed {
+    Granted(Grant),
+    Waiting(Ticket),
+}
+
+impl From<Submitted> for Handed {
+    fn from(submitted: Submitted) -> Self {
+        match submitted {
+            Submitted::Granted(guard) => Self::Granted(guard.into_grant()),
+            Submitted::Waiting(ticket) => Self::Waiting(ticket),
         }
-        Submitted::Waiting(waiting) => {
-            grant.write(0);
-            ticket.write(waiting.to_raw());
+    }
+}
+
+impl Handed {
+    fn write(self, grant: Out<u64>, ticket: Out<u64>) {
+        let (granted, waits) = match self {
+            Self::Granted(grant) => (grant.to_raw(), 0),
+            Self::Waiting(ticket) => (0, ticket.to_raw()),
+        };
+        grant.write(granted);
+        ticket.write(waits);
+    }
+}
+
+/// What a request that may be answered later does about its number.
+enum Begun {
+    /// It was answered before.
+    Has(Grant),
+    /// It is made, without its number; with the turn, if it had one.
+    Asks(Option<RequestTurn>),
+}
+
+/// Takes the number out of a request, and the turn for it.
+fn begin(
+    given: &mut Given<'_>,
+    manager: &keylatch_manager,
+    (key, mode): (KeyRef<'_>, Mode),
+    timeout_ns: u64,
+) -> Result<Begun, Failure> {
+    if given.request_id.is_none() {
+        return Ok(Begun::Asks(None));
+    }
+    let begun = manager.locks.begin_numbered(&given.request(key, mode))?;
+    given.request_id = None;
+    match begun {
+        NumberedRequest::Answered(grant) => Ok(Begun::Has(grant)),
+        NumberedRequest::First(turn) => Ok(Begun::Asks(Some(turn))),
+        NumberedRequest::Repeated(_) => {
+            let (status, instead) =
+                if timeout_ns == 0 { (KEYLATCH_ETIMEOUT, "") } else { (KEYLATCH_EWOULDBLOCK, REPEATED) };
+            Err(Failure::owned(status, format!("the same numbered request of this session waits already{instead}")))
         }
+    }
+}
+
+const REPEATED: &str = ", and its answer goes where that was asked for; ask again later, or wait for it in a thread";
+
+fn answer_turn(turn: &Mutex<Option<RequestTurn>>, grant: Option<Grant>) {
+    let turn = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let (Some(turn), Some(grant)) = (turn, grant) {
+        turn.answer(grant);
     }
 }
 
@@ -408,44 +478,16 @@ unsafe fn acquire_queue_slow(
         // SAFETY: the header says what the caller promises.
         let mut given = unsafe { Given::read(options, &manager, 0) }?;
         let mode = key::mode(mode)?;
-        if let Some(request_id) = given.request_id.filter(|_| timeout_ns > 0) {
-            match manager.locks.lock(given.request(key, mode)).grant_now() {
-                Ok(known) => {
-                    grant.write(known.to_raw());
-                    ticket.write(0);
-                    return Ok(());
-                }
-                // Waits without its number, which its grant is remembered under when it comes.
-                Err(LockError::WouldBlock { .. }) => given.request_id = None,
-                Err(error) => return Err(error.into()),
-            }
-            let Some(session) = given.session() else { return Err(invalid("a label has no numbered requests".into())) };
-            return queue.with_number(session, request_id, || {
-                let request = waiting(given.request(key, mode), timeout_ns);
-                Ok(match manager.locks.lock(request).with_queue(&queue.completions, token)? {
-                    Submitted::Granted(guard) => {
-                        let taken = guard.into_grant();
-                        grant.write(taken.to_raw());
-                        ticket.write(0);
-                        Numbered::Granted(taken)
-                    }
-                    Submitted::Waiting(waits) => {
-                        grant.write(0);
-                        ticket.write(waits.to_raw());
-                        Numbered::Waiting(waits)
-                    }
-                })
-            });
-        }
-        if given.request_id.is_some() {
-            let taken = manager.locks.lock(waiting(given.request(key, mode), 0)).grant_blocking()?;
-            grant.write(taken.to_raw());
-            ticket.write(0);
-            return Ok(());
-        }
-        let request = waiting(given.request(key, mode), timeout_ns);
-        let submitted = manager.locks.lock(request).with_queue(&queue.completions, token)?;
-        hand_out(submitted, grant, ticket);
+        let ask = |given: &Given<'_>| {
+            let request = waiting(given.request(key, mode), timeout_ns);
+            Ok(Handed::from(manager.locks.lock(request).with_queue(&queue.completions, token)?))
+        };
+        let handed = match begin(&mut given, &manager, (key, mode), timeout_ns)? {
+            Begun::Has(known) => Handed::Granted(known),
+            Begun::Asks(None) => ask(&given)?,
+            Begun::Asks(Some(turn)) => queue.numbered(turn, || ask(&given))?,
+        };
+        handed.write(grant, ticket);
         Ok(())
     })
 }

@@ -255,28 +255,21 @@ pub unsafe extern "C" fn keylatch_manager_new(
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(manager) }?;
         let locks = match NonNull::new(options.cast_mut()) {
-            None => default_manager()?,
+            None => FastObjectLockManager::fitting(LockConfig::default())?,
             Some(options) => {
                 // SAFETY: the header says what the caller promises.
                 let options = unsafe { read(options) }?;
-                FastObjectLockManager::with_config(config_of(&options)?)?
+                let config = config_of(&options)?;
+                match options.max_locks {
+                    0 => FastObjectLockManager::fitting(config)?,
+                    _ => FastObjectLockManager::with_config(config)?,
+                }
             }
         };
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         out.write(handed_out(handle::create(keylatch_manager { locks, number, callbacks: Arc::default() })?));
         Ok(())
     })
-}
-
-/// As `FastObjectLockManager::new`, which would panic.
-fn default_manager() -> Result<FastObjectLockManager, Failure> {
-    let mut config = LockConfig::default();
-    loop {
-        match FastObjectLockManager::with_config(config.clone()) {
-            Err(_) if config.max_locks > 4096 => config.max_locks /= 4,
-            answer => return Ok(answer?),
-        }
-    }
 }
 
 /// Tells the settings that the manager has, with every default written out.

@@ -28,7 +28,9 @@
  *
  * Each function lists the statuses that it returns. Besides those, each can return KEYLATCH_EPANIC,
  * which is a bug in the library: what was asked for was not done, nothing is held that was not held
- * before, and the process goes on.
+ * before, and the process goes on. Each that is given a handle can return KEYLATCH_EBUSY where
+ * callbacks inside calls inside callbacks go more than eight handles deep. A function may change
+ * errno, whatever it returns.
  *
  *
  * OWNERSHIP
@@ -468,7 +470,8 @@ typedef struct keylatch_manager_options {
  *
  * Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors:
  * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot
- * be, and keylatch_last_error() names one that can. Threads: any; also in a forked child.
+ * be, and keylatch_last_error() names one that can; KEYLATCH_EHANDLE if there are as many handles
+ * as there can be. Threads: any; also in a forked child.
  */
 int32_t keylatch_manager_new(const struct keylatch_manager_options *options,
                              struct keylatch_manager **manager);
@@ -755,8 +758,9 @@ typedef void (*keylatch_free_fn)(void *user_data);
  *
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and
  * keylatch_last_holder() says who holds it, be it the asking session itself; KEYLATCH_EKEY,
- * KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL, KEYLATCH_EINVALID,
- * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ * KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a request_id that
+ * was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
+ * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
 int32_t keylatch_try(keylatch_manager *manager,
                      const keylatch_key *key,
@@ -771,9 +775,10 @@ int32_t keylatch_try(keylatch_manager *manager,
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_ETIMEOUT, and
  * keylatch_last_holder() says who held it; KEYLATCH_EDEADLOCK, and keylatch_last_cycle_link() says
  * who waits for whom; KEYLATCH_ECLOSED if the manager is closed or freed meanwhile; KEYLATCH_EKEY,
- * KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ENULL, KEYLATCH_EINVALID,
- * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait. Signals do not end
- * the wait.
+ * KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a request_id that
+ * was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
+ * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait.
+ * Signals do not end the wait.
  */
 int32_t keylatch_acquire(keylatch_manager *manager,
                          const keylatch_key *key,
@@ -792,7 +797,9 @@ int32_t keylatch_acquire(keylatch_manager *manager,
  * be called, before this function returns.
  *
  * options may be NULL. Errors: as keylatch_acquire(); callback is not called then.
- * KEYLATCH_ETIMEOUT only for a timeout of 0. Threads: any; also from callbacks.
+ * KEYLATCH_ETIMEOUT only for a timeout of 0; KEYLATCH_EWOULDBLOCK for a request_id of which the
+ * same request waits already; KEYLATCH_ESYSTEM if there is no thread for callbacks. Threads: any;
+ * also from callbacks.
  */
 int32_t keylatch_acquire_callback(keylatch_manager *manager,
                                   const keylatch_key *key,
@@ -813,8 +820,8 @@ int32_t keylatch_acquire_callback(keylatch_manager *manager,
  * will arrive. *ticket: the result will arrive; keylatch_cancel() ends the wait.
  *
  * options may be NULL. Errors: as keylatch_acquire(); nothing arrives then. KEYLATCH_ETIMEOUT only
- * for a timeout of 0; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from
- * callbacks.
+ * for a timeout of 0; KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits
+ * already; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
  */
 int32_t keylatch_acquire_queue(keylatch_manager *manager,
                                const keylatch_key *key,
@@ -877,9 +884,11 @@ int32_t keylatch_release(keylatch_manager *manager,
  * Releases many locks: an array of grants as a batch gave them. Zeros are passed over. All are
  * tried.
  *
- * released may be NULL; otherwise *released is written on success and on failure: how many were
- * released. Errors: that of the first that failed, as keylatch_release(). Threads: any; also from
- * callbacks.
+ * released may be NULL; otherwise *released is written on success, and when releasing one of them
+ * failed: how many were released. When none was tried (KEYLATCH_ENULL, KEYLATCH_EHANDLE,
+ * KEYLATCH_EINVALID) it is left alone. Errors: that of the first that failed, as
+ * keylatch_release(); KEYLATCH_EINVALID for more grants than memory can have. Threads: any; also
+ * from callbacks.
  */
 int32_t keylatch_release_many(keylatch_manager *manager,
                               const uint64_t *grants,

@@ -2,7 +2,7 @@
  * Every status that the header names comes of what the header says, and the statuses are known by name. A status without a
  * case here fails the test.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 
 #include "check.h"
 #include "keylatch.h"
@@ -297,6 +297,31 @@ static void in_a_child(void)
     reached[-KEYLATCH_EFORKED] = true;
 }
 
+static void is_not_called(void *user_data, int32_t status, uint64_t grant)
+{
+    (void)user_data, (void)status, (void)grant;
+    CHECK(!"there is no thread for it");
+}
+
+/* A thread that cannot be had is no setting of the caller's. The superuser has no limit, so the child becomes somebody else. */
+static void no_threads(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        uint64_t held, grant = 7, ticket = 7;
+        struct rlimit none = { 0, 0 };
+        locks = manager(1000, 1000);
+        OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
+        CHECK(geteuid() != 0 || setuid(65534) == 0);
+        CHECK(setrlimit(RLIMIT_NPROC, &none) == 0);
+        CHECK_STATUS(KEYLATCH_ESYSTEM, keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, is_not_called, NULL, NULL, &grant, &ticket));
+        CHECK(strstr(keylatch_last_error(), "thread") && grant == 7 && ticket == 7);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 /* Threads that wait in every way there is, while what they wait on is freed. */
 struct freed {
     keylatch_queue *queue;
@@ -486,8 +511,10 @@ int main(int count, char **arguments)
     /* What a child's lost threads held is a leak to valgrind. */
     if (count == 2 && strcmp(arguments[1], "--no-fork") == 0)
         reached[-KEYLATCH_EFORKED] = true;
-    else
+    else {
         in_a_child();
+        no_threads();
+    }
     freed_while_waiting();
     a_callback_that_does_everything();
     sizes();

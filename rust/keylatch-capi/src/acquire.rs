@@ -12,7 +12,7 @@ use crate::last_error;
 use crate::manager::{self, keylatch_manager};
 use crate::options::{self, Given, keylatch_request_options, waiting};
 use crate::queue::keylatch_queue;
-use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK, KEYLATCH_OK};
+use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK, KEYLATCH_OK};
 use keylatch::{
     Grant, KeyRef, LockError, LockRequest, Mode, NumberedRequest, OwnedLockGuard, RequestTurn, Submitted, Ticket,
 };
@@ -86,8 +86,8 @@ unsafe fn plainly(key: *const keylatch_key, options: *const keylatch_request_opt
 /// Takes a lock if it is free. Never waits.
 ///
 /// options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() says who
-/// holds it, be it the asking session itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL,
-/// KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+/// holds it, be it the asking session itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a
+/// request_id that was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_try(
     manager: *mut keylatch_manager,
@@ -172,7 +172,8 @@ unsafe extern "C" fn try_slow(
 ///
 /// options may be NULL. Writes *grant on success. Errors: KEYLATCH_ETIMEOUT, and keylatch_last_holder() says who held it;
 /// KEYLATCH_EDEADLOCK, and keylatch_last_cycle_link() says who waits for whom; KEYLATCH_ECLOSED if the manager is closed
-/// or freed meanwhile; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ENULL,
+/// or freed meanwhile; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a
+/// request_id that was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
 /// KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait. Signals do not end the wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire(
@@ -264,8 +265,9 @@ unsafe extern "C" fn acquire_slow(
 /// free_fn (NULL for none) is called once with user_data when that is of no more use, in any case: after callback has returned,
 /// or, when callback will not be called, before this function returns.
 ///
-/// options may be NULL. Errors: as keylatch_acquire(); callback is not called then. KEYLATCH_ETIMEOUT only for a timeout of 0.
-/// Threads: any; also from callbacks.
+/// options may be NULL. Errors: as keylatch_acquire(); callback is not called then. KEYLATCH_ETIMEOUT only for a timeout of 0;
+/// KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits already; KEYLATCH_ESYSTEM if there is no thread for
+/// callbacks. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_callback(
     manager: *mut keylatch_manager,
@@ -306,6 +308,13 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
             answer_turn(&turn_of_callback, Grant::from_raw(grant));
             // SAFETY: the caller gave the function for this pointer.
             kept.call(|user_data| unsafe { callback(user_data, status, grant) });
+        });
+        let submitted = submitted.map_err(|error| match error {
+            // It is no setting of the caller's.
+            LockError::InvalidConfig { setting: "callbacks", problem } => {
+                Failure::owned(KEYLATCH_ESYSTEM, format!("callbacks: {problem}"))
+            }
+            other => other.into(),
         })?;
         let handed = Handed::from(submitted);
         if let Handed::Granted(taken) = handed {
@@ -402,7 +411,7 @@ fn answer_turn(turn: &Mutex<Option<RequestTurn>>, grant: Option<Grant>) {
 /// the result will arrive; keylatch_cancel() ends the wait.
 ///
 /// options may be NULL. Errors: as keylatch_acquire(); nothing arrives then. KEYLATCH_ETIMEOUT only for a timeout of 0;
-/// KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
+/// KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits already; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_queue(
     manager: *mut keylatch_manager,

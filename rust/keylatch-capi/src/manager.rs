@@ -244,7 +244,7 @@ pub(crate) fn handed_out<T>(handle: NonNull<c_void>) -> *mut T {
 ///
 /// Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors: KEYLATCH_ENULL,
 /// KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot be, and keylatch_last_error() names one
-/// that can. Threads: any; also in a forked child.
+/// that can; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_manager_new(
     options: *const keylatch_manager_options,

@@ -275,6 +275,8 @@ int32_t keylatch_status_is_transient(int32_t status);
 
 #define KEYLATCH_STRUCT_ADAPTIVE 12
 
+#define KEYLATCH_STRUCT_WAIT_BUCKET 13
+
 /*
  * The library's version, such as "0.1.0". Never NULL.
  *
@@ -1123,6 +1125,9 @@ int32_t keylatch_acquire_batch(keylatch_manager *manager,
 /* Of a deadlock: it had to give way. */
 #define KEYLATCH_PARTY_VICTIM 32
 
+/* Its lease ran out, and the lock is kept shut for lock_delay_ns: nobody has it. */
+#define KEYLATCH_PARTY_KEPT_SHUT 64
+
 /*
  * One who holds a key or waits for it. What is not known is 0.
  *
@@ -1173,10 +1178,10 @@ typedef struct keylatch_party {
   /* Of a deadlock: how the next one holds the key; 0 if that one waits in line before this one. */
   int32_t blocked_by;
   uint32_t priority;
-  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM */
+  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM, _KEPT_SHUT */
   uint32_t flags;
-  /* 0. */
-  uint32_t reserved;
+  /* Of a timeout's event, who waited: how many held the lock besides those that are told. */
+  uint32_t more;
 } keylatch_party;
 
 /* ==== THE LAST FAILURE ===========================================================================
@@ -1494,7 +1499,7 @@ int32_t keylatch_expire(keylatch_manager *manager,
 
 /*
  * A request gave up because its time was over. About: who waited, then those who held the lock at
- * that moment.
+ * that moment, at most 64 of them; more of the first one says how many there were besides.
  */
 #define KEYLATCH_EVENT_TIMEOUT 3
 
@@ -1647,7 +1652,20 @@ typedef struct keylatch_metrics {
    */
   uint64_t bytes;
   uint64_t uptime_ns;
+  /* Deadlocks that were found. */
+  uint64_t deadlocks;
 } keylatch_metrics;
+
+/* Waits of about the same length. This struct will never change. */
+typedef struct keylatch_wait_bucket {
+  /*
+   * They were shorter than this, and not than that of the bucket before; UINT64_MAX for the last
+   * one, which has no bound.
+   */
+  uint64_t below_ns;
+  /* How many. */
+  uint64_t waits;
+} keylatch_wait_bucket;
 
 /* How a manager is doing. */
 typedef struct keylatch_health {
@@ -1699,6 +1717,21 @@ typedef struct keylatch_adaptive {
 int32_t keylatch_manager_metrics(const keylatch_manager *manager,
                                  uint32_t shard,
                                  struct keylatch_metrics *metrics);
+
+/*
+ * Tells how long waits of one shard were, or of all together (KEYLATCH_ALL_SHARDS): how many there
+ * were of each of a fixed row of lengths, the shortest first. There are at most 64 buckets, the
+ * same ones always.
+ *
+ * Writes *count, and as many buckets, on success. Errors: KEYLATCH_EBUFFER if there are more than
+ * capacity, and keylatch_last_error() tells how many; KEYLATCH_EINVALID for a shard that there is
+ * not; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_manager_wait_times(const keylatch_manager *manager,
+                                    uint32_t shard,
+                                    struct keylatch_wait_bucket *buckets,
+                                    size_t capacity,
+                                    size_t *count);
 
 /*
  * Tells whether a manager is doing well. If problems is not NULL, *problems becomes a text with a

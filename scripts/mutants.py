@@ -80,6 +80,10 @@ FAULTS = {
         "the word never shows that somebody waits",
         [model("hand_over::release_against_enqueue"), test("waiting", "ten_thousand_in_line_are_all_served_alone")],
     ),
+    "last-expected-not-told": (
+        "a queue's last result that will not come, after the end, rings no bell",
+        [Check("model", "keylatch", "wait::arrivals::models::whoever_fetches_is_told_of_the_end")],
+    ),
     "sleeper-not-woken": (
         "a thread that sleeps is not woken by its news",
         [model("hand_over::release_against_enqueue")],
@@ -231,6 +235,20 @@ FAULTS = {
         [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock"),
          test("keylatch", "engine::take_away::tests::each_of_two_who_wait_to_upgrade_is_looked_after_when_one_of_them_loses_its_lock")],
     ),
+    "expired-in-vain-again": (
+        "a request tries again and again to take an ended lease away where there is no room to",
+        [test("limits", "a_lease_that_ran_out_where_there_is_no_room_to_take_it_away_is_held")],
+    ),
+    "no-reserve": (
+        "what is kept in reserve for taking locks away in a full table is not used",
+        [model("losing::a_lock_is_taken_away_in_a_full_table"),
+         test("limits", "locks_are_taken_away_in_a_full_table_as_ever")],
+    ),
+    "reserve-given-away": (
+        "what comes back while something is out of the reserve goes to ordinary requests",
+        [model("losing::a_lock_is_taken_away_in_a_full_table"),
+         test("keylatch", "memory::arena::tests::the_reserve_is_for_who_may_take_it_and_is_filled_first")],
+    ),
     "displaced-release-stays": (
         "a release does not see that its entry was displaced",
         [model("losing::a_guard_releases_while_its_lock_is_taken_away")],
@@ -252,6 +270,19 @@ FAULTS = {
     "sleeper-not-reminded": (
         "who sleeps is not woken to look earlier at a lease",
         [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
+    ),
+    "leases-looked-for-each-time": (
+        "whoever asks for a leased lock looks at all holds there are",
+        [test("keylatch", "engine::lease::tests::whoever_asks_for_a_leased_lock_does_not_look_at_all_holds_there_are")],
+    ),
+    "search-of-another-overlooked": (
+        "a table is called full while another is about to end a lease that has run out",
+        [model("losing::two_make_room_at_once")],
+    ),
+    "shut-beyond-the-close": (
+        "a lock that is kept shut stays so when the manager is closed",
+        [model("closing::close_against_a_lock_that_is_about_to_be_kept_shut"),
+         test("leases", "what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close")],
     ),
     "record-exhumed-twice": (
         "the record kept for a lost number is given back by each who shows it",

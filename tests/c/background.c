@@ -5,6 +5,7 @@
 #include "keylatch.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -297,6 +298,75 @@ static void freeing_frees_what_holds_were_given(void)
     CHECK(atomic_load(&freed) == 1);
 }
 
+static void *waits_for_the_end(void *queue)
+{
+    keylatch_completion result;
+    CHECK_STATUS(KEYLATCH_ECLOSED, keylatch_queue_next(queue, KEYLATCH_WAIT_FOREVER, &result));
+    return NULL;
+}
+
+static bool is_readable(int fd)
+{
+    struct pollfd asked = { fd, POLLIN, 0 };
+    return poll(&asked, 1, 0) == 1;
+}
+
+/* A queue whose manager is closed or freed hands out what is to come, and then says so, also to those who sleep. */
+static void a_queue_ends_with_its_manager(void)
+{
+    for (int how = 0; how < 3; how++) {
+        keylatch_manager *locks = fresh();
+        keylatch_queue *queue, *idle;
+        keylatch_key key = keylatch_key_of("b", "o");
+        keylatch_completion result;
+        pthread_t thread;
+        uint64_t held, grant, ticket;
+        size_t count = 7;
+        int fd;
+        OK(keylatch_queue_new(locks, &queue));
+        OK(keylatch_queue_new(locks, &idle));
+        OK(keylatch_queue_fd(queue, &fd));
+        CHECK(pthread_create(&thread, NULL, waits_for_the_end, idle) == 0);
+        /* So that it sleeps, in all likelihood; if not it has to be told all the same. */
+        nanosleep(&(struct timespec){ 0, 20000000 }, NULL);
+        OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
+        OK(keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, queue, 7, &grant, &ticket));
+        CHECK(!is_readable(fd));
+        if (how == 0)
+            OK(keylatch_manager_free(locks));
+        else
+            OK(keylatch_manager_close(locks));
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(is_readable(fd));
+        if (how == 2) {
+            OK(keylatch_queue_drain(queue, &result, 1, &count));
+            CHECK(count == 1);
+        } else {
+            OK(keylatch_queue_next(queue, KEYLATCH_WAIT_FOREVER, &result));
+        }
+        CHECK(result.status == KEYLATCH_ECLOSED && result.token == 7 && result.ticket == ticket);
+        CHECK_STATUS(KEYLATCH_ECLOSED, keylatch_queue_next(queue, 0, &result));
+        CHECK_STATUS(KEYLATCH_ECLOSED, keylatch_queue_next(queue, KEYLATCH_WAIT_FOREVER, &result));
+        count = 7;
+        CHECK_STATUS(KEYLATCH_ECLOSED, keylatch_queue_drain(queue, &result, 1, &count));
+        CHECK(count == 7);
+        CHECK(is_readable(fd));
+        if (how > 0) {
+            keylatch_queue *late;
+            OK(keylatch_queue_new(locks, &late));
+            OK(keylatch_queue_fd(late, &fd));
+            CHECK(is_readable(fd));
+            CHECK_STATUS(KEYLATCH_ECLOSED, keylatch_queue_next(late, KEYLATCH_WAIT_FOREVER, &result));
+            CHECK_STATUS(KEYLATCH_ECLOSED, keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, late, 8, &grant, &ticket));
+            CHECK(is_readable(fd));
+            OK(keylatch_queue_free(late));
+            OK(keylatch_manager_free(locks));
+        }
+        OK(keylatch_queue_free(idle));
+        OK(keylatch_queue_free(queue));
+    }
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -307,6 +377,7 @@ static const struct {
     TEST(freeing_waits_for_callbacks_also_from_a_callback),
     TEST(a_callback_frees_all_managers_that_it_is_called_for),
     TEST(freeing_frees_what_holds_were_given),
+    TEST(a_queue_ends_with_its_manager),
 };
 
 /* All of them, or the one that is named. */

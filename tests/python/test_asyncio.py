@@ -349,6 +349,32 @@ def test_batches(locks: LockManager, run: Runner) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_guard_has_one_block(locks: LockManager, run: Runner, waits: bool) -> None:
+    async def block() -> None:
+        async with locks.alock("a") as guard:
+            with pytest.raises(RuntimeError, match="a block has the guard already"), guard:
+                pass
+            assert not guard.released
+        async with locks.alock_many(["a", "b"]) as batch:
+            with pytest.raises(RuntimeError, match="a block has the guard already"), batch:
+                pass
+            assert not batch[0].released
+        # Awaited, it has none yet.
+        with await locks.alock("a"), await locks.alock_many(["b"]):
+            pass
+
+    async def main() -> None:
+        held = locks.lock("a")
+        task = asyncio.ensure_future(block())
+        if waits:
+            await until_tasks_wait(locks, 1)
+        held.release()
+        await task
+
+    run(main())
+
+
 def test_nothing_is_asked_for_before_it_is_awaited(locks: LockManager) -> None:
     acquire = locks.alock("a")
     assert locks.get_metrics().shard_metrics.acquisitions == 0
@@ -363,6 +389,9 @@ def test_an_acquire_is_used_once_and_not_copied(locks: LockManager) -> None:
         (await acquire).release()
         with pytest.raises(RuntimeError, match="awaited before"):
             await acquire
+        for wrong in ((), (acquire,), (1, 2)):
+            with pytest.raises(TypeError, match="takes the guard"):
+                acquire._entered(*wrong)
 
     asyncio.run(main())
 

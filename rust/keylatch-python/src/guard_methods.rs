@@ -50,7 +50,7 @@ True
 ";
 
 pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
-    raw::method_without_arguments(c"__enter__", guard::enter, c"__enter__($self, /)\n--\n\nReturn the guard itself."),
+    raw::method_without_arguments(c"__enter__", guard::enter, c"__enter__($self, /)\n--\n\nReturn the guard itself. Raises RuntimeError the second time."),
     raw::method_with_arguments(
         c"__exit__",
         guard::exit,
@@ -61,8 +61,8 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
         guard::release,
         c"release($self, /)\n--\n\nRelease the lock. Never waits.\n\n\
         Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released before, or taken\n\
-        away by force. The end of a `with` block does the same, unless the block raised something itself or released\n\
-        the lock.",
+        away by force; Forked. The end of a `with` block does the same, unless the block raised something itself or\n\
+        released the lock. In a forked child it does nothing: the lock is the parent's.",
     ),
     raw::method_without_arguments(
         c"downgrade",
@@ -136,12 +136,12 @@ pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 8> = Table::new([
         c"remaining",
         remaining,
         c"For how many seconds the lock is safe from now on; None if it has no lease.\n\n\
-        0.0 once the lease has run out, or the lock was released or taken away.",
+        0.0 once the lease has run out, or the lock was released or taken away, and in a forked child.",
     ),
     attribute(
         c"is_valid",
         is_valid,
-        c"Whether the lock is held and, if it is a lease, safe at this moment.\n\n\
+        c"Whether the lock is held and, if it is a lease, safe at this moment. It never is in a forked child.\n\n\
         Work that is done after this was asked may be too late all the same: that is what fence is for.",
     ),
     attribute(c"released", released, c"Whether the lock was released."),
@@ -308,7 +308,7 @@ unsafe extern "C" fn lost(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mu
 unsafe extern "C" fn into_grant(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
-        let hold = unsafe { this(slf) }.take()?.ok_or_else(|| guard::not_held(py))?;
+        let hold = unsafe { this(slf) }.take_held(py)?;
         Ok(owned(hold.into_grant().to_raw().into_pyobject(py)?))
     })
 }
@@ -317,7 +317,7 @@ unsafe extern "C" fn remaining(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut 
     answer(|py| {
         // SAFETY: called on a guard.
         let guard = unsafe { this(slf) };
-        if guard.is_released() {
+        if guard.is_released() || guard.is_forked() {
             return Ok(owned(0.0.into_pyobject(py)?));
         }
         Ok(match guard.look(py, |hold| hold.remaining())? {
@@ -331,7 +331,7 @@ unsafe extern "C" fn is_valid(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut f
     answer(|py| {
         // SAFETY: called on a guard.
         let guard = unsafe { this(slf) };
-        let valid = !guard.is_released() && guard.look(py, |hold| hold.is_valid())?;
+        let valid = !guard.is_released() && !guard.is_forked() && guard.look(py, |hold| hold.is_valid())?;
         Ok(owned(PyBool::new(py, valid).to_owned()))
     })
 }
@@ -380,6 +380,7 @@ pub(crate) unsafe extern "C" fn representation(slf: *mut ffi::PyObject) -> *mut 
             Ok(Mode::Exclusive) => "exclusive",
             Ok(Mode::Shared) => "shared",
             Err(_) if guard.is_released() => "released",
+            Err(_) if guard.is_forked() => "held by a parent process",
             Err(_) => "upgrading",
         };
         Ok(owned(PyString::new(py, &format!("<keylatch.Guard {} {state}>", key.repr()?))))

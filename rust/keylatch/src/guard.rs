@@ -149,7 +149,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// [`LockError::Timeout`], [`LockError::Closed`]. In any case the shared hold stays.
     pub fn upgrade_blocking(&mut self, timeout: Option<Duration>) -> Result<(), LockError> {
         let core = self.manager.manager().core();
-        core.upgrade_blocking(self.grant(), timeout.map_or(Limit::Never, Limit::After))
+        core.upgrade_blocking(self.grant(), timeout.map_or(Limit::Never, Limit::after))
     }
 
     /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future. Dropping it before it is done leaves the hold
@@ -158,7 +158,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// # Errors
     /// As there.
     pub fn upgrade(&mut self, timeout: Option<Duration>) -> Upgrade<'_, M> {
-        let limit = timeout.map_or(Limit::Never, Limit::After);
+        let limit = timeout.map_or(Limit::Never, Limit::after);
         Upgrade { guard: self, limit, waiting: None }
     }
 
@@ -396,9 +396,7 @@ impl<'a> LockBatch<'a> {
 
 impl Drop for LockBatch<'_> {
     fn drop(&mut self) {
-        for grant in self.grants.drain(..).rev() {
-            self.manager.core().release_guard(grant);
-        }
+        self.manager.core().release_guards(&self.grants);
     }
 }
 

@@ -13,7 +13,7 @@
 use super::core::{Core, Granting};
 use super::local::Local;
 use crate::hold::{Grant, Held, Lost};
-use crate::memory::NONE;
+use crate::memory::{NONE, Stock};
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
@@ -26,10 +26,11 @@ const REMEMBERED: usize = if cfg!(any(test, loom)) { 16 } else { 1 << 16 };
 
 /// What came of an attempt to take locks away.
 #[derive(Debug, Default)]
+#[must_use = "where there was no room the locks are held as before"]
 pub(crate) struct TakenAway {
     /// From whom they were taken.
     pub(crate) grants: Vec<Grant>,
-    /// The table had no room for an entry that would have to stand in.
+    /// The table had no room for an entry that would have to stand in, not even in reserve.
     pub(crate) no_room: bool,
 }
 
@@ -73,6 +74,7 @@ impl Core {
         }
         watched.into_iter().for_each(|grant| self.losses.tell(grant, why));
         self.tell_of_loss(told, &taken.grants, why);
+        self.open_a_few(local);
         taken
     }
 
@@ -100,10 +102,11 @@ impl Core {
 
     /// Releases a lock in the place of whoever knows its grant. Returns whether somebody wants to be told; `None` if
     /// there is nothing to release, or a guard has it.
-    fn take_number(&self, local: &Local, grant: Grant, why: Lost) -> Option<bool> {
+    pub(crate) fn take_number(&self, local: &Local, grant: Grant, why: Lost) -> Option<bool> {
         let (mut shard, held) = self.lock_shard_of(grant, why)?;
         let record = self.records.get(grant.index());
-        if !record.catch(grant) && !fault!("number-taken-without-asking") {
+        let caught = if held.stopgap { record.catch_stopgap(grant) } else { record.catch(grant) };
+        if !caught && !fault!("number-taken-without-asking") {
             return None;
         }
         // Again: whoever used it like a guard a moment ago may have changed it.
@@ -115,9 +118,11 @@ impl Core {
             // Before anybody else can have the lock: whoever sees that they have must not see it unexplained.
             record.entomb(grant, why);
         }
+        // Nobody holds what is kept shut: only now that it ends it is counted as granted, for it counts as released.
+        shard.counts().slow += u64::from(held.stopgap);
         let home = self.arrive(local, &mut shard, held.entry, None).unwrap_or(held.entry);
         let delayed = why == Lost::Expired && !held.stopgap && mode == Mode::Exclusive;
-        if delayed && self.table.entry(home).counted() <= 1 && self.keep_shut(local, &mut shard, home) {
+        if delayed && self.table.entry(home).counted() <= 1 && self.keep_shut(local, home) {
             shard.counts().releases += 1;
             let entry = self.table.entry(home);
             self.settle_and_wake(local, shard, home, entry, entry.hash(), None);
@@ -152,6 +157,7 @@ impl Core {
         taken: &mut TakenAway,
         watched: &mut Vec<Grant>,
     ) -> Result<(), InTransition> {
+        let mut made_room = false;
         while let Some(first) = guards.first().copied() {
             let Some((mut shard, held)) = self.lock_shard_of(first, why) else {
                 guards.remove(0);
@@ -166,17 +172,24 @@ impl Core {
                 guards.iter().copied().filter(|grant| here(grant) && self.is_due(*grant, why)).collect();
             let displaced = match self.displace(local, &mut shard, home, &victims, Some(why))? {
                 Ok(displaced) => displaced,
-                Err(Full) => {
+                Err(Full) if made_room => {
                     taken.no_room = true;
                     return Ok(());
                 }
+                Err(Full) => {
+                    drop(shard);
+                    self.table.evict_idle(&local.entries);
+                    made_room = true;
+                    continue;
+                }
             };
+            made_room = false;
             guards.retain(|grant| !victims.contains(grant));
             let Some(Displaced { stand_in, lost, survivors, ended }) = displaced else { continue };
             shard.counts().releases += lost.len() as u64;
             let entry = self.table.entry(stand_in);
             let gone = entry.word().is_exclusive() && survivors == 0;
-            let shut = gone && why == Lost::Expired && self.keep_shut(local, &mut shard, stand_in);
+            let shut = gone && why == Lost::Expired && self.keep_shut(local, stand_in);
             let leaving = (gone && !shut).then_some(Mode::Exclusive);
             self.settle_and_wake(local, shard, stand_in, entry, entry.hash(), leaving);
             ended.into_iter().for_each(|(index, news)| self.tell(index, news));
@@ -201,9 +214,11 @@ impl Core {
         let entry = self.table.entry(home);
         let hash = entry.hash();
         let key = entry.key(self.table.arena());
-        let Ok(stand_in) = shard.make_fresh(&local.entries, hash, &key.as_ref()).or_else(|Full| {
+        // What was put there for later is for taking locks away, not for a session that could as well be refused.
+        let stock = if why.is_some() && !fault!("no-reserve") { Stock::All } else { Stock::Open };
+        let Ok(stand_in) = shard.make_fresh(&local.entries, hash, &key.as_ref(), Stock::Open).or_else(|Full| {
             shard.evict_idle(&local.entries);
-            shard.make_fresh(&local.entries, hash, &key.as_ref())
+            shard.make_fresh(&local.entries, hash, &key.as_ref(), stock)
         }) else {
             return Ok(Err(Full));
         };
@@ -238,6 +253,7 @@ impl Core {
         shard.take_out(home);
         let successor = shard.admit(stand_in, hash);
         successor.stand_in_for(stand_in, entry, counted);
+        self.leases.set_first_end(stand_in, self.leases.first_end(home));
         // One more than the last: the number of a hold that was taken away is not current any more. The same if the
         // exclusive holder is known to hold it still.
         let stays = why.is_none() && held_as(Mode::Exclusive);
@@ -294,10 +310,11 @@ impl Core {
     }
 
     /// Has nobody hold a lock for as long as is set for those that were lost. The lock is held exclusively by somebody
-    /// who is gone. `false` if there is no such time.
-    fn keep_shut(&self, local: &Local, shard: &mut LockedShard<'_>, home: u32) -> bool {
+    /// who is gone, and the caller owns its shard. `false` if there is no such time.
+    fn keep_shut(&self, local: &Local, home: u32) -> bool {
         let delay = u64::try_from(self.config.lock_delay.as_nanos()).unwrap_or(u64::MAX);
-        if delay == 0 {
+        // Once the manager is closed nobody gets a lock any more.
+        if delay == 0 || self.is_closed() {
             return false;
         }
         let record = self.records.take(&local.records);
@@ -310,10 +327,10 @@ impl Core {
         let (mode, owner) = (Mode::Exclusive, self.stopgap_owner());
         let stopgap = Granting { shard: shard_index, mode, owner, priority: 0, since: now, loose: true };
         entry.clear_pins();
-        shard.counts().slow += 1;
         let grant = self.put_on_record(record, (home, entry), &stopgap, entry.word());
         self.records.get(record).mark_stopgap(grant);
-        self.begin_lease(grant, entry, delay, now);
+        self.begin_lease(grant, (home, entry), delay, now);
+        self.note_shut(now.saturating_add(delay), grant);
         true
     }
 }

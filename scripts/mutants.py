@@ -80,6 +80,10 @@ FAULTS = {
         "the word never shows that somebody waits",
         [model("hand_over::release_against_enqueue"), test("waiting", "ten_thousand_in_line_are_all_served_alone")],
     ),
+    "last-expected-not-told": (
+        "a queue's last result that will not come, after the end, rings no bell",
+        [Check("model", "keylatch", "wait::arrivals::models::whoever_fetches_is_told_of_the_end")],
+    ),
     "sleeper-not-woken": (
         "a thread that sleeps is not woken by its news",
         [model("hand_over::release_against_enqueue")],
@@ -190,7 +194,12 @@ FAULTS = {
         "a panic of a waker, or of a drop of the caller's, goes through the engine",
         [test("foreign_panics", "a_waker_that_panics_keeps_nobody_else_from_being_woken"),
          test("foreign_panics", "a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line"),
-         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing")],
+         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing"),
+         test("foreign_panics", "a_subscribers_waker_that_panics_stops_no_clock"),
+         test("foreign_panics", "a_listener_that_panics_when_it_is_dropped_loses_no_lock"),
+         test("foreign_panics", "a_waker_that_waits_for_a_loss_and_panics_disturbs_nobody"),
+         test("foreign_panics", "what_a_callback_throws_may_throw_again"),
+         test("keylatch", "wait::timer::tests::a_panic_is_not_the_end_of_the_clock")],
     ),
     "gone-holder-is-certain": (
         "a refusal does not ask about a holder that went while the lock was tried",
@@ -270,6 +279,19 @@ FAULTS = {
     "sleeper-not-reminded": (
         "who sleeps is not woken to look earlier at a lease",
         [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
+    ),
+    "leases-looked-for-each-time": (
+        "whoever asks for a leased lock looks at all holds there are",
+        [test("keylatch", "engine::lease::tests::whoever_asks_for_a_leased_lock_does_not_look_at_all_holds_there_are")],
+    ),
+    "search-of-another-overlooked": (
+        "a table is called full while another is about to end a lease that has run out",
+        [model("losing::two_make_room_at_once")],
+    ),
+    "shut-beyond-the-close": (
+        "a lock that is kept shut stays so when the manager is closed",
+        [model("closing::close_against_a_lock_that_is_about_to_be_kept_shut"),
+         test("leases", "what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close")],
     ),
     "record-exhumed-twice": (
         "the record kept for a lost number is given back by each who shows it",

@@ -9,7 +9,7 @@ use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
-use crate::wait::Delivery;
+use crate::wait::{Delivery, Foreign};
 use std::fmt;
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -92,7 +92,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().records.get(self.grant().index()).seen_by_guard(self.grant())
     }
 
-    /// How the lock is held now.
+    /// How the lock is held now; once it was taken away, how it was held until then.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.held().map_or(Mode::Shared, |(_, mode)| mode)
@@ -123,6 +123,15 @@ impl<M: ManagerRef> LockGuard<M> {
         self.manager.manager().core().downgrade(self.grant());
     }
 
+    /// As [`downgrade`](Self::downgrade), and says whether the lock is still there.
+    ///
+    /// # Errors
+    /// [`LockError::LeaseLost`] if its lease ran out and somebody took the lock, [`LockError::NotHeld`] if that was done
+    /// by force, [`LockError::Forked`]. Then nothing has changed.
+    pub fn try_downgrade(&mut self) -> Result<(), LockError> {
+        self.manager.manager().core().downgrade_or_tell(self.grant())
+    }
+
     /// From shared to exclusive, if nobody else holds the lock now. Goes ahead of all who wait. Does nothing to an
     /// exclusive hold.
     ///
@@ -140,7 +149,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// [`LockError::Timeout`], [`LockError::Closed`]. In any case the shared hold stays.
     pub fn upgrade_blocking(&mut self, timeout: Option<Duration>) -> Result<(), LockError> {
         let core = self.manager.manager().core();
-        core.upgrade_blocking(self.grant(), timeout.map_or(Limit::Never, Limit::After))
+        core.upgrade_blocking(self.grant(), timeout.map_or(Limit::Never, Limit::after))
     }
 
     /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future. Dropping it before it is done leaves the hold
@@ -149,7 +158,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// # Errors
     /// As there.
     pub fn upgrade(&mut self, timeout: Option<Duration>) -> Upgrade<'_, M> {
-        let limit = timeout.map_or(Limit::Never, Limit::After);
+        let limit = timeout.map_or(Limit::Never, Limit::after);
         Upgrade { guard: self, limit, waiting: None }
     }
 
@@ -186,7 +195,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// dropped uncalled when the lock is released. It must not block.
     pub fn on_lost(&self, listener: impl FnOnce(Lost) + Send + 'static) {
         // The hold is there, or lost: there is no third.
-        let _ = self.core().on_lost(self.grant(), Box::new(listener));
+        let _ = self.core().on_lost(self.grant(), Foreign::new(Box::new(listener)));
     }
 
     /// Resolves when the lock is taken away; until then, and after a release, it is pending. To be raced against the work
@@ -213,10 +222,10 @@ impl<M: ManagerRef> LockGuard<M> {
                 news.why = Some(why);
                 news.waker.take()
             };
-            waker.into_iter().for_each(Waker::wake);
+            waker.into_iter().for_each(Foreign::wake);
         });
         std::future::poll_fn(move |context| {
-            let fresh = context.waker().clone();
+            let fresh = Foreign::new(context.waker().clone());
             let mut news = news.lock();
             if let Some(why) = news.why {
                 return Poll::Ready(why);
@@ -288,7 +297,7 @@ impl<M: ManagerRef> fmt::Debug for LockGuard<M> {
 #[derive(Default)]
 struct LossNews {
     why: Option<Lost>,
-    waker: Option<Waker>,
+    waker: Option<Foreign<Waker>>,
 }
 
 /// A waiting upgrade; see [`LockGuard::upgrade`].
@@ -387,9 +396,7 @@ impl<'a> LockBatch<'a> {
 
 impl Drop for LockBatch<'_> {
     fn drop(&mut self) {
-        for grant in self.grants.drain(..).rev() {
-            self.manager.core().release_guard(grant);
-        }
+        self.manager.core().release_guards(&self.grants);
     }
 }
 

@@ -46,6 +46,7 @@ fn a_forked_child_is_told_so_and_the_parent_goes_on() {
             forked(locks.lock(write().timeout(Duration::ZERO)).blocking().map(drop)),
             forked(ByHand::new(locks.lock(write())).ready().map(drop)),
             forked(locks.lock(write()).with_queue(&queue, 2).map(drop)),
+            held.as_mut().is_some_and(|held| forked(held.try_downgrade())),
             forked(locks.release(grant)),
             forked(locks.fence(grant).map(drop)),
             forked(locks.key_and_mode(grant).map(drop)),

@@ -8,13 +8,14 @@ use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use crate::observe::{LockMetrics, ShardMetrics};
 use crate::request::{Limit, LockRequest};
+use crate::wait::Foreign;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One mutex and a map, first in first out: what people had before, to compare with and to fall back on.
 ///
@@ -62,7 +63,7 @@ struct Waiting {
 
 #[derive(Debug)]
 enum Outcome {
-    Pending(Option<Waker>),
+    Pending(Option<Foreign<Waker>>),
     Granted(Grant),
     TimedOut,
     Closed,
@@ -157,7 +158,7 @@ impl GlobalLockManager {
         match limit {
             Limit::Never => None,
             Limit::At(at) => Some(at),
-            Limit::After(after) => Instant::now().checked_add(after),
+            Limit::After(nanos) => Instant::now().checked_add(Duration::from_nanos(nanos)),
             Limit::Default => Instant::now().checked_add(self.config.default_timeout?),
         }
     }
@@ -363,10 +364,16 @@ impl Future for Acquiring<'_> {
             }
         }
         let Some(waiting) = &this.waiting else { return Poll::Pending };
-        if let Outcome::Pending(waker) = &mut *waiting.outcome.lock() {
-            *waker = Some(context.waker().clone());
+        // Cloned and dropped off the mutex: either is foreign code.
+        let fresh = Foreign::new(context.waker().clone());
+        let mut outcome = waiting.outcome.lock();
+        if let Outcome::Pending(waker) = &mut *outcome {
+            let old = waker.replace(fresh);
+            drop(outcome);
+            drop(old);
             return Poll::Pending;
         }
+        drop(outcome);
         let result = this.locks.result(&this.request.key, waiting);
         this.waiting = None;
         result.map_or(Poll::Pending, Poll::Ready)

@@ -181,7 +181,11 @@ impl Core {
         self.service()?;
         self.check_key(&wanted.key)?;
         self.note_order(wanted, delivery.is_some());
-        let record = self.records.take(&local.records);
+        let mut record = self.records.take(&local.records);
+        if record == NONE {
+            self.make_room(local);
+            record = self.records.take(&local.records);
+        }
         if record == NONE {
             return Err(LockError::TableFull { limit: self.config.max_locks });
         }
@@ -220,7 +224,7 @@ impl Core {
                     Err(Full) if made_room => return Err(LockError::TableFull { limit: self.config.max_locks }),
                     Err(Full) => {
                         drop(shard);
-                        self.table.evict_idle(&local.entries);
+                        self.make_room(local);
                         made_room = true;
                         continue;
                     }
@@ -251,7 +255,7 @@ impl Core {
                     }
                     Again::Full => {
                         drop(shard);
-                        self.table.evict_idle(&local.entries);
+                        self.make_room(local);
                         made_room = true;
                         continue;
                     }

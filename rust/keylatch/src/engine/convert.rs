@@ -38,6 +38,16 @@ impl Core {
         self.downgrade_slow(grant, index);
     }
 
+    /// As `downgrade`, and says whether the hold was still there.
+    pub(crate) fn downgrade_or_tell(&self, grant: Grant) -> Result<(), LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        self.downgrade(grant);
+        // Asked afterwards: a hold that is there now was there before.
+        self.standing(grant)
+    }
+
     #[cold]
     fn downgrade_slow(&self, grant: Grant, index: u32) {
         let local = self.local();

@@ -100,10 +100,11 @@ impl Model {
     }
 
     fn with_shards(fairness: Fairness, shards: u32) -> Self {
-        Self::with(LockConfig { shards, fairness, max_locks: 3, max_waiters: MAX_WAITERS, ..LockConfig::default() })
+        Self::with(LockConfig { shards, fairness, ..LockConfig::default() })
     }
 
     fn with(config: LockConfig) -> Self {
+        let config = LockConfig { max_locks: 3, max_waiters: MAX_WAITERS, ..config };
         let core = Arc::new(Core::new(config).expect("a valid setting"));
         Self(Arc::new(Parts { core, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }))
     }

@@ -74,6 +74,7 @@ impl Core {
         }
         watched.into_iter().for_each(|grant| self.losses.tell(grant, why));
         self.tell_of_loss(told, &taken.grants, why);
+        self.open_a_few(local);
         taken
     }
 
@@ -101,10 +102,11 @@ impl Core {
 
     /// Releases a lock in the place of whoever knows its grant. Returns whether somebody wants to be told; `None` if
     /// there is nothing to release, or a guard has it.
-    fn take_number(&self, local: &Local, grant: Grant, why: Lost) -> Option<bool> {
+    pub(crate) fn take_number(&self, local: &Local, grant: Grant, why: Lost) -> Option<bool> {
         let (mut shard, held) = self.lock_shard_of(grant, why)?;
         let record = self.records.get(grant.index());
-        if !record.catch(grant) && !fault!("number-taken-without-asking") {
+        let caught = if held.stopgap { record.catch_stopgap(grant) } else { record.catch(grant) };
+        if !caught && !fault!("number-taken-without-asking") {
             return None;
         }
         // Again: whoever used it like a guard a moment ago may have changed it.
@@ -116,9 +118,11 @@ impl Core {
             // Before anybody else can have the lock: whoever sees that they have must not see it unexplained.
             record.entomb(grant, why);
         }
+        // Nobody holds what is kept shut: only now that it ends it is counted as granted, for it counts as released.
+        shard.counts().slow += u64::from(held.stopgap);
         let home = self.arrive(local, &mut shard, held.entry, None).unwrap_or(held.entry);
         let delayed = why == Lost::Expired && !held.stopgap && mode == Mode::Exclusive;
-        if delayed && self.table.entry(home).counted() <= 1 && self.keep_shut(local, &mut shard, home) {
+        if delayed && self.table.entry(home).counted() <= 1 && self.keep_shut(local, home) {
             shard.counts().releases += 1;
             let entry = self.table.entry(home);
             self.settle_and_wake(local, shard, home, entry, entry.hash(), None);
@@ -174,6 +178,8 @@ impl Core {
                 }
                 Err(Full) => {
                     drop(shard);
+                    // Not all the room there may be: what ended leases take up is gone for here, among others.
+                    self.open_those_due(local);
                     self.table.evict_idle(&local.entries);
                     made_room = true;
                     continue;
@@ -185,7 +191,7 @@ impl Core {
             shard.counts().releases += lost.len() as u64;
             let entry = self.table.entry(stand_in);
             let gone = entry.word().is_exclusive() && survivors == 0;
-            let shut = gone && why == Lost::Expired && self.keep_shut(local, &mut shard, stand_in);
+            let shut = gone && why == Lost::Expired && self.keep_shut(local, stand_in);
             let leaving = (gone && !shut).then_some(Mode::Exclusive);
             self.settle_and_wake(local, shard, stand_in, entry, entry.hash(), leaving);
             ended.into_iter().for_each(|(index, news)| self.tell(index, news));
@@ -249,6 +255,7 @@ impl Core {
         shard.take_out(home);
         let successor = shard.admit(stand_in, hash);
         successor.stand_in_for(stand_in, entry, counted);
+        self.leases.set_first_end(stand_in, self.leases.first_end(home));
         // One more than the last: the number of a hold that was taken away is not current any more, unless it is that of
         // further holds of its session. In any case it goes on from the key's own, whatever others the shard had.
         let stays = seen.is_exclusive() && survivors > 0 && !fault!("survivors-number-void");
@@ -304,10 +311,11 @@ impl Core {
     }
 
     /// Has nobody hold a lock for as long as is set for those that were lost. The lock is held exclusively by somebody
-    /// who is gone. `false` if there is no such time.
-    fn keep_shut(&self, local: &Local, shard: &mut LockedShard<'_>, home: u32) -> bool {
+    /// who is gone, and the caller owns its shard. `false` if there is no such time.
+    fn keep_shut(&self, local: &Local, home: u32) -> bool {
         let delay = u64::try_from(self.config.lock_delay.as_nanos()).unwrap_or(u64::MAX);
-        if delay == 0 {
+        // Once the manager is closed nobody gets a lock any more.
+        if delay == 0 || self.is_closed() {
             return false;
         }
         let record = self.records.take(&local.records);
@@ -320,10 +328,10 @@ impl Core {
         let (mode, owner) = (Mode::Exclusive, self.stopgap_owner());
         let stopgap = Granting { shard: shard_index, mode, owner, priority: 0, since: now, loose: true };
         entry.clear_pins();
-        shard.counts().slow += 1;
         let grant = self.put_on_record(record, (home, entry), &stopgap, entry.word());
         self.records.get(record).mark_stopgap(grant);
-        self.begin_lease(grant, entry, delay, now);
+        self.begin_lease(grant, (home, entry), delay, now);
+        self.note_shut(now.saturating_add(delay), grant);
         true
     }
 }

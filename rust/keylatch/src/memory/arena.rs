@@ -110,6 +110,11 @@ impl<T: Pooled> Arena<T> {
         self.region.get(index)
     }
 
+    /// Every index is below this.
+    pub(crate) fn len(&self) -> u32 {
+        self.region.len()
+    }
+
     /// Whether the arena could have handed this index out.
     #[inline]
     pub(crate) fn could_be(&self, index: u32) -> bool {
@@ -138,6 +143,7 @@ impl<T: Pooled> Arena<T> {
         for number in used {
             for index in number * Self::PER_PAGE..(number + 1) * Self::PER_PAGE {
                 if index != NONE {
+                    crate::sync::step();
                     visit(index, self.get(index));
                 }
             }

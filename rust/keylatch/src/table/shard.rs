@@ -476,6 +476,7 @@ impl<'t> LockedShard<'t> {
             let mut index = head.load(Ordering::Relaxed);
             while index != NONE {
                 let entry = self.table.entry(index);
+                crate::sync::step();
                 // Read first: the visitor may move the entry.
                 let next = entry.next.load(Ordering::Relaxed);
                 visit(index, entry);

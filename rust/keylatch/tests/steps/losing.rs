@@ -4,8 +4,8 @@
 #![allow(dead_code, reason = "proptest and the fuzzer each use their part")]
 
 use keylatch::{
-    FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost, Mode, OwnedLockGuard, OwnerRef,
-    Reentrancy, Session,
+    FastObjectLockManager, Filter, Grant, HolderInfo, LockConfig, LockError, LockRequest, Lost, Mode, OwnedLockGuard,
+    OwnerRef, Reentrancy, Session,
 };
 use std::time::Duration;
 
@@ -261,6 +261,21 @@ impl World {
         assert_eq!(guard.mode(), hold.mode);
     }
 
+    /// Where room is made in the table, what has run out is taken away, though nobody asks for it.
+    fn see_what_made_room(&mut self) {
+        let listed = self.locks.holders(&Filter::new().bucket("bucket"));
+        if !self.may_be_full() {
+            return;
+        }
+        for (key, name) in KEYS.iter().enumerate() {
+            let of_key = |holder: &&HolderInfo| holder.key.object() == name.as_bytes();
+            let mut has_run_out = listed.iter().filter(of_key).filter_map(|holder| holder.lease);
+            if !has_run_out.any(|left| left.is_zero()) {
+                self.lose(Lost::Expired, |hold| hold.key == key && hold.lease == Lease::Over);
+            }
+        }
+    }
+
     /// That the number of whoever has a key alone is the key's, and no other is.
     fn check_numbers(&self) {
         for (key, name) in KEYS.iter().enumerate() {
@@ -294,8 +309,12 @@ impl World {
             Step::Downgrade(which) => self.downgrade(which),
             Step::Upgrade(which, waits) => self.upgrade(which, waits),
             Step::Fill => self.fill(),
-            Step::Empty => self.fillers.clear(),
+            Step::Empty => {
+                self.see_what_made_room();
+                self.fillers.clear();
+            }
         }
+        self.see_what_made_room();
         let held = self.holds.iter().filter(|hold| hold.lost.is_none()).count();
         assert_eq!(self.locks.holders(&Filter::new().bucket("bucket")).len(), held, "listed");
         let holders = self.locks.get_metrics().shard_metrics.holders;

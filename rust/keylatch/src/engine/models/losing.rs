@@ -3,6 +3,7 @@
 use super::*;
 use crate::hold::{Lost, OwnerRef, SessionRef};
 use crate::request::Limit;
+use crate::wait::Foreign;
 
 fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
     model.core().take_away(model.core().local(), grants, Lost::Forced).grants
@@ -225,10 +226,10 @@ fn a_listener_comes_while_the_lock_is_taken_away() {
             let told = Arc::new(AtomicUsize::new(0));
             let tell = Arc::clone(&told);
             let holder = model.spawn(move |model| {
-                let listener = Box::new(move |why| {
+                let listener = Foreign::new(Box::new(move |why| {
                     assert_eq!(why, Lost::Forced);
                     tell.fetch_add(1, Ordering::Relaxed);
-                });
+                }) as Box<dyn FnOnce(Lost) + Send>);
                 model.core().on_lost(grant, listener).expect("its guard is still here");
             });
             assert_eq!(force(&model, &[grant]), [grant]);
@@ -306,6 +307,48 @@ fn a_lock_is_taken_away_in_a_full_table() {
         holder.join().unwrap();
         waiter.join().unwrap();
         others.into_iter().for_each(|other| model.release(other));
+        model.assert_nothing_left();
+    });
+}
+
+const A_MOMENT: Duration = Duration::from_nanos(1);
+
+/// Would catch: a lease that begins while somebody looks for those that have run out, and that nobody ever finds.
+#[test]
+fn a_lease_begins_while_a_full_table_is_searched() {
+    check(|| {
+        let model = Model::new(NEVER);
+        let first = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
+        let second = model.core().try_now(request(1, EXCLUSIVE), true).unwrap();
+        model.core().start_lease(first, Some(A_MOMENT));
+        let searcher = model.spawn(|model| model.core().make_room(model.core().local()));
+        model.core().start_lease(second, Some(A_MOMENT));
+        searcher.join().unwrap();
+        model.core().make_room(model.core().local());
+        for grant in [first, second] {
+            assert!(matches!(model.core().catch(grant), Err(LockError::LeaseLost { .. })), "it has run out");
+        }
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a table that is called full because another is about to make the room that there is.
+#[test]
+fn two_make_room_at_once() {
+    check(|| {
+        let model = Model::new(NEVER);
+        let grant = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
+        model.core().start_lease(grant, Some(A_MOMENT));
+        let make_room = |model: &Model| {
+            model.core().make_room(model.core().local());
+            assert!(
+                model.core().table.lock(0).find(model.wanted(0, EXCLUSIVE).hash, &request(0, EXCLUSIVE).key).is_none()
+            );
+        };
+        let other = model.spawn(make_room);
+        make_room(&model);
+        other.join().unwrap();
+        assert!(matches!(model.core().catch(grant), Err(LockError::LeaseLost { .. })));
         model.assert_nothing_left();
     });
 }

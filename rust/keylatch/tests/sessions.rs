@@ -110,6 +110,29 @@ fn counted_holds_end_in_any_order_and_the_last_one_frees_the_lock() {
 }
 
 #[test]
+fn counted_holds_have_one_number_whatever_other_keys_the_shard_has_seen() {
+    let config = LockConfig { shards: 1, reentrancy: Reentrancy::Count, ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let session = locks.session("txn");
+    let outer = locks.lock(write().owner(&session)).blocking().unwrap();
+    for turn in 0..100_u32 {
+        drop(locks.try_acquire_write_lock("b", "often", "x").unwrap());
+        // Until it has left the table.
+        drop(locks.try_acquire_write_lock("b", &turn.to_le_bytes(), "x").unwrap());
+    }
+    let held: Vec<_> =
+        (100..110_u32).map(|n| locks.try_acquire_write_lock("b", &n.to_le_bytes(), "x").unwrap()).collect();
+    drop(held);
+    let inner = locks.lock(write().owner(&session)).blocking().unwrap();
+    assert_eq!((outer.fence(), inner.fence()), (1, 1));
+    assert!(locks.is_current(("b", "o"), 1).unwrap());
+    drop(outer);
+    assert!(locks.is_current(("b", "o"), 1).unwrap());
+    drop(inner);
+    assert!(locks.lock(write()).try_now().unwrap().fence() > 1);
+}
+
+#[test]
 fn a_counted_hold_downgrades_only_when_it_is_alone() {
     let locks = counting();
     let session = locks.session("txn");

@@ -52,7 +52,7 @@ class LockManager(_keylatch.LockManager):
     of "lowest_priority". lock_order_lint tells of sessions that take locks in orders that could become a deadlock, before
     they do; it is for development, because the fast path is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
 
-    The others are limits: see the README.
+    The others are limits: see the README. A value that a setting cannot have is InvalidConfig, a ValueError.
     """
 
     __slots__ = ()

@@ -425,6 +425,21 @@ def test_what_a_wait_refers_to_is_kept(locks: LockManager, run: Runner) -> None:
     run(main())
 
 
+def test_an_owner_that_is_no_text_waits(locks: LockManager, run: Runner) -> None:
+    async def main() -> None:
+        held = locks.lock_many(["a", "b"])
+        one = asyncio.ensure_future(locks.alock("a", owner="node-\udc80"))
+        many = asyncio.ensure_future(locks.alock_many(["b"], owner="node-\udc80"))
+        await until_tasks_wait(locks, 2)
+        gc.collect()
+        assert {waiter.owner for waiter in locks.waiters()} == {str(locks.owner("node-\udc80"))}
+        held.release()
+        (await one).release()
+        (await many).release()
+
+    run(main())
+
+
 def test_a_wait_and_a_thread_in_one_line(locks: LockManager) -> None:
     async def main() -> None:
         guard = await locks.alock("a")

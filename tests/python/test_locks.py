@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import pickle
 import threading
@@ -560,10 +561,33 @@ def test_a_guard_keeps_its_manager() -> None:
 
 def test_pickling_and_copying_are_refused(locks: LockManager) -> None:
     with locks.lock("a") as guard:
-        for thing in (locks, guard, locks.owner("x")):
+        for thing, name in (
+            (locks, "LockManager"),
+            (guard, "Guard"),
+            (locks.owner("x"), "Owner"),
+            (locks.session("x"), "Session"),
+            (locks.lock_many([]), "Batch"),
+            (locks.subscribe(), "Events"),
+            (locks.alock("a"), r"alock\(\)"),
+            (locks.alock_many([]), r"alock_many\(\)"),
+        ):
             for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
-                with pytest.raises(TypeError, match="cannot be pickled or copied"):
+                with pytest.raises(TypeError, match=f"{name} .*cannot be pickled or copied"):
                     attempt(thing)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, kind in vars(keylatch).items() if isinstance(kind, type) and issubclass(kind, Exception)]
+)
+def test_an_exception_that_somebody_else_made_has_what_is_declared(name: str) -> None:
+    """As tests of other programs make them."""
+    kind: type[keylatch.KeylatchError] = getattr(keylatch, name)
+    error = kind("made up")
+    declared = {field for base in kind.__mro__ for field in inspect.get_annotations(base)}
+    assert {"code", "transient"} <= declared
+    for field in declared:
+        assert getattr(error, field) is not None
+    assert str(pickle.loads(pickle.dumps(error))) == "made up"
 
 
 def test_nobody_makes_or_changes_a_guard(locks: LockManager) -> None:

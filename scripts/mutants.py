@@ -80,6 +80,10 @@ FAULTS = {
         "the word never shows that somebody waits",
         [model("hand_over::release_against_enqueue"), test("waiting", "ten_thousand_in_line_are_all_served_alone")],
     ),
+    "last-expected-not-told": (
+        "a queue's last result that will not come, after the end, rings no bell",
+        [Check("model", "keylatch", "wait::arrivals::models::whoever_fetches_is_told_of_the_end")],
+    ),
     "sleeper-not-woken": (
         "a thread that sleeps is not woken by its news",
         [model("hand_over::release_against_enqueue")],

@@ -14,6 +14,7 @@ impl Core {
             self.end_all(shard, Phase::Closed);
         }
         self.events.close();
+        self.end_what_ends_with_it();
         self.timer.stop();
         self.stop_callbacks();
     }

@@ -23,7 +23,7 @@ use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
 
 use super::loss::Losses;
-use super::mail::Dispatcher;
+use super::mail::{Dispatcher, EndsWithIt};
 use super::take_away::Lately;
 
 /// Holders that an error names at most.
@@ -56,6 +56,7 @@ pub(crate) struct Core {
     began: Clock,
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) ends_with_it: EndsWithIt,
     pub(crate) events: Audience,
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
@@ -135,6 +136,7 @@ impl Core {
             began: Clock::start(),
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
+            ends_with_it: EndsWithIt::default(),
             events: Audience::default(),
             this: OnceLock::new(),
             deadlocks: Deadlocks::default(),

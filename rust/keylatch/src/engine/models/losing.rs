@@ -240,7 +240,7 @@ fn a_listener_comes_while_the_lock_is_taken_away() {
     }
 }
 
-const AT_ONCE: Duration = Duration::from_nanos(1);
+const A_MOMENT: Duration = Duration::from_nanos(1);
 
 /// Would catch: a lease that begins while somebody looks for those that have run out, and that nobody ever finds.
 #[test]
@@ -249,9 +249,9 @@ fn a_lease_begins_while_a_full_table_is_searched() {
         let model = Model::new(NEVER);
         let first = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
         let second = model.core().try_now(request(1, EXCLUSIVE), true).unwrap();
-        model.core().start_lease(first, Some(AT_ONCE));
+        model.core().start_lease(first, Some(A_MOMENT));
         let searcher = model.spawn(|model| model.core().make_room(model.core().local()));
-        model.core().start_lease(second, Some(AT_ONCE));
+        model.core().start_lease(second, Some(A_MOMENT));
         searcher.join().unwrap();
         model.core().make_room(model.core().local());
         for grant in [first, second] {
@@ -267,7 +267,7 @@ fn two_make_room_at_once() {
     check(|| {
         let model = Model::new(NEVER);
         let grant = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
-        model.core().start_lease(grant, Some(AT_ONCE));
+        model.core().start_lease(grant, Some(A_MOMENT));
         let make_room = |model: &Model| {
             model.core().make_room(model.core().local());
             assert!(

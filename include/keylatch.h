@@ -28,7 +28,9 @@
  *
  * Each function lists the statuses that it returns. Besides those, each can return KEYLATCH_EPANIC,
  * which is a bug in the library: what was asked for was not done, nothing is held that was not held
- * before, and the process goes on.
+ * before, and the process goes on. Each that is given a handle can return KEYLATCH_EBUSY where
+ * callbacks inside calls inside callbacks go more than eight handles deep. A function may change
+ * errno, whatever it returns.
  *
  *
  * OWNERSHIP
@@ -47,10 +49,10 @@
  *
  * MISTAKES
  *
- * A handle that was freed, one of another kind, a freed manager's queue and a second free are told
- * KEYLATCH_EHANDLE, for as long as some hundred handles that are made later. A NULL is told
- * KEYLATCH_ENULL, a mode or flag that is none KEYLATCH_EINVALID. Freeing a handle while other
- * threads are in calls on it is fine: the function waits for them, and has those that sleep woken.
+ * A handle that was freed, one of another kind, and a second free are told KEYLATCH_EHANDLE, for as
+ * long as some hundred handles that are made later. A NULL is told KEYLATCH_ENULL, a mode or flag
+ * that is none KEYLATCH_EINVALID. Freeing a handle while other threads are in calls on it is fine:
+ * the function waits for them, and has those that sleep woken.
  *
  * Undefined is, as everywhere in C: a pointer that is none, or to less memory than a function says;
  * a handle pointer that no function of this library has ever handed out; freeing a text twice; a
@@ -75,8 +77,9 @@
  * longjmp.
  *
  * The library starts threads of its own: one a manager for callbacks, with the first request that
- * needs it, and one a manager that keeps time for requests in the background. They block all that
- * they can: signals are left to the program's threads.
+ * needs it, and one a manager that keeps time for requests in the background. They block all signals
+ * but those that a fault of the thread's own raises (SIGSEGV and its like): the others are left to
+ * the program's threads.
  *
  *
  * CALLBACKS
@@ -271,6 +274,8 @@ int32_t keylatch_status_is_transient(int32_t status);
 #define KEYLATCH_STRUCT_EVENT_OPTIONS 11
 
 #define KEYLATCH_STRUCT_ADAPTIVE 12
+
+#define KEYLATCH_STRUCT_WAIT_BUCKET 13
 
 /*
  * The library's version, such as "0.1.0". Never NULL.
@@ -467,7 +472,8 @@ typedef struct keylatch_manager_options {
  *
  * Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors:
  * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot
- * be, and keylatch_last_error() names one that can. Threads: any; also in a forked child.
+ * be, and keylatch_last_error() names one that can; KEYLATCH_EHANDLE if there are as many handles
+ * as there can be. Threads: any; also in a forked child.
  */
 int32_t keylatch_manager_new(const struct keylatch_manager_options *options,
                              struct keylatch_manager **manager);
@@ -504,8 +510,9 @@ int32_t keylatch_manager_is_closed(const struct keylatch_manager *manager, int32
  * Grants of this manager end with it. Owners and queues of it stay, to be freed by their own
  * functions.
  *
- * A callback may free its manager; then callbacks that are still to come, and its own end, are not
- * waited for. NULL is fine and does nothing.
+ * A callback may free its manager; then callbacks of this manager that are still to come, and its
+ * own end, are not waited for. A callback of another manager waits like everybody; two callbacks
+ * that free each other's manager wait for ever. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child:
  * nothing is freed there then; KEYLATCH_EBUSY from a function that is called back inside a call on
@@ -623,7 +630,10 @@ typedef struct keylatch_request_options {
   uint64_t ttl_ns;
   /*
    * For sessions: a number of the caller's for this request, not 0. While its grant is held, a
-   * request of the same session with the same number is answered with the same grant.
+   * request of the same session with the same number is answered with the same grant. While it
+   * waits, such a request waits for the same answer in a thread; one by callback or queue is told
+   * KEYLATCH_EWOULDBLOCK, because the answer goes to the first. Should the first one end without a
+   * lock, the next one asks.
    */
   uint64_t request_id;
   /*
@@ -640,6 +650,10 @@ typedef struct keylatch_request_options {
  * For event loops: results of requests that had to wait lie in a queue until they are fetched, and
  * a file descriptor is readable while there are any. Poll it for reading, then fetch until there
  * are no more.
+ *
+ * Once its manager is closed or freed, a queue hands out what is still to come, the requests that
+ * this has ended too. Then it says KEYLATCH_ECLOSED, and its descriptor stays readable until it is
+ * freed.
  */
 
 /*
@@ -683,10 +697,10 @@ int32_t keylatch_queue_new(keylatch_manager *manager,
 int32_t keylatch_queue_free(struct keylatch_queue *queue);
 
 /*
- * Tells the descriptor that is readable while results lie in the queue. It is the queue's: poll it,
- * do not read or close it.
+ * Tells the descriptor that is readable while results lie in the queue, and once there will be no
+ * more. It is the queue's: poll it, do not read or close it.
  *
- * Writes *fd on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ * Writes *fd on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
  */
 int32_t keylatch_queue_fd(const struct keylatch_queue *queue,
                           int32_t *fd);
@@ -697,6 +711,7 @@ int32_t keylatch_queue_fd(const struct keylatch_queue *queue,
  * the last one is a failure, keylatch_last_error() and its like tell more of it.
  *
  * Writes *count and as many of results on success; none at all is a success. Errors:
+ * KEYLATCH_ECLOSED when the manager is closed or freed and all was fetched; KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; each result is fetched by one.
  */
 int32_t keylatch_queue_drain(struct keylatch_queue *queue,
@@ -711,7 +726,8 @@ int32_t keylatch_queue_drain(struct keylatch_queue *queue,
  * and its like tell more of it.
  *
  * Writes *result on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and timeout_ns is 0;
- * KEYLATCH_ETIMEOUT; KEYLATCH_EHANDLE, also if the queue is freed meanwhile; KEYLATCH_ENULL,
+ * KEYLATCH_ETIMEOUT; KEYLATCH_ECLOSED when the manager is closed or freed and all was fetched;
+ * KEYLATCH_EHANDLE, also if the queue is freed meanwhile; KEYLATCH_EFORKED, KEYLATCH_ENULL,
  * KEYLATCH_ESYSTEM. Threads: any, but callbacks must not wait; each result is fetched by one.
  * Signals do not end the wait.
  */
@@ -744,8 +760,9 @@ typedef void (*keylatch_free_fn)(void *user_data);
  *
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and
  * keylatch_last_holder() says who holds it, be it the asking session itself; KEYLATCH_EKEY,
- * KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL, KEYLATCH_EINVALID,
- * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ * KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a request_id that
+ * was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
+ * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
 int32_t keylatch_try(keylatch_manager *manager,
                      const keylatch_key *key,
@@ -760,9 +777,10 @@ int32_t keylatch_try(keylatch_manager *manager,
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_ETIMEOUT, and
  * keylatch_last_holder() says who held it; KEYLATCH_EDEADLOCK, and keylatch_last_cycle_link() says
  * who waits for whom; KEYLATCH_ECLOSED if the manager is closed or freed meanwhile; KEYLATCH_EKEY,
- * KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ENULL, KEYLATCH_EINVALID,
- * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait. Signals do not end
- * the wait.
+ * KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a request_id that
+ * was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
+ * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait.
+ * Signals do not end the wait.
  */
 int32_t keylatch_acquire(keylatch_manager *manager,
                          const keylatch_key *key,
@@ -781,7 +799,9 @@ int32_t keylatch_acquire(keylatch_manager *manager,
  * be called, before this function returns.
  *
  * options may be NULL. Errors: as keylatch_acquire(); callback is not called then.
- * KEYLATCH_ETIMEOUT only for a timeout of 0. Threads: any; also from callbacks.
+ * KEYLATCH_ETIMEOUT only for a timeout of 0; KEYLATCH_EWOULDBLOCK for a request_id of which the
+ * same request waits already; KEYLATCH_ESYSTEM if there is no thread for callbacks. Threads: any;
+ * also from callbacks.
  */
 int32_t keylatch_acquire_callback(keylatch_manager *manager,
                                   const keylatch_key *key,
@@ -802,8 +822,8 @@ int32_t keylatch_acquire_callback(keylatch_manager *manager,
  * will arrive. *ticket: the result will arrive; keylatch_cancel() ends the wait.
  *
  * options may be NULL. Errors: as keylatch_acquire(); nothing arrives then. KEYLATCH_ETIMEOUT only
- * for a timeout of 0; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from
- * callbacks.
+ * for a timeout of 0; KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits
+ * already; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
  */
 int32_t keylatch_acquire_queue(keylatch_manager *manager,
                                const keylatch_key *key,
@@ -866,9 +886,11 @@ int32_t keylatch_release(keylatch_manager *manager,
  * Releases many locks: an array of grants as a batch gave them. Zeros are passed over. All are
  * tried.
  *
- * released may be NULL; otherwise *released is written on success and on failure: how many were
- * released. Errors: that of the first that failed, as keylatch_release(). Threads: any; also from
- * callbacks.
+ * released may be NULL; otherwise *released is written on success, and when releasing one of them
+ * failed: how many were released. When none was tried (KEYLATCH_ENULL, KEYLATCH_EHANDLE,
+ * KEYLATCH_EINVALID) it is left alone. Errors: that of the first that failed, as
+ * keylatch_release(); KEYLATCH_EINVALID for more grants than memory can have. Threads: any; also
+ * from callbacks.
  */
 int32_t keylatch_release_many(keylatch_manager *manager,
                               const uint64_t *grants,
@@ -1103,6 +1125,9 @@ int32_t keylatch_acquire_batch(keylatch_manager *manager,
 /* Of a deadlock: it had to give way. */
 #define KEYLATCH_PARTY_VICTIM 32
 
+/* Its lease ran out, and the lock is kept shut for lock_delay_ns: nobody has it. */
+#define KEYLATCH_PARTY_KEPT_SHUT 64
+
 /*
  * One who holds a key or waits for it. What is not known is 0.
  *
@@ -1153,10 +1178,10 @@ typedef struct keylatch_party {
   /* Of a deadlock: how the next one holds the key; 0 if that one waits in line before this one. */
   int32_t blocked_by;
   uint32_t priority;
-  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM */
+  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM, _KEPT_SHUT */
   uint32_t flags;
-  /* 0. */
-  uint32_t reserved;
+  /* Of a timeout's event, who waited: how many held the lock besides those that are told. */
+  uint32_t more;
 } keylatch_party;
 
 /* ==== THE LAST FAILURE ===========================================================================
@@ -1474,7 +1499,7 @@ int32_t keylatch_expire(keylatch_manager *manager,
 
 /*
  * A request gave up because its time was over. About: who waited, then those who held the lock at
- * that moment.
+ * that moment, at most 64 of them; more of the first one says how many there were besides.
  */
 #define KEYLATCH_EVENT_TIMEOUT 3
 
@@ -1627,7 +1652,20 @@ typedef struct keylatch_metrics {
    */
   uint64_t bytes;
   uint64_t uptime_ns;
+  /* Deadlocks that were found. */
+  uint64_t deadlocks;
 } keylatch_metrics;
+
+/* Waits of about the same length. This struct will never change. */
+typedef struct keylatch_wait_bucket {
+  /*
+   * They were shorter than this, and not than that of the bucket before; UINT64_MAX for the last
+   * one, which has no bound.
+   */
+  uint64_t below_ns;
+  /* How many. */
+  uint64_t waits;
+} keylatch_wait_bucket;
 
 /* How a manager is doing. */
 typedef struct keylatch_health {
@@ -1679,6 +1717,21 @@ typedef struct keylatch_adaptive {
 int32_t keylatch_manager_metrics(const keylatch_manager *manager,
                                  uint32_t shard,
                                  struct keylatch_metrics *metrics);
+
+/*
+ * Tells how long waits of one shard were, or of all together (KEYLATCH_ALL_SHARDS): how many there
+ * were of each of a fixed row of lengths, the shortest first. There are at most 64 buckets, the
+ * same ones always.
+ *
+ * Writes *count, and as many buckets, on success. Errors: KEYLATCH_EBUFFER if there are more than
+ * capacity, and keylatch_last_error() tells how many; KEYLATCH_EINVALID for a shard that there is
+ * not; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_manager_wait_times(const keylatch_manager *manager,
+                                    uint32_t shard,
+                                    struct keylatch_wait_bucket *buckets,
+                                    size_t capacity,
+                                    size_t *count);
 
 /*
  * Tells whether a manager is doing well. If problems is not NULL, *problems becomes a text with a

@@ -80,6 +80,10 @@ FAULTS = {
         "the word never shows that somebody waits",
         [model("hand_over::release_against_enqueue"), test("waiting", "ten_thousand_in_line_are_all_served_alone")],
     ),
+    "last-expected-not-told": (
+        "a queue's last result that will not come, after the end, rings no bell",
+        [Check("model", "keylatch", "wait::arrivals::models::whoever_fetches_is_told_of_the_end")],
+    ),
     "sleeper-not-woken": (
         "a thread that sleeps is not woken by its news",
         [model("hand_over::release_against_enqueue")],
@@ -190,7 +194,12 @@ FAULTS = {
         "a panic of a waker, or of a drop of the caller's, goes through the engine",
         [test("foreign_panics", "a_waker_that_panics_keeps_nobody_else_from_being_woken"),
          test("foreign_panics", "a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line"),
-         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing")],
+         test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing"),
+         test("foreign_panics", "a_subscribers_waker_that_panics_stops_no_clock"),
+         test("foreign_panics", "a_listener_that_panics_when_it_is_dropped_loses_no_lock"),
+         test("foreign_panics", "a_waker_that_waits_for_a_loss_and_panics_disturbs_nobody"),
+         test("foreign_panics", "what_a_callback_throws_may_throw_again"),
+         test("keylatch", "wait::timer::tests::a_panic_is_not_the_end_of_the_clock")],
     ),
     "gone-holder-is-certain": (
         "a refusal does not ask about a holder that went while the lock was tried",
@@ -221,6 +230,34 @@ FAULTS = {
         "who waits for a lock that is taken away is not told where its line is now",
         [model("losing::whoever_waits_gets_the_lock_that_is_taken_away")],
     ),
+    "second-upgrader-forgotten": (
+        "of several who wait to upgrade only the first is looked after when a lock is taken away",
+        [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock"),
+         test("keylatch", "engine::take_away::tests::each_of_two_who_wait_to_upgrade_is_looked_after_when_one_of_them_loses_its_lock")],
+    ),
+    "expired-in-vain-again": (
+        "a request tries again and again to take an ended lease away where there is no room to",
+        [test("limits", "a_lease_that_ran_out_where_there_is_no_room_to_take_it_away_is_held")],
+    ),
+    "no-reserve": (
+        "what is kept in reserve for taking locks away in a full table is not used",
+        [model("losing::a_lock_is_taken_away_in_a_full_table"),
+         test("limits", "locks_are_taken_away_in_a_full_table_as_ever")],
+    ),
+    "reserve-given-away": (
+        "what comes back while something is out of the reserve goes to ordinary requests",
+        [model("losing::a_lock_is_taken_away_in_a_full_table"),
+         test("keylatch", "memory::arena::tests::the_reserve_is_for_who_may_take_it_and_is_filled_first")],
+    ),
+    "survivors-number-void": (
+        "when a session loses one of several holds, the number of the others is not current any more",
+        [test("leases", "the_number_of_a_session_that_loses_one_of_several_holds_is_current_until_the_last_is_gone"),
+         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+    ),
+    "lost-upgrade-succeeds": (
+        "an upgrade that failed is answered as done if the lock is taken away in that moment",
+        [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock")],
+    ),
     "displaced-release-stays": (
         "a release does not see that its entry was displaced",
         [model("losing::a_guard_releases_while_its_lock_is_taken_away")],
@@ -242,6 +279,19 @@ FAULTS = {
     "sleeper-not-reminded": (
         "who sleeps is not woken to look earlier at a lease",
         [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
+    ),
+    "leases-looked-for-each-time": (
+        "whoever asks for a leased lock looks at all holds there are",
+        [test("keylatch", "engine::lease::tests::whoever_asks_for_a_leased_lock_does_not_look_at_all_holds_there_are")],
+    ),
+    "search-of-another-overlooked": (
+        "a table is called full while another is about to end a lease that has run out",
+        [model("losing::two_make_room_at_once")],
+    ),
+    "shut-beyond-the-close": (
+        "a lock that is kept shut stays so when the manager is closed",
+        [model("closing::close_against_a_lock_that_is_about_to_be_kept_shut"),
+         test("leases", "what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close")],
     ),
     "record-exhumed-twice": (
         "the record kept for a lost number is given back by each who shows it",
@@ -275,6 +325,23 @@ FAULTS = {
         "a session that asks again for what it holds is not counted",
         [model("reentering::somebody_waits_while_a_session_asks_again"),
          test("sessions", "counted_holds_end_in_any_order_and_the_last_one_frees_the_lock"),
+         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+    ),
+    "counted-downgrade-fast": (
+        "a downgrade on the fast path does not ask whether the hold is one of several",
+        [model("reentering::one_of_two_downgrades_while_the_other_ends"),
+         test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
+         test("sessions", "a_lock_that_was_counted_is_counted_anew_by_the_next_session"),
+         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+    ),
+    "shared-hold-counted": (
+        "a session that asks again in the moment in which its hold is shared is counted with it",
+        [model("reentering::a_session_asks_again_while_its_first_hold_downgrades")],
+    ),
+    "counted-hold-moves": (
+        "a downgrade moves a hold that is one of several, before it refuses",
+        [model("reentering::one_of_two_downgrades_while_the_other_ends"),
+         test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
          test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
     ),
     "answer-not-remembered": (

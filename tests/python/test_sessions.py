@@ -88,6 +88,17 @@ def test_the_end_of_a_block_releases_what_is_left(locks: LockManager) -> None:
     assert batch.released
 
 
+def test_a_session_has_one_block_at_a_time(locks: LockManager) -> None:
+    with locks.session("txn") as session:
+        guard = locks.lock("a", owner=session)
+        with pytest.raises(RuntimeError, match="a block has the session already"), session:
+            pass
+        assert guard.is_valid
+    with session:
+        locks.grant("a", owner=session)
+    assert locks.holders() == []
+
+
 def test_a_block_that_raises_releases_too(locks: LockManager) -> None:
     with pytest.raises(ZeroDivisionError), locks.session("txn") as session:
         guard = locks.lock("a", owner=session)
@@ -127,18 +138,6 @@ def test_sessions_are_of_one_manager_and_not_copied(locks: LockManager) -> None:
     with other.lock("a", owner=session):
         (holder,) = other.holders()
         assert (holder.owner, holder.session) == ("txn", False)
-
-
-def test_settings_that_cannot_be() -> None:
-    for settings in (
-        {"reentrancy": "maybe"},
-        {"victim": "oldest"},
-        {"deadlock_delay": -1.0},
-        {"lock_delay": float("nan")},
-    ):
-        with pytest.raises(ValueError, match=next(iter(settings))):
-            LockManager(**settings)
-    LockManager(deadlock_delay=None)
 
 
 def test_orders_that_go_round_are_told_before_they_are_deadlocks() -> None:

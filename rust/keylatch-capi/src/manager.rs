@@ -3,14 +3,15 @@
 //! A manager is one table of locks. Most programs have one. Making one reserves address space, not memory.
 
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
+use crate::callbacks::Outstanding;
 use crate::handle::{self, Entered, Inside, Kind};
 use crate::options::nanoseconds;
 use crate::party::flag;
 use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Place, Reentrancy, Victim};
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A lock manager; made by keylatch_manager_new(), freed by keylatch_manager_free().
@@ -25,41 +26,6 @@ pub struct keylatch_manager {
 impl Kind for keylatch_manager {
     const MARK: u64 = 0x6b6c_6d61_6e61_6765;
     const NAME: &'static str = "keylatch_manager";
-}
-
-/// Callbacks that are still to be called or freed.
-#[derive(Debug, Default)]
-pub(crate) struct Outstanding {
-    count: Mutex<usize>,
-    settled: Condvar,
-}
-
-impl Outstanding {
-    pub(crate) fn add(self: &Arc<Self>) -> Owed {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Owed(Arc::clone(self))
-    }
-
-    fn wait(&self) {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        while *count > 0 {
-            count = self.settled.wait(count).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// One of them, until dropped.
-#[derive(Debug)]
-pub(crate) struct Owed(Arc<Outstanding>);
-
-impl Drop for Owed {
-    fn drop(&mut self) {
-        let mut count = self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count -= 1;
-        if *count == 0 {
-            self.0.settled.notify_all();
-        }
-    }
 }
 
 /// Whoever runs may take a free lock ahead of the line, until somebody has waited for fairness_after_ns; by far the
@@ -278,7 +244,7 @@ pub(crate) fn handed_out<T>(handle: NonNull<c_void>) -> *mut T {
 ///
 /// Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors: KEYLATCH_ENULL,
 /// KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot be, and keylatch_last_error() names one
-/// that can. Threads: any; also in a forked child.
+/// that can; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_manager_new(
     options: *const keylatch_manager_options,
@@ -289,28 +255,21 @@ pub unsafe extern "C" fn keylatch_manager_new(
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(manager) }?;
         let locks = match NonNull::new(options.cast_mut()) {
-            None => default_manager()?,
+            None => FastObjectLockManager::fitting(LockConfig::default())?,
             Some(options) => {
                 // SAFETY: the header says what the caller promises.
                 let options = unsafe { read(options) }?;
-                FastObjectLockManager::with_config(config_of(&options)?)?
+                let config = config_of(&options)?;
+                match options.max_locks {
+                    0 => FastObjectLockManager::fitting(config)?,
+                    _ => FastObjectLockManager::with_config(config)?,
+                }
             }
         };
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         out.write(handed_out(handle::create(keylatch_manager { locks, number, callbacks: Arc::default() })?));
         Ok(())
     })
-}
-
-/// As `FastObjectLockManager::new`, which would panic.
-fn default_manager() -> Result<FastObjectLockManager, Failure> {
-    let mut config = LockConfig::default();
-    loop {
-        match FastObjectLockManager::with_config(config.clone()) {
-            Err(_) if config.max_locks > 4096 => config.max_locks /= 4,
-            answer => return Ok(answer?),
-        }
-    }
 }
 
 /// Tells the settings that the manager has, with every default written out.
@@ -360,7 +319,8 @@ pub unsafe extern "C" fn keylatch_manager_is_closed(manager: *const keylatch_man
 /// free_fn too. Calls that come later get KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it
 /// stay, to be freed by their own functions.
 ///
-/// A callback may free its manager; then callbacks that are still to come, and its own end, are not waited for.
+/// A callback may free its manager; then callbacks of this manager that are still to come, and its own end, are not waited for.
+/// A callback of another manager waits like everybody; two callbacks that free each other's manager wait for ever.
 /// NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child: nothing is freed there
@@ -373,9 +333,9 @@ pub unsafe extern "C" fn keylatch_manager_free(manager: *mut keylatch_manager) -
             return Ok(());
         }
         let ended = handle::end::<keylatch_manager>(manager.cast(), |inside| inside.locks.close())?;
-        if !crate::acquire::in_callback() {
-            ended.callbacks.wait();
-        }
+        // Those about holds that will be lost no more: they are freed now rather than when the last queue is.
+        ended.locks.forget_listeners();
+        ended.callbacks.wait_for_all(ended.number);
         Ok(())
     })
 }

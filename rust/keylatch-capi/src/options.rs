@@ -7,11 +7,10 @@ use crate::handle::{self, Entered, Inside};
 use crate::manager::keylatch_manager;
 use crate::owner::keylatch_owner;
 use crate::status::KEYLATCH_EHANDLE;
-use keylatch::{KeyRef, LockRequest, Mode, OwnerRef, Session};
+use keylatch::{KeyRef, LockRequest, Mode, OwnerRef};
 use std::borrow::Cow;
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// For a timeout: for as long as it takes.
@@ -37,7 +36,9 @@ pub struct keylatch_request_options {
     /// taken by whoever waits for it, unless the lease is renewed.
     pub ttl_ns: u64,
     /// For sessions: a number of the caller's for this request, not 0. While its grant is held, a request of the same
-    /// session with the same number is answered with the same grant.
+    /// session with the same number is answered with the same grant. While it waits, such a request waits for the same
+    /// answer in a thread; one by callback or queue is told KEYLATCH_EWOULDBLOCK, because the answer goes to the first. Should the first one
+    /// end without a lock, the next one asks.
     pub request_id: u64,
     /// 0 to 255. A request waits ahead of those of lower priority, which it may overtake overtake_limit times.
     pub priority: u32,
@@ -117,11 +118,6 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// The session that asks, if it is one.
-    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
-        self.owner.as_ref()?.session()
-    }
-
     #[inline(always)]
     pub(crate) fn request<'k>(&'k self, key: KeyRef<'k>, mode: Mode) -> LockRequest<'k> {
         let mut request = LockRequest::new(key, mode).owner(self.owner()).priority(self.priority);
@@ -169,6 +165,40 @@ pub(crate) unsafe fn plain<const OWNED: bool>(
     if !OWNED {
         return Some(Plain { owner: None, priority: 0 });
     }
+    // SAFETY: promised.
+    let (owner, priority) = unsafe { plain_fields(options, 0) }?;
+    let owner = manager.and::<keylatch_owner>(owner.cast())?;
+    (owner.manager == manager.number).then_some(Plain { owner: Some(owner), priority })
+}
+
+/// As [`plain`] for a batch, which is slower anyway than the way to one of several versions would be. What is free needs
+/// no effort, so that a best effort is plain too.
+///
+/// # Safety
+/// As [`plain`].
+#[inline(always)]
+pub(crate) unsafe fn plain_of_batch(
+    options: *const keylatch_request_options,
+    manager: &Inside<keylatch_manager>,
+) -> Option<Plain> {
+    if options.is_null() {
+        return Some(Plain { owner: None, priority: 0 });
+    }
+    // SAFETY: promised.
+    let (owner, priority) = unsafe { plain_fields(options, KEYLATCH_BEST_EFFORT) }?;
+    if owner.is_null() {
+        return Some(Plain { owner: None, priority });
+    }
+    let owner = manager.and::<keylatch_owner>(owner.cast())?;
+    (owner.manager == manager.number).then_some(Plain { owner: Some(owner), priority })
+}
+
+/// Owner and priority, if there is nothing else but these flags.
+///
+/// # Safety
+/// As [`plain`].
+#[inline(always)]
+unsafe fn plain_fields(options: *const keylatch_request_options, flags: u32) -> Option<(*const keylatch_owner, u8)> {
     // SAFETY: promised; the size is the first field.
     if unsafe { options.cast::<usize>().read_unaligned() } != size_of::<keylatch_request_options>() {
         return None;
@@ -180,16 +210,11 @@ pub(crate) unsafe fn plain<const OWNED: bool>(
             (&raw const (*options).owner_name_len).read_unaligned() as u64
                 | (&raw const (*options).ttl_ns).read_unaligned()
                 | (&raw const (*options).request_id).read_unaligned()
-                | u64::from((&raw const (*options).flags).read_unaligned()),
+                | u64::from((&raw const (*options).flags).read_unaligned() & !flags),
             (&raw const (*options).priority).read_unaligned(),
         )
     };
-    if more != 0 || priority > 255 {
-        return None;
-    }
-    let owner = manager.and::<keylatch_owner>(owner.cast())?;
-    let priority = priority as u8;
-    (owner.manager == manager.number).then_some(Plain { owner: Some(owner), priority })
+    (more == 0 && priority <= 255).then_some((owner, priority as u8))
 }
 
 /// As C is told a time; `u64::MAX` is more than 584 years.

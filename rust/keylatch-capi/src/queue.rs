@@ -2,18 +2,21 @@
 //!
 //! For event loops: results of requests that had to wait lie in a queue until they are fetched, and a file descriptor is
 //! readable while there are any. Poll it for reading, then fetch until there are no more.
+//!
+//! Once its manager is closed or freed, a queue hands out what is still to come, the requests that this has ended too.
+//! Then it says KEYLATCH_ECLOSED, and its descriptor stays readable until it is freed.
 
-use crate::acquire::answer;
+use crate::acquire::{Handed, answer};
 use crate::boundary::{Failure, Out, call, null};
 use crate::handle::{self, Kind};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
-use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
-use keylatch::{Completion, CompletionQueue, Grant, Session, Ticket};
+use crate::status::{KEYLATCH_ECLOSED, KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
+use keylatch::{Completion, CompletionQueue, Grant, RequestTurn};
 use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Results of requests that had to wait; made by keylatch_queue_new(), freed by keylatch_queue_free().
@@ -25,14 +28,8 @@ pub struct keylatch_queue {
     /// Hangs up when the queue is being freed, so that whoever waits for a result comes out.
     line: PipeReader,
     other_end: Mutex<Option<PipeWriter>>,
-    /// Whose grants are to be remembered, and under which number, when they come.
-    numbered: Mutex<HashMap<u64, (Weak<Session>, u64)>>,
-}
-
-/// What a numbered request comes to at once.
-pub(crate) enum Numbered {
-    Granted(Grant),
-    Waiting(Ticket),
+    /// Numbered requests that wait, by their tickets.
+    numbered: Mutex<HashMap<u64, RequestTurn>>,
 }
 
 impl Kind for keylatch_queue {
@@ -62,31 +59,27 @@ impl keylatch_queue {
     fn completion(&self, from: Completion) -> keylatch_completion {
         let (ticket, token) = (from.ticket.to_raw(), from.token);
         let (status, grant) = answer(from.result);
-        let numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
-        if let Some((session, request_id)) = numbered
-            && let (Some(session), Some(grant)) = (session.upgrade(), Grant::from_raw(grant))
-        {
-            session.answered(request_id, grant);
+        let turn = self.numbered.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        if let (Some(turn), Some(grant)) = (turn, Grant::from_raw(grant)) {
+            turn.answer(grant);
         }
         keylatch_completion { ticket, token, grant, status, reserved: 0 }
     }
 
-    /// Makes a request whose grant is to be remembered, whether it comes at once or later.
-    pub(crate) fn with_number(
+    /// Makes a request whose grant is to be told, whether it comes at once or later.
+    pub(crate) fn numbered(
         &self,
-        session: &Arc<Session>,
-        request_id: u64,
-        ask: impl FnOnce() -> Result<Numbered, Failure>,
-    ) -> Result<(), Failure> {
+        turn: RequestTurn,
+        ask: impl FnOnce() -> Result<Handed, Failure>,
+    ) -> Result<Handed, Failure> {
         // Held meanwhile: the result may be fetched before its ticket is noted.
         let mut numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner);
-        match ask()? {
-            Numbered::Granted(grant) => session.answered(request_id, grant),
-            Numbered::Waiting(ticket) => {
-                numbered.insert(ticket.to_raw(), (Arc::downgrade(session), request_id));
-            }
+        let handed = ask()?;
+        match handed {
+            Handed::Granted(grant) => turn.answer(grant),
+            Handed::Waiting(ticket) => drop(numbered.insert(ticket.to_raw(), turn)),
         }
-        Ok(())
+        Ok(handed)
     }
 }
 
@@ -136,10 +129,10 @@ pub unsafe extern "C" fn keylatch_queue_free(queue: *mut keylatch_queue) -> i32 
     })
 }
 
-/// Tells the descriptor that is readable while results lie in the queue. It is the queue's: poll it, do not read or
+/// Tells the descriptor that is readable while results lie in the queue, and once there will be no more. It is the queue's: poll it, do not read or
 /// close it.
 ///
-/// Writes *fd on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+/// Writes *fd on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_queue_fd(queue: *const keylatch_queue, fd: *mut i32) -> i32 {
     call(|| {
@@ -154,7 +147,8 @@ pub unsafe extern "C" fn keylatch_queue_fd(queue: *const keylatch_queue, fd: *mu
 /// there are no more, and the descriptor is unreadable until more arrive. If the last one is a failure, keylatch_last_error() and its
 /// like tell more of it.
 ///
-/// Writes *count and as many of results on success; none at all is a success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; each result is
+/// Writes *count and as many of results on success; none at all is a success. Errors: KEYLATCH_ECLOSED when the manager is closed or freed
+/// and all was fetched; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; each result is
 /// fetched by one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_queue_drain(
@@ -177,9 +171,16 @@ pub unsafe extern "C" fn keylatch_queue_drain(
             unsafe { results.add(fetched).write_unaligned(queue.completion(next)) };
             fetched += 1;
         }
+        if fetched == 0 && capacity > 0 && queue.completions.is_over() {
+            return Err(no_more());
+        }
         out.write(fetched);
         Ok(())
     })
+}
+
+fn no_more() -> Failure {
+    Failure::new(KEYLATCH_ECLOSED, "the lock manager is closed, and all results were fetched")
 }
 
 /// Fetches the oldest result, waiting for one in the calling thread for at most timeout_ns: 0 is not at all, KEYLATCH_WAIT_FOREVER
@@ -187,7 +188,8 @@ pub unsafe extern "C" fn keylatch_queue_drain(
 /// failure, keylatch_last_error() and its like tell more of it.
 ///
 /// Writes *result on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and timeout_ns is 0; KEYLATCH_ETIMEOUT;
-/// KEYLATCH_EHANDLE, also if the queue is freed meanwhile; KEYLATCH_ENULL, KEYLATCH_ESYSTEM. Threads: any, but callbacks must not wait; each result is
+/// KEYLATCH_ECLOSED when the manager is closed or freed and all was fetched; KEYLATCH_EHANDLE, also if the queue is freed meanwhile;
+/// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESYSTEM. Threads: any, but callbacks must not wait; each result is
 /// fetched by one. Signals do not end the wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_queue_next(
@@ -207,6 +209,9 @@ pub unsafe extern "C" fn keylatch_queue_next(
             if let Some(next) = queue.completions.try_next() {
                 out.write(queue.completion(next));
                 return Ok(());
+            }
+            if queue.completions.is_over() {
+                return Err(no_more());
             }
             if timeout_ns == 0 {
                 return Err(Failure::new(KEYLATCH_EWOULDBLOCK, "nothing lies in the queue"));

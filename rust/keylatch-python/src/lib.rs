@@ -12,18 +12,22 @@ mod errors;
 mod event_loop;
 mod events;
 mod figures;
+mod fork;
 mod grants;
 mod guard;
 mod guard_methods;
+mod interpreter;
 mod key;
 mod listed;
 mod losses;
 mod manager;
+mod numbers;
 mod owner;
 mod pending;
 mod raw;
 mod request;
 mod session;
+mod settings;
 mod wait;
 
 use pyo3::prelude::*;
@@ -33,6 +37,8 @@ use pyo3::prelude::*;
 mod _keylatch {
     use super::*;
 
+    #[pymodule_export]
+    use super::event_loop::Listener;
     #[pymodule_export]
     use super::event_loop::LoopWaits;
     #[pymodule_export]
@@ -50,6 +56,8 @@ mod _keylatch {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        interpreter::claim(module.py())?;
+        fork::watch();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         guard::add_type(module)?;
         awaitable::add_types(module)?;

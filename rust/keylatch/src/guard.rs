@@ -1,6 +1,7 @@
 //! What a caller has while it holds a lock.
 
 use crate::engine::Core;
+use crate::engine::core::forks;
 use crate::error::LockError;
 use crate::hold::{Grant, Lost};
 use crate::key::ObjectKey;
@@ -9,7 +10,7 @@ use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
-use crate::wait::Delivery;
+use crate::wait::{Delivery, Foreign};
 use std::fmt;
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -92,7 +93,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().records.get(self.grant().index()).seen_by_guard(self.grant())
     }
 
-    /// How the lock is held now.
+    /// How the lock is held now; once it was taken away, how it was held until then.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.held().map_or(Mode::Shared, |(_, mode)| mode)
@@ -121,6 +122,15 @@ impl<M: ManagerRef> LockGuard<M> {
     /// nothing to a shared hold. Never blocks.
     pub fn downgrade(&mut self) {
         self.manager.manager().core().downgrade(self.grant());
+    }
+
+    /// As [`downgrade`](Self::downgrade), and says whether the lock is still there.
+    ///
+    /// # Errors
+    /// [`LockError::LeaseLost`] if its lease ran out and somebody took the lock, [`LockError::NotHeld`] if that was done
+    /// by force, [`LockError::Forked`]. Then nothing has changed.
+    pub fn try_downgrade(&mut self) -> Result<(), LockError> {
+        self.manager.manager().core().downgrade_or_tell(self.grant())
     }
 
     /// From shared to exclusive, if nobody else holds the lock now. Goes ahead of all who wait. Does nothing to an
@@ -176,7 +186,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().is_valid(self.grant())
     }
 
-    /// Whose hold this is, as it was named in the request.
+    /// Whose hold this is, as it was named in the request. Empty in a forked child.
     #[must_use]
     pub fn owner(&self) -> Arc<str> {
         self.core().owner_name(self.core().records.get(self.grant().index()).owner())
@@ -186,7 +196,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// dropped uncalled when the lock is released. It must not block.
     pub fn on_lost(&self, listener: impl FnOnce(Lost) + Send + 'static) {
         // The hold is there, or lost: there is no third.
-        let _ = self.core().on_lost(self.grant(), Box::new(listener));
+        let _ = self.core().on_lost(self.grant(), Foreign::new(Box::new(listener)));
     }
 
     /// Resolves when the lock is taken away; until then, and after a release, it is pending. To be raced against the work
@@ -213,10 +223,16 @@ impl<M: ManagerRef> LockGuard<M> {
                 news.why = Some(why);
                 news.waker.take()
             };
-            waker.into_iter().for_each(Waker::wake);
+            waker.into_iter().for_each(Foreign::wake);
         });
+        let here = forks();
+        let is_forked = move || forks() != here;
         std::future::poll_fn(move |context| {
-            let fresh = context.waker().clone();
+            if is_forked() {
+                // A forked child has the mutex as it was, and nobody there takes the lock away.
+                return Poll::Pending;
+            }
+            let fresh = Foreign::new(context.waker().clone());
             let mut news = news.lock();
             if let Some(why) = news.why {
                 return Poll::Ready(why);
@@ -288,7 +304,7 @@ impl<M: ManagerRef> fmt::Debug for LockGuard<M> {
 #[derive(Default)]
 struct LossNews {
     why: Option<Lost>,
-    waker: Option<Waker>,
+    waker: Option<Foreign<Waker>>,
 }
 
 /// A waiting upgrade; see [`LockGuard::upgrade`].

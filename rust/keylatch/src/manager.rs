@@ -14,7 +14,7 @@ use crate::pending::{Acquire, CompletionQueue, Lock};
 use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
 use crate::session::Session;
 use crate::subscription::Events;
-use crate::wait::Ticket;
+use crate::wait::{Foreign, Ticket};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -83,12 +83,29 @@ impl FastObjectLockManager {
     /// than the default can be had; [`config`](Self::config) tells how many.
     #[must_use]
     pub fn new() -> Self {
-        let mut config = LockConfig::default();
+        Self::fitting(LockConfig::default()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`with_config`](Self::with_config), but if there is not enough address space for as many locks, then for fewer:
+    /// for settings whose `max_locks` nobody has chosen. [`config`](Self::config) says what came of it.
+    ///
+    /// ```
+    /// use keylatch::{Fairness, FastObjectLockManager, LockConfig};
+    /// let locks = FastObjectLockManager::fitting(LockConfig { fairness: Fairness::Fifo, ..LockConfig::default() })?;
+    /// assert!(locks.config().max_locks >= 1024);
+    /// # Ok::<(), keylatch::LockError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fitting(mut config: LockConfig) -> Result<Self, LockError> {
+        config.validate()?;
         loop {
             match Self::with_config(config.clone()) {
-                Ok(manager) => return manager,
-                Err(error) if config.max_locks <= 4096 => panic!("{error}"),
-                Err(_) => config.max_locks /= 4,
+                Err(LockError::InvalidConfig { setting: "max_locks", .. }) if config.max_locks > 4096 => {
+                    config.max_locks /= 4;
+                }
+                answer => return answer,
             }
         }
     }
@@ -505,7 +522,7 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`release`](Self::release).
     pub fn on_lost(&self, grant: Grant, listener: impl FnOnce(Lost) + Send + 'static) -> Result<(), LockError> {
-        self.core.on_lost(grant, Box::new(listener))
+        self.core.on_lost(grant, Foreign::new(Box::new(listener)))
     }
 
     /// A queue for the results of requests that have to wait; see [`Lock::with_queue`].
@@ -607,6 +624,13 @@ impl FastObjectLockManager {
     /// held until it is released. The last handle to go does this too.
     pub fn close(&self) {
         self.core.close();
+    }
+
+    /// Drops what [`on_lost`](Self::on_lost) was given and has not called: where grants end with their manager, though a queue
+    /// of it stays.
+    #[doc(hidden)]
+    pub fn forget_listeners(&self) {
+        self.core.losses.forget_all();
     }
 
     /// Whether it was closed.

@@ -10,9 +10,7 @@ use crate::hold::Grant;
 use crate::key::KeyRef;
 use crate::manager::FastObjectLockManager;
 use crate::request::{Limit, LockRequest};
-use crate::wait::{Bell, Delivery, Foreign, Mailbox, Ticket};
-use parking_lot::Mutex;
-use std::collections::VecDeque;
+use crate::wait::{Arrivals, Bell, Delivery, Foreign, Mailbox, Ticket};
 use std::future::{Future, IntoFuture};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -132,11 +130,10 @@ impl<'m, 'k> Lock<'m, 'k> {
     /// What is wrong with the request; nothing arrives then.
     pub fn with_queue(self, queue: &CompletionQueue, token: u64) -> Result<Submitted, LockError> {
         queue.is_of(self.manager.core())?;
-        let arrived = Arc::clone(&queue.arrived);
+        let expected = queue.arrivals.expect();
         let manager = self.manager.weak();
         self.post(&queue.mailbox, move |ticket, result| {
-            let completion = Completion { ticket, token, result: manager.own(result) };
-            arrived.lock().push_back(completion);
+            expected.has_come(Completion { ticket, token, result: manager.own(result) });
         })
     }
 
@@ -191,10 +188,10 @@ impl FastObjectLockManager {
         let core = self.core();
         queue.is_of(core)?;
         core.catch(grant)?;
-        let (arrived, manager) = (Arc::clone(&queue.arrived), self.weak());
+        let (expected, manager) = (queue.arrivals.expect(), self.weak());
         let limit = timeout.map_or(Limit::Never, Limit::after);
         let posted = core.post_upgrade(grant, limit, &queue.mailbox, move |ticket, result| {
-            arrived.lock().push_back(Completion { ticket, token, result: manager.own(result) });
+            expected.has_come(Completion { ticket, token, result: manager.own(result) });
         });
         if !matches!(posted, Ok(Some(_))) {
             core.let_loose(grant);
@@ -257,7 +254,7 @@ impl Submitted {
 pub struct CompletionQueue {
     manager: FastObjectLockManager,
     mailbox: Arc<Mailbox>,
-    arrived: Arc<Mutex<VecDeque<Completion>>>,
+    arrivals: Arc<Arrivals<Completion>>,
     bell: Arc<Bell>,
 }
 
@@ -283,30 +280,54 @@ impl CompletionQueue {
 
     pub(crate) fn new(manager: FastObjectLockManager) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::new()?);
-        let ringer = Arc::clone(&bell);
+        let (ringer, ringer_at_the_end) = (Arc::clone(&bell), Arc::clone(&bell));
         let mailbox = Mailbox::new(move || ringer.ring());
-        Ok(Self { manager, mailbox, arrived: Arc::default(), bell })
+        let arrivals = Arrivals::new(move || ringer_at_the_end.ring());
+        manager.core().ends_with_it(&arrivals);
+        Ok(Self { manager, mailbox, arrivals, bell })
     }
 
-    /// The next result, if one has arrived. Once it returns `None` the descriptor is unreadable until more arrives.
+    /// The next result, if one has arrived. Once it returns `None` the descriptor is unreadable until more arrives, or
+    /// until [nothing more will](Self::is_over).
     #[must_use]
     pub fn try_next(&self) -> Option<Completion> {
+        if self.manager.core().is_forked() {
+            // Nothing arrives in a forked child, and the descriptor is the parent's.
+            return None;
+        }
         self.fetch().or_else(|| {
             // Silenced first, fetched after: what arrives in between rings again or is fetched here.
             self.bell.hush();
-            self.fetch()
+            let late = self.fetch();
+            if late.is_none() && self.is_over() {
+                self.bell.ring();
+            }
+            late
         })
     }
 
-    /// Sleeps until a result arrives. `None` if the time is over first.
+    /// Whether nothing will arrive any more: the manager is closed, and every result was fetched. The descriptor stays
+    /// readable then.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.arrivals.is_over()
+    }
+
+    /// Sleeps until a result arrives. `None` if the time is over first, and when [nothing more will](Self::is_over).
     ///
     /// # Errors
-    /// What the system says about waiting on the descriptor.
+    /// What the system says about waiting on the descriptor; [`LockError::Forked`] within.
     pub fn next(&self, timeout: Option<Duration>) -> std::io::Result<Option<Completion>> {
+        if self.manager.core().is_forked() {
+            return Err(std::io::Error::other(LockError::Forked));
+        }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             if let Some(completion) = self.try_next() {
                 return Ok(Some(completion));
+            }
+            if self.is_over() {
+                return Ok(None);
             }
             if !self.bell.wait(deadline)? {
                 return Ok(self.try_next());
@@ -316,7 +337,7 @@ impl CompletionQueue {
 
     fn fetch(&self) -> Option<Completion> {
         loop {
-            let oldest = self.arrived.lock().pop_front();
+            let oldest = self.arrivals.take();
             if oldest.is_some() {
                 return oldest;
             }
@@ -341,10 +362,10 @@ impl Drop for CompletionQueue {
             return;
         }
         core.cancel_all_of(&self.mailbox);
-        // Each answer that is still to come holds on to the list; no new ones can be asked for any more.
+        // No new ones can be asked for any more.
         while {
             while self.try_next().is_some() {}
-            Arc::strong_count(&self.arrived) > 1
+            self.arrivals.are_expected()
         } {
             // Another thread is between granting and posting, and rings when it has.
             let _ = self.bell.wait(Instant::now().checked_add(Duration::from_millis(10)));

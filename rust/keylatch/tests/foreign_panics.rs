@@ -2,12 +2,16 @@
 
 mod steps;
 
-use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Submitted};
+use keylatch::{
+    Backend, EventOptions, Fairness, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, Mode,
+    Submitted, open_backend,
+};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Poll, RawWaker, RawWakerVTable, Waker};
+use std::time::Duration;
 use steps::*;
 
 /// What a waker does wrong, and how often it was woken.
@@ -180,4 +184,162 @@ fn a_callback_whose_drop_panics_loses_nothing() {
     assert_at_rest(&locks);
     locks.close();
     assert!(matches!(submit(&locks, "o"), Err(LockError::Closed)));
+}
+
+/// Waits in vain: whoever keeps the time has to notice.
+fn in_vain(locks: &FastObjectLockManager) {
+    let request = LockRequest::write(("b", "held")).timeout(Duration::from_millis(1));
+    assert!(matches!(ByHand::new(locks.lock(request)).after_wakes(), Err(LockError::Timeout { .. })));
+    let queue = locks.completion_queue().unwrap();
+    let Submitted::Waiting(_) = locks.lock(request).with_queue(&queue, 1).unwrap() else { panic!("it is held") };
+    let arrived = queue.next(Some(FOREVER)).unwrap().expect("its time is over soon");
+    assert!(matches!(arrived.result, Err(LockError::Timeout { .. })));
+    assert!(matches!(locks.lock(request).blocking(), Err(LockError::Timeout { .. })));
+}
+
+#[test]
+fn a_subscribers_waker_that_panics_stops_no_clock() {
+    let moods: [fn(&Mood) -> &AtomicBool; 2] = [|mood| &mood.when_woken, |mood| &mood.when_dropped];
+    for choose in moods {
+        let locks = few_shards(Fairness::default());
+        within("timeouts beside a panicking subscriber", move || {
+            let held = locks.acquire_write_lock_blocking("b", "held", "holder").unwrap();
+            let (mut first, mut second) =
+                (locks.subscribe(EventOptions::default()), locks.subscribe(EventOptions::default()));
+            for _ in 0..3 {
+                let mood = in_a_mood(choose);
+                let moody = waker(&mood);
+                // Replaced by itself once, woken by the first timeout.
+                let mut events = ByHand::new(first.recv());
+                assert!(events.poll_with(&moody).is_pending() && events.poll_with(&moody).is_pending());
+                let mut other = ByHand::waiting(second.recv());
+                in_vain(&locks);
+                assert!(other.after_wakes().is_some(), "the other subscriber is told");
+                assert!(mood.wakes.load(SeqCst) > 0);
+                drop((events, other));
+                while first.try_next().is_some() {}
+                while second.try_next().is_some() {}
+                mood.when_dropped.store(false, SeqCst);
+            }
+            drop(held);
+            let mood = in_a_mood(choose);
+            assert!(ByHand::new(first.recv()).poll_with(&waker_of(&mood)).is_pending());
+            locks.close();
+            assert!(first.is_closed() && second.is_closed());
+            mood.when_dropped.store(false, SeqCst);
+        });
+    }
+}
+
+/// A waker that is not dropped here.
+fn waker_of(mood: &Arc<Mood>) -> ManuallyDrop<Waker> {
+    ManuallyDrop::new(waker(mood))
+}
+
+#[test]
+fn a_listener_that_panics_when_it_is_dropped_loses_no_lock() {
+    let locks = few_shards(Fairness::default());
+    let listener = || {
+        let captured = Captured;
+        move |_| drop(captured)
+    };
+    // Released: dropped uncalled.
+    let guard = locks.acquire_write_lock_blocking("b", "o", "guard").unwrap();
+    guard.on_lost(listener());
+    drop(guard);
+    let grant = locks.try_acquire_write_lock("b", "o", "grant").expect("it was released").into_grant();
+    locks.on_lost(grant, listener()).unwrap();
+    locks.release(grant).unwrap();
+    // Refused: it is nobody's any more.
+    assert!(matches!(locks.on_lost(grant, listener()), Err(LockError::NotHeld { .. })));
+    // Lost: called, and the others too.
+    let guard = locks.try_acquire_write_lock("b", "o", "guard").expect("it was released");
+    let told = Arc::new(AtomicUsize::new(0));
+    for _ in 0..3 {
+        guard.on_lost(listener());
+        let told = Arc::clone(&told);
+        guard.on_lost(move |_| {
+            told.fetch_add(1, SeqCst);
+        });
+    }
+    assert_eq!(locks.force_release(&Filter::new()).len(), 1);
+    assert_eq!(told.load(SeqCst), 3);
+    // Lost already: called at once.
+    guard.on_lost(listener());
+    drop((guard, locks.try_acquire_write_lock("b", "o", "next").expect("it was taken away")));
+    // Never told of anything: dropped with the manager.
+    let held = locks.acquire_write_lock_blocking("b", "o", "kept").unwrap().into_grant();
+    locks.on_lost(held, listener()).unwrap();
+    drop(locks);
+}
+
+#[test]
+fn a_waker_that_waits_for_a_loss_and_panics_disturbs_nobody() {
+    let moods: [fn(&Mood) -> &AtomicBool; 2] = [|mood| &mood.when_woken, |mood| &mood.when_dropped];
+    for choose in moods {
+        let locks = few_shards(Fairness::default());
+        let mood = in_a_mood(choose);
+        let moody = waker_of(&mood);
+        for released in [true, false] {
+            let guard = locks.acquire_write_lock_blocking("b", "o", "me").unwrap();
+            let (mut lost, mut other) = (ByHand::new(guard.lost()), ByHand::waiting(guard.lost()));
+            assert!(lost.poll_with(&moody).is_pending());
+            if released {
+                drop(lost);
+                drop(guard);
+            } else {
+                assert_eq!(locks.force_release(&Filter::new()).len(), 1);
+                assert!(other.poll().is_ready() && lost.poll_with(&moody).is_ready());
+                drop((guard, lost));
+            }
+            drop(locks.try_acquire_write_lock("b", "o", "next").expect("it is free"));
+        }
+        assert_at_rest(&locks);
+    }
+}
+
+/// What is thrown, and throws again when it is let go.
+struct Thrown;
+
+impl Drop for Thrown {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("meant to"));
+    }
+}
+
+#[test]
+fn what_a_callback_throws_may_throw_again() {
+    let locks = few_shards(Fairness::default());
+    let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+    let (said, hears) = std::sync::mpsc::channel();
+    let waiting =
+        locks.lock(LockRequest::write(("b", "o"))).with_callback(|_| resume_unwind(Box::new(Thrown))).unwrap();
+    let after =
+        locks.lock(LockRequest::write(("b", "o"))).with_callback(move |answer| said.send(answer).unwrap()).unwrap();
+    assert!(waiting.ticket().is_some() && after.ticket().is_some());
+    held.on_lost(|_| resume_unwind(Box::new(Thrown)));
+    assert_eq!(locks.force_release(&Filter::new()).len(), 1);
+    drop(hears.recv_timeout(FOREVER).expect("the thread of the callbacks goes on").unwrap());
+    drop(held);
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn the_one_mutex_has_no_panics_in_its_line_either() {
+    let config = LockConfig { backend: Backend::Global, ..LockConfig::default() };
+    let locks = open_backend(config).unwrap();
+    for choose in [(|mood| &mood.when_woken) as fn(&Mood) -> &AtomicBool, |mood| &mood.when_dropped] {
+        let mood = in_a_mood(choose);
+        let moody = waker_of(&mood);
+        let held = locks.try_acquire(&LockRequest::write(("b", "o"))).unwrap();
+        let mut first = ByHand::new(locks.acquire(LockRequest::read(("b", "o"))));
+        let mut second = ByHand::waiting(locks.acquire(LockRequest::read(("b", "o"))));
+        assert!(first.poll_with(&moody).is_pending() && first.poll_with(&moody).is_pending());
+        locks.release(held).unwrap();
+        for grant in [first.poll_with(&moody), second.poll()] {
+            let Poll::Ready(grant) = grant else { panic!("both read") };
+            locks.release(grant.unwrap()).unwrap();
+        }
+        drop(first);
+    }
 }

@@ -2,11 +2,11 @@
 
 mod steps;
 
-use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Lost};
+use keylatch::{FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost, Reentrancy};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use steps::ByHand;
+use steps::{ByHand, assert_at_rest, until, with};
 
 const SHORT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(3600);
@@ -100,6 +100,7 @@ fn whatever_is_done_with_a_lost_lease_says_so() {
     assert_eq!(ByHand::new(guard.lost()).ready(), Lost::Expired, "asked afterwards too");
     assert!(lost(guard.try_upgrade().unwrap_err()) && lost(guard.upgrade_blocking(None).unwrap_err()));
     guard.downgrade();
+    assert!(lost(guard.try_downgrade().unwrap_err()));
     for error in [
         locks.renew(number, LONG).unwrap_err(),
         locks.remaining(number).unwrap_err(),
@@ -204,6 +205,30 @@ fn of_several_readers_only_the_expired_ones_go() {
     }
     drop(writer);
     is_idle(&locks);
+}
+
+#[test]
+fn the_number_of_a_session_that_loses_one_of_several_holds_is_current_until_the_last_is_gone() {
+    let config = LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let session = locks.session("txn");
+    for first_loses in [false, true] {
+        let hold = || locks.lock(write().owner(&session)).blocking().unwrap();
+        let (outer, inner) = (hold(), hold());
+        let fence = outer.fence();
+        assert_eq!(inner.fence(), fence);
+        let (lost, stays) = if first_loses { (outer, inner) } else { (inner, outer) };
+        lost.renew(Duration::from_nanos(1)).unwrap();
+        wait_out(|| lost.remaining());
+        assert!(locks.lock(read()).try_now().is_err(), "the other hold is there");
+        assert!(matches!(lost.try_release(), Err(LockError::LeaseLost { .. })));
+        assert!(stays.is_valid() && stays.fence() == fence);
+        assert!(locks.is_current(("b", "o"), fence).unwrap());
+        drop(stays);
+        assert!(!locks.is_current(("b", "o"), fence).unwrap());
+        let next = locks.lock(write()).try_now().unwrap();
+        assert!(next.fence() > fence);
+    }
 }
 
 #[test]
@@ -321,4 +346,99 @@ fn losing_and_releasing_at_once_leaves_nothing_behind() {
         }
     });
     is_idle(&locks);
+}
+
+/// Locks a key with a lease that has run out by now.
+fn ended(locks: &FastObjectLockManager, key: &str) -> Result<Grant, LockError> {
+    let grant = locks.lock(LockRequest::write(("b", key)).ttl(Duration::from_nanos(1))).grant_now()?;
+    wait_out(|| locks.remaining(grant).unwrap());
+    Ok(grant)
+}
+
+#[test]
+fn locks_that_were_kept_shut_fill_no_table_though_nobody_asks_for_them_again() {
+    let lock_delay = Duration::from_millis(1);
+    let locks = with(LockConfig { shards: 1, max_locks: 100, lock_delay, ..LockConfig::default() });
+    for number in 0..1000 {
+        let key = number.to_string();
+        let mut grant = None;
+        // It is full for as long as others are kept shut, and no longer.
+        until("room", || match ended(&locks, &key) {
+            Ok(granted) => grant.replace(granted).is_none(),
+            Err(error) => !matches!(error, LockError::TableFull { .. }),
+        });
+        assert!(locks.try_acquire_write_lock("b", &key, "next").is_err(), "it is kept shut, or was lost to this one");
+        assert!(matches!(locks.release(grant.unwrap()), Err(LockError::LeaseLost { .. })));
+    }
+    until("all are open", || locks.get_metrics().shard_metrics.entries <= 4);
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close() {
+    for by_guard in [false, true] {
+        let locks = with(LockConfig { shards: 2, lock_delay: LONG, ..LockConfig::default() });
+        let guard = by_guard.then(|| locks.lock(write().ttl(Duration::from_nanos(1))).blocking().unwrap());
+        let grant = (!by_guard).then(|| ended(&locks, "o").unwrap());
+        until("it is lost", || !locks.expire(&Filter::new()).is_empty());
+        drop(guard);
+        grant.into_iter().for_each(|grant| assert!(locks.release(grant).is_err()));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        let [shut] = &locks.holders(&Filter::new())[..] else { panic!("it is shown") };
+        assert!(shut.kept_shut);
+        // It is nobody's: its number is only a name.
+        assert!(matches!(locks.release(shut.grant), Err(LockError::NotHeld { .. })));
+        assert!(matches!(locks.renew(shut.grant, LONG), Err(LockError::NotHeld { .. })));
+        assert!(locks.adopt(shut.grant).is_err() && locks.downgrade(shut.grant).is_err());
+        assert!(locks.lock(write()).try_now().is_err());
+        locks.close();
+        assert!(locks.holders(&Filter::new()).is_empty());
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
+fn what_is_lost_after_the_close_is_not_kept_shut() {
+    let locks = with(LockConfig { shards: 2, lock_delay: LONG, ..LockConfig::default() });
+    let (grant, guard) = (ended(&locks, "o").unwrap(), locks.lock(read().ttl(Duration::from_nanos(1))));
+    assert!(guard.try_now().is_err());
+    let late = ended(&locks, "late").unwrap();
+    locks.close();
+    until("it is lost", || !locks.expire(&Filter::new()).is_empty());
+    assert!(locks.release(late).is_err() && locks.release(grant).is_err());
+    assert!(locks.holders(&Filter::new()).is_empty());
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn a_full_table_has_room_where_leases_have_run_out_and_no_more() {
+    let locks = with(LockConfig { shards: 2, max_locks: 60, ..LockConfig::default() });
+    let mut held = Vec::new();
+    let (mut safe, mut over) = (Vec::new(), Vec::new());
+    // Every third hold has no lease, every third a long one.
+    let refused = (0..).find_map(|number: u32| {
+        let key = number.to_string();
+        let request = LockRequest::write(("b", key.as_str()));
+        match number % 3 {
+            0 => locks.lock(request).grant_now().map(|grant| held.push(grant)).err(),
+            1 => locks.lock(request.ttl(LONG)).grant_now().map(|grant| safe.push(grant)).err(),
+            // Long enough for the table to be filled, or they would make room for others already.
+            _ => locks.lock(request.ttl(LONG)).grant_now().map(|grant| over.push(grant)).err(),
+        }
+    });
+    assert!(matches!(refused, Some(LockError::TableFull { .. })), "{refused:?}");
+    for grant in &over {
+        locks.renew(*grant, Duration::from_nanos(1)).unwrap();
+        wait_out(|| locks.remaining(*grant).unwrap());
+    }
+    let more: Vec<_> =
+        (1000..).map_while(|key: u32| locks.try_acquire_write_lock("b", &key.to_string(), "me").ok()).collect();
+    assert_eq!(more.len(), over.len());
+    assert!(safe.iter().chain(&held).all(|grant| locks.is_valid(*grant)));
+    for grant in over {
+        assert!(matches!(locks.release(grant), Err(LockError::LeaseLost { .. })));
+    }
+    drop(more);
+    held.into_iter().chain(safe).for_each(|grant| locks.release(grant).unwrap());
+    assert_at_rest(&locks);
 }

@@ -3,7 +3,7 @@
 
 mod steps;
 
-use keylatch::{EventOptions, Fairness, LockConfig, LockRequest};
+use keylatch::{EventOptions, Fairness, Filter, LockConfig, LockError, LockRequest};
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -85,4 +85,40 @@ fn orders_that_go_round_are_warned_of() {
     let [order] = &lines[..] else { panic!("{lines:#?}") };
     assert!(order.starts_with("WARN message=orders that go round: txn-1 held b/y (exclusive)"), "{order}");
     assert!(order.ends_with("key=b/x"), "{order}");
+}
+
+/// A subscriber with a bug.
+struct Broken;
+
+impl Subscriber for Broken {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {
+        std::panic::resume_unwind(Box::new("meant to"));
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn a_subscriber_that_panics_loses_no_lock_and_no_answer() {
+    tracing::subscriber::with_default(Broken, || {
+        let locks = few_shards(Fairness::Fifo);
+        let all = Some(Duration::ZERO);
+        let traced = locks.trace_events(EventOptions { wait_above: all, hold_above: all, ..EventOptions::default() });
+        let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+        let late = LockRequest::read(("b", "o")).owner("late").timeout(Duration::from_millis(1));
+        assert!(matches!(locks.lock(late).blocking(), Err(LockError::Timeout { .. })));
+        drop(held);
+        let taken = locks.try_acquire_write_lock("b", "o", "next").expect("it was released");
+        assert_eq!(locks.force_release(&Filter::new()).len(), 1);
+        drop((taken, traced));
+        assert_at_rest(&locks);
+    });
 }

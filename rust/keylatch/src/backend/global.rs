@@ -8,6 +8,7 @@ use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use crate::observe::{LockMetrics, ShardMetrics};
 use crate::request::{Limit, LockRequest};
+use crate::wait::Foreign;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -62,7 +63,7 @@ struct Waiting {
 
 #[derive(Debug)]
 enum Outcome {
-    Pending(Option<Waker>),
+    Pending(Option<Foreign<Waker>>),
     Granted(Grant),
     TimedOut,
     Closed,
@@ -363,10 +364,16 @@ impl Future for Acquiring<'_> {
             }
         }
         let Some(waiting) = &this.waiting else { return Poll::Pending };
-        if let Outcome::Pending(waker) = &mut *waiting.outcome.lock() {
-            *waker = Some(context.waker().clone());
+        // Cloned and dropped off the mutex: either is foreign code.
+        let fresh = Foreign::new(context.waker().clone());
+        let mut outcome = waiting.outcome.lock();
+        if let Outcome::Pending(waker) = &mut *outcome {
+            let old = waker.replace(fresh);
+            drop(outcome);
+            drop(old);
             return Poll::Pending;
         }
+        drop(outcome);
         let result = this.locks.result(&this.request.key, waiting);
         this.waiting = None;
         result.map_or(Poll::Pending, Poll::Ready)

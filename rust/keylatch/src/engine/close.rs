@@ -13,8 +13,34 @@ impl Core {
         for shard in 0..self.table.shard_count() {
             self.end_all(shard, Phase::Closed);
         }
+        // From here on nobody keeps a lock shut.
+        self.open_all(self.local());
         self.events.close();
+        self.end_what_ends_with_it();
         self.timer.stop();
         self.stop_callbacks();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::sync::steps_of;
+    use crate::{FastObjectLockManager, LockConfig, LockRequest};
+
+    #[test]
+    fn closing_looks_at_each_line_and_not_at_all_of_them_for_each() {
+        let locks = FastObjectLockManager::with_config(LockConfig { shards: 1, ..LockConfig::default() }).unwrap();
+        let queue = locks.completion_queue().unwrap();
+        let keys: Vec<String> = (0..500).map(|number| number.to_string()).collect();
+        let held: Vec<_> = keys.iter().map(|key| locks.try_acquire_write_lock("b", key, "me").unwrap()).collect();
+        for key in keys.iter().chain(&keys) {
+            let waits = locks.lock(LockRequest::write(("b", key.as_str()))).with_queue(&queue, 1).unwrap();
+            assert!(waits.ticket().is_some());
+        }
+        // Once to find the lines, once to find that no line is left.
+        assert_eq!(steps_of(|| locks.close()), 2 * keys.len() as u64);
+        let ended = std::iter::from_fn(|| queue.try_next()).count();
+        assert_eq!(ended, 2 * keys.len());
+        drop(held);
     }
 }

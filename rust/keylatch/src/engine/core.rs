@@ -23,7 +23,8 @@ use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
 
 use super::loss::Losses;
-use super::mail::Dispatcher;
+use super::mail::{Dispatcher, EndsWithIt};
+use super::make_room::KeptShut;
 use super::take_away::Lately;
 
 /// Holders that an error names at most.
@@ -44,6 +45,9 @@ pub(crate) struct Core {
     pub(crate) leases: Leases,
     pub(crate) losses: Losses,
     pub(crate) lately_lost: Lately,
+    pub(crate) kept_shut: KeptShut,
+    /// How many search for leases that have run out, because the table is full.
+    pub(crate) making_room: AtomicU32,
     locals: PerThread<Local>,
     hashers: [ahash::RandomState; 3],
     pub(crate) config: LockConfig,
@@ -56,6 +60,7 @@ pub(crate) struct Core {
     began: Clock,
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) ends_with_it: EndsWithIt,
     pub(crate) events: Audience,
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
@@ -85,6 +90,11 @@ pub(crate) struct Granting {
 /// Forks between this process and the one that loaded the library.
 static FORKS: AtomicForks = AtomicForks::new(0);
 type AtomicForks = std::sync::atomic::AtomicU32;
+
+/// Forks between this process and the one that loaded the library: what tells a child from its parent.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(std::sync::atomic::Ordering::Relaxed)
+}
 
 extern "C" fn count_fork() {
     FORKS.fetch_add(1, Ordering::Relaxed);
@@ -116,15 +126,19 @@ impl Core {
         // Readers of one key each have a record, so there may be more records than locks.
         let records = config.max_locks.saturating_mul(2).saturating_add(1 << 17).min(record::MAX_RECORDS - 4096);
         let records = if cfg!(loom) { config.max_locks + 8 } else { records };
+        let table = Table::reserve(config.shards, config.max_locks, config.max_key_bytes).map_err(reserve)?;
+        let records = Arena::reserve(records, record::first_mark(random)).map_err(reserve)?;
         Ok(Self {
-            table: Table::reserve(config.shards, config.max_locks).map_err(reserve)?,
-            records: Arena::reserve(records, record::first_mark(random)).map_err(reserve)?,
+            leases: Leases::reserve(records.len(), table.arena().len()).map_err(reserve)?,
+            table,
+            records,
             waiters: Waiters::new(config.max_waiters, (random >> 32) as u32),
             owners: Owners::new(),
             sessions: Sessions::default(),
-            leases: Leases::reserve(if cfg!(loom) { records + 8 } else { records + 8192 }).map_err(reserve)?,
             losses: Losses::default(),
             lately_lost: Lately::default(),
+            kept_shut: KeptShut::default(),
+            making_room: AtomicU32::new(0),
             locals: PerThread::new(),
             hashers,
             closed: AtomicBool::new(false),
@@ -135,6 +149,7 @@ impl Core {
             began: Clock::start(),
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
+            ends_with_it: EndsWithIt::default(),
             events: Audience::default(),
             this: OnceLock::new(),
             deadlocks: Deadlocks::default(),
@@ -403,6 +418,10 @@ impl Core {
 
     /// What an owner is called, be it a label or a session.
     pub(crate) fn owner_label(&self, number: u32) -> Label {
+        if self.is_forked() {
+            // The mutex of the names may have been held by a thread that is not here.
+            return Label::default();
+        }
         if number & SESSION == 0 {
             return self.owners.label(number);
         }

@@ -17,6 +17,7 @@ impl Core {
             // Mutexes may have been held by threads that are not here, and the figures are the parent's.
             return LockMetrics::from_shards(Vec::new(), self.uptime(), 0);
         }
+        self.open_those_due(self.local());
         let shards: Vec<_> = (0..self.table.shard_count()).map(|index| self.shard_metrics(index)).collect();
         let bytes = self.table.bytes() + self.records.resident_bytes() + self.waiters.bytes();
         LockMetrics { adaptive: self.adaptive_state(), ..LockMetrics::from_shards(shards, self.uptime(), bytes) }

@@ -241,7 +241,7 @@ impl Core {
             let shard_index = self.table.shard_of(entry.hash());
             let granting = Granting { shard: shard_index, mode, owner, priority, since: now, loose };
             let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
-            self.begin_lease(grant, entry, waiter.lease.load(Ordering::Relaxed), now);
+            self.begin_lease(grant, (index, entry), waiter.lease.load(Ordering::Relaxed), now);
             self.note_taken(owner, grant, || entry.key(self.table.arena()), mode);
             self.time_hold(grant);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
@@ -330,14 +330,32 @@ impl Core {
         }
     }
 
-    /// Ends all waits of a shard, and tells the waiters.
+    /// Ends all waits of a shard, where nobody begins to wait any more, and tells the waiters.
     pub(crate) fn end_all(&self, shard_index: u32, why: Phase) {
         loop {
+            let mut lines = Vec::new();
+            self.table.lock(shard_index).for_each(|index, entry| {
+                lines.extend((!self.queue(entry).is_empty()).then_some(index));
+            });
+            if lines.is_empty() {
+                return;
+            }
+            // A line that moves to another entry meanwhile is found when all are looked for again.
+            lines.into_iter().for_each(|index| self.end_line(shard_index, index, why));
+        }
+    }
+
+    /// Ends the waits of a line, one after the other, as long as it is at this entry.
+    fn end_line(&self, shard_index: u32, index: u32, why: Phase) {
+        let entry = self.table.entry(index);
+        loop {
             let mut shard = self.table.lock(shard_index);
-            let mut waiting = None;
-            shard.for_each(|_, entry| waiting = waiting.or(self.queue(entry).first().map(|first| (entry, first))));
-            let Some((entry, (waiter_index, waiter))) = waiting else { return };
-            let (index, hash) = (waiter.entry.load(Ordering::Relaxed), entry.hash());
+            let hash = entry.hash();
+            // Without the mutex the entry may have become another shard's.
+            if self.table.shard_of(hash) != shard_index || !shard.has(hash, index) {
+                return;
+            }
+            let Some((waiter_index, waiter)) = self.queue(entry).first() else { return };
             let news = self.end_wait(&mut shard, entry, waiter, why);
             self.settle_and_wake(self.local(), shard, index, entry, hash, None);
             self.tell(waiter_index, news);

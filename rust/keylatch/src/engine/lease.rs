@@ -7,6 +7,7 @@ use super::core::Core;
 use super::local::Local;
 use super::looking::Reminder;
 use super::release::no_longer_held;
+use super::take_away::TakenAway;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
 use crate::sync::atomic::Ordering;
@@ -20,9 +21,11 @@ const A_WHILE: u64 = 1_000_000;
 
 impl Core {
     /// Begins the lease of a hold that was granted under the mutex which the caller has; 0 nanoseconds are none.
-    pub(crate) fn begin_lease(&self, grant: Grant, entry: &Entry, nanos: u64, now: u64) {
+    pub(crate) fn begin_lease(&self, grant: Grant, (index, entry): (u32, &Entry), nanos: u64, now: u64) {
         if nanos != 0 && self.records.get(grant.index()).mark_leased(grant) {
-            self.leases.set(grant, now.saturating_add(nanos));
+            let deadline = now.saturating_add(nanos);
+            self.leases.set(grant, deadline);
+            self.leases.add_end(index, deadline, entry.is_leased());
             entry.set_leased(true);
         }
     }
@@ -34,9 +37,12 @@ impl Core {
             return Err(LockError::Forked);
         }
         let (shard, held) = self.lock_shard_of_hold(grant)?;
+        if held.stopgap {
+            return Err(LockError::NotHeld { grant: grant.to_raw() });
+        }
         let home = self.home(held.entry);
         let entry = self.table.entry(home);
-        self.begin_lease(grant, entry, nanos, self.now());
+        self.begin_lease(grant, (home, entry), nanos, self.now());
         if fault!("lease-begins-unnoticed") {
             return Ok(());
         }
@@ -114,19 +120,25 @@ impl Core {
         self.next_expiry(index, entry).is_some_and(|next| next <= self.now())
     }
 
-    /// When the first lease of a held lock runs out. The caller owns the shard.
+    /// When the first lease of a held lock may run out; exactly, if that has come. Until then nobody looks for its holders,
+    /// of whom there may be many, and who may be anywhere among all others. The caller owns the shard.
     pub(crate) fn next_expiry(&self, index: u32, entry: &Entry) -> Option<u64> {
+        let first = self.leases.first_end(index);
+        if first > self.now() && !fault!("leases-looked-for-each-time") {
+            return Some(first);
+        }
         let mut next = None;
         self.for_each_lease(index, entry, |_, deadline| {
             next = Some(next.map_or(deadline, |next: u64| next.min(deadline)))
         });
-        if next.is_none() {
-            entry.set_leased(false);
+        match next {
+            Some(next) => self.leases.set_first_end(index, next),
+            None => entry.set_leased(false),
         }
         next
     }
 
-    /// Has the first in line look when a lease of the lock's holders runs out. The caller owns the shard, and reminds it
+    /// Has the first in line look when a lease of the lock's holders may run out. The caller owns the shard, and reminds it
     /// once it does not.
     pub(crate) fn watch_leases(&self, index: u32, entry: &Entry) -> Option<Reminder> {
         let (_, first) = self.queue(entry).first()?;
@@ -157,22 +169,22 @@ impl Core {
                 return next;
             }
             drop(shard);
-            if !self.take_expired(self.local(), index) {
+            if self.take_expired(self.local(), index).grants.is_empty() {
                 // Released or renewed in this moment; or the table is full, and something else has to go first.
                 return now.saturating_add(A_WHILE);
             }
         }
     }
 
-    /// Takes the lock away from all whose lease has run out. Returns whether that changed anything.
-    pub(crate) fn take_expired(&self, local: &Local, index: u32) -> bool {
+    /// Takes the lock away from all whose lease has run out.
+    pub(crate) fn take_expired(&self, local: &Local, index: u32) -> TakenAway {
         let entry = self.table.entry(index);
         let shard = self.lock_shard(entry.hash());
         let now = self.now();
         let mut expired = Vec::new();
         self.for_each_lease(index, entry, |grant, deadline| expired.extend((deadline <= now).then_some(grant)));
         drop(shard);
-        !self.take_away(local, &expired, Lost::Expired).grants.is_empty()
+        self.take_away(local, &expired, Lost::Expired)
     }
 }
 
@@ -183,4 +195,60 @@ pub(crate) fn nanos_of(ttl: Duration) -> Result<u64, LockError> {
         return Err(LockError::InvalidConfig { setting: "ttl", problem });
     }
     Ok(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::steps_of;
+    use crate::{FastObjectLockManager, LockRequest};
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn whoever_asks_for_a_leased_lock_does_not_look_at_all_holds_there_are() {
+        let locks = FastObjectLockManager::new();
+        let keys: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let all: Vec<_> = keys.iter().map(|key| locks.try_acquire_write_lock("b", key, "me").unwrap()).collect();
+        let read = LockRequest::read(("b", "hot")).ttl(LONG);
+        let readers = [locks.lock(read).blocking().unwrap(), locks.lock(read.ttl(2 * LONG)).blocking().unwrap()];
+        let write = LockRequest::write(("b", "hot"));
+        let refused = || assert!(locks.lock(write).try_now().is_err());
+        assert_eq!(steps_of(refused), 0);
+        // One of them begins anew, another goes: nobody has to look before the moment that was known.
+        readers[1].renew(LONG).unwrap();
+        let [stays, goes] = readers;
+        drop(goes);
+        assert_eq!(steps_of(refused), 0);
+        // A lease that has run out is looked for, found, and taken away.
+        stays.renew(Duration::from_nanos(1)).unwrap();
+        while stays.is_valid() {
+            std::thread::yield_now();
+        }
+        assert!(steps_of(|| drop(locks.lock(write).try_now().unwrap())) > 0);
+        assert!(stays.try_release().is_err());
+        drop(all);
+    }
+
+    #[test]
+    fn a_lock_that_moves_takes_the_end_of_its_leases_along() {
+        let locks = FastObjectLockManager::new();
+        let read = LockRequest::read(("b", "o"));
+        let (stays, goes) = (locks.lock(read.ttl(LONG)).blocking().unwrap(), locks.lock(read).blocking().unwrap());
+        goes.renew(Duration::from_nanos(1)).unwrap();
+        let taken = std::iter::repeat_with(|| locks.expire(&crate::Filter::new())).find(|taken| !taken.is_empty());
+        assert_eq!(taken.map(|taken| taken.len()), Some(1));
+        let write = LockRequest::write(("b", "o"));
+        let refused = || assert!(locks.lock(write).try_now().is_err());
+        // The one that went had made the moment come; it is found out once.
+        refused();
+        let looks_for_a_name = steps_of(refused);
+        assert_eq!(steps_of(refused), looks_for_a_name);
+        stays.renew(Duration::from_nanos(1)).unwrap();
+        while stays.is_valid() {
+            std::thread::yield_now();
+        }
+        drop(locks.lock(write).try_now().expect("it has run out"));
+        drop((stays, goes));
+    }
 }

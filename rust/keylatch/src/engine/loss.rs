@@ -2,11 +2,11 @@
 
 use crate::hold::{Grant, Lost};
 use crate::sync::Mutex;
+use crate::wait::Foreign;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What is called, once, off every internal mutex.
-pub(crate) type Listener = Box<dyn FnOnce(Lost) + Send>;
+pub(crate) type Listener = Foreign<Box<dyn FnOnce(Lost) + Send>>;
 
 /// Listeners by the grant they are about.
 #[derive(Default)]
@@ -16,7 +16,8 @@ pub(crate) struct Losses {
 
 impl std::fmt::Debug for Losses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Losses").field("grants", &self.listeners.lock().len()).finish()
+        // Without the mutex, which nobody may wait for in a forked child.
+        f.debug_struct("Losses").finish_non_exhaustive()
     }
 }
 
@@ -28,7 +29,14 @@ impl Losses {
     /// The grant was released, or never held: nobody has anything to hear.
     pub(crate) fn forget(&self, grant: Grant) {
         let listeners = self.listeners.lock().remove(&grant);
-        // Dropping one is foreign code.
+        // Dropping one is foreign code: off the mutex, and in the middle of a release.
+        drop(listeners);
+    }
+
+    /// The manager is gone: nothing will be lost any more that anybody could have heard of.
+    pub(crate) fn forget_all(&self) {
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        // As in `forget`.
         drop(listeners);
     }
 
@@ -36,7 +44,7 @@ impl Losses {
     pub(crate) fn tell(&self, grant: Grant, why: Lost) {
         let listeners = self.listeners.lock().remove(&grant);
         for listener in listeners.into_iter().flatten() {
-            let _ = catch_unwind(AssertUnwindSafe(|| listener(why)));
+            listener.call(|listener| listener(why));
         }
     }
 }

@@ -7,10 +7,10 @@ use crate::hold::Grant;
 use crate::request::Limit;
 use crate::sync::OnceLock;
 use crate::sync::fault::fault;
-use crate::wait::{Delivery, Letter, Mailbox, Phase, Purpose, Ticket};
+use crate::sync::thread;
+use crate::wait::{Delivery, Ending, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
 use parking_lot::{Condvar, Mutex};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::waiting::Ended;
@@ -27,6 +27,12 @@ pub(crate) enum Posted {
 pub(crate) struct Dispatcher {
     desk: OnceLock<Arc<Desk>>,
     mailbox: OnceLock<Arc<Mailbox>>,
+}
+
+/// What ends with the manager: completion queues.
+#[derive(Debug, Default)]
+pub(crate) struct EndsWithIt {
+    all: crate::sync::Mutex<Vec<Weak<dyn Ending>>>,
 }
 
 #[derive(Debug, Default)]
@@ -186,8 +192,8 @@ impl Core {
         }
         if !state.running {
             let (core, mailbox, desk) = (Arc::clone(self), Arc::clone(mailbox), Arc::clone(&desk));
-            let thread = std::thread::Builder::new().name("keylatch-callbacks".into());
-            thread.spawn(move || core.call_back(&desk, &mailbox)).map_err(|error| LockError::InvalidConfig {
+            let run = move || core.call_back(&desk, &mailbox);
+            thread::spawn("keylatch-callbacks", run).map_err(|error| LockError::InvalidConfig {
                 setting: "callbacks",
                 problem: format!("no thread for them: {error}"),
             })?;
@@ -205,6 +211,24 @@ impl Core {
         }
     }
 
+    /// Ends this when the manager is closed; now, if it is.
+    pub(crate) fn ends_with_it(&self, ending: &Arc<impl Ending + 'static>) {
+        let weak = Arc::downgrade(ending);
+        let mut all = self.ends_with_it.all.lock();
+        all.retain(|other| other.strong_count() > 0);
+        all.push(weak);
+        drop(all);
+        // After it was noted: whoever closed the manager before has not found it.
+        if self.is_closed() {
+            ending.end();
+        }
+    }
+
+    pub(crate) fn end_what_ends_with_it(&self) {
+        let all = std::mem::take(&mut *self.ends_with_it.all.lock());
+        all.iter().filter_map(Weak::upgrade).for_each(|ending| ending.end());
+    }
+
     /// Lets the thread end once every callback has been called.
     pub(crate) fn stop_callbacks(&self) {
         if let Some(desk) = self.dispatcher.desk.get() {
@@ -220,7 +244,7 @@ impl Core {
                 state.rung = false;
                 drop(state);
                 // A callback that panics is the caller's bug; its guard is dropped with it, and the others go on.
-                while catch_unwind(AssertUnwindSafe(|| self.open_letter(mailbox))).unwrap_or(true) {}
+                while without_panic(|| self.open_letter(mailbox)).unwrap_or(true) {}
                 state = desk.state.lock();
             } else if state.stopping && state.owed == 0 {
                 return;

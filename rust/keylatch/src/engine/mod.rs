@@ -3,7 +3,7 @@
 //!
 //! A request enters in [`acquire`]; if it has to wait it goes on in [`waiting`]; a release leaves through [`release`],
 //! and where somebody waits through [`hand_off`]; [`convert`] turns one mode into the other, [`batch`] takes many. A hold
-//! that may end otherwise has a [`lease`] or is taken away by force, in [`take_away`]; a session that asks for what it
+//! that may end otherwise has a [`lease`] or is taken away by force, in [`take_away`], or goes in [`make_room`]; a session that asks for what it
 //! holds is recognised in [`reenter`].
 
 pub(crate) mod acquire;
@@ -18,6 +18,7 @@ pub(crate) mod local;
 pub(crate) mod looking;
 pub(crate) mod loss;
 pub(crate) mod mail;
+pub(crate) mod make_room;
 pub(crate) mod noticing;
 pub(crate) mod reenter;
 pub(crate) mod release;

@@ -2,6 +2,9 @@
 //!
 //! A lease is written and renewed under the mutex of its lock's shard, where it is also decided whether it ran out. It
 //! names the grant that it is of, so that one left behind by an earlier hold of the same record is told from it.
+//!
+//! Of each lock, and of all of them, a moment is known before which no lease ends, so that until then nobody has to look
+//! for one. It is not moved on by a renewal or a release: whoever looks when it has come finds out the next.
 
 use super::Grant;
 use crate::memory::{Region, Vacant};
@@ -28,16 +31,38 @@ unsafe impl Vacant for Lease {
     fn vacate(&self) {}
 }
 
+/// Before this moment none of a lock's leases ends. All zero: at any time.
+#[derive(Debug)]
+#[repr(transparent)]
+struct FirstEnd(AtomicU64);
+
+#[cfg(not(loom))]
+// SAFETY: an integer.
+unsafe impl Vacant for FirstEnd {}
+#[cfg(loom)]
+// SAFETY: built by hand under the model checker.
+unsafe impl Vacant for FirstEnd {
+    fn vacant() -> Self {
+        Self(AtomicU64::new(0))
+    }
+    fn vacate(&self) {}
+}
+
 /// The leases of all records, by the record's index.
 #[derive(Debug)]
 pub(crate) struct Leases {
     region: Region<Lease>,
+    /// By the entry's index; changed and read under the mutex of its shard.
+    by_entry: Region<FirstEnd>,
+    /// Of all locks.
+    of_all: AtomicU64,
 }
 
 impl Leases {
-    /// Address space for as many records.
-    pub(crate) fn reserve(records: u32) -> std::io::Result<Self> {
-        Ok(Self { region: Region::reserve(records)? })
+    /// Address space for as many records and entries.
+    pub(crate) fn reserve(records: u32, entries: u32) -> std::io::Result<Self> {
+        let (region, by_entry) = (Region::reserve(records)?, Region::reserve(entries)?);
+        Ok(Self { region, by_entry, of_all: AtomicU64::new(u64::MAX) })
     }
 
     /// The hold of this grant, which has just begun or is being renewed, is safe until then. The caller owns the shard.
@@ -47,6 +72,40 @@ impl Leases {
         lease.grant.store(0, Ordering::Relaxed);
         lease.deadline.store(deadline, Ordering::Release);
         lease.grant.store(grant.to_raw(), Ordering::Release);
+        // Release pairs with the Acquire in `begin_search`: who does not find this moment there finds the lease.
+        self.of_all.fetch_min(deadline, Ordering::Release);
+    }
+
+    /// A lease of an entry's lock ends at this moment. If it `has_others` they count, too. The caller owns the shard.
+    pub(crate) fn add_end(&self, entry: u32, deadline: u64, has_others: bool) {
+        let first = if has_others { self.first_end(entry).min(deadline) } else { deadline };
+        self.set_first_end(entry, first);
+    }
+
+    /// Before this moment no lease of the entry's lock ends, if it has any. The caller owns the shard.
+    pub(crate) fn first_end(&self, entry: u32) -> u64 {
+        self.by_entry.get(entry).0.load(Ordering::Relaxed)
+    }
+
+    /// It has been found out. The caller owns the shard.
+    pub(crate) fn set_first_end(&self, entry: u32, first: u64) {
+        self.by_entry.get(entry).0.store(first, Ordering::Relaxed);
+    }
+
+    /// Before this moment no lease of any lock ends, unless somebody searches. Acquire: what a search did that has ended is
+    /// seen, and that one has begun.
+    pub(crate) fn first_end_of_all(&self) -> u64 {
+        self.of_all.load(Ordering::Acquire)
+    }
+
+    /// From now on leases that begin are noted anew; those that have begun are there to be found.
+    pub(crate) fn begin_search(&self) {
+        self.of_all.swap(u64::MAX, Ordering::AcqRel);
+    }
+
+    /// A search found that none of those it saw ends before.
+    pub(crate) fn end_search(&self, first: u64) {
+        self.of_all.fetch_min(first, Ordering::AcqRel);
     }
 
     /// Until when the hold of this grant is safe, if it has a lease.
@@ -64,12 +123,33 @@ mod tests {
 
     #[test]
     fn a_lease_is_of_one_grant_only() {
-        let leases = Leases::reserve(100).unwrap();
+        let leases = Leases::reserve(100, 100).unwrap();
         let (first, second) = (Grant::from_raw(1 << 26 | 7).unwrap(), Grant::from_raw(2 << 26 | 7).unwrap());
         assert_eq!(leases.deadline(first), None);
         leases.set(first, 50);
         assert_eq!((leases.deadline(first), leases.deadline(second)), (Some(50), None));
         leases.set(second, 60);
         assert_eq!((leases.deadline(first), leases.deadline(second)), (None, Some(60)));
+    }
+
+    #[test]
+    fn the_first_end_is_never_after_one() {
+        let leases = Leases::reserve(100, 100).unwrap();
+        leases.add_end(7, 50, false);
+        leases.add_end(7, 60, true);
+        assert_eq!(leases.first_end(7), 50);
+        leases.add_end(7, 40, true);
+        assert_eq!(leases.first_end(7), 40);
+        leases.add_end(7, 90, false);
+        assert_eq!((leases.first_end(7), leases.first_end(8)), (90, 0));
+        let grant = |number: u64| Grant::from_raw(1 << 26 | number).unwrap();
+        leases.set(grant(1), 50);
+        leases.set(grant(2), 40);
+        leases.set(grant(1), 70);
+        assert_eq!(leases.first_end_of_all(), 40);
+        leases.begin_search();
+        leases.set(grant(3), 80);
+        leases.end_search(70);
+        assert_eq!(leases.first_end_of_all(), 70);
     }
 }

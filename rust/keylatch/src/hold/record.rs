@@ -419,8 +419,18 @@ impl Record {
     /// Takes a loose hold, to release or convert it as a guard would. Exactly one caller with the right grant succeeds.
     #[inline(always)]
     pub(crate) fn catch(&self, grant: Grant) -> bool {
+        self.catch_that_is(grant, 0)
+    }
+
+    /// As `catch`, of what is nobody's.
+    pub(crate) fn catch_stopgap(&self, grant: Grant) -> bool {
+        self.catch_that_is(grant, STOPGAP)
+    }
+
+    #[inline(always)]
+    fn catch_that_is(&self, grant: Grant, stopgap: u64) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
-        while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE {
+        while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST | STOPGAP) == HELD | LOOSE | stopgap {
             if fault!("catch-without-swap") {
                 self.state.store(state & !LOOSE, Ordering::Relaxed);
                 return true;

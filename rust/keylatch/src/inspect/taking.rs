@@ -15,7 +15,7 @@ impl Core {
     }
 
     /// Takes locks away from the holders of these grants. Returns which were taken.
-    fn take_away_all(&self, grants: impl Iterator<Item = Grant>, why: Lost) -> HashSet<Grant> {
+    pub(crate) fn take_away_all(&self, grants: impl Iterator<Item = Grant>, why: Lost) -> HashSet<Grant> {
         let mut by_entry: HashMap<u32, Vec<Grant>> = HashMap::new();
         for grant in grants {
             if let Some(held) = self.records.get(grant.index()).held() {

@@ -12,7 +12,7 @@ use crate::listed::{HolderInfo, LockOrderReport};
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock};
-use crate::wait::Bell;
+use crate::wait::{Bell, Foreign};
 use parking_lot::Condvar;
 use std::collections::VecDeque;
 use std::fmt;
@@ -328,7 +328,7 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct Waiting {
     events: VecDeque<Event>,
-    waker: Option<Waker>,
+    waker: Option<Foreign<Waker>>,
     closed: bool,
 }
 
@@ -361,7 +361,7 @@ impl Inbox {
         drop(state);
         self.arrived.notify_one();
         self.bell.get().into_iter().for_each(Bell::ring);
-        waker.into_iter().for_each(Waker::wake);
+        waker.into_iter().for_each(Foreign::wake);
     }
 
     pub(crate) fn close(&self) {
@@ -371,7 +371,7 @@ impl Inbox {
         drop(state);
         self.arrived.notify_all();
         self.bell.get().into_iter().for_each(Bell::ring);
-        waker.into_iter().for_each(Waker::wake);
+        waker.into_iter().for_each(Foreign::wake);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -421,7 +421,7 @@ impl Inbox {
     /// The next event, or `None` when there will be no more; remembers whom to wake otherwise.
     pub(crate) fn poll_fetch(&self, waker: &Waker) -> Poll<Option<Event>> {
         // Cloned and dropped off the mutex: either is foreign code.
-        let fresh = waker.clone();
+        let fresh = Foreign::new(waker.clone());
         let mut state = self.state.lock();
         if let Some(event) = state.events.pop_front() {
             return Poll::Ready(Some(event));

@@ -1,10 +1,16 @@
 //! Events for `tracing`: one each, with what it says as fields.
 
 use super::Event;
+use crate::wait::without_panic;
 use tracing::{error, warn};
 
 /// Emits an event. Runs whatever subscriber the program has set, so no internal mutex may be held.
 pub(super) fn hand_on(event: &Event) {
+    // One that panics is the program's bug; whoever announces is in the middle of a release, or has others to tell.
+    without_panic(|| emit(event));
+}
+
+fn emit(event: &Event) {
     match event {
         Event::SlowWait { key, mode, owner, source, waited, granted } => {
             warn!(target: "keylatch", %key, %mode, %owner, source, ?waited, granted, "slow wait");

@@ -11,6 +11,9 @@ mod park;
 mod per_thread;
 #[cfg(loom)]
 mod stable;
+#[cfg(all(test, not(loom)))]
+mod steps;
+pub(crate) mod thread;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic;
@@ -24,6 +27,8 @@ pub(crate) use park::{Park, ParkedUntil};
 pub(crate) use per_thread::PerThread;
 #[cfg(loom)]
 pub(crate) use stable::Stable;
+#[cfg(all(test, not(loom)))]
+pub(crate) use steps::{step, steps_of};
 
 /// One turn of a bounded wait for another thread.
 #[inline]
@@ -33,6 +38,10 @@ pub(crate) fn spin_hint() {
     #[cfg(not(loom))]
     std::hint::spin_loop();
 }
+
+/// One step of a walk through everything there is; counted in tests.
+#[cfg(not(all(test, not(loom))))]
+pub(crate) const fn step() {}
 
 /// Lets others run when what is waited for is being done by a thread that may have lost its core.
 pub(crate) fn yield_now() {

@@ -26,6 +26,13 @@ impl<T> Foreign<T> {
     }
 }
 
+impl<T: ?Sized> Foreign<Box<T>> {
+    /// Calls it, or whatever else takes the box itself.
+    pub(crate) fn call(self, with: impl FnOnce(Box<T>)) {
+        without_panic(|| with(self.into_inner()));
+    }
+}
+
 impl Foreign<Waker> {
     pub(crate) fn wake(self) {
         without_panic(|| self.into_inner().wake());
@@ -43,12 +50,17 @@ impl<T> Drop for Foreign<T> {
     }
 }
 
-fn without_panic(foreign: impl FnOnce()) {
+/// What it returns, or `None` if it panics.
+pub(crate) fn without_panic<T>(foreign: impl FnOnce() -> T) -> Option<T> {
     if fault!("foreign-panic-let-through") {
-        return foreign();
+        return Some(foreign());
     }
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(foreign)) {
-        // What was thrown may panic in its drop, too, and so may what that throws: there it ends.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);
+    match catch_unwind(AssertUnwindSafe(foreign)) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            // What was thrown may panic in its drop, too, and so may what that throws: there it ends.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);
+            None
+        }
     }
 }

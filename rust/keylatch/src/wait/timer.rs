@@ -2,8 +2,10 @@
 //!
 //! One thread, started when the first moment is set, sleeps until the earliest one.
 
+use super::foreign::without_panic;
 use super::waiter::Ticket;
 use crate::sync::fault::fault;
+use crate::sync::thread;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,7 +48,7 @@ impl Timer {
         }
         if !state.running {
             let timer = Arc::clone(self);
-            std::thread::Builder::new().name("keylatch-timer".into()).spawn(move || timer.run(on_time))?;
+            thread::spawn("keylatch-timer", move || timer.run(on_time))?;
             state.running = true;
         }
         let earliest = state.moments.first().is_none_or(|first| moment.0 < first.0);
@@ -90,7 +92,32 @@ impl Timer {
                 continue;
             }
             state.moments.pop_first();
-            parking_lot::MutexGuard::unlocked(&mut state, || on_time(ticket, purpose));
+            // Nothing in there panics. If something did all the same, everybody whose time is kept here would wait for ever.
+            parking_lot::MutexGuard::unlocked(&mut state, || without_panic(|| on_time(ticket, purpose)));
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_panic_is_not_the_end_of_the_clock() {
+        let timer = Arc::new(Timer::default());
+        let patience = Duration::from_secs(if cfg!(faults) { 5 } else { 30 });
+        let (came, comes) = mpsc::channel();
+        let on_time = move |ticket: Ticket, _| {
+            came.send(ticket).unwrap();
+            std::panic::resume_unwind(Box::new("meant to"));
+        };
+        for number in 1..=3 {
+            let ticket = Ticket::new(number, 7);
+            timer.set((Instant::now(), ticket, Purpose::GiveUp), on_time.clone()).unwrap();
+            assert_eq!(comes.recv_timeout(patience), Ok(ticket));
+        }
+        timer.stop();
     }
 }

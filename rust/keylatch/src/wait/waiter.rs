@@ -160,7 +160,7 @@ impl Ticket {
         self.0.get() as u32
     }
 
-    fn new(index: u32, generation: u32) -> Self {
+    pub(super) fn new(index: u32, generation: u32) -> Self {
         let raw = u64::from(generation) << 32 | u64::from(index);
         Self(NonZeroU64::new(raw).unwrap_or(NonZeroU64::MIN))
     }
@@ -202,7 +202,7 @@ pub(crate) struct Waiter {
 pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Waiter {
-    fn new(index: u32, generation: u32) -> Self {
+    pub(super) fn new(index: u32, generation: u32) -> Self {
         Self {
             phase: Park::default(),
             index,

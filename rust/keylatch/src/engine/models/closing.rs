@@ -106,10 +106,29 @@ fn close_against_taking_a_lock_away() {
             ended => assert!(matches!(ended, Ended::Failed { why: Phase::Closed, .. }), "{ended:?}"),
         });
         let closes = model.spawn(|model| model.core().close());
-        model.core().take_away(model.core().local(), &[held], Lost::Forced);
+        assert!(!model.core().take_away(model.core().local(), &[held], Lost::Forced).no_room);
         waits.join().unwrap();
         closes.join().unwrap();
         model.release(held);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a lock that is kept shut beyond the close, and for ever, because nobody asks for it any more.
+#[test]
+fn close_against_a_lock_that_is_about_to_be_kept_shut() {
+    check(|| {
+        let lock_delay = Duration::from_secs(3600);
+        let model = Model::with(LockConfig { fairness: NEVER, shards: 1, lock_delay, ..LockConfig::default() });
+        let grant = model.lock(0, EXCLUSIVE);
+        model.core().start_lease(grant, Some(Duration::from_nanos(1)));
+        let taker = model.spawn(move |model| {
+            let taken = model.core().take_away(model.core().local(), &[grant], Lost::Expired).grants;
+            assert_eq!(taken, [grant]);
+        });
+        model.core().close();
+        taker.join().unwrap();
+        model.release(grant);
         model.assert_nothing_left();
     });
 }

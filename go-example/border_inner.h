@@ -1,0 +1,42 @@
+/* What border.c and border_told.c have in common. */
+#ifndef KEYLATCH_GO_BORDER_INNER_H
+#define KEYLATCH_GO_BORDER_INNER_H
+
+#include "border.h"
+
+/* Reads the key at *bytes and moves *bytes behind it. before is the key before it, or NULL. */
+static inline keylatch_key next_key(const char **bytes, const border_head *head, const keylatch_key *before)
+{
+    keylatch_key key;
+    if (head->bucket == BORDER_SAME_BUCKET) {
+        key.bucket = before != NULL ? before->bucket : *bytes;
+        key.bucket_len = before != NULL ? before->bucket_len : 0;
+    } else {
+        key.bucket = *bytes;
+        key.bucket_len = head->bucket;
+        *bytes += head->bucket;
+    }
+    key.object = *bytes;
+    key.object_len = head->object;
+    *bytes += head->object;
+    if (head->version == BORDER_NO_VERSION) {
+        key.version = NULL;
+        key.version_len = 0;
+    } else {
+        /* An empty version must not be NULL, which the end of no bytes at all could be. */
+        key.version = head->version > 0 ? *bytes : "";
+        key.version_len = head->version;
+        *bytes += head->version;
+    }
+    return key;
+}
+
+/* Gives the answer its failure, if it is one. */
+static inline border_answer told(border_answer answer)
+{
+    if (answer.status != KEYLATCH_OK)
+        answer.failure = border_failure();
+    return answer;
+}
+
+#endif

@@ -1,0 +1,226 @@
+package keylatch
+
+// Asking for locks, one or many, and giving them back.
+
+/*
+#include "border.h"
+
+#cgo noescape border_lock
+#cgo nocallback border_lock
+#cgo noescape border_try
+#cgo nocallback border_try
+#cgo noescape border_request
+#cgo nocallback border_request
+#cgo noescape border_batch
+#cgo nocallback border_batch
+#cgo noescape border_in_order
+#cgo nocallback border_in_order
+#cgo nocallback border_release
+#cgo noescape border_release_many
+#cgo nocallback border_release_many
+#cgo nocallback border_cancel
+#cgo noescape border_drain
+#cgo nocallback border_drain
+*/
+import "C"
+
+import (
+	"slices"
+	"unsafe"
+)
+
+// outcome is what a request came to: a grant, or a ticket to wait for it with, or an error.
+type outcome struct {
+	grant  Grant
+	ticket uint64
+	err    error
+}
+
+func outcomeOf(answer C.border_answer) outcome {
+	raceDisable()
+	defer raceEnable()
+	if answer.status != C.KEYLATCH_OK {
+		return outcome{err: failure(answer.status, answer.failure)}
+	}
+	return outcome{grant: Grant(answer.number), ticket: uint64(answer.ticket)}
+}
+
+func modeBits(key *Key, mode Mode) C.int32_t {
+	bits := C.int32_t(mode & C.BORDER_MODE)
+	if key.EmptyVersion {
+		bits |= C.BORDER_EMPTY_VERSION
+	}
+	return bits
+}
+
+// lock asks for a lock; if it is held, a result will lie in the queue.
+func (m *Manager) lock(key *Key, mode Mode, r *request) outcome {
+	bucket, bucketLen := bytesOf(key.Bucket)
+	object, objectLen := bytesOf(key.Object)
+	version, versionLen := bytesOf(key.Version)
+	if r.plain {
+		raceDisable()
+		answer := C.border_lock(m.handle, m.queue, bucket, bucketLen, object, objectLen, version, versionLen,
+			modeBits(key, mode), C.uint64_t(r.timeout))
+		raceEnable()
+		return outcomeOf(answer)
+	}
+	return m.request(m.queue, key, mode, r)
+}
+
+// try asks for a lock that is free.
+func (m *Manager) try(key *Key, mode Mode, r *request) outcome {
+	bucket, bucketLen := bytesOf(key.Bucket)
+	object, objectLen := bytesOf(key.Object)
+	version, versionLen := bytesOf(key.Version)
+	if r.plain {
+		raceDisable()
+		answer := C.border_try(m.handle, bucket, bucketLen, object, objectLen, version, versionLen, modeBits(key, mode))
+		raceEnable()
+		return outcomeOf(answer)
+	}
+	return m.request(0, key, mode, r)
+}
+
+func (m *Manager) request(queue handle, key *Key, mode Mode, r *request) outcome {
+	bucket, bucketLen := bytesOf(key.Bucket)
+	object, objectLen := bytesOf(key.Object)
+	version, versionLen := bytesOf(key.Version)
+	name, nameLen := bytesOf(r.ownerName)
+	owner, err := r.owner.use()
+	if err != nil {
+		return outcome{err: err}
+	}
+	raceDisable()
+	answer := C.border_request(m.handle, queue, bucket, bucketLen, object, objectLen, version, versionLen,
+		modeBits(key, mode), C.uint64_t(r.timeout), owner, name, nameLen, C.uint64_t(r.ttl), C.uint64_t(r.id),
+		C.uint32_t(r.priority))
+	raceEnable()
+	return outcomeOf(answer)
+}
+
+// packed is keys as border_batch wants them.
+type packed struct {
+	bytes  []byte
+	heads  []C.border_head
+	grants []uint64
+}
+
+// tooLong is longer than any key may be, so that one that is cut there is refused like the whole.
+const tooLong = 1 << 20
+
+func cut(part string) string { return part[:min(len(part), tooLong)] }
+
+// fill copies the keys. Those of a batch are often of one bucket, which is copied once then.
+func (p *packed) fill(items []Item) {
+	heads := slices.Grow(p.heads[:0], len(items))[:len(items)]
+	bytes := p.bytes[:0]
+	bucket := ""
+	for i := range items {
+		key, head := &items[i].Key, &heads[i]
+		head.mode = C.int32_t(items[i].Mode)
+		if len(key.Bucket) == len(bucket) && unsafe.StringData(key.Bucket) == unsafe.StringData(bucket) {
+			head.bucket = C.BORDER_SAME_BUCKET
+		} else {
+			bucket = key.Bucket
+			bytes = append(bytes, cut(bucket)...)
+			head.bucket = C.uint32_t(len(cut(bucket)))
+		}
+		bytes = append(bytes, cut(key.Object)...)
+		head.object = C.uint32_t(len(cut(key.Object)))
+		head.version = C.BORDER_NO_VERSION
+		// Not versioned(), for which the whole key would be copied.
+		if key.Version != "" || key.EmptyVersion {
+			bytes = append(bytes, cut(key.Version)...)
+			head.version = C.uint32_t(len(cut(key.Version)))
+		}
+	}
+	p.heads, p.bytes = heads, bytes
+}
+
+func (p *packed) pointers() (*C.char, *C.border_head) {
+	return (*C.char)(unsafe.Pointer(unsafe.SliceData(p.bytes))), unsafe.SliceData(p.heads)
+}
+
+// lockAll tries to have all the keys at once; the grants are in p.grants.
+func (m *Manager) lockAll(p *packed, r *request) error {
+	bytes, heads := p.pointers()
+	grants := (*C.uint64_t)(unsafe.SliceData(p.grants))
+	name, nameLen := bytesOf(r.ownerName)
+	owner, err := r.owner.use()
+	if err != nil {
+		return err
+	}
+	var bestEffort, waits C.int32_t
+	if r.bestEffort {
+		bestEffort = 1
+	}
+	if r.timeout != 0 {
+		waits = 1
+	}
+	raceDisable()
+	answer := C.border_batch(m.handle, bytes, heads, C.size_t(len(p.heads)), owner, name, nameLen,
+		C.uint64_t(r.ttl), C.uint32_t(r.priority), bestEffort, waits, grants)
+	raceEnable()
+	return problem(answer)
+}
+
+// lockInOrder takes the keys from next on, one after the other, and says how far it came.
+func (m *Manager) lockInOrder(p *packed, next int, timeout uint64, r *request) (outcome, int) {
+	bytes, heads := p.pointers()
+	grants := (*C.uint64_t)(unsafe.SliceData(p.grants))
+	name, nameLen := bytesOf(r.ownerName)
+	owner, err := r.owner.use()
+	if err != nil {
+		return outcome{err: err}, next
+	}
+	at := C.size_t(next)
+	raceDisable()
+	answer := C.border_in_order(m.handle, m.queue, bytes, heads, C.size_t(len(p.heads)), C.uint64_t(timeout),
+		owner, name, nameLen, C.uint64_t(r.ttl), C.uint32_t(r.priority), grants, &at)
+	raceEnable()
+	return outcomeOf(answer), int(at)
+}
+
+func (m *Manager) release(grant Grant) error {
+	raceDisable()
+	status := C.border_release(m.handle, C.uint64_t(grant))
+	raceEnable()
+	if status != C.KEYLATCH_OK {
+		return failure(status, 0)
+	}
+	return nil
+}
+
+func (m *Manager) releaseMany(grants []uint64) error {
+	first := (*C.uint64_t)(unsafe.SliceData(grants))
+	raceDisable()
+	status := C.border_release_many(m.handle, first, C.size_t(len(grants)))
+	raceEnable()
+	if status != C.KEYLATCH_OK {
+		return failure(status, 0)
+	}
+	return nil
+}
+
+func (m *Manager) cancel(ticket uint64) {
+	raceDisable()
+	C.border_cancel(m.handle, C.uint64_t(ticket))
+	raceEnable()
+}
+
+// fetch takes results out of the queue and says whether there may be more.
+func (m *Manager) fetch(take func(ticket uint64, came outcome)) (more bool) {
+	var results [32]C.border_result
+	raceDisable()
+	count := C.border_drain(m.queue, &results[0], C.int32_t(len(results)))
+	raceEnable()
+	for _, result := range results[:max(count, 0)] {
+		came := outcome{grant: Grant(result.grant)}
+		if result.status != C.KEYLATCH_OK {
+			came = outcome{err: failure(result.status, result.failure)}
+		}
+		take(uint64(result.ticket), came)
+	}
+	return int(count) == len(results)
+}

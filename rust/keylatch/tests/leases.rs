@@ -2,7 +2,7 @@
 
 mod steps;
 
-use keylatch::{FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost};
+use keylatch::{FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost, Reentrancy};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -205,6 +205,30 @@ fn of_several_readers_only_the_expired_ones_go() {
     }
     drop(writer);
     is_idle(&locks);
+}
+
+#[test]
+fn the_number_of_a_session_that_loses_one_of_several_holds_is_current_until_the_last_is_gone() {
+    let config = LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let session = locks.session("txn");
+    for first_loses in [false, true] {
+        let hold = || locks.lock(write().owner(&session)).blocking().unwrap();
+        let (outer, inner) = (hold(), hold());
+        let fence = outer.fence();
+        assert_eq!(inner.fence(), fence);
+        let (lost, stays) = if first_loses { (outer, inner) } else { (inner, outer) };
+        lost.renew(Duration::from_nanos(1)).unwrap();
+        wait_out(|| lost.remaining());
+        assert!(locks.lock(read()).try_now().is_err(), "the other hold is there");
+        assert!(matches!(lost.try_release(), Err(LockError::LeaseLost { .. })));
+        assert!(stays.is_valid() && stays.fence() == fence);
+        assert!(locks.is_current(("b", "o"), fence).unwrap());
+        drop(stays);
+        assert!(!locks.is_current(("b", "o"), fence).unwrap());
+        let next = locks.lock(write()).try_now().unwrap();
+        assert!(next.fence() > fence);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a caller has while it holds a lock.
 
 use crate::engine::Core;
+use crate::engine::core::forks;
 use crate::error::LockError;
 use crate::hold::{Grant, Lost};
 use crate::key::ObjectKey;
@@ -185,7 +186,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().is_valid(self.grant())
     }
 
-    /// Whose hold this is, as it was named in the request.
+    /// Whose hold this is, as it was named in the request. Empty in a forked child.
     #[must_use]
     pub fn owner(&self) -> Arc<str> {
         self.core().owner_name(self.core().records.get(self.grant().index()).owner())
@@ -224,7 +225,13 @@ impl<M: ManagerRef> LockGuard<M> {
             };
             waker.into_iter().for_each(Foreign::wake);
         });
+        let here = forks();
+        let is_forked = move || forks() != here;
         std::future::poll_fn(move |context| {
+            if is_forked() {
+                // A forked child has the mutex as it was, and nobody there takes the lock away.
+                return Poll::Pending;
+            }
             let fresh = Foreign::new(context.waker().clone());
             let mut news = news.lock();
             if let Some(why) = news.why {

@@ -291,6 +291,10 @@ impl CompletionQueue {
     /// until [nothing more will](Self::is_over).
     #[must_use]
     pub fn try_next(&self) -> Option<Completion> {
+        if self.manager.core().is_forked() {
+            // Nothing arrives in a forked child, and the descriptor is the parent's.
+            return None;
+        }
         self.fetch().or_else(|| {
             // Silenced first, fetched after: what arrives in between rings again or is fetched here.
             self.bell.hush();
@@ -312,8 +316,11 @@ impl CompletionQueue {
     /// Sleeps until a result arrives. `None` if the time is over first, and when [nothing more will](Self::is_over).
     ///
     /// # Errors
-    /// What the system says about waiting on the descriptor.
+    /// What the system says about waiting on the descriptor; [`LockError::Forked`] within.
     pub fn next(&self, timeout: Option<Duration>) -> std::io::Result<Option<Completion>> {
+        if self.manager.core().is_forked() {
+            return Err(std::io::Error::other(LockError::Forked));
+        }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             if let Some(completion) = self.try_next() {

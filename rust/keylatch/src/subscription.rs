@@ -1,6 +1,7 @@
 //! Listening to a manager's events.
 
 use crate::engine::Core;
+use crate::error::LockError;
 use crate::observe::{Event, EventOptions, Inbox, Outlet};
 use std::future::Future;
 use std::io;
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 /// A subscription to a manager's events, made by [`FastObjectLockManager::subscribe`](crate::FastObjectLockManager::subscribe).
 ///
 /// Events lie in a queue of the subscriber's own until they are fetched. When it is full, what comes is dropped and
-/// counted. Dropping the subscription ends it. It does not keep the manager open.
+/// counted. Dropping the subscription ends it. It does not keep the manager open. In a forked child it is closed and has
+/// no events.
 ///
 /// ```
 /// # fn main() -> Result<(), keylatch::LockError> {
@@ -43,13 +45,16 @@ impl Events {
     /// [`descriptor`](Self::descriptor) is unreadable until there are more.
     #[must_use]
     pub fn try_next(&self) -> Option<Event> {
-        self.inbox.fetch()
+        if self.core.is_forked() { None } else { self.inbox.fetch() }
     }
 
     /// Sleeps until there is an event. `None` if the time is over first, or when the manager is closed and all was
     /// fetched. Without a timeout it sleeps for as long as it takes.
     #[must_use]
     pub fn next(&self, timeout: Option<Duration>) -> Option<Event> {
+        if self.core.is_forked() {
+            return None;
+        }
         // A sum that no clock will reach is never.
         self.inbox.fetch_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
@@ -63,8 +68,11 @@ impl Events {
     /// It is made when it is asked for first.
     ///
     /// # Errors
-    /// What the system says when it has no descriptor left.
+    /// What the system says when it has no descriptor left; [`LockError::Forked`](crate::LockError::Forked) within.
     pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.core.is_forked() {
+            return Err(io::Error::other(LockError::Forked));
+        }
         Ok(self.inbox.bell()?.as_fd())
     }
 
@@ -80,7 +88,7 @@ impl Events {
     /// Whether no more events will come, because the manager or the subscription was closed. Some may lie there still.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.inbox.is_closed()
+        self.core.is_forked() || self.inbox.is_closed()
     }
 
     /// How many events were dropped because the queue was full.
@@ -114,6 +122,9 @@ impl Future for NextEvent<'_> {
     type Output = Option<Event>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        if self.events.core.is_forked() {
+            return Poll::Ready(None);
+        }
         self.events.inbox.poll_fetch(context.waker())
     }
 }

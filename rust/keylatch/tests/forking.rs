@@ -1,9 +1,18 @@
-//! In a forked child every call says so at once, and a new manager works there.
+//! In a forked child every call says so at once, whatever the parent's threads were in the middle of, and a new manager
+//! works there.
 #![cfg(unix)]
 
 mod steps;
 
-use keylatch::{BatchLockRequest, Fairness, LockError, LockRequest};
+use keylatch::{
+    AdaptiveTimeout, BatchLockRequest, BatchMode, EventOptions, Fairness, FastObjectLockManager, Filter, LockConfig,
+    LockError, LockRequest, Mode, OwnedLockGuard, Submitted, TopBy,
+};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, FromRawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use steps::*;
 
@@ -11,20 +20,71 @@ unsafe extern "C" {
     safe fn fork() -> i32;
     safe fn waitpid(child: i32, status: Option<&mut i32>, options: i32) -> i32;
     safe fn _exit(status: i32) -> !;
+    safe fn alarm(seconds: u32) -> u32;
+    safe fn pipe(ends: &mut [i32; 2]) -> i32;
 }
 
-/// Runs `checks` in a forked child; each must be true. A child that hangs in one of them is ended by its own watch.
-fn in_a_child(checks: impl FnOnce() -> Vec<bool>) {
+/// Seconds after which a child that hangs is ended.
+const A_CHILDS_LIFE: u32 = 10;
+
+/// Where a child says what it asks, so that its parent knows where it stopped.
+struct Asks(File);
+
+impl Asks {
+    fn about_to(&mut self, what: &str) {
+        writeln!(self.0, "{what}").expect("the pipe has room for all of it");
+    }
+}
+
+/// Runs `checks` in a forked child, which names each before it asks; the answers must all be true.
+fn in_a_child(checks: impl FnOnce(&mut Asks) -> bool) {
+    let mut ends = [0; 2];
+    assert_eq!(pipe(&mut ends), 0, "no pipe to be had");
+    // SAFETY: just made, and nobody else's.
+    let [mut told, tells] = ends.map(|end| unsafe { File::from_raw_fd(end) });
     let child = fork();
     assert!(child >= 0, "no process to be had");
     if child == 0 {
-        let checks = checks();
-        let failed = checks.iter().position(|good| !good);
-        _exit(failed.map_or(0, |number| number as i32 + 1));
+        alarm(A_CHILDS_LIFE);
+        let good = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| checks(&mut Asks(tells))));
+        _exit(if let Ok(true) = good { 0 } else { 1 });
     }
+    drop(tells);
+    let mut asked = String::new();
+    told.read_to_string(&mut asked).unwrap();
     let mut status = 0;
-    until("the child's end", || waitpid(child, Some(&mut status), 1) == child);
-    assert_eq!(status, 0, "check number {} failed in the child", (status >> 8) - 1);
+    assert_eq!(waitpid(child, Some(&mut status), 0), child);
+    let last = asked.lines().last().unwrap_or("nothing");
+    match status {
+        0 => {}
+        14 => panic!("the child hung: {last}"),
+        _ => panic!("the child ended with {status:#x}: {last}"),
+    }
+}
+
+/// Asks something, which must be true, and says before what it is.
+macro_rules! ask {
+    ($asks:ident, $($call:expr),+ $(,)?) => {
+        $($asks.about_to(stringify!($call));
+        if !$call {
+            return false;
+        })+
+    };
+}
+
+fn is_forked<T>(answer: Result<T, LockError>) -> bool {
+    match answer {
+        Err(LockError::Batch { cause, .. }) => *cause == LockError::Forked,
+        Err(error) => error == LockError::Forked,
+        Ok(_) => false,
+    }
+}
+
+fn says_forked<T>(answer: std::io::Result<T>) -> bool {
+    answer
+        .err()
+        .and_then(std::io::Error::into_inner)
+        .is_some_and(|error| error.to_string() == LockError::Forked.to_string())
 }
 
 #[test]
@@ -37,37 +97,14 @@ fn a_forked_child_is_told_so_and_the_parent_goes_on() {
     let mut future = ByHand::waiting(locks.acquire_read_lock("b", "held", "future"));
     let mut held = Some(held);
     let handle = locks.clone();
-    in_a_child(|| {
-        let forked = |answer: Result<(), LockError>| answer == Err(LockError::Forked);
-        let write = || LockRequest::write(("b", "free"));
-        let mut checks = vec![
-            forked(locks.lock(write()).try_now().map(drop)),
-            forked(locks.lock(write()).blocking().map(drop)),
-            forked(locks.lock(write().timeout(Duration::ZERO)).blocking().map(drop)),
-            forked(ByHand::new(locks.lock(write())).ready().map(drop)),
-            forked(locks.lock(write()).with_queue(&queue, 2).map(drop)),
-            held.as_mut().is_some_and(|held| forked(held.try_downgrade())),
-            forked(locks.release(grant)),
-            forked(locks.fence(grant).map(drop)),
-            forked(locks.key_and_mode(grant).map(drop)),
-            forked(locks.adopt(grant).map(drop)),
-            !locks.cancel(ticket),
-            forked(
-                locks
-                    .acquire_locks_batch_blocking(BatchLockRequest::new("x").add_write_lock("b", "free"))
-                    .map(drop)
-                    .map_err(|error| match error {
-                        LockError::Batch { cause, .. } => *cause,
-                        error => error,
-                    }),
-            ),
-        ];
+    in_a_child(|asks| {
+        ask!(asks, is_forked(locks.release(grant)), !locks.cancel(ticket));
         locks.close();
         drop(held.take());
         drop(handle);
         let fresh = few_shards(Fairness::default());
-        checks.push(fresh.acquire_write_lock_blocking("b", "held", "child").is_ok());
-        checks
+        ask!(asks, fresh.acquire_write_lock_blocking("b", "held", "child").is_ok());
+        true
     });
     assert!(future.poll().is_pending(), "the parent's lock is still held");
     assert!(!locks.is_closed());
@@ -76,5 +113,295 @@ fn a_forked_child_is_told_so_and_the_parent_goes_on() {
     drop(held);
     drop(future.after_wakes().unwrap());
     drop((future, queue));
+    assert_at_rest(&locks);
+}
+
+/// What the parent's threads do while children are forked: each takes mutexes that a child may find locked for ever.
+fn bustle(locks: &FastObjectLockManager, what: usize, round: u64, shared: &Shared) {
+    let key = (round % 20).to_string();
+    let request = LockRequest::write(("b", key.as_str()));
+    let name = format!("name {what} {round}");
+    match what {
+        // Names, and the records and entries of keys that come and go.
+        0 => drop(locks.lock(request.owner(name.as_str())).try_now().map(|guard| guard.owner())),
+        1 => match round % 5 {
+            0 => drop(locks.get_metrics()),
+            1 => drop((locks.holders(&Filter::new()), locks.waiters(&Filter::new()))),
+            2 => drop((locks.top(3, TopBy::Age), locks.blocking_chain(("b", "held")))),
+            3 => drop((locks.lock_order_reports(), locks.recent_deadlocks(), locks.health())),
+            _ => drop(shared.guard.owner()),
+        },
+        // Events: who subscribes, what is told, and who fetches.
+        2 => {
+            let own = locks.subscribe(EventOptions::default());
+            let _ = locks.lock(LockRequest::read(("b", "held")).timeout(Duration::from_nanos(1))).blocking();
+            drop((own.try_next(), shared.events.try_next(), shared.events.is_closed()));
+        }
+        // Sessions, and what is remembered of their requests.
+        3 => {
+            let session = locks.session(&name).release_on_drop(round % 2 == 0);
+            let numbered = locks.lock(request.owner(&session).request_id(1)).grant_now();
+            let batch = BatchLockRequest::new(&session).add_write_lock("b", "x").add_write_lock("b", "y");
+            drop(locks.acquire_locks_batch_blocking(batch.timeout(Duration::ZERO)));
+            numbered.into_iter().for_each(|grant| drop(locks.release(grant)));
+            shared.session.answered(round, shared.grant);
+        }
+        // Mail.
+        4 => {
+            let waits = locks.lock(LockRequest::write(("b", "held"))).with_queue(&shared.queue, round);
+            waits.iter().filter_map(Submitted::ticket).for_each(|ticket| {
+                locks.cancel(ticket);
+            });
+            drop(shared.queue.try_next());
+            drop(
+                locks
+                    .lock(LockRequest::write(("b", "held")))
+                    .with_callback(drop)
+                    .map(|waits| waits.ticket().map(|ticket| locks.cancel(ticket))),
+            );
+        }
+        // Leases, losses, and who listens to them.
+        5 => {
+            let leased = locks.lock(request.ttl(Duration::from_nanos(1)).owner(name.as_str())).try_now();
+            leased.iter().for_each(|guard| guard.on_lost(drop));
+            drop((locks.expire(&Filter::new().owner(&name)), leased));
+            let _ = (locks.is_current(("b", "held"), 1), locks.key_and_mode(shared.grant), shared.guard.is_valid());
+            shared.guard.on_lost(drop);
+        }
+        // Futures, and the timer's thread.
+        _ => {
+            let mut future =
+                ByHand::new(locks.lock(LockRequest::write(("b", "held")).timeout(Duration::from_millis(1))));
+            let _ = future.poll();
+        }
+    }
+}
+
+/// What the parent has in use while it forks.
+struct Shared {
+    guard: OwnedLockGuard,
+    grant: keylatch::Grant,
+    session: keylatch::Session,
+    events: keylatch::Events,
+    queue: keylatch::CompletionQueue,
+}
+
+/// What the thread that forks has for itself, because it takes it to change it.
+struct Own {
+    guard: OwnedLockGuard,
+    events: keylatch::Events,
+}
+
+/// Every call there is, in a child.
+fn every_call(locks: &FastObjectLockManager, shared: &Shared, own: &mut Own, asks: &mut Asks) -> bool {
+    const SHORT: Option<Duration> = Some(Duration::from_millis(1));
+    let Shared { guard, grant, session, events, queue } = shared;
+    let (grant, all) = (*grant, Filter::new());
+    let Own { guard: mine, events: told } = own;
+    let write = || LockRequest::write(("b", "free")).owner("a name that is new");
+    let of_session = || LockRequest::write(("b", "free")).owner(&*session);
+    let batch = || BatchLockRequest::new("another").add_write_lock("b", "free").add_read_lock("b", "held");
+    let of_session_batch = || BatchLockRequest::new(&*session).add_write_lock("b", "y").add_write_lock("b", "x");
+    // Requests.
+    ask!(
+        asks,
+        is_forked(locks.lock(write()).try_now()),
+        is_forked(locks.lock(write()).blocking()),
+        is_forked(locks.lock(write().timeout(Duration::ZERO)).blocking()),
+        is_forked(locks.lock(write().ttl(Duration::from_secs(1))).blocking()),
+        is_forked(locks.lock(LockRequest::read(("b", "held"))).blocking()),
+        is_forked(locks.lock(LockRequest::read(("b", "held", "v"))).try_now()),
+        is_forked(locks.lock(write()).grant_now()),
+        is_forked(locks.lock(write()).grant_blocking()),
+        is_forked(locks.lock(of_session()).blocking()),
+        is_forked(locks.lock(of_session().request_id(1)).grant_blocking()),
+        is_forked(locks.lock(of_session().request_id(1)).grant_now()),
+        is_forked(ByHand::new(locks.lock(write())).ready()),
+        is_forked(ByHand::new(locks.acquire_read_lock("b", "held", "x")).ready()),
+        is_forked(locks.lock(write()).with_queue(queue, 2)),
+        is_forked(locks.lock(write()).with_callback(drop)),
+        is_forked(locks.acquire_locks_batch_blocking(batch())),
+        is_forked(locks.acquire_locks_batch_blocking(batch().mode(BatchMode::BestEffort))),
+        is_forked(locks.acquire_locks_batch_blocking(batch().ttl(Duration::from_secs(1)))),
+        is_forked(locks.acquire_locks_batch_blocking(of_session_batch())),
+        is_forked(ByHand::new(Box::pin(locks.acquire_locks_batch(batch()))).ready()),
+    );
+    // Grants.
+    ask!(
+        asks,
+        is_forked(locks.release(grant)),
+        is_forked(locks.adopt(grant)),
+        is_forked(locks.renew(grant, Duration::from_secs(1))),
+        is_forked(locks.remaining(grant)),
+        !locks.is_valid(grant),
+        is_forked(locks.fence(grant)),
+        is_forked(locks.is_current(("b", "held"), 1)),
+        is_forked(locks.key_and_mode(grant)),
+        is_forked(locks.downgrade(grant)),
+        is_forked(locks.try_upgrade(grant)),
+        is_forked(locks.upgrade_blocking(grant, None)),
+        is_forked(locks.upgrade_with_queue(grant, None, queue, 1)),
+        is_forked(locks.on_lost(grant, drop)),
+    );
+    // A guard.
+    ask!(
+        asks,
+        guard.owner().is_empty(),
+        guard.mode() == Mode::Shared,
+        guard.key().object() == b"held",
+        guard.fence() == 0,
+        guard.remaining() == Some(Duration::ZERO),
+        !guard.is_valid(),
+        is_forked(guard.renew(Duration::from_secs(1))),
+        is_forked(mine.try_upgrade()),
+        is_forked(mine.upgrade_blocking(SHORT)),
+        is_forked(ByHand::new(mine.upgrade(SHORT)).ready()),
+        ByHand::new(guard.lost()).poll().is_pending(),
+        format!("{guard:?}").contains("held"),
+    );
+    asks.about_to("guard.downgrade(), on_lost()");
+    ask!(asks, is_forked(mine.try_downgrade()));
+    mine.downgrade();
+    guard.on_lost(drop);
+    // Owners and sessions.
+    ask!(
+        asks,
+        format!("{:?}", locks.owner("a new owner")).contains("Owner"),
+        format!("{:?}", locks.owner_with_source("a new owner", "here")).contains("Owner"),
+        locks.session("a new session").name().is_empty(),
+        locks.session_with_source("a new session", "here").release_all() == 0,
+        session.release_all() == 0,
+        &*session.name() == "the parent's",
+        format!("{session:?}").contains("Session"),
+    );
+    asks.about_to("session.answered(), and the drop of a new session");
+    session.answered(7, grant);
+    drop(locks.session("another").release_on_drop(true));
+    // Questions.
+    ask!(
+        asks,
+        locks.holders(&all).is_empty() && locks.holders(&Filter::new().key(("b", "held"))).is_empty(),
+        locks.waiters(&all).is_empty() && locks.waiters(&Filter::new().key(("b", "held"))).is_empty(),
+        locks.top(3, TopBy::Age).is_empty() && locks.top(3, TopBy::Waiters).is_empty(),
+        locks.blocking_chain(("b", "held")).is_empty(),
+        locks.blocking_chain("name").is_empty() && locks.blocking_chain(&*session).is_empty(),
+        locks.force_release(&all).is_empty() && locks.expire(&all).is_empty(),
+        locks.lock_order_reports().reports.is_empty(),
+        locks.recent_deadlocks().is_empty(),
+        locks.get_metrics().shard_metrics.holders == 0,
+        !format!("{:?}", locks.health()).is_empty(),
+        locks.adaptive_timeout().is_some() && locks.default_timeout().is_some(),
+        format!("{locks:?}").contains("FastObjectLockManager"),
+        locks.config().shards == 1 && !locks.is_closed(),
+    );
+    // Events.
+    let mut deaf = locks.subscribe(EventOptions::default());
+    ask!(
+        asks,
+        deaf.try_next().is_none() && deaf.next(None).is_none() && deaf.is_closed(),
+        matches!(ByHand::new(deaf.recv()).poll(), Poll::Ready(None)),
+        events.try_next().is_none() && events.next(None).is_none() && events.next(SHORT).is_none(),
+        matches!(ByHand::new(told.recv()).poll(), Poll::Ready(None)),
+        events.is_closed(),
+        says_forked(events.descriptor().map(drop)),
+        events.dropped() < u64::MAX,
+        format!("{events:?}").contains("Events"),
+    );
+    asks.about_to("events.close(), and the drop of a subscription");
+    events.close();
+    drop(deaf);
+    // Queues.
+    ask!(
+        asks,
+        queue.try_next().is_none(),
+        says_forked(queue.next(None)) && says_forked(queue.next(SHORT)),
+        format!("{queue:?}").contains("CompletionQueue"),
+        locks.completion_queue().is_ok_and(|new| new.try_next().is_none() && new.as_fd().try_clone_to_owned().is_ok()),
+    );
+    locks.close();
+    true
+}
+
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Forks while the parent's threads are in the middle of everything.
+#[test]
+#[cfg_attr(tsan, ignore = "ThreadSanitizer does not follow a process with threads through a fork")]
+fn no_call_hangs_in_a_child_of_a_process_that_was_busy() {
+    for lock_order_lint in [false, true] {
+        let locks = with(LockConfig {
+            shards: 1,
+            lock_order_lint,
+            deadlock_delay: Some(Duration::ZERO),
+            adaptive: Some(AdaptiveTimeout::default()),
+            ..LockConfig::default()
+        });
+        let mut own = Own {
+            guard: locks.acquire_read_lock_blocking("b", "held", "who forks").unwrap().into_owned(),
+            events: locks.subscribe(EventOptions::default()),
+        };
+        let shared = Shared {
+            guard: locks.acquire_read_lock_blocking("b", "held", "the parent").unwrap().into_owned(),
+            grant: locks.acquire_write_lock_blocking("b", "loose", "the parent").unwrap().into_grant(),
+            session: locks.session("the parent's"),
+            events: locks.subscribe(EventOptions { wait_above: Some(Duration::ZERO), ..EventOptions::default() }),
+            queue: locks.completion_queue().unwrap(),
+        };
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (locks, shared, done) = (&locks, &shared, &done);
+                scope.spawn(move || {
+                    (0..)
+                        .take_while(|_| !done.load(Ordering::Relaxed))
+                        .for_each(|round| bustle(locks, (thread + round as usize) % 7, round, shared));
+                });
+            }
+            // Also if a child failed: the others would go on for ever.
+            let _done = SetWhenDropped(&done);
+            for _ in 0..12 {
+                in_a_child(|asks| every_call(&locks, &shared, &mut own, asks));
+            }
+        });
+        locks.release(shared.grant).unwrap();
+        drop((shared, own));
+        assert_at_rest(&locks);
+    }
+}
+
+/// What waits in the parent ends in the child: futures, upgrades, letters.
+#[test]
+fn what_waits_in_the_parent_is_over_in_the_child() {
+    let locks = few_shards(Fairness::default());
+    let held = locks.acquire_write_lock_blocking("b", "held", "parent").unwrap();
+    let other = locks.acquire_read_lock_blocking("b", "read", "other").unwrap();
+    let mut reader = locks.acquire_read_lock_blocking("b", "read", "reader").unwrap();
+    let mut events = locks.subscribe(EventOptions::default());
+    let lost = held.lost();
+    {
+        let mut waits = ByHand::waiting(locks.acquire_read_lock("b", "held", "future"));
+        let mut upgrades = ByHand::waiting(reader.upgrade(None));
+        let mut lost = ByHand::waiting(lost);
+        let mut next = ByHand::waiting(events.recv());
+        in_a_child(|asks| {
+            ask!(
+                asks,
+                is_forked(waits.ready()),
+                is_forked(upgrades.ready()),
+                lost.poll().is_pending(),
+                matches!(next.poll(), Poll::Ready(None)),
+            );
+            asks.about_to("the drop of what waited");
+            drop((waits, upgrades, lost, next));
+            true
+        });
+    }
+    drop((held, other, reader, events));
     assert_at_rest(&locks);
 }

@@ -3,10 +3,11 @@
 mod steps;
 
 use keylatch::{
-    BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Reentrancy,
+    BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, NumberedRequest,
+    Reentrancy,
 };
 use std::sync::Barrier;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use steps::{until_in_line, within};
 
 fn counting() -> FastObjectLockManager {
@@ -328,6 +329,35 @@ fn a_repeated_request_is_one_hold_whoever_comes_first() {
         assert!(grants.iter().all(|grant| *grant == grants[0]));
         locks.release(grants[0]).unwrap();
         assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
+}
+
+/// For fronts that wait in a way of their own: the turn is theirs until they tell the grant, or give the turn up.
+#[test]
+fn a_turn_that_a_front_takes_is_the_only_one() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = write().owner(&session).request_id(7);
+    let NumberedRequest::First(turn) = locks.begin_numbered(&request).unwrap() else { panic!("nobody was before") };
+    let NumberedRequest::Repeated(repeat) = locks.begin_numbered(&request).unwrap() else {
+        panic!("one turn a number")
+    };
+    assert!(matches!(locks.lock(request).grant_now(), Err(LockError::WouldBlock { .. })));
+    assert!(!repeat.is_over_by(Some(Instant::now() + Duration::from_millis(1))));
+    drop(turn);
+    assert!(repeat.is_over_by(None));
+    let NumberedRequest::First(turn) = locks.begin_numbered(&request).unwrap() else { panic!("it was given up") };
+    let grant = locks.lock(write().owner(&session)).grant_now().unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| locks.lock(request).grant_blocking().unwrap());
+        turn.answer(grant);
+        assert_eq!(waits.join().unwrap(), grant);
+    });
+    let NumberedRequest::Answered(known) = locks.begin_numbered(&request).unwrap() else { panic!("it was told") };
+    assert_eq!(known, grant);
+    locks.release(grant).unwrap();
+    for wrong in [write().owner(&session), write().owner("label").request_id(7)] {
+        assert!(matches!(locks.begin_numbered(&wrong), Err(LockError::InvalidConfig { setting: "request_id", .. })));
     }
 }
 

@@ -91,6 +91,11 @@ pub(crate) struct Granting {
 static FORKS: AtomicForks = AtomicForks::new(0);
 type AtomicForks = std::sync::atomic::AtomicU32;
 
+/// Forks between this process and the one that loaded the library: what tells a child from its parent.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(std::sync::atomic::Ordering::Relaxed)
+}
+
 extern "C" fn count_fork() {
     FORKS.fetch_add(1, Ordering::Relaxed);
 }
@@ -413,6 +418,10 @@ impl Core {
 
     /// What an owner is called, be it a label or a session.
     pub(crate) fn owner_label(&self, number: u32) -> Label {
+        if self.is_forked() {
+            // The mutex of the names may have been held by a thread that is not here.
+            return Label::default();
+        }
         if number & SESSION == 0 {
             return self.owners.label(number);
         }

@@ -333,6 +333,10 @@ impl Polled {
     }
 
     pub(crate) fn poll(&self, core: &Core, context: &Context<'_>) -> Poll<Ended> {
+        if core.is_forked() {
+            // The line is the parent's.
+            return Poll::Ready(Ended::Failed { why: Phase::Closed, error: Some(Box::new(LockError::Forked)) });
+        }
         let waiter = core.waiters.get(self.ticket.index());
         loop {
             // Set first, looked at after: news between the two is seen, news after finds the waker.

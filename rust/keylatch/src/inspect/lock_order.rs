@@ -98,6 +98,7 @@ impl Core {
     pub(crate) fn note_batch_order(&self, wanted: &BatchLockRequest<'_>) {
         if let (Some(orders), OwnerRef::Session(session)) = (&self.orders, wanted.owner)
             && session.manager == self.identity()
+            && !self.is_forked()
             && let Some(session) = self.sessions.get(session.number)
         {
             let in_order = batch::in_order(wanted);

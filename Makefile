@@ -205,8 +205,10 @@ bench-instructions: need-rust ## instructions a lock and release, counted by cal
 objectstore: need-python need-cc capi ## run the Go storage engine, objects in target/objects (ARGS="-help")
 	@$(PYTHON) scripts/go_environment.py run run ./cmd/objectstore -directory ../target/objects $(ARGS)
 
-bench-go: need-python need-cc capi ## from Go: keylatch beside maps of locks made of Go alone, as ratios (ARGS="-quick")
-	@$(PYTHON) scripts/go_environment.py run run ./internal/bench -json ../target/bench/go.json $(ARGS)
+bench-go: need-python need-cc capi ## from Go: keylatch beside maps of locks made of Go alone and beside Rust, as ratios (ARGS="-quick")
+	@$(CARGO) build --release -p keylatch-bench $(bench_features)
+	@$(PYTHON) scripts/go_environment.py run run ./internal/bench -json ../target/bench/go.json \
+		-rust "$(abspath $(or $(CARGO_TARGET_DIR),target))/release/keylatch-bench" $(ARGS)
 
 cancels-go: need-python need-cc capi ## a million cancellations from Go, each against the grant (CANCELS=1000000)
 	@KEYLATCH_CANCELS=$(CANCELS) $(PYTHON) scripts/go_environment.py test -count=1 -v -timeout=0 -run TestCancelAgainstGrant .

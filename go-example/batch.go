@@ -58,10 +58,6 @@ func (b *Batch) Missing(i int) error {
 // packs has the memory of batches that are over.
 var packs = sync.Pool{New: func() any { return new(packed) }}
 
-func (p *packed) reset() {
-	p.bytes, p.lengths, p.modes, p.grants = p.bytes[:0], p.lengths[:0], p.modes[:0], nil
-}
-
 // LockMany waits for many keys, all of them or none; [WithBestEffort] takes those that can be had within the time. They
 // are waited for in the order of [Key.Compare], so that two batches never wait for each other, whatever order they were
 // written in. A key that is named twice is taken once, exclusively if either asks for that.
@@ -78,24 +74,22 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 	r := read(options)
 	p := packs.Get().(*packed)
 	defer packs.Put(p)
-	p.reset()
-	for i := range items {
-		p.add(&items[i].Key, items[i].Mode)
-	}
+	p.fill(items)
 	p.grants = make([]uint64, len(items))
 	batch := newBatch(m)
 	batch.grants = p.grants
 	err := m.lockAll(p, &r)
 	switch {
-	case err == nil && !(r.bestEffort && r.timeout != 0 && slices.Contains(p.grants, 0)):
+	case err == nil && !(r.bestEffort && slices.Contains(p.grants, 0)):
 		m.raceAfterBatch(items, p.grants)
 	case err == nil:
-		// Some are missing. They get their time, in the order in which everybody waits, so start anew.
+		// Some may be missing. They get their time, in the order in which everybody waits, and the reason why is told, so
+		// start anew.
 		err = m.releaseMany(p.grants)
 		clear(p.grants)
 		fallthrough
 	default:
-		if err == nil || errors.Is(err, ErrWouldBlock) || errors.Is(err, ErrTimeout) {
+		if err == nil || (r.timeout != 0 && errors.Is(err, ErrTimeout)) {
 			err = m.lockManyInOrder(ctx, p, items, &r, batch)
 		}
 	}
@@ -113,11 +107,12 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 // lockManyInOrder waits for the items one after the other.
 func (m *Manager) lockManyInOrder(ctx context.Context, p *packed, items []Item, r *request, batch *Batch) error {
 	order := inOrder(items)
-	p.reset()
-	p.grants = make([]uint64, len(order))
+	ordered := make([]Item, len(order))
 	for i := range order {
-		p.add(&items[order[i].first].Key, order[i].mode)
+		ordered[i] = Item{items[order[i].first].Key, order[i].mode}
 	}
+	p.fill(ordered)
+	p.grants = make([]uint64, len(order))
 	if r.bestEffort {
 		batch.missing = make([]error, len(items))
 	}

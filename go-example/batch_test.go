@@ -65,8 +65,8 @@ func TestABestEffort(t *testing.T) {
 		if batch.Grant(0) == 0 || batch.Grant(1) != 0 || batch.Grant(2) == 0 {
 			t.Fatalf("its grants are %v", batch.grants)
 		}
-		if timeout > 0 {
-			wants(t, batch.Missing(1), ErrTimeout)
+		if told := wants(t, batch.Missing(1), ErrTimeout); told.Key.Object != "y" || len(told.Holders) != 1 {
+			t.Fatalf("it says %v", told)
 		}
 		if batch.Missing(0) != nil {
 			t.Fatal(batch.Missing(0))

@@ -1,119 +1,4 @@
-#include "border.h"
-
-/* A block of memory that grows, for what has no fixed size. Read by border.go. */
-typedef struct block {
-    char *bytes;
-    size_t length, room;
-    int lost;
-} block;
-
-static void put(block *to, const void *bytes, size_t length)
-{
-    if (to->lost || length == 0)
-        return;
-    if (to->length + length > to->room) {
-        size_t room = (to->length + length) * 2;
-        char *bytes_now = realloc(to->bytes, room);
-        if (bytes_now == NULL) {
-            to->lost = 1;
-            return;
-        }
-        to->bytes = bytes_now;
-        to->room = room;
-    }
-    memcpy(to->bytes + to->length, bytes, length);
-    to->length += length;
-}
-
-static void put_number(block *to, uint64_t number)
-{
-    put(to, &number, sizeof number);
-}
-
-static void put_text(block *to, const void *text, size_t length)
-{
-    put_number(to, length);
-    put(to, text, length);
-}
-
-static void put_key(block *to, const keylatch_key *key)
-{
-    put_text(to, key->bucket, key->bucket_len);
-    put_text(to, key->object, key->object_len);
-    put_number(to, key->version != NULL);
-    put_text(to, key->version, key->version_len);
-}
-
-static void put_party(block *to, const keylatch_party *party)
-{
-    put_number(to, 1);
-    put_key(to, &party->key);
-    put_text(to, party->owner, party->owner_len);
-    put_text(to, party->source, party->source_len);
-    put_number(to, party->grant);
-    put_number(to, party->fence);
-    put_number(to, party->time_ns);
-    put_number(to, party->lease_ns);
-    put_number(to, party->position);
-    put_number(to, party->waiters);
-    put_number(to, party->longest_wait_ns);
-    put_number(to, party->link);
-    put_number(to, party->after);
-    put_number(to, (uint64_t)party->mode);
-    put_number(to, party->role);
-    put_number(to, (uint64_t)party->blocked_by);
-    put_number(to, party->priority);
-    put_number(to, party->flags);
-}
-
-static void put_end(block *to)
-{
-    put_number(to, 0);
-}
-
-/* The block, with its length in front; 0 if there was no memory for it. */
-static uintptr_t finished(block *made)
-{
-    if (made->lost) {
-        free(made->bytes);
-        return 0;
-    }
-    uint64_t length = made->length;
-    memcpy(made->bytes, &length, sizeof length);
-    return (uintptr_t)made->bytes;
-}
-
-uintptr_t border_failure(void)
-{
-    block made = {0};
-    put_number(&made, 0);
-    const char *message = keylatch_last_error();
-    put_text(&made, message, strlen(message));
-    keylatch_key key;
-    int has_key = keylatch_last_key(&key) == KEYLATCH_OK;
-    put_number(&made, (uint64_t)has_key);
-    if (has_key)
-        put_key(&made, &key);
-    uint64_t waited;
-    put_number(&made, keylatch_last_waited(&waited) == KEYLATCH_OK ? waited : 0);
-    keylatch_party party = {sizeof party};
-    size_t more = 0, index;
-    for (index = 0; keylatch_last_holder(index, &party, &more) == KEYLATCH_OK; index++) {
-        put_party(&made, &party);
-    }
-    put_end(&made);
-    put_number(&made, more);
-    for (index = 0; keylatch_last_cycle_link(index, &party) == KEYLATCH_OK; index++) {
-        put_party(&made, &party);
-    }
-    put_end(&made);
-    return finished(&made);
-}
-
-void border_free(uintptr_t made)
-{
-    free((void *)made);
-}
+#include "border_inner.h"
 
 border_answer border_request(uintptr_t manager, uintptr_t queue, const char *bucket, size_t bucket_len,
                              const char *object, size_t object_len, const char *version, size_t version_len,
@@ -140,84 +25,15 @@ border_answer border_request(uintptr_t manager, uintptr_t queue, const char *buc
     return answer;
 }
 
-/* Reads the key at *bytes and moves *bytes behind it. */
-static keylatch_key next_key(const char **bytes, const uint32_t *lengths)
-{
-    keylatch_key key;
-    key.bucket = *bytes;
-    key.bucket_len = lengths[0];
-    *bytes += lengths[0];
-    key.object = *bytes;
-    key.object_len = lengths[1];
-    *bytes += lengths[1];
-    if (lengths[2] == BORDER_NO_VERSION) {
-        key.version = NULL;
-        key.version_len = 0;
-    } else {
-        /* An empty version must not be NULL, which the end of no bytes at all could be. */
-        key.version = lengths[2] > 0 ? *bytes : "";
-        key.version_len = lengths[2];
-        *bytes += lengths[2];
-    }
-    return key;
-}
-
 /* Batches of up to this many keys need no memory but the stack's. */
-enum { ON_STACK = 128, PLACES = 512 };
-
-static int same_part(const void *one, size_t one_len, const void *other, size_t other_len)
-{
-    return one_len == other_len && (one_len == 0 || memcmp(one, other, one_len) == 0);
-}
-
-static int same_key(const keylatch_key *one, const keylatch_key *other)
-{
-    return same_part(one->object, one->object_len, other->object, other->object_len) &&
-           same_part(one->bucket, one->bucket_len, other->bucket, other->bucket_len) &&
-           (one->version == NULL) == (other->version == NULL) &&
-           same_part(one->version, one->version_len, other->version, other->version_len);
-}
-
-/* The last bytes, which tell keys apart more often than the first. */
-static uint64_t tail(const void *part, size_t length)
-{
-    uint64_t bytes = 0;
-    size_t from = length > sizeof bytes ? length - sizeof bytes : 0;
-    memcpy(&bytes, (const char *)part + from, length - from);
-    return bytes;
-}
-
-/*
- * Whether each key is there once, found out with a small table. It may say no where it is so: of keys that end alike
- * many meet in one place, and comparing them all would take long.
- */
-static int each_once(const keylatch_batch_item *items, size_t count)
-{
-    uint16_t places[PLACES];
-    size_t looks = 8 * count;
-    memset(places, 0, sizeof places);
-    for (size_t number = 0; number < count; number++) {
-        const keylatch_key *key = &items[number].key;
-        uint64_t hash = tail(key->object, key->object_len) + key->object_len;
-        hash = hash * 0x9e3779b97f4a7c15u + tail(key->bucket, key->bucket_len);
-        if (key->version != NULL)
-            hash = hash * 0x9e3779b97f4a7c15u + tail(key->version, key->version_len);
-        hash *= 0x9e3779b97f4a7c15u;
-        size_t place = (size_t)(hash >> 48) % PLACES;
-        for (; places[place] != 0; place = (place + 1) % PLACES)
-            if (looks-- == 0 || same_key(&items[places[place] - 1].key, key))
-                return 0;
-        places[place] = (uint16_t)(number + 1);
-    }
-    return 1;
-}
+enum { ON_STACK = 128 };
 
 border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t *lengths, const int32_t *modes,
                            size_t count, uintptr_t owner, const char *owner_name, size_t owner_name_len,
-                           uint64_t ttl_ns, uint32_t priority, int32_t best_effort, uint64_t *grants)
+                           uint64_t ttl_ns, uint32_t priority, int32_t best_effort, int32_t waits,
+                           uint64_t *grants)
 {
     border_answer answer = {0};
-    keylatch_manager *locks = (keylatch_manager *)manager;
     keylatch_request_options options = {sizeof options}, *given = NULL;
     if (owner != 0 || owner_name_len != 0 || ttl_ns != 0 || priority != 0 || best_effort) {
         options.owner = (const keylatch_owner *)owner;
@@ -238,23 +54,10 @@ border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t 
         items[number].mode = modes[number];
         items[number].reserved = 0;
     }
-    if (!best_effort && items == few && each_once(items, count)) {
-        /* In this order none is waited for, so any order will do. */
-        size_t taken = 0;
-        while (taken < count && answer.status == KEYLATCH_OK) {
-            answer.status = keylatch_try(locks, &items[taken].key, items[taken].mode, given, &grants[taken]);
-            if (answer.status == KEYLATCH_OK)
-                taken++;
-        }
-        if (answer.status != KEYLATCH_OK) {
-            answer.failure = border_failure();
-            keylatch_release_many(locks, grants, taken, NULL);
-        }
-    } else {
-        answer.status = keylatch_acquire_batch(locks, items, count, 0, given, grants, NULL);
-        if (answer.status != KEYLATCH_OK)
-            answer.failure = border_failure();
-    }
+    answer.status = keylatch_acquire_batch((keylatch_manager *)manager, items, count, 0, given, grants, NULL);
+    /* What is about to be waited for need not be told. */
+    if (answer.status != KEYLATCH_OK && !(waits && answer.status == KEYLATCH_ETIMEOUT))
+        answer.failure = border_failure();
     if (items != few)
         free(items);
     return answer;
@@ -312,14 +115,6 @@ int32_t border_drain(uintptr_t queue, border_result *results, int32_t capacity)
         to->failure = one.status == KEYLATCH_OK || one.status == KEYLATCH_ECANCELLED ? 0 : border_failure();
     }
     return fetched;
-}
-
-/* Gives the answer its failure, if it is one. */
-static border_answer told(border_answer answer)
-{
-    if (answer.status != KEYLATCH_OK)
-        answer.failure = border_failure();
-    return answer;
 }
 
 border_answer border_downgrade(uintptr_t manager, uint64_t grant)
@@ -490,164 +285,4 @@ border_answer border_report(uintptr_t manager)
     answer.status = keylatch_manager_report((keylatch_manager *)manager, &text);
     answer.number = (uint64_t)(uintptr_t)text;
     return told(answer);
-}
-
-/* All parties of a listing, as a block; frees the listing. */
-static uintptr_t all_of(keylatch_listing *listing)
-{
-    block made = {0};
-    keylatch_party party = {sizeof party};
-    put_number(&made, 0);
-    while (keylatch_listing_next(listing, &party) == KEYLATCH_OK)
-        put_party(&made, &party);
-    put_end(&made);
-    keylatch_listing_free(listing);
-    return finished(&made);
-}
-
-/* The next text of a filter; NULL if it is not there. */
-static const char *next_text(const char **bytes, uint32_t length, size_t *out_length)
-{
-    const char *text = *bytes;
-    *out_length = 0;
-    if (length == BORDER_ABSENT)
-        return NULL;
-    *bytes += length;
-    *out_length = length;
-    return length > 0 ? text : "";
-}
-
-border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, const uint32_t *lengths,
-                          uint64_t older_than_ns, int32_t mode, uint32_t flags)
-{
-    border_answer answer = {0};
-    keylatch_listing *listing = NULL;
-    keylatch_manager *locks = (keylatch_manager *)manager;
-    keylatch_key key;
-    keylatch_filter filter = {sizeof filter};
-    filter.bucket = next_text(&bytes, lengths[0], &filter.bucket_len);
-    filter.prefix = next_text(&bytes, lengths[1], &filter.prefix_len);
-    filter.owner = next_text(&bytes, lengths[2], &filter.owner_len);
-    filter.source = next_text(&bytes, lengths[3], &filter.source_len);
-    if (lengths[4] != BORDER_ABSENT) {
-        key = next_key(&bytes, lengths + 4);
-        filter.key = &key;
-    }
-    filter.older_than_ns = older_than_ns;
-    filter.mode = mode;
-    filter.flags = flags;
-    switch (what) {
-    case BORDER_HOLDERS:
-        answer.status = keylatch_holders(locks, &filter, &listing);
-        break;
-    case BORDER_WAITERS:
-        answer.status = keylatch_waiters(locks, &filter, &listing);
-        break;
-    case BORDER_FORCE_RELEASE:
-        answer.status = keylatch_force_release(locks, &filter, NULL, &listing);
-        break;
-    default:
-        answer.status = keylatch_expire(locks, &filter, NULL, &listing);
-        break;
-    }
-    if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
-    return told(answer);
-}
-
-border_answer border_top(uintptr_t manager, int32_t by, size_t count)
-{
-    border_answer answer = {0};
-    keylatch_listing *listing = NULL;
-    answer.status = keylatch_top((keylatch_manager *)manager, by, count, &listing);
-    if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
-    return told(answer);
-}
-
-border_answer border_chain(uintptr_t manager, const char *bytes, const uint32_t *lengths, uintptr_t owner)
-{
-    border_answer answer = {0};
-    keylatch_listing *listing = NULL;
-    keylatch_key key;
-    int32_t circle = 0;
-    if (owner == 0)
-        key = next_key(&bytes, lengths);
-    answer.status = keylatch_blocking_chain((keylatch_manager *)manager, owner == 0 ? &key : NULL,
-                                            (const keylatch_owner *)owner, &circle, &listing);
-    if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
-    answer.ticket = (uint64_t)circle;
-    return told(answer);
-}
-
-border_answer border_recent_deadlocks(uintptr_t manager)
-{
-    border_answer answer = {0};
-    keylatch_listing *listing = NULL;
-    answer.status = keylatch_recent_deadlocks((keylatch_manager *)manager, &listing);
-    if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
-    return told(answer);
-}
-
-border_answer border_lock_orders(uintptr_t manager)
-{
-    border_answer answer = {0};
-    keylatch_listing *listing = NULL;
-    answer.status = keylatch_lock_orders((keylatch_manager *)manager, &answer.ticket, &listing);
-    if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
-    return told(answer);
-}
-
-border_answer border_owner_release_all(uintptr_t owner)
-{
-    border_answer answer = {0};
-    size_t count = 0;
-    answer.status = keylatch_owner_release_all((keylatch_owner *)owner, &count);
-    answer.number = count;
-    return told(answer);
-}
-
-border_answer border_events_new(uintptr_t manager, uint64_t wait_above_ns, uint64_t hold_above_ns, uint32_t capacity)
-{
-    border_answer answer = {0};
-    keylatch_events *events = NULL;
-    keylatch_event_options options = {sizeof options};
-    options.wait_above_ns = wait_above_ns;
-    options.hold_above_ns = hold_above_ns;
-    options.capacity = capacity;
-    answer.status = keylatch_events_new((keylatch_manager *)manager, &options, &events);
-    answer.number = (uint64_t)(uintptr_t)events;
-    return told(answer);
-}
-
-border_answer border_events_fd(uintptr_t events)
-{
-    border_answer answer = {0};
-    int32_t fd = -1;
-    answer.status = keylatch_events_fd((keylatch_events *)events, &fd);
-    answer.number = (uint64_t)fd;
-    return told(answer);
-}
-
-border_answer border_events_next(uintptr_t events)
-{
-    border_answer answer = {0};
-    keylatch_listing *about = NULL;
-    int32_t kind = 0;
-    answer.status = keylatch_events_next((keylatch_events *)events, 0, &kind, &about);
-    if (answer.status == KEYLATCH_OK) {
-        answer.number = all_of(about);
-        answer.ticket = (uint64_t)kind;
-    }
-    return answer;
-}
-
-uint64_t border_events_dropped(uintptr_t events)
-{
-    uint64_t dropped = 0;
-    keylatch_events_dropped((keylatch_events *)events, &dropped);
-    return dropped;
 }

@@ -111,7 +111,7 @@ border_answer border_request(uintptr_t manager, uintptr_t queue, const char *buc
  * BORDER_NO_VERSION for none; modes has a mode for each.
  *
  * border_batch tries to have them all, or with best_effort those that can be had; grants has room for each. Not there:
- * 0, with a best effort, and a key that was named before.
+ * 0, with a best effort, and a key that was named before. If waits is set KEYLATCH_ETIMEOUT comes without a failure.
  *
  * border_in_order takes them one after the other from *next on, waiting in the queue: *next says how far it came. The
  * answer is a ticket for the key at *next, or a failure there, or neither when all are held.
@@ -119,7 +119,8 @@ border_answer border_request(uintptr_t manager, uintptr_t queue, const char *buc
 #define BORDER_NO_VERSION UINT32_MAX
 border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t *lengths, const int32_t *modes,
                            size_t count, uintptr_t owner, const char *owner_name, size_t owner_name_len,
-                           uint64_t ttl_ns, uint32_t priority, int32_t best_effort, uint64_t *grants);
+                           uint64_t ttl_ns, uint32_t priority, int32_t best_effort, int32_t waits,
+                           uint64_t *grants);
 border_answer border_in_order(uintptr_t manager, uintptr_t queue, const char *bytes, const uint32_t *lengths,
                               const int32_t *modes, size_t count, uint64_t timeout_ns, uintptr_t owner,
                               const char *owner_name, size_t owner_name_len, uint64_t ttl_ns, uint32_t priority,

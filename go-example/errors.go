@@ -2,6 +2,8 @@ package keylatch
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -96,7 +98,8 @@ func (c Code) Transient() bool {
 // Error is a failure with what is known of it. What is not known is zero.
 type Error struct {
 	Code Code
-	// Message tells all of it in English: the key, the holders, and what to do about it.
+	// Message tells all of it in English, and what to do about it. Where somebody held the lock it is empty: Error makes
+	// its text from the rest, and only when it is called, because that takes as long as being refused.
 	Message string
 	// Key is what the request was about; of a batch the key that failed. HasKey says whether it is known.
 	Key    Key
@@ -112,10 +115,39 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if e.Message == "" {
-		return e.Code.Error()
+	switch {
+	case e.Message != "":
+		return "keylatch: " + e.Message
+	case e.Code == ErrWouldBlock && e.HasKey:
+		return fmt.Sprintf("keylatch: %v is not free; %s", e.Key, e.holders())
+	case e.Code == ErrTimeout && e.HasKey:
+		return fmt.Sprintf("keylatch: %v was not free within %v; %s", e.Key, e.Waited, e.holders())
 	}
-	return "keylatch: " + e.Message
+	return e.Code.Error()
+}
+
+// holders tells who held the lock.
+func (e *Error) holders() string {
+	const named = 8
+	if len(e.Holders) == 0 && e.MoreHolders == 0 {
+		return "nobody holds it any more"
+	}
+	var told []string
+	for _, holder := range e.Holders[:min(len(e.Holders), named)] {
+		name := "somebody unnamed"
+		if holder.Owner != "" {
+			name = strconv.Quote(holder.Owner)
+		}
+		since := ""
+		if holder.For > 0 {
+			since = fmt.Sprintf(", for at least %v", holder.For)
+		}
+		told = append(told, fmt.Sprintf("%s (%v%s)", name, holder.Mode, since))
+	}
+	if more := len(e.Holders) - len(told) + e.MoreHolders; more > 0 {
+		told = append(told, fmt.Sprintf("%d more", more))
+	}
+	return "held by " + strings.Join(told, ", ")
 }
 
 // Unwrap returns the code, for [errors.Is].

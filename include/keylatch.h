@@ -47,10 +47,10 @@
  *
  * MISTAKES
  *
- * A handle that was freed, one of another kind, a freed manager's queue and a second free are told
- * KEYLATCH_EHANDLE, for as long as some hundred handles that are made later. A NULL is told
- * KEYLATCH_ENULL, a mode or flag that is none KEYLATCH_EINVALID. Freeing a handle while other
- * threads are in calls on it is fine: the function waits for them, and has those that sleep woken.
+ * A handle that was freed, one of another kind, and a second free are told KEYLATCH_EHANDLE, for as
+ * long as some hundred handles that are made later. A NULL is told KEYLATCH_ENULL, a mode or flag
+ * that is none KEYLATCH_EINVALID. Freeing a handle while other threads are in calls on it is fine:
+ * the function waits for them, and has those that sleep woken.
  *
  * Undefined is, as everywhere in C: a pointer that is none, or to less memory than a function says;
  * a handle pointer that no function of this library has ever handed out; freeing a text twice; a
@@ -75,8 +75,9 @@
  * longjmp.
  *
  * The library starts threads of its own: one a manager for callbacks, with the first request that
- * needs it, and one a manager that keeps time for requests in the background. They block all that
- * they can: signals are left to the program's threads.
+ * needs it, and one a manager that keeps time for requests in the background. They block all signals
+ * but those that a fault of the thread's own raises (SIGSEGV and its like): the others are left to
+ * the program's threads.
  *
  *
  * CALLBACKS
@@ -504,8 +505,9 @@ int32_t keylatch_manager_is_closed(const struct keylatch_manager *manager, int32
  * Grants of this manager end with it. Owners and queues of it stay, to be freed by their own
  * functions.
  *
- * A callback may free its manager; then callbacks that are still to come, and its own end, are not
- * waited for. NULL is fine and does nothing.
+ * A callback may free its manager; then callbacks of this manager that are still to come, and its
+ * own end, are not waited for. A callback of another manager waits like everybody; two callbacks
+ * that free each other's manager wait for ever. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child:
  * nothing is freed there then; KEYLATCH_EBUSY from a function that is called back inside a call on
@@ -640,6 +642,10 @@ typedef struct keylatch_request_options {
  * For event loops: results of requests that had to wait lie in a queue until they are fetched, and
  * a file descriptor is readable while there are any. Poll it for reading, then fetch until there
  * are no more.
+ *
+ * Once its manager is closed or freed, a queue hands out what is still to come, the requests that
+ * this has ended too. Then it says KEYLATCH_ECLOSED, and its descriptor stays readable until it is
+ * freed.
  */
 
 /*
@@ -683,10 +689,10 @@ int32_t keylatch_queue_new(keylatch_manager *manager,
 int32_t keylatch_queue_free(struct keylatch_queue *queue);
 
 /*
- * Tells the descriptor that is readable while results lie in the queue. It is the queue's: poll it,
- * do not read or close it.
+ * Tells the descriptor that is readable while results lie in the queue, and once there will be no
+ * more. It is the queue's: poll it, do not read or close it.
  *
- * Writes *fd on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ * Writes *fd on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
  */
 int32_t keylatch_queue_fd(const struct keylatch_queue *queue,
                           int32_t *fd);
@@ -697,6 +703,7 @@ int32_t keylatch_queue_fd(const struct keylatch_queue *queue,
  * the last one is a failure, keylatch_last_error() and its like tell more of it.
  *
  * Writes *count and as many of results on success; none at all is a success. Errors:
+ * KEYLATCH_ECLOSED when the manager is closed or freed and all was fetched; KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; each result is fetched by one.
  */
 int32_t keylatch_queue_drain(struct keylatch_queue *queue,
@@ -711,7 +718,8 @@ int32_t keylatch_queue_drain(struct keylatch_queue *queue,
  * and its like tell more of it.
  *
  * Writes *result on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and timeout_ns is 0;
- * KEYLATCH_ETIMEOUT; KEYLATCH_EHANDLE, also if the queue is freed meanwhile; KEYLATCH_ENULL,
+ * KEYLATCH_ETIMEOUT; KEYLATCH_ECLOSED when the manager is closed or freed and all was fetched;
+ * KEYLATCH_EHANDLE, also if the queue is freed meanwhile; KEYLATCH_EFORKED, KEYLATCH_ENULL,
  * KEYLATCH_ESYSTEM. Threads: any, but callbacks must not wait; each result is fetched by one.
  * Signals do not end the wait.
  */

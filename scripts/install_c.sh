@@ -5,17 +5,21 @@ cd "$(dirname "$0")/.."
 prefix="$1"
 root="${2:-}$prefix"
 built="${CARGO_TARGET_DIR:-target}/release"
-version="$(sed -n 's/^#define KEYLATCH_VERSION "\(.*\)"$/\1/p' include/keylatch.h)"
-IFS=. read -r major minor _ <<<"$version"
-if [ "$major" = 0 ]; then soname="libkeylatch.so.0.$minor"; else soname="libkeylatch.so.$major"; fi
-fill() { sed -e "s|@PREFIX@|$prefix|g" -e "s|@VERSION@|$version|g" -e "s|@MAJOR@|$major|g" -e "s|@MINOR@|$minor|g" "$1" >"$2"; }
+of_header() { sed -n "s/^#define $1 \"\{0,1\}\([0-9.]*\)\"\{0,1\}\$/\1/p" include/keylatch.h; }
+version="$(of_header KEYLATCH_VERSION)"
+abi="$(of_header KEYLATCH_ABI_VERSION)"
+package=rust/keylatch-capi/install
+grep -q "^set(_keylatch_first_of_abi_$abi " $package/keylatch-config-version.cmake.in ||
+    { echo "keylatch-config-version.cmake.in does not say which version was the first with KEYLATCH_ABI_VERSION $abi" >&2; exit 1; }
+fill() { sed -e "s|@PREFIX@|$prefix|g" -e "s|@VERSION@|$version|g" -e "s|@ABI@|$abi|g" "$1" >"$2"; }
 
 install -d "$root/lib/pkgconfig" "$root/lib/cmake/keylatch" "$root/include"
-install -m 755 "$built/libkeylatch_capi.so" "$root/lib/libkeylatch.so.$version"
-[ "$soname" = "libkeylatch.so.$version" ] || ln -sfn "libkeylatch.so.$version" "$root/lib/$soname"
-ln -sfn "$soname" "$root/lib/libkeylatch.so"
+# Programs look for the name with the interface's number alone; libraries of several interfaces lie beside each other.
+install -m 755 "$built/libkeylatch_capi.so" "$root/lib/libkeylatch.so.$abi.$version"
+ln -sfn "libkeylatch.so.$abi.$version" "$root/lib/libkeylatch.so.$abi"
+ln -sfn "libkeylatch.so.$abi" "$root/lib/libkeylatch.so"
 install -m 644 "$built/libkeylatch_capi.a" "$root/lib/libkeylatch.a"
 install -m 644 include/keylatch.h "$root/include/keylatch.h"
-fill rust/keylatch-capi/install/keylatch.pc.in "$root/lib/pkgconfig/keylatch.pc"
-install -m 644 rust/keylatch-capi/install/keylatch-config.cmake "$root/lib/cmake/keylatch/keylatch-config.cmake"
-fill rust/keylatch-capi/install/keylatch-config-version.cmake.in "$root/lib/cmake/keylatch/keylatch-config-version.cmake"
+fill $package/keylatch.pc.in "$root/lib/pkgconfig/keylatch.pc"
+install -m 644 $package/keylatch-config.cmake "$root/lib/cmake/keylatch/keylatch-config.cmake"
+fill $package/keylatch-config-version.cmake.in "$root/lib/cmake/keylatch/keylatch-config-version.cmake"

@@ -4,8 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 built="$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)"
-IFS=. read -r major minor _ <<<"$(sed -n 's/^#define KEYLATCH_VERSION "\(.*\)"$/\1/p' include/keylatch.h)"
-if [ "$major" = 0 ]; then soname="libkeylatch.so.0.$minor"; else soname="libkeylatch.so.$major"; fi
+soname="libkeylatch.so.$(sed -n 's/^#define KEYLATCH_ABI_VERSION \([0-9]*\)$/\1/p' include/keylatch.h)"
 mkdir -p target/lib
 ln -sfnr "$built/libkeylatch_capi.so" "target/lib/$soname"
 ln -sfn "$soname" target/lib/libkeylatch.so

@@ -80,6 +80,10 @@ FAULTS = {
         "the word never shows that somebody waits",
         [model("hand_over::release_against_enqueue"), test("waiting", "ten_thousand_in_line_are_all_served_alone")],
     ),
+    "last-expected-not-told": (
+        "a queue's last result that will not come, after the end, rings no bell",
+        [Check("model", "keylatch", "wait::arrivals::models::whoever_fetches_is_told_of_the_end")],
+    ),
     "sleeper-not-woken": (
         "a thread that sleeps is not woken by its news",
         [model("hand_over::release_against_enqueue")],
@@ -226,6 +230,25 @@ FAULTS = {
         "who waits for a lock that is taken away is not told where its line is now",
         [model("losing::whoever_waits_gets_the_lock_that_is_taken_away")],
     ),
+    "second-upgrader-forgotten": (
+        "of several who wait to upgrade only the first is looked after when a lock is taken away",
+        [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock"),
+         test("keylatch", "engine::take_away::tests::each_of_two_who_wait_to_upgrade_is_looked_after_when_one_of_them_loses_its_lock")],
+    ),
+    "expired-in-vain-again": (
+        "a request tries again and again to take an ended lease away where there is no room to",
+        [test("limits", "a_lease_that_ran_out_where_there_is_no_room_to_take_it_away_is_held")],
+    ),
+    "no-reserve": (
+        "what is kept in reserve for taking locks away in a full table is not used",
+        [model("losing::a_lock_is_taken_away_in_a_full_table"),
+         test("limits", "locks_are_taken_away_in_a_full_table_as_ever")],
+    ),
+    "reserve-given-away": (
+        "what comes back while something is out of the reserve goes to ordinary requests",
+        [model("losing::a_lock_is_taken_away_in_a_full_table"),
+         test("keylatch", "memory::arena::tests::the_reserve_is_for_who_may_take_it_and_is_filled_first")],
+    ),
     "displaced-release-stays": (
         "a release does not see that its entry was displaced",
         [model("losing::a_guard_releases_while_its_lock_is_taken_away")],
@@ -255,6 +278,10 @@ FAULTS = {
     "search-of-another-overlooked": (
         "a table is called full while another is about to end a lease that has run out",
         [model("losing::two_make_room_at_once")],
+    ),
+    "search-begun-late": (
+        "a lease that begins while others are searched for is forgotten with what was known of them",
+        [model("losing::a_lease_begins_while_a_full_table_is_searched")],
     ),
     "shut-beyond-the-close": (
         "a lock that is kept shut stays so when the manager is closed",
@@ -293,6 +320,19 @@ FAULTS = {
         "a session that asks again for what it holds is not counted",
         [model("reentering::somebody_waits_while_a_session_asks_again"),
          test("sessions", "counted_holds_end_in_any_order_and_the_last_one_frees_the_lock"),
+         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+    ),
+    "counted-downgrade-fast": (
+        "a downgrade on the fast path does not ask whether the hold is one of several",
+        [model("reentering::one_of_two_downgrades_while_the_other_ends"),
+         test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
+         test("sessions", "a_lock_that_was_counted_is_counted_anew_by_the_next_session"),
+         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+    ),
+    "counted-hold-moves": (
+        "a downgrade moves a hold that is one of several, before it refuses",
+        [model("reentering::one_of_two_downgrades_while_the_other_ends"),
+         test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
          test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
     ),
     "answer-not-remembered": (

@@ -62,6 +62,14 @@ echo "Every status, and handles that are freed while threads wait on them"
 shared errors tests/c/errors.c -DAS_INSTALLED
 "$work/errors"
 
+echo "Results that arrive later, and the threads that bring them"
+shared background tests/c/background.c
+"$work/background"
+
+echo "Batches, against a model"
+shared batches tests/c/batches.c
+"$work/batches"
+
 echo "Bad input, with every function"
 shared bad-input tests/c/bad_input/*.c
 "$work/bad-input" tests/abi/symbols.txt

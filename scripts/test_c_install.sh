@@ -10,6 +10,7 @@ python="${PYTHON:-python3}"
 rm -rf "$work"
 mkdir -p "$work"
 version="$(sed -n 's/^#define KEYLATCH_VERSION "\(.*\)"$/\1/p' include/keylatch.h)"
+abi="$(sed -n 's/^#define KEYLATCH_ABI_VERSION \(.*\)$/\1/p' include/keylatch.h)"
 
 says_its_version() {
     [ "$(LD_LIBRARY_PATH="$2" "$1")" = "keylatch $version" ] || { echo "$1 does not run" >&2; exit 1; }
@@ -59,6 +60,35 @@ if [ -z "$cmake" ]; then
     [ -x target/cmake/bin/cmake ] || { "$python" -m venv target/cmake && target/cmake/bin/pip install --quiet cmake; }
     cmake="$PWD/target/cmake/bin/cmake"
 fi
+
+# Everything that says which programs a library is for says the same: the name that they look for, the names on disk, the
+# packages, a symbol, and the library itself.
+is() { [ "$2" = "$3" ] || { echo "$1 is $2, not $3" >&2; exit 1; }; }
+is "the SONAME" "$(readelf -d "$tree/lib/libkeylatch.so" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')" "libkeylatch.so.$abi"
+is "libkeylatch.so" "$(readlink "$tree/lib/libkeylatch.so")" "libkeylatch.so.$abi"
+is "libkeylatch.so.$abi" "$(readlink "$tree/lib/libkeylatch.so.$abi")" "libkeylatch.so.$abi.$version"
+[ -f "$tree/lib/libkeylatch.so.$abi.$version" ] || { echo "libkeylatch.so.$abi.$version is no file" >&2; exit 1; }
+is "pkg-config's" "$(PKG_CONFIG_PATH="$tree/lib/pkgconfig" pkg-config --variable=abi_version keylatch)" "$abi"
+is "the symbol" "$(nm -D --defined-only "$tree/lib/libkeylatch.so" | grep -oE 'keylatch_abi_[0-9]+')" "keylatch_abi_$abi"
+is "the program's" "$("$cc" -E -P -include keylatch.h -I "$tree/include" - <<<'program KEYLATCH_ABI_VERSION' | tail -1)" "program $abi"
+printf '#include <keylatch.h>\n#include <stdio.h>\nint main(void) { printf("%%u", keylatch_abi_version()); }\n' >"$work/abi.c"
+"$cc" -I "$tree/include" "$work/abi.c" -o "$work/abi" -L "$tree/lib" -lkeylatch -Wl,-rpath,"$tree/lib"
+is "the library's" "$("$work/abi")" "$abi"
+
+# CMake, with a later version of the same interface: who was content with the first one is content.
+sed 's/^set(PACKAGE_VERSION ".*")$/set(PACKAGE_VERSION "7.3.1")/' "$tree/lib/cmake/keylatch/keylatch-config-version.cmake" >"$work/later.cmake"
+cat >"$work/asks.cmake" <<'END'
+include("${VERSIONS}")
+message("${PACKAGE_VERSION_COMPATIBLE} ${PACKAGE_VERSION_EXACT} ${keylatch_ABI_VERSION}")
+END
+answers() { "$cmake" -DPACKAGE_FIND_VERSION="$1" -DVERSIONS="$work/later.cmake" -P "$work/asks.cmake" 2>&1; }
+is "the answer to the first version" "$(answers 0.1.0)" "TRUE  $abi"
+is "the answer to its short name" "$(answers 0.1)" "TRUE  $abi"
+is "the answer to the very version" "$(answers 7.3.1)" "TRUE TRUE $abi"
+is "the answer to none in particular" "$(answers "")" "TRUE  $abi"
+is "the answer to one that is older than the interface" "$(answers 0.0.9)" "  $abi"
+is "the answer to one that is later" "$(answers 7.4)" "  $abi"
+echo "whom it works for is KEYLATCH_ABI_VERSION $abi everywhere"
 
 with_pkg_config "$tree" installed
 with_cmake "$tree" cmake-installed

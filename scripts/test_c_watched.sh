@@ -71,6 +71,8 @@ valgrind)
     "$cargo" build --quiet --release -p keylatch-capi
     library="${CARGO_TARGET_DIR:-target}/release"
     named
+    # It keeps the masks of signals to itself.
+    export KEYLATCH_TEST_UNDER_VALGRIND=1
     program() {
         local name="$1"
         shift
@@ -103,6 +105,10 @@ done
 
 program behaviour tests/c/behaviour.c
 watched "$work/behaviour"
+program background tests/c/background.c
+watched "$work/background"
+program batches tests/c/batches.c
+watched "$work/batches"
 program bad-input tests/c/bad_input/*.c
 # Forked children have what their lost threads held, which valgrind calls leaks, and ThreadSanitizer cannot follow them at all.
 forks=(--no-fork)

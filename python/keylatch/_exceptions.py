@@ -133,7 +133,12 @@ class InvalidConfig(KeylatchError, ValueError):
 
 
 class Forked(KeylatchError, RuntimeError):
-    """The process is a fork of the one that made the manager; make a new one there."""
+    """The process is a fork of the one that made the manager; make a new one there.
+
+    Whatever asks for locks, changes them or looks at them raises this in the child. Leaving is quiet: the end of a `with`
+    block that began in the parent, close(), and guards that are forgotten. They let go of nothing, because the locks are
+    the parent's; what is left of the block runs without them.
+    """
 
 
 for _class in list(globals().values()):

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 from . import _asyncio, _keylatch
-from ._exceptions import KeylatchError, LeaseLost, NotHeld
+from ._exceptions import Forked, KeylatchError, LeaseLost, NotHeld
 from ._keylatch import Guard, Owner, Session
 from ._types import (
     AdaptiveState,
@@ -289,7 +289,7 @@ class Batch(Sequence[Guard]):
             if not guard.released:
                 try:
                     guard.release()
-                except (LeaseLost, NotHeld) as error:
+                except (Forked, LeaseLost, NotHeld) as error:
                     lost = error
         if lost is not None:
             raise lost
@@ -300,6 +300,12 @@ class Batch(Sequence[Guard]):
         return all(guard.released for guard in self._guards)
 
     def __enter__(self) -> Self:
+        """Return the batch itself. Raises RuntimeError if a block has it already, or one of its guards."""
+        held = [guard for guard in self._guards if not guard.released]
+        if self._guards and not held:
+            raise NotHeld("the batch was released before")
+        for guard in held:
+            guard.__enter__()
         return self
 
     def __exit__(
@@ -307,6 +313,9 @@ class Batch(Sequence[Guard]):
     ) -> None:
         try:
             self.release()
+        except Forked:
+            # The locks are the parent's, whose block is still to end.
+            pass
         except (LeaseLost, NotHeld):
             if value is None:
                 raise
@@ -348,7 +357,7 @@ class AcquireMany:
     async def __aenter__(self) -> Batch:
         if self._batch is not None:
             raise RuntimeError("this was entered before; call alock_many() again for more locks")
-        self._batch = await self._wait()
+        self._batch = (await self._wait()).__enter__()
         return self._batch
 
     async def __aexit__(

@@ -16,10 +16,9 @@ viewer gave up on what is held by indexer
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from . import _asyncio
 from ._keylatch import Subscription
@@ -165,33 +164,25 @@ class Events:
     own until they are fetched; when it is full, what comes is dropped and counted.
     """
 
-    __slots__ = ("_manager", "_returned", "_subscription")
+    __slots__ = ("_manager", "_subscription")
 
     def __init__(self, subscription: Subscription, manager: object) -> None:
         self._subscription = subscription
         # A manager that is forgotten closes, and then nobody would hear of anything any more.
         self._manager = manager
-        # Fetched for a task that was cancelled before it could have them.
-        self._returned: deque[Event] = deque()
 
     def try_next(self) -> Event | None:
         """The oldest event that was not fetched yet, or None."""
-        return self._returned.popleft() if self._returned else self._subscription.try_next()
+        return self._subscription.try_next()
 
     def next(self, timeout: float | None = None) -> Event | None:
         """Wait for the next event. None if the time, in seconds, is over, or if there will be no more."""
-        return self._returned.popleft() if self._returned else self._subscription.next(timeout)
+        return self._subscription.next(timeout)
 
     async def anext(self) -> Event | None:
         """The same for asyncio. Cancelling it loses no event."""
-        if self._returned:
-            return self._returned.popleft()
-        event: Event | None = await _asyncio.wait(self._subscription.begin_next(), self._give_back)
+        event: Event | None = await _asyncio.wait(self._subscription.begin_next())
         return event
-
-    def _give_back(self, event: Any) -> None:
-        if event is not None:
-            self._returned.append(event)
 
     def close(self) -> None:
         """End the subscription. Whoever waits for an event is told that there will be no more."""

@@ -22,6 +22,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from ._exceptions import Forked
 from ._manager import LockManager
 
 __all__ = ["LockCollector"]
@@ -31,7 +32,8 @@ class LockCollector(Collector):
     """Shows the figures of managers to a registry of prometheus_client, read anew for each scrape.
 
     Several managers go into one collector, by the names that tell them apart in the label manager. A single one may be
-    given by itself; it is called "default". registry=None registers the collector nowhere.
+    given by itself; it is called "default". registry=None registers the collector nowhere. In a forked child managers of
+    its parent are left out.
     """
 
     def __init__(
@@ -49,7 +51,12 @@ class LockCollector(Collector):
         """The figures as they are now."""
         families: dict[str, Metric] = {}
         for name, locks in self._managers.items():
-            for family in text_string_to_metric_families(locks.openmetrics()):  # type: ignore[no-untyped-call]
+            try:
+                text = locks.openmetrics()
+            except Forked:
+                # The parent shows them; here there are others to be shown.
+                continue
+            for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
                 known = families.setdefault(family.name, family)
                 samples = [sample._replace(labels={"manager": name, **sample.labels}) for sample in family.samples]
                 known.samples = samples if known is family else known.samples + samples

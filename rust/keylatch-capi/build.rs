@@ -1,15 +1,19 @@
 //! Gives the shared library the name that programs look for when they start, and has it stay once it is loaded.
 
-fn main() {
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    let of = |name: &str| std::env::var(name).unwrap_or_default();
-    if of("CARGO_CFG_TARGET_OS") != "linux" {
-        return;
+    println!("cargo::rerun-if-changed=src/library.rs");
+    if std::env::var("CARGO_CFG_TARGET_OS")? != "linux" {
+        return Ok(());
     }
-    // Until 1.0 every minor version may break programs, afterwards every major one.
-    let (major, minor) = (of("CARGO_PKG_VERSION_MAJOR"), of("CARGO_PKG_VERSION_MINOR"));
-    let soname = if major == "0" { format!("libkeylatch.so.0.{minor}") } else { format!("libkeylatch.so.{major}") };
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{soname}");
+    // Programs go on working for as long as this number stays the same, whatever the version is.
+    let source = std::fs::read_to_string("src/library.rs")?;
+    let declared = source.lines().find_map(|line| line.strip_prefix("pub const KEYLATCH_ABI_VERSION: u32 = "));
+    let abi: u32 = declared.and_then(|rest| rest.strip_suffix(';')).ok_or("no KEYLATCH_ABI_VERSION")?.parse()?;
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libkeylatch.so.{abi}");
     // The thread that calls callbacks would go on in memory that dlclose() has taken away.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    Ok(())
 }

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import gc
 import threading
+import warnings
+import weakref
+from collections.abc import Callable
 
 import pytest
+import uvloop
 
 import keylatch
 from conftest import Background, Runner, until_waiting
@@ -188,6 +193,8 @@ def test_cancelled_at_every_await(locks: LockManager, run: Runner, work: str) ->
                     await asyncio.sleep(0)
                 (outcome,) = await asyncio.gather(task, return_exceptions=True)
                 assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+                if work == "upgrade":
+                    assert guard.mode is (Mode.EXCLUSIVE if outcome is None else Mode.SHARED)
                 if not guard.released:
                     guard.release()
                 assert (locks.holders(), locks.waiters()) == ([], [])
@@ -240,20 +247,66 @@ def test_several_loops_in_several_threads(locks: LockManager, run: Runner) -> No
     assert count == 2700
 
 
-def test_a_loop_that_is_closed_with_waits_leaves_nothing(locks: LockManager) -> None:
+LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+
+async def one_of_these(locks: LockManager, work: str, reader: keylatch.Guard) -> None:
+    if work == "block":
+        async with locks.alock("a"):
+            pass
+    elif work == "one":
+        (await locks.alock("a")).release()
+    elif work == "many":
+        (await locks.alock_many(["0", "a"])).release()
+    else:
+        await reader.aupgrade()
+        reader.downgrade()
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("work", ["block", "one", "many", "upgrade"])
+@pytest.mark.parametrize("granted", ["not granted", "granted", "granted and told"])
+def test_closing_a_loop_ends_its_waits(
+    locks: LockManager, new_loop: Callable[[], asyncio.AbstractEventLoop], work: str, granted: str
+) -> None:
+    loop = new_loop()
+    held = locks.lock("a", shared=work == "upgrade")
+    reader = locks.lock("a" if work == "upgrade" else "b", shared=True)
+    task = loop.create_task(one_of_these(locks, work, reader))
+    loop.run_until_complete(until_tasks_wait(locks, 1))
+    if granted != "not granted":
+        held.release()
+    if granted == "granted and told":
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    loop.close()
+    # At once, and not when somebody has collected the garbage.
+    assert waiters(locks) == 0
+    if not held.released:
+        held.release()
+    assert reader.mode is Mode.SHARED
+    reader.release()
+    assert locks.holders() == []
+    forgotten = weakref.ref(loop)
+    del loop, task
+    gc.collect()
+    assert forgotten() is None
+
+
+def test_forgetting_a_loop_ends_its_waits(locks: LockManager) -> None:
+    held = locks.lock("a")
     loop = asyncio.new_event_loop()
-    with locks.lock("a"):
-        task = loop.create_task(_waiting(locks))
-        loop.run_until_complete(until_tasks_wait(locks, 1))
-        task.cancel()
-        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
-        loop.close()
-        assert waiters(locks) == 0
-
-
-async def _waiting(locks: LockManager) -> None:
-    async with locks.alock("a"):
-        pass
+    task = loop.create_task(one_of_these(locks, "block", held))
+    loop.run_until_complete(until_tasks_wait(locks, 1))
+    forgotten = weakref.ref(loop)
+    del loop, task
+    with warnings.catch_warnings():
+        # Of a loop that was not closed.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert forgotten() is None
+    assert waiters(locks) == 0
+    held.release()
 
 
 def test_upgrades(locks: LockManager, run: Runner) -> None:
@@ -296,6 +349,32 @@ def test_batches(locks: LockManager, run: Runner) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_guard_has_one_block(locks: LockManager, run: Runner, waits: bool) -> None:
+    async def block() -> None:
+        async with locks.alock("a") as guard:
+            with pytest.raises(RuntimeError, match="a block has the guard already"), guard:
+                pass
+            assert not guard.released
+        async with locks.alock_many(["a", "b"]) as batch:
+            with pytest.raises(RuntimeError, match="a block has the guard already"), batch:
+                pass
+            assert not batch[0].released
+        # Awaited, it has none yet.
+        with await locks.alock("a"), await locks.alock_many(["b"]):
+            pass
+
+    async def main() -> None:
+        held = locks.lock("a")
+        task = asyncio.ensure_future(block())
+        if waits:
+            await until_tasks_wait(locks, 1)
+        held.release()
+        await task
+
+    run(main())
+
+
 def test_nothing_is_asked_for_before_it_is_awaited(locks: LockManager) -> None:
     acquire = locks.alock("a")
     assert locks.get_metrics().shard_metrics.acquisitions == 0
@@ -310,6 +389,9 @@ def test_an_acquire_is_used_once_and_not_copied(locks: LockManager) -> None:
         (await acquire).release()
         with pytest.raises(RuntimeError, match="awaited before"):
             await acquire
+        for wrong in ((), (acquire,), (1, 2)):
+            with pytest.raises(TypeError, match="takes the guard"):
+                acquire._entered(*wrong)
 
     asyncio.run(main())
 

@@ -8,7 +8,7 @@ import pytest
 
 import keylatch
 from conftest import Background, until_waiting
-from keylatch import LockManager, LockTimeout, Mode
+from keylatch import LockManager, LockTimeout, Mode, NotHeld
 
 
 def test_all_of_them(locks: LockManager) -> None:
@@ -51,6 +51,23 @@ def test_nothing_and_one_key_by_mistake(locks: LockManager) -> None:
         locks.lock_many(mistake)
     with pytest.raises(TypeError, match="key"):
         locks.lock_many([7])  # type: ignore[list-item]
+
+
+def test_a_batch_has_one_block(locks: LockManager) -> None:
+    with locks.lock_many(["a", "b"]) as batch:
+        for inner in (batch, *batch):
+            with pytest.raises(RuntimeError, match="a block has the guard already"), inner:
+                pass
+        assert [guard.released for guard in batch] == [False, False]
+    with pytest.raises(NotHeld, match="released before"), batch:
+        pass
+    batch = locks.lock_many(["a", "b"])
+    batch[0].release()
+    with batch:
+        assert not batch.released
+    assert batch.released
+    with locks.lock_many([]):
+        pass
 
 
 def test_batches_in_opposite_orders_do_not_wait_for_each_other(locks: LockManager) -> None:

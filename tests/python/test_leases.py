@@ -11,7 +11,7 @@ import pytest
 
 import keylatch
 from conftest import Background, until, until_waiting
-from keylatch import LeaseLost, LockManager, Lost, NotHeld
+from keylatch import LeaseLost, LockManager, Lost, Mode, NotHeld
 
 NOW = 1e-9
 """A lease that has run out by the time that anybody looks."""
@@ -65,6 +65,36 @@ def test_releasing_a_lost_lease_harms_nobody(locks: LockManager) -> None:
             guard.renew(1)
         assert guard.released
         assert locks.try_lock("a") is None
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("why", "error"), [(Lost.EXPIRED, LeaseLost), (Lost.FORCED, NotHeld)])
+def test_what_is_done_with_a_lost_lock_says_so(
+    locks: LockManager, shared: bool, why: Lost, error: type[keylatch.KeylatchError]
+) -> None:
+    guard = locks.lock("a", shared=shared, ttl=NOW if why is Lost.EXPIRED else None)
+    if why is Lost.FORCED:
+        locks.force_release()
+    with locks.lock("a"):
+
+        async def upgrade() -> None:
+            await guard.aupgrade()
+
+        for call in (
+            guard.downgrade,
+            guard.try_upgrade,
+            guard.upgrade,
+            lambda: asyncio.run(upgrade()),
+            lambda: guard.renew(1),
+        ):
+            with pytest.raises(error) as caught:
+                call()
+            assert why is Lost.EXPIRED or "by force" in str(caught.value)
+        # How it was held; whether it is, is another question.
+        assert guard.mode is (Mode.SHARED if shared else Mode.EXCLUSIVE)
+        assert not guard.is_valid
+        with pytest.raises(error):
+            guard.release()
 
 
 def test_a_lost_lock_that_is_forgotten_is_no_warning(locks: LockManager) -> None:

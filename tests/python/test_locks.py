@@ -222,6 +222,22 @@ def test_a_guard_may_be_released_in_its_block(locks: LockManager) -> None:
         guard.__enter__()
 
 
+def test_a_guard_has_one_block(locks: LockManager) -> None:
+    with locks.lock("a") as guard:
+        with pytest.raises(RuntimeError, match="a block has the guard already"), guard:
+            pass
+        assert not guard.released
+        assert locks.try_lock("a") is None
+    guard = locks.lock("a")
+    with guard:
+        pass
+    with pytest.raises(NotHeld), guard:
+        pass
+    # One that comes from elsewhere is another one.
+    with locks.adopt(locks.grant("a")), locks.lock("b"):
+        pass
+
+
 def test_what_a_released_guard_still_knows(locks: LockManager) -> None:
     with locks.lock("a", owner="me") as guard:
         assert repr(guard) == "<keylatch.Guard 'a' exclusive>"

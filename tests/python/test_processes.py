@@ -134,41 +134,204 @@ def test_a_forked_child_is_told_so() -> None:
     passes("""
         import asyncio, os
         import keylatch
-        locks = keylatch.LockManager()
+        locks = keylatch.LockManager(adaptive=keylatch.AdaptiveTimeout())
         guard, session, grant, heard = locks.lock("a"), locks.session("txn"), locks.grant("c"), locks.subscribe()
+        owner, batch, released = locks.owner("me"), locks.lock_many(["d", "e"]), locks.lock("f")
+        released.release()
         child = os.fork()
         if child == 0:
-            async def wait():
-                await locks.alock("b")
+            async def each(awaitable):
+                await awaitable()
+            async def block():
+                async with locks.alock("b"):
+                    pass
+            async def many():
+                async with locks.alock_many([]):
+                    pass
+            waits = [block, many, lambda: locks.alock("b"), lambda: locks.alock_many(["b"]), lambda: guard.aupgrade(),
+                     lambda: guard.lost(), heard.anext]
             calls = [
                 lambda: locks.lock("b"), lambda: locks.lock("a", timeout=1), lambda: locks.try_lock("b"),
-                lambda: locks.lock_many(["b"]), lambda: asyncio.run(wait()), lambda: locks.grant("b"),
-                lambda: locks.lock("b", owner=locks.session("txn")), lambda: locks.lock("b", owner=session),
-                lambda: locks.release(grant), lambda: locks.adopt(grant), lambda: locks.renew(grant, 1),
-                lambda: guard.renew(1), lambda: locks.is_current("a", 1),
-            ]
-            for call in calls:
+                lambda: locks.lock("b", owner=owner), lambda: locks.lock("b", owner="you"),
+                lambda: locks.lock("b", owner=session), lambda: locks.lock("b", ttl=1, priority=3),
+                lambda: locks.lock_many(["b"]), lambda: locks.lock_many([]), lambda: locks.grant("b"),
+                lambda: locks.owner("new"), lambda: locks.session("new"), session.release_all,
+                lambda: locks.release(grant), lambda: locks.release(0), lambda: locks.adopt(grant),
+                lambda: locks.renew(grant, 1), lambda: locks.remaining(grant), lambda: locks.is_current("a", 1),
+                lambda: guard.renew(1), guard.downgrade, guard.try_upgrade, guard.upgrade, guard.into_grant,
+                lambda: guard.on_lost(print), lambda: guard.mode, lambda: guard.fence, guard.__enter__,
+                released.__enter__, released.release,
+                locks.holders, locks.waiters, locks.force_release, locks.expire, locks.top, locks.recent_deadlocks,
+                locks.lock_order_reports, lambda: locks.blocking_chain("a"), locks.get_metrics, locks.health,
+                locks.openmetrics, locks.default_timeout, locks.adaptive_timeout, locks.subscribe, heard.try_next,
+                heard.next, lambda: next(iter(heard)),
+                # Once for the guard to have it, and once more.
+                guard.release, guard.release, batch.release,
+            ] + [lambda wait=wait: asyncio.run(each(wait)) for wait in waits]
+            for number, call in enumerate(calls):
                 try:
                     call()
                 except keylatch.Forked as error:
                     assert "make a new manager after fork" in str(error)
                 else:
-                    os._exit(1)
-            # What only looks sees nothing, and does not wait.
-            assert locks.holders() == locks.waiters() == locks.force_release() == locks.top() == []
-            assert not locks.blocking_chain("a") and session.release_all() == 0
-            assert locks.subscribe().next() is None and heard.try_next() is None
-            assert not guard.is_valid and not locks.is_valid(grant)
-            guard.on_lost(print)
+                    os._exit(1 + number)
+            # What they are made of is known, and what does not hold says so.
+            assert (guard.key, guard.owner, owner.name, session.name) == ("a", None, "me", "txn")
+            assert (guard.is_valid, guard.remaining, locks.is_valid(grant)) == (False, 0.0, False)
+            assert (locks.closed, heard.closed, heard.dropped) == (False, True, 0)
+            assert "Guard" in repr(guard) and "Batch" in repr(batch) and "open" in repr(locks)
             heard.close()
-            del guard, heard, session
+            locks.close()
+            del guard, heard, session, batch
             with keylatch.LockManager().lock("a", wait=False):
                 pass
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        assert status == 0, status
+        assert status == 0, os.waitstatus_to_exitcode(status)
+        assert not locks.closed
         assert locks.try_lock("a") is None
         guard.release()
+        batch.release()
+        locks.release(grant)
+        assert locks.holders() == []
+    """)
+
+
+def test_a_forked_child_leaves_blocks_in_peace() -> None:
+    """And lets go of nothing: the blocks of the parent, whose locks they are, have not ended."""
+    passes("""
+        import asyncio, os, sys
+        import keylatch
+        locks = keylatch.LockManager()
+        child = None
+
+        def main(leave):
+            global child
+            with (
+                locks.session("txn") as session, locks.lock("a"), locks.lock("b", shared=True, ttl=60),
+                locks.lock("c", owner=session), locks.lock_many(["d", "e"]), locks.subscribe()
+            ):
+                asyncio.run(tasks(leave))
+                if child != 0:
+                    check()
+
+        async def tasks(leave):
+            global child
+            async with locks.alock("f"), locks.alock_many(["g", "h"]):
+                child = os.fork()
+                if child == 0:
+                    return leave()
+                check()
+
+        def check():
+            status = os.waitpid(child, 0)[1] if not checked else 0
+            checked.append(status)
+            assert status == 0, status
+            held = {holder.key for holder in locks.holders()}
+            assert held >= {"a", "b", "c", "d", "e"}, held
+
+        def raises():
+            raise KeyError("of the block's own")
+
+        for leave in (lambda: None, raises, sys.exit):
+            checked = []
+            try:
+                main(leave)
+            except KeyError:
+                assert child == 0
+            if child == 0:
+                # As multiprocessing ends its children.
+                os._exit(0)
+            assert locks.holders() == []
+    """)
+
+
+def test_a_child_of_multiprocessing_is_told_so() -> None:
+    passes("""
+        import multiprocessing
+        import keylatch
+        locks = keylatch.LockManager()
+
+        def work(answers):
+            try:
+                locks.lock("a", timeout=10)
+            except keylatch.Forked:
+                with keylatch.LockManager().lock("a"):
+                    answers.put("forked")
+
+        context = multiprocessing.get_context("fork")
+        with locks.lock("a"):
+            answers = context.SimpleQueue()
+            process = context.Process(target=work, args=(answers,))
+            process.start()
+            assert answers.get() == "forked"
+            process.join()
+            assert process.exitcode == 0
+            assert locks.try_lock("a") is None
+    """)
+
+
+def test_a_forked_child_shows_prometheus_what_is_its_own() -> None:
+    passes("""
+        import os
+        from prometheus_client import CollectorRegistry, generate_latest
+        from keylatch import LockManager
+        from keylatch.prometheus import LockCollector
+        registry, managers = CollectorRegistry(), {"parent": LockManager()}
+        collector = LockCollector(managers, registry=registry)
+        child = os.fork()
+        if child == 0:
+            assert generate_latest(registry) == b""
+            own = CollectorRegistry()
+            LockCollector({**managers, "child": LockManager()}, registry=own)
+            shown = generate_latest(own).decode()
+            assert 'manager="child"' in shown and "parent" not in shown
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert 'manager="parent"' in generate_latest(registry).decode()
+    """)
+
+
+def test_one_interpreter_of_a_process_has_the_module() -> None:
+    passes("""
+        import asyncio, gc, sys
+        import keylatch
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        execute = getattr(interpreters, "exec", interpreters.run_string)
+        attempt = "try: import keylatch\\nexcept ImportError: pass\\nelse: raise SystemExit(1)"
+        locks = keylatch.LockManager()
+        before = locks.lock("before")
+
+        async def block():
+            async with locks.alock("a") as guard:
+                assert type(guard) is keylatch.Guard
+
+        def check():
+            with locks.lock("a") as guard:
+                assert type(guard) is keylatch.Guard
+            asyncio.run(block())
+
+        for kind in ("legacy", "isolated"):
+            if sys.version_info >= (3, 13):
+                other = interpreters.create(kind)
+            else:
+                other = interpreters.create(isolated=kind == "isolated")
+            problem = execute(other, attempt)
+            assert problem is None, problem
+            check()
+            interpreters.destroy(other)
+            gc.collect()
+            check()
+        before.release()
+        # Once more in the same one is no other.
+        for name in [name for name in sys.modules if name.startswith("keylatch")]:
+            del sys.modules[name]
+        import keylatch as again
+        with again.LockManager().lock("a") as guard:
+            assert type(guard) is again.Guard is keylatch.Guard
     """)
 
 

@@ -88,6 +88,17 @@ def test_the_end_of_a_block_releases_what_is_left(locks: LockManager) -> None:
     assert batch.released
 
 
+def test_a_session_has_one_block_at_a_time(locks: LockManager) -> None:
+    with locks.session("txn") as session:
+        guard = locks.lock("a", owner=session)
+        with pytest.raises(RuntimeError, match="a block has the session already"), session:
+            pass
+        assert guard.is_valid
+    with session:
+        locks.grant("a", owner=session)
+    assert locks.holders() == []
+
+
 def test_a_block_that_raises_releases_too(locks: LockManager) -> None:
     with pytest.raises(ZeroDivisionError), locks.session("txn") as session:
         guard = locks.lock("a", owner=session)

@@ -13,7 +13,7 @@ use crate::report::table;
 use crate::row::Row;
 use crate::scenarios::pairs::{exclusive_pair, shared_pair};
 use crate::slices::{Figures, Lane, Pace, in_turn};
-use crate::subject::Subject as _;
+use crate::subject::{BATCH, Batch as _, Subject as _};
 use crate::subjects::keylatch::Keylatch;
 use crate::unit::BareWord;
 use crate::{finish, machine};
@@ -41,7 +41,7 @@ impl Library {
             .ok_or_else(|| format!("there is no {name}"))
     }
 
-    /// Tells the library which key to lock.
+    /// Tells the library of a key to lock.
     fn prepare(&self, name: &str, bucket: &str, object: &str) -> Result<(), String> {
         let open = self.find(name)?;
         // Kept for ever: the library goes on pointing to them.
@@ -68,10 +68,14 @@ impl Library {
 pub(crate) fn measure(options: &Options) -> Result<(), String> {
     let path = options.library.as_deref().ok_or("c needs --library; `make bench-c` gives it")?;
     let library = Library::open(path)?;
-    let (word, subject, keys) = (BareWord::new(), Keylatch::<false>::create(), KeySet::common(1));
+    let (word, subject, keys) = (BareWord::new(), Keylatch::<false>::create(), KeySet::common(1 + BATCH));
     let key = keys.get(0);
     library.prepare("bench_keylatch_open", key.bucket, key.object)?;
     library.prepare("bench_peers_open", key.bucket, key.object)?;
+    let sixteen = std::array::from_fn(|number| keys.get(1 + number));
+    for key in sixteen {
+        library.prepare("bench_keylatch_batch_add", key.bucket, key.object)?;
+    }
     let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
     let machine = machine::describe();
     println!("{}", table::heading(&machine));
@@ -82,25 +86,30 @@ pub(crate) fn measure(options: &Options) -> Result<(), String> {
         Lane::new(library.pairs("bench_keylatch_exclusive")?),
         Lane::new(library.pairs("bench_keylatch_shared")?),
         Lane::new(library.pairs("bench_keylatch_with_owner")?),
+        // Counted by keys, like the one from C.
+        Lane::new(|count| (0..count).step_by(BATCH).for_each(|_| subject.batch(&sixteen, || ()))),
+        Lane::new(library.pairs("bench_keylatch_batch")?),
         Lane::new(library.pairs("bench_pthread_rwlock")?),
         Lane::new(library.pairs("bench_pthread_map")?),
         Lane::new(library.pairs("bench_shared_mutex_map")?),
     ];
     let together = Pace { subject: pace.subject * lanes.len() as u32, ..pace };
-    let [unit, exclusive, shared, c_exclusive, c_shared, c_owner, bare, c_map, cpp_map] = in_turn(&together, lanes);
+    let [unit, exclusive, shared, c_exclusive, c_shared, c_owner, batch, c_batch, bare, c_map, cpp_map] =
+        in_turn(&together, lanes);
     let rows = [
         ("keylatch", exclusive, exclusive),
         ("keylatch_shared", shared, shared),
         ("keylatch_c", c_exclusive, exclusive),
         ("keylatch_c_shared", c_shared, shared),
         ("keylatch_c_owner", c_owner, exclusive),
+        ("keylatch_batch_16, a key", batch, batch),
+        ("keylatch_c_batch_16, a key", c_batch, batch),
         ("pthread_rwlock", bare, exclusive),
         ("pthread_rwlock_map_c", c_map, exclusive),
         ("shared_mutex_map_cpp", cpp_map, exclusive),
     ]
     .map(|(subject, figures, rust)| row(subject, unit, figures, rust));
-    let says =
-        "acquire and release one warm key, one thread: through the C library, and what C and C++ have without it";
+    let says = "acquire and release one warm key, one thread, alone or in a batch of 16: through the C library, and what C and C++ have without it";
     let columns = [("median_ns", "median ns"), ("versus_rust", "x Rust"), ("versus_rust_by_medians", "by medians")];
     println!("{}", table::block(SCENARIO, says, &columns, &rows).trim_end());
     println!("{}", table::verdict(&rows));

@@ -8,12 +8,14 @@
 //! How to read the code: [`subject`] says what can be measured and `subjects/` has one file for each family of
 //! them; [`slices`] and [`two_threads`] are the two ways of measuring; `scenarios/` puts subjects through them;
 //! [`goals`] and `report/` tell what came out. `inspection/` counts instructions and atomics instead of time.
-//! `c` measures the C library.
+//! `c` measures the C library, and `beside` is asked by another language's bench.
 
 #![allow(clippy::print_stdout)]
 
 mod allocations;
 mod arguments;
+#[cfg(feature = "keylatch")]
+mod beside;
 #[cfg(feature = "keylatch")]
 mod c;
 mod goals;
@@ -126,6 +128,8 @@ fn child(words: &[String]) -> Result<(), String> {
             Ok(())
         }
         ["pairs", subject, mode, count] => inspection::in_child(subject, mode, count),
+        #[cfg(feature = "keylatch")]
+        ["beside"] => beside::answer(),
         _ => Err("`child` is for this program's own use".into()),
     }
 }

@@ -47,10 +47,10 @@
  *
  * MISTAKES
  *
- * A handle that was freed, one of another kind, a freed manager's queue and a second free are told
- * KEYLATCH_EHANDLE, for as long as some hundred handles that are made later. A NULL is told
- * KEYLATCH_ENULL, a mode or flag that is none KEYLATCH_EINVALID. Freeing a handle while other
- * threads are in calls on it is fine: the function waits for them, and has those that sleep woken.
+ * A handle that was freed, one of another kind, and a second free are told KEYLATCH_EHANDLE, for as
+ * long as some hundred handles that are made later. A NULL is told KEYLATCH_ENULL, a mode or flag
+ * that is none KEYLATCH_EINVALID. Freeing a handle while other threads are in calls on it is fine:
+ * the function waits for them, and has those that sleep woken.
  *
  * Undefined is, as everywhere in C: a pointer that is none, or to less memory than a function says;
  * a handle pointer that no function of this library has ever handed out; freeing a text twice; a
@@ -75,8 +75,9 @@
  * longjmp.
  *
  * The library starts threads of its own: one a manager for callbacks, with the first request that
- * needs it, and one a manager that keeps time for requests in the background. They block all that
- * they can: signals are left to the program's threads.
+ * needs it, and one a manager that keeps time for requests in the background. They block all signals
+ * but those that a fault of the thread's own raises (SIGSEGV and its like): the others are left to
+ * the program's threads.
  *
  *
  * CALLBACKS

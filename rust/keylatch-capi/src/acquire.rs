@@ -4,19 +4,19 @@
 //! released; nothing else has to be kept. A request that has to wait in the background has a ticket: a number that is
 //! never 0 either.
 
-use crate::boundary::{Failure, Out, UserData, call, invalid, null};
+use crate::boundary::{Failure, Out, call, invalid, null};
+use crate::callbacks::Promise;
 use crate::handle;
 use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
 use crate::last_error;
-use crate::manager::{self, Owed, keylatch_manager};
+use crate::manager::{self, keylatch_manager};
 use crate::options::{self, Given, keylatch_request_options, waiting};
 use crate::queue::{Numbered, keylatch_queue};
 use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_OK};
 use keylatch::{Grant, LockError, LockRequest, Mode, OwnedLockGuard, Submitted, Ticket};
-use std::cell::Cell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Called once with the result of a request that had to wait: KEYLATCH_OK and the grant, which is the callee's now, or why
 /// not and 0. keylatch_last_error() and its like tell more of a failure.
@@ -27,22 +27,6 @@ pub type keylatch_callback = Option<unsafe extern "C" fn(user_data: *mut c_void,
 
 /// Called once with a user_data that is of no more use. NULL for nothing to free.
 pub type keylatch_free_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
-
-thread_local! {
-    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is in a callback of ours.
-pub(crate) fn in_callback() -> bool {
-    IN_CALLBACK.get()
-}
-
-/// Runs foreign code that is known to be called by us.
-pub(crate) fn calling_back(foreign: impl FnOnce()) {
-    let before = IN_CALLBACK.replace(true);
-    foreign();
-    IN_CALLBACK.set(before);
-}
 
 /// The functions that have a fast path, each a version of it.
 const TRY: u8 = 0;
@@ -293,7 +277,7 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
     grant: *mut u64,
     ticket: *mut u64,
 ) -> i32 {
-    let promise = Arc::new(Promise { user_data: UserData::new(user_data, free_fn), owed: OnceLock::new() });
+    let promise = Promise::new(user_data, free_fn);
     let kept = Arc::clone(&promise);
     let status = call(|| {
         // SAFETY: the header says what the caller promises.
@@ -305,35 +289,25 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
         let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
-        promise.owed.get_or_init(|| manager.callbacks.add());
+        promise.is_owed_by(&manager);
         let submitted = manager.locks.lock(request).with_callback(move |result| {
             let (status, grant) = answer(result);
             // SAFETY: the caller gave the function for this pointer.
-            calling_back(|| unsafe { callback(kept.user_data.pointer(), status, grant) });
-            calling_back(|| drop(kept));
+            kept.call(|user_data| unsafe { callback(user_data, status, grant) });
         })?;
         hand_out(submitted, grant, ticket);
         Ok(())
     });
     // Out of the manager, so that free_fn may free it.
-    calling_back(|| drop(promise));
+    drop(promise);
     status
 }
 
-/// What somebody is owed who gave a callback.
-struct Promise {
-    /// Freed first.
-    user_data: UserData,
-    owed: OnceLock<Owed>,
-}
-
-/// What a callback or a completion says of a result.
+/// What a callback or a completion says of a result. A success leaves the last failure of the thread alone: somebody may
+/// still read its text.
 pub(crate) fn answer(result: Result<OwnedLockGuard, LockError>) -> (i32, u64) {
     match result {
-        Ok(guard) => {
-            last_error::clear();
-            (KEYLATCH_OK, guard.into_grant().to_raw())
-        }
+        Ok(guard) => (KEYLATCH_OK, guard.into_grant().to_raw()),
         Err(error) => (last_error::note(Failure::Core(error)), 0),
     }
 }

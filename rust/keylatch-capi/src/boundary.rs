@@ -236,33 +236,3 @@ impl<T: Versioned> SizedOut<T> {
         }
     }
 }
-
-/// A function of the caller's with what it wants to be given, to be freed when it is of no more use.
-pub(crate) struct UserData {
-    data: *mut c_void,
-    free: Option<unsafe extern "C" fn(*mut c_void)>,
-}
-
-// SAFETY: the header says that both are used on other threads.
-unsafe impl Send for UserData {}
-// SAFETY: as above; only the pointer is handed out.
-unsafe impl Sync for UserData {}
-
-impl UserData {
-    pub(crate) fn new(data: *mut c_void, free: Option<unsafe extern "C" fn(*mut c_void)>) -> Self {
-        Self { data, free }
-    }
-
-    pub(crate) fn pointer(&self) -> *mut c_void {
-        self.data
-    }
-}
-
-impl Drop for UserData {
-    fn drop(&mut self) {
-        if let Some(free) = self.free {
-            // SAFETY: the caller gave it for this pointer, to be called once.
-            unsafe { free(self.data) }
-        }
-    }
-}

@@ -38,14 +38,15 @@ pub extern "C" fn keylatch_last_error_clear() {
     crate::last_error::clear();
 }
 
-fn not_known(what: &str) -> Failure {
-    Failure::owned(KEYLATCH_EEND, format!("the last failure has no {what}"))
+/// Costs nothing: it ends every walk through the holders, and nobody sees it.
+fn not_known() -> Failure {
+    Failure::new(KEYLATCH_EEND, "the last failure has nothing of the kind")
 }
 
 /// Looks at the last failure without becoming the last failure: what was asked for stays to be asked for.
 fn ask(inside: impl FnOnce(&mut LastError) -> Result<(), Failure>) -> i32 {
     let mut quiet = KEYLATCH_OK;
-    let status = call(|| match look(inside).unwrap_or_else(|| Err(not_known("thread"))) {
+    let status = call(|| match look(inside).unwrap_or_else(|| Err(not_known())) {
         Err(failure) if failure.status() == KEYLATCH_EEND => {
             quiet = KEYLATCH_EEND;
             Ok(())
@@ -64,7 +65,7 @@ pub unsafe extern "C" fn keylatch_last_key(key: *mut keylatch_key) -> i32 {
     ask(|last| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(key) }?;
-        out.write(keylatch_key::of(last.key().ok_or_else(|| not_known("key"))?.as_ref()));
+        out.write(keylatch_key::of(last.key().ok_or_else(not_known)?.as_ref()));
         Ok(())
     })
 }
@@ -78,7 +79,7 @@ pub unsafe extern "C" fn keylatch_last_waited(waited_ns: *mut u64) -> i32 {
     ask(|last| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(waited_ns) }?;
-        let Some(LockError::Timeout { waited, .. }) = last.cause() else { return Err(not_known("wait")) };
+        let Some(LockError::Timeout { waited, .. }) = last.cause() else { return Err(not_known()) };
         out.write(nanoseconds(*waited));
         Ok(())
     })
@@ -95,8 +96,8 @@ pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatc
     ask(|last| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { SizedOut::new(holder) }?;
-        let holders = last.holders().ok_or_else(|| not_known("holders"))?;
-        let found = holders.named.get(index).ok_or_else(|| not_known("more holders"))?;
+        let holders = last.holders().ok_or_else(not_known)?;
+        let found = holders.named.get(index).ok_or_else(not_known)?;
         let key = last.key().map_or(keylatch_key::NONE, |key| keylatch_key::of(key.as_ref()));
         out.write(&crate::events::held(key, found));
         if !more.is_null() {
@@ -118,8 +119,8 @@ pub unsafe extern "C" fn keylatch_last_cycle_link(index: usize, link: *mut keyla
     ask(|last| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { SizedOut::new(link) }?;
-        let Some(LockError::Deadlock { cycle, .. }) = last.cause() else { return Err(not_known("cycle")) };
-        let found = cycle.get(index).ok_or_else(|| not_known("more of a cycle"))?;
+        let Some(LockError::Deadlock { cycle, .. }) = last.cause() else { return Err(not_known()) };
+        let found = cycle.get(index).ok_or_else(not_known)?;
         out.write(&keylatch_party::linked(found));
         Ok(())
     })

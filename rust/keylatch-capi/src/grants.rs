@@ -5,8 +5,9 @@
 //! and was taken away, and harms nobody. While a downgrade or an upgrade works on a grant in one thread, another thread
 //! that uses the same grant is told KEYLATCH_ENOTHELD.
 
-use crate::acquire::{calling_back, grant as grant_of, keylatch_free_fn};
-use crate::boundary::{Failure, Out, UserData, call, null};
+use crate::acquire::{grant as grant_of, keylatch_free_fn};
+use crate::boundary::{Failure, Out, call, null};
+use crate::callbacks::Promise;
 use crate::handle;
 use crate::key::{self, keylatch_key, number_of};
 use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
@@ -45,13 +46,15 @@ pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant:
 #[cold]
 #[inline(never)]
 fn lost_meanwhile(grant: u64, why: Lost) -> i32 {
-    call(|| {
-        Err(match why {
-            Lost::Expired => LockError::LeaseLost { grant },
-            _ => LockError::NotHeld { grant },
-        }
-        .into())
-    })
+    call(|| Err(lost_in_this_moment(grant, why).into()))
+}
+
+#[cold]
+fn lost_in_this_moment(grant: u64, why: Lost) -> LockError {
+    match why {
+        Lost::Expired => LockError::LeaseLost { grant },
+        _ => LockError::NotHeld { grant },
+    }
 }
 
 #[cold]
@@ -76,6 +79,9 @@ pub unsafe extern "C" fn keylatch_release_many(
     released: *mut usize,
 ) -> i32 {
     call(|| {
+        // Where the thread's own part is costs as much to find out as a good deal of a release.
+        let here = handle::enter_at_once::<keylatch_manager>(manager.cast());
+        let place = here.as_ref().and_then(manager::place);
         let manager = manager::enter(manager)?;
         let mut done = 0;
         let mut first = None;
@@ -85,11 +91,17 @@ pub unsafe extern "C" fn keylatch_release_many(
         for position in 0..crate::acquire::array_len::<u64>(count)? {
             // SAFETY: the header says what the caller promises.
             let number = unsafe { grants.add(position).read_unaligned() };
-            if let Ok(grant) = grant_of(number) {
-                match manager.locks.release(grant) {
-                    Ok(()) => done += 1,
-                    Err(error) => first = first.or(Some(error)),
-                }
+            let Some(held) = Grant::from_raw(number) else { continue };
+            // SAFETY: it is this thread's, and forgotten in time.
+            let at_once = place.and_then(|place| unsafe { manager.locks.release_at_once(place, held) });
+            let released = match at_once {
+                Some(Ok(())) => Ok(()),
+                Some(Err(why)) => Err(lost_in_this_moment(number, why)),
+                None => manager.locks.release(held),
+            };
+            match released {
+                Ok(()) => done += 1,
+                Err(error) => first = first.or(Some(error)),
             }
         }
         if let Some(released) = NonNull::new(released) {
@@ -358,22 +370,23 @@ pub unsafe extern "C" fn keylatch_on_lost(
     user_data: *mut c_void,
     free_fn: keylatch_free_fn,
 ) -> i32 {
-    let user_data = Arc::new(UserData::new(user_data, free_fn));
-    let kept = Arc::clone(&user_data);
+    let promise = Promise::new(user_data, free_fn);
+    let kept = Arc::clone(&promise);
     let status = call(|| {
         let callback = callback.ok_or_else(|| null("the callback"))?;
+        let manager = manager::enter(manager)?;
+        promise.is_owed_by(&manager);
         let listener = move |why| {
             let why = match why {
                 Lost::Expired => KEYLATCH_LOST_EXPIRED,
                 _ => KEYLATCH_LOST_FORCED,
             };
             // SAFETY: the caller gave the function for this pointer.
-            calling_back(|| unsafe { callback(kept.pointer(), grant, why) });
-            calling_back(|| drop(kept));
+            kept.call(|user_data| unsafe { callback(user_data, grant, why) });
         };
-        manager::enter(manager)?.locks.on_lost(grant_of(grant)?, listener)?;
+        manager.locks.on_lost(grant_of(grant)?, listener)?;
         Ok(())
     });
-    calling_back(|| drop(user_data));
+    drop(promise);
     status
 }

@@ -7,6 +7,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | `boundary` | how a call comes in and goes out: panics, failures, pointers |
+//! | `callbacks` | foreign code that is called, and what is still to be called |
 //! | `handle` | handles that may be used after they were freed, and calls in progress |
 //! | `status`, `last_error` | numbers, and what the last failure of a thread was about |
 //! | `key`, `options` | what callers hand in |
@@ -20,6 +21,7 @@
 #![allow(missing_docs)]
 
 mod boundary;
+mod callbacks;
 mod handle;
 mod last_error;
 

@@ -3,14 +3,15 @@
 //! A manager is one table of locks. Most programs have one. Making one reserves address space, not memory.
 
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
+use crate::callbacks::Outstanding;
 use crate::handle::{self, Entered, Inside, Kind};
 use crate::options::nanoseconds;
 use crate::party::flag;
 use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Place, Reentrancy, Victim};
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A lock manager; made by keylatch_manager_new(), freed by keylatch_manager_free().
@@ -25,41 +26,6 @@ pub struct keylatch_manager {
 impl Kind for keylatch_manager {
     const MARK: u64 = 0x6b6c_6d61_6e61_6765;
     const NAME: &'static str = "keylatch_manager";
-}
-
-/// Callbacks that are still to be called or freed.
-#[derive(Debug, Default)]
-pub(crate) struct Outstanding {
-    count: Mutex<usize>,
-    settled: Condvar,
-}
-
-impl Outstanding {
-    pub(crate) fn add(self: &Arc<Self>) -> Owed {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Owed(Arc::clone(self))
-    }
-
-    fn wait(&self) {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        while *count > 0 {
-            count = self.settled.wait(count).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// One of them, until dropped.
-#[derive(Debug)]
-pub(crate) struct Owed(Arc<Outstanding>);
-
-impl Drop for Owed {
-    fn drop(&mut self) {
-        let mut count = self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count -= 1;
-        if *count == 0 {
-            self.0.settled.notify_all();
-        }
-    }
 }
 
 /// Whoever runs may take a free lock ahead of the line, until somebody has waited for fairness_after_ns; by far the
@@ -360,7 +326,8 @@ pub unsafe extern "C" fn keylatch_manager_is_closed(manager: *const keylatch_man
 /// free_fn too. Calls that come later get KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it
 /// stay, to be freed by their own functions.
 ///
-/// A callback may free its manager; then callbacks that are still to come, and its own end, are not waited for.
+/// A callback may free its manager; then callbacks of this manager that are still to come, and its own end, are not waited for.
+/// A callback of another manager waits like everybody; two callbacks that free each other's manager wait for ever.
 /// NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child: nothing is freed there
@@ -373,9 +340,9 @@ pub unsafe extern "C" fn keylatch_manager_free(manager: *mut keylatch_manager) -
             return Ok(());
         }
         let ended = handle::end::<keylatch_manager>(manager.cast(), |inside| inside.locks.close())?;
-        if !crate::acquire::in_callback() {
-            ended.callbacks.wait();
-        }
+        // Those about holds that will be lost no more: they are freed now rather than when the last queue is.
+        ended.locks.forget_listeners();
+        ended.callbacks.wait_for_all(ended.number);
         Ok(())
     })
 }

@@ -169,6 +169,40 @@ pub(crate) unsafe fn plain<const OWNED: bool>(
     if !OWNED {
         return Some(Plain { owner: None, priority: 0 });
     }
+    // SAFETY: promised.
+    let (owner, priority) = unsafe { plain_fields(options, 0) }?;
+    let owner = manager.and::<keylatch_owner>(owner.cast())?;
+    (owner.manager == manager.number).then_some(Plain { owner: Some(owner), priority })
+}
+
+/// As [`plain`] for a batch, which is slower anyway than the way to one of several versions would be. What is free needs
+/// no effort, so that a best effort is plain too.
+///
+/// # Safety
+/// As [`plain`].
+#[inline(always)]
+pub(crate) unsafe fn plain_of_batch(
+    options: *const keylatch_request_options,
+    manager: &Inside<keylatch_manager>,
+) -> Option<Plain> {
+    if options.is_null() {
+        return Some(Plain { owner: None, priority: 0 });
+    }
+    // SAFETY: promised.
+    let (owner, priority) = unsafe { plain_fields(options, KEYLATCH_BEST_EFFORT) }?;
+    if owner.is_null() {
+        return Some(Plain { owner: None, priority });
+    }
+    let owner = manager.and::<keylatch_owner>(owner.cast())?;
+    (owner.manager == manager.number).then_some(Plain { owner: Some(owner), priority })
+}
+
+/// Owner and priority, if there is nothing else but these flags.
+///
+/// # Safety
+/// As [`plain`].
+#[inline(always)]
+unsafe fn plain_fields(options: *const keylatch_request_options, flags: u32) -> Option<(*const keylatch_owner, u8)> {
     // SAFETY: promised; the size is the first field.
     if unsafe { options.cast::<usize>().read_unaligned() } != size_of::<keylatch_request_options>() {
         return None;
@@ -180,16 +214,11 @@ pub(crate) unsafe fn plain<const OWNED: bool>(
             (&raw const (*options).owner_name_len).read_unaligned() as u64
                 | (&raw const (*options).ttl_ns).read_unaligned()
                 | (&raw const (*options).request_id).read_unaligned()
-                | u64::from((&raw const (*options).flags).read_unaligned()),
+                | u64::from((&raw const (*options).flags).read_unaligned() & !flags),
             (&raw const (*options).priority).read_unaligned(),
         )
     };
-    if more != 0 || priority > 255 {
-        return None;
-    }
-    let owner = manager.and::<keylatch_owner>(owner.cast())?;
-    let priority = priority as u8;
-    (owner.manager == manager.number).then_some(Plain { owner: Some(owner), priority })
+    (more == 0 && priority <= 255).then_some((owner, priority as u8))
 }
 
 /// As C is told a time; `u64::MAX` is more than 584 years.

@@ -2,13 +2,16 @@
 //!
 //! For event loops: results of requests that had to wait lie in a queue until they are fetched, and a file descriptor is
 //! readable while there are any. Poll it for reading, then fetch until there are no more.
+//!
+//! Once its manager is closed or freed, a queue hands out what is still to come, the requests that this has ended too.
+//! Then it says KEYLATCH_ECLOSED, and its descriptor stays readable until it is freed.
 
 use crate::acquire::answer;
 use crate::boundary::{Failure, Out, call, null};
 use crate::handle::{self, Kind};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
-use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
+use crate::status::{KEYLATCH_ECLOSED, KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
 use keylatch::{Completion, CompletionQueue, Grant, Session, Ticket};
 use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
@@ -136,10 +139,10 @@ pub unsafe extern "C" fn keylatch_queue_free(queue: *mut keylatch_queue) -> i32 
     })
 }
 
-/// Tells the descriptor that is readable while results lie in the queue. It is the queue's: poll it, do not read or
+/// Tells the descriptor that is readable while results lie in the queue, and once there will be no more. It is the queue's: poll it, do not read or
 /// close it.
 ///
-/// Writes *fd on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+/// Writes *fd on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_queue_fd(queue: *const keylatch_queue, fd: *mut i32) -> i32 {
     call(|| {
@@ -154,7 +157,8 @@ pub unsafe extern "C" fn keylatch_queue_fd(queue: *const keylatch_queue, fd: *mu
 /// there are no more, and the descriptor is unreadable until more arrive. If the last one is a failure, keylatch_last_error() and its
 /// like tell more of it.
 ///
-/// Writes *count and as many of results on success; none at all is a success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; each result is
+/// Writes *count and as many of results on success; none at all is a success. Errors: KEYLATCH_ECLOSED when the manager is closed or freed
+/// and all was fetched; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; each result is
 /// fetched by one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_queue_drain(
@@ -177,9 +181,16 @@ pub unsafe extern "C" fn keylatch_queue_drain(
             unsafe { results.add(fetched).write_unaligned(queue.completion(next)) };
             fetched += 1;
         }
+        if fetched == 0 && capacity > 0 && queue.completions.is_over() {
+            return Err(no_more());
+        }
         out.write(fetched);
         Ok(())
     })
+}
+
+fn no_more() -> Failure {
+    Failure::new(KEYLATCH_ECLOSED, "the lock manager is closed, and all results were fetched")
 }
 
 /// Fetches the oldest result, waiting for one in the calling thread for at most timeout_ns: 0 is not at all, KEYLATCH_WAIT_FOREVER
@@ -187,7 +198,8 @@ pub unsafe extern "C" fn keylatch_queue_drain(
 /// failure, keylatch_last_error() and its like tell more of it.
 ///
 /// Writes *result on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and timeout_ns is 0; KEYLATCH_ETIMEOUT;
-/// KEYLATCH_EHANDLE, also if the queue is freed meanwhile; KEYLATCH_ENULL, KEYLATCH_ESYSTEM. Threads: any, but callbacks must not wait; each result is
+/// KEYLATCH_ECLOSED when the manager is closed or freed and all was fetched; KEYLATCH_EHANDLE, also if the queue is freed meanwhile;
+/// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESYSTEM. Threads: any, but callbacks must not wait; each result is
 /// fetched by one. Signals do not end the wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_queue_next(
@@ -207,6 +219,9 @@ pub unsafe extern "C" fn keylatch_queue_next(
             if let Some(next) = queue.completions.try_next() {
                 out.write(queue.completion(next));
                 return Ok(());
+            }
+            if queue.completions.is_over() {
+                return Err(no_more());
             }
             if timeout_ns == 0 {
                 return Err(Failure::new(KEYLATCH_EWOULDBLOCK, "nothing lies in the queue"));

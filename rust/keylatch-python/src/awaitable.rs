@@ -59,6 +59,12 @@ static ACQUIRE_METHODS: Table<ffi::PyMethodDef, 5> = Table::new([
 /// Makes the types and adds the one that people see to the module.
 pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    let known = ACQUIRE_TYPE.load(Ordering::Relaxed);
+    // SAFETY: null, or a type that is kept for good.
+    if let Some(known) = unsafe { Borrowed::from_ptr_or_opt(py, known.cast()) } {
+        // The module was imported before, and forgotten.
+        return module.add("Acquire", known);
+    }
     let doc = c"A lock to be awaited, or used in `async with`: what `LockManager.alock` returns.";
     let mut slots = [
         raw::slot(ffi::Py_tp_dealloc, deallocate as *mut _),
@@ -210,8 +216,11 @@ fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
 unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| match ask_once(py, slf)? {
         Begun::Taken => {
-            // SAFETY: called on an acquire.
-            unsafe { this(slf) }.entered.store(true, Ordering::Relaxed);
+            // SAFETY: called on an acquire, which has taken the lock.
+            unsafe {
+                this(slf).entered.store(true, Ordering::Relaxed);
+                GuardObject::from_raw(this(slf).guard.load(Ordering::Acquire)).enter();
+            }
             Ok(new_ref(slf))
         }
         Begun::Waiting(pending) => {
@@ -240,12 +249,16 @@ unsafe extern "C" fn entered(
     arguments: *mut *mut ffi::PyObject,
     positional: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
-    answer(|_| {
-        if positional != 1 {
+    answer(|py| {
+        // SAFETY: as the interpreter passed them.
+        let given = (positional == 1).then(|| unsafe { Bound::from_borrowed_ptr(py, *arguments) });
+        let guard = given.as_ref().and_then(GuardObject::from_object);
+        let (Some(given), Some(guard)) = (&given, guard) else {
             return Err(PyTypeError::new_err("_entered() takes the guard"));
-        }
-        // SAFETY: called on an acquire, with one argument.
-        let old = unsafe { this(slf).guard.swap(new_ref(*arguments), Ordering::AcqRel) };
+        };
+        guard.enter();
+        // SAFETY: called on an acquire.
+        let old = unsafe { this(slf) }.guard.swap(new_ref(given.as_ptr()), Ordering::AcqRel);
         // SAFETY: the reference that was kept, if one was.
         unsafe { ffi::Py_XDECREF(old) };
         Ok(none())

@@ -1,12 +1,19 @@
-//! The waits of one event loop: a descriptor that becomes readable when one of them has news, and what to do then.
+//! The waits of one event loop: a descriptor that becomes readable when one of them has news, and whom to wake then.
 //!
 //! News come from whatever thread releases a lock. It notes whose they are and rings the descriptor; it never enters the
-//! interpreter. The loop polls the descriptor and calls `drain` in its own thread, which goes on with those waits.
+//! interpreter. The loop polls the descriptor and calls its `Listener` in its own thread, which wakes the tasks. Each looks
+//! for itself what has come. Nothing is fetched for a task before it does so, so that one that is cancelled, or whose loop
+//! is closed, has nothing that would have to be given back: dropping the wait does it.
+//!
+//! A loop that is closed, or forgotten, takes no more steps, and neither do its tasks. That is noticed by its `Listener`,
+//! which nobody but the loop refers to: when it goes, the waits end.
 
-use crate::pending::{Pending, Waiting};
+use crate::pending::Pending;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,8 +22,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Waits that an event loop keeps, each with the future that is told of its end.
-#[pyclass(frozen, module = "keylatch._keylatch")]
+/// Waits that an event loop keeps, each with whom to wake. Its tasks refer to it, and the loop by its `Listener`.
+#[pyclass(frozen, weakref, module = "keylatch._keylatch")]
 pub(crate) struct LoopWaits {
     desk: Arc<Desk>,
     hearing: File,
@@ -25,10 +32,10 @@ pub(crate) struct LoopWaits {
 }
 
 struct Wait {
-    waiting: Waiting,
-    /// The loop's future.
-    future: Py<PyAny>,
+    pending: Py<Pending>,
     waker: Waker,
+    /// The loop's future that its task awaits, until it was told.
+    news: Option<Py<PyAny>>,
 }
 
 /// Where news are noted.
@@ -82,24 +89,51 @@ impl LoopWaits {
         lock(&self.waits).len()
     }
 
-    /// Takes a wait in, and tells `future` when it has ended, which may be at once. Returns a number for `drop`.
-    fn add(&self, pending: &Bound<'_, Pending>, future: Bound<'_, PyAny>) -> PyResult<u64> {
-        let Some(waiting) = pending.get().take() else {
-            return Err(PyRuntimeError::new_err("the wait was given to a loop before"));
-        };
+    /// Takes a wait in, and returns its number.
+    fn add(&self, pending: Py<Pending>) -> u64 {
         let token = self.next.fetch_add(1, Ordering::Relaxed);
         let waker = Waker::from(Arc::new(Bell { desk: Arc::clone(&self.desk), token }));
-        self.go_on(pending.py(), token, Wait { waiting, future: future.unbind(), waker })?;
-        Ok(token)
+        lock(&self.waits).insert(token, Wait { pending, waker, news: None });
+        token
+    }
+
+    /// Looks whether a wait has ended: its result, alone in a tuple; None if not, and then `news` will be told when to look
+    /// again.
+    fn look<'py>(&self, py: Python<'py>, token: u64, news: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        // The future first: news that come from now on are for it.
+        let (old, pending, waker) = match lock(&self.waits).get_mut(&token) {
+            Some(wait) => (wait.news.replace(news.unbind()), wait.pending.clone_ref(py), wait.waker.clone()),
+            None => return Err(PyRuntimeError::new_err("the wait has ended")),
+        };
+        drop(old);
+        let Poll::Ready(result) = pending.get().poll(py, &mut Context::from_waker(&waker)) else { return Ok(None) };
+        self.discard(token);
+        PyTuple::new(py, [result?]).map(Some)
     }
 
     /// Ends a wait, if it has not ended.
     fn discard(&self, token: u64) {
         let wait = lock(&self.waits).remove(&token);
-        drop(wait);
+        wait.iter().for_each(|wait| wait.pending.get().end());
     }
 
-    /// Goes on with the waits that have news.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Whoever has the mutex uses what is in there.
+        let Ok(waits) = self.waits.try_lock() else { return Ok(()) };
+        for wait in waits.values() {
+            visit.call(&wait.pending)?;
+            visit.call(&wait.news)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        self.end();
+    }
+}
+
+impl LoopWaits {
+    /// Wakes the tasks that have news.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let tokens = {
             let mut news = lock(&self.desk.news);
@@ -107,34 +141,59 @@ impl LoopWaits {
             while let Ok(64) = (&self.hearing).read(&mut heard) {}
             std::mem::take(&mut *news)
         };
+        let mut told = Ok(());
         for token in tokens {
-            let wait = lock(&self.waits).remove(&token);
-            if let Some(wait) = wait {
-                self.go_on(py, token, wait)?;
-            }
+            let news = lock(&self.waits).get_mut(&token).and_then(|wait| wait.news.take());
+            let Some(news) = news else { continue };
+            // The others are told, whatever becomes of this one.
+            told = told.and(tell(news.bind(py)));
         }
-        Ok(())
+        told
+    }
+
+    /// Ends all waits.
+    fn end(&self) {
+        let waits = std::mem::take(&mut *lock(&self.waits));
+        waits.values().for_each(|wait| wait.pending.get().end());
     }
 }
 
-impl LoopWaits {
-    fn go_on(&self, py: Python<'_>, token: u64, mut wait: Wait) -> PyResult<()> {
-        let future = wait.future.bind(py);
-        // Nobody listens any more; whatever has arrived goes on to others when the wait is dropped.
-        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
-            return Ok(());
-        }
-        let waker = wait.waker.clone();
-        match (wait.waiting)(py, &mut Context::from_waker(&waker)) {
-            Poll::Pending => {
-                // News since the poll were noted and are found here: only the loop's own thread drains, and it is here.
-                lock(&self.waits).insert(token, wait);
-                return Ok(());
-            }
-            Poll::Ready(Ok(result)) => future.call_method1(intern!(py, "set_result"), (result,))?,
-            Poll::Ready(Err(error)) => future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))?,
-        };
-        Ok(())
+/// Wakes the task that awaits a future, unless it was cancelled meanwhile.
+fn tell(news: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = news.py();
+    if !news.call_method0(intern!(py, "done"))?.is_truthy()? {
+        news.call_method1(intern!(py, "set_result"), (py.None(),))?;
+    }
+    Ok(())
+}
+
+/// What an event loop calls when the descriptor is readable.
+#[pyclass(frozen, module = "keylatch._keylatch")]
+pub(crate) struct Listener {
+    waits: Py<LoopWaits>,
+}
+
+#[pymethods]
+impl Listener {
+    #[new]
+    fn new(waits: Py<LoopWaits>) -> Self {
+        Self { waits }
+    }
+
+    /// Wakes the tasks that have news.
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        self.waits.get().drain(py)
+    }
+
+    // Without a `__clear__`: every circle goes through the waits, which have one.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.waits)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.waits.get().end();
     }
 }
 

@@ -1,6 +1,7 @@
 //! A subscription to a manager's events, for one reader at a time: a thread or a task.
 
 use crate::errors::{holders_to_python, mode_to_python, module};
+use crate::fork::Process;
 use crate::pending::Pending;
 use crate::request::Timeout;
 use crate::wait::wait_until;
@@ -21,6 +22,7 @@ use std::time::Instant;
 #[pyclass(frozen, module = "keylatch._keylatch")]
 pub(crate) struct Subscription {
     inbox: Arc<Inbox>,
+    process: Process,
 }
 
 struct Inbox {
@@ -80,9 +82,10 @@ impl Future for Reader {
 }
 
 impl Subscription {
-    pub(crate) fn new(events: keylatch::Events) -> Self {
+    pub(crate) fn new(events: keylatch::Events, process: Process) -> Self {
         let events = Mutex::new(Some(Open { events, waker: None }));
-        Self { inbox: Arc::new(Inbox { events, is_read: AtomicBool::new(false), dropped: AtomicU64::new(0) }) }
+        let inbox = Inbox { events, is_read: AtomicBool::new(false), dropped: AtomicU64::new(0) };
+        Self { inbox: Arc::new(inbox), process }
     }
 }
 
@@ -90,12 +93,14 @@ impl Subscription {
 impl Subscription {
     /// The oldest event that was not fetched, or None.
     fn try_next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.process.check(py)?;
         let event = self.inbox.events().as_ref().and_then(|open| open.events.try_next());
         event.map(|event| to_python(py, &event)).transpose()
     }
 
     /// Waits for the next event; None if the time is over, or there will be no more.
     fn next<'py>(&self, py: Python<'py>, timeout: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.process.check(py)?;
         let timeout = Timeout::of(timeout)?.as_duration();
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let event = wait_until(py, Reader::of(&self.inbox)?, deadline)?.flatten();
@@ -103,7 +108,8 @@ impl Subscription {
     }
 
     /// The same, for an event loop to wait for.
-    fn begin_next(&self) -> PyResult<Pending> {
+    fn begin_next(&self, py: Python<'_>) -> PyResult<Pending> {
+        self.process.check(py)?;
         let mut reader = Reader::of(&self.inbox)?;
         Ok(Pending::new(move |py, context| {
             let Poll::Ready(event) = Pin::new(&mut reader).poll(context) else { return Poll::Pending };
@@ -113,6 +119,10 @@ impl Subscription {
 
     /// Ends the subscription; whoever waits for an event is told that there will be no more.
     fn close(&self) {
+        if self.process.is_forked() {
+            // The mutex may have been held by a thread that is not here.
+            return;
+        }
         let Some(Open { events, waker }) = self.inbox.events().take() else { return };
         self.inbox.dropped.store(events.dropped(), Ordering::Relaxed);
         drop(events);
@@ -121,13 +131,16 @@ impl Subscription {
 
     #[getter]
     fn closed(&self) -> bool {
-        self.inbox.events().is_none()
+        self.process.is_forked() || self.inbox.events().is_none()
     }
 
     /// How many events were dropped because the queue was full.
     #[getter]
     fn dropped(&self) -> u64 {
         let dropped = || self.inbox.dropped.load(Ordering::Relaxed);
+        if self.process.is_forked() {
+            return dropped();
+        }
         self.inbox.events().as_ref().map_or_else(dropped, |open| open.events.dropped())
     }
 }

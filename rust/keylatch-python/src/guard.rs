@@ -3,7 +3,8 @@
 //! One is made and unmade with every lock, so its type is written against the C interface (see `raw`). What happens less
 //! often than taking and releasing is in `guard_methods`.
 
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, to_exception};
+use crate::fork::{Process, forked};
 use crate::guard_methods;
 use crate::manager::LockManager;
 use crate::raw::{self, RawResult, answer, new_ref, none};
@@ -14,13 +15,15 @@ use pyo3::prelude::*;
 use std::cell::UnsafeCell;
 use std::ffi::CString;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 
 /// A guard as the interpreter sees it.
 #[repr(C)]
 pub(crate) struct GuardObject {
     head: ffi::PyObject,
     state: AtomicU8,
+    /// Whether a block has begun that will release it.
+    entered: AtomicBool,
     /// Belongs to whoever moved `state` from `HELD` to something else, or is about to free the object.
     hold: UnsafeCell<Option<FastLockGuard<'static>>>,
     /// The manager, whose memory `hold` refers to.
@@ -43,6 +46,12 @@ static GUARD_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 
 /// Makes the type and adds it to the module.
 pub(crate) fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let known = GUARD_TYPE.load(Ordering::Relaxed);
+    // SAFETY: null, or a type that is kept for good.
+    if let Some(known) = unsafe { Borrowed::from_ptr_or_opt(module.py(), known.cast()) } {
+        // The module was imported before, and forgotten.
+        return module.add("Guard", known);
+    }
     let mut slots = [
         raw::slot(ffi::Py_tp_dealloc, deallocate as *mut _),
         raw::slot(ffi::Py_tp_methods, guard_methods::METHODS.as_pointer()),
@@ -132,7 +141,7 @@ impl GuardObject {
                 // SAFETY: the state was moved from HELD by this thread.
                 match unsafe { (*self.hold.get()).take() }.map(FastLockGuard::try_release) {
                     Some(Ok(())) => LetGo::Released,
-                    Some(Err(error)) => LetGo::lost(error),
+                    Some(Err(error)) => LetGo::Lost(error),
                     None => LetGo::NotHeld,
                 }
             }
@@ -144,15 +153,19 @@ impl GuardObject {
     #[cold]
     #[inline(never)]
     fn let_go_slow(&self) -> LetGo {
+        if self.is_forked() {
+            // Another thread of the parent was about to do something with it.
+            return LetGo::Lost(LockError::Forked);
+        }
         match self.take() {
-            Ok(Some(hold)) => hold.try_release().map_or_else(LetGo::lost, |()| LetGo::Released),
+            Ok(Some(hold)) => hold.try_release().map_or_else(LetGo::Lost, |()| LetGo::Released),
             Ok(None) => LetGo::NotHeld,
             Err(error) => LetGo::Busy(error),
         }
     }
 
     /// Takes the hold out, if it is there; from then on the guard is one that was released.
-    pub(crate) fn take(&self) -> PyResult<Option<FastLockGuard<'static>>> {
+    fn take(&self) -> PyResult<Option<FastLockGuard<'static>>> {
         loop {
             match self.change(HELD, RELEASED) {
                 // SAFETY: the state was moved from HELD by this thread.
@@ -164,8 +177,15 @@ impl GuardObject {
         }
     }
 
+    /// The same, or says why there is none.
+    pub(crate) fn take_held(&self, py: Python<'_>) -> PyResult<FastLockGuard<'static>> {
+        self.process().check(py)?;
+        self.take()?.ok_or_else(|| not_held(py))
+    }
+
     /// Lets `look` at the hold, or says that there is none.
     pub(crate) fn look<T>(&self, py: Python<'_>, look: impl FnOnce(&mut FastLockGuard<'static>) -> T) -> PyResult<T> {
+        self.process().check(py)?;
         loop {
             match self.change(HELD, LOOKED_AT) {
                 Ok(()) => break,
@@ -184,6 +204,7 @@ impl GuardObject {
 
     /// Lends the hold for something that may take long; meanwhile the guard can do nothing else.
     pub(crate) fn lend(&self, py: Python<'_>) -> PyResult<*mut FastLockGuard<'static>> {
+        self.process().check(py)?;
         loop {
             match self.change(HELD, UPGRADING) {
                 Ok(()) => break,
@@ -222,8 +243,40 @@ impl GuardObject {
         waited
     }
 
+    /// Notes that a block has begun that will release the lock. `false` if one has already: at the end of the inner one
+    /// the rest of the outer would go on without the lock.
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> bool {
+        if cfg!(Py_GIL_DISABLED) {
+            !self.entered.swap(true, Ordering::Relaxed)
+        } else if self.entered.load(Ordering::Relaxed) {
+            false
+        } else {
+            self.entered.store(true, Ordering::Relaxed);
+            true
+        }
+    }
+
+    #[inline(always)]
+    fn process(&self) -> Process {
+        // SAFETY: it is one, and alive as long as the guard.
+        unsafe { LockManager::from_raw(self.manager) }.process()
+    }
+
+    /// Whether this is a child of the process whose lock it is.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process().is_forked()
+    }
+
+    #[inline(always)]
     pub(crate) fn is_released(&self) -> bool {
         self.state.load(Ordering::Relaxed) == RELEASED
+    }
+
+    /// Why there is nothing to release.
+    #[cold]
+    fn nothing_held(&self, py: Python<'_>) -> PyErr {
+        if self.is_forked() { forked(py) } else { not_held(py) }
     }
 
     pub(crate) fn key(&self) -> *mut ffi::PyObject {
@@ -241,26 +294,18 @@ pub(crate) enum LetGo {
     Released,
     /// It was released before.
     NotHeld,
-    /// The lock had been taken away.
+    /// The lock had been taken away, or is a parent's.
     Lost(LockError),
     /// An upgrade has the hold.
     Busy(PyErr),
 }
 
 impl LetGo {
-    #[cold]
-    fn lost(error: LockError) -> Self {
-        match error {
-            // In a forked child the lock is the parent's, whose guard this was.
-            LockError::Forked => Self::Released,
-            error => Self::Lost(error),
-        }
-    }
-
-    /// For blocks, in which a guard may be released before the end.
+    /// For blocks, in which a guard may be released before the end, and which a forked child leaves as its parent does:
+    /// the lock is the parent's, and its block is still to end.
     #[inline(always)]
     pub(crate) fn is_well(&self) -> bool {
-        matches!(self, Self::Released | Self::NotHeld)
+        matches!(self, Self::Released | Self::NotHeld | Self::Lost(LockError::Forked))
     }
 
     /// Raises what there is to raise; but nothing for a guard that was released before.
@@ -268,8 +313,7 @@ impl LetGo {
     pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<()> {
         match self {
             Self::Released | Self::NotHeld => Ok(()),
-            Self::Lost(LockError::NotHeld { .. }) => Err(taken_away(py)),
-            Self::Lost(error) => Err(error).or_raise(py),
+            Self::Lost(error) => Err(gone(py, &error)),
             Self::Busy(error) => Err(error),
         }
     }
@@ -284,6 +328,11 @@ pub(crate) unsafe fn block_raised(arguments: *mut *mut ffi::PyObject, given: ffi
     given > 0 && unsafe { *arguments != ffi::Py_None() }
 }
 
+#[cold]
+fn entered_before() -> PyErr {
+    PyRuntimeError::new_err("a block has the guard already, and is to release it; lock again for another block")
+}
+
 fn upgrading() -> PyErr {
     PyRuntimeError::new_err("another thread waits to upgrade this guard")
 }
@@ -293,9 +342,13 @@ pub(crate) fn not_held(py: Python<'_>) -> PyErr {
     is_not_held(py, "the guard was released before")
 }
 
+/// The exception for what a guard's lock answers. That a guard has a hold which is not held can only be by force.
 #[cold]
-fn taken_away(py: Python<'_>) -> PyErr {
-    is_not_held(py, "the lock was taken away by force")
+pub(crate) fn gone(py: Python<'_>, error: &LockError) -> PyErr {
+    match error {
+        LockError::NotHeld { .. } => is_not_held(py, "the lock was taken away by force"),
+        error => to_exception(py, error),
+    }
 }
 
 fn is_not_held(py: Python<'_>, why: &str) -> PyErr {
@@ -308,8 +361,12 @@ fn is_not_held(py: Python<'_>, why: &str) -> PyErr {
 
 pub(crate) unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called on a guard.
-    if unsafe { GuardObject::from_raw(slf) }.is_released() {
-        return answer(|py| Err(not_held(py)));
+    let guard = unsafe { GuardObject::from_raw(slf) };
+    if guard.is_released() || guard.is_forked() {
+        return answer(|py| Err(guard.nothing_held(py)));
+    }
+    if !guard.enter() {
+        return answer(|_| Err(entered_before()));
     }
     new_ref(slf)
 }
@@ -330,9 +387,10 @@ pub(crate) unsafe extern "C" fn exit(
 
 pub(crate) unsafe extern "C" fn release(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called on a guard.
-    match unsafe { GuardObject::from_raw(slf) }.let_go() {
+    let guard = unsafe { GuardObject::from_raw(slf) };
+    match guard.let_go() {
         LetGo::Released => none(),
-        LetGo::NotHeld => answer(|py| Err(not_held(py))),
+        LetGo::NotHeld => answer(|py| Err(guard.nothing_held(py))),
         let_go => answer(|py| let_go.into_result(py).map(|()| none())),
     }
 }
@@ -358,13 +416,8 @@ unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
 fn forgotten(guard: &GuardObject) {
     // SAFETY: called while an object is freed, which needs the thread to be attached.
     let py = unsafe { Python::assume_attached() };
-    // One whose lock was taken away has nothing that could be forgotten.
+    // One whose lock was taken away has nothing that could be forgotten; and a parent's lock is the parent's to warn of.
     let LetGo::Released = guard.let_go() else { return };
-    // SAFETY: `manager` is one, and alive.
-    if unsafe { LockManager::from_raw(guard.manager) }.is_forked() {
-        // The lock is the parent's, and so is the warning.
-        return;
-    }
     // An exception may be on its way; it goes on undisturbed.
     let on_its_way = PyErr::take(py);
     if let Err(error) = warn(py, guard) {

@@ -1,7 +1,7 @@
 //! What a guard can do besides being taken and released, and the tables that name it all to the interpreter.
 
-use crate::errors::{OrRaise, class, mode_to_python, module};
-use crate::guard::{self, GuardObject, LetGo};
+use crate::errors::{class, mode_to_python, module};
+use crate::guard::{self, GuardObject};
 use crate::losses;
 use crate::pending::Pending;
 use crate::raw::{self, answer, attribute, new_ref, none, owned};
@@ -50,7 +50,7 @@ True
 ";
 
 pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
-    raw::method_without_arguments(c"__enter__", guard::enter, c"__enter__($self, /)\n--\n\nReturn the guard itself."),
+    raw::method_without_arguments(c"__enter__", guard::enter, c"__enter__($self, /)\n--\n\nReturn the guard itself. Raises RuntimeError the second time."),
     raw::method_with_arguments(
         c"__exit__",
         guard::exit,
@@ -61,22 +61,22 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
         guard::release,
         c"release($self, /)\n--\n\nRelease the lock. Never waits.\n\n\
         Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released before, or taken\n\
-        away by force. The end of a `with` block does the same, unless the block raised something itself or released\n\
-        the lock.",
+        away by force; Forked. The end of a `with` block does the same, unless the block raised something itself or\n\
+        released the lock. In a forked child it does nothing: the lock is the parent's.",
     ),
     raw::method_without_arguments(
         c"downgrade",
         downgrade,
         c"downgrade($self, /)\n--\n\nShare the lock from now on.\n\n\
         There is no moment in between in which somebody else could have it exclusively. Never waits.\n\n\
-        Raises NotHeld if it was released before.",
+        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
     ),
     raw::method_without_arguments(
         c"try_upgrade",
         try_upgrade,
         c"try_upgrade($self, /)\n--\n\nHold the lock alone from now on, if nobody else holds it.\n\n\
         Goes ahead of all who wait. Returns whether it worked; if not, the lock is still shared.\n\n\
-        Raises NotHeld if it was released before.",
+        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
     ),
     raw::method_with_keywords(
         c"upgrade",
@@ -84,7 +84,7 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
         c"upgrade($self, /, timeout=None)\n--\n\nHold the lock alone as soon as the other readers are gone.\n\n\
         Goes ahead of all who wait. timeout is in seconds; None is for as long as it takes.\n\n\
         Raises UpgradeConflict at once if another reader waits for the same, because neither could go first;\n\
-        LockTimeout, Closed, NotHeld. The lock is still shared then.",
+        LockTimeout, Closed. The lock is still shared then. LeaseLost, NotHeld: it is not held any more.",
     ),
     raw::method_with_keywords(
         c"aupgrade",
@@ -123,7 +123,8 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
 pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 8> = Table::new([
     attribute(c"key", key, c"What is locked, as it was given."),
     attribute(c"owner", owner, c"Whose lock it is, or None."),
-    attribute(c"mode", mode, c"How the lock is held: Mode.EXCLUSIVE or Mode.SHARED. Raises NotHeld once it is released."),
+    attribute(c"mode", mode, c"How the lock is held: Mode.EXCLUSIVE or Mode.SHARED.\n\n\
+        Once it was taken away, how it was held until then: that is what is_valid tells. Raises NotHeld once it is released."),
     attribute(
         c"fence",
         fence,
@@ -135,12 +136,12 @@ pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 8> = Table::new([
         c"remaining",
         remaining,
         c"For how many seconds the lock is safe from now on; None if it has no lease.\n\n\
-        0.0 once the lease has run out, or the lock was released or taken away.",
+        0.0 once the lease has run out, or the lock was released or taken away, and in a forked child.",
     ),
     attribute(
         c"is_valid",
         is_valid,
-        c"Whether the lock is held and, if it is a lease, safe at this moment.\n\n\
+        c"Whether the lock is held and, if it is a lease, safe at this moment. It never is in a forked child.\n\n\
         Work that is done after this was asked may be too late all the same: that is what fence is for.",
     ),
     attribute(c"released", released, c"Whether the lock was released."),
@@ -159,7 +160,8 @@ unsafe fn this<'a>(slf: *mut ffi::PyObject) -> &'a GuardObject {
 unsafe extern "C" fn downgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
-        unsafe { this(slf) }.look(py, |hold| hold.downgrade())?;
+        let downgraded = unsafe { this(slf) }.look(py, |hold| hold.try_downgrade())?;
+        downgraded.map_err(|error| guard::gone(py, &error))?;
         Ok(none())
     })
 }
@@ -170,7 +172,7 @@ unsafe extern "C" fn try_upgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject)
         let upgraded = match unsafe { this(slf) }.look(py, |hold| hold.try_upgrade())? {
             Ok(()) => true,
             Err(keylatch::LockError::WouldBlock { .. }) => false,
-            Err(error) => return Err(crate::errors::to_exception(py, &error)),
+            Err(error) => return Err(guard::gone(py, &error)),
         };
         Ok(owned(PyBool::new(py, upgraded).to_owned()))
     })
@@ -220,7 +222,8 @@ unsafe extern "C" fn upgrade(
         // SAFETY: as the interpreter passed them.
         let timeout = unsafe { timeout_argument(py, "upgrade", arguments, positional, keywords)? };
         // SAFETY: called on a guard.
-        unsafe { this(slf) }.upgrading(py, |hold| wait_for(py, hold.upgrade(timeout.as_duration()))?.or_raise(py))?;
+        let upgraded = unsafe { this(slf) }.upgrading(py, |hold| wait_for(py, hold.upgrade(timeout.as_duration())))?;
+        upgraded.map_err(|error| guard::gone(py, &error))?;
         Ok(none())
     })
 }
@@ -250,7 +253,7 @@ unsafe extern "C" fn renew(
         let ttl = duration_of("a ttl", unsafe { only_argument(py, "renew", arguments, given)? }.extract()?)?;
         // SAFETY: called on a guard.
         let renewed = unsafe { this(slf) }.look(py, |hold| hold.renew(ttl))?;
-        renewed.or_else(|error| LetGo::Lost(error).into_result(py))?;
+        renewed.map_err(|error| guard::gone(py, &error))?;
         Ok(none())
     })
 }
@@ -305,7 +308,7 @@ unsafe extern "C" fn lost(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mu
 unsafe extern "C" fn into_grant(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
-        let hold = unsafe { this(slf) }.take()?.ok_or_else(|| guard::not_held(py))?;
+        let hold = unsafe { this(slf) }.take_held(py)?;
         Ok(owned(hold.into_grant().to_raw().into_pyobject(py)?))
     })
 }
@@ -314,7 +317,7 @@ unsafe extern "C" fn remaining(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut 
     answer(|py| {
         // SAFETY: called on a guard.
         let guard = unsafe { this(slf) };
-        if guard.is_released() {
+        if guard.is_released() || guard.is_forked() {
             return Ok(owned(0.0.into_pyobject(py)?));
         }
         Ok(match guard.look(py, |hold| hold.remaining())? {
@@ -328,7 +331,7 @@ unsafe extern "C" fn is_valid(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut f
     answer(|py| {
         // SAFETY: called on a guard.
         let guard = unsafe { this(slf) };
-        let valid = !guard.is_released() && guard.look(py, |hold| hold.is_valid())?;
+        let valid = !guard.is_released() && !guard.is_forked() && guard.look(py, |hold| hold.is_valid())?;
         Ok(owned(PyBool::new(py, valid).to_owned()))
     })
 }
@@ -377,6 +380,7 @@ pub(crate) unsafe extern "C" fn representation(slf: *mut ffi::PyObject) -> *mut 
             Ok(Mode::Exclusive) => "exclusive",
             Ok(Mode::Shared) => "shared",
             Err(_) if guard.is_released() => "released",
+            Err(_) if guard.is_forked() => "held by a parent process",
             Err(_) => "upgrading",
         };
         Ok(owned(PyString::new(py, &format!("<keylatch.Guard {} {state}>", key.repr()?))))

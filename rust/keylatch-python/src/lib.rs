@@ -12,9 +12,11 @@ mod errors;
 mod event_loop;
 mod events;
 mod figures;
+mod fork;
 mod grants;
 mod guard;
 mod guard_methods;
+mod interpreter;
 mod key;
 mod listed;
 mod losses;
@@ -34,6 +36,8 @@ mod _keylatch {
     use super::*;
 
     #[pymodule_export]
+    use super::event_loop::Listener;
+    #[pymodule_export]
     use super::event_loop::LoopWaits;
     #[pymodule_export]
     use super::events::Subscription;
@@ -50,6 +54,8 @@ mod _keylatch {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        interpreter::claim(module.py())?;
+        fork::watch();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         guard::add_type(module)?;
         awaitable::add_types(module)?;

@@ -2,6 +2,7 @@
 
 use crate::errors::OrRaise;
 use crate::events::Subscription;
+use crate::fork::Process;
 use crate::key::AskedKey;
 use crate::owner::{AskedOwner, Owner, source_of, text_of};
 use crate::pending::Pending;
@@ -24,8 +25,7 @@ pub(crate) struct LockManager {
     locks: FastObjectLockManager,
     /// Tells managers apart, for owners.
     id: u64,
-    /// The process it was made in.
-    process: u32,
+    process: Process,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -54,9 +54,15 @@ impl LockManager {
         self.id
     }
 
-    /// Whether this is a child of the process that made the manager. Takes no lock, and changes nothing.
-    pub(crate) fn is_forked(&self) -> bool {
-        self.process != std::process::id()
+    /// The process that it was made in.
+    #[inline(always)]
+    pub(crate) fn process(&self) -> Process {
+        self.process
+    }
+
+    /// The locks, unless they are a parent's: then nothing that its threads may have left in between is touched.
+    fn own_locks(&self, py: Python<'_>) -> PyResult<&FastObjectLockManager> {
+        self.process.check(py).map(|()| &self.locks)
     }
 }
 
@@ -148,7 +154,7 @@ impl LockManager {
             ..LockConfig::default()
         };
         let locks = FastObjectLockManager::with_config(settings).or_raise(py)?;
-        Ok(Self { locks, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), process: std::process::id() })
+        Ok(Self { locks, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), process: Process::this() })
     }
 
     /// An owner by name, for many requests: made once, and then used without a look-up.
@@ -156,8 +162,8 @@ impl LockManager {
     /// source says where in the program it comes from, for listings.
     #[pyo3(signature = (name, *, source = ""))]
     fn owner(&self, name: &Bound<'_, PyString>, source: &str) -> PyResult<Owner> {
-        let source = source_of(source);
-        Owner::new(self.locks.owner_with_source(&text_of(name)?, source), name, source, self.id)
+        let (source, locks) = (source_of(source), self.own_locks(name.py())?);
+        Owner::new(locks.owner_with_source(&text_of(name)?, source), name, source, self.id)
     }
 
     /// Begin a session: an owner that is one logical thread of control, such as a transaction; see Session.
@@ -165,7 +171,7 @@ impl LockManager {
     /// source says where in the program it comes from, for listings.
     #[pyo3(signature = (name, *, source = ""))]
     fn session(&self, name: &Bound<'_, PyString>, source: &str) -> PyResult<Session> {
-        Session::begin(&self.locks, name, source_of(source), self.id)
+        Session::begin(self.own_locks(name.py())?, name, source_of(source), self.id)
     }
 
     /// Takes many locks, and returns the guards and what was not had.
@@ -181,6 +187,7 @@ impl LockManager {
         priority: &Bound<'py, PyAny>,
         best_effort: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().process.check(slf.py())?;
         batch::Asked::of(slf, exclusive, shared, owner, timeout, ttl, priority, best_effort)?.wait()
     }
 
@@ -197,18 +204,21 @@ impl LockManager {
         priority: &Bound<'py, PyAny>,
         best_effort: bool,
     ) -> PyResult<Pending> {
+        slf.get().process.check(slf.py())?;
         batch::Asked::of(slf, exclusive, shared, owner, timeout, ttl, priority, best_effort)?.begin()
     }
 
     /// The figures as a `dict` of what `keylatch.LockMetrics` is made of.
     fn _figures<'py>(&self, py: Python<'py>, per_shard: bool) -> PyResult<Bound<'py, PyDict>> {
-        let metrics = py.detach(|| self.locks.get_metrics());
+        let locks = self.own_locks(py)?;
+        let metrics = py.detach(|| locks.get_metrics());
         figures::metrics(py, &metrics, per_shard)
     }
 
     /// The verdict as a `dict` of what `keylatch.Health` is made of.
     fn _verdict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let health = py.detach(|| self.locks.health());
+        let locks = self.own_locks(py)?;
+        let health = py.detach(|| locks.health());
         figures::health(py, &health)
     }
 
@@ -255,7 +265,7 @@ impl LockManager {
     /// Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released before, taken away by
     /// force, made up, or another manager's. Nothing is released then.
     fn release(&self, py: Python<'_>, grant: u64) -> PyResult<()> {
-        self.locks.release(grants::grant_of(py, grant)?).or_raise(py)
+        self.own_locks(py)?.release(grants::grant_of(py, grant)?).or_raise(py)
     }
 
     /// Turn the number of a lock back into a guard. Raises what release() does.
@@ -265,14 +275,14 @@ impl LockManager {
 
     /// Begin the lease of a lock anew, from now, for so many seconds; or begin one. Raises what release() does.
     fn renew(&self, py: Python<'_>, grant: u64, ttl: f64) -> PyResult<()> {
-        self.locks.renew(grants::grant_of(py, grant)?, duration_of("a ttl", ttl)?).or_raise(py)
+        self.own_locks(py)?.renew(grants::grant_of(py, grant)?, duration_of("a ttl", ttl)?).or_raise(py)
     }
 
     /// For how many seconds a lock is safe from now on; 0.0 once its lease has run out, None if it has none.
     ///
     /// Raises what release() does.
     fn remaining(&self, py: Python<'_>, grant: u64) -> PyResult<Option<f64>> {
-        let left = self.locks.remaining(grants::grant_of(py, grant)?).or_raise(py)?;
+        let left = self.own_locks(py)?.remaining(grants::grant_of(py, grant)?).or_raise(py)?;
         Ok(left.map(|left| left.as_secs_f64()))
     }
 
@@ -293,27 +303,31 @@ impl LockManager {
     /// False
     fn is_current(&self, key: &Bound<'_, PyAny>, fence: u64) -> PyResult<bool> {
         let (py, key) = (key.py(), AskedKey::of(key)?);
-        self.locks.is_current(key.as_ref(), fence).or_raise(py)
+        self.own_locks(py)?.is_current(key.as_ref(), fence).or_raise(py)
     }
 
     fn _holders<'py>(&self, asked: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
         let (py, filter) = (asked.py(), listed::filter(asked)?);
-        listed::holders(py, &py.detach(|| self.locks.holders(&filter)))
+        let locks = self.own_locks(py)?;
+        listed::holders(py, &py.detach(|| locks.holders(&filter)))
     }
 
     fn _waiters<'py>(&self, asked: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
         let (py, filter) = (asked.py(), listed::filter(asked)?);
-        listed::waiters(py, &py.detach(|| self.locks.waiters(&filter)))
+        let locks = self.own_locks(py)?;
+        listed::waiters(py, &py.detach(|| locks.waiters(&filter)))
     }
 
     fn _force_release<'py>(&self, asked: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
         let (py, filter) = (asked.py(), listed::filter(asked)?);
-        listed::holders(py, &py.detach(|| self.locks.force_release(&filter)))
+        let locks = self.own_locks(py)?;
+        listed::holders(py, &py.detach(|| locks.force_release(&filter)))
     }
 
     fn _expire<'py>(&self, asked: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
         let (py, filter) = (asked.py(), listed::filter(asked)?);
-        listed::holders(py, &py.detach(|| self.locks.expire(&filter)))
+        let locks = self.own_locks(py)?;
+        listed::holders(py, &py.detach(|| locks.expire(&filter)))
     }
 
     /// The chain before a key, or else before an owner.
@@ -323,16 +337,17 @@ impl LockManager {
         key: Option<Bound<'py, PyAny>>,
         owner: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let locks = self.own_locks(py)?;
         let chain = match (&key, &owner) {
             (Some(key), None) => {
                 let key = AskedKey::of(key)?;
                 let start = key.as_ref();
-                py.detach(|| self.locks.blocking_chain(start))
+                py.detach(|| locks.blocking_chain(start))
             }
             (None, Some(owner)) => {
                 let owner = AskedOwner::of(owner.as_borrowed())?;
                 let start = owner.as_ref(self.id);
-                py.detach(|| self.locks.blocking_chain(start))
+                py.detach(|| locks.blocking_chain(start))
             }
             _ => return Err(PyTypeError::new_err("blocking_chain() takes a key, or an owner by name")),
         };
@@ -345,15 +360,18 @@ impl LockManager {
             "waiters" => TopBy::Waiters,
             other => return Err(no_such("by", other, "\"age\" or \"waiters\"")),
         };
-        listed::top(py, &py.detach(|| self.locks.top(count, by)))
+        let locks = self.own_locks(py)?;
+        listed::top(py, &py.detach(|| locks.top(count, by)))
     }
 
     fn _recent_deadlocks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        listed::deadlocks(py, &py.detach(|| self.locks.recent_deadlocks()))
+        let locks = self.own_locks(py)?;
+        listed::deadlocks(py, &py.detach(|| locks.recent_deadlocks()))
     }
 
     fn _lock_order_reports<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        listed::lock_orders(py, &py.detach(|| self.locks.lock_order_reports()))
+        let locks = self.own_locks(py)?;
+        listed::lock_orders(py, &py.detach(|| locks.lock_order_reports()))
     }
 
     fn _subscribe(
@@ -368,28 +386,30 @@ impl LockManager {
             hold_above: hold_above.map(|time| duration_of("hold_above", time)).transpose()?,
             capacity,
         };
-        Ok(Subscription::new(py.detach(|| self.locks.subscribe(options))))
+        let locks = self.own_locks(py)?;
+        Ok(Subscription::new(py.detach(|| locks.subscribe(options)), self.process))
     }
 
     /// The figures of all shards together as OpenMetrics text, for a monitoring system to read.
-    fn openmetrics(&self, py: Python<'_>) -> String {
-        py.detach(|| self.locks.get_metrics().to_openmetrics())
+    fn openmetrics(&self, py: Python<'_>) -> PyResult<String> {
+        let locks = self.own_locks(py)?;
+        Ok(py.detach(|| locks.get_metrics().to_openmetrics()))
     }
 
     /// Close the manager: whoever waits, and whoever asks from now on, is told `Closed`.
     ///
-    /// What is held stays held until it is released.
+    /// What is held stays held until it is released. In a forked child this does nothing.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.locks.close());
     }
 
     /// How many seconds a request that says nothing about its time would wait now; None for as long as it takes.
-    fn default_timeout(&self) -> Option<f64> {
-        self.locks.default_timeout().map(|timeout| timeout.as_secs_f64())
+    fn default_timeout(&self, py: Python<'_>) -> PyResult<Option<f64>> {
+        Ok(self.own_locks(py)?.default_timeout().map(|timeout| timeout.as_secs_f64()))
     }
 
     fn _adaptive_timeout<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.locks.adaptive_timeout().map(|state| figures::adaptive(py, &state)).transpose()
+        self.own_locks(py)?.adaptive_timeout().map(|state| figures::adaptive(py, &state)).transpose()
     }
 
     /// Whether the manager was closed.

@@ -1,9 +1,10 @@
 //! A wait that an event loop keeps: a future of the lock manager's, and what it becomes in Python when it is done.
 
-use crate::errors::{OrRaise, module};
+use crate::errors::module;
 use crate::guard::{self, GuardObject};
 use crate::request::Timeout;
 use keylatch::{Acquire, FastLockGuard};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -16,21 +17,52 @@ use std::task::{Context, Poll};
 /// Polled with the thread attached until it has a result.
 pub(crate) type Waiting = Box<dyn FnMut(Python<'_>, &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> + Send>;
 
-/// A wait that has begun and that nobody keeps yet; `keylatch._asyncio` gives it to the loop. Dropping it ends the wait.
+/// A wait that has begun: its task and the loop's `LoopWaits` refer to it. Dropping it ends the wait.
 #[pyclass(frozen, module = "keylatch._keylatch")]
 pub(crate) struct Pending {
-    waiting: Mutex<Option<Waiting>>,
+    state: Mutex<State>,
+}
+
+enum State {
+    Waiting(Waiting),
+    /// Somebody polls it, off the mutex: that calls Python, which may do anything.
+    Polled,
+    Ended,
 }
 
 impl Pending {
     pub(crate) fn new(
         waiting: impl FnMut(Python<'_>, &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> + Send + 'static,
     ) -> Self {
-        Self { waiting: Mutex::new(Some(Box::new(waiting))) }
+        Self { state: Mutex::new(State::Waiting(Box::new(waiting))) }
     }
 
-    pub(crate) fn take(&self) -> Option<Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn swap(&self, state: State) -> State {
+        std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), state)
+    }
+
+    /// Looks whether there is a result, which it gives once.
+    pub(crate) fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        let mut waiting = match self.swap(State::Polled) {
+            State::Waiting(waiting) => waiting,
+            other => {
+                drop(self.swap(other));
+                return Poll::Ready(Err(PyRuntimeError::new_err("the wait has ended")));
+            }
+        };
+        let polled = waiting(py, context);
+        let next = if polled.is_pending() { State::Waiting(waiting) } else { State::Ended };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Otherwise it was ended meanwhile, and stays so.
+        if matches!(*state, State::Polled) {
+            *state = next;
+        }
+        polled
+    }
+
+    /// Ends the wait: what was asked for is asked for no more, and what has come and was not fetched is given back.
+    pub(crate) fn end(&self) {
+        drop(self.swap(State::Ended));
     }
 
     /// The coroutine that waits.
@@ -62,7 +94,7 @@ impl Pending {
             let Some(future) = &mut upgrade.future else { return Poll::Ready(Err(guard::not_held(py))) };
             let Poll::Ready(upgraded) = Pin::new(future).poll(context) else { return Poll::Pending };
             upgrade.end();
-            Poll::Ready(upgraded.or_raise(py).map(|()| py.None()))
+            Poll::Ready(upgraded.map(|()| py.None()).map_err(|error| guard::gone(py, &error)))
         }))
     }
 }

@@ -1,10 +1,12 @@
 //! Sessions: owners that are one logical thread of control, such as a transaction.
 
+use crate::fork::Process;
 use crate::owner::text_of;
 use keylatch::{FastObjectLockManager, Grant, OwnerRef};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An owner that is one logical thread of control, such as a transaction: what `LockManager.session` returns.
 ///
@@ -35,6 +37,9 @@ pub(crate) struct Session {
     text: String,
     /// The manager that knows it.
     manager: u64,
+    process: Process,
+    /// Whether a block has begun that releases what the session holds.
+    entered: AtomicBool,
 }
 
 #[pymethods]
@@ -42,19 +47,28 @@ impl Session {
     /// Release by force whatever the session holds, and return how many locks that were.
     ///
     /// Their guards are void then: releasing one raises NotHeld, and harms nobody.
-    fn release_all(&self, py: Python<'_>) -> usize {
-        py.detach(|| self.session.release_all())
+    fn release_all(&self, py: Python<'_>) -> PyResult<usize> {
+        self.process.check(py)?;
+        Ok(py.detach(|| self.session.release_all()))
     }
 
-    /// Return the session itself.
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
+    /// Return the session itself. Raises RuntimeError within a block of the same session.
+    fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
+        slf.get().process.check(py)?;
+        if slf.get().entered.swap(true, Ordering::Relaxed) {
+            let problem = "a block has the session already, and releases what it holds at the end";
+            return Err(PyRuntimeError::new_err(problem));
+        }
+        Ok(slf)
     }
 
-    /// Release what the session still holds.
+    /// Release what the session still holds; in a forked child nothing, because it is the parent's.
     #[pyo3(signature = (*_exc_info), text_signature = "($self, /, *exc_info)")]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) {
-        self.release_all(py);
+        self.entered.store(false, Ordering::Relaxed);
+        if !self.process.is_forked() {
+            py.detach(|| self.session.release_all());
+        }
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -84,6 +98,8 @@ impl Session {
             source,
             text,
             manager,
+            process: Process::this(),
+            entered: AtomicBool::new(false),
         })
     }
 

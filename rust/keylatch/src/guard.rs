@@ -93,7 +93,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().records.get(self.grant().index()).seen_by_guard(self.grant())
     }
 
-    /// How the lock is held now.
+    /// How the lock is held now; once it was taken away, how it was held until then.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.held().map_or(Mode::Shared, |(_, mode)| mode)
@@ -124,6 +124,15 @@ impl<M: ManagerRef> LockGuard<M> {
         self.manager.manager().core().downgrade(self.grant());
     }
 
+    /// As [`downgrade`](Self::downgrade), and says whether the lock is still there.
+    ///
+    /// # Errors
+    /// [`LockError::LeaseLost`] if its lease ran out and somebody took the lock, [`LockError::NotHeld`] if that was done
+    /// by force, [`LockError::Forked`]. Then nothing has changed.
+    pub fn try_downgrade(&mut self) -> Result<(), LockError> {
+        self.manager.manager().core().downgrade_or_tell(self.grant())
+    }
+
     /// From shared to exclusive, if nobody else holds the lock now. Goes ahead of all who wait. Does nothing to an
     /// exclusive hold.
     ///
@@ -141,7 +150,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// [`LockError::Timeout`], [`LockError::Closed`]. In any case the shared hold stays.
     pub fn upgrade_blocking(&mut self, timeout: Option<Duration>) -> Result<(), LockError> {
         let core = self.manager.manager().core();
-        core.upgrade_blocking(self.grant(), timeout.map_or(Limit::Never, Limit::After))
+        core.upgrade_blocking(self.grant(), timeout.map_or(Limit::Never, Limit::after))
     }
 
     /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future. Dropping it before it is done leaves the hold
@@ -150,7 +159,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// # Errors
     /// As there.
     pub fn upgrade(&mut self, timeout: Option<Duration>) -> Upgrade<'_, M> {
-        let limit = timeout.map_or(Limit::Never, Limit::After);
+        let limit = timeout.map_or(Limit::Never, Limit::after);
         Upgrade { guard: self, limit, waiting: None }
     }
 
@@ -394,9 +403,7 @@ impl<'a> LockBatch<'a> {
 
 impl Drop for LockBatch<'_> {
     fn drop(&mut self) {
-        for grant in self.grants.drain(..).rev() {
-            self.manager.core().release_guard(grant);
-        }
+        self.manager.core().release_guards(&self.grants);
     }
 }
 

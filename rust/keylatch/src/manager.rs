@@ -495,7 +495,7 @@ impl FastObjectLockManager {
     /// # Errors
     /// As there, and as [`release`](Self::release).
     pub fn upgrade_blocking(&self, grant: Grant, timeout: Option<Duration>) -> Result<(), LockError> {
-        let limit = timeout.map_or(Limit::Never, Limit::After);
+        let limit = timeout.map_or(Limit::Never, Limit::after);
         self.core.as_guard(grant, || self.core.upgrade_blocking(grant, limit))
     }
 
@@ -609,6 +609,13 @@ impl FastObjectLockManager {
         self.core.close();
     }
 
+    /// Drops what [`on_lost`](Self::on_lost) was given and has not called: where grants end with their manager, though a queue
+    /// of it stays.
+    #[doc(hidden)]
+    pub fn forget_listeners(&self) {
+        self.core.losses.forget_all();
+    }
+
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -617,9 +624,9 @@ impl FastObjectLockManager {
 }
 
 fn one_of<'k>(batch: &BatchLockRequest<'k>, key: KeyRef<'k>, mode: Mode, deadline: Option<Instant>) -> LockRequest<'k> {
-    let limit = deadline.map_or(Limit::Never, Limit::At);
-    let (owner, priority, ttl) = (batch.owner, batch.priority, batch.ttl);
-    LockRequest { key, mode, owner, priority, limit, ttl, request_id: None }
+    let request = LockRequest::new(key, mode).owner(batch.owner).priority(batch.priority);
+    let request = deadline.map_or(request.no_timeout(), |at| request.deadline(at));
+    batch.ttl.map_or(request, |ttl| request.ttl(ttl))
 }
 
 /// Takes in the answer for one key of a batch; an error is the whole batch's.

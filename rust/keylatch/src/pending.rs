@@ -1,17 +1,16 @@
 //! A request given to a manager, and the ways to wait for it.
 
-use crate::engine::Place;
 use crate::engine::acquire::Answer;
 use crate::engine::mail::Posted;
 use crate::engine::waiting::{Ended, Polled};
+use crate::engine::{Core, Place};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockGuard, OwnedLockGuard};
 use crate::hold::Grant;
+use crate::key::KeyRef;
 use crate::manager::FastObjectLockManager;
 use crate::request::{Limit, LockRequest};
-use crate::wait::{Bell, Delivery, Foreign, Mailbox, Ticket};
-use parking_lot::Mutex;
-use std::collections::VecDeque;
+use crate::wait::{Arrivals, Bell, Delivery, Foreign, Mailbox, Ticket};
 use std::future::{Future, IntoFuture};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -131,11 +130,10 @@ impl<'m, 'k> Lock<'m, 'k> {
     /// What is wrong with the request; nothing arrives then.
     pub fn with_queue(self, queue: &CompletionQueue, token: u64) -> Result<Submitted, LockError> {
         queue.is_of(self.manager.core())?;
-        let arrived = Arc::clone(&queue.arrived);
+        let expected = queue.arrivals.expect();
         let manager = self.manager.weak();
         self.post(&queue.mailbox, move |ticket, result| {
-            let completion = Completion { ticket, token, result: manager.own(result) };
-            arrived.lock().push_back(completion);
+            expected.has_come(Completion { ticket, token, result: manager.own(result) });
         })
     }
 
@@ -149,7 +147,7 @@ impl<'m, 'k> Lock<'m, 'k> {
         let wanted = core.wanted(core.local(), &self.request);
         Ok(match core.post(&wanted, self.request.limit, mailbox, answer)? {
             Posted::Granted(grant) => {
-                core.start_lease(grant, self.request.ttl);
+                core.start_lease(grant, self.request.lease());
                 Submitted::Granted(LockGuard::new(self.manager.clone(), grant))
             }
             Posted::Waiting(ticket) => Submitted::Waiting(ticket),
@@ -190,10 +188,10 @@ impl FastObjectLockManager {
         let core = self.core();
         queue.is_of(core)?;
         core.catch(grant)?;
-        let (arrived, manager) = (Arc::clone(&queue.arrived), self.weak());
-        let limit = timeout.map_or(Limit::Never, Limit::After);
+        let (expected, manager) = (queue.arrivals.expect(), self.weak());
+        let limit = timeout.map_or(Limit::Never, Limit::after);
         let posted = core.post_upgrade(grant, limit, &queue.mailbox, move |ticket, result| {
-            arrived.lock().push_back(Completion { ticket, token, result: manager.own(result) });
+            expected.has_come(Completion { ticket, token, result: manager.own(result) });
         });
         if !matches!(posted, Ok(Some(_))) {
             core.let_loose(grant);
@@ -203,7 +201,7 @@ impl FastObjectLockManager {
 }
 
 /// A callback that the manager's thread owes somebody, until dropped.
-struct CallbackSettled(Arc<crate::engine::Core>);
+struct CallbackSettled(Arc<Core>);
 
 impl Drop for CallbackSettled {
     fn drop(&mut self) {
@@ -256,7 +254,7 @@ impl Submitted {
 pub struct CompletionQueue {
     manager: FastObjectLockManager,
     mailbox: Arc<Mailbox>,
-    arrived: Arc<Mutex<VecDeque<Completion>>>,
+    arrivals: Arc<Arrivals<Completion>>,
     bell: Arc<Bell>,
 }
 
@@ -272,7 +270,11 @@ pub struct Completion {
 }
 
 impl CompletionQueue {
-    fn is_of(&self, core: &Arc<crate::engine::Core>) -> Result<(), LockError> {
+    fn is_of(&self, core: &Arc<Core>) -> Result<(), LockError> {
+        if core.is_forked() {
+            // Before its mutexes are asked for anything.
+            return Err(LockError::Forked);
+        }
         if Arc::ptr_eq(self.manager.core(), core) {
             return Ok(());
         }
@@ -282,12 +284,17 @@ impl CompletionQueue {
 
     pub(crate) fn new(manager: FastObjectLockManager) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::new()?);
-        let ringer = Arc::clone(&bell);
+        let (ringer, ringer_at_the_end) = (Arc::clone(&bell), Arc::clone(&bell));
         let mailbox = Mailbox::new(move || ringer.ring());
-        Ok(Self { manager, mailbox, arrived: Arc::default(), bell })
+        let arrivals = Arrivals::new(move || ringer_at_the_end.ring());
+        if !manager.core().is_forked() {
+            manager.core().ends_with_it(&arrivals);
+        }
+        Ok(Self { manager, mailbox, arrivals, bell })
     }
 
-    /// The next result, if one has arrived. Once it returns `None` the descriptor is unreadable until more arrives.
+    /// The next result, if one has arrived. Once it returns `None` the descriptor is unreadable until more arrives, or
+    /// until [nothing more will](Self::is_over).
     #[must_use]
     pub fn try_next(&self) -> Option<Completion> {
         if self.manager.core().is_forked() {
@@ -297,11 +304,22 @@ impl CompletionQueue {
         self.fetch().or_else(|| {
             // Silenced first, fetched after: what arrives in between rings again or is fetched here.
             self.bell.hush();
-            self.fetch()
+            let late = self.fetch();
+            if late.is_none() && self.is_over() {
+                self.bell.ring();
+            }
+            late
         })
     }
 
-    /// Sleeps until a result arrives. `None` if the time is over first.
+    /// Whether nothing will arrive any more: the manager is closed, and every result was fetched. The descriptor stays
+    /// readable then.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.manager.core().is_forked() || self.arrivals.is_over()
+    }
+
+    /// Sleeps until a result arrives. `None` if the time is over first, and when [nothing more will](Self::is_over).
     ///
     /// # Errors
     /// What the system says about waiting on the descriptor; [`LockError::Forked`] within.
@@ -314,6 +332,9 @@ impl CompletionQueue {
             if let Some(completion) = self.try_next() {
                 return Ok(Some(completion));
             }
+            if self.is_over() {
+                return Ok(None);
+            }
             if !self.bell.wait(deadline)? {
                 return Ok(self.try_next());
             }
@@ -322,7 +343,7 @@ impl CompletionQueue {
 
     fn fetch(&self) -> Option<Completion> {
         loop {
-            let oldest = self.arrived.lock().pop_front();
+            let oldest = self.arrivals.take();
             if oldest.is_some() {
                 return oldest;
             }
@@ -347,10 +368,10 @@ impl Drop for CompletionQueue {
             return;
         }
         core.cancel_all_of(&self.mailbox);
-        // Each answer that is still to come holds on to the list; no new ones can be asked for any more.
+        // No new ones can be asked for any more.
         while {
             while self.try_next().is_some() {}
-            Arc::strong_count(&self.arrived) > 1
+            self.arrivals.are_expected()
         } {
             // Another thread is between granting and posting, and rings when it has.
             let _ = self.bell.wait(Instant::now().checked_add(Duration::from_millis(10)));
@@ -370,24 +391,47 @@ impl<'m, 'k> IntoFuture for Lock<'m, 'k> {
 
 /// A request as a future, for any executor. Dropping it cancels the request; a grant that arrives in that instant is
 /// given on.
+// Whoever awaits this has it in a future of its own, which is moved before it is first polled, and where the lock is free
+// that is what awaiting costs. So it is small, and has an odd number of words: compilers place that behind what an
+// `async fn` was called with, and then see that nothing of it is there to be moved yet. `tests/sizes.rs` has the bounds.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is awaited"]
 pub struct Acquire<'m, 'k> {
     manager: &'m FastObjectLockManager,
-    request: LockRequest<'k>,
-    waiting: Option<Polled>,
+    stage: Stage<'k>,
+}
+
+/// How far a future has come. While a request waits, its waiter knows what it asks for, and the room is used again.
+#[derive(Debug)]
+enum Stage<'k> {
+    Asking(LockRequest<'k>),
+    Waiting(Waiting<'k>),
+    /// It waited, and has had its answer.
+    Over,
+}
+
+#[derive(Debug)]
+struct Waiting<'k> {
+    polled: Polled,
+    /// What an error names.
+    key: KeyRef<'k>,
+    limit: Limit,
 }
 
 impl<'m> Future for Acquire<'m, '_> {
     type Output = Result<FastLockGuard<'m>, LockError>;
 
+    /// # Panics
+    /// If it has waited and was ready.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let core = this.manager.core();
-        if this.waiting.is_none() && !this.request.is_special() {
+        if let Stage::Asking(request) = &this.stage
+            && !request.is_special()
+        {
+            let core = this.manager.core();
             let local = core.local();
-            let wanted = core.wanted(local, &this.request);
+            let wanted = core.wanted(local, request);
             if let Ok(grant) = core.acquire_fast(local, wanted) {
                 return Poll::Ready(Ok(LockGuard::new(this.manager, grant)));
             }
@@ -399,47 +443,39 @@ impl<'m> Future for Acquire<'m, '_> {
 impl<'m, 'k> Acquire<'m, 'k> {
     #[inline(always)]
     pub(crate) fn new(manager: &'m FastObjectLockManager, request: LockRequest<'k>) -> Self {
-        Self { manager, request, waiting: None }
+        Self { manager, stage: Stage::Asking(request) }
     }
 
     #[cold]
     #[inline(never)]
     fn poll_slow(&mut self, context: &Context<'_>) -> Poll<Result<FastLockGuard<'m>, LockError>> {
-        let core = self.manager.core();
-        let ttl = self.request.ttl;
-        let granted = |grant| {
-            core.start_lease(grant, ttl);
-            Poll::Ready(Ok(LockGuard::new(self.manager, grant)))
-        };
-        let waiting = match &mut self.waiting {
-            Some(waiting) => waiting,
-            none => {
-                if let Err(error) = core.check_special(&self.request, false) {
-                    return Poll::Ready(Err(error));
-                }
-                let local = core.local();
-                let wanted = core.wanted(local, &self.request);
-                self.request.limit = core.decided(self.request.limit);
-                let deadline = core.deadline(self.request.limit);
-                if deadline.is_some_and(|at| at <= Instant::now()) {
-                    return match core.try_slow(local, wanted) {
-                        Ok(grant) => granted(grant),
-                        Err(error) => Poll::Ready(Err(core.as_timeout(error, self.request.limit))),
-                    };
-                }
-                match core.acquire_slow(local, &wanted, Some(Delivery::Task(None))) {
-                    Err(error) => return Poll::Ready(Err(error)),
-                    Ok(Answer::Granted(grant)) => return granted(grant),
-                    Ok(Answer::Queued(ticket)) => none.insert(Polled::new(core, ticket, wanted.hash, deadline)),
-                }
+        let manager = self.manager;
+        if let Stage::Asking(request) = self.stage {
+            match ask(manager.core(), request) {
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(Asked::Granted(grant)) => return Poll::Ready(Ok(LockGuard::new(manager, grant))),
+                Ok(Asked::Waits(waiting)) => self.stage = Stage::Waiting(waiting),
             }
+        }
+        let Stage::Waiting(Waiting { polled, key, limit }) = &self.stage else {
+            panic!("a future was polled again after it had its answer");
         };
-        let Poll::Ready(ended) = waiting.poll(core, context) else { return Poll::Pending };
-        self.waiting = None;
-        match ended {
-            Ended::Granted(grant) => granted(grant.expect("a request that was queued got its grant")),
-            Ended::Failed { why, error } => {
-                Poll::Ready(Err(core.failure((why, error), self.request.limit, &self.request.key)))
+        let Poll::Ready(ended) = polled.poll(manager.core(), context) else { return Poll::Pending };
+        let answer = match ended {
+            Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
+            Ended::Failed { why, error } => Err(manager.core().failure((why, error), *limit, key)),
+        };
+        self.stage = Stage::Over;
+        Poll::Ready(answer.map(|grant| LockGuard::new(manager, grant)))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn abandon_slow(&mut self) {
+        if let Stage::Waiting(waiting) = std::mem::replace(&mut self.stage, Stage::Over) {
+            let core = self.manager.core();
+            if let Ended::Granted(Some(grant)) = waiting.polled.abandon(core) {
+                core.release_guard(grant);
             }
         }
     }
@@ -448,21 +484,38 @@ impl<'m, 'k> Acquire<'m, 'k> {
 impl Drop for Acquire<'_, '_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.waiting.is_some() {
+        if let Stage::Waiting(_) = self.stage {
             self.abandon_slow();
         }
     }
 }
 
-impl Acquire<'_, '_> {
-    #[cold]
-    #[inline(never)]
-    fn abandon_slow(&mut self) {
-        if let Some(waiting) = self.waiting.take() {
-            let core = self.manager.core();
-            if let Ended::Granted(Some(grant)) = waiting.abandon(core) {
-                core.release_guard(grant);
-            }
+/// What a future's request comes to at once.
+enum Asked<'k> {
+    Granted(Grant),
+    Waits(Waiting<'k>),
+}
+
+/// Makes a future's request.
+fn ask<'k>(core: &Arc<Core>, request: LockRequest<'k>) -> Result<Asked<'k>, LockError> {
+    core.check_special(&request, false)?;
+    let local = core.local();
+    let wanted = core.wanted(local, &request);
+    let limit = core.decided(request.limit);
+    let deadline = core.deadline(limit);
+    let answer = if deadline.is_some_and(|at| at <= Instant::now()) {
+        Answer::Granted(core.try_slow(local, wanted).map_err(|error| core.as_timeout(error, limit))?)
+    } else {
+        core.acquire_slow(local, &wanted, Some(Delivery::Task(None)))?
+    };
+    match answer {
+        Answer::Granted(grant) => {
+            core.start_lease(grant, request.lease());
+            Ok(Asked::Granted(grant))
+        }
+        Answer::Queued(ticket) => {
+            let polled = Polled::new(core, ticket, wanted.hash, deadline);
+            Ok(Asked::Waits(Waiting { polled, key: request.key, limit }))
         }
     }
 }

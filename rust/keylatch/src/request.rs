@@ -13,10 +13,19 @@ pub(crate) enum Limit {
     Default,
     /// For as long as it takes.
     Never,
-    /// For this long from when it is made.
-    After(Duration),
+    /// For so many nanoseconds from when it is made.
+    After(u64),
     /// Until then.
     At(Instant),
+}
+
+impl Limit {
+    /// For this long from when the request is made.
+    #[inline(always)]
+    pub(crate) fn after(timeout: Duration) -> Self {
+        // What does not fit is longer than 500 years.
+        u64::try_from(timeout.as_nanos()).map_or(Self::Never, Self::After)
+    }
 }
 
 /// A request for one lock.
@@ -30,30 +39,56 @@ pub(crate) enum Limit {
 /// let guard = locks.lock(request).blocking()?;
 /// # Ok(()) }
 /// ```
+// It is part of every future that makes it, and moved with it: see `Acquire`. So times are in nanoseconds, and what may be
+// missing has its mark at the end, with the other bytes.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a request does nothing until it is given to a manager"]
 pub struct LockRequest<'a> {
     pub(crate) key: KeyRef<'a>,
-    pub(crate) mode: Mode,
     pub(crate) owner: OwnerRef<'a>,
-    pub(crate) priority: u8,
     pub(crate) limit: Limit,
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) request_id: Option<u64>,
+    /// In nanoseconds; 0 if it has none.
+    pub(crate) ttl: u64,
+    request_id: u64,
+    pub(crate) mode: Mode,
+    pub(crate) priority: u8,
+    has_ttl: bool,
+    has_request_id: bool,
 }
 
 impl<'a> LockRequest<'a> {
     /// Whether it asks for more than the fast path gives.
     #[inline(always)]
     pub(crate) fn is_special(&self) -> bool {
-        self.ttl.is_some() | self.request_id.is_some()
+        self.has_ttl | self.has_request_id
+    }
+
+    /// For how long its hold is to be safe.
+    #[inline(always)]
+    pub(crate) fn lease(&self) -> Option<Duration> {
+        self.has_ttl.then(|| Duration::from_nanos(self.ttl))
+    }
+
+    /// Its number.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> Option<u64> {
+        self.has_request_id.then_some(self.request_id)
     }
 
     /// Asks for the key in a mode.
     #[inline(always)]
     pub fn new(key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
-        let (owner, limit) = (OwnerRef::Named(""), Limit::Default);
-        Self { key: key.into(), mode, owner, priority: 0, limit, ttl: None, request_id: None }
+        Self {
+            key: key.into(),
+            owner: OwnerRef::Named(""),
+            limit: Limit::Default,
+            ttl: 0,
+            request_id: 0,
+            mode,
+            priority: 0,
+            has_ttl: false,
+            has_request_id: false,
+        }
     }
 
     /// Asks to hold the key alone.
@@ -77,7 +112,7 @@ impl<'a> LockRequest<'a> {
     /// Waits for at most this long. Zero tries once; `Duration::MAX` waits for as long as it takes.
     #[inline(always)]
     pub fn timeout(self, timeout: Duration) -> Self {
-        Self { limit: Limit::After(timeout), ..self }
+        Self { limit: Limit::after(timeout), ..self }
     }
 
     /// Waits until then.
@@ -100,10 +135,12 @@ impl<'a> LockRequest<'a> {
     }
 
     /// Makes the hold a lease: once this long has passed since the grant or the last
-    /// [`renew`](crate::LockGuard::renew), whoever waits for the lock may take it away.
+    /// [`renew`](crate::LockGuard::renew), whoever waits for the lock may take it away, and whoever finds no room in the
+    /// table.
     #[inline(always)]
     pub fn ttl(self, ttl: Duration) -> Self {
-        Self { ttl: Some(ttl), ..self }
+        let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+        Self { ttl, has_ttl: true, ..self }
     }
 
     /// Numbers a session's request, so that it can be made again when its answer was lost: as long as the lock is held
@@ -112,7 +149,7 @@ impl<'a> LockRequest<'a> {
     /// [`grant_blocking`](crate::Lock::grant_blocking) and [`grant_now`](crate::Lock::grant_now): a guard exists once.
     #[inline(always)]
     pub fn request_id(self, request_id: u64) -> Self {
-        Self { request_id: Some(request_id), ..self }
+        Self { request_id, has_request_id: true, ..self }
     }
 }
 
@@ -161,12 +198,15 @@ impl<'a> BatchLockRequest<'a> {
 
     /// Adds a key in a mode.
     #[inline(always)]
-    pub fn add(mut self, key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
-        if self.wanted.capacity() == 0 {
-            self.wanted.reserve(16);
+    pub fn add(self, key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
+        // Apart from the rest: a call that may be made with a reference to it would have all of the request in memory,
+        // and copied there for each key.
+        let Self { mut wanted, .. } = self;
+        if wanted.capacity() == 0 {
+            wanted.reserve(16);
         }
-        self.wanted.push((key.into(), mode));
-        self
+        wanted.push((key.into(), mode));
+        Self { wanted, ..self }
     }
 
     /// Adds an object to hold alone.
@@ -191,7 +231,7 @@ impl<'a> BatchLockRequest<'a> {
 
     /// Waits for at most this long, for all of them together.
     pub fn timeout(self, timeout: Duration) -> Self {
-        Self { limit: Limit::After(timeout), ..self }
+        Self { limit: Limit::after(timeout), ..self }
     }
 
     /// Waits until then.

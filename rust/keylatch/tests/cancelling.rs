@@ -32,6 +32,30 @@ fn a_future_dropped_after_any_number_of_polls_leaves_nothing() {
 }
 
 #[test]
+fn a_future_that_has_had_its_answer_keeps_nothing() {
+    for fairness in POLICIES {
+        let locks = few_shards(fairness);
+        let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+        let mut granted = ByHand::waiting(locks.acquire_write_lock("b", "o", "granted"));
+        drop(held);
+        let guard = granted.ready().unwrap();
+        let mut refused = ByHand::waiting(locks.acquire_write_lock("b", "o", "refused"));
+        locks.close();
+        assert!(matches!(refused.ready(), Err(LockError::Closed)));
+        // Neither asks again, nor takes anything away with it.
+        for over in [&mut granted, &mut refused] {
+            let polled_again = std::panic::AssertUnwindSafe(|| over.poll().is_ready());
+            assert!(std::panic::catch_unwind(polled_again).is_err());
+        }
+        drop((granted, refused));
+        assert!(matches!(locks.try_acquire_read_lock("b", "o", "next"), Err(LockError::Closed)));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 1);
+        drop(guard);
+        assert_at_rest(&locks);
+    }
+}
+
+#[test]
 fn a_future_dropped_after_the_grant_gives_the_lock_on() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);

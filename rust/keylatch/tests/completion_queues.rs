@@ -219,3 +219,49 @@ fn a_manager_goes_though_a_queue_went_before_its_requests_ended() {
     let grown = address_space().saturating_sub(before) >> 30;
     assert!(grown < 40, "{grown} GiB of addresses were not given back by 64 managers");
 }
+
+#[test]
+fn a_queue_ends_with_its_manager_when_all_has_been_fetched() {
+    let locks = few_shards(Fairness::Fifo);
+    let (queue, idle) = (locks.completion_queue().unwrap(), locks.completion_queue().unwrap());
+    let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+    waits(&locks, &queue, 7);
+    assert!(!queue.is_over());
+    std::thread::scope(|scope| {
+        let sleeps = scope.spawn(|| idle.next(None).unwrap());
+        locks.close();
+        assert!(sleeps.join().unwrap().is_none());
+    });
+    assert!(idle.is_over() && !queue.is_over());
+    let ended = queue.next(None).unwrap().expect("the request was ended by the close");
+    assert!(matches!(ended.result, Err(LockError::Closed)));
+    assert!(queue.next(None).unwrap().is_none() && queue.is_over());
+    assert_eq!(locks.lock(write()).with_queue(&queue, 8).unwrap_err(), LockError::Closed);
+    let late = locks.completion_queue().unwrap();
+    assert!(late.next(None).unwrap().is_none() && late.is_over());
+    drop(held);
+}
+
+/// A grant that is on its way when the manager is closed is still handed out, or was ended; and then nothing more.
+#[test]
+fn closing_against_results_on_their_way() {
+    for _ in 0..300 {
+        let locks = few_shards(Fairness::Fifo);
+        let queue = locks.completion_queue().unwrap();
+        let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
+        for token in 0..3 {
+            waits(&locks, &queue, token);
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(held));
+            scope.spawn(|| locks.close());
+            let mut tokens = HashSet::new();
+            while let Some(completion) = queue.next(None).unwrap() {
+                assert!(tokens.insert(completion.token));
+            }
+            assert_eq!(tokens.len(), 3);
+        });
+        assert!(queue.is_over());
+        assert_at_rest(&locks);
+    }
+}

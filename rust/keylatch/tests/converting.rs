@@ -17,7 +17,8 @@ fn downgrading_lets_waiting_readers_in_and_no_writer() {
         let mut held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
         let mut readers: Vec<_> = (0..50).map(|_| ByHand::waiting(locks.acquire_read_lock("b", "o", "r"))).collect();
         let mut writer = ByHand::waiting(locks.acquire_write_lock("b", "o", "w"));
-        held.downgrade();
+        held.try_downgrade().unwrap();
+        held.try_downgrade().unwrap();
         assert_eq!(held.mode(), Mode::Shared);
         if fairness == Fairness::WriterFirst {
             // The writer is first in line and cannot come in; those behind it wait for it.

@@ -12,7 +12,7 @@ fn holders(locks: &FastObjectLockManager) -> u64 {
 #[test]
 fn the_next_in_line_is_served_and_the_old_holder_harms_nobody() {
     let locks = FastObjectLockManager::new();
-    let guard = locks.acquire_write_lock_blocking("b", "o", "stuck").unwrap();
+    let mut guard = locks.acquire_write_lock_blocking("b", "o", "stuck").unwrap();
     let number = locks.lock(LockRequest::write(("b", "p")).owner("stuck")).grant_now().unwrap();
     std::thread::scope(|scope| {
         let waiters: Vec<_> = ["o", "p"]
@@ -26,6 +26,8 @@ fn the_next_in_line_is_served_and_the_old_holder_harms_nobody() {
         let taken = locks.force_release(&Filter::new().owner("stuck"));
         assert_eq!(taken.len(), 2);
         let next: Vec<_> = waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect();
+        assert!(matches!(guard.try_downgrade(), Err(LockError::NotHeld { .. })));
+        assert_eq!(guard.mode(), Mode::Exclusive, "as it was held");
         assert!(matches!(guard.try_release(), Err(LockError::NotHeld { .. })));
         assert!(matches!(locks.release(number), Err(LockError::NotHeld { .. })));
         assert!(next.iter().all(|guard| guard.is_valid() && &*guard.owner() == "next"));

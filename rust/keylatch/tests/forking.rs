@@ -254,6 +254,7 @@ fn every_call(locks: &FastObjectLockManager, shared: &Shared, own: &mut Own, ask
         !guard.is_valid(),
         is_forked(guard.renew(Duration::from_secs(1))),
         is_forked(mine.try_upgrade()),
+        is_forked(mine.try_downgrade()),
         is_forked(mine.upgrade_blocking(SHORT)),
         is_forked(ByHand::new(mine.upgrade(SHORT)).ready()),
         ByHand::new(guard.lost()).poll().is_pending(),
@@ -312,7 +313,7 @@ fn every_call(locks: &FastObjectLockManager, shared: &Shared, own: &mut Own, ask
     // Queues.
     ask!(
         asks,
-        queue.try_next().is_none(),
+        queue.try_next().is_none() && queue.is_over(),
         says_forked(queue.next(None)) && says_forked(queue.next(SHORT)),
         format!("{queue:?}").contains("CompletionQueue"),
         locks.completion_queue().is_ok_and(|new| new.try_next().is_none() && new.as_fd().try_clone_to_owned().is_ok()),

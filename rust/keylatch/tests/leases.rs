@@ -100,6 +100,7 @@ fn whatever_is_done_with_a_lost_lease_says_so() {
     assert_eq!(ByHand::new(guard.lost()).ready(), Lost::Expired, "asked afterwards too");
     assert!(lost(guard.try_upgrade().unwrap_err()) && lost(guard.upgrade_blocking(None).unwrap_err()));
     guard.downgrade();
+    assert!(lost(guard.try_downgrade().unwrap_err()));
     for error in [
         locks.renew(number, LONG).unwrap_err(),
         locks.remaining(number).unwrap_err(),

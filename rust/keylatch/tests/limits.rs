@@ -3,7 +3,8 @@
 mod steps;
 
 use keylatch::{
-    Backend, BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, open_backend,
+    Backend, BatchLockRequest, Fairness, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest,
+    open_backend,
 };
 use std::time::Duration;
 use steps::*;
@@ -233,6 +234,103 @@ fn long_keys_count_as_several_and_are_given_back() {
     assert_eq!((held.len(), error), (300, None));
     drop(held);
     assert_at_rest(&locks);
+}
+
+/// Takes a key away from one holder after the other, all of whom keep their guards, until there is no room to. Returns the
+/// guards; the last one holds the key.
+fn take_away_until_there_is_no_room<'a>(
+    locks: &'a FastObjectLockManager,
+    key: &'a str,
+) -> Vec<keylatch::FastLockGuard<'a>> {
+    let mut guards = vec![locks.try_acquire_write_lock("taken", key, "x").unwrap()];
+    loop {
+        let mut next = ByHand::waiting(locks.lock(LockRequest::write(("taken", key))));
+        if locks.force_release(&Filter::new().key(("taken", key))).is_empty() {
+            break;
+        }
+        assert!(!guards.last().unwrap().is_valid() && guards.len() < 100_000);
+        guards.push(next.ready().unwrap());
+    }
+    assert!(guards.last().unwrap().is_valid(), "held as before");
+    guards
+}
+
+#[test]
+fn a_lease_that_ran_out_where_there_is_no_room_to_take_it_away_is_held() {
+    within("requests for a lock that cannot be taken away", || {
+        for lock_delay in [Duration::ZERO, Duration::from_nanos(1)] {
+            let locks = with(LockConfig { shards: 4, max_locks: 100, lock_delay, ..LockConfig::default() });
+            let ask = || LockRequest::write(("b", "leased"));
+            let leased = locks.lock(ask().ttl(Duration::from_nanos(1))).try_now().unwrap();
+            let names: Vec<String> = (0..200).map(|n| format!("{n}")).collect();
+            let (mut held, _) = fill(&locks, &names);
+            held.pop();
+            let lost = take_away_until_there_is_no_room(&locks, "");
+            until("the end of the lease", || leased.remaining().is_none_or(|left| left.is_zero()));
+
+            assert!(matches!(locks.lock(ask()).try_now(), Err(LockError::WouldBlock { .. })));
+            let short = ask().timeout(Duration::from_millis(5));
+            assert!(matches!(locks.lock(short).blocking().map(drop), Err(LockError::Timeout { .. })));
+            let batch = BatchLockRequest::new("x").add_write_lock("b", "leased").timeout(Duration::from_millis(5));
+            assert!(matches!(locks.acquire_locks_batch_blocking(batch), Err(LockError::Batch { .. })));
+            let mut waits = ByHand::waiting(locks.lock(ask()));
+
+            // With room again the lease has ended, for whoever waits.
+            drop((lost, held));
+            drop(waits.after_wakes().unwrap());
+            assert!(matches!(leased.try_release(), Err(LockError::LeaseLost { .. })));
+            assert_eq!(locks.lock(ask()).try_now().map(drop), Ok(()));
+        }
+    });
+}
+
+#[test]
+fn locks_are_taken_away_in_a_full_table_as_ever() {
+    within("force in a full table", || {
+        let limit = 700;
+        let locks = with(LockConfig { shards: 16, max_locks: limit, ..LockConfig::default() });
+        let names: Vec<String> = (0..1000).map(|n| format!("{n}")).collect();
+        let long = "long".repeat(2000);
+        let mut most = None;
+        for _ in 0..5 {
+            let session = locks.session("session").release_on_drop(true);
+            let mine =
+                ["one", "two"].map(|key| locks.lock(LockRequest::write(("b", key)).owner(&session)).try_now().unwrap());
+            let of_long_key = locks.try_acquire_write_lock("b", &long, "x").unwrap();
+            let leased =
+                locks.lock(LockRequest::write(("b", "leased")).ttl(Duration::from_nanos(1))).try_now().unwrap();
+            let (held, error) = fill(&locks, &names);
+            assert_eq!(error, Some(LockError::TableFull { limit }));
+            assert_eq!(*most.get_or_insert(held.len()), held.len(), "as many as the last time");
+            let mut waits = ByHand::waiting(locks.lock(LockRequest::write(("b", &*names[0]))));
+            let mut waits_for_long = ByHand::waiting(locks.lock(LockRequest::write(("b", &*long))));
+
+            // One key, whatever a session has, what has run out, and everything.
+            assert_eq!(locks.force_release(&Filter::new().key(("b", &*names[0]))).len(), 1);
+            let next = waits.ready().unwrap();
+            assert!(!held[0].is_valid() && next.is_valid() && next.fence() > held[0].fence());
+            drop(locks.lock(LockRequest::write(("b", "leased"))).try_now().expect("its lease has run out"));
+            assert!(matches!(leased.try_release(), Err(LockError::LeaseLost { .. })));
+            assert_eq!(session.release_all(), 2);
+            assert!(mine.iter().all(|guard| !guard.is_valid()));
+            let again =
+                locks.lock(LockRequest::write(("b", "one")).owner(&session)).try_now().expect("it was released");
+            drop(session);
+            assert!(!again.is_valid());
+            assert_eq!(locks.force_release(&Filter::new()).len(), held.len() - 1 + 2);
+            let next_of_long = waits_for_long.ready().unwrap();
+            assert_eq!(of_long_key.key().object(), long.as_bytes());
+            assert!(!of_long_key.is_valid() && held.iter().all(|guard| !guard.is_valid()));
+
+            // Nobody but those who lost them uses the table, and who comes now is told that it is full.
+            let (more, error) = fill(&locks, &names);
+            assert_eq!(error, Some(LockError::TableFull { limit }));
+            assert!(more.len() < held.len(), "{} of {}", more.len(), held.len());
+            drop((mine, of_long_key, held, next, again, next_of_long, more));
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        }
+        assert_at_rest(&locks);
+    });
 }
 
 #[test]

@@ -125,6 +125,58 @@ fn a_counted_hold_downgrades_only_when_it_is_alone() {
 }
 
 #[test]
+fn a_refused_downgrade_leaves_every_counted_hold_as_it_was() {
+    // Whoever is asked to downgrade first, and whoever is asked once more: nobody else may come in before both are gone.
+    for asked in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+        for order in [[0, 1], [1, 0]] {
+            let locks = counting();
+            let session = locks.session("txn");
+            let mut holds = [0, 1].map(|_| Some(locks.lock(write().owner(&session)).blocking().unwrap()));
+            for which in asked {
+                let hold = holds[which].as_mut().unwrap();
+                hold.downgrade();
+                assert_eq!(hold.mode(), Mode::Exclusive, "{which} of {asked:?}");
+                assert!(locks.lock(read()).try_now().is_err(), "{asked:?}");
+            }
+            drop(holds[order[0]].take());
+            assert!(locks.lock(read()).try_now().is_err(), "{asked:?} {order:?}");
+            let last = holds[order[1]].as_mut().unwrap();
+            assert!(last.is_valid());
+            // Alone by now.
+            last.downgrade();
+            assert_eq!(last.mode(), Mode::Shared);
+            drop(locks.lock(read()).try_now().unwrap());
+            assert!(locks.lock(write()).try_now().is_err(), "{asked:?} {order:?}");
+            drop(holds);
+            assert_eq!(locks.lock(write()).try_now().unwrap().fence(), 2);
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        }
+    }
+}
+
+#[test]
+fn a_lock_that_was_counted_is_counted_anew_by_the_next_session() {
+    for inner_goes_first in [true, false] {
+        let locks = counting();
+        let (one, two) = (locks.session("one"), locks.session("two"));
+        let outer = locks.lock(write().owner(&one)).blocking().unwrap();
+        let inner = locks.lock(write().owner(&one)).blocking().unwrap();
+        let (goes, mut stays) = if inner_goes_first { (inner, outer) } else { (outer, inner) };
+        drop(goes);
+        stays.downgrade();
+        let mut first = locks.lock(read().owner(&two)).blocking().unwrap();
+        drop(stays);
+        first.try_upgrade().unwrap();
+        let again = locks.lock(write().owner(&two)).blocking().unwrap();
+        drop(first);
+        assert!(again.is_valid() && locks.lock(read()).try_now().is_err());
+        drop(again);
+        drop(locks.lock(write()).try_now().unwrap());
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
+}
+
+#[test]
 fn whoever_waits_is_served_when_the_last_counted_hold_ends() {
     let locks = counting();
     let session = locks.session("txn");

@@ -7,6 +7,8 @@
 static keylatch_manager *locks;
 static keylatch_key key;
 static keylatch_request_options with_owner;
+static keylatch_batch_item batch[16];
+static size_t batch_size;
 
 static void must(int32_t status)
 {
@@ -23,6 +25,13 @@ void bench_keylatch_open(const char *bucket, const char *object)
     memset(&with_owner, 0, sizeof with_owner);
     with_owner.struct_size = sizeof with_owner;
     with_owner.owner = owner;
+}
+
+/* One more key of the batch, which takes sixteen. */
+void bench_keylatch_batch_add(const char *bucket, const char *object)
+{
+    batch[batch_size].key = keylatch_key_of(bucket, object);
+    batch[batch_size++].mode = KEYLATCH_EXCLUSIVE;
 }
 
 static void pairs(uint64_t count, int32_t mode, const keylatch_request_options *options)
@@ -47,4 +56,14 @@ void bench_keylatch_shared(uint64_t count)
 void bench_keylatch_with_owner(uint64_t count)
 {
     pairs(count, KEYLATCH_EXCLUSIVE, &with_owner);
+}
+
+/* So many keys, sixteen at a time. */
+void bench_keylatch_batch(uint64_t count)
+{
+    uint64_t grants[16];
+    for (uint64_t i = 0; i < count; i += batch_size) {
+        must(keylatch_acquire_batch(locks, batch, batch_size, KEYLATCH_WAIT_FOREVER, NULL, grants, NULL));
+        must(keylatch_release_many(locks, grants, batch_size, NULL));
+    }
 }

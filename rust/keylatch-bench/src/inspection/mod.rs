@@ -14,13 +14,14 @@ use crate::keys::KeySet;
 use crate::machine;
 use crate::report::table;
 use crate::row::Row;
-use crate::scenarios::pairs::{exclusive_pair, shared_pair};
-use crate::subject::{Exclusive, Shared};
-use crate::subjects::{Contender, every_exclusive, every_shared};
+use crate::scenarios::pairs::{awaited_pair, batch_of_pairs, exclusive_pair, shared_pair};
+use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Shared};
+use crate::subjects::{Contender, every_async, every_batch, every_exclusive, every_shared};
 use crate::unit::BareWord;
 
-const FEWER: u64 = 1_000;
-const MORE: u64 = 11_000;
+/// Multiples of [`BATCH`].
+const FEWER: u64 = 1_600;
+const MORE: u64 = 11_200;
 
 /// What a child runs: that many pairs on a warm key.
 type Pairs = fn(u64);
@@ -37,6 +38,19 @@ fn shared<S: Shared>(count: u64) {
     (0..count).for_each(|_| shared_pair(&subject, keys.get(0)));
 }
 
+fn awaited<S: ExclusiveAsync>(count: u64) {
+    let (subject, keys) = (S::create(), KeySet::common(1));
+    let _entered = subject.enter();
+    (0..count).for_each(|_| awaited_pair(&subject, keys.get(0)));
+}
+
+/// A batch counts as one pair for each of its keys.
+fn batch<S: Batch>(count: u64) {
+    let (subject, keys) = (S::create(), KeySet::common(BATCH));
+    let _entered = subject.enter();
+    (0..count / BATCH as u64).for_each(|_| batch_of_pairs(&subject, &keys, 0));
+}
+
 /// The unit itself, to show what the loop and the tools add: it is known to lock twice.
 const UNIT: &str = "unit";
 
@@ -44,6 +58,8 @@ fn contenders(mode: &str) -> Vec<Contender<Pairs>> {
     let mut all = match mode {
         "exclusive" => every_exclusive!(exclusive as Pairs),
         "shared" => every_shared!(shared as Pairs),
+        "awaited" => every_async!(awaited as Pairs),
+        "batch" => every_batch!(batch as Pairs),
         _ => return Vec::new(),
     };
     all.push(Contender { name: UNIT, function: |count| BareWord::new().pairs(count) });
@@ -59,18 +75,24 @@ pub(crate) fn in_child(subject: &str, mode: &str, count: &str) -> Result<(), Str
     Ok(())
 }
 
-/// Counts with `count` for every subject in both modes, prints a block for each mode and writes the JSON.
+/// Counts with `count` for every subject in every mode, prints a block for each mode and writes the JSON.
 fn count_all(
     options: &Options,
     name: &str,
-    says: &str,
+    what: &str,
     columns: &[(&str, &str)],
     mut count: impl FnMut(&str, &str) -> Result<Row, String>,
 ) -> Result<(), String> {
     let machine = machine::describe();
     let mut rows = Vec::new();
-    for mode in ["exclusive", "shared"] {
+    for mode in ["exclusive", "shared", "awaited", "batch"] {
         let scenario = format!("{name}_{mode}");
+        let how = match mode {
+            "awaited" => " from a future, polled by hand",
+            "batch" => ", for each of a batch of 16",
+            _ => "",
+        };
+        let says = format!("{what} to acquire and release one warm key{how}");
         let mut measured = Vec::new();
         for contender in contenders(mode) {
             if contender.name == UNIT || options.wants_subject(contender.name) {
@@ -81,7 +103,7 @@ fn count_all(
                 measured.push(row);
             }
         }
-        println!("{}", table::counts(&scenario, says, columns, &measured).trim_end());
+        println!("{}", table::counts(&scenario, &says, columns, &measured).trim_end());
         rows.extend(measured);
     }
     println!("{}", table::verdict(&rows));
@@ -91,8 +113,8 @@ fn count_all(
 /// `keylatch-bench instructions`.
 pub(crate) fn instructions(options: &Options) -> Result<(), String> {
     callgrind::must_be_there()?;
-    let says = "instructions to acquire and release one warm key";
-    count_all(options, "instructions", says, &[("instructions", "instructions a pair")], |subject, mode| {
+    let columns = [("instructions", "instructions a pair")];
+    count_all(options, "instructions", "instructions", &columns, |subject, mode| {
         let fewer = callgrind::run(subject, mode, FEWER)?.instructions;
         let more = callgrind::run(subject, mode, MORE)?.instructions;
         let pair = (more as f64 - fewer as f64) / (MORE - FEWER) as f64;
@@ -118,9 +140,8 @@ pub(crate) fn atomics(options: &Options) -> Result<(), String> {
         }
         Ok(sum)
     };
-    let says = "locked read-modify-writes executed to acquire and release one warm key";
     let columns = [("locked", "locked a pair"), ("instructions", "instructions a pair")];
-    count_all(options, "atomics", says, &columns, |subject, mode| {
+    count_all(options, "atomics", "locked read-modify-writes executed", &columns, |subject, mode| {
         let (fewer, more) = (callgrind::run(subject, mode, FEWER)?, callgrind::run(subject, mode, MORE)?);
         let pairs = (MORE - FEWER) as f64;
         let locked = (locked(&more)? as f64 - locked(&fewer)? as f64) / pairs;

@@ -1,11 +1,9 @@
 //! Scenarios of a single thread: what a lock costs when nobody is in the way.
 
 use std::cell::Cell;
-use std::hint::black_box;
 
-use super::pairs::{exclusive_pair, shared_pair};
-use crate::keys::{Key, KeySet};
-use crate::polling::block_on;
+use super::pairs::{awaited_pair, batch_of_pairs, exclusive_pair, shared_pair};
+use crate::keys::KeySet;
 use crate::row::Row;
 use crate::slices::{Figures, Lane, Pace, in_turn};
 use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Shared, Subject};
@@ -93,11 +91,7 @@ pub(super) fn async_same_key<S: ExclusiveAsync>(pace: &Pace) -> Row {
     let _entered = subject.enter();
     let key = keys.get(0);
     let blocking = |count| (0..count).for_each(|_| exclusive_pair(&subject, key));
-    let polled = |count| {
-        for _ in 0..count {
-            block_on(black_box(&subject).exclusive_async(black_box(key), || black_box(())));
-        }
-    };
+    let polled = |count| (0..count).for_each(|_| awaited_pair(&subject, key));
     let [unit, blocking, figures] =
         in_turn(pace, [Lane::new(|count| word.pairs(count)), Lane::new(blocking), Lane::new(polled)]);
     row::<S>("async_same_key", unit, figures)
@@ -123,9 +117,7 @@ pub(super) fn batch_16<S: Batch>(pace: &Pace) -> Row {
     };
     let batches = |count| {
         for _ in 0..count {
-            let first = first_of(&batch_turn);
-            let sixteen: [Key<'_>; BATCH] = std::array::from_fn(|number| keys.get(first + number));
-            black_box(&subject).batch(black_box(&sixteen), || black_box(()));
+            batch_of_pairs(&subject, &keys, first_of(&batch_turn));
         }
     };
     let [unit, singles, figures] =

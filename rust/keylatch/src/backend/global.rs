@@ -15,7 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One mutex and a map, first in first out: what people had before, to compare with and to fall back on.
 ///
@@ -158,7 +158,7 @@ impl GlobalLockManager {
         match limit {
             Limit::Never => None,
             Limit::At(at) => Some(at),
-            Limit::After(after) => Instant::now().checked_add(after),
+            Limit::After(nanos) => Instant::now().checked_add(Duration::from_nanos(nanos)),
             Limit::Default => Instant::now().checked_add(self.config.default_timeout?),
         }
     }

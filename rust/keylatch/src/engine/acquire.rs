@@ -209,6 +209,8 @@ impl Core {
         record: u32,
     ) -> Result<Answer, LockError> {
         let mut made_room = false;
+        // A lease that has run out, and the lock cannot be taken away: it is held like any other.
+        let mut in_vain = false;
         loop {
             let mut shard = self.lock_shard(wanted.hash);
             // Asked again under the mutex: whoever closes the manager sets the mark first and then goes through all
@@ -234,15 +236,29 @@ impl Core {
                 let grant = self.put_on_record(record, (index, entry), &self.granting(wanted), taken);
                 return Ok(Answer::Granted(grant));
             }
-            if entry.is_leased() && self.has_expired_lease(index, entry) {
+            if !in_vain && entry.is_leased() && self.has_expired_lease(index, entry) {
                 drop(shard);
-                self.take_expired(local, index);
+                // If nothing was taken for another reason, somebody released or renewed it in this moment.
+                in_vain = self.take_expired(local, index).no_room && !fault!("expired-in-vain-again");
                 continue;
             }
             if wanted.owner & SESSION != 0 {
                 match self.ask_again(local, &mut shard, wanted, (index, entry), record, delivery.is_some()) {
                     Again::Answer(answer) => return answer.map(Answer::Granted),
-                    Again::Moved => continue,
+                    Again::Moved => {
+                        drop(shard);
+                        crate::sync::yield_now();
+                        continue;
+                    }
+                    Again::Full if made_room => {
+                        return Err(LockError::TableFull { limit: self.config.max_locks });
+                    }
+                    Again::Full => {
+                        drop(shard);
+                        self.table.evict_idle(&local.entries);
+                        made_room = true;
+                        continue;
+                    }
                     Again::No => {}
                 }
             }

@@ -27,10 +27,9 @@ impl Core {
         let mut shared_len = 0;
         let mut grants = Vec::with_capacity(batch.wanted.len());
         for (key, mode) in &batch.wanted {
-            let (hash, priority) = (self.hash(key), batch.priority);
-            let wanted = Wanted { key: *key, hash, mode: *mode, owner, priority, loose: false, lease: 0 };
-            let grant = self.acquire_fast(local, wanted).or_else(|_| self.try_slow(local, wanted));
-            let Ok(grant) = grant else { return self.give_back(grants) };
+            let Some(grant) = self.one_at_once(local, key, *mode, owner, batch.priority) else {
+                return self.give_back(grants);
+            };
             grants.push(grant);
             // A key named twice is refused by the lock itself, unless it is shared both times: that would be two holds.
             if *mode == Mode::Shared {
@@ -43,6 +42,24 @@ impl Core {
             }
         }
         Some(grants)
+    }
+
+    /// A function of its own: it has the registers to itself, which is worth more than what calling it costs.
+    #[inline(never)]
+    fn one_at_once(&self, local: &Local, key: &KeyRef<'_>, mode: Mode, owner: u32, priority: u8) -> Option<Grant> {
+        let wanted = Wanted { key: *key, hash: self.hash(key), mode, owner, priority, loose: false, lease: 0 };
+        match self.acquire_fast(local, wanted) {
+            Ok(grant) => Some(grant),
+            Err(_) => self.one_at_once_slow(local, key, mode, owner, priority),
+        }
+    }
+
+    /// Puts the request together once more, so that `one_at_once` never has to have it in memory.
+    #[cold]
+    #[inline(never)]
+    fn one_at_once_slow(&self, local: &Local, key: &KeyRef<'_>, mode: Mode, owner: u32, priority: u8) -> Option<Grant> {
+        let wanted = Wanted { key: *key, hash: self.hash(key), mode, owner, priority, loose: false, lease: 0 };
+        self.try_slow(local, wanted).ok()
     }
 
     #[cold]

@@ -16,6 +16,7 @@ impl Core {
         // From here on nobody keeps a lock shut.
         self.open_all(self.local());
         self.events.close();
+        self.end_what_ends_with_it();
         self.timer.stop();
         self.stop_callbacks();
     }

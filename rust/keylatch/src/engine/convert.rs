@@ -23,14 +23,29 @@ impl Core {
         }
         let entry = self.table.entry(index);
         let mut seen = entry.word();
-        record.set_mode(Mode::Shared);
-        while !seen.somebody_waits() {
-            match entry.swap(seen, seen.downgraded()) {
-                Ok(()) => return self.note_word(grant.index(), seen.downgraded(), entry.hash()),
-                Err(now) => seen = now,
+        // Where holds are counted others may stand behind this one, and what is counted has to be known as such until the
+        // end. A count that begins in this moment begins with a change of the word.
+        let alone = entry.counted() == 0 || fault!("counted-downgrade-fast");
+        if alone && !seen.somebody_waits() {
+            record.set_mode(Mode::Shared);
+            while !seen.somebody_waits() {
+                match entry.swap(seen, seen.downgraded()) {
+                    Ok(()) => return self.note_word(grant.index(), seen.downgraded(), entry.hash()),
+                    Err(now) => seen = now,
+                }
             }
         }
         self.downgrade_slow(grant, index);
+    }
+
+    /// As `downgrade`, and says whether the hold was still there.
+    pub(crate) fn downgrade_or_tell(&self, grant: Grant) -> Result<(), LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        self.downgrade(grant);
+        // Asked afterwards: a hold that is there now was there before.
+        self.standing(grant)
     }
 
     #[cold]
@@ -39,14 +54,19 @@ impl Core {
         let record = self.records.get(grant.index());
         let hash = self.table.entry(index).hash();
         let mut shard = self.lock_shard(hash);
-        let home = self.come_home(local, &mut shard, grant, index);
-        let counted = home.is_some_and(|home| self.table.entry(home).counted() > 1);
-        let Some(home) = home.filter(|_| !counted) else {
-            // Taken away; or the session holds it several times, and would share with others what it has alone.
+        // A session that holds it several times would share with others what it has alone. Asked before the hold moves:
+        // its record does not say that it is counted, and as long as its own entry is displaced it need not.
+        let moves_before_asked = fault!("counted-hold-moves").then(|| self.come_home(local, &mut shard, grant, index));
+        if self.table.entry(self.home(index)).counted() > 1 {
+            return record.set_mode(Mode::Exclusive);
+        }
+        let Some(home) = moves_before_asked.unwrap_or_else(|| self.come_home(local, &mut shard, grant, index)) else {
+            // Taken away.
             return record.set_mode(Mode::Exclusive);
         };
         let entry = self.table.entry(home);
         entry.set_counted(0);
+        record.set_mode(Mode::Shared);
         let mut seen = entry.word();
         while let Err(now) = entry.swap(seen, seen.downgraded()) {
             seen = now;

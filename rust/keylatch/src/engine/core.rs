@@ -23,7 +23,7 @@ use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
 
 use super::loss::Losses;
-use super::mail::Dispatcher;
+use super::mail::{Dispatcher, EndsWithIt};
 use super::make_room::KeptShut;
 use super::take_away::Lately;
 
@@ -60,6 +60,7 @@ pub(crate) struct Core {
     began: Clock,
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) ends_with_it: EndsWithIt,
     pub(crate) events: Audience,
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
@@ -125,7 +126,7 @@ impl Core {
         // Readers of one key each have a record, so there may be more records than locks.
         let records = config.max_locks.saturating_mul(2).saturating_add(1 << 17).min(record::MAX_RECORDS - 4096);
         let records = if cfg!(loom) { config.max_locks + 8 } else { records };
-        let table = Table::reserve(config.shards, config.max_locks).map_err(reserve)?;
+        let table = Table::reserve(config.shards, config.max_locks, config.max_key_bytes).map_err(reserve)?;
         let records = Arena::reserve(records, record::first_mark(random)).map_err(reserve)?;
         Ok(Self {
             leases: Leases::reserve(records.len(), table.arena().len()).map_err(reserve)?,
@@ -148,6 +149,7 @@ impl Core {
             began: Clock::start(),
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
+            ends_with_it: EndsWithIt::default(),
             events: Audience::default(),
             this: OnceLock::new(),
             deadlocks: Deadlocks::default(),
@@ -298,7 +300,7 @@ impl Core {
     pub(crate) fn timeout(&self, limit: Limit) -> Option<Duration> {
         match limit {
             Limit::Never | Limit::At(_) => None,
-            Limit::After(after) => Some(after),
+            Limit::After(nanos) => Some(Duration::from_nanos(nanos)),
             Limit::Default => self.default_timeout(),
         }
     }
@@ -314,7 +316,7 @@ impl Core {
     /// What a request is bound by, decided when it is made: by the time it gives up the default may be another one.
     pub(crate) fn decided(&self, limit: Limit) -> Limit {
         match (limit, &self.adaptive) {
-            (Limit::Default, Some(adaptive)) => Limit::After(adaptive.timeout()),
+            (Limit::Default, Some(adaptive)) => Limit::after(adaptive.timeout()),
             _ => limit,
         }
     }

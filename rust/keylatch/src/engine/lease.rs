@@ -7,6 +7,7 @@ use super::core::Core;
 use super::local::Local;
 use super::looking::Reminder;
 use super::release::no_longer_held;
+use super::take_away::TakenAway;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
 use crate::sync::atomic::Ordering;
@@ -168,22 +169,22 @@ impl Core {
                 return next;
             }
             drop(shard);
-            if !self.take_expired(self.local(), index) {
+            if self.take_expired(self.local(), index).grants.is_empty() {
                 // Released or renewed in this moment; or the table is full, and something else has to go first.
                 return now.saturating_add(A_WHILE);
             }
         }
     }
 
-    /// Takes the lock away from all whose lease has run out. Returns whether that changed anything.
-    pub(crate) fn take_expired(&self, local: &Local, index: u32) -> bool {
+    /// Takes the lock away from all whose lease has run out.
+    pub(crate) fn take_expired(&self, local: &Local, index: u32) -> TakenAway {
         let entry = self.table.entry(index);
         let shard = self.lock_shard(entry.hash());
         let now = self.now();
         let mut expired = Vec::new();
         self.for_each_lease(index, entry, |grant, deadline| expired.extend((deadline <= now).then_some(grant)));
         drop(shard);
-        !self.take_away(local, &expired, Lost::Expired).grants.is_empty()
+        self.take_away(local, &expired, Lost::Expired)
     }
 }
 

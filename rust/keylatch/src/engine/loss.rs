@@ -33,6 +33,13 @@ impl Losses {
         drop(listeners);
     }
 
+    /// The manager is gone: nothing will be lost any more that anybody could have heard of.
+    pub(crate) fn forget_all(&self) {
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        // As in `forget`.
+        drop(listeners);
+    }
+
     /// Tells everybody. One that panics disturbs nobody: the thread that takes a lock away has business of its own.
     pub(crate) fn tell(&self, grant: Grant, why: Lost) {
         let listeners = self.listeners.lock().remove(&grant);

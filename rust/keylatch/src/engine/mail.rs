@@ -7,9 +7,10 @@ use crate::hold::Grant;
 use crate::request::Limit;
 use crate::sync::OnceLock;
 use crate::sync::fault::fault;
-use crate::wait::{Delivery, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
+use crate::sync::thread;
+use crate::wait::{Delivery, Ending, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
 use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::waiting::Ended;
@@ -26,6 +27,12 @@ pub(crate) enum Posted {
 pub(crate) struct Dispatcher {
     desk: OnceLock<Arc<Desk>>,
     mailbox: OnceLock<Arc<Mailbox>>,
+}
+
+/// What ends with the manager: completion queues.
+#[derive(Debug, Default)]
+pub(crate) struct EndsWithIt {
+    all: crate::sync::Mutex<Vec<Weak<dyn Ending>>>,
 }
 
 #[derive(Debug, Default)]
@@ -185,8 +192,8 @@ impl Core {
         }
         if !state.running {
             let (core, mailbox, desk) = (Arc::clone(self), Arc::clone(mailbox), Arc::clone(&desk));
-            let thread = std::thread::Builder::new().name("keylatch-callbacks".into());
-            thread.spawn(move || core.call_back(&desk, &mailbox)).map_err(|error| LockError::InvalidConfig {
+            let run = move || core.call_back(&desk, &mailbox);
+            thread::spawn("keylatch-callbacks", run).map_err(|error| LockError::InvalidConfig {
                 setting: "callbacks",
                 problem: format!("no thread for them: {error}"),
             })?;
@@ -202,6 +209,24 @@ impl Core {
             desk.state.lock().owed -= 1;
             desk.changed.notify_one();
         }
+    }
+
+    /// Ends this when the manager is closed; now, if it is.
+    pub(crate) fn ends_with_it(&self, ending: &Arc<impl Ending + 'static>) {
+        let weak = Arc::downgrade(ending);
+        let mut all = self.ends_with_it.all.lock();
+        all.retain(|other| other.strong_count() > 0);
+        all.push(weak);
+        drop(all);
+        // After it was noted: whoever closed the manager before has not found it.
+        if self.is_closed() {
+            ending.end();
+        }
+    }
+
+    pub(crate) fn end_what_ends_with_it(&self) {
+        let all = std::mem::take(&mut *self.ends_with_it.all.lock());
+        all.iter().filter_map(Weak::upgrade).for_each(|ending| ending.end());
     }
 
     /// Lets the thread end once every callback has been called.
@@ -259,7 +284,7 @@ mod tests {
         assert!(writer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let wanted = core.wanted(core.local(), &LockRequest::read(("b", "o")).priority(9));
         let (answer, answered) = std::sync::mpsc::channel();
-        let limit = Limit::After(Duration::from_secs(3600));
+        let limit = Limit::after(Duration::from_secs(3600));
         let posted = core.post(&wanted, limit, mailbox, move |_, result| answer.send(result).unwrap());
         assert!(matches!(posted, Ok(Posted::Waiting(_))), "{posted:?}");
         core.release_guard(answered.try_recv().expect("answered already").unwrap());

@@ -224,11 +224,14 @@ impl Model {
         assert_eq!(records, RECORDS, "records lost or found");
         let entries = core.locals().map(|local| drain(|| core.table.arena().take(&local.entries))).sum::<u32>();
         assert_eq!(entries + in_table, ENTRIES, "entries lost or found");
+        let spare = drain(|| core.table.arena().take_of(crate::memory::Stock::All, &core.local().entries));
+        assert_eq!(spare, SPARE, "entries in reserve lost or found");
     }
 }
 
-/// What an arena for 3 locks, and for 8 records more, has room for: whole pages of four, but index 0.
+/// What an arena for 3 locks and one in reserve, and for 8 records more, has room for: whole pages of four, but index 0.
 const ENTRIES: u32 = 3;
+const SPARE: u32 = 4;
 const RECORDS: u32 = 11;
 
 /// How often `take` gives something.

@@ -35,6 +35,10 @@ impl Core {
             return Again::No;
         }
         let Some((first, held)) = self.hold_of(wanted.owner, index, entry) else { return Again::No };
+        if counts && entry.word().is_exclusive() != (held.mode == Mode::Exclusive) {
+            // It changes its mode at this moment.
+            return Again::Moved;
+        }
         if counts && held.mode == Mode::Exclusive {
             return self.count_once_more(local, shard, wanted, (index, entry), record, first);
         }
@@ -93,9 +97,7 @@ impl Core {
         if entry.counted() == 0 {
             match self.displace(local, shard, index, &[first], None) {
                 Err(InTransition) => return Again::Moved,
-                Ok(Err(Full)) => {
-                    return Again::Answer(Err(LockError::TableFull { limit: self.config.max_locks }));
-                }
+                Ok(Err(Full)) => return Again::Full,
                 // It is being released at this moment, and the request waits for that like any other.
                 Ok(Ok(None)) => return Again::No,
                 Ok(Ok(Some(Displaced { stand_in, .. }))) => home = (stand_in, self.table.entry(stand_in)),
@@ -129,4 +131,6 @@ pub(crate) enum Again {
     No,
     /// Its hold changed meanwhile, and its entry with it.
     Moved,
+    /// It did, and there is no room for the entry that would count.
+    Full,
 }

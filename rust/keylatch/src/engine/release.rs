@@ -20,6 +20,17 @@ impl Core {
         self.release_guard_at(grant, || self.local())
     }
 
+    /// Ends the holds of guards, the last first.
+    pub(crate) fn release_guards(&self, grants: &[Grant]) {
+        if grants.is_empty() {
+            return;
+        }
+        let local = self.local();
+        for grant in grants.iter().rev() {
+            self.release_guard_at(*grant, || local);
+        }
+    }
+
     /// As `release_guard`, for a thread that may know where its part is.
     #[inline(always)]
     pub(crate) fn release_guard_at<'a>(&'a self, grant: Grant, local: impl FnOnce() -> &'a Local) -> Option<Lost> {

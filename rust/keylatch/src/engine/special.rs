@@ -47,7 +47,7 @@ impl Core {
             (Err(_), Patience::None) => self.try_slow(local, wanted)?,
             (Err(_), Patience::Sleeps) => self.blocking_until(local, &wanted, limit)?,
         };
-        self.start_lease(grant, request.ttl);
+        self.start_lease(grant, request.lease());
         if let Some(turn) = turn.filter(|_| !fault!("answer-not-remembered")) {
             turn.answer(grant);
         }
@@ -101,8 +101,8 @@ impl Core {
 
     /// Refuses what cannot be meant.
     pub(crate) fn check_special(&self, request: &LockRequest<'_>, loose: bool) -> Result<(), LockError> {
-        request.ttl.map_or(Ok(0), nanos_of)?;
-        if request.request_id.is_some() && !loose {
+        request.lease().map_or(Ok(0), nanos_of)?;
+        if request.number().is_some() && !loose {
             let problem =
                 "a guard exists once, so the same one cannot be had again; use grant_blocking() or grant_now()";
             return Err(invalid("request_id", problem.into()));
@@ -121,7 +121,7 @@ impl Core {
     }
 
     fn numbered(&self, request: &LockRequest<'_>) -> Result<Option<(Arc<SessionState>, u64)>, LockError> {
-        let Some(id) = request.request_id else { return Ok(None) };
+        let Some(id) = request.number() else { return Ok(None) };
         self.service()?;
         let session = match request.owner {
             OwnerRef::Session(session) if session.manager == self.identity() => self.sessions.get(session.number),

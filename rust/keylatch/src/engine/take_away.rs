@@ -13,7 +13,7 @@
 use super::core::{Core, Granting};
 use super::local::Local;
 use crate::hold::{Grant, Held, Lost};
-use crate::memory::NONE;
+use crate::memory::{NONE, Stock};
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
@@ -26,10 +26,11 @@ const REMEMBERED: usize = if cfg!(any(test, loom)) { 16 } else { 1 << 16 };
 
 /// What came of an attempt to take locks away.
 #[derive(Debug, Default)]
+#[must_use = "where there was no room the locks are held as before"]
 pub(crate) struct TakenAway {
     /// From whom they were taken.
     pub(crate) grants: Vec<Grant>,
-    /// The table had no room for an entry that would have to stand in.
+    /// The table had no room for an entry that would have to stand in, not even in reserve.
     pub(crate) no_room: bool,
 }
 
@@ -156,6 +157,7 @@ impl Core {
         taken: &mut TakenAway,
         watched: &mut Vec<Grant>,
     ) -> Result<(), InTransition> {
+        let mut made_room = false;
         while let Some(first) = guards.first().copied() {
             let Some((mut shard, held)) = self.lock_shard_of(first, why) else {
                 guards.remove(0);
@@ -170,11 +172,18 @@ impl Core {
                 guards.iter().copied().filter(|grant| here(grant) && self.is_due(*grant, why)).collect();
             let displaced = match self.displace(local, &mut shard, home, &victims, Some(why))? {
                 Ok(displaced) => displaced,
-                Err(Full) => {
+                Err(Full) if made_room => {
                     taken.no_room = true;
                     return Ok(());
                 }
+                Err(Full) => {
+                    drop(shard);
+                    self.table.evict_idle(&local.entries);
+                    made_room = true;
+                    continue;
+                }
             };
+            made_room = false;
             guards.retain(|grant| !victims.contains(grant));
             let Some(Displaced { stand_in, lost, survivors, ended }) = displaced else { continue };
             shard.counts().releases += lost.len() as u64;
@@ -205,9 +214,11 @@ impl Core {
         let entry = self.table.entry(home);
         let hash = entry.hash();
         let key = entry.key(self.table.arena());
-        let Ok(stand_in) = shard.make_fresh(&local.entries, hash, &key.as_ref()).or_else(|Full| {
+        // What was put there for later is for taking locks away, not for a session that could as well be refused.
+        let stock = if why.is_some() && !fault!("no-reserve") { Stock::All } else { Stock::Open };
+        let Ok(stand_in) = shard.make_fresh(&local.entries, hash, &key.as_ref(), Stock::Open).or_else(|Full| {
             shard.evict_idle(&local.entries);
-            shard.make_fresh(&local.entries, hash, &key.as_ref())
+            shard.make_fresh(&local.entries, hash, &key.as_ref(), stock)
         }) else {
             return Ok(Err(Full));
         };
@@ -265,27 +276,37 @@ impl Core {
         shard: &mut LockedShard<'_>,
         successor: &Entry,
         stand_in: u32,
-    ) -> Option<(u32, News)> {
-        let mut upgrading = None;
-        for (index, waiter) in self.queue(successor).iter() {
+    ) -> Vec<(u32, News)> {
+        let queue = self.queue(successor);
+        let mut ended = Vec::new();
+        let mut upgrades = 0;
+        let mut next = queue.first();
+        while let Some((index, waiter)) = next {
+            // Before it may leave the line.
+            next = queue.after(waiter);
             if !fault!("line-left-behind") {
                 waiter.entry.store(stand_in, Ordering::Relaxed);
             }
-            upgrading = upgrading.or(waiter.asking().upgrade.then_some((index, waiter)));
+            // Several sessions may wait to upgrade, until it is found which of them gives way.
+            let is_looked_after = upgrades == 0 || !fault!("second-upgrader-forgotten");
+            if !waiter.asking().upgrade || !is_looked_after {
+                continue;
+            }
+            upgrades += 1;
+            let record = self.records.get(waiter.record.load(Ordering::Relaxed));
+            match record.held() {
+                // What it wanted to upgrade was taken away.
+                None => ended.push((index, self.end_wait(shard, successor, waiter, Phase::Cancelled))),
+                // Its guard waits and can do nothing else, so its hold moves along: as the one reader left it will be
+                // turned into a writer of what stands in.
+                Some(held) => {
+                    if let Some(home) = self.arrive(local, shard, held.entry, None) {
+                        record.move_to(home);
+                    }
+                }
+            }
         }
-        // At most one waits to upgrade.
-        let (index, waiter) = upgrading?;
-        let record = self.records.get(waiter.record.load(Ordering::Relaxed));
-        let Some(held) = record.held() else {
-            // What it wanted to upgrade was taken away.
-            return Some((index, self.end_wait(shard, successor, waiter, Phase::Cancelled)));
-        };
-        // Its guard waits and can do nothing else, so its hold moves along: as the one reader left it will be turned
-        // into a writer of what stands in.
-        if let Some(home) = self.arrive(local, shard, held.entry, None) {
-            record.move_to(home);
-        }
-        None
+        ended
     }
 
     /// Has nobody hold a lock for as long as is set for those that were lost. The lock is held exclusively by somebody
@@ -331,10 +352,51 @@ pub(crate) struct Displaced {
     lost: Vec<(Grant, bool)>,
     /// How many hold it still.
     survivors: u32,
-    /// Whoever waited to upgrade what it lost.
-    ended: Option<(u32, News)>,
+    /// Who waited to upgrade what they lost.
+    ended: Vec<(u32, News)>,
 }
 
 /// A holder is changing its mode at this moment; it does not wait for anything.
 #[derive(Debug)]
 pub(crate) struct InTransition;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::hold::OwnerRef;
+    use crate::manager::FastObjectLockManager;
+    use crate::request::{Limit, LockRequest};
+    use crate::wait::Delivery;
+
+    #[test]
+    fn each_of_two_who_wait_to_upgrade_is_looked_after_when_one_of_them_loses_its_lock() {
+        for lost in [0, 1] {
+            let locks = FastObjectLockManager::new();
+            let core = locks.core();
+            let sessions = ["one", "two"].map(|name| locks.session(name));
+            let read = || LockRequest::read(("b", "o"));
+            let in_the_way = locks.lock(read()).blocking().unwrap();
+            let holds = sessions.each_ref().map(|one| core.try_now(read().owner(OwnerRef::from(one)), false).unwrap());
+            // Nobody looks for a deadlock yet.
+            let waits = holds.map(|grant| core.begin_upgrade(grant, Delivery::Thread).unwrap().expect("in line").0);
+            let phase = |who: usize| core.waiters.get(waits[who].index()).phase();
+            let stays = 1 - lost;
+
+            assert_eq!(core.take_away(core.local(), &[holds[lost]], Lost::Forced).grants, [holds[lost]]);
+            assert_eq!(phase(lost), Phase::Cancelled, "it has nothing to wait for");
+            assert!(phase(stays).is_queued(), "somebody is in its way");
+            drop(in_the_way);
+            assert_eq!(phase(stays), Phase::Granted);
+
+            for who in [lost, stays] {
+                let ended = core.finish(core.local(), waits[who].index());
+                let upgraded = core.upgrade_ended(holds[who], ended, Limit::Never);
+                assert_eq!(upgraded.is_ok(), who == stays, "{upgraded:?}");
+                assert!(who == lost || locks.lock(read()).try_now().is_err(), "alone");
+                core.release_guard(holds[who]);
+            }
+            assert!(locks.lock(LockRequest::write(("b", "o"))).try_now().is_ok(), "nobody holds it");
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        }
+    }
+}

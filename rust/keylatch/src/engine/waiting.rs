@@ -64,7 +64,7 @@ impl Core {
             owner: self.owner_number(local, request.owner),
             priority: request.priority,
             loose: false,
-            lease: request.ttl.map_or(0, |ttl| u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX)),
+            lease: request.ttl,
         }
     }
 

@@ -13,6 +13,7 @@ mod per_thread;
 mod stable;
 #[cfg(all(test, not(loom)))]
 mod steps;
+pub(crate) mod thread;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic;

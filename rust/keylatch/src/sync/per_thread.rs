@@ -26,28 +26,49 @@ mod numbers {
     /// A bit for each number that is taken.
     static TAKEN: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 
+    /// Rows of places: each is twice as long as the one before.
+    pub(super) const ROWS: usize = MOST.ilog2() as usize + 1;
+    /// The row of threads that have no number yet: there is nothing in it.
+    pub(super) const NO_ROW: usize = ROWS;
+
+    /// Which place belongs to a thread. Worked out when it takes its number, because it is asked for with each lock.
+    struct Seat {
+        row: Cell<usize>,
+        position: Cell<usize>,
+    }
+
     thread_local! {
-        /// 0 for none yet. It has no destructor, so that it can be looked at for as long as the thread runs anything.
-        static NUMBER: Cell<u32> = const { Cell::new(0) };
+        /// It has no destructor, so that it can be looked at for as long as the thread runs anything.
+        static SEAT: Seat = const { Seat { row: Cell::new(NO_ROW), position: Cell::new(0) } };
     }
 
-    /// The calling thread's number; 0 if it has none yet.
+    /// The row of the calling thread's number, and the position in it; `NO_ROW` if it has none yet.
     #[inline(always)]
-    pub(super) fn current() -> u32 {
-        NUMBER.with(Cell::get)
+    pub(super) fn current() -> (usize, usize) {
+        SEAT.with(|seat| (seat.row.get(), seat.position.get()))
     }
 
-    /// The calling thread's number, which it has from now on.
-    pub(super) fn current_or_new() -> u32 {
-        match current() {
-            0 => {
-                let number = take();
-                NUMBER.with(|current| current.set(number));
-                give_back_at_the_end(number);
-                number
-            }
-            number => number,
+    fn sit(row: usize, position: usize) {
+        SEAT.with(|seat| {
+            seat.row.set(row);
+            seat.position.set(position);
+        });
+    }
+
+    /// Row and position of the calling thread's number, which it has from now on.
+    pub(super) fn current_or_new() -> (usize, usize) {
+        if current().0 == NO_ROW {
+            let number = take();
+            let (row, position) = row_and_position(number);
+            sit(row, position);
+            give_back_at_the_end(number);
         }
+        current()
+    }
+
+    pub(super) fn row_and_position(number: u32) -> (usize, usize) {
+        let row = number.ilog2();
+        (row as usize, (number - (1 << row)) as usize)
     }
 
     fn take() -> u32 {
@@ -72,7 +93,7 @@ mod numbers {
 
     extern "C" fn thread_ends(number: *mut libc::c_void) {
         // Whatever runs after this takes another number, which is given back in another round of destructors.
-        NUMBER.with(|current| current.set(0));
+        sit(NO_ROW, 0);
         // It was made from 32 bits.
         give_back(number.addr() as u32);
     }
@@ -96,20 +117,22 @@ mod numbers {
 
 #[cfg(not(loom))]
 mod real {
-    use super::numbers;
+    use super::numbers::{self, NO_ROW, ROWS};
     use crossbeam_utils::CachePadded;
     use std::cell::UnsafeCell;
     use std::fmt;
     use std::mem::MaybeUninit;
     use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-    /// Rows of places: each is twice as long as the one before, and made when a thread needs it.
-    const ROWS: usize = numbers::MOST.ilog2() as usize + 1;
+    /// A power of two, so that any number can be made an index without a branch. No row is made from `NO_ROW` on.
+    const ROOM: usize = ROWS.next_power_of_two();
+    const _: () = assert!(NO_ROW < ROOM);
 
     /// See the module. Padded, because a row keeps those of several threads side by side, and each thread writes to its
     /// own all the time.
     pub(crate) struct PerThread<T> {
-        rows: [AtomicPtr<CachePadded<Place<T>>>; ROWS],
+        /// Made when a thread needs them.
+        rows: [AtomicPtr<CachePadded<Place<T>>>; ROOM],
     }
 
     struct Place<T> {
@@ -125,32 +148,24 @@ mod real {
     // SAFETY: as above; a place is written by one thread alone, the one that has its number.
     unsafe impl<T: Send + Sync> Sync for PerThread<T> {}
 
-    fn row_and_position(number: u32) -> (usize, usize) {
-        let row = number.ilog2();
-        (row as usize, (number - (1 << row)) as usize)
-    }
-
     impl<T: Send + Sync> PerThread<T> {
         pub(crate) fn new() -> Self {
-            Self { rows: [const { AtomicPtr::new(std::ptr::null_mut()) }; ROWS] }
+            Self { rows: [const { AtomicPtr::new(std::ptr::null_mut()) }; ROOM] }
         }
 
         /// The calling thread's `T`, made on its first use.
         #[inline(always)]
         pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
-            let number = numbers::current();
-            if number != 0 {
-                let (row, position) = row_and_position(number);
-                // Acquire pairs with the Release of whoever made the row.
-                let places = self.rows[row].load(Ordering::Acquire);
-                if !places.is_null() {
-                    // SAFETY: a row has as many places as there are numbers of its length, and stays where it is.
-                    let place = unsafe { &*places.add(position) };
-                    // What an earlier thread of this number wrote was seen when the number was taken.
-                    if place.present.load(Ordering::Relaxed) {
-                        // SAFETY: present, so it was written, and is not written again.
-                        return unsafe { (*place.value.get()).assume_init_ref() };
-                    }
+            let (row, position) = numbers::current();
+            // Acquire pairs with the Release of whoever made the row.
+            let places = self.rows[row % ROOM].load(Ordering::Acquire);
+            if !places.is_null() {
+                // SAFETY: a row has as many places as there are numbers of its length, and stays where it is.
+                let place = unsafe { &*places.add(position) };
+                // What an earlier thread of this number wrote was seen when the number was taken.
+                if place.present.load(Ordering::Relaxed) {
+                    // SAFETY: present, so it was written, and is not written again.
+                    return unsafe { (*place.value.get()).assume_init_ref() };
                 }
             }
             self.insert_slow(make)
@@ -160,7 +175,7 @@ mod real {
         #[cold]
         #[inline(never)]
         fn insert_slow(&self, make: impl FnOnce() -> T) -> &T {
-            let (row, position) = row_and_position(numbers::current_or_new());
+            let (row, position) = numbers::current_or_new();
             let place = &self.row(row)[position];
             if !place.present.load(Ordering::Relaxed) {
                 let value = make();
@@ -237,8 +252,8 @@ mod real {
         #[test]
         fn every_number_has_a_place_of_its_own() {
             let mut expected = (0..ROWS).flat_map(|row| (0..1usize << row).map(move |position| (row, position)));
-            assert!((1..numbers::MOST).all(|number| Some(row_and_position(number)) == expected.next()));
-            assert_eq!(row_and_position(numbers::MOST).0, ROWS - 1);
+            assert!((1..numbers::MOST).all(|number| Some(numbers::row_and_position(number)) == expected.next()));
+            assert_eq!(numbers::row_and_position(numbers::MOST).0, ROWS - 1);
         }
 
         #[test]

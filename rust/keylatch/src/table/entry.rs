@@ -7,7 +7,7 @@
 
 use super::state::Word;
 use crate::key::{KeyRef, ObjectKey};
-use crate::memory::{Arena, Cache, NONE, Pooled, Vacant};
+use crate::memory::{Arena, Cache, NONE, Pooled, Stock, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::fault::{fault, ordering};
 
@@ -94,6 +94,11 @@ unsafe impl Pooled for Entry {
     fn link(&self) -> &AtomicU32 {
         &self.next
     }
+}
+
+/// Entries that a key of so many bytes takes.
+pub(crate) const fn blocks_of(bytes: usize) -> usize {
+    if bytes <= INLINE_BYTES { 1 } else { bytes.div_ceil(INLINE_BYTES) }
 }
 
 impl Entry {
@@ -260,7 +265,13 @@ impl Entry {
 
     /// Writes the key. The caller owns the shard and has claimed the entry. `false`, with nothing held on to, when the
     /// arena has no room for the rest of a long key.
-    pub(crate) fn write_key(&self, arena: &Arena<Entry>, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> bool {
+    pub(crate) fn write_key(
+        &self,
+        arena: &Arena<Entry>,
+        (stock, cache): (Stock, &Cache),
+        hash: u64,
+        key: &KeyRef<'_>,
+    ) -> bool {
         if self.more.load(Ordering::Relaxed) != NONE {
             self.drop_long_key(arena, cache);
         }
@@ -269,7 +280,7 @@ impl Entry {
             self.write_bytes(0, bucket);
             self.write_bytes(bucket.len(), object);
             self.write_bytes(bucket.len() + object.len(), key.version().unwrap_or_default());
-        } else if !self.write_long_key(arena, cache, key) {
+        } else if !self.write_long_key(arena, (stock, cache), key) {
             return false;
         }
         self.lengths.store(lengths(key), Ordering::Relaxed);
@@ -278,11 +289,11 @@ impl Entry {
     }
 
     #[cold]
-    fn write_long_key(&self, arena: &Arena<Entry>, cache: &Cache, key: &KeyRef<'_>) -> bool {
+    fn write_long_key(&self, arena: &Arena<Entry>, (stock, cache): (Stock, &Cache), key: &KeyRef<'_>) -> bool {
         let mut place = self;
         for (position, piece) in pieces(key).enumerate() {
             if position > 0 {
-                let more = arena.take(cache);
+                let more = arena.take_of(stock, cache);
                 if more == NONE {
                     self.drop_long_key(arena, cache);
                     return false;
@@ -327,7 +338,7 @@ impl Entry {
             let block = arena.get(more);
             let next = block.more.load(Ordering::Relaxed);
             block.more.store(NONE, Ordering::Relaxed);
-            arena.put(cache, more);
+            arena.put_back(cache, more);
             more = next;
         }
     }
@@ -436,7 +447,7 @@ mod tests {
 
     fn keyed(arena: &Arena<Entry>, cache: &Cache, key: &KeyRef<'_>) -> u32 {
         let index = arena.take(cache);
-        assert!(arena.get(index).write_key(arena, cache, 1, key));
+        assert!(arena.get(index).write_key(arena, (Stock::Open, cache), 1, key));
         index
     }
 
@@ -494,7 +505,7 @@ mod tests {
         let cache = Cache::default();
         let index = arena.take(&cache);
         let long = vec![1; 10_000];
-        assert!(!arena.get(index).write_key(&arena, &cache, 1, &KeyRef::new("b", &long)));
+        assert!(!arena.get(index).write_key(&arena, (Stock::Open, &cache), 1, &KeyRef::new("b", &long)));
         let mut rest = 0;
         while arena.take(&cache) != NONE {
             rest += 1;

@@ -8,10 +8,10 @@
 //! one of the warm slots. An entry outside of them carries the T bit while it is held; whoever makes it idle comes here,
 //! and it takes over a slot or leaves the table. An insert re-uses an idle entry of a warm slot in place.
 
-use super::entry::Entry;
+use super::entry::{Entry, blocks_of};
 use super::state::Word;
 use crate::key::KeyRef;
-use crate::memory::{Arena, Cache, NONE, Region, Vacant};
+use crate::memory::{Arena, Cache, NONE, Region, Stock, Vacant};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::fault::fault;
 use crate::sync::{Mutex, MutexGuard};
@@ -29,6 +29,10 @@ const FIRST_OUTER_LOG2: u32 = 6;
 pub(crate) const WARM: usize = if cfg!(loom) { 1 } else { 4 };
 /// Inserts after which another warm slot is preferred, so that a key that never comes back loses its slot in the end.
 const INSERTS_A_SLOT: u32 = 256;
+/// Entries kept for locks that are taken away: as many as there are others, but not more than this.
+const MOST_SPARE: u32 = if cfg!(loom) { 1 } else { 1 << 16 };
+/// Locks with the longest of keys that they are enough for at least.
+const LONGEST_SPARE: usize = if cfg!(loom) { 0 } else { 4 };
 /// Steps after which a look-up gives up: entries that move under it could lead it from chain to chain.
 const MAX_STEPS: u32 = 64;
 
@@ -138,20 +142,23 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table with `shards` shards (a power of two) and room for at least `capacity` keys.
-    pub(crate) fn reserve(shards: u32, capacity: u32) -> std::io::Result<Self> {
+    /// A table with `shards` shards (a power of two) and room for at least `capacity` keys, none of which is longer than so
+    /// many bytes.
+    pub(crate) fn reserve(shards: u32, capacity: u32, longest_key: usize) -> std::io::Result<Self> {
         debug_assert!(shards.is_power_of_two());
         // Room for one chain a key even when the keys are spread twice as badly as they can be expected to be.
         let a_shard = (capacity / shards).saturating_mul(2).max(1 << FIRST_OUTER_LOG2);
         let max_log2_heads = if cfg!(loom) { FIRST_OUTER_LOG2 } else { a_shard.ilog2().max(10) };
         let heads = u64::from(shards) << max_log2_heads;
         let heads = u32::try_from(heads).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+        // A few thousand.
+        let longest = (LONGEST_SPARE * blocks_of(longest_key)) as u32;
         Ok(Self {
             shards: Region::reserve(shards)?,
             shard_mask: u64::from(shards - 1),
             heads: Region::reserve(if cfg!(loom) { 1 } else { heads })?,
             max_log2_heads,
-            entries: Arena::reserve(capacity, 0)?,
+            entries: Arena::reserve_with(capacity, capacity.min(MOST_SPARE).max(longest), 0)?,
         })
     }
 
@@ -283,7 +290,7 @@ impl<'t> LockedShard<'t> {
                 if !fault!("fence-forgotten") {
                     self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
                 }
-                if !entry.write_key(&table.entries, cache, hash, key) {
+                if !entry.write_key(&table.entries, (Stock::Open, cache), hash, key) {
                     self.leave(cache, index);
                     return Err(Full);
                 }
@@ -299,19 +306,19 @@ impl<'t> LockedShard<'t> {
     #[cold]
     #[inline(never)]
     fn insert_fresh(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<(u32, &'t Entry), Full> {
-        let index = self.make_fresh(cache, hash, key)?;
+        let index = self.make_fresh(cache, hash, key, Stock::Open)?;
         Ok((index, self.admit(index, hash)))
     }
 
     /// An entry with a key that is not in the table yet: to be admitted, or buried.
-    pub(crate) fn make_fresh(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<u32, Full> {
+    pub(crate) fn make_fresh(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>, stock: Stock) -> Result<u32, Full> {
         let table = self.table;
-        let index = table.entries.take(cache);
+        let index = table.entries.take_of(stock, cache);
         if index == NONE {
             return Err(Full);
         }
-        if !table.entry(index).write_key(&table.entries, cache, hash, key) {
-            table.entries.put(cache, index);
+        if !table.entry(index).write_key(&table.entries, (stock, cache), hash, key) {
+            table.entries.put_back(cache, index);
             return Err(Full);
         }
         Ok(index)
@@ -406,7 +413,7 @@ impl<'t> LockedShard<'t> {
         }
         entry.drop_long_key(&self.table.entries, cache);
         entry.publish(Word::from_bits(0));
-        self.table.entries.put(cache, index);
+        self.table.entries.put_back(cache, index);
         self.book.entries -= 1;
         self.fit_heads();
     }
@@ -428,7 +435,7 @@ impl<'t> LockedShard<'t> {
         let entry = self.table.entry(index);
         entry.drop_long_key(&self.table.entries, cache);
         entry.publish(Word::from_bits(0));
-        self.table.entries.put(cache, index);
+        self.table.entries.put_back(cache, index);
     }
 
     pub(crate) fn evict_idle(&mut self, cache: &Cache) {
@@ -566,7 +573,7 @@ mod tests {
 
     #[test]
     fn idle_entries_are_bounded_and_held_ones_stay() {
-        let table = Table::reserve(1, 100_000).unwrap();
+        let table = Table::reserve(1, 100_000, 100).unwrap();
         let cache = Cache::default();
         let mut shard = table.lock(0);
         let names: Vec<String> = (0..5000).map(|i| format!("object-{i}")).collect();
@@ -596,7 +603,7 @@ mod tests {
 
     #[test]
     fn an_insert_reuses_an_idle_entry_and_the_old_key_is_gone() {
-        let table = Table::reserve(1, 1000).unwrap();
+        let table = Table::reserve(1, 1000, 100).unwrap();
         let cache = Cache::default();
         let mut shard = table.lock(0);
         for i in 0..10_000_u64 {

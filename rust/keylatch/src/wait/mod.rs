@@ -1,5 +1,6 @@
 //! How a thread, a future or a callback waits.
 
+pub(crate) mod arrivals;
 pub(crate) mod bell;
 pub(crate) mod foreign;
 pub(crate) mod mailbox;
@@ -7,6 +8,7 @@ pub(crate) mod queue;
 pub(crate) mod timer;
 pub(crate) mod waiter;
 
+pub(crate) use arrivals::{Arrivals, Ending};
 pub(crate) use bell::Bell;
 pub(crate) use foreign::{Foreign, without_panic};
 pub(crate) use mailbox::Mailbox;

@@ -5,6 +5,7 @@
 use super::foreign::without_panic;
 use super::waiter::Ticket;
 use crate::sync::fault::fault;
+use crate::sync::thread;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ impl Timer {
         }
         if !state.running {
             let timer = Arc::clone(self);
-            std::thread::Builder::new().name("keylatch-timer".into()).spawn(move || timer.run(on_time))?;
+            thread::spawn("keylatch-timer", move || timer.run(on_time))?;
             state.running = true;
         }
         let earliest = state.moments.first().is_none_or(|first| moment.0 < first.0);

@@ -106,7 +106,7 @@ fn close_against_taking_a_lock_away() {
             ended => assert!(matches!(ended, Ended::Failed { why: Phase::Closed, .. }), "{ended:?}"),
         });
         let closes = model.spawn(|model| model.core().close());
-        model.core().take_away(model.core().local(), &[held], Lost::Forced);
+        assert!(!model.core().take_away(model.core().local(), &[held], Lost::Forced).no_room);
         waits.join().unwrap();
         closes.join().unwrap();
         model.release(held);

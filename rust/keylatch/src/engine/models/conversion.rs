@@ -122,7 +122,7 @@ fn an_upgrade_gives_up_in_front_of_a_reader() {
         let model = Model::new(Fairness::Fifo);
         let (mine, theirs) = (model.lock(0, SHARED), model.lock(0, SHARED));
         let upgrading = model.spawn(move |model| {
-            let some_time = Limit::After(Duration::from_secs(3600));
+            let some_time = Limit::after(Duration::from_secs(3600));
             let mode = if model.core().upgrade_blocking(mine, some_time).is_ok() { EXCLUSIVE } else { SHARED };
             model.work(0, mode);
             model.release(mine);

@@ -1,7 +1,8 @@
 //! A lock is taken away from its holder while the holder, or somebody else, does something with it.
 
 use super::*;
-use crate::hold::Lost;
+use crate::hold::{Lost, OwnerRef, SessionRef};
+use crate::request::Limit;
 use crate::wait::Foreign;
 
 fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
@@ -238,6 +239,76 @@ fn a_listener_comes_while_the_lock_is_taken_away() {
             model.assert_nothing_left();
         });
     }
+}
+
+/// Would catch: of two who wait to upgrade one whose hold stays behind in the displaced entry, or who is not told that it
+/// has nothing to wait for any more; or one who has the lock alone beside a reader.
+#[test]
+fn two_wait_to_upgrade_while_one_of_them_loses_its_lock() {
+    for lost in [0, 1] {
+        check(move || {
+            let config = LockConfig {
+                shards: 1,
+                fairness: Fairness::Fifo,
+                max_locks: 3,
+                max_waiters: MAX_WAITERS,
+                deadlock_delay: Some(Duration::ZERO),
+                ..LockConfig::default()
+            };
+            let model = Model::with(config);
+            let sessions = ["a", "b"].map(|name| model.core().begin_session(name, "").expect("no fork"));
+            let holds = sessions.each_ref().map(|session| {
+                let owner = OwnerRef::Session(SessionRef::new(session, model.core().identity()));
+                model.core().try_now(request(0, SHARED).owner(owner), false).expect("shared")
+            });
+            let in_the_way = model.lock(0, SHARED);
+            let waits = holds.map(|grant| match model.core().begin_upgrade(grant, Delivery::Thread) {
+                Ok(Some((ticket, _))) => ticket,
+                other => panic!("{other:?} beside other readers"),
+            });
+            let upgraders = [0, 1].map(|who| {
+                model.spawn(move |model| {
+                    let ended = model.wait(waits[who], 0);
+                    let upgraded = model.core().upgrade_ended(holds[who], ended, Limit::Never);
+                    match &upgraded {
+                        Ok(()) => model.work(0, EXCLUSIVE),
+                        Err(LockError::Deadlock { .. }) => {}
+                        Err(LockError::NotHeld { .. }) if who == lost => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                    model.release(holds[who]);
+                    upgraded.is_ok()
+                })
+            });
+            force(&model, &[holds[lost]]);
+            model.work(0, SHARED);
+            model.release(in_the_way);
+            let upgraded = upgraders.map(|upgrader| upgrader.join().unwrap());
+            assert!(!upgraded[lost], "it was in the way until it had lost its lock");
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch: a lock that cannot be taken away because the table is full, and what is kept in reserve for that and goes
+/// to others then.
+#[test]
+fn a_lock_is_taken_away_in_a_full_table() {
+    check(|| {
+        let model = Model::new(Fairness::Fifo);
+        let others = [1, 2].map(|key| model.lock(key, EXCLUSIVE));
+        let grant = model.lock(0, EXCLUSIVE);
+        assert!(matches!(model.try_lock(3, EXCLUSIVE), Err(LockError::TableFull { .. })));
+        let ticket = model.queue(0, EXCLUSIVE);
+        let waiter = model.spawn(move |model| model.wait_and_work(ticket, 0, EXCLUSIVE));
+        let holder = model.spawn(move |model| model.release(grant));
+        let taken = model.core().take_away(model.core().local(), &[grant], Lost::Forced);
+        assert!(!taken.no_room);
+        holder.join().unwrap();
+        waiter.join().unwrap();
+        others.into_iter().for_each(|other| model.release(other));
+        model.assert_nothing_left();
+    });
 }
 
 const A_MOMENT: Duration = Duration::from_nanos(1);

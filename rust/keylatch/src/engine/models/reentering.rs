@@ -26,6 +26,10 @@ fn lock(model: &Model, session: &SessionState) -> Grant {
     model.core().blocking(request(0, EXCLUSIVE).owner(owner), false).expect("granted in the end")
 }
 
+fn mode(model: &Model, grant: Grant) -> Mode {
+    model.core().records.get(grant.index()).seen_by_guard(grant).expect("its guard is still here").1
+}
+
 /// Would catch: a lock that is free while the session still holds it once, or is never free again, because the first hold
 /// ended on the fast path as it was being counted.
 #[test]
@@ -60,4 +64,54 @@ fn somebody_waits_while_a_session_asks_again() {
         assert_eq!(model.worked(0), 3);
         model.assert_nothing_left();
     });
+}
+
+/// Would catch: a session's lock that is shared, or free, while the session holds it once more: its first hold is asked to
+/// downgrade in the moment in which the second begins or ends.
+#[test]
+fn a_session_asks_again_while_its_first_hold_downgrades() {
+    check(|| {
+        let (model, session) = counting();
+        let first = lock(&model, &session);
+        let downgrades = model.spawn(move |model| {
+            model.core().downgrade(first);
+            let shared = mode(model, first) == SHARED;
+            model.work(0, SHARED);
+            model.release(first);
+            shared
+        });
+        let owner = OwnerRef::Session(SessionRef::new(&session, model.core().identity()));
+        if let Ok(second) = model.core().try_now(request(0, EXCLUSIVE).owner(owner), false) {
+            let beside = model.try_lock(0, SHARED);
+            assert!(beside.is_err(), "it is held once at least, and alone");
+            model.release(second);
+        }
+        downgrades.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a count that is forgotten because one of two downgrades as the other ends.
+#[test]
+fn one_of_two_downgrades_while_the_other_ends() {
+    for which in [0, 1] {
+        check(move || {
+            let (model, session) = counting();
+            let holds = [lock(&model, &session), lock(&model, &session)];
+            let (stays, goes) = (holds[which], holds[1 - which]);
+            let ends = model.spawn(move |model| {
+                model.work(0, SHARED);
+                model.release(goes);
+            });
+            model.core().downgrade(stays);
+            let beside = model.try_lock(0, SHARED);
+            let shared = mode(&model, stays) == SHARED;
+            assert_eq!(beside.is_ok(), shared);
+            beside.into_iter().for_each(|reader| model.release(reader));
+            ends.join().unwrap();
+            assert!(model.try_lock(0, EXCLUSIVE).is_err(), "it is held once");
+            model.release(stays);
+            model.assert_nothing_left();
+        });
+    }
 }

@@ -1,0 +1,120 @@
+package keylatch
+
+// What can be done with a lock that is held, and asked about it.
+
+/*
+#include "border.h"
+
+#cgo nocallback border_free
+#cgo nocallback border_downgrade
+#cgo nocallback border_try_upgrade
+#cgo nocallback border_upgrade
+#cgo nocallback border_renew
+#cgo nocallback border_fence
+#cgo nocallback border_remaining
+#cgo nocallback border_is_valid
+#cgo nocallback border_grant_mode
+#cgo noescape border_grant_key
+#cgo nocallback border_grant_key
+#cgo noescape border_is_current
+#cgo nocallback border_is_current
+*/
+import "C"
+
+import (
+	"time"
+	"unsafe"
+)
+
+// upgrade asks for an upgrade; if others read, a result will lie in the queue.
+func (m *Manager) upgrade(grant Grant, timeout uint64) outcome {
+	raceDisable()
+	answer := C.border_upgrade(m.handle, m.queue, C.uint64_t(grant), C.uint64_t(timeout))
+	raceEnable()
+	return outcomeOf(answer)
+}
+
+func (m *Manager) downgrade(grant Grant) error {
+	raceDisable()
+	defer raceEnable()
+	return problem(C.border_downgrade(m.handle, C.uint64_t(grant)))
+}
+
+func (m *Manager) tryUpgrade(grant Grant) error {
+	raceDisable()
+	defer raceEnable()
+	return problem(C.border_try_upgrade(m.handle, C.uint64_t(grant)))
+}
+
+func (m *Manager) renew(grant Grant, ttl time.Duration) error {
+	raceDisable()
+	defer raceEnable()
+	return problem(C.border_renew(m.handle, C.uint64_t(grant), nanoseconds(ttl)))
+}
+
+func (m *Manager) fence(grant Grant) (uint64, error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_fence(m.handle, C.uint64_t(grant))
+	return uint64(answer.number), problem(answer)
+}
+
+func (m *Manager) remaining(grant Grant) (uint64, error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_remaining(m.handle, C.uint64_t(grant))
+	return uint64(answer.number), problem(answer)
+}
+
+func (m *Manager) isValid(grant Grant) bool {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_is_valid(m.handle, C.uint64_t(grant))
+	return problem(answer) == nil && answer.number != 0
+}
+
+func (m *Manager) modeOf(grant Grant) (Mode, error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_grant_mode(m.handle, C.uint64_t(grant))
+	return Mode(answer.number), problem(answer)
+}
+
+func (m *Manager) keyOf(grant Grant) (Key, error) {
+	raceDisable()
+	defer raceEnable()
+	var few [256]byte
+	buffer := few[:]
+	for {
+		var lengths [3]C.uint32_t
+		answer := C.border_grant_key(m.handle, C.uint64_t(grant), (*C.char)(unsafe.Pointer(&buffer[0])),
+			C.size_t(len(buffer)), &lengths[0])
+		if answer.status == C.KEYLATCH_EBUFFER && len(buffer) < m.maxKeyBytes {
+			C.border_free(answer.failure)
+			buffer = make([]byte, m.maxKeyBytes)
+			continue
+		}
+		if err := problem(answer); err != nil {
+			return Key{}, err
+		}
+		text := string(buffer[:])
+		key := Key{Bucket: text[:lengths[0]]}
+		text = text[lengths[0]:]
+		key.Object, text = text[:lengths[1]], text[lengths[1]:]
+		if uint32(lengths[2]) != noVersion {
+			key.Version = text[:lengths[2]]
+			key.EmptyVersion = lengths[2] == 0
+		}
+		return key, nil
+	}
+}
+
+func (m *Manager) isCurrent(key *Key, fence uint64) (bool, error) {
+	raceDisable()
+	defer raceEnable()
+	var one packed
+	one.fill([]Item{{*key, Exclusive}})
+	bytes, lengths, _, _ := one.pointers()
+	answer := C.border_is_current(m.handle, bytes, lengths, C.uint64_t(fence))
+	return answer.number != 0, problem(answer)
+}

@@ -1,0 +1,138 @@
+package keylatch
+
+// Who holds and who waits, taking locks away, and events.
+
+/*
+#include "border.h"
+
+#cgo noescape border_list
+#cgo nocallback border_list
+#cgo nocallback border_top
+#cgo noescape border_chain
+#cgo nocallback border_chain
+#cgo nocallback border_recent_deadlocks
+#cgo nocallback border_lock_orders
+#cgo nocallback border_events_new
+#cgo nocallback border_events_fd
+#cgo nocallback border_events_next
+#cgo nocallback border_events_dropped
+#cgo nocallback border_events_free
+*/
+import "C"
+
+import (
+	"unsafe"
+)
+
+const (
+	listHolders  = C.BORDER_HOLDERS
+	listWaiters  = C.BORDER_WAITERS
+	forceRelease = C.BORDER_FORCE_RELEASE
+	expire       = C.BORDER_EXPIRE
+)
+
+func (m *Manager) list(what int, f *Filter) ([]Party, error) {
+	raceDisable()
+	defer raceEnable()
+	var bytes []byte
+	absent := C.uint32_t(C.BORDER_ABSENT)
+	lengths := [7]C.uint32_t{absent, absent, absent, absent, absent, absent, absent}
+	say := func(place int, text string) {
+		lengths[place] = C.uint32_t(len(text))
+		bytes = append(bytes, text...)
+	}
+	for place, text := range []*string{f.Bucket, f.Prefix, f.Owner, f.Source} {
+		if text != nil {
+			say(place, *text)
+		}
+	}
+	if f.Key != nil {
+		say(4, f.Key.Bucket)
+		say(5, f.Key.Object)
+		if f.Key.versioned() {
+			say(6, f.Key.Version)
+		}
+	}
+	var flags C.uint32_t
+	if f.Sessions {
+		flags = C.KEYLATCH_FILTER_SESSIONS
+	}
+	return partiesOf(C.border_list(m.handle, C.int32_t(what), (*C.char)(unsafe.Pointer(unsafe.SliceData(bytes))), &lengths[0],
+		nanoseconds(f.OlderThan), C.int32_t(f.Mode), flags))
+}
+
+func (m *Manager) top(by TopBy, count int) ([]Party, error) {
+	raceDisable()
+	defer raceEnable()
+	return partiesOf(C.border_top(m.handle, C.int32_t(by), C.size_t(max(count, 0))))
+}
+
+func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, err error) {
+	raceDisable()
+	defer raceEnable()
+	var one packed
+	if key != nil {
+		one.fill([]Item{{*key, Exclusive}})
+	}
+	bytes, lengths, _, _ := one.pointers()
+	answer := C.border_chain(m.handle, bytes, lengths, owner)
+	parties, err = partiesOf(answer)
+	return parties, answer.ticket != 0, err
+}
+
+func (m *Manager) deadlocks() ([]Party, error) {
+	raceDisable()
+	defer raceEnable()
+	return partiesOf(C.border_recent_deadlocks(m.handle))
+}
+
+func (m *Manager) lockOrders() ([]Party, uint64, error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_lock_orders(m.handle)
+	orders, err := partiesOf(answer)
+	return orders, uint64(answer.ticket), err
+}
+
+func newEvents(m *Manager, o *EventOptions) (events handle, descriptor int, err error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_events_new(m.handle, nanoseconds(o.WaitAbove), nanoseconds(o.HoldAbove), C.uint32_t(o.Capacity))
+	if err := problem(answer); err != nil {
+		return 0, -1, err
+	}
+	events = handle(answer.number)
+	answer = C.border_events_fd(events)
+	if err := problem(answer); err != nil {
+		C.border_events_free(events)
+		return 0, -1, err
+	}
+	return events, int(answer.number), nil
+}
+
+// nextEvent fetches an event that is there. closed says that none will come.
+func nextEvent(events handle) (event Event, here, closed bool) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_events_next(events)
+	if answer.status != C.KEYLATCH_OK {
+		return Event{}, false, answer.status != C.KEYLATCH_EWOULDBLOCK
+	}
+	about, err := partiesOf(answer)
+	if err != nil {
+		return Event{}, false, false
+	}
+	return Event{Kind: EventKind(answer.ticket), About: about}, true, false
+}
+
+func droppedEvents(events handle) uint64 {
+	raceDisable()
+	defer raceEnable()
+	return uint64(C.border_events_dropped(events))
+}
+
+func freeEvents(events handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_events_free(events)
+}

@@ -1,0 +1,207 @@
+package keylatch
+
+// Managers, queues and owners: settings on the way in, figures on the way out.
+
+/*
+#include "border.h"
+
+#cgo nocallback border_free
+#cgo nocallback border_manager_new
+#cgo nocallback border_manager_close
+#cgo nocallback border_manager_free
+#cgo noescape border_owner_new
+#cgo nocallback border_owner_new
+#cgo nocallback border_owner_free
+#cgo nocallback border_queue_new
+#cgo nocallback border_queue_fd
+#cgo nocallback border_queue_free
+#cgo noescape border_metrics
+#cgo nocallback border_metrics
+#cgo noescape border_health
+#cgo nocallback border_health
+#cgo nocallback border_openmetrics
+#cgo nocallback border_report
+#cgo nocallback border_text_free
+#cgo noescape border_adaptive
+#cgo nocallback border_adaptive
+#cgo nocallback border_owner_release_all
+*/
+import "C"
+
+import (
+	"strings"
+	"time"
+)
+
+func newManager(o *Options) (handle, error) {
+	raceDisable()
+	defer raceEnable()
+	options := C.keylatch_manager_options{
+		shards:             C.uint32_t(o.Shards),
+		fairness:           C.uint32_t(o.Fairness),
+		fairness_after_ns:  nanoseconds(o.FairnessAfter),
+		default_timeout_ns: nanoseconds(o.DefaultTimeout),
+		max_locks:          C.uint32_t(o.MaxLocks),
+		max_waiters:        C.uint32_t(o.MaxWaiters),
+		max_key_bytes:      C.uint64_t(o.MaxKeyBytes),
+		overtake_limit:     C.uint32_t(o.OvertakeLimit),
+		reentrancy:         C.uint32_t(o.Reentrancy),
+		deadlock_delay_ns:  orNever(o.DeadlockDelay),
+		victim:             C.uint32_t(o.Victim),
+		lock_delay_ns:      nanoseconds(o.LockDelay),
+	}
+	if a := o.Adaptive; a != nil {
+		options.flags |= C.KEYLATCH_MANAGER_ADAPTIVE
+		options.adaptive_quantile_per_mille = C.uint32_t(a.QuantilePerMille)
+		options.adaptive_factor_per_mille = C.uint32_t(a.FactorPerMille)
+		options.adaptive_floor_ns, options.adaptive_ceiling_ns = nanoseconds(a.Floor), nanoseconds(a.Ceiling)
+	}
+	if o.LockOrder {
+		options.flags |= C.KEYLATCH_MANAGER_LOCK_ORDER
+	}
+	answer := C.border_manager_new(options)
+	return handle(answer.number), problem(answer)
+}
+
+// orNever is a delay for the library: a negative one never ends.
+func orNever(d time.Duration) C.uint64_t {
+	if d < 0 {
+		return C.uint64_t(never)
+	}
+	return C.uint64_t(d)
+}
+
+func newOwner(m *Manager, name, source string, flags uint32) (handle, error) {
+	raceDisable()
+	defer raceEnable()
+	nameBytes, nameLen := bytesOf(name)
+	sourceBytes, sourceLen := bytesOf(source)
+	answer := C.border_owner_new(m.handle, nameBytes, nameLen, sourceBytes, sourceLen, C.uint32_t(flags))
+	return handle(answer.number), problem(answer)
+}
+
+func newQueue(manager handle) (queue handle, descriptor int, err error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_queue_new(manager)
+	if err := problem(answer); err != nil {
+		return 0, -1, err
+	}
+	queue = handle(answer.number)
+	answer = C.border_queue_fd(queue)
+	return queue, int(answer.number), problem(answer)
+}
+
+func closeManager(manager handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_manager_close(manager)
+}
+
+func freeManager(manager handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_manager_free(manager)
+}
+
+func freeQueue(queue handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_queue_free(queue)
+}
+
+func freeOwner(owner handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_owner_free(owner)
+}
+
+func releaseAll(owner handle) (int, error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_owner_release_all(owner)
+	return int(answer.number), problem(answer)
+}
+
+func (m *Manager) figures(shard uint32) (Metrics, error) {
+	raceDisable()
+	defer raceEnable()
+	var from C.keylatch_metrics
+	if err := problem(C.border_metrics(m.handle, C.uint32_t(shard), &from)); err != nil {
+		return Metrics{}, err
+	}
+	return Metrics{
+		Acquisitions: uint64(from.acquisitions), Fast: uint64(from.fast), Inserted: uint64(from.inserted),
+		Slow: uint64(from.slow), Releases: uint64(from.releases), Waits: uint64(from.waits),
+		Timeouts: uint64(from.timeouts), Cancelled: uint64(from.cancelled), Refused: uint64(from.refused),
+		Waited: duration(uint64(from.wait_ns)), LongestWait: duration(uint64(from.max_wait_ns)),
+		WaitP50: duration(uint64(from.wait_p50_ns)), WaitP90: duration(uint64(from.wait_p90_ns)),
+		WaitP99: duration(uint64(from.wait_p99_ns)),
+		Holders: uint64(from.holders), Waiters: uint64(from.waiters), Entries: uint64(from.entries),
+		Bytes: uint64(from.bytes), Uptime: duration(uint64(from.uptime_ns)),
+	}, nil
+}
+
+func (m *Manager) verdict() (Health, error) {
+	raceDisable()
+	defer raceEnable()
+	var from C.keylatch_health
+	answer := C.border_health(m.handle, &from)
+	if err := problem(answer); err != nil {
+		return Health{}, err
+	}
+	health := Health{
+		Healthy: from.healthy != 0, FastPathRate: float64(from.fast_path_rate),
+		TimeoutRate: float64(from.timeout_rate), AverageWait: duration(uint64(from.avg_wait_ns)),
+	}
+	if text := takeText(answer); text != "" {
+		health.Problems = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	}
+	return health, nil
+}
+
+func (m *Manager) adaptive() (Adaptive, bool, error) {
+	raceDisable()
+	defer raceEnable()
+	var from C.keylatch_adaptive
+	answer := C.border_adaptive(m.handle, &from)
+	if answer.status == C.KEYLATCH_EEND {
+		C.border_free(answer.failure)
+		return Adaptive{}, false, nil
+	}
+	if err := problem(answer); err != nil {
+		return Adaptive{}, false, err
+	}
+	return Adaptive{
+		Timeout: duration(uint64(from.timeout_ns)), Quantile: duration(uint64(from.quantile_ns)),
+		Samples: uint64(from.samples), Timeouts: uint64(from.timeouts),
+		Floor: duration(uint64(from.floor_ns)), Ceiling: duration(uint64(from.ceiling_ns)),
+		TimesAtFloor: uint64(from.times_at_floor), TimesAtCeiling: uint64(from.times_at_ceiling),
+	}, true, nil
+}
+
+func (m *Manager) openMetrics() (string, error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_openmetrics(m.handle)
+	return takeText(answer), problem(answer)
+}
+
+func (m *Manager) report() (string, error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_report(m.handle)
+	return takeText(answer), problem(answer)
+}
+
+// takeText copies a text of the library's and gives it back.
+func takeText(answer C.border_answer) string {
+	raceDisable()
+	defer raceEnable()
+	if answer.status != C.KEYLATCH_OK || answer.number == 0 {
+		return ""
+	}
+	text := C.uintptr_t(answer.number)
+	defer C.border_text_free(text)
+	return C.GoString((*C.char)(pointer(text)))
+}

@@ -1,0 +1,285 @@
+/* What is told: failures, listings and events, each as one block of memory that border.go takes apart. */
+#include "border_inner.h"
+
+/* A block of memory that grows, for what has no fixed size. */
+typedef struct block {
+    char *bytes;
+    size_t length, room;
+    int lost;
+} block;
+
+enum { FIRST_ROOM = 768 };
+
+static void put(block *to, const void *bytes, size_t length)
+{
+    if (to->lost || length == 0)
+        return;
+    if (to->length + length > to->room) {
+        /* At first as much as most failures and events take. */
+        size_t room = to->room == 0 && length < FIRST_ROOM ? FIRST_ROOM : (to->length + length) * 2;
+        char *bytes_now = realloc(to->bytes, room);
+        if (bytes_now == NULL) {
+            to->lost = 1;
+            return;
+        }
+        to->bytes = bytes_now;
+        to->room = room;
+    }
+    memcpy(to->bytes + to->length, bytes, length);
+    to->length += length;
+}
+
+static void put_number(block *to, uint64_t number)
+{
+    put(to, &number, sizeof number);
+}
+
+static void put_text(block *to, const void *text, size_t length)
+{
+    put_number(to, length);
+    put(to, text, length);
+}
+
+static void put_key(block *to, const keylatch_key *key)
+{
+    put_text(to, key->bucket, key->bucket_len);
+    put_text(to, key->object, key->object_len);
+    put_number(to, key->version != NULL);
+    put_text(to, key->version, key->version_len);
+}
+
+static void put_party(block *to, const keylatch_party *party)
+{
+    const uint64_t numbers[] = {
+        party->grant,
+        party->fence,
+        party->time_ns,
+        party->lease_ns,
+        party->position,
+        party->waiters,
+        party->longest_wait_ns,
+        party->link,
+        party->after,
+        (uint64_t)party->mode,
+        party->role,
+        (uint64_t)party->blocked_by,
+        party->priority,
+        party->flags,
+    };
+    put_number(to, 1);
+    put_key(to, &party->key);
+    put_text(to, party->owner, party->owner_len);
+    put_text(to, party->source, party->source_len);
+    put(to, numbers, sizeof numbers);
+}
+
+static void put_end(block *to)
+{
+    put_number(to, 0);
+}
+
+/* The block, with its length in front; 0 if there was no memory for it. */
+static uintptr_t finished(block *made)
+{
+    if (made->lost) {
+        free(made->bytes);
+        return 0;
+    }
+    uint64_t length = made->length;
+    memcpy(made->bytes, &length, sizeof length);
+    return (uintptr_t)made->bytes;
+}
+
+uintptr_t border_failure(void)
+{
+    block made = {0};
+    int32_t status = keylatch_last_status();
+    put_number(&made, 0);
+    /* Of a lock that is held the text says what is told of it anyway, and putting it together takes as long as the rest. */
+    const char *message = status == KEYLATCH_EWOULDBLOCK || status == KEYLATCH_ETIMEOUT ? "" : keylatch_last_error();
+    put_text(&made, message, strlen(message));
+    keylatch_key key;
+    int has_key = keylatch_last_key(&key) == KEYLATCH_OK;
+    put_number(&made, (uint64_t)has_key);
+    if (has_key)
+        put_key(&made, &key);
+    uint64_t waited;
+    put_number(&made, keylatch_last_waited(&waited) == KEYLATCH_OK ? waited : 0);
+    keylatch_party party = {sizeof party};
+    size_t more = 0, index;
+    for (index = 0; keylatch_last_holder(index, &party, &more) == KEYLATCH_OK; index++) {
+        put_party(&made, &party);
+    }
+    put_end(&made);
+    put_number(&made, more);
+    for (index = 0; status == KEYLATCH_EDEADLOCK && keylatch_last_cycle_link(index, &party) == KEYLATCH_OK; index++) {
+        put_party(&made, &party);
+    }
+    put_end(&made);
+    return finished(&made);
+}
+
+void border_free(uintptr_t made)
+{
+    free((void *)made);
+}
+
+/* All parties of a listing, as a block; frees the listing. */
+static uintptr_t all_of(keylatch_listing *listing)
+{
+    block made = {0};
+    keylatch_party party = {sizeof party};
+    put_number(&made, 0);
+    while (keylatch_listing_next(listing, &party) == KEYLATCH_OK)
+        put_party(&made, &party);
+    put_end(&made);
+    keylatch_listing_free(listing);
+    return finished(&made);
+}
+
+/* The next text of a filter; NULL if it is not there. */
+static const char *next_text(const char **bytes, uint32_t length, size_t *out_length)
+{
+    const char *text = *bytes;
+    *out_length = 0;
+    if (length == BORDER_ABSENT)
+        return NULL;
+    *bytes += length;
+    *out_length = length;
+    return length > 0 ? text : "";
+}
+
+border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, const uint32_t *lengths,
+                          uint64_t older_than_ns, int32_t mode, uint32_t flags)
+{
+    border_answer answer = {0};
+    keylatch_listing *listing = NULL;
+    keylatch_manager *locks = (keylatch_manager *)manager;
+    keylatch_key key;
+    keylatch_filter filter = {sizeof filter};
+    filter.bucket = next_text(&bytes, lengths[0], &filter.bucket_len);
+    filter.prefix = next_text(&bytes, lengths[1], &filter.prefix_len);
+    filter.owner = next_text(&bytes, lengths[2], &filter.owner_len);
+    filter.source = next_text(&bytes, lengths[3], &filter.source_len);
+    if (lengths[4] != BORDER_ABSENT) {
+        key = next_key(&bytes, lengths + 4);
+        filter.key = &key;
+    }
+    filter.older_than_ns = older_than_ns;
+    filter.mode = mode;
+    filter.flags = flags;
+    switch (what) {
+    case BORDER_HOLDERS:
+        answer.status = keylatch_holders(locks, &filter, &listing);
+        break;
+    case BORDER_WAITERS:
+        answer.status = keylatch_waiters(locks, &filter, &listing);
+        break;
+    case BORDER_FORCE_RELEASE:
+        answer.status = keylatch_force_release(locks, &filter, NULL, &listing);
+        break;
+    default:
+        answer.status = keylatch_expire(locks, &filter, NULL, &listing);
+        break;
+    }
+    if (answer.status == KEYLATCH_OK)
+        answer.number = all_of(listing);
+    return told(answer);
+}
+
+border_answer border_top(uintptr_t manager, int32_t by, size_t count)
+{
+    border_answer answer = {0};
+    keylatch_listing *listing = NULL;
+    answer.status = keylatch_top((keylatch_manager *)manager, by, count, &listing);
+    if (answer.status == KEYLATCH_OK)
+        answer.number = all_of(listing);
+    return told(answer);
+}
+
+border_answer border_chain(uintptr_t manager, const char *bytes, const uint32_t *lengths, uintptr_t owner)
+{
+    border_answer answer = {0};
+    keylatch_listing *listing = NULL;
+    keylatch_key key;
+    int32_t circle = 0;
+    if (owner == 0)
+        key = next_key(&bytes, lengths);
+    answer.status = keylatch_blocking_chain((keylatch_manager *)manager, owner == 0 ? &key : NULL,
+                                            (const keylatch_owner *)owner, &circle, &listing);
+    if (answer.status == KEYLATCH_OK)
+        answer.number = all_of(listing);
+    answer.ticket = (uint64_t)circle;
+    return told(answer);
+}
+
+border_answer border_recent_deadlocks(uintptr_t manager)
+{
+    border_answer answer = {0};
+    keylatch_listing *listing = NULL;
+    answer.status = keylatch_recent_deadlocks((keylatch_manager *)manager, &listing);
+    if (answer.status == KEYLATCH_OK)
+        answer.number = all_of(listing);
+    return told(answer);
+}
+
+border_answer border_lock_orders(uintptr_t manager)
+{
+    border_answer answer = {0};
+    keylatch_listing *listing = NULL;
+    answer.status = keylatch_lock_orders((keylatch_manager *)manager, &answer.ticket, &listing);
+    if (answer.status == KEYLATCH_OK)
+        answer.number = all_of(listing);
+    return told(answer);
+}
+
+border_answer border_owner_release_all(uintptr_t owner)
+{
+    border_answer answer = {0};
+    size_t count = 0;
+    answer.status = keylatch_owner_release_all((keylatch_owner *)owner, &count);
+    answer.number = count;
+    return told(answer);
+}
+
+border_answer border_events_new(uintptr_t manager, uint64_t wait_above_ns, uint64_t hold_above_ns, uint32_t capacity)
+{
+    border_answer answer = {0};
+    keylatch_events *events = NULL;
+    keylatch_event_options options = {sizeof options};
+    options.wait_above_ns = wait_above_ns;
+    options.hold_above_ns = hold_above_ns;
+    options.capacity = capacity;
+    answer.status = keylatch_events_new((keylatch_manager *)manager, &options, &events);
+    answer.number = (uint64_t)(uintptr_t)events;
+    return told(answer);
+}
+
+border_answer border_events_fd(uintptr_t events)
+{
+    border_answer answer = {0};
+    int32_t fd = -1;
+    answer.status = keylatch_events_fd((keylatch_events *)events, &fd);
+    answer.number = (uint64_t)fd;
+    return told(answer);
+}
+
+border_answer border_events_next(uintptr_t events)
+{
+    border_answer answer = {0};
+    keylatch_listing *about = NULL;
+    int32_t kind = 0;
+    answer.status = keylatch_events_next((keylatch_events *)events, 0, &kind, &about);
+    if (answer.status == KEYLATCH_OK) {
+        answer.number = all_of(about);
+        answer.ticket = (uint64_t)kind;
+    }
+    return answer;
+}
+
+uint64_t border_events_dropped(uintptr_t events)
+{
+    uint64_t dropped = 0;
+    keylatch_events_dropped((keylatch_events *)events, &dropped);
+    return dropped;
+}

@@ -1,0 +1,161 @@
+//! Foreign code that is called: which managers' a thread is in the middle of, and what is still to be called.
+//!
+//! Who frees a manager waits for its callbacks, but a thread cannot wait for what it is in the middle of itself.
+
+use crate::acquire::keylatch_free_fn;
+use crate::manager::keylatch_manager;
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::{from_ref, null};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+
+/// A callback that a thread is in, and the one that it was in before.
+struct Frame {
+    /// The manager's number.
+    manager: u64,
+    before: *const Frame,
+}
+
+thread_local! {
+    static INNERMOST: Cell<*const Frame> = const { Cell::new(null()) };
+}
+
+/// Runs foreign code that somebody gave for a manager of this number; 0 if none came to know of it.
+fn calling_back(manager: u64, foreign: impl FnOnce()) {
+    let frame = Frame { manager, before: INNERMOST.get() };
+    INNERMOST.set(from_ref(&frame));
+    // Whatever comes out of `foreign`: the frame ends with this function.
+    let _left = Left(frame.before);
+    foreign();
+}
+
+struct Left(*const Frame);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        INNERMOST.set(self.0);
+    }
+}
+
+/// Whether this thread is in a callback of that manager, however many others it is in.
+fn in_callback_of(manager: u64) -> bool {
+    // SAFETY: each frame lives until `Left` has put the one before it in its place.
+    let frames = std::iter::successors(unsafe { INNERMOST.get().as_ref() }, |frame| unsafe { frame.before.as_ref() });
+    frames.into_iter().any(|frame| frame.manager == manager)
+}
+
+/// What somebody is owed who gave a callback: that it is called, and that what it was to be given is freed, once.
+pub(crate) struct Promise {
+    user_data: Option<UserData>,
+    /// Whose it is, and its count.
+    owed: OnceLock<(u64, Owed)>,
+}
+
+impl Promise {
+    pub(crate) fn new(user_data: *mut c_void, free: keylatch_free_fn) -> Arc<Self> {
+        Arc::new(Self { user_data: Some(UserData { data: user_data, free }), owed: OnceLock::new() })
+    }
+
+    /// From now on who frees the manager waits for it.
+    pub(crate) fn is_owed_by(&self, manager: &keylatch_manager) {
+        self.owed.get_or_init(|| (manager.number, manager.callbacks.add()));
+    }
+
+    fn manager(&self) -> u64 {
+        self.owed.get().map_or(0, |(manager, _)| *manager)
+    }
+
+    /// Calls it with what it was to be given.
+    pub(crate) fn call(&self, callback: impl FnOnce(*mut c_void)) {
+        if let Some(user_data) = &self.user_data {
+            calling_back(self.manager(), || callback(user_data.data));
+        }
+    }
+}
+
+impl Drop for Promise {
+    /// Frees first; then it is not owed any more.
+    fn drop(&mut self) {
+        calling_back(self.manager(), || drop(self.user_data.take()));
+    }
+}
+
+/// What a callback wants to be given, to be freed when it is of no more use.
+struct UserData {
+    data: *mut c_void,
+    free: keylatch_free_fn,
+}
+
+// SAFETY: the header says that both are used on other threads.
+unsafe impl Send for UserData {}
+// SAFETY: as above; only the pointer is handed out.
+unsafe impl Sync for UserData {}
+
+impl Drop for UserData {
+    fn drop(&mut self) {
+        if let Some(free) = self.free {
+            // SAFETY: the caller gave it for this pointer, to be called once.
+            unsafe { free(self.data) }
+        }
+    }
+}
+
+/// A manager's callbacks that are still to be called or freed.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    count: Mutex<usize>,
+    settled: Condvar,
+}
+
+impl Outstanding {
+    pub(crate) fn add(self: &Arc<Self>) -> Owed {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Owed(Arc::clone(self))
+    }
+
+    /// Waits until there are none, unless the thread is in one of them.
+    pub(crate) fn wait_for_all(&self, manager: u64) {
+        if in_callback_of(manager) {
+            return;
+        }
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count > 0 {
+            count = self.settled.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// One of them, until dropped.
+#[derive(Debug)]
+pub(crate) struct Owed(Arc<Outstanding>);
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let mut count = self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count -= 1;
+        if *count == 0 {
+            self.0.settled.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_knows_whose_callbacks_it_is_in() {
+        let seen = || [1, 2].map(in_callback_of);
+        calling_back(1, || {
+            assert_eq!(seen(), [true, false]);
+            calling_back(2, || {
+                assert_eq!(seen(), [true, true]);
+                assert_eq!(std::thread::spawn(move || [1, 2].map(in_callback_of)).join().unwrap(), [false, false]);
+            });
+            let panicked = std::panic::catch_unwind(|| calling_back(2, || std::panic::resume_unwind(Box::new(()))));
+            assert!(panicked.is_err());
+            assert_eq!(seen(), [true, false]);
+        });
+        assert_eq!(seen(), [false, false]);
+    }
+}

@@ -1,0 +1,71 @@
+//! Threads of the library's own, which leave signals to the program's.
+
+use std::io;
+use std::mem::MaybeUninit;
+
+/// What a fault of the thread itself raises: blocked, it would end the process without the program's handler having run,
+/// and callbacks are the program's code.
+const FAULTS: [libc::c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+
+/// Starts a thread that blocks all signals but its own faults: a program that blocks a signal in its threads, to fetch it
+/// with `sigwait`, is not to find its handler run in one that it knows nothing of.
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // A thread begins with the mask of the one that makes it. What arrives meanwhile waits.
+    let _before = Blocked::all_but_faults();
+    std::thread::Builder::new().name(name.into()).spawn(run).map(drop)
+}
+
+/// The mask that the thread had before, and will have again.
+struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    fn all_but_faults() -> Self {
+        let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: each is filled in before it is read, and none of these can fail with what they are given.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            for fault in FAULTS {
+                libc::sigdelset(all.as_mut_ptr(), fault);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            Self(before.assume_init())
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: as it was told.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn blocks(signal: libc::c_int) -> bool {
+        let mut mask = MaybeUninit::uninit();
+        // SAFETY: told, not changed; and read when it is filled in.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), mask.as_mut_ptr());
+            libc::sigismember(mask.as_ptr(), signal) == 1
+        }
+    }
+
+    #[test]
+    fn signals_are_left_to_the_threads_of_the_program() {
+        let (tell, told) = mpsc::channel();
+        let signals = [libc::SIGINT, libc::SIGUSR1, libc::SIGALRM, libc::SIGCHLD, libc::SIGRTMAX()];
+        spawn("keylatch-test", move || {
+            tell.send((signals.map(blocks), FAULTS.map(blocks))).unwrap();
+        })
+        .unwrap();
+        let (blocked, faults) = told.recv().unwrap();
+        assert_eq!((blocked, faults), ([true; 5], [false; 6]));
+        assert_eq!(signals.map(blocks), [false; 5]);
+    }
+}

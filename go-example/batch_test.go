@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,6 +114,65 @@ func TestBatchesInOppositeOrders(t *testing.T) {
 	group.Wait()
 	if count != 2400 {
 		t.Fatalf("%d batches counted", count)
+	}
+	empty(t, m)
+}
+
+// Keys cross with their bucket left out where it is that of the key before.
+func TestBucketsOfABatch(t *testing.T) {
+	m := newTest(t, Options{})
+	same := "photos"
+	keys := []Key{
+		{}, {Object: "in no bucket"}, {Object: "in no bucket either"},
+		{Bucket: same}, {Bucket: same, Object: "a"}, {Bucket: same, Object: "a", Version: "v"}, {Bucket: same, Object: "a", EmptyVersion: true},
+		{Bucket: strings.Clone(same), Object: "b"}, {Bucket: same[:5], Object: "b"}, {Bucket: same[:5], Object: "c"}, {Bucket: "", Object: "d"},
+		{Bucket: same, Object: "d"}, {Bucket: "a", Object: "d"}, {Bucket: "a", Object: "d", Version: strings.Repeat("v", 3000)}, {Bucket: "a", Object: "e"},
+	}
+	for _, inTheWay := range []bool{false, true} {
+		for round := range 20 {
+			rand.Shuffle(len(keys), func(a, b int) { keys[a], keys[b] = keys[b], keys[a] })
+			var wanted []Item
+			for i, key := range keys {
+				wanted = append(wanted, Item{key, Mode(1 + (i+round)%2)})
+			}
+			var held *Guard
+			if inTheWay {
+				held = must(m.Lock(background, keys[round%len(keys)]))(t)
+			}
+			result := make(chan *Batch)
+			go func() {
+				batch, _ := m.LockMany(background, wanted)
+				result <- batch
+			}()
+			if inTheWay {
+				waits(t, m, 1)
+				ok(t, held.Unlock())
+			}
+			batch := <-result
+			for i, item := range wanted {
+				if key, mode := must(m.Key(batch.Grant(i)))(t), must(m.Mode(batch.Grant(i)))(t); key != item.Key || mode != item.Mode {
+					t.Fatalf("%v is held %v as %v %v", item.Key, item.Mode, key, mode)
+				}
+			}
+			ok(t, batch.Unlock())
+		}
+	}
+	empty(t, m)
+}
+
+// A part that is longer than a key may be is not copied whole, and is refused all the same.
+func TestAKeyThatIsTooLongForABatch(t *testing.T) {
+	m := newTest(t, Options{})
+	long := strings.Repeat("x", tooLong+7)
+	for _, bad := range []Key{{Bucket: long}, {Object: long}, {Version: long}, {Bucket: long, Object: long, Version: long}} {
+		_, err := m.LockMany(background, []Item{{Key{Object: "a"}, Exclusive}, {bad, Shared}, {Key{Object: "z"}, Exclusive}})
+		wants(t, err, ErrInvalidKey)
+		batch := must(m.LockMany(background, []Item{{bad, Shared}, {Key{Bucket: bad.Bucket[:len(bad.Bucket)/tooLong], Object: "z"}, Exclusive}}, WithBestEffort()))(t)
+		wants(t, batch.Missing(0), ErrInvalidKey)
+		if batch.Grant(0) != 0 || batch.Missing(1) != nil {
+			t.Fatalf("its grants are %v, and %v", batch.grants, batch.Missing(1))
+		}
+		ok(t, batch.Unlock())
 	}
 	empty(t, m)
 }

@@ -28,10 +28,9 @@ border_answer border_request(uintptr_t manager, uintptr_t queue, const char *buc
 /* Batches of up to this many keys need no memory but the stack's. */
 enum { ON_STACK = 128 };
 
-border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t *lengths, const int32_t *modes,
-                           size_t count, uintptr_t owner, const char *owner_name, size_t owner_name_len,
-                           uint64_t ttl_ns, uint32_t priority, int32_t best_effort, int32_t waits,
-                           uint64_t *grants)
+border_answer border_batch(uintptr_t manager, const char *bytes, const border_head *heads, size_t count,
+                           uintptr_t owner, const char *owner_name, size_t owner_name_len, uint64_t ttl_ns,
+                           uint32_t priority, int32_t best_effort, int32_t waits, uint64_t *grants)
 {
     border_answer answer = {0};
     keylatch_request_options options = {sizeof options}, *given = NULL;
@@ -50,8 +49,8 @@ border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t 
         return answer;
     }
     for (size_t number = 0; number < count; number++) {
-        items[number].key = next_key(&bytes, lengths + 3 * number);
-        items[number].mode = modes[number];
+        items[number].key = next_key(&bytes, &heads[number], number > 0 ? &items[number - 1].key : NULL);
+        items[number].mode = heads[number].mode;
         items[number].reserved = 0;
     }
     answer.status = keylatch_acquire_batch((keylatch_manager *)manager, items, count, 0, given, grants, NULL);
@@ -63,10 +62,10 @@ border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t 
     return answer;
 }
 
-border_answer border_in_order(uintptr_t manager, uintptr_t queue, const char *bytes, const uint32_t *lengths,
-                              const int32_t *modes, size_t count, uint64_t timeout_ns, uintptr_t owner,
-                              const char *owner_name, size_t owner_name_len, uint64_t ttl_ns, uint32_t priority,
-                              uint64_t *grants, size_t *next)
+border_answer border_in_order(uintptr_t manager, uintptr_t queue, const char *bytes, const border_head *heads,
+                              size_t count, uint64_t timeout_ns, uintptr_t owner, const char *owner_name,
+                              size_t owner_name_len, uint64_t ttl_ns, uint32_t priority, uint64_t *grants,
+                              size_t *next)
 {
     border_answer answer = {0};
     keylatch_request_options options = {sizeof options};
@@ -75,12 +74,13 @@ border_answer border_in_order(uintptr_t manager, uintptr_t queue, const char *by
     options.owner_name_len = owner_name_len;
     options.ttl_ns = ttl_ns;
     options.priority = priority;
+    keylatch_key key;
     for (size_t number = 0; number < count; number++) {
-        keylatch_key key = next_key(&bytes, lengths + 3 * number);
+        key = next_key(&bytes, &heads[number], number > 0 ? &key : NULL);
         if (number < *next)
             continue;
         answer.status =
-            keylatch_acquire_queue((keylatch_manager *)manager, &key, modes[number], timeout_ns, &options,
+            keylatch_acquire_queue((keylatch_manager *)manager, &key, heads[number].mode, timeout_ns, &options,
                                    (keylatch_queue *)queue, 0, &answer.number, &answer.ticket);
         if (answer.status != KEYLATCH_OK)
             answer.failure = border_failure();
@@ -178,23 +178,23 @@ border_answer border_grant_mode(uintptr_t manager, uint64_t grant)
     return told(answer);
 }
 
-border_answer border_grant_key(uintptr_t manager, uint64_t grant, char *bytes, size_t room, uint32_t *lengths)
+border_answer border_grant_key(uintptr_t manager, uint64_t grant, char *bytes, size_t room, border_head *head)
 {
     border_answer answer = {0};
     keylatch_key key;
     answer.status = keylatch_grant_key((keylatch_manager *)manager, grant, bytes, room, &key);
     if (answer.status == KEYLATCH_OK) {
-        lengths[0] = (uint32_t)key.bucket_len;
-        lengths[1] = (uint32_t)key.object_len;
-        lengths[2] = key.version == NULL ? BORDER_NO_VERSION : (uint32_t)key.version_len;
+        head->bucket = (uint32_t)key.bucket_len;
+        head->object = (uint32_t)key.object_len;
+        head->version = key.version == NULL ? BORDER_NO_VERSION : (uint32_t)key.version_len;
     }
     return told(answer);
 }
 
-border_answer border_is_current(uintptr_t manager, const char *bytes, const uint32_t *lengths, uint64_t fence)
+border_answer border_is_current(uintptr_t manager, const char *bytes, const border_head *head, uint64_t fence)
 {
     border_answer answer = {0};
-    keylatch_key key = next_key(&bytes, lengths);
+    keylatch_key key = next_key(&bytes, head, NULL);
     int32_t current = 0;
     answer.status = keylatch_is_current((keylatch_manager *)manager, &key, fence, &current);
     answer.number = (uint64_t)current;

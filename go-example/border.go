@@ -36,7 +36,6 @@ const (
 	waitForever = uint64(C.KEYLATCH_WAIT_FOREVER)
 	waitDefault = uint64(C.KEYLATCH_WAIT_DEFAULT)
 	never       = uint64(C.KEYLATCH_NEVER)
-	noVersion   = uint32(C.BORDER_NO_VERSION)
 )
 
 // handle is a manager, a queue or an owner of the library's.

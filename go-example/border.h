@@ -107,24 +107,30 @@ border_answer border_request(uintptr_t manager, uintptr_t queue, const char *buc
                              size_t owner_name_len, uint64_t ttl_ns, uint64_t request_id, uint32_t priority);
 
 /*
- * Many keys: lengths has three numbers for each, of the parts that lie one after the other in bytes, and the third is
- * BORDER_NO_VERSION for none; modes has a mode for each.
- *
+ * Many keys: a head for each says how long its parts are, which lie one after the other in bytes. The bucket may be that of
+ * the key before, which for the first is the empty one, and is not there again then.
+ */
+typedef struct border_head {
+    uint32_t bucket, object, version;
+    int32_t mode;
+} border_head;
+#define BORDER_SAME_BUCKET UINT32_MAX
+#define BORDER_NO_VERSION UINT32_MAX
+
+/*
  * border_batch tries to have them all, or with best_effort those that can be had; grants has room for each. Not there:
  * 0, with a best effort, and a key that was named before. If waits is set KEYLATCH_ETIMEOUT comes without a failure.
  *
  * border_in_order takes them one after the other from *next on, waiting in the queue: *next says how far it came. The
  * answer is a ticket for the key at *next, or a failure there, or neither when all are held.
  */
-#define BORDER_NO_VERSION UINT32_MAX
-border_answer border_batch(uintptr_t manager, const char *bytes, const uint32_t *lengths, const int32_t *modes,
-                           size_t count, uintptr_t owner, const char *owner_name, size_t owner_name_len,
-                           uint64_t ttl_ns, uint32_t priority, int32_t best_effort, int32_t waits,
-                           uint64_t *grants);
-border_answer border_in_order(uintptr_t manager, uintptr_t queue, const char *bytes, const uint32_t *lengths,
-                              const int32_t *modes, size_t count, uint64_t timeout_ns, uintptr_t owner,
-                              const char *owner_name, size_t owner_name_len, uint64_t ttl_ns, uint32_t priority,
-                              uint64_t *grants, size_t *next);
+border_answer border_batch(uintptr_t manager, const char *bytes, const border_head *heads, size_t count,
+                           uintptr_t owner, const char *owner_name, size_t owner_name_len, uint64_t ttl_ns,
+                           uint32_t priority, int32_t best_effort, int32_t waits, uint64_t *grants);
+border_answer border_in_order(uintptr_t manager, uintptr_t queue, const char *bytes, const border_head *heads,
+                              size_t count, uint64_t timeout_ns, uintptr_t owner, const char *owner_name,
+                              size_t owner_name_len, uint64_t ttl_ns, uint32_t priority, uint64_t *grants,
+                              size_t *next);
 
 static inline int32_t border_release(uintptr_t manager, uint64_t grant)
 {
@@ -155,9 +161,9 @@ border_answer border_fence(uintptr_t manager, uint64_t grant);
 border_answer border_remaining(uintptr_t manager, uint64_t grant);
 border_answer border_is_valid(uintptr_t manager, uint64_t grant);
 border_answer border_grant_mode(uintptr_t manager, uint64_t grant);
-/* lengths as of border_batch; the bytes are the parts, one after the other. */
-border_answer border_grant_key(uintptr_t manager, uint64_t grant, char *bytes, size_t room, uint32_t *lengths);
-border_answer border_is_current(uintptr_t manager, const char *bytes, const uint32_t *lengths, uint64_t fence);
+/* The key is bytes and a head. */
+border_answer border_grant_key(uintptr_t manager, uint64_t grant, char *bytes, size_t room, border_head *head);
+border_answer border_is_current(uintptr_t manager, const char *bytes, const border_head *head, uint64_t fence);
 
 /* Managers, queues and owners; the number is the handle, and of border_queue_fd the descriptor. */
 border_answer border_manager_new(keylatch_manager_options options);
@@ -206,7 +212,7 @@ static inline void border_text_free(uintptr_t text)
 border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, const uint32_t *lengths,
                           uint64_t older_than_ns, int32_t mode, uint32_t flags);
 border_answer border_top(uintptr_t manager, int32_t by, size_t count);
-border_answer border_chain(uintptr_t manager, const char *bytes, const uint32_t *lengths, uintptr_t owner);
+border_answer border_chain(uintptr_t manager, const char *bytes, const border_head *head, uintptr_t owner);
 border_answer border_recent_deadlocks(uintptr_t manager);
 /* The ticket is how many reports there were. */
 border_answer border_lock_orders(uintptr_t manager);

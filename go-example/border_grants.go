@@ -86,9 +86,9 @@ func (m *Manager) keyOf(grant Grant) (Key, error) {
 	var few [256]byte
 	buffer := few[:]
 	for {
-		var lengths [3]C.uint32_t
+		var head C.border_head
 		answer := C.border_grant_key(m.handle, C.uint64_t(grant), (*C.char)(unsafe.Pointer(&buffer[0])),
-			C.size_t(len(buffer)), &lengths[0])
+			C.size_t(len(buffer)), &head)
 		if answer.status == C.KEYLATCH_EBUFFER && len(buffer) < m.maxKeyBytes {
 			C.border_free(answer.failure)
 			buffer = make([]byte, m.maxKeyBytes)
@@ -98,12 +98,12 @@ func (m *Manager) keyOf(grant Grant) (Key, error) {
 			return Key{}, err
 		}
 		text := string(buffer[:])
-		key := Key{Bucket: text[:lengths[0]]}
-		text = text[lengths[0]:]
-		key.Object, text = text[:lengths[1]], text[lengths[1]:]
-		if uint32(lengths[2]) != noVersion {
-			key.Version = text[:lengths[2]]
-			key.EmptyVersion = lengths[2] == 0
+		key := Key{Bucket: text[:head.bucket]}
+		text = text[head.bucket:]
+		key.Object, text = text[:head.object], text[head.object:]
+		if head.version != C.BORDER_NO_VERSION {
+			key.Version = text[:head.version]
+			key.EmptyVersion = head.version == 0
 		}
 		return key, nil
 	}
@@ -114,7 +114,7 @@ func (m *Manager) isCurrent(key *Key, fence uint64) (bool, error) {
 	defer raceEnable()
 	var one packed
 	one.fill([]Item{{*key, Exclusive}})
-	bytes, lengths, _, _ := one.pointers()
-	answer := C.border_is_current(m.handle, bytes, lengths, C.uint64_t(fence))
+	bytes, head := one.pointers()
+	answer := C.border_is_current(m.handle, bytes, head, C.uint64_t(fence))
 	return answer.number != 0, problem(answer)
 }

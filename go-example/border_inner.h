@@ -4,24 +4,29 @@
 
 #include "border.h"
 
-/* Reads the key at *bytes and moves *bytes behind it. */
-static inline keylatch_key next_key(const char **bytes, const uint32_t *lengths)
+/* Reads the key at *bytes and moves *bytes behind it. before is the key before it, or NULL. */
+static inline keylatch_key next_key(const char **bytes, const border_head *head, const keylatch_key *before)
 {
     keylatch_key key;
-    key.bucket = *bytes;
-    key.bucket_len = lengths[0];
-    *bytes += lengths[0];
+    if (head->bucket == BORDER_SAME_BUCKET) {
+        key.bucket = before != NULL ? before->bucket : *bytes;
+        key.bucket_len = before != NULL ? before->bucket_len : 0;
+    } else {
+        key.bucket = *bytes;
+        key.bucket_len = head->bucket;
+        *bytes += head->bucket;
+    }
     key.object = *bytes;
-    key.object_len = lengths[1];
-    *bytes += lengths[1];
-    if (lengths[2] == BORDER_NO_VERSION) {
+    key.object_len = head->object;
+    *bytes += head->object;
+    if (head->version == BORDER_NO_VERSION) {
         key.version = NULL;
         key.version_len = 0;
     } else {
         /* An empty version must not be NULL, which the end of no bytes at all could be. */
-        key.version = lengths[2] > 0 ? *bytes : "";
-        key.version_len = lengths[2];
-        *bytes += lengths[2];
+        key.version = head->version > 0 ? *bytes : "";
+        key.version_len = head->version;
+        *bytes += head->version;
     }
     return key;
 }

@@ -74,8 +74,8 @@ func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, e
 	if key != nil {
 		one.fill([]Item{{*key, Exclusive}})
 	}
-	bytes, lengths, _, _ := one.pointers()
-	answer := C.border_chain(m.handle, bytes, lengths, owner)
+	bytes, head := one.pointers()
+	answer := C.border_chain(m.handle, bytes, head, owner)
 	parties, err = partiesOf(answer)
 	return parties, answer.ticket != 0, err
 }

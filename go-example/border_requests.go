@@ -101,46 +101,51 @@ func (m *Manager) request(queue handle, key *Key, mode Mode, r *request) outcome
 
 // packed is keys as border_batch wants them.
 type packed struct {
-	bytes   []byte
-	lengths []uint32
-	modes   []int32
-	grants  []uint64
+	bytes  []byte
+	heads  []C.border_head
+	grants []uint64
 }
 
-// fill makes room for all the keys first, so that copying them is no more than that.
+// tooLong is longer than any key may be, so that one that is cut there is refused like the whole.
+const tooLong = 1 << 20
+
+func cut(part string) string { return part[:min(len(part), tooLong)] }
+
+// fill copies the keys. Those of a batch are often of one bucket, which is copied once then.
 func (p *packed) fill(items []Item) {
-	total := 0
+	heads := slices.Grow(p.heads[:0], len(items))[:len(items)]
+	bytes := p.bytes[:0]
+	bucket := ""
 	for i := range items {
-		key := &items[i].Key
-		total += len(key.Bucket) + len(key.Object) + len(key.Version)
-	}
-	bytes := slices.Grow(p.bytes[:0], total)[:total]
-	p.bytes = bytes
-	p.lengths = slices.Grow(p.lengths[:0], 3*len(items))[:3*len(items)]
-	p.modes = slices.Grow(p.modes[:0], len(items))[:len(items)]
-	for i := range items {
-		key := &items[i].Key
-		bytes = bytes[copy(bytes, key.Bucket):]
-		bytes = bytes[copy(bytes, key.Object):]
-		version := noVersion
-		if key.versioned() {
-			bytes = bytes[copy(bytes, key.Version):]
-			version = uint32(len(key.Version))
+		key, head := &items[i].Key, &heads[i]
+		head.mode = C.int32_t(items[i].Mode)
+		if len(key.Bucket) == len(bucket) && unsafe.StringData(key.Bucket) == unsafe.StringData(bucket) {
+			head.bucket = C.BORDER_SAME_BUCKET
+		} else {
+			bucket = key.Bucket
+			bytes = append(bytes, cut(bucket)...)
+			head.bucket = C.uint32_t(len(cut(bucket)))
 		}
-		lengths := p.lengths[3*i : 3*i+3 : 3*i+3]
-		lengths[0], lengths[1], lengths[2] = uint32(len(key.Bucket)), uint32(len(key.Object)), version
-		p.modes[i] = int32(items[i].Mode)
+		bytes = append(bytes, cut(key.Object)...)
+		head.object = C.uint32_t(len(cut(key.Object)))
+		head.version = C.BORDER_NO_VERSION
+		// Not versioned(), for which the whole key would be copied.
+		if key.Version != "" || key.EmptyVersion {
+			bytes = append(bytes, cut(key.Version)...)
+			head.version = C.uint32_t(len(cut(key.Version)))
+		}
 	}
+	p.heads, p.bytes = heads, bytes
 }
 
-func (p *packed) pointers() (*C.char, *C.uint32_t, *C.int32_t, *C.uint64_t) {
-	return (*C.char)(unsafe.Pointer(unsafe.SliceData(p.bytes))), (*C.uint32_t)(unsafe.SliceData(p.lengths)),
-		(*C.int32_t)(unsafe.SliceData(p.modes)), (*C.uint64_t)(unsafe.SliceData(p.grants))
+func (p *packed) pointers() (*C.char, *C.border_head) {
+	return (*C.char)(unsafe.Pointer(unsafe.SliceData(p.bytes))), unsafe.SliceData(p.heads)
 }
 
 // lockAll tries to have all the keys at once; the grants are in p.grants.
 func (m *Manager) lockAll(p *packed, r *request) error {
-	bytes, lengths, modes, grants := p.pointers()
+	bytes, heads := p.pointers()
+	grants := (*C.uint64_t)(unsafe.SliceData(p.grants))
 	name, nameLen := bytesOf(r.ownerName)
 	owner, err := r.owner.use()
 	if err != nil {
@@ -154,7 +159,7 @@ func (m *Manager) lockAll(p *packed, r *request) error {
 		waits = 1
 	}
 	raceDisable()
-	answer := C.border_batch(m.handle, bytes, lengths, modes, C.size_t(len(p.modes)), owner, name, nameLen,
+	answer := C.border_batch(m.handle, bytes, heads, C.size_t(len(p.heads)), owner, name, nameLen,
 		C.uint64_t(r.ttl), C.uint32_t(r.priority), bestEffort, waits, grants)
 	raceEnable()
 	return problem(answer)
@@ -162,7 +167,8 @@ func (m *Manager) lockAll(p *packed, r *request) error {
 
 // lockInOrder takes the keys from next on, one after the other, and says how far it came.
 func (m *Manager) lockInOrder(p *packed, next int, timeout uint64, r *request) (outcome, int) {
-	bytes, lengths, modes, grants := p.pointers()
+	bytes, heads := p.pointers()
+	grants := (*C.uint64_t)(unsafe.SliceData(p.grants))
 	name, nameLen := bytesOf(r.ownerName)
 	owner, err := r.owner.use()
 	if err != nil {
@@ -170,7 +176,7 @@ func (m *Manager) lockInOrder(p *packed, next int, timeout uint64, r *request) (
 	}
 	at := C.size_t(next)
 	raceDisable()
-	answer := C.border_in_order(m.handle, m.queue, bytes, lengths, modes, C.size_t(len(p.modes)), C.uint64_t(timeout),
+	answer := C.border_in_order(m.handle, m.queue, bytes, heads, C.size_t(len(p.heads)), C.uint64_t(timeout),
 		owner, name, nameLen, C.uint64_t(r.ttl), C.uint32_t(r.priority), grants, &at)
 	raceEnable()
 	return outcomeOf(answer), int(at)

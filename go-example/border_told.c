@@ -162,7 +162,8 @@ border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, co
     filter.owner = next_text(&bytes, lengths[2], &filter.owner_len);
     filter.source = next_text(&bytes, lengths[3], &filter.source_len);
     if (lengths[4] != BORDER_ABSENT) {
-        key = next_key(&bytes, lengths + 4);
+        const border_head head = {lengths[4], lengths[5], lengths[6], 0};
+        key = next_key(&bytes, &head, NULL);
         filter.key = &key;
     }
     filter.older_than_ns = older_than_ns;
@@ -197,14 +198,14 @@ border_answer border_top(uintptr_t manager, int32_t by, size_t count)
     return told(answer);
 }
 
-border_answer border_chain(uintptr_t manager, const char *bytes, const uint32_t *lengths, uintptr_t owner)
+border_answer border_chain(uintptr_t manager, const char *bytes, const border_head *head, uintptr_t owner)
 {
     border_answer answer = {0};
     keylatch_listing *listing = NULL;
     keylatch_key key;
     int32_t circle = 0;
     if (owner == 0)
-        key = next_key(&bytes, lengths);
+        key = next_key(&bytes, head, NULL);
     answer.status = keylatch_blocking_chain((keylatch_manager *)manager, owner == 0 ? &key : NULL,
                                             (const keylatch_owner *)owner, &circle, &listing);
     if (answer.status == KEYLATCH_OK)

@@ -28,7 +28,9 @@
  *
  * Each function lists the statuses that it returns. Besides those, each can return KEYLATCH_EPANIC,
  * which is a bug in the library: what was asked for was not done, nothing is held that was not held
- * before, and the process goes on.
+ * before, and the process goes on. Each that is given a handle can return KEYLATCH_EBUSY where
+ * callbacks inside calls inside callbacks go more than eight handles deep. A function may change
+ * errno, whatever it returns.
  *
  *
  * OWNERSHIP
@@ -273,6 +275,8 @@ int32_t keylatch_status_is_transient(int32_t status);
 
 #define KEYLATCH_STRUCT_ADAPTIVE 12
 
+#define KEYLATCH_STRUCT_WAIT_BUCKET 13
+
 /*
  * The library's version, such as "0.1.0". Never NULL.
  *
@@ -468,7 +472,8 @@ typedef struct keylatch_manager_options {
  *
  * Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors:
  * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot
- * be, and keylatch_last_error() names one that can. Threads: any; also in a forked child.
+ * be, and keylatch_last_error() names one that can; KEYLATCH_EHANDLE if there are as many handles
+ * as there can be. Threads: any; also in a forked child.
  */
 int32_t keylatch_manager_new(const struct keylatch_manager_options *options,
                              struct keylatch_manager **manager);
@@ -625,7 +630,10 @@ typedef struct keylatch_request_options {
   uint64_t ttl_ns;
   /*
    * For sessions: a number of the caller's for this request, not 0. While its grant is held, a
-   * request of the same session with the same number is answered with the same grant.
+   * request of the same session with the same number is answered with the same grant. While it
+   * waits, such a request waits for the same answer in a thread; one by callback or queue is told
+   * KEYLATCH_EWOULDBLOCK, because the answer goes to the first. Should the first one end without a
+   * lock, the next one asks.
    */
   uint64_t request_id;
   /*
@@ -752,8 +760,9 @@ typedef void (*keylatch_free_fn)(void *user_data);
  *
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and
  * keylatch_last_holder() says who holds it, be it the asking session itself; KEYLATCH_EKEY,
- * KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL, KEYLATCH_EINVALID,
- * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ * KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a request_id that
+ * was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
+ * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
 int32_t keylatch_try(keylatch_manager *manager,
                      const keylatch_key *key,
@@ -768,9 +777,10 @@ int32_t keylatch_try(keylatch_manager *manager,
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_ETIMEOUT, and
  * keylatch_last_holder() says who held it; KEYLATCH_EDEADLOCK, and keylatch_last_cycle_link() says
  * who waits for whom; KEYLATCH_ECLOSED if the manager is closed or freed meanwhile; KEYLATCH_EKEY,
- * KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ENULL, KEYLATCH_EINVALID,
- * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait. Signals do not end
- * the wait.
+ * KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a request_id that
+ * was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
+ * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait.
+ * Signals do not end the wait.
  */
 int32_t keylatch_acquire(keylatch_manager *manager,
                          const keylatch_key *key,
@@ -789,7 +799,9 @@ int32_t keylatch_acquire(keylatch_manager *manager,
  * be called, before this function returns.
  *
  * options may be NULL. Errors: as keylatch_acquire(); callback is not called then.
- * KEYLATCH_ETIMEOUT only for a timeout of 0. Threads: any; also from callbacks.
+ * KEYLATCH_ETIMEOUT only for a timeout of 0; KEYLATCH_EWOULDBLOCK for a request_id of which the
+ * same request waits already; KEYLATCH_ESYSTEM if there is no thread for callbacks. Threads: any;
+ * also from callbacks.
  */
 int32_t keylatch_acquire_callback(keylatch_manager *manager,
                                   const keylatch_key *key,
@@ -810,8 +822,8 @@ int32_t keylatch_acquire_callback(keylatch_manager *manager,
  * will arrive. *ticket: the result will arrive; keylatch_cancel() ends the wait.
  *
  * options may be NULL. Errors: as keylatch_acquire(); nothing arrives then. KEYLATCH_ETIMEOUT only
- * for a timeout of 0; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from
- * callbacks.
+ * for a timeout of 0; KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits
+ * already; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
  */
 int32_t keylatch_acquire_queue(keylatch_manager *manager,
                                const keylatch_key *key,
@@ -874,9 +886,11 @@ int32_t keylatch_release(keylatch_manager *manager,
  * Releases many locks: an array of grants as a batch gave them. Zeros are passed over. All are
  * tried.
  *
- * released may be NULL; otherwise *released is written on success and on failure: how many were
- * released. Errors: that of the first that failed, as keylatch_release(). Threads: any; also from
- * callbacks.
+ * released may be NULL; otherwise *released is written on success, and when releasing one of them
+ * failed: how many were released. When none was tried (KEYLATCH_ENULL, KEYLATCH_EHANDLE,
+ * KEYLATCH_EINVALID) it is left alone. Errors: that of the first that failed, as
+ * keylatch_release(); KEYLATCH_EINVALID for more grants than memory can have. Threads: any; also
+ * from callbacks.
  */
 int32_t keylatch_release_many(keylatch_manager *manager,
                               const uint64_t *grants,
@@ -1111,6 +1125,9 @@ int32_t keylatch_acquire_batch(keylatch_manager *manager,
 /* Of a deadlock: it had to give way. */
 #define KEYLATCH_PARTY_VICTIM 32
 
+/* Its lease ran out, and the lock is kept shut for lock_delay_ns: nobody has it. */
+#define KEYLATCH_PARTY_KEPT_SHUT 64
+
 /*
  * One who holds a key or waits for it. What is not known is 0.
  *
@@ -1161,10 +1178,10 @@ typedef struct keylatch_party {
   /* Of a deadlock: how the next one holds the key; 0 if that one waits in line before this one. */
   int32_t blocked_by;
   uint32_t priority;
-  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM */
+  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM, _KEPT_SHUT */
   uint32_t flags;
-  /* 0. */
-  uint32_t reserved;
+  /* Of a timeout's event, who waited: how many held the lock besides those that are told. */
+  uint32_t more;
 } keylatch_party;
 
 /* ==== THE LAST FAILURE ===========================================================================
@@ -1482,7 +1499,7 @@ int32_t keylatch_expire(keylatch_manager *manager,
 
 /*
  * A request gave up because its time was over. About: who waited, then those who held the lock at
- * that moment.
+ * that moment, at most 64 of them; more of the first one says how many there were besides.
  */
 #define KEYLATCH_EVENT_TIMEOUT 3
 
@@ -1635,7 +1652,20 @@ typedef struct keylatch_metrics {
    */
   uint64_t bytes;
   uint64_t uptime_ns;
+  /* Deadlocks that were found. */
+  uint64_t deadlocks;
 } keylatch_metrics;
+
+/* Waits of about the same length. This struct will never change. */
+typedef struct keylatch_wait_bucket {
+  /*
+   * They were shorter than this, and not than that of the bucket before; UINT64_MAX for the last
+   * one, which has no bound.
+   */
+  uint64_t below_ns;
+  /* How many. */
+  uint64_t waits;
+} keylatch_wait_bucket;
 
 /* How a manager is doing. */
 typedef struct keylatch_health {
@@ -1687,6 +1717,21 @@ typedef struct keylatch_adaptive {
 int32_t keylatch_manager_metrics(const keylatch_manager *manager,
                                  uint32_t shard,
                                  struct keylatch_metrics *metrics);
+
+/*
+ * Tells how long waits of one shard were, or of all together (KEYLATCH_ALL_SHARDS): how many there
+ * were of each of a fixed row of lengths, the shortest first. There are at most 64 buckets, the
+ * same ones always.
+ *
+ * Writes *count, and as many buckets, on success. Errors: KEYLATCH_EBUFFER if there are more than
+ * capacity, and keylatch_last_error() tells how many; KEYLATCH_EINVALID for a shard that there is
+ * not; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_manager_wait_times(const keylatch_manager *manager,
+                                    uint32_t shard,
+                                    struct keylatch_wait_bucket *buckets,
+                                    size_t capacity,
+                                    size_t *count);
 
 /*
  * Tells whether a manager is doing well. If problems is not NULL, *problems becomes a text with a

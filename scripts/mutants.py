@@ -249,6 +249,15 @@ FAULTS = {
         [model("losing::a_lock_is_taken_away_in_a_full_table"),
          test("keylatch", "memory::arena::tests::the_reserve_is_for_who_may_take_it_and_is_filled_first")],
     ),
+    "survivors-number-void": (
+        "when a session loses one of several holds, the number of the others is not current any more",
+        [test("leases", "the_number_of_a_session_that_loses_one_of_several_holds_is_current_until_the_last_is_gone"),
+         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+    ),
+    "lost-upgrade-succeeds": (
+        "an upgrade that failed is answered as done if the lock is taken away in that moment",
+        [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock")],
+    ),
     "displaced-release-stays": (
         "a release does not see that its entry was displaced",
         [model("losing::a_guard_releases_while_its_lock_is_taken_away")],
@@ -328,6 +337,10 @@ FAULTS = {
          test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
          test("sessions", "a_lock_that_was_counted_is_counted_anew_by_the_next_session"),
          test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+    ),
+    "shared-hold-counted": (
+        "a session that asks again in the moment in which its hold is shared is counted with it",
+        [model("reentering::a_session_asks_again_while_its_first_hold_downgrades")],
     ),
     "counted-hold-moves": (
         "a downgrade moves a hold that is one of several, before it refuses",

@@ -58,6 +58,12 @@ echo "Behaviour, with the static library"
 "$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -lgcc_s -ldl -lm
 "$work/behaviour-static"
 
+echo "The program in the README, as it says to compile it"
+sed -n '/^```c$/,/^```$/p' README.md | sed '/^```/d' >"$work/x.c"
+grep -q 'int main' "$work/x.c"
+says="$(grep -o '`cc x.c [^`]*`' README.md | tr -d '`')"
+(cd "$work" && eval "$says -Wall -Wextra -Werror" && LD_LIBRARY_PATH="$tree/lib" ./a.out)
+
 echo "Every status, and handles that are freed while threads wait on them"
 shared errors tests/c/errors.c -DAS_INSTALLED
 "$work/errors"
@@ -72,7 +78,7 @@ shared batches tests/c/batches.c
 
 echo "Bad input, with every function"
 shared bad-input tests/c/bad_input/*.c
-"$work/bad-input" tests/abi/symbols.txt
+"$work/bad-input" tests/abi/symbols.txt include/keylatch.h
 
 echo "Eight threads, and the same with some of the locks left out: that has to be noticed"
 shared stress tests/c/stress.c

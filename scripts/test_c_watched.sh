@@ -113,7 +113,7 @@ program bad-input tests/c/bad_input/*.c
 # Forked children have what their lost threads held, which valgrind calls leaks, and ThreadSanitizer cannot follow them at all.
 forks=(--no-fork)
 [ "$watcher" != address ] || forks=()
-watched "$work/bad-input" tests/abi/symbols.txt "${forks[@]}"
+watched "$work/bad-input" tests/abi/symbols.txt include/keylatch.h "${forks[@]}"
 program errors tests/c/errors.c
 watched "$work/errors" "${forks[@]}"
 program scenarios tests/c/scenarios/*.c

@@ -26,6 +26,7 @@ from typing import Any
 
 from ._keylatch import __version__
 from ._manager import LockManager
+from ._options import whole
 
 NAME = "bench"
 HELP = "times of lock and release beside threading, asyncio and other packages"
@@ -36,7 +37,7 @@ Loop = Callable[[int], float]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell what the command may be asked for."""
-    parser.add_argument("--rounds", type=int, default=31, help="rounds of each row (default: %(default)s)")
+    parser.add_argument("--rounds", type=whole(1), default=31, help="rounds of each row (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="few and short rounds: to see that it works")
     parser.add_argument("--only", metavar="WORD", default="", help="only rows whose name contains this")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures there, too")
@@ -422,8 +423,6 @@ def show(row: Row) -> None:
 def run(options: argparse.Namespace) -> int:
     """Carry the command out. Returns the status to exit with."""
     rounds, seconds = (3, 0.002) if options.quick else (options.rounds, 0.02)
-    if rounds < 1:
-        sys.exit("--rounds has to be at least 1")
     live = sys.stderr.isatty()
 
     def say(what: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from ._exceptions import LeaseLost, LockTimeout
 from ._manager import LockManager
+from ._options import seconds, share, whole
 
 NAME = "demo"
 HELP = "threads and tasks against hot objects, with live progress and a final report"
@@ -25,11 +26,11 @@ HELP = "threads and tasks against hot objects, with live progress and a final re
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell what the command may be asked for."""
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=4, help="threads at work (default: %(default)s)")
-    parser.add_argument("--tasks", type=int, default=16, help="asyncio tasks at work (default: %(default)s)")
-    parser.add_argument("--keys", type=int, default=3, help="hot objects (default: %(default)s)")
-    parser.add_argument("--readers", type=float, default=0.7, help="the share of readers (default: %(default)s)")
+    parser.add_argument("--seconds", type=seconds, default=5.0, help="how long (default: %(default)s)")
+    parser.add_argument("--threads", type=whole(0), default=4, help="threads at work (default: %(default)s)")
+    parser.add_argument("--tasks", type=whole(0), default=16, help="asyncio tasks at work (default: %(default)s)")
+    parser.add_argument("--keys", type=whole(1), default=3, help="hot objects (default: %(default)s)")
+    parser.add_argument("--readers", type=share, default=0.7, help="the share of readers (default: %(default)s)")
     parser.add_argument(
         "--sabotage", action="store_true", help="write without a lock now and then: the check has to notice"
     )
@@ -195,7 +196,6 @@ class Demo:
 
 def run(options: argparse.Namespace) -> int:
     """Carry the command out. Returns the status to exit with."""
-    for name in ("threads", "tasks", "keys"):
-        if getattr(options, name) < (1 if name == "keys" else 0):
-            sys.exit(f"--{name} {getattr(options, name)}: that is too few")
+    if options.threads + options.tasks == 0:
+        sys.exit("--threads 0 --tasks 0: nobody would be at work")
     return Demo(options).run()

@@ -18,7 +18,7 @@ class KeylatchError(Exception):
 
 
 class _Held(KeylatchError):
-    key: Key
+    key: Key = ""
     """What was asked for."""
     holders: tuple[Holder, ...] = ()
     """Who holds it."""
@@ -67,7 +67,7 @@ class LockDeadlock(KeylatchError):
     txn-17 waits for /cat.jpg (exclusive) held exclusive by the next
     """
 
-    key: Key
+    key: Key = ""
     """What was asked for."""
     cycle: tuple[DeadlockLink, ...] = ()
     """Who waits for whom, beginning with the session whose request this was; the last one waits for the first."""
@@ -76,7 +76,7 @@ class LockDeadlock(KeylatchError):
 class Cancelled(KeylatchError):
     """The request was cancelled while it waited."""
 
-    key: Key
+    key: Key = ""
     """What was asked for."""
 
 
@@ -105,30 +105,30 @@ class LeaseLost(KeylatchError, RuntimeError):
 class TableFull(KeylatchError):
     """As many locks are in the table as it may hold."""
 
-    limit: int
+    limit: int = 0
     """The setting max_locks."""
 
 
 class TooManyWaiters(KeylatchError):
     """As many requests wait as may."""
 
-    limit: int
+    limit: int = 0
     """The setting max_waiters."""
 
 
 class InvalidKey(KeylatchError, ValueError):
     """The key is longer than keys may be."""
 
-    bytes: int
+    bytes: int = 0
     """How many bytes it has in all its parts."""
-    limit: int
+    limit: int = 0
     """The setting max_key_bytes."""
 
 
 class InvalidConfig(KeylatchError, ValueError):
     """A setting has a value that it cannot have."""
 
-    setting: str
+    setting: str = ""
     """Which one."""
 
 

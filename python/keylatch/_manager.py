@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Never, Self, overload
 
 from . import _asyncio, _keylatch
 from ._exceptions import Forked, KeylatchError, LeaseLost, NotHeld
@@ -52,7 +52,7 @@ class LockManager(_keylatch.LockManager):
     of "lowest_priority". lock_order_lint tells of sessions that take locks in orders that could become a deadlock, before
     they do; it is for development, because the fast path is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
 
-    The others are limits: see the README.
+    The others are limits: see the README. A value that a setting cannot have is InvalidConfig, a ValueError.
     """
 
     __slots__ = ()
@@ -73,6 +73,9 @@ class LockManager(_keylatch.LockManager):
 
         They are taken in the order of their keys, so that two batches never wait for each other, whatever order they
         were written in. A key that is named twice is taken once, exclusively if it is named so.
+
+        Keys come in a list or whatever else can be iterated over, but not in a tuple of str or bytes, because that is how
+        a single key is written: it is a TypeError.
 
         With ttl each of them is a lease of so many seconds.
 
@@ -333,6 +336,9 @@ class Batch(Sequence[Guard]):
     def __iter__(self) -> Iterator[Guard]:
         return iter(self._guards)
 
+    def __reduce__(self) -> Never:
+        raise TypeError("a keylatch.Batch is held locks, and cannot be pickled or copied")
+
     def __repr__(self) -> str:
         held = sum(not guard.released for guard in self._guards)
         return f"<keylatch.Batch of {len(self)}, {held} held>"
@@ -367,6 +373,9 @@ class AcquireMany:
         if batch is not None:
             batch.__exit__(kind, value, traceback)
 
+    def __reduce__(self) -> Never:
+        raise TypeError("what alock_many() returns cannot be pickled or copied")
+
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:
     """What a caller said of the locks that are meant."""
@@ -374,9 +383,15 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _several(keys: Iterable[Key]) -> list[Key]:
-    """The keys as a list. A single key is a mistake that would lock its letters."""
+    """The keys as a list. A single key is a mistake that would lock its letters, or its parts.
+
+    A tuple of parts is refused however many there are: a program should not depend on whether its keys are as many as
+    those of a bucket and an object.
+    """
     if isinstance(keys, (str, bytes)):
         raise TypeError("lock_many() takes several keys: a list of them, not one")
+    if isinstance(keys, tuple) and keys and all(isinstance(key, (str, bytes)) or key is None for key in keys):
+        raise TypeError("lock_many() takes a list of keys, and a tuple of str or bytes is a key: write [...] around it")
     return list(keys)
 
 

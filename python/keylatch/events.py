@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Never, Self
 
 from . import _asyncio
 from ._keylatch import Subscription
@@ -223,6 +223,9 @@ class Events:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a keylatch.events.Events is a subscription of one process, and cannot be pickled or copied")
 
     def __repr__(self) -> str:
         return f"<keylatch.events.Events {'closed' if self.closed else 'open'}>"

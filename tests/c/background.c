@@ -367,6 +367,105 @@ static void a_queue_ends_with_its_manager(void)
     }
 }
 
+struct repeats {
+    keylatch_manager *locks;
+    const keylatch_request_options *options;
+    uint64_t grant;
+};
+
+static void *repeats_and_waits(void *with)
+{
+    struct repeats *repeats = with;
+    keylatch_key key = keylatch_key_of("b", "o");
+    OK(keylatch_acquire(repeats->locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, repeats->options, &repeats->grant));
+    return NULL;
+}
+
+struct answered {
+    sem_t called;
+    uint64_t grant;
+};
+
+static void takes_the_answer(void *user_data, int32_t status, uint64_t grant)
+{
+    struct answered *answered = user_data;
+    OK(status);
+    answered->grant = grant;
+    CHECK(sem_post(&answered->called) == 0);
+}
+
+/* A numbered request by queue or callback is one request with those that repeat it. */
+static void a_repeated_request_is_one_hold(void)
+{
+    keylatch_manager *locks = fresh();
+    keylatch_queue *queue;
+    keylatch_owner *session;
+    keylatch_owner_options made = { sizeof made };
+    keylatch_request_options options = { sizeof options };
+    keylatch_key key = keylatch_key_of("b", "o");
+    struct answered answered = { .grant = 0 };
+    keylatch_completion result;
+    uint64_t held, grant, again, ticket, none;
+    made.flags = KEYLATCH_OWNER_SESSION;
+    CHECK(sem_init(&answered.called, 0, 0) == 0);
+    OK(keylatch_queue_new(locks, &queue));
+    OK(keylatch_owner_new(locks, "txn", 3, &made, &session));
+    options.owner = session;
+    for (options.request_id = 1; options.request_id <= 20; options.request_id++) {
+        bool by_queue = options.request_id % 2 == 0;
+        struct repeats repeats = { locks, &options, 0 };
+        pthread_t thread;
+        OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
+        if (by_queue)
+            OK(keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, queue, 1, &grant, &ticket));
+        else
+            OK(keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, takes_the_answer, &answered, NULL, &grant, &ticket));
+        CHECK(grant == 0 && ticket != 0);
+        /* Its answer goes to the first; nobody stands in line behind himself. */
+        CHECK_STATUS(KEYLATCH_EWOULDBLOCK, keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, queue, 2, &again, &none));
+        CHECK(strstr(keylatch_last_error(), "waits already"));
+        CHECK_STATUS(KEYLATCH_EWOULDBLOCK, keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, is_not_called, NULL, NULL, &again, &none));
+        CHECK_STATUS(KEYLATCH_EWOULDBLOCK, keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, &options, &again));
+        CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, 0, &options, queue, 2, &again, &none));
+        CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_acquire(locks, &key, KEYLATCH_EXCLUSIVE, MS, &options, &again));
+        /* In a thread it waits for the same answer. */
+        CHECK(pthread_create(&thread, NULL, repeats_and_waits, &repeats) == 0);
+        OK(keylatch_release(locks, held));
+        if (by_queue) {
+            OK(keylatch_queue_next(queue, KEYLATCH_WAIT_FOREVER, &result));
+            CHECK(result.status == KEYLATCH_OK && result.token == 1);
+        } else {
+            wait_for(&answered.called);
+        }
+        grant = by_queue ? result.grant : answered.grant;
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(grant != 0 && repeats.grant == grant);
+        /* And from now on it is answered at once, in whatever way it is made. */
+        OK(keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, queue, 3, &again, &ticket));
+        CHECK(again == grant && ticket == 0);
+        OK(keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, is_not_called, NULL, NULL, &again, &ticket));
+        CHECK(again == grant && ticket == 0);
+        OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, &options, &again));
+        CHECK(again == grant);
+        OK(keylatch_release(locks, grant));
+        CHECK_STATUS(KEYLATCH_ENOTHELD, keylatch_release(locks, grant));
+    }
+    /* One that ends without a lock leaves its number to the next. */
+    int32_t cancelled;
+    OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
+    OK(keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, queue, 1, &grant, &ticket));
+    OK(keylatch_cancel(locks, ticket, &cancelled));
+    OK(keylatch_queue_next(queue, KEYLATCH_WAIT_FOREVER, &result));
+    CHECK(cancelled == 1 && result.status == KEYLATCH_ECANCELLED);
+    OK(keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, queue, 2, &grant, &ticket));
+    OK(keylatch_queue_free(queue));
+    OK(keylatch_release(locks, held));
+    OK(keylatch_acquire(locks, &key, KEYLATCH_EXCLUSIVE, 0, &options, &grant));
+    OK(keylatch_release(locks, grant));
+    OK(keylatch_owner_free(session));
+    OK(keylatch_manager_free(locks));
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -378,6 +477,7 @@ static const struct {
     TEST(a_callback_frees_all_managers_that_it_is_called_for),
     TEST(freeing_frees_what_holds_were_given),
     TEST(a_queue_ends_with_its_manager),
+    TEST(a_repeated_request_is_one_hold),
 };
 
 /* All of them, or the one that is named. */

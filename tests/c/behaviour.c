@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -382,6 +383,38 @@ static void test_fork(void)
     OK(keylatch_manager_free(locks));
 }
 
+/* Who chose no max_locks gets as many as there is address space for, with options as without. */
+static void test_little_address_space(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        keylatch_manager *locks;
+        keylatch_manager_options options = { sizeof options }, settings = { sizeof settings };
+        unsigned long pages;
+        FILE *statm = fopen("/proc/self/statm", "r");
+        CHECK(statm && fscanf(statm, "%lu", &pages) == 1 && fclose(statm) == 0);
+        struct rlimit limit;
+        CHECK(getrlimit(RLIMIT_AS, &limit) == 0);
+        rlim_t little = pages * (rlim_t)sysconf(_SC_PAGESIZE) + (256 << 20);
+        limit.rlim_cur = little < limit.rlim_max ? little : limit.rlim_max;
+        CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+        OK(keylatch_manager_new(NULL, &locks));
+        OK(keylatch_manager_free(locks));
+        options.fairness = KEYLATCH_FAIRNESS_FIFO;
+        OK(keylatch_manager_new(&options, &locks));
+        OK(keylatch_manager_settings(locks, &settings));
+        CHECK(settings.max_locks >= 1024 && settings.max_locks < 8388608 && settings.fairness == KEYLATCH_FAIRNESS_FIFO);
+        OK(keylatch_manager_free(locks));
+        /* Who chose one is told. */
+        options.max_locks = 8388608;
+        CHECK_STATUS(KEYLATCH_ECONFIG, keylatch_manager_new(&options, &locks));
+        CHECK(strstr(keylatch_last_error(), "address space"));
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 struct stress { keylatch_manager *locks; long *counters; unsigned seed; };
 
 static void *hammers(void *argument)
@@ -437,7 +470,8 @@ int main(void)
     test_batch();
     test_freed_while_waiting();
     test_fork();
+    test_little_address_space();
     test_stress();
-    puts("9 passed, 0 failed");
+    puts("10 passed, 0 failed");
     return 0;
 }

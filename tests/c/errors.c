@@ -2,7 +2,7 @@
  * Every status that the header names comes of what the header says, and the statuses are known by name. A status without a
  * case here fails the test.
  */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 
 #include "check.h"
 #include "keylatch.h"
@@ -100,6 +100,13 @@ static void deadlock(void)
     OK(keylatch_try(locks, &other, KEYLATCH_EXCLUSIVE, &second, &b));
     OK(keylatch_acquire_queue(locks, &other, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &first, queue, 1, &grant, &ticket));
     COMES(KEYLATCH_EDEADLOCK, keylatch_acquire(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &second, &grant));
+    keylatch_metrics metrics = { sizeof metrics };
+    OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
+    CHECK(metrics.deadlocks == 1);
+    /* Programs that were compiled before there was that field. */
+    metrics = (keylatch_metrics){ 160 };
+    OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
+    CHECK(metrics.deadlocks == 0 && metrics.uptime_ns > 0);
     OK(keylatch_last_cycle_link(0, &party));
     CHECK(party.owner_len == 3 && memcmp(party.owner, "two", 3) == 0 && party.mode == KEYLATCH_EXCLUSIVE);
     CHECK(party.source_len == 8 && party.flags & KEYLATCH_PARTY_SESSION && party.key.object_len == key.object_len);
@@ -297,6 +304,83 @@ static void in_a_child(void)
     reached[-KEYLATCH_EFORKED] = true;
 }
 
+static void is_not_called(void *user_data, int32_t status, uint64_t grant)
+{
+    (void)user_data, (void)status, (void)grant;
+    CHECK(!"there is no thread for it");
+}
+
+/* A thread that cannot be had is no setting of the caller's. The superuser has no limit, so the child becomes somebody else. */
+static void no_threads(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        uint64_t held, grant = 7, ticket = 7;
+        struct rlimit none = { 0, 0 };
+        locks = manager(1000, 1000);
+        OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
+        CHECK(geteuid() != 0 || setuid(65534) == 0);
+        CHECK(setrlimit(RLIMIT_NPROC, &none) == 0);
+        CHECK_STATUS(KEYLATCH_ESYSTEM, keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, is_not_called, NULL, NULL, &grant, &ticket));
+        CHECK(strstr(keylatch_last_error(), "thread") && grant == 7 && ticket == 7);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* What figures, listings and events tell that nothing else does. */
+static void told_of(void)
+{
+    keylatch_manager_options options = { sizeof options };
+    keylatch_manager *made;
+    keylatch_request_options asked = { sizeof asked };
+    keylatch_wait_bucket buckets[64];
+    keylatch_party party = { sizeof party };
+    keylatch_listing *listing;
+    keylatch_events *events;
+    uint64_t grants[70], grant, waits = 0, before = 0;
+    size_t count;
+    int32_t kind;
+    options.lock_delay_ns = 3600000 * MS;
+    OK(keylatch_manager_new(&options, &made));
+    OK(keylatch_events_new(made, NULL, &events));
+    for (int i = 0; i < 70; i++)
+        OK(keylatch_try(made, &key, KEYLATCH_SHARED, NULL, &grants[i]));
+    CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_acquire(made, &key, KEYLATCH_EXCLUSIVE, MS, NULL, &grant));
+    OK(keylatch_events_next(events, 0, &kind, &listing));
+    OK(keylatch_listing_count(listing, &count));
+    OK(keylatch_listing_next(listing, &party));
+    CHECK(kind == KEYLATCH_EVENT_TIMEOUT && party.role == KEYLATCH_PARTY_WAITS && count + party.more == 1 + 70 && party.more == 6);
+    OK(keylatch_listing_next(listing, &party));
+    CHECK(party.role == KEYLATCH_PARTY_HOLDS && party.more == 0);
+    OK(keylatch_listing_free(listing));
+    OK(keylatch_release_many(made, grants, 70, NULL));
+
+    /* The wait was counted where its length belongs. */
+    OK(keylatch_manager_wait_times(made, KEYLATCH_ALL_SHARDS, buckets, 64, &count));
+    CHECK(count > 1 && count <= 64 && buckets[count - 1].below_ns == UINT64_MAX);
+    for (size_t i = 0; i < count; i++) {
+        CHECK(buckets[i].below_ns > before && (buckets[i].waits == 0 || buckets[i].below_ns > MS));
+        before = buckets[i].below_ns;
+        waits += buckets[i].waits;
+    }
+    CHECK(waits == 1);
+    CHECK_STATUS(KEYLATCH_EBUFFER, keylatch_manager_wait_times(made, 0, buckets, count - 1, &count));
+    CHECK_STATUS(KEYLATCH_EINVALID, keylatch_manager_wait_times(made, 1 << 30, buckets, 64, &count));
+
+    asked.ttl_ns = 1;
+    OK(keylatch_try(made, &key, KEYLATCH_EXCLUSIVE, &asked, &grants[0]));
+    OK(keylatch_expire(made, NULL, &count, NULL));
+    CHECK(count == 1);
+    OK(keylatch_holders(made, NULL, &listing));
+    OK(keylatch_listing_next(listing, &party));
+    CHECK(party.flags & KEYLATCH_PARTY_KEPT_SHUT);
+    OK(keylatch_listing_free(listing));
+    OK(keylatch_events_free(events));
+    OK(keylatch_manager_free(made));
+}
+
 /* Threads that wait in every way there is, while what they wait on is freed. */
 struct freed {
     keylatch_queue *queue;
@@ -442,7 +526,7 @@ static void sizes(void)
     const size_t sizes[] = { sizeof(keylatch_key), sizeof(keylatch_manager_options), sizeof(keylatch_owner_options),
         sizeof(keylatch_request_options), sizeof(keylatch_batch_item), sizeof(keylatch_completion), sizeof(keylatch_metrics),
         sizeof(keylatch_health), sizeof(keylatch_party), sizeof(keylatch_filter), sizeof(keylatch_event_options),
-        sizeof(keylatch_adaptive) };
+        sizeof(keylatch_adaptive), sizeof(keylatch_wait_bucket) };
     size_t count = sizeof sizes / sizeof *sizes, size;
     for (size_t i = 0; i < count; i++) {
         OK(keylatch_struct_size((int32_t)i + 1, &size));
@@ -486,8 +570,11 @@ int main(int count, char **arguments)
     /* What a child's lost threads held is a leak to valgrind. */
     if (count == 2 && strcmp(arguments[1], "--no-fork") == 0)
         reached[-KEYLATCH_EFORKED] = true;
-    else
+    else {
         in_a_child();
+        no_threads();
+    }
+    told_of();
     freed_while_waiting();
     a_callback_that_does_everything();
     sizes();

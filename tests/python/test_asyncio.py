@@ -403,6 +403,43 @@ def test_wrong_arguments_are_told_of_at_once(locks: LockManager) -> None:
         locks.alock("a", timeout=-1)
 
 
+def test_what_a_wait_refers_to_is_kept(locks: LockManager, run: Runner) -> None:
+    """Parts of keys that had to be encoded, and sessions that nobody else refers to."""
+    first, second = ("a\ud800" * 9, "one\ud800" * 9), ("b\ud800" * 9, "two\ud800" * 9)
+
+    async def main() -> None:
+        held = locks.lock_many([first, "other"])
+        one = asyncio.ensure_future(locks.alock("other", owner=locks.session("one")))
+        # The second is asked for when the first was had.
+        many = asyncio.ensure_future(locks.alock_many([first, second], owner=locks.session("many")))
+        await until_tasks_wait(locks, 2)
+        gc.collect()
+        # Whatever was freed is overwritten.
+        rubbish = [bytes([number]) * size for size in range(1, 256) for number in range(32)]
+        assert {(waiter.key, waiter.owner) for waiter in locks.waiters()} == {("other", "one"), (first, "many")}
+        held.release()
+        with await one, await many:
+            assert {holder.key for holder in locks.holders()} == {"other", first, second}
+        assert rubbish
+
+    run(main())
+
+
+def test_an_owner_that_is_no_text_waits(locks: LockManager, run: Runner) -> None:
+    async def main() -> None:
+        held = locks.lock_many(["a", "b"])
+        one = asyncio.ensure_future(locks.alock("a", owner="node-\udc80"))
+        many = asyncio.ensure_future(locks.alock_many(["b"], owner="node-\udc80"))
+        await until_tasks_wait(locks, 2)
+        gc.collect()
+        assert {waiter.owner for waiter in locks.waiters()} == {str(locks.owner("node-\udc80"))}
+        held.release()
+        (await one).release()
+        (await many).release()
+
+    run(main())
+
+
 def test_a_wait_and_a_thread_in_one_line(locks: LockManager) -> None:
     async def main() -> None:
         guard = await locks.alock("a")

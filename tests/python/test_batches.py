@@ -53,6 +53,20 @@ def test_nothing_and_one_key_by_mistake(locks: LockManager) -> None:
         locks.lock_many([7])  # type: ignore[list-item]
 
 
+@pytest.mark.parametrize(
+    "key", [("photos", "cat.jpg"), ("photos", b"cat.jpg", "v1"), ("photos", "cat.jpg", None), ("a",), tuple("abcd")]
+)
+def test_a_forgotten_list(locks: LockManager, key: Any) -> None:
+    for call in (locks.lock_many, locks.alock_many):
+        with pytest.raises(TypeError, match="a tuple of str or bytes is a key"):
+            call(key)
+        with pytest.raises(TypeError, match="a tuple of str or bytes is a key"):
+            call(["other"], shared=key)
+    # What can be nothing else than several keys is that.
+    for keys in ((("photos", "cat.jpg"), ("photos", "dog.jpg")), ("a", ("photos", "b")), (), {"a", "b"}, iter("ab")):
+        locks.lock_many(keys).release()
+
+
 def test_a_batch_has_one_block(locks: LockManager) -> None:
     with locks.lock_many(["a", "b"]) as batch:
         for inner in (batch, *batch):

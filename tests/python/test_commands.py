@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import keylatch
+from keylatch.__main__ import main
 
 pytestmark = pytest.mark.once
 
@@ -29,11 +30,34 @@ def test_help() -> None:
         assert told.returncode == 0
         assert "--" in told.stdout
     assert command("--version").stdout == f"keylatch {keylatch.__version__}\n"
-    for wrong in ((), ("dance",), ("demo", "--keys", "0"), ("bench", "--only", "nothing"), ("bench", "--rounds", "0")):
+    for wrong in ((), ("dance",), ("demo", "--threads", "0", "--tasks", "0"), ("bench", "--only", "nothing")):
         told = command(*wrong)
         assert told.returncode != 0
         assert told.stderr
         assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "values"),
+    [
+        ("demo", "--seconds", ["nan", "inf", "-inf", "-1", "0", "1e400", "x", ""]),
+        ("demo", "--threads", ["-1", "1.5", "nan", "x"]),
+        ("demo", "--tasks", ["-1", "1.5", "inf", "x"]),
+        ("demo", "--keys", ["0", "-1", "nan", "x"]),
+        ("demo", "--readers", ["-0.1", "1.1", "nan", "inf", "x"]),
+        ("bench", "--rounds", ["0", "-1", "1.5", "nan", "x"]),
+    ],
+)
+def test_numbers_that_cannot_be(
+    name: str, option: str, values: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (keylatch._demo, keylatch._bench):
+        monkeypatch.setattr(module, "run", lambda _: pytest.fail("it was begun"))
+    for value in values:
+        with pytest.raises(SystemExit) as caught:
+            main([name, f"{option}={value}"])
+        assert caught.value.code == 2
+        assert f"argument {option}: {value!r} is no" in capsys.readouterr().err
 
 
 def test_the_demonstration() -> None:
@@ -80,8 +104,6 @@ def test_the_bench(tmp_path: Path) -> None:
 
 
 def test_the_bench_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from keylatch.__main__ import main
-
     for module in ("readerwriterlock.rwlock", "fasteners", "filelock"):
         monkeypatch.setitem(sys.modules, module, None)
     assert main(["bench", "--quick", "--only", "with block"]) == 0

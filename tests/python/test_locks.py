@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import pickle
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 import keylatch
 from conftest import Background, until_waiting
-from keylatch import Guard, Key, LockManager, LockTimeout, Mode, NotHeld
+from keylatch import AdaptiveTimeout, Guard, Key, LockManager, LockTimeout, Mode, NotHeld
 
 
 def test_a_lock_is_held_in_the_block_and_not_after(locks: LockManager) -> None:
@@ -333,16 +334,162 @@ def test_fairness_is_a_setting(fairness: str) -> None:
         pass
 
 
-def test_wrong_settings() -> None:
-    with pytest.raises(keylatch.InvalidConfig, match="1024") as caught:
+HUGE = 2**70
+NAN, INFINITE = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "wrong_types"),
+    [
+        ("fairness", ["fair", "", "\udc80"], [None, 1, b"fifo"]),
+        ("eventual_after", [-1, NAN, -HUGE, -INFINITE], ["1", None]),
+        ("default_timeout", [-1, NAN, -(10**400)], ["1", b""]),
+        ("shards", [0, 3, -1, 2**17, 2**32, HUGE, 10**5000], [1.0, "1", None]),
+        ("max_locks", [0, -1, 2**26, 2**32, HUGE], [1.0, "1"]),
+        ("max_waiters", [0, -1, 2**25, 2**32, HUGE], [1.0, "1", None]),
+        ("max_key_bytes", [0, -1, 65_536, 2**64, HUGE], [1.0, "1", None]),
+        ("overtake_limit", [-1, 2**32, HUGE], [1.0, "1", None]),
+        ("reentrancy", ["maybe"], [None, True]),
+        ("deadlock_delay", [-1, NAN], ["1"]),
+        ("victim", ["oldest"], [None, 0]),
+        ("lock_delay", [-1, NAN], ["1", None]),
+        ("lock_order_lint", [], [None, 1, "yes"]),
+        (
+            "adaptive",
+            [
+                AdaptiveTimeout(quantile=NAN),
+                AdaptiveTimeout(quantile=-1),
+                AdaptiveTimeout(quantile=0.0001),
+                AdaptiveTimeout(quantile=2),
+                AdaptiveTimeout(factor=0.5),
+                AdaptiveTimeout(factor=NAN),
+                AdaptiveTimeout(factor=INFINITE),
+                AdaptiveTimeout(floor=-1),
+                AdaptiveTimeout(ceiling=NAN),
+                AdaptiveTimeout(floor=2, ceiling=1),
+                AdaptiveTimeout(floor=0, ceiling=0),
+            ],
+            [True, 1, AdaptiveTimeout(quantile="0.5"), AdaptiveTimeout(floor=None)],  # type: ignore[arg-type]
+        ),
+    ],
+)
+def test_wrong_settings(setting: str, values: list[Any], wrong_types: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(keylatch.InvalidConfig, match=f"the setting {setting} is wrong") as caught:
+            LockManager(**{setting: value})
+        assert isinstance(caught.value, ValueError)
+        assert (caught.value.setting, caught.value.code) == (setting, -10)
+    for value in wrong_types:
+        with pytest.raises(TypeError, match=setting if setting != "adaptive" else "AdaptiveTimeout"):
+            LockManager(**{setting: value})
+
+
+def test_settings_that_can_be() -> None:
+    for settings in (
+        {"eventual_after": INFINITE},
+        {"eventual_after": 0},
+        {"fairness": "fifo", "eventual_after": 1},
+        {"default_timeout": INFINITE},
+        {"default_timeout": 10**400},
+        {"default_timeout": None},
+        {"deadlock_delay": None},
+        {"deadlock_delay": INFINITE},
+        {"adaptive": None},
+        {"adaptive": AdaptiveTimeout(ceiling=INFINITE)},
+        {"overtake_limit": 0},
+    ):
+        manager: Any = LockManager
+        manager(**settings).lock("a").release()
+    assert LockManager(default_timeout=INFINITE).default_timeout() is None
+    assert LockManager(default_timeout=2).default_timeout() == 2
+    with pytest.raises(keylatch.InvalidConfig, match="1024"):
         LockManager(shards=1000)
-    assert (caught.value.setting, caught.value.code) == ("shards", -10)
-    with pytest.raises(ValueError, match="fairness"):
-        LockManager(fairness="fair")
-    with pytest.raises(ValueError, match="eventual_after"):
-        LockManager(eventual_after=-1)
-    with pytest.raises(OverflowError):
-        LockManager(shards=-1)
+    with pytest.raises(TypeError, match='unexpected keyword argument "sharts"'):
+        LockManager(sharts=1)  # type: ignore[call-arg]
+
+
+def test_numbers_that_cannot_be(locks: LockManager) -> None:
+    session = locks.session("txn")
+    anything: Any = locks
+    with locks.lock("held") as guard, locks.subscribe() as heard:
+        listener: Any = heard
+        for number in (-1, -HUGE, NAN, -INFINITE, -(10**400)):
+            for call in (
+                lambda number: locks.lock("a", timeout=number),
+                lambda number: locks.lock_many(["a"], timeout=number),
+                lambda number: locks.alock("a", timeout=number),
+                lambda number: locks.grant("a", timeout=number),
+                lambda number: locks.lock("a", ttl=number),
+                lambda number: locks.try_lock("a", ttl=number),
+                lambda number: locks.lock_many(["a"], ttl=number),
+                lambda number: guard.renew(number),
+                lambda number: guard.upgrade(number),
+                lambda number: locks.holders(older_than=number),
+                lambda number: locks.subscribe(wait_above=number),
+                lambda number: locks.subscribe(hold_above=number),
+                lambda number: listener.next(number),
+            ):
+                with pytest.raises(ValueError, match="number of seconds"):
+                    call(number)
+        for count in (-1, 256, HUGE, 10**5000):
+            for call in (
+                lambda count: locks.lock("a", priority=count),
+                lambda count: locks.try_lock("a", priority=count),
+                lambda count: locks.alock("a", priority=count),
+                lambda count: locks.lock_many(["a"], priority=count),
+                lambda count: locks.grant("a", priority=count),
+            ):
+                with pytest.raises(ValueError, match="a priority is a number from 0 to 255, not"):
+                    call(count)
+        for count in (-1, HUGE):
+            for call in (lambda count: locks.top(count), lambda count: locks.subscribe(capacity=count)):
+                with pytest.raises(ValueError, match="is a number from 0 to 18446744073709551615, not"):
+                    call(count)
+            with pytest.raises(keylatch.InvalidConfig, match="request_id"):
+                locks.grant("a", owner=session, request_id=count)
+        for wrong in (
+            lambda: anything.lock("a", priority=1.5),
+            lambda: anything.lock("a", timeout="1"),
+            lambda: anything.release("1"),
+            lambda: anything.is_current("a", 1.0),
+            lambda: anything.top("1"),
+            lambda: anything.grant("a", request_id="1"),
+        ):
+            with pytest.raises(TypeError):
+                wrong()  # type: ignore[no-untyped-call]
+        # Beyond what a float holds is for ever.
+        locks.lock("a", timeout=10**400, ttl=10**400).release()
+
+
+@pytest.mark.parametrize("number", [0, 1, -1, 2**64 - 1, 2**64, HUGE, pytest.param(10**5000, id="long")])
+def test_made_up_grants(locks: LockManager, number: int) -> None:
+    for call in (locks.release, locks.adopt, locks.remaining, lambda grant: locks.renew(grant, 1)):
+        with pytest.raises(NotHeld):
+            call(number)
+    assert not locks.is_valid(number)
+    with locks.lock("a") as guard:
+        assert locks.is_current("a", number) is (number == guard.fence)
+
+
+def test_owners_that_are_no_text_are_shown_as_what_comes_near(locks: LockManager) -> None:
+    name = "node-\udc80"
+    with (
+        locks.lock("a", owner=name) as guard,
+        locks.lock("b", owner=locks.owner(name, source=name)),
+        locks.lock("c", owner=locks.session(name)),
+        locks.lock_many(["d"], owner=name) as batch,
+    ):
+        assert (guard.owner, batch[0].owner) == (name, name)
+        shown = {holder.owner for holder in locks.holders()}
+        assert shown == {str(locks.owner(name))}
+        assert "node-\N{REPLACEMENT CHARACTER}" in str(locks.owner(name))
+        assert len(locks.holders(owner=name)) == 4
+        assert len(locks.holders(source=name)) == 1
+        waiting = Background(lambda: locks.lock("a", owner=name).release())
+        until_waiting(locks, 1)
+        assert {waiter.owner for waiter in locks.waiters()} == shown
+        guard.release()
+        assert waiting.finish() is None
 
 
 def test_limits() -> None:
@@ -414,10 +561,33 @@ def test_a_guard_keeps_its_manager() -> None:
 
 def test_pickling_and_copying_are_refused(locks: LockManager) -> None:
     with locks.lock("a") as guard:
-        for thing in (locks, guard, locks.owner("x")):
+        for thing, name in (
+            (locks, "LockManager"),
+            (guard, "Guard"),
+            (locks.owner("x"), "Owner"),
+            (locks.session("x"), "Session"),
+            (locks.lock_many([]), "Batch"),
+            (locks.subscribe(), "Events"),
+            (locks.alock("a"), r"alock\(\)"),
+            (locks.alock_many([]), r"alock_many\(\)"),
+        ):
             for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
-                with pytest.raises(TypeError, match="cannot be pickled or copied"):
+                with pytest.raises(TypeError, match=f"{name} .*cannot be pickled or copied"):
                     attempt(thing)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, kind in vars(keylatch).items() if isinstance(kind, type) and issubclass(kind, Exception)]
+)
+def test_an_exception_that_somebody_else_made_has_what_is_declared(name: str) -> None:
+    """As tests of other programs make them."""
+    kind: type[keylatch.KeylatchError] = getattr(keylatch, name)
+    error = kind("made up")
+    declared = {field for base in kind.__mro__ for field in inspect.get_annotations(base)}
+    assert {"code", "transient"} <= declared
+    for field in declared:
+        assert getattr(error, field) is not None
+    assert str(pickle.loads(pickle.dumps(error))) == "made up"
 
 
 def test_nobody_makes_or_changes_a_guard(locks: LockManager) -> None:

@@ -140,18 +140,6 @@ def test_sessions_are_of_one_manager_and_not_copied(locks: LockManager) -> None:
         assert (holder.owner, holder.session) == ("txn", False)
 
 
-def test_settings_that_cannot_be() -> None:
-    for settings in (
-        {"reentrancy": "maybe"},
-        {"victim": "oldest"},
-        {"deadlock_delay": -1.0},
-        {"lock_delay": float("nan")},
-    ):
-        with pytest.raises(ValueError, match=next(iter(settings))):
-            LockManager(**settings)
-    LockManager(deadlock_delay=None)
-
-
 def test_orders_that_go_round_are_told_before_they_are_deadlocks() -> None:
     locks = LockManager(lock_order_lint=True)
     with locks.subscribe() as heard:

@@ -28,7 +28,9 @@
  *
  * Each function lists the statuses that it returns. Besides those, each can return KEYLATCH_EPANIC,
  * which is a bug in the library: what was asked for was not done, nothing is held that was not held
- * before, and the process goes on.
+ * before, and the process goes on. Each that is given a handle can return KEYLATCH_EBUSY where
+ * callbacks inside calls inside callbacks go more than eight handles deep. A function may change
+ * errno, whatever it returns.
  *
  *
  * OWNERSHIP

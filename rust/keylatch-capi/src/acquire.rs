@@ -11,12 +11,14 @@ use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
 use crate::last_error;
 use crate::manager::{self, keylatch_manager};
 use crate::options::{self, Given, keylatch_request_options, waiting};
-use crate::queue::{Numbered, keylatch_queue};
-use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_OK};
-use keylatch::{Grant, LockError, LockRequest, Mode, OwnedLockGuard, Submitted, Ticket};
+use crate::queue::keylatch_queue;
+use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK, KEYLATCH_OK};
+use keylatch::{
+    Grant, KeyRef, LockError, LockRequest, Mode, NumberedRequest, OwnedLockGuard, RequestTurn, Submitted, Ticket,
+};
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Called once with the result of a request that had to wait: KEYLATCH_OK and the grant, which is the callee's now, or why
 /// not and 0. keylatch_last_error() and its like tell more of a failure.
@@ -84,8 +86,8 @@ unsafe fn plainly(key: *const keylatch_key, options: *const keylatch_request_opt
 /// Takes a lock if it is free. Never waits.
 ///
 /// options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() says who
-/// holds it, be it the asking session itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ENULL,
-/// KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+/// holds it, be it the asking session itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a
+/// request_id that was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_try(
     manager: *mut keylatch_manager,
@@ -170,7 +172,8 @@ unsafe extern "C" fn try_slow(
 ///
 /// options may be NULL. Writes *grant on success. Errors: KEYLATCH_ETIMEOUT, and keylatch_last_holder() says who held it;
 /// KEYLATCH_EDEADLOCK, and keylatch_last_cycle_link() says who waits for whom; KEYLATCH_ECLOSED if the manager is closed
-/// or freed meanwhile; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ENULL,
+/// or freed meanwhile; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a
+/// request_id that was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
 /// KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait. Signals do not end the wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire(
@@ -262,8 +265,9 @@ unsafe extern "C" fn acquire_slow(
 /// free_fn (NULL for none) is called once with user_data when that is of no more use, in any case: after callback has returned,
 /// or, when callback will not be called, before this function returns.
 ///
-/// options may be NULL. Errors: as keylatch_acquire(); callback is not called then. KEYLATCH_ETIMEOUT only for a timeout of 0.
-/// Threads: any; also from callbacks.
+/// options may be NULL. Errors: as keylatch_acquire(); callback is not called then. KEYLATCH_ETIMEOUT only for a timeout of 0;
+/// KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits already; KEYLATCH_ESYSTEM if there is no thread for
+/// callbacks. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_callback(
     manager: *mut keylatch_manager,
@@ -287,15 +291,36 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
         // SAFETY: the header says what the caller promises.
         let key = unsafe { key::read(key) }?;
         // SAFETY: the header says what the caller promises.
-        let given = unsafe { Given::read(options, &manager, 0) }?;
-        let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
+        let mut given = unsafe { Given::read(options, &manager, 0) }?;
+        let mode = key::mode(mode)?;
+        let turn = match begin(&mut given, &manager, (key, mode), timeout_ns)? {
+            Begun::Has(known) => {
+                Handed::Granted(known).write(grant, ticket);
+                return Ok(());
+            }
+            Begun::Asks(turn) => Arc::new(Mutex::new(turn)),
+        };
+        let turn_of_callback = Arc::clone(&turn);
+        let request = waiting(given.request(key, mode), timeout_ns);
         promise.is_owed_by(&manager);
         let submitted = manager.locks.lock(request).with_callback(move |result| {
             let (status, grant) = answer(result);
+            answer_turn(&turn_of_callback, Grant::from_raw(grant));
             // SAFETY: the caller gave the function for this pointer.
             kept.call(|user_data| unsafe { callback(user_data, status, grant) });
+        });
+        let submitted = submitted.map_err(|error| match error {
+            // It is no setting of the caller's.
+            LockError::InvalidConfig { setting: "callbacks", problem } => {
+                Failure::owned(KEYLATCH_ESYSTEM, format!("callbacks: {problem}"))
+            }
+            other => other.into(),
         })?;
-        hand_out(submitted, grant, ticket);
+        let handed = Handed::from(submitted);
+        if let Handed::Granted(taken) = handed {
+            answer_turn(&turn, Some(taken));
+        }
+        handed.write(grant, ticket);
         Ok(())
     });
     // Out of the manager, so that free_fn may free it.
@@ -312,16 +337,70 @@ pub(crate) fn answer(result: Result<OwnedLockGuard, LockError>) -> (i32, u64) {
     }
 }
 
-fn hand_out(submitted: Submitted, grant: Out<u64>, ticket: Out<u64>) {
-    match submitted {
-        Submitted::Granted(guard) => {
-            grant.write(guard.into_grant().to_raw());
-            ticket.write(0);
+/// What a request comes to at once that may be answered later.
+#[derive(Clone, Copy)]
+pub(crate) enum Handed {
+    Granted(Grant),
+    Waiting(Ticket),
+}
+
+impl From<Submitted> for Handed {
+    fn from(submitted: Submitted) -> Self {
+        match submitted {
+            Submitted::Granted(guard) => Self::Granted(guard.into_grant()),
+            Submitted::Waiting(ticket) => Self::Waiting(ticket),
         }
-        Submitted::Waiting(waiting) => {
-            grant.write(0);
-            ticket.write(waiting.to_raw());
+    }
+}
+
+impl Handed {
+    fn write(self, grant: Out<u64>, ticket: Out<u64>) {
+        let (granted, waits) = match self {
+            Self::Granted(grant) => (grant.to_raw(), 0),
+            Self::Waiting(ticket) => (0, ticket.to_raw()),
+        };
+        grant.write(granted);
+        ticket.write(waits);
+    }
+}
+
+/// What a request that may be answered later does about its number.
+enum Begun {
+    /// It was answered before.
+    Has(Grant),
+    /// It is made, without its number; with the turn, if it had one.
+    Asks(Option<RequestTurn>),
+}
+
+/// Takes the number out of a request, and the turn for it.
+fn begin(
+    given: &mut Given<'_>,
+    manager: &keylatch_manager,
+    (key, mode): (KeyRef<'_>, Mode),
+    timeout_ns: u64,
+) -> Result<Begun, Failure> {
+    if given.request_id.is_none() {
+        return Ok(Begun::Asks(None));
+    }
+    let begun = manager.locks.begin_numbered(&given.request(key, mode))?;
+    given.request_id = None;
+    match begun {
+        NumberedRequest::Answered(grant) => Ok(Begun::Has(grant)),
+        NumberedRequest::First(turn) => Ok(Begun::Asks(Some(turn))),
+        NumberedRequest::Repeated(_) => {
+            let (status, instead) =
+                if timeout_ns == 0 { (KEYLATCH_ETIMEOUT, "") } else { (KEYLATCH_EWOULDBLOCK, REPEATED) };
+            Err(Failure::owned(status, format!("the same numbered request of this session waits already{instead}")))
         }
+    }
+}
+
+const REPEATED: &str = ", and its answer goes where that was asked for; ask again later, or wait for it in a thread";
+
+fn answer_turn(turn: &Mutex<Option<RequestTurn>>, grant: Option<Grant>) {
+    let turn = turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let (Some(turn), Some(grant)) = (turn, grant) {
+        turn.answer(grant);
     }
 }
 
@@ -332,7 +411,7 @@ fn hand_out(submitted: Submitted, grant: Out<u64>, ticket: Out<u64>) {
 /// the result will arrive; keylatch_cancel() ends the wait.
 ///
 /// options may be NULL. Errors: as keylatch_acquire(); nothing arrives then. KEYLATCH_ETIMEOUT only for a timeout of 0;
-/// KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
+/// KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits already; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_queue(
     manager: *mut keylatch_manager,
@@ -408,44 +487,16 @@ unsafe fn acquire_queue_slow(
         // SAFETY: the header says what the caller promises.
         let mut given = unsafe { Given::read(options, &manager, 0) }?;
         let mode = key::mode(mode)?;
-        if let Some(request_id) = given.request_id.filter(|_| timeout_ns > 0) {
-            match manager.locks.lock(given.request(key, mode)).grant_now() {
-                Ok(known) => {
-                    grant.write(known.to_raw());
-                    ticket.write(0);
-                    return Ok(());
-                }
-                // Waits without its number, which its grant is remembered under when it comes.
-                Err(LockError::WouldBlock { .. }) => given.request_id = None,
-                Err(error) => return Err(error.into()),
-            }
-            let Some(session) = given.session() else { return Err(invalid("a label has no numbered requests".into())) };
-            return queue.with_number(session, request_id, || {
-                let request = waiting(given.request(key, mode), timeout_ns);
-                Ok(match manager.locks.lock(request).with_queue(&queue.completions, token)? {
-                    Submitted::Granted(guard) => {
-                        let taken = guard.into_grant();
-                        grant.write(taken.to_raw());
-                        ticket.write(0);
-                        Numbered::Granted(taken)
-                    }
-                    Submitted::Waiting(waits) => {
-                        grant.write(0);
-                        ticket.write(waits.to_raw());
-                        Numbered::Waiting(waits)
-                    }
-                })
-            });
-        }
-        if given.request_id.is_some() {
-            let taken = manager.locks.lock(waiting(given.request(key, mode), 0)).grant_blocking()?;
-            grant.write(taken.to_raw());
-            ticket.write(0);
-            return Ok(());
-        }
-        let request = waiting(given.request(key, mode), timeout_ns);
-        let submitted = manager.locks.lock(request).with_queue(&queue.completions, token)?;
-        hand_out(submitted, grant, ticket);
+        let ask = |given: &Given<'_>| {
+            let request = waiting(given.request(key, mode), timeout_ns);
+            Ok(Handed::from(manager.locks.lock(request).with_queue(&queue.completions, token)?))
+        };
+        let handed = match begin(&mut given, &manager, (key, mode), timeout_ns)? {
+            Begun::Has(known) => Handed::Granted(known),
+            Begun::Asks(None) => ask(&given)?,
+            Begun::Asks(Some(turn)) => queue.numbered(turn, || ask(&given))?,
+        };
+        handed.write(grant, ticket);
         Ok(())
     })
 }

@@ -25,7 +25,8 @@ use std::time::{Duration, Instant};
 pub const KEYLATCH_EVENT_SLOW_WAIT: i32 = 1;
 /// A lock that was held for long has been released. About: who held it.
 pub const KEYLATCH_EVENT_SLOW_HOLD: i32 = 2;
-/// A request gave up because its time was over. About: who waited, then those who held the lock at that moment.
+/// A request gave up because its time was over. About: who waited, then those who held the lock at that moment, at most 64 of
+/// them; more of the first one says how many there were besides.
 pub const KEYLATCH_EVENT_TIMEOUT: i32 = 3;
 /// Sessions that waited for each other in a circle were found. About: these, beginning with the one that had to give way.
 pub const KEYLATCH_EVENT_DEADLOCK: i32 = 4;
@@ -132,7 +133,8 @@ impl About {
                 time_ns: nanoseconds(*held_for),
                 ..keylatch_party::named(owner, source)
             }),
-            Event::Timeout { key, mode, owner, source, waited, .. } => Some(keylatch_party {
+            Event::Timeout { key, mode, owner, source, waited, holders, .. } => Some(keylatch_party {
+                more: holders.more,
                 key: of(key),
                 role: KEYLATCH_PARTY_WAITS,
                 mode: number_of(*mode),

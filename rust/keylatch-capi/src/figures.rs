@@ -2,10 +2,10 @@
 //!
 //! What happened so far. Counting costs the locks nothing; reading takes the mutex of each part of the table for a moment.
 
-use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid};
+use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, null};
 use crate::manager::{self, keylatch_manager};
 use crate::options::nanoseconds;
-use crate::status::KEYLATCH_EEND;
+use crate::status::{KEYLATCH_EBUFFER, KEYLATCH_EEND};
 use keylatch::{LockMetrics, ShardMetrics};
 use std::ffi::{CString, c_char};
 
@@ -47,6 +47,8 @@ pub struct keylatch_metrics {
     /// Of the whole manager, whichever shard was asked for: memory that it uses, and how long it has existed.
     pub bytes: u64,
     pub uptime_ns: u64,
+    /// Deadlocks that were found.
+    pub deadlocks: u64,
 }
 
 // SAFETY: integers without padding.
@@ -55,7 +57,19 @@ unsafe impl Versioned for keylatch_metrics {
     const NAME: &'static str = "keylatch_metrics";
 }
 
-const _: () = assert!(size_of::<keylatch_metrics>() == 160);
+const _: () = assert!(size_of::<keylatch_metrics>() == 168);
+
+/// Waits of about the same length. This struct will never change.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct keylatch_wait_bucket {
+    /// They were shorter than this, and not than that of the bucket before; UINT64_MAX for the last one, which has no bound.
+    pub below_ns: u64,
+    /// How many.
+    pub waits: u64,
+}
+
+const _: () = assert!(size_of::<keylatch_wait_bucket>() == 16);
 
 /// How a manager is doing.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +125,15 @@ fn told(figures: &ShardMetrics, whole: &LockMetrics) -> keylatch_metrics {
         entries: figures.entries,
         bytes: whole.bytes,
         uptime_ns: nanoseconds(whole.uptime),
+        deadlocks: figures.deadlocks,
+    }
+}
+
+/// The figures of a shard, or of all together.
+fn of_shard(whole: &LockMetrics, shard: u32) -> Result<&ShardMetrics, Failure> {
+    match shard {
+        KEYLATCH_ALL_SHARDS => Ok(&whole.shard_metrics),
+        one => whole.shards.get(one as usize).ok_or_else(|| invalid(format!("there is no shard {one}"))),
     }
 }
 
@@ -133,11 +156,46 @@ pub unsafe extern "C" fn keylatch_manager_metrics(
         // SAFETY: the header says what the caller promises.
         let out = unsafe { SizedOut::new(metrics) }?;
         let whole = figures(manager)?;
-        let asked = match shard {
-            KEYLATCH_ALL_SHARDS => &whole.shard_metrics,
-            one => whole.shards.get(one as usize).ok_or_else(|| invalid(format!("there is no shard {one}")))?,
-        };
-        out.write(&told(asked, &whole));
+        out.write(&told(of_shard(&whole, shard)?, &whole));
+        Ok(())
+    })
+}
+
+/// Tells how long waits of one shard were, or of all together (KEYLATCH_ALL_SHARDS): how many there were of each of a fixed row of
+/// lengths, the shortest first. There are at most 64 buckets, the same ones always.
+///
+/// Writes *count, and as many buckets, on success. Errors: KEYLATCH_EBUFFER if there are more than capacity, and
+/// keylatch_last_error() tells how many; KEYLATCH_EINVALID for a shard that there is not; KEYLATCH_EFORKED, KEYLATCH_ENULL,
+/// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_wait_times(
+    manager: *const keylatch_manager,
+    shard: u32,
+    buckets: *mut keylatch_wait_bucket,
+    capacity: usize,
+    count: *mut usize,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(count) }?;
+        let whole = figures(manager)?;
+        let histogram = &of_shard(&whole, shard)?.wait_histogram;
+        let there = histogram.buckets().count();
+        if buckets.is_null() {
+            return Err(null("the array for the buckets"));
+        }
+        if capacity < there {
+            return Err(Failure::owned(
+                KEYLATCH_EBUFFER,
+                format!("there are {there} buckets, and place for {capacity}"),
+            ));
+        }
+        for (position, (below, waits)) in histogram.buckets().enumerate() {
+            let bucket = keylatch_wait_bucket { below_ns: below.map_or(u64::MAX, nanoseconds), waits };
+            // SAFETY: the header says what the caller promises, and there is place for that many.
+            unsafe { buckets.add(position).write_unaligned(bucket) };
+        }
+        out.write(there);
         Ok(())
     })
 }

@@ -69,8 +69,9 @@ fn release_slow(manager: *mut keylatch_manager, grant: u64) -> i32 {
 
 /// Releases many locks: an array of grants as a batch gave them. Zeros are passed over. All are tried.
 ///
-/// released may be NULL; otherwise *released is written on success and on failure: how many were released. Errors: that of the first
-/// that failed, as keylatch_release(). Threads: any; also from callbacks.
+/// released may be NULL; otherwise *released is written on success, and when releasing one of them failed: how many were released. When
+/// none was tried (KEYLATCH_ENULL, KEYLATCH_EHANDLE, KEYLATCH_EINVALID) it is left alone. Errors: that of the first
+/// that failed, as keylatch_release(); KEYLATCH_EINVALID for more grants than memory can have. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_release_many(
     manager: *mut keylatch_manager,

@@ -24,6 +24,7 @@ pub const KEYLATCH_STRUCT_PARTY: i32 = 9;
 pub const KEYLATCH_STRUCT_FILTER: i32 = 10;
 pub const KEYLATCH_STRUCT_EVENT_OPTIONS: i32 = 11;
 pub const KEYLATCH_STRUCT_ADAPTIVE: i32 = 12;
+pub const KEYLATCH_STRUCT_WAIT_BUCKET: i32 = 13;
 
 /// The library's version, such as "0.1.0". Never NULL.
 ///
@@ -73,6 +74,7 @@ pub unsafe extern "C" fn keylatch_struct_size(which: i32, size: *mut usize) -> i
             KEYLATCH_STRUCT_FILTER => size_of::<filter::keylatch_filter>(),
             KEYLATCH_STRUCT_EVENT_OPTIONS => size_of::<events::keylatch_event_options>(),
             KEYLATCH_STRUCT_ADAPTIVE => size_of::<figures::keylatch_adaptive>(),
+            KEYLATCH_STRUCT_WAIT_BUCKET => size_of::<figures::keylatch_wait_bucket>(),
             other => return Err(invalid(format!("{other} is no struct's number"))),
         });
         Ok(())

@@ -244,7 +244,7 @@ pub(crate) fn handed_out<T>(handle: NonNull<c_void>) -> *mut T {
 ///
 /// Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors: KEYLATCH_ENULL,
 /// KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot be, and keylatch_last_error() names one
-/// that can. Threads: any; also in a forked child.
+/// that can; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_manager_new(
     options: *const keylatch_manager_options,
@@ -255,28 +255,21 @@ pub unsafe extern "C" fn keylatch_manager_new(
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(manager) }?;
         let locks = match NonNull::new(options.cast_mut()) {
-            None => default_manager()?,
+            None => FastObjectLockManager::fitting(LockConfig::default())?,
             Some(options) => {
                 // SAFETY: the header says what the caller promises.
                 let options = unsafe { read(options) }?;
-                FastObjectLockManager::with_config(config_of(&options)?)?
+                let config = config_of(&options)?;
+                match options.max_locks {
+                    0 => FastObjectLockManager::fitting(config)?,
+                    _ => FastObjectLockManager::with_config(config)?,
+                }
             }
         };
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         out.write(handed_out(handle::create(keylatch_manager { locks, number, callbacks: Arc::default() })?));
         Ok(())
     })
-}
-
-/// As `FastObjectLockManager::new`, which would panic.
-fn default_manager() -> Result<FastObjectLockManager, Failure> {
-    let mut config = LockConfig::default();
-    loop {
-        match FastObjectLockManager::with_config(config.clone()) {
-            Err(_) if config.max_locks > 4096 => config.max_locks /= 4,
-            answer => return Ok(answer?),
-        }
-    }
 }
 
 /// Tells the settings that the manager has, with every default written out.

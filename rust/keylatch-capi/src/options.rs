@@ -7,11 +7,10 @@ use crate::handle::{self, Entered, Inside};
 use crate::manager::keylatch_manager;
 use crate::owner::keylatch_owner;
 use crate::status::KEYLATCH_EHANDLE;
-use keylatch::{KeyRef, LockRequest, Mode, OwnerRef, Session};
+use keylatch::{KeyRef, LockRequest, Mode, OwnerRef};
 use std::borrow::Cow;
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// For a timeout: for as long as it takes.
@@ -37,7 +36,9 @@ pub struct keylatch_request_options {
     /// taken by whoever waits for it, unless the lease is renewed.
     pub ttl_ns: u64,
     /// For sessions: a number of the caller's for this request, not 0. While its grant is held, a request of the same
-    /// session with the same number is answered with the same grant.
+    /// session with the same number is answered with the same grant. While it waits, such a request waits for the same
+    /// answer in a thread; one by callback or queue is told KEYLATCH_EWOULDBLOCK, because the answer goes to the first. Should the first one
+    /// end without a lock, the next one asks.
     pub request_id: u64,
     /// 0 to 255. A request waits ahead of those of lower priority, which it may overtake overtake_limit times.
     pub priority: u32,
@@ -115,11 +116,6 @@ impl<'a> Given<'a> {
             Some(owner) => owner.as_ref(),
             None => OwnerRef::Named(&self.name),
         }
-    }
-
-    /// The session that asks, if it is one.
-    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
-        self.owner.as_ref()?.session()
     }
 
     #[inline(always)]

@@ -15,7 +15,6 @@ use crate::manager::{self, handed_out, keylatch_manager};
 use keylatch::{Owner, OwnerRef, Session};
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null_mut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// An owner of requests; made by keylatch_owner_new(), freed by keylatch_owner_free().
@@ -29,7 +28,7 @@ pub struct keylatch_owner {
 #[derive(Debug)]
 enum Who {
     Label(Owner),
-    Session(Arc<Session>),
+    Session(Session),
 }
 
 impl Kind for keylatch_owner {
@@ -42,14 +41,7 @@ impl keylatch_owner {
     pub(crate) fn as_ref(&self) -> OwnerRef<'_> {
         match &self.who {
             Who::Label(owner) => OwnerRef::from(*owner),
-            Who::Session(session) => OwnerRef::from(&**session),
-        }
-    }
-
-    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
-        match &self.who {
-            Who::Label(_) => None,
-            Who::Session(session) => Some(session),
+            Who::Session(session) => OwnerRef::from(session),
         }
     }
 }
@@ -165,7 +157,7 @@ pub unsafe extern "C" fn keylatch_owner_new(
         };
         let who = if flags & KEYLATCH_OWNER_SESSION != 0 {
             let session = manager.locks.session_with_source(&name, source);
-            Who::Session(Arc::new(session.release_on_drop(flags & KEYLATCH_OWNER_RELEASES != 0)))
+            Who::Session(session.release_on_drop(flags & KEYLATCH_OWNER_RELEASES != 0))
         } else {
             Who::Label(manager.locks.owner_with_source(&name, source))
         };

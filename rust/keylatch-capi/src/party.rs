@@ -27,6 +27,8 @@ pub const KEYLATCH_PARTY_RUNS: u32 = 8;
 pub const KEYLATCH_PARTY_GRANTED: u32 = 16;
 /// Of a deadlock: it had to give way.
 pub const KEYLATCH_PARTY_VICTIM: u32 = 32;
+/// Its lease ran out, and the lock is kept shut for lock_delay_ns: nobody has it.
+pub const KEYLATCH_PARTY_KEPT_SHUT: u32 = 64;
 
 /// One who holds a key or waits for it. What is not known is 0.
 ///
@@ -68,10 +70,10 @@ pub struct keylatch_party {
     /// Of a deadlock: how the next one holds the key; 0 if that one waits in line before this one.
     pub blocked_by: i32,
     pub priority: u32,
-    /// KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM
+    /// KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM, _KEPT_SHUT
     pub flags: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Of a timeout's event, who waited: how many held the lock besides those that are told.
+    pub more: u32,
 }
 
 // SAFETY: integers and pointers without padding.
@@ -106,7 +108,7 @@ impl keylatch_party {
             blocked_by: 0,
             priority: 0,
             flags: 0,
-            reserved: 0,
+            more: 0,
         }
     }
 
@@ -120,7 +122,9 @@ impl keylatch_party {
             lease_ns: hold.lease.map_or(0, nanoseconds),
             mode: number_of(hold.mode),
             priority: u32::from(hold.priority),
-            flags: flag(hold.session, KEYLATCH_PARTY_SESSION) | flag(hold.lease.is_some(), KEYLATCH_PARTY_LEASE),
+            flags: flag(hold.session, KEYLATCH_PARTY_SESSION)
+                | flag(hold.lease.is_some(), KEYLATCH_PARTY_LEASE)
+                | flag(hold.kept_shut, KEYLATCH_PARTY_KEPT_SHUT),
             ..Self::named(&hold.owner, hold.source)
         }
     }

@@ -6,17 +6,17 @@
 //! Once its manager is closed or freed, a queue hands out what is still to come, the requests that this has ended too.
 //! Then it says KEYLATCH_ECLOSED, and its descriptor stays readable until it is freed.
 
-use crate::acquire::answer;
+use crate::acquire::{Handed, answer};
 use crate::boundary::{Failure, Out, call, null};
 use crate::handle::{self, Kind};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
 use crate::status::{KEYLATCH_ECLOSED, KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
-use keylatch::{Completion, CompletionQueue, Grant, Session, Ticket};
+use keylatch::{Completion, CompletionQueue, Grant, RequestTurn};
 use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Results of requests that had to wait; made by keylatch_queue_new(), freed by keylatch_queue_free().
@@ -28,14 +28,8 @@ pub struct keylatch_queue {
     /// Hangs up when the queue is being freed, so that whoever waits for a result comes out.
     line: PipeReader,
     other_end: Mutex<Option<PipeWriter>>,
-    /// Whose grants are to be remembered, and under which number, when they come.
-    numbered: Mutex<HashMap<u64, (Weak<Session>, u64)>>,
-}
-
-/// What a numbered request comes to at once.
-pub(crate) enum Numbered {
-    Granted(Grant),
-    Waiting(Ticket),
+    /// Numbered requests that wait, by their tickets.
+    numbered: Mutex<HashMap<u64, RequestTurn>>,
 }
 
 impl Kind for keylatch_queue {
@@ -65,31 +59,27 @@ impl keylatch_queue {
     fn completion(&self, from: Completion) -> keylatch_completion {
         let (ticket, token) = (from.ticket.to_raw(), from.token);
         let (status, grant) = answer(from.result);
-        let numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
-        if let Some((session, request_id)) = numbered
-            && let (Some(session), Some(grant)) = (session.upgrade(), Grant::from_raw(grant))
-        {
-            session.answered(request_id, grant);
+        let turn = self.numbered.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        if let (Some(turn), Some(grant)) = (turn, Grant::from_raw(grant)) {
+            turn.answer(grant);
         }
         keylatch_completion { ticket, token, grant, status, reserved: 0 }
     }
 
-    /// Makes a request whose grant is to be remembered, whether it comes at once or later.
-    pub(crate) fn with_number(
+    /// Makes a request whose grant is to be told, whether it comes at once or later.
+    pub(crate) fn numbered(
         &self,
-        session: &Arc<Session>,
-        request_id: u64,
-        ask: impl FnOnce() -> Result<Numbered, Failure>,
-    ) -> Result<(), Failure> {
+        turn: RequestTurn,
+        ask: impl FnOnce() -> Result<Handed, Failure>,
+    ) -> Result<Handed, Failure> {
         // Held meanwhile: the result may be fetched before its ticket is noted.
         let mut numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner);
-        match ask()? {
-            Numbered::Granted(grant) => session.answered(request_id, grant),
-            Numbered::Waiting(ticket) => {
-                numbered.insert(ticket.to_raw(), (Arc::downgrade(session), request_id));
-            }
+        let handed = ask()?;
+        match handed {
+            Handed::Granted(grant) => turn.answer(grant),
+            Handed::Waiting(ticket) => drop(numbered.insert(ticket.to_raw(), turn)),
         }
-        Ok(())
+        Ok(handed)
     }
 }
 

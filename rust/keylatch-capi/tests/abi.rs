@@ -44,23 +44,24 @@ fn layout() -> Result<String, std::fmt::Error> {
         options::keylatch_request_options { struct_size, owner, owner_name, owner_name_len, ttl_ns, request_id, priority, flags }
         queue::keylatch_completion { ticket, token, grant, status, reserved }
         batch::keylatch_batch_item { key, mode, reserved }
-        party::keylatch_party { struct_size, key, owner, owner_len, source, source_len, grant, fence, time_ns, lease_ns, position, waiters, longest_wait_ns, link, after, mode, role, blocked_by, priority, flags, reserved }
+        party::keylatch_party { struct_size, key, owner, owner_len, source, source_len, grant, fence, time_ns, lease_ns, position, waiters, longest_wait_ns, link, after, mode, role, blocked_by, priority, flags, more }
         filter::keylatch_filter { struct_size, bucket, bucket_len, key, prefix, prefix_len, owner, owner_len, source, source_len, older_than_ns, mode, flags }
         events::keylatch_event_options { struct_size, wait_above_ns, hold_above_ns, capacity, reserved }
-        figures::keylatch_metrics { struct_size, acquisitions, fast, inserted, slow, releases, waits, timeouts, cancelled, refused, wait_ns, max_wait_ns, wait_p50_ns, wait_p90_ns, wait_p99_ns, holders, waiters, entries, bytes, uptime_ns }
+        figures::keylatch_metrics { struct_size, acquisitions, fast, inserted, slow, releases, waits, timeouts, cancelled, refused, wait_ns, max_wait_ns, wait_p50_ns, wait_p90_ns, wait_p99_ns, holders, waiters, entries, bytes, uptime_ns, deadlocks }
+        figures::keylatch_wait_bucket { below_ns, waits }
         figures::keylatch_health { struct_size, healthy, reserved, fast_path_rate, timeout_rate, avg_wait_ns }
         figures::keylatch_adaptive { struct_size, timeout_ns, quantile_ns, samples, timeouts, floor_ns, ceiling_ns, times_at_floor, times_at_ceiling }
     }
     values! {
         text:
         status { KEYLATCH_OK, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK, KEYLATCH_EDEADLOCK, KEYLATCH_ECANCELLED, KEYLATCH_ECLOSED, KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_ETABLEFULL, KEYLATCH_EKEY, KEYLATCH_ECONFIG, KEYLATCH_EFORKED, KEYLATCH_EUPGRADE, KEYLATCH_EWAITERS, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE, KEYLATCH_EPANIC, KEYLATCH_ESYSTEM, KEYLATCH_EBUFFER, KEYLATCH_EBUSY, KEYLATCH_EEND }
-        library { KEYLATCH_ABI_VERSION, KEYLATCH_STRUCT_KEY, KEYLATCH_STRUCT_MANAGER_OPTIONS, KEYLATCH_STRUCT_OWNER_OPTIONS, KEYLATCH_STRUCT_REQUEST_OPTIONS, KEYLATCH_STRUCT_BATCH_ITEM, KEYLATCH_STRUCT_COMPLETION, KEYLATCH_STRUCT_METRICS, KEYLATCH_STRUCT_HEALTH, KEYLATCH_STRUCT_PARTY, KEYLATCH_STRUCT_FILTER, KEYLATCH_STRUCT_EVENT_OPTIONS, KEYLATCH_STRUCT_ADAPTIVE }
+        library { KEYLATCH_ABI_VERSION, KEYLATCH_STRUCT_KEY, KEYLATCH_STRUCT_MANAGER_OPTIONS, KEYLATCH_STRUCT_OWNER_OPTIONS, KEYLATCH_STRUCT_REQUEST_OPTIONS, KEYLATCH_STRUCT_BATCH_ITEM, KEYLATCH_STRUCT_COMPLETION, KEYLATCH_STRUCT_METRICS, KEYLATCH_STRUCT_HEALTH, KEYLATCH_STRUCT_PARTY, KEYLATCH_STRUCT_FILTER, KEYLATCH_STRUCT_EVENT_OPTIONS, KEYLATCH_STRUCT_ADAPTIVE, KEYLATCH_STRUCT_WAIT_BUCKET }
         key { KEYLATCH_SHARED, KEYLATCH_EXCLUSIVE }
         manager { KEYLATCH_FAIRNESS_EVENTUAL, KEYLATCH_FAIRNESS_FIFO, KEYLATCH_FAIRNESS_WRITER_FIRST, KEYLATCH_FAIRNESS_READER_FIRST, KEYLATCH_REENTRANCY_DENY, KEYLATCH_REENTRANCY_COUNT, KEYLATCH_VICTIM_ASKER, KEYLATCH_VICTIM_YOUNGEST, KEYLATCH_VICTIM_LOWEST_PRIORITY, KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, KEYLATCH_NEVER, KEYLATCH_OVERTAKE_NEVER }
         owner { KEYLATCH_OWNER_SESSION, KEYLATCH_OWNER_RELEASES }
         options { KEYLATCH_WAIT_FOREVER, KEYLATCH_WAIT_DEFAULT, KEYLATCH_BEST_EFFORT }
         grants { KEYLATCH_LOST_EXPIRED, KEYLATCH_LOST_FORCED }
-        party { KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS, KEYLATCH_PARTY_NOBODY, KEYLATCH_PARTY_SESSION, KEYLATCH_PARTY_LEASE, KEYLATCH_PARTY_UPGRADE, KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_GRANTED, KEYLATCH_PARTY_VICTIM }
+        party { KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS, KEYLATCH_PARTY_NOBODY, KEYLATCH_PARTY_SESSION, KEYLATCH_PARTY_LEASE, KEYLATCH_PARTY_UPGRADE, KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_GRANTED, KEYLATCH_PARTY_VICTIM, KEYLATCH_PARTY_KEPT_SHUT }
         filter { KEYLATCH_FILTER_SESSIONS }
         inspect { KEYLATCH_TOP_AGE, KEYLATCH_TOP_WAITERS }
         events { KEYLATCH_EVENT_SLOW_WAIT, KEYLATCH_EVENT_SLOW_HOLD, KEYLATCH_EVENT_TIMEOUT, KEYLATCH_EVENT_DEADLOCK, KEYLATCH_EVENT_EXPIRED, KEYLATCH_EVENT_FORCED, KEYLATCH_EVENT_LOCK_ORDER }

@@ -76,6 +76,8 @@ impl<'py> Asked<'py> {
     pub(crate) fn begin(self) -> PyResult<Pending> {
         let mut long = self.ask()?;
         Ok(Pending::new(move |py, context| {
+            // The whole of it: a closure that names single fields keeps no others.
+            let long = &mut long;
             let Poll::Ready(batch) = long.future.as_mut().poll(context) else { return Poll::Pending };
             let result = batch.or_raise(py).and_then(|batch| to_python(py, batch, &long.manager, &long.given));
             Poll::Ready(result.map(Bound::unbind))
@@ -113,6 +115,7 @@ impl<'py> Asked<'py> {
         }
         let mut kept: Vec<_> = asked.iter().flat_map(|(key, _)| key.keep()).collect();
         kept.push(self.owner.clone().unbind());
+        kept.extend(owner.keep());
         let future: Pin<Box<dyn Future<Output = _> + Send + '_>> =
             Box::pin(manager.locks().acquire_locks_batch(request));
         // SAFETY: the future borrows from the manager, the parts of the keys and the owner, all of which are kept with

@@ -5,6 +5,7 @@ use crate::errors::OrRaise;
 use crate::guard;
 use crate::key::{self, AskedKey};
 use crate::manager::LockManager;
+use crate::numbers::Whole;
 use crate::request::Asked;
 use crate::wait::wait_for;
 use keylatch::{Grant, LockError};
@@ -13,8 +14,11 @@ use pyo3::types::PyString;
 use std::ptr::null_mut;
 
 /// A grant from a number that somebody was told, which may be any number.
-pub(crate) fn grant_of(py: Python<'_>, grant: u64) -> PyResult<Grant> {
-    Grant::from_raw(grant).ok_or(LockError::NotHeld { grant }).or_raise(py)
+pub(crate) fn grant_of(py: Python<'_>, number: &Whole) -> PyResult<Grant> {
+    match number {
+        Whole::Of(grant) => Grant::from_raw(*grant).ok_or(LockError::NotHeld { grant: *grant }).or_raise(py),
+        Whole::Beyond(shown) => Err(guard::is_not_held(py, &format!("no grant has the number {shown}"))),
+    }
 }
 
 /// Takes the lock that was asked for.
@@ -45,7 +49,7 @@ pub(crate) fn take(
 }
 
 /// A guard for a lock that was a number.
-pub(crate) fn adopt<'py>(manager: &Bound<'py, LockManager>, grant: u64) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn adopt<'py>(manager: &Bound<'py, LockManager>, grant: &Whole) -> PyResult<Bound<'py, PyAny>> {
     let (py, locks) = (manager.py(), manager.get().locks());
     let hold = locks.adopt(grant_of(py, grant)?).or_raise(py)?;
     let (key, owner) = (key::to_python(py, &hold.key())?, hold.owner());

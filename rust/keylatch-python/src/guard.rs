@@ -351,7 +351,7 @@ pub(crate) fn gone(py: Python<'_>, error: &LockError) -> PyErr {
     }
 }
 
-fn is_not_held(py: Python<'_>, why: &str) -> PyErr {
+pub(crate) fn is_not_held(py: Python<'_>, why: &str) -> PyErr {
     let class = crate::errors::exception_class(py, "NotHeld");
     match class.and_then(|class| class.call1((why,))) {
         Ok(exception) => PyErr::from_value(exception),

@@ -3,9 +3,10 @@
 use crate::errors::{class, mode_to_python, module};
 use crate::guard::{self, GuardObject};
 use crate::losses;
+use crate::numbers::Seconds;
 use crate::pending::Pending;
 use crate::raw::{self, answer, attribute, new_ref, none, owned};
-use crate::request::{Timeout, duration_of};
+use crate::request::Timeout;
 use crate::wait::wait_for;
 use keylatch::{Lost, Mode};
 use pyo3::exceptions::PyTypeError;
@@ -250,7 +251,8 @@ unsafe extern "C" fn renew(
 ) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: as the interpreter passed them.
-        let ttl = duration_of("a ttl", unsafe { only_argument(py, "renew", arguments, given)? }.extract()?)?;
+        let ttl: Seconds = unsafe { only_argument(py, "renew", arguments, given)? }.extract()?;
+        let ttl = ttl.required("a ttl")?;
         // SAFETY: called on a guard.
         let renewed = unsafe { this(slf) }.look(py, |hold| hold.renew(ttl))?;
         renewed.map_err(|error| guard::gone(py, &error))?;

@@ -21,11 +21,13 @@ mod key;
 mod listed;
 mod losses;
 mod manager;
+mod numbers;
 mod owner;
 mod pending;
 mod raw;
 mod request;
 mod session;
+mod settings;
 mod wait;
 
 use pyo3::prelude::*;

@@ -2,8 +2,8 @@
 
 use crate::errors::{class, mode_to_python};
 use crate::key::{self, AskedKey};
+use crate::numbers::{Seconds, Text};
 use crate::owner::AskedOwner;
-use crate::request::duration_of;
 use keylatch::{
     BlockingChain, ChainLink, Cycle, DeadlockLink, Filter, HolderInfo, LockOrderLink, LockOrderReport,
     LockOrderReports, Mode, TopKey, WaiterInfo,
@@ -25,7 +25,7 @@ pub(crate) fn filter(asked: &Bound<'_, PyDict>) -> PyResult<Filter> {
             "prefix" => filter.prefix(key::part_bytes(&value)?),
             "owner" => {
                 let owner = AskedOwner::of(value.as_borrowed())?;
-                let name = owner.name(value.py()).map_or(Ok(String::new()), |name| crate::owner::text_of(&name))?;
+                let name = owner.name(value.py()).map(|name| crate::owner::text_of(&name)).unwrap_or_default();
                 if owner.session().is_some() { filter.session(name) } else { filter.owner(name) }
             }
             "sessions" => {
@@ -35,9 +35,9 @@ pub(crate) fn filter(asked: &Bound<'_, PyDict>) -> PyResult<Filter> {
                     filter
                 }
             }
-            "source" => filter.source(value.extract::<String>()?),
+            "source" => filter.source(value.extract::<Text>()?.0),
             "mode" => filter.mode(mode_of(&value)?),
-            "older_than" => filter.older_than(duration_of("older_than", value.extract()?)?),
+            "older_than" => filter.older_than(value.extract::<Seconds>()?.required("older_than")?),
             other => return Err(PyTypeError::new_err(format!("{other:?} is nothing to look for"))),
         };
     }

@@ -4,20 +4,18 @@ use crate::errors::OrRaise;
 use crate::events::Subscription;
 use crate::fork::Process;
 use crate::key::AskedKey;
+use crate::numbers::{Seconds, Text, Whole};
 use crate::owner::{AskedOwner, Owner, source_of, text_of};
 use crate::pending::Pending;
-use crate::request::{Asked, Timeout, duration_of, priority_from, ttl_of};
+use crate::request::{Asked, Timeout, priority_from, ttl_of};
 use crate::session::Session;
-use crate::{batch, figures, grants, listed};
-use keylatch::{
-    AdaptiveTimeout, EventOptions, Fairness, FastObjectLockManager, Grant, LockConfig, Reentrancy, TopBy, Victim,
-};
+use crate::{batch, figures, grants, listed, settings};
+use keylatch::{EventOptions, FastObjectLockManager, Grant, TopBy};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// What `keylatch.LockManager` is made of.
 #[pyclass(frozen, subclass, weakref, name = "LockManager", module = "keylatch._keylatch")]
@@ -66,112 +64,35 @@ impl LockManager {
     }
 }
 
-fn no_such(what: &str, given: &str, known: &str) -> PyErr {
-    PyValueError::new_err(format!("{what} is {known}, not {given:?}"))
-}
-
-/// From a `keylatch.AdaptiveTimeout`.
-fn adaptive_of(adaptive: &Bound<'_, PyAny>) -> PyResult<AdaptiveTimeout> {
-    let number = |name: &str| adaptive.getattr(name)?.extract::<f64>();
-    // What is out of range stays so, and is refused with the other settings.
-    let per_mille = |name: &str| number(name).map(|share| (share * 1000.0).round() as u32);
-    Ok(AdaptiveTimeout {
-        quantile_per_mille: per_mille("quantile")?,
-        factor_per_mille: per_mille("factor")?,
-        floor: duration_of("floor", number("floor")?)?,
-        ceiling: duration_of("ceiling", number("ceiling")?)?,
-    })
-}
-
 #[pymethods]
 impl LockManager {
     #[new]
-    #[pyo3(signature = (
-        *, fairness = "eventual", eventual_after = 0.0005, default_timeout = None, shards = 1024, max_locks = 8_388_608,
-        max_waiters = 1_048_576, max_key_bytes = 8192, overtake_limit = 64, reentrancy = "deny",
-        deadlock_delay = 0.05, victim = "asker", lock_delay = 0.0, adaptive = None,
-        lock_order_lint = false
-    ))]
-    #[allow(clippy::too_many_arguments)]
-    fn new(
-        py: Python<'_>,
-        fairness: &str,
-        eventual_after: f64,
-        default_timeout: Option<Bound<'_, PyAny>>,
-        shards: u32,
-        max_locks: u32,
-        max_waiters: u32,
-        max_key_bytes: usize,
-        overtake_limit: u32,
-        reentrancy: &str,
-        deadlock_delay: Option<f64>,
-        victim: &str,
-        lock_delay: f64,
-        adaptive: Option<Bound<'_, PyAny>>,
-        lock_order_lint: bool,
-    ) -> PyResult<Self> {
-        let fairness = match fairness {
-            "eventual" => Fairness::Eventual {
-                after: Duration::try_from_secs_f64(eventual_after)
-                    .map_err(|error| PyValueError::new_err(format!("eventual_after: {error}")))?,
-            },
-            "fifo" => Fairness::Fifo,
-            "writer_first" => Fairness::WriterFirst,
-            "reader_first" => Fairness::ReaderFirst,
-            other => {
-                return Err(no_such("fairness", other, "\"eventual\", \"fifo\", \"writer_first\" or \"reader_first\""));
-            }
-        };
-        let reentrancy = match reentrancy {
-            "deny" => Reentrancy::Deny,
-            "count" => Reentrancy::Count,
-            other => return Err(no_such("reentrancy", other, "\"deny\" or \"count\"")),
-        };
-        let victim = match victim {
-            "asker" => Victim::Asker,
-            "youngest" => Victim::Youngest,
-            "lowest_priority" => Victim::LowestPriority,
-            other => return Err(no_such("victim", other, "\"asker\", \"youngest\" or \"lowest_priority\"")),
-        };
-        let default_timeout = match default_timeout {
-            Some(timeout) => Timeout::of(&timeout)?.as_duration(),
-            None => None,
-        };
-        let settings = LockConfig {
-            shards,
-            fairness,
-            default_timeout,
-            max_locks,
-            max_waiters,
-            max_key_bytes,
-            overtake_limit,
-            reentrancy,
-            deadlock_delay: deadlock_delay.map(|delay| duration_of("deadlock_delay", delay)).transpose()?,
-            victim,
-            lock_delay: duration_of("lock_delay", lock_delay)?,
-            lock_order_lint,
-            adaptive: adaptive.map(|adaptive| adaptive_of(&adaptive)).transpose()?,
-            ..LockConfig::default()
-        };
-        let locks = FastObjectLockManager::with_config(settings).or_raise(py)?;
+    #[pyo3(
+        signature = (**settings),
+        text_signature = "(*, fairness='eventual', eventual_after=0.0005, default_timeout=None, shards=1024, \
+            max_locks=8388608, max_waiters=1048576, max_key_bytes=8192, overtake_limit=64, reentrancy='deny', \
+            deadlock_delay=0.05, victim='asker', lock_delay=0.0, adaptive=None, lock_order_lint=False)"
+    )]
+    fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let locks = FastObjectLockManager::with_config(settings::config(settings)?).or_raise(py)?;
         Ok(Self { locks, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), process: Process::this() })
     }
 
     /// An owner by name, for many requests: made once, and then used without a look-up.
     ///
     /// source says where in the program it comes from, for listings.
-    #[pyo3(signature = (name, *, source = ""))]
-    fn owner(&self, name: &Bound<'_, PyString>, source: &str) -> PyResult<Owner> {
-        let (source, locks) = (source_of(source), self.own_locks(name.py())?);
-        Owner::new(locks.owner_with_source(&text_of(name)?, source), name, source, self.id)
+    #[pyo3(signature = (name, *, source = Text::default()), text_signature = "($self, name, *, source='')")]
+    fn owner(&self, name: &Bound<'_, PyString>, source: Text) -> PyResult<Owner> {
+        let (source, locks) = (source_of(&source.0), self.own_locks(name.py())?);
+        Ok(Owner::new(locks.owner_with_source(&text_of(name), source), name, source, self.id))
     }
 
     /// Begin a session: an owner that is one logical thread of control, such as a transaction; see Session.
     ///
     /// source says where in the program it comes from, for listings.
-    #[pyo3(signature = (name, *, source = ""))]
-    fn session(&self, name: &Bound<'_, PyString>, source: &str) -> PyResult<Session> {
-        Session::begin(self.own_locks(name.py())?, name, source_of(source), self.id)
+    #[pyo3(signature = (name, *, source = Text::default()), text_signature = "($self, name, *, source='')")]
+    fn session(&self, name: &Bound<'_, PyString>, source: Text) -> PyResult<Session> {
+        Ok(Session::begin(self.own_locks(name.py())?, name, source_of(&source.0), self.id))
     }
 
     /// Takes many locks, and returns the guards and what was not had.
@@ -234,8 +155,10 @@ impl LockManager {
     /// ...     assert locks.grant("cat.jpg", owner=session, request_id=1) == grant
     /// ...     locks.release(grant)
     #[pyo3(signature = (
-        key, *, shared = false, owner = None, timeout = None, ttl = None, priority = 0, wait = true, request_id = None
-    ))]
+        key, *, shared = false, owner = None, timeout = None, ttl = None, priority = Whole::Of(0), wait = true,
+        request_id = None
+    ), text_signature = "($self, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True, \
+        request_id=None)")]
     #[allow(clippy::too_many_arguments)]
     fn grant(
         &self,
@@ -244,9 +167,9 @@ impl LockManager {
         owner: Option<Bound<'_, PyAny>>,
         timeout: Option<Bound<'_, PyAny>>,
         ttl: Option<Bound<'_, PyAny>>,
-        priority: i64,
+        priority: Whole,
         wait: bool,
-        request_id: Option<u64>,
+        request_id: Option<Whole>,
     ) -> PyResult<u64> {
         let asked = Asked {
             key: key.as_borrowed(),
@@ -254,8 +177,15 @@ impl LockManager {
             owner: owner.as_ref().map_or(Ok(AskedOwner::Nobody), |owner| AskedOwner::of(owner.as_borrowed()))?,
             timeout: timeout.as_ref().map_or(Ok(Timeout::Default), Timeout::of)?,
             ttl: ttl.as_ref().map_or(Ok(None), ttl_of)?,
-            priority: priority_from(priority)?,
+            priority: priority_from(&priority)?,
             wait,
+        };
+        let request_id = match request_id {
+            Some(Whole::Beyond(shown)) => {
+                return Err(settings::invalid(key.py(), "request_id", format!("{shown} is out of range")));
+            }
+            Some(Whole::Of(number)) => Some(number),
+            None => None,
         };
         grants::take(key.py(), self, &asked, request_id)
     }
@@ -264,30 +194,37 @@ impl LockManager {
     ///
     /// Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released before, taken away by
     /// force, made up, or another manager's. Nothing is released then.
-    fn release(&self, py: Python<'_>, grant: u64) -> PyResult<()> {
-        self.own_locks(py)?.release(grants::grant_of(py, grant)?).or_raise(py)
+    #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
+    fn release(&self, py: Python<'_>, grant: Whole) -> PyResult<()> {
+        self.own_locks(py)?.release(grants::grant_of(py, &grant)?).or_raise(py)
     }
 
     /// Turn the number of a lock back into a guard. Raises what release() does.
-    fn adopt<'py>(slf: &Bound<'py, Self>, grant: u64) -> PyResult<Bound<'py, PyAny>> {
-        grants::adopt(slf, grant)
+    #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
+    fn adopt<'py>(slf: &Bound<'py, Self>, grant: Whole) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().process.check(slf.py())?;
+        grants::adopt(slf, &grant)
     }
 
     /// Begin the lease of a lock anew, from now, for so many seconds; or begin one. Raises what release() does.
-    fn renew(&self, py: Python<'_>, grant: u64, ttl: f64) -> PyResult<()> {
-        self.own_locks(py)?.renew(grants::grant_of(py, grant)?, duration_of("a ttl", ttl)?).or_raise(py)
+    #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
+    fn renew(&self, py: Python<'_>, grant: Whole, ttl: Seconds) -> PyResult<()> {
+        self.own_locks(py)?.renew(grants::grant_of(py, &grant)?, ttl.required("a ttl")?).or_raise(py)
     }
 
     /// For how many seconds a lock is safe from now on; 0.0 once its lease has run out, None if it has none.
     ///
     /// Raises what release() does.
-    fn remaining(&self, py: Python<'_>, grant: u64) -> PyResult<Option<f64>> {
-        let left = self.own_locks(py)?.remaining(grants::grant_of(py, grant)?).or_raise(py)?;
+    #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
+    fn remaining(&self, py: Python<'_>, grant: Whole) -> PyResult<Option<f64>> {
+        let left = self.own_locks(py)?.remaining(grants::grant_of(py, &grant)?).or_raise(py)?;
         Ok(left.map(|left| left.as_secs_f64()))
     }
 
     /// Whether a lock is held and, if it is a lease, safe at this moment.
-    fn is_valid(&self, grant: u64) -> bool {
+    #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
+    fn is_valid(&self, grant: Whole) -> bool {
+        let Whole::Of(grant) = grant else { return false };
         Grant::from_raw(grant).is_some_and(|grant| self.locks.is_valid(grant))
     }
 
@@ -301,9 +238,13 @@ impl LockManager {
     /// True
     /// >>> locks.is_current("cat.jpg", fence)
     /// False
-    fn is_current(&self, key: &Bound<'_, PyAny>, fence: u64) -> PyResult<bool> {
-        let (py, key) = (key.py(), AskedKey::of(key)?);
-        self.own_locks(py)?.is_current(key.as_ref(), fence).or_raise(py)
+    #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
+    fn is_current(&self, key: &Bound<'_, PyAny>, fence: Whole) -> PyResult<bool> {
+        let (py, key, locks) = (key.py(), AskedKey::of(key)?, self.own_locks(key.py())?);
+        match fence {
+            Whole::Of(fence) => locks.is_current(key.as_ref(), fence).or_raise(py),
+            Whole::Beyond(_) => Ok(false),
+        }
     }
 
     fn _holders<'py>(&self, asked: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyList>> {
@@ -354,12 +295,14 @@ impl LockManager {
         listed::chain(py, &chain)
     }
 
-    fn _top<'py>(&self, py: Python<'py>, count: usize, by: &str) -> PyResult<Bound<'py, PyList>> {
+    #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
+    fn _top<'py>(&self, py: Python<'py>, count: Whole, by: &str) -> PyResult<Bound<'py, PyList>> {
         let by = match by {
             "age" => TopBy::Age,
             "waiters" => TopBy::Waiters,
-            other => return Err(no_such("by", other, "\"age\" or \"waiters\"")),
+            other => return Err(PyValueError::new_err(format!("by is \"age\" or \"waiters\", not {other:?}"))),
         };
+        let count = count.count("count")?;
         let locks = self.own_locks(py)?;
         listed::top(py, &py.detach(|| locks.top(count, by)))
     }
@@ -377,14 +320,14 @@ impl LockManager {
     fn _subscribe(
         &self,
         py: Python<'_>,
-        wait_above: Option<f64>,
-        hold_above: Option<f64>,
-        capacity: usize,
+        wait_above: Option<Seconds>,
+        hold_above: Option<Seconds>,
+        capacity: Whole,
     ) -> PyResult<Subscription> {
         let options = EventOptions {
-            wait_above: wait_above.map(|time| duration_of("wait_above", time)).transpose()?,
-            hold_above: hold_above.map(|time| duration_of("hold_above", time)).transpose()?,
-            capacity,
+            wait_above: wait_above.map(|time| time.required("wait_above")).transpose()?,
+            hold_above: hold_above.map(|time| time.required("hold_above")).transpose()?,
+            capacity: capacity.count("capacity")?,
         };
         let locks = self.own_locks(py)?;
         Ok(Subscription::new(py.detach(|| locks.subscribe(options)), self.process))

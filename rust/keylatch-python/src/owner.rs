@@ -51,19 +51,14 @@ impl Owner {
 }
 
 impl Owner {
-    pub(crate) fn new(
-        owner: keylatch::Owner,
-        name: &Bound<'_, PyString>,
-        source: &'static str,
-        manager: u64,
-    ) -> PyResult<Self> {
-        Ok(Self { owner, name: name.clone().unbind(), source, text: text_of(name)?, manager })
+    pub(crate) fn new(owner: keylatch::Owner, name: &Bound<'_, PyString>, source: &'static str, manager: u64) -> Self {
+        Self { owner, name: name.clone().unbind(), source, text: text_of(name), manager }
     }
 }
 
 /// A name as text; lone surrogates, which text for people cannot have, are replaced.
-pub(crate) fn text_of(name: &Bound<'_, PyString>) -> PyResult<String> {
-    Ok(name.to_string_lossy().into_owned())
+pub(crate) fn text_of(name: &Bound<'_, PyString>) -> String {
+    name.to_string_lossy().into_owned()
 }
 
 const MAX_SOURCES: usize = 1024;
@@ -92,6 +87,8 @@ pub(crate) enum AskedOwner<'a, 'py> {
     Known(Borrowed<'a, 'py, Owner>),
     Session(Borrowed<'a, 'py, Session>),
     Named(Borrowed<'a, 'py, PyString>),
+    /// A name that is no text as it is, and the text that stands for it.
+    Replaced(Borrowed<'a, 'py, PyString>, Bound<'py, PyString>),
 }
 
 impl<'a, 'py> AskedOwner<'a, 'py> {
@@ -111,8 +108,10 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
                 "an owner is a str, or an Owner or Session of the manager, not {kind}"
             )));
         };
-        name.to_str()?;
-        Ok(Self::Named(name))
+        Ok(match name.to_str() {
+            Ok(_) => Self::Named(name),
+            Err(_) => Self::Replaced(name, PyString::new(name.py(), &text_of(&name))),
+        })
     }
 
     /// The owner as the manager takes it.
@@ -123,6 +122,7 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
             Self::Known(known) => OwnerRef::Named(&known.get().text),
             Self::Session(session) => session.get().as_owner(manager),
             Self::Named(name) => OwnerRef::Named(name.to_str().unwrap_or_default()),
+            Self::Replaced(_, text) => OwnerRef::Named(text.to_str().unwrap_or_default()),
         }
     }
 
@@ -132,7 +132,7 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
             Self::Nobody => None,
             Self::Known(known) => Some(known.get().name.bind(py).clone()),
             Self::Session(session) => Some(session.get().name(py)),
-            Self::Named(name) => Some(Bound::clone(name)),
+            Self::Named(name) | Self::Replaced(name, _) => Some(Bound::clone(name)),
         }
     }
 
@@ -140,6 +140,7 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
     pub(crate) fn keep(&self) -> Option<Py<PyAny>> {
         match self {
             Self::Session(session) => Some(Bound::clone(session).into_any().unbind()),
+            Self::Replaced(_, text) => Some(text.clone().into_any().unbind()),
             Self::Nobody | Self::Known(_) | Self::Named(_) => None,
         }
     }
@@ -148,7 +149,7 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
     pub(crate) fn session(&self) -> Option<&Session> {
         match self {
             Self::Session(session) => Some(session.get()),
-            Self::Nobody | Self::Known(_) | Self::Named(_) => None,
+            Self::Nobody | Self::Known(_) | Self::Named(_) | Self::Replaced(..) => None,
         }
     }
 }

@@ -74,6 +74,8 @@ impl Pending {
     pub(crate) fn acquire(wait: LongAcquire) -> Self {
         let mut wait = wait;
         Self::new(move |py, context| {
+            // The whole of it: a closure that names single fields keeps no others.
+            let wait = &mut wait;
             let Poll::Ready(held) = Pin::new(&mut wait.future).poll(context) else { return Poll::Pending };
             let owner = wait.owner.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
             let guard = guard::from_answer(py, held, wait.manager.as_ptr(), wait.key.as_ptr(), owner);

@@ -1,6 +1,7 @@
 //! What `lock` and its kin are called with.
 
 use crate::key::AskedKey;
+use crate::numbers::{Seconds, Whole};
 use crate::owner::AskedOwner;
 use keylatch::{LockRequest, Mode};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -22,15 +23,16 @@ pub(crate) enum Timeout {
 impl Timeout {
     /// From seconds; `None` is the manager's default, and infinity is for as long as it takes.
     pub(crate) fn of(seconds: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if seconds.is_none() { Ok(Self::Default) } else { Self::from_seconds(seconds.extract()?) }
-    }
-
-    fn from_seconds(seconds: f64) -> PyResult<Self> {
-        if seconds.is_nan() || seconds < 0.0 {
-            let problem = "a timeout is a number of seconds from 0 on, math.inf, or None for the manager's default";
-            return Err(PyValueError::new_err(problem));
+        if seconds.is_none() {
+            return Ok(Self::Default);
         }
-        Ok(Duration::try_from_secs_f64(seconds).map_or(Self::Never, Self::After))
+        match seconds.extract::<Seconds>()?.duration() {
+            Some(Duration::MAX) => Ok(Self::Never),
+            Some(timeout) => Ok(Self::After(timeout)),
+            None => Err(PyValueError::new_err(
+                "a timeout is a number of seconds from 0 on, math.inf, or None for the manager's default",
+            )),
+        }
     }
 
     /// As upgrades take it, which know no default.
@@ -42,17 +44,9 @@ impl Timeout {
     }
 }
 
-/// A length of time that has to be one: a lease's, an age.
-pub(crate) fn duration_of(what: &str, seconds: f64) -> PyResult<Duration> {
-    if seconds.is_nan() || seconds < 0.0 {
-        return Err(PyValueError::new_err(format!("{what} is a number of seconds from 0 on")));
-    }
-    Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
-}
-
 /// How long a lease is: of seconds, or `None` for a hold that is none.
 pub(crate) fn ttl_of(seconds: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
-    if seconds.is_none() { Ok(None) } else { duration_of("a ttl", seconds.extract()?).map(Some) }
+    if seconds.is_none() { Ok(None) } else { seconds.extract::<Seconds>()?.required("a ttl").map(Some) }
 }
 
 /// The arguments of one request. Objects are the caller's.
@@ -163,10 +157,9 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
 }
 
 pub(crate) fn priority_of(priority: &Bound<'_, PyAny>) -> PyResult<u8> {
-    priority_from(priority.extract()?)
+    priority_from(&priority.extract()?)
 }
 
-pub(crate) fn priority_from(number: i64) -> PyResult<u8> {
-    u8::try_from(number)
-        .map_err(|_| PyValueError::new_err(format!("a priority is a number from 0 to 255, not {number}")))
+pub(crate) fn priority_from(number: &Whole) -> PyResult<u8> {
+    number.within("a priority", &(0..=u8::MAX.into())).map(|priority| priority as u8)
 }

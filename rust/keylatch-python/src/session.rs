@@ -90,9 +90,9 @@ impl Session {
         name: &Bound<'_, PyString>,
         source: &'static str,
         manager: u64,
-    ) -> PyResult<Self> {
-        let text = text_of(name)?;
-        Ok(Self {
+    ) -> Self {
+        let text = text_of(name);
+        Self {
             session: locks.session_with_source(&text, source),
             name: name.clone().unbind(),
             source,
@@ -100,7 +100,7 @@ impl Session {
             manager,
             process: Process::this(),
             entered: AtomicBool::new(false),
-        })
+        }
     }
 
     /// The owner as a manager takes it. To another one than its own it is a name.

@@ -150,7 +150,7 @@ pub use observe::{
 };
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};
 pub use request::{BatchLockRequest, BatchMode, LockRequest};
-pub use session::Session;
+pub use session::{NumberedRequest, RequestRepeat, RequestTurn, Session};
 #[cfg(feature = "tracing")]
 pub use subscription::TracedEvents;
 pub use subscription::{Events, NextEvent};

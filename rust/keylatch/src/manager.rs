@@ -83,12 +83,29 @@ impl FastObjectLockManager {
     /// than the default can be had; [`config`](Self::config) tells how many.
     #[must_use]
     pub fn new() -> Self {
-        let mut config = LockConfig::default();
+        Self::fitting(LockConfig::default()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`with_config`](Self::with_config), but if there is not enough address space for as many locks, then for fewer:
+    /// for settings whose `max_locks` nobody has chosen. [`config`](Self::config) says what came of it.
+    ///
+    /// ```
+    /// use keylatch::{Fairness, FastObjectLockManager, LockConfig};
+    /// let locks = FastObjectLockManager::fitting(LockConfig { fairness: Fairness::Fifo, ..LockConfig::default() })?;
+    /// assert!(locks.config().max_locks >= 1024);
+    /// # Ok::<(), keylatch::LockError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fitting(mut config: LockConfig) -> Result<Self, LockError> {
+        config.validate()?;
         loop {
             match Self::with_config(config.clone()) {
-                Ok(manager) => return manager,
-                Err(error) if config.max_locks <= 4096 => panic!("{error}"),
-                Err(_) => config.max_locks /= 4,
+                Err(LockError::InvalidConfig { setting: "max_locks", .. }) if config.max_locks > 4096 => {
+                    config.max_locks /= 4;
+                }
+                answer => return answer,
             }
         }
     }

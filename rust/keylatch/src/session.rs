@@ -1,9 +1,12 @@
 //! A session: one logical thread of control, such as a transaction.
 
-use crate::hold::{Grant, OwnerRef, SessionRef, SessionState};
+use crate::error::LockError;
+use crate::hold::{Asked, Begun, Grant, OwnerRef, SessionRef, SessionState, Turn};
 use crate::manager::FastObjectLockManager;
+use crate::request::LockRequest;
 use crate::sync::fault::fault;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// An owner that is one logical thread of control, such as a transaction; made by
 /// [`FastObjectLockManager::session`].
@@ -65,6 +68,62 @@ impl Session {
         let mut this = self;
         this.releases = releases;
         this
+    }
+}
+
+/// What a front does about a numbered request that it makes in a way of its own, such as by a queue: see
+/// [`FastObjectLockManager::begin_numbered`].
+#[doc(hidden)]
+#[derive(Debug)]
+#[must_use]
+pub enum NumberedRequest {
+    /// It was answered before, with this grant, which is held.
+    Answered(Grant),
+    /// It is the first of its number: it is to be made, without its number, and its grant to be told.
+    First(RequestTurn),
+    /// The same request was made before and is not answered yet.
+    Repeated(RequestRepeat),
+}
+
+/// The turn to make a numbered request. Those who repeat it meanwhile wait, until its grant is told, or it is dropped: then
+/// one of them makes it.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct RequestTurn(Turn);
+
+impl RequestTurn {
+    /// The request got its lock.
+    pub fn answer(self, grant: Grant) {
+        self.0.answer(grant);
+    }
+}
+
+/// A numbered request that was made by somebody else.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct RequestRepeat(Arc<Asked>);
+
+impl RequestRepeat {
+    /// Sleeps until that one has ended, however; then it is to be asked again. `false` if the time is over first.
+    #[must_use]
+    pub fn is_over_by(&self, deadline: Option<Instant>) -> bool {
+        self.0.is_over_by(deadline)
+    }
+}
+
+impl FastObjectLockManager {
+    /// Begins a numbered request that the caller makes in a way of its own. For faces to other languages.
+    ///
+    /// # Errors
+    /// What is wrong with the request: that its owner is no session of this manager's, for instance, or that its number was for
+    /// something else.
+    #[doc(hidden)]
+    pub fn begin_numbered(&self, request: &LockRequest<'_>) -> Result<NumberedRequest, LockError> {
+        Ok(match self.core().begin_numbered(request)? {
+            Begun::Has(grant) => NumberedRequest::Answered(grant),
+            Begun::Asks(turn) => NumberedRequest::First(RequestTurn(turn)),
+            Begun::Waits(first) => NumberedRequest::Repeated(RequestRepeat(first)),
+        })
     }
 }
 

@@ -261,6 +261,7 @@ fn every_call(locks: &FastObjectLockManager, shared: &Shared, own: &mut Own, ask
         format!("{guard:?}").contains("held"),
     );
     asks.about_to("guard.downgrade(), on_lost()");
+    ask!(asks, is_forked(mine.try_downgrade()));
     mine.downgrade();
     guard.on_lost(drop);
     // Owners and sessions.

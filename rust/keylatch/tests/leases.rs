@@ -2,7 +2,7 @@
 
 mod steps;
 
-use keylatch::{FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost};
+use keylatch::{FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost, Reentrancy};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -208,6 +208,30 @@ fn of_several_readers_only_the_expired_ones_go() {
 }
 
 #[test]
+fn the_number_of_a_session_that_loses_one_of_several_holds_is_current_until_the_last_is_gone() {
+    let config = LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let session = locks.session("txn");
+    for first_loses in [false, true] {
+        let hold = || locks.lock(write().owner(&session)).blocking().unwrap();
+        let (outer, inner) = (hold(), hold());
+        let fence = outer.fence();
+        assert_eq!(inner.fence(), fence);
+        let (lost, stays) = if first_loses { (outer, inner) } else { (inner, outer) };
+        lost.renew(Duration::from_nanos(1)).unwrap();
+        wait_out(|| lost.remaining());
+        assert!(locks.lock(read()).try_now().is_err(), "the other hold is there");
+        assert!(matches!(lost.try_release(), Err(LockError::LeaseLost { .. })));
+        assert!(stays.is_valid() && stays.fence() == fence);
+        assert!(locks.is_current(("b", "o"), fence).unwrap());
+        drop(stays);
+        assert!(!locks.is_current(("b", "o"), fence).unwrap());
+        let next = locks.lock(write()).try_now().unwrap();
+        assert!(next.fence() > fence);
+    }
+}
+
+#[test]
 fn a_lock_that_was_lost_is_kept_shut_for_as_long_as_is_set() {
     let config = LockConfig { lock_delay: 2 * SHORT, ..LockConfig::default() };
     for by_number in [false, true] {
@@ -392,6 +416,8 @@ fn a_full_table_has_room_where_leases_have_run_out_and_no_more() {
     let mut held = Vec::new();
     let (mut safe, mut over) = (Vec::new(), Vec::new());
     // Every third hold has no lease, every third a long one.
+    let kept = locks.lock(LockRequest::write(("b", "guard")).ttl(Duration::from_nanos(1))).try_now().unwrap();
+    wait_out(|| kept.remaining());
     let refused = (0..).find_map(|number: u32| {
         let key = number.to_string();
         let request = LockRequest::write(("b", key.as_str()));
@@ -410,11 +436,12 @@ fn a_full_table_has_room_where_leases_have_run_out_and_no_more() {
     let more: Vec<_> =
         (1000..).map_while(|key: u32| locks.try_acquire_write_lock("b", &key.to_string(), "me").ok()).collect();
     assert_eq!(more.len(), over.len());
+    assert!(kept.remaining() == Some(Duration::ZERO) && kept.renew(LONG).is_ok(), "a guard's end would make no room");
     assert!(safe.iter().chain(&held).all(|grant| locks.is_valid(*grant)));
     for grant in over {
         assert!(matches!(locks.release(grant), Err(LockError::LeaseLost { .. })));
     }
-    drop(more);
+    drop((more, kept));
     held.into_iter().chain(safe).for_each(|grant| locks.release(grant).unwrap());
     assert_at_rest(&locks);
 }

@@ -261,11 +261,12 @@ fn a_lease_that_ran_out_where_there_is_no_room_to_take_it_away_is_held() {
         for lock_delay in [Duration::ZERO, Duration::from_nanos(1)] {
             let locks = with(LockConfig { shards: 4, max_locks: 100, lock_delay, ..LockConfig::default() });
             let ask = || LockRequest::write(("b", "leased"));
-            let leased = locks.lock(ask().ttl(Duration::from_nanos(1))).try_now().unwrap();
+            let leased = locks.lock(ask()).try_now().unwrap();
             let names: Vec<String> = (0..200).map(|n| format!("{n}")).collect();
             let (mut held, _) = fill(&locks, &names);
             held.pop();
             let lost = take_away_until_there_is_no_room(&locks, "");
+            leased.renew(Duration::from_nanos(1)).unwrap();
             until("the end of the lease", || leased.remaining().is_none_or(|left| left.is_zero()));
 
             assert!(matches!(locks.lock(ask()).try_now(), Err(LockError::WouldBlock { .. })));
@@ -297,13 +298,16 @@ fn locks_are_taken_away_in_a_full_table_as_ever() {
             let mine =
                 ["one", "two"].map(|key| locks.lock(LockRequest::write(("b", key)).owner(&session)).try_now().unwrap());
             let of_long_key = locks.try_acquire_write_lock("b", &long, "x").unwrap();
-            let leased =
-                locks.lock(LockRequest::write(("b", "leased")).ttl(Duration::from_nanos(1))).try_now().unwrap();
+            let leased = locks.lock(LockRequest::write(("b", "leased"))).try_now().unwrap();
             let (held, error) = fill(&locks, &names);
             assert_eq!(error, Some(LockError::TableFull { limit }));
             assert_eq!(*most.get_or_insert(held.len()), held.len(), "as many as the last time");
             let mut waits = ByHand::waiting(locks.lock(LockRequest::write(("b", &*names[0]))));
             let mut waits_for_long = ByHand::waiting(locks.lock(LockRequest::write(("b", &*long))));
+
+            // Not before: where somebody looks for room, what has run out goes.
+            leased.renew(Duration::from_nanos(1)).unwrap();
+            until("the end of the lease", || leased.remaining().is_none_or(|left| left.is_zero()));
 
             // One key, whatever a session has, what has run out, and everything.
             assert_eq!(locks.force_release(&Filter::new().key(("b", &*names[0]))).len(), 1);

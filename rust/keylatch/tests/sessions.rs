@@ -3,10 +3,11 @@
 mod steps;
 
 use keylatch::{
-    BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Reentrancy,
+    BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, NumberedRequest,
+    Reentrancy,
 };
 use std::sync::Barrier;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use steps::{until_in_line, within};
 
 fn counting() -> FastObjectLockManager {
@@ -106,6 +107,29 @@ fn counted_holds_end_in_any_order_and_the_last_one_frees_the_lock() {
         assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
         assert_eq!(locks.lock(write()).try_now().unwrap().fence(), 2);
     }
+}
+
+#[test]
+fn counted_holds_have_one_number_whatever_other_keys_the_shard_has_seen() {
+    let config = LockConfig { shards: 1, reentrancy: Reentrancy::Count, ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let session = locks.session("txn");
+    let outer = locks.lock(write().owner(&session)).blocking().unwrap();
+    for turn in 0..100_u32 {
+        drop(locks.try_acquire_write_lock("b", "often", "x").unwrap());
+        // Until it has left the table.
+        drop(locks.try_acquire_write_lock("b", &turn.to_le_bytes(), "x").unwrap());
+    }
+    let held: Vec<_> =
+        (100..110_u32).map(|n| locks.try_acquire_write_lock("b", &n.to_le_bytes(), "x").unwrap()).collect();
+    drop(held);
+    let inner = locks.lock(write().owner(&session)).blocking().unwrap();
+    assert_eq!((outer.fence(), inner.fence()), (1, 1));
+    assert!(locks.is_current(("b", "o"), 1).unwrap());
+    drop(outer);
+    assert!(locks.is_current(("b", "o"), 1).unwrap());
+    drop(inner);
+    assert!(locks.lock(write()).try_now().unwrap().fence() > 1);
 }
 
 #[test]
@@ -305,6 +329,35 @@ fn a_repeated_request_is_one_hold_whoever_comes_first() {
         assert!(grants.iter().all(|grant| *grant == grants[0]));
         locks.release(grants[0]).unwrap();
         assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
+}
+
+/// For fronts that wait in a way of their own: the turn is theirs until they tell the grant, or give the turn up.
+#[test]
+fn a_turn_that_a_front_takes_is_the_only_one() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = write().owner(&session).request_id(7);
+    let NumberedRequest::First(turn) = locks.begin_numbered(&request).unwrap() else { panic!("nobody was before") };
+    let NumberedRequest::Repeated(repeat) = locks.begin_numbered(&request).unwrap() else {
+        panic!("one turn a number")
+    };
+    assert!(matches!(locks.lock(request).grant_now(), Err(LockError::WouldBlock { .. })));
+    assert!(!repeat.is_over_by(Some(Instant::now() + Duration::from_millis(1))));
+    drop(turn);
+    assert!(repeat.is_over_by(None));
+    let NumberedRequest::First(turn) = locks.begin_numbered(&request).unwrap() else { panic!("it was given up") };
+    let grant = locks.lock(write().owner(&session)).grant_now().unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| locks.lock(request).grant_blocking().unwrap());
+        turn.answer(grant);
+        assert_eq!(waits.join().unwrap(), grant);
+    });
+    let NumberedRequest::Answered(known) = locks.begin_numbered(&request).unwrap() else { panic!("it was told") };
+    assert_eq!(known, grant);
+    locks.release(grant).unwrap();
+    for wrong in [write().owner(&session), write().owner("label").request_id(7)] {
+        assert!(matches!(locks.begin_numbered(&wrong), Err(LockError::InvalidConfig { setting: "request_id", .. })));
     }
 }
 

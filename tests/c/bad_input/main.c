@@ -2,11 +2,13 @@
  * Calls every exported function with everything that can be wrong with each of its arguments, one at a time. What has to
  * come of it: the status that the header says, nothing written, nothing taken, and a library that goes on.
  *
- *     bad_input SYMBOLS      the list of exported functions: each needs a row in table.c
+ *     bad_input SYMBOLS HEADER      the list of exported functions, each of which needs a row in table.c, and keylatch.h, whose
+ *                                   lists of errors have to name what comes
  */
 #define _POSIX_C_SOURCE 200809L
 
 #include "../check.h"
+#include "promised.h"
 #include "table.h"
 
 #include <stdarg.h>
@@ -210,6 +212,15 @@ static void untouched(const struct function *function, const char *what)
     }
 }
 
+/* Whatever comes stands in the function's list of errors. */
+static void is_listed(const struct function *function, int32_t came, const char *what)
+{
+    if (is_promised(function->name, came))
+        return;
+    fprintf(stderr, "%s with %s came to %s, which the header does not list\n", function->name, what, keylatch_status_name(came));
+    exit(1);
+}
+
 /* Calls it and compares; *arguments has one that is bad. */
 static void expect(const struct function *function, union argument *arguments, int32_t status, const char *format, ...)
 {
@@ -227,6 +238,7 @@ static void expect(const struct function *function, union argument *arguments, i
                 keylatch_status_name(status), keylatch_last_error());
         exit(1);
     }
+    is_listed(function, came, what);
     if (came == KEYLATCH_OK) {
         give_back(function, arguments);
         return;
@@ -391,6 +403,7 @@ static void in_a_child(const struct function *function)
             fprintf(stderr, "%s in a forked child came to %s, not to %s\n", function->name, keylatch_status_name(came), keylatch_status_name(wanted));
             _exit(1);
         }
+        is_listed(function, came, "a forked child's call");
         if (came != KEYLATCH_OK)
             untouched(function, "in a child");
         _exit(0);
@@ -439,17 +452,19 @@ static void every_symbol_is_tried(const char *path)
 
 int main(int count, char **arguments)
 {
-    if (count < 2) {
-        fprintf(stderr, "usage: bad_input SYMBOLS [--no-fork]\n");
+    if (count < 3) {
+        fprintf(stderr, "usage: bad_input SYMBOLS HEADER [--no-fork]\n");
         return 2;
     }
+    promises_of(arguments[2]);
     every_symbol_is_tried(arguments[1]);
     every_function();
     size_t forked = 0;
-    if (count < 3 || strcmp(arguments[2], "--no-fork") != 0)
+    if (count < 4 || strcmp(arguments[3], "--no-fork") != 0)
         for (const struct function *function = functions; function < functions + function_count; function++, forked++)
             if (!(function->params[0].is == A_HANDLE && function->params[0].may & BE_CONSUMED && function->params[0].kind == MANAGER))
                 in_a_child(function);
+    promises_forgotten();
     printf("%zu functions, %zu calls with bad input, %zu in a forked child\n", function_count, tried, forked);
     return 0;
 }

@@ -141,6 +141,7 @@ CALL(events_free, P(0))
 CALL(manager_metrics, P(0), (uint32_t)N(1), P(2))
 CALL(manager_health, P(0), P(1), P(2))
 CALL(manager_adaptive, P(0), P(1))
+CALL(manager_wait_times, P(0), (uint32_t)N(1), P(2), N(3), P(4))
 CALL(manager_openmetrics, P(0), P(1))
 CALL(manager_report, P(0), P(1))
 
@@ -230,6 +231,7 @@ const struct function functions[] = {
     { FUNCTION(manager_metrics), { HANDLE(MANAGER), { .is = A_NUMBER, .good = UINT32_MAX }, FILLED(metrics) }, PLAINLY, 0 },
     { FUNCTION(manager_health), { HANDLE(MANAGER), FILLED(health), { .is = OUT_TEXT, .may = BE_NULL } }, PLAINLY, 0 },
     { FUNCTION(manager_adaptive), { HANDLE(MANAGER), FILLED(adaptive) }, PLAINLY, 0 },
+    { FUNCTION(manager_wait_times), { HANDLE(MANAGER), { .is = A_NUMBER, .good = UINT32_MAX }, { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_NUMBER, .good = 64 }, TOLD }, PLAINLY, 0 },
     { FUNCTION(manager_openmetrics), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
     { FUNCTION(manager_report), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
 };

@@ -255,7 +255,7 @@ impl Core {
                     }
                     Again::Full => {
                         drop(shard);
-                        self.table.evict_idle(&local.entries);
+                        self.make_room(local);
                         made_room = true;
                         continue;
                     }

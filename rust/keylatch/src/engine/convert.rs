@@ -5,7 +5,7 @@ use super::local::Local;
 use super::release::no_longer_held;
 use super::waiting::Ended;
 use crate::error::LockError;
-use crate::hold::Grant;
+use crate::hold::{Grant, Standing};
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::atomic::Ordering;
@@ -164,7 +164,12 @@ impl Core {
     pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended, limit: Limit) -> Result<(), LockError> {
         let Ended::Failed { why, error } = ended else { return Ok(()) };
         self.standing(grant)?;
-        let Some((index, _)) = self.records.get(grant.index()).held_by_guard(grant) else { return Ok(()) };
+        if fault!("lost-upgrade-succeeds") && self.standing(grant).is_err() {
+            return Ok(());
+        }
+        // Should it be lost in this moment, its entry keeps its key until the guard is gone.
+        let seen = self.records.get(grant.index()).seen_by_guard(grant);
+        let Some((index, _)) = seen else { return Err(no_longer_held(grant, Standing::Unknown)) };
         let entry = self.table.entry(index);
         let key = entry.key(self.table.arena());
         Err(self.failure((why, error), limit, &key.as_ref()))

@@ -102,7 +102,10 @@ impl Core {
                 Ok(Ok(None)) => return Again::No,
                 Ok(Ok(Some(Displaced { stand_in, .. }))) => home = (stand_in, self.table.entry(stand_in)),
             }
-            if self.records.get(first.index()).held().is_none_or(|held| held.grant(first.index()) != first) {
+            let is_there =
+                self.records.get(first.index()).held().is_some_and(|held| held.grant(first.index()) == first);
+            // It may have gone, or shared the lock, before its entry was displaced.
+            if !is_there || !(home.1.word().is_exclusive() || fault!("shared-hold-counted")) {
                 return Again::Moved;
             }
             home.1.set_counted(1);

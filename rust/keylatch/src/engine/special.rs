@@ -56,14 +56,14 @@ impl Core {
 
     /// The grant that a session's numbered request was answered with, or the turn to make it. While the same request
     /// waits already, waits for how that ends.
-    fn turn_of<'s>(
+    fn turn_of(
         &self,
-        session: &'s SessionState,
+        session: &Arc<SessionState>,
         id: u64,
         request: &LockRequest<'_>,
         patience: Patience,
         limit: &mut Limit,
-    ) -> Result<Result<Grant, Turn<'s>>, LockError> {
+    ) -> Result<Result<Grant, Turn>, LockError> {
         let began = Instant::now();
         let deadline = self.deadline(*limit);
         loop {
@@ -89,6 +89,24 @@ impl Core {
             // `None` if it is released in this moment: then it is asked for anew.
             if let Some(grant) = self.answered_before(id, grant, request)? {
                 return Ok(Ok(grant));
+            }
+        }
+    }
+
+    /// A numbered request that is about to be made in a way of the caller's own.
+    pub(crate) fn begin_numbered(&self, request: &LockRequest<'_>) -> Result<Begun, LockError> {
+        let Some((session, id)) = self.numbered(request)? else {
+            return Err(invalid("request_id", "the request has none".into()));
+        };
+        loop {
+            match session.begin_request(id, |grant| self.standing(grant).is_ok()) {
+                // As in `turn_of`.
+                Begun::Has(grant) => {
+                    if let Some(grant) = self.answered_before(id, grant, request)? {
+                        return Ok(Begun::Has(grant));
+                    }
+                }
+                begun => return Ok(begun),
             }
         }
     }

@@ -178,6 +178,8 @@ impl Core {
                 }
                 Err(Full) => {
                     drop(shard);
+                    // Not all the room there may be: what ended leases take up is gone for here, among others.
+                    self.open_those_due(local);
                     self.table.evict_idle(&local.entries);
                     made_room = true;
                     continue;
@@ -254,11 +256,10 @@ impl Core {
         let successor = shard.admit(stand_in, hash);
         successor.stand_in_for(stand_in, entry, counted);
         self.leases.set_first_end(stand_in, self.leases.first_end(home));
-        // One more than the last: the number of a hold that was taken away is not current any more. The same if the
-        // exclusive holder is known to hold it still.
-        let stays = why.is_none() && held_as(Mode::Exclusive);
-        let fence = entry.fence.load(Ordering::Relaxed) + u64::from(!stays);
-        successor.fence.store(fence.max(successor.fence.load(Ordering::Relaxed)), Ordering::Relaxed);
+        // One more than the last: the number of a hold that was taken away is not current any more, unless it is that of
+        // further holds of its session. In any case it goes on from the key's own, whatever others the shard had.
+        let stays = seen.is_exclusive() && survivors > 0 && !fault!("survivors-number-void");
+        successor.fence.store(entry.fence.load(Ordering::Relaxed) + u64::from(!stays), Ordering::Relaxed);
         if seen.is_exclusive() {
             successor.set_counted(if entry.counted() > 0 { survivors } else { 0 });
         } else if survivors > 0 {

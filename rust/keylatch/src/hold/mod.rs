@@ -13,4 +13,4 @@ pub(crate) use owner::Owners;
 pub use record::{Grant, Lost};
 pub(crate) use record::{Held, Record, Special, Standing};
 pub use session::SessionRef;
-pub(crate) use session::{Begun, FOREIGN, SESSION, SessionState, Sessions, Taken, Turn};
+pub(crate) use session::{Asked, Begun, FOREIGN, SESSION, SessionState, Sessions, Taken, Turn};

@@ -88,7 +88,7 @@ impl SessionState {
     }
 
     /// A numbered request comes in. `is_held` says which grants are not void.
-    pub(crate) fn begin_request(&self, request_id: u64, is_held: impl Fn(Grant) -> bool) -> Begun<'_> {
+    pub(crate) fn begin_request(self: &Arc<Self>, request_id: u64, is_held: impl Fn(Grant) -> bool) -> Begun {
         let mut answered = self.answered.lock();
         match answered.get(&request_id) {
             Some(Numbered::Answered(grant)) if is_held(*grant) => Begun::Has(*grant),
@@ -97,7 +97,7 @@ impl SessionState {
                 forget_void(&mut answered, is_held);
                 let asked = Arc::<Asked>::default();
                 answered.insert(request_id, Numbered::Asked(Arc::clone(&asked)));
-                Begun::Asks(Turn { session: self, request_id, asked, answer: None })
+                Begun::Asks(Turn { session: Arc::clone(self), request_id, asked, answer: None })
             }
         }
     }
@@ -152,9 +152,9 @@ enum Numbered {
 /// What a numbered request has to do.
 #[derive(Debug)]
 #[must_use]
-pub(crate) enum Begun<'s> {
+pub(crate) enum Begun {
     /// It is the first, and asks.
-    Asks(Turn<'s>),
+    Asks(Turn),
     /// It was answered, and that is held.
     Has(Grant),
     /// The same request has been made and not answered yet.
@@ -185,21 +185,21 @@ impl Asked {
 
 /// The turn to make a numbered request. When it is dropped those who repeated it look again.
 #[derive(Debug)]
-pub(crate) struct Turn<'s> {
-    session: &'s SessionState,
+pub(crate) struct Turn {
+    session: Arc<SessionState>,
     request_id: u64,
     asked: Arc<Asked>,
     answer: Option<Grant>,
 }
 
-impl Turn<'_> {
+impl Turn {
     /// The request got its lock.
     pub(crate) fn answer(mut self, grant: Grant) {
         self.answer = Some(grant);
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         let mut answered = self.session.answered.lock();
         match self.answer {

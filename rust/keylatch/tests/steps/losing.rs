@@ -1,10 +1,11 @@
-//! Programs of one thread about holds that are lost: leases, force, sessions that count; and what each has to answer.
+//! Programs of one thread about holds that are lost or change: leases, force, sessions that count, up- and downgrades, all
+//! of it in a table that may be full; and what each has to answer.
 
 #![allow(dead_code, reason = "proptest and the fuzzer each use their part")]
 
 use keylatch::{
-    FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost, Mode, OwnedLockGuard, OwnerRef,
-    Reentrancy, Session,
+    FastObjectLockManager, Filter, Grant, HolderInfo, LockConfig, LockError, LockRequest, Lost, Mode, OwnedLockGuard,
+    OwnerRef, Reentrancy, Session,
 };
 use std::time::Duration;
 
@@ -12,15 +13,29 @@ const LONG: Duration = Duration::from_secs(3600);
 const KEYS: [&str; 3] = ["a", "b", "c"];
 /// Two labels, and two sessions after them.
 const OWNERS: usize = 4;
+/// Room for so many keys: whole pages, of which one place is not for keys.
+const ROOM: usize = 31;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
-    Take { key: usize, mode: Mode, owner: usize, lease: Lease, number: bool },
+    Take {
+        key: usize,
+        mode: Mode,
+        owner: usize,
+        lease: Lease,
+        number: bool,
+    },
     Release(usize),
     Renew(usize, Lease),
     Force(usize),
     Expire(usize),
     ReleaseAll(usize),
+    Downgrade(usize),
+    /// At once, or after a look at the leases of those who are in the way.
+    Upgrade(usize, bool),
+    /// Other keys are locked until there is no room for another one.
+    Fill,
+    Empty,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +74,8 @@ struct Hold {
     owner: usize,
     lease: Lease,
     lost: Option<Lost>,
+    /// Its number, if it is exclusive.
+    fence: u64,
 }
 
 struct World {
@@ -66,14 +83,33 @@ struct World {
     sessions: [Session; 2],
     holds: Vec<Hold>,
     fences: [u64; KEYS.len()],
+    /// Of other keys, while the table is full.
+    fillers: Vec<OwnedLockGuard>,
 }
 
 impl World {
     fn new() -> Self {
-        let config = LockConfig { shards: 2, reentrancy: Reentrancy::Count, ..LockConfig::default() };
+        let max_locks = u32::try_from(ROOM).expect("a few");
+        let config = LockConfig { shards: 2, max_locks, reentrancy: Reentrancy::Count, ..LockConfig::default() };
         let locks = FastObjectLockManager::with_config(config).expect("these settings are fine");
         let sessions = ["one", "two"].map(|name| locks.session(name));
-        Self { locks, sessions, holds: Vec::new(), fences: [0; KEYS.len()] }
+        Self { locks, sessions, holds: Vec::new(), fences: [0; KEYS.len()], fillers: Vec::new() }
+    }
+
+    /// Whether the table may be full: a hold that is lost, or counted, may need two places.
+    fn may_be_full(&self) -> bool {
+        !self.fillers.is_empty() || 2 * self.holds.len() + KEYS.len() >= ROOM
+    }
+
+    fn fill(&mut self) {
+        for number in 0_u32.. {
+            match self.locks.try_acquire_write_lock("filler", &number.to_le_bytes(), "filler") {
+                Ok(guard) => self.fillers.push(guard.into_owned()),
+                Err(LockError::WouldBlock { .. }) => {}
+                Err(LockError::TableFull { .. }) => return,
+                Err(other) => panic!("{other}"),
+            }
+        }
     }
 
     fn held(&self, key: usize) -> impl Iterator<Item = &Hold> {
@@ -139,9 +175,13 @@ impl World {
                     *last = fence;
                 }
                 wait_out(&self.locks, &hand, lease);
-                self.holds.push(Hold { hand, key, mode, owner, lease, lost: None });
+                self.holds.push(Hold { hand, key, mode, owner, lease, lost: None, fence });
             }
             (Err(LockError::WouldBlock { .. }), None) => {}
+            // For a key that nobody holds, or an entry that would count.
+            (Err(LockError::TableFull { .. }), Some(_)) if self.may_be_full() => {
+                assert!(self.held(key).all(|hold| hold.owner == owner));
+            }
             (answer, expected) => panic!("{:?} where {expected:?} was to be", answer.map(drop)),
         }
     }
@@ -176,6 +216,78 @@ impl World {
         }
     }
 
+    fn downgrade(&mut self, which: usize) {
+        let Some(which) = which.checked_rem(self.holds.len()) else { return };
+        let alone = self.held(self.holds[which].key).count() == 1;
+        let hold = &mut self.holds[which];
+        let Hand::Guard(guard) = &mut hold.hand else { return };
+        guard.downgrade();
+        if hold.lost.is_none() && alone {
+            hold.mode = Mode::Shared;
+        }
+        assert_eq!(guard.mode(), hold.mode);
+    }
+
+    fn upgrade(&mut self, which: usize, waits: bool) {
+        let Some(which) = which.checked_rem(self.holds.len()) else { return };
+        let Hold { key, mode, lost, lease, .. } = self.holds[which];
+        // Whoever waits has what ran out taken away; should that be its own, it may have been upgraded before.
+        if matches!(self.holds[which].hand, Hand::Number(_)) || (waits && lease == Lease::Over) {
+            return;
+        }
+        let reads = lost.is_none() && mode == Mode::Shared;
+        if reads && waits && self.held(key).count() > 1 {
+            self.lose(Lost::Expired, |hold| hold.key == key && hold.lease == Lease::Over);
+        }
+        let in_the_way = self.held(key).count() > 1;
+        let hold = &mut self.holds[which];
+        let Hand::Guard(guard) = &mut hold.hand else { return };
+        let answer = if waits { guard.upgrade_blocking(Some(Duration::ZERO)) } else { guard.try_upgrade() };
+        let refused = matches!(
+            &answer,
+            Err(LockError::WouldBlock { .. } | LockError::Timeout { .. } | LockError::Deadlock { .. })
+        );
+        if hold.lost.is_none() && reads && in_the_way {
+            assert!(refused, "{answer:?} beside others");
+        } else {
+            check(hold.lost, &answer);
+        }
+        if hold.lost.is_none() && reads && !in_the_way {
+            hold.mode = Mode::Exclusive;
+            hold.fence = guard.fence();
+            assert!(hold.fence > self.fences[key], "{} after {}", hold.fence, self.fences[key]);
+            self.fences[key] = hold.fence;
+        }
+        assert_eq!(guard.mode(), hold.mode);
+    }
+
+    /// Where room is made in the table, what has run out is taken away, though nobody asks for it.
+    fn see_what_made_room(&mut self) {
+        let listed = self.locks.holders(&Filter::new().bucket("bucket"));
+        if !self.may_be_full() {
+            return;
+        }
+        for (key, name) in KEYS.iter().enumerate() {
+            let of_key = |holder: &&HolderInfo| holder.key.object() == name.as_bytes();
+            let mut has_run_out = listed.iter().filter(of_key).filter_map(|holder| holder.lease);
+            if !has_run_out.any(|left| left.is_zero()) {
+                self.lose(Lost::Expired, |hold| hold.key == key && hold.lease == Lease::Over);
+            }
+        }
+    }
+
+    /// That the number of whoever has a key alone is the key's, and no other is.
+    fn check_numbers(&self) {
+        for (key, name) in KEYS.iter().enumerate() {
+            let current = self.held(key).find(|hold| hold.mode == Mode::Exclusive).map(|hold| hold.fence);
+            let numbers = self.holds.iter().filter(|hold| hold.key == key && hold.mode == Mode::Exclusive);
+            for number in numbers.map(|hold| hold.fence).chain([self.fences[key]]) {
+                let is_current = self.locks.is_current(("bucket", *name), number).expect("no fork");
+                assert_eq!(is_current, current == Some(number), "{number} where {current:?} is");
+            }
+        }
+    }
+
     fn step(&mut self, step: Step) {
         let of = |key: usize| Filter::new().key(("bucket", KEYS[key]));
         match step {
@@ -194,10 +306,20 @@ impl World {
                 let taken = self.sessions[session].release_all();
                 assert_eq!(taken, self.lose(Lost::Forced, |hold| hold.owner == session + 2));
             }
+            Step::Downgrade(which) => self.downgrade(which),
+            Step::Upgrade(which, waits) => self.upgrade(which, waits),
+            Step::Fill => self.fill(),
+            Step::Empty => {
+                self.see_what_made_room();
+                self.fillers.clear();
+            }
         }
+        self.see_what_made_room();
         let held = self.holds.iter().filter(|hold| hold.lost.is_none()).count();
-        assert_eq!(self.locks.holders(&Filter::new()).len(), held, "listed");
-        assert_eq!(self.locks.get_metrics().shard_metrics.holders, held as u64, "counted");
+        assert_eq!(self.locks.holders(&Filter::new().bucket("bucket")).len(), held, "listed");
+        let holders = self.locks.get_metrics().shard_metrics.holders;
+        assert_eq!(holders, (held + self.fillers.len()) as u64, "counted");
+        self.check_numbers();
     }
 }
 
@@ -232,6 +354,7 @@ pub(crate) fn run(program: &[Step]) {
     while !world.holds.is_empty() {
         world.step(Step::Release(world.holds.len() * 3 + 1));
     }
+    world.step(Step::Empty);
     for key in 0..KEYS.len() {
         for number in [false, true] {
             world.take(key, Mode::Exclusive, 0, Lease::None, number);
@@ -246,18 +369,22 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> Vec<Step> {
         let key = usize::from(which) % KEYS.len();
         let lease = Lease::from_number(what >> 4);
         match what % 16 {
-            0..=6 => Step::Take {
+            0..=5 => Step::Take {
                 key,
                 mode: if what & 128 == 0 { Mode::Shared } else { Mode::Exclusive },
                 owner: usize::from(which >> 2) % OWNERS,
                 lease,
                 number: which & 128 == 0,
             },
-            7..=10 => Step::Release(usize::from(which)),
-            11 | 12 => Step::Renew(usize::from(which), lease),
-            13 => Step::Force(key),
-            14 => Step::Expire(key),
-            _ => Step::ReleaseAll(usize::from(which) % 2),
+            6..=8 => Step::Release(usize::from(which)),
+            9 => Step::Renew(usize::from(which), lease),
+            10 => Step::Downgrade(usize::from(which)),
+            11 => Step::Upgrade(usize::from(which), what & 16 != 0),
+            12 => Step::Force(key),
+            13 => Step::Expire(key),
+            14 => Step::ReleaseAll(usize::from(which) % 2),
+            _ if what & 16 == 0 => Step::Fill,
+            _ => Step::Empty,
         }
     };
     bytes.chunks_exact(2).map(step).collect()

@@ -1,0 +1,147 @@
+//! What a manager is made with. A wrong type is a `TypeError`, and whatever else is wrong `InvalidConfig`, a `ValueError`
+//! that names the setting.
+
+use crate::errors::{class, to_exception};
+use crate::numbers::{Seconds, Whole, shown};
+use keylatch::{AdaptiveTimeout, Fairness, LockConfig, LockError, Reentrancy, Victim};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyString};
+use std::time::Duration;
+
+/// The settings from the arguments that were given by name.
+pub(crate) fn config(given: Option<&Bound<'_, PyDict>>) -> PyResult<LockConfig> {
+    let mut config = LockConfig::default();
+    let mut eventual_after = None;
+    for (name, value) in given.into_iter().flatten() {
+        match name.cast::<PyString>()?.to_str()? {
+            "fairness" => {
+                config.fairness = choice(
+                    "fairness",
+                    &value,
+                    &[
+                        ("eventual", Fairness::default()),
+                        ("fifo", Fairness::Fifo),
+                        ("writer_first", Fairness::WriterFirst),
+                        ("reader_first", Fairness::ReaderFirst),
+                    ],
+                )?;
+            }
+            "eventual_after" => eventual_after = Some(seconds("eventual_after", &value)?),
+            "default_timeout" => {
+                let timeout = optional("default_timeout", &value, seconds)?;
+                config.default_timeout = timeout.filter(|timeout| *timeout < Duration::MAX);
+            }
+            "shards" => config.shards = number("shards", &value)?,
+            "max_locks" => config.max_locks = number("max_locks", &value)?,
+            "max_waiters" => config.max_waiters = number("max_waiters", &value)?,
+            "max_key_bytes" => config.max_key_bytes = number("max_key_bytes", &value)?,
+            "overtake_limit" => config.overtake_limit = number("overtake_limit", &value)?,
+            "reentrancy" => {
+                let choices = [("deny", Reentrancy::Deny), ("count", Reentrancy::Count)];
+                config.reentrancy = choice("reentrancy", &value, &choices)?;
+            }
+            "deadlock_delay" => config.deadlock_delay = optional("deadlock_delay", &value, seconds)?,
+            "victim" => {
+                let choices = [
+                    ("asker", Victim::Asker),
+                    ("youngest", Victim::Youngest),
+                    ("lowest_priority", Victim::LowestPriority),
+                ];
+                config.victim = choice("victim", &value, &choices)?;
+            }
+            "lock_delay" => config.lock_delay = seconds("lock_delay", &value)?,
+            "adaptive" => config.adaptive = optional("adaptive", &value, adaptive)?,
+            "lock_order_lint" => {
+                let chosen = value.cast::<PyBool>().map_err(|_| wrong_type("lock_order_lint", "a bool", &value))?;
+                config.lock_order_lint = chosen.is_true();
+            }
+            other => {
+                let problem = format!("LockManager() got an unexpected keyword argument {other:?}");
+                return Err(PyTypeError::new_err(problem));
+            }
+        }
+    }
+    if let (Fairness::Eventual { after }, Some(chosen)) = (&mut config.fairness, eventual_after) {
+        *after = chosen;
+    }
+    Ok(config)
+}
+
+/// What is said of a setting that cannot be.
+pub(crate) fn invalid(py: Python<'_>, setting: &'static str, problem: String) -> PyErr {
+    to_exception(py, &LockError::InvalidConfig { setting, problem })
+}
+
+fn wrong_type(setting: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let kind = value.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
+    PyTypeError::new_err(format!("{setting} is {wanted}, not {kind}"))
+}
+
+fn optional<T>(
+    setting: &'static str,
+    value: &Bound<'_, PyAny>,
+    read: fn(&'static str, &Bound<'_, PyAny>) -> PyResult<T>,
+) -> PyResult<Option<T>> {
+    if value.is_none() { Ok(None) } else { read(setting, value).map(Some) }
+}
+
+fn choice<T: Copy>(setting: &'static str, value: &Bound<'_, PyAny>, choices: &[(&str, T)]) -> PyResult<T> {
+    let Ok(word) = value.cast::<PyString>() else { return Err(wrong_type(setting, "a str", value)) };
+    let word = word.to_string_lossy();
+    let chosen = choices.iter().find(|(name, _)| *name == word);
+    chosen.map(|(_, chosen)| *chosen).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
+        invalid(value.py(), setting, format!("{word:?} is none of {}", names.join(", ")))
+    })
+}
+
+/// A number, of which the manager says whether it can be, as long as its type can hold it.
+fn number<T: TryFrom<u64>>(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<T> {
+    let whole: Whole = value.extract().map_err(|_| wrong_type(setting, "an int", value))?;
+    let number = if let Whole::Of(number) = whole { T::try_from(number).ok() } else { None };
+    number.ok_or_else(|| invalid(value.py(), setting, format!("{} is out of range", shown(value))))
+}
+
+fn seconds(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let seconds: Seconds = value.extract().map_err(|_| wrong_type(setting, "a number of seconds", value))?;
+    let problem = || invalid(value.py(), setting, format!("{} is no number of seconds from 0 on", shown(value)));
+    seconds.duration().ok_or_else(problem)
+}
+
+/// From a `keylatch.AdaptiveTimeout`.
+fn adaptive(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<AdaptiveTimeout> {
+    let py = value.py();
+    if !value.is_instance(&class(py, "AdaptiveTimeout")?)? {
+        return Err(wrong_type(setting, "an AdaptiveTimeout or None", value));
+    }
+    let named = |name: &str| {
+        let value = value.getattr(name)?;
+        let problem = || wrong_type(&format!("{name} of an AdaptiveTimeout"), "a number", &value);
+        value.extract::<Seconds>().map_err(|_| problem()).map(|number| (number, value))
+    };
+    let duration = |name: &str| {
+        let (seconds, value) = named(name)?;
+        let problem = || format!("its {name} {} is no number of seconds from 0 on", shown(&value));
+        seconds.duration().ok_or_else(|| invalid(py, setting, problem()))
+    };
+    let per_mille = |name: &str, most: f64, range: &str| {
+        let (Seconds(share), value) = named(name)?;
+        let per_mille = (share * 1000.0).round();
+        if !(1.0..=most).contains(&per_mille) {
+            return Err(invalid(py, setting, format!("its {name} {} is not {range}", shown(&value))));
+        }
+        Ok(per_mille as u32)
+    };
+    let factor_per_mille = per_mille("factor", f64::from(u32::MAX), "from 1 on")?;
+    if factor_per_mille < 1000 {
+        let (_, factor) = named("factor")?;
+        return Err(invalid(py, setting, format!("its factor {} is below 1, which is once as long", shown(&factor))));
+    }
+    Ok(AdaptiveTimeout {
+        quantile_per_mille: per_mille("quantile", 1000.0, "above 0 and at most 1")?,
+        factor_per_mille,
+        floor: duration("floor")?,
+        ceiling: duration("ceiling")?,
+    })
+}

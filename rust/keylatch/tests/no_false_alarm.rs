@@ -180,6 +180,10 @@ fn transaction(locks: &FastObjectLockManager, session: &Session, thread: u64, do
             let wanted = request(KEYS[place], any_mode(random), session, random);
             held.extend(ask(locks, wanted, random).map(|guard| Hold { place, guard }));
         }
+        // So that others come while something is held, however few cores there are.
+        if random.below(4) == 0 {
+            std::thread::yield_now();
+        }
         let some = random.below(held.len().max(1) as u64) as usize;
         let Some(Hold { place: its, guard }) = held.get_mut(some) else { continue };
         let (its, mode) = (*its, guard.mode());

@@ -271,6 +271,10 @@ pub struct Completion {
 
 impl CompletionQueue {
     fn is_of(&self, core: &Arc<Core>) -> Result<(), LockError> {
+        if core.is_forked() {
+            // Its mutexes may be locked for ever here.
+            return Err(LockError::Forked);
+        }
         if Arc::ptr_eq(self.manager.core(), core) {
             return Ok(());
         }

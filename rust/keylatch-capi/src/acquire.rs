@@ -287,7 +287,7 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
         // SAFETY: the header says what the caller promises.
         let (grant, ticket) = unsafe { (Out::new(grant)?, Out::new(ticket)?) };
         let callback = callback.ok_or_else(|| null("the callback"))?;
-        let manager = manager::enter(manager)?;
+        let manager = manager::enter_here(manager)?;
         // SAFETY: the header says what the caller promises.
         let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.

@@ -375,7 +375,7 @@ pub unsafe extern "C" fn keylatch_on_lost(
     let kept = Arc::clone(&promise);
     let status = call(|| {
         let callback = callback.ok_or_else(|| null("the callback"))?;
-        let manager = manager::enter(manager)?;
+        let manager = manager::enter_here(manager)?;
         promise.is_owed_by(&manager);
         let listener = move |why| {
             let why = match why {

@@ -213,6 +213,10 @@ impl Core {
 
     /// Ends this when the manager is closed; now, if it is.
     pub(crate) fn ends_with_it(&self, ending: &Arc<impl Ending + 'static>) {
+        if self.is_forked() {
+            // The mutex may be locked for ever here, and nothing will end the parent's manager.
+            return;
+        }
         let weak = Arc::downgrade(ending);
         let mut all = self.ends_with_it.all.lock();
         all.retain(|other| other.strong_count() > 0);

@@ -288,6 +288,10 @@ FAULTS = {
         "a table is called full while another is about to end a lease that has run out",
         [model("losing::two_make_room_at_once")],
     ),
+    "search-begun-late": (
+        "a lease that begins while others are searched for is forgotten with what was known of them",
+        [model("losing::a_lease_begins_while_a_full_table_is_searched")],
+    ),
     "shut-beyond-the-close": (
         "a lock that is kept shut stays so when the manager is closed",
         [model("closing::close_against_a_lock_that_is_about_to_be_kept_shut"),

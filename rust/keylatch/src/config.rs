@@ -219,7 +219,8 @@ pub struct LockConfig {
     /// is set the fast path is off, and every request takes its shard's mutex and one for the whole manager.
     pub lock_order_lint: bool,
     /// How long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that what the old
-    /// holder still has on its way arrives first. Listings show it as kept shut, and releasing it by force ends that.
+    /// holder still has on its way arrives first. Listings show it as kept shut, figures count nobody as its holder, and
+    /// releasing it by force or closing the manager ends that.
     /// Default zero.
     pub lock_delay: Duration,
     /// Which manager [`open_backend`](crate::open_backend) makes. Default [`Backend::Fast`].

@@ -271,6 +271,10 @@ pub struct Completion {
 
 impl CompletionQueue {
     fn is_of(&self, core: &Arc<Core>) -> Result<(), LockError> {
+        if core.is_forked() {
+            // Before its mutexes are asked for anything.
+            return Err(LockError::Forked);
+        }
         if Arc::ptr_eq(self.manager.core(), core) {
             return Ok(());
         }
@@ -283,7 +287,9 @@ impl CompletionQueue {
         let (ringer, ringer_at_the_end) = (Arc::clone(&bell), Arc::clone(&bell));
         let mailbox = Mailbox::new(move || ringer.ring());
         let arrivals = Arrivals::new(move || ringer_at_the_end.ring());
-        manager.core().ends_with_it(&arrivals);
+        if !manager.core().is_forked() {
+            manager.core().ends_with_it(&arrivals);
+        }
         Ok(Self { manager, mailbox, arrivals, bell })
     }
 
@@ -310,7 +316,7 @@ impl CompletionQueue {
     /// readable then.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.arrivals.is_over()
+        self.manager.core().is_forked() || self.arrivals.is_over()
     }
 
     /// Sleeps until a result arrives. `None` if the time is over first, and when [nothing more will](Self::is_over).

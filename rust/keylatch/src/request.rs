@@ -135,7 +135,8 @@ impl<'a> LockRequest<'a> {
     }
 
     /// Makes the hold a lease: once this long has passed since the grant or the last
-    /// [`renew`](crate::LockGuard::renew), whoever waits for the lock may take it away.
+    /// [`renew`](crate::LockGuard::renew), whoever waits for the lock may take it away; from a grant, also whoever finds no
+    /// room in the table.
     #[inline(always)]
     pub fn ttl(self, ttl: Duration) -> Self {
         let ttl = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);

@@ -416,6 +416,8 @@ fn a_full_table_has_room_where_leases_have_run_out_and_no_more() {
     let mut held = Vec::new();
     let (mut safe, mut over) = (Vec::new(), Vec::new());
     // Every third hold has no lease, every third a long one.
+    let kept = locks.lock(LockRequest::write(("b", "guard")).ttl(Duration::from_nanos(1))).try_now().unwrap();
+    wait_out(|| kept.remaining());
     let refused = (0..).find_map(|number: u32| {
         let key = number.to_string();
         let request = LockRequest::write(("b", key.as_str()));
@@ -434,11 +436,12 @@ fn a_full_table_has_room_where_leases_have_run_out_and_no_more() {
     let more: Vec<_> =
         (1000..).map_while(|key: u32| locks.try_acquire_write_lock("b", &key.to_string(), "me").ok()).collect();
     assert_eq!(more.len(), over.len());
+    assert!(kept.remaining() == Some(Duration::ZERO) && kept.renew(LONG).is_ok(), "a guard's end would make no room");
     assert!(safe.iter().chain(&held).all(|grant| locks.is_valid(*grant)));
     for grant in over {
         assert!(matches!(locks.release(grant), Err(LockError::LeaseLost { .. })));
     }
-    drop(more);
+    drop((more, kept));
     held.into_iter().chain(safe).for_each(|grant| locks.release(grant).unwrap());
     assert_at_rest(&locks);
 }

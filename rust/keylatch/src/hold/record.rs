@@ -180,7 +180,7 @@ impl Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
-    /// Its lease ran out, and somebody waited for the lock or had it taken away.
+    /// Its lease ran out, and somebody waited for the lock, had it taken away, or found no room in the table.
     Expired,
     /// It was released by force.
     Forced,

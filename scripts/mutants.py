@@ -364,8 +364,8 @@ FAULTS = {
 
 # How the checks of a kind are built: compiler flags, target folder, cargo's words.
 BUILDS = {
-    "model": ("--cfg loom --cfg faults", "loom", ["--release", "--lib"]),
-    "test": ("--cfg faults", "plain", ["--lib", "--tests"]),
+    "model": ("--cfg loom --cfg faults", "loom", ["--release"]),
+    "test": ("--cfg faults", "plain", []),
 }
 
 
@@ -379,9 +379,11 @@ def faults_in_source():
     return set(re.findall(r'\b(?:fault|ordering)!\([^()"]*"([a-z-]+)"', text))
 
 
-def build(kind):
-    """Builds the checks of a kind; returns their programs by name."""
+def build(kind, checks):
+    """Builds these checks, of a kind; returns their programs by name."""
     flags, folder, words = BUILDS[kind]
+    binaries = sorted({check.binary for check in checks if check.kind == kind})
+    words = words + [word for name in binaries for word in (["--lib"] if name == "keylatch" else ["--test", name])]
     environment = dict(os.environ, RUSTFLAGS=flags, CARGO_TARGET_DIR=str(TARGET / folder))
     cargo = os.environ.get("CARGO", "cargo")
     command = [cargo, "test", "-p", "keylatch", "--no-run", "--message-format=json-render-diagnostics", *words]
@@ -468,7 +470,7 @@ def main():
 
     began = time.monotonic()
     checks = list(dict.fromkeys(check for _, checks in chosen.values() for check in checks))
-    programs = {kind: build(kind) for kind in dict.fromkeys(check.kind for check in checks)}
+    programs = {kind: build(kind, checks) for kind in dict.fromkeys(check.kind for check in checks)}
     print(f"built in {time.monotonic() - began:.0f} s", flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:

@@ -4,8 +4,8 @@
 #![allow(dead_code, reason = "proptest and the fuzzer each use their part")]
 
 use keylatch::{
-    FastObjectLockManager, Filter, Grant, HolderInfo, LockConfig, LockError, LockRequest, Lost, Mode, OwnedLockGuard,
-    OwnerRef, Reentrancy, Session,
+    FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost, Mode, OwnedLockGuard, OwnerRef,
+    Reentrancy, Session,
 };
 use std::time::Duration;
 
@@ -64,6 +64,15 @@ impl Lease {
 enum Hand {
     Guard(OwnedLockGuard),
     Number(Grant),
+}
+
+impl Hand {
+    fn number(&self) -> Option<Grant> {
+        match self {
+            Self::Guard(_) => None,
+            Self::Number(grant) => Some(*grant),
+        }
+    }
 }
 
 /// A hold, as the model has it.
@@ -261,18 +270,24 @@ impl World {
         assert_eq!(guard.mode(), hold.mode);
     }
 
-    /// Where room is made in the table, what has run out is taken away, though nobody asks for it.
+    /// Where room is made in the table, what has run out may be taken away, though nobody asks for it.
     fn see_what_made_room(&mut self) {
-        let listed = self.locks.holders(&Filter::new().bucket("bucket"));
         if !self.may_be_full() {
             return;
         }
+        let listed = self.locks.holders(&Filter::new().bucket("bucket"));
+        let numbers: Vec<Grant> = self.holds.iter().filter_map(|hold| hold.hand.number()).collect();
         for (key, name) in KEYS.iter().enumerate() {
-            let of_key = |holder: &&HolderInfo| holder.key.object() == name.as_bytes();
-            let mut has_run_out = listed.iter().filter(of_key).filter_map(|holder| holder.lease);
-            if !has_run_out.any(|left| left.is_zero()) {
-                self.lose(Lost::Expired, |hold| hold.key == key && hold.lease == Lease::Over);
-            }
+            // Guards of one key lose it at once.
+            let guards_have_it = listed.iter().any(|holder| {
+                let has_run_out = holder.lease.is_some_and(|left| left.is_zero());
+                holder.key.object() == name.as_bytes() && has_run_out && !numbers.contains(&holder.grant)
+            });
+            let has_it = |hand: &Hand| match hand.number() {
+                Some(number) => listed.iter().any(|holder| holder.grant == number),
+                None => guards_have_it,
+            };
+            self.lose(Lost::Expired, |hold| hold.key == key && hold.lease == Lease::Over && !has_it(&hold.hand));
         }
     }
 

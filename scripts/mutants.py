@@ -450,6 +450,8 @@ def main():
     words.add_argument("--kind", choices=BUILDS, help="only the checks of this kind")
     words.add_argument("--trust", action="store_true", help="do not run the checks without a fault: something else did")
     words.add_argument("--first", action="store_true", help="only the first check of each fault")
+    words.add_argument("--times", type=int, default=1, help="run each check with its fault so many times")
+    words.add_argument("--table", action="store_true", help="end with the table of TESTING.md")
     words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="checks at a time")
     options = words.parse_args()
 
@@ -474,17 +476,23 @@ def main():
             see_all_pass(pool, programs, checks)
 
         began = time.monotonic()
-        pairs = [(name, check) for name, (_, checks) in chosen.items() for check in checks]
+        pairs = [(name, check) for name, (_, checks) in chosen.items() for check in checks for _ in range(options.times)]
         outcomes = pool.map(lambda pair: run(programs, pair[1], pair[0]), pairs)
-        noticed, before = 0, None
+        noticed, before, results = 0, None, {name: [] for name in chosen}
         for (name, check), outcome in zip(pairs, outcomes):
             if name != before:
                 print(f"{name}: {chosen[name][0]}")
                 before = name
             verdict = "caught" if outcome.passed is False else "MISSED"
             noticed += verdict == "caught"
+            results[name].append(verdict == "caught")
             print(f"    {verdict} by {title(check)} in {outcome.seconds:.1f} s: {outcome.said}", flush=True)
 
+    if options.table:
+        print("\n| fault | what is broken | who has to notice | runs, noticed |\n|---|---|---|---|")
+        for name, (what, checks) in chosen.items():
+            who = "; ".join(title(check) for check in checks)
+            print(f"| `{name}` | {what} | {who} | {len(results[name])}, {sum(results[name])} |")
     print(f"\n{len(chosen)} faults; {noticed} of {len(pairs)} checks noticed theirs ({time.monotonic() - began:.0f} s)")
     sys.exit(0 if noticed == len(pairs) else 1)
 

@@ -33,7 +33,7 @@ class LockManager:
         eventual_after: float = 0.0005,
         default_timeout: float | None = None,
         shards: int = 1024,
-        max_locks: int = 8_388_608,
+        max_locks: int | None = None,
         max_waiters: int = 1_048_576,
         max_key_bytes: int = 8192,
         overtake_limit: int = 64,

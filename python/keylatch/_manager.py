@@ -52,6 +52,8 @@ class LockManager(_keylatch.LockManager):
     of "lowest_priority". lock_order_lint tells of sessions that take locks in orders that could become a deadlock, before
     they do; it is for development, because the fast path is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
 
+    max_locks=None is room for 8,388,608 locks, or for as many as there is address space for.
+
     The others are limits: see the README. A value that a setting cannot have is InvalidConfig, a ValueError.
     """
 

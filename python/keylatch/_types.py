@@ -63,6 +63,8 @@ class HolderInfo:
     """The number of this exclusive hold; None for a shared one."""
     grant: int
     """The lock's number. As long as a guard has it, it is only a name."""
+    kept_shut: bool
+    """Whether nobody holds it: after a lease that ran out it is given to nobody for as long as lock_delay says."""
     _text: str = field(repr=False, compare=False)
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -329,6 +330,24 @@ static void no_threads(void)
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* A key that is too long is refused without its bytes having been looked at: here nobody may. */
+static void too_long_to_be_read(void)
+{
+    size_t length = 1 << 20;
+    void *bytes = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(bytes != MAP_FAILED);
+    keylatch_key object = { "b", 1, bytes, length, NULL, 0 }, version = { "b", 1, "o", 1, bytes, length };
+    keylatch_queue *queue;
+    uint64_t grant, ticket;
+    OK(keylatch_queue_new(locks, &queue));
+    CHECK_STATUS(KEYLATCH_EKEY, keylatch_try(locks, &object, KEYLATCH_EXCLUSIVE, NULL, &grant));
+    CHECK_STATUS(KEYLATCH_EKEY, keylatch_acquire(locks, &version, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, &grant));
+    CHECK_STATUS(KEYLATCH_EKEY, keylatch_acquire_queue(locks, &object, KEYLATCH_SHARED, MS, NULL, queue, 1, &grant, &ticket));
+    CHECK_STATUS(KEYLATCH_EKEY, keylatch_acquire_callback(locks, &object, KEYLATCH_SHARED, MS, NULL, is_not_called, NULL, NULL, &grant, &ticket));
+    OK(keylatch_queue_free(queue));
+    CHECK(munmap(bytes, length) == 0);
+}
+
 /* What figures, listings and events tell that nothing else does. */
 static void told_of(void)
 {
@@ -574,6 +593,7 @@ int main(int count, char **arguments)
         in_a_child();
         no_threads();
     }
+    too_long_to_be_read();
     told_of();
     freed_while_waiting();
     a_callback_that_does_everything();

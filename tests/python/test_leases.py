@@ -11,7 +11,7 @@ import pytest
 
 import keylatch
 from conftest import Background, until, until_waiting
-from keylatch import LeaseLost, LockManager, Lost, Mode, NotHeld
+from keylatch import LeaseLost, LockManager, LockTimeout, Lost, Mode, NotHeld
 
 NOW = 1e-9
 """A lease that has run out by the time that anybody looks."""
@@ -95,6 +95,21 @@ def test_what_is_done_with_a_lost_lock_says_so(
         assert not guard.is_valid
         with pytest.raises(error):
             guard.release()
+
+
+def test_a_lock_that_is_kept_shut_is_listed_as_such() -> None:
+    locks = LockManager(lock_delay=3600)
+    guard = locks.lock("a", ttl=NOW, owner="slow")
+    with pytest.raises(LockTimeout):
+        locks.lock("a", timeout=0.001)
+    (shut,) = locks.holders()
+    assert (shut.key, shut.kept_shut, shut.mode) == ("a", True, Mode.EXCLUSIVE)
+    assert "kept shut" in str(shut)
+    with locks.lock("b"):
+        assert [holder.kept_shut for holder in locks.holders(key="b")] == [False]
+    assert [taken.kept_shut for taken in locks.force_release(key="a")] == [True]
+    with locks.lock("a", wait=False), pytest.raises(LeaseLost):
+        guard.release()
 
 
 def test_a_lost_lock_that_is_forgotten_is_no_warning(locks: LockManager) -> None:

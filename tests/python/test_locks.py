@@ -397,6 +397,8 @@ def test_settings_that_can_be() -> None:
         {"adaptive": None},
         {"adaptive": AdaptiveTimeout(ceiling=INFINITE)},
         {"overtake_limit": 0},
+        {"max_locks": None},
+        {"max_locks": 1024},
     ):
         manager: Any = LockManager
         manager(**settings).lock("a").release()

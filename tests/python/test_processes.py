@@ -66,6 +66,38 @@ def test_ctrl_c_ends_a_wait_and_leaves_nothing(wait: str, receiver: str) -> None
     """)
 
 
+def test_ctrl_c_ends_a_wait_for_the_answer_to_the_same_request() -> None:
+    passes("""
+        import os, signal, threading, time
+        from keylatch import LockManager
+        locks = LockManager()
+        session, held, main = locks.session("upload"), locks.lock("a"), threading.get_ident()
+        first = threading.Thread(target=lambda: locks.grant("a", owner=session, request_id=7))
+        first.start()
+        while not locks.waiters():
+            time.sleep(0.001)
+        for _ in range(5):
+            begins = threading.Event()
+            def interrupt():
+                begins.wait()
+                time.sleep(0.005)
+                signal.pthread_kill(main, signal.SIGINT)
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            try:
+                begins.set()
+                locks.grant("a", owner=session, request_id=7)
+            except KeyboardInterrupt:
+                thread.join()
+            else:
+                raise SystemExit("not interrupted")
+        held.release()
+        first.join()
+        locks.release(locks.grant("a", owner=session, request_id=7, wait=False))
+        assert locks.holders() == []
+    """)
+
+
 def test_ctrl_c_ends_a_wait_for_events() -> None:
     passes("""
         import signal, threading, time
@@ -289,6 +321,25 @@ def test_a_forked_child_shows_prometheus_what_is_its_own() -> None:
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         assert 'manager="parent"' in generate_latest(registry).decode()
+    """)
+
+
+def test_little_address_space_is_room_for_fewer_locks() -> None:
+    passes("""
+        import resource
+        import keylatch
+        resource.setrlimit(resource.RLIMIT_AS, (1_000_000 * 1024, 1_000_000 * 1024))
+        for settings in ({}, {"max_locks": None}, {"fairness": "fifo", "shards": 64}):
+            locks = keylatch.LockManager(**settings)
+            with locks.lock_many(range_of := [str(number) for number in range(1000)]) as batch:
+                assert len(batch) == len(range_of)
+        # Who wants so many is told that there is no room for them.
+        try:
+            keylatch.LockManager(max_locks=8_388_608)
+        except keylatch.InvalidConfig as error:
+            assert error.setting == "max_locks", error.setting
+        else:
+            raise SystemExit("there was room")
     """)
 
 

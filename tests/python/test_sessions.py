@@ -123,6 +123,41 @@ def test_a_repeated_request_gets_the_same_number(locks: LockManager) -> None:
         assert locks.grant("c", owner=session, request_id=1) != grant
 
 
+def test_a_request_that_is_repeated_while_it_waits_waits_for_the_same_answer(locks: LockManager) -> None:
+    session = locks.session("upload")
+    held = locks.lock("a", owner="somebody")
+    first = Background(lambda: locks.grant("a", owner=session, request_id=7))
+    until_waiting(locks, 1)
+    again = [Background(lambda: locks.grant("a", owner=session, request_id=7, timeout=60)) for _ in range(3)]
+    # One that has less time says who holds the lock, and one that does not wait, too.
+    with pytest.raises(keylatch.LockTimeout, match="held by somebody") as caught:
+        locks.grant("a", owner=session, request_id=7, timeout=0.05)
+    assert (caught.value.key, caught.value.waited >= 0.05) == ("a", True)
+    with pytest.raises(keylatch.WouldBlock):
+        locks.grant("a", owner=session, request_id=7, wait=False)
+    # None of them stands in line behind the first, or is a deadlock with it.
+    assert len(locks.waiters()) == 1
+    held.release()
+    grants = {repeat.finish() for repeat in (first, *again)}
+    (grant,) = grants
+    assert isinstance(grant, int)
+    locks.release(grant)
+
+
+def test_a_request_whose_first_attempt_failed_is_made_by_the_next(locks: LockManager) -> None:
+    session = locks.session("upload")
+    held = locks.lock("a")
+    first = Background(lambda: locks.grant("a", owner=session, request_id=7, timeout=0.2))
+    until_waiting(locks, 1)
+    again = Background(lambda: locks.grant("a", owner=session, request_id=7, timeout=60))
+    assert isinstance(first.finish(), keylatch.LockTimeout)
+    until_waiting(locks, 1)
+    held.release()
+    grant = again.finish()
+    assert isinstance(grant, int)
+    locks.release(grant)
+
+
 def test_sessions_are_of_one_manager_and_not_copied(locks: LockManager) -> None:
     session = locks.session("txn", source="tests")
     assert (session.name, str(session), session.source, repr(session)) == (

@@ -159,7 +159,7 @@ unsafe extern "C" fn try_slow(
         let out = unsafe { Out::new(grant) }?;
         let manager = manager::enter(manager)?;
         // SAFETY: the header says what the caller promises.
-        let key = unsafe { key::read(key) }?;
+        let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
         out.write(manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?.to_raw());
@@ -249,7 +249,7 @@ unsafe extern "C" fn acquire_slow(
         let out = unsafe { Out::new(grant) }?;
         let manager = manager::enter(manager)?;
         // SAFETY: the header says what the caller promises.
-        let key = unsafe { key::read(key) }?;
+        let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
         let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
@@ -289,7 +289,7 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
         let callback = callback.ok_or_else(|| null("the callback"))?;
         let manager = manager::enter(manager)?;
         // SAFETY: the header says what the caller promises.
-        let key = unsafe { key::read(key) }?;
+        let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.
         let mut given = unsafe { Given::read(options, &manager, 0) }?;
         let mode = key::mode(mode)?;
@@ -483,7 +483,7 @@ unsafe fn acquire_queue_slow(
             return Err(Failure::new(KEYLATCH_EHANDLE, "the queue belongs to another manager"));
         }
         // SAFETY: the header says what the caller promises.
-        let key = unsafe { key::read(key) }?;
+        let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.
         let mut given = unsafe { Given::read(options, &manager, 0) }?;
         let mode = key::mode(mode)?;

@@ -16,7 +16,9 @@ use crate::status::KEYLATCH_OK;
 use keylatch::{BatchLockRequest, BatchMode, Grant, KeyRef, LockRequest, Mode, Place};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::ptr::NonNull;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// One lock of a batch. This struct will never change.
@@ -280,7 +282,10 @@ unsafe fn acquire_batch_slow(
             None => batch,
         };
         let batch = order.iter().fold(batch, |batch, first| batch.add(first.key, first.mode));
-        let held = manager.locks.acquire_locks_batch_blocking(batch)?;
+        let held = match timeout_ns {
+            0 => once(manager.locks.acquire_locks_batch(batch)),
+            _ => manager.locks.acquire_locks_batch_blocking(batch),
+        }?;
         let mut missing = held.missing().iter().map(|(key, why)| (key.clone(), why.code())).peekable();
         let mut numbers = vec![(0, KEYLATCH_OK); count];
         let mut outcome = Vec::with_capacity(order.len());
@@ -304,6 +309,14 @@ unsafe fn acquire_batch_slow(
         }
         Ok(())
     })
+}
+
+/// Looks once and no more. A thread looks for some microseconds whether a lock is about to be free, even if it has no time.
+fn once<T>(batch: impl Future<Output = T>) -> T {
+    match pin!(batch).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => unreachable!("a request whose time is over does not wait"),
+    }
 }
 
 /// # Safety

@@ -6,7 +6,7 @@
 
 use crate::boundary::{Failure, bytes, invalid, null};
 use crate::status::KEYLATCH_EINVALID;
-use keylatch::{KeyRef, Mode};
+use keylatch::{FastObjectLockManager, KeyRef, LockError, Mode};
 use std::ffi::c_void;
 use std::ptr::null as null_pointer;
 
@@ -87,6 +87,15 @@ pub(crate) unsafe fn parts<'a>(key: &keylatch_key) -> Result<KeyRef<'a>, Failure
     Ok(whole.with_version(version))
 }
 
+/// Bytes of a key at most, whatever a manager is set to.
+const LONGEST: usize = 65_535;
+
+/// Refuses a key that is to be locked and is too long, before it is hashed whole.
+pub(crate) fn lockable<'a>(key: KeyRef<'a>, locks: &FastObjectLockManager) -> Result<KeyRef<'a>, Failure> {
+    let (bytes, limit) = (key.byte_len(), locks.config().max_key_bytes);
+    if bytes > limit { Err(LockError::InvalidKey { bytes, limit }.into()) } else { Ok(key) }
+}
+
 /// Panics where a test wants to see what becomes of it: within a call, with handles entered and the caller's things in hand.
 #[cfg(feature = "forced-panic")]
 pub(crate) fn forced_panic(bucket: &[u8]) {
@@ -103,9 +112,9 @@ pub(crate) fn forced_panic(_: &[u8]) {}
 /// As [`read`].
 #[inline(always)]
 pub(crate) unsafe fn plain<'a, const VERSIONED: bool>(key: &keylatch_key) -> Option<KeyRef<'a>> {
-    // Together: none is longer than memory, and their sum does not wrap.
+    // Together: none is longer than any key may be, which is said before all its bytes are looked at.
     let lengths = key.bucket_len | key.object_len | key.version_len;
-    if lengths > isize::MAX as usize / 4 || key.bucket.is_null() || key.object.is_null() {
+    if lengths > LONGEST || key.bucket.is_null() || key.object.is_null() {
         return None;
     }
     // SAFETY: promised, and neither NULL nor too long.

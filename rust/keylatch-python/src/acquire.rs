@@ -90,7 +90,6 @@ pub(crate) fn add_methods(class: &Bound<'_, PyAny>) -> PyResult<()> {
 
 /// Asks for a lock, without waiting. What is pending is in line, and told of news when it is polled again.
 #[inline(always)]
-#[expect(clippy::result_large_err, reason = "it is a place in line, which a box on the fast path would cost more than")]
 pub(crate) fn ask<'m, 'k>(
     manager: &'m LockManager,
     request: LockRequest<'k>,

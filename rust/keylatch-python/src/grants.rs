@@ -6,12 +6,13 @@ use crate::guard;
 use crate::key::{self, AskedKey};
 use crate::manager::LockManager;
 use crate::numbers::Whole;
-use crate::request::Asked;
-use crate::wait::wait_for;
-use keylatch::{Grant, LockError};
+use crate::request::{Asked, Timeout};
+use crate::wait::{sleep_until, wait_for};
+use keylatch::{Grant, LockError, LockRequest, NumberedRequest};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::ptr::null_mut;
+use std::time::Instant;
 
 /// A grant from a number that somebody was told, which may be any number.
 pub(crate) fn grant_of(py: Python<'_>, number: &Whole) -> PyResult<Grant> {
@@ -29,12 +30,31 @@ pub(crate) fn take(
     request_id: Option<u64>,
 ) -> PyResult<u64> {
     let key = AskedKey::of(&asked.key)?;
-    let request = asked.request(&key, manager.id());
-    if request_id.is_some() || !asked.wait {
-        let numbered = request_id.map_or(request, |number| request.request_id(number));
-        match manager.locks().lock(numbered).grant_now() {
-            Err(LockError::WouldBlock { .. }) if asked.wait => {}
-            answer => return Ok(answer.or_raise(py)?.to_raw()),
+    let mut request = asked.request(&key, manager.id());
+    let locks = manager.locks();
+    let numbered = request_id.map(|number| request.request_id(number));
+    if !asked.wait {
+        return Ok(locks.lock(numbered.unwrap_or(request)).grant_now().or_raise(py)?.to_raw());
+    }
+    let mut turn = None;
+    if let Some(numbered) = numbered {
+        let began = Instant::now();
+        match turn_of(py, manager, &numbered, asked.timeout)? {
+            (NumberedRequest::Answered(grant), _) => return Ok(grant.to_raw()),
+            (NumberedRequest::First(first), deadline) => {
+                turn = Some(first);
+                // What is left of the time is for its own wait.
+                request = deadline.map_or(request, |deadline| request.deadline(deadline));
+            }
+            (NumberedRequest::Repeated(_), _) => {
+                // The time is over. Once more: the first one may have ended in this moment.
+                return match locks.lock(numbered).grant_now() {
+                    Err(LockError::WouldBlock { key, holders }) => {
+                        Err(LockError::Timeout { key, waited: began.elapsed(), holders }).or_raise(py)
+                    }
+                    answer => Ok(answer.or_raise(py)?.to_raw()),
+                };
+            }
         }
     }
     let held = match ask(manager, request) {
@@ -42,10 +62,34 @@ pub(crate) fn take(
         Err(future) => wait_for(py, future)?,
     };
     let grant = held.or_raise(py)?.into_grant();
-    if let (Some(number), Some(session)) = (request_id, asked.owner.session()) {
-        session.answered(number, grant);
+    if let Some(turn) = turn {
+        turn.answer(grant);
     }
     Ok(grant.to_raw())
+}
+
+/// What is to be done about a numbered request, once the same one that was made before has ended, and by when, if that was
+/// waited for. `Repeated` if the time is over first.
+fn turn_of(
+    py: Python<'_>,
+    manager: &LockManager,
+    numbered: &LockRequest<'_>,
+    timeout: Timeout,
+) -> PyResult<(NumberedRequest, Option<Instant>)> {
+    let locks = manager.locks();
+    let mut begun = locks.begin_numbered(numbered).or_raise(py)?;
+    if !matches!(begun, NumberedRequest::Repeated(_)) {
+        return Ok((begun, None));
+    }
+    let patience = if let Timeout::Default = timeout { locks.default_timeout() } else { timeout.as_duration() };
+    let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
+    while let NumberedRequest::Repeated(first) = &begun {
+        if !sleep_until(py, deadline, |moment| first.is_over_by(moment))? {
+            break;
+        }
+        begun = locks.begin_numbered(numbered).or_raise(py)?;
+    }
+    Ok((begun, deadline))
 }
 
 /// A guard for a lock that was a number.

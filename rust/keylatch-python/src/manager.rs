@@ -70,11 +70,11 @@ impl LockManager {
     #[pyo3(
         signature = (**settings),
         text_signature = "(*, fairness='eventual', eventual_after=0.0005, default_timeout=None, shards=1024, \
-            max_locks=8388608, max_waiters=1048576, max_key_bytes=8192, overtake_limit=64, reentrancy='deny', \
+            max_locks=None, max_waiters=1048576, max_key_bytes=8192, overtake_limit=64, reentrancy='deny', \
             deadlock_delay=0.05, victim='asker', lock_delay=0.0, adaptive=None, lock_order_lint=False)"
     )]
     fn new(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let locks = FastObjectLockManager::with_config(settings::config(settings)?).or_raise(py)?;
+        let locks = settings::manager(settings)?.or_raise(py)?;
         Ok(Self { locks, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), process: Process::this() })
     }
 
@@ -146,7 +146,7 @@ impl LockManager {
     /// Take a lock as lock() does, and return it as a number, which release() takes, from any thread.
     ///
     /// A session's requests can be numbered: while the lock is held, the same request_id is answered with the same number
-    /// again, for a caller that did not get the answer.
+    /// again, for a caller that did not get the answer; while the first one waits, the others wait for its answer.
     ///
     /// >>> from keylatch import LockManager
     /// >>> locks = LockManager()

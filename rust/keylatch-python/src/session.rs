@@ -2,7 +2,7 @@
 
 use crate::fork::Process;
 use crate::owner::text_of;
-use keylatch::{FastObjectLockManager, Grant, OwnerRef};
+use keylatch::{FastObjectLockManager, OwnerRef};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -110,10 +110,5 @@ impl Session {
 
     pub(crate) fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         self.name.bind(py).clone()
-    }
-
-    /// Remembers what a request was answered with.
-    pub(crate) fn answered(&self, request_id: u64, grant: Grant) {
-        self.session.answered(request_id, grant);
     }
 }

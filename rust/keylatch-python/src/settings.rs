@@ -3,16 +3,16 @@
 
 use crate::errors::{class, to_exception};
 use crate::numbers::{Seconds, Whole, shown};
-use keylatch::{AdaptiveTimeout, Fairness, LockConfig, LockError, Reentrancy, Victim};
+use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, LockError, Reentrancy, Victim};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString};
 use std::time::Duration;
 
-/// The settings from the arguments that were given by name.
-pub(crate) fn config(given: Option<&Bound<'_, PyDict>>) -> PyResult<LockConfig> {
+/// A manager with the settings that were given by name.
+pub(crate) fn manager(given: Option<&Bound<'_, PyDict>>) -> PyResult<Result<FastObjectLockManager, LockError>> {
     let mut config = LockConfig::default();
-    let mut eventual_after = None;
+    let (mut eventual_after, mut max_locks) = (None, None);
     for (name, value) in given.into_iter().flatten() {
         match name.cast::<PyString>()?.to_str()? {
             "fairness" => {
@@ -33,7 +33,7 @@ pub(crate) fn config(given: Option<&Bound<'_, PyDict>>) -> PyResult<LockConfig> 
                 config.default_timeout = timeout.filter(|timeout| *timeout < Duration::MAX);
             }
             "shards" => config.shards = number("shards", &value)?,
-            "max_locks" => config.max_locks = number("max_locks", &value)?,
+            "max_locks" => max_locks = optional("max_locks", &value, number)?,
             "max_waiters" => config.max_waiters = number("max_waiters", &value)?,
             "max_key_bytes" => config.max_key_bytes = number("max_key_bytes", &value)?,
             "overtake_limit" => config.overtake_limit = number("overtake_limit", &value)?,
@@ -65,7 +65,10 @@ pub(crate) fn config(given: Option<&Bound<'_, PyDict>>) -> PyResult<LockConfig> 
     if let (Fairness::Eventual { after }, Some(chosen)) = (&mut config.fairness, eventual_after) {
         *after = chosen;
     }
-    Ok(config)
+    Ok(match max_locks {
+        Some(max_locks) => FastObjectLockManager::with_config(LockConfig { max_locks, ..config }),
+        None => FastObjectLockManager::fitting(config),
+    })
 }
 
 /// What is said of a setting that cannot be.

@@ -46,6 +46,27 @@ pub(crate) fn wait_until<F: Future + Unpin>(
     }
 }
 
+/// Sleeps by means of `sleep`, which is told until when and says whether what it sleeps for has come, in slices between
+/// which signals are looked for. `false` if the time is over first.
+pub(crate) fn sleep_until(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    sleep: impl Fn(Option<Instant>) -> bool + Sync,
+) -> PyResult<bool> {
+    let slice = if is_main_thread(py)? { SLICE } else { LONG };
+    loop {
+        let end_of_slice = Instant::now() + slice;
+        let end = deadline.map_or(end_of_slice, |deadline| deadline.min(end_of_slice));
+        if py.detach(|| sleep(Some(end))) {
+            return Ok(true);
+        }
+        py.check_signals()?;
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(false);
+        }
+    }
+}
+
 /// Only the main thread runs the handlers of signals.
 fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     let threading = py.import("threading")?;

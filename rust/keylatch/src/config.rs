@@ -193,7 +193,8 @@ pub struct LockConfig {
     pub adaptive: Option<AdaptiveTimeout>,
     /// Locks that can be in the table at a time, from 1 to 33,554,432. Default 8,388,608. Only address space is
     /// reserved for them. Keys longer than 56 bytes count as several. Large tables hand entries out to threads in
-    /// small batches, so that the limit may be felt up to 64 locks a thread early.
+    /// small batches, so that the limit may be felt up to 64 locks a thread early. A lock that was taken away counts until
+    /// its guard is gone; there is room beyond the limit for taking locks away.
     pub max_locks: u32,
     /// Requests that can wait at a time, from 1 to 16,777,216. Default 1,048,576.
     pub max_waiters: u32,

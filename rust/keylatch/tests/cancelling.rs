@@ -181,8 +181,13 @@ fn a_waker_replaced_while_the_lock_is_granted_is_the_one_that_is_called() {
                 let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap().into_owned();
                 let mut future = ByHand::waiting(locks.acquire_write_lock("b", "o", "me"));
                 handing.send(held).unwrap();
-                let mut latest = None;
+                let (mut latest, mut polls) = (None, 0);
                 while released.load(Ordering::SeqCst) == round {
+                    // Where the processors have more to do the releaser only gets its turn from a thread that yields.
+                    polls += 1;
+                    if polls > 1_000 {
+                        std::thread::yield_now();
+                    }
                     let flag = Arc::new(Flag(AtomicBool::new(false)));
                     match future.poll_with(&Waker::from(Arc::clone(&flag))) {
                         Poll::Pending => latest = Some(flag),

@@ -3,7 +3,10 @@
 
 mod steps;
 
-use keylatch::{BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode};
+use keylatch::{
+    BatchLockRequest, Fairness, FastLockGuard, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, Mode,
+    Reentrancy, Session, Victim,
+};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -303,4 +306,78 @@ fn for_longer() {
             everything_at_once(fairness, shards, keys, 60_000);
         }
     }
+}
+
+/// A session at work: it holds locks several times, changes them from one mode to the other, and lets go in any order.
+fn count_and_change(arena: &Arena, session: &Session, loses: bool, mut dice: Dice) {
+    let locks = &arena.locks;
+    let mut held: Vec<(usize, FastLockGuard<'_>)> = Vec::new();
+    let some_time = |dice: &mut Dice| Duration::from_micros(dice.roll(1000));
+    for _ in 0..800 {
+        let place = dice.roll(held.len().max(1) as u64) as usize;
+        match (dice.roll(8), held.get_mut(place)) {
+            (0..=2, _) | (_, None) => {
+                let key = dice.roll(arena.keys.len() as u64) as usize;
+                let request = LockRequest::new(("count", &*arena.keys[key]), dice.mode()).owner(session);
+                let request = request.timeout(some_time(&mut dice));
+                let leased = loses && dice.roll(2) == 0;
+                let request = if leased { request.ttl(Duration::from_micros(1 + dice.roll(200))) } else { request };
+                held.extend(locks.lock(request).blocking().ok().map(|guard| (key, guard)));
+            }
+            (3, Some((_, guard))) => guard.downgrade(),
+            (4, Some((_, guard))) => {
+                let _ = guard.upgrade_blocking(Some(some_time(&mut dice)));
+            }
+            (5, Some(_)) if loses => {
+                locks.force_release(&Filter::new().owner("loses"));
+            }
+            _ => drop(held.swap_remove(place)),
+        }
+        if held.len() > 5 {
+            drop(held.remove(0));
+        }
+        // Those that lose nothing are alone, or not, as their guards say.
+        for (key, guard) in held.iter().filter(|_| !loses) {
+            assert!(guard.is_valid());
+            arena.protected[*key].visit(guard.mode());
+        }
+    }
+}
+
+#[test]
+fn sessions_that_count_and_change_modes_beside_others_that_lose_their_locks() {
+    within("sessions that count, change and lose", || {
+        for (turn, fairness) in POLICIES.into_iter().enumerate() {
+            let config = LockConfig {
+                shards: 2,
+                max_locks: 100,
+                fairness,
+                reentrancy: Reentrancy::Count,
+                deadlock_delay: Some(Duration::from_micros(100)),
+                victim: [Victim::Asker, Victim::Youngest][turn % 2],
+                ..LockConfig::default()
+            };
+            let keys: Vec<String> = ["a", "b"].map(String::from).into();
+            let protected = keys.iter().map(|_| Protected::default()).collect();
+            let arena = Arena { locks: with(config), keys, protected, written: AtomicUsize::new(0) };
+            std::thread::scope(|scope| {
+                for thread in 0..4 {
+                    let arena = &arena;
+                    scope.spawn(move || {
+                        let loses = thread >= 2;
+                        let session = arena.locks.session(if loses { "loses" } else { "keeps" });
+                        count_and_change(arena, &session, loses, Dice(10 * turn as u64 + thread));
+                    });
+                }
+            });
+            assert!(
+                arena.protected.iter().all(|protected| protected.torn.load(Ordering::Relaxed) == 0),
+                "{fairness:?}"
+            );
+            assert_at_rest(&arena.locks);
+            for key in &arena.keys {
+                drop(arena.locks.try_acquire_write_lock("count", key, "after").expect("nobody holds it"));
+            }
+        }
+    });
 }

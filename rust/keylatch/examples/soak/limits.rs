@@ -4,7 +4,7 @@ use crate::Soak;
 use crate::load::FOREVER;
 use crate::random::Random;
 use crate::report::at_rest;
-use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, ObjectKey};
+use keylatch::{FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, ObjectKey};
 use std::collections::BTreeSet;
 use std::future::IntoFuture;
 use std::pin::Pin;
@@ -38,6 +38,8 @@ pub(crate) fn full_table(soak: &Soak, random: &mut Random) {
         });
         let fine = matches!(elsewhere, Ok(Ok(()) | Err(LockError::TableFull { .. })));
         soak.tally.expect(fine, || format!("another thread is told {elsewhere:?}"));
+        let taken = locks.force_release(&Filter::new()).len();
+        soak.tally.expect(taken == held.len(), || format!("of {} locks {taken} were taken away by force", held.len()));
     }
     at_rest(&locks, "after a full table", &soak.tally);
 }

@@ -9,6 +9,9 @@
 //! too. When all that were counted have come, the displaced entry is free again.
 //!
 //! Whether somebody was counted is told by its own release: the word that it left was displaced already, or not.
+//!
+//! In a full table the entry that stands in comes from a reserve that nothing else may use. What comes back next fills it
+//! up again: each time it is used a displaced entry comes back in the end.
 
 use super::core::{Core, Granting};
 use super::local::Local;

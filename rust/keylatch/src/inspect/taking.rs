@@ -44,6 +44,10 @@ impl FastObjectLockManager {
     /// Takes locks away from whoever holds them, as far as the filter lets pass. Who waits for them is served; the old
     /// holders' guards and grants are void, and releasing them harms nobody. Returns from whom they were taken.
     ///
+    /// It works in a full table, too. Only where more locks than [`LockConfig::max_locks`](crate::LockConfig::max_locks)
+    /// says, or than 65,536, were taken from guards that are still there, and have other holders by now, may a holder be
+    /// left that is not in the answer.
+    ///
     /// The work that such a lock was for may still be going on: it is the [`fence`](crate::LockGuard::fence) that keeps
     /// it from doing harm.
     ///

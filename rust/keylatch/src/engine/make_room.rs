@@ -103,8 +103,9 @@ impl Core {
             let grant = record.held().filter(|held| held.leased).map(|held| held.grant(index));
             match grant.and_then(|grant| Some((grant, self.leases.deadline(grant)?, record.standing(grant)))) {
                 Some((grant, deadline, Standing::Held { loose: true })) if deadline <= now => expired.push(grant),
-                // A guard's may be a number's later.
-                Some((_, deadline, _)) => next = next.min(deadline.max(now.saturating_add(A_WHILE))),
+                Some((_, deadline, _)) if deadline > now => next = next.min(deadline),
+                // A guard's, which may be a number's later.
+                Some(_) => next = next.min(now.saturating_add(A_WHILE)),
                 None => {}
             }
         });

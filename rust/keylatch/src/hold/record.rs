@@ -23,7 +23,7 @@
 //! | WATCHED | somebody wants to be told when it is lost |
 //! | COUNTED | one of several that a session has of one lock; the entry counts them |
 //! | TIMED | its end is to be compared with a clock |
-//! | STOPGAP | nobody's: it keeps a lock that was lost from being given again too soon |
+//! | STOPGAP | nobody's: it keeps a lock that was lost from being given again too soon, and its number releases nothing |
 //!
 //! A record with none of LOOSE, LOST, WATCHED, COUNTED and TIMED is *plain*, and its guard releases it on the fast path.
 //!

@@ -333,8 +333,7 @@ FAULTS = {
     ),
     "counted-downgrade-fast": (
         "a downgrade on the fast path does not ask whether the hold is one of several",
-        [model("reentering::one_of_two_downgrades_while_the_other_ends"),
-         test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
+        [test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
          test("sessions", "a_lock_that_was_counted_is_counted_anew_by_the_next_session"),
          test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
     ),
@@ -344,8 +343,7 @@ FAULTS = {
     ),
     "counted-hold-moves": (
         "a downgrade moves a hold that is one of several, before it refuses",
-        [model("reentering::one_of_two_downgrades_while_the_other_ends"),
-         test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
+        [test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
          test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
     ),
     "answer-not-remembered": (

@@ -155,7 +155,9 @@ impl Core {
         missed: Missed,
         limit: Limit,
     ) -> Result<Grant, LockError> {
+        // Whoever has no time at all is not kept until it might become free.
         if missed == Missed::Held
+            && limit != Limit::After(0)
             && let Some(grant) = self.barge(local, &wanted)
         {
             return Ok(grant);

@@ -22,6 +22,9 @@ type Manager struct {
 	// gate lets few goroutines into the library at a time when many wait: see enter.
 	gate chan struct{}
 
+	// fetching is held shared by whoever has results that are not handed over yet.
+	fetching sync.RWMutex
+
 	mutex sync.Mutex
 	// The next three are protected by mutex. waiting is nil once the manager is closed, owners once it is freed.
 	waiting map[uint64]*waiter
@@ -82,10 +85,13 @@ func (m *Manager) Close() error {
 	m.bell.close()
 	// Waits for requests that are just being put in line. After this none gets a ticket.
 	freeQueue(m.queue)
+	// What others have fetched reaches those whom it is for: nobody else knows of those locks.
+	m.fetching.Lock()
 	m.mutex.Lock()
 	waiting := m.waiting
 	m.waiting = nil
 	m.mutex.Unlock()
+	m.fetching.Unlock()
 	for _, left := range waiting {
 		left.came <- outcome{err: ErrClosed}
 	}
@@ -93,9 +99,15 @@ func (m *Manager) Close() error {
 	return nil
 }
 
-// freeIfIdle gives back what a closed manager has if nobody holds anything.
+// freeIfIdle gives back what a closed manager has if nobody holds anything. Whoever has given something up calls it if the
+// manager is closed then, and not if it was before: Close may have looked in between, and nobody would look again.
 func (m *Manager) freeIfIdle() {
 	m.mutex.Lock()
+	if m.waiting != nil {
+		// Close is not that far, and will look itself.
+		m.mutex.Unlock()
+		return
+	}
 	figures, err := m.figures(allShards)
 	if err != nil || figures.Holders != 0 || m.freed.Swap(true) {
 		m.mutex.Unlock()
@@ -166,22 +178,28 @@ func (m *Manager) TryAcquire(key Key, mode Mode, options ...Option) (Grant, erro
 // Release ends a hold. Any goroutine may, and a second release, a late one and a number that is no grant fail with
 // [ErrNotHeld] and harm nobody.
 func (m *Manager) Release(grant Grant) error {
-	if m.closed.Load() {
-		return m.releaseOfClosed(grant)
-	}
-	m.raceBeforeRelease(grant)
-	if m.parked.Load() != 0 {
-		return m.releaseAndDeliver(grant)
-	}
-	return m.release(grant)
-}
-
-func (m *Manager) releaseOfClosed(grant Grant) error {
-	if m.freed.Load() {
+	if m.closed.Load() && m.freed.Load() {
 		return ErrNotHeld
 	}
-	err := m.release(grant)
-	m.freeIfIdle()
+	m.raceBeforeRelease(grant)
+	var err error
+	if m.parked.Load() != 0 {
+		err = m.releaseAndDeliver(grant)
+	} else {
+		err = m.release(grant)
+	}
+	// Whether it failed or not: one that lost its lock may be the last to come.
+	if m.closed.Load() {
+		m.freeIfIdle()
+	}
+	return err
+}
+
+// failed is what a request that failed came to. It may have held something for a moment.
+func (m *Manager) failed(err error) error {
+	if m.closed.Load() {
+		m.freeIfIdle()
+	}
 	return err
 }
 
@@ -203,7 +221,7 @@ func (m *Manager) acquire(ctx context.Context, key *Key, mode Mode, options []Op
 		came.err = m.granted()
 	}
 	if came.err != nil {
-		return 0, came.err
+		return 0, m.failed(came.err)
 	}
 	m.raceAfterAcquire(key, mode)
 	return came.grant, nil
@@ -219,7 +237,7 @@ func (m *Manager) tryAcquire(key *Key, mode Mode, options []Option) (Grant, erro
 		came.err = m.granted()
 	}
 	if came.err != nil {
-		return 0, came.err
+		return 0, m.failed(came.err)
 	}
 	m.raceAfterAcquire(key, mode)
 	return came.grant, nil

@@ -498,6 +498,7 @@ func TestCloseEndsEverything(t *testing.T) {
 func TestCloseAtAnyMoment(t *testing.T) {
 	for round := range 200 {
 		m := must(New(Options{Shards: 1}))(t)
+		var used [2]int
 		var group sync.WaitGroup
 		for number := range 8 {
 			group.Go(func() {
@@ -519,7 +520,8 @@ func TestCloseAtAnyMoment(t *testing.T) {
 					}
 					cancel()
 					if err == nil {
-						err = guard.Unlock()
+						used[i%2]++
+						ok(t, guard.Unlock())
 					}
 					if errors.Is(err, ErrClosed) {
 						return
@@ -536,6 +538,67 @@ func TestCloseAtAnyMoment(t *testing.T) {
 		})
 		m.Close()
 		group.Wait()
+		if !m.freed.Load() {
+			left, err := m.Holders(Filter{})
+			t.Fatalf("nobody has anything, yet its memory is not given back: %+v %v", left, err)
+		}
+	}
+}
+
+// A lock that was granted, and whose news were fetched when Close came, is its caller's.
+func TestCloseWhileNewsAreOnTheirWay(t *testing.T) {
+	for _, upgrade := range []bool{false, true} {
+		m := newTest(t, Options{})
+		key := Key{Bucket: "b", Object: "o"}
+		held := must(m.Acquire(background, key, Shared))(t)
+		reader := must(m.RLock(background, key))(t)
+		results := make(chan error)
+		go func() {
+			if upgrade {
+				results <- reader.Upgrade(background)
+				return
+			}
+			guard, err := m.Lock(background, key)
+			if err == nil {
+				err = guard.Unlock()
+			}
+			results <- err
+		}()
+		waits(t, m, 1)
+		// Nobody else fetches it.
+		m.bell.close()
+		if !upgrade {
+			ok(t, m.release(reader.Grant()))
+		}
+		ok(t, m.release(held))
+		closed := make(chan struct{})
+		m.deliverBy(func(ticket uint64, came outcome) {
+			go func() {
+				m.Close()
+				close(closed)
+			}()
+			until(t, "Close waits for the news to be handed over", func() bool {
+				select {
+				case <-closed:
+					return true
+				default:
+				}
+				if m.fetching.TryRLock() {
+					m.fetching.RUnlock()
+					return false
+				}
+				return true
+			})
+			m.handOver(ticket, came)
+		})
+		ok(t, <-results)
+		<-closed
+		if upgrade {
+			ok(t, reader.Unlock())
+		}
+		if !m.freed.Load() {
+			t.Fatal("nobody has anything, yet its memory is not given back")
+		}
 	}
 }
 

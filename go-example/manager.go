@@ -4,14 +4,16 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Manager is one table of locks. Most programs have one. It may be used by any number of goroutines at once.
 type Manager struct {
-	handle, queue handle
-	maxKeyBytes   int
-	onLeak        func(Leak)
-	bell          *bell
+	handle, queue  handle
+	maxKeyBytes    int
+	defaultTimeout time.Duration
+	onLeak         func(Leak)
+	bell           *bell
 
 	// closed says that there will be no new locks, freed that there are none any more either.
 	closed, freed atomic.Bool
@@ -26,11 +28,13 @@ type Manager struct {
 	fetching sync.RWMutex
 
 	mutex sync.Mutex
-	// The next three are protected by mutex. waiting is nil once the manager is closed, owners once it is freed.
+	// The next four are protected by mutex. waiting is nil once the manager is closed, owners once it is freed.
 	waiting map[uint64]*waiter
 	// early are results that arrived before their waiter was there.
 	early  map[uint64]outcome
 	owners map[*Owner]struct{}
+	// asking has requests with numbers that are not answered yet, and what is closed then.
+	asking map[numbered]chan struct{}
 }
 
 // New makes a manager. It has a goroutine of its own until [Manager.Close].
@@ -43,13 +47,15 @@ func New(options Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		handle:      made,
-		maxKeyBytes: options.MaxKeyBytes,
-		onLeak:      options.OnLeak,
-		waiting:     make(map[uint64]*waiter),
-		early:       make(map[uint64]outcome),
-		owners:      make(map[*Owner]struct{}),
-		gate:        make(chan struct{}, gateWidth),
+		handle:         made,
+		maxKeyBytes:    options.MaxKeyBytes,
+		defaultTimeout: options.DefaultTimeout,
+		asking:         make(map[numbered]chan struct{}),
+		onLeak:         options.OnLeak,
+		waiting:        make(map[uint64]*waiter),
+		early:          make(map[uint64]outcome),
+		owners:         make(map[*Owner]struct{}),
+		gate:           make(chan struct{}, gateWidth),
 	}
 	if m.maxKeyBytes == 0 {
 		m.maxKeyBytes = 8192
@@ -211,11 +217,11 @@ func (m *Manager) acquire(ctx context.Context, key *Key, mode Mode, options []Op
 		return 0, err
 	}
 	r := read(options)
-	gated := m.enter()
-	came := m.lock(key, mode, &r)
-	m.leave(gated)
-	if came.ticket != 0 {
-		came = m.await(ctx, came.ticket, m.release)
+	var came outcome
+	if r.id != 0 && r.owner != nil {
+		came = m.askOnce(ctx, key, mode, &r)
+	} else {
+		came = m.ask(ctx, key, mode, &r)
 	}
 	if came.err == nil {
 		came.err = m.granted()
@@ -225,6 +231,17 @@ func (m *Manager) acquire(ctx context.Context, key *Key, mode Mode, options []Op
 	}
 	m.raceAfterAcquire(key, mode)
 	return came.grant, nil
+}
+
+// ask asks for a lock and waits for it.
+func (m *Manager) ask(ctx context.Context, key *Key, mode Mode, r *request) outcome {
+	gated := m.enter()
+	came := m.lock(key, mode, r)
+	m.leave(gated)
+	if came.ticket != 0 {
+		came = m.await(ctx, came.ticket, m.release)
+	}
+	return came
 }
 
 func (m *Manager) tryAcquire(key *Key, mode Mode, options []Option) (Grant, error) {

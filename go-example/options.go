@@ -143,7 +143,8 @@ func WithOwner(name string) Option { return Option{kind: ownerNameOption, name: 
 func By(owner *Owner) Option { return Option{kind: ownerOption, owner: owner} }
 
 // WithRequestID numbers a request of a session. While its grant is held, a request of the same session with the same
-// number is answered with the same grant; one Unlock ends it.
+// number is answered with the same grant; one Unlock ends it. While it waits, such a request waits for the same answer, as
+// long as its own context and timeout allow; if the first one ends without a lock, the next one asks for itself.
 func WithRequestID(id uint64) Option { return Option{kind: requestIDOption, number: id} }
 
 // WithBestEffort has [Manager.LockMany] take those locks that can be had within the time, rather than all or none.

@@ -127,8 +127,9 @@ func WithTimeout(d time.Duration) Option {
 func WithoutTimeout() Option { return Option{kind: timeoutOption, number: waitForever} }
 
 // WithTTL asks for a lease: that long after it was granted the lock may be taken by whoever waits for it, unless
-// [Guard.Renew] begins it anew.
-func WithTTL(d time.Duration) Option { return Option{kind: leaseOption, number: uint64(max(d, 1))} }
+// [Guard.Renew] begins it anew. One that is 0 or negative would be over at once: such a request fails with
+// [ErrInvalidConfig], as Renew does.
+func WithTTL(d time.Duration) Option { return Option{kind: leaseOption, number: uint64(max(d, 0))} }
 
 // WithPriority has the request wait ahead of those of lower priority, which it may overtake [Options.OvertakeLimit]
 // times. Requests that do not say have 0.
@@ -159,8 +160,19 @@ type request struct {
 	ownerName  string
 	priority   uint8
 	bestEffort bool
+	// lease says that ttl is meant, though it may be 0.
+	lease bool
 	// plain says that nothing is said but, maybe, the timeout.
 	plain bool
+}
+
+// by is who makes the request, or why nobody can: it says something that cannot be meant.
+func (r *request) by() (handle, error) {
+	if r.lease && r.ttl == 0 {
+		return 0, &Error{Code: ErrInvalidConfig, Message: "WithTTL: a lease that is 0 or negative would be lost at once; " +
+			"leave it out for a hold without a lease"}
+	}
+	return r.owner.use()
 }
 
 func read(options []Option) request {
@@ -172,7 +184,7 @@ func read(options []Option) request {
 		case timeoutOption:
 			r.timeout = o.number
 		case leaseOption:
-			r.ttl = o.number
+			r.ttl, r.lease = o.number, true
 		case priorityOption:
 			r.priority = uint8(o.number)
 		case ownerOption:

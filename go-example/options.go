@@ -80,8 +80,14 @@ type Options struct {
 	// [Manager.LockOrders] and an event tell of. For development: every request of a session takes a mutex then.
 	LockOrder bool
 
-	// OnLeak is called, on a goroutine of its own, with each guard that became garbage while it was held. Default: log
-	// it. Nothing is released: nobody knows whether what the lock protects is in order. [Manager.Leaked] counts them.
+	// OnLeak is called, on a goroutine of its own, with a guard that became garbage while it was held. Default: log it.
+	// Nothing is released: nobody knows whether what the lock protects is in order. [Manager.Leaked] counts them.
+	//
+	// It is there to find bugs, not to rely on. Guards are made 32 side by side, as are batches, and the garbage collector
+	// is asked about all of them together, because asking about each costs more than the lock. So a lost one is told only
+	// when none of the others is reachable any more: one that is kept for as long as the program runs hides up to 31 lost
+	// ones. (With the race detector each is made alone and told alone.) Whatever is held for too long, lost or not, is in
+	// [Manager.Holders].
 	OnLeak func(Leak)
 }
 

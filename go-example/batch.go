@@ -99,7 +99,7 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 	}
 	if err != nil {
 		batch.unlocked = true
-		return nil, err
+		return nil, m.failed(err)
 	}
 	return batch, nil
 }

@@ -87,7 +87,7 @@ func (m *Manager) request(queue handle, key *Key, mode Mode, r *request) outcome
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
 	name, nameLen := bytesOf(r.ownerName)
-	owner, err := r.owner.use()
+	owner, err := r.by()
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -147,7 +147,7 @@ func (m *Manager) lockAll(p *packed, r *request) error {
 	bytes, heads := p.pointers()
 	grants := (*C.uint64_t)(unsafe.SliceData(p.grants))
 	name, nameLen := bytesOf(r.ownerName)
-	owner, err := r.owner.use()
+	owner, err := r.by()
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (m *Manager) lockInOrder(p *packed, next int, timeout uint64, r *request) (
 	bytes, heads := p.pointers()
 	grants := (*C.uint64_t)(unsafe.SliceData(p.grants))
 	name, nameLen := bytesOf(r.ownerName)
-	owner, err := r.owner.use()
+	owner, err := r.by()
 	if err != nil {
 		return outcome{err: err}, next
 	}

@@ -21,8 +21,9 @@
 // # Holding
 //
 // A [Guard] is held until it is unlocked, by whatever goroutine. Unlocking twice is an error and harms nobody. A guard that
-// the program loses while it is held is reported ([Options.OnLeak], [Manager.Leaked]) and not released: nobody knows
-// whether what it protected is in order. [Manager.ForceRelease] is for those who do.
+// the program loses while it is held is reported once those made beside it are gone too ([Options.OnLeak],
+// [Manager.Leaked]), and not released: nobody knows whether what it protected is in order. [Manager.ForceRelease] is for
+// those who do.
 //
 // The memory model is that of package sync: what was done before Unlock has happened for whoever has the lock next. The
 // race detector knows: it reports data that is used without its lock, and does not report data that is used with it.

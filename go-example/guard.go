@@ -11,7 +11,8 @@ type Grant uint64
 
 // Guard is a lock that is held. It may be handed to other goroutines; Unlock ends it once, whoever calls it.
 //
-// A guard that becomes garbage while it is held is a bug of the program, which [Options.OnLeak] is told.
+// A guard that becomes garbage while it is held is a bug of the program, which [Options.OnLeak] is told: not at once, and
+// not while one of those made beside it is reachable, which are up to 31.
 type Guard struct {
 	manager *Manager
 	grant   Grant

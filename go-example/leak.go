@@ -8,8 +8,8 @@ import (
 )
 
 // How a forgotten guard is noticed. To have the garbage collector say when an object is gone costs more than a lock, so
-// it is asked once for many: guards are made side by side in one object, and when that is gone all of them are. Nothing
-// is released then.
+// it is asked once for many: guards are made side by side in one object, and when that is gone all of them are. So a lost
+// guard is noticed when those beside it are garbage too, and not before. Nothing is released then.
 
 // Leak is a lock whose guard became garbage while it was held.
 type Leak struct {
@@ -27,7 +27,8 @@ func logLeak(leak Leak) {
 	log.Printf("keylatch: a lock leaked: %v; unlock every guard", leak)
 }
 
-// Leaked is how many locks were found whose guards became garbage while they were held. They stay held.
+// Leaked is how many locks were found whose guards became garbage while they were held. They stay held. There may be more
+// that are not found yet: see [Options.OnLeak].
 func (m *Manager) Leaked() uint64 { return m.leaked.Load() }
 
 // nest is guards side by side, given out one after the other. One that is held for long keeps the memory of all.

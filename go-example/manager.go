@@ -4,14 +4,16 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Manager is one table of locks. Most programs have one. It may be used by any number of goroutines at once.
 type Manager struct {
-	handle, queue handle
-	maxKeyBytes   int
-	onLeak        func(Leak)
-	bell          *bell
+	handle, queue  handle
+	maxKeyBytes    int
+	defaultTimeout time.Duration
+	onLeak         func(Leak)
+	bell           *bell
 
 	// closed says that there will be no new locks, freed that there are none any more either.
 	closed, freed atomic.Bool
@@ -22,12 +24,17 @@ type Manager struct {
 	// gate lets few goroutines into the library at a time when many wait: see enter.
 	gate chan struct{}
 
+	// fetching is held shared by whoever has results that are not handed over yet.
+	fetching sync.RWMutex
+
 	mutex sync.Mutex
-	// The next three are protected by mutex. waiting is nil once the manager is closed, owners once it is freed.
+	// The next four are protected by mutex. waiting is nil once the manager is closed, owners once it is freed.
 	waiting map[uint64]*waiter
 	// early are results that arrived before their waiter was there.
 	early  map[uint64]outcome
 	owners map[*Owner]struct{}
+	// asking has requests with numbers that are not answered yet, and what is closed then.
+	asking map[numbered]chan struct{}
 }
 
 // New makes a manager. It has a goroutine of its own until [Manager.Close].
@@ -40,13 +47,15 @@ func New(options Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		handle:      made,
-		maxKeyBytes: options.MaxKeyBytes,
-		onLeak:      options.OnLeak,
-		waiting:     make(map[uint64]*waiter),
-		early:       make(map[uint64]outcome),
-		owners:      make(map[*Owner]struct{}),
-		gate:        make(chan struct{}, gateWidth),
+		handle:         made,
+		maxKeyBytes:    options.MaxKeyBytes,
+		defaultTimeout: options.DefaultTimeout,
+		asking:         make(map[numbered]chan struct{}),
+		onLeak:         options.OnLeak,
+		waiting:        make(map[uint64]*waiter),
+		early:          make(map[uint64]outcome),
+		owners:         make(map[*Owner]struct{}),
+		gate:           make(chan struct{}, gateWidth),
 	}
 	if m.maxKeyBytes == 0 {
 		m.maxKeyBytes = 8192
@@ -82,10 +91,13 @@ func (m *Manager) Close() error {
 	m.bell.close()
 	// Waits for requests that are just being put in line. After this none gets a ticket.
 	freeQueue(m.queue)
+	// What others have fetched reaches those whom it is for: nobody else knows of those locks.
+	m.fetching.Lock()
 	m.mutex.Lock()
 	waiting := m.waiting
 	m.waiting = nil
 	m.mutex.Unlock()
+	m.fetching.Unlock()
 	for _, left := range waiting {
 		left.came <- outcome{err: ErrClosed}
 	}
@@ -93,9 +105,15 @@ func (m *Manager) Close() error {
 	return nil
 }
 
-// freeIfIdle gives back what a closed manager has if nobody holds anything.
+// freeIfIdle gives back what a closed manager has if nobody holds anything. Whoever has given something up calls it if the
+// manager is closed then, and not if it was before: Close may have looked in between, and nobody would look again.
 func (m *Manager) freeIfIdle() {
 	m.mutex.Lock()
+	if m.waiting != nil {
+		// Close is not that far, and will look itself.
+		m.mutex.Unlock()
+		return
+	}
 	figures, err := m.figures(allShards)
 	if err != nil || figures.Holders != 0 || m.freed.Swap(true) {
 		m.mutex.Unlock()
@@ -166,22 +184,28 @@ func (m *Manager) TryAcquire(key Key, mode Mode, options ...Option) (Grant, erro
 // Release ends a hold. Any goroutine may, and a second release, a late one and a number that is no grant fail with
 // [ErrNotHeld] and harm nobody.
 func (m *Manager) Release(grant Grant) error {
-	if m.closed.Load() {
-		return m.releaseOfClosed(grant)
-	}
-	m.raceBeforeRelease(grant)
-	if m.parked.Load() != 0 {
-		return m.releaseAndDeliver(grant)
-	}
-	return m.release(grant)
-}
-
-func (m *Manager) releaseOfClosed(grant Grant) error {
-	if m.freed.Load() {
+	if m.closed.Load() && m.freed.Load() {
 		return ErrNotHeld
 	}
-	err := m.release(grant)
-	m.freeIfIdle()
+	m.raceBeforeRelease(grant)
+	var err error
+	if m.parked.Load() != 0 {
+		err = m.releaseAndDeliver(grant)
+	} else {
+		err = m.release(grant)
+	}
+	// Whether it failed or not: one that lost its lock may be the last to come.
+	if m.closed.Load() {
+		m.freeIfIdle()
+	}
+	return err
+}
+
+// failed is what a request that failed came to. It may have held something for a moment.
+func (m *Manager) failed(err error) error {
+	if m.closed.Load() {
+		m.freeIfIdle()
+	}
 	return err
 }
 
@@ -193,20 +217,31 @@ func (m *Manager) acquire(ctx context.Context, key *Key, mode Mode, options []Op
 		return 0, err
 	}
 	r := read(options)
-	gated := m.enter()
-	came := m.lock(key, mode, &r)
-	m.leave(gated)
-	if came.ticket != 0 {
-		came = m.await(ctx, came.ticket, m.release)
+	var came outcome
+	if r.id != 0 && r.owner != nil {
+		came = m.askOnce(ctx, key, mode, &r)
+	} else {
+		came = m.ask(ctx, key, mode, &r)
 	}
 	if came.err == nil {
 		came.err = m.granted()
 	}
 	if came.err != nil {
-		return 0, came.err
+		return 0, m.failed(came.err)
 	}
 	m.raceAfterAcquire(key, mode)
 	return came.grant, nil
+}
+
+// ask asks for a lock and waits for it.
+func (m *Manager) ask(ctx context.Context, key *Key, mode Mode, r *request) outcome {
+	gated := m.enter()
+	came := m.lock(key, mode, r)
+	m.leave(gated)
+	if came.ticket != 0 {
+		came = m.await(ctx, came.ticket, m.release)
+	}
+	return came
 }
 
 func (m *Manager) tryAcquire(key *Key, mode Mode, options []Option) (Grant, error) {
@@ -219,7 +254,7 @@ func (m *Manager) tryAcquire(key *Key, mode Mode, options []Option) (Grant, erro
 		came.err = m.granted()
 	}
 	if came.err != nil {
-		return 0, came.err
+		return 0, m.failed(came.err)
 	}
 	m.raceAfterAcquire(key, mode)
 	return came.grant, nil

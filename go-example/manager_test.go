@@ -79,8 +79,8 @@ func empty(t testing.TB, m *Manager) {
 	}
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	if len(m.waiting) != 0 || len(m.early) != 0 || m.parked.Load() != 0 {
-		t.Fatalf("%d goroutines and %d results are left", len(m.waiting), len(m.early))
+	if len(m.waiting) != 0 || len(m.early) != 0 || len(m.asking) != 0 || m.parked.Load() != 0 {
+		t.Fatalf("%d goroutines, %d results and %d numbers are left", len(m.waiting), len(m.early), len(m.asking))
 	}
 }
 
@@ -276,6 +276,36 @@ func TestLeases(t *testing.T) {
 	empty(t, m)
 }
 
+// What WithTTL cannot mean is refused, as by Renew, and nothing is held.
+func TestALeaseOfNoTime(t *testing.T) {
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b", Object: "o"}
+	for _, ttl := range []time.Duration{0, -1, -time.Hour} {
+		refused := func(err error) {
+			t.Helper()
+			if told := wants(t, err, ErrInvalidConfig); told.Message == "" || told.Transient() {
+				t.Fatalf("it says %v", told)
+			}
+		}
+		for _, lock := range []func(context.Context, Key, ...Option) (*Guard, error){m.Lock, m.RLock} {
+			_, err := lock(background, key, WithTTL(ttl))
+			refused(err)
+		}
+		for _, try := range []func(Key, ...Option) (*Guard, error){m.TryLock, m.TryRLock} {
+			_, err := try(key, WithTTL(ttl), WithOwner("o"))
+			refused(err)
+		}
+		for _, more := range []Option{{}, WithBestEffort(), WithTimeout(0)} {
+			_, err := m.LockMany(background, []Item{{key, Exclusive}, {Key{}, Shared}}, more, WithTTL(ttl))
+			refused(err)
+		}
+		guard := must(m.Lock(background, key, WithTTL(1)))(t)
+		refused(guard.Renew(ttl))
+		ok(t, guard.Unlock())
+	}
+	empty(t, m)
+}
+
 func TestSessions(t *testing.T) {
 	m := newTest(t, Options{DeadlockDelay: 1})
 	x, y := Key{Bucket: "b", Object: "x"}, Key{Bucket: "b", Object: "y"}
@@ -311,31 +341,128 @@ func TestSessions(t *testing.T) {
 	alice.Close()
 	_, err = m.Lock(background, x, By(alice))
 	wants(t, err, ErrInvalidArgument)
-	// A request that is made again with its number, while it waits or later, has one grant.
-	numbered := must(m.Session("numbered"))(t)
-	held := must(m.Lock(background, x))(t)
-	grants := make(chan Grant)
-	go func() {
-		grant, err := m.Acquire(background, x, Exclusive, By(numbered), WithRequestID(7))
-		if err != nil {
-			t.Error(err)
-		}
-		grants <- grant
-	}()
-	waits(t, m, 1)
-	ok(t, held.Unlock())
-	grant := <-grants
-	if again := must(m.Acquire(background, x, Exclusive, By(numbered), WithRequestID(7)))(t); again != grant {
-		t.Fatalf("%d and %d are for one request", grant, again)
-	}
-	ok(t, m.Release(grant))
-	wants(t, m.Release(grant), ErrNotHeld)
 
 	label := must(m.Owner("node-7"))(t)
 	_, err = label.ReleaseAll()
 	wants(t, err, ErrInvalidArgument)
 	bob.Close()
 	empty(t, m)
+}
+
+// watched is a context that says when somebody waits for its end.
+type watched struct {
+	context.Context
+	waits chan struct{}
+}
+
+func (w watched) Done() <-chan struct{} {
+	select {
+	case w.waits <- struct{}{}:
+	default:
+	}
+	return w.Context.Done()
+}
+
+// A request that is made again with its number, while it waits or later, has one grant.
+func TestNumberedRequests(t *testing.T) {
+	m := newTest(t, Options{DefaultTimeout: time.Hour})
+	x := Key{Bucket: "b", Object: "x"}
+	session := must(m.Session("numbered"))(t)
+	type answer struct {
+		grant Grant
+		err   error
+	}
+	answers := make(chan answer, 10)
+	ask := func(ctx context.Context, more ...Option) {
+		grant, err := m.Acquire(ctx, x, Exclusive, append([]Option{By(session), WithRequestID(7)}, more...)...)
+		answers <- answer{grant, err}
+	}
+	// repeat makes the request once more and comes back when that waits.
+	repeat := func(ctx context.Context, more ...Option) {
+		repeated := watched{ctx, make(chan struct{}, 1)}
+		go ask(repeated, more...)
+		select {
+		case <-repeated.waits:
+		case came := <-answers:
+			t.Fatalf("the repeat does not wait: %v %v", came.grant, came.err)
+		}
+	}
+
+	held := must(m.Lock(background, x, WithOwner("holder")))(t)
+	go ask(background)
+	waits(t, m, 1)
+	// A repeat that gives up leaves the first one alone.
+	ctx, cancel := context.WithCancel(background)
+	repeat(ctx)
+	cancel()
+	if came := <-answers; came.err != context.Canceled {
+		t.Fatalf("%v came", came.err)
+	}
+	for _, timeout := range []time.Duration{0, 2 * time.Millisecond} {
+		ask(background, WithTimeout(timeout))
+		told := wants(t, (<-answers).err, ErrTimeout)
+		if told.Waited < timeout || len(told.Holders) != 1 || told.Holders[0].Owner != "holder" || told.Key != x {
+			t.Fatalf("it says %v", told)
+		}
+	}
+	_, err := m.TryAcquire(x, Exclusive, By(session), WithRequestID(7))
+	wants(t, err, ErrWouldBlock)
+	// Another number does not wait for this one.
+	ctx, cancel = context.WithCancel(background)
+	go ask(ctx, WithRequestID(8))
+	waits(t, m, 2)
+	cancel()
+	if came := <-answers; came.err != context.Canceled {
+		t.Fatalf("%v came", came.err)
+	}
+	for _, options := range [][]Option{nil, {WithoutTimeout()}, {WithTimeout(time.Hour)}} {
+		repeat(background, options...)
+	}
+	if figures := must(m.Metrics())(t); figures.Waiters != 1 {
+		t.Fatalf("%d are in line for one request", figures.Waiters)
+	}
+	ok(t, held.Unlock())
+	first := <-answers
+	ok(t, first.err)
+	for range 3 {
+		if came := <-answers; came != first {
+			t.Fatalf("%v and %v are for one request", came, first)
+		}
+	}
+	if again := must(m.Acquire(background, x, Exclusive, By(session), WithRequestID(7)))(t); again != first.grant {
+		t.Fatalf("%d and %d are for one request", first.grant, again)
+	}
+	ok(t, m.Release(first.grant))
+	wants(t, m.Release(first.grant), ErrNotHeld)
+	empty(t, m)
+
+	// If the first one ends without a lock, the next one waits for itself.
+	held = must(m.Lock(background, x))(t)
+	ctx, cancel = context.WithCancel(background)
+	go ask(ctx)
+	waits(t, m, 1)
+	repeat(background)
+	cancel()
+	if came := <-answers; came.err != context.Canceled {
+		t.Fatalf("%v came", came.err)
+	}
+	waits(t, m, 1)
+	ok(t, held.Unlock())
+	second := <-answers
+	ok(t, second.err)
+	ok(t, m.Release(second.grant))
+	empty(t, m)
+
+	// Closing ends them all.
+	held = must(m.Lock(background, x))(t)
+	go ask(background)
+	waits(t, m, 1)
+	repeat(background)
+	m.Close()
+	for range 2 {
+		wants(t, (<-answers).err, ErrClosed)
+	}
+	ok(t, held.Unlock())
 }
 
 func TestListings(t *testing.T) {
@@ -498,6 +625,7 @@ func TestCloseEndsEverything(t *testing.T) {
 func TestCloseAtAnyMoment(t *testing.T) {
 	for round := range 200 {
 		m := must(New(Options{Shards: 1}))(t)
+		var used [2]int
 		var group sync.WaitGroup
 		for number := range 8 {
 			group.Go(func() {
@@ -519,7 +647,8 @@ func TestCloseAtAnyMoment(t *testing.T) {
 					}
 					cancel()
 					if err == nil {
-						err = guard.Unlock()
+						used[i%2]++
+						ok(t, guard.Unlock())
 					}
 					if errors.Is(err, ErrClosed) {
 						return
@@ -536,6 +665,67 @@ func TestCloseAtAnyMoment(t *testing.T) {
 		})
 		m.Close()
 		group.Wait()
+		if !m.freed.Load() {
+			left, err := m.Holders(Filter{})
+			t.Fatalf("nobody has anything, yet its memory is not given back: %+v %v", left, err)
+		}
+	}
+}
+
+// A lock that was granted, and whose news were fetched when Close came, is its caller's.
+func TestCloseWhileNewsAreOnTheirWay(t *testing.T) {
+	for _, upgrade := range []bool{false, true} {
+		m := newTest(t, Options{})
+		key := Key{Bucket: "b", Object: "o"}
+		held := must(m.Acquire(background, key, Shared))(t)
+		reader := must(m.RLock(background, key))(t)
+		results := make(chan error)
+		go func() {
+			if upgrade {
+				results <- reader.Upgrade(background)
+				return
+			}
+			guard, err := m.Lock(background, key)
+			if err == nil {
+				err = guard.Unlock()
+			}
+			results <- err
+		}()
+		waits(t, m, 1)
+		// Nobody else fetches it.
+		m.bell.close()
+		if !upgrade {
+			ok(t, m.release(reader.Grant()))
+		}
+		ok(t, m.release(held))
+		closed := make(chan struct{})
+		m.deliverBy(func(ticket uint64, came outcome) {
+			go func() {
+				m.Close()
+				close(closed)
+			}()
+			until(t, "Close waits for the news to be handed over", func() bool {
+				select {
+				case <-closed:
+					return true
+				default:
+				}
+				if m.fetching.TryRLock() {
+					m.fetching.RUnlock()
+					return false
+				}
+				return true
+			})
+			m.handOver(ticket, came)
+		})
+		ok(t, <-results)
+		<-closed
+		if upgrade {
+			ok(t, reader.Unlock())
+		}
+		if !m.freed.Load() {
+			t.Fatal("nobody has anything, yet its memory is not given back")
+		}
 	}
 }
 

@@ -80,8 +80,14 @@ type Options struct {
 	// [Manager.LockOrders] and an event tell of. For development: every request of a session takes a mutex then.
 	LockOrder bool
 
-	// OnLeak is called, on a goroutine of its own, with each guard that became garbage while it was held. Default: log
-	// it. Nothing is released: nobody knows whether what the lock protects is in order. [Manager.Leaked] counts them.
+	// OnLeak is called, on a goroutine of its own, with a guard that became garbage while it was held. Default: log it.
+	// Nothing is released: nobody knows whether what the lock protects is in order. [Manager.Leaked] counts them.
+	//
+	// It is there to find bugs, not to rely on. Guards are made 32 side by side, as are batches, and the garbage collector
+	// is asked about all of them together, because asking about each costs more than the lock. So a lost one is told only
+	// when none of the others is reachable any more: one that is kept for as long as the program runs hides up to 31 lost
+	// ones. (With the race detector each is made alone and told alone.) Whatever is held for too long, lost or not, is in
+	// [Manager.Holders].
 	OnLeak func(Leak)
 }
 
@@ -127,8 +133,9 @@ func WithTimeout(d time.Duration) Option {
 func WithoutTimeout() Option { return Option{kind: timeoutOption, number: waitForever} }
 
 // WithTTL asks for a lease: that long after it was granted the lock may be taken by whoever waits for it, unless
-// [Guard.Renew] begins it anew.
-func WithTTL(d time.Duration) Option { return Option{kind: leaseOption, number: uint64(max(d, 1))} }
+// [Guard.Renew] begins it anew. One that is 0 or negative would be over at once: such a request fails with
+// [ErrInvalidConfig], as Renew does.
+func WithTTL(d time.Duration) Option { return Option{kind: leaseOption, number: uint64(max(d, 0))} }
 
 // WithPriority has the request wait ahead of those of lower priority, which it may overtake [Options.OvertakeLimit]
 // times. Requests that do not say have 0.
@@ -143,7 +150,8 @@ func WithOwner(name string) Option { return Option{kind: ownerNameOption, name: 
 func By(owner *Owner) Option { return Option{kind: ownerOption, owner: owner} }
 
 // WithRequestID numbers a request of a session. While its grant is held, a request of the same session with the same
-// number is answered with the same grant; one Unlock ends it.
+// number is answered with the same grant; one Unlock ends it. While it waits, such a request waits for the same answer, as
+// long as its own context and timeout allow; if the first one ends without a lock, the next one asks for itself.
 func WithRequestID(id uint64) Option { return Option{kind: requestIDOption, number: id} }
 
 // WithBestEffort has [Manager.LockMany] take those locks that can be had within the time, rather than all or none.
@@ -158,8 +166,19 @@ type request struct {
 	ownerName  string
 	priority   uint8
 	bestEffort bool
+	// lease says that ttl is meant, though it may be 0.
+	lease bool
 	// plain says that nothing is said but, maybe, the timeout.
 	plain bool
+}
+
+// by is who makes the request, or why nobody can: it says something that cannot be meant.
+func (r *request) by() (handle, error) {
+	if r.lease && r.ttl == 0 {
+		return 0, &Error{Code: ErrInvalidConfig, Message: "WithTTL: a lease that is 0 or negative would be lost at once; " +
+			"leave it out for a hold without a lease"}
+	}
+	return r.owner.use()
 }
 
 func read(options []Option) request {
@@ -171,7 +190,7 @@ func read(options []Option) request {
 		case timeoutOption:
 			r.timeout = o.number
 		case leaseOption:
-			r.ttl = o.number
+			r.ttl, r.lease = o.number, true
 		case priorityOption:
 			r.priority = uint8(o.number)
 		case ownerOption:

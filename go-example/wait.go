@@ -68,6 +68,7 @@ func (m *Manager) await(ctx context.Context, ticket uint64, giveBack func(Grant)
 		return came
 	}
 	if m.waiting == nil {
+		// Its result went with the queue, which released the lock if it was one.
 		m.mutex.Unlock()
 		return outcome{err: ErrClosed}
 	}
@@ -103,9 +104,15 @@ func (m *Manager) outcome(ctx context.Context, ticket uint64, w *waiter, giveBac
 
 // deliver hands over the results that lie in the queue. It never has enough.
 func (m *Manager) deliver() (enough bool) {
-	for m.fetch(m.handOver) {
-	}
+	m.deliverBy(m.handOver)
 	return false
+}
+
+func (m *Manager) deliverBy(handOver func(ticket uint64, came outcome)) {
+	m.fetching.RLock()
+	defer m.fetching.RUnlock()
+	for m.fetch(handOver) {
+	}
 }
 
 func (m *Manager) handOver(ticket uint64, came outcome) {
@@ -113,7 +120,7 @@ func (m *Manager) handOver(ticket uint64, came outcome) {
 	w, here := m.waiting[ticket]
 	if here {
 		delete(m.waiting, ticket)
-	} else if m.waiting != nil {
+	} else {
 		m.early[ticket] = came
 	}
 	m.mutex.Unlock()

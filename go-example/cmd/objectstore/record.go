@@ -19,8 +19,9 @@ import (
 //	000000000007-x3j2.data  the bytes of version 7
 //
 // A change is made by linking its record, complete and on disk, to the next number. The system lets one link to a name
-// succeed: of two who both think that theirs is change 8 one is told so. Nothing that was linked is ever changed. Data
-// without a record is rubbish that a crash left.
+// succeed: of two who both think that theirs is change 8 one is told so. Nothing that was linked is ever changed. Old
+// records are removed, but none whose number somebody may still be about to link. Data without a record is rubbish that a
+// crash left.
 
 // record is one change of an object.
 type record struct {
@@ -134,11 +135,12 @@ func readRecord(path string) (record, error) {
 	return change, nil
 }
 
-// superfluous are the files of a folder that nobody needs any more: versions that are removed or too old, changes that
-// say nothing any more, and data that no change names. The latest change stays, so that numbers go on from there.
+// superfluous are the files of a folder that nobody needs any more: data of versions that are removed or too old or that
+// no change names, and changes that say nothing any more, the oldest first. The latest change stays, so that numbers go on
+// from there.
 //
 // Files with later numbers are left alone: they may be of a change that is just being made.
-func (h *history) superfluous(folder string) ([]string, error) {
+func (h *history) superfluous(folder string) (data, changes []string, err error) {
 	needed := make(map[string]bool)
 	first := h.last
 	for _, version := range h.versions {
@@ -147,9 +149,8 @@ func (h *history) superfluous(folder string) ([]string, error) {
 	}
 	entries, err := os.ReadDir(folder)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var data, changes []string
 	for _, entry := range entries {
 		digits, _, _ := strings.Cut(strings.TrimSuffix(entry.Name(), commitSuffix), "-")
 		number, err := strconv.ParseUint(digits, 10, 64)
@@ -164,6 +165,5 @@ func (h *history) superfluous(folder string) ([]string, error) {
 			data = append(data, entry.Name())
 		}
 	}
-	// Records after what they name, the oldest first, as names are in order.
-	return append(data, changes...), nil
+	return data, changes, nil
 }

@@ -195,6 +195,62 @@ func TestOneChangeHasANumber(t *testing.T) {
 	s.has(t, cat, 0, "first")
 }
 
+// Its lock is lost at the very last moment, and so many others write meanwhile that the change that took its number is too
+// old to be kept.
+func TestAWriterThatIsOvertakenManyTimesChangesNothing(t *testing.T) {
+	for what, attempt := range map[string]func(*store) error{
+		"put":    func(s *store) error { _, err := s.tryPut(cat, "late"); return err },
+		"remove": func(s *store) error { return s.remove(background, cat, 0, "test") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			root := t.TempDir()
+			s := newTestStore(t, root, storeOptions{keep: 2})
+			s.mustPut(t, cat, "1")
+			s.beforeLink = func(key keylatch.Key) {
+				s.beforeLink = nil
+				_, err := s.locks.ForceRelease(keylatch.Filter{Key: &key})
+				ok(t, err)
+				for number := 2; number <= 5; number++ {
+					s.mustPut(t, cat, fmt.Sprint(number))
+				}
+				// What takes room is gone all the same: two versions, and the one that is late.
+				data, err := filepath.Glob(filepath.Join(s.folder(cat), "*"+dataSuffix))
+				ok(t, err)
+				if len(data) > 3 {
+					t.Errorf("there are %v", data)
+				}
+			}
+			if err := attempt(s); !errors.Is(err, errFenced) {
+				t.Fatalf("the late one was told %v", err)
+			}
+			intact := func() {
+				t.Helper()
+				found, err := s.versions(background, cat, "test")
+				ok(t, err)
+				if len(found) != 2 || found[0].Number != 4 || found[1].Number != 5 {
+					t.Fatalf("there are %+v", found)
+				}
+				s.has(t, cat, 4, "4")
+				s.has(t, cat, 0, "5")
+			}
+			intact()
+			s.close()
+			s = newTestStore(t, root, storeOptions{keep: 2})
+			intact()
+			// The next one forgets what the late one needed.
+			if made := s.mustPut(t, cat, "6"); made.Number != 6 {
+				t.Fatalf("it made %+v", made)
+			}
+			if found := s.files(t, "objects"); len(found) != 4 {
+				t.Fatalf("there are %v", found)
+			}
+			if len(s.under.in) != 0 {
+				t.Fatalf("changes are counted that nobody makes: %v", s.under.in)
+			}
+		})
+	}
+}
+
 func TestRecovery(t *testing.T) {
 	root := t.TempDir()
 	s := newTestStore(t, root, storeOptions{})

@@ -58,8 +58,6 @@ type history struct {
 	last, epoch, fence uint64
 	// versions are those that can be read, the oldest first.
 	versions []record
-	// numbers are those of all changes that are on record.
-	numbers []uint64
 }
 
 func (h *history) latest() (record, error) {
@@ -79,13 +77,31 @@ func (h *history) version(number uint64) (record, error) {
 }
 
 // readHistory reads a folder; one that is not there has no history. Of the versions the last so many are kept.
-func readHistory(folder string, keep int) (h history, err error) {
+//
+// Somebody who lost their lock may be tidying: if a record is gone that was there, what is there now is read.
+func readHistory(folder string, keep int) (history, error) {
+	var before []uint64
+	for {
+		numbers, err := listChanges(folder)
+		if err != nil {
+			return history{}, err
+		}
+		h, err := readChanges(folder, numbers, keep)
+		if !errors.Is(err, fs.ErrNotExist) || slices.Equal(numbers, before) {
+			return h, err
+		}
+		before = numbers
+	}
+}
+
+// listChanges are the numbers of the changes that a folder has records of, in order.
+func listChanges(folder string) (numbers []uint64, err error) {
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return h, nil
+		return nil, nil
 	}
 	if err != nil {
-		return h, err
+		return nil, err
 	}
 	for _, entry := range entries {
 		text, is := strings.CutSuffix(entry.Name(), commitSuffix)
@@ -94,15 +110,19 @@ func readHistory(folder string, keep int) (h history, err error) {
 		}
 		number, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
-			return h, fmt.Errorf("%s is no name for a change: %w", filepath.Join(folder, entry.Name()), err)
+			return nil, fmt.Errorf("%s is no name for a change: %w", filepath.Join(folder, entry.Name()), err)
 		}
-		h.numbers = append(h.numbers, number)
+		numbers = append(numbers, number)
 	}
-	slices.Sort(h.numbers)
-	for _, number := range h.numbers {
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+func readChanges(folder string, numbers []uint64, keep int) (h history, err error) {
+	for _, number := range numbers {
 		change, err := readRecord(filepath.Join(folder, commitName(number)))
 		if err != nil {
-			return h, err
+			return history{}, err
 		}
 		switch {
 		case change.isVersion():

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -249,6 +250,33 @@ func TestAWriterThatIsOvertakenManyTimesChangesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who reads while somebody that lost their lock tidies sees a history, an older or a newer one.
+func TestAHistoryIsReadWhileItIsTidied(t *testing.T) {
+	s := newTestStore(t, t.TempDir(), storeOptions{keep: 1})
+	first := s.mustPut(t, cat, "0").Number
+	var stop atomic.Bool
+	read := make(chan error, 1)
+	go func() {
+		for latest := first; !stop.Load(); {
+			h, err := readHistory(s.folder(cat), s.keep)
+			if err == nil && (len(h.versions) != 1 || h.last < latest) {
+				err = fmt.Errorf("after %d it is %+v", latest, h)
+			}
+			if err != nil {
+				read <- err
+				return
+			}
+			latest = h.last
+		}
+		read <- nil
+	}()
+	for number := range 500 {
+		s.mustPut(t, cat, fmt.Sprint(number))
+	}
+	stop.Store(true)
+	ok(t, <-read)
 }
 
 func TestRecovery(t *testing.T) {

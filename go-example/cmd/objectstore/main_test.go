@@ -460,10 +460,23 @@ func TestHostileRequests(t *testing.T) {
 		{"POST", "/delete", `{"objects": [], "else": 1}`, 400},
 		{"POST", "/delete", `{"objects": [{"bucket": "b", "object": "1"}, {"bucket": "b", "object": "2"}, {"bucket": "b", "object": "3"}, {"bucket": "b", "object": "4"}]}`, 413},
 		{"POST", "/delete", `{"objects": [{"bucket": "b", "object": "fits"}, {"bucket": "b", "object": "fits"}]}`, 200},
-		{"PUT", "/metrics", "", 405},
+		{"POST", "/delete", `{"objects": []} {"objects": [{"bucket": "b", "object": "o"}]}`, 400},
+		{"POST", "/delete", "{\"objects\": [{\"bucket\": \"b\", \"object\": \"\xff\"}]}", 400},
+		{"POST", "/delete/b/o", `{"objects": []}`, 404},
+		{"GET", "/locks/b/o", "", 404},
 		{"GET", "/locks", "", 200},
+		{"HEAD", "/locks", "", 200},
+		{"HEAD", "/versions/b/nothing", "", 404},
 	} {
 		p.do(one.method, one.path, []byte(one.body), one.status)
+	}
+	for path, allowed := range map[string]string{
+		"/o/b/o": "GET, HEAD, PUT, DELETE", "/versions/b/o": "GET, HEAD", "/delete": "POST",
+		"/locks": "GET, HEAD", "/metrics": "GET, HEAD", "/healthz": "GET, HEAD",
+	} {
+		if told := p.do("PATCH", path, nil, 405).header.Get("Allow"); told != allowed {
+			t.Errorf("at %s it allows %q", path, told)
+		}
 	}
 	// Names that would be ways out are names like others.
 	names := []string{"..", "../../../outside", "/etc/passwd", ".", "a//b", "a/../b", "\x00", "\xff\xfe", "%2e%2e", "C:\\x", "nul\n", strings.Repeat("/", 100)}

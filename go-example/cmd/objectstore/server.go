@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"example.com/keylatch"
 )
@@ -45,6 +46,9 @@ func (h *handler) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 	w := newPaced(to, r, h.idle)
 	path := r.URL.EscapedPath()
 	kind, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if rest != "" && kind != "o" && kind != "versions" {
+		kind = ""
+	}
 	var err error
 	switch kind {
 	case "o":
@@ -209,7 +213,7 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request, key keylatch.Key, 
 }
 
 func (h *handler) versions(w http.ResponseWriter, r *http.Request, path string) error {
-	if err := allow(w, r, http.MethodGet); err != nil {
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
 	key, err := named(path)
@@ -237,7 +241,9 @@ func (h *handler) deleteMany(w *paced, r *http.Request) error {
 	}
 	from := json.NewDecoder(bytes.NewReader(text))
 	from.DisallowUnknownFields()
-	if err := from.Decode(&asked); err != nil {
+	err = from.Decode(&asked)
+	// What is no text would be read as the name of another object, and what follows would be overlooked.
+	if _, more := from.Token(); err != nil || more != io.EOF || !utf8.Valid(text) {
 		return &refusal{http.StatusBadRequest, `the body has to be {"objects": [{"bucket": "b", "object": "o"}, ...]}`}
 	}
 	if len(asked.Objects) > h.maxBatch {
@@ -256,7 +262,7 @@ func (h *handler) deleteMany(w *paced, r *http.Request) error {
 }
 
 func (h *handler) listLocks(w http.ResponseWriter, r *http.Request) error {
-	if err := allow(w, r, http.MethodGet); err != nil {
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
 	type party struct {

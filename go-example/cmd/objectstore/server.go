@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"example.com/keylatch"
@@ -89,6 +90,9 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 		status, why = http.StatusConflict, errFenced.Error()
 	case errors.Is(err, keylatch.ErrInvalidKey):
 		status, why = http.StatusBadRequest, "the names are too long"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		log.Printf("%s %q: %v", r.Method, r.URL.EscapedPath(), err)
+		status, why = http.StatusInsufficientStorage, "there is no room for it"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		status, why = http.StatusRequestTimeout, "the request took too long to arrive"
 	case r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF):

@@ -365,24 +365,33 @@ func (s *store) open(ctx context.Context, key keylatch.Key, version uint64, owne
 		return nil, record{}, err
 	}
 	defer unlock(guard)
-	folder := s.folder(key)
-	h, err := readHistory(folder, s.keep)
-	if err != nil {
-		return nil, record{}, err
+	return s.openVersion(s.folder(key), version)
+}
+
+func (s *store) openVersion(folder string, version uint64) (*os.File, record, error) {
+	for before := uint64(0); ; {
+		h, err := readHistory(folder, s.keep)
+		if err != nil {
+			return nil, record{}, err
+		}
+		found, err := h.latest()
+		if version != 0 {
+			found, err = h.version(version)
+		}
+		if err != nil {
+			return nil, record{}, err
+		}
+		file, err := os.Open(filepath.Join(folder, found.Data))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return file, found, err
+		}
+		if h.last == before {
+			// Too old a version, of which a crash left the record.
+			return nil, record{}, errNotFound
+		}
+		// Or somebody who lost their lock made a change meanwhile, and tidied.
+		before = h.last
 	}
-	found, err := h.latest()
-	if version != 0 {
-		found, err = h.version(version)
-	}
-	if err != nil {
-		return nil, record{}, err
-	}
-	file, err := os.Open(filepath.Join(folder, found.Data))
-	if errors.Is(err, fs.ErrNotExist) {
-		// Too old a version, of which a crash left the record.
-		err = errNotFound
-	}
-	return file, found, err
 }
 
 // versions lists the versions of an object, the oldest first.

@@ -252,23 +252,45 @@ func TestAWriterThatIsOvertakenManyTimesChangesNothing(t *testing.T) {
 	}
 }
 
-// Who reads while somebody that lost their lock tidies sees a history, an older or a newer one.
+// Who reads while somebody that lost their lock writes and tidies sees a history, an older or a newer one.
 func TestAHistoryIsReadWhileItIsTidied(t *testing.T) {
 	s := newTestStore(t, t.TempDir(), storeOptions{keep: 1})
+	whileTidied(t, s, func(latest uint64) (uint64, error) {
+		h, err := readHistory(s.folder(cat), s.keep)
+		if err == nil && len(h.versions) != 1 {
+			err = fmt.Errorf("after %d it is %+v", latest, h)
+		}
+		return h.last, err
+	})
+}
+
+func TestTheLatestIsThereWhileOthersAreTidied(t *testing.T) {
+	s := newTestStore(t, t.TempDir(), storeOptions{keep: 1})
+	whileTidied(t, s, func(uint64) (uint64, error) {
+		file, found, err := s.openVersion(s.folder(cat), 0)
+		if err == nil {
+			err = file.Close()
+		}
+		return found.Number, err
+	})
+}
+
+// whileTidied reads the latest number without a lock, again and again, while others write. It must not get less.
+func whileTidied(t *testing.T, s *store, look func(latest uint64) (uint64, error)) {
 	first := s.mustPut(t, cat, "0").Number
 	var stop atomic.Bool
 	read := make(chan error, 1)
 	go func() {
 		for latest := first; !stop.Load(); {
-			h, err := readHistory(s.folder(cat), s.keep)
-			if err == nil && (len(h.versions) != 1 || h.last < latest) {
-				err = fmt.Errorf("after %d it is %+v", latest, h)
+			found, err := look(latest)
+			if err == nil && found < latest {
+				err = fmt.Errorf("%d came after %d", found, latest)
 			}
 			if err != nil {
 				read <- err
 				return
 			}
-			latest = h.last
+			latest = found
 		}
 		read <- nil
 	}()

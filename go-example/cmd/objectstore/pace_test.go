@@ -209,6 +209,21 @@ func TestAClientIsNotBlamedForWaiting(t *testing.T) {
 	}
 }
 
+func TestAPartIsNoVersion(t *testing.T) {
+	s := newServed(t, storeOptions{}, patience, patience)
+	s.mustPut(t, cat, "cat")
+	connection := s.dial(t)
+	const part = "PUT /o/photos/cat.jpg HTTP/1.1\r\nHost: x\r\nContent-Range: bytes 1-1/3\r\nContent-Length: 1\r\n\r\nu"
+	_, err := io.WriteString(connection, part)
+	ok(t, err)
+	told, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	ok(t, err)
+	if told.StatusCode != http.StatusBadRequest {
+		t.Errorf("it is told %v", told)
+	}
+	s.has(t, cat, 0, "cat")
+}
+
 func TestPace(t *testing.T) {
 	for _, one := range []struct {
 		pace

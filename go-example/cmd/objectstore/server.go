@@ -179,6 +179,10 @@ func (h *handler) object(w *paced, r *http.Request, path string) error {
 }
 
 func (h *handler) put(w *paced, r *http.Request, key keylatch.Key) error {
+	if r.Header.Get("Content-Range") != "" {
+		// As a whole object it would take the place of what it is a part of.
+		return &refusal{http.StatusBadRequest, "a version is stored as a whole"}
+	}
 	if r.ContentLength > h.maxObject {
 		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d bytes", h.maxObject)}
 	}

@@ -48,7 +48,7 @@ func flags(arguments []string, help io.Writer) (s settings, err error) {
 	f.BoolVar(&s.store.sync, "sync", true, "have the system write everything to disk before a request is answered")
 	f.Int64Var(&s.maxObject, "max-object", 64<<20, "the largest object in `bytes`")
 	f.IntVar(&s.maxBatch, "max-batch", 1000, "the most `objects` that one request may delete")
-	f.DurationVar(&s.idle, "idle", 30*time.Second, "how long a client may send or take nothing")
+	f.DurationVar(&s.idle, "idle", 30*time.Second, "how long a client may send or take nothing, or dawdle altogether beyond what 16 KiB a second take")
 	f.Usage = func() {
 		fmt.Fprintln(help, "objectstore keeps versioned objects in files and serves them over HTTP.")
 		fmt.Fprintln(help)
@@ -99,12 +99,7 @@ func serve(s settings) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler:           newHandler(objects, locks, s),
-		ReadHeaderTimeout: s.idle,
-		IdleTimeout:       s.idle,
-		MaxHeaderBytes:    64 << 10,
-	}
+	server := newServer(newHandler(objects, locks, s), s)
 	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	stopped := make(chan error, 1)
@@ -121,4 +116,14 @@ func serve(s settings) error {
 		return err
 	}
 	return <-stopped
+}
+
+func newServer(handler http.Handler, s settings) *http.Server {
+	return &http.Server{
+		Handler: handler,
+		// The handler limits what comes after the headers, by the same.
+		ReadHeaderTimeout: s.idle,
+		IdleTimeout:       s.idle,
+		MaxHeaderBytes:    64 << 10,
+	}
 }

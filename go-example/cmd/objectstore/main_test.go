@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,7 +68,11 @@ func start(t *testing.T, directory string, arguments ...string) *process {
 	}
 	program, err := built()
 	ok(t, err)
-	command := exec.Command(program, append([]string{"-listen", "127.0.0.1:0", "-directory", directory}, arguments...)...)
+	return run(t, exec.Command(program, append([]string{"-listen", "127.0.0.1:0", "-directory", directory}, arguments...)...))
+}
+
+func run(t *testing.T, command *exec.Cmd) *process {
+	t.Helper()
 	command.Stderr = os.Stderr
 	out, err := command.StdoutPipe()
 	ok(t, err)
@@ -460,10 +465,23 @@ func TestHostileRequests(t *testing.T) {
 		{"POST", "/delete", `{"objects": [], "else": 1}`, 400},
 		{"POST", "/delete", `{"objects": [{"bucket": "b", "object": "1"}, {"bucket": "b", "object": "2"}, {"bucket": "b", "object": "3"}, {"bucket": "b", "object": "4"}]}`, 413},
 		{"POST", "/delete", `{"objects": [{"bucket": "b", "object": "fits"}, {"bucket": "b", "object": "fits"}]}`, 200},
-		{"PUT", "/metrics", "", 405},
+		{"POST", "/delete", `{"objects": []} {"objects": [{"bucket": "b", "object": "o"}]}`, 400},
+		{"POST", "/delete", "{\"objects\": [{\"bucket\": \"b\", \"object\": \"\xff\"}]}", 400},
+		{"POST", "/delete/b/o", `{"objects": []}`, 404},
+		{"GET", "/locks/b/o", "", 404},
 		{"GET", "/locks", "", 200},
+		{"HEAD", "/locks", "", 200},
+		{"HEAD", "/versions/b/nothing", "", 404},
 	} {
 		p.do(one.method, one.path, []byte(one.body), one.status)
+	}
+	for path, allowed := range map[string]string{
+		"/o/b/o": "GET, HEAD, PUT, DELETE", "/versions/b/o": "GET, HEAD", "/delete": "POST",
+		"/locks": "GET, HEAD", "/metrics": "GET, HEAD", "/healthz": "GET, HEAD",
+	} {
+		if told := p.do("PATCH", path, nil, 405).header.Get("Allow"); told != allowed {
+			t.Errorf("at %s it allows %q", path, told)
+		}
 	}
 	// Names that would be ways out are names like others.
 	names := []string{"..", "../../../outside", "/etc/passwd", ".", "a//b", "a/../b", "\x00", "\xff\xfe", "%2e%2e", "C:\\x", "nul\n", strings.Repeat("/", 100)}
@@ -516,6 +534,42 @@ func TestHostileRequests(t *testing.T) {
 	if len(incoming) != 0 {
 		t.Fatalf("there are %v", incoming)
 	}
+	p.stop()
+}
+
+// The system takes the first bytes of a file and no more, as when a disk gets full.
+func TestNoRoom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a short run builds no programs")
+	}
+	program, err := built()
+	ok(t, err)
+	directory := t.TempDir()
+	// In blocks of 512 or 1024 bytes.
+	p := run(t, exec.Command("sh", "-c", `ulimit -f 32 && exec "$0" "$@"`, program, "-listen", "127.0.0.1:0", "-directory", directory))
+	small, large := bytes.Repeat([]byte("x"), 10_000), bytes.Repeat([]byte("x"), 100_000)
+	p.do(http.MethodPut, "/o/b/o", small, http.StatusCreated)
+	files := func() (names []string) {
+		ok(t, filepath.WalkDir(directory, func(path string, entry os.DirEntry, err error) error {
+			names = append(names, path)
+			return err
+		}))
+		return names
+	}
+	before := files()
+	for _, object := range []string{"/o/b/o", "/o/b/other"} {
+		p.do(http.MethodPut, object, large, http.StatusInsufficientStorage)
+	}
+	if left := files(); !slices.Equal(left, before) {
+		t.Errorf("there are %v, and were %v", left, before)
+	}
+	if got := p.do(http.MethodGet, "/o/b/o", nil, http.StatusOK); !bytes.Equal(got.body, small) {
+		t.Errorf("it has %d bytes", len(got.body))
+	}
+	if made := p.do(http.MethodPut, "/o/b/o", small, http.StatusCreated); numberOf(made) != 2 {
+		t.Errorf("it made %s", made.body)
+	}
+	p.do(http.MethodPut, "/o/b/other", small, http.StatusCreated)
 	p.stop()
 }
 

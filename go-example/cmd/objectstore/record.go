@@ -19,8 +19,9 @@ import (
 //	000000000007-x3j2.data  the bytes of version 7
 //
 // A change is made by linking its record, complete and on disk, to the next number. The system lets one link to a name
-// succeed: of two who both think that theirs is change 8 one is told so. Nothing that was linked is ever changed. Data
-// without a record is rubbish that a crash left.
+// succeed: of two who both think that theirs is change 8 one is told so. Nothing that was linked is ever changed. Old
+// records are removed, but none whose number somebody may still be about to link. Data without a record is rubbish that a
+// crash left.
 
 // record is one change of an object.
 type record struct {
@@ -57,8 +58,6 @@ type history struct {
 	last, epoch, fence uint64
 	// versions are those that can be read, the oldest first.
 	versions []record
-	// numbers are those of all changes that are on record.
-	numbers []uint64
 }
 
 func (h *history) latest() (record, error) {
@@ -78,13 +77,31 @@ func (h *history) version(number uint64) (record, error) {
 }
 
 // readHistory reads a folder; one that is not there has no history. Of the versions the last so many are kept.
-func readHistory(folder string, keep int) (h history, err error) {
+//
+// Somebody who lost their lock may be tidying: if a record is gone that was there, what is there now is read.
+func readHistory(folder string, keep int) (history, error) {
+	var before []uint64
+	for {
+		numbers, err := listChanges(folder)
+		if err != nil {
+			return history{}, err
+		}
+		h, err := readChanges(folder, numbers, keep)
+		if !errors.Is(err, fs.ErrNotExist) || slices.Equal(numbers, before) {
+			return h, err
+		}
+		before = numbers
+	}
+}
+
+// listChanges are the numbers of the changes that a folder has records of, in order.
+func listChanges(folder string) (numbers []uint64, err error) {
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return h, nil
+		return nil, nil
 	}
 	if err != nil {
-		return h, err
+		return nil, err
 	}
 	for _, entry := range entries {
 		text, is := strings.CutSuffix(entry.Name(), commitSuffix)
@@ -93,15 +110,19 @@ func readHistory(folder string, keep int) (h history, err error) {
 		}
 		number, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
-			return h, fmt.Errorf("%s is no name for a change: %w", filepath.Join(folder, entry.Name()), err)
+			return nil, fmt.Errorf("%s is no name for a change: %w", filepath.Join(folder, entry.Name()), err)
 		}
-		h.numbers = append(h.numbers, number)
+		numbers = append(numbers, number)
 	}
-	slices.Sort(h.numbers)
-	for _, number := range h.numbers {
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+func readChanges(folder string, numbers []uint64, keep int) (h history, err error) {
+	for _, number := range numbers {
 		change, err := readRecord(filepath.Join(folder, commitName(number)))
 		if err != nil {
-			return h, err
+			return history{}, err
 		}
 		switch {
 		case change.isVersion():
@@ -134,11 +155,12 @@ func readRecord(path string) (record, error) {
 	return change, nil
 }
 
-// superfluous are the files of a folder that nobody needs any more: versions that are removed or too old, changes that
-// say nothing any more, and data that no change names. The latest change stays, so that numbers go on from there.
+// superfluous are the files of a folder that nobody needs any more: data of versions that are removed or too old or that
+// no change names, and changes that say nothing any more, the oldest first. The latest change stays, so that numbers go on
+// from there.
 //
 // Files with later numbers are left alone: they may be of a change that is just being made.
-func (h *history) superfluous(folder string) ([]string, error) {
+func (h *history) superfluous(folder string) (data, changes []string, err error) {
 	needed := make(map[string]bool)
 	first := h.last
 	for _, version := range h.versions {
@@ -147,9 +169,8 @@ func (h *history) superfluous(folder string) ([]string, error) {
 	}
 	entries, err := os.ReadDir(folder)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var data, changes []string
 	for _, entry := range entries {
 		digits, _, _ := strings.Cut(strings.TrimSuffix(entry.Name(), commitSuffix), "-")
 		number, err := strconv.ParseUint(digits, 10, 64)
@@ -164,6 +185,5 @@ func (h *history) superfluous(folder string) ([]string, error) {
 			data = append(data, entry.Name())
 		}
 	}
-	// Records after what they name, the oldest first, as names are in order.
-	return append(data, changes...), nil
+	return data, changes, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,9 +10,11 @@ import (
 	"log"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
-	"time"
+	"syscall"
+	"unicode/utf8"
 
 	"example.com/keylatch"
 )
@@ -40,11 +43,13 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.why }
 
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// A deadline that an answer before had on this connection is over.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+func (h *handler) ServeHTTP(to http.ResponseWriter, r *http.Request) {
+	w := newPaced(to, r, h.idle)
 	path := r.URL.EscapedPath()
 	kind, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if rest != "" && kind != "o" && kind != "versions" {
+		kind = ""
+	}
 	var err error
 	switch kind {
 	case "o":
@@ -85,6 +90,11 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 		status, why = http.StatusConflict, errFenced.Error()
 	case errors.Is(err, keylatch.ErrInvalidKey):
 		status, why = http.StatusBadRequest, "the names are too long"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		log.Printf("%s %q: %v", r.Method, r.URL.EscapedPath(), err)
+		status, why = http.StatusInsufficientStorage, "there is no room for it"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		status, why = http.StatusRequestTimeout, "the request took too long to arrive"
 	case r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF):
 		// Nobody is there to be told.
 		status, why = http.StatusBadRequest, "the request was not complete"
@@ -139,7 +149,7 @@ func versionOf(r *http.Request) (uint64, error) {
 
 func owner(r *http.Request) string { return r.Method + " from " + r.RemoteAddr }
 
-func (h *handler) object(w http.ResponseWriter, r *http.Request, path string) error {
+func (h *handler) object(w *paced, r *http.Request, path string) error {
 	if err := allow(w, r, http.MethodGet, http.MethodHead, http.MethodPut, http.MethodDelete); err != nil {
 		return err
 	}
@@ -168,12 +178,15 @@ func (h *handler) object(w http.ResponseWriter, r *http.Request, path string) er
 	}
 }
 
-func (h *handler) put(w http.ResponseWriter, r *http.Request, key keylatch.Key) error {
+func (h *handler) put(w *paced, r *http.Request, key keylatch.Key) error {
+	if r.Header.Get("Content-Range") != "" {
+		// As a whole object it would take the place of what it is a part of.
+		return &refusal{http.StatusBadRequest, "a version is stored as a whole"}
+	}
 	if r.ContentLength > h.maxObject {
 		return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d bytes", h.maxObject)}
 	}
-	body := &patient{http.MaxBytesReader(w, r.Body, h.maxObject), http.NewResponseController(w), h.idle}
-	received, err := h.objects.receive(body)
+	received, err := h.objects.receive(w.body(r, h.maxObject))
 	if err != nil {
 		return err
 	}
@@ -190,19 +203,6 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request, key keylatch.Key) 
 	return answer(w, http.StatusCreated, made)
 }
 
-// patient reads what a client sends, as long as it sends something now and then.
-type patient struct {
-	from io.Reader
-	on   *http.ResponseController
-	idle time.Duration
-}
-
-func (p *patient) Read(to []byte) (int, error) {
-	// Connections of tests may have no deadlines, which is fine.
-	_ = p.on.SetReadDeadline(time.Now().Add(p.idle))
-	return p.from.Read(to)
-}
-
 func etag(r record) string { return `"` + r.SHA256 + `"` }
 
 func (h *handler) get(w http.ResponseWriter, r *http.Request, key keylatch.Key, version uint64) error {
@@ -216,15 +216,12 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request, key keylatch.Key, 
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("ETag", etag(found))
 	header.Set("X-Version", strconv.FormatUint(found.Number, 10))
-	// A client that takes its time has as long as a slow line needs: 64 KiB a second at least.
-	slow := h.idle + time.Duration(found.Size/(64<<10))*time.Second
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(slow))
 	http.ServeContent(w, r, "", found.Time, file)
 	return nil
 }
 
 func (h *handler) versions(w http.ResponseWriter, r *http.Request, path string) error {
-	if err := allow(w, r, http.MethodGet); err != nil {
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
 	key, err := named(path)
@@ -238,7 +235,7 @@ func (h *handler) versions(w http.ResponseWriter, r *http.Request, path string) 
 	return answer(w, http.StatusOK, found)
 }
 
-func (h *handler) deleteMany(w http.ResponseWriter, r *http.Request) error {
+func (h *handler) deleteMany(w *paced, r *http.Request) error {
 	if err := allow(w, r, http.MethodPost); err != nil {
 		return err
 	}
@@ -246,14 +243,15 @@ func (h *handler) deleteMany(w http.ResponseWriter, r *http.Request) error {
 		Objects []name `json:"objects"`
 	}
 	limit := int64(h.maxBatch) * 6 * (maxBucket + maxObject)
-	body := &patient{http.MaxBytesReader(w, r.Body, limit), http.NewResponseController(w), h.idle}
-	from := json.NewDecoder(body)
+	text, err := io.ReadAll(w.body(r, limit))
+	if err != nil {
+		return err
+	}
+	from := json.NewDecoder(bytes.NewReader(text))
 	from.DisallowUnknownFields()
-	if err := from.Decode(&asked); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return err
-		}
+	err = from.Decode(&asked)
+	// What is no text would be read as the name of another object, and what follows would be overlooked.
+	if _, more := from.Token(); err != nil || more != io.EOF || !utf8.Valid(text) {
 		return &refusal{http.StatusBadRequest, `the body has to be {"objects": [{"bucket": "b", "object": "o"}, ...]}`}
 	}
 	if len(asked.Objects) > h.maxBatch {
@@ -272,7 +270,7 @@ func (h *handler) deleteMany(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *handler) listLocks(w http.ResponseWriter, r *http.Request) error {
-	if err := allow(w, r, http.MethodGet); err != nil {
+	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
 	type party struct {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -44,8 +45,40 @@ type store struct {
 	locks *keylatch.Manager
 	epoch uint64
 	held  *os.File
-	// beforeCommit is for tests: it is called with the lock held, when everything is ready.
-	beforeCommit func(keylatch.Key)
+	under changes
+	// beforeCommit is for tests: it is called with the lock held, when everything is ready. So is beforeLink, when the lock
+	// was found to be held and nothing but the link is left to do.
+	beforeCommit, beforeLink func(keylatch.Key)
+}
+
+// changes counts the changes that are being made in each folder. It is one at a time, and two if somebody lost their lock.
+type changes struct {
+	mutex sync.Mutex
+	in    map[string]int
+}
+
+func (c *changes) begin(folder string) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.in == nil {
+		c.in = make(map[string]int)
+	}
+	c.in[folder]++
+}
+
+func (c *changes) end(folder string) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.in[folder]--; c.in[folder] == 0 {
+		delete(c.in, folder)
+	}
+}
+
+// alone is whether the one who asks makes the only change of a folder.
+func (c *changes) alone(folder string) bool {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.in[folder] == 1
 }
 
 func openStore(root string, locks *keylatch.Manager, options storeOptions) (*store, error) {
@@ -235,6 +268,9 @@ func (s *store) remove(ctx context.Context, key keylatch.Key, version uint64, ow
 // change makes one change under an exclusive lock. What fill does has no effect until the change is on record.
 func (s *store) change(key keylatch.Key, grant keylatch.Grant, fill func(change *record, folder string) error) (record, error) {
 	folder := s.folder(key)
+	// Before the history says which number is the next one: from here on that number is not forgotten.
+	s.under.begin(folder)
+	defer s.under.end(folder)
 	h, err := readHistory(folder, s.keep)
 	if err != nil {
 		return record{}, err
@@ -275,10 +311,13 @@ func (s *store) change(key keylatch.Key, grant keylatch.Grant, fill func(change 
 		s.beforeCommit(key)
 	}
 	// Spares work where the lock was lost, and is not what makes it safe: it may be lost in the next moment. That is the
-	// link, which only one change of that number can have.
+	// link, which only one change of that number can have: tidy forgets no number that somebody may be about to link.
 	if current, err := s.locks.IsCurrent(key, fence); err != nil || !current {
 		undo()
 		return record{}, errFenced
+	}
+	if s.beforeLink != nil {
+		s.beforeLink(key)
 	}
 	if err := os.Link(ready, filepath.Join(folder, commitName(change.Number))); err != nil {
 		undo()
@@ -300,11 +339,18 @@ func (s *store) tidy(folder string) {
 	if err != nil {
 		return
 	}
-	useless, err := h.superfluous(folder)
+	data, changes, err := h.superfluous(folder)
 	if err != nil {
 		return
 	}
-	for _, name := range useless {
+	// Somebody else who is at it lost their lock, and may be about to link a number that was given to another change since.
+	// The record of that one is what refuses them, also after its version is too old to be kept. Who begins after this
+	// line takes a later number than any that is removed.
+	if !s.under.alone(folder) {
+		changes = nil
+	}
+	// Records after what they name.
+	for _, name := range append(data, changes...) {
 		if os.Remove(filepath.Join(folder, name)) != nil {
 			return
 		}
@@ -319,24 +365,33 @@ func (s *store) open(ctx context.Context, key keylatch.Key, version uint64, owne
 		return nil, record{}, err
 	}
 	defer unlock(guard)
-	folder := s.folder(key)
-	h, err := readHistory(folder, s.keep)
-	if err != nil {
-		return nil, record{}, err
+	return s.openVersion(s.folder(key), version)
+}
+
+func (s *store) openVersion(folder string, version uint64) (*os.File, record, error) {
+	for before := uint64(0); ; {
+		h, err := readHistory(folder, s.keep)
+		if err != nil {
+			return nil, record{}, err
+		}
+		found, err := h.latest()
+		if version != 0 {
+			found, err = h.version(version)
+		}
+		if err != nil {
+			return nil, record{}, err
+		}
+		file, err := os.Open(filepath.Join(folder, found.Data))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return file, found, err
+		}
+		if h.last == before {
+			// Too old a version, of which a crash left the record.
+			return nil, record{}, errNotFound
+		}
+		// Or somebody who lost their lock made a change meanwhile, and tidied.
+		before = h.last
 	}
-	found, err := h.latest()
-	if version != 0 {
-		found, err = h.version(version)
-	}
-	if err != nil {
-		return nil, record{}, err
-	}
-	file, err := os.Open(filepath.Join(folder, found.Data))
-	if errors.Is(err, fs.ErrNotExist) {
-		// Too old a version, of which a crash left the record.
-		err = errNotFound
-	}
-	return file, found, err
 }
 
 // versions lists the versions of an object, the oldest first.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,6 +194,111 @@ func TestOneChangeHasANumber(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.has(t, cat, 0, "first")
+}
+
+// Its lock is lost at the very last moment, and so many others write meanwhile that the change that took its number is too
+// old to be kept.
+func TestAWriterThatIsOvertakenManyTimesChangesNothing(t *testing.T) {
+	for what, attempt := range map[string]func(*store) error{
+		"put":    func(s *store) error { _, err := s.tryPut(cat, "late"); return err },
+		"remove": func(s *store) error { return s.remove(background, cat, 0, "test") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			root := t.TempDir()
+			s := newTestStore(t, root, storeOptions{keep: 2})
+			s.mustPut(t, cat, "1")
+			s.beforeLink = func(key keylatch.Key) {
+				s.beforeLink = nil
+				_, err := s.locks.ForceRelease(keylatch.Filter{Key: &key})
+				ok(t, err)
+				for number := 2; number <= 5; number++ {
+					s.mustPut(t, cat, fmt.Sprint(number))
+				}
+				// What takes room is gone all the same: two versions, and the one that is late.
+				data, err := filepath.Glob(filepath.Join(s.folder(cat), "*"+dataSuffix))
+				ok(t, err)
+				if len(data) > 3 {
+					t.Errorf("there are %v", data)
+				}
+			}
+			if err := attempt(s); !errors.Is(err, errFenced) {
+				t.Fatalf("the late one was told %v", err)
+			}
+			intact := func() {
+				t.Helper()
+				found, err := s.versions(background, cat, "test")
+				ok(t, err)
+				if len(found) != 2 || found[0].Number != 4 || found[1].Number != 5 {
+					t.Fatalf("there are %+v", found)
+				}
+				s.has(t, cat, 4, "4")
+				s.has(t, cat, 0, "5")
+			}
+			intact()
+			s.close()
+			s = newTestStore(t, root, storeOptions{keep: 2})
+			intact()
+			// The next one forgets what the late one needed.
+			if made := s.mustPut(t, cat, "6"); made.Number != 6 {
+				t.Fatalf("it made %+v", made)
+			}
+			if found := s.files(t, "objects"); len(found) != 4 {
+				t.Fatalf("there are %v", found)
+			}
+			if len(s.under.in) != 0 {
+				t.Fatalf("changes are counted that nobody makes: %v", s.under.in)
+			}
+		})
+	}
+}
+
+// Who reads while somebody that lost their lock writes and tidies sees a history, an older or a newer one.
+func TestAHistoryIsReadWhileItIsTidied(t *testing.T) {
+	s := newTestStore(t, t.TempDir(), storeOptions{keep: 1})
+	whileTidied(t, s, func(latest uint64) (uint64, error) {
+		h, err := readHistory(s.folder(cat), s.keep)
+		if err == nil && len(h.versions) != 1 {
+			err = fmt.Errorf("after %d it is %+v", latest, h)
+		}
+		return h.last, err
+	})
+}
+
+func TestTheLatestIsThereWhileOthersAreTidied(t *testing.T) {
+	s := newTestStore(t, t.TempDir(), storeOptions{keep: 1})
+	whileTidied(t, s, func(uint64) (uint64, error) {
+		file, found, err := s.openVersion(s.folder(cat), 0)
+		if err == nil {
+			err = file.Close()
+		}
+		return found.Number, err
+	})
+}
+
+// whileTidied reads the latest number without a lock, again and again, while others write. It must not get less.
+func whileTidied(t *testing.T, s *store, look func(latest uint64) (uint64, error)) {
+	first := s.mustPut(t, cat, "0").Number
+	var stop atomic.Bool
+	read := make(chan error, 1)
+	go func() {
+		for latest := first; !stop.Load(); {
+			found, err := look(latest)
+			if err == nil && found < latest {
+				err = fmt.Errorf("%d came after %d", found, latest)
+			}
+			if err != nil {
+				read <- err
+				return
+			}
+			latest = found
+		}
+		read <- nil
+	}()
+	for number := range 500 {
+		s.mustPut(t, cat, fmt.Sprint(number))
+	}
+	stop.Store(true)
+	ok(t, <-read)
 }
 
 func TestRecovery(t *testing.T) {

@@ -135,8 +135,13 @@ fn no_memory_for_another_waiter_is_said_so() {
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            // So that the thread is known.
+            // So that the thread is known; to parking_lot too, which makes what it needs of memory when a thread waits for
+            // a mutex for the first time, and cannot say that there is none.
             drop(locks.acquire_write_lock_blocking("b", "other", "waiter").unwrap());
+            let mutex = parking_lot::Mutex::new(());
+            let locked = mutex.lock();
+            assert!(mutex.try_lock_for(Duration::from_millis(1)).is_none(), "it waited");
+            drop(locked);
             short_of_memory(n, || locks.acquire_write_lock_blocking("b", "o", "waiter").map(drop))
         });
         until("an answer or a wait", || waiter.is_finished() || locks.get_metrics().shard_metrics.waiters == 1);

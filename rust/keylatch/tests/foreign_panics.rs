@@ -231,9 +231,27 @@ fn a_subscribers_waker_that_panics_stops_no_clock() {
     }
 }
 
-/// A waker that is not dropped here.
-fn waker_of(mood: &Arc<Mood>) -> ManuallyDrop<Waker> {
-    ManuallyDrop::new(waker(mood))
+/// A waker whose drop here is none of those that are watched.
+struct Ours(Option<Waker>, Arc<Mood>);
+
+fn waker_of(mood: &Arc<Mood>) -> Ours {
+    Ours(Some(waker(mood)), Arc::clone(mood))
+}
+
+impl std::ops::Deref for Ours {
+    type Target = Waker;
+
+    fn deref(&self) -> &Waker {
+        self.0.as_ref().expect("until it is dropped")
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        let was = self.1.when_dropped.swap(false, SeqCst);
+        drop(self.0.take());
+        self.1.when_dropped.store(was, SeqCst);
+    }
 }
 
 #[test]

@@ -58,8 +58,9 @@ pub(crate) fn without_panic<T>(foreign: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(foreign)) {
         Ok(value) => Some(value),
         Err(panic) => {
-            // What was thrown may panic in its drop, too, and so may what that throws: there it ends.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);
+            // What was thrown may panic in its drop, too, and so may what that throws, and so on: there it ends.
+            let again = catch_unwind(AssertUnwindSafe(|| drop(panic))).err();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(again))).map_err(std::mem::forget);
             None
         }
     }

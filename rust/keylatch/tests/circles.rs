@@ -561,7 +561,7 @@ fn check(cycle: &Cycle, state: &BTreeMap<usize, Lock>, stuck: &BTreeSet<String>,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn exactly_the_real_circles_are_found(setting in setting(), moves in prop::collection::vec(a_move(), 1..150)) {
         let mut twins = Twins::new(&setting);

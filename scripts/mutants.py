@@ -354,6 +354,10 @@ FAULTS = {
         "a session that is to release its locks when dropped does not",
         [test("forcing", "a_session_releases_what_it_holds_when_it_is_told_to_or_dropped")],
     ),
+    "shut-after-readers": (
+        "a lock that a reader's guard lost is kept shut, too",
+        [test("leases", "what_readers_lose_is_not_kept_shut")],
+    ),
     "look-outlives-its-request": (
         "the timer keeps the moment at which a request was to look though the request is gone",
         [test("keylatch", "engine::looking::tests::nothing_is_left_of_looks_when_their_requests_are_gone")],

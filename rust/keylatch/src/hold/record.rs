@@ -403,7 +403,13 @@ impl Record {
         taken.ok().map(|_| next != 0)
     }
 
-    /// Whose the hold is, for its guard.
+    /// Whether this may be a hold of an entry: what is asked of very many records before each is read as a whole.
+    #[inline]
+    pub(crate) fn may_hold(&self, entry: u32) -> bool {
+        self.entry.load(Ordering::Relaxed) == entry
+    }
+
+    /// Whose the hold is, for its guard; for others a hint, as `may_hold` is.
     pub(crate) fn owner(&self) -> u32 {
         self.owner.load(Ordering::Relaxed)
     }

@@ -519,9 +519,7 @@ impl Core {
         let enough = NAMED_HOLDERS.min(count as usize);
         let mut name = |record: &Record| {
             let is_its = |held: &Held| self.home_if(aliased, held.entry) == index;
-            if (aliased || record.may_hold(index))
-                && let Some(held) = record.held().filter(is_its)
-            {
+            if let Some(held) = record.held().filter(is_its) {
                 record.stamp(now);
                 let since = if held.since == 0 { now } else { held.since };
                 let held_for = Duration::from_nanos(now.saturating_sub(since));
@@ -539,7 +537,10 @@ impl Core {
             _ if word.readers() == 0 && !aliased => {}
             _ => {
                 let pages = if thorough { usize::MAX } else { A_FEW_PAGES };
-                self.records.for_each_until(pages, |_, record| name(record));
+                // Most are passed over by a glance.
+                self.records.for_each_until(pages, |_, record| {
+                    if aliased || record.may_hold(index) { name(record) } else { ControlFlow::Continue(()) }
+                });
             }
         }
         let more = count.saturating_sub(named.len() as u32);

@@ -138,7 +138,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// exclusive hold.
     ///
     /// # Errors
-    /// [`LockError::WouldBlock`] with the other readers; the shared hold stays.
+    /// [`LockError::WouldBlock`] with all who share the lock, this guard's owner among them; the shared hold stays.
     pub fn try_upgrade(&mut self) -> Result<(), LockError> {
         self.manager.manager().core().try_upgrade(self.grant())
     }
@@ -155,7 +155,7 @@ impl<M: ManagerRef> LockGuard<M> {
     }
 
     /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future. Dropping it before it is done leaves the hold
-    /// shared.
+    /// shared. One that is forgotten instead stands in line until the guard is used otherwise or released.
     ///
     /// # Errors
     /// As there.

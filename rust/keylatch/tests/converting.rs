@@ -3,7 +3,8 @@
 mod steps;
 
 use keylatch::{
-    CompletionQueue, Fairness, FastObjectLockManager, Filter, Grant, LockError, LockRequest, Mode, OwnedLockGuard,
+    CompletionQueue, Fairness, FastLockGuard, FastObjectLockManager, Filter, Grant, LockError, LockRequest, Mode,
+    OwnedLockGuard,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -411,10 +412,12 @@ fn upgrades_by_queue_under_load_are_alone_and_leave_nothing() {
     }
 }
 
-/// What a guard may come to whose upgrade waits and was forgotten: in line, or granted meanwhile.
+/// What a guard may come to.
+type Use = fn(&FastObjectLockManager, FastLockGuard<'_>);
+
+/// Its upgrade waited and was forgotten: it is in line, or was granted meanwhile.
 #[test]
 fn a_forgotten_upgrade_is_given_up_with_its_guard() {
-    type Use = fn(&FastObjectLockManager, keylatch::FastLockGuard<'_>);
     let uses: [Use; 6] = [
         |_, guard| drop(guard),
         |_, guard| guard.try_release().unwrap(),
@@ -433,31 +436,34 @@ fn a_forgotten_upgrade_is_given_up_with_its_guard() {
     for fairness in POLICIES {
         for granted in [false, true] {
             for used in uses {
-                let locks = few_shards(fairness);
-                let mut guard = locks.acquire_read_lock_blocking("b", "o", "forgets").unwrap();
-                let mut other = Some(locks.acquire_read_lock_blocking("b", "o", "other").unwrap());
-                std::mem::forget(ByHand::waiting(guard.upgrade(None)));
-                assert_eq!(waiters(&locks), 1);
-                if granted {
-                    other = None;
-                }
-                used(&locks, guard);
-                assert_eq!(waiters(&locks), 0);
-                // Its record is somebody else's by now.
-                let elsewhere = locks.try_acquire_read_lock("b", "x", "elsewhere").unwrap();
-                if let Some(other) = other {
-                    assert_eq!(other.mode(), Mode::Shared);
-                    drop(locks.try_acquire_read_lock("b", "o", "third").unwrap());
-                    other.try_release().unwrap();
-                }
-                drop(locks.try_acquire_write_lock("b", "o", "third").unwrap());
-                assert_eq!(elsewhere.mode(), Mode::Shared);
-                drop(locks.try_acquire_read_lock("b", "x", "third").unwrap());
-                drop(elsewhere);
-                assert_at_rest(&locks);
+                within("others go on after its guard", move || goes_on_without(used, granted, &few_shards(fairness)));
             }
         }
     }
+}
+
+fn goes_on_without(used: Use, granted: bool, locks: &FastObjectLockManager) {
+    let mut guard = locks.acquire_read_lock_blocking("b", "o", "forgets").unwrap();
+    let mut other = Some(locks.acquire_read_lock_blocking("b", "o", "other").unwrap());
+    std::mem::forget(ByHand::waiting(guard.upgrade(None)));
+    assert_eq!(waiters(locks), 1);
+    if granted {
+        other = None;
+    }
+    used(locks, guard);
+    assert_eq!(waiters(locks), 0);
+    // Its record is somebody else's by now.
+    let elsewhere = locks.try_acquire_read_lock("b", "x", "elsewhere").unwrap();
+    if let Some(other) = other {
+        assert_eq!(other.mode(), Mode::Shared);
+        drop(locks.try_acquire_read_lock("b", "o", "third").unwrap());
+        other.try_release().unwrap();
+    }
+    drop(locks.try_acquire_write_lock("b", "o", "third").unwrap());
+    assert_eq!(elsewhere.mode(), Mode::Shared);
+    drop(locks.try_acquire_read_lock("b", "x", "third").unwrap());
+    drop(elsewhere);
+    assert_at_rest(locks);
 }
 
 #[test]

@@ -53,6 +53,7 @@ const (
 
 const (
 	cancelled     Code = -4
+	noHandle      Code = -100
 	invalidHandle Code = -103
 )
 

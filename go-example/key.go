@@ -58,6 +58,14 @@ const (
 	Exclusive Mode = 2
 )
 
+// known fails for a mode that is none.
+func (m Mode) known() error {
+	if m == Shared || m == Exclusive {
+		return nil
+	}
+	return &Error{Code: ErrInvalidArgument, Message: fmt.Sprintf("%v is none; Shared and Exclusive are", m)}
+}
+
 func (m Mode) String() string {
 	switch m {
 	case Shared:

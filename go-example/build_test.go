@@ -82,6 +82,24 @@ func TestTheInstalledLibraryIsFoundByPkgConfig(t *testing.T) {
 	runs(t, program)
 }
 
+// Where the library was not built, or Go has no C compiler, the first thing that is said is what to do.
+func TestWhatIsMissingIsSaid(t *testing.T) {
+	folder := t.TempDir()
+	ok(t, os.CopyFS(filepath.Join(folder, "go-example"), os.DirFS(".")))
+	ok(t, os.CopyFS(filepath.Join(folder, "include"), os.DirFS("../include")))
+	elsewhere := filepath.Join(folder, "go-example")
+	for _, tag := range []string{"", "keylatch_static"} {
+		told, err := goBuild(t, nil, "-C", elsewhere, "-tags", tag, "-o", os.DevNull, "./internal/hello")
+		if err == nil || !strings.Contains(told, "make capi") || strings.Contains(told, "gcc failed") {
+			t.Errorf("%q: %v\n%s", tag, err, told)
+		}
+	}
+	told, err := goBuild(t, []string{"CGO_ENABLED=0"}, "-C", elsewhere, "-o", os.DevNull, "./internal/hello")
+	if lines := strings.Split(told, "\n"); err == nil || len(lines) < 2 || !strings.Contains(lines[1], "needs_cgo") {
+		t.Errorf("%v\n%s", err, told)
+	}
+}
+
 // A header of another version stops the compiler, and a library of another one the linker.
 func TestAnotherVersionIsRefused(t *testing.T) {
 	folder := t.TempDir()

@@ -3,6 +3,7 @@ package keylatch
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -40,12 +41,21 @@ func (k Key) Compare(other Key) int {
 	return strings.Compare(k.Version, other.Version)
 }
 
-// String is for people; different keys may look alike in it only where they hold unprintable bytes.
+// String is for people. Of a long part it has the beginning and how long it is, so that different keys may look alike.
 func (k Key) String() string {
+	text := shown(k.Bucket) + "/" + shown(k.Object)
 	if k.versioned() {
-		return fmt.Sprintf("%q/%q@%q", k.Bucket, k.Object, k.Version)
+		text += "@" + shown(k.Version)
 	}
-	return fmt.Sprintf("%q/%q", k.Bucket, k.Object)
+	return text
+}
+
+func shown(part string) string {
+	const most = 64
+	if len(part) <= most {
+		return strconv.Quote(part)
+	}
+	return fmt.Sprintf("%q…(%d bytes)", part[:most], len(part))
 }
 
 // Mode is how a lock is held.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 	"testing"
 	"time"
 )
@@ -88,6 +89,20 @@ func TestModesThatAreNone(t *testing.T) {
 		}
 	}
 	empty(t, m)
+}
+
+func TestKeysAreShownInALine(t *testing.T) {
+	long := strings.Repeat("é\n", 30_000)
+	for key, want := range map[Key]string{
+		{}: `""/""`, {Bucket: "b", Object: "o\x00", Version: "v"}: `"b"/"o\x00"@"v"`, {Object: "o", EmptyVersion: true}: `""/"o"@""`,
+	} {
+		if got := key.String(); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+	}
+	if got := (Key{long, long, long, false}).String(); len(got) > 500 || !strings.Contains(got, "(90000 bytes)") {
+		t.Errorf("it is %q", got)
+	}
 }
 
 func TestNegativeSettings(t *testing.T) {

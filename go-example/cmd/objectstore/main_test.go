@@ -452,6 +452,18 @@ func TestHostileRequests(t *testing.T) {
 		{"GET", "/o/b/o?version=0", "", 400},
 		{"GET", "/o/b/o?version=99999999999999999999", "", 400},
 		{"PUT", "/o/b/o?version=3", "x", 400},
+		{"PUT", "/o/b/stays", "x", 201},
+		{"DELETE", "/o/b/stays?version=", "", 400},
+		{"DELETE", "/o/b/stays?version=%zz", "", 400},
+		{"DELETE", "/o/b/stays?version=7;", "", 400},
+		{"DELETE", "/o/b/stays?Version=7", "", 400},
+		{"DELETE", "/o/b/stays?verison=7", "", 400},
+		{"DELETE", "/o/b/stays?version=7&version=8", "", 400},
+		{"DELETE", "/o/b/stays?version=7", "", 404},
+		{"GET", "/o/b/stays?verison=7", "", 400},
+		{"GET", "/versions/b/stays?version=7", "", 400},
+		{"POST", "/delete?dry=1", `{"objects": [{"bucket": "b", "object": "stays"}]}`, 400},
+		{"GET", "/o/b/stays?version=1", "", 200},
 		{"PUT", "/o/b/" + long, "x", 400},
 		{"PUT", "/o/" + long[:maxBucket+1] + "/o", "x", 400},
 		{"PUT", "/o/b/large", strings.Repeat("x", 1001), 413},
@@ -574,7 +586,7 @@ func TestNoRoom(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	for _, arguments := range [][]string{{"-keep", "0"}, {"-wait", "0s"}, {"what"}, {"-nothing"}, {"-max-object", "-1"}} {
+	for _, arguments := range [][]string{{"-keep", "0"}, {"-wait", "0s"}, {"what"}, {"-nothing"}, {"-max-object", "-1"}, {"-max-connections", "0"}} {
 		if _, err := flags(arguments, io.Discard); err == nil {
 			t.Errorf("%v is accepted", arguments)
 		}

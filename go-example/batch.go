@@ -10,6 +10,7 @@ import (
 
 // Item is one lock of a batch.
 type Item struct {
+	// Key is what to lock, Mode how.
 	Key  Key
 	Mode Mode
 }

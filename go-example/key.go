@@ -12,6 +12,7 @@ import (
 //
 // A version of an object is a key of its own, and so is the object without a version.
 type Key struct {
+	// Bucket and Object name the object. Either may be empty.
 	Bucket, Object string
 	// Version is empty for the object itself.
 	Version string
@@ -76,6 +77,7 @@ func (m Mode) known() error {
 	return &Error{Code: ErrInvalidArgument, Message: fmt.Sprintf("%v is none; Shared and Exclusive are", m)}
 }
 
+// String is "shared" or "exclusive".
 func (m Mode) String() string {
 	switch m {
 	case Shared:

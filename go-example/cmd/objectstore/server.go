@@ -75,6 +75,7 @@ func (h *handler) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var known *refusal
 	var tooLarge *http.MaxBytesError
+	var body *unread
 	status, why := http.StatusInternalServerError, "the store has failed"
 	switch {
 	case errors.As(err, &known):
@@ -97,8 +98,8 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 		status, why = http.StatusInsufficientStorage, "there is no room for it"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		status, why = http.StatusRequestTimeout, "the request took too long to arrive"
-	case r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF):
-		// Nobody is there to be told.
+	case r.Context().Err() != nil, errors.As(err, &body), errors.Is(err, io.ErrUnexpectedEOF):
+		// Often nobody is there to be told.
 		status, why = http.StatusBadRequest, "the request was not complete"
 	default:
 		log.Printf("%s %q: %v", r.Method, r.URL.EscapedPath(), err)

@@ -1080,10 +1080,10 @@ typedef struct keylatch_batch_item {
  * keylatch_release(), or all with keylatch_release_many(). On failure nothing is held and nothing
  * written, and keylatch_last_key() tells the key that failed.
  *
- * options may be NULL; a ttl_ns holds for each lock of the batch, and KEYLATCH_EINVALID is told for
- * a request_id. Errors: as keylatch_acquire(), for any of the locks. A best effort fails only for
- * what is wrong with the call, and when the manager is closed. Threads: any, but callbacks must not
- * wait, except with a timeout of 0.
+ * options may be NULL; a ttl_ns holds for each lock of the batch, from the moment on in which it
+ * has them all, and KEYLATCH_EINVALID is told for a request_id. Errors: as keylatch_acquire(), for
+ * any of the locks. A best effort fails only for what is wrong with the call, and when the manager
+ * is closed. Threads: any, but callbacks must not wait, except with a timeout of 0.
  */
 int32_t keylatch_acquire_batch(keylatch_manager *manager,
                                const struct keylatch_batch_item *items,

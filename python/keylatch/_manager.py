@@ -79,7 +79,7 @@ class LockManager(_keylatch.LockManager):
         Keys come in a list or whatever else can be iterated over, but not in a tuple of str or bytes, because that is how
         a single key is written: it is a TypeError.
 
-        With ttl each of them is a lease of so many seconds.
+        With ttl each of them is a lease of so many seconds, from the moment on in which all are there.
 
         With best_effort those are taken that can be had within the time, and Batch.missing tells of the others.
         Otherwise an error is that of the lock that could not be had, and nothing is held.

@@ -42,9 +42,10 @@ const _: () = assert!(size_of::<keylatch_batch_item>() == size_of::<keylatch_key
 /// or why the best effort did not get it. Release each with keylatch_release(), or all with keylatch_release_many(). On failure nothing
 /// is held and nothing written, and keylatch_last_key() tells the key that failed.
 ///
-/// options may be NULL; a ttl_ns holds for each lock of the batch, and KEYLATCH_EINVALID is told for a request_id. Errors: as
-/// keylatch_acquire(), for any of the locks. A best effort fails only for what
-/// is wrong with the call, and when the manager is closed. Threads: any, but callbacks must not wait, except with a timeout of 0.
+/// options may be NULL; a ttl_ns holds for each lock of the batch, from the moment on in which it has them all, and
+/// KEYLATCH_EINVALID is told for a request_id. Errors: as keylatch_acquire(), for any of the locks. A best effort fails only for
+/// what is wrong with the call, and when the manager is closed. Threads: any, but callbacks must not wait, except with a
+/// timeout of 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_batch(
     manager: *mut keylatch_manager,

@@ -365,6 +365,10 @@ impl<'a> LockBatch<'a> {
         self.grants.push(grant);
     }
 
+    pub(crate) fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
     pub(crate) fn miss(&mut self, key: ObjectKey, why: LockError) {
         self.missing.push((key, why));
     }

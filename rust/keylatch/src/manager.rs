@@ -357,6 +357,7 @@ impl FastObjectLockManager {
             let answer = self.lock(one_of(&batch, key, mode, deadline)).await.map(LockGuard::into_bare_grant);
             add_to(&mut gathered, key, answer, batch.batch_mode)?;
         }
+        self.begin_leases(&batch, gathered.grants());
         Ok(gathered)
     }
 
@@ -374,6 +375,7 @@ impl FastObjectLockManager {
             let answer = self.core.blocking(one_of(&batch, key, mode, deadline), false);
             add_to(&mut gathered, key, answer, batch.batch_mode)?;
         }
+        self.begin_leases(&batch, gathered.grants());
         Ok(gathered)
     }
 
@@ -381,8 +383,14 @@ impl FastObjectLockManager {
         batch.ttl.map_or(Ok(0), nanos_of)?;
         self.core.note_batch_order(batch);
         let grants = self.core.batch_at_once(self.core.local(), batch);
-        grants.iter().flatten().for_each(|grant| self.core.start_lease(*grant, batch.ttl));
+        self.begin_leases(batch, grants.as_deref().unwrap_or_default());
         Ok(grants.map(|grants| LockBatch::new(self, grants)))
+    }
+
+    /// Begins the leases of a batch, of all its locks once it has them all: what it has while it waits for the rest is
+    /// nobody's to take, or it would not be all that the caller gets.
+    fn begin_leases(&self, batch: &BatchLockRequest<'_>, grants: &[Grant]) {
+        grants.iter().for_each(|grant| self.core.start_lease(*grant, batch.ttl));
     }
 
     /// Releases a grant, from any thread. Never blocks.
@@ -640,10 +648,10 @@ impl FastObjectLockManager {
     }
 }
 
+/// The request for one key of a batch that waits.
 fn one_of<'k>(batch: &BatchLockRequest<'k>, key: KeyRef<'k>, mode: Mode, deadline: Option<Instant>) -> LockRequest<'k> {
     let request = LockRequest::new(key, mode).owner(batch.owner).priority(batch.priority);
-    let request = deadline.map_or(request.no_timeout(), |at| request.deadline(at));
-    batch.ttl.map_or(request, |ttl| request.ttl(ttl))
+    deadline.map_or(request.no_timeout(), |at| request.deadline(at))
 }
 
 /// Takes in the answer for one key of a batch; an error is the whole batch's.

@@ -244,7 +244,7 @@ impl<'a> BatchLockRequest<'a> {
         Self { priority, ..self }
     }
 
-    /// As [`LockRequest::ttl`], for each lock of the batch.
+    /// As [`LockRequest::ttl`], for each lock of the batch, from the moment on in which it has them all.
     pub fn ttl(self, ttl: Duration) -> Self {
         Self { ttl: Some(ttl), ..self }
     }

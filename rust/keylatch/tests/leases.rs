@@ -2,7 +2,9 @@
 
 mod steps;
 
-use keylatch::{FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost, Reentrancy};
+use keylatch::{
+    BatchLockRequest, FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Lost, Reentrancy,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -266,7 +268,7 @@ fn a_ttl_of_zero_is_refused_by_every_verb() {
     assert!(is_refused(
         futures_util::future::FutureExt::now_or_never(async { locks.lock(zero).await }).unwrap().unwrap_err()
     ));
-    let batch = keylatch::BatchLockRequest::new("o").add_write_lock("b", "o").ttl(Duration::ZERO);
+    let batch = BatchLockRequest::new("o").add_write_lock("b", "o").ttl(Duration::ZERO);
     assert!(is_refused(locks.acquire_locks_batch_blocking(batch).unwrap_err()));
     is_idle(&locks);
 }
@@ -274,10 +276,38 @@ fn a_ttl_of_zero_is_refused_by_every_verb() {
 #[test]
 fn every_lock_of_a_batch_has_the_lease() {
     let locks = manager();
-    let batch = keylatch::BatchLockRequest::new("o").add_write_lock("b", "o").add_read_lock("b", "p").ttl(LONG);
+    let batch = BatchLockRequest::new("o").add_write_lock("b", "o").add_read_lock("b", "p").ttl(LONG);
     for guard in locks.acquire_locks_batch_blocking(batch).unwrap().into_guards() {
         assert!(guard.remaining().is_some_and(|left| left > LONG / 2));
     }
+}
+
+#[test]
+fn a_batch_that_waits_loses_nothing_of_what_it_has_gathered() {
+    let locks = manager();
+    let leases = || locks.holders(&Filter::new().owner("batch")).into_iter().map(|hold| hold.lease).collect::<Vec<_>>();
+    let batch = || BatchLockRequest::new("batch").add_write_lock("b", "o").add_write_lock("b", "p").ttl(LONG);
+    // Whichever is taken first, it waits with it for the other.
+    for last in ["o", "p"] {
+        std::thread::scope(|scope| {
+            let held = locks.try_acquire_write_lock("b", last, "other").unwrap();
+            let mut waiting = ByHand::new(Box::pin(locks.acquire_locks_batch(batch())));
+            assert!(waiting.poll().is_pending());
+            let blocking = scope.spawn(|| locks.acquire_locks_batch_blocking(batch()).unwrap().into_grants());
+            until("both wait", || locks.waiters(&Filter::new()).len() == 2);
+            assert!(leases().iter().all(Option::is_none), "a lease runs while the batch waits: {:?}", leases());
+            drop(held);
+            let batch = waiting.ready().unwrap();
+            assert!(leases().iter().all(Option::is_some));
+            assert_eq!(batch.len(), 2);
+            drop(batch);
+            let grants = blocking.join().unwrap();
+            assert_eq!((grants.len(), leases().len()), (2, 2));
+            assert!(leases().iter().all(Option::is_some));
+            grants.into_iter().for_each(|grant| locks.release(grant).unwrap());
+        });
+    }
+    is_idle(&locks);
 }
 
 /// A store that remembers the highest fence it has seen, and refuses a writer with a lower one: the one that the crate's

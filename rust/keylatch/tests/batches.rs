@@ -4,6 +4,7 @@ mod steps;
 
 use keylatch::{
     BatchLockRequest, BatchMode, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, ObjectKey,
+    Reentrancy,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -278,4 +279,36 @@ fn a_batch_waits_with_its_priority() {
     assert!(single.poll().is_pending());
     drop(batch.ready().unwrap());
     drop(single.ready().unwrap());
+}
+
+#[test]
+fn a_session_that_may_count_has_each_key_of_a_batch_once() {
+    let locks = with(LockConfig { shards: 4, reentrancy: Reentrancy::Count, ..LockConfig::default() });
+    let session = locks.session("txn");
+    let empty = || BatchLockRequest::new(&session);
+    let batches = [
+        empty().add_write_lock("b", "o").add_write_lock("b", "o"),
+        empty().add_write_lock("b", "o").add_read_lock("b", "o"),
+        empty().add_read_lock("b", "o").add_write_lock("b", "o"),
+        empty().add_read_lock("b", "o").add_read_lock("b", "o"),
+    ];
+    let once_and_free_after = |batch: &BatchLockRequest<'_>| {
+        both_ways(&locks, batch, |answer| {
+            let mut guards = answer.unwrap().into_guards();
+            assert_eq!(guards.len(), 1, "{batch:?}");
+            guards.clear();
+        });
+    };
+    batches.iter().for_each(once_and_free_after);
+    assert_at_rest(&locks);
+    // What it holds already it counts once more for each batch, and for no more than that.
+    for mode in [Mode::Exclusive, Mode::Shared] {
+        let held = locks.lock(LockRequest::new(("b", "o"), mode).owner(&session)).blocking().unwrap();
+        let allowed = batches.iter().filter(|_| mode == Mode::Exclusive).chain(&batches[3..]);
+        allowed.for_each(once_and_free_after);
+        assert_eq!(held.mode(), mode);
+        assert_eq!(locks.try_acquire_read_lock("b", "o", "stranger").is_ok(), mode == Mode::Shared);
+        drop(held);
+        assert_at_rest(&locks);
+    }
 }

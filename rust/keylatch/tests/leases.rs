@@ -234,6 +234,27 @@ fn the_number_of_a_session_that_loses_one_of_several_holds_is_current_until_the_
 }
 
 #[test]
+fn what_readers_lose_is_not_kept_shut() {
+    let locks = with(LockConfig { shards: 2, lock_delay: LONG, ..LockConfig::default() });
+    for downgraded in [false, true] {
+        for by_number in [false, true] {
+            let request = if downgraded { write() } else { read() };
+            let mut guard = locks.lock(request).blocking().unwrap();
+            guard.downgrade();
+            guard.renew(Duration::from_nanos(1)).unwrap();
+            wait_out(|| guard.remaining());
+            let (guard, number) = if by_number { (None, Some(guard.into_grant())) } else { (Some(guard), None) };
+            drop(locks.lock(write()).try_now().expect("nobody could have written"));
+            if let Some(number) = number {
+                assert!(matches!(locks.release(number), Err(LockError::LeaseLost { .. })));
+            }
+            assert!(guard.is_none_or(|guard| guard.try_release().is_err()));
+            is_idle(&locks);
+        }
+    }
+}
+
+#[test]
 fn a_lock_that_was_lost_is_kept_shut_for_as_long_as_is_set() {
     for (by_number, lock_delay) in [(false, LONG), (true, LONG), (false, 2 * SHORT), (true, 2 * SHORT)] {
         let locks = with(LockConfig { lock_delay, ..LockConfig::default() });

@@ -85,7 +85,7 @@ impl Core {
             self.set_timer(deadline, ticket, Purpose::GiveUp);
             // The answer may have come already, and looked for the deadline before it was set.
             if !self.waiters.is_current(ticket) && !fault!("answered-deadline-kept") {
-                self.timer.unset((deadline, ticket, Purpose::GiveUp));
+                self.timer.unset_end(deadline, ticket);
             }
         }
         self.begin_to_look(ticket);

@@ -350,10 +350,7 @@ impl Polled {
                 Phase::Notified => {
                     core.compete(core.local(), waiter, self.hash);
                 }
-                _ => {
-                    self.forget_moments(core);
-                    return Poll::Ready(core.finish(core.local(), self.ticket.index()));
-                }
+                _ => return Poll::Ready(self.finish(core)),
             }
         }
     }
@@ -364,17 +361,17 @@ impl Polled {
             // The line is the parent's.
             return Ended::Failed { why: Phase::Closed, error: None };
         }
-        self.forget_moments(core);
         if fault!("dropped-future-stays-in-line") {
             return Ended::Failed { why: Phase::Cancelled, error: None };
         }
-        let local = core.local();
-        let _ = core.give_up(local, core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);
-        core.finish(local, self.ticket.index())
+        let _ = core.give_up(core.local(), core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);
+        self.finish(core)
     }
 
-    fn forget_moments(&self, core: &Core) {
+    fn finish(&self, core: &Core) -> Ended {
         let look = core.waiters.get(self.ticket.index()).first_look();
+        let ended = core.finish(core.local(), self.ticket.index());
         core.forget_moments(self.deadline, look, self.ticket);
+        ended
     }
 }

@@ -10,12 +10,14 @@ import (
 
 // Item is one lock of a batch.
 type Item struct {
+	// Key is what to lock, Mode how.
 	Key  Key
 	Mode Mode
 }
 
-// Batch is many locks that are held together.
+// Batch is many locks that are held together. The zero Batch holds none.
 type Batch struct {
+	_       noCopy
 	manager *Manager
 	// grants has a grant for each item, or 0.
 	grants   []uint64
@@ -26,7 +28,7 @@ type Batch struct {
 // Unlock ends all the holds. It fails with the error of the first that had ended before, and ends the others all the
 // same.
 func (b *Batch) Unlock() error {
-	m := b.manager
+	m := orNone(b.manager)
 	if m.freed.Load() {
 		return ErrNotHeld
 	}
@@ -62,7 +64,7 @@ var packs = sync.Pool{New: func() any { return new(packed) }}
 // are waited for in the order of [Key.Compare], so that two batches never wait for each other, whatever order they were
 // written in. A key that is named twice is taken once, exclusively if either asks for that.
 //
-// [WithTimeout] is for all of them together. On an error nothing is held, and the [Error] names the key that failed. It
+// [WithTimeout] is for all of them together, and leases ([WithTTL]) begin when all of them are there. On an error nothing is held, and the [Error] names the key that failed. It
 // keeps nothing of items.
 func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option) (*Batch, error) {
 	if m.closed.Load() {
@@ -70,6 +72,11 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	for i := range items {
+		if err := items[i].Mode.known(); err != nil {
+			return nil, err
+		}
 	}
 	r := read(options)
 	p := packs.Get().(*packed)
@@ -120,34 +127,38 @@ func (m *Manager) lockManyInOrder(ctx context.Context, p *packed, items []Item, 
 	if r.timeout < waitDefault {
 		deadline = time.Now().Add(duration(r.timeout))
 	}
-	for next := 0; next < len(order); {
+	var next place
+	for int(next.number) < len(order) {
 		timeout := r.timeout
 		if !deadline.IsZero() {
 			timeout = uint64(max(time.Until(deadline), 0))
 		}
-		var came outcome
-		came, next = m.lockInOrder(p, next, timeout, r)
+		came := m.lockInOrder(p, &next, timeout, r)
 		if came.ticket != 0 {
 			came = m.await(ctx, came.ticket, m.release)
 		}
-		if next == len(order) && came.err == nil {
+		if int(next.number) == len(order) && came.err == nil {
 			break
 		}
 		if came.err == nil {
-			p.grants[next] = uint64(came.grant)
-			next++
+			p.grants[next.number] = uint64(came.grant)
+			p.next(&next)
 			continue
 		}
 		if r.bestEffort && ctx.Err() == nil && !errors.Is(came.err, ErrClosed) {
-			for _, place := range order[next].places {
-				batch.missing[place] = came.err
+			for _, item := range order[next.number].places {
+				batch.missing[item] = came.err
 			}
-			next++
+			p.next(&next)
 			continue
 		}
 		// Nothing is left behind. What fails here fails because the manager is closed.
 		_ = m.releaseMany(p.grants)
 		return came.err
+	}
+	if r.lease {
+		// Not before: a lease that began while others were waited for could be over before the batch is there.
+		m.beginLeases(p, r.ttl)
 	}
 	for i := range order {
 		batch.grants[order[i].first] = p.grants[i]

@@ -176,3 +176,64 @@ func TestAKeyThatIsTooLongForABatch(t *testing.T) {
 	}
 	empty(t, m)
 }
+
+// The leases of a batch begin when it is there. While it waits, none that it has already can run out.
+func TestTheLeasesOfABatch(t *testing.T) {
+	m := newTest(t, Options{})
+	first, last := Key{Object: "a"}, Key{Object: "b"}
+	for _, more := range []Option{{}, WithBestEffort()} {
+		held := must(m.Lock(background, last))(t)
+		got := make(chan *Batch, 1)
+		go func() {
+			// As long a lease as a test that is to fail would wait out.
+			got <- must(m.LockMany(background, []Item{{last, Shared}, {first, Exclusive}, {first, Shared}}, WithTTL(20*time.Millisecond),
+				WithTimeout(patience), more))(t)
+		}()
+		waits(t, m, 1)
+		_, err := m.Lock(background, first, WithTimeout(60*time.Millisecond))
+		wants(t, err, ErrTimeout)
+		ok(t, held.Unlock())
+		batch := <-got
+		for item, leased := range []bool{true, true} {
+			if _, is, err := m.Remaining(batch.Grant(item)); err != nil || is != leased {
+				t.Fatalf("item %d: leased %v, %v", item, is, err)
+			}
+		}
+		// Nobody wants it, so it is held although its lease may be over.
+		ok(t, batch.Unlock())
+	}
+	empty(t, m)
+}
+
+// A batch that has to wait for every one of its keys goes on with the right one.
+func TestABatchThatWaitsForEachKey(t *testing.T) {
+	m := newTest(t, Options{})
+	keys := []Key{{}, {Object: "o"}, {Object: "o", EmptyVersion: true}, {Object: "o", Version: "v"}, {Bucket: "a"},
+		{Bucket: "a", Object: "x", Version: "1"}, {Bucket: "a", Object: "y"}, {Bucket: "bb", Object: "y"}, {Bucket: "bb", Object: "z"}}
+	for _, more := range []Option{{}, WithBestEffort()} {
+		var items []Item
+		var held []*Guard
+		for i, key := range keys {
+			// The same bytes elsewhere: buckets are not always told by where they are.
+			items = append(items, Item{Key{strings.Clone(key.Bucket), key.Object, key.Version, key.EmptyVersion}, Mode(1 + i%2)})
+			held = append(held, must(m.Lock(background, key))(t))
+		}
+		got := make(chan *Batch, 1)
+		go func() { got <- must(m.LockMany(background, items, more, WithTimeout(patience)))(t) }()
+		for i, guard := range held {
+			until(t, "it waits for the next", func() bool {
+				waiters := must(m.Waiters(Filter{}))(t)
+				return len(waiters) == 1 && waiters[0].Key == keys[i]
+			})
+			ok(t, guard.Unlock())
+		}
+		batch := <-got
+		for i, key := range keys {
+			if found := must(m.Key(batch.Grant(i)))(t); found != key || must(m.Mode(batch.Grant(i)))(t) != items[i].Mode {
+				t.Fatalf("item %d is %v, not %v", i, found, key)
+			}
+		}
+		ok(t, batch.Unlock())
+	}
+	empty(t, m)
+}

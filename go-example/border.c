@@ -64,35 +64,53 @@ border_answer border_batch(uintptr_t manager, const char *bytes, const border_he
 
 border_answer border_in_order(uintptr_t manager, uintptr_t queue, const char *bytes, const border_head *heads,
                               size_t count, uint64_t timeout_ns, uintptr_t owner, const char *owner_name,
-                              size_t owner_name_len, uint64_t ttl_ns, uint32_t priority, uint64_t *grants,
-                              size_t *next)
+                              size_t owner_name_len, uint32_t priority, uint64_t *grants, border_place *place)
 {
     border_answer answer = {0};
     keylatch_request_options options = {sizeof options};
     options.owner = (const keylatch_owner *)owner;
     options.owner_name = owner_name;
     options.owner_name_len = owner_name_len;
-    options.ttl_ns = ttl_ns;
     options.priority = priority;
-    keylatch_key key;
-    for (size_t number = 0; number < count; number++) {
-        key = next_key(&bytes, &heads[number], number > 0 ? &key : NULL);
-        if (number < *next)
-            continue;
-        answer.status =
-            keylatch_acquire_queue((keylatch_manager *)manager, &key, heads[number].mode, timeout_ns, &options,
-                                   (keylatch_queue *)queue, 0, &answer.number, &answer.ticket);
-        if (answer.status != KEYLATCH_OK)
+    while (place->number < count) {
+        const border_head *head = &heads[place->number];
+        keylatch_key before = {0};
+        before.bucket = bytes + place->bucket;
+        before.bucket_len = place->bucket_len;
+        const char *at = bytes + place->begin;
+        keylatch_key key = next_key(&at, head, &before);
+        answer.status = keylatch_acquire_queue((keylatch_manager *)manager, &key, head->mode, timeout_ns, &options,
+                                               (keylatch_queue *)queue, 0, &answer.number, &answer.ticket);
+        if (answer.status != KEYLATCH_OK) {
             answer.failure = border_failure();
-        if (answer.status != KEYLATCH_OK || answer.ticket != 0) {
-            *next = number;
             return answer;
         }
-        grants[number] = answer.number;
+        if (answer.ticket != 0)
+            return answer;
+        grants[place->number] = answer.number;
+        border_next(heads, place);
     }
-    *next = count;
     answer.number = 0;
     return answer;
+}
+
+void border_next(const border_head *heads, border_place *place)
+{
+    const border_head *head = &heads[place->number++];
+    if (head->bucket != BORDER_SAME_BUCKET) {
+        place->bucket = place->begin;
+        place->bucket_len = head->bucket;
+        place->begin += head->bucket;
+    }
+    place->begin += head->object;
+    place->begin += head->version == BORDER_NO_VERSION ? 0 : head->version;
+}
+
+void border_begin_leases(uintptr_t manager, const uint64_t *grants, size_t count, uint64_t ttl_ns)
+{
+    for (size_t number = 0; number < count; number++)
+        if (grants[number] != 0)
+            keylatch_renew((keylatch_manager *)manager, grants[number], ttl_ns);
 }
 
 int32_t border_drain(uintptr_t queue, border_result *results, int32_t capacity)

@@ -68,12 +68,12 @@ func problem(answer C.border_answer) error {
 func failure(status C.int32_t, block C.uintptr_t) error {
 	raceDisable()
 	defer raceEnable()
-	code := Code(status)
-	if code == invalidHandle {
-		// The manager was freed while the call was on its way.
-		code = ErrClosed
+	told := &Error{Code: Code(status)}
+	if told.Code == invalidHandle || told.Code == noHandle {
+		// The manager was freed while the call was on its way, or never made.
+		C.border_free(block)
+		return ErrClosed
 	}
-	told := &Error{Code: code}
 	if block == 0 {
 		return told
 	}

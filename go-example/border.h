@@ -121,16 +121,26 @@ typedef struct border_head {
  * border_batch tries to have them all, or with best_effort those that can be had; grants has room for each. Not there:
  * 0, with a best effort, and a key that was named before. If waits is set KEYLATCH_ETIMEOUT comes without a failure.
  *
- * border_in_order takes them one after the other from *next on, waiting in the queue: *next says how far it came. The
- * answer is a ticket for the key at *next, or a failure there, or neither when all are held.
+ * border_in_order takes them one after the other from a place on, waiting in the queue, and says how far it came. The
+ * answer is a ticket for the key there, or a failure, or neither when all are held. The place that is all zeros is the
+ * first key; which is next is given by moving a place on with border_next().
+ *
+ * border_begin_leases has the leases of all of them begin now. A grant that is 0, or lost since, has none.
  */
+typedef struct border_place {
+    /* The key's number, and where its bytes begin. */
+    size_t number, begin;
+    /* Where the bucket of the key before it is. */
+    size_t bucket, bucket_len;
+} border_place;
 border_answer border_batch(uintptr_t manager, const char *bytes, const border_head *heads, size_t count,
                            uintptr_t owner, const char *owner_name, size_t owner_name_len, uint64_t ttl_ns,
                            uint32_t priority, int32_t best_effort, int32_t waits, uint64_t *grants);
 border_answer border_in_order(uintptr_t manager, uintptr_t queue, const char *bytes, const border_head *heads,
                               size_t count, uint64_t timeout_ns, uintptr_t owner, const char *owner_name,
-                              size_t owner_name_len, uint64_t ttl_ns, uint32_t priority, uint64_t *grants,
-                              size_t *next);
+                              size_t owner_name_len, uint32_t priority, uint64_t *grants, border_place *place);
+void border_next(const border_head *heads, border_place *place);
+void border_begin_leases(uintptr_t manager, const uint64_t *grants, size_t count, uint64_t ttl_ns);
 
 static inline int32_t border_release(uintptr_t manager, uint64_t grant)
 {

@@ -32,6 +32,11 @@ const (
 )
 
 func (m *Manager) list(what int, f *Filter) ([]Party, error) {
+	if f.Mode != 0 {
+		if err := f.Mode.known(); err != nil {
+			return nil, err
+		}
+	}
 	raceDisable()
 	defer raceEnable()
 	var bytes []byte

@@ -34,6 +34,9 @@ import (
 )
 
 func newManager(o *Options) (handle, error) {
+	if err := o.check(); err != nil {
+		return 0, err
+	}
 	raceDisable()
 	defer raceEnable()
 	options := C.keylatch_manager_options{

@@ -15,6 +15,10 @@ package keylatch
 #cgo nocallback border_batch
 #cgo noescape border_in_order
 #cgo nocallback border_in_order
+#cgo noescape border_next
+#cgo nocallback border_next
+#cgo noescape border_begin_leases
+#cgo nocallback border_begin_leases
 #cgo nocallback border_release
 #cgo noescape border_release_many
 #cgo nocallback border_release_many
@@ -46,7 +50,7 @@ func outcomeOf(answer C.border_answer) outcome {
 }
 
 func modeBits(key *Key, mode Mode) C.int32_t {
-	bits := C.int32_t(mode & C.BORDER_MODE)
+	bits := C.int32_t(mode)
 	if key.EmptyVersion {
 		bits |= C.BORDER_EMPTY_VERSION
 	}
@@ -55,6 +59,9 @@ func modeBits(key *Key, mode Mode) C.int32_t {
 
 // lock asks for a lock; if it is held, a result will lie in the queue.
 func (m *Manager) lock(key *Key, mode Mode, r *request) outcome {
+	if err := mode.known(); err != nil {
+		return outcome{err: err}
+	}
 	bucket, bucketLen := bytesOf(key.Bucket)
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
@@ -70,6 +77,9 @@ func (m *Manager) lock(key *Key, mode Mode, r *request) outcome {
 
 // try asks for a lock that is free.
 func (m *Manager) try(key *Key, mode Mode, r *request) outcome {
+	if err := mode.known(); err != nil {
+		return outcome{err: err}
+	}
 	bucket, bucketLen := bytesOf(key.Bucket)
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
@@ -87,7 +97,7 @@ func (m *Manager) request(queue handle, key *Key, mode Mode, r *request) outcome
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
 	name, nameLen := bytesOf(r.ownerName)
-	owner, err := r.by()
+	owner, err := r.by(one)
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -147,7 +157,7 @@ func (m *Manager) lockAll(p *packed, r *request) error {
 	bytes, heads := p.pointers()
 	grants := (*C.uint64_t)(unsafe.SliceData(p.grants))
 	name, nameLen := bytesOf(r.ownerName)
-	owner, err := r.by()
+	owner, err := r.by(many)
 	if err != nil {
 		return err
 	}
@@ -165,21 +175,38 @@ func (m *Manager) lockAll(p *packed, r *request) error {
 	return problem(answer)
 }
 
-// lockInOrder takes the keys from next on, one after the other, and says how far it came.
-func (m *Manager) lockInOrder(p *packed, next int, timeout uint64, r *request) (outcome, int) {
+// place is where in packed keys one is.
+type place = C.border_place
+
+// lockInOrder takes the keys from a place on, one after the other, and moves it as far as it comes. Leases are not begun.
+func (m *Manager) lockInOrder(p *packed, from *place, timeout uint64, r *request) outcome {
 	bytes, heads := p.pointers()
 	grants := (*C.uint64_t)(unsafe.SliceData(p.grants))
 	name, nameLen := bytesOf(r.ownerName)
-	owner, err := r.by()
+	owner, err := r.by(many)
 	if err != nil {
-		return outcome{err: err}, next
+		return outcome{err: err}
 	}
-	at := C.size_t(next)
 	raceDisable()
 	answer := C.border_in_order(m.handle, m.queue, bytes, heads, C.size_t(len(p.heads)), C.uint64_t(timeout),
-		owner, name, nameLen, C.uint64_t(r.ttl), C.uint32_t(r.priority), grants, &at)
+		owner, name, nameLen, C.uint32_t(r.priority), grants, from)
 	raceEnable()
-	return outcomeOf(answer), int(at)
+	return outcomeOf(answer)
+}
+
+// next moves a place by one key.
+func (p *packed) next(from *place) {
+	raceDisable()
+	_, heads := p.pointers()
+	C.border_next(heads, from)
+	raceEnable()
+}
+
+// beginLeases begins the leases of all that are held, from now on.
+func (m *Manager) beginLeases(p *packed, ttl uint64) {
+	raceDisable()
+	C.border_begin_leases(m.handle, (*C.uint64_t)(unsafe.SliceData(p.grants)), C.size_t(len(p.grants)), C.uint64_t(ttl))
+	raceEnable()
 }
 
 func (m *Manager) release(grant Grant) error {

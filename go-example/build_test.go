@@ -30,7 +30,8 @@ func TestTheRaceDetectorKnows(t *testing.T) {
 	for name, races := range map[string]bool{
 		"writers": false, "writers in a crowd": false, "a writer and a reader": false, "all in a crowd": false, "batches": false,
 		"a downgrade": false, "an upgrade": false, "mutexes": false, "grants": false,
-		"no lock": true, "no lock to read": true, "too early": true, "a writer that shares": true, "the wrong key": true,
+		"one key said in two ways": false,
+		"no lock":                  true, "no lock to read": true, "too early": true, "a writer that shares": true, "the wrong key": true,
 		"taken by force": true,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,6 +80,24 @@ func TestTheInstalledLibraryIsFoundByPkgConfig(t *testing.T) {
 		t.Fatalf("%v\n%s", err, told)
 	}
 	runs(t, program)
+}
+
+// Where the library was not built, or Go has no C compiler, the first thing that is said is what to do.
+func TestWhatIsMissingIsSaid(t *testing.T) {
+	folder := t.TempDir()
+	ok(t, os.CopyFS(filepath.Join(folder, "go-example"), os.DirFS(".")))
+	ok(t, os.CopyFS(filepath.Join(folder, "include"), os.DirFS("../include")))
+	elsewhere := filepath.Join(folder, "go-example")
+	for _, tag := range []string{"", "keylatch_static"} {
+		told, err := goBuild(t, nil, "-C", elsewhere, "-tags", tag, "-o", os.DevNull, "./internal/hello")
+		if err == nil || !strings.Contains(told, "make capi") || strings.Contains(told, "gcc failed") {
+			t.Errorf("%q: %v\n%s", tag, err, told)
+		}
+	}
+	told, err := goBuild(t, []string{"CGO_ENABLED=0"}, "-C", elsewhere, "-o", os.DevNull, "./internal/hello")
+	if lines := strings.Split(told, "\n"); err == nil || len(lines) < 2 || !strings.Contains(lines[1], "needs_cgo") {
+		t.Errorf("%v\n%s", err, told)
+	}
 }
 
 // A header of another version stops the compiler, and a library of another one the linker.

@@ -81,5 +81,10 @@
 // Without tags the package is built against the header and the library in the source tree, as `make capi` leaves them.
 // With the tag keylatch_static the library becomes a part of the program; with keylatch_pkgconfig the installed one is
 // taken, which pkg-config knows as keylatch. A header of another version is refused by the compiler, a library of another
-// one by the linker, and a shared library that was exchanged since by [New].
+// one by the linker, and a shared library that was exchanged since by [New]. Go does not notice that an installed header
+// changed, and goes on with what it compiled before: `go build -a` after installing another version.
+//
+// A program in another module says where this one is:
+//
+//	go mod edit -require example.com/keylatch@v0.0.0 -replace example.com/keylatch=/path/to/keylatch/go-example
 package keylatch

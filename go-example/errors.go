@@ -53,6 +53,7 @@ const (
 
 const (
 	cancelled     Code = -4
+	noHandle      Code = -100
 	invalidHandle Code = -103
 )
 
@@ -97,6 +98,7 @@ func (c Code) Transient() bool {
 
 // Error is a failure with what is known of it. What is not known is zero.
 type Error struct {
+	// Code is what to ask for with [errors.Is].
 	Code Code
 	// Message tells all of it in English, and what to do about it. Where somebody held the lock it is empty: Error makes
 	// its text from the rest, and only when it is called, because that takes as long as being refused.
@@ -114,6 +116,7 @@ type Error struct {
 	Cycle []Party
 }
 
+// Error tells all that is known in one line.
 func (e *Error) Error() string {
 	switch {
 	case e.Message != "":

@@ -50,12 +50,17 @@ type EventOptions struct {
 	Capacity uint32
 }
 
-// Events subscribes to what happens from now on, until ctx ends or the manager is closed; then the channel is closed.
+// Events subscribes to what happens from now on, until ctx ends or the manager is closed; then the channel is closed. What
+// was told before the manager was closed is delivered still, so whoever stops reading ends ctx: otherwise a goroutine waits
+// for a reader for ever.
 func (m *Manager) Events(ctx context.Context, options EventOptions) (<-chan Event, error) {
 	if m.closed.Load() {
 		return nil, ErrClosed
 	}
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := negative(setting{"WaitAbove", options.WaitAbove}, setting{"HoldAbove", options.HoldAbove}); err != nil {
 		return nil, err
 	}
 	events, descriptor, err := newEvents(m, &options)

@@ -9,11 +9,19 @@ import (
 // Grant is a lock that is held, as a number that is never 0. No number is used twice.
 type Grant uint64
 
-// Guard is a lock that is held. It may be handed to other goroutines; Unlock ends it once, whoever calls it.
+// noCopy has go vet report copies: one that outlives what it was copied from would look like a leak.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
+
+// Guard is a lock that is held. It may be handed to other goroutines; Unlock ends it once, whoever calls it. The zero Guard
+// holds nothing: [ErrNotHeld] is its answer to everything.
 //
 // A guard that becomes garbage while it is held is a bug of the program, which [Options.OnLeak] is told: not at once, and
 // not while one of those made beside it is reachable, which are up to 31.
 type Guard struct {
+	_       noCopy
 	manager *Manager
 	grant   Grant
 	// unlocked is written by the one call of Unlock that succeeds, and read when the guard is garbage.
@@ -24,53 +32,71 @@ type Guard struct {
 // the lock was taken away; in either case nobody else's hold is touched, so it is fine to defer it, and to look at the
 // error only where that matters.
 func (g *Guard) Unlock() error {
-	if err := g.manager.Release(g.grant); err != nil {
+	if err := g.of().Release(g.grant); err != nil {
 		return err
 	}
 	g.unlocked = true
 	return nil
 }
 
+// of is the manager of a guard.
+func (g *Guard) of() *Manager { return orNone(g.manager) }
+
+// orNone is a manager, and in place of none one that is closed and has no locks.
+func orNone(m *Manager) *Manager {
+	if m == nil {
+		return none
+	}
+	return m
+}
+
+var none = func() *Manager {
+	m := new(Manager)
+	m.closed.Store(true)
+	m.freed.Store(true)
+	return m
+}()
+
 // Grant is the number of the hold, for listings and for [Manager.Release].
 func (g *Guard) Grant() Grant { return g.grant }
 
 // Key tells what is held.
-func (g *Guard) Key() (Key, error) { return g.manager.Key(g.grant) }
+func (g *Guard) Key() (Key, error) { return g.of().Key(g.grant) }
 
 // Mode tells how it is held now.
-func (g *Guard) Mode() (Mode, error) { return g.manager.Mode(g.grant) }
+func (g *Guard) Mode() (Mode, error) { return g.of().Mode(g.grant) }
 
 // Fence is the number of an exclusive hold: greater than that of every exclusive hold of the same key before it, so that
 // a store can refuse a writer whose number is lower than one it has seen. Of a shared hold it is the number of the
 // latest exclusive one.
-func (g *Guard) Fence() (uint64, error) { return g.manager.Fence(g.grant) }
+func (g *Guard) Fence() (uint64, error) { return g.of().Fence(g.grant) }
 
 // Downgrade goes from exclusive to shared, with no moment in between in which anybody else could have it exclusively. It
 // does nothing to a shared hold.
-func (g *Guard) Downgrade() error { return g.manager.Downgrade(g.grant) }
+func (g *Guard) Downgrade() error { return g.of().Downgrade(g.grant) }
 
 // TryUpgrade goes from shared to exclusive if nobody else holds the lock now, and fails with [ErrWouldBlock] if somebody
 // does. After an error the hold is as it was.
-func (g *Guard) TryUpgrade() error { return g.manager.TryUpgrade(g.grant) }
+func (g *Guard) TryUpgrade() error { return g.of().TryUpgrade(g.grant) }
 
 // Upgrade goes from shared to exclusive as soon as the other readers are gone, ahead of all others who wait. It fails
 // with [ErrUpgradeConflict] at once if another reader already waits to upgrade: neither could go first. After an error
-// the hold is shared as before.
+// the hold is shared as before. Of options only timeouts say something to it; the owner is that of the hold.
 func (g *Guard) Upgrade(ctx context.Context, options ...Option) error {
-	return g.manager.Upgrade(ctx, g.grant, options...)
+	return g.of().Upgrade(ctx, g.grant, options...)
 }
 
 // Renew begins the lease anew, to last ttl from now; or begins one for a hold that had none.
-func (g *Guard) Renew(ttl time.Duration) error { return g.manager.Renew(g.grant, ttl) }
+func (g *Guard) Renew(ttl time.Duration) error { return g.of().Renew(g.grant, ttl) }
 
 // Remaining tells how long the hold is safe from now on: 0 once its lease has run out, although it is held until somebody
 // takes the lock away. leased is false for a hold without a lease, which never runs out.
 func (g *Guard) Remaining() (left time.Duration, leased bool, err error) {
-	return g.manager.Remaining(g.grant)
+	return g.of().Remaining(g.grant)
 }
 
 // Valid tells whether it is held and, if it is a lease, safe at this moment.
-func (g *Guard) Valid() bool { return g.manager.Valid(g.grant) }
+func (g *Guard) Valid() bool { return g.of().Valid(g.grant) }
 
 // The same by grant.
 
@@ -146,6 +172,9 @@ func (m *Manager) Upgrade(ctx context.Context, grant Grant, options ...Option) e
 		return ErrClosed
 	}
 	r := read(options)
+	if _, err := r.by(upgrade); err != nil {
+		return err
+	}
 	gated := m.enter()
 	came := m.upgrade(grant, r.timeout)
 	m.leave(gated)

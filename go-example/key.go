@@ -3,6 +3,7 @@ package keylatch
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -11,6 +12,7 @@ import (
 //
 // A version of an object is a key of its own, and so is the object without a version.
 type Key struct {
+	// Bucket and Object name the object. Either may be empty.
 	Bucket, Object string
 	// Version is empty for the object itself.
 	Version string
@@ -40,12 +42,21 @@ func (k Key) Compare(other Key) int {
 	return strings.Compare(k.Version, other.Version)
 }
 
-// String is for people; different keys may look alike in it only where they hold unprintable bytes.
+// String is for people. Of a long part it has the beginning and how long it is, so that different keys may look alike.
 func (k Key) String() string {
+	text := shown(k.Bucket) + "/" + shown(k.Object)
 	if k.versioned() {
-		return fmt.Sprintf("%q/%q@%q", k.Bucket, k.Object, k.Version)
+		text += "@" + shown(k.Version)
 	}
-	return fmt.Sprintf("%q/%q", k.Bucket, k.Object)
+	return text
+}
+
+func shown(part string) string {
+	const most = 64
+	if len(part) <= most {
+		return strconv.Quote(part)
+	}
+	return fmt.Sprintf("%q…(%d bytes)", part[:most], len(part))
 }
 
 // Mode is how a lock is held.
@@ -58,6 +69,15 @@ const (
 	Exclusive Mode = 2
 )
 
+// known fails for a mode that is none.
+func (m Mode) known() error {
+	if m == Shared || m == Exclusive {
+		return nil
+	}
+	return &Error{Code: ErrInvalidArgument, Message: fmt.Sprintf("%v is none; Shared and Exclusive are", m)}
+}
+
+// String is "shared" or "exclusive".
 func (m Mode) String() string {
 	switch m {
 	case Shared:

@@ -19,6 +19,7 @@ type Leak struct {
 	Mode Mode
 }
 
+// String tells it in one line, as logs have it.
 func (l Leak) String() string {
 	return fmt.Sprintf("%v is held %v by grant %d, whose guard nobody has any more", l.Key, l.Mode, uint64(l.Grant))
 }

@@ -99,12 +99,12 @@ func (m *Manager) BlockingChain(key Key) (links []Party, circle bool, err error)
 
 // BlockingChain is as [Manager.BlockingChain], from whatever the owner waits for.
 func (o *Owner) BlockingChain() (links []Party, circle bool, err error) {
-	if o.manager.freed.Load() {
-		return nil, false, ErrClosed
-	}
 	handle, err := o.use()
 	if err != nil {
 		return nil, false, err
+	}
+	if o.manager.freed.Load() {
+		return nil, false, ErrClosed
 	}
 	return o.manager.chain(nil, handle)
 }

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Manager is one table of locks. Most programs have one. It may be used by any number of goroutines at once.
+// Manager is one table of locks. Most programs have one. It may be used by any number of goroutines at once. [New] makes
+// one; the zero Manager is a closed one.
 type Manager struct {
 	handle, queue  handle
 	maxKeyBytes    int
@@ -50,7 +51,6 @@ func New(options Options) (*Manager, error) {
 		handle:         made,
 		maxKeyBytes:    options.MaxKeyBytes,
 		defaultTimeout: options.DefaultTimeout,
-		asking:         make(map[numbered]chan struct{}),
 		onLeak:         options.OnLeak,
 		waiting:        make(map[uint64]*waiter),
 		early:          make(map[uint64]outcome),
@@ -82,7 +82,7 @@ func New(options Options) (*Manager, error) {
 // is unlocked; with the last of it the manager's memory goes, and from then on everything fails with ErrClosed. Closing
 // again does nothing.
 func (m *Manager) Close() error {
-	if m.closed.Swap(true) {
+	if m.closed.Swap(true) || m.handle == 0 {
 		return nil
 	}
 	// Ends the waits; what was granted in the last moment is delivered still.

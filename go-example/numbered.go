@@ -58,6 +58,9 @@ func (m *Manager) beginAsking(number numbered) (over chan struct{}, first bool) 
 	if over, others := m.asking[number]; others {
 		return over, false
 	}
+	if m.asking == nil {
+		m.asking = make(map[numbered]chan struct{})
+	}
 	over = make(chan struct{})
 	m.asking[number] = over
 	return over, true

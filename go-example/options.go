@@ -1,6 +1,9 @@
 package keylatch
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Fairness says who goes first.
 type Fairness uint32
@@ -43,7 +46,8 @@ const (
 // OvertakeNever is for [Options.OvertakeLimit]: nobody is ever overtaken.
 const OvertakeNever = 1<<32 - 1
 
-// Options are the settings of a manager. Everything that is zero is the default.
+// Options are the settings of a manager. Everything that is zero is the default. [New] fails with [ErrInvalidConfig] for
+// what cannot be, negative durations included but for DeadlockDelay.
 type Options struct {
 	// Shards are parts of the table that change independently: a power of two from 1 to 65,536. Default 1024.
 	Shards uint32
@@ -91,6 +95,16 @@ type Options struct {
 	OnLeak func(Leak)
 }
 
+func (o *Options) check() error {
+	settings := []setting{
+		{"FairnessAfter", o.FairnessAfter}, {"DefaultTimeout", o.DefaultTimeout}, {"LockDelay", o.LockDelay},
+	}
+	if a := o.Adaptive; a != nil {
+		settings = append(settings, setting{"Adaptive.Floor", a.Floor}, setting{"Adaptive.Ceiling", a.Ceiling})
+	}
+	return negative(settings...)
+}
+
 // AdaptiveTimeout says how a timeout is learned: so many times what so many of the latest waits stay below, between Floor
 // and Ceiling. What is zero is the default.
 type AdaptiveTimeout struct {
@@ -102,7 +116,9 @@ type AdaptiveTimeout struct {
 	Floor, Ceiling time.Duration
 }
 
-// Option is what a request says besides its key and its mode. The zero Option says nothing.
+// Option is what a request says besides its key and its mode. The zero Option says nothing. A request fails with
+// [ErrInvalidArgument] if it is given an option that it could not heed: WithBestEffort for one lock, WithRequestID for
+// several, either of them or WithTTL for an upgrade. What does not wait needs no timeout, and heeds none.
 type Option struct {
 	kind   optionKind
 	number uint64
@@ -123,7 +139,7 @@ const (
 	bestEffortOption
 )
 
-// WithTimeout ends the wait with [ErrTimeout] when it lasts longer; 0 is once and no more. Unlike a context's deadline it
+// WithTimeout ends the wait with [ErrTimeout] when it lasts longer; 0 or less is once and no more. Unlike a context's deadline it
 // costs no timer of Go's, and the error names those who held the lock.
 func WithTimeout(d time.Duration) Option {
 	return Option{kind: timeoutOption, number: uint64(max(d, 0))}
@@ -151,7 +167,8 @@ func By(owner *Owner) Option { return Option{kind: ownerOption, owner: owner} }
 
 // WithRequestID numbers a request of a session. While its grant is held, a request of the same session with the same
 // number is answered with the same grant; one Unlock ends it. While it waits, such a request waits for the same answer, as
-// long as its own context and timeout allow; if the first one ends without a lock, the next one asks for itself.
+// long as its own context and timeout allow; if the first one ends without a lock, the next one asks for itself. 0 is no
+// number.
 func WithRequestID(id uint64) Option { return Option{kind: requestIDOption, number: id} }
 
 // WithBestEffort has [Manager.LockMany] take those locks that can be had within the time, rather than all or none.
@@ -172,13 +189,51 @@ type request struct {
 	plain bool
 }
 
-// by is who makes the request, or why nobody can: it says something that cannot be meant.
-func (r *request) by() (handle, error) {
-	if r.lease && r.ttl == 0 {
-		return 0, &Error{Code: ErrInvalidConfig, Message: "WithTTL: a lease that is 0 or negative would be lost at once; " +
-			"leave it out for a hold without a lease"}
+// What a request is for.
+type purpose uint8
+
+const (
+	one purpose = iota
+	many
+	upgrade
+)
+
+// by is who makes the request, or why nobody can: it says something that cannot be meant, or that would be taken to be
+// done and is not.
+func (r *request) by(what purpose) (handle, error) {
+	problem, code := "", ErrInvalidArgument
+	switch {
+	case r.lease && what == upgrade:
+		problem = "WithTTL: an upgrade leaves the lease as it is; Renew changes it"
+	case r.lease && r.ttl == 0:
+		problem, code = "WithTTL: a lease that is 0 or negative would be lost at once; leave it out for a hold without a lease",
+			ErrInvalidConfig
+	case r.bestEffort && what != many:
+		problem = "WithBestEffort: this is about one lock; TryLock takes it if it is free"
+	case r.id != 0 && what == many:
+		problem = "WithRequestID: a batch has none; requests for one lock have"
+	case r.id != 0 && what == upgrade:
+		problem = "WithRequestID: an upgrade has none; requests for a lock have"
+	default:
+		return r.owner.use()
 	}
-	return r.owner.use()
+	return 0, &Error{Code: code, Message: problem}
+}
+
+// negative fails if one of the settings is, which can only be meant otherwise than as the default that 0 is.
+func negative(settings ...setting) error {
+	for _, s := range settings {
+		if s.is < 0 {
+			return &Error{Code: ErrInvalidConfig, Message: fmt.Sprintf("%s is %v; 0 is the default", s.name, s.is)}
+		}
+	}
+	return nil
+}
+
+// setting is a duration with its name.
+type setting struct {
+	name string
+	is   time.Duration
 }
 
 func read(options []Option) request {

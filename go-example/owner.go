@@ -3,7 +3,7 @@ package keylatch
 import "sync/atomic"
 
 // Owner is who makes requests. A label, such as a node's name, is for people: errors and listings show it, nothing is
-// concluded from it, and two requests of one label contend like strangers.
+// concluded from it, and two requests of one label contend like strangers. The zero Owner is a closed one.
 //
 // A session is one logical thread of control, such as a transaction: while one of its requests waits it does nothing
 // else. So deadlocks among sessions are found, and a session that asks again for what it holds is recognised.

@@ -29,10 +29,13 @@ var (
 )
 
 func (m *Manager) raceCell(key *Key) *raceCell {
-	number := maphash.Comparable(raceSeed, struct {
+	same := struct {
 		manager *Manager
 		key     Key
-	}{m, *key})
+	}{m, *key}
+	// Says nothing of a version that has bytes.
+	same.key.EmptyVersion = key.EmptyVersion && key.Version == ""
+	number := maphash.Comparable(raceSeed, same)
 	return &raceCells[number%uint64(len(raceCells))]
 }
 

@@ -3,13 +3,18 @@
 //	PUT    /o/BUCKET/OBJECT              store the body as a new version
 //	GET    /o/BUCKET/OBJECT[?version=N]  the latest version, or that one; HEAD likewise
 //	DELETE /o/BUCKET/OBJECT[?version=N]  remove the object, or that version
-//	POST   /delete                       {"objects": [{"bucket": "b", "object": "o"}]}: all of them, or none
+//	POST   /delete                       {"objects": [{"bucket": "b", "object": "o"}]}: all of them, or none; 202 says
+//	                                     that it could not be finished at once, and is gone on with until it is
 //	GET    /versions/BUCKET/OBJECT       which versions there are
 //	GET    /locks                        who holds and who waits
 //	GET    /metrics                      figures of the locks, for monitoring
 //	GET    /healthz                      200 if the locks do well, 503 with the reasons if not
 //
 // What is answered with success is on disk, and stays after a crash; what is not is there as a whole or not at all.
+//
+// PUT and DELETE of an object heed If-Match, If-None-Match and If-Unmodified-Since, and answer 412 where what they say is
+// not so at the moment of the change: PUT with If-None-Match: * only creates, and with the ETag that a GET told, If-Match
+// has a change refused if there was another one in between.
 package main
 
 import (
@@ -34,6 +39,7 @@ type settings struct {
 	store             storeOptions
 	maxObject         int64
 	maxBatch          int
+	maxConnections    int
 	idle              time.Duration
 }
 
@@ -48,6 +54,7 @@ func flags(arguments []string, help io.Writer) (s settings, err error) {
 	f.BoolVar(&s.store.sync, "sync", true, "have the system write everything to disk before a request is answered")
 	f.Int64Var(&s.maxObject, "max-object", 64<<20, "the largest object in `bytes`")
 	f.IntVar(&s.maxBatch, "max-batch", 1000, "the most `objects` that one request may delete")
+	f.IntVar(&s.maxConnections, "max-connections", 1000, "the most `connections` at a time; others wait until one ends, which idle ones do after -idle")
 	f.DurationVar(&s.idle, "idle", 30*time.Second, "how long a client may send or take nothing, or dawdle altogether beyond what 16 KiB a second take")
 	f.Usage = func() {
 		fmt.Fprintln(help, "objectstore keeps versioned objects in files and serves them over HTTP.")
@@ -60,8 +67,8 @@ func flags(arguments []string, help io.Writer) (s settings, err error) {
 	switch {
 	case f.NArg() > 0:
 		err = fmt.Errorf("%q is not understood; try -help", f.Arg(0))
-	case s.store.keep < 1 || s.maxObject < 0 || s.maxBatch < 1:
-		err = errors.New("-keep and -max-batch have to be at least 1, -max-object at least 0")
+	case s.store.keep < 1 || s.maxObject < 0 || s.maxBatch < 1 || s.maxConnections < 1:
+		err = errors.New("-keep, -max-batch and -max-connections have to be at least 1, -max-object at least 0")
 	case s.store.wait <= 0 || s.store.lease <= 0 || s.idle <= 0:
 		err = errors.New("-wait, -lease and -idle have to be longer than nothing")
 	}
@@ -112,7 +119,7 @@ func serve(s settings) error {
 	}()
 	// On standard output, for whoever started it with port 0.
 	fmt.Printf("listening on %s\n", listener.Addr())
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(newBounded(listener.(*net.TCPListener), s.maxConnections)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return <-stopped

@@ -77,6 +77,11 @@ func (p *paced) body(r *http.Request, limit int64) io.Reader {
 	return &body{http.MaxBytesReader(p.ResponseWriter, r.Body, limit), p, pace{idle: p.pace.idle}}
 }
 
+// unread says that a body could not be read, which is the client's fault and not the store's.
+type unread struct{ error }
+
+func (u *unread) Unwrap() error { return u.error }
+
 type body struct {
 	from   io.Reader
 	answer *paced
@@ -85,9 +90,12 @@ type body struct {
 
 func (b *body) Read(to []byte) (int, error) {
 	read, err := b.pace.step(b.answer.on.SetReadDeadline, func() (int, error) { return b.from.Read(to) })
-	if err == io.EOF {
+	switch {
+	case err == io.EOF:
 		b.answer.Header().Del("Connection")
 		_ = b.answer.on.SetReadDeadline(time.Time{})
+	case err != nil:
+		err = &unread{err}
 	}
 	return read, err
 }

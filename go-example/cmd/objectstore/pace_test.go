@@ -112,7 +112,7 @@ func TestNoClientKeepsItsConnection(t *testing.T) {
 	s.mustPut(t, cat, strings.Repeat("x", 32<<20))
 	// What /locks answers is more than a connection takes while nobody reads.
 	for number := range 500 {
-		_, err := s.locks.Lock(background, keylatch.Key{Bucket: "b", Object: fmt.Sprint(strings.Repeat("x", 4000), number)})
+		_, err := s.locks.Acquire(background, keylatch.Key{Bucket: "b", Object: fmt.Sprint(strings.Repeat("x", 4000), number)}, keylatch.Exclusive)
 		ok(t, err)
 	}
 	const promise = " HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n"

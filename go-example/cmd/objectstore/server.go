@@ -75,6 +75,7 @@ func (h *handler) ServeHTTP(to http.ResponseWriter, r *http.Request) {
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var known *refusal
 	var tooLarge *http.MaxBytesError
+	var body *unread
 	status, why := http.StatusInternalServerError, "the store has failed"
 	switch {
 	case errors.As(err, &known):
@@ -86,6 +87,8 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errBusy), errors.Is(err, keylatch.ErrClosed):
 		w.Header().Set("Retry-After", "1")
 		status, why = http.StatusServiceUnavailable, errBusy.Error()
+	case errors.Is(err, errPrecondition):
+		status, why = http.StatusPreconditionFailed, errPrecondition.Error()
 	case errors.Is(err, errFenced):
 		status, why = http.StatusConflict, errFenced.Error()
 	case errors.Is(err, keylatch.ErrInvalidKey):
@@ -95,8 +98,8 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 		status, why = http.StatusInsufficientStorage, "there is no room for it"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		status, why = http.StatusRequestTimeout, "the request took too long to arrive"
-	case r.Context().Err() != nil, errors.Is(err, io.ErrUnexpectedEOF):
-		// Nobody is there to be told.
+	case r.Context().Err() != nil, errors.As(err, &body), errors.Is(err, io.ErrUnexpectedEOF):
+		// Often nobody is there to be told.
 		status, why = http.StatusBadRequest, "the request was not complete"
 	default:
 		log.Printf("%s %q: %v", r.Method, r.URL.EscapedPath(), err)
@@ -135,16 +138,30 @@ func checked(n name) (keylatch.Key, error) {
 	return n.key(), nil
 }
 
+// versionOf is the version that a request is for; 0 if it names none. What is not understood is refused: without it a
+// request to remove a version would be one to remove the object.
 func versionOf(r *http.Request) (uint64, error) {
-	text := r.URL.Query().Get("version")
-	if text == "" {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	given := query["version"]
+	if err != nil || len(given) != len(query) || len(given) > 1 {
+		return 0, &refusal{http.StatusBadRequest, "after the ? there may be version=N, once, and nothing else"}
+	}
+	if len(given) == 0 {
 		return 0, nil
 	}
-	number, err := strconv.ParseUint(text, 10, 64)
+	number, err := strconv.ParseUint(given[0], 10, 64)
 	if err != nil || number == 0 {
 		return 0, &refusal{http.StatusBadRequest, "a version is a number from 1 on"}
 	}
 	return number, nil
+}
+
+// unasked fails if there is anything after a ?.
+func unasked(r *http.Request) error {
+	if r.URL.RawQuery != "" {
+		return &refusal{http.StatusBadRequest, "there is nothing to be said after a ? here"}
+	}
+	return nil
 }
 
 func owner(r *http.Request) string { return r.Method + " from " + r.RemoteAddr }
@@ -161,24 +178,27 @@ func (h *handler) object(w *paced, r *http.Request, path string) error {
 	if err != nil {
 		return err
 	}
-	switch r.Method {
-	case http.MethodPut:
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return h.get(w, r, key, version)
+	}
+	conditions, err := conditionsOf(r)
+	if err != nil {
+		return err
+	}
+	if r.Method == http.MethodPut {
 		if version != 0 {
 			return &refusal{http.StatusBadRequest, "a new version gets its number from the store"}
 		}
-		return h.put(w, r, key)
-	case http.MethodDelete:
-		if err := h.objects.remove(r.Context(), key, version, owner(r)); err != nil {
-			return err
-		}
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	default:
-		return h.get(w, r, key, version)
+		return h.put(w, r, key, &conditions)
 	}
+	if err := h.objects.remove(r.Context(), key, version, owner(r), &conditions); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
-func (h *handler) put(w *paced, r *http.Request, key keylatch.Key) error {
+func (h *handler) put(w *paced, r *http.Request, key keylatch.Key, conditions *conditions) error {
 	if r.Header.Get("Content-Range") != "" {
 		// As a whole object it would take the place of what it is a part of.
 		return &refusal{http.StatusBadRequest, "a version is stored as a whole"}
@@ -195,15 +215,13 @@ func (h *handler) put(w *paced, r *http.Request, key keylatch.Key) error {
 		return io.ErrUnexpectedEOF
 	}
 	// The client may be gone, but what it sent is complete.
-	made, err := h.objects.put(context.WithoutCancel(r.Context()), key, received, owner(r))
+	made, err := h.objects.put(context.WithoutCancel(r.Context()), key, received, owner(r), conditions)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("ETag", etag(made))
+	w.Header().Set("ETag", strconv.Quote(etag(made)))
 	return answer(w, http.StatusCreated, made)
 }
-
-func etag(r record) string { return `"` + r.SHA256 + `"` }
 
 func (h *handler) get(w http.ResponseWriter, r *http.Request, key keylatch.Key, version uint64) error {
 	file, found, err := h.objects.open(r.Context(), key, version, owner(r))
@@ -214,7 +232,7 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request, key keylatch.Key, 
 	header := w.Header()
 	header.Set("Content-Type", "application/octet-stream")
 	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("ETag", etag(found))
+	header.Set("ETag", strconv.Quote(etag(found)))
 	header.Set("X-Version", strconv.FormatUint(found.Number, 10))
 	http.ServeContent(w, r, "", found.Time, file)
 	return nil
@@ -222,6 +240,9 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request, key keylatch.Key, 
 
 func (h *handler) versions(w http.ResponseWriter, r *http.Request, path string) error {
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	if err := unasked(r); err != nil {
 		return err
 	}
 	key, err := named(path)
@@ -237,6 +258,12 @@ func (h *handler) versions(w http.ResponseWriter, r *http.Request, path string) 
 
 func (h *handler) deleteMany(w *paced, r *http.Request) error {
 	if err := allow(w, r, http.MethodPost); err != nil {
+		return err
+	}
+	if err := unasked(r); err != nil {
+		return err
+	}
+	if err := unconditional(r); err != nil {
 		return err
 	}
 	var asked struct {
@@ -263,10 +290,15 @@ func (h *handler) deleteMany(w *paced, r *http.Request) error {
 		}
 	}
 	removed, err := h.objects.removeMany(context.WithoutCancel(r.Context()), asked.Objects, owner(r))
+	status := http.StatusOK
+	if errors.Is(err, errUnfinished) {
+		log.Printf("%s %q: %v", r.Method, r.URL.EscapedPath(), err)
+		status, err = http.StatusAccepted, nil
+	}
 	if err != nil {
 		return err
 	}
-	return answer(w, http.StatusOK, map[string]int{"removed": removed})
+	return answer(w, status, map[string]int{"removed": removed})
 }
 
 func (h *handler) listLocks(w http.ResponseWriter, r *http.Request) error {

@@ -24,6 +24,10 @@ var (
 	errNotFound = errors.New("there is no such object or version")
 	errBusy     = errors.New("somebody else is at it; try again")
 	errFenced   = errors.New("the lock was lost before the change was made; nothing was changed, try again")
+	// errPrecondition says that what a request wants to be so is not.
+	errPrecondition = errors.New("what the request says has to be so is not so; nothing was changed")
+	// errUnfinished says that some of what is to be removed is not yet.
+	errUnfinished = errors.New("what is left is removed as soon as that can be done")
 )
 
 type storeOptions struct {
@@ -46,6 +50,10 @@ type store struct {
 	epoch uint64
 	held  *os.File
 	under changes
+	// finishing are those who go on with removals, until stop.
+	finishing sync.WaitGroup
+	stopped   context.Context
+	stop      context.CancelFunc
 	// beforeCommit is for tests: it is called with the lock held, when everything is ready. So is beforeLink, when the lock
 	// was found to be held and nothing but the link is left to do.
 	beforeCommit, beforeLink func(keylatch.Key)
@@ -83,6 +91,7 @@ func (c *changes) alone(folder string) bool {
 
 func openStore(root string, locks *keylatch.Manager, options storeOptions) (*store, error) {
 	s := &store{storeOptions: options, root: root, locks: locks}
+	s.stopped, s.stop = context.WithCancel(context.Background())
 	for _, folder := range []string{"objects", "incoming", "removals"} {
 		if err := os.MkdirAll(s.path(folder), 0o750); err != nil {
 			return nil, err
@@ -104,7 +113,12 @@ func openStore(root string, locks *keylatch.Manager, options storeOptions) (*sto
 	return s, nil
 }
 
-func (s *store) close() { s.held.Close() }
+// close leaves the directory to whoever opens it next.
+func (s *store) close() {
+	s.stop()
+	s.finishing.Wait()
+	s.held.Close()
+}
 
 func (s *store) path(parts ...string) string {
 	return filepath.Join(append([]string{s.root}, parts...)...)
@@ -225,13 +239,23 @@ func (s *store) receive(from io.Reader) (r received, err error) {
 func (s *store) discard(r received) { os.Remove(r.path) }
 
 // put makes what was received the next version of an object.
-func (s *store) put(ctx context.Context, key keylatch.Key, r received, owner string) (record, error) {
+func (s *store) put(ctx context.Context, key keylatch.Key, r received, owner string, only *conditions) (record, error) {
 	guard, err := s.lock(ctx, key, keylatch.Exclusive, owner)
 	if err != nil {
 		return record{}, err
 	}
 	defer unlock(guard)
-	return s.change(key, guard.Grant(), func(change *record, folder string) error {
+	return s.change(key, guard.Grant(), func(h *history, change *record, folder string) error {
+		var now *record
+		if latest, err := h.latest(); err == nil {
+			now = &latest
+		}
+		if err := only.hold(now); err != nil {
+			return err
+		}
+		if err := s.makeFolder(folder); err != nil {
+			return err
+		}
 		change.Size, change.SHA256 = r.size, r.sha256
 		// A name of its own: somebody who lost their lock may be about to put the same number.
 		change.Data = fmt.Sprintf("%012d-%s%s", change.Number, strings.TrimPrefix(filepath.Base(r.path), "put-"), dataSuffix)
@@ -240,42 +264,34 @@ func (s *store) put(ctx context.Context, key keylatch.Key, r received, owner str
 }
 
 // remove removes a version of an object, or all if it is 0.
-func (s *store) remove(ctx context.Context, key keylatch.Key, version uint64, owner string) error {
+func (s *store) remove(ctx context.Context, key keylatch.Key, version uint64, owner string, only *conditions) error {
 	guard, err := s.lock(ctx, key, keylatch.Exclusive, owner)
 	if err != nil {
 		return err
 	}
 	defer unlock(guard)
-	h, err := readHistory(s.folder(key), s.keep)
-	if err != nil {
-		return err
-	}
-	if version != 0 {
-		_, err = h.version(version)
-	} else {
-		_, err = h.latest()
-	}
-	if err != nil {
-		return err
-	}
-	_, err = s.change(key, guard.Grant(), func(change *record, _ string) error {
+	_, err = s.change(key, guard.Grant(), func(h *history, change *record, _ string) error {
+		now, err := h.latest()
+		if version != 0 {
+			now, err = h.version(version)
+		}
+		if err != nil {
+			return err
+		}
 		change.Removes = version
-		return nil
+		return only.hold(&now)
 	})
 	return err
 }
 
 // change makes one change under an exclusive lock. What fill does has no effect until the change is on record.
-func (s *store) change(key keylatch.Key, grant keylatch.Grant, fill func(change *record, folder string) error) (record, error) {
+func (s *store) change(key keylatch.Key, grant keylatch.Grant, fill func(h *history, change *record, folder string) error) (record, error) {
 	folder := s.folder(key)
 	// Before the history says which number is the next one: from here on that number is not forgotten.
 	s.under.begin(folder)
 	defer s.under.end(folder)
 	h, err := readHistory(folder, s.keep)
 	if err != nil {
-		return record{}, err
-	}
-	if err := s.makeFolder(folder); err != nil {
 		return record{}, err
 	}
 	fence, err := s.locks.Fence(grant)
@@ -288,7 +304,7 @@ func (s *store) change(key keylatch.Key, grant keylatch.Grant, fill func(change 
 	if h.epoch > change.Epoch || h.epoch == change.Epoch && h.fence > change.Fence {
 		return record{}, errFenced
 	}
-	if err := fill(&change, folder); err != nil {
+	if err := fill(&h, &change, folder); err != nil {
 		return record{}, err
 	}
 	undo := func() {
@@ -434,7 +450,11 @@ func (s *store) removeMany(ctx context.Context, names []name, owner string) (rem
 		return 0, err
 	}
 	defer unlock(batch)
-	var plan []planned
+	type item struct {
+		planned
+		item int
+	}
+	var plan []item
 	for i, name := range names {
 		h, err := readHistory(s.folder(name.key()), s.keep)
 		if err != nil {
@@ -442,8 +462,11 @@ func (s *store) removeMany(ctx context.Context, names []name, owner string) (rem
 		}
 		// One that was named before has no grant.
 		if batch.Grant(i) != 0 && len(h.versions) > 0 {
-			plan = append(plan, planned{name, h.last})
+			plan = append(plan, item{planned{name, h.last}, i})
 		}
+	}
+	if len(plan) == 0 {
+		return 0, nil
 	}
 	text, err := json.Marshal(plan)
 	if err != nil {
@@ -467,22 +490,44 @@ func (s *store) removeMany(ctx context.Context, names []name, owner string) (rem
 	if err := os.Rename(ready, path); err != nil {
 		return 0, err
 	}
-	if err := s.flushFolder(s.path("removals")); err != nil {
-		return 0, err
-	}
-	for i, name := range names {
-		if batch.Grant(i) == 0 {
-			continue
-		}
-		for _, one := range plan {
-			if one.name == name {
-				if err := s.removePlanned(one, batch.Grant(i)); err != nil {
-					return 0, fmt.Errorf("what is left is removed with the next start: %w", err)
-				}
-			}
+	err = s.flushFolder(s.path("removals"))
+	for err == nil && removed < len(plan) {
+		if err = s.removePlanned(plan[removed].planned, batch.Grant(plan[removed].item)); err == nil {
+			removed++
 		}
 	}
-	return len(plan), os.Remove(path)
+	if err == nil {
+		// One that stays has nothing left to say.
+		_ = os.Remove(path)
+		return removed, nil
+	}
+	if removed == 0 && s.untouched(plan[0].planned) && os.Remove(path) == nil {
+		// Nothing has begun, and nothing will.
+		return 0, errors.Join(err, s.flushFolder(s.path("removals")))
+	}
+	s.finishing.Go(func() { s.finishLater(path) })
+	return removed, fmt.Errorf("%w: %w", errUnfinished, err)
+}
+
+// untouched is whether an object is as it was when its removal was planned.
+func (s *store) untouched(one planned) bool {
+	h, err := readHistory(s.folder(one.key()), s.keep)
+	return err == nil && h.last == one.Last
+}
+
+// finishLater goes on with a removal that could not be finished, such as for want of room, until it is or the store is
+// closed; then it is finished with the next start.
+func (s *store) finishLater(path string) {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, time.Minute) {
+		select {
+		case <-time.After(pause):
+		case <-s.stopped.Done():
+			return
+		}
+		if s.finish(path) == nil {
+			return
+		}
+	}
 }
 
 // removePlanned removes an object unless it has changed since the plan was made.
@@ -491,10 +536,10 @@ func (s *store) removePlanned(one planned, grant keylatch.Grant) error {
 	if err != nil || h.last != one.Last {
 		return err
 	}
-	_, err = s.change(one.key(), grant, func(*record, string) error { return nil })
+	_, err = s.change(one.key(), grant, func(*history, *record, string) error { return nil })
 	if errors.Is(err, errFenced) {
 		// The lock was lost at the last moment: once more, with another one.
-		guard, err := s.lock(context.Background(), one.key(), keylatch.Exclusive, "removal")
+		guard, err := s.lock(s.stopped, one.key(), keylatch.Exclusive, "removal")
 		if err != nil {
 			return err
 		}
@@ -515,7 +560,7 @@ func (s *store) finish(path string) error {
 		return fmt.Errorf("%s is damaged: %w", path, err)
 	}
 	for _, one := range plan {
-		guard, err := s.lock(context.Background(), one.key(), keylatch.Exclusive, "recovery")
+		guard, err := s.lock(s.stopped, one.key(), keylatch.Exclusive, "recovery")
 		if err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func (s *store) tryPut(key keylatch.Key, text string) (record, error) {
 		return record{}, err
 	}
 	defer s.discard(bytes)
-	return s.put(background, key, bytes, "test")
+	return s.put(background, key, bytes, "test", nil)
 }
 
 func (s *store) has(t *testing.T, key keylatch.Key, version uint64, wanted string) {
@@ -107,12 +107,12 @@ func TestVersions(t *testing.T) {
 	if found := s.files(t, "objects"); len(found) != 6 {
 		t.Fatalf("there are %v", found)
 	}
-	ok(t, s.remove(background, cat, 5, "test"))
+	ok(t, s.remove(background, cat, 5, "test", nil))
 	s.has(t, cat, 0, "cat 4")
-	if err := s.remove(background, cat, 5, "test"); !errors.Is(err, errNotFound) {
+	if err := s.remove(background, cat, 5, "test", nil); !errors.Is(err, errNotFound) {
 		t.Fatal(err)
 	}
-	ok(t, s.remove(background, cat, 0, "test"))
+	ok(t, s.remove(background, cat, 0, "test", nil))
 	s.has(t, cat, 0, "")
 	if _, err := s.versions(background, cat, "test"); !errors.Is(err, errNotFound) {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestAWriterWithoutItsLockChangesNothing(t *testing.T) {
 			s.mustPut(t, cat, "first")
 			attempts := map[string]func() error{
 				"put":    func() error { _, err := s.tryPut(cat, "late"); return err },
-				"remove": func() error { return s.remove(background, cat, 0, "test") },
+				"remove": func() error { return s.remove(background, cat, 0, "test", nil) },
 				"remove many": func() error {
 					_, err := s.removeMany(background, []name{{"photos", "cat.jpg"}, {"photos", "dog.jpg"}}, "test")
 					return err
@@ -201,7 +201,7 @@ func TestOneChangeHasANumber(t *testing.T) {
 func TestAWriterThatIsOvertakenManyTimesChangesNothing(t *testing.T) {
 	for what, attempt := range map[string]func(*store) error{
 		"put":    func(s *store) error { _, err := s.tryPut(cat, "late"); return err },
-		"remove": func(s *store) error { return s.remove(background, cat, 0, "test") },
+		"remove": func(s *store) error { return s.remove(background, cat, 0, "test", nil) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			root := t.TempDir()

@@ -126,6 +126,17 @@ func main() {
 				try(locks.Release(grant))
 			})
 		},
+		"one key said in two ways": func() {
+			version := func(key keylatch.Key) func() {
+				return func() {
+					guard := guarded(locks.Lock(background, key))
+					data++
+					try(guard.Unlock())
+				}
+			}
+			both(version(keylatch.Key{Version: "v", EmptyVersion: true}), version(keylatch.Key{Version: "v"}))
+			both(version(keylatch.Key{Version: "v"}), version(keylatch.Key{Version: "v", EmptyVersion: true}))
+		},
 
 		// Not in order.
 		"no lock":         func() { both(write, func() { data++ }) },

@@ -333,6 +333,15 @@ impl Core {
         }
     }
 
+    /// Whether a request that is made now has no time to wait in. Whatever was given a time of its own has, however short
+    /// that is and however long this thread is kept from going on: that it stood in line does not depend on luck.
+    pub(crate) fn has_no_time(&self, limit: Limit) -> bool {
+        match limit {
+            Limit::At(instant) => instant <= Instant::now(),
+            _ => self.timeout(limit).is_some_and(|timeout| timeout.is_zero()),
+        }
+    }
+
     pub(crate) fn max_wait(&self) -> Option<u64> {
         match self.config.fairness {
             Fairness::Eventual { after } => Some(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)),

@@ -168,10 +168,10 @@ impl Core {
     pub(crate) fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
         // Only now: whoever gets the lock at once needs no clock.
         let limit = self.decided(limit);
-        let deadline = self.deadline(limit);
-        if deadline.is_some_and(|at| at <= Instant::now()) {
+        if self.has_no_time(limit) {
             return self.try_slow(local, *wanted).map_err(|error| self.as_timeout(error, limit));
         }
+        let deadline = self.deadline(limit);
         match self.acquire_slow(local, wanted, Some(Delivery::Thread))? {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {

@@ -1,0 +1,174 @@
+package keylatch
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What a program does by mistake is told to it, and nothing else comes of it.
+
+func TestZeroValues(t *testing.T) {
+	m := new(Manager)
+	key := Key{Bucket: "b", Object: "o"}
+	for name, err := range map[string]error{
+		"Lock":      second(m.Lock(background, key)),
+		"RLock":     second(m.RLock(background, key, WithOwner("o"), WithTTL(time.Second))),
+		"TryLock":   second(m.TryLock(key)),
+		"LockMany":  second(m.LockMany(background, []Item{{key, Shared}})),
+		"Session":   second(m.Session("s")),
+		"Events":    second(m.Events(background, EventOptions{})),
+		"Metrics":   second(m.Metrics()),
+		"Holders":   second(m.Holders(Filter{})),
+		"Force":     second(m.ForceRelease(Filter{})),
+		"Release":   m.Release(1),
+		"Downgrade": m.Downgrade(1),
+		"Fence":     second(m.Fence(1)),
+		"Upgrade":   m.Upgrade(background, 1),
+	} {
+		if told := new(Error); errors.As(err, &told) || !errors.Is(err, ErrClosed) {
+			t.Errorf("%s of the zero Manager says %v", name, err)
+		}
+	}
+	other := newTest(t, Options{})
+	session := must(other.Session("s"))(t)
+	_, err := m.Lock(background, key, By(session), WithRequestID(1))
+	wants(t, err, ErrClosed)
+	ok(t, m.Close())
+	ok(t, m.Close())
+
+	guard, batch := new(Guard), new(Batch)
+	for name, err := range map[string]error{
+		"Unlock":     guard.Unlock(),
+		"Key":        second(guard.Key()),
+		"Mode":       second(guard.Mode()),
+		"Fence":      second(guard.Fence()),
+		"Downgrade":  guard.Downgrade(),
+		"Upgrade":    guard.Upgrade(background),
+		"TryUpgrade": guard.TryUpgrade(),
+		"Renew":      guard.Renew(time.Second),
+		"batch":      batch.Unlock(),
+	} {
+		if !errors.Is(err, ErrNotHeld) {
+			t.Errorf("%s of the zero Guard says %v", name, err)
+		}
+	}
+	if guard.Valid() {
+		t.Error("the zero Guard is valid")
+	}
+	owner := new(Owner)
+	owner.Close()
+	_, err = owner.ReleaseAll()
+	wants(t, err, ErrInvalidArgument)
+	_, _, err = owner.BlockingChain()
+	wants(t, err, ErrInvalidArgument)
+	_, err = other.Lock(background, key, By(owner))
+	wants(t, err, ErrInvalidArgument)
+	empty(t, other)
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestModesThatAreNone(t *testing.T) {
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b", Object: "o"}
+	for _, mode := range []Mode{0, 3, -1, 0x101, 0x102, 1 << 16, math.MinInt32 + 2} {
+		for _, err := range []error{
+			second(m.Acquire(background, key, mode)),
+			second(m.Acquire(background, key, mode, WithOwner("o"))),
+			second(m.TryAcquire(key, mode)),
+			second(m.LockMany(background, []Item{{Key{}, Shared}, {key, mode}})),
+		} {
+			wants(t, err, ErrInvalidArgument)
+		}
+		if _, err := m.Holders(Filter{Mode: mode}); mode != 0 {
+			wants(t, err, ErrInvalidArgument)
+		}
+	}
+	empty(t, m)
+}
+
+func TestKeysAreShownInALine(t *testing.T) {
+	long := strings.Repeat("é\n", 30_000)
+	for key, want := range map[Key]string{
+		{}: `""/""`, {Bucket: "b", Object: "o\x00", Version: "v"}: `"b"/"o\x00"@"v"`, {Object: "o", EmptyVersion: true}: `""/"o"@""`,
+	} {
+		if got := key.String(); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+	}
+	if got := (Key{long, long, long, false}).String(); len(got) > 500 || !strings.Contains(got, "(90000 bytes)") {
+		t.Errorf("it is %q", got)
+	}
+}
+
+func TestNegativeSettings(t *testing.T) {
+	for _, options := range []Options{
+		{FairnessAfter: -1}, {DefaultTimeout: -time.Second}, {LockDelay: -1}, {MaxKeyBytes: -1},
+		{Adaptive: &AdaptiveTimeout{Floor: -1}}, {Adaptive: &AdaptiveTimeout{Ceiling: -1}},
+	} {
+		m, err := New(options)
+		if err == nil {
+			m.Close()
+		}
+		if told := wants(t, err, ErrInvalidConfig); told.Message == "" {
+			t.Fatalf("%+v: %v", options, told)
+		}
+	}
+	m := newTest(t, Options{DeadlockDelay: -1})
+	for _, options := range []EventOptions{{WaitAbove: -1}, {HoldAbove: math.MinInt64}} {
+		_, err := m.Events(background, options)
+		wants(t, err, ErrInvalidConfig)
+	}
+}
+
+// An option that could not be heeded is refused: nobody may believe that it was.
+func TestOptionsOutOfPlace(t *testing.T) {
+	m := newTest(t, Options{DefaultTimeout: time.Second})
+	session := must(m.Session("s"))(t)
+	key := Key{Bucket: "b", Object: "o"}
+	items := []Item{{key, Exclusive}}
+	reader := must(m.RLock(background, Key{}))(t)
+	for name, err := range map[string]error{
+		"best effort":          second(m.Lock(background, key, WithBestEffort())),
+		"best effort, at once": second(m.TryRLock(key, WithBestEffort(), WithTimeout(0))),
+		"number":               second(m.LockMany(background, items, By(session), WithRequestID(1))),
+		"number, best effort":  second(m.LockMany(background, items, By(session), WithRequestID(1), WithBestEffort())),
+		"number to upgrade":    reader.Upgrade(background, WithRequestID(1)),
+		"lease to upgrade":     reader.Upgrade(background, WithTTL(time.Second)),
+		"effort to upgrade":    reader.Upgrade(background, WithBestEffort()),
+	} {
+		if told := wants(t, err, ErrInvalidArgument); told.Message == "" {
+			t.Errorf("%s: %v", name, told)
+		}
+	}
+	if must(reader.Mode())(t) != Shared {
+		t.Fatal("it was upgraded")
+	}
+	ok(t, reader.Upgrade(background, WithTimeout(0), By(session), WithRequestID(0)))
+	ok(t, reader.Unlock())
+	ok(t, must(m.LockMany(background, items, WithRequestID(0)))(t).Unlock())
+	empty(t, m)
+}
+
+func TestContextsThatEnded(t *testing.T) {
+	m := newTest(t, Options{})
+	past, cancel := context.WithDeadline(background, time.Unix(0, 0))
+	defer cancel()
+	gone, stop := context.WithCancelCause(background)
+	stop(errors.New("no more"))
+	for ctx, want := range map[context.Context]error{past: context.DeadlineExceeded, gone: context.Canceled} {
+		for _, err := range []error{
+			second(m.Lock(ctx, Key{})), second(m.RLock(ctx, Key{})), second(m.Acquire(ctx, Key{}, Shared)),
+			second(m.LockMany(ctx, nil)), second(m.Events(ctx, EventOptions{})), m.Upgrade(ctx, 1),
+		} {
+			if err != want {
+				t.Errorf("%v, not %v", err, want)
+			}
+		}
+	}
+	empty(t, m)
+}

@@ -391,6 +391,9 @@ impl<'m, 'k> IntoFuture for Lock<'m, 'k> {
 
 /// A request as a future, for any executor. Dropping it cancels the request; a grant that arrives in that instant is
 /// given on.
+///
+/// While it waits it has a place in line. Whoever keeps it and does not poll it, say because its task awaits something
+/// else, keeps those behind it waiting, though the lock be free: poll it, or drop it.
 // Whoever awaits this has it in a future of its own, which is moved before it is first polled, and where the lock is free
 // that is what awaiting costs. So it is small, and has an odd number of words: compilers place that behind what an
 // `async fn` was called with, and then see that nothing of it is there to be moved yet. `tests/sizes.rs` has the bounds.

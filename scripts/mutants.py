@@ -354,6 +354,28 @@ FAULTS = {
         "a session that is to release its locks when dropped does not",
         [test("forcing", "a_session_releases_what_it_holds_when_it_is_told_to_or_dropped")],
     ),
+    "shut-after-readers": (
+        "a lock that a reader's guard lost is kept shut, too",
+        [test("leases", "what_readers_lose_is_not_kept_shut")],
+    ),
+    "look-outlives-its-request": (
+        "the timer keeps the moment at which a request was to look though the request is gone",
+        [test("keylatch", "engine::looking::tests::nothing_is_left_of_looks_when_their_requests_are_gone")],
+    ),
+    "dropped-future-listens-on": (
+        "a future that tells of a lost lock is listened for though it was dropped",
+        [test("keylatch",
+              "engine::loss::tests::a_guard_that_is_watched_again_and_again_is_watched_by_those_that_are_left")],
+    ),
+    "batch-counts-a-key-twice": (
+        "a session that may count has a key of a batch as often as the batch names it",
+        [test("batches", "a_session_that_may_count_has_each_key_of_a_batch_once")],
+    ),
+    "forgotten-upgrade-stays": (
+        "an upgrade whose future was forgotten stays in line when its guard goes",
+        [model("conversion::a_guard_goes_whose_upgrade_was_forgotten"),
+         test("converting", "a_forgotten_upgrade_is_given_up_with_its_guard")],
+    ),
     "timer-not-told-of-earlier": (
         "the timer sleeps on when an earlier deadline is set",
         [test("waiting", "an_earlier_deadline_set_later_is_kept")],

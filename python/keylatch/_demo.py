@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -77,13 +78,19 @@ class Demo:
         sabotaged = self._options.sabotage and dice.random() < 0.3
         return dice.choice(self._keys), asked, sabotaged
 
+    def _turns(self) -> Iterator[None]:
+        """Until it is over, and at least one: on a busy machine it may be over before everybody has begun."""
+        yield
+        while not self._stop.is_set():
+            yield
+
     def _count(self, what: str) -> None:
         with self._counting:
             self._counts[what] += 1
 
     def _thread(self, number: int) -> None:
         dice, owner = random.Random(number), self.locks.owner(f"thread-{number}", source="demo")
-        while not self._stop.is_set():
+        for _ in self._turns():
             key, asked, sabotaged = self._plan(dice, owner)
             try:
                 with nullcontext() if sabotaged else self.locks.lock(key, **asked):
@@ -96,7 +103,7 @@ class Demo:
 
     async def _task(self, number: int) -> None:
         dice, owner = random.Random(-1 - number), self.locks.owner(f"task-{number}", source="demo")
-        while not self._stop.is_set():
+        for _ in self._turns():
             key, asked, _ = self._plan(dice, owner)
             try:
                 async with self.locks.alock(key, **asked):
@@ -150,11 +157,11 @@ class Demo:
     def _show_progress(self, end: float) -> None:
         live = sys.stdout.isatty()
         every = 0.2 if live else 1.0
-        taken, at = 0, time.monotonic()
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(every, left))
+        taken, at, left = 0, time.monotonic(), every
+        while left > 0:
+            time.sleep(max(0, min(every, end - time.monotonic())))
             now, figures = time.monotonic(), self.locks.get_metrics().shard_metrics
-            rate = (figures.acquisitions - taken) / (now - at)
+            rate = (figures.acquisitions - taken) / max(now - at, 1e-9)
             taken, at = figures.acquisitions, now
             line = f"{rate:9,.0f} locks/s   {figures.holders:3} held   {figures.waiters:3} wait"
             hot = self.locks.top(1)
@@ -163,6 +170,7 @@ class Demo:
                 who = f", held by {holder.owner}" if holder else ""
                 line += f"   most waited for: {'/'.join(map(str, hot[0].key))} ({hot[0].waiters}{who})"
             print(f"\r{line[:100]:100}" if live else line, end="" if live else "\n", flush=True)
+            left = end - time.monotonic()
         if live:
             print()
 

@@ -41,15 +41,15 @@ class Background(threading.Thread):
             self.outcome = error
 
     def finish(self) -> object:
-        self.join(10)
-        assert not self.is_alive(), "it did not end within ten seconds"
+        self.join(60)
+        assert not self.is_alive(), "it did not end within a minute"
         return self.outcome
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it did not come true within ten seconds"
+        assert time.monotonic() < deadline, "it did not come true within a minute"
         time.sleep(0.001)
 
 

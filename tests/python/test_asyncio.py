@@ -24,7 +24,7 @@ def waiters(locks: LockManager) -> int:
 
 
 async def until_tasks_wait(locks: LockManager, number: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while waiters(locks) != number:
             await asyncio.sleep(0)
 

@@ -75,7 +75,7 @@ def test_the_demonstration() -> None:
 
 
 def test_the_demonstration_notices_a_lock_that_is_missing() -> None:
-    told = command("demo", "--seconds", "1", "--sabotage", "--readers", "0", "--keys", "1")
+    told = command("demo", "--seconds", "3", "--sabotage", "--readers", "0", "--keys", "1")
     assert told.returncode == 1
     assert "somebody met a writer" in told.stderr
 

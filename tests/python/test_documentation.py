@@ -82,7 +82,8 @@ def test_figures_and_health() -> None:
     assert (figures.holders, figures.waits, len(metrics.shards)) == (1, 1, 4)
     assert sum(shard.acquisitions for shard in metrics.shards) == 11
     assert figures.wait_histogram.count == 1
-    assert figures.avg_wait_time == figures.wait_time == figures.max_wait_time >= 0.001
+    # Waiting begins a moment after the time does.
+    assert figures.avg_wait_time == figures.wait_time == figures.max_wait_time > 0
     assert 0 < figures.timeout_rate < 1
     assert figures.fast_path_rate == 1.0
     assert metrics.ops_per_second > 0

@@ -50,7 +50,7 @@ def test_the_package_of_prometheus_reads_what_it_writes_of_our_figures() -> None
         assert read["keylatch_timeouts_total", mine] == 1
         assert read["keylatch_refusals_total", mine] == 1
         assert read["keylatch_wait_seconds_count", mine] == 1
-        assert read["keylatch_wait_seconds_sum", mine] >= 0.001
+        assert read["keylatch_wait_seconds_sum", mine] > 0
         assert read["keylatch_wait_seconds_bucket", (("le", "+Inf"), *mine)] == 1
         acquisitions = [value for (name, labels), value in read.items() if name == "keylatch_acquisitions_total"]
         assert sum(acquisitions) == 2

@@ -2,6 +2,7 @@
 
 use crate::engine::Core;
 use crate::engine::core::forks;
+use crate::engine::loss::Listener;
 use crate::error::LockError;
 use crate::hold::{Grant, Lost};
 use crate::key::ObjectKey;
@@ -196,7 +197,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// dropped uncalled when the lock is released. It must not block.
     pub fn on_lost(&self, listener: impl FnOnce(Lost) + Send + 'static) {
         // The hold is there, or lost: there is no third.
-        let _ = self.core().on_lost(self.grant(), Foreign::new(Box::new(listener)));
+        let _ = self.core().on_lost(self.grant(), Listener::new(listener));
     }
 
     /// Resolves when the lock is taken away; until then, and after a release, it is pending. To be raced against the work
@@ -216,15 +217,18 @@ impl<M: ManagerRef> LockGuard<M> {
     /// ```
     pub fn lost(&self) -> impl Future<Output = Lost> + Send + 'static {
         let news = Arc::new(Mutex::new(LossNews::default()));
-        let teller = Arc::clone(&news);
-        self.on_lost(move |why| {
+        let teller = Arc::downgrade(&news);
+        let hears = Arc::downgrade(&news);
+        let tell = move |why| {
+            let Some(news) = teller.upgrade() else { return };
             let waker = {
-                let mut news = teller.lock();
+                let mut news = news.lock();
                 news.why = Some(why);
                 news.waker.take()
             };
             waker.into_iter().for_each(Foreign::wake);
-        });
+        };
+        let _ = self.core().on_lost(self.grant(), Listener::for_whom(hears, tell));
         let here = forks();
         let is_forked = move || forks() != here;
         std::future::poll_fn(move |context| {
@@ -273,7 +277,9 @@ impl<M: ManagerRef> LockGuard<M> {
         let grant = this.grant();
         // From here on the guard has nothing to release, only its handle to drop.
         this.grant = None;
-        this.manager.manager().core().let_loose(grant);
+        let core = this.manager.manager().core();
+        core.end_if_forgotten(grant);
+        core.let_loose(grant);
         grant
     }
 }
@@ -341,7 +347,9 @@ impl<M: ManagerRef> Drop for Upgrade<'_, M> {
     fn drop(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             let core = self.guard.manager.manager().core();
-            if let Ended::Granted(_) = waiting.abandon(core) {
+            let ended = waiting.abandon(core);
+            core.waits_no_more_to_upgrade(self.guard.grant());
+            if let Ended::Granted(_) = ended {
                 core.downgrade(self.guard.grant());
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::config::LockConfig;
 use crate::engine::lease::nanos_of;
+use crate::engine::loss::Listener;
 use crate::engine::{Core, Place, batch};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
@@ -14,7 +15,7 @@ use crate::pending::{Acquire, CompletionQueue, Lock};
 use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
 use crate::session::Session;
 use crate::subscription::Events;
-use crate::wait::{Foreign, Ticket};
+use crate::wait::Ticket;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -530,7 +531,7 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`release`](Self::release).
     pub fn on_lost(&self, grant: Grant, listener: impl FnOnce(Lost) + Send + 'static) -> Result<(), LockError> {
-        self.core.on_lost(grant, Foreign::new(Box::new(listener)))
+        self.core.on_lost(grant, Listener::new(listener))
     }
 
     /// A queue for the results of requests that have to wait; see [`Lock::with_queue`].

@@ -502,11 +502,13 @@ fn ask<'k>(core: &Arc<Core>, request: LockRequest<'k>) -> Result<Asked<'k>, Lock
     let local = core.local();
     let wanted = core.wanted(local, &request);
     let limit = core.decided(request.limit);
-    let deadline = core.deadline(limit);
-    let answer = if deadline.is_some_and(|at| at <= Instant::now()) {
-        Answer::Granted(core.try_slow(local, wanted).map_err(|error| core.as_timeout(error, limit))?)
+    let (deadline, answer) = if core.has_no_time(limit) {
+        let now = core.try_slow(local, wanted).map_err(|error| core.as_timeout(error, limit))?;
+        (None, Answer::Granted(now))
     } else {
-        core.acquire_slow(local, &wanted, Some(Delivery::Task(None)))?
+        // The time begins before the line does.
+        let deadline = core.deadline(limit);
+        (deadline, core.acquire_slow(local, &wanted, Some(Delivery::Task(None)))?)
     };
     match answer {
         Answer::Granted(grant) => {

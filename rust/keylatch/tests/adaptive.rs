@@ -55,7 +55,7 @@ fn what_was_learned_is_the_default_however_one_waits() {
         let _held = locks.acquire_write_lock_blocking("b", "held", "holder").unwrap();
         assert_timed_out(locks.lock(write("held")).blocking(), after);
         assert_timed_out(locks.lock(write("held")).grant_blocking(), after);
-        assert_timed_out(ByHand::waiting(locks.lock(write("held"))).after_wakes(), after);
+        assert_timed_out(ByHand::new(locks.lock(write("held"))).after_wakes(), after);
         let queue = locks.completion_queue().unwrap();
         assert!(locks.lock(write("held")).with_queue(&queue, 1).unwrap().ticket().is_some());
         assert_timed_out(queue.next(None).unwrap().unwrap().result, after);
@@ -109,7 +109,9 @@ fn what_is_set_serves_until_something_is_learned() {
 #[test]
 fn timeouts_that_are_too_short_become_longer() {
     within("timeouts that grow", || {
-        let locks = manager(None);
+        // Of the longest, so that one timeout says it, however long the machine made everybody wait before.
+        let adaptive = Some(AdaptiveTimeout { quantile_per_mille: 1000, ..policy() });
+        let locks = with(LockConfig { shards: 4, adaptive, ..LockConfig::default() });
         wait_for_locks(&locks, 100);
         let first = locks.adaptive_timeout().unwrap().timeout;
         let _held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();

@@ -410,3 +410,77 @@ fn upgrades_by_queue_under_load_are_alone_and_leave_nothing() {
         assert_at_rest(&locks);
     }
 }
+
+/// What a guard may come to whose upgrade waits and was forgotten: in line, or granted meanwhile.
+#[test]
+fn a_forgotten_upgrade_is_given_up_with_its_guard() {
+    type Use = fn(&FastObjectLockManager, keylatch::FastLockGuard<'_>);
+    let uses: [Use; 6] = [
+        |_, guard| drop(guard),
+        |_, guard| guard.try_release().unwrap(),
+        |locks, guard| locks.release(guard.into_grant()).unwrap(),
+        |locks, guard| {
+            let grant = guard.into_grant();
+            assert_eq!(locks.force_release(&Filter::new().owner("forgets")).len(), 1);
+            assert!(locks.release(grant).is_err());
+        },
+        |locks, guard| {
+            assert_eq!(locks.force_release(&Filter::new().owner("forgets")).len(), 1);
+            assert!(guard.try_release().is_err());
+        },
+        |_, guard| drop(guard.into_owned()),
+    ];
+    for fairness in POLICIES {
+        for granted in [false, true] {
+            for used in uses {
+                let locks = few_shards(fairness);
+                let mut guard = locks.acquire_read_lock_blocking("b", "o", "forgets").unwrap();
+                let mut other = Some(locks.acquire_read_lock_blocking("b", "o", "other").unwrap());
+                std::mem::forget(ByHand::waiting(guard.upgrade(None)));
+                assert_eq!(waiters(&locks), 1);
+                if granted {
+                    other = None;
+                }
+                used(&locks, guard);
+                assert_eq!(waiters(&locks), 0);
+                // Its record is somebody else's by now.
+                let elsewhere = locks.try_acquire_read_lock("b", "x", "elsewhere").unwrap();
+                if let Some(other) = other {
+                    assert_eq!(other.mode(), Mode::Shared);
+                    drop(locks.try_acquire_read_lock("b", "o", "third").unwrap());
+                    other.try_release().unwrap();
+                }
+                drop(locks.try_acquire_write_lock("b", "o", "third").unwrap());
+                assert_eq!(elsewhere.mode(), Mode::Shared);
+                drop(locks.try_acquire_read_lock("b", "x", "third").unwrap());
+                drop(elsewhere);
+                assert_at_rest(&locks);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_guard_whose_upgrade_was_forgotten_can_be_upgraded_and_downgraded() {
+    let locks = few_shards(Fairness::Fifo);
+    let mut guard = locks.acquire_read_lock_blocking("b", "o", "forgets").unwrap();
+    let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
+    for _ in 0..3 {
+        std::mem::forget(ByHand::waiting(guard.upgrade(None)));
+        // It does not stand in its own way.
+        assert!(matches!(guard.upgrade_blocking(Some(Duration::from_millis(1))), Err(LockError::Timeout { .. })));
+        std::mem::forget(ByHand::waiting(guard.upgrade(None)));
+        assert!(matches!(guard.try_upgrade(), Err(LockError::WouldBlock { .. })));
+        assert_eq!(waiters(&locks), 0);
+    }
+    std::mem::forget(ByHand::waiting(guard.upgrade(None)));
+    guard.downgrade();
+    drop(other);
+    assert_eq!(guard.mode(), Mode::Shared, "it was told to share");
+    std::mem::forget(ByHand::new(guard.upgrade(None)));
+    guard.try_upgrade().unwrap();
+    guard.downgrade();
+    drop(locks.try_acquire_read_lock("b", "o", "third").unwrap());
+    drop(guard);
+    assert_at_rest(&locks);
+}

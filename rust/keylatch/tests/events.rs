@@ -50,7 +50,7 @@ fn a_timeout_is_told_with_the_holders() {
     assert_eq!(&of_error, holders, "error and event say the same");
 
     // A future's timeout comes from the timer, a queue's too.
-    let mut future = ByHand::waiting(locks.lock(LockRequest::read(("b", "o")).owner("future").timeout(SOON)));
+    let mut future = ByHand::new(locks.lock(LockRequest::read(("b", "o")).owner("future").timeout(SOON)));
     assert!(future.after_wakes().is_err());
     let queue = locks.completion_queue().unwrap();
     drop(locks.lock(LockRequest::read(("b", "o")).owner("mail").timeout(SOON)).with_queue(&queue, 0).unwrap());

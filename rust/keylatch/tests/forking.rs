@@ -25,7 +25,7 @@ unsafe extern "C" {
 }
 
 /// Seconds after which a child that hangs is ended.
-const A_CHILDS_LIFE: u32 = 10;
+const A_CHILDS_LIFE: u32 = 60;
 
 /// Where a child says what it asks, so that its parent knows where it stopped.
 struct Asks(File);

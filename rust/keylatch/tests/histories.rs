@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 const EVENTUALLY: Duration = Duration::from_micros(500);
 
 /// Longer than any program takes that does not hang.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn from_environment<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;

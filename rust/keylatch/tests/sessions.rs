@@ -8,7 +8,7 @@ use keylatch::{
 };
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
-use steps::{until_in_line, within};
+use steps::{until, until_in_line, waiters, within};
 
 fn counting() -> FastObjectLockManager {
     FastObjectLockManager::with_config(LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() }).unwrap()
@@ -293,7 +293,8 @@ fn when_the_first_of_them_gives_up_the_next_one_asks() {
         let short = Duration::from_millis(5);
         std::thread::scope(|scope| {
             let first = scope.spawn(|| locks.lock(request.timeout(short)).grant_blocking());
-            until_in_line(&locks, 1);
+            // On a slow machine the time of the first may be over before the other comes, which asks by itself then.
+            until("the first in line", || waiters(&locks) == 1 || first.is_finished());
             let again = scope.spawn(|| locks.lock(request).grant_blocking());
             assert!(matches!(first.join().unwrap(), Err(LockError::Timeout { .. })));
             until_in_line(&locks, 1);

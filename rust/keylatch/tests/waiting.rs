@@ -89,7 +89,7 @@ fn a_timeout_says_that_it_waited_as_long_as_it_was_asked_to() {
     let locks = few_shards(Fairness::default());
     let _held = locks.acquire_write_lock_blocking("b", "o", "the writer").unwrap();
     let mut short = Vec::new();
-    // The first is over before anybody could begin to wait.
+    // The first is over before anybody could lie down.
     for nanos in [1, 1_000, 10_000, 100_000, 1_000_000, 3_000_000] {
         for _ in 0..20 {
             let asked = Duration::from_nanos(nanos);
@@ -102,6 +102,31 @@ fn a_timeout_says_that_it_waited_as_long_as_it_was_asked_to() {
         }
     }
     assert!(short.is_empty(), "asked and told: {short:?}");
+}
+
+/// Not whoever happens to be kept from going on while its time is over: such a request would be no wait in the figures and
+/// no event, and another time it would.
+#[test]
+fn whoever_has_any_time_stands_in_line() {
+    let locks = few_shards(Fairness::Fifo);
+    let queue = locks.completion_queue().unwrap();
+    let _held = locks.acquire_read_lock_blocking("b", "o", "the reader").unwrap();
+    let request = LockRequest::write(("b", "o")).owner("me").timeout(Duration::from_nanos(1));
+    gave_up(locks.lock(request).blocking());
+    gave_up(ByHand::new(locks.lock(request)).after_wakes());
+    assert!(locks.lock(request).with_queue(&queue, 1).unwrap().ticket().is_some());
+    gave_up(queue.next(Some(FOREVER)).unwrap().unwrap().result);
+    let (send, receive) = std::sync::mpsc::channel();
+    let submitted = locks.lock(request).with_callback(move |answer| send.send(answer).unwrap());
+    assert!(submitted.unwrap().ticket().is_some());
+    gave_up(receive.recv_timeout(FOREVER).unwrap());
+    let reader = locks.lock(LockRequest::read(("b", "o"))).grant_blocking().unwrap();
+    let short = Some(Duration::from_nanos(1));
+    assert!(locks.upgrade_with_queue(reader, short, &queue, 2).unwrap().is_some());
+    gave_up(queue.next(Some(FOREVER)).unwrap().unwrap().result);
+    locks.release(reader).unwrap();
+    let figures = locks.get_metrics().shard_metrics;
+    assert_eq!((figures.waits, figures.timeouts, figures.refused), (5, 5, 0));
 }
 
 #[test]
@@ -145,10 +170,13 @@ fn a_writer_that_gives_up_lets_the_readers_behind_it_in() {
         let locks = few_shards(fairness);
         let reader = locks.acquire_read_lock_blocking("b", "o", "reader").unwrap();
         let write = LockRequest::write(("b", "o")).owner("writer").timeout(30 * MILLISECOND);
-        let mut writer = ByHand::waiting(locks.lock(write));
+        let mut writer = ByHand::new(locks.lock(write));
+        let waits = writer.poll().is_pending();
         std::thread::scope(|scope| {
             let behind = scope.spawn(|| drop(locks.acquire_read_lock_blocking("b", "o", "behind").unwrap()));
-            gave_up(writer.after_wakes());
+            if waits {
+                gave_up(writer.after_wakes());
+            }
             behind.join().unwrap();
         });
         drop(reader);
@@ -163,7 +191,7 @@ fn a_blocked_writer_that_gives_up_lets_the_readers_behind_it_in() {
     let write = LockRequest::write(("b", "o")).owner("writer").timeout(100 * MILLISECOND);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| gave_up(locks.lock(write).blocking()));
-        until_in_line(&locks, 1);
+        until("the writer in line", || waiters(&locks) == 1 || writer.is_finished());
         let mut behind = ByHand::new(locks.acquire_read_lock("b", "o", "behind"));
         let at_first = behind.poll().is_pending();
         writer.join().unwrap();
@@ -250,7 +278,7 @@ fn an_earlier_deadline_set_later_is_kept() {
     // Long enough for the timer's thread to have gone to sleep, in all but the rarest of runs: not needed for this to
     // pass, only for it to notice.
     std::thread::sleep(20 * MILLISECOND);
-    let mut near = ByHand::waiting(locks.lock(LockRequest::read(("b", "o")).timeout(5 * MILLISECOND)));
+    let mut near = ByHand::new(locks.lock(LockRequest::read(("b", "o")).timeout(5 * MILLISECOND)));
     gave_up(near.after_wakes());
     drop((near, far));
 }

@@ -71,7 +71,7 @@ void *upgrades(void *wait);
 uint64_t monotonic(void);
 void nap(uint64_t nanoseconds);
 /* How long a runner waits for what has to happen. */
-#define PATIENCE (UINT64_C(10) * 1000000000)
+#define PATIENCE (UINT64_C(60) * 1000000000)
 
 /* Carries out one step. */
 void carry_out(struct json *step);

@@ -25,7 +25,7 @@ pub(crate) enum Way {
 }
 
 /// How long the runner waits for what has to happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Ended = Result<Grant, LockError>;
 

@@ -8,6 +8,7 @@ use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use crate::observe::{LockMetrics, ShardMetrics};
 use crate::request::{Limit, LockRequest};
+use crate::sync::thread;
 use crate::wait::Foreign;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 
 /// One mutex and a map, first in first out: what people had before, to compare with and to fall back on.
 ///
-/// Owners it takes by name. It has no priorities, and timeouts of futures need a thread each.
+/// Owners it takes by name. It has neither priorities nor leases nor numbered requests, and takes no notice when a request
+/// asks for them; timeouts of futures need a thread each.
 #[derive(Debug)]
 pub struct GlobalLockManager {
     state: Mutex<State>,
@@ -337,14 +339,18 @@ impl Acquiring<'_> {
     /// Has the request given up on at its deadline.
     fn keep_time(&self, waiting: &Arc<Waiting>) {
         let Some(deadline) = self.locks.deadline(self.request.limit) else { return };
-        let (locks, waiting) = (self.locks.this.clone(), Arc::downgrade(waiting));
+        let (locks, waits) = (self.locks.this.clone(), Arc::downgrade(waiting));
         let key = self.request.key.to_owned();
-        std::thread::spawn(move || {
+        let keep = move || {
             std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
-            if let (Some(locks), Some(waiting)) = (locks.upgrade(), waiting.upgrade()) {
-                locks.give_up(&key.as_ref(), &waiting, Outcome::TimedOut);
+            if let (Some(locks), Some(waits)) = (locks.upgrade(), waits.upgrade()) {
+                locks.give_up(&key.as_ref(), &waits, Outcome::TimedOut);
             }
-        });
+        };
+        if thread::spawn("keylatch-global", keep).is_err() {
+            // Better early than never.
+            self.locks.give_up(&self.request.key, waiting, Outcome::TimedOut);
+        }
     }
 }
 
@@ -358,8 +364,9 @@ impl Future for Acquiring<'_> {
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(Ok(grant)) => return Poll::Ready(Ok(grant)),
                 Ok(Err(waiting)) => {
+                    // Its own first: whatever comes now, dropping this takes it out of the line.
+                    this.waiting = Some(Arc::clone(&waiting));
                     this.keep_time(&waiting);
-                    this.waiting = Some(waiting);
                 }
             }
         }

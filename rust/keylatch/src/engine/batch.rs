@@ -59,7 +59,15 @@ impl Core {
     #[inline(never)]
     fn one_at_once_slow(&self, local: &Local, key: &KeyRef<'_>, mode: Mode, owner: u32, priority: u8) -> Option<Grant> {
         let wanted = Wanted { key: *key, hash: self.hash(key), mode, owner, priority, loose: false, lease: 0 };
-        self.try_slow(local, wanted).ok()
+        let grant = self.try_slow(local, wanted).ok()?;
+        if self.records.get(grant.index()).special(grant).is_some_and(|special| special.counted)
+            && !fault!("batch-counts-a-key-twice")
+        {
+            // The session has it already, perhaps by this very batch, which is to have each key once.
+            self.release_guard(grant);
+            return None;
+        }
+        Some(grant)
     }
 
     #[cold]

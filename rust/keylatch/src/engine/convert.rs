@@ -11,12 +11,13 @@ use crate::request::Limit;
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
-use crate::wait::{Asking, Delivery, Ticket};
+use crate::wait::{Asking, Delivery, Phase, Ticket};
 
 impl Core {
     /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively.
     pub(crate) fn downgrade(&self, grant: Grant) {
         let record = self.records.get(grant.index());
+        self.end_if_forgotten(grant);
         let Some((index, Mode::Exclusive)) = record.held_by_guard(grant) else { return };
         if self.is_forked() {
             return;
@@ -148,6 +149,9 @@ impl Core {
         let Some(waiter) = self.waiters.take() else {
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
+        if let Delivery::Task(_) = delivery {
+            self.records.get(grant.index()).mark_upgrading(grant);
+        }
         let by_mail = matches!(delivery, Delivery::Mail(..));
         let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail, loose: false, priority };
         let (now, prepared) = (self.now(), self.waiters.get(waiter));
@@ -162,6 +166,7 @@ impl Core {
 
     /// The answer to a grant whose upgrade waited; it is held shared as before if that failed.
     pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended, limit: Limit) -> Result<(), LockError> {
+        self.waits_no_more_to_upgrade(grant);
         let Ended::Failed { why, error } = ended else { return Ok(()) };
         self.standing(grant)?;
         if fault!("lost-upgrade-succeeds") && self.standing(grant).is_err() {
@@ -175,9 +180,55 @@ impl Core {
         Err(self.failure((why, error), limit, &key.as_ref()))
     }
 
+    /// The future of an upgrade has its answer, or is dropped.
+    pub(crate) fn waits_no_more_to_upgrade(&self, grant: Grant) {
+        let record = self.records.get(grant.index());
+        if record.is_upgrading() {
+            record.upgrades_no_more();
+        }
+    }
+
+    /// Ends the wait of an upgrade whose future was forgotten, if there is one. The guard calls this, which it cannot as
+    /// long as the future is there.
+    #[inline]
+    pub(crate) fn end_if_forgotten(&self, grant: Grant) {
+        if self.records.get(grant.index()).is_upgrading() && !self.is_forked() {
+            self.end_forgotten_upgrade(grant);
+        }
+    }
+
+    /// A future that was neither finished nor dropped stands in line for a hold that is about to end, or to be used
+    /// otherwise: its turn would come for whoever has that hold's record by then.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn end_forgotten_upgrade(&self, grant: Grant) {
+        let record = self.records.get(grant.index());
+        // Its entry keeps its key until the guard is gone, be it lost.
+        let Some((entry, _)) = record.seen_by_guard(grant) else { return };
+        let mut forgotten = None;
+        self.waiters.for_each(|index, waiter| {
+            // The phase first: one that is not free has this record only if it waits, or waited, for this guard.
+            let is_it = waiter.phase() != Phase::Free
+                && waiter.asking().upgrade
+                && waiter.record.load(Ordering::Relaxed) == grant.index();
+            if is_it {
+                forgotten = Some(index);
+            }
+        });
+        if let Some(index) = forgotten {
+            let (local, waiter) = (self.local(), self.waiters.get(index));
+            let _ = self.give_up(local, waiter, self.table.entry(entry).hash(), Phase::Cancelled);
+            let (look, ticket) = (waiter.first_look(), waiter.ticket(index));
+            let _ = self.finish(local, index);
+            self.forget_moments(None, look, ticket);
+        }
+        record.upgrades_no_more();
+    }
+
     /// The entry of a grant that is held shared; `None` if it is exclusive already.
     fn to_upgrade(&self, grant: Grant) -> Result<Option<(u32, &Entry)>, LockError> {
         self.service()?;
+        self.end_if_forgotten(grant);
         match self.records.get(grant.index()).held_by_guard(grant) {
             None => Err(no_longer_held(grant, self.records.get(grant.index()).standing(grant))),
             Some((_, Mode::Exclusive)) => Ok(None),

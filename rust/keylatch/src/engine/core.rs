@@ -3,7 +3,9 @@
 use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
-use crate::hold::{FOREIGN, Grant, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record};
+use crate::hold::{
+    FOREIGN, Grant, Held, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record,
+};
 use crate::inspect::deadlock::Deadlocks;
 use crate::inspect::lock_order::LockOrders;
 use crate::key::KeyRef;
@@ -18,6 +20,7 @@ use crate::table::{Entry, LockedShard, Table, Word};
 use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
+use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
@@ -330,6 +333,15 @@ impl Core {
         }
     }
 
+    /// Whether a request that is made now has no time to wait in. Whatever was given a time of its own has, however short
+    /// that is and however long this thread is kept from going on: that it stood in line does not depend on luck.
+    pub(crate) fn has_no_time(&self, limit: Limit) -> bool {
+        match limit {
+            Limit::At(instant) => instant <= Instant::now(),
+            _ => self.timeout(limit).is_some_and(|timeout| timeout.is_zero()),
+        }
+    }
+
     pub(crate) fn max_wait(&self) -> Option<u64> {
         match self.config.fairness {
             Fairness::Eventual { after } => Some(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)),
@@ -505,30 +517,40 @@ impl Core {
         held && !self.locals.iter().any(unconfirmed) && undone() == before
     }
 
-    /// Who holds an entry. `thorough` looks for every reader; otherwise it is enough to name one that is found quickly.
-    /// The caller owns the shard.
+    /// Who holds an entry. `thorough` looks for every reader until enough are named; otherwise it is enough to name one that
+    /// is found quickly. The caller owns the shard.
     pub(crate) fn holders(&self, index: u32, entry: &Entry, thorough: bool) -> Holders {
         let word = entry.word();
         let count = if word.is_exclusive() { 1 } else { word.readers() };
         let now = self.now();
         let mut named = Vec::new();
         let aliased = entry.is_aliased();
+        let enough = NAMED_HOLDERS.min(count as usize);
         let mut name = |record: &Record| {
-            let Some(held) = record.held().filter(|held| self.home_if(aliased, held.entry) == index) else { return };
-            if named.len() < NAMED_HOLDERS {
+            let is_its = |held: &Held| self.home_if(aliased, held.entry) == index;
+            if let Some(held) = record.held().filter(is_its) {
                 record.stamp(now);
                 let since = if held.since == 0 { now } else { held.since };
                 let held_for = Duration::from_nanos(now.saturating_sub(since));
                 named.push(Holder { owner: self.owner_name(held.owner), mode: held.mode, held_for });
             }
+            if named.len() < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let marked = entry.holder.load(Ordering::Acquire);
         let marked = self.records.could_be(marked).then(|| self.records.get(marked));
         let is_current = |record: &&Record| record.held().is_some_and(|held| held.entry == index);
         match marked.filter(is_current) {
-            Some(record) if word.is_exclusive() || !thorough => name(record),
+            Some(record) if word.is_exclusive() || word.readers() == 1 || !thorough => {
+                let _ = name(record);
+            }
             _ if word.readers() == 0 && !aliased => {}
-            _ => self.records.for_each(if thorough { usize::MAX } else { A_FEW_PAGES }, |_, record| name(record)),
+            _ => {
+                let pages = if thorough { usize::MAX } else { A_FEW_PAGES };
+                // Most are passed over by a glance.
+                self.records.for_each_until(pages, |_, record| {
+                    if aliased || record.may_hold(index) { name(record) } else { ControlFlow::Continue(()) }
+                });
+            }
         }
         let more = count.saturating_sub(named.len() as u32);
         Holders { named, more }

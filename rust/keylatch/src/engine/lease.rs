@@ -110,7 +110,9 @@ impl Core {
             holder.into_iter().for_each(|(grant, held)| look(grant.index(), held));
         } else {
             self.records.for_each(usize::MAX, |record_index, record| {
-                record.held().into_iter().for_each(|held| look(record_index, held));
+                if aliased || record.may_hold(index) {
+                    record.held().into_iter().for_each(|held| look(record_index, held));
+                }
             });
         }
     }

@@ -56,6 +56,8 @@ impl Core {
     pub(crate) fn look_again(&self, waiter: &Waiter, at: u64) -> Option<Reminder> {
         let reminder = Some(Reminder { ticket: waiter.ticket(waiter.index), at });
         if !waiter.keeps_time() {
+            // Noted, so that whoever finishes the request knows that there is something to forget.
+            waiter.look_by(at);
             return reminder;
         }
         if !waiter.look_by(at) {
@@ -82,6 +84,10 @@ impl Core {
     fn set_look(&self, at: u64, ticket: Ticket) {
         if let Some(at) = self.moment(at) {
             self.set_timer(at, ticket, Purpose::Look);
+            // The request may have ended already, and forgotten its moments before this one was set.
+            if !self.waiters.is_current(ticket) {
+                self.timer.unset_look(ticket);
+            }
         }
     }
 
@@ -110,14 +116,14 @@ impl Core {
         }
     }
 
-    /// The request of a ticket has ended; `look` is the first look of its waiter.
+    /// The request of a ticket has ended, and the ticket is void, so that whoever sets a moment later sees that. `look` is
+    /// the first look of its waiter, as it was before that.
     pub(crate) fn forget_moments(&self, deadline: Option<Instant>, look: u64, ticket: Ticket) {
         if let Some(deadline) = deadline {
-            self.timer.unset((deadline, ticket, Purpose::GiveUp));
+            self.timer.unset_end(deadline, ticket);
         }
-        // Later looks come to nothing when their moment comes.
-        if let Some(at) = self.moment(look) {
-            self.timer.unset((at, ticket, Purpose::Look));
+        if look != NEVER && !fault!("look-outlives-its-request") {
+            self.timer.unset_look(ticket);
         }
     }
 }
@@ -125,4 +131,55 @@ impl Core {
 /// Whether an owner is a session of this manager, of which something is known while it waits.
 pub(crate) fn is_session(owner: u32) -> bool {
     owner & SESSION != 0 && owner != FOREIGN
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{FastObjectLockManager, LockRequest, Submitted};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn nothing_is_left_of_looks_when_their_requests_are_gone() {
+        let locks = FastObjectLockManager::new();
+        let queue = locks.completion_queue().unwrap();
+        let (timer, session) = (&locks.core().timer, locks.session("s"));
+        let write = LockRequest::write(("b", "o"));
+        let held = locks.lock(write.ttl(LONG)).blocking().unwrap();
+        let by_queue = |request| match locks.lock(request).with_queue(&queue, 1).unwrap() {
+            Submitted::Waiting(ticket) => ticket,
+            Submitted::Granted(_) => panic!("it is held"),
+        };
+        let poll = |waits: std::pin::Pin<&mut crate::Acquire<'_, '_>>| {
+            waits.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        };
+        for request in [write, write.timeout(LONG), write.owner(&session), write.owner(&session).timeout(LONG)] {
+            assert_eq!(timer.len(), 0);
+            let mut dropped = pin!(Some(locks.lock(request).into_future()));
+            assert!(poll(dropped.as_mut().as_pin_mut().unwrap()));
+            assert!(timer.len() > 0, "somebody has to look when the lease ends");
+            dropped.set(None);
+            assert_eq!(timer.len(), 0, "{request:?}");
+            assert!(locks.cancel(by_queue(request)));
+            assert!(queue.try_next().is_some_and(|ended| ended.result.is_err()));
+            assert_eq!(timer.len(), 0, "{request:?}");
+        }
+        // Of those that stand in line each has its moments, and however often the lease is renewed, no more.
+        let mut first = pin!(locks.lock(write).into_future());
+        assert!(poll(first.as_mut()));
+        let second = by_queue(write);
+        for turn in 1..100 {
+            held.renew(LONG - Duration::from_secs(turn)).unwrap();
+        }
+        assert!(timer.len() <= 2, "{}", timer.len());
+        drop(held);
+        assert!(!poll(first.as_mut()));
+        assert!(locks.cancel(second) || queue.try_next().is_some());
+        drop((queue.try_next(), queue));
+        assert_eq!(timer.len(), 0);
+    }
 }

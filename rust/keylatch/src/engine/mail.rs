@@ -66,10 +66,10 @@ impl Core {
             return Ok(Posted::Granted(grant));
         }
         let limit = self.decided(limit);
-        let deadline = self.deadline(limit);
-        if deadline.is_some_and(|at| at <= Instant::now()) {
+        if self.has_no_time(limit) {
             return self.try_slow(local, *wanted).map(Posted::Granted).map_err(|error| self.as_timeout(error, limit));
         }
+        let deadline = self.deadline(limit);
         let letter = self.letter(wanted, limit, deadline, answer);
         match self.acquire_slow(local, wanted, Some(Delivery::Mail(Arc::clone(mailbox), letter)))? {
             Answer::Granted(grant) => Ok(Posted::Granted(grant)),
@@ -85,7 +85,7 @@ impl Core {
             self.set_timer(deadline, ticket, Purpose::GiveUp);
             // The answer may have come already, and looked for the deadline before it was set.
             if !self.waiters.is_current(ticket) && !fault!("answered-deadline-kept") {
-                self.timer.unset((deadline, ticket, Purpose::GiveUp));
+                self.timer.unset_end(deadline, ticket);
             }
         }
         self.begin_to_look(ticket);
@@ -101,10 +101,10 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Option<Ticket>, LockError> {
         let limit = self.decided(limit);
-        let deadline = self.deadline(limit);
-        if deadline.is_some_and(|at| at <= Instant::now()) {
+        if self.has_no_time(limit) {
             return self.try_upgrade(grant).map(|()| None).map_err(|error| self.as_timeout(error, limit));
         }
+        let deadline = self.deadline(limit);
         let core = Arc::clone(self);
         let letter: Letter = Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);

@@ -140,3 +140,32 @@ impl Core {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::sync::steps_of;
+    use crate::{FastObjectLockManager, LockError, LockRequest};
+    use std::time::Duration;
+
+    #[test]
+    fn a_timeout_names_the_holders_and_looks_no_further() {
+        let locks = FastObjectLockManager::new();
+        let read = |owner| locks.lock(LockRequest::read(("b", "hot")).owner(owner)).blocking().unwrap();
+        let (one, other) = (read("one"), read("other"));
+        let keys: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let all: Vec<_> = keys.iter().map(|key| locks.try_acquire_write_lock("b", key, "me").unwrap()).collect();
+        let times_out = |named: &[&str]| {
+            let late = LockRequest::write(("b", "hot")).timeout(Duration::from_millis(1));
+            let Err(LockError::Timeout { holders, .. }) = locks.lock(late).blocking() else { panic!("it is held") };
+            let mut names: Vec<_> = holders.named.iter().map(|holder| &*holder.owner).collect();
+            names.sort_unstable();
+            assert_eq!((&*names, holders.more), (named, 0));
+        };
+        let steps = steps_of(|| times_out(&["one", "other"]));
+        assert!(steps < 500, "{steps}");
+        drop(other);
+        let steps = steps_of(|| times_out(&["one"]));
+        assert!(steps < 500, "{steps}");
+        drop((one, all));
+    }
+}

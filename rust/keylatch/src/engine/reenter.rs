@@ -14,6 +14,7 @@ use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
 use crate::table::{Entry, Full, LockedShard};
+use std::ops::ControlFlow;
 
 use super::take_away::{Displaced, InTransition};
 
@@ -67,10 +68,17 @@ impl Core {
             return self.exclusive_holder(index, entry).filter(|(_, held)| held.owner == owner);
         }
         let mut found = None;
-        self.records.for_each(usize::MAX, |record_index, record| {
-            if let Some(held) = record.held().filter(is_its) {
+        self.records.for_each_until(usize::MAX, |record_index, record| {
+            if (aliased || record.may_hold(index))
+                && record.owner() == owner
+                && let Some(held) = record.held().filter(is_its)
+            {
                 found = Some((held.grant(record_index), held));
+                if held.mode == Mode::Exclusive || !entry.word().is_exclusive() {
+                    return ControlFlow::Break(());
+                }
             }
+            ControlFlow::Continue(())
         });
         found
     }

@@ -141,9 +141,14 @@ impl Core {
     #[inline(never)]
     fn release_special(&self, grant: Grant) -> Option<Lost> {
         let record = self.records.get(grant.index());
-        let special = record.special(grant)?;
+        let mut special = record.special(grant)?;
         if self.is_forked() {
             return None;
+        }
+        if special.upgrades && !fault!("forgotten-upgrade-stays") {
+            self.end_forgotten_upgrade(grant);
+            // It may have been upgraded before that.
+            special = record.special(grant)?;
         }
         if special.watched {
             self.losses.forget(grant);

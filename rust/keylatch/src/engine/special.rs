@@ -208,7 +208,7 @@ impl Core {
         let record = self.records.get(grant.index());
         // First known, then marked: whoever takes the lock away after the mark finds it.
         let early = fault!("listener-marked-before-known").then(|| record.mark_watched(grant));
-        self.losses.add(grant, listener);
+        self.losses.add(grant, listener, |grant| self.is_void(grant));
         if early.unwrap_or_else(|| record.mark_watched(grant)) {
             return Ok(());
         }
@@ -217,6 +217,11 @@ impl Core {
             None => self.losses.forget(grant),
         }
         Ok(())
+    }
+
+    /// Whether a grant is held no more, and was not lost.
+    pub(super) fn is_void(&self, grant: Grant) -> bool {
+        !self.records.could_be(grant.index()) || self.records.get(grant.index()).standing(grant) == Standing::Unknown
     }
 
     fn lost_before(&self, grant: Grant) -> Option<crate::hold::Lost> {

@@ -190,11 +190,14 @@ impl Core {
             };
             made_room = false;
             guards.retain(|grant| !victims.contains(grant));
-            let Some(Displaced { stand_in, lost, survivors, ended }) = displaced else { continue };
+            let Some(Displaced { stand_in, mode, lost, survivors, ended }) = displaced else { continue };
             shard.counts().releases += lost.len() as u64;
             let entry = self.table.entry(stand_in);
             let gone = entry.word().is_exclusive() && survivors == 0;
-            let shut = gone && why == Lost::Expired && self.keep_shut(local, stand_in);
+            // Without survivors it is nobody's now, as if it had been held exclusively; only if it was is there anything on its
+            // way that has to arrive first.
+            let delayed = mode == Mode::Exclusive || fault!("shut-after-readers");
+            let shut = gone && delayed && why == Lost::Expired && self.keep_shut(local, stand_in);
             let leaving = (gone && !shut).then_some(Mode::Exclusive);
             self.settle_and_wake(local, shard, stand_in, entry, entry.hash(), leaving);
             ended.into_iter().for_each(|(index, news)| self.tell(index, news));
@@ -270,7 +273,8 @@ impl Core {
         }
         let ended = self.move_line(local, shard, successor, stand_in);
         show_waiting(successor);
-        Ok(Ok(Some(Displaced { stand_in, lost, survivors, ended })))
+        let mode = if seen.is_exclusive() { Mode::Exclusive } else { Mode::Shared };
+        Ok(Ok(Some(Displaced { stand_in, mode, lost, survivors, ended })))
     }
 
     /// Has the line know where it stands now. Returns who has nothing to wait for any more, to be told off the mutex.
@@ -352,6 +356,8 @@ fn show_waiting(entry: &Entry) {
 /// A lock whose entry was replaced.
 pub(crate) struct Displaced {
     pub(crate) stand_in: u32,
+    /// How it was held.
+    mode: Mode,
     /// From whom it was taken, and whether somebody wants to be told.
     lost: Vec<(Grant, bool)>,
     /// How many hold it still.

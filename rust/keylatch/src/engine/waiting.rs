@@ -168,10 +168,10 @@ impl Core {
     pub(crate) fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
         // Only now: whoever gets the lock at once needs no clock.
         let limit = self.decided(limit);
-        let deadline = self.deadline(limit);
-        if deadline.is_some_and(|at| at <= Instant::now()) {
+        if self.has_no_time(limit) {
             return self.try_slow(local, *wanted).map_err(|error| self.as_timeout(error, limit));
         }
+        let deadline = self.deadline(limit);
         match self.acquire_slow(local, wanted, Some(Delivery::Thread))? {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {
@@ -350,10 +350,7 @@ impl Polled {
                 Phase::Notified => {
                     core.compete(core.local(), waiter, self.hash);
                 }
-                _ => {
-                    self.forget_moments(core);
-                    return Poll::Ready(core.finish(core.local(), self.ticket.index()));
-                }
+                _ => return Poll::Ready(self.finish(core)),
             }
         }
     }
@@ -364,17 +361,17 @@ impl Polled {
             // The line is the parent's.
             return Ended::Failed { why: Phase::Closed, error: None };
         }
-        self.forget_moments(core);
         if fault!("dropped-future-stays-in-line") {
             return Ended::Failed { why: Phase::Cancelled, error: None };
         }
-        let local = core.local();
-        let _ = core.give_up(local, core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);
-        core.finish(local, self.ticket.index())
+        let _ = core.give_up(core.local(), core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);
+        self.finish(core)
     }
 
-    fn forget_moments(&self, core: &Core) {
+    fn finish(&self, core: &Core) -> Ended {
         let look = core.waiters.get(self.ticket.index()).first_look();
+        let ended = core.finish(core.local(), self.ticket.index());
         core.forget_moments(self.deadline, look, self.ticket);
+        ended
     }
 }

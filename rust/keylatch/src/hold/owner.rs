@@ -218,6 +218,24 @@ mod tests {
         assert_eq!(&*owners.label(UNNAMED).name, "");
     }
 
+    /// To look for names to forget is to look at every holder and waiter: not once a request.
+    #[test]
+    fn when_nothing_can_be_forgotten_few_requests_look_for_something_that_can() {
+        let owners = Owners::new();
+        for i in 0..MAX_NAMES {
+            assert_ne!(owners.keep(&format!("o{i}"), HashSet::new), UNNAMED);
+        }
+        let (mut looks, requests) = (0, 10 * MAX_NAMES);
+        for i in 0..requests {
+            let look = || {
+                looks += 1;
+                HashSet::new()
+            };
+            assert_eq!(owners.number(&format!("request-{i}"), look, |_| ()), UNNAMED);
+        }
+        assert!(looks <= 1 + requests / WORTH_A_LOOK, "{looks} looks for {requests} requests");
+    }
+
     #[test]
     fn a_long_name_is_cut_between_characters() {
         let owners = Owners::new();

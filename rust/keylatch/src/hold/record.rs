@@ -24,8 +24,10 @@
 //! | COUNTED | one of several that a session has of one lock; the entry counts them |
 //! | TIMED | its end is to be compared with a clock |
 //! | STOPGAP | nobody's: it keeps a lock that was lost from being given again too soon, and its number releases nothing |
+//! | UPGRADES | a future waits to upgrade it; if that is forgotten, its guard ends the wait |
 //!
-//! A record with none of LOOSE, LOST, WATCHED, COUNTED and TIMED is *plain*, and its guard releases it on the fast path.
+//! A record with none of LOOSE, LOST, WATCHED, COUNTED, TIMED and UPGRADES is *plain*, and its guard releases it on the
+//! fast path.
 //!
 //! The generation moves with every release and no record is used again once it has run out of generations, so that an
 //! old grant is told from every later one, for ever. Each manager starts at a generation of its own, drawn at random, so
@@ -47,8 +49,9 @@ const WATCHED: u64 = 1 << 6;
 const COUNTED: u64 = 1 << 7;
 const TIMED: u64 = 1 << 16;
 const STOPGAP: u64 = 1 << 17;
+const UPGRADES: u64 = 1 << 18;
 /// What makes a release leave the fast path.
-const SPECIAL: u64 = LOOSE | LOST | WATCHED | COUNTED | TIMED;
+const SPECIAL: u64 = LOOSE | LOST | WATCHED | COUNTED | TIMED | UPGRADES;
 const PRIORITY_SHIFT: u32 = 8;
 const INDEX_BITS: u32 = 26;
 const INDEX: u64 = (1 << INDEX_BITS) - 1;
@@ -195,6 +198,7 @@ pub(crate) struct Special {
     pub(crate) watched: bool,
     pub(crate) counted: bool,
     pub(crate) timed: bool,
+    pub(crate) upgrades: bool,
 }
 
 /// A first generation that no other manager is likely to have.
@@ -280,6 +284,7 @@ impl Record {
             watched: has(WATCHED),
             counted: has(COUNTED),
             timed: has(TIMED),
+            upgrades: has(UPGRADES),
         })
     }
 
@@ -319,6 +324,21 @@ impl Record {
     /// As `mark_leased`, for a hold that is nobody's, before anybody else knows it.
     pub(crate) fn mark_stopgap(&self, grant: Grant) -> bool {
         self.mark(grant, STOPGAP)
+    }
+
+    /// As `mark_leased`, for a guard's hold that a future is about to wait to upgrade.
+    pub(crate) fn mark_upgrading(&self, grant: Grant) -> bool {
+        self.mark(grant, UPGRADES)
+    }
+
+    /// Whether a future waits to upgrade it, for its guard.
+    pub(crate) fn is_upgrading(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & UPGRADES != 0
+    }
+
+    /// No future waits to upgrade it any more.
+    pub(crate) fn upgrades_no_more(&self) {
+        self.state.fetch_and(!UPGRADES, Ordering::Relaxed);
     }
 
     fn mark(&self, grant: Grant, flag: u64) -> bool {
@@ -383,7 +403,13 @@ impl Record {
         taken.ok().map(|_| next != 0)
     }
 
-    /// Whose the hold is, for its guard.
+    /// Whether this may be a hold of an entry: what is asked of very many records before each is read as a whole.
+    #[inline]
+    pub(crate) fn may_hold(&self, entry: u32) -> bool {
+        self.entry.load(Ordering::Relaxed) == entry
+    }
+
+    /// Whose the hold is, for its guard; for others a hint, as `may_hold` is.
     pub(crate) fn owner(&self) -> u32 {
         self.owner.load(Ordering::Relaxed)
     }

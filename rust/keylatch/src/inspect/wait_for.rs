@@ -234,7 +234,9 @@ impl<'c> Search<'c> {
         let holds = self.holds.get_or_insert_with(|| {
             let mut holds: HashMap<u32, Vec<u32>> = HashMap::new();
             core.records.for_each(usize::MAX, |record, state| {
-                if let Some(held) = state.held().filter(|held| is_session(held.owner)) {
+                if is_session(state.owner())
+                    && let Some(held) = state.held().filter(|held| is_session(held.owner))
+                {
                     holds.entry(core.home(held.entry)).or_default().push(record);
                 }
             });

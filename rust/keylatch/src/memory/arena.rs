@@ -7,6 +7,7 @@ use super::region::{Region, Vacant};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
+use std::ops::ControlFlow;
 
 /// The index that names nothing. The arena never hands it out.
 pub(crate) const NONE: u32 = 0;
@@ -129,7 +130,17 @@ impl<T: Pooled> Arena<T> {
     }
 
     /// Calls `visit` with every index that may be in use, in at most so many pages.
+    #[inline]
     pub(crate) fn for_each(&self, most_pages: usize, mut visit: impl FnMut(u32, &T)) {
+        self.for_each_until(most_pages, |index, value| {
+            visit(index, value);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// As `for_each`, until `visit` says that it is enough.
+    #[inline]
+    pub(crate) fn for_each_until(&self, most_pages: usize, mut visit: impl FnMut(u32, &T) -> ControlFlow<()>) {
         let used: Vec<u32> = {
             let pages = self.pages.lock();
             let busy = |page: &Page| !page.vacant && page.free < Self::PER_PAGE;
@@ -142,9 +153,12 @@ impl<T: Pooled> Arena<T> {
         };
         for number in used {
             for index in number * Self::PER_PAGE..(number + 1) * Self::PER_PAGE {
-                if index != NONE {
-                    crate::sync::step();
-                    visit(index, self.get(index));
+                if index == NONE {
+                    continue;
+                }
+                crate::sync::step();
+                if visit(index, self.get(index)).is_break() {
+                    return;
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::waiter::Ticket;
 use crate::sync::fault::fault;
 use crate::sync::thread;
 use parking_lot::{Condvar, Mutex};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,13 +30,16 @@ pub(crate) struct Timer {
 #[derive(Debug, Default)]
 struct State {
     moments: BTreeSet<(Instant, Ticket, Purpose)>,
+    /// When each waiter looks next: once is enough, for then it is said when to look again.
+    looks: HashMap<Ticket, Instant>,
     running: bool,
     stopped: bool,
 }
 
 impl Timer {
-    /// Calls `on_time` with the ticket at the moment, on the timer's thread, unless `unset` is called before. An error
-    /// means that there is no thread to be had: the moment will not be noticed.
+    /// Calls `on_time` with the ticket at the moment, on the timer's thread, unless it is unset before. Of the moments at
+    /// which a waiter is to look only the earliest counts. An error means that there is no thread to be had: the moment
+    /// will not be noticed.
     pub(crate) fn set(
         self: &Arc<Self>,
         moment: (Instant, Ticket, Purpose),
@@ -52,7 +55,9 @@ impl Timer {
             state.running = true;
         }
         let earliest = state.moments.first().is_none_or(|first| moment.0 < first.0);
-        state.moments.insert(moment);
+        if !state.add(moment) {
+            return Ok(());
+        }
         drop(state);
         if earliest && !fault!("timer-not-told-of-earlier") {
             self.changed.notify_one();
@@ -60,9 +65,17 @@ impl Timer {
         Ok(())
     }
 
-    /// Forgets a moment.
-    pub(crate) fn unset(&self, moment: (Instant, Ticket, Purpose)) {
-        self.state.lock().moments.remove(&moment);
+    /// Forgets the moment at which a waiter was to give up.
+    pub(crate) fn unset_end(&self, at: Instant, ticket: Ticket) {
+        self.state.lock().moments.remove(&(at, ticket, Purpose::GiveUp));
+    }
+
+    /// Forgets the moment at which a waiter was to look.
+    pub(crate) fn unset_look(&self, ticket: Ticket) {
+        let mut state = self.state.lock();
+        if let Some(at) = state.looks.remove(&ticket) {
+            state.moments.remove(&(at, ticket, Purpose::Look));
+        }
     }
 
     /// How many moments are set.
@@ -76,6 +89,7 @@ impl Timer {
         let mut state = self.state.lock();
         state.stopped = true;
         state.moments.clear();
+        state.looks.clear();
         drop(state);
         self.changed.notify_one();
     }
@@ -92,9 +106,28 @@ impl Timer {
                 continue;
             }
             state.moments.pop_first();
+            if purpose == Purpose::Look {
+                state.looks.remove(&ticket);
+            }
             // Nothing in there panics. If something did all the same, everybody whose time is kept here would wait for ever.
             parking_lot::MutexGuard::unlocked(&mut state, || without_panic(|| on_time(ticket, purpose)));
         }
+    }
+}
+
+impl State {
+    /// Adds a moment. `false` if there is nothing to add, because the waiter looks earlier in any case.
+    fn add(&mut self, moment: (Instant, Ticket, Purpose)) -> bool {
+        let (at, ticket, purpose) = moment;
+        if purpose == Purpose::Look {
+            match self.looks.get(&ticket).copied() {
+                Some(set) if set <= at => return false,
+                Some(set) => drop(self.moments.remove(&(set, ticket, Purpose::Look))),
+                None => {}
+            }
+            self.looks.insert(ticket, at);
+        }
+        self.moments.insert(moment)
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Nothing here takes this long unless it hangs.
-const FOREVER: Duration = Duration::from_secs(30);
+const FOREVER: Duration = Duration::from_secs(180);
 
 /// Requests that a user of a completion queue has waiting before it fetches an answer.
 const QUEUED_AT_ONCE: usize = 4;

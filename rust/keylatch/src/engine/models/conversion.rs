@@ -135,3 +135,23 @@ fn an_upgrade_gives_up_in_front_of_a_reader() {
         model.assert_nothing_left();
     });
 }
+
+/// Would catch: an upgrade whose future was forgotten, and whose turn comes when the hold it was for is gone.
+#[test]
+fn a_guard_goes_whose_upgrade_was_forgotten() {
+    for fairness in [Fairness::Fifo, NEVER] {
+        check(move || {
+            let model = Model::new(fairness);
+            let (mine, theirs) = (model.lock(0, SHARED), model.lock(0, SHARED));
+            let waits = model.core().begin_upgrade(mine, Delivery::Task(None)).expect("nobody else upgrades");
+            assert!(waits.is_some(), "another reader is in its way");
+            let reader = model.spawn(move |model| {
+                model.work(0, SHARED);
+                model.release(theirs);
+            });
+            model.release(mine);
+            reader.join().unwrap();
+            model.assert_nothing_left();
+        });
+    }
+}

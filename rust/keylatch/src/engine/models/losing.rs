@@ -1,9 +1,9 @@
 //! A lock is taken away from its holder while the holder, or somebody else, does something with it.
 
 use super::*;
+use crate::engine::loss::Listener;
 use crate::hold::{Lost, OwnerRef, SessionRef};
 use crate::request::Limit;
-use crate::wait::Foreign;
 
 fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
     model.core().take_away(model.core().local(), grants, Lost::Forced).grants
@@ -226,10 +226,10 @@ fn a_listener_comes_while_the_lock_is_taken_away() {
             let told = Arc::new(AtomicUsize::new(0));
             let tell = Arc::clone(&told);
             let holder = model.spawn(move |model| {
-                let listener = Foreign::new(Box::new(move |why| {
+                let listener = Listener::new(move |why| {
                     assert_eq!(why, Lost::Forced);
                     tell.fetch_add(1, Ordering::Relaxed);
-                }) as Box<dyn FnOnce(Lost) + Send>);
+                });
                 model.core().on_lost(grant, listener).expect("its guard is still here");
             });
             assert_eq!(force(&model, &[grant]), [grant]);

@@ -1,0 +1,192 @@
+package keylatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestAWriterIsAlone(t *testing.T) {
+	m := newTest(t, Options{})
+	key := Key{Bucket: "photos", Object: "cat.jpg"}
+	guard := must(m.Lock(background, key, WithOwner("indexer")))(t)
+	for _, try := range []func(Key, ...Option) (*Guard, error){m.TryLock, m.TryRLock} {
+		_, err := try(key)
+		told := wants(t, err, ErrWouldBlock)
+		if told.Key != key || len(told.Holders) != 1 || told.Holders[0].Owner != "indexer" || !told.Transient() || told.Timeout() {
+			t.Fatalf("it says %+v", told)
+		}
+	}
+	other := must(m.TryLock(Key{Bucket: "photos", Object: "dog.jpg"}))(t)
+	version := must(m.TryLock(Key{Bucket: "photos", Object: "cat.jpg", Version: "1"}))(t)
+	nameless := must(m.TryLock(Key{Bucket: "photos", Object: "cat.jpg", EmptyVersion: true}))(t)
+	if found := must(nameless.Key())(t); !found.EmptyVersion {
+		t.Fatalf("it holds %v", found)
+	}
+	if found := must(guard.Key())(t); found != key || must(guard.Mode())(t) != Exclusive || !guard.Valid() {
+		t.Fatalf("it holds %v", found)
+	}
+	for _, held := range []*Guard{guard, other, version, nameless} {
+		ok(t, held.Unlock())
+	}
+	if guard.Valid() {
+		t.Fatal("it is valid after it was unlocked")
+	}
+	empty(t, m)
+}
+
+func TestReadersShare(t *testing.T) {
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b", Object: "o"}
+	one, two := must(m.RLock(background, key))(t), must(m.TryRLock(key))(t)
+	_, err := m.TryLock(key)
+	wants(t, err, ErrWouldBlock)
+	ok(t, one.Unlock())
+	ok(t, two.TryUpgrade())
+	_, err = m.TryRLock(key)
+	wants(t, err, ErrWouldBlock)
+	ok(t, two.Unlock())
+	empty(t, m)
+}
+
+func TestUnlockOnce(t *testing.T) {
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b", Object: "o"}
+	first := must(m.Lock(background, key))(t)
+	ok(t, first.Unlock())
+	second := must(m.Lock(background, key))(t)
+	wants(t, first.Unlock(), ErrStale)
+	wants(t, m.Release(first.Grant()), ErrNotHeld)
+	wants(t, m.Release(12345), ErrNotHeld)
+	if !second.Valid() {
+		t.Fatal("a stale guard took the lock of the next holder")
+	}
+	// Of many who unlock the same guard one succeeds.
+	var succeeded atomic.Int32
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if second.Unlock() == nil {
+				succeeded.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if succeeded.Load() != 1 {
+		t.Fatalf("%d of 8 unlocked it", succeeded.Load())
+	}
+	empty(t, m)
+}
+
+func TestUpAndDown(t *testing.T) {
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b", Object: "o"}
+	guard := must(m.Lock(background, key))(t)
+	first := must(guard.Fence())(t)
+	ok(t, guard.Downgrade())
+	reader := must(m.TryRLock(key))(t)
+	wants(t, guard.TryUpgrade(), ErrWouldBlock)
+	wants(t, guard.Upgrade(background, WithTimeout(time.Millisecond)), ErrTimeout)
+	ctx, cancel := context.WithCancel(background)
+	result := make(chan error)
+	go func() { result <- guard.Upgrade(ctx) }()
+	waits(t, m, 1)
+	wants(t, reader.Upgrade(background), ErrUpgradeConflict)
+	cancel()
+	if err := <-result; err != context.Canceled {
+		t.Fatalf("%v came", err)
+	}
+	if mode := must(guard.Mode())(t); mode != Shared {
+		t.Fatalf("after an upgrade that was cancelled it is held %v", mode)
+	}
+	go func() { result <- guard.Upgrade(background) }()
+	waits(t, m, 1)
+	ok(t, reader.Unlock())
+	ok(t, <-result)
+	second := must(guard.Fence())(t)
+	if second <= first {
+		t.Fatalf("fence %d came after %d", second, first)
+	}
+	if !must(m.IsCurrent(key, second))(t) || must(m.IsCurrent(key, first))(t) {
+		t.Fatal("it does not know the current fence")
+	}
+	ok(t, guard.Unlock())
+	wants(t, guard.Downgrade(), ErrNotHeld)
+	wants(t, guard.TryUpgrade(), ErrNotHeld)
+	wants(t, guard.Upgrade(background), ErrNotHeld)
+	empty(t, m)
+}
+
+func TestMutualExclusion(t *testing.T) {
+	m := newTest(t, Options{})
+	const goroutines, rounds, keys = 16, 2000, 3
+	var counts [keys]int
+	var group sync.WaitGroup
+	for range goroutines {
+		group.Go(func() {
+			for range rounds {
+				place := rand.IntN(keys)
+				key := Key{Bucket: "b", Object: fmt.Sprint(place)}
+				if rand.IntN(4) == 0 {
+					guard, err := m.RLock(background, key)
+					ok(t, err)
+					_ = counts[place]
+					ok(t, guard.Unlock())
+					continue
+				}
+				guard, err := m.Lock(background, key)
+				ok(t, err)
+				counts[place]++
+				ok(t, guard.Unlock())
+			}
+		})
+	}
+	group.Wait()
+	figures := must(m.Metrics())(t)
+	if figures.Acquisitions != goroutines*rounds {
+		t.Fatalf("%d locks were taken", figures.Acquisitions)
+	}
+	empty(t, m)
+}
+
+func TestRWMutex(t *testing.T) {
+	m := newTest(t, Options{})
+	lock, same := m.RWMutex(Key{Bucket: "b"}), m.RWMutex(Key{Bucket: "b"})
+	lock.Lock()
+	if same.TryLock() || same.TryRLock() {
+		t.Fatal("two of the same key are not the same lock")
+	}
+	lock.Unlock()
+	reader := lock.RLocker()
+	reader.Lock()
+	if !lock.TryRLock() || same.TryLock() {
+		t.Fatal("readers do not share")
+	}
+	lock.RUnlock()
+	reader.Unlock()
+	for name, misuse := range map[string]func(){
+		"Unlock": lock.Unlock, "RUnlock": lock.RUnlock,
+	} {
+		func() {
+			defer func() {
+				if err, _ := recover().(error); !errors.Is(err, ErrNotHeld) {
+					t.Errorf("%s of what is not locked: %v", name, err)
+				}
+			}()
+			misuse()
+		}()
+	}
+	empty(t, m)
+	m.Close()
+	defer func() {
+		if err, _ := recover().(error); !errors.Is(err, ErrClosed) {
+			t.Errorf("Lock of a closed manager: %v", err)
+		}
+	}()
+	lock.Lock()
+}

@@ -3,7 +3,7 @@
 use crate::errors::{class, mode_to_python, module};
 use crate::guard::{self, GuardObject};
 use crate::losses;
-use crate::numbers::Seconds;
+use crate::numbers::{Seconds, argument};
 use crate::pending::Pending;
 use crate::raw::{self, answer, attribute, new_ref, none, owned};
 use crate::request::Timeout;
@@ -251,8 +251,8 @@ unsafe extern "C" fn renew(
 ) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: as the interpreter passed them.
-        let ttl: Seconds = unsafe { only_argument(py, "renew", arguments, given)? }.extract()?;
-        let ttl = ttl.required("a ttl")?;
+        let ttl = unsafe { only_argument(py, "renew", arguments, given)? };
+        let ttl = argument::<Seconds>("a ttl", "a number of seconds", ttl)?.required("a ttl")?;
         // SAFETY: called on a guard.
         let renewed = unsafe { this(slf) }.look(py, |hold| hold.renew(ttl))?;
         renewed.map_err(|error| guard::gone(py, &error))?;

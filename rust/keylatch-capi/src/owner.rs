@@ -10,7 +10,7 @@
 //! else. So deadlocks among sessions are found, and a session that asks again for what it holds is recognised.
 
 use crate::boundary::{Failure, Out, Versioned, call, invalid, read, text};
-use crate::handle::{self, Kind};
+use crate::handle::{self, Kind, Mark};
 use crate::manager::{self, handed_out, keylatch_manager};
 use keylatch::{Owner, OwnerRef, Session};
 use std::ffi::{c_char, c_void};
@@ -32,7 +32,10 @@ enum Who {
 }
 
 impl Kind for keylatch_owner {
-    const MARK: u64 = 0x6b6c_6f77_6e65_725f;
+    const MARK: &'static Mark = {
+        static MARK: Mark = Mark::new();
+        &MARK
+    };
     const NAME: &'static str = "keylatch_owner";
 }
 

@@ -457,10 +457,14 @@ unsafe extern "C" fn exit(
         let guard = this(slf).guard.swap(null_mut(), Ordering::AcqRel);
         if !guard.is_null() {
             let let_go = GuardObject::from_raw(guard).let_go();
-            ffi::Py_DECREF(guard);
             if !let_go.is_well() && !guard::block_raised(arguments, given) {
-                return answer(|py| let_go.into_result(py).map(|()| new_ref(DONE.load(Ordering::Relaxed))));
+                return answer(|py| {
+                    let ended = let_go.into_result(py, GuardObject::from_raw(guard));
+                    ffi::Py_DECREF(guard);
+                    ended.map(|()| new_ref(DONE.load(Ordering::Relaxed)))
+                });
             }
+            ffi::Py_DECREF(guard);
         }
     }
     new_ref(DONE.load(Ordering::Relaxed))

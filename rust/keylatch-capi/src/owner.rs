@@ -171,7 +171,13 @@ pub unsafe extern "C" fn keylatch_owner_new(
 
 #[cold]
 fn no_flags(options: &keylatch_owner_options) -> Failure {
-    invalid(format!("{:#x} is not a set of flags of an owner, or reserved is not 0", options.flags))
+    if options.reserved != 0 {
+        return invalid("reserved of keylatch_owner_options is not 0".into());
+    }
+    if options.flags == KEYLATCH_OWNER_RELEASES {
+        return invalid("KEYLATCH_OWNER_RELEASES is for sessions: set KEYLATCH_OWNER_SESSION, too".into());
+    }
+    invalid(format!("{:#x} is not a set of flags of an owner", options.flags))
 }
 
 /// Releases by force whatever a session holds: what a transaction that is rolled back wants. Functions of keylatch_on_lost() are called

@@ -108,7 +108,9 @@
  *
  * LOADING
  *
- * dlopen() works. dlclose() leaves the library loaded, because threads of it may be running.
+ * dlopen() works. dlclose() leaves the library loaded, because threads of it may be running. Copies
+ * of the library in one process, such as the program's own and one inside a plug-in, know nothing
+ * of each other: a handle of one is told KEYLATCH_EHANDLE by another.
  *
  *
  * TIME

@@ -55,7 +55,7 @@ soname="$(readelf -d "$work/behaviour" | sed -n 's/.*NEEDED.*\[\(libkeylatch\.so
 [ -n "$soname" ] || { echo "the library has no SONAME" >&2; exit 1; }
 echo "Behaviour, with the static library"
 # shellcheck disable=SC2086,SC2046
-"$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -lgcc_s -ldl -lm
+"$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -ldl -lm
 "$work/behaviour-static"
 
 echo "The program in the README, as it says to compile it"
@@ -71,6 +71,11 @@ shared errors tests/c/errors.c -DAS_INSTALLED
 echo "Results that arrive later, and the threads that bring them"
 shared background tests/c/background.c
 "$work/background"
+
+echo "Two copies of the library in one process"
+shared two-copies tests/c/two_copies.c -ldl
+cp -L "$tree/lib/libkeylatch.so" "$work/another-copy.so"
+"$work/two-copies" "$work/another-copy.so"
 
 echo "Batches, against a model"
 shared batches tests/c/batches.c

@@ -12,6 +12,8 @@ mkdir -p "$work"
 version="$(sed -n 's/^#define KEYLATCH_VERSION "\(.*\)"$/\1/p' include/keylatch.h)"
 abi="$(sed -n 's/^#define KEYLATCH_ABI_VERSION \(.*\)$/\1/p' include/keylatch.h)"
 
+echo 'int main(void) { return 0; }' >"$work/none.c"
+
 says_its_version() {
     [ "$(LD_LIBRARY_PATH="$2" "$1")" = "keylatch $version" ] || { echo "$1 does not run" >&2; exit 1; }
 }
@@ -40,7 +42,17 @@ with_pkg_config() {
     "$cc" -Wall -Werror tests/c/project/main.c -o "$work/$name-static" ${flags/-lkeylatch/-l:libkeylatch.a}
     says_its_version "$work/$name-static" ""
     is_static "$work/$name-static"
-    echo "with pkg-config, $name: shared and static"
+    if ! "$cc" -static "$work/none.c" -o "$work/none" 2>/dev/null; then
+        echo "with pkg-config, $name: shared and static; the system's own static libraries are not installed"
+        return
+    fi
+    # Nothing shared at all. The linker warns of what the C library could still load then.
+    # shellcheck disable=SC2086
+    "$cc" -static -Wall -Werror tests/c/project/main.c -o "$work/$name-alone" $flags 2>"$work/$name-alone.log" ||
+        { cat "$work/$name-alone.log" >&2; exit 1; }
+    says_its_version "$work/$name-alone" ""
+    ! readelf -d "$work/$name-alone" | grep -q NEEDED || { echo "$work/$name-alone needs shared libraries" >&2; exit 1; }
+    echo "with pkg-config, $name: shared, static, and all of it static"
 }
 
 with_cmake() {

@@ -1,7 +1,7 @@
 """The compiled half of keylatch; import `keylatch` instead."""
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any, Final, Never, Self, final
 
@@ -166,7 +166,10 @@ class Guard:
     def __reduce__(self) -> Never: ...
 
 @final
-class Acquire:
+class Acquire(Coroutine[Any, Any, Guard]):
+    def send(self, value: None, /) -> Any: ...
+    def throw(self, error: Any, /, *deprecated: Any) -> Any: ...
+    def close(self) -> None: ...
     def __await__(self) -> Generator[Any, Any, Guard]: ...
     async def __aenter__(self) -> Guard: ...
     async def __aexit__(

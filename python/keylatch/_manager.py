@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Never, Self, overload
 
@@ -275,10 +275,10 @@ class LockManager(_keylatch.LockManager):
 class Batch(Sequence[Guard]):
     """The locks of a batch, in the order they were asked for: what lock_many() returns. Releases them all after `with`."""
 
-    __slots__ = ("_guards", "missing")
+    # As a dictionary, so that help() tells what they are.
+    __slots__ = {"_guards": None, "missing": "The keys that a best-effort batch did not get, and why."}
 
     missing: tuple[tuple[Key, KeylatchError], ...]
-    """The keys that a best-effort batch did not get, and why."""
 
     def __init__(self, guards: Iterable[Guard], missing: Iterable[tuple[Key, KeylatchError]] = ()) -> None:
         self._guards = tuple(guards)
@@ -346,26 +346,40 @@ class Batch(Sequence[Guard]):
         return f"<keylatch.Batch of {len(self)}, {held} held>"
 
 
-class AcquireMany:
+class AcquireMany(Coroutine[Any, Any, Batch]):
     """Many locks to be awaited, or used in `async with`: what alock_many() returns."""
 
-    __slots__ = ("_arguments", "_batch", "_manager")
+    __slots__ = ("_arguments", "_batch", "_manager", "_waiting")
 
     def __init__(self, manager: LockManager, arguments: tuple[Any, ...]) -> None:
         self._manager = manager
         self._arguments = arguments
+        self._waiting: Coroutine[Any, Any, Batch] | None = None
         self._batch: Batch | None = None
 
-    async def _wait(self) -> Batch:
-        return Batch(*await _asyncio.wait(self._manager._begin_lock_many(*self._arguments)))
+    def _begin(self) -> Coroutine[Any, Any, Batch]:
+        if self._waiting is not None:
+            raise RuntimeError("this was awaited before; call alock_many() again for more locks")
+        self._waiting = _wait_for_many(self._manager, self._arguments)
+        return self._waiting
 
     def __await__(self) -> Generator[Any, Any, Batch]:
-        return self._wait().__await__()
+        return self._begin().__await__()
+
+    def send(self, value: None, /) -> Any:
+        """For event loops: go on, as a coroutine does."""
+        return (self._waiting or self._begin()).send(value)
+
+    def throw(self, error: Any, /, *deprecated: Any) -> Any:
+        """For event loops: raise an exception where this waits, as in a coroutine."""
+        return (self._waiting or self._begin()).throw(error, *deprecated)
+
+    def close(self) -> None:
+        """Wait no more, as a coroutine that is closed."""
+        (self._waiting or self._begin()).close()
 
     async def __aenter__(self) -> Batch:
-        if self._batch is not None:
-            raise RuntimeError("this was entered before; call alock_many() again for more locks")
-        self._batch = (await self._wait()).__enter__()
+        self._batch = (await self).__enter__()
         return self._batch
 
     async def __aexit__(
@@ -377,6 +391,14 @@ class AcquireMany:
 
     def __reduce__(self) -> Never:
         raise TypeError("what alock_many() returns cannot be pickled or copied")
+
+    def __repr__(self) -> str:
+        exclusive, shared, *_ = self._arguments
+        return f"<keylatch.AcquireMany of {len(exclusive) + len(shared)}>"
+
+
+async def _wait_for_many(manager: LockManager, arguments: tuple[Any, ...]) -> Batch:
+    return Batch(*await _asyncio.wait(manager._begin_lock_many(*arguments)))
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -392,6 +414,8 @@ def _several(keys: Iterable[Key]) -> list[Key]:
     """
     if isinstance(keys, (str, bytes)):
         raise TypeError("lock_many() takes several keys: a list of them, not one")
+    if not isinstance(keys, Iterable):
+        raise TypeError(f"lock_many() takes several keys: a list of them, not {type(keys).__name__}")
     if isinstance(keys, tuple) and keys and all(isinstance(key, (str, bytes)) or key is None for key in keys):
         raise TypeError("lock_many() takes a list of keys, and a tuple of str or bytes is a key: write [...] around it")
     return list(keys)

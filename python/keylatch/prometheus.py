@@ -40,6 +40,10 @@ class LockCollector(Collector):
         self, managers: LockManager | Mapping[str, LockManager], *, registry: CollectorRegistry | None = REGISTRY
     ) -> None:
         self._managers = {"default": managers} if isinstance(managers, LockManager) else dict(managers)
+        for name, locks in self._managers.items():
+            # Later it would be the scrape of everything in the registry that fails.
+            if not isinstance(name, str) or not isinstance(locks, LockManager):
+                raise TypeError(f"a LockCollector is of managers by their names, not {locks!r} by {name!r}")
         if registry is not None:
             registry.register(self)
 

@@ -1,7 +1,7 @@
 /* What happens in the background, through the header alone: results that arrive later, and the threads that bring them. */
 #define _GNU_SOURCE
 
-#include "check.h"
+#include "fresh.h"
 #include "keylatch.h"
 
 #include <dirent.h>
@@ -17,16 +17,6 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
-
-static keylatch_manager *fresh(void)
-{
-    keylatch_manager *locks;
-    keylatch_manager_options options = { sizeof options };
-    options.shards = 16;
-    options.max_locks = 100000;
-    OK(keylatch_manager_new(&options, &locks));
-    return locks;
-}
 
 static void wait_for(sem_t *semaphore)
 {

@@ -2,7 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include "keylatch.h"
-#include "check.h"
+#include "fresh.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -19,16 +19,6 @@ static void nap(long milliseconds)
 {
     struct timespec time = { milliseconds / 1000, milliseconds % 1000 * 1000000 };
     nanosleep(&time, NULL);
-}
-
-static keylatch_manager *fresh(void)
-{
-    keylatch_manager *locks;
-    keylatch_manager_options options = { sizeof options };
-    options.shards = 16;
-    options.max_locks = 100000;
-    OK(keylatch_manager_new(&options, &locks));
-    return locks;
 }
 
 static uint64_t waiters(keylatch_manager *locks)

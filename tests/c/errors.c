@@ -83,6 +83,23 @@ static void refusals_and_waits(void)
     reached[-KEYLATCH_EEND] = true;
     CHECK(keylatch_last_status() == KEYLATCH_ENOTHELD);
     OK(keylatch_release(locks, grant));
+    /* Each is told of what is wrong, and of nothing else. */
+    keylatch_request_options wrong = { sizeof wrong };
+    wrong.priority = 256;
+    COMES(KEYLATCH_EINVALID, keylatch_try(locks, &key, KEYLATCH_SHARED, &wrong, &none));
+    CHECK(strstr(keylatch_last_error(), "not 256") && !strstr(keylatch_last_error(), "flags"));
+    wrong.priority = 0;
+    wrong.flags = KEYLATCH_BEST_EFFORT;
+    COMES(KEYLATCH_EINVALID, keylatch_try(locks, &key, KEYLATCH_SHARED, &wrong, &none));
+    CHECK(strstr(keylatch_last_error(), "flags") && !strstr(keylatch_last_error(), "priority"));
+    keylatch_owner_options of = { sizeof of };
+    keylatch_owner *owner;
+    of.flags = KEYLATCH_OWNER_RELEASES;
+    COMES(KEYLATCH_EINVALID, keylatch_owner_new(locks, "a", 1, &of, &owner));
+    CHECK(strstr(keylatch_last_error(), "KEYLATCH_OWNER_SESSION"));
+    of.reserved = 1;
+    COMES(KEYLATCH_EINVALID, keylatch_owner_new(locks, "a", 1, &of, &owner));
+    CHECK(strstr(keylatch_last_error(), "reserved"));
 }
 
 static void deadlock(void)

@@ -16,7 +16,7 @@ import uvloop
 
 import keylatch
 from conftest import Background, Runner, until_waiting
-from keylatch import LockManager, LockTimeout, Mode
+from keylatch import Acquire, AcquireMany, Batch, Guard, LockManager, LockTimeout, Mode
 
 
 def waiters(locks: LockManager) -> int:
@@ -293,10 +293,11 @@ def test_closing_a_loop_ends_its_waits(
     assert forgotten() is None
 
 
-def test_forgetting_a_loop_ends_its_waits(locks: LockManager) -> None:
+@pytest.mark.parametrize("itself", [False, True])
+def test_forgetting_a_loop_ends_its_waits(locks: LockManager, itself: bool) -> None:
     held = locks.lock("a")
     loop = asyncio.new_event_loop()
-    task = loop.create_task(one_of_these(locks, "block", held))
+    task = loop.create_task(locks.alock("a") if itself else one_of_these(locks, "block", held))
     loop.run_until_complete(until_tasks_wait(locks, 1))
     forgotten = weakref.ref(loop)
     del loop, task
@@ -394,6 +395,103 @@ def test_an_acquire_is_used_once_and_not_copied(locks: LockManager) -> None:
                 acquire._entered(*wrong)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_task_is_made_of_an_acquire_itself(locks: LockManager, run: Runner, many: bool) -> None:
+    def ask(timeout: float | None = None) -> Acquire | AcquireMany:
+        return locks.alock_many(["a"], timeout=timeout) if many else locks.alock("a", timeout=timeout)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            free = tasks.create_task(ask())
+        held = await free
+        async with asyncio.TaskGroup() as tasks:
+            waits = tasks.create_task(ask())
+            cancelled, late = asyncio.create_task(ask()), asyncio.create_task(ask(timeout=0.01))
+            await until_tasks_wait(locks, 3)
+            assert "Task pending" in repr(waits)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            with pytest.raises(LockTimeout):
+                await late
+            held.release()
+        (await waits).release()
+        # What was done to a coroutine before it began is done to one of these.
+        early = asyncio.create_task(ask())
+        early.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await early
+        assert not locks.holders()
+        assert waiters(locks) == 0
+
+    run(main())
+    alone: Batch | Guard = asyncio.run(locks.alock_many(["a"])) if many else asyncio.run(locks.alock("a"))
+    alone.release()
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_acquire_by_hand(locks: LockManager, many: bool) -> None:
+    def ask() -> Acquire | AcquireMany:
+        return locks.alock_many(["a"]) if many else locks.alock("a")
+
+    class Mine(Exception):
+        pass
+
+    async def main() -> None:
+        with pytest.raises(StopIteration) as stopped:
+            ask().send(None)
+        held = stopped.value.value
+        for thrown in (Mine("thrown"), Mine):
+            waiting = ask()
+            waiting.send(None)
+            assert waiters(locks) == 1
+            with pytest.raises(Mine):
+                waiting.throw(thrown)
+            assert waiters(locks) == 0
+            with pytest.raises(RuntimeError):
+                waiting.send(None)
+            with pytest.raises(Mine):
+                ask().throw(thrown)
+        waiting = ask()
+        waiting.send(None)
+        waiting.close()
+        waiting.close()
+        assert waiters(locks) == 0
+        closed = ask()
+        closed.close()
+        for over in (waiting, closed):
+            with pytest.raises(RuntimeError):
+                await over
+        forgotten = ask()
+        forgotten.send(None)
+        del forgotten
+        assert waiters(locks) == 0
+        held.release()
+
+    asyncio.run(main())
+    assert not locks.holders()
+
+
+def test_an_acquire_of_many_is_used_once(locks: LockManager) -> None:
+    async def main() -> None:
+        acquire = locks.alock_many(["a", "b"])
+        assert repr(acquire) == "<keylatch.AcquireMany of 2>"
+        assert repr(locks.alock("a")) == "<keylatch.Acquire 'a'>"
+        with locks.lock("b"):
+            first = asyncio.ensure_future(acquire.__aenter__())
+            await until_tasks_wait(locks, 1)
+            # Or the first one's batch would be forgotten with its locks.
+            with pytest.raises(RuntimeError, match="awaited before"):
+                await acquire.__aenter__()
+        await first
+        await acquire.__aexit__(None, None, None)
+        with pytest.raises(RuntimeError, match="awaited before"):
+            await acquire
+
+    asyncio.run(main())
+    assert not locks.holders()
 
 
 def test_wrong_arguments_are_told_of_at_once(locks: LockManager) -> None:

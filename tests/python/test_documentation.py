@@ -58,6 +58,7 @@ def test_everything_public_says_what_it_is() -> None:
             for member, value in vars(thing).items():
                 if not member.startswith("_") and callable(value):
                     assert value.__doc__, f"{name}.{member}"
+    assert "did not get" in str(inspect.getdoc(keylatch.Batch.missing))
     signature = "(self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True)"
     assert str(inspect.signature(LockManager.lock)) == signature
 

@@ -127,6 +127,30 @@ def test_force_says_so(locks: LockManager) -> None:
     assert locks.force_release(owner="stuck") == []
 
 
+def test_whoever_loses_a_lock_is_told_which(locks: LockManager) -> None:
+    for verb in ("downgrade", "release"):
+        expired = locks.lock(("a", "\ud800"), ttl=NOW)
+        locks.lock(("a", "\ud800")).release()
+        assert repr(expired) == r"<keylatch.Guard ('a', '\ud800') not valid any more>"
+        with pytest.raises(LeaseLost) as caught:
+            getattr(expired, verb)()
+        assert str(caught.value).startswith(r"the lease of ('a', '\ud800') ran out")
+    forced, released = locks.lock("forced"), locks.lock("released")
+    locks.force_release(key="forced")
+    released.release()
+    with pytest.raises(NotHeld, match="the lock on 'forced' was taken away by force"):
+        forced.release()
+    with pytest.raises(NotHeld, match="the guard of 'released' was released before"):
+        released.release()
+
+    async def main() -> None:
+        with pytest.raises(LeaseLost, match="the lease of 'a' ran out"):
+            async with locks.alock("a", ttl=NOW):
+                locks.lock("a").release()
+
+    asyncio.run(main())
+
+
 def test_what_is_wrong_with_a_ttl(locks: LockManager) -> None:
     anything: Any = locks
     with pytest.raises(keylatch.InvalidConfig, match="ttl"):

@@ -127,8 +127,22 @@ def test_wrong_arguments(locks: LockManager) -> None:
         anything.lock("a", key="b")
     with pytest.raises(TypeError, match="owner"):
         anything.lock("a", owner=7)
-    with pytest.raises(TypeError):
-        anything.lock("a", timeout="1")
+    with locks.lock("held") as held:
+        guard: Any = held
+        for call, said in (
+            (lambda: anything.lock("a", timeout="1"), "a timeout is a number of seconds or None, not str"),
+            (lambda: anything.lock("a", ttl=b"1"), "a ttl is a number of seconds, not bytes"),
+            (lambda: anything.alock("a", priority=1.5), "a priority is an int, not float"),
+            (lambda: anything.lock_many(["a"], timeout=[]), "a timeout is a number of seconds or None, not list"),
+            (lambda: anything.lock_many(7), "several keys: a list of them, not int"),
+            (lambda: guard.upgrade("1"), "a timeout is a number of seconds or None, not str"),
+            (lambda: guard.renew(None), "a ttl is a number of seconds, not NoneType"),
+            (lambda: anything.holders(older_than="1"), "older_than is a number of seconds, not str"),
+            (lambda: anything.holders(source=7), "a source is a str, not int"),
+            (lambda: anything.waiters(mode=7), "a mode is a Mode or a str, not int"),
+        ):
+            with pytest.raises(TypeError, match=said):
+                call()  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError, match="priority"):
         anything.lock("a", priority=256)
     for timeout in (-1, -math.inf, math.nan):

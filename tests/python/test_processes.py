@@ -13,6 +13,27 @@ import pytest
 # Python installs no handler for Ctrl-C where it was started with SIGINT ignored, as shells start background commands.
 LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
+# Interrupts the main thread in a wait that nothing else tells of: a moment after it is about to begin.
+INTERRUPTED = """
+import signal, threading, time
+
+def interrupted(wait):
+    begins, main = threading.Event(), threading.get_ident()
+    def interrupt():
+        begins.wait()
+        time.sleep(0.005)
+        signal.pthread_kill(main, signal.SIGINT)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        begins.set()
+        wait()
+    except KeyboardInterrupt:
+        thread.join()
+    else:
+        raise SystemExit("not interrupted")
+"""
+
 
 def command(program: str) -> list[str]:
     return [sys.executable, "-W", "error", "-c", LISTEN + textwrap.dedent(program)]
@@ -67,60 +88,38 @@ def test_ctrl_c_ends_a_wait_and_leaves_nothing(wait: str, receiver: str) -> None
 
 
 def test_ctrl_c_ends_a_wait_for_the_answer_to_the_same_request() -> None:
-    passes("""
-        import os, signal, threading, time
+    passes(
+        INTERRUPTED
+        + textwrap.dedent("""
         from keylatch import LockManager
         locks = LockManager()
-        session, held, main = locks.session("upload"), locks.lock("a"), threading.get_ident()
+        session, held = locks.session("upload"), locks.lock("a")
         first = threading.Thread(target=lambda: locks.grant("a", owner=session, request_id=7))
         first.start()
         while not locks.waiters():
             time.sleep(0.001)
         for _ in range(5):
-            begins = threading.Event()
-            def interrupt():
-                begins.wait()
-                time.sleep(0.005)
-                signal.pthread_kill(main, signal.SIGINT)
-            thread = threading.Thread(target=interrupt)
-            thread.start()
-            try:
-                begins.set()
-                locks.grant("a", owner=session, request_id=7)
-            except KeyboardInterrupt:
-                thread.join()
-            else:
-                raise SystemExit("not interrupted")
+            interrupted(lambda: locks.grant("a", owner=session, request_id=7))
         held.release()
         first.join()
         locks.release(locks.grant("a", owner=session, request_id=7, wait=False))
         assert locks.holders() == []
     """)
+    )
 
 
 def test_ctrl_c_ends_a_wait_for_events() -> None:
-    passes("""
-        import signal, threading, time
+    passes(
+        INTERRUPTED
+        + textwrap.dedent("""
         from keylatch import LockManager
-        heard, main = LockManager().subscribe(), threading.get_ident()
+        heard = LockManager().subscribe()
         for _ in range(10):
-            begins = threading.Event()
-            def interrupt():
-                begins.wait()
-                time.sleep(0.005)
-                signal.pthread_kill(main, signal.SIGINT)
-            thread = threading.Thread(target=interrupt)
-            thread.start()
-            try:
-                begins.set()
-                heard.next()
-            except KeyboardInterrupt:
-                thread.join()
-            else:
-                raise SystemExit("not interrupted")
+            interrupted(heard.next)
             # Nobody is taken for a reader any more.
             assert heard.next(0) is None
     """)
+    )
 
 
 def test_a_forked_child_has_callbacks_of_its_own() -> None:

@@ -69,3 +69,9 @@ def test_a_collector_is_registered_where_it_is_said() -> None:
     assert registry.get_sample_value("keylatch_holders", {"manager": "default"}) is None
     registry.register(collector)
     assert registry.get_sample_value("keylatch_holders", {"manager": "default"}) == 0
+
+
+@pytest.mark.parametrize("wrong", [{1: LockManager()}, {"a": 7}])
+def test_what_no_registry_could_show_is_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="managers by their names"):
+        LockCollector(wrong, registry=None)

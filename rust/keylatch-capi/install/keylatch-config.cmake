@@ -8,7 +8,7 @@ if(NOT TARGET keylatch::shared)
   add_library(keylatch::static STATIC IMPORTED)
   set_target_properties(keylatch::static PROPERTIES
     IMPORTED_LOCATION "${_keylatch_prefix}/lib/libkeylatch.a"
-    INTERFACE_LINK_LIBRARIES "gcc_s;pthread;dl;m"
+    INTERFACE_LINK_LIBRARIES "pthread;dl;m"
     INTERFACE_INCLUDE_DIRECTORIES "${_keylatch_prefix}/include")
 endif()
 unset(_keylatch_prefix)

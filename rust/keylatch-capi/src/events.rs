@@ -4,7 +4,7 @@
 //! locks that were taken away. Each subscription has a queue of its own. When that is full, what comes is dropped and counted.
 
 use crate::boundary::{Failure, Out, Versioned, call, invalid, read};
-use crate::handle::{self, Kind};
+use crate::handle::{self, Kind, Mark};
 use crate::key::{keylatch_key, number_of};
 use crate::listing::{Told, answered, keylatch_listing, ordered};
 use crate::manager::{self, handed_out, keylatch_manager};
@@ -45,7 +45,10 @@ pub struct keylatch_events {
 }
 
 impl Kind for keylatch_events {
-    const MARK: u64 = 0x6b6c_6576_656e_7473;
+    const MARK: &'static Mark = {
+        static MARK: Mark = Mark::new();
+        &MARK
+    };
     const NAME: &'static str = "keylatch_events";
 }
 

@@ -26,20 +26,41 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, compiler_fence, fence};
 use std::time::Duration;
 
 /// What can be behind a handle.
 pub(crate) trait Kind: Send + Sync + Sized + 'static {
-    /// Says what a handle is; never [`FREE`] or [`TAKEN`].
-    const MARK: u64;
+    /// Says what a handle is.
+    const MARK: &'static Mark;
     /// What it is called in messages.
     const NAME: &'static str;
 }
 
-const FREE: u64 = 0;
+/// What handles bear is its address. Where a process has several copies of the library, such as one inside the program and
+/// one that a plug-in brought along, each has its own, so that it does not take handles of another for its own.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    /// What has no size needs no address of its own.
+    _somewhere: u8,
+}
+
+impl Mark {
+    pub(crate) const fn new() -> Self {
+        Self { _somewhere: 0 }
+    }
+
+    const fn at(&'static self) -> *mut Self {
+        std::ptr::from_ref(self).cast_mut()
+    }
+}
+
+const FREE: *mut Mark = null_mut();
 /// Being made or being freed.
-const TAKEN: u64 = 1;
+const TAKEN: &Mark = {
+    static TAKEN: Mark = Mark::new();
+    &TAKEN
+};
 
 /// | mark | body | who may change it |
 /// |---|---|---|
@@ -49,7 +70,7 @@ const TAKEN: u64 = 1;
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Handle {
-    mark: AtomicU64,
+    mark: AtomicPtr<Mark>,
     body: AtomicPtr<c_void>,
     /// How many forks lie between the first process of all and the one that made it.
     forks: AtomicU32,
@@ -83,14 +104,14 @@ pub(crate) fn create<T: Kind>(body: T) -> Result<NonNull<c_void>, Failure> {
         let Some(chunk) = NonNull::new(CHUNKS[position / PER_CHUNK].load(Ordering::Acquire)) else { continue };
         // SAFETY: chunks are initialised before their pointer is stored and are never freed.
         let handle = unsafe { &chunk.as_ref()[position % PER_CHUNK] };
-        if handle.mark.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if handle.mark.compare_exchange(FREE, TAKEN.at(), Ordering::Acquire, Ordering::Relaxed).is_err() {
             continue;
         }
         LIVE.fetch_add(1, Ordering::Relaxed);
         handle.body.store(body, Ordering::Relaxed);
         handle.forks.store(FORKS.load(Ordering::Relaxed), Ordering::Relaxed);
         // Release pairs with the Acquire in `enter`.
-        handle.mark.store(T::MARK, Ordering::Release);
+        handle.mark.store(T::MARK.at(), Ordering::Release);
         return Ok(NonNull::from(handle).cast());
     }
 }
@@ -101,7 +122,7 @@ fn add_chunk(number: usize) -> bool {
     if number >= MAX_CHUNKS {
         return false;
     }
-    let handle = || Handle { mark: AtomicU64::new(FREE), body: AtomicPtr::default(), forks: AtomicU32::new(0) };
+    let handle = || Handle { mark: AtomicPtr::new(FREE), body: AtomicPtr::default(), forks: AtomicU32::new(0) };
     let chunk: Box<Chunk> = Box::new(std::array::from_fn(|_| handle()));
     let chunk = Box::into_raw(chunk);
     match CHUNKS[number].compare_exchange(null_mut(), chunk, Ordering::AcqRel, Ordering::Acquire) {
@@ -167,7 +188,7 @@ pub(crate) fn enter<T: Kind>(pointer: *const c_void) -> Result<Entered<T>, Failu
     calls.note(pointer)?;
     light_barrier();
     // Acquire pairs with the Release in `create`.
-    if handle.mark.load(Ordering::Acquire) != T::MARK {
+    if handle.mark.load(Ordering::Acquire) != T::MARK.at() {
         calls.leave();
         return Err(not_one::<T>());
     }
@@ -209,7 +230,7 @@ impl<T: Kind> Inside<T> {
         calls.depth.store(depth + 1, Ordering::Relaxed);
         light_barrier();
         // Acquire pairs with the Release in `create`.
-        if handle.mark.load(Ordering::Acquire) != T::MARK {
+        if handle.mark.load(Ordering::Acquire) != T::MARK.at() {
             calls.leave_to(depth);
             return None;
         }
@@ -276,13 +297,13 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
         let message = format!("this {} cannot be freed by a callback that runs inside a call on it", T::NAME);
         return Err(Failure::owned(KEYLATCH_EBUSY, message));
     }
-    if handle.mark.load(Ordering::Acquire) != T::MARK {
+    if handle.mark.load(Ordering::Acquire) != T::MARK.at() {
         return Err(not_one::<T>());
     }
     if handle.is_of_parent() {
         return Err(of_parent());
     }
-    if handle.mark.compare_exchange(T::MARK, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+    if handle.mark.compare_exchange(T::MARK.at(), TAKEN.at(), Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return Err(not_one::<T>());
     }
     // It stays where it is: somebody who saw the mark before it was swapped may be about to read the pointer.
@@ -542,7 +563,10 @@ mod tests {
     struct Thing(Arc<AtomicU32>);
 
     impl Kind for Thing {
-        const MARK: u64 = 0x7469_6e67_5f5f_5f5f;
+        const MARK: &'static Mark = {
+            static MARK: Mark = Mark::new();
+            &MARK
+        };
         const NAME: &'static str = "thing";
     }
 
@@ -556,7 +580,10 @@ mod tests {
     struct Other;
 
     impl Kind for Other {
-        const MARK: u64 = 0x6f74_6865_725f_5f5f;
+        const MARK: &'static Mark = {
+            static MARK: Mark = Mark::new();
+            &MARK
+        };
         const NAME: &'static str = "other";
     }
 

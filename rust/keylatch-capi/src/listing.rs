@@ -5,7 +5,7 @@
 
 use crate::boundary::{Failure, Out, SizedOut, call};
 use crate::figures::text;
-use crate::handle::{self, Kind};
+use crate::handle::{self, Kind, Mark};
 use crate::key::{keylatch_key, number_of};
 use crate::manager::handed_out;
 use crate::options::nanoseconds;
@@ -29,7 +29,10 @@ pub struct keylatch_listing {
 }
 
 impl Kind for keylatch_listing {
-    const MARK: u64 = 0x6b6c_6c69_7374_696e;
+    const MARK: &'static Mark = {
+        static MARK: Mark = Mark::new();
+        &MARK
+    };
     const NAME: &'static str = "keylatch_listing";
 }
 

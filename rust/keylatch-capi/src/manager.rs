@@ -4,7 +4,7 @@
 
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
 use crate::callbacks::Outstanding;
-use crate::handle::{self, Entered, Inside, Kind};
+use crate::handle::{self, Entered, Inside, Kind, Mark};
 use crate::options::nanoseconds;
 use crate::party::flag;
 use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Place, Reentrancy, Victim};
@@ -24,7 +24,10 @@ pub struct keylatch_manager {
 }
 
 impl Kind for keylatch_manager {
-    const MARK: u64 = 0x6b6c_6d61_6e61_6765;
+    const MARK: &'static Mark = {
+        static MARK: Mark = Mark::new();
+        &MARK
+    };
     const NAME: &'static str = "keylatch_manager";
 }
 

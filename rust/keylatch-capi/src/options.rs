@@ -133,10 +133,10 @@ impl<'a> Given<'a> {
 
 #[cold]
 fn no_such_options(options: &keylatch_request_options) -> Failure {
-    invalid(format!(
-        "{:#x} is not a set of flags of this request, or the priority {} is not from 0 to 255",
-        options.flags, options.priority
-    ))
+    if options.priority > u8::MAX.into() {
+        return invalid(format!("a priority is from 0 to 255, not {}", options.priority));
+    }
+    invalid(format!("{:#x} is not a set of flags of this request", options.flags))
 }
 
 /// What a fast path reads of options: an owner's handle and a priority.

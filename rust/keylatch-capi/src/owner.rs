@@ -10,7 +10,7 @@
 //! else. So deadlocks among sessions are found, and a session that asks again for what it holds is recognised.
 
 use crate::boundary::{Failure, Out, Versioned, call, invalid, read, text};
-use crate::handle::{self, Kind};
+use crate::handle::{self, Kind, Mark};
 use crate::manager::{self, handed_out, keylatch_manager};
 use keylatch::{Owner, OwnerRef, Session};
 use std::ffi::{c_char, c_void};
@@ -32,7 +32,10 @@ enum Who {
 }
 
 impl Kind for keylatch_owner {
-    const MARK: u64 = 0x6b6c_6f77_6e65_725f;
+    const MARK: &'static Mark = {
+        static MARK: Mark = Mark::new();
+        &MARK
+    };
     const NAME: &'static str = "keylatch_owner";
 }
 
@@ -168,7 +171,13 @@ pub unsafe extern "C" fn keylatch_owner_new(
 
 #[cold]
 fn no_flags(options: &keylatch_owner_options) -> Failure {
-    invalid(format!("{:#x} is not a set of flags of an owner, or reserved is not 0", options.flags))
+    if options.reserved != 0 {
+        return invalid("reserved of keylatch_owner_options is not 0".into());
+    }
+    if options.flags == KEYLATCH_OWNER_RELEASES {
+        return invalid("KEYLATCH_OWNER_RELEASES is for sessions: set KEYLATCH_OWNER_SESSION, too".into());
+    }
+    invalid(format!("{:#x} is not a set of flags of an owner", options.flags))
 }
 
 /// Releases by force whatever a session holds: what a transaction that is rolled back wants. Functions of keylatch_on_lost() are called

@@ -8,7 +8,7 @@
 
 use crate::acquire::{Handed, answer};
 use crate::boundary::{Failure, Out, call, null};
-use crate::handle::{self, Kind};
+use crate::handle::{self, Kind, Mark};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
 use crate::status::{KEYLATCH_ECLOSED, KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
@@ -33,7 +33,10 @@ pub struct keylatch_queue {
 }
 
 impl Kind for keylatch_queue {
-    const MARK: u64 = 0x6b6c_7175_6575_655f;
+    const MARK: &'static Mark = {
+        static MARK: Mark = Mark::new();
+        &MARK
+    };
     const NAME: &'static str = "keylatch_queue";
 }
 

@@ -1,7 +1,8 @@
 //! What `alock` returns: to be awaited, or used in `async with`.
 //!
-//! It is an awaitable of its own and not a coroutine, so that a free lock is taken without a frame, a task switch or an
-//! exception. What has to wait goes through a coroutine of `keylatch._asyncio`.
+//! It is an awaitable of its own and not a function's coroutine, so that a free lock is taken without a frame, a task
+//! switch or an exception. What has to wait goes through a coroutine of `keylatch._asyncio`. It has the methods of a
+//! coroutine, too, because asyncio makes tasks of nothing else.
 
 use crate::acquire::ask;
 use crate::guard::{self, GuardObject};
@@ -9,12 +10,12 @@ use crate::guard_methods::Table;
 use crate::key::AskedKey;
 use crate::manager::LockManager;
 use crate::pending::{LongAcquire, Pending, asyncio, keep};
-use crate::raw::{self, answer, new_ref, none};
+use crate::raw::{self, answer, new_ref, none, owned};
 use crate::request::{ALOCK, Asked};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyModule, PyTuple};
+use pyo3::types::{PyModule, PyString, PyTuple, PyType};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
@@ -31,6 +32,8 @@ struct AcquireObject {
     names: *mut ffi::PyObject,
     /// The guard: from when the lock was taken, for `async with` to release.
     guard: AtomicPtr<ffi::PyObject>,
+    /// The coroutine that waits, if a task drives this object itself.
+    waiting: AtomicPtr<ffi::PyObject>,
     /// Whether it was awaited, or entered.
     used: AtomicBool,
     /// Whether the guard stays here for `__aexit__`.
@@ -40,7 +43,7 @@ struct AcquireObject {
 static ACQUIRE_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 static DONE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(null_mut());
 
-static ACQUIRE_METHODS: Table<ffi::PyMethodDef, 5> = Table::new([
+static ACQUIRE_METHODS: Table<ffi::PyMethodDef, 8> = Table::new([
     raw::method_without_arguments(
         c"__aenter__",
         enter,
@@ -52,6 +55,17 @@ static ACQUIRE_METHODS: Table<ffi::PyMethodDef, 5> = Table::new([
         c"__aexit__($self, /, *exc_info)\n--\n\nRelease the lock, unless that was done before.",
     ),
     raw::method_with_arguments(c"_entered", entered, c"_entered($self, guard, /)\n--\n\nKeep the guard for __aexit__."),
+    raw::method_with_arguments(
+        c"send",
+        send_method,
+        c"send($self, value, /)\n--\n\nFor event loops: go on, as a coroutine does.",
+    ),
+    raw::method_with_arguments(
+        c"throw",
+        throw,
+        c"throw($self, error, /, *deprecated)\n--\n\nFor event loops: raise an exception where this waits, as in a coroutine.",
+    ),
+    raw::method_without_arguments(c"close", close, c"close($self, /)\n--\n\nWait no more, as a coroutine that is closed."),
     raw::method_without_arguments(c"__reduce__", refuse, c"__reduce__($self, /)\n--\n\nRefused."),
     ffi::PyMethodDef::zeroed(),
 ]);
@@ -68,6 +82,9 @@ pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let doc = c"A lock to be awaited, or used in `async with`: what `LockManager.alock` returns.";
     let mut slots = [
         raw::slot(ffi::Py_tp_dealloc, deallocate as *mut _),
+        raw::slot(ffi::Py_tp_traverse, traverse as *mut _),
+        raw::slot(ffi::Py_tp_clear, clear as *mut _),
+        raw::slot(ffi::Py_tp_repr, representation as *mut _),
         raw::slot(ffi::Py_tp_methods, ACQUIRE_METHODS.as_pointer()),
         raw::slot(ffi::Py_am_await, begin as *mut _),
         raw::slot(ffi::Py_am_send, send as *mut _),
@@ -78,7 +95,8 @@ pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
         raw::slot(0, null_mut()),
     ];
     // SAFETY: the layout begins with the head, and the functions are for such objects.
-    let kind = unsafe { raw::make_type::<AcquireObject>(py, c"keylatch.Acquire", &mut slots)? };
+    let kind =
+        unsafe { raw::make_type_with::<AcquireObject>(py, c"keylatch.Acquire", ffi::Py_TPFLAGS_HAVE_GC, &mut slots)? };
     module.add("Acquire", &kind)?;
     ACQUIRE_TYPE.store(kind.into_ptr().cast(), Ordering::Relaxed);
 
@@ -168,7 +186,7 @@ fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
     // SAFETY: called on an acquire, whose pointers stay what they are.
     let this = unsafe { this(slf) };
     if this.used.swap(true, Ordering::Relaxed) {
-        return Err(PyRuntimeError::new_err("this was awaited before; call alock() again for another lock"));
+        return Err(awaited_before());
     }
     // SAFETY: the arguments are kept as the interpreter passed them, and they are kept as long as `this`.
     let (manager, asked) = unsafe {
@@ -276,23 +294,156 @@ fn result(this: &AcquireObject) -> *mut ffi::PyObject {
 
 unsafe extern "C" fn send(
     slf: *mut ffi::PyObject,
-    _: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
     sent: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
     // SAFETY: called on an acquire, with a place for the result.
-    unsafe { *sent = result(this(slf)) };
+    unsafe {
+        if this(slf).guard.load(Ordering::Acquire).is_null() {
+            return send_slow(slf, value, sent);
+        }
+        *sent = result(this(slf));
+    }
     ffi::PySendResult::PYGEN_RETURN
 }
 
-/// For interpreters that do not call `send`: the result is the value of a `StopIteration`.
-unsafe extern "C" fn next(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
+/// The step of a task that drives the object itself, without `__await__`: asks for the lock, or goes on waiting.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn send_slow(
+    slf: *mut ffi::PyObject,
+    value: *mut ffi::PyObject,
+    sent: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    let mut goes_on = false;
+    let step = answer(|py| {
+        // SAFETY: called on an acquire.
+        let this = unsafe { this(slf) };
+        if this.waiting.load(Ordering::Acquire).is_null() {
+            match ask_once(py, slf)? {
+                Begun::Taken => return Ok(result(this)),
+                Begun::Waiting(pending) => {
+                    this.waiting.store(pending.into_coroutine(py)?.into_ptr(), Ordering::Release);
+                }
+            }
+        }
+        let waiting = this.waiting(py).ok_or_else(awaited_before)?;
+        let mut step = null_mut();
+        // SAFETY: a coroutine, what is to be sent to it, and a place for the result.
+        let how = unsafe { ffi::PyIter_Send(waiting.as_ptr(), value, &raw mut step) };
+        goes_on = matches!(how, ffi::PySendResult::PYGEN_NEXT);
+        if !goes_on {
+            this.forget_waiting();
+        }
+        if matches!(how, ffi::PySendResult::PYGEN_ERROR) { Err(PyErr::fetch(py)) } else { Ok(step) }
+    });
+    // SAFETY: there is a place for the result.
+    unsafe { *sent = step };
+    match (step.is_null(), goes_on) {
+        (true, _) => ffi::PySendResult::PYGEN_ERROR,
+        (_, true) => ffi::PySendResult::PYGEN_NEXT,
+        (_, false) => ffi::PySendResult::PYGEN_RETURN,
+    }
+}
+
+impl AcquireObject {
+    fn waiting<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: null, or a coroutine that the object refers to.
+        unsafe { Bound::from_borrowed_ptr_or_opt(py, self.waiting.load(Ordering::Acquire)) }
+    }
+
+    fn forget_waiting(&self) {
+        let waiting = self.waiting.swap(null_mut(), Ordering::AcqRel);
+        // SAFETY: null, or the object's own reference; the thread is attached.
+        unsafe { ffi::Py_XDECREF(waiting) };
+    }
+}
+
+#[cold]
+fn awaited_before() -> PyErr {
+    PyRuntimeError::new_err("this was awaited before; call alock() again for another lock")
+}
+
+/// `send`, and `__next__`: a result is the value of a `StopIteration`.
+unsafe fn step(slf: *mut ffi::PyObject, value: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    let mut sent = null_mut();
     // SAFETY: called on an acquire; the exception takes a reference of its own.
     unsafe {
-        let result = result(this(slf));
-        ffi::PyErr_SetObject(ffi::PyExc_StopIteration, result);
-        ffi::Py_DECREF(result);
+        if !matches!(send(slf, value, &raw mut sent), ffi::PySendResult::PYGEN_RETURN) {
+            return sent;
+        }
+        ffi::PyErr_SetObject(ffi::PyExc_StopIteration, sent);
+        ffi::Py_DECREF(sent);
     }
     null_mut()
+}
+
+/// For interpreters that do not call `send`.
+unsafe extern "C" fn next(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called on an acquire, and `None` is always there.
+    unsafe { step(slf, ffi::Py_None()) }
+}
+
+unsafe extern "C" fn send_method(
+    slf: *mut ffi::PyObject,
+    arguments: *mut *mut ffi::PyObject,
+    given: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    if given != 1 {
+        return answer(|_| Err(PyTypeError::new_err(format!("send() takes exactly one argument ({given} given)"))));
+    }
+    // SAFETY: called on an acquire, with one argument.
+    unsafe { step(slf, *arguments) }
+}
+
+/// Raises an exception where the lock is waited for; whoever does not wait, waits no more.
+unsafe extern "C" fn throw(
+    slf: *mut ffi::PyObject,
+    arguments: *mut *mut ffi::PyObject,
+    given: ffi::Py_ssize_t,
+) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: as the interpreter passed them, to a method of an acquire.
+        let (this, given) = unsafe {
+            (this(slf), (0..given).map(|at| Bound::from_borrowed_ptr(py, *arguments.offset(at))).collect::<Vec<_>>())
+        };
+        let Some(first) = given.first() else { return Err(PyTypeError::new_err("throw() takes an exception")) };
+        this.used.store(true, Ordering::Relaxed);
+        let Some(waiting) = this.waiting(py) else {
+            let error = if first.is_instance_of::<PyType>() {
+                first.call1(PyTuple::new(py, given.get(1))?)?
+            } else {
+                first.clone()
+            };
+            return Err(PyErr::from_value(error));
+        };
+        let thrown = waiting.call_method1("throw", PyTuple::new(py, given)?);
+        if thrown.is_err() {
+            this.forget_waiting();
+        }
+        thrown.map(owned)
+    })
+}
+
+unsafe extern "C" fn close(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: called on an acquire.
+        let this = unsafe { this(slf) };
+        this.used.store(true, Ordering::Relaxed);
+        if let Some(waiting) = this.waiting(py) {
+            this.forget_waiting();
+            let _: Bound<'_, PyAny> = waiting.call_method0("close")?;
+        }
+        Ok(none())
+    })
+}
+
+unsafe extern "C" fn representation(slf: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: called on an acquire, which has a key.
+        let key = unsafe { Borrowed::from_ptr(py, this(slf).key) };
+        Ok(owned(PyString::new(py, &format!("<keylatch.Acquire {}>", key.repr()?))))
+    })
 }
 
 /// `__aexit__`: nothing to wait for.
@@ -306,10 +457,14 @@ unsafe extern "C" fn exit(
         let guard = this(slf).guard.swap(null_mut(), Ordering::AcqRel);
         if !guard.is_null() {
             let let_go = GuardObject::from_raw(guard).let_go();
-            ffi::Py_DECREF(guard);
             if !let_go.is_well() && !guard::block_raised(arguments, given) {
-                return answer(|py| let_go.into_result(py).map(|()| new_ref(DONE.load(Ordering::Relaxed))));
+                return answer(|py| {
+                    let ended = let_go.into_result(py, GuardObject::from_raw(guard));
+                    ffi::Py_DECREF(guard);
+                    ended.map(|()| new_ref(DONE.load(Ordering::Relaxed)))
+                });
             }
+            ffi::Py_DECREF(guard);
         }
     }
     new_ref(DONE.load(Ordering::Relaxed))
@@ -338,15 +493,48 @@ unsafe extern "C" fn refuse(_: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mu
     answer(|_| Err(PyTypeError::new_err("what alock() returns cannot be pickled or copied")))
 }
 
+/// A task refers to what it drives, that to the coroutine that waits, and that to what wakes the task.
+unsafe extern "C" fn traverse(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    argument: *mut std::ffi::c_void,
+) -> std::ffi::c_int {
+    // SAFETY: called on an acquire, whose references stay while nothing but the collector runs.
+    unsafe {
+        let this = this(object);
+        let guard = this.guard.load(Ordering::Acquire);
+        let waiting = this.waiting.load(Ordering::Acquire);
+        let kind = ffi::Py_TYPE(object).cast();
+        for referred in [kind, this.manager, this.key, this.arguments, this.names, guard, waiting] {
+            if !referred.is_null() {
+                let told = visit(referred, argument);
+                if told != 0 {
+                    return told;
+                }
+            }
+        }
+    }
+    0
+}
+
+/// What else it refers to stays: a method may still be called, and circles through those are broken elsewhere.
+unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> std::ffi::c_int {
+    // SAFETY: called on an acquire.
+    unsafe { this(object) }.forget_waiting();
+    0
+}
+
 unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone, so that nobody else uses the object; what it holds is given back once.
     unsafe {
+        ffi::PyObject_GC_UnTrack(object.cast());
         let acquire = object.cast::<AcquireObject>();
+        ffi::Py_XDECREF(*(*acquire).waiting.get_mut());
         ffi::Py_XDECREF(*(*acquire).guard.get_mut());
         ffi::Py_XDECREF((*acquire).names);
         ffi::Py_XDECREF((*acquire).arguments);
         ffi::Py_XDECREF((*acquire).key);
         ffi::Py_XDECREF((*acquire).manager);
-        raw::deallocate(object);
+        raw::deallocate_collected(object);
     }
 }

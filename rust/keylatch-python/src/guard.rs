@@ -180,7 +180,7 @@ impl GuardObject {
     /// The same, or says why there is none.
     pub(crate) fn take_held(&self, py: Python<'_>) -> PyResult<FastLockGuard<'static>> {
         self.process().check(py)?;
-        self.take()?.ok_or_else(|| not_held(py))
+        self.take()?.ok_or_else(|| self.not_held(py))
     }
 
     /// Lets `look` at the hold, or says that there is none.
@@ -189,7 +189,7 @@ impl GuardObject {
         loop {
             match self.change(HELD, LOOKED_AT) {
                 Ok(()) => break,
-                Err(RELEASED) => return Err(not_held(py)),
+                Err(RELEASED) => return Err(self.not_held(py)),
                 Err(UPGRADING) => return Err(upgrading()),
                 Err(_) => std::hint::spin_loop(),
             }
@@ -199,7 +199,7 @@ impl GuardObject {
         let seen = hold.map(look);
         // Release pairs with the Acquire of whoever has the hold next.
         self.state.store(HELD, Ordering::Release);
-        seen.ok_or_else(|| not_held(py))
+        seen.ok_or_else(|| self.not_held(py))
     }
 
     /// Lends the hold for something that may take long; meanwhile the guard can do nothing else.
@@ -208,7 +208,7 @@ impl GuardObject {
         loop {
             match self.change(HELD, UPGRADING) {
                 Ok(()) => break,
-                Err(RELEASED) => return Err(not_held(py)),
+                Err(RELEASED) => return Err(self.not_held(py)),
                 Err(UPGRADING) => return Err(upgrading()),
                 Err(_) => std::hint::spin_loop(),
             }
@@ -216,7 +216,7 @@ impl GuardObject {
         // SAFETY: the state was moved from HELD by this thread.
         match unsafe { (*self.hold.get()).as_mut() } {
             Some(hold) => Ok(hold),
-            None => Err(not_held(py)),
+            None => Err(self.not_held(py)),
         }
     }
 
@@ -273,10 +273,42 @@ impl GuardObject {
         self.state.load(Ordering::Relaxed) == RELEASED
     }
 
+    /// The key as it is to be shown.
+    fn shown(&self, py: Python<'_>) -> String {
+        // SAFETY: an object that the guard holds a reference to.
+        let key = unsafe { Borrowed::from_ptr(py, self.key) };
+        key.repr().map_or_else(|_| "its key".into(), |key| key.to_string())
+    }
+
+    #[cold]
+    pub(crate) fn not_held(&self, py: Python<'_>) -> PyErr {
+        is_not_held(py, &format!("the guard of {} was released before", self.shown(py)))
+    }
+
+    /// The exception for what the lock answers. That a guard has a hold which is not held can only be by force.
+    #[cold]
+    pub(crate) fn gone(&self, py: Python<'_>, error: &LockError) -> PyErr {
+        match error {
+            LockError::NotHeld { .. } => {
+                is_not_held(py, &format!("the lock on {} was taken away by force", self.shown(py)))
+            }
+            LockError::LeaseLost { grant } => {
+                // Whoever has a guard knows the key, and has never seen the number.
+                let text = error.to_string().replacen(&format!("grant {grant:#x}"), &self.shown(py), 1);
+                let exception = to_exception(py, error);
+                match exception.value(py).setattr("args", (text,)) {
+                    Ok(()) => exception,
+                    Err(error) => error,
+                }
+            }
+            error => to_exception(py, error),
+        }
+    }
+
     /// Why there is nothing to release.
     #[cold]
     fn nothing_held(&self, py: Python<'_>) -> PyErr {
-        if self.is_forked() { forked(py) } else { not_held(py) }
+        if self.is_forked() { forked(py) } else { self.not_held(py) }
     }
 
     pub(crate) fn key(&self) -> *mut ffi::PyObject {
@@ -310,10 +342,10 @@ impl LetGo {
 
     /// Raises what there is to raise; but nothing for a guard that was released before.
     #[cold]
-    pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn into_result(self, py: Python<'_>, guard: &GuardObject) -> PyResult<()> {
         match self {
             Self::Released | Self::NotHeld => Ok(()),
-            Self::Lost(error) => Err(gone(py, &error)),
+            Self::Lost(error) => Err(guard.gone(py, &error)),
             Self::Busy(error) => Err(error),
         }
     }
@@ -335,20 +367,6 @@ fn entered_before() -> PyErr {
 
 fn upgrading() -> PyErr {
     PyRuntimeError::new_err("another thread waits to upgrade this guard")
-}
-
-#[cold]
-pub(crate) fn not_held(py: Python<'_>) -> PyErr {
-    is_not_held(py, "the guard was released before")
-}
-
-/// The exception for what a guard's lock answers. That a guard has a hold which is not held can only be by force.
-#[cold]
-pub(crate) fn gone(py: Python<'_>, error: &LockError) -> PyErr {
-    match error {
-        LockError::NotHeld { .. } => is_not_held(py, "the lock was taken away by force"),
-        error => to_exception(py, error),
-    }
 }
 
 pub(crate) fn is_not_held(py: Python<'_>, why: &str) -> PyErr {
@@ -377,12 +395,13 @@ pub(crate) unsafe extern "C" fn exit(
     given: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
     // SAFETY: called on a guard.
-    let let_go = unsafe { GuardObject::from_raw(slf) }.let_go();
+    let guard = unsafe { GuardObject::from_raw(slf) };
+    let let_go = guard.let_go();
     // SAFETY: as the interpreter passed them.
     if let_go.is_well() || unsafe { block_raised(arguments, given) } {
         return none();
     }
-    answer(|py| let_go.into_result(py).map(|()| none()))
+    answer(|py| let_go.into_result(py, guard).map(|()| none()))
 }
 
 pub(crate) unsafe extern "C" fn release(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -391,7 +410,7 @@ pub(crate) unsafe extern "C" fn release(slf: *mut ffi::PyObject, _: *mut ffi::Py
     match guard.let_go() {
         LetGo::Released => none(),
         LetGo::NotHeld => answer(|py| Err(guard.nothing_held(py))),
-        let_go => answer(|py| let_go.into_result(py).map(|()| none())),
+        let_go => answer(|py| let_go.into_result(py, guard).map(|()| none())),
     }
 }
 
@@ -429,9 +448,7 @@ fn forgotten(guard: &GuardObject) {
 }
 
 fn warn(py: Python<'_>, guard: &GuardObject) -> PyResult<()> {
-    // SAFETY: an object that the guard holds a reference to.
-    let key = unsafe { Borrowed::from_ptr(py, guard.key) };
-    let text = CString::new(format!("unreleased lock on {}", key.repr()?))?;
+    let text = CString::new(format!("unreleased lock on {}", guard.shown(py)))?;
     PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1)
 }
 

@@ -3,7 +3,7 @@
 use crate::errors::{class, mode_to_python, module};
 use crate::guard::{self, GuardObject};
 use crate::losses;
-use crate::numbers::Seconds;
+use crate::numbers::{Seconds, argument};
 use crate::pending::Pending;
 use crate::raw::{self, answer, attribute, new_ref, none, owned};
 use crate::request::Timeout;
@@ -161,8 +161,9 @@ unsafe fn this<'a>(slf: *mut ffi::PyObject) -> &'a GuardObject {
 unsafe extern "C" fn downgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
-        let downgraded = unsafe { this(slf) }.look(py, |hold| hold.try_downgrade())?;
-        downgraded.map_err(|error| guard::gone(py, &error))?;
+        let guard = unsafe { this(slf) };
+        let downgraded = guard.look(py, |hold| hold.try_downgrade())?;
+        downgraded.map_err(|error| guard.gone(py, &error))?;
         Ok(none())
     })
 }
@@ -170,10 +171,11 @@ unsafe extern "C" fn downgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -
 unsafe extern "C" fn try_upgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
-        let upgraded = match unsafe { this(slf) }.look(py, |hold| hold.try_upgrade())? {
+        let guard = unsafe { this(slf) };
+        let upgraded = match guard.look(py, |hold| hold.try_upgrade())? {
             Ok(()) => true,
             Err(keylatch::LockError::WouldBlock { .. }) => false,
-            Err(error) => return Err(guard::gone(py, &error)),
+            Err(error) => return Err(guard.gone(py, &error)),
         };
         Ok(owned(PyBool::new(py, upgraded).to_owned()))
     })
@@ -223,8 +225,9 @@ unsafe extern "C" fn upgrade(
         // SAFETY: as the interpreter passed them.
         let timeout = unsafe { timeout_argument(py, "upgrade", arguments, positional, keywords)? };
         // SAFETY: called on a guard.
-        let upgraded = unsafe { this(slf) }.upgrading(py, |hold| wait_for(py, hold.upgrade(timeout.as_duration())))?;
-        upgraded.map_err(|error| guard::gone(py, &error))?;
+        let guard = unsafe { this(slf) };
+        let upgraded = guard.upgrading(py, |hold| wait_for(py, hold.upgrade(timeout.as_duration())))?;
+        upgraded.map_err(|error| guard.gone(py, &error))?;
         Ok(none())
     })
 }
@@ -251,11 +254,12 @@ unsafe extern "C" fn renew(
 ) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: as the interpreter passed them.
-        let ttl: Seconds = unsafe { only_argument(py, "renew", arguments, given)? }.extract()?;
-        let ttl = ttl.required("a ttl")?;
+        let ttl = unsafe { only_argument(py, "renew", arguments, given)? };
+        let ttl = argument::<Seconds>("a ttl", "a number of seconds", ttl)?.required("a ttl")?;
         // SAFETY: called on a guard.
-        let renewed = unsafe { this(slf) }.look(py, |hold| hold.renew(ttl))?;
-        renewed.map_err(|error| guard::gone(py, &error))?;
+        let guard = unsafe { this(slf) };
+        let renewed = guard.look(py, |hold| hold.renew(ttl))?;
+        renewed.map_err(|error| guard.gone(py, &error))?;
         Ok(none())
     })
 }
@@ -378,9 +382,10 @@ pub(crate) unsafe extern "C" fn representation(slf: *mut ffi::PyObject) -> *mut 
     answer(|py| {
         // SAFETY: called on a guard, which has a key.
         let (guard, key) = unsafe { (this(slf), Borrowed::from_ptr(py, this(slf).key())) };
-        let state = match guard.look(py, |hold| hold.mode()) {
-            Ok(Mode::Exclusive) => "exclusive",
-            Ok(Mode::Shared) => "shared",
+        let state = match guard.look(py, |hold| (hold.mode(), hold.is_valid())) {
+            Ok((_, false)) => "not valid any more",
+            Ok((Mode::Exclusive, true)) => "exclusive",
+            Ok((Mode::Shared, true)) => "shared",
             Err(_) if guard.is_released() => "released",
             Err(_) if guard.is_forked() => "held by a parent process",
             Err(_) => "upgrading",

@@ -2,7 +2,7 @@
 
 use crate::errors::{class, mode_to_python};
 use crate::key::{self, AskedKey};
-use crate::numbers::{Seconds, Text};
+use crate::numbers::{Seconds, Text, argument};
 use crate::owner::AskedOwner;
 use keylatch::{
     BlockingChain, ChainLink, Cycle, DeadlockLink, Filter, HolderInfo, LockOrderLink, LockOrderReport,
@@ -35,9 +35,12 @@ pub(crate) fn filter(asked: &Bound<'_, PyDict>) -> PyResult<Filter> {
                     filter
                 }
             }
-            "source" => filter.source(value.extract::<Text>()?.0),
+            "source" => filter.source(argument::<Text>("a source", "a str", value.as_borrowed())?.0),
             "mode" => filter.mode(mode_of(&value)?),
-            "older_than" => filter.older_than(value.extract::<Seconds>()?.required("older_than")?),
+            "older_than" => filter.older_than(
+                argument::<Seconds>("older_than", "a number of seconds", value.as_borrowed())?
+                    .required("older_than")?,
+            ),
             other => return Err(PyTypeError::new_err(format!("{other:?} is nothing to look for"))),
         };
     }
@@ -45,7 +48,7 @@ pub(crate) fn filter(asked: &Bound<'_, PyDict>) -> PyResult<Filter> {
 }
 
 fn mode_of(mode: &Bound<'_, PyAny>) -> PyResult<Mode> {
-    match mode.extract::<std::borrow::Cow<'_, str>>()?.as_ref() {
+    match argument::<Text>("a mode", "a Mode or a str", mode.as_borrowed())?.0.as_str() {
         "shared" => Ok(Mode::Shared),
         "exclusive" => Ok(Mode::Exclusive),
         other => Err(PyValueError::new_err(format!("a mode is \"shared\" or \"exclusive\", not {other:?}"))),

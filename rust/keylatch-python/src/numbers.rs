@@ -2,7 +2,7 @@
 //! words, always as a `ValueError`.
 
 use crate::owner::text_of;
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::ops::RangeInclusive;
@@ -74,6 +74,20 @@ impl Seconds {
     pub(crate) fn required(self, what: &str) -> PyResult<Duration> {
         self.duration().ok_or_else(|| PyValueError::new_err(format!("{what} is a number of seconds from 0 on")))
     }
+}
+
+/// An argument that is a number: what is none is told by the argument's name.
+pub(crate) fn argument<'a, 'py, T>(what: &str, kind: &str, value: Borrowed<'a, 'py, PyAny>) -> PyResult<T>
+where
+    T: FromPyObject<'a, 'py, Error = PyErr>,
+{
+    value.extract().map_err(|error: PyErr| {
+        if !error.is_instance_of::<PyTypeError>(value.py()) {
+            return error;
+        }
+        let given = value.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
+        PyTypeError::new_err(format!("{what} is {kind}, not {given}"))
+    })
 }
 
 /// Text for people: lone surrogates, which it cannot have, are replaced.

@@ -93,10 +93,12 @@ impl Pending {
         let mut upgrade =
             Upgrading::begin(py, unsafe { GuardObject::from_raw(guard.as_ptr()) }, guard.unbind(), timeout)?;
         Ok(Self::new(move |py, context| {
-            let Some(future) = &mut upgrade.future else { return Poll::Ready(Err(guard::not_held(py))) };
+            // SAFETY: a guard, which the upgrade keeps alive.
+            let guard = unsafe { GuardObject::from_raw(upgrade.guard.as_ptr()) };
+            let Some(future) = &mut upgrade.future else { return Poll::Ready(Err(guard.not_held(py))) };
             let Poll::Ready(upgraded) = Pin::new(future).poll(context) else { return Poll::Pending };
             upgrade.end();
-            Poll::Ready(upgraded.map(|()| py.None()).map_err(|error| guard::gone(py, &error)))
+            Poll::Ready(upgraded.map(|()| py.None()).map_err(|error| guard.gone(py, &error)))
         }))
     }
 }

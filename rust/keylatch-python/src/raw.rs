@@ -4,7 +4,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A function's result on its way out to the interpreter.
@@ -112,7 +112,22 @@ pub(crate) unsafe fn make_type<'py, T>(
     name: &'static CStr,
     slots: &mut [ffi::PyType_Slot],
 ) -> PyResult<Bound<'py, PyAny>> {
-    let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE;
+    // SAFETY: the caller says so.
+    unsafe { make_type_with::<T>(py, name, 0, slots) }
+}
+
+/// The same, with more flags.
+///
+/// # Safety
+/// As for [`make_type`], and the slots have what the flags call for.
+pub(crate) unsafe fn make_type_with<'py, T>(
+    py: Python<'py>,
+    name: &'static CStr,
+    flags: c_ulong,
+    slots: &mut [ffi::PyType_Slot],
+) -> PyResult<Bound<'py, PyAny>> {
+    let flags =
+        flags | ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION | ffi::Py_TPFLAGS_IMMUTABLETYPE;
     let mut spec = ffi::PyType_Spec {
         name: name.as_ptr(),
         basicsize: size_of::<T>() as c_int,
@@ -145,6 +160,20 @@ pub(crate) unsafe fn deallocate(object: *mut ffi::PyObject) {
     unsafe {
         let kind = ffi::Py_TYPE(object);
         ffi::PyObject_Free(object.cast());
+        ffi::Py_DECREF(kind.cast());
+    }
+}
+
+/// The same for an object that the garbage collector knows.
+///
+/// # Safety
+/// As for [`deallocate`], and the object's type has `Py_TPFLAGS_HAVE_GC`.
+#[inline(always)]
+pub(crate) unsafe fn deallocate_collected(object: *mut ffi::PyObject) {
+    // SAFETY: the caller says so.
+    unsafe {
+        let kind = ffi::Py_TYPE(object);
+        ffi::PyObject_GC_Del(object.cast());
         ffi::Py_DECREF(kind.cast());
     }
 }

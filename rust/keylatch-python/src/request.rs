@@ -1,7 +1,7 @@
 //! What `lock` and its kin are called with.
 
 use crate::key::AskedKey;
-use crate::numbers::{Seconds, Whole};
+use crate::numbers::{Seconds, Whole, argument};
 use crate::owner::AskedOwner;
 use keylatch::{LockRequest, Mode};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -26,7 +26,7 @@ impl Timeout {
         if seconds.is_none() {
             return Ok(Self::Default);
         }
-        match seconds.extract::<Seconds>()?.duration() {
+        match argument::<Seconds>("a timeout", "a number of seconds or None", seconds.as_borrowed())?.duration() {
             Some(Duration::MAX) => Ok(Self::Never),
             Some(timeout) => Ok(Self::After(timeout)),
             None => Err(PyValueError::new_err(
@@ -46,7 +46,10 @@ impl Timeout {
 
 /// How long a lease is: of seconds, or `None` for a hold that is none.
 pub(crate) fn ttl_of(seconds: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
-    if seconds.is_none() { Ok(None) } else { seconds.extract::<Seconds>()?.required("a ttl").map(Some) }
+    if seconds.is_none() {
+        return Ok(None);
+    }
+    argument::<Seconds>("a ttl", "a number of seconds", seconds.as_borrowed())?.required("a ttl").map(Some)
 }
 
 /// The arguments of one request. Objects are the caller's.
@@ -157,7 +160,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
 }
 
 pub(crate) fn priority_of(priority: &Bound<'_, PyAny>) -> PyResult<u8> {
-    priority_from(&priority.extract()?)
+    priority_from(&argument("a priority", "an int", priority.as_borrowed())?)
 }
 
 pub(crate) fn priority_from(number: &Whole) -> PyResult<u8> {

@@ -76,7 +76,7 @@ def test_figures_and_health() -> None:
     with locks.lock("a"):
         assert locks.try_lock("a") is None
         with pytest.raises(TimeoutError):
-            locks.lock("a", timeout=0.001)
+            locks.lock("a", timeout=0.05)
         metrics = locks.get_metrics(per_shard=True)
     figures = metrics.shard_metrics
     assert (figures.acquisitions, figures.releases, figures.refused, figures.timeouts) == (11, 10, 1, 1)

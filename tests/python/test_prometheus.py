@@ -29,7 +29,7 @@ def contended() -> LockManager:
     locks = LockManager()
     with locks.lock("a"):
         with pytest.raises(TimeoutError):
-            locks.lock("a", timeout=0.001)
+            locks.lock("a", timeout=0.05)
         assert locks.try_lock("a") is None
     locks.lock("a", shared=True).into_grant()
     return locks

@@ -158,7 +158,7 @@ fn converting_neither_takes_nor_releases() {
 fn too_many_timeouts_are_unhealthy_and_said_so() {
     let locks = few_shards(Fairness::default());
     let held = locks.acquire_write_lock_blocking("b", "o", "x").unwrap();
-    let late = LockRequest::read(("b", "o")).timeout(Duration::from_millis(12));
+    let late = LockRequest::read(("b", "o")).timeout(Duration::from_millis(100));
     assert!(locks.lock(late).blocking().is_err());
     drop(held);
     let health = locks.health();

@@ -104,7 +104,7 @@ class LockManager(_keylatch.LockManager):
         priority: int = 0,
         best_effort: bool = False,
     ) -> AcquireMany:
-        """The same as lock_many() for asyncio: await it, or use it in `async with`.
+        """The same as lock_many() for asyncio: await it, use it in `async with`, or make a task of it.
 
         >>> import asyncio
         >>> locks = LockManager()

@@ -10,6 +10,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import uvloop
@@ -405,19 +406,20 @@ def test_a_task_is_made_of_an_acquire_itself(locks: LockManager, run: Runner, ma
     async def main() -> None:
         async with asyncio.TaskGroup() as tasks:
             free = tasks.create_task(ask())
-        held = await free
+        held: Any = await free
         async with asyncio.TaskGroup() as tasks:
             waits = tasks.create_task(ask())
-            cancelled, late = asyncio.create_task(ask()), asyncio.create_task(ask(timeout=0.01))
-            await until_tasks_wait(locks, 3)
+            cancelled = asyncio.create_task(ask())
+            await until_tasks_wait(locks, 2)
             assert "Task pending" in repr(waits)
             cancelled.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await cancelled
             with pytest.raises(LockTimeout):
-                await late
+                await asyncio.create_task(ask(timeout=0.001))
             held.release()
-        (await waits).release()
+        had: Any = await waits
+        had.release()
         # What was done to a coroutine before it began is done to one of these.
         early = asyncio.create_task(ask())
         early.cancel()

@@ -76,15 +76,15 @@ def test_figures_and_health() -> None:
     with locks.lock("a"):
         assert locks.try_lock("a") is None
         with pytest.raises(TimeoutError):
-            locks.lock("a", timeout=0.001)
+            locks.lock("a", timeout=0.05)
         metrics = locks.get_metrics(per_shard=True)
     figures = metrics.shard_metrics
     assert (figures.acquisitions, figures.releases, figures.refused, figures.timeouts) == (11, 10, 1, 1)
     assert (figures.holders, figures.waits, len(metrics.shards)) == (1, 1, 4)
     assert sum(shard.acquisitions for shard in metrics.shards) == 11
     assert figures.wait_histogram.count == 1
-    # Waiting begins a moment after the time does.
-    assert figures.avg_wait_time == figures.wait_time == figures.max_wait_time > 0
+    # Of the wait in line, which may begin when most of the time is over; and in seconds.
+    assert 0 < figures.avg_wait_time == figures.wait_time == figures.max_wait_time < 60
     assert 0 < figures.timeout_rate < 1
     assert figures.fast_path_rate == 1.0
     assert metrics.ops_per_second > 0

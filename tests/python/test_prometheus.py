@@ -29,7 +29,7 @@ def contended() -> LockManager:
     locks = LockManager()
     with locks.lock("a"):
         with pytest.raises(TimeoutError):
-            locks.lock("a", timeout=0.001)
+            locks.lock("a", timeout=0.05)
         assert locks.try_lock("a") is None
     locks.lock("a", shared=True).into_grant()
     return locks
@@ -50,7 +50,8 @@ def test_the_package_of_prometheus_reads_what_it_writes_of_our_figures() -> None
         assert read["keylatch_timeouts_total", mine] == 1
         assert read["keylatch_refusals_total", mine] == 1
         assert read["keylatch_wait_seconds_count", mine] == 1
-        assert read["keylatch_wait_seconds_sum", mine] > 0
+        # Of the wait in line, which may begin when most of the time is over; and in seconds.
+        assert 0 < read["keylatch_wait_seconds_sum", mine] < 60
         assert read["keylatch_wait_seconds_bucket", (("le", "+Inf"), *mine)] == 1
         acquisitions = [value for (name, labels), value in read.items() if name == "keylatch_acquisitions_total"]
         assert sum(acquisitions) == 2

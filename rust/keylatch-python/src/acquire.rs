@@ -58,7 +58,7 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
         c"alock",
         awaitable::alock,
         c"alock($self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True)\n--\n\n\
-        The same as lock() for asyncio: await it, or use it in `async with`.\n\n\
+        The same as lock() for asyncio: await it, use it in `async with`, or make a task of it.\n\n\
         Cancelling the wait is exact: the request is out of the line, and nothing is held.\n\n\
         >>> import asyncio\n\
         >>> from keylatch import LockManager\n\

@@ -408,8 +408,9 @@ def test_a_task_is_made_of_an_acquire_itself(locks: LockManager, run: Runner, ma
         held = await free
         async with asyncio.TaskGroup() as tasks:
             waits = tasks.create_task(ask())
-            cancelled, late = asyncio.create_task(ask()), asyncio.create_task(ask(timeout=0.01))
-            await until_tasks_wait(locks, 3)
+            cancelled = asyncio.create_task(ask())
+            await until_tasks_wait(locks, 2)
+            late = asyncio.create_task(ask(timeout=0.01))
             assert "Task pending" in repr(waits)
             cancelled.cancel()
             with pytest.raises(asyncio.CancelledError):

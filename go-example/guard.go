@@ -72,7 +72,7 @@ func (g *Guard) Mode() (Mode, error) { return g.of().Mode(g.grant) }
 func (g *Guard) Fence() (uint64, error) { return g.of().Fence(g.grant) }
 
 // Downgrade goes from exclusive to shared, with no moment in between in which anybody else could have it exclusively. It
-// does nothing to a shared hold.
+// does nothing to a shared hold, nor to one of several that a session has of the lock ([Count]).
 func (g *Guard) Downgrade() error { return g.of().Downgrade(g.grant) }
 
 // TryUpgrade goes from shared to exclusive if nobody else holds the lock now, and fails with [ErrWouldBlock] if somebody

@@ -901,7 +901,8 @@ int32_t keylatch_release_many(keylatch_manager *manager,
 
 /*
  * From exclusive to shared, with no moment in between in which anybody else could have it
- * exclusively. Does nothing to a shared hold. Never waits.
+ * exclusively. Does nothing to a shared hold, nor to one of several that a session has of the lock
+ * (KEYLATCH_REENTRANCY_COUNT). Never waits.
  *
  * Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL,
  * KEYLATCH_EHANDLE. Threads: any; also from callbacks.

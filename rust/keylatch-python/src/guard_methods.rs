@@ -69,7 +69,8 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
         c"downgrade",
         downgrade,
         c"downgrade($self, /)\n--\n\nShare the lock from now on.\n\n\
-        There is no moment in between in which somebody else could have it exclusively. Never waits.\n\n\
+        There is no moment in between in which somebody else could have it exclusively. Never waits. \
+        Does nothing where a session holds the lock several times, until but one of them is left.\n\n\
         Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
     ),
     raw::method_without_arguments(

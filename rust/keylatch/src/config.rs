@@ -86,7 +86,7 @@ pub enum Reentrancy {
     /// It fails at once with [`LockError::Deadlock`], which names the session itself.
     #[default]
     Deny,
-    /// It is granted once more; the lock is free when as many guards are gone.
+    /// It is granted once more; the lock is free when as many guards are gone, and cannot be downgraded before but one is.
     Count,
 }
 

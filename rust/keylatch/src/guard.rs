@@ -120,7 +120,10 @@ impl<M: ManagerRef> LockGuard<M> {
     }
 
     /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively. Does
-    /// nothing to a shared hold. Never blocks.
+    /// nothing to a shared hold, nor to one of several that a session has of the lock ([`Reentrancy::Count`]): as long as
+    /// it has another it stays exclusive. Never blocks.
+    ///
+    /// [`Reentrancy::Count`]: crate::Reentrancy::Count
     pub fn downgrade(&mut self) {
         self.manager.manager().core().downgrade(self.grant());
     }

@@ -376,6 +376,10 @@ FAULTS = {
         [model("conversion::a_guard_goes_whose_upgrade_was_forgotten"),
          test("converting", "a_forgotten_upgrade_is_given_up_with_its_guard")],
     ),
+    "looks-before-ends": (
+        "whose time is over waits until all who look have looked",
+        [test("keylatch", "wait::timer::tests::whose_time_is_over_does_not_wait_for_those_who_look")],
+    ),
     "timer-not-told-of-earlier": (
         "the timer sleeps on when an earlier deadline is set",
         [test("waiting", "an_earlier_deadline_set_later_is_kept")],

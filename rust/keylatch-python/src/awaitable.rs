@@ -121,10 +121,10 @@ pub(crate) unsafe extern "C" fn alock(
     positional: ffi::Py_ssize_t,
     keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: the type was made before any manager could be; the arguments are as the interpreter passed them. Memory
-    // from `allocate` is zero, which is good for each field that is not written.
+    // SAFETY: the type was made before any manager could be; the arguments are as the interpreter passed them. Its memory
+    // is zero, which is good for each field that is not written.
     unsafe {
-        let object = raw::allocate(ACQUIRE_TYPE.load(Ordering::Relaxed));
+        let object = raw::allocate_untracked::<AcquireObject>(ACQUIRE_TYPE.load(Ordering::Relaxed));
         if object.is_null() {
             return object;
         }
@@ -324,6 +324,9 @@ unsafe extern "C" fn send_slow(
                 Begun::Taken => return Ok(result(this)),
                 Begun::Waiting(pending) => {
                     this.waiting.store(pending.into_coroutine(py)?.into_ptr(), Ordering::Release);
+                    // Only now can it be part of a circle. Telling the collector of each would cost as much as the lock.
+                    // SAFETY: an object that it may know, once: a coroutine comes once.
+                    unsafe { ffi::PyObject_GC_Track(slf.cast()) };
                 }
             }
         }

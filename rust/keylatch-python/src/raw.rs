@@ -150,6 +150,24 @@ pub(crate) unsafe fn allocate(kind: *mut ffi::PyTypeObject) -> *mut ffi::PyObjec
     unsafe { ffi::PyType_GenericAlloc(kind, 0) }
 }
 
+/// As [`allocate`], for a `T` that the garbage collector may know, but does not before `PyObject_GC_Track`.
+///
+/// # Safety
+/// The type was made by [`make_type_with`] for a `T`, with `Py_TPFLAGS_HAVE_GC`, and the thread is attached.
+#[inline(always)]
+pub(crate) unsafe fn allocate_untracked<T>(kind: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
+    const { assert!(size_of::<T>() >= size_of::<ffi::PyObject>()) };
+    // SAFETY: of such a type; what comes is as large as a `T`, and the head at its beginning is filled in.
+    unsafe {
+        let object = ffi::PyObject_GC_New::<ffi::PyObject>(kind);
+        if !object.is_null() {
+            let rest = size_of::<T>() - size_of::<ffi::PyObject>();
+            object.add(1).cast::<u8>().write_bytes(0, rest);
+        }
+        object
+    }
+}
+
 /// Gives back the memory of an object whose contents are gone, and its reference to its type.
 ///
 /// # Safety
@@ -164,7 +182,7 @@ pub(crate) unsafe fn deallocate(object: *mut ffi::PyObject) {
     }
 }
 
-/// The same for an object that the garbage collector knows.
+/// The same for an object of [`allocate_untracked`], which the garbage collector does not know any more.
 ///
 /// # Safety
 /// As for [`deallocate`], and the object's type has `Py_TPFLAGS_HAVE_GC`.

@@ -445,7 +445,7 @@ fn a_forgotten_upgrade_is_given_up_with_its_guard() {
 fn goes_on_without(used: Use, granted: bool, locks: &FastObjectLockManager) {
     let mut guard = locks.acquire_read_lock_blocking("b", "o", "forgets").unwrap();
     let mut other = Some(locks.acquire_read_lock_blocking("b", "o", "other").unwrap());
-    std::mem::forget(ByHand::waiting(guard.upgrade(None)));
+    ByHand::waiting(guard.upgrade(None)).forget();
     assert_eq!(waiters(locks), 1);
     if granted {
         other = None;
@@ -472,18 +472,18 @@ fn a_guard_whose_upgrade_was_forgotten_can_be_upgraded_and_downgraded() {
     let mut guard = locks.acquire_read_lock_blocking("b", "o", "forgets").unwrap();
     let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
     for _ in 0..3 {
-        std::mem::forget(ByHand::waiting(guard.upgrade(None)));
+        ByHand::waiting(guard.upgrade(None)).forget();
         // It does not stand in its own way.
         assert!(matches!(guard.upgrade_blocking(Some(Duration::from_millis(1))), Err(LockError::Timeout { .. })));
-        std::mem::forget(ByHand::waiting(guard.upgrade(None)));
+        ByHand::waiting(guard.upgrade(None)).forget();
         assert!(matches!(guard.try_upgrade(), Err(LockError::WouldBlock { .. })));
         assert_eq!(waiters(&locks), 0);
     }
-    std::mem::forget(ByHand::waiting(guard.upgrade(None)));
+    ByHand::waiting(guard.upgrade(None)).forget();
     guard.downgrade();
     drop(other);
     assert_eq!(guard.mode(), Mode::Shared, "it was told to share");
-    std::mem::forget(ByHand::new(guard.upgrade(None)));
+    ByHand::new(guard.upgrade(None)).forget();
     guard.try_upgrade().unwrap();
     guard.downgrade();
     drop(locks.try_acquire_read_lock("b", "o", "third").unwrap());

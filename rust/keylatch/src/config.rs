@@ -207,6 +207,9 @@ pub struct LockConfig {
     pub reentrancy: Reentrancy,
     /// How long a session's request waits before it looks for a deadlock; zero looks before it sleeps, and `None` never
     /// looks. Default 50 ms.
+    ///
+    /// A look goes through the line it stands in, so that of a crowd of sessions at one key that have all waited this long
+    /// each looks at all: a longer delay, or labels where nothing can come of it, spares that.
     pub deadlock_delay: Option<Duration>,
     /// Which session of a deadlock gives way. Default [`Victim::Asker`].
     pub victim: Victim,

@@ -106,8 +106,9 @@ impl Core {
             match self.displace(local, shard, index, &[first], None) {
                 Err(InTransition) => return Again::Moved,
                 Ok(Err(Full)) => return Again::Full,
-                // It is being released at this moment, and the request waits for that like any other.
-                Ok(Ok(None)) => return Again::No,
+                // Released meanwhile, and its entry may have left the table to make room: only a new look-up may be
+                // queued on.
+                Ok(Ok(None)) => return Again::Moved,
                 Ok(Ok(Some(Displaced { stand_in, .. }))) => home = (stand_in, self.table.entry(stand_in)),
             }
             let is_there =
@@ -144,4 +145,33 @@ pub(crate) enum Again {
     Moved,
     /// It did, and there is no room for the entry that would count.
     Full,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::hold::OwnerRef;
+    use crate::{FastObjectLockManager, LockConfig, LockRequest};
+
+    /// The guard goes, and its entry with it, between the look at who holds the key and the count.
+    #[test]
+    fn count_of_a_hold_that_went_asks_anew() {
+        let config = LockConfig { max_locks: 4, reentrancy: Reentrancy::Count, ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_config(config).unwrap();
+        let (core, session) = (locks.core(), locks.session("s"));
+        let names: Vec<String> = (0..1000).map(|number| format!("filler-{number}")).collect();
+        let mut fillers: Vec<_> =
+            names.iter().map_while(|name| locks.try_acquire_write_lock("b", name, "filler").ok()).collect();
+        fillers.pop();
+        let request = LockRequest::write(("b", "o")).owner(OwnerRef::from(&session));
+        let first = core.try_now(request, false).unwrap();
+        let (local, wanted) = (core.local(), core.wanted(core.local(), &request));
+        let record = core.records.take(&local.records);
+        let mut shard = core.lock_shard(wanted.hash);
+        let found = shard.find(wanted.hash, &wanted.key).expect("held");
+        core.release_guard(first);
+        let answer = core.count_once_more(local, &mut shard, &wanted, found, record, first);
+        assert!(matches!(answer, Again::Moved), "the entry that was found is none any more");
+        core.records.put(&local.records, record);
+    }
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -170,10 +172,27 @@ def test_sessions_are_of_one_manager_and_not_copied(locks: LockManager) -> None:
     for attempt in (pickle.dumps, copy.copy):
         with pytest.raises(TypeError, match="cannot be pickled or copied"):
             attempt(session)
-    other = LockManager()
-    with other.lock("a", owner=session):
-        (holder,) = other.holders()
-        assert (holder.owner, holder.session) == ("txn", False)
+    for reentrancy in ("deny", "count"):
+        other = LockManager(reentrancy=reentrancy)
+        for call in (
+            lambda: other.lock("a", owner=session),
+            lambda: other.lock("a", owner=session, shared=True, wait=False),
+            lambda: other.try_lock("a", owner=session),
+            lambda: other.grant("a", owner=session),
+            lambda: other.grant("a", owner=session, request_id=1),
+            lambda: asyncio.run(_awaited(other.alock("a", owner=session))),
+            lambda: other.lock_many(["a", "b"], owner=session),
+            lambda: asyncio.run(_awaited(other.alock_many(["a"], owner=session))),
+            lambda: other.blocking_chain(owner=session),
+        ):
+            with pytest.raises(keylatch.InvalidConfig, match="begin one with this manager's session"):
+                call()
+        assert other.metrics().holders == 0
+
+
+async def _awaited(lock: Any) -> None:
+    async with lock:
+        pass
 
 
 def test_orders_that_go_round_are_told_before_they_are_deadlocks() -> None:

@@ -118,7 +118,10 @@ pub unsafe extern "C" fn keylatch_blocking_chain(
         } else {
             let owner = handle::enter::<keylatch_owner>(owner.cast())?;
             if owner.manager != manager.number {
-                return Err(Failure::new(KEYLATCH_EHANDLE, "the owner belongs to another manager"));
+                return Err(Failure::new(
+                    KEYLATCH_EHANDLE,
+                    "the owner belongs to another manager; make one with keylatch_owner_new() of this one",
+                ));
             }
             manager.locks.blocking_chain(owner.as_ref())
         };

@@ -93,7 +93,10 @@ impl<'a> Given<'a> {
         } else {
             let owner = handle::enter::<keylatch_owner>(options.owner.cast())?;
             if owner.manager != manager.number {
-                return Err(Failure::new(KEYLATCH_EHANDLE, "the owner belongs to another manager"));
+                return Err(Failure::new(
+                    KEYLATCH_EHANDLE,
+                    "the owner belongs to another manager; make one with keylatch_owner_new() of this one",
+                ));
             }
             Some(owner)
         };

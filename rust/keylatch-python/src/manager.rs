@@ -287,6 +287,7 @@ impl LockManager {
             }
             (None, Some(owner)) => {
                 let owner = AskedOwner::of(owner.as_borrowed())?;
+                owner.check(py, self.id)?;
                 let start = owner.as_ref(self.id);
                 py.detach(|| locks.blocking_chain(start))
             }

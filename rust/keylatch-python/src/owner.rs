@@ -1,7 +1,8 @@
 //! Owners: whose request it is, as people see it in errors and listings.
 
+use crate::errors::to_exception;
 use crate::session::Session;
-use keylatch::OwnerRef;
+use keylatch::{LockError, OwnerRef};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -114,13 +115,24 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
         })
     }
 
+    /// Refuses a session of another manager, where the manager has no error of its own for it.
+    pub(crate) fn check(&self, py: Python<'_>, manager: u64) -> PyResult<()> {
+        match self {
+            Self::Session(session) if !session.get().is_of(manager) => {
+                let problem = "the session is another manager's; begin one with this manager's session()".into();
+                Err(to_exception(py, &LockError::InvalidConfig { setting: "owner", problem }))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The owner as the manager takes it.
     pub(crate) fn as_ref(&self, manager: u64) -> OwnerRef<'_> {
         match self {
             Self::Nobody => OwnerRef::Named(""),
             Self::Known(known) if known.get().manager == manager => OwnerRef::Known(known.get().owner),
             Self::Known(known) => OwnerRef::Named(&known.get().text),
-            Self::Session(session) => session.get().as_owner(manager),
+            Self::Session(session) => session.get().as_owner(),
             Self::Named(name) => OwnerRef::Named(name.to_str().unwrap_or_default()),
             Self::Replaced(_, text) => OwnerRef::Named(text.to_str().unwrap_or_default()),
         }

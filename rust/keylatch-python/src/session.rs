@@ -33,7 +33,7 @@ pub(crate) struct Session {
     /// Where in the program it comes from, for listings; empty for nothing.
     #[pyo3(get)]
     source: &'static str,
-    /// The name once more, for a manager that does not know the session.
+    /// The name once more, as text.
     text: String,
     /// The manager that knows it.
     manager: u64,
@@ -103,9 +103,14 @@ impl Session {
         }
     }
 
-    /// The owner as a manager takes it. To another one than its own it is a name.
-    pub(crate) fn as_owner(&self, manager: u64) -> OwnerRef<'_> {
-        if self.manager == manager { (&self.session).into() } else { OwnerRef::Named(&self.text) }
+    /// The owner as a manager takes it, which refuses a session of another one.
+    pub(crate) fn as_owner(&self) -> OwnerRef<'_> {
+        (&self.session).into()
+    }
+
+    /// Whether this manager began it.
+    pub(crate) fn is_of(&self, manager: u64) -> bool {
+        self.manager == manager
     }
 
     pub(crate) fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {

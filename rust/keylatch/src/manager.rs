@@ -381,6 +381,7 @@ impl FastObjectLockManager {
     }
 
     fn batch_at_once<'a>(&'a self, batch: &BatchLockRequest<'_>) -> Result<Option<LockBatch<'a>>, LockError> {
+        self.core.check_owner(batch.owner)?;
         batch.ttl.map_or(Ok(0), nanos_of)?;
         self.core.note_batch_order(batch);
         let grants = self.core.batch_at_once(self.core.local(), batch);

@@ -60,7 +60,7 @@ impl<'a> LockRequest<'a> {
     /// Whether it asks for more than the fast path gives.
     #[inline(always)]
     pub(crate) fn is_special(&self) -> bool {
-        self.has_ttl | self.has_request_id
+        self.has_ttl | self.has_request_id | matches!(self.owner, OwnerRef::Session(_))
     }
 
     /// For how long its hold is to be safe.

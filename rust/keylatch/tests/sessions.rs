@@ -3,8 +3,8 @@
 mod steps;
 
 use keylatch::{
-    BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, NumberedRequest,
-    Reentrancy,
+    BatchLockRequest, BatchMode, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode,
+    NumberedRequest, Reentrancy,
 };
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -366,13 +366,58 @@ fn a_turn_that_a_front_takes_is_the_only_one() {
 fn numbered_requests_that_cannot_be_meant_are_refused() {
     let locks = FastObjectLockManager::new();
     let session = locks.session("s");
-    let elsewhere = FastObjectLockManager::new();
     let refused = |error: LockError| matches!(error, LockError::InvalidConfig { setting: "request_id", .. });
     assert!(refused(locks.lock(write().owner(&session).request_id(1)).blocking().unwrap_err()));
     assert!(refused(locks.lock(write().owner("label").request_id(1)).grant_now().unwrap_err()));
-    assert!(refused(elsewhere.lock(write().owner(&session).request_id(1)).grant_now().unwrap_err()));
-    let foreign = elsewhere.lock(write().owner(&session)).blocking().unwrap();
-    assert_eq!(&*foreign.owner(), "a session of another manager");
+}
+
+/// Its number would be that of every other foreign session, and they would pass for one.
+#[test]
+fn session_of_another_manager_is_refused() {
+    let elsewhere = [FastObjectLockManager::new(), FastObjectLockManager::new()];
+    let foreign = [elsewhere[0].session("one"), elsewhere[1].session("two")];
+    for reentrancy in [Reentrancy::Deny, Reentrancy::Count] {
+        let locks = FastObjectLockManager::with_config(LockConfig { reentrancy, ..LockConfig::default() }).unwrap();
+        let queue = locks.completion_queue().unwrap();
+        let refused = |error: LockError| {
+            let says_what_to_do = error.to_string().contains("session()");
+            says_what_to_do && matches!(error, LockError::InvalidConfig { setting: "owner", .. })
+        };
+        let by = |session| {
+            for asked in [write().owner(session), read().owner(session), write().owner(session).ttl(Duration::MAX)] {
+                assert!(refused(locks.lock(asked).blocking().unwrap_err()));
+                assert!(refused(locks.lock(asked).try_now().unwrap_err()));
+                assert!(refused(locks.lock(asked.timeout(Duration::ZERO)).blocking().unwrap_err()));
+                assert!(refused(locks.lock(asked).grant_blocking().unwrap_err()));
+                assert!(refused(locks.lock(asked).grant_now().unwrap_err()));
+                assert!(refused(locks.lock(asked.request_id(1)).grant_now().unwrap_err()));
+                assert!(refused(locks.begin_numbered(&asked.request_id(1)).unwrap_err()));
+                assert!(refused(locks.lock(asked).with_queue(&queue, 1).unwrap_err()));
+                assert!(refused(locks.lock(asked).with_callback(|_| panic!("it was refused")).unwrap_err()));
+                let now = futures_util::FutureExt::now_or_never(async { locks.lock(asked).await });
+                assert!(refused(now.expect("it does not wait").unwrap_err()));
+                // SAFETY: the place is this thread's, and none of its thread-local values has been dropped.
+                assert!(unsafe { locks.lock(asked).grant_at_once(locks.place()) }.is_none());
+            }
+            let (many, few): (Vec<_>, usize) = ((0..100).map(|n: u32| n.to_string()).collect(), 2);
+            for names in [&many[..], &many[..few], &many[..0]] {
+                let batch =
+                    || names.iter().fold(BatchLockRequest::new(session), |batch, name| batch.add_write_lock("b", name));
+                assert!(refused(locks.acquire_locks_batch_blocking(batch()).unwrap_err()));
+                assert!(refused(locks.acquire_locks_batch_blocking(batch().mode(BatchMode::BestEffort)).unwrap_err()));
+                let now = futures_util::FutureExt::now_or_never(locks.acquire_locks_batch(batch()));
+                assert!(refused(now.expect("it does not wait").unwrap_err()));
+            }
+        };
+        by(&foreign[0]);
+        // As before, where the key is held and where other sessions are there.
+        let own = locks.session("own");
+        let held = locks.lock(write().owner(&own)).blocking().unwrap();
+        foreign.iter().for_each(by);
+        drop(held);
+        let figures = locks.get_metrics().shard_metrics;
+        assert_eq!((figures.holders, figures.waits), (0, 0));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{
-    FOREIGN, Grant, Held, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, record,
+    Grant, Held, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, UNNAMED, record,
 };
 use crate::inspect::deadlock::Deadlocks;
 use crate::inspect::lock_order::LockOrders;
@@ -354,13 +354,26 @@ impl Core {
         Queue { head: &entry.queue_head, tail: &entry.queue_tail, waiters: &self.waiters }
     }
 
+    /// Refuses a session of another manager: here its number is another session's, or no session's.
+    #[inline]
+    pub(crate) fn check_owner(&self, owner: OwnerRef<'_>) -> Result<(), LockError> {
+        match owner {
+            OwnerRef::Session(session) if session.manager != self.identity() => Err(invalid(
+                "owner",
+                "the session is another manager's; begin one with this manager's session()".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The number of an owner, who is about to make a request on this thread.
     #[inline(always)]
     pub(crate) fn owner_number(&self, local: &Local, owner: OwnerRef<'_>) -> u32 {
         match owner {
             OwnerRef::Known(owner) => owner.0,
             OwnerRef::Session(session) if session.manager == self.identity() => session.number,
-            OwnerRef::Session(_) => FOREIGN,
+            // Refused before, by `check_owner`. Should a path forget to ask, it is a label, of which nothing is concluded.
+            OwnerRef::Session(_) => UNNAMED,
             OwnerRef::Named("") => 0,
             OwnerRef::Named(name) => local.remembered(name).unwrap_or_else(|| self.owner_number_slow(local, name)),
         }
@@ -439,7 +452,7 @@ impl Core {
         }
         match self.sessions.get(number) {
             Some(session) => Label { name: Arc::clone(&session.name), source: session.source },
-            None => Label { name: "a session of another manager".into(), source: "" },
+            None => Label::default(),
         }
     }
 

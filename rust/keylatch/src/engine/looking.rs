@@ -4,7 +4,7 @@
 //! itself; for futures and mail the timer does. Either way it comes to [`Core::look`], which says when to look next.
 
 use super::core::Core;
-use crate::hold::{FOREIGN, SESSION};
+use crate::hold::SESSION;
 use crate::sync::fault::fault;
 use crate::wait::{NEVER, Phase, Purpose, Ticket, Waiter};
 use std::time::Instant;
@@ -128,9 +128,9 @@ impl Core {
     }
 }
 
-/// Whether an owner is a session of this manager, of which something is known while it waits.
+/// Whether an owner is a session, of which something is known while it waits.
 pub(crate) fn is_session(owner: u32) -> bool {
-    owner & SESSION != 0 && owner != FOREIGN
+    owner & SESSION != 0
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,4 +1,4 @@
-//! Requests that ask for more than a lock: for a lease, or to be answered again as before.
+//! Requests that ask for more than a lock: of a session, for a lease, or to be answered again as before.
 
 use super::acquire::Wanted;
 use super::core::Core;
@@ -119,6 +119,7 @@ impl Core {
 
     /// Refuses what cannot be meant.
     pub(crate) fn check_special(&self, request: &LockRequest<'_>, loose: bool) -> Result<(), LockError> {
+        self.check_owner(request.owner)?;
         request.lease().map_or(Ok(0), nanos_of)?;
         if request.number().is_some() && !loose {
             let problem =
@@ -141,11 +142,12 @@ impl Core {
     fn numbered(&self, request: &LockRequest<'_>) -> Result<Option<(Arc<SessionState>, u64)>, LockError> {
         let Some(id) = request.number() else { return Ok(None) };
         self.service()?;
+        self.check_owner(request.owner)?;
         let session = match request.owner {
-            OwnerRef::Session(session) if session.manager == self.identity() => self.sessions.get(session.number),
+            OwnerRef::Session(session) => self.sessions.get(session.number),
             _ => None,
         };
-        let problem = || "only a session's requests can be numbered; give one of this manager's as the owner".into();
+        let problem = || "only a session's requests can be numbered; give a session as the owner".into();
         Ok(Some((session.ok_or_else(|| invalid("request_id", problem()))?, id)))
     }
 

@@ -32,8 +32,6 @@ impl<'a> SessionRef<'a> {
 
 /// Set in the number of an owner that is a session.
 pub(crate) const SESSION: u32 = 1 << 31;
-/// The number of a session of another manager, of which nothing is known here.
-pub(crate) const FOREIGN: u32 = u32::MAX;
 /// Sessions that ended before their numbers are looked through for those nobody bears any more.
 const WORTH_A_LOOK: usize = 64;
 

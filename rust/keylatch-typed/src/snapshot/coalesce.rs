@@ -1,0 +1,72 @@
+//! A task that applies deferred updates at a bounded rate.
+
+use super::{Cell, Snapshot};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+impl<T: Clone + Send + Sync + 'static> Snapshot<T> {
+    /// Returns a future that applies deferred closures as they come, at most once every `gap`; spawn it once.
+    ///
+    /// The first closure after a quiet time is applied right away, those that follow within `gap` together: at most one
+    /// clone of the value every `gap`, and no closure waits longer than that. The future ends when every other
+    /// `Snapshot` handle is gone and nothing is queued. It runs on tokio's clock.
+    ///
+    /// ```
+    /// # use keylatch_typed::Snapshot;
+    /// # use std::time::Duration;
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let beats = Snapshot::new(0);
+    /// let mut reader = beats.reader();
+    /// let coalescer = tokio::spawn(beats.coalescer(Duration::from_millis(50)));
+    /// (0..100).for_each(|_| beats.defer(|beats| *beats += 1));
+    /// reader.changed().await.unwrap();
+    /// assert_eq!((**reader.load(), reader.version()), (100, 2));
+    /// drop(beats);
+    /// coalescer.await.unwrap();
+    /// # });
+    /// ```
+    pub fn coalescer(&self, gap: std::time::Duration) -> impl Future<Output = ()> + Send + use<T> {
+        let cell = Arc::clone(&self.cell);
+        async move {
+            while (DeferredArrived { cell: &cell, slot: None }).await {
+                cell.apply_queued();
+                tokio::time::sleep(gap).await;
+            }
+        }
+    }
+}
+
+/// Waits for a queued closure; `false` when none can come any more.
+struct DeferredArrived<'a, T> {
+    cell: &'a Arc<Cell<T>>,
+    slot: Option<usize>,
+}
+
+impl<T> Future for DeferredArrived<'_, T> {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        let this = &mut *self;
+        let waker = context.waker().clone();
+        let mut state = this.cell.state.lock();
+        let ready = (!state.queued.is_empty()).then_some(true).or((state.handles == 0).then_some(false));
+        let replaced = match ready {
+            Some(_) => state.deferred.remove(&mut this.slot),
+            None => state.deferred.register(&mut this.slot, waker),
+        };
+        drop(state);
+        drop(replaced);
+        ready.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl<T> Drop for DeferredArrived<'_, T> {
+    fn drop(&mut self) {
+        if self.slot.is_some() {
+            let waker = self.cell.state.lock().deferred.remove(&mut self.slot);
+            drop(waker);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The one door to everything concurrent.
+//!
+//! The rest of the crate takes its atomics, mutexes, cells and parking from here. `--cfg loom` swaps all of them for the
+//! model checker's, so the code that ships is the code that is checked.
+
+mod block_on;
+mod mutex;
+
+#[cfg(loom)]
+pub(crate) use loom::{sync::atomic, thread};
+#[cfg(not(loom))]
+pub(crate) use std::{sync::atomic, thread};
+
+pub(crate) use block_on::block_on;
+pub(crate) use mutex::Mutex;

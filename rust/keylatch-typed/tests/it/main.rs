@@ -1,0 +1,3 @@
+//! Everything that a user of the crate can see, by subject.
+
+mod snapshot;

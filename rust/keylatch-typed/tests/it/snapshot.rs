@@ -1,0 +1,278 @@
+//! `Snapshot`: freshness, conflicts, coalesced updates, waiting, and what happens when foreign code panics.
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use keylatch_typed::{PublishConflict, Snapshot, SnapshotClosed, SnapshotReader, UpdateError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A list that counts how often it is cloned, and that panics in `clone` while `broken`.
+#[derive(Default)]
+struct Counted {
+    entries: Vec<usize>,
+    clones: Arc<AtomicUsize>,
+    broken: Arc<AtomicBool>,
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        assert!(!self.broken.load(Ordering::Relaxed), "no copy today");
+        self.clones.fetch_add(1, Ordering::Relaxed);
+        Self { entries: self.entries.clone(), clones: self.clones.clone(), broken: self.broken.clone() }
+    }
+}
+
+/// Runs `meanwhile` while another thread applies an update that adds `entry`.
+fn during_update(snapshot: &Snapshot<Counted>, entry: usize, meanwhile: impl FnOnce()) {
+    let (started, is_started) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let update = snapshot.update(move |list| {
+                started.send(()).unwrap();
+                may_go_on.recv().unwrap();
+                list.entries.push(entry);
+            });
+            update.wait().unwrap();
+        });
+        is_started.recv().unwrap();
+        meanwhile();
+        go_on.send(()).unwrap();
+    });
+}
+
+#[test]
+fn load_after_publish_is_new() {
+    let snapshot = Snapshot::new("a".to_string());
+    let mut reader = snapshot.reader();
+    let first = Arc::clone(reader.load());
+    assert_eq!((reader.version(), snapshot.version()), (1, 1));
+    assert_eq!(snapshot.publish("b".into()), 2);
+    assert_eq!(reader.loaded().as_str(), "a");
+    assert_eq!(reader.load().as_str(), "b");
+    assert_eq!(reader.version(), 2);
+    assert_eq!((first.as_str(), snapshot.load().as_str()), ("a", "b"));
+    assert_eq!(Arc::strong_count(&first), 1, "only the caller keeps the old version");
+    assert_eq!(format!("{snapshot:?}"), r#"Snapshot { version: 2, value: "b" }"#);
+}
+
+#[test]
+fn reader_outlives_snapshot() {
+    let snapshot = Snapshot::new(7);
+    let mut reader = snapshot.reader();
+    snapshot.publish(8);
+    drop(snapshot);
+    assert_eq!(**reader.load(), 8);
+    assert_eq!(reader.changed().now_or_never(), Some(Err(SnapshotClosed)));
+    assert_eq!(reader.changed_blocking(Duration::MAX), Err(SnapshotClosed));
+}
+
+#[test]
+fn publish_if_refuses_old_version() {
+    let snapshot = Snapshot::new(vec![1]);
+    assert_eq!(snapshot.publish_if(1, vec![2]), Ok(2));
+    assert_eq!(snapshot.publish_if(1, vec![3]), Err(PublishConflict { value: vec![3], version: 2 }));
+    assert_eq!(snapshot.publish_if(3, vec![3]), Err(PublishConflict { value: vec![3], version: 2 }));
+    assert_eq!(*snapshot.load(), [2]);
+}
+
+#[test]
+fn publish_if_refuses_during_update() {
+    let snapshot = Snapshot::new(Counted::default());
+    during_update(&snapshot, 1, || {
+        let conflict = snapshot.publish_if(1, Counted::default()).map_err(|conflict| conflict.version);
+        assert_eq!(conflict, Err(2));
+    });
+    assert_eq!((snapshot.version(), &snapshot.load().entries[..]), (2, &[1][..]));
+}
+
+#[test]
+fn publish_during_update_wins() {
+    let snapshot = Snapshot::new(Counted::default());
+    during_update(&snapshot, 1, || {
+        let newer = Counted { entries: vec![9], ..Counted::default() };
+        assert_eq!(snapshot.publish(newer), 2);
+        assert_eq!(snapshot.publish_if(2, Counted { entries: vec![10], ..Counted::default() }).ok(), Some(3));
+    });
+    assert_eq!((snapshot.version(), &snapshot.load().entries[..]), (3, &[10][..]));
+}
+
+#[test]
+fn updates_share_one_clone() {
+    let snapshot = Snapshot::new(Counted::default());
+    let clones = Arc::clone(&snapshot.load().clones);
+    let waiting = during_update_queue(&snapshot);
+    for (position, update) in waiting.into_iter().enumerate() {
+        assert_eq!(update, Ok(3), "update {position}");
+    }
+    assert_eq!(snapshot.load().entries, (0..101).collect::<Vec<_>>());
+    assert_eq!((snapshot.version(), clones.load(Ordering::Relaxed)), (3, 2));
+}
+
+/// Queues 100 updates while the first one runs; returns their outcomes.
+fn during_update_queue(snapshot: &Snapshot<Counted>) -> Vec<Result<u64, UpdateError>> {
+    let mut updates = Vec::new();
+    during_update(snapshot, 0, || {
+        updates.extend((1..101).map(|entry| snapshot.update(move |list| list.entries.push(entry))));
+    });
+    updates.into_iter().map(keylatch_typed::Update::wait).collect()
+}
+
+#[test]
+fn deferred_updates_wait_for_apply() {
+    let snapshot = Snapshot::new(Counted::default());
+    (0..10).for_each(|entry| snapshot.defer(move |list| list.entries.push(entry)));
+    assert_eq!((snapshot.version(), snapshot.load().entries.len()), (1, 0));
+    assert_eq!(snapshot.apply_deferred(), 2);
+    assert_eq!((snapshot.apply_deferred(), snapshot.load().entries.len()), (2, 10));
+}
+
+#[test]
+fn panic_in_update_keeps_the_others() {
+    let snapshot = Snapshot::new(Counted::default());
+    snapshot.defer(|list| list.entries.push(1));
+    snapshot.defer(|list| {
+        list.entries.push(2);
+        panic!("deliberate");
+    });
+    let third = snapshot.update(|list| list.entries.push(3));
+    assert_eq!(third.wait(), Ok(2));
+    assert_eq!(snapshot.load().entries, [1, 2, 3]);
+    let failing = snapshot.update(|_| panic!("deliberate {}", 4));
+    assert_eq!(failing.wait(), Err(UpdateError::Panicked("deliberate 4".into())));
+    assert_eq!(snapshot.version(), 3);
+}
+
+#[test]
+fn panic_in_clone_leaves_the_value() {
+    let snapshot = Snapshot::new(Counted::default());
+    let broken = Arc::clone(&snapshot.load().broken);
+    broken.store(true, Ordering::Relaxed);
+    let failing = snapshot.update(|list| list.entries.push(1));
+    assert_eq!(failing.wait(), Err(UpdateError::CloneFailed("no copy today".into())));
+    broken.store(false, Ordering::Relaxed);
+    assert_eq!(snapshot.update(|list| list.entries.push(2)).wait(), Ok(3));
+    assert_eq!(snapshot.load().entries, [2]);
+}
+
+#[test]
+fn wait_inside_update_is_refused() {
+    let snapshot = Snapshot::new(0);
+    let (inner, result) = (snapshot.clone(), mpsc::channel());
+    let update = snapshot.update(move |_| result.0.send(inner.update(|value| *value += 1).wait()).unwrap());
+    assert_eq!(update.wait(), Ok(2));
+    assert_eq!(result.1.recv().unwrap(), Err(UpdateError::InsideUpdate));
+    assert_eq!(*snapshot.load(), 1, "the refused wait leaves the update in the queue");
+}
+
+#[test]
+fn update_from_many_threads_loses_none() {
+    const THREADS: usize = 4;
+    const EACH: usize = 500;
+    let snapshot = Snapshot::new(Counted::default());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let snapshot = &snapshot;
+            scope.spawn(move || {
+                for turn in 0..EACH {
+                    let update = snapshot.update(move |list| list.entries.push(thread * EACH + turn));
+                    if turn % 7 == 0 {
+                        let version = update.wait().unwrap();
+                        assert!(snapshot.version() >= version);
+                        assert!(snapshot.load().entries.contains(&(thread * EACH + turn)));
+                    }
+                }
+            });
+        }
+    });
+    snapshot.apply_deferred();
+    let mut entries = snapshot.load().entries.clone();
+    entries.sort_unstable();
+    assert_eq!(entries, (0..THREADS * EACH).collect::<Vec<_>>());
+}
+
+#[test]
+fn readers_see_versions_in_order() {
+    let snapshot = Snapshot::new(1_u64);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            let mut reader = snapshot.reader();
+            scope.spawn(move || {
+                let mut last = 0;
+                while last < 20_000 {
+                    let value = **reader.load();
+                    assert_eq!(value, reader.version());
+                    assert!(value >= last);
+                    last = value;
+                }
+            });
+        }
+        (2..=20_000).for_each(|value| assert_eq!(snapshot.publish(value), value));
+    });
+}
+
+#[test]
+fn changed_blocking_ends_at_timeout() {
+    let snapshot = Snapshot::new(1);
+    let mut reader = snapshot.reader();
+    assert_eq!(reader.changed_blocking(Duration::ZERO), Ok(None));
+    assert_eq!(reader.changed_blocking(Duration::from_millis(1)), Ok(None));
+    std::thread::scope(|scope| {
+        scope.spawn(|| snapshot.publish(2));
+        assert_eq!(reader.changed_blocking(Duration::MAX), Ok(Some(2)));
+    });
+}
+
+#[test]
+fn load_no_older_than_waits_for_version() {
+    let snapshot = Snapshot::new(1);
+    let mut reader = snapshot.reader();
+    assert_eq!(reader.load_no_older_than(2).now_or_never().map(|loaded| loaded.map(|value| **value)), None);
+    snapshot.publish(2);
+    assert_eq!(reader.load_no_older_than(2).now_or_never().unwrap().map(|value| **value), Ok(2));
+    assert_eq!(reader.load_no_older_than(Duration::MAX).now_or_never().unwrap().map(|value| **value), Ok(2));
+    drop(snapshot);
+    assert_eq!(reader.load_no_older_than(3).now_or_never().unwrap(), Err(SnapshotClosed));
+    assert_eq!(**reader.load(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_wakes_every_reader() {
+    let snapshot = Snapshot::new(0_u64);
+    let follow = |mut reader: SnapshotReader<u64>| async move {
+        let mut seen = 0;
+        while reader.changed().await.is_ok() {
+            assert!(**reader.load() > seen);
+            seen = **reader.load();
+        }
+        seen
+    };
+    let followers: Vec<_> = (0..20).map(|_| tokio::spawn(follow(snapshot.reader()))).collect();
+    for value in 1..=200 {
+        snapshot.publish(value);
+        tokio::task::yield_now().await;
+    }
+    drop(snapshot);
+    for last in join_all(followers).await {
+        assert_eq!(last.unwrap(), 200);
+    }
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+async fn coalescer_bounds_copies_and_staleness() {
+    const GAP: Duration = Duration::from_millis(50);
+    let snapshot = Snapshot::new(Counted::default());
+    let clones = Arc::clone(&snapshot.load().clones);
+    let coalescer = tokio::spawn(snapshot.coalescer(GAP));
+    for entry in 0..1000 {
+        snapshot.defer(move |list| list.entries.push(entry));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(snapshot);
+    coalescer.await.unwrap();
+    let copies = clones.load(Ordering::Relaxed);
+    assert!((18..=21).contains(&copies), "{copies} copies in one second");
+}

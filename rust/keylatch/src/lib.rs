@@ -113,6 +113,7 @@
 struct Readme;
 
 mod backend;
+pub mod claim;
 mod config;
 mod engine;
 mod error;

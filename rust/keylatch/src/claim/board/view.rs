@@ -1,0 +1,105 @@
+//! What can be seen of a board: snapshots, events and listings.
+
+use super::super::event::{ClaimFeed, ClaimOwnerInfo, ClaimPlaceInfo, ClaimSnapshot, LISTED};
+use super::super::id::ClaimEventId;
+use super::super::resource::{Resource, Standing};
+use super::ClaimBoard;
+use crate::key::{KeyRef, ObjectKey};
+use std::sync::Arc;
+
+/// How much a board has to remember.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClaimFigures {
+    /// Open sessions.
+    pub sessions: usize,
+    /// Resources with an owner, a line, an outcome, events or watchers.
+    pub resources: usize,
+    /// Requests in line.
+    pub waiting: usize,
+    /// Resources with an owner.
+    pub owned: usize,
+}
+
+impl ClaimBoard {
+    /// Keeps the events of a resource from being forgotten while someone subscribes to them.
+    pub fn watch(&mut self, resource: KeyRef<'_>) {
+        let key = resource.to_owned();
+        self.resource(&key).watchers += 1;
+        self.review(&key);
+    }
+
+    /// Ends one [`watch`](Self::watch).
+    pub fn unwatch(&mut self, resource: KeyRef<'_>) {
+        let key = resource.to_owned();
+        if let Some(found) = self.resources.get_mut(&key) {
+            found.watchers = found.watchers.saturating_sub(1);
+        }
+        self.review(&key);
+        self.evict();
+    }
+
+    /// The events of a resource after `last`, or one reset if they are not kept: because `last` is `None`, of another
+    /// epoch, or older than the ring reaches.
+    #[must_use]
+    pub fn feed(&self, resource: KeyRef<'_>, last: Option<ClaimEventId>) -> ClaimFeed {
+        let key = resource.to_owned();
+        let forgotten = ClaimEventId { epoch: self.epoch, sequence: self.forgotten_head };
+        let (events, id) = match self.resources.get(&key) {
+            Some(found) => (found.ring.after(last), found.ring.head()),
+            // Events of a forgotten resource have lower numbers than this one.
+            None => ((last == Some(forgotten)).then(Vec::new), forgotten),
+        };
+        match events {
+            Some(events) => ClaimFeed::Events(events),
+            None => ClaimFeed::Reset { id, snapshot: Arc::new(self.snapshot(resource)) },
+        }
+    }
+
+    /// The state of one resource.
+    #[must_use]
+    pub fn snapshot(&self, resource: KeyRef<'_>) -> ClaimSnapshot {
+        let key = resource.to_owned();
+        match self.resources.get(&key) {
+            Some(found) => self.snapshot_of(&key, found),
+            None => ClaimSnapshot { resource: key, owner: None, waiting: Vec::new(), more_waiting: 0, outcome: None },
+        }
+    }
+
+    /// The states of all resources in order of their keys.
+    pub fn snapshots(&self) -> impl Iterator<Item = ClaimSnapshot> {
+        self.resources.iter().map(|(key, found)| self.snapshot_of(key, found))
+    }
+
+    fn snapshot_of(&self, key: &ObjectKey, resource: &Resource) -> ClaimSnapshot {
+        let owner = resource.owner.as_ref().map(|owner| ClaimOwnerInfo {
+            request: owner.request,
+            name: Arc::clone(&owner.name),
+            owned: owner.owned,
+            progress: owner.progress.clone(),
+            since: owner.since,
+        });
+        let place = |(request, standing): (super::ClaimRequestId, Standing)| ClaimPlaceInfo {
+            request,
+            name: self.sessions.get(&request.session.number).map_or_else(|| "".into(), |it| Arc::clone(&it.owner)),
+            dormant: standing == Standing::Dormant,
+        };
+        ClaimSnapshot {
+            resource: key.clone(),
+            owner,
+            waiting: resource.line.iter().take(LISTED).map(place).collect(),
+            more_waiting: resource.line.len().saturating_sub(LISTED),
+            outcome: resource.outcome.clone(),
+        }
+    }
+
+    /// How much the board has to remember.
+    #[must_use]
+    pub fn figures(&self) -> ClaimFigures {
+        ClaimFigures {
+            sessions: self.sessions.len(),
+            resources: self.resources.len(),
+            waiting: self.waiting,
+            owned: self.resources.values().filter(|resource| resource.owner.is_some()).count(),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Claims through the public interface.
+
+mod board;
+mod fixture;
+mod sessions;
+mod subscribing;

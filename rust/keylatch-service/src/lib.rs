@@ -1,0 +1,2 @@
+//! keylatch over HTTP.
+pub mod machine;

@@ -31,7 +31,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust test-c test-python test-go ## set up what is needed and run every test of every language
+test: test-rust test-c test-cpp test-python test-go ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -53,6 +53,11 @@ test-c: need-rust need-cc ## C: the installed library, its header and its symbol
 	@PYTHON="$(PYTHON)" scripts/test_c_install.sh "$(CURDIR)/target/installed"
 	$(call say,C 3/3: a storage engine in C)
 	@scripts/test_c_storage_engine.sh "$(CURDIR)/target/installed"
+
+test-cpp: need-rust need-cc ## C++: keylatch.hpp in C++17, 20 and 23, gcc and clang, sanitizers, coroutines, a CMake project
+	$(call say,C++: the headers as they are installed)
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@PYTHON="$(PYTHON)" scripts/test_cpp.sh "$(CURDIR)/target/installed"
 
 test-c-asan: need-rust need-cc ## C: the same programs and the library under AddressSanitizer, with leak detection
 	@scripts/test_c_watched.sh address
@@ -236,5 +241,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python test-go objectstore bench-go cancels-go need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
+.PHONY: run test test-rust test-c test-cpp test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python test-go objectstore bench-go cancels-go need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
 	need-rust

@@ -1,4 +1,4 @@
-# keylatch::shared and keylatch::static, beside this file's prefix wherever that was moved to.
+# keylatch::keylatch, which is keylatch::shared, and keylatch::static, beside this file's prefix wherever that was moved to.
 get_filename_component(_keylatch_prefix "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 if(NOT TARGET keylatch::shared)
   add_library(keylatch::shared SHARED IMPORTED)
@@ -10,5 +10,7 @@ if(NOT TARGET keylatch::shared)
     IMPORTED_LOCATION "${_keylatch_prefix}/lib/libkeylatch.a"
     INTERFACE_LINK_LIBRARIES "pthread;dl;m"
     INTERFACE_INCLUDE_DIRECTORIES "${_keylatch_prefix}/include")
+  add_library(keylatch::keylatch INTERFACE IMPORTED)
+  set_target_properties(keylatch::keylatch PROPERTIES INTERFACE_LINK_LIBRARIES keylatch::shared)
 endif()
 unset(_keylatch_prefix)

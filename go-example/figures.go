@@ -23,14 +23,14 @@ type Metrics struct {
 	Uptime time.Duration
 }
 
-// Health is how a manager is doing.
+// Health is how a manager has been doing in the last minute.
 type Health struct {
-	// Healthy is true if more than 80 % of locks were had at once, fewer than 5 % of requests timed out, and waits were
-	// shorter than 10 ms on average. A manager that did nothing is healthy.
+	// Healthy is true if more than 80 % of locks were had without a wait, fewer than 5 % of requests timed out, and waits
+	// were shorter than 10 ms on average. A manager that did nothing is healthy.
 	Healthy bool
 	// Problems has a line for each thing that is wrong.
 	Problems []string
-	// FastPathRate is the share of locks that were had at once, TimeoutRate that of requests that timed out, 0 to 1.
+	// FastPathRate is the share of locks that were had without a wait, TimeoutRate that of requests that timed out, 0 to 1.
 	FastPathRate, TimeoutRate float64
 	AverageWait               time.Duration
 }
@@ -49,7 +49,7 @@ func (m *Manager) ShardMetrics(shard uint32) (Metrics, error) {
 	return m.figures(shard)
 }
 
-// Health tells whether the manager is doing well, and what is wrong if it is not.
+// Health tells whether the manager has been doing well in the last minute, and what is wrong if it has not.
 func (m *Manager) Health() (Health, error) {
 	if m.freed.Load() {
 		return Health{}, ErrClosed

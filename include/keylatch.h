@@ -1670,18 +1670,18 @@ typedef struct keylatch_wait_bucket {
   uint64_t waits;
 } keylatch_wait_bucket;
 
-/* How a manager is doing. */
+/* How a manager has been doing in the last minute. */
 typedef struct keylatch_health {
   /* sizeof(keylatch_health), set by the caller */
   size_t struct_size;
   /*
-   * 1 if more than 80 % of locks were had at once, fewer than 5 % of requests timed out, and waits
-   * were shorter than 10 ms on average; 0 if not. A manager that did nothing is healthy.
+   * 1 if more than 80 % of locks were had without a wait, fewer than 5 % of requests timed out, and
+   * waits were shorter than 10 ms on average; 0 if not. A manager that did nothing is healthy.
    */
   int32_t healthy;
   /* 0. */
   uint32_t reserved;
-  /* The share of locks that were had at once, 0 to 1. */
+  /* The share of locks that were had without a wait, 0 to 1. */
   double fast_path_rate;
   /* The share of requests that timed out, 0 to 1. */
   double timeout_rate;
@@ -1737,9 +1737,9 @@ int32_t keylatch_manager_wait_times(const keylatch_manager *manager,
                                     size_t *count);
 
 /*
- * Tells whether a manager is doing well. If problems is not NULL, *problems becomes a text with a
- * line for each thing that is wrong, empty if nothing is; it is the caller's, to be freed with
- * keylatch_text_free().
+ * Tells whether a manager has been doing well in the last minute. If problems is not NULL,
+ * *problems becomes a text with a line for each thing that is wrong, empty if nothing is; it is the
+ * caller's, to be freed with keylatch_text_free().
  *
  * Set health->struct_size first; the rest is written on success. Errors: KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.

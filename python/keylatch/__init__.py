@@ -32,6 +32,7 @@ from ._exceptions import (
 )
 from ._keylatch import Acquire, Guard, Owner, Session, __version__
 from ._manager import AcquireMany, Batch, LockManager
+from ._report import LockReport
 from ._types import (
     AdaptiveState,
     AdaptiveTimeout,
@@ -83,6 +84,7 @@ __all__ = [
     "LockOrderLink",
     "LockOrderReport",
     "LockOrderReports",
+    "LockReport",
     "LockTimeout",
     "Lost",
     "Mode",

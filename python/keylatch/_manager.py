@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Never, Self, overload
@@ -9,6 +10,7 @@ from typing import Any, Literal, Never, Self, overload
 from . import _asyncio, _keylatch
 from ._exceptions import Forked, KeylatchError, LeaseLost, NotHeld
 from ._keylatch import Guard, Owner, Session
+from ._report import LockReport
 from ._types import (
     AdaptiveState,
     BlockingChain,
@@ -259,8 +261,16 @@ class LockManager(_keylatch.LockManager):
         """What happened so far, in figures; with per_shard for each shard, too."""
         return LockMetrics._from_figures(self._figures(per_shard))
 
+    def report(self, *, hottest_keys: int = 10) -> LockReport:
+        """Return how the manager is doing: str() of it is a page for people, to_dict() of it is for programs.
+
+        >>> print(LockManager().report().to_dict()["health"]["healthy"])
+        True
+        """
+        return LockReport(time.time(), self.health(), self.get_metrics(), tuple(self.top(hottest_keys, by="waiters")))
+
     def health(self) -> Health:
-        """Whether the manager is doing well, and what is wrong if not.
+        """Whether the manager has been doing well in the last minute, and what is wrong if not.
 
         >>> LockManager().health().healthy
         True

@@ -392,6 +392,14 @@ class LockMetrics:
     """For how many seconds the manager has existed."""
     bytes: int
     """Bytes of memory that the manager uses."""
+    expired_leases: int
+    """Holds that were revoked because their lease ran out."""
+    forced_releases: int
+    """Holds that were released by force."""
+    events_dropped: int
+    """Events that subscribers did not get because their queue was full."""
+    max_locks: int
+    """Keys that the table has room for."""
     adaptive: AdaptiveState | None
     """What the adaptive timeout has learned, if the manager has one."""
 
@@ -400,29 +408,39 @@ class LockMetrics:
         """Locks taken a second, on average since the manager was made."""
         return self.shard_metrics.acquisitions / self.uptime if self.uptime > 0 else 0.0
 
+    @property
+    def table_fill(self) -> float:
+        """The share of the table that is in use, from 0 to 1."""
+        return self.shard_metrics.entries / self.max_locks if self.max_locks else 0.0
+
     @classmethod
     def _from_figures(cls, figures: dict[str, Any]) -> LockMetrics:
         return cls(
-            shard_metrics=ShardMetrics._from_figures(figures["shard_metrics"]),
-            shards=tuple(map(ShardMetrics._from_figures, figures["shards"])),
-            uptime=figures["uptime"],
-            bytes=figures["bytes"],
-            adaptive=None if figures["adaptive"] is None else AdaptiveState(**figures["adaptive"]),
+            **{
+                **figures,
+                "shard_metrics": ShardMetrics._from_figures(figures["shard_metrics"]),
+                "shards": tuple(map(ShardMetrics._from_figures, figures["shards"])),
+                "adaptive": None if figures["adaptive"] is None else AdaptiveState(**figures["adaptive"]),
+            }
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A judgement, and the figures it rests on."""
+    """A judgement of the last minute, and the figures it rests on."""
 
     healthy: bool
-    """More than 80 % of locks were had at once, fewer than 5 % of requests timed out, waits were under 10 ms on average."""
+    """More than 80 % of locks were had without a wait, fewer than 5 % of requests timed out, waits were under 10 ms on average."""
     fast_path_rate: float
-    """The share of locks that were had at once."""
+    """The share of locks that were had without a wait."""
     timeout_rate: float
     """The share of requests that timed out."""
     avg_wait_time: float
     """The mean wait, in seconds."""
+    max_wait_time: float
+    """The longest wait, in seconds."""
+    window: float
+    """How many seconds are judged: 60, or as long as the manager exists."""
     problems: tuple[str, ...]
     """What is wrong, a sentence each."""
 

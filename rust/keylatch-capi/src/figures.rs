@@ -71,18 +71,18 @@ pub struct keylatch_wait_bucket {
 
 const _: () = assert!(size_of::<keylatch_wait_bucket>() == 16);
 
-/// How a manager is doing.
+/// How a manager has been doing in the last minute.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct keylatch_health {
     /// sizeof(keylatch_health), set by the caller
     pub struct_size: usize,
-    /// 1 if more than 80 % of locks were had at once, fewer than 5 % of requests timed out, and waits were shorter than 10 ms
-    /// on average; 0 if not. A manager that did nothing is healthy.
+    /// 1 if more than 80 % of locks were had without a wait, fewer than 5 % of requests timed out, and waits were shorter than
+    /// 10 ms on average; 0 if not. A manager that did nothing is healthy.
     pub healthy: i32,
     /// 0.
     pub reserved: u32,
-    /// The share of locks that were had at once, 0 to 1.
+    /// The share of locks that were had without a wait, 0 to 1.
     pub fast_path_rate: f64,
     /// The share of requests that timed out, 0 to 1.
     pub timeout_rate: f64,
@@ -200,7 +200,7 @@ pub unsafe extern "C" fn keylatch_manager_wait_times(
     })
 }
 
-/// Tells whether a manager is doing well. If problems is not NULL, *problems becomes a text with a line for each thing
+/// Tells whether a manager has been doing well in the last minute. If problems is not NULL, *problems becomes a text with a line for each thing
 /// that is wrong, empty if nothing is; it is the caller's, to be freed with keylatch_text_free().
 ///
 /// Set health->struct_size first; the rest is written on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL,

@@ -11,7 +11,15 @@ pub(crate) fn metrics<'py>(py: Python<'py>, metrics: &LockMetrics, per_shard: bo
     let shards = shards.iter().map(|shard| of_shard(py, shard)).collect::<PyResult<Vec<_>>>()?;
     all.set_item("shards", PyList::new(py, shards)?)?;
     all.set_item("uptime", metrics.uptime.as_secs_f64())?;
-    all.set_item("bytes", metrics.bytes)?;
+    for (name, figure) in [
+        ("bytes", metrics.bytes),
+        ("expired_leases", metrics.expired_leases),
+        ("forced_releases", metrics.forced_releases),
+        ("events_dropped", metrics.events_dropped),
+        ("max_locks", metrics.max_locks),
+    ] {
+        all.set_item(name, figure)?;
+    }
     all.set_item("adaptive", metrics.adaptive.as_ref().map(|state| adaptive(py, state)).transpose()?)?;
     Ok(all)
 }
@@ -60,6 +68,8 @@ pub(crate) fn health<'py>(py: Python<'py>, health: &Health) -> PyResult<Bound<'p
     verdict.set_item("fast_path_rate", health.fast_path_rate)?;
     verdict.set_item("timeout_rate", health.timeout_rate)?;
     verdict.set_item("avg_wait_time", health.avg_wait_time.as_secs_f64())?;
+    verdict.set_item("max_wait_time", health.max_wait_time.as_secs_f64())?;
+    verdict.set_item("window", health.window.as_secs_f64())?;
     verdict.set_item("problems", PyList::new(py, &health.problems)?.to_tuple())?;
     Ok(verdict)
 }

@@ -335,9 +335,15 @@ impl LockManager {
     }
 
     /// The figures of all shards together as OpenMetrics text, for a monitoring system to read.
-    fn openmetrics(&self, py: Python<'_>) -> PyResult<String> {
+    ///
+    /// With hottest_keys the ten keys that most requests wait for are named: a time series each.
+    #[pyo3(signature = (*, hottest_keys = false))]
+    fn openmetrics(&self, py: Python<'_>, hottest_keys: bool) -> PyResult<String> {
         let locks = self.own_locks(py)?;
-        Ok(py.detach(|| locks.get_metrics().to_openmetrics()))
+        Ok(py.detach(|| match hottest_keys {
+            true => locks.get_metrics_with_hottest_keys().to_openmetrics(),
+            false => locks.get_metrics().to_openmetrics(),
+        }))
     }
 
     /// Close the manager: whoever waits, and whoever asks from now on, is told `Closed`.

@@ -226,6 +226,9 @@ pub struct LockConfig {
     /// releasing it by force or closing the manager ends that.
     /// Default zero.
     pub lock_delay: Duration,
+    /// The latest stretch of time, which [`health`](crate::FastObjectLockManager::health) judges: from one millisecond up.
+    /// It is kept to a twelfth. Default one minute.
+    pub health_window: Duration,
     /// Which manager [`open_backend`](crate::open_backend) makes. Default [`Backend::Fast`].
     pub backend: Backend,
 }
@@ -246,6 +249,7 @@ impl Default for LockConfig {
             victim: Victim::Asker,
             lock_order_lint: false,
             lock_delay: Duration::ZERO,
+            health_window: Duration::from_secs(60),
             backend: Backend::Fast,
         }
     }
@@ -254,6 +258,7 @@ impl Default for LockConfig {
 const MAX_SHARDS: u32 = 1 << 16;
 const MAX_LOCKS: u32 = 1 << 25;
 const MAX_WAITERS: u32 = 1 << 24;
+const MIN_HEALTH_WINDOW: Duration = Duration::from_millis(1);
 
 // Every lock can have a record, with room for readers that share one.
 const _: () = assert!(MAX_LOCKS < crate::hold::record::MAX_RECORDS);
@@ -272,6 +277,10 @@ impl LockConfig {
         in_range("max_locks", u64::from(self.max_locks), u64::from(MAX_LOCKS))?;
         in_range("max_waiters", u64::from(self.max_waiters), u64::from(MAX_WAITERS))?;
         in_range("max_key_bytes", self.max_key_bytes as u64, MAX_KEY_BYTES as u64)?;
+        if self.health_window < MIN_HEALTH_WINDOW {
+            let problem = format!("{:?} is shorter than {MIN_HEALTH_WINDOW:?}", self.health_window);
+            return Err(invalid("health_window", problem));
+        }
         self.adaptive.map_or(Ok(()), |adaptive| adaptive.validate())
     }
 }

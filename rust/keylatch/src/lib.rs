@@ -147,7 +147,8 @@ pub use listed::{HolderInfo, LockOrderLink, LockOrderReport, WaiterInfo};
 pub use manager::FastObjectLockManager;
 pub use mode::Mode;
 pub use observe::{
-    AdaptiveState, Event, EventOptions, Health, LockMetrics, OPENMETRICS_CONTENT_TYPE, ShardMetrics, WaitHistogram,
+    AdaptiveState, EndedWaits, Event, EventOptions, HOTTEST_KEYS, Health, HoldTimes, LockMetrics,
+    OPENMETRICS_CONTENT_TYPE, RecentFigures, ShardMetrics, WaitHistogram, WaitOutcomes,
 };
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};
 pub use request::{BatchLockRequest, BatchMode, LockRequest};

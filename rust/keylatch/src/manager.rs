@@ -555,6 +555,15 @@ impl FastObjectLockManager {
         self.core.metrics()
     }
 
+    /// Returns the figures with the keys that most requests wait for, at most [`HOTTEST_KEYS`](crate::HOTTEST_KEYS).
+    ///
+    /// This names keys, and [`to_openmetrics`](LockMetrics::to_openmetrics) makes labels of them: a time series each.
+    #[must_use]
+    pub fn get_metrics_with_hottest_keys(&self) -> LockMetrics {
+        let hottest_keys = self.top(crate::HOTTEST_KEYS, crate::TopBy::Waiters);
+        LockMetrics { hottest_keys, ..self.get_metrics() }
+    }
+
     /// The latest deadlocks among sessions that were broken, at most 64 of them, oldest first.
     ///
     /// ```

@@ -355,6 +355,7 @@ impl Core {
         self.stamp_holder(index, entry, now);
         self.join_line(&mut shard, entry, waiter_index);
         self.settle_and_wake(local, shard, index, entry, wanted.hash, None);
+        self.look_at_grants(now);
         Ok(ticket)
     }
 

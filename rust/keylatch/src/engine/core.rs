@@ -11,7 +11,7 @@ use crate::inspect::lock_order::LockOrders;
 use crate::key::KeyRef;
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
-use crate::observe::{Adaptive, Audience, Event, EventOptions, Inbox, Outlet};
+use crate::observe::{Adaptive, Audience, Event, EventOptions, Inbox, Outlet, Tally};
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
@@ -65,6 +65,7 @@ pub(crate) struct Core {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) ends_with_it: EndsWithIt,
     pub(crate) events: Audience,
+    pub(crate) tally: Box<Tally>,
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
     pub(crate) deadlocks: Deadlocks,
@@ -154,6 +155,7 @@ impl Core {
             dispatcher: Dispatcher::default(),
             ends_with_it: EndsWithIt::default(),
             events: Audience::default(),
+            tally: Box::new(Tally::new(config.health_window)),
             this: OnceLock::new(),
             deadlocks: Deadlocks::default(),
             adaptive: config.adaptive.map(|policy| Box::new(Adaptive::new(policy, config.default_timeout))),

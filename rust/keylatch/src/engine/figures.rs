@@ -10,6 +10,9 @@ use crate::sync::atomic::Ordering;
 use crate::table::ShardCounts;
 use std::time::Duration;
 
+/// Shards that a request which begins to wait looks at, once in a while; of more, only those look that read the figures.
+const MOST_LOOKED_AT: u32 = 4096;
+
 impl Core {
     /// What happened so far.
     pub(crate) fn metrics(&self) -> LockMetrics {
@@ -20,7 +23,45 @@ impl Core {
         self.open_those_due(self.local());
         let shards: Vec<_> = (0..self.table.shard_count()).map(|index| self.shard_metrics(index)).collect();
         let bytes = self.table.bytes() + self.records.resident_bytes() + self.waiters.bytes();
-        LockMetrics { adaptive: self.adaptive_state(), ..LockMetrics::from_shards(shards, self.uptime(), bytes) }
+        let read = LockMetrics::from_shards(shards, self.uptime(), bytes);
+        let (now, grants) = (self.now(), read.shard_metrics.acquisitions());
+        self.tally.waits.look(grants, now);
+        LockMetrics {
+            adaptive: self.adaptive_state(),
+            recent: self.tally.waits.recent(grants, now),
+            wait_outcomes: self.tally.waits.outcomes(),
+            shared_holds: self.tally.shared_holds(),
+            exclusive_holds: self.tally.exclusive_holds(),
+            expired_leases: self.tally.expired(),
+            forced_releases: self.tally.forced(),
+            events_dropped: self.events.dropped(),
+            max_locks: u64::from(self.config.max_locks),
+            max_waiters: u64::from(self.config.max_waiters),
+            ..read
+        }
+    }
+
+    /// Remembers how many grants there were so far, if that is due: a request begins to wait. Takes shard mutexes.
+    #[inline]
+    pub(crate) fn look_at_grants(&self, now: u64) {
+        // Under the model checker mutexes of all shards would be executions without end.
+        if !cfg!(loom) && self.tally.waits.is_look_due(now) {
+            self.look_at_grants_slow(now);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_at_grants_slow(&self, now: u64) {
+        if self.table.shard_count() > MOST_LOOKED_AT {
+            return;
+        }
+        let grants = |index| {
+            let counts = self.table.lock(index).counts().clone();
+            let fast: u64 = self.locals().map(|local| local.tally(index).grants.load(Ordering::Relaxed)).sum();
+            fast + counts.inserted + counts.slow
+        };
+        self.tally.waits.look((0..self.table.shard_count()).map(grants).sum(), now);
     }
 
     /// What was learned of waits, if anything is to be.

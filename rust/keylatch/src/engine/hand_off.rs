@@ -16,9 +16,10 @@ use super::local::Local;
 use super::looking::Reminder;
 use crate::memory::NONE;
 use crate::mode::Mode;
+use crate::observe::{WaitOutcome, bucket_of};
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
-use crate::table::{Entry, LockedShard, WAIT_BUCKETS, Word};
+use crate::table::{Entry, LockedShard, Word};
 use crate::wait::{Asking, News, Phase, Ticket, Waiter};
 
 /// Waiters served before the shard's mutex is released once: bounds the time under it, and the room for their news.
@@ -216,7 +217,7 @@ impl Core {
         counts.waiting -= 1;
         counts.wait_nanos = counts.wait_nanos.saturating_add(waited);
         counts.max_wait_nanos = counts.max_wait_nanos.max(waited);
-        counts.wait_histogram[wait_bucket(waited)] += 1;
+        counts.wait_histogram[bucket_of(waited)] += 1;
     }
 
     /// Puts on record that a waiter, whom the word counts already, holds the lock. Returns whether anybody is to be told.
@@ -231,6 +232,7 @@ impl Core {
         let asking = waiter.asking();
         let record = waiter.record.load(Ordering::Relaxed);
         self.notice_wait(entry, waiter, now, true);
+        self.count_wait(waiter, WaitOutcome::Granted, now);
         self.learn_from_wait(waiter, now, true);
         if asking.upgrade {
             self.note_upgrade(record, entry);
@@ -370,11 +372,18 @@ impl Core {
         match why {
             Phase::TimedOut => {
                 shard.counts().timeouts += 1;
+                self.count_wait(waiter, WaitOutcome::TimedOut, now);
                 self.learn_from_wait(waiter, now, false);
                 self.explain_timeout(entry, waiter, now);
             }
-            Phase::Deadlocked => shard.counts().deadlocks += 1,
-            _ => shard.counts().cancelled += 1,
+            Phase::Deadlocked => {
+                shard.counts().deadlocks += 1;
+                self.count_wait(waiter, WaitOutcome::Deadlocked, now);
+            }
+            _ => {
+                shard.counts().cancelled += 1;
+                self.count_wait(waiter, WaitOutcome::Cancelled, now);
+            }
         }
         waiter.advance_with_news(why).1
     }
@@ -388,11 +397,4 @@ impl Core {
         }
         self.waiters.put(waiter_index);
     }
-}
-
-/// The histogram's bucket of a wait.
-pub(crate) fn wait_bucket(nanos: u64) -> usize {
-    let micros = nanos / 1000;
-    let bucket = if micros == 0 { 0 } else { micros.ilog2() as usize + 1 };
-    bucket.min(WAIT_BUCKETS - 1)
 }

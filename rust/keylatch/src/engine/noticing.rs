@@ -8,7 +8,7 @@ use crate::error::LockError;
 use crate::hold::{Grant, Lost};
 use crate::inspect::Filter;
 use crate::listed::HolderInfo;
-use crate::observe::Event;
+use crate::observe::{Event, WaitKind, WaitOutcome};
 use crate::sync::atomic::Ordering;
 use crate::table::Entry;
 use crate::wait::Waiter;
@@ -23,6 +23,14 @@ impl Core {
         if self.events.hears_wait(waited) {
             self.notice_wait_slow(entry, waiter, waited, granted);
         }
+    }
+
+    /// Counts a wait that has ended.
+    #[inline]
+    pub(crate) fn count_wait(&self, waiter: &Waiter, outcome: WaitOutcome, now: u64) {
+        let asking = waiter.asking();
+        let waited = now.saturating_sub(waiter.since.load(Ordering::Relaxed));
+        self.tally.waits.ended(WaitKind::of(asking.mode, asking.upgrade), outcome, waited, now);
     }
 
     /// A wait has ended that a timeout can be learned from: by a grant, or because its time was over.
@@ -98,11 +106,15 @@ impl Core {
         });
     }
 
-    /// What is to be told of a hold that its guard is about to release, if it was a long one.
+    /// Counts the time of a hold that its guard is about to release. Returns what is to be told if it was a long one.
     pub(crate) fn slow_hold(&self, grant: Grant) -> Option<Event> {
         let held = self.records.get(grant.index()).held()?;
+        if held.since == 0 {
+            return None;
+        }
         let held_for = self.now().saturating_sub(held.since);
-        if held.since == 0 || !self.events.hears_hold(held_for) {
+        self.tally.hold_ended(held.mode, held_for);
+        if !self.events.hears_hold(held_for) {
             return None;
         }
         let owner = self.owner_label(held.owner);
@@ -131,6 +143,7 @@ impl Core {
 
     /// Tells of those of them that were taken away. Off every mutex.
     pub(crate) fn tell_of_loss(&self, holds: Vec<HolderInfo>, taken: &[Grant], why: Lost) {
+        self.tally.revoked(why, taken.len());
         let taken: HashSet<Grant> = if holds.is_empty() { return } else { taken.iter().copied().collect() };
         for hold in holds.into_iter().filter(|hold| taken.contains(&hold.grant)) {
             self.announce(&match why {

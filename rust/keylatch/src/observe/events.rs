@@ -164,6 +164,8 @@ pub(crate) struct Audience {
     /// What was noted where it could not be told.
     noted: Mutex<Vec<Event>>,
     has_noted: AtomicBool,
+    /// Events that some listener had no room for, those of listeners that have left included.
+    dropped: AtomicU64,
 }
 
 #[derive(Debug, Clone)]
@@ -182,6 +184,7 @@ impl Default for Audience {
             listeners: Mutex::new(Arc::new([])),
             noted: Mutex::default(),
             has_noted: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
         }
     }
 }
@@ -255,8 +258,15 @@ impl Audience {
     pub(crate) fn announce(&self, event: &Event) {
         let listeners = Arc::clone(&self.listeners.lock());
         for listener in listeners.iter().filter(|listener| listener.wants(event)) {
-            listener.inbox.put(event);
+            if let Put::NoRoom = listener.inbox.put(event) {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// Events that were dropped because a listener's queue was full.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Notes an event under an internal mutex; whoever comes from there calls `tell_noted`.
@@ -312,6 +322,13 @@ pub(crate) enum Outlet {
     Tracing,
 }
 
+/// What became of an event that was put into an inbox.
+#[must_use]
+enum Put {
+    Kept,
+    NoRoom,
+}
+
 /// A subscriber's events that it has not fetched yet.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -344,17 +361,20 @@ impl Inbox {
         })
     }
 
-    fn put(&self, event: &Event) {
+    fn put(&self, event: &Event) -> Put {
         match self.outlet {
             Outlet::Queue => {}
             #[cfg(feature = "tracing")]
-            Outlet::Tracing => return super::tracing::hand_on(event),
+            Outlet::Tracing => {
+                super::tracing::hand_on(event);
+                return Put::Kept;
+            }
         }
         let mut state = self.state.lock();
         if state.events.len() >= self.capacity {
             drop(state);
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+            return Put::NoRoom;
         }
         state.events.push_back(event.clone());
         let waker = state.waker.take();
@@ -362,6 +382,7 @@ impl Inbox {
         self.arrived.notify_one();
         self.bell.get().into_iter().for_each(Bell::ring);
         waker.into_iter().for_each(Foreign::wake);
+        Put::Kept
     }
 
     pub(crate) fn close(&self) {

@@ -3,11 +3,11 @@
 //! What the figures are and what follows from them; `engine::figures` reads them. Those of one snapshot are read one
 //! after the other while others go on, so that two of them may differ by what happened in between.
 
-use crate::table::WAIT_BUCKETS;
+use crate::inspect::TopKey;
 use std::fmt;
 use std::time::Duration;
 
-use super::{AdaptiveState, Health};
+use super::{AdaptiveState, Health, HoldTimes, RecentFigures, WaitHistogram, WaitOutcomes};
 
 /// Figures of one shard, or of all of them together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,40 +92,6 @@ impl ShardMetrics {
     }
 }
 
-/// How many waits were how long.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WaitHistogram {
-    pub(crate) buckets: [u64; WAIT_BUCKETS],
-}
-
-impl WaitHistogram {
-    /// Waits altogether.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-
-    /// Upper bound and number of waits of each bucket, shortest first; the last one has no bound.
-    pub fn buckets(&self) -> impl Iterator<Item = (Option<Duration>, u64)> + '_ {
-        (0u32..).zip(&self.buckets).map(|(position, count)| (Self::bound(position), *count))
-    }
-
-    /// A bound that at least this share of waits (0 to 1) stayed below; `None` if there were none, or it has no bound.
-    #[must_use]
-    pub fn quantile(&self, share: f64) -> Option<Duration> {
-        let wanted = self.count() as f64 * share.clamp(0.0, 1.0);
-        let mut seen = 0;
-        self.buckets().find_map(|(bound, count)| {
-            seen += count;
-            (seen > 0 && seen as f64 >= wanted).then_some(bound)
-        })?
-    }
-
-    fn bound(position: u32) -> Option<Duration> {
-        (position as usize + 1 < WAIT_BUCKETS).then(|| Duration::from_micros(1 << position))
-    }
-}
-
 /// Figures of a manager.
 ///
 /// ```
@@ -153,13 +119,67 @@ pub struct LockMetrics {
     pub bytes: u64,
     /// What was learned of waits, if the manager is set to do so.
     pub adaptive: Option<AdaptiveState>,
+    /// The latest stretch of time, which [`health`](Self::health) judges.
+    pub recent: RecentFigures,
+    /// How waits ended, by what was waited for.
+    pub wait_outcomes: WaitOutcomes,
+    /// How long shared locks were held, as far as holds are timed:
+    /// [`EventOptions::hold_above`](crate::EventOptions::hold_above).
+    pub shared_holds: HoldTimes,
+    /// The same of exclusive locks.
+    pub exclusive_holds: HoldTimes,
+    /// Holds that were revoked because their lease ran out.
+    pub expired_leases: u64,
+    /// Holds that were released by force.
+    pub forced_releases: u64,
+    /// Events that subscribers did not get because their queue was full.
+    pub events_dropped: u64,
+    /// The keys that most requests wait for; empty unless
+    /// [asked for](crate::FastObjectLockManager::get_metrics_with_hottest_keys).
+    pub hottest_keys: Vec<TopKey>,
+    /// Entries that the table has room for, [`LockConfig::max_locks`](crate::LockConfig::max_locks); 0 if there is no limit.
+    pub max_locks: u64,
+    /// Requests that can wait at a time; 0 if there is no limit.
+    pub max_waiters: u64,
 }
 
 impl LockMetrics {
     pub(crate) fn from_shards(shards: Vec<ShardMetrics>, uptime: Duration, bytes: u64) -> Self {
         let mut all = ShardMetrics::default();
         shards.iter().for_each(|shard| all.add(shard));
-        Self { shard_metrics: all, shards, uptime, bytes, adaptive: None }
+        // Of managers that know no window: since they were made, and each grant that was not immediate waited.
+        let mut waits = WaitOutcomes::default();
+        (waits.exclusive.granted, waits.exclusive.timed_out) = (all.slow, all.timeouts);
+        let recent = RecentFigures {
+            window: uptime,
+            immediate: all.fast + all.inserted,
+            waits,
+            wait_time: all.wait_time,
+            max_wait_time: all.max_wait_time,
+        };
+        Self {
+            shard_metrics: all,
+            shards,
+            uptime,
+            bytes,
+            adaptive: None,
+            recent,
+            wait_outcomes: WaitOutcomes::default(),
+            shared_holds: HoldTimes::default(),
+            exclusive_holds: HoldTimes::default(),
+            expired_leases: 0,
+            forced_releases: 0,
+            events_dropped: 0,
+            hottest_keys: Vec::new(),
+            max_locks: 0,
+            max_waiters: 0,
+        }
+    }
+
+    /// The share of the table that is in use, from 0 to 1.
+    #[must_use]
+    pub fn table_fill(&self) -> f64 {
+        share(self.shard_metrics.entries, self.max_locks).unwrap_or(0.0)
     }
 
     /// Locks taken a second, on average since the manager was made. For a shorter time take the difference of two
@@ -170,16 +190,16 @@ impl LockMetrics {
         if seconds > 0.0 { self.shard_metrics.acquisitions() as f64 / seconds } else { 0.0 }
     }
 
-    /// Whether the manager is doing well; an idle one is.
+    /// Whether the manager has been doing well lately; an idle one has.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.health().healthy
     }
 
-    /// Whether the manager is doing well, and what is wrong if not.
+    /// Whether the manager has been doing well lately, and what is wrong if not.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health::of(&self.shard_metrics)
+        Health::of(&self.recent)
     }
 }
 
@@ -204,6 +224,18 @@ impl fmt::Display for LockMetrics {
         writeln!(f, "deadlocks        {}", all.deadlocks)?;
         writeln!(
             f,
+            "revoked          {} leases ran out, {} released by force",
+            self.expired_leases, self.forced_releases
+        )?;
+        let health = self.health();
+        write!(f, "last {:<11.0?} ", health.window)?;
+        if health.healthy {
+            writeln!(f, "healthy (longest wait {:?})", health.max_wait_time)?;
+        } else {
+            writeln!(f, "unhealthy: {}", health.problems.join("; "))?;
+        }
+        writeln!(
+            f,
             "now              {} held, {} waiting, {} keys in the table",
             all.holders, all.waiters, all.entries
         )?;
@@ -217,36 +249,4 @@ fn share(part: u64, whole: u64) -> Option<f64> {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::engine::hand_off::wait_bucket;
-
-    #[test]
-    fn a_wait_lies_below_the_bound_of_its_bucket_and_not_below_the_one_before() {
-        for nanos in [0, 1, 999, 1000, 1001, 1999, 2000, 5_000_000, 1 << 35, u64::MAX] {
-            let bucket = wait_bucket(nanos) as u32;
-            if let Some(bound) = WaitHistogram::bound(bucket) {
-                assert!(Duration::from_nanos(nanos) < bound, "{nanos}");
-            }
-            if bucket > 0 {
-                let below = WaitHistogram::bound(bucket - 1).unwrap();
-                assert!(Duration::from_nanos(nanos) >= below, "{nanos}");
-            }
-        }
-    }
-
-    #[test]
-    fn quantiles_are_bounds() {
-        let mut histogram = WaitHistogram::default();
-        assert_eq!(histogram.quantile(0.5), None);
-        histogram.buckets[wait_bucket(500)] = 90;
-        histogram.buckets[wait_bucket(3_000_000)] = 10;
-        assert_eq!(histogram.quantile(0.5), Some(Duration::from_micros(1)));
-        assert_eq!(histogram.quantile(0.99), Some(Duration::from_micros(4096)));
-        histogram.buckets[WAIT_BUCKETS - 1] = 1000;
-        assert_eq!(histogram.quantile(0.99), None);
-    }
 }

@@ -3,15 +3,24 @@
 mod adaptive;
 mod events;
 mod health;
+mod histogram;
 mod metrics;
 mod openmetrics;
+mod tally;
 #[cfg(feature = "tracing")]
 mod tracing;
+mod wait_window;
 
 pub(crate) use adaptive::Adaptive;
 pub use adaptive::AdaptiveState;
 pub(crate) use events::{Audience, Inbox, Outlet};
 pub use events::{Event, EventOptions};
 pub use health::Health;
-pub use metrics::{LockMetrics, ShardMetrics, WaitHistogram};
-pub use openmetrics::OPENMETRICS_CONTENT_TYPE;
+pub use histogram::WaitHistogram;
+pub(crate) use histogram::bucket_of;
+pub use metrics::{LockMetrics, ShardMetrics};
+pub use openmetrics::{HOTTEST_KEYS, OPENMETRICS_CONTENT_TYPE};
+pub use tally::HoldTimes;
+pub(crate) use tally::Tally;
+pub use wait_window::{EndedWaits, RecentFigures, WaitOutcomes};
+pub(crate) use wait_window::{WaitKind, WaitOutcome};

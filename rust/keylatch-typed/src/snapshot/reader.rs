@@ -129,7 +129,7 @@ impl<T> SnapshotReader<T> {
             Poll::Pending if deadline.is_some_and(|deadline| Instant::now() >= deadline) => Poll::Ready(Ok(None)),
             Poll::Pending => Poll::Pending,
         });
-        block_on(until_deadline, deadline)
+        block_on(until_deadline, |_| deadline)
     }
 
     /// Waits until the value is as fresh as asked for, a version or an age, and returns it.

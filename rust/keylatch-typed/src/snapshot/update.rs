@@ -210,7 +210,7 @@ impl<T> Update<T> {
         if self.outcome.state.lock().result.is_none() && inside(&self.cell.state.lock()) {
             return Err(UpdateError::InsideUpdate);
         }
-        block_on(self, None)
+        block_on(self, |_| None)
     }
 }
 

@@ -1,25 +1,24 @@
 //! Runs a future on the calling thread, parked between polls.
 //!
 //! Every blocking twin is its awaited twin on this: one way to wait in line, whatever waits. The future keeps its own
-//! deadline; `deadline` only says when to poll it again without a wake-up.
+//! deadline; this function asks for it after each poll, to know when to poll again without a wake-up.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-/// Polls until the future is ready; also polls it when `deadline` has passed.
-pub(crate) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> F::Output {
+/// Polls until the future is ready; also polls it when its deadline has passed.
+pub(crate) fn block_on<F: Future + Unpin>(mut future: F, deadline: impl Fn(&F) -> Option<Instant>) -> F::Output {
     let parker = Arc::new(Parker::new());
     let waker = Waker::from(Arc::clone(&parker));
     let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
     loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+        if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut context) {
             return output;
         }
-        parker.park(deadline);
+        parker.park(deadline(&future));
     }
 }
 

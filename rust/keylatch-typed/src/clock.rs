@@ -1,0 +1,151 @@
+//! The clock of the statistics: the processor's time stamp counter where it is steady, `Instant` elsewhere.
+//!
+//! A hold takes two readings, so a reading has to be cheaper than the lock. Readings are kept as ticks; they become
+//! durations when a person looks. The rate comes from comparing with `Instant` over at least a millisecond, so nothing is
+//! calibrated up front. Timeouts do not use this clock.
+
+use std::time::Duration;
+
+/// Reads the clock. Never 0.
+#[inline]
+pub(crate) fn ticks() -> u64 {
+    imp::ticks() | 1
+}
+
+/// Ticks since an earlier reading.
+#[inline]
+pub(crate) fn ticks_since(earlier: u64) -> u64 {
+    // Cores may differ by a few ticks.
+    imp::ticks().saturating_sub(earlier)
+}
+
+/// Turns ticks into a duration.
+pub(crate) fn duration(ticks: u64) -> Duration {
+    Duration::from_nanos((ticks as f64 * imp::nanos_per_tick()).round() as u64)
+}
+
+#[cfg(all(target_arch = "x86_64", not(loom)))]
+mod imp {
+    use std::arch::x86_64::{__cpuid, _rdtsc};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::time::{Duration, Instant};
+
+    /// How long the rate is measured over before it is kept for good, and at least.
+    const KEPT_AFTER: Duration = Duration::from_millis(100);
+    const AT_LEAST: Duration = Duration::from_millis(1);
+
+    const UNKNOWN: u8 = 0;
+    const COUNTER: u8 = 1;
+    const INSTANT: u8 = 2;
+    static SOURCE: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+    #[derive(Clone, Copy)]
+    struct Start {
+        counter: u64,
+        instant: Instant,
+    }
+
+    static START: OnceLock<Start> = OnceLock::new();
+    static RATE: OnceLock<f64> = OnceLock::new();
+
+    fn counter() -> u64 {
+        // SAFETY: every x86-64 processor has the instruction, and it only reads.
+        unsafe { _rdtsc() }
+    }
+
+    #[inline]
+    pub(super) fn ticks() -> u64 {
+        match SOURCE.load(Ordering::Relaxed) {
+            COUNTER => counter(),
+            _ => ticks_slow(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ticks_slow() -> u64 {
+        let start = START.get_or_init(|| Start { counter: counter(), instant: Instant::now() });
+        if SOURCE.load(Ordering::Relaxed) == UNKNOWN {
+            SOURCE.store(if is_steady() { COUNTER } else { INSTANT }, Ordering::Relaxed);
+        }
+        match SOURCE.load(Ordering::Relaxed) {
+            COUNTER => counter(),
+            _ => u64::try_from(start.instant.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Whether the counter has one rate on all cores and in every power state.
+    #[allow(unused_unsafe)]
+    fn is_steady() -> bool {
+        const HIGHEST: u32 = 0x8000_0000;
+        const POWER: u32 = 0x8000_0007;
+        // SAFETY: every x86-64 processor has the instruction; the second leaf is read if the first says that it exists.
+        unsafe { __cpuid(HIGHEST).eax >= POWER && __cpuid(POWER).edx & (1 << 8) != 0 }
+    }
+
+    pub(super) fn nanos_per_tick() -> f64 {
+        ticks();
+        if SOURCE.load(Ordering::Relaxed) == INSTANT {
+            return 1.0;
+        }
+        if let Some(rate) = RATE.get() {
+            return *rate;
+        }
+        let start = START.get_or_init(|| Start { counter: counter(), instant: Instant::now() });
+        loop {
+            let (counted, elapsed) = (counter().saturating_sub(start.counter), start.instant.elapsed());
+            if elapsed >= AT_LEAST && counted > 0 {
+                let rate = elapsed.as_nanos() as f64 / counted as f64;
+                return if elapsed >= KEPT_AFTER { *RATE.get_or_init(|| rate) } else { rate };
+            }
+            // Only in the first millisecond of the first lock.
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[cfg(all(not(target_arch = "x86_64"), not(loom)))]
+mod imp {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+
+    static START: OnceLock<Instant> = OnceLock::new();
+
+    pub(super) fn ticks() -> u64 {
+        u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn nanos_per_tick() -> f64 {
+        1.0
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    //! Stands still, so that every execution of a model sees the same times.
+
+    pub(super) fn ticks() -> u64 {
+        1
+    }
+
+    pub(super) fn nanos_per_tick() -> f64 {
+        1.0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn duration_agrees_with_instant() {
+        let (before, began) = (Instant::now(), ticks());
+        std::thread::sleep(Duration::from_millis(20));
+        let counted = ticks_since(began);
+        let at_most = before.elapsed();
+        let measured = duration(counted);
+        assert!(measured >= Duration::from_micros(19_900) && measured <= at_most + at_most / 100, "{measured:?}");
+    }
+}

@@ -1,0 +1,370 @@
+//! The lock without a value: a word for the uncontended path, and a fair line behind a mutex for the rest.
+//!
+//! A request first tries one swap of the word. If that is refused, it joins the line under the mutex and sets `WAITERS`,
+//! which sends every later request to the line as well. So the order is first come, first served; neighbouring readers
+//! hold together; a writer waits for the readers before it and for none that come after it.
+//!
+//! A release that leaves a lock with `WAITERS` set takes the mutex and hands the lock to the first in line, without
+//! letting it go in between. The waiter finds the grant in its slot. A waiter that gives up takes its slot out under the
+//! same mutex: it was granted by then and passes the grant on, or it never will be. So a grant is never lost and never
+//! leaks, whatever is dropped when.
+//!
+//! Wakers run after the mutex is released.
+
+use super::line::{Line, Place, Status};
+use super::wakes::Wakes;
+use super::word::{
+    Halves, Mode, ONE_ACQUISITION, ONE_READER, READERS, WAITERS, WRITER, acquisitions, holders, readers,
+};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+#[derive(Debug)]
+pub(crate) struct RawLock {
+    word: AtomicU64,
+    halves: Halves,
+    guarded: Mutex<Guarded>,
+}
+
+/// What the mutex protects.
+#[derive(Debug)]
+struct Guarded {
+    line: Line,
+    waits: Waits,
+}
+
+/// What became of the requests that did not get the lock on their first try, since the lock was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Waits {
+    /// Requests that waited and then got the lock.
+    pub(crate) granted: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) cancelled: u64,
+    /// Ticks that requests waited, granted or timed out.
+    pub(crate) ticks: u64,
+    /// The longest of these waits since the last reset.
+    pub(crate) longest: u64,
+}
+
+/// Everything that the lock counts, read in one consistent moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) acquisitions: u64,
+    /// Holds that are not over, collected grants only.
+    pub(crate) holding: u64,
+    pub(crate) waiting: u32,
+    pub(crate) waits: Waits,
+}
+
+/// The answer to a request that joins the line.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Joined {
+    /// The lock was free after all; the count of its acquisitions.
+    Acquired(u64),
+    Waiting(WaitingPlace),
+}
+
+/// A place in line that has to be checked or left.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct WaitingPlace {
+    place: Place,
+    mode: Mode,
+}
+
+/// Whether the time of a waiter is over, after so many ticks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Patience {
+    Left,
+    Over { waited: u64 },
+}
+
+/// What a waiter that looks at its place finds.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Checked {
+    Waiting(WaitingPlace),
+    /// The lock is the waiter's; the count of its acquisitions.
+    Acquired(u64),
+    TimedOut(Refusal),
+    Cancelled,
+}
+
+/// What stood in the way of a request that timed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The place in line: 1 for the first.
+    pub(crate) position: u32,
+    pub(crate) waiting: u32,
+    pub(crate) readers: u64,
+    pub(crate) is_written: bool,
+}
+
+impl RawLock {
+    pub(crate) fn new() -> Self {
+        let guarded = Guarded { line: Line::new(), waits: Waits::default() };
+        Self { word: AtomicU64::new(0), halves: Halves::default(), guarded: Mutex::new(guarded) }
+    }
+
+    /// Acquires the lock if it is free and has no line. Returns the count of acquisitions.
+    #[inline]
+    pub(crate) fn try_acquire(&self, mode: Mode) -> Option<u64> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            if word & WAITERS != 0 || !mode.fits(word) {
+                return None;
+            }
+            let acquired = word.wrapping_add(ONE_ACQUISITION + mode.hold());
+            // Pairs with: the release in `release` and `downgrade`, so that earlier holders' work is seen.
+            match self.word.compare_exchange_weak(word, acquired, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => {
+                    if Halves::is_passed(word, acquired) {
+                        self.halves.pass();
+                    }
+                    return Some(acquisitions(acquired));
+                }
+                Err(present) => word = present,
+            }
+        }
+    }
+
+    /// Joins the line, unless the lock can be acquired after all.
+    pub(crate) fn join(&self, mode: Mode, waker: Waker) -> Joined {
+        let mut guarded = self.guarded.lock();
+        // Relaxed: `WAITERS` changes under the mutex only.
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & WAITERS == 0 {
+            if mode.fits(word) {
+                if let Some(count) = self.try_acquire(mode) {
+                    drop(guarded);
+                    drop(waker);
+                    return Joined::Acquired(count);
+                }
+                word = self.word.load(Ordering::Relaxed);
+                continue;
+            }
+            // Succeeds only while a holder is in the way, whose release then sees the bit and takes the mutex.
+            match self.word.compare_exchange_weak(word, word | WAITERS, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(present) => word = present,
+            }
+        }
+        Joined::Waiting(WaitingPlace { place: guarded.line.push(mode, waker), mode })
+    }
+
+    /// Refuses a request that must not wait at all, and counts it as timed out.
+    pub(crate) fn refuse(&self) -> Refusal {
+        let mut guarded = self.guarded.lock();
+        guarded.waits.timeouts += 1;
+        let waiting = guarded.line.waiting();
+        self.refusal(waiting + 1, waiting)
+    }
+
+    /// Looks at a place: collects a grant, keeps waiting with this waker, or gives up when the time is over.
+    ///
+    /// `waited` is what a grant's wait took until now.
+    pub(crate) fn check(&self, at: WaitingPlace, waker: Waker, patience: Patience, waited: u64) -> Checked {
+        let mut guarded = self.guarded.lock();
+        match (guarded.line.status(&at.place), patience) {
+            (Status::Waiting, Patience::Left) => {
+                let replaced = guarded.line.set_waker(&at.place, waker);
+                drop(guarded);
+                drop(replaced);
+                Checked::Waiting(at)
+            }
+            (Status::Waiting, Patience::Over { waited }) => {
+                let refusal = self.refusal(guarded.line.position(&at.place), guarded.line.waiting());
+                guarded.waits.timeouts += 1;
+                guarded.waits.add(waited);
+                drop(guarded);
+                self.leave(at);
+                Checked::TimedOut(refusal)
+            }
+            (Status::Granted, _) => {
+                guarded.line.remove(at.place);
+                guarded.waits.granted += 1;
+                guarded.waits.add(waited);
+                // Under the mutex, so that the uncollected grants and the word are read in one moment.
+                let word = self.word.fetch_add(ONE_ACQUISITION, Ordering::Relaxed);
+                drop(guarded);
+                let counted = word.wrapping_add(ONE_ACQUISITION);
+                if Halves::is_passed(word, counted) {
+                    self.halves.pass();
+                }
+                Checked::Acquired(acquisitions(counted))
+            }
+            (Status::Cancelled, _) => {
+                guarded.line.remove(at.place);
+                Checked::Cancelled
+            }
+        }
+    }
+
+    /// Gives a place up. A grant that it holds goes to the next in line.
+    pub(crate) fn leave(&self, at: WaitingPlace) {
+        let mut guarded = self.guarded.lock();
+        let status = guarded.line.status(&at.place);
+        let waker = guarded.line.remove(at.place);
+        match status {
+            Status::Waiting if guarded.line.waiting() == 0 => {
+                self.word.fetch_and(!WAITERS, Ordering::Relaxed);
+            }
+            Status::Granted => {
+                // Pairs with: the acquire of the next holder. This one wrote nothing, but the ones before it did.
+                self.word.fetch_sub(at.mode.hold(), Ordering::Release);
+            }
+            Status::Waiting | Status::Cancelled => {}
+        }
+        drop(guarded);
+        drop(waker);
+        // The first in line may fit beside the holders now: it waited for the one that left.
+        self.grant_slow();
+    }
+
+    /// Ends a hold, and hands the lock to the first in line.
+    #[inline]
+    pub(crate) fn release(&self, mode: Mode) {
+        match mode {
+            Mode::Shared => {
+                // Pairs with: the acquire in `try_acquire` and `grant_some`.
+                let word = self.word.fetch_sub(ONE_READER, Ordering::Release);
+                // A full set of readers makes room for one that waits for nothing else.
+                if word & WAITERS != 0 && (readers(word) == 1 || word & READERS == READERS) {
+                    self.grant_slow();
+                }
+            }
+            Mode::Exclusive => {
+                let word = self.word.load(Ordering::Relaxed);
+                // Pairs with: the acquire in `try_acquire`. Fails only when a line begins meanwhile.
+                let is_free = word & WAITERS == 0
+                    && self.word.compare_exchange(word, word & !WRITER, Ordering::Release, Ordering::Relaxed).is_ok();
+                if !is_free {
+                    self.release_exclusive_slow();
+                }
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn release_exclusive_slow(&self) {
+        // Pairs with: the acquire in `grant_some`. `WAITERS` keeps the fast path out meanwhile; if the line is empty by
+        // now, the lock is free.
+        self.word.fetch_sub(WRITER, Ordering::Release);
+        self.grant_slow();
+    }
+
+    /// Turns an exclusive hold into a shared one, and lets the readers at the head of the line in.
+    pub(crate) fn downgrade(&self) {
+        // Pairs with: the acquire of the readers that join.
+        let word = self.word.fetch_add(ONE_READER - WRITER, Ordering::Release);
+        if word & WAITERS != 0 {
+            self.grant_slow();
+        }
+    }
+
+    /// Ends every wait in line. Returns how many there were.
+    pub(crate) fn cancel_line(&self) -> u32 {
+        let mut ended = 0;
+        loop {
+            let mut wakes = Wakes::new();
+            let mut guarded = self.guarded.lock();
+            while !wakes.is_full() {
+                let Some(waker) = guarded.line.cancel_first() else { break };
+                guarded.waits.cancelled += 1;
+                ended += 1;
+                wakes.push(waker);
+            }
+            let is_done = !wakes.is_full();
+            if guarded.line.waiting() == 0 {
+                self.word.fetch_and(!WAITERS, Ordering::Relaxed);
+            }
+            drop(guarded);
+            wakes.wake();
+            if is_done {
+                return ended;
+            }
+        }
+    }
+
+    /// Hands the lock to as many at the head of the line as fit, and wakes them.
+    #[cold]
+    #[inline(never)]
+    fn grant_slow(&self) {
+        loop {
+            let mut wakes = Wakes::new();
+            self.grant_some(&mut self.guarded.lock().line, &mut wakes);
+            let is_done = !wakes.is_full();
+            wakes.wake();
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    /// Caller holds: the mutex.
+    fn grant_some(&self, line: &mut Line, wakes: &mut Wakes) {
+        while let (Some(mode), false) = (line.first(), wakes.is_full()) {
+            let mut word = self.word.load(Ordering::Relaxed);
+            loop {
+                if !mode.fits(word) {
+                    return;
+                }
+                let granted = (word + mode.hold()) & if line.waiting() == 1 { !WAITERS } else { !0 };
+                // Pairs with: the release of every holder before, through the chain of swaps. The mutex hands on what
+                // this thread has seen to the waiter that collects the grant.
+                match self.word.compare_exchange_weak(word, granted, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(_) => break,
+                    Err(present) => word = present,
+                }
+            }
+            wakes.push(line.grant_first().expect("the line has a first"));
+        }
+    }
+
+    fn refusal(&self, position: u32, waiting: u32) -> Refusal {
+        let word = self.word.load(Ordering::Relaxed);
+        Refusal { position, waiting, readers: readers(word), is_written: word & WRITER != 0 }
+    }
+
+    /// Reads all counts in one moment.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts_locked(&self.guarded.lock())
+    }
+
+    /// Reads all counts, and forgets the longest wait.
+    pub(crate) fn counts_and_restart(&self) -> Counts {
+        let mut guarded = self.guarded.lock();
+        let counts = self.counts_locked(&guarded);
+        guarded.waits.longest = 0;
+        counts
+    }
+
+    fn counts_locked(&self, guarded: &Guarded) -> Counts {
+        // Pairs with: the releases, so that what holders noted before is seen along with the end of their holds.
+        let word = self.word.load(Ordering::Acquire);
+        Counts {
+            acquisitions: self.halves.total(word),
+            holding: holders(word).saturating_sub(u64::from(guarded.line.granted())),
+            waiting: guarded.line.waiting(),
+            waits: guarded.waits,
+        }
+    }
+
+    /// Whether nothing holds, waits or owns a grant.
+    #[cfg(all(test, loom))]
+    pub(crate) fn is_idle(&self) -> bool {
+        let line = &self.guarded.lock().line;
+        let word = self.word.load(Ordering::Acquire);
+        word & (WRITER | WAITERS | READERS) == 0 && line.waiting() == 0 && line.granted() == 0
+    }
+}
+
+impl Waits {
+    fn add(&mut self, ticks: u64) {
+        self.ticks += ticks;
+        self.longest = self.longest.max(ticks);
+    }
+}

@@ -1,0 +1,38 @@
+//! Wakers that a transition has to wake once the mutex is free.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+/// So many are woken before the mutex is taken again.
+const BATCH: usize = 16;
+
+/// A bounded list on the stack: a release allocates nothing, however many readers it lets in.
+#[must_use]
+pub(super) struct Wakes {
+    wakers: [Option<Waker>; BATCH],
+    count: usize,
+}
+
+impl Wakes {
+    pub(super) const fn new() -> Self {
+        Self { wakers: [const { None }; BATCH], count: 0 }
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+
+    pub(super) fn push(&mut self, waker: Waker) {
+        self.wakers[self.count] = Some(waker);
+        self.count += 1;
+    }
+
+    /// Wakes all. Caller holds: no mutex. A waker that panics keeps no other waiter from being woken.
+    pub(super) fn wake(self) {
+        for waker in self.wakers.into_iter().flatten() {
+            if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+                tracing::error!("a waker panicked; the waiter it belongs to may not notice its grant");
+            }
+        }
+    }
+}

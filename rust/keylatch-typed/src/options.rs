@@ -1,0 +1,51 @@
+//! What a lock is made with.
+
+use crate::id::LockId;
+use crate::stats::{LockStats, Statistics};
+use crate::timeout::DefaultTimeout;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The settings of a lock, for `with_options`.
+///
+/// ```
+/// use keylatch_typed::{AsyncMutex, LockId, LockOptions, Statistics};
+/// use std::time::Duration;
+///
+/// let options = LockOptions::new(Duration::from_secs(5)).id(LockId::new("cache.rs", "lru")).statistics(Statistics::Sampled);
+/// let lru = AsyncMutex::with_options(Vec::<u8>::new(), options);
+/// assert_eq!(lru.stats().id().name(), "lru");
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct LockOptions {
+    timeout: DefaultTimeout,
+    id: Option<LockId>,
+    statistics: Statistics,
+}
+
+impl LockOptions {
+    /// Starts with this default timeout, exact statistics, and an id that says where the lock was made.
+    ///
+    /// A timeout of zero never waits, [`Duration::MAX`] waits without an end.
+    pub const fn new(default_timeout: Duration) -> Self {
+        Self { timeout: DefaultTimeout::Fixed(default_timeout), id: None, statistics: Statistics::Exact }
+    }
+
+    /// Sets the id for errors and reports.
+    pub fn id(mut self, id: LockId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Sets how much of its holds the lock measures.
+    pub const fn statistics(mut self, statistics: Statistics) -> Self {
+        self.statistics = statistics;
+        self
+    }
+
+    pub(crate) fn into_stats(self, made_at: &'static Location<'static>) -> Arc<LockStats> {
+        Arc::new(LockStats::new(self.id, self.statistics, self.timeout, made_at))
+    }
+}

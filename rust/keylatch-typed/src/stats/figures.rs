@@ -1,0 +1,43 @@
+//! A copy of a lock's statistics.
+
+use std::time::Duration;
+
+/// The statistics of one lock at one moment, since its last reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockFigures {
+    /// How often the lock was acquired.
+    pub total_acquisitions: u64,
+    /// How many requests timed out.
+    pub timeout_count: u64,
+    /// The mean wait of all requests, those that did not wait included.
+    pub avg_wait_time: Duration,
+    /// The longest wait, whether it ended with the lock or with a timeout.
+    pub max_wait_time: Duration,
+    /// The mean of the holds that are over.
+    pub avg_hold_time: Duration,
+    /// The longest hold that is over.
+    pub max_hold_time: Duration,
+    /// How many requests wait now.
+    pub current_waiters: u32,
+    /// How many holders there are now.
+    pub current_holders: u64,
+    /// How many requests did not get the lock on their first try.
+    pub waited_count: u64,
+    /// How many waits `cancel_waiters` ended.
+    pub cancelled_count: u64,
+    /// How many holds the hold times are of.
+    pub timed_holds: u64,
+    /// The sum of all waits.
+    pub total_wait_time: Duration,
+    /// The sum of all holds that were timed.
+    pub total_hold_time: Duration,
+}
+
+impl LockFigures {
+    /// Returns the share of requests that timed out, from 0 to 1.
+    pub fn timeout_ratio(&self) -> f64 {
+        let requests = self.total_acquisitions + self.timeout_count;
+        if requests == 0 { 0.0 } else { self.timeout_count as f64 / requests as f64 }
+    }
+}

@@ -1,0 +1,298 @@
+//! What a lock knows of itself: counts, waits and holds, and where it was acquired last.
+//!
+//! The lock's state and its statistics are one allocation. The count of acquisitions is a field of the lock's word, so it
+//! costs nothing and is exact in every mode. An exclusive holder notes its hold before it releases, so it adds with plain
+//! loads and stores; readers add with atomic additions. Waits are counted under the mutex that a waiter takes anyway.
+//!
+//! A reset clears no counter, because a holder could be adding to it. It keeps the present totals as the origin of the
+//! next period instead. So the periods add up to the whole, however busy the lock is.
+
+mod figures;
+
+pub use figures::LockFigures;
+
+use crate::clock;
+use crate::error::{HeldBy, LockTimeoutError, LockType, TimeoutDetails};
+use crate::id::LockId;
+use crate::lock::{Counts, Mode, RawLock, Refusal};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use crate::timeout::DefaultTimeout;
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+/// How much of its holds a lock measures.
+///
+/// Acquisitions, waits, timeouts and waiters are exact in every mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Statistics {
+    /// Every hold is timed.
+    #[default]
+    Exact,
+    /// One hold in 64 is timed.
+    Sampled,
+    /// No hold is timed.
+    Off,
+}
+
+impl Statistics {
+    /// Holds whose count has none of these bits are timed.
+    const fn mask(self) -> u64 {
+        match self {
+            Self::Exact => 0,
+            Self::Sampled => 63,
+            Self::Off => u64::MAX,
+        }
+    }
+}
+
+/// A lock's statistics, live. [`figures`](Self::figures) returns all of them at one moment.
+///
+/// `Arc<LockStats>` comes from `stats()` of a lock and goes to a [`LockMonitor`](crate::LockMonitor).
+pub struct LockStats {
+    raw: RawLock,
+    /// Ticks of the holds that were timed. Written by holders, before they release.
+    held: AtomicU64,
+    /// Holds that were timed and are over; counted while sampling only, where the acquisitions do not say it.
+    timed: AtomicU64,
+    longest_hold: AtomicU64,
+    mask: u64,
+    /// Where the lock was acquired last.
+    holder: AtomicPtr<Location<'static>>,
+    timeout: DefaultTimeout,
+    identity: Identity,
+    /// The totals at the last reset.
+    origin: Mutex<Option<Box<Totals>>>,
+}
+
+#[derive(Debug)]
+enum Identity {
+    Named(LockId),
+    MadeAt(&'static Location<'static>),
+}
+
+/// Totals since the lock was made.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    acquisitions: u64,
+    requests_that_waited: u64,
+    wait_ticks: u64,
+    timeouts: u64,
+    cancelled: u64,
+    holds: u64,
+    hold_ticks: u64,
+}
+
+/// Part of a hold: when it began, in ticks; 0 if it is not timed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HoldStart(u64);
+
+impl LockStats {
+    pub(crate) fn new(
+        id: Option<LockId>,
+        statistics: Statistics,
+        timeout: DefaultTimeout,
+        made_at: &'static Location<'static>,
+    ) -> Self {
+        Self {
+            raw: RawLock::new(),
+            held: AtomicU64::new(0),
+            timed: AtomicU64::new(0),
+            longest_hold: AtomicU64::new(0),
+            mask: statistics.mask(),
+            holder: AtomicPtr::new(std::ptr::null_mut()),
+            timeout,
+            identity: id.map_or(Identity::MadeAt(made_at), Identity::Named),
+            origin: Mutex::new(None),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn raw(&self) -> &RawLock {
+        &self.raw
+    }
+
+    pub(crate) const fn default_timeout(&self) -> &DefaultTimeout {
+        &self.timeout
+    }
+
+    /// Notes a hold that begins with this count of acquisitions.
+    #[inline]
+    pub(crate) fn begin_hold(&self, count: u64, caller: &'static Location<'static>) -> HoldStart {
+        self.holder.store(std::ptr::from_ref(caller).cast_mut(), Ordering::Relaxed);
+        HoldStart(if count & self.mask == 0 { clock::ticks() } else { 0 })
+    }
+
+    /// Notes a hold that ends, and releases the lock.
+    #[inline]
+    pub(crate) fn end_hold(&self, mode: Mode, start: HoldStart) {
+        if start.0 != 0 {
+            let ticks = clock::ticks_since(start.0);
+            match mode {
+                Mode::Exclusive => {
+                    // No other holder adds meanwhile. Pairs with: the release of the lock, which publishes this.
+                    self.held.store(self.held.load(Ordering::Relaxed) + ticks, Ordering::Relaxed);
+                }
+                Mode::Shared => {
+                    self.held.fetch_add(ticks, Ordering::Relaxed);
+                }
+            }
+            if ticks > self.longest_hold.load(Ordering::Relaxed) {
+                self.longest_hold.fetch_max(ticks, Ordering::Relaxed);
+            }
+            if self.mask != 0 {
+                self.timed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.raw.release(mode);
+    }
+
+    /// Makes the error of a request that gave up, and emits the warning.
+    pub(crate) fn timed_out(&self, refusal: Refusal, request: &Request) -> LockTimeoutError {
+        let Request { lock_type, timeout, waited, requested_at } = *request;
+        let held_by = match refusal {
+            Refusal { is_written: true, .. } => HeldBy::Writer,
+            Refusal { readers: 0, .. } => HeldBy::Nothing,
+            Refusal { readers, .. } => HeldBy::Readers(readers),
+        };
+        // SAFETY: null, or stored by `begin_hold` from a reference that lives as long as the program.
+        let holder = unsafe { self.holder.load(Ordering::Relaxed).as_ref() };
+        let (place, waiters) = (refusal.position, refusal.waiting);
+        let details = TimeoutDetails { id: self.id(), waited, held_by, holder, requested_at, place, waiters };
+        tracing::warn!(
+            lock = %details.id, kind = ?lock_type, ?timeout, ?waited, %held_by, holder = holder.map(tracing::field::display),
+            place, waiters, requested_at = %requested_at, "lock acquisition timed out"
+        );
+        LockTimeoutError::Timeout { lock_type, timeout, details: Box::new(details) }
+    }
+
+    /// Returns the id of the lock: the one it was made with, or the place where it was made.
+    pub fn id(&self) -> LockId {
+        match &self.identity {
+            Identity::Named(id) => id.clone(),
+            Identity::MadeAt(location) => LockId::at(location),
+        }
+    }
+
+    /// Returns all statistics since the last reset, read in one moment.
+    pub fn figures(&self) -> LockFigures {
+        let origin = self.origin.lock();
+        let counts = self.raw.counts();
+        let totals = self.totals(&counts);
+        let since = origin.as_deref().map_or(totals, |origin| totals.since(origin));
+        drop(origin);
+        self.describe(&since, &counts, self.longest_hold.load(Ordering::Relaxed))
+    }
+
+    /// Begins a new period, and returns the statistics of the one that ends.
+    ///
+    /// Every acquisition, wait, timeout and hold is part of exactly one period. A hold that ends during the reset may
+    /// show as the longest of both.
+    pub fn reset(&self) -> LockFigures {
+        let mut origin = self.origin.lock();
+        let counts = self.raw.counts_and_restart();
+        let longest_hold = self.longest_hold.swap(0, Ordering::Relaxed);
+        let totals = self.totals(&counts);
+        let since = origin.as_deref().map_or(totals, |origin| totals.since(origin));
+        *origin = Some(Box::new(totals));
+        drop(origin);
+        self.describe(&since, &counts, longest_hold)
+    }
+
+    fn totals(&self, counts: &Counts) -> Totals {
+        let over = counts.acquisitions - counts.holding.min(counts.acquisitions);
+        Totals {
+            acquisitions: counts.acquisitions,
+            requests_that_waited: counts.waits.granted + counts.waits.timeouts,
+            wait_ticks: counts.waits.ticks,
+            timeouts: counts.waits.timeouts,
+            cancelled: counts.waits.cancelled,
+            holds: if self.mask == 0 { over } else { self.timed.load(Ordering::Relaxed) },
+            hold_ticks: self.held.load(Ordering::Relaxed),
+        }
+    }
+
+    fn describe(&self, since: &Totals, counts: &Counts, longest_hold: u64) -> LockFigures {
+        let average = |ticks: u64, count: u64| clock::duration(ticks.checked_div(count).unwrap_or(0));
+        LockFigures {
+            total_acquisitions: since.acquisitions,
+            timeout_count: since.timeouts,
+            avg_wait_time: average(since.wait_ticks, since.acquisitions + since.timeouts),
+            max_wait_time: clock::duration(counts.waits.longest),
+            avg_hold_time: average(since.hold_ticks, since.holds),
+            max_hold_time: clock::duration(longest_hold),
+            current_waiters: counts.waiting,
+            current_holders: counts.holding,
+            waited_count: since.requests_that_waited,
+            cancelled_count: since.cancelled,
+            timed_holds: since.holds,
+            total_wait_time: clock::duration(since.wait_ticks),
+            total_hold_time: clock::duration(since.hold_ticks),
+        }
+    }
+
+    /// Returns how often the lock was acquired.
+    pub fn total_acquisitions(&self) -> u64 {
+        self.figures().total_acquisitions
+    }
+
+    /// Returns how many requests timed out.
+    pub fn timeout_count(&self) -> u64 {
+        self.figures().timeout_count
+    }
+
+    /// Returns the mean wait of all requests, those that did not wait included.
+    pub fn avg_wait_time(&self) -> Duration {
+        self.figures().avg_wait_time
+    }
+
+    /// Returns the longest wait, whether it ended with the lock or with a timeout.
+    pub fn max_wait_time(&self) -> Duration {
+        self.figures().max_wait_time
+    }
+
+    /// Returns the mean of the holds that are over.
+    pub fn avg_hold_time(&self) -> Duration {
+        self.figures().avg_hold_time
+    }
+
+    /// Returns the longest hold that is over.
+    pub fn max_hold_time(&self) -> Duration {
+        self.figures().max_hold_time
+    }
+
+    /// Returns how many requests wait now.
+    pub fn current_waiters(&self) -> u32 {
+        self.figures().current_waiters
+    }
+}
+
+/// A request that gave up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    pub(crate) lock_type: LockType,
+    pub(crate) timeout: Duration,
+    pub(crate) waited: Duration,
+    pub(crate) requested_at: &'static Location<'static>,
+}
+
+impl Totals {
+    fn since(&self, origin: &Self) -> Self {
+        Self {
+            acquisitions: self.acquisitions - origin.acquisitions,
+            requests_that_waited: self.requests_that_waited - origin.requests_that_waited,
+            wait_ticks: self.wait_ticks - origin.wait_ticks,
+            timeouts: self.timeouts - origin.timeouts,
+            cancelled: self.cancelled - origin.cancelled,
+            holds: self.holds - origin.holds,
+            hold_ticks: self.hold_ticks - origin.hold_ticks,
+        }
+    }
+}
+
+impl fmt::Debug for LockStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockStats").field("id", &self.id()).field("figures", &self.figures()).finish()
+    }
+}

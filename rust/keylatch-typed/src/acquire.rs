@@ -11,6 +11,7 @@ use crate::guard::{ExclusiveGuard, LockRef, ReadGuard};
 use crate::lock::{Checked, Joined, Mode, Patience, WaitingPlace};
 use crate::stats::{HoldStart, Request};
 use crate::sync::block_on;
+use crate::timeout::WaitEnd;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -183,6 +184,7 @@ impl<R: LockRef, K: Kind> Acquire<R, K> {
             }
             Checked::Acquired(count) => {
                 self.wait = None;
+                self.lock().stats().default_timeout().observe(waited, WaitEnd::Granted);
                 Poll::Ready(Ok(self.finish(count)))
             }
             Checked::TimedOut(refusal) => {
@@ -198,7 +200,12 @@ impl<R: LockRef, K: Kind> Acquire<R, K> {
 
     fn time_out(&mut self, refusal: crate::lock::Refusal, wait: &Wait) -> LockTimeoutError {
         let lock = self.lock.take().expect("polled after it was ready");
-        let waited = clock::duration(clock::ticks_since(wait.began));
+        let ticks = clock::ticks_since(wait.began);
+        // A request that must not wait says nothing of how long waits take.
+        if !wait.timeout.is_zero() {
+            lock.stats().default_timeout().observe(ticks, WaitEnd::TimedOut);
+        }
+        let waited = clock::duration(ticks);
         let request = Request { lock_type: K::TYPE, timeout: wait.timeout, waited, requested_at: self.caller };
         lock.stats().timed_out(refusal, &request)
     }

@@ -9,6 +9,7 @@ mod error;
 mod guard;
 mod id;
 mod lock;
+mod monitor;
 mod mutex;
 mod options;
 mod rwlock;
@@ -18,9 +19,14 @@ mod sync;
 mod timeout;
 
 pub use acquire::{Acquire, Kind, Lock, Read, Write};
+pub use keylatch::{AdaptiveState, AdaptiveTimeout};
+
 pub use error::{HeldBy, LockTimeoutError, LockType, TimeoutDetails};
 pub use guard::{Downgradable, ExclusiveGuard, LockRef, ReadGuard};
 pub use id::LockId;
+pub use monitor::{
+    LockEntry, LockMonitor, LockReport, LockStatus, ManagerEntry, ReportSummary, Reporter, StatusLimits,
+};
 pub use mutex::{AsyncMutex, AsyncMutexGuard, OwnedAsyncMutexGuard};
 pub use options::LockOptions;
 pub use rwlock::{

@@ -3,6 +3,7 @@
 use crate::id::LockId;
 use crate::stats::{LockStats, Statistics};
 use crate::timeout::DefaultTimeout;
+use keylatch::{AdaptiveTimeout, LearnedTimeout, LockError};
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,29 @@ impl LockOptions {
     pub const fn statistics(mut self, statistics: Statistics) -> Self {
         self.statistics = statistics;
         self
+    }
+
+    /// Lets the default timeout follow how long waits of this lock take: a quantile of them, within a floor and a ceiling.
+    ///
+    /// The timeout given so far serves, within these bounds, until 32 waits were observed. The state is visible through
+    /// [`LockStats::adaptive_timeout`].
+    ///
+    /// ```
+    /// use keylatch_typed::{AdaptiveTimeout, AsyncMutex, LockOptions};
+    /// use std::time::Duration;
+    ///
+    /// let policy = AdaptiveTimeout { floor: Duration::from_millis(50), ..AdaptiveTimeout::default() };
+    /// let index = AsyncMutex::with_options((), LockOptions::new(Duration::from_secs(5)).adaptive(policy)?);
+    /// assert_eq!(index.stats().adaptive_timeout().unwrap().timeout, Duration::from_secs(5));
+    /// # Ok::<(), keylatch::LockError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LockError::InvalidConfig`] for a policy that leaves no timeout; the error says which value does not fit.
+    pub fn adaptive(mut self, policy: AdaptiveTimeout) -> Result<Self, LockError> {
+        self.timeout = DefaultTimeout::Learned(Box::new(LearnedTimeout::new(policy, self.timeout.current())?));
+        Ok(self)
     }
 
     pub(crate) fn into_stats(self, made_at: &'static Location<'static>) -> Arc<LockStats> {

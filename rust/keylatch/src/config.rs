@@ -150,7 +150,7 @@ impl Default for AdaptiveTimeout {
 }
 
 impl AdaptiveTimeout {
-    fn validate(&self) -> Result<(), LockError> {
+    pub(crate) fn validate(&self) -> Result<(), LockError> {
         let problem = match self {
             Self { quantile_per_mille: 1..=1000, factor_per_mille: 1000.., floor, ceiling } => {
                 if floor <= ceiling && !ceiling.is_zero() {

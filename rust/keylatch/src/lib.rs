@@ -147,7 +147,7 @@ pub use listed::{HolderInfo, LockOrderLink, LockOrderReport, WaiterInfo};
 pub use manager::FastObjectLockManager;
 pub use mode::Mode;
 pub use observe::{
-    AdaptiveState, EndedWaits, Event, EventOptions, HOTTEST_KEYS, Health, HoldTimes, LockMetrics,
+    AdaptiveState, EndedWaits, Event, EventOptions, HOTTEST_KEYS, Health, HoldTimes, LearnedTimeout, LockMetrics,
     OPENMETRICS_CONTENT_TYPE, RecentFigures, ShardMetrics, WaitHistogram, WaitOutcomes,
 };
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};

@@ -18,6 +18,7 @@ use crate::lock::{Counts, Mode, RawLock, Refusal};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use crate::timeout::DefaultTimeout;
+use keylatch::AdaptiveState;
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
@@ -115,6 +116,11 @@ impl LockStats {
 
     pub(crate) const fn default_timeout(&self) -> &DefaultTimeout {
         &self.timeout
+    }
+
+    /// Returns what the lock has learned for its default timeout; `None` if that is fixed.
+    pub fn adaptive_timeout(&self) -> Option<AdaptiveState> {
+        self.timeout.state()
     }
 
     /// Notes a hold that begins with this count of acquisitions.

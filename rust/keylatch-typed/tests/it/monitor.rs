@@ -1,0 +1,221 @@
+//! `LockMonitor`: registration, the report's layout and status words, contention, the periodic reporter.
+
+use crate::events;
+use crate::waiting::LONG;
+use keylatch::{FastObjectLockManager, LockRequest};
+use keylatch_typed::{AsyncMutex, AsyncRwLock, LockId, LockMonitor, LockStatus, StatusLimits};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::Level;
+
+const SHORT: Duration = Duration::from_millis(1);
+
+/// The report with everything measured or dated replaced by `_`.
+fn shape(report: &impl ToString) -> String {
+    let mut shape = String::new();
+    for line in report.to_string().lines() {
+        let kept = match line.split_once(": ") {
+            Some((label, _)) if line.starts_with("Generated at") || label.ends_with("time") => format!("{label}: _"),
+            _ => line.to_string(),
+        };
+        shape.push_str(&kept);
+        shape.push('\n');
+    }
+    shape
+}
+
+#[test]
+fn report_has_the_layout() {
+    let monitor = LockMonitor::new();
+    let data = AsyncRwLock::new(1, SHORT);
+    let skills = AsyncMutex::new(1, SHORT);
+    monitor.register_lock(LockId::new("memory/service.rs", "data"), data.stats().clone());
+    monitor.register_lock(LockId::new("skill/manager.rs", "skills"), skills.stats().clone());
+    drop(skills.try_lock().unwrap());
+    (0..127).for_each(|_| drop(data.try_read().unwrap()));
+    let held = data.try_write().unwrap();
+    assert!(data.blocking_read_with_timeout().is_err());
+    drop(held);
+    let report = monitor.generate_report();
+    let expected = "\
+=== Lock Performance Report ===
+Generated at: _
+
+Lock: memory/service.rs:data
+  Total acquisitions: 128
+  Timeouts: 1 (0.78%)
+  Avg wait time: _
+  Max wait time: _
+  Avg hold time: _
+  Max hold time: _
+  Current waiters: 0
+  Status: ⚠️  High contention detected
+
+Lock: skill/manager.rs:skills
+  Total acquisitions: 1
+  Timeouts: 0 (0.00%)
+  Avg wait time: _
+  Max wait time: _
+  Avg hold time: _
+  Max hold time: _
+  Current waiters: 0
+  Status: ✅ Healthy
+
+Summary:
+  Total locks: 2
+  Total acquisitions: 129
+  Total timeouts: 1
+  Critical locks: 0
+";
+    assert_eq!(shape(&report), expected);
+    let date = report.to_string().lines().nth(1).unwrap().to_string();
+    assert_eq!(date.len(), "Generated at: 2026-02-12 10:30:00".len(), "{date}");
+}
+
+#[test]
+fn report_of_nothing_has_a_summary() {
+    let report = LockMonitor::new().generate_report();
+    assert!(report.to_string().ends_with(
+        "\n\nSummary:\n  Total locks: 0\n  Total acquisitions: 0\n  Total timeouts: 0\n  Critical locks: 0"
+    ));
+}
+
+#[test]
+fn contention_is_judged_by_limits() {
+    let monitor = LockMonitor::new();
+    let calm = AsyncMutex::new(1, SHORT);
+    let busy = AsyncMutex::new(1, SHORT);
+    let (calm_id, busy_id) = (LockId::new("a", "calm"), LockId::new("a", "busy"));
+    monitor.register_lock(calm_id.clone(), calm.stats().clone());
+    monitor.register_lock(busy_id.clone(), busy.stats().clone());
+    let held = busy.try_lock().unwrap();
+    assert!(busy.blocking_lock_with_timeout().is_err());
+    drop((held, calm.try_lock()));
+    assert_eq!(monitor.detect_contention(SHORT), [busy_id.clone()]);
+    assert_eq!(monitor.detect_contention(Duration::from_secs(3600)), []);
+    assert_eq!(monitor.detect_contention(Duration::ZERO).len(), 2);
+    let statuses = |limits: &StatusLimits| {
+        let report = monitor.generate_report_with(limits);
+        (report.locks[0].status, report.locks[1].status, report.summary.critical_locks)
+    };
+    assert_eq!(statuses(&StatusLimits::default()), (LockStatus::Healthy, LockStatus::Critical, 1));
+    let mut limits = StatusLimits { critical_timeout_ratio: 0.9, critical_wait: LONG, ..StatusLimits::default() };
+    assert_eq!(statuses(&limits), (LockStatus::Healthy, LockStatus::HighContention, 0));
+    limits.critical_wait = SHORT;
+    assert_eq!(statuses(&limits), (LockStatus::Healthy, LockStatus::Critical, 1));
+    monitor.reset_stats();
+    assert_eq!(monitor.detect_contention(SHORT), []);
+    assert_eq!(statuses(&limits), (LockStatus::Healthy, LockStatus::Healthy, 0));
+}
+
+#[test]
+fn locks_with_one_id_are_all_reported() {
+    let monitor = LockMonitor::new();
+    let id = LockId::new("cache.rs", "shard");
+    let [first, second] = [1, 2].map(|value| AsyncMutex::new(value, LONG));
+    monitor.register_lock(id.clone(), first.stats().clone());
+    monitor.register_lock(id.clone(), second.stats().clone());
+    monitor.register_lock(id.clone(), first.stats().clone());
+    drop(second.try_lock());
+    let text = monitor.generate_report().to_string();
+    assert!(text.contains("Lock: cache.rs:shard\n") && text.contains("Lock: cache.rs:shard #2\n"), "{text}");
+    assert!(text.contains("Total locks: 2\n"), "the same lock counts once: {text}");
+    assert!(Arc::ptr_eq(&monitor.get_stats(&id).unwrap(), second.stats()));
+    assert_eq!((monitor.unregister(&id), monitor.unregister(&id)), (2, 0));
+    assert!(monitor.get_stats(&id).is_none());
+}
+
+#[test]
+fn dropped_lock_leaves_the_report() {
+    let monitor = LockMonitor::new();
+    let (kept, dropped) = (AsyncMutex::new(1, LONG), AsyncMutex::new(2, LONG));
+    monitor.register_lock(LockId::new("a", "dropped"), dropped.stats().clone());
+    monitor.register_lock(LockId::new("a", "kept"), kept.stats().clone());
+    drop(dropped);
+    assert_eq!(monitor.generate_report().locks.len(), 1);
+    assert!(monitor.get_stats(&LockId::new("a", "dropped")).is_none());
+    assert!(Arc::ptr_eq(&monitor.get_stats(&LockId::new("a", "kept")).unwrap(), kept.stats()));
+}
+
+#[test]
+fn id_cannot_forge_lines() {
+    let monitor = LockMonitor::new();
+    let lock = AsyncMutex::new(1, LONG);
+    let forged = LockId::new("x\nLock: admin", "\u{1b}[2Jdata\r\n  Status: fine\u{202e}");
+    monitor.register_lock(forged.clone(), lock.stats().clone());
+    let text = monitor.generate_report().to_string();
+    assert_eq!(text.matches("Lock: ").count(), 2, "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("Lock: ")).count(), 1);
+    assert_eq!(text.lines().filter(|line| line.starts_with("  Status: ")).count(), 1);
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}') && !text.contains('\r'));
+    assert!(monitor.get_stats(&forged).is_some());
+}
+
+#[test]
+fn manager_reports_its_hottest_keys() {
+    let monitor = LockMonitor::new();
+    let manager = Arc::new(FastObjectLockManager::new());
+    let id = LockId::new("store", "objects");
+    monitor.register_manager(id.clone(), Arc::clone(&manager));
+    monitor.register_manager(id.clone(), Arc::clone(&manager));
+    let _held = manager.acquire_write_lock_blocking("photos", "dog.jpg", "indexer\n").unwrap();
+    let queue = manager.completion_queue().unwrap();
+    let waiting = manager.lock(LockRequest::read(("photos", "dog.jpg")).owner("viewer")).with_queue(&queue, 1).unwrap();
+    let report = monitor.generate_report();
+    assert_eq!((report.managers.len(), report.managers[0].hottest_keys.len()), (1, 1));
+    let text = report.to_string();
+    assert!(text.contains("Manager: store:objects\n  Total acquisitions: 1\n"), "{text}");
+    assert!(
+        text.contains(
+            "  Current waiters: 1\n  Current holders: 1\n  Hottest keys:\n    photos/dog.jpg: 1 waiting, the first for "
+        ),
+        "{text}"
+    );
+    assert!(text.contains(", held by indexer\\u{a} for "), "{text}");
+    drop(waiting);
+    assert_eq!(monitor.unregister(&id), 1);
+}
+
+#[test]
+fn log_report_warns_of_contention() {
+    let monitor = LockMonitor::new();
+    let lock = AsyncMutex::with_id(1, SHORT, LockId::new("a", "b"));
+    monitor.register_lock(lock.stats().id(), lock.stats().clone());
+    let calm = events::of(|| monitor.log_report());
+    assert_eq!(calm.iter().map(|(level, _)| *level).collect::<Vec<_>>(), [Level::INFO]);
+    assert!(calm[0].1.contains("Lock: a:b"), "{calm:?}");
+    let contended = events::of(|| {
+        let _held = lock.try_lock().unwrap();
+        assert!(lock.blocking_lock_with_timeout().is_err());
+        monitor.log_report();
+    });
+    assert_eq!(contended.iter().map(|(level, _)| *level).collect::<Vec<_>>(), [Level::WARN, Level::WARN]);
+    let timeout = &contended[0].1;
+    for part in [
+        "lock acquisition timed out",
+        "lock=a:b",
+        "kind=Mutex",
+        "timeout=1ms",
+        "waited=",
+        "held exclusively",
+        "place=1",
+        file!(),
+    ] {
+        assert!(timeout.contains(part), "{part}: {timeout}");
+    }
+}
+
+#[test]
+fn reporter_reports_until_dropped() {
+    let (monitor, kept) = (LockMonitor::new(), Arc::new(AsyncMutex::new(1, SHORT)));
+    monitor.register_lock(LockId::new("a", "b"), kept.stats().clone());
+    let reporter = monitor.report_every(Duration::ZERO, LONG).unwrap();
+    // A report removes locks that are gone: that it happens shows that one was made.
+    let weak = Arc::downgrade(kept.stats());
+    drop(kept);
+    while weak.upgrade().is_some() {
+        std::thread::yield_now();
+    }
+    drop(reporter);
+    drop(monitor.report_every(Duration::MAX, LONG).unwrap());
+}

@@ -4,8 +4,8 @@ import "time"
 
 // Metrics are the figures of a manager, or of one shard of it. Those that count only grow.
 type Metrics struct {
-	// Acquisitions are locks taken: Fast with one compare-and-swap, Inserted by bringing the key into the table, Slow
-	// otherwise.
+	// Acquisitions are locks taken: Fast with one compare-and-swap, Inserted under the mutex of the shard, Slow
+	// after a wait.
 	Acquisitions, Fast, Inserted, Slow uint64
 	Releases                           uint64
 	// Waits are requests that had to wait in line. Timeouts and Cancelled are waits that ended without the lock.

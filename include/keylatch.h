@@ -1617,7 +1617,7 @@ int32_t keylatch_events_free(struct keylatch_events *events);
 typedef struct keylatch_metrics {
   /* sizeof(keylatch_metrics), set by the caller */
   size_t struct_size;
-  /* Locks taken: with one compare-and-swap, by bringing the key into the table, or otherwise. */
+  /* Locks taken: with one compare-and-swap, under the mutex of the shard, or after a wait. */
   uint64_t acquisitions;
   uint64_t fast;
   uint64_t inserted;
@@ -1626,7 +1626,7 @@ typedef struct keylatch_metrics {
   uint64_t releases;
   /* Requests that had to wait in line. */
   uint64_t waits;
-  /* Waits that ended because their time was over. */
+  /* Requests whose time was over before they had the lock. */
   uint64_t timeouts;
   /* Waits that were cancelled, or ended by closing the manager. */
   uint64_t cancelled;

@@ -271,15 +271,15 @@ class ShardMetrics:
     fast: int
     """Locks taken with one compare-and-swap, without any mutex."""
     inserted: int
-    """Locks taken at once by bringing their key into the table."""
+    """Locks taken at once under the mutex of their shard: mostly by bringing their key into the table."""
     slow: int
-    """Locks taken otherwise: found held, or waited for."""
+    """Locks that were waited for."""
     releases: int
     """Locks released."""
     waits: int
     """Requests that had to queue."""
     timeouts: int
-    """Waits that ended because their time was over."""
+    """Requests whose time was over before they had the lock."""
     cancelled: int
     """Waits that were cancelled, or ended by closing the manager."""
     deadlocks: int

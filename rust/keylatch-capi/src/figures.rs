@@ -18,7 +18,7 @@ pub const KEYLATCH_ALL_SHARDS: u32 = u32::MAX;
 pub struct keylatch_metrics {
     /// sizeof(keylatch_metrics), set by the caller
     pub struct_size: usize,
-    /// Locks taken: with one compare-and-swap, by bringing the key into the table, or otherwise.
+    /// Locks taken: with one compare-and-swap, under the mutex of the shard, or after a wait.
     pub acquisitions: u64,
     pub fast: u64,
     pub inserted: u64,
@@ -27,7 +27,7 @@ pub struct keylatch_metrics {
     pub releases: u64,
     /// Requests that had to wait in line.
     pub waits: u64,
-    /// Waits that ended because their time was over.
+    /// Requests whose time was over before they had the lock.
     pub timeouts: u64,
     /// Waits that were cancelled, or ended by closing the manager.
     pub cancelled: u64,

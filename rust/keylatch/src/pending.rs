@@ -506,8 +506,7 @@ fn ask<'k>(core: &Arc<Core>, request: LockRequest<'k>) -> Result<Asked<'k>, Lock
     let wanted = core.wanted(local, &request);
     let limit = core.decided(request.limit);
     let (deadline, answer) = if core.has_no_time(limit) {
-        let now = core.try_slow(local, wanted).map_err(|error| core.as_timeout(error, limit))?;
-        (None, Answer::Granted(now))
+        (None, Answer::Granted(core.try_out_of_time(local, wanted, limit)?))
     } else {
         // The time begins before the line does.
         let deadline = core.deadline(limit);

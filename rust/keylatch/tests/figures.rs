@@ -2,7 +2,11 @@
 
 mod steps;
 
-use keylatch::{Fairness, FastObjectLockManager, LockConfig, LockMetrics, LockRequest, ShardMetrics};
+use keylatch::{
+    BatchLockRequest, EventOptions, Fairness, FastObjectLockManager, LockConfig, LockError, LockMetrics, LockRequest,
+    ShardMetrics, Submitted,
+};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use steps::*;
 
@@ -199,4 +203,112 @@ fn figures_read_under_load_are_never_absurd() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_at_rest(&locks);
+}
+
+/// Whoever gets a lock without standing in line got it immediately, whatever it asked for besides.
+#[test]
+fn immediate_grants_count_so_on_every_path() {
+    let locks = few_shards(Fairness::default());
+    let (session, queue) = (locks.session("s"), locks.completion_queue().unwrap());
+    let write = LockRequest::write(("b", "o"));
+    let leased = write.ttl(Duration::from_secs(3600));
+    // With a subscriber who asks for long holds, every hold is timed, and every request comes to its shard.
+    for timed in [false, true] {
+        let options = EventOptions { hold_above: timed.then_some(Duration::MAX), ..EventOptions::default() };
+        let _heard = timed.then(|| locks.subscribe(options));
+        for request in [write, leased, write.owner(&session), leased.owner(&session), write.timeout(Duration::ZERO)] {
+            for _ in 0..10 {
+                drop(locks.lock(request).blocking().unwrap());
+                drop(locks.lock(request).try_now().unwrap());
+                let awaited = futures_util::FutureExt::now_or_never(async { locks.lock(request).await });
+                drop(awaited.expect("it is free").unwrap());
+                let Submitted::Granted(queued) = locks.lock(request).with_queue(&queue, 1).unwrap() else {
+                    panic!("it is free")
+                };
+                drop(queued);
+                let called = locks.lock(request).with_callback(|_| panic!("it is free")).unwrap();
+                assert!(matches!(called, Submitted::Granted(_)));
+                drop(called);
+                locks.release(locks.lock(request).grant_now().unwrap()).unwrap();
+                locks.release(locks.lock(request).grant_blocking().unwrap()).unwrap();
+            }
+        }
+        let batch = || BatchLockRequest::new("x").add_write_lock("b", "o").add_read_lock("b", "p").ttl(Duration::MAX);
+        (0..10).for_each(|_| drop(locks.acquire_locks_batch_blocking(batch()).unwrap()));
+    }
+    let now = figures(&locks);
+    assert_eq!((now.acquisitions(), now.slow, now.waits), (2 * (5 * 7 * 10 + 2 * 10), 0, 0));
+    assert_eq!(now.fast_path_rate(), 1.0);
+    assert!(locks.health().healthy);
+}
+
+#[test]
+fn timeout_of_zero_counts_as_a_timeout() {
+    let locks = few_shards(Fairness::default());
+    let held = locks.acquire_read_lock_blocking("b", "o", "x").unwrap();
+    let queue = locks.completion_queue().unwrap();
+    let late = LockRequest::write(("b", "o")).timeout(Duration::ZERO);
+    let timed_out = |error| matches!(error, LockError::Timeout { .. });
+    assert!(timed_out(locks.lock(late).blocking().unwrap_err()));
+    assert!(timed_out(locks.lock(late.ttl(Duration::MAX)).blocking().unwrap_err()));
+    assert!(timed_out(locks.lock(late).with_queue(&queue, 1).unwrap_err()));
+    let awaited = futures_util::FutureExt::now_or_never(async { locks.lock(late).await });
+    assert!(timed_out(awaited.expect("it does not wait").unwrap_err()));
+    let now = figures(&locks);
+    assert_eq!((now.timeouts, now.refused, now.waits), (4, 0, 0));
+    let other = locks.acquire_read_lock_blocking("b", "o", "y").unwrap();
+    let grant = held.into_grant();
+    assert!(timed_out(locks.upgrade_with_queue(grant, Some(Duration::ZERO), &queue, 1).unwrap_err()));
+    assert_eq!(figures(&locks).timeouts, 5);
+    drop(other);
+    locks.release(grant).unwrap();
+    assert_at_rest(&locks);
+}
+
+/// Of two that come and go more can be seen only by adding up what happened at different times.
+#[test]
+fn holders_under_load_are_about_right() {
+    let locks = with(LockConfig { shards: 1, ..LockConfig::default() });
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for key in ["one", "two"] {
+            let (locks, stop) = (&locks, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    (0..100).for_each(|_| drop(locks.acquire_write_lock_blocking("b", key, "x").unwrap()));
+                }
+            });
+        }
+        for _ in 0..20_000 {
+            let holders = figures(&locks).holders;
+            assert!(holders <= 2 + 3, "{holders} of two that hold one lock each");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_at_rest(&locks);
+}
+
+#[test]
+fn bytes_count_leases_and_tallies() {
+    let locks = with(LockConfig { shards: 1 << 16, ..LockConfig::default() });
+    let bytes = || locks.get_metrics().bytes;
+    let before = bytes();
+    let names: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
+    let grants: Vec<_> =
+        names.iter().map(|name| locks.lock(LockRequest::write(("b", name.as_str()))).grant_now().unwrap()).collect();
+    let held = bytes();
+    grants.iter().for_each(|grant| locks.renew(*grant, Duration::MAX).unwrap());
+    assert!(bytes() >= held + 10_000 * 16, "each has a lease: {} after {held}", bytes());
+    // Another thread, which comes to all shards, takes at most so much.
+    let take_all = || names.iter().for_each(|name| drop(locks.try_acquire_write_lock("c", name, "x").unwrap()));
+    take_all();
+    let alone = bytes();
+    std::thread::scope(|scope| {
+        scope.spawn(take_all);
+    });
+    let with_another = bytes();
+    assert!(with_another >= alone + 1024 * 16, "its tallies count: {with_another} after {alone}");
+    assert!(with_another <= alone + 1024 * 16 + (1 << 16), "whatever the shards: {with_another} after {alone}");
+    assert!(before > 0);
+    grants.iter().for_each(|grant| locks.release(*grant).unwrap());
 }

@@ -232,7 +232,7 @@ impl Core {
             };
             let may = self.may_take_now(entry, wanted);
             if may && let Some(taken) = take(entry, wanted.mode) {
-                shard.counts().slow += 1;
+                shard.counts().immediate += 1;
                 let grant = self.put_on_record(record, (index, entry), &self.granting(wanted), taken);
                 return Ok(Answer::Granted(grant));
             }
@@ -273,7 +273,6 @@ impl Core {
                 crate::sync::yield_now();
                 continue;
             }
-            shard.counts().refused += 1;
             let holders = self.holders(index, entry, false);
             return Err(LockError::WouldBlock { key: wanted.key.to_owned(), holders });
         }
@@ -293,7 +292,7 @@ impl Core {
             // Claimed by us and the shard is ours: nobody else can change the word now.
             entry.publish(entry.word().downgraded());
         }
-        shard.counts().inserted += 1;
+        shard.counts().immediate += 1;
         Ok(self.put_on_record(record, (index, entry), &self.granting(wanted), entry.word()))
     }
 

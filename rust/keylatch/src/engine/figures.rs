@@ -1,10 +1,14 @@
 //! Reads the figures off.
 //!
-//! The fast path counts in its thread's own memory, everything else under the shard's mutex that it holds anyway; here
-//! the two are added up.
+//! The fast path counts in its thread's own memory, everything else under the mutex of its shard; here the two are added
+//! up, one row of shards after the other.
+//!
+//! **Holders.** A lock may be granted by one thread and released by another, so the number of holders is a sum over all
+//! threads, and they go on while it is formed. A thread that is kept from running between two reads would add all that
+//! happened meanwhile. So a sum counts only once a second one comes to about the same: see [`settled`].
 
 use super::core::Core;
-use super::local::Local;
+use super::local::{Local, ROWS};
 use crate::observe::{AdaptiveState, LockMetrics, ShardMetrics, WaitHistogram};
 use crate::sync::atomic::Ordering;
 use crate::table::ShardCounts;
@@ -12,6 +16,25 @@ use std::time::Duration;
 
 /// Shards that a request which begins to wait looks at, once in a while; of more, only those look that read the figures.
 const MOST_LOOKED_AT: u32 = 4096;
+
+/// Sums that are formed at most before the last one counts whatever it is.
+const MOST_SUMS: u32 = 64;
+
+/// One sum over all threads and the shards of a row.
+#[derive(Debug, Clone, Default)]
+struct Sums {
+    fast: u64,
+    fast_releases: u64,
+    counts: ShardCounts,
+    entries: u64,
+}
+
+impl Sums {
+    fn holders(&self) -> u64 {
+        let granted = self.fast + self.counts.immediate + self.counts.waited;
+        granted.saturating_sub(self.fast_releases + self.counts.releases)
+    }
+}
 
 impl Core {
     /// What happened so far.
@@ -21,9 +44,8 @@ impl Core {
             return LockMetrics::from_shards(Vec::new(), self.uptime(), 0);
         }
         self.open_those_due(self.local());
-        let shards: Vec<_> = (0..self.table.shard_count()).map(|index| self.shard_metrics(index)).collect();
-        let bytes = self.table.bytes() + self.records.resident_bytes() + self.waiters.bytes();
-        let read = LockMetrics::from_shards(shards, self.uptime(), bytes);
+        let shards: Vec<_> = (0..self.rows()).map(|row| self.row_metrics(row)).collect();
+        let read = LockMetrics::from_shards(shards, self.uptime(), self.bytes());
         let (now, grants) = (self.now(), read.shard_metrics.acquisitions());
         self.tally.waits.look(grants, now);
         LockMetrics {
@@ -56,12 +78,24 @@ impl Core {
         if self.table.shard_count() > MOST_LOOKED_AT {
             return;
         }
-        let grants = |index| {
-            let counts = self.table.lock(index).counts().clone();
-            let fast: u64 = self.locals().map(|local| local.tally(index).grants.load(Ordering::Relaxed)).sum();
-            fast + counts.inserted + counts.slow
+        let under_mutex = |index| {
+            let mut shard = self.table.lock(index);
+            shard.counts().immediate + shard.counts().waited
         };
-        self.tally.waits.look((0..self.table.shard_count()).map(grants).sum(), now);
+        let fast = |row| self.locals().map(|local| local.tally(row).grants.load(Ordering::Relaxed)).sum::<u64>();
+        let grants =
+            (0..self.table.shard_count()).map(under_mutex).sum::<u64>() + (0..self.rows()).map(fast).sum::<u64>();
+        self.tally.waits.look(grants, now);
+    }
+
+    fn rows(&self) -> u32 {
+        self.table.shard_count().min(ROWS)
+    }
+
+    /// Bytes of memory that the manager uses.
+    fn bytes(&self) -> u64 {
+        let tallies: u64 = self.locals().map(Local::bytes).sum();
+        self.table.bytes() + self.records.resident_bytes() + self.waiters.bytes() + self.leases.bytes() + tallies
     }
 
     /// What was learned of waits, if anything is to be.
@@ -69,21 +103,15 @@ impl Core {
         self.adaptive.as_ref().map(|adaptive| adaptive.state(self.now()))
     }
 
-    fn shard_metrics(&self, shard_index: u32) -> ShardMetrics {
-        // Releases are read before grants, so that a lock that comes and goes meanwhile is not counted as -1 holders.
-        let sum = |figure: fn(&Local, u32) -> u64| self.locals().map(|local| figure(local, shard_index)).sum::<u64>();
-        let fast_releases = sum(|local, shard| local.tally(shard).releases.load(Ordering::Relaxed));
-        let mut shard = self.table.lock(shard_index);
-        let entries = u64::from(shard.entries());
-        let counts: ShardCounts = shard.counts().clone();
-        drop(shard);
-        let fast = sum(|local, shard| local.tally(shard).grants.load(Ordering::Relaxed));
-        let releases = fast_releases + counts.releases;
+    fn row_metrics(&self, row: u32) -> ShardMetrics {
+        let threads = self.locals().count() as u64;
+        let Sums { fast, fast_releases, counts, entries } = settled(threads, || self.sums(row));
+        let sums = Sums { fast, fast_releases, counts: counts.clone(), entries };
         ShardMetrics {
             fast,
-            inserted: counts.inserted,
-            slow: counts.slow,
-            releases,
+            inserted: counts.immediate,
+            slow: counts.waited,
+            releases: fast_releases + counts.releases,
             waits: counts.waits,
             timeouts: counts.timeouts,
             cancelled: counts.cancelled,
@@ -92,9 +120,69 @@ impl Core {
             wait_time: Duration::from_nanos(counts.wait_nanos),
             max_wait_time: Duration::from_nanos(counts.max_wait_nanos),
             wait_histogram: WaitHistogram { buckets: counts.wait_histogram },
-            holders: (fast + counts.inserted + counts.slow).saturating_sub(releases),
+            holders: sums.holders(),
             waiters: u64::from(counts.waiting),
             entries,
         }
+    }
+
+    fn sums(&self, row: u32) -> Sums {
+        let mut sums = Sums::default();
+        for index in (row..self.table.shard_count()).step_by(ROWS as usize) {
+            let mut shard = self.table.lock(index);
+            sums.entries += u64::from(shard.entries());
+            sums.counts.add(shard.counts());
+        }
+        for local in self.locals() {
+            let tally = local.tally(row);
+            // Acquire: the releases are not read before the grants, so that the pair of a running thread is about one.
+            sums.fast += tally.grants.load(Ordering::Acquire);
+            sums.fast_releases += tally.releases.load(Ordering::Relaxed);
+        }
+        sums
+    }
+}
+
+/// Forms sums until two in a row differ by no more holders than there are threads, each of which may have gone on by one.
+fn settled(threads: u64, mut sum: impl FnMut() -> Sums) -> Sums {
+    let mut last = sum();
+    for _ in 1..MOST_SUMS {
+        let next = sum();
+        let agree = next.holders().abs_diff(last.holders()) <= threads;
+        last = next;
+        if agree {
+            break;
+        }
+    }
+    last
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_sum_that_was_interrupted_does_not_count() {
+        let of = |fast, fast_releases| Sums { fast, fast_releases, ..Sums::default() };
+        let settled_of = |sums: &[Sums]| {
+            let mut sums = sums.iter().cloned();
+            settled(2, || sums.next().expect("no more than are needed")).holders()
+        };
+        assert_eq!(settled_of(&[of(665_532, 0), of(700_002, 700_000), of(700_103, 700_100)]), 3);
+        assert_eq!(settled_of(&[of(12, 10), of(665_532, 10), of(700_002, 700_000), of(700_102, 700_100)]), 2);
+        // Never less than nothing.
+        assert_eq!(settled_of(&[of(10, 12), of(10, 11)]), 0);
+        assert_eq!(settled_of(&[of(10, 700_000), of(700_001, 700_000), of(700_001, 700_000)]), 1);
+    }
+
+    #[test]
+    fn sums_that_never_agree_end() {
+        let mut sums = 0;
+        let apart = || {
+            sums += 1;
+            Sums { fast: 1000 * (sums % 2), ..Sums::default() }
+        };
+        let _ = settled(2, apart);
+        assert_eq!(sums, u64::from(MOST_SUMS));
     }
 }

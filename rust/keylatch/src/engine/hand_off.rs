@@ -237,7 +237,7 @@ impl Core {
         if asking.upgrade {
             self.note_upgrade(record, entry);
         } else {
-            shard.counts().slow += 1;
+            shard.counts().waited += 1;
             let owner = waiter.owner.load(Ordering::Relaxed);
             let Asking { mode, priority, loose, .. } = asking;
             let shard_index = self.table.shard_of(entry.hash());

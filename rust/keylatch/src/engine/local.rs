@@ -29,7 +29,17 @@ pub(crate) struct Local {
     tallies: Region<Tally>,
 }
 
-/// What a thread did on the fast path in one shard.
+/// Rows of a thread's tallies. In a table of more shards those with equal low bits share a row, so that a thread's
+/// figures take 16 KiB at most.
+pub(crate) const ROWS: u32 = 1024;
+
+/// The row of a shard's figures.
+#[inline]
+pub(crate) fn row_of(shard: u32) -> u32 {
+    shard & (ROWS - 1)
+}
+
+/// What a thread did on the fast path in the shards of one row.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Tally {
@@ -51,7 +61,7 @@ unsafe impl Vacant for Tally {
 
 impl Local {
     pub(crate) fn new(shards: u32, spins: u32) -> Self {
-        let tallies = Region::reserve(shards).expect("a few kibibytes of memory for a thread's counters");
+        let tallies = Region::reserve(shards.min(ROWS)).expect("a few kibibytes of memory for a thread's counters");
         Self {
             records: Cache::default(),
             entries: Cache::default(),
@@ -66,18 +76,23 @@ impl Local {
     }
 
     #[inline]
-    pub(crate) fn tally(&self, shard: u32) -> &Tally {
-        self.tallies.get(shard)
+    pub(crate) fn tally(&self, row: u32) -> &Tally {
+        self.tallies.get(row)
+    }
+
+    /// Bytes of memory that its tallies use at most.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.tallies.len()) * size_of::<Tally>() as u64
     }
 
     #[inline]
     pub(crate) fn count_grant(&self, shard: u32) {
-        add_one(&self.tally(shard).grants);
+        add_one(&self.tally(row_of(shard)).grants);
     }
 
     #[inline]
     pub(crate) fn count_release(&self, shard: u32) {
-        add_one(&self.tally(shard).releases);
+        add_one(&self.tally(row_of(shard)).releases);
     }
 
     /// Gives a record back after its hold ended.

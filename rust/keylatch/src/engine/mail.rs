@@ -67,7 +67,7 @@ impl Core {
         }
         let limit = self.decided(limit);
         if self.has_no_time(limit) {
-            return self.try_slow(local, *wanted).map(Posted::Granted).map_err(|error| self.as_timeout(error, limit));
+            return self.try_out_of_time(local, *wanted, limit).map(Posted::Granted);
         }
         let deadline = self.deadline(limit);
         let letter = self.letter(wanted, limit, deadline, answer);
@@ -102,7 +102,10 @@ impl Core {
     ) -> Result<Option<Ticket>, LockError> {
         let limit = self.decided(limit);
         if self.has_no_time(limit) {
-            return self.try_upgrade(grant).map(|()| None).map_err(|error| self.as_timeout(error, limit));
+            return self.try_upgrade(grant).map(|()| None).map_err(|error| match self.key_and_mode(grant) {
+                Ok((key, _)) => self.as_timeout(error, limit, self.hash(&key.as_ref())),
+                Err(lost) => lost,
+            });
         }
         let deadline = self.deadline(limit);
         let core = Arc::clone(self);

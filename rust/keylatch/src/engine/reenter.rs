@@ -46,7 +46,7 @@ impl Core {
         if counts && wanted.mode == Mode::Shared {
             // It shares the lock with others, and does so once more, whoever waits: they wait for it in any case.
             let Some(taken) = super::acquire::take(entry, Mode::Shared) else { return Again::No };
-            shard.counts().slow += 1;
+            shard.counts().immediate += 1;
             let grant = self.put_on_record(record, (index, entry), &self.granting(wanted), taken);
             return Again::Answer(Ok(grant));
         }
@@ -121,7 +121,7 @@ impl Core {
         }
         let (index, entry) = home;
         entry.set_counted(entry.counted() + u32::from(!fault!("asked-again-not-counted")));
-        shard.counts().slow += 1;
+        shard.counts().immediate += 1;
         let fence = entry.fence.load(Ordering::Relaxed);
         let granting = Granting { mode: Mode::Exclusive, loose: false, since: self.now(), ..self.granting(wanted) };
         let grant = self.put_on_record(record, (index, entry), &granting, entry.word());

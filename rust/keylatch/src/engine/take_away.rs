@@ -122,7 +122,7 @@ impl Core {
             record.entomb(grant, why);
         }
         // Nobody holds what is kept shut: only now that it ends it is counted as granted, for it counts as released.
-        shard.counts().slow += u64::from(held.stopgap);
+        shard.counts().immediate += u64::from(held.stopgap);
         let home = self.arrive(local, &mut shard, held.entry, None).unwrap_or(held.entry);
         let delayed = why == Lost::Expired && !held.stopgap && mode == Mode::Exclusive;
         if delayed && self.table.entry(home).counted() <= 1 && self.keep_shut(local, home) {

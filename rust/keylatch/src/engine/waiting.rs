@@ -85,6 +85,21 @@ impl Core {
     #[cold]
     #[inline(never)]
     pub(crate) fn try_slow(&self, local: &Local, wanted: Wanted<'_>) -> Result<Grant, LockError> {
+        let answer = self.try_uncounted(local, wanted);
+        if let Err(LockError::WouldBlock { .. }) = &answer {
+            self.lock_shard(wanted.hash).counts().refused += 1;
+        }
+        answer
+    }
+
+    /// As `try_slow`, for a request whose time is over before it could wait: it timed out like one that waited.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn try_out_of_time(&self, local: &Local, wanted: Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
+        self.try_uncounted(local, wanted).map_err(|error| self.as_timeout(error, limit, wanted.hash))
+    }
+
+    fn try_uncounted(&self, local: &Local, wanted: Wanted<'_>) -> Result<Grant, LockError> {
         match self.acquire_slow(local, &wanted, None)? {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(_) => unreachable!("only requests with a delivery are queued"),
@@ -169,7 +184,7 @@ impl Core {
         // Only now: whoever gets the lock at once needs no clock.
         let limit = self.decided(limit);
         if self.has_no_time(limit) {
-            return self.try_slow(local, *wanted).map_err(|error| self.as_timeout(error, limit));
+            return self.try_out_of_time(local, *wanted, limit);
         }
         let deadline = self.deadline(limit);
         match self.acquire_slow(local, wanted, Some(Delivery::Thread))? {
@@ -282,11 +297,13 @@ impl Core {
         ended
     }
 
-    /// What a refusal is called when the caller gave a time that has passed. It was looked at after that time, however
-    /// soon that was: nobody is told to have waited for less than was asked for.
-    pub(crate) fn as_timeout(&self, error: LockError, limit: Limit) -> LockError {
+    /// Counts a refusal as a timeout and names it so: the caller gave a time that has passed.
+    ///
+    /// The lock was looked at after that time, so the error never names less than was asked for. `hash` is the key's.
+    pub(crate) fn as_timeout(&self, error: LockError, limit: Limit, hash: u64) -> LockError {
         match error {
             LockError::WouldBlock { key, holders } => {
+                self.lock_shard(hash).counts().timeouts += 1;
                 let waited = self.timeout(limit).unwrap_or_default();
                 self.learn_from_no_wait(waited);
                 LockError::Timeout { key, waited, holders }

@@ -8,7 +8,7 @@
 
 use super::Grant;
 use crate::memory::{Region, Vacant};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// See the module. All zero: no lease.
 #[derive(Debug)]
@@ -56,18 +56,21 @@ pub(crate) struct Leases {
     by_entry: Region<FirstEnd>,
     /// Of all locks.
     of_all: AtomicU64,
+    /// Records and entries that had a lease have indexes up to these: how much of the regions has memory, at most.
+    highest: [AtomicU32; 2],
 }
 
 impl Leases {
     /// Address space for as many records and entries.
     pub(crate) fn reserve(records: u32, entries: u32) -> std::io::Result<Self> {
         let (region, by_entry) = (Region::reserve(records)?, Region::reserve(entries)?);
-        Ok(Self { region, by_entry, of_all: AtomicU64::new(u64::MAX) })
+        Ok(Self { region, by_entry, of_all: AtomicU64::new(u64::MAX), highest: [AtomicU32::new(0), AtomicU32::new(0)] })
     }
 
     /// The hold of this grant, which has just begun or is being renewed, is safe until then. The caller owns the shard.
     pub(crate) fn set(&self, grant: Grant, deadline: u64) {
         let lease = self.region.get(grant.index());
+        raise(&self.highest[0], grant.index());
         // In between nobody takes the new deadline for the old grant's: Release pairs with the Acquire in `deadline`.
         lease.grant.store(0, Ordering::Relaxed);
         lease.deadline.store(deadline, Ordering::Release);
@@ -78,6 +81,7 @@ impl Leases {
 
     /// A lease of an entry's lock ends at this moment. If it `has_others` they count, too. The caller owns the shard.
     pub(crate) fn add_end(&self, entry: u32, deadline: u64, has_others: bool) {
+        raise(&self.highest[1], entry);
         let first = if has_others { self.first_end(entry).min(deadline) } else { deadline };
         self.set_first_end(entry, first);
     }
@@ -108,12 +112,25 @@ impl Leases {
         self.of_all.fetch_min(first, Ordering::AcqRel);
     }
 
+    /// Bytes of memory that leases use, at most.
+    pub(crate) fn bytes(&self) -> u64 {
+        let [records, entries] = [0, 1].map(|which| u64::from(self.highest[which].load(Ordering::Relaxed)));
+        records * size_of::<Lease>() as u64 + entries * size_of::<FirstEnd>() as u64
+    }
+
     /// Until when the hold of this grant is safe, if it has a lease.
     pub(crate) fn deadline(&self, grant: Grant) -> Option<u64> {
         let lease = self.region.get(grant.index());
         let is_its = || lease.grant.load(Ordering::Acquire) == grant.to_raw();
         let deadline = is_its().then(|| lease.deadline.load(Ordering::Acquire));
         deadline.filter(|_| is_its())
+    }
+}
+
+/// Raises a highest index; writes only where it is one.
+fn raise(highest: &AtomicU32, index: u32) {
+    if highest.load(Ordering::Relaxed) < index {
+        highest.fetch_max(index, Ordering::Relaxed);
     }
 }
 

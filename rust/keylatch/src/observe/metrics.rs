@@ -15,21 +15,21 @@ use super::{AdaptiveState, Health, HoldTimes, RecentFigures, WaitHistogram, Wait
 pub struct ShardMetrics {
     /// Locks taken with one compare-and-swap, without any mutex.
     pub fast: u64,
-    /// Locks taken at once by bringing their key into the table.
+    /// Locks taken at once under the mutex of their shard: mostly by bringing their key into the table.
     pub inserted: u64,
-    /// Locks taken otherwise: found held, or waited for.
+    /// Locks that were waited for.
     pub slow: u64,
     /// Locks released.
     pub releases: u64,
     /// Requests that had to queue.
     pub waits: u64,
-    /// Waits that ended because their time was over.
+    /// Requests whose time was over before they had the lock.
     pub timeouts: u64,
     /// Waits that were cancelled, or ended by closing the manager.
     pub cancelled: u64,
     /// Waits of sessions that ended with [`LockError::Deadlock`](crate::LockError::Deadlock) so that others could go on.
     pub deadlocks: u64,
-    /// Attempts without waiting that found the lock held.
+    /// Attempts without waiting that found the lock held. One with a timeout of zero counts as a timeout instead.
     pub refused: u64,
     /// Time waited altogether, by requests whose wait is over.
     pub wait_time: Duration,
@@ -37,7 +37,7 @@ pub struct ShardMetrics {
     pub max_wait_time: Duration,
     /// How long the waits were.
     pub wait_histogram: WaitHistogram,
-    /// Locks held now, each reader counted.
+    /// Locks held now, each reader counted. While locks come and go it may be off by as many as there are threads.
     pub holders: u64,
     /// Requests waiting now.
     pub waiters: u64,
@@ -111,7 +111,7 @@ impl ShardMetrics {
 pub struct LockMetrics {
     /// All shards together.
     pub shard_metrics: ShardMetrics,
-    /// Each shard.
+    /// Each shard. Of more than 1,024 shards those with the same number modulo 1,024 are one row.
     pub shards: Vec<ShardMetrics>,
     /// How long the manager has existed.
     pub uptime: Duration,

@@ -69,10 +69,10 @@ pub(crate) const WAIT_BUCKETS: usize = 28;
 #[derive(Debug, Default, Clone)]
 #[repr(C)]
 pub(crate) struct ShardCounts {
-    /// Keys brought into the table and granted at once.
-    pub(crate) inserted: u64,
-    /// Grants under the shard's mutex, waits included.
-    pub(crate) slow: u64,
+    /// Grants under the shard's mutex to requests that did not stand in line.
+    pub(crate) immediate: u64,
+    /// Grants to requests that stood in line.
+    pub(crate) waited: u64,
     /// Releases under the shard's mutex.
     pub(crate) releases: u64,
     /// Requests that had to queue.
@@ -90,6 +90,26 @@ pub(crate) struct ShardCounts {
     pub(crate) wait_nanos: u64,
     pub(crate) max_wait_nanos: u64,
     pub(crate) wait_histogram: [u64; WAIT_BUCKETS],
+}
+
+impl ShardCounts {
+    /// Adds those of another shard.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.immediate += other.immediate;
+        self.waited += other.waited;
+        self.releases += other.releases;
+        self.waits += other.waits;
+        self.waiting += other.waiting;
+        self.timeouts += other.timeouts;
+        self.cancelled += other.cancelled;
+        self.deadlocks += other.deadlocks;
+        self.refused += other.refused;
+        self.wait_nanos = self.wait_nanos.saturating_add(other.wait_nanos);
+        self.max_wait_nanos = self.max_wait_nanos.max(other.max_wait_nanos);
+        for (sum, bucket) in self.wait_histogram.iter_mut().zip(&other.wait_histogram) {
+            *sum += bucket;
+        }
+    }
 }
 
 #[cfg(not(loom))]

@@ -68,6 +68,20 @@ func TestTheStaticLibraryIsPartOfTheProgram(t *testing.T) {
 	}
 }
 
+func TestStaticProgramNeedsNothing(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "hello")
+	static := []string{"-tags", "keylatch_static,netgo,osusergo", "-ldflags", "-linkmode external -extldflags -static"}
+	if told, err := goBuild(t, nil, append(static, "-o", program, "./internal/hello")...); err != nil {
+		t.Fatalf("%v\n%s", err, told)
+	}
+	runs(t, program)
+	needed, err := exec.Command("readelf", "-d", program).Output()
+	ok(t, err)
+	if strings.Contains(string(needed), "NEEDED") {
+		t.Fatalf("it needs shared libraries:\n%s", needed)
+	}
+}
+
 func TestTheInstalledLibraryIsFoundByPkgConfig(t *testing.T) {
 	installed, err := filepath.Abs("../target/installed/lib")
 	ok(t, err)

@@ -6,7 +6,7 @@ package keylatch
 
 /*
 #cgo CFLAGS: -I${SRCDIR}/../include
-#cgo LDFLAGS: ${SRCDIR}/../target/lib/libkeylatch.a -lgcc_s -lpthread -ldl -lm
+#cgo LDFLAGS: ${SRCDIR}/../target/lib/libkeylatch.a -lpthread -ldl -lm
 
 #if defined(__linux__) && defined(__has_include)
 #if !__has_include(<../target/lib/libkeylatch.a>)

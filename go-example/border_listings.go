@@ -62,6 +62,9 @@ func (m *Manager) list(what int, f *Filter) ([]Party, error) {
 	if f.Sessions {
 		flags = C.KEYLATCH_FILTER_SESSIONS
 	}
+	if f.All {
+		flags |= C.KEYLATCH_FILTER_ALL
+	}
 	return partiesOf(C.border_list(m.handle, C.int32_t(what), (*C.char)(unsafe.Pointer(unsafe.SliceData(bytes))), &lengths[0],
 		nanoseconds(f.OlderThan), C.int32_t(f.Mode), flags))
 }

@@ -2,8 +2,8 @@ package keylatch
 
 import "time"
 
-// Filter says which holds or waits are meant: those that all that is said applies to. What is nil or zero is not said,
-// so that Filter{} is all of them.
+// Filter says which holds or waits are meant: those that meet every condition that is set. What is nil or zero is not
+// set, so that Filter{} is all of them in a listing. A revocation refuses it: see [Manager.ForceRelease].
 type Filter struct {
 	// Bucket is for keys in this bucket, Key for this one key.
 	Bucket *string
@@ -19,6 +19,8 @@ type Filter struct {
 	OlderThan time.Duration
 	// Mode is for those held, or asked for, in this mode.
 	Mode Mode
+	// All is for all of them, without any other condition. Revoking everything needs it.
+	All bool
 }
 
 // Text is a pointer to a text, for [Filter].
@@ -54,11 +56,15 @@ func (m *Manager) Waiters(filter Filter) ([]Party, error) {
 // ForceRelease takes locks away from whoever holds them and tells from whom. Who waits for them is served; the old
 // holder's guard is void. The work that it was for may still be going on: it is [Guard.Fence] that keeps that from doing
 // harm.
+//
+// A filter without a condition is an error ([ErrInvalidArgument]), because a look-up that found nothing must not revoke the
+// locks of everyone. Filter{All: true} revokes everything.
 func (m *Manager) ForceRelease(filter Filter) ([]Party, error) {
 	return m.takeAway(forceRelease, &filter)
 }
 
-// Expire takes locks away whose leases have run out although nobody waits for them, and tells from whom.
+// Expire takes locks away whose leases have run out although nobody waits for them, and tells from whom. The filter is as
+// for [Manager.ForceRelease].
 func (m *Manager) Expire(filter Filter) ([]Party, error) { return m.takeAway(expire, &filter) }
 
 func (m *Manager) takeAway(how int, filter *Filter) ([]Party, error) {

@@ -23,7 +23,7 @@ func TestZeroValues(t *testing.T) {
 		"Events":    second(m.Events(background, EventOptions{})),
 		"Metrics":   second(m.Metrics()),
 		"Holders":   second(m.Holders(Filter{})),
-		"Force":     second(m.ForceRelease(Filter{})),
+		"Force":     second(m.ForceRelease(Filter{All: true})),
 		"Release":   m.Release(1),
 		"Downgrade": m.Downgrade(1),
 		"Fence":     second(m.Fence(1)),

@@ -142,6 +142,7 @@ func (r *runner) filter(value any) (filter Filter, err error) {
 	if number, found := f.number("older_than_ms"); found {
 		filter.OlderThan = milliseconds(number)
 	}
+	filter.All = f.take("all") != nil
 	return filter, f.done()
 }
 

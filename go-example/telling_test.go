@@ -64,12 +64,18 @@ func TestListings(t *testing.T) {
 		ok(t, <-results)
 	}
 	cancel()
-	if taken := must(m.ForceRelease(Filter{}))(t); len(taken) != 3 {
+	for _, revoke := range []func(Filter) ([]Party, error){m.ForceRelease, m.Expire} {
+		_, err := revoke(Filter{}) // a look-up may have found nothing
+		wants(t, err, ErrInvalidArgument)
+		_, err = revoke(Filter{All: true, Owner: Text("other")})
+		wants(t, err, ErrInvalidArgument)
+	}
+	if taken := must(m.ForceRelease(Filter{All: true}))(t); len(taken) != 3 {
 		t.Fatalf("%+v were taken", taken)
 	}
 	wants(t, other.Unlock(), ErrNotHeld)
 	must(m.Lock(background, key, WithTTL(1)))(t)
-	until(t, "the lease has run out", func() bool { return len(must(m.Expire(Filter{}))(t)) == 1 })
+	until(t, "the lease has run out", func() bool { return len(must(m.Expire(Filter{All: true}))(t)) == 1 })
 	empty(t, m)
 }
 

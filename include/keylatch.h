@@ -61,7 +61,8 @@
  *
  * STRUCTS
  *
- * A struct that may grow starts with struct_size, which the caller sets to the struct's sizeof.
+ * A struct that may grow starts with struct_size, which the caller sets to the struct's sizeof; a
+ * macro KEYLATCH_..._INIT sets that and leaves zeros, which are the defaults, in the rest.
  * Programs that were compiled with an older header go on working: what they do not have is the
  * default. Programs that were compiled with a newer one work as long as they leave zeros in what
  * this library does not know; something else there is told KEYLATCH_ESTRUCT rather than ignored. In
@@ -131,6 +132,16 @@
 #define KEYLATCH_VERSION_MAJOR 0
 #define KEYLATCH_VERSION_MINOR 1
 #define KEYLATCH_VERSION_PATCH 0
+
+/*
+ * Compilers that can warn where the result of such a function is not looked at: it says whether a
+ * lock is held.
+ */
+#if defined(__GNUC__)
+#define KEYLATCH_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define KEYLATCH_MUST_CHECK
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -410,7 +421,7 @@ typedef struct keylatch_manager keylatch_manager;
 /*
  * The settings of a manager. Everything that is 0 is the default, so that
  *
- *     keylatch_manager_options options = { sizeof options };
+ *     keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
  *
  * is all defaults.
  */
@@ -469,6 +480,10 @@ typedef struct keylatch_manager_options {
   uint64_t adaptive_ceiling_ns;
 } keylatch_manager_options;
 
+/* For a keylatch_manager_options: its size, and zeros. */
+#define KEYLATCH_MANAGER_OPTIONS_INIT \
+    { sizeof(keylatch_manager_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
 /*
  * Makes a manager. options may be NULL for the defaults.
  *
@@ -477,6 +492,7 @@ typedef struct keylatch_manager_options {
  * be, and keylatch_last_error() names one that can; KEYLATCH_EHANDLE if there are as many handles
  * as there can be. Threads: any; also in a forked child.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_manager_new(const struct keylatch_manager_options *options,
                              struct keylatch_manager **manager);
 
@@ -563,6 +579,10 @@ typedef struct keylatch_owner_options {
   uint32_t reserved;
 } keylatch_owner_options;
 
+/* For a keylatch_owner_options: its size, and zeros. */
+#define KEYLATCH_OWNER_OPTIONS_INIT \
+    { sizeof(keylatch_owner_options), 0, 0, 0, 0 }
+
 /*
  * Makes an owner by name. At most 256 bytes of the name are kept; what is not UTF-8 in it is
  * replaced. options may be NULL for a label.
@@ -572,6 +592,7 @@ typedef struct keylatch_owner_options {
  * Threads: any; the owner can be used by several at once, though a session that waits in two places
  * at once is not one logical thread of control.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_owner_new(keylatch_manager *manager,
                            const char *name,
                            size_t name_len,
@@ -647,6 +668,10 @@ typedef struct keylatch_request_options {
   uint32_t flags;
 } keylatch_request_options;
 
+/* For a keylatch_request_options: its size, and zeros. */
+#define KEYLATCH_REQUEST_OPTIONS_INIT \
+    { sizeof(keylatch_request_options), 0, 0, 0, 0, 0, 0, 0 }
+
 /* ==== COMPLETION QUEUES ==========================================================================
  *
  * For event loops: results of requests that had to wait lie in a queue until they are fetched, and
@@ -685,6 +710,7 @@ typedef struct keylatch_completion {
  * after its manager. Errors: KEYLATCH_ESYSTEM if there are no descriptors; KEYLATCH_ENULL,
  * KEYLATCH_EHANDLE. Threads: any.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_queue_new(keylatch_manager *manager,
                            struct keylatch_queue **queue);
 
@@ -766,6 +792,7 @@ typedef void (*keylatch_free_fn)(void *user_data);
  * was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
  * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_try(keylatch_manager *manager,
                      const keylatch_key *key,
                      int32_t mode,
@@ -784,6 +811,7 @@ int32_t keylatch_try(keylatch_manager *manager,
  * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait.
  * Signals do not end the wait.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_acquire(keylatch_manager *manager,
                          const keylatch_key *key,
                          int32_t mode,
@@ -805,6 +833,7 @@ int32_t keylatch_acquire(keylatch_manager *manager,
  * same request waits already; KEYLATCH_ESYSTEM if there is no thread for callbacks. Threads: any;
  * also from callbacks.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_acquire_callback(keylatch_manager *manager,
                                   const keylatch_key *key,
                                   int32_t mode,
@@ -827,6 +856,7 @@ int32_t keylatch_acquire_callback(keylatch_manager *manager,
  * for a timeout of 0; KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits
  * already; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_acquire_queue(keylatch_manager *manager,
                                const keylatch_key *key,
                                int32_t mode,
@@ -918,6 +948,7 @@ int32_t keylatch_downgrade(keylatch_manager *manager,
  * KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. After
  * an error the hold is as it was. Threads: any; also from callbacks.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_try_upgrade(keylatch_manager *manager,
                              uint64_t grant);
 
@@ -932,6 +963,7 @@ int32_t keylatch_try_upgrade(keylatch_manager *manager,
  * KEYLATCH_ENULL, KEYLATCH_EHANDLE. After an error the hold is shared as before. Threads: any, but
  * callbacks must not wait.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_upgrade(keylatch_manager *manager,
                          uint64_t grant,
                          uint64_t timeout_ns);
@@ -950,6 +982,7 @@ int32_t keylatch_upgrade(keylatch_manager *manager,
  * timeout of 0; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from
  * callbacks.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_upgrade_queue(keylatch_manager *manager,
                                uint64_t grant,
                                uint64_t timeout_ns,
@@ -1088,6 +1121,7 @@ typedef struct keylatch_batch_item {
  * any of the locks. A best effort fails only for what is wrong with the call, and when the manager
  * is closed. Threads: any, but callbacks must not wait, except with a timeout of 0.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_acquire_batch(keylatch_manager *manager,
                                const struct keylatch_batch_item *items,
                                size_t count,
@@ -1187,6 +1221,10 @@ typedef struct keylatch_party {
   uint32_t more;
 } keylatch_party;
 
+/* For a keylatch_party: its size, and zeros. */
+#define KEYLATCH_PARTY_INIT \
+    { sizeof(keylatch_party), { 0, 0, 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
 /* ==== THE LAST FAILURE ===========================================================================
  *
  * Every function that fails notes in its thread what happened; a success leaves it as it is. What
@@ -1268,12 +1306,19 @@ int32_t keylatch_last_cycle_link(size_t index,
 #define KEYLATCH_FILTER_SESSIONS 1
 
 /*
- * Which holds or waits are meant: those that all that is said applies to. What is NULL or 0 is not
- * said, so that
+ * All of them, without any other condition. keylatch_force_release() and keylatch_expire() need it
+ * to revoke everything.
+ */
+#define KEYLATCH_FILTER_ALL 2
+
+/*
+ * Which holds or waits are meant: those that meet every condition that is set. What is NULL or 0 is
+ * not set. Without a condition,
  *
- *     keylatch_filter filter = { sizeof filter };
+ *     keylatch_filter filter = KEYLATCH_FILTER_INIT;
  *
- * is all of them.
+ * is all of them in a listing. A revocation refuses it, because a condition may have been lost on
+ * the way.
  */
 typedef struct keylatch_filter {
   /* sizeof(keylatch_filter) */
@@ -1300,9 +1345,13 @@ typedef struct keylatch_filter {
   uint64_t older_than_ns;
   /* Those that are held, or asked for, in this mode. */
   int32_t mode;
-  /* KEYLATCH_FILTER_SESSIONS, or 0. */
+  /* KEYLATCH_FILTER_SESSIONS or KEYLATCH_FILTER_ALL, or 0. */
   uint32_t flags;
 } keylatch_filter;
+
+/* For a keylatch_filter: its size, and zeros. */
+#define KEYLATCH_FILTER_INIT \
+    { sizeof(keylatch_filter), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* ==== LISTINGS ===================================================================================
  *
@@ -1463,9 +1512,10 @@ int32_t keylatch_lock_orders(keylatch_manager *manager,
  * keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
  *
  * count and listing may be NULL. Writes on success *count, how many locks that were, and *listing,
- * from whom; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_ENULL
- * also without a filter, because that would be everything; KEYLATCH_EFORKED, KEYLATCH_EINVALID,
- * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ * from whom; it is the caller's, to be freed with keylatch_listing_free(). Errors:
+ * KEYLATCH_EINVALID for a filter without a condition, which has to say KEYLATCH_FILTER_ALL for
+ * everything; KEYLATCH_ENULL, KEYLATCH_EFORKED, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any;
+ * also from callbacks.
  */
 int32_t keylatch_force_release(keylatch_manager *manager,
                                const keylatch_filter *filter,
@@ -1474,13 +1524,14 @@ int32_t keylatch_force_release(keylatch_manager *manager,
 
 /*
  * Takes locks away whose leases have run out although nobody waits for them, as far as the filter
- * lets pass. filter may be NULL for all. Functions of keylatch_on_lost() are called before this one
- * returns, with KEYLATCH_LOST_EXPIRED.
+ * lets pass. Functions of keylatch_on_lost() are called before this one returns, with
+ * KEYLATCH_LOST_EXPIRED.
  *
  * count and listing may be NULL. Writes on success *count, how many locks that were, and *listing,
  * from whom; it is the caller's, to be freed with keylatch_listing_free(). Errors:
- * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads:
- * any; also from callbacks.
+ * KEYLATCH_EINVALID for a filter without a condition, which has to say KEYLATCH_FILTER_ALL for
+ * everything; KEYLATCH_ENULL, KEYLATCH_EFORKED, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any;
+ * also from callbacks.
  */
 int32_t keylatch_expire(keylatch_manager *manager,
                         const keylatch_filter *filter,
@@ -1547,6 +1598,10 @@ typedef struct keylatch_event_options {
   uint32_t reserved;
 } keylatch_event_options;
 
+/* For a keylatch_event_options: its size, and zeros. */
+#define KEYLATCH_EVENT_OPTIONS_INIT \
+    { sizeof(keylatch_event_options), 0, 0, 0, 0 }
+
 /*
  * Subscribes to a manager's events from now on. options may be NULL.
  *
@@ -1554,6 +1609,7 @@ typedef struct keylatch_event_options {
  * after its manager. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT,
  * KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
+KEYLATCH_MUST_CHECK
 int32_t keylatch_events_new(keylatch_manager *manager,
                             const struct keylatch_event_options *options,
                             struct keylatch_events **events);
@@ -1659,6 +1715,10 @@ typedef struct keylatch_metrics {
   uint64_t deadlocks;
 } keylatch_metrics;
 
+/* For a keylatch_metrics: its size, and zeros. */
+#define KEYLATCH_METRICS_INIT \
+    { sizeof(keylatch_metrics), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
 /* Waits of about the same length. This struct will never change. */
 typedef struct keylatch_wait_bucket {
   /*
@@ -1689,6 +1749,10 @@ typedef struct keylatch_health {
   uint64_t avg_wait_ns;
 } keylatch_health;
 
+/* For a keylatch_health: its size, and zeros. */
+#define KEYLATCH_HEALTH_INIT \
+    { sizeof(keylatch_health), 0, 0, 0, 0, 0 }
+
 /* What a manager has learned about how long waits take. */
 typedef struct keylatch_adaptive {
   /* sizeof(keylatch_adaptive), set by the caller */
@@ -1709,6 +1773,10 @@ typedef struct keylatch_adaptive {
   uint64_t times_at_floor;
   uint64_t times_at_ceiling;
 } keylatch_adaptive;
+
+/* For a keylatch_adaptive: its size, and zeros. */
+#define KEYLATCH_ADAPTIVE_INIT \
+    { sizeof(keylatch_adaptive), 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * Tells the figures of one shard, or of all together: KEYLATCH_ALL_SHARDS.

@@ -17,6 +17,24 @@ for standard in c99 c11 c2x; do
 done
 "${CXX:-c++}" -std=c++17 -pedantic -Wall -Wextra -Werror -I "$tree/include" -c "$work/second.cpp" -o "$work/second.o"
 
+echo "The macros that initialise structs warn of nothing, in C and in C++"
+{
+    printf '#include <keylatch.h>\n'
+    grep -oE '^#define KEYLATCH_[A-Z_]+_INIT' "$tree/include/keylatch.h" | awk '{ name = tolower($2); sub(/_init$/, "", name)
+        printf "extern %s %s_made;\n%s %s_made = %s;\n", name, name, name, name, $2 }'
+} >"$work/made.c"
+[ "$(wc -l <"$work/made.c")" -gt 15 ]
+"$cc" -std=c99 -pedantic -Wall -Wextra -Werror -I "$tree/include" -c "$work/made.c" -o "$work/made.o"
+"${CXX:-c++}" -x c++ -std=c++17 -pedantic -Wall -Wextra -Werror -I "$tree/include" -c "$work/made.c" -o "$work/made.o"
+
+echo "A lock whose result is not looked at is warned of"
+printf '#include <keylatch.h>\nvoid f(keylatch_manager *m, keylatch_key *k, uint64_t *g);\nvoid f(keylatch_manager *m, keylatch_key *k, uint64_t *g) { keylatch_try(m, k, 1, NULL, g); }\n' >"$work/unchecked.c"
+if "$cc" -Werror -I "$tree/include" -c "$work/unchecked.c" -o "$work/unchecked.o" 2>"$work/unchecked.log"; then
+    echo "it was not" >&2
+    exit 1
+fi
+grep -q 'warn_unused_result\|unused-result' "$work/unchecked.log"
+
 echo "Exported symbols, the header's prototypes and the committed list are the same"
 nm -D --defined-only "$tree/lib/libkeylatch.so" | awk '$2 == "T" { print $3 }' | sort >"$work/exported"
 "$cc" -E -P "$tree/include/keylatch.h" | grep -v 'static inline' | grep -oE '\bkeylatch_[a-z0-9_]+\(' | tr -d '(' | sort -u |
@@ -38,7 +56,7 @@ cp "$work/layout.c" "$work/layout.cpp"
 [ "$(grep -c static_assert "$work/layout.c")" = "$(wc -l <tests/abi/layout.txt)" ]
 scripts/abi.sh check
 
-flags="-std=c11 -Wall -Wextra -Werror -Wno-missing-field-initializers -O1 -g -pthread"
+flags="-std=c11 -Wall -Wextra -Werror -O1 -g -pthread"
 export PKG_CONFIG_PATH="$tree/lib/pkgconfig"
 # A program of tests/c: its name, then its sources.
 shared() {

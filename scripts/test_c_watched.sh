@@ -10,7 +10,7 @@ cargo="${CARGO:-cargo}"
 cc="${CC:-gcc}"
 work="target/test-c-$watcher"
 mkdir -p "$work"
-warn="-std=c11 -Wall -Wextra -Werror -Wno-missing-field-initializers -g -pthread -I include"
+warn="-std=c11 -Wall -Wextra -Werror -g -pthread -I include"
 system="-lgcc_s -lpthread -ldl -lm -lrt"
 
 # The library, instrumented like the programs. The flags are hidden on stable compilers.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Never, Self, overload
+from typing import Any, Literal, Never, Self, TypedDict, Unpack, overload
 
 from . import _asyncio, _keylatch
 from ._exceptions import Forked, KeylatchError, LeaseLost, NotHeld
@@ -26,6 +27,19 @@ from ._types import (
     WaiterInfo,
 )
 from .events import Events
+
+
+class Conditions(TypedDict, total=False):
+    """Which holds force_release() and expire() are for: those that meet every condition that is given."""
+
+    bucket: Part
+    key: Key
+    prefix: Part
+    owner: str | Owner | Session
+    sessions: bool
+    source: str
+    mode: Mode | str
+    older_than: float
 
 
 class LockManager(_keylatch.LockManager):
@@ -159,19 +173,11 @@ class LockManager(_keylatch.LockManager):
         """Who waits for what, line by line, from the front; see holders()."""
         return self._waiters(_given(locals()))
 
-    def force_release(
-        self,
-        *,
-        bucket: Part | None = None,
-        key: Key | None = None,
-        prefix: Part | None = None,
-        owner: str | Owner | Session | None = None,
-        sessions: bool = False,
-        source: str | None = None,
-        mode: Mode | str | None = None,
-        older_than: float | None = None,
-    ) -> list[HolderInfo]:
-        """Take locks away from whoever holds them, and return from whom; see holders() for what to say. Nothing said is all.
+    def force_release(self, *, all: bool = False, **conditions: Unpack[Conditions]) -> list[HolderInfo]:
+        """Take locks away from their holders, and return from whom. The conditions are those of holders().
+
+        A call without a condition, or with one that is None, is an error: a look-up that found nothing must not
+        revoke the locks of everyone. all=True does that.
 
         Who waits for them is served. The old holders' guards are void, and releasing them harms nobody. The work that such
         a lock was for may still be going on: it is the fence that keeps it from doing harm.
@@ -183,22 +189,11 @@ class LockManager(_keylatch.LockManager):
         >>> stuck.is_valid
         False
         """
-        return self._force_release(_given(locals()))
+        return self._force_release(_revoked("force_release", all, conditions))
 
-    def expire(
-        self,
-        *,
-        bucket: Part | None = None,
-        key: Key | None = None,
-        prefix: Part | None = None,
-        owner: str | Owner | Session | None = None,
-        sessions: bool = False,
-        source: str | None = None,
-        mode: Mode | str | None = None,
-        older_than: float | None = None,
-    ) -> list[HolderInfo]:
-        """Take locks away whose leases have run out although nobody waits for them, and return from whom; see holders()."""
-        return self._expire(_given(locals()))
+    def expire(self, *, all: bool = False, **conditions: Unpack[Conditions]) -> list[HolderInfo]:
+        """Take locks away whose leases have run out, waited for or not, and return from whom; see force_release()."""
+        return self._expire(_revoked("expire", all, conditions))
 
     def blocking_chain(self, key: Key | None = None, *, owner: str | Owner | Session | None = None) -> BlockingChain:
         """Who waits for whom: from a key, or from whatever an owner waits for, down to the ones who run.
@@ -399,6 +394,10 @@ class AcquireMany(Coroutine[Any, Any, Batch]):
         if batch is not None:
             batch.__exit__(kind, value, traceback)
 
+    def __del__(self) -> None:
+        if self._waiting is None:
+            warnings.warn("alock_many() was never awaited, so nothing was locked", RuntimeWarning, stacklevel=2)
+
     def __reduce__(self) -> Never:
         raise TypeError("what alock_many() returns cannot be pickled or copied")
 
@@ -409,6 +408,21 @@ class AcquireMany(Coroutine[Any, Any, Batch]):
 
 async def _wait_for_many(manager: LockManager, arguments: tuple[Any, ...]) -> Batch:
     return Batch(*await _asyncio.wait(manager._begin_lock_many(*arguments)))
+
+
+def _revoked(verb: str, all: bool, conditions: Conditions) -> dict[str, Any]:
+    """The conditions of a revocation, which have to be there."""
+    given: dict[str, Any] = dict(conditions)
+    for name, value in given.items():
+        if value is None:
+            raise ValueError(f"{verb}({name}=None) is no condition: leave it out, or say all=True to revoke everything")
+    if all and given:
+        raise ValueError(f"{verb}() takes all=True or conditions, not both")
+    if all:
+        return {"all": True}
+    if not given or given == {"sessions": False}:
+        raise ValueError(f"{verb}() needs a condition, such as owner=..., or all=True to revoke everything")
+    return given
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:

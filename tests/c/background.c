@@ -390,8 +390,8 @@ static void a_repeated_request_is_one_hold(void)
     keylatch_manager *locks = fresh();
     keylatch_queue *queue;
     keylatch_owner *session;
-    keylatch_owner_options made = { sizeof made };
-    keylatch_request_options options = { sizeof options };
+    keylatch_owner_options made = KEYLATCH_OWNER_OPTIONS_INIT;
+    keylatch_request_options options = KEYLATCH_REQUEST_OPTIONS_INIT;
     keylatch_key key = keylatch_key_of("b", "o");
     struct answered answered = { .grant = 0 };
     keylatch_completion result;

@@ -28,7 +28,7 @@ static uint64_t some(uint64_t below)
 
 static uint64_t holders(void)
 {
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
     return metrics.holders;
 }
@@ -176,13 +176,13 @@ static void one_batch(size_t count, size_t from, const keylatch_request_options 
 static void test_against_the_model(void)
 {
     static const size_t sizes[] = { 0, 1, 2, 3, 16, 31, 32, 33, 127, 128, 129, 255, 256, 257, MOST };
-    keylatch_owner_options session = { sizeof session };
+    keylatch_owner_options session = KEYLATCH_OWNER_OPTIONS_INIT;
     keylatch_owner *node, *writer;
     session.flags = KEYLATCH_OWNER_SESSION;
     OK(keylatch_owner_new(locks, "node", 4, NULL, &node));
     OK(keylatch_owner_new(locks, "writer", 6, &session, &writer));
     for (int round = 0; round < 3000; round++) {
-        keylatch_request_options options = { sizeof options };
+        keylatch_request_options options = KEYLATCH_REQUEST_OPTIONS_INIT;
         options.owner = some(2) ? NULL : some(2) ? node : writer;
         options.priority = some(2) ? 0 : (uint32_t)some(256);
         options.flags = some(3) ? 0 : KEYLATCH_BEST_EFFORT;
@@ -226,8 +226,8 @@ static void test_readers_named_twice(void)
 /* What a batch says of itself holds for each of its locks. */
 static void test_owner(void)
 {
-    keylatch_request_options options = { sizeof options };
-    keylatch_filter filter = { sizeof filter };
+    keylatch_request_options options = KEYLATCH_REQUEST_OPTIONS_INIT;
+    keylatch_filter filter = KEYLATCH_FILTER_INIT;
     keylatch_batch_item items[20];
     uint64_t grants[20];
     size_t count, released = UNTOUCHED;
@@ -255,8 +255,8 @@ static void test_owner(void)
 /* A session is told of its own hold as of anybody's, and has it still. */
 static void test_session_in_its_own_way(void)
 {
-    keylatch_owner_options is_session = { sizeof is_session };
-    keylatch_request_options options = { sizeof options };
+    keylatch_owner_options is_session = KEYLATCH_OWNER_OPTIONS_INIT;
+    keylatch_request_options options = KEYLATCH_REQUEST_OPTIONS_INIT;
     keylatch_batch_item items[3] = {
         { keylatch_key_of("s", "x"), KEYLATCH_EXCLUSIVE, 0 },
         { keylatch_key_of("s", "mine"), KEYLATCH_EXCLUSIVE, 0 },
@@ -310,8 +310,8 @@ static void test_wrong_items(void)
 static void test_release_many(void)
 {
     keylatch_manager *another;
-    keylatch_request_options lease = { sizeof lease };
-    keylatch_filter all = { sizeof all };
+    keylatch_request_options lease = KEYLATCH_REQUEST_OPTIONS_INIT;
+    keylatch_filter all = { .struct_size = sizeof all, .flags = KEYLATCH_FILTER_ALL };
     uint64_t good[4], foreign, expired;
     size_t released, count;
     lease.ttl_ns = 1;
@@ -346,7 +346,7 @@ static void *first_of_a_thread(void *unused)
 int main(void)
 {
     pthread_t thread;
-    keylatch_manager_options options = { sizeof options };
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     options.shards = 16;
     OK(keylatch_manager_new(&options, &locks));
     make_keys();

@@ -23,14 +23,14 @@ static void nap(long milliseconds)
 
 static uint64_t waiters(keylatch_manager *locks)
 {
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
     return metrics.waiters;
 }
 
 static uint64_t holders(keylatch_manager *locks)
 {
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
     return metrics.holders;
 }
@@ -46,7 +46,7 @@ static void test_exclusion_and_failures(void)
 {
     keylatch_manager *locks = fresh();
     keylatch_key cat = keylatch_key_of("photos", "cat.jpg"), first = keylatch_key_of_version("photos", "cat.jpg", "v1");
-    keylatch_request_options indexer = { sizeof indexer };
+    keylatch_request_options indexer = KEYLATCH_REQUEST_OPTIONS_INIT;
     indexer.owner_name = "indexer";
     indexer.owner_name_len = 7;
     uint64_t grant = 0, other = 77, waited = 0;
@@ -55,7 +55,7 @@ static void test_exclusion_and_failures(void)
     CHECK_STATUS(KEYLATCH_EWOULDBLOCK, keylatch_try(locks, &cat, KEYLATCH_SHARED, NULL, &other));
     CHECK(other == 77);
     CHECK(keylatch_last_status() == KEYLATCH_EWOULDBLOCK && strstr(keylatch_last_error(), "indexer"));
-    keylatch_party holder = { sizeof holder };
+    keylatch_party holder = KEYLATCH_PARTY_INIT;
     size_t more = 9;
     OK(keylatch_last_holder(0, &holder, &more));
     CHECK(holder.owner_len == 7 && memcmp(holder.owner, "indexer", 7) == 0 && more == 0);
@@ -113,13 +113,14 @@ static void test_bad_input(void)
     OK(keylatch_try(locks, &bad, KEYLATCH_SHARED, NULL, &grant));
     OK(keylatch_release(locks, grant));
 
-    struct { keylatch_request_options known; uint64_t unknown; } newer = { { sizeof newer }, 0 };
+    struct { keylatch_request_options known; uint64_t unknown; } newer = { KEYLATCH_REQUEST_OPTIONS_INIT, 0 };
+    newer.known.struct_size = sizeof newer;
     OK(keylatch_try(locks, &key, KEYLATCH_SHARED, &newer.known, &grant));
     CHECK_STATUS(KEYLATCH_ENOTHELD, keylatch_release(other, grant));
     OK(keylatch_release(locks, grant));
     newer.unknown = 1;
     CHECK_STATUS(KEYLATCH_ESTRUCT, keylatch_try(locks, &key, KEYLATCH_SHARED, &newer.known, &grant));
-    keylatch_request_options options = { 8 };
+    keylatch_request_options options = { .struct_size = 8 };
     CHECK_STATUS(KEYLATCH_ESTRUCT, keylatch_try(locks, &key, KEYLATCH_SHARED, &options, &grant));
     options.struct_size = SIZE_MAX;
     CHECK_STATUS(KEYLATCH_ESTRUCT, keylatch_try(locks, &key, KEYLATCH_SHARED, &options, &grant));
@@ -129,7 +130,7 @@ static void test_bad_input(void)
     options.flags = 0;
     options.priority = 256;
     CHECK_STATUS(KEYLATCH_EINVALID, keylatch_try(locks, &key, KEYLATCH_SHARED, &options, &grant));
-    keylatch_manager_options wrong = { sizeof wrong };
+    keylatch_manager_options wrong = KEYLATCH_MANAGER_OPTIONS_INIT;
     wrong.shards = 1000;
     CHECK_STATUS(KEYLATCH_ECONFIG, keylatch_manager_new(&wrong, &unmade));
     CHECK(unmade == NULL && strstr(keylatch_last_error(), "1024"));
@@ -313,7 +314,7 @@ static void test_batch(void)
     keylatch_key failed;
     OK(keylatch_last_key(&failed));
     CHECK(failed.object_len == 1 && memcmp(failed.object, "m", 1) == 0 && holders(locks) == 1);
-    keylatch_request_options effort = { sizeof effort };
+    keylatch_request_options effort = KEYLATCH_REQUEST_OPTIONS_INIT;
     effort.flags = KEYLATCH_BEST_EFFORT;
     OK(keylatch_acquire_batch(locks, items, 4, 0, &effort, grants, statuses));
     CHECK(grants[0] && grants[1] && !grants[2] && !grants[3] && statuses[3] < 0 && statuses[0] == 0);
@@ -356,7 +357,7 @@ static void test_fork(void)
     OK(keylatch_acquire(locks, &key, KEYLATCH_EXCLUSIVE, 0, NULL, &grant));
     pid_t child = fork();
     if (child == 0) {
-        keylatch_metrics metrics = { sizeof metrics };
+        keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
         CHECK_STATUS(KEYLATCH_EFORKED, keylatch_try(locks, &key, KEYLATCH_SHARED, NULL, &other));
         CHECK_STATUS(KEYLATCH_EFORKED, keylatch_release(locks, grant));
         CHECK_STATUS(KEYLATCH_EFORKED, keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
@@ -379,7 +380,7 @@ static void test_little_address_space(void)
     pid_t child = fork();
     if (child == 0) {
         keylatch_manager *locks;
-        keylatch_manager_options options = { sizeof options }, settings = { sizeof settings };
+        keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT, settings = KEYLATCH_MANAGER_OPTIONS_INIT;
         unsigned long pages;
         FILE *statm = fopen("/proc/self/statm", "r");
         CHECK(statm && fscanf(statm, "%lu", &pages) == 1 && fclose(statm) == 0);
@@ -440,7 +441,7 @@ static void test_stress(void)
     for (int i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
     CHECK(holders(locks) == 0 && waiters(locks) == 0);
-    keylatch_health health = { sizeof health };
+    keylatch_health health = KEYLATCH_HEALTH_INIT;
     char *problems, *text;
     OK(keylatch_manager_health(locks, &health, &problems));
     keylatch_text_free(problems);

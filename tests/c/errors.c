@@ -35,7 +35,7 @@ static keylatch_key key, other;
 static keylatch_manager *manager(uint32_t max_locks, uint32_t max_waiters)
 {
     keylatch_manager *made;
-    keylatch_manager_options options = { sizeof options };
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     options.shards = 1;
     options.max_locks = max_locks;
     options.max_waiters = max_waiters;
@@ -46,7 +46,7 @@ static keylatch_manager *manager(uint32_t max_locks, uint32_t max_waiters)
 
 static keylatch_owner *session(const char *name)
 {
-    keylatch_owner_options options = { sizeof options };
+    keylatch_owner_options options = KEYLATCH_OWNER_OPTIONS_INIT;
     keylatch_owner *made;
     options.flags = KEYLATCH_OWNER_SESSION;
     options.source = "errors.c";
@@ -57,7 +57,7 @@ static keylatch_owner *session(const char *name)
 
 static uint64_t waiters(keylatch_manager *of)
 {
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     OK(keylatch_manager_metrics(of, KEYLATCH_ALL_SHARDS, &metrics));
     return metrics.waiters;
 }
@@ -84,7 +84,7 @@ static void refusals_and_waits(void)
     CHECK(keylatch_last_status() == KEYLATCH_ENOTHELD);
     OK(keylatch_release(locks, grant));
     /* Each is told of what is wrong, and of nothing else. */
-    keylatch_request_options wrong = { sizeof wrong };
+    keylatch_request_options wrong = KEYLATCH_REQUEST_OPTIONS_INIT;
     wrong.priority = 256;
     COMES(KEYLATCH_EINVALID, keylatch_try(locks, &key, KEYLATCH_SHARED, &wrong, &none));
     CHECK(strstr(keylatch_last_error(), "not 256") && !strstr(keylatch_last_error(), "flags"));
@@ -92,7 +92,7 @@ static void refusals_and_waits(void)
     wrong.flags = KEYLATCH_BEST_EFFORT;
     COMES(KEYLATCH_EINVALID, keylatch_try(locks, &key, KEYLATCH_SHARED, &wrong, &none));
     CHECK(strstr(keylatch_last_error(), "flags") && !strstr(keylatch_last_error(), "priority"));
-    keylatch_owner_options of = { sizeof of };
+    keylatch_owner_options of = KEYLATCH_OWNER_OPTIONS_INIT;
     keylatch_owner *owner;
     of.flags = KEYLATCH_OWNER_RELEASES;
     COMES(KEYLATCH_EINVALID, keylatch_owner_new(locks, "a", 1, &of, &owner));
@@ -105,9 +105,9 @@ static void refusals_and_waits(void)
 static void deadlock(void)
 {
     keylatch_owner *one = session("one"), *two = session("two");
-    keylatch_request_options first = { sizeof first }, second = { sizeof second };
+    keylatch_request_options first = KEYLATCH_REQUEST_OPTIONS_INIT, second = KEYLATCH_REQUEST_OPTIONS_INIT;
     keylatch_queue *queue;
-    keylatch_party party = { sizeof party };
+    keylatch_party party = KEYLATCH_PARTY_INIT;
     keylatch_listing *listing;
     uint64_t a, b, grant, ticket;
     size_t count;
@@ -118,11 +118,11 @@ static void deadlock(void)
     OK(keylatch_try(locks, &other, KEYLATCH_EXCLUSIVE, &second, &b));
     OK(keylatch_acquire_queue(locks, &other, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &first, queue, 1, &grant, &ticket));
     COMES(KEYLATCH_EDEADLOCK, keylatch_acquire(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &second, &grant));
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
     CHECK(metrics.deadlocks == 1);
     /* Programs that were compiled before there was that field. */
-    metrics = (keylatch_metrics){ 160 };
+    metrics = (keylatch_metrics){ .struct_size = 160 };
     OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
     CHECK(metrics.deadlocks == 0 && metrics.uptime_ns > 0);
     OK(keylatch_last_cycle_link(0, &party));
@@ -205,8 +205,8 @@ static void on_lost(void *user_data, uint64_t grant, int32_t why)
 
 static void leases(void)
 {
-    keylatch_request_options lease = { sizeof lease };
-    keylatch_filter filter = { sizeof filter };
+    keylatch_request_options lease = KEYLATCH_REQUEST_OPTIONS_INIT;
+    keylatch_filter filter = KEYLATCH_FILTER_INIT;
     uint64_t late, next, left;
     int32_t valid;
     size_t count;
@@ -272,7 +272,7 @@ static void limits(void)
 
 static void mistakes(void)
 {
-    keylatch_manager_options options = { sizeof options };
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     keylatch_manager *none;
     uint64_t grant;
     options.shards = 3;
@@ -368,11 +368,11 @@ static void too_long_to_be_read(void)
 /* What figures, listings and events tell that nothing else does. */
 static void told_of(void)
 {
-    keylatch_manager_options options = { sizeof options };
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     keylatch_manager *made;
-    keylatch_request_options asked = { sizeof asked };
+    keylatch_request_options asked = KEYLATCH_REQUEST_OPTIONS_INIT;
     keylatch_wait_bucket buckets[64];
-    keylatch_party party = { sizeof party };
+    keylatch_party party = KEYLATCH_PARTY_INIT;
     keylatch_listing *listing;
     keylatch_events *events;
     uint64_t grants[70], grant, waits = 0, before = 0;
@@ -407,7 +407,9 @@ static void told_of(void)
 
     asked.ttl_ns = 1;
     OK(keylatch_try(made, &key, KEYLATCH_EXCLUSIVE, &asked, &grants[0]));
-    OK(keylatch_expire(made, NULL, &count, NULL));
+    keylatch_filter all = { .struct_size = sizeof all, .flags = KEYLATCH_FILTER_ALL };
+    CHECK_STATUS(KEYLATCH_ENULL, keylatch_expire(made, NULL, &count, NULL));
+    OK(keylatch_expire(made, &all, &count, NULL));
     CHECK(count == 1);
     OK(keylatch_holders(made, NULL, &listing));
     OK(keylatch_listing_next(listing, &party));
@@ -499,7 +501,7 @@ static void reenters(void *user_data, int32_t status, uint64_t grant)
     struct reentry *reentry = user_data;
     keylatch_key mine = keylatch_key_of("b", "mine");
     keylatch_batch_item item = { mine, KEYLATCH_EXCLUSIVE, 0 };
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     keylatch_listing *listing;
     keylatch_owner *owner;
     keylatch_completion result;
@@ -616,7 +618,7 @@ int main(int count, char **arguments)
     a_callback_that_does_everything();
     sizes();
     every_status_has_come();
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
     CHECK(metrics.holders == 0 && metrics.waiters == 0);
     OK(keylatch_manager_free(locks));

@@ -9,7 +9,7 @@
 static keylatch_manager *fresh(void)
 {
     keylatch_manager *locks;
-    keylatch_manager_options options = { sizeof options };
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     options.shards = 16;
     options.max_locks = 100000;
     OK(keylatch_manager_new(&options, &locks));

@@ -30,7 +30,7 @@ static void on_free(void *user_data)
 
 static void is_usable(void)
 {
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     uint64_t grant;
     CHECK(keylatch_last_status() == KEYLATCH_EPANIC && strstr(keylatch_last_error(), "as was asked for"));
     OK(keylatch_try(locks, &good, KEYLATCH_EXCLUSIVE, NULL, &grant));
@@ -41,8 +41,8 @@ static void is_usable(void)
 
 static void once(keylatch_owner *owner)
 {
-    keylatch_request_options options = { sizeof options };
-    keylatch_filter filter = { sizeof filter };
+    keylatch_request_options options = KEYLATCH_REQUEST_OPTIONS_INIT;
+    keylatch_filter filter = KEYLATCH_FILTER_INIT;
     keylatch_batch_item items[2] = { { good, KEYLATCH_EXCLUSIVE, 0 }, { bad, KEYLATCH_EXCLUSIVE, 0 } };
     uint64_t grants[2] = { 77, 77 }, grant = 77, ticket = 77;
     int32_t number = 77, statuses[2] = { 77, 77 };
@@ -67,6 +67,7 @@ static void once(keylatch_owner *owner)
     PANICS(keylatch_is_current(locks, &bad, 1, &number));
     PANICS(keylatch_holders(locks, &filter, &listing));
     PANICS(keylatch_waiters(locks, &filter, &listing));
+    filter.flags = KEYLATCH_FILTER_ALL;
     PANICS(keylatch_force_release(locks, &filter, &count, &listing));
     PANICS(keylatch_expire(locks, &filter, &count, &listing));
     PANICS(keylatch_blocking_chain(locks, &bad, NULL, &number, &listing));

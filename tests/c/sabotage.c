@@ -23,9 +23,9 @@ static atomic_int here;
 
 static void use_after_free(void)
 {
-    keylatch_request_options options = { sizeof options };
+    keylatch_request_options options = KEYLATCH_REQUEST_OPTIONS_INIT;
     keylatch_listing *listing;
-    keylatch_party party = { sizeof party };
+    keylatch_party party = KEYLATCH_PARTY_INIT;
     uint64_t grant;
     options.owner_name = "somebody with a name that is kept apart";
     options.owner_name_len = strlen(options.owner_name);

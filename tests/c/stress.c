@@ -134,7 +134,7 @@ static void converts(struct worker *worker, int number, unsigned dice)
 static void takes_three(struct worker *worker, int number, unsigned dice)
 {
     keylatch_batch_item items[3];
-    keylatch_request_options options = { sizeof options };
+    keylatch_request_options options = KEYLATCH_REQUEST_OPTIONS_INIT;
     uint64_t grants[3];
     options.flags = dice & 1 ? KEYLATCH_BEST_EFFORT : 0;
     for (int i = 0; i < 3; i++)
@@ -258,7 +258,7 @@ int main(int count, char **arguments)
 {
     struct worker workers[THREADS];
     pthread_t threads[THREADS];
-    keylatch_manager_options options = { sizeof options };
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     for (int i = 1; i < count; i++) {
         if (strcmp(arguments[i], "--sabotage") == 0)
             sabotage = true;
@@ -281,7 +281,7 @@ int main(int count, char **arguments)
         acquired += workers[i].acquired, refused += workers[i].refused;
     }
     until_called_back();
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
     CHECK(metrics.holders == 0 && metrics.waiters == 0 && metrics.acquisitions >= acquired / 2);
     for (int i = 0; i < OBJECTS; i++) {

@@ -467,6 +467,8 @@ class Scenario:
                     said[name] = value
                 case "session":
                     said |= {"owner": value, "sessions": True}
+                case "all":
+                    said["all"] = True
                 case "older_than_ms":
                     said["older_than"] = value / 1e3
                 case _:

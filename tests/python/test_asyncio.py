@@ -380,7 +380,7 @@ def test_a_guard_has_one_block(locks: LockManager, run: Runner, waits: bool) -> 
 def test_nothing_is_asked_for_before_it_is_awaited(locks: LockManager) -> None:
     acquire = locks.alock("a")
     assert locks.get_metrics().shard_metrics.acquisitions == 0
-    del acquire
+    acquire.close()
 
 
 def test_an_acquire_is_used_once_and_not_copied(locks: LockManager) -> None:
@@ -480,7 +480,9 @@ def test_an_acquire_of_many_is_used_once(locks: LockManager) -> None:
     async def main() -> None:
         acquire = locks.alock_many(["a", "b"])
         assert repr(acquire) == "<keylatch.AcquireMany of 2>"
-        assert repr(locks.alock("a")) == "<keylatch.Acquire 'a'>"
+        one = locks.alock("a")
+        assert repr(one) == "<keylatch.Acquire 'a'>"
+        one.close()
         with locks.lock("b"):
             first = asyncio.ensure_future(acquire.__aenter__())
             await until_tasks_wait(locks, 1)
@@ -501,6 +503,7 @@ def test_wrong_arguments_are_told_of_at_once(locks: LockManager) -> None:
         locks.alock(7, shared=True)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="timeout"):
         locks.alock("a", timeout=-1)
+    # What was refused is not warned of as forgotten, or this would fail: warnings are errors here.
 
 
 def test_what_a_wait_refers_to_is_kept(locks: LockManager, run: Runner) -> None:
@@ -549,3 +552,38 @@ def test_a_wait_and_a_thread_in_one_line(locks: LockManager) -> None:
         await asyncio.to_thread(thread.finish)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda locks: locks.alock("a"),
+        lambda locks: locks.alock(("b", "a\0c"), owner="node-7", timeout=1),
+        lambda locks: locks.alock_many(["a", "b"]),
+    ],
+)
+def test_forgotten_await_warns(locks: LockManager, ask: Callable[[LockManager], object]) -> None:
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        ask(locks)
+        gc.collect()
+    assert locks.get_metrics().shard_metrics.acquisitions == 0
+
+
+def test_awaited_or_closed_lock_does_not_warn(locks: LockManager) -> None:
+    async def main() -> None:
+        (await locks.alock("a")).release()
+        (await locks.alock_many(["a"])).release()
+        async with locks.alock("a"):
+            pass
+        locks.alock("a").close()
+        locks.alock_many(["a"]).close()
+        gc.collect()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(main())
+
+
+def test_forgotten_await_keeps_exception(locks: LockManager) -> None:
+    with pytest.warns(RuntimeWarning, match="never awaited"), pytest.raises(KeyError, match="first"):
+        (locks.alock("a"), dict[str, int]()["first"])  # forgotten while the exception is on its way

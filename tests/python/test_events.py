@@ -34,7 +34,7 @@ def test_everything_that_is_told(locks: LockManager) -> None:
         assert (hold.key, hold.owner, hold.source) == ("a", "indexer", "tests")
 
         stuck = locks.lock("a", owner="stuck")
-        locks.force_release()
+        locks.force_release(all=True)
         forced = heard.next(10)
         assert isinstance(forced, events.Forced)
         assert (forced.hold.key, forced.hold.owner) == ("a", "stuck")

@@ -74,7 +74,7 @@ def test_what_is_done_with_a_lost_lock_says_so(
 ) -> None:
     guard = locks.lock("a", shared=shared, ttl=NOW if why is Lost.EXPIRED else None)
     if why is Lost.FORCED:
-        locks.force_release()
+        locks.force_release(all=True)
     with locks.lock("a"):
 
         async def upgrade() -> None:
@@ -284,7 +284,7 @@ def test_a_task_is_told_of_the_loss(locks: LockManager) -> None:
         told = asyncio.ensure_future(guard.lost())
         work = asyncio.ensure_future(asyncio.Event().wait())
         await asyncio.sleep(0)
-        await asyncio.to_thread(locks.force_release)
+        await asyncio.to_thread(locks.force_release, all=True)
         done, _ = await asyncio.wait([told, work], return_when=asyncio.FIRST_COMPLETED)
         assert done == {told}
         assert told.result() is Lost.FORCED
@@ -308,7 +308,7 @@ def test_a_lock_delay_keeps_a_lost_lock_free_for_a_while() -> None:
 
 def test_expire_takes_what_has_run_out(locks: LockManager) -> None:
     old, fresh = locks.lock("a", ttl=NOW), locks.lock("b", ttl=3600)
-    assert [holder.key for holder in locks.expire()] == ["a"]
+    assert [holder.key for holder in locks.expire(all=True)] == ["a"]
     assert not old.is_valid
     fresh.release()
 
@@ -358,3 +358,17 @@ def test_a_fence_is_current_while_its_hold_has_the_key(locks: LockManager) -> No
         assert not locks.is_current("a", fence + 1)
         guard.downgrade()
         assert not locks.is_current("a", fence)
+
+
+@pytest.mark.parametrize("verb", ["force_release", "expire"])
+def test_revocation_without_condition_fails(locks: LockManager, verb: str) -> None:
+    revoke = getattr(locks, verb)
+    grant = locks.grant("a", owner="node-7", ttl=1e-9)
+    owner = {"node-8": "node-8"}.get("node-7")  # a look-up that finds nothing
+    for said in ({}, {"owner": owner}, {"owner": owner, "bucket": b""}, {"sessions": False}, {"all": False}):
+        with pytest.raises(ValueError, match="all=True"):
+            revoke(**said)
+    with pytest.raises(ValueError, match="not both"):
+        revoke(all=True, owner="node-7")
+    assert [holder.grant for holder in locks.holders()] == [grant]
+    assert [holder.grant for holder in revoke(all=True)] == [grant]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import math
@@ -576,7 +577,8 @@ def test_a_guard_keeps_its_manager() -> None:
 
 
 def test_pickling_and_copying_are_refused(locks: LockManager) -> None:
-    with locks.lock("a") as guard:
+    closing = contextlib.closing
+    with locks.lock("a") as guard, closing(locks.alock("a")) as one, closing(locks.alock_many([])) as many:
         for thing, name in (
             (locks, "LockManager"),
             (guard, "Guard"),
@@ -584,8 +586,8 @@ def test_pickling_and_copying_are_refused(locks: LockManager) -> None:
             (locks.session("x"), "Session"),
             (locks.lock_many([]), "Batch"),
             (locks.subscribe(), "Events"),
-            (locks.alock("a"), r"alock\(\)"),
-            (locks.alock_many([]), r"alock_many\(\)"),
+            (one, r"alock\(\)"),
+            (many, r"alock_many\(\)"),
         ):
             for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
                 with pytest.raises(TypeError, match=f"{name} .*cannot be pickled or copied"):

@@ -130,7 +130,7 @@ def test_a_forked_child_has_callbacks_of_its_own() -> None:
             locks, heard = keylatch.LockManager(), threading.Event()
             guard = locks.lock("a")
             guard.on_lost(lambda why: heard.set())
-            locks.force_release()
+            locks.force_release(all=True)
             assert heard.wait(10)
         told()
         child = os.fork()
@@ -193,7 +193,7 @@ def test_a_forked_child_is_told_so() -> None:
                 lambda: guard.renew(1), guard.downgrade, guard.try_upgrade, guard.upgrade, guard.into_grant,
                 lambda: guard.on_lost(print), lambda: guard.mode, lambda: guard.fence, guard.__enter__,
                 released.__enter__, released.release,
-                locks.holders, locks.waiters, locks.force_release, locks.expire, locks.top, locks.recent_deadlocks,
+                locks.holders, locks.waiters, lambda: locks.force_release(all=True), lambda: locks.expire(all=True), locks.top, locks.recent_deadlocks,
                 locks.lock_order_reports, lambda: locks.blocking_chain("a"), locks.get_metrics, locks.health,
                 locks.openmetrics, locks.default_timeout, locks.adaptive_timeout, locks.subscribe, heard.try_next,
                 heard.next, lambda: next(iter(heard)),

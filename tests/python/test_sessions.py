@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -172,22 +172,26 @@ def test_sessions_are_of_one_manager_and_not_copied(locks: LockManager) -> None:
     for attempt in (pickle.dumps, copy.copy):
         with pytest.raises(TypeError, match="cannot be pickled or copied"):
             attempt(session)
-    for reentrancy in ("deny", "count"):
-        other = LockManager(reentrancy=reentrancy)
-        for call in (
-            lambda: other.lock("a", owner=session),
-            lambda: other.lock("a", owner=session, shared=True, wait=False),
-            lambda: other.try_lock("a", owner=session),
-            lambda: other.grant("a", owner=session),
-            lambda: other.grant("a", owner=session, request_id=1),
-            lambda: asyncio.run(_awaited(other.alock("a", owner=session))),
-            lambda: other.lock_many(["a", "b"], owner=session),
-            lambda: asyncio.run(_awaited(other.alock_many(["a"], owner=session))),
-            lambda: other.blocking_chain(owner=session),
-        ):
-            with pytest.raises(keylatch.InvalidConfig, match="begin one with this manager's session"):
-                call()
-        assert other.metrics().holders == 0
+
+
+@pytest.mark.parametrize("reentrancy", ["deny", "count"])
+def test_session_of_another_manager_is_refused(locks: LockManager, reentrancy: Literal["deny", "count"]) -> None:
+    session = locks.session("txn")
+    other = LockManager(reentrancy=reentrancy)
+    for call in (
+        lambda: other.lock("a", owner=session),
+        lambda: other.lock("a", owner=session, shared=True, timeout=0),
+        lambda: other.try_lock("a", owner=session),
+        lambda: other.grant("a", owner=session),
+        lambda: other.grant("a", owner=session, request_id=1),
+        lambda: asyncio.run(_awaited(other.alock("a", owner=session))),
+        lambda: other.lock_many(["a", "b"], owner=session),
+        lambda: asyncio.run(_awaited(other.alock_many(["a"], owner=session))),
+        lambda: other.blocking_chain(owner=session),
+    ):
+        with pytest.raises(keylatch.InvalidConfig, match="begin one with this manager's session"):
+            call()
+    assert other.get_metrics().shard_metrics.holders == 0
 
 
 async def _awaited(lock: Any) -> None:

@@ -61,7 +61,8 @@
  *
  * STRUCTS
  *
- * A struct that may grow starts with struct_size, which the caller sets to the struct's sizeof.
+ * A struct that may grow starts with struct_size, which the caller sets to the struct's sizeof; a
+ * macro KEYLATCH_..._INIT sets that and leaves zeros, which are the defaults, in the rest.
  * Programs that were compiled with an older header go on working: what they do not have is the
  * default. Programs that were compiled with a newer one work as long as they leave zeros in what
  * this library does not know; something else there is told KEYLATCH_ESTRUCT rather than ignored. In
@@ -131,6 +132,16 @@
 #define KEYLATCH_VERSION_MAJOR @MAJOR@
 #define KEYLATCH_VERSION_MINOR @MINOR@
 #define KEYLATCH_VERSION_PATCH @PATCH@
+
+/*
+ * Compilers that can warn where the result of such a function is not looked at: it says whether a
+ * lock is held.
+ */
+#if defined(__GNUC__)
+#define KEYLATCH_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define KEYLATCH_MUST_CHECK
+#endif
 
 #ifdef __cplusplus
 extern "C" {

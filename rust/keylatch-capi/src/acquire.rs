@@ -88,6 +88,7 @@ unsafe fn plainly(key: *const keylatch_key, options: *const keylatch_request_opt
 /// options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() says who
 /// holds it, be it the asking session itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a
 /// request_id that was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_try(
     manager: *mut keylatch_manager,
@@ -175,6 +176,7 @@ unsafe extern "C" fn try_slow(
 /// or freed meanwhile; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_EWAITERS, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a
 /// request_id that was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
 /// KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but callbacks must not wait. Signals do not end the wait.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire(
     manager: *mut keylatch_manager,
@@ -268,6 +270,7 @@ unsafe extern "C" fn acquire_slow(
 /// options may be NULL. Errors: as keylatch_acquire(); callback is not called then. KEYLATCH_ETIMEOUT only for a timeout of 0;
 /// KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits already; KEYLATCH_ESYSTEM if there is no thread for
 /// callbacks. Threads: any; also from callbacks.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_callback(
     manager: *mut keylatch_manager,
@@ -412,6 +415,7 @@ fn answer_turn(turn: &Mutex<Option<RequestTurn>>, grant: Option<Grant>) {
 ///
 /// options may be NULL. Errors: as keylatch_acquire(); nothing arrives then. KEYLATCH_ETIMEOUT only for a timeout of 0;
 /// KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits already; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_queue(
     manager: *mut keylatch_manager,

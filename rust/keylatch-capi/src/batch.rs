@@ -46,6 +46,7 @@ const _: () = assert!(size_of::<keylatch_batch_item>() == size_of::<keylatch_key
 /// KEYLATCH_EINVALID is told for a request_id. Errors: as keylatch_acquire(), for any of the locks. A best effort fails only for
 /// what is wrong with the call, and when the manager is closed. Threads: any, but callbacks must not wait, except with a
 /// timeout of 0.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_batch(
     manager: *mut keylatch_manager,

@@ -165,6 +165,7 @@ pub(crate) fn held(key: keylatch_key, holder: &Holder) -> keylatch_party {
 ///
 /// Writes *events on success; it is the caller's, to be freed with keylatch_events_free(), before or after its manager. Errors: KEYLATCH_EFORKED,
 /// KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_events_new(
     manager: *mut keylatch_manager,

@@ -2,7 +2,7 @@
 //!
 //! Which holds or waits are meant.
 
-use crate::boundary::{Failure, Versioned, bytes, invalid, read, text};
+use crate::boundary::{Failure, Versioned, bytes, invalid, null, read, text};
 use crate::key::{self, keylatch_key};
 use keylatch::Filter;
 use std::ffi::{c_char, c_void};
@@ -11,12 +11,14 @@ use std::time::Duration;
 
 /// Those of sessions, and not of labels.
 pub const KEYLATCH_FILTER_SESSIONS: u32 = 1;
+/// All of them, without any other condition. keylatch_force_release() and keylatch_expire() need it to revoke everything.
+pub const KEYLATCH_FILTER_ALL: u32 = 2;
 
-/// Which holds or waits are meant: those that all that is said applies to. What is NULL or 0 is not said, so that
+/// Which holds or waits are meant: those that meet every condition that is set. What is NULL or 0 is not set. Without a condition,
 ///
-///     keylatch_filter filter = { sizeof filter };
+///     keylatch_filter filter = KEYLATCH_FILTER_INIT;
 ///
-/// is all of them.
+/// is all of them in a listing. A revocation refuses it, because a condition may have been lost on the way.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct keylatch_filter {
@@ -41,7 +43,7 @@ pub struct keylatch_filter {
     pub older_than_ns: u64,
     /// Those that are held, or asked for, in this mode.
     pub mode: i32,
-    /// KEYLATCH_FILTER_SESSIONS, or 0.
+    /// KEYLATCH_FILTER_SESSIONS or KEYLATCH_FILTER_ALL, or 0.
     pub flags: u32,
 }
 
@@ -61,7 +63,7 @@ pub(crate) unsafe fn filter(pointer: *const keylatch_filter) -> Result<Filter, F
     let Some(pointer) = NonNull::new(pointer.cast_mut()) else { return Ok(Filter::new()) };
     // SAFETY: promised.
     let given = unsafe { read(pointer) }?;
-    if given.flags & !KEYLATCH_FILTER_SESSIONS != 0 {
+    if given.flags & !(KEYLATCH_FILTER_SESSIONS | KEYLATCH_FILTER_ALL) != 0 {
         return Err(invalid(format!("{:#x} is not a set of flags of a filter", given.flags)));
     }
     let mut filter = Filter::new();
@@ -95,6 +97,31 @@ pub(crate) unsafe fn filter(pointer: *const keylatch_filter) -> Result<Filter, F
     }
     if given.flags & KEYLATCH_FILTER_SESSIONS != 0 {
         filter = filter.sessions();
+    }
+    if given.flags & KEYLATCH_FILTER_ALL == 0 {
+        return Ok(filter);
+    }
+    if filter.is_unspecified() {
+        Ok(Filter::all())
+    } else {
+        Err(invalid("a filter has KEYLATCH_FILTER_ALL or conditions, not both".into()))
+    }
+}
+
+/// A filter of the caller's for a revocation, which has to say what it is for.
+///
+/// # Safety
+/// As the header says of keylatch_filter.
+pub(crate) unsafe fn revocation(pointer: *const keylatch_filter) -> Result<Filter, Failure> {
+    if pointer.is_null() {
+        return Err(null("the filter"));
+    }
+    // SAFETY: promised.
+    let filter = unsafe { self::filter(pointer) }?;
+    if filter.is_unspecified() {
+        return Err(invalid(
+            "the filter has no condition: set one, or KEYLATCH_FILTER_ALL to revoke everything".into(),
+        ));
     }
     Ok(filter)
 }

@@ -130,6 +130,7 @@ pub unsafe extern "C" fn keylatch_downgrade(manager: *mut keylatch_manager, gran
 ///
 /// Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() tells the other readers; KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED,
 /// KEYLATCH_ENULL, KEYLATCH_EHANDLE. After an error the hold is as it was. Threads: any; also from callbacks.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_try_upgrade(manager: *mut keylatch_manager, grant: u64) -> i32 {
     call(|| {
@@ -144,6 +145,7 @@ pub unsafe extern "C" fn keylatch_try_upgrade(manager: *mut keylatch_manager, gr
 /// Errors: KEYLATCH_EUPGRADE at once if another reader already waits to upgrade: neither could go first, so release and ask for
 /// it exclusively. KEYLATCH_ETIMEOUT, KEYLATCH_EDEADLOCK, KEYLATCH_ECLOSED, KEYLATCH_EWAITERS, KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL,
 /// KEYLATCH_EHANDLE. After an error the hold is shared as before. Threads: any, but callbacks must not wait.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant: u64, timeout_ns: u64) -> i32 {
     call(|| {
@@ -163,6 +165,7 @@ pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant:
 ///
 /// Writes *ticket on success. Errors: as keylatch_upgrade(), KEYLATCH_EUPGRADE and KEYLATCH_ENOTHELD for instance; nothing arrives then, and the hold is as it was. KEYLATCH_ETIMEOUT
 /// only for a timeout of 0; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_upgrade_queue(
     manager: *mut keylatch_manager,

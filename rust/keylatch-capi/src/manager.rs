@@ -65,7 +65,7 @@ pub const KEYLATCH_NEVER: u64 = u64::MAX;
 
 /// The settings of a manager. Everything that is 0 is the default, so that
 ///
-///     keylatch_manager_options options = { sizeof options };
+///     keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
 ///
 /// is all defaults.
 #[derive(Debug, Clone, Copy)]
@@ -248,6 +248,7 @@ pub(crate) fn handed_out<T>(handle: NonNull<c_void>) -> *mut T {
 /// Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors: KEYLATCH_ENULL,
 /// KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot be, and keylatch_last_error() names one
 /// that can; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked child.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_manager_new(
     options: *const keylatch_manager_options,

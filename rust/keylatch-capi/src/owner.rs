@@ -130,6 +130,7 @@ fn kept_source(text: &str) -> &'static str {
 /// Writes *owner on success; it is the caller's, to be freed with keylatch_owner_free(), before or after its manager.
 /// Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID. Threads: any; the owner can be used by
 /// several at once, though a session that waits in two places at once is not one logical thread of control.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_owner_new(
     manager: *mut keylatch_manager,

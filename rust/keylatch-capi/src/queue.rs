@@ -94,6 +94,7 @@ pub(crate) fn system(error: &io::Error) -> Failure {
 ///
 /// Writes *queue on success; it is the caller's, to be freed with keylatch_queue_free(), before or after its manager.
 /// Errors: KEYLATCH_ESYSTEM if there are no descriptors; KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_queue_new(manager: *mut keylatch_manager, queue: *mut *mut keylatch_queue) -> i32 {
     call(|| {

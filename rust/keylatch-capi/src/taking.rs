@@ -3,8 +3,8 @@
 //! From holders that are stuck, or whose leases have run out. Who waits for such a lock is served. The old holder's grant is void, and
 //! releasing it harms nobody; the work that it was for may still be going on, and it is the fence number that keeps that from doing harm.
 
-use crate::boundary::{Failure, call, null};
-use crate::filter::{filter, keylatch_filter};
+use crate::boundary::{Failure, call};
+use crate::filter::{keylatch_filter, revocation};
 use crate::listing::{Told, answered, keylatch_listing};
 use crate::manager::{self, keylatch_manager};
 use keylatch::{Filter, HolderInfo};
@@ -14,8 +14,8 @@ use std::ptr::NonNull;
 /// one returns, with KEYLATCH_LOST_FORCED.
 ///
 /// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, from whom; it is the caller's, to be
-/// freed with keylatch_listing_free(). Errors: KEYLATCH_ENULL also without a filter, because that would be everything;
-/// KEYLATCH_EFORKED, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+/// freed with keylatch_listing_free(). Errors: KEYLATCH_EINVALID for a filter without a condition, which has to
+/// say KEYLATCH_FILTER_ALL for everything; KEYLATCH_ENULL, KEYLATCH_EFORKED, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_force_release(
     manager: *mut keylatch_manager,
@@ -25,22 +25,19 @@ pub unsafe extern "C" fn keylatch_force_release(
 ) -> i32 {
     call(|| {
         let manager = manager::enter_here(manager)?;
-        if filter.is_null() {
-            return Err(null("the filter"));
-        }
         // SAFETY: the header says what the caller promises.
-        let filter = unsafe { self::filter(filter) }?;
+        let filter = unsafe { revocation(filter) }?;
         // SAFETY: the header says what the caller promises.
         unsafe { taken(&filter, |filter| manager.locks.force_release(filter), count, listing) }
     })
 }
 
-/// Takes locks away whose leases have run out although nobody waits for them, as far as the filter lets pass. filter may be NULL for all.
+/// Takes locks away whose leases have run out although nobody waits for them, as far as the filter lets pass.
 /// Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_EXPIRED.
 ///
 /// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, from whom; it is the caller's, to be
-/// freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT,
-/// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+/// freed with keylatch_listing_free(). Errors: KEYLATCH_EINVALID for a filter without a condition, which has to
+/// say KEYLATCH_FILTER_ALL for everything; KEYLATCH_ENULL, KEYLATCH_EFORKED, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_expire(
     manager: *mut keylatch_manager,
@@ -51,7 +48,7 @@ pub unsafe extern "C" fn keylatch_expire(
     call(|| {
         let manager = manager::enter_here(manager)?;
         // SAFETY: the header says what the caller promises.
-        let filter = unsafe { self::filter(filter) }?;
+        let filter = unsafe { revocation(filter) }?;
         // SAFETY: the header says what the caller promises.
         unsafe { taken(&filter, |filter| manager.locks.expire(filter), count, listing) }
     })

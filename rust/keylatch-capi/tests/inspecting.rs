@@ -5,6 +5,7 @@
 
 use keylatch_capi::events::*;
 use keylatch_capi::filter::keylatch_filter;
+use keylatch_capi::filter::{KEYLATCH_FILTER_ALL, KEYLATCH_FILTER_SESSIONS};
 use keylatch_capi::inspect::*;
 use keylatch_capi::key::{KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
 use keylatch_capi::listing::*;
@@ -186,7 +187,7 @@ fn holders_by_every_filter() {
         (keylatch_filter { owner: "node-7".as_ptr().cast(), owner_len: 0, ..sized() }, 1),
         (keylatch_filter { source: "replicator".as_ptr().cast(), source_len: 10, ..sized() }, 1),
         (keylatch_filter { mode: KEYLATCH_SHARED, ..sized() }, 2),
-        (keylatch_filter { flags: keylatch_capi::filter::KEYLATCH_FILTER_SESSIONS, ..sized() }, 1),
+        (keylatch_filter { flags: KEYLATCH_FILTER_SESSIONS, ..sized() }, 1),
         (keylatch_filter { older_than_ns: u64::MAX, ..sized() }, 0),
         (keylatch_filter { older_than_ns: 1, ..sized() }, 3),
     ] {
@@ -269,10 +270,18 @@ fn locks_are_taken_away_by_force_when_expired_and_from_sessions() {
     let [first, second] = ["p", "q"].map(|object| locks.hold(object, KEYLATCH_EXCLUSIVE, session, 0));
     let (mut count, mut from) = (9, null_mut());
     unsafe {
-        assert_eq!(keylatch_expire(locks.manager, null(), &raw mut count, null_mut()), KEYLATCH_OK);
+        // What says nothing revokes nothing: the condition that was to be set may have been lost on the way.
+        let all = keylatch_filter { flags: KEYLATCH_FILTER_ALL, ..sized() };
+        let nothing: keylatch_filter = sized();
+        let both = keylatch_filter { prefix: "x".as_ptr().cast(), prefix_len: 1, ..all };
+        for revoke in [keylatch_expire, keylatch_force_release] {
+            assert_eq!(revoke(locks.manager, null(), &raw mut count, null_mut()), KEYLATCH_ENULL);
+            assert_eq!(revoke(locks.manager, &raw const nothing, &raw mut count, null_mut()), KEYLATCH_EINVALID);
+            assert_eq!(revoke(locks.manager, &raw const both, &raw mut count, null_mut()), KEYLATCH_EINVALID);
+        }
+        assert_eq!((count, locks.holders(&sized()).len(), locks.holders(&all).len()), (9, 4, 4));
+        assert_eq!(keylatch_expire(locks.manager, &raw const all, &raw mut count, null_mut()), KEYLATCH_OK);
         assert_eq!((count, locks.release(lease)), (1, KEYLATCH_ELEASELOST));
-        let everything = keylatch_force_release(locks.manager, null(), &raw mut count, null_mut());
-        assert_eq!((everything, locks.holders(&sized()).len()), (KEYLATCH_ENULL, 3));
         let x = keylatch_filter { prefix: "x".as_ptr().cast(), prefix_len: 1, ..sized() };
         let taken = keylatch_force_release(locks.manager, &raw const x, &raw mut count, &raw mut from);
         assert_eq!((taken, count, locks.release(stuck)), (KEYLATCH_OK, 1, KEYLATCH_ENOTHELD));
@@ -380,7 +389,8 @@ fn events_and_deadlocks() {
     assert_eq!(roles, [("two", KEYLATCH_PARTY_WAITS), ("one", KEYLATCH_PARTY_HOLDS)]);
     locks.hold("lease", KEYLATCH_EXCLUSIVE, null(), 1);
     unsafe {
-        assert_eq!(keylatch_expire(locks.manager, null(), null_mut(), null_mut()), KEYLATCH_OK);
+        let all = keylatch_filter { flags: KEYLATCH_FILTER_ALL, ..sized() };
+        assert_eq!(keylatch_expire(locks.manager, &raw const all, null_mut(), null_mut()), KEYLATCH_OK);
         let x = keylatch_filter { prefix: "x".as_ptr().cast(), prefix_len: 1, ..sized() };
         assert_eq!(keylatch_force_release(locks.manager, &raw const x, null_mut(), null_mut()), KEYLATCH_OK);
     }

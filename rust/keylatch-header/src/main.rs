@@ -102,6 +102,10 @@ fn section(source: PathBuf) -> Result<String, String> {
         usize_is_size_t: true,
         no_includes: true,
         documentation_style: cbindgen::DocumentationStyle::C,
+        function: cbindgen::FunctionConfig {
+            must_use: Some("KEYLATCH_MUST_CHECK".into()),
+            ..cbindgen::FunctionConfig::default()
+        },
         line_length: 100,
         ..cbindgen::Config::default()
     };
@@ -114,7 +118,7 @@ fn section(source: PathBuf) -> Result<String, String> {
     let mut bytes = Vec::new();
     bindings.write(&mut bytes);
     let text = String::from_utf8(bytes).map_err(|error| format!("{name}: {error}"))?;
-    Ok(with_comments_in_c(&text.trim().lines().map(in_c).collect::<String>()))
+    Ok(with_initialisers(&with_comments_in_c(&text.trim().lines().map(in_c).collect::<String>())))
 }
 
 fn name_of(declaration: &str) -> String {
@@ -131,6 +135,36 @@ fn in_c(line: &str) -> String {
         return format!("#define {name} ({value})\n");
     }
     format!("{line}\n")
+}
+
+/// Adds, after each struct that may grow, a macro with its size and zeros for every other field.
+fn with_initialisers(text: &str) -> String {
+    let mut written = String::new();
+    let mut fields: Option<Vec<&str>> = None;
+    for line in text.lines() {
+        let _ = writeln!(written, "{line}");
+        if line.starts_with("typedef struct ") && line.ends_with('{') {
+            fields = Some(Vec::new());
+        } else if let Some(name) = line.strip_prefix("} ").and_then(|rest| rest.strip_suffix(';')) {
+            let fields = fields.take().unwrap_or_default();
+            if fields.first().is_some_and(|first| first.ends_with(" struct_size;")) {
+                // Every field by itself: compilers warn of fields that are left out, and of braces that are.
+                let zero = |field: &&str| match field.trim().starts_with("keylatch_key ") {
+                    true => ", { 0, 0, 0, 0, 0, 0 }",
+                    false => ", 0",
+                };
+                let zeros: String = fields[1..].iter().map(zero).collect();
+                let macro_name = format!("{}_INIT", name.to_uppercase());
+                let _ = write!(written, "\n/* For a {name}: its size, and zeros. */\n#define {macro_name} \\\n");
+                let _ = writeln!(written, "    {{ sizeof({name}){zeros} }}");
+            }
+        } else if let Some(fields) = &mut fields
+            && line.ends_with(';')
+        {
+            fields.push(line);
+        }
+    }
+    written
 }
 
 /// Columns of a comment.
@@ -207,6 +241,15 @@ mod tests {
         let text = "  /*\n   One\n   two.\n\n       code();\n   */\nint a;\n/*\n Short.\n */\nint b;\n";
         let wanted = "  /*\n   * One two.\n   *\n   *     code();\n   */\nint a;\n/* Short. */\nint b;\n";
         assert_eq!(with_comments_in_c(text), wanted);
+    }
+
+    #[test]
+    fn growing_struct_gets_initialiser() {
+        let text = "typedef struct keylatch_a {\n  /* Its size. */\n  size_t struct_size;\n  char *b;\n  int c;\n} keylatch_a;\n";
+        let wanted = "#define KEYLATCH_A_INIT \\\n    { sizeof(keylatch_a), 0, 0 }\n";
+        assert!(with_initialisers(text).ends_with(wanted), "{}", with_initialisers(text));
+        let fixed = "typedef struct keylatch_b {\n  int c;\n} keylatch_b;\n";
+        assert_eq!(with_initialisers(fixed), fixed);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::manager::LockManager;
 use crate::pending::{LongAcquire, Pending, asyncio, keep};
 use crate::raw::{self, answer, new_ref, none, owned};
 use crate::request::{ALOCK, Asked};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyString, PyTuple, PyType};
@@ -137,6 +137,8 @@ pub(crate) unsafe extern "C" fn alock(
         match keep_arguments(acquire, arguments, positional, keywords) {
             Ok(()) => object,
             Err(error) => {
+                // The caller gets the error and no object, so there is nothing to warn of.
+                *(*acquire).used.get_mut() = true;
                 ffi::Py_DECREF(object);
                 answer(|_| Err(error))
             }
@@ -527,11 +529,37 @@ unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> std::ffi::c_int {
     0
 }
 
+/// Warns, as of a coroutine, of a lock that was asked for and never awaited: nothing was locked.
+///
+/// # Safety
+/// The key is one, or NULL after the collector has cleared the object; the caller is attached to the interpreter.
+#[cold]
+unsafe fn warn_unawaited(key: *mut ffi::PyObject) {
+    // SAFETY: by the contract. A deallocation may run while an exception is on its way, which is put back.
+    unsafe {
+        let py = Python::assume_attached();
+        let on_its_way = PyErr::take(py);
+        let key = Borrowed::from_ptr_or_opt(py, key).and_then(|key| key.repr().ok());
+        let key = key.map_or_else(|| "...".to_owned(), |key| key.to_string());
+        let text = format!("alock({key}) was never awaited, so nothing was locked").replace('\0', "");
+        let text = std::ffi::CString::new(text).unwrap_or_default();
+        if let Err(error) = PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1) {
+            error.write_unraisable(py, None);
+        }
+        if let Some(error) = on_its_way {
+            error.restore(py);
+        }
+    }
+}
+
 unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone, so that nobody else uses the object; what it holds is given back once.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
         let acquire = object.cast::<AcquireObject>();
+        if !*(*acquire).used.get_mut() {
+            warn_unawaited((*acquire).key);
+        }
         ffi::Py_XDECREF(*(*acquire).waiting.get_mut());
         ffi::Py_XDECREF(*(*acquire).guard.get_mut());
         ffi::Py_XDECREF((*acquire).names);

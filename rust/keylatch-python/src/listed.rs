@@ -35,6 +35,7 @@ pub(crate) fn filter(asked: &Bound<'_, PyDict>) -> PyResult<Filter> {
                     filter
                 }
             }
+            "all" => Filter::all(),
             "source" => filter.source(argument::<Text>("a source", "a str", value.as_borrowed())?.0),
             "mode" => filter.mode(mode_of(&value)?),
             "older_than" => filter.older_than(

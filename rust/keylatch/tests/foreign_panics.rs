@@ -280,7 +280,7 @@ fn a_listener_that_panics_when_it_is_dropped_loses_no_lock() {
             told.fetch_add(1, SeqCst);
         });
     }
-    assert_eq!(locks.force_release(&Filter::new()).len(), 1);
+    assert_eq!(locks.force_release(&Filter::all()).len(), 1);
     assert_eq!(told.load(SeqCst), 3);
     // Lost already: called at once.
     guard.on_lost(listener());
@@ -306,7 +306,7 @@ fn a_waker_that_waits_for_a_loss_and_panics_disturbs_nobody() {
                 drop(lost);
                 drop(guard);
             } else {
-                assert_eq!(locks.force_release(&Filter::new()).len(), 1);
+                assert_eq!(locks.force_release(&Filter::all()).len(), 1);
                 assert!(other.poll().is_ready() && lost.poll_with(&moody).is_ready());
                 drop((guard, lost));
             }
@@ -336,7 +336,7 @@ fn what_a_callback_throws_may_throw_again() {
         locks.lock(LockRequest::write(("b", "o"))).with_callback(move |answer| said.send(answer).unwrap()).unwrap();
     assert!(waiting.ticket().is_some() && after.ticket().is_some());
     held.on_lost(|_| resume_unwind(Box::new(Thrown)));
-    assert_eq!(locks.force_release(&Filter::new()).len(), 1);
+    assert_eq!(locks.force_release(&Filter::all()).len(), 1);
     drop(hears.recv_timeout(FOREVER).expect("the thread of the callbacks goes on").unwrap());
     drop(held);
     assert_at_rest(&locks);

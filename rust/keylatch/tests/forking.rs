@@ -197,7 +197,7 @@ struct Own {
 fn every_call(locks: &FastObjectLockManager, shared: &Shared, own: &mut Own, asks: &mut Asks) -> bool {
     const SHORT: Option<Duration> = Some(Duration::from_millis(1));
     let Shared { guard, grant, session, events, queue } = shared;
-    let (grant, all) = (*grant, Filter::new());
+    let (grant, all) = (*grant, Filter::all());
     let Own { guard: mine, events: told } = own;
     let write = || LockRequest::write(("b", "free")).owner("a name that is new");
     let of_session = || LockRequest::write(("b", "free")).owner(&*session);

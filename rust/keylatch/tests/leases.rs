@@ -434,7 +434,7 @@ fn what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close() {
         let locks = with(LockConfig { shards: 2, lock_delay: LONG, ..LockConfig::default() });
         let guard = by_guard.then(|| locks.lock(write().ttl(Duration::from_nanos(1))).blocking().unwrap());
         let grant = (!by_guard).then(|| ended(&locks, "o").unwrap());
-        until("it is lost", || !locks.expire(&Filter::new()).is_empty());
+        until("it is lost", || !locks.expire(&Filter::all()).is_empty());
         drop(guard);
         grant.into_iter().for_each(|grant| assert!(locks.release(grant).is_err()));
         assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
@@ -458,7 +458,7 @@ fn what_is_lost_after_the_close_is_not_kept_shut() {
     assert!(guard.try_now().is_err());
     let late = ended(&locks, "late").unwrap();
     locks.close();
-    until("it is lost", || !locks.expire(&Filter::new()).is_empty());
+    until("it is lost", || !locks.expire(&Filter::all()).is_empty());
     assert!(locks.release(late).is_err() && locks.release(grant).is_err());
     assert!(locks.holders(&Filter::new()).is_empty());
     assert_at_rest(&locks);

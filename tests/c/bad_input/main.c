@@ -54,9 +54,9 @@ static void free_handle(enum kind kind, void *handle)
 
 static void make_handles(void **handles)
 {
-    keylatch_manager_options options = { sizeof options };
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     options.flags = KEYLATCH_MANAGER_ADAPTIVE;
-    keylatch_owner_options session = { sizeof session };
+    keylatch_owner_options session = KEYLATCH_OWNER_OPTIONS_INIT;
     options.shards = 4;
     options.max_locks = 1000;
     options.max_waiters = 1000;
@@ -93,7 +93,7 @@ static void prepare(enum prepared how)
     for (int kind = 0; kind < KINDS; kind++)
         free_handle((enum kind)kind, fixture.freed[kind]);
     if (how == WITH_AN_EVENT) {
-        keylatch_filter filter = { sizeof filter };
+        keylatch_filter filter = KEYLATCH_FILTER_INIT;
         filter.key = &fixture.key;
         OK(keylatch_try(fixture.locks, &fixture.key, KEYLATCH_EXCLUSIVE, NULL, &grant));
         OK(keylatch_force_release(fixture.locks, &filter, NULL, NULL));
@@ -101,7 +101,7 @@ static void prepare(enum prepared how)
     if (how == WITH_A_TIMEOUT)
         CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_acquire(fixture.locks, &held, KEYLATCH_SHARED, 1, NULL, &grant));
     if (how == WITH_A_DEADLOCK) {
-        keylatch_request_options mine = { sizeof mine };
+        keylatch_request_options mine = KEYLATCH_REQUEST_OPTIONS_INIT;
         mine.owner = fixture.handles[OWNER];
         OK(keylatch_try(fixture.locks, &fixture.key, KEYLATCH_EXCLUSIVE, &mine, &grant));
         CHECK_STATUS(KEYLATCH_EDEADLOCK, keylatch_acquire(fixture.locks, &fixture.key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &mine, &ticket));
@@ -154,6 +154,8 @@ static void good(const struct function *function, union argument *arguments)
         case OUT_STRUCT:
             size = param->shape->size;
             memcpy(places[i], &size, sizeof size);
+            if (param->shape == &filters)
+                ((keylatch_filter *)places[i])->flags = (uint32_t)param->good;
             break;
         case OUT:
         case OUT_HANDLE:
@@ -229,7 +231,7 @@ static void expect(const struct function *function, union argument *arguments, i
     va_start(list, format);
     vsnprintf(what, sizeof what, format, list);
     va_end(list);
-    keylatch_metrics before = { sizeof before }, after = { sizeof after };
+    keylatch_metrics before = KEYLATCH_METRICS_INIT, after = KEYLATCH_METRICS_INIT;
     OK(keylatch_manager_metrics(fixture.locks, KEYLATCH_ALL_SHARDS, &before));
     int32_t came = function->call(arguments);
     tried++;
@@ -332,8 +334,13 @@ static void bad_structs(const struct function *function, int i)
         TRY(options->owner_name = "\xff\0"; options->owner_name_len = 2; expect(function, a, KEYLATCH_OK, "a name that is no text"));
     }
     if (shape == &filters && reads) {
+        keylatch_filter *filter = (keylatch_filter *)places[i];
+        if (function->params[i].good) {
+            TRY(filter->flags = 0; expect(function, a, KEYLATCH_EINVALID, "a revocation without a condition"));
+            TRY(filter->prefix = "a"; filter->prefix_len = 1; expect(function, a, KEYLATCH_EINVALID, "all, and a condition"));
+        }
         static const keylatch_key bad = { NULL, 1, NULL, 0, NULL, 0 };
-        TRY(((keylatch_filter *)places[i])->key = &bad; expect(function, a, KEYLATCH_EINVALID, "a filter for a key that is none"));
+        TRY(filter->key = &bad; expect(function, a, KEYLATCH_EINVALID, "a filter for a key that is none"));
     }
 }
 

@@ -42,7 +42,7 @@ const struct shape filters = { SHAPE(keylatch_filter, 96),
       FIELD(keylatch_filter, source_len, 1, KEYLATCH_EINVALID),
       FIELD(keylatch_filter, mode, 3, KEYLATCH_EINVALID),
       FIELD(keylatch_filter, mode, UINT32_MAX, KEYLATCH_EINVALID),
-      FIELD(keylatch_filter, flags, 2, KEYLATCH_EINVALID) } };
+      FIELD(keylatch_filter, flags, 4, KEYLATCH_EINVALID) } };
 const struct shape event_options = { SHAPE(keylatch_event_options, 32),
     { FIELD(keylatch_event_options, reserved, 1, KEYLATCH_EINVALID) } };
 const struct shape parties = { SHAPE(keylatch_party, 184), { { 0 } } };
@@ -152,6 +152,7 @@ CALL(manager_report, P(0), P(1))
 #define GRANT { .is = A_GRANT }
 #define NUMBER(value) { .is = A_NUMBER, .good = value }
 #define OPTIONS(of) { .is = A_STRUCT, .shape = &of, .may = BE_NULL }
+#define REVOKED { .is = A_STRUCT, .shape = &filters, .good = KEYLATCH_FILTER_ALL }
 #define TOLD { .is = OUT }
 #define TOLD_OR_NULL { .is = OUT, .may = BE_NULL }
 #define FILLED(of) { .is = OUT_STRUCT, .shape = &of }
@@ -221,8 +222,8 @@ const struct function functions[] = {
     { FUNCTION(blocking_chain), { HANDLE(MANAGER), { .is = NOTHING }, { .is = A_HANDLE, .kind = OWNER, .null_is = KEYLATCH_EINVALID }, TOLD_OR_NULL, MADE(LISTING) }, PLAINLY, 0 },
     { FUNCTION(recent_deadlocks), { HANDLE(MANAGER), MADE(LISTING) }, PLAINLY, 0 },
     { FUNCTION(lock_orders), { HANDLE(MANAGER), TOLD_OR_NULL, MADE(LISTING) }, PLAINLY, 0 },
-    { FUNCTION(force_release), { HANDLE(MANAGER), { .is = A_STRUCT, .shape = &filters }, TOLD_OR_NULL, MADE_OR_NULL(LISTING) }, PLAINLY, 0 },
-    { FUNCTION(expire), { HANDLE(MANAGER), OPTIONS(filters), TOLD_OR_NULL, MADE_OR_NULL(LISTING) }, PLAINLY, 0 },
+    { FUNCTION(force_release), { HANDLE(MANAGER), REVOKED, TOLD_OR_NULL, MADE_OR_NULL(LISTING) }, PLAINLY, 0 },
+    { FUNCTION(expire), { HANDLE(MANAGER), REVOKED, TOLD_OR_NULL, MADE_OR_NULL(LISTING) }, PLAINLY, 0 },
     { FUNCTION(events_new), { HANDLE(MANAGER), OPTIONS(event_options), MADE(EVENTS) }, PLAINLY, 0 },
     { FUNCTION(events_fd), { HANDLE(EVENTS), TOLD }, PLAINLY, 0 },
     { FUNCTION(events_next), { HANDLE(EVENTS), NUMBER(0), TOLD, MADE_OR_NULL(LISTING) }, WITH_AN_EVENT, 0 },

@@ -170,7 +170,7 @@ keylatch_manager_options settings_from(struct json *object, struct json **expect
     static const char *const fairness[] = { "eventual", "fifo", "writer_first", "reader_first", NULL };
     static const char *const reentrancy[] = { "deny", "count", NULL };
     static const char *const victim[] = { "asker", "youngest", "lowest_priority", NULL };
-    keylatch_manager_options options = { sizeof options };
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     *expected = json_take(object, "expect");
     const char *word = text_field(object, "fairness");
     options.fairness = word ? one_of(word, fairness) : 0;

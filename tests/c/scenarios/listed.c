@@ -22,7 +22,7 @@ struct match {
 
 static keylatch_filter filter_from(struct json *value)
 {
-    keylatch_filter filter = { sizeof filter };
+    keylatch_filter filter = KEYLATCH_FILTER_INIT;
     struct json *bucket = json_take(value, "bucket"), *prefix = json_take(value, "prefix"), *key = json_take(value, "key");
     struct json *mode = json_take(value, "mode");
     const char *session = text_field(value, "session"), *owner = text_field(value, "owner");
@@ -39,7 +39,7 @@ static keylatch_filter filter_from(struct json *value)
         fail("there are an owner and a session");
     filter.owner = session ? session : owner;
     filter.owner_len = text_length(value, session ? "session" : "owner");
-    filter.flags = session ? KEYLATCH_FILTER_SESSIONS : 0;
+    filter.flags = session ? KEYLATCH_FILTER_SESSIONS : json_take(value, "all") ? KEYLATCH_FILTER_ALL : 0;
     filter.source = text_field(value, "source");
     filter.source_len = text_length(value, "source");
     int64_t age = number_field(value, "older_than_ms");
@@ -209,10 +209,9 @@ void do_force_release(struct json *step, struct json *expected)
 void do_expire(struct json *step, struct json *expected)
 {
     keylatch_listing *listing = NULL;
-    struct json *said = json_take(step, "filter");
-    keylatch_filter filter = filter_from(said);
+    keylatch_filter filter = filter_from(json_take(step, "filter"));
     size_t count = SIZE_MAX;
-    int32_t status = keylatch_expire(now.locks, said ? &filter : NULL, &count, &listing);
+    int32_t status = keylatch_expire(now.locks, &filter, &count, &listing);
     taken_away(expected, status, count, listing);
 }
 

@@ -22,7 +22,7 @@ static keylatch_owner *own(keylatch_owner *owner)
 
 static keylatch_owner *new_owner(const char *name, size_t length, struct json *source, uint32_t flags)
 {
-    keylatch_owner_options options = { sizeof options };
+    keylatch_owner_options options = KEYLATCH_OWNER_OPTIONS_INIT;
     keylatch_owner *owner;
     options.source = source ? source->text : NULL;
     options.source_len = source ? source->length : 0;
@@ -34,7 +34,7 @@ static keylatch_owner *new_owner(const char *name, size_t length, struct json *s
 /* Who asks, how urgently and on what terms: what requests and batches have in common. */
 static keylatch_request_options options_from(struct json *step)
 {
-    keylatch_request_options options = { sizeof options };
+    keylatch_request_options options = KEYLATCH_REQUEST_OPTIONS_INIT;
     struct json *owner = json_take(step, "owner");
     const char *session = text_field(step, "session");
     if (owner && session)
@@ -334,7 +334,7 @@ static void do_metrics(struct json *step, struct json *expected)
 
 static void do_health(struct json *step, struct json *expected)
 {
-    keylatch_health health = { sizeof health };
+    keylatch_health health = KEYLATCH_HEALTH_INIT;
     char *problems;
     (void)step;
     succeed("health", keylatch_manager_health(now.locks, &health, &problems));

@@ -53,7 +53,7 @@ void name_number(enum thing thing, const char *name, uint64_t number)
 
 uint64_t figure(const char *name)
 {
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     succeed("metrics", keylatch_manager_metrics(now.locks, KEYLATCH_ALL_SHARDS, &metrics));
     const struct { const char *name; uint64_t figure; } all[] = {
         { "holders", metrics.holders },         { "waiters", metrics.waiters },     { "waits", metrics.waits },

@@ -62,7 +62,7 @@ struct told told_now(int32_t status)
         told.has_key = true;
         told.key = key_copy(&key);
     }
-    keylatch_party holder = { sizeof holder };
+    keylatch_party holder = KEYLATCH_PARTY_INIT;
     while (keylatch_last_holder(told.holder_count, &holder, NULL) == KEYLATCH_OK) {
         told.has_holders = true;
         add(&told.holders, &told.holder_count, holder.owner, holder.owner_len);

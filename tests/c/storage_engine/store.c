@@ -29,7 +29,7 @@ static result after(result done, int32_t released)
 
 static keylatch_request_options asked_by(const char *owner)
 {
-    keylatch_request_options request = { sizeof request };
+    keylatch_request_options request = KEYLATCH_REQUEST_OPTIONS_INIT;
     request.owner_name = owner;
     request.owner_name_len = strlen(owner);
     return request;

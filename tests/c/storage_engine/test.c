@@ -103,7 +103,7 @@ static object_name object(int number, char text[32])
 
 static void nothing_is_left(store *store)
 {
-    keylatch_metrics metrics = { sizeof metrics };
+    keylatch_metrics metrics = KEYLATCH_METRICS_INIT;
     size_t leftovers;
     OK(keylatch_manager_metrics(store_locks(store), KEYLATCH_ALL_SHARDS, &metrics));
     CHECK(metrics.holders == 0 && metrics.waiters == 0);

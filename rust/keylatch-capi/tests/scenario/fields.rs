@@ -197,6 +197,9 @@ pub(crate) fn filter(value: Option<Value>) -> Outcome<Filter> {
     if let Some(age) = fields.number("older_than_ms")? {
         filter = filter.older_than(Duration::from_millis(age));
     }
+    if fields.take("all").is_some() {
+        filter = Filter::all();
+    }
     fields.done()?;
     Ok(filter)
 }

@@ -38,7 +38,7 @@ pub(crate) fn full_table(soak: &Soak, random: &mut Random) {
         });
         let fine = matches!(elsewhere, Ok(Ok(()) | Err(LockError::TableFull { .. })));
         soak.tally.expect(fine, || format!("another thread is told {elsewhere:?}"));
-        let taken = locks.force_release(&Filter::new()).len();
+        let taken = locks.force_release(&Filter::all()).len();
         soak.tally.expect(taken == held.len(), || format!("of {} locks {taken} were taken away by force", held.len()));
     }
     at_rest(&locks, "after a full table", &soak.tally);

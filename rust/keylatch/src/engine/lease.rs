@@ -238,7 +238,7 @@ mod tests {
         let read = LockRequest::read(("b", "o"));
         let (stays, goes) = (locks.lock(read.ttl(LONG)).blocking().unwrap(), locks.lock(read).blocking().unwrap());
         goes.renew(Duration::from_nanos(1)).unwrap();
-        let taken = std::iter::repeat_with(|| locks.expire(&crate::Filter::new())).find(|taken| !taken.is_empty());
+        let taken = std::iter::repeat_with(|| locks.expire(&crate::Filter::all())).find(|taken| !taken.is_empty());
         assert_eq!(taken.map(|taken| taken.len()), Some(1));
         let write = LockRequest::write(("b", "o"));
         let refused = || assert!(locks.lock(write).try_now().is_err());

@@ -116,7 +116,7 @@ mod tests {
             assert!(poll(pin!(guard.lost())).is_pending());
             assert!(locks.core().losses.len() <= 16, "{}", locks.core().losses.len());
         }
-        assert_eq!(locks.force_release(&Filter::new()).len(), 1);
+        assert_eq!(locks.force_release(&Filter::all()).len(), 1);
         assert_eq!(poll(stays), Poll::Ready(Lost::Forced));
         assert_eq!(locks.core().losses.len(), 0);
     }
@@ -137,7 +137,7 @@ mod tests {
             core.losses.add(grant, Listener::new(move |_| drop(told)), |grant| core.is_void(grant));
         }
         assert!(Arc::strong_count(&captured) <= 20, "{}", Arc::strong_count(&captured));
-        locks.force_release(&Filter::new());
+        locks.force_release(&Filter::all());
         assert!(!locks.core().losses.listeners.lock().contains_key(&held), "it was told");
     }
 }

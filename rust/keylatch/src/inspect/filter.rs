@@ -5,7 +5,12 @@ use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use std::time::Duration;
 
-/// Which holds or waits are meant: those that all that was said applies to. Nothing said means all of them.
+/// Which holds or waits are meant: those that meet every condition that was set.
+///
+/// Without a condition, a listing shows everything and a revocation
+/// ([`force_release`](crate::FastObjectLockManager::force_release), [`expire`](crate::FastObjectLockManager::expire))
+/// does nothing: revoking everything takes [`Filter::all`], so that a condition that was lost on the way, such as an
+/// owner that a look-up did not find, never revokes the locks of everyone.
 ///
 /// ```
 /// use keylatch::{FastObjectLockManager, Filter, Mode};
@@ -32,12 +37,34 @@ pub struct Filter {
     sessions: bool,
     mode: Option<Mode>,
     older_than: Option<Duration>,
+    all: bool,
 }
 
 impl Filter {
-    /// All of them.
+    /// A filter without conditions: all of them in a listing, none in a revocation.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// All of them, in a revocation too.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), keylatch::LockError> {
+    /// use keylatch::{FastObjectLockManager, Filter};
+    /// let locks = FastObjectLockManager::new();
+    /// let held = locks.acquire_write_lock_blocking("photos", "cat.jpg", "node-7")?;
+    /// assert!(locks.force_release(&Filter::new()).is_empty());
+    /// assert_eq!(locks.force_release(&Filter::all()).len(), 1);
+    /// assert!(!held.is_valid());
+    /// # Ok(()) }
+    /// ```
+    pub fn all() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
+    /// Returns whether the filter has no condition and does not say "all" either; a revocation refuses it.
+    pub fn is_unspecified(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Those of keys in this bucket.

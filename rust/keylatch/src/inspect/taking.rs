@@ -41,7 +41,8 @@ impl Core {
 }
 
 impl FastObjectLockManager {
-    /// Takes locks away from whoever holds them, as far as the filter lets pass. Who waits for them is served; the old
+    /// Takes locks away from whoever holds them, as far as the filter lets pass; from none if it is
+    /// [unspecified](Filter::is_unspecified). Who waits for them is served; the old
     /// holders' guards and grants are void, and releasing them harms nobody. Returns from whom they were taken.
     ///
     /// It works in a full table, too. Only where more locks than [`LockConfig::max_locks`](crate::LockConfig::max_locks)
@@ -64,12 +65,18 @@ impl FastObjectLockManager {
     /// # Ok(()) }
     /// ```
     pub fn force_release(&self, filter: &Filter) -> Vec<HolderInfo> {
+        if filter.is_unspecified() {
+            return Vec::new();
+        }
         self.core().take_from(self.core().list_holders(filter), Lost::Forced)
     }
 
-    /// Takes locks away whose leases have run out although nobody waits for them, as far as the filter lets pass.
-    /// Returns from whom.
+    /// Takes locks away whose leases have run out although nobody waits for them, as far as the filter lets pass; none
+    /// if it is [unspecified](Filter::is_unspecified). Returns from whom.
     pub fn expire(&self, filter: &Filter) -> Vec<HolderInfo> {
+        if filter.is_unspecified() {
+            return Vec::new();
+        }
         let mut holders = self.core().list_holders(filter);
         holders.retain(|holder| holder.lease.is_some_and(|left| left.is_zero()));
         self.core().take_from(holders, Lost::Expired)

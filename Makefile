@@ -109,6 +109,11 @@ test-go: need-python need-cc capi ## Go: format, vet, tests, the race detector, 
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
 	@$(PYTHON) scripts/go_environment.py test $(ARGS)
 
+ops-test: need-rust need-python ## ops/: alert rules and dashboard against a real Prometheus that scrapes an example
+	$(call say,Operations: alert rules and dashboard against a Prometheus)
+	@$(CARGO) build --quiet -p keylatch --example monitored
+	@$(PYTHON) scripts/ops_test.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/examples/monitored"
+
 ##@ Checks
 
 models: need-rust ## model-check the lock, the table and the waiting (loom; PREEMPTIONS=2)
@@ -183,6 +188,13 @@ ci: ## all that is checked before a change goes in
 # RUSTFS=1 adds rustfs-lock, which asks for a newer compiler than it needs.
 bench_features = $(if $(RUSTFS),--features rustfs --ignore-rust-version,)
 
+registry: need-rust ## a node registry before and after, both latency distributions and a plot (ARGS="--help", "--redis")
+	$(call say,Building the registry workload)
+	@$(CARGO) build --quiet --release -p keylatch-typed --example node_registry
+	@program="$(abspath $(or $(CARGO_TARGET_DIR),target))/release/examples/node_registry"; redis=; \
+		case " $(ARGS) " in *" --redis "*) redis="$$($(PYTHON) scripts/debian_packages.py redis-server)";; esac; \
+		REDIS_SERVER="$${redis:-redis-server}" "$$program" $(ARGS)
+
 bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock); C's, Python's and Go's, too, if they are there
 	@$(CARGO) run --release -p keylatch-bench $(bench_features) -- $(ARGS)
 	@if [ -z "$(ARGS)" ] && command -v $(CC) >/dev/null; then $(MAKE) bench-c; fi
@@ -241,5 +253,5 @@ need-python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Python is missing: install your system's package python3, version 3.11 or newer" >&2; exit 1; }
 
-.PHONY: run test test-rust test-c test-cpp test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python test-go objectstore bench-go cancels-go need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
+.PHONY: run test ops-test registry test-rust test-c test-cpp test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python test-go objectstore bench-go cancels-go need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
 	need-rust

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Programs of Debian packages, taken from the system or unpacked in target/debian: nothing of the system changes.
+
+    scripts/debian_packages.py prometheus promtool redis-server    print where each of these programs is
+
+A program that is on the PATH is used as it is. Others come from their package, with `apt-get download` and `dpkg -x`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent.parent / "target" / "debian"
+ROOT = HOME / "root"
+
+# Packages with each program, and with the libraries that a system may lack.
+PACKAGES = {
+    "prometheus": ["prometheus"],
+    "promtool": ["prometheus"],
+    "redis-server": ["redis-server", "redis-tools", "libjemalloc2", "liblzf1"],
+}
+
+
+class MissingProgramError(Exception):
+    """A program that is neither here nor to be had."""
+
+
+def program(name: str) -> Path:
+    """Return where a program is, after unpacking it if need be."""
+    found = shutil.which(name)
+    if found:
+        return Path(found)
+    wrapper = HOME / "bin" / name
+    if not wrapper.exists():
+        for package in PACKAGES[name]:
+            unpack(package)
+        unpacked = ROOT / "usr" / "bin" / name
+        if not unpacked.exists():
+            raise MissingProgramError(f"{name} is not in the packages {', '.join(PACKAGES[name])}")
+        libraries = ":".join(str(path) for path in sorted((ROOT / "usr" / "lib").glob("*-linux-gnu*")))
+        wrapper.parent.mkdir(parents=True, exist_ok=True)
+        script = (
+            f'#!/bin/sh\nLD_LIBRARY_PATH="{libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}" exec "{unpacked}" "$@"\n'
+        )
+        fresh = wrapper.with_suffix(f".{os.getpid()}")
+        fresh.write_text(script)
+        fresh.chmod(0o755)
+        fresh.replace(wrapper)
+    return wrapper
+
+
+def unpack(package: str) -> None:
+    folder = HOME / "packages"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not list(folder.glob(f"{package}_*.deb")):
+        download(package, folder)
+    newest = max(folder.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime)
+    run(["dpkg", "-x", str(newest), str(ROOT)], HOME)
+
+
+def download(package: str, folder: Path) -> None:
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise MissingProgramError(f"install your system's package {package}: this is no Debian that could fetch it")
+    if run(["apt-get", "download", package], folder, check=False) == 0:
+        return
+    # The system's lists may be missing or old, and not ours to change: we keep our own.
+    state, cache = HOME / "apt" / "state", HOME / "apt" / "cache"
+    for path in (state / "lists" / "partial", cache / "archives" / "partial"):
+        path.mkdir(parents=True, exist_ok=True)
+    own = ["-o", f"Dir::State::lists={state / 'lists'}", "-o", f"Dir::Cache={cache}", "-o", "APT::Sandbox::User="]
+    run(["apt-get", *own, "update"], folder)
+    run(["apt-get", *own, "download", package], folder)
+
+
+def run(command: list[str], folder: Path, *, check: bool = True) -> int:
+    done = subprocess.run(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if check and done.returncode != 0:
+        said = done.stdout.decode(errors="replace").strip()
+        raise MissingProgramError(f"{' '.join(command)} failed:\n{said}")
+    return done.returncode
+
+
+def main() -> int:
+    names = sys.argv[1:]
+    if not names or not set(names) <= set(PACKAGES):
+        print(__doc__)
+        return 2
+    try:
+        for name in names:
+            print(program(name))
+    except MissingProgramError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

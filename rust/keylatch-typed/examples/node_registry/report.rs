@@ -1,0 +1,156 @@
+//! Both distributions side by side, and whether they are what they should be.
+
+use crate::load::Asked;
+use crate::measures::{Measures, Summary};
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The wait for a lock that the service saw, and that the registry of before has to show.
+const SYMPTOM: Duration = Duration::from_secs(1);
+const SELECTION_P999: Duration = Duration::from_millis(1);
+const SELECTION_MAX: Duration = Duration::from_millis(10);
+const HEARTBEAT_P99: Duration = Duration::from_millis(5);
+const STALENESS_P99: Duration = Duration::from_millis(50);
+const COPIES_PER_SECOND: f64 = 20.0;
+
+/// Everything that was found of one registry.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) selection: Summary,
+    pub(crate) heartbeat: Summary,
+    pub(crate) lock_wait: Summary,
+    pub(crate) staleness: Summary,
+    pub(crate) copies_per_second: f64,
+    pub(crate) fallbacks: u64,
+    pub(crate) asked: Asked,
+}
+
+impl Found {
+    pub(crate) fn new(measures: &Measures, asked: Asked) -> Self {
+        Self {
+            selection: measures.selection.summary(),
+            heartbeat: measures.heartbeat.summary(),
+            lock_wait: measures.lock_wait.summary(),
+            staleness: measures.staleness.summary(),
+            copies_per_second: measures.copies.load(Ordering::Relaxed) as f64 / asked.took.as_secs_f64(),
+            fallbacks: measures.fallbacks.load(Ordering::Relaxed),
+            asked,
+        }
+    }
+}
+
+/// What one has, or a dash.
+fn column(found: Option<&Found>, of: impl Fn(&Found) -> String) -> String {
+    found.map_or_else(|| "-".to_owned(), of)
+}
+
+/// The table.
+pub(crate) fn table(before: Option<&Found>, after: Option<&Found>) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, of: &dyn Fn(&Found) -> String, goal: &str| {
+        let _ = writeln!(text, "{name:<28}{:>12}{:>12}   {goal}", column(before, of), column(after, of));
+    };
+    line("", &|_| String::new(), "");
+    line("selection p50", &|found| time(found.selection.p50), "");
+    line("selection p99", &|found| time(found.selection.p99), "");
+    line("selection p99.9", &|found| time(found.selection.p999), "after: at most 1 ms");
+    line("selection max", &|found| time(found.selection.max), "after: at most 10 ms");
+    line("heartbeat answer p50", &|found| time(found.heartbeat.p50), "");
+    line("heartbeat answer p99", &|found| time(found.heartbeat.p99), "after: at most 5 ms");
+    line("heartbeat answer max", &|found| time(found.heartbeat.max), "");
+    line("wait for a lock p99", &|found| time(found.lock_wait.p99), "");
+    line("wait for a lock max", &|found| time(found.lock_wait.max), "before: above 1 s");
+    line("staleness p50", &|found| time(found.staleness.p50), "");
+    line("staleness p99", &|found| time(found.staleness.p99), "after: at most 50 ms");
+    line("staleness max", &|found| time(found.staleness.max), "");
+    line("copies a second", &|found| format!("{:.1}", found.copies_per_second), "after: at most 20");
+    line("fallbacks to a snapshot", &|found| found.fallbacks.to_string(), "");
+    line("selections due", &|found| found.asked.selections.to_string(), "");
+    line("selections recorded", &|found| found.selection.count.to_string(), "");
+    line("heartbeats due", &|found| found.asked.heartbeats.to_string(), "");
+    line("given up after the end", &|found| found.asked.given_up.to_string(), "");
+    let heading = format!("{:<28}{:>12}{:>12}", "", "before", "after");
+    text.replacen(text.lines().next().unwrap_or_default(), &heading, 1)
+}
+
+/// Goals that were missed, a sentence each.
+pub(crate) fn missed(before: Option<&Found>, after: Option<&Found>) -> Vec<String> {
+    let mut missed = Vec::new();
+    if let Some(before) = before
+        && before.lock_wait.max <= SYMPTOM
+    {
+        missed.push(format!("before waited for a lock for at most {}: no symptom", time(before.lock_wait.max)));
+    }
+    let Some(after) = after else { return missed };
+    for (what, found, goal) in [
+        ("selection p99.9", after.selection.p999, SELECTION_P999),
+        ("selection max", after.selection.max, SELECTION_MAX),
+        ("heartbeat answer p99", after.heartbeat.p99, HEARTBEAT_P99),
+        ("staleness p99", after.staleness.p99, STALENESS_P99),
+    ] {
+        if found > goal {
+            missed.push(format!("after: {what} is {}, more than {}", time(found), time(goal)));
+        }
+    }
+    if after.copies_per_second > COPIES_PER_SECOND {
+        missed.push(format!("after: {:.1} copies a second, more than 20", after.copies_per_second));
+    }
+    if after.asked.given_up > 0 {
+        missed.push(format!("after: {} requests were not answered", after.asked.given_up));
+    }
+    missed
+}
+
+/// A time with three digits.
+pub(crate) fn time(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    for (factor, unit) in [(1.0, "s"), (1e3, "ms"), (1e6, "us")] {
+        let value = seconds * factor;
+        if value >= 1.0 {
+            let digits = if value >= 100.0 { 0 } else { 2 - value.log10() as usize };
+            return format!("{value:.digits$} {unit}");
+        }
+    }
+    format!("{} ns", time.as_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(selection: u64, lock_wait: u64) -> Found {
+        let measures = Measures::new();
+        measures.selection.record(Duration::from_micros(selection));
+        measures.lock_wait.record(Duration::from_micros(lock_wait));
+        let asked = Asked { selections: 1, heartbeats: 0, given_up: 0, took: Duration::from_secs(1) };
+        Found::new(&measures, asked)
+    }
+
+    #[test]
+    fn symptoms_and_goals_are_checked() {
+        let (bad, good) = (found(2_000_000, 1_500_000), found(100, 10));
+        assert!(missed(Some(&bad), Some(&good)).is_empty());
+        assert_eq!(missed(Some(&good), Some(&good)).len(), 1, "no symptom");
+        assert_eq!(missed(Some(&bad), Some(&bad)).len(), 2, "p99.9 and max");
+        assert_eq!(missed(None, Some(&found(5_000, 1))).len(), 1, "p99.9 alone");
+    }
+
+    #[test]
+    fn table_has_both_side_by_side() {
+        let text = table(Some(&found(2_000_000, 1)), Some(&found(100, 10)));
+        assert!(text.lines().next().unwrap().ends_with("      before       after"), "{text}");
+        let line = text.lines().find(|line| line.starts_with("selection max")).unwrap();
+        assert!(line.contains("2.00 s") && line.contains("100 us") && line.contains("at most 10 ms"), "{line}");
+        assert!(table(None, Some(&found(1, 1))).contains("-"));
+    }
+
+    #[test]
+    fn times_have_three_digits() {
+        for (nanos, text) in
+            [(0, "0 ns"), (999, "999 ns"), (1_500, "1.50 us"), (45_600_000, "45.6 ms"), (123_400_000, "123 ms")]
+        {
+            assert_eq!(time(Duration::from_nanos(nanos)), text);
+        }
+    }
+}

@@ -31,7 +31,7 @@ run: need-rust ## build and run the main job: a storage engine's locking, checki
 	$(call say,Running it)
 	@$(CARGO) run --quiet --release -p keylatch --example storage_engine -- $(ARGS)
 
-test: test-rust test-c test-cpp test-python test-go ## set up what is needed and run every test of every language
+test: test-rust test-c test-cpp test-python test-go test-service ## set up what is needed and run every test of every language
 	$(call say,All tests passed)
 
 ##@ Tests, one language each
@@ -71,6 +71,20 @@ test-c-valgrind: need-rust need-cc ## C: the same programs with the library as i
 test-python: need-rust need-python ## Python: every CPython from 3.11 on, scenarios, style, types, stubs, documentation examples
 	$(call say,Python: building the package and testing it)
 	@$(PYTHON) scripts/python_environment.py test $(ARGS)
+
+test-service: need-rust ## the lock service: its rules, HTTP, access, events, client and command line
+	$(call say,The lock service)
+	@$(CARGO) test -p keylatch-service $(ARGS)
+
+##@ The service
+
+service-explore: need-rust ## walk through every sequence of DEPTH steps of the service's rules, and random ones (DEPTH=6)
+	@KEYLATCH_SERVICE_DEPTH=$(DEPTH) $(CARGO) test --release -p keylatch-service --test it machine_exhaustive $(ARGS)
+
+DEPTH ?= 6
+
+serve: need-rust ## run the lock service on 127.0.0.1:7373 (ARGS="--help")
+	@$(CARGO) run --quiet --release -p keylatch-service -- serve $(ARGS)
 
 ##@ The Python package
 

@@ -32,6 +32,8 @@ pub struct Machine {
     pub(super) ring: Ring,
     /// Requests that left `Queued` and were not fetched by [`Machine::take_settled`].
     pub(super) settled: Vec<RequestKey>,
+    /// Sessions that ended and were not fetched by [`Machine::take_ended`].
+    pub(super) ended: Vec<u64>,
     pub(super) figures: Figures,
 }
 
@@ -54,6 +56,7 @@ impl Machine {
             next_arrival: 0,
             waiting: 0,
             settled: Vec::new(),
+            ended: Vec::new(),
             figures: Figures::default(),
         }
     }
@@ -81,6 +84,11 @@ impl Machine {
         std::mem::take(&mut self.settled)
     }
 
+    /// Sessions that ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.ended)
+    }
+
     /// Ends what is due and grants what that frees. Returns when to call again.
     pub fn tick(&mut self, now: Duration) -> Option<Duration> {
         while let Some(&(deadline, session)) = self.deadlines.first() {
@@ -89,16 +97,26 @@ impl Machine {
             }
             self.end_session(now, session, Reason::Expired);
         }
+        if now >= self.quiet_until {
+            self.quiet_until = Duration::ZERO;
+        }
         if self.stalled && self.may_grant(now) {
             self.stalled = false;
             for key in self.table.contended() {
                 self.grant_waiters(now, &key);
             }
         }
-        let due = self.deadlines.first().map(|(deadline, _)| *deadline);
-        match self.stalled && self.quiet_until > now {
-            true => Some(due.map_or(self.quiet_until, |due| due.min(self.quiet_until))),
-            false => due,
+        self.due()
+    }
+
+    /// When something is due that no call brings about.
+    #[must_use]
+    pub fn due(&self) -> Option<Duration> {
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let quiet = (self.stalled && !self.quiet_until.is_zero() && !self.closing).then_some(self.quiet_until);
+        match (deadline, quiet) {
+            (Some(deadline), Some(quiet)) => Some(deadline.min(quiet)),
+            (deadline, quiet) => deadline.or(quiet),
         }
     }
 
@@ -125,7 +143,7 @@ impl Machine {
         !self.closing && now >= self.quiet_until && !self.fences.is_empty()
     }
 
-    /// Events after the one with a number, at most so many.
+    /// Events after the one with a number, `most` of them at most.
     #[must_use]
     pub fn events_after(&self, seen: u64, most: usize) -> Replay {
         self.ring.after(seen, most)

@@ -128,13 +128,13 @@ impl Machine {
         self.table.keys_from(from).take_while(|key| !keys.is_past(key))
     }
 
-    /// Holds that pass a filter, at most about so many.
+    /// Holds that pass a filter, about `most` of them at most.
     #[must_use]
     pub fn locks(&self, now: Duration, filter: &LockFilter, after: Option<&ObjectKey>, most: usize) -> Page<HeldLock> {
         self.page(filter, (after, most), |key, rows| rows.extend(self.holds_at(now, key, filter)))
     }
 
-    /// Waiting requests that pass a filter, at most about so many.
+    /// Waiting requests that pass a filter, about `most` of them at most.
     #[must_use]
     pub fn waiters(
         &self,
@@ -144,6 +144,19 @@ impl Machine {
         most: usize,
     ) -> Page<QueuedRequest> {
         self.page(filter, (after, most), |key, rows| rows.extend(self.waits_at(now, key, filter)))
+    }
+
+    /// Every hold that passes a filter.
+    #[must_use]
+    pub fn every_lock(&self, now: Duration, filter: &LockFilter) -> Vec<HeldLock> {
+        self.matching_holds(now, filter).collect()
+    }
+
+    /// Every waiting request that passes a filter.
+    #[must_use]
+    pub fn every_waiter(&self, now: Duration, filter: &LockFilter) -> Vec<QueuedRequest> {
+        let keys = self.keys_matching(&filter.keys, None).filter(|key| filter.keys.matches(key));
+        keys.flat_map(|key| self.waits_at(now, key, filter)).collect()
     }
 
     fn page<T>(

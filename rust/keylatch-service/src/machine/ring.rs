@@ -89,7 +89,7 @@ impl Ring {
         self.head
     }
 
-    /// What follows the event with a number, at most so many.
+    /// What follows the event with a number, `most` of them at most.
     pub(super) fn after(&self, seen: u64, most: usize) -> Replay {
         let oldest = self.head - self.events.len() as u64 + 1;
         if seen > self.head || seen + 1 < oldest {

@@ -161,6 +161,7 @@ impl Machine {
             freed.extend(self.finish(now, RequestKey { session: number, number: request }, last));
         }
         self.sessions.remove(&number);
+        self.ended.push(number);
         if reason == Reason::Expired {
             self.figures.sessions_expired += 1;
         }

@@ -87,7 +87,7 @@ fn every_sequence_of_a_small_world_is_sound() {
         Step::Attach(b),
         Step::Pass(GRACE),
     ];
-    let depth = depth(5);
+    let depth = depth(4);
     assert_eq!(explore(&world, &steps, depth), steps.len().pow(depth as u32));
 }
 
@@ -106,7 +106,7 @@ fn every_sequence_with_late_attach_is_sound() {
         Step::Pass(GRACE),
         Step::Pass(TTL - GRACE),
     ];
-    let depth = depth(5);
+    let depth = depth(4);
     assert_eq!(explore(&world, &steps, depth), steps.len().pow(depth as u32));
 }
 
@@ -127,7 +127,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: depth(4) as u32 * 50, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_sequences_are_sound_and_leave_nothing(steps in prop::collection::vec(any_step(), 1..200)) {

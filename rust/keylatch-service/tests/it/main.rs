@@ -1,6 +1,14 @@
 //! Integration tests of the lock service.
 
+mod client;
+mod command;
+mod http_access;
+mod http_events;
+mod http_hostile;
+mod http_locks;
 mod machine_exhaustive;
 mod machine_locks;
 mod machine_sessions;
+mod schema;
+mod service;
 mod small_world;

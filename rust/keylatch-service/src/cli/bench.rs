@@ -1,0 +1,215 @@
+//! `keylatch bench`: a server's speed, beside an empty request to the same server.
+
+use super::list::fail;
+use super::options::ClientOptions;
+use super::print;
+use crate::client::{ClientError, Http};
+use crate::server::wire::{
+    EndBody, HealthBody, ItemBody, LockBody, ModeWord, OpenBody, OpenedBody, RenewBody, RenewedBody, RequestBody,
+};
+use clap::Args;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Measures a server, beside an empty request to the same server.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    client: ClientOptions,
+    /// Seconds of each row
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Connections that ask at the same time
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+}
+
+/// A row: times in microseconds.
+#[derive(Debug, Serialize)]
+struct Row {
+    what: &'static str,
+    per_second: f64,
+    p50_us: f64,
+    p99_us: f64,
+    calls: usize,
+}
+
+/// Runs `bench`. Returns the exit status.
+pub(super) async fn run(args: BenchArgs) -> u8 {
+    match rows(&args).await {
+        Ok(rows) if args.client.json => {
+            print((serde_json::to_string_pretty(&rows).unwrap_or_default() + "\n").as_bytes())
+        }
+        Ok(rows) => print(table(&rows).as_bytes()),
+        Err(error) => fail(&error),
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = format!("{:<32} {:>12} {:>10} {:>10}\n", "", "a second", "p50 us", "p99 us");
+    for row in rows {
+        text += &format!("{:<32} {:>12.0} {:>10.1} {:>10.1}\n", row.what, row.per_second, row.p50_us, row.p99_us);
+    }
+    text
+}
+
+async fn rows(args: &BenchArgs) -> Result<Vec<Row>, ClientError> {
+    let time = Duration::try_from_secs_f64(args.seconds).unwrap_or(Duration::from_secs(2));
+    let clients = args.clients.clamp(1, 10_000);
+    Ok(vec![
+        each(args, (clients, time), Work::Empty).await?,
+        each(args, (clients, time), Work::Lock).await?,
+        each(args, (clients, time), Work::Pair).await?,
+        hand_off(args, time).await?,
+    ])
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Work {
+    /// `GET /healthz`.
+    Empty,
+    /// The lock call of a pair.
+    Lock,
+    /// Lock and unlock.
+    Pair,
+}
+
+/// A caller with a session of its own.
+struct Caller {
+    http: Http,
+    session: String,
+    number: u64,
+}
+
+impl Caller {
+    async fn open(http: Http) -> Result<Self, ClientError> {
+        let body = OpenBody { owner: "keylatch bench".into(), ttl_ms: 60_000, attach: false };
+        let opened: OpenedBody = http.post("/v1/sessions", &body).await?;
+        Ok(Self { http, session: opened.session, number: 0 })
+    }
+
+    async fn lock(&mut self, object: &str, wait_ms: u64) -> Result<RequestBody, ClientError> {
+        self.number += 1;
+        let item = ItemBody {
+            bucket: "keylatch-bench".into(),
+            object: object.into(),
+            version: None,
+            mode: ModeWord::Exclusive,
+        };
+        let body = LockBody {
+            session: Some(self.session.clone()),
+            request_id: self.number,
+            items: vec![item],
+            wait_ms,
+            client_timeout_ms: None,
+            priority: 0,
+            owner: None,
+            ttl_ms: None,
+            settled_below: self.number,
+        };
+        self.http.post("/v1/lock", &body).await
+    }
+
+    async fn unlock(&self) -> Result<RequestBody, ClientError> {
+        let body =
+            EndBody { session: self.session.clone(), request_id: self.number, grant: None, settled_below: self.number };
+        self.http.post("/v1/unlock", &body).await
+    }
+
+    async fn renew(&self) -> Result<RenewedBody, ClientError> {
+        self.http.post("/v1/renew", &RenewBody { session: Some(self.session.clone()), ..RenewBody::default() }).await
+    }
+
+    /// Does the work once. Returns how long the part that counts took.
+    async fn work(&mut self, work: Work, object: &str) -> Result<Duration, ClientError> {
+        let begun = Instant::now();
+        if work == Work::Empty {
+            self.http.get::<HealthBody>("/healthz").await?;
+            return Ok(begun.elapsed());
+        }
+        self.lock(object, 0).await?;
+        let locked = begun.elapsed();
+        self.unlock().await?;
+        Ok(if work == Work::Lock { locked } else { begun.elapsed() })
+    }
+}
+
+async fn each(args: &BenchArgs, (clients, time): (usize, Duration), work: Work) -> Result<Row, ClientError> {
+    let begun = Instant::now();
+    let mut tasks = Vec::new();
+    for client in 0..clients {
+        let mut caller = Caller::open(args.client.http()?).await?;
+        tasks.push(tokio::spawn(async move {
+            let object = format!("free-{client}");
+            let mut times = Vec::new();
+            let mut renewed = Instant::now();
+            while begun.elapsed() < time {
+                times.push(caller.work(work, &object).await?);
+                if renewed.elapsed() > Duration::from_secs(10) {
+                    caller.renew().await?;
+                    renewed = Instant::now();
+                }
+            }
+            caller.http.end_session(&caller.session).await?;
+            Ok::<_, ClientError>(times)
+        }));
+    }
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await.map_err(|error| ClientError::Answer(error.to_string()))??);
+    }
+    let what = match work {
+        Work::Empty => "empty request (/healthz)",
+        Work::Lock => "lock, free (of a pair)",
+        Work::Pair => "lock and unlock, free",
+    };
+    Ok(row(what, times, begun.elapsed()))
+}
+
+/// From the release's sending to the waiter's answer, back and forth between two callers.
+async fn hand_off(args: &BenchArgs, time: Duration) -> Result<Row, ClientError> {
+    let mut holder = Caller::open(args.client.http()?).await?;
+    let mut waiter = Caller::open(args.client.http()?).await?;
+    let watcher = args.client.http()?;
+    let begun = Instant::now();
+    let mut times = Vec::new();
+    holder.lock("hand-off", 0).await?;
+    while begun.elapsed() < time {
+        let waits = async {
+            let granted = waiter.lock("hand-off", 20_000).await;
+            (granted, Instant::now())
+        };
+        let releases = async {
+            // The waiter is in line: what follows is the hand-over alone.
+            while watcher.get::<HealthBody>("/healthz").await?.waiters == 0 {}
+            let released = Instant::now();
+            holder.unlock().await?;
+            Ok::<_, ClientError>(released)
+        };
+        let ((granted, answered), released) = tokio::join!(waits, releases);
+        granted?;
+        times.push(answered.saturating_duration_since(released?));
+        std::mem::swap(&mut holder, &mut waiter);
+    }
+    let elapsed = begun.elapsed();
+    for caller in [holder, waiter] {
+        caller.http.end_session(&caller.session).await?;
+    }
+    Ok(row("release to the waiter's answer", times, elapsed))
+}
+
+fn row(what: &'static str, mut times: Vec<Duration>, elapsed: Duration) -> Row {
+    times.sort_unstable();
+    let at = |share: f64| {
+        let position = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
+        times.get(position).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+    };
+    Row {
+        what,
+        per_second: times.len() as f64 / elapsed.as_secs_f64(),
+        p50_us: at(0.5),
+        p99_us: at(0.99),
+        calls: times.len(),
+    }
+}

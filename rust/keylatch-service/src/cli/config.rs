@@ -1,0 +1,291 @@
+//! What `serve` is set to: flag before environment before file before default.
+
+use crate::machine::Limits;
+use crate::server::{Settings, TlsFiles};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One setting, under one name everywhere: `--max-keys`, `KEYLATCH_MAX_KEYS`, `max_keys` in the file.
+#[derive(Debug)]
+struct Setting {
+    name: &'static str,
+    default: &'static str,
+    help: &'static str,
+}
+
+const fn setting(name: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { name, default, help }
+}
+
+/// Every setting. An empty default stands for "none".
+const SETTINGS: [Setting; 19] = [
+    setting("listen", "127.0.0.1:7373", "Address and port"),
+    setting("state", "keylatch.state", "File that keeps epoch and fences; \"none\" keeps nothing, for tests only"),
+    setting("tokens", "", "Tokens file; without one no token is asked for"),
+    setting("tls-certificate", "", "The server's certificate chain, in PEM"),
+    setting("tls-key", "", "The certificate's key, in PEM"),
+    setting("tls-client-roots", "", "Roots of client certificates, in PEM; each client has to show one"),
+    setting("grace-ms", "5000", "For how long locks survive the end of an attached stream"),
+    setting("min-ttl-ms", "100", "The shortest lease"),
+    setting("max-ttl-ms", "300000", "The longest lease"),
+    setting("max-sessions", "20000", "Sessions"),
+    setting("max-waiters", "50000", "Waiting requests"),
+    setting("max-keys", "200000", "Keys that are held or waited for"),
+    setting("max-key-bytes", "1024", "Bytes of one key"),
+    setting("max-items", "256", "Keys of one request"),
+    setting("max-connections", "25000", "Open connections"),
+    setting("events", "16384", "Events that are kept for subscribers"),
+    setting("drain-ms", "10000", "For how long a server that stops waits for holders"),
+    setting("log", "info", "What is logged: error, warn, info, debug, trace"),
+    setting("log-format", "text", "How: text or json"),
+];
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Flag,
+    Environment,
+    File(PathBuf),
+    Default,
+}
+
+/// A setting's value, not read yet.
+#[derive(Debug, Clone)]
+struct Value {
+    text: String,
+    source: Source,
+}
+
+/// What the settings say, with the source of each.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    values: BTreeMap<&'static str, Value>,
+}
+
+/// What `serve` runs with.
+#[derive(Debug)]
+pub(super) struct ServeConfig {
+    pub(super) settings: Settings,
+    pub(super) log: String,
+    pub(super) json_log: bool,
+}
+
+/// Adds the settings to a command.
+pub(super) fn add_settings(command: Command) -> Command {
+    let command = command.arg(
+        Arg::new("config").long("config").env("KEYLATCH_CONFIG").value_name("FILE").help("File with settings, in TOML"),
+    );
+    SETTINGS.iter().fold(command, |command, setting| {
+        let help = match setting.default {
+            "" => format!("{} [default: none]", setting.help),
+            default => format!("{} [default: {default}]", setting.help),
+        };
+        command
+            .arg(Arg::new(setting.name).long(setting.name).env(variable(setting.name)).value_name("VALUE").help(help))
+    })
+}
+
+/// The name of a setting's environment variable. Names are few, so they may live for ever.
+fn variable(name: &str) -> &'static str {
+    format!("KEYLATCH_{}", name.replace('-', "_").to_uppercase()).leak()
+}
+
+fn field(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+impl Resolved {
+    /// Gathers the values of all settings.
+    pub(super) fn gather(matches: &ArgMatches) -> Result<Self, String> {
+        let file = match matches.get_one::<String>("config") {
+            None => BTreeMap::new(),
+            Some(path) => read_file(Path::new(path))?,
+        };
+        let mut values = BTreeMap::new();
+        for setting in &SETTINGS {
+            let given = matches.get_one::<String>(setting.name).cloned();
+            let from_file = || file.get(&field(setting.name)).cloned();
+            let value = match (given, matches.value_source(setting.name)) {
+                (Some(text), Some(ValueSource::EnvVariable)) => Value { text, source: Source::Environment },
+                (Some(text), _) => Value { text, source: Source::Flag },
+                (None, _) => {
+                    from_file().unwrap_or_else(|| Value { text: setting.default.into(), source: Source::Default })
+                }
+            };
+            values.insert(setting.name, value);
+        }
+        Ok(Self { values })
+    }
+
+    /// Each setting with its value and where that comes from: what a settings file would contain.
+    pub(super) fn show(&self) -> String {
+        let mut text = String::new();
+        for setting in &SETTINGS {
+            let value = &self.values[setting.name];
+            let source = match &value.source {
+                Source::Flag => format!("--{}", setting.name),
+                Source::Environment => variable(setting.name).to_owned(),
+                Source::File(path) => path.display().to_string(),
+                Source::Default => "default".to_owned(),
+            };
+            let line = format!("{} = {}", field(setting.name), toml::Value::String(value.text.clone()));
+            text += &format!("{line:<48} # {source}\n");
+        }
+        text
+    }
+
+    /// Reads the values.
+    pub(super) fn read(&self) -> Result<ServeConfig, String> {
+        let path = |name| {
+            let text = self.text(name);
+            (!text.is_empty()).then(|| PathBuf::from(text))
+        };
+        let tls = match (path("tls-certificate"), path("tls-key"), path("tls-client-roots")) {
+            (Some(certificate), Some(key), client_roots) => Some(TlsFiles { certificate, key, client_roots }),
+            (None, None, None) => None,
+            _ => return Err("tls-certificate and tls-key go together, and tls-client-roots needs both".into()),
+        };
+        let limits = Limits {
+            sessions: self.number("max-sessions")?,
+            waiters: self.number("max-waiters")?,
+            keys: self.number("max-keys")?,
+            items: self.number("max-items")?,
+            key_bytes: self.number("max-key-bytes")?,
+            events: self.number("events")?,
+            grace: self.time("grace-ms")?,
+            min_ttl: self.time("min-ttl-ms")?,
+            max_ttl: self.time("max-ttl-ms")?,
+            ..Limits::default()
+        };
+        if limits.min_ttl > limits.max_ttl {
+            return Err(format!("min-ttl-ms ({}) is more than max-ttl-ms", self.text("min-ttl-ms")));
+        }
+        let settings = Settings {
+            listen: self.parsed("listen", "an address and a port, such as 127.0.0.1:7373")?,
+            state: path("state").filter(|path| path.as_os_str() != "none"),
+            tokens: path("tokens"),
+            tls,
+            limits,
+            connections: self.number("max-connections")?,
+            drain: self.time("drain-ms")?,
+        };
+        let json_log = match self.text("log-format") {
+            "text" => false,
+            "json" => true,
+            _ => return Err(self.wrong("log-format", "text or json")),
+        };
+        let log = match self.text("log") {
+            level @ ("error" | "warn" | "info" | "debug" | "trace") => level.to_owned(),
+            _ => return Err(self.wrong("log", "error, warn, info, debug or trace")),
+        };
+        Ok(ServeConfig { settings, log, json_log })
+    }
+
+    fn text(&self, name: &str) -> &str {
+        &self.values[name].text
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, name: &str, right: &str) -> Result<T, String> {
+        self.text(name).parse().map_err(|_| self.wrong(name, right))
+    }
+
+    fn number(&self, name: &str) -> Result<usize, String> {
+        match self.parsed(name, "a whole number from 1 on")? {
+            0 => Err(self.wrong(name, "a whole number from 1 on")),
+            number => Ok(number),
+        }
+    }
+
+    fn time(&self, name: &str) -> Result<Duration, String> {
+        let millis: u32 = self.parsed(name, "milliseconds, a whole number")?;
+        Ok(Duration::from_millis(u64::from(millis)))
+    }
+
+    fn wrong(&self, name: &str, right: &str) -> String {
+        let value = &self.values[name];
+        let source = match &value.source {
+            Source::Flag => "the command line".to_owned(),
+            Source::Environment => variable(name).to_owned(),
+            Source::File(path) => path.display().to_string(),
+            Source::Default => "the default".to_owned(),
+        };
+        format!("{name} is {:?} ({source}) and has to be {right}", value.text)
+    }
+}
+
+fn read_file(path: &Path) -> Result<BTreeMap<String, Value>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut values = BTreeMap::new();
+    for (name, value) in table {
+        if !SETTINGS.iter().any(|setting| field(setting.name) == name) {
+            return Err(format!("{}: there is no setting {name}; serve --help lists them", path.display()));
+        }
+        let text = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            _ => return Err(format!("{}: {name} is text or a number", path.display())),
+        };
+        values.insert(name, Value { text, source: Source::File(path.to_owned()) });
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(arguments: &[&str]) -> Result<Resolved, String> {
+        let command = add_settings(Command::new("serve"));
+        Resolved::gather(&command.get_matches_from([&["serve"], arguments].concat()))
+    }
+
+    #[test]
+    fn defaults_are_the_limits_of_the_library() {
+        let config = resolved(&[]).unwrap().read().unwrap();
+        assert_eq!(config.settings.limits, Limits::default());
+        assert_eq!(config.settings.listen, Settings::default().listen);
+        assert_eq!(config.settings.state, Some("keylatch.state".into()));
+    }
+
+    #[test]
+    fn flag_goes_before_file_and_the_rest_is_default() {
+        let path = std::env::temp_dir().join(format!("keylatch-config-{}.toml", std::process::id()));
+        std::fs::write(&path, "max_keys = 7\ngrace_ms = \"9\"\n").unwrap();
+        let config = path.to_str().unwrap();
+        let resolved = resolved(&["--config", config, "--grace-ms", "11"]).unwrap();
+        let limits = resolved.read().unwrap().settings.limits;
+        assert_eq!((limits.keys, limits.grace, limits.items), (7, Duration::from_millis(11), 256));
+        let shown = resolved.show();
+        for (line, source) in
+            [("max_keys = \"7\"", config), ("grace_ms = \"11\"", "--grace-ms"), ("log = \"info\"", "default")]
+        {
+            let found = shown.lines().find(|shown| shown.starts_with(line)).unwrap_or_else(|| panic!("{shown}"));
+            assert!(found.ends_with(source), "{found}");
+        }
+        std::fs::write(&path, "max_locks = 7\n").unwrap();
+        assert!(super::read_file(&path).unwrap_err().contains("no setting max_locks"));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn wrong_values_name_setting_and_source() {
+        for (arguments, says) in [
+            (vec!["--listen", "here"], "listen is \"here\" (the command line)"),
+            (vec!["--max-keys", "0"], "from 1 on"),
+            (vec!["--max-keys", "-1"], "from 1 on"),
+            (vec!["--grace-ms", "5s"], "milliseconds"),
+            (vec!["--tls-key", "k"], "go together"),
+            (vec!["--log-format", "xml"], "text or json"),
+            (vec!["--min-ttl-ms", "9", "--max-ttl-ms", "8"], "more than"),
+        ] {
+            let arguments: Vec<String> = arguments.chunks(2).map(|pair| format!("{}={}", pair[0], pair[1])).collect();
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let error = resolved(&arguments).unwrap().read().unwrap_err();
+            assert!(error.contains(says), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `keylatch serve`.
+
+use super::config::Resolved;
+use super::exit;
+use crate::server::{Running, Stopped, start};
+use clap::ArgMatches;
+use std::io::Write as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Runs `serve`. Returns the exit status.
+pub(super) fn run(matches: &ArgMatches) -> u8 {
+    let resolved = match Resolved::gather(matches) {
+        Ok(resolved) => resolved,
+        Err(error) => return exit::say(2, format_args!("{error}")),
+    };
+    let config = match resolved.read() {
+        Ok(config) => config,
+        Err(error) => return exit::say(2, format_args!("{error}")),
+    };
+    if matches.get_flag("show-config") {
+        let written = std::io::stdout().write_all(resolved.show().as_bytes());
+        return written.map_or(exit::SYSTEM, |()| 0);
+    }
+    let filter = EnvFilter::new(format!("keylatch_service={0},warn", config.log));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if config.json_log {
+        log.json().init();
+    } else {
+        log.with_ansi(false).init();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::say(exit::SYSTEM, format_args!("{error}")),
+    };
+    runtime.block_on(async {
+        // Before the address is printed: what waits for that may send a signal next.
+        let signals = Signals::listen();
+        match (start(config.settings).await, signals) {
+            (Ok(running), Ok(signals)) => serve(running, signals).await,
+            (Err(error), _) => exit::say(exit::SYSTEM, format_args!("{error}")),
+            (_, Err(error)) => exit::say(exit::SYSTEM, format_args!("{error}")),
+        }
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn serve(running: Running, mut signals: Signals) -> u8 {
+    // For programs that start a server on port 0.
+    let _ = writeln!(std::io::stdout(), "keylatch listens on {}", running.address());
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => match running.reload() {
+                Ok(()) => tracing::info!("tokens and certificates were read anew"),
+                Err(error) => tracing::error!(%error, "not reloaded; the server goes on with what it had"),
+            },
+        }
+    }
+    tracing::info!("stopping: nothing is granted any more");
+    let mut stop = std::pin::pin!(running.stop());
+    tokio::select! {
+        stopped = &mut stop => match stopped {
+            Stopped::Clean => tracing::info!("stopped; every lock is free"),
+            Stopped::WithHolders => tracing::warn!("stopped with holders; the next start waits for the longest promise"),
+        },
+        _ = signals.terminate.recv() => return exit::say(exit::SYSTEM, format_args!("stopped in haste")),
+        _ = signals.interrupt.recv() => return exit::say(exit::SYSTEM, format_args!("stopped in haste")),
+    }
+    0
+}

@@ -1,0 +1,131 @@
+//! Accepting connections.
+
+use super::auth::fingerprint;
+use super::shared::Shared;
+use axum::Router;
+use axum::extract::Request;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use parking_lot::RwLock;
+use rustls::ServerConfig;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+/// A client sends the head of a request, and finishes its handshake, within this.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Connections that are open get this long to end when the server stops.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// A name for the client's certificate; empty without one.
+    pub(super) certificate: Arc<str>,
+    /// Whether this server wants no authentication.
+    pub(super) is_open: bool,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self { address: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0).into(), certificate: "".into(), is_open: false }
+    }
+}
+
+/// The TLS settings in use; `None` for plain text. Reloading replaces them.
+pub(super) type TlsSlot = RwLock<Option<Arc<ServerConfig>>>;
+
+pub(super) struct Acceptor {
+    pub(super) listener: TcpListener,
+    pub(super) router: Router,
+    pub(super) shared: Arc<Shared>,
+    pub(super) tls: Arc<TlsSlot>,
+    pub(super) most_connections: usize,
+    pub(super) is_open: bool,
+}
+
+impl Acceptor {
+    /// Accepts connections until the server stops, and lets those that are open end.
+    pub(super) async fn run(self) {
+        let graceful = GracefulShutdown::new();
+        let free = Arc::new(Semaphore::new(self.most_connections));
+        loop {
+            let (stream, address) = tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        // No descriptor is left, most likely; connections that end free some.
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+                () = self.shared.stopped() => break,
+            };
+            let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
+                tracing::warn!(peer = %address, limit = self.most_connections, "too many connections");
+                continue;
+            };
+            let (router, watcher, is_open) = (self.router.clone(), graceful.watcher(), self.is_open);
+            let tls = self.tls.read().clone();
+            tokio::spawn(async move {
+                serve(stream, address, (tls, is_open), (router, watcher)).await;
+                drop(permit);
+            });
+        }
+        drop(self.listener);
+        let _ = tokio::time::timeout(LAST_WORDS, graceful.shutdown()).await;
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    (tls, is_open): (Option<Arc<ServerConfig>>, bool),
+    to: (Router, Watcher),
+) {
+    let _ = stream.set_nodelay(true);
+    let mut peer = Peer { address, certificate: "".into(), is_open };
+    let Some(tls) = tls else {
+        return serve_http(stream, peer, to).await;
+    };
+    match tokio::time::timeout(HEAD_TIME, TlsAcceptor::from(tls).accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            if let Some(certificate) = shown {
+                peer.certificate = fingerprint(certificate);
+            }
+            serve_http(stream, peer, to).await;
+        }
+        // What a client sent in plain text may be a token: the error does not quote it.
+        Ok(Err(error)) => tracing::warn!(peer = %address, %error, "refused: no TLS handshake"),
+        Err(_) => tracing::warn!(peer = %address, "refused: the TLS handshake took too long"),
+    }
+}
+
+async fn serve_http<S>(stream: S, peer: Peer, (router, watcher): (Router, Watcher))
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let address = peer.address;
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request: Request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(peer.clone());
+        router.clone().oneshot(request)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        // A client that cuts its connection does so often and rightly.
+        tracing::debug!(peer = %address, %error, "a connection ended");
+    }
+}

@@ -1,0 +1,272 @@
+//! `/v1/lock`, `/v1/unlock`, `/v1/cancel`.
+
+use super::auth::{Identity, Verb};
+use super::body::{JsonBody, json};
+use super::problem::{Problem, code};
+use super::sessions::check_owner;
+use super::shared::{Phase, Shared};
+use super::wire::{EndBody, HolderRow, ItemBody, LockBody, RequestBody, default_ttl_ms};
+use crate::machine::{Answer, Ask, AttachPlan, Call, Item, Open, Refusal, RequestKey, SessionName, Wait};
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// No call is parked for longer: proxies cut connections that are silent for a minute.
+const LONGEST_POLL: Duration = Duration::from_secs(30);
+/// What a call leaves of the client's timeout, for the way back.
+const POLL_MARGIN: Duration = Duration::from_secs(2);
+
+pub(super) fn name_of(session: &str) -> Result<SessionName, Problem> {
+    session.parse().map_err(|()| Problem::invalid("session is not what POST /v1/sessions answered"))
+}
+
+/// A lock call that was checked, ready for the machine.
+struct LockCall {
+    session: Option<SessionName>,
+    open: Option<Open>,
+    number: u64,
+    settled_below: u64,
+    ask: Ask,
+    /// For how long the call may be parked.
+    poll: Duration,
+}
+
+/// What the machine answered, and to which session.
+type Answered = (SessionName, Answer);
+
+/// `POST /v1/lock`.
+pub(super) async fn lock(
+    State(shared): State<Arc<Shared>>,
+    Extension(identity): Extension<Identity>,
+    JsonBody(body): JsonBody<LockBody>,
+) -> Result<Response, Problem> {
+    let mut call = checked(&shared, &identity, &body)?;
+    if let Some(open) = &call.open {
+        shared.ensure_promise(open.ttl).await?;
+    }
+    let arrived = shared.now();
+    let refused = |refusal: Refusal| Problem::of(&refusal, shared.epoch());
+    let (answer, parked) = shared.step_and_park(|machine, now| {
+        let answer = first_answer(machine, now, &identity, &mut call);
+        let park = match &answer {
+            Ok((session, Answer::Waiting { .. })) if !call.poll.is_zero() => {
+                Some(RequestKey { session: session.number, number: call.number })
+            }
+            _ => None,
+        };
+        (answer, park)
+    });
+    let (session, mut answer) = answer.map_err(refused)?;
+    if let Some(parked) = parked {
+        let _ = tokio::time::timeout(call.poll, parked).await;
+        answer = shared
+            .step(|machine, now| {
+                let again = Call { now, session, principal: &identity.principal, settled_below: 0 };
+                machine.lock(again, call.number, call.ask.clone())
+            })
+            .map_err(refused)?;
+        if shared.phase() != Phase::Serving && matches!(answer, Answer::Waiting { .. }) {
+            return Err(refused(Refusal::Closing));
+        }
+    }
+    let valid = shared.step(|machine, _| machine.promised_from(session.number, arrived));
+    Ok(lock_response((session, answer), call.number, valid))
+}
+
+fn first_answer(
+    machine: &mut crate::machine::Machine,
+    now: Duration,
+    identity: &Identity,
+    call: &mut LockCall,
+) -> Result<Answered, Refusal> {
+    if let Some(open) = call.open.take() {
+        return machine.lock_implicit(now, open, call.number, call.ask.clone());
+    }
+    let session = call.session.ok_or(Refusal::UnknownSession)?;
+    let as_session = Call { now, session, principal: &identity.principal, settled_below: call.settled_below };
+    Ok((session, machine.lock(as_session, call.number, call.ask.clone())?))
+}
+
+fn checked(shared: &Shared, identity: &Identity, body: &LockBody) -> Result<LockCall, Problem> {
+    let limits = shared.limits();
+    if body.items.is_empty() || body.items.len() > limits.items {
+        return Err(Problem::invalid(format!(
+            "items has {} keys and may have 1 to {}",
+            body.items.len(),
+            limits.items
+        )));
+    }
+    let items: Vec<Item> = body.items.iter().map(Item::from).collect();
+    for (item, named) in items.iter().zip(&body.items) {
+        check_key(limits.key_bytes, item, named)?;
+        identity.check(Verb::Lock, &item.key)?;
+    }
+    let wait = if body.wait_ms == 0 { Wait::Try } else { Wait::Queue };
+    let session = body.session.as_deref().map(name_of).transpose()?;
+    let open = match (&session, &body.owner, body.ttl_ms) {
+        (None, owner, ttl_ms) => {
+            let owner = owner.as_deref().unwrap_or_default();
+            check_owner(shared, owner)?;
+            Some(Open {
+                owner: owner.into(),
+                principal: Arc::clone(&identity.principal),
+                ttl: Duration::from_millis(ttl_ms.unwrap_or_else(default_ttl_ms)),
+                attach: AttachPlan::RenewsOnly,
+            })
+        }
+        (Some(_), None, None) => None,
+        (Some(_), ..) => {
+            return Err(Problem::invalid("owner and ttl_ms belong to the session; leave them out of its requests"));
+        }
+    };
+    Ok(LockCall {
+        session,
+        open,
+        number: body.request_id,
+        settled_below: body.settled_below,
+        ask: Ask::new(items, body.priority, wait),
+        poll: poll_time(body),
+    })
+}
+
+fn check_key(limit: usize, item: &Item, named: &ItemBody) -> Result<(), Problem> {
+    let bytes = item.key.as_ref().byte_len();
+    if bytes > limit {
+        let detail = format!("the key {} has {bytes} bytes and may have {limit}", item.key);
+        return Err(Problem { code: Some(code::KEY), ..Problem::invalid(detail) });
+    }
+    if named.bucket.is_empty() || named.object.is_empty() {
+        return Err(Problem { code: Some(code::KEY), ..Problem::invalid("bucket and object are not empty") });
+    }
+    Ok(())
+}
+
+/// Shorter than the client's patience, so that the client learns its place instead of giving up.
+fn poll_time(body: &LockBody) -> Duration {
+    let wanted = Duration::from_millis(body.wait_ms).min(LONGEST_POLL);
+    match body.client_timeout_ms.map(Duration::from_millis) {
+        None => wanted,
+        Some(timeout) => wanted.min(timeout.saturating_sub(POLL_MARGIN).max(timeout / 2)),
+    }
+}
+
+/// `POST /v1/unlock`.
+pub(super) async fn unlock(
+    State(shared): State<Arc<Shared>>,
+    Extension(identity): Extension<Identity>,
+    JsonBody(body): JsonBody<EndBody>,
+) -> Result<Response, Problem> {
+    let grant = match &body.grant {
+        None => None,
+        Some(grant) => Some(grant.parse().map_err(|()| Problem::invalid("grant is not what /v1/lock answered"))?),
+    };
+    ended(&shared, &identity, &body, |machine, call| machine.unlock(call, body.request_id, grant))
+}
+
+/// `POST /v1/cancel`.
+pub(super) async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    Extension(identity): Extension<Identity>,
+    JsonBody(body): JsonBody<EndBody>,
+) -> Result<Response, Problem> {
+    if body.grant.is_some() {
+        return Err(Problem::invalid("cancel takes no grant: it ends the request in whatever state it is"));
+    }
+    ended(&shared, &identity, &body, |machine, call| machine.cancel(call, body.request_id))
+}
+
+fn ended(
+    shared: &Shared,
+    identity: &Identity,
+    body: &EndBody,
+    end: impl FnOnce(&mut crate::machine::Machine, Call<'_>) -> Result<Answer, Refusal>,
+) -> Result<Response, Problem> {
+    identity.check_verb(Verb::Lock)?;
+    let session = name_of(&body.session)?;
+    let answer = shared
+        .step(|machine, now| {
+            let call = Call { now, session, principal: &identity.principal, settled_below: body.settled_below };
+            end(machine, call)
+        })
+        .map_err(|refusal| Problem::of(&refusal, shared.epoch()))?;
+    match answer {
+        Answer::Lost { .. } => Ok(not_granted(session, &answer).into_response()),
+        _ => Ok(json(StatusCode::OK, &request_body(session, body.request_id, &answer, Duration::ZERO))),
+    }
+}
+
+fn lock_response((session, answer): Answered, number: u64, valid: Duration) -> Response {
+    match &answer {
+        Answer::Granted { .. } => json(StatusCode::OK, &request_body(session, number, &answer, valid)),
+        Answer::Waiting { .. } => json(StatusCode::ACCEPTED, &request_body(session, number, &answer, valid)),
+        _ => not_granted(session, &answer).into_response(),
+    }
+}
+
+/// The problem that a number's state is for a client that wants to hold.
+fn not_granted(session: SessionName, answer: &Answer) -> Problem {
+    let conflict = |name, detail: &str| Problem::new(name, StatusCode::CONFLICT, detail).epoch(session.epoch);
+    match answer {
+        Answer::Refused { holders } => Problem {
+            holders: holders.iter().map(HolderRow::from).collect(),
+            ..Problem::new(
+                "locked",
+                StatusCode::LOCKED,
+                "the keys are not all free; ask again under another number, or with wait_ms for a place in line",
+            )
+            .code(code::WOULD_BLOCK)
+            .epoch(session.epoch)
+        },
+        Answer::Cancelled { .. } => {
+            conflict("cancelled", "this request was cancelled; use another number").code(code::CANCELLED)
+        }
+        Answer::Lost { reason, .. } => Problem {
+            reason: Some(reason.as_str().into()),
+            ..conflict("lease_lost", "the lock was taken from this request; do not rely on it").code(code::LEASE_LOST)
+        },
+        _ => conflict("already_ended", "this request held its keys and released them; use another number")
+            .code(code::NOT_HELD),
+    }
+}
+
+/// What became of a number, as JSON.
+pub(super) fn request_body(session: SessionName, number: u64, answer: &Answer, valid: Duration) -> RequestBody {
+    let state = |state: &'static str| RequestBody {
+        epoch: session.epoch,
+        session: session.to_string(),
+        request_id: number,
+        state: state.into(),
+        grant: None,
+        fence: None,
+        valid_ms: None,
+        place: None,
+        holders: Vec::new(),
+        reason: None,
+    };
+    let with_grant = |word, grant: crate::machine::Grant| RequestBody {
+        grant: Some(grant.to_string()),
+        fence: Some(grant.fence),
+        ..state(word)
+    };
+    match answer {
+        Answer::Granted { grant } => {
+            RequestBody { valid_ms: Some(valid.as_millis() as u64), ..with_grant("granted", *grant) }
+        }
+        Answer::Waiting { place, holders } => RequestBody {
+            place: Some(*place),
+            holders: holders.iter().map(HolderRow::from).collect(),
+            ..state("waiting")
+        },
+        Answer::Refused { holders } => {
+            RequestBody { holders: holders.iter().map(HolderRow::from).collect(), ..state("refused") }
+        }
+        Answer::Ended { grant } => with_grant("ended", *grant),
+        Answer::Cancelled { grant } => grant.map_or_else(|| state("cancelled"), |grant| with_grant("cancelled", grant)),
+        Answer::Lost { grant, reason } => {
+            RequestBody { reason: Some(reason.as_str().into()), ..with_grant("lost", *grant) }
+        }
+    }
+}

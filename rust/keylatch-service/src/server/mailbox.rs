@@ -1,0 +1,88 @@
+//! What an attached stream has yet to send.
+//!
+//! Each stream has a box of its own, so that an event wakes the one session that it concerns and not all of them.
+
+use crate::machine::{Event, EventKind};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Events that wait for a slow client. What it misses, its next renewal answers.
+const CAPACITY: usize = 64;
+
+/// Why a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// The session has ended.
+    Gone,
+    /// The client attached another stream.
+    Replaced,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Event(Arc<Event>),
+    /// Events were missed.
+    Missed,
+    End(Last),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    events: VecDeque<Arc<Event>>,
+    missed: bool,
+    last: Option<Last>,
+}
+
+impl Mailbox {
+    /// Takes in an event, if it is one that streams carry.
+    pub(super) fn put(&self, event: &Arc<Event>) {
+        if !matches!(event.kind, EventKind::Granted { .. } | EventKind::Lost { .. }) {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.events.len() < CAPACITY && !state.missed {
+            state.events.push_back(Arc::clone(event));
+        } else {
+            state.missed = true;
+        }
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Says that nothing follows what lies here.
+    pub(super) fn end(&self, last: Last) {
+        self.state.lock().last = Some(last);
+        self.arrived.notify_one();
+    }
+
+    /// Waits for what comes next. One stream calls this.
+    pub(super) async fn next(&self) -> Next {
+        loop {
+            if let Some(next) = self.take() {
+                return next;
+            }
+            // A call in between leaves a permit.
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Next> {
+        let mut state = self.state.lock();
+        if let Some(event) = state.events.pop_front() {
+            return Some(Next::Event(event));
+        }
+        if std::mem::take(&mut state.missed) {
+            return Some(Next::Missed);
+        }
+        state.last.map(Next::End)
+    }
+}

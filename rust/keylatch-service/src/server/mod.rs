@@ -1,0 +1,29 @@
+//! The HTTP service around the [`Machine`](crate::machine::Machine): sockets, time, marks on disk, authentication.
+
+#![allow(clippy::result_large_err, reason = "a problem is made once for each call that fails, and sent")]
+
+mod attach;
+mod auth;
+mod body;
+mod events;
+mod listen;
+mod listings;
+mod locks;
+mod mailbox;
+mod marks;
+mod problem;
+mod router;
+mod run;
+mod sessions;
+mod shared;
+mod status;
+mod tls;
+pub mod wire;
+
+pub use auth::{AccessError, Scope, Tokens, Verb};
+pub use marks::{Marks, MarksError};
+pub use problem::Problem;
+pub use router::ROUTES;
+pub use run::{Running, ServeError, Settings, Stopped, start};
+pub use tls::{TlsError, TlsFiles};
+pub(crate) use tls::{certificates, private_key, roots};

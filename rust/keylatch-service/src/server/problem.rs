@@ -1,0 +1,202 @@
+//! Errors as RFC 9457 problem documents.
+
+use super::wire::HolderRow;
+use crate::machine::{Limit, Refusal};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Numbers that errors have in `keylatch.h`.
+pub(super) mod code {
+    pub(crate) const WOULD_BLOCK: i32 = -2;
+    pub(crate) const CANCELLED: i32 = -4;
+    pub(crate) const CLOSED: i32 = -5;
+    pub(crate) const NOT_HELD: i32 = -6;
+    pub(crate) const LEASE_LOST: i32 = -7;
+    pub(crate) const TABLE_FULL: i32 = -8;
+    pub(crate) const KEY: i32 = -9;
+    pub(crate) const CONFIG: i32 = -10;
+    pub(crate) const WAITERS: i32 = -13;
+    pub(crate) const INVALID: i32 = -101;
+    pub(crate) const SYSTEM: i32 = -105;
+}
+
+/// An error as the service answers it: `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:keylatch:problem:` and the error's name.
+    #[serde(rename = "type")]
+    pub kind: Cow<'static, str>,
+    /// The error in a few words.
+    pub title: Cow<'static, str>,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened and what to do about it.
+    pub detail: String,
+    /// The error's number in `keylatch.h`, where the library has one for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The server's epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Who holds the keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<HolderRow>,
+    /// Why a hold was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'static, str>>,
+    /// When the same call may succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+const PREFIX: &str = "urn:keylatch:problem:";
+
+impl Problem {
+    /// Makes a problem from its name, its status and what to say.
+    #[must_use]
+    pub fn new(name: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("{PREFIX}{name}").into(),
+            title: name.replace('_', " ").into(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: None,
+            epoch: None,
+            holders: Vec::new(),
+            reason: None,
+            retry_after_ms: None,
+        }
+    }
+
+    /// The error's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.kind.strip_prefix(PREFIX).unwrap_or(&self.kind)
+    }
+
+    pub(super) fn code(self, code: i32) -> Self {
+        Self { code: Some(code), ..self }
+    }
+
+    pub(super) fn epoch(self, epoch: u64) -> Self {
+        Self { epoch: Some(epoch), ..self }
+    }
+
+    fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after_ms: Some(wait.as_millis() as u64), ..self }
+    }
+
+    /// Says what is wrong with what the client sent.
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new("invalid_request", StatusCode::BAD_REQUEST, detail).code(code::INVALID)
+    }
+
+    /// Says why the machine refused.
+    pub(super) fn of(refusal: &Refusal, epoch: u64) -> Self {
+        Self::of_refusal(refusal).epoch(epoch)
+    }
+
+    fn of_refusal(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::EpochChanged => Self::new(
+                "epoch_changed",
+                StatusCode::CONFLICT,
+                "the server has started anew since this session was opened, and every lock of it is void; open a session \
+                 and ask again",
+            )
+            .code(code::LEASE_LOST),
+            Refusal::SessionGone => Self::new(
+                "session_gone",
+                StatusCode::GONE,
+                "the session has ended and its locks are released; open another one, and renew it in time",
+            )
+            .code(code::LEASE_LOST),
+            Refusal::UnknownSession => {
+                Self::new("unknown_session", StatusCode::NOT_FOUND, "there is no such session for this client")
+                    .code(code::INVALID)
+            }
+            Refusal::StaleRequest { settled_below } => Self::new(
+                "stale_request",
+                StatusCode::CONFLICT,
+                format!("the client said that numbers below {settled_below} have settled; use a new number"),
+            )
+            .code(code::INVALID),
+            Refusal::NumberReused => Self::new(
+                "number_reused",
+                StatusCode::CONFLICT,
+                "this request_id was used for other keys; each request has a number of its own",
+            )
+            .code(code::INVALID),
+            Refusal::SessionCut => Self::new(
+                "session_cut",
+                StatusCode::CONFLICT,
+                "the session's stream is cut: attach again, or let the request wait",
+            )
+            .code(code::WOULD_BLOCK),
+            Refusal::NotHeld => {
+                Self::new("not_held", StatusCode::NOT_FOUND, "this request holds nothing").code(code::NOT_HELD)
+            }
+            Refusal::StillQueued => {
+                Self::new("still_queued", StatusCode::CONFLICT, "this request waits; end that with /v1/cancel")
+                    .code(code::NOT_HELD)
+            }
+            Refusal::OtherGrant => {
+                Self::new("other_grant", StatusCode::CONFLICT, "the grant is not this request's; nothing was released")
+                    .code(code::NOT_HELD)
+            }
+            Refusal::Full { what, limit } => Self::full(*what, *limit),
+            Refusal::BadTtl => Self::invalid("ttl_ms is shorter or longer than this server allows; see --show-config")
+                .code(code::CONFIG),
+            Refusal::Quiet { wait } => Self::new(
+                "quiet_period",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the server started after a crash, and clients of before may still believe in their locks",
+            )
+            .code(code::WOULD_BLOCK)
+            .retry_after(*wait),
+            Refusal::NoFences => Self::new(
+                "no_fences",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the server cannot write its state file; its log says why",
+            )
+            .code(code::SYSTEM)
+            .retry_after(Duration::from_secs(1)),
+            Refusal::Closing => Self::new("closing", StatusCode::SERVICE_UNAVAILABLE, "the server is about to stop")
+                .code(code::CLOSED)
+                .retry_after(Duration::from_secs(1)),
+        }
+    }
+
+    fn full(what: Limit, limit: usize) -> Self {
+        let (name, status, code, advice) = match what {
+            Limit::Sessions => ("too_many_sessions", 503, code::TABLE_FULL, "end some, or raise --max-sessions"),
+            Limit::Waiters => ("too_many_waiters", 503, code::WAITERS, "try again later, or raise --max-waiters"),
+            Limit::Keys => ("too_many_keys", 503, code::TABLE_FULL, "release some, or raise --max-keys"),
+            Limit::OpenRequests => {
+                ("too_many_open_requests", 429, code::WAITERS, "say with settled_below which have their answer")
+            }
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        Self::new(name, status, format!("the limit is {limit}; {advice}")).code(code)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait) = self.retry_after_ms {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.div_ceil(1000)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,109 @@
+//! Which call goes where, and what each has to pass first.
+
+use super::auth::Identity;
+use super::listen::Peer;
+use super::problem::Problem;
+use super::shared::Shared;
+use super::{attach, events, listings, locks, sessions, status};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use std::sync::Arc;
+
+/// Every call: method and path, as the OpenAPI document has them.
+pub const ROUTES: [(&str, &str); 16] = [
+    ("post", "/v1/sessions"),
+    ("delete", "/v1/sessions/{session}"),
+    ("get", "/v1/sessions/{session}/attach"),
+    ("post", "/v1/sessions/{session}/renew"),
+    ("post", "/v1/renew"),
+    ("post", "/v1/lock"),
+    ("post", "/v1/unlock"),
+    ("post", "/v1/cancel"),
+    ("get", "/v1/locks"),
+    ("get", "/v1/waiters"),
+    ("get", "/v1/events"),
+    ("post", "/v1/force-release"),
+    ("get", "/metrics"),
+    ("get", "/healthz"),
+    ("get", "/openapi.json"),
+    ("get", "/"),
+];
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/sessions", post(sessions::open))
+        .route("/v1/sessions/{session}", delete(sessions::end))
+        .route("/v1/sessions/{session}/attach", get(attach::attach))
+        .route("/v1/sessions/{session}/renew", post(sessions::renew))
+        .route("/v1/renew", post(sessions::renew_named))
+        .route("/v1/lock", post(locks::lock))
+        .route("/v1/unlock", post(locks::unlock))
+        .route("/v1/cancel", post(locks::cancel))
+        .route("/v1/locks", get(listings::locks))
+        .route("/v1/waiters", get(listings::waiters))
+        .route("/v1/events", get(events::events))
+        .route("/v1/force-release", post(listings::force_release))
+        .route("/metrics", get(status::metrics))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), authenticate));
+    // These say nothing about locks, so that a probe and a browser need no token for them.
+    let open = Router::new()
+        .route("/healthz", get(status::healthz))
+        .route("/openapi.json", get(status::openapi))
+        .route("/", get(status::page));
+    guarded
+        .merge(open)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(check_host))
+        .with_state(shared)
+}
+
+async fn no_such_path() -> Response {
+    Problem::new("no_such_path", StatusCode::NOT_FOUND, "the calls are listed in /openapi.json").into_response()
+}
+
+async fn no_such_method() -> Response {
+    let detail = "this path has another method; see /openapi.json";
+    Problem::new("no_such_method", StatusCode::METHOD_NOT_ALLOWED, detail).into_response()
+}
+
+/// Notes who makes the request, or refuses it. The header is never logged.
+async fn authenticate(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+    match shared.access().identify(request.headers(), &peer.certificate) {
+        Ok(identity) => {
+            request.extensions_mut().insert::<Identity>(identity);
+            next.run(request).await
+        }
+        Err(problem) => {
+            let path = request.uri().path().to_owned();
+            tracing::warn!(peer = %peer.address, %path, reason = %problem.detail, "refused");
+            problem.into_response()
+        }
+    }
+}
+
+/// A server that wants no authentication answers requests to this machine's own names only: a page whose name an attacker
+/// lets point here must not reach it.
+async fn check_host(request: Request, next: Next) -> Response {
+    let is_open = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_open);
+    if is_open && !names_this_machine(request.headers()) {
+        let detail = "without authentication this server answers to localhost, 127.0.0.1 and [::1] only";
+        return Problem::new("other_host", StatusCode::MISDIRECTED_REQUEST, detail).into_response();
+    }
+    next.run(request).await
+}
+
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

@@ -1,0 +1,109 @@
+//! `/v1/sessions`: open, renew, end.
+
+use super::auth::{Identity, Verb};
+use super::body::{JsonBody, json};
+use super::locks::{name_of, request_body};
+use super::problem::Problem;
+use super::shared::Shared;
+use super::wire::{OpenBody, OpenedBody, RenewBody, RenewedBody};
+use crate::machine::{AttachPlan, Call, Open};
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `POST /v1/sessions`.
+pub(super) async fn open(
+    State(shared): State<Arc<Shared>>,
+    Extension(identity): Extension<Identity>,
+    JsonBody(body): JsonBody<OpenBody>,
+) -> Result<Response, Problem> {
+    identity.check_verb(Verb::Lock)?;
+    check_owner(&shared, &body.owner)?;
+    let ttl = Duration::from_millis(body.ttl_ms);
+    let attach = if body.attach { AttachPlan::Attaches } else { AttachPlan::RenewsOnly };
+    let grace = shared.limits().grace;
+    shared.ensure_promise(if body.attach { ttl.min(grace) } else { ttl }).await?;
+    let open = Open { owner: body.owner.into(), principal: identity.principal, ttl, attach };
+    let opened =
+        shared.step(|machine, now| machine.open(now, open)).map_err(|refusal| Problem::of(&refusal, shared.epoch()))?;
+    Ok(json(
+        StatusCode::CREATED,
+        &OpenedBody {
+            epoch: shared.epoch(),
+            session: opened.session.to_string(),
+            valid_ms: opened.valid.as_millis() as u64,
+            grace_ms: grace.as_millis() as u64,
+        },
+    ))
+}
+
+pub(super) fn check_owner(shared: &Shared, owner: &str) -> Result<(), Problem> {
+    let limit = shared.limits().owner_bytes;
+    if owner.len() > limit {
+        return Err(Problem::invalid(format!("owner has {} bytes and may have {limit}", owner.len())));
+    }
+    Ok(())
+}
+
+/// `POST /v1/sessions/{session}/renew`.
+pub(super) async fn renew(
+    State(shared): State<Arc<Shared>>,
+    Extension(identity): Extension<Identity>,
+    Path(session): Path<String>,
+    JsonBody(body): JsonBody<RenewBody>,
+) -> Result<Response, Problem> {
+    if body.session.as_ref().is_some_and(|named| *named != session) {
+        return Err(Problem::invalid("the body names another session than the path"));
+    }
+    renewed(&shared, &identity, &session, &body)
+}
+
+/// `POST /v1/renew`.
+pub(super) async fn renew_named(
+    State(shared): State<Arc<Shared>>,
+    Extension(identity): Extension<Identity>,
+    JsonBody(body): JsonBody<RenewBody>,
+) -> Result<Response, Problem> {
+    let session = body.session.as_deref().ok_or_else(|| Problem::invalid("session is missing"))?;
+    renewed(&shared, &identity, session, &body)
+}
+
+fn renewed(shared: &Shared, identity: &Identity, session: &str, body: &RenewBody) -> Result<Response, Problem> {
+    identity.check_verb(Verb::Lock)?;
+    let session = name_of(session)?;
+    if body.open.len() > shared.limits().open_requests {
+        return Err(Problem::invalid(format!("open lists more than {} numbers", shared.limits().open_requests)));
+    }
+    if body.next.is_none() && !body.open.is_empty() {
+        return Err(Problem::invalid("open needs next: the number that the client uses next"));
+    }
+    let principal = &*identity.principal;
+    let answer = shared.step(|machine, now| {
+        let call = Call { now, session, principal, settled_below: body.settled_below };
+        let renewed = machine.renew(call, body.next, &body.open)?;
+        let valid = machine.promised_from(session.number, now);
+        let requests =
+            renewed.requests.iter().map(|(number, answer)| request_body(session, *number, answer, valid)).collect();
+        Ok((renewed.valid, requests))
+    });
+    let (valid, requests) = answer.map_err(|refusal| Problem::of(&refusal, shared.epoch()))?;
+    let body = RenewedBody { epoch: shared.epoch(), valid_ms: valid.as_millis() as u64, requests };
+    Ok(json(StatusCode::OK, &body))
+}
+
+/// `DELETE /v1/sessions/{session}`.
+pub(super) async fn end(
+    State(shared): State<Arc<Shared>>,
+    Extension(identity): Extension<Identity>,
+    Path(session): Path<String>,
+) -> Result<StatusCode, Problem> {
+    identity.check_verb(Verb::Lock)?;
+    let session = name_of(&session)?;
+    shared
+        .step(|machine, now| machine.end(Call { now, session, principal: &identity.principal, settled_below: 0 }))
+        .map_err(|refusal| Problem::of(&refusal, shared.epoch()))?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,309 @@
+//! The machine in its mutex, and what happens around each step: polls are answered, subscribers woken, timers set.
+
+use super::auth::Access;
+use super::mailbox::{Last, Mailbox};
+use super::marks::Marks;
+use super::problem::{Problem, code};
+use crate::machine::{Call, Limits, Machine, Refusal, Replay, RequestKey, SessionName, Start, Stream};
+use axum::http::StatusCode;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, oneshot, watch};
+
+/// Whether the server goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Serving,
+    /// Nothing is granted any more; holders may release.
+    Draining,
+    /// Streams end, connections close.
+    Stopping,
+}
+
+#[derive(Debug)]
+struct Guarded {
+    machine: Machine,
+    /// One parked call for a waiting request. A later one takes its place, and the earlier one answers.
+    polls: HashMap<RequestKey, oneshot::Sender<()>>,
+    /// The box of each session's attached stream.
+    streams: HashMap<u64, Arc<Mailbox>>,
+    /// The number of the latest event that was put into boxes.
+    posted: u64,
+    /// When the timer is set to wake.
+    armed: Option<Duration>,
+}
+
+impl Guarded {
+    /// Puts what happened in this step into the boxes of those that it concerns.
+    fn post(&mut self) {
+        if let Replay::Events { events, .. } = self.machine.events_after(self.posted, usize::MAX) {
+            for event in events {
+                if let Some(mailbox) = self.streams.get(&event.request.session) {
+                    mailbox.put(&event);
+                }
+            }
+        }
+        self.posted = self.machine.head();
+        for session in self.machine.take_ended() {
+            if let Some(mailbox) = self.streams.remove(&session) {
+                mailbox.end(Last::Gone);
+            }
+        }
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    guarded: Mutex<Guarded>,
+    started: Instant,
+    epoch: u64,
+    limits: Limits,
+    /// The number of the latest event.
+    head: watch::Sender<u64>,
+    phase: watch::Sender<Phase>,
+    rearm: Notify,
+    low_fences: Notify,
+    marks: Mutex<Marks>,
+    /// The longest promise that is safe on disk, in milliseconds.
+    promise_ms: AtomicU64,
+    access: RwLock<Arc<Access>>,
+}
+
+impl Shared {
+    pub(super) fn new(limits: Limits, (marks, start): (Marks, Start), access: Access) -> Arc<Self> {
+        let machine = Machine::new(limits.clone(), start.clone());
+        Arc::new(Self {
+            guarded: Mutex::new(Guarded {
+                machine,
+                polls: HashMap::new(),
+                streams: HashMap::new(),
+                posted: 0,
+                armed: None,
+            }),
+            started: Instant::now(),
+            epoch: start.epoch,
+            limits,
+            head: watch::Sender::new(0),
+            phase: watch::Sender::new(Phase::Serving),
+            rearm: Notify::new(),
+            low_fences: Notify::new(),
+            marks: Mutex::new(marks),
+            promise_ms: AtomicU64::new(start.quiet.as_millis() as u64),
+            access: RwLock::new(Arc::new(access)),
+        })
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read())
+    }
+
+    pub(super) fn set_access(&self, access: Access) {
+        *self.access.write() = Arc::new(access);
+    }
+
+    /// Takes one step of the machine, then wakes what it concerns.
+    pub(super) fn step<T>(&self, step: impl FnOnce(&mut Machine, Duration) -> T) -> T {
+        self.step_guarded(|guarded, now| step(&mut guarded.machine, now))
+    }
+
+    /// As `step`; where it names a request, the caller is parked until that request leaves its queue.
+    pub(super) fn step_and_park<T>(
+        &self,
+        step: impl FnOnce(&mut Machine, Duration) -> (T, Option<RequestKey>),
+    ) -> (T, Option<oneshot::Receiver<()>>) {
+        self.step_guarded(|guarded, now| {
+            let (result, park) = step(&mut guarded.machine, now);
+            let parked = park.map(|key| {
+                let (sender, receiver) = oneshot::channel();
+                guarded.polls.insert(key, sender);
+                receiver
+            });
+            (result, parked)
+        })
+    }
+
+    /// Attaches a stream to a session. An earlier stream of it ends.
+    pub(super) fn attach(&self, session: SessionName, principal: &str) -> Result<(Stream, Arc<Mailbox>), Refusal> {
+        self.step_guarded(|guarded, now| {
+            let stream = guarded.machine.attach(Call { now, session, principal, settled_below: 0 })?;
+            let mailbox = Arc::<Mailbox>::default();
+            if let Some(earlier) = guarded.streams.insert(session.number, Arc::clone(&mailbox)) {
+                earlier.end(Last::Replaced);
+            }
+            Ok((stream, mailbox))
+        })
+    }
+
+    /// Notes that a stream ended.
+    pub(super) fn detach(&self, stream: Stream, mailbox: &Arc<Mailbox>) {
+        self.step_guarded(|guarded, now| {
+            guarded.machine.detach(now, stream);
+            if guarded.streams.get(&stream.session).is_some_and(|present| Arc::ptr_eq(present, mailbox)) {
+                guarded.streams.remove(&stream.session);
+            }
+        });
+    }
+
+    /// Takes a step under the mutex. Time is read there, so it never runs back.
+    fn step_guarded<T>(&self, step: impl FnOnce(&mut Guarded, Duration) -> T) -> T {
+        let mut guarded = self.guarded.lock();
+        let result = step(&mut guarded, self.started.elapsed());
+        guarded.post();
+        let settled = guarded.machine.take_settled();
+        let polls: Vec<_> = settled.iter().filter_map(|key| guarded.polls.remove(key)).collect();
+        let due = guarded.machine.due();
+        let is_earlier = due.is_some_and(|due| guarded.armed.is_none_or(|armed| due < armed));
+        if is_earlier {
+            guarded.armed = due;
+        }
+        let head = guarded.machine.head();
+        let wants_fences = guarded.machine.wants_fences();
+        drop(guarded);
+        // A poll whose client has gone is not there to be woken; the machine has the answer.
+        for poll in polls {
+            let _ = poll.send(());
+        }
+        self.head.send_if_modified(|seen| std::mem::replace(seen, head.max(*seen)) < head);
+        if is_earlier {
+            self.rearm.notify_one();
+        }
+        if wants_fences {
+            self.low_fences.notify_one();
+        }
+        result
+    }
+
+    /// Follows the number of the latest event.
+    pub(super) fn follow_head(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    /// Returns when nothing is granted any more.
+    pub(super) async fn draining(&self) {
+        let _ = self.phase.subscribe().wait_for(|phase| *phase != Phase::Serving).await;
+    }
+
+    /// Returns when streams and connections are to end.
+    pub(super) async fn stopped(&self) {
+        // The sender is in `self`, so this does not fail.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Stopping).await;
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Makes sure that a promise of this length outlives a crash, before it is made.
+    pub(super) async fn ensure_promise(self: &Arc<Self>, promise: Duration) -> Result<(), Problem> {
+        // In whole seconds: a client cannot make the server write for each millisecond.
+        let wanted = Duration::from_secs(promise.min(self.limits.max_ttl).as_secs_f64().ceil() as u64);
+        if wanted.as_millis() as u64 <= self.promise_ms.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        let raised = tokio::task::spawn_blocking(move || {
+            let safe = shared.marks.lock().raise_promise(wanted)?;
+            shared.promise_ms.fetch_max(safe.as_millis() as u64, Ordering::Relaxed);
+            Ok::<(), std::io::Error>(())
+        });
+        let error = match raised.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(%error, "the state file cannot be written");
+        let detail = "the server cannot write its state file; its log says why";
+        Err(Problem::new("state_not_written", StatusCode::SERVICE_UNAVAILABLE, detail).code(code::SYSTEM))
+    }
+
+    /// Ends what is due when it is due, until the server stops.
+    pub(super) async fn run_timer(self: Arc<Self>) {
+        loop {
+            let due = self.step(|machine, now| machine.tick(now));
+            self.guarded.lock().armed = due;
+            let at = due.map(|due| self.started + due);
+            tokio::select! {
+                () = sleep_until(at) => {}
+                () = self.rearm.notified() => {}
+                () = self.stopped() => return,
+            }
+        }
+    }
+
+    /// Makes ranges of fences safe ahead of their use, until the server stops.
+    pub(super) async fn run_fences(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.low_fences.notified() => {}
+                () = self.stopped() => return,
+            }
+            if !self.step(|machine, _| machine.wants_fences()) {
+                continue;
+            }
+            let shared = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || shared.marks.lock().raise_fences()).await {
+                Ok(Ok(range)) => self.step(|machine, now| machine.allot_fences(now, range)),
+                failed => {
+                    tracing::error!(?failed, "the state file cannot be written; fences run out");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    self.low_fences.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Stops granting, and waits until every lock is free or the time is over. Returns whether it stopped clean.
+    pub(super) async fn drain(self: &Arc<Self>, patience: Duration) -> bool {
+        self.phase.send_replace(Phase::Draining);
+        let deadline = tokio::time::Instant::now() + patience;
+        let mut head = self.follow_head();
+        // Parked calls answer that the server is closing.
+        let polls = std::mem::take(&mut self.guarded.lock().polls);
+        drop(polls);
+        let is_free = loop {
+            if self.step(|machine, now| machine.close(now)) {
+                break true;
+            }
+            // A release is an event.
+            if tokio::time::timeout_at(deadline, head.changed()).await.is_err() {
+                break false;
+            }
+        };
+        if is_free {
+            let shared = Arc::clone(self);
+            let written = tokio::task::spawn_blocking(move || shared.marks.lock().stop_clean()).await;
+            if let Ok(Err(error)) = &written {
+                tracing::error!(%error, "the state file cannot be written; the next start waits as after a crash");
+            }
+            return matches!(written, Ok(Ok(())));
+        }
+        false
+    }
+
+    pub(super) fn stop(&self) {
+        self.phase.send_replace(Phase::Stopping);
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

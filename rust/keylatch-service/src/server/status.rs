@@ -1,0 +1,139 @@
+//! `/metrics`, `/healthz`, `/openapi.json`, `/`.
+
+use super::auth::{Identity, Verb};
+use super::body::json;
+use super::problem::Problem;
+use super::shared::{Phase, Shared};
+use super::wire::HealthBody;
+use crate::machine::{Machine, WAIT_BOUNDS_US};
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use keylatch::OPENMETRICS_CONTENT_TYPE;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The description of the API, as it is committed.
+pub(super) const OPENAPI: &str = include_str!("../../openapi.json");
+
+/// `GET /openapi.json`.
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+/// `GET /healthz`.
+pub(super) async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
+    let phase = shared.phase();
+    let body = shared.step(|machine, now| {
+        let quiet = machine.quiet_left(now);
+        let status = match phase {
+            Phase::Serving if quiet.is_zero() => "ok",
+            Phase::Serving => "quiet",
+            Phase::Draining | Phase::Stopping => "closing",
+        };
+        HealthBody {
+            status: status.into(),
+            epoch: machine.epoch(),
+            uptime_ms: now.as_millis() as u64,
+            quiet_ms: quiet.as_millis() as u64,
+            sessions: machine.sessions(),
+            holders: machine.holds(),
+            waiters: machine.waiting(),
+        }
+    });
+    let status = if phase == Phase::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &body)
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(
+    State(shared): State<Arc<Shared>>,
+    Extension(identity): Extension<Identity>,
+) -> Result<Response, Problem> {
+    identity.check_verb(Verb::Metrics)?;
+    let text = shared.step(|machine, now| openmetrics(machine, now));
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)], text).into_response())
+}
+
+/// The machine's figures as OpenMetrics text. Names that the library has too mean the same here.
+fn openmetrics(machine: &Machine, now: Duration) -> String {
+    let figures = machine.figures();
+    let mut text = String::with_capacity(4096);
+    let mut family = |name: &str, kind: &str, help: &str, samples: &[(&str, f64)]| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "# TYPE keylatch_{name} {kind}\n# HELP keylatch_{name} {help}");
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        for (labels, value) in samples {
+            let _ = writeln!(text, "keylatch_{name}{suffix}{labels} {value}");
+        }
+    };
+    let count = |count: u64| count as f64;
+    let size = |size: usize| size as f64;
+    family(
+        "acquisitions",
+        "counter",
+        "Requests that were granted.",
+        &[("{path=\"free\"}", count(figures.granted_free)), ("{path=\"waited\"}", count(figures.granted_after_wait))],
+    );
+    family(
+        "keys_granted",
+        "counter",
+        "Keys that were granted, each of a request counted.",
+        &[("", count(figures.keys_granted))],
+    );
+    family("releases", "counter", "Requests that their clients released.", &[("", count(figures.released))]);
+    family("waits", "counter", "Requests that took a place in line.", &[("", count(figures.queued))]);
+    family(
+        "refusals",
+        "counter",
+        "Requests that were not to wait and found a key held.",
+        &[("", count(figures.refused))],
+    );
+    family("cancellations", "counter", "Requests that were cancelled.", &[("", count(figures.cancelled))]);
+    family(
+        "revocations",
+        "counter",
+        "Holds that ended without their clients' doing.",
+        &[
+            ("{reason=\"forced\"}", count(figures.lost_forced)),
+            ("{reason=\"expired\"}", count(figures.lost_expired)),
+            ("{reason=\"given_up\"}", count(figures.lost_given_up)),
+        ],
+    );
+    family("sessions_opened", "counter", "Sessions that were opened.", &[("", count(figures.sessions_opened))]);
+    family("sessions_expired", "counter", "Sessions whose lease was over.", &[("", count(figures.sessions_expired))]);
+    family("events", "counter", "Events that were published.", &[("", count(machine.head()))]);
+    family("sessions", "gauge", "Sessions now.", &[("", size(machine.sessions()))]);
+    family("holders", "gauge", "Locks held now, each reader counted.", &[("", size(machine.holds()))]);
+    family("waiters", "gauge", "Requests waiting now.", &[("", size(machine.waiting()))]);
+    family("entries", "gauge", "Keys that are held or waited for now.", &[("", size(machine.keys()))]);
+    family("epoch", "gauge", "The epoch of this start.", &[("", count(machine.epoch()))]);
+    family(
+        "quiet_seconds",
+        "gauge",
+        "For how long nothing is granted after a crash.",
+        &[("", machine.quiet_left(now).as_secs_f64())],
+    );
+    family("max_wait_seconds", "gauge", "The longest wait so far.", &[("", figures.wait_max.as_secs_f64())]);
+    family("uptime_seconds", "gauge", "How long the server has run.", &[("", now.as_secs_f64())]);
+    let mut below = 0;
+    let _ = writeln!(text, "# TYPE keylatch_wait_seconds histogram\n# UNIT keylatch_wait_seconds seconds");
+    let _ = writeln!(text, "# HELP keylatch_wait_seconds How long requests waited that were granted.");
+    for (position, waits) in figures.wait_buckets.iter().enumerate() {
+        below += waits;
+        let bound = WAIT_BOUNDS_US.get(position).map(|micros| format!("{:?}", *micros as f64 / 1e6));
+        let bound = bound.unwrap_or_else(|| "+Inf".into());
+        let _ = writeln!(text, "keylatch_wait_seconds_bucket{{le=\"{bound}\"}} {below}");
+    }
+    let total = figures.wait_total.as_secs_f64();
+    let _ = writeln!(text, "keylatch_wait_seconds_sum {total}\nkeylatch_wait_seconds_count {below}\n# EOF");
+    text
+}
+
+/// `GET /`: the live page.
+pub(super) async fn page() -> Response {
+    const PAGE: &str = include_str!("../../page/index.html");
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response()
+}

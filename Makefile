@@ -44,6 +44,14 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 	$(call say,Rust 3/3: tests inside the bench)
 	@$(CARGO) test -p keylatch-bench $(ARGS)
 
+test: test-shm
+
+.PHONY: test-shm shm-model chaos-processes bench-processes
+
+test-shm: need-rust ## locks between processes: the crate's tests and the quick searches of its model
+	$(call say,Locks between processes: tests and the quick searches of the model)
+	@$(CARGO) test --no-fail-fast -p keylatch-shm $(ARGS)
+
 test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
 	$(call say,C 1/3: the crate behind the header and the scenarios)
 	@$(CARGO) test -p keylatch-capi -p keylatch-header --features keylatch-capi/forced-panic $(ARGS)
@@ -135,6 +143,29 @@ models: need-rust ## model-check the lock, the table and the waiting (loom; PREE
 	@list="$$($(loom) --quiet -- models --list)"; \
 		[[ "$$list" == *": test"* ]] || { echo "there are no models to check" >&2; exit 1; }
 	@$(loom) -- models $(ARGS)
+
+shm-model: need-rust ## search the whole model of the locks between processes (some minutes)
+	@CARGO_PROFILE_TEST_OPT_LEVEL=3 $(CARGO) test -p keylatch-shm --lib model:: -- --include-ignored --nocapture --test-threads 1 $(ARGS)
+
+# What a run of chaos needs: the checks on, and fast enough to die everywhere.
+chaos = CARGO_PROFILE_DEV_OPT_LEVEL=1 $(CARGO) run --quiet -p keylatch-shm --example chaos --
+
+chaos-processes: need-rust ## kill, stop and single-step processes that lock, and check what the others see (CHAOS=30 seconds each)
+	$(call say,SIGKILL and SIGSTOP among 8 and among 40 processes)
+	@$(chaos) --seconds $(CHAOS) --processes 8 $(ARGS)
+	@$(chaos) --seconds $(CHAOS) --processes 40 $(ARGS)
+	$(call say,Contention without kills, and sleepers that never look by themselves)
+	@$(chaos) --seconds $(CHAOS) --processes 40 --kills 0 --no-stops --recheck 3600000
+	$(call say,SIGKILL after every instruction of short scripts)
+	@$(chaos) --steps --seconds $(CHAOS) --kills $(STRIDE)
+	$(call say,The same with deliberate faults: each has to be reported)
+	@for control in no-recovery false-deaths silent-deaths; do \
+		if $(chaos) --seconds 15 --processes 8 --control $$control >/dev/null 2>&1; then \
+			echo "$$control was not noticed" >&2; exit 1; else echo "$$control: noticed"; fi; done
+
+CHAOS ?= 30
+# Every so many instructions a point; 1 is each.
+STRIDE ?= 1
 
 PREEMPTIONS ?= 2
 loom = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \

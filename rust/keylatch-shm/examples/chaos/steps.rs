@@ -1,0 +1,197 @@
+//! SIGKILL after every n-th instruction of short scripts, by ptrace.
+//!
+//! A child opens the table, stops itself, and runs one script under single-stepping. After n instructions it is killed.
+//! A checker in another process then has to get every key of the script, exclusively and soon.
+
+use crate::options::Options;
+use crate::table_config;
+use keylatch::Mode;
+use keylatch_shm::{LockRequest, SharedTable};
+use std::path::Path;
+use std::time::Duration;
+
+/// What the traced child does, and what other processes hold or want meanwhile.
+#[derive(Clone, Copy, Debug)]
+enum Script {
+    Exclusive,
+    Shared,
+    /// The key is not in the table, and another has to go for it.
+    Insert,
+    /// Two other processes share the key.
+    OverflowReader,
+    /// Another process waits for what the child holds.
+    ReleaseToWaiter,
+    /// A process died that held the key; the child recovers it.
+    Recover,
+}
+
+const SCRIPTS: [Script; 6] = [
+    Script::Exclusive,
+    Script::Shared,
+    Script::Insert,
+    Script::OverflowReader,
+    Script::ReleaseToWaiter,
+    Script::Recover,
+];
+/// Most scripts end before; longer ones are cut here.
+const MOST: u64 = 40_000;
+
+fn fork(work: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: the parent has one thread, so the child may do anything.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "no process could be started");
+    if pid == 0 {
+        work();
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    pid
+}
+
+fn open(path: &Path) -> SharedTable {
+    SharedTable::open(path, &table_config()).expect("the table is as good as ever")
+}
+
+fn key_of(script: Script, n: u64) -> String {
+    // Insertion needs a new key each time.
+    match script {
+        Script::Insert => format!("inserted-{n}"),
+        _ => format!("{script:?}"),
+    }
+}
+
+/// A process that holds the key until it is killed; it has the lock when this returns.
+fn holder(path: &Path, name: &str, mode: Mode) -> libc::pid_t {
+    let mut ends = [0; 2];
+    // SAFETY: the array is a local.
+    assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+    let pid = fork(|| {
+        let table = open(path);
+        let request = LockRequest::new(("steps", name), mode).timeout(Duration::from_secs(5));
+        let _guard = table.lock(request).blocking().expect("a holder gets the key");
+        // SAFETY: the byte is a local.
+        unsafe { libc::write(ends[1], [1_u8].as_ptr().cast(), 1) };
+        loop {
+            std::thread::park();
+        }
+    });
+    let mut byte = [0_u8];
+    // SAFETY: the byte is a local, and both ends are this function's own.
+    unsafe {
+        libc::close(ends[1]);
+        let got = libc::read(ends[0], byte.as_mut_ptr().cast(), 1);
+        libc::close(ends[0]);
+        assert_eq!(got, 1, "the holder ended before it held");
+    }
+    pid
+}
+
+fn waiter(path: &Path, name: &str) -> libc::pid_t {
+    fork(|| {
+        let table = open(path);
+        let request = LockRequest::write(("steps", name)).timeout(Duration::from_secs(5));
+        drop(table.lock(request).blocking());
+    })
+}
+
+fn kill(pid: libc::pid_t) {
+    let mut status = 0;
+    // SAFETY: the process is a child of this one; the status is a local.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        libc::waitpid(pid, &raw mut status, 0);
+    }
+}
+
+fn wait_stopped(pid: libc::pid_t) -> bool {
+    let mut status = 0;
+    // SAFETY: the status is a local.
+    unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    libc::WIFSTOPPED(status)
+}
+
+/// Runs the script for so many instructions; says whether it was over before.
+fn step(path: &Path, script: Script, n: u64) -> bool {
+    let name = key_of(script, n);
+    let mut others = Vec::new();
+    match script {
+        Script::OverflowReader => others.extend((0..2).map(|_| holder(path, &name, Mode::Shared))),
+        Script::Recover => kill(holder(path, &name, Mode::Exclusive)),
+        _ => {}
+    }
+    let child = fork(|| {
+        let table = open(path);
+        let mode =
+            if matches!(script, Script::Shared | Script::OverflowReader) { Mode::Shared } else { Mode::Exclusive };
+        let request = LockRequest::new(("steps", &name), mode).timeout(Duration::from_secs(5));
+        let held = matches!(script, Script::ReleaseToWaiter).then(|| table.lock(request).blocking().expect("free"));
+        // SAFETY: asks the parent to trace this thread, and stops.
+        unsafe {
+            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            libc::raise(libc::SIGSTOP);
+        }
+        match held {
+            Some(held) => drop(held),
+            None => drop(table.lock(request).blocking()),
+        }
+    });
+    let mut stopped = wait_stopped(child);
+    if matches!(script, Script::ReleaseToWaiter) {
+        others.push(waiter(path, &name));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let mut steps = 0;
+    while stopped && steps < n {
+        // SAFETY: the child is stopped and traced by this thread.
+        unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, child, 0, 0) };
+        stopped = wait_stopped(child);
+        steps += 1;
+    }
+    if stopped {
+        kill(child);
+    }
+    others.into_iter().for_each(kill);
+    !stopped
+}
+
+/// Says whether a point was bad.
+pub(crate) fn run(path: &Path, options: &Options) -> bool {
+    drop(open(path));
+    let begun = std::time::Instant::now();
+    let each = options.time / SCRIPTS.len() as u32;
+    let (mut points, mut bad) = (0_u64, 0_u64);
+    for script in SCRIPTS {
+        let since = std::time::Instant::now();
+        let (mut n, mut covered, mut ended) = (0, 0, false);
+        // An odd stride that depends on the seed: many runs together come to every instruction.
+        let stride = if options.kills < 1_000_000 { options.kills.max(1) } else { 1 };
+        n += options.seed % stride;
+        while n < MOST && since.elapsed() < each {
+            ended = step(path, script, n);
+            covered += 1;
+            let name = key_of(script, n);
+            let checker = fork(|| {
+                let table = open(path);
+                let request = LockRequest::write(("steps", &name)).timeout(Duration::from_secs(3));
+                let is_free = table.lock(request).blocking().is_ok();
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(i32::from(!is_free)) };
+            });
+            let mut status = 0;
+            // SAFETY: the status is a local.
+            unsafe { libc::waitpid(checker, &raw mut status, 0) };
+            if libc::WEXITSTATUS(status) != 0 {
+                bad += 1;
+                eprintln!("bad: {script:?} killed after {n} instructions");
+            }
+            if ended {
+                break;
+            }
+            n += stride;
+        }
+        points += covered;
+        println!("{script:?}: {covered} points up to instruction {n}{}", if ended { ", complete" } else { "" });
+    }
+    println!("{points} points in {:.1} s, {bad} bad", begun.elapsed().as_secs_f64());
+    bad > 0
+}

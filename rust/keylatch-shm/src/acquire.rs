@@ -1,0 +1,335 @@
+//! The paths of an acquisition: fast, try, and wait; and how a key comes into the table on the way.
+
+use crate::core::Core;
+use crate::error::ShmError;
+use crate::log::Kind;
+use crate::lookup::{self, Fingerprint, find, has_key};
+use crate::protocol::enter::{Death, Drain, Entry, drain, enter_shared, try_enter_exclusive};
+use crate::protocol::leave;
+use crate::records;
+use crate::wait::{Held, Waiter, wait_blocking};
+use crate::word::{Place, Word};
+use keylatch::{KeyRef, Mode};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
+use std::time::{Duration, Instant};
+
+/// A lock that this process holds; what a guard is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hold {
+    pub(crate) slot: u32,
+    pub(crate) record: u32,
+    pub(crate) mode: Mode,
+    pub(crate) place: Place,
+    pub(crate) death: Death,
+    pub(crate) fence: u64,
+}
+
+/// A request, with its key looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) key: KeyRef<'a>,
+    pub(crate) print: Fingerprint,
+    pub(crate) mode: Mode,
+    pub(crate) owner: &'a str,
+}
+
+/// How long a request may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    Try,
+    Until(Option<Instant>),
+}
+
+/// Where a request stands after a look that does not wait.
+pub(crate) enum Attempt {
+    Held(Hold),
+    /// The slot is held in the way; the record covers it.
+    Blocked {
+        slot: u32,
+        record: u32,
+    },
+}
+
+/// How long a `try` waits for the insertion of another key into the same bucket.
+const GATE_PATIENCE: Duration = Duration::from_millis(2);
+/// Looks for overflow readers that back out.
+const BACKING_OUT: u32 = 1000;
+
+pub(crate) fn kind(mode: Mode) -> Kind {
+    match mode {
+        Mode::Shared => Kind::Shared,
+        Mode::Exclusive => Kind::Exclusive,
+    }
+}
+
+/// Takes an entry that no member uses, with one swap. Touches nothing when it cannot.
+#[inline(always)]
+pub(crate) fn try_fast(core: &Core, wanted: &Wanted<'_>, slot: u32) -> Option<Hold> {
+    let record = records::take_fast(core)?;
+    let entry = core.region.entry(slot);
+    records::begin(core, record, slot, kind(wanted.mode), wanted.owner);
+    let mine = if wanted.mode == Mode::Exclusive { Word::only_writer(core.me) } else { Word::only_reader(core.me) };
+    // Pairs with: the release of the last holder (Acquire), and a recoverer's load of the record (Release).
+    let swapped = entry.word.compare_exchange(Word::FREE.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+    if swapped && has_key(entry, wanted.print) && core.is_sound() {
+        let fence = next_fence(core, slot, wanted.mode);
+        return Some(Hold { slot, record, mode: wanted.mode, place: Place::Word, death: Death::None, fence });
+    }
+    if swapped {
+        let hold = Hold { slot, record, mode: wanted.mode, place: Place::Word, death: Death::None, fence: 0 };
+        release(core, &hold);
+    } else {
+        records::put(core, record);
+    }
+    None
+}
+
+/// Counts an exclusive hold; tells a shared one the count.
+#[inline(always)]
+fn next_fence(core: &Core, slot: u32, mode: Mode) -> u64 {
+    let fence = &core.region.entry(slot).fence;
+    let last = fence.load(Ordering::Relaxed);
+    if mode == Mode::Shared {
+        return last;
+    }
+    // The named writer alone writes it; the swap that frees the entry publishes it.
+    fence.store(last + 1, Ordering::Relaxed);
+    last + 1
+}
+
+/// Acquires on the calling thread.
+pub(crate) fn acquire(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience) -> Result<Option<Hold>, ShmError> {
+    loop {
+        let (slot, record) = match attempt(core, wanted, patience)? {
+            Attempt::Held(hold) => return Ok(Some(hold)),
+            Attempt::Blocked { slot, record } => (slot, record),
+        };
+        let Patience::Until(deadline) = patience else {
+            records::put(core, record);
+            return Ok(None);
+        };
+        let waiter = Waiter::new(slot, wanted.mode, false);
+        match wait_blocking(core, &waiter, deadline) {
+            Ok(Some(held)) => {
+                if let Some(hold) = confirm(core, wanted, slot, record, held)? {
+                    return Ok(Some(hold));
+                }
+            }
+            other => {
+                records::put(core, record);
+                core.check()?;
+                return other.map(|_| None);
+            }
+        }
+    }
+}
+
+/// Acquires if that is possible without waiting for a holder.
+pub(crate) fn attempt(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience) -> Result<Attempt, ShmError> {
+    loop {
+        core.check()?;
+        let slot = match find(&core.region, wanted.print) {
+            Some(slot) => slot,
+            None => match insert(core, wanted, patience)? {
+                Inserted::Held(hold) => return Ok(Attempt::Held(hold)),
+                Inserted::Found => continue,
+            },
+        };
+        let record = take_record(core)?;
+        records::begin(core, record, slot, kind(wanted.mode), wanted.owner);
+        match enter(core, slot, wanted.mode) {
+            Some(held) => {
+                if let Some(hold) = confirm(core, wanted, slot, record, held)? {
+                    return Ok(Attempt::Held(hold));
+                }
+            }
+            None if has_key(core.region.entry(slot), wanted.print) => return Ok(Attempt::Blocked { slot, record }),
+            None => records::put(core, record),
+        }
+    }
+}
+
+fn take_record(core: &Arc<Core>) -> Result<u32, ShmError> {
+    let holds = core.region.layout().record_count();
+    records::take(core).ok_or(ShmError::LogFull { holds })
+}
+
+/// Enters a slot if no holder, no turn and no earlier request of this process is in the way.
+fn enter(core: &Core, slot: u32, mode: Mode) -> Option<Held> {
+    let entry = core.lines.with(slot, |line| {
+        if !line.queue.is_empty() {
+            return None;
+        }
+        Some(match mode {
+            Mode::Exclusive => try_enter_exclusive(&core.region, slot, core.me),
+            Mode::Shared => enter_shared(&core.region, slot, core.me, &mut line.sharers),
+        })
+    })?;
+    match entry {
+        Entry::Reader(place, death) => Some(Held { place, death }),
+        Entry::Blocked(word) => {
+            // A dead holder is no reason to refuse.
+            let named = word.readers().into_iter().flatten().chain(word.writer()).chain(word.next());
+            let mut recovered = false;
+            for id in named {
+                recovered |= core.recover(id);
+            }
+            if recovered { enter(core, slot, mode) } else { None }
+        }
+        Entry::Writer => {
+            for _ in 0..BACKING_OUT {
+                if let Drain::Done(death) = drain(&core.region, slot) {
+                    return Some(Held { place: Place::Word, death });
+                }
+                std::hint::spin_loop();
+            }
+            leave::leave_exclusive(&core.region, slot, core.me);
+            None
+        }
+    }
+}
+
+/// Makes a hold of an entry that was entered, if it still has the key; otherwise leaves it.
+pub(crate) fn confirm(
+    core: &Core,
+    wanted: &Wanted<'_>,
+    slot: u32,
+    record: u32,
+    held: Held,
+) -> Result<Option<Hold>, ShmError> {
+    let Held { place, death } = held;
+    let mut hold = Hold { slot, record, mode: wanted.mode, place, death, fence: 0 };
+    let sound = core.check();
+    if sound.is_ok() && has_key(core.region.entry(slot), wanted.print) {
+        core.region.record(record).since_ms.store(core.now_ms(), Ordering::Relaxed);
+        hold.fence = next_fence(core, slot, wanted.mode);
+        return Ok(Some(hold));
+    }
+    release(core, &hold);
+    sound.map(|()| None)
+}
+
+enum Inserted {
+    Held(Hold),
+    /// Another process was first; look it up again.
+    Found,
+}
+
+/// Brings the key into the table, and holds it from the first moment on.
+#[cold]
+#[inline(never)]
+fn insert(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience) -> Result<Inserted, ShmError> {
+    let region = &core.region;
+    let gate = wanted.print.gate(region);
+    let gate_record = take_record(core)?;
+    records::begin(core, gate_record, gate, Kind::Exclusive, "");
+    let deadline = match patience {
+        Patience::Try => Some(Instant::now() + GATE_PATIENCE),
+        Patience::Until(deadline) => deadline,
+    };
+    let entered = match enter(core, gate, Mode::Exclusive) {
+        Some(_) => true,
+        None => match wait_blocking(core, &Waiter::new(gate, Mode::Exclusive, false), deadline) {
+            Ok(held) => held.is_some(),
+            Err(error) => {
+                records::put(core, gate_record);
+                return Err(error);
+            }
+        },
+    };
+    if !entered {
+        records::put(core, gate_record);
+        core.check()?;
+        let (key, waited) = (wanted.key.to_owned(), Duration::ZERO);
+        return Err(match patience {
+            Patience::Try => ShmError::WouldBlock { key, holders: Vec::new() },
+            Patience::Until(_) => ShmError::Timeout { key, waited, holders: Vec::new() },
+        });
+    }
+    let result = insert_locked(core, wanted);
+    leave::leave_exclusive(region, gate, core.me);
+    records::put(core, gate_record);
+    result
+}
+
+/// Caller holds: the gate of the key's first bucket.
+fn insert_locked(core: &Arc<Core>, wanted: &Wanted<'_>) -> Result<Inserted, ShmError> {
+    let region = &core.region;
+    // Another process may have been first while this one waited for the gate.
+    if find(region, wanted.print).is_some() {
+        return Ok(Inserted::Found);
+    }
+    let record = take_record(core)?;
+    for turn in 0..64 {
+        let Some(slot) = lookup::victim(region, wanted.print, turn) else { break };
+        records::begin(core, record, slot, Kind::Rekey, wanted.owner);
+        let Some(before) = lookup::claim(region, slot, core.me) else { continue };
+        lookup::write_key(region, slot, before, wanted.print, wanted.key);
+        let _ = drain(region, slot);
+        // The key is whole: from here on the hold is like any other.
+        records::rename(core, record, slot, kind(wanted.mode));
+        let death = if lookup::lost_death(region, wanted.print) { Death::Reported } else { Death::None };
+        if wanted.mode == Mode::Shared {
+            leave::downgrade(region, slot, core.me);
+        }
+        let held = Held { place: Place::Word, death };
+        return Ok(confirm(core, wanted, slot, record, held)?.map_or(Inserted::Found, Inserted::Held));
+    }
+    records::put(core, record);
+    Err(ShmError::TableFull { keys: region.layout().sizes.keys })
+}
+
+/// Whether the hold was revoked, for a caller that is about to change the word. Ends with [`changed`] or a release.
+#[inline(always)]
+pub(crate) fn begin_change(core: &Core, record: u32) -> bool {
+    let record = core.region.record(record);
+    let hold = record.hold.load(Ordering::Relaxed);
+    record.releasing.store(hold, Ordering::Relaxed);
+    // Pairs with: the barrier on all processors between a revoker's store and its look at `releasing`, which makes this
+    // fence of the compiler one of the processor exactly when it is needed.
+    compiler_fence(Ordering::SeqCst);
+    record.revoked.load(Ordering::Relaxed) == hold
+}
+
+/// Ends a change after which the hold goes on.
+pub(crate) fn changed(core: &Core, record: u32) {
+    let record = core.region.record(record);
+    record.releasing.store(record.hold.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Release);
+}
+
+/// Ends a hold; says whether it was still held, and not revoked.
+#[inline(always)]
+pub(crate) fn release(core: &Core, hold: &Hold) -> bool {
+    if begin_change(core, hold.record) {
+        records::put(core, hold.record);
+        return false;
+    }
+    let mine = match hold.mode {
+        Mode::Exclusive => Word::only_writer(core.me),
+        Mode::Shared => Word::only_reader(core.me),
+    };
+    // Pairs with: the acquisition of the next holder.
+    let swapped = hold.place == Place::Word
+        && core
+            .region
+            .word(hold.slot)
+            .compare_exchange(mine.0, Word::FREE.0, Ordering::Release, Ordering::Relaxed)
+            .is_ok();
+    if !swapped {
+        release_slow(core, hold);
+    }
+    records::put(core, hold.record);
+    true
+}
+
+#[cold]
+#[inline(never)]
+fn release_slow(core: &Core, hold: &Hold) {
+    match hold.mode {
+        Mode::Exclusive => leave::leave_exclusive(&core.region, hold.slot, core.me),
+        Mode::Shared => core.lines.with(hold.slot, |line| {
+            leave::leave_shared(&core.region, hold.slot, core.me, hold.place, &mut line.sharers);
+        }),
+    }
+}

@@ -1,0 +1,105 @@
+//! What a table is made for.
+
+use crate::error::ShmError;
+use crate::word::MAX_MEMBERS;
+use std::time::Duration;
+
+/// Sizes and permissions of a new table, and how requests of this process wait.
+///
+/// ```
+/// use keylatch_shm::TableConfig;
+/// let config = TableConfig::default().keys(1_000_000).members(1_024).label("indexer");
+/// ```
+#[derive(Debug, Clone)]
+pub struct TableConfig {
+    pub(crate) keys: u32,
+    pub(crate) members: u16,
+    pub(crate) holds: Option<u32>,
+    pub(crate) mode: u32,
+    pub(crate) label: String,
+    pub(crate) default_timeout: Option<Duration>,
+    pub(crate) recheck: Duration,
+}
+
+/// Keys of one table at most.
+pub(crate) const MAX_KEYS: u32 = 1 << 27;
+
+impl Default for TableConfig {
+    fn default() -> Self {
+        Self {
+            keys: 65_536,
+            members: 256,
+            holds: None,
+            mode: 0o600,
+            label: String::new(),
+            default_timeout: None,
+            recheck: Duration::from_millis(20),
+        }
+    }
+}
+
+impl TableConfig {
+    /// Keys that may be held at the same time; 65,536 unless said otherwise. More may be used one after the other.
+    #[must_use]
+    pub fn keys(self, keys: u32) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// Processes that may use the table at the same time; 256 unless said otherwise, at most 4,095.
+    #[must_use]
+    pub fn members(self, members: u16) -> Self {
+        Self { members, ..self }
+    }
+
+    /// Holds and waiting requests of all processes together; by default as many as keys, and 126 a process.
+    #[must_use]
+    pub fn holds(self, holds: u32) -> Self {
+        Self { holds: Some(holds), ..self }
+    }
+
+    /// Permissions of a new file; 0600 unless said otherwise. The umask is not applied.
+    #[must_use]
+    pub fn mode(self, mode: u32) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// What listings call this process, beside its name; the first 31 bytes are kept.
+    #[must_use]
+    pub fn label(self, label: impl Into<String>) -> Self {
+        Self { label: label.into(), ..self }
+    }
+
+    /// How long requests without a time of their own wait; without this, for as long as it takes.
+    #[must_use]
+    pub fn default_timeout(self, timeout: Duration) -> Self {
+        Self { default_timeout: Some(timeout), ..self }
+    }
+
+    /// How often a sleeping request looks for stopped and dead processes itself; 20 ms unless said otherwise.
+    ///
+    /// A stopped process that is in the middle of a release, or whose turn it is, delays others by about this long.
+    #[must_use]
+    pub fn recheck(self, recheck: Duration) -> Self {
+        Self { recheck, ..self }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ShmError> {
+        let invalid = |setting, problem: String| Err(ShmError::InvalidConfig { setting, problem });
+        if self.keys == 0 || self.keys > MAX_KEYS {
+            return invalid("keys", format!("is {}; choose 1 to {MAX_KEYS}", self.keys));
+        }
+        if self.members == 0 || self.members > MAX_MEMBERS {
+            return invalid("members", format!("is {}; choose 1 to {MAX_MEMBERS}", self.members));
+        }
+        if self.holds == Some(0) || self.holds.is_some_and(|holds| holds > 2 * MAX_KEYS) {
+            return invalid("holds", format!("choose 1 to {}", 2 * MAX_KEYS));
+        }
+        if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
+            return invalid("mode", format!("is {:o}; choose permissions that include 0600", self.mode));
+        }
+        if self.recheck.is_zero() {
+            return invalid("recheck", "is zero; choose a millisecond or more".into());
+        }
+        Ok(())
+    }
+}

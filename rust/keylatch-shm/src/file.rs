@@ -1,0 +1,341 @@
+//! Creating a table's file, and attaching to one.
+//!
+//! A new file gets its name only when it is complete: it is made without a name, filled, and then linked. Of several
+//! creators one links first, and the others attach to its file. The whole file is reserved before it is mapped, so that
+//! a full file system is an error here and not a signal later.
+
+use crate::config::TableConfig;
+use crate::error::ShmError;
+use crate::layout::{ARCHITECTURE, BYTE_ORDER, HEADER_BYTES, Header, Layout, MAGIC, Sizes, VERSION};
+use crate::os::{clock, robust::OWNER_DIED};
+use crate::region::Region;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+/// A table's file, open and mapped.
+pub(crate) struct TableFile {
+    pub(crate) file: File,
+    /// Empty for a file without a name.
+    pub(crate) path: PathBuf,
+    pub(crate) region: Region,
+}
+
+/// File systems that show a file to several machines; locks in memory mean nothing there.
+const NETWORK: [i64; 6] = [0x6969, 0xFF53_4D42, 0x517B, 0x0102_1997, 0x00C3_6400, 0x4244];
+
+/// How often a file that vanishes between creating and attaching is tried again.
+const TRIES: usize = 16;
+
+/// Creates the file, or attaches to it.
+pub(crate) fn open(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
+    config.check()?;
+    for _ in 0..TRIES {
+        match attach(path, config) {
+            Err(ShmError::File { errno: libc::ENOENT, .. }) if path.parent().is_some_and(Path::exists) => {}
+            done => return done,
+        }
+        match create(path, config) {
+            Err(ShmError::File { errno: libc::EEXIST, .. }) => {}
+            done => return done,
+        }
+    }
+    Err(ShmError::File {
+        path: path.to_owned(),
+        problem: "another process removes the file again and again; stop it".into(),
+        errno: libc::ENOENT,
+    })
+}
+
+/// Attaches to a file that exists.
+pub(crate) fn attach(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
+    let name = c_path(path)?;
+    let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    // SAFETY: the path is a C string.
+    let fd = unsafe { libc::open(name.as_ptr(), flags) };
+    if fd < 0 {
+        return Err(ShmError::last_os(path, "the table could not be opened"));
+    }
+    // SAFETY: the descriptor was opened above and is owned by nothing else.
+    let file = unsafe { File::from_raw_fd(fd) };
+    refuse_strangers(&file, path, config)?;
+    attach_file(file, path.to_owned(), config)
+}
+
+/// Attaches to an open file.
+pub(crate) fn attach_file(file: File, path: PathBuf, config: &TableConfig) -> Result<TableFile, ShmError> {
+    config.check()?;
+    let wrong = |problem: &str| Err(ShmError::WrongFile { path: path.clone(), problem: problem.to_owned() });
+    let metadata =
+        file.metadata().map_err(|error| ShmError::os(&path, "the table's size could not be read", &error))?;
+    if !metadata.is_file() || (metadata.len() as usize) < HEADER_BYTES {
+        return wrong("the file is no table, or was truncated; remove it, or choose another name");
+    }
+    let bytes = metadata.len() as usize;
+    let header = map(&file, &path, HEADER_BYTES)?;
+    // SAFETY: the first page was just mapped, and a header consists of numbers.
+    let seen = unsafe { std::ptr::read_volatile(header.as_ptr().cast::<Header>().cast_const()) };
+    // SAFETY: the mapping was made above and no reference into it is left.
+    unsafe { libc::munmap(header.as_ptr().cast(), HEADER_BYTES) };
+    if seen.magic != MAGIC {
+        return if seen.magic == MAGIC.swap_bytes() || seen.byte_order == BYTE_ORDER.swap_bytes() {
+            wrong("the table was made on a machine with another byte order; remove the file and make it here")
+        } else {
+            wrong("the file is no table of this library; remove it, or choose another name")
+        };
+    }
+    if seen.version != VERSION {
+        return Err(ShmError::WrongFile {
+            path,
+            problem: format!(
+                "the table has version {} and this library knows version {VERSION}; use the same release in all \
+                 processes, or end them and remove the file",
+                seen.version
+            ),
+        });
+    }
+    if (seen.byte_order, seen.architecture, seen.pointer_bits) != (BYTE_ORDER, ARCHITECTURE, usize::BITS) {
+        return wrong("the table was made on another processor architecture; remove the file and make it here");
+    }
+    if seen.checksum != checksum(&seen) {
+        return wrong("the table's header is damaged; end all processes that use it and remove the file");
+    }
+    let Some(layout) = Layout::for_sizes(seen.sizes).filter(|layout| layout.total as u64 == seen.total_bytes) else {
+        return wrong("the table's header has impossible sizes; end all processes that use it and remove the file");
+    };
+    if bytes != layout.total {
+        return wrong("the table was truncated or extended; end all processes that use it and remove the file");
+    }
+    if seen.inode != 0 && seen.inode != metadata.ino() {
+        return wrong("the file is a copy of a table; remove it, and open the original or make a new one");
+    }
+    if layout.sizes.keys < config.keys || layout.sizes.members < u32::from(config.members) {
+        return Err(ShmError::WrongFile {
+            path,
+            problem: format!(
+                "the table was made for {} keys and {} members, fewer than asked for ({} and {}); ask for less, or end \
+                 all processes that use it and remove the file",
+                layout.sizes.keys, layout.sizes.members, config.keys, config.members
+            ),
+        });
+    }
+    let base = map(&file, &path, layout.total)?;
+    // SAFETY: the whole file was mapped, and its size is the layout's.
+    let region = unsafe { Region::from_mapping(base, layout) };
+    forget_last_start(&file, &path, &region)?;
+    Ok(TableFile { file, path, region })
+}
+
+/// Makes a file that has no name and is sealed against shrinking.
+pub(crate) fn memfd(name: &str, config: &TableConfig) -> Result<TableFile, ShmError> {
+    config.check()?;
+    let path = PathBuf::new();
+    let name = c_path(Path::new(name))?;
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_ALLOW_SEALING) };
+    if fd < 0 {
+        return Err(ShmError::last_os(&path, "a file without a name could not be made"));
+    }
+    // SAFETY: the descriptor was made above and is owned by nothing else.
+    let file = unsafe { File::from_raw_fd(fd) };
+    let region = fill(&file, &path, config, 0)?;
+    // SAFETY: takes numbers.
+    let sealed =
+        unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL) };
+    if sealed != 0 {
+        return Err(ShmError::last_os(&path, "the file could not be sealed"));
+    }
+    Ok(TableFile { file, path, region })
+}
+
+fn create(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = c_path(path)?;
+    let folder_name = c_path(folder)?;
+    // SAFETY: the path is a C string.
+    let fd = unsafe { libc::open(folder_name.as_ptr(), libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC, 0o600) };
+    if fd < 0 {
+        return Err(ShmError::last_os(folder, "a table could not be made in this folder"));
+    }
+    // SAFETY: the descriptor was made above and is owned by nothing else.
+    let file = unsafe { File::from_raw_fd(fd) };
+    // SAFETY: takes numbers.
+    if unsafe { libc::fchmod(fd, config.mode) } != 0 {
+        return Err(ShmError::last_os(path, "the table's permissions could not be set"));
+    }
+    let inode = file.metadata().map_err(|error| ShmError::os(path, "the new table could not be read", &error))?.ino();
+    let region = fill(&file, path, config, inode)?;
+    let unnamed = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no zero byte");
+    // SAFETY: both paths are C strings.
+    let linked = unsafe {
+        libc::linkat(libc::AT_FDCWD, unnamed.as_ptr(), libc::AT_FDCWD, name.as_ptr(), libc::AT_SYMLINK_FOLLOW)
+    };
+    if linked != 0 {
+        return Err(ShmError::last_os(path, "the new table could not be given its name"));
+    }
+    Ok(TableFile { file, path: path.to_owned(), region })
+}
+
+/// Reserves, maps and initialises a new file.
+fn fill(file: &File, path: &Path, config: &TableConfig, inode: u64) -> Result<Region, ShmError> {
+    let Some(layout) = Layout::for_config(config.keys, config.members, config.holds) else {
+        return Err(ShmError::InvalidConfig {
+            setting: "keys",
+            problem: "the table would be too large; ask for less".into(),
+        });
+    };
+    refuse_network(file, path)?;
+    let bytes = libc::off_t::try_from(layout.total).unwrap_or(libc::off_t::MAX);
+    // SAFETY: takes numbers.
+    let errno = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) };
+    if errno != 0 {
+        let step = format!("{} bytes for the table could not be reserved", layout.total);
+        return Err(ShmError::os(path, &step, &std::io::Error::from_raw_os_error(errno)));
+    }
+    let base = map(file, path, layout.total)?;
+    let mut secret = [0_u64; 4];
+    // SAFETY: the buffer is a local of that size.
+    let got = unsafe { libc::getrandom(secret.as_mut_ptr().cast(), size_of_val(&secret), 0) };
+    if got != size_of_val(&secret) as isize {
+        return Err(ShmError::last_os(path, "there is no randomness to be had"));
+    }
+    let mut header = Header {
+        magic: MAGIC,
+        version: VERSION,
+        byte_order: BYTE_ORDER,
+        architecture: ARCHITECTURE,
+        pointer_bits: usize::BITS,
+        sizes: layout.sizes,
+        total_bytes: layout.total as u64,
+        inode,
+        secret,
+        checksum: 0,
+        boot: clock::boot_id().map(Into::into),
+        // Fences go on growing when the file is lost and made anew, as long as the clock does not go back.
+        fence_floor: clock::unix_nanos().into(),
+        chunk_hint: 0.into(),
+        recoveries: 0.into(),
+    };
+    header.checksum = checksum(&header);
+    // SAFETY: the file is new, so this process alone has it mapped; the header fits the first page.
+    unsafe { base.as_ptr().cast::<Header>().write(header) };
+    // SAFETY: the mapping was made above, of the layout's size.
+    Ok(unsafe { Region::from_mapping(base, layout) })
+}
+
+fn map(file: &File, path: &Path, bytes: usize) -> Result<NonNull<u8>, ShmError> {
+    // SAFETY: a new mapping at an address that the kernel chooses.
+    let base = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    match NonNull::new(base.cast()) {
+        Some(base) if base.as_ptr() as isize != -1 => Ok(base),
+        _ => Err(ShmError::last_os(path, "the table could not be mapped")),
+    }
+}
+
+/// Marks the members of an earlier start of the machine as dead: their threads cannot live.
+fn forget_last_start(file: &File, path: &Path, region: &Region) -> Result<(), ShmError> {
+    let now = clock::boot_id();
+    let header = region.header();
+    // Pairs with: the stores below, made by another opener.
+    let same = || header.boot.iter().zip(now).all(|(seen, now)| seen.load(Ordering::Acquire) == now);
+    if same() {
+        return Ok(());
+    }
+    // SAFETY: takes numbers.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
+        return Err(ShmError::last_os(
+            path,
+            "the table could not be locked to be made valid for this start of the machine",
+        ));
+    }
+    if !same() {
+        for id in region.members() {
+            let life = &region.member(id).life;
+            if life.load(Ordering::Relaxed) != 0 {
+                life.store(OWNER_DIED, Ordering::Relaxed);
+            }
+        }
+        for (word, now) in header.boot.iter().zip(now) {
+            // Pairs with: the loads above.
+            word.store(now, Ordering::Release);
+        }
+    }
+    // SAFETY: takes numbers.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
+    Ok(())
+}
+
+/// Refuses a file that another user planted, or that everybody may write to although that was not asked for.
+fn refuse_strangers(file: &File, path: &Path, config: &TableConfig) -> Result<(), ShmError> {
+    let metadata = file.metadata().map_err(|error| ShmError::os(path, "the table could not be read", &error))?;
+    // SAFETY: takes nothing and cannot fail.
+    let me = unsafe { libc::geteuid() };
+    let shared_with_all = metadata.mode() & 0o002 != 0 && config.mode & 0o002 == 0;
+    let shared_with_group = config.mode & 0o020 != 0 || config.mode & 0o002 != 0;
+    if metadata.is_file()
+        && (shared_with_all || metadata.uid() != me && metadata.uid() != 0 && me != 0 && !shared_with_group)
+    {
+        return Err(ShmError::WrongFile {
+            path: path.to_owned(),
+            problem:
+                "the file belongs to another user, or all users may write to it; remove it, or give the `mode` that \
+                      says so"
+                    .into(),
+        });
+    }
+    refuse_network(file, path)
+}
+
+fn refuse_network(file: &File, path: &Path) -> Result<(), ShmError> {
+    // SAFETY: a structure of numbers.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is a local.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut about) } == 0 && NETWORK.contains(&(about.f_type as i64)) {
+        return Err(ShmError::WrongFile {
+            path: path.to_owned(),
+            problem:
+                "the file is on a network file system, whose memory machines do not share; choose a local folder, \
+                      such as /dev/shm"
+                    .into(),
+        });
+    }
+    Ok(())
+}
+
+fn checksum(header: &Header) -> u64 {
+    let Sizes { members, keys, buckets, chunks } = header.sizes;
+    let fields = [
+        header.magic,
+        u64::from(header.version) << 32 | u64::from(header.byte_order),
+        u64::from(header.architecture) << 32 | u64::from(header.pointer_bits),
+        u64::from(members) << 32 | u64::from(keys),
+        u64::from(buckets) << 32 | u64::from(chunks),
+        header.total_bytes,
+        header.inode,
+    ];
+    fields
+        .into_iter()
+        .chain(header.secret)
+        .fold(0x9E37_79B9_7F4A_7C15, |sum, field| (sum ^ field).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(29))
+}
+
+fn c_path(path: &Path) -> Result<CString, ShmError> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| ShmError::InvalidConfig {
+        setting: "path",
+        problem: "contains a zero byte; choose another name".into(),
+    })
+}

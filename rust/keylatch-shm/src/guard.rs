@@ -1,0 +1,250 @@
+//! What a caller has while it holds a lock.
+
+use crate::acquire::{Hold, begin_change, changed, kind, release};
+use crate::core::Core;
+use crate::error::ShmError;
+use crate::listed::HoldId;
+use crate::lookup;
+use crate::protocol::enter::Death;
+use crate::protocol::leave;
+use crate::records;
+use crate::table::SharedTable;
+use keylatch::{Mode, ObjectKey};
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::Ordering;
+
+/// How a guard knows its table: by reference, which costs nothing, or by a handle of its own.
+pub trait TableRef: sealed::Sealed {
+    #[doc(hidden)]
+    fn table(&self) -> &SharedTable;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for &super::SharedTable {}
+    impl Sealed for super::SharedTable {}
+}
+
+impl TableRef for &SharedTable {
+    #[inline(always)]
+    fn table(&self) -> &SharedTable {
+        self
+    }
+}
+
+impl TableRef for SharedTable {
+    #[inline(always)]
+    fn table(&self) -> &SharedTable {
+        self
+    }
+}
+
+/// A held lock that borrows its table. Dropping it releases the lock.
+pub type SharedLockGuard<'a> = LockGuard<&'a SharedTable>;
+
+/// A held lock with a table handle of its own; made by [`SharedLockGuard::into_owned`].
+pub type OwnedSharedLockGuard = LockGuard<SharedTable>;
+
+/// A held lock. Dropping it releases the lock, from any thread of the process, and never blocks.
+///
+/// In a forked child a guard of the parent does nothing: the parent still holds the lock.
+#[must_use = "a guard that is dropped releases its lock"]
+pub struct LockGuard<T: TableRef> {
+    table: T,
+    hold: Hold,
+}
+
+impl<T: TableRef> LockGuard<T> {
+    #[inline(always)]
+    pub(crate) fn new(table: T, hold: Hold) -> Self {
+        Self { table, hold }
+    }
+
+    #[inline(always)]
+    fn core(&self) -> &Core {
+        self.table.table().core()
+    }
+
+    pub(crate) fn slot(&self) -> u32 {
+        self.hold.slot
+    }
+
+    /// How the lock is held.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.hold.mode
+    }
+
+    /// The key that is held, cut after 80 bytes.
+    #[must_use]
+    pub fn key(&self) -> ObjectKey {
+        lookup::read_text(self.core().region.entry(self.hold.slot))
+    }
+
+    /// The number of this exclusive hold, greater than that of every exclusive hold of the key before, in any process.
+    ///
+    /// For a shared hold, the number of the latest exclusive one. A store that refuses lower numbers than it has seen is
+    /// safe from holders that were revoked or stopped.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.hold.fence
+    }
+
+    /// Whether a process died while it held the key exclusively, and none has held it exclusively since.
+    ///
+    /// What the lock protects may be half-written. It may say so once too often: when a process died that was about to
+    /// become the holder, or when the table was so full that the report had to be kept for a group of keys.
+    #[must_use]
+    pub fn previous_holder_died(&self) -> bool {
+        self.hold.death == Death::Reported
+    }
+
+    /// Whether the lock is held: not revoked, and the table is sound.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let core = self.core();
+        let record = core.region.record(self.hold.record);
+        let hold = record.hold.load(Ordering::Relaxed);
+        core.check().is_ok() && record.revoked.load(Ordering::Acquire) != hold
+    }
+
+    /// Names the hold for [`SharedTable::revoke`].
+    #[must_use]
+    pub fn id(&self) -> HoldId {
+        let core = self.core();
+        let hold = core.region.record(self.hold.record).hold.load(Ordering::Relaxed);
+        HoldId { member: core.me.number(), record: self.hold.record, hold }
+    }
+
+    /// From exclusive to shared, with no moment in between in which another could have it exclusively.
+    ///
+    /// Does nothing to a shared hold.
+    ///
+    /// # Errors
+    /// [`ShmError::Revoked`], [`ShmError::Forked`], [`ShmError::Damaged`]; then nothing has changed.
+    pub fn downgrade(&mut self) -> Result<(), ShmError> {
+        if self.hold.mode == Mode::Shared {
+            return Ok(());
+        }
+        self.change(|core, hold| {
+            leave::downgrade(&core.region, hold.slot, core.me);
+            hold.mode = Mode::Shared;
+            Ok(())
+        })
+    }
+
+    /// From shared to exclusive, if no other reader holds the lock and no request waits for it.
+    ///
+    /// Does nothing to an exclusive hold.
+    ///
+    /// # Errors
+    /// [`ShmError::UpgradeConflict`], [`ShmError::Revoked`], [`ShmError::Forked`], [`ShmError::Damaged`]; the shared hold
+    /// stays as it is.
+    pub fn try_upgrade(&mut self) -> Result<(), ShmError> {
+        if self.hold.mode == Mode::Exclusive {
+            return Ok(());
+        }
+        let key = self.key();
+        self.change(|core, hold| {
+            let alone = hold.place == crate::word::Place::Word
+                && core.lines.with(hold.slot, |_| leave::try_upgrade(&core.region, hold.slot, core.me));
+            if !alone {
+                return Err(ShmError::UpgradeConflict { key });
+            }
+            hold.mode = Mode::Exclusive;
+            let fence = &core.region.entry(hold.slot).fence;
+            hold.fence = fence.load(Ordering::Relaxed) + 1;
+            fence.store(hold.fence, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// Runs a change of the word that no revoker may run into.
+    fn change(&mut self, work: impl FnOnce(&Core, &mut Hold) -> Result<(), ShmError>) -> Result<(), ShmError> {
+        let mut hold = self.hold;
+        let core = self.table.table().core();
+        core.check()?;
+        if begin_change(core, hold.record) {
+            return Err(ShmError::Revoked { key: self.key() });
+        }
+        let result = work(core, &mut hold);
+        records::rename(core, hold.record, hold.slot, kind(hold.mode));
+        changed(core, hold.record);
+        self.hold = hold;
+        result
+    }
+
+    /// Releases the lock and says whether it was still held, which dropping the guard does not.
+    ///
+    /// # Errors
+    /// [`ShmError::Revoked`] if it was revoked; no other hold is touched. [`ShmError::Forked`], [`ShmError::Damaged`].
+    pub fn try_release(self) -> Result<(), ShmError> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the value is not used or dropped after this; the handle is dropped at the end of this function.
+        let table = unsafe { std::ptr::read(&raw const this.table) };
+        let core = table.table().core();
+        core.check()?;
+        let key = lookup::read_text(core.region.entry(this.hold.slot));
+        if release(core, &this.hold) { Ok(()) } else { Err(ShmError::Revoked { key }) }
+    }
+
+    /// Releases the lock; the same as dropping the guard.
+    pub fn release(self) {}
+}
+
+impl SharedLockGuard<'_> {
+    /// Gives the guard a handle of its own to the table, so that it can outlive the borrow.
+    pub fn into_owned(self) -> OwnedSharedLockGuard {
+        let this = ManuallyDrop::new(self);
+        LockGuard::new(this.table.clone(), this.hold)
+    }
+}
+
+impl<T: TableRef> Drop for LockGuard<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let core = self.table.table().core();
+        if !core.is_forked() {
+            release(core, &self.hold);
+        }
+    }
+}
+
+impl<T: TableRef> fmt::Debug for LockGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockGuard").field("key", &self.key()).field("mode", &self.mode()).finish_non_exhaustive()
+    }
+}
+
+/// The locks of a batch, in the order of their keys. Dropping it releases all of them.
+#[must_use = "a batch that is dropped releases its locks"]
+#[derive(Debug)]
+pub struct LockBatch<'a> {
+    pub(crate) guards: Vec<SharedLockGuard<'a>>,
+}
+
+impl<'a> LockBatch<'a> {
+    /// How many locks are held: one a key.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.guards.len()
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.guards.is_empty()
+    }
+
+    /// The guards, in the order of their keys.
+    pub fn guards(&self) -> &[SharedLockGuard<'a>] {
+        &self.guards
+    }
+
+    /// A guard for each lock, to be released one by one.
+    #[must_use = "guards that are dropped release their locks"]
+    pub fn into_guards(self) -> Vec<SharedLockGuard<'a>> {
+        self.guards
+    }
+}

@@ -1,0 +1,166 @@
+//! Slots of members: joining, leaving, and who watches whom.
+
+use crate::error::ShmError;
+use crate::log;
+use crate::os::robust::{OWNER_DIED, RobustWord, is_alive};
+use crate::os::{barrier, clock, futex};
+use crate::protocol::recover::recover_slot;
+use crate::region::Region;
+use crate::word::MemberId;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::time::Duration;
+
+/// The states of a slot.
+///
+/// | `life` | state | meaning |
+/// |---|---|---|
+/// | 0, or dead | Quiet | free |
+/// | alive | Quiet, Dead | being joined |
+/// | alive | Live | a member |
+/// | dead | Live, Dead | to be recovered |
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum SlotState {
+    Quiet = 0,
+    Live = 1,
+    Dead = 2,
+}
+
+/// How many members watch each member, so that a few of them may be stopped.
+const WATCHERS: usize = 4;
+/// How long a joining process looks for a slot that is not being recovered.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+pub(crate) fn life(region: &Region, id: MemberId) -> u32 {
+    // Pairs with: claims, and the kernel's mark.
+    region.member(id).life.load(Ordering::SeqCst)
+}
+
+/// Whether a member that lives is recovering the slot.
+fn is_announced(region: &Region, slot: MemberId) -> bool {
+    region.members().any(|id| {
+        let recovering = region.member(id).recovering.load(Ordering::SeqCst);
+        id != slot && recovering == u32::from(slot.number()) && is_alive(life(region, id))
+    })
+}
+
+/// Claims a slot for the calling thread, recovers its predecessor, and becomes a live member.
+pub(crate) fn join(region: &Region, mut robust: Pin<&mut RobustWord>, label: &str) -> Result<MemberId, ShmError> {
+    let end = clock::monotonic() + PATIENCE;
+    loop {
+        let mut busy = false;
+        for id in region.members() {
+            let seen = life(region, id);
+            if is_alive(seen) {
+                continue;
+            }
+            if is_announced(region, id) {
+                busy = true;
+                continue;
+            }
+            let member = region.member(id);
+            if !robust.as_mut().claim(&member.life, seen) {
+                busy = true;
+                continue;
+            }
+            // Pairs with: the fence between a recoverer's announcement and its look at the life word. One of the two
+            // sees the other.
+            fence(Ordering::SeqCst);
+            if is_announced(region, id) {
+                // It may be stopped; another slot will do.
+                robust.as_mut().give_up(&member.life, OWNER_DIED);
+                busy = true;
+                continue;
+            }
+            become_live(region, id, label);
+            return Ok(id);
+        }
+        if !busy || clock::monotonic() >= end {
+            return Err(ShmError::TooManyMembers { members: region.layout().sizes.members as u16 });
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Caller holds: the slot's life word, and no live member announces the slot.
+fn become_live(region: &Region, id: MemberId, label: &str) {
+    let member = region.member(id);
+    if member.state.load(Ordering::SeqCst) != SlotState::Quiet as u32 {
+        recover_slot(region, id);
+    } else {
+        // A recoverer that announced the slot and died may still run where it was not interrupted.
+        barrier::all_processors();
+    }
+    // The predecessor's announcement, if it died in the middle of one: from here on it would count as this member's.
+    member.recovering.store(0, Ordering::SeqCst);
+    log::mend_chain(region, id);
+    log::give_chunks_back(region, id);
+    member.late.store(0, Ordering::Relaxed);
+    // SAFETY: takes nothing and cannot fail.
+    member.pid.store(unsafe { libc::getpid() }.try_into().unwrap_or(0), Ordering::Relaxed);
+    member.joined_ms.store(clock::monotonic().as_millis() as u64, Ordering::Relaxed);
+    write_name(&member.name, label);
+    // Pairs with: `is_dead`.
+    member.state.store(SlotState::Live as u32, Ordering::SeqCst);
+    for watcher in before(region, id) {
+        let bell = &region.member(watcher).watch_bell;
+        // Pairs with: the life thread's load before it collects whom it watches.
+        bell.fetch_add(1, Ordering::SeqCst);
+        futex::wake_all(bell);
+    }
+}
+
+/// Ends the membership in order. What is still held, by guards that were forgotten, is recovered as if the process died.
+pub(crate) fn leave(region: &Region, me: MemberId, robust: Pin<&mut RobustWord>) {
+    recover_slot(region, me);
+    log::give_chunks_back(region, me);
+    robust.give_up(&region.member(me).life, 0);
+}
+
+/// The next live members after this one in cyclic order, whose deaths it reports.
+pub(crate) fn after(region: &Region, me: MemberId) -> Vec<MemberId> {
+    let count = region.layout().sizes.members as usize;
+    let others = (1..count).map(|step| MemberId::at((me.index() + step) % count));
+    others.filter(|id| life(region, *id) != 0 && !is_quiet(region, *id)).take(WATCHERS).collect()
+}
+
+/// The live members that watch this one.
+fn before(region: &Region, me: MemberId) -> Vec<MemberId> {
+    let count = region.layout().sizes.members as usize;
+    let others = (1..count).map(|step| MemberId::at((me.index() + count - step) % count));
+    others.filter(|id| is_alive(life(region, *id))).take(WATCHERS).collect()
+}
+
+fn is_quiet(region: &Region, id: MemberId) -> bool {
+    region.member(id).state.load(Ordering::SeqCst) == SlotState::Quiet as u32
+}
+
+const PROGRAM_BYTES: usize = 16;
+
+fn write_name(name: &[AtomicU64; 8], label: &str) {
+    let mut bytes = [0_u8; 64];
+    let named = std::fs::read("/proc/self/comm").unwrap_or_default();
+    let program = named.trim_ascii_end();
+    let kept = program.len().min(PROGRAM_BYTES - 1);
+    bytes[..kept].copy_from_slice(&program[..kept]);
+    let kept = label.len().min(31);
+    bytes[PROGRAM_BYTES..PROGRAM_BYTES + kept].copy_from_slice(&label.as_bytes()[..kept]);
+    for (word, bytes) in name.iter().zip(bytes.chunks_exact(8)) {
+        word.store(u64::from_le_bytes(bytes.try_into().expect("eight bytes")), Ordering::Relaxed);
+    }
+}
+
+/// The program's name and the label of a member.
+pub(crate) fn read_name(region: &Region, id: MemberId) -> (String, String) {
+    let bytes: Vec<u8> =
+        region.member(id).name.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
+    let (program, label) = bytes.split_at(PROGRAM_BYTES);
+    (text(program), text(label))
+}
+
+/// Bytes up to the first zero.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}

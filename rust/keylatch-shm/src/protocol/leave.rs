@@ -1,0 +1,90 @@
+//! Ceasing to be a holder.
+
+use super::enter::Sharers;
+use super::turn::{Turn, choose, ring, settle};
+use super::{load, swap};
+use crate::region::{Bitmap, Region};
+use crate::word::{MemberId, Place, Word};
+
+/// Takes the member's name out of the word with `remove`, gives the turn on if the word needs it, and signals.
+fn leave(region: &Region, slot: u32, me: MemberId, remove: impl Fn(Word) -> Word) {
+    loop {
+        let seen = load(region, slot);
+        let without = remove(seen);
+        let (wanted, turn) = if without.needs_turn() {
+            let choice = choose(region, slot, me, None);
+            (without.with_turn(choice), Turn::of(choice))
+        } else {
+            (without, Turn::Unchanged)
+        };
+        if wanted != seen && !swap(region, slot, seen, wanted) {
+            continue;
+        }
+        if let Some(writer) = wanted.writer() {
+            // It may wait for this reader to leave.
+            ring(region, writer, slot);
+        }
+        return settle(region, slot, turn);
+    }
+}
+
+/// Ends an exclusive hold, or gives up draining.
+pub(crate) fn leave_exclusive(region: &Region, slot: u32, me: MemberId) {
+    leave(region, slot, me, |word| word.without_writer(me));
+}
+
+/// Ends one shared hold of one thread; the name goes with the last.
+///
+/// Caller holds: the member's mutex of the entry.
+pub(crate) fn leave_shared(region: &Region, slot: u32, me: MemberId, place: Place, sharers: &mut Sharers) {
+    match place {
+        Place::Word => {
+            // Joining happens under the caller's mutex, so the mark cannot appear after this look.
+            if load(region, slot).is_joined(me) {
+                sharers.named = sharers.named.saturating_sub(1);
+                if sharers.named > 0 {
+                    return;
+                }
+            }
+            leave(region, slot, me, |word| word.without_reader(me));
+        }
+        Place::Overflow => {
+            sharers.overflow = sharers.overflow.saturating_sub(1);
+            if sharers.overflow == 0 {
+                region.clear_bit(slot, Bitmap::Readers, me);
+                leave(region, slot, me, |word| word);
+            }
+        }
+    }
+}
+
+/// Turns the exclusive hold into a shared one, with no moment between in which another member could write.
+pub(crate) fn downgrade(region: &Region, slot: u32, me: MemberId) {
+    leave(region, slot, me, |word| {
+        let without = word.without_writer(me);
+        without.with_reader(me).unwrap_or(without)
+    });
+}
+
+/// Turns the only shared hold of one thread into the exclusive one; says whether it could.
+#[must_use]
+pub(crate) fn try_upgrade(region: &Region, slot: u32, me: MemberId) -> bool {
+    loop {
+        let seen = load(region, slot);
+        let alone = seen.without_reader(me);
+        let conflicts = seen.is_joined(me) || alone.has_named_readers() || !seen.is_reader(me);
+        let overflow = seen.has_overflow() && !region.is_empty(slot, Bitmap::Readers);
+        if conflicts || overflow || seen.writer().is_some() {
+            return false;
+        }
+        // A waiter's turn stays: it enters when this hold has ended.
+        let turn = seen.next();
+        let wanted = match turn {
+            None => alone.with_writer(me),
+            Some(_) => return false,
+        };
+        if swap(region, slot, seen, wanted) {
+            return true;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Removing the names of a dead member. Every step can be done twice, by two processes, and stopped anywhere.
+
+use super::turn::{pass_on, ring, ring_all};
+use super::{load, swap};
+use crate::log::{self, Kind};
+use crate::member::SlotState;
+use crate::os::{barrier, robust};
+use crate::region::{Bitmap, Region};
+use crate::word::MemberId;
+use std::sync::atomic::{Ordering, fence};
+
+/// Whether a member needs recovery: its life thread ended, and its slot is not quiet.
+pub(crate) fn is_dead(region: &Region, id: MemberId) -> bool {
+    let member = region.member(id);
+    // Pairs with: the kernel's mark, a claim, and the end of a recovery.
+    let life = member.life.load(Ordering::SeqCst);
+    !robust::is_alive(life) && member.state.load(Ordering::SeqCst) != SlotState::Quiet as u32
+}
+
+/// Recovers a dead member. Says whether it was dead.
+///
+/// Caller holds: the calling process's recovery mutex, for it can announce one recovery at a time.
+pub(crate) fn recover(region: &Region, me: MemberId, dead: MemberId) -> bool {
+    let announcement = &region.member(me).recovering;
+    // Pairs with: the look at announcements in joining. The slot gets no new member while this stands.
+    announcement.store(u32::from(dead.number()), Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+    let confirmed = is_dead(region, dead);
+    if confirmed {
+        recover_slot(region, dead);
+        region.header().recoveries.fetch_add(1, Ordering::Relaxed);
+    }
+    // Pairs with: the look at announcements in joining.
+    announcement.store(0, Ordering::SeqCst);
+    confirmed
+}
+
+/// Recovers what the slot's log says, and makes the slot quiet.
+///
+/// Caller holds: an announcement of the slot, or its life word.
+pub(crate) fn recover_slot(region: &Region, dead: MemberId) {
+    // A thread of the dead process may still run where the kernel has not interrupted it yet.
+    barrier::all_processors();
+    region.member(dead).state.store(SlotState::Dead as u32, Ordering::SeqCst);
+    for head in log::heads_of(region, dead) {
+        // Pairs with: the release that clears a record, here and in releasing.
+        let Some((slot, kind)) = log::unpack(head.load(Ordering::Acquire)) else { continue };
+        if slot < region.layout().slots() {
+            recover_entry(region, slot, dead, kind);
+        }
+        // Pairs with: another recoverer's load above; what it finds clear is done.
+        head.store(0, Ordering::Release);
+    }
+    // Pairs with: `is_dead`, and the claim of the slot's next member.
+    region.member(dead).state.store(SlotState::Quiet as u32, Ordering::SeqCst);
+}
+
+/// Removes all traces of a dead member from one slot.
+///
+/// An entry whose key was being changed needs no more: each moment of a change is safe to die in.
+fn recover_entry(region: &Region, slot: u32, dead: MemberId, kind: Kind) {
+    region.clear_bit(slot, Bitmap::Waiters, dead);
+    region.clear_bit(slot, Bitmap::Readers, dead);
+    loop {
+        let seen = load(region, slot);
+        let without = seen.without_writer(dead).without_reader(dead).without_turn(dead);
+        let was_held = seen.writer() == Some(dead) && kind != Kind::Rekey;
+        let without = if was_held { without.with_died() } else { without };
+        let wanted = if without.needs_turn() {
+            without.with_turn(super::turn::choose(region, slot, dead, None))
+        } else {
+            without
+        };
+        if wanted == seen || swap(region, slot, seen, wanted) {
+            break;
+        }
+    }
+    // The dead member may have ended between a swap and the signals that it owed, or have cleared Q before it looked
+    // again: so the writer, all waiters and the check of the turn are done here whatever the word says.
+    if let Some(writer) = load(region, slot).writer() {
+        ring(region, writer, slot);
+    }
+    ring_all(region, slot);
+    if let Some(next) = load(region, slot).next()
+        && !region.has_bit(slot, Bitmap::Waiters, next)
+    {
+        pass_on(region, slot, next);
+    }
+}

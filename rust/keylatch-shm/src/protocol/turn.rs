@@ -1,0 +1,108 @@
+//! Whose turn it is: choosing, signalling, passing on.
+
+use super::{load, swap};
+use crate::layout::BELLS;
+use crate::os::futex;
+use crate::region::{Bitmap, Region};
+use crate::word::MemberId;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a swap did with the turn; the signals that it owes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "waiters sleep until they are signalled"]
+pub(crate) enum Turn {
+    Unchanged,
+    Given(MemberId),
+    /// No waiter was seen, and Q was cleared.
+    Dropped,
+}
+
+impl Turn {
+    pub(crate) fn of(choice: Option<MemberId>) -> Self {
+        choice.map_or(Turn::Dropped, Turn::Given)
+    }
+}
+
+/// The word that a member's requests for a slot sleep on.
+pub(crate) fn bell(region: &Region, id: MemberId, slot: u32) -> &AtomicU32 {
+    &region.member(id).bells[slot as usize % BELLS]
+}
+
+/// Wakes a member's requests for a slot, to look again.
+pub(crate) fn ring(region: &Region, id: MemberId, slot: u32) {
+    if !region.has_member(id) {
+        return;
+    }
+    let bell = bell(region, id, slot);
+    // Pairs with: the sleeper's load before it looks at the word.
+    bell.fetch_add(1, Ordering::SeqCst);
+    futex::wake_all(bell);
+}
+
+pub(crate) fn ring_all(region: &Region, slot: u32) {
+    for id in region.bits(slot, Bitmap::Waiters) {
+        ring(region, id, slot);
+    }
+}
+
+/// Chooses the waiting member after `last` in cyclic order; one that let its turn pass only if no other waits.
+///
+/// The order bounds how often a waiter is passed: each other waiting member has at most one turn before it.
+pub(crate) fn choose(region: &Region, slot: u32, last: MemberId, except: Option<MemberId>) -> Option<MemberId> {
+    let mut choices = [None; 4];
+    for id in region.bits(slot, Bitmap::Waiters).filter(|id| Some(*id) != except) {
+        let is_late = region.member(id).late.load(Ordering::Relaxed) != 0;
+        let rank = usize::from(id <= last) + 2 * usize::from(is_late);
+        choices[rank].get_or_insert(id);
+    }
+    choices.into_iter().flatten().next()
+}
+
+/// Does what a swap owes: signals the chosen member and checks that it still waits, or looks for waiters again.
+pub(crate) fn settle(region: &Region, slot: u32, turn: Turn) {
+    match turn {
+        Turn::Unchanged => {}
+        Turn::Given(id) => {
+            ring(region, id, slot);
+            if !region.has_bit(slot, Bitmap::Waiters, id) {
+                // It gave up before the swap and cannot know of its turn.
+                pass_on(region, slot, id);
+            }
+        }
+        // A waiter that set its bit after the scan saw Q set and sleeps.
+        Turn::Dropped => ring_all(region, slot),
+    }
+}
+
+/// Takes the turn from a member and gives it to the next, until the one that has it still waits.
+pub(crate) fn pass_on(region: &Region, slot: u32, gone: MemberId) {
+    let mut gone = gone;
+    loop {
+        let seen = load(region, slot);
+        if seen.next() != Some(gone) {
+            return;
+        }
+        let without = seen.without_turn(gone);
+        if !without.needs_turn() {
+            if swap(region, slot, seen, without) {
+                return;
+            }
+            continue;
+        }
+        let choice = choose(region, slot, gone, Some(gone))
+            .or_else(|| region.has_bit(slot, Bitmap::Waiters, gone).then_some(gone));
+        if !swap(region, slot, seen, without.with_turn(choice)) {
+            continue;
+        }
+        match choice {
+            Some(id) => {
+                ring(region, id, slot);
+                if region.has_bit(slot, Bitmap::Waiters, id) {
+                    return;
+                }
+                gone = id;
+            }
+            None => return ring_all(region, slot),
+        }
+    }
+}

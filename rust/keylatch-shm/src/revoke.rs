@@ -1,0 +1,58 @@
+//! Taking a hold away from a process that lives.
+
+use crate::core::Core;
+use crate::error::ShmError;
+use crate::listed::HoldId;
+use crate::log::{self, Kind};
+use crate::lookup::read_text;
+use crate::os::barrier;
+use crate::protocol::{leave, load};
+use crate::region::Bitmap;
+use crate::word::{MemberId, Place};
+use std::sync::atomic::Ordering;
+
+/// Marks the hold, makes sure that its process sees the mark before it touches the word again, and removes the name.
+pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
+    let region = &core.region;
+    let Some(member) = MemberId::new(u64::from(id.member)).filter(|member| region.has_member(*member)) else {
+        return Ok(false);
+    };
+    if id.record >= region.layout().record_count() {
+        return Ok(false);
+    }
+    let record = region.record(id.record);
+    let head = record.head.load(Ordering::Acquire);
+    let owned = region.chunk(id.record / crate::layout::RECORDS).owner.load(Ordering::Acquire) == u32::from(id.member);
+    let current = || record.head.load(Ordering::Acquire) == head && record.hold.load(Ordering::Acquire) == id.hold;
+    let Some((slot, kind)) =
+        log::unpack(head).filter(|(slot, kind)| *kind != Kind::Rekey && *slot < region.layout().entry_count())
+    else {
+        return Ok(false);
+    };
+    if !owned || !current() {
+        return Ok(false);
+    }
+    let word = load(region, slot);
+    let shared_by_threads =
+        word.is_joined(member) || kind == Kind::Shared && region.has_bit(slot, Bitmap::Readers, member);
+    if shared_by_threads {
+        return Err(ShmError::UpgradeConflict { key: read_text(region.entry(slot)) });
+    }
+    let before = record.revoked.load(Ordering::SeqCst);
+    let marked = before != id.hold
+        && record.revoked.compare_exchange(before, id.hold, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+    // Pairs with: the compiler fence of `begin_change`. After the barrier, each thread of the holder either has its
+    // `releasing` visible here, or sees the mark before it touches the word.
+    barrier::all_processors();
+    if !marked || !current() || record.releasing.load(Ordering::SeqCst) == id.hold {
+        return Ok(false);
+    }
+    match kind {
+        Kind::Exclusive => leave::leave_exclusive(region, slot, member),
+        _ => {
+            let mut alone = crate::protocol::enter::Sharers::default();
+            leave::leave_shared(region, slot, member, Place::Word, &mut alone);
+        }
+    }
+    Ok(true)
+}

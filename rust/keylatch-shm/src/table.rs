@@ -1,0 +1,353 @@
+//! The verbs: opening a table, locking, listing, revoking.
+
+use crate::acquire::{Patience, Wanted, acquire};
+use crate::config::TableConfig;
+use crate::core::Core;
+use crate::error::ShmError;
+use crate::file::{self, TableFile};
+use crate::guard::{LockBatch, SharedLockGuard};
+use crate::listed::{HoldId, HolderInfo, TableFigures};
+use crate::lookup::{Fingerprint, find};
+use crate::pending::{Lock, PreparedKey};
+use crate::request::{BatchLockRequest, LockRequest};
+use crate::{listing, revoke, watch};
+use keylatch::KeyRef;
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Keys are at most this long.
+const MAX_KEY_BYTES: usize = 65_535;
+
+/// A table of locks in a file that processes of one machine share. Cloning gives another handle of the same membership.
+///
+/// ```
+/// # fn main() -> Result<(), keylatch_shm::ShmError> {
+/// use keylatch_shm::{LockRequest, SharedTable, TableConfig};
+/// # let folder = std::env::temp_dir().join(format!("keylatch-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// # let path = folder.join("locks");
+/// let table = SharedTable::open(&path, &TableConfig::default())?; // the first process creates it, the others attach
+/// let guard = table.acquire_write_lock_blocking("photos", "cat.jpg", "indexer")?;
+/// if guard.previous_holder_died() {
+///     // A process was killed while it wrote: look at what it left behind.
+/// }
+/// let fence = guard.fence(); // greater than any before; stores refuse lower ones
+/// # drop(guard); drop(table); std::fs::remove_dir_all(&folder).unwrap(); let _ = fence;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct SharedTable(Arc<Handle>);
+
+/// The membership ends with the last handle.
+struct Handle {
+    core: Arc<Core>,
+    life: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.core.is_forked() {
+            // The life thread is the parent's.
+            if let Some(thread) = crate::lines::lock(&self.life).take() {
+                std::mem::forget(thread);
+            }
+            return;
+        }
+        self.core.closing.store(true, Ordering::SeqCst);
+        self.core.attendant.kick();
+        self.core.wake_life_thread();
+        if let Some(thread) = crate::lines::lock(&self.life).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for SharedTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedTable").field("path", &self.core().path).finish_non_exhaustive()
+    }
+}
+
+impl SharedTable {
+    /// Creates the table's file, or attaches to it if it is there. Any number of processes may do so at the same time.
+    ///
+    /// A file that dead processes left is used as it is: what they held is free as soon as it is asked for.
+    ///
+    /// # Errors
+    /// [`ShmError::File`], [`ShmError::WrongFile`], [`ShmError::InvalidConfig`], [`ShmError::TooManyMembers`],
+    /// [`ShmError::Unsupported`]; each says what to do.
+    pub fn open(path: impl AsRef<Path>, config: &TableConfig) -> Result<Self, ShmError> {
+        Self::join(file::open(path.as_ref(), config)?, config)
+    }
+
+    /// Attaches to a table that another process has created.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`ShmError::File`] if there is none.
+    pub fn attach(path: impl AsRef<Path>, config: &TableConfig) -> Result<Self, ShmError> {
+        Self::join(file::attach(path.as_ref(), config)?, config)
+    }
+
+    /// Makes a table without a name, for processes that inherit or are sent its descriptor. It cannot be truncated.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn memfd(name: &str, config: &TableConfig) -> Result<Self, ShmError> {
+        Self::join(file::memfd(name, config)?, config)
+    }
+
+    /// Attaches to a table by a descriptor from [`as_fd`](AsFd::as_fd) of another process.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_fd(fd: OwnedFd, config: &TableConfig) -> Result<Self, ShmError> {
+        Self::join(file::attach_file(File::from(fd), PathBuf::new(), config)?, config)
+    }
+
+    fn join(file: TableFile, config: &TableConfig) -> Result<Self, ShmError> {
+        let (core, life) = watch::begin(file, config.clone())?;
+        Ok(Self(Arc::new(Handle { core, life: Mutex::new(Some(life)) })))
+    }
+
+    #[inline(always)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.0.core
+    }
+
+    #[inline(always)]
+    pub(crate) fn core_arc(&self) -> &Arc<Core> {
+        &self.0.core
+    }
+
+    #[inline(always)]
+    pub(crate) fn fingerprint(&self, key: KeyRef<'_>) -> Result<Fingerprint, ShmError> {
+        if key.byte_len() > MAX_KEY_BYTES {
+            return Err(ShmError::InvalidKey { bytes: key.byte_len(), limit: MAX_KEY_BYTES });
+        }
+        Ok(Fingerprint::of(&self.core().region.header().secret, key))
+    }
+
+    /// Asks for one lock; the result says how to wait: `.blocking()`, `.now()` or `.await`.
+    #[inline(always)]
+    pub fn lock<'a>(&'a self, request: LockRequest<'a>) -> Lock<'a> {
+        Lock { table: self, request }
+    }
+
+    /// Looks a key up once, for a caller that acquires it again and again.
+    ///
+    /// # Errors
+    /// [`ShmError::InvalidKey`].
+    pub fn prepare<'k>(&self, key: impl Into<KeyRef<'k>>) -> Result<PreparedKey<'_>, ShmError> {
+        let key = key.into();
+        Ok(PreparedKey::new(self, key, self.fingerprint(key)?))
+    }
+
+    /// Waits to hold an object alone.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    pub fn acquire_write_lock_blocking<B, O>(
+        &self,
+        bucket: &B,
+        object: &O,
+        owner: &str,
+    ) -> Result<SharedLockGuard<'_>, ShmError>
+    where
+        B: AsRef<[u8]> + ?Sized,
+        O: AsRef<[u8]> + ?Sized,
+    {
+        self.acquire_here(LockRequest::write(KeyRef::new(bucket, object)).owner(owner), Patience::Until(None))
+    }
+
+    /// Waits to share an object.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    pub fn acquire_read_lock_blocking<B, O>(
+        &self,
+        bucket: &B,
+        object: &O,
+        owner: &str,
+    ) -> Result<SharedLockGuard<'_>, ShmError>
+    where
+        B: AsRef<[u8]> + ?Sized,
+        O: AsRef<[u8]> + ?Sized,
+    {
+        self.acquire_here(LockRequest::read(KeyRef::new(bucket, object)).owner(owner), Patience::Until(None))
+    }
+
+    /// Holds an object alone if that is possible now.
+    ///
+    /// # Errors
+    /// As [`Lock::now`].
+    pub fn try_acquire_write_lock<B, O>(
+        &self,
+        bucket: &B,
+        object: &O,
+        owner: &str,
+    ) -> Result<SharedLockGuard<'_>, ShmError>
+    where
+        B: AsRef<[u8]> + ?Sized,
+        O: AsRef<[u8]> + ?Sized,
+    {
+        self.acquire_here(LockRequest::write(KeyRef::new(bucket, object)).owner(owner), Patience::Try)
+    }
+
+    /// Shares an object if that is possible now.
+    ///
+    /// # Errors
+    /// As [`Lock::now`].
+    pub fn try_acquire_read_lock<B, O>(
+        &self,
+        bucket: &B,
+        object: &O,
+        owner: &str,
+    ) -> Result<SharedLockGuard<'_>, ShmError>
+    where
+        B: AsRef<[u8]> + ?Sized,
+        O: AsRef<[u8]> + ?Sized,
+    {
+        self.acquire_here(LockRequest::read(KeyRef::new(bucket, object)).owner(owner), Patience::Try)
+    }
+
+    /// The table's own handle outlives the request's parts, so the guard borrows the table alone.
+    pub(crate) fn acquire_here(
+        &self,
+        request: LockRequest<'_>,
+        patience: Patience,
+    ) -> Result<SharedLockGuard<'_>, ShmError> {
+        let LockRequest { key, owner, mode, .. } = request;
+        let wanted = Wanted { key, print: self.fingerprint(key)?, mode, owner };
+        let begun = Instant::now();
+        let patience = match patience {
+            Patience::Until(None) => Patience::Until(request.limit.deadline(self.core().config.default_timeout)),
+            other => other,
+        };
+        if let Some(hold) = acquire(self.core_arc(), &wanted, patience)? {
+            return Ok(SharedLockGuard::new(self, hold));
+        }
+        let (key, holders) = (key.to_owned(), self.holders_of_print(wanted.print));
+        Err(match patience {
+            Patience::Try => ShmError::WouldBlock { key, holders },
+            Patience::Until(_) => ShmError::Timeout { key, waited: begun.elapsed(), holders },
+        })
+    }
+
+    /// Waits for all locks of a batch, on the calling thread.
+    ///
+    /// # Errors
+    /// [`ShmError::Batch`] with the key that could not be had and why; then none is held.
+    pub fn acquire_locks_batch_blocking(&self, batch: &BatchLockRequest<'_>) -> Result<LockBatch<'_>, ShmError> {
+        let deadline = batch.limit.deadline(self.core().config.default_timeout);
+        let mut guards = Vec::with_capacity(batch.wanted.len());
+        for (key, mode) in batch.sorted() {
+            let request = LockRequest::new(key, mode).owner(batch.owner);
+            let request = deadline.map_or(request.no_timeout(), |deadline| request.deadline(deadline));
+            let patience = Patience::Until(deadline);
+            match self.acquire_here(request, patience) {
+                Ok(guard) => guards.push(guard),
+                Err(cause) => return Err(ShmError::Batch { key: key.to_owned(), cause: Box::new(cause) }),
+            }
+        }
+        Ok(LockBatch { guards })
+    }
+
+    /// Waits for all locks of a batch, as a future. Dropping it releases what it has.
+    ///
+    /// # Errors
+    /// As [`acquire_locks_batch_blocking`](Self::acquire_locks_batch_blocking).
+    pub async fn acquire_locks_batch<'a>(&'a self, batch: &BatchLockRequest<'a>) -> Result<LockBatch<'a>, ShmError> {
+        let deadline = batch.limit.deadline(self.core().config.default_timeout);
+        let mut guards = Vec::with_capacity(batch.wanted.len());
+        for (key, mode) in batch.sorted() {
+            let request = LockRequest::new(key, mode).owner(batch.owner);
+            let request = deadline.map_or(request.no_timeout(), |deadline| request.deadline(deadline));
+            match self.lock(request).await {
+                Ok(guard) => guards.push(guard),
+                Err(cause) => return Err(ShmError::Batch { key: key.to_owned(), cause: Box::new(cause) }),
+            }
+        }
+        Ok(LockBatch { guards })
+    }
+
+    /// All holds of all processes, or those of one key. Stops nothing, so holds that come and go may be missing.
+    ///
+    /// # Errors
+    /// [`ShmError::Forked`], [`ShmError::Damaged`], [`ShmError::InvalidKey`].
+    pub fn holders<'k>(&self, key: Option<KeyRef<'k>>) -> Result<Vec<HolderInfo>, ShmError> {
+        self.core().check()?;
+        match key {
+            None => Ok(listing::all(self.core())),
+            Some(key) => Ok(self.holders_of_print(self.fingerprint(key)?)),
+        }
+    }
+
+    pub(crate) fn holders_of_print(&self, print: Fingerprint) -> Vec<HolderInfo> {
+        let core = self.core();
+        find(&core.region, print).map(|slot| listing::of_slot(core, slot)).unwrap_or_default()
+    }
+
+    /// Whether a process holds the key now.
+    ///
+    /// # Errors
+    /// As [`holders`](Self::holders).
+    pub fn is_locked<'k>(&self, key: impl Into<KeyRef<'k>>) -> Result<bool, ShmError> {
+        self.core().check()?;
+        let print = self.fingerprint(key.into())?;
+        let region = &self.core().region;
+        Ok(find(region, print).is_some_and(|slot| listing::is_held(region, slot)))
+    }
+
+    /// Requests of this process that wait for the key now.
+    ///
+    /// # Errors
+    /// As [`holders`](Self::holders).
+    pub fn waiting_here<'k>(&self, key: impl Into<KeyRef<'k>>) -> Result<usize, ShmError> {
+        let core = self.core();
+        core.check()?;
+        let print = self.fingerprint(key.into())?;
+        Ok(find(&core.region, print).map_or(0, |slot| core.lines.with(slot, |line| line.queue.len())))
+    }
+
+    /// Takes a hold away from a process, alive or stopped, which is not interrupted and finds out when it asks.
+    ///
+    /// Says whether it was taken: not if it was released or revoked before, or while its process is changing it. What the
+    /// holder still writes has a lower [fence](crate::LockGuard::fence) than its successor.
+    ///
+    /// # Errors
+    /// [`ShmError::UpgradeConflict`] if several threads of the process share the hold, which cannot be taken apart;
+    /// [`ShmError::Forked`], [`ShmError::Damaged`].
+    pub fn revoke(&self, hold: HoldId) -> Result<bool, ShmError> {
+        self.core().check()?;
+        revoke::revoke(self.core(), hold)
+    }
+
+    /// Sizes and counts of the table.
+    #[must_use]
+    pub fn figures(&self) -> TableFigures {
+        listing::figures(self.core())
+    }
+
+    /// Looks at the file: an error if it was truncated, removed, replaced or damaged. Done four times a second anyway.
+    ///
+    /// # Errors
+    /// [`ShmError::Damaged`], [`ShmError::Forked`].
+    pub fn check(&self) -> Result<(), ShmError> {
+        if !self.core().is_forked() {
+            watch::look_at_file(self.core());
+        }
+        self.core().check()
+    }
+}
+
+impl AsFd for SharedTable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.core().file.as_fd()
+    }
+}

@@ -1,0 +1,336 @@
+//! A request that waits, and what its leader does in turn: enter, drain, sleep.
+
+use crate::core::{Core, Status};
+use crate::error::ShmError;
+use crate::lines::lock;
+use crate::member::SlotState;
+use crate::os::{clock, futex};
+use crate::protocol::enter::{Death, Drain, Entry, drain, enter_exclusive, enter_shared, register, unregister};
+use crate::protocol::{leave, turn};
+use crate::region::Bitmap;
+use crate::word::{MemberId, Place, Word};
+use keylatch::Mode;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// How long a member may have its turn without using it.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// After this long, a waiter checks that the holders' logs know of the hold.
+const AUDIT: Duration = Duration::from_secs(1);
+/// Looks at the word before the first sleep.
+const SPINS: u32 = 200;
+
+/// How a slot is held by this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Held {
+    pub(crate) place: Place,
+    pub(crate) death: Death,
+}
+
+/// What a waiting request is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Behind others of the process.
+    Queued,
+    /// At the front; deals with the file.
+    Leads,
+    /// At the front and named as the writer; readers have to leave.
+    Drains,
+    Granted(Held),
+    Ended,
+}
+
+/// One waiting request. Its phase changes under its own mutex; the line's mutex is taken inside of that, never outside.
+pub(crate) struct Waiter {
+    pub(crate) slot: u32,
+    pub(crate) mode: Mode,
+    pub(crate) phase: Mutex<Phase>,
+    /// 1 once it leads or ended; a sleeping thread waits for it.
+    pub(crate) word: AtomicU32,
+    pub(crate) waker: Mutex<Option<Waker>>,
+    pub(crate) is_task: bool,
+    pub(crate) since: Instant,
+    /// Whose turn the leader has seen, and since when; an audit begun.
+    patience: Mutex<Option<(MemberId, Instant)>>,
+}
+
+/// What the leader does next.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Next {
+    Done(Held),
+    /// Sleep on the bell until it differs from the value that was read before, but no longer than this.
+    Sleep(Duration),
+}
+
+impl Waiter {
+    pub(crate) fn new(slot: u32, mode: Mode, is_task: bool) -> Arc<Self> {
+        Arc::new(Self {
+            slot,
+            mode,
+            phase: Mutex::new(Phase::Queued),
+            word: AtomicU32::new(0),
+            waker: Mutex::new(None),
+            is_task,
+            since: Instant::now(),
+            patience: Mutex::new(None),
+        })
+    }
+
+    /// Joins the line; leads if it is the first.
+    pub(crate) fn enqueue(self: &Arc<Self>, core: &Core) {
+        let mut phase = lock(&self.phase);
+        let first = core.lines.with(self.slot, |line| {
+            line.queue.push_back(self.clone());
+            line.queue.len() == 1
+        });
+        if first {
+            *phase = Phase::Leads;
+        }
+    }
+
+    /// Leaves the line, and makes the next one its leader.
+    ///
+    /// A writer that was granted registers on behalf of the next, so that its release gives the turn to this process and
+    /// no thread of it that comes later enters first.
+    fn dequeue(self: &Arc<Self>, core: &Core) {
+        let next = core.lines.with(self.slot, |line| {
+            let led = line.queue.front().is_some_and(|front| Arc::ptr_eq(front, self));
+            line.queue.retain(|other| !Arc::ptr_eq(other, self));
+            if line.queue.is_empty() {
+                // No leader is left to use a turn that comes.
+                unregister(&core.region, self.slot, core.me);
+            }
+            line.queue.front().filter(|_| led).cloned()
+        });
+        if let Some(next) = next {
+            if self.mode == Mode::Exclusive {
+                let _ = register(&core.region, self.slot, core.me);
+            }
+            next.lead(core);
+        }
+    }
+
+    /// Makes the request, the first of its line now, deal with the file.
+    fn lead(self: &Arc<Self>, core: &Core) {
+        {
+            let mut phase = lock(&self.phase);
+            if *phase != Phase::Queued {
+                return;
+            }
+            *phase = Phase::Leads;
+        }
+        self.word.store(1, Ordering::Release);
+        if self.is_task { core.attendant.attend(core, self.clone()) } else { futex::wake_all(&self.word) }
+    }
+
+    /// One step of the leader. The caller has read the bell before, and sleeps on that value.
+    pub(crate) fn step(self: &Arc<Self>, core: &Core) -> Result<Next, ShmError> {
+        core.check()?;
+        let mut phase = lock(&self.phase);
+        let (region, slot, me) = (&core.region, self.slot, core.me);
+        if *phase == Phase::Leads {
+            let entry = match self.mode {
+                Mode::Exclusive => enter_exclusive(region, slot, me),
+                Mode::Shared => core.lines.with(slot, |line| enter_shared(region, slot, me, &mut line.sharers)),
+            };
+            match entry {
+                Entry::Reader(place, death) => {
+                    *phase = Phase::Granted(Held { place, death });
+                    drop(phase);
+                    unregister(region, slot, me);
+                    self.dequeue(core);
+                    return Ok(Next::Done(Held { place, death }));
+                }
+                Entry::Writer => {
+                    *phase = Phase::Drains;
+                    unregister(region, slot, me);
+                }
+                Entry::Blocked(_) => {
+                    return match register(region, slot, me) {
+                        // The lock became free in between.
+                        None => Ok(Next::Sleep(Duration::ZERO)),
+                        Some(word) => self.blocked(core, word),
+                    };
+                }
+            }
+        }
+        match drain(region, slot) {
+            Drain::Done(death) => {
+                let held = Held { place: Place::Word, death };
+                *phase = Phase::Granted(held);
+                drop(phase);
+                self.dequeue(core);
+                Ok(Next::Done(held))
+            }
+            Drain::Waits(word) => self.blocked(core, word),
+        }
+    }
+
+    /// Looks at who is in the way; how long to sleep.
+    fn blocked(&self, core: &Core, word: Word) -> Result<Next, ShmError> {
+        if word.is_damaged() {
+            core.fail(Status::Corrupt);
+            core.check()?;
+        }
+        let region = &core.region;
+        let late = &region.member(core.me).late;
+        if late.load(Ordering::Relaxed) != 0 {
+            late.store(0, Ordering::Relaxed);
+        }
+        let named = word.readers().into_iter().flatten().chain(word.writer()).chain(word.next());
+        let overflow = region.bits(self.slot, Bitmap::Readers).filter(|_| word.has_overflow());
+        let mut recovered = false;
+        for id in named.chain(overflow) {
+            if !region.has_member(id) {
+                core.fail(Status::Corrupt);
+                core.check()?;
+            }
+            recovered |= core.recover(id);
+        }
+        if recovered {
+            return Ok(Next::Sleep(Duration::ZERO));
+        }
+        if self.since.elapsed() >= AUDIT {
+            self.audit(core, word)?;
+        }
+        let mut patience = lock(&self.patience);
+        let Some(next) = word.next().filter(|next| *next != core.me) else {
+            *patience = None;
+            return Ok(Next::Sleep(core.recheck()));
+        };
+        match *patience {
+            Some((id, since)) if id == next => {
+                if since.elapsed() >= PATIENCE {
+                    region.member(next).late.store(1, Ordering::Relaxed);
+                    turn::pass_on(region, self.slot, next);
+                    *patience = None;
+                    return Ok(Next::Sleep(Duration::ZERO));
+                }
+            }
+            _ => *patience = Some((next, Instant::now())),
+        }
+        Ok(Next::Sleep(PATIENCE))
+    }
+
+    /// Finds names that no member wrote: a word that something else has changed.
+    fn audit(&self, core: &Core, word: Word) -> Result<(), ShmError> {
+        let region = &core.region;
+        for id in word.readers().into_iter().flatten().chain(word.writer()) {
+            let is_known = || {
+                let quiet = region.member(id).state.load(Ordering::SeqCst) == SlotState::Quiet as u32;
+                let knows = |head: &std::sync::atomic::AtomicU64| {
+                    crate::log::unpack(head.load(Ordering::Acquire)).is_some_and(|(slot, _)| slot == self.slot)
+                };
+                !quiet && crate::log::heads_of(region, id).any(knows)
+            };
+            let unchanged = || crate::protocol::load(region, self.slot) == word;
+            if !is_known() && unchanged() && !is_known() && unchanged() {
+                core.fail(Status::Corrupt);
+                core.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the request without a grant. `Some` is a grant that came first.
+    pub(crate) fn abandon(self: &Arc<Self>, core: &Core) -> Option<Held> {
+        let mut phase = lock(&self.phase);
+        let was = *phase;
+        if let Phase::Granted(held) = was {
+            return Some(held);
+        }
+        *phase = Phase::Ended;
+        drop(phase);
+        if core.is_forked() {
+            return None;
+        }
+        if was == Phase::Drains {
+            leave::leave_exclusive(&core.region, self.slot, core.me);
+        }
+        if was == Phase::Leads {
+            unregister(&core.region, self.slot, core.me);
+        }
+        self.dequeue(core);
+        None
+    }
+}
+
+/// Waits on the calling thread until granted, or until the deadline.
+pub(crate) fn wait_blocking(
+    core: &Core,
+    waiter: &Arc<Waiter>,
+    deadline: Option<Instant>,
+) -> Result<Option<Held>, ShmError> {
+    let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    waiter.enqueue(core);
+    while *lock(&waiter.phase) == Phase::Queued {
+        if left() == Some(Duration::ZERO) || core.check().is_err() {
+            break;
+        }
+        let pause = left().map_or(core.recheck(), |left| left.min(core.recheck()));
+        if waiter.word.load(Ordering::Acquire) == 0 {
+            futex::wait(&waiter.word, 0, Some(pause));
+        }
+    }
+    let bell = turn::bell(&core.region, core.me, waiter.slot);
+    let mut spins = SPINS;
+    let mut timed_out = None;
+    loop {
+        // Pairs with: the signal of a leaver, which comes after its swap.
+        let seen = bell.load(Ordering::SeqCst);
+        if *lock(&waiter.phase) != Phase::Queued {
+            match waiter.step(core) {
+                Ok(Next::Done(held)) => {
+                    if timed_out == Some(seen) {
+                        core.late_signals.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return Ok(Some(held));
+                }
+                Ok(Next::Sleep(pause)) => {
+                    if left() == Some(Duration::ZERO) {
+                        return Ok(waiter.abandon(core));
+                    }
+                    if pause.is_zero() {
+                        continue;
+                    }
+                    if spins > 0 && spin(core, waiter, seen, &mut spins) {
+                        continue;
+                    }
+                    let pause = left().map_or(pause, |left| left.min(pause));
+                    let begun = clock::monotonic();
+                    futex::wait(bell, seen, Some(pause));
+                    let slept = clock::monotonic() - begun;
+                    timed_out = (slept >= pause && bell.load(Ordering::SeqCst) == seen).then_some(seen);
+                    if timed_out.is_some() {
+                        core.rechecks.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                Err(error) => {
+                    return match waiter.abandon(core) {
+                        Some(held) => Ok(Some(held)),
+                        None => Err(error),
+                    };
+                }
+            }
+        } else {
+            return Ok(waiter.abandon(core));
+        }
+    }
+}
+
+/// Looks at the word for a while; says whether it became worth another step.
+fn spin(core: &Core, waiter: &Waiter, seen: u32, spins: &mut u32) -> bool {
+    let bell = turn::bell(&core.region, core.me, waiter.slot);
+    while *spins > 0 {
+        *spins -= 1;
+        std::hint::spin_loop();
+        let word = Word(core.region.word(waiter.slot).load(Ordering::Relaxed));
+        if bell.load(Ordering::Relaxed) != seen || word.is_open_to(core.me) {
+            return true;
+        }
+    }
+    false
+}

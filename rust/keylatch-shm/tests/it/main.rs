@@ -1,0 +1,6 @@
+//! Tests of the crate's public face, with real processes.
+
+mod bad_input;
+mod children;
+mod locking;
+mod processes;

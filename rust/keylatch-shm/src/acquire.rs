@@ -5,7 +5,7 @@ use crate::error::ShmError;
 use crate::log::Kind;
 use crate::lookup::{self, Fingerprint, find, has_key};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_shared, try_enter_exclusive};
-use crate::protocol::leave;
+use crate::protocol::{leave, load, swap};
 use crate::records;
 use crate::wait::{Held, Waiter, wait_blocking};
 use crate::word::{Place, Word};
@@ -206,8 +206,26 @@ pub(crate) fn confirm(
         hold.fence = next_fence(core, slot, wanted.mode);
         return Ok(Some(hold));
     }
-    release(core, &hold);
+    give_back(core, &hold);
     sound.map(|()| None)
+}
+
+/// Ends a hold that no caller had: what it heard of a death goes back into the word, for the next holder.
+pub(crate) fn give_back(core: &Core, hold: &Hold) {
+    if hold.mode == Mode::Exclusive && hold.death == Death::Reported {
+        mark_death(core, hold.slot);
+    }
+    release(core, hold);
+}
+
+/// Caller holds: the slot, as its named writer.
+fn mark_death(core: &Core, slot: u32) {
+    loop {
+        let seen = load(&core.region, slot);
+        if seen.died() || swap(&core.region, slot, seen, seen.with_died()) {
+            return;
+        }
+    }
 }
 
 enum Inserted {
@@ -265,14 +283,26 @@ fn insert_locked(core: &Arc<Core>, wanted: &Wanted<'_>) -> Result<Inserted, ShmE
         let Some(slot) = lookup::victim(region, wanted.print, turn) else { break };
         records::begin(core, record, slot, Kind::Rekey, wanted.owner);
         let Some(before) = lookup::claim(region, slot, core.me) else { continue };
-        lookup::write_key(region, slot, before, wanted.print, wanted.key);
+        lookup::take_key_out(region, slot, before);
+        // The old key's report is with its gate by now; the new key's, if there is one, is in the word before the key is.
         let _ = drain(region, slot);
+        if lookup::lost_death(region, wanted.print) {
+            mark_death(core, slot);
+        }
+        lookup::write_key(region, slot, wanted.print, wanted.key);
         // The key is whole: from here on the hold is like any other.
         records::rename(core, record, slot, kind(wanted.mode));
-        let death = if lookup::lost_death(region, wanted.print) { Death::Reported } else { Death::None };
-        if wanted.mode == Mode::Shared {
-            leave::downgrade(region, slot, core.me);
-        }
+        let death = match wanted.mode {
+            Mode::Exclusive => match drain(region, slot) {
+                Drain::Done(death) => death,
+                Drain::Waits(_) => Death::None,
+            },
+            Mode::Shared => {
+                let death = Death::of(load(region, slot));
+                leave::downgrade(region, slot, core.me);
+                death
+            }
+        };
         let held = Held { place: Place::Word, death };
         return Ok(confirm(core, wanted, slot, record, held)?.map_or(Inserted::Found, Inserted::Held));
     }

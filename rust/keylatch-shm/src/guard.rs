@@ -1,6 +1,6 @@
 //! What a caller has while it holds a lock.
 
-use crate::acquire::{Hold, begin_change, changed, kind, release};
+use crate::acquire::{Hold, begin_change, changed, give_back, kind, release};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
@@ -214,6 +214,36 @@ impl<T: TableRef> Drop for LockGuard<T> {
 impl<T: TableRef> fmt::Debug for LockGuard<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LockGuard").field("key", &self.key()).field("mode", &self.mode()).finish_non_exhaustive()
+    }
+}
+
+/// The locks that a batch has while it waits for more. Dropped, it gives them back as if no caller had had them.
+pub(crate) struct Unfinished<'a>(Vec<SharedLockGuard<'a>>);
+
+impl<'a> Unfinished<'a> {
+    pub(crate) fn new(locks: usize) -> Self {
+        Self(Vec::with_capacity(locks))
+    }
+
+    pub(crate) fn push(&mut self, guard: SharedLockGuard<'a>) {
+        self.0.push(guard);
+    }
+
+    pub(crate) fn finish(mut self) -> LockBatch<'a> {
+        LockBatch { guards: std::mem::take(&mut self.0) }
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        for guard in self.0.drain(..) {
+            let guard = ManuallyDrop::new(guard);
+            let core = guard.table.core();
+            if !core.is_forked() {
+                // A death that it would have reported is reported to the next holder.
+                give_back(core, &guard.hold);
+            }
+        }
     }
 }
 

@@ -161,22 +161,29 @@ pub(crate) fn claim(region: &Region, index: u32, me: MemberId) -> Option<Word> {
     Some(seen)
 }
 
-/// Gives the entry the key. A death of the old key's writer that was not reported is remembered by its gate.
+/// Takes an evicted key out. A death of its writer that was not reported is remembered by its gate.
 ///
-/// Caller holds: the entry as its named writer, with a record that says so, and the key's gate.
-pub(crate) fn write_key(region: &Region, index: u32, before: Word, print: Fingerprint, key: KeyRef<'_>) {
+/// Caller holds: the entry as its named writer, with a record that says so.
+pub(crate) fn take_key_out(region: &Region, index: u32, before: Word) {
     let entry = region.entry(index);
     let old = Fingerprint(entry.print.each_ref().map(|half| half.load(Ordering::Relaxed)));
     let buckets = region.layout().sizes.buckets;
     if before.died() && old.0[0] != 0 {
         region.gate(old.buckets(buckets)[0]).lost_death.store(1, Ordering::Relaxed);
     }
-    let floor = &region.header().fence_floor;
-    floor.fetch_max(entry.fence.load(Ordering::Relaxed), Ordering::Relaxed);
-    // A process may die after each store: the old key is whole, or there is none, or the new one is whole and its fence
-    // right. The floor is raised before the old key can be missed: its next insertion begins above its fences.
+    // A process may die after each store, here and in `write_key`: the old key is whole, or there is none, or the new one
+    // is whole and its fence right. The floor is raised before the old key can be missed: its next insertion begins above
+    // its fences.
+    region.header().fence_floor.fetch_max(entry.fence.load(Ordering::Relaxed), Ordering::Relaxed);
     blank(region, index);
-    entry.fence.store(floor.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
+/// Gives the entry a key.
+///
+/// Caller holds: the entry as its named writer, with a record that says so, and the key's gate.
+pub(crate) fn write_key(region: &Region, index: u32, print: Fingerprint, key: KeyRef<'_>) {
+    let entry = region.entry(index);
+    entry.fence.store(region.header().fence_floor.load(Ordering::Relaxed), Ordering::Relaxed);
     write_text(entry, key);
     // Pairs with: the acquire loads of a look-up.
     entry.print[1].store(print.0[1], Ordering::Release);

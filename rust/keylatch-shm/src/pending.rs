@@ -1,6 +1,6 @@
 //! A request that waits to be told how to wait.
 
-use crate::acquire::{Attempt, Hold, Patience, Wanted, acquire, attempt, confirm, release, try_fast};
+use crate::acquire::{Attempt, Hold, Patience, Wanted, acquire, attempt, confirm, give_back, try_fast};
 use crate::attendant::Attendant;
 use crate::error::ShmError;
 use crate::guard::SharedLockGuard;
@@ -204,7 +204,7 @@ impl Drop for Acquire<'_> {
             Some(held) => {
                 let (slot, mode) = (waiter.slot, waiter.mode);
                 let hold = Hold { slot, record, mode, place: held.place, death: held.death, fence: 0 };
-                release(core, &hold);
+                give_back(core, &hold);
             }
             None => records::put(core, record),
         }

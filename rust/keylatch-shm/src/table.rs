@@ -5,7 +5,7 @@ use crate::config::TableConfig;
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::file::{self, TableFile};
-use crate::guard::{LockBatch, SharedLockGuard};
+use crate::guard::{LockBatch, SharedLockGuard, Unfinished};
 use crate::listed::{HoldId, HolderInfo, TableFigures};
 use crate::lookup::{Fingerprint, find};
 use crate::pending::{Lock, PreparedKey};
@@ -245,7 +245,7 @@ impl SharedTable {
     /// [`ShmError::Batch`] with the key that could not be had and why; then none is held.
     pub fn acquire_locks_batch_blocking(&self, batch: &BatchLockRequest<'_>) -> Result<LockBatch<'_>, ShmError> {
         let deadline = batch.limit.deadline(self.core().config.default_timeout);
-        let mut guards = Vec::with_capacity(batch.wanted.len());
+        let mut guards = Unfinished::new(batch.wanted.len());
         for (key, mode) in batch.sorted() {
             let request = LockRequest::new(key, mode).owner(batch.owner);
             let request = deadline.map_or(request.no_timeout(), |deadline| request.deadline(deadline));
@@ -255,7 +255,7 @@ impl SharedTable {
                 Err(cause) => return Err(ShmError::Batch { key: key.to_owned(), cause: Box::new(cause) }),
             }
         }
-        Ok(LockBatch { guards })
+        Ok(guards.finish())
     }
 
     /// Waits for all locks of a batch, as a future. Dropping it releases what it has.
@@ -264,7 +264,7 @@ impl SharedTable {
     /// As [`acquire_locks_batch_blocking`](Self::acquire_locks_batch_blocking).
     pub async fn acquire_locks_batch<'a>(&'a self, batch: &BatchLockRequest<'a>) -> Result<LockBatch<'a>, ShmError> {
         let deadline = batch.limit.deadline(self.core().config.default_timeout);
-        let mut guards = Vec::with_capacity(batch.wanted.len());
+        let mut guards = Unfinished::new(batch.wanted.len());
         for (key, mode) in batch.sorted() {
             let request = LockRequest::new(key, mode).owner(batch.owner);
             let request = deadline.map_or(request.no_timeout(), |deadline| request.deadline(deadline));
@@ -273,7 +273,7 @@ impl SharedTable {
                 Err(cause) => return Err(ShmError::Batch { key: key.to_owned(), cause: Box::new(cause) }),
             }
         }
-        Ok(LockBatch { guards })
+        Ok(guards.finish())
     }
 
     /// All holds of all processes, or those of one key. Stops nothing, so holds that come and go may be missing.

@@ -35,6 +35,9 @@ fn main() {
     std::process::exit(i32::from(bad));
 }
 
+/// Kills without recovery: fewer than the table has members, so that the rest can go on and get stuck.
+const UNRECOVERED: u64 = 40;
+
 /// A small generator of numbers that look random; each process has its own.
 pub(crate) struct Random(u64);
 
@@ -107,7 +110,7 @@ fn run(path: &Path, options: &Options) -> bool {
             stops += 1;
             processes[at].stopped = Some(Instant::now());
             signal(&processes[at], libc::SIGSTOP);
-        } else if options.kills > 0 {
+        } else if options.kills > 0 && (options.control != Control::NoRecovery || kills < UNRECOVERED) {
             kills += 1;
             signal(&processes[at], libc::SIGKILL);
             reap(&processes[at]);

@@ -120,7 +120,8 @@ fn step(path: &Path, script: Script, n: u64) -> bool {
         _ => {}
     }
     let child = fork(|| {
-        let table = open(path);
+        // Closing the table is no part of the script.
+        let table = std::mem::ManuallyDrop::new(open(path));
         let mode =
             if matches!(script, Script::Shared | Script::OverflowReader) { Mode::Shared } else { Mode::Exclusive };
         let request = LockRequest::new(("steps", &name), mode).timeout(Duration::from_secs(5));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub(crate) const KEYS: u64 = 48;
 const HOT: u64 = 3;
 /// Longer than any wait that is not a lost lock.
-const STUCK: Duration = Duration::from_secs(10);
+const STUCK: Duration = Duration::from_secs(8);
 
 /// Memory that the parent and all workers have in common, apart from the table.
 pub(crate) struct Shared {

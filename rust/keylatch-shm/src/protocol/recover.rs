@@ -2,7 +2,7 @@
 
 use super::turn::{pass_on, ring, ring_all};
 use super::{load, swap};
-use crate::log::{self, Kind};
+use crate::log;
 use crate::member::SlotState;
 use crate::os::{barrier, robust};
 use crate::region::{Bitmap, Region};
@@ -44,9 +44,9 @@ pub(crate) fn recover_slot(region: &Region, dead: MemberId) {
     region.member(dead).state.store(SlotState::Dead as u32, Ordering::SeqCst);
     for head in log::heads_of(region, dead) {
         // Pairs with: the release that clears a record, here and in releasing.
-        let Some((slot, kind)) = log::unpack(head.load(Ordering::Acquire)) else { continue };
+        let Some((slot, _)) = log::unpack(head.load(Ordering::Acquire)) else { continue };
         if slot < region.layout().slots() {
-            recover_entry(region, slot, dead, kind);
+            recover_entry(region, slot, dead);
         }
         // Pairs with: another recoverer's load above; what it finds clear is done.
         head.store(0, Ordering::Release);
@@ -58,13 +58,15 @@ pub(crate) fn recover_slot(region: &Region, dead: MemberId) {
 /// Removes all traces of a dead member from one slot.
 ///
 /// An entry whose key was being changed needs no more: each moment of a change is safe to die in.
-fn recover_entry(region: &Region, slot: u32, dead: MemberId, kind: Kind) {
+fn recover_entry(region: &Region, slot: u32, dead: MemberId) {
     region.clear_bit(slot, Bitmap::Waiters, dead);
     region.clear_bit(slot, Bitmap::Readers, dead);
     loop {
         let seen = load(region, slot);
         let without = seen.without_writer(dead).without_reader(dead).without_turn(dead);
-        let was_held = seen.writer() == Some(dead) && kind != Kind::Rekey;
+        // Also for an entry whose key was being changed: another thread's record may name the same entry, and a
+        // report too many is harmless.
+        let was_held = seen.writer() == Some(dead);
         let without = if was_held { without.with_died() } else { without };
         let wanted = if without.needs_turn() {
             without.with_turn(super::turn::choose(region, slot, dead, None))

@@ -181,3 +181,54 @@ fn million_keys_thousand_members() {
     drop(held);
     drop(others[0].lock(LockRequest::write(("many", &999_999_u32.to_le_bytes()))).now().expect("free"));
 }
+
+#[test]
+fn batch_fails_death_told_to_next() {
+    let (folder, ready) = (Folder::new(), Pipe::new());
+    let child = holder(&folder, Mode::Exclusive, &ready, "");
+    ready.hear();
+    child.kill();
+    let table = SharedTable::open(folder.file(), &config()).expect("attach");
+    let busy = table.acquire_write_lock_blocking("photos", "dog.jpg", "").expect("free");
+    let batch = keylatch_shm::BatchLockRequest::new("mover")
+        .add(CAT, Mode::Exclusive)
+        .add(("photos", "dog.jpg"), Mode::Exclusive)
+        .timeout(Duration::from_millis(2));
+    assert!(table.acquire_locks_batch_blocking(&batch).is_err());
+    drop(busy);
+    let guard = table.lock(LockRequest::write(CAT)).now().expect("free");
+    assert!(guard.previous_holder_died(), "no caller has heard of it yet");
+}
+
+#[test]
+fn evicted_key_death_still_told() {
+    let folder = Folder::new();
+    let config = TableConfig::default().keys(8).members(4);
+    drop(SharedTable::open(folder.file(), &config).expect("a table"));
+    let path = folder.file();
+    let ready = Pipe::new();
+    let child = Child::run(|| {
+        let table = SharedTable::open(path, &TableConfig::default().keys(8).members(4)).expect("attach");
+        let _guards: Vec<_> = (0..8)
+            .map(|number: u32| table.acquire_write_lock_blocking("died", &number.to_string(), "").expect("room"))
+            .collect();
+        ready.say();
+        loop {
+            std::thread::park();
+        }
+    });
+    ready.hear();
+    child.kill();
+    let table = SharedTable::attach(folder.file(), &config).expect("attach");
+    for number in 0..200 {
+        drop(table.acquire_write_lock_blocking("other", &number.to_string(), "").expect("evicts"));
+    }
+    let held: Vec<_> = (0..8)
+        .map(|number| table.acquire_write_lock_blocking("other", &number.to_string(), "").expect("evicts"))
+        .collect();
+    drop(held);
+    for number in 0..8 {
+        let guard = table.acquire_write_lock_blocking("died", &number.to_string(), "").expect("room");
+        assert!(guard.previous_holder_died(), "key {number}");
+    }
+}

@@ -148,22 +148,23 @@ shm-model: need-rust ## search the whole model of the locks between processes (s
 	@CARGO_PROFILE_TEST_OPT_LEVEL=3 $(CARGO) test -p keylatch-shm --lib model:: -- --include-ignored --nocapture --test-threads 1 $(ARGS)
 
 # What a run of chaos needs: the checks on, and fast enough to die everywhere.
-chaos = CARGO_PROFILE_DEV_OPT_LEVEL=1 $(CARGO) run --quiet -p keylatch-shm --example chaos --
+chaos = $(CARGO) run --quiet --profile test -p keylatch-shm --example chaos --
 
 chaos-processes: need-rust ## kill, stop and single-step processes that lock, and check what the others see (CHAOS=30 seconds each)
 	$(call say,SIGKILL and SIGSTOP among 8 and among 40 processes)
 	@$(chaos) --seconds $(CHAOS) --processes 8 $(ARGS)
 	@$(chaos) --seconds $(CHAOS) --processes 40 $(ARGS)
-	$(call say,Contention without kills, and sleepers that never look by themselves)
+	$(call say,Contention without kills among sleepers that never look by themselves)
 	@$(chaos) --seconds $(CHAOS) --processes 40 --kills 0 --no-stops --recheck 3600000
 	$(call say,SIGKILL after every instruction of short scripts)
 	@$(chaos) --steps --seconds $(CHAOS) --kills $(STRIDE)
-	$(call say,The same with deliberate faults: each has to be reported)
-	@for control in no-recovery false-deaths silent-deaths; do \
+	$(call say,The same with deliberate faults that have to be reported)
+	@for control in $(CONTROLS); do \
 		if $(chaos) --seconds 15 --processes 8 --control $$control >/dev/null 2>&1; then \
 			echo "$$control was not noticed" >&2; exit 1; else echo "$$control: noticed"; fi; done
 
 CHAOS ?= 30
+CONTROLS ?= no-recovery false-deaths silent-deaths
 # Every so many instructions a point; 1 is each.
 STRIDE ?= 1
 
@@ -249,6 +250,9 @@ bench: need-rust ## keylatch and its peers side by side, about five minutes (RUS
 bench-python: need-rust need-python ## the same in Python, beside threading, asyncio and other packages (ARGS="--help")
 	$(call say,Python beside its other locks)
 	@$(PYTHON) scripts/python_environment.py run -m keylatch bench --json target/bench/python.json $(ARGS)
+
+bench-processes: need-rust ## locks between processes: keylatch beside the system's own (ARGS="--quick")
+	@$(CARGO) run --release -p keylatch-shm --example bench_processes -- $(ARGS)
 
 bench-c: need-rust need-cc ## a pair through the C library, beside the Rust pair and what C and C++ have, in half a minute
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=

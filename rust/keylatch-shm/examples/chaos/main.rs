@@ -112,9 +112,9 @@ fn run(path: &Path, options: &Options) -> bool {
             signal(&processes[at], libc::SIGSTOP);
         } else if options.kills > 0 && (options.control != Control::NoRecovery || kills < UNRECOVERED) {
             kills += 1;
+            sabotage.kills(processes[at].pid);
             signal(&processes[at], libc::SIGKILL);
             reap(&processes[at]);
-            sabotage.killed(processes[at].pid);
             let seed = options.seed + kills + 1_000;
             processes[at] = spawn(path, shared, options, seed);
         }

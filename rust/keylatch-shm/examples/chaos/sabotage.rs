@@ -42,13 +42,13 @@ impl Sabotage {
         u64::from(self.number(24))
     }
 
-    /// Comes after each kill.
-    pub(crate) fn killed(&self, pid: libc::pid_t) {
+    /// Comes before each kill.
+    pub(crate) fn kills(&self, pid: libc::pid_t) {
         let (Control::NoRecovery, Some(file)) = (self.control, &self.file) else { return };
         for member in 0..self.members() {
             let at = HEADER + member * MEMBER;
             if self.number(at + PID_AT) == pid as u32 {
-                // A thread that is not there, and looks alive.
+                // A thread that is not there, and looks alive: the kernel leaves the word alone.
                 file.write_all_at(&(WAITERS | 0x0FFF_FFFF).to_ne_bytes(), at).expect("the table's file");
             }
         }

@@ -25,7 +25,7 @@ pub use error::{HeldBy, LockTimeoutError, LockType, TimeoutDetails};
 pub use guard::{Downgradable, ExclusiveGuard, LockRef, ReadGuard};
 pub use id::LockId;
 pub use monitor::{
-    LockEntry, LockMonitor, LockReport, LockStatus, ManagerEntry, ReportSummary, Reporter, StatusLimits,
+    LockEntry, LockMonitor, LockReport, LockStatus, MOST_LOCKS, ManagerEntry, ReportSummary, Reporter, StatusLimits,
 };
 pub use mutex::{AsyncMutex, AsyncMutexGuard, OwnedAsyncMutexGuard};
 pub use options::LockOptions;

@@ -141,6 +141,19 @@ fn good_times_of_long_ago_hide_no_trouble() {
 }
 
 #[test]
+fn timeouts_of_zero_are_timeouts() {
+    let locks = manager();
+    let held = locks.acquire_write_lock_blocking("b", "o", "x").unwrap();
+    for _ in 0..5 {
+        assert!(locks.lock(LockRequest::read(("b", "o")).timeout(Duration::ZERO)).blocking().is_err());
+    }
+    drop(held);
+    let health = locks.health();
+    assert!(health.timeout_rate > 0.8 && !health.healthy, "{health:?}");
+    assert_eq!(locks.get_metrics().recent.timeouts, 5);
+}
+
+#[test]
 fn window_below_a_millisecond_is_refused() {
     let config = LockConfig { health_window: Duration::ZERO, ..LockConfig::default() };
     let error = FastObjectLockManager::with_config(config).unwrap_err().to_string();

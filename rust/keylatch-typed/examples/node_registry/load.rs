@@ -26,7 +26,10 @@ pub(crate) struct Asked {
 
 /// Runs the load against a registry, which `make` makes inside the runtime.
 pub(crate) fn run<R: Registry>(options: &Options, measures: &Arc<Measures>, make: impl FnOnce() -> R) -> Asked {
-    let runtime = Builder::new_multi_thread().enable_all().build().expect("threads for a runtime");
+    // One core is for the thread that asks: a request that it makes late counts as slow.
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().max(2) - 1);
+    let runtime =
+        Builder::new_multi_thread().worker_threads(workers).enable_all().build().expect("threads for a runtime");
     let registry = {
         let _inside = runtime.enter();
         Arc::new(make())

@@ -1,9 +1,11 @@
 //! The monitor: all registered locks and managers in one report.
 
+mod openmetrics;
 mod render;
 mod report;
 mod reporter;
 
+pub use openmetrics::MOST_LOCKS;
 pub use report::{LockEntry, LockReport, LockStatus, ManagerEntry, ReportSummary, StatusLimits};
 pub use reporter::Reporter;
 

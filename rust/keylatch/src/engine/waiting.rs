@@ -304,6 +304,7 @@ impl Core {
         match error {
             LockError::WouldBlock { key, holders } => {
                 self.lock_shard(hash).counts().timeouts += 1;
+                self.tally.waits.late(self.now());
                 let waited = self.timeout(limit).unwrap_or_default();
                 self.learn_from_no_wait(waited);
                 LockError::Timeout { key, waited, holders }

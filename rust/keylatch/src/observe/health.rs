@@ -40,7 +40,7 @@ impl Health {
         let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
         let locks = recent.immediate + waits.granted;
         let fast_path_rate = 1.0 - share(waits.granted, locks);
-        let timeout_rate = share(waits.timed_out, locks + waits.timed_out);
+        let timeout_rate = share(recent.timeouts, locks + recent.timeouts);
         let avg_wait_time = match waits.all() {
             0 => Duration::ZERO,
             ended => Duration::from_secs_f64(recent.wait_time.as_secs_f64() / ended as f64),
@@ -70,7 +70,7 @@ mod tests {
     fn recent(immediate: u64, granted: u64, timed_out: u64) -> RecentFigures {
         let mut waits = WaitOutcomes::default();
         (waits.shared.granted, waits.exclusive.timed_out) = (granted, timed_out);
-        RecentFigures { immediate, waits, ..RecentFigures::default() }
+        RecentFigures { immediate, waits, timeouts: timed_out, ..RecentFigures::default() }
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl LockMetrics {
             window: uptime,
             immediate: all.fast + all.inserted,
             waits,
+            timeouts: all.timeouts,
             wait_time: all.wait_time,
             max_wait_time: all.max_wait_time,
         };

@@ -121,6 +121,8 @@ pub struct RecentFigures {
     pub immediate: u64,
     /// Waits that ended, by what was waited for.
     pub waits: WaitOutcomes,
+    /// Requests that timed out, also those whose time was over before they could wait.
+    pub timeouts: u64,
     /// Time that these waits took altogether.
     pub wait_time: Duration,
     /// The longest of them.
@@ -146,6 +148,8 @@ struct Slot {
     /// Which one, counted from 1; 0 for none yet. Changes under `totals` alone.
     number: AtomicU64,
     outcomes: [[AtomicU64; OUTCOMES]; KINDS],
+    /// Requests that timed out without a wait.
+    late: AtomicU64,
     nanos: AtomicU64,
     max_nanos: AtomicU64,
 }
@@ -188,6 +192,21 @@ impl WaitWindow {
 
     /// Counts a wait that ended now.
     pub(crate) fn ended(&self, kind: WaitKind, outcome: WaitOutcome, waited: u64, now: u64) {
+        let slot = self.slot(now);
+        slot.outcomes[kind as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
+        slot.nanos.fetch_add(waited, Ordering::Relaxed);
+        if slot.max_nanos.load(Ordering::Relaxed) < waited {
+            slot.max_nanos.fetch_max(waited, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a request whose time was over before it could wait.
+    pub(crate) fn late(&self, now: u64) {
+        self.slot(now).late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The slot of this moment, begun.
+    fn slot(&self, now: u64) -> &Slot {
         let number = self.number(now);
         let slot = &self.slots[(number % SLOTS as u64) as usize];
         // Acquire, Pairs with: the Release of `begin`. A slot is counted in after it was emptied. A thread that is held
@@ -195,11 +214,7 @@ impl WaitWindow {
         if slot.number.load(Ordering::Acquire) < number {
             self.begin(slot, number);
         }
-        slot.outcomes[kind as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
-        slot.nanos.fetch_add(waited, Ordering::Relaxed);
-        if slot.max_nanos.load(Ordering::Relaxed) < waited {
-            slot.max_nanos.fetch_max(waited, Ordering::Relaxed);
-        }
+        slot
     }
 
     #[cold]
@@ -211,6 +226,7 @@ impl WaitWindow {
         for (total, count) in totals.outcomes.as_flattened_mut().iter_mut().zip(slot.outcomes.as_flattened()) {
             *total += count.swap(0, Ordering::Relaxed);
         }
+        slot.late.store(0, Ordering::Relaxed);
         slot.nanos.store(0, Ordering::Relaxed);
         slot.max_nanos.store(0, Ordering::Relaxed);
         // Release, Pairs with: the Acquire in `ended`.
@@ -255,10 +271,11 @@ impl WaitWindow {
     /// The figures of the window that ends now, `grants` having been given altogether.
     pub(crate) fn recent(&self, grants: u64, now: u64) -> RecentFigures {
         let number = self.number(now);
-        let (mut outcomes, mut nanos, mut max_nanos) = ([[0; OUTCOMES]; KINDS], 0u64, 0);
+        let (mut outcomes, mut late, mut nanos, mut max_nanos) = ([[0; OUTCOMES]; KINDS], 0, 0u64, 0);
         for slot in &self.slots {
             if number.saturating_sub(slot.number.load(Ordering::Relaxed)) < SLOTS as u64 {
                 slot.add_to(&mut outcomes);
+                late += slot.late.load(Ordering::Relaxed);
                 nanos = nanos.saturating_add(slot.nanos.load(Ordering::Relaxed));
                 max_nanos = max_nanos.max(slot.max_nanos.load(Ordering::Relaxed));
             }
@@ -270,6 +287,7 @@ impl WaitWindow {
         RecentFigures {
             window: Duration::from_nanos(self.window.min(now)),
             immediate,
+            timeouts: WaitOutcomes::of(&outcomes).all().timed_out + late,
             waits: WaitOutcomes::of(&outcomes),
             wait_time: Duration::from_nanos(nanos),
             max_wait_time: Duration::from_nanos(max_nanos),
@@ -370,6 +388,18 @@ mod tests {
         window.look(101, 3600 * SECOND);
         granted(&window, SECOND, 3601 * SECOND);
         assert_eq!(window.recent(102, 3601 * SECOND).immediate, 100);
+    }
+
+    #[test]
+    fn late_requests_time_out_without_a_wait() {
+        let window = minute();
+        window.ended(WaitKind::Shared, WaitOutcome::TimedOut, SECOND, SECOND);
+        window.late(SECOND);
+        let recent = window.recent(0, 2 * SECOND);
+        assert_eq!((recent.timeouts, recent.waits.all().all()), (2, 1));
+        assert_eq!(window.recent(0, 90 * SECOND).timeouts, 0);
+        granted(&window, SECOND, 61 * SECOND);
+        assert_eq!(window.recent(0, 61 * SECOND).timeouts, 0, "its slot was emptied");
     }
 
     #[test]

@@ -168,6 +168,10 @@ CONTROLS ?= no-recovery false-deaths silent-deaths
 # Every so many instructions a point; 1 is each.
 STRIDE ?= 1
 
+claims-model: need-rust ## model-check the protocol of claims in its larger set-ups (stateright, minutes)
+	$(call say,The protocol of claims)
+	@$(CARGO) test --release -p keylatch --test claims_model -- --include-ignored --nocapture --test-threads 1 $(ARGS)
+
 PREEMPTIONS ?= 2
 loom = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
 	$(CARGO) test --release -p keylatch --lib

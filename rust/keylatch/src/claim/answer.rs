@@ -52,6 +52,8 @@ impl ClaimAnswer {
 /// The ownership of a resource's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClaimOwned {
+    /// The request that owns it.
+    pub request: ClaimRequestId,
     /// What completes it.
     pub grant: ClaimGrant,
     /// 1 for the first attempt, one more after each failure.

@@ -7,18 +7,31 @@
 
 mod answer;
 mod board;
+mod claims;
 mod error;
 mod event;
+mod hub;
 mod id;
+mod pending;
 mod policy;
+mod queue;
 mod resource;
 mod session;
+mod signal;
 mod timers;
+mod watch;
 
 pub use answer::{ClaimAnswer, ClaimFailure, ClaimLoss, ClaimOutcome, ClaimOwned, ClaimProgress, ClaimResult};
-pub use board::{ClaimBoard, ClaimCall, ClaimEffect, ClaimFigures, ClaimOpened, ClaimRenewal, ClaimStart, ClaimStream};
+pub use board::{
+    ClaimBoard, ClaimCall, ClaimEffect, ClaimFigures, ClaimOpened, ClaimRenewal, ClaimSessionInfo, ClaimStart,
+    ClaimStream,
+};
+pub use claims::{ClaimOwner, Claims};
 pub use error::ClaimError;
 pub use event::{ClaimChange, ClaimEvent, ClaimFeed, ClaimOwnerInfo, ClaimPlaceInfo, ClaimSnapshot};
 pub use id::{ClaimEventId, ClaimGrant, ClaimRequestId, ClaimSessionId};
+pub use pending::{ClaimFuture, PendingClaim};
 pub use policy::{ClaimConfig, ClaimLine, ClaimPolicy, ClaimWhenTaken};
+pub use queue::{ClaimCompletion, ClaimQueue};
 pub use session::{ClaimPresence, ClaimSessionOptions};
+pub use watch::{ClaimNotice, ClaimWatch, NextClaimNotice};

@@ -2,5 +2,7 @@
 
 mod board;
 mod fixture;
+mod race;
 mod sessions;
 mod subscribing;
+mod waiting;

@@ -37,7 +37,7 @@ impl ClaimBoard {
         let grant = ClaimGrant { epoch: self.epoch, fence: self.fences.start };
         self.fences.start += 1;
         self.waiting -= 1;
-        let owned = ClaimOwned { grant, attempt, first_in_epoch };
+        let owned = ClaimOwned { request, grant, attempt, first_in_epoch };
         let session = self.sessions.get_mut(&request.session.number).expect("a place belongs to a live session");
         let stored = session.requests.get_mut(&request.number).expect("a place belongs to a request");
         let state = std::mem::replace(&mut stored.state, RequestState::Answered(ClaimAnswer::Yours(owned)));

@@ -26,7 +26,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use presence::{ClaimOpened, ClaimRenewal, ClaimStream};
-pub use view::ClaimFigures;
+pub use view::{ClaimFigures, ClaimSessionInfo};
 
 /// What a board starts with: what it has to know of earlier starts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -1,11 +1,13 @@
 //! What can be seen of a board: snapshots, events and listings.
 
 use super::super::event::{ClaimFeed, ClaimOwnerInfo, ClaimPlaceInfo, ClaimSnapshot, LISTED};
-use super::super::id::ClaimEventId;
+use super::super::id::{ClaimEventId, ClaimSessionId};
 use super::super::resource::{Resource, Standing};
-use super::ClaimBoard;
+use super::super::session::{Session, Stream};
+use super::{ClaimBoard, Subject};
 use crate::key::{KeyRef, ObjectKey};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How much a board has to remember.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,7 +22,44 @@ pub struct ClaimFigures {
     pub owned: usize,
 }
 
+/// A session in listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimSessionInfo {
+    /// The session.
+    pub session: ClaimSessionId,
+    /// Its owner's name.
+    pub owner: Arc<str>,
+    /// How many numbers it has from `settled_below` on.
+    pub open: usize,
+    /// Whether its stream was cut, so that its grace runs.
+    pub in_grace: bool,
+    /// When it ends if nothing is heard of it, on the board's clock.
+    pub ends_at: Option<Duration>,
+}
+
 impl ClaimBoard {
+    /// One session, or `None` if it is gone.
+    #[must_use]
+    pub fn session(&self, id: ClaimSessionId) -> Option<ClaimSessionInfo> {
+        let number = self.check_session(id).ok()?;
+        self.sessions.get(&number).map(|session| self.session_info(number, session))
+    }
+
+    /// All sessions, the oldest first.
+    pub fn sessions(&self) -> impl Iterator<Item = ClaimSessionInfo> {
+        self.sessions.iter().map(|(number, session)| self.session_info(*number, session))
+    }
+
+    fn session_info(&self, number: u64, session: &Session) -> ClaimSessionInfo {
+        ClaimSessionInfo {
+            session: ClaimSessionId { epoch: self.epoch, number },
+            owner: Arc::clone(&session.owner),
+            open: session.requests.len(),
+            in_grace: session.stream == Stream::Cut,
+            ends_at: self.timers.get(&Subject::Session(number)),
+        }
+    }
+
     /// Keeps the events of a resource from being forgotten while someone subscribes to them.
     pub fn watch(&mut self, resource: KeyRef<'_>) {
         let key = resource.to_owned();

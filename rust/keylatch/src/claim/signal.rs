@@ -1,0 +1,107 @@
+//! How a thread, a task or an event loop learns that it has to look again.
+
+use crate::sync::atomic::Ordering;
+use crate::sync::{Mutex, Park, ParkedUntil};
+use crate::wait::{Bell, Foreign};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+const RAISED: u32 = 1;
+
+/// A flag that one thread sleeps on, one task awaits, and an event loop polls.
+///
+/// `word` is 0 or `RAISED`. It is raised after the state that it stands for has changed, and cleared before that state is
+/// looked at, so a change is never missed.
+#[derive(Default)]
+pub(super) struct Signal {
+    word: Park,
+    state: Mutex<SignalState>,
+    bell: OnceLock<Bell>,
+}
+
+#[derive(Default)]
+struct SignalState {
+    waker: Option<Foreign<std::task::Waker>>,
+}
+
+impl std::fmt::Debug for Signal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signal").finish_non_exhaustive()
+    }
+}
+
+impl Signal {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Raises the flag and wakes. Runs a waker, so the caller holds no mutex.
+    pub(super) fn raise(&self) {
+        let mut state = self.state.lock();
+        // Pairs with: the swap in `clear`.
+        self.word.store(RAISED, Ordering::Release);
+        let waker = state.waker.take();
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+        drop(state);
+        self.word.wake();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Lowers the flag. The caller looks at the state afterwards.
+    pub(super) fn clear(&self) {
+        let _state = self.state.lock();
+        // Pairs with: the store in `raise`.
+        self.word.swap(0, Ordering::Acquire);
+        if let Some(bell) = self.bell.get() {
+            bell.hush();
+        }
+    }
+
+    /// Sleeps until the flag is raised.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> ParkedUntil {
+        loop {
+            // Pairs with: the store in `raise`.
+            if self.word.load(Ordering::Acquire) == RAISED {
+                return ParkedUntil::Woken;
+            }
+            if self.word.park(0, deadline) == ParkedUntil::Deadline {
+                return ParkedUntil::Deadline;
+            }
+        }
+    }
+
+    /// Ready once the flag is raised; has the task woken then.
+    pub(super) fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        // Cloned and dropped off the mutex: either is foreign code.
+        let fresh = Foreign::new(context.waker().clone());
+        let mut state = self.state.lock();
+        if self.word.load(Ordering::Acquire) == RAISED {
+            return Poll::Ready(());
+        }
+        let old = state.waker.replace(fresh);
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    /// A descriptor that is readable while the flag is raised.
+    pub(super) fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.bell.get().is_none() {
+            let made = Bell::new()?;
+            let _state = self.state.lock();
+            let bell = self.bell.get_or_init(|| made);
+            if self.word.load(Ordering::Acquire) == RAISED {
+                bell.ring();
+            }
+        }
+        Ok(self.bell.get().expect("made above").as_fd())
+    }
+}

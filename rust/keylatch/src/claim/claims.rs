@@ -294,6 +294,19 @@ impl ClaimOwner {
         self.settled_below.fetch_max(number, Ordering::Relaxed);
     }
 
+    /// What its request of a number owns by this fence, for callers that keep numbers only.
+    #[must_use]
+    pub fn owned(&self, number: u64, fence: u64) -> ClaimOwned {
+        let grant = ClaimGrant { epoch: self.session.epoch, fence };
+        ClaimOwned { request: self.request(number), grant, attempt: 0, first_in_epoch: false }
+    }
+
+    /// Ends it: what it waits for and what it owns end as failures, and callers that wait get
+    /// [`ClaimError::SessionGone`]. Ending it twice is harmless.
+    pub fn end(&self) {
+        let _ = self.hub.call(|board, now| board.end_session(now, self.session));
+    }
+
     /// Renews it for its ttl.
     ///
     /// # Errors
@@ -310,6 +323,6 @@ impl ClaimOwner {
 
 impl Drop for ClaimOwner {
     fn drop(&mut self) {
-        let _ = self.hub.call(|board, now| board.end_session(now, self.session));
+        self.end();
     }
 }

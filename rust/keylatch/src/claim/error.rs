@@ -108,6 +108,28 @@ impl ClaimError {
         }
     }
 
+    /// The error's number, the same in every language; negative, because 0 is success in C.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::Timeout { .. } => -1,
+            Self::Closed => -5,
+            Self::NotYours { .. } => -6,
+            Self::TooLong { what: "key", .. } => -9,
+            Self::InvalidConfig { .. } | Self::InvalidTtl { .. } => -10,
+            Self::Forked => -11,
+            Self::LineFull { .. } => -13,
+            Self::SessionGone => -20,
+            Self::EpochChanged { .. } => -21,
+            Self::StaleRequest { .. } => -22,
+            Self::NumberInUse => -23,
+            Self::TooManyOpen { .. } => -24,
+            Self::TooManySessions { .. } => -25,
+            Self::TooLong { .. } | Self::MalformedId { .. } => -101,
+            Self::System { .. } => -105,
+        }
+    }
+
     /// Whether the same call may succeed when it is made again later.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// What a claim comes to for its caller.
 pub(super) type Settled = Result<ClaimAnswer, ClaimError>;
 
+/// Stores what a claim came to; called once, and never foreign.
+pub(super) type SettledSink = Box<dyn FnOnce(Settled) + Send>;
+
 /// Called once with what a claim came to.
 pub(super) type SettledFn = Foreign<Box<dyn FnOnce(Settled) + Send>>;
 
@@ -48,7 +51,7 @@ pub(super) enum Parked {
     /// The keeper runs it.
     Callback(SettledFn),
     /// It is handed the answer on the thread that delivers, and only stores it.
-    Sink(Box<dyn FnOnce(Settled) + Send>),
+    Sink(SettledSink),
 }
 
 /// A caller that waits for the answer of a request.
@@ -62,7 +65,7 @@ struct Waiter {
 #[derive(Default)]
 struct Deliveries {
     signals: Vec<Arc<Signal>>,
-    sinks: Vec<(Box<dyn FnOnce(Settled) + Send>, Settled)>,
+    sinks: Vec<(SettledSink, Settled)>,
 }
 
 impl Deliveries {

@@ -3,6 +3,8 @@
 //! `protocol` is the model, `ghost` its invariants, `setups` what is tried. `reference` is the protocol as it is written
 //! down, with the faults of `fault` to be switched on: each has to be noticed.
 
+#![allow(clippy::print_stdout)]
+
 mod client;
 mod fault;
 mod ghost;

@@ -148,10 +148,10 @@ impl Claims {
     /// Ends the owner's grant as a failure. Returns it, or `None` if the resource has no owner.
     ///
     /// # Errors
-    /// [`ClaimError::Closed`].
+    /// [`ClaimError::Closed`], [`ClaimError::TooLong`].
     pub fn force_release<'k>(&self, resource: impl Into<KeyRef<'k>>) -> Result<Option<ClaimGrant>, ClaimError> {
         let resource = resource.into();
-        self.hub.call(|board, now| Ok(board.force_release(now, resource)))
+        self.hub.call(|board, now| board.check_key(resource).map(|()| board.force_release(now, resource)))
     }
 
     /// Drops a retained outcome, so that the next request does the work again. `false` if none is retained.
@@ -160,7 +160,7 @@ impl Claims {
     /// [`ClaimError::Closed`].
     pub fn forget<'k>(&self, resource: impl Into<KeyRef<'k>>) -> Result<bool, ClaimError> {
         let resource = resource.into();
-        self.hub.call(|board, now| Ok(board.forget(now, resource)))
+        self.hub.call(|board, now| board.check_key(resource).map(|()| board.forget(now, resource)))
     }
 
     /// Who owns a resource, who waits, and its outcome.

@@ -231,6 +231,7 @@ impl Hub {
 
     pub(super) fn watch(self: &Arc<Self>, key: &ObjectKey, signal: &Arc<Signal>) -> Result<(), ClaimError> {
         let mut state = self.open()?;
+        state.board.check_key(key.as_ref())?;
         state.board.watch(key.as_ref());
         state.watchers.entry(key.clone()).or_default().push(Arc::clone(signal));
         self.finish(state);

@@ -12,6 +12,8 @@ mod error;
 mod event;
 mod hub;
 mod id;
+#[cfg(all(test, loom))]
+mod models;
 mod pending;
 mod policy;
 mod queue;

@@ -66,7 +66,7 @@ pub struct ClaimConfig {
     pub max_waiters: usize,
     /// Bytes in a note, a reason, an address or an owner's name. Default: 4,096.
     pub max_text_bytes: usize,
-    /// Bytes in a resource's key. Default: 1,024.
+    /// Bytes in a resource's key. Default: 8,192.
     pub max_key_bytes: usize,
     /// The longest lease of a session, and so the longest promise. Default: 1 hour.
     pub max_ttl: Duration,
@@ -84,7 +84,7 @@ impl Default for ClaimConfig {
             max_open: 1_024,
             max_waiters: 100_000,
             max_text_bytes: 4_096,
-            max_key_bytes: 1_024,
+            max_key_bytes: 8_192,
             max_ttl: Duration::from_secs(3_600),
             grace: Duration::from_secs(5),
         }

@@ -252,7 +252,7 @@ fn outcomes_beyond_the_count_are_forgotten() {
 fn inputs_beyond_their_limits_are_refused() {
     let mut board = board();
     let a = open(&mut board, "a");
-    let long = "x".repeat(5_000);
+    let long = "x".repeat(9_000);
     let key = board.claim(T0, call(a, 1), KeyRef::new("layers", &long), &policy());
     assert!(matches!(key, Err(ClaimError::TooLong { what: "key", .. })));
     let mine = owned(&ask(&mut board, a, 1));

@@ -6,10 +6,12 @@
 #![allow(clippy::print_stdout)]
 
 mod client;
+mod events;
 mod fault;
 mod ghost;
 mod production;
 mod protocol;
 mod reference;
 mod setups;
+mod time;
 mod wire;

@@ -288,7 +288,11 @@ impl ClaimBoard {
         Ok(())
     }
 
-    fn check_key(&self, key: KeyRef<'_>) -> Result<(), ClaimError> {
+    /// Checks a key of a stranger's. `watch` and `force_release` take keys as they are.
+    ///
+    /// # Errors
+    /// [`ClaimError::TooLong`].
+    pub fn check_key(&self, key: KeyRef<'_>) -> Result<(), ClaimError> {
         self.check_length("key", key.byte_len(), self.config.max_key_bytes)
     }
 

@@ -43,6 +43,8 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 	@$(CARGO) test -p keylatch --features tracing --examples $(ARGS)
 	$(call say,Rust 3/3: tests inside the bench)
 	@$(CARGO) test -p keylatch-bench $(ARGS)
+	$(call say,Typed locks)
+	@$(CARGO) test -p keylatch-typed $(ARGS)
 
 test: test-shm
 
@@ -143,6 +145,8 @@ models: need-rust ## model-check the lock, the table and the waiting (loom; PREE
 	@list="$$($(loom) --quiet -- models --list)"; \
 		[[ "$$list" == *": test"* ]] || { echo "there are no models to check" >&2; exit 1; }
 	@$(loom) -- models $(ARGS)
+	$(call say,The same for typed locks and snapshots)
+	@$(loom_typed) -- models $(ARGS)
 
 shm-model: need-rust ## search the whole model of the locks between processes (some minutes)
 	@CARGO_PROFILE_TEST_OPT_LEVEL=3 $(CARGO) test -p keylatch-shm --lib model:: -- --include-ignored --nocapture --test-threads 1 $(ARGS)
@@ -173,11 +177,17 @@ claims-model: need-rust ## model-check the protocol of claims in its larger set-
 	@$(CARGO) test --release -p keylatch --test claims_model -- --include-ignored --nocapture --test-threads 1 $(ARGS)
 
 PREEMPTIONS ?= 2
+# Not optimized for release: building takes longer than exploring.
+loom_typed = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
+	$(CARGO) test -p keylatch-typed --lib
 loom = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
 	$(CARGO) test --release -p keylatch --lib
 
 mutants: need-rust ## switch on one deliberate fault after the other; a check has to notice each (ARGS="--only word")
 	@python3 scripts/mutants.py $(ARGS)
+
+mutants-typed: need-rust ## the same for typed locks and snapshots: patches in mutants/typed (ARGS="--only word")
+	@python3 scripts/mutants_typed.py $(ARGS)
 
 soak: need-rust ## mixed load with faults of every kind, checking itself (MINUTES=5)
 	$(call say,Soaking for $(MINUTES) minutes)
@@ -200,7 +210,7 @@ no-false-alarm: need-rust ## random operations of sessions that keep one order, 
 
 OPERATIONS ?= 10000000
 
-tsan: need-rust need-python ## the main job and the tests under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
+tsan: need-rust need-python tsan-typed ## the main job and the tests under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
 	$(call say,The storage engine workload under ThreadSanitizer)
 	@$(call sanitized_job,thread,tsan --cfg faults)
 	$(call say,The tests under ThreadSanitizer; what it says is read when they have ended)
@@ -211,6 +221,10 @@ tsan: need-rust need-python ## the main job and the tests under ThreadSanitizer 
 	@KEYLATCH_FAULT=swap-without-release $(call sanitized_tests,thread,tsan --cfg faults,exitcode=0) --test protecting \
 		>target-thread/sabotaged.log 2>&1 || true
 	@if scripts/tsan_reports.py target-thread/sabotaged.log >/dev/null; then echo "it was not" >&2; exit 1; else echo "it was"; fi
+
+tsan-typed: need-rust ## typed locks and snapshots under ThreadSanitizer (WATCHED=10 seconds)
+	$(call say,Typed locks and snapshots under ThreadSanitizer)
+	@$(call sanitized,thread,tsan,exitcode=66) $(CARGO) run --target $(SANITIZED_TARGET) -p keylatch-typed --example stress -- $(WATCHED)
 
 asan: need-rust ## the main job and the tests under AddressSanitizer, with leak detection
 	$(call say,The storage engine workload under AddressSanitizer)
@@ -251,6 +265,9 @@ bench: need-rust ## keylatch and its peers side by side, about five minutes (RUS
 	@if [ -z "$(ARGS)" ] && command -v $(PYTHON) >/dev/null; then $(MAKE) bench-python; fi
 	@if [ -z "$(ARGS)" ] && { command -v go || [ -e target/go/tools/package ]; } >/dev/null; then $(MAKE) bench-go; fi
 
+bench-typed: need-rust ## typed locks and snapshots beside tokio's locks and arc-swap, in half a minute
+	@$(CARGO) bench --quiet -p keylatch-typed --bench typed
+
 bench-python: need-rust need-python ## the same in Python, beside threading, asyncio and other packages (ARGS="--help")
 	$(call say,Python beside its other locks)
 	@$(PYTHON) scripts/python_environment.py run -m keylatch bench --json target/bench/python.json $(ARGS)
@@ -288,7 +305,7 @@ CANCELS ?= 1000000
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-c-address target-c-thread
+	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-mutants-typed target-c-address target-c-thread
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -308,3 +325,4 @@ need-python:
 
 .PHONY: run test ops-test registry test-rust test-c test-cpp test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python test-go objectstore bench-go cancels-go need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
 	need-rust
+.PHONY: mutants-typed bench-typed tsan-typed

@@ -50,7 +50,26 @@ pub struct ReadGuard<R: LockRef> {
 /// A lock held alone.
 ///
 /// Named through [`AsyncRwLockWriteGuard`](crate::AsyncRwLockWriteGuard),
-/// [`AsyncMutexGuard`](crate::AsyncMutexGuard) and their owned forms.
+/// [`AsyncMutexGuard`](crate::AsyncMutexGuard) and their owned forms. May be sent and shared as an exclusive reference
+/// to the value may be:
+///
+/// ```
+/// # use keylatch_typed::AsyncMutex;
+/// # use std::{cell::Cell, time::Duration};
+/// fn may_be_sent<T: Send>(_: T) {}
+/// fn may_be_shared<T: Sync>(_: T) {}
+/// let (cell, number) = (AsyncMutex::new(Cell::new(1), Duration::ZERO), AsyncMutex::new(1, Duration::ZERO));
+/// may_be_sent(cell.try_lock().unwrap());
+/// may_be_shared(number.try_lock().unwrap());
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use keylatch_typed::AsyncMutex;
+/// # use std::{cell::Cell, time::Duration};
+/// fn may_be_shared<T: Sync>(_: T) {}
+/// let cell = AsyncMutex::new(Cell::new(1), Duration::ZERO);
+/// may_be_shared(cell.try_lock().unwrap());
+/// ```
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct ExclusiveGuard<R: LockRef> {
     lock: R,

@@ -63,6 +63,10 @@ impl fmt::Debug for LockId {
 
 /// Writes text from strangers without anything that moves a terminal's cursor, breaks a line or turns its direction.
 pub(crate) fn write_escaped(f: &mut impl fmt::Write, text: &str) -> fmt::Result {
+    // Most ids are plain, and reports have many.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return f.write_str(text);
+    }
     for character in text.chars() {
         let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if character.is_control() || turns {

@@ -33,6 +33,8 @@ pub struct AsyncMutex<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
+const _: () = assert!(size_of::<AsyncMutex<()>>() <= 64, "the size of a mutex beside its value");
+
 /// A lock that borrows its [`AsyncMutex`].
 pub type AsyncMutexGuard<'a, T> = ExclusiveGuard<&'a AsyncMutex<T>>;
 /// A lock that shares ownership of its [`AsyncMutex`].

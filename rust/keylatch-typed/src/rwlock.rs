@@ -43,6 +43,8 @@ pub struct AsyncRwLock<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
+const _: () = assert!(size_of::<AsyncRwLock<()>>() <= 64, "the size of a lock beside its value");
+
 /// A read lock that borrows its [`AsyncRwLock`].
 pub type AsyncRwLockReadGuard<'a, T> = ReadGuard<&'a AsyncRwLock<T>>;
 /// A write lock that borrows its [`AsyncRwLock`].

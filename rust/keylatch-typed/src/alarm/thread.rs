@@ -1,8 +1,8 @@
 //! The timer thread for executors without a timer: one for the process, started by the first wait that needs it.
 
+use crate::sync::wake_all;
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -56,9 +56,7 @@ fn run() {
             Some((at, entry)) if at <= Instant::now() => {
                 let waker = entry.remove();
                 drop(state);
-                if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-                    tracing::error!("a waker panicked on the timer thread");
-                }
+                wake_all([waker]);
                 state = TIMER.state.lock();
             }
             Some((at, _)) => drop(TIMER.is_earlier.wait_until(&mut state, at)),

@@ -24,7 +24,8 @@ use std::task::Waker;
 pub(crate) struct RawLock {
     word: AtomicU64,
     halves: Halves,
-    guarded: Mutex<Guarded>,
+    /// Made by the first request that does not get the lock on its first try. Most locks never need it.
+    guarded: Mutex<Option<Box<Guarded>>>,
 }
 
 /// What the mutex protects.
@@ -33,6 +34,14 @@ struct Guarded {
     line: Line,
     waits: Waits,
 }
+
+impl Guarded {
+    fn new() -> Box<Self> {
+        Box::new(Self { line: Line::new(), waits: Waits::default() })
+    }
+}
+
+const HAS_LINE: &str = "a lock with a place in line has a line";
 
 /// What became of the requests that did not get the lock on their first try, since the lock was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,8 +113,7 @@ pub(crate) struct Refusal {
 
 impl RawLock {
     pub(crate) fn new() -> Self {
-        let guarded = Guarded { line: Line::new(), waits: Waits::default() };
-        Self { word: AtomicU64::new(0), halves: Halves::default(), guarded: Mutex::new(guarded) }
+        Self { word: AtomicU64::new(0), halves: Halves::default(), guarded: Mutex::new(None) }
     }
 
     /// Acquires the lock if it is free and has no line. Returns the count of acquisitions.
@@ -151,12 +159,14 @@ impl RawLock {
                 Err(present) => word = present,
             }
         }
-        Joined::Waiting(WaitingPlace { place: guarded.line.push(mode, waker), mode })
+        let line = &mut guarded.get_or_insert_with(Guarded::new).line;
+        Joined::Waiting(WaitingPlace { place: line.push(mode, waker), mode })
     }
 
     /// Refuses a request that must not wait at all, and counts it as timed out.
     pub(crate) fn refuse(&self) -> Refusal {
         let mut guarded = self.guarded.lock();
+        let guarded = guarded.get_or_insert_with(Guarded::new);
         guarded.waits.timeouts += 1;
         let waiting = guarded.line.waiting();
         self.refusal(waiting + 1, waiting)
@@ -166,11 +176,12 @@ impl RawLock {
     ///
     /// `waited` is what a grant's wait took until now.
     pub(crate) fn check(&self, at: WaitingPlace, waker: Waker, patience: Patience, waited: u64) -> Checked {
-        let mut guarded = self.guarded.lock();
+        let mut mutex = self.guarded.lock();
+        let guarded = mutex.as_deref_mut().expect(HAS_LINE);
         match (guarded.line.status(&at.place), patience) {
             (Status::Waiting, Patience::Left) => {
                 let replaced = guarded.line.set_waker(&at.place, waker);
-                drop(guarded);
+                drop(mutex);
                 drop(replaced);
                 Checked::Waiting(at)
             }
@@ -178,7 +189,7 @@ impl RawLock {
                 let refusal = self.refusal(guarded.line.position(&at.place), guarded.line.waiting());
                 guarded.waits.timeouts += 1;
                 guarded.waits.add(waited);
-                drop(guarded);
+                drop(mutex);
                 self.leave(at);
                 Checked::TimedOut(refusal)
             }
@@ -188,7 +199,7 @@ impl RawLock {
                 guarded.waits.add(waited);
                 // Under the mutex, so that the uncollected grants and the word are read in one moment.
                 let word = self.word.fetch_add(ONE_ACQUISITION, Ordering::Relaxed);
-                drop(guarded);
+                drop(mutex);
                 let counted = word.wrapping_add(ONE_ACQUISITION);
                 if Halves::is_passed(word, counted) {
                     self.halves.pass();
@@ -204,11 +215,12 @@ impl RawLock {
 
     /// Gives a place up. A grant that it holds goes to the next in line.
     pub(crate) fn leave(&self, at: WaitingPlace) {
-        let mut guarded = self.guarded.lock();
-        let status = guarded.line.status(&at.place);
-        let waker = guarded.line.remove(at.place);
+        let mut mutex = self.guarded.lock();
+        let line = &mut mutex.as_deref_mut().expect(HAS_LINE).line;
+        let status = line.status(&at.place);
+        let waker = line.remove(at.place);
         match status {
-            Status::Waiting if guarded.line.waiting() == 0 => {
+            Status::Waiting if line.waiting() == 0 => {
                 self.word.fetch_and(!WAITERS, Ordering::Relaxed);
             }
             Status::Granted => {
@@ -217,7 +229,7 @@ impl RawLock {
             }
             Status::Waiting | Status::Cancelled => {}
         }
-        drop(guarded);
+        drop(mutex);
         drop(waker);
         // The first in line may fit beside the holders now: it waited for the one that left.
         self.grant_slow();
@@ -270,7 +282,8 @@ impl RawLock {
         let mut ended = 0;
         loop {
             let mut wakes = Wakes::new();
-            let mut guarded = self.guarded.lock();
+            let mut mutex = self.guarded.lock();
+            let Some(guarded) = mutex.as_deref_mut() else { return 0 };
             while !wakes.is_full() {
                 let Some(waker) = guarded.line.cancel_first() else { break };
                 guarded.waits.cancelled += 1;
@@ -281,7 +294,7 @@ impl RawLock {
             if guarded.line.waiting() == 0 {
                 self.word.fetch_and(!WAITERS, Ordering::Relaxed);
             }
-            drop(guarded);
+            drop(mutex);
             wakes.wake();
             if is_done {
                 return ended;
@@ -295,7 +308,9 @@ impl RawLock {
     fn grant_slow(&self) {
         loop {
             let mut wakes = Wakes::new();
-            self.grant_some(&mut self.guarded.lock().line, &mut wakes);
+            if let Some(guarded) = self.guarded.lock().as_deref_mut() {
+                self.grant_some(&mut guarded.line, &mut wakes);
+            }
             let is_done = !wakes.is_full();
             wakes.wake();
             if is_done {
@@ -331,34 +346,39 @@ impl RawLock {
 
     /// Reads all counts in one moment.
     pub(crate) fn counts(&self) -> Counts {
-        self.counts_locked(&self.guarded.lock())
+        self.counts_locked(self.guarded.lock().as_deref())
     }
 
     /// Reads all counts, and forgets the longest wait.
     pub(crate) fn counts_and_restart(&self) -> Counts {
         let mut guarded = self.guarded.lock();
-        let counts = self.counts_locked(&guarded);
-        guarded.waits.longest = 0;
+        let counts = self.counts_locked(guarded.as_deref());
+        if let Some(guarded) = guarded.as_deref_mut() {
+            guarded.waits.longest = 0;
+        }
         counts
     }
 
-    fn counts_locked(&self, guarded: &Guarded) -> Counts {
+    fn counts_locked(&self, guarded: Option<&Guarded>) -> Counts {
         // Pairs with: the releases, so that what holders noted before is seen along with the end of their holds.
         let word = self.word.load(Ordering::Acquire);
+        let granted = guarded.map_or(0, |guarded| guarded.line.granted());
         Counts {
             acquisitions: self.halves.total(word),
-            holding: holders(word).saturating_sub(u64::from(guarded.line.granted())),
-            waiting: guarded.line.waiting(),
-            waits: guarded.waits,
+            holding: holders(word).saturating_sub(u64::from(granted)),
+            waiting: guarded.map_or(0, |guarded| guarded.line.waiting()),
+            waits: guarded.map_or_else(Waits::default, |guarded| guarded.waits),
         }
     }
 
     /// Whether nothing holds, waits or owns a grant.
     #[cfg(all(test, loom))]
     pub(crate) fn is_idle(&self) -> bool {
-        let line = &self.guarded.lock().line;
+        let guarded = self.guarded.lock();
         let word = self.word.load(Ordering::Acquire);
-        word & (WRITER | WAITERS | READERS) == 0 && line.waiting() == 0 && line.granted() == 0
+        let is_line_empty =
+            guarded.as_deref().is_none_or(|guarded| guarded.line.waiting() == 0 && guarded.line.granted() == 0);
+        word & (WRITER | WAITERS | READERS) == 0 && is_line_empty
     }
 }
 

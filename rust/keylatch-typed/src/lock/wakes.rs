@@ -1,6 +1,6 @@
 //! Wakers that a transition has to wake once the mutex is free.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::sync::wake_all;
 use std::task::Waker;
 
 /// So many are woken before the mutex is taken again.
@@ -27,12 +27,8 @@ impl Wakes {
         self.count += 1;
     }
 
-    /// Wakes all. Caller holds: no mutex. A waker that panics keeps no other waiter from being woken.
+    /// Wakes all. Caller holds: no mutex.
     pub(super) fn wake(self) {
-        for waker in self.wakers.into_iter().flatten() {
-            if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-                tracing::error!("a waker panicked; the waiter it belongs to may not notice its grant");
-            }
-        }
+        wake_all(self.wakers.into_iter().flatten());
     }
 }

@@ -33,13 +33,19 @@ impl fmt::Display for LockReport {
     }
 }
 
-impl fmt::Display for LockStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl LockStatus {
+    const fn words(self) -> &'static str {
+        match self {
             Self::Healthy => "✅ Healthy",
             Self::HighContention => "⚠️  High contention detected",
             Self::Critical => "❌ Critical contention detected",
-        })
+        }
+    }
+}
+
+impl fmt::Display for LockStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
     }
 }
 
@@ -71,7 +77,10 @@ fn write_lock(text: &mut String, lock: &LockEntry) -> fmt::Result {
             waiters: figures.current_waiters.into(),
         },
     )?;
-    write!(text, "  Status: {}\n\n", lock.status)
+    text.push_str("  Status: ");
+    text.push_str(lock.status.words());
+    text.push_str("\n\n");
+    Ok(())
 }
 
 fn write_manager(text: &mut String, manager: &ManagerEntry) -> fmt::Result {
@@ -102,12 +111,12 @@ fn write_key(text: &mut String, hot: &TopKey) -> fmt::Result {
     text.push_str("    ");
     write_escaped(text, &hot.key.to_string())?;
     write!(text, ": {} waiting, the first for ", hot.waiters)?;
-    write_duration(text, hot.longest_wait)?;
+    push_duration(text, hot.longest_wait);
     if let Some(holder) = &hot.holder {
         text.push_str(", held by ");
         write_escaped(text, &holder.owner)?;
         text.push_str(" for ");
-        write_duration(text, holder.held_for)?;
+        push_duration(text, holder.held_for);
     }
     text.push('\n');
     Ok(())
@@ -118,17 +127,20 @@ fn write_figures(text: &mut String, figures: &Figures<'_>) -> fmt::Result {
     text.push(':');
     write_escaped(text, figures.id.name())?;
     if figures.number > 1 {
-        write!(text, " #{}", figures.number)?;
+        text.push_str(" #");
+        push_number(text, figures.number.into());
     }
-    let Figures { acquisitions, timeouts, timeout_ratio, waiters, .. } = figures;
-    // Whole hundredths of a percent: formatting a float costs as much as the rest of the line.
-    let hundredths = (timeout_ratio * 10_000.0).round() as u64;
-    write!(
-        text,
-        "\n  Total acquisitions: {acquisitions}\n  Timeouts: {timeouts} ({}.{:02}%)\n",
-        hundredths / 100,
-        hundredths % 100
-    )?;
+    text.push_str("\n  Total acquisitions: ");
+    push_number(text, figures.acquisitions);
+    text.push_str("\n  Timeouts: ");
+    push_number(text, figures.timeouts);
+    let hundredths = (figures.timeout_ratio * 10_000.0).round() as u64;
+    text.push_str(" (");
+    push_number(text, hundredths / 100);
+    text.push('.');
+    push_number(text, hundredths / 10 % 10);
+    push_number(text, hundredths % 10);
+    text.push_str("%)\n");
     let [average, longest] = figures.waits;
     let durations = [
         ("  Avg wait time: ", Some(average)),
@@ -139,33 +151,54 @@ fn write_figures(text: &mut String, figures: &Figures<'_>) -> fmt::Result {
     for (label, duration) in durations {
         if let Some(duration) = duration {
             text.push_str(label);
-            write_duration(text, duration)?;
+            push_duration(text, duration);
             text.push('\n');
         }
     }
-    writeln!(text, "  Current waiters: {waiters}")
+    text.push_str("  Current waiters: ");
+    push_number(text, figures.waiters);
+    text.push('\n');
+    Ok(())
 }
 
-/// Writes `2.3ms`, `145ms`, `890us`, `5.2s`: one decimal below ten, none above.
-fn write_duration(text: &mut impl Write, duration: Duration) -> fmt::Result {
-    let nanos = duration.as_nanos();
-    if nanos < 1000 {
-        return write!(text, "{nanos}ns");
+/// Appends a number. The formatting machinery would take most of the time of a report of many locks.
+fn push_number(text: &mut String, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
     }
-    for (unit, size, limit) in [("us", 1000, 1000), ("ms", 1_000_000, 1000), ("s", 1_000_000_000, u128::MAX)] {
-        let tenths = (nanos + size / 20) / (size / 10);
-        let whole = (nanos + size / 2) / size;
+    text.extend(digits[first..].iter().map(|digit| char::from(*digit)));
+}
+
+/// Appends `2.3ms`, `145ms`, `890us`, `5.2s`: one decimal below ten, none above.
+fn push_duration(text: &mut String, duration: Duration) {
+    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    if nanos < 1000 {
+        push_number(text, nanos);
+        return text.push_str("ns");
+    }
+    for (unit, size, limit) in [("us", 1000, 1000), ("ms", 1_000_000, 1000), ("s", 1_000_000_000, u64::MAX)] {
+        let tenths = nanos / (size / 10) + u64::from(nanos % (size / 10) >= size / 20);
+        let whole = nanos / size + u64::from(nanos % size >= size / 2);
         if tenths < 100 {
-            return match tenths % 10 {
-                0 => write!(text, "{}{unit}", tenths / 10),
-                tenth => write!(text, "{}.{tenth}{unit}", tenths / 10),
-            };
+            push_number(text, tenths / 10);
+            if tenths % 10 > 0 {
+                text.push('.');
+                push_number(text, tenths % 10);
+            }
+            return text.push_str(unit);
         }
         if whole < limit {
-            return write!(text, "{whole}{unit}");
+            push_number(text, whole);
+            return text.push_str(unit);
         }
     }
-    Ok(())
 }
 
 /// Writes `2026-02-12 10:30:00`.
@@ -208,7 +241,7 @@ mod tests {
         ];
         for (nanos, expected) in table {
             let mut text = String::new();
-            write_duration(&mut text, Duration::from_nanos(nanos)).unwrap();
+            push_duration(&mut text, Duration::from_nanos(nanos));
             assert_eq!(text, expected, "{nanos}");
         }
     }

@@ -32,7 +32,7 @@ pub use reader::{Changed, Freshness, SnapshotClosed, SnapshotReader};
 pub use update::{Update, UpdateError};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, thread};
+use crate::sync::{Mutex, thread, wake_all};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -210,7 +210,7 @@ struct Published<T> {
 
 impl<T> Published<T> {
     fn finish(self) -> u64 {
-        self.wake.into_iter().for_each(std::task::Waker::wake);
+        wake_all(self.wake);
         self.version
     }
 }
@@ -229,7 +229,7 @@ impl<T> Drop for Snapshot<T> {
         if state.handles == 0 {
             let (changed, deferred) = (state.changed.take(), state.deferred.take());
             drop(state);
-            changed.into_iter().chain(deferred).for_each(std::task::Waker::wake);
+            wake_all(changed.into_iter().chain(deferred));
         }
     }
 }

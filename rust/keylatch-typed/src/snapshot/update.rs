@@ -1,7 +1,7 @@
 //! Updates of a snapshot: closures that are queued, applied together to one clone, and published once.
 
 use super::{Cell, Snapshot, State};
-use crate::sync::{Mutex, block_on, thread};
+use crate::sync::{Mutex, block_on, thread, wake_all};
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
@@ -69,7 +69,7 @@ impl<T: Clone> Snapshot<T> {
             state.queued.push(queued);
             state.deferred.take()
         };
-        wake.into_iter().for_each(Waker::wake);
+        wake_all(wake);
     }
 
     /// Applies all queued closures with one clone and one publish, and returns the present version.
@@ -186,7 +186,7 @@ impl Outcome {
             state.result = Some(result);
             state.waker.take()
         };
-        waker.into_iter().for_each(Waker::wake);
+        wake_all(waker);
     }
 }
 

@@ -67,6 +67,9 @@ pub struct LockStats {
     origin: Mutex<Option<Box<Totals>>>,
 }
 
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<LockStats>() <= 128, "what a lock keeps on the heap before it is waited for");
+
 #[derive(Debug)]
 enum Identity {
     Named(LockId),

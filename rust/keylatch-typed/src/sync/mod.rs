@@ -5,6 +5,7 @@
 
 mod block_on;
 mod mutex;
+mod wake;
 
 #[cfg(loom)]
 pub(crate) use loom::{sync::atomic, thread};
@@ -13,3 +14,4 @@ pub(crate) use std::{sync::atomic, thread};
 
 pub(crate) use block_on::block_on;
 pub(crate) use mutex::Mutex;
+pub(crate) use wake::wake_all;

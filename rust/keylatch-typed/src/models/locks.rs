@@ -1,0 +1,235 @@
+//! Locks: exclusion, wake-ups, and futures that are dropped at any moment.
+
+use super::{NEVER, check, poll_once};
+use crate::{AsyncMutex, AsyncRwLock, LockTimeoutError};
+use loom::cell::UnsafeCell;
+use loom::thread;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Data that the model checker watches: two accesses that are not ordered, one of them a write, end the model.
+struct Watched(UnsafeCell<u32>);
+
+// SAFETY: the lock around it orders the accesses; that it does is what the models check.
+unsafe impl Send for Watched {}
+// SAFETY: as above.
+unsafe impl Sync for Watched {}
+
+impl Watched {
+    fn add(&self) {
+        // SAFETY: the caller holds the lock exclusively, which the model checker verifies.
+        self.0.with_mut(|value| unsafe { *value += 1 });
+    }
+
+    fn get(&self) -> u32 {
+        // SAFETY: the caller holds the lock, which the model checker verifies.
+        self.0.with(|value| unsafe { *value })
+    }
+}
+
+fn rwlock() -> Arc<AsyncRwLock<Watched>> {
+    Arc::new(AsyncRwLock::new(Watched(UnsafeCell::new(0)), NEVER))
+}
+
+fn mutex() -> Arc<AsyncMutex<Watched>> {
+    Arc::new(AsyncMutex::new(Watched(UnsafeCell::new(0)), NEVER))
+}
+
+#[track_caller]
+fn assert_idle(stats: &crate::LockStats) {
+    assert!(stats.raw().is_idle(), "{stats:?}");
+}
+
+/// Would catch: a fast path that publishes nothing on release, or sees nothing on acquisition.
+#[test]
+fn fast_writers_exclude() {
+    check(|| {
+        let mutex = mutex();
+        let turn = |mutex: &AsyncMutex<Watched>| mutex.try_lock().map(|held| held.add()).is_some();
+        let other = {
+            let mutex = Arc::clone(&mutex);
+            thread::spawn(move || u32::from(turn(&mutex)) + u32::from(turn(&mutex)))
+        };
+        let mine = u32::from(turn(&mutex)) + u32::from(turn(&mutex));
+        let sum = mine + other.join().unwrap();
+        assert_eq!((mutex.try_lock().unwrap().get(), u64::from(sum) + 1), (sum, mutex.stats().total_acquisitions()));
+        assert_idle(mutex.stats());
+    });
+}
+
+/// Would catch: a reader beside a writer, or a reader whose release a writer does not see.
+#[test]
+fn fast_readers_and_writer_exclude() {
+    check(|| {
+        let lock = rwlock();
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                thread::spawn(move || lock.try_read().map(|held| held.get()))
+            })
+            .collect();
+        if let Some(held) = lock.try_write() {
+            held.add();
+        }
+        readers.into_iter().for_each(|reader| assert!(reader.join().unwrap() <= Some(1)));
+        assert_idle(lock.stats());
+    });
+}
+
+/// Would catch: a waiter that joins while the lock is released and is never woken.
+#[test]
+fn writers_wait_for_each_other() {
+    check(|| {
+        let mutex = mutex();
+        let other = {
+            let mutex = Arc::clone(&mutex);
+            thread::spawn(move || mutex.blocking_lock_with_timeout().unwrap().add())
+        };
+        mutex.blocking_lock_with_timeout().unwrap().add();
+        other.join().unwrap();
+        assert_eq!(mutex.try_lock().unwrap().get(), 2);
+        assert_idle(mutex.stats());
+    });
+}
+
+/// Would catch: a reader that leaves last and does not grant, or that leaves first and does.
+#[test]
+fn last_reader_wakes_the_writer() {
+    check(|| {
+        let lock = rwlock();
+        let (first, second) = (lock.try_read_owned().unwrap(), lock.try_read_owned().unwrap());
+        let other = thread::spawn(move || {
+            first.get();
+            drop(first);
+        });
+        let writer = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || lock.blocking_write_with_timeout().unwrap().add())
+        };
+        second.get();
+        drop(second);
+        other.join().unwrap();
+        writer.join().unwrap();
+        assert_eq!(lock.try_read().unwrap().get(), 1);
+        assert_idle(lock.stats());
+    });
+}
+
+/// Would catch: a grant that belongs to a dropped future and is not passed on.
+#[test]
+fn dropped_future_passes_its_grant_on() {
+    check(|| {
+        let mutex = mutex();
+        let held = mutex.try_lock_owned().unwrap();
+        let mut first = mutex.lock_owned_with_timeout();
+        assert!(poll_once(&mut first).is_none());
+        let second = {
+            let mutex = Arc::clone(&mutex);
+            thread::spawn(move || mutex.blocking_lock_with_timeout().unwrap().add())
+        };
+        let dropping = thread::spawn(move || drop(first));
+        held.add();
+        drop(held);
+        dropping.join().unwrap();
+        second.join().unwrap();
+        assert_eq!(mutex.try_lock().unwrap().get(), 2);
+        assert_idle(mutex.stats());
+    });
+}
+
+/// Would catch: a writer that gives up at the head of the line and leaves the readers behind it waiting.
+#[test]
+fn leaving_writer_lets_the_reader_in() {
+    check(|| {
+        let lock = rwlock();
+        let held = lock.try_read().unwrap();
+        let mut writer = lock.write_owned_with_timeout();
+        assert!(poll_once(&mut writer).is_none());
+        let leaving = thread::spawn(move || drop(writer));
+        let reader = lock.blocking_read_with_timeout().unwrap();
+        assert_eq!(reader.get(), held.get());
+        drop((reader, held));
+        leaving.join().unwrap();
+        assert_idle(lock.stats());
+    });
+}
+
+/// Would catch: a timeout that leaves its place, or the grant that it got meanwhile.
+#[test]
+fn timeout_against_grant_leaves_nothing() {
+    check(|| {
+        let mutex = mutex();
+        let held = mutex.try_lock_owned().unwrap();
+        let other = thread::spawn(move || {
+            held.add();
+            drop(held);
+        });
+        match mutex.blocking_lock_with_custom_timeout(Duration::from_nanos(1)) {
+            Ok(held) => held.add(),
+            Err(error) => assert!(matches!(error, LockTimeoutError::Timeout { .. })),
+        }
+        other.join().unwrap();
+        assert!(mutex.try_lock().unwrap().get() > 0);
+        assert_idle(mutex.stats());
+    });
+}
+
+/// Would catch: a downgrade that publishes nothing, or that leaves readers at the head of the line waiting.
+#[test]
+fn downgrade_lets_the_reader_in() {
+    check(|| {
+        let lock = rwlock();
+        let writing = lock.try_write_owned().unwrap();
+        let reader = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || lock.blocking_read_with_timeout().unwrap().get())
+        };
+        writing.add();
+        let reading = writing.downgrade();
+        // The reader holds beside this guard: it must not have to wait for its end.
+        assert_eq!(reader.join().unwrap(), reading.get());
+        drop(reading);
+        assert_idle(lock.stats());
+    });
+}
+
+/// Would catch: a cancelled line whose bit stays set, or a cancelled waiter that is granted as well.
+#[test]
+fn cancelled_line_leaves_nothing() {
+    check(|| {
+        let mutex = mutex();
+        let held = mutex.try_lock_owned().unwrap();
+        let mut waiting = mutex.lock_owned_with_timeout();
+        assert!(poll_once(&mut waiting).is_none());
+        let cancelling = {
+            let mutex = Arc::clone(&mutex);
+            thread::spawn(move || mutex.cancel_waiters())
+        };
+        drop(held);
+        let cancelled = cancelling.join().unwrap();
+        match poll_once(&mut waiting).expect("granted or cancelled") {
+            Ok(held) => held.add(),
+            Err(error) => assert_eq!((error, cancelled), (LockTimeoutError::Cancelled, 1)),
+        }
+        drop(waiting);
+        assert_idle(mutex.stats());
+    });
+}
+
+/// Would catch: statistics that lose a hold, or count one twice, when they are reset while holds end.
+#[test]
+fn reset_divides_holds_exactly() {
+    check(|| {
+        let lock = rwlock();
+        let other = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || drop(lock.blocking_read_with_timeout().unwrap()))
+        };
+        let period = lock.stats().reset();
+        drop(lock.blocking_write_with_timeout().unwrap());
+        other.join().unwrap();
+        let rest = lock.stats().figures();
+        assert_eq!(period.total_acquisitions + rest.total_acquisitions, 2);
+        assert_eq!(period.timed_holds + rest.timed_holds, 2);
+    });
+}

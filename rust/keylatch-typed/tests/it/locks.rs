@@ -163,7 +163,9 @@ fn cancel_waiters_ends_every_wait() {
         assert_eq!(request.now_or_never().unwrap().unwrap_err(), LockTimeoutError::Cancelled);
     }
     assert_eq!((lock.cancel_waiters(), lock.stats().figures().cancelled_count), (0, 100));
-    let next = in_line(lock.read_with_timeout());
+    drop(held);
+    drop(lock.try_write().expect("no line is left"));
+    let (held, next) = (lock.try_write().unwrap(), in_line(lock.read_with_timeout()));
     drop(held);
     drop(granted(next));
     assert_eq!(LockTimeoutError::Cancelled.to_string(), "Lock acquisition cancelled");

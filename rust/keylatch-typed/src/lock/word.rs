@@ -101,7 +101,7 @@ impl Halves {
     pub(super) fn total(&self, word: u64) -> u64 {
         let passed = u64::from(self.0.load(Ordering::Relaxed));
         let top = word >> (u64::BITS - 1);
-        let halves = passed + (passed % 2 ^ top);
+        let halves = passed + ((passed % 2) ^ top);
         (halves << HALF_BITS) + (acquisitions(word) & ((1 << HALF_BITS) - 1))
     }
 }

@@ -91,7 +91,7 @@ fn contention_is_judged_by_limits() {
     let held = busy.try_lock().unwrap();
     assert!(busy.blocking_lock_with_timeout().is_err());
     drop((held, calm.try_lock()));
-    assert_eq!(monitor.detect_contention(SHORT), [busy_id.clone()]);
+    assert_eq!(monitor.detect_contention(SHORT), [busy_id]);
     assert_eq!(monitor.detect_contention(Duration::from_secs(3600)), []);
     assert_eq!(monitor.detect_contention(Duration::ZERO).len(), 2);
     let statuses = |limits: &StatusLimits| {

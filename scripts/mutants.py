@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 """Switches on one deliberate fault after the other and shows which check notices it: what `make mutants` runs.
 
-The faults are in the library's source as `fault!("name")` and `ordering!(usual, "name", weakened)`; they exist under
-`--cfg faults` only, and the environment variable KEYLATCH_FAULT chooses one. Each is listed here with the checks that
-have to notice it. First all of these checks run without a fault and have to pass.
+Most faults are patches in `mutants/<room>/<name>.patch`. The first line of a patch is a comment: what it breaks, and
+after each `;` a check that has to notice it, as `model warm_key::two_writers` or `test forcing name`. The script copies
+the tree, applies one patch after the other to the copy, and builds and runs its checks there.
+
+The other faults are in the library's source as `fault!("name")` and `ordering!(usual, "name", weakened)`; they exist
+under `--cfg faults` only, and the environment variable KEYLATCH_FAULT chooses one. Each is listed here with its checks.
+First all checks run without a fault and have to pass.
 
 It ends with 0 if every check noticed its fault, with 1 otherwise.
 """
@@ -12,6 +16,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +27,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CRATE = ROOT / "rust" / "keylatch"
 TARGET = ROOT / "target-faults"
+PATCHES = ROOT / "mutants"
+# The copy of the tree that patches are applied to.
+COPY = TARGET / "tree"
 
 # Seconds after which a check that has not ended is stopped. That is not noticing: a check says what is wrong by itself.
 PATIENCE = 240
@@ -40,42 +48,6 @@ def test(binary, name):
 
 # What is broken, and who has to notice.
 FAULTS = {
-    "swap-relaxed": (
-        "the word's compare-and-swap orders nothing",
-        [model("warm_key::two_writers")],
-    ),
-    "swap-without-release": (
-        "a release by compare-and-swap does not publish the holder's work",
-        [model("warm_key::two_writers")],
-    ),
-    "reader-leaves-relaxed": (
-        "a reader's subtraction orders nothing",
-        [model("warm_key::a_writer_and_two_readers")],
-    ),
-    "key-not-confirmed": (
-        "a take is not confirmed against the key",
-        [model("rekeying::nobody_holds_a_key_twice"), model("rekeying::there_and_back_again")],
-    ),
-    "undo-wakes-nobody": (
-        "undoing a wrong take ignores who waits",
-        [model("rekeying::an_undone_take_wakes_who_waits")],
-    ),
-    "attempt-not-announced": (
-        "a thread does not announce the entry it is about to take",
-        [model("rekeying::an_honest_try_is_not_refused_after_a_reader")],
-    ),
-    "any-holder-is-certain": (
-        "a refusal does not ask whether the holder is one",
-        [model("rekeying::an_honest_try_is_not_refused_after_a_writer")],
-    ),
-    "claim-without-swap": (
-        "an idle entry is claimed for another key without compare-and-swap",
-        [model("rekeying::nobody_holds_a_key_twice"), model("rekeying::an_entry_leaves_the_table_under_a_look_up")],
-    ),
-    "displaced-entry-not-marked": (
-        "an entry that loses its warm slot while held does not ask for its release",
-        [model("releasing::two_entries_become_idle_at_once")],
-    ),
     "waiting-not-shown": (
         "the word never shows that somebody waits",
         [model("hand_over::release_against_enqueue"), test("waiting", "ten_thousand_in_line_are_all_served_alone")],
@@ -127,22 +99,9 @@ FAULTS = {
         [model("conversion::a_downgrade_with_a_reader_and_a_writer_in_line"),
          test("converting", "downgrading_lets_waiting_readers_in_and_no_writer")],
     ),
-    "upgrade-beside-readers": (
-        "an upgrade does not mind other readers",
-        [model("conversion::an_upgrade_now_against_a_readers_release"),
-         test("keylatch", "table::state::tests::only_a_lone_reader_upgrades")],
-    ),
     "closed-mark-not-asked-again": (
         "a request does not look for the close under the mutex",
         [model("closing::close_against_enqueue")],
-    ),
-    "catch-without-swap": (
-        "a grant from outside is taken over without compare-and-swap",
-        [model("releasing::a_grant_is_released_once")],
-    ),
-    "grant-number-used-again": (
-        "a record that is used again gives the same grant",
-        [model("releasing::a_grant_is_released_once"), test("grants", "a_stale_grant_never_hits_the_next_holder")],
     ),
     "phase-read-before-waker-set": (
         "a future looks for news before it sets its waker",
@@ -160,19 +119,6 @@ FAULTS = {
     "told-under-the-mutex": (
         "wakers are called while the shard's mutex is held",
         [test("cancelling", "a_waker_may_use_the_manager")],
-    ),
-    "reader-count-wraps": (
-        "reader 65,536 is let in",
-        [test("keylatch", "table::state::tests::the_reader_count_never_wraps"),
-         test("exclusion", "reader_65_536_waits_and_is_served")],
-    ),
-    "long-key-compared-in-part": (
-        "of a long key only the first block is compared",
-        [test("keylatch", "table::entry::tests::keys_one_byte_apart_are_told_apart")],
-    ),
-    "fence-forgotten": (
-        "a shard does not remember the fences of what it evicts",
-        [test("grants", "the_fence_grows_whatever_happens_in_between")],
     ),
     "overtaking-not-counted": (
         "nobody counts how often a waiter is overtaken",
@@ -201,76 +147,9 @@ FAULTS = {
          test("foreign_panics", "what_a_callback_throws_may_throw_again"),
          test("keylatch", "wait::timer::tests::a_panic_is_not_the_end_of_the_clock")],
     ),
-    "gone-holder-is-certain": (
-        "a refusal does not ask about a holder that went while the lock was tried",
-        [model("rekeying::an_honest_try_is_not_refused_because_of_several")],
-    ),
-    "undone-not-counted": (
-        "a thread that let go of a wrong entry does not count that it did",
-        [model("rekeying::an_honest_try_is_not_refused_because_of_several")],
-    ),
-    "undone-counted-relaxed": (
-        "it counts it, and orders nothing by that",
-        [model("rekeying::an_honest_try_is_not_refused_because_of_several")],
-    ),
-    "number-taken-without-asking": (
-        "a lock is taken from a number that its holder is releasing",
-        [model("losing::a_number_is_released_by_one_of_two")],
-    ),
     "late-loss-not-told": (
         "a lock that is taken away in the moment of its release counts as released",
         [model("losing::a_number_is_released_by_one_of_two")],
-    ),
-    "survivors-forgotten": (
-        "when one of several readers loses its lock, the others are not counted",
-        [model("losing::one_of_two_readers_loses_its_lock_while_the_other_leaves"),
-         test("leases", "of_several_readers_only_the_expired_ones_go")],
-    ),
-    "line-left-behind": (
-        "who waits for a lock that is taken away is not told where its line is now",
-        [model("losing::whoever_waits_gets_the_lock_that_is_taken_away")],
-    ),
-    "second-upgrader-forgotten": (
-        "of several who wait to upgrade only the first is looked after when a lock is taken away",
-        [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock"),
-         test("keylatch", "engine::take_away::tests::each_of_two_who_wait_to_upgrade_is_looked_after_when_one_of_them_loses_its_lock")],
-    ),
-    "expired-in-vain-again": (
-        "a request tries again and again to take an ended lease away where there is no room to",
-        [test("limits", "a_lease_that_ran_out_where_there_is_no_room_to_take_it_away_is_held")],
-    ),
-    "no-reserve": (
-        "what is kept in reserve for taking locks away in a full table is not used",
-        [model("losing::a_lock_is_taken_away_in_a_full_table"),
-         test("limits", "locks_are_taken_away_in_a_full_table_as_ever")],
-    ),
-    "reserve-given-away": (
-        "what comes back while something is out of the reserve goes to ordinary requests",
-        [model("losing::a_lock_is_taken_away_in_a_full_table"),
-         test("keylatch", "memory::arena::tests::the_reserve_is_for_who_may_take_it_and_is_filled_first")],
-    ),
-    "survivors-number-void": (
-        "when a session loses one of several holds, the number of the others is not current any more",
-        [test("leases", "the_number_of_a_session_that_loses_one_of_several_holds_is_current_until_the_last_is_gone"),
-         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
-    ),
-    "lost-upgrade-succeeds": (
-        "an upgrade that failed is answered as done if the lock is taken away in that moment",
-        [model("losing::two_wait_to_upgrade_while_one_of_them_loses_its_lock")],
-    ),
-    "displaced-release-stays": (
-        "a release does not see that its entry was displaced",
-        [model("losing::a_guard_releases_while_its_lock_is_taken_away")],
-    ),
-    "loser-not-marked": (
-        "a guard is not marked as one that lost its lock",
-        [model("losing::the_next_holder_is_safe_from_a_late_release"),
-         test("forcing", "the_next_in_line_is_served_and_the_old_holder_harms_nobody"),
-         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
-    ),
-    "renewal-overlooked": (
-        "a lease that was renewed in time is taken for one that ran out",
-        [model("losing::a_lease_is_renewed_or_lost_never_both")],
     ),
     "lease-begins-unnoticed": (
         "who waits is not told that the lock has a lease now",
@@ -297,17 +176,9 @@ FAULTS = {
         [model("closing::close_against_a_lock_that_is_about_to_be_kept_shut"),
          test("leases", "what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close")],
     ),
-    "record-exhumed-twice": (
-        "the record kept for a lost number is given back by each who shows it",
-        [model("losing::a_lost_number_is_shown_by_two_at_once")],
-    ),
     "listener-marked-before-known": (
         "a hold is marked as watched before the one who watches is known",
         [model("losing::a_listener_comes_while_the_lock_is_taken_away")],
-    ),
-    "hold-not-compared-again": (
-        "a hold is read without comparing its generation again",
-        [model("seeing::a_hold_is_read_while_its_record_is_used_again")],
     ),
     "listed-without-asking-again": (
         "a listing reads a key without asking under the mutex whether the hold is there",
@@ -331,21 +202,6 @@ FAULTS = {
          test("sessions", "counted_holds_end_in_any_order_and_the_last_one_frees_the_lock"),
          test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
     ),
-    "counted-downgrade-fast": (
-        "a downgrade on the fast path does not ask whether the hold is one of several",
-        [test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
-         test("sessions", "a_lock_that_was_counted_is_counted_anew_by_the_next_session"),
-         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
-    ),
-    "shared-hold-counted": (
-        "a session that asks again in the moment in which its hold is shared is counted with it",
-        [model("reentering::a_session_asks_again_while_its_first_hold_downgrades")],
-    ),
-    "counted-hold-moves": (
-        "a downgrade moves a hold that is one of several, before it refuses",
-        [test("sessions", "a_refused_downgrade_leaves_every_counted_hold_as_it_was"),
-         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
-    ),
     "answer-not-remembered": (
         "a session's numbered request is answered anew each time",
         [test("sessions", "the_same_request_is_answered_with_the_same_grant_while_it_is_held")],
@@ -353,10 +209,6 @@ FAULTS = {
     "dropped-session-keeps-its-locks": (
         "a session that is to release its locks when dropped does not",
         [test("forcing", "a_session_releases_what_it_holds_when_it_is_told_to_or_dropped")],
-    ),
-    "shut-after-readers": (
-        "a lock that a reader's guard lost is kept shut, too",
-        [test("leases", "what_readers_lose_is_not_kept_shut")],
     ),
     "look-outlives-its-request": (
         "the timer keeps the moment at which a request was to look though the request is gone",
@@ -370,11 +222,6 @@ FAULTS = {
     "batch-counts-a-key-twice": (
         "a session that may count has a key of a batch as often as the batch names it",
         [test("batches", "a_session_that_may_count_has_each_key_of_a_batch_once")],
-    ),
-    "forgotten-upgrade-stays": (
-        "an upgrade whose future was forgotten stays in line when its guard goes",
-        [model("conversion::a_guard_goes_whose_upgrade_was_forgotten"),
-         test("converting", "a_forgotten_upgrade_is_given_up_with_its_guard")],
     ),
     "looks-before-ends": (
         "whose time is over waits until all who look have looked",
@@ -403,15 +250,89 @@ def faults_in_source():
     return set(re.findall(r'\b(?:fault|ordering)!\([^()"]*"([a-z-]+)"', text))
 
 
-def build(kind, checks):
+Patch = namedtuple("Patch", "name path what checks")
+
+
+def check_named(text, path):
+    """A check as the first line of a patch names it."""
+    words = text.split()
+    if len(words) == 2 and words[0] == "model":
+        return model(words[1])
+    if len(words) == 3 and words[0] == "test":
+        return test(words[1], words[2])
+    fail(f"{path}: \"{text}\" is no check; write \"model NAME\" or \"test PROGRAM NAME\"")
+
+
+def patches():
+    """All faults that are patches."""
+    found = []
+    for path in sorted(PATCHES.glob("*/*.patch")):
+        first = path.read_text().split("\n", 1)[0]
+        if not first.startswith("# ") or ";" not in first:
+            fail(f"{path}: the first line has to be \"# what it breaks; check; check\"")
+        what, *checks = [part.strip() for part in first[2:].split(";")]
+        name = f"{path.parent.name}/{path.stem}"
+        found.append(Patch(name, path, what, [check_named(check, path) for check in checks]))
+    return found
+
+
+def copy_tree():
+    """Makes the copy equal to the tree as it is, touching only what differs, so that builds can go on from the last."""
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True,
+                            stdout=subprocess.PIPE, text=True).stdout.split("\0")
+    wanted = {name for name in listed if name and (ROOT / name).is_file()}
+    COPY.mkdir(parents=True, exist_ok=True)
+    for path in [path for path in COPY.rglob("*") if path.is_file()]:
+        if str(path.relative_to(COPY)) not in wanted:
+            path.unlink()
+    for name in wanted:
+        source, target = ROOT / name, COPY / name
+        if not target.is_file() or target.read_bytes() != source.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def apply(patch, *words):
+    """Applies a patch to the copy; `-R` takes it back."""
+    done = subprocess.run(["patch", "-p1", "--silent", "--no-backup-if-mismatch", *words, "-i", str(patch.path)], cwd=COPY)
+    if done.returncode != 0:
+        fail(f"{patch.path.relative_to(ROOT)} does not apply: write it anew against the source as it is")
+
+
+def run_patches(chosen, options):
+    """Applies one patch after the other and runs its checks. Returns how many of how many noticed."""
+    copy_tree()
+    noticed = total = 0
+    for patch in chosen:
+        checks = [check for check in patch.checks if options.kind in (None, check.kind)]
+        checks = checks[:1] if options.first else checks
+        if not checks:
+            continue
+        print(f"{patch.name}: {patch.what}")
+        apply(patch)
+        try:
+            kinds = dict.fromkeys(check.kind for check in checks)
+            programs = {kind: build(kind, checks, COPY, "patched") for kind in kinds}
+            for check in [check for check in checks for _ in range(options.times)]:
+                outcome = run(programs, check, None)
+                verdict = "caught" if outcome.passed is False else "MISSED"
+                total, noticed = total + 1, noticed + (verdict == "caught")
+                print(f"    {verdict} by {title(check)} in {outcome.seconds:.1f} s: {outcome.said}", flush=True)
+        finally:
+            apply(patch, "-R")
+    return noticed, total
+
+
+def build(kind, checks, root=ROOT, prefix=""):
     """Builds these checks, of a kind; returns their programs by name."""
     flags, folder, words = BUILDS[kind]
+    folder = f"{prefix}-{folder}" if prefix else folder
     binaries = sorted({check.binary for check in checks if check.kind == kind})
     words = words + [word for name in binaries for word in (["--lib"] if name == "keylatch" else ["--test", name])]
     environment = dict(os.environ, RUSTFLAGS=flags, CARGO_TARGET_DIR=str(TARGET / folder))
     cargo = os.environ.get("CARGO", "cargo")
     command = [cargo, "test", "-p", "keylatch", "--no-run", "--message-format=json-render-diagnostics", *words]
-    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         fail(f"the checks of kind {kind} do not build")
     programs = {}
@@ -477,9 +398,18 @@ def main():
     words.add_argument("--trust", action="store_true", help="do not run the checks without a fault: something else did")
     words.add_argument("--first", action="store_true", help="only the first check of each fault")
     words.add_argument("--times", type=int, default=1, help="run each check with its fault so many times")
+    words.add_argument("--patches", type=int, metavar="N", help="only so many of the patches: others each day")
+    words.add_argument("--copy-with", metavar="ROOM/NAME", help="only make the copy of the tree with this patch applied")
     words.add_argument("--table", action="store_true", help="end with the table of TESTING.md")
     words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="checks at a time")
     options = words.parse_args()
+
+    if options.copy_with:
+        copy_tree()
+        apply(next((patch for patch in patches() if patch.name == options.copy_with), None)
+              or fail(f"there is no patch {options.copy_with}"))
+        print(COPY)
+        return
 
     listed, present = set(FAULTS), faults_in_source()
     if listed != present:
@@ -489,11 +419,21 @@ def main():
         checks = [check for check in checks if options.kind in (None, check.kind)]
         if checks and (not options.only or options.only in name):
             chosen[name] = (what, checks[:1] if options.first else checks)
-    if not chosen:
+    patched = [patch for patch in patches() if not options.only or options.only in patch.name]
+    if options.kind:
+        patched = [patch for patch in patched if any(check.kind == options.kind for check in patch.checks)]
+    if options.patches is not None and len(patched) > options.patches:
+        first = int(time.time() // 86400) * options.patches % len(patched)
+        patched = (patched + patched)[first:first + options.patches]
+    if not chosen and not patched:
         fail("no fault is left to switch on")
 
-    began = time.monotonic()
-    checks = list(dict.fromkeys(check for _, checks in chosen.values() for check in checks))
+    began, trusted = time.monotonic(), []
+    for patch in patched:
+        for check in patch.checks:
+            if options.kind in (None, check.kind) and not options.trust:
+                trusted.append(check)
+    checks = list(dict.fromkeys(trusted + [check for _, checks in chosen.values() for check in checks]))
     programs = {kind: build(kind, checks) for kind in dict.fromkeys(check.kind for check in checks)}
     print(f"built in {time.monotonic() - began:.0f} s", flush=True)
 
@@ -519,8 +459,11 @@ def main():
         for name, (what, checks) in chosen.items():
             who = "; ".join(title(check) for check in checks)
             print(f"| `{name}` | {what} | {who} | {len(results[name])}, {sum(results[name])} |")
-    print(f"\n{len(chosen)} faults; {noticed} of {len(pairs)} checks noticed theirs ({time.monotonic() - began:.0f} s)")
-    sys.exit(0 if noticed == len(pairs) else 1)
+    by_patch, of_patches = run_patches(patched, options)
+    noticed, total = noticed + by_patch, len(pairs) + of_patches
+    print(f"\n{len(chosen) + len(patched)} faults; {noticed} of {total} checks noticed theirs "
+          f"({time.monotonic() - began:.0f} s)")
+    sys.exit(0 if noticed == total else 1)
 
 
 if __name__ == "__main__":

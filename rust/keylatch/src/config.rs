@@ -11,7 +11,8 @@ pub enum Fairness {
     /// handed over directly, in order.
     ///
     /// *Bound*: once a waiter has waited for `after`, nobody overtakes it any more from the moment it has been looked at
-    /// again: at the next release, or when it wakes to try by itself. This is the fastest policy by far on a hot key.
+    /// again: at the next release, or when it wakes to try by itself. A future that was told to come and is not polled
+    /// for `after` is passed over until it is. This is the fastest policy by far on a hot key.
     Eventual {
         /// How long a waiter may be overtaken.
         after: Duration,

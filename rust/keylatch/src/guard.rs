@@ -10,7 +10,6 @@ use crate::manager::FastObjectLockManager;
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::Mutex;
-use crate::sync::atomic::Ordering;
 use crate::wait::{Delivery, Foreign};
 use std::fmt;
 use std::future::Future;
@@ -103,11 +102,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// What is held. Makes a copy of the key.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
-        let core = self.manager.manager().core();
-        match self.held() {
-            Some((index, _)) => core.table.entry(index).key(core.table.arena()),
-            None => ObjectKey::new("", ""),
-        }
+        self.core().guard_key(self.grant()).unwrap_or_else(|| ObjectKey::new("", ""))
     }
 
     /// The number of this exclusive hold. It is greater than that of every exclusive hold of this key before, whatever
@@ -115,8 +110,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// shared hold, the number of the latest exclusive one.
     #[must_use]
     pub fn fence(&self) -> u64 {
-        let core = self.manager.manager().core();
-        self.held().map_or(0, |(index, _)| core.table.entry(index).fence.load(Ordering::Relaxed))
+        self.core().guard_fence(self.grant())
     }
 
     /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively. Does

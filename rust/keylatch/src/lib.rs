@@ -86,7 +86,7 @@
 //!
 //! # What is promised
 //!
-//! * **Exclusion**: an exclusive holder is alone; at most 65,535 share a key, and more wait in line.
+//! * **Exclusion**: an exclusive holder is alone; any number of readers share a key.
 //! * **Fairness**: nobody starves; [`Fairness`] says how far each policy may go.
 //! * **Cancellation** is exact: dropping a future, a timeout or [`cancel`](FastObjectLockManager::cancel) leaves nothing
 //!   behind, and a lock granted in that very instant is delivered or goes to the next in line.

@@ -10,7 +10,7 @@
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
-    /// Any number of holders at a time, up to 65,535; more wait in line.
+    /// Any number of holders at a time.
     Shared,
     /// One holder, alone.
     Exclusive,

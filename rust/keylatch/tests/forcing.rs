@@ -201,3 +201,21 @@ fn forcing_while_everybody_is_at_work_keeps_the_count_and_the_exclusion_of_those
         drop(locks.try_acquire_write_lock("b", object, "after").unwrap());
     }
 }
+
+#[test]
+fn a_lost_guard_keeps_its_key_and_number() {
+    let locks = FastObjectLockManager::with_config(LockConfig { shards: 1, ..LockConfig::default() }).unwrap();
+    for write in [true, false] {
+        let request = if write { LockRequest::write(("b", "mine")) } else { LockRequest::read(("b", "mine")) };
+        let lost = locks.lock(request).blocking().unwrap();
+        let (key, fence) = (lost.key(), lost.fence());
+        assert_eq!(locks.force_release(&Filter::all()).len(), 1);
+        // The entry is some other key's before long, and that of the same key has another number.
+        for number in 0..20 {
+            drop(locks.acquire_write_lock_blocking("b", &number.to_string(), "other").unwrap());
+            drop(locks.acquire_write_lock_blocking("b", "mine", "other").unwrap());
+            assert_eq!((lost.key(), lost.fence()), (key.clone(), fence));
+        }
+        assert!(!lost.is_valid());
+    }
+}

@@ -282,3 +282,30 @@ fn an_earlier_deadline_set_later_is_kept() {
     gave_up(near.after_wakes());
     drop((near, far));
 }
+
+/// Under a policy that lets others pass, a future that was told to come and does not is passed over.
+#[test]
+fn future_left_alone_starves_nobody_behind_it() {
+    let locks = with(LockConfig {
+        shards: 4,
+        fairness: Fairness::Eventual { after: Duration::from_millis(200) },
+        ..LockConfig::default()
+    });
+    let write = || LockRequest::write(("b", "o"));
+    loop {
+        let held = locks.lock(write()).blocking().unwrap();
+        let mut left_alone = ByHand::waiting(locks.lock(write()));
+        let mut behind = ByHand::waiting(locks.lock(write()));
+        drop(held);
+        if !locks.holders(&keylatch::Filter::new()).is_empty() {
+            // This thread was kept from going on for so long that the lock was handed over.
+            continue;
+        }
+        let second = behind.after_wakes().unwrap();
+        assert!(left_alone.poll().is_pending());
+        drop(second);
+        drop(left_alone.after_wakes().unwrap());
+        break;
+    }
+    assert_at_rest(&locks);
+}

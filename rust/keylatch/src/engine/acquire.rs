@@ -1,7 +1,7 @@
 //! A request comes in.
 //!
-//! The fast path: one hash, one look at the shard, one at a chain, one compare-and-swap, the key confirmed, the hold put
-//! on record in the thread's own memory. Whatever is not plainly free goes to the shard, whose answer is exact.
+//! The fast path: one hash, one look at the shard, one at a chain, the key compared, one compare-and-swap, and the hold on
+//! record in the thread's own memory. Whatever is not plainly free goes to the shard, whose answer is exact.
 
 use super::core::{Core, Granting};
 use super::local::Local;
@@ -13,7 +13,7 @@ use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
-use crate::sync::fault::{fault, ordering};
+use crate::sync::fault::fault;
 use crate::table::{Entry, Full, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket, Waiter};
 
@@ -73,77 +73,47 @@ impl Core {
         wanted: Wanted<'_>,
         (index, entry, mut seen): (u32, &Entry, Word),
     ) -> Result<Grant, Missed> {
-        let Some(mut taken) = seen.taken_uncontended(wanted.mode) else { return Err(Missed::Held) };
-        let record = self.records.take(&local.records);
-        if record == NONE {
+        // Before the key: only a word without W proves, by the swap, what is read of the key after it.
+        if seen.taken_uncontended(wanted.mode, NONE).is_none() {
+            return Err(Missed::Held);
+        }
+        if !entry.carries(self.table.arena(), &wanted.key) {
             return Err(Missed::Other);
         }
-        local.attempt.store(if fault!("attempt-not-announced") { NONE } else { index }, Ordering::Relaxed);
-        while let Err(now) = entry.swap(seen, taken) {
-            // Another reader came or went; or the entry is another key's by now, which its generation says, unless it
-            // has gone all the way round.
-            match now.taken_uncontended(wanted.mode) {
-                Some(again) if now.has_generation_of(seen) => (seen, taken) = (now, again),
-                _ => {
-                    self.withdraw(local, record);
-                    return Err(Missed::Held);
-                }
+        let record_index = self.records.take(&local.records);
+        if record_index == NONE {
+            return Err(Missed::Other);
+        }
+        let record = self.records.get(record_index);
+        record.prefill(index, wanted.owner, 0);
+        let taken = loop {
+            // Another reader came or went, or the entry is another key's by now, which its generation says.
+            let Some(taken) = seen.taken_uncontended(wanted.mode, record_index) else {
+                return Err(self.missed_slow(local, record_index));
+            };
+            match entry.swap(seen, taken) {
+                Ok(()) => break taken,
+                Err(now) if now.has_generation_of(seen) => seen = now,
+                Err(_) => return Err(self.missed_slow(local, record_index)),
             }
-        }
-        if !fault!("key-not-confirmed") && !entry.carries(self.table.arena(), wanted.key) {
-            self.undo_slow(local, index, entry, wanted.mode);
-            self.withdraw(local, record);
-            return Err(Missed::Other);
-        }
+        };
         let granting = self.granting(&wanted);
-        let grant = self.put_on_record(record, (index, entry), &granting, taken);
-        // Release: the hold is on record before the attempt is gone.
-        local.attempt.store(NONE, Ordering::Release);
+        let grant = self.begin_hold(record_index, entry, &granting, taken);
         local.count_grant(granting.shard);
         Ok(grant)
     }
 
-    #[inline(always)]
-    pub(crate) fn granting(&self, wanted: &Wanted<'_>) -> Granting {
-        let Wanted { mode, owner, priority, hash, loose, .. } = *wanted;
-        Granting { shard: self.table.shard_of(hash), mode, owner, priority, since: 0, loose }
-    }
-
-    #[cold]
-    fn withdraw(&self, local: &Local, record: u32) {
-        local.attempt.store(NONE, Ordering::Release);
-        self.records.put(&local.records, record);
-    }
-
     #[cold]
     #[inline(never)]
-    fn undo_slow(&self, local: &Local, index: u32, entry: &Entry, mode: Mode) {
-        self.let_go_without_right(local, index, entry, mode);
-        if !fault!("undone-not-counted") {
-            let release = ordering!(Ordering::Release, "undone-counted-relaxed", Ordering::Relaxed);
-            // Release pairs with the Acquire in `is_held_by_right`.
-            local.undone.store(local.undone.load(Ordering::Relaxed).wrapping_add(1), release);
-        }
+    fn missed_slow(&self, local: &Local, record: u32) -> Missed {
+        self.records.put(&local.records, record);
+        Missed::Held
     }
 
-    /// Lets go of an entry that turned out to carry another key. Whoever came to wait for it meanwhile is served.
-    fn let_go_without_right(&self, local: &Local, index: u32, entry: &Entry, mode: Mode) {
-        // Held, so it keeps its key: this is the shard it is in.
-        let hash = entry.hash();
-        let mut seen = entry.word();
-        while let Some(left) =
-            seen.released_uncontended(mode).or_else(|| fault!("undo-wakes-nobody").then(|| seen.released(mode)))
-        {
-            match entry.swap(seen, left) {
-                Ok(()) => return,
-                Err(now) => seen = now,
-            }
-        }
-        let shard = self.lock_shard(hash);
-        if entry.word().is_displaced() {
-            return self.leave_displaced(local, shard, index, mode, None);
-        }
-        self.settle_and_wake(local, shard, index, entry, hash, Some(mode));
+    #[inline(always)]
+    pub(crate) fn granting(&self, wanted: &Wanted<'_>) -> Granting {
+        let Wanted { mode, priority, hash, loose, .. } = *wanted;
+        Granting { shard: self.table.shard_of(hash), mode, priority, loose }
     }
 
     /// Brings a key that is not in the table into it, held by the request: what a key that nobody used lately takes.
@@ -209,12 +179,10 @@ impl Core {
         record: u32,
     ) -> Result<Answer, LockError> {
         let mut made_room = false;
-        // A lease that has run out, and the lock cannot be taken away: it is held like any other.
-        let mut in_vain = false;
         loop {
             let mut shard = self.lock_shard(wanted.hash);
-            // Asked again under the mutex: whoever closes the manager sets the mark first and then goes through all
-            // shards, so that either it finds what is queued here or the mark is seen here.
+            // Asked again under the mutex: the closer sets the mark first and then goes through all shards, so that either
+            // it finds what is queued here or the mark is seen here.
             if self.is_closed() && !fault!("closed-mark-not-asked-again") {
                 return Err(LockError::Closed);
             }
@@ -230,52 +198,44 @@ impl Core {
                     }
                 }
             };
-            let may = self.may_take_now(entry, wanted);
-            if may && let Some(taken) = take(entry, wanted.mode) {
-                shard.counts().immediate += 1;
-                let grant = self.put_on_record(record, (index, entry), &self.granting(wanted), taken);
+            if self.may_take_now(entry, wanted)
+                && let Some(grant) = self.take_locked(&mut shard, wanted, (index, entry), record)
+            {
                 return Ok(Answer::Granted(grant));
             }
-            if !in_vain && entry.is_leased() && self.has_expired_lease(index, entry) {
+            if entry.is_leased() && self.has_expired_lease(index, entry) {
                 drop(shard);
-                // If nothing was taken for another reason, somebody released or renewed it in this moment.
-                in_vain = self.take_expired(local, index).no_room && !fault!("expired-in-vain-again");
+                // If nothing was revoked, somebody released or renewed it in this moment.
+                self.revoke_expired(local, index);
                 continue;
             }
             if wanted.owner & SESSION != 0 {
-                match self.ask_again(local, &mut shard, wanted, (index, entry), record, delivery.is_some()) {
+                match self.ask_again(&mut shard, wanted, (index, entry), record, delivery.is_some()) {
                     Again::Answer(answer) => return answer.map(Answer::Granted),
-                    Again::Moved => {
-                        drop(shard);
-                        crate::sync::yield_now();
-                        continue;
-                    }
-                    Again::Full if made_room => {
-                        return Err(LockError::TableFull { limit: self.config.max_locks });
-                    }
-                    Again::Full => {
-                        drop(shard);
-                        self.make_room(local);
-                        made_room = true;
-                        continue;
-                    }
+                    Again::Moved => continue,
                     Again::No => {}
                 }
             }
             if let Some(delivery) = delivery {
                 return self.queue_up(local, shard, wanted, index, entry, record, delivery).map(Answer::Queued);
             }
-            // Asked even if it is free by now: whoever was in the way just now need not have been a holder.
-            let asked = if fault!("gone-holder-is-certain") { !entry.word().is_free() } else { may };
-            if (asked || !entry.word().is_free()) && !self.holder_is_certain(index, entry) {
-                // Whoever holds it is about to be on record or to let go, which may need the shard.
-                drop(shard);
-                crate::sync::yield_now();
-                continue;
-            }
             let holders = self.holders(index, entry, false);
             return Err(LockError::WouldBlock { key: wanted.key.to_owned(), holders });
         }
+    }
+
+    /// Takes the lock if its holders allow it. The caller owns the shard.
+    pub(crate) fn take_locked(
+        &self,
+        shard: &mut LockedShard<'_>,
+        wanted: &Wanted<'_>,
+        (index, entry): (u32, &Entry),
+        record: u32,
+    ) -> Option<Grant> {
+        self.records.get(record).prefill(index, wanted.owner, 0);
+        let taken = take(entry, wanted.mode, record)?;
+        shard.counts().immediate += 1;
+        Some(self.begin_hold(record, entry, &self.granting(wanted), taken))
     }
 
     /// Brings a new key into the table, held by the request.
@@ -288,17 +248,18 @@ impl Core {
         record: u32,
     ) -> Result<Grant, Full> {
         let (index, entry) = shard.insert(&local.entries, wanted.hash, &wanted.key)?;
-        if wanted.mode == Mode::Shared {
-            // Claimed by us and the shard is ours: nobody else can change the word now.
-            entry.publish(entry.word().downgraded());
-        }
+        self.records.get(record).prefill(index, wanted.owner, 0);
+        let claimed = entry.word().with_writer(record);
+        let taken = if wanted.mode == Mode::Shared { claimed.downgraded() } else { claimed };
+        // Claimed and in a shard that is ours: nobody else can change the word now.
+        entry.publish(taken);
         shard.counts().immediate += 1;
-        Ok(self.put_on_record(record, (index, entry), &self.granting(wanted), entry.word()))
+        Ok(self.begin_hold(record, entry, &self.granting(wanted), taken))
     }
 
     /// Whether the policy lets a newcomer take the lock past those who wait, if its holders do. The caller owns the shard.
     fn may_take_now(&self, entry: &Entry, wanted: &Wanted<'_>) -> bool {
-        let Some((_, first)) = self.queue(entry).first() else { return true };
+        let Some(first) = self.first_in_turn(entry) else { return true };
         if first.asking().upgrade {
             return false;
         }
@@ -373,32 +334,21 @@ impl Core {
             // The one who upgrades holds the lock already: nobody can have it exclusively before.
             asking.upgrade || (!theirs.upgrade && within_bound && rank(asking) > rank(theirs))
         });
-        parked(entry, asking.mode, true);
         let counts = shard.counts();
         counts.waits += 1;
         counts.waiting += 1;
     }
 }
 
-/// Takes the lock if its holders allow it, and returns the word as it left it. The caller owns the shard; only the fast
-/// path interferes.
-pub(crate) fn take(entry: &Entry, mode: Mode) -> Option<Word> {
+/// Takes the lock for a record that was filled in, if its holders allow it, and returns the word as it left it. The caller
+/// owns the shard; only the fast path interferes.
+pub(crate) fn take(entry: &Entry, mode: Mode, record: u32) -> Option<Word> {
     let mut seen = entry.word();
-    while let Some(taken) = seen.taken(mode) {
+    while let Some(taken) = seen.taken(mode, record) {
         match entry.swap(seen, taken) {
             Ok(()) => return Some(taken),
             Err(now) => seen = now,
         }
     }
     None
-}
-
-/// Counts a waiter in or out of those who have to be told when the lock is free. The caller owns the shard.
-pub(crate) fn parked(entry: &Entry, mode: Mode, comes: bool) {
-    let count = match mode {
-        Mode::Shared => &entry.parked_readers,
-        Mode::Exclusive => &entry.parked_writers,
-    };
-    let now = count.load(Ordering::Relaxed);
-    count.store(if comes { now + 1 } else { now - 1 }, Ordering::Relaxed);
 }

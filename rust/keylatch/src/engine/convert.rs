@@ -1,7 +1,6 @@
 //! From one mode to the other without letting go.
 
 use super::core::Core;
-use super::local::Local;
 use super::release::no_longer_held;
 use super::waiting::Ended;
 use crate::error::LockError;
@@ -10,7 +9,7 @@ use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
-use crate::table::{Entry, LockedShard, Word};
+use crate::table::{Entry, Word};
 use crate::wait::{Asking, Delivery, Phase, Ticket};
 
 impl Core {
@@ -23,20 +22,20 @@ impl Core {
             return;
         }
         let entry = self.table.entry(index);
-        let mut seen = entry.word();
-        // Where holds are counted others may stand behind this one, and what is counted has to be known as such until the
-        // end. A count that begins in this moment begins with a change of the word.
-        let alone = entry.counted() == 0 || fault!("counted-downgrade-fast");
-        if alone && !seen.somebody_waits() {
-            record.set_mode(Mode::Shared);
-            while !seen.somebody_waits() {
-                match entry.swap(seen, seen.downgraded()) {
-                    Ok(()) => return self.note_word(grant.index(), seen.downgraded(), entry.hash()),
-                    Err(now) => seen = now,
-                }
+        let (noted, shard) = Word::from_note(record.note(), grant.index());
+        let mut seen = noted;
+        // Before the word: a revoker that finds a reader in the word finds it on record as one.
+        record.set_mode(Mode::Shared);
+        // From the word as it was noted: it has changed if the hold was revoked, or is counted by its session. One of the
+        // further holds of a session keeps no note.
+        while !seen.has_waiters() && !record.is_counted() {
+            match entry.swap(seen, seen.downgraded()) {
+                Ok(()) => return record.set_note(seen.downgraded().noted_with(shard)),
+                Err(now) if now.has_writer_of(noted) => seen = now,
+                Err(_) => break,
             }
         }
-        self.downgrade_slow(grant, index);
+        self.downgrade_slow(grant, index, shard);
     }
 
     /// As `downgrade`, and says whether the hold was still there.
@@ -50,62 +49,38 @@ impl Core {
     }
 
     #[cold]
-    fn downgrade_slow(&self, grant: Grant, index: u32) {
-        let local = self.local();
+    fn downgrade_slow(&self, grant: Grant, index: u32, shard_index: u32) {
+        let shard = self.table.lock(shard_index);
         let record = self.records.get(grant.index());
-        let hash = self.table.entry(index).hash();
-        let mut shard = self.lock_shard(hash);
-        // A session that holds it several times would share with others what it has alone. Asked before the hold moves:
-        // its record does not say that it is counted, and as long as its own entry is displaced it need not.
-        let moves_before_asked = fault!("counted-hold-moves").then(|| self.come_home(local, &mut shard, grant, index));
-        if self.table.entry(self.home(index)).counted() > 1 {
+        let entry = self.table.entry(index);
+        // A session that holds it several times would share with others what it has alone.
+        if record.lost(grant).is_some() || entry.counted() > 1 {
             return record.set_mode(Mode::Exclusive);
         }
-        let Some(home) = moves_before_asked.unwrap_or_else(|| self.come_home(local, &mut shard, grant, index)) else {
-            // Taken away.
-            return record.set_mode(Mode::Exclusive);
-        };
-        let entry = self.table.entry(home);
         entry.set_counted(0);
-        record.set_mode(Mode::Shared);
         let mut seen = entry.word();
         while let Err(now) = entry.swap(seen, seen.downgraded()) {
             seen = now;
         }
-        self.note_word(grant.index(), seen.downgraded(), hash);
+        record.set_note(seen.downgraded().noted_with(shard_index));
         if fault!("downgrade-does-not-settle") {
             return;
         }
         // Readers who waited may come in now.
-        self.settle_and_wake(local, shard, home, entry, hash, None);
-    }
-
-    /// The entry in the table that a guard holds; moves its hold there, if its own is displaced. `None` if the lock was
-    /// taken away. The caller owns the shard and is the guard.
-    fn come_home(&self, local: &Local, shard: &mut LockedShard<'_>, grant: Grant, index: u32) -> Option<u32> {
-        let record = self.records.get(grant.index());
-        if record.lost_at(grant).is_some() {
-            return None;
-        }
-        let home = self.arrive(local, shard, index, None)?;
-        record.move_to(home);
-        Some(home)
+        self.settle_and_wake(self.local(), shard, index, entry, entry.hash(), None);
     }
 
     /// From shared to exclusive, if nobody else holds the lock now.
     pub(crate) fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
         let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(()) };
-        if self.upgrade_now(grant, entry) {
-            return Ok(());
-        }
-        let mut shard = self.lock_shard(entry.hash());
-        let Some(home) = self.come_home(self.local(), &mut shard, grant, index) else { return self.standing(grant) };
-        let entry = self.table.entry(home);
+        let _shard = self.lock_shard_of_guard(grant);
+        // Asked under the mutex: if it was revoked, the entry may be another key's.
+        self.standing(grant)?;
         if self.upgrade_now(grant, entry) {
             return Ok(());
         }
         let key = entry.key(self.table.arena());
-        Err(LockError::WouldBlock { key, holders: self.holders(home, entry, true) })
+        Err(LockError::WouldBlock { key, holders: self.holders(index, entry, true) })
     }
 
     /// From shared to exclusive, ahead of all others who wait, as soon as the other readers are gone.
@@ -123,17 +98,15 @@ impl Core {
     /// Upgrades at once or queues for it; `None` for at once.
     pub(crate) fn begin_upgrade(&self, grant: Grant, delivery: Delivery) -> Result<Option<(Ticket, u64)>, LockError> {
         let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(None) };
-        self.note_upgrade_order(self.records.get(grant.index()).owner(), entry);
+        self.note_upgrade_order(self.records.get(grant.index()).owner(), grant);
+        let mut shard = self.lock_shard_of_guard(grant);
+        self.service()?;
+        // As in `try_upgrade`.
+        self.standing(grant)?;
         if self.upgrade_now(grant, entry) {
             return Ok(None);
         }
         let hash = entry.hash();
-        let mut shard = self.lock_shard(hash);
-        self.service()?;
-        let Some(index) = self.come_home(self.local(), &mut shard, grant, index) else {
-            return self.standing(grant).map(|()| None);
-        };
-        let entry = self.table.entry(index);
         let (owner, priority) = {
             let held = self.records.get(grant.index()).held();
             held.map_or((0, 0), |held| (held.owner, held.priority))
@@ -169,14 +142,8 @@ impl Core {
         self.waits_no_more_to_upgrade(grant);
         let Ended::Failed { why, error } = ended else { return Ok(()) };
         self.standing(grant)?;
-        if fault!("lost-upgrade-succeeds") && self.standing(grant).is_err() {
-            return Ok(());
-        }
-        // Should it be lost in this moment, its entry keeps its key until the guard is gone.
-        let seen = self.records.get(grant.index()).seen_by_guard(grant);
-        let Some((index, _)) = seen else { return Err(no_longer_held(grant, Standing::Unknown)) };
-        let entry = self.table.entry(index);
-        let key = entry.key(self.table.arena());
+        // Should it be revoked in this moment, its key is still known.
+        let Some(key) = self.guard_key(grant) else { return Err(no_longer_held(grant, Standing::Unknown)) };
         Err(self.failure((why, error), limit, &key.as_ref()))
     }
 
@@ -203,8 +170,6 @@ impl Core {
     #[inline(never)]
     pub(crate) fn end_forgotten_upgrade(&self, grant: Grant) {
         let record = self.records.get(grant.index());
-        // Its entry keeps its key until the guard is gone, be it lost.
-        let Some((entry, _)) = record.seen_by_guard(grant) else { return };
         let mut forgotten = None;
         self.waiters.for_each(|index, waiter| {
             // The phase first: one that is not free has this record only if it waits, or waited, for this guard.
@@ -217,7 +182,9 @@ impl Core {
         });
         if let Some(index) = forgotten {
             let (local, waiter) = (self.local(), self.waiters.get(index));
-            let _ = self.give_up(local, waiter, self.table.entry(entry).hash(), Phase::Cancelled);
+            // Should the hold be revoked, the wait has ended with it, under the same mutex.
+            let hash = self.table.entry(waiter.entry.load(Ordering::Relaxed)).hash();
+            let _ = self.give_up(local, waiter, hash, Phase::Cancelled);
             let (look, ticket) = (waiter.first_look(), waiter.ticket(index));
             let _ = self.finish(local, index);
             self.forget_moments(None, look, ticket);
@@ -236,9 +203,11 @@ impl Core {
         }
     }
 
+    /// Upgrades the guard's hold if it is the only one. The caller owns the shard, so that the hold is not revoked before it
+    /// has its number.
     fn upgrade_now(&self, grant: Grant, entry: &Entry) -> bool {
         let mut seen = entry.word();
-        while let Some(upgraded) = seen.upgraded() {
+        while let Some(upgraded) = seen.upgraded(grant.index()) {
             match entry.swap(seen, upgraded) {
                 Ok(()) => {
                     self.note_upgrade(grant.index(), entry);
@@ -250,17 +219,13 @@ impl Core {
         false
     }
 
-    /// Puts on record that a reader, as the word says already, is now the exclusive holder.
+    /// Puts on record that a reader, as the word says already, is now the exclusive holder. The caller owns the shard.
     pub(crate) fn note_upgrade(&self, record: u32, entry: &Entry) {
-        self.note_word(record, entry.word(), entry.hash());
-        entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        entry.holder.store(record, Ordering::Release);
-        // Last, as in `put_on_record`: once the record says so the lock can be taken away.
-        self.records.get(record).set_mode(Mode::Exclusive);
-    }
-
-    /// Notes the word for the release of a hold whose mode has changed.
-    fn note_word(&self, record: u32, word: Word, hash: u64) {
-        self.records.get(record).set_note(word.noted_with(self.table.shard_of(hash)));
+        let noted = self.records.get(record);
+        let (_, shard) = Word::from_note(noted.note(), record);
+        noted.set_note(entry.word().noted_with(shard));
+        entry.raise_fence();
+        // Last, as in `begin_hold`.
+        noted.set_mode(Mode::Exclusive);
     }
 }

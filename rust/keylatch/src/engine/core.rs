@@ -25,15 +25,17 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Once, Weak};
 use std::time::{Duration, Instant};
 
+use super::lock_delay::KeptShut;
 use super::loss::Losses;
 use super::mail::{Dispatcher, EndsWithIt};
-use super::make_room::KeptShut;
-use super::take_away::Lately;
+use super::tombstones::Tombstones;
 
 /// Holders that an error names at most.
 const NAMED_HOLDERS: usize = 64;
 /// Pages of hold records that are looked through for a reader's name when an attempt without patience is refused.
 const A_FEW_PAGES: usize = 16;
+/// Who is named as the holder of a lock that a lock delay keeps.
+pub(crate) const KEPT_SHUT: &str = "(nobody: kept shut after a lost lease)";
 /// Turns that waiting awake starts out with; see `waiting`.
 const FIRST_SPINS: u32 = if cfg!(loom) { 0 } else { 256 };
 
@@ -47,7 +49,7 @@ pub(crate) struct Core {
     pub(crate) sessions: Sessions,
     pub(crate) leases: Leases,
     pub(crate) losses: Losses,
-    pub(crate) lately_lost: Lately,
+    pub(crate) tombstones: Tombstones,
     pub(crate) kept_shut: KeptShut,
     /// How many search for leases that have run out, because the table is full.
     pub(crate) making_room: AtomicU32,
@@ -83,10 +85,7 @@ pub struct Place(NonNull<Local>);
 pub(crate) struct Granting {
     pub(crate) shard: u32,
     pub(crate) mode: Mode,
-    pub(crate) owner: u32,
     pub(crate) priority: u8,
-    /// On the manager's clock; 0 for "nobody looked".
-    pub(crate) since: u64,
     /// The grant's number is enough to release it.
     pub(crate) loose: bool,
 }
@@ -130,7 +129,7 @@ impl Core {
         // Readers of one key each have a record, so there may be more records than locks.
         let records = config.max_locks.saturating_mul(2).saturating_add(1 << 17).min(record::MAX_RECORDS - 4096);
         let records = if cfg!(loom) { config.max_locks + 8 } else { records };
-        let table = Table::reserve(config.shards, config.max_locks, config.max_key_bytes).map_err(reserve)?;
+        let table = Table::reserve(config.shards, config.max_locks).map_err(reserve)?;
         let records = Arena::reserve(records, record::first_mark(random)).map_err(reserve)?;
         Ok(Self {
             leases: Leases::reserve(records.len(), table.arena().len()).map_err(reserve)?,
@@ -140,7 +139,7 @@ impl Core {
             owners: Owners::new(),
             sessions: Sessions::default(),
             losses: Losses::default(),
-            lately_lost: Lately::default(),
+            tombstones: Tombstones::default(),
             kept_shut: KeptShut::default(),
             making_room: AtomicU32::new(0),
             locals: PerThread::new(),
@@ -405,11 +404,6 @@ impl Core {
         self.owners.keep_with_source(name, source, || self.owners_in_use())
     }
 
-    /// Who is named as the holder of a lock that is kept shut.
-    pub(crate) fn stopgap_owner(&self) -> u32 {
-        self.owners.keep("(nobody: kept shut after a lost lease)", || self.owners_in_use())
-    }
-
     /// What tells this manager from others.
     #[inline(always)]
     pub(crate) fn identity(&self) -> usize {
@@ -469,111 +463,97 @@ impl Core {
         numbers
     }
 
-    /// Puts the grant of an entry, which the caller has just taken, on record; `left` is the word as it was left.
+    /// Puts a hold on record whose record was filled in and for which the caller has just taken the lock; `taken` is the
+    /// word as it was left.
     #[inline(always)]
-    pub(crate) fn put_on_record(
-        &self,
-        record_index: u32,
-        (index, entry): (u32, &Entry),
-        wanted: &Granting,
-        left: Word,
-    ) -> Grant {
+    pub(crate) fn begin_hold(&self, record_index: u32, entry: &Entry, granting: &Granting, taken: Word) -> Grant {
         let record = self.records.get(record_index);
-        record.set_note(left.noted_with(wanted.shard));
-        let Granting { mode, owner, priority, since, loose, .. } = *wanted;
-        // All of this before the hold is on record: once it is, the lock can be taken away and be somebody else's.
+        record.set_note(taken.noted_with(granting.shard));
+        let Granting { mode, priority, loose, .. } = *granting;
         if mode == Mode::Exclusive {
-            entry.fence.store(entry.fence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            // Release pairs with the Acquire in `holder_is_certain`, which finds the record filled, or looks again.
-            entry.holder.store(record_index, Ordering::Release);
-        } else if since != 0 || (left.readers() == 1 && entry.holder.load(Ordering::Relaxed) == NONE) {
-            // Of readers on the fast path only the first after a writer is noted: on a key that is read all the time
-            // they would fight over the cache line once more.
-            entry.holder.store(record_index, Ordering::Release);
+            // Before the hold is on record, which says that it has its number.
+            entry.raise_fence();
+        } else if taken.readers() == 1 {
+            // Of readers only the first is noted: on a key that is read all the time they would fight over the cache line.
+            entry.reader.store(record_index, Ordering::Relaxed);
         }
-        record.fill(record_index, index, mode, owner, priority, since, loose)
-    }
-
-    /// Whether a held entry is held by somebody with a right to it, rather than by a thread that took it for another
-    /// key, because the entry changed its key and its generation went round meanwhile, and is about to let it go.
-    ///
-    /// The caller owns the shard. Without this an honest attempt could be refused though its key was free.
-    pub(crate) fn holder_is_certain(&self, index: u32, entry: &Entry) -> bool {
-        if fault!("any-holder-is-certain") {
-            return true;
-        }
-        let seen = entry.word();
-        let holder = entry.holder.load(Ordering::Acquire);
-        let held = self.records.could_be(holder).then(|| self.records.get(holder).held()).flatten();
-        let on_record = held.filter(|held| held.entry == index);
-        if entry.is_aliased() {
-            // Some of its holders are on record elsewhere; nobody is on the way out of a displaced entry without right.
-            return true;
-        }
-        if seen.is_exclusive() {
-            // Every exclusive holder puts itself on record here, after it confirmed the key. An old reader's mark may
-            // still stand, but names no exclusive hold of this entry.
-            return on_record.is_some_and(|held| held.mode == Mode::Exclusive);
-        }
-        on_record.is_some() || self.is_held_by_right(index, entry)
-    }
-
-    /// Whether somebody in an entry's word, which is nobody's alone, has a right to be in it.
-    ///
-    /// Whoever has none announced its attempt before it came, counts it when it has gone, and takes the announcement
-    /// back after that. So if one was in the word as it is read here, it is either announced or counted since.
-    fn is_held_by_right(&self, index: u32, entry: &Entry) -> bool {
-        // Acquire pairs with the Release of whoever counts itself: it is not in the word that is read after.
-        let undone = || self.locals.iter().map(|local| local.undone.load(Ordering::Acquire)).fold(0, u32::wrapping_add);
-        let before = undone();
-        let held = entry.word().readers() > 0;
-        // Acquire pairs with the Release of whoever takes its attempt back.
-        let unconfirmed = |local: &Local| local.attempt.load(Ordering::Acquire) == index;
-        held && !self.locals.iter().any(unconfirmed) && undone() == before
+        record.begin(record_index, mode, priority, loose)
     }
 
     /// Who holds an entry. `thorough` looks for every reader until enough are named; otherwise it is enough to name one that
     /// is found quickly. The caller owns the shard.
     pub(crate) fn holders(&self, index: u32, entry: &Entry, thorough: bool) -> Holders {
         let word = entry.word();
-        let count = if word.is_exclusive() { 1 } else { word.readers() };
         let now = self.now();
+        if word.is_exclusive() {
+            return Holders { named: self.writer(entry, word, now).into_iter().collect(), more: 0 };
+        }
         let mut named = Vec::new();
-        let aliased = entry.is_aliased();
-        let enough = NAMED_HOLDERS.min(count as usize);
+        let enough = NAMED_HOLDERS.min(word.readers() as usize);
         let mut name = |record: &Record| {
-            let is_its = |held: &Held| self.home_if(aliased, held.entry) == index;
-            if let Some(held) = record.held().filter(is_its) {
-                record.stamp(now);
-                let since = if held.since == 0 { now } else { held.since };
-                let held_for = Duration::from_nanos(now.saturating_sub(since));
-                named.push(Holder { owner: self.owner_name(held.owner), mode: held.mode, held_for });
+            if let Some(held) = record.held().filter(|held| held.entry == index && held.mode == Mode::Shared) {
+                named.push(self.named(record, held.owner, Mode::Shared, now));
             }
             if named.len() < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        let marked = entry.holder.load(Ordering::Acquire);
-        let marked = self.records.could_be(marked).then(|| self.records.get(marked));
+        let noted = entry.reader.load(Ordering::Relaxed);
+        let noted = self.records.could_be(noted).then(|| self.records.get(noted));
         let is_current = |record: &&Record| record.held().is_some_and(|held| held.entry == index);
-        match marked.filter(is_current) {
-            Some(record) if word.is_exclusive() || word.readers() == 1 || !thorough => {
+        match noted.filter(is_current) {
+            Some(record) if word.readers() == 1 || !thorough => {
                 let _ = name(record);
             }
-            _ if word.readers() == 0 && !aliased => {}
+            _ if word.readers() == 0 => {}
             _ => {
                 let pages = if thorough { usize::MAX } else { A_FEW_PAGES };
                 // Most are passed over by a glance.
                 self.records.for_each_until(pages, |_, record| {
-                    if aliased || record.may_hold(index) { name(record) } else { ControlFlow::Continue(()) }
+                    if record.may_hold(index) { name(record) } else { ControlFlow::Continue(()) }
                 });
             }
         }
-        let more = count.saturating_sub(named.len() as u32);
+        let more = word.readers().saturating_sub(named.len() as u32);
         Holders { named, more }
     }
 
-    /// Notes the time with holders that took the lock without looking at a clock, now that somebody waits for them.
+    /// The exclusive holder that a word names, or the lock delay. The caller owns the shard.
+    fn writer(&self, entry: &Entry, word: Word, now: u64) -> Option<Holder> {
+        if word.writer() == NONE {
+            return entry.is_shut().then(|| Holder {
+                owner: KEPT_SHUT.into(),
+                mode: Mode::Exclusive,
+                held_for: Duration::ZERO,
+            });
+        }
+        // Filled in before the word named it, so this is right even if the hold is not on record yet.
+        let record = self.records.get(word.writer());
+        Some(self.named(record, record.owner(), Mode::Exclusive, now))
+    }
+
+    fn named(&self, record: &Record, owner: u32, mode: Mode, now: u64) -> Holder {
+        record.stamp(now);
+        let since = record.held().map_or(now, |held| held.since);
+        Holder { owner: self.owner_name(owner), mode, held_for: Duration::from_nanos(now.saturating_sub(since)) }
+    }
+
+    /// Whether the word of its entry counts a hold that is on record. A writer that has left stays on record until its
+    /// record is given back, but the word names it no more. Exact for the shard's owner.
+    pub(crate) fn is_in_word(&self, record: u32, held: &Held) -> bool {
+        held.mode == Mode::Shared || held.counted || self.table.entry(held.entry).word().writer() == record
+    }
+
+    /// The exclusive hold of an entry, if it is on record. The caller owns the shard.
+    pub(crate) fn exclusive_holder(&self, index: u32, entry: &Entry) -> Option<(Grant, Held)> {
+        let writer = entry.word().writer();
+        let held = (writer != NONE).then(|| self.records.get(writer).held()).flatten();
+        let is_on_record = |held: &Held| held.entry == index && held.mode == Mode::Exclusive;
+        held.filter(is_on_record).map(|held| (held.grant(writer), held))
+    }
+
+    /// Notes the time with a holder that took the lock without looking at a clock, now that somebody waits for it.
     pub(crate) fn stamp_holder(&self, index: u32, entry: &Entry, now: u64) {
-        let holder = entry.holder.load(Ordering::Acquire);
+        let word = entry.word();
+        let holder = if word.is_exclusive() { word.writer() } else { entry.reader.load(Ordering::Relaxed) };
         if self.records.could_be(holder) {
             let record = self.records.get(holder);
             if record.held().is_some_and(|held| held.entry == index) {

@@ -5,12 +5,14 @@
 //! the waiters that it makes holders are told after the mutex is released.
 //!
 //! *Handing over* makes the next in line a holder in the same compare-and-swap in which the last one stops being one, so
-//! that there is no moment in which the lock is free and somebody entitled sleeps. Only the last reader leaves first and
-//! comes here right after; until it has, the waiting bits keep the fast path out, and whoever else comes to the shard
-//! serves the line in its place. Under `Fairness::Eventual` a lock is
+//! that there is no moment in which the lock is free and somebody entitled sleeps. Under `Fairness::Eventual` a lock is
 //! set free instead, and the first in line told to come and try, as long as it has not waited too long.
+//!
+//! A thread that was notified comes. A future may never be polled again: once it has let `after` pass it *dozes*. It keeps
+//! its place, and the line is served past it until it comes. While it might still come and others stand behind it, the
+//! timer keeps that moment.
 
-use super::acquire::{parked, take};
+use super::acquire::take;
 use super::core::{Core, Granting};
 use super::local::Local;
 use super::looking::Reminder;
@@ -20,7 +22,7 @@ use crate::observe::{WaitOutcome, bucket_of};
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
-use crate::wait::{Asking, News, Phase, Ticket, Waiter};
+use crate::wait::{Asking, NEVER, News, Phase, Ticket, Waiter};
 
 /// Waiters served before the shard's mutex is released once: bounds the time under it, and the room for their news.
 const A_ROUND: usize = if cfg!(loom) { 2 } else { 16 };
@@ -31,11 +33,13 @@ struct Round {
     len: usize,
     /// For the first in line, if a lease keeps it waiting.
     reminder: Option<Reminder>,
+    /// For the notified future that others stand behind.
+    doze: Option<Reminder>,
 }
 
 impl Round {
     fn new() -> Self {
-        Self { news: [const { None }; A_ROUND], len: 0, reminder: None }
+        Self { news: [const { None }; A_ROUND], len: 0, reminder: None, doze: None }
     }
 
     fn add(&mut self, index: u32, news: News) {
@@ -47,17 +51,18 @@ impl Round {
         for (index, news) in self.news.into_iter().flatten() {
             core.tell(index, news);
         }
-        self.reminder.into_iter().for_each(|reminder| core.remind(reminder));
+        self.reminder.into_iter().chain(self.doze).for_each(|reminder| core.remind(reminder));
     }
 }
 
 /// What is to become of a lock.
 struct Plan {
     word: Word,
-    /// So many from the front of the line become holders.
-    admitted: usize,
-    /// The first in line is told to come and try.
-    notify_first: bool,
+    /// Those in line who become holders.
+    admitted: [u32; A_ROUND],
+    len: usize,
+    /// Who is told to come and try, or was, and is on its way.
+    on_its_way: Option<u32>,
 }
 
 impl Core {
@@ -129,25 +134,29 @@ impl Core {
                 break plan;
             }
         };
-        for _ in 0..plan.admitted {
-            let Some((first_index, first)) = queue.first() else { break };
+        for first_index in &plan.admitted[..plan.len] {
+            let first = self.waiters.get(*first_index);
             self.leave_line(shard, entry, first, now);
             if let Some(news) = self.make_holder(shard, index, entry, first, now) {
-                round.add(first_index, news);
+                round.add(*first_index, news);
             }
         }
-        if plan.notify_first
-            && let Some((first_index, first)) = queue.first()
-        {
-            parked(entry, first.asking().mode, false);
-            let (was, news) = first.advance_with_news(Phase::Notified);
-            if was == Phase::Parked || !matches!(news, News::Thread) {
-                round.add(first_index, news);
+        if let Some(on_its_way) = plan.on_its_way {
+            let first = self.waiters.get(on_its_way);
+            if first.phase().is_asleep() {
+                first.note_notified(now);
+                let (was, news) = first.advance_with_news(Phase::Notified);
+                if was == Phase::Parked || !matches!(news, News::Thread) {
+                    round.add(on_its_way, news);
+                }
+            }
+            if queue.after(first).is_some() {
+                round.doze = self.keep_time_of_notified(first);
             }
         }
         if queue.is_empty() {
             let word = entry.word();
-            if word.is_free() && word.table_waits() {
+            if word.is_free() && word.is_to_evict() {
                 shard.keep_or_evict(&local.entries, index);
             }
             return false;
@@ -155,46 +164,108 @@ impl Core {
         if entry.is_leased() {
             round.reminder = self.watch_leases(index, entry);
         }
-        plan.admitted == A_ROUND && !fault!("round-not-continued")
+        plan.len == A_ROUND && !fault!("round-not-continued")
     }
 
     /// What the word would be, and for whom. Changes nothing.
     fn plan(&self, entry: &Entry, mut word: Word, now: u64) -> Plan {
         let queue = self.queue(entry);
-        let (mut admitted, mut notify_first) = (0, false);
-        let mut readers = entry.parked_readers.load(Ordering::Relaxed);
-        let mut writers = entry.parked_writers.load(Ordering::Relaxed);
+        let (mut admitted, mut len) = ([NONE; A_ROUND], 0);
+        let (mut on_its_way, mut sleeps) = (None, self.is_closed() && !queue.is_empty());
         // Once the manager is closed nobody gets a lock any more; who waits is about to be told.
-        let mut next = queue.first().filter(|_| !self.is_closed());
-        while let Some((_, waiter)) = next {
-            let asking = waiter.asking();
-            let with_it = if asking.upgrade { word.upgraded() } else { word.taken(asking.mode) };
-            let Some(with_it) = with_it else { break };
-            let by_hand = !word.is_free() || asking.by_mail || self.waited_long_enough(waiter, now);
-            if admitted == A_ROUND || (!by_hand && !waiter.phase().is_asleep()) {
-                break;
+        let mut next = queue.first().filter(|_| !sleeps);
+        while let Some((index, waiter)) = next {
+            let (asking, asleep) = (waiter.asking(), waiter.phase().is_asleep());
+            if !asleep && self.dozes(waiter, now) {
+                next = queue.after(waiter);
+                continue;
             }
-            if waiter.phase().is_asleep() {
-                match asking.mode {
-                    Mode::Shared => readers -= 1,
-                    Mode::Exclusive => writers -= 1,
+            let record = waiter.record.load(Ordering::Relaxed);
+            let with_it = if asking.upgrade { word.upgraded(record) } else { word.taken(asking.mode, record) };
+            // A future that was notified comes for the lock itself, or does not.
+            let by_hand = asleep || waiter.keeps_time();
+            let by_hand = by_hand && (!word.is_free() || asking.by_mail || self.waited_long_enough(waiter, now));
+            match with_it {
+                Some(with_it) if by_hand && len < A_ROUND => {
+                    word = with_it;
+                    admitted[len] = index;
+                    len += 1;
+                    next = queue.after(waiter);
+                }
+                Some(_) if !by_hand => {
+                    on_its_way = Some(index);
+                    break;
+                }
+                // Whoever is on its way settles the line again, won or lost.
+                None if !asleep => {
+                    on_its_way = Some(index);
+                    break;
+                }
+                _ => {
+                    sleeps = true;
+                    break;
                 }
             }
-            if !by_hand {
-                notify_first = true;
-                break;
-            }
-            word = with_it;
-            admitted += 1;
-            next = queue.after(waiter);
         }
-        // Whoever is on its way to try settles the line again, won or lost. Until then releases need not look in, which
-        // is what lets a running thread go on at full speed.
-        let on_its_way = fault!("waiting-not-shown")
-            || notify_first
-            || next.is_some_and(|(_, waiter)| waiter.phase() == Phase::Notified);
-        let shown = if on_its_way { word.with_waiting(0, 0) } else { word.with_waiting(readers, writers) };
-        Plan { word: shown, admitted, notify_first }
+        // While somebody is on its way releases need not look in, which is what lets a running thread go on at full speed.
+        let sleeps = sleeps && !fault!("waiting-not-shown");
+        Plan { word: word.with_waiters(sleeps), admitted, len, on_its_way }
+    }
+
+    /// The first in line who is not passed over.
+    pub(crate) fn first_in_turn<'a>(&'a self, entry: &'a Entry) -> Option<&'a Waiter> {
+        let queue = self.queue(entry);
+        let (_, first) = queue.first()?;
+        if first.phase().is_asleep() || first.keeps_time() {
+            return Some(first);
+        }
+        let now = self.now();
+        queue.iter().map(|(_, waiter)| waiter).find(|waiter| waiter.phase().is_asleep() || !self.dozes(waiter, now))
+    }
+
+    /// Whether a waiter that was notified is a future that has let its time pass. The caller owns the shard.
+    fn dozes(&self, waiter: &Waiter, now: u64) -> bool {
+        !waiter.keeps_time() && self.dozes_from(waiter).is_some_and(|from| from <= now)
+    }
+
+    fn dozes_from(&self, waiter: &Waiter) -> Option<u64> {
+        // At least a nanosecond, so that it was notified at all.
+        self.max_wait().map(|after| waiter.notified().saturating_add(after.max(1)))
+    }
+
+    /// Has the timer see to it that a notified future does not keep others waiting that stand behind it. Once for each time
+    /// it is notified. The caller owns the shard.
+    fn keep_time_of_notified(&self, waiter: &Waiter) -> Option<Reminder> {
+        let from = self.dozes_from(waiter).filter(|_| !waiter.keeps_time() && waiter.begin_watch())?;
+        self.look_again(waiter, from)
+    }
+
+    /// Serves the line past a notified future that has let its time pass. Returns when to look next.
+    pub(crate) fn pass_over(&self, ticket: Ticket) -> u64 {
+        let waiter = self.waiters.get(ticket.index());
+        let index = waiter.entry.load(Ordering::Relaxed);
+        if waiter.phase() != Phase::Notified || !self.table.arena().could_be(index) {
+            return NEVER;
+        }
+        let entry = self.table.entry(index);
+        let hash = entry.hash();
+        let shard = self.lock_shard(hash);
+        // While it is in line its entry keeps its key, so this is the shard; if it is not, there is nothing to do.
+        let is_it = waiter.phase() == Phase::Notified
+            && waiter.ticket(ticket.index()) == ticket
+            && waiter.entry.load(Ordering::Relaxed) == index
+            && entry.hash() == hash;
+        if !is_it {
+            return NEVER;
+        }
+        let now = self.now();
+        match self.dozes_from(waiter) {
+            Some(from) if from > now => from,
+            _ => {
+                self.settle_and_wake(self.local(), shard, index, entry, hash, None);
+                NEVER
+            }
+        }
     }
 
     /// Whether a waiter is to be handed the lock rather than told to try.
@@ -209,9 +280,6 @@ impl Core {
     fn leave_line(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, now: u64) {
         self.queue(entry).leave(waiter);
         self.session_waits_no_more(waiter);
-        if waiter.phase().is_asleep() {
-            parked(entry, waiter.asking().mode, false);
-        }
         let waited = now.saturating_sub(waiter.since.load(Ordering::Relaxed));
         let counts = shard.counts();
         counts.waiting -= 1;
@@ -240,9 +308,10 @@ impl Core {
             shard.counts().waited += 1;
             let owner = waiter.owner.load(Ordering::Relaxed);
             let Asking { mode, priority, loose, .. } = asking;
-            let shard_index = self.table.shard_of(entry.hash());
-            let granting = Granting { shard: shard_index, mode, owner, priority, since: now, loose };
-            let grant = self.put_on_record(record, (index, entry), &granting, entry.word());
+            let granting = Granting { shard: self.table.shard_of(entry.hash()), mode, priority, loose };
+            self.records.get(record).prefill(index, owner, now);
+            // Whoever else is in it by now, its writer, if this is one, is this.
+            let grant = self.begin_hold(record, entry, &granting, entry.word());
             self.begin_lease(grant, (index, entry), waiter.lease.load(Ordering::Relaxed), now);
             self.note_taken(owner, grant, || entry.key(self.table.arena()), mode);
             self.time_hold(grant);
@@ -264,14 +333,14 @@ impl Core {
         let index = waiter.entry.load(Ordering::Relaxed);
         let entry = self.table.entry(index);
         let now = self.now();
-        let won = !self.is_closed() && take(entry, waiter.asking().mode).is_some();
+        let record = waiter.record.load(Ordering::Relaxed);
+        let won = !self.is_closed() && take(entry, waiter.asking().mode, record).is_some();
         // A waker that is not needed any more is dropped after the mutex is released.
         let mut _unneeded = None;
         if won {
             self.leave_line(&mut shard, entry, waiter, now);
             _unneeded = self.make_holder(&mut shard, index, entry, waiter, now);
         } else {
-            parked(entry, waiter.asking().mode, true);
             waiter.advance(Phase::Waiting);
             if fault!("loser-does-not-settle") {
                 return false;
@@ -396,5 +465,46 @@ impl Core {
             self.records.put(&local.records, record);
         }
         self.waiters.put(waiter_index);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::wait::{NEVER, Phase};
+    use crate::{Fairness, FastObjectLockManager, LockConfig, LockRequest};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    #[test]
+    fn future_that_dozes_is_passed_over() {
+        let fairness = Fairness::Eventual { after: Duration::from_millis(100) };
+        let locks = FastObjectLockManager::with_config(LockConfig { fairness, ..LockConfig::default() }).unwrap();
+        let (core, write) = (locks.core(), LockRequest::write(("b", "o")));
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            let held = locks.lock(write).blocking().unwrap();
+            let waits = || locks.lock(write).into_future();
+            let (mut left_alone, mut behind) = (pin!(waits()), pin!(waits()));
+            assert!(left_alone.as_mut().poll(&mut context).is_pending());
+            assert!(behind.as_mut().poll(&mut context).is_pending());
+            let hash = core.hash(&write.key);
+            let entry = core.lock_shard(hash).find(hash, &write.key).expect("waited for").1;
+            let line: Vec<u32> = core.queue(entry).iter().map(|(index, _)| index).collect();
+            let [first, second] = [0, 1].map(|place| core.waiters.get(line[place]));
+            drop(held);
+            if first.phase() != Phase::Notified {
+                // This thread was kept from going on, and the lock was handed over.
+                continue;
+            }
+            while core.pass_over(first.ticket(line[0])) != NEVER {
+                std::thread::yield_now();
+            }
+            assert!(!second.phase().is_asleep(), "nothing keeps it from the lock");
+            assert!(behind.as_mut().poll(&mut context).is_ready());
+            assert!(left_alone.as_mut().poll(&mut context).is_ready(), "it is free, and its turn when it comes");
+            return;
+        }
     }
 }

@@ -7,7 +7,6 @@ use super::core::Core;
 use super::local::Local;
 use super::looking::Reminder;
 use super::release::no_longer_held;
-use super::take_away::TakenAway;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
 use crate::sync::atomic::Ordering;
@@ -16,7 +15,7 @@ use crate::table::{Entry, LockedShard};
 use crate::wait::{NEVER, Ticket};
 use std::time::Duration;
 
-/// Nanoseconds until another look at a lease that had run out and could not be taken away.
+/// Nanoseconds until another look at a lease that had run out and was not revoked.
 const A_WHILE: u64 = 1_000_000;
 
 impl Core {
@@ -37,17 +36,13 @@ impl Core {
             return Err(LockError::Forked);
         }
         let (shard, held) = self.lock_shard_of_hold(grant)?;
-        if held.stopgap {
-            return Err(LockError::NotHeld { grant: grant.to_raw() });
-        }
-        let home = self.home(held.entry);
-        let entry = self.table.entry(home);
-        self.begin_lease(grant, (home, entry), nanos, self.now());
+        let entry = self.table.entry(held.entry);
+        self.begin_lease(grant, (held.entry, entry), nanos, self.now());
         if fault!("lease-begins-unnoticed") {
             return Ok(());
         }
         // Who waits may have to look earlier than it was told.
-        self.settle_and_wake(self.local(), shard, home, entry, entry.hash(), None);
+        self.settle_and_wake(self.local(), shard, held.entry, entry, entry.hash(), None);
         Ok(())
     }
 
@@ -86,7 +81,11 @@ impl Core {
                 return Err(LockError::NotHeld { grant: grant.to_raw() });
             };
             let shard = self.lock_shard(self.table.entry(held.entry).hash());
+            // An entry that is held keeps its key, so if it still is, this is its shard.
             match record.held().filter(is_its) {
+                Some(now) if !self.is_in_word(grant.index(), &now) => {
+                    return Err(LockError::NotHeld { grant: grant.to_raw() });
+                }
                 Some(now) if now.entry == held.entry => return Ok((shard, now)),
                 _ => {}
             }
@@ -95,22 +94,21 @@ impl Core {
 
     /// Leased holds of a lock. The caller owns the shard.
     fn for_each_lease(&self, index: u32, entry: &Entry, mut visit: impl FnMut(Grant, u64)) {
-        let aliased = entry.is_aliased();
         let mut look = |record_index: u32, held: Held| {
             let grant = held.grant(record_index);
             if held.leased
-                && self.home_if(aliased, held.entry) == index
+                && held.entry == index
                 && let Some(deadline) = self.leases.deadline(grant)
             {
                 visit(grant, deadline);
             }
         };
-        if entry.word().is_exclusive() && !aliased {
+        if entry.word().is_exclusive() && entry.counted() <= 1 {
             let holder = self.exclusive_holder(index, entry);
             holder.into_iter().for_each(|(grant, held)| look(grant.index(), held));
         } else {
             self.records.for_each(usize::MAX, |record_index, record| {
-                if aliased || record.may_hold(index) {
+                if record.may_hold(index) {
                     record.held().into_iter().for_each(|held| look(record_index, held));
                 }
             });
@@ -126,7 +124,7 @@ impl Core {
     /// of whom there may be many, and who may be anywhere among all others. The caller owns the shard.
     pub(crate) fn next_expiry(&self, index: u32, entry: &Entry) -> Option<u64> {
         let first = self.leases.first_end(index);
-        if first > self.now() && !fault!("leases-looked-for-each-time") {
+        if entry.is_shut() || (first > self.now() && !fault!("leases-looked-for-each-time")) {
             return Some(first);
         }
         let mut next = None;
@@ -171,22 +169,28 @@ impl Core {
                 return next;
             }
             drop(shard);
-            if self.take_expired(self.local(), index).grants.is_empty() {
-                // Released or renewed in this moment; or the table is full, and something else has to go first.
+            if !self.revoke_expired(self.local(), index) {
+                // Released or renewed in this moment.
                 return now.saturating_add(A_WHILE);
             }
         }
     }
 
-    /// Takes the lock away from all whose lease has run out.
-    pub(crate) fn take_expired(&self, local: &Local, index: u32) -> TakenAway {
+    /// Revokes all holds of a lock whose lease has run out, or opens it if its delay is over. Returns whether there was
+    /// one.
+    pub(crate) fn revoke_expired(&self, local: &Local, index: u32) -> bool {
         let entry = self.table.entry(index);
         let shard = self.lock_shard(entry.hash());
         let now = self.now();
+        let until = self.leases.first_end(index);
+        let shut = entry.is_shut() && until <= now;
         let mut expired = Vec::new();
         self.for_each_lease(index, entry, |grant, deadline| expired.extend((deadline <= now).then_some(grant)));
         drop(shard);
-        self.take_away(local, &expired, Lost::Expired)
+        if shut {
+            return self.open(local, index, until);
+        }
+        !self.revoke(local, &expired, Lost::Expired).is_empty()
     }
 }
 

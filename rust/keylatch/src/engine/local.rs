@@ -4,7 +4,7 @@
 //! atomics only so that this is not undefined.
 
 use crate::hold::Record;
-use crate::memory::{Arena, Cache, NONE, Region, Vacant};
+use crate::memory::{Arena, Cache, Region, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of an owner's name that a thread remembers.
@@ -15,11 +15,6 @@ const REMEMBERED_WORDS: usize = 4;
 pub(crate) struct Local {
     pub(crate) records: Cache,
     pub(crate) entries: Cache,
-    /// The entry that the thread is about to take on the fast path, from before the take until the hold is on record
-    /// or undone. Written before the compare-and-swap, whose Release publishes it: whoever sees the take sees this.
-    pub(crate) attempt: AtomicU32,
-    /// Attempts that turned out to be without right, and were undone.
-    pub(crate) undone: AtomicU32,
     /// Turns that waiting for another thread awake is worth, learned from how it went.
     pub(crate) spins: AtomicU32,
     /// The owner last named by this thread, so that naming it again costs a comparison instead of a look-up.
@@ -65,8 +60,6 @@ impl Local {
         Self {
             records: Cache::default(),
             entries: Cache::default(),
-            attempt: AtomicU32::new(NONE),
-            undone: AtomicU32::new(0),
             spins: AtomicU32::new(spins),
             remembered_owner: AtomicU32::new(0),
             remembered_len: AtomicU32::new(0),

@@ -35,7 +35,7 @@ impl Core {
     pub(crate) fn look(&self, ticket: Ticket) -> u64 {
         // Leases first: a hold whose lease has run out keeps nobody waiting.
         let leases = self.look_at_leases(ticket);
-        leases.min(self.look_for_deadlock(ticket))
+        leases.min(self.pass_over(ticket)).min(self.look_for_deadlock(ticket))
     }
 
     /// The first look of a request that cannot keep time itself: at once if it is due, otherwise the timer's.

@@ -3,8 +3,8 @@
 //!
 //! A request enters in [`acquire`]; if it has to wait it goes on in [`waiting`]; a release leaves through [`release`],
 //! and where somebody waits through [`hand_off`]; [`convert`] turns one mode into the other, [`batch`] takes many. A hold
-//! that may end otherwise has a [`lease`] or is taken away by force, in [`take_away`], or goes in [`make_room`]; a session that asks for what it
-//! holds is recognised in [`reenter`].
+//! may be revoked, in [`revoke`], by force or because its [`lease`] ran out, and a [`lock_delay`] may follow; a full table gets
+//! room in [`reclaim`]; a session that asks for what it holds is recognised in [`reenter`].
 
 pub(crate) mod acquire;
 pub(crate) mod batch;
@@ -15,15 +15,18 @@ pub(crate) mod figures;
 pub(crate) mod hand_off;
 pub(crate) mod lease;
 pub(crate) mod local;
+pub(crate) mod lock_delay;
 pub(crate) mod looking;
 pub(crate) mod loss;
 pub(crate) mod mail;
-pub(crate) mod make_room;
+
 pub(crate) mod noticing;
+pub(crate) mod reclaim;
 pub(crate) mod reenter;
 pub(crate) mod release;
+pub(crate) mod revoke;
 pub(crate) mod special;
-pub(crate) mod take_away;
+pub(crate) mod tombstones;
 pub(crate) mod waiting;
 
 pub(crate) use core::Core;

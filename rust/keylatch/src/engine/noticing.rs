@@ -119,7 +119,7 @@ impl Core {
         }
         let owner = self.owner_label(held.owner);
         Some(Event::SlowHold {
-            key: self.table.entry(held.entry).key(self.table.arena()),
+            key: self.guard_key(grant)?,
             mode: held.mode,
             owner: owner.name,
             source: owner.source,
@@ -135,7 +135,7 @@ impl Core {
         let (now, mut bytes) = (self.now(), Vec::new());
         let mut tell = |grant: &Grant| {
             let record = self.records.get(grant.index());
-            let held = record.held().filter(|held| held.grant(grant.index()) == *grant && !held.stopgap)?;
+            let held = record.held().filter(|held| held.grant(grant.index()) == *grant)?;
             self.hold_at(grant.index(), record, held, &Filter::new(), (now, &mut bytes))
         };
         grants.iter().filter_map(&mut tell).collect()

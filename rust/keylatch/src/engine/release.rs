@@ -3,18 +3,13 @@
 use super::core::Core;
 use super::local::Local;
 use crate::error::LockError;
-use crate::hold::{Grant, Lost, Special, Standing};
-use crate::memory::NONE;
+use crate::hold::{Grant, Lost, Record, Standing};
 use crate::mode::Mode;
-use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 
 impl Core {
-    /// Ends a guard's hold. Returns how it was lost, if it was, be it in this moment.
-    ///
-    /// The order matters: the hold is marked as ending before the word changes and the record is freed after, so that
-    /// whoever owns the shard and finds the holder still in the word finds it on record or ending, never somebody else.
+    /// Ends a guard's hold. Returns how it was lost, if it was revoked, be it in this moment.
     #[inline(always)]
     pub(crate) fn release_guard(&self, grant: Grant) -> Option<Lost> {
         self.release_guard_at(grant, || self.local())
@@ -77,63 +72,48 @@ impl Core {
     fn release_held(&self, local: &Local, grant: Grant, index: u32, mode: Mode) -> Option<Lost> {
         let record = self.records.get(grant.index());
         let entry = self.table.entry(index);
-        // The word as it was left is the best guess of what it is. Guessing spares a look at it, which would fetch the
-        // cache line once more if somebody else has it.
-        let (seen, shard) = Word::from_note(record.note());
-        record.end();
+        let (noted, shard) = Word::from_note(record.note(), grant.index());
         let released = match mode {
-            Mode::Exclusive => {
-                entry.holder.store(NONE, Ordering::Relaxed);
-                release_exclusive(entry, seen)
-            }
-            // Readers come and go at once, so a guess would often be wrong, and a compare-and-swap fail for nothing.
+            Mode::Exclusive => release_exclusive(entry, noted),
             Mode::Shared => {
-                let before = entry.leave_readers();
-                if before.released_uncontended(Mode::Shared).is_some() { Ok(()) } else { Err(before) }
+                // Announced first, see the module of the record.
+                record.end();
+                release_shared(entry, record)
             }
         };
-        let lost = match released {
-            Ok(()) => {
-                local.count_release(shard);
-                None
-            }
-            Err(seen) => self.release_slow(local, grant, index, seen, shard, mode),
-        };
+        if !released {
+            return self.release_slow(local, grant, (index, entry), shard, mode);
+        }
+        local.count_release(shard);
         local.free_record(&self.records, grant.index());
-        lost
+        None
     }
 
-    /// Somebody waits for this release: a request, or the table; or the entry is displaced. A writer still holds it; a
-    /// reader has left it, and `seen` is the word before.
+    /// The release goes to the shard: somebody waits, the entry is in no warm slot, the hold is counted, or it was revoked.
     #[cold]
     #[inline(never)]
     fn release_slow(
         &self,
         local: &Local,
         grant: Grant,
-        index: u32,
-        seen: Word,
+        at: (u32, &Entry),
         shard_index: u32,
         mode: Mode,
     ) -> Option<Lost> {
-        let mut shard = self.table.lock(shard_index);
-        let entry = self.table.entry(index);
-        // A reader asks the word that it left: its entry may be displaced since, without counting it.
-        let word = if mode == Mode::Exclusive { entry.word() } else { seen };
-        if word.is_displaced() && !fault!("displaced-release-stays") {
-            let record = self.records.get(grant.index());
-            self.leave_displaced(local, shard, index, mode, record.lost_at(grant));
-            return record.lost(grant);
+        // The shard of the hold when it began: if it was revoked since, the entry may be another one's.
+        let shard = self.table.lock(shard_index);
+        let record = self.records.get(grant.index());
+        let lost = record.lost(grant);
+        match lost {
+            Some(_) => drop(shard),
+            None => {
+                // For listings, as a reader did before.
+                record.end();
+                self.leave(local, shard, at, grant.index(), mode);
+            }
         }
-        shard.counts().releases += 1;
-        let hash = entry.hash();
-        match mode {
-            Mode::Exclusive => self.settle_and_wake(local, shard, index, entry, hash, Some(mode)),
-            // Since it was left, others may have served the line, and the entry have left the table.
-            Mode::Shared if shard.has(hash, index) => self.settle_and_wake(local, shard, index, entry, hash, None),
-            Mode::Shared => {}
-        }
-        None
+        self.free_guard_record(local, grant, lost);
+        lost
     }
 
     /// Ends a guard's hold that is not plain: see the flags of a record.
@@ -145,7 +125,7 @@ impl Core {
         if self.is_forked() {
             return None;
         }
-        if special.upgrades && !fault!("forgotten-upgrade-stays") {
+        if special.upgrades {
             self.end_forgotten_upgrade(grant);
             // It may have been upgraded before that.
             special = record.special(grant)?;
@@ -155,79 +135,40 @@ impl Core {
         }
         // While its record names it, the hold keeps the key that is told.
         let slow = if special.timed && !special.lost { self.slow_hold(grant) } else { None };
-        let lost = if !special.lost && !special.counted {
-            self.release_held(self.local(), grant, special.entry, special.mode)
+        let lost = if special.lost || special.counted {
+            let (_, shard) = Word::from_note(record.note(), grant.index());
+            let at = (special.entry, self.table.entry(special.entry));
+            self.release_slow(self.local(), grant, at, shard, special.mode)
         } else {
-            self.release_under_mutex(grant, &special)
+            self.release_held(self.local(), grant, special.entry, special.mode)
         };
         slow.iter().for_each(|event| self.announce(event));
         lost
     }
 
-    fn release_under_mutex(&self, grant: Grant, special: &Special) -> Option<Lost> {
-        let record = self.records.get(grant.index());
-        let local = self.local();
-        let entry = self.table.entry(special.entry);
-        let hash = entry.hash();
-        let shard = self.lock_shard(hash);
-        record.end();
-        let (lost_at, lost) = (record.lost_at(grant), record.lost(grant));
-        if entry.word().is_displaced() {
-            self.leave_displaced(local, shard, special.entry, special.mode, lost_at);
-        } else {
-            self.leave_home(local, shard, special.entry, special.mode);
-        }
-        local.free_record(&self.records, grant.index());
-        lost
-    }
-
-    /// Somebody who was counted by a displaced entry has come to let go of it: counts it off, there and wherever it was
-    /// counted since. Unless its lock was taken away, at `lost_at`, it leaves the entry that stands in now.
-    pub(crate) fn leave_displaced(
+    /// A holder leaves the lock, and whoever waits for it is served. The caller has made sure that nobody else does that for
+    /// it.
+    pub(crate) fn leave(
         &self,
         local: &Local,
         mut shard: LockedShard<'_>,
-        index: u32,
+        (index, entry): (u32, &Entry),
+        record: u32,
         mode: Mode,
-        lost_at: Option<u32>,
     ) {
-        if let Some(home) = self.arrive(local, &mut shard, index, lost_at) {
-            self.leave_home(local, shard, home, mode);
-        }
-    }
-
-    /// Counts somebody off at a displaced entry and those that stood in for it, as far as it was counted. Returns the
-    /// entry that it holds now, if it does.
-    pub(crate) fn arrive(
-        &self,
-        local: &Local,
-        shard: &mut LockedShard<'_>,
-        mut index: u32,
-        lost_at: Option<u32>,
-    ) -> Option<u32> {
-        while let Some(stand_in) = self.table.entry(index).stand_in() {
-            if self.table.entry(index).one_has_come() {
-                shard.bury(&local.entries, index);
-            }
-            if lost_at == Some(index) {
-                return None;
-            }
-            index = stand_in;
-        }
-        Some(index)
-    }
-
-    /// A holder leaves an entry that is in the table, under the mutex.
-    pub(crate) fn leave_home(&self, local: &Local, mut shard: LockedShard<'_>, home: u32, mode: Mode) {
         shard.counts().releases += 1;
-        let entry = self.table.entry(home);
-        if mode == Mode::Exclusive {
-            entry.holder.store(NONE, Ordering::Relaxed);
-            if entry.counted() > 1 {
-                return entry.set_counted(entry.counted() - 1);
-            }
+        if mode == Mode::Exclusive && self.leave_counted(entry, record) {
+            return;
         }
-        self.settle_and_wake(local, shard, home, entry, entry.hash(), Some(mode));
+        self.settle_and_wake(local, shard, index, entry, entry.hash(), Some(mode));
+    }
+
+    /// Gives the record of a guard's hold back.
+    fn free_guard_record(&self, local: &Local, grant: Grant, lost: Option<Lost>) {
+        if lost.is_some() {
+            self.tombstones.forget_key(grant);
+        }
+        local.free_record(&self.records, grant.index());
     }
 
     /// Makes sure that a grant that came from outside is held and not a guard's, and takes it over as a guard would.
@@ -245,10 +186,10 @@ impl Core {
         }
         let standing = record.standing(grant);
         if record.catch_lost(grant) {
-            // It was a guard's when it was taken away, and is this number's now: this is its release.
+            // It was a guard's when it was revoked, and is this number's now: this is its release.
             self.release_special(grant);
         } else {
-            self.exhume(grant);
+            self.reclaim_tombstone(grant);
         }
         Err(no_longer_held(grant, standing))
     }
@@ -257,13 +198,6 @@ impl Core {
     #[inline(always)]
     pub(crate) fn catch_at_once(&self, grant: Grant) -> bool {
         !self.is_forked() && self.records.could_be(grant.index()) && self.records.get(grant.index()).catch(grant)
-    }
-
-    /// Gives back the record that was kept for a grant whose lock was taken away, if that is what it is.
-    pub(crate) fn exhume(&self, grant: Grant) {
-        if self.records.get(grant.index()).exhume(grant) == Some(true) {
-            self.records.put(&self.local().records, grant.index());
-        }
     }
 
     /// The opposite: from now on the grant's number is enough to release it.
@@ -291,14 +225,33 @@ pub(crate) fn no_longer_held(grant: Grant, standing: Standing) -> LockError {
     }
 }
 
-/// Lets go of an entry, unless somebody waits for that. `seen` is a guess; on failure it is what was seen last.
+/// Leaves the lock exclusively held, from the word as it was noted: guessing spares a look at it, which would fetch the
+/// cache line once more. Returns whether that was all there was to do.
 #[inline(always)]
-fn release_exclusive(entry: &Entry, mut seen: Word) -> Result<(), Word> {
+fn release_exclusive(entry: &Entry, noted: Word) -> bool {
+    let mut seen = noted;
     while let Some(left) = seen.released_uncontended(Mode::Exclusive) {
         match entry.swap(seen, left) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return true,
+            Err(now) if now.has_writer_of(noted) => seen = now,
+            // Revoked, or counted by its session.
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+/// Leaves the lock shared, after the reader announced it. Returns whether that was all there was to do.
+#[inline(always)]
+fn release_shared(entry: &Entry, record: &Record) -> bool {
+    let mut seen = entry.word();
+    // After each look at the word: of a word that a revoker has raised it is known that the revoker asks.
+    while !record.is_asked() {
+        let Some(left) = seen.released_uncontended(Mode::Shared) else { return false };
+        match entry.swap(seen, left) {
+            Ok(()) => return true,
             Err(now) => seen = now,
         }
     }
-    Err(seen)
+    false
 }

@@ -176,7 +176,7 @@ impl Core {
             return Err(LockError::Forked);
         }
         let (_shard, held) = self.lock_shard_of_hold(grant)?;
-        Ok(self.table.entry(held.entry).fence.load(crate::sync::atomic::Ordering::Relaxed))
+        Ok(self.table.entry(held.entry).fence())
     }
 
     /// Whether the exclusive hold with this number has the key now.
@@ -188,9 +188,8 @@ impl Core {
         let shard = self.lock_shard(hash);
         let Some((index, entry)) = shard.find(hash, &request.key) else { return Ok(false) };
         // Only what is on record has its number; a holder that is not yet does not know its own.
-        let on_record = entry.is_aliased() || self.exclusive_holder(index, entry).is_some();
-        let number = entry.fence.load(crate::sync::atomic::Ordering::Relaxed);
-        Ok(entry.word().is_exclusive() && on_record && number == fence)
+        let on_record = self.exclusive_holder(index, entry).is_some();
+        Ok(on_record && entry.fence() == fence)
     }
 
     /// Does something to a hold by its number, as its guard would. Meanwhile the number is that call's.

@@ -8,6 +8,7 @@ use crate::config::Fairness;
 use crate::error::LockError;
 use crate::hold::Grant;
 use crate::key::KeyRef;
+use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::request::{Limit, LockRequest};
 use crate::sync::atomic::Ordering;
@@ -205,7 +206,7 @@ impl Core {
         for round in 0..LOOKS {
             pause(round);
             // Only looked at, until it is worth an attempt.
-            if entry.word().taken_uncontended(wanted.mode).is_none() {
+            if entry.word().taken_uncontended(wanted.mode, NONE).is_none() {
                 continue;
             }
             match self.acquire_fast(local, *wanted) {
@@ -276,7 +277,7 @@ impl Core {
         let entry = self.table.entry(waiter.entry.load(Ordering::Relaxed));
         let mode = waiter.asking().mode;
         for round in 0..LOOKS {
-            if entry.word().taken(mode).is_some() || waiter.phase() != Phase::Notified || self.cores == 1 {
+            if entry.word().taken(mode, NONE).is_some() || waiter.phase() != Phase::Notified || self.cores == 1 {
                 return;
             }
             pause(round);

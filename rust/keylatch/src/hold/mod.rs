@@ -11,6 +11,6 @@ pub use owner::Owner;
 pub use owner::OwnerRef;
 pub(crate) use owner::{Owners, UNNAMED};
 pub use record::{Grant, Lost};
-pub(crate) use record::{Held, Record, Special, Standing};
+pub(crate) use record::{Held, Record, Standing};
 pub use session::SessionRef;
 pub(crate) use session::{Asked, Begun, SESSION, SessionState, Sessions, Taken, Turn};

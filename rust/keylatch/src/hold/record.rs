@@ -11,23 +11,30 @@
 //! | flags | state | who may change it |
 //! |---|---|---|
 //! | none | free: in some thread's cache or in the arena | the thread that takes it |
-//! | HELD | belongs to a guard, which nobody can copy | the guard; the shard's owner may add LOST, once it has displaced the entry, so that the guard's own release comes to the shard |
+//! | HELD | belongs to a guard, which nobody can copy | the guard; the shard's owner may add LOST, once the guard cannot leave by its fast path any more |
 //! | HELD, LOOSE | belongs to whoever knows the grant | a compare-and-swap that takes LOOSE away decides who goes on as its guard would |
-//! | HELD, LOST | the lock was taken away from its guard, or from a grant that was being used like one | as HELD: the guard's release gives the record back |
-//! | LOST alone | the lock was taken away from a grant, which may still be shown | a compare-and-swap decides who gives the record back |
+//! | HELD, LOST | the hold was revoked | as HELD: the guard's release gives the record back |
+//! | LOST alone | a tombstone: a grant without a guard was revoked, and may still be shown | a compare-and-swap decides who gives the record back |
 //!
 //! | flag | beside HELD |
 //! |---|---|
+//! | REVOKING | a revoker asks: a reader that sees it goes to the shard, where LOST says what came of it |
 //! | EXPIRED | beside LOST: because its lease ran out, not by force |
 //! | LEASED | there is a lease, see `lease` |
-//! | WATCHED | somebody wants to be told when it is lost |
+//! | WATCHED | somebody subscribed to its loss |
 //! | COUNTED | one of several that a session has of one lock; the entry counts them |
 //! | TIMED | its end is to be compared with a clock |
-//! | STOPGAP | nobody's: it keeps a lock that was lost from being given again too soon, and its number releases nothing |
 //! | UPGRADES | a future waits to upgrade it; if that is forgotten, its guard ends the wait |
 //!
 //! A record with none of LOOSE, LOST, WATCHED, COUNTED, TIMED and UPGRADES is *plain*, and its guard releases it on the
 //! fast path.
+//!
+//! **Filled before the swap.** Entry, owner and time are written before the swap that takes the lock, so that the writer
+//! whom a word names is known to whoever sees the word. HELD is set after it: until then listings leave the record out.
+//!
+//! **Announced.** A reader that sets out to leave sets its entry to 0 before it looks at the word. A revoker sets
+//! REVOKING, raises the word's generation, and then looks at the entry: if it is not 0, the reader has not left, and
+//! every swap of its own fails or comes after it saw REVOKING. A writer announces nothing: the word names it.
 //!
 //! The generation moves with every release and no record is used again once it has run out of generations, so that an
 //! old grant is told from every later one, for ever. Each manager starts at a generation of its own, drawn at random, so
@@ -35,8 +42,7 @@
 
 use crate::memory::{Pooled, Vacant};
 use crate::mode::Mode;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sync::fault::fault;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::num::NonZeroU64;
 
 const HELD: u64 = 1;
@@ -48,7 +54,7 @@ const LEASED: u64 = 1 << 5;
 const WATCHED: u64 = 1 << 6;
 const COUNTED: u64 = 1 << 7;
 const TIMED: u64 = 1 << 16;
-const STOPGAP: u64 = 1 << 17;
+const REVOKING: u64 = 1 << 17;
 const UPGRADES: u64 = 1 << 18;
 /// What makes a release leave the fast path.
 const SPECIAL: u64 = LOOSE | LOST | WATCHED | COUNTED | TIMED | UPGRADES;
@@ -61,7 +67,8 @@ const ONE_GENERATION: u64 = 1 << INDEX_BITS;
 pub(crate) const MAX_RECORDS: u32 = (1 << INDEX_BITS) - 1;
 
 const _: () = assert!(cfg!(loom) || size_of::<Record>() == 32);
-const _: () = assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL | STOPGAP | 0xff << PRIORITY_SHIFT) & !INDEX == 0);
+const _: () =
+    assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL | REVOKING | 0xff << PRIORITY_SHIFT) & !INDEX == 0);
 const _: () = assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL) & (0xff << PRIORITY_SHIFT) == 0);
 
 /// A lock somebody holds, as a number: what a guard becomes when it has to cross a border that guards cannot.
@@ -111,12 +118,14 @@ impl Grant {
 #[repr(C)]
 pub(crate) struct Record {
     state: AtomicU64,
-    /// The entry held; 0 from the moment the holder sets out to release it. In a free record: the next free one.
+    /// The entry held; 0 from the moment a reader sets out to leave it. In a free record: the next free one.
     entry: AtomicU32,
     owner: AtomicU32,
     /// Nanoseconds on the manager's clock, or 0: nobody has looked yet, and the fast path reads no clock.
+    /// Of a revoked hold: the number that its exclusive hold had.
     since: AtomicU64,
-    /// What the holder noted for its release: the lock's word as it left it, and the shard.
+    /// What the holder noted for its release: the lock's word as it left it, and the shard. Of a hold that a session
+    /// counts: the next of those.
     note: AtomicU64,
 }
 
@@ -166,8 +175,6 @@ pub(crate) struct Held {
     /// The grant's generation, for [`Record::grant`].
     generation: u64,
     pub(crate) leased: bool,
-    /// It is nobody's.
-    pub(crate) stopgap: bool,
     pub(crate) counted: bool,
     pub(crate) watched: bool,
 }
@@ -208,29 +215,27 @@ pub(crate) fn first_mark(random: u64) -> u64 {
 }
 
 impl Record {
-    /// Fills in a free record, before or after its owner has the lock, and names it.
+    /// Fills in a free record, before the swap that takes the lock for it.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "the fields")]
-    pub(crate) fn fill(
-        &self,
-        index: u32,
-        entry: u32,
-        mode: Mode,
-        owner: u32,
-        priority: u8,
-        since: u64,
-        loose: bool,
-    ) -> Grant {
-        let generation = self.state.load(Ordering::Relaxed) & !INDEX;
+    pub(crate) fn prefill(&self, entry: u32, owner: u32, since: u64) {
         self.entry.store(entry, Ordering::Relaxed);
         self.owner.store(owner, Ordering::Relaxed);
         self.since.store(since, Ordering::Relaxed);
+    }
+
+    /// Names the hold of a record that was filled in, whose owner has the lock.
+    #[inline(always)]
+    pub(crate) fn begin(&self, index: u32, mode: Mode, priority: u8, loose: bool) -> Grant {
+        let generation = self.state.load(Ordering::Relaxed) & !INDEX;
         let mode = if mode == Mode::Exclusive { EXCLUSIVE } else { 0 };
         let loose = if loose { LOOSE } else { 0 };
-        // Release: whoever reads this state reads this entry and owner, or later ones.
+        // Release. Pairs with: the Acquire in `held`. Whoever reads this state reads this entry and owner, or later ones.
         self.state.store(generation | u64::from(priority) << PRIORITY_SHIFT | mode | loose | HELD, Ordering::Release);
-        let raw = generation | u64::from(index);
-        Grant(NonZeroU64::new(raw).unwrap_or(NonZeroU64::MIN))
+        self.grant(index, generation)
+    }
+
+    fn grant(&self, index: u32, generation: u64) -> Grant {
+        Grant(NonZeroU64::new(generation | u64::from(index)).unwrap_or(NonZeroU64::MIN))
     }
 
     /// Notes something for the release.
@@ -321,14 +326,40 @@ impl Record {
         self.mark(grant, COUNTED)
     }
 
-    /// As `mark_leased`, for a hold that is nobody's, before anybody else knows it.
-    pub(crate) fn mark_stopgap(&self, grant: Grant) -> bool {
-        self.mark(grant, STOPGAP)
+    /// Asks a reader to come to the shard, see the module. `false` if the grant is no reader's. The caller owns the shard.
+    pub(crate) fn ask_to_revoke(&self, grant: Grant) -> bool {
+        self.mark_if(grant, REVOKING, EXCLUSIVE)
+    }
+
+    /// Returns whether a revoker asks, for the reader that sets out to leave.
+    #[inline(always)]
+    pub(crate) fn is_asked(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & REVOKING != 0
+    }
+
+    /// Returns whether the hold of this grant has announced its release, or has ended. The caller has raised the
+    /// generation of its word.
+    pub(crate) fn has_announced(&self, grant: Grant) -> bool {
+        let announced = self.entry.load(Ordering::Relaxed) == 0;
+        // Pairs with: the fence in `freed`. A reader that reads another use of the entry's field reads another generation.
+        fence(Ordering::Acquire);
+        announced || !self.is_of(grant)
+    }
+
+    /// Returns whether the record has the generation of this grant. The caller has raised the generation of a word that
+    /// names the record, and so knows whose hold that was.
+    pub(crate) fn is_of(&self, grant: Grant) -> bool {
+        (self.state.load(Ordering::Relaxed) ^ grant.generation()) & !INDEX == 0
     }
 
     /// As `mark_leased`, for a guard's hold that a future is about to wait to upgrade.
     pub(crate) fn mark_upgrading(&self, grant: Grant) -> bool {
         self.mark(grant, UPGRADES)
+    }
+
+    /// Whether it is one of the further holds of a session, for its guard.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & COUNTED != 0
     }
 
     /// Whether a future waits to upgrade it, for its guard.
@@ -342,8 +373,13 @@ impl Record {
     }
 
     fn mark(&self, grant: Grant, flag: u64) -> bool {
+        self.mark_if(grant, flag, 0)
+    }
+
+    /// Adds a flag to a hold that has not been lost and has none of these flags.
+    fn mark_if(&self, grant: Grant, flag: u64, without: u64) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
-        while (state ^ grant.generation()) & (!INDEX | HELD | LOST) == HELD {
+        while (state ^ grant.generation()) & (!INDEX | HELD | LOST | without) == HELD {
             match self.state.compare_exchange(state, state | flag, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return true,
                 Err(now) => state = now,
@@ -352,25 +388,19 @@ impl Record {
         false
     }
 
-    /// Takes a guard's hold away, once the entry `at` has been displaced by the caller, who owns the shard. Returns
-    /// whether somebody wants to be told. `None` if its guard had set out to release it.
-    pub(crate) fn lose(&self, grant: Grant, at: u32, why: Lost) -> Option<bool> {
-        self.held().filter(|held| held.generation == grant.generation())?;
-        // From here on nobody asks since when; the guard finds here how far its place was counted.
-        self.since.store(u64::from(at), Ordering::Relaxed);
+    /// Marks a guard's hold as revoked, once its guard cannot leave by itself; `number` is that of its exclusive hold.
+    /// Returns whether somebody subscribed to that. The caller owns the shard.
+    pub(crate) fn lose(&self, why: Lost, number: u64) -> bool {
+        // From here on nobody asks since when.
+        self.since.store(number, Ordering::Relaxed);
         let flags = if why == Lost::Expired { LOST | EXPIRED } else { LOST };
-        if fault!("loser-not-marked") {
-            return Some(false);
-        }
-        Some(self.state.fetch_or(flags, Ordering::AcqRel) & WATCHED != 0)
+        // Release. Pairs with: the Acquire in `standing`.
+        self.state.fetch_or(flags, Ordering::AcqRel) & WATCHED != 0
     }
 
-    /// The entry at which a guard's hold was taken away, if it was.
-    pub(crate) fn lost_at(&self, grant: Grant) -> Option<u32> {
-        let state = self.state.load(Ordering::Acquire);
-        let is_lost = (state ^ grant.generation()) & !INDEX == 0 && state & LOST != 0;
-        // It was stored from 32 bits.
-        is_lost.then(|| self.since.load(Ordering::Relaxed) as u32)
+    /// Returns the number that a revoked hold had.
+    pub(crate) fn lost_number(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
     }
 
     /// How a hold was lost, if it was, before its record is freed.
@@ -381,26 +411,35 @@ impl Record {
         }
     }
 
-    /// Leaves word for whoever shows the grant, whose lock the caller has taken away as its guard would release it.
-    pub(crate) fn entomb(&self, grant: Grant, why: Lost) {
+    /// Leaves a tombstone for whoever shows the grant, which the caller has caught.
+    pub(crate) fn leave_tombstone(&self, grant: Grant, why: Lost) {
         let flags = if why == Lost::Expired { LOST | EXPIRED } else { LOST };
         self.state.store(grant.generation() | flags, Ordering::Release);
     }
 
-    /// Takes such a record back. `None` if somebody did, otherwise whether it can be used again.
-    pub(crate) fn exhume(&self, grant: Grant) -> Option<bool> {
+    /// Takes a tombstone back. `None` if it is none, otherwise whether the record can be used again.
+    pub(crate) fn reclaim_tombstone(&self, grant: Grant) -> Option<bool> {
         let state = self.state.load(Ordering::Acquire);
         if (state ^ grant.generation()) & !INDEX != 0 || state & (HELD | LOST) != LOST {
             return None;
         }
         let next = grant.generation().wrapping_add(ONE_GENERATION);
-        if fault!("record-exhumed-twice") {
-            self.state.store(next, Ordering::Release);
-            return Some(next != 0);
-        }
         let taken = self.state.compare_exchange(state, next, Ordering::AcqRel, Ordering::Relaxed);
-        crate::sync::atomic::fence(Ordering::Release);
+        fence(Ordering::Release);
         taken.ok().map(|_| next != 0)
+    }
+
+    /// Notes the next of the holds that a session counts. The caller owns the shard.
+    pub(crate) fn set_next_counted(&self, next: u32) {
+        // Beside the shard, which stays.
+        let shard = self.note.load(Ordering::Relaxed) & !u64::from(u32::MAX);
+        self.note.store(shard | u64::from(next), Ordering::Relaxed);
+    }
+
+    /// Returns the next of the holds that a session counts. The caller owns the shard.
+    pub(crate) fn next_counted(&self) -> u32 {
+        // The low half.
+        self.note.load(Ordering::Relaxed) as u32
     }
 
     /// Whether this may be a hold of an entry: what is asked of very many records before each is read as a whole.
@@ -414,12 +453,7 @@ impl Record {
         self.owner.load(Ordering::Relaxed)
     }
 
-    /// Moves a hold to the entry that stands in for its own. The caller owns the shard, and the guard is with it.
-    pub(crate) fn move_to(&self, entry: u32) {
-        self.entry.store(entry, Ordering::Relaxed);
-    }
-
-    /// Marks that the hold is about to end, so that listings leave it out; done before the lock's word changes.
+    /// Announces that the hold is about to end, so that listings leave it out, before the holder looks at the word.
     #[inline(always)]
     pub(crate) fn end(&self) {
         self.entry.store(0, Ordering::Relaxed);
@@ -430,10 +464,15 @@ impl Record {
     #[must_use]
     pub(crate) fn freed(&self) -> bool {
         let generation = self.state.load(Ordering::Relaxed) & !INDEX;
-        let next = if fault!("grant-number-used-again") { generation } else { generation.wrapping_add(ONE_GENERATION) };
+        let next = generation.wrapping_add(ONE_GENERATION);
+        #[cfg(not(loom))]
         self.state.store(next, Ordering::Relaxed);
-        // Pairs with the fence in `held`: who reads the free list's link that is written next sees this generation.
-        crate::sync::atomic::fence(Ordering::Release);
+        // The model checker lets a mark that another thread adds come after a plain store that it did not see.
+        #[cfg(loom)]
+        self.state.swap(next, Ordering::Relaxed);
+        // Pairs with: the fences in `held` and `has_announced`. Who reads the free list's link that is written next sees
+        // this generation.
+        fence(Ordering::Release);
         next != 0
     }
 
@@ -445,23 +484,9 @@ impl Record {
     /// Takes a loose hold, to release or convert it as a guard would. Exactly one caller with the right grant succeeds.
     #[inline(always)]
     pub(crate) fn catch(&self, grant: Grant) -> bool {
-        self.catch_that_is(grant, 0)
-    }
-
-    /// As `catch`, of what is nobody's.
-    pub(crate) fn catch_stopgap(&self, grant: Grant) -> bool {
-        self.catch_that_is(grant, STOPGAP)
-    }
-
-    #[inline(always)]
-    fn catch_that_is(&self, grant: Grant, stopgap: u64) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
-        while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST | STOPGAP) == HELD | LOOSE | stopgap {
-            if fault!("catch-without-swap") {
-                self.state.store(state & !LOOSE, Ordering::Relaxed);
-                return true;
-            }
-            // Acquire pairs with the Release of `let_loose` and `fill`.
+        while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE {
+            // Acquire. Pairs with: the Release of `let_loose` and `begin`.
             match self.state.compare_exchange(state, state & !LOOSE, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return true,
                 Err(now) => state = now,
@@ -500,13 +525,12 @@ impl Record {
             since: self.since.load(Ordering::Relaxed),
             generation: state & !INDEX,
             leased: state & LEASED != 0,
-            stopgap: state & STOPGAP != 0,
             counted: state & COUNTED != 0,
             watched: state & WATCHED != 0,
         };
         // The same generation afterwards: all of it was of one hold. The fence keeps the reads above from sinking below.
-        crate::sync::atomic::fence(Ordering::Acquire);
-        let now = if fault!("hold-not-compared-again") { state } else { self.state.load(Ordering::Relaxed) };
+        fence(Ordering::Acquire);
+        let now = self.state.load(Ordering::Relaxed);
         let same = now & !INDEX == state & !INDEX;
         (same && held.entry != 0).then_some(held)
     }
@@ -549,10 +573,15 @@ mod tests {
         record
     }
 
+    fn fill(record: &Record, (index, entry): (u32, u32), mode: Mode, (owner, priority): (u32, u8)) -> Grant {
+        record.prefill(entry, owner, 0);
+        record.begin(index, mode, priority, false)
+    }
+
     #[test]
     fn an_old_grant_is_told_from_every_later_one() {
         let record = fresh();
-        let first = record.fill(7, 3, Mode::Exclusive, 1, 9, 0, false);
+        let first = fill(&record, (7, 3), Mode::Exclusive, (1, 9));
         assert_eq!(first.index(), 7);
         assert_eq!(record.held_by_guard(first), Some((3, Mode::Exclusive)));
         assert!(!record.catch(first), "a guard's hold cannot be released by its number");
@@ -561,7 +590,7 @@ mod tests {
         assert!(record.catch(first));
         assert!(!record.catch(first), "only once");
         assert!(record.freed());
-        let second = record.fill(7, 3, Mode::Exclusive, 1, 9, 0, false);
+        let second = fill(&record, (7, 3), Mode::Exclusive, (1, 9));
         record.let_loose();
         assert_ne!(first, second);
         assert!(!record.catch(first));
@@ -572,7 +601,7 @@ mod tests {
     fn a_record_without_further_generations_is_not_used_again() {
         let record = fresh();
         record.state.store(!INDEX, Ordering::Relaxed);
-        let last = record.fill(1, 1, Mode::Shared, 0, 0, 0, false);
+        let last = fill(&record, (1, 1), Mode::Shared, (0, 0));
         assert!(record.held_by_guard(last).is_some());
         assert!(!record.freed());
     }
@@ -581,7 +610,7 @@ mod tests {
     fn a_hold_tells_what_it_is() {
         let record = fresh();
         assert_eq!(record.held(), None);
-        record.fill(1, 5, Mode::Shared, 4, 200, 0, false);
+        fill(&record, (1, 5), Mode::Shared, (4, 200));
         let held = record.held().unwrap();
         assert_eq!((held.entry, held.mode, held.owner, held.priority, held.since), (5, Mode::Shared, 4, 200, 0));
         record.stamp(99);

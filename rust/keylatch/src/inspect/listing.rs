@@ -1,7 +1,7 @@
 //! Holders and waiters, one after the other.
 
 use super::Filter;
-use crate::engine::Core;
+use crate::engine::{Core, lock_delay::Kept};
 use crate::hold::{Held, Record, SESSION};
 use crate::key::{KeyRef, ObjectKey};
 use crate::listed::{HolderInfo, WaiterInfo};
@@ -43,6 +43,28 @@ impl Core {
                 visit(hold);
             }
         });
+        self.all_kept().iter().filter_map(|kept| self.kept_at(kept, filter)).for_each(visit);
+    }
+
+    /// What there is to tell of a lock that a delay keeps. `None` if it is not meant, or is open.
+    fn kept_at(&self, kept: &Kept, filter: &Filter) -> Option<HolderInfo> {
+        let now = self.now();
+        let held_for = Duration::from_nanos(now.saturating_sub(kept.since));
+        let ((key, fence), owner) = (self.key_of_kept(kept)?, Self::kept_shut_name());
+        let passes = filter.lets_pass(Mode::Exclusive, 0, held_for) && filter.is_for_owner(owner, "");
+        (passes && filter.is_for_key(&key.as_ref())).then(|| HolderInfo {
+            key,
+            mode: Mode::Exclusive,
+            owner: owner.into(),
+            source: "",
+            session: false,
+            priority: 0,
+            held_for,
+            lease: Some(Duration::from_nanos(kept.until.saturating_sub(now))),
+            fence: Some(fence),
+            kept_shut: true,
+            grant: kept.grant,
+        })
     }
 
     /// What there is to tell of a hold. `None` if it is not meant, or has ended.
@@ -66,11 +88,11 @@ impl Core {
             return None;
         }
         let grant = held.grant(index);
-        let is_there = || record.held().is_some_and(|now| now.grant(index) == grant && now.entry == held.entry);
         let entry = self.table.entry(held.entry);
+        let is_there = || record.held().is_some_and(|now| now.grant(index) == grant && now.entry == held.entry);
         let shard = self.lock_shard(entry.hash());
         // Asked under the mutex: if the entry was another shard's, the hold has ended, and the record says so.
-        if !is_there() && !fault!("listed-without-asking-again") {
+        if !self.is_in_word(index, &held) || (!is_there() && !fault!("listed-without-asking-again")) {
             return None;
         }
         if held.since == 0 {
@@ -80,7 +102,7 @@ impl Core {
             return None;
         }
         let key = entry.key_in(self.table.arena(), bytes);
-        let fence = entry.fence.load(Ordering::Relaxed);
+        let fence = entry.fence();
         drop(shard);
         if !filter.is_for_key(&key) {
             return None;
@@ -100,7 +122,7 @@ impl Core {
             held_for,
             lease: lease.map(|deadline| Duration::from_nanos(deadline.saturating_sub(now))),
             fence: (held.mode == Mode::Exclusive).then_some(fence),
-            kept_shut: held.stopgap,
+            kept_shut: false,
             grant,
         })
     }
@@ -115,6 +137,9 @@ impl Core {
                 holders.extend(hold.filter(|hold| hold.key.as_ref() == *key).map(|hold| (held.owner, hold)));
             }
         });
+        let kept = self.all_kept();
+        let kept = kept.iter().filter_map(|kept| self.kept_at(kept, filter)).filter(|hold| hold.key.as_ref() == *key);
+        holders.extend(kept.map(|hold| (0, hold)));
         holders
     }
 
@@ -168,16 +193,15 @@ impl Core {
     }
 
     /// The key of an entry and its line; `None` if nobody waits for it.
-    fn line_at(&self, mut index: u32) -> Option<(ObjectKey, Vec<InLine>)> {
+    fn line_at(&self, index: u32) -> Option<(ObjectKey, Vec<InLine>)> {
         let hash = self.table.entry(index).hash();
         let (mut key, mut line, mut more): (Option<ObjectKey>, Vec<InLine>, bool) = (None, Vec::new(), true);
         while more {
             // Room is made off the mutex.
             line.reserve(A_CHUNK);
             let shard = self.lock_shard(hash);
-            index = self.home(index);
             let entry = self.table.entry(index);
-            let carries = |key: &ObjectKey| entry.carries(self.table.arena(), key.as_ref());
+            let carries = |key: &ObjectKey| entry.carries(self.table.arena(), &key.as_ref());
             if entry.hash() != hash || !shard.has(hash, index) || !key.as_ref().is_none_or(carries) {
                 // Everybody has gone since.
                 break;

@@ -36,7 +36,6 @@ use crate::mode::Mode;
 use crate::observe::Event;
 use crate::request::BatchLockRequest;
 use crate::sync::Mutex;
-use crate::table::Entry;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -113,9 +112,10 @@ impl Core {
 
     /// Somebody who shares a lock asks to have it alone. The caller owns no mutex, and the lock is held for it.
     #[inline]
-    pub(crate) fn note_upgrade_order(&self, owner: u32, entry: &Entry) {
-        if let Some(orders) = &self.orders {
-            let key = entry.key(self.table.arena());
+    pub(crate) fn note_upgrade_order(&self, owner: u32, grant: Grant) {
+        if let Some(orders) = &self.orders
+            && let Some(key) = self.guard_key(grant)
+        {
             let holding = self.session_of(owner).map(|session| {
                 let mut held = session.taken_last(MOST_HELD + 1, |grant| self.standing(grant).is_ok());
                 held.retain(|(held, _)| *held != key);

@@ -5,26 +5,19 @@ use crate::engine::Core;
 use crate::hold::{Grant, Lost};
 use crate::listed::HolderInfo;
 use crate::manager::FastObjectLockManager;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 impl Core {
-    /// Takes locks away from their holders, key by key. Returns from whom.
-    fn take_from(&self, holders: Vec<HolderInfo>, why: Lost) -> Vec<HolderInfo> {
-        let taken = self.take_away_all(holders.iter().map(|holder| holder.grant), why);
-        holders.into_iter().filter(|holder| taken.contains(&holder.grant)).collect()
-    }
-
-    /// Takes locks away from the holders of these grants. Returns which were taken.
-    pub(crate) fn take_away_all(&self, grants: impl Iterator<Item = Grant>, why: Lost) -> HashSet<Grant> {
-        let mut by_entry: HashMap<u32, Vec<Grant>> = HashMap::new();
-        for grant in grants {
-            if let Some(held) = self.records.get(grant.index()).held() {
-                by_entry.entry(held.entry).or_default().push(grant);
-            }
+    /// Revokes holds, and ends lock delays. Returns those that were.
+    fn revoke_listed(&self, holders: Vec<HolderInfo>, why: Lost) -> Vec<HolderInfo> {
+        let grants: Vec<Grant> = holders.iter().filter(|hold| !hold.kept_shut).map(|hold| hold.grant).collect();
+        let shut: HashSet<Grant> = holders.iter().filter(|hold| hold.kept_shut).map(|hold| hold.grant).collect();
+        let mut gone: HashSet<Grant> = HashSet::new();
+        for kept in self.all_kept().iter().filter(|kept| shut.contains(&kept.grant)) {
+            gone.extend(self.open(self.local(), kept.entry, kept.until).then_some(kept.grant));
         }
-        let local = self.local();
-        let taken = by_entry.into_values().flat_map(|grants| self.take_away(local, &grants, why).grants);
-        taken.collect()
+        gone.extend(self.revoke(self.local(), &grants, why));
+        holders.into_iter().filter(|holder| gone.contains(&holder.grant)).collect()
     }
 
     /// Releases by force whatever a session holds. Returns how many locks that were.
@@ -36,7 +29,7 @@ impl Core {
         self.records.for_each(usize::MAX, |index, record| {
             grants.extend(record.held().filter(|held| held.owner == session).map(|held| held.grant(index)));
         });
-        self.take_away_all(grants.into_iter(), Lost::Forced).len()
+        self.revoke(self.local(), &grants, Lost::Forced).len()
     }
 }
 
@@ -45,9 +38,7 @@ impl FastObjectLockManager {
     /// [unspecified](Filter::is_unspecified). Who waits for them is served; the old
     /// holders' guards and grants are void, and releasing them harms nobody. Returns from whom they were taken.
     ///
-    /// It works in a full table, too. Only where more locks than [`LockConfig::max_locks`](crate::LockConfig::max_locks)
-    /// says, or than 65,536, were taken from guards that are still there, and have other holders by now, may a holder be
-    /// left that is not in the answer.
+    /// It works in a full table, too. A shared hold whose guard is about to release it in this moment is not in the answer.
     ///
     /// The work that such a lock was for may still be going on: it is the [`fence`](crate::LockGuard::fence) that keeps
     /// it from doing harm.
@@ -68,7 +59,7 @@ impl FastObjectLockManager {
         if filter.is_unspecified() {
             return Vec::new();
         }
-        self.core().take_from(self.core().list_holders(filter), Lost::Forced)
+        self.core().revoke_listed(self.core().list_holders(filter), Lost::Forced)
     }
 
     /// Takes locks away whose leases have run out although nobody waits for them, as far as the filter lets pass; none
@@ -79,6 +70,6 @@ impl FastObjectLockManager {
         }
         let mut holders = self.core().list_holders(filter);
         holders.retain(|holder| holder.lease.is_some_and(|left| left.is_zero()));
-        self.core().take_from(holders, Lost::Expired)
+        self.core().revoke_listed(holders, Lost::Expired)
     }
 }

@@ -223,13 +223,9 @@ impl<'c> Search<'c> {
     /// Records that may stand for sessions' holds of an entry.
     fn holds(&mut self, index: u32, entry: &Entry) -> Vec<u32> {
         let core = self.core;
-        if entry.word().is_exclusive() {
-            let holder = entry.holder.load(Ordering::Acquire);
-            if core.records.could_be(holder)
-                && core.records.get(holder).held().is_some_and(|held| core.home(held.entry) == index)
-            {
-                return vec![holder];
-            }
+        let writer = entry.word().writer();
+        if writer != crate::memory::NONE && core.records.get(writer).held().is_some_and(|held| held.entry == index) {
+            return vec![writer];
         }
         let holds = self.holds.get_or_insert_with(|| {
             let mut holds: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -237,7 +233,7 @@ impl<'c> Search<'c> {
                 if is_session(state.owner())
                     && let Some(held) = state.held().filter(|held| is_session(held.owner))
                 {
-                    holds.entry(core.home(held.entry)).or_default().push(record);
+                    holds.entry(held.entry).or_default().push(record);
                 }
             });
             holds
@@ -250,7 +246,9 @@ impl<'c> Search<'c> {
 pub(crate) fn session_that_holds(core: &Core, record: u32, mark: u64, entry: u32, against: Against) -> Option<u32> {
     let state = core.records.get(record);
     let held = state.held()?;
-    let stands = core.home(held.entry) == entry && (against == Against::Everybody || held.mode == Mode::Exclusive);
+    let stands = held.entry == entry
+        && core.is_in_word(record, &held)
+        && (against == Against::Everybody || held.mode == Mode::Exclusive);
     // The generation only moves on, so it was the same throughout.
     (stands && is_session(held.owner) && state.mark() == mark).then_some(held.owner)
 }

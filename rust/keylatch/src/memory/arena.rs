@@ -5,8 +5,7 @@
 
 use super::region::{Region, Vacant};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sync::fault::fault;
+use crate::sync::atomic::{AtomicU32, Ordering};
 use std::ops::ControlFlow;
 
 /// The index that names nothing. The arena never hands it out.
@@ -34,25 +33,12 @@ pub(crate) unsafe trait Pooled: Vacant {
     fn revive(&self, _mark: u64) {}
 }
 
-/// Values of one kind. `Local` is what a thread keeps of them to itself.
-///
-/// Some may be kept in reserve, for what must not fail because all the others are in use. They are no particular ones:
-/// whatever comes back while the reserve is not whole goes there first.
+/// Values of one kind. [`Cache`] is what a thread keeps of them to itself.
 #[derive(Debug)]
 pub(crate) struct Arena<T: Pooled> {
     region: Region<T>,
     pages: Mutex<Pages>,
     batch: u32,
-    /// Of the reserve something is in use.
-    short: AtomicBool,
-}
-
-/// What may be taken of an arena.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stock {
-    /// All but the reserve.
-    Open,
-    All,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +53,7 @@ struct Pages {
     empty: u32,
     /// Values that are handed out, those in the caches of threads included.
     out: u32,
-    /// How many may be, but for the reserve.
+    /// How many may be.
     most: u32,
     mark: u64,
 }
@@ -90,19 +76,13 @@ impl<T: Pooled> Arena<T> {
 
     /// Room for at least `capacity` values; `mark` is the one that all values start with.
     pub(crate) fn reserve(capacity: u32, mark: u64) -> std::io::Result<Self> {
-        Self::reserve_with(capacity, 0, mark)
-    }
-
-    /// As `reserve`, with room for at least `spare` values in reserve.
-    pub(crate) fn reserve_with(capacity: u32, spare: u32, mark: u64) -> std::io::Result<Self> {
         // One more for index 0, and whole pages.
-        let whole_pages = |values: u32| values.checked_next_multiple_of(Self::PER_PAGE).unwrap_or(u32::MAX - 4095);
-        let open = whole_pages(capacity.saturating_add(1));
-        let region = Region::reserve(open.saturating_add(whole_pages(spare)).min(u32::MAX - 4095))?;
+        let values = capacity.saturating_add(1).checked_next_multiple_of(Self::PER_PAGE).unwrap_or(u32::MAX - 4095);
+        let region = Region::reserve(values.min(u32::MAX - 4095))?;
         // Small arenas are handed out singly, so that their limit is felt exactly.
         let batch = (capacity / 1024).clamp(1, 32);
-        let pages = Pages { mark, most: open - 1, ..Pages::default() };
-        Ok(Self { region, pages: Mutex::new(pages), batch, short: AtomicBool::new(false) })
+        let pages = Pages { mark, most: region.len() - 1, ..Pages::default() };
+        Ok(Self { region, pages: Mutex::new(pages), batch })
     }
 
     /// The value at an index that this arena handed out at some time.
@@ -188,30 +168,6 @@ impl<T: Pooled> Arena<T> {
             cache.push(self.get(index), index);
         }
         cache.pop(&self.region)
-    }
-
-    /// As `take`; in need of the reserve too, if that is allowed.
-    pub(crate) fn take_of(&self, stock: Stock, cache: &Cache) -> u32 {
-        let index = self.take(cache);
-        if index != NONE || stock == Stock::Open {
-            return index;
-        }
-        let mut pages = self.pages.lock();
-        let index = pages.take(&self.region, Self::PER_PAGE);
-        self.short.store(pages.out > pages.most, Ordering::Relaxed);
-        index.unwrap_or(NONE)
-    }
-
-    /// As `put`, where values are taken in reserve: fills that up first.
-    pub(crate) fn put_back(&self, cache: &Cache, index: u32) {
-        // Whoever gives back what was taken in reserve, or what that took the place of, does so after it was taken, under
-        // the same shard's mutex, and sees that it was. Others may do either.
-        if !self.short.load(Ordering::Relaxed) || fault!("reserve-given-away") {
-            return self.put(cache, index);
-        }
-        let mut pages = self.pages.lock();
-        pages.put(&self.region, Self::PER_PAGE, index);
-        self.short.store(pages.out > pages.most, Ordering::Relaxed);
     }
 
     /// Gives a value back.
@@ -438,27 +394,6 @@ mod tests {
         }
         let again: HashSet<u32> = std::iter::from_fn(|| Some(arena.take(&cache)).filter(|i| *i != NONE)).collect();
         assert_eq!(seen, again);
-    }
-
-    #[test]
-    fn the_reserve_is_for_who_may_take_it_and_is_filled_first() {
-        let arena = Arena::<Thing>::reserve_with(1000, 100, 5).unwrap();
-        let cache = Cache::default();
-        let all = |stock| -> Vec<u32> {
-            std::iter::from_fn(|| Some(arena.take_of(stock, &cache)).filter(|index| *index != NONE)).collect()
-        };
-        let (open, reserve) = (all(Stock::Open), all(Stock::All));
-        assert_eq!((open.len(), reserve.len()), (1023, 256), "whole pages, but for index 0");
-        let both: HashSet<u32> = open.iter().chain(&reserve).copied().collect();
-        assert_eq!(both.len(), 1023 + 256);
-        // Which they are is no matter: the first to come back are the reserve again.
-        for index in &open[..256] {
-            arena.put_back(&cache, *index);
-            assert_eq!(arena.take_of(Stock::Open, &cache), NONE);
-        }
-        open[256..].iter().chain(&reserve).for_each(|index| arena.put_back(&cache, *index));
-        assert_eq!(all(Stock::Open).len(), 1023);
-        assert_eq!(all(Stock::All).len(), 256);
     }
 
     #[test]

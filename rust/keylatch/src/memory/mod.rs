@@ -6,5 +6,5 @@
 pub(crate) mod arena;
 pub(crate) mod region;
 
-pub(crate) use arena::{Arena, Cache, NONE, Pooled, Stock};
+pub(crate) use arena::{Arena, Cache, NONE, Pooled};
 pub(crate) use region::{Region, Vacant};

@@ -9,8 +9,6 @@ mod mutex;
 mod once_lock;
 mod park;
 mod per_thread;
-#[cfg(loom)]
-mod stable;
 #[cfg(all(test, not(loom)))]
 mod steps;
 pub(crate) mod thread;
@@ -25,8 +23,6 @@ pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use once_lock::OnceLock;
 pub(crate) use park::{Park, ParkedUntil};
 pub(crate) use per_thread::PerThread;
-#[cfg(loom)]
-pub(crate) use stable::Stable;
 #[cfg(all(test, not(loom)))]
 pub(crate) use steps::{step, steps_of};
 

@@ -1,9 +1,11 @@
-//! Where keys live: the word, the entry, the shard.
+//! Keys in use, found without a lock; see the README in this folder.
 
 pub(crate) mod entry;
+mod key_words;
 pub(crate) mod shard;
 pub(crate) mod state;
 
-pub(crate) use entry::{Entry, MAX_KEY_BYTES};
+pub(crate) use entry::Entry;
+pub(crate) use key_words::MAX_KEY_BYTES;
 pub(crate) use shard::{Full, LockedShard, ShardCounts, Table, WAIT_BUCKETS};
 pub(crate) use state::Word;

@@ -5,15 +5,14 @@
 //!
 //! **Warm entries.** A released entry stays in the table so that the next take of its key is one compare-and-swap, but
 //! only [`WARM`] of a shard may be idle. The rule that makes this exact without a sweeper: an idle entry is always in
-//! one of the warm slots. An entry outside of them carries the T bit while it is held; whoever makes it idle comes here,
-//! and it takes over a slot or leaves the table. An insert re-uses an idle entry of a warm slot in place.
+//! one of the warm slots. An entry outside of them carries EVICT while it is held; the release that makes it idle comes
+//! here, and it takes over a slot or leaves the table. An insert re-uses an idle entry of a warm slot in place.
 
-use super::entry::{Entry, blocks_of};
+use super::entry::Entry;
 use super::state::Word;
 use crate::key::KeyRef;
-use crate::memory::{Arena, Cache, NONE, Region, Stock, Vacant};
+use crate::memory::{Arena, Cache, NONE, Region, Vacant};
 use crate::sync::atomic::{AtomicU32, Ordering};
-use crate::sync::fault::fault;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Chains that a shard has without further memory.
@@ -29,10 +28,6 @@ const FIRST_OUTER_LOG2: u32 = 6;
 pub(crate) const WARM: usize = if cfg!(loom) { 1 } else { 4 };
 /// Inserts after which another warm slot is preferred, so that a key that never comes back loses its slot in the end.
 const INSERTS_A_SLOT: u32 = 256;
-/// Entries kept for locks that are taken away: as many as there are others, but not more than this.
-const MOST_SPARE: u32 = if cfg!(loom) { 1 } else { 1 << 16 };
-/// Locks with the longest of keys that they are enough for at least.
-const LONGEST_SPARE: usize = if cfg!(loom) { 0 } else { 4 };
 /// Steps after which a look-up gives up: entries that move under it could lead it from chain to chain.
 const MAX_STEPS: u32 = 64;
 
@@ -162,23 +157,20 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table with `shards` shards (a power of two) and room for at least `capacity` keys, none of which is longer than so
-    /// many bytes.
-    pub(crate) fn reserve(shards: u32, capacity: u32, longest_key: usize) -> std::io::Result<Self> {
+    /// A table with `shards` shards (a power of two) and room for at least `capacity` keys.
+    pub(crate) fn reserve(shards: u32, capacity: u32) -> std::io::Result<Self> {
         debug_assert!(shards.is_power_of_two());
         // Room for one chain a key even when the keys are spread twice as badly as they can be expected to be.
         let a_shard = (capacity / shards).saturating_mul(2).max(1 << FIRST_OUTER_LOG2);
         let max_log2_heads = if cfg!(loom) { FIRST_OUTER_LOG2 } else { a_shard.ilog2().max(10) };
         let heads = u64::from(shards) << max_log2_heads;
         let heads = u32::try_from(heads).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
-        // A few thousand.
-        let longest = (LONGEST_SPARE * blocks_of(longest_key)) as u32;
         Ok(Self {
             shards: Region::reserve(shards)?,
             shard_mask: u64::from(shards - 1),
             heads: Region::reserve(if cfg!(loom) { 1 } else { heads })?,
             max_log2_heads,
-            entries: Arena::reserve_with(capacity, capacity.min(MOST_SPARE).max(longest), 0)?,
+            entries: Arena::reserve(capacity, 0)?,
         })
     }
 
@@ -217,12 +209,12 @@ impl Table {
         &self.heads.get((shard_index << self.max_log2_heads) + position).0
     }
 
-    /// An entry with this hash and its word, without a lock. `None` means "not seen", never "not there"; an entry means
-    /// "carried this hash a moment ago".
+    /// Returns an entry with this hash and the word that was read before the hash, without a lock. `None` means "not seen",
+    /// never "not there"; whether the entry carries the key is for [`Entry::carries`] and the swap of that word to say.
     #[inline(always)]
     pub(crate) fn look_up(&self, hash: u64) -> Option<(u32, &Entry, Word)> {
         let shard_index = self.shard_of(hash);
-        // Acquire pairs with the Release of `link`: the entry's links and hash are there before the head names it.
+        // Acquire. Pairs with: the Release of `link`. The entry's links and hash are there before the head names it.
         let mut index = self.head(shard_index, self.shards.get(shard_index), hash).load(Ordering::Acquire);
         for _ in 0..MAX_STEPS {
             if index == NONE {
@@ -280,7 +272,7 @@ impl<'t> LockedShard<'t> {
         let mut index = self.table.head(self.index, self.shard, hash).load(Ordering::Relaxed);
         while index != NONE {
             let entry = self.table.entry(index);
-            if entry.hash() == hash && entry.carries(&self.table.entries, *key) {
+            if entry.hash() == hash && entry.carries(&self.table.entries, key) {
                 return Some((index, entry));
             }
             index = entry.next.load(Ordering::Relaxed);
@@ -297,28 +289,31 @@ impl<'t> LockedShard<'t> {
         index == wanted
     }
 
-    /// Brings the key, which is not in the table, into it. Its entry comes back held exclusively by the caller.
+    /// Brings the key, which is not in the table, into it. Its entry comes back claimed, for the caller to publish.
     pub(crate) fn insert(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<(u32, &'t Entry), Full> {
         let table = self.table;
         self.book.inserts = self.book.inserts.wrapping_add(1);
         let preferred = (self.book.inserts / INSERTS_A_SLOT) as usize;
         for turn in 0..WARM {
             let index = self.book.warm[(preferred + turn) % WARM];
-            if index != NONE && self.claim(index) {
-                let entry = table.entry(index);
-                self.unlink(index, entry);
-                if !fault!("fence-forgotten") {
-                    self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
-                }
-                if !entry.write_key(&table.entries, (Stock::Open, cache), hash, key) {
-                    self.leave(cache, index);
-                    return Err(Full);
-                }
-                entry.fence.store(self.book.fence_floor, Ordering::Relaxed);
-                entry.clear_pins();
-                self.link(index, entry, hash);
-                return Ok((index, entry));
+            if index == NONE || !self.claim(index) {
+                continue;
             }
+            let entry = table.entry(index);
+            if !entry.word().has_generations_left() {
+                self.leave(cache, index);
+                continue;
+            }
+            self.unlink(index, entry);
+            self.remember_fence(entry);
+            if !entry.write_key(&table.entries, cache, hash, key) {
+                self.leave(cache, index);
+                return Err(Full);
+            }
+            entry.set_fence(self.book.fence_floor);
+            entry.clear_pins();
+            self.link(index, entry, hash);
+            return Ok((index, entry));
         }
         self.insert_fresh(cache, hash, key)
     }
@@ -326,41 +321,29 @@ impl<'t> LockedShard<'t> {
     #[cold]
     #[inline(never)]
     fn insert_fresh(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<(u32, &'t Entry), Full> {
-        let index = self.make_fresh(cache, hash, key, Stock::Open)?;
-        Ok((index, self.admit(index, hash)))
-    }
-
-    /// An entry with a key that is not in the table yet: to be admitted, or buried.
-    pub(crate) fn make_fresh(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>, stock: Stock) -> Result<u32, Full> {
         let table = self.table;
-        let index = table.entries.take_of(stock, cache);
+        let index = table.entries.take(cache);
         if index == NONE {
             return Err(Full);
         }
-        if !table.entry(index).write_key(&table.entries, (stock, cache), hash, key) {
-            table.entries.put_back(cache, index);
+        let entry = table.entry(index);
+        if !entry.write_key(&table.entries, cache, hash, key) {
+            table.entries.put(cache, index);
             return Err(Full);
         }
-        Ok(index)
-    }
-
-    /// Takes a fresh entry into the table, held exclusively by the caller.
-    pub(crate) fn admit(&mut self, index: u32, hash: u64) -> &'t Entry {
-        let entry = self.table.entry(index);
-        entry.holder.store(NONE, Ordering::Relaxed);
+        entry.reader.store(NONE, Ordering::Relaxed);
         entry.clear_pins();
-        entry.fence.store(self.book.fence_floor, Ordering::Relaxed);
-        let generation = Word::generation_after(u64::from(self.book.inserts));
-        let claimed = Word::idle(generation).taken(crate::mode::Mode::Exclusive).unwrap_or(Word::idle(generation));
+        entry.set_fence(self.book.fence_floor);
         let slot = self.book.warm.iter().position(|index| *index == NONE);
         if let Some(slot) = slot {
             self.book.warm[slot] = index;
         }
-        entry.publish(claimed.with_table_waiting(slot.is_none()));
+        // Of a generation that was never published.
+        entry.publish(entry.word().raised().with_evict(slot.is_none()));
         self.book.entries += 1;
         self.link(index, entry, hash);
         self.fit_heads();
-        entry
+        Ok((index, entry))
     }
 
     /// An entry outside of the warm slots has become idle: it takes over a slot, or it or another leaves the table.
@@ -388,7 +371,7 @@ impl<'t> LockedShard<'t> {
         self.book.warm[slot] = index;
         let entry = self.table.entry(index);
         let mut seen = entry.word();
-        while let Err(now) = entry.swap(seen, seen.with_table_waiting(false)) {
+        while let Err(now) = entry.swap(seen, seen.with_evict(false)) {
             seen = now;
         }
     }
@@ -398,7 +381,7 @@ impl<'t> LockedShard<'t> {
         let entry = self.table.entry(index);
         let mut seen = entry.word();
         while !seen.is_free() {
-            match entry.swap(seen, seen.with_table_waiting(!fault!("displaced-entry-not-marked"))) {
+            match entry.swap(seen, seen.with_evict(true)) {
                 Ok(()) => return true,
                 Err(now) => seen = now,
             }
@@ -413,49 +396,28 @@ impl<'t> LockedShard<'t> {
         if entry.queue_head.load(Ordering::Relaxed) != NONE {
             return false;
         }
-        let Some(claimed) = seen.claimed_for_another_key() else { return false };
-        if fault!("claim-without-swap") {
-            entry.publish(claimed);
-            return true;
-        }
-        entry.swap(seen, claimed).is_ok()
+        seen.claimed_for_another_key().is_some_and(|claimed| entry.swap(seen, claimed).is_ok())
     }
 
-    /// A claimed entry leaves the table.
+    /// A claimed entry leaves the table, for good if its generations are used up.
     fn leave(&mut self, cache: &Cache, index: u32) {
         let entry = self.table.entry(index);
         self.unlink(index, entry);
-        if !fault!("fence-forgotten") {
-            self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
-        }
+        self.remember_fence(entry);
         if let Some(slot) = self.book.warm.iter().position(|warm| *warm == index) {
             self.book.warm[slot] = NONE;
         }
         entry.drop_long_key(&self.table.entries, cache);
-        entry.publish(Word::from_bits(0));
-        self.table.entries.put_back(cache, index);
-        self.book.entries -= 1;
-        self.fit_heads();
-    }
-
-    /// Takes a held entry, whose word the caller has made displaced, out of the table. It keeps its memory until `bury`.
-    pub(crate) fn take_out(&mut self, index: u32) {
-        let entry = self.table.entry(index);
-        self.unlink(index, entry);
-        self.book.fence_floor = self.book.fence_floor.max(entry.fence.load(Ordering::Relaxed));
-        if let Some(slot) = self.book.warm.iter().position(|warm| *warm == index) {
-            self.book.warm[slot] = NONE;
+        if entry.word().has_generations_left() {
+            self.table.entries.put(cache, index);
         }
         self.book.entries -= 1;
         self.fit_heads();
     }
 
-    /// Gives back a displaced entry that nobody will come to any more, or a fresh one that is not needed.
-    pub(crate) fn bury(&mut self, cache: &Cache, index: u32) {
-        let entry = self.table.entry(index);
-        entry.drop_long_key(&self.table.entries, cache);
-        entry.publish(Word::from_bits(0));
-        self.table.entries.put_back(cache, index);
+    /// Notes the number of an entry's latest exclusive hold: those of its key go on from there when it comes back.
+    fn remember_fence(&mut self, entry: &Entry) {
+        self.book.fence_floor = self.book.fence_floor.max(entry.fence());
     }
 
     pub(crate) fn evict_idle(&mut self, cache: &Cache) {
@@ -577,7 +539,7 @@ mod tests {
         let entry = shard.table.entry(index);
         let word = entry.word();
         entry.swap(word, word.released(Mode::Exclusive)).unwrap();
-        if word.table_waits() {
+        if word.is_to_evict() {
             shard.keep_or_evict(cache, index);
         }
     }
@@ -593,7 +555,7 @@ mod tests {
 
     #[test]
     fn idle_entries_are_bounded_and_held_ones_stay() {
-        let table = Table::reserve(1, 100_000, 100).unwrap();
+        let table = Table::reserve(1, 100_000).unwrap();
         let cache = Cache::default();
         let mut shard = table.lock(0);
         let names: Vec<String> = (0..5000).map(|i| format!("object-{i}")).collect();
@@ -623,13 +585,14 @@ mod tests {
 
     #[test]
     fn an_insert_reuses_an_idle_entry_and_the_old_key_is_gone() {
-        let table = Table::reserve(1, 1000, 100).unwrap();
+        let table = Table::reserve(1, 1000).unwrap();
         let cache = Cache::default();
         let mut shard = table.lock(0);
         for i in 0..10_000_u64 {
             let name = i.to_le_bytes();
             let (index, entry) = shard.insert(&cache, i + 1, &KeyRef::new("b", &name)).unwrap();
-            let fence = entry.fence.fetch_add(1, Ordering::Relaxed) + 1;
+            entry.raise_fence();
+            let fence = entry.fence();
             assert!(fence > i, "fences grow across re-use: {fence} after {i}");
             release(&mut shard, &cache, index);
             assert!(shard.entries() <= WARM as u32);
@@ -637,5 +600,22 @@ mod tests {
         assert!(shard.find(1, &KeyRef::new("b", &0_u64.to_le_bytes())).is_none());
         shard.evict_idle(&cache);
         assert_eq!(shard.entries(), 0);
+    }
+
+    #[test]
+    fn entry_without_generations_is_retired() {
+        let table = Table::reserve(1, 1000).unwrap();
+        let cache = Cache::default();
+        let mut shard = table.lock(0);
+        let (worn, entry) = shard.insert(&cache, 1, &KeyRef::new("b", "worn")).unwrap();
+        let last = Word::unkeyed(u64::MAX);
+        entry.publish(last);
+        release(&mut shard, &cache, worn);
+        for i in 2..50 {
+            let name = format!("object-{i}");
+            assert_ne!(shard.insert(&cache, i, &KeyRef::new("b", &name)).unwrap().0, worn);
+        }
+        assert!(shard.find(1, &KeyRef::new("b", "worn")).is_none());
+        assert_eq!(entry.word(), last, "a look-up that slept all the while cannot take it");
     }
 }

@@ -1,70 +1,68 @@
 //! The 64-bit word that *is* a lock.
 //!
 //! ```text
-//!  63  62           48 47            32 31            16 15             1   0
-//! +---+---------------+----------------+----------------+----------------+---+
-//! | T |writers waiting| readers waiting|    readers     |   generation   | W |
-//! +---+---------------+----------------+----------------+----------------+---+
+//!   63     62      61     60    59..58  57                      32 31               1   0
+//! +-----+-------+------+------+-------+--------------------------+------------------+---+
+//! |EVICT|WAITERS|UPDATE|BIASED|PERMIT | readers, or if W: record |    generation    | W |
+//! +-----+-------+------+------+-------+--------------------------+------------------+---+
 //! ```
 //!
-//! | bits | meaning | who changes it |
+//! | bits | meaning | who changes it, under what |
 //! |---|---|---|
-//! | W | one holder has the key exclusively | set by a compare-and-swap from "free"; cleared by its holder; both may be done by the shard's owner on a waiter's behalf |
-//! | generation | moves each time the entry is given to another key; 0 is an entry that carries no key and cannot be taken | the shard's owner, while W is set or the entry is in no chain |
-//! | readers | how many hold the key shared; never wraps: at 65,535 the next one waits | as W |
-//! | waiting | somebody is parked in the queue; saturates, the queue is the truth | the shard's owner |
-//! | T | the *table* waits for this release: the entry is not one of its shard's warm ones, so whoever makes it idle looks in at the shard | the shard's owner |
+//! | W | one holder has the key exclusively | set by a compare-and-swap from "free"; cleared by its holder; the shard's owner does both for others |
+//! | record | while W is set: the hold record of the exclusive holder; 0 for the table itself: it is claimed, or a lock delay keeps it | as W |
+//! | readers | while W is clear: how many hold the key shared; there are fewer records than it can count | a compare-and-swap by each reader |
+//! | generation | moves when the entry gets another key and when a hold is revoked or counted; never repeats before the entry is claimed again; 0 carries no key and cannot be taken | the shard's owner |
+//! | WAITERS | somebody in the queue sleeps: the release goes to the shard, and newcomers too | the shard's owner |
+//! | EVICT | the entry is in none of its shard's warm slots: the release that makes it idle goes to the shard | the shard's owner |
+//! | UPDATE, BIASED, PERMIT | reserved, always zero | |
 //!
-//! "The shard's owner" is the thread that holds the shard's mutex. It is the only one that sets waiting bits, so it
-//! races only with fast takes and fast releases, and every one of its changes is a compare-and-swap. A reader leaves
-//! by a subtraction, which cannot fail while others come and go.
+//! "The shard's owner" is the thread that holds the shard's mutex. It races only with fast takes, fast conversions and
+//! fast releases, so every one of its changes is a compare-and-swap.
 //!
-//! | W | readers | waiting | who may be where |
+//! | W | field | WAITERS | who may be where |
 //! |---|---|---|---|
-//! | 0 | 0 | 0 | free; anyone takes it with one compare-and-swap. A queue may exist, but then its head has been notified and is on its way |
+//! | 0 | 0 | 0 | free: one compare-and-swap takes it. A queue may exist: then its first waiter was notified and is on its way |
 //! | 0 | n | 0 | n readers; more may join |
-//! | 1 | 0 | 0 | one writer; an arrival goes to the shard, queues there and sets a waiting bit, or sees the lock free before it could |
-//! | any held | | >0 | somebody sleeps: the release finds the bit in its own read-modify-write and goes to the shard, where the queue is; this is what makes a wake-up impossible to lose |
-//! | 0 | 0 | >0 | the last reader has left and is on its way to the shard, to serve those who wait; the bits keep the fast path out until it has |
-//! | 1 | n>0 | | never |
-//! | any | any | all bits | with generation 0, the entry is *displaced*: it left the table while it was held, because the lock was taken away from somebody who has not come to let go of it yet. Nobody can take it, every release goes to the shard, and it keeps its key until all that it counted have come |
+//! | 1 | r | 0 | one writer, whose record is r |
+//! | 0 | n | 1 | n readers, and somebody sleeps: every release finds the bit in its own look and goes to the shard |
+//! | 1 | r | 1 | one writer, and somebody sleeps |
+//! | 1 | 0 | any | the table's own: claimed for another key, free in the arena, or kept shut by a lock delay |
+//! | 0 | 0 | 1 | never: the shard's owner serves the queue in the swap that frees the lock |
 //!
-//! The generation narrows the window in which a look-up can be fooled by an entry that changed its key between being
-//! read and being taken. Being 15 bits wide it cannot close it, so nothing exact rests on it: a take is confirmed
-//! against the key afterwards, when the entry can no longer change it.
+//! The generation proves the key. A look-up reads a word without W, compares the key, and swaps from the word that it
+//! read: success means that the generation is the same, so the key is. An entry whose generations are used up is never
+//! given another key, see [`Word::claimed_for_another_key`].
 
 use crate::mode::Mode;
-use crate::sync::fault::fault;
 
 const EXCLUSIVE: u64 = 1;
 const GENERATION_SHIFT: u32 = 1;
-/// The model checker gets a generation that wraps at once, so that what it cannot protect is seen to be protected.
-const GENERATION_BITS: u32 = if cfg!(loom) { 1 } else { 15 };
+const ONE_GENERATION: u64 = 1 << GENERATION_SHIFT;
+const GENERATION_BITS: u32 = 31;
 const GENERATION: u64 = ((1 << GENERATION_BITS) - 1) << GENERATION_SHIFT;
-const READERS_SHIFT: u32 = 16;
-const ONE_READER: u64 = 1 << READERS_SHIFT;
-const READERS: u64 = 0xffff << READERS_SHIFT;
-const READERS_WAITING_SHIFT: u32 = 32;
-const WRITERS_WAITING_SHIFT: u32 = 48;
-const READERS_WAITING: u64 = 0xffff << READERS_WAITING_SHIFT;
-const WRITERS_WAITING: u64 = 0x7fff << WRITERS_WAITING_SHIFT;
-const WAITING: u64 = READERS_WAITING | WRITERS_WAITING;
-const TABLE_WAITS: u64 = 1 << 63;
+/// The last generation; this and the one before are never given another key.
+const LAST_GENERATION: u64 = GENERATION;
+const FIELD_SHIFT: u32 = 32;
+const FIELD_BITS: u32 = 26;
+const FIELD: u64 = ((1 << FIELD_BITS) - 1) << FIELD_SHIFT;
+const ONE_READER: u64 = 1 << FIELD_SHIFT;
+const RESERVED: u64 = 0b1111 << 58;
+const WAITERS: u64 = 1 << 62;
+const EVICT: u64 = 1 << 63;
+/// What a note keeps of the word: its low half and EVICT.
+const NOTED: u64 = EXCLUSIVE | GENERATION | EVICT;
+/// Where a note keeps the shard.
+const NOTED_SHARD: u64 = 0xffff << FIELD_SHIFT;
 
-const _: () = assert!(EXCLUSIVE & GENERATION == 0);
-const _: () = assert!(GENERATION & READERS == 0 && GENERATION < ONE_READER);
-const _: () = assert!(READERS & WAITING == 0 && READERS_WAITING & WRITERS_WAITING == 0);
-const _: () = assert!(WAITING & TABLE_WAITS == 0);
-const _: () = assert!(READERS | WAITING | TABLE_WAITS == !0xffff);
+const _: () = assert!(EXCLUSIVE ^ GENERATION ^ FIELD ^ RESERVED ^ WAITERS ^ EVICT == u64::MAX);
+const _: () = assert!(crate::hold::record::MAX_RECORDS as u64 <= FIELD >> FIELD_SHIFT);
 
-/// One value of the word. Transitions return what the word would become; whoever asked swaps it in.
+/// One value of the word. Transitions return what the word would become; the caller swaps it in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Word(u64);
 
 impl Word {
-    /// What one reader adds.
-    pub(crate) const ONE_READER: u64 = ONE_READER;
-
     #[inline]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -75,75 +73,75 @@ impl Word {
         self.0
     }
 
-    /// A keyed entry that nobody holds and nobody waits for.
+    /// Returns the word of a keyed entry that is free and has no waiters.
+    #[cfg(all(test, not(loom)))]
     pub(crate) fn idle(generation: u64) -> Self {
         Self(generation << GENERATION_SHIFT)
     }
 
-    /// The generation after this one; never 0, which means "no key".
-    #[must_use]
-    pub(crate) fn next_generation(self) -> u64 {
-        Self::generation_after((self.0 & GENERATION) >> GENERATION_SHIFT)
+    /// Returns the word of an entry without a key that had this generation last.
+    pub(crate) fn unkeyed(generation: u64) -> Self {
+        Self(((generation << GENERATION_SHIFT) & GENERATION) | EXCLUSIVE)
     }
 
-    /// The generation after `previous`, which may be any number.
-    #[must_use]
-    pub(crate) fn generation_after(previous: u64) -> u64 {
-        let next = (previous + 1) & (GENERATION >> GENERATION_SHIFT);
-        if next == 0 { 1 } else { next }
+    /// Returns the generation, for [`Word::unkeyed`].
+    pub(crate) fn generation(self) -> u64 {
+        (self.0 & GENERATION) >> GENERATION_SHIFT
     }
 
-    /// Whether both were read of the same key's lock, as far as 15 bits can tell.
+    /// Returns whether both were read of the same key's lock, with no hold revoked in between.
     #[inline]
     pub(crate) fn has_generation_of(self, other: Self) -> bool {
         (self.0 ^ other.0) & GENERATION == 0
     }
 
-    /// The word with one more holder, if nothing stands in the way and nobody waits: the fast path's only question.
+    /// Returns whether both say that the same hold has the key exclusively.
     #[inline]
+    pub(crate) fn has_writer_of(self, other: Self) -> bool {
+        (self.0 ^ other.0) & (EXCLUSIVE | GENERATION | FIELD) == 0
+    }
+
+    /// Returns the word with one more holder, if nothing stands in the way: the fast path's only question.
+    #[inline(always)]
     #[must_use]
-    pub(crate) fn taken_uncontended(self, mode: Mode) -> Option<Word> {
-        if self.0 & GENERATION == 0 {
-            return None;
-        }
+    pub(crate) fn taken_uncontended(self, mode: Mode, record: u32) -> Option<Word> {
+        // One generation less: generation 0 borrows from all bits above and is refused by the same comparison.
+        let asked = self.0.wrapping_sub(ONE_GENERATION);
         match mode {
-            Mode::Exclusive => (self.0 & !(GENERATION | TABLE_WAITS) == 0).then_some(Word(self.0 | EXCLUSIVE)),
-            Mode::Shared => (self.0 & (EXCLUSIVE | WAITING) == 0
-                && (self.0 & READERS != READERS || fault!("reader-count-wraps")))
-            .then_some(Word(self.0.wrapping_add(ONE_READER))),
+            Mode::Exclusive => (asked & !(GENERATION | EVICT) == 0).then(|| self.with_writer(record)),
+            Mode::Shared => (asked & (EXCLUSIVE | WAITERS) == 0).then_some(Word(self.0.wrapping_add(ONE_READER))),
         }
     }
 
-    /// The word with one more holder, if its holders allow it, whoever waits. For the shard's owner, who knows the queue.
+    /// Returns the word with one more holder, if its holders allow it, whoever waits. For the shard's owner.
     #[inline]
     #[must_use]
-    pub(crate) fn taken(self, mode: Mode) -> Option<Word> {
+    pub(crate) fn taken(self, mode: Mode, record: u32) -> Option<Word> {
         match mode {
             _ if self.0 & GENERATION == 0 => None,
-            Mode::Exclusive => self.is_free().then_some(Word(self.0 | EXCLUSIVE)),
-            Mode::Shared => (self.0 & EXCLUSIVE == 0 && self.0 & READERS != READERS)
-                .then_some(Word(self.0.wrapping_add(ONE_READER))),
+            Mode::Exclusive => self.is_free().then(|| self.with_writer(record)),
+            Mode::Shared => (self.0 & EXCLUSIVE == 0).then_some(Word(self.0.wrapping_add(ONE_READER))),
         }
     }
 
-    /// The word with one holder less, or `None` if the release has to look in at the shard: somebody waits, or the
-    /// table does and this is the last holder.
-    #[inline]
+    /// Returns the word with one holder less, or `None` if the release goes to the shard: somebody sleeps in the queue,
+    /// or this is the last holder of an entry that is in no warm slot.
+    #[inline(always)]
     #[must_use]
     pub(crate) fn released_uncontended(self, mode: Mode) -> Option<Word> {
         let left = self.released(mode);
-        let looked_for = if left.is_free() { WAITING | TABLE_WAITS } else { WAITING };
-        (self.0 & looked_for == 0).then_some(left)
+        let goes_to_shard = if left.is_free() { WAITERS | EVICT } else { WAITERS };
+        (self.0 & goes_to_shard == 0).then_some(left)
     }
 
-    /// The word with one holder less.
-    #[inline]
+    /// Returns the word with one holder less.
+    #[inline(always)]
     #[must_use]
     pub(crate) fn released(self, mode: Mode) -> Word {
         match mode {
             Mode::Exclusive => {
                 debug_assert!(self.is_exclusive(), "an exclusive release of {self:?}");
-                Word(self.0 & !EXCLUSIVE)
+                Word(self.0 & !(EXCLUSIVE | FIELD))
             }
             Mode::Shared => {
                 debug_assert!(self.readers() > 0, "a shared release of {self:?}");
@@ -152,63 +150,69 @@ impl Word {
         }
     }
 
-    /// The one exclusive holder turned into one reader.
+    /// Returns the word with the one exclusive holder turned into one reader.
     #[must_use]
     pub(crate) fn downgraded(self) -> Word {
-        debug_assert!(self.is_exclusive(), "a downgrade of {self:?}");
-        Word((self.0 & !EXCLUSIVE).wrapping_add(ONE_READER))
+        Word(self.released(Mode::Exclusive).0 | ONE_READER)
     }
 
-    /// The held lock out of the table: see the last row above.
+    /// Returns the word with the only reader turned into the exclusive holder, if it is the only one.
     #[must_use]
-    pub(crate) fn displaced(self) -> Word {
-        Word((self.0 & !GENERATION) | WAITING)
+    pub(crate) fn upgraded(self, record: u32) -> Option<Word> {
+        (self.readers() == 1).then(|| self.with_writer(record))
     }
 
-    /// Whether the entry is out of the table, though not all who held it have come to let go.
-    #[inline]
-    pub(crate) fn is_displaced(self) -> bool {
-        self.0 & GENERATION == 0 && self.0 & WAITING != 0
-    }
-
-    /// The exclusive holder turned into so many readers.
+    /// Returns the word held exclusively by this record, whoever held it before.
+    #[inline(always)]
     #[must_use]
-    pub(crate) fn with_readers(self, readers: u32) -> Word {
-        Word((self.0 & !(EXCLUSIVE | READERS)) | u64::from(readers & 0xffff) << READERS_SHIFT)
+    pub(crate) fn with_writer(self, record: u32) -> Word {
+        Word((self.0 & !FIELD) | u64::from(record) << FIELD_SHIFT | EXCLUSIVE)
     }
 
-    /// The only reader turned into the exclusive holder, if it is the only one.
+    /// Returns the word with another generation, from which no swap that is under way starts.
+    ///
+    /// The last two generations take turns. That is safe: they are never given another key, the record of a revoked
+    /// writer is in no word again before its guard is gone, and a reader that was late announced itself.
     #[must_use]
-    pub(crate) fn upgraded(self) -> Option<Word> {
-        let alone = self.readers() == 1 || fault!("upgrade-beside-readers");
-        (alone && !self.is_exclusive() && self.0 & GENERATION != 0).then_some(Word((self.0 & !READERS) | EXCLUSIVE))
+    pub(crate) fn raised(self) -> Word {
+        if self.0 & GENERATION == LAST_GENERATION {
+            Word(self.0 - ONE_GENERATION)
+        } else {
+            Word(self.0 + ONE_GENERATION)
+        }
     }
 
-    /// An idle entry taken by the table itself, for another key. `None` if it is in use.
+    /// Returns whether the entry can be given another key.
+    pub(crate) fn has_generations_left(self) -> bool {
+        self.0 & GENERATION < LAST_GENERATION - ONE_GENERATION
+    }
+
+    /// Returns the word of an idle entry claimed by the table itself, of the next generation; `None` if it is in use.
     #[must_use]
     pub(crate) fn claimed_for_another_key(self) -> Option<Word> {
-        let idle = self.0 & !(GENERATION | TABLE_WAITS) == 0 && self.0 & GENERATION != 0;
-        idle.then(|| Word(Self::idle(self.next_generation()).0 | EXCLUSIVE))
+        let idle = self.0 & !(GENERATION | EVICT) == 0 && self.0 & GENERATION != 0;
+        let next = if self.has_generations_left() { self.0 + ONE_GENERATION } else { self.0 };
+        idle.then_some(Word(next & GENERATION | EXCLUSIVE))
     }
 
-    /// The word in 33 bits, without those who wait: what a holder notes as its first guess for its release. Above, 16
-    /// bits of the holder's own.
-    #[inline]
+    /// Returns the word in 32 bits and a sign, for an exclusive holder to begin its release with; beside it the shard.
+    #[inline(always)]
     #[must_use]
-    pub(crate) fn noted_with(self, own: u32) -> u64 {
-        (self.0 & 0xffff_ffff) | (self.0 & TABLE_WAITS) | u64::from(own & 0xffff) << 32
+    pub(crate) fn noted_with(self, shard: u32) -> u64 {
+        (self.0 & NOTED) | (u64::from(shard) << FIELD_SHIFT) & NOTED_SHARD
     }
 
-    /// The two parts of a note.
-    #[inline]
-    pub(crate) fn from_note(note: u64) -> (Self, u32) {
+    /// Returns the two parts of a note that the holder with this record made.
+    #[inline(always)]
+    pub(crate) fn from_note(note: u64, record: u32) -> (Self, u32) {
         // 16 bits.
-        (Self(note & (0xffff_ffff | TABLE_WAITS)), ((note >> 32) & 0xffff) as u32)
+        let shard = ((note & NOTED_SHARD) >> FIELD_SHIFT) as u32;
+        (Self(note & NOTED).with_writer(record), shard)
     }
 
     #[inline]
     pub(crate) fn is_free(self) -> bool {
-        self.0 & (EXCLUSIVE | READERS) == 0
+        self.0 & (EXCLUSIVE | FIELD) == 0
     }
 
     #[inline]
@@ -216,46 +220,50 @@ impl Word {
         self.0 & EXCLUSIVE != 0
     }
 
+    /// Returns the record of the exclusive holder; 0 if there is none, or if the table itself is the holder.
+    #[inline]
+    pub(crate) fn writer(self) -> u32 {
+        // 26 bits.
+        if self.is_exclusive() { ((self.0 & FIELD) >> FIELD_SHIFT) as u32 } else { 0 }
+    }
+
     #[inline]
     pub(crate) fn readers(self) -> u32 {
-        // 16 bits.
-        ((self.0 & READERS) >> READERS_SHIFT) as u32
+        // 26 bits.
+        if self.is_exclusive() { 0 } else { ((self.0 & FIELD) >> FIELD_SHIFT) as u32 }
     }
 
     #[inline]
-    pub(crate) fn somebody_waits(self) -> bool {
-        self.0 & WAITING != 0
+    pub(crate) fn has_waiters(self) -> bool {
+        self.0 & WAITERS != 0
     }
 
     #[inline]
-    pub(crate) fn table_waits(self) -> bool {
-        self.0 & TABLE_WAITS != 0
+    pub(crate) fn is_to_evict(self) -> bool {
+        self.0 & EVICT != 0
     }
 
-    /// The word with the table asking (or no longer asking) to be told when the entry becomes idle.
+    /// Returns the word with EVICT set or cleared.
     #[must_use]
-    pub(crate) fn with_table_waiting(self, waits: bool) -> Word {
-        Word(if waits { self.0 | TABLE_WAITS } else { self.0 & !TABLE_WAITS })
+    pub(crate) fn with_evict(self, evict: bool) -> Word {
+        Word(if evict { self.0 | EVICT } else { self.0 & !EVICT })
     }
 
-    /// The word with these many parked; more than fit are shown as the most that fit.
+    /// Returns the word with WAITERS set or cleared.
     #[must_use]
-    pub(crate) fn with_waiting(self, readers: u32, writers: u32) -> Word {
-        let readers = u64::from(readers.min(0xffff)) << READERS_WAITING_SHIFT;
-        let writers = u64::from(writers.min(0x7fff)) << WRITERS_WAITING_SHIFT;
-        Word((self.0 & !WAITING) | readers | writers)
+    pub(crate) fn with_waiters(self, waiters: bool) -> Word {
+        Word(if waiters { self.0 | WAITERS } else { self.0 & !WAITERS })
     }
 }
 
 impl std::fmt::Debug for Word {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Word")
-            .field("exclusive", &self.is_exclusive())
+            .field("writer", &self.is_exclusive().then(|| self.writer()))
             .field("readers", &self.readers())
-            .field("readers_waiting", &((self.0 & READERS_WAITING) >> READERS_WAITING_SHIFT))
-            .field("writers_waiting", &((self.0 & WRITERS_WAITING) >> WRITERS_WAITING_SHIFT))
-            .field("table_waits", &self.table_waits())
-            .field("generation", &((self.0 & GENERATION) >> GENERATION_SHIFT))
+            .field("waiters", &self.has_waiters())
+            .field("evict", &self.is_to_evict())
+            .field("generation", &self.generation())
             .finish()
     }
 }
@@ -264,103 +272,96 @@ impl std::fmt::Debug for Word {
 mod tests {
     use super::*;
 
-    const MAX_READERS: u32 = 0xffff;
+    const RECORD: u32 = 0x3a5_b6c7;
+
+    fn written() -> Word {
+        Word::idle(5).taken(Mode::Exclusive, RECORD).unwrap()
+    }
+
+    fn read() -> Word {
+        Word::idle(5).taken(Mode::Shared, RECORD).unwrap()
+    }
 
     #[test]
-    fn the_layout_is_the_documented_one() {
+    fn layout_is_the_documented_one() {
         assert_eq!(EXCLUSIVE, 0x0000_0000_0000_0001);
-        assert_eq!(GENERATION, 0x0000_0000_0000_fffe);
-        assert_eq!(READERS, 0x0000_0000_ffff_0000);
-        assert_eq!(READERS_WAITING, 0x0000_ffff_0000_0000);
-        assert_eq!(WRITERS_WAITING, 0x7fff_0000_0000_0000);
+        assert_eq!(GENERATION, 0x0000_0000_ffff_fffe);
+        assert_eq!(FIELD, 0x03ff_ffff_0000_0000);
+        assert_eq!((WAITERS, EVICT), (1 << 62, 1 << 63));
     }
 
     #[test]
-    fn an_entry_without_a_key_cannot_be_taken() {
-        for mode in [Mode::Shared, Mode::Exclusive] {
-            assert_eq!(Word(0).taken_uncontended(mode), None);
-            assert_eq!(Word(0).taken(mode), None);
-        }
-        assert_eq!(Word(0).claimed_for_another_key(), None);
-    }
-
-    #[test]
-    fn the_reader_count_never_wraps() {
-        let mut word = Word::idle(7);
-        for _ in 0..MAX_READERS {
-            word = word.taken_uncontended(Mode::Shared).expect("room for another reader");
-        }
-        assert_eq!(word.readers(), MAX_READERS);
-        assert_eq!(word.taken_uncontended(Mode::Shared), None);
-        assert_eq!(word.taken(Mode::Shared), None);
-        for _ in 0..MAX_READERS {
-            word = word.released_uncontended(Mode::Shared).expect("nobody waits");
-        }
-        assert_eq!(word, Word::idle(7));
-    }
-
-    #[test]
-    fn waiting_counts_saturate_and_leave_the_rest_alone() {
-        let held = Word::idle(3).taken(Mode::Exclusive).unwrap().with_table_waiting(true);
-        let crowded = held.with_waiting(u32::MAX, u32::MAX);
-        assert!(crowded.somebody_waits() && crowded.is_exclusive() && crowded.table_waits());
-        assert_eq!(crowded.readers(), 0);
-        assert_eq!(crowded.with_waiting(0, 0), held);
-    }
-
-    #[test]
-    fn a_release_looks_in_when_somebody_waits_or_the_table_does() {
-        let one = Word::idle(1).taken(Mode::Shared).unwrap();
-        let two = one.taken(Mode::Shared).unwrap();
-        assert_eq!(two.with_waiting(0, 1).released_uncontended(Mode::Shared), None);
-        assert_eq!(one.with_table_waiting(true).released_uncontended(Mode::Shared), None);
-        let table = two.with_table_waiting(true);
-        assert_eq!(table.released_uncontended(Mode::Shared), Some(one.with_table_waiting(true)));
-    }
-
-    #[test]
-    fn generations_go_round_without_zero() {
-        let mut word = Word::idle(1);
-        for _ in 0..(1 << GENERATION_BITS) + 3 {
-            let claimed = word.claimed_for_another_key().expect("idle");
-            assert_ne!(claimed.released(Mode::Exclusive), word);
-            word = claimed.released(Mode::Exclusive);
-            assert!(word.taken(Mode::Shared).is_some());
-        }
-    }
-
-    #[test]
-    fn a_note_keeps_what_a_release_needs() {
-        let word = Word::idle(9).taken(Mode::Shared).unwrap().taken(Mode::Shared).unwrap().with_table_waiting(true);
-        assert_eq!(Word::from_note(word.noted_with(0xfffe)), (word, 0xfffe));
-        assert_eq!(Word::from_note(word.with_waiting(3, 4).noted_with(1)), (word, 1));
-    }
-
-    #[test]
-    fn a_displaced_lock_lets_nobody_in_and_sends_everybody_to_the_shard() {
-        for held in [Word::idle(5).taken(Mode::Exclusive).unwrap(), Word::idle(5).taken(Mode::Shared).unwrap()] {
-            let displaced = held.displaced();
-            assert!(displaced.is_displaced() && !held.is_displaced() && !held.with_waiting(1, 1).is_displaced());
+    fn entry_without_key_is_never_taken() {
+        for word in [Word(0), Word::unkeyed(0), Word::unkeyed(7), Word(0).with_evict(true)] {
             for mode in [Mode::Shared, Mode::Exclusive] {
-                assert_eq!(displaced.taken_uncontended(mode), None);
-                assert_eq!(displaced.taken(mode), None);
+                assert_eq!(word.taken_uncontended(mode, RECORD), None);
+                assert_eq!(word.taken(mode, RECORD), None);
             }
-            assert_eq!(displaced.upgraded(), None);
-            let mode = if held.is_exclusive() { Mode::Exclusive } else { Mode::Shared };
-            assert_eq!(displaced.released_uncontended(mode), None);
-            assert!(displaced.released(mode).is_displaced());
+            assert_eq!(word.claimed_for_another_key(), None);
         }
-        assert!(!Word(0).is_displaced());
     }
 
     #[test]
-    fn only_a_lone_reader_upgrades() {
-        let one = Word::idle(1).taken(Mode::Shared).unwrap();
-        let two = one.taken(Mode::Shared).unwrap();
-        assert_eq!(two.upgraded(), None);
-        assert_eq!(Word::idle(1).upgraded(), None);
-        let writer = one.with_waiting(1, 2).upgraded().unwrap();
-        assert!(writer.is_exclusive() && writer.readers() == 0 && writer.somebody_waits());
-        assert_eq!(writer.downgraded(), one.with_waiting(1, 2));
+    fn word_names_its_writer() {
+        assert_eq!((written().writer(), written().readers()), (RECORD, 0));
+        assert_eq!((read().writer(), read().readers()), (0, 1));
+        assert_eq!(written().released(Mode::Exclusive), Word::idle(5));
+        assert_eq!(written().downgraded(), read());
+        assert_eq!(read().upgraded(RECORD), Some(written()));
+        assert_eq!(read().taken(Mode::Shared, RECORD).unwrap().upgraded(RECORD), None);
+    }
+
+    #[test]
+    fn waiters_keep_the_fast_path_out() {
+        for word in [Word::idle(1), read()] {
+            assert!(word.taken_uncontended(Mode::Shared, RECORD).is_some());
+            assert_eq!(word.with_waiters(true).taken_uncontended(Mode::Shared, RECORD), None);
+            assert_eq!(word.with_waiters(true).taken_uncontended(Mode::Exclusive, RECORD), None);
+        }
+        assert!(Word::idle(1).with_evict(true).taken_uncontended(Mode::Exclusive, RECORD).is_some());
+        assert_eq!(written().taken_uncontended(Mode::Exclusive, RECORD), None);
+        assert_eq!(written().taken_uncontended(Mode::Shared, RECORD), None);
+    }
+
+    #[test]
+    fn release_goes_to_the_shard_when_it_must() {
+        let two = read().taken(Mode::Shared, RECORD).unwrap();
+        assert_eq!(two.with_waiters(true).released_uncontended(Mode::Shared), None);
+        assert_eq!(read().with_evict(true).released_uncontended(Mode::Shared), None);
+        assert_eq!(two.with_evict(true).released_uncontended(Mode::Shared), Some(read().with_evict(true)));
+        assert_eq!(written().with_evict(true).released_uncontended(Mode::Exclusive), None);
+        assert_eq!(written().with_waiters(true).released_uncontended(Mode::Exclusive), None);
+        assert_eq!(written().released_uncontended(Mode::Exclusive), Some(Word::idle(5)));
+    }
+
+    #[test]
+    fn generation_never_repeats_for_another_key() {
+        let last = LAST_GENERATION >> GENERATION_SHIFT;
+        let claimed = Word::idle(last - 3).claimed_for_another_key().unwrap();
+        assert_eq!(claimed.generation(), last - 2);
+        assert!(claimed.has_generations_left());
+        let retired = Word::idle(last - 2).claimed_for_another_key().unwrap();
+        assert!(!retired.has_generations_left(), "{retired:?}");
+        assert!(!Word::idle(last).claimed_for_another_key().unwrap().has_generations_left());
+    }
+
+    #[test]
+    fn raised_word_is_another_one_for_ever() {
+        let last = LAST_GENERATION >> GENERATION_SHIFT;
+        let mut word = Word::idle(last - 2).with_writer(RECORD);
+        for _ in 0..9 {
+            assert_ne!(word.raised(), word);
+            assert!(!word.raised().has_writer_of(word) && word.raised().writer() == RECORD);
+            word = word.raised();
+            assert!(!word.has_generations_left());
+        }
+    }
+
+    #[test]
+    fn note_keeps_what_a_release_needs() {
+        for word in [written(), written().with_evict(true)] {
+            assert_eq!(Word::from_note(word.noted_with(0xfffe), RECORD), (word, 0xfffe));
+            assert_eq!(Word::from_note(word.with_waiters(true).noted_with(1), RECORD), (word, 1));
+        }
     }
 }

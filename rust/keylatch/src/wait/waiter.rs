@@ -188,6 +188,10 @@ pub(crate) struct Waiter {
     pub(crate) since: AtomicU64,
     /// The grant, once it has it.
     pub(crate) grant: AtomicU64,
+    /// When it was notified last, on the manager's clock.
+    notified: AtomicU64,
+    /// Whether the timer keeps the moment at which others are served past it: 0 or 1.
+    watched: AtomicU32,
     /// Nanoseconds of the lease that the grant will have; 0 for none.
     pub(crate) lease: AtomicU64,
     /// When to look what keeps it waiting, on the manager's clock. For tasks and mail, whose timer keeps the time, only
@@ -216,6 +220,8 @@ impl Waiter {
             asking: AtomicU32::new(0),
             since: AtomicU64::new(0),
             grant: AtomicU64::new(0),
+            notified: AtomicU64::new(0),
+            watched: AtomicU32::new(0),
             lease: AtomicU64::new(0),
             look_at: AtomicU64::new(NEVER),
             delivery: Mutex::new(Delivery::Thread),
@@ -293,6 +299,24 @@ impl Waiter {
     /// Takes the explanation of a wait that ended without the lock.
     pub(crate) fn take_explanation(&self) -> Option<Box<LockError>> {
         self.error.lock().take()
+    }
+
+    /// Notes when it is notified. The caller owns the shard.
+    pub(crate) fn note_notified(&self, now: u64) {
+        self.notified.store(now, Ordering::Relaxed);
+        self.watched.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that the timer keeps the moment for which it was notified; whether it did not yet. The caller owns the shard.
+    pub(crate) fn begin_watch(&self) -> bool {
+        let was = self.watched.load(Ordering::Relaxed);
+        self.watched.store(1, Ordering::Relaxed);
+        was == 0
+    }
+
+    /// Returns when it was notified. The caller owns the shard.
+    pub(crate) fn notified(&self) -> u64 {
+        self.notified.load(Ordering::Relaxed)
     }
 
     pub(crate) fn wake(&self) {

@@ -106,7 +106,7 @@ fn close_against_taking_a_lock_away() {
             ended => assert!(matches!(ended, Ended::Failed { why: Phase::Closed, .. }), "{ended:?}"),
         });
         let closes = model.spawn(|model| model.core().close());
-        assert!(!model.core().take_away(model.core().local(), &[held], Lost::Forced).no_room);
+        model.core().revoke(model.core().local(), &[held], Lost::Forced);
         waits.join().unwrap();
         closes.join().unwrap();
         model.release(held);
@@ -123,7 +123,7 @@ fn close_against_a_lock_that_is_about_to_be_kept_shut() {
         let grant = model.lock(0, EXCLUSIVE);
         model.core().start_lease(grant, Some(Duration::from_nanos(1)));
         let taker = model.spawn(move |model| {
-            let taken = model.core().take_away(model.core().local(), &[grant], Lost::Expired).grants;
+            let taken = model.core().revoke(model.core().local(), &[grant], Lost::Expired);
             assert_eq!(taken, [grant]);
         });
         model.core().close();

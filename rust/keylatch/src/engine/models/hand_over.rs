@@ -86,7 +86,7 @@ fn two_in_line() {
 fn readers_are_admitted_together() {
     use loom::sync::atomic::{AtomicU32, Ordering};
     for fairness in [Fairness::Fifo, AT_ONCE] {
-        check(move || {
+        check_within(1, move || {
             let model = Model::new(fairness);
             let held = model.lock(0, EXCLUSIVE);
             let tickets = [model.queue(0, SHARED), model.queue(0, SHARED), model.queue(0, SHARED)];

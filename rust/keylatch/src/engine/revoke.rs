@@ -1,0 +1,220 @@
+//! A hold is revoked: by force, or because its lease ran out and somebody waits.
+//!
+//! A grant without a guard is released in its holder's place; a compare-and-swap of its record decides who of the two
+//! does. A guard is not asked: on its fast path it looks at its record and at the lock's word, and may be anywhere in
+//! between. So the revoker *raises* the word's generation, and then looks whose hold it raised:
+//!
+//! * A writer's release swaps from the word it noted, which names its record. If the word that was raised named the
+//!   record, and the record still has the grant's generation, that swap fails for ever, and the guard comes to the shard.
+//! * A reader announces its release before it looks at the word, and asks after that look whether it is being revoked. If
+//!   nothing was announced when the word had been raised, each later look of the guard finds REVOKING, and it comes to the
+//!   shard. If its release was announced, the guard is left to complete it.
+//!
+//! At the shard LOST says what came of it. A holder whose word was raised for another's sake, or in vain, finds that it was
+//! not, and leaves under the mutex.
+
+use super::core::Core;
+use super::local::Local;
+use crate::hold::{Grant, Held, Lost};
+use crate::memory::NONE;
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::{Entry, LockedShard};
+use crate::wait::{News, Phase};
+
+impl Core {
+    /// Revokes the holds of these grants; `Expired` only those whose lease has run out by now. Returns which, after it told
+    /// the subscribers.
+    pub(crate) fn revoke(&self, local: &Local, grants: &[Grant], why: Lost) -> Vec<Grant> {
+        let described = self.about_to_lose(grants);
+        let (mut revoked, mut watched) = (Vec::new(), Vec::new());
+        for grant in grants {
+            if let Some(was_watched) = self.revoke_one(local, *grant, why) {
+                revoked.push(*grant);
+                watched.extend(was_watched.then_some(*grant));
+            }
+        }
+        watched.into_iter().for_each(|grant| self.losses.tell(grant, why));
+        self.tell_of_loss(described, &revoked, why);
+        self.open_a_few(local);
+        revoked
+    }
+
+    /// Revokes a hold. Returns whether somebody subscribed to that; `None` if there is nothing to revoke.
+    fn revoke_one(&self, local: &Local, grant: Grant, why: Lost) -> Option<bool> {
+        let (shard, held) = self.lock_shard_to_revoke(grant, why)?;
+        if self.records.get(grant.index()).catch(grant) {
+            Some(self.revoke_number(local, shard, grant, why))
+        } else {
+            self.revoke_guard(local, shard, held.entry, grant, why)
+        }
+    }
+
+    /// Locks the shard of a hold and makes sure that it is still there, and to be revoked: its lease may have been renewed.
+    fn lock_shard_to_revoke(&self, grant: Grant, why: Lost) -> Option<(LockedShard<'_>, Held)> {
+        let (shard, held) = self.lock_shard_of_hold(grant).ok()?;
+        let is_due = || self.leases.deadline(grant).is_some_and(|due| due <= self.now());
+        (why != Lost::Expired || is_due()).then_some((shard, held))
+    }
+
+    /// Releases a hold in the place of whoever knows its grant, and has been prevented from using it. Returns whether
+    /// somebody subscribed to that.
+    fn revoke_number(&self, local: &Local, shard: LockedShard<'_>, grant: Grant, why: Lost) -> bool {
+        let record = self.records.get(grant.index());
+        // As it is now: whoever used it like a guard a moment ago may have changed its mode.
+        let Some(held) = record.held() else { return false };
+        record.end();
+        if why == Lost::Expired {
+            // Before anybody else can have the lock: whoever sees that they have must not see it unexplained.
+            record.leave_tombstone(grant, why);
+        }
+        self.leave_revoked(local, shard, (held.entry, grant), held.mode, why);
+        if why == Lost::Expired {
+            let oldest = self.tombstones.remember(grant);
+            oldest.into_iter().for_each(|oldest| self.reclaim_tombstone(oldest));
+        } else {
+            local.free_record(&self.records, grant.index());
+        }
+        held.watched
+    }
+
+    /// Revokes a guard's hold. Returns whether somebody subscribed to that; `None` if its guard is about to release it.
+    fn revoke_guard(
+        &self,
+        local: &Local,
+        mut shard: LockedShard<'_>,
+        index: u32,
+        grant: Grant,
+        why: Lost,
+    ) -> Option<bool> {
+        let entry = self.table.entry(index);
+        let mode = self.raise(entry, grant)?;
+        self.tombstones.keep_key(grant, entry.key(self.table.arena()));
+        // Before the word is free: whoever has the lock next may change the number.
+        let was_watched = self.records.get(grant.index()).lose(why, entry.fence());
+        let upgrade = self.end_upgrade_of(&mut shard, entry, grant.index());
+        self.leave_revoked(local, shard, (index, grant), mode, why);
+        upgrade.into_iter().for_each(|(index, news)| self.tell(index, news));
+        Some(was_watched)
+    }
+
+    /// Makes sure that a guard's hold does not end by the guard's own doing any more, and returns its mode. `None` if the
+    /// guard has released it, or announced that it will. The caller owns the shard.
+    fn raise(&self, entry: &Entry, grant: Grant) -> Option<Mode> {
+        let record = self.records.get(grant.index());
+        let mut seen = entry.word();
+        loop {
+            if seen.is_exclusive() && seen.writer() != grant.index() {
+                // One of several that its session counts comes to the shard in any case.
+                let is_counted = |held: &Held| held.counted && held.grant(grant.index()) == grant;
+                return record.held().filter(is_counted).map(|held| held.mode);
+            }
+            if !seen.is_exclusive() && (seen.readers() == 0 || !record.ask_to_revoke(grant)) {
+                return None;
+            }
+            match entry.swap(seen, seen.raised()) {
+                Ok(()) if seen.is_exclusive() => return record.is_of(grant).then_some(Mode::Exclusive),
+                Ok(()) => return (!record.has_announced(grant)).then_some(Mode::Shared),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Ends the wait to upgrade a hold that was revoked, if there is one, to be told off the mutex. The caller owns the
+    /// shard.
+    fn end_upgrade_of(&self, shard: &mut LockedShard<'_>, entry: &Entry, record: u32) -> Option<(u32, News)> {
+        let upgrades = self.queue(entry).iter().take_while(|(_, waiter)| waiter.asking().upgrade);
+        let is_its = |waiter: &crate::wait::Waiter| waiter.record.load(Ordering::Relaxed) == record;
+        let (index, waiter) = upgrades.into_iter().find(|(_, waiter)| is_its(waiter))?;
+        Some((index, self.end_wait(shard, entry, waiter, Phase::Cancelled)))
+    }
+
+    /// A holder that cannot leave any more leaves; for a while nobody comes after a writer whose lease ran out.
+    fn leave_revoked(
+        &self,
+        local: &Local,
+        mut shard: LockedShard<'_>,
+        (index, grant): (u32, Grant),
+        mode: Mode,
+        why: Lost,
+    ) {
+        let entry = self.table.entry(index);
+        let delayed = why == Lost::Expired && mode == Mode::Exclusive && entry.counted() <= 1;
+        if delayed && self.keep_shut(index, entry, grant) {
+            shard.counts().releases += 1;
+            self.settle_and_wake(local, shard, index, entry, entry.hash(), None);
+        } else {
+            self.leave(local, shard, (index, entry), grant.index(), mode);
+        }
+    }
+
+    /// One of several holds that a session has of one lock goes, if that is what it is; the others stay. The caller owns the
+    /// shard.
+    pub(crate) fn leave_counted(&self, entry: &Entry, record: u32) -> bool {
+        let counted = entry.counted();
+        if counted <= 1 {
+            return false;
+        }
+        entry.set_counted(counted - 1);
+        let (mut place, mut here) = (None, entry.reader.load(Ordering::Relaxed));
+        let mut seen = entry.word();
+        if seen.writer() == record {
+            // The word names the next of them.
+            entry.reader.store(self.records.get(here).next_counted(), Ordering::Relaxed);
+            while let Err(now) = entry.swap(seen, seen.with_writer(here)) {
+                seen = now;
+            }
+            return true;
+        }
+        while here != record && here != NONE {
+            (place, here) = (Some(here), self.records.get(here).next_counted());
+        }
+        let next = self.records.get(record).next_counted();
+        match place {
+            None => entry.reader.store(next, Ordering::Relaxed),
+            Some(place) => self.records.get(place).set_next_counted(next),
+        }
+        true
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::hold::OwnerRef;
+    use crate::manager::FastObjectLockManager;
+    use crate::request::{Limit, LockRequest};
+    use crate::wait::Delivery;
+
+    #[test]
+    fn upgrade_ends_with_its_hold_and_no_other() {
+        for lost in [0, 1] {
+            let locks = FastObjectLockManager::new();
+            let core = locks.core();
+            let sessions = ["one", "two"].map(|name| locks.session(name));
+            let read = || LockRequest::read(("b", "o"));
+            let in_the_way = locks.lock(read()).blocking().unwrap();
+            let holds = sessions.each_ref().map(|one| core.try_now(read().owner(OwnerRef::from(one)), false).unwrap());
+            // Nobody looks for a deadlock yet.
+            let waits = holds.map(|grant| core.begin_upgrade(grant, Delivery::Thread).unwrap().expect("in line").0);
+            let phase = |who: usize| core.waiters.get(waits[who].index()).phase();
+            let stays = 1 - lost;
+
+            assert_eq!(core.revoke(core.local(), &[holds[lost]], Lost::Forced), [holds[lost]]);
+            assert_eq!(phase(lost), Phase::Cancelled, "it has nothing to wait for");
+            assert!(phase(stays).is_queued(), "somebody is in its way");
+            drop(in_the_way);
+            assert_eq!(phase(stays), Phase::Granted);
+
+            for who in [lost, stays] {
+                let ended = core.finish(core.local(), waits[who].index());
+                let upgraded = core.upgrade_ended(holds[who], ended, Limit::Never);
+                assert_eq!(upgraded.is_ok(), who == stays, "{upgraded:?}");
+                assert!(who == lost || locks.lock(read()).try_now().is_err(), "alone");
+                core.release_guard(holds[who]);
+            }
+            assert!(locks.lock(LockRequest::write(("b", "o"))).try_now().is_ok(), "nobody holds it");
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        }
+    }
+}

@@ -196,6 +196,24 @@ extern "C" {
 /* As many requests wait as may. */
 #define KEYLATCH_EWAITERS (-13)
 
+/* The claimant has ended or run out; make a new one. */
+#define KEYLATCH_ESESSION (-20)
+
+/* The claims were started anew since the number was given out. */
+#define KEYLATCH_EEPOCH (-21)
+
+/* The request's number is settled; use a new one. */
+#define KEYLATCH_ESTALE (-22)
+
+/* The request's number is in use for another resource. */
+#define KEYLATCH_ENUMBER (-23)
+
+/* The claimant has as many open requests as it may have; settle some. */
+#define KEYLATCH_EOPEN (-24)
+
+/* As many claimants are there as may be. */
+#define KEYLATCH_ESESSIONS (-25)
+
 /* A pointer that must point to something is NULL. */
 #define KEYLATCH_ENULL (-100)
 
@@ -289,6 +307,14 @@ int32_t keylatch_status_is_transient(int32_t status);
 #define KEYLATCH_STRUCT_ADAPTIVE 12
 
 #define KEYLATCH_STRUCT_WAIT_BUCKET 13
+
+#define KEYLATCH_STRUCT_CLAIMS_OPTIONS 14
+
+#define KEYLATCH_STRUCT_CLAIM_ANSWER 15
+
+#define KEYLATCH_STRUCT_CLAIM_POLICY 16
+
+#define KEYLATCH_STRUCT_CLAIM_EVENT 17
 
 /*
  * The library's version, such as "0.1.0". Never NULL.
@@ -1855,6 +1881,481 @@ int32_t keylatch_manager_report(const keylatch_manager *manager,
  * with free(). Threads: any.
  */
 void keylatch_text_free(char *text);
+
+/* ==== CLAIMS =====================================================================================
+ *
+ * One does the work of a resource, the others wait for its outcome. A claimant asks under a number
+ * that it counts itself, and repeats a request under the same number: it gets the same answer.
+ * Success answers everyone in line; failure makes the first in line the owner before anything is
+ * published.
+ *
+ * Claims have no manager: a keylatch_claims stands for itself.
+ */
+
+/* One who claims; made by keylatch_claimant_new(), freed by keylatch_claimant_free(). */
+typedef struct keylatch_claimant keylatch_claimant;
+
+/* Claims on resources; made by keylatch_claims_new(), freed by keylatch_claims_free(). */
+typedef struct keylatch_claims keylatch_claims;
+
+/* The limits of claims. Everything that is 0 is the default. */
+typedef struct keylatch_claims_options {
+  /* sizeof(keylatch_claims_options) */
+  size_t struct_size;
+  /* How long an outcome is kept for new requests. Default 10 minutes. */
+  uint64_t retain_ns;
+  /* Resources without owner and line that are remembered. Default 10,000. */
+  uint64_t retain_count;
+  /* Events of each resource that are kept. Default 256. */
+  uint64_t ring;
+  /* Claimants that may be there. Default 100,000. */
+  uint64_t max_claimants;
+  /* Open numbers of a claimant. Default 1,024. */
+  uint64_t max_open;
+  /* Requests that may wait. Default 100,000. */
+  uint64_t max_waiters;
+} keylatch_claims_options;
+
+/* For a keylatch_claims_options: its size, and zeros. */
+#define KEYLATCH_CLAIMS_OPTIONS_INIT \
+    { sizeof(keylatch_claims_options), 0, 0, 0, 0, 0, 0 }
+
+/*
+ * Makes claims. options may be NULL for all defaults.
+ *
+ * Writes *claims on success; it is the caller's, to be freed with keylatch_claims_free(). Errors:
+ * KEYLATCH_ECONFIG, KEYLATCH_ENULL, KEYLATCH_ESTRUCT. Threads: any.
+ */
+int32_t keylatch_claims_new(const struct keylatch_claims_options *options,
+                            struct keylatch_claims **claims);
+
+/*
+ * Closes and frees claims. Requests that wait end with KEYLATCH_ECLOSED; this function waits until
+ * every call in progress on the claims has returned, and every callback has been called and has
+ * returned. A callback may free its claims; then callbacks that are still to come are not waited
+ * for. Claimants, queues and watches stay, to be freed by their own functions. NULL is fine and
+ * does nothing.
+ *
+ * Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
+ */
+int32_t keylatch_claims_free(struct keylatch_claims *claims);
+
+/*
+ * Makes a claimant. ttl_ns is how long it lives without keylatch_claimant_renew(); 0 is until it is
+ * freed.
+ *
+ * Writes *claimant on success; it is the caller's, to be freed with keylatch_claimant_free(),
+ * before or after its claims. Errors: KEYLATCH_ESESSIONS, KEYLATCH_ECLOSED, KEYLATCH_EFORKED;
+ * KEYLATCH_ECONFIG for a ttl_ns beyond an hour; KEYLATCH_EINVALID for a name beyond 4,096 bytes;
+ * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_claimant_new(const struct keylatch_claims *claims,
+                              const char *name,
+                              size_t name_len,
+                              uint64_t ttl_ns,
+                              struct keylatch_claimant **claimant);
+
+/*
+ * Frees a claimant. What it waits for and what it owns end as failures: the next in line owns the
+ * work. A thread that waits in keylatch_claim() comes out with KEYLATCH_ESESSION. NULL is fine and
+ * does nothing.
+ *
+ * Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
+ */
+int32_t keylatch_claimant_free(struct keylatch_claimant *claimant);
+
+/*
+ * Declares that the claimant is done with all numbers below this one. Its next request has their
+ * answers forgotten, and ends what they still wait for or own.
+ *
+ * Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_claimant_settle_below(const struct keylatch_claimant *claimant,
+                                       uint64_t number);
+
+/*
+ * Renews a claimant for its ttl_ns.
+ *
+ * Errors: KEYLATCH_ESESSION if it ran out; KEYLATCH_ECLOSED, KEYLATCH_EFORKED, KEYLATCH_ENULL,
+ * KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_claimant_renew(const struct keylatch_claimant *claimant);
+
+/* ==== CLAIMING AND COMPLETING ====================================================================
+ *
+ * A request is answered with a keylatch_claim_answer. KEYLATCH_CLAIM_YOURS says that the work is
+ * the claimant's to do: its fence completes it, and goes with what is written, so that the store
+ * can refuse what an earlier owner writes late.
+ */
+
+/* The request is in line; ahead says how many are before it. */
+#define KEYLATCH_CLAIM_WAITING 0
+
+/* The work is the claimant's to do: fence, attempt and first_in_epoch. */
+#define KEYLATCH_CLAIM_YOURS 1
+
+/*
+ * The work has an outcome: succeeded, text (the note or the reason), fence and attempt of the owner
+ * that reached it.
+ */
+#define KEYLATCH_CLAIM_DONE 2
+
+/* This request completed the work: succeeded and text. */
+#define KEYLATCH_CLAIM_ENDED 3
+
+/* This request owned the work and lost it; text says why. */
+#define KEYLATCH_CLAIM_LOST 4
+
+/* The work is another's, and the request was not to wait; text is the owner's name. */
+#define KEYLATCH_CLAIM_SKIPPED 5
+
+/* A later request took the places of all that waited. */
+#define KEYLATCH_CLAIM_SUPERSEDED 6
+
+/* The request was cancelled; fence is that of the grant that ended with it, or 0. */
+#define KEYLATCH_CLAIM_CANCELLED 7
+
+/* Do not wait for work that is another's. */
+#define KEYLATCH_CLAIM_SKIP_IF_CLAIMED 1
+
+/* Take the places of all that wait: only the latest request waits. */
+#define KEYLATCH_CLAIM_LATEST_ONLY 2
+
+/* The rules of a request. Each concerns that request alone. Everything that is 0 is the default. */
+typedef struct keylatch_claim_policy {
+  /* sizeof(keylatch_claim_policy) */
+  size_t struct_size;
+  /* How long the grant lasts without keylatch_claim_renew(). Default: as long as the claimant. */
+  uint64_t lease_ns;
+  /* How long the next attempt is held back when this one fails. Default: not at all. */
+  uint64_t retry_after_ns;
+  /* How many may be in line for it to join. Default: no limit. */
+  uint64_t max_waiting;
+  /*
+   * When its attempt is this one and fails, everyone in line is answered with the failure. Default:
+   * no limit.
+   */
+  uint32_t max_attempts;
+  /* KEYLATCH_CLAIM_SKIP_IF_CLAIMED, KEYLATCH_CLAIM_LATEST_ONLY, or 0. */
+  uint32_t flags;
+} keylatch_claim_policy;
+
+/* For a keylatch_claim_policy: its size, and zeros. */
+#define KEYLATCH_CLAIM_POLICY_INIT \
+    { sizeof(keylatch_claim_policy), 0, 0, 0, 0, 0 }
+
+/*
+ * The answer of a request. A function that writes one says so; text is the caller's then, to be
+ * freed with keylatch_text_free(), and NULL where there is none. In a callback it lives until the
+ * callback returns.
+ */
+typedef struct keylatch_claim_answer {
+  /* sizeof(keylatch_claim_answer) */
+  size_t struct_size;
+  char *text;
+  uint64_t fence;
+  uint64_t ahead;
+  /* KEYLATCH_CLAIM_... */
+  int32_t kind;
+  /* 1 for a success, 0 for a failure. */
+  int32_t succeeded;
+  /* 1 for the first attempt at the work, one more after each failure. */
+  uint32_t attempt;
+  /* 1 if no earlier attempt is known: look whether the work is done already. */
+  uint32_t first_in_epoch;
+} keylatch_claim_answer;
+
+/* For a keylatch_claim_answer: its size, and zeros. */
+#define KEYLATCH_CLAIM_ANSWER_INIT \
+    { sizeof(keylatch_claim_answer), 0, 0, 0, 0, 0, 0, 0 }
+
+/*
+ * Called once with what a claim came to: KEYLATCH_OK and the answer, or why not and NULL.
+ * keylatch_last_error() tells more of a failure. It runs on a thread of the library's, one callback
+ * of its claims at a time. It may call everything that does not wait.
+ */
+typedef void (*keylatch_claim_callback)(void *user_data,
+                                        int32_t status,
+                                        const struct keylatch_claim_answer *answer);
+
+/*
+ * Asks for the work of a resource under a number, and waits in the calling thread for an answer for
+ * at most timeout_ns. With 0 it asks without waiting: after KEYLATCH_CLAIM_WAITING the request is
+ * in line, until it is asked for again or cancelled. A request that times out leaves the line, and
+ * its number is used up. policy may be NULL.
+ *
+ * Set answer->struct_size first; the rest is written on success. Errors: KEYLATCH_ETIMEOUT;
+ * KEYLATCH_ESESSION, KEYLATCH_ESTALE, KEYLATCH_ENUMBER, KEYLATCH_EOPEN, KEYLATCH_EWAITERS,
+ * KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a lease_ns beyond an
+ * hour; KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any, but
+ * callbacks must not wait. Signals do not end the wait.
+ */
+int32_t keylatch_claim(const keylatch_claimant *claimant,
+                       const keylatch_key *resource,
+                       uint64_t number,
+                       uint64_t timeout_ns,
+                       const struct keylatch_claim_policy *policy,
+                       struct keylatch_claim_answer *answer);
+
+/*
+ * As keylatch_claim(), with the answer for the callback, also if there is one already. After
+ * KEYLATCH_OK it is called once; after an error it is not. free_fn is called once in any case,
+ * last.
+ *
+ * Errors: as keylatch_claim(), without KEYLATCH_ETIMEOUT, which the callback is told;
+ * KEYLATCH_ESYSTEM if there is no thread to be had. Threads: any; also from callbacks.
+ */
+int32_t keylatch_claim_callback_submit(const keylatch_claimant *claimant,
+                                       const keylatch_key *resource,
+                                       uint64_t number,
+                                       uint64_t timeout_ns,
+                                       const struct keylatch_claim_policy *policy,
+                                       keylatch_claim_callback callback,
+                                       void *user_data,
+                                       keylatch_free_fn free_fn);
+
+/*
+ * Ends the work: succeeded is 1 with a note, or 0 with the reason of the failure, which may be NULL
+ * if it has no bytes. A repetition gets the stored answer: KEYLATCH_CLAIM_ENDED with what was
+ * completed first, or how the grant was lost. answer may be NULL.
+ *
+ * Errors: KEYLATCH_ENOTHELD if the fence is not this request's; KEYLATCH_ESESSION, KEYLATCH_ESTALE,
+ * KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_EINVALID for a text beyond 4,096 bytes;
+ * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_claim_complete(const keylatch_claimant *claimant,
+                                uint64_t number,
+                                uint64_t fence,
+                                int32_t succeeded,
+                                const char *note,
+                                size_t note_len,
+                                struct keylatch_claim_answer *answer);
+
+/*
+ * Reports how far the work is: units done, units in all (0 if unknown), and where to look at it,
+ * which may be NULL if it has no bytes.
+ *
+ * Errors: as keylatch_claim_complete(); KEYLATCH_ENOTHELD also if the grant was lost. Threads: any;
+ * also from callbacks.
+ */
+int32_t keylatch_claim_progress(const keylatch_claimant *claimant,
+                                uint64_t number,
+                                uint64_t fence,
+                                uint64_t done,
+                                uint64_t total,
+                                const char *address,
+                                size_t address_len);
+
+/*
+ * Lets the lease of a grant begin again with this length.
+ *
+ * Errors: KEYLATCH_ENOTHELD if the grant was lost or is not this request's; KEYLATCH_ECONFIG for a
+ * lease_ns of 0 or beyond an hour; KEYLATCH_ESESSION, KEYLATCH_ESTALE, KEYLATCH_ECLOSED,
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_claim_renew(const keylatch_claimant *claimant,
+                             uint64_t number,
+                             uint64_t fence,
+                             uint64_t lease_ns);
+
+/*
+ * Gives a request up: its place, or the work that it owns, which counts as a failure. A request of
+ * that number that comes later is answered KEYLATCH_CLAIM_CANCELLED. answer may be NULL.
+ *
+ * Errors: KEYLATCH_ESESSION, KEYLATCH_ESTALE, KEYLATCH_EOPEN, KEYLATCH_ECLOSED, KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_claim_cancel(const keylatch_claimant *claimant,
+                              uint64_t number,
+                              struct keylatch_claim_answer *answer);
+
+/*
+ * Ends the owner's grant as a failure. *fence becomes that of the grant, or 0 if the resource has
+ * no owner.
+ *
+ * Writes *fence on success. Errors: KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_claim_force_release(const keylatch_claims *claims,
+                                     const keylatch_key *resource,
+                                     uint64_t *fence);
+
+/*
+ * Drops a retained outcome, so that the next request does the work again. *forgotten becomes 1, or
+ * 0 if none was retained.
+ *
+ * Writes *forgotten on success. Errors: KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_claim_forget(const keylatch_claims *claims,
+                              const keylatch_key *resource,
+                              int32_t *forgotten);
+
+/* ==== CLAIMS IN EVENT LOOPS ======================================================================
+ *
+ * Answers of claims in a queue, and the numbered events of a resource. Both have a file descriptor
+ * that is readable while there is something to fetch: poll it for reading, then fetch until
+ * KEYLATCH_EWOULDBLOCK. Neither function waits.
+ */
+
+/*
+ * The events up to this one are not kept; the event has the state after it: owner and fence if the
+ * work has an owner, waiting, and succeeded and text if it has an outcome.
+ */
+#define KEYLATCH_CLAIM_EVENT_RESET 1
+
+/* A request became the owner: owner, fence, attempt. number is its claimant's number for it. */
+#define KEYLATCH_CLAIM_EVENT_GRANTED 2
+
+/*
+ * An attempt failed: fence; text is the reason. number is that of the request that owns the work
+ * now, or 0.
+ */
+#define KEYLATCH_CLAIM_EVENT_FAILED 3
+
+/* The work has an outcome: fence, attempt, succeeded, text. */
+#define KEYLATCH_CLAIM_EVENT_DONE 4
+
+/* The owner reported how far it is: fence, done, total; text is the address. */
+#define KEYLATCH_CLAIM_EVENT_PROGRESS 5
+
+/* The outcome is no longer retained. */
+#define KEYLATCH_CLAIM_EVENT_FORGOTTEN 6
+
+/* Answers of claims; made by keylatch_claim_queue_new(), freed by keylatch_claim_queue_free(). */
+typedef struct keylatch_claim_queue keylatch_claim_queue;
+
+/*
+ * A subscription to a resource; made by keylatch_claim_watch_new(), freed by
+ * keylatch_claim_watch_free().
+ */
+typedef struct keylatch_claim_watch keylatch_claim_watch;
+
+/*
+ * One event of a resource. sequence counts without gaps; after a reset it goes on with the next
+ * one. owner and text are the caller's, to be freed with keylatch_text_free(), and NULL where there
+ * is none.
+ */
+typedef struct keylatch_claim_event {
+  /* sizeof(keylatch_claim_event) */
+  size_t struct_size;
+  char *owner;
+  char *text;
+  uint64_t epoch;
+  uint64_t sequence;
+  uint64_t number;
+  uint64_t fence;
+  uint64_t done;
+  uint64_t total;
+  uint64_t waiting;
+  /* KEYLATCH_CLAIM_EVENT_... */
+  int32_t kind;
+  int32_t succeeded;
+  uint32_t attempt;
+  /* 1 if the work has an outcome. For a reset. */
+  uint32_t has_outcome;
+} keylatch_claim_event;
+
+/* For a keylatch_claim_event: its size, and zeros. */
+#define KEYLATCH_CLAIM_EVENT_INIT \
+    { sizeof(keylatch_claim_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/*
+ * Makes a queue for the answers of claims. Takes two file descriptors.
+ *
+ * Writes *queue on success; it is the caller's, to be freed with keylatch_claim_queue_free().
+ * Errors: KEYLATCH_ESYSTEM if there are no descriptors; KEYLATCH_ECLOSED, KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_claim_queue_new(const keylatch_claims *claims,
+                                 struct keylatch_claim_queue **queue);
+
+/*
+ * Frees a queue. Answers that were not fetched are dropped; the requests stay as they are. NULL is
+ * fine and does nothing.
+ *
+ * Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
+ */
+int32_t keylatch_claim_queue_free(struct keylatch_claim_queue *queue);
+
+/*
+ * Tells the descriptor that is readable while answers lie in the queue. It is the queue's: poll it,
+ * do not read or close it.
+ *
+ * Writes *fd on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_claim_queue_fd(const struct keylatch_claim_queue *queue,
+                                int32_t *fd);
+
+/*
+ * As keylatch_claim(), with the answer in a queue of the same claims, under this token, also if
+ * there is one already.
+ *
+ * Errors: as keylatch_claim(), without KEYLATCH_ETIMEOUT, which arrives in the queue;
+ * KEYLATCH_ECONFIG for a queue of other claims; nothing arrives then. Threads: any; also from
+ * callbacks.
+ */
+int32_t keylatch_claim_queue_submit(const keylatch_claimant *claimant,
+                                    const keylatch_key *resource,
+                                    uint64_t number,
+                                    uint64_t timeout_ns,
+                                    const keylatch_claim_policy *policy,
+                                    const struct keylatch_claim_queue *queue,
+                                    uint64_t token);
+
+/*
+ * Fetches the oldest answer, without waiting: its token, its status, and the answer if the status
+ * is KEYLATCH_OK.
+ *
+ * Set answer->struct_size first. Writes *token and *status on success, and the rest of answer if
+ * the status is KEYLATCH_OK. Errors: KEYLATCH_EWOULDBLOCK if nothing is there; KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each answer is fetched by one.
+ */
+int32_t keylatch_claim_queue_next(const struct keylatch_claim_queue *queue,
+                                  uint64_t *token,
+                                  int32_t *status,
+                                  keylatch_claim_answer *answer);
+
+/*
+ * Subscribes to the events of a resource after the one of this epoch and sequence, or with both 0
+ * from a reset on.
+ *
+ * Writes *watch on success; it is the caller's, to be freed with keylatch_claim_watch_free().
+ * Errors: KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
+ * KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_claim_watch_new(const keylatch_claims *claims,
+                                 const keylatch_key *resource,
+                                 uint64_t epoch,
+                                 uint64_t sequence,
+                                 struct keylatch_claim_watch **watch);
+
+/*
+ * Ends a subscription and frees it. NULL is fine and does nothing.
+ *
+ * Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
+ */
+int32_t keylatch_claim_watch_free(struct keylatch_claim_watch *watch);
+
+/*
+ * Tells a descriptor that is readable when there may be an event. It is the subscription's: poll
+ * it, do not read or close it. Takes two file descriptors when it is called first.
+ *
+ * Writes *fd on success. Errors: KEYLATCH_ESYSTEM if there are no descriptors; KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_claim_watch_fd(const struct keylatch_claim_watch *watch,
+                                int32_t *fd);
+
+/*
+ * Fetches the next event, without waiting.
+ *
+ * Set event->struct_size first; the rest is written on success. Errors: KEYLATCH_EWOULDBLOCK if
+ * nothing is there; KEYLATCH_ECLOSED, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT,
+ * KEYLATCH_EHANDLE. Threads: any; each event is fetched by one.
+ */
+int32_t keylatch_claim_watch_next(const struct keylatch_claim_watch *watch,
+                                  struct keylatch_claim_event *event);
 
 /* ==== FOR CONVENIENCE ============================================================================
  *

@@ -124,3 +124,7 @@ echo "Scenarios"
 shared scenarios tests/c/scenarios/*.c
 "$work/scenarios" --refuses
 "$work/scenarios" tests/scenarios/*.json
+
+echo "Scenarios of claims, by answer, callback and queue"
+shared claims tests/c/claims/main.c tests/c/scenarios/json.c -Itests/c/scenarios
+"$work/claims" tests/scenarios/claims/*.json

@@ -564,13 +564,82 @@ static void sizes(void)
     const size_t sizes[] = { sizeof(keylatch_key), sizeof(keylatch_manager_options), sizeof(keylatch_owner_options),
         sizeof(keylatch_request_options), sizeof(keylatch_batch_item), sizeof(keylatch_completion), sizeof(keylatch_metrics),
         sizeof(keylatch_health), sizeof(keylatch_party), sizeof(keylatch_filter), sizeof(keylatch_event_options),
-        sizeof(keylatch_adaptive), sizeof(keylatch_wait_bucket) };
+        sizeof(keylatch_adaptive), sizeof(keylatch_wait_bucket), sizeof(keylatch_claims_options), sizeof(keylatch_claim_answer),
+        sizeof(keylatch_claim_policy), sizeof(keylatch_claim_event) };
     size_t count = sizeof sizes / sizeof *sizes, size;
     for (size_t i = 0; i < count; i++) {
         OK(keylatch_struct_size((int32_t)i + 1, &size));
         CHECK(size == sizes[i]);
     }
     CHECK_STATUS(KEYLATCH_EINVALID, keylatch_struct_size((int32_t)count + 1, &size));
+}
+
+static void *waits_for_work(void *with)
+{
+    keylatch_claim_answer answer = { sizeof answer };
+    atomic_fetch_add(&inside, 1);
+    CHECK_STATUS(KEYLATCH_ESESSION, keylatch_claim(with, &key, 1, KEYLATCH_WAIT_FOREVER, NULL, &answer));
+    return NULL;
+}
+
+static void claims(void)
+{
+    keylatch_claims_options options = { sizeof options };
+    keylatch_claim_answer answer = { sizeof answer };
+    keylatch_claim_policy short_line = { sizeof short_line };
+    keylatch_claims *made;
+    keylatch_claimant *a, *b, *none;
+    keylatch_claim_watch *watch;
+    keylatch_claim_event event = { sizeof event };
+    pthread_t waiter;
+    options.max_open = 2;
+    options.max_claimants = 2;
+    OK(keylatch_claims_new(&options, &made));
+    OK(keylatch_claimant_new(made, "a", 1, 0, &a));
+    OK(keylatch_claimant_new(made, "b", 1, 1, &b));
+    COMES(KEYLATCH_ESESSION, keylatch_claimant_renew(b));
+    OK(keylatch_claimant_free(b));
+    OK(keylatch_claimant_new(made, "b", 1, 0, &b));
+    COMES(KEYLATCH_ESESSIONS, keylatch_claimant_new(made, "c", 1, 0, &none));
+    OK(keylatch_claim(a, &key, 1, 0, NULL, &answer));
+    CHECK(answer.kind == KEYLATCH_CLAIM_YOURS && answer.attempt == 1 && answer.first_in_epoch == 1);
+    COMES(KEYLATCH_ENUMBER, keylatch_claim(a, &other, 1, 0, NULL, &answer));
+    OK(keylatch_claim_cancel(a, 9, NULL));
+    COMES(KEYLATCH_EOPEN, keylatch_claim(a, &other, 2, 0, NULL, &answer));
+    short_line.max_waiting = 1;
+    COMES(KEYLATCH_ETIMEOUT, keylatch_claim(b, &key, 8, MS, &short_line, &answer));
+    CHECK_STATUS(KEYLATCH_ENOTHELD, keylatch_claim_complete(a, 1, answer.fence + 1, 1, "x", 1, NULL));
+    OK(keylatch_claim_watch_new(made, &key, 0, 0, &watch));
+    OK(keylatch_claim_watch_next(watch, &event));
+    CHECK(event.kind == KEYLATCH_CLAIM_EVENT_RESET && event.fence == 1 && strcmp(event.owner, "a") == 0);
+    keylatch_text_free(event.owner);
+    CHECK_STATUS(KEYLATCH_EWOULDBLOCK, keylatch_claim_watch_next(watch, &event));
+    OK(keylatch_claim_watch_free(watch));
+    OK(keylatch_claimant_settle_below(a, 20));
+    OK(keylatch_claim(a, &other, 20, 0, NULL, &answer));
+    COMES(KEYLATCH_ESTALE, keylatch_claim(a, &key, 1, 0, NULL, &answer));
+    /* The work of `key` is free again; now another has it, and its claimant is freed while a thread waits. */
+    OK(keylatch_claim(a, &key, 21, 0, NULL, &answer));
+    atomic_store(&inside, 0);
+    OK(keylatch_claimant_settle_below(b, 0));
+    CHECK(pthread_create(&waiter, NULL, waits_for_work, b) == 0);
+    while (atomic_load(&inside) < 1)
+        sched_yield();
+    do {
+        /* Until it is in line. */
+        OK(keylatch_claim_watch_new(made, &key, 0, 0, &watch));
+        OK(keylatch_claim_watch_next(watch, &event));
+        keylatch_text_free(event.owner);
+        keylatch_text_free(event.text);
+        OK(keylatch_claim_watch_free(watch));
+    } while (event.waiting == 0);
+    OK(keylatch_claimant_free(b));
+    CHECK(pthread_join(waiter, NULL) == 0);
+    OK(keylatch_claims_free(made));
+    CHECK_STATUS(KEYLATCH_ECLOSED, keylatch_claim(a, &key, 22, 0, NULL, &answer));
+    OK(keylatch_claimant_free(a));
+    /* Of another epoch are only numbers that come from afar: the service's. */
+    reached[-KEYLATCH_EEPOCH] = true;
 }
 
 /* Each has a name; which are there, the library says. */
@@ -613,6 +682,7 @@ int main(int count, char **arguments)
         no_threads();
     }
     too_long_to_be_read();
+    claims();
     told_of();
     freed_while_waiting();
     a_callback_that_does_everything();

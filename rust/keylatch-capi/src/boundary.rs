@@ -3,6 +3,7 @@
 use crate::last_error;
 use crate::status::{KEYLATCH_EINVALID, KEYLATCH_ENULL, KEYLATCH_EPANIC, KEYLATCH_ESTRUCT};
 use keylatch::LockError;
+use keylatch::claim::ClaimError;
 use std::borrow::Cow;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +14,8 @@ use std::ptr::NonNull;
 pub(crate) enum Failure {
     /// The core says so.
     Core(LockError),
+    /// The core says so of a claim.
+    Claim(ClaimError),
     /// What only C can do wrong, or what is only wrong in C.
     Border { status: i32, message: Cow<'static, str> },
 }
@@ -29,6 +32,7 @@ impl Failure {
     pub(crate) fn status(&self) -> i32 {
         match self {
             Self::Core(error) => error.code(),
+            Self::Claim(error) => error.code(),
             Self::Border { status, .. } => *status,
         }
     }
@@ -40,10 +44,17 @@ impl From<LockError> for Failure {
     }
 }
 
+impl From<ClaimError> for Failure {
+    fn from(error: ClaimError) -> Self {
+        Self::Claim(error)
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Core(error) => error.fmt(f),
+            Self::Claim(error) => error.fmt(f),
             Self::Border { message, .. } => f.write_str(message),
         }
     }

@@ -58,7 +58,12 @@ impl Promise {
 
     /// From now on who frees the manager waits for it.
     pub(crate) fn is_owed_by(&self, manager: &keylatch_manager) {
-        self.owed.get_or_init(|| (manager.number, manager.callbacks.add()));
+        self.is_owed(manager.number, &manager.callbacks);
+    }
+
+    /// The same for what has a number and a count of its own.
+    pub(crate) fn is_owed(&self, number: u64, callbacks: &Arc<Outstanding>) {
+        self.owed.get_or_init(|| (number, callbacks.add()));
     }
 
     fn manager(&self) -> u64 {

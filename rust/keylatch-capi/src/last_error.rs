@@ -56,7 +56,7 @@ impl LastError {
         match self.failure.as_ref()? {
             Failure::Core(LockError::Batch { cause, .. }) => Some(cause),
             Failure::Core(error) => Some(error),
-            Failure::Border { .. } => None,
+            Failure::Claim(_) | Failure::Border { .. } => None,
         }
     }
 

@@ -60,3 +60,9 @@ pub mod taking;
 pub mod events;
 
 pub mod figures;
+
+pub mod claims;
+
+pub mod claim_verbs;
+
+pub mod claim_events;

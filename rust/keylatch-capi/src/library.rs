@@ -5,7 +5,9 @@
 //! to that by the library's SONAME.
 
 use crate::boundary::{Out, call, invalid};
-use crate::{batch, events, figures, filter, key, manager, options, owner, party, queue};
+use crate::{
+    batch, claim_events, claim_verbs, claims, events, figures, filter, key, manager, options, owner, party, queue,
+};
 use std::ffi::c_char;
 
 /// Counts the incompatible changes of this interface.
@@ -25,6 +27,10 @@ pub const KEYLATCH_STRUCT_FILTER: i32 = 10;
 pub const KEYLATCH_STRUCT_EVENT_OPTIONS: i32 = 11;
 pub const KEYLATCH_STRUCT_ADAPTIVE: i32 = 12;
 pub const KEYLATCH_STRUCT_WAIT_BUCKET: i32 = 13;
+pub const KEYLATCH_STRUCT_CLAIMS_OPTIONS: i32 = 14;
+pub const KEYLATCH_STRUCT_CLAIM_ANSWER: i32 = 15;
+pub const KEYLATCH_STRUCT_CLAIM_POLICY: i32 = 16;
+pub const KEYLATCH_STRUCT_CLAIM_EVENT: i32 = 17;
 
 /// The library's version, such as "0.1.0". Never NULL.
 ///
@@ -75,6 +81,10 @@ pub unsafe extern "C" fn keylatch_struct_size(which: i32, size: *mut usize) -> i
             KEYLATCH_STRUCT_EVENT_OPTIONS => size_of::<events::keylatch_event_options>(),
             KEYLATCH_STRUCT_ADAPTIVE => size_of::<figures::keylatch_adaptive>(),
             KEYLATCH_STRUCT_WAIT_BUCKET => size_of::<figures::keylatch_wait_bucket>(),
+            KEYLATCH_STRUCT_CLAIMS_OPTIONS => size_of::<claims::keylatch_claims_options>(),
+            KEYLATCH_STRUCT_CLAIM_ANSWER => size_of::<claim_verbs::keylatch_claim_answer>(),
+            KEYLATCH_STRUCT_CLAIM_POLICY => size_of::<claim_verbs::keylatch_claim_policy>(),
+            KEYLATCH_STRUCT_CLAIM_EVENT => size_of::<claim_events::keylatch_claim_event>(),
             other => return Err(invalid(format!("{other} is no struct's number"))),
         });
         Ok(())

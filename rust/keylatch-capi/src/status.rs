@@ -33,6 +33,18 @@ pub const KEYLATCH_EFORKED: i32 = -11;
 pub const KEYLATCH_EUPGRADE: i32 = -12;
 /// As many requests wait as may.
 pub const KEYLATCH_EWAITERS: i32 = -13;
+/// The claimant has ended or run out; make a new one.
+pub const KEYLATCH_ESESSION: i32 = -20;
+/// The claims were started anew since the number was given out.
+pub const KEYLATCH_EEPOCH: i32 = -21;
+/// The request's number is settled; use a new one.
+pub const KEYLATCH_ESTALE: i32 = -22;
+/// The request's number is in use for another resource.
+pub const KEYLATCH_ENUMBER: i32 = -23;
+/// The claimant has as many open requests as it may have; settle some.
+pub const KEYLATCH_EOPEN: i32 = -24;
+/// As many claimants are there as may be.
+pub const KEYLATCH_ESESSIONS: i32 = -25;
 
 /// A pointer that must point to something is NULL.
 pub const KEYLATCH_ENULL: i32 = -100;
@@ -69,6 +81,12 @@ const ALL: &[(i32, &CStr, &CStr)] = &[
     (KEYLATCH_EFORKED, c"KEYLATCH_EFORKED", c"the process is a fork of the one that made the lock manager"),
     (KEYLATCH_EUPGRADE, c"KEYLATCH_EUPGRADE", c"somebody else already waits to upgrade the lock"),
     (KEYLATCH_EWAITERS, c"KEYLATCH_EWAITERS", c"as many requests wait as may"),
+    (KEYLATCH_ESESSION, c"KEYLATCH_ESESSION", c"the claimant has ended"),
+    (KEYLATCH_EEPOCH, c"KEYLATCH_EEPOCH", c"the claims were started anew"),
+    (KEYLATCH_ESTALE, c"KEYLATCH_ESTALE", c"the request's number is settled"),
+    (KEYLATCH_ENUMBER, c"KEYLATCH_ENUMBER", c"the request's number is in use for another resource"),
+    (KEYLATCH_EOPEN, c"KEYLATCH_EOPEN", c"the claimant has as many open requests as it may have"),
+    (KEYLATCH_ESESSIONS, c"KEYLATCH_ESESSIONS", c"as many claimants are there as may be"),
     (KEYLATCH_ENULL, c"KEYLATCH_ENULL", c"a pointer is NULL that must not be"),
     (KEYLATCH_EINVALID, c"KEYLATCH_EINVALID", c"an argument has a value that means nothing"),
     (KEYLATCH_ESTRUCT, c"KEYLATCH_ESTRUCT", c"struct_size or something in the struct is not known to this library"),
@@ -115,6 +133,8 @@ pub extern "C" fn keylatch_status_is_transient(status: i32) -> i32 {
         KEYLATCH_ETABLEFULL,
         KEYLATCH_EUPGRADE,
         KEYLATCH_EWAITERS,
+        KEYLATCH_EOPEN,
+        KEYLATCH_ESESSIONS,
     ];
     i32::from(transient.contains(&status))
 }

@@ -16,8 +16,27 @@ use std::process::ExitCode;
 
 /// The modules that face C, in the order of the header's sections.
 const SECTIONS: &[&str] = &[
-    "status", "library", "key", "manager", "owner", "options", "queue", "acquire", "grants", "batch", "party",
-    "failure", "filter", "listing", "inspect", "taking", "events", "figures",
+    "status",
+    "library",
+    "key",
+    "manager",
+    "owner",
+    "options",
+    "queue",
+    "acquire",
+    "grants",
+    "batch",
+    "party",
+    "failure",
+    "filter",
+    "listing",
+    "inspect",
+    "taking",
+    "events",
+    "figures",
+    "claims",
+    "claim_verbs",
+    "claim_events",
 ];
 
 fn main() -> ExitCode {

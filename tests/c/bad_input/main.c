@@ -19,7 +19,7 @@
 #define POISON 0xa5
 #define LARGEST 4096
 
-static const char *const kinds[] = { "manager", "owner", "queue", "listing", "events" };
+static const char *const kinds[] = { "manager", "owner", "queue", "listing", "events", "claims", "claimant", "claim queue", "claim watch" };
 
 static struct {
     void *handles[KINDS], *freed[KINDS], *others[KINDS];
@@ -48,8 +48,26 @@ static void free_handle(enum kind kind, void *handle)
     case QUEUE: OK(keylatch_queue_free(handle)); break;
     case LISTING: OK(keylatch_listing_free(handle)); break;
     case EVENTS: OK(keylatch_events_free(handle)); break;
+    case CLAIMS: OK(keylatch_claims_free(handle)); break;
+    case CLAIMANT: OK(keylatch_claimant_free(handle)); break;
+    case CLAIM_QUEUE: OK(keylatch_claim_queue_free(handle)); break;
+    case CLAIM_WATCH: OK(keylatch_claim_watch_free(handle)); break;
     case KINDS: break;
     }
+}
+
+/* The claimant owns the work of "held" by its request 1, and an answer lies in the queue. */
+static void make_claims(void **handles)
+{
+    keylatch_key held = keylatch_key_of("bucket", "held"), queued = keylatch_key_of("bucket", "queued");
+    keylatch_claim_answer answer = { sizeof answer };
+    OK(keylatch_claims_new(NULL, (keylatch_claims **)&handles[CLAIMS]));
+    OK(keylatch_claimant_new(handles[CLAIMS], "me", 2, 0, (keylatch_claimant **)&handles[CLAIMANT]));
+    OK(keylatch_claim_queue_new(handles[CLAIMS], (keylatch_claim_queue **)&handles[CLAIM_QUEUE]));
+    OK(keylatch_claim_watch_new(handles[CLAIMS], &held, 0, 0, (keylatch_claim_watch **)&handles[CLAIM_WATCH]));
+    OK(keylatch_claim(handles[CLAIMANT], &held, 1, 0, NULL, &answer));
+    CHECK(answer.kind == KEYLATCH_CLAIM_YOURS && answer.fence == 1);
+    OK(keylatch_claim_queue_submit(handles[CLAIMANT], &queued, 3, 0, NULL, handles[CLAIM_QUEUE], 7));
 }
 
 static void make_handles(void **handles)
@@ -65,6 +83,7 @@ static void make_handles(void **handles)
     OK(keylatch_owner_new(handles[MANAGER], "me", 2, &session, (keylatch_owner **)&handles[OWNER]));
     OK(keylatch_queue_new(handles[MANAGER], (keylatch_queue **)&handles[QUEUE]));
     OK(keylatch_events_new(handles[MANAGER], NULL, (keylatch_events **)&handles[EVENTS]));
+    make_claims(handles);
 }
 
 static void prepare(enum prepared how)
@@ -119,7 +138,8 @@ static void clean_up(void)
     free_handle(MANAGER, fixture.others[MANAGER]);
     free_handle(OWNER, fixture.others[OWNER]);
     free_handle(QUEUE, fixture.others[QUEUE]);
-    free_handle(EVENTS, fixture.others[EVENTS]);
+    for (int kind = EVENTS; kind < KINDS; kind++)
+        free_handle((enum kind)kind, fixture.others[kind]);
     for (int kind = KINDS - 1; kind >= 0; kind--)
         free_handle((enum kind)kind, fixture.handles[kind]);
     keylatch_text_free(fixture.text);
@@ -186,6 +206,12 @@ static void give_back(const struct function *function, const union argument *arg
         if (!arguments[i].pointer)
             continue;
         memcpy(&made, places[i], sizeof made);
+        if (param->shape == &claim_answers && arguments[i].pointer)
+            keylatch_text_free(((keylatch_claim_answer *)places[i])->text);
+        if (param->shape == &claim_events) {
+            keylatch_text_free(((keylatch_claim_event *)places[i])->owner);
+            keylatch_text_free(((keylatch_claim_event *)places[i])->text);
+        }
         if (param->is == OUT_HANDLE)
             free_handle(param->kind, made);
         if (param->is == OUT_TEXT)

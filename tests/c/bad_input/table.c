@@ -50,6 +50,20 @@ const struct shape metrics = { SHAPE(keylatch_metrics, 160), { { 0 } } };
 const struct shape adaptive = { SHAPE(keylatch_adaptive, 72), { { 0 } } };
 const struct shape health = { SHAPE(keylatch_health, 40), { { 0 } } };
 
+const struct shape claims_options = { SHAPE(keylatch_claims_options, 56), { { 0 } } };
+const struct shape claim_policies = { SHAPE(keylatch_claim_policy, 40),
+    { FIELD(keylatch_claim_policy, lease_ns, UINT64_MAX, KEYLATCH_ECONFIG),
+      FIELD(keylatch_claim_policy, flags, 4, KEYLATCH_EINVALID),
+      FIELD(keylatch_claim_policy, flags, UINT32_MAX, KEYLATCH_EINVALID) } };
+const struct shape claim_answers = { SHAPE(keylatch_claim_answer, 48), { { 0 } } };
+const struct shape claim_events = { SHAPE(keylatch_claim_event, 96), { { 0 } } };
+
+/* A claim may be answered any time. */
+static void on_answer(void *user_data, int32_t status, const keylatch_claim_answer *answer)
+{
+    (void)user_data, (void)status, (void)answer;
+}
+
 /* Nothing is waited for and nothing is taken away here. */
 static void on_result(void *user_data, int32_t status, uint64_t grant)
 {
@@ -144,6 +158,29 @@ CALL(manager_adaptive, P(0), P(1))
 CALL(manager_wait_times, P(0), (uint32_t)N(1), P(2), N(3), P(4))
 CALL(manager_openmetrics, P(0), P(1))
 CALL(manager_report, P(0), P(1))
+CALL(claims_new, P(0), P(1))
+CALL(claims_free, P(0))
+CALL(claimant_new, P(0), P(1), N(2), N(3), P(4))
+CALL(claimant_free, P(0))
+CALL(claimant_settle_below, P(0), N(1))
+CALL(claimant_renew, P(0))
+CALL(claim, P(0), P(1), N(2), N(3), P(4), P(5))
+CALL(claim_callback_submit, P(0), P(1), N(2), N(3), P(4), a[5].function ? on_answer : NULL, NULL, a[7].function)
+CALL(claim_complete, P(0), N(1), N(2), I(3), P(4), N(5), P(6))
+CALL(claim_progress, P(0), N(1), N(2), N(3), N(4), P(5), N(6))
+CALL(claim_renew, P(0), N(1), N(2), N(3))
+CALL(claim_cancel, P(0), N(1), P(2))
+CALL(claim_force_release, P(0), P(1), P(2))
+CALL(claim_forget, P(0), P(1), P(2))
+CALL(claim_queue_new, P(0), P(1))
+CALL(claim_queue_free, P(0))
+CALL(claim_queue_fd, P(0), P(1))
+CALL(claim_queue_submit, P(0), P(1), N(2), N(3), P(4), P(5), N(6))
+CALL(claim_queue_next, P(0), P(1), P(2), P(3))
+CALL(claim_watch_new, P(0), P(1), N(2), N(3), P(4))
+CALL(claim_watch_free, P(0))
+CALL(claim_watch_fd, P(0), P(1))
+CALL(claim_watch_next, P(0), P(1))
 
 #define HANDLE(of) { .is = A_HANDLE, .kind = of }
 #define FREES(of) { .is = A_HANDLE, .kind = of, .may = BE_NULL | BE_CONSUMED }
@@ -235,6 +272,29 @@ const struct function functions[] = {
     { FUNCTION(manager_wait_times), { HANDLE(MANAGER), { .is = A_NUMBER, .good = UINT32_MAX }, { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_NUMBER, .good = 64 }, TOLD }, PLAINLY, 0 },
     { FUNCTION(manager_openmetrics), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
     { FUNCTION(manager_report), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
+    { FUNCTION(claims_new), { OPTIONS(claims_options), MADE(CLAIMS) }, PLAINLY, 1 },
+    { FUNCTION(claims_free), { FREES(CLAIMS) }, PLAINLY, 0 },
+    { FUNCTION(claimant_new), { HANDLE(CLAIMS), { .is = SOME_BYTES }, { .is = A_COUNT, .good = 3 }, NUMBER(0), MADE(CLAIMANT) }, PLAINLY, 0 },
+    { FUNCTION(claimant_free), { FREES(CLAIMANT) }, PLAINLY, 0 },
+    { FUNCTION(claimant_settle_below), { HANDLE(CLAIMANT), NUMBER(0) }, PLAINLY, 0 },
+    { FUNCTION(claimant_renew), { HANDLE(CLAIMANT) }, PLAINLY, 0 },
+    { FUNCTION(claim), { HANDLE(CLAIMANT), KEY, NUMBER(2), NUMBER(0), OPTIONS(claim_policies), FILLED(claim_answers) }, PLAINLY, 0 },
+    { FUNCTION(claim_callback_submit), { HANDLE(CLAIMANT), KEY, NUMBER(2), NUMBER(0), OPTIONS(claim_policies), { .is = A_CALLBACK }, NUMBER(0), { .is = A_FREE_FN, .may = BE_NULL } }, PLAINLY, 0 },
+    { FUNCTION(claim_complete), { HANDLE(CLAIMANT), NUMBER(1), NUMBER(1), NUMBER(1), { .is = SOME_BYTES }, { .is = A_COUNT, .good = 3 }, { .is = OUT_STRUCT, .shape = &claim_answers, .may = BE_NULL } }, PLAINLY, 0 },
+    { FUNCTION(claim_progress), { HANDLE(CLAIMANT), NUMBER(1), NUMBER(1), NUMBER(5), NUMBER(9), { .is = SOME_BYTES }, { .is = A_COUNT, .good = 3 } }, PLAINLY, 0 },
+    { FUNCTION(claim_renew), { HANDLE(CLAIMANT), NUMBER(1), NUMBER(1), NUMBER(1000000000) }, PLAINLY, 0 },
+    { FUNCTION(claim_cancel), { HANDLE(CLAIMANT), NUMBER(1), { .is = OUT_STRUCT, .shape = &claim_answers, .may = BE_NULL } }, PLAINLY, 0 },
+    { FUNCTION(claim_force_release), { HANDLE(CLAIMS), KEY, TOLD }, PLAINLY, 0 },
+    { FUNCTION(claim_forget), { HANDLE(CLAIMS), KEY, TOLD }, PLAINLY, 0 },
+    { FUNCTION(claim_queue_new), { HANDLE(CLAIMS), MADE(CLAIM_QUEUE) }, PLAINLY, 0 },
+    { FUNCTION(claim_queue_free), { FREES(CLAIM_QUEUE) }, PLAINLY, 0 },
+    { FUNCTION(claim_queue_fd), { HANDLE(CLAIM_QUEUE), TOLD }, PLAINLY, 0 },
+    { FUNCTION(claim_queue_submit), { HANDLE(CLAIMANT), KEY, NUMBER(2), NUMBER(0), OPTIONS(claim_policies), HANDLE(CLAIM_QUEUE), NUMBER(7) }, PLAINLY, 0 },
+    { FUNCTION(claim_queue_next), { HANDLE(CLAIM_QUEUE), TOLD, TOLD, FILLED(claim_answers) }, PLAINLY, 0 },
+    { FUNCTION(claim_watch_new), { HANDLE(CLAIMS), KEY, NUMBER(0), NUMBER(0), MADE(CLAIM_WATCH) }, PLAINLY, 0 },
+    { FUNCTION(claim_watch_free), { FREES(CLAIM_WATCH) }, PLAINLY, 0 },
+    { FUNCTION(claim_watch_fd), { HANDLE(CLAIM_WATCH), TOLD }, PLAINLY, 0 },
+    { FUNCTION(claim_watch_next), { HANDLE(CLAIM_WATCH), FILLED(claim_events) }, PLAINLY, 0 },
 };
 
 const size_t function_count = sizeof functions / sizeof *functions;

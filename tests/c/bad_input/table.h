@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* What is behind a handle. */
-enum kind { MANAGER, OWNER, QUEUE, LISTING, EVENTS, KINDS };
+enum kind { MANAGER, OWNER, QUEUE, LISTING, EVENTS, CLAIMS, CLAIMANT, CLAIM_QUEUE, CLAIM_WATCH, KINDS };
 
 /* What a parameter is. */
 enum is {
@@ -50,7 +50,7 @@ struct shape {
 };
 
 extern const struct shape manager_options, owner_options, request_options, batch_options, filters, event_options, parties,
-    metrics, health, adaptive;
+    metrics, health, adaptive, claims_options, claim_policies, claim_answers, claim_events;
 
 struct param {
     enum is is;

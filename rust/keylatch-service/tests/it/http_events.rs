@@ -7,7 +7,7 @@ use keylatch_service::machine::Limits;
 use keylatch_service::server::Settings;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use tokio::sync::watch;
 
 fn with_ring(events: usize) -> Settings {
     Settings { limits: Limits { events, ..Limits::default() }, ..settings() }
@@ -163,8 +163,11 @@ const STOP: u64 = u64::MAX;
 /// Events that the producer is ahead of the reader, about.
 const LEAD: u64 = 200;
 
-/// Locks and unlocks, some way ahead of the reader; returns how often.
-async fn produce(http: Http, session: String, mut read: tokio::sync::watch::Receiver<u64>) -> u64 {
+/// Events by which the ring has moved on for certain where a test waits for that.
+const MOVED: u64 = 24;
+
+/// Locks and unlocks, some way ahead of the reader; returns how often, and says so on the way.
+async fn produce(http: Http, session: String, (made, mut read): (watch::Sender<u64>, watch::Receiver<u64>)) -> u64 {
     let mut number = 0;
     while *read.wait_for(|read| 2 * number < read.saturating_add(LEAD)).await.unwrap() != STOP {
         number += 1;
@@ -175,6 +178,7 @@ async fn produce(http: Http, session: String, mut read: tokio::sync::watch::Rece
             let body = json!({"session": session, "request_id": earlier, "settled_below": earlier});
             http.post::<Value>("/v1/unlock", &body).await.unwrap();
         }
+        made.send_replace(2 * number);
         if number % 500 == 0 {
             http.post::<Value>("/v1/renew", &json!({"session": session})).await.unwrap();
         }
@@ -187,8 +191,9 @@ async fn cut_often(ring: usize, cuts: u32, seed: u64) -> u32 {
     let service = Service::with(with_ring(ring)).await;
     let epoch = service.running.epoch();
     let session = service.open("producer", false).await;
-    let (read, reads) = tokio::sync::watch::channel(0);
-    let producer = tokio::spawn(produce(service.http.clone(), session, reads));
+    let (read, reads) = watch::channel(0);
+    let (made, mut makes) = watch::channel(0);
+    let producer = tokio::spawn(produce(service.http.clone(), session, (made, reads)));
     let mut replica = Replica::default();
     let mut random = seed;
     let mut id: Option<String> = None;
@@ -202,8 +207,9 @@ async fn cut_often(ring: usize, cuts: u32, seed: u64) -> u32 {
         }
         read.send_replace(replica.last.unwrap_or(0));
         if (random >> 40).is_multiple_of(16) {
-            // The ring moves on in the meantime.
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            // The ring moves on in the meantime, further than a small one reaches.
+            let last = replica.last.unwrap_or(0);
+            makes.wait_for(|made| *made >= last + MOVED).await.unwrap();
         }
     }
     read.send_replace(STOP);

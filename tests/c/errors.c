@@ -576,7 +576,7 @@ static void sizes(void)
 
 static void *waits_for_work(void *with)
 {
-    keylatch_claim_answer answer = { sizeof answer };
+    keylatch_claim_answer answer = KEYLATCH_CLAIM_ANSWER_INIT;
     atomic_fetch_add(&inside, 1);
     CHECK_STATUS(KEYLATCH_ESESSION, keylatch_claim(with, &key, 1, KEYLATCH_WAIT_FOREVER, NULL, &answer));
     return NULL;
@@ -584,13 +584,13 @@ static void *waits_for_work(void *with)
 
 static void claims(void)
 {
-    keylatch_claims_options options = { sizeof options };
-    keylatch_claim_answer answer = { sizeof answer };
-    keylatch_claim_policy short_line = { sizeof short_line };
+    keylatch_claims_options options = KEYLATCH_CLAIMS_OPTIONS_INIT;
+    keylatch_claim_answer answer = KEYLATCH_CLAIM_ANSWER_INIT;
+    keylatch_claim_policy short_line = KEYLATCH_CLAIM_POLICY_INIT;
     keylatch_claims *made;
     keylatch_claimant *a, *b, *none;
     keylatch_claim_watch *watch;
-    keylatch_claim_event event = { sizeof event };
+    keylatch_claim_event event = KEYLATCH_CLAIM_EVENT_INIT;
     pthread_t waiter;
     options.max_open = 2;
     options.max_claimants = 2;

@@ -60,7 +60,7 @@ static void free_handle(enum kind kind, void *handle)
 static void make_claims(void **handles)
 {
     keylatch_key held = keylatch_key_of("bucket", "held"), queued = keylatch_key_of("bucket", "queued");
-    keylatch_claim_answer answer = { sizeof answer };
+    keylatch_claim_answer answer = KEYLATCH_CLAIM_ANSWER_INIT;
     OK(keylatch_claims_new(NULL, (keylatch_claims **)&handles[CLAIMS]));
     OK(keylatch_claimant_new(handles[CLAIMS], "me", 2, 0, (keylatch_claimant **)&handles[CLAIMANT]));
     OK(keylatch_claim_queue_new(handles[CLAIMS], (keylatch_claim_queue **)&handles[CLAIM_QUEUE]));

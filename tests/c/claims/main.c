@@ -108,7 +108,7 @@ static void on_free(void *user_data)
 
 static struct came wait_for(struct claimant *by, const keylatch_key *resource, uint64_t of, const keylatch_claim_policy *policy, enum way way)
 {
-    struct came came = { KEYLATCH_OK, { sizeof came.answer }, true };
+    struct came came = { KEYLATCH_OK, KEYLATCH_CLAIM_ANSWER_INIT, true };
     if (way == BY_THREAD) {
         came.status = keylatch_claim(by->is, resource, of, PATIENCE, policy, &came.answer);
     } else if (way == BY_CALLBACK) {
@@ -191,7 +191,7 @@ static void note_fence(struct claimant *by, uint64_t of, const struct came *came
 static void fetch_events(void)
 {
     static const char *const names[] = { "", "reset", "granted", "failed", "done", "progress", "forgotten" };
-    keylatch_claim_event event = { sizeof event };
+    keylatch_claim_event event = KEYLATCH_CLAIM_EVENT_INIT;
     int32_t status;
     while ((status = keylatch_claim_watch_next(watch, &event)) == KEYLATCH_OK) {
         CHECK(event_count < MOST * 4 && event.kind >= 1 && event.kind <= 6);
@@ -208,8 +208,8 @@ static void fetch_events(void)
 /* way is WAYS for not waiting. */
 static void claim(struct json *step, struct claimant *by, uint64_t of, const keylatch_key *resource, enum way way)
 {
-    keylatch_claim_policy policy = { sizeof policy };
-    struct came came = { KEYLATCH_OK, { sizeof came.answer }, true };
+    keylatch_claim_policy policy = KEYLATCH_CLAIM_POLICY_INIT;
+    struct came came = { KEYLATCH_OK, KEYLATCH_CLAIM_ANSWER_INIT, true };
     policy.lease_ns = number(step, "lease_ms") * 1000000;
     policy.retry_after_ns = number(step, "retry_after_ms") * 1000000;
     policy.max_waiting = number(step, "max_waiting");
@@ -227,7 +227,7 @@ static void claim(struct json *step, struct claimant *by, uint64_t of, const key
 static void complete(struct json *step, struct claimant *by, uint64_t of)
 {
     struct json *success = json_take(step, "success"), *failure = json_take(step, "failure"), *shown = json_take(step, "fence_of");
-    struct came came = { KEYLATCH_OK, { sizeof came.answer }, true };
+    struct came came = { KEYLATCH_OK, KEYLATCH_CLAIM_ANSWER_INIT, true };
     struct json *text = success ? success : failure;
     CHECK(text && of < 64);
     uint64_t fence = shown ? claimant_named(shown->first->text)->fences[shown->first->next->number] : by->fences[of];
@@ -241,7 +241,7 @@ static void carry_out(struct json *step, enum way way)
     struct claimant *by = name ? claimant_named(name->text) : NULL;
     uint64_t of = number(step, "number");
     keylatch_key resource = keylatch_key_of("layers", object ? object->text : "x");
-    struct came came = { KEYLATCH_OK, { sizeof came.answer }, true };
+    struct came came = { KEYLATCH_OK, KEYLATCH_CLAIM_ANSWER_INIT, true };
     if (json_is_text(verb, "claim") || json_is_text(verb, "wait")) {
         claim(step, by, of, &resource, json_is_text(verb, "wait") ? way : WAYS);
     } else if (json_is_text(verb, "complete")) {
@@ -288,7 +288,7 @@ static void carry_out(struct json *step, enum way way)
 
 static void carry_out_all(struct json *story, enum way way)
 {
-    keylatch_claims_options options = { sizeof options };
+    keylatch_claims_options options = KEYLATCH_CLAIMS_OPTIONS_INIT;
     struct json *settings = json_take(story, "claims"), *steps = json_take(story, "steps"), none = { .kind = JSON_OBJECT };
     keylatch_key x = keylatch_key_of("layers", "x");
     settings = settings ? settings : &none;

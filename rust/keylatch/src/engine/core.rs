@@ -16,10 +16,10 @@ use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
 use crate::sync::{Clock, OnceLock, PerThread};
-use crate::table::{Entry, LockedShard, Table, Word};
+use crate::table::{Entry, LockedShard, Secrets, Table, Word};
 use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::sync::{Arc, Once, Weak};
@@ -52,7 +52,7 @@ pub(crate) struct Core {
     /// How many search for leases that have run out, because the table is full.
     pub(crate) making_room: AtomicU32,
     locals: PerThread<Local>,
-    hashers: [ahash::RandomState; 3],
+    secrets: Secrets,
     pub(crate) config: LockConfig,
     closed: AtomicBool,
     /// The number of forks at which the fast path serves: that of its process, or none once the manager is closed, while
@@ -117,10 +117,9 @@ impl Core {
         config.validate()?;
         watch_forks();
         // The model checker repeats executions, so everything that steers them is the same each time.
-        let hasher =
-            |part| if cfg!(loom) { ahash::RandomState::with_seeds(part, 2, 3, 4) } else { ahash::RandomState::new() };
-        let hashers = [0, 1, 2].map(hasher);
-        let random = hashers[0].hash_one(0x6b65_796c_6174_6368_u64);
+        let drawn = if cfg!(loom) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() };
+        let secrets = Secrets::new([0_u64, 1, 2, 3].map(|number| drawn.hash_one(number)));
+        let random = drawn.hash_one(0x6b65_796c_6174_6368_u64);
         let reserve = |what: std::io::Error| {
             invalid("max_locks", format!("no address space for {} locks ({what}); set it lower", config.max_locks))
         };
@@ -141,7 +140,7 @@ impl Core {
             kept_shut: KeptShut::default(),
             making_room: AtomicU32::new(0),
             locals: PerThread::new(),
-            hashers,
+            secrets,
             closed: AtomicBool::new(false),
             serves_at: AtomicU32::new(FORKS.load(std::sync::atomic::Ordering::Relaxed)),
             forks: FORKS.load(std::sync::atomic::Ordering::Relaxed),
@@ -205,14 +204,7 @@ impl Core {
     /// The hash of a key; one a request.
     #[inline(always)]
     pub(crate) fn hash(&self, key: &KeyRef<'_>) -> u64 {
-        // Each part by itself, so that they are computed side by side, with keys of their own, so that the same bytes
-        // in another part are another hash.
-        let bucket = part_hash(&self.hashers[0], key.bucket());
-        let object = part_hash(&self.hashers[1], key.object());
-        match key.version() {
-            None => bucket ^ object,
-            Some(version) => bucket ^ object ^ part_hash(&self.hashers[2], version),
-        }
+        self.secrets.hash(key)
     }
 
     /// Whether the manager is closed, not ours, or to take its time: asked on the fast path, answered in words by
@@ -566,11 +558,4 @@ impl Core {
     pub(crate) fn lock_shard(&self, hash: u64) -> LockedShard<'_> {
         self.table.lock(self.table.shard_of(hash))
     }
-}
-
-#[inline(always)]
-fn part_hash(hasher: &ahash::RandomState, part: &[u8]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    hasher.write(part);
-    hasher.finish()
 }

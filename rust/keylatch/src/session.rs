@@ -48,7 +48,7 @@ impl Session {
     /// Releases by force whatever the session holds, be it a guard's or a grant's: what a transaction that is rolled back
     /// wants. Returns how many locks that were.
     pub fn release_all(&self) -> usize {
-        self.state.as_ref().map_or(0, |state| self.manager.core().release_all_of(state))
+        self.state.as_ref().map_or(0, |state| self.manager.core().release_all_of(state.number))
     }
 
     /// Remembers that this session's request of that number was answered with this grant, for a front that waits in a way
@@ -59,13 +59,6 @@ impl Session {
         if !core.is_forked() {
             state.remember_answer(request_id, grant, |grant| core.standing(grant).is_ok());
         }
-    }
-
-    /// Tickets of its requests that stand in line.
-    #[cfg(all(test, not(loom)))]
-    pub(crate) fn waiters(&self) -> Vec<crate::wait::Ticket> {
-        let waiters = &self.manager.core().waiters;
-        self.state.iter().flat_map(|state| state.waits()).map(|index| waiters.get(index).ticket(index)).collect()
     }
 
     /// Whether dropping the session releases what it still holds. By default it does not: guards and grants outlive it,
@@ -141,8 +134,7 @@ impl Drop for Session {
             if self.releases && !fault!("dropped-session-keeps-its-locks") {
                 self.release_all();
             }
-            let core = self.manager.core();
-            core.sessions.end(state, |grant| core.is_held(grant));
+            self.manager.core().sessions.end(state);
         }
     }
 }
@@ -153,36 +145,6 @@ impl<'a> From<&'a Session> for OwnerRef<'a> {
         match &session.state {
             Some(state) => Self::Session(SessionRef::new(state, session.manager.core().identity())),
             None => Self::Named(""),
-        }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use crate::sync::steps_of;
-    use crate::{FastObjectLockManager, LockConfig, LockRequest, Reentrancy};
-
-    /// What others hold is nothing to it: neither when it begins, asks again for what it shares, or ends.
-    #[test]
-    fn session_looks_at_its_own_holds_alone() {
-        for reentrancy in [Reentrancy::Deny, Reentrancy::Count] {
-            let locks = FastObjectLockManager::with_config(LockConfig { reentrancy, ..LockConfig::default() }).unwrap();
-            let names: Vec<String> = (0..5000).map(|number| number.to_string()).collect();
-            let all: Vec<_> = names.iter().map(|key| locks.try_acquire_write_lock("b", key, "me").unwrap()).collect();
-            let shared = locks.try_acquire_read_lock("b", "hot", "other").unwrap();
-            let steps = steps_of(|| {
-                for _ in 0..200 {
-                    let session = locks.session("s").release_on_drop(true);
-                    let read = LockRequest::read(("b", "hot")).owner(&session);
-                    let grant = locks.lock(read).grant_now().unwrap();
-                    locks.release(locks.lock(read).grant_now().unwrap()).unwrap();
-                    assert!(locks.lock(LockRequest::write(("b", "0")).owner(&session)).try_now().is_err());
-                    let _ = grant;
-                }
-            });
-            assert!(steps < 200 * 20, "{steps}");
-            assert_eq!(locks.get_metrics().shard_metrics.holders, 5001);
-            drop((all, shared));
         }
     }
 }

@@ -162,7 +162,6 @@ impl Core {
         let answer = self.acquire_with_record(local, wanted, delivery, record);
         match &answer {
             Ok(Answer::Granted(grant)) => {
-                self.note_hold(wanted.owner, wanted.hash, *grant);
                 self.note_taken(wanted.owner, *grant, || wanted.key.to_owned(), wanted.mode);
                 self.time_hold(*grant);
             }
@@ -220,7 +219,7 @@ impl Core {
             if let Some(delivery) = delivery {
                 return self.queue_up(local, shard, wanted, index, entry, record, delivery).map(Answer::Queued);
             }
-            let holders = self.holders(index, entry);
+            let holders = self.holders(index, entry, false);
             return Err(LockError::WouldBlock { key: wanted.key.to_owned(), holders });
         }
     }

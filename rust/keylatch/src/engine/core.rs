@@ -4,7 +4,7 @@ use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{
-    Grant, Held, Label, Leases, NotedHold, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, UNNAMED, record,
+    Grant, Held, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, UNNAMED, record,
 };
 use crate::inspect::deadlock::Deadlocks;
 use crate::inspect::lock_order::LockOrders;
@@ -16,10 +16,10 @@ use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
 use crate::sync::{Clock, OnceLock, PerThread};
-use crate::table::{Entry, LockedShard, Secrets, Table, Word};
+use crate::table::{Entry, LockedShard, Table, Word};
 use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::sync::{Arc, Once, Weak};
@@ -30,8 +30,10 @@ use super::loss::Losses;
 use super::mail::{Dispatcher, EndsWithIt};
 use super::tombstones::Tombstones;
 
-/// Pages of hold records that are looked through for a reader's name, where none is noted.
-const A_FEW_PAGES: usize = 4;
+/// Holders that an error names at most.
+const NAMED_HOLDERS: usize = 64;
+/// Pages of hold records that are looked through for a reader's name when an attempt without patience is refused.
+const A_FEW_PAGES: usize = 16;
 /// Who is named as the holder of a lock that a lock delay keeps.
 pub(crate) const KEPT_SHUT: &str = "(nobody: kept shut after a lost lease)";
 /// Turns that waiting awake starts out with; see `waiting`.
@@ -52,7 +54,7 @@ pub(crate) struct Core {
     /// How many search for leases that have run out, because the table is full.
     pub(crate) making_room: AtomicU32,
     locals: PerThread<Local>,
-    secrets: Secrets,
+    hashers: [ahash::RandomState; 3],
     pub(crate) config: LockConfig,
     closed: AtomicBool,
     /// The number of forks at which the fast path serves: that of its process, or none once the manager is closed, while
@@ -117,9 +119,10 @@ impl Core {
         config.validate()?;
         watch_forks();
         // The model checker repeats executions, so everything that steers them is the same each time.
-        let drawn = if cfg!(loom) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() };
-        let secrets = Secrets::new([0_u64, 1, 2, 3].map(|number| drawn.hash_one(number)));
-        let random = drawn.hash_one(0x6b65_796c_6174_6368_u64);
+        let hasher =
+            |part| if cfg!(loom) { ahash::RandomState::with_seeds(part, 2, 3, 4) } else { ahash::RandomState::new() };
+        let hashers = [0, 1, 2].map(hasher);
+        let random = hashers[0].hash_one(0x6b65_796c_6174_6368_u64);
         let reserve = |what: std::io::Error| {
             invalid("max_locks", format!("no address space for {} locks ({what}); set it lower", config.max_locks))
         };
@@ -140,7 +143,7 @@ impl Core {
             kept_shut: KeptShut::default(),
             making_room: AtomicU32::new(0),
             locals: PerThread::new(),
-            secrets,
+            hashers,
             closed: AtomicBool::new(false),
             serves_at: AtomicU32::new(FORKS.load(std::sync::atomic::Ordering::Relaxed)),
             forks: FORKS.load(std::sync::atomic::Ordering::Relaxed),
@@ -204,7 +207,14 @@ impl Core {
     /// The hash of a key; one a request.
     #[inline(always)]
     pub(crate) fn hash(&self, key: &KeyRef<'_>) -> u64 {
-        self.secrets.hash(key)
+        // Each part by itself, so that they are computed side by side, with keys of their own, so that the same bytes
+        // in another part are another hash.
+        let bucket = part_hash(&self.hashers[0], key.bucket());
+        let object = part_hash(&self.hashers[1], key.object());
+        match key.version() {
+            None => bucket ^ object,
+            Some(version) => bucket ^ object ^ part_hash(&self.hashers[2], version),
+        }
     }
 
     /// Whether the manager is closed, not ours, or to take its time: asked on the fast path, answered in words by
@@ -402,22 +412,7 @@ impl Core {
 
     /// A new session; `None` in a forked child, where its mutex may have been held by a thread that is not here.
     pub(crate) fn begin_session(&self, name: &str, source: &'static str) -> Option<Arc<SessionState>> {
-        (!self.is_forked()).then(|| self.sessions.begin(name, source, |grant| self.is_held(grant)))
-    }
-
-    /// Whether a grant is held, or about to be released.
-    pub(crate) fn is_held(&self, grant: Grant) -> bool {
-        self.standing(grant).is_ok()
-    }
-
-    /// Notes that a session has got a lock; its request may be answered then. The caller may own the shard.
-    #[inline]
-    pub(crate) fn note_hold(&self, owner: u32, hash: u64, grant: Grant) {
-        if owner & SESSION != 0
-            && let Some(session) = self.sessions.get(owner)
-        {
-            session.note_hold(NotedHold { hash, grant }, |grant| self.is_held(grant));
-        }
+        (!self.is_forked()).then(|| self.sessions.begin(name, source, || self.owners_in_use()))
     }
 
     /// Notes that a session's request stands in line. The caller owns the shard.
@@ -425,13 +420,17 @@ impl Core {
         if fault!("session-not-seen-waiting") {
             return;
         }
-        self.sessions.begins_to_wait(waiter.owner.load(Ordering::Relaxed), waiter.index);
+        if let Some(session) = self.sessions.get(waiter.owner.load(Ordering::Relaxed)) {
+            session.begins_to_wait(waiter.index);
+        }
     }
 
-    /// Notes that a session's request has left the line: from then on nobody waits for anybody on its account. Its hold,
-    /// if it got one, was noted before. The caller owns the shard.
+    /// Notes that a session's request has left the line: whoever makes it leave says so, and from then on nobody waits
+    /// for anybody on its account. The caller owns the shard.
     pub(crate) fn session_waits_no_more(&self, waiter: &Waiter) {
-        self.sessions.waits_no_more(waiter.owner.load(Ordering::Relaxed), waiter.index);
+        if let Some(session) = self.sessions.get(waiter.owner.load(Ordering::Relaxed)) {
+            session.waits_no_more(waiter.index);
+        }
     }
 
     pub(crate) fn owner_name(&self, number: u32) -> Arc<str> {
@@ -481,29 +480,37 @@ impl Core {
         record.begin(record_index, mode, priority, loose)
     }
 
-    /// Who holds an entry, as far as it is known at hand: one by name, the exclusive one or a reader, and how many others.
-    ///
-    /// What this looks at does not grow with the holds that there are. The caller owns the shard.
-    pub(crate) fn holders(&self, index: u32, entry: &Entry) -> Holders {
+    /// Who holds an entry. `thorough` looks for every reader until enough are named; otherwise it is enough to name one that
+    /// is found quickly. The caller owns the shard.
+    pub(crate) fn holders(&self, index: u32, entry: &Entry, thorough: bool) -> Holders {
         let word = entry.word();
         let now = self.now();
         if word.is_exclusive() {
             return Holders { named: self.writer(entry, word, now).into_iter().collect(), more: 0 };
         }
         let mut named = Vec::new();
+        let enough = NAMED_HOLDERS.min(word.readers() as usize);
         let mut name = |record: &Record| {
-            let is_its = |held: &Held| held.entry == index && held.mode == Mode::Shared;
-            let Some(held) = record.held().filter(is_its) else { return ControlFlow::Continue(()) };
-            named.push(self.named(record, held.owner, Mode::Shared, now));
-            ControlFlow::Break(())
+            if let Some(held) = record.held().filter(|held| held.entry == index && held.mode == Mode::Shared) {
+                named.push(self.named(record, held.owner, Mode::Shared, now));
+            }
+            if named.len() < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let noted = entry.reader.load(Ordering::Relaxed);
-        let is_named = self.records.could_be(noted) && name(self.records.get(noted)).is_break();
-        if !is_named && word.readers() > 0 {
-            // Of several readers only one is noted, who may have left. Most records are passed over by a glance.
-            self.records.for_each_until(A_FEW_PAGES, |_, record| {
-                if record.may_hold(index) { name(record) } else { ControlFlow::Continue(()) }
-            });
+        let noted = self.records.could_be(noted).then(|| self.records.get(noted));
+        let is_current = |record: &&Record| record.held().is_some_and(|held| held.entry == index);
+        match noted.filter(is_current) {
+            Some(record) if word.readers() == 1 || !thorough => {
+                let _ = name(record);
+            }
+            _ if word.readers() == 0 => {}
+            _ => {
+                let pages = if thorough { usize::MAX } else { A_FEW_PAGES };
+                // Most are passed over by a glance.
+                self.records.for_each_until(pages, |_, record| {
+                    if record.may_hold(index) { name(record) } else { ControlFlow::Continue(()) }
+                });
+            }
         }
         let more = word.readers().saturating_sub(named.len() as u32);
         Holders { named, more }
@@ -558,4 +565,11 @@ impl Core {
     pub(crate) fn lock_shard(&self, hash: u64) -> LockedShard<'_> {
         self.table.lock(self.table.shard_of(hash))
     }
+}
+
+#[inline(always)]
+fn part_hash(hasher: &ahash::RandomState, part: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(part);
+    hasher.finish()
 }

@@ -43,10 +43,7 @@ impl Core {
         let local = self.local();
         let wanted = Wanted { loose, ..self.wanted(local, &request) };
         let grant = match (self.acquire_fast(local, wanted), patience) {
-            (Ok(grant), _) => {
-                self.note_hold(wanted.owner, wanted.hash, grant);
-                grant
-            }
+            (Ok(grant), _) => grant,
             (Err(_), Patience::None) => self.try_slow(local, wanted)?,
             (Err(_), Patience::Sleeps) => self.blocking_until(local, &wanted, limit)?,
         };
@@ -117,7 +114,7 @@ impl Core {
     fn holders_of(&self, request: &LockRequest<'_>) -> Holders {
         let hash = self.hash(&request.key);
         let shard = self.lock_shard(hash);
-        shard.find(hash, &request.key).map_or_else(Holders::default, |(index, entry)| self.holders(index, entry))
+        shard.find(hash, &request.key).map_or_else(Holders::default, |(index, entry)| self.holders(index, entry, true))
     }
 
     /// Refuses what cannot be meant.

@@ -90,7 +90,7 @@ pub(super) enum Subject {
     Retention(ObjectKey),
 }
 
-/// The state machine of claims; see the [module](self).
+/// The state machine of claims. Its README tells the races that it is made for.
 ///
 /// Invariants, checked in every state of the model:
 ///

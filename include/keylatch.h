@@ -355,7 +355,7 @@ int32_t keylatch_struct_size(int32_t which,
  * is a key of its own, and so is the object without a version; an empty version is a version.
  */
 
-/* Any number of holders at a time, up to 65,535; more wait in line. */
+/* Any number of holders at a time. */
 #define KEYLATCH_SHARED 1
 
 /* One holder, alone. */

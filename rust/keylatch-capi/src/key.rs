@@ -10,7 +10,7 @@ use keylatch::{FastObjectLockManager, KeyRef, LockError, Mode};
 use std::ffi::c_void;
 use std::ptr::null as null_pointer;
 
-/// Any number of holders at a time, up to 65,535; more wait in line.
+/// Any number of holders at a time.
 pub const KEYLATCH_SHARED: i32 = 1;
 /// One holder, alone.
 pub const KEYLATCH_EXCLUSIVE: i32 = 2;

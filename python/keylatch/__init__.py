@@ -10,10 +10,11 @@ exclusive 1
 
 `alock` is the same for asyncio, `lock_many` takes many keys at once, `try_lock` does not wait. `session` is for
 transactions, `holders` and `waiters` tell who is in whose way, and `subscribe` what has happened: see `keylatch.events`.
-`keylatch.prometheus` shows the figures to Prometheus.
+`keylatch.prometheus` shows the figures to Prometheus. `keylatch.claims` has one do a piece of work, and the others wait
+for its outcome.
 """
 
-from . import events
+from . import claims, events
 from ._exceptions import (
     Cancelled,
     Closed,
@@ -100,5 +101,6 @@ __all__ = [
     "WaiterInfo",
     "WouldBlock",
     "__version__",
+    "claims",
     "events",
 ]

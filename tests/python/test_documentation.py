@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import keylatch
+import keylatch.claims
 import keylatch.prometheus
 from keylatch import LockManager
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def documented() -> Iterator[tuple[str, str]]:
     """Everything public that has an example, and its documentation. doctest by itself overlooks the compiled half."""
     things: dict[str, Any] = {"keylatch": keylatch}
-    things |= {module.__name__: module for module in (keylatch.events, keylatch.prometheus)}
+    things |= {module.__name__: module for module in (keylatch.events, keylatch.claims, keylatch.prometheus)}
     for module in list(things.values()):
         things |= {f"{module.__name__}.{name}": getattr(module, name) for name in module.__all__}
     for name, thing in list(things.items()):
@@ -49,7 +50,7 @@ def test_the_example_in_the_readme() -> None:
 
 
 def test_everything_public_says_what_it_is() -> None:
-    modules = (keylatch, keylatch.events, keylatch.prometheus)
+    modules = (keylatch, keylatch.events, keylatch.claims, keylatch.prometheus)
     for module, name in [(each, public) for each in modules for public in each.__all__]:
         thing = getattr(module, name)
         if inspect.isclass(thing):

@@ -8,6 +8,9 @@
 mod acquire;
 mod awaitable;
 mod batch;
+mod claim_types;
+mod claim_watch;
+mod claims;
 mod errors;
 mod event_loop;
 mod events;
@@ -37,6 +40,12 @@ use pyo3::prelude::*;
 mod _keylatch {
     use super::*;
 
+    #[pymodule_export]
+    use super::claim_watch::ClaimWatch;
+    #[pymodule_export]
+    use super::claims::Claimant;
+    #[pymodule_export]
+    use super::claims::Claims;
     #[pymodule_export]
     use super::event_loop::Listener;
     #[pymodule_export]

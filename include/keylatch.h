@@ -549,10 +549,11 @@ int32_t keylatch_manager_is_closed(const struct keylatch_manager *manager, int32
 
 /*
  * Closes and frees a manager. Requests that wait in other threads end with KEYLATCH_ECLOSED; this
- * function waits until every call in progress on the manager has returned, and until every callback
- * has been called, has returned, and its free_fn too. Calls that come later get KEYLATCH_EHANDLE.
- * Grants of this manager end with it. Owners and queues of it stay, to be freed by their own
- * functions.
+ * function waits until every call in progress on the manager has returned, until every callback has
+ * been called, has returned, and its free_fn too, and until the manager's own threads have ended: a
+ * plug-in that contains the library may be unloaded then. Calls that come later get
+ * KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it stay, to be freed
+ * by their own functions.
  *
  * A callback may free its manager; then callbacks of this manager that are still to come, and its
  * own end, are not waited for. A callback of another manager waits like everybody; two callbacks
@@ -1931,10 +1932,10 @@ int32_t keylatch_claims_new(const struct keylatch_claims_options *options,
 
 /*
  * Closes and frees claims. Requests that wait end with KEYLATCH_ECLOSED; this function waits until
- * every call in progress on the claims has returned, and every callback has been called and has
- * returned. A callback may free its claims; then callbacks that are still to come are not waited
- * for. Claimants, queues and watches stay, to be freed by their own functions. NULL is fine and
- * does nothing.
+ * every call in progress on the claims has returned, every callback has been called and has
+ * returned, and the claims' own thread has ended. A callback may free its claims; then callbacks
+ * that are still to come are not waited for. Claimants, queues and watches stay, to be freed by
+ * their own functions. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
  */

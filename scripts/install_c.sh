@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 prefix="$1"
 root="${2:-}$prefix"
-built="${CARGO_TARGET_DIR:-target}/release"
+built=target/lib
 of_header() { sed -n "s/^#define $1 \"\{0,1\}\([0-9.]*\)\"\{0,1\}\$/\1/p" include/keylatch.h; }
 version="$(of_header KEYLATCH_VERSION)"
 abi="$(of_header KEYLATCH_ABI_VERSION)"
@@ -15,10 +15,10 @@ fill() { sed -e "s|@PREFIX@|$prefix|g" -e "s|@VERSION@|$version|g" -e "s|@ABI@|$
 
 install -d "$root/lib/pkgconfig" "$root/lib/cmake/keylatch" "$root/include/keylatch"
 # Programs look for the name with the interface's number alone; libraries of several interfaces lie beside each other.
-install -m 755 "$built/libkeylatch_capi.so" "$root/lib/libkeylatch.so.$abi.$version"
+install -m 755 "$built/libkeylatch.so.$abi" "$root/lib/libkeylatch.so.$abi.$version"
 ln -sfn "libkeylatch.so.$abi.$version" "$root/lib/libkeylatch.so.$abi"
 ln -sfn "libkeylatch.so.$abi" "$root/lib/libkeylatch.so"
-install -m 644 "$built/libkeylatch_capi.a" "$root/lib/libkeylatch.a"
+install -m 644 "$built/libkeylatch.a" "$root/lib/libkeylatch.a"
 install -m 644 include/keylatch.h include/keylatch.hpp "$root/include"
 install -m 644 include/keylatch/*.hpp "$root/include/keylatch"
 fill $package/keylatch.pc.in "$root/lib/pkgconfig/keylatch.pc"

@@ -76,6 +76,20 @@ echo "Behaviour, with the static library"
 "$cc" $flags tests/c/behaviour.c -o "$work/behaviour-static" $(pkg-config --cflags keylatch) "$tree/lib/libkeylatch.a" -ldl -lm
 "$work/behaviour-static"
 
+echo "The static library defines keylatch_* alone, and neither library is as large as it once was"
+readelf --symbols --wide "$tree/lib/libkeylatch.a" | awk '$5 ~ /GLOBAL|WEAK/ && $7 != "UND" { print $8 }' | sort -u >"$work/defined"
+diff tests/abi/symbols.txt "$work/defined"
+for library in libkeylatch.so libkeylatch.a; do
+    [ "$(stat -Lc %s "$tree/lib/$library")" -lt 5000000 ] || { echo "$library is larger than 5 MB: is it stripped?" >&2; exit 1; }
+done
+
+echo "A plug-in with the static library inside is unloaded once everything was freed"
+# shellcheck disable=SC2086
+"$cc" $flags -fPIC -shared -I "$tree/include" tests/c/unload/plugin.c "$tree/lib/libkeylatch.a" -o "$work/plugin.so"
+# shellcheck disable=SC2086
+"$cc" $flags tests/c/unload/main.c -o "$work/unload" -ldl
+"$work/unload" "$work/plugin.so"
+
 echo "The program in the README, as it says to compile it"
 sed -n '/^```c$/,/^```$/p' README.md | sed '/^```/d' >"$work/x.c"
 grep -q 'int main' "$work/x.c"

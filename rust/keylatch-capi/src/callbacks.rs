@@ -118,15 +118,16 @@ impl Outstanding {
         Owed(Arc::clone(self))
     }
 
-    /// Waits until there are none, unless the thread is in one of them.
-    pub(crate) fn wait_for_all(&self, manager: u64) {
+    /// Waits until there are none. Returns `false`, without waiting, when the thread is in one of them.
+    pub(crate) fn wait_for_all(&self, manager: u64) -> bool {
         if in_callback_of(manager) {
-            return;
+            return false;
         }
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         while *count > 0 {
             count = self.settled.wait(count).unwrap_or_else(PoisonError::into_inner);
         }
+        true
     }
 }
 

@@ -128,7 +128,7 @@ pub unsafe extern "C" fn keylatch_claims_new(
 }
 
 /// Closes and frees claims. Requests that wait end with KEYLATCH_ECLOSED; this function waits until every call in progress on
-/// the claims has returned, and every callback has been called and has returned. A callback may free its claims; then
+/// the claims has returned, every callback has been called and has returned, and the claims' own thread has ended. A callback may free its claims; then
 /// callbacks that are still to come are not waited for. Claimants, queues and watches stay, to be freed by their own functions.
 /// NULL is fine and does nothing.
 ///
@@ -138,7 +138,9 @@ pub unsafe extern "C" fn keylatch_claims_free(claims: *mut keylatch_claims) -> i
     call(|| {
         if !claims.is_null() {
             let ended = handle::end::<keylatch_claims>(claims.cast(), |inside| inside.claims.close())?;
-            ended.callbacks.wait_for_all(ended.number);
+            if ended.callbacks.wait_for_all(ended.number) {
+                ended.claims.join_thread();
+            }
         }
         Ok(())
     })

@@ -319,8 +319,8 @@ pub unsafe extern "C" fn keylatch_manager_is_closed(manager: *const keylatch_man
 }
 
 /// Closes and frees a manager. Requests that wait in other threads end with KEYLATCH_ECLOSED; this function waits until
-/// every call in progress on the manager has returned, and until every callback has been called, has returned, and its
-/// free_fn too. Calls that come later get KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it
+/// every call in progress on the manager has returned, until every callback has been called, has returned, and its
+/// free_fn too, and until the manager's own threads have ended: a plug-in that contains the library may be unloaded then. Calls that come later get KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it
 /// stay, to be freed by their own functions.
 ///
 /// A callback may free its manager; then callbacks of this manager that are still to come, and its own end, are not waited for.
@@ -339,7 +339,9 @@ pub unsafe extern "C" fn keylatch_manager_free(manager: *mut keylatch_manager) -
         let ended = handle::end::<keylatch_manager>(manager.cast(), |inside| inside.locks.close())?;
         // Those about holds that will be lost no more: they are freed now rather than when the last queue is.
         ended.locks.forget_listeners();
-        ended.callbacks.wait_for_all(ended.number);
+        if ended.callbacks.wait_for_all(ended.number) {
+            ended.locks.join_threads();
+        }
         Ok(())
     })
 }

@@ -652,6 +652,13 @@ impl FastObjectLockManager {
         self.core.losses.forget_all();
     }
 
+    /// Waits until the threads of a closed manager have ended, once all its callbacks were called: a plug-in that contains
+    /// the library may be unloaded then.
+    #[doc(hidden)]
+    pub fn join_threads(&self) {
+        self.core.join_threads();
+    }
+
     /// Whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -256,6 +256,12 @@ impl Claims {
         self.closer.0.close();
     }
 
+    /// Waits until the thread of closed claims has ended: a plug-in that contains the library may be unloaded then.
+    #[doc(hidden)]
+    pub fn join_thread(&self) {
+        self.hub.join_thread();
+    }
+
     /// Whether the claims were closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {

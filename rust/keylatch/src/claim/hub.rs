@@ -8,6 +8,9 @@ use super::error::ClaimError;
 use super::id::ClaimRequestId;
 use super::signal::Signal;
 use crate::key::ObjectKey;
+#[cfg(not(loom))]
+use crate::sync::thread;
+use crate::sync::thread::Running;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wait::Foreign;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +43,7 @@ struct HubState {
     watchers: BTreeMap<ObjectKey, Vec<Arc<Signal>>>,
     /// Callbacks that the keeper has to run.
     due: Vec<(SettledFn, Settled)>,
-    has_keeper: bool,
+    thread: Option<Running>,
     closed: bool,
 }
 
@@ -89,7 +92,7 @@ impl Hub {
             deadlines: BTreeSet::new(),
             watchers: BTreeMap::new(),
             due: Vec::new(),
-            has_keeper: false,
+            thread: None,
             closed: false,
         };
         Arc::new(Self {
@@ -134,8 +137,8 @@ impl Hub {
         let deliveries = state.collect();
         let is_due = !state.due.is_empty();
         let needs_keeper = is_due || state.next_deadline().is_some();
-        if needs_keeper && !state.has_keeper && !state.closed {
-            state.has_keeper = self.start_keeper();
+        if needs_keeper && state.thread.is_none() && !state.closed {
+            state.thread = self.start_keeper();
         }
         drop(state);
         if needs_keeper {
@@ -177,10 +180,10 @@ impl Hub {
         timeout: Option<Duration>,
     ) -> Result<(), ClaimError> {
         let mut state = self.open()?;
-        if !state.has_keeper {
-            state.has_keeper = self.start_keeper();
+        if state.thread.is_none() {
+            state.thread = self.start_keeper();
         }
-        if !state.has_keeper {
+        if state.thread.is_none() {
             drop(state);
             return Err(ClaimError::System { kind: std::io::ErrorKind::WouldBlock });
         }
@@ -267,19 +270,25 @@ impl Hub {
         deliveries.run();
     }
 
+    /// Waits until the keeper has ended. Call `close` before, and not from the keeper.
+    pub(super) fn join_thread(&self) {
+        let thread = self.state.lock().thread.take();
+        thread.into_iter().for_each(Running::join);
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.open(), Err(ClaimError::Closed | ClaimError::Forked))
     }
 
     #[cfg(not(loom))]
-    fn start_keeper(self: &Arc<Self>) -> bool {
+    fn start_keeper(self: &Arc<Self>) -> Option<Running> {
         let hub = Arc::clone(self);
-        std::thread::Builder::new().name("keylatch-claims".into()).spawn(move || hub.keep_time()).is_ok()
+        thread::spawn("keylatch-claims", move || hub.keep_time()).ok()
     }
 
     #[cfg(loom)]
-    fn start_keeper(self: &Arc<Self>) -> bool {
-        false
+    fn start_keeper(self: &Arc<Self>) -> Option<Running> {
+        None
     }
 
     /// The keeper: runs callbacks, and the board when something is due. Ends with the claims.

@@ -7,7 +7,7 @@ use crate::hold::Grant;
 use crate::request::Limit;
 use crate::sync::OnceLock;
 use crate::sync::fault::fault;
-use crate::sync::thread;
+use crate::sync::thread::{self, Running};
 use crate::wait::{Delivery, Ending, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
 use parking_lot::{Condvar, Mutex};
 use std::sync::{Arc, Weak};
@@ -43,7 +43,7 @@ struct Desk {
 
 #[derive(Debug, Default)]
 struct DeskState {
-    running: bool,
+    thread: Option<Running>,
     stopping: bool,
     rung: bool,
     /// Callbacks that were promised and have not been called.
@@ -193,14 +193,14 @@ impl Core {
         if state.stopping {
             return Err(LockError::Closed);
         }
-        if !state.running {
+        if state.thread.is_none() {
             let (core, mailbox, desk) = (Arc::clone(self), Arc::clone(mailbox), Arc::clone(&desk));
             let run = move || core.call_back(&desk, &mailbox);
-            thread::spawn("keylatch-callbacks", run).map_err(|error| LockError::InvalidConfig {
+            let thread = thread::spawn("keylatch-callbacks", run).map_err(|error| LockError::InvalidConfig {
                 setting: "callbacks",
                 problem: format!("no thread for them: {error}"),
             })?;
-            state.running = true;
+            state.thread = Some(thread);
         }
         state.owed += 1;
         Ok(Arc::clone(mailbox))
@@ -242,6 +242,16 @@ impl Core {
             desk.state.lock().stopping = true;
             desk.changed.notify_one();
         }
+    }
+
+    /// Waits until the manager's own threads have ended. Call `close` before, and not from one of them.
+    pub(crate) fn join_threads(&self) {
+        if self.is_forked() {
+            return;
+        }
+        self.timer.join();
+        let thread = self.dispatcher.desk.get().and_then(|desk| desk.state.lock().thread.take());
+        thread.into_iter().for_each(Running::join);
     }
 
     fn call_back(&self, desk: &Desk, mailbox: &Mailbox) {

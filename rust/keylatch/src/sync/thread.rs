@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::thread::JoinHandle;
 
 /// What a fault of the thread itself raises: blocked, it would end the process without the program's handler having run,
 /// and callbacks are the program's code.
@@ -9,10 +10,38 @@ const FAULTS: [libc::c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, lib
 
 /// Starts a thread that blocks all signals but its own faults: a program that blocks a signal in its threads, to fetch it
 /// with `sigwait`, is not to find its handler run in one that it knows nothing of.
-pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Running> {
     // A thread begins with the mask of the one that makes it. What arrives meanwhile waits.
     let _before = Blocked::all_but_faults();
-    std::thread::Builder::new().name(name.into()).spawn(run).map(drop)
+    let handle = std::thread::Builder::new().name(name.into()).spawn(run)?;
+    Ok(Running { handle: Some(handle), process: std::process::id() })
+}
+
+/// A thread that was started. Dropping this lets the thread go on by itself.
+#[derive(Debug)]
+pub(crate) struct Running {
+    handle: Option<JoinHandle<()>>,
+    /// A forked child has no such thread, and may have given its number to another one.
+    process: u32,
+}
+
+impl Running {
+    /// Waits until the thread has ended, so that its code may be unloaded. A thread does not wait for itself.
+    pub(crate) fn join(mut self) {
+        let Some(handle) = self.handle.take_if(|_| self.process == std::process::id()) else { return };
+        if handle.thread().id() != std::thread::current().id() {
+            // What it panicked with was printed by the panic hook.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            std::mem::forget(self.handle.take());
+        }
+    }
 }
 
 /// The mask that the thread had before, and will have again.

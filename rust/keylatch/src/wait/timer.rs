@@ -6,7 +6,7 @@
 use super::foreign::without_panic;
 use super::waiter::Ticket;
 use crate::sync::fault::fault;
-use crate::sync::thread;
+use crate::sync::thread::{self, Running};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ struct State {
     looks: BTreeSet<(Instant, Ticket)>,
     /// When each waiter looks next: once is enough, for then it is said when to look again.
     next_looks: HashMap<Ticket, Instant>,
-    running: bool,
+    thread: Option<Running>,
     stopped: bool,
 }
 
@@ -51,10 +51,9 @@ impl Timer {
         if state.stopped {
             return Ok(());
         }
-        if !state.running {
+        if state.thread.is_none() {
             let timer = Arc::clone(self);
-            thread::spawn("keylatch-timer", move || timer.run(on_time))?;
-            state.running = true;
+            state.thread = Some(thread::spawn("keylatch-timer", move || timer.run(on_time))?);
         }
         let earlier = state.add(moment);
         drop(state);
@@ -94,6 +93,12 @@ impl Timer {
         state.next_looks.clear();
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Waits until the thread has ended. Call `stop` before.
+    pub(crate) fn join(&self) {
+        let thread = self.state.lock().thread.take();
+        thread.into_iter().for_each(Running::join);
     }
 
     fn run(&self, on_time: impl Fn(Ticket, Purpose)) {

@@ -21,7 +21,7 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
 }
 
 /// Every setting. An empty default stands for "none".
-const SETTINGS: [Setting; 19] = [
+const SETTINGS: [Setting; 22] = [
     setting("listen", "127.0.0.1:7373", "Address and port"),
     setting("state", "keylatch.state", "File that keeps epoch and fences; \"none\" keeps nothing, for tests only"),
     setting("tokens", "", "Tokens file; without one no token is asked for"),
@@ -38,6 +38,9 @@ const SETTINGS: [Setting; 19] = [
     setting("max-items", "256", "Keys of one request"),
     setting("max-connections", "25000", "Open connections"),
     setting("events", "16384", "Events that are kept for subscribers"),
+    setting("claim-retention-ms", "600000", "For how long the outcome of a claim is retained"),
+    setting("claim-outcomes", "10000", "Outcomes that are retained, with their resources' events"),
+    setting("claim-events", "64", "Events of each claimed resource that are kept for subscribers"),
     setting("drain-ms", "10000", "For how long a server that stops waits for holders"),
     setting("log", "info", "What is logged: error, warn, info, debug, trace"),
     setting("log-format", "text", "How: text or json"),
@@ -155,6 +158,9 @@ impl Resolved {
             items: self.number("max-items")?,
             key_bytes: self.number("max-key-bytes")?,
             events: self.number("events")?,
+            claim_retention: self.time("claim-retention-ms")?,
+            claim_outcomes: self.number("claim-outcomes")?,
+            claim_events: self.number("claim-events")?,
             grace: self.time("grace-ms")?,
             min_ttl: self.time("min-ttl-ms")?,
             max_ttl: self.time("max-ttl-ms")?,

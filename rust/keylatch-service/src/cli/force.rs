@@ -1,11 +1,13 @@
 //! `keylatch force-release`.
 
-use super::list::{every, fail, lock_line};
+use super::list::{claim_line, every, fail, lock_line};
 use super::options::{ClientOptions, FilterOptions};
 use super::{exit, print};
 use crate::client::ClientError;
-use crate::server::wire::{ForceBody, ForcedBody, LockRow};
+use crate::server::claim_wire::ClaimRow;
+use crate::server::wire::{ForceBody, ForceKind, ForcedBody, LockRow};
 use clap::Args;
+use serde_json::json;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 /// Releases locks by force; their holders learn that they are lost.
@@ -15,7 +17,10 @@ pub(super) struct ForceArgs {
     client: ClientOptions,
     #[command(flatten)]
     filter: FilterOptions,
-    /// Releases every lock, where nothing else is given
+    /// Ends grants of claims in place of locks; each counts as a failed attempt
+    #[arg(long)]
+    claims: bool,
+    /// Releases everything, where nothing else is given
     #[arg(long)]
     all: bool,
     /// Does not ask first
@@ -27,11 +32,13 @@ pub(super) struct ForceArgs {
 pub(super) async fn run(args: ForceArgs) -> u8 {
     match force(&args).await {
         Ok(Some(forced)) if args.client.json => {
-            print((serde_json::to_string_pretty(&forced.released).unwrap_or_default() + "\n").as_bytes())
+            let rows = if args.claims { json!(forced.claims) } else { json!(forced.released) };
+            print(format!("{rows:#}\n").as_bytes())
         }
         Ok(Some(forced)) => {
-            let lines: String = forced.released.iter().map(|row| lock_line(row) + "\n").collect();
-            print(format!("{lines}{} released\n", forced.released.len()).as_bytes())
+            let mut lines: Vec<String> = forced.released.iter().map(lock_line).collect();
+            lines.extend(forced.claims.iter().map(claim_line));
+            print(format!("{}{} released\n", joined(&lines), lines.len()).as_bytes())
         }
         Ok(None) => exit::say(exit::REFUSED, format_args!("nothing was released")),
         Err(error) => fail(&error),
@@ -41,8 +48,13 @@ pub(super) async fn run(args: ForceArgs) -> u8 {
 async fn force(args: &ForceArgs) -> Result<Option<ForcedBody>, ClientError> {
     let http = args.client.http()?;
     if !args.yes && std::io::stdin().is_terminal() {
-        let held: Vec<LockRow> = every(&http, "/v1/locks", &args.filter).await?;
-        if !confirmed(&held) {
+        let lines: Vec<String> = if args.claims {
+            let claims: Vec<ClaimRow> = every(&http, "/v1/claims", &args.filter).await?;
+            claims.iter().filter(|claim| claim.owned_by.is_some()).map(claim_line).collect()
+        } else {
+            every::<LockRow>(&http, "/v1/locks", &args.filter).await?.iter().map(lock_line).collect()
+        };
+        if !confirmed(&lines) {
             return Ok(None);
         }
     }
@@ -55,16 +67,19 @@ async fn force(args: &ForceArgs) -> Result<Option<ForcedBody>, ClientError> {
         owner: filter.owner,
         session: filter.session,
         all: args.all,
+        kind: if args.claims { ForceKind::Claims } else { ForceKind::Locks },
     };
     http.post("/v1/force-release", &body).await.map(Some)
 }
 
-fn confirmed(held: &[LockRow]) -> bool {
+fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn confirmed(lines: &[String]) -> bool {
     let mut errors = std::io::stderr();
-    for row in held.iter().take(20) {
-        let _ = writeln!(errors, "{}", lock_line(row));
-    }
-    let _ = write!(errors, "Release {} by force? [y/N] ", held.len());
+    let shown = joined(&lines[..lines.len().min(20)]);
+    let _ = write!(errors, "{shown}Release {} by force? [y/N] ", lines.len());
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     read.is_ok() && answer.trim().eq_ignore_ascii_case("y")

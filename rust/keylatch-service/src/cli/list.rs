@@ -3,13 +3,14 @@
 use super::options::{ClientOptions, FilterOptions, safe, shown};
 use super::{exit, print};
 use crate::client::{ClientError, Http};
+use crate::server::claim_wire::{ClaimOwnerRow, ClaimRow, ResourceBody};
 use crate::server::wire::{ListBody, LockRow, ModeWord, WaiterRow};
 use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-/// Lists held locks or waiting requests.
+/// Lists held locks, waiting requests or claimed resources.
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
@@ -19,18 +20,21 @@ pub(super) struct ListArgs {
     /// Lists waiting requests in place of held locks
     #[arg(long)]
     waiters: bool,
+    /// Lists claimed resources in place of held locks
+    #[arg(long, conflicts_with = "waiters")]
+    claims: bool,
 }
 
 /// Runs `list`. Returns the exit status.
 pub(super) async fn run(args: ListArgs) -> u8 {
     let listed = async {
         let http = args.client.http()?;
-        match args.waiters {
-            false => Ok(show(&every::<LockRow>(&http, "/v1/locks", &args.filter).await?, args.client.json, lock_line)),
-            true => {
-                Ok(show(&every::<WaiterRow>(&http, "/v1/waiters", &args.filter).await?, args.client.json, waiter_line))
-            }
-        }
+        let (filter, json) = (&args.filter, args.client.json);
+        Ok(match (args.waiters, args.claims) {
+            (true, _) => show(&every::<WaiterRow>(&http, "/v1/waiters", filter).await?, json, waiter_line),
+            (_, true) => show(&every::<ClaimRow>(&http, "/v1/claims", filter).await?, json, claim_line),
+            _ => show(&every::<LockRow>(&http, "/v1/locks", filter).await?, json, lock_line),
+        })
     };
     match listed.await {
         Ok(text) => print(text.as_bytes()),
@@ -116,4 +120,37 @@ pub(super) fn waiter_line(row: &WaiterRow) -> String {
         row.place,
         row.presence
     )
+}
+
+pub(super) fn claim_line(row: &ClaimRow) -> String {
+    let resource = resource_shown(&row.resource);
+    let (since, who) = match (&row.owned_by, &row.outcome) {
+        (Some(owner), _) => {
+            (owner.owned_ms, format!("{} attempt {}{}", safe(&owner.owner), owner.attempt, share(owner)))
+        }
+        (None, Some(outcome)) => {
+            let text = outcome.note.as_ref().or(outcome.error.as_ref());
+            (
+                row.outcome_ms.unwrap_or(0),
+                format!("{}: {}", safe(&outcome.owner), safe(text.map_or("", String::as_str))),
+            )
+        }
+        (None, None) => (0, "between attempts".to_owned()),
+    };
+    format!("{resource:<40} {:<9} {:>6} {who} ({} waiting)", row.state, age(since), row.waiting)
+}
+
+/// How far an owner is, for people; empty if it does not say.
+fn share(owner: &ClaimOwnerRow) -> String {
+    let progress = &owner.progress;
+    match (progress.done, progress.total) {
+        (0, 0) => String::new(),
+        (done, 0) => format!(", {done} done"),
+        (done, total) => format!(", {}%", u128::from(done) * 100 / u128::from(total)),
+    }
+}
+
+fn resource_shown(resource: &ResourceBody) -> String {
+    let version = resource.version.as_ref().map_or(String::new(), |version| format!("@{version}"));
+    safe(&format!("{}/{}{version}", resource.bucket, resource.object))
 }

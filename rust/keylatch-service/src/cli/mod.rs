@@ -37,7 +37,7 @@ pub fn command() -> Command {
         .after_help(exit::HELP)
         .subcommand(serve)
         .subcommand(hold::HoldArgs::augment_args(Command::new("hold")).about("Runs a command while a lock is held"))
-        .subcommand(list::ListArgs::augment_args(Command::new("list")).about("Lists held locks or waiting requests"))
+        .subcommand(list::ListArgs::augment_args(Command::new("list")).about("Lists locks, waiting requests or claims"))
         .subcommand(events::EventsArgs::augment_args(Command::new("events")).about("Follows what happens"))
         .subcommand(force::ForceArgs::augment_args(Command::new("force-release")).about("Releases locks by force"))
         .subcommand(top::TopArgs::augment_args(Command::new("top")).about("Shows locks and waiters live"))

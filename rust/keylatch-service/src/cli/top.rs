@@ -170,6 +170,8 @@ mod tests {
             sessions: 2,
             holders: 1,
             waiters: 1,
+            claims: 0,
+            claim_waiters: 0,
         };
         let lock = LockRow {
             item: item.clone(),

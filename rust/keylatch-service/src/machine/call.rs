@@ -1,6 +1,7 @@
 //! The vocabulary of calls: what the machine is asked, what it answers, why it refuses.
 
 use super::grant::Grant;
+use keylatch::claim::{ClaimAnswer, ClaimError};
 use keylatch::{Mode, ObjectKey};
 use std::fmt;
 use std::ops::Range;
@@ -62,6 +63,14 @@ pub struct Limits {
     pub events: usize,
     /// For how long a session's locks survive the end of its attached stream.
     pub grace: Duration,
+    /// For how long the outcome of a claim is retained for later requests.
+    pub claim_retention: Duration,
+    /// Resources without owner and line whose outcomes and events are remembered.
+    pub claim_outcomes: usize,
+    /// Events of each resource that are kept for subscribers.
+    pub claim_events: usize,
+    /// Bytes of a note, a reason or an address of a claim.
+    pub text_bytes: usize,
     /// The shortest lease.
     pub min_ttl: Duration,
     /// The longest lease.
@@ -80,6 +89,10 @@ impl Default for Limits {
             owner_bytes: 256,
             events: 16_384,
             grace: Duration::from_secs(5),
+            claim_retention: Duration::from_secs(600),
+            claim_outcomes: 10_000,
+            claim_events: 64,
+            text_bytes: 1024,
             min_ttl: Duration::from_millis(100),
             max_ttl: Duration::from_secs(300),
         }
@@ -266,6 +279,18 @@ pub struct Renewed {
     pub valid: Duration,
     /// What became of each number that the call named as open; numbers that are not known are left out.
     pub requests: Vec<(u64, Answer)>,
+    /// The stored answers of those numbers that are claims'.
+    pub claims: Vec<(u64, ClaimAnswer)>,
+}
+
+/// What a cancellation answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum CancelAnswer {
+    /// The number was a lock's, or none.
+    Lock(Answer),
+    /// The number was a claim's.
+    Claim(ClaimAnswer),
 }
 
 /// Why the machine refuses a call. Nothing is changed then, except by `settled_below`.
@@ -310,6 +335,8 @@ pub enum Refusal {
     NoFences,
     /// The server is about to stop.
     Closing,
+    /// What the claim board says, where the other refusals have no word for it.
+    Claim(ClaimError),
 }
 
 /// A limit that can be reached.

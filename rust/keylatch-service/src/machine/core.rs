@@ -1,11 +1,13 @@
 //! The state, and how queued requests are granted.
 
 use super::call::{Item, Limits, Reason, Refusal, RequestKey, Start};
+use super::claims::ClaimNote;
 use super::figures::Figures;
 use super::grant::{Fences, Grant};
 use super::ring::{Event, EventKind, Replay, Ring};
 use super::session::{Request, Session, State};
 use super::table::{Place, Table};
+use keylatch::claim::ClaimBoard;
 use keylatch::{Mode, ObjectKey};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -35,6 +37,12 @@ pub struct Machine {
     /// Sessions that ended and were not fetched by [`Machine::take_ended`].
     pub(super) ended: Vec<u64>,
     pub(super) figures: Figures,
+    /// Claims of its sessions; see [`on_board`](Machine::on_board).
+    pub(super) board: ClaimBoard,
+    /// Resources with events that were not fetched by [`Machine::take_published`].
+    pub(super) published: Vec<ObjectKey>,
+    /// Answers of claims that were not fetched by [`Machine::take_claim_notes`].
+    pub(super) claim_notes: Vec<ClaimNote>,
 }
 
 impl Machine {
@@ -43,6 +51,7 @@ impl Machine {
     pub fn new(limits: Limits, start: Start) -> Self {
         Self {
             ring: Ring::new(limits.events),
+            board: super::claims::board(&limits, start.epoch, start.quiet),
             limits,
             epoch: start.epoch,
             fences: Fences::new(start.fences),
@@ -58,6 +67,8 @@ impl Machine {
             settled: Vec::new(),
             ended: Vec::new(),
             figures: Figures::default(),
+            published: Vec::new(),
+            claim_notes: Vec::new(),
         }
     }
 
@@ -97,6 +108,9 @@ impl Machine {
             }
             self.end_session(now, session, Reason::Expired);
         }
+        if self.board.next_deadline().is_some_and(|due| due <= now) {
+            self.on_board(now, |board| board.advance(now));
+        }
         if now >= self.quiet_until {
             self.quiet_until = Duration::ZERO;
         }
@@ -114,10 +128,7 @@ impl Machine {
     pub fn due(&self) -> Option<Duration> {
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
         let quiet = (self.stalled && !self.quiet_until.is_zero() && !self.closing).then_some(self.quiet_until);
-        match (deadline, quiet) {
-            (Some(deadline), Some(quiet)) => Some(deadline.min(quiet)),
-            (deadline, quiet) => deadline.or(quiet),
-        }
+        [deadline, quiet, self.board.next_deadline()].into_iter().flatten().min()
     }
 
     /// Whether fences should be allotted ahead now.
@@ -129,14 +140,15 @@ impl Machine {
     /// Takes in a range of fences that is safe on disk.
     pub fn allot_fences(&mut self, now: Duration, fences: Range<u64>) {
         self.fences.allot(fences);
+        self.on_board(now, |board| board.grant_idle(now));
         self.tick(now);
     }
 
-    /// Grants nothing from now on. Returns whether every lock is free.
+    /// Grants nothing from now on. Returns whether every lock is free and no work is claimed.
     pub fn close(&mut self, now: Duration) -> bool {
         self.closing = true;
         self.tick(now);
-        self.table.holds() == 0
+        self.table.holds() == 0 && self.board.figures().owned == 0
     }
 
     pub(super) fn may_grant(&self, now: Duration) -> bool {

@@ -1,6 +1,7 @@
 //! Counts of what happened since the start.
 
 use super::call::Reason;
+use keylatch::claim::ClaimAnswer;
 use std::time::Duration;
 
 /// Upper bounds of the wait histogram's buckets, in microseconds; one more bucket has no bound.
@@ -34,6 +35,14 @@ pub struct Figures {
     pub sessions_opened: u64,
     /// Sessions whose lease was over.
     pub sessions_expired: u64,
+    /// Claims that became owners.
+    pub claims_granted: u64,
+    /// Owners that completed their work with a success.
+    pub claims_completed: u64,
+    /// Owners that reported a failure, or gave their work up.
+    pub claims_failed: u64,
+    /// Claims whose grant or place ended with a lease, with a session or by force.
+    pub claims_lost: u64,
     /// How many waits were how long; the last has no bound.
     pub wait_buckets: [u64; WAIT_BOUNDS_US.len() + 1],
     /// Time waited altogether, by requests that were granted.
@@ -55,6 +64,16 @@ impl Figures {
         self.wait_buckets[bucket.unwrap_or(WAIT_BOUNDS_US.len())] += 1;
         self.wait_total += waited;
         self.wait_max = self.wait_max.max(waited);
+    }
+
+    pub(super) fn claim_answered(&mut self, answer: &ClaimAnswer) {
+        match answer {
+            ClaimAnswer::Yours(_) => self.claims_granted += 1,
+            ClaimAnswer::Ended(Ok(_)) => self.claims_completed += 1,
+            ClaimAnswer::Ended(Err(_)) | ClaimAnswer::Cancelled { grant: Some(_) } => self.claims_failed += 1,
+            ClaimAnswer::Lost(_) => self.claims_lost += 1,
+            _ => {}
+        }
     }
 
     pub(super) fn lost(&mut self, reason: Reason) {

@@ -1,6 +1,5 @@
 //! Grants, and the numbers that the server may give out.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -36,47 +35,50 @@ pub(super) fn parse_pair(text: &str) -> Option<(u64, u64)> {
     (digits(left) && digits(right)).then(|| Some((left.parse().ok()?, right.parse().ok()?)))?
 }
 
-/// Ranges of fences that are safe on disk, lowest first.
+/// Fences that are safe on disk and not given out.
 #[derive(Debug, Clone)]
 pub(super) struct Fences {
-    ranges: VecDeque<Range<u64>>,
-    left: u64,
+    left: Range<u64>,
     /// More are wanted when fewer than this are left.
     low: u64,
 }
 
 impl Fences {
     pub(super) fn new(first: Range<u64>) -> Self {
-        let mut fences = Self { ranges: VecDeque::new(), left: 0, low: 0 };
+        let mut fences = Self { left: first.start..first.start, low: 0 };
         fences.allot(first);
         fences
     }
 
+    /// Takes in more. Those that are left are skipped if the new ones do not follow them.
     pub(super) fn allot(&mut self, range: Range<u64>) {
-        let size = range.end.saturating_sub(range.start);
-        debug_assert!(self.ranges.back().is_none_or(|last| last.end <= range.start), "fences only grow");
-        self.left += size;
-        self.low = size / 2;
-        self.ranges.push_back(range);
+        debug_assert!(self.left.end <= range.start, "fences only grow");
+        self.low = range.end.saturating_sub(range.start) / 2;
+        self.left = if self.left.end == range.start { self.left.start..range.end } else { range };
     }
 
     pub(super) fn next(&mut self) -> Option<u64> {
-        loop {
-            let range = self.ranges.front_mut()?;
-            if let Some(fence) = range.next() {
-                self.left -= 1;
-                return Some(fence);
-            }
-            self.ranges.pop_front();
-        }
+        self.left.next()
+    }
+
+    /// Lends out all that are left, until [`give_back`](Self::give_back).
+    pub(super) fn lend(&mut self) -> Range<u64> {
+        let end = self.left.end;
+        std::mem::replace(&mut self.left, end..end)
+    }
+
+    /// Takes back what was not used of those lent.
+    pub(super) fn give_back(&mut self, rest: Range<u64>) {
+        debug_assert!(rest.end == self.left.end, "the rest of what was lent");
+        self.left = rest;
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.left == 0
+        self.left.is_empty()
     }
 
     pub(super) fn is_low(&self) -> bool {
-        self.left <= self.low
+        self.left.end.saturating_sub(self.left.start) <= self.low
     }
 }
 
@@ -94,6 +96,9 @@ mod tests {
         assert_eq!([fences.next(), fences.next(), fences.next(), fences.next()], [Some(3), Some(4), Some(5), None]);
         assert!(fences.is_empty() && fences.is_low());
         fences.allot(10..11);
+        let lent = fences.lend();
+        assert_eq!((lent.clone(), fences.next()), (10..11, None));
+        fences.give_back(lent);
         assert_eq!([fences.next(), fences.next()], [Some(10), None]);
     }
 }

@@ -48,8 +48,14 @@
 //! Places are ordered by priority, then by arrival, over all keys alike. A request is granted when each of its keys is
 //! compatible with the holders, and no present waiter ahead at any of them is in conflict with it. Therefore the first
 //! present request of all waits for holders only, and no two requests ever wait for each other.
+//!
+//! # Claims
+//!
+//! A claim is a numbered request too. Its rules are those of [`ClaimBoard`](keylatch::claim::ClaimBoard), which counts no
+//! time for sessions here and takes its fences from the same sequence as locks.
 
 mod call;
+mod claims;
 mod core;
 mod figures;
 mod grant;
@@ -61,9 +67,10 @@ mod sessions;
 mod table;
 
 pub use call::{
-    Answer, Ask, AttachPlan, Call, Holder, Item, Limit, Limits, Open, Opened, Reason, Refusal, Renewed, RequestKey,
-    SessionName, Start, Wait,
+    Answer, Ask, AttachPlan, Call, CancelAnswer, Holder, Item, Limit, Limits, Open, Opened, Reason, Refusal, Renewed,
+    RequestKey, SessionName, Start, Wait,
 };
+pub use claims::{ClaimNote, Report};
 pub use core::Machine;
 pub use figures::{Figures, WAIT_BOUNDS_US};
 pub use grant::Grant;

@@ -1,6 +1,8 @@
 //! Requests: lock, unlock, cancel, force-release.
 
-use super::call::{Answer, Ask, Call, Holder, Item, Limit, Open, Reason, Refusal, RequestKey, SessionName, Wait};
+use super::call::{
+    Answer, Ask, Call, CancelAnswer, Holder, Item, Limit, Open, Reason, Refusal, RequestKey, SessionName, Wait,
+};
 use super::core::Machine;
 use super::grant::Grant;
 use super::listing::{HeldLock, LockFilter};
@@ -29,6 +31,9 @@ impl Machine {
                 return Err(Refusal::NumberReused);
             }
             return self.state_of(key).ok_or(Refusal::SessionGone);
+        }
+        if self.look_up_claim(call.now, key).is_some() {
+            return Err(Refusal::NumberReused);
         }
         self.lock_new(call.now, key, ask)
     }
@@ -112,14 +117,18 @@ impl Machine {
         Ok(())
     }
 
-    fn check_number(&self, key: RequestKey) -> Result<(), Refusal> {
+    pub(super) fn check_number(&self, key: RequestKey) -> Result<(), Refusal> {
         let limit = self.limits.open_requests;
-        let open = self.sessions.get(&key.session).map_or(0, |session| session.requests.len());
-        if open >= limit { Err(Refusal::Full { what: Limit::OpenRequests, limit }) } else { Ok(()) }
+        let locks = self.sessions.get(&key.session).map_or(0, |session| session.requests.len());
+        if locks + self.open_claims(key.session) >= limit {
+            Err(Refusal::Full { what: Limit::OpenRequests, limit })
+        } else {
+            Ok(())
+        }
     }
 
     /// The request of a number that has not settled.
-    fn current(&self, call: Call<'_>, number: u64) -> Result<RequestKey, Refusal> {
+    pub(super) fn current(&self, call: Call<'_>, number: u64) -> Result<RequestKey, Refusal> {
         let session = self.sessions.get(&call.session.number).ok_or(Refusal::SessionGone)?;
         if number < session.settled_below {
             return Err(Refusal::StaleRequest { settled_below: session.settled_below });
@@ -152,13 +161,16 @@ impl Machine {
         answer
     }
 
-    /// Cancels a number, in whatever state it is.
+    /// Cancels a number, in whatever state it is, whether it is a lock's or a claim's.
     ///
     /// # Errors
     /// [`Refusal::StaleRequest`], [`Refusal::Full`] and what each call of a session can be refused with.
-    pub fn cancel(&mut self, call: Call<'_>, number: u64) -> Result<Answer, Refusal> {
+    pub fn cancel(&mut self, call: Call<'_>, number: u64) -> Result<CancelAnswer, Refusal> {
         self.enter(call)?;
         let key = self.current(call, number)?;
+        if let Some(answer) = self.cancel_claim(call.now, key) {
+            return Ok(CancelAnswer::Claim(answer));
+        }
         match self.request(key).map(|request| request.state) {
             None => self.leave_tombstone(call.now, key)?,
             Some(State::Queued) => self.end_by_cancel(call.now, key, None),
@@ -167,7 +179,7 @@ impl Machine {
         }
         let answer = self.state_of(key).ok_or(Refusal::SessionGone);
         self.end_if_idle(call.now, key.session);
-        answer
+        answer.map(CancelAnswer::Lock)
     }
 
     fn end_by_cancel(&mut self, now: Duration, key: RequestKey, grant: Option<Grant>) {
@@ -192,6 +204,9 @@ impl Machine {
     fn end_if_idle(&mut self, now: Duration, number: u64) {
         let Some(session) = self.sessions.get(&number) else { return };
         let is_active = |request: &Request| matches!(request.state, State::Queued | State::Held(_));
+        if session.has_claims {
+            return;
+        }
         if session.origin == Origin::Implicit && !session.requests.values().any(is_active) {
             self.end_session(now, number, Reason::SessionEnded);
         }

@@ -63,6 +63,8 @@ pub(super) struct Session {
     pub(super) promised_until: Duration,
     pub(super) settled_below: u64,
     pub(super) requests: BTreeMap<u64, Request>,
+    /// Whether the claim board has this session too.
+    pub(super) has_claims: bool,
 }
 
 /// A numbered request.
@@ -104,6 +106,7 @@ impl Session {
             promised_until: now,
             settled_below: 0,
             requests: BTreeMap::new(),
+            has_claims: false,
         };
         session.deadline = session.renew(now, grace);
         session
@@ -138,7 +141,7 @@ impl Session {
         self.deadline.min((now + grace).max(self.promised_until))
     }
 
-    /// The deadline after a grant: an implicit session's lease begins with its lock.
+    /// The deadline after a grant: an implicit session's lease begins with it.
     pub(super) fn deadline_after_grant(&mut self, now: Duration) -> Duration {
         if self.origin == Origin::Implicit {
             self.promised_until = self.promised_until.max(now + self.ttl);

@@ -64,6 +64,7 @@ impl Machine {
         if let Some(state) = self.sessions.get_mut(&session) {
             state.requests = state.requests.split_off(&below);
         }
+        self.settle_claims(now, session, below);
         self.hand_over(now, &freed);
     }
 
@@ -113,6 +114,7 @@ impl Machine {
         let queued = state.requests.values().filter(|request| request.state == State::Queued);
         let items: Vec<_> = queued.map(|request| Arc::clone(&request.items)).collect();
         self.hand_over(now, &items);
+        self.place_claims(now, session);
     }
 
     /// Renews the session's lease. With `next` and `open`, cancels the numbers below `next` that `open` does not list.
@@ -133,8 +135,9 @@ impl Machine {
         self.set_deadline(number, deadline);
         let freed: Vec<_> = unlisted.iter().filter_map(|request| self.give_up(call.now, number, *request)).collect();
         self.hand_over(call.now, &freed);
+        let claims = self.renew_claims(call.now, number, next, open);
         let answer = |request: &u64| Some((*request, self.state_of(RequestKey { session: number, number: *request })?));
-        Ok(Renewed { valid, requests: open.iter().filter_map(answer).collect() })
+        Ok(Renewed { valid, requests: open.iter().filter_map(answer).collect(), claims })
     }
 
     /// Ends a session: frees its locks and places.
@@ -160,6 +163,7 @@ impl Machine {
             };
             freed.extend(self.finish(now, RequestKey { session: number, number: request }, last));
         }
+        self.end_claims(now, number, reason);
         self.sessions.remove(&number);
         self.ended.push(number);
         if reason == Reason::Expired {

@@ -1,16 +1,18 @@
 //! `GET /v1/sessions/{session}/attach`: the stream whose end says that the client is gone.
 //!
-//! It carries `attached` first, then `granted` and `lost` of the session's own requests, `resync` where some of those were
+//! It carries `attached` first, then `granted` and `lost` of the session's own locks, `claim` with each new answer of its
+//! claims, `resync` where some of those were
 //! missed (the next renewal has them), `closing` before the server stops, and `gone` when the session has ended.
 
 use super::auth::{Identity, Verb};
 use super::body::{EventSender, Gone, event_stream};
+use super::claim_wire::ClaimedBody;
 use super::locks::name_of;
-use super::mailbox::{Last, Mailbox, Next};
+use super::mailbox::{Last, Mail, Mailbox, Next};
 use super::problem::Problem;
 use super::shared::Shared;
 use super::wire::EventBody;
-use crate::machine::{EventKind, SessionName, Stream};
+use crate::machine::{ClaimNote, EventKind, SessionName, Stream};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -90,7 +92,11 @@ impl Attachment {
     /// Sends what comes next. Returns whether it was the last.
     async fn pass_on(&self, next: Next, sender: &EventSender) -> Result<bool, Gone> {
         let event = match next {
-            Next::Event(event) => event,
+            Next::Event(Mail::Lock(event)) => event,
+            Next::Event(Mail::Claim(note)) => {
+                sender.send("claim", None, &self.claimed(&note)).await?;
+                return Ok(false);
+            }
             Next::Missed => {
                 sender.send("resync", None, &Empty {}).await?;
                 return Ok(false);
@@ -104,5 +110,10 @@ impl Attachment {
         let word = if matches!(event.kind, EventKind::Granted { .. }) { "granted" } else { "lost" };
         sender.send(word, None, &EventBody::new(&event, self.shared.epoch())).await?;
         Ok(false)
+    }
+
+    fn claimed(&self, note: &ClaimNote) -> ClaimedBody {
+        // Without valid_ms: only what the client sent extends what it believes.
+        ClaimedBody::new(self.shared.epoch(), note.request.session, note.request.number, &note.answer)
     }
 }

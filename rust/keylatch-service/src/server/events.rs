@@ -10,6 +10,7 @@
 use super::attach::HEARTBEAT;
 use super::auth::{Identity, Verb};
 use super::body::{EventSender, Gone, Params, event_stream};
+use super::claim_events::{claim_events, resource_of};
 use super::problem::Problem;
 use super::shared::Shared;
 use super::wire::{EventBody, LockRow, ResetBody, WaiterRow};
@@ -33,6 +34,8 @@ pub(super) struct EventsQuery {
     bucket: Option<String>,
     prefix: Option<String>,
     object: Option<String>,
+    /// Follows the claims of this resource, and no locks.
+    resource: Option<String>,
     /// In place of the header, for clients that cannot set it.
     last_event_id: Option<String>,
 }
@@ -45,7 +48,16 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     identity.check_verb(Verb::List)?;
     let header = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let seen = header.or(query.last_event_id.as_deref()).and_then(|id| parse_id(id, shared.epoch()));
+    let seen = header.or(query.last_event_id.as_deref());
+    if let Some(resource) = &query.resource {
+        if query.bucket.is_some() || query.prefix.is_some() || query.object.is_some() {
+            return Err(Problem::invalid(
+                "resource follows the claims of one key; leave out bucket, prefix and object",
+            ));
+        }
+        return claim_events(shared, &identity, resource_of(resource)?, seen);
+    }
+    let seen = seen.and_then(|id| parse_id(id, shared.epoch()));
     let keys = KeyFilter { bucket: query.bucket, prefix: query.prefix, object: query.object };
     let subscriber = Subscriber { shared, identity, keys, seen, named: seen.unwrap_or(0) };
     let (sender, response) = event_stream();

@@ -2,10 +2,11 @@
 
 use super::auth::{Identity, Verb};
 use super::body::{JsonBody, Params, json};
+use super::claim_wire::ClaimRow;
 use super::locks::name_of;
 use super::problem::Problem;
 use super::shared::Shared;
-use super::wire::{ForceBody, ForcedBody, ListBody, LockRow, WaiterRow};
+use super::wire::{ForceBody, ForceKind, ForcedBody, ListBody, LockRow, WaiterRow};
 use crate::machine::{KeyFilter, LockFilter};
 use axum::Extension;
 use axum::extract::State;
@@ -36,7 +37,7 @@ pub(super) struct ListQuery {
 }
 
 impl ListQuery {
-    fn filter(&self, epoch: u64) -> Result<LockFilter, Problem> {
+    pub(super) fn filter(&self, epoch: u64) -> Result<LockFilter, Problem> {
         Ok(LockFilter {
             keys: KeyFilter { bucket: self.bucket.clone(), prefix: self.prefix.clone(), object: self.object.clone() },
             owner: self.owner.clone(),
@@ -45,7 +46,7 @@ impl ListQuery {
         })
     }
 
-    fn after(&self) -> Result<Option<ObjectKey>, Problem> {
+    pub(super) fn after(&self) -> Result<Option<ObjectKey>, Problem> {
         let Some(text) = &self.after else { return Ok(None) };
         let wrong = |_| Problem::invalid("after is not what a page answered as next");
         let (bucket, object, version): (String, String, Option<String>) = serde_json::from_str(text).map_err(wrong)?;
@@ -53,7 +54,7 @@ impl ListQuery {
         Ok(Some(version.map_or(key.clone(), |version| key.with_version(version))))
     }
 
-    fn most(&self) -> usize {
+    pub(super) fn most(&self) -> usize {
         self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS)
     }
 }
@@ -64,7 +65,7 @@ fn session_number(session: &str, epoch: u64) -> Result<u64, Problem> {
     Ok(if name.epoch == epoch { name.number } else { 0 })
 }
 
-fn cursor(key: &ObjectKey) -> String {
+pub(super) fn cursor(key: &ObjectKey) -> String {
     let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
     let parts = (text(key.bucket()), text(key.object()), key.version().map(text));
     serde_json::to_string(&parts).unwrap_or_default()
@@ -114,12 +115,22 @@ pub(super) async fn force_release(
         older_than: body.older_than_ms.map(Duration::from_millis),
     };
     if filter == LockFilter::default() && !body.all {
-        return Err(Problem::invalid("name what to release, or say \"all\": true for every lock"));
+        return Err(Problem::invalid("name what to release, or say \"all\": true for everything"));
     }
     let may_release = |key: &ObjectKey| identity.may(Verb::Force, key);
+    if body.kind == ForceKind::Claims {
+        let (released, now) =
+            shared.step(|machine, now| (machine.force_release_claims(now, &filter, &may_release), now));
+        for claim in &released {
+            tracing::warn!(resource = %claim.resource, by = &*identity.principal, "claim released by force");
+        }
+        let claims = released.iter().map(|claim| ClaimRow::new(claim, now)).collect();
+        return Ok(json(StatusCode::OK, &ForcedBody { epoch, released: Vec::new(), claims }));
+    }
     let released = shared.step(|machine, now| machine.force_release(now, &filter, &may_release));
     for hold in &released {
         tracing::warn!(key = %hold.item.key, owner = &*hold.owner, grant = %hold.grant, by = &*identity.principal, "released by force");
     }
-    Ok(json(StatusCode::OK, &ForcedBody { epoch, released: released.iter().map(LockRow::new).collect() }))
+    let released = released.iter().map(LockRow::new).collect();
+    Ok(json(StatusCode::OK, &ForcedBody { epoch, released, claims: Vec::new() }))
 }

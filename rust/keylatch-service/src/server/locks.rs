@@ -2,15 +2,19 @@
 
 use super::auth::{Identity, Verb};
 use super::body::{JsonBody, json};
+use super::claim_wire::ClaimedBody;
+use super::claims::not_owned;
 use super::problem::{Problem, code};
 use super::sessions::check_owner;
 use super::shared::{Phase, Shared};
-use super::wire::{EndBody, HolderRow, ItemBody, LockBody, RequestBody, default_ttl_ms};
-use crate::machine::{Answer, Ask, AttachPlan, Call, Item, Open, Refusal, RequestKey, SessionName, Wait};
+use super::wire::{EndBody, HolderRow, LockBody, RequestBody, default_ttl_ms};
+use crate::machine::{Answer, Ask, AttachPlan, Call, CancelAnswer, Item, Open, Refusal, RequestKey, SessionName, Wait};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use keylatch::ObjectKey;
+use keylatch::claim::ClaimAnswer;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,8 +104,8 @@ fn checked(shared: &Shared, identity: &Identity, body: &LockBody) -> Result<Lock
         )));
     }
     let items: Vec<Item> = body.items.iter().map(Item::from).collect();
-    for (item, named) in items.iter().zip(&body.items) {
-        check_key(limits.key_bytes, item, named)?;
+    for item in &items {
+        check_key(limits.key_bytes, &item.key)?;
         identity.check(Verb::Lock, &item.key)?;
     }
     let wait = if body.wait_ms == 0 { Wait::Try } else { Wait::Queue };
@@ -128,26 +132,26 @@ fn checked(shared: &Shared, identity: &Identity, body: &LockBody) -> Result<Lock
         number: body.request_id,
         settled_below: body.settled_below,
         ask: Ask::new(items, body.priority, wait),
-        poll: poll_time(body),
+        poll: poll_time(body.wait_ms, body.client_timeout_ms),
     })
 }
 
-fn check_key(limit: usize, item: &Item, named: &ItemBody) -> Result<(), Problem> {
-    let bytes = item.key.as_ref().byte_len();
+pub(super) fn check_key(limit: usize, key: &ObjectKey) -> Result<(), Problem> {
+    let bytes = key.as_ref().byte_len();
     if bytes > limit {
-        let detail = format!("the key {} has {bytes} bytes and may have {limit}", item.key);
+        let detail = format!("the key {key} has {bytes} bytes and may have {limit}");
         return Err(Problem { code: Some(code::KEY), ..Problem::invalid(detail) });
     }
-    if named.bucket.is_empty() || named.object.is_empty() {
+    if key.bucket().is_empty() || key.object().is_empty() {
         return Err(Problem { code: Some(code::KEY), ..Problem::invalid("bucket and object are not empty") });
     }
     Ok(())
 }
 
 /// Shorter than the client's patience, so that the client learns its place instead of giving up.
-fn poll_time(body: &LockBody) -> Duration {
-    let wanted = Duration::from_millis(body.wait_ms).min(LONGEST_POLL);
-    match body.client_timeout_ms.map(Duration::from_millis) {
+pub(super) fn poll_time(wait_ms: u64, client_timeout_ms: Option<u64>) -> Duration {
+    let wanted = Duration::from_millis(wait_ms).min(LONGEST_POLL);
+    match client_timeout_ms.map(Duration::from_millis) {
         None => wanted,
         Some(timeout) => wanted.min(timeout.saturating_sub(POLL_MARGIN).max(timeout / 2)),
     }
@@ -163,7 +167,9 @@ pub(super) async fn unlock(
         None => None,
         Some(grant) => Some(grant.parse().map_err(|()| Problem::invalid("grant is not what /v1/lock answered"))?),
     };
-    ended(&shared, &identity, &body, |machine, call| machine.unlock(call, body.request_id, grant))
+    ended(&shared, &identity, &body, |machine, call| {
+        machine.unlock(call, body.request_id, grant).map(CancelAnswer::Lock)
+    })
 }
 
 /// `POST /v1/cancel`.
@@ -182,7 +188,7 @@ fn ended(
     shared: &Shared,
     identity: &Identity,
     body: &EndBody,
-    end: impl FnOnce(&mut crate::machine::Machine, Call<'_>) -> Result<Answer, Refusal>,
+    end: impl FnOnce(&mut crate::machine::Machine, Call<'_>) -> Result<CancelAnswer, Refusal>,
 ) -> Result<Response, Problem> {
     identity.check_verb(Verb::Lock)?;
     let session = name_of(&body.session)?;
@@ -192,10 +198,35 @@ fn ended(
             end(machine, call)
         })
         .map_err(|refusal| Problem::of(&refusal, shared.epoch()))?;
+    let answer = match answer {
+        CancelAnswer::Lock(answer) => answer,
+        CancelAnswer::Claim(answer) => return cancelled_claim(session, body.request_id, &answer),
+    };
     match answer {
         Answer::Lost { .. } => Ok(not_granted(session, &answer).into_response()),
         _ => Ok(json(StatusCode::OK, &request_body(session, body.request_id, &answer, Duration::ZERO))),
     }
+}
+
+/// What became of a claim that was cancelled: its own words, in the form of a request's answer.
+fn cancelled_claim(session: SessionName, number: u64, answer: &ClaimAnswer) -> Result<Response, Problem> {
+    if matches!(answer, ClaimAnswer::Lost(_)) {
+        return Err(not_owned(session.epoch, answer));
+    }
+    let claimed = ClaimedBody::new(session.epoch, session.number, number, answer);
+    let body = RequestBody {
+        epoch: session.epoch,
+        session: claimed.session,
+        request_id: number,
+        state: claimed.state,
+        grant: claimed.grant,
+        fence: claimed.fence,
+        valid_ms: None,
+        place: None,
+        holders: Vec::new(),
+        reason: None,
+    };
+    Ok(json(StatusCode::OK, &body))
 }
 
 fn lock_response((session, answer): Answered, number: u64, valid: Duration) -> Response {

@@ -2,7 +2,7 @@
 //!
 //! Each stream has a box of its own, so that an event wakes the one session that it concerns and not all of them.
 
-use crate::machine::{Event, EventKind};
+use crate::machine::{ClaimNote, Event, EventKind};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,10 +20,19 @@ pub(super) enum Last {
     Replaced,
 }
 
+/// What a stream carries.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// A lock was granted or lost.
+    Lock(Arc<Event>),
+    /// A claim's answer changed.
+    Claim(ClaimNote),
+}
+
 /// What comes next.
 #[derive(Debug)]
 pub(super) enum Next {
-    Event(Arc<Event>),
+    Event(Mail),
     /// Events were missed.
     Missed,
     End(Last),
@@ -37,7 +46,7 @@ pub(super) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct State {
-    events: VecDeque<Arc<Event>>,
+    events: VecDeque<Mail>,
     missed: bool,
     last: Option<Last>,
 }
@@ -45,12 +54,20 @@ struct State {
 impl Mailbox {
     /// Takes in an event, if it is one that streams carry.
     pub(super) fn put(&self, event: &Arc<Event>) {
-        if !matches!(event.kind, EventKind::Granted { .. } | EventKind::Lost { .. }) {
-            return;
+        if matches!(event.kind, EventKind::Granted { .. } | EventKind::Lost { .. }) {
+            self.deliver(Mail::Lock(Arc::clone(event)));
         }
+    }
+
+    /// Takes in the answer of a claim.
+    pub(super) fn put_claim(&self, note: ClaimNote) {
+        self.deliver(Mail::Claim(note));
+    }
+
+    fn deliver(&self, mail: Mail) {
         let mut state = self.state.lock();
         if state.events.len() < CAPACITY && !state.missed {
-            state.events.push_back(Arc::clone(event));
+            state.events.push_back(mail);
         } else {
             state.missed = true;
         }

@@ -5,6 +5,9 @@
 mod attach;
 mod auth;
 mod body;
+mod claim_events;
+pub mod claim_wire;
+mod claims;
 mod events;
 mod listen;
 mod listings;

@@ -4,6 +4,7 @@ use super::wire::HolderRow;
 use crate::machine::{Limit, Refusal};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use keylatch::claim::{ClaimAnswer, ClaimError};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::time::Duration;
@@ -167,7 +168,23 @@ impl Problem {
             Refusal::Closing => Self::new("closing", StatusCode::SERVICE_UNAVAILABLE, "the server is about to stop")
                 .code(code::CLOSED)
                 .retry_after(Duration::from_secs(1)),
+            Refusal::Claim(error) => Self::of_claim(error),
         }
+    }
+
+    fn of_claim(error: &ClaimError) -> Self {
+        let (name, status) = match error {
+            ClaimError::NotYours { answer: None } => ("not_held", StatusCode::NOT_FOUND),
+            ClaimError::NotYours { answer: Some(ClaimAnswer::Yours(_)) } => ("other_grant", StatusCode::CONFLICT),
+            ClaimError::NotYours { answer: Some(ClaimAnswer::Waiting { .. }) } => {
+                ("still_queued", StatusCode::CONFLICT)
+            }
+            ClaimError::NotYours { answer: Some(answer) } => return super::claims::not_owned(0, answer),
+            ClaimError::LineFull { .. } => ("line_full", StatusCode::CONFLICT),
+            ClaimError::Closed => ("closing", StatusCode::SERVICE_UNAVAILABLE),
+            _ => return Self::invalid(error.to_string()).code(error.code()),
+        };
+        Self::new(name, status, error.to_string()).code(error.code())
     }
 
     fn full(what: Limit, limit: usize) -> Self {

@@ -4,7 +4,7 @@ use super::auth::Identity;
 use super::listen::Peer;
 use super::problem::Problem;
 use super::shared::Shared;
-use super::{attach, events, listings, locks, sessions, status};
+use super::{attach, claims, events, listings, locks, sessions, status};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -14,7 +14,7 @@ use axum::routing::{delete, get, post};
 use std::sync::Arc;
 
 /// Every call: method and path, as the OpenAPI document has them.
-pub const ROUTES: [(&str, &str); 16] = [
+pub const ROUTES: [(&str, &str); 20] = [
     ("post", "/v1/sessions"),
     ("delete", "/v1/sessions/{session}"),
     ("get", "/v1/sessions/{session}/attach"),
@@ -23,6 +23,10 @@ pub const ROUTES: [(&str, &str); 16] = [
     ("post", "/v1/lock"),
     ("post", "/v1/unlock"),
     ("post", "/v1/cancel"),
+    ("post", "/v1/claim"),
+    ("post", "/v1/complete"),
+    ("post", "/v1/progress"),
+    ("get", "/v1/claims"),
     ("get", "/v1/locks"),
     ("get", "/v1/waiters"),
     ("get", "/v1/events"),
@@ -43,6 +47,10 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/lock", post(locks::lock))
         .route("/v1/unlock", post(locks::unlock))
         .route("/v1/cancel", post(locks::cancel))
+        .route("/v1/claim", post(claims::claim))
+        .route("/v1/complete", post(claims::complete))
+        .route("/v1/progress", post(claims::progress))
+        .route("/v1/claims", get(claims::claims))
         .route("/v1/locks", get(listings::locks))
         .route("/v1/waiters", get(listings::waiters))
         .route("/v1/events", get(events::events))

@@ -2,15 +2,17 @@
 
 use super::auth::{Identity, Verb};
 use super::body::{JsonBody, json};
+use super::claim_wire::ClaimedBody;
 use super::locks::{name_of, request_body};
 use super::problem::Problem;
 use super::shared::Shared;
 use super::wire::{OpenBody, OpenedBody, RenewBody, RenewedBody};
-use crate::machine::{AttachPlan, Call, Open};
+use crate::machine::{AttachPlan, Call, Open, RequestKey};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use keylatch::claim::ClaimAnswer;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,10 +89,21 @@ fn renewed(shared: &Shared, identity: &Identity, session: &str, body: &RenewBody
         let valid = machine.promised_from(session.number, now);
         let requests =
             renewed.requests.iter().map(|(number, answer)| request_body(session, *number, answer, valid)).collect();
-        Ok((renewed.valid, requests))
+        let claims = renewed.claims.iter().map(|(number, answer)| {
+            let body = ClaimedBody::new(session.epoch, session.number, *number, answer);
+            match answer {
+                ClaimAnswer::Yours(owned) => {
+                    let key = RequestKey { session: session.number, number: *number };
+                    body.valid_for(machine.claim_valid_from(now, key, owned.grant, now))
+                }
+                _ => body,
+            }
+        });
+        let claims = claims.collect();
+        Ok((renewed.valid, requests, claims))
     });
-    let (valid, requests) = answer.map_err(|refusal| Problem::of(&refusal, shared.epoch()))?;
-    let body = RenewedBody { epoch: shared.epoch(), valid_ms: valid.as_millis() as u64, requests };
+    let (valid, requests, claims) = answer.map_err(|refusal| Problem::of(&refusal, shared.epoch()))?;
+    let body = RenewedBody { epoch: shared.epoch(), valid_ms: valid.as_millis() as u64, requests, claims };
     Ok(json(StatusCode::OK, &body))
 }
 

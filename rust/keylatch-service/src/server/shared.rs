@@ -6,6 +6,7 @@ use super::marks::Marks;
 use super::problem::{Problem, code};
 use crate::machine::{Call, Limits, Machine, Refusal, Replay, RequestKey, SessionName, Start, Stream};
 use axum::http::StatusCode;
+use keylatch::ObjectKey;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ struct Guarded {
     polls: HashMap<RequestKey, oneshot::Sender<()>>,
     /// The box of each session's attached stream.
     streams: HashMap<u64, Arc<Mailbox>>,
+    /// What wakes the subscribers of each claimed resource, and how many there are.
+    followers: HashMap<ObjectKey, (watch::Sender<u64>, usize)>,
     /// The number of the latest event that was put into boxes.
     posted: u64,
     /// When the timer is set to wake.
@@ -47,6 +50,11 @@ impl Guarded {
             }
         }
         self.posted = self.machine.head();
+        for note in self.machine.take_claim_notes() {
+            if let Some(mailbox) = self.streams.get(&note.request.session) {
+                mailbox.put_claim(note);
+            }
+        }
         for session in self.machine.take_ended() {
             if let Some(mailbox) = self.streams.remove(&session) {
                 mailbox.end(Last::Gone);
@@ -64,6 +72,8 @@ pub(super) struct Shared {
     limits: Limits,
     /// The number of the latest event.
     head: watch::Sender<u64>,
+    /// Counts steps that published events of claims.
+    claim_changes: watch::Sender<u64>,
     phase: watch::Sender<Phase>,
     rearm: Notify,
     low_fences: Notify,
@@ -81,6 +91,7 @@ impl Shared {
                 machine,
                 polls: HashMap::new(),
                 streams: HashMap::new(),
+                followers: HashMap::new(),
                 posted: 0,
                 armed: None,
             }),
@@ -88,6 +99,7 @@ impl Shared {
             epoch: start.epoch,
             limits,
             head: watch::Sender::new(0),
+            claim_changes: watch::Sender::new(0),
             phase: watch::Sender::new(Phase::Serving),
             rearm: Notify::new(),
             low_fences: Notify::new(),
@@ -160,6 +172,29 @@ impl Shared {
         });
     }
 
+    /// Follows the events of a claimed resource until [`unfollow_claim`](Self::unfollow_claim).
+    pub(super) fn follow_claim(&self, resource: &ObjectKey) -> Result<watch::Receiver<u64>, Refusal> {
+        self.step_guarded(|guarded, _| {
+            guarded.machine.watch_claim(resource)?;
+            let new = || (watch::Sender::new(0), 0);
+            let (sender, followers) = guarded.followers.entry(resource.clone()).or_insert_with(new);
+            *followers += 1;
+            Ok(sender.subscribe())
+        })
+    }
+
+    pub(super) fn unfollow_claim(&self, resource: &ObjectKey) {
+        self.step_guarded(|guarded, _| {
+            guarded.machine.unwatch_claim(resource);
+            if let Some((_, followers)) = guarded.followers.get_mut(resource) {
+                *followers -= 1;
+                if *followers == 0 {
+                    guarded.followers.remove(resource);
+                }
+            }
+        });
+    }
+
     /// Takes a step under the mutex. Time is read there, so it never runs back.
     fn step_guarded<T>(&self, step: impl FnOnce(&mut Guarded, Duration) -> T) -> T {
         let mut guarded = self.guarded.lock();
@@ -167,6 +202,8 @@ impl Shared {
         guarded.post();
         let settled = guarded.machine.take_settled();
         let polls: Vec<_> = settled.iter().filter_map(|key| guarded.polls.remove(key)).collect();
+        let published = guarded.machine.take_published();
+        let followed: Vec<_> = published.iter().filter_map(|key| Some(guarded.followers.get(key)?.0.clone())).collect();
         let due = guarded.machine.due();
         let is_earlier = due.is_some_and(|due| guarded.armed.is_none_or(|armed| due < armed));
         if is_earlier {
@@ -178,6 +215,12 @@ impl Shared {
         // A poll whose client has gone is not there to be woken; the machine has the answer.
         for poll in polls {
             let _ = poll.send(());
+        }
+        for follower in followed {
+            follower.send_modify(|changes| *changes += 1);
+        }
+        if !published.is_empty() {
+            self.claim_changes.send_modify(|changes| *changes += 1);
         }
         self.head.send_if_modified(|seen| std::mem::replace(seen, head.max(*seen)) < head);
         if is_earlier {
@@ -272,7 +315,7 @@ impl Shared {
     pub(super) async fn drain(self: &Arc<Self>, patience: Duration) -> bool {
         self.phase.send_replace(Phase::Draining);
         let deadline = tokio::time::Instant::now() + patience;
-        let mut head = self.follow_head();
+        let (mut head, mut claims) = (self.follow_head(), self.claim_changes.subscribe());
         // Parked calls answer that the server is closing.
         let polls = std::mem::take(&mut self.guarded.lock().polls);
         drop(polls);
@@ -280,9 +323,11 @@ impl Shared {
             if self.step(|machine, now| machine.close(now)) {
                 break true;
             }
-            // A release is an event.
-            if tokio::time::timeout_at(deadline, head.changed()).await.is_err() {
-                break false;
+            // A release is an event, and so is the end of a claim.
+            tokio::select! {
+                _ = head.changed() => {}
+                _ = claims.changed() => {}
+                () = tokio::time::sleep_until(deadline) => break false,
             }
         };
         if is_free {

@@ -28,6 +28,7 @@ pub(super) async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
     let phase = shared.phase();
     let body = shared.step(|machine, now| {
         let quiet = machine.quiet_left(now);
+        let claims = machine.claim_figures();
         let status = match phase {
             Phase::Serving if quiet.is_zero() => "ok",
             Phase::Serving => "quiet",
@@ -41,6 +42,8 @@ pub(super) async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
             sessions: machine.sessions(),
             holders: machine.holds(),
             waiters: machine.waiting(),
+            claims: claims.owned,
+            claim_waiters: claims.waiting,
         }
     });
     let status = if phase == Phase::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -105,6 +108,21 @@ fn openmetrics(machine: &Machine, now: Duration) -> String {
     family("sessions_opened", "counter", "Sessions that were opened.", &[("", count(figures.sessions_opened))]);
     family("sessions_expired", "counter", "Sessions whose lease was over.", &[("", count(figures.sessions_expired))]);
     family("events", "counter", "Events that were published.", &[("", count(machine.head()))]);
+    family(
+        "claims",
+        "counter",
+        "Claims by what they came to: a grant, a success, a failure, a loss.",
+        &[
+            ("{result=\"granted\"}", count(figures.claims_granted)),
+            ("{result=\"completed\"}", count(figures.claims_completed)),
+            ("{result=\"failed\"}", count(figures.claims_failed)),
+            ("{result=\"lost\"}", count(figures.claims_lost)),
+        ],
+    );
+    let claims = machine.claim_figures();
+    family("claims_owned", "gauge", "Resources whose work is claimed now.", &[("", size(claims.owned))]);
+    family("claims_waiting", "gauge", "Claims that wait now.", &[("", size(claims.waiting))]);
+    family("claim_resources", "gauge", "Resources that are remembered now.", &[("", size(claims.resources))]);
     family("sessions", "gauge", "Sessions now.", &[("", size(machine.sessions()))]);
     family("holders", "gauge", "Locks held now, each reader counted.", &[("", size(machine.holds()))]);
     family("waiters", "gauge", "Requests waiting now.", &[("", size(machine.waiting()))]);

@@ -1,5 +1,6 @@
 //! What goes over the wire: the JSON of requests and answers.
 
+use super::claim_wire::{ClaimRow, ClaimedBody};
 use crate::machine::{Event, EventKind, Grant, HeldLock, Holder, Item, QueuedRequest, SessionName};
 use keylatch::{Mode, ObjectKey};
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,9 @@ pub struct RenewedBody {
     pub valid_ms: u64,
     /// What became of the numbers in `open` that the server knows.
     pub requests: Vec<RequestBody>,
+    /// The stored answers of those that are claims'. A claim that waits is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ClaimedBody>,
 }
 
 /// `POST /v1/lock`.
@@ -189,7 +193,8 @@ pub struct RequestBody {
     pub session: String,
     /// The request's number.
     pub request_id: u64,
-    /// `granted`, `waiting`, `refused`, `ended`, `cancelled` or `lost`.
+    /// `granted`, `waiting`, `refused`, `ended`, `cancelled` or `lost`; of a cancelled claim also `done`, `skipped` or
+    /// `superseded`.
     pub state: Cow<'static, str>,
     /// The grant that it has or had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -316,6 +321,17 @@ pub struct ListBody<T> {
     pub next: Option<String>,
 }
 
+/// What is released by force.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForceKind {
+    /// Locks.
+    #[default]
+    Locks,
+    /// Grants of claims: each counts as a failed attempt.
+    Claims,
+}
+
 /// `POST /v1/force-release`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -338,7 +354,10 @@ pub struct ForceBody {
     /// Held for at least this long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub older_than_ms: Option<u64>,
-    /// Needed where nothing else is given: releases every lock.
+    /// Locks or claims. Default: locks.
+    #[serde(default)]
+    pub kind: ForceKind,
+    /// Needed where nothing else is given: releases everything.
     #[serde(default)]
     pub all: bool,
 }
@@ -350,6 +369,9 @@ pub struct ForcedBody {
     pub epoch: u64,
     /// Keys that were released, those of a released request that did not match included.
     pub released: Vec<LockRow>,
+    /// Claims that were released, as they were before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ClaimRow>,
 }
 
 /// An event of `GET /v1/events`.
@@ -426,6 +448,10 @@ pub struct HealthBody {
     pub holders: usize,
     /// Waiting requests now.
     pub waiters: usize,
+    /// Resources whose work is claimed now.
+    pub claims: usize,
+    /// Claims that wait now.
+    pub claim_waiters: usize,
 }
 
 pub(super) fn session_text(epoch: u64, number: u64) -> String {

@@ -3,6 +3,8 @@
 mod client;
 mod command;
 mod http_access;
+mod http_claim_events;
+mod http_claims;
 mod http_events;
 mod http_hostile;
 mod http_locks;

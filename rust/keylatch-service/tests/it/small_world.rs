@@ -2,8 +2,8 @@
 
 use keylatch::{Mode, ObjectKey};
 use keylatch_service::machine::{
-    Answer, Ask, AttachPlan, Call, EventKind, Grant, HeldLock, Item, Limits, LockFilter, Machine, Open, Reason,
-    Refusal, Replay, SessionName, Start, Stream, Wait,
+    Answer, Ask, AttachPlan, Call, CancelAnswer, EventKind, Grant, HeldLock, Item, Limits, LockFilter, Machine, Open,
+    Reason, Refusal, Replay, SessionName, Start, Stream, Wait,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -130,7 +130,10 @@ impl World {
 
     pub(crate) fn cancel(&mut self, client: usize, number: u64) -> Result<Answer, Refusal> {
         self.clients[client].grants.remove(&number);
-        let answer = self.machine.cancel(self.call(client), number);
+        let answer = self.machine.cancel(self.call(client), number).map(|answer| match answer {
+            CancelAnswer::Lock(answer) => answer,
+            CancelAnswer::Claim(answer) => panic!("no claim has this number: {answer:?}"),
+        });
         self.check();
         answer
     }

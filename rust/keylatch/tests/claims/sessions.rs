@@ -119,3 +119,39 @@ fn closing_ends_everything_and_grants_nothing() {
     let granted = |effect: &ClaimEffect| matches!(effect, ClaimEffect::Answered { answer: ClaimAnswer::Yours(_), .. });
     assert!(!board.take_effects().iter().any(granted));
 }
+
+#[test]
+fn hosted_session_is_passed_over_and_kept() {
+    let mut board = board();
+    let ids = [3, 7, 9].map(|number| ClaimSessionId { epoch: board.epoch(), number });
+    ids.iter().for_each(|id| board.open_hosted(T0, *id, "h".into()).unwrap());
+    assert_eq!(board.open_hosted(T0, ids[0], "h".into()), Err(ClaimError::NumberInUse));
+    assert_eq!(open(&mut board, "own").number, 10, "no number is used twice");
+    let first = owned(&ask(&mut board, ids[0], 1));
+    ask(&mut board, ids[1], 1);
+    ask(&mut board, ids[2], 1);
+    board.suspend(T0, ids[1]);
+    board.complete(secs(1_000_000), call(ids[0], 1), first.grant, Err("x".into())).unwrap();
+    let third = owned(&board.look_up(T0, call(ids[2], 1).request).unwrap().unwrap());
+    board.resume(T0, ids[1]);
+    assert_eq!(ask(&mut board, ids[1], 1), ClaimAnswer::Waiting { ahead: 0 }, "its place was kept");
+    board.end_hosted(T0, ids[2], ClaimLoss::SessionExpired);
+    let second = owned(&look(&mut board, ids[1], 1));
+    assert!(second.grant.fence > third.grant.fence);
+    board.settle(T0, ids[1], 2);
+    assert_eq!(board.look_up(T0, call(ids[1], 1).request), Ok(None));
+    assert_eq!(board.figures().owned, 0, "what was settled is given up");
+}
+
+#[test]
+fn lent_fences_are_taken_back_and_hold_grants() {
+    let mut board = board();
+    let (a, b) = (open(&mut board, "a"), open(&mut board, "b"));
+    let left = board.take_fences();
+    assert_eq!(ask(&mut board, a, 1), ClaimAnswer::Waiting { ahead: 0 });
+    ask(&mut board, b, 1);
+    board.lend_fences(100..102);
+    board.grant_idle(T0);
+    assert_eq!(owned(&look(&mut board, a, 1)).grant.fence, 100);
+    assert_eq!((board.take_fences(), left.start), (101..102, 1));
+}

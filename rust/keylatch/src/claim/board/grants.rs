@@ -37,6 +37,7 @@ impl ClaimBoard {
         let grant = ClaimGrant { epoch: self.epoch, fence: self.fences.start };
         self.fences.start += 1;
         self.waiting -= 1;
+        self.owned += 1;
         let owned = ClaimOwned { request, grant, attempt, first_in_epoch };
         let session = self.sessions.get_mut(&request.session.number).expect("a place belongs to a live session");
         let stored = session.requests.get_mut(&request.number).expect("a place belongs to a request");
@@ -84,6 +85,7 @@ impl ClaimBoard {
         resource.failed_attempts = attempt;
         resource.not_before = (!retry_after.is_zero()).then(|| now.saturating_add(retry_after));
         let not_before = resource.not_before;
+        self.owned -= 1;
         self.timers.set(&Subject::Lease(key.clone()), None);
         self.timers.set(&Subject::Retry(key.clone()), not_before);
         self.answer(owner.request, stored);
@@ -111,6 +113,7 @@ impl ClaimBoard {
     /// Ends the owner's grant with a success.
     pub(super) fn succeed(&mut self, key: &ObjectKey, note: Arc<str>) {
         let Some(owner) = self.resource(key).owner.take() else { return };
+        self.owned -= 1;
         self.timers.set(&Subject::Lease(key.clone()), None);
         self.answer(owner.request, ClaimAnswer::Ended(Ok(Arc::clone(&note))));
         let outcome = self.retain(key, &owner, Ok(note));

@@ -8,6 +8,7 @@
 //! yet. That is what closes the race of a failing owner: see `claim/README.md`.
 
 mod grants;
+mod hosted;
 mod presence;
 mod requests;
 mod view;
@@ -131,6 +132,8 @@ pub struct ClaimBoard {
     timers: Timers<Subject>,
     /// Requests in all lines.
     waiting: usize,
+    /// Resources with an owner.
+    owned: usize,
     /// Idle resources, in the order in which they are forgotten.
     retired: BTreeMap<u64, ObjectKey>,
     next_retired: u64,
@@ -160,6 +163,7 @@ impl ClaimBoard {
             resources: BTreeMap::new(),
             timers,
             waiting: 0,
+            owned: 0,
             retired: BTreeMap::new(),
             next_retired: 0,
             forgotten_head: 0,

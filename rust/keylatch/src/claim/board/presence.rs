@@ -157,7 +157,7 @@ impl ClaimBoard {
     }
 
     /// Moves all places of a session, and returns their resources.
-    fn set_standing(&mut self, session: u64, standing: Standing) -> Vec<ObjectKey> {
+    pub(super) fn set_standing(&mut self, session: u64, standing: Standing) -> Vec<ObjectKey> {
         let mut moved = Vec::new();
         let Some(session) = self.sessions.get(&session) else { return moved };
         for request in session.requests.values() {

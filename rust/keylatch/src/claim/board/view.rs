@@ -6,6 +6,7 @@ use super::super::resource::{Resource, Standing};
 use super::super::session::{Session, Stream};
 use super::{ClaimBoard, Subject};
 use crate::key::{KeyRef, ObjectKey};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,12 @@ impl ClaimBoard {
         }
     }
 
+    /// Whether the board remembers anything of a resource.
+    #[must_use]
+    pub fn contains(&self, resource: KeyRef<'_>) -> bool {
+        self.resources.contains_key(&resource.to_owned())
+    }
+
     /// Keeps the events of a resource from being forgotten while someone subscribes to them.
     pub fn watch(&mut self, resource: KeyRef<'_>) {
         let key = resource.to_owned();
@@ -109,6 +116,11 @@ impl ClaimBoard {
         self.resources.iter().map(|(key, found)| self.snapshot_of(key, found))
     }
 
+    /// The states of the resources from a key on, in order of their keys.
+    pub fn snapshots_from(&self, from: Bound<ObjectKey>) -> impl Iterator<Item = ClaimSnapshot> {
+        self.resources.range((from, Bound::Unbounded)).map(|(key, found)| self.snapshot_of(key, found))
+    }
+
     fn snapshot_of(&self, key: &ObjectKey, resource: &Resource) -> ClaimSnapshot {
         let owner = resource.owner.as_ref().map(|owner| ClaimOwnerInfo {
             request: owner.request,
@@ -138,7 +150,7 @@ impl ClaimBoard {
             sessions: self.sessions.len(),
             resources: self.resources.len(),
             waiting: self.waiting,
-            owned: self.resources.values().filter(|resource| resource.owner.is_some()).count(),
+            owned: self.owned,
         }
     }
 }

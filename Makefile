@@ -80,6 +80,7 @@ test-c-valgrind: need-rust need-cc ## C: the same programs with the library as i
 
 test-python: need-rust need-python ## Python: every CPython from 3.11 on, scenarios, style, types, stubs, documentation examples
 	$(call say,Python: building the package and testing it)
+	@$(CARGO) build --quiet -p keylatch-service
 	@$(PYTHON) scripts/python_environment.py test $(ARGS)
 
 test-service: need-rust ## the lock service: its rules, HTTP, access, events, client and command line

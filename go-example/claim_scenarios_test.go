@@ -164,7 +164,7 @@ func (s *claimStory) step(f fields) (any, error) {
 		if claim.Yours() {
 			s.fences[of] = claim.Fence
 		}
-		return claimTold(claim.ClaimAnswer), nil
+		return claimAnswered(claim.ClaimAnswer), nil
 	case "complete":
 		shown := of
 		if other := list(f.take("fence_of")); other != nil {
@@ -178,7 +178,7 @@ func (s *claimStory) step(f fields) (any, error) {
 			text = failure
 		}
 		answer, err := claimant.Adopt(key, number, s.fences[shown]).End(isSuccess, text)
-		return claimTold(answer), err
+		return claimAnswered(answer), err
 	case "progress":
 		fence, known := s.fences[of]
 		if !known {
@@ -191,7 +191,7 @@ func (s *claimStory) step(f fields) (any, error) {
 		return nil, claimant.Adopt(key, number, s.fences[of]).Renew(ttl)
 	case "cancel":
 		answer, err := claimant.Cancel(number)
-		return claimTold(answer), err
+		return claimAnswered(answer), err
 	case "settle_below":
 		return nil, claimant.SettleBelow(claimNumber(f, "below"))
 	case "end":
@@ -233,17 +233,17 @@ func claimRequest(f fields, number uint64) ClaimRequest {
 	}
 }
 
-func claimTold(answer ClaimAnswer) map[string]any {
-	told := map[string]any{"answer": answer.Kind.String()}
+func claimAnswered(answer ClaimAnswer) map[string]any {
+	answered := map[string]any{"answer": answer.Kind.String()}
 	switch answer.Kind {
 	case ClaimWaiting:
-		told["ahead"] = answer.Ahead
+		answered["ahead"] = answer.Ahead
 	case ClaimYours:
-		told["attempt"] = answer.Attempt
+		answered["attempt"] = answer.Attempt
 	case ClaimDone, ClaimEnded:
-		told["succeeded"], told["text"] = answer.Succeeded, answer.Text
+		answered["succeeded"], answered["text"] = answer.Succeeded, answer.Text
 	case ClaimLost, ClaimSkipped:
-		told["text"] = answer.Text
+		answered["text"] = answer.Text
 	}
-	return told
+	return answered
 }

@@ -46,7 +46,7 @@ func yours(t testing.TB, c *Claimant, key Key) *Claim {
 	return claim
 }
 
-// inLine waits until so many requests wait for the layer.
+// inLine waits until this many requests wait for the layer.
 func inLine(t testing.TB, claims *Claims, count uint64) {
 	t.Helper()
 	until(t, fmt.Sprintf("%d wait", count), func() bool {

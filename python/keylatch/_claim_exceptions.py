@@ -101,6 +101,18 @@ class TextTooLong(ClaimError, ValueError):
 for _class in list(globals().values()):
     if isinstance(_class, type) and issubclass(_class, ClaimError):
         _class.__module__ = "keylatch.claims"
-ClaimFailed.code = -6
-ClaimLost.code = -7
-del _class
+for _class, _code in (
+    (ClaimFailed, -6),
+    (ClaimLost, -7),
+    (ClaimTimeout, -1),
+    (NotYours, -6),
+    (LineFull, -13),
+    (SessionGone, -20),
+    (EpochChanged, -21),
+    (StaleRequest, -22),
+    (NumberInUse, -23),
+    (TooManyOpen, -24),
+    (TooManyClaimants, -25),
+):
+    _class.code = _code
+del _class, _code

@@ -93,7 +93,7 @@ class Yours(Answer):
         self._verbs.progress(self.fence, done, total, address)
 
     def renew(self, ttl: float, /) -> None:
-        """Let the lease begin again with so many seconds."""
+        """Let the lease begin again with this many seconds."""
         self._verbs.renew(self.fence, ttl)
 
     def complete(self, note: str = "") -> None:

@@ -159,7 +159,7 @@ class Claims:
         )
 
     def claimant(self, name: str, *, ttl: float | None = None) -> Claimant:
-        """Make one who claims, for many requests. With ttl it has to be renewed within so many seconds."""
+        """Make one who claims, for many requests. With ttl it has to be renewed within this many seconds."""
         return Claimant(self._core, name, ttl)
 
     def claim(

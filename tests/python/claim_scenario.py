@@ -101,7 +101,7 @@ class _Runner:
                     answer = work._complete(True, fields.pop("success"))
                 else:
                     answer = work._complete(False, fields.pop("failure"))
-                return _told(answer)
+                return _answered(answer)
             case "progress":
                 work = self._front.adopt(by, number, resource, self._fences.get((by, number), 1))
                 work.progress(fields.pop("done"), fields.pop("total"), fields.pop("address", ""))
@@ -109,7 +109,7 @@ class _Runner:
                 work = self._front.adopt(by, number, resource, self._fences[by, number])
                 work.renew(fields.pop("lease_ms") / 1000)
             case "cancel":
-                return _told(self._front.cancel(by, number))
+                return _answered(self._front.cancel(by, number))
             case "settle_below":
                 self._front.settle_below(by, fields.pop("below"))
             case "end":
@@ -128,7 +128,7 @@ class _Runner:
     def _note(self, request: tuple[str, int], answer: Answer) -> dict[str, Any]:
         if isinstance(answer, Yours) and self._fences.setdefault(request, answer.fence) != answer.fence:
             raise Wrong(f"{request} had the fence {self._fences[request]} and has {answer.fence}")
-        return _told(answer)
+        return _answered(answer)
 
 
 def _policy(fields: dict[str, Any]) -> ClaimPolicy:
@@ -139,19 +139,19 @@ def _policy(fields: dict[str, Any]) -> ClaimPolicy:
     return ClaimPolicy(**seconds, **{name: fields.pop(name) for name in names if name in fields})
 
 
-def _told(answer: Answer) -> dict[str, Any]:
-    told: dict[str, Any] = {"answer": type(answer).__name__.lower()}
+def _answered(answer: Answer) -> dict[str, Any]:
+    fields: dict[str, Any] = {"answer": type(answer).__name__.lower()}
     match answer:
         case Waiting(ahead):
-            told["ahead"] = ahead
+            fields["ahead"] = ahead
         case Yours():
-            told["attempt"] = answer.attempt
+            fields["attempt"] = answer.attempt
         case Done(outcome):
-            told |= {"succeeded": outcome.succeeded, "text": outcome.text}
+            fields |= {"succeeded": outcome.succeeded, "text": outcome.text}
         case Ended(succeeded, text):
-            told |= {"succeeded": succeeded, "text": text}
+            fields |= {"succeeded": succeeded, "text": text}
         case Lost(reason):
-            told["text"] = reason
+            fields["text"] = reason
         case Skipped(owner):
-            told["text"] = owner or ""
-    return told
+            fields["text"] = owner or ""
+    return fields

@@ -45,7 +45,7 @@ LAYER = ("layers", "sha256:4711")
 
 @pytest.fixture
 def claims() -> Iterator[Claims]:
-    """Claims that have to be left as they came: nothing owned, nobody waiting."""
+    """Claims that have to be left as they came: nothing owned, no request waiting."""
     claims = Claims()
     yield claims
     gc.collect()

@@ -15,6 +15,7 @@ import pytest
 import keylatch
 import keylatch.claims
 import keylatch.prometheus
+import keylatch.remote
 from keylatch import LockManager
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,7 @@ def test_the_example_in_the_readme() -> None:
 
 
 def test_everything_public_says_what_it_is() -> None:
-    modules = (keylatch, keylatch.events, keylatch.claims, keylatch.prometheus)
+    modules = (keylatch, keylatch.events, keylatch.claims, keylatch.prometheus, keylatch.remote)
     for module, name in [(each, public) for each in modules for public in each.__all__]:
         thing = getattr(module, name)
         if inspect.isclass(thing):

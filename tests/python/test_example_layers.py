@@ -1,0 +1,34 @@
+"""The example examples/layers, run as it is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from remote_server import ROOT, Server, binary
+
+DEMO = ROOT / "examples" / "layers" / "demo.py"
+
+
+@pytest.mark.once
+def test_the_origin_sends_each_layer_once_though_a_worker_is_killed() -> None:
+    demo = subprocess.run([sys.executable, str(DEMO), str(binary())], capture_output=True, text=True, timeout=280)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "killed half-way" in demo.stdout
+    # Each of the three that are left has seen each of the five layers.
+    assert demo.stdout.count("fetched by") == 15, demo.stdout
+
+
+def test_the_example_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(example.splitlines()) <= 15
+    server = Server()
+    try:
+        monkeypatch.setenv("KEYLATCH_SERVER", server.url)
+        exec(compile(example, "README.md", "exec"), {"__name__": "__main__"})
+    finally:
+        server.close()
+    assert capsys.readouterr().out == "12 MiB 12 MiB 12 MiB\n"

@@ -129,8 +129,9 @@ abi-baseline: need-rust need-cc ## write symbols, layouts and types in tests/abi
 header-check: need-rust ## say where include/keylatch.h is not what the source says
 	@$(CARGO) run --quiet -p keylatch-header -- --check
 
-test-go: need-python need-cc capi ## Go: format, vet, tests, the race detector, pointers; gets a Go if there is none
+test-go: need-rust need-python need-cc capi ## Go: format, vet, tests, the race detector, pointers; gets a Go if there is none
 	$(call say,Go: testing the package and the storage engine)
+	@$(CARGO) build --quiet -p keylatch-service
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
 	@$(PYTHON) scripts/go_environment.py test $(ARGS)
 

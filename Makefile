@@ -267,8 +267,8 @@ bench: need-rust ## keylatch and its peers side by side, about five minutes (RUS
 	@if [ -z "$(ARGS)" ] && command -v $(PYTHON) >/dev/null; then $(MAKE) bench-python; fi
 	@if [ -z "$(ARGS)" ] && { command -v go || [ -e target/go/tools/package ]; } >/dev/null; then $(MAKE) bench-go; fi
 
-bench-typed: need-rust ## typed locks and snapshots beside tokio's locks and arc-swap, in half a minute
-	@$(CARGO) bench --quiet -p keylatch-typed --bench typed
+bench-typed: need-rust ## typed locks and snapshots beside tokio's locks and arc-swap, in half a minute (ARGS="report")
+	@$(CARGO) bench --quiet -p keylatch-typed --bench typed -- $(ARGS)
 
 bench-python: need-rust need-python ## the same in Python, beside threading, asyncio and other packages (ARGS="--help")
 	$(call say,Python beside its other locks)

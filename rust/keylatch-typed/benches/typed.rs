@@ -1,8 +1,9 @@
 //! Typed locks and snapshots beside tokio's locks and `arc-swap`, in one run: `make bench-typed`.
 //!
 //! Each subject is measured in short slices, all subjects in turn, and the slice counts that a tenth of them stayed
-//! below. So other programs disturb all subjects alike, and least where it counts: ratios hold where nanoseconds do not. `instructions NAME COUNT` runs one subject so many times and
-//! nothing else, for callgrind.
+//! below. So other programs disturb all subjects alike, and least where it counts: ratios hold where nanoseconds do not.
+//! Words choose parts, as `report`. `instructions NAME COUNT` runs one subject so many times and nothing else, for
+//! callgrind.
 
 #![allow(clippy::print_stdout)]
 
@@ -42,12 +43,16 @@ fn main() {
     {
         return instructions(name, count.parse().expect("a count"));
     }
-    sizes();
-    pairs();
-    loads();
-    throughput();
-    publishing();
-    report();
+    let parts: [(&str, fn()); 6] = [
+        ("sizes", sizes),
+        ("pairs", pairs),
+        ("loads", loads),
+        ("throughput", throughput),
+        ("publishing", publishing),
+        ("report", report),
+    ];
+    let chosen = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
+    parts.into_iter().filter(|(name, _)| chosen(name)).for_each(|(_, part)| part());
 }
 
 fn locks(statistics: Statistics) -> (AsyncRwLock<u64>, AsyncMutex<u64>) {
@@ -126,11 +131,6 @@ fn undisturbed(mut values: Vec<f64>) -> f64 {
     values[values.len() / 10]
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn table(title: &str, subjects: &mut [Subject<'_>]) -> Vec<f64> {
     let nanos = measure(subjects);
     println!("\n{title}");
@@ -140,7 +140,29 @@ fn table(title: &str, subjects: &mut [Subject<'_>]) -> Vec<f64> {
     nanos
 }
 
+/// The clock of exact statistics, which read it twice a hold.
+#[cfg(target_arch = "x86_64")]
+fn clock() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, and it only reads.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn clock() -> u64 {
+    Instant::now().elapsed().as_nanos() as u64
+}
+
 fn pairs() {
+    let mut twice: Vec<Subject<'_>> = vec![(
+        "twice",
+        Box::new(|count| {
+            (0..count).for_each(|_| {
+                keep(clock());
+                keep(clock());
+            })
+        }),
+    )];
+    table("the clock that exact statistics read, alone", &mut twice);
     let tokio = (tokio::sync::RwLock::new(0), tokio::sync::Mutex::new(0));
     let [exact, sampled, off] = [Statistics::Exact, Statistics::Sampled, Statistics::Off].map(locks);
     for (title, mut subjects) in pair_subjects(&tokio, [&exact, &sampled, &off]) {
@@ -161,16 +183,27 @@ fn loads() {
     table("load a snapshot, alone; x = arc_swap::ArcSwap::load", &mut subjects);
 }
 
+/// Whether the threads of a measurement read one snapshot or one each.
+#[derive(Clone, Copy)]
+enum Share {
+    One,
+    Each,
+}
+
 /// Loads a second of this many threads, each with its own reader.
-fn loads_a_second(threads: usize) -> f64 {
+fn loads_a_second(threads: usize, share: Share) -> f64 {
     let snapshot = Snapshot::new(7_u64);
     let (begin, stop) = (Barrier::new(threads + 1), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|_| {
-                let mut reader = snapshot.reader();
-                let (begin, stop) = (&begin, &stop);
+                let (snapshot, begin, stop) = (&snapshot, &begin, &stop);
                 scope.spawn(move || {
+                    let own = Snapshot::new(7_u64);
+                    let mut reader = match share {
+                        Share::One => snapshot.reader(),
+                        Share::Each => own.reader(),
+                    };
                     begin.wait();
                     let (began, mut loads) = (Instant::now(), 0_u64);
                     while !stop.load(Ordering::Relaxed) {
@@ -188,9 +221,19 @@ fn loads_a_second(threads: usize) -> f64 {
     })
 }
 
+/// Two threads beside one. With a snapshot each they share nothing, so their ratio is what the machine has to give.
 fn throughput() {
-    let ratios = (0..15).map(|_| loads_a_second(2) / loads_a_second(1)).collect();
-    println!("\nloads of two threads\n    {:>5.2} x the throughput of one", median(ratios));
+    let (mut shared, mut apart) = (Vec::new(), Vec::new());
+    for _ in 0..15 {
+        let one = loads_a_second(1, Share::One);
+        shared.push(loads_a_second(2, Share::One) / one);
+        apart.push(loads_a_second(2, Share::Each) / one);
+    }
+    println!("\nloads of two threads; x = the throughput of one");
+    for (what, mut ratios) in [("of one snapshot", shared), ("of a snapshot each", apart)] {
+        ratios.sort_by(f64::total_cmp);
+        println!("    {what:<20} median {:>5.2} x, best {:>5.2} x", ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
+    }
 }
 
 /// How long a publish takes while readers load without a pause.
@@ -226,17 +269,21 @@ fn publishing() {
     );
 }
 
-fn report() {
-    const LOCKS: usize = 10_000;
+/// A monitor of this many locks, each of which was held once.
+fn monitored(count: usize) -> (LockMonitor, Vec<AsyncMutex<usize>>) {
     let monitor = LockMonitor::new();
-    let locks: Vec<_> = (0..LOCKS)
-        .map(|number| {
-            let lock = AsyncMutex::new(number, TIMEOUT);
-            monitor.register_lock(LockId::new("bench.rs", &number.to_string()), lock.stats().clone());
-            drop(lock.try_lock());
-            lock
-        })
-        .collect();
+    let lock = |number: usize| {
+        let lock = AsyncMutex::new(number, TIMEOUT);
+        monitor.register_lock(LockId::new("bench.rs", &number.to_string()), lock.stats().clone());
+        drop(lock.try_lock());
+        lock
+    };
+    let locks = (0..count).map(lock).collect();
+    (monitor, locks)
+}
+
+fn report() {
+    let (monitor, locks) = monitored(10_000);
     let timed = |work: &mut dyn FnMut() -> usize| {
         let times = (0..31).map(|_| {
             let began = Instant::now();
@@ -267,6 +314,10 @@ fn sizes() {
 
 fn instructions(name: &str, count: u64) {
     let tokio = (tokio::sync::RwLock::new(0), tokio::sync::Mutex::new(0));
+    if name == "report" {
+        let (monitor, _locks) = monitored(10_000);
+        return (0..count).for_each(|_| keep(monitor.generate_report().to_string().len() as u64));
+    }
     let [exact, sampled, off] = [Statistics::Exact, Statistics::Sampled, Statistics::Off].map(locks);
     let mut subjects = pair_subjects(&tokio, [&exact, &sampled, &off]).into_iter().flat_map(|(_, subjects)| subjects);
     let (_, mut run) = subjects.find(|(known, _)| *known == name).expect("the name of a subject");

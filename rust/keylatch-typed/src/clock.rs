@@ -15,13 +15,17 @@ pub(crate) fn ticks() -> u64 {
 /// Ticks since an earlier reading.
 #[inline]
 pub(crate) fn ticks_since(earlier: u64) -> u64 {
-    // Cores may differ by a few ticks.
-    imp::ticks().saturating_sub(earlier)
+    imp::since(earlier)
 }
 
 /// Turns ticks into a duration.
 pub(crate) fn duration(ticks: u64) -> Duration {
-    Duration::from_nanos((ticks as f64 * imp::nanos_per_tick()).round() as u64)
+    // Many figures of a report are zero.
+    if ticks == 0 {
+        return Duration::ZERO;
+    }
+    // Adding a half and cutting off: rounding proper is a call where the processor's instruction is not assumed.
+    Duration::from_nanos((ticks as f64 * imp::nanos_per_tick() + 0.5) as u64)
 }
 
 #[cfg(all(target_arch = "x86_64", not(loom)))]
@@ -60,6 +64,12 @@ mod imp {
             COUNTER => counter(),
             _ => ticks_slow(),
         }
+    }
+
+    #[inline]
+    pub(super) fn since(earlier: u64) -> u64 {
+        // Cores may differ by a few ticks.
+        ticks().saturating_sub(earlier)
     }
 
     #[cold]
@@ -116,6 +126,10 @@ mod imp {
         u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    pub(super) fn since(earlier: u64) -> u64 {
+        ticks().saturating_sub(earlier)
+    }
+
     pub(super) fn nanos_per_tick() -> f64 {
         1.0
     }
@@ -123,9 +137,13 @@ mod imp {
 
 #[cfg(loom)]
 mod imp {
-    //! Stands still, so that every execution of a model sees the same times.
+    //! Stands still, so that every execution of a model sees the same times. Every span is one tick long.
 
     pub(super) fn ticks() -> u64 {
+        1
+    }
+
+    pub(super) fn since(_earlier: u64) -> u64 {
         1
     }
 

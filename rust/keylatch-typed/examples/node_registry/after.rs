@@ -15,9 +15,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// The least time between two copies of the registry. tokio's timers are late by half a millisecond on average, so this is
-/// 20 copies a second at most, and no update waits for much longer than 50 ms.
-const GAP: Duration = Duration::from_micros(49_350);
+/// The time between two copies of the registry: 20 copies a second.
+const GAP: Duration = Duration::from_millis(50);
 /// A snapshot that is older than this is worth a wait for a newer one.
 const MAX_AGE: Duration = Duration::from_secs(2);
 /// The longest wait for a newer snapshot; then the last one serves.

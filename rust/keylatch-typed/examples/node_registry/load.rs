@@ -38,7 +38,6 @@ pub(crate) fn run<R: Registry>(options: &Options, measures: &Arc<Measures>, make
     let began = Instant::now();
     let generator = Generator { options, measures, runtime: &runtime, unanswered: &unanswered };
     let (selections, heartbeats) = generator.run(&registry, began);
-    let took = began.elapsed();
     let until = Instant::now() + GRACE;
     while unanswered.load(Ordering::Acquire) > 0 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
@@ -46,6 +45,7 @@ pub(crate) fn run<R: Registry>(options: &Options, measures: &Arc<Measures>, make
     let given_up = unanswered.load(Ordering::Acquire);
     // Drops every task that is left, and with it its recordings.
     runtime.shutdown_timeout(GRACE);
+    let took = began.elapsed();
     Asked { selections, heartbeats, given_up, took }
 }
 
@@ -71,6 +71,7 @@ impl Generator<'_> {
                 return (selections, heartbeats);
             }
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            self.measures.asked_late.record(due.elapsed());
             if selection_due <= heartbeat_due {
                 selections += 1;
                 self.select(selector.another(), random.below(LANGUAGES) as u8, due);
@@ -84,10 +85,11 @@ impl Generator<'_> {
 
     fn select(&self, selector: impl Selector, language: u8, due: Instant) {
         let (measures, unanswered) = (Arc::clone(self.measures), Unanswered::new(self.unanswered));
+        let asked = Instant::now();
         self.runtime.spawn(async move {
-            let recording = measures.selection.since(due);
+            let recordings = (measures.selection.since(due), measures.answering.since(asked));
             std::hint::black_box(selector.select(language).await);
-            drop(recording);
+            drop(recordings);
             drop(unanswered);
         });
     }

@@ -66,8 +66,12 @@ pub(crate) struct Summary {
 /// Everything that is measured of one registry.
 #[derive(Debug)]
 pub(crate) struct Measures {
+    /// From the moment a request was due to the moment it was made: what the machine adds to every latency.
+    pub(crate) asked_late: Times,
     /// From the moment a selection was due to its answer.
     pub(crate) selection: Times,
+    /// From the moment a selection was made to its answer: what is left without the machine's part.
+    pub(crate) answering: Times,
     /// From the moment a heartbeat was due to its answer.
     pub(crate) heartbeat: Times,
     /// Waits for any lock.
@@ -85,7 +89,9 @@ pub(crate) struct Measures {
 impl Measures {
     pub(crate) fn new() -> Self {
         Self {
+            asked_late: Times::new(),
             selection: Times::new(),
+            answering: Times::new(),
             heartbeat: Times::new(),
             lock_wait: Times::new(),
             staleness: Times::new(),

@@ -17,7 +17,9 @@ const COPIES_PER_SECOND: f64 = 20.0;
 /// Everything that was found of one registry.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
+    pub(crate) asked_late: Summary,
     pub(crate) selection: Summary,
+    pub(crate) answering: Summary,
     pub(crate) heartbeat: Summary,
     pub(crate) lock_wait: Summary,
     pub(crate) staleness: Summary,
@@ -29,11 +31,15 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn new(measures: &Measures, asked: Asked) -> Self {
         Self {
+            asked_late: measures.asked_late.summary(),
             selection: measures.selection.summary(),
+            answering: measures.answering.summary(),
             heartbeat: measures.heartbeat.summary(),
             lock_wait: measures.lock_wait.summary(),
             staleness: measures.staleness.summary(),
-            copies_per_second: measures.copies.load(Ordering::Relaxed) as f64 / asked.took.as_secs_f64(),
+            // The first copy begins the time that the others are counted in.
+            copies_per_second: measures.copies.load(Ordering::Relaxed).saturating_sub(1) as f64
+                / asked.took.as_secs_f64(),
             fallbacks: measures.fallbacks.load(Ordering::Relaxed),
             asked,
         }
@@ -49,13 +55,18 @@ fn column(found: Option<&Found>, of: impl Fn(&Found) -> String) -> String {
 pub(crate) fn table(before: Option<&Found>, after: Option<&Found>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, of: &dyn Fn(&Found) -> String, goal: &str| {
-        let _ = writeln!(text, "{name:<28}{:>12}{:>12}   {goal}", column(before, of), column(after, of));
+        let _ = writeln!(text, "{name:<29}{:>12}{:>12}   {goal}", column(before, of), column(after, of));
     };
     line("", &|_| String::new(), "");
+    line("asked late p50", &|found| time(found.asked_late.p50), "the machine's part of each latency");
+    line("asked late p99.9", &|found| time(found.asked_late.p999), "");
+    line("asked late max", &|found| time(found.asked_late.max), "");
     line("selection p50", &|found| time(found.selection.p50), "");
     line("selection p99", &|found| time(found.selection.p99), "");
     line("selection p99.9", &|found| time(found.selection.p999), "after: at most 1 ms");
     line("selection max", &|found| time(found.selection.max), "after: at most 10 ms");
+    line("selection p99.9, once asked", &|found| time(found.answering.p999), "");
+    line("selection max, once asked", &|found| time(found.answering.max), "");
     line("heartbeat answer p50", &|found| time(found.heartbeat.p50), "");
     line("heartbeat answer p99", &|found| time(found.heartbeat.p99), "after: at most 5 ms");
     line("heartbeat answer max", &|found| time(found.heartbeat.max), "");
@@ -70,7 +81,7 @@ pub(crate) fn table(before: Option<&Found>, after: Option<&Found>) -> String {
     line("selections recorded", &|found| found.selection.count.to_string(), "");
     line("heartbeats due", &|found| found.asked.heartbeats.to_string(), "");
     line("given up after the end", &|found| found.asked.given_up.to_string(), "");
-    let heading = format!("{:<28}{:>12}{:>12}", "", "before", "after");
+    let heading = format!("{:<29}{:>12}{:>12}", "", "before", "after");
     text.replacen(text.lines().next().unwrap_or_default(), &heading, 1)
 }
 

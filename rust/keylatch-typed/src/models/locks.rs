@@ -233,3 +233,24 @@ fn reset_divides_holds_exactly() {
         assert_eq!(period.timed_holds + rest.timed_holds, 2);
     });
 }
+
+/// Would catch: a holder that overwrites what another noted of its hold.
+#[test]
+fn hold_times_add_up() {
+    check(|| {
+        let lock = rwlock();
+        let reading: Vec<_> = (0..2)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                thread::spawn(move || lock.try_read().map(|held| drop(held)).is_some())
+            })
+            .collect();
+        let wrote = lock.try_write().map(|held| drop(held)).is_some();
+        let read = lock.try_read().map(|held| drop(held)).is_some();
+        let others = reading.into_iter().map(|reader| u32::from(reader.join().unwrap())).sum::<u32>();
+        let figures = lock.stats().figures();
+        // Each hold is one tick long, and a tick is a nanosecond.
+        assert_eq!(figures.total_hold_time, Duration::from_nanos(1) * (others + u32::from(wrote) + u32::from(read)));
+        assert_idle(lock.stats());
+    });
+}

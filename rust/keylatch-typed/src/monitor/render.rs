@@ -163,17 +163,17 @@ fn write_figures(text: &mut String, figures: &Figures<'_>) -> fmt::Result {
 
 /// Appends a number. The formatting machinery would take most of the time of a report of many locks.
 fn push_number(text: &mut String, mut number: u64) {
+    if number < 10 {
+        return text.push(char::from(b'0' + number as u8));
+    }
     let mut digits = [0; 20];
     let mut first = digits.len();
-    loop {
+    while number > 0 {
         first -= 1;
         digits[first] = b'0' + (number % 10) as u8;
         number /= 10;
-        if number == 0 {
-            break;
-        }
     }
-    text.extend(digits[first..].iter().map(|digit| char::from(*digit)));
+    text.push_str(str::from_utf8(&digits[first..]).expect("digits are text"));
 }
 
 /// Appends `2.3ms`, `145ms`, `890us`, `5.2s`: one decimal below ten, none above.

@@ -5,12 +5,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// Stands for a time that the clock cannot express: some 30 years.
+const FAR: Duration = Duration::from_secs(1_000_000_000);
 
 impl<T: Clone + Send + Sync + 'static> Snapshot<T> {
-    /// Returns a future that applies deferred closures as they come, at most once every `gap`; spawn it once.
+    /// Returns a future that applies deferred closures as they come, once every `gap` on average; spawn it once.
     ///
-    /// The first closure after a quiet time is applied right away, those that follow within `gap` together: at most one
-    /// clone of the value every `gap`, and no closure waits longer than that. The future ends when every other
+    /// The first closure after a quiet time is applied right away, those that follow within `gap` together: no more than
+    /// one clone of the value every `gap`, and no closure waits longer than that. A timer or a runtime that is late delays
+    /// one clone and not those after it: the next is due when it would have been. The future ends when every other
     /// `Snapshot` handle is gone and nothing is queued. It runs on tokio's clock.
     ///
     /// ```
@@ -27,12 +33,20 @@ impl<T: Clone + Send + Sync + 'static> Snapshot<T> {
     /// coalescer.await.unwrap();
     /// # });
     /// ```
-    pub fn coalescer(&self, gap: std::time::Duration) -> impl Future<Output = ()> + Send + use<T> {
+    pub fn coalescer(&self, gap: Duration) -> impl Future<Output = ()> + Send + use<T> {
         let cell = Arc::clone(&self.cell);
         async move {
+            // The next clone comes no earlier than this.
+            let mut due = Instant::now();
             while (DeferredArrived { cell: &cell, slot: None }).await {
+                let arrived = Instant::now();
+                if arrived < due {
+                    sleep_until(due).await;
+                } else {
+                    due = arrived;
+                }
+                due = due.checked_add(gap).unwrap_or_else(|| arrived + FAR);
                 cell.apply_queued();
-                tokio::time::sleep(gap).await;
             }
         }
     }

@@ -28,7 +28,8 @@ impl Clone for Counted {
 fn during_update(snapshot: &Snapshot<Counted>, entry: usize, meanwhile: impl FnOnce()) {
     let (started, is_started) = mpsc::channel();
     let (go_on, may_go_on) = mpsc::channel();
-    std::thread::scope(|scope| {
+    // Moves `go_on` in: a failure in `meanwhile` drops it, and the update ends.
+    std::thread::scope(move |scope| {
         scope.spawn(move || {
             let update = snapshot.update(move |list| {
                 started.send(()).unwrap();
@@ -275,4 +276,50 @@ async fn coalescer_bounds_copies_and_staleness() {
     coalescer.await.unwrap();
     let copies = clones.load(Ordering::Relaxed);
     assert!((18..=21).contains(&copies), "{copies} copies in one second");
+}
+
+/// How many copies a coalescer makes of closures that come every millisecond for so many milliseconds.
+#[cfg(feature = "tokio")]
+async fn copies(gap: Duration, millis: usize) -> usize {
+    let snapshot = Snapshot::new(Counted::default());
+    let clones = Arc::clone(&snapshot.load().clones);
+    let coalescer = tokio::spawn(snapshot.coalescer(gap));
+    for entry in 0..millis {
+        snapshot.defer(move |list| list.entries.push(entry));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(snapshot.version(), 1 + clones.load(Ordering::Relaxed) as u64);
+    coalescer.abort();
+    clones.load(Ordering::Relaxed)
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+async fn coalescer_makes_up_for_late_timers() {
+    // tokio's timers round up to a millisecond: gaps of 11 and 10 ms in turn.
+    assert_eq!(copies(Duration::from_micros(10_500), 1050).await, 100);
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+async fn coalescer_takes_any_gap() {
+    assert_eq!(copies(Duration::MAX, 100).await, 1);
+    assert!(copies(Duration::ZERO, 100).await >= 99);
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+async fn coalescer_counts_the_gap_from_quiet_times() {
+    let snapshot = Snapshot::new(0);
+    let _coalescer = tokio::spawn(snapshot.coalescer(Duration::from_millis(50)));
+    let mut reader = snapshot.reader();
+    let mut published = Vec::new();
+    let began = tokio::time::Instant::now();
+    for after in [0, 130, 0] {
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        snapshot.defer(|value| *value += 1);
+        reader.changed().await.unwrap();
+        published.push(began.elapsed().as_millis());
+    }
+    assert_eq!(published, [0, 130, 180]);
 }

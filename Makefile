@@ -45,8 +45,10 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 	@$(CARGO) test -p keylatch-bench $(ARGS)
 	$(call say,Typed locks)
 	@$(CARGO) test -p keylatch-typed $(ARGS)
+	$(call say,Typed locks without the feature tokio)
+	@$(CARGO) test -p keylatch-typed --no-default-features $(ARGS)
 
-test: test-shm
+test: test-shm ops-test
 
 .PHONY: test-shm shm-model chaos-processes bench-processes
 
@@ -137,7 +139,7 @@ test-go: need-rust need-python need-cc capi ## Go: format, vet, tests, the race 
 
 ops-test: need-rust need-python ## ops/: alert rules and dashboard against a real Prometheus that scrapes an example
 	$(call say,Operations: alert rules and dashboard against a Prometheus)
-	@$(CARGO) build --quiet -p keylatch --example monitored
+	@$(CARGO) build --quiet --profile test -p keylatch-typed --example monitored
 	@$(PYTHON) scripts/ops_test.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/examples/monitored"
 
 ##@ Checks

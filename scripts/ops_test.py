@@ -4,7 +4,7 @@
     scripts/ops_test.py EXAMPLE     EXAMPLE is the program `monitored`, built
 
 1. promtool accepts the rules, and the tests of each rule pass: one that fires and one that does not.
-2. Prometheus scrapes the example. Every query of the dashboard is evaluated and has a result, every rule is evaluated
+2. Prometheus scrapes the example: a manager and a monitor of typed locks. Every query of the dashboard is evaluated and has a result, every rule is evaluated
    without an error, and every metric that one of them names is in a scrape. A query for a metric that is in none is
    put among them, and has to be found.
 """
@@ -37,6 +37,8 @@ DASHBOARD = OPS / "grafana" / "keylatch.json"
 # Nothing takes this long unless it hangs, on a machine that has much else to do.
 PATIENCE = 120.0
 METRIC = re.compile(r"\bkeylatch_\w+")
+# Jobs, and the path of the example that each scrapes: the manager's figures and those of typed locks.
+PATHS = {"example": "/metrics", "typed": "/locks"}
 # What Grafana puts in the place of its variables.
 VARIABLES = {
     "$datasource": "",
@@ -117,11 +119,9 @@ class Prometheus:
             raise Problem(f"{path} {parameters}: {error.read().decode(errors='replace')}") from error
 
     def scrapes(self) -> float:
-        """Return how many scrapes of the example there were."""
-        result = self.get("/api/v1/query", query='count_over_time(up{job="example"}[10m]) * on (instance) (up == 1)')[
-            "result"
-        ]
-        return float(result[0]["value"][1]) if result else 0.0
+        """Return how many scrapes of each path of the example there were at least."""
+        found = self.result("count_over_time(up[10m]) * on (job) (up == 1)")
+        return min(float(each["value"][1]) for each in found) if len(found) == len(PATHS) else 0.0
 
     def names(self) -> set[str]:
         return set(self.get("/api/v1/label/__name__/values"))
@@ -206,7 +206,10 @@ def check_scrapes(prometheus: Path, example: str, alerts: list[str]) -> None:
                     {
                         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
                         "rule_files": [str(RULES)],
-                        "scrape_configs": [{"job_name": "example", "static_configs": [{"targets": [address]}]}],
+                        "scrape_configs": [
+                            {"job_name": job, "metrics_path": path, "static_configs": [{"targets": [address]}]}
+                            for job, path in PATHS.items()
+                        ],
                     }
                 )
             )

@@ -63,6 +63,9 @@ impl LockReport {
 
     fn write_openmetrics(&self, text: &mut String) -> fmt::Result {
         let series = self.series();
+        let (version, arch, os) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS);
+        writeln!(text, "# TYPE keylatch_build info\n# HELP keylatch_build The library that the figures are of.")?;
+        writeln!(text, "keylatch_build_info{{version=\"{version}\",arch=\"{arch}\",os=\"{os}\"}} 1")?;
         writeln!(text, "# TYPE keylatch_locks gauge\n# HELP keylatch_locks Registered typed locks.")?;
         writeln!(text, "keylatch_locks {}", self.locks.len())?;
         for (name, kind, unit, help, figure) in FAMILIES.into_iter().chain(TIMES) {
@@ -143,15 +146,15 @@ mod tests {
             monitor.register_lock(LockId::new("a\"b.rs", "x\ny"), lock.stats().clone());
         }
         let text = monitor.generate_report().to_openmetrics();
-        assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("keylatch_lock")), "{text}");
+        assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("keylatch_")), "{text}");
         assert!(text.contains("lock=\"a\\\"b.rs:x\\\\u{a}y\"}") && text.contains("#2\"}"), "{text}");
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
-        assert_eq!(families, 12);
+        assert_eq!(families, 13);
     }
 
     #[test]
     fn nothing_registered_is_no_series() {
         let text = LockMonitor::new().generate_report().to_openmetrics();
-        assert!(text.contains("keylatch_locks 0\n") && !text.contains('{'), "{text}");
+        assert!(text.contains("keylatch_locks 0\n") && !text.contains("lock="), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! Something of everything that the figures show, a little of it all the time.
 
 use keylatch::{EventOptions, FastObjectLockManager, Filter, LockError, LockRequest};
+use keylatch_typed::{AsyncRwLock, LockId, LockMonitor};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, sleep};
 use std::time::Duration;
@@ -75,6 +76,29 @@ fn deadlock(locks: &FastObjectLockManager) -> Result<(), LockError> {
         drop(waits.join());
         gave_way
     })
+}
+
+/// Starts threads that write to, read and wait in vain for a typed lock. They end when `ended` is set.
+pub(crate) fn start_typed<'s>(scope: &'s Scope<'s, '_>, monitor: &LockMonitor, ended: &'s AtomicBool) {
+    let scores = std::sync::Arc::new(AsyncRwLock::new(0_u64, A_MOMENT));
+    monitor.register_lock(LockId::new("monitored", "scores"), scores.stats().clone());
+    let again = |step: fn(&AsyncRwLock<u64>)| {
+        let scores = std::sync::Arc::clone(&scores);
+        scope.spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                step(&scores);
+                sleep(A_MOMENT);
+            }
+        });
+    };
+    again(|scores| {
+        if let Ok(mut scores) = scores.blocking_write_with_timeout() {
+            *scores += 1;
+            sleep(A_MOMENT);
+        }
+    });
+    (0..2).for_each(|_| again(|scores| drop(scores.blocking_read_with_timeout())));
+    again(|scores| drop(scores.blocking_write_with_custom_timeout(Duration::from_nanos(1))));
 }
 
 /// A subscriber with little room that fetches nothing, and has holds timed.

@@ -1,5 +1,6 @@
-//! A program whose locks Prometheus watches: serves `/metrics` on loopback while threads give it something to show.
+//! A program whose locks Prometheus watches: it serves figures on loopback while threads give them something to show.
 //!
+//! `/metrics` has those of a manager of object locks, `/locks` those of the typed locks of a monitor.
 //! `ops_test.py` scrapes it to see that every query of the dashboard and every alert rule finds what it asks for.
 #![allow(clippy::print_stdout, reason = "a program that says where it listens")]
 
@@ -7,6 +8,7 @@ mod http;
 mod load;
 
 use keylatch::{FastObjectLockManager, LockConfig};
+use keylatch_typed::LockMonitor;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
@@ -14,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 const HELP: &str = "\
-monitored: serves the figures of a lock manager to Prometheus, under a load of every kind
+monitored: serves the figures of a lock manager and of typed locks to Prometheus, under a load of every kind
 
 usage: monitored [--port P] [--seconds S]
 
@@ -61,10 +63,11 @@ fn run(port: u16, duration: Duration) -> Result<(), String> {
     let locks = FastObjectLockManager::with_config(config).map_err(|error| error.to_string())?;
     println!("http://{address}/metrics");
     std::io::stdout().flush().map_err(|error| error.to_string())?;
-    let ended = AtomicBool::new(false);
+    let (monitor, ended) = (LockMonitor::new(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         load::start(scope, &locks, &ended);
-        http::serve(&listener, &locks, duration);
+        load::start_typed(scope, &monitor, &ended);
+        http::serve(&listener, http::Watched { manager: &locks, monitor: &monitor }, duration);
         ended.store(true, std::sync::atomic::Ordering::Relaxed);
         locks.close();
     });

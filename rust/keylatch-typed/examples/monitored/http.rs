@@ -1,6 +1,7 @@
 //! As much of HTTP as a scrape needs: one request a connection, one connection at a time, none of them for long.
 
 use keylatch::{FastObjectLockManager, OPENMETRICS_CONTENT_TYPE};
+use keylatch_typed::LockMonitor;
 use std::io::{self, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -10,21 +11,28 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest request.
 const MOST: u64 = 16 * 1024;
 
+/// What the figures are of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watched<'w> {
+    pub(crate) manager: &'w FastObjectLockManager,
+    pub(crate) monitor: &'w LockMonitor,
+}
+
 /// Answers requests until the time is over.
-pub(crate) fn serve(listener: &TcpListener, locks: &FastObjectLockManager, duration: Duration) {
+pub(crate) fn serve(listener: &TcpListener, watched: Watched<'_>, duration: Duration) {
     let began = Instant::now();
     listener.set_nonblocking(true).expect("a socket that can be asked without waiting");
     while began.elapsed() < duration {
         match listener.accept() {
             // A client that breaks off harms itself alone.
-            Ok((stream, _)) => drop(answer(stream, locks)),
+            Ok((stream, _)) => drop(answer(stream, watched)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(5)),
             Err(error) => eprintln!("monitored: {error}"),
         }
     }
 }
 
-fn answer(mut stream: TcpStream, locks: &FastObjectLockManager) -> io::Result<()> {
+fn answer(mut stream: TcpStream, watched: Watched<'_>) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -37,9 +45,13 @@ fn answer(mut stream: TcpStream, locks: &FastObjectLockManager) -> io::Result<()
             count => request.extend_from_slice(&some[..count]),
         }
     }
-    let (status, body) = match request.starts_with(b"GET /metrics ") {
-        true => ("200 OK", locks.get_metrics_with_hottest_keys().to_openmetrics()),
-        false => ("404 Not Found", "the figures are at /metrics\n".to_owned()),
+    let path = request.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let (status, body) = match path {
+        b"/metrics" => ("200 OK", watched.manager.get_metrics_with_hottest_keys().to_openmetrics()),
+        b"/locks" => ("200 OK", watched.monitor.generate_report().to_openmetrics()),
+        _ => {
+            ("404 Not Found", "the figures of the manager are at /metrics, those of typed locks at /locks\n".to_owned())
+        }
     };
     write!(
         stream,

@@ -1,12 +1,16 @@
 //! A `tracing` subscriber that keeps what it is given, for one thread.
 
 use std::fmt::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 
 /// Runs `work` and returns its events: level and fields as text.
 pub(crate) fn of(work: impl FnOnce()) -> Vec<(Level, String)> {
+    // `tracing` remembers for each place of an event whether any subscriber wants it. While there is one subscriber it
+    // asks that of the thread that comes by first, which may be another test's and have none. With two it asks them.
+    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Kept::default()));
+    LazyLock::force(&SECOND);
     let kept = Kept::default();
     tracing::subscriber::with_default(kept.clone(), work);
     std::mem::take(&mut *kept.0.lock().unwrap())

@@ -15,7 +15,8 @@ fn mutex() -> AsyncMutex<()> {
 
 fn wait_once(mutex: &AsyncMutex<()>) {
     let held = mutex.try_lock().unwrap();
-    let waiting = in_line(mutex.lock_with_timeout());
+    // With a timeout of its own: what was learned may be over before this thread comes on.
+    let waiting = in_line(mutex.lock_with_custom_timeout(CEILING));
     drop(held);
     drop(granted(waiting));
 }

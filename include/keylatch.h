@@ -1072,7 +1072,8 @@ int32_t keylatch_is_current(keylatch_manager *manager,
  * none.
  *
  * Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a ttl_ns
- * of 0; KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks. Never waits.
+ * of 0 or KEYLATCH_NEVER; KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ * Never waits.
  */
 int32_t keylatch_renew(keylatch_manager *manager,
                        uint64_t grant,

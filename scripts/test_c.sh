@@ -127,6 +127,17 @@ if [ "$status" -ne 1 ] || ! grep -q 'not so' "$work/sabotaged"; then
     exit 1
 fi
 
+if "$cc" -fsanitize=thread "$work/first.c" "$work/second.c" -I "$tree/include" -o "$work/first-tsan" -L "$tree/lib" -lkeylatch 2>/dev/null; then
+    echo "A program under ThreadSanitizer, with the library as it is: no race, and one where locks are left out"
+    shared stress-tsan tests/c/stress.c -fsanitize=thread
+    TSAN_OPTIONS="exitcode=9" "$work/stress-tsan" 400 >"$work/tsan.log" 2>&1 ||
+        { grep -A12 -m1 WARNING "$work/tsan.log" >&2 || cat "$work/tsan.log" >&2; exit 1; }
+    TSAN_OPTIONS="exitcode=9" "$work/stress-tsan" 400 --sabotage >"$work/tsan.log" 2>&1 || true
+    grep -q 'WARNING: ThreadSanitizer: data race' "$work/tsan.log" || { echo "it did not notice writes with a shared lock" >&2; exit 1; }
+else
+    echo "ThreadSanitizer is not installed, so no program is watched by it"
+fi
+
 echo "Panics inside, in the library that was built for the crate's own tests"
 mkdir -p "$work/forced-panic"
 cp "${CARGO_TARGET_DIR:-target}/debug/deps/libkeylatch_capi.so" "$work/forced-panic/$soname"

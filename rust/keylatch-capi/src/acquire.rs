@@ -4,6 +4,7 @@
 //! released; nothing else has to be kept. A request that has to wait in the background has a ticket: a number that is
 //! never 0 either.
 
+use crate::annotate;
 use crate::boundary::{Failure, Out, call, invalid, null};
 use crate::callbacks::Promise;
 use crate::handle;
@@ -64,7 +65,9 @@ unsafe fn at_once<const FOR: u8, const MODE: i32, const VERSIONED: bool, const O
         let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
         let place = manager::place(&manager)?;
         // SAFETY: it is this thread's, and forgotten in time.
-        unsafe { manager.locks.lock(request).grant_at_once(place) }
+        let taken = unsafe { manager.locks.lock(request).grant_at_once(place) }?;
+        annotate::granted(&manager, taken);
+        Some(taken)
     };
     // It does not panic; if it does all the same, the way around it finds out about that too.
     let Ok(Some(taken)) = catch_unwind(AssertUnwindSafe(take)) else { return false };
@@ -163,7 +166,9 @@ unsafe extern "C" fn try_slow(
         let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
-        out.write(manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?.to_raw());
+        let taken = manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?;
+        annotate::granted(&manager, taken);
+        out.write(taken.to_raw());
         Ok(())
     })
 }
@@ -255,7 +260,9 @@ unsafe extern "C" fn acquire_slow(
         // SAFETY: the header says what the caller promises.
         let given = unsafe { Given::read(options, &manager, 0) }?;
         let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
-        out.write(manager.locks.lock(request).grant_blocking()?.to_raw());
+        let taken = manager.locks.lock(request).grant_blocking()?;
+        annotate::granted(&manager, taken);
+        out.write(taken.to_raw());
         Ok(())
     })
 }
@@ -307,7 +314,7 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
         let request = waiting(given.request(key, mode), timeout_ns);
         promise.is_owed_by(&manager);
         let submitted = manager.locks.lock(request).with_callback(move |result| {
-            let (status, grant) = answer(result);
+            let (status, grant) = answer(kept.manager(), result);
             answer_turn(&turn_of_callback, Grant::from_raw(grant));
             // SAFETY: the caller gave the function for this pointer.
             kept.call(|user_data| unsafe { callback(user_data, status, grant) });
@@ -322,6 +329,7 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
         let handed = Handed::from(submitted);
         if let Handed::Granted(taken) = handed {
             answer_turn(&turn, Some(taken));
+            annotate::granted(&manager, taken);
         }
         handed.write(grant, ticket);
         Ok(())
@@ -333,9 +341,12 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
 
 /// What a callback or a completion says of a result. A success leaves the last failure of the thread alone: somebody may
 /// still read its text.
-pub(crate) fn answer(result: Result<OwnedLockGuard, LockError>) -> (i32, u64) {
+pub(crate) fn answer(manager: u64, result: Result<OwnedLockGuard, LockError>) -> (i32, u64) {
     match result {
-        Ok(guard) => (KEYLATCH_OK, guard.into_grant().to_raw()),
+        Ok(guard) => {
+            annotate::handed_over(manager, &guard);
+            (KEYLATCH_OK, guard.into_grant().to_raw())
+        }
         Err(error) => (last_error::note(Failure::Core(error)), 0),
     }
 }
@@ -500,6 +511,9 @@ unsafe fn acquire_queue_slow(
             Begun::Asks(None) => ask(&given)?,
             Begun::Asks(Some(turn)) => queue.numbered(turn, || ask(&given))?,
         };
+        if let Handed::Granted(taken) = handed {
+            annotate::granted(&manager, taken);
+        }
         handed.write(grant, ticket);
         Ok(())
     })

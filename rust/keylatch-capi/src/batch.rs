@@ -5,6 +5,7 @@
 //! exclusively if either asks for that.
 
 use crate::acquire::array_len;
+use crate::annotate;
 use crate::boundary::{Failure, call, invalid, null};
 use crate::handle;
 use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
@@ -123,6 +124,7 @@ unsafe fn all_at_once(
                 }
             }?;
             room.write(grant.to_raw());
+            annotate::granted(&manager, grant);
             so_far += 1;
         }
         // A key that is named twice is refused by the lock itself, unless all want to read: those would be two holds.
@@ -298,7 +300,11 @@ unsafe fn acquire_batch_slow(
         for (first, why) in order.iter().zip(outcome) {
             match why {
                 Some(why) => first.positions.iter().for_each(|position| numbers[*position].1 = why),
-                None => numbers[first.positions[0]].0 = got.next().map_or(0, keylatch::Grant::to_raw),
+                None => {
+                    let grant = got.next();
+                    grant.into_iter().for_each(|grant| annotate::granted(&manager, grant));
+                    numbers[first.positions[0]].0 = grant.map_or(0, Grant::to_raw);
+                }
             }
         }
         for (position, (grant, status)) in numbers.into_iter().enumerate() {

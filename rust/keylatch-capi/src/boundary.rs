@@ -1,5 +1,6 @@
 //! How a call comes in and goes out.
 
+use crate::annotate;
 use crate::last_error;
 use crate::status::{KEYLATCH_EINVALID, KEYLATCH_ENULL, KEYLATCH_EPANIC, KEYLATCH_ESTRUCT};
 use keylatch::LockError;
@@ -63,6 +64,7 @@ impl std::fmt::Display for Failure {
 /// Runs the inside of a function: no panic gets out, and a failure is noted for the thread.
 #[inline(always)]
 pub(crate) fn call(inside: impl FnOnce() -> Result<(), Failure>) -> i32 {
+    let _unwatched = annotate::Unwatched::enter();
     match catch_unwind(AssertUnwindSafe(inside)) {
         Ok(Ok(())) => 0,
         Ok(Err(failure)) => last_error::note(failure),

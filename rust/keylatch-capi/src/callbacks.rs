@@ -3,6 +3,7 @@
 //! Who frees a manager waits for its callbacks, but a thread cannot wait for what it is in the middle of itself.
 
 use crate::acquire::keylatch_free_fn;
+use crate::annotate;
 use crate::manager::keylatch_manager;
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -26,7 +27,7 @@ fn calling_back(manager: u64, foreign: impl FnOnce()) {
     INNERMOST.set(from_ref(&frame));
     // Whatever comes out of `foreign`: the frame ends with this function.
     let _left = Left(frame.before);
-    foreign();
+    annotate::outside(foreign);
 }
 
 struct Left(*const Frame);
@@ -53,7 +54,9 @@ pub(crate) struct Promise {
 
 impl Promise {
     pub(crate) fn new(user_data: *mut c_void, free: keylatch_free_fn) -> Arc<Self> {
-        Arc::new(Self { user_data: Some(UserData { data: user_data, free }), owed: OnceLock::new() })
+        let promise = Arc::new(Self { user_data: Some(UserData { data: user_data, free }), owed: OnceLock::new() });
+        annotate::release(&*promise);
+        promise
     }
 
     /// From now on who frees the manager waits for it.
@@ -66,14 +69,17 @@ impl Promise {
         self.owed.get_or_init(|| (number, callbacks.add()));
     }
 
-    fn manager(&self) -> u64 {
+    /// The manager's number.
+    pub(crate) fn manager(&self) -> u64 {
         self.owed.get().map_or(0, |(manager, _)| *manager)
     }
 
     /// Calls it with what it was to be given.
     pub(crate) fn call(&self, callback: impl FnOnce(*mut c_void)) {
         if let Some(user_data) = &self.user_data {
+            annotate::acquire(self);
             calling_back(self.manager(), || callback(user_data.data));
+            annotate::release(self);
         }
     }
 }
@@ -81,6 +87,7 @@ impl Promise {
 impl Drop for Promise {
     /// Frees first; then it is not owed any more.
     fn drop(&mut self) {
+        annotate::acquire(&*self);
         calling_back(self.manager(), || drop(self.user_data.take()));
     }
 }
@@ -127,6 +134,7 @@ impl Outstanding {
         while *count > 0 {
             count = self.settled.wait(count).unwrap_or_else(PoisonError::into_inner);
         }
+        annotate::acquire(&self.settled);
         true
     }
 }
@@ -139,6 +147,7 @@ impl Drop for Owed {
     fn drop(&mut self) {
         let mut count = self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
         *count -= 1;
+        annotate::release(&self.0.settled);
         if *count == 0 {
             self.0.settled.notify_all();
         }

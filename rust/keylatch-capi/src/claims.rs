@@ -6,6 +6,7 @@
 //!
 //! Claims have no manager: a keylatch_claims stands for itself.
 
+use crate::annotate;
 use crate::boundary::{Failure, Out, Versioned, call, invalid, read, text};
 use crate::callbacks::Outstanding;
 use crate::handle::{self, Entered, Kind, Mark};
@@ -120,6 +121,7 @@ pub unsafe extern "C" fn keylatch_claims_new(
             set(&mut config.max_open, given.max_open);
             set(&mut config.max_waiters, given.max_waiters);
         }
+        keylatch::run_threads_inside(annotate::own_thread);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let made = keylatch_claims { claims: Claims::with_config(config)?, number, callbacks: Arc::default() };
         out.write(handed_out(handle::create(made)?));

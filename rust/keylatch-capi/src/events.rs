@@ -155,8 +155,12 @@ pub(crate) fn held(key: keylatch_key, holder: &Holder) -> keylatch_party {
     keylatch_party {
         key,
         role: KEYLATCH_PARTY_HOLDS,
+        grant: holder.grant.map_or(0, keylatch::Grant::to_raw),
+        fence: holder.fence.unwrap_or(0),
+        lease_ns: holder.lease.map_or(0, nanoseconds),
         time_ns: nanoseconds(holder.held_for),
         mode: number_of(holder.mode),
+        flags: crate::party::flag(holder.lease.is_some(), crate::party::KEYLATCH_PARTY_LEASE),
         ..keylatch_party::named(&holder.owner, "")
     }
 }

@@ -6,12 +6,13 @@
 //! that uses the same grant is told KEYLATCH_ENOTHELD.
 
 use crate::acquire::{grant as grant_of, keylatch_free_fn};
+use crate::annotate;
 use crate::boundary::{Failure, Out, call, null};
 use crate::callbacks::Promise;
 use crate::handle;
 use crate::key::{self, keylatch_key, number_of};
 use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
-use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
+use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, ttl_of};
 use crate::queue::keylatch_queue;
 use crate::status::{KEYLATCH_EBUFFER, KEYLATCH_EHANDLE, KEYLATCH_OK};
 use keylatch::{Grant, LockError, Lost};
@@ -31,6 +32,7 @@ pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant:
         let held = Grant::from_raw(grant)?;
         let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
         let place = manager::place(&manager)?;
+        annotate::releasing(&manager, held);
         // SAFETY: it is this thread's, and forgotten in time.
         unsafe { manager.locks.release_at_once(place, held) }
     };
@@ -62,7 +64,9 @@ fn lost_in_this_moment(grant: u64, why: Lost) -> LockError {
 fn release_slow(manager: *mut keylatch_manager, grant: u64) -> i32 {
     call(|| {
         let manager = manager::enter(manager)?;
-        manager.locks.release(grant_of(grant)?)?;
+        let held = grant_of(grant)?;
+        annotate::releasing(&manager, held);
+        manager.locks.release(held)?;
         Ok(())
     })
 }
@@ -93,6 +97,7 @@ pub unsafe extern "C" fn keylatch_release_many(
             // SAFETY: the header says what the caller promises.
             let number = unsafe { grants.add(position).read_unaligned() };
             let Some(held) = Grant::from_raw(number) else { continue };
+            annotate::releasing(&manager, held);
             // SAFETY: it is this thread's, and forgotten in time.
             let at_once = place.and_then(|place| unsafe { manager.locks.release_at_once(place, held) });
             let released = match at_once {
@@ -120,7 +125,9 @@ pub unsafe extern "C" fn keylatch_release_many(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_downgrade(manager: *mut keylatch_manager, grant: u64) -> i32 {
     call(|| {
-        manager::enter(manager)?.locks.downgrade(grant_of(grant)?)?;
+        let (manager, held) = (manager::enter(manager)?, grant_of(grant)?);
+        annotate::releasing(&manager, held);
+        manager.locks.downgrade(held)?;
         Ok(())
     })
 }
@@ -134,7 +141,9 @@ pub unsafe extern "C" fn keylatch_downgrade(manager: *mut keylatch_manager, gran
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_try_upgrade(manager: *mut keylatch_manager, grant: u64) -> i32 {
     call(|| {
-        manager::enter(manager)?.locks.try_upgrade(grant_of(grant)?)?;
+        let (manager, held) = (manager::enter(manager)?, grant_of(grant)?);
+        manager.locks.try_upgrade(held)?;
+        annotate::granted(&manager, held);
         Ok(())
     })
 }
@@ -151,7 +160,9 @@ pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant:
     call(|| {
         let manager = manager::enter(manager)?;
         let timeout = upgrade_timeout(&manager, timeout_ns);
-        manager.locks.upgrade_blocking(grant_of(grant)?, timeout)?;
+        let held = grant_of(grant)?;
+        manager.locks.upgrade_blocking(held, timeout)?;
+        annotate::granted(&manager, held);
         Ok(())
     })
 }
@@ -184,7 +195,11 @@ pub unsafe extern "C" fn keylatch_upgrade_queue(
             return Err(Failure::new(KEYLATCH_EHANDLE, "the queue belongs to another manager"));
         }
         let timeout = upgrade_timeout(&manager, timeout_ns);
-        let waits = manager.locks.upgrade_with_queue(grant_of(grant)?, timeout, &queue.completions, token)?;
+        let held = grant_of(grant)?;
+        let waits = manager.locks.upgrade_with_queue(held, timeout, &queue.completions, token)?;
+        if waits.is_none() {
+            annotate::granted(&manager, held);
+        }
         out.write(waits.map_or(0, keylatch::Ticket::to_raw));
         Ok(())
     })
@@ -307,12 +322,13 @@ pub unsafe extern "C" fn keylatch_is_current(
 
 /// Begins the lease of a grant anew, to last ttl_ns from now; or begins one for a hold that had none.
 ///
-/// Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a ttl_ns of 0; KEYLATCH_ENULL, KEYLATCH_EHANDLE.
+/// Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a ttl_ns of 0 or KEYLATCH_NEVER; KEYLATCH_ENULL, KEYLATCH_EHANDLE.
 /// Threads: any; also from callbacks. Never waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_renew(manager: *mut keylatch_manager, grant: u64, ttl_ns: u64) -> i32 {
     call(|| {
-        manager::enter(manager)?.locks.renew(grant_of(grant)?, Duration::from_nanos(ttl_ns))?;
+        let ttl = ttl_of(ttl_ns)?.unwrap_or(Duration::ZERO);
+        manager::enter(manager)?.locks.renew(grant_of(grant)?, ttl)?;
         Ok(())
     })
 }

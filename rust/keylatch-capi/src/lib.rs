@@ -20,6 +20,7 @@
 // Fields and numbers that go together share a comment.
 #![allow(missing_docs)]
 
+mod annotate;
 mod boundary;
 mod callbacks;
 mod handle;

@@ -2,6 +2,7 @@
 //!
 //! A manager is one table of locks. Most programs have one. Making one reserves address space, not memory.
 
+use crate::annotate;
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
 use crate::callbacks::Outstanding;
 use crate::handle::{self, Entered, Inside, Kind, Mark};
@@ -256,6 +257,7 @@ pub unsafe extern "C" fn keylatch_manager_new(
 ) -> i32 {
     call(|| {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        keylatch::run_threads_inside(annotate::own_thread);
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(manager) }?;
         let locks = match NonNull::new(options.cast_mut()) {

@@ -4,10 +4,10 @@
 
 use crate::boundary::{Failure, Versioned, invalid, read, text};
 use crate::handle::{self, Entered, Inside};
-use crate::manager::keylatch_manager;
+use crate::manager::{KEYLATCH_NEVER, keylatch_manager};
 use crate::owner::keylatch_owner;
 use crate::status::KEYLATCH_EHANDLE;
-use keylatch::{KeyRef, LockRequest, Mode, OwnerRef};
+use keylatch::{KeyRef, LockError, LockRequest, Mode, OwnerRef};
 use std::borrow::Cow;
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null};
@@ -106,7 +106,7 @@ impl<'a> Given<'a> {
         Ok(Self {
             owner,
             name,
-            ttl: or_none(options.ttl_ns).map(Duration::from_nanos),
+            ttl: ttl_of(options.ttl_ns)?,
             request_id: or_none(options.request_id),
             priority: options.priority as u8,
             flags: options.flags,
@@ -132,6 +132,23 @@ impl<'a> Given<'a> {
         }
         request
     }
+}
+
+/// How long a lease is to last; `None` for 0, which asks for none.
+#[inline(always)]
+pub(crate) fn ttl_of(ttl_ns: u64) -> Result<Option<Duration>, Failure> {
+    match ttl_ns {
+        0 => Ok(None),
+        KEYLATCH_NEVER => Err(no_lease()),
+        nanoseconds => Ok(Some(Duration::from_nanos(nanoseconds))),
+    }
+}
+
+#[cold]
+fn no_lease() -> Failure {
+    let problem =
+        "KEYLATCH_NEVER is no length of a lease; a request with a ttl_ns of 0 is granted until it is released";
+    LockError::InvalidConfig { setting: "ttl_ns", problem: problem.into() }.into()
 }
 
 #[cold]

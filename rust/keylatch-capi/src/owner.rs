@@ -9,6 +9,7 @@
 //! A session is one logical thread of control, such as a transaction: while one of its requests waits it does nothing
 //! else. So deadlocks among sessions are found, and a session that asks again for what it holds is recognised.
 
+use crate::annotate;
 use crate::boundary::{Failure, Out, Versioned, call, invalid, read, text};
 use crate::handle::{self, Kind, Mark};
 use crate::manager::{self, handed_out, keylatch_manager};
@@ -193,6 +194,7 @@ pub unsafe extern "C" fn keylatch_owner_release_all(owner: *mut keylatch_owner, 
         let Who::Session(session) = &owner.who else {
             return Err(invalid("the owner is a label, of which nothing is concluded; sessions hold locks".into()));
         };
+        annotate::revoking(owner.manager);
         let released = session.release_all();
         if let Some(count) = NonNull::new(count) {
             // SAFETY: the header says what the caller promises.
@@ -211,7 +213,7 @@ pub unsafe extern "C" fn keylatch_owner_release_all(owner: *mut keylatch_owner, 
 pub unsafe extern "C" fn keylatch_owner_free(owner: *mut keylatch_owner) -> i32 {
     call(|| {
         if !owner.is_null() {
-            drop(handle::end::<keylatch_owner>(owner.cast(), |_| ())?);
+            drop(handle::end::<keylatch_owner>(owner.cast(), |owner| annotate::revoking(owner.manager))?);
         }
         Ok(())
     })

@@ -61,7 +61,7 @@ const _: () = assert!(size_of::<keylatch_completion>() == 32);
 impl keylatch_queue {
     fn completion(&self, from: Completion) -> keylatch_completion {
         let (ticket, token) = (from.ticket.to_raw(), from.token);
-        let (status, grant) = answer(from.result);
+        let (status, grant) = answer(self.manager, from.result);
         let turn = self.numbered.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
         if let (Some(turn), Some(grant)) = (turn, Grant::from_raw(grant)) {
             turn.answer(grant);

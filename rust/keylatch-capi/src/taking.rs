@@ -3,6 +3,7 @@
 //! From holders that are stuck, or whose leases have run out. Who waits for such a lock is served. The old holder's grant is void, and
 //! releasing it harms nobody; the work that it was for may still be going on, and it is the fence number that keeps that from doing harm.
 
+use crate::annotate;
 use crate::boundary::{Failure, call};
 use crate::filter::{keylatch_filter, revocation};
 use crate::listing::{Told, answered, keylatch_listing};
@@ -27,6 +28,7 @@ pub unsafe extern "C" fn keylatch_force_release(
         let manager = manager::enter_here(manager)?;
         // SAFETY: the header says what the caller promises.
         let filter = unsafe { revocation(filter) }?;
+        annotate::revoking(manager.number);
         // SAFETY: the header says what the caller promises.
         unsafe { taken(&filter, |filter| manager.locks.force_release(filter), count, listing) }
     })
@@ -49,6 +51,7 @@ pub unsafe extern "C" fn keylatch_expire(
         let manager = manager::enter_here(manager)?;
         // SAFETY: the header says what the caller promises.
         let filter = unsafe { revocation(filter) }?;
+        annotate::revoking(manager.number);
         // SAFETY: the header says what the caller promises.
         unsafe { taken(&filter, |filter| manager.locks.expire(filter), count, listing) }
     })

@@ -1,5 +1,6 @@
 //! Everything that can go wrong, each with what to do about it.
 
+use crate::hold::Grant;
 use crate::key::ObjectKey;
 use crate::mode::Mode;
 use std::fmt;
@@ -146,10 +147,13 @@ impl LockError {
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout { key, waited, holders } => write!(f, "{key} was not free within {waited:?}; {holders}"),
-            Self::WouldBlock { key, holders } => write!(f, "{key} is not free; {holders}"),
+            Self::Timeout { key, waited, holders } => write!(f, "{key:#} was not free within {waited:?}; {holders}"),
+            Self::WouldBlock { key, holders } => write!(f, "{key:#} is not free; {holders}"),
             Self::Deadlock { key, cycle } => {
-                write!(f, "waiting for {key} would be a deadlock; let go of what the session holds and start again (")?;
+                write!(
+                    f,
+                    "waiting for {key:#} would be a deadlock; let go of what the session holds and start again ("
+                )?;
                 for (position, link) in cycle.iter().enumerate() {
                     write!(f, "{}{link}", if position == 0 { "" } else { ", " })?;
                 }
@@ -160,7 +164,7 @@ impl fmt::Display for LockError {
                 "the lease of grant {grant:#x} ran out and the lock was given away; do not rely on it, and ask for a \
                  longer ttl or renew it in time"
             ),
-            Self::Cancelled { key } => write!(f, "the request for {key} was cancelled"),
+            Self::Cancelled { key } => write!(f, "the request for {key:#} was cancelled"),
             Self::Closed => write!(f, "the lock manager is closed; make a new one to go on"),
             Self::NotHeld { grant } => {
                 write!(f, "grant {grant:#x} is not held: it was released before, or is another manager's")
@@ -182,10 +186,10 @@ impl fmt::Display for LockError {
             ),
             Self::UpgradeConflict { key, holders } => write!(
                 f,
-                "somebody else already waits to upgrade {key}, and neither could go first; release it and ask for it \
+                "somebody else already waits to upgrade {key:#}, and neither could go first; release it and ask for it \
                  exclusively ({holders})"
             ),
-            Self::Batch { key, cause } => write!(f, "the batch failed at {key}, and nothing of it is held: {cause}"),
+            Self::Batch { key, cause } => write!(f, "the batch failed at {key:#}, and nothing of it is held: {cause}"),
         }
     }
 }
@@ -208,7 +212,7 @@ pub struct DeadlockLink {
 impl fmt::Display for DeadlockLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = if self.session.is_empty() { "an unnamed session" } else { &*self.session };
-        write!(f, "{} waits for {} ({})", name.escape_debug(), self.key, self.mode)?;
+        write!(f, "{} waits for {:#} ({})", name.escape_debug(), self.key, self.mode)?;
         match self.blocked_by {
             Some(mode) => write!(f, " held {mode} by the next"),
             None => write!(f, " behind the next"),
@@ -244,6 +248,12 @@ pub struct Holder {
     pub mode: Mode,
     /// For how long at least: taking a free lock reads no clock, so the time counts from the first look at it.
     pub held_for: Duration,
+    /// The grant; `None` where it is not known, as of a lock that a lock delay keeps.
+    pub grant: Option<Grant>,
+    /// The fence number of an exclusive hold.
+    pub fence: Option<u64>,
+    /// How long its lease still lasted, if it had one.
+    pub lease: Option<Duration>,
 }
 
 impl fmt::Display for Holders {

@@ -204,9 +204,14 @@ impl std::hash::Hash for ObjectKey {
     }
 }
 
-/// `bucket/object` or `bucket/object@version`, with what is not printable escaped: for people, not for comparing.
+/// `bucket/object` or `bucket/object@version`, with what is not printable escaped: for people, not for comparing. The
+/// alternate form (`{:#}`) quotes each part, `"bucket"/"object"@"version"`: different keys look different, unless they are cut.
 impl fmt::Display for KeyRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            write!(f, "{:#}/{:#}", Shown(self.bucket), Shown(self.object))?;
+            return self.version.map_or(Ok(()), |version| write!(f, "@{:#}", Shown(version)));
+        }
         write!(f, "{}/{}", Shown(self.bucket), Shown(self.object))?;
         match self.version {
             Some(version) => write!(f, "@{}", Shown(version)),
@@ -240,14 +245,18 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 96;
         let cut = self.0.len() > SHOWN;
+        let quote = if f.alternate() { "\"" } else { "" };
+        write!(f, "{quote}")?;
         for chunk in self.0[..self.0.len().min(SHOWN)].utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+                let special = f.alternate() && matches!(c, '"' | '\\');
+                if c.is_control() || special { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
             }
             for byte in chunk.invalid() {
                 write!(f, "\\x{byte:02x}")?;
             }
         }
+        write!(f, "{quote}")?;
         if cut { write!(f, "…({} bytes)", self.0.len()) } else { Ok(()) }
     }
 }
@@ -255,6 +264,22 @@ impl fmt::Display for Shown<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quoted_keys_are_told_apart() {
+        let keys = [
+            KeyRef::new("a/b", "c"),
+            KeyRef::new("a", "b/c"),
+            KeyRef::new("a\"/\"b", "c"),
+            KeyRef::new("a\\", "/b/c"),
+            KeyRef::new("a", "b@c"),
+            KeyRef::new("a", "b").with_version("c"),
+        ];
+        let shown: std::collections::HashSet<_> = keys.iter().map(|key| format!("{key:#}")).collect();
+        assert_eq!(shown.len(), keys.len());
+        assert_eq!(format!("{:#}", keys[5]), r#""a"/"b"@"c""#);
+        assert_eq!(keys[5].to_string(), "a/b@c");
+    }
 
     #[test]
     fn parts_are_never_joined() {

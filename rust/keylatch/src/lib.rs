@@ -156,4 +156,6 @@ pub use session::{NumberedRequest, RequestRepeat, RequestTurn, Session};
 #[cfg(feature = "tracing")]
 pub use subscription::TracedEvents;
 pub use subscription::{Events, NextEvent};
+#[doc(hidden)]
+pub use sync::thread::run_threads_inside;
 pub use wait::Ticket;

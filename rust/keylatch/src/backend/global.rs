@@ -245,6 +245,9 @@ impl Line {
             owner: hold.owner.clone(),
             mode: hold.mode,
             held_for: hold.since.elapsed(),
+            grant: None,
+            fence: None,
+            lease: None,
         });
         let named: Vec<_> = named.collect();
         let more = (self.held.len() - named.len()) as u32;

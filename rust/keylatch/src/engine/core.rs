@@ -490,25 +490,25 @@ impl Core {
         }
         let mut named = Vec::new();
         let enough = NAMED_HOLDERS.min(word.readers() as usize);
-        let mut name = |record: &Record| {
+        let mut name = |at: u32, record: &Record| {
             if let Some(held) = record.held().filter(|held| held.entry == index && held.mode == Mode::Shared) {
-                named.push(self.named(record, held.owner, Mode::Shared, now));
+                named.push(self.named((at, record), held.owner, Mode::Shared, now));
             }
             if named.len() < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let noted = entry.reader.load(Ordering::Relaxed);
-        let noted = self.records.could_be(noted).then(|| self.records.get(noted));
-        let is_current = |record: &&Record| record.held().is_some_and(|held| held.entry == index);
+        let noted = self.records.could_be(noted).then(|| (noted, self.records.get(noted)));
+        let is_current = |(_, record): &(u32, &Record)| record.held().is_some_and(|held| held.entry == index);
         match noted.filter(is_current) {
-            Some(record) if word.readers() == 1 || !thorough => {
-                let _ = name(record);
+            Some((at, record)) if word.readers() == 1 || !thorough => {
+                let _ = name(at, record);
             }
             _ if word.readers() == 0 => {}
             _ => {
                 let pages = if thorough { usize::MAX } else { A_FEW_PAGES };
                 // Most are passed over by a glance.
-                self.records.for_each_until(pages, |_, record| {
-                    if record.may_hold(index) { name(record) } else { ControlFlow::Continue(()) }
+                self.records.for_each_until(pages, |at, record| {
+                    if record.may_hold(index) { name(at, record) } else { ControlFlow::Continue(()) }
                 });
             }
         }
@@ -523,17 +523,30 @@ impl Core {
                 owner: KEPT_SHUT.into(),
                 mode: Mode::Exclusive,
                 held_for: Duration::ZERO,
+                grant: None,
+                fence: None,
+                lease: None,
             });
         }
         // Filled in before the word named it, so this is right even if the hold is not on record yet.
         let record = self.records.get(word.writer());
-        Some(self.named(record, record.owner(), Mode::Exclusive, now))
+        Some(self.named((word.writer(), record), record.owner(), Mode::Exclusive, now))
     }
 
-    fn named(&self, record: &Record, owner: u32, mode: Mode, now: u64) -> Holder {
+    /// What there is to tell of a holder. Its grant is not known while the hold is not on record yet.
+    fn named(&self, (index, record): (u32, &Record), owner: u32, mode: Mode, now: u64) -> Holder {
         record.stamp(now);
-        let since = record.held().map_or(now, |held| held.since);
-        Holder { owner: self.owner_name(owner), mode, held_for: Duration::from_nanos(now.saturating_sub(since)) }
+        let held = record.held();
+        let until = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
+        let leased = held.as_ref().filter(|held| held.leased);
+        Holder {
+            owner: self.owner_name(owner),
+            mode,
+            held_for: until(held.as_ref().map_or(now, |held| held.since), now),
+            grant: held.as_ref().map(|held| held.grant(index)),
+            fence: held.as_ref().filter(|_| mode == Mode::Exclusive).map(|held| self.table.entry(held.entry).fence()),
+            lease: leased.and_then(|held| self.leases.deadline(held.grant(index))).map(|end| until(now, end)),
+        }
     }
 
     /// Whether the word of its entry counts a hold that is on record. A writer that has left stays on record until its

@@ -8,12 +8,31 @@ use std::thread::JoinHandle;
 /// and callbacks are the program's code.
 const FAULTS: [libc::c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
 
+/// Calls what a thread of the library is to do.
+type Around = fn(&mut dyn FnMut());
+
+static AROUND: std::sync::OnceLock<Around> = std::sync::OnceLock::new();
+
+/// Has each thread that the library starts from now on run inside this. For faces to other languages; the first one counts.
+#[doc(hidden)]
+pub fn run_threads_inside(around: Around) {
+    let _ = AROUND.set(around);
+}
+
 /// Starts a thread that blocks all signals but its own faults: a program that blocks a signal in its threads, to fetch it
 /// with `sigwait`, is not to find its handler run in one that it knows nothing of.
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Running> {
     // A thread begins with the mask of the one that makes it. What arrives meanwhile waits.
     let _before = Blocked::all_but_faults();
-    let handle = std::thread::Builder::new().name(name.into()).spawn(run)?;
+    let begin = || {
+        let mut run = Some(run);
+        let mut once = || run.take().into_iter().for_each(|run| run());
+        match AROUND.get() {
+            Some(around) => around(&mut once),
+            None => once(),
+        }
+    };
+    let handle = std::thread::Builder::new().name(name.into()).spawn(begin)?;
     Ok(Running { handle: Some(handle), process: std::process::id() })
 }
 

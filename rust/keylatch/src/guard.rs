@@ -10,6 +10,7 @@ use crate::manager::FastObjectLockManager;
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::Mutex;
+use crate::sync::runtime::{Step, check_may_sleep};
 use crate::wait::{Delivery, Foreign};
 use std::fmt;
 use std::future::Future;
@@ -147,6 +148,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// [`LockError::UpgradeConflict`] at once if another reader already waits to upgrade: neither could go first.
     /// [`LockError::Timeout`], [`LockError::Closed`]. In any case the shared hold stays.
     pub fn upgrade_blocking(&mut self, timeout: Option<Duration>) -> Result<(), LockError> {
+        check_may_sleep();
         let core = self.manager.manager().core();
         core.upgrade_blocking(self.grant(), timeout.map_or(Limit::Never, Limit::after))
     }
@@ -267,6 +269,12 @@ impl<M: ManagerRef> LockGuard<M> {
     /// Releases the lock; the same as dropping the guard.
     pub fn release(self) {}
 
+    /// The number of the hold, for listings, logs and stores. The guard keeps the lock: the number releases nothing.
+    #[must_use]
+    pub fn grant_number(&self) -> u64 {
+        self.grant().to_raw()
+    }
+
     /// Turns the guard into a number, to be given back to [`FastObjectLockManager::release`].
     #[must_use = "the lock is held until the grant is released"]
     pub fn into_grant(self) -> Grant {
@@ -323,7 +331,14 @@ impl<M: ManagerRef> Future for Upgrade<'_, M> {
     type Output = Result<(), LockError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
+        let Poll::Ready(step) = Step::begin(context) else { return Poll::Pending };
+        step.end(self.get_mut().poll_once(context))
+    }
+}
+
+impl<M: ManagerRef> Upgrade<'_, M> {
+    fn poll_once(&mut self, context: &mut Context<'_>) -> Poll<Result<(), LockError>> {
+        let this = self;
         let core = this.guard.manager.manager().core();
         if this.waiting.is_none() {
             let deadline = core.deadline(this.limit);

@@ -7,7 +7,7 @@ use crate::engine::{Core, Place, batch};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
 use crate::hold::{Grant, Lost, Owner, OwnerRef};
-use crate::inspect::Cycle;
+use crate::inspect::{Cycle, Filter};
 use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use crate::observe::{AdaptiveState, EventOptions, Health, LockMetrics};
@@ -15,8 +15,11 @@ use crate::pending::{Acquire, CompletionQueue, Lock};
 use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
 use crate::session::Session;
 use crate::subscription::Events;
+use crate::sync::runtime::{Step, check_may_sleep};
 use crate::wait::Ticket;
+use std::future::poll_fn;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// Who may read or write this bucket, object, version now.
@@ -349,6 +352,8 @@ impl FastObjectLockManager {
     /// [`LockError::Batch`] names the key that failed and why. A best-effort batch reports what it did not get in
     /// [`LockBatch::missing`] instead, and fails only when the manager cannot go on.
     pub async fn acquire_locks_batch<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
+        // A batch that is all free awaits nothing else.
+        poll_fn(|context| Step::begin(context).map(|step| step.end(Poll::Ready(())))).await.is_ready();
         if let Some(grants) = self.batch_at_once(&batch)? {
             return Ok(grants);
         }
@@ -367,6 +372,7 @@ impl FastObjectLockManager {
     /// # Errors
     /// As there.
     pub fn acquire_locks_batch_blocking<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
+        check_may_sleep();
         if let Some(grants) = self.batch_at_once(&batch)? {
             return Ok(grants);
         }
@@ -490,6 +496,40 @@ impl FastObjectLockManager {
         self.core.is_current(&LockRequest::write(key), fence)
     }
 
+    /// Whether anybody holds the key at this moment, or a lock delay keeps it. It may be otherwise when this returns: to
+    /// lock, ask for the lock.
+    ///
+    /// # Errors
+    /// [`LockError::Forked`].
+    pub fn is_locked<'k>(&self, key: impl Into<KeyRef<'k>>) -> Result<bool, LockError> {
+        self.core.is_locked(&LockRequest::read(key))
+    }
+
+    /// Releases what an owner of this name holds of a key by grants, for callers that keep no numbers, and returns how many
+    /// holds that were. A hold that has a guard stays: its guard releases it. Looks through all holds, so
+    /// [`release`](Self::release) is much faster.
+    ///
+    /// # Errors
+    /// [`LockError::Forked`].
+    ///
+    /// ```
+    /// use keylatch::{FastObjectLockManager, LockRequest};
+    /// # fn main() -> Result<(), keylatch::LockError> {
+    /// let locks = FastObjectLockManager::new();
+    /// let _number = locks.lock(LockRequest::write(("photos", "cat.jpg")).owner("node-7")).grant_now()?;
+    /// assert_eq!(locks.release_key(("photos", "cat.jpg"), "node-8")?, 0);
+    /// assert_eq!(locks.release_key(("photos", "cat.jpg"), "node-7")?, 1);
+    /// assert!(!locks.is_locked(("photos", "cat.jpg"))?);
+    /// # Ok(()) }
+    /// ```
+    pub fn release_key<'k>(&self, key: impl Into<KeyRef<'k>>, owner: &str) -> Result<usize, LockError> {
+        if self.core.is_forked() {
+            return Err(LockError::Forked);
+        }
+        let holds = self.holders(&Filter::default().key(key.into()).owner(owner));
+        Ok(holds.into_iter().filter(|hold| !hold.kept_shut && self.release(hold.grant).is_ok()).count())
+    }
+
     /// What a grant holds, and how.
     ///
     /// # Errors
@@ -523,6 +563,7 @@ impl FastObjectLockManager {
     /// As there, and as [`release`](Self::release).
     pub fn upgrade_blocking(&self, grant: Grant, timeout: Option<Duration>) -> Result<(), LockError> {
         let limit = timeout.map_or(Limit::Never, Limit::after);
+        check_may_sleep();
         self.core.as_guard(grant, || self.core.upgrade_blocking(grant, limit))
     }
 

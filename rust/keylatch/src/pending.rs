@@ -10,6 +10,7 @@ use crate::hold::Grant;
 use crate::key::KeyRef;
 use crate::manager::FastObjectLockManager;
 use crate::request::{Limit, LockRequest};
+use crate::sync::runtime::{Step, check_may_sleep};
 use crate::wait::{Arrivals, Bell, Delivery, Foreign, Mailbox, Ticket};
 use std::future::{Future, IntoFuture};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,8 +38,13 @@ impl<'m, 'k> Lock<'m, 'k> {
     ///
     /// # Errors
     /// [`LockError::Timeout`], [`LockError::Closed`], or what is wrong with the request.
+    ///
+    /// # Panics
+    /// In debug builds, with the feature `tokio`, on a thread that runs tokio's tasks: asleep it would run none of them, and
+    /// one of those may be the holder. Await the lock there, or block within `spawn_blocking`.
     #[inline(always)]
     pub fn blocking(self) -> Result<FastLockGuard<'m>, LockError> {
+        check_may_sleep();
         let grant = self.manager.core().blocking(self.request, false)?;
         Ok(LockGuard::new(self.manager, grant))
     }
@@ -60,6 +66,7 @@ impl<'m, 'k> Lock<'m, 'k> {
     /// As there.
     #[inline(always)]
     pub fn grant_blocking(self) -> Result<Grant, LockError> {
+        check_may_sleep();
         self.manager.core().blocking(self.request, true)
     }
 
@@ -429,6 +436,7 @@ impl<'m> Future for Acquire<'m, '_> {
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        let Poll::Ready(step) = Step::begin(context) else { return Poll::Pending };
         if let Stage::Asking(request) = &this.stage
             && !request.is_special()
         {
@@ -436,10 +444,10 @@ impl<'m> Future for Acquire<'m, '_> {
             let local = core.local();
             let wanted = core.wanted(local, request);
             if let Ok(grant) = core.acquire_fast(local, wanted) {
-                return Poll::Ready(Ok(LockGuard::new(this.manager, grant)));
+                return step.end(Poll::Ready(Ok(LockGuard::new(this.manager, grant))));
             }
         }
-        this.poll_slow(context)
+        step.end(this.poll_slow(context))
     }
 }
 

@@ -88,6 +88,14 @@ impl Drop for BackendGuard<'_> {
 /// The environment variable that overrides [`LockConfig::backend`]: `fast`, `global` or `disabled`.
 const BACKEND_VARIABLE: &str = "KEYLATCH_BACKEND";
 
+/// Says once that locks exclude nothing: a variable that was forgotten in an environment must not go unnoticed.
+fn warn_of_disabled() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        eprintln!("keylatch: locks are disabled, by a setting or by {BACKEND_VARIABLE}: they exclude nothing")
+    });
+}
+
 /// The lock manager that the settings ask for, or the environment variable `KEYLATCH_BACKEND`, which comes first.
 ///
 /// # Errors
@@ -98,6 +106,9 @@ pub fn open_backend(config: LockConfig) -> Result<Arc<dyn ObjectLocks>, LockErro
         None => config.backend,
         Some(name) => name.to_string_lossy().parse()?,
     };
+    if backend == Backend::Disabled {
+        warn_of_disabled();
+    }
     Ok(match backend {
         Backend::Fast => Arc::new(FastObjectLockManager::with_config(config)?),
         Backend::Global => GlobalLockManager::with_config(config)?,

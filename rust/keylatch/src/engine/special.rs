@@ -179,6 +179,18 @@ impl Core {
         Ok(self.table.entry(held.entry).fence())
     }
 
+    /// Whether anybody holds the key now, or a lock delay keeps it.
+    pub(crate) fn is_locked(&self, request: &LockRequest<'_>) -> Result<bool, LockError> {
+        if self.is_forked() {
+            return Err(LockError::Forked);
+        }
+        let hash = self.hash(&request.key);
+        let shard = self.lock_shard(hash);
+        let Some((_, entry)) = shard.find(hash, &request.key) else { return Ok(false) };
+        let word = entry.word();
+        Ok(word.is_exclusive() || word.readers() > 0)
+    }
+
     /// Whether the exclusive hold with this number has the key now.
     pub(crate) fn is_current(&self, request: &LockRequest<'_>, fence: u64) -> Result<bool, LockError> {
         if self.is_forked() {

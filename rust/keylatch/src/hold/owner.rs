@@ -41,6 +41,27 @@ impl<'a> From<&'a str> for OwnerRef<'a> {
     }
 }
 
+impl<'a> From<&'a Arc<str>> for OwnerRef<'a> {
+    #[inline(always)]
+    fn from(name: &'a Arc<str>) -> Self {
+        Self::Named(name)
+    }
+}
+
+impl<'a> From<&'a Box<str>> for OwnerRef<'a> {
+    #[inline(always)]
+    fn from(name: &'a Box<str>) -> Self {
+        Self::Named(name)
+    }
+}
+
+impl<'a> From<&'a std::borrow::Cow<'_, str>> for OwnerRef<'a> {
+    #[inline(always)]
+    fn from(name: &'a std::borrow::Cow<'_, str>) -> Self {
+        Self::Named(name)
+    }
+}
+
 impl<'a> From<&'a String> for OwnerRef<'a> {
     #[inline(always)]
     fn from(name: &'a String) -> Self {

@@ -9,6 +9,7 @@ mod mutex;
 mod once_lock;
 mod park;
 mod per_thread;
+pub(crate) mod runtime;
 #[cfg(all(test, not(loom)))]
 mod steps;
 pub(crate) mod thread;

@@ -269,6 +269,15 @@ border_answer border_metrics(uintptr_t manager, uint32_t shard, keylatch_metrics
     return told(answer);
 }
 
+border_answer border_wait_times(uintptr_t manager, uint32_t shard, keylatch_wait_bucket *buckets)
+{
+    border_answer answer = {0};
+    size_t count = 0;
+    answer.status = keylatch_manager_wait_times((keylatch_manager *)manager, shard, buckets, BORDER_BUCKETS, &count);
+    answer.number = count;
+    return told(answer);
+}
+
 border_answer border_health(uintptr_t manager, keylatch_health *health)
 {
     border_answer answer = {0};

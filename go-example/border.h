@@ -200,6 +200,9 @@ static inline int32_t border_queue_free(uintptr_t queue)
 
 /* Figures; texts become blocks of memory, to be given back with border_text_free(). */
 border_answer border_metrics(uintptr_t manager, uint32_t shard, keylatch_metrics *metrics);
+/* The header says that there are no more. */
+#define BORDER_BUCKETS 64
+border_answer border_wait_times(uintptr_t manager, uint32_t shard, keylatch_wait_bucket *buckets);
 border_answer border_health(uintptr_t manager, keylatch_health *health);
 border_answer border_adaptive(uintptr_t manager, keylatch_adaptive *adaptive);
 border_answer border_openmetrics(uintptr_t manager);

@@ -17,6 +17,8 @@ package keylatch
 #cgo nocallback border_queue_free
 #cgo noescape border_metrics
 #cgo nocallback border_metrics
+#cgo noescape border_wait_times
+#cgo nocallback border_wait_times
 #cgo noescape border_health
 #cgo nocallback border_health
 #cgo nocallback border_openmetrics
@@ -141,8 +143,23 @@ func (m *Manager) figures(shard uint32) (Metrics, error) {
 		WaitP50: duration(uint64(from.wait_p50_ns)), WaitP90: duration(uint64(from.wait_p90_ns)),
 		WaitP99: duration(uint64(from.wait_p99_ns)),
 		Holders: uint64(from.holders), Waiters: uint64(from.waiters), Entries: uint64(from.entries),
-		Bytes: uint64(from.bytes), Uptime: duration(uint64(from.uptime_ns)),
+		Deadlocks: uint64(from.deadlocks), Bytes: uint64(from.bytes), Uptime: duration(uint64(from.uptime_ns)),
 	}, nil
+}
+
+func (m *Manager) waitTimes(shard uint32) ([]WaitBucket, error) {
+	raceDisable()
+	defer raceEnable()
+	var from [C.BORDER_BUCKETS]C.keylatch_wait_bucket
+	answer := C.border_wait_times(m.handle, C.uint32_t(shard), &from[0])
+	if err := problem(answer); err != nil {
+		return nil, err
+	}
+	buckets := make([]WaitBucket, answer.number)
+	for i := range buckets {
+		buckets[i] = WaitBucket{Below: duration(uint64(from[i].below_ns)), Waits: uint64(from[i].waits)}
+	}
+	return buckets, nil
 }
 
 func (m *Manager) verdict() (Health, error) {

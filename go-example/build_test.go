@@ -1,7 +1,9 @@
 package keylatch
 
 import (
+	"archive/zip"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,7 +102,6 @@ func TestTheInstalledLibraryIsFoundByPkgConfig(t *testing.T) {
 func TestWhatIsMissingIsSaid(t *testing.T) {
 	folder := t.TempDir()
 	ok(t, os.CopyFS(filepath.Join(folder, "go-example"), os.DirFS(".")))
-	ok(t, os.CopyFS(filepath.Join(folder, "include"), os.DirFS("../include")))
 	elsewhere := filepath.Join(folder, "go-example")
 	for _, tag := range []string{"", "keylatch_static"} {
 		told, err := goBuild(t, nil, "-C", elsewhere, "-tags", tag, "-o", os.DevNull, "./internal/hello")
@@ -117,7 +118,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 // A header of another version stops the compiler, and a library of another one the linker.
 func TestAnotherVersionIsRefused(t *testing.T) {
 	folder := t.TempDir()
-	header, err := os.ReadFile("../include/keylatch.h")
+	header, err := os.ReadFile("keylatch.h")
 	ok(t, err)
 	later := strings.Replace(string(header), "#define KEYLATCH_VERSION_MINOR 1", "#define KEYLATCH_VERSION_MINOR 2", 1)
 	ok(t, os.WriteFile(filepath.Join(folder, "keylatch.h"), []byte(later), 0o600))
@@ -138,5 +139,119 @@ func TestAnotherVersionIsRefused(t *testing.T) {
 	told, err = goBuild(t, []string{"CGO_LDFLAGS=-L" + folder}, "-o", os.DevNull, "./internal/hello")
 	if err == nil || !strings.Contains(told, "keylatch_abi_0") {
 		t.Fatalf("%v\n%s", err, told)
+	}
+}
+
+const modulePath, moduleVersion = "example.org/keylatch", "v0.1.0"
+
+// installedLibrary is the environment that finds what `make test-go` has installed.
+func installedLibrary(t *testing.T) []string {
+	t.Helper()
+	installed, err := filepath.Abs("../target/installed/lib")
+	ok(t, err)
+	if _, err := os.Stat(filepath.Join(installed, "pkgconfig/keylatch.pc")); err != nil {
+		t.Skip("make test-go installs it first")
+	}
+	return []string{"PKG_CONFIG_PATH=" + filepath.Join(installed, "pkgconfig"), "CGO_LDFLAGS=-Wl,-rpath," + installed}
+}
+
+// userModule is a module of a user's that wants this one.
+func userModule(t *testing.T) string {
+	t.Helper()
+	folder := t.TempDir()
+	hello, err := os.ReadFile("internal/hello/main.go")
+	ok(t, err)
+	ok(t, os.WriteFile(filepath.Join(folder, "main.go"), hello, 0o600))
+	ok(t, os.WriteFile(filepath.Join(folder, "go.mod"), []byte("module example.org/user\n\ngo 1.25\n"), 0o600))
+	return folder
+}
+
+func goIn(t *testing.T, folder string, environment []string, arguments ...string) {
+	t.Helper()
+	command := exec.Command("go", arguments...)
+	command.Dir, command.Env = folder, append(os.Environ(), environment...)
+	if told, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("go %v: %v\n%s", arguments, err, told)
+	}
+}
+
+// A program that vendors the package needs the installed library and nothing else of this tree.
+func TestVendoredPackageBuilds(t *testing.T) {
+	if raceEnabled || testing.Short() {
+		t.Skip("once is enough, without the race detector and -short")
+	}
+	environment, folder := installedLibrary(t), userModule(t)
+	here, err := filepath.Abs(".")
+	ok(t, err)
+	replaced := modulePath + "=" + here
+	goIn(t, folder, environment, "mod", "edit", "-require", modulePath+"@"+moduleVersion, "-replace", replaced)
+	goIn(t, folder, append(environment, "GOFLAGS="), "mod", "vendor")
+	vendored := filepath.Join(folder, "vendor", modulePath)
+	for _, name := range []string{"keylatch.h", "doc.go"} {
+		if _, err := os.Stat(filepath.Join(vendored, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tags := range []string{"keylatch_pkgconfig", "keylatch_pkgconfig,keylatch_static"} {
+		goIn(t, folder, append(environment, "GOFLAGS=-mod=vendor"), "build", "-tags", tags, "-o", "user", ".")
+		runs(t, filepath.Join(folder, "user"))
+		needed, err := exec.Command("readelf", "-d", filepath.Join(folder, "user")).Output()
+		ok(t, err)
+		if strings.Contains(string(needed), "libkeylatch") == strings.Contains(tags, "static") {
+			t.Fatalf("with the tags %s:\n%s", tags, needed)
+		}
+	}
+}
+
+// As `go get` fetches it: from a module proxy, here a folder.
+func TestModuleProxyServesThePackage(t *testing.T) {
+	if raceEnabled || testing.Short() {
+		t.Skip("once is enough, without the race detector and -short")
+	}
+	environment, folder, proxy := installedLibrary(t), userModule(t), t.TempDir()
+	versions := filepath.Join(proxy, modulePath, "@v")
+	ok(t, os.MkdirAll(versions, 0o700))
+	module, err := os.ReadFile("go.mod")
+	ok(t, err)
+	for name, text := range map[string]string{
+		"list": moduleVersion + "\n", moduleVersion + ".mod": string(module),
+		moduleVersion + ".info": `{"Version":"` + moduleVersion + `","Time":"2026-01-01T00:00:00Z"}`,
+	} {
+		ok(t, os.WriteFile(filepath.Join(versions, name), []byte(text), 0o600))
+	}
+	archive, err := os.Create(filepath.Join(versions, moduleVersion+".zip"))
+	ok(t, err)
+	zipped := zip.NewWriter(archive)
+	ok(t, fs.WalkDir(os.DirFS("."), ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		file, err := zipped.Create(modulePath + "@" + moduleVersion + "/" + path)
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err == nil {
+			_, err = file.Write(content)
+		}
+		return err
+	}))
+	ok(t, zipped.Close())
+	ok(t, archive.Close())
+	cache := filepath.Join(t.TempDir(), "modules")
+	environment = append(environment, "GOPROXY=file://"+proxy, "GONOSUMDB=*", "GOSUMDB=off", "GOMODCACHE="+cache, "GOFLAGS=-modcacherw")
+	goIn(t, folder, environment, "get", modulePath+"@latest")
+	goIn(t, folder, environment, "build", "-tags", "keylatch_pkgconfig", "-o", "user", ".")
+	runs(t, filepath.Join(folder, "user"))
+}
+
+// The header in the module is the library's: what is vendored has no other.
+func TestHeaderIsThatOfTheLibrary(t *testing.T) {
+	library, err := os.ReadFile("../include/keylatch.h")
+	ok(t, err)
+	module, err := os.ReadFile("keylatch.h")
+	ok(t, err)
+	if string(library) != string(module) {
+		t.Fatal("go-example/keylatch.h is not include/keylatch.h: `make header` copies it")
 	}
 }

@@ -78,13 +78,21 @@
 //
 // # Linking
 //
-// Without tags the package is built against the header and the library in the source tree, as `make capi` leaves them.
-// With the tag keylatch_static the library becomes a part of the program; with keylatch_pkgconfig the installed one is
-// taken, which pkg-config knows as keylatch. A header of another version is refused by the compiler, a library of another
+// The package needs libkeylatch, which `make install` puts in place and pkg-config knows as keylatch:
+//
+//	go get example.org/keylatch
+//	go build -tags keylatch_pkgconfig                    # the installed shared library
+//	go build -tags keylatch_pkgconfig,keylatch_static    # the installed static library, as a part of the program
+//
+// It can be vendored: everything but the library lies in the folder of the package. For a program that needs no shared
+// library at all, add the tags netgo and osusergo, and -ldflags "-linkmode external -extldflags -static".
+//
+// In keylatch's own source tree no tag is needed: the package takes what `make capi` has left there, and with
+// keylatch_static the static one of it. A header of another version is refused by the compiler, a library of another
 // one by the linker, and a shared library that was exchanged since by [New]. Go does not notice that an installed header
 // changed, and goes on with what it compiled before: `go build -a` after installing another version.
 //
-// A program in another module says where this one is:
+// A program that is to use a source tree of keylatch says where that is:
 //
-//	go mod edit -require example.com/keylatch@v0.0.0 -replace example.com/keylatch=/path/to/keylatch/go-example
+//	go mod edit -require example.org/keylatch@v0.1.0 -replace example.org/keylatch=/path/to/keylatch/go-example
 package keylatch

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 func Example() {

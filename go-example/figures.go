@@ -10,6 +10,8 @@ type Metrics struct {
 	Releases                           uint64
 	// Waits are requests that had to wait in line. Timeouts and Cancelled are waits that ended without the lock.
 	Waits, Timeouts, Cancelled uint64
+	// Deadlocks are those that were found and broken.
+	Deadlocks uint64
 	// Refused are attempts without waiting that found the lock held.
 	Refused uint64
 	// Waited is the time waited altogether, LongestWait the longest, of requests whose wait is over.
@@ -21,6 +23,23 @@ type Metrics struct {
 	// Of the whole manager: memory that it uses, and how long it has existed.
 	Bytes  uint64
 	Uptime time.Duration
+}
+
+// WaitBucket is how many waits were about equally long.
+type WaitBucket struct {
+	// Below is what they stayed below, and not below that of the bucket before; the largest duration for the last one,
+	// which has no bound.
+	Below time.Duration
+	Waits uint64
+}
+
+// WaitTimes tells how long the waits of all shards together were: how many there were of each of a fixed row of lengths,
+// the shortest first.
+func (m *Manager) WaitTimes() ([]WaitBucket, error) {
+	if m.freed.Load() {
+		return nil, ErrClosed
+	}
+	return m.waitTimes(allShards)
 }
 
 // Health is how a manager has been doing in the last minute.

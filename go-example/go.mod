@@ -1,3 +1,3 @@
-module example.com/keylatch
+module example.org/keylatch
 
 go 1.25

@@ -169,6 +169,32 @@ func TestRWMutex(t *testing.T) {
 	}
 	lock.RUnlock()
 	reader.Unlock()
+	// What one value has locked any other may unlock, also one that was never locked itself.
+	lock.Lock()
+	same.Unlock()
+	same.Lock()
+	lock.Unlock()
+	m.RWMutex(Key{Bucket: "b"}).RLock()
+	same.RUnlock()
+	// A holder that lost the lock does not release that of the next one.
+	lock.Lock()
+	must(m.ForceRelease(Filter{Bucket: Text("b")}))(t)
+	same.Lock()
+	func() {
+		defer func() {
+			if err, _ := recover().(error); !errors.Is(err, ErrNotHeld) {
+				t.Errorf("Unlock of a lock that was revoked: %v", err)
+			}
+		}()
+		lock.Unlock()
+	}()
+	if lock.TryLock() {
+		t.Fatal("the lock of another holder was released")
+	}
+	lock.Unlock()
+	if len(m.mutexes.held) != 0 {
+		t.Fatalf("%v is left", m.mutexes.held)
+	}
 	for name, misuse := range map[string]func(){
 		"Unlock": lock.Unlock, "RUnlock": lock.RUnlock,
 	} {

@@ -1,4 +1,4 @@
-//go:build keylatch_pkgconfig
+//go:build keylatch_pkgconfig && !keylatch_static
 
 package keylatch
 

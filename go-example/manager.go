@@ -34,6 +34,8 @@ type Manager struct {
 	// early are results that arrived before their waiter was there.
 	early  map[uint64]outcome
 	owners map[*Owner]struct{}
+	// mutexes are those that look like Go's own.
+	mutexes mutexes
 	// asking has requests with numbers that are not answered yet, and what is closed then.
 	asking map[numbered]chan struct{}
 }

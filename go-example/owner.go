@@ -14,19 +14,29 @@ type Owner struct {
 }
 
 // OwnerOption is what an owner says besides its name.
-type OwnerOption struct{ source string }
+type OwnerOption struct {
+	source  string
+	release bool
+}
 
 // WithSource says where in the program an owner comes from, such as "replicator", for listings.
 func WithSource(source string) OwnerOption { return OwnerOption{source: source} }
 
-const sessionFlag = 1
+// ReleaseOnClose has [Owner.Close] release by force whatever a session holds then: what a transaction wants that ends
+// without having unlocked everything. [Manager.Owner] refuses it.
+func ReleaseOnClose() OwnerOption { return OwnerOption{release: true} }
+
+const (
+	sessionFlag  = 1
+	releasesFlag = 2
+)
 
 // Owner makes a label of a name, once for many requests. Close gives it back.
 func (m *Manager) Owner(name string, options ...OwnerOption) (*Owner, error) {
 	return m.newOwner(name, 0, options)
 }
 
-// Session begins a session. Close ends it; what it holds stays held.
+// Session begins a session. Close ends it; what it holds stays held, unless [ReleaseOnClose] is among the options.
 func (m *Manager) Session(name string, options ...OwnerOption) (*Owner, error) {
 	return m.newOwner(name, sessionFlag, options)
 }
@@ -37,7 +47,11 @@ func (m *Manager) newOwner(name string, flags uint32, options []OwnerOption) (*O
 	}
 	var source string
 	for _, option := range options {
-		source = option.source
+		if option.release {
+			flags |= releasesFlag
+		} else {
+			source = option.source
+		}
 	}
 	made, err := newOwner(m, name, source, flags)
 	if err != nil {
@@ -59,7 +73,8 @@ func (m *Manager) newOwner(name string, flags uint32, options []OwnerOption) (*O
 // Name is what it was made with.
 func (o *Owner) Name() string { return o.name }
 
-// Close gives the owner back; of a session it is the end. What it holds stays held, under its name. Requests that wait
+// Close gives the owner back; of a session it is the end. What it holds stays held, under its name, unless it was begun with
+// [ReleaseOnClose]. Requests that wait
 // under it are waited for: end them first. Closing again does nothing, and [Manager.Close] closes those that are left.
 func (o *Owner) Close() {
 	if handle := handle(o.handle.Swap(0)); handle != 0 {
@@ -67,6 +82,7 @@ func (o *Owner) Close() {
 		delete(o.manager.owners, o)
 		o.manager.mutex.Unlock()
 		freeOwner(handle)
+		o.manager.afterTaking()
 	}
 }
 

@@ -31,7 +31,7 @@ import (
 	"syscall"
 	"time"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 type settings struct {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 // patience is a limit that no client in these tests reaches, however busy the machine is.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 // failing has every change of a key fail at the last moment, as a full or broken disk would, for as long as it says so.

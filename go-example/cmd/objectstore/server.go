@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"unicode/utf8"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 const (

@@ -17,7 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 var (

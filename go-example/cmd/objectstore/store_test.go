@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 var background = context.Background()

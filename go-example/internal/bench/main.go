@@ -18,7 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 var background = context.Background()

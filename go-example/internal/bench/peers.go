@@ -6,7 +6,7 @@ import (
 	"hash/maphash"
 	"sync"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 // kept is what one writes first: a lock for each key that was ever used.

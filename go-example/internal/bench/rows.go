@@ -8,7 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 const (

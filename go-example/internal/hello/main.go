@@ -5,7 +5,7 @@ import (
 	"context"
 	"fmt"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 func main() {

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"example.com/keylatch"
+	"example.org/keylatch"
 )
 
 var (

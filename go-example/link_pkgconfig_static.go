@@ -1,0 +1,9 @@
+//go:build keylatch_pkgconfig && keylatch_static
+
+package keylatch
+
+// With both tags: the installed library, as a part of the program.
+
+// #cgo pkg-config: keylatch
+// #cgo LDFLAGS: -Wl,--as-needed -l:libkeylatch.a -lpthread -ldl -lm
+import "C"

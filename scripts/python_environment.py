@@ -225,6 +225,8 @@ def check(python: str) -> None:
         ]
     )
     run([python, "-m", "mypy"])
+    # The oldest Python, for which typeshed describes asyncio otherwise.
+    run([python, "-m", "mypy", "--python-version", "3.11", "tests/python/typed_asyncio.py"])
     allowed = str(ROOT / "tests" / "python" / "stubtest.txt")
     run([python, "-m", "mypy.stubtest", "keylatch", "--allowlist", allowed], MYPYPATH="")
 

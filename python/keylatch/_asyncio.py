@@ -8,6 +8,7 @@ task takes what has come.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -27,9 +28,21 @@ def _waits_of(loop: asyncio.AbstractEventLoop) -> LoopWaits:
     return waits
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        if "trio" not in sys.modules:
+            raise
+        raise RuntimeError(
+            "keylatch waits with asyncio, and this task is not asyncio's. Under trio, wait in a thread: "
+            "`guard = await trio.to_thread.run_sync(lambda: locks.lock(key))`, and release it with `guard.release()`"
+        ) from None
+
+
 async def wait(pending: Pending) -> Any:
     """Wait for what was begun. However this is left, it has ended, and nothing is held that was not returned."""
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     waits = _waits_of(loop)
     token = waits.add(pending)
     try:

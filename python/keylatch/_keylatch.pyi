@@ -1,9 +1,9 @@
 """The compiled half of keylatch; import `keylatch` instead."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final, Never, Self, final
+from typing import Any, Final, Literal, Never, Self, final
 
 from typing_extensions import disjoint_base
 
@@ -25,12 +25,15 @@ from .events import Event
 
 __version__: Final[str]
 
+def enter_all(guards: tuple[Guard, ...]) -> int: ...
+def release_all(guards: tuple[Guard, ...]) -> None: ...
+
 @disjoint_base
 class LockManager:
     def __new__(
         cls,
         *,
-        fairness: str = "eventual",
+        fairness: Literal["eventual", "fifo", "writer_first", "reader_first"] = "eventual",
         eventual_after: float = 0.0005,
         default_timeout: float | None = None,
         shards: int = 1024,
@@ -38,9 +41,9 @@ class LockManager:
         max_waiters: int = 1_048_576,
         max_key_bytes: int = 8192,
         overtake_limit: int = 64,
-        reentrancy: str = "deny",
+        reentrancy: Literal["deny", "count"] = "deny",
         deadlock_delay: float | None = 0.05,
-        victim: str = "asker",
+        victim: Literal["asker", "youngest", "lowest_priority"] = "asker",
         lock_delay: float = 0.0,
         adaptive: AdaptiveTimeout | None = None,
         lock_order_lint: bool = False,
@@ -55,6 +58,7 @@ class LockManager:
         ttl: float | None = None,
         priority: int = 0,
         wait: bool = True,
+        renew: bool = False,
     ) -> Guard: ...
     def try_lock(
         self,
@@ -75,6 +79,7 @@ class LockManager:
         ttl: float | None = None,
         priority: int = 0,
         wait: bool = True,
+        renew: bool = False,
     ) -> Acquire: ...
     def owner(self, name: str, *, source: str = "") -> Owner: ...
     def session(self, name: str, *, source: str = "") -> Session: ...
@@ -120,7 +125,7 @@ class LockManager:
         ttl: float | None,
         priority: int,
         best_effort: bool,
-    ) -> tuple[list[Guard], list[tuple[Key, KeylatchError]]]: ...
+    ) -> tuple[Sequence[Guard], Sequence[tuple[Key, KeylatchError]]]: ...
     def _begin_lock_many(
         self,
         exclusive: Iterable[Key],
@@ -131,6 +136,7 @@ class LockManager:
         priority: int,
         best_effort: bool,
     ) -> Pending: ...
+    def locked(self, key: Key) -> bool: ...
     def _figures(self, per_shard: bool) -> dict[str, Any]: ...
     def _verdict(self) -> dict[str, Any]: ...
     def __reduce__(self) -> Never: ...
@@ -145,6 +151,8 @@ class Guard:
     def mode(self) -> Mode: ...
     @property
     def fence(self) -> int: ...
+    @property
+    def grant(self) -> int: ...
     @property
     def remaining(self) -> float | None: ...
     @property
@@ -176,8 +184,7 @@ class Acquire(Coroutine[Any, Any, Guard]):
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
-    def __iter__(self) -> Self: ...
-    def __next__(self) -> Never: ...
+    # It can be iterated over, for asyncio. Said here, it would be a generator for checkers, whose result they do not know.
     def _entered(self, guard: Guard, /) -> None: ...
     def __reduce__(self) -> Never: ...
 

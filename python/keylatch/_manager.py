@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Never, Self, TypedDict, Unpack, overload
 
-from . import _asyncio, _keylatch
+from . import _asyncio, _keylatch, _synchronized
 from ._exceptions import Forked, KeylatchError, LeaseLost, NotHeld
 from ._keylatch import Guard, Owner, Session
 from ._report import LockReport
@@ -132,6 +132,42 @@ class LockManager(_keylatch.LockManager):
         """
         exclusive, shared = _several(exclusive), _several(shared)
         return AcquireMany(self, (exclusive, shared, owner, timeout, ttl, priority, best_effort))
+
+    async def try_alock(
+        self,
+        key: Key,
+        *,
+        shared: bool = False,
+        owner: str | Owner | Session | None = None,
+        ttl: float | None = None,
+        priority: int = 0,
+    ) -> Guard | None:
+        """The same as try_lock(), which does not wait either, for code that awaits everything."""
+        return self.try_lock(key, shared=shared, owner=owner, ttl=ttl, priority=priority)
+
+    def synchronized(
+        self,
+        key: Key | Callable[..., Key],
+        *,
+        shared: bool = False,
+        owner: str | Owner | Session | None = None,
+        timeout: float | None = None,
+        ttl: float | None = None,
+        priority: int = 0,
+    ) -> _synchronized.Synchronized:
+        """Return a decorator that has a function, or a coroutine, hold a lock while it runs.
+
+        key is a key, or a function that is called with the arguments and returns one.
+
+        >>> locks = LockManager()
+        >>> @locks.synchronized(lambda name: ("photos", name))
+        ... def rotate(name):
+        ...     return locks.locked(("photos", name))
+        >>> rotate("cat.jpg")
+        True
+        """
+        options = _synchronized.options(shared, owner, timeout, ttl, priority)
+        return _synchronized.Synchronized(self, key, options)
 
     def holders(
         self,
@@ -294,15 +330,7 @@ class Batch(Sequence[Guard]):
 
         Raises what releasing one of them raises, after all are released.
         """
-        lost: KeylatchError | None = None
-        for guard in reversed(self._guards):
-            if not guard.released:
-                try:
-                    guard.release()
-                except (Forked, LeaseLost, NotHeld) as error:
-                    lost = error
-        if lost is not None:
-            raise lost
+        _keylatch.release_all(self._guards)
 
     @property
     def released(self) -> bool:
@@ -311,11 +339,8 @@ class Batch(Sequence[Guard]):
 
     def __enter__(self) -> Self:
         """Return the batch itself. Raises RuntimeError if a block has it already, or one of its guards."""
-        held = [guard for guard in self._guards if not guard.released]
-        if self._guards and not held:
+        if not _keylatch.enter_all(self._guards) and self._guards:
             raise NotHeld("the batch was released before")
-        for guard in held:
-            guard.__enter__()
         return self
 
     def __exit__(

@@ -263,6 +263,22 @@ class WaitHistogram:
     def __iter__(self) -> Iterator[tuple[float | None, int]]:
         return iter(self.buckets)
 
+    def __repr__(self) -> str:
+        # Without the buckets, most of which are empty.
+        if not self.count:
+            return "<keylatch.WaitHistogram of 0 waits>"
+        median, most = (_time(self.quantile(share)) for share in (0.5, 0.99))
+        return f"<keylatch.WaitHistogram of {self.count} waits: half {median}, 99 % {most}>"
+
+
+def _time(bound: float | None) -> str:
+    if bound is None:
+        return "beyond the last bucket"
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if bound >= unit:
+            return f"below {bound / unit:.3g} {name}"
+    return f"below {bound * 1e9:.3g} ns"
+
 
 @dataclass(frozen=True, slots=True)
 class ShardMetrics:
@@ -320,6 +336,13 @@ class ShardMetrics:
         """The mean time that those waited who had to wait."""
         count = self.wait_histogram.count
         return self.wait_time / count if count else 0.0
+
+    def __repr__(self) -> str:
+        figures = (
+            f"{self.holders} held, {self.waiters} waiting, {self.acquisitions} taken ({self.fast_path_rate:.1%} fast)"
+        )
+        ended = f"{self.waits} waits, {self.timeouts} timeouts, {self.deadlocks} deadlocks, {self.refused} refused"
+        return f"<keylatch.ShardMetrics {figures}; {ended}>"
 
     @classmethod
     def _from_figures(cls, figures: dict[str, Any]) -> ShardMetrics:
@@ -412,6 +435,10 @@ class LockMetrics:
     def table_fill(self) -> float:
         """The share of the table that is in use, from 0 to 1."""
         return self.shard_metrics.entries / self.max_locks if self.max_locks else 0.0
+
+    def __repr__(self) -> str:
+        all_shards = repr(self.shard_metrics).removeprefix("<keylatch.ShardMetrics ").removesuffix(">")
+        return f"<keylatch.LockMetrics {all_shards}; up {self.uptime:.3g} s, {self.bytes} bytes>"
 
     @classmethod
     def _from_figures(cls, figures: dict[str, Any]) -> LockMetrics:

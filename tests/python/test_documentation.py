@@ -14,6 +14,7 @@ import pytest
 
 import keylatch
 import keylatch.claims
+import keylatch.log
 import keylatch.prometheus
 import keylatch.remote
 from keylatch import LockManager
@@ -51,7 +52,7 @@ def test_the_example_in_the_readme() -> None:
 
 
 def test_everything_public_says_what_it_is() -> None:
-    modules = (keylatch, keylatch.events, keylatch.claims, keylatch.prometheus, keylatch.remote)
+    modules = (keylatch, keylatch.events, keylatch.claims, keylatch.log, keylatch.prometheus, keylatch.remote)
     for module, name in [(each, public) for each in modules for public in each.__all__]:
         thing = getattr(module, name)
         if inspect.isclass(thing):
@@ -61,7 +62,9 @@ def test_everything_public_says_what_it_is() -> None:
                 if not member.startswith("_") and callable(value):
                     assert value.__doc__, f"{name}.{member}"
     assert "did not get" in str(inspect.getdoc(keylatch.Batch.missing))
-    signature = "(self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True)"
+    signature = (
+        "(self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True, renew=False)"
+    )
     assert str(inspect.signature(LockManager.lock)) == signature
 
 

@@ -344,7 +344,7 @@ def test_higher_priority_goes_first() -> None:
 
 
 @pytest.mark.parametrize("fairness", ["eventual", "fifo", "writer_first", "reader_first"])
-def test_fairness_is_a_setting(fairness: str) -> None:
+def test_fairness_is_a_setting(fairness: Any) -> None:
     with LockManager(fairness=fairness).lock("a"):
         pass
 

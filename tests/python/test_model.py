@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -44,7 +45,7 @@ class Locks(RuleBasedStateMachine):
     @initialize(
         fairness=st.sampled_from(["eventual", "fifo", "writer_first", "reader_first"]), shards=st.sampled_from([1, 64])
     )
-    def make(self, fairness: str, shards: int) -> None:
+    def make(self, fairness: Any, shards: int) -> None:
         self.locks = LockManager(fairness=fairness, shards=shards)
         self.model = {key: Modelled() for key in KEYS}
         # Kept, so that what they do when they are dropped is not what is tested.

@@ -26,7 +26,7 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
     raw::method_with_keywords(
         c"lock",
         lock,
-        c"lock($self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True)\n--\n\n\
+        c"lock($self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True, renew=False)\n--\n\n\
         Take a lock, waiting until it is free, and return the guard that holds it.\n\n\
         key is a str or bytes, or a tuple (bucket, object) or (bucket, object, version) of them. Any number may\n\
         hold it shared; otherwise one holds it alone. owner says whose request it is, in errors and listings; a\n\
@@ -34,14 +34,15 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
         timeout is in seconds; None is the manager's default_timeout, and math.inf is for as long as it takes.\n\
         Requests of higher priority (0 to 255) wait ahead of others. wait=False does not wait at all.\n\
         With ttl the lock is a lease: whoever waits may take it away once that many seconds have passed since it was\n\
-        granted or renewed.\n\n\
+        granted or renewed. With renew=True a thread renews it in time for as long as the guard is held: who holds it keeps\n\
+        it, and who dies, or is stopped for longer than ttl, loses it.\n\n\
         Raises LockTimeout, which says who holds the lock; WouldBlock, with wait=False; LockDeadlock; Closed; Forked.\n\n\
         >>> from keylatch import LockManager\n\
         >>> locks = LockManager()\n\
         >>> with locks.lock(\"cat.jpg\", owner=\"indexer\"):\n\
         ...     locks.lock(\"cat.jpg\", timeout=0.01)\n\
         Traceback (most recent call last):\n\
-        keylatch.LockTimeout: /cat.jpg was not free within ...; held by indexer (exclusive, ...)\n",
+        keylatch.LockTimeout: \"\"/\"cat.jpg\" was not free within ...; held by indexer (exclusive, ...)\n",
     ),
     raw::method_with_keywords(
         c"try_lock",
@@ -57,7 +58,7 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
     raw::method_with_keywords(
         c"alock",
         awaitable::alock,
-        c"alock($self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True)\n--\n\n\
+        c"alock($self, /, key, *, shared=False, owner=None, timeout=None, ttl=None, priority=0, wait=True, renew=False)\n--\n\n\
         The same as lock() for asyncio: await it, use it in `async with`, or make a task of it.\n\n\
         Cancelling the wait is exact: the request is out of the line, and nothing is held.\n\n\
         >>> import asyncio\n\
@@ -200,13 +201,16 @@ fn take(py: Python<'_>, slf: *mut ffi::PyObject, asked: &Asked<'_, '_>) -> RawRe
     let owner = owner.as_ref().map_or(null_mut(), |name| name.as_ptr());
     let request = asked.request(&key, manager.id());
     if !asked.wait {
-        return guard::from_answer(py, manager.locks().lock(request).try_now(), slf, asked.key.as_ptr(), owner);
+        let held = manager.locks().lock(request).try_now();
+        let guard = guard::from_answer(py, held, slf, asked.key.as_ptr(), owner);
+        return guard::renewed(py, guard, asked.renewed());
     }
     let held = match ask(manager, request) {
         Ok(held) => held,
         Err(future) => wait_for(py, future)?,
     };
-    guard::from_answer(py, held, slf, asked.key.as_ptr(), owner)
+    let guard = guard::from_answer(py, held, slf, asked.key.as_ptr(), owner);
+    guard::renewed(py, guard, asked.renewed())
 }
 
 /// `LockManager.try_lock`. Here the plain case, as in `lock`.

@@ -209,7 +209,8 @@ fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
     let answered = if asked.wait { ask(manager, request) } else { Ok(manager.locks().lock(request).try_now()) };
     match answered {
         Ok(held) => {
-            let guard = guard::from_answer(py, held, this.manager, this.key, owner)?;
+            let guard = guard::from_answer(py, held, this.manager, this.key, owner);
+            let guard = guard::renewed(py, guard, asked.renewed())?;
             this.guard.store(guard, Ordering::Release);
             Ok(Begun::Taken)
         }
@@ -224,6 +225,7 @@ fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
                     manager: keep(py, this.manager),
                     key: keep(py, this.key),
                     owner: name.map(|name| name.into_any().unbind()),
+                    renewed: asked.renewed(),
                     _kept: (key.keep(), session),
                 }
             };

@@ -1,21 +1,24 @@
 //! Many locks at once.
 
 use crate::errors::{OrRaise, to_exception};
-use crate::guard;
-use crate::key::{self, AskedKey};
+use crate::guard::{self, GuardObject, LetGo};
+use crate::key::{self, AskedKey, plain_key};
 use crate::manager::LockManager;
 use crate::owner::AskedOwner;
 use crate::pending::Pending;
 use crate::request::{Timeout, priority_of, ttl_of};
 use crate::wait::wait_for;
-use keylatch::{BatchLockRequest, BatchMode, LockBatch, LockError, Mode};
+use keylatch::{BatchLockRequest, BatchMode, LockBatch, LockError, LockRequest, Mode, OwnerRef};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use std::future::Future;
 use std::pin::Pin;
 use std::ptr::null_mut;
 use std::task::Poll;
 use std::time::Duration;
+
+/// Keys of a batch that are taken without a plan. Those that are read are compared with each other.
+const MOST_AT_ONCE: usize = 32;
 
 /// The arguments of `lock_many`.
 pub(crate) struct Asked<'py> {
@@ -56,8 +59,13 @@ impl<'py> Asked<'py> {
     ) -> PyResult<Self> {
         let mut wanted = Vec::new();
         for (keys, mode) in [(exclusive, Mode::Exclusive), (shared, Mode::Shared)] {
-            for key in keys.try_iter()? {
-                wanted.push((key?, mode));
+            match keys.cast_exact::<PyList>() {
+                Ok(keys) => wanted.extend(keys.iter().map(|key| (key, mode))),
+                Err(_) => {
+                    for key in keys.try_iter()? {
+                        wanted.push((key?, mode));
+                    }
+                }
             }
         }
         let (timeout, ttl, priority) = (Timeout::of(timeout)?, ttl_of(ttl)?, priority_of(priority)?);
@@ -67,6 +75,9 @@ impl<'py> Asked<'py> {
     /// Waits in this thread.
     pub(crate) fn wait(self) -> PyResult<Bound<'py, PyAny>> {
         let py = self.manager.py();
+        if let Some(guards) = self.take_fast()? {
+            return Ok((guards, PyTuple::empty(py)).into_pyobject(py)?.into_any());
+        }
         let mut long = self.ask()?;
         let batch = wait_for(py, &mut long.future)?.or_raise(py)?;
         to_python(py, batch, &long.manager, &long.given)
@@ -82,6 +93,45 @@ impl<'py> Asked<'py> {
             let result = batch.or_raise(py).and_then(|batch| to_python(py, batch, &long.manager, &long.given));
             Poll::Ready(result.map(Bound::unbind))
         }))
+    }
+
+    /// Takes all the locks if each of them is free and asked for in an ordinary way. `None` says nothing; nothing is held
+    /// then. No lock is waited for, so any order will do.
+    fn take_fast(&self) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        if self.ttl.is_some() || self.best_effort || self.priority != 0 || self.wanted.len() > MOST_AT_ONCE {
+            return Ok(None);
+        }
+        let (py, manager) = (self.manager.py(), self.manager.get());
+        let owner = AskedOwner::of(self.owner.as_borrowed())?;
+        if matches!(owner.as_ref(manager.id()), OwnerRef::Session(_)) {
+            // It may be given a lock that it has already, and is to have each key of a batch once.
+            return Ok(None);
+        }
+        let mut held = Vec::with_capacity(self.wanted.len());
+        let mut readers = Vec::new();
+        for (key, mode) in &self.wanted {
+            // SAFETY: an object that `wanted` keeps, and the thread is attached.
+            let Some(key) = (unsafe { plain_key(key.as_ptr()) }) else { return Ok(None) };
+            // A key that is named twice is refused by the lock itself, unless both want to read: that would be two holds.
+            if *mode == Mode::Shared {
+                if readers.contains(&key) {
+                    return Ok(None);
+                }
+                readers.push(key);
+            }
+            let request = LockRequest::new(key, *mode).owner(owner.as_ref(manager.id()));
+            let Ok(hold) = manager.locks().lock(request).try_now() else { return Ok(None) };
+            held.push(hold);
+        }
+        let owner = owner.name(py);
+        let owner = owner.as_ref().map_or(null_mut(), |name| name.as_ptr());
+        let mut guards = Vec::with_capacity(held.len());
+        for (hold, (key, _)) in held.into_iter().zip(&self.wanted) {
+            let guard = guard::from_answer(py, Ok(hold), self.manager.as_ptr(), key.as_ptr(), owner)?;
+            // SAFETY: a new reference.
+            guards.push(unsafe { Bound::from_owned_ptr(py, guard) });
+        }
+        PyTuple::new(py, guards).map(Some)
     }
 
     fn ask(self) -> PyResult<Long> {
@@ -157,4 +207,34 @@ fn to_python<'py>(
     guards.sort_by_key(|(position, _)| *position);
     let guards = PyList::new(py, guards.into_iter().map(|(_, guard)| guard))?;
     Ok((guards, missing).into_pyobject(py)?.into_any())
+}
+
+/// Enters the guards of a batch that are held, and returns how many those are.
+#[pyfunction]
+pub(crate) fn enter_all(py: Python<'_>, guards: &Bound<'_, PyTuple>) -> PyResult<usize> {
+    let mut held = 0;
+    for guard in guards.iter_borrowed() {
+        if let Some(guard) = GuardObject::from_object(&guard).filter(|guard| !guard.is_released()) {
+            guard.enter_block(py)?;
+            held += 1;
+        }
+    }
+    Ok(held)
+}
+
+/// Releases the guards of a batch that are held, the last one first. Raises what releasing one of them raises, after all were
+/// tried.
+#[pyfunction]
+pub(crate) fn release_all(py: Python<'_>, guards: &Bound<'_, PyTuple>) -> PyResult<()> {
+    let mut lost = Ok(());
+    for position in (0..guards.len()).rev() {
+        let guard = guards.get_borrowed_item(position)?;
+        if let Some(guard) = GuardObject::from_object(&guard) {
+            match guard.let_go() {
+                LetGo::Released | LetGo::NotHeld => {}
+                other => lost = other.into_result(py, guard),
+            }
+        }
+    }
+    lost
 }

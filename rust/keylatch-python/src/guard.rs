@@ -3,7 +3,7 @@
 //! One is made and unmade with every lock, so its type is written against the C interface (see `raw`). What happens less
 //! often than taking and releasing is in `guard_methods`.
 
-use crate::errors::{OrRaise, to_exception};
+use crate::errors::{OrRaise, module, to_exception};
 use crate::fork::{Process, forked};
 use crate::guard_methods;
 use crate::manager::LockManager;
@@ -12,10 +12,13 @@ use keylatch::{FastLockGuard, LockError};
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyModule;
 use std::cell::UnsafeCell;
 use std::ffi::CString;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+use std::time::Duration;
 
 /// A guard as the interpreter sees it.
 #[repr(C)]
@@ -32,6 +35,8 @@ pub(crate) struct GuardObject {
     key: *mut ffi::PyObject,
     /// The owner's name, or null.
     owner: *mut ffi::PyObject,
+    /// Weak references to the guard, which the interpreter keeps here.
+    weak: *mut ffi::PyObject,
 }
 
 /// Nothing is held any more.
@@ -41,6 +46,18 @@ const HELD: u8 = 1;
 const LOOKED_AT: u8 = 2;
 /// Somebody waits with the hold, for an upgrade.
 const UPGRADING: u8 = 3;
+
+/// Where the interpreter finds the weak references.
+static MEMBERS: guard_methods::Table<ffi::PyMemberDef, 2> = guard_methods::Table::new([
+    ffi::PyMemberDef {
+        name: c"__weaklistoffset__".as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: std::mem::offset_of!(GuardObject, weak) as ffi::Py_ssize_t,
+        flags: ffi::Py_READONLY,
+        doc: std::ptr::null(),
+    },
+    ffi::PyMemberDef { name: std::ptr::null(), type_code: 0, offset: 0, flags: 0, doc: std::ptr::null() },
+]);
 
 static GUARD_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 
@@ -55,6 +72,7 @@ pub(crate) fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let mut slots = [
         raw::slot(ffi::Py_tp_dealloc, deallocate as *mut _),
         raw::slot(ffi::Py_tp_methods, guard_methods::METHODS.as_pointer()),
+        raw::slot(ffi::Py_tp_members, MEMBERS.as_pointer()),
         raw::slot(ffi::Py_tp_getset, guard_methods::ATTRIBUTES.as_pointer()),
         raw::slot(ffi::Py_tp_repr, guard_methods::representation as *mut _),
         raw::slot(ffi::Py_tp_doc, guard_methods::DOC.as_ptr().cast_mut().cast()),
@@ -92,6 +110,7 @@ pub(crate) unsafe fn new(
             (&raw mut (*guard).manager).write(new_ref(manager));
             (&raw mut (*guard).key).write(new_ref(key));
             (&raw mut (*guard).owner).write(new_ref(owner));
+            (&raw mut (*guard).weak).write(null_mut());
         }
         object
     }
@@ -257,6 +276,15 @@ impl GuardObject {
         }
     }
 
+    /// Has a block begun that will release the lock, or says why not.
+    #[inline(always)]
+    pub(crate) fn enter_block(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_released() || self.is_forked() {
+            return Err(self.nothing_held(py));
+        }
+        if self.enter() { Ok(()) } else { Err(entered_before()) }
+    }
+
     #[inline(always)]
     fn process(&self) -> Process {
         // SAFETY: it is one, and alive as long as the guard.
@@ -380,13 +408,11 @@ pub(crate) fn is_not_held(py: Python<'_>, why: &str) -> PyErr {
 pub(crate) unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called on a guard.
     let guard = unsafe { GuardObject::from_raw(slf) };
-    if guard.is_released() || guard.is_forked() {
-        return answer(|py| Err(guard.nothing_held(py)));
+    // SAFETY: called with the thread attached.
+    match guard.enter_block(unsafe { Python::assume_attached() }) {
+        Ok(()) => new_ref(slf),
+        Err(error) => answer(|_| Err(error)),
     }
-    if !guard.enter() {
-        return answer(|_| Err(entered_before()));
-    }
-    new_ref(slf)
 }
 
 pub(crate) unsafe extern "C" fn exit(
@@ -418,6 +444,9 @@ unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone, so that nobody else uses the object; what it holds is given back once.
     unsafe {
         let guard = object.cast::<GuardObject>();
+        if !(*guard).weak.is_null() {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
         if *(*guard).state.get_mut() != RELEASED {
             forgotten(&*guard);
         }
@@ -450,6 +479,24 @@ fn forgotten(guard: &GuardObject) {
 fn warn(py: Python<'_>, guard: &GuardObject) -> PyResult<()> {
     let text = CString::new(format!("unreleased lock on {}", guard.shown(py)))?;
     PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1)
+}
+
+static RENEWAL: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+/// Has the lease of a new guard renewed for as long as the guard lives, if it is to be.
+pub(crate) fn renewed(py: Python<'_>, guard: RawResult, ttl: Option<Duration>) -> RawResult {
+    let Some(ttl) = ttl else { return guard };
+    // SAFETY: a new reference.
+    let guard = unsafe { Bound::from_owned_ptr(py, guard?) };
+    let keep = module(py, &RENEWAL, "keylatch._renewal")?.getattr("keep")?;
+    let kept: PyResult<Bound<'_, PyAny>> = keep.call1((&guard, ttl.as_secs_f64()));
+    if let Err(error) = kept {
+        if let Some(guard) = GuardObject::from_object(&guard) {
+            let _ = guard.let_go();
+        }
+        return Err(error);
+    }
+    Ok(guard.into_ptr())
 }
 
 /// Turns the answer of a lock manager into a guard.

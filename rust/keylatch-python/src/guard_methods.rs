@@ -122,7 +122,7 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
     ffi::PyMethodDef::zeroed(),
 ]);
 
-pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 8> = Table::new([
+pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 9> = Table::new([
     attribute(c"key", key, c"What is locked, as it was given."),
     attribute(c"owner", owner, c"Whose lock it is, or None."),
     attribute(c"mode", mode, c"How the lock is held: Mode.EXCLUSIVE or Mode.SHARED.\n\n\
@@ -133,6 +133,12 @@ pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 8> = Table::new([
         c"A number greater than that of every exclusive hold of this key before.\n\n\
         A store that is told the number with each write can refuse a writer whose number is lower than one it has seen.\n\
         For a shared hold, the number of the latest exclusive one. Raises NotHeld once it is released.",
+    ),
+    attribute(
+        c"grant",
+        grant,
+        c"The number of the hold, as in listings and logs. The guard keeps the lock: see into_grant.\n\n\
+        Raises NotHeld once it is released.",
     ),
     attribute(
         c"remaining",
@@ -371,6 +377,14 @@ unsafe extern "C" fn fence(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi:
         // SAFETY: called on a guard.
         let fence = unsafe { this(slf) }.look(py, |hold| hold.fence())?;
         Ok(owned(fence.into_pyobject(py)?))
+    })
+}
+
+unsafe extern "C" fn grant(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: called on a guard.
+        let number = unsafe { this(slf) }.look(py, |hold| hold.grant_number())?;
+        Ok(owned(number.into_pyobject(py)?))
     })
 }
 

@@ -41,6 +41,10 @@ mod _keylatch {
     use super::*;
 
     #[pymodule_export]
+    use super::batch::enter_all;
+    #[pymodule_export]
+    use super::batch::release_all;
+    #[pymodule_export]
     use super::claim_watch::ClaimWatch;
     #[pymodule_export]
     use super::claims::Claimant;

@@ -129,6 +129,22 @@ impl LockManager {
         batch::Asked::of(slf, exclusive, shared, owner, timeout, ttl, priority, best_effort)?.begin()
     }
 
+    /// Tell whether a key is held at this moment, by whomever.
+    ///
+    /// It may be otherwise as soon as this returns: to lock, ask for the lock.
+    ///
+    /// >>> from keylatch import LockManager
+    /// >>> locks = LockManager()
+    /// >>> with locks.lock("cat.jpg"):
+    /// ...     locks.locked("cat.jpg")
+    /// True
+    /// >>> locks.locked("cat.jpg")
+    /// False
+    fn locked(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let (py, asked) = (key.py(), AskedKey::of(key)?);
+        self.own_locks(py)?.is_locked(asked.as_ref()).or_raise(py)
+    }
+
     /// The figures as a `dict` of what `keylatch.LockMetrics` is made of.
     fn _figures<'py>(&self, py: Python<'py>, per_shard: bool) -> PyResult<Bound<'py, PyDict>> {
         let locks = self.own_locks(py)?;
@@ -179,6 +195,7 @@ impl LockManager {
             ttl: ttl.as_ref().map_or(Ok(None), ttl_of)?,
             priority: priority_from(&priority)?,
             wait,
+            renew: false,
         };
         let request_id = match request_id {
             Some(Whole::Beyond(shown)) => {

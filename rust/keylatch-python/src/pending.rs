@@ -13,6 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Polled with the thread attached until it has a result.
 pub(crate) type Waiting = Box<dyn FnMut(Python<'_>, &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> + Send>;
@@ -79,6 +80,7 @@ impl Pending {
             let Poll::Ready(held) = Pin::new(&mut wait.future).poll(context) else { return Poll::Pending };
             let owner = wait.owner.as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
             let guard = guard::from_answer(py, held, wait.manager.as_ptr(), wait.key.as_ptr(), owner);
+            let guard = guard::renewed(py, guard, wait.renewed);
             // SAFETY: a new reference.
             Poll::Ready(guard.map(|guard| unsafe { Bound::from_owned_ptr(py, guard).unbind() }))
         })
@@ -109,6 +111,7 @@ pub(crate) struct LongAcquire {
     pub(crate) manager: Py<PyAny>,
     pub(crate) key: Py<PyAny>,
     pub(crate) owner: Option<Py<PyAny>>,
+    pub(crate) renewed: Option<Duration>,
     /// Whatever else the request borrows from.
     pub(crate) _kept: (Vec<Py<PyAny>>, Option<Py<PyAny>>),
 }

@@ -61,6 +61,8 @@ pub(crate) struct Asked<'a, 'py> {
     pub(crate) ttl: Option<Duration>,
     pub(crate) priority: u8,
     pub(crate) wait: bool,
+    /// The lease is to be renewed for as long as the guard lives.
+    pub(crate) renew: bool,
 }
 
 /// A function that takes a request, and which of the parameters it has.
@@ -73,7 +75,7 @@ pub(crate) const LOCK: Verb = Verb { name: "lock", parameters: &NAMES };
 pub(crate) const ALOCK: Verb = Verb { name: "alock", parameters: &NAMES };
 pub(crate) const TRY_LOCK: Verb = Verb { name: "try_lock", parameters: &["key", "shared", "owner", "ttl", "priority"] };
 
-const NAMES: [&str; 7] = ["key", "shared", "owner", "timeout", "ttl", "priority", "wait"];
+const NAMES: [&str; 8] = ["key", "shared", "owner", "timeout", "ttl", "priority", "wait", "renew"];
 static INTERNED: PyOnceLock<[Py<PyString>; NAMES.len()]> = PyOnceLock::new();
 
 /// Which parameter a keyword names. Keywords in a program's text are interned, so that comparing addresses nearly always
@@ -91,7 +93,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
     /// An exclusive lock, with nothing said about it.
     pub(crate) fn plainly(key: Borrowed<'a, 'py, PyAny>) -> Self {
         let (owner, timeout) = (AskedOwner::Nobody, Timeout::Default);
-        Self { key, shared: false, owner, timeout, ttl: None, priority: 0, wait: true }
+        Self { key, shared: false, owner, timeout, ttl: None, priority: 0, wait: true, renew: false }
     }
 
     /// Reads the arguments of `verb`.
@@ -131,19 +133,30 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
                 }
             }
         }
-        let [key, shared, owner, timeout, ttl, priority, wait] = given;
+        let [key, shared, owner, timeout, ttl, priority, wait, renew] = given;
         let Some(key) = key else {
             return Err(PyTypeError::new_err(format!("{verb}() missing 1 required positional argument: 'key'")));
         };
+        let ttl = ttl.map_or(Ok(None), |ttl| ttl_of(&ttl))?;
+        let renew = renew.map_or(Ok(false), |renew| renew.is_truthy())?;
+        if renew && ttl.is_none() {
+            return Err(PyValueError::new_err("renew=True renews a lease: say how long it is with ttl"));
+        }
         Ok(Self {
             key,
             shared: shared.map_or(Ok(false), |shared| shared.is_truthy())?,
             owner: owner.map_or(Ok(AskedOwner::Nobody), AskedOwner::of)?,
             timeout: timeout.map_or(Ok(Timeout::Default), |timeout| Timeout::of(&timeout))?,
-            ttl: ttl.map_or(Ok(None), |ttl| ttl_of(&ttl))?,
+            ttl,
             priority: priority.map_or(Ok(0), |priority| priority_of(&priority))?,
             wait: wait.map_or(Ok(true), |wait| wait.is_truthy())?,
+            renew,
         })
+    }
+
+    /// How often the lease of the guard is to be renewed: its length, if at all.
+    pub(crate) fn renewed(&self) -> Option<Duration> {
+        self.ttl.filter(|_| self.renew)
     }
 
     /// The request, as the manager takes it.

@@ -115,11 +115,22 @@ capi: need-rust ## build the C library (make install puts it in place)
 	@$(CARGO) build --release -p keylatch-capi
 	@scripts/link_c.sh
 
-install: capi ## install library, header, keylatch.pc and CMake package (PREFIX=/usr/local DESTDIR=)
-	@scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)"
+LIBDIR ?= lib
+
+install: capi ## install library, headers, keylatch.pc, CMake package, manual and licences (PREFIX=/usr/local LIBDIR=lib DESTDIR=)
+	@scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)" "$(LIBDIR)"
+
+uninstall: ## remove what `make install` has put there (the same PREFIX, LIBDIR and DESTDIR)
+	@scripts/install_c.sh --uninstall "$(PREFIX)" "$(DESTDIR)" "$(LIBDIR)"
+
+deb: capi ## build the Debian packages libkeylatch and libkeylatch-dev in target/deb, and check them with lintian
+	@scripts/deb.sh
+
+.PHONY: uninstall deb
 
 header: need-rust ## write include/keylatch.h from the source of keylatch-capi
 	@$(CARGO) run --quiet -p keylatch-header
+	@cp include/keylatch.h go-example/keylatch.h
 
 abi-check: need-cc ## compare the header's types with the committed ones in tests/abi (needs abidiff)
 	@scripts/abi.sh check
@@ -130,6 +141,7 @@ abi-baseline: need-rust need-cc ## write symbols, layouts and types in tests/abi
 
 header-check: need-rust ## say where include/keylatch.h is not what the source says
 	@$(CARGO) run --quiet -p keylatch-header -- --check
+	@cmp include/keylatch.h go-example/keylatch.h
 
 test-go: need-rust need-python need-cc capi ## Go: format, vet, tests, the race detector, pointers; gets a Go if there is none
 	$(call say,Go: testing the package and the storage engine)

@@ -130,3 +130,30 @@ if PKG_CONFIG_PATH="$tree/lib/pkgconfig" pkg-config --exists 'keylatch >= 9.0'; 
     exit 1
 fi
 echo "another version is not found, by either"
+
+# A prefix with another folder for libraries, as systems of several architectures have it; and the way back.
+multiarch="$work/multiarch"
+machine="$("$cc" -print-multiarch 2>/dev/null || true)"
+libdir="${machine:+lib/$machine}"
+libdir="${libdir:-lib64}"
+scripts/install_c.sh "$multiarch" "" "$libdir"
+[ -f "$multiarch/$libdir/libkeylatch.so.$abi.$version" ] || { echo "LIBDIR was not heeded" >&2; exit 1; }
+[ ! -e "$multiarch/lib/libkeylatch.so" ] || { echo "something was installed outside of LIBDIR" >&2; exit 1; }
+flags="$(PKG_CONFIG_PATH="$multiarch/$libdir/pkgconfig" pkg-config --cflags --libs keylatch)"
+# shellcheck disable=SC2086
+"$cc" -Wall -Werror tests/c/project/main.c -o "$work/multiarch-shared" $flags
+says_its_version "$work/multiarch-shared" "$multiarch/$libdir"
+with_cmake "$multiarch" cmake-multiarch
+if scripts/install_c.sh "$multiarch" "" /elsewhere/lib 2>/dev/null; then echo "LIBDIR may not lie outside of the prefix" >&2; exit 1; fi
+[ -f "$multiarch/share/licenses/keylatch/LICENSE-MIT" ] || { echo "no licence was installed" >&2; exit 1; }
+[ "$(cat "$multiarch/share/man/man3/keylatch_acquire.3")" = ".so man3/keylatch.3" ] || { echo "no manual page was installed" >&2; exit 1; }
+diff <(find "$multiarch/share/man/man3" -name 'keylatch_*.3' -printf '%f\n' | sed 's/\.3$//' | sort) tests/abi/symbols.txt
+if command -v man >/dev/null; then
+    [ -z "$(LC_ALL=C MANROFFSEQ='' MANWIDTH=120 man --warnings -E UTF-8 -l -Tutf8 -Z "$multiarch/share/man/man3/keylatch.3" 2>&1 >/dev/null)" ] ||
+        { echo "the manual page has errors" >&2; exit 1; }
+fi
+touch "$multiarch/$libdir/other.so"
+scripts/install_c.sh --uninstall "$multiarch" "" "$libdir"
+left="$(find "$multiarch" ! -type d)"
+[ "$left" = "$multiarch/$libdir/other.so" ] || { echo "after make uninstall there is: $left" >&2; exit 1; }
+echo "LIBDIR, manual, licences, and everything is gone after make uninstall"

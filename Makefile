@@ -38,9 +38,9 @@ test: test-rust test-c test-cpp test-python test-go test-service ## set up what 
 
 test-rust: need-rust ## Rust: unit and integration tests, documentation examples, examples, the bench's own tests
 	$(call say,Rust 1/3: unit tests and integration tests and examples in the documentation)
-	@$(CARGO) test --no-fail-fast -p keylatch --features tracing $(ARGS)
+	@$(CARGO) test --no-fail-fast -p keylatch --features tracing,tokio $(ARGS)
 	$(call say,Rust 2/3: tests inside the example programs)
-	@$(CARGO) test -p keylatch --features tracing --examples $(ARGS)
+	@$(CARGO) test -p keylatch --features tracing,tokio --examples $(ARGS)
 	$(call say,Rust 3/3: tests inside the bench)
 	@$(CARGO) test -p keylatch-bench $(ARGS)
 	$(call say,Typed locks)

@@ -708,7 +708,12 @@ impl FastObjectLockManager {
 }
 
 /// The request for one key of a batch that waits.
-fn one_of<'k>(batch: &BatchLockRequest<'k>, key: KeyRef<'k>, mode: Mode, deadline: Option<Instant>) -> LockRequest<'k> {
+pub(crate) fn one_of<'k>(
+    batch: &BatchLockRequest<'k>,
+    key: KeyRef<'k>,
+    mode: Mode,
+    deadline: Option<Instant>,
+) -> LockRequest<'k> {
     let request = LockRequest::new(key, mode).owner(batch.owner).priority(batch.priority);
     deadline.map_or(request.no_timeout(), |at| request.deadline(at))
 }

@@ -3,8 +3,8 @@
 mod steps;
 
 use keylatch::{
-    Backend, BoxedAcquire, Fairness, GlobalLockManager, Grant, LockConfig, LockError, LockRequest, ObjectLocks,
-    open_backend,
+    Backend, BatchLockRequest, BatchMode, BoxedAcquire, Fairness, Filter, GlobalLockManager, Grant, KeyRef, LockConfig,
+    LockError, LockRequest, Mode, ObjectLocks, open_backend,
 };
 use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
@@ -40,9 +40,11 @@ fn the_setting_chooses_and_the_variable_comes_first() {
         [("fast", "fast"), ("global", "global"), ("disabled", "disabled"), ("Global", "error"), ("", "error")]
     {
         let mut again = Command::new(std::env::current_exe().unwrap());
-        again.args(["--exact", "the_setting_chooses_and_the_variable_comes_first"]);
+        again.args(["--exact", "--nocapture", "the_setting_chooses_and_the_variable_comes_first"]);
         let output = again.env("KEYLATCH_BACKEND", set).env(ASKED, expected).output().unwrap();
         assert!(output.status.success(), "{set}: {}", String::from_utf8_lossy(&output.stdout));
+        let warned = String::from_utf8_lossy(&output.stderr).contains("they exclude nothing");
+        assert_eq!(warned, set == "disabled");
     }
 }
 
@@ -244,4 +246,59 @@ fn the_one_before_says_who_holds_by_any_kind_of_owner() {
     let Err(LockError::WouldBlock { holders, .. }) = locks.try_acquire(&write()) else { panic!("it is held") };
     assert_eq!(&*holders.named[0].owner, "by name");
     locks.release(held).unwrap();
+}
+
+#[test]
+fn every_backend_converts_lists_and_judges() {
+    for backend in [Backend::Fast, Backend::Global] {
+        let locks = open(backend);
+        let key = KeyRef::new("b", "o");
+        assert!(!locks.is_locked(key).unwrap());
+        let grant = locks.try_acquire(&write()).unwrap();
+        assert!(locks.is_locked(key).unwrap() && locks.health().healthy);
+        locks.downgrade(grant).unwrap();
+        let reader = locks.try_acquire(&LockRequest::read(key).owner("reader")).unwrap();
+        assert!(matches!(locks.try_upgrade(grant), Err(LockError::WouldBlock { .. })), "{backend:?}");
+        let of_reader = locks.holders(&Filter::new().owner("reader"));
+        assert_eq!(of_reader.iter().map(|hold| (hold.grant, hold.mode)).collect::<Vec<_>>(), [(reader, Mode::Shared)]);
+        assert_eq!(locks.holders(&Filter::new().bucket("b")).len(), 2);
+        assert_eq!(locks.holders(&Filter::new().bucket("other")).len(), 0);
+        locks.release(reader).unwrap();
+        locks.try_upgrade(grant).unwrap();
+        assert!(locks.try_acquire(&LockRequest::read(key)).is_err());
+        locks.release(grant).unwrap();
+        for verb in [locks.downgrade(grant), locks.try_upgrade(grant)] {
+            assert!(matches!(verb, Err(LockError::NotHeld { .. })));
+        }
+    }
+    let none = open(Backend::Disabled);
+    let grant = none.try_acquire(&write()).unwrap();
+    none.downgrade(grant).and_then(|()| none.try_upgrade(grant)).unwrap();
+    assert!(none.holders(&Filter::all()).is_empty() && !none.is_locked(KeyRef::new("b", "o")).unwrap());
+    assert!(none.health().healthy);
+}
+
+#[test]
+fn every_backend_takes_batches() {
+    for backend in [Backend::Fast, Backend::Global, Backend::Disabled] {
+        let locks = open(backend);
+        let batch =
+            BatchLockRequest::new("me").add_write_lock("b", "y").add_read_lock("b", "x").add_read_lock("b", "y");
+        let batch = batch.timeout(Duration::from_millis(1));
+        let held = locks.acquire_batch_blocking(&batch).unwrap();
+        let mut keys: Vec<_> = held.iter().map(|(key, _)| key.to_string()).collect();
+        keys.sort();
+        assert_eq!(keys, ["b/x", "b/y"], "{backend:?}");
+        if backend != Backend::Disabled {
+            let refused = locks.acquire_batch_blocking(&batch);
+            assert!(matches!(refused, Err(LockError::Batch { key, .. }) if key.to_string() == "b/y"));
+            let some = locks.acquire_batch_blocking(&batch.clone().mode(BatchMode::BestEffort)).unwrap();
+            assert_eq!(some.iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>(), ["b/x"]);
+            some.into_iter().for_each(|(_, grant)| locks.release(grant).unwrap());
+        }
+        held.into_iter().for_each(|(_, grant)| locks.release(grant).unwrap());
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        locks.close();
+        assert!(matches!(locks.acquire_batch_blocking(&batch), Err(LockError::Closed)));
+    }
 }

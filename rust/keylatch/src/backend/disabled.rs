@@ -1,11 +1,14 @@
 //! Grants everything at once.
 
-use super::{BoxedAcquire, ObjectLocks};
+use super::{BoxedAcquire, ObjectLocks, one_by_one};
 use crate::config::Backend;
 use crate::error::LockError;
 use crate::hold::Grant;
+use crate::inspect::Filter;
+use crate::key::{KeyRef, ObjectKey};
+use crate::listed::HolderInfo;
 use crate::observe::{LockMetrics, ShardMetrics};
-use crate::request::LockRequest;
+use crate::request::{BatchLockRequest, LockRequest};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -58,6 +61,26 @@ impl ObjectLocks for DisabledLockManager {
     fn release(&self, _grant: Grant) -> Result<(), LockError> {
         self.releases.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn acquire_batch_blocking(&self, batch: &BatchLockRequest<'_>) -> Result<Vec<(ObjectKey, Grant)>, LockError> {
+        one_by_one(self, batch, None)
+    }
+
+    fn downgrade(&self, _grant: Grant) -> Result<(), LockError> {
+        Ok(())
+    }
+
+    fn try_upgrade(&self, _grant: Grant) -> Result<(), LockError> {
+        Ok(())
+    }
+
+    fn holders(&self, _filter: &Filter) -> Vec<HolderInfo> {
+        Vec::new()
+    }
+
+    fn is_locked(&self, _key: KeyRef<'_>) -> Result<bool, LockError> {
+        Ok(false)
     }
 
     fn get_metrics(&self) -> LockMetrics {

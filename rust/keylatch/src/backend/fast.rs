@@ -5,9 +5,12 @@ use crate::config::Backend;
 use crate::error::LockError;
 use crate::guard::LockGuard;
 use crate::hold::Grant;
+use crate::inspect::Filter;
+use crate::key::{KeyRef, ObjectKey};
+use crate::listed::HolderInfo;
 use crate::manager::FastObjectLockManager;
-use crate::observe::LockMetrics;
-use crate::request::LockRequest;
+use crate::observe::{Health, LockMetrics};
+use crate::request::{BatchLockRequest, LockRequest};
 
 impl ObjectLocks for FastObjectLockManager {
     fn backend(&self) -> Backend {
@@ -28,6 +31,31 @@ impl ObjectLocks for FastObjectLockManager {
 
     fn release(&self, grant: Grant) -> Result<(), LockError> {
         self.release(grant)
+    }
+
+    fn acquire_batch_blocking(&self, batch: &BatchLockRequest<'_>) -> Result<Vec<(ObjectKey, Grant)>, LockError> {
+        let held = self.acquire_locks_batch_blocking(batch.clone())?;
+        Ok(held.into_guards().into_iter().map(|guard| (guard.key(), guard.into_grant())).collect())
+    }
+
+    fn downgrade(&self, grant: Grant) -> Result<(), LockError> {
+        self.downgrade(grant)
+    }
+
+    fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
+        self.try_upgrade(grant)
+    }
+
+    fn holders(&self, filter: &Filter) -> Vec<HolderInfo> {
+        self.holders(filter)
+    }
+
+    fn is_locked(&self, key: KeyRef<'_>) -> Result<bool, LockError> {
+        self.is_locked(key)
+    }
+
+    fn health(&self) -> Health {
+        self.health()
     }
 
     fn get_metrics(&self) -> LockMetrics {

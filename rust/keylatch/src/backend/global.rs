@@ -1,13 +1,15 @@
 //! The "before": one mutex around a map of locks, each with its line, first in first out.
 
-use super::{BoxedAcquire, ObjectLocks};
+use super::{BoxedAcquire, ObjectLocks, one_by_one};
 use crate::config::{Backend, LockConfig};
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{Grant, OwnerRef};
+use crate::inspect::Filter;
 use crate::key::{KeyRef, ObjectKey};
+use crate::listed::HolderInfo;
 use crate::mode::Mode;
 use crate::observe::{LockMetrics, ShardMetrics};
-use crate::request::{Limit, LockRequest};
+use crate::request::{BatchLockRequest, Limit, LockRequest};
 use crate::sync::thread;
 use crate::wait::Foreign;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -200,6 +202,16 @@ impl GlobalLockManager {
 }
 
 impl State {
+    /// What a grant holds.
+    fn hold(&mut self, grant: Grant) -> Result<(ObjectKey, &mut Hold), LockError> {
+        let number = grant.to_raw();
+        let not_held = LockError::NotHeld { grant: number };
+        let Some(key) = self.grants.get(&number).cloned() else { return Err(not_held) };
+        let line = self.locks.get_mut(&key).map(|line| line.held.iter_mut());
+        let hold = line.and_then(|mut held| held.find(|hold| hold.grant == number));
+        hold.map(|hold| (key, hold)).ok_or(not_held)
+    }
+
     fn grant(&mut self, key: &ObjectKey, mode: Mode, owner: Arc<str>) -> Grant {
         self.last_grant += 1;
         let grant = self.last_grant;
@@ -245,7 +257,7 @@ impl Line {
             owner: hold.owner.clone(),
             mode: hold.mode,
             held_for: hold.since.elapsed(),
-            grant: None,
+            grant: Grant::from_raw(hold.grant),
             fence: None,
             lease: None,
         });
@@ -310,6 +322,61 @@ impl ObjectLocks for GlobalLockManager {
         drop(state);
         news.into_iter().for_each(News::tell);
         Ok(())
+    }
+
+    fn acquire_batch_blocking(&self, batch: &BatchLockRequest<'_>) -> Result<Vec<(ObjectKey, Grant)>, LockError> {
+        one_by_one(self, batch, self.deadline(batch.limit))
+    }
+
+    fn downgrade(&self, grant: Grant) -> Result<(), LockError> {
+        let mut state = self.state.lock();
+        let (key, held) = state.hold(grant)?;
+        held.mode = Mode::Shared;
+        let news = state.serve(&key);
+        drop(state);
+        news.into_iter().for_each(News::tell);
+        Ok(())
+    }
+
+    fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
+        let mut state = self.state.lock();
+        let (key, _) = state.hold(grant)?;
+        if let Some(line) = state.locks.get(&key).filter(|line| line.held.len() > 1) {
+            return Err(LockError::WouldBlock { holders: line.holders(), key });
+        }
+        state.hold(grant)?.1.mode = Mode::Exclusive;
+        Ok(())
+    }
+
+    fn holders(&self, filter: &Filter) -> Vec<HolderInfo> {
+        let state = self.state.lock();
+        let mut listed = Vec::new();
+        for (key, line) in state.locks.iter().filter(|(key, _)| filter.is_for_key(&key.as_ref())) {
+            for hold in &line.held {
+                let held_for = hold.since.elapsed();
+                if !filter.lets_pass(hold.mode, 0, held_for) || !filter.is_for_owner(&hold.owner, "") {
+                    continue;
+                }
+                listed.push(HolderInfo {
+                    key: key.clone(),
+                    mode: hold.mode,
+                    owner: Arc::clone(&hold.owner),
+                    source: "",
+                    session: false,
+                    priority: 0,
+                    held_for,
+                    lease: None,
+                    fence: None,
+                    kept_shut: false,
+                    grant: Grant::from_raw(hold.grant).expect("counted from 1"),
+                });
+            }
+        }
+        listed
+    }
+
+    fn is_locked(&self, key: KeyRef<'_>) -> Result<bool, LockError> {
+        Ok(self.state.lock().locks.get(&key.to_owned()).is_some_and(|line| !line.held.is_empty()))
     }
 
     fn get_metrics(&self) -> LockMetrics {

@@ -8,15 +8,20 @@ pub use disabled::DisabledLockManager;
 pub use global::GlobalLockManager;
 
 use crate::config::{Backend, LockConfig};
+use crate::engine::batch::in_order;
 use crate::error::LockError;
 use crate::hold::Grant;
-use crate::manager::FastObjectLockManager;
-use crate::observe::LockMetrics;
-use crate::request::LockRequest;
+use crate::inspect::Filter;
+use crate::key::{KeyRef, ObjectKey};
+use crate::listed::HolderInfo;
+use crate::manager::{FastObjectLockManager, one_of};
+use crate::observe::{EndedWaits, Health, LockMetrics, RecentFigures, WaitOutcomes};
+use crate::request::{BatchLockRequest, BatchMode, LockRequest};
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A waiting acquire of any backend; dropping it cancels the request.
 pub type BoxedAcquire<'a> = Pin<Box<dyn Future<Output = Result<Grant, LockError>> + Send + 'a>>;
@@ -56,6 +61,39 @@ pub trait ObjectLocks: Send + Sync + Debug {
     /// [`LockError::NotHeld`].
     fn release(&self, grant: Grant) -> Result<(), LockError>;
 
+    /// Waits for the locks of a batch in the order of their keys, with one deadline for all of them, and returns each key
+    /// with its grant. A best-effort batch returns those that were had.
+    ///
+    /// # Errors
+    /// As [`acquire_locks_batch`](FastObjectLockManager::acquire_locks_batch); nothing is held then.
+    fn acquire_batch_blocking(&self, batch: &BatchLockRequest<'_>) -> Result<Vec<(ObjectKey, Grant)>, LockError>;
+
+    /// Goes from exclusive to shared, with no moment in between in which anybody else could have the lock exclusively.
+    ///
+    /// # Errors
+    /// [`LockError::NotHeld`].
+    fn downgrade(&self, grant: Grant) -> Result<(), LockError>;
+
+    /// Goes from shared to exclusive if nobody else holds the lock.
+    ///
+    /// # Errors
+    /// [`LockError::WouldBlock`] with who holds it; [`LockError::NotHeld`]. The hold is as it was then.
+    fn try_upgrade(&self, grant: Grant) -> Result<(), LockError>;
+
+    /// Lists who holds what, as far as the filter lets pass. A backend that excludes nobody has no holders.
+    fn holders(&self, filter: &Filter) -> Vec<HolderInfo>;
+
+    /// Whether anybody holds the key at this moment.
+    ///
+    /// # Errors
+    /// [`LockError::Forked`].
+    fn is_locked(&self, key: KeyRef<'_>) -> Result<bool, LockError>;
+
+    /// Whether it has been doing well: lately, or, where a backend has no window of time, since it was made.
+    fn health(&self) -> Health {
+        Health::of(&since_made(&self.get_metrics()))
+    }
+
     /// What happened so far, in figures.
     fn get_metrics(&self) -> LockMetrics;
 
@@ -83,6 +121,49 @@ impl Drop for BackendGuard<'_> {
         // An error means that it was released by its number meanwhile, which is what is wanted.
         let _ = self.locks.release(self.grant);
     }
+}
+
+/// The figures since a backend was made, for one that has no window of time. It does not know what was waited for.
+fn since_made(metrics: &LockMetrics) -> RecentFigures {
+    let all = &metrics.shard_metrics;
+    let (granted, timed_out) = (all.slow, all.timeouts);
+    let ended = EndedWaits { granted, timed_out, cancelled: all.cancelled, ..EndedWaits::default() };
+    RecentFigures {
+        window: metrics.uptime,
+        immediate: all.fast + all.inserted,
+        waits: WaitOutcomes { exclusive: ended, ..WaitOutcomes::default() },
+        timeouts: all.timeouts,
+        wait_time: all.wait_time,
+        max_wait_time: all.max_wait_time,
+    }
+}
+
+/// Waits for the locks of a batch one after the other.
+fn one_by_one(
+    locks: &dyn ObjectLocks,
+    batch: &BatchLockRequest<'_>,
+    deadline: Option<Instant>,
+) -> Result<Vec<(ObjectKey, Grant)>, LockError> {
+    let mut held = Vec::new();
+    for (key, mode) in in_order(batch) {
+        let cause = match locks.acquire_blocking(&one_of(batch, key, mode, deadline)) {
+            Ok(grant) => {
+                held.push((key.to_owned(), grant));
+                continue;
+            }
+            Err(cause) => cause,
+        };
+        let is_over = matches!(cause, LockError::Closed | LockError::Forked);
+        if batch.batch_mode == BatchMode::BestEffort && !is_over {
+            continue;
+        }
+        for (_, grant) in held.into_iter().rev() {
+            // It can only have been released by its number meanwhile.
+            let _ = locks.release(grant);
+        }
+        return Err(if is_over { cause } else { LockError::Batch { key: key.to_owned(), cause: Box::new(cause) } });
+    }
+    Ok(held)
 }
 
 /// The environment variable that overrides [`LockConfig::backend`]: `fast`, `global` or `disabled`.

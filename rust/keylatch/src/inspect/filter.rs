@@ -125,19 +125,19 @@ impl Filter {
     }
 
     /// Whether what is known without looking at the key applies.
-    pub(super) fn lets_pass(&self, mode: Mode, owner: u32, age: Duration) -> bool {
+    pub(crate) fn lets_pass(&self, mode: Mode, owner: u32, age: Duration) -> bool {
         self.mode.is_none_or(|wanted| wanted == mode)
             && (!self.sessions || owner & SESSION != 0)
             && self.older_than.is_none_or(|least| age >= least)
     }
 
-    pub(super) fn is_for_key(&self, key: &KeyRef<'_>) -> bool {
+    pub(crate) fn is_for_key(&self, key: &KeyRef<'_>) -> bool {
         self.bucket.as_ref().is_none_or(|bucket| bucket == key.bucket())
             && self.prefix.as_ref().is_none_or(|prefix| key.object().starts_with(prefix))
             && self.key.as_ref().is_none_or(|wanted| wanted.as_ref() == *key)
     }
 
-    pub(super) fn is_for_owner(&self, name: &str, source: &str) -> bool {
+    pub(crate) fn is_for_owner(&self, name: &str, source: &str) -> bool {
         self.owner.as_ref().is_none_or(|wanted| wanted == name)
             && self.source.as_ref().is_none_or(|wanted| wanted == source)
     }

@@ -104,6 +104,11 @@ serve: need-rust ## run the lock service on 127.0.0.1:7373 (ARGS="--help")
 python-sdist: need-rust need-python ## build the source package, install it where nothing else is, and use it
 	@$(PYTHON) scripts/python_environment.py sdist
 
+wheels: need-rust need-python ## build the wheels for PyPI in target/wheels and check them with auditwheel (ARGS=x86_64)
+	@$(PYTHON) scripts/wheels.py $(ARGS)
+
+.PHONY: wheels
+
 demo-python: need-rust need-python ## threads and asyncio tasks against hot objects, live (ARGS="--help")
 	@$(PYTHON) scripts/python_environment.py run -m keylatch demo $(ARGS)
 

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import gc
 import logging
+import subprocess
 import sys
 import types
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from weakref import WeakSet, ref
 
 import pytest
@@ -257,3 +259,12 @@ def test_trio_is_told_what_to_do(locks: LockManager, monkeypatch: pytest.MonkeyP
         coroutine = locks.alock("a")
         with pytest.raises(RuntimeError, match=r"trio\.to_thread"):
             coroutine.send(None)
+
+
+def test_prefork_recipe_runs() -> None:
+    recipe = Path(__file__).parents[2] / "examples" / "python" / "prefork.py"
+    done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, timeout=120, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert sum("is a fork of the one that made the lock manager" in line for line in lines) == 2
+    assert sum(line.startswith("worker ") and line.endswith(" has cat.jpg") for line in lines) == 2

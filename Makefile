@@ -91,6 +91,24 @@ test-service: need-rust ## the lock service: its rules, HTTP, access, events, cl
 
 ##@ The service
 
+.PHONY: test-page bench-service schema-fuzz mutants-service
+
+test-page: need-rust need-python ## the live page in a real Chromium: data, filters, keys, phone, restart (ARGS="--pictures FOLDER")
+	$(call say,The live page in a Chromium)
+	@$(CARGO) build --quiet -p keylatch-service
+	@$(PYTHON) scripts/page_test.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/keylatch" $(ARGS)
+
+bench-service: need-rust need-python ## the service beside an empty request, Redis and flock(1), in about three minutes (ARGS="--quick")
+	@$(CARGO) build --quiet --release -p keylatch-service
+	@$(PYTHON) scripts/bench_service.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/release/keylatch" $(ARGS)
+
+schema-fuzz: need-rust need-python ## schemathesis against the served OpenAPI document, slow and oversized clients (EXAMPLES=20)
+	@$(CARGO) build --quiet -p keylatch-service
+	@$(PYTHON) scripts/schema_fuzz.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/keylatch" --examples $(or $(EXAMPLES),20) $(ARGS)
+
+mutants-service: need-rust ## break the service in one way after the other: patches in mutants/service (ARGS="--only word")
+	@$(PYTHON) scripts/mutants_service.py $(ARGS)
+
 service-explore: need-rust ## walk through every sequence of DEPTH steps of the service's rules, and random ones (DEPTH=6)
 	@KEYLATCH_SERVICE_DEPTH=$(DEPTH) $(CARGO) test --release -p keylatch-service --test it machine_exhaustive $(ARGS)
 
@@ -326,7 +344,7 @@ CANCELS ?= 1000000
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-mutants-typed target-c-address target-c-thread
+	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-mutants-typed target-mutants-service target-c-address target-c-thread
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \

@@ -21,6 +21,8 @@ ROOT = HOME / "root"
 PACKAGES = {
     "prometheus": ["prometheus"],
     "promtool": ["prometheus"],
+    "chromium": ["chromium"],
+    "chromedriver": ["chromium-driver"],
     "redis-server": ["redis-server", "redis-tools", "libjemalloc2", "liblzf1"],
 }
 

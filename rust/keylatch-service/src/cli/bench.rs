@@ -1,5 +1,6 @@
 //! `keylatch bench`: a server's speed, beside an empty request to the same server.
 
+use super::crowd;
 use super::list::fail;
 use super::options::ClientOptions;
 use super::print;
@@ -22,11 +23,17 @@ pub(super) struct BenchArgs {
     /// Connections that ask at the same time
     #[arg(long, default_value_t = 1)]
     clients: usize,
+    /// Measures hand-overs in a line of this many waiters instead
+    #[arg(long, value_name = "NUMBER", conflicts_with = "crowd")]
+    waiters: Option<usize>,
+    /// Has all clients compete for sixteen keys instead, and checks exclusion and fences
+    #[arg(long)]
+    crowd: bool,
 }
 
 /// A row: times in microseconds.
 #[derive(Debug, Serialize)]
-struct Row {
+pub(super) struct Row {
     what: &'static str,
     per_second: f64,
     p50_us: f64,
@@ -56,6 +63,12 @@ fn table(rows: &[Row]) -> String {
 async fn rows(args: &BenchArgs) -> Result<Vec<Row>, ClientError> {
     let time = Duration::try_from_secs_f64(args.seconds).unwrap_or(Duration::from_secs(2));
     let clients = args.clients.clamp(1, 10_000);
+    if let Some(waiters) = args.waiters {
+        return Ok(vec![crowd::line(&args.client, waiters).await?]);
+    }
+    if args.crowd {
+        return Ok(vec![crowd::crowd(&args.client, clients, time).await?]);
+    }
     Ok(vec![
         each(args, (clients, time), Work::Empty).await?,
         each(args, (clients, time), Work::Lock).await?,
@@ -76,21 +89,37 @@ enum Work {
 }
 
 /// A caller with a session of its own.
-struct Caller {
+pub(super) struct Caller {
     http: Http,
     session: String,
     number: u64,
 }
 
 impl Caller {
-    async fn open(http: Http) -> Result<Self, ClientError> {
+    pub(super) async fn open(http: Http) -> Result<Self, ClientError> {
         let body = OpenBody { owner: "keylatch bench".into(), ttl_ms: 60_000, attach: false };
         let opened: OpenedBody = http.post("/v1/sessions", &body).await?;
         Ok(Self { http, session: opened.session, number: 0 })
     }
 
-    async fn lock(&mut self, object: &str, wait_ms: u64) -> Result<RequestBody, ClientError> {
+    /// Counts a request. What came before has settled.
+    pub(super) fn next_number(&mut self) -> u64 {
         self.number += 1;
+        self.number
+    }
+
+    pub(super) async fn lock(&mut self, object: &str, wait_ms: u64) -> Result<RequestBody, ClientError> {
+        let number = self.next_number();
+        self.lock_as(number, object, wait_ms).await
+    }
+
+    /// Asks under a number that may have been used for the same question before.
+    pub(super) async fn lock_as(
+        &mut self,
+        number: u64,
+        object: &str,
+        wait_ms: u64,
+    ) -> Result<RequestBody, ClientError> {
         let item = ItemBody {
             bucket: "keylatch-bench".into(),
             object: object.into(),
@@ -99,26 +128,35 @@ impl Caller {
         };
         let body = LockBody {
             session: Some(self.session.clone()),
-            request_id: self.number,
+            request_id: number,
             items: vec![item],
             wait_ms,
             client_timeout_ms: None,
             priority: 0,
             owner: None,
             ttl_ms: None,
-            settled_below: self.number,
+            settled_below: number,
         };
         self.http.post("/v1/lock", &body).await
     }
 
-    async fn unlock(&self) -> Result<RequestBody, ClientError> {
+    pub(super) async fn unlock(&self) -> Result<RequestBody, ClientError> {
         let body =
             EndBody { session: self.session.clone(), request_id: self.number, grant: None, settled_below: self.number };
         self.http.post("/v1/unlock", &body).await
     }
 
-    async fn renew(&self) -> Result<RenewedBody, ClientError> {
+    pub(super) async fn renew(&self) -> Result<RenewedBody, ClientError> {
         self.http.post("/v1/renew", &RenewBody { session: Some(self.session.clone()), ..RenewBody::default() }).await
+    }
+
+    /// Requests that wait at the server.
+    pub(super) async fn waiters(&self) -> Result<usize, ClientError> {
+        Ok(self.http.get::<HealthBody>("/healthz").await?.waiters)
+    }
+
+    pub(super) async fn end(&self) -> Result<(), ClientError> {
+        self.http.end_session(&self.session).await
     }
 
     /// Does the work once. Returns how long the part that counts took.
@@ -199,7 +237,7 @@ async fn hand_off(args: &BenchArgs, time: Duration) -> Result<Row, ClientError> 
     Ok(row("release to the waiter's answer", times, elapsed))
 }
 
-fn row(what: &'static str, mut times: Vec<Duration>, elapsed: Duration) -> Row {
+pub(super) fn row(what: &'static str, mut times: Vec<Duration>, elapsed: Duration) -> Row {
     times.sort_unstable();
     let at = |share: f64| {
         let position = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));

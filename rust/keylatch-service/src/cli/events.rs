@@ -1,9 +1,10 @@
 //! `keylatch events`.
 
-use super::list::fail;
-use super::options::{ClientOptions, FilterOptions, safe, shown};
+use super::list::{claim_line, fail};
+use super::options::{ClientOptions, FilterOptions, KeyArgument, safe, shown};
 use super::{exit, print};
 use crate::client::{ClientError, Http, ServerEvent};
+use crate::server::claim_wire::{ClaimEventBody, ClaimResetBody};
 use crate::server::wire::{EventBody, ResetBody};
 use clap::Args;
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ pub(super) struct EventsArgs {
     /// Whose object is this
     #[arg(long)]
     object: Option<String>,
+    /// The claims of this resource, in place of locks
+    #[arg(long, value_name = "RESOURCE", conflicts_with_all = ["bucket", "prefix", "object"])]
+    resource: Option<KeyArgument>,
     /// Goes on after this id
     #[arg(long, value_name = "ID")]
     after: Option<String>,
@@ -43,7 +47,12 @@ pub(super) async fn run(args: EventsArgs) -> u8 {
         object: args.object.clone(),
         ..FilterOptions::default()
     };
-    let path = format!("/v1/events?{}", filter.query(&[]));
+    let resource = args.resource.as_ref().map(|key| {
+        let mut parts = vec![&key.0.bucket, &key.0.object];
+        parts.extend(&key.0.version);
+        json!(parts).to_string()
+    });
+    let path = format!("/v1/events?{}", filter.query(&[("resource", resource)]));
     let mut follower = Follower { args, last: None, shown: 0 };
     follower.last.clone_from(&follower.args.after);
     let mut pause = Duration::from_millis(100);
@@ -78,7 +87,8 @@ impl Follower {
             self.last = stream.last_id().map(str::to_owned).or(self.last.take());
             let Some(event) = event? else { return Ok(false) };
             self.shown += 1;
-            let text = if self.args.client.json { as_json(&event)? } else { as_text(&event)? };
+            let text =
+                if self.args.client.json { as_json(&event)? } else { as_text(&event, self.args.resource.is_some())? };
             if print(text.as_bytes()) != 0 {
                 return Ok(true);
             }
@@ -92,8 +102,11 @@ fn as_json(event: &ServerEvent) -> Result<String, ClientError> {
     Ok(format!("{line}\n"))
 }
 
-fn as_text(event: &ServerEvent) -> Result<String, ClientError> {
+fn as_text(event: &ServerEvent, of_claims: bool) -> Result<String, ClientError> {
     let id = event.id.as_deref().unwrap_or("-");
+    if of_claims {
+        return claim_text(id, event);
+    }
     if event.event == "reset" {
         let state: ResetBody = event.json()?;
         return Ok(format!("{id:<12} {:<9} {} held, {} waiting\n", "reset", state.locks.len(), state.waiters.len()));
@@ -103,4 +116,22 @@ fn as_text(event: &ServerEvent) -> Result<String, ClientError> {
     let why = body.reason.map_or(String::new(), |reason| format!(" ({reason})"));
     let fence = body.fence.map_or(String::new(), |fence| format!(" fence {fence}"));
     Ok(format!("{id:<12} {:<9} {} {}{fence}{why}\n", body.event, keys.join(" "), safe(&body.owner)))
+}
+
+fn claim_text(id: &str, event: &ServerEvent) -> Result<String, ClientError> {
+    if event.event == "reset" {
+        let state: ClaimResetBody = event.json()?;
+        return Ok(format!("{id:<12} {:<9} {}\n", "reset", claim_line(&state.claim)));
+    }
+    let body: ClaimEventBody = event.json()?;
+    let mut words = Vec::new();
+    words.extend(body.owner.as_deref().map(safe));
+    words.extend(body.attempt.map(|attempt| format!("attempt {attempt}")));
+    words.extend(body.reason.map(String::from));
+    words.extend(body.error.as_deref().map(safe));
+    words.extend(body.next.map(|next| format!("next {}", next.session)));
+    words.extend(body.outcome.map(|outcome| safe(&outcome.note.or(outcome.error).unwrap_or_default())));
+    words.extend(body.progress.map(|progress| format!("{} of {}", progress.done, progress.total)));
+    words.extend(body.fence.map(|fence| format!("fence {fence}")));
+    Ok(format!("{id:<12} {:<9} {}\n", body.event, words.join(" ")))
 }

@@ -1,16 +1,13 @@
 //! `keylatch hold KEY -- COMMAND`: runs a command while a lock is held.
 
+use super::child::{self, Signals};
 use super::exit;
 use super::guardian::Guardian;
 use super::options::{ClientOptions, KeyArgument};
 use crate::client::{ClientError, Guard, Session, SessionOptions, Wanted};
 use crate::server::wire::{ItemBody, ModeWord};
 use clap::Args;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::ExitStatus;
 use std::time::Duration;
-use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs a command while a lock is held.
 #[derive(Debug, Args)]
@@ -86,126 +83,21 @@ async fn lock(args: &HoldArgs, session: &Session) -> Result<Guard, ClientError> 
     }
 }
 
-/// Signals that are passed on to the command.
-struct Signals(Vec<(i32, Signal)>);
-
-impl Signals {
-    fn listen() -> Self {
-        let passed_on = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
-        let listen = |number: i32| Some((number, signal(SignalKind::from_raw(number)).ok()?));
-        Self(passed_on.into_iter().filter_map(listen).collect())
-    }
-
-    async fn next(&mut self) -> i32 {
-        std::future::poll_fn(|context| {
-            for (number, signal) in &mut self.0 {
-                if signal.poll_recv(context).is_ready() {
-                    return std::task::Poll::Ready(*number);
-                }
-            }
-            std::task::Poll::Pending
-        })
-        .await
-    }
-}
-
-async fn run_command(args: &HoldArgs, (session, guard): (&Session, Guard), mut guardian: Guardian) -> u8 {
+async fn run_command(args: &HoldArgs, (session, guard): (&Session, Guard), guardian: Guardian) -> u8 {
     let (program, arguments) = args.command.split_first().expect("clap asks for one");
     let mut command = std::process::Command::new(program);
     command.args(arguments).env("KEYLATCH_FENCE", guard.fence().to_string()).env("KEYLATCH_GRANT", guard.grant());
-    // A group of its own: the guardian ends the command with all that it started.
-    command.process_group(0);
-    let mut child = match Command::from(command).spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            let status = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
-            return exit::say(status, format_args!("{program}: {error}"));
-        }
-    };
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default();
-    let terminal = Terminal::give_to(group);
-    let ended = supervise(&mut child, group, (session, &guard), &mut guardian).await;
-    drop(terminal);
-    guardian.done();
-    let status = match ended {
-        Ok(status) => status,
-        Err(error) => return exit::say(exit::SYSTEM, format_args!("{program}: {error}")),
+    let status = match child::run(command, session, guard.lost(), guardian).await {
+        Ok(status) => child::exit_status(status),
+        Err(status) => return status,
     };
     if !guard.is_valid() {
         return exit::say(exit::LOST, format_args!("the lock was lost; the command was ended"));
     }
     match guard.release().await {
-        Ok(()) => exit_status(status),
+        Ok(()) => status,
         Err(ClientError::Lost) => exit::say(exit::LOST, format_args!("the lock was lost while the command ran")),
         // The command has ended, and its work was covered.
-        Err(error) => exit::say(exit_status(status), format_args!("not released ({error}); the lease ends by itself")),
-    }
-}
-
-/// Waits for the command; passes signals on, and each new deadline to the guardian.
-async fn supervise(
-    child: &mut Child,
-    group: i32,
-    (session, guard): (&Session, &Guard),
-    guardian: &mut Guardian,
-) -> std::io::Result<ExitStatus> {
-    let mut until = session.follow_belief();
-    let mut signals = Signals::listen();
-    let mut is_lost = false;
-    guardian.watch(group, *until.borrow_and_update())?;
-    loop {
-        tokio::select! {
-            status = child.wait() => return status,
-            number = signals.next() => send(group, number),
-            _ = until.changed(), if !is_lost => guardian.watch(group, *until.borrow_and_update())?,
-            () = guard.lost(), if !is_lost => {
-                // Released by force, or the session is gone: another client may have the lock now.
-                is_lost = true;
-                send(group, libc::SIGKILL);
-            }
-        }
-    }
-}
-
-fn send(group: i32, number: i32) {
-    if group > 0 {
-        // SAFETY: sends a signal to a group whose leader has not been waited for.
-        unsafe { libc::kill(-group, number) };
-    }
-}
-
-fn exit_status(status: ExitStatus) -> u8 {
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    u8::try_from(code).unwrap_or(exit::SYSTEM)
-}
-
-/// The terminal, while it belongs to the command's process group: it reads, and gets the keyboard's signals.
-struct Terminal;
-
-impl Terminal {
-    fn give_to(group: i32) -> Option<Self> {
-        // SAFETY: asks about a descriptor.
-        let is_terminal = unsafe { libc::isatty(0) } == 1;
-        (is_terminal && group > 0).then(|| {
-            set_foreground(group);
-            Self
-        })
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        // SAFETY: asks for the own group's number.
-        set_foreground(unsafe { libc::getpgrp() });
-    }
-}
-
-fn set_foreground(group: i32) {
-    // SAFETY: a process in the background that changes the foreground group gets SIGTTOU, which is ignored meanwhile;
-    // the handler before is put back.
-    unsafe {
-        let before = libc::signal(libc::SIGTTOU, libc::SIG_IGN);
-        libc::tcsetpgrp(0, group);
-        libc::signal(libc::SIGTTOU, before);
+        Err(error) => exit::say(status, format_args!("not released ({error}); the lease ends by itself")),
     }
 }

@@ -150,7 +150,7 @@ fn share(owner: &ClaimOwnerRow) -> String {
     }
 }
 
-fn resource_shown(resource: &ResourceBody) -> String {
+pub(super) fn resource_shown(resource: &ResourceBody) -> String {
     let version = resource.version.as_ref().map_or(String::new(), |version| format!("@{version}"));
     safe(&format!("{}/{}{version}", resource.bucket, resource.object))
 }

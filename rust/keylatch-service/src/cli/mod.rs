@@ -1,7 +1,10 @@
 //! The command line.
 
 mod bench;
+mod child;
+mod claim;
 mod config;
+mod crowd;
 mod events;
 mod exit;
 mod force;
@@ -37,6 +40,11 @@ pub fn command() -> Command {
         .after_help(exit::HELP)
         .subcommand(serve)
         .subcommand(hold::HoldArgs::augment_args(Command::new("hold")).about("Runs a command while a lock is held"))
+        .subcommand(
+            claim::ClaimArgs::augment_args(Command::new("claim"))
+                .about("Runs a command once among all machines")
+                .after_help(claim::HELP),
+        )
         .subcommand(list::ListArgs::augment_args(Command::new("list")).about("Lists locks, waiting requests or claims"))
         .subcommand(events::EventsArgs::augment_args(Command::new("events")).about("Follows what happens"))
         .subcommand(force::ForceArgs::augment_args(Command::new("force-release")).about("Releases locks by force"))
@@ -55,6 +63,7 @@ pub fn run() -> u8 {
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
         Some(("hold", matches)) => parsed(matches, hold::run),
+        Some(("claim", matches)) => parsed(matches, claim::run),
         Some(("list", matches)) => parsed(matches, |args| on_runtime(list::run(args))),
         Some(("events", matches)) => parsed(matches, |args| on_runtime(events::run(args))),
         Some(("force-release", matches)) => parsed(matches, |args| on_runtime(force::run(args))),

@@ -4,6 +4,7 @@ use super::belief::{Belief, Fate};
 use super::clock::{boottime, sleep_until};
 use super::http::Http;
 use super::target::ClientError;
+use crate::server::claim_wire::ClaimedBody;
 use crate::server::wire::{EndBody, ItemBody, LockBody, OpenBody, OpenedBody, RenewBody, RenewedBody, RequestBody};
 use serde_json::Value;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A call that waits for a lock says so for this long at a time.
-const POLL: Duration = Duration::from_secs(20);
+pub(super) const POLL: Duration = Duration::from_secs(20);
 /// The client gives up a call after this.
-const CALL_TIME: Duration = Duration::from_secs(30);
+pub(super) const CALL_TIME: Duration = Duration::from_secs(30);
 /// The first and the longest pause between attempts to reach a server.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -36,15 +37,15 @@ impl Default for SessionOptions {
 /// A session on a server. Dropping it ends it.
 #[derive(Debug)]
 pub struct Session {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     tasks: [JoinHandle<()>; 2],
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     http: Http,
-    name: String,
-    belief: Belief,
+    pub(super) name: String,
+    pub(super) belief: Belief,
     /// How often it is renewed.
     interval: Duration,
 }
@@ -110,7 +111,15 @@ impl Session {
         let number = self.inner.belief.take_number();
         let request = OpenRequest { inner: Arc::clone(&self.inner), number: Some(number) };
         let granted = self.ask(number, &wanted).await?;
-        // A grant is no use before the belief covers it: a renewal is on its way.
+        self.await_belief().await?;
+        let fate = self.inner.belief.hold(number);
+        let wrong = || ClientError::Answer("a grant without a fence".into());
+        let grant = granted.grant.ok_or_else(wrong)?;
+        Ok(Guard { fence: granted.fence.ok_or_else(wrong)?, grant, fate, request })
+    }
+
+    /// Returns when the belief covers a grant: without it a grant is no use, and a renewal is on its way.
+    pub(super) async fn await_belief(&self) -> Result<(), ClientError> {
         let mut until = self.inner.belief.follow();
         while !self.inner.belief.is_safe() {
             self.inner.belief.nudge.notify_one();
@@ -119,10 +128,7 @@ impl Session {
                 () = self.inner.belief.ended() => return Err(ClientError::Lost),
             }
         }
-        let fate = self.inner.belief.hold(number);
-        let wrong = || ClientError::Answer("a grant without a fence".into());
-        let grant = granted.grant.ok_or_else(wrong)?;
-        Ok(Guard { fence: granted.fence.ok_or_else(wrong)?, grant, fate, request })
+        Ok(())
     }
 
     async fn ask(&self, number: u64, wanted: &Wanted) -> Result<RequestBody, ClientError> {
@@ -179,7 +185,7 @@ impl Drop for Session {
 }
 
 /// Whether the same call may succeed when it is made again.
-fn is_passing(error: &ClientError) -> bool {
+pub(super) fn is_passing(error: &ClientError) -> bool {
     match error {
         ClientError::Io(_) => true,
         ClientError::Problem(problem) => problem.status == 503 || problem.name() == "session_cut",
@@ -189,10 +195,10 @@ fn is_passing(error: &ClientError) -> bool {
 
 /// Pauses between attempts: doubled each time, with a part that differs from client to client.
 #[derive(Debug, Default)]
-struct Pause(u32);
+pub(super) struct Pause(u32);
 
 impl Pause {
-    async fn rest(&mut self) {
+    pub(super) async fn rest(&mut self) {
         let pause = PAUSES.0.saturating_mul(1 << self.0.min(6)).min(PAUSES.1);
         self.0 += 1;
         let jitter = u64::from(boottime().subsec_nanos()) % (pause.as_micros() as u64 / 2).max(1);
@@ -201,7 +207,7 @@ impl Pause {
 }
 
 impl Inner {
-    async fn call<T: serde::de::DeserializeOwned>(
+    pub(super) async fn call<T: serde::de::DeserializeOwned>(
         &self,
         path: &str,
         body: &impl serde::Serialize,
@@ -229,6 +235,13 @@ impl Inner {
                                     event.json().map(|lost: Value| lost["request_id"].clone())
                                 {
                                     number.as_u64().into_iter().for_each(|number| self.belief.lose(number));
+                                }
+                            }
+                            "claim" => {
+                                if let Ok(claimed) = event.json::<ClaimedBody>()
+                                    && claimed.state == "lost"
+                                {
+                                    self.belief.lose(claimed.request_id);
                                 }
                             }
                             "resync" => self.belief.nudge.notify_one(),
@@ -286,6 +299,7 @@ impl Inner {
         self.belief.extend(sent, Duration::from_millis(renewed.valid_ms));
         let is_granted = |number: &u64| {
             renewed.requests.iter().any(|request| request.request_id == *number && request.state == "granted")
+                || renewed.claims.iter().any(|claim| claim.request_id == *number && claim.state == "yours")
         };
         holding.iter().filter(|number| !is_granted(number)).for_each(|number| self.belief.lose(*number));
         Ok(())
@@ -311,15 +325,25 @@ impl Inner {
     }
 }
 
-fn says_gone(error: &ClientError) -> bool {
+pub(super) fn says_gone(error: &ClientError) -> bool {
     ["epoch_changed", "session_gone", "unknown_session"].iter().any(|name| error.is_problem(name))
 }
 
 /// A number that is open. Dropping it cancels it on the server.
 #[derive(Debug)]
-struct OpenRequest {
-    inner: Arc<Inner>,
-    number: Option<u64>,
+pub(super) struct OpenRequest {
+    pub(super) inner: Arc<Inner>,
+    pub(super) number: Option<u64>,
+}
+
+impl OpenRequest {
+    /// Notes that the number has its last answer, and passes what that comes to on.
+    pub(super) fn settled<T>(mut self, outcome: T) -> Result<T, ClientError> {
+        if let Some(number) = self.number.take() {
+            self.inner.belief.settle(number);
+        }
+        Ok(outcome)
+    }
 }
 
 impl Drop for OpenRequest {

@@ -50,6 +50,8 @@ pub enum ClientError {
     Lost,
     /// The time given was over.
     Timeout,
+    /// The end of claimed work was sent, and the server was not heard again: it may know of it or not.
+    OutcomeUnknown,
 }
 
 impl ClientError {
@@ -66,6 +68,7 @@ impl ClientError {
             Self::Problem(problem) => problem.code,
             Self::Lost => Some(-7),
             Self::Timeout => Some(-1),
+            Self::OutcomeUnknown => Some(-105),
             Self::Io(_) => Some(-105),
             Self::Url(_) | Self::Tls(_) | Self::Answer(_) => None,
         }
@@ -81,7 +84,13 @@ impl fmt::Display for ClientError {
             Self::Problem(problem) => write!(f, "{}: {}", problem.title, problem.detail),
             Self::Answer(error) => write!(f, "the answer is not keylatch's: {error}"),
             Self::Lost => write!(f, "the lease is over; do not rely on the lock"),
-            Self::Timeout => write!(f, "the lock was not free in the time given"),
+            Self::Timeout => write!(f, "there was no answer in the time given: it is another's still"),
+            Self::OutcomeUnknown => {
+                write!(
+                    f,
+                    "the server was not heard again after the work ended; look at the work before it is done again"
+                )
+            }
         }
     }
 }

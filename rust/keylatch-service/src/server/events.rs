@@ -36,6 +36,9 @@ pub(super) struct EventsQuery {
     object: Option<String>,
     /// Follows the claims of this resource, and no locks.
     resource: Option<String>,
+    /// Also sends `claims`, without a number, when some claim has changed.
+    #[serde(default)]
+    claims: bool,
     /// In place of the header, for clients that cannot set it.
     last_event_id: Option<String>,
 }
@@ -59,7 +62,7 @@ pub(super) async fn events(
     }
     let seen = seen.and_then(|id| parse_id(id, shared.epoch()));
     let keys = KeyFilter { bucket: query.bucket, prefix: query.prefix, object: query.object };
-    let subscriber = Subscriber { shared, identity, keys, seen, named: seen.unwrap_or(0) };
+    let subscriber = Subscriber { shared, identity, keys, seen, named: seen.unwrap_or(0), hints: query.claims };
     let (sender, response) = event_stream();
     tokio::spawn(async move {
         tokio::select! {
@@ -84,12 +87,14 @@ struct Subscriber {
     seen: Option<u64>,
     /// The latest id that was sent.
     named: u64,
+    /// Whether it wants to hear that claims changed.
+    hints: bool,
 }
 
 impl Subscriber {
     async fn run(mut self, sender: &EventSender) -> Result<(), Gone> {
         let shared = Arc::clone(&self.shared);
-        let mut head = shared.follow_head();
+        let (mut head, mut claims) = (shared.follow_head(), shared.follow_claims());
         // Headers leave with the first part of the body: the client learns that it is connected.
         sender.send_text("retry: 1000\n\n".into()).await?;
         loop {
@@ -97,6 +102,11 @@ impl Subscriber {
             while self.catch_up(sender).await? {}
             tokio::select! {
                 _ = head.changed() => {}
+                _ = claims.changed(), if self.hints => {
+                    claims.borrow_and_update();
+                    // No number: what a client resumes with is not touched.
+                    sender.send_text("event: claims\ndata: {}\n\n".into()).await?;
+                }
                 () = tokio::time::sleep(HEARTBEAT) => sender.send_text(": \n\n".into()).await?,
                 () = shared.stopped() => return Ok(()),
             }

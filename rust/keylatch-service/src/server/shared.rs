@@ -237,6 +237,11 @@ impl Shared {
         self.head.subscribe()
     }
 
+    /// Follows the number of steps that published events of claims.
+    pub(super) fn follow_claims(&self) -> watch::Receiver<u64> {
+        self.claim_changes.subscribe()
+    }
+
     /// Returns when nothing is granted any more.
     pub(super) async fn draining(&self) {
         let _ = self.phase.subscribe().wait_for(|phase| *phase != Phase::Serving).await;

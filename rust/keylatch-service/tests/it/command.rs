@@ -11,55 +11,55 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-fn keylatch(server: &str, arguments: &[&str]) -> Command {
+pub(crate) fn keylatch(server: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keylatch"));
     command.args(arguments).env("KEYLATCH_SERVER", server).stdin(Stdio::null()).kill_on_drop(true);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-fn url(service: &Service) -> String {
+pub(crate) fn url(service: &Service) -> String {
     format!("http://{}", service.running.address())
 }
 
-async fn output(mut command: Command) -> Output {
+pub(crate) async fn output(mut command: Command) -> Output {
     tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A command that runs, and the lines that it prints.
-struct Started {
+pub(crate) struct Started {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Started {
-    fn new(mut command: Command) -> Self {
+    pub(crate) fn new(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
     }
 
-    async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("a line in time");
         line.unwrap().expect("it prints on")
     }
 
-    fn signal(&self, number: i32) {
+    pub(crate) fn signal(&self, number: i32) {
         // SAFETY: sends a signal to a child that was not waited for.
         assert_eq!(unsafe { libc::kill(self.child.id().unwrap() as i32, number) }, 0);
     }
 
-    async fn status(&mut self) -> Option<i32> {
+    pub(crate) async fn status(&mut self) -> Option<i32> {
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap().code()
     }
 }
 
 /// Whether a process runs; one that was not waited for does not.
-fn is_running(pid: &str) -> bool {
+pub(crate) fn is_running(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
 }
@@ -98,7 +98,7 @@ async fn hold_says_why_it_did_not_run() {
     let _guard = holder.lock(wanted("x", None)).await.unwrap();
     for (arguments, status, says) in [
         (vec!["hold", "--timeout", "0", "b/x", "--", "true"], 75, "not all free"),
-        (vec!["hold", "--timeout", "0.05", "b/x", "--", "true"], 75, "not free in the time"),
+        (vec!["hold", "--timeout", "0.05", "b/x", "--", "true"], 75, "no answer in the time"),
         (vec!["hold", "b/y", "--", "no-such-command-here"], 127, "no-such-command-here"),
         (vec!["hold", "b/y", "--", "/"], 126, "/"),
         (vec!["hold", "nokey", "--", "true"], 2, "bucket/object"),

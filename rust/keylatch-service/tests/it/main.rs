@@ -1,7 +1,9 @@
 //! Integration tests of the lock service.
 
 mod client;
+mod client_claims;
 mod command;
+mod command_claims;
 mod http_access;
 mod http_claim_events;
 mod http_claims;

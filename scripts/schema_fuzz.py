@@ -181,7 +181,6 @@ def main() -> int:
             slow(server)
             before = server.memory_kib()
             failed = 0 if options.only_hostile else fuzz(server, options.examples)
-            hostile(server)
             quiet(server, descriptors)
             grown = server.memory_kib() - before
             print(f"  memory grew by {grown} KiB")

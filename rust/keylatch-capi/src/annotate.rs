@@ -30,6 +30,8 @@ struct Runtime {
     release: Annotation,
     begin_ignoring: Ignoring,
     end_ignoring: Ignoring,
+    /// Only the runtime for C has it. That of Go has functions of the same names as the first two that take other arguments.
+    for_c: Annotation,
 }
 
 // The language has no weak references: a table is filled in by the linker, with NULL for what it does not find.
@@ -39,17 +41,19 @@ std::arch::global_asm!(
     ".weak __tsan_release",
     ".weak AnnotateIgnoreWritesBegin",
     ".weak AnnotateIgnoreWritesEnd",
+    ".weak __tsan_func_entry",
     ".pushsection .data.rel.ro.keylatch_tsan,\"aw\",@progbits",
     ".p2align 3",
     ".globl __keylatch_tsan_runtime",
     ".hidden __keylatch_tsan_runtime",
     ".type __keylatch_tsan_runtime,@object",
-    ".size __keylatch_tsan_runtime,32",
+    ".size __keylatch_tsan_runtime,40",
     "__keylatch_tsan_runtime:",
     ".quad __tsan_acquire",
     ".quad __tsan_release",
     ".quad AnnotateIgnoreWritesBegin",
     ".quad AnnotateIgnoreWritesEnd",
+    ".quad __tsan_func_entry",
     ".popsection",
 );
 
@@ -67,13 +71,13 @@ fn runtime() -> &'static Runtime {
 #[cfg(not(all(target_os = "linux", not(tsan))))]
 #[inline(always)]
 fn runtime() -> &'static Runtime {
-    &Runtime { acquire: None, release: None, begin_ignoring: None, end_ignoring: None }
+    &Runtime { acquire: None, release: None, begin_ignoring: None, end_ignoring: None, for_c: None }
 }
 
 /// What happened before this is ordered before what comes after [`acquire`] of the same address.
 #[inline(always)]
 pub(crate) fn release<T>(address: &T) {
-    if let Some(release) = runtime().release {
+    if let Some(release) = runtime().release.filter(|_| is_watched()) {
         // SAFETY: the runtime takes any address of the program's memory.
         unsafe { release(from_ref(address).cast_mut().cast()) }
     }
@@ -82,7 +86,7 @@ pub(crate) fn release<T>(address: &T) {
 /// See [`release`].
 #[inline(always)]
 pub(crate) fn acquire<T>(address: &T) {
-    if let Some(acquire) = runtime().acquire {
+    if let Some(acquire) = runtime().acquire.filter(|_| is_watched()) {
         // SAFETY: as in `release`.
         unsafe { acquire(from_ref(address).cast_mut().cast()) }
     }
@@ -93,10 +97,10 @@ thread_local! {
     static IGNORED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Whether there is a runtime.
+/// Whether there is a runtime for C.
 #[inline(always)]
 fn is_watched() -> bool {
-    runtime().acquire.is_some()
+    runtime().for_c.is_some() && runtime().acquire.is_some()
 }
 
 /// The thread is inside the library, whose memory is not the program's.

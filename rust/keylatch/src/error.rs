@@ -134,10 +134,11 @@ impl LockError {
         match self {
             Self::Timeout { .. }
             | Self::WouldBlock { .. }
-            | Self::Deadlock { .. }
             | Self::TableFull { .. }
             | Self::TooManyWaiters { .. }
             | Self::UpgradeConflict { .. } => true,
+            // A session that waits for itself would do so again.
+            Self::Deadlock { cycle, .. } => cycle.len() > 1,
             Self::Batch { cause, .. } => cause.is_transient(),
             _ => false,
         }
@@ -149,6 +150,18 @@ impl fmt::Display for LockError {
         match self {
             Self::Timeout { key, waited, holders } => write!(f, "{key:#} was not free within {waited:?}; {holders}"),
             Self::WouldBlock { key, holders } => write!(f, "{key:#} is not free; {holders}"),
+            Self::Deadlock { key, cycle } if cycle.len() == 1 => {
+                let held = match cycle[0].blocked_by {
+                    Some(mode) => format!("which it holds {mode}"),
+                    None => "which it waits for already".into(),
+                };
+                let name = named(&cycle[0].session);
+                write!(f, "{name} would wait for itself: it asks for {key:#} ({}), {held}; ", cycle[0].mode)?;
+                match (cycle[0].blocked_by, cycle[0].mode) {
+                    (Some(Mode::Shared), Mode::Exclusive) => write!(f, "upgrade that hold, or release it first"),
+                    _ => write!(f, "use the hold that it has, or release it first"),
+                }
+            }
             Self::Deadlock { key, cycle } => {
                 write!(
                     f,
@@ -209,10 +222,14 @@ pub struct DeadlockLink {
     pub blocked_by: Option<Mode>,
 }
 
+/// A session's name as text shows it.
+fn named(session: &str) -> std::str::EscapeDebug<'_> {
+    if session.is_empty() { "an unnamed session" } else { session }.escape_debug()
+}
+
 impl fmt::Display for DeadlockLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.session.is_empty() { "an unnamed session" } else { &*self.session };
-        write!(f, "{} waits for {:#} ({})", name.escape_debug(), self.key, self.mode)?;
+        write!(f, "{} waits for {:#} ({})", named(&self.session), self.key, self.mode)?;
         match self.blocked_by {
             Some(mode) => write!(f, " held {mode} by the next"),
             None => write!(f, " behind the next"),

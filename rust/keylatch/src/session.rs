@@ -48,7 +48,7 @@ impl Session {
     /// Releases by force whatever the session holds, be it a guard's or a grant's: what a transaction that is rolled back
     /// wants. Returns how many locks that were.
     pub fn release_all(&self) -> usize {
-        self.state.as_ref().map_or(0, |state| self.manager.core().release_all_of(state.number))
+        self.state.as_ref().map_or(0, |state| self.manager.core().release_all_of(state))
     }
 
     /// Remembers that this session's request of that number was answered with this grant, for a front that waits in a way
@@ -134,7 +134,8 @@ impl Drop for Session {
             if self.releases && !fault!("dropped-session-keeps-its-locks") {
                 self.release_all();
             }
-            self.manager.core().sessions.end(state);
+            let core = self.manager.core();
+            core.sessions.end(state, |grant| core.is_held(grant));
         }
     }
 }

@@ -162,6 +162,7 @@ impl Core {
         let answer = self.acquire_with_record(local, wanted, delivery, record);
         match &answer {
             Ok(Answer::Granted(grant)) => {
+                self.note_hold(wanted.owner, wanted.hash, *grant);
                 self.note_taken(wanted.owner, *grant, || wanted.key.to_owned(), wanted.mode);
                 self.time_hold(*grant);
             }

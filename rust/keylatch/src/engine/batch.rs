@@ -7,7 +7,7 @@
 use super::acquire::Wanted;
 use super::core::Core;
 use super::local::Local;
-use crate::hold::Grant;
+use crate::hold::{Grant, SESSION};
 use crate::key::KeyRef;
 use crate::mode::Mode;
 use crate::request::BatchLockRequest;
@@ -49,7 +49,12 @@ impl Core {
     fn one_at_once(&self, local: &Local, key: &KeyRef<'_>, mode: Mode, owner: u32, priority: u8) -> Option<Grant> {
         let wanted = Wanted { key: *key, hash: self.hash(key), mode, owner, priority, loose: false, lease: 0 };
         match self.acquire_fast(local, wanted) {
-            Ok(grant) => Some(grant),
+            Ok(grant) => {
+                if owner & SESSION != 0 {
+                    self.note_hold(owner, self.hash(key), grant);
+                }
+                Some(grant)
+            }
             Err(_) => self.one_at_once_slow(local, key, mode, owner, priority),
         }
     }

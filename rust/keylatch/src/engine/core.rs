@@ -4,7 +4,7 @@ use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{
-    Grant, Held, Label, Leases, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, UNNAMED, record,
+    Grant, Held, Label, Leases, NotedHold, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, UNNAMED, record,
 };
 use crate::inspect::deadlock::Deadlocks;
 use crate::inspect::lock_order::LockOrders;
@@ -412,7 +412,22 @@ impl Core {
 
     /// A new session; `None` in a forked child, where its mutex may have been held by a thread that is not here.
     pub(crate) fn begin_session(&self, name: &str, source: &'static str) -> Option<Arc<SessionState>> {
-        (!self.is_forked()).then(|| self.sessions.begin(name, source, || self.owners_in_use()))
+        (!self.is_forked()).then(|| self.sessions.begin(name, source, |grant| self.is_held(grant)))
+    }
+
+    /// Whether a grant is held, or about to be released.
+    pub(crate) fn is_held(&self, grant: Grant) -> bool {
+        self.standing(grant).is_ok()
+    }
+
+    /// Notes that a session has got a lock; its request may be answered then. The caller may own the shard.
+    #[inline]
+    pub(crate) fn note_hold(&self, owner: u32, hash: u64, grant: Grant) {
+        if owner & SESSION != 0
+            && let Some(session) = self.sessions.get(owner)
+        {
+            session.note_hold(NotedHold { hash, grant }, |grant| self.is_held(grant));
+        }
     }
 
     /// Notes that a session's request stands in line. The caller owns the shard.
@@ -420,17 +435,13 @@ impl Core {
         if fault!("session-not-seen-waiting") {
             return;
         }
-        if let Some(session) = self.sessions.get(waiter.owner.load(Ordering::Relaxed)) {
-            session.begins_to_wait(waiter.index);
-        }
+        self.sessions.begins_to_wait(waiter.owner.load(Ordering::Relaxed), waiter.index);
     }
 
-    /// Notes that a session's request has left the line: whoever makes it leave says so, and from then on nobody waits
-    /// for anybody on its account. The caller owns the shard.
+    /// Notes that a session's request has left the line: from then on nobody waits for anybody on its account. Its hold,
+    /// if it got one, was noted before. The caller owns the shard.
     pub(crate) fn session_waits_no_more(&self, waiter: &Waiter) {
-        if let Some(session) = self.sessions.get(waiter.owner.load(Ordering::Relaxed)) {
-            session.waits_no_more(waiter.index);
-        }
+        self.sessions.waits_no_more(waiter.owner.load(Ordering::Relaxed), waiter.index);
     }
 
     pub(crate) fn owner_name(&self, number: u32) -> Arc<str> {

@@ -276,10 +276,9 @@ impl Core {
         }
     }
 
-    /// Takes a waiter out of the line and counts its wait.
+    /// Takes a waiter out of the line and counts its wait. Its session waits until the caller says otherwise.
     fn leave_line(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, now: u64) {
         self.queue(entry).leave(waiter);
-        self.session_waits_no_more(waiter);
         let waited = now.saturating_sub(waiter.since.load(Ordering::Relaxed));
         let counts = shard.counts();
         counts.waiting -= 1;
@@ -313,10 +312,12 @@ impl Core {
             // Whoever else is in it by now, its writer, if this is one, is this.
             let grant = self.begin_hold(record, entry, &granting, entry.word());
             self.begin_lease(grant, (index, entry), waiter.lease.load(Ordering::Relaxed), now);
+            self.note_hold(owner, entry.hash(), grant);
             self.note_taken(owner, grant, || entry.key(self.table.arena()), mode);
             self.time_hold(grant);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }
+        self.session_waits_no_more(waiter);
         // Taken before the phase changes: afterwards the waiter may be given back and be somebody else's.
         let (was, news) = waiter.advance_with_news(Phase::Granted);
         let told = was == Phase::Parked || !matches!(news, News::Thread);
@@ -437,6 +438,7 @@ impl Core {
     pub(crate) fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
         let now = self.now();
         self.leave_line(shard, entry, waiter, now);
+        self.session_waits_no_more(waiter);
         self.notice_wait(entry, waiter, now, false);
         match why {
             Phase::TimedOut => {

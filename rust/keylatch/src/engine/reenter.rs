@@ -8,7 +8,7 @@ use super::acquire::Wanted;
 use super::core::Core;
 use crate::config::Reentrancy;
 use crate::error::{DeadlockLink, LockError};
-use crate::hold::Grant;
+use crate::hold::{Grant, NotedHold};
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
@@ -53,7 +53,9 @@ impl Core {
         Again::Answer(Err(LockError::Deadlock { key, cycle: [link].into() }))
     }
 
-    /// The mode in which an owner holds a lock, if it does. The caller owns the shard.
+    /// The mode in which a session holds a lock, if it does. The caller owns the shard.
+    ///
+    /// Of a lock that is held exclusively only its holder is asked; otherwise the session's own holds are looked through.
     fn mode_of_hold(&self, owner: u32, index: u32, entry: &Entry) -> Option<Mode> {
         let word = entry.word();
         if word.is_exclusive() {
@@ -61,18 +63,16 @@ impl Core {
             let writer = word.writer();
             return (writer != NONE && self.records.get(writer).owner() == owner).then_some(Mode::Exclusive);
         }
-        let mut found = None;
         if word.is_free() {
             return None;
         }
-        self.records.for_each_until(usize::MAX, |_, record| {
-            if record.may_hold(index)
-                && record.owner() == owner
-                && record.held().is_some_and(|held| {
-                    // A writer that has left is on record until its record is given back.
-                    held.owner == owner && held.entry == index && held.mode == Mode::Shared
-                })
-            {
+        let (hash, mut found) = (entry.hash(), None);
+        self.sessions.get(owner)?.for_each_hold(|NotedHold { hash: noted, grant }| {
+            let held = (noted == hash).then(|| self.records.get(grant.index()).held()).flatten();
+            // A writer that has left is on record until its record is given back.
+            if held.is_some_and(|held| {
+                held.grant(grant.index()) == grant && held.entry == index && held.mode == Mode::Shared
+            }) {
                 found = Some(Mode::Shared);
                 return ControlFlow::Break(());
             }

@@ -43,7 +43,10 @@ impl Core {
         let local = self.local();
         let wanted = Wanted { loose, ..self.wanted(local, &request) };
         let grant = match (self.acquire_fast(local, wanted), patience) {
-            (Ok(grant), _) => grant,
+            (Ok(grant), _) => {
+                self.note_hold(wanted.owner, wanted.hash, grant);
+                grant
+            }
             (Err(_), Patience::None) => self.try_slow(local, wanted)?,
             (Err(_), Patience::Sleeps) => self.blocking_until(local, &wanted, limit)?,
         };

@@ -13,4 +13,4 @@ pub(crate) use owner::{Owners, UNNAMED};
 pub use record::{Grant, Lost};
 pub(crate) use record::{Held, Record, Standing};
 pub use session::SessionRef;
-pub(crate) use session::{Asked, Begun, SESSION, SessionState, Sessions, Taken, Turn};
+pub(crate) use session::{Asked, Begun, NotedHold, SESSION, SessionState, Sessions, Taken, Turn};

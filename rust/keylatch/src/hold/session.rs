@@ -9,8 +9,9 @@ use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use crate::sync::Mutex;
 use parking_lot::Condvar;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,8 +33,10 @@ impl<'a> SessionRef<'a> {
 
 /// Set in the number of an owner that is a session.
 pub(crate) const SESSION: u32 = 1 << 31;
-/// Sessions that ended before their numbers are looked through for those nobody bears any more.
-const WORTH_A_LOOK: usize = 64;
+/// Sessions that ended with holds or waits and that one beginning looks at, for a number that is free again.
+const ENDED_LOOKED_AT: usize = 2;
+/// The length at which a session's list of holds is cleared for the first time of those that have ended.
+const FIRST_CLEARING: usize = 16;
 
 /// What a manager keeps of a session.
 #[derive(Debug)]
@@ -45,10 +48,30 @@ pub(crate) struct SessionState {
     pub(crate) order: u64,
     /// Indexes of its waiters that stand in line. Changed under the mutex of the shard of each.
     waits: Mutex<Vec<u32>>,
+    holds: Mutex<Holds>,
     /// What became of numbered requests, to answer them again when they are repeated.
     answered: Mutex<HashMap<u64, Numbered>>,
     /// What it took, in this order; only where orders are looked at.
     taken: Mutex<TakenInOrder>,
+}
+
+/// What a session holds, and some of what it held.
+///
+/// A release does not come here: a hold that has ended is told by its grant, whose number never comes again. So taking
+/// and releasing cost what they cost others, and a look costs as much as there are holds. Every hold that is not in the
+/// list yet belongs to a request that is still being answered.
+#[derive(Debug, Default)]
+struct Holds {
+    list: Vec<NotedHold>,
+    /// The length at which ended holds are taken out.
+    cleared_at: usize,
+}
+
+/// A hold of a session: the grant, and the hash of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotedHold {
+    pub(crate) hash: u64,
+    pub(crate) grant: Grant,
 }
 
 /// A lock that a session took, and may have released since.
@@ -67,22 +90,43 @@ struct TakenInOrder {
 }
 
 impl SessionState {
-    /// Notes that a request has begun to wait.
-    pub(crate) fn begins_to_wait(&self, waiter: u32) {
-        self.waits.lock().push(waiter);
-    }
-
-    /// Notes that a request waits no more; done by whoever ends the wait, before anybody is told.
-    pub(crate) fn waits_no_more(&self, waiter: u32) {
-        let mut waits = self.waits.lock();
-        if let Some(position) = waits.iter().position(|waiting| *waiting == waiter) {
-            waits.swap_remove(position);
-        }
-    }
-
     /// Its waiters that stand in line now.
     pub(crate) fn waits(&self) -> Vec<u32> {
         self.waits.lock().clone()
+    }
+
+    /// Notes a hold. `is_held` says which grants are held.
+    pub(crate) fn note_hold(&self, hold: NotedHold, is_held: impl Fn(Grant) -> bool) {
+        let mut holds = self.holds.lock();
+        if holds.list.len() >= holds.cleared_at {
+            holds.list.retain(|hold| is_held(hold.grant));
+            holds.cleared_at = FIRST_CLEARING.max(2 * holds.list.len());
+        }
+        holds.list.push(hold);
+    }
+
+    /// Calls `visit` with what it holds, the oldest first, until that says it is enough. Ended holds may be among them.
+    pub(crate) fn for_each_hold(&self, mut visit: impl FnMut(NotedHold) -> ControlFlow<()>) {
+        for hold in &self.holds.lock().list {
+            crate::sync::step();
+            if visit(*hold).is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Whether neither a hold nor a waiter bears its number. `is_held` as in `note_hold`.
+    ///
+    /// A request that was granted is noted as a hold before it leaves the waits, so that it is seen in one of the two.
+    fn is_idle(&self, is_held: impl Fn(Grant) -> bool) -> bool {
+        if !self.waits.lock().is_empty() {
+            return false;
+        }
+        let mut holds = self.holds.lock();
+        while holds.list.pop_if(|hold| !is_held(hold.grant)).is_some() {
+            crate::sync::step();
+        }
+        holds.list.is_empty()
     }
 
     /// A numbered request comes in. `is_held` says which grants are not void.
@@ -220,29 +264,20 @@ pub(crate) struct Sessions {
 struct Slots {
     by_number: Vec<Option<Arc<SessionState>>>,
     free: Vec<u32>,
-    ended: Vec<u32>,
+    /// Those that ended while holders or waiters bore their numbers.
+    ended: VecDeque<u32>,
+    /// Those that wait for something.
+    waiting: BTreeSet<u32>,
     made: u64,
 }
 
 impl Sessions {
-    /// A new session. `in_use` tells the numbers that waiters and holders bear.
-    pub(crate) fn begin(
-        &self,
-        name: &str,
-        source: &'static str,
-        in_use: impl FnOnce() -> HashSet<u32>,
-    ) -> Arc<SessionState> {
+    /// A new session. `is_held` says which grants are held.
+    pub(crate) fn begin(&self, name: &str, source: &'static str, is_held: impl Fn(Grant) -> bool) -> Arc<SessionState> {
         let mut slots = self.slots.lock();
-        // As many as are in use: a look at all holders is then paid for by that many sessions.
-        if slots.free.is_empty() && slots.ended.len() >= WORTH_A_LOOK.max(slots.by_number.len() / 2) {
-            let in_use = in_use();
-            let (stay, go) =
-                std::mem::take(&mut slots.ended).into_iter().partition(|slot| in_use.contains(&(slot | SESSION)));
-            slots.ended = stay;
-            slots.free = go;
-            for slot in slots.free.clone() {
-                slots.by_number[slot as usize] = None;
-            }
+        for _ in 0..ENDED_LOOKED_AT {
+            let Some(slot) = slots.ended.pop_front() else { break };
+            slots.retire(slot, &is_held);
         }
         let slot = slots.free.pop().unwrap_or_else(|| {
             slots.by_number.push(None);
@@ -256,6 +291,7 @@ impl Sessions {
             source,
             order: slots.made,
             waits: Mutex::default(),
+            holds: Mutex::default(),
             answered: Mutex::default(),
             taken: Mutex::default(),
         });
@@ -264,8 +300,42 @@ impl Sessions {
     }
 
     /// The session will make no more requests. Its number stays taken while holders or waiters bear it.
-    pub(crate) fn end(&self, session: &SessionState) {
-        self.slots.lock().ended.push(session.number & !SESSION);
+    pub(crate) fn end(&self, session: &SessionState, is_held: impl Fn(Grant) -> bool) {
+        self.slots.lock().retire(session.number & !SESSION, &is_held);
+    }
+
+    /// Notes that a request of an owner, if that is a session, has begun to wait. The caller owns the waiter's shard.
+    pub(crate) fn begins_to_wait(&self, owner: u32, waiter: u32) {
+        if owner & SESSION == 0 {
+            return;
+        }
+        let mut slots = self.slots.lock();
+        let Some(session) = slots.get(owner) else { return };
+        session.waits.lock().push(waiter);
+        slots.waiting.insert(owner);
+    }
+
+    /// Notes that a request waits no more; whoever ends the wait says so before anybody is told. The caller owns the
+    /// waiter's shard.
+    pub(crate) fn waits_no_more(&self, owner: u32, waiter: u32) {
+        if owner & SESSION == 0 {
+            return;
+        }
+        let mut slots = self.slots.lock();
+        let Some(session) = slots.get(owner) else { return };
+        let mut waits = session.waits.lock();
+        if let Some(position) = waits.iter().position(|waiting| *waiting == waiter) {
+            waits.swap_remove(position);
+        }
+        if waits.is_empty() {
+            slots.waiting.remove(&owner);
+        }
+    }
+
+    /// Those that wait for something now.
+    pub(crate) fn waiting(&self) -> Vec<Arc<SessionState>> {
+        let slots = self.slots.lock();
+        slots.waiting.iter().filter_map(|number| slots.get(*number)).collect()
     }
 
     /// The session of a number, if it is one's.
@@ -273,45 +343,96 @@ impl Sessions {
         if number & SESSION == 0 {
             return None;
         }
-        self.slots.lock().by_number.get((number & !SESSION) as usize).cloned().flatten()
+        self.slots.lock().get(number)
+    }
+}
+
+impl Slots {
+    fn get(&self, number: u32) -> Option<Arc<SessionState>> {
+        self.by_number.get((number & !SESSION) as usize).cloned().flatten()
+    }
+
+    /// Frees the number of a session that has ended, or keeps it in mind.
+    fn retire(&mut self, slot: u32, is_held: impl Fn(Grant) -> bool) {
+        if self.by_number[slot as usize].as_ref().is_none_or(|session| session.is_idle(is_held)) {
+            self.by_number[slot as usize] = None;
+            self.free.push(slot);
+        } else {
+            self.ended.push_back(slot);
+        }
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
+
+    fn grant(number: u64) -> Grant {
+        Grant::from_raw(1 << 26 | number).unwrap()
+    }
 
     #[test]
     fn a_number_is_used_again_only_when_nobody_bears_it() {
         let sessions = Sessions::default();
-        let held = sessions.begin("held", "", HashSet::new).number;
-        sessions.end(&sessions.get(held).unwrap());
+        let is_held = |held: Grant| held == grant(1);
+        let held = sessions.begin("held", "", is_held);
+        held.note_hold(NotedHold { hash: 0, grant: grant(1) }, is_held);
+        let waits = sessions.begin("waits", "", is_held);
+        sessions.begins_to_wait(waits.number, 7);
+        sessions.end(&held, is_held);
+        sessions.end(&waits, is_held);
         let mut numbers = HashSet::new();
-        for i in 0..100 * WORTH_A_LOOK {
-            let session = sessions.begin(&format!("txn-{i}"), "", || HashSet::from([held]));
-            assert_ne!(session.number, held);
+        for i in 0..1000 {
+            let session = sessions.begin(&format!("txn-{i}"), "", is_held);
+            session.note_hold(NotedHold { hash: 0, grant: grant(2) }, is_held);
             assert_eq!(sessions.get(session.number).unwrap().order, session.order);
             numbers.insert(session.number);
-            sessions.end(&session);
+            sessions.end(&session, is_held);
         }
-        assert_eq!(&*sessions.get(held).unwrap().name, "held");
-        assert!(numbers.len() <= 3 * WORTH_A_LOOK, "{}", numbers.len());
+        assert!(!numbers.contains(&held.number) && !numbers.contains(&waits.number));
+        assert_eq!((&*sessions.get(held.number).unwrap().name, numbers.len()), ("held", 1));
+        // Released, and no longer waiting: both are free again after a few more have begun.
+        sessions.waits_no_more(waits.number, 7);
+        let others: HashSet<u32> = (0..3).map(|_| sessions.begin("other", "", |_| false).number).collect();
+        assert!(others.contains(&held.number) && others.contains(&waits.number), "{others:?}");
+    }
+
+    #[test]
+    fn holds_that_ended_are_cleared_away() {
+        let session = Sessions::default().begin("s", "", |_| false);
+        let is_held = |held: Grant| held.index() < 100;
+        for number in 0..10_000 {
+            session.note_hold(NotedHold { hash: number, grant: grant(number) }, is_held);
+        }
+        let mut held = 0;
+        session.for_each_hold(|hold| {
+            held += u64::from(hold.grant.index() < 100);
+            ControlFlow::Continue(())
+        });
+        assert_eq!(held, 100);
+        assert!(session.holds.lock().list.len() <= 2 * 100 + FIRST_CLEARING);
+        assert!(!session.is_idle(is_held) && session.is_idle(|_| false));
     }
 
     #[test]
     fn a_label_is_no_session() {
         let sessions = Sessions::default();
-        sessions.begin("a", "", HashSet::new);
+        sessions.begin("a", "", |_| false);
         assert!(sessions.get(0).is_none());
         assert!(sessions.get(SESSION | 7).is_none());
     }
 
     #[test]
     fn waits_end_one_by_one_in_any_order() {
-        let session = Sessions::default().begin("a", "", HashSet::new);
-        (1..4).for_each(|waiter| session.begins_to_wait(waiter));
-        session.waits_no_more(1);
-        session.waits_no_more(9);
+        let sessions = Sessions::default();
+        let session = sessions.begin("a", "", |_| false);
+        (1..4).for_each(|waiter| sessions.begins_to_wait(session.number, waiter));
+        sessions.waits_no_more(session.number, 1);
+        sessions.waits_no_more(session.number, 9);
         assert_eq!(HashSet::from_iter(session.waits()), HashSet::from([2, 3]));
+        assert_eq!(sessions.waiting().len(), 1);
+        [2, 3].into_iter().for_each(|waiter| sessions.waits_no_more(session.number, waiter));
+        assert!(sessions.waiting().is_empty());
     }
 }

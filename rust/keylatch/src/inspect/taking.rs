@@ -2,10 +2,11 @@
 
 use super::Filter;
 use crate::engine::Core;
-use crate::hold::{Grant, Lost};
+use crate::hold::{Grant, Lost, SessionState};
 use crate::listed::HolderInfo;
 use crate::manager::FastObjectLockManager;
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 impl Core {
     /// Revokes holds, and ends lock delays. Returns those that were.
@@ -21,13 +22,14 @@ impl Core {
     }
 
     /// Releases by force whatever a session holds. Returns how many locks that were.
-    pub(crate) fn release_all_of(&self, session: u32) -> usize {
+    pub(crate) fn release_all_of(&self, session: &SessionState) -> usize {
         if self.is_forked() {
             return 0;
         }
         let mut grants = Vec::new();
-        self.records.for_each(usize::MAX, |index, record| {
-            grants.extend(record.held().filter(|held| held.owner == session).map(|held| held.grant(index)));
+        session.for_each_hold(|hold| {
+            grants.extend(self.is_held(hold.grant).then_some(hold.grant));
+            ControlFlow::Continue(())
         });
         self.revoke(self.local(), &grants, Lost::Forced).len()
     }

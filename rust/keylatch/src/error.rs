@@ -249,8 +249,8 @@ impl std::error::Error for LockError {
 /// Who holds a lock, as an error tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holders {
-    /// Holders by name, at most 64; a refusal without waiting names the exclusive holder, or a
-    /// reader if one is at hand.
+    /// Those that are known at hand: the exclusive holder, or one reader.
+    /// [`holders`](crate::FastObjectLockManager::holders) lists all.
     pub named: Vec<Holder>,
     /// Holders that are not among the named.
     pub more: u32,

@@ -61,6 +61,13 @@ impl Session {
         }
     }
 
+    /// Tickets of its requests that stand in line.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn waiters(&self) -> Vec<crate::wait::Ticket> {
+        let waiters = &self.manager.core().waiters;
+        self.state.iter().flat_map(|state| state.waits()).map(|index| waiters.get(index).ticket(index)).collect()
+    }
+
     /// Whether dropping the session releases what it still holds. By default it does not: guards and grants outlive it,
     /// and go on naming it.
     #[must_use]
@@ -146,6 +153,36 @@ impl<'a> From<&'a Session> for OwnerRef<'a> {
         match &session.state {
             Some(state) => Self::Session(SessionRef::new(state, session.manager.core().identity())),
             None => Self::Named(""),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::sync::steps_of;
+    use crate::{FastObjectLockManager, LockConfig, LockRequest, Reentrancy};
+
+    /// What others hold is nothing to it: neither when it begins, asks again for what it shares, or ends.
+    #[test]
+    fn session_looks_at_its_own_holds_alone() {
+        for reentrancy in [Reentrancy::Deny, Reentrancy::Count] {
+            let locks = FastObjectLockManager::with_config(LockConfig { reentrancy, ..LockConfig::default() }).unwrap();
+            let names: Vec<String> = (0..5000).map(|number| number.to_string()).collect();
+            let all: Vec<_> = names.iter().map(|key| locks.try_acquire_write_lock("b", key, "me").unwrap()).collect();
+            let shared = locks.try_acquire_read_lock("b", "hot", "other").unwrap();
+            let steps = steps_of(|| {
+                for _ in 0..200 {
+                    let session = locks.session("s").release_on_drop(true);
+                    let read = LockRequest::read(("b", "hot")).owner(&session);
+                    let grant = locks.lock(read).grant_now().unwrap();
+                    locks.release(locks.lock(read).grant_now().unwrap()).unwrap();
+                    assert!(locks.lock(LockRequest::write(("b", "0")).owner(&session)).try_now().is_err());
+                    let _ = grant;
+                }
+            });
+            assert!(steps < 200 * 20, "{steps}");
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 5001);
+            drop((all, shared));
         }
     }
 }

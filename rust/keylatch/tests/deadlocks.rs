@@ -88,12 +88,14 @@ impl Circle {
         self.held.len()
     }
 
-    /// Who has to give way; `None` if that depends on who looks first.
-    fn victim(&self, policy: Victim, delay: Duration) -> Option<usize> {
+    /// Who has to give way.
+    fn victim(&self, policy: Victim) -> usize {
         match policy {
-            Victim::Asker => delay.is_zero().then(|| self.order[self.len() - 1]),
-            Victim::Youngest => Some(self.len() - 1),
-            Victim::LowestPriority => (0..self.len()).rev().min_by_key(|place| self.priorities[*place]),
+            Victim::Asker => self.order[self.len() - 1],
+            Victim::Youngest => self.len() - 1,
+            Victim::LowestPriority => {
+                (0..self.len()).rev().min_by_key(|place| self.priorities[*place]).expect("there are some")
+            }
         }
     }
 
@@ -129,9 +131,7 @@ fn circle_by_mail(circle: &Circle, policy: Victim, delay: Duration, fairness: Fa
     }
     let told = queue.next(Some(FOREVER)).unwrap().expect("somebody gives way");
     let victim = told.token as usize;
-    if let Some(expected) = circle.victim(policy, delay) {
-        assert_eq!(victim, expected, "{policy:?}");
-    }
+    assert_eq!(victim, circle.victim(policy), "{policy:?}");
     circle.check(deadlock(&told.result.unwrap_err()), victim);
     // The others go on, one after the other, once the victim lets go.
     held[victim] = None;
@@ -192,7 +192,7 @@ fn circle_of_threads(circle: &Circle, policy: Victim, delay: Duration, fairness:
     let victims = victims.into_inner().unwrap();
     assert_eq!(victims.len(), 1, "one circle, one victim");
     if policy != Victim::Asker {
-        assert_eq!(Some(victims[0]), circle.victim(policy, delay));
+        assert_eq!(victims[0], circle.victim(policy));
     }
     assert_deadlocks(&locks, 1);
     assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
@@ -353,45 +353,82 @@ fn a_batch_that_would_be_a_deadlock_fails_as_a_whole() {
     assert_deadlocks(&locks, 3);
 }
 
+/// Behind a label that waits for a session, which waits for the one behind: that one passes the label.
 #[test]
-fn who_stands_behind_a_label_waits_for_its_holders() {
-    for delay in DELAYS {
-        let locks = manager(delay, Victim::Youngest);
+fn reader_behind_a_label_passes_it() {
+    for (delay, victim) in DELAYS.into_iter().flat_map(|delay| VICTIMS.map(|victim| (delay, victim))) {
+        let locks = manager(delay, victim);
         let (a, b) = (locks.session("a"), locks.session("b"));
         let shared = take(&locks, "00", READ, &a);
-        let _held = take(&locks, "01", WRITE, &b);
+        let held = take(&locks, "01", WRITE, &b);
         let label = LockRequest::write(("b", "00")).owner("label");
         let mut writer = ByHand::waiting(locks.lock(label));
-        // Behind the writer, though it would share.
         let mut reader = ByHand::waiting(locks.lock(ask("00", READ, &b)));
-        let _last = ByHand::waiting(locks.lock(ask("01", WRITE, &a)));
-        assert_eq!(names(deadlock(&reader.after_wakes().unwrap_err())), ["b", "a"]);
+        let mut last = ByHand::waiting(locks.lock(ask("01", WRITE, &a)));
+        drop(reader.after_wakes().expect("it shares the lock with a"));
+        drop(held);
+        drop(last.after_wakes().expect("b has done its work"));
         drop(shared);
         drop(writer.after_wakes().unwrap());
-        assert_deadlocks(&locks, 1);
+        assert_deadlocks(&locks, 0);
     }
 }
 
+/// Whoever waits for two locks, for one of them in front of a session that holds the other, lets that one pass.
 #[test]
-fn who_stands_in_front_counts_though_it_holds_nothing() {
-    for delay in DELAYS {
-        let locks = manager(delay, Victim::Asker);
+fn session_in_front_is_passed() {
+    for (delay, victim) in DELAYS.into_iter().flat_map(|delay| VICTIMS.map(|victim| (delay, victim))) {
+        let locks = manager(delay, victim);
         let queue = locks.completion_queue().unwrap();
         let (a, b) = (locks.session("a"), locks.session("b"));
         let held = locks.try_acquire_read_lock("b", "00", "label").unwrap();
-        let _mine = take(&locks, "01", WRITE, &a);
+        let mine = take(&locks, "01", WRITE, &a);
         // In front, a writer of b; behind it a reader of a; and b waits for a as well.
         let first = locks.lock(ask("00", WRITE, &b)).with_queue(&queue, 1).unwrap();
         let second = locks.lock(ask("00", READ, &a)).with_queue(&queue, 2).unwrap();
         let third = locks.lock(ask("01", READ, &b)).with_queue(&queue, 3).unwrap();
         assert!([&first, &second, &third].iter().all(|submitted| submitted.ticket().is_some()));
-        let told = queue.next(Some(FOREVER)).unwrap().unwrap();
-        let error = told.result.unwrap_err();
-        let cycle = deadlock(&error);
-        assert_eq!(cycle.len(), 2);
-        assert!(cycle.iter().any(|link| &*link.session == "a" && link.blocked_by.is_none()));
-        assert!(cycle.iter().any(|link| &*link.session == "b" && link.blocked_by == Some(WRITE)));
+        let next = || {
+            let arrived = queue.next(Some(FOREVER)).unwrap().expect("one goes on");
+            (arrived.token, arrived.result.expect("nobody gives way"))
+        };
+        let (token, passed) = next();
+        assert_eq!(token, 2);
+        drop((passed, mine));
+        let (token, third) = next();
+        assert_eq!(token, 3);
         drop(held);
+        assert_eq!(next().0, 1);
+        drop(third);
+        assert_deadlocks(&locks, 0);
+    }
+}
+
+/// b holds nothing. It stands in front of a, which c waits for; c holds what b waits for.
+#[test]
+fn session_that_holds_nothing_never_gives_way() {
+    for (delay, victim) in DELAYS.into_iter().flat_map(|delay| VICTIMS.map(|victim| (delay, victim))) {
+        let locks = manager(delay, victim);
+        let queue = locks.completion_queue().unwrap();
+        let (a, c, b) = (locks.session("a"), locks.session("c"), locks.session("b"));
+        let (mine, theirs) = (take(&locks, "01", WRITE, &a), take(&locks, "00", READ, &c));
+        let submit =
+            |request, token| assert!(locks.lock(request).with_queue(&queue, token).unwrap().ticket().is_some());
+        submit(ask("00", WRITE, &b), 1);
+        submit(ask("00", READ, &a), 2);
+        submit(ask("01", WRITE, &c), 3);
+        let next = || {
+            let arrived = queue.next(Some(FOREVER)).unwrap().expect("one goes on");
+            (arrived.token, arrived.result.expect("nobody gives way"))
+        };
+        let (token, passed) = next();
+        assert_eq!(token, 2, "a passes b");
+        drop((passed, mine));
+        let (token, last) = next();
+        assert_eq!(token, 3);
+        drop((last, theirs));
+        assert_eq!(next().0, 1);
+        assert_deadlocks(&locks, 0);
     }
 }
 

@@ -2,9 +2,16 @@
 
 mod steps;
 
-use keylatch::{FastObjectLockManager, Grant, LockError, LockRequest, Mode, OwnedLockGuard};
+use keylatch::{
+    Fairness, FastObjectLockManager, Filter, Grant, LockConfig, LockError, LockRequest, Mode, OwnedLockGuard,
+};
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Wake, Waker};
 use steps::*;
 
 #[track_caller]
@@ -255,4 +262,27 @@ fn the_holder_is_known_by_name_for_as_long_as_somebody_waits() {
         assert!(holders.named[0].held_for >= std::time::Duration::from_millis(2), "{holders:?}");
     }
     drop((held_too, nobody));
+}
+
+/// When the next holder is woken, it has the lock, and whoever asks then finds that the old grant is void.
+#[test]
+fn revoked_grant_is_void_when_the_next_is_woken() {
+    struct Asks(FastObjectLockManager, Grant, AtomicU32);
+    impl Wake for Asks {
+        fn wake(self: Arc<Self>) {
+            assert!(!self.0.is_valid(self.1), "the next one has the lock");
+            assert!(matches!(self.0.remaining(self.1), Err(LockError::NotHeld { .. })));
+            self.2.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let config = LockConfig { fairness: Fairness::Fifo, ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let grant = locks.acquire_write_lock_blocking("b", "o", "first").unwrap().into_grant();
+    let mut next = pin!(locks.acquire_write_lock("b", "o", "next"));
+    let asks = Arc::new(Asks(locks.clone(), grant, AtomicU32::new(0)));
+    let waker = Waker::from(Arc::clone(&asks));
+    assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(locks.force_release(&Filter::new().owner("first")).len(), 1);
+    assert_eq!(asks.2.load(Ordering::Relaxed), 1, "it was woken, and asked");
+    assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
 }

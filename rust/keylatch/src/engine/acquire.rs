@@ -220,7 +220,7 @@ impl Core {
             if let Some(delivery) = delivery {
                 return self.queue_up(local, shard, wanted, index, entry, record, delivery).map(Answer::Queued);
             }
-            let holders = self.holders(index, entry, false);
+            let holders = self.holders(index, entry);
             return Err(LockError::WouldBlock { key: wanted.key.to_owned(), holders });
         }
     }

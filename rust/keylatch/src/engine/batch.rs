@@ -23,35 +23,38 @@ impl Core {
             return None;
         }
         let owner = self.owner_number(local, batch.owner);
-        let mut shared = [0_u32; SMALL_BATCH];
-        let mut shared_len = 0;
+        let mut hashes = [0_u64; SMALL_BATCH];
         let mut grants = Vec::with_capacity(batch.wanted.len());
-        for (key, mode) in &batch.wanted {
-            let Some(grant) = self.one_at_once(local, key, *mode, owner, batch.priority) else {
+        for (position, (key, mode)) in batch.wanted.iter().enumerate() {
+            let hash = self.hash(key);
+            // A key named twice is to be one hold. The lock itself would refuse the second only while the first is there.
+            if hashes[..position].contains(&hash) {
+                return self.give_back(grants);
+            }
+            hashes[position] = hash;
+            let wanted = (key, hash, *mode);
+            let Some(grant) = self.one_at_once(local, wanted, owner, batch.priority) else {
                 return self.give_back(grants);
             };
             grants.push(grant);
-            // A key named twice is refused by the lock itself, unless it is shared both times: that would be two holds.
-            if *mode == Mode::Shared {
-                let entry = self.records.get(grant.index()).held_by_guard(grant).map_or(0, |(entry, _)| entry);
-                if shared[..shared_len].contains(&entry) {
-                    return self.give_back(grants);
-                }
-                shared[shared_len] = entry;
-                shared_len += 1;
-            }
         }
         Some(grants)
     }
 
     /// A function of its own: it has the registers to itself, which is worth more than what calling it costs.
     #[inline(never)]
-    fn one_at_once(&self, local: &Local, key: &KeyRef<'_>, mode: Mode, owner: u32, priority: u8) -> Option<Grant> {
-        let wanted = Wanted { key: *key, hash: self.hash(key), mode, owner, priority, loose: false, lease: 0 };
+    fn one_at_once(
+        &self,
+        local: &Local,
+        (key, hash, mode): (&KeyRef<'_>, u64, Mode),
+        owner: u32,
+        priority: u8,
+    ) -> Option<Grant> {
+        let wanted = Wanted { key: *key, hash, mode, owner, priority, loose: false, lease: 0 };
         match self.acquire_fast(local, wanted) {
             Ok(grant) => {
                 if owner & SESSION != 0 {
-                    self.note_hold(owner, self.hash(key), grant);
+                    self.note_hold(owner, hash, grant);
                 }
                 Some(grant)
             }

@@ -30,10 +30,8 @@ use super::loss::Losses;
 use super::mail::{Dispatcher, EndsWithIt};
 use super::tombstones::Tombstones;
 
-/// Holders that an error names at most.
-const NAMED_HOLDERS: usize = 64;
-/// Pages of hold records that are looked through for a reader's name when an attempt without patience is refused.
-const A_FEW_PAGES: usize = 16;
+/// Pages of hold records that are looked through for a reader's name, where none is noted.
+const A_FEW_PAGES: usize = 4;
 /// Who is named as the holder of a lock that a lock delay keeps.
 pub(crate) const KEPT_SHUT: &str = "(nobody: kept shut after a lost lease)";
 /// Turns that waiting awake starts out with; see `waiting`.
@@ -491,37 +489,29 @@ impl Core {
         record.begin(record_index, mode, priority, loose)
     }
 
-    /// Who holds an entry. `thorough` looks for every reader until enough are named; otherwise it is enough to name one that
-    /// is found quickly. The caller owns the shard.
-    pub(crate) fn holders(&self, index: u32, entry: &Entry, thorough: bool) -> Holders {
+    /// Who holds an entry, as far as it is known at hand: one by name, the exclusive one or a reader, and how many others.
+    ///
+    /// What this looks at does not grow with the holds that there are. The caller owns the shard.
+    pub(crate) fn holders(&self, index: u32, entry: &Entry) -> Holders {
         let word = entry.word();
         let now = self.now();
         if word.is_exclusive() {
             return Holders { named: self.writer(entry, word, now).into_iter().collect(), more: 0 };
         }
         let mut named = Vec::new();
-        let enough = NAMED_HOLDERS.min(word.readers() as usize);
         let mut name = |at: u32, record: &Record| {
-            if let Some(held) = record.held().filter(|held| held.entry == index && held.mode == Mode::Shared) {
-                named.push(self.named((at, record), held.owner, Mode::Shared, now));
-            }
-            if named.len() < enough { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            let is_its = |held: &Held| held.entry == index && held.mode == Mode::Shared;
+            let Some(held) = record.held().filter(is_its) else { return ControlFlow::Continue(()) };
+            named.push(self.named((at, record), held.owner, Mode::Shared, now));
+            ControlFlow::Break(())
         };
         let noted = entry.reader.load(Ordering::Relaxed);
-        let noted = self.records.could_be(noted).then(|| (noted, self.records.get(noted)));
-        let is_current = |(_, record): &(u32, &Record)| record.held().is_some_and(|held| held.entry == index);
-        match noted.filter(is_current) {
-            Some((at, record)) if word.readers() == 1 || !thorough => {
-                let _ = name(at, record);
-            }
-            _ if word.readers() == 0 => {}
-            _ => {
-                let pages = if thorough { usize::MAX } else { A_FEW_PAGES };
-                // Most are passed over by a glance.
-                self.records.for_each_until(pages, |at, record| {
-                    if record.may_hold(index) { name(at, record) } else { ControlFlow::Continue(()) }
-                });
-            }
+        let is_named = self.records.could_be(noted) && name(noted, self.records.get(noted)).is_break();
+        if !is_named && word.readers() > 0 {
+            // Of several readers only one is noted, who may have left. Most records are passed over by a glance.
+            self.records.for_each_until(A_FEW_PAGES, |at, record| {
+                if record.may_hold(index) { name(at, record) } else { ControlFlow::Continue(()) }
+            });
         }
         let more = word.readers().saturating_sub(named.len() as u32);
         Holders { named, more }

@@ -117,7 +117,7 @@ impl Core {
     fn holders_of(&self, request: &LockRequest<'_>) -> Holders {
         let hash = self.hash(&request.key);
         let shard = self.lock_shard(hash);
-        shard.find(hash, &request.key).map_or_else(Holders::default, |(index, entry)| self.holders(index, entry, true))
+        shard.find(hash, &request.key).map_or_else(Holders::default, |(index, entry)| self.holders(index, entry))
     }
 
     /// Refuses what cannot be meant.

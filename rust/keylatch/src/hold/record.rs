@@ -300,6 +300,8 @@ impl Record {
             return Standing::Unknown;
         }
         match (state & LOST != 0, state & EXPIRED != 0) {
+            // On its way out, by whomever: who comes next may have the lock already.
+            (false, _) if self.entry.load(Ordering::Relaxed) == 0 => Standing::Unknown,
             (false, _) => Standing::Held { loose: state & LOOSE != 0 },
             (true, true) => Standing::Lost(Lost::Expired),
             (true, false) => Standing::Lost(Lost::Forced),

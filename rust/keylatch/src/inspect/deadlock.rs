@@ -1,8 +1,17 @@
-//! Circles of sessions of which each waits for the next, and who gives way.
+//! Circles of sessions of which each waits for the next, and how they are broken.
 //!
 //! A request that has waited for `deadlock_delay` looks for a circle through its session. The last request that a circle
 //! needs begins to wait after all its other edges were there, so its look finds it; and because a lock may also change
 //! hands past those who wait, everybody looks again whenever it has waited twice as long.
+//!
+//! **Holds first.** A circle in which each session waits for what the next one *holds* is broken by one that gives way.
+//! Any of them holds something that another one waits for, so a session that holds nothing never gives way. Only if there
+//! is no such circle through a session are waits because of the order of a line followed as well. A circle of these is
+//! broken by another order: without circles of holds there is an order of turns that fits all holds (`Turns`), so some
+//! request in the circle stands behind one whose turn comes later, and the two change places.
+//!
+//! **A crowd looks at nothing.** A session that joins the end of a line, holds nothing that is waited for and has no other
+//! request in line is in nobody's way, and in no circle. So n sessions that wait for one lock do not look at each other.
 //!
 //! **No false alarm.** What the search finds is confirmed before anybody is told: the shards of all requests in the
 //! circle are locked at once, in ascending order, so that nobody can leave a line, and every hold is looked at twice. A
@@ -14,20 +23,22 @@
 //!
 //! Nowhere else does a thread hold the mutexes of two shards.
 
-use super::wait_for::{By, Line, Search, Step, session_that_holds};
-use crate::config::Victim;
+use super::wait_for::{Against, By, Line, Search, Step, Turns, Waits, session_that_holds};
+use crate::config::{Fairness, Victim};
 use crate::engine::Core;
 use crate::engine::looking::is_session;
 use crate::error::{DeadlockLink, LockError};
+use crate::hold::NotedHold;
 use crate::mode::Mode;
 use crate::observe::Event;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::fault::fault;
 use crate::sync::{Mutex, MutexGuard};
-use crate::table::LockedShard;
-use crate::wait::{NEVER, Phase, Ticket};
+use crate::table::{Entry, LockedShard};
+use crate::wait::{NEVER, Phase, Ticket, Waiter};
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +46,8 @@ use std::time::Duration;
 const REMEMBERED: usize = 64;
 /// Suspicions in a row that may turn out wrong before the request goes on waiting for a while.
 const SUSPICIONS: usize = 8;
+/// Orders of lines that one look changes at most.
+const MOST_ORDERS: usize = 64;
 /// The shortest time between two looks of a request.
 const SHORTEST_PAUSE: u64 = 50_000_000;
 
@@ -59,9 +72,20 @@ impl fmt::Display for Cycle {
     }
 }
 
-/// The latest deadlocks. Its mutex is what has one detection run at a time.
+/// The latest deadlocks. Their mutex is what has one detection run at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Deadlocks(Mutex<VecDeque<Cycle>>);
+pub(crate) struct Deadlocks {
+    recent: Mutex<VecDeque<Cycle>>,
+    /// Lines whose order was changed. Changed under the mutex of the line's shard.
+    orders: AtomicU64,
+}
+
+impl Deadlocks {
+    /// How often the order of a line was changed. While a shard's mutex is held none of its lines changes.
+    pub(crate) fn orders(&self) -> u64 {
+        self.orders.load(Ordering::Relaxed)
+    }
+}
 
 impl Core {
     /// The latest deadlocks, oldest first.
@@ -69,7 +93,7 @@ impl Core {
         if self.is_forked() {
             return Vec::new();
         }
-        self.deadlocks.0.lock().iter().cloned().collect()
+        self.deadlocks.recent.lock().iter().cloned().collect()
     }
 
     /// Looks for deadlocks that a waiting request is part of, and breaks them. Returns when to look again.
@@ -88,11 +112,12 @@ impl Core {
         if !at_once && self.now() < due {
             return due;
         }
-        let mut wrong = 0;
-        while wrong < SUSPICIONS {
+        let (mut wrong, mut orders) = (0, 0);
+        while wrong < SUSPICIONS && orders < MOST_ORDERS && self.is_in_the_way(session, ticket) {
             match self.break_one(session) {
                 Found::Nothing => break,
                 Found::Suspicion => wrong += 1,
+                Found::Order => orders += 1,
                 Found::Deadlock => {}
             }
         }
@@ -104,10 +129,42 @@ impl Core {
         if wrong == SUSPICIONS { now + SHORTEST_PAUSE } else { now + (now.saturating_sub(since)).max(SHORTEST_PAUSE) }
     }
 
-    /// Finds a deadlock through a session, and ends the wait of the one who gives way.
+    /// Whether another request may wait for a session: if not, it is in no circle. Looks at its own holds alone.
+    fn is_in_the_way(&self, session: u32, ticket: Ticket) -> bool {
+        let Some(state) = self.sessions.get(session) else { return false };
+        // Of those behind it in line one may have come before.
+        let may_overtake = match self.config.fairness {
+            Fairness::Fifo | Fairness::Eventual { .. } => self.waiters.get(ticket.index()).asking().priority > 0,
+            Fairness::WriterFirst | Fairness::ReaderFirst => true,
+        };
+        if may_overtake || state.waits().len() > 1 {
+            return true;
+        }
+        // Pairs with: the same fence of another session's look. Of two that wait for each other's locks both have joined
+        // a line before, so at least one of them sees the other in line here.
+        fence(Ordering::SeqCst);
+        let mut is_waited_for = false;
+        state.for_each_hold(|NotedHold { grant, .. }| {
+            let held = self.records.get(grant.index()).held().filter(|held| held.grant(grant.index()) == grant);
+            is_waited_for = held.is_some_and(|held| {
+                let entry = self.table.entry(held.entry);
+                entry.queue_head.load(Ordering::Relaxed) != crate::memory::NONE
+            });
+            if is_waited_for { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        is_waited_for
+    }
+
+    /// Finds a circle through a session, and breaks it.
     fn break_one(&self, asker: u32) -> Found {
-        let mut recent = self.deadlocks.0.lock();
-        let Some(circle) = Search::new(self).circle(asker) else { return Found::Nothing };
+        let mut recent = self.deadlocks.recent.lock();
+        let mut search = Search::new(self);
+        let Some(circle) = search.circle(asker, Waits::ForHolds) else {
+            return match search.circle(asker, Waits::All) {
+                Some(circle) => self.change_order(&mut search, &circle),
+                None => Found::Nothing,
+            };
+        };
         let Some(mut shards) = self.confirm(&circle) else { return Found::Suspicion };
         let gives_way = self.who_gives_way(&circle);
         let links: Arc<[DeadlockLink]> =
@@ -131,6 +188,58 @@ impl Core {
         Found::Deadlock
     }
 
+    /// Breaks a circle that only the order of lines makes: moves a request in front of those whose turn comes later.
+    fn change_order(&self, search: &mut Search<'_>, circle: &[Step]) -> Found {
+        let turns = search.turns(circle.iter().map(|step| step.from));
+        // It may stand in its own way, too: by a hold that it could share, but for a label in front.
+        let is_against =
+            |step: &&Step| step.by_order && (turns.place(step.from) < turns.place(step.to) || step.from == step.to);
+        // Turns fit all holds, and no circle fits an order: one of its steps is against it.
+        let Some(step) = circle.iter().find(is_against) else { return Found::Suspicion };
+        let Some(mut shards) = self.confirm(circle) else { return Found::Suspicion };
+        let place = shards.iter().position(|(shard, _)| *shard == self.table.shard_of(step.hash));
+        let shard = shards.swap_remove(place.expect("the shards of all steps are locked")).1;
+        drop(shards);
+        let entry = self.table.entry(step.entry);
+        let moved = self.sort_line(entry, step, &turns);
+        self.deadlocks.orders.fetch_add(1, Ordering::Relaxed);
+        // Whoever came to the front may have the lock now.
+        self.settle_and_wake(self.local(), shard, step.entry, entry, step.hash, None);
+        if moved { Found::Order } else { Found::Suspicion }
+    }
+
+    /// Sorts the part of a line between a request and the one that it is to pass by their turns. Whether that changes it.
+    /// The caller owns the shard.
+    fn sort_line(&self, entry: &Entry, step: &Step, turns: &Turns) -> bool {
+        let queue = self.queue(entry);
+        let (index, waiter) = (step.ticket.index(), self.waiters.get(step.ticket.index()));
+        let reads = waiter.asking().mode == Mode::Shared;
+        // From the one to pass; whoever waits because of what a label waits for is to pass all labels.
+        let first = |other: u32| match step.by {
+            By::Line { waiter } => other == waiter,
+            By::Hold { .. } => true,
+        };
+        let line = queue.iter().take_while(|(other, _)| *other != index).skip_while(|(other, _)| !first(*other));
+        // Those who upgrade hold the lock: a reader passes them and shares it right away, a writer cannot pass them.
+        let passed: Vec<(u32, &Waiter)> = line.filter(|(_, other)| reads || !other.asking().upgrade).collect();
+        let Some((_, behind)) = passed.first() else { return false };
+        let mut behind = queue.before(behind);
+        let before: Vec<u32> = passed.iter().map(|(index, _)| *index).chain([index]).collect();
+        let mut sorted = before.clone();
+        if passed.iter().any(|(_, other)| other.asking().upgrade) {
+            sorted.rotate_right(1);
+        } else {
+            // Stable: those whose turns are not known stay as they are, behind the others.
+            sorted.sort_by_key(|index| turns.place(self.waiters.get(*index).owner.load(Ordering::Relaxed)));
+        }
+        before.iter().for_each(|index| queue.leave(self.waiters.get(*index)));
+        for index in &sorted {
+            queue.put_behind(*index, behind);
+            behind = Some(*index);
+        }
+        sorted != before
+    }
+
     /// Makes sure that all of a circle exists at one moment. Its requests stay in line for as long as the shards that come
     /// back are held.
     fn confirm(&self, circle: &[Step]) -> Option<Vec<(u32, LockedShard<'_>)>> {
@@ -149,7 +258,7 @@ impl Core {
 
     /// Whether a step is one, as far as this can be said of one step; then what the hold that it goes by is to be against.
     /// The caller owns the shard.
-    fn stands(&self, step: &Step) -> Option<Option<super::wait_for::Against>> {
+    fn stands(&self, step: &Step) -> Option<Option<Against>> {
         let waiter = self.waiters.get(step.ticket.index());
         let entry = self.table.entry(step.entry);
         // The phase first, as in `end_by_ticket`.
@@ -160,6 +269,10 @@ impl Core {
             && waiter.owner.load(Ordering::Relaxed) == step.from;
         if !waits {
             return None;
+        }
+        if !step.by_order {
+            let against = Some(Against::of(waiter.asking()));
+            return self.holds_still(step, against).then_some(against);
         }
         let mut in_front = false;
         let line = Line::read(self.queue(entry));
@@ -173,18 +286,22 @@ impl Core {
     }
 
     /// Whether the hold that a step goes by is there now.
-    fn holds_still(&self, step: &Step, against: Option<super::wait_for::Against>) -> bool {
+    fn holds_still(&self, step: &Step, against: Option<Against>) -> bool {
         let (By::Hold { record, mark }, Some(against)) = (step.by, against) else { return true };
-        session_that_holds(self, record, mark, step.entry, against) == Some(step.to)
+        let holder = session_that_holds(self, record, mark, step.entry, against);
+        holder.is_some_and(|(session, _)| session == step.to)
     }
 
     /// The position of the step whose session gives way. The caller owns the shards.
     fn who_gives_way(&self, circle: &[Step]) -> usize {
         let order = |step: &Step| self.sessions.get(step.from).map_or(0, |session| session.order);
         let priority = |step: &Step| self.waiters.get(step.ticket.index()).asking().priority;
+        // When its request began to wait: the last one closed the circle.
+        let since = |step: &Step| self.waiters.get(step.ticket.index()).since.load(Ordering::Relaxed);
         let positions = 0..circle.len();
         let chosen = match self.config.victim {
-            Victim::Asker => Some(0),
+            // Of several at one time the one that looks, which is the first.
+            Victim::Asker => positions.rev().max_by_key(|position| since(&circle[*position])),
             Victim::Youngest => positions.max_by_key(|position| order(&circle[*position])),
             Victim::LowestPriority => positions.min_by_key(|position| {
                 let step = &circle[*position];
@@ -227,6 +344,52 @@ enum Found {
     Nothing,
     /// What looked like a deadlock was none any more, or never at any one moment.
     Suspicion,
-    /// And it was broken.
+    /// A circle of holds, and one of it gave way.
     Deadlock,
+    /// A circle because of a line, whose order was changed.
+    Order,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::sync::steps_of;
+    use crate::{Fairness, FastObjectLockManager, LockConfig, LockRequest, Submitted};
+    use std::time::Duration;
+
+    /// Steps of all looks of so many sessions that wait for one key, each of which holds another.
+    fn steps_of_a_crowd(count: usize, fairness: Fairness) -> u64 {
+        let config = LockConfig { deadlock_delay: Some(Duration::ZERO), fairness, ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_config(config).unwrap();
+        let queue = locks.completion_queue().unwrap();
+        let names: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+        let sessions: Vec<_> = names.iter().map(|name| locks.session(name)).collect();
+        let own: Vec<_> = names
+            .iter()
+            .zip(&sessions)
+            .map(|(name, session)| locks.lock(LockRequest::write(("own", name)).owner(session)).blocking().unwrap())
+            .collect();
+        let held = locks.acquire_write_lock_blocking("b", "hot", "label").unwrap();
+        // Whoever begins to wait looks right away, on this thread.
+        let steps = steps_of(|| {
+            for session in &sessions {
+                let submitted = locks.lock(LockRequest::write(("b", "hot")).owner(session)).with_queue(&queue, 1);
+                assert!(matches!(submitted.unwrap(), Submitted::Waiting(_)));
+            }
+        });
+        let again = steps_of(|| {
+            for waiter in sessions.iter().flat_map(|session| session.waiters()) {
+                locks.core().look_for_deadlock(waiter);
+            }
+        });
+        drop((held, own));
+        steps + again
+    }
+
+    #[test]
+    fn crowd_on_one_key_costs_each_the_same() {
+        for fairness in [Fairness::Fifo, Fairness::default()] {
+            let (few, many) = (steps_of_a_crowd(100, fairness), steps_of_a_crowd(3000, fairness));
+            assert!(few > 0 && many <= 40 * few, "{few} steps of 100 sessions, {many} of 3,000");
+        }
+    }
 }

@@ -26,6 +26,15 @@ pub(super) struct InLine {
     pub(super) since: u64,
 }
 
+/// What a key's entry knows of its holders.
+enum OnlyHolder {
+    Nobody,
+    /// The record, and what it says.
+    This(u32, Held),
+    /// Or one that the entry does not know.
+    Several,
+}
+
 impl Core {
     /// Calls `visit` with every hold that the filter lets pass. Whoever holds a lock all the while is told of once. No
     /// mutex is held during the visit.
@@ -128,9 +137,20 @@ impl Core {
     }
 
     /// Who holds one key, as far as the filter is for it, with the owners' numbers.
+    ///
+    /// One look at the key's shard is enough, unless several share the lock: their records may be anywhere.
     pub(super) fn holders_at(&self, key: &KeyRef<'_>, filter: &Filter) -> Vec<(u32, HolderInfo)> {
         let hash = self.hash(key);
         let (now, mut bytes, mut holders) = (self.now(), Vec::new(), Vec::new());
+        match self.only_holder_at(hash, key) {
+            OnlyHolder::Nobody => return holders,
+            OnlyHolder::This(index, held) => {
+                let hold = self.hold_at(index, self.records.get(index), held, filter, (now, &mut bytes));
+                holders.extend(hold.map(|hold| (held.owner, hold)));
+                return holders;
+            }
+            OnlyHolder::Several => {}
+        }
         self.records.for_each(usize::MAX, |index, record| {
             if let Some(held) = record.held().filter(|held| self.table.entry(held.entry).hash() == hash) {
                 let hold = self.hold_at(index, record, held, filter, (now, &mut bytes));
@@ -141,6 +161,27 @@ impl Core {
         let kept = kept.iter().filter_map(|kept| self.kept_at(kept, filter)).filter(|hold| hold.key.as_ref() == *key);
         holders.extend(kept.map(|hold| (0, hold)));
         holders
+    }
+
+    /// Whether a key has one holder, who is known to its entry.
+    fn only_holder_at(&self, hash: u64, key: &KeyRef<'_>) -> OnlyHolder {
+        let shard = self.lock_shard(hash);
+        let Some((index, entry)) = shard.find(hash, key) else { return OnlyHolder::Nobody };
+        let word = entry.word();
+        if word.is_free() {
+            return OnlyHolder::Nobody;
+        }
+        // A session may have several holds of a lock that is held exclusively, each on record.
+        let (marked, alone) = if word.is_exclusive() {
+            (word.writer(), entry.counted() == 0)
+        } else {
+            (entry.reader.load(Ordering::Relaxed), word.readers() == 1)
+        };
+        let held = (alone && self.records.could_be(marked)).then(|| self.records.get(marked).held()).flatten();
+        match held.filter(|held| held.entry == index) {
+            Some(held) => OnlyHolder::This(marked, held),
+            None => OnlyHolder::Several,
+        }
     }
 
     /// The entry that carries a key now.
@@ -196,10 +237,16 @@ impl Core {
     fn line_at(&self, index: u32) -> Option<(ObjectKey, Vec<InLine>)> {
         let hash = self.table.entry(index).hash();
         let (mut key, mut line, mut more): (Option<ObjectKey>, Vec<InLine>, bool) = (None, Vec::new(), true);
+        let mut orders = self.deadlocks.orders();
         while more {
             // Room is made off the mutex.
             line.reserve(A_CHUNK);
             let shard = self.lock_shard(hash);
+            if orders != self.deadlocks.orders() {
+                // The order of this line may have changed between two chunks: it is read anew.
+                orders = self.deadlocks.orders();
+                line.clear();
+            }
             let entry = self.table.entry(index);
             let carries = |key: &ObjectKey| entry.carries(self.table.arena(), &key.as_ref());
             if entry.hash() != hash || !shard.has(hash, index) || !key.as_ref().is_none_or(carries) {
@@ -207,7 +254,7 @@ impl Core {
                 break;
             }
             key.get_or_insert_with(|| entry.key(self.table.arena()));
-            // A line never changes its order: behind the last one seen who still stands in it is whoever was not seen.
+            // The line has the order that it had: behind the last one seen who still stands in it is whoever was not seen.
             let last = line.iter().rev().find(|seen| self.is_in_line(index, seen)).map(|seen| seen.index);
             more = self.read_line(entry, last, &mut line);
         }

@@ -1,9 +1,11 @@
 //! Who waits for whom, among sessions.
 //!
-//! A session that waits in line for a lock waits for
+//! A session that waits in line for a lock waits
 //!
-//! * each session that *holds* the lock in a way that its request, or that of a writer in front of it, does not allow;
-//! * each session *in front of it* that has to have had the lock first.
+//! * **for holds**: for each session that holds the lock in a way that its request does not allow. So it is whatever the
+//!   order of the line, and a circle of such waits is one that only a session's giving way breaks;
+//! * **because of the line**: for each session in front that has to have had the lock first, and for what those in front
+//!   wait for. Another order of the line takes such a wait away.
 //!
 //! A label in the line is nobody in particular, so that nothing waits for it; but what it waits for stands in the way of
 //! those behind it as well. A session with several requests in line waits for all of them.
@@ -22,13 +24,15 @@
 
 use crate::engine::Core;
 use crate::engine::looking::is_session;
+use crate::hold::NotedHold;
 use crate::memory::Pooled;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::Entry;
-use crate::wait::{Phase, Queue, Ticket};
+use crate::wait::{Asking, Phase, Queue, Ticket};
 use std::collections::hash_map::Entry as Slot;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::ControlFlow;
 
 /// A step of a circle: `from` waits for `to`.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +44,17 @@ pub(crate) struct Step {
     pub(crate) entry: u32,
     pub(crate) hash: u64,
     pub(crate) by: By,
+    /// The order of the line alone makes it one.
+    pub(crate) by_order: bool,
+}
+
+/// What a search follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Waits for holds.
+    ForHolds,
+    /// Those, and those because of the line.
+    All,
 }
 
 /// How the other stands in the way.
@@ -56,6 +71,17 @@ pub(crate) enum By {
 pub(crate) enum Against {
     Writers,
     Everybody,
+}
+
+impl Against {
+    /// The holds that a request does not allow itself, whoever stands in front of it.
+    pub(crate) fn of(asking: Asking) -> Self {
+        if asking.mode == Mode::Exclusive { Self::Everybody } else { Self::Writers }
+    }
+
+    fn includes(self, mode: Mode) -> bool {
+        self == Self::Everybody || mode == Mode::Exclusive
+    }
 }
 
 /// A request in line.
@@ -85,6 +111,7 @@ impl Line {
     pub(crate) fn read(queue: Queue<'_>) -> Self {
         let (mut session_in_front, mut writer_in_front) = (None, None);
         let standing = queue.iter().enumerate().map(|(position, (index, waiter))| {
+            crate::sync::step();
             let standing = Standing {
                 waiter: index,
                 owner: waiter.owner.load(Ordering::Relaxed),
@@ -139,13 +166,25 @@ impl Line {
     }
 }
 
-/// A search for one circle.
+/// A search for circles. It has one look at each line and at the holds.
 pub(crate) struct Search<'c> {
     core: &'c Core,
     lines: HashMap<u32, Line>,
-    /// Sessions' holds by entry, looked through at most once: most locks that are waited for have one writer, who is
-    /// found through the entry.
+    /// Records of the holds of sessions that wait, by entry; looked through at most once: most locks that are waited for
+    /// have one writer, who is found through the entry.
     holds: Option<HashMap<u32, Vec<u32>>>,
+}
+
+/// An order in which sessions could have their turns, if holds alone were in their way: each comes after those that it
+/// waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(HashMap<u32, usize>);
+
+impl Turns {
+    /// A session's place; the last one for those that nobody asked about.
+    pub(crate) fn place(&self, session: u32) -> usize {
+        self.0.get(&session).copied().unwrap_or(usize::MAX)
+    }
 }
 
 impl<'c> Search<'c> {
@@ -154,11 +193,11 @@ impl<'c> Search<'c> {
     }
 
     /// The steps of a shortest circle through a session, beginning with it.
-    pub(crate) fn circle(mut self, asker: u32) -> Option<Vec<Step>> {
+    pub(crate) fn circle(&mut self, asker: u32, waits: Waits) -> Option<Vec<Step>> {
         let mut came_by: HashMap<u32, Step> = HashMap::new();
         let mut next = VecDeque::from([asker]);
         while let Some(session) = next.pop_front() {
-            for step in self.steps_from(session) {
+            for step in self.steps_from(session, waits) {
                 if step.to == asker {
                     let back = |step: &Step| came_by.get(&step.from).copied();
                     let mut circle: Vec<Step> = std::iter::successors(Some(step), back).collect();
@@ -174,23 +213,86 @@ impl<'c> Search<'c> {
         None
     }
 
-    fn steps_from(&mut self, session: u32) -> Vec<Step> {
+    /// Turns of these sessions and of all that they wait for because of holds.
+    pub(crate) fn turns(&mut self, sessions: impl Iterator<Item = u32>) -> Turns {
+        let mut turns = Turns::default();
+        let mut entered = HashSet::new();
+        for root in sessions {
+            let mut path: Vec<(u32, std::vec::IntoIter<Step>)> = Vec::new();
+            if entered.insert(root) {
+                path.push((root, self.steps_from(root, Waits::ForHolds).into_iter()));
+            }
+            while let Some((session, steps)) = path.last_mut() {
+                match steps.next() {
+                    Some(step) if entered.insert(step.to) => {
+                        let steps = self.steps_from(step.to, Waits::ForHolds);
+                        path.push((step.to, steps.into_iter()));
+                    }
+                    Some(_) => {}
+                    None => {
+                        turns.0.insert(*session, turns.0.len());
+                        path.pop();
+                    }
+                }
+            }
+        }
+        turns
+    }
+
+    fn steps_from(&mut self, session: u32, waits: Waits) -> Vec<Step> {
         let mut steps = Vec::new();
-        let waits = self.core.sessions.get(session).map(|state| state.waits());
-        for waiter in waits.into_iter().flatten() {
-            self.add_steps(session, waiter, &mut steps);
+        let waiters = self.core.sessions.get(session).map(|state| state.waits());
+        for waiter in waiters.into_iter().flatten() {
+            self.add_steps(session, waiter, waits, &mut steps);
         }
         steps
     }
 
-    fn add_steps(&mut self, session: u32, waiter_index: u32, steps: &mut Vec<Step>) {
+    fn add_steps(&mut self, session: u32, waiter_index: u32, waits: Waits, steps: &mut Vec<Step>) {
         let core = self.core;
         let waiter = core.waiters.get(waiter_index);
-        let ticket = waiter.ticket(waiter_index);
+        let (ticket, asking) = (waiter.ticket(waiter_index), waiter.asking());
         let index = waiter.entry.load(Ordering::Relaxed);
-        if !core.table.arena().could_be(index) {
+        if !core.table.arena().could_be(index) || !waiter.phase().is_asleep() {
             return;
         }
+        let entry = core.table.entry(index);
+        let hash = entry.hash();
+        let step = |to, by, by_order| Step { from: session, to, ticket, entry: index, hash, by, by_order };
+        let own = Against::of(asking);
+        let against = match waits {
+            Waits::ForHolds => own,
+            Waits::All => {
+                self.read_line(index, session, waiter_index);
+                let in_front = |in_front, owner| {
+                    crate::sync::step();
+                    // Behind itself it waits for what it will hold, and is found once it does.
+                    if owner != session {
+                        steps.push(step(owner, By::Line { waiter: in_front }, true));
+                    }
+                };
+                match self.lines[&index].in_the_way_of(waiter_index, in_front) {
+                    Some(against) => against,
+                    None => return,
+                }
+            }
+        };
+        let own_record = if asking.upgrade { waiter.record.load(Ordering::Relaxed) } else { crate::memory::NONE };
+        for record in self.holds(index, entry) {
+            crate::sync::step();
+            let mark = core.records.get(record).mark();
+            if record != own_record
+                && let Some((owner, mode)) = session_that_holds(core, record, mark, index, against)
+            {
+                steps.push(step(owner, By::Hold { record, mark }, !own.includes(mode)));
+            }
+        }
+    }
+
+    /// Reads the line at an entry, in which a session's waiter was seen, unless it was read.
+    fn read_line(&mut self, index: u32, session: u32, waiter_index: u32) {
+        let core = self.core;
+        let waiter = core.waiters.get(waiter_index);
         let entry = core.table.entry(index);
         let hash = entry.hash();
         self.lines.entry(index).or_insert_with(|| {
@@ -203,24 +305,9 @@ impl<'c> Search<'c> {
                 && waiter.owner.load(Ordering::Relaxed) == session;
             if stands { Line::read(core.queue(entry)) } else { Line::default() }
         });
-        let step = |to, by| Step { from: session, to, ticket, entry: index, hash, by };
-        let Some(against) = self.lines[&index].in_the_way_of(waiter_index, |in_front, owner| {
-            steps.push(step(owner, By::Line { waiter: in_front }));
-        }) else {
-            return;
-        };
-        let own = if waiter.asking().upgrade { waiter.record.load(Ordering::Relaxed) } else { crate::memory::NONE };
-        for record in self.holds(index, entry) {
-            let mark = core.records.get(record).mark();
-            if record != own
-                && let Some(owner) = session_that_holds(core, record, mark, index, against)
-            {
-                steps.push(step(owner, By::Hold { record, mark }));
-            }
-        }
     }
 
-    /// Records that may stand for sessions' holds of an entry.
+    /// Records that may stand for holds that sessions have of an entry.
     fn holds(&mut self, index: u32, entry: &Entry) -> Vec<u32> {
         let core = self.core;
         let writer = entry.word().writer();
@@ -228,27 +315,34 @@ impl<'c> Search<'c> {
             return vec![writer];
         }
         let holds = self.holds.get_or_insert_with(|| {
+            // Only sessions that wait lead any further.
             let mut holds: HashMap<u32, Vec<u32>> = HashMap::new();
-            core.records.for_each(usize::MAX, |record, state| {
-                if is_session(state.owner())
-                    && let Some(held) = state.held().filter(|held| is_session(held.owner))
-                {
-                    holds.entry(held.entry).or_default().push(record);
-                }
-            });
+            for session in core.sessions.waiting() {
+                session.for_each_hold(|NotedHold { grant, .. }| {
+                    let held = core.records.get(grant.index()).held();
+                    if let Some(held) = held.filter(|held| held.grant(grant.index()) == grant) {
+                        holds.entry(held.entry).or_default().push(grant.index());
+                    }
+                    ControlFlow::Continue(())
+                });
+            }
             holds
         });
         holds.get(&index).cloned().unwrap_or_default()
     }
 }
 
-/// The session whose hold of an entry a record stands for, if it is still of this generation and in the way.
-pub(crate) fn session_that_holds(core: &Core, record: u32, mark: u64, entry: u32, against: Against) -> Option<u32> {
+/// The session whose hold of an entry a record stands for, and its mode, if it is still of this generation and in the way.
+pub(crate) fn session_that_holds(
+    core: &Core,
+    record: u32,
+    mark: u64,
+    entry: u32,
+    against: Against,
+) -> Option<(u32, Mode)> {
     let state = core.records.get(record);
     let held = state.held()?;
-    let stands = held.entry == entry
-        && core.is_in_word(record, &held)
-        && (against == Against::Everybody || held.mode == Mode::Exclusive);
+    let stands = held.entry == entry && core.is_in_word(record, &held) && against.includes(held.mode);
     // The generation only moves on, so it was the same throughout.
-    (stands && is_session(held.owner) && state.mark() == mark).then_some(held.owner)
+    (stands && is_session(held.owner) && state.mark() == mark).then_some((held.owner, held.mode))
 }

@@ -46,7 +46,17 @@ impl<'a> Queue<'a> {
             waiter.overtaken.store(waiter.overtaken.load(Ordering::Relaxed).saturating_add(counted), Ordering::Relaxed);
             behind = self.at(waiter.previous.load(Ordering::Relaxed));
         }
-        let (previous, next_of_previous) = match behind {
+        self.put_behind(index, behind.map(|(behind, _)| behind));
+    }
+
+    /// The waiter in front of another one.
+    pub(crate) fn before(&self, waiter: &Waiter) -> Option<u32> {
+        self.at(waiter.previous.load(Ordering::Relaxed)).map(|(index, _)| index)
+    }
+
+    /// Puts a waiter that stands in no line behind another one, or in front of all.
+    pub(crate) fn put_behind(&self, index: u32, behind: Option<u32>) {
+        let (previous, next_of_previous) = match behind.and_then(|behind| self.at(behind)) {
             Some((previous, waiter)) => (previous, &waiter.next),
             None => (0, self.head),
         };

@@ -180,10 +180,6 @@ FAULTS = {
         "a hold is marked as watched before the one who watches is known",
         [model("losing::a_listener_comes_while_the_lock_is_taken_away")],
     ),
-    "listed-without-asking-again": (
-        "a listing reads a key without asking under the mutex whether the hold is there",
-        [model("seeing::a_listing_while_an_entry_moves_to_another_shard")],
-    ),
     "session-not-seen-waiting": (
         "a session's wait is not noted",
         [model("deadlocks::one_of_two_gives_way")],

@@ -8,7 +8,6 @@ use crate::listed::{HolderInfo, WaiterInfo};
 use crate::manager::FastObjectLockManager;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
-use crate::sync::fault::fault;
 use crate::table::Entry;
 use crate::wait::{Asking, Ticket};
 use std::collections::HashSet;
@@ -101,7 +100,7 @@ impl Core {
         let is_there = || record.held().is_some_and(|now| now.grant(index) == grant && now.entry == held.entry);
         let shard = self.lock_shard(entry.hash());
         // Asked under the mutex: if the entry was another shard's, the hold has ended, and the record says so.
-        if !self.is_in_word(index, &held) || (!is_there() && !fault!("listed-without-asking-again")) {
+        if !self.is_in_word(index, &held) || !is_there() {
             return None;
         }
         if held.since == 0 {

@@ -63,9 +63,7 @@ unsafe fn at_once<const FOR: u8, const MODE: i32, const VERSIONED: bool, const O
         let given = unsafe { options::plain::<OWNED>(options, &manager) }?;
         let mode = if MODE == KEYLATCH_SHARED { Mode::Shared } else { Mode::Exclusive };
         let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
-        let place = manager::place(&manager)?;
-        // SAFETY: it is this thread's, and forgotten in time.
-        let taken = unsafe { manager.locks.lock(request).grant_at_once(place) }?;
+        let taken = manager.locks.lock(request).grant_at_once()?;
         annotate::granted(&manager, taken);
         Some(taken)
     };

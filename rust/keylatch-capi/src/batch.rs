@@ -14,7 +14,7 @@ use crate::options::{
     self, Given, KEYLATCH_BEST_EFFORT, KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, Plain, keylatch_request_options,
 };
 use crate::status::KEYLATCH_OK;
-use keylatch::{BatchLockRequest, BatchMode, Grant, KeyRef, LockRequest, Mode, Place};
+use keylatch::{BatchLockRequest, BatchMode, Grant, KeyRef, LockRequest, Mode};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -103,21 +103,20 @@ unsafe fn all_at_once(
         let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
         // SAFETY: promised.
         let given = unsafe { options::plain_of_batch(options, &manager) }?;
-        let place = manager::place(&manager)?;
         let mut readers = 0;
         for (position, room) in taken[..count].iter_mut().enumerate() {
-            // SAFETY: promised; the place is this thread's, and forgotten in time.
+            // SAFETY: promised.
             let grant = unsafe {
                 let item = items.add(position);
                 let is_object = (&raw const (*item).key.version).read_unaligned().is_null();
                 match (&raw const (*item).mode).read_unaligned() {
-                    KEYLATCH_EXCLUSIVE if is_object => one::<KEYLATCH_EXCLUSIVE, false>(&manager, place, &given, item),
-                    KEYLATCH_EXCLUSIVE => one::<KEYLATCH_EXCLUSIVE, true>(&manager, place, &given, item),
+                    KEYLATCH_EXCLUSIVE if is_object => one::<KEYLATCH_EXCLUSIVE, false>(&manager, &given, item),
+                    KEYLATCH_EXCLUSIVE => one::<KEYLATCH_EXCLUSIVE, true>(&manager, &given, item),
                     KEYLATCH_SHARED => {
                         readers += 1;
                         match is_object {
-                            true => one::<KEYLATCH_SHARED, false>(&manager, place, &given, item),
-                            false => one::<KEYLATCH_SHARED, true>(&manager, place, &given, item),
+                            true => one::<KEYLATCH_SHARED, false>(&manager, &given, item),
+                            false => one::<KEYLATCH_SHARED, true>(&manager, &given, item),
                         }
                     }
                     _ => None,
@@ -153,11 +152,10 @@ unsafe fn all_at_once(
 /// as in `at_once`.
 ///
 /// # Safety
-/// As the header says of the items; of the place as `grant_at_once` says.
+/// As the header says of the items.
 #[inline(never)]
 unsafe fn one<const MODE: i32, const VERSIONED: bool>(
     manager: &keylatch_manager,
-    place: Place,
     given: &Plain,
     item: *const keylatch_batch_item,
 ) -> Option<Grant> {
@@ -171,8 +169,7 @@ unsafe fn one<const MODE: i32, const VERSIONED: bool>(
     key::forced_panic(key.bucket());
     let mode = if MODE == KEYLATCH_SHARED { Mode::Shared } else { Mode::Exclusive };
     let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
-    // SAFETY: promised.
-    unsafe { manager.locks.lock(request).grant_at_once(place) }
+    manager.locks.lock(request).grant_at_once()
 }
 
 /// Places of the small table in which keys that are read are looked for.

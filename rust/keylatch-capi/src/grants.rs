@@ -31,10 +31,8 @@ pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant:
     let release = || {
         let held = Grant::from_raw(grant)?;
         let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
-        let place = manager::place(&manager)?;
         annotate::releasing(&manager, held);
-        // SAFETY: it is this thread's, and forgotten in time.
-        unsafe { manager.locks.release_at_once(place, held) }
+        manager.locks.release_at_once(held)
     };
     // It does not panic; if it does all the same, the way around it finds out about that too.
     match catch_unwind(AssertUnwindSafe(release)) {
@@ -84,9 +82,6 @@ pub unsafe extern "C" fn keylatch_release_many(
     released: *mut usize,
 ) -> i32 {
     call(|| {
-        // Where the thread's own part is costs as much to find out as a good deal of a release.
-        let here = handle::enter_at_once::<keylatch_manager>(manager.cast());
-        let place = here.as_ref().and_then(manager::place);
         let manager = manager::enter(manager)?;
         let mut done = 0;
         let mut first = None;
@@ -98,9 +93,7 @@ pub unsafe extern "C" fn keylatch_release_many(
             let number = unsafe { grants.add(position).read_unaligned() };
             let Some(held) = Grant::from_raw(number) else { continue };
             annotate::releasing(&manager, held);
-            // SAFETY: it is this thread's, and forgotten in time.
-            let at_once = place.and_then(|place| unsafe { manager.locks.release_at_once(place, held) });
-            let released = match at_once {
+            let released = match manager.locks.release_at_once(held) {
                 Some(Ok(())) => Ok(()),
                 Some(Err(why)) => Err(lost_in_this_moment(number, why)),
                 None => manager.locks.release(held),

@@ -19,7 +19,6 @@
 
 use crate::boundary::Failure;
 use crate::status::{KEYLATCH_EBUSY, KEYLATCH_EFORKED, KEYLATCH_EHANDLE, KEYLATCH_ENULL};
-use keylatch::Place;
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -239,12 +238,6 @@ impl<T: Kind> Inside<T> {
         Some(Self { body: unsafe { NonNull::new_unchecked(body) }, calls, depth, on_this_thread: PhantomData })
     }
 
-    /// Where the thread's own part of the manager of this number is; `find` finds out. `None` on a thread that is ending.
-    #[inline(always)]
-    pub(crate) fn place(&self, manager: u64, find: impl FnOnce() -> Place) -> Option<Place> {
-        if self.calls.manager.get() == manager { self.calls.place.get() } else { self.calls.place_slow(manager, find) }
-    }
-
     /// Goes inside of another one too, to come out of it first.
     #[inline(always)]
     pub(crate) fn and<U: Kind>(&self, pointer: *const c_void) -> Option<Inside<U>> {
@@ -337,15 +330,10 @@ pub(crate) struct Calls {
     taken: AtomicBool,
     /// Given back when the thread comes out, because nobody will say when the thread ends: it is ending already.
     for_once: AtomicBool,
-    /// Where the thread's own part of the manager is that it used last, by the manager's number; 0 for none.
-    manager: Cell<u64>,
-    place: Cell<Option<Place>>,
     next: *const Calls,
 }
 
-// SAFETY: everything is atomic but `next`, which is written before the value is published, and what is known of a manager,
-// which is looked at by the thread alone that has taken it, from `mine_slow` on until it forgets what it knows and gives
-// it back.
+// SAFETY: everything is atomic but `next`, which is written before the value is published.
 unsafe impl Sync for Calls {}
 
 /// All of them; added and never taken away, used again by later threads.
@@ -354,19 +342,6 @@ static ALL_CALLS: AtomicPtr<Calls> = AtomicPtr::new(null_mut());
 thread_local! {
     static MINE: Cell<*const Calls> = const { Cell::new(null()) };
     static AT_THREAD_END: AtThreadEnd = const { AtThreadEnd };
-    static BEFORE_PLACES_GO: BeforePlacesGo = const { BeforePlacesGo };
-}
-
-/// Forgets where the thread's part of a manager is, before it goes to another thread.
-struct BeforePlacesGo;
-
-impl Drop for BeforePlacesGo {
-    fn drop(&mut self) {
-        // SAFETY: never freed.
-        if let Some(calls) = unsafe { MINE.get().as_ref() } {
-            calls.manager.set(0);
-        }
-    }
 }
 
 struct AtThreadEnd;
@@ -376,7 +351,6 @@ impl Drop for AtThreadEnd {
         if let Some(calls) = NonNull::new(MINE.replace(null()).cast_mut()) {
             // SAFETY: never freed.
             let calls = unsafe { calls.as_ref() };
-            calls.manager.set(0);
             calls.taken.store(false, Ordering::Release);
         }
     }
@@ -416,8 +390,6 @@ impl Calls {
             depth: AtomicU32::new(0),
             taken: AtomicBool::new(true),
             for_once: AtomicBool::new(false),
-            manager: Cell::new(0),
-            place: Cell::new(None),
             next: null(),
         }));
         let mut first = ALL_CALLS.load(Ordering::Acquire);
@@ -453,21 +425,6 @@ impl Calls {
             MINE.set(null());
             self.taken.store(false, Ordering::Release);
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn place_slow(&self, manager: u64, find: impl FnOnce() -> Place) -> Option<Place> {
-        if self.for_once.load(Ordering::Relaxed) {
-            return None;
-        }
-        // In this order: values of a thread are dropped in the opposite order of their first use, so it is forgotten
-        // before it is given back.
-        let place = find();
-        BEFORE_PLACES_GO.try_with(|_| ()).ok()?;
-        self.place.set(Some(place));
-        self.manager.set(manager);
-        Some(place)
     }
 
     #[inline(always)]

@@ -5,10 +5,10 @@
 use crate::annotate;
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
 use crate::callbacks::Outstanding;
-use crate::handle::{self, Entered, Inside, Kind, Mark};
+use crate::handle::{self, Entered, Kind, Mark};
 use crate::options::nanoseconds;
 use crate::party::flag;
-use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Place, Reentrancy, Victim};
+use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Reentrancy, Victim};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -225,12 +225,6 @@ fn options_of(config: &LockConfig) -> keylatch_manager_options {
 #[inline(always)]
 pub(crate) fn enter(manager: *const keylatch_manager) -> Result<Entered<keylatch_manager>, Failure> {
     handle::enter(manager.cast())
-}
-
-/// The calling thread's own part of a manager, on a fast path.
-#[inline(always)]
-pub(crate) fn place(manager: &Inside<keylatch_manager>) -> Option<Place> {
-    manager.place(manager.number, || manager.locks.place())
 }
 
 /// As [`enter`], but not with a manager of the parent's in a forked child: for what takes mutexes, which may be locked

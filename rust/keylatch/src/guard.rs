@@ -1,7 +1,6 @@
 //! What a caller has while it holds a lock.
 
 use crate::engine::Core;
-use crate::engine::core::forks;
 use crate::engine::loss::Listener;
 use crate::error::LockError;
 use crate::hold::{Grant, Lost};
@@ -10,6 +9,7 @@ use crate::manager::FastObjectLockManager;
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::Mutex;
+use crate::sync::forks;
 use crate::sync::runtime::{Step, check_may_sleep};
 use crate::wait::{Delivery, Foreign};
 use std::fmt;

@@ -136,8 +136,6 @@ mod wait;
 
 pub use backend::{BackendGuard, BoxedAcquire, DisabledLockManager, GlobalLockManager, ObjectLocks, open_backend};
 pub use config::{AdaptiveTimeout, Backend, Fairness, LockConfig, Reentrancy, Victim};
-#[doc(hidden)]
-pub use engine::Place;
 pub use error::{DeadlockLink, Holder, Holders, LockError};
 pub use guard::{FastLockGuard, LockBatch, LockGuard, ManagerRef, OwnedLockGuard, Upgrade};
 pub use hold::{Grant, Lost, Owner, OwnerRef, SessionRef};

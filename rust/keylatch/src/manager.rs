@@ -3,7 +3,7 @@
 use crate::config::LockConfig;
 use crate::engine::lease::nanos_of;
 use crate::engine::loss::Listener;
-use crate::engine::{Core, Place, batch};
+use crate::engine::{Core, batch};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
 use crate::hold::{Grant, Lost, Owner, OwnerRef};
@@ -411,28 +411,16 @@ impl FastObjectLockManager {
         self.core.release_number(grant)
     }
 
-    /// Where the calling thread's own part of this manager is.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn place(&self) -> Place {
-        self.core.place()
-    }
-
     /// As [`release`](Self::release), for faces to other languages: `None` if the grant is not held, and `release` says
     /// why; how the lock was lost, if that was in this very moment.
-    ///
-    /// # Safety
-    /// As [`Lock::grant_at_once`].
     #[doc(hidden)]
     #[inline(always)]
     #[must_use]
-    pub unsafe fn release_at_once(&self, place: Place, grant: Grant) -> Option<Result<(), Lost>> {
+    pub fn release_at_once(&self, grant: Grant) -> Option<Result<(), Lost>> {
         if !self.core.catch_at_once(grant) {
             return None;
         }
-        // SAFETY: promised.
-        let lost = self.core.release_guard_at(grant, || unsafe { self.core.local_at(place) });
-        Some(lost.map_or(Ok(()), Err))
+        Some(self.core.release_guard(grant).map_or(Ok(()), Err))
     }
 
     /// Turns a grant back into a guard.

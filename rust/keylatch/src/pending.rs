@@ -1,9 +1,10 @@
 //! A request given to a manager, and the ways to wait for it.
 
+use crate::engine::Core;
 use crate::engine::acquire::Answer;
+use crate::engine::fast::Missed;
 use crate::engine::mail::Posted;
 use crate::engine::waiting::{Ended, Polled};
-use crate::engine::{Core, Place};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockGuard, OwnedLockGuard};
 use crate::hold::Grant;
@@ -94,17 +95,11 @@ impl<'m, 'k> Lock<'m, 'k> {
 
     /// As [`grant_now`](Self::grant_now) where the lock is plainly free. `None` says nothing: the caller goes on with one
     /// of the others. For faces to other languages, whose fast paths end here.
-    ///
-    /// # Safety
-    /// The place is what this thread was told by [`FastObjectLockManager::place`] of this manager, and none of the
-    /// thread's thread-local values has been dropped since.
     #[doc(hidden)]
     #[inline(always)]
     #[must_use]
-    pub unsafe fn grant_at_once(self, place: Place) -> Option<Grant> {
-        let core = self.manager.core();
-        // SAFETY: promised.
-        core.at_once(unsafe { core.local_at(place) }, self.request)
+    pub fn grant_at_once(self) -> Option<Grant> {
+        self.manager.core().at_once(self.request)
     }
 
     /// Takes the lock if it is free; otherwise has `callback` called once with the result, on a thread of the
@@ -440,11 +435,9 @@ impl<'m> Future for Acquire<'m, '_> {
         if let Stage::Asking(request) = &this.stage
             && !request.is_special()
         {
-            let core = this.manager.core();
-            let local = core.local();
-            let wanted = core.wanted(local, request);
-            if let Ok(grant) = core.acquire_fast(local, wanted) {
-                return step.end(Poll::Ready(Ok(LockGuard::new(this.manager, grant))));
+            match this.manager.core().try_request(request, false).granted() {
+                Ok(grant) => return step.end(Poll::Ready(Ok(LockGuard::new(this.manager, grant)))),
+                Err((missed, hash)) => return step.end(this.poll_missed(context, missed, hash)),
             }
         }
         step.end(this.poll_slow(context))
@@ -455,6 +448,22 @@ impl<'m, 'k> Acquire<'m, 'k> {
     #[inline(always)]
     pub(crate) fn new(manager: &'m FastObjectLockManager, request: LockRequest<'k>) -> Self {
         Self { manager, stage: Stage::Asking(request) }
+    }
+
+    #[inline(never)]
+    fn poll_missed(
+        &mut self,
+        context: &Context<'_>,
+        missed: Missed,
+        hash: u64,
+    ) -> Poll<Result<FastLockGuard<'m>, LockError>> {
+        if let Stage::Asking(request) = self.stage
+            && missed != Missed::Held
+            && let Some(grant) = self.manager.core().try_request_once_more(request, false, missed, hash)
+        {
+            return Poll::Ready(Ok(LockGuard::new(self.manager, grant)));
+        }
+        self.poll_slow(context)
     }
 
     #[cold]

@@ -1,7 +1,4 @@
-//! A request comes in.
-//!
-//! The fast path: one hash, one look at the shard, one at a chain, the key compared, one compare-and-swap, and the hold on
-//! record in the thread's own memory. Whatever is not plainly free goes to the shard, whose answer is exact.
+//! A request that the fast path did not serve comes to the shard, whose answer is exact.
 
 use super::core::{Core, Granting};
 use super::local::Local;
@@ -41,75 +38,7 @@ pub(crate) enum Answer {
     Queued(Ticket),
 }
 
-/// What the fast path left to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missed {
-    /// The lock was seen held.
-    Held,
-    /// The key was not seen in the table.
-    Absent,
-    /// Something else needs the shard.
-    Other,
-}
-
 impl Core {
-    /// Takes the lock if it is plainly free.
-    #[inline(always)]
-    pub(crate) fn acquire_fast(&self, local: &Local, wanted: Wanted<'_>) -> Result<Grant, Missed> {
-        if self.out_of_service() {
-            return Err(Missed::Other);
-        }
-        match self.table.look_up(wanted.hash) {
-            Some(seen) => self.take_as_seen(local, wanted, seen),
-            None => Err(Missed::Absent),
-        }
-    }
-
-    /// Takes the lock as a look-up saw it.
-    #[inline(always)]
-    pub(crate) fn take_as_seen(
-        &self,
-        local: &Local,
-        wanted: Wanted<'_>,
-        (index, entry, mut seen): (u32, &Entry, Word),
-    ) -> Result<Grant, Missed> {
-        // Before the key: only a word without W proves, by the swap, what is read of the key after it.
-        if seen.taken_uncontended(wanted.mode, NONE).is_none() {
-            return Err(Missed::Held);
-        }
-        if !entry.carries(self.table.arena(), &wanted.key) {
-            return Err(Missed::Other);
-        }
-        let record_index = self.records.take(&local.records);
-        if record_index == NONE {
-            return Err(Missed::Other);
-        }
-        let record = self.records.get(record_index);
-        record.prefill(index, wanted.owner, 0);
-        let taken = loop {
-            // Another reader came or went, or the entry is another key's by now, which its generation says.
-            let Some(taken) = seen.taken_uncontended(wanted.mode, record_index) else {
-                return Err(self.missed_slow(local, record_index));
-            };
-            match entry.swap(seen, taken) {
-                Ok(()) => break taken,
-                Err(now) if now.has_generation_of(seen) => seen = now,
-                Err(_) => return Err(self.missed_slow(local, record_index)),
-            }
-        };
-        let granting = self.granting(&wanted);
-        let grant = self.begin_hold(record_index, entry, &granting, taken);
-        local.count_grant(granting.shard);
-        Ok(grant)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn missed_slow(&self, local: &Local, record: u32) -> Missed {
-        self.records.put(&local.records, record);
-        Missed::Held
-    }
-
     #[inline(always)]
     pub(crate) fn granting(&self, wanted: &Wanted<'_>) -> Granting {
         let Wanted { mode, priority, hash, loose, .. } = *wanted;
@@ -119,8 +48,8 @@ impl Core {
     /// Brings a key that is not in the table into it, held by the request: what a key that nobody used lately takes.
     /// `None` if anything else is the case.
     #[inline(never)]
-    pub(crate) fn bring_in(&self, local: &Local, wanted: Wanted<'_>) -> Option<Grant> {
-        if self.check_key(&wanted.key).is_err() {
+    pub(crate) fn bring_in(&self, local: &Local, wanted: &Wanted<'_>) -> Option<Grant> {
+        if self.is_forked() || !self.serves_fast() || self.check_key(&wanted.key).is_err() {
             return None;
         }
         let record = self.records.take(&local.records);
@@ -129,7 +58,7 @@ impl Core {
         }
         let mut shard = self.lock_shard(wanted.hash);
         if !self.is_closed() && shard.find(wanted.hash, &wanted.key).is_none() {
-            let grant = self.insert(local, &mut shard, &wanted, record);
+            let grant = self.insert(local, &mut shard, wanted, record);
             if let Ok(grant) = grant {
                 return Some(grant);
             }

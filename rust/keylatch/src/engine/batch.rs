@@ -7,7 +7,7 @@
 use super::acquire::Wanted;
 use super::core::Core;
 use super::local::Local;
-use crate::hold::{Grant, SESSION};
+use crate::hold::{FirstState, Grant, SESSION};
 use crate::key::KeyRef;
 use crate::mode::Mode;
 use crate::request::BatchLockRequest;
@@ -26,24 +26,31 @@ impl Core {
         let mut hashes = [0_u64; SMALL_BATCH];
         let mut grants = Vec::with_capacity(batch.wanted.len());
         for (position, (key, mode)) in batch.wanted.iter().enumerate() {
-            let hash = self.hash(key);
-            // A key named twice is to be one hold. The lock itself would refuse the second only while the first is there.
+            let tried = self.try_fast(*key, *mode, FirstState::new(*mode, batch.priority, false), owner);
+            let hash = tried.hash();
+            let grant = match tried.granted() {
+                Ok(grant) => {
+                    if owner & SESSION != 0 {
+                        self.note_hold(owner, hash, grant);
+                    }
+                    Some(grant)
+                }
+                Err(_) => self.one_at_once_slow(local, (key, hash, *mode), owner, batch.priority),
+            };
+            let Some(grant) = grant else { return self.give_back(grants) };
+            grants.push(grant);
+            // A key named twice is to be one hold. The lock itself refuses the second only beside an exclusive one.
             if hashes[..position].contains(&hash) {
                 return self.give_back(grants);
             }
             hashes[position] = hash;
-            let wanted = (key, hash, *mode);
-            let Some(grant) = self.one_at_once(local, wanted, owner, batch.priority) else {
-                return self.give_back(grants);
-            };
-            grants.push(grant);
         }
         Some(grants)
     }
 
-    /// A function of its own: it has the registers to itself, which is worth more than what calling it costs.
+    #[cold]
     #[inline(never)]
-    fn one_at_once(
+    fn one_at_once_slow(
         &self,
         local: &Local,
         (key, hash, mode): (&KeyRef<'_>, u64, Mode),
@@ -51,22 +58,6 @@ impl Core {
         priority: u8,
     ) -> Option<Grant> {
         let wanted = Wanted { key: *key, hash, mode, owner, priority, loose: false, lease: 0 };
-        match self.acquire_fast(local, wanted) {
-            Ok(grant) => {
-                if owner & SESSION != 0 {
-                    self.note_hold(owner, hash, grant);
-                }
-                Some(grant)
-            }
-            Err(_) => self.one_at_once_slow(local, key, mode, owner, priority),
-        }
-    }
-
-    /// Puts the request together once more, so that `one_at_once` never has to have it in memory.
-    #[cold]
-    #[inline(never)]
-    fn one_at_once_slow(&self, local: &Local, key: &KeyRef<'_>, mode: Mode, owner: u32, priority: u8) -> Option<Grant> {
-        let wanted = Wanted { key: *key, hash: self.hash(key), mode, owner, priority, loose: false, lease: 0 };
         let grant = self.try_slow(local, wanted).ok()?;
         if self.records.get(grant.index()).special(grant).is_some_and(|special| special.counted)
             && !fault!("batch-counts-a-key-twice")

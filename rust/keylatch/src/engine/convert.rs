@@ -80,7 +80,7 @@ impl Core {
             return Ok(());
         }
         let key = entry.key(self.table.arena());
-        Err(LockError::WouldBlock { key, holders: self.holders(index, entry) })
+        Err(LockError::WouldBlock { key, holders: self.holders_beside(index, entry, grant.index()) })
     }
 
     /// From shared to exclusive, ahead of all others who wait, as soon as the other readers are gone.
@@ -117,7 +117,7 @@ impl Core {
             opponent.is_some_and(|(_, first)| self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(owner));
         if opponent.is_some() && !deadlock {
             let key = entry.key(self.table.arena());
-            return Err(LockError::UpgradeConflict { key, holders: self.holders(index, entry) });
+            return Err(LockError::UpgradeConflict { key, holders: self.holders_beside(index, entry, grant.index()) });
         }
         let Some(waiter) = self.waiters.take() else {
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });

@@ -4,7 +4,8 @@ use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
 use crate::hold::{
-    Grant, Held, Label, Leases, NotedHold, OwnerRef, Owners, Record, SESSION, SessionState, Sessions, UNNAMED, record,
+    FirstState, Grant, Held, Label, Leases, NotedHold, OwnerRef, Owners, Record, SESSION, SessionState, Sessions,
+    UNNAMED, record,
 };
 use crate::inspect::deadlock::Deadlocks;
 use crate::inspect::lock_order::LockOrders;
@@ -15,14 +16,12 @@ use crate::observe::{Adaptive, Audience, Event, EventOptions, Inbox, Outlet, Tal
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
-use crate::sync::{Clock, OnceLock, PerThread};
-use crate::table::{Entry, LockedShard, Table, Word};
+use crate::sync::{Clock, OnceLock, PerThread, forks, watch_forks};
+use crate::table::{Entry, LockedShard, Secrets, Table, Word};
 use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hasher};
 use std::ops::ControlFlow;
-use std::ptr::NonNull;
-use std::sync::{Arc, Once, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::lock_delay::KeptShut;
@@ -52,12 +51,12 @@ pub(crate) struct Core {
     /// How many search for leases that have run out, because the table is full.
     pub(crate) making_room: AtomicU32,
     locals: PerThread<Local>,
-    hashers: [ahash::RandomState; 3],
+    secrets: Secrets,
     pub(crate) config: LockConfig,
     closed: AtomicBool,
-    /// The number of forks at which the fast path serves: that of its process, or none once the manager is closed, while
-    /// holds are to be timed, and where orders are looked at.
-    serves_at: AtomicU32,
+    /// Not once the manager is closed, while holds are to be timed, and where orders are looked at.
+    serves_fast: AtomicBool,
+    /// Forks when it was made.
     forks: u32,
     pub(crate) cores: usize,
     began: Clock,
@@ -73,11 +72,6 @@ pub(crate) struct Core {
     pub(crate) orders: Option<Box<LockOrders>>,
 }
 
-/// Where a thread's own part of a manager is. For faces to other languages, which remember it instead of looking for it.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct Place(NonNull<Local>);
-
 /// What goes on record with a grant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Granting {
@@ -88,39 +82,15 @@ pub(crate) struct Granting {
     pub(crate) loose: bool,
 }
 
-/// Forks between this process and the one that loaded the library.
-static FORKS: AtomicForks = AtomicForks::new(0);
-type AtomicForks = std::sync::atomic::AtomicU32;
-
-/// Forks between this process and the one that loaded the library: what tells a child from its parent.
-pub(crate) fn forks() -> u32 {
-    FORKS.load(std::sync::atomic::Ordering::Relaxed)
-}
-
-extern "C" fn count_fork() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
-
-fn watch_forks() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: the handler is a function of this library, which is never unloaded while it is registered, and does
-        // nothing that is forbidden in a child of a threaded process: it adds to an integer.
-        unsafe {
-            libc::pthread_atfork(None, None, Some(count_fork));
-        }
-    });
-}
-
 impl Core {
     pub(crate) fn new(config: LockConfig) -> Result<Self, LockError> {
         config.validate()?;
         watch_forks();
         // The model checker repeats executions, so everything that steers them is the same each time.
-        let hasher =
-            |part| if cfg!(loom) { ahash::RandomState::with_seeds(part, 2, 3, 4) } else { ahash::RandomState::new() };
-        let hashers = [0, 1, 2].map(hasher);
-        let random = hashers[0].hash_one(0x6b65_796c_6174_6368_u64);
+        let drawn = if cfg!(loom) { ahash::RandomState::with_seeds(1, 2, 3, 4) } else { ahash::RandomState::new() };
+        let mut numbers = 0_u64..;
+        let secrets = Secrets::draw(|| drawn.hash_one(numbers.next()));
+        let random = drawn.hash_one(0x6b65_796c_6174_6368_u64);
         let reserve = |what: std::io::Error| {
             invalid("max_locks", format!("no address space for {} locks ({what}); set it lower", config.max_locks))
         };
@@ -141,10 +111,10 @@ impl Core {
             kept_shut: KeptShut::default(),
             making_room: AtomicU32::new(0),
             locals: PerThread::new(),
-            hashers,
+            secrets,
             closed: AtomicBool::new(false),
-            serves_at: AtomicU32::new(FORKS.load(std::sync::atomic::Ordering::Relaxed)),
-            forks: FORKS.load(std::sync::atomic::Ordering::Relaxed),
+            serves_fast: AtomicBool::new(true),
+            forks: forks(),
             // One under the model checker: waiting awake adds executions and no behaviour.
             cores: if cfg!(loom) { 1 } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) },
             began: Clock::start(),
@@ -164,7 +134,7 @@ impl Core {
     /// As `new`, and able to keep the time of those who cannot.
     pub(crate) fn shared(config: LockConfig) -> Result<Arc<Self>, LockError> {
         let core = Arc::new(Self::new(config)?);
-        core.serve_fast(true);
+        core.set_serves_fast(true);
         let _ = core.this.set(Arc::downgrade(&core));
         Ok(core)
     }
@@ -175,21 +145,10 @@ impl Core {
         self.locals.get_or(|| self.first_visit())
     }
 
-    /// Where the calling thread's own part is.
-    pub(crate) fn place(&self) -> Place {
-        Place(NonNull::from(self.local()))
-    }
-
-    /// The part that is there.
-    ///
-    /// # Safety
-    /// It is this manager's and this thread's, and none of the thread's thread-local values has been dropped yet: with
-    /// those its part goes to another thread.
+    /// The calling thread's own part if the thread used this manager last and the process is the manager's.
     #[inline(always)]
-    pub(crate) unsafe fn local_at(&self, place: Place) -> &Local {
-        debug_assert!(std::ptr::eq(self.local(), place.0.as_ptr()));
-        // SAFETY: promised; the parts live as long as the manager.
-        unsafe { place.0.as_ref() }
+    pub(crate) fn local_at_hand(&self) -> Option<&Local> {
+        self.locals.at_hand()
     }
 
     #[cold]
@@ -205,26 +164,19 @@ impl Core {
     /// The hash of a key; one a request.
     #[inline(always)]
     pub(crate) fn hash(&self, key: &KeyRef<'_>) -> u64 {
-        // Each part by itself, so that they are computed side by side, with keys of their own, so that the same bytes
-        // in another part are another hash.
-        let bucket = part_hash(&self.hashers[0], key.bucket());
-        let object = part_hash(&self.hashers[1], key.object());
-        match key.version() {
-            None => bucket ^ object,
-            Some(version) => bucket ^ object ^ part_hash(&self.hashers[2], version),
-        }
+        self.secrets.hash(key)
     }
 
-    /// Whether the manager is closed, not ours, or to take its time: asked on the fast path, answered in words by
-    /// `service`.
+    /// Whether the fast path is open: the manager is neither closed nor to look at a clock with each request. Asked beside
+    /// [`PerThread::at_hand`], which says that the process is the manager's.
     #[inline(always)]
-    pub(crate) fn out_of_service(&self) -> bool {
-        FORKS.load(std::sync::atomic::Ordering::Relaxed) != self.serves_at.load(Ordering::Relaxed)
+    pub(crate) fn serves_fast(&self) -> bool {
+        self.serves_fast.load(Ordering::Relaxed)
     }
 
     #[inline]
     pub(crate) fn is_forked(&self) -> bool {
-        FORKS.load(Ordering::Relaxed) != self.forks
+        forks() != self.forks
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -235,7 +187,7 @@ impl Core {
     pub(crate) fn set_closed(&self) -> bool {
         // Steadily: a subscriber who leaves in this moment would put the closed manager back in service.
         self.events.steadily(|_| {
-            self.serves_at.store(u32::MAX, Ordering::Relaxed);
+            self.serves_fast.store(false, Ordering::Relaxed);
             self.closed.swap(true, Ordering::AcqRel)
         })
     }
@@ -251,7 +203,7 @@ impl Core {
         if self.is_forked() {
             return Audience::deaf();
         }
-        let inbox = self.events.join(options, outlet, |timed| self.serve_fast(!timed));
+        let inbox = self.events.join(options, outlet, |timed| self.set_serves_fast(!timed));
         if options.hold_above.is_some() {
             self.time_all_holds();
         }
@@ -263,13 +215,12 @@ impl Core {
     }
 
     pub(crate) fn unsubscribe(&self, inbox: &Arc<Inbox>) {
-        self.events.leave(inbox, |timed| self.serve_fast(!timed));
+        self.events.leave(inbox, |timed| self.set_serves_fast(!timed));
     }
 
     /// Opens the fast path or has every request come to the shards, where there is a clock.
-    fn serve_fast(&self, fast: bool) {
-        let at = if fast && !self.is_closed() && self.orders.is_none() { self.forks } else { u32::MAX };
-        self.serves_at.store(at, Ordering::Relaxed);
+    fn set_serves_fast(&self, fast: bool) {
+        self.serves_fast.store(fast && !self.is_closed() && self.orders.is_none(), Ordering::Relaxed);
     }
 
     pub(crate) fn service(&self) -> Result<(), LockError> {
@@ -476,44 +427,42 @@ impl Core {
     /// word as it was left.
     #[inline(always)]
     pub(crate) fn begin_hold(&self, record_index: u32, entry: &Entry, granting: &Granting, taken: Word) -> Grant {
+        let Granting { mode, priority, loose, shard } = *granting;
         let record = self.records.get(record_index);
-        record.set_note(taken.noted_with(granting.shard));
-        let Granting { mode, priority, loose, .. } = *granting;
-        if mode == Mode::Exclusive {
-            // Before the hold is on record, which says that it has its number.
-            entry.raise_fence();
-        } else if taken.readers() == 1 {
-            // Of readers only the first is noted: on a key that is read all the time they would fight over the cache line.
-            entry.reader.store(record_index, Ordering::Relaxed);
-        }
-        record.begin(record_index, mode, priority, loose)
+        begin_hold_as((record_index, record), entry, (mode, shard, taken), FirstState::new(mode, priority, loose))
     }
 
     /// Who holds an entry, as far as it is known at hand: one by name, the exclusive one or a reader, and how many others.
     ///
     /// What this looks at does not grow with the holds that there are. The caller owns the shard.
     pub(crate) fn holders(&self, index: u32, entry: &Entry) -> Holders {
+        self.holders_beside(index, entry, NONE)
+    }
+
+    /// As `holders`, for a reader that asks who else there is; [`NONE`] for a request of another kind.
+    pub(crate) fn holders_beside(&self, index: u32, entry: &Entry, asker: u32) -> Holders {
         let word = entry.word();
         let now = self.now();
         if word.is_exclusive() {
             return Holders { named: self.writer(entry, word, now).into_iter().collect(), more: 0 };
         }
+        let others = word.readers().saturating_sub(u32::from(asker != NONE));
         let mut named = Vec::new();
-        let mut name = |at: u32, record: &Record| {
-            let is_its = |held: &Held| held.entry == index && held.mode == Mode::Shared;
+        let mut name = |record_index: u32, record: &Record| {
+            let is_its = |held: &Held| held.entry == index && held.mode == Mode::Shared && record_index != asker;
             let Some(held) = record.held().filter(is_its) else { return ControlFlow::Continue(()) };
-            named.push(self.named((at, record), held.owner, Mode::Shared, now));
+            named.push(self.named((record_index, record), held.owner, Mode::Shared, now));
             ControlFlow::Break(())
         };
         let noted = entry.reader.load(Ordering::Relaxed);
         let is_named = self.records.could_be(noted) && name(noted, self.records.get(noted)).is_break();
-        if !is_named && word.readers() > 0 {
+        if !is_named && others > 0 {
             // Of several readers only one is noted, who may have left. Most records are passed over by a glance.
-            self.records.for_each_until(A_FEW_PAGES, |at, record| {
-                if record.may_hold(index) { name(at, record) } else { ControlFlow::Continue(()) }
+            self.records.for_each_until(A_FEW_PAGES, |record_index, record| {
+                if record.may_hold(index) { name(record_index, record) } else { ControlFlow::Continue(()) }
             });
         }
-        let more = word.readers().saturating_sub(named.len() as u32);
+        let more = others.saturating_sub(named.len() as u32);
         Holders { named, more }
     }
 
@@ -581,9 +530,21 @@ impl Core {
     }
 }
 
+/// As [`Core::begin_hold`], with the record at hand and its first state put together.
 #[inline(always)]
-fn part_hash(hasher: &ahash::RandomState, part: &[u8]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    hasher.write(part);
-    hasher.finish()
+pub(crate) fn begin_hold_as(
+    (record_index, record): (u32, &Record),
+    entry: &Entry,
+    (mode, shard, taken): (Mode, u32, Word),
+    state: FirstState,
+) -> Grant {
+    record.set_note(taken.noted_with(shard));
+    if mode == Mode::Exclusive {
+        // Before the hold is on record, which says that it has its number.
+        entry.raise_fence();
+    } else if taken.readers() == 1 {
+        // Of readers only the first is noted: on a key that is read all the time they would fight over the cache line.
+        entry.reader.store(record_index, Ordering::Relaxed);
+    }
+    record.begin(record_index, state)
 }

@@ -3,8 +3,7 @@
 //! Every field is changed by its own thread alone, with plain loads and stores; others read some of them. The fields are
 //! atomics only so that this is not undefined.
 
-use crate::hold::Record;
-use crate::memory::{Arena, Cache, Region, Vacant};
+use crate::memory::{Cache, Region, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of an owner's name that a thread remembers.
@@ -86,14 +85,6 @@ impl Local {
     #[inline]
     pub(crate) fn count_release(&self, shard: u32) {
         add_one(&self.tally(row_of(shard)).releases);
-    }
-
-    /// Gives a record back after its hold ended.
-    #[inline]
-    pub(crate) fn free_record(&self, records: &Arena<Record>, index: u32) {
-        if records.get(index).freed() {
-            records.put(&self.records, index);
-        }
     }
 
     /// The owner's number, if this name is the one the thread used last.

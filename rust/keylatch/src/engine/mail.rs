@@ -61,7 +61,7 @@ impl Core {
     ) -> Result<Posted, LockError> {
         let local = self.local();
         if wanted.lease == 0
-            && let Ok(grant) = self.acquire_fast(local, *wanted)
+            && let Ok(grant) = self.acquire_fast(local, wanted)
         {
             self.note_hold(wanted.owner, wanted.hash, grant);
             return Ok(Posted::Granted(grant));

@@ -1,7 +1,7 @@
 //! The paths a request takes. This room knows the others and brings them together: keys in the table, waiters in lines,
 //! holds in records, figures in counters.
 //!
-//! A request enters in [`acquire`]; if it has to wait it goes on in [`waiting`]; a release leaves through [`release`],
+//! A request enters in [`fast`], or else in [`acquire`]; if it has to wait it goes on in [`waiting`]; a release leaves through [`release`],
 //! and where somebody waits through [`hand_off`]; [`convert`] turns one mode into the other, [`batch`] takes many. A hold
 //! may be revoked, in [`revoke`], by force or because its [`lease`] ran out, and a [`lock_delay`] may follow; a full table gets
 //! room in [`reclaim`]; a session that asks for what it holds is recognised in [`reenter`].
@@ -11,6 +11,7 @@ pub(crate) mod batch;
 pub(crate) mod close;
 pub(crate) mod convert;
 pub(crate) mod core;
+pub(crate) mod fast;
 pub(crate) mod figures;
 pub(crate) mod hand_off;
 pub(crate) mod lease;
@@ -30,8 +31,6 @@ pub(crate) mod tombstones;
 pub(crate) mod waiting;
 
 pub(crate) use core::Core;
-#[doc(hidden)]
-pub use core::Place;
 
 #[cfg(all(test, loom))]
 mod models;

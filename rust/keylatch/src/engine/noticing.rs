@@ -8,6 +8,7 @@ use crate::error::LockError;
 use crate::hold::{Grant, Lost};
 use crate::inspect::Filter;
 use crate::listed::HolderInfo;
+use crate::memory::NONE;
 use crate::observe::{Event, WaitKind, WaitOutcome};
 use crate::sync::atomic::Ordering;
 use crate::table::Entry;
@@ -70,7 +71,8 @@ impl Core {
     #[cold]
     pub(crate) fn explain_timeout(&self, entry: &Entry, waiter: &Waiter, now: u64) {
         let waited = Duration::from_nanos(now.saturating_sub(waiter.since.load(Ordering::Relaxed)));
-        let holders = self.holders(waiter.entry.load(Ordering::Relaxed), entry);
+        let upgraded = if waiter.asking().upgrade { waiter.record.load(Ordering::Relaxed) } else { NONE };
+        let holders = self.holders_beside(waiter.entry.load(Ordering::Relaxed), entry, upgraded);
         let key = entry.key(self.table.arena());
         if self.events.is_heard() {
             let owner = self.owner_label(waiter.owner.load(Ordering::Relaxed));

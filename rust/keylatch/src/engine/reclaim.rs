@@ -1,5 +1,6 @@
 //! A table that is full gets back what nobody has a right to any more, although nobody asks for it: locks open that were
-//! kept shut for long enough, holds end whose leases have run out, and idle entries leave.
+//! kept shut for long enough, holds end whose leases have run out, idle entries leave, and what threads keep for themselves
+//! does not count.
 
 use super::core::Core;
 use super::local::Local;
@@ -16,6 +17,8 @@ impl Core {
         self.open_those_due(local);
         self.end_expired();
         self.table.evict_idle(&local.entries);
+        // What threads keep, be they idle or gone, is nobody's lock.
+        self.table.arena().begin_scarcity(self.locals().map(|local| local.entries.kept()).sum());
     }
 
     /// Revokes all holds whose leases have run out.

@@ -8,7 +8,7 @@ use super::acquire::Wanted;
 use super::core::Core;
 use crate::config::Reentrancy;
 use crate::error::{DeadlockLink, LockError};
-use crate::hold::{Grant, NotedHold};
+use crate::hold::{FirstState, Grant, NotedHold};
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
@@ -109,7 +109,7 @@ impl Core {
         record.set_next_counted(entry.reader.load(Ordering::Relaxed));
         entry.reader.store(record_index, Ordering::Relaxed);
         // It is one hold, and has one number.
-        let grant: Grant = record.begin(record_index, Mode::Exclusive, wanted.priority, false);
+        let grant: Grant = record.begin(record_index, FirstState::new(Mode::Exclusive, wanted.priority, false));
         record.mark_counted(grant);
         if wanted.loose {
             self.let_loose(grant);

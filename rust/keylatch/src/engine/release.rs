@@ -9,33 +9,37 @@ use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 
 impl Core {
-    /// Ends a guard's hold. Returns how it was lost, if it was revoked, be it in this moment.
-    #[inline(always)]
+    /// Ends a guard's hold. Returns how it was lost, if it was revoked, even in this moment.
+    ///
+    /// Not inlined, see [`super::fast`].
+    #[inline(never)]
     pub(crate) fn release_guard(&self, grant: Grant) -> Option<Lost> {
-        self.release_guard_at(grant, || self.local())
+        let Some(local) = self.local_at_hand() else { return self.release_from_afar(grant) };
+        let record = self.records.get(grant.index());
+        match record.held_plainly(grant) {
+            Some(held) => self.release_held(local, grant, record, held),
+            None => self.release_special(grant),
+        }
+    }
+
+    /// As `release_guard`, for a thread that used another manager last.
+    #[cold]
+    #[inline(never)]
+    fn release_from_afar(&self, grant: Grant) -> Option<Lost> {
+        let record = self.records.get(grant.index());
+        match record.held_plainly(grant) {
+            // The lock is the parent's; here nobody else is left to want it.
+            Some(_) if self.is_forked() => None,
+            Some(held) => self.release_held(self.local(), grant, record, held),
+            None => self.release_special(grant),
+        }
     }
 
     /// Ends the holds of guards, the last first.
     pub(crate) fn release_guards(&self, grants: &[Grant]) {
-        if grants.is_empty() {
-            return;
-        }
-        let local = self.local();
         for grant in grants.iter().rev() {
-            self.release_guard_at(*grant, || local);
+            self.release_guard(*grant);
         }
-    }
-
-    /// As `release_guard`, for a thread that may know where its part is.
-    #[inline(always)]
-    pub(crate) fn release_guard_at<'a>(&'a self, grant: Grant, local: impl FnOnce() -> &'a Local) -> Option<Lost> {
-        let record = self.records.get(grant.index());
-        let Some((index, mode)) = record.held_plainly(grant) else { return self.release_special(grant) };
-        if self.is_forked() {
-            // The lock is the parent's; here nobody else is left to want it.
-            return None;
-        }
-        self.release_held(local(), grant, index, mode)
     }
 
     /// Ends a hold by its number, which was enough to release it, and says whether that is what happened.
@@ -49,9 +53,7 @@ impl Core {
     #[inline(always)]
     pub(crate) fn release_guard_or_tell(&self, grant: Grant) -> Result<(), LockError> {
         match self.records.get(grant.index()).held_plainly(grant) {
-            Some((index, mode)) if !self.is_forked() => {
-                told(grant, self.release_held(self.local(), grant, index, mode))
-            }
+            Some(_) if !self.is_forked() => told(grant, self.release_guard(grant)),
             _ => self.release_or_tell_slow(grant),
         }
     }
@@ -68,48 +70,111 @@ impl Core {
         standing.and_then(|()| told(grant, lost))
     }
 
+    /// What is not plain goes on in tail calls, so that this needs no room in memory.
     #[inline(always)]
-    fn release_held(&self, local: &Local, grant: Grant, index: u32, mode: Mode) -> Option<Lost> {
-        let record = self.records.get(grant.index());
+    fn release_held(&self, local: &Local, grant: Grant, record: &Record, (index, mode): (u32, Mode)) -> Option<Lost> {
         let entry = self.table.entry(index);
         let (noted, shard) = Word::from_note(record.note(), grant.index());
-        let released = match mode {
-            Mode::Exclusive => release_exclusive(entry, noted),
+        match mode {
+            Mode::Exclusive => {
+                // Guessing spares a look at the word, which would fetch the cache line once more. The note has neither
+                // WAITERS nor EVICT.
+                if let Err(now) = entry.swap(noted, noted.released(Mode::Exclusive)) {
+                    return self.release_exclusive_again(local, grant, index, (noted, now));
+                }
+            }
             Mode::Shared => {
                 // Announced first, see the module of the record.
                 record.end();
-                release_shared(entry, record)
+                let seen = entry.word();
+                // After each look at the word: of a word that a revoker has raised it is known that the revoker asks.
+                if record.is_asked() {
+                    return self.release_slow(local, grant, index, Mode::Shared);
+                }
+                let Some(left) = seen.released_uncontended(Mode::Shared) else {
+                    return self.release_slow(local, grant, index, Mode::Shared);
+                };
+                if let Err(now) = entry.swap(seen, left) {
+                    return self.release_shared_again(local, grant, index, now);
+                }
             }
-        };
-        if !released {
-            return self.release_slow(local, grant, (index, entry), shard, mode);
         }
+        self.end_hold(local, grant, record, shard)
+    }
+
+    /// Counts a release, and gives the record back.
+    #[inline(always)]
+    fn end_hold(&self, local: &Local, grant: Grant, record: &Record, shard: u32) -> Option<Lost> {
         local.count_release(shard);
-        local.free_record(&self.records, grant.index());
+        if record.freed(grant) && !local.records.put_spare(grant.index()) {
+            return self.keep_record(local, grant);
+        }
         None
+    }
+
+    #[inline(never)]
+    fn keep_record(&self, local: &Local, grant: Grant) -> Option<Lost> {
+        self.records.put_in_list(&local.records, grant.index());
+        None
+    }
+
+    /// Leaves a lock whose word was not as noted, which may have changed again.
+    #[cold]
+    #[inline(never)]
+    fn release_exclusive_again(
+        &self,
+        local: &Local,
+        grant: Grant,
+        index: u32,
+        (noted, mut now): (Word, Word),
+    ) -> Option<Lost> {
+        let (entry, record) = (self.table.entry(index), self.records.get(grant.index()));
+        // Another writer than noted: revoked, or counted by its session.
+        while now.has_writer_of(noted) {
+            let Some(left) = now.released_uncontended(Mode::Exclusive) else { break };
+            match entry.swap(now, left) {
+                Ok(()) => {
+                    let (_, shard) = Word::from_note(record.note(), grant.index());
+                    return self.end_hold(local, grant, record, shard);
+                }
+                Err(later) => now = later,
+            }
+        }
+        self.release_slow(local, grant, index, Mode::Exclusive)
+    }
+
+    /// As `release_exclusive_again`, after the reader announced its release.
+    #[inline(never)]
+    fn release_shared_again(&self, local: &Local, grant: Grant, index: u32, mut now: Word) -> Option<Lost> {
+        let (entry, record) = (self.table.entry(index), self.records.get(grant.index()));
+        while !record.is_asked() {
+            let Some(left) = now.released_uncontended(Mode::Shared) else { break };
+            match entry.swap(now, left) {
+                Ok(()) => {
+                    let (_, shard) = Word::from_note(record.note(), grant.index());
+                    return self.end_hold(local, grant, record, shard);
+                }
+                Err(later) => now = later,
+            }
+        }
+        self.release_slow(local, grant, index, Mode::Shared)
     }
 
     /// The release goes to the shard: somebody waits, the entry is in no warm slot, the hold is counted, or it was revoked.
     #[cold]
     #[inline(never)]
-    fn release_slow(
-        &self,
-        local: &Local,
-        grant: Grant,
-        at: (u32, &Entry),
-        shard_index: u32,
-        mode: Mode,
-    ) -> Option<Lost> {
-        // The shard of the hold when it began: if it was revoked since, the entry may be another one's.
-        let shard = self.table.lock(shard_index);
+    fn release_slow(&self, local: &Local, grant: Grant, index: u32, mode: Mode) -> Option<Lost> {
         let record = self.records.get(grant.index());
+        // The shard of the hold when it began: if it was revoked since, the entry may be another one's.
+        let (_, shard_index) = Word::from_note(record.note(), grant.index());
+        let shard = self.table.lock(shard_index);
         let lost = record.lost(grant);
         match lost {
             Some(_) => drop(shard),
             None => {
                 // For listings, as a reader did before.
                 record.end();
-                self.leave(local, shard, at, grant.index(), mode);
+                self.leave(local, shard, (index, self.table.entry(index)), grant.index(), mode);
             }
         }
         self.free_guard_record(local, grant, lost);
@@ -136,11 +201,9 @@ impl Core {
         // While its record names it, the hold keeps the key that is told.
         let slow = if special.timed && !special.lost { self.slow_hold(grant) } else { None };
         let lost = if special.lost || special.counted {
-            let (_, shard) = Word::from_note(record.note(), grant.index());
-            let at = (special.entry, self.table.entry(special.entry));
-            self.release_slow(self.local(), grant, at, shard, special.mode)
+            self.release_slow(self.local(), grant, special.entry, special.mode)
         } else {
-            self.release_held(self.local(), grant, special.entry, special.mode)
+            self.release_held(self.local(), grant, record, (special.entry, special.mode))
         };
         slow.iter().for_each(|event| self.announce(event));
         lost
@@ -168,7 +231,14 @@ impl Core {
         if lost.is_some() {
             self.tombstones.forget_key(grant);
         }
-        local.free_record(&self.records, grant.index());
+        self.free_record(local, grant);
+    }
+
+    /// Gives a record back whose hold has ended.
+    pub(crate) fn free_record(&self, local: &Local, grant: Grant) {
+        if self.records.get(grant.index()).freed(grant) {
+            self.records.put(&local.records, grant.index());
+        }
     }
 
     /// Makes sure that a grant that came from outside is held and not a guard's, and takes it over as a guard would.
@@ -223,35 +293,4 @@ pub(crate) fn no_longer_held(grant: Grant, standing: Standing) -> LockError {
         Standing::Lost(Lost::Expired) => LockError::LeaseLost { grant },
         _ => LockError::NotHeld { grant },
     }
-}
-
-/// Leaves the lock exclusively held, from the word as it was noted: guessing spares a look at it, which would fetch the
-/// cache line once more. Returns whether that was all there was to do.
-#[inline(always)]
-fn release_exclusive(entry: &Entry, noted: Word) -> bool {
-    let mut seen = noted;
-    while let Some(left) = seen.released_uncontended(Mode::Exclusive) {
-        match entry.swap(seen, left) {
-            Ok(()) => return true,
-            Err(now) if now.has_writer_of(noted) => seen = now,
-            // Revoked, or counted by its session.
-            Err(_) => return false,
-        }
-    }
-    false
-}
-
-/// Leaves the lock shared, after the reader announced it. Returns whether that was all there was to do.
-#[inline(always)]
-fn release_shared(entry: &Entry, record: &Record) -> bool {
-    let mut seen = entry.word();
-    // After each look at the word: of a word that a revoker has raised it is known that the revoker asks.
-    while !record.is_asked() {
-        let Some(left) = seen.released_uncontended(Mode::Shared) else { return false };
-        match entry.swap(seen, left) {
-            Ok(()) => return true,
-            Err(now) => seen = now,
-        }
-    }
-    false
 }

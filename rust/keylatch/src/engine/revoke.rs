@@ -73,7 +73,7 @@ impl Core {
             let oldest = self.tombstones.remember(grant);
             oldest.into_iter().for_each(|oldest| self.reclaim_tombstone(oldest));
         } else {
-            local.free_record(&self.records, grant.index());
+            self.free_record(local, grant);
         }
         held.watched
     }

@@ -42,7 +42,7 @@ impl Core {
         }
         let local = self.local();
         let wanted = Wanted { loose, ..self.wanted(local, &request) };
-        let grant = match (self.acquire_fast(local, wanted), patience) {
+        let grant = match (self.acquire_fast(local, &wanted), patience) {
             (Ok(grant), _) => {
                 self.note_hold(wanted.owner, wanted.hash, grant);
                 grant

@@ -1,15 +1,15 @@
 //! A request that has to wait: the thread that sleeps, and the future.
 
-use super::acquire::{Answer, Missed, Wanted};
+use super::acquire::{Answer, Wanted};
 use super::core::Core;
+use super::fast::{Missed, Tried};
 use super::local::Local;
 use super::special::Patience;
 use crate::config::Fairness;
 use crate::error::LockError;
-use crate::hold::Grant;
+use crate::hold::{FirstState, Grant, OwnerRef};
 use crate::key::KeyRef;
 use crate::memory::NONE;
-use crate::mode::Mode;
 use crate::request::{Limit, LockRequest};
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
@@ -58,9 +58,13 @@ impl Core {
     /// The request with everything looked up that the engine needs.
     #[inline(always)]
     pub(crate) fn wanted<'k>(&self, local: &Local, request: &LockRequest<'k>) -> Wanted<'k> {
+        self.wanted_hashed(local, request, self.hash(&request.key))
+    }
+
+    fn wanted_hashed<'k>(&self, local: &Local, request: &LockRequest<'k>, hash: u64) -> Wanted<'k> {
         Wanted {
             key: request.key,
-            hash: self.hash(&request.key),
+            hash,
             mode: request.mode,
             owner: self.owner_number(local, request.owner),
             priority: request.priority,
@@ -75,12 +79,60 @@ impl Core {
         if request.is_special() {
             return self.special(request, loose, Patience::None);
         }
-        let local = self.local();
-        let wanted = Wanted { loose, ..self.wanted(local, &request) };
-        match self.acquire_fast(local, wanted) {
+        match self.try_request(&request, loose).granted() {
             Ok(grant) => Ok(grant),
-            Err(_) => self.try_slow(local, wanted),
+            Err((missed, hash)) => self.try_missed(request, loose, missed, hash),
         }
+    }
+
+    /// Tries the fast path for a request that is not special.
+    #[inline(always)]
+    pub(crate) fn try_request(&self, request: &LockRequest<'_>, loose: bool) -> Tried {
+        let owner = self.request_owner(request);
+        self.try_fast(request.key, request.mode, FirstState::new(request.mode, request.priority, loose), owner)
+    }
+
+    /// The number of a request's owner.
+    #[inline(always)]
+    fn request_owner(&self, request: &LockRequest<'_>) -> u32 {
+        match request.owner {
+            OwnerRef::Known(owner) => owner.0,
+            OwnerRef::Named("") => 0,
+            owner => self.owner_number(self.local(), owner),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_missed(&self, request: LockRequest<'_>, loose: bool, missed: Missed, hash: u64) -> Result<Grant, LockError> {
+        let local = self.local();
+        let wanted = Wanted { loose, ..self.wanted_hashed(local, &request, hash) };
+        self.try_once_more(local, &wanted, missed).map_or_else(|| self.try_slow(local, wanted), Ok)
+    }
+
+    /// Takes the lock after the fast path missed, for a thread that used another manager last or a key that is new.
+    fn try_once_more(&self, local: &Local, wanted: &Wanted<'_>, mut missed: Missed) -> Option<Grant> {
+        if missed == Missed::Other {
+            match self.acquire_fast(local, wanted) {
+                Ok(grant) => return Some(grant),
+                Err(now) => missed = now,
+            }
+        }
+        if missed == Missed::Absent { self.bring_in(local, wanted) } else { None }
+    }
+
+    /// As `try_request`, after that missed.
+    #[inline(never)]
+    pub(crate) fn try_request_once_more(
+        &self,
+        request: LockRequest<'_>,
+        loose: bool,
+        missed: Missed,
+        hash: u64,
+    ) -> Option<Grant> {
+        let local = self.local();
+        let wanted = Wanted { loose, ..self.wanted_hashed(local, &request, hash) };
+        self.try_once_more(local, &wanted, missed)
     }
 
     #[cold]
@@ -109,36 +161,15 @@ impl Core {
 
     /// Takes the lock, to be held by its number, if it is plainly free.
     #[inline(always)]
-    pub(crate) fn at_once(&self, local: &Local, request: LockRequest<'_>) -> Option<Grant> {
+    pub(crate) fn at_once(&self, request: LockRequest<'_>) -> Option<Grant> {
         if request.is_special() {
             return None;
         }
-        let wanted = Wanted { loose: true, ..self.wanted(local, &request) };
-        match self.acquire_fast(local, wanted) {
+        match self.try_request(&request, true).granted() {
             Ok(grant) => Some(grant),
-            Err(Missed::Absent) => {
-                let (bucket, object, version) = (wanted.key.bucket(), wanted.key.object(), wanted.key.version());
-                let Wanted { hash, mode, owner, priority, .. } = wanted;
-                self.bring_in_parts(local, bucket, object, version, (hash, mode, owner, priority))
-            }
-            Err(_) => None,
+            Err((Missed::Held, _)) => None,
+            Err((missed, hash)) => self.try_request_once_more(request, true, missed, hash),
         }
-    }
-
-    /// As `bring_in`. What it takes it takes in pieces: a whole `Wanted` would be put together in memory before it is known
-    /// that it is needed.
-    #[inline(never)]
-    fn bring_in_parts(
-        &self,
-        local: &Local,
-        bucket: &[u8],
-        object: &[u8],
-        version: Option<&[u8]>,
-        (hash, mode, owner, priority): (u64, Mode, u32, u8),
-    ) -> Option<Grant> {
-        let key = KeyRef::new(bucket, object);
-        let key = version.map_or(key, |version| key.with_version(version));
-        self.bring_in(local, Wanted { key, hash, mode, owner, priority, loose: true, lease: 0 })
     }
 
     /// Takes the lock, sleeping until it is free.
@@ -147,38 +178,32 @@ impl Core {
         if request.is_special() {
             return self.special(request, loose, Patience::Sleeps);
         }
-        let local = self.local();
-        let wanted = Wanted { loose, ..self.wanted(local, &request) };
-        match self.acquire_fast(local, wanted) {
+        match self.try_request(&request, loose).granted() {
             Ok(grant) => Ok(grant),
-            Err(missed) => {
-                if missed == Missed::Absent
-                    && let Some(grant) = self.bring_in(local, wanted)
-                {
-                    return Ok(grant);
-                }
-                self.blocking_slow(local, wanted, missed, request.limit)
-            }
+            Err((missed, hash)) => self.blocking_slow(request, loose, missed, hash),
         }
     }
 
-    #[cold]
     #[inline(never)]
     fn blocking_slow(
         &self,
-        local: &Local,
-        wanted: Wanted<'_>,
+        request: LockRequest<'_>,
+        loose: bool,
         missed: Missed,
-        limit: Limit,
+        hash: u64,
     ) -> Result<Grant, LockError> {
-        // Whoever has no time at all is not kept until it might become free.
-        if missed == Missed::Held
-            && limit != Limit::After(0)
-            && let Some(grant) = self.barge(local, &wanted)
-        {
-            return Ok(grant);
+        let local = self.local();
+        let wanted = Wanted { loose, ..self.wanted_hashed(local, &request, hash) };
+        let now = match missed {
+            // Whoever has no time at all is not kept until it might become free.
+            Missed::Held if request.limit == Limit::After(0) => None,
+            Missed::Held => self.barge(local, &wanted),
+            missed => self.try_once_more(local, &wanted, missed),
+        };
+        match now {
+            Some(grant) => Ok(grant),
+            None => self.blocking_until(local, &wanted, request.limit),
         }
-        self.blocking_until(local, &wanted, limit)
     }
 
     pub(crate) fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
@@ -209,7 +234,7 @@ impl Core {
             if entry.word().taken_uncontended(wanted.mode, NONE).is_none() {
                 continue;
             }
-            match self.acquire_fast(local, *wanted) {
+            match self.acquire_fast(local, wanted) {
                 Ok(grant) => return Some(grant),
                 Err(Missed::Held) => {}
                 Err(Missed::Absent | Missed::Other) => return None,

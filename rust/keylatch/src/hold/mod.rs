@@ -10,7 +10,7 @@ pub(crate) use owner::Label;
 pub use owner::Owner;
 pub use owner::OwnerRef;
 pub(crate) use owner::{Owners, UNNAMED};
+pub(crate) use record::{FirstState, Held, Record, Standing};
 pub use record::{Grant, Lost};
-pub(crate) use record::{Held, Record, Standing};
 pub use session::SessionRef;
 pub(crate) use session::{Asked, Begun, NotedHold, SESSION, SessionState, Sessions, Taken, Turn};

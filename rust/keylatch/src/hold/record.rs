@@ -186,6 +186,32 @@ impl Held {
     }
 }
 
+/// The state of a hold when it begins, but for its generation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FirstState(u64);
+
+impl FirstState {
+    #[inline(always)]
+    pub(crate) fn new(mode: Mode, priority: u8, loose: bool) -> Self {
+        let mode = if mode == Mode::Exclusive { EXCLUSIVE } else { 0 };
+        let loose = if loose { LOOSE } else { 0 };
+        Self(u64::from(priority) << PRIORITY_SHIFT | mode | loose | HELD)
+    }
+
+    /// Returns the state beside an owner in one number, to be passed in a register.
+    #[inline(always)]
+    pub(crate) fn with_owner(self, owner: u32) -> u64 {
+        self.0 << 32 | u64::from(owner)
+    }
+
+    /// Returns what `with_owner` put together.
+    #[inline(always)]
+    pub(crate) fn and_owner(number: u64) -> (Self, u32) {
+        // The low half.
+        (Self(number >> 32), number as u32)
+    }
+}
+
 /// Why a hold ended without being released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -225,15 +251,16 @@ impl Record {
 
     /// Names the hold of a record that was filled in, whose owner has the lock.
     #[inline(always)]
-    pub(crate) fn begin(&self, index: u32, mode: Mode, priority: u8, loose: bool) -> Grant {
-        let generation = self.state.load(Ordering::Relaxed) & !INDEX;
-        let mode = if mode == Mode::Exclusive { EXCLUSIVE } else { 0 };
-        let loose = if loose { LOOSE } else { 0 };
+    pub(crate) fn begin(&self, index: u32, state: FirstState) -> Grant {
+        // Of a free record the state is the generation alone.
+        let generation = self.state.load(Ordering::Relaxed);
+        debug_assert!(generation & INDEX == 0, "a free record with {generation:x}");
         // Release. Pairs with: the Acquire in `held`. Whoever reads this state reads this entry and owner, or later ones.
-        self.state.store(generation | u64::from(priority) << PRIORITY_SHIFT | mode | loose | HELD, Ordering::Release);
+        self.state.store(generation | state.0, Ordering::Release);
         self.grant(index, generation)
     }
 
+    #[inline(always)]
     fn grant(&self, index: u32, generation: u64) -> Grant {
         Grant(NonZeroU64::new(generation | u64::from(index)).unwrap_or(NonZeroU64::MIN))
     }
@@ -461,12 +488,11 @@ impl Record {
         self.entry.store(0, Ordering::Relaxed);
     }
 
-    /// Frees the record after the lock's word changed. `false` if it must not be used again.
+    /// Frees the record of a grant after the lock's word changed. `false` if it must not be used again.
     #[inline(always)]
     #[must_use]
-    pub(crate) fn freed(&self) -> bool {
-        let generation = self.state.load(Ordering::Relaxed) & !INDEX;
-        let next = generation.wrapping_add(ONE_GENERATION);
+    pub(crate) fn freed(&self, grant: Grant) -> bool {
+        let next = grant.generation().wrapping_add(ONE_GENERATION);
         #[cfg(not(loom))]
         self.state.store(next, Ordering::Relaxed);
         // The model checker lets a mark that another thread adds come after a plain store that it did not see.
@@ -577,7 +603,7 @@ mod tests {
 
     fn fill(record: &Record, (index, entry): (u32, u32), mode: Mode, (owner, priority): (u32, u8)) -> Grant {
         record.prefill(entry, owner, 0);
-        record.begin(index, mode, priority, false)
+        record.begin(index, FirstState::new(mode, priority, false))
     }
 
     #[test]
@@ -591,7 +617,7 @@ mod tests {
         assert!(record.held_by_guard(first).is_none());
         assert!(record.catch(first));
         assert!(!record.catch(first), "only once");
-        assert!(record.freed());
+        assert!(record.freed(first));
         let second = fill(&record, (7, 3), Mode::Exclusive, (1, 9));
         record.let_loose();
         assert_ne!(first, second);
@@ -605,7 +631,7 @@ mod tests {
         record.state.store(!INDEX, Ordering::Relaxed);
         let last = fill(&record, (1, 1), Mode::Shared, (0, 0));
         assert!(record.held_by_guard(last).is_some());
-        assert!(!record.freed());
+        assert!(!record.freed(last));
     }
 
     #[test]

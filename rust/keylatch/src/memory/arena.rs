@@ -5,7 +5,7 @@
 
 use super::region::{Region, Vacant};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::ops::ControlFlow;
 
 /// The index that names nothing. The arena never hands it out.
@@ -16,11 +16,17 @@ const EMPTY_PAGES_KEPT: u32 = 512;
 
 const PAGE_BYTES: usize = 4096;
 
+/// Values beyond a limit that there is room for, because threads keep as many without using them.
+const MOST_KEPT: u32 = if cfg!(loom) { 4 } else { 1 << 16 };
+
 /// A value that an [`Arena`] keeps.
 ///
 /// # Safety
 /// As [`Vacant`]; nothing more.
 pub(crate) unsafe trait Pooled: Vacant {
+    /// Whether the arena's limit is one that callers rely on, so that what idle threads keep must not be missing.
+    const IS_LIMITED: bool = false;
+
     /// A field that is free to link values that nobody uses.
     fn link(&self) -> &AtomicU32;
 
@@ -39,6 +45,8 @@ pub(crate) struct Arena<T: Pooled> {
     region: Region<T>,
     pages: Mutex<Pages>,
     batch: u32,
+    /// Values come from the pages alone, and go back there: the limit is near. Only where it is relied on.
+    scarce: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -53,8 +61,10 @@ struct Pages {
     empty: u32,
     /// Values that are handed out, those in the caches of threads included.
     out: u32,
-    /// How many may be.
+    /// How many may be, but for those that are kept.
     most: u32,
+    /// While values are scarce: how many threads kept to themselves when that was counted last, and keep still.
+    kept: u32,
     mark: u64,
 }
 
@@ -76,13 +86,17 @@ impl<T: Pooled> Arena<T> {
 
     /// Room for at least `capacity` values; `mark` is the one that all values start with.
     pub(crate) fn reserve(capacity: u32, mark: u64) -> std::io::Result<Self> {
+        // For as many as threads may keep while the limit is reached.
+        let slack = if T::IS_LIMITED { capacity.min(MOST_KEPT) } else { 0 };
         // One more for index 0, and whole pages.
-        let values = capacity.saturating_add(1).checked_next_multiple_of(Self::PER_PAGE).unwrap_or(u32::MAX - 4095);
+        let values = capacity.saturating_add(slack).saturating_add(1);
+        let values = values.checked_next_multiple_of(Self::PER_PAGE).unwrap_or(u32::MAX - 4095);
         let region = Region::reserve(values.min(u32::MAX - 4095))?;
         // Small arenas are handed out singly, so that their limit is felt exactly.
         let batch = (capacity / 1024).clamp(1, 32);
-        let pages = Pages { mark, most: region.len() - 1, ..Pages::default() };
-        Ok(Self { region, pages: Mutex::new(pages), batch })
+        let most = if T::IS_LIMITED { capacity } else { region.len() - 1 };
+        let pages = Pages { mark, most, ..Pages::default() };
+        Ok(Self { region, pages: Mutex::new(pages), batch, scarce: AtomicBool::new(false) })
     }
 
     /// The value at an index that this arena handed out at some time.
@@ -147,6 +161,9 @@ impl<T: Pooled> Arena<T> {
     /// A value of the thread's own cache, or of the arena; [`NONE`] when all are out.
     #[inline]
     pub(crate) fn take(&self, cache: &Cache) -> u32 {
+        if T::IS_LIMITED && self.scarce.load(Ordering::Relaxed) {
+            return self.take_scarce(cache);
+        }
         let spare = cache.spare.load(Ordering::Relaxed);
         if spare != NONE {
             cache.spare.store(NONE, Ordering::Relaxed);
@@ -170,13 +187,54 @@ impl<T: Pooled> Arena<T> {
         cache.pop(&self.region)
     }
 
+    /// Has values taken one by one, so that the limit is exact: threads keep so many of them, which do not count. Called
+    /// when all are out.
+    pub(crate) fn begin_scarcity(&self, kept: u32) {
+        let mut pages = self.pages.lock();
+        pages.kept = kept.min(MOST_KEPT);
+        self.scarce.store(true, Ordering::Relaxed);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_scarce(&self, cache: &Cache) -> u32 {
+        let mut pages = self.pages.lock();
+        // What this thread keeps counts among the others again.
+        while let Some(index) = cache.pop_any(&self.region) {
+            pages.put(&self.region, Self::PER_PAGE, index);
+            pages.kept = pages.kept.saturating_sub(1);
+        }
+        if pages.out - pages.kept.min(pages.out) >= pages.most {
+            return NONE;
+        }
+        pages.take(&self.region, Self::PER_PAGE).unwrap_or(NONE)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_scarce(&self, index: u32) {
+        let mut pages = self.pages.lock();
+        pages.put(&self.region, Self::PER_PAGE, index);
+        if pages.out < pages.most / 2 {
+            pages.kept = 0;
+            self.scarce.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Gives a value back.
     #[inline]
     pub(crate) fn put(&self, cache: &Cache, index: u32) {
-        if cache.spare.load(Ordering::Relaxed) == NONE {
-            cache.spare.store(index, Ordering::Relaxed);
-            return;
+        if T::IS_LIMITED && self.scarce.load(Ordering::Relaxed) {
+            return self.put_scarce(index);
         }
+        if !cache.put_spare(index) {
+            self.put_in_list(cache, index);
+        }
+    }
+
+    /// As `put`, where there is a spare one at hand already.
+    #[inline]
+    pub(crate) fn put_in_list(&self, cache: &Cache, index: u32) {
         cache.push(self.get(index), index);
         if cache.len.load(Ordering::Relaxed) >= 2 * self.batch {
             self.put_slow(cache);
@@ -328,6 +386,28 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
+    /// Returns how many it keeps; for others a hint.
+    pub(crate) fn kept(&self) -> u32 {
+        u32::from(self.spare.load(Ordering::Relaxed) != NONE) + self.len.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a value at hand, if there is none.
+    #[inline(always)]
+    pub(crate) fn put_spare(&self, index: u32) -> bool {
+        let is_first = self.spare.load(Ordering::Relaxed) == NONE;
+        if is_first {
+            self.spare.store(index, Ordering::Relaxed);
+        }
+        is_first
+    }
+
+    fn pop_any<T: Pooled>(&self, region: &Region<T>) -> Option<u32> {
+        let spare = self.spare.load(Ordering::Relaxed);
+        self.spare.store(NONE, Ordering::Relaxed);
+        let index = if spare == NONE { self.pop(region) } else { spare };
+        (index != NONE).then_some(index)
+    }
+
     #[inline]
     fn push<T: Pooled>(&self, value: &T, index: u32) {
         value.link().store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);

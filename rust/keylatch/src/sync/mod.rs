@@ -5,6 +5,7 @@
 
 mod clock;
 pub(crate) mod fault;
+mod fork;
 mod mutex;
 mod once_lock;
 mod park;
@@ -20,6 +21,7 @@ pub(crate) use loom::sync::atomic;
 pub(crate) use std::sync::atomic;
 
 pub(crate) use clock::Clock;
+pub(crate) use fork::{forks, watch_forks};
 pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use once_lock::OnceLock;
 pub(crate) use park::{Park, ParkedUntil};

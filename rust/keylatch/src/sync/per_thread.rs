@@ -3,7 +3,13 @@
 //! Threads are told apart by small numbers. A number is given back by the destructor of a `pthread` key, which runs after
 //! those of all thread-local values: a guard that is kept in one of them is released like any other, and so is one that
 //! is made there.
+//!
+//! Each thread keeps the `T` that it used last at hand, with the number of the object that it is of. Numbers of objects
+//! are never used again, so that a match proves the object to be there. It also proves that the process is the one that
+//! made the object: a forked child keeps nothing at hand.
 
+#[cfg(not(loom))]
+pub(crate) use numbers::keep_nothing_at_hand;
 #[cfg(not(loom))]
 pub(crate) use real::PerThread;
 
@@ -17,6 +23,7 @@ mod numbers {
 
     use crate::sync::OnceLock;
     use std::cell::Cell;
+    use std::ptr::NonNull;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Threads that there can be at a time.
@@ -35,11 +42,17 @@ mod numbers {
     struct Seat {
         row: Cell<usize>,
         position: Cell<usize>,
+        /// The object whose value is at hand; 0 for none.
+        object: Cell<u64>,
+        value: Cell<NonNull<()>>,
     }
 
     thread_local! {
         /// It has no destructor, so that it can be looked at for as long as the thread runs anything.
-        static SEAT: Seat = const { Seat { row: Cell::new(NO_ROW), position: Cell::new(0) } };
+        static SEAT: Seat = const {
+            let (row, position) = (Cell::new(NO_ROW), Cell::new(0));
+            Seat { row, position, object: Cell::new(0), value: Cell::new(NonNull::dangling()) }
+        };
     }
 
     /// The row of the calling thread's number, and the position in it; `NO_ROW` if it has none yet.
@@ -48,11 +61,32 @@ mod numbers {
         SEAT.with(|seat| (seat.row.get(), seat.position.get()))
     }
 
+    /// The value at hand, if it is of this object.
+    #[inline(always)]
+    pub(super) fn at_hand(object: u64) -> Option<NonNull<()>> {
+        SEAT.with(|seat| (seat.object.get() == object).then(|| seat.value.get()))
+    }
+
+    /// Keeps a value of an object at hand. The thread has a number.
+    pub(super) fn keep_at_hand(object: u64, value: NonNull<()>) {
+        SEAT.with(|seat| {
+            seat.value.set(value);
+            seat.object.set(object);
+        });
+    }
+
+    /// Has the calling thread look its value up the next time.
+    pub(crate) fn keep_nothing_at_hand() {
+        SEAT.with(|seat| seat.object.set(0));
+    }
+
     fn sit(row: usize, position: usize) {
         SEAT.with(|seat| {
             seat.row.set(row);
             seat.position.set(position);
         });
+        // What is at hand belongs to the number that the thread had.
+        keep_nothing_at_hand();
     }
 
     /// Row and position of the calling thread's number, which it has from now on.
@@ -118,11 +152,13 @@ mod numbers {
 #[cfg(not(loom))]
 mod real {
     use super::numbers::{self, NO_ROW, ROWS};
+    use crate::sync::fork::forks;
     use crossbeam_utils::CachePadded;
     use std::cell::UnsafeCell;
     use std::fmt;
     use std::mem::MaybeUninit;
-    use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+    use std::ptr::NonNull;
+    use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
     /// A power of two, so that any number can be made an index without a branch. No row is made from `NO_ROW` on.
     const ROOM: usize = ROWS.next_power_of_two();
@@ -131,6 +167,10 @@ mod real {
     /// See the module. Padded, because a row keeps those of several threads side by side, and each thread writes to its
     /// own all the time.
     pub(crate) struct PerThread<T> {
+        /// Tells this object from all others that there ever were; never 0.
+        object: u64,
+        /// Forks when it was made.
+        forks: u32,
         /// Made when a thread needs them.
         rows: [AtomicPtr<CachePadded<Place<T>>>; ROOM],
     }
@@ -150,25 +190,52 @@ mod real {
 
     impl<T: Send + Sync> PerThread<T> {
         pub(crate) fn new() -> Self {
-            Self { rows: [const { AtomicPtr::new(std::ptr::null_mut()) }; ROOM] }
+            static OBJECTS: AtomicU64 = AtomicU64::new(1);
+            let object = OBJECTS.fetch_add(1, Ordering::Relaxed);
+            Self { object, forks: forks(), rows: [const { AtomicPtr::new(std::ptr::null_mut()) }; ROOM] }
+        }
+
+        /// The calling thread's `T` if it is at hand: the thread used it last, in the process that made the object.
+        #[inline(always)]
+        pub(crate) fn at_hand(&self) -> Option<&T> {
+            // SAFETY: kept by `get_or_slow` for this object, whose values stay until its end.
+            numbers::at_hand(self.object).map(|value| unsafe { value.cast().as_ref() })
         }
 
         /// The calling thread's `T`, made on its first use.
         #[inline(always)]
         pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
+            match self.at_hand() {
+                Some(value) => value,
+                None => self.get_or_slow(make),
+            }
+        }
+
+        #[cold]
+        #[inline(never)]
+        fn get_or_slow(&self, make: impl FnOnce() -> T) -> &T {
+            let value = match self.look_up() {
+                Some(value) => value,
+                None => self.insert_slow(make),
+            };
+            if forks() == self.forks {
+                numbers::keep_at_hand(self.object, NonNull::from(value).cast());
+            }
+            value
+        }
+
+        fn look_up(&self) -> Option<&T> {
             let (row, position) = numbers::current();
             // Acquire pairs with the Release of whoever made the row.
             let places = self.rows[row % ROOM].load(Ordering::Acquire);
-            if !places.is_null() {
-                // SAFETY: a row has as many places as there are numbers of its length, and stays where it is.
-                let place = unsafe { &*places.add(position) };
-                // What an earlier thread of this number wrote was seen when the number was taken.
-                if place.present.load(Ordering::Relaxed) {
-                    // SAFETY: present, so it was written, and is not written again.
-                    return unsafe { (*place.value.get()).assume_init_ref() };
-                }
+            if places.is_null() {
+                return None;
             }
-            self.insert_slow(make)
+            // SAFETY: a row has as many places as there are numbers of its length, and stays where it is.
+            let place = unsafe { &*places.add(position) };
+            // What an earlier thread of this number wrote was seen when the number was taken.
+            // SAFETY: present, so it was written, and is not written again.
+            place.present.load(Ordering::Relaxed).then(|| unsafe { (*place.value.get()).assume_init_ref() })
         }
 
         /// Out of the way: what is made here is large, and would have every caller keep aligned room for it.
@@ -332,9 +399,14 @@ mod modelled {
             made.iter().map(|(by, value)| (*by, unsafe { &*std::ptr::from_ref(&**value) })).collect()
         }
 
+        pub(crate) fn at_hand(&self) -> Option<&T> {
+            let me = loom::thread::current().id();
+            self.list().into_iter().find(|(by, _)| *by == me).map(|(_, value)| value)
+        }
+
         pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
             let me = loom::thread::current().id();
-            if let Some((_, value)) = self.list().into_iter().find(|(by, _)| *by == me) {
+            if let Some(value) = self.at_hand() {
                 return value;
             }
             let value = Box::new(make());

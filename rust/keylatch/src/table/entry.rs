@@ -5,7 +5,10 @@
 //! written only while the entry is claimed, of a generation that no look-up has seen without W, so a key that was read
 //! while it changed is never acted on.
 
-use super::key_words::{VERSIONED, append_part, lengths, part_lengths, parts, word, words_in};
+use super::key_words::{
+    FOUR_WORDS, TWO_WORDS, VERSIONED, append_part, four_words, lengths, part_lengths, parts, parts_with_words,
+    two_words, word, words_in,
+};
 use super::state::Word;
 use crate::key::{KeyRef, ObjectKey};
 use crate::memory::{Arena, Cache, NONE, Pooled, Vacant};
@@ -79,6 +82,9 @@ unsafe impl Vacant for Entry {
 
 // SAFETY: as above.
 unsafe impl Pooled for Entry {
+    /// By `max_locks`.
+    const IS_LIMITED: bool = true;
+
     fn link(&self) -> &AtomicU32 {
         &self.next
     }
@@ -191,37 +197,60 @@ impl Entry {
             return false;
         }
         let [bucket, object, version] = parts(key);
-        let object_at = words_in(bucket.len());
-        let version_at = object_at + words_in(object.len());
-        if version_at + words_in(version.len()) > INLINE_WORDS {
-            return self.carries_long(arena, key);
+        // Of the parts of at most 32 bytes any two fit, and a third of at most 16 beside one of those.
+        let Some((at, differ)) = self.short_part_differs(0, bucket) else { return self.carries_long(arena, *key) };
+        let Some((at, object)) = self.short_part_differs(at, object) else { return self.carries_long(arena, *key) };
+        let differ = differ | object;
+        if version.is_empty() {
+            return differ == 0;
         }
-        self.has_part(0, bucket)
-            && self.has_part(object_at, object)
-            && (version.is_empty() || self.has_part(version_at, version))
+        let Some((_, version)) = self.short_part_differs(at, version) else { return self.carries_long(arena, *key) };
+        differ | version == 0
     }
 
-    /// Returns whether a part of a key is at this place. The caller knows that it fits.
+    /// Returns where the next part begins, and bits that are set where this part differs from the words here. `None` if
+    /// it does not fit into this block or has more than four words.
     #[inline(always)]
-    fn has_part(&self, at: usize, part: &[u8]) -> bool {
-        let words = &self.key[at..at + words_in(part.len())];
-        let differ = |position: usize| words[position].load(Ordering::Relaxed) ^ word(part, position);
-        match words.len() {
-            0 => true,
-            1 => differ(0) == 0,
-            2 => differ(0) | differ(1) == 0,
-            3 => differ(0) | differ(1) | differ(2) == 0,
-            more => (0..more).all(|position| differ(position) == 0),
+    fn short_part_differs(&self, at: usize, part: &[u8]) -> Option<(usize, u64)> {
+        let stored = |position: usize| self.key[at + position].load(Ordering::Relaxed);
+        if part.len() <= TWO_WORDS && at + 2 <= INLINE_WORDS {
+            let [first, last] = two_words(part);
+            return Some((at + 2, (stored(0) ^ first) | (stored(1) ^ last)));
         }
+        if part.len() > TWO_WORDS && part.len() <= FOUR_WORDS && at + 4 <= INLINE_WORDS {
+            let words = four_words(part);
+            let front = (stored(0) ^ words[0]) | (stored(1) ^ words[1]);
+            return Some((at + 4, front | (stored(2) ^ words[2]) | (stored(3) ^ words[3])));
+        }
+        None
     }
 
-    #[cold]
+    /// By value: a key that is only passed on in registers need not be in memory.
     #[inline(never)]
-    fn carries_long(&self, arena: &Arena<Entry>, key: &KeyRef<'_>) -> bool {
-        let mut stored = self.words(arena);
-        parts(key).into_iter().all(|part| {
-            (0..words_in(part.len())).all(|position| stored.next().is_some_and(|stored| stored == word(part, position)))
-        })
+    fn carries_long(&self, arena: &Arena<Entry>, key: KeyRef<'_>) -> bool {
+        let (mut block, mut at) = (self, 0);
+        for part in parts_with_words(&key) {
+            let (count, mut position) = (words_in(part.len()), 0);
+            while position < count {
+                if at == INLINE_WORDS {
+                    let more = block.more.load(Ordering::Relaxed);
+                    if more == NONE {
+                        return false;
+                    }
+                    (block, at) = (arena.get(more), 0);
+                }
+                // As far as both go: the rest of the part, the rest of the block.
+                let run = (count - position).min(INLINE_WORDS - at);
+                let differ = block.key[at..at + run].iter().zip(position..).fold(0, |differ, (stored, position)| {
+                    differ | (stored.load(Ordering::Relaxed) ^ word(part, position))
+                });
+                if differ != 0 {
+                    return false;
+                }
+                (at, position) = (at + run, position + run);
+            }
+        }
+        true
     }
 
     /// Returns the words of the key, one after the other, and what else its last block has. A look-up may be led astray
@@ -249,7 +278,7 @@ impl Entry {
             self.drop_long_key(arena, cache);
         }
         let (mut block, mut at) = (self, 0);
-        for part in parts(key) {
+        for part in parts_with_words(key) {
             for position in 0..words_in(part.len()) {
                 if at == INLINE_WORDS {
                     let more = arena.take(cache);
@@ -295,7 +324,8 @@ impl Entry {
         let [bucket_len, object_len, version_len] = part_lengths(lengths);
         bytes.clear();
         let mut words = self.words(arena);
-        for length in [bucket_len, object_len, version_len] {
+        let version_with_words = (version_len > 0).then_some(version_len);
+        for length in [bucket_len, object_len].into_iter().chain(version_with_words) {
             append_part(bytes, length, || words.next().unwrap_or_default());
         }
         let (bucket, rest) = bytes.split_at(bucket_len);
@@ -373,7 +403,7 @@ mod tests {
         let arena = Arena::<Entry>::reserve(31, 0).unwrap();
         let cache = Cache::default();
         let index = arena.take(&cache);
-        let long = vec![1; 10_000];
+        let long = vec![1; 20_000];
         assert!(!arena.get(index).write_key(&arena, &cache, 1, &KeyRef::new("b", &long)));
         let mut rest = 0;
         while arena.take(&cache) != NONE {

@@ -1,8 +1,18 @@
 //! A key as the 64-bit words that entries keep of it, so that it can be compared by whole words, loaded atomically.
 //!
-//! Each part begins with a word of its own. The last word of a part of eight bytes or more is its last eight bytes, which
-//! overlap those before; a shorter part is one word that is different for each content of that length. So the words and
-//! the lengths of the parts together are the key, and nothing has to be shifted or filled up.
+//! Each part begins with a word of its own and takes at least two, so that a short key is compared without a branch for
+//! each of its lengths. Words overlap where the part is no multiple of eight bytes:
+//!
+//! | bytes of the part | words | what they are |
+//! |---|---|---|
+//! | 0 | 2 | zero (a version that is empty or missing takes none) |
+//! | 1 to 3 | 2 | the first, the middle and the last byte; zero |
+//! | 4 to 7 | 2 | the first four and the last four bytes |
+//! | 8 to 16 | 2 | the first eight and the last eight bytes |
+//! | 17 to 32 | 4 | the first sixteen and the last sixteen bytes |
+//! | more | one for eight bytes, rounded up | all in order; the last one is the last eight bytes |
+//!
+//! So the words and the lengths of the parts together are the key, and nothing has to be shifted or filled up.
 
 use crate::key::KeyRef;
 
@@ -12,10 +22,25 @@ pub(super) const VERSIONED: u64 = 1 << 48;
 /// The longest part that `lengths` can tell.
 pub(crate) const MAX_KEY_BYTES: usize = 0xffff;
 
-/// Returns the words that a part takes.
+/// Bytes of a part that takes two words, and of one that takes four.
+pub(super) const TWO_WORDS: usize = 16;
+pub(super) const FOUR_WORDS: usize = 32;
+
+/// Returns the words that a part takes; a version that is empty takes none.
 #[inline(always)]
 pub(super) const fn words_in(bytes: usize) -> usize {
-    bytes.div_ceil(8)
+    match bytes {
+        0..=TWO_WORDS => 2,
+        ..=FOUR_WORDS => 4,
+        _ => bytes.div_ceil(8),
+    }
+}
+
+/// Returns the parts of a key that have words: a version that is empty or missing has none.
+#[inline(always)]
+pub(super) fn parts_with_words<'k>(key: &KeyRef<'k>) -> impl Iterator<Item = &'k [u8]> {
+    let [bucket, object, version] = parts(key);
+    [bucket, object].into_iter().chain((!version.is_empty()).then_some(version))
 }
 
 /// Returns the parts of a key; no version is an empty one.
@@ -43,22 +68,39 @@ pub(super) fn part_lengths(lengths: u64) -> [usize; 3] {
     [0, 16, 32].map(|shift| ((lengths >> shift) & 0xffff) as usize)
 }
 
-/// Returns a word of a part that has at least one byte.
+/// Returns both words of a part of at most sixteen bytes.
 #[inline(always)]
-pub(super) fn word(part: &[u8], position: usize) -> u64 {
-    match part.len() {
-        8.. => wide(part, (8 * position).min(part.len() - 8)),
-        4.. => half(part, 0) | half(part, part.len() - 4) << 32,
-        // The first, the middle and the last are all there are.
-        length => {
-            let byte = |at: usize| u64::from(part[at]);
-            byte(0) | byte(length / 2) << 8 | byte(length - 1) << 16
-        }
+pub(super) fn two_words(part: &[u8]) -> [u64; 2] {
+    match part {
+        [_, _, _, _, _, _, _, _, ..] => [wide(part, 0), wide(part, part.len() - 8)],
+        [_, _, _, _, ..] => [half(part, 0), half(part, part.len() - 4)],
+        [first, .., last] => [u64::from(*first) | u64::from(part[part.len() / 2]) << 8 | u64::from(*last) << 16, 0],
+        // The middle and the last one too.
+        [only] => [u64::from(*only) * 0x01_01_01, 0],
+        [] => [0, 0],
     }
 }
 
+/// Returns the four words of a part of 17 to 32 bytes.
 #[inline(always)]
-fn wide(part: &[u8], at: usize) -> u64 {
+pub(super) fn four_words(part: &[u8]) -> [u64; 4] {
+    let last = part.len() - 8;
+    [wide(part, 0), wide(part, 8), wide(part, last - 8), wide(part, last)]
+}
+
+/// Returns a word of a part.
+#[inline]
+pub(super) fn word(part: &[u8], position: usize) -> u64 {
+    match part.len() {
+        0..=TWO_WORDS => two_words(part)[position],
+        ..=FOUR_WORDS => four_words(part)[position],
+        length => wide(part, (8 * position).min(length - 8)),
+    }
+}
+
+/// Returns eight bytes of a part.
+#[inline(always)]
+pub(super) fn wide(part: &[u8], at: usize) -> u64 {
     part[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
@@ -69,24 +111,32 @@ fn half(part: &[u8], at: usize) -> u64 {
 
 /// Appends the bytes of a part, given its words one after the other.
 pub(super) fn append_part(bytes: &mut Vec<u8>, length: usize, mut next: impl FnMut() -> u64) {
-    let end = bytes.len() + length;
+    let begin = bytes.len();
+    bytes.resize(begin + length, 0);
+    let part = &mut bytes[begin..];
     for position in 0..words_in(length) {
         let word = next().to_le_bytes();
-        match length {
-            8.. => {
-                bytes.truncate((end - length) + (8 * position).min(length - 8));
-                bytes.extend_from_slice(&word);
+        let (at, width) = match (length, position) {
+            (8.., _) => {
+                let last = length - 8;
+                let at = match (length, position) {
+                    (..=TWO_WORDS, 1) => last,
+                    (TWO_WORDS..=FOUR_WORDS, 2..) => last - 8 * (3 - position),
+                    _ => 8 * position,
+                };
+                (at.min(last), 8)
             }
-            4.. => {
-                bytes.extend_from_slice(&word[..4]);
-                bytes.extend_from_slice(&word[8 - (length - 4)..]);
+            (4.., 0) => (0, 4),
+            (4.., _) => (length - 4, 4),
+            (_, 0) => {
+                let at = [0, length / 2, length.saturating_sub(1)];
+                at.into_iter().zip(word).take(length).for_each(|(at, byte)| part[at] = byte);
+                continue;
             }
-            3 => bytes.extend_from_slice(&word[..3]),
-            2 => bytes.extend_from_slice(&[word[0], word[2]]),
-            _ => bytes.push(word[0]),
-        }
+            _ => continue,
+        };
+        part[at..at + width].copy_from_slice(&word[..width]);
     }
-    debug_assert_eq!(bytes.len(), end);
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,11 +1,13 @@
 //! Keys in use, found without a lock; see the README in this folder.
 
 pub(crate) mod entry;
+pub(crate) mod hash;
 mod key_words;
 pub(crate) mod shard;
 pub(crate) mod state;
 
 pub(crate) use entry::Entry;
+pub(crate) use hash::Secrets;
 pub(crate) use key_words::MAX_KEY_BYTES;
 pub(crate) use shard::{Full, LockedShard, ShardCounts, Table, WAIT_BUCKETS};
 pub(crate) use state::Word;

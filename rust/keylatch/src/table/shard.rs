@@ -215,18 +215,29 @@ impl Table {
     pub(crate) fn look_up(&self, hash: u64) -> Option<(u32, &Entry, Word)> {
         let shard_index = self.shard_of(hash);
         // Acquire. Pairs with: the Release of `link`. The entry's links and hash are there before the head names it.
-        let mut index = self.head(shard_index, self.shards.get(shard_index), hash).load(Ordering::Acquire);
+        let index = self.head(shard_index, self.shards.get(shard_index), hash).load(Ordering::Acquire);
+        if index == NONE {
+            return None;
+        }
+        let entry = self.entry(index);
+        let word = entry.word();
+        if entry.hash() == hash { Some((index, entry, word)) } else { self.look_further(entry, hash) }
+    }
+
+    /// As `look_up`, behind the first entry of a chain.
+    #[inline(never)]
+    fn look_further<'t>(&'t self, mut entry: &'t Entry, hash: u64) -> Option<(u32, &'t Entry, Word)> {
         for _ in 0..MAX_STEPS {
+            // As above.
+            let index = entry.next.load(Ordering::Acquire);
             if index == NONE {
                 return None;
             }
-            let entry = self.entry(index);
+            entry = self.entry(index);
             let word = entry.word();
             if entry.hash() == hash {
                 return Some((index, entry, word));
             }
-            // As above.
-            index = entry.next.load(Ordering::Acquire);
         }
         None
     }

@@ -50,11 +50,6 @@ const ONE_READER: u64 = 1 << FIELD_SHIFT;
 const RESERVED: u64 = 0b1111 << 58;
 const WAITERS: u64 = 1 << 62;
 const EVICT: u64 = 1 << 63;
-/// What a note keeps of the word: its low half and EVICT.
-const NOTED: u64 = EXCLUSIVE | GENERATION | EVICT;
-/// Where a note keeps the shard.
-const NOTED_SHARD: u64 = 0xffff << FIELD_SHIFT;
-
 const _: () = assert!(EXCLUSIVE ^ GENERATION ^ FIELD ^ RESERVED ^ WAITERS ^ EVICT == u64::MAX);
 const _: () = assert!(crate::hold::record::MAX_RECORDS as u64 <= FIELD >> FIELD_SHIFT);
 
@@ -108,7 +103,11 @@ impl Word {
         // One generation less: generation 0 borrows from all bits above and is refused by the same comparison.
         let asked = self.0.wrapping_sub(ONE_GENERATION);
         match mode {
-            Mode::Exclusive => (asked & !(GENERATION | EVICT) == 0).then(|| self.with_writer(record)),
+            Mode::Exclusive => {
+                // W and the field are clear, so that adding is setting.
+                let writer = u64::from(record) << FIELD_SHIFT | EXCLUSIVE;
+                (asked & !(GENERATION | EVICT) == 0).then_some(Word(self.0.wrapping_add(writer)))
+            }
             Mode::Shared => (asked & (EXCLUSIVE | WAITERS) == 0).then_some(Word(self.0.wrapping_add(ONE_READER))),
         }
     }
@@ -195,19 +194,17 @@ impl Word {
         idle.then_some(Word(next & GENERATION | EXCLUSIVE))
     }
 
-    /// Returns the word in 32 bits and a sign, for an exclusive holder to begin its release with; beside it the shard.
+    /// Returns the low half of the word, for an exclusive holder to begin its release with, and beside it the shard.
     #[inline(always)]
     #[must_use]
     pub(crate) fn noted_with(self, shard: u32) -> u64 {
-        (self.0 & NOTED) | (u64::from(shard) << FIELD_SHIFT) & NOTED_SHARD
+        (self.0 & u64::from(u32::MAX)) | u64::from(shard) << 32
     }
 
-    /// Returns the two parts of a note that the holder with this record made.
+    /// Returns the two parts of a note that the holder with this record made; the word without WAITERS and EVICT.
     #[inline(always)]
     pub(crate) fn from_note(note: u64, record: u32) -> (Self, u32) {
-        // 16 bits.
-        let shard = ((note & NOTED_SHARD) >> FIELD_SHIFT) as u32;
-        (Self(note & NOTED).with_writer(record), shard)
+        (Self(note & u64::from(u32::MAX)).with_writer(record), (note >> 32) as u32)
     }
 
     #[inline]
@@ -360,8 +357,8 @@ mod tests {
     #[test]
     fn note_keeps_what_a_release_needs() {
         for word in [written(), written().with_evict(true)] {
-            assert_eq!(Word::from_note(word.noted_with(0xfffe), RECORD), (word, 0xfffe));
-            assert_eq!(Word::from_note(word.with_waiters(true).noted_with(1), RECORD), (word, 1));
+            assert_eq!(Word::from_note(word.noted_with(0xfffe), RECORD), (written(), 0xfffe));
+            assert_eq!(Word::from_note(word.with_waiters(true).noted_with(1), RECORD), (written(), 1));
         }
     }
 }

@@ -32,6 +32,7 @@ impl Embrace {
         };
         let core = Arc::new(Core::new(config).expect("a valid setting"));
         let model = Model(Arc::new(Parts { core, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }));
+        model.open_fast_path();
         let sessions = ["a", "b"].map(|name| model.core().begin_session(name, "").expect("no fork"));
         let held = [0, 1].map(|key| model.core().try_now(asked(&model, key, &sessions[key]), false).expect("free"));
         (model, sessions, held)
@@ -122,7 +123,10 @@ fn a_deadlock_against_a_cancel() {
 #[test]
 fn a_deadlock_against_the_grant() {
     check(|| {
-        let Embrace { model, held, waits } = Embrace::new(1, Victim::Asker);
+        let (model, [a, b], held) = Embrace::before(1, Victim::Asker);
+        // The request of a closes the circle.
+        let theirs = Embrace::queue(&model, 1, &b);
+        let waits = [Embrace::queue(&model, 0, &a), theirs];
         let looker = model.spawn(move |model| model.core().look(waits[0]));
         // Another thread of the session b, which does not keep to the rule that it lets go of nothing.
         model.work(1, EXCLUSIVE);

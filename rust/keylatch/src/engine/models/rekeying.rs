@@ -100,7 +100,7 @@ fn an_honest_try_is_not_refused_because_of_several() {
             model.lock_and_work(1, EXCLUSIVE);
             let take = move |model: &Model, mode: Mode| {
                 let stale = (index, model.core().table.entry(index), seen);
-                let taken = model.core().take_as_seen(model.core().local(), model.wanted(0, mode), stale);
+                let taken = model.core().take_as_seen(model.core().local(), &model.wanted(0, mode), stale);
                 assert!(taken.is_err(), "the entry is another key's");
             };
             let tries = model.spawn(|model| {

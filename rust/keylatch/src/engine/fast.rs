@@ -1,0 +1,200 @@
+//! The fast path: takes a lock that is plainly free.
+//!
+//! One hash, one look at the shard, one at a chain, the key compared, one compare-and-swap, and the hold on record in the
+//! thread's own memory. Whatever else is the case goes to [`super::acquire`].
+//!
+//! The functions that callers reach are not inlined and take and return what fits into registers: each has the registers
+//! to itself, which is worth more than the call costs.
+
+use super::acquire::Wanted;
+use super::core::{Core, begin_hold_as};
+use super::local::Local;
+use crate::hold::{FirstState, Grant};
+use crate::key::KeyRef;
+use crate::memory::NONE;
+use crate::mode::Mode;
+use crate::table::{Entry, Word};
+
+/// What the fast path left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missed {
+    /// The lock was seen held.
+    Held,
+    /// The key was not seen in the table.
+    Absent,
+    /// Something else needs the shard.
+    Other,
+}
+
+/// The longest part of a key that is hashed and compared without a loop.
+const SHORT: usize = 32;
+
+/// What came of a try, in two registers.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub(crate) struct Tried {
+    /// The grant, or one of the numbers below, which are no grants.
+    raw: u64,
+    /// The key's hash.
+    hash: u64,
+}
+
+const HELD: u64 = 0;
+const ABSENT: u64 = 1;
+const OTHER: u64 = 2;
+
+impl Tried {
+    #[inline(always)]
+    pub(crate) fn hash(self) -> u64 {
+        self.hash
+    }
+
+    /// Returns the grant, or what the fast path left to do and the key's hash.
+    #[inline(always)]
+    pub(crate) fn granted(self) -> Result<Grant, (Missed, u64)> {
+        match self.raw {
+            HELD => Err((Missed::Held, self.hash)),
+            ABSENT => Err((Missed::Absent, self.hash)),
+            OTHER => Err((Missed::Other, self.hash)),
+            raw => Grant::from_raw(raw).ok_or((Missed::Held, self.hash)),
+        }
+    }
+}
+
+impl Core {
+    /// Takes the lock if it is plainly free.
+    #[inline(always)]
+    pub(crate) fn try_fast(&self, key: KeyRef<'_>, mode: Mode, state: FirstState, owner: u32) -> Tried {
+        let state = state.with_owner(owner);
+        match (mode, key.version()) {
+            (Mode::Exclusive, None) => self.try_fast_exclusive(key.bucket(), key.object(), state),
+            (Mode::Shared, None) => self.try_fast_shared(key.bucket(), key.object(), state),
+            (_, Some(version)) => self.try_fast_versioned(key.bucket(), key.object(), version, mode, state),
+        }
+    }
+
+    #[inline(never)]
+    fn try_fast_exclusive(&self, bucket: &[u8], object: &[u8], state: u64) -> Tried {
+        if bucket.len().max(object.len()) > SHORT {
+            return self.try_fast_long::<true>(bucket, object, state);
+        }
+        self.try_hashed(KeyRef::new(bucket, object), Mode::Exclusive, state)
+    }
+
+    #[inline(never)]
+    fn try_fast_shared(&self, bucket: &[u8], object: &[u8], state: u64) -> Tried {
+        if bucket.len().max(object.len()) > SHORT {
+            return self.try_fast_long::<false>(bucket, object, state);
+        }
+        self.try_hashed(KeyRef::new(bucket, object), Mode::Shared, state)
+    }
+
+    /// For keys of a length that the others know nothing of.
+    #[inline(never)]
+    fn try_fast_long<const EXCLUSIVE: bool>(&self, bucket: &[u8], object: &[u8], state: u64) -> Tried {
+        let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
+        self.try_hashed(KeyRef::new(bucket, object), mode, state)
+    }
+
+    #[inline(never)]
+    fn try_fast_versioned(&self, bucket: &[u8], object: &[u8], version: &[u8], mode: Mode, state: u64) -> Tried {
+        self.try_hashed(KeyRef::new(bucket, object).with_version(version), mode, state)
+    }
+
+    #[inline(always)]
+    fn try_hashed(&self, key: KeyRef<'_>, mode: Mode, state: u64) -> Tried {
+        let hash = self.hash(&key);
+        let Some(local) = self.local_at_hand() else { return Tried { raw: OTHER, hash } };
+        if !self.serves_fast() {
+            return Tried { raw: OTHER, hash };
+        }
+        let Some(seen) = self.table.look_up(hash) else { return Tried { raw: ABSENT, hash } };
+        Tried { raw: self.take_seen(local, &key, (mode, hash, state), seen), hash }
+    }
+
+    /// As `try_fast`, for a request whose hash is known.
+    #[inline(never)]
+    pub(crate) fn acquire_fast(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, Missed> {
+        if self.is_forked() || !self.serves_fast() {
+            return Err(Missed::Other);
+        }
+        let seen = self.table.look_up(wanted.hash).ok_or(Missed::Absent)?;
+        self.take_as_seen(local, wanted, seen)
+    }
+
+    /// Takes the lock as a look-up saw it.
+    pub(crate) fn take_as_seen(
+        &self,
+        local: &Local,
+        wanted: &Wanted<'_>,
+        seen: (u32, &Entry, Word),
+    ) -> Result<Grant, Missed> {
+        let Wanted { key, hash, mode, owner, priority, loose, .. } = *wanted;
+        let state = FirstState::new(mode, priority, loose).with_owner(owner);
+        let raw = self.take_seen(local, &key, (mode, hash, state), seen);
+        Tried { raw, hash }.granted().map_err(|(missed, _)| missed)
+    }
+
+    /// Returns the grant's number, or why there is none.
+    #[inline(always)]
+    fn take_seen(
+        &self,
+        local: &Local,
+        key: &KeyRef<'_>,
+        (mode, hash, state): (Mode, u64, u64),
+        (index, entry, seen): (u32, &Entry, Word),
+    ) -> u64 {
+        // Before the key: only a word without W proves, by the swap, what is read of the key after it.
+        if seen.taken_uncontended(mode, NONE).is_none() {
+            return HELD;
+        }
+        if !entry.carries(self.table.arena(), key) {
+            return OTHER;
+        }
+        let record_index = self.records.take(&local.records);
+        if record_index == NONE {
+            return OTHER;
+        }
+        let (state, owner) = FirstState::and_owner(state);
+        let record = self.records.get(record_index);
+        record.prefill(index, owner, 0);
+        let Some(taken) = swap_in(entry, seen, mode, record_index) else {
+            return self.missed_slow(local, record_index);
+        };
+        let shard = self.table.shard_of(hash);
+        let grant = begin_hold_as((record_index, record), entry, (mode, shard, taken), state);
+        local.count_grant(shard);
+        grant.to_raw()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn missed_slow(&self, local: &Local, record: u32) -> u64 {
+        self.records.put(&local.records, record);
+        HELD
+    }
+}
+
+/// Takes the lock as long as nothing but other readers come and go. Returns the word as it left it.
+#[inline(always)]
+fn swap_in(entry: &Entry, seen: Word, mode: Mode, record: u32) -> Option<Word> {
+    let taken = seen.taken_uncontended(mode, record)?;
+    match entry.swap(seen, taken) {
+        Ok(()) => Some(taken),
+        Err(now) => swap_in_slow(entry, seen, now, (mode, record)),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn swap_in_slow(entry: &Entry, seen: Word, mut now: Word, (mode, record): (Mode, u32)) -> Option<Word> {
+    // Another reader came or went, or the entry is another key's by now, which its generation says.
+    while now.has_generation_of(seen) {
+        let taken = now.taken_uncontended(mode, record)?;
+        match entry.swap(now, taken) {
+            Ok(()) => return Some(taken),
+            Err(later) => now = later,
+        }
+    }
+    None
+}

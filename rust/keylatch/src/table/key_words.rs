@@ -29,10 +29,12 @@ pub(super) const FOUR_WORDS: usize = 32;
 /// Returns the words that a part takes; a version that is empty takes none.
 #[inline(always)]
 pub(super) const fn words_in(bytes: usize) -> usize {
-    match bytes {
-        0..=TWO_WORDS => 2,
-        ..=FOUR_WORDS => 4,
-        _ => bytes.div_ceil(8),
+    if bytes <= TWO_WORDS {
+        2
+    } else if bytes <= FOUR_WORDS {
+        4
+    } else {
+        bytes.div_ceil(8)
     }
 }
 
@@ -91,10 +93,10 @@ pub(super) fn four_words(part: &[u8]) -> [u64; 4] {
 /// Returns a word of a part.
 #[inline]
 pub(super) fn word(part: &[u8], position: usize) -> u64 {
-    match part.len() {
-        0..=TWO_WORDS => two_words(part)[position],
-        ..=FOUR_WORDS => four_words(part)[position],
-        length => wide(part, (8 * position).min(length - 8)),
+    match words_in(part.len()) {
+        2 => two_words(part)[position],
+        4 => four_words(part)[position],
+        _ => wide(part, (8 * position).min(part.len() - 8)),
     }
 }
 

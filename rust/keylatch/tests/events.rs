@@ -366,9 +366,11 @@ fn a_deadlock_is_told_as_the_one_who_gives_way_is_told_it() {
             assert_eq!((at, told), (&key, &cycle));
             assert_eq!(locks.recent_deadlocks().last().unwrap().links, cycle);
             assert!(cycle.iter().any(|link| (&*link.session, link.source) == ("old", "sql")));
-            for said in
-                ["old waits for b/y (exclusive)", "young waits for b/x (exclusive)", "held exclusive by the next"]
-            {
+            for said in [
+                r#"old waits for "b"/"y" (exclusive)"#,
+                r#"young waits for "b"/"x" (exclusive)"#,
+                "held exclusive by the next",
+            ] {
                 assert!(event.to_string().contains(said), "{event}");
             }
             assert_eq!((events.try_next(), full.dropped()), (None, round - 1));

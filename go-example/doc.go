@@ -76,6 +76,14 @@
 // ([WithOwner]), where that is asked for often. Give requests that may have to wait long a context; those that wait for
 // some milliseconds [WithTimeout], which needs no timer of Go's.
 //
+// # Work that is done once
+//
+// [Claims] have one goroutine do a piece of work while the others wait for its outcome:
+//
+//	note, err := claims.Once(ctx, layer, "node-7", func(work *keylatch.Claim) (string, error) { return fetch(layer) })
+//
+// Package remote has the locks and claims of a server, for programs that share no process; it needs no cgo.
+//
 // # Linking
 //
 // The package needs libkeylatch, which `make install` puts in place and pkg-config knows as keylatch:

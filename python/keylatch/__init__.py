@@ -11,7 +11,7 @@ exclusive 1
 `alock` is the same for asyncio, `lock_many` takes many keys at once, `try_lock` does not wait. `session` is for
 transactions, `holders` and `waiters` tell who is in whose way, and `subscribe` what has happened: see `keylatch.events`.
 `keylatch.prometheus` shows the figures to Prometheus. `keylatch.claims` has one do a piece of work, and the others wait
-for its outcome.
+for its outcome. `keylatch.remote` has the locks and claims of a server, for programs that share no process.
 """
 
 from . import claims, events

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import threading
 from types import TracebackType
@@ -172,6 +173,11 @@ class Numbers:
         self._next = 1
         self._open: set[int] = set()
         self._given = False
+        self._forgotten: collections.deque[int] = collections.deque()
+
+    def forget(self, number: int) -> None:
+        """Note that a request has ended, without the lock: a collector may call this while its thread has the lock."""
+        self._forgotten.append(number)
 
     def take(self, given: int | None) -> int:
         """Return the number for a request."""
@@ -191,8 +197,10 @@ class Numbers:
 
     def settle(self, number: int) -> int:
         """Note that a request has ended; return below which number all have."""
+        self.forget(number)
         with self._lock:
-            self._open.discard(number)
+            while self._forgotten:
+                self._open.discard(self._forgotten.popleft())
             return min(self._open, default=self._next) if not self._given else 0
 
     @property
@@ -298,7 +306,7 @@ class LocalVerbs:
         # A claimant that has ended, and claims that are closed, have given it up already.
         with contextlib.suppress(KeylatchError):
             self._claimant._claims.cancel(self._claimant._core, self._number)
-        self.settle()
+        self._claimant._numbers.forget(self._number)
 
     def settle(self) -> None:
         """Note that the request has ended."""

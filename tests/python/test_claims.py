@@ -222,6 +222,20 @@ def test_forgotten_work_is_given_up(claims: Claims) -> None:
         raise OSError("boom")
 
 
+def test_work_is_collected_in_the_middle_of_a_call(claims: Claims) -> None:
+    with claims.claimant("a") as claimant:
+        work = owned(claims, claimant)
+        with claimant._numbers._lock:
+            del work
+            gc.collect()
+        assert claims.snapshot(LAYER).owner is None
+        assert owned(claims, claimant).attempt == 2
+        assert claimant._numbers._open == {1, 2}
+        owned(claims, claimant, ("layers", "other")).complete()
+        gc.collect()
+        assert claimant._numbers.settle(3) == 4
+
+
 def test_a_lost_lease_is_raised_at_the_end_of_the_block(claims: Claims) -> None:
     with pytest.raises(ClaimLost, match="by force") as raised, owned(claims) as work:
         assert claims.force_release(LAYER)

@@ -6,6 +6,7 @@ before the server frees anything. What was held when it was over stays lost.
 
 from __future__ import annotations
 
+import collections
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,7 @@ class Belief:
         self._over = False
         self._next = 1
         self._open: dict[int, Fate | None] = {}
+        self._forgotten: collections.deque[int] = collections.deque()
 
     @property
     def over(self) -> bool:
@@ -122,6 +124,15 @@ class Belief:
         if fate is not None:
             fate.settle()
 
+    def forget(self, number: int) -> None:
+        """Settle a number later, without the lock: a collector may call this while its thread has the lock."""
+        self._forgotten.append(number)
+
+    def settle_forgotten(self) -> None:
+        """Settle the numbers that were forgotten, so that the next renewal gives them up."""
+        while self._forgotten:
+            self.settle(self._forgotten.popleft())
+
     def lose(self, number: int, reason: str) -> None:
         """Note that the server says that a number holds nothing."""
         with self._lock:
@@ -142,6 +153,7 @@ class Belief:
 
     def standing(self) -> dict[str, Any]:
         """Return what a renewal says of the numbers."""
+        self.settle_forgotten()
         with self._lock:
             settled = min(self._open, default=self._next)
             return {"next": self._next, "open": sorted(self._open), "settled_below": settled}

@@ -144,7 +144,8 @@ class AsyncGuard:
 
     def __del__(self) -> None:
         if not getattr(self, "_released", True):
-            self._session.belief.settle(self._number)
+            # The next renewal gives it up.
+            self._session.belief.forget(self._number)
 
     def __reduce__(self) -> Never:
         raise TypeError("a guard belongs to one client in one process and cannot be pickled or copied")
@@ -280,7 +281,7 @@ class AsyncYours(Answer):
     def __del__(self) -> None:
         if getattr(self, "_ended", self) is None:
             # The next renewal gives it up.
-            self._session.belief.settle(self._number)
+            self._session.belief.forget(self._number)
 
     def __repr__(self) -> str:
         return f"<keylatch.remote.{type(self).__name__} {self._resource!r}, attempt {self.attempt}, fence {self.fence}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -123,7 +124,7 @@ class Http:
             )
         except OSError as error:
             self._backoff.failed()
-            raise self._unreachable(f"{error}; is it running, and is the address right?") from error
+            raise self._unreachable(f"{error}; {_advice(error)}") from error
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None, last: str | None = None) -> bytes:
         data = b"" if body is None else json.dumps(body).encode("utf-8", "replace")
@@ -153,6 +154,14 @@ class Http:
             await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _CLOSING)
 
 
+def _advice(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "give tls= a file with the roots of its certificate, and connect by a name that is in there"
+    if isinstance(error, ssl.SSLError):
+        return "is the URL https:// where it should be http://?"
+    return "is it running, and is the address right?"
+
+
 class _Stale(Unreachable):
     """A connection broke; if it was kept from an earlier call, a new one may do."""
 
@@ -169,7 +178,7 @@ async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
     version, _, rest = line.partition(" ")
     status = rest[:3]
     if not version.startswith("HTTP/1.") or not status.isdecimal():
-        raise ValueError("it does not speak HTTP/1.1")
+        raise ValueError("it does not speak HTTP/1.1; is the URL http:// where it should be https://?")
     headers: dict[str, str] = {}
     for _ in range(_MOST_HEADERS):
         line = await _line(reader)

@@ -30,6 +30,7 @@ class _Loop:
 
     def __init__(self) -> None:
         self._process = os.getpid()
+        self._closing: asyncio.Task[None] | None = None
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="keylatch-remote", daemon=True)
         self._thread.start()
@@ -74,11 +75,15 @@ class _Loop:
         """End the client and its thread."""
         if os.getpid() != self._process or self.loop.is_closed():
             return
+        if threading.current_thread() is self._thread:
+            # A collector that runs here found the client forgotten: waiting would be for this thread itself.
+            self._closing = self.loop.create_task(_close(locks))
+            self._closing.add_done_callback(lambda _: self.loop.stop())
+            return
         with contextlib.suppress(Exception):
             asyncio.run_coroutine_threadsafe(_close(locks), self.loop).result(5.0)
         self.call(self.loop.stop)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(5.0)
+        self._thread.join(5.0)
 
 
 async def _close(locks: AsyncRemoteLocks) -> None:

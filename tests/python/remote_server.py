@@ -25,8 +25,9 @@ def binary() -> Path:
 class Server:
     """`keylatch serve` with a port that the system chooses."""
 
-    def __init__(self, *arguments: str, port: int = 0, scheme: str = "http") -> None:
-        command = [str(binary()), "serve", "--listen", f"127.0.0.1:{port}", "--grace-ms", "1000", *arguments]
+    def __init__(self, *arguments: str, port: int = 0, scheme: str = "http", grace: int = 10_000) -> None:
+        # Long enough for renewals to be in time on a busy machine, but where a loss is to be seen.
+        command = [str(binary()), "serve", "--listen", f"127.0.0.1:{port}", "--grace-ms", str(grace), *arguments]
         if "--state" not in arguments:
             command += ["--state", "none"]
         self.process = subprocess.Popen(

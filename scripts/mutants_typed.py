@@ -11,6 +11,7 @@ It ends with 0 if every check noticed its fault, with 1 otherwise. `--only WORD`
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,15 +59,19 @@ def verdict(check):
                            stderr=subprocess.STDOUT)
     if built.returncode != 0:
         return False, "does not build\n" + built.stdout
+    # In a session of its own: a check that hangs ends with cargo, and does not go on without it.
+    run = subprocess.Popen([*cargo, "--", "--exact", prefix + name], cwd=COPY, env=environment, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        run = subprocess.run([*cargo, "--", "--exact", prefix + name], cwd=COPY, env=environment, timeout=PATIENCE,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        output, _ = run.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
         return False, f"did not end in {PATIENCE} s, which is not noticing"
-    lines = run.stdout.splitlines()
+    lines = output.splitlines()
     said = next((after for line, after in zip(lines, lines[1:]) if "panicked at" in line), "nothing")
     # A model that ends in a deadlock may abort while it unwinds, without a result.
-    return run.returncode != 0 and "panicked at" in run.stdout, said[:120]
+    return run.returncode != 0 and "panicked at" in output, said[:120]
 
 
 def main():

@@ -123,9 +123,7 @@ fn write_key(text: &mut String, hot: &TopKey) -> fmt::Result {
 }
 
 fn write_figures(text: &mut String, figures: &Figures<'_>) -> fmt::Result {
-    write_escaped(text, figures.id.file())?;
-    text.push(':');
-    write_escaped(text, figures.id.name())?;
+    figures.id.write(text)?;
     if figures.number > 1 {
         text.push_str(" #");
         push_number(text, figures.number.into());

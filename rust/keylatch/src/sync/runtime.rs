@@ -1,4 +1,4 @@
-//! What tokio is told, and asked, with the feature `tokio`. Without it there is nothing to do here.
+//! What the feature `tokio` adds to futures and to blocking calls. Without it there is nothing to do here.
 
 use std::task::{Context, Poll};
 

@@ -206,8 +206,9 @@ pub(crate) fn hold<M: ManagerRef>(
                 std::hint::spin_loop();
             }
             change(request, &mut guard, log, |guard| {
-                // Held shared as before if it cannot be had.
-                let _ = guard.upgrade_blocking(Some(Duration::from_micros(100)));
+                // Held shared as before if it cannot be had. A task keeps its thread for that long on purpose.
+                let upgraded = || guard.upgrade_blocking(Some(Duration::from_micros(100)));
+                let _ = tokio::task::block_in_place(upgraded);
             });
         }
     }

@@ -65,6 +65,8 @@ fn future_outlives_its_runtime() {
     assert!(lock.try_lock().is_some());
 }
 
+// The crate's own timer needs no runtime.
+#[cfg(feature = "tokio")]
 #[test]
 #[should_panic(expected = "enable_time")]
 fn runtime_without_timers_says_what_to_enable() {
@@ -74,6 +76,8 @@ fn runtime_without_timers_says_what_to_enable() {
     runtime.block_on(async { lock.lock_with_timeout().await.map(drop) }).unwrap();
 }
 
+// The crate's own timer needs no runtime.
+#[cfg(feature = "tokio")]
 #[test]
 fn runtime_without_timers_leaves_nothing() {
     let lock = AsyncMutex::new(1, LONG);

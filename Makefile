@@ -236,7 +236,7 @@ MINUTES ?= 5
 
 histories: need-rust ## record concurrent histories and check them for longer than `make test` does (SECONDS_EACH=60)
 	$(call say,Histories of each policy for $(SECONDS_EACH) seconds)
-	@KEYLATCH_HISTORY_SECONDS=$(SECONDS_EACH) $(CARGO) test --release -p keylatch --test histories -- --nocapture $(ARGS)
+	@KEYLATCH_HISTORY_SECONDS=$(SECONDS_EACH) $(CARGO) test --release -p keylatch --test it histories:: -- --nocapture $(ARGS)
 
 fuzz: need-rust ## look for keys and programs that the lock answers wrongly, with libFuzzer (SECONDS_EACH=60 a target)
 	@CARGO="$(CARGO)" scripts/fuzz.sh $(SECONDS_EACH) $(ARGS)
@@ -245,7 +245,7 @@ SECONDS_EACH ?= 60
 
 no-false-alarm: need-rust ## random operations of sessions that keep one order, none of which may be called a deadlock (OPERATIONS=10000000)
 	$(call say,Looking for false alarms in $(OPERATIONS) operations)
-	@KEYLATCH_DEADLOCK_OPERATIONS=$(OPERATIONS) $(CARGO) test --release -p keylatch --test no_false_alarm -- --nocapture $(ARGS)
+	@KEYLATCH_DEADLOCK_OPERATIONS=$(OPERATIONS) $(CARGO) test --release -p keylatch --test it no_false_alarm:: -- --nocapture $(ARGS)
 
 OPERATIONS ?= 10000000
 
@@ -258,7 +258,7 @@ tsan: need-rust need-python tsan-typed ## the main job and the tests under Threa
 	@scripts/tsan_reports.py target-thread/tests.log
 	$(call say,The same with a lock that publishes nothing: it has to be noticed)
 	@copy="$$(python3 scripts/mutants.py --copy-with table/swap_without_release)"; $(call sanitized_tests,thread,tsan --cfg faults,exitcode=0) \
-		--manifest-path "$$copy/Cargo.toml" --test protecting >target-thread/sabotaged.log 2>&1 || true
+		--manifest-path "$$copy/Cargo.toml" --test it protecting:: >target-thread/sabotaged.log 2>&1 || true
 	@if scripts/tsan_reports.py target-thread/sabotaged.log >/dev/null; then echo "it was not" >&2; exit 1; else echo "it was"; fi
 
 tsan-typed: need-rust ## typed locks and snapshots under ThreadSanitizer (WATCHED=10 seconds)

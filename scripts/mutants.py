@@ -42,8 +42,11 @@ def model(name):
     return Check("model", "keylatch", f"engine::models::{name}")
 
 
-def test(binary, name):
-    return Check("test", binary, name)
+def test(subject, name):
+    """A test of `tests/SUBJECT.rs`, a program of its own, or of a file of the program `it`; "keylatch" is the library."""
+    if subject == "keylatch" or (CRATE / "tests" / f"{subject}.rs").is_file():
+        return Check("test", subject, name)
+    return Check("test", "it", f"{subject}::{name}")
 
 
 # What is broken, and who has to notice.

@@ -24,7 +24,7 @@ PATIENCE = 240
 CHECKS = {
     "it": ["-p", "keylatch-service", "--test", "it"],
     "unit": ["-p", "keylatch-service", "--lib"],
-    "claims": ["-p", "keylatch", "--test", "claims"],
+    "claims": ["-p", "keylatch", "--test", "it"],
 }
 
 
@@ -56,6 +56,7 @@ def run(check, *more):
         fail(f'"{check}" is no check; write one of {", ".join(CHECKS)} and a test')
     # Dependencies are the same in both trees, so they are built once.
     environment = dict(os.environ, CARGO_TARGET_DIR=str(ROOT / "target"), RUST_BACKTRACE="0")
+    name = f"claims::{name}" if kind == "claims" else name
     command = [os.environ.get("CARGO", "cargo"), "test", "--quiet", *CHECKS[kind], *more, "--", name, "--exact"]
     return subprocess.run(command, cwd=COPY, env=environment, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=PATIENCE)

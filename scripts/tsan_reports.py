@@ -8,7 +8,7 @@ was the last one, or what a channel, a mutex or tokio handed over: whatever a te
 is reported. A report is about the library unless the innermost frame that is ours, of one of its two accesses,
 
 * is missing: both the memory and the access are the standard library's, tokio's or the test harness's;
-* is a test's: the test's own data. Not so in tests/protecting.rs, which hands over nothing unseen, so that whatever is
+* is a test's: the test's own data. Not so in it/protecting.rs, which hands over nothing unseen, so that whatever is
   reported of it is a lock that did not protect;
 * is in one of OWNED: values that belong to the caller, who hands them on, and wakers, which run the caller's code;
 
@@ -50,7 +50,7 @@ def ours(stack):
 
 def is_explained(stack):
     frame = ours(stack)
-    counts = LIBRARY in frame or re.search(r" \.?/?src/", frame) or "tests/protecting.rs" in frame
+    counts = LIBRARY in frame or re.search(r" \.?/?src/", frame) or "it/protecting.rs" in frame
     return not counts or any(owned in frame for owned in OWNED) or any(FREES.match(name) for name in stack[:2])
 
 

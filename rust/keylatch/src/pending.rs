@@ -398,7 +398,7 @@ impl<'m, 'k> IntoFuture for Lock<'m, 'k> {
 /// else, keeps those behind it waiting, though the lock be free: poll it, or drop it.
 // Whoever awaits this has it in a future of its own, which is moved before it is first polled, and where the lock is free
 // that is what awaiting costs. So it is small, and has an odd number of words: compilers place that behind what an
-// `async fn` was called with, and then see that nothing of it is there to be moved yet. `tests/sizes.rs` has the bounds.
+// `async fn` was called with, and then see that nothing of it is there to be moved yet. `tests/it/sizes.rs` has the bounds.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is awaited"]
 pub struct Acquire<'m, 'k> {

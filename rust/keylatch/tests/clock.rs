@@ -1,6 +1,7 @@
 //! The time of day jumps, by a day and back, all the while: timeouts and leases do not notice, and nobody asks for it.
 #![cfg(target_os = "linux")]
 
+#[path = "it/steps/mod.rs"]
 mod steps;
 
 use keylatch::{FastObjectLockManager, LockError, LockRequest};

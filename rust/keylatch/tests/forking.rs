@@ -2,6 +2,7 @@
 //! works there.
 #![cfg(unix)]
 
+#[path = "it/steps/mod.rs"]
 mod steps;
 
 use keylatch::{

@@ -2,6 +2,7 @@
 // What a sanitizer takes for itself would be measured too.
 #![cfg(all(target_os = "linux", not(any(asan, tsan))))]
 
+#[path = "it/steps/mod.rs"]
 mod steps;
 
 use keylatch::{FastObjectLockManager, LockRequest, Mode};

@@ -3,6 +3,7 @@
 // A sanitizer needs memory and address space of its own.
 #![cfg(all(target_os = "linux", not(any(asan, tsan))))]
 
+#[path = "it/steps/mod.rs"]
 mod steps;
 
 use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, ObjectLocks};

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../tests/steps/losing.rs"]
+#[path = "../../tests/it/losing.rs"]
 mod losing;
 
 use libfuzzer_sys::fuzz_target;

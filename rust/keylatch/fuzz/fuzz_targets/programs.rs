@@ -2,9 +2,9 @@
 
 #![no_main]
 
-#[path = "../../tests/steps/program.rs"]
+#[path = "../../tests/it/program.rs"]
 mod program;
-#[path = "../../tests/steps/mod.rs"]
+#[path = "../../tests/it/steps/mod.rs"]
 mod steps;
 
 use libfuzzer_sys::fuzz_target;

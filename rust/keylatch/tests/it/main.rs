@@ -1,0 +1,41 @@
+//! The library through its public interface. What needs a process of its own stands beside this folder.
+
+mod adaptive;
+mod backends;
+mod batches;
+mod callbacks;
+mod cancelling;
+mod chains;
+mod circles;
+mod claims;
+mod closing;
+mod completion_queues;
+mod converting;
+mod deadlocks;
+mod events;
+mod exclusion;
+mod fairness;
+mod figures;
+mod forcing;
+mod foreign_panics;
+mod grants;
+mod health;
+mod histories;
+mod leases;
+mod limits;
+mod listing;
+mod lock_order;
+mod losing;
+mod model;
+mod no_false_alarm;
+mod program;
+mod protecting;
+mod sessions;
+mod sizes;
+mod steps;
+mod stress;
+mod thread_ends;
+#[cfg(feature = "tokio")]
+mod tokio_runtime;
+mod tracing;
+mod waiting;

@@ -1,0 +1,434 @@
+//! Sessions: asking again, being answered again, and labels, which are nothing of the kind.
+
+use crate::steps::{until, until_in_line, waiters, within};
+use keylatch::{
+    BatchLockRequest, BatchMode, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode,
+    NumberedRequest, Reentrancy,
+};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+fn counting() -> FastObjectLockManager {
+    FastObjectLockManager::with_config(LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() }).unwrap()
+}
+
+fn write() -> LockRequest<'static> {
+    LockRequest::write(("b", "o"))
+}
+
+fn read() -> LockRequest<'static> {
+    LockRequest::read(("b", "o"))
+}
+
+#[test]
+fn a_session_that_would_wait_for_itself_is_told_so_at_once() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session_with_source("txn-1", "test");
+    for (n, (held, asked)) in [(write(), write()), (write(), read()), (read(), write())].into_iter().enumerate() {
+        let guard = locks.lock(held.owner(&session)).blocking().unwrap();
+        let error = locks.lock(asked.owner(&session)).blocking().unwrap_err();
+        let LockError::Deadlock { cycle, .. } = &error else { panic!("{error}") };
+        assert_eq!((&*cycle[0].session, cycle[0].source, cycle.len()), ("txn-1", "test", 1));
+        assert!(!error.is_transient(), "trying again does not help");
+        assert_eq!(error.to_string().contains("upgrade"), n == 2);
+        assert!(matches!(locks.lock(asked.owner(&session)).try_now(), Err(LockError::WouldBlock { .. })));
+        drop(guard);
+    }
+    let first = locks.lock(read().owner(&session)).blocking().unwrap();
+    drop(locks.lock(read().owner(&session)).blocking().expect("sharing with oneself is sharing"));
+    drop(first);
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+}
+
+/// Nobody looks for deadlocks here, and nobody has to: it is seen when it asks.
+#[test]
+fn a_session_that_would_wait_for_itself_is_told_so_though_nobody_looks_for_deadlocks() {
+    let locks =
+        FastObjectLockManager::with_config(LockConfig { deadlock_delay: None, ..LockConfig::default() }).unwrap();
+    let session = locks.session("txn-1");
+    let queue = locks.completion_queue().unwrap();
+    for (held, asked) in [(write(), write()), (write(), read()), (read(), write())] {
+        let _guard = locks.lock(held.owner(&session)).blocking().unwrap();
+        let told = |error: &LockError| matches!(error, LockError::Deadlock { cycle, .. } if cycle.len() == 1);
+        let asked = asked.owner(&session);
+        assert!(told(&locks.lock(asked).blocking().unwrap_err()));
+        assert!(told(&locks.lock(asked).grant_blocking().unwrap_err()));
+        assert!(told(&locks.lock(asked).with_queue(&queue, 1).unwrap_err()));
+        let now = futures_util::FutureExt::now_or_never(async { locks.lock(asked).await });
+        assert!(told(&now.expect("at once").unwrap_err()));
+        let batch = BatchLockRequest::new(&session).add_write_lock("b", "a").add_write_lock("b", "o");
+        let Err(LockError::Batch { cause, .. }) = locks.acquire_locks_batch_blocking(batch) else {
+            panic!("it has b/o")
+        };
+        assert!(told(&cause));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 1, "nothing of the batch stays");
+        assert_eq!(locks.get_metrics().shard_metrics.waits, 0);
+    }
+}
+
+#[test]
+fn session_that_reads_again_passes_a_writer() {
+    let config = LockConfig { fairness: Fairness::Fifo, deadlock_delay: Some(Duration::ZERO), ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let (session, queue) = (locks.session("txn-1"), locks.completion_queue().unwrap());
+    let held = locks.lock(read().owner(&session)).blocking().unwrap();
+    assert!(locks.lock(write().owner("writer")).with_queue(&queue, 1).unwrap().ticket().is_some());
+    // The writer waits for the session, which would wait behind it.
+    drop(locks.lock(read().owner(&session)).blocking().expect("sharing with oneself is sharing"));
+    assert_eq!(locks.get_metrics().shard_metrics.deadlocks, 0);
+    drop(held);
+    drop(queue.next(None).unwrap().unwrap().result.expect("the writer goes on"));
+}
+
+#[test]
+fn labels_contend_like_strangers() {
+    let locks = counting();
+    let node = locks.owner("node-7");
+    let _held = locks.lock(write().owner(node)).blocking().unwrap();
+    let again = locks.lock(write().owner(node).timeout(Duration::from_millis(1))).blocking();
+    assert!(matches!(again, Err(LockError::Timeout { .. })));
+}
+
+#[test]
+fn counted_holds_end_in_any_order_and_the_last_one_frees_the_lock() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0], [0, 2, 1], [2, 0, 1]] {
+        let locks = counting();
+        let session = locks.session("txn");
+        let mut guards: Vec<_> = [write(), read(), write()]
+            .map(|request| Some(locks.lock(request.owner(&session)).blocking().unwrap()))
+            .into();
+        assert!(guards.iter().flatten().all(|guard| guard.mode() == Mode::Exclusive && guard.fence() == 1));
+        assert!(locks.is_current(("b", "o"), 1).unwrap());
+        for (position, index) in order.into_iter().enumerate() {
+            assert!(locks.lock(read()).try_now().is_err());
+            drop(guards[index].take());
+            assert_eq!(locks.lock(read()).try_now().is_ok(), position == 2, "{order:?}");
+        }
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        assert_eq!(locks.lock(write()).try_now().unwrap().fence(), 2);
+    }
+}
+
+#[test]
+fn counted_holds_have_one_number_whatever_other_keys_the_shard_has_seen() {
+    let config = LockConfig { shards: 1, reentrancy: Reentrancy::Count, ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let session = locks.session("txn");
+    let outer = locks.lock(write().owner(&session)).blocking().unwrap();
+    for turn in 0..100_u32 {
+        drop(locks.try_acquire_write_lock("b", "often", "x").unwrap());
+        // Until it has left the table.
+        drop(locks.try_acquire_write_lock("b", &turn.to_le_bytes(), "x").unwrap());
+    }
+    let held: Vec<_> =
+        (100..110_u32).map(|n| locks.try_acquire_write_lock("b", &n.to_le_bytes(), "x").unwrap()).collect();
+    drop(held);
+    let inner = locks.lock(write().owner(&session)).blocking().unwrap();
+    assert_eq!((outer.fence(), inner.fence()), (1, 1));
+    assert!(locks.is_current(("b", "o"), 1).unwrap());
+    drop(outer);
+    assert!(locks.is_current(("b", "o"), 1).unwrap());
+    drop(inner);
+    assert!(locks.lock(write()).try_now().unwrap().fence() > 1);
+}
+
+#[test]
+fn a_counted_hold_downgrades_only_when_it_is_alone() {
+    let locks = counting();
+    let session = locks.session("txn");
+    let mut outer = locks.lock(write().owner(&session)).blocking().unwrap();
+    let inner = locks.lock(write().owner(&session)).blocking().unwrap();
+    outer.downgrade();
+    assert_eq!(outer.mode(), Mode::Exclusive);
+    drop(inner);
+    outer.downgrade();
+    assert_eq!(outer.mode(), Mode::Shared);
+    drop(locks.lock(read()).try_now().unwrap());
+    drop(outer);
+    drop(locks.lock(write()).try_now().unwrap());
+}
+
+#[test]
+fn a_refused_downgrade_leaves_every_counted_hold_as_it_was() {
+    // Whoever is asked to downgrade first, and whoever is asked once more: nobody else may come in before both are gone.
+    for asked in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+        for order in [[0, 1], [1, 0]] {
+            let locks = counting();
+            let session = locks.session("txn");
+            let mut holds = [0, 1].map(|_| Some(locks.lock(write().owner(&session)).blocking().unwrap()));
+            for which in asked {
+                let hold = holds[which].as_mut().unwrap();
+                hold.downgrade();
+                assert_eq!(hold.mode(), Mode::Exclusive, "{which} of {asked:?}");
+                assert!(locks.lock(read()).try_now().is_err(), "{asked:?}");
+            }
+            drop(holds[order[0]].take());
+            assert!(locks.lock(read()).try_now().is_err(), "{asked:?} {order:?}");
+            let last = holds[order[1]].as_mut().unwrap();
+            assert!(last.is_valid());
+            // Alone by now.
+            last.downgrade();
+            assert_eq!(last.mode(), Mode::Shared);
+            drop(locks.lock(read()).try_now().unwrap());
+            assert!(locks.lock(write()).try_now().is_err(), "{asked:?} {order:?}");
+            drop(holds);
+            assert_eq!(locks.lock(write()).try_now().unwrap().fence(), 2);
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        }
+    }
+}
+
+#[test]
+fn a_lock_that_was_counted_is_counted_anew_by_the_next_session() {
+    for inner_goes_first in [true, false] {
+        let locks = counting();
+        let (one, two) = (locks.session("one"), locks.session("two"));
+        let outer = locks.lock(write().owner(&one)).blocking().unwrap();
+        let inner = locks.lock(write().owner(&one)).blocking().unwrap();
+        let (goes, mut stays) = if inner_goes_first { (inner, outer) } else { (outer, inner) };
+        drop(goes);
+        stays.downgrade();
+        let mut first = locks.lock(read().owner(&two)).blocking().unwrap();
+        drop(stays);
+        first.try_upgrade().unwrap();
+        let again = locks.lock(write().owner(&two)).blocking().unwrap();
+        drop(first);
+        assert!(again.is_valid() && locks.lock(read()).try_now().is_err());
+        drop(again);
+        drop(locks.lock(write()).try_now().unwrap());
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
+}
+
+#[test]
+fn whoever_waits_is_served_when_the_last_counted_hold_ends() {
+    let locks = counting();
+    let session = locks.session("txn");
+    let outer = locks.lock(write().owner(&session)).blocking().unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| drop(locks.lock(write()).blocking().unwrap()));
+        while locks.get_metrics().shard_metrics.waiters == 0 {
+            std::thread::yield_now();
+        }
+        let inner = locks.lock(write().owner(&session)).blocking().expect("ahead of whoever waits for it");
+        drop(outer);
+        assert_eq!(locks.get_metrics().shard_metrics.waiters, 1);
+        drop(inner);
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reading_session_reads_again_past_a_waiting_writer() {
+    let locks = counting();
+    let session = locks.session("txn");
+    let first = locks.lock(read().owner(&session)).blocking().unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| drop(locks.lock(write()).blocking().unwrap()));
+        while locks.get_metrics().shard_metrics.waiters == 0 {
+            std::thread::yield_now();
+        }
+        drop(locks.lock(read().owner(&session)).blocking().unwrap());
+        drop(first);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn the_same_request_is_answered_with_the_same_grant_while_it_is_held() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = write().owner(&session).request_id(7);
+    let grant = locks.lock(request).grant_blocking().unwrap();
+    assert_eq!(locks.lock(request).grant_blocking().unwrap(), grant);
+    assert_eq!(locks.lock(request).grant_now().unwrap(), grant);
+    let other = locks.lock(LockRequest::write(("b", "other")).owner(&session).request_id(7)).grant_now();
+    assert!(matches!(other, Err(LockError::InvalidConfig { setting: "request_id", .. })));
+    let stranger = locks.session("upload");
+    assert!(locks.lock(write().owner(&stranger).request_id(7)).grant_now().is_err());
+    locks.release(grant).unwrap();
+    let next = locks.lock(request).grant_now().unwrap();
+    assert_ne!(next, grant);
+    locks.release(next).unwrap();
+    assert!(locks.release(grant).is_err());
+}
+
+#[test]
+fn the_same_request_made_again_while_it_waits_waits_for_the_same_answer() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = write().owner(&session).request_id(7);
+    let held = locks.lock(write().owner("before")).blocking().unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| locks.lock(request).grant_blocking().unwrap());
+        until_in_line(&locks, 1);
+        let again: Vec<_> = (0..3).map(|_| scope.spawn(|| locks.lock(request).grant_blocking().unwrap())).collect();
+        let short = Duration::from_millis(2);
+        let LockError::Timeout { waited, holders, .. } =
+            locks.lock(request.timeout(short)).grant_blocking().unwrap_err()
+        else {
+            panic!("nobody lets go")
+        };
+        assert!(waited >= short && &*holders.named[0].owner == "before");
+        let LockError::WouldBlock { holders, .. } = locks.lock(request).grant_now().unwrap_err() else {
+            panic!("it is asked for already")
+        };
+        assert_eq!(&*holders.named[0].owner, "before");
+        assert_eq!(locks.get_metrics().shard_metrics.waiters, 1, "one of them stands in line");
+        drop(held);
+        let grant = first.join().unwrap();
+        assert!(again.into_iter().all(|again| again.join().unwrap() == grant));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 1);
+        locks.release(grant).unwrap();
+    });
+}
+
+#[test]
+fn when_the_first_of_them_gives_up_the_next_one_asks() {
+    within("requests that are repeated", || {
+        let locks = FastObjectLockManager::new();
+        let session = locks.session("upload");
+        let request = write().owner(&session).request_id(7);
+        let held = locks.lock(write()).blocking().unwrap();
+        let short = Duration::from_millis(5);
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| locks.lock(request.timeout(short)).grant_blocking());
+            // On a slow machine the time of the first may be over before the other comes, which asks by itself then.
+            until("the first in line", || waiters(&locks) == 1 || first.is_finished());
+            let again = scope.spawn(|| locks.lock(request).grant_blocking());
+            assert!(matches!(first.join().unwrap(), Err(LockError::Timeout { .. })));
+            until_in_line(&locks, 1);
+            drop(held);
+            locks.release(again.join().unwrap().unwrap()).unwrap();
+        });
+        // And when the manager is closed all of them are told.
+        let _held = locks.lock(write()).blocking().unwrap();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..3).map(|_| scope.spawn(|| locks.lock(request).grant_blocking())).collect();
+            until_in_line(&locks, 1);
+            locks.close();
+            assert!(all.into_iter().all(|one| matches!(one.join().unwrap(), Err(LockError::Closed))));
+        });
+    });
+}
+
+#[test]
+fn a_repeated_request_is_one_hold_whoever_comes_first() {
+    let locks = FastObjectLockManager::new();
+    for _ in 0..300 {
+        let session = locks.session("upload");
+        let request = write().owner(&session).request_id(7);
+        let barrier = Barrier::new(4);
+        let ask = || {
+            barrier.wait();
+            locks.lock(request).grant_blocking().unwrap()
+        };
+        let grants: Vec<_> = std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert!(grants.iter().all(|grant| *grant == grants[0]));
+        locks.release(grants[0]).unwrap();
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
+}
+
+/// For fronts that wait in a way of their own: the turn is theirs until they tell the grant, or give the turn up.
+#[test]
+fn a_turn_that_a_front_takes_is_the_only_one() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = write().owner(&session).request_id(7);
+    let NumberedRequest::First(turn) = locks.begin_numbered(&request).unwrap() else { panic!("nobody was before") };
+    let NumberedRequest::Repeated(repeat) = locks.begin_numbered(&request).unwrap() else {
+        panic!("one turn a number")
+    };
+    assert!(matches!(locks.lock(request).grant_now(), Err(LockError::WouldBlock { .. })));
+    assert!(!repeat.is_over_by(Some(Instant::now() + Duration::from_millis(1))));
+    drop(turn);
+    assert!(repeat.is_over_by(None));
+    let NumberedRequest::First(turn) = locks.begin_numbered(&request).unwrap() else { panic!("it was given up") };
+    let grant = locks.lock(write().owner(&session)).grant_now().unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| locks.lock(request).grant_blocking().unwrap());
+        turn.answer(grant);
+        assert_eq!(waits.join().unwrap(), grant);
+    });
+    let NumberedRequest::Answered(known) = locks.begin_numbered(&request).unwrap() else { panic!("it was told") };
+    assert_eq!(known, grant);
+    locks.release(grant).unwrap();
+    for wrong in [write().owner(&session), write().owner("label").request_id(7)] {
+        assert!(matches!(locks.begin_numbered(&wrong), Err(LockError::InvalidConfig { setting: "request_id", .. })));
+    }
+}
+
+#[test]
+fn numbered_requests_that_cannot_be_meant_are_refused() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("s");
+    let refused = |error: LockError| matches!(error, LockError::InvalidConfig { setting: "request_id", .. });
+    assert!(refused(locks.lock(write().owner(&session).request_id(1)).blocking().unwrap_err()));
+    assert!(refused(locks.lock(write().owner("label").request_id(1)).grant_now().unwrap_err()));
+}
+
+/// Its number would be that of every other foreign session, and they would pass for one.
+#[test]
+fn session_of_another_manager_is_refused() {
+    let elsewhere = [FastObjectLockManager::new(), FastObjectLockManager::new()];
+    let foreign = [elsewhere[0].session("one"), elsewhere[1].session("two")];
+    for reentrancy in [Reentrancy::Deny, Reentrancy::Count] {
+        let locks = FastObjectLockManager::with_config(LockConfig { reentrancy, ..LockConfig::default() }).unwrap();
+        let queue = locks.completion_queue().unwrap();
+        let refused = |error: LockError| {
+            let says_what_to_do = error.to_string().contains("session()");
+            says_what_to_do && matches!(error, LockError::InvalidConfig { setting: "owner", .. })
+        };
+        let by = |session| {
+            for asked in [write().owner(session), read().owner(session), write().owner(session).ttl(Duration::MAX)] {
+                assert!(refused(locks.lock(asked).blocking().unwrap_err()));
+                assert!(refused(locks.lock(asked).try_now().unwrap_err()));
+                assert!(refused(locks.lock(asked.timeout(Duration::ZERO)).blocking().unwrap_err()));
+                assert!(refused(locks.lock(asked).grant_blocking().unwrap_err()));
+                assert!(refused(locks.lock(asked).grant_now().unwrap_err()));
+                assert!(refused(locks.lock(asked.request_id(1)).grant_now().unwrap_err()));
+                assert!(refused(locks.begin_numbered(&asked.request_id(1)).unwrap_err()));
+                assert!(refused(locks.lock(asked).with_queue(&queue, 1).unwrap_err()));
+                assert!(refused(locks.lock(asked).with_callback(|_| panic!("it was refused")).unwrap_err()));
+                let now = futures_util::FutureExt::now_or_never(async { locks.lock(asked).await });
+                assert!(refused(now.expect("it does not wait").unwrap_err()));
+                assert!(locks.lock(asked).grant_at_once().is_none());
+            }
+            let (many, few): (Vec<_>, usize) = ((0..100).map(|n: u32| n.to_string()).collect(), 2);
+            for names in [&many[..], &many[..few], &many[..0]] {
+                let batch =
+                    || names.iter().fold(BatchLockRequest::new(session), |batch, name| batch.add_write_lock("b", name));
+                assert!(refused(locks.acquire_locks_batch_blocking(batch()).unwrap_err()));
+                assert!(refused(locks.acquire_locks_batch_blocking(batch().mode(BatchMode::BestEffort)).unwrap_err()));
+                let now = futures_util::FutureExt::now_or_never(locks.acquire_locks_batch(batch()));
+                assert!(refused(now.expect("it does not wait").unwrap_err()));
+            }
+        };
+        by(&foreign[0]);
+        // As before, where the key is held and where other sessions are there.
+        let own = locks.session("own");
+        let held = locks.lock(write().owner(&own)).blocking().unwrap();
+        foreign.iter().for_each(by);
+        drop(held);
+        let figures = locks.get_metrics().shard_metrics;
+        assert_eq!((figures.holders, figures.waits), (0, 0));
+    }
+}
+
+#[test]
+fn an_answer_that_a_front_gave_by_itself_is_given_again() {
+    let locks = FastObjectLockManager::new();
+    let session = locks.session("upload");
+    let request = LockRequest::write(("b", "o")).owner(&session);
+    let grant = locks.lock(request).blocking().unwrap().into_grant();
+    session.answered(7, grant);
+    assert_eq!(locks.lock(request.request_id(7)).grant_now().unwrap(), grant);
+    locks.release(grant).unwrap();
+    let next = locks.lock(request.request_id(7)).grant_now().unwrap();
+    assert_ne!(next, grant);
+    locks.release(next).unwrap();
+}

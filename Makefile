@@ -283,6 +283,15 @@ lint: need-rust ## clippy on everything, warnings denied
 doc: need-rust ## the documentation, warnings denied
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --features keylatch/tracing
 
+docs: docs-check ## build the guide as a book in target/book, with a pinned mdbook
+	@"$$($(PYTHON) scripts/guide.py tool target/mdbook)" build docs
+
+docs-check: need-python ## links, anchors and named files of every page; the length of the README; faults.md from the patches
+	@$(PYTHON) scripts/guide.py faults
+	@$(PYTHON) scripts/guide.py check
+
+.PHONY: docs docs-check
+
 ci: ## all that is checked before a change goes in
 	@.ci/run
 

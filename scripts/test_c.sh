@@ -90,11 +90,18 @@ echo "A plug-in with the static library inside is unloaded once everything was f
 "$cc" $flags tests/c/unload/main.c -o "$work/unload" -ldl
 "$work/unload" "$work/plugin.so"
 
-echo "The program in the README, as it says to compile it"
-sed -n '/^```c$/,/^```$/p' README.md | sed '/^```/d' >"$work/x.c"
-grep -q 'int main' "$work/x.c"
-says="$(grep -o '`cc x.c [^`]*`' README.md | tr -d '`')"
-(cd "$work" && eval "$says -Wall -Wextra -Werror" && LD_LIBRARY_PATH="$tree/lib" ./a.out)
+echo "The programs in the guide and in the README, as they say to compile them"
+example() { sed -n '/^```c$/,/^```$/p' "$1" | sed '/^```/d'; }
+for page in docs/c.md README.md; do
+    example "$page" >"$work/x.c"
+    grep -q keylatch_acquire "$work/x.c"
+    # The README leaves out the frame.
+    grep -q 'int main' "$work/x.c" ||
+        { printf '#include <keylatch.h>\n#include <stdio.h>\nint main(void)\n{\n' && example "$page" &&
+            printf 'return keylatch_manager_free(locks) == KEYLATCH_OK ? 0 : 1;\n}\n'; } >"$work/x.c"
+    says="$(grep -o '`cc x.c [^`]*`' "$page" | tr -d '`')"
+    (cd "$work" && eval "$says -Wall -Wextra -Werror" && LD_LIBRARY_PATH="$tree/lib" ./a.out)
+done
 
 echo "Every status, and handles that are freed while threads wait on them"
 shared errors tests/c/errors.c -DAS_INSTALLED

@@ -63,12 +63,12 @@ int main()
 END
 "$work/no-exceptions"
 
-echo "the program in the README"
-sed -n '/^```cpp$/,/^```$/p' README.md | sed '/^```/d' >"$work/readme.cpp"
-grep -q 'int main' "$work/readme.cpp"
-g++ -std=c++17 -Wall -Wextra -Werror -I "$tree/include" "$work/readme.cpp" -o "$work/readme" -L "$tree/lib" -lkeylatch \
+echo "the program in the guide"
+sed -n '/^```cpp$/,/^```$/p' docs/cpp.md | sed '/^```/d' >"$work/guide.cpp"
+grep -q 'int main' "$work/guide.cpp"
+g++ -std=c++17 -Wall -Wextra -Werror -I "$tree/include" "$work/guide.cpp" -o "$work/guide" -L "$tree/lib" -lkeylatch \
     -Wl,-rpath,"$tree/lib"
-"$work/readme"
+"$work/guide"
 
 echo "a CMake project that links keylatch::keylatch"
 cmake="$(command -v cmake || true)"

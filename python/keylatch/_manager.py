@@ -70,7 +70,7 @@ class LockManager(_keylatch.LockManager):
 
     max_locks=None is room for 8,388,608 locks, or for as many as there is address space for.
 
-    The others are limits: see the README. A value that a setting cannot have is InvalidConfig, a ValueError.
+    The others are limits: see the guide. A value that a setting cannot have is InvalidConfig, a ValueError.
     """
 
     __slots__ = ()

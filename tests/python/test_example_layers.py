@@ -22,13 +22,13 @@ def test_the_origin_sends_each_layer_once_though_a_worker_is_killed() -> None:
     assert demo.stdout.count("fetched by") == 15, demo.stdout
 
 
-def test_the_example_in_the_readme_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_guide_example_runs_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "claims.md").read_text(), re.DOTALL)
     assert len(example.splitlines()) <= 15
     server = Server()
     try:
         monkeypatch.setenv("KEYLATCH_SERVER", server.url)
-        exec(compile(example, "README.md", "exec"), {"__name__": "__main__"})
+        exec(compile(example, "claims.md", "exec"), {"__name__": "__main__"})
     finally:
         server.close()
     assert capsys.readouterr().out == "12 MiB 12 MiB 12 MiB\n"

@@ -107,10 +107,12 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
-/// The README's examples are run too.
+/// Runs the examples of the README and of the guide.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
-struct Readme;
+#[doc = include_str!("../../../docs/rust.md")]
+#[doc = include_str!("../../../docs/fencing.md")]
+struct Guide;
 
 mod backend;
 pub mod claim;

@@ -113,7 +113,7 @@ impl Tokens {
         // The parser's message quotes the line, which may be the token's.
         let file: TokensFile = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
-            AccessError(format!("line {line}: this is not what a tokens file may contain; the README shows one"))
+            AccessError(format!("line {line}: this is not what a tokens file may contain; docs/service.md shows one"))
         })?;
         let mut tokens = Self::default();
         for entry in file.token {

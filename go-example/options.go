@@ -27,7 +27,8 @@ type Reentrancy uint32
 const (
 	// Deny fails a session that would wait for itself with [ErrDeadlock]. The default.
 	Deny Reentrancy = 1
-	// Count grants once more; the lock is free when as many guards are unlocked.
+	// Count grants once more; the lock is free when as many guards are unlocked. A session that shares a lock and
+	// asks for it exclusively has all its holds exclusively, once it shares with no other.
 	Count Reentrancy = 2
 )
 

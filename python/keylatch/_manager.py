@@ -63,10 +63,11 @@ class LockManager(_keylatch.LockManager):
     adaptive has it learned from the waits that there were: see AdaptiveTimeout.
 
     reentrancy says what a session gets that asks again for what it holds: "deny" is LockDeadlock, and with "count" it is
-    granted once more, and free when as many guards are gone. A request of a session that has waited for deadlock_delay
-    seconds looks for a deadlock; None never does. victim is which session gives way: the "asker", the "youngest" or that
-    of "lowest_priority". lock_order_lint tells of sessions that take locks in orders that could become a deadlock, before
-    they do; it is for development, because the fast path is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
+    granted once more, and free when as many guards are gone; what it shares becomes exclusive as soon as no other shares
+    it. A request of a session that has waited for deadlock_delay seconds looks for a deadlock; None never does. victim is
+    which session gives way: the "asker", the "youngest" or that of "lowest_priority". lock_order_lint tells of sessions
+    that take locks in orders that could become a deadlock, before they do; it is for development, because the fast path
+    is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
 
     max_locks=None is room for 8,388,608 locks, or for as many as there is address space for.
 

@@ -80,6 +80,10 @@ impl std::str::FromStr for Backend {
 /// drop(outer); // still held, until `inner` goes too
 /// assert!(counting.try_acquire_read_lock("b", "o", "stranger").is_err());
 /// drop(inner);
+///
+/// let reads = counting.lock(LockRequest::read(("b", "o")).owner(&session)).blocking()?;
+/// let writes = counting.lock(LockRequest::write(("b", "o")).owner(&session)).blocking()?; // nobody else reads
+/// assert_eq!(reads.mode(), writes.mode()); // both are exclusive now
 /// # Ok::<(), LockError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,6 +92,9 @@ pub enum Reentrancy {
     #[default]
     Deny,
     /// It is granted once more; the lock is free when as many guards are gone, and cannot be downgraded before but one is.
+    ///
+    /// A session that shares a lock and asks for it exclusively waits in front of the line until no other shares it. Then all
+    /// its holds of it are exclusive, until they end. Two that wait so for each other are a deadlock.
     Count,
 }
 

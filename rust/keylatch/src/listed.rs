@@ -55,7 +55,7 @@ pub struct WaiterInfo {
     pub priority: u8,
     /// For how long it has waited.
     pub waited: Duration,
-    /// Whether it holds the lock shared already.
+    /// Whether it, or its session that counts, holds the lock shared already.
     pub upgrade: bool,
     /// Its place in the line for this key; 1 is the next one.
     pub position: usize,

@@ -91,7 +91,7 @@ impl Core {
         let answer = self.acquire_with_record(local, wanted, delivery, record);
         match &answer {
             Ok(Answer::Granted(grant)) => {
-                self.note_hold(wanted.owner, wanted.hash, *grant);
+                self.note_hold_and_look(wanted.owner, wanted.hash, *grant);
                 self.note_taken(wanted.owner, *grant, || wanted.key.to_owned(), wanted.mode);
                 self.time_hold(*grant);
             }
@@ -139,15 +139,19 @@ impl Core {
                 self.revoke_expired(local, index);
                 continue;
             }
+            let mut rises = false;
             if wanted.owner & SESSION != 0 {
                 match self.ask_again(&mut shard, wanted, (index, entry), record, delivery.is_some()) {
                     Again::Answer(answer) => return answer.map(Answer::Granted),
                     Again::Moved => continue,
+                    Again::Rises => rises = true,
                     Again::No => {}
                 }
             }
             if let Some(delivery) = delivery {
-                return self.queue_up(local, shard, wanted, index, entry, record, delivery).map(Answer::Queued);
+                return self
+                    .queue_up(local, shard, (wanted, rises), (index, entry), record, delivery)
+                    .map(Answer::Queued);
             }
             let holders = self.holders(index, entry);
             return Err(LockError::WouldBlock { key: wanted.key.to_owned(), holders });
@@ -190,7 +194,7 @@ impl Core {
     /// Whether the policy lets a newcomer take the lock past those who wait, if its holders do. The caller owns the shard.
     fn may_take_now(&self, entry: &Entry, wanted: &Wanted<'_>) -> bool {
         let Some(first) = self.first_in_turn(entry) else { return true };
-        if first.asking().upgrade {
+        if first.asking().goes_first() {
             return false;
         }
         match self.config.fairness {
@@ -215,14 +219,12 @@ impl Core {
     }
 
     /// Puts the request in line. The waiter may have the lock by the time this returns.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one path")]
     fn queue_up(
         &self,
         local: &Local,
         mut shard: LockedShard<'_>,
-        wanted: &Wanted<'_>,
-        index: u32,
-        entry: &Entry,
+        (wanted, rises): (&Wanted<'_>, bool),
+        (index, entry): (u32, &Entry),
         record: u32,
         delivery: Delivery,
     ) -> Result<Ticket, LockError> {
@@ -234,7 +236,7 @@ impl Core {
         };
         let by_mail = matches!(delivery, Delivery::Mail(..));
         let Wanted { mode, priority, loose, .. } = *wanted;
-        let asking = Asking { mode, upgrade: false, by_mail, loose, priority };
+        let asking = Asking { mode, upgrade: false, rises, by_mail, loose, priority };
         let now = self.now();
         let waiter = self.waiters.get(waiter_index);
         waiter.prepare(index, record, wanted.owner, asking, now, delivery);
@@ -261,8 +263,7 @@ impl Core {
         self.queue(entry).join(waiter_index, |other| {
             let theirs = other.asking();
             let within_bound = other.overtaken.load(Ordering::Relaxed) < self.config.overtake_limit;
-            // The one who upgrades holds the lock already: nobody can have it exclusively before.
-            asking.upgrade || (!theirs.upgrade && within_bound && rank(asking) > rank(theirs))
+            asking.goes_first() || (!theirs.goes_first() && within_bound && rank(asking) > rank(theirs))
         });
         let counts = shard.counts();
         counts.waits += 1;

@@ -31,7 +31,7 @@ impl Core {
             let grant = match tried.granted() {
                 Ok(grant) => {
                     if owner & SESSION != 0 {
-                        self.note_hold(owner, hash, grant);
+                        self.note_hold_and_look(owner, hash, grant);
                     }
                     Some(grant)
                 }

@@ -30,7 +30,8 @@ impl Core {
         // further holds of a session keeps no note.
         while !seen.has_waiters() && !record.is_counted() {
             match entry.swap(seen, seen.downgraded()) {
-                Ok(()) => return record.set_note(seen.downgraded().noted_with(shard)),
+                // A reader's note is its shard alone: it begins its release with a look at the word.
+                Ok(()) => return,
                 Err(now) if now.has_writer_of(noted) => seen = now,
                 Err(_) => break,
             }
@@ -62,7 +63,6 @@ impl Core {
         while let Err(now) = entry.swap(seen, seen.downgraded()) {
             seen = now;
         }
-        record.set_note(seen.downgraded().noted_with(shard_index));
         if fault!("downgrade-does-not-settle") {
             return;
         }
@@ -111,7 +111,7 @@ impl Core {
             let held = self.records.get(grant.index()).held();
             held.map_or((0, 0), |held| (held.owner, held.priority))
         };
-        let opponent = self.queue(entry).first().filter(|(_, first)| first.asking().upgrade);
+        let opponent = self.queue(entry).first().filter(|(_, first)| first.asking().goes_first());
         // Two sessions are a deadlock like others, but for that there is nothing to wait for before looking.
         let deadlock =
             opponent.is_some_and(|(_, first)| self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(owner));
@@ -126,7 +126,7 @@ impl Core {
             self.records.get(grant.index()).mark_upgrading(grant);
         }
         let by_mail = matches!(delivery, Delivery::Mail(..));
-        let asking = Asking { mode: Mode::Exclusive, upgrade: true, by_mail, loose: false, priority };
+        let asking = Asking { mode: Mode::Exclusive, upgrade: true, rises: false, by_mail, loose: false, priority };
         let (now, prepared) = (self.now(), self.waiters.get(waiter));
         prepared.prepare(index, grant.index(), owner, asking, now, delivery);
         prepared.set_first_look(if deadlock { now } else { self.first_look(owner, now) });

@@ -16,6 +16,7 @@ use super::acquire::take;
 use super::core::{Core, Granting};
 use super::local::Local;
 use super::looking::Reminder;
+use crate::hold::Grant;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::observe::{WaitOutcome, bucket_of};
@@ -121,23 +122,24 @@ impl Core {
     ) -> bool {
         let queue = self.queue(entry);
         let now = if queue.is_empty() { 0 } else { self.now() };
-        let plan = loop {
-            let seen = entry.word();
+        let (plan, rising) = loop {
+            let (seen, rising) = self.rising((index, entry), leaving);
             let left = leaving.map_or(seen, |mode| seen.released(mode));
             if left.is_free() {
                 entry.clear_pins();
             }
-            let plan = self.plan(entry, left, now);
+            let plan = self.plan(entry, left, rising.as_ref().map(|rising| rising.waiter), now);
             // Equal when the lock goes from one exclusive holder to the next and the counts show as before. Nobody else
             // could have changed it: W keeps the fast path out, and the shard is ours.
             if plan.word == seen || entry.swap(seen, plan.word).is_ok() {
-                break plan;
+                break (plan, rising);
             }
         };
         for first_index in &plan.admitted[..plan.len] {
             let first = self.waiters.get(*first_index);
             self.leave_line(shard, entry, first, now);
-            if let Some(news) = self.make_holder(shard, index, entry, first, now) {
+            let reads = rising.as_ref().map_or(&[][..], |rising| rising.reads_with(*first_index));
+            if let Some(news) = self.make_holder(shard, (index, entry), (first, reads), now) {
                 round.add(*first_index, news);
             }
         }
@@ -168,7 +170,7 @@ impl Core {
     }
 
     /// What the word would be, and for whom. Changes nothing.
-    fn plan(&self, entry: &Entry, mut word: Word, now: u64) -> Plan {
+    fn plan(&self, entry: &Entry, mut word: Word, rising: Option<u32>, now: u64) -> Plan {
         let queue = self.queue(entry);
         let (mut admitted, mut len) = ([NONE; A_ROUND], 0);
         let (mut on_its_way, mut sleeps) = (None, self.is_closed() && !queue.is_empty());
@@ -181,7 +183,11 @@ impl Core {
                 continue;
             }
             let record = waiter.record.load(Ordering::Relaxed);
-            let with_it = if asking.upgrade { word.upgraded(record) } else { word.taken(asking.mode, record) };
+            let with_it = match asking.upgrade {
+                _ if rising == Some(index) => Some(word.with_writer(record)),
+                true => word.upgraded(record),
+                false => word.taken(asking.mode, record),
+            };
             // A future that was notified comes for the lock itself, or does not.
             let by_hand = asleep || waiter.keeps_time();
             let by_hand = by_hand && (!word.is_free() || asking.by_mail || self.waited_long_enough(waiter, now));
@@ -287,13 +293,13 @@ impl Core {
         counts.wait_histogram[bucket_of(waited)] += 1;
     }
 
-    /// Puts on record that a waiter, whom the word counts already, holds the lock. Returns whether anybody is to be told.
+    /// Puts on record that a waiter, whom the word counts already, holds the lock, and counts what its session `reads`
+    /// with it. Returns whether anybody is to be told.
     fn make_holder(
         &self,
         shard: &mut LockedShard<'_>,
-        index: u32,
-        entry: &Entry,
-        waiter: &Waiter,
+        (index, entry): (u32, &Entry),
+        (waiter, reads): (&Waiter, &[Grant]),
         now: u64,
     ) -> Option<News> {
         let asking = waiter.asking();
@@ -311,6 +317,9 @@ impl Core {
             self.records.get(record).prefill(index, owner, now);
             // Whoever else is in it by now, its writer, if this is one, is this.
             let grant = self.begin_hold(record, entry, &granting, entry.word());
+            if !reads.is_empty() {
+                self.count_reads(entry, record, reads);
+            }
             self.begin_lease(grant, (index, entry), waiter.lease.load(Ordering::Relaxed), now);
             self.note_hold(owner, entry.hash(), grant);
             self.note_taken(owner, grant, || entry.key(self.table.arena()), mode);
@@ -340,7 +349,7 @@ impl Core {
         let mut _unneeded = None;
         if won {
             self.leave_line(&mut shard, entry, waiter, now);
-            _unneeded = self.make_holder(&mut shard, index, entry, waiter, now);
+            _unneeded = self.make_holder(&mut shard, (index, entry), (waiter, &[]), now);
         } else {
             waiter.advance(Phase::Waiting);
             if fault!("loser-does-not-settle") {

@@ -63,7 +63,7 @@ impl Core {
         if wanted.lease == 0
             && let Ok(grant) = self.acquire_fast(local, wanted)
         {
-            self.note_hold(wanted.owner, wanted.hash, grant);
+            self.note_hold_and_look(wanted.owner, wanted.hash, grant);
             return Ok(Posted::Granted(grant));
         }
         let limit = self.decided(limit);

@@ -4,7 +4,7 @@
 //! A request enters in [`fast`], or else in [`acquire`]; if it has to wait it goes on in [`waiting`]; a release leaves through [`release`],
 //! and where somebody waits through [`hand_off`]; [`convert`] turns one mode into the other, [`batch`] takes many. A hold
 //! may be revoked, in [`revoke`], by force or because its [`lease`] ran out, and a [`lock_delay`] may follow; a full table gets
-//! room in [`reclaim`]; a session that asks for what it holds is recognised in [`reenter`].
+//! room in [`reclaim`]; a session that asks for what it holds is recognised in [`reenter`], and what it shares rises in [`rise`].
 
 pub(crate) mod acquire;
 pub(crate) mod batch;
@@ -20,12 +20,12 @@ pub(crate) mod lock_delay;
 pub(crate) mod looking;
 pub(crate) mod loss;
 pub(crate) mod mail;
-
 pub(crate) mod noticing;
 pub(crate) mod reclaim;
 pub(crate) mod reenter;
 pub(crate) mod release;
 pub(crate) mod revoke;
+pub(crate) mod rise;
 pub(crate) mod special;
 pub(crate) mod tombstones;
 pub(crate) mod waiting;

@@ -71,8 +71,13 @@ impl Core {
     #[cold]
     pub(crate) fn explain_timeout(&self, entry: &Entry, waiter: &Waiter, now: u64) {
         let waited = Duration::from_nanos(now.saturating_sub(waiter.since.load(Ordering::Relaxed)));
-        let upgraded = if waiter.asking().upgrade { waiter.record.load(Ordering::Relaxed) } else { NONE };
-        let holders = self.holders_beside(waiter.entry.load(Ordering::Relaxed), entry, upgraded);
+        let index = waiter.entry.load(Ordering::Relaxed);
+        let own = match waiter.asking() {
+            asking if asking.upgrade => waiter.record.load(Ordering::Relaxed),
+            asking if asking.rises => self.one_read_of(waiter.owner.load(Ordering::Relaxed), index),
+            _ => NONE,
+        };
+        let holders = self.holders_beside(index, entry, own);
         let key = entry.key(self.table.arena());
         if self.events.is_heard() {
             let owner = self.owner_label(waiter.owner.load(Ordering::Relaxed));

@@ -36,7 +36,10 @@ impl Core {
         if counts && held == Mode::Exclusive {
             return self.count_once_more(shard, wanted, (index, entry), record);
         }
-        if counts && wanted.mode == Mode::Shared {
+        if counts && wanted.mode == Mode::Exclusive {
+            return self.rise_now(shard, wanted, (index, entry), record, waits);
+        }
+        if counts {
             // It shares the lock with others, and does so once more, whoever waits: they wait for it in any case.
             return match self.take_locked(shard, wanted, (index, entry), record) {
                 Some(grant) => Again::Answer(Ok(grant)),
@@ -122,6 +125,8 @@ impl Core {
 #[must_use]
 pub(crate) enum Again {
     Answer(Result<Grant, LockError>),
+    /// It shares the lock with others, and waits for those in front of the line.
+    Rises,
     /// It did not, or waits like anybody else.
     No,
     /// Its hold changed meanwhile.

@@ -89,10 +89,10 @@ impl Core {
                 let seen = entry.word();
                 // After each look at the word: of a word that a revoker has raised it is known that the revoker asks.
                 if record.is_asked() {
-                    return self.release_slow(local, grant, index, Mode::Shared);
+                    return self.release_slow(local, grant, index);
                 }
                 let Some(left) = seen.released_uncontended(Mode::Shared) else {
-                    return self.release_slow(local, grant, index, Mode::Shared);
+                    return self.release_slow(local, grant, index);
                 };
                 if let Err(now) = entry.swap(seen, left) {
                     return self.release_shared_again(local, grant, index, now);
@@ -140,7 +140,7 @@ impl Core {
                 Err(later) => now = later,
             }
         }
-        self.release_slow(local, grant, index, Mode::Exclusive)
+        self.release_slow(local, grant, index)
     }
 
     /// As `release_exclusive_again`, after the reader announced its release.
@@ -157,13 +157,13 @@ impl Core {
                 Err(later) => now = later,
             }
         }
-        self.release_slow(local, grant, index, Mode::Shared)
+        self.release_slow(local, grant, index)
     }
 
     /// The release goes to the shard: somebody waits, the entry is in no warm slot, the hold is counted, or it was revoked.
     #[cold]
     #[inline(never)]
-    fn release_slow(&self, local: &Local, grant: Grant, index: u32, mode: Mode) -> Option<Lost> {
+    fn release_slow(&self, local: &Local, grant: Grant, index: u32) -> Option<Lost> {
         let record = self.records.get(grant.index());
         // The shard of the hold when it began: if it was revoked since, the entry may be another one's.
         let (_, shard_index) = Word::from_note(record.note(), grant.index());
@@ -172,6 +172,8 @@ impl Core {
         match lost {
             Some(_) => drop(shard),
             None => {
+                // As it is now: the session of a reader may have risen since.
+                let mode = record.mode();
                 // For listings, as a reader did before.
                 record.end();
                 self.leave(local, shard, (index, self.table.entry(index)), grant.index(), mode);
@@ -201,7 +203,7 @@ impl Core {
         // While its record names it, the hold keeps the key that is told.
         let slow = if special.timed && !special.lost { self.slow_hold(grant) } else { None };
         let lost = if special.lost || special.counted {
-            self.release_slow(self.local(), grant, special.entry, special.mode)
+            self.release_slow(self.local(), grant, special.entry)
         } else {
             self.release_held(self.local(), grant, record, (special.entry, special.mode))
         };

@@ -105,9 +105,10 @@ impl Core {
         let mut seen = entry.word();
         loop {
             if seen.is_exclusive() && seen.writer() != grant.index() {
-                // One of several that its session counts comes to the shard in any case.
+                // One of several that its session counts comes to the shard in any case. Its record may say that it shares,
+                // while its guard is about to learn that it cannot downgrade.
                 let is_counted = |held: &Held| held.counted && held.grant(grant.index()) == grant;
-                return record.held().filter(is_counted).map(|held| held.mode);
+                return record.held().filter(is_counted).map(|_| Mode::Exclusive);
             }
             if !seen.is_exclusive() && (seen.readers() == 0 || !record.ask_to_revoke(grant)) {
                 return None;
@@ -123,8 +124,9 @@ impl Core {
     /// Ends the wait to upgrade a hold that was revoked, if there is one, to be told off the mutex. The caller owns the
     /// shard.
     fn end_upgrade_of(&self, shard: &mut LockedShard<'_>, entry: &Entry, record: u32) -> Option<(u32, News)> {
-        let upgrades = self.queue(entry).iter().take_while(|(_, waiter)| waiter.asking().upgrade);
-        let is_its = |waiter: &crate::wait::Waiter| waiter.record.load(Ordering::Relaxed) == record;
+        let upgrades = self.queue(entry).iter().take_while(|(_, waiter)| waiter.asking().goes_first());
+        let is_its =
+            |waiter: &crate::wait::Waiter| waiter.asking().upgrade && waiter.record.load(Ordering::Relaxed) == record;
         let (index, waiter) = upgrades.into_iter().find(|(_, waiter)| is_its(waiter))?;
         Some((index, self.end_wait(shard, entry, waiter, Phase::Cancelled)))
     }

@@ -44,7 +44,7 @@ impl Core {
         let wanted = Wanted { loose, ..self.wanted(local, &request) };
         let grant = match (self.acquire_fast(local, &wanted), patience) {
             (Ok(grant), _) => {
-                self.note_hold(wanted.owner, wanted.hash, grant);
+                self.note_hold_and_look(wanted.owner, wanted.hash, grant);
                 grant
             }
             (Err(_), Patience::None) => self.try_slow(local, wanted)?,

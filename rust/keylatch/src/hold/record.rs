@@ -355,6 +355,11 @@ impl Record {
         self.mark(grant, COUNTED)
     }
 
+    /// As `mark_counted`, for the one that the word names. Nobody but the shard's owner knows its grant.
+    pub(crate) fn mark_first_counted(&self) {
+        self.state.fetch_or(COUNTED, Ordering::Relaxed);
+    }
+
     /// Asks a reader to come to the shard, see the module. `false` if the grant is no reader's. The caller owns the shard.
     pub(crate) fn ask_to_revoke(&self, grant: Grant) -> bool {
         self.mark_if(grant, REVOKING, EXCLUSIVE)
@@ -530,7 +535,12 @@ impl Record {
             && self.state.compare_exchange(state, state & !LOOSE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// The hold's mode changes; its holder asks for it.
+    /// Returns the mode of a hold that is there. The caller owns the shard.
+    pub(crate) fn mode(&self) -> Mode {
+        mode_of(self.state.load(Ordering::Relaxed))
+    }
+
+    /// The hold's mode changes; its holder asks for it, or its session by another request.
     pub(crate) fn set_mode(&self, mode: Mode) {
         match mode {
             Mode::Exclusive => self.state.fetch_or(EXCLUSIVE, Ordering::Release),

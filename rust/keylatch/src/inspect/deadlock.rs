@@ -221,12 +221,12 @@ impl Core {
         };
         let line = queue.iter().take_while(|(other, _)| *other != index).skip_while(|(other, _)| !first(*other));
         // Those who upgrade hold the lock: a reader passes them and shares it right away, a writer cannot pass them.
-        let passed: Vec<(u32, &Waiter)> = line.filter(|(_, other)| reads || !other.asking().upgrade).collect();
+        let passed: Vec<(u32, &Waiter)> = line.filter(|(_, other)| reads || !other.asking().goes_first()).collect();
         let Some((_, behind)) = passed.first() else { return false };
         let mut behind = queue.before(behind);
         let before: Vec<u32> = passed.iter().map(|(index, _)| *index).chain([index]).collect();
         let mut sorted = before.clone();
-        if passed.iter().any(|(_, other)| other.asking().upgrade) {
+        if passed.iter().any(|(_, other)| other.asking().goes_first()) {
             sorted.rotate_right(1);
         } else {
             // Stable: those whose turns are not known stay as they are, behind the others.

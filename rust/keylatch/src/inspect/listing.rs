@@ -298,7 +298,7 @@ impl Core {
     }
 
     fn wait_in(&self, key: &ObjectKey, place: usize, seen: &InLine, filter: &Filter) -> Option<WaiterInfo> {
-        let Asking { mode, upgrade, priority, .. } = seen.asking;
+        let Asking { mode, priority, .. } = seen.asking;
         let waited = Duration::from_nanos(self.now().saturating_sub(seen.since));
         if !filter.lets_pass(mode, seen.owner, waited) {
             return None;
@@ -318,7 +318,7 @@ impl Core {
             session: seen.owner & SESSION != 0,
             priority,
             waited,
-            upgrade,
+            upgrade: seen.asking.goes_first(),
             position: place + 1,
         })
     }

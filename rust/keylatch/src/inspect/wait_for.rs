@@ -22,6 +22,7 @@
 //! The search looks at one line after the other, while others come and go: what it finds is a suspicion. A circle that
 //! is really there stays as it is until somebody breaks it, and so is found.
 
+use crate::config::Reentrancy;
 use crate::engine::Core;
 use crate::engine::looking::is_session;
 use crate::hold::NotedHold;
@@ -278,11 +279,14 @@ impl<'c> Search<'c> {
             }
         };
         let own_record = if asking.upgrade { waiter.record.load(Ordering::Relaxed) } else { crate::memory::NONE };
+        // What a counting session reads itself does not keep it from rising.
+        let counts = core.config.reentrancy == Reentrancy::Count;
         for record in self.holds(index, entry) {
             crate::sync::step();
             let mark = core.records.get(record).mark();
             if record != own_record
                 && let Some((owner, mode)) = session_that_holds(core, record, mark, index, against)
+                && !(counts && owner == session && mode == Mode::Shared)
             {
                 steps.push(step(owner, By::Hold { record, mark }, !own.includes(mode)));
             }

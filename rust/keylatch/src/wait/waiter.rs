@@ -90,6 +90,8 @@ pub(crate) struct Asking {
     pub(crate) mode: Mode,
     /// It holds the lock shared already.
     pub(crate) upgrade: bool,
+    /// Its session holds the lock shared already, and counts.
+    pub(crate) rises: bool,
     /// It cannot come and try, so it is always handed the lock: it is told by mail.
     pub(crate) by_mail: bool,
     /// Its grant is to be a number from the beginning.
@@ -98,19 +100,25 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
+    /// Returns whether it stands in front of the line: nobody can have the lock exclusively before.
+    pub(crate) fn goes_first(self) -> bool {
+        self.upgrade || self.rises
+    }
+
     fn to_bits(self) -> u32 {
         u32::from(self.mode == Mode::Exclusive)
             | u32::from(self.upgrade) << 1
             | u32::from(self.by_mail) << 2
             | u32::from(self.loose) << 3
+            | u32::from(self.rises) << 4
             | u32::from(self.priority) << 8
     }
 
     fn from_bits(bits: u32) -> Self {
         let mode = if bits & 1 == 1 { Mode::Exclusive } else { Mode::Shared };
         // 8 bits.
-        let (upgrade, by_mail, loose) = (bits & 2 != 0, bits & 4 != 0, bits & 8 != 0);
-        Self { mode, upgrade, by_mail, loose, priority: (bits >> 8) as u8 }
+        let (upgrade, by_mail, loose, rises) = (bits & 2 != 0, bits & 4 != 0, bits & 8 != 0, bits & 16 != 0);
+        Self { mode, upgrade, rises, by_mail, loose, priority: (bits >> 8) as u8 }
     }
 }
 

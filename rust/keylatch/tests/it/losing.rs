@@ -87,6 +87,16 @@ struct Hold {
     fence: u64,
 }
 
+/// How a grant stands to what there is of the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Others,
+    /// It is one hold with what its session has.
+    Counted,
+    /// What its session shared is exclusive with it.
+    Risen,
+}
+
 struct World {
     locks: FastObjectLockManager,
     sessions: [Session; 2],
@@ -137,18 +147,19 @@ impl World {
         count
     }
 
-    /// The mode in which a request is granted now, if it is, and whether it is counted with one that the session has.
-    fn allows(&mut self, key: usize, mode: Mode, owner: usize) -> Option<(Mode, bool)> {
+    /// The mode in which a request is granted now, if it is, and how it stands to what the session has.
+    fn allows(&mut self, key: usize, mode: Mode, owner: usize) -> Option<(Mode, Beside)> {
         loop {
             let exclusive = self.held(key).any(|hold| hold.mode == Mode::Exclusive);
             if self.held(key).next().is_none() || (mode == Mode::Shared && !exclusive) {
-                return Some((mode, false));
+                return Some((mode, Beside::Others));
             }
             if self.lose(Lost::Expired, |hold| hold.key == key && hold.lease == Lease::Over) > 0 {
                 continue;
             }
-            let own = owner >= 2 && exclusive && self.held(key).all(|hold| hold.owner == owner);
-            return own.then_some((Mode::Exclusive, true));
+            let own = owner >= 2 && self.held(key).all(|hold| hold.owner == owner);
+            let beside = if exclusive { Beside::Counted } else { Beside::Risen };
+            return own.then_some((Mode::Exclusive, beside));
         }
     }
 
@@ -169,7 +180,7 @@ impl World {
             false => lock.try_now().map(|guard| Hand::Guard(guard.into_owned())),
         };
         match (answer, expected) {
-            (Ok(hand), Some((mode, counted))) => {
+            (Ok(hand), Some((mode, beside))) => {
                 let (has, fence) = match &hand {
                     Hand::Guard(guard) => (guard.mode(), guard.fence()),
                     Hand::Number(grant) => {
@@ -180,8 +191,14 @@ impl World {
                 assert_eq!(has, mode);
                 if mode == Mode::Exclusive {
                     let last = &mut self.fences[key];
-                    assert!(if counted { fence >= *last } else { fence > *last }, "{fence} after {last}");
+                    let is_one_hold = beside == Beside::Counted;
+                    assert!(if is_one_hold { fence >= *last } else { fence > *last }, "{fence} after {last}");
                     *last = fence;
+                }
+                if beside == Beside::Risen {
+                    for hold in self.holds.iter_mut().filter(|hold| hold.key == key && hold.lost.is_none()) {
+                        (hold.mode, hold.fence) = (Mode::Exclusive, fence);
+                    }
                 }
                 wait_out(&self.locks, &hand, lease);
                 self.holds.push(Hold { hand, key, mode, owner, lease, lost: None, fence });

@@ -2,8 +2,8 @@
 
 use crate::steps::{until, until_in_line, waiters, within};
 use keylatch::{
-    BatchLockRequest, BatchMode, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode,
-    NumberedRequest, Reentrancy,
+    BatchLockRequest, BatchMode, Fairness, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, Mode,
+    NumberedRequest, Reentrancy, Session,
 };
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -107,6 +107,107 @@ fn counted_holds_end_in_any_order_and_the_last_one_frees_the_lock() {
         assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
         assert_eq!(locks.lock(write()).try_now().unwrap().fence(), 2);
     }
+}
+
+#[test]
+fn session_that_shares_rises_with_all_it_has() {
+    for reads in 1..=3 {
+        for last in 0..=reads {
+            let locks = counting();
+            let session = locks.session("txn");
+            let mut holds: Vec<_> =
+                (0..reads).map(|_| Some(locks.lock(read().owner(&session)).blocking().unwrap())).collect();
+            holds.push(Some(locks.lock(write().owner(&session)).blocking().expect("nobody else shares it")));
+            assert!(holds.iter().flatten().all(|hold| hold.mode() == Mode::Exclusive && hold.fence() == 1));
+            assert_eq!(locks.holders(&Filter::new().key(("b", "o"))).len(), reads + 1);
+            for which in (0..=reads).filter(|which| *which != last).chain([last]) {
+                assert!(locks.lock(read()).try_now().is_err(), "it is held alone until the last is gone");
+                drop(holds[which].take());
+            }
+            assert_eq!(locks.lock(write()).try_now().expect("free").fence(), 2);
+            assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+        }
+    }
+}
+
+#[test]
+fn rising_session_waits_in_front_for_other_readers() {
+    let locks = FastObjectLockManager::with_config(LockConfig {
+        reentrancy: Reentrancy::Count,
+        fairness: Fairness::Fifo,
+        ..LockConfig::default()
+    })
+    .unwrap();
+    let (session, queue) = (locks.session("txn"), locks.completion_queue().unwrap());
+    let own = locks.lock(read().owner(&session)).blocking().unwrap();
+    let other = locks.lock(read().owner("other")).blocking().unwrap();
+    assert!(locks.lock(write().owner("writer").priority(255)).with_queue(&queue, 1).unwrap().ticket().is_some());
+    assert!(matches!(locks.lock(write().owner(&session)).try_now(), Err(LockError::WouldBlock { .. })));
+    let late = locks.lock(write().owner(&session).timeout(Duration::from_millis(1))).blocking().unwrap_err();
+    let LockError::Timeout { holders, .. } = &late else { panic!("{late}") };
+    assert_eq!(holders.named.iter().map(|holder| &*holder.owner).collect::<Vec<_>>(), ["other"]);
+    assert_eq!(own.mode(), Mode::Shared, "it has what it had");
+
+    assert!(locks.lock(write().owner(&session)).with_queue(&queue, 2).unwrap().ticket().is_some());
+    assert!(locks.lock(write().owner("later").priority(255)).with_queue(&queue, 3).unwrap().ticket().is_some());
+    let line = locks.waiters(&Filter::all());
+    assert_eq!(line.iter().map(|wait| &*wait.owner).collect::<Vec<_>>(), ["txn", "writer", "later"]);
+    assert!(line[0].upgrade && !line[1].upgrade);
+    drop(other);
+    let risen = queue.next(None).unwrap().unwrap();
+    assert_eq!(risen.token, 2);
+    let risen = risen.result.expect("only its own session reads");
+    assert_eq!((own.mode(), risen.mode()), (Mode::Exclusive, Mode::Exclusive));
+    drop(own);
+    assert!(queue.try_next().is_none(), "it is held still");
+    drop(risen);
+    for token in [1, 3] {
+        let next = queue.next(None).unwrap().unwrap();
+        assert_eq!(next.token, token);
+        drop(next.result.unwrap());
+    }
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+}
+
+/// Each waits for what the other shares. One gives way, if both are sessions; a label and a session are told of the conflict.
+#[test]
+fn of_two_that_rise_one_gives_way() {
+    let locks = FastObjectLockManager::with_config(LockConfig {
+        reentrancy: Reentrancy::Count,
+        deadlock_delay: Some(Duration::ZERO),
+        ..LockConfig::default()
+    })
+    .unwrap();
+    let sessions = ["one", "two"].map(|name| locks.session(name));
+    let results = within("two that rise", {
+        let locks = locks.clone();
+        move || {
+            let shared = Barrier::new(2);
+            let rise = |session: &Session| {
+                let own = locks.lock(read().owner(session)).blocking().unwrap();
+                shared.wait();
+                let risen = locks.lock(write().owner(session)).blocking();
+                drop(own);
+                risen.map(drop)
+            };
+            std::thread::scope(|threads| {
+                let both = sessions.each_ref().map(|session| threads.spawn(|| rise(session)));
+                both.map(|one| one.join().unwrap())
+            })
+        }
+    });
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    let refused = results.into_iter().find_map(Result::err).unwrap();
+    assert!(matches!(&refused, LockError::Deadlock { cycle, .. } if cycle.len() == 2), "{refused}");
+
+    let (session, queue) = (locks.session("txn"), locks.completion_queue().unwrap());
+    let own = locks.lock(read().owner(&session)).blocking().unwrap();
+    let label = locks.lock(read().owner("label")).grant_blocking().unwrap();
+    assert!(locks.upgrade_with_queue(label, None, &queue, 1).unwrap().is_some());
+    let refused = locks.lock(write().owner(&session)).blocking().unwrap_err();
+    assert!(matches!(refused, LockError::UpgradeConflict { .. }), "{refused}");
+    drop(own);
+    drop(queue.next(None).unwrap().unwrap().result.expect("alone now"));
 }
 
 #[test]

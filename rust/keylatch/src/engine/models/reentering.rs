@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Reentrancy;
-use crate::hold::{OwnerRef, SessionRef, SessionState};
+use crate::hold::{Lost, OwnerRef, SessionRef, SessionState};
 
 fn counting() -> (Model, Arc<SessionState>) {
     let config = LockConfig {
@@ -114,4 +114,76 @@ fn one_of_two_downgrades_while_the_other_ends() {
             model.assert_nothing_left();
         });
     }
+}
+
+fn read(model: &Model, session: &SessionState) -> Grant {
+    let owner = OwnerRef::Session(SessionRef::new(session, model.core().identity()));
+    model.core().blocking(request(0, SHARED).owner(owner), false).expect("granted in the end")
+}
+
+/// Would catch: a lock that is free, or shared, while the session that rose has one of its two holds: what it shared ended
+/// on the fast path, or was not counted, in the moment in which the session rose.
+#[test]
+fn what_a_session_shares_ends_while_it_rises() {
+    for risen_ends_first in [false, true] {
+        check(move || {
+            let (model, session) = counting();
+            let shared = read(&model, &session);
+            let ends = model.spawn(move |model| model.release(shared));
+            let risen = lock(&model, &session);
+            model.work(0, EXCLUSIVE);
+            assert!(model.try_lock(0, SHARED).is_err(), "it is held once at least");
+            if risen_ends_first {
+                model.release(risen);
+                ends.join().unwrap();
+            } else {
+                ends.join().unwrap();
+                assert!(model.try_lock(0, SHARED).is_err(), "it is held once");
+                model.release(risen);
+            }
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch: a session that rises beside another reader, or that waits for ever when that one leaves.
+#[test]
+fn another_reader_leaves_while_a_session_rises() {
+    check(|| {
+        let (model, session) = counting();
+        let shared = read(&model, &session);
+        let other = model.try_lock(0, SHARED).expect("it is shared");
+        let leaves = model.spawn(move |model| {
+            model.work(0, SHARED);
+            model.release(other);
+        });
+        let risen = lock(&model, &session);
+        model.work(0, EXCLUSIVE);
+        model.release(shared);
+        assert!(model.try_lock(0, SHARED).is_err(), "it is held once");
+        model.release(risen);
+        leaves.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch: a hold that is revoked as a reader's while its session rises, so that the lock is free, or never free again.
+#[test]
+fn what_a_session_shares_is_revoked_while_it_rises() {
+    check(|| {
+        let (model, session) = counting();
+        let shared = read(&model, &session);
+        let forces = model.spawn(move |model| {
+            let core = model.core();
+            core.revoke(core.local(), &[shared], Lost::Forced);
+        });
+        let risen = lock(&model, &session);
+        model.work(0, EXCLUSIVE);
+        assert!(model.try_lock(0, SHARED).is_err(), "it is held once at least");
+        forces.join().unwrap();
+        assert!(model.try_lock(0, SHARED).is_err(), "it is held once");
+        model.release(shared);
+        model.release(risen);
+        model.assert_nothing_left();
+    });
 }

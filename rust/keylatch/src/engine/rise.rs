@@ -1,0 +1,191 @@
+//! A counting session that shares a lock asks for it exclusively: its holds rise together.
+//!
+//! It waits in front of the line, like a reader who upgrades, until only its own session reads. Then the lock's word names
+//! the new hold, and what the session read becomes further holds of the same lock, which the entry counts. The guards that
+//! were there do not know. So before that their readers are *called in*, as a revoker does it: each is marked, the word's
+//! generation is raised, and a reader that had announced its release by then is waited for. All others come to the shard
+//! from now on, where their records say in which mode they hold.
+
+use super::acquire::Wanted;
+use super::core::Core;
+use super::looking::is_session;
+use super::reenter::Again;
+use crate::config::Reentrancy;
+use crate::error::LockError;
+use crate::hold::{Grant, NotedHold};
+use crate::memory::NONE;
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::{Entry, LockedShard, Word};
+use std::ops::ControlFlow;
+
+impl Core {
+    /// Grants a session exclusively what only it shares. The caller owns the shard.
+    pub(super) fn rise_now(
+        &self,
+        shard: &mut LockedShard<'_>,
+        wanted: &Wanted<'_>,
+        (index, entry): (u32, &Entry),
+        record: u32,
+        waits: bool,
+    ) -> Again {
+        let opponent = self.queue(entry).first().map(|(_, first)| first).filter(|first| first.asking().goes_first());
+        if let Some(first) = opponent {
+            if !waits {
+                return Again::No;
+            }
+            if self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(wanted.owner) {
+                return Again::Rises;
+            }
+            // Each waits for what the other reads, and nobody looks for that.
+            let own = self.one_read_of(wanted.owner, index);
+            let key = entry.key(self.table.arena());
+            let holders = self.holders_beside(index, entry, own);
+            return Again::Answer(Err(LockError::UpgradeConflict { key, holders }));
+        }
+        match self.call_in(wanted.owner, (index, entry), entry.word(), None) {
+            CalledIn::All(seen, reads) => {
+                self.records.get(record).prefill(index, wanted.owner, self.now());
+                let taken = seen.with_writer(record);
+                if entry.swap(seen, taken).is_err() {
+                    return Again::Moved;
+                }
+                shard.counts().immediate += 1;
+                let grant = self.begin_hold(record, entry, &self.granting(wanted), taken);
+                self.count_reads(entry, record, &reads);
+                Again::Answer(Ok(grant))
+            }
+            CalledIn::Moved => Again::Moved,
+            CalledIn::No if waits => Again::Rises,
+            CalledIn::No => Again::No,
+        }
+    }
+
+    /// The lock's word, and the first in line if it rises from there. The caller owns the shard.
+    pub(super) fn rising(&self, (index, entry): (u32, &Entry), leaving: Option<Mode>) -> (Word, Option<Rising>) {
+        let seen = entry.word();
+        if self.config.reentrancy != Reentrancy::Count {
+            return (seen, None);
+        }
+        let Some((waiter_index, first)) = self.queue(entry).first() else { return (seen, None) };
+        let (asking, owner) = (first.asking(), first.owner.load(Ordering::Relaxed));
+        if asking.mode != Mode::Exclusive || asking.upgrade || !is_session(owner) {
+            return (seen, None);
+        }
+        loop {
+            let seen = entry.word();
+            match self.call_in(owner, (index, entry), seen, leaving) {
+                CalledIn::All(seen, reads) => return (seen, Some(Rising { waiter: waiter_index, reads })),
+                CalledIn::Moved => {}
+                CalledIn::No => return (entry.word(), None),
+            }
+        }
+    }
+
+    /// Calls the readers of an entry in, if all of them are this session's but for one that is `leaving`.
+    fn call_in(&self, owner: u32, (index, entry): (u32, &Entry), seen: Word, leaving: Option<Mode>) -> CalledIn {
+        if seen.readers() == 0 {
+            return CalledIn::No;
+        }
+        let left = leaving.map_or(seen, |mode| seen.released(mode));
+        let own = self.reads_of(owner, index);
+        if own.is_empty() || left.readers() as usize != own.len() {
+            return CalledIn::No;
+        }
+        let asked = |grant: &Grant| self.records.get(grant.index()).ask_to_revoke(*grant);
+        if !own.iter().all(asked) {
+            return CalledIn::No;
+        }
+        let raised = seen.raised();
+        if entry.swap(seen, raised).is_err() {
+            return CalledIn::Moved;
+        }
+        let has_gone = |grant: &Grant| self.records.get(grant.index()).has_announced(*grant);
+        // Who has announced its release comes to the shard, and the line is served again.
+        if own.iter().any(has_gone) { CalledIn::No } else { CalledIn::All(raised, own) }
+    }
+
+    /// Counts what its session reads beside the hold that rose, which the word names. Before the owner of that hold knows
+    /// of it, and whatever the guards of the others are doing: all have been called in. The caller owns the shard.
+    pub(super) fn count_reads(&self, entry: &Entry, risen: u32, reads: &[Grant]) {
+        let mut next = NONE;
+        for grant in reads {
+            let record = self.records.get(grant.index());
+            record.set_next_counted(next);
+            record.mark_counted(*grant);
+            record.set_mode(Mode::Exclusive);
+            next = grant.index();
+        }
+        // There are no more holds than the count has room for.
+        entry.set_counted(reads.len() as u32 + 1);
+        entry.reader.store(next, Ordering::Relaxed);
+        self.records.get(risen).mark_first_counted();
+    }
+
+    /// The record of one of the holds by which a session shares a lock; [`NONE`] if there is none.
+    pub(super) fn one_read_of(&self, owner: u32, index: u32) -> u32 {
+        self.reads_of(owner, index).first().map_or(NONE, |grant| grant.index())
+    }
+
+    /// The holds by which a session shares a lock, as far as they are noted.
+    fn reads_of(&self, owner: u32, index: u32) -> Vec<Grant> {
+        let mut reads = Vec::new();
+        let Some(session) = self.sessions.get(owner) else { return reads };
+        session.for_each_hold(|NotedHold { grant, .. }| {
+            let held = self.records.get(grant.index()).held();
+            let reads_it = held.is_some_and(|held| {
+                held.grant(grant.index()) == grant && held.entry == index && held.mode == Mode::Shared
+            });
+            reads.extend(reads_it.then_some(grant));
+            ControlFlow::Continue(())
+        });
+        reads
+    }
+
+    /// Notes a hold of a session; one that rises may have waited for that alone. Off the mutex.
+    pub(crate) fn note_hold_and_look(&self, owner: u32, hash: u64, grant: Grant) {
+        self.note_hold(owner, hash, grant);
+        if self.config.reentrancy == Reentrancy::Count && is_session(owner) {
+            self.look_at_riser(hash, grant);
+        }
+    }
+
+    #[cold]
+    fn look_at_riser(&self, hash: u64, grant: Grant) {
+        let Some(held) = self.records.get(grant.index()).held().filter(|held| held.mode == Mode::Shared) else {
+            return;
+        };
+        let entry = self.table.entry(held.entry);
+        if !entry.word().has_waiters() {
+            return;
+        }
+        let shard = self.lock_shard(hash);
+        // While the hold is there the entry keeps its key.
+        if self.is_held(grant) && entry.hash() == hash {
+            self.settle_and_wake(self.local(), shard, held.entry, entry, hash, None);
+        }
+    }
+}
+
+/// The first in line, whose turn has come though its session reads.
+pub(super) struct Rising {
+    pub(super) waiter: u32,
+    reads: Vec<Grant>,
+}
+
+impl Rising {
+    /// What becomes counted with the hold of this waiter; nothing if another one rises.
+    pub(super) fn reads_with(&self, waiter: u32) -> &[Grant] {
+        if self.waiter == waiter { &self.reads } else { &[] }
+    }
+}
+
+/// What became of an attempt to have readers come to the shard.
+enum CalledIn {
+    /// All come, and the word is this: the holds of these grants end under the shard's mutex alone.
+    All(Word, Vec<Grant>),
+    /// Another reader came or went.
+    Moved,
+    /// Others read, too, or one is about to leave.
+    No,
+}

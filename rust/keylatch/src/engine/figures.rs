@@ -4,8 +4,9 @@
 //! up, one row of shards after the other.
 //!
 //! **Holders.** A lock may be granted by one thread and released by another, so the number of holders is a sum over all
-//! threads, and they go on while it is formed. A thread that is kept from running between two reads would add all that
-//! happened meanwhile. So a sum counts only once a second one comes to about the same: see [`settled`].
+//! threads, and they go on while it is formed. All releases are read before any grant, so that no release is counted whose
+//! grant is not. A thread that is kept from running between two reads adds all grants that happened meanwhile. So a sum
+//! counts only once a second one comes to about the same: see [`settled`].
 
 use super::core::Core;
 use super::local::{Local, ROWS};
@@ -105,7 +106,7 @@ impl Core {
 
     fn row_metrics(&self, row: u32) -> ShardMetrics {
         let threads = self.locals().count() as u64;
-        let Sums { fast, fast_releases, counts, entries } = settled(threads, || self.sums(row));
+        let Sums { fast, fast_releases, counts, entries } = settled(threads, || self.sums(row, || {}));
         let sums = Sums { fast, fast_releases, counts: counts.clone(), entries };
         ShardMetrics {
             fast,
@@ -126,19 +127,20 @@ impl Core {
         }
     }
 
-    fn sums(&self, row: u32) -> Sums {
+    /// One sum. `between` is called where others may go on.
+    fn sums(&self, row: u32, mut between: impl FnMut()) -> Sums {
         let mut sums = Sums::default();
+        // Acquire. Pairs with: the Release of `count_release`. The grant of each release that is read is read, too.
+        sums.fast_releases = self.locals().map(|local| local.tally(row).releases.load(Ordering::Acquire)).sum();
+        between();
         for index in (row..self.table.shard_count()).step_by(ROWS as usize) {
+            // Of each shard both at one moment: a lock stays in its shard.
             let mut shard = self.table.lock(index);
             sums.entries += u64::from(shard.entries());
             sums.counts.add(shard.counts());
         }
-        for local in self.locals() {
-            let tally = local.tally(row);
-            // Acquire: the releases are not read before the grants, so that the pair of a running thread is about one.
-            sums.fast += tally.grants.load(Ordering::Acquire);
-            sums.fast_releases += tally.releases.load(Ordering::Relaxed);
-        }
+        between();
+        sums.fast = self.locals().map(|local| local.tally(row).grants.load(Ordering::Relaxed)).sum();
         sums
     }
 }
@@ -160,6 +162,7 @@ fn settled(threads: u64, mut sum: impl FnMut() -> Sums) -> Sums {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::{FastObjectLockManager, LockConfig, LockRequest};
 
     #[test]
     fn one_sum_that_was_interrupted_does_not_count() {
@@ -173,6 +176,18 @@ mod tests {
         // Never less than nothing.
         assert_eq!(settled_of(&[of(10, 12), of(10, 11)]), 0);
         assert_eq!(settled_of(&[of(10, 700_000), of(700_001, 700_000), of(700_001, 700_000)]), 1);
+    }
+
+    #[test]
+    fn release_is_never_counted_without_its_grant() {
+        let locks = FastObjectLockManager::with_config(LockConfig { shards: 1, ..LockConfig::default() }).unwrap();
+        let core = locks.core();
+        // On the fast path, and, because it is leased, through the shard.
+        for request in [LockRequest::read(("b", "o")), LockRequest::write(("b", "o")).ttl(Duration::from_secs(3600))] {
+            let sums = core.sums(0, || (0..10).for_each(|_| drop(locks.lock(request).try_now().unwrap())));
+            let granted = sums.fast + sums.counts.immediate + sums.counts.waited;
+            assert!(sums.fast_releases + sums.counts.releases <= granted, "{sums:?}");
+        }
     }
 
     #[test]

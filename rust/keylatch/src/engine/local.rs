@@ -79,12 +79,13 @@ impl Local {
 
     #[inline]
     pub(crate) fn count_grant(&self, shard: u32) {
-        add_one(&self.tally(row_of(shard)).grants);
+        add_one(&self.tally(row_of(shard)).grants, Ordering::Relaxed);
     }
 
     #[inline]
     pub(crate) fn count_release(&self, shard: u32) {
-        add_one(&self.tally(row_of(shard)).releases);
+        // Release. Pairs with: the Acquire in `sums`.
+        add_one(&self.tally(row_of(shard)).releases, Ordering::Release);
     }
 
     /// The owner's number, if this name is the one the thread used last.
@@ -118,8 +119,8 @@ impl Local {
 }
 
 #[inline]
-fn add_one(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+fn add_one(counter: &AtomicU64, order: Ordering) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), order);
 }
 
 #[inline]

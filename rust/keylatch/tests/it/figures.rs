@@ -179,14 +179,25 @@ fn too_many_timeouts_are_unhealthy_and_said_so() {
     assert!(report.contains("locks taken      101") && report.contains("timeouts         1"), "{report}");
 }
 
+/// Has others stop when it goes.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn figures_read_under_load_are_never_absurd() {
     let locks = few_shards(Fairness::default());
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also where this fails: the scope waits for the others.
+        let _stops = Stops(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) {
                     drop(locks.acquire_read_lock_blocking("b", "o", "x").unwrap());
                 }
             });
@@ -198,7 +209,6 @@ fn figures_read_under_load_are_never_absurd() {
             assert!(now.entries <= 1 && now.releases <= now.acquisitions(), "{now:?}");
             before = now;
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_at_rest(&locks);
 }

@@ -10,6 +10,7 @@ mod http_claims;
 mod http_events;
 mod http_hostile;
 mod http_locks;
+mod machine_claims;
 mod machine_exhaustive;
 mod machine_locks;
 mod machine_sessions;

@@ -34,7 +34,7 @@ class SessionLost(RemoteError):
 for _class in (RemoteError, Unreachable, Unauthorized, SessionLost):
     _class.__module__ = "keylatch.remote"
 Unreachable.code = -105
-SessionLost.code = -7
+SessionLost.code = -20
 del _class
 
 _GONE = {"epoch_changed", "session_gone", "unknown_session"}
@@ -73,8 +73,7 @@ def error_of(status: int, body: Any, key: Key | None = None) -> KeylatchError:
     if isinstance(error, RemoteError):
         error.problem = name
     code = document.get("code")
-    # The class's own number is the same in every language; the service's may be coarser.
-    error.code = kind.code or (code if isinstance(code, int) else 0)
+    error.code = code if isinstance(code, int) else kind.code
     error.transient = status in (423, 429, 503)
     if isinstance(error, locks.WouldBlock):
         error.holders = holders_of(document.get("holders"))

@@ -20,6 +20,12 @@ pub(super) mod code {
     pub(crate) const KEY: i32 = -9;
     pub(crate) const CONFIG: i32 = -10;
     pub(crate) const WAITERS: i32 = -13;
+    pub(crate) const SESSION: i32 = -20;
+    pub(crate) const EPOCH: i32 = -21;
+    pub(crate) const STALE: i32 = -22;
+    pub(crate) const NUMBER: i32 = -23;
+    pub(crate) const OPEN: i32 = -24;
+    pub(crate) const SESSIONS: i32 = -25;
     pub(crate) const INVALID: i32 = -101;
     pub(crate) const SYSTEM: i32 = -105;
 }
@@ -108,29 +114,29 @@ impl Problem {
                 "the server has started anew since this session was opened, and every lock of it is void; open a session \
                  and ask again",
             )
-            .code(code::LEASE_LOST),
+            .code(code::EPOCH),
             Refusal::SessionGone => Self::new(
                 "session_gone",
                 StatusCode::GONE,
                 "the session has ended and its locks are released; open another one, and renew it in time",
             )
-            .code(code::LEASE_LOST),
+            .code(code::SESSION),
             Refusal::UnknownSession => {
                 Self::new("unknown_session", StatusCode::NOT_FOUND, "there is no such session for this client")
-                    .code(code::INVALID)
+                    .code(code::SESSION)
             }
             Refusal::StaleRequest { settled_below } => Self::new(
                 "stale_request",
                 StatusCode::CONFLICT,
                 format!("the client said that numbers below {settled_below} have settled; use a new number"),
             )
-            .code(code::INVALID),
+            .code(code::STALE),
             Refusal::NumberReused => Self::new(
                 "number_reused",
                 StatusCode::CONFLICT,
                 "this request_id was used for other keys; each request has a number of its own",
             )
-            .code(code::INVALID),
+            .code(code::NUMBER),
             Refusal::SessionCut => Self::new(
                 "session_cut",
                 StatusCode::CONFLICT,
@@ -189,11 +195,11 @@ impl Problem {
 
     fn full(what: Limit, limit: usize) -> Self {
         let (name, status, code, advice) = match what {
-            Limit::Sessions => ("too_many_sessions", 503, code::TABLE_FULL, "end some, or raise --max-sessions"),
+            Limit::Sessions => ("too_many_sessions", 503, code::SESSIONS, "end some, or raise --max-sessions"),
             Limit::Waiters => ("too_many_waiters", 503, code::WAITERS, "try again later, or raise --max-waiters"),
             Limit::Keys => ("too_many_keys", 503, code::TABLE_FULL, "release some, or raise --max-keys"),
             Limit::OpenRequests => {
-                ("too_many_open_requests", 429, code::WAITERS, "say with settled_below which have their answer")
+                ("too_many_open_requests", 429, code::OPEN, "say with settled_below which have their answer")
             }
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);

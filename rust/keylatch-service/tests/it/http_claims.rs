@@ -114,17 +114,18 @@ async fn forged_stale_and_foreign_numbers_are_refused() {
     let waiting = service.complete((&b, 1), &mine, ("note", "x")).await;
     assert_eq!((waiting.status, waiting.problem()), (409, "still_queued"));
     let other = service.claim(&a, 1, "other", 0).await;
-    assert_eq!((other.status, other.problem()), (409, "number_reused"));
+    assert_eq!((other.status, other.problem(), &other.body["code"]), (409, "number_reused", &json!(-23)));
     assert_eq!(service.lock(&a, 1, "x", 0).await.problem(), "number_reused", "locks and claims share the numbers");
     service.lock(&a, 2, "x", 0).await;
     assert_eq!(service.claim(&a, 2, "l", 0).await.problem(), "number_reused");
     let mut settled = claim_body(&a, 9, "m", 0);
     settled["settled_below"] = json!(9);
     service.post("/v1/claim", settled).await;
-    assert_eq!(service.claim(&a, 1, "l", 0).await.problem(), "stale_request");
+    let stale = service.claim(&a, 1, "l", 0).await;
+    assert_eq!((stale.problem(), &stale.body["code"]), ("stale_request", &json!(-22)));
     assert_eq!(state(&service.claim(&b, 1, "l", 0).await), (200, "yours"), "what was settled is given up");
     let old = service.claim(&format!("{}.1", epoch + 1), 1, "l", 0).await;
-    assert_eq!((old.status, old.problem()), (409, "epoch_changed"));
+    assert_eq!((old.status, old.problem(), &old.body["code"]), (409, "epoch_changed", &json!(-21)));
     for wrong in [
         json!({"resource": {"bucket": "", "object": "x"}}),
         json!({"resource": {"bucket": "b", "object": "x"}, "max_attempts": 0}),

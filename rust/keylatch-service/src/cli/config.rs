@@ -176,6 +176,7 @@ impl Resolved {
             tls,
             limits,
             connections: self.number("max-connections")?,
+            threads: 1,
             drain: self.time("drain-ms")?,
         };
         let json_log = match self.text("log-format") {

@@ -4,7 +4,7 @@ use super::list::{claim_line, fail};
 use super::options::{ClientOptions, FilterOptions, KeyArgument, safe, shown};
 use super::{exit, print};
 use crate::client::{ClientError, Http, ServerEvent};
-use crate::server::claim_wire::{ClaimEventBody, ClaimResetBody};
+use crate::server::claim_rows::{ClaimEventBody, ClaimResetBody};
 use crate::server::wire::{EventBody, ResetBody};
 use clap::Args;
 use serde_json::{Value, json};

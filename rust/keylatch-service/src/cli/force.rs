@@ -4,7 +4,7 @@ use super::list::{claim_line, every, fail, lock_line};
 use super::options::{ClientOptions, FilterOptions};
 use super::{exit, print};
 use crate::client::ClientError;
-use crate::server::claim_wire::ClaimRow;
+use crate::server::claim_rows::ClaimRow;
 use crate::server::wire::{ForceBody, ForceKind, ForcedBody, LockRow};
 use clap::Args;
 use serde_json::json;

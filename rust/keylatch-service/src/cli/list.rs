@@ -3,7 +3,8 @@
 use super::options::{ClientOptions, FilterOptions, safe, shown};
 use super::{exit, print};
 use crate::client::{ClientError, Http};
-use crate::server::claim_wire::{ClaimOwnerRow, ClaimRow, ResourceBody};
+use crate::server::claim_rows::{ClaimOwnerRow, ClaimRow};
+use crate::server::claim_wire::ResourceBody;
 use crate::server::wire::{ListBody, LockRow, ModeWord, WaiterRow};
 use clap::Args;
 use serde::Serialize;

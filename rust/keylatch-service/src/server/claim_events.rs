@@ -6,7 +6,7 @@
 use super::attach::HEARTBEAT;
 use super::auth::{Identity, Verb};
 use super::body::{EventSender, Gone, event_stream};
-use super::claim_wire::{ClaimEventBody, ClaimResetBody, ClaimRow};
+use super::claim_rows::{ClaimEventBody, ClaimResetBody, ClaimRow};
 use super::problem::Problem;
 use super::shared::Shared;
 use axum::response::Response;

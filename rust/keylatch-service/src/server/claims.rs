@@ -2,14 +2,15 @@
 
 use super::auth::{Identity, Verb};
 use super::body::{JsonBody, Params, json};
-use super::claim_wire::{ClaimBody, ClaimRow, ClaimedBody, CompleteBody, ProgressBody, ProgressedBody};
+use super::claim_rows::ClaimRow;
+use super::claim_wire::{ClaimBody, ClaimedBody, CompleteBody, ProgressBody, ProgressedBody};
 use super::listings::{ListQuery, cursor};
 use super::locks::{check_key, name_of, poll_time};
 use super::problem::{Problem, code};
-use super::sessions::check_owner;
+use super::sessions::Asker;
 use super::shared::{Phase, Shared};
-use super::wire::{ListBody, default_ttl_ms};
-use crate::machine::{AttachPlan, Call, Grant, Machine, Open, Refusal, Report, RequestKey, SessionName};
+use super::wire::ListBody;
+use crate::machine::{Call, Grant, Machine, Refusal, Report, RequestKey, SessionName};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -21,8 +22,7 @@ use std::time::Duration;
 
 /// A claim that was checked, ready for the machine.
 struct ClaimCall {
-    session: Option<SessionName>,
-    open: Option<Open>,
+    asker: Asker,
     number: u64,
     settled_below: u64,
     resource: ObjectKey,
@@ -35,15 +35,13 @@ pub(super) async fn claim(
     Extension(identity): Extension<Identity>,
     JsonBody(body): JsonBody<ClaimBody>,
 ) -> Result<Response, Problem> {
-    let mut call = checked(&shared, &identity, &body)?;
+    let call = checked(&shared, &identity, &body)?;
     let poll = poll_time(body.wait_ms, body.client_timeout_ms);
-    if let Some(open) = &call.open {
-        shared.ensure_promise(open.ttl).await?;
-    }
+    call.asker.ensure_promise(&shared).await?;
     let arrived = shared.now();
     let refused = |refusal: Refusal| Problem::of(&refusal, shared.epoch());
     let (answer, parked) = shared.step_and_park(|machine, now| {
-        let answer = first_answer(machine, now, &identity, &mut call);
+        let answer = first_answer(machine, now, &identity, &call);
         let park = match &answer {
             Ok((session, ClaimAnswer::Waiting { .. })) if !poll.is_zero() => {
                 Some(RequestKey { session: session.number, number: call.number })
@@ -73,12 +71,14 @@ fn first_answer(
     machine: &mut Machine,
     now: Duration,
     identity: &Identity,
-    call: &mut ClaimCall,
+    call: &ClaimCall,
 ) -> Result<(SessionName, ClaimAnswer), Refusal> {
-    if let Some(open) = call.open.take() {
-        return machine.claim_implicit(now, open, call.number, (&call.resource, &call.policy));
-    }
-    let session = call.session.ok_or(Refusal::UnknownSession)?;
+    let session = match &call.asker {
+        Asker::Session(session) => *session,
+        Asker::Unnamed(open) => {
+            return machine.claim_implicit(now, open.clone(), call.number, (&call.resource, &call.policy));
+        }
+    };
     let as_session = Call { now, session, principal: &identity.principal, settled_below: call.settled_below };
     Ok((session, machine.claim(as_session, call.number, &call.resource, &call.policy)?))
 }
@@ -115,23 +115,7 @@ fn checked(shared: &Shared, identity: &Identity, body: &ClaimBody) -> Result<Cla
     let resource = ObjectKey::from(&body.resource);
     check_key(shared.limits().key_bytes, &resource)?;
     identity.check(Verb::Lock, &resource)?;
-    let session = body.session.as_deref().map(name_of).transpose()?;
-    let open = match (&session, &body.owner, body.ttl_ms) {
-        (None, owner, ttl_ms) => {
-            let owner = owner.as_deref().unwrap_or_default();
-            check_owner(shared, owner)?;
-            Some(Open {
-                owner: owner.into(),
-                principal: Arc::clone(&identity.principal),
-                ttl: Duration::from_millis(ttl_ms.unwrap_or_else(default_ttl_ms)),
-                attach: AttachPlan::RenewsOnly,
-            })
-        }
-        (Some(_), None, None) => None,
-        (Some(_), ..) => {
-            return Err(Problem::invalid("owner and ttl_ms belong to the session; leave them out of its requests"));
-        }
-    };
+    let asker = Asker::of(shared, identity, (body.session.as_deref(), body.owner.as_deref(), body.ttl_ms))?;
     if body.max_attempts == Some(0) {
         return Err(Problem::invalid("max_attempts is 0; allow at least 1 or leave it out"));
     }
@@ -143,7 +127,7 @@ fn checked(shared: &Shared, identity: &Identity, body: &ClaimBody) -> Result<Cla
         max_waiting: body.max_waiting,
         lease: body.lease_ms.map(Duration::from_millis),
     };
-    Ok(ClaimCall { session, open, number: body.request_id, settled_below: body.settled_below, resource, policy })
+    Ok(ClaimCall { asker, number: body.request_id, settled_below: body.settled_below, resource, policy })
 }
 
 fn grant_of(text: &str) -> Result<Grant, Problem> {

@@ -1,9 +1,12 @@
 //! Accepting connections.
 
 use super::auth::fingerprint;
+use super::host::{names_this_machine, other_host};
 use super::shared::Shared;
+use super::threads::Threads;
 use axum::Router;
 use axum::extract::Request;
+use axum::response::IntoResponse as _;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -47,13 +50,14 @@ pub(super) struct Acceptor {
     pub(super) router: Router,
     pub(super) shared: Arc<Shared>,
     pub(super) tls: Arc<TlsSlot>,
+    pub(super) threads: Threads,
     pub(super) most_connections: usize,
     pub(super) is_open: bool,
 }
 
 impl Acceptor {
     /// Accepts connections until the server stops, and lets those that are open end.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let graceful = GracefulShutdown::new();
         let free = Arc::new(Semaphore::new(self.most_connections));
         loop {
@@ -75,7 +79,7 @@ impl Acceptor {
             };
             let (router, watcher, is_open) = (self.router.clone(), graceful.watcher(), self.is_open);
             let tls = self.tls.read().clone();
-            tokio::spawn(async move {
+            self.threads.serve(stream, move |stream| async move {
                 serve(stream, address, (tls, is_open), (router, watcher)).await;
                 drop(permit);
             });
@@ -116,9 +120,15 @@ where
 {
     let address = peer.address;
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let mut request: Request = request.map(axum::body::Body::new);
-        request.extensions_mut().insert(peer.clone());
-        router.clone().oneshot(request)
+        let (router, peer) = (router.clone(), peer.clone());
+        async move {
+            let mut request: Request = request.map(axum::body::Body::new);
+            if peer.is_open && !names_this_machine(request.headers()) {
+                return Ok(other_host().into_response());
+            }
+            request.extensions_mut().insert(peer);
+            router.oneshot(request).await
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

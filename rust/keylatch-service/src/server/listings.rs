@@ -2,11 +2,11 @@
 
 use super::auth::{Identity, Verb};
 use super::body::{JsonBody, Params, json};
-use super::claim_wire::ClaimRow;
+use super::claim_rows::ClaimRow;
 use super::locks::name_of;
 use super::problem::Problem;
 use super::shared::Shared;
-use super::wire::{ForceBody, ForceKind, ForcedBody, ListBody, LockRow, WaiterRow};
+use super::wire::{ForceBody, ForceKind, ForcedBody, ListBody, LockRow, WaiterRow, joined_key};
 use crate::machine::{KeyFilter, LockFilter};
 use axum::Extension;
 use axum::extract::State;
@@ -50,8 +50,7 @@ impl ListQuery {
         let Some(text) = &self.after else { return Ok(None) };
         let wrong = |_| Problem::invalid("after is not what a page answered as next");
         let (bucket, object, version): (String, String, Option<String>) = serde_json::from_str(text).map_err(wrong)?;
-        let key = ObjectKey::new(bucket, object);
-        Ok(Some(version.map_or(key.clone(), |version| key.with_version(version))))
+        Ok(Some(joined_key(&bucket, &object, version.as_deref())))
     }
 
     pub(super) fn most(&self) -> usize {

@@ -5,10 +5,10 @@ use super::body::{JsonBody, json};
 use super::claim_wire::ClaimedBody;
 use super::claims::not_owned;
 use super::problem::{Problem, code};
-use super::sessions::check_owner;
+use super::sessions::Asker;
 use super::shared::{Phase, Shared};
-use super::wire::{EndBody, HolderRow, LockBody, RequestBody, default_ttl_ms};
-use crate::machine::{Answer, Ask, AttachPlan, Call, CancelAnswer, Item, Open, Refusal, RequestKey, SessionName, Wait};
+use super::wire::{EndBody, HolderRow, LockBody, RequestBody};
+use crate::machine::{Answer, Ask, Call, CancelAnswer, Item, Refusal, RequestKey, SessionName, Wait};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -29,8 +29,7 @@ pub(super) fn name_of(session: &str) -> Result<SessionName, Problem> {
 
 /// A lock call that was checked, ready for the machine.
 struct LockCall {
-    session: Option<SessionName>,
-    open: Option<Open>,
+    asker: Asker,
     number: u64,
     settled_below: u64,
     ask: Ask,
@@ -38,8 +37,8 @@ struct LockCall {
     poll: Duration,
 }
 
-/// What the machine answered, and to which session.
-type Answered = (SessionName, Answer);
+/// What the machine answered, and for how long a grant is safe.
+type Answered = (Answer, Duration);
 
 /// `POST /v1/lock`.
 pub(super) async fn lock(
@@ -47,49 +46,47 @@ pub(super) async fn lock(
     Extension(identity): Extension<Identity>,
     JsonBody(body): JsonBody<LockBody>,
 ) -> Result<Response, Problem> {
-    let mut call = checked(&shared, &identity, &body)?;
-    if let Some(open) = &call.open {
-        shared.ensure_promise(open.ttl).await?;
-    }
+    let call = checked(&shared, &identity, &body)?;
+    call.asker.ensure_promise(&shared).await?;
     let arrived = shared.now();
     let refused = |refusal: Refusal| Problem::of(&refusal, shared.epoch());
-    let (answer, parked) = shared.step_and_park(|machine, now| {
-        let answer = first_answer(machine, now, &identity, &mut call);
+    let (answered, parked) = shared.step_and_park(|machine, now| {
+        let answer = first_answer(machine, now, &identity, &call);
         let park = match &answer {
             Ok((session, Answer::Waiting { .. })) if !call.poll.is_zero() => {
                 Some(RequestKey { session: session.number, number: call.number })
             }
             _ => None,
         };
-        (answer, park)
+        (answer.map(|(session, answer)| (session, (answer, machine.promised_from(session.number, arrived)))), park)
     });
-    let (session, mut answer) = answer.map_err(refused)?;
+    let (session, mut answered) = answered.map_err(refused)?;
     if let Some(parked) = parked {
         let _ = tokio::time::timeout(call.poll, parked).await;
-        answer = shared
+        answered = shared
             .step(|machine, now| {
                 let again = Call { now, session, principal: &identity.principal, settled_below: 0 };
-                machine.lock(again, call.number, call.ask.clone())
+                let answer = machine.lock(again, call.number, call.ask.clone())?;
+                Ok((answer, machine.promised_from(session.number, arrived)))
             })
             .map_err(refused)?;
-        if shared.phase() != Phase::Serving && matches!(answer, Answer::Waiting { .. }) {
+        if shared.phase() != Phase::Serving && matches!(answered.0, Answer::Waiting { .. }) {
             return Err(refused(Refusal::Closing));
         }
     }
-    let valid = shared.step(|machine, _| machine.promised_from(session.number, arrived));
-    Ok(lock_response((session, answer), call.number, valid))
+    Ok(lock_response(session, call.number, &answered))
 }
 
 fn first_answer(
     machine: &mut crate::machine::Machine,
     now: Duration,
     identity: &Identity,
-    call: &mut LockCall,
-) -> Result<Answered, Refusal> {
-    if let Some(open) = call.open.take() {
-        return machine.lock_implicit(now, open, call.number, call.ask.clone());
-    }
-    let session = call.session.ok_or(Refusal::UnknownSession)?;
+    call: &LockCall,
+) -> Result<(SessionName, Answer), Refusal> {
+    let session = match &call.asker {
+        Asker::Session(session) => *session,
+        Asker::Unnamed(open) => return machine.lock_implicit(now, open.clone(), call.number, call.ask.clone()),
+    };
     let as_session = Call { now, session, principal: &identity.principal, settled_below: call.settled_below };
     Ok((session, machine.lock(as_session, call.number, call.ask.clone())?))
 }
@@ -109,26 +106,9 @@ fn checked(shared: &Shared, identity: &Identity, body: &LockBody) -> Result<Lock
         identity.check(Verb::Lock, &item.key)?;
     }
     let wait = if body.wait_ms == 0 { Wait::Try } else { Wait::Queue };
-    let session = body.session.as_deref().map(name_of).transpose()?;
-    let open = match (&session, &body.owner, body.ttl_ms) {
-        (None, owner, ttl_ms) => {
-            let owner = owner.as_deref().unwrap_or_default();
-            check_owner(shared, owner)?;
-            Some(Open {
-                owner: owner.into(),
-                principal: Arc::clone(&identity.principal),
-                ttl: Duration::from_millis(ttl_ms.unwrap_or_else(default_ttl_ms)),
-                attach: AttachPlan::RenewsOnly,
-            })
-        }
-        (Some(_), None, None) => None,
-        (Some(_), ..) => {
-            return Err(Problem::invalid("owner and ttl_ms belong to the session; leave them out of its requests"));
-        }
-    };
+    let asker = Asker::of(shared, identity, (body.session.as_deref(), body.owner.as_deref(), body.ttl_ms))?;
     Ok(LockCall {
-        session,
-        open,
+        asker,
         number: body.request_id,
         settled_below: body.settled_below,
         ask: Ask::new(items, body.priority, wait),
@@ -229,11 +209,11 @@ fn cancelled_claim(session: SessionName, number: u64, answer: &ClaimAnswer) -> R
     Ok(json(StatusCode::OK, &body))
 }
 
-fn lock_response((session, answer): Answered, number: u64, valid: Duration) -> Response {
-    match &answer {
-        Answer::Granted { .. } => json(StatusCode::OK, &request_body(session, number, &answer, valid)),
-        Answer::Waiting { .. } => json(StatusCode::ACCEPTED, &request_body(session, number, &answer, valid)),
-        _ => not_granted(session, &answer).into_response(),
+fn lock_response(session: SessionName, number: u64, (answer, valid): &Answered) -> Response {
+    match answer {
+        Answer::Granted { .. } => json(StatusCode::OK, &request_body(session, number, answer, *valid)),
+        Answer::Waiting { .. } => json(StatusCode::ACCEPTED, &request_body(session, number, answer, *valid)),
+        _ => not_granted(session, answer).into_response(),
     }
 }
 

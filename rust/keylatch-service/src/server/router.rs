@@ -7,7 +7,7 @@ use super::shared::Shared;
 use super::{attach, claims, events, listings, locks, sessions, status};
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -62,12 +62,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/healthz", get(status::healthz))
         .route("/openapi.json", get(status::openapi))
         .route("/", get(status::page));
-    guarded
-        .merge(open)
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(check_host))
-        .with_state(shared)
+    guarded.merge(open).fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(shared)
 }
 
 async fn no_such_path() -> Response {
@@ -93,25 +88,4 @@ async fn authenticate(State(shared): State<Arc<Shared>>, mut request: Request, n
             problem.into_response()
         }
     }
-}
-
-/// A server that wants no authentication answers requests to this machine's own names only: a page whose name an attacker
-/// lets point here must not reach it.
-async fn check_host(request: Request, next: Next) -> Response {
-    let is_open = request.extensions().get::<Peer>().is_some_and(|peer| peer.is_open);
-    if is_open && !names_this_machine(request.headers()) {
-        let detail = "without authentication this server answers to localhost, 127.0.0.1 and [::1] only";
-        return Problem::new("other_host", StatusCode::MISDIRECTED_REQUEST, detail).into_response();
-    }
-    next.run(request).await
-}
-
-fn names_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST) else { return true };
-    let Ok(host) = host.to_str() else { return false };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

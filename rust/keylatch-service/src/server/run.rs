@@ -5,6 +5,7 @@ use super::listen::{Acceptor, TlsSlot};
 use super::marks::{Marks, MarksError};
 use super::router::router;
 use super::shared::Shared;
+use super::threads::Threads;
 use super::tls::{TlsError, TlsFiles, server_config};
 use crate::machine::Limits;
 use std::fmt;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Open connections.
     pub connections: usize,
+    /// Threads that serve them, the present runtime's among them.
+    pub threads: usize,
     /// How long it waits for holders when it stops.
     pub drain: Duration,
 }
@@ -44,6 +47,7 @@ impl Default for Settings {
             tls: None,
             limits: Limits::default(),
             connections: 25_000,
+            threads: 1,
             drain: Duration::from_secs(10),
         }
     }
@@ -65,6 +69,8 @@ impl Settings {
 pub enum ServeError {
     /// It would be open to a network.
     Unprotected(SocketAddr),
+    /// A thread is not to be had.
+    Threads(io::Error),
     /// The address is not to be had.
     Listen(SocketAddr, io::Error),
     /// The state file.
@@ -83,6 +89,7 @@ impl fmt::Display for ServeError {
                 "{address} can be reached from other machines and nothing is asked of clients; give --tokens or \
                  --tls-client-roots, or listen on 127.0.0.1"
             ),
+            Self::Threads(error) => write!(f, "{error}; ask for fewer with --threads"),
             Self::Listen(address, error) => write!(f, "{address}: {error}; choose another address with --listen"),
             Self::Marks(error) => error.fmt(f),
             Self::Access(error) => error.fmt(f),
@@ -138,6 +145,7 @@ pub async fn start(settings: Settings) -> Result<Running, ServeError> {
         router: router(Arc::clone(&shared)),
         shared: Arc::clone(&shared),
         tls: Arc::clone(&tls),
+        threads: Threads::start(settings.threads).map_err(ServeError::Threads)?,
         most_connections: settings.connections,
         is_open,
     };

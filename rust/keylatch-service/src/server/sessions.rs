@@ -6,8 +6,8 @@ use super::claim_wire::ClaimedBody;
 use super::locks::{name_of, request_body};
 use super::problem::Problem;
 use super::shared::Shared;
-use super::wire::{OpenBody, OpenedBody, RenewBody, RenewedBody};
-use crate::machine::{AttachPlan, Call, Open, RequestKey};
+use super::wire::{OpenBody, OpenedBody, RenewBody, RenewedBody, default_ttl_ms};
+use crate::machine::{AttachPlan, Call, Open, RequestKey, SessionName};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -42,12 +42,53 @@ pub(super) async fn open(
     ))
 }
 
-pub(super) fn check_owner(shared: &Shared, owner: &str) -> Result<(), Problem> {
+fn check_owner(shared: &Shared, owner: &str) -> Result<(), Problem> {
     let limit = shared.limits().owner_bytes;
     if owner.len() > limit {
         return Err(Problem::invalid(format!("owner has {} bytes and may have {limit}", owner.len())));
     }
     Ok(())
+}
+
+/// Whose a numbered request is.
+pub(super) enum Asker {
+    Session(SessionName),
+    /// A session is made for this request and ends with it.
+    Unnamed(Open),
+}
+
+impl Asker {
+    /// Reads the fields `session`, `owner` and `ttl_ms` of a request.
+    pub(super) fn of(
+        shared: &Shared,
+        identity: &Identity,
+        fields: (Option<&str>, Option<&str>, Option<u64>),
+    ) -> Result<Self, Problem> {
+        match fields {
+            (Some(session), None, None) => name_of(session).map(Self::Session),
+            (Some(_), ..) => {
+                Err(Problem::invalid("owner and ttl_ms belong to the session; leave them out of its requests"))
+            }
+            (None, owner, ttl_ms) => {
+                let owner = owner.unwrap_or_default();
+                check_owner(shared, owner)?;
+                Ok(Self::Unnamed(Open {
+                    owner: owner.into(),
+                    principal: Arc::clone(&identity.principal),
+                    ttl: Duration::from_millis(ttl_ms.unwrap_or_else(default_ttl_ms)),
+                    attach: AttachPlan::RenewsOnly,
+                }))
+            }
+        }
+    }
+
+    /// Makes sure that what the server promises with a new session outlives a crash.
+    pub(super) async fn ensure_promise(&self, shared: &Arc<Shared>) -> Result<(), Problem> {
+        match self {
+            Self::Session(_) => Ok(()),
+            Self::Unnamed(open) => shared.ensure_promise(open.ttl).await,
+        }
+    }
 }
 
 /// `POST /v1/sessions/{session}/renew`.

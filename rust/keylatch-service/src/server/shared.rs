@@ -316,7 +316,7 @@ impl Shared {
         }
     }
 
-    /// Stops granting, and waits until every lock is free or the time is over. Returns whether it stopped clean.
+    /// Stops granting and waits for holders. Returns whether every lock is free.
     pub(super) async fn drain(self: &Arc<Self>, patience: Duration) -> bool {
         self.phase.send_replace(Phase::Draining);
         let deadline = tokio::time::Instant::now() + patience;

@@ -1,6 +1,7 @@
 //! What goes over the wire: the JSON of requests and answers.
 
-use super::claim_wire::{ClaimRow, ClaimedBody};
+use super::claim_rows::ClaimRow;
+use super::claim_wire::ClaimedBody;
 use crate::machine::{Event, EventKind, Grant, HeldLock, Holder, Item, QueuedRequest, SessionName};
 use keylatch::{Mode, ObjectKey};
 use serde::{Deserialize, Serialize};
@@ -50,21 +51,28 @@ pub struct ItemBody {
 
 impl From<&Item> for ItemBody {
     fn from(item: &Item) -> Self {
-        let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
-        Self {
-            bucket: text(item.key.bucket()),
-            object: text(item.key.object()),
-            version: item.key.version().map(text),
-            mode: item.mode.into(),
-        }
+        let (bucket, object, version) = key_parts(&item.key);
+        Self { bucket, object, version, mode: item.mode.into() }
     }
 }
 
 impl From<&ItemBody> for Item {
     fn from(body: &ItemBody) -> Self {
-        let key = ObjectKey::new(&body.bucket, &body.object);
-        let key = body.version.as_ref().map_or(key.clone(), |version| key.with_version(version));
-        Self { key, mode: body.mode.into() }
+        Self { key: joined_key(&body.bucket, &body.object, body.version.as_deref()), mode: body.mode.into() }
+    }
+}
+
+/// The parts of a key: bucket, object, version.
+pub(super) fn key_parts(key: &ObjectKey) -> (String, String, Option<String>) {
+    let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
+    (text(key.bucket()), text(key.object()), key.version().map(text))
+}
+
+pub(super) fn joined_key(bucket: &str, object: &str, version: Option<&str>) -> ObjectKey {
+    let key = ObjectKey::new(bucket, object);
+    match version {
+        Some(version) => key.with_version(version),
+        None => key,
     }
 }
 
@@ -163,7 +171,7 @@ pub struct LockBody {
     pub settled_below: u64,
 }
 
-fn first_number() -> u64 {
+pub(super) fn first_number() -> u64 {
     1
 }
 

@@ -223,7 +223,9 @@ async fn refusals_are_logged_without_secrets() {
     let log = Log::default();
     let _listening = log.listen();
     let folder = Folder::new();
-    let service = with_tokens(&folder).await;
+    let tokens = Some(folder.write("tokens.toml", &tokens()));
+    // The log is this thread's.
+    let service = Service::with(Settings { tokens, threads: 1, ..settings() }).await;
     for token in ["unknown-SECRET-0007", "former-SECRET-00004", "builder-SECRET-0001"] {
         call(&service, token, ("POST", "/v1/lock"), &lock_of("theirs/SECRETLESS")).await;
     }
@@ -239,7 +241,7 @@ async fn tls_serves_and_plain_text_is_refused() {
     let log = Log::default();
     let _listening = log.listen();
     let certificates = Certificates::new();
-    let running = start(certificates.settings(None)).await.unwrap();
+    let running = start(Settings { threads: 1, ..certificates.settings(None) }).await.unwrap();
     let http = certificates.client(&running, None);
     let opened: Value = http.post("/v1/sessions", &json!({"owner": "a"})).await.unwrap();
     assert!(opened["session"].is_string());

@@ -45,7 +45,12 @@ impl Drop for Folder {
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings { listen: "127.0.0.1:0".parse().unwrap(), drain: Duration::from_secs(30), ..Settings::default() }
+    Settings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        drain: Duration::from_secs(30),
+        threads: 2,
+        ..Settings::default()
+    }
 }
 
 pub(crate) fn with_grace(grace: Duration) -> Settings {

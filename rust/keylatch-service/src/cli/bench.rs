@@ -1,9 +1,9 @@
 //! `keylatch bench`: a server's speed, beside an empty request to the same server.
 
 use super::crowd;
+use super::exit::print;
 use super::list::fail;
 use super::options::ClientOptions;
-use super::print;
 use crate::client::{ClientError, Http};
 use crate::server::wire::{
     EndBody, HealthBody, ItemBody, LockBody, ModeWord, OpenBody, OpenedBody, RenewBody, RenewedBody, RequestBody,
@@ -26,7 +26,7 @@ pub(super) struct BenchArgs {
     /// Measures hand-overs in a line of this many waiters instead
     #[arg(long, value_name = "NUMBER", conflicts_with = "crowd")]
     waiters: Option<usize>,
-    /// Has all clients compete for sixteen keys instead, and checks exclusion and fences
+    /// Has all clients compete for sixteen keys, checking exclusion and fences
     #[arg(long)]
     crowd: bool,
 }

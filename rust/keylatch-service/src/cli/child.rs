@@ -32,7 +32,7 @@ pub(super) async fn run(
     ended.map_err(|error| exit::say(exit::SYSTEM, format_args!("{program}: {error}")))
 }
 
-/// Waits for the command; passes signals on, and each new deadline to the guardian.
+/// Waits for the command; passes on signals, and deadlines to the guardian.
 async fn supervise(
     child: &mut Child,
     group: i32,

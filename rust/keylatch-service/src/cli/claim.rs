@@ -16,7 +16,7 @@ use crate::client::{ClaimGuard, ClaimWanted, Claimed, ClientError, Session, Sess
 use crate::server::claim_wire::{OutcomeBody, ResourceBody};
 use clap::Args;
 use keylatch::claim::{ClaimPolicy, ClaimWhenTaken};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
@@ -84,35 +84,21 @@ pub(super) fn run(args: ClaimArgs) -> u8 {
 async fn claim(args: ClaimArgs, guardian: Guardian) -> u8 {
     let session = match open(&args).await {
         Ok(session) => session,
-        Err(error) => return exit::say(exit::of(&error), format_args!("{error}")),
+        Err(error) => return args.client.fail(&error),
     };
     let status = match ask(&args, &session).await {
         Ok(Claimed::Yours(guard)) => work(&args, (&session, guard), guardian).await,
         Ok(Claimed::Done(outcome)) => done_by_another(&args, &outcome),
         Ok(Claimed::Skipped { owner }) => {
             let owner = owner.unwrap_or_default();
-            args.report("skipped", exit::NOT_FREE, &json!({"owner": owner}));
+            args.client.report("skipped", exit::NOT_FREE, &json!({"owner": owner}));
             exit::say(exit::NOT_FREE, format_args!("skipped: {} does the work", safe(&owner)))
         }
-        Ok(Claimed::Superseded) => exit::say(exit::NOT_FREE, format_args!("superseded by a later request")),
-        Err(error) => exit::say(exit::of(&error), format_args!("{error}")),
+        Ok(Claimed::Superseded) => args.client.give_up(exit::NOT_FREE, format_args!("superseded by a later request")),
+        Err(error) => args.client.fail(&error),
     };
     session.end().await;
     status
-}
-
-impl ClaimArgs {
-    /// With `--json`, says on the last line of standard output what the claim came to.
-    fn report(&self, state: &str, status: u8, more: &Value) {
-        if !self.client.json {
-            return;
-        }
-        let mut line = json!({"state": state, "status": status});
-        if let (Some(line), Some(more)) = (line.as_object_mut(), more.as_object()) {
-            line.extend(more.clone());
-        }
-        super::print(format!("{line}\n").as_bytes());
-    }
 }
 
 async fn open(args: &ClaimArgs) -> Result<Session, ClientError> {
@@ -145,7 +131,7 @@ async fn ask(args: &ClaimArgs, session: &Session) -> Result<Claimed, ClientError
 fn done_by_another(args: &ClaimArgs, outcome: &OutcomeBody) -> u8 {
     let owner = safe(&outcome.owner);
     let (state, status) = if outcome.error.is_none() { ("done", 0) } else { ("failed", exit::FAILED) };
-    args.report(state, status, &json!({"outcome": outcome}));
+    args.client.report(state, status, &json!({"outcome": outcome}));
     match &outcome.error {
         None => 0,
         Some(error) => exit::say(status, format_args!("failed for good: {owner}: {}", safe(error))),
@@ -156,7 +142,7 @@ fn done_by_another(args: &ClaimArgs, outcome: &OutcomeBody) -> u8 {
 async fn work(args: &ClaimArgs, (session, guard): (&Session, ClaimGuard), guardian: Guardian) -> u8 {
     let (command, reports) = match prepared(args, &guard) {
         Ok(prepared) => prepared,
-        Err(error) => return exit::say(exit::SYSTEM, format_args!("no pipe for reports: {error}")),
+        Err(error) => return args.client.give_up(exit::SYSTEM, format_args!("no pipe for reports: {error}")),
     };
     let ended = {
         let run = child::run(command, session, guard.lost(), guardian);
@@ -171,18 +157,21 @@ async fn work(args: &ClaimArgs, (session, guard): (&Session, ClaimGuard), guardi
         Err(status) => status,
     };
     if !guard.is_valid() {
-        return exit::say(exit::LOST, format_args!("the work was lost; the command was ended"));
+        return args.client.give_up(exit::LOST, format_args!("the work was lost; the command was ended"));
     }
+    let grant = json!({"grant": guard.grant(), "fence": guard.fence(), "attempt": guard.attempt()});
     let (state, finished) = match status {
         0 => ("ended", guard.complete(&args.note).await),
         _ => ("failed", guard.fail(&format!("exit status {status}")).await),
     };
     match finished {
         Ok(()) => {
-            args.report(state, status, &json!({}));
+            args.client.report(state, status, &grant);
             status
         }
-        Err(error) => exit::say(exit::of(&error), format_args!("{}: {error}", resource_shown(&args.resource()))),
+        Err(error) => {
+            args.client.give_up(exit::of(&error), format_args!("{}: {error}", resource_shown(&args.resource())))
+        }
     }
 }
 

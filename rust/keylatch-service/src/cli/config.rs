@@ -5,8 +5,12 @@ use crate::server::{Settings, TlsFiles};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Threads unless more are asked for: all of them share one mutex.
+const MOST_THREADS: usize = 8;
 
 /// One setting, under one name everywhere: `--max-keys`, `KEYLATCH_MAX_KEYS`, `max_keys` in the file.
 #[derive(Debug)]
@@ -21,7 +25,7 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
 }
 
 /// Every setting. An empty default stands for "none".
-const SETTINGS: [Setting; 22] = [
+const SETTINGS: [Setting; 23] = [
     setting("listen", "127.0.0.1:7373", "Address and port"),
     setting("state", "keylatch.state", "File that keeps epoch and fences; \"none\" keeps nothing, for tests only"),
     setting("tokens", "", "Tokens file; without one no token is asked for"),
@@ -37,6 +41,7 @@ const SETTINGS: [Setting; 22] = [
     setting("max-key-bytes", "1024", "Bytes of one key"),
     setting("max-items", "256", "Keys of one request"),
     setting("max-connections", "25000", "Open connections"),
+    setting("threads", "cores", "Threads that serve connections; \"cores\": one for each core, at most 8"),
     setting("events", "16384", "Events that are kept for subscribers"),
     setting("claim-retention-ms", "600000", "For how long the outcome of a claim is retained"),
     setting("claim-outcomes", "10000", "Outcomes that are retained, with their resources' events"),
@@ -128,16 +133,28 @@ impl Resolved {
         let mut text = String::new();
         for setting in &SETTINGS {
             let value = &self.values[setting.name];
-            let source = match &value.source {
-                Source::Flag => format!("--{}", setting.name),
-                Source::Environment => variable(setting.name).to_owned(),
-                Source::File(path) => path.display().to_string(),
-                Source::Default => "default".to_owned(),
-            };
             let line = format!("{} = {}", field(setting.name), toml::Value::String(value.text.clone()));
-            text += &format!("{line:<48} # {source}\n");
+            text += &format!("{line:<48} # {}\n", self.source(setting));
         }
         text
+    }
+
+    /// The same as JSON.
+    pub(super) fn show_json(&self) -> serde_json::Value {
+        let shown = |setting: &Setting| {
+            let value = serde_json::json!({"value": self.values[setting.name].text, "source": self.source(setting)});
+            (field(setting.name), value)
+        };
+        serde_json::Value::Object(SETTINGS.iter().map(shown).collect())
+    }
+
+    fn source(&self, setting: &Setting) -> String {
+        match &self.values[setting.name].source {
+            Source::Flag => format!("--{}", setting.name),
+            Source::Environment => variable(setting.name).to_owned(),
+            Source::File(path) => path.display().to_string(),
+            Source::Default => "default".to_owned(),
+        }
     }
 
     /// Reads the values.
@@ -176,7 +193,13 @@ impl Resolved {
             tls,
             limits,
             connections: self.number("max-connections")?,
-            threads: 1,
+            threads: match self.text("threads") {
+                "cores" => std::thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS),
+                _ => match self.number("threads")? {
+                    threads @ 1..=1024 => threads,
+                    _ => return Err(self.wrong("threads", "\"cores\", or a whole number from 1 to 1024")),
+                },
+            },
             drain: self.time("drain-ms")?,
         };
         let json_log = match self.text("log-format") {
@@ -285,6 +308,7 @@ mod tests {
             (vec!["--max-keys", "0"], "from 1 on"),
             (vec!["--max-keys", "-1"], "from 1 on"),
             (vec!["--grace-ms", "5s"], "milliseconds"),
+            (vec!["--threads", "5000"], "from 1 to 1024"),
             (vec!["--tls-key", "k"], "go together"),
             (vec!["--log-format", "xml"], "text or json"),
             (vec!["--min-ttl-ms", "9", "--max-ttl-ms", "8"], "more than"),

@@ -1,8 +1,9 @@
 //! `keylatch events`.
 
+use super::exit;
+use super::exit::print;
 use super::list::{claim_line, fail};
 use super::options::{ClientOptions, FilterOptions, KeyArgument, safe, shown};
-use super::{exit, print};
 use crate::client::{ClientError, Http, ServerEvent};
 use crate::server::claim_rows::{ClaimEventBody, ClaimResetBody};
 use crate::server::wire::{EventBody, ResetBody};

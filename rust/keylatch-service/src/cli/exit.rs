@@ -60,9 +60,34 @@ pub(super) fn of(error: &ClientError) -> u8 {
     }
 }
 
+/// The status in a word, for `--json`.
+pub(super) fn word(status: u8) -> &'static str {
+    match status {
+        UNREACHABLE => "unreachable",
+        LOST => "lost",
+        FAILED => "failed",
+        UNKNOWN => "unknown",
+        NOT_FREE => "not_free",
+        REFUSED => "refused",
+        NOT_ALLOWED => "not_allowed",
+        126 | 127 => "not_run",
+        2 => "usage",
+        _ => "system",
+    }
+}
+
 /// Says something on standard error and returns the status.
 pub(super) fn say(status: u8, message: Arguments<'_>) -> u8 {
     // With no one to read it there is nothing else to do.
     let _ = writeln!(std::io::stderr(), "keylatch: {message}");
     status
+}
+
+/// Prints to standard output; a reader that has gone ends the program quietly.
+pub(super) fn print(text: &[u8]) -> u8 {
+    match std::io::stdout().write_all(text) {
+        Ok(()) => 0,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => say(SYSTEM, format_args!("standard output: {error}")),
+    }
 }

@@ -1,8 +1,9 @@
 //! `keylatch force-release`.
 
+use super::exit;
+use super::exit::print;
 use super::list::{claim_line, every, fail, lock_line};
 use super::options::{ClientOptions, FilterOptions};
-use super::{exit, print};
 use crate::client::ClientError;
 use crate::server::claim_rows::ClaimRow;
 use crate::server::wire::{ForceBody, ForceKind, ForcedBody, LockRow};

@@ -7,6 +7,7 @@ use super::options::{ClientOptions, KeyArgument};
 use crate::client::{ClientError, Guard, Session, SessionOptions, Wanted};
 use crate::server::wire::{ItemBody, ModeWord};
 use clap::Args;
+use serde_json::json;
 use std::time::Duration;
 
 /// Runs a command while a lock is held.
@@ -55,11 +56,11 @@ pub(super) fn run(args: HoldArgs) -> u8 {
 async fn hold(args: HoldArgs, guardian: Guardian) -> u8 {
     let session = match open(&args).await {
         Ok(session) => session,
-        Err(error) => return exit::say(exit::of(&error), format_args!("{error}")),
+        Err(error) => return args.client.fail(&error),
     };
     let status = match lock(&args, &session).await {
         Ok(guard) => run_command(&args, (&session, guard), guardian).await,
-        Err(error) => exit::say(exit::of(&error), format_args!("{error}")),
+        Err(error) => args.client.fail(&error),
     };
     session.end().await;
     status
@@ -87,17 +88,28 @@ async fn run_command(args: &HoldArgs, (session, guard): (&Session, Guard), guard
     let (program, arguments) = args.command.split_first().expect("clap asks for one");
     let mut command = std::process::Command::new(program);
     command.args(arguments).env("KEYLATCH_FENCE", guard.fence().to_string()).env("KEYLATCH_GRANT", guard.grant());
+    let grant = json!({"grant": guard.grant(), "fence": guard.fence()});
     let status = match child::run(command, session, guard.lost(), guardian).await {
         Ok(status) => child::exit_status(status),
-        Err(status) => return status,
+        Err(status) => {
+            args.client.report(exit::word(status), status, &grant);
+            return status;
+        }
     };
     if !guard.is_valid() {
-        return exit::say(exit::LOST, format_args!("the lock was lost; the command was ended"));
+        return args.client.give_up(exit::LOST, format_args!("the lock was lost; the command was ended"));
     }
     match guard.release().await {
-        Ok(()) => status,
-        Err(ClientError::Lost) => exit::say(exit::LOST, format_args!("the lock was lost while the command ran")),
-        // The command has ended, and its work was covered.
-        Err(error) => exit::say(status, format_args!("not released ({error}); the lease ends by itself")),
+        Err(ClientError::Lost) => {
+            args.client.give_up(exit::LOST, format_args!("the lock was lost while the command ran"))
+        }
+        released => {
+            args.client.report("ended", status, &grant);
+            match released {
+                Ok(()) => status,
+                // The command has ended, and its work was covered.
+                Err(error) => exit::say(status, format_args!("not released ({error}); the lease ends by itself")),
+            }
+        }
     }
 }

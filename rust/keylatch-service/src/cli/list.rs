@@ -1,7 +1,8 @@
 //! `keylatch list`.
 
+use super::exit;
+use super::exit::print;
 use super::options::{ClientOptions, FilterOptions, safe, shown};
-use super::{exit, print};
 use crate::client::{ClientError, Http};
 use crate::server::claim_rows::{ClaimOwnerRow, ClaimRow};
 use crate::server::claim_wire::ResourceBody;
@@ -124,21 +125,30 @@ pub(super) fn waiter_line(row: &WaiterRow) -> String {
 }
 
 pub(super) fn claim_line(row: &ClaimRow) -> String {
-    let resource = resource_shown(&row.resource);
-    let (since, who) = match (&row.owned_by, &row.outcome) {
-        (Some(owner), _) => {
-            (owner.owned_ms, format!("{} attempt {}{}", safe(&owner.owner), owner.attempt, share(owner)))
-        }
-        (None, Some(outcome)) => {
-            let text = outcome.note.as_ref().or(outcome.error.as_ref());
-            (
-                row.outcome_ms.unwrap_or(0),
-                format!("{}: {}", safe(&outcome.owner), safe(text.map_or("", String::as_str))),
-            )
-        }
-        (None, None) => (0, "between attempts".to_owned()),
-    };
-    format!("{resource:<40} {:<9} {:>6} {who} ({} waiting)", row.state, age(since), row.waiting)
+    let since = age(claim_since(row));
+    let who = [claim_owner(row), claim_text(row)].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
+    let (resource, who) = (resource_shown(&row.resource), who.join(" "));
+    format!("{resource:<40} {:<9} {since:>6} {who} ({} waiting)", row.state, row.waiting)
+}
+
+/// For how long a claim has been in its state.
+pub(super) fn claim_since(row: &ClaimRow) -> u64 {
+    row.owned_by.as_ref().map_or(row.outcome_ms.unwrap_or(0), |owner| owner.owned_ms)
+}
+
+/// Who does the work, or did it.
+pub(super) fn claim_owner(row: &ClaimRow) -> String {
+    let owner = row.owned_by.as_ref().map(|owner| &owner.owner);
+    safe(owner.or(row.outcome.as_ref().map(|outcome| &outcome.owner)).map_or("", String::as_str))
+}
+
+/// How far the work is, or what came of it.
+pub(super) fn claim_text(row: &ClaimRow) -> String {
+    match (&row.owned_by, &row.outcome) {
+        (Some(owner), _) => format!("attempt {}{}", owner.attempt, share(owner)),
+        (None, Some(outcome)) => safe(outcome.note.as_ref().or(outcome.error.as_ref()).map_or("", String::as_str)),
+        (None, None) => "between attempts".to_owned(),
+    }
 }
 
 /// How far an owner is, for people; empty if it does not say.

@@ -26,7 +26,8 @@ pub fn command() -> Command {
         .long("show-config")
         .action(ArgAction::SetTrue)
         .help("Prints every setting, its value and where that comes from, and ends");
-    let serve = config::add_settings(Command::new("serve").about("Runs the lock service")).arg(show).after_help(
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Prints JSON");
+    let serve = config::add_settings(Command::new("serve").about("Runs the lock service")).args([show, json]).after_help(
         "Each setting is also an environment variable (KEYLATCH_MAX_KEYS for --max-keys) and a line of the file (max_keys = 7). \
          A flag goes before the variable, that before the file, that before the default. SIGHUP reads tokens and \
          certificates anew; SIGTERM waits for holders, then stops.",
@@ -48,7 +49,7 @@ pub fn command() -> Command {
         .subcommand(list::ListArgs::augment_args(Command::new("list")).about("Lists locks, waiting requests or claims"))
         .subcommand(events::EventsArgs::augment_args(Command::new("events")).about("Follows what happens"))
         .subcommand(force::ForceArgs::augment_args(Command::new("force-release")).about("Releases locks by force"))
-        .subcommand(top::TopArgs::augment_args(Command::new("top")).about("Shows locks and waiters live"))
+        .subcommand(top::TopArgs::augment_args(Command::new("top")).about("Shows locks, waiters and claims live"))
         .subcommand(bench::BenchArgs::augment_args(Command::new("bench")).about("Measures a server"))
         .subcommand(Command::new("completions").about("Prints completions for a shell").arg(shell))
         .subcommand(Command::new("man").about("Prints the man page"))
@@ -93,7 +94,7 @@ fn completions(matches: &ArgMatches) -> u8 {
     let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") else { return 2 };
     let mut text = Vec::new();
     clap_complete::generate(*shell, &mut command(), "keylatch", &mut text);
-    print(&text)
+    exit::print(&text)
 }
 
 /// The man page: the program, then each of its commands.
@@ -110,14 +111,5 @@ fn man() -> u8 {
             .and_then(|()| page.render_options_section(&mut text))
             .and_then(|()| page.render_extra_section(&mut text));
     }
-    rendered.map_or(exit::SYSTEM, |()| print(&text))
-}
-
-/// Prints to standard output; a reader that has gone ends the program quietly.
-fn print(text: &[u8]) -> u8 {
-    match std::io::stdout().write_all(text) {
-        Ok(()) => 0,
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
-        Err(error) => exit::say(exit::SYSTEM, format_args!("standard output: {error}")),
-    }
+    rendered.map_or(exit::SYSTEM, |()| exit::print(&text))
 }

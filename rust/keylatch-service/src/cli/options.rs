@@ -1,9 +1,12 @@
 //! Options that several commands have.
 
+use super::exit;
 use crate::client::{ClientError, Http, Target, TlsClientFiles};
 use crate::server::TlsError;
 use crate::server::wire::{ItemBody, ModeWord};
 use clap::Args;
+use serde_json::{Value, json};
+use std::fmt::Arguments;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -36,6 +39,33 @@ impl ClientOptions {
         let identity = self.client_certificate.clone().zip(self.client_key.clone());
         let tls = TlsClientFiles { roots: self.tls_roots.clone(), identity };
         Ok(Http::new(Target::new(&self.server, self.token()?, &tls)?))
+    }
+
+    /// With `--json`, prints what a command that runs another came to.
+    ///
+    /// It is the last line of standard output.
+    pub(super) fn report(&self, state: &str, status: u8, more: &Value) {
+        if !self.json {
+            return;
+        }
+        let mut line = json!({"state": state, "status": status});
+        if let (Some(line), Some(more)) = (line.as_object_mut(), more.as_object()) {
+            line.extend(more.clone());
+        }
+        exit::print(format!("{line}\n").as_bytes());
+    }
+
+    /// Reports and says why another command was not run, and returns the status.
+    pub(super) fn give_up(&self, status: u8, why: Arguments<'_>) -> u8 {
+        self.report(exit::word(status), status, &json!({"error": why.to_string()}));
+        exit::say(status, why)
+    }
+
+    /// The same for an error of a call.
+    pub(super) fn fail(&self, error: &ClientError) -> u8 {
+        let status = exit::of(error);
+        self.report(exit::word(status), status, &json!({"error": error.to_string(), "code": error.code()}));
+        exit::say(status, format_args!("{error}"))
     }
 
     /// The token. It has no option of its own: arguments are shown to every user of the machine.

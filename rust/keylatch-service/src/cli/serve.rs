@@ -4,6 +4,7 @@ use super::config::Resolved;
 use super::exit;
 use crate::server::{Running, Stopped, start};
 use clap::ArgMatches;
+use serde_json::json;
 use std::io::Write as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -18,9 +19,13 @@ pub(super) fn run(matches: &ArgMatches) -> u8 {
         Ok(config) => config,
         Err(error) => return exit::say(2, format_args!("{error}")),
     };
+    let output = if matches.get_flag("json") { Output::Json } else { Output::Text };
     if matches.get_flag("show-config") {
-        let written = std::io::stdout().write_all(resolved.show().as_bytes());
-        return written.map_or(exit::SYSTEM, |()| 0);
+        let shown = match output {
+            Output::Json => format!("{:#}\n", resolved.show_json()),
+            Output::Text => resolved.show(),
+        };
+        return exit::print(shown.as_bytes());
     }
     let filter = EnvFilter::new(format!("keylatch_service={0},warn", config.log));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -29,7 +34,7 @@ pub(super) fn run(matches: &ArgMatches) -> u8 {
     } else {
         log.with_ansi(false).init();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::say(exit::SYSTEM, format_args!("{error}")),
     };
@@ -37,11 +42,18 @@ pub(super) fn run(matches: &ArgMatches) -> u8 {
         // Before the address is printed: what waits for that may send a signal next.
         let signals = Signals::listen();
         match (start(config.settings).await, signals) {
-            (Ok(running), Ok(signals)) => serve(running, signals).await,
+            (Ok(running), Ok(signals)) => serve(running, signals, output).await,
             (Err(error), _) => exit::say(exit::SYSTEM, format_args!("{error}")),
             (_, Err(error)) => exit::say(exit::SYSTEM, format_args!("{error}")),
         }
     })
+}
+
+/// What standard output gets.
+#[derive(Debug, Clone, Copy)]
+enum Output {
+    Text,
+    Json,
 }
 
 struct Signals {
@@ -60,9 +72,13 @@ impl Signals {
     }
 }
 
-async fn serve(running: Running, mut signals: Signals) -> u8 {
+async fn serve(running: Running, mut signals: Signals, output: Output) -> u8 {
     // For programs that start a server on port 0.
-    let _ = writeln!(std::io::stdout(), "keylatch listens on {}", running.address());
+    let address = running.address();
+    let _ = match output {
+        Output::Json => writeln!(std::io::stdout(), "{}", json!({"listens_on": address, "epoch": running.epoch()})),
+        Output::Text => writeln!(std::io::stdout(), "keylatch listens on {address}"),
+    };
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,

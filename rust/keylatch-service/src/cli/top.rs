@@ -1,9 +1,11 @@
-//! `keylatch top`: locks and waiters, live.
+//! `keylatch top`: locks, waiters and claims, live.
 
-use super::list::{age, every, fail, mode};
+use super::exit;
+use super::exit::print;
+use super::list::{age, claim_owner, claim_since, claim_text, every, fail, mode, resource_shown};
 use super::options::{ClientOptions, FilterOptions, safe, shown};
-use super::{exit, print};
 use crate::client::{ClientError, Http};
+use crate::server::claim_rows::ClaimRow;
 use crate::server::wire::{HealthBody, LockRow, WaiterRow};
 use clap::Args;
 use ratatui::Frame;
@@ -14,7 +16,7 @@ use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-/// Shows locks and waiters live; q ends it.
+/// Shows locks, waiters and claims live; q ends it.
 #[derive(Debug, Args)]
 pub(super) struct TopArgs {
     #[command(flatten)]
@@ -35,6 +37,7 @@ struct Look {
     health: HealthBody,
     locks: Vec<LockRow>,
     waiters: Vec<WaiterRow>,
+    claims: Vec<ClaimRow>,
 }
 
 /// Runs `top`. Returns the exit status.
@@ -85,8 +88,9 @@ async fn look(http: &Http, filter: &FilterOptions) -> Result<Look, ClientError> 
     let health = http.get("/healthz").await?;
     let mut locks: Vec<LockRow> = every(http, "/v1/locks", filter).await?;
     let waiters = every(http, "/v1/waiters", filter).await?;
+    let claims = every(http, "/v1/claims", filter).await?;
     locks.sort_by_key(|row| std::cmp::Reverse(row.held_ms));
-    Ok(Look { health, locks, waiters })
+    Ok(Look { health, locks, waiters, claims })
 }
 
 fn as_text(seen: &Look, json: bool) -> String {
@@ -95,24 +99,27 @@ fn as_text(seen: &Look, json: bool) -> String {
     }
     let locks: String = seen.locks.iter().map(|row| super::list::lock_line(row) + "\n").collect();
     let waiters: String = seen.waiters.iter().map(|row| super::list::waiter_line(row) + "\n").collect();
-    format!("{}\n\nheld\n{locks}\nwaiting\n{waiters}", headline(&seen.health))
+    let claims: String = seen.claims.iter().map(|row| super::list::claim_line(row) + "\n").collect();
+    format!("{}\n\nheld\n{locks}\nwaiting\n{waiters}\nclaims\n{claims}", headline(&seen.health))
 }
 
 fn headline(health: &HealthBody) -> String {
     format!(
-        "{}: epoch {}, up {}, {} sessions, {} held, {} waiting",
+        "{}: epoch {}, up {}, {} sessions, {} held, {} waiting; {} claimed, {} waiting for those",
         health.status,
         health.epoch,
         age(health.uptime_ms),
         health.sessions,
         health.holders,
-        health.waiters
+        health.waiters,
+        health.claims,
+        health.claim_waiters
     )
 }
 
 fn draw(frame: &mut Frame<'_>, seen: &Look) {
-    let areas = Layout::vertical([Constraint::Length(1), Constraint::Percentage(60), Constraint::Fill(1)]);
-    let [head, held, waiting] = areas.areas(frame.area());
+    let thirds = [Constraint::Length(1), Constraint::Fill(3), Constraint::Fill(2), Constraint::Fill(2)];
+    let [head, held, waiting, claimed] = Layout::vertical(thirds).areas(frame.area());
     frame.render_widget(Paragraph::new(headline(&seen.health) + "   (q ends)"), head);
     let locks = seen.locks.iter().map(|row| {
         [
@@ -136,6 +143,17 @@ fn draw(frame: &mut Frame<'_>, seen: &Look) {
         ]
     });
     frame.render_widget(table("waiting", ["key", "mode", "since", "owner", "place", "client"], waiters), waiting);
+    let claims = seen.claims.iter().map(|row| {
+        [
+            resource_shown(&row.resource),
+            row.state.to_string(),
+            age(claim_since(row)),
+            claim_owner(row),
+            claim_text(row),
+            row.waiting.to_string(),
+        ]
+    });
+    frame.render_widget(table("claims", ["resource", "state", "age", "owner", "work", "waiting"], claims), claimed);
 }
 
 fn table<'a>(title: &'a str, heads: [&'a str; 6], rows: impl Iterator<Item = [String; 6]>) -> Table<'a> {
@@ -144,7 +162,7 @@ fn table<'a>(title: &'a str, heads: [&'a str; 6], rows: impl Iterator<Item = [St
         Constraint::Length(9),
         Constraint::Length(7),
         Constraint::Fill(2),
-        Constraint::Length(12),
+        Constraint::Length(16),
         Constraint::Length(8),
     ];
     let bold = Style::new().add_modifier(Modifier::BOLD);
@@ -160,7 +178,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     #[test]
-    fn screen_shows_holders_and_waiters() {
+    fn screen_shows_holders_waiters_and_claims() {
         let item = ItemBody { bucket: "b".into(), object: "x".into(), version: None, mode: ModeWord::Exclusive };
         let health = HealthBody {
             status: "ok".into(),
@@ -170,8 +188,8 @@ mod tests {
             sessions: 2,
             holders: 1,
             waiters: 1,
-            claims: 0,
-            claim_waiters: 0,
+            claims: 1,
+            claim_waiters: 2,
         };
         let lock = LockRow {
             item: item.clone(),
@@ -192,11 +210,31 @@ mod tests {
             waited_ms: 100,
             presence: "cut".into(),
         };
-        let mut terminal = Terminal::new(TestBackend::new(100, 12)).unwrap();
-        let seen = Look { health, locks: vec![lock], waiters: vec![waiter] };
+        let claim: ClaimRow = serde_json::from_value(serde_json::json!({
+            "resource": {"bucket": "layers", "object": "l"}, "state": "owned", "waiters": [], "waiting": 2,
+            "owned_by": {
+                "owner": "node-9", "session": "3.3", "request_id": 1, "grant": "3.10", "fence": 10, "attempt": 2,
+                "owned_ms": 7_000, "progress": {"done": 3, "total": 4, "address": ""},
+            },
+        }))
+        .unwrap();
+        let mut terminal = Terminal::new(TestBackend::new(100, 18)).unwrap();
+        let seen = Look { health, locks: vec![lock], waiters: vec![waiter], claims: vec![claim] };
         terminal.draw(|frame| draw(frame, &seen)).unwrap();
         let screen = terminal.backend().to_string();
-        for text in ["epoch 3", "b/x", "node-7\\u{1b}", "61s", "node-8", "cut"] {
+        for text in [
+            "epoch 3",
+            "b/x",
+            "node-7\\u{1b}",
+            "61s",
+            "node-8",
+            "cut",
+            "1 claimed",
+            "layers/l",
+            "node-9",
+            "attempt 2",
+            "75%",
+        ] {
             assert!(screen.contains(text), "{text} in {screen}");
         }
     }

@@ -114,6 +114,38 @@ async fn hold_says_why_it_did_not_run() {
 }
 
 #[tokio::test]
+async fn hold_with_json_says_what_it_came_to() {
+    let service = Service::start().await;
+    let server = url(&service);
+    let last_line =
+        |got: &Output| -> Value { serde_json::from_str(text(&got.stdout).lines().last().unwrap()).unwrap() };
+    let ran = output(keylatch(&server, &["hold", "--json", "b/x", "--", "sh", "-c", "echo printed; exit 7"])).await;
+    let line = last_line(&ran);
+    assert_eq!((&line["state"], &line["status"]), (&json!("ended"), &json!(7)), "{ran:?}");
+    assert_eq!(line["grant"], format!("{}.{}", service.running.epoch(), line["fence"]));
+    assert!(text(&ran.stdout).starts_with("printed\n"));
+    let holder = session(&service).await;
+    let _guard = holder.lock(wanted("x", None)).await.unwrap();
+    for (arguments, state, status, code) in [
+        (vec!["hold", "--json", "--timeout", "0", "b/x", "--", "true"], "not_free", 75, json!(-2)),
+        (vec!["hold", "--json", "b/y", "--", "no-such-command-here"], "not_run", 127, Value::Null),
+        (vec!["hold", "--json", "--server", "http://127.0.0.1:1", "b/y", "--", "true"], "unreachable", 69, json!(-105)),
+        (
+            vec!["claim", "--json", "--server", "http://127.0.0.1:1", "b/y", "--", "true"],
+            "unreachable",
+            69,
+            json!(-105),
+        ),
+    ] {
+        let got = output(keylatch(&server, &arguments)).await;
+        let line = last_line(&got);
+        assert_eq!(got.status.code(), Some(status), "{arguments:?}: {got:?}");
+        assert_eq!((&line["state"], &line["status"], &line["code"]), (&json!(state), &json!(status), &code), "{line}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn hold_forwards_signals() {
     let service = Service::start().await;
     let script = "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.02; done";
@@ -211,14 +243,18 @@ async fn list_events_and_top_show_what_is_held() {
     let events = output(keylatch(&server, &["events", "--json", "--count", "1", "--after", &after])).await;
     let event: Value = serde_json::from_slice(&events.stdout).unwrap();
     assert_eq!((&event["event"], &event["data"]["items"][0]["object"]), (&json!("granted"), &json!("x")));
-    let top = output(keylatch(&server, &["top", "--json"])).await;
-    assert_eq!(serde_json::from_slice::<Value>(&top.stdout).unwrap()["health"]["holders"], 1);
+    let claim = json!({"resource": {"bucket": "layers", "object": "l"}, "owner": "worker"});
+    assert_eq!(service.post("/v1/claim", claim).await.body["state"], "yours");
+    let top: Value = serde_json::from_slice(&output(keylatch(&server, &["top", "--json"])).await.stdout).unwrap();
+    assert_eq!((&top["health"]["holders"], &top["claims"][0]["owned_by"]["owner"]), (&json!(1), &json!("worker")));
+    let once = text(&output(keylatch(&server, &["top", "--once"])).await.stdout);
+    assert!(once.contains("1 claimed") && once.contains("layers/l") && once.contains("attempt 1"), "{once}");
     guard.release().await.unwrap();
     service.stop().await;
 }
 
 #[tokio::test]
-async fn completions_man_page_and_bench_are_there() {
+async fn completions_and_man_page_are_there() {
     let service = Service::start().await;
     let server = url(&service);
     for shell in ["bash", "zsh", "fish"] {
@@ -229,10 +265,24 @@ async fn completions_man_page_and_bench_are_there() {
     for word in [".TH keylatch", "KEYLATCH_MAX_KEYS", "Exit status", "\\-\\-timeout"] {
         assert!(man.contains(word), "{word} in {man}");
     }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn bench_measures_and_finds_no_violation() {
+    let service = Service::start().await;
+    let server = url(&service);
     let bench = output(keylatch(&server, &["bench", "--seconds", "0.05", "--json"])).await;
     let rows: Value = serde_json::from_slice(&bench.stdout).unwrap_or_else(|_| panic!("{bench:?}"));
     assert_eq!(rows.as_array().unwrap().len(), 4);
     assert!(rows.as_array().unwrap().iter().all(|row| row["calls"].as_u64().unwrap() > 0), "{rows}");
+    let crowd = ["bench", "--crowd", "--clients", "40", "--seconds", "0.1", "--json"];
+    let line = ["bench", "--waiters", "40", "--json"];
+    for (arguments, least) in [(&crowd[..], 40), (&line[..], 40)] {
+        let got = output(keylatch(&server, arguments)).await;
+        let rows: Value = serde_json::from_slice(&got.stdout).unwrap_or_else(|_| panic!("{got:?}"));
+        assert!(rows[0]["calls"].as_u64().unwrap() >= least, "{rows}");
+    }
     assert_eq!(service.get("/healthz").await.body["sessions"], 0, "it ends its sessions");
     service.stop().await;
 }
@@ -292,6 +342,9 @@ async fn show_config_names_values_and_sources() {
         let line = shown.lines().find(|line| line.starts_with(value)).unwrap_or_else(|| panic!("{shown}"));
         assert!(line.ends_with(source), "{line}");
     }
+    let json = output(keylatch("", &["serve", "--max-keys", "9", "--show-config", "--json"])).await;
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["max_keys"], json!({"value": "9", "source": "--max-keys"}));
     let open = output(keylatch("", &["serve", "--listen", "0.0.0.0:0", "--state", "none"])).await;
     assert_eq!(open.status.code(), Some(71));
     assert!(text(&open.stderr).contains("reached from other machines"), "{open:?}");

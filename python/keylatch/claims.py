@@ -21,7 +21,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Never, Self
+from typing import Any, Never
 
 from . import _asyncio, _keylatch
 from ._claim_exceptions import (
@@ -66,6 +66,7 @@ from ._claim_types import (
     Waiting,
 )
 from ._claimant import Claimant, LocalVerbs, Yours
+from ._event_stream import EventStream
 from ._types import Key
 
 __all__ = [
@@ -438,7 +439,7 @@ async def _wait_for_claim(
     return asked.settle_unless_yours(lambda: answer)
 
 
-class ClaimEvents:
+class ClaimEvents(EventStream[ClaimEvent]):
     """A subscription to the events of one resource: what Claims.watch() returns.
 
     Iterate over it, with `for` or `async for`; that ends when the claims or the subscription are closed. One thread or
@@ -446,73 +447,19 @@ class ClaimEvents:
     longer kept, it gets one ClaimReset.
     """
 
-    __slots__ = ("_last", "_watch")
+    __slots__ = ("_last",)
 
     def __init__(self, watch: _keylatch.ClaimWatch, last: str | None) -> None:
-        self._watch = watch
+        super().__init__(watch)
         self._last = last
 
     def _fetched(self, event: Any) -> ClaimEvent | None:
-        if event is None:
-            return None
-        self._last = event.id
-        fetched: ClaimEvent = event
+        fetched = super()._fetched(event)
+        if fetched is not None:
+            self._last = fetched.id
         return fetched
-
-    def try_next(self) -> ClaimEvent | None:
-        """The next event, or None."""
-        return self._fetched(self._watch.try_next())
-
-    def next(self, timeout: float | None = None) -> ClaimEvent | None:
-        """Wait for the next event. None if the time, in seconds, is over, or if there will be no more."""
-        return self._fetched(self._watch.next(timeout))
-
-    async def anext(self) -> ClaimEvent | None:
-        """The same for asyncio. Cancelling it loses no event."""
-        return self._fetched(await _asyncio.wait(self._watch.begin_next()))
 
     @property
     def last(self) -> str | None:
         """The id of the event fetched last, to go on from: watch(resource, after=...)."""
         return self._last
-
-    def close(self) -> None:
-        """End the subscription. A reader that waits gets None."""
-        self._watch.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the subscription was closed."""
-        return self._watch.closed
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> ClaimEvent:
-        event = self.next()
-        if event is None:
-            raise StopIteration
-        return event
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ClaimEvent:
-        event = await self.anext()
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        self.close()
-
-    def __reduce__(self) -> Never:
-        raise TypeError("ClaimEvents are a subscription of one process and cannot be pickled or copied")
-
-    def __repr__(self) -> str:
-        return f"<keylatch.claims.ClaimEvents {'closed' if self.closed else 'open'}>"

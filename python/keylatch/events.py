@@ -17,10 +17,8 @@ viewer gave up on what is held by indexer
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Never, Self
 
-from . import _asyncio
+from ._event_stream import EventStream
 from ._keylatch import Subscription
 from ._types import DeadlockLink, Holder, HolderInfo, Key, LockOrderReport, Mode
 
@@ -156,7 +154,7 @@ class Other:
 Event = SlowWait | SlowHold | Timeout | Deadlock | Expired | Forced | LockOrder | Other
 
 
-class Events:
+class Events(EventStream[Event]):
     """A subscription to a manager's events: what LockManager.subscribe() returns.
 
     Iterate over it, with `for` or `async for`; that ends when the manager or the subscription is closed. One thread or
@@ -167,65 +165,12 @@ class Events:
     __slots__ = ("_manager", "_subscription")
 
     def __init__(self, subscription: Subscription, manager: object) -> None:
+        super().__init__(subscription)
         self._subscription = subscription
-        # A manager that is forgotten closes, and then nobody would hear of anything any more.
+        # A manager that is forgotten closes, and its subscribers would hear of nothing any more.
         self._manager = manager
-
-    def try_next(self) -> Event | None:
-        """The oldest event that was not fetched yet, or None."""
-        return self._subscription.try_next()
-
-    def next(self, timeout: float | None = None) -> Event | None:
-        """Wait for the next event. None if the time, in seconds, is over, or if there will be no more."""
-        return self._subscription.next(timeout)
-
-    async def anext(self) -> Event | None:
-        """The same for asyncio. Cancelling it loses no event."""
-        event: Event | None = await _asyncio.wait(self._subscription.begin_next())
-        return event
-
-    def close(self) -> None:
-        """End the subscription. Whoever waits for an event is told that there will be no more."""
-        self._subscription.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the subscription was closed."""
-        return self._subscription.closed
 
     @property
     def dropped(self) -> int:
         """How many events were dropped because the queue was full."""
         return self._subscription.dropped
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Event:
-        event = self.next()
-        if event is None:
-            raise StopIteration
-        return event
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        event = await self.anext()
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        self.close()
-
-    def __reduce__(self) -> Never:
-        raise TypeError("a keylatch.events.Events is a subscription of one process, and cannot be pickled or copied")
-
-    def __repr__(self) -> str:
-        return f"<keylatch.events.Events {'closed' if self.closed else 'open'}>"

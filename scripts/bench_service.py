@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The service's figures in one run: beside an empty request, beside Redis, beside flock(1), after kill -9, in a crowd.
 
-    scripts/bench_service.py PROGRAM [--quick]      PROGRAM is a release build of `keylatch`
+    scripts/bench_service.py PROGRAM [--quick] [--only PART]      PROGRAM is a release build of `keylatch`
 
-Everything listens on loopback and ends with this script. redis-server comes from the PATH or from Debian's package; a
-Redis that is not to be had is left out. `--quick` is for checking the script: its figures mean little.
+Everything listens on loopback and ends with this script. redis-server comes from the PATH or from Debian's package, and
+redis-py is installed in target/redis-py; a Redis that is not to be had is left out. `--quick` is for checking the script:
+its figures mean little.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from typing import Any
 from debian_packages import MissingProgramError, program
 
 PATIENCE = 60.0
+REDIS_PY = Path(__file__).resolve().parent.parent / "target" / "redis-py"
+REDIS_PY_VERSION = "redis==6.4.0"
 UNLOCK = b"if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end"
 
 
@@ -65,7 +68,8 @@ class Service:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [keylatch, "serve", "--listen", f"127.0.0.1:{port}", "--state", f"{folder}/state"]
-        self.process = subprocess.Popen([*command, "--drain-ms", "1", "--log", "error"])
+        options = ["--drain-ms", "1", "--log", "error"]
+        self.process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
         until("the server answers", lambda: self.call("GET", "/healthz"))
 
     def call(self, method: str, path: str, body: object | None = None) -> Any:
@@ -219,11 +223,14 @@ def beside_redis(service: Service, seconds: float, rounds: int) -> None:
 
 
 def library(port: int, seconds: float, rounds: int) -> None:
-    try:
-        import redis  # type: ignore[import-not-found]  # noqa: PLC0415
-    except ImportError:
-        print("redis-py is not installed; its Lock is left out")
-        return
+    if not REDIS_PY.exists():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(REDIS_PY), REDIS_PY_VERSION]
+        if subprocess.run(command).returncode != 0:
+            print("redis-py cannot be installed; its Lock is left out")
+            return
+    sys.path.insert(0, str(REDIS_PY))
+    import redis  # type: ignore[import-not-found]  # noqa: PLC0415
+
     clients = [redis.Redis(port=port) for _ in range(2)]
     locks = [client.lock("y", timeout=30) for client in clients]
     pairs = timed(seconds, lambda: (locks[0].acquire(), locks[0].release()) and None)
@@ -283,31 +290,40 @@ def after_kill(service: Service, rounds: int) -> None:
     line("silent, detached: free this long after its TTL", times, more="  at most 100 ms")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Measures the service.")
-    parser.add_argument("program", help="a release build of keylatch")
-    parser.add_argument("--quick", action="store_true", help="check the script; figures mean little")
-    options = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    waiters = min(100 if options.quick else 10_000, hard - 200)
-    with tempfile.TemporaryDirectory() as folder:
-        service = Service(options.program, folder)
-        try:
-            beside_an_empty_request(service, "0.2" if options.quick else "3")
-            crowd_of_waiters(service, waiters)
-            crowd_of_clients(service, 50 if options.quick else 2_000, "1" if options.quick else "10")
-            beside_redis(service, 0.2 if options.quick else 3, 4 if options.quick else 60)
-            beside_flock(service, 3 if options.quick else 100)
-            after_kill(service, 1 if options.quick else 4)
-        finally:
-            service.stop()
-    return 0
-
-
 def crowd_of_clients(service: Service, clients: int, seconds: str) -> None:
     (row,) = service.bench("--crowd", "--clients", str(clients), "--seconds", seconds)
     print(f"{clients} clients at 16 keys: {row['calls']} grants, 0 violations, fences grew at each key; {row['per_second']:.0f} grants a second")
+
+
+def parts(quick: bool, hard: int) -> dict[str, Callable[[Service], None]]:
+    waiters = min(100 if quick else 10_000, hard - 200)
+    return {
+        "requests": lambda service: beside_an_empty_request(service, "0.2" if quick else "3"),
+        "waiters": lambda service: crowd_of_waiters(service, waiters),
+        "clients": lambda service: crowd_of_clients(service, 50 if quick else 2_000, "1" if quick else "10"),
+        "redis": lambda service: beside_redis(service, 0.2 if quick else 3, 4 if quick else 60),
+        "flock": lambda service: beside_flock(service, 3 if quick else 100),
+        "kill": lambda service: after_kill(service, 1 if quick else 4),
+    }
+
+
+def main() -> int:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    parser = argparse.ArgumentParser(description="Measures the service.")
+    parser.add_argument("program", help="a release build of keylatch")
+    parser.add_argument("--quick", action="store_true", help="check the script; figures mean little")
+    parser.add_argument("--only", action="append", choices=list(parts(True, hard)), help="this part (repeatable)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        service = Service(options.program, folder)
+        try:
+            for name, part in parts(options.quick, hard).items():
+                if not options.only or name in options.only:
+                    part(service)
+        finally:
+            service.stop()
+    return 0
 
 
 if __name__ == "__main__":

@@ -9,8 +9,19 @@ pub(crate) mod hash_map;
 pub(crate) mod keyed_crates;
 #[cfg(feature = "keylatch")]
 pub(crate) mod keylatch;
+/// `rustfs-lock`, the published lock manager of an object store.
 #[cfg(feature = "rustfs")]
-pub(crate) mod rustfs;
+pub(crate) mod rustfs {
+    const NAME: &str = "rustfs_lock";
+    include!("rustfs_face.rs");
+}
+/// The crate of ours that stands in for it.
+#[cfg(feature = "rustfs")]
+pub(crate) mod drop_in {
+    use keylatch_rustfs as rustfs_lock;
+    const NAME: &str = "keylatch_rustfs";
+    include!("rustfs_face.rs");
+}
 
 /// The subject whose goals are judged.
 pub(crate) const OURS: &str = "keylatch";
@@ -53,6 +64,7 @@ macro_rules! every_exclusive {
             $crate::subjects::bare::Pthread,
             $crate::subjects::bare::Saa,
             #[cfg(feature = "rustfs")] $crate::subjects::rustfs::Rustfs,
+            #[cfg(feature = "rustfs")] $crate::subjects::drop_in::Rustfs,
             $crate::subjects::keyed_crates::LockMapSubject,
             $crate::subjects::keyed_crates::LockableSubject,
             $crate::subjects::keyed_crates::KeyedLockSubject,
@@ -75,6 +87,7 @@ macro_rules! every_shared {
             $crate::subjects::bare::Pthread,
             $crate::subjects::bare::Saa,
             #[cfg(feature = "rustfs")] $crate::subjects::rustfs::Rustfs,
+            #[cfg(feature = "rustfs")] $crate::subjects::drop_in::Rustfs,
             $crate::subjects::dash_maps::DashParkingLot<false>,
             $crate::subjects::dash_maps::DashParkingLot<true>,
             $crate::subjects::dash_maps::DashTokio<false>,
@@ -89,6 +102,7 @@ macro_rules! every_keyed {
         $crate::subjects::contenders!($function as $pointer:
             #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Keylatch<false>,
             #[cfg(feature = "rustfs")] $crate::subjects::rustfs::Rustfs,
+            #[cfg(feature = "rustfs")] $crate::subjects::drop_in::Rustfs,
             $crate::subjects::keyed_crates::LockMapSubject,
             $crate::subjects::keyed_crates::LockableSubject,
             $crate::subjects::keyed_crates::KeyedLockSubject,
@@ -108,6 +122,7 @@ macro_rules! every_async {
             $crate::subjects::bare::Tokio,
             $crate::subjects::bare::Saa,
             #[cfg(feature = "rustfs")] $crate::subjects::rustfs::Rustfs,
+            #[cfg(feature = "rustfs")] $crate::subjects::drop_in::Rustfs,
             $crate::subjects::keyed_crates::LockableSubject,
             $crate::subjects::keyed_crates::KeyedLockAsyncSubject,
             $crate::subjects::dash_maps::DashTokio<false>,
@@ -121,6 +136,7 @@ macro_rules! every_batch {
         $crate::subjects::contenders!($function as $pointer:
             #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Keylatch<false>,
             #[cfg(feature = "rustfs")] $crate::subjects::rustfs::Rustfs,
+            #[cfg(feature = "rustfs")] $crate::subjects::drop_in::Rustfs,
             $crate::subjects::keyed_crates::LockMapSubject,
         )
     };

@@ -1,7 +1,8 @@
-//! `rustfs-lock`, the published lock manager of an object store.
-//!
-//! It is async only and needs a tokio runtime for its timers and its clean-up task, so the subject brings one
-//! along; the futures are polled on the measuring thread itself, without the runtime's scheduler.
+// The same lines for the published crate and for the one that stands in for it: included by a module that says which
+// crate `rustfs_lock` is, and what it is called in the report.
+//
+// The published one is async only and needs a tokio runtime for its timers and its clean-up task, so the subject brings
+// one along; the futures are polled on the measuring thread itself, without the runtime's scheduler.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub(crate) struct Rustfs {
 }
 
 impl Subject for Rustfs {
-    const NAME: &'static str = "rustfs_lock";
+    const NAME: &'static str = NAME;
 
     fn create() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -107,7 +107,7 @@ schema-fuzz: need-rust need-python ## schemathesis against the served OpenAPI do
 	@$(PYTHON) scripts/schema_fuzz.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/keylatch" --examples $(or $(EXAMPLES),20) $(ARGS)
 
 mutants-service: need-rust ## break the service in one way after the other: patches in mutants/service (ARGS="--only word")
-	@$(PYTHON) scripts/mutants_service.py $(ARGS)
+	@$(PYTHON) scripts/mutants_crates.py service claims $(ARGS)
 
 service-explore: need-rust ## walk through every sequence of DEPTH steps of the service's rules, and random ones (DEPTH=6)
 	@KEYLATCH_SERVICE_DEPTH=$(DEPTH) $(CARGO) test --release -p keylatch-service --test it machine_exhaustive $(ARGS)
@@ -226,7 +226,10 @@ mutants: need-rust ## switch on one deliberate fault after the other; a check ha
 	@python3 scripts/mutants.py $(ARGS)
 
 mutants-typed: need-rust ## the same for typed locks and snapshots: patches in mutants/typed (ARGS="--only word")
-	@python3 scripts/mutants_typed.py $(ARGS)
+	@$(PYTHON) scripts/mutants_crates.py typed $(ARGS)
+
+mutants-shm: need-rust ## the same for locks between processes: patches in mutants/shm (ARGS="--only word")
+	@$(PYTHON) scripts/mutants_crates.py shm $(ARGS)
 
 soak: need-rust ## mixed load with faults of every kind, checking itself (MINUTES=5)
 	$(call say,Soaking for $(MINUTES) minutes)
@@ -324,8 +327,10 @@ registry: need-rust ## a node registry before and after, both latency distributi
 		case " $(ARGS) " in *" --redis "*) redis="$$($(PYTHON) scripts/debian_packages.py redis-server)";; esac; \
 		REDIS_SERVER="$${redis:-redis-server}" "$$program" $(ARGS)
 
-bench: need-rust ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock); C's, Python's and Go's, too, if they are there
+bench: need-rust need-python ## keylatch and its peers side by side, about five minutes (RUSTFS=1 adds rustfs-lock); C's, Python's and Go's, too, if they are there
 	@$(CARGO) run --release -p keylatch-bench $(bench_features) -- $(ARGS)
+	@if [ -z "$(ARGS)" ]; then $(PYTHON) scripts/plot_bench.py "$(or $(CARGO_TARGET_DIR),target)/bench/full.json" \
+		"make bench, $$(date +%Y-%m-%d)"; fi
 	@if [ -z "$(ARGS)" ] && command -v $(CC) >/dev/null; then $(MAKE) bench-c; fi
 	@if [ -z "$(ARGS)" ] && command -v $(PYTHON) >/dev/null; then $(MAKE) bench-python; fi
 	@if [ -z "$(ARGS)" ] && { command -v go || [ -e target/go/tools/package ]; } >/dev/null; then $(MAKE) bench-go; fi
@@ -370,7 +375,7 @@ CANCELS ?= 1000000
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-mutants-typed target-mutants-service target-c-address target-c-thread
+	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-mutants target-c-address target-c-thread
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -390,4 +395,4 @@ need-python:
 
 .PHONY: run test ops-test registry test-rust test-c test-cpp test-c-asan test-c-tsan test-c-valgrind test-python python-sdist demo-python bench-python test-go objectstore bench-go cancels-go need-python capi install header header-check abi-check abi-baseline need-cc models mutants soak histories fuzz no-false-alarm bench-atomics tsan asan fmt fmt-check lint doc ci bench bench-c bench-quick bench-instructions clean help \
 	need-rust
-.PHONY: mutants-typed bench-typed tsan-typed
+.PHONY: mutants-typed mutants-shm bench-typed tsan-typed

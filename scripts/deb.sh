@@ -75,7 +75,7 @@ END
 
 describe "$runtime" libs "libc6 (>= ${glibc#GLIBC_}), libgcc-s1 (>= 4.2)" "lock manager for storage engines - shared library" \
     " keylatch answers whether a request may use a bucket/object/version now: shared
- and exclusive locks on keys that nobody has to create or clean up, with fair
+ and exclusive locks on keys that no program creates or cleans up, with fair
  waiting, leases, fencing numbers, deadlock detection and claims.
  .
  This package contains the shared library."
@@ -83,7 +83,7 @@ printf 'libkeylatch %s %s (>= %s)\n' "$abi" "$runtime" "$version" >"$work/$runti
 printf 'activate-noawait ldconfig\n' >"$work/$runtime/DEBIAN/triggers"
 describe libkeylatch-dev libdevel "$runtime (= $release)" "lock manager for storage engines - development files" \
     " keylatch answers whether a request may use a bucket/object/version now: shared
- and exclusive locks on keys that nobody has to create or clean up, with fair
+ and exclusive locks on keys that no program creates or cleans up, with fair
  waiting, leases, fencing numbers, deadlock detection and claims.
  .
  This package contains the headers for C and C++, the static library, the files

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for so many seconds, from the committed seeds on: scripts/fuzz.sh SECONDS [TARGET...]
+# Runs every fuzz target for some seconds each, from the committed seeds on: scripts/fuzz.sh SECONDS [TARGET...]
 # What it needs it puts into target-fuzz. A finding is left there with the command that repeats it.
 set -euo pipefail
 cd "$(dirname "$0")/.."

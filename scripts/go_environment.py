@@ -33,8 +33,8 @@ def oldest() -> tuple[int, ...]:
 
 
 def version_of(program: str) -> tuple[int, ...]:
-    told = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, env=environment(), cwd=ROOT)
-    found = re.match(r"go([0-9]+)\.([0-9]+)", told.stdout)
+    answer = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, env=environment(), cwd=ROOT)
+    found = re.match(r"go([0-9]+)\.([0-9]+)", answer.stdout)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 

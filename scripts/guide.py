@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The guide in docs/: what `make docs` and `make docs-check` run.
 
-    guide.py faults        writes docs/faults.md, the table of deliberate faults, from the patches in mutants/
+    guide.py faults        writes docs/faults.md, the table of deliberate faults, from mutants/ and scripts/mutants.py
     guide.py check         checks links, anchors, named files and the length of the README
     guide.py preprocess    is called by mdbook: links to files outside of docs/ become links to the repository
 """
@@ -11,6 +11,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+
+import mutants
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -24,19 +26,23 @@ NAMED = re.compile(r"`((?:rust|go-example|tests|scripts|include|examples|ops|mut
 
 
 def faults():
-    """Writes the table of deliberate faults: one row for each patch."""
+    """Writes the table of deliberate faults."""
     rows = {}
     for patch in sorted((ROOT / "mutants").rglob("*.patch")):
         first = patch.read_text().splitlines()[0]
         if not first.startswith("#"):
             sys.exit(f"{patch.relative_to(ROOT)}: the first line is no comment that says what the patch breaks")
-        what, _, checks = first.lstrip("# ").replace(" Noticed by: ", "; ").partition(";")
+        what, _, checks = first.lstrip("# ").partition(";")
         room = patch.parent.relative_to(ROOT / "mutants").as_posix()
         rows.setdefault(room, []).append((patch.stem, what.strip().rstrip("."), checks.strip()))
+    # Faults of the engine that are still lines of its source.
+    for name, (what, checks) in getattr(mutants, "FAULTS", {}).items():
+        noticed = "; ".join(f"{check.kind} {check.name}" for check in checks)
+        rows.setdefault("engine, in the source", []).append((name, what, noticed))
     lines = [
         "# Deliberate faults",
         "",
-        "`scripts/guide.py faults` writes this page from the first lines of the patches in `mutants/`.",
+        "`scripts/guide.py faults` writes this page from the patches in `mutants/` and from `scripts/mutants.py`.",
         f"There are {sum(map(len, rows.values()))}. [Testing](testing.md) says how they are run.",
     ]
     for room, patches in rows.items():

@@ -203,11 +203,11 @@ def rust():
     """The graph of each crate: {name: (arrows, file of each module)}."""
     graphs = {}
     for manifest in sorted((ROOT / "rust").glob("*/Cargo.toml")):
-        for name in ("src/lib.rs", "src/main.rs"):
-            if (root := manifest.parent / name).exists():
-                crate = Crate(root)
-                graphs[manifest.parent.name] = crate.arrows, crate.modules
-                break
+        folder = manifest.parent
+        roots = [root for root in (folder / "src/lib.rs", folder / "src/main.rs") if root.exists()][:1]
+        for root in [*roots, *sorted(folder.glob("src/bin/*/main.rs"))]:
+            crate = Crate(root)
+            graphs[folder.name if root in roots else f"{folder.name}/{root.parent.name}"] = crate.arrows, crate.modules
     return graphs
 
 

@@ -125,7 +125,7 @@ with keylatch.LockManager().lock("cat.jpg", owner="installed from source") as gu
 
 
 def build_from_source_package(interpreter: Interpreter) -> Path:
-    """Build the wheel as somebody does who has the source package, Rust, and nothing of ours."""
+    """Build the wheel as a user does, with the source package, Rust, and nothing of ours."""
     packages = HOME / "sdist"
     shutil.rmtree(packages, ignore_errors=True)
     run([str(interpreter.python), "-m", "maturin", "sdist", "--out", str(packages)])
@@ -149,10 +149,10 @@ def sdist() -> None:
     run([interpreter.program, "-m", "venv", "--without-pip", str(empty)])
     python = str(empty / "bin" / "python")
     pip("--python", python, "install", "--quiet", str(wheel))
-    told = subprocess.run([python, "-I", "-c", USE], cwd=HOME, check=True, capture_output=True, text=True).stdout
-    if told.split()[-1] != version():
-        sys.exit(f"what was installed says {told!r}")
-    print(told, end="")
+    said = subprocess.run([python, "-I", "-c", USE], cwd=HOME, check=True, capture_output=True, text=True).stdout
+    if said.split()[-1] != version():
+        sys.exit(f"what was installed says {said!r}")
+    print(said, end="")
 
 
 def with_lock(found: list[Interpreter]) -> Interpreter:
@@ -208,7 +208,7 @@ def check_without_lock() -> None:
 
 
 def check(python: str) -> None:
-    """What needs to be looked at once: style, types, stubs against what they describe."""
+    """Check what one interpreter is enough for: style, types, stubs against what they describe."""
     say("Style, types and stubs")
     run([python, "-m", "ruff", "check", "--quiet", "python", "tests/python", "scripts/python_environment.py"])
     run(

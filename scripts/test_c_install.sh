@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds a program of somebody else's against an installed tree: with pkg-config and with CMake, with the shared and with the
+# Builds a foreign program against an installed tree: with pkg-config and with CMake, with the shared and with the
 # static library; then the same with the tree under a DESTDIR and with the tree moved. Called by `make test-c`.
 set -euo pipefail
 cd "$(dirname "$0")/.."

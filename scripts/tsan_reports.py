@@ -12,7 +12,7 @@ is reported. A report is about the library unless the innermost frame that is ou
   reported of it is a lock that did not protect;
 * is in one of OWNED: values that belong to the caller, who hands them on, and wakers, which run the caller's code;
 
-or one of the two only frees memory: whoever drops the last handle.
+or one of the two only frees memory: the thread that drops the last handle.
 
 Ends with 0 if no report is about the library, with 1 otherwise, and with 2 if the log has no test run.
 """
@@ -64,7 +64,7 @@ def main():
     for report in reports:
         stacks = accesses(report)
         if stacks and any(map(is_explained, stacks)):
-            # By what it is about, for whoever wants to look.
+            # Sorted by what it is about, for a reader.
             frame = next((ours(stack) for stack in stacks if ours(stack)), "")
             place = re.search(r"(\w+/[\w/]*\w+\.rs)", frame)
             explained[place.group(1) if place else "no frame of ours"] += 1

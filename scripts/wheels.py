@@ -60,7 +60,7 @@ def build(programs: Path, architecture: str) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("*.whl"):
         old.unlink()
-    # Symbols are half of a wheel, and of use to nobody whose crash comes without the debug information.
+    # Symbols are half of a wheel, and of no use without the debug information.
     run(
         [*maturin, "--compatibility", PLATFORM, "--out", str(out), "--interpreter", "3.11"],
         CARGO_PROFILE_RELEASE_STRIP="symbols",
@@ -77,16 +77,16 @@ def check(programs: Path, wheel: Path, architecture: str) -> None:
         sys.exit(f"{wheel.name} is not for {PLATFORM} of {architecture}")
     if wheel.stat().st_size > MOST_BYTES:
         sys.exit(f"{wheel.name} has {wheel.stat().st_size} bytes, and may have {MOST_BYTES}")
-    told = run([str(programs / "auditwheel"), "show", str(wheel)], COLUMNS="200")
-    if f'"{PLATFORM}_{architecture}"' not in told.replace("\n", " "):
+    verdict = run([str(programs / "auditwheel"), "show", str(wheel)], COLUMNS="200")
+    if f'"{PLATFORM}_{architecture}"' not in verdict.replace("\n", " "):
         # It may be content with less.
-        print(told)
+        print(verdict)
     with zipfile.ZipFile(wheel) as content:
         names = content.namelist()
     for part in ("keylatch/py.typed", "keylatch/_keylatch.pyi", "keylatch/_keylatch.abi3.so", "LICENSE-MIT", "LICENSE-APACHE"):
         if not any(name.endswith(part) for name in names):
             sys.exit(f"{wheel.name} lacks {part}")
-    print(f"{wheel.relative_to(ROOT)}: {wheel.stat().st_size:,} bytes; auditwheel: {' '.join(told.split())[:300]}")
+    print(f"{wheel.relative_to(ROOT)}: {wheel.stat().st_size:,} bytes; auditwheel: {' '.join(verdict.split())[:300]}")
 
 
 USE = "import keylatch, sys\nwith keylatch.LockManager().lock('cat.jpg') as g: print('installed', keylatch.__version__, g)"

@@ -24,7 +24,7 @@ static void wait_for(sem_t *semaphore)
         ;
 }
 
-/* A failure of this thread, with copies of what is told of it. */
+/* A failure of this thread, with copies of its details. */
 struct failure {
     const char *text;
     char copy[512];
@@ -163,7 +163,7 @@ static void signals_are_left_to_the_program(void)
 
 struct frees {
     keylatch_manager *other;
-    sem_t inside, go_on, told;
+    sem_t inside, go_on, seen;
     atomic_bool other_is_done, waited;
 };
 
@@ -184,7 +184,7 @@ static void frees_the_other(void *user_data, int32_t status, uint64_t grant)
     wait_for(&frees->inside);
     OK(keylatch_manager_free(frees->other));
     atomic_store(&frees->waited, atomic_load(&frees->other_is_done));
-    CHECK(sem_post(&frees->told) == 0);
+    CHECK(sem_post(&frees->seen) == 0);
 }
 
 /* Until the handle is none any more: then the one who frees it has come as far as waiting for callbacks. */
@@ -204,7 +204,7 @@ static void freeing_waits_for_callbacks_also_from_a_callback(void)
     struct frees frees = { .other = other };
     keylatch_key key = keylatch_key_of("b", "o");
     uint64_t held_of_one, held_of_other, grant, ticket;
-    CHECK(sem_init(&frees.inside, 0, 0) == 0 && sem_init(&frees.go_on, 0, 0) == 0 && sem_init(&frees.told, 0, 0) == 0);
+    CHECK(sem_init(&frees.inside, 0, 0) == 0 && sem_init(&frees.go_on, 0, 0) == 0 && sem_init(&frees.seen, 0, 0) == 0);
     OK(keylatch_try(one, &key, KEYLATCH_EXCLUSIVE, NULL, &held_of_one));
     OK(keylatch_try(other, &key, KEYLATCH_EXCLUSIVE, NULL, &held_of_other));
     OK(keylatch_acquire_callback(one, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, frees_the_other, &frees, NULL, &grant, &ticket));
@@ -213,7 +213,7 @@ static void freeing_waits_for_callbacks_also_from_a_callback(void)
     OK(keylatch_release(one, held_of_one));
     until_freed(other);
     CHECK(sem_post(&frees.go_on) == 0);
-    wait_for(&frees.told);
+    wait_for(&frees.seen);
     CHECK(atomic_load(&frees.waited));
     OK(keylatch_manager_free(one));
 }
@@ -317,7 +317,7 @@ static void a_queue_ends_with_its_manager(void)
         OK(keylatch_queue_new(locks, &idle));
         OK(keylatch_queue_fd(queue, &fd));
         CHECK(pthread_create(&thread, NULL, waits_for_the_end, idle) == 0);
-        /* So that it sleeps, in all likelihood; if not it has to be told all the same. */
+        /* So that it sleeps, in all likelihood; if not, it must end all the same. */
         nanosleep(&(struct timespec){ 0, 20000000 }, NULL);
         OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, NULL, &held));
         OK(keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, NULL, queue, 7, &grant, &ticket));
@@ -411,7 +411,7 @@ static void a_repeated_request_is_one_hold(void)
         else
             OK(keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, takes_the_answer, &answered, NULL, &grant, &ticket));
         CHECK(grant == 0 && ticket != 0);
-        /* Its answer goes to the first; nobody stands in line behind himself. */
+        /* Its answer goes to the first; no request stands in line behind itself. */
         CHECK_STATUS(KEYLATCH_EWOULDBLOCK, keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, queue, 2, &again, &none));
         CHECK(strstr(keylatch_last_error(), "waits already"));
         CHECK_STATUS(KEYLATCH_EWOULDBLOCK, keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, is_not_called, NULL, NULL, &again, &none));
@@ -430,7 +430,7 @@ static void a_repeated_request_is_one_hold(void)
         grant = by_queue ? result.grant : answered.grant;
         CHECK(pthread_join(thread, NULL) == 0);
         CHECK(grant != 0 && repeats.grant == grant);
-        /* And from now on it is answered at once, in whatever way it is made. */
+        /* And from now on it is answered immediately, in every way of waiting. */
         OK(keylatch_acquire_queue(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, queue, 3, &again, &ticket));
         CHECK(again == grant && ticket == 0);
         OK(keylatch_acquire_callback(locks, &key, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_FOREVER, &options, is_not_called, NULL, NULL, &again, &ticket));

@@ -77,14 +77,14 @@ static size_t number_of(size_t key)
 static void is_held(uint64_t grant, const keylatch_key *key, int32_t mode)
 {
     char buffer[256];
-    keylatch_key told;
-    int32_t told_mode;
-    OK(keylatch_grant_key(locks, grant, buffer, sizeof buffer, &told));
-    OK(keylatch_grant_mode(locks, grant, &told_mode));
-    CHECK(same(&told, key) && told_mode == mode);
+    keylatch_key named;
+    int32_t named_mode;
+    OK(keylatch_grant_key(locks, grant, buffer, sizeof buffer, &named));
+    OK(keylatch_grant_mode(locks, grant, &named_mode));
+    CHECK(same(&named, key) && named_mode == mode);
 }
 
-/* Holds some keys, as somebody else who is in the way of some batches. */
+/* Holds some keys, as another holder in the way of some batches. */
 static void hold_some(size_t count)
 {
     memset(held, 0, sizeof held);
@@ -242,7 +242,7 @@ static void test_owner(void)
     uint64_t had = holders();
     OK(keylatch_force_release(locks, &filter, &count, NULL));
     CHECK(count == had && holders() == 0);
-    /* Nobody has them any more, and releasing them harms nobody. */
+    /* They are free, and releasing them again harms no holder. */
     uint64_t others;
     OK(keylatch_try(locks, &items[0].key, KEYLATCH_EXCLUSIVE, NULL, &others));
     CHECK_STATUS(KEYLATCH_ENOTHELD, keylatch_release_many(locks, grants, 20, &released));
@@ -252,7 +252,7 @@ static void test_owner(void)
     OK(keylatch_owner_free(owner));
 }
 
-/* A session is told of its own hold as of anybody's, and has it still. */
+/* A session learns of its own hold as of any other, and keeps it. */
 static void test_session_in_its_own_way(void)
 {
     keylatch_owner_options is_session = KEYLATCH_OWNER_OPTIONS_INIT;
@@ -306,7 +306,7 @@ static void test_wrong_items(void)
     }
 }
 
-/* All are tried, and the first failure is told. */
+/* All are tried, and the first failure is reported. */
 static void test_release_many(void)
 {
     keylatch_manager *another;

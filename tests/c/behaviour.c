@@ -408,7 +408,7 @@ static void test_little_address_space(void)
         OK(keylatch_manager_settings(locks, &settings));
         CHECK(settings.max_locks >= 1024 && settings.max_locks < 8388608 && settings.fairness == KEYLATCH_FAIRNESS_FIFO);
         OK(keylatch_manager_free(locks));
-        /* Who chose one is told. */
+        /* A caller that chose one learns it. */
         options.max_locks = 8388608;
         CHECK_STATUS(KEYLATCH_ECONFIG, keylatch_manager_new(&options, &locks));
         CHECK(strstr(keylatch_last_error(), "address space"));

@@ -83,7 +83,7 @@ static void refusals_and_waits(void)
     reached[-KEYLATCH_EEND] = true;
     CHECK(keylatch_last_status() == KEYLATCH_ENOTHELD);
     OK(keylatch_release(locks, grant));
-    /* Each is told of what is wrong, and of nothing else. */
+    /* Each error names what is wrong, and nothing else. */
     keylatch_request_options wrong = KEYLATCH_REQUEST_OPTIONS_INIT;
     wrong.priority = 256;
     COMES(KEYLATCH_EINVALID, keylatch_try(locks, &key, KEYLATCH_SHARED, &wrong, &none));
@@ -328,7 +328,7 @@ static void is_not_called(void *user_data, int32_t status, uint64_t grant)
     CHECK(!"there is no thread for it");
 }
 
-/* A thread that cannot be had is no setting of the caller's. The superuser has no limit, so the child becomes somebody else. */
+/* A thread that cannot be had is no setting of the caller's. The superuser has no limit, so the child becomes another user. */
 static void no_threads(void)
 {
     pid_t child = fork();
@@ -347,7 +347,7 @@ static void no_threads(void)
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* A key that is too long is refused without its bytes having been looked at: here nobody may. */
+/* A key that is too long is refused without a look at its bytes: here no one may look. */
 static void too_long_to_be_read(void)
 {
     size_t length = 1 << 20;
@@ -366,7 +366,7 @@ static void too_long_to_be_read(void)
 }
 
 /* What figures, listings and events tell that nothing else does. */
-static void told_of(void)
+static void details(void)
 {
     keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     keylatch_manager *made;
@@ -683,7 +683,7 @@ int main(int count, char **arguments)
     }
     too_long_to_be_read();
     claims();
-    told_of();
+    details();
     freed_while_waiting();
     a_callback_that_does_everything();
     sizes();

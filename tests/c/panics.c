@@ -1,6 +1,6 @@
 /*
- * A panic inside the library, which a bucket named "panic!" brings about in a library that is built for this test: it is told
- * KEYLATCH_EPANIC, nothing is written or left held, what the caller gave is freed, and the manager goes on.
+ * A panic inside the library, which a bucket named "panic!" brings about in a library that is built for this test. It is
+ * KEYLATCH_EPANIC: nothing is written or left held, what the caller gave is freed, and the manager goes on.
  */
 #define _POSIX_C_SOURCE 200809L
 

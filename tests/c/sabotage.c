@@ -27,7 +27,7 @@ static void use_after_free(void)
     keylatch_listing *listing;
     keylatch_party party = KEYLATCH_PARTY_INIT;
     uint64_t grant;
-    options.owner_name = "somebody with a name that is kept apart";
+    options.owner_name = "an owner with a name that is kept apart";
     options.owner_name_len = strlen(options.owner_name);
     key = keylatch_key_of("a bucket whose name is too long to be kept in place", "and an object likewise");
     OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, &options, &grant));

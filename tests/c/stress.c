@@ -1,6 +1,6 @@
 /*
- * Eight threads do everything at once to a few objects. Who has one alone writes all its bytes and its fence; who shares it
- * finds them whole. At the end nothing is held, nobody waits, and no write is missing.
+ * Eight threads do everything together to a few objects. Who has one alone writes all its bytes and its fence; who shares it
+ * finds them whole. At the end nothing is held, no request waits, and no write is missing.
  *
  *     stress [ROUNDS] [--sabotage]      sabotage: some writers have only a shared lock
  */
@@ -36,7 +36,7 @@ struct worker {
 static keylatch_manager *locks;
 static struct object objects[OBJECTS];
 static atomic_uint_fast64_t writes, callbacks_due;
-/* A grant that whoever comes by releases. */
+/* A grant that the next thread to come by releases. */
 static atomic_uint_fast64_t left_lying;
 static int rounds = 20000;
 static bool sabotage;

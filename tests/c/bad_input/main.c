@@ -326,9 +326,9 @@ static void bad_keys(const struct function *function, int i)
     TRY(key->bucket = NULL; key->bucket_len = 0; key->object = NULL; key->object_len = 0; expect(function, a, KEYLATCH_OK, "a key of no bytes"));
     TRY(key->object = "\xff\0\xfe"; key->object_len = 3; expect(function, a, KEYLATCH_OK, "bytes that are no text"));
     /* Whether it is held can be answered for every key. */
-    int32_t told = function->params[i].may & BE_LONG ? KEYLATCH_OK : KEYLATCH_EKEY;
-    TRY(key->object = zeros; key->object_len = 8193 - key->bucket_len; expect(function, a, told, "a key that is a byte too long"));
-    TRY(key->object = zeros; key->object_len = 65536; expect(function, a, told, "a key that is much too long"));
+    int32_t answer = function->params[i].may & BE_LONG ? KEYLATCH_OK : KEYLATCH_EKEY;
+    TRY(key->object = zeros; key->object_len = 8193 - key->bucket_len; expect(function, a, answer, "a key that is a byte too long"));
+    TRY(key->object = zeros; key->object_len = 65536; expect(function, a, answer, "a key that is much too long"));
 }
 
 static void bad_structs(const struct function *function, int i)
@@ -373,14 +373,14 @@ static void bad_structs(const struct function *function, int i)
 static void bad_grants(const struct function *function, int i)
 {
     union argument a[MOST_PARAMS];
-    int32_t told = function->params[i].may & BE_NOT_HELD ? KEYLATCH_OK : KEYLATCH_ENOTHELD;
+    int32_t answer = function->params[i].may & BE_NOT_HELD ? KEYLATCH_OK : KEYLATCH_ENOTHELD;
     uint64_t made_up[] = { 0, 1, 0x0123456789abcdef, UINT64_MAX, UINT64_MAX - 1, UINT64_C(1) << 63, UINT32_MAX };
     for (size_t n = 0; n < sizeof made_up / sizeof *made_up; n++)
-        TRY(a[i].number = made_up[n]; expect(function, a, told, "the made-up grant %#llx", (unsigned long long)made_up[n]));
-    TRY(a[i].number = fixture.released; expect(function, a, told, "a released grant"));
-    TRY(a[i].number = fixture.others_grant; expect(function, a, told, "another manager's grant"));
-    TRY(a[i].number = fixture.grant ^ UINT64_C(1) << 32; expect(function, a, told, "a grant with one bit changed"));
-    TRY(a[i].number = fixture.grant ^ 1; expect(function, a, told, "a grant with another bit changed"));
+        TRY(a[i].number = made_up[n]; expect(function, a, answer, "the made-up grant %#llx", (unsigned long long)made_up[n]));
+    TRY(a[i].number = fixture.released; expect(function, a, answer, "a released grant"));
+    TRY(a[i].number = fixture.others_grant; expect(function, a, answer, "another manager's grant"));
+    TRY(a[i].number = fixture.grant ^ UINT64_C(1) << 32; expect(function, a, answer, "a grant with one bit changed"));
+    TRY(a[i].number = fixture.grant ^ 1; expect(function, a, answer, "a grant with another bit changed"));
     if (function->params[i].may & BE_CONSUMED)
         TRY(expect(function, a, KEYLATCH_OK, "a good grant"); expect(function, a, KEYLATCH_ENOTHELD, "the same grant again"));
 }
@@ -391,14 +391,14 @@ static void bad_argument(const struct function *function, int i)
     const struct param *param = &function->params[i];
     bool is_pointer = param->is != A_MODE && param->is != A_GRANT && param->is != A_NUMBER && param->is != A_COUNT && param->is != NOTHING;
     if (is_pointer) {
-        int32_t told = param->may & BE_NULL ? KEYLATCH_OK : param->null_is ? param->null_is : KEYLATCH_ENULL;
+        int32_t answer = param->may & BE_NULL ? KEYLATCH_OK : param->null_is ? param->null_is : KEYLATCH_ENULL;
         bool counted = i + 1 < MOST_PARAMS && function->params[i + 1].is == A_COUNT;
         if (param->is == SOME_BYTES)
-            told = KEYLATCH_EINVALID;
+            answer = KEYLATCH_EINVALID;
         /* Of an array of none NULL is fine. */
         if (param->is == AN_ARRAY && counted && function->params[i + 1].good == 0)
-            told = KEYLATCH_OK;
-        TRY(a[i].pointer = NULL; expect(function, a, told, "NULL for argument %d", i + 1));
+            answer = KEYLATCH_OK;
+        TRY(a[i].pointer = NULL; expect(function, a, answer, "NULL for argument %d", i + 1));
     }
     switch (param->is) {
     case A_HANDLE: bad_handles(function, i); break;

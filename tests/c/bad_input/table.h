@@ -59,9 +59,9 @@ struct param {
     const struct shape *shape;
     /* A number to call it with. */
     uint64_t good;
-    /* What NULL is told; 0 for KEYLATCH_ENULL. */
+    /* The status for NULL; 0 for KEYLATCH_ENULL. */
     int32_t null_is;
-    /* What a length without bytes is told; 0 for KEYLATCH_EINVALID. */
+    /* The status for a length without bytes; 0 for KEYLATCH_EINVALID. */
     int32_t too_many_is;
 };
 

@@ -1,4 +1,4 @@
-/* What the bench calls: so many pairs of acquire and release, through the header as a program would. */
+/* What the bench calls: a number of pairs of acquire and release, through the header as a program would. */
 #include <keylatch.h>
 
 #include <stdlib.h>
@@ -58,7 +58,7 @@ void bench_keylatch_with_owner(uint64_t count)
     pairs(count, KEYLATCH_EXCLUSIVE, &with_owner);
 }
 
-/* So many keys, sixteen at a time. */
+/* A number of keys, sixteen at a time. */
 void bench_keylatch_batch(uint64_t count)
 {
     uint64_t grants[16];

@@ -1,4 +1,4 @@
-/* A program of somebody else's. */
+/* A foreign program. */
 #include <keylatch.h>
 #include <stdio.h>
 #include <string.h>

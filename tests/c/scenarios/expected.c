@@ -17,57 +17,57 @@ static struct json *items(struct json *value)
     return value ? value->first : NULL;
 }
 
-static void same_error(struct json *expected, const struct told *told)
+static void same_error(struct json *expected, const struct report *report)
 {
     int32_t status = status_from(needed_text(expected, "error"));
-    if (told->status != status)
-        fail("%s was expected, %s came: %s", keylatch_status_name(status), keylatch_status_name(told->status), told->text);
+    if (report->status != status)
+        fail("%s was expected, %s came: %s", keylatch_status_name(status), keylatch_status_name(report->status), report->text);
     for (struct json *name = items(json_take(expected, "holders")); name; name = name->next)
-        if (!is_among(name, told->holders, told->holder_count))
-            fail("%s is not among the %zu holders that are named: %s", name->text, told->holder_count, told->text);
+        if (!is_among(name, report->holders, report->holder_count))
+            fail("%s is not among the %zu holders that are named: %s", name->text, report->holder_count, report->text);
     struct json *key = json_take(expected, "key");
     if (key) {
         keylatch_key wanted = key_from(key);
-        if (!told->has_key || !key_equal(&wanted, &told->key))
-            fail("another key or none is named: %s", told->text);
+        if (!report->has_key || !key_equal(&wanted, &report->key))
+            fail("another key or none is named: %s", report->text);
     }
     struct json *transient = json_take(expected, "transient");
-    if (transient && is_true(transient) != (keylatch_status_is_transient(told->status) == 1))
-        fail("it is%s transient: %s", is_true(transient) ? " not" : "", told->text);
+    if (transient && is_true(transient) != (keylatch_status_is_transient(report->status) == 1))
+        fail("it is%s transient: %s", is_true(transient) ? " not" : "", report->text);
     const char *text = text_field(expected, "text");
-    if (text && !strstr(told->text, text))
-        fail("there is no \"%s\" in: %s", text, told->text);
+    if (text && !strstr(report->text, text))
+        fail("there is no \"%s\" in: %s", text, report->text);
     struct json *cycle = json_take(expected, "cycle");
     for (struct json *name = items(cycle); name; name = name->next)
-        if (!is_among(name, told->cycle, told->cycle_count))
-            fail("%s is not in the cycle of %zu: %s", name->text, told->cycle_count, told->text);
-    if (cycle && cycle->count != told->cycle_count)
-        fail("the cycle has %zu sessions: %s", told->cycle_count, told->text);
+        if (!is_among(name, report->cycle, report->cycle_count))
+            fail("%s is not in the cycle of %zu: %s", name->text, report->cycle_count, report->text);
+    if (cycle && cycle->count != report->cycle_count)
+        fail("the cycle has %zu sessions: %s", report->cycle_count, report->text);
     all_understood(expected);
 }
 
-bool compare(struct json *expected, const struct told *told)
+bool compare(struct json *expected, const struct report *report)
 {
     if (!expected || json_is_text(expected, "ok")) {
-        if (told->status != KEYLATCH_OK)
-            fail("%s: %s", keylatch_status_name(told->status), told->text);
+        if (report->status != KEYLATCH_OK)
+            fail("%s: %s", keylatch_status_name(report->status), report->text);
         return true;
     }
     if (expected->kind != JSON_OBJECT)
         fail("what is expected is neither \"ok\" nor an error");
-    if (told->status == KEYLATCH_OK)
+    if (report->status == KEYLATCH_OK)
         fail("it succeeded, where an error was expected");
-    same_error(expected, told);
+    same_error(expected, report);
     return false;
 }
 
 bool came_to(struct json *expected, int32_t status)
 {
-    static struct told last;
-    told_free(&last);
-    last = told_now(status);
+    static struct report last;
+    report_free(&last);
+    last = report_now(status);
     bool succeeded = compare(expected, &last);
-    told_free(&last);
+    report_free(&last);
     return succeeded;
 }
 

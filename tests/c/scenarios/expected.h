@@ -3,10 +3,10 @@
 #define EXPECTED_H
 
 #include "fields.h"
-#include "told.h"
+#include "report.h"
 
 /* True for a success that was expected, false for the failure that was. expected may be NULL: success. */
-bool compare(struct json *expected, const struct told *told);
+bool compare(struct json *expected, const struct report *report);
 /* The same for a call that was just made on this thread. */
 bool came_to(struct json *expected, int32_t status);
 /* For calls that cannot fail here. */

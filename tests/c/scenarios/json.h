@@ -29,7 +29,7 @@ void json_free(struct json *value);
 
 /* A field of an object, or NULL. It counts as understood from then on. */
 struct json *json_take(struct json *object, const char *name);
-/* The name of a field that nobody has taken, or NULL. */
+/* The name of a field that was not taken, or NULL. */
 const char *json_untaken(const struct json *object);
 bool json_is_text(const struct json *value, const char *text);
 

@@ -103,7 +103,7 @@ static const char *clean_up(void)
     if (keylatch_manager_free(now.locks) != KEYLATCH_OK)
         complaint = "the manager could not be freed";
     for (struct waiting *wait = now.waits; wait; wait = wait->next) {
-        told_free(&wait->told);
+        report_free(&wait->report);
         pthread_mutex_destroy(&wait->mutex);
         pthread_cond_destroy(&wait->over);
     }

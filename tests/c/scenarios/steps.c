@@ -78,13 +78,13 @@ static void expect_yes_or_no(const struct json *expected, bool came)
         fail("it came to %s", came ? "true" : "false");
 }
 
-static void acquire(struct json *step, struct json *expected, bool at_once)
+static void acquire(struct json *step, struct json *expected, bool now_only)
 {
     const char *name = text_field(step, "as");
     struct json *took = json_take(step, "took_ms");
     struct request asked = request_from(step);
     uint64_t grant, began = monotonic();
-    int32_t status = at_once ? keylatch_try(now.locks, &asked.key, asked.mode, &asked.options, &grant)
+    int32_t status = now_only ? keylatch_try(now.locks, &asked.key, asked.mode, &asked.options, &grant)
                              : keylatch_acquire(now.locks, &asked.key, asked.mode, timeout_field(step), &asked.options, &grant);
     uint64_t needed_ms = (monotonic() - began) / 1000000;
     if (came_to(expected, status) && name)
@@ -123,12 +123,12 @@ static void do_start(struct json *step, struct json *expected)
     if (json_is_text(expected, "granted")) {
         succeed("start", status);
         if (ticket || !grant || !name)
-            fail("it was not granted at once, or there is no as");
+            fail("it was not granted immediately, or there is no as");
         wait->name = NULL;
         name_number(A_GRANT, name, grant);
     } else if (came_to(expected, status)) {
         if (!ticket || grant || !name)
-            fail("it was granted at once, or there is no as");
+            fail("it was granted immediately, or there is no as");
         wait->ticket = ticket;
         wait->in_queue = now.way == BY_QUEUE;
     } else {
@@ -157,7 +157,7 @@ static void do_finish(struct json *step, struct json *expected)
     struct waiting *wait = wait_named(name);
     if (!ends_within(wait, PATIENCE))
         fail("it has not ended");
-    if (compare(expected, &wait->told))
+    if (compare(expected, &wait->report))
         name_number(A_GRANT, name, wait->grant);
 }
 
@@ -166,7 +166,7 @@ static void do_waits(struct json *step, struct json *expected)
     (void)expected;
     struct waiting *wait = wait_named(needed_text(step, "wait"));
     if (ends_within(wait, 20 * 1000000))
-        fail("it has ended: %s", keylatch_status_name(wait->told.status));
+        fail("it has ended: %s", keylatch_status_name(wait->report.status));
 }
 
 static void do_cancel(struct json *step, struct json *expected)

@@ -90,9 +90,9 @@ struct waiting *wait_named(const char *name)
 
 void end_wait(struct waiting *wait, int32_t status, uint64_t grant)
 {
-    struct told told = told_now(status);
+    struct report report = report_now(status);
     pthread_mutex_lock(&wait->mutex);
-    wait->told = told;
+    wait->report = report;
     wait->grant = grant;
     wait->ended = true;
     pthread_cond_broadcast(&wait->over);
@@ -120,7 +120,7 @@ static bool arrives_within(struct waiting *wait, uint64_t deadline)
         while (of && !(of->in_queue && of->ticket == result.ticket && (uint64_t)(uintptr_t)of == result.token))
             of = of->next;
         if (!of)
-            fail("a result arrived that nobody waits for");
+            fail("a result arrived that no step waits for");
         end_wait(of, result.status, result.grant);
     }
     return true;

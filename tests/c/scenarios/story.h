@@ -3,7 +3,7 @@
 #define STORY_H
 
 #include "fields.h"
-#include "told.h"
+#include "report.h"
 
 #include <pthread.h>
 
@@ -25,14 +25,14 @@ struct named {
 struct waiting {
     const char *name;
     uint64_t ticket;
-    /* Its result arrives in the queue; otherwise whoever has it tells. */
+    /* Its result arrives in the queue; otherwise its callback or thread reports it. */
     bool in_queue;
     bool has_thread;
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t over;
     bool ended;
-    struct told told;
+    struct report report;
     uint64_t grant;
     keylatch_manager *locks;
     uint64_t timeout;
@@ -62,7 +62,7 @@ uint64_t figure(const char *name);
 /* A request that begins to wait; the latest of a name is found by it. */
 struct waiting *begin_wait(const char *name);
 struct waiting *wait_named(const char *name);
-/* Tells whoever waits for it; for callbacks and threads. */
+/* Wakes the step that waits for it; for callbacks and threads. */
 void end_wait(struct waiting *wait, int32_t status, uint64_t grant);
 /* Whether it ends within the time. */
 bool ends_within(struct waiting *wait, uint64_t nanoseconds);

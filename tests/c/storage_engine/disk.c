@@ -212,7 +212,7 @@ static result note_version(int folder, const char *name, void *data)
     return STORE_OK;
 }
 
-/* Only the holder of an object's lock makes its folder, so nobody relies on one that is not on the disk. */
+/* Only the holder of an object's lock makes its folder, so no other relies on one that is not on the disk. */
 static result open_folder(disk *disk, const char *name, int make, int *folder)
 {
     if (make && mkdirat(disk->objects, name, 0700) == 0 && fsync(disk->objects))
@@ -405,13 +405,13 @@ typedef struct announced {
 
 static result remove_all(disk *disk, const announced *all, size_t count, witness witness)
 {
-    static const struct witness nobody;
+    static const struct witness no_witness;
     for (size_t i = 0; i < count; i++) {
         object_name name = { all[i].bucket, all[i].object };
-        result done = disk_write(disk, &name, all[i].version, NULL, 0, nobody);
+        result done = disk_write(disk, &name, all[i].version, NULL, 0, no_witness);
         /*
-         * Done again after a crash, what is newest may be this removal. And if somebody has taken the lock away and
-         * written since, the object was removed before that.
+         * Done again after a crash, what is newest may be this removal. And if the lock was revoked and the
+         * object written since, it was removed before that.
          */
         if (done && done != STORE_STALE)
             return done;
@@ -452,7 +452,7 @@ result disk_remove(disk *disk, const object_name *names, const version *versions
 
 static result finish_removal(int folder, const char *name, void *data)
 {
-    static const witness nobody;
+    static const witness no_witness;
     announced all[REMOVED_TOGETHER];
     struct stat about;
     if (is_being_written(name))
@@ -471,7 +471,7 @@ static result finish_removal(int folder, const char *name, void *data)
         done = disk_check(&(object_name){ all[i].bucket, all[i].object });
     }
     if (!done)
-        done = remove_all(data, all, length / sizeof all[0], nobody);
+        done = remove_all(data, all, length / sizeof all[0], no_witness);
     return done ? done : io(unlinkat(folder, name, 0));
 }
 

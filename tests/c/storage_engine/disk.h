@@ -26,7 +26,7 @@
 typedef enum result {
     STORE_OK,
     STORE_NOT_FOUND,
-    STORE_STALE,   /* a newer version is there: whoever wrote this had lost the lock */
+    STORE_STALE,   /* a newer version is there: the writer of this one had lost the lock */
     STORE_BUSY,    /* the lock could not be had in time */
     STORE_NAME,    /* a name is empty or too long */
     STORE_IN_USE,  /* another process has the store open */
@@ -48,7 +48,7 @@ typedef struct version {
 typedef enum moment {
     AT_LOCKED,        /* has the lock, has done nothing */
     AT_HALF_WRITTEN,  /* half of the bytes are in the file */
-    AT_WRITTEN,       /* all are, under a name that nobody reads */
+    AT_WRITTEN,       /* all are, under a name that is never read */
     AT_COMMITTED,     /* they have their name, which may not have reached the disk */
     AT_ANNOUNCED,     /* a removal is announced, nothing is removed */
     AT_FIRST_REMOVED, /* the first of several is */
@@ -73,7 +73,7 @@ int version_is_newer(version one, version other);
 /* Writes a version, or a mark that the object is removed if `bytes` is NULL. STORE_STALE if a newer one is there. */
 result disk_write(disk *disk, const object_name *name, version version, const void *bytes, size_t length, witness witness);
 
-/* The newest version; STORE_NOT_FOUND if there is none or it is a removal, whose version is told all the same. */
+/* The newest version; STORE_NOT_FOUND if there is none or it is a removal, whose version is written all the same. */
 result disk_newest(disk *disk, const object_name *name, version *version);
 
 /* All of a version's bytes, to be freed. */

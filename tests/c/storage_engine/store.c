@@ -13,13 +13,13 @@ struct store {
     store_options options;
 };
 
-/* What a lock that was not to be had means for whoever asked the store. */
+/* What a lock that was not to be had means for the store's caller. */
 static result without_lock(int32_t status)
 {
     return status == KEYLATCH_ETIMEOUT || status == KEYLATCH_EWOULDBLOCK ? STORE_BUSY : STORE_LOCKS;
 }
 
-/* What is left to say when a lock comes back. A lease that ran out meanwhile harmed nobody: the disk has judged. */
+/* What is left to say when a lock comes back. A lease that ran out meanwhile did no harm: the disk has judged. */
 static result after(result done, int32_t released)
 {
     if (done || released == KEYLATCH_OK || released == KEYLATCH_ELEASELOST)
@@ -80,7 +80,7 @@ static keylatch_key key_of_version(const object_name *name, version version, cha
     return keylatch_key_of_version(name->bucket, name->object, text);
 }
 
-/* Forgets what is older than the versions that are kept, unless somebody reads it. */
+/* Forgets what is older than the versions that are kept, unless it is being read. */
 static void forget_old(store *store, const char *owner, const object_name *name)
 {
     version all[4 * VERSIONS_KEPT];
@@ -93,7 +93,7 @@ static void forget_old(store *store, const char *owner, const object_name *name)
         keylatch_request_options request = asked_by(owner);
         uint64_t grant;
         if (keylatch_try(store->locks, &key, KEYLATCH_EXCLUSIVE, &request, &grant))
-            continue; /* somebody reads it: the next write sees to it */
+            continue; /* it is being read: the next write sees to it */
         disk_forget(store->disk, name, all[i]);
         keylatch_release(store->locks, grant);
     }
@@ -213,7 +213,7 @@ const char *result_text(result result)
     switch (result) {
     case STORE_OK: return "done";
     case STORE_NOT_FOUND: return "there is no such object, or that version of it is not kept any more";
-    case STORE_STALE: return "the lease ran out and somebody else has written since; read the object and try again";
+    case STORE_STALE: return "the lease ran out and another has written since; read the object and try again";
     case STORE_BUSY: return "others had the object for longer than the time given; try again";
     case STORE_NAME: return "a name is empty, or longer than 100 bytes, or too many objects are to be removed together";
     case STORE_IN_USE: return "another process has this store open";

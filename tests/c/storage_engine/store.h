@@ -6,7 +6,7 @@
  *     longer. Its version carries the lock's fence number, so that when it comes back late the disk refuses it.
  *   - A read takes the lock shared and reads the newest version, or locks one version, which has a key of its own, and
  *     reads it while newer ones are written.
- *   - A version is forgotten once there are VERSIONS_KEPT newer ones and nobody reads it: its lock could be had at once.
+ *   - A version is forgotten once there are VERSIONS_KEPT newer ones and it is not being read: its lock was free.
  *   - A removal of several objects takes all of their locks in one batch and is done as a whole, even if the process dies
  *     half way.
  */
@@ -29,7 +29,7 @@ typedef struct store_options {
 /* Opens or makes a store in a folder. `options` may be NULL. */
 result store_open(const char *root, const store_options *options, store **store);
 
-/* Nobody may be in a call. */
+/* No thread may be in a call. */
 void store_close(store *store);
 
 /* Writes a new version; *written (or NULL) says which. */

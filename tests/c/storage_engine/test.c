@@ -335,7 +335,7 @@ static void test_versions(const char *root)
     CHECK(store_get(store, "reader", &name, &bytes, &length, NULL) == STORE_CORRUPT);
     nothing_is_left(store);
     store_close(store);
-    puts("a version stays as long as it is read; bad names and damaged files are told");
+    puts("a version stays as long as it is read; bad names and damaged files are reported");
 }
 
 /* ---- processes that die */
@@ -453,7 +453,7 @@ static int write_until_killed(const char *root)
 static void test_death_at_any_moment(const char *root, int kills)
 {
     version newest[OBJECTS] = { { 0, 0 } };
-    uint64_t random = seed, told = 0;
+    uint64_t random = seed, reported = 0;
     for (int round = 0; round < kills; round++) {
         int output, chosen;
         version version;
@@ -471,7 +471,7 @@ static void test_death_at_any_moment(const char *root, int kills)
         fclose(lines);
         was_killed(child);
         CHECK(seen >= patience);
-        told += seen;
+        reported += seen;
         store *store;
         DONE(store_open(root, NULL, &store));
         for (int i = 0; i < OBJECTS; i++) {
@@ -486,8 +486,8 @@ static void test_death_at_any_moment(const char *root, int kills)
         nothing_is_left(store);
         store_close(store);
     }
-    printf("a process is killed %d times while %d threads write: all %" PRIu64 " versions that it told of are safe\n", kills,
-           THREADS, told);
+    printf("a process is killed %d times while %d threads write: all %" PRIu64 " versions that it reported are safe\n", kills,
+           THREADS, reported);
 }
 
 /* ---- the program */

@@ -1,4 +1,4 @@
-#include "told.h"
+#include "report.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,39 +51,39 @@ static void add(char ***names, size_t *count, const char *name, size_t length)
     (*names)[(*count)++] = copy(name, length);
 }
 
-struct told told_now(int32_t status)
+struct report report_now(int32_t status)
 {
-    struct told told = { .status = status };
+    struct report report = { .status = status };
     if (status == KEYLATCH_OK)
-        return told;
-    told.text = copy(keylatch_last_error(), strlen(keylatch_last_error()));
+        return report;
+    report.text = copy(keylatch_last_error(), strlen(keylatch_last_error()));
     keylatch_key key;
     if (keylatch_last_key(&key) == KEYLATCH_OK) {
-        told.has_key = true;
-        told.key = key_copy(&key);
+        report.has_key = true;
+        report.key = key_copy(&key);
     }
     keylatch_party holder = KEYLATCH_PARTY_INIT;
-    while (keylatch_last_holder(told.holder_count, &holder, NULL) == KEYLATCH_OK) {
-        told.has_holders = true;
-        add(&told.holders, &told.holder_count, holder.owner, holder.owner_len);
+    while (keylatch_last_holder(report.holder_count, &holder, NULL) == KEYLATCH_OK) {
+        report.has_holders = true;
+        add(&report.holders, &report.holder_count, holder.owner, holder.owner_len);
     }
-    while (keylatch_last_cycle_link(told.cycle_count, &holder) == KEYLATCH_OK) {
-        told.has_cycle = true;
-        add(&told.cycle, &told.cycle_count, holder.owner, holder.owner_len);
+    while (keylatch_last_cycle_link(report.cycle_count, &holder) == KEYLATCH_OK) {
+        report.has_cycle = true;
+        add(&report.cycle, &report.cycle_count, holder.owner, holder.owner_len);
     }
-    return told;
+    return report;
 }
 
-void told_free(struct told *told)
+void report_free(struct report *report)
 {
-    free(told->text);
-    if (told->has_key)
-        key_free(&told->key);
-    for (size_t i = 0; i < told->holder_count; i++)
-        free(told->holders[i]);
-    free(told->holders);
-    for (size_t i = 0; i < told->cycle_count; i++)
-        free(told->cycle[i]);
-    free(told->cycle);
-    *told = (struct told){ 0 };
+    free(report->text);
+    if (report->has_key)
+        key_free(&report->key);
+    for (size_t i = 0; i < report->holder_count; i++)
+        free(report->holders[i]);
+    free(report->holders);
+    for (size_t i = 0; i < report->cycle_count; i++)
+        free(report->cycle[i]);
+    free(report->cycle);
+    *report = (struct report){ 0 };
 }

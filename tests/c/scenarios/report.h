@@ -1,12 +1,12 @@
 /* What the library tells of a failure, copied, because it is another thread's or is about to be overwritten. */
-#ifndef TOLD_H
-#define TOLD_H
+#ifndef REPORT_H
+#define REPORT_H
 
 #include "keylatch.h"
 
 #include <stdbool.h>
 
-struct told {
+struct report {
     int32_t status;
     char *text;
     bool has_key;
@@ -20,8 +20,8 @@ struct told {
 };
 
 /* Of the calling thread's last failure, which had this status; of a success nothing. */
-struct told told_now(int32_t status);
-void told_free(struct told *told);
+struct report report_now(int32_t status);
+void report_free(struct report *report);
 
 /* A key with bytes of its own. */
 keylatch_key key_copy(const keylatch_key *key);

@@ -4,9 +4,10 @@
 //! up, one row of shards after the other.
 //!
 //! **Holders.** A lock may be granted by one thread and released by another, so the number of holders is a sum over all
-//! threads, and they go on while it is formed. All releases are read before any grant, so that no release is counted whose
-//! grant is not. A thread that is kept from running between two reads adds all grants that happened meanwhile. So a sum
-//! counts only once a second one comes to about the same: see [`settled`].
+//! threads, and they go on while it is formed. Of each thread the releases are read before the grants, so that none of its
+//! releases is counted without its grant. A reader that is kept from running between the two adds all grants that happened
+//! meanwhile. So a sum counts only once a second one comes to about the same: see [`settled`]. A lock that one thread took
+//! after its grants were read, and another released before its releases were, is not counted as released yet.
 
 use super::core::Core;
 use super::local::{Local, ROWS};
@@ -108,11 +109,12 @@ impl Core {
         let threads = self.locals().count() as u64;
         let Sums { fast, fast_releases, counts, entries } = settled(threads, || self.sums(row, || {}));
         let sums = Sums { fast, fast_releases, counts: counts.clone(), entries };
+        let granted = fast + counts.immediate + counts.waited;
         ShardMetrics {
             fast,
             inserted: counts.immediate,
             slow: counts.waited,
-            releases: fast_releases + counts.releases,
+            releases: (fast_releases + counts.releases).min(granted),
             waits: counts.waits,
             timeouts: counts.timeouts,
             cancelled: counts.cancelled,
@@ -130,17 +132,19 @@ impl Core {
     /// One sum. `between` is called where others may go on.
     fn sums(&self, row: u32, mut between: impl FnMut()) -> Sums {
         let mut sums = Sums::default();
-        // Acquire. Pairs with: the Release of `count_release`. The grant of each release that is read is read, too.
-        sums.fast_releases = self.locals().map(|local| local.tally(row).releases.load(Ordering::Acquire)).sum();
-        between();
         for index in (row..self.table.shard_count()).step_by(ROWS as usize) {
-            // Of each shard both at one moment: a lock stays in its shard.
             let mut shard = self.table.lock(index);
             sums.entries += u64::from(shard.entries());
             sums.counts.add(shard.counts());
         }
-        between();
-        sums.fast = self.locals().map(|local| local.tally(row).grants.load(Ordering::Relaxed)).sum();
+        for local in self.locals() {
+            let tally = local.tally(row);
+            // Acquire. Pairs with: the Release of `count_release`. What a thread took before it let go is read, too. One
+            // after the other, so that of a running thread the two are of about one moment.
+            sums.fast_releases += tally.releases.load(Ordering::Acquire);
+            between();
+            sums.fast += tally.grants.load(Ordering::Relaxed);
+        }
         sums
     }
 }

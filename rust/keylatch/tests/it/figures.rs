@@ -179,15 +179,6 @@ fn too_many_timeouts_are_unhealthy_and_said_so() {
     assert!(report.contains("locks taken      101") && report.contains("timeouts         1"), "{report}");
 }
 
-/// Has others stop when it goes.
-struct Stops<'a>(&'a AtomicBool);
-
-impl Drop for Stops<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn figures_read_under_load_are_never_absurd() {
     let locks = few_shards(Fairness::default());
@@ -279,6 +270,7 @@ fn holders_under_load_are_about_right() {
     let locks = with(LockConfig { shards: 1, ..LockConfig::default() });
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stops = Stops(&stop);
         for key in ["one", "two"] {
             let (locks, stop) = (&locks, &stop);
             scope.spawn(move || {
@@ -291,7 +283,6 @@ fn holders_under_load_are_about_right() {
             let holders = figures(&locks).holders;
             assert!(holders <= 2 + 3, "{holders} of two that hold one lock each");
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_at_rest(&locks);
 }

@@ -7,7 +7,7 @@ use keylatch::{Fairness, FastObjectLockManager, LockConfig};
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -170,5 +170,14 @@ impl<T: Clone> Story<T> {
 
     pub(crate) fn so_far(&self) -> Vec<T> {
         self.0.lock().unwrap().clone()
+    }
+}
+
+/// Has others stop when it goes, also where a test fails in a scope that waits for them.
+pub(crate) struct Stops<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

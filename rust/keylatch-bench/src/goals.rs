@@ -43,6 +43,8 @@ const GOALS: &[Goal] = &[
     Goal { subject: "keylatch_c_owner", ..goal("c_pair", "versus_rust", 1.5, "at most 1.5 x Rust") },
     goal("instructions_exclusive", "instructions", 250.0, "at most 250"),
     goal("instructions_shared", "instructions", 250.0, "at most 250"),
+    Goal { subject: "keylatch_pinned", ..goal("instructions_exclusive", "instructions", 130.0, "at most 130") },
+    Goal { subject: "keylatch_pinned", ..goal("instructions_shared", "instructions", 130.0, "at most 130") },
     goal("atomics_exclusive", "locked", 2.0, "exactly 2"),
     goal("atomics_shared", "locked", 2.0, "exactly 2"),
 ];

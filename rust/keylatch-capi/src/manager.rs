@@ -45,8 +45,8 @@ pub const KEYLATCH_FAIRNESS_READER_FIRST: u32 = 4;
 /// A session that asks again for what it holds, in a way that would have it wait for itself, fails with
 /// KEYLATCH_EDEADLOCK. The default.
 pub const KEYLATCH_REENTRANCY_DENY: u32 = 1;
-/// It is granted once more; the lock is free when as many grants are released. A session that shares a lock and asks for
-/// it exclusively has all its holds exclusively, once it shares with no other.
+/// It is granted once more; the lock is free when as many grants are released.
+/// A session that shares a lock and asks for it exclusively has all its holds exclusively, once it shares with no other.
 pub const KEYLATCH_REENTRANCY_COUNT: u32 = 2;
 
 /// Of a deadlock the session gives way whose request was found to close the circle. The default.

@@ -82,7 +82,7 @@ impl std::str::FromStr for Backend {
 /// drop(inner);
 ///
 /// let reads = counting.lock(LockRequest::read(("b", "o")).owner(&session)).blocking()?;
-/// let writes = counting.lock(LockRequest::write(("b", "o")).owner(&session)).blocking()?; // nobody else reads
+/// let writes = counting.lock(LockRequest::write(("b", "o")).owner(&session)).blocking()?; // no other reads
 /// assert_eq!(reads.mode(), writes.mode()); // both are exclusive now
 /// # Ok::<(), LockError>(())
 /// ```

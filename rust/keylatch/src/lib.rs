@@ -129,6 +129,7 @@ mod memory;
 mod mode;
 mod observe;
 mod pending;
+mod pinned;
 mod request;
 mod session;
 mod subscription;
@@ -151,6 +152,7 @@ pub use observe::{
     OPENMETRICS_CONTENT_TYPE, RecentFigures, ShardMetrics, WaitHistogram, WaitOutcomes,
 };
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};
+pub use pinned::PinnedKey;
 pub use request::{BatchLockRequest, BatchMode, LockRequest};
 pub use session::{NumberedRequest, RequestRepeat, RequestTurn, Session};
 #[cfg(feature = "tracing")]

@@ -1,6 +1,8 @@
 //! Our own lock manager, with owners, hold records and metrics on: as a user gets it.
 
-use keylatch::{BatchLockRequest, Fairness, FastObjectLockManager, Filter, Grant, LockConfig, Owner};
+use std::sync::OnceLock;
+
+use keylatch::{BatchLockRequest, Fairness, FastObjectLockManager, Filter, Grant, LockConfig, Owner, PinnedKey};
 
 use crate::keys::Key;
 use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Holding, Listing, Shared, Subject};
@@ -89,5 +91,45 @@ impl<const FIFO: bool> Holding for Keylatch<FIFO> {
 impl<const FIFO: bool> Listing for Keylatch<FIFO> {
     fn list(&self) -> usize {
         self.locks.holders(&Filter::new()).len()
+    }
+}
+
+/// One key of ours that is pinned: the first that is asked for.
+pub(crate) struct Pinned {
+    locks: FastObjectLockManager,
+    owner: Owner,
+    key: OnceLock<PinnedKey>,
+}
+
+impl Pinned {
+    #[inline(always)]
+    fn key(&self, key: Key<'_>) -> &PinnedKey {
+        self.key.get_or_init(|| self.locks.pin((key.bucket, key.object)).expect("a short key"))
+    }
+}
+
+impl Subject for Pinned {
+    const NAME: &'static str = "keylatch_pinned";
+
+    fn create() -> Self {
+        let locks = FastObjectLockManager::new();
+        let owner = locks.owner("node-7");
+        Self { locks, owner, key: OnceLock::new() }
+    }
+}
+
+impl Exclusive for Pinned {
+    #[inline(always)]
+    fn exclusive(&self, key: Key<'_>, inside: impl FnOnce()) {
+        let _guard = self.key(key).acquire_write_lock_blocking(self.owner).expect("a free lock is granted");
+        inside();
+    }
+}
+
+impl Shared for Pinned {
+    #[inline(always)]
+    fn shared(&self, key: Key<'_>, inside: impl FnOnce()) {
+        let _guard = self.key(key).acquire_read_lock_blocking(self.owner).expect("a free lock is granted");
+        inside();
     }
 }

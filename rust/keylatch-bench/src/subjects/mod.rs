@@ -27,8 +27,16 @@ pub(crate) mod drop_in {
 pub(crate) const OURS: &str = "keylatch";
 
 /// What `--quick` measures besides ours: the control, and the peers people would choose.
-pub(crate) const QUICK: [&str; 7] =
-    ["keylatch", "keylatch_fifo", "std", "parking_lot", "dashmap_parking_lot_cleaned", "lockmap", "rustfs_lock"];
+pub(crate) const QUICK: [&str; 8] = [
+    "keylatch",
+    "keylatch_fifo",
+    "keylatch_pinned",
+    "std",
+    "parking_lot",
+    "dashmap_parking_lot_cleaned",
+    "lockmap",
+    "rustfs_lock",
+];
 
 /// Whether a subject is keylatch in one of its settings.
 pub(crate) fn is_ours(name: &str) -> bool {
@@ -58,6 +66,7 @@ macro_rules! every_exclusive {
     ($function:ident as $pointer:ty) => {
         $crate::subjects::contenders!($function as $pointer:
             #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Keylatch<false>,
+            #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Pinned,
             $crate::subjects::bare::Std,
             $crate::subjects::bare::ParkingLot,
             $crate::subjects::bare::Tokio,
@@ -81,6 +90,7 @@ macro_rules! every_shared {
     ($function:ident as $pointer:ty) => {
         $crate::subjects::contenders!($function as $pointer:
             #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Keylatch<false>,
+            #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Pinned,
             $crate::subjects::bare::Std,
             $crate::subjects::bare::ParkingLot,
             $crate::subjects::bare::Tokio,

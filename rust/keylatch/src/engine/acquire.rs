@@ -82,7 +82,7 @@ impl Core {
         self.note_order(wanted, delivery.is_some());
         let mut record = self.records.take(&local.records);
         if record == NONE {
-            self.make_room(local);
+            self.reclaim(local);
             record = self.records.take(&local.records);
         }
         if record == NONE {
@@ -122,7 +122,7 @@ impl Core {
                     Err(Full) if made_room => return Err(LockError::TableFull { limit: self.config.max_locks }),
                     Err(Full) => {
                         drop(shard);
-                        self.make_room(local);
+                        self.reclaim(local);
                         made_room = true;
                         continue;
                     }
@@ -246,7 +246,7 @@ impl Core {
         self.session_waits(waiter);
         self.stamp_holder(index, entry, now);
         self.join_line(&mut shard, entry, waiter_index);
-        self.settle_and_wake(local, shard, index, entry, wanted.hash, None);
+        self.grant_waiters_and_unlock(local, shard, index, entry, wanted.hash, None);
         self.look_at_grants(now);
         Ok(ticket)
     }

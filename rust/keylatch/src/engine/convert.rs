@@ -67,7 +67,7 @@ impl Core {
             return;
         }
         // Readers who waited may come in now.
-        self.settle_and_wake(self.local(), shard, index, entry, entry.hash(), None);
+        self.grant_waiters_and_unlock(self.local(), shard, index, entry, entry.hash(), None);
     }
 
     /// From shared to exclusive, if nobody else holds the lock now.
@@ -133,7 +133,7 @@ impl Core {
         let ticket = prepared.ticket(waiter);
         self.session_waits(prepared);
         self.join_line(&mut shard, entry, waiter);
-        self.settle_and_wake(self.local(), shard, index, entry, hash, None);
+        self.grant_waiters_and_unlock(self.local(), shard, index, entry, hash, None);
         Ok(Some((ticket, hash)))
     }
 

@@ -13,7 +13,7 @@ use crate::hold::{FirstState, Grant};
 use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
-use crate::table::{Entry, Word};
+use crate::table::{Entry, Pin, Word};
 
 /// What the fast path left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +112,25 @@ impl Core {
         Tried { raw: self.take_seen(local, &key, (mode, hash, state), seen), hash }
     }
 
+    /// Takes the lock of a pin of this manager's, if it is plainly free.
+    ///
+    /// The entry keeps its key: there is nothing to look up, and nothing to compare.
+    #[inline(never)]
+    pub(crate) fn try_pinned<const EXCLUSIVE: bool>(&self, pin: &Pin, state: u64) -> Option<Grant> {
+        let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
+        let local = self.local_at_hand()?;
+        if !self.serves_fast() {
+            return None;
+        }
+        let index = pin.entry;
+        let entry = self.table.entry(index);
+        let seen = entry.word();
+        seen.taken_uncontended(mode, NONE)?;
+        let raw = self.take_known(local, (mode, pin.hash, state), (index, entry, seen));
+        // What is no grant says why; the slow path finds out by itself.
+        if raw <= OTHER { None } else { Grant::from_raw(raw) }
+    }
+
     /// As `try_fast`, for a request whose hash is known.
     #[inline(never)]
     pub(crate) fn acquire_fast(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, Missed> {
@@ -151,6 +170,17 @@ impl Core {
         if !entry.carries(self.table.arena(), key) {
             return OTHER;
         }
+        self.take_known(local, (mode, hash, state), (index, entry, seen))
+    }
+
+    /// Takes the lock of an entry whose key, at the generation seen, is the right one.
+    #[inline(always)]
+    fn take_known(
+        &self,
+        local: &Local,
+        (mode, hash, state): (Mode, u64, u64),
+        (index, entry, seen): (u32, &Entry, Word),
+    ) -> u64 {
         let record_index = self.records.take(&local.records);
         if record_index == NONE {
             return OTHER;

@@ -60,6 +60,7 @@ impl Core {
             forced_releases: self.tally.forced(),
             events_dropped: self.events.dropped(),
             max_locks: u64::from(self.config.max_locks),
+            pinned_keys: u64::from(self.table.pinned()),
             max_waiters: u64::from(self.config.max_waiters),
             ..read
         }

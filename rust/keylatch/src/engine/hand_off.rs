@@ -81,7 +81,7 @@ impl Core {
 
     /// Does everything that can be done for the line at an entry, after `leaving`, one of its holders, has gone; then
     /// releases the shard and tells those concerned. `hash` is the entry's, read while it could not change.
-    pub(crate) fn settle_and_wake<'t>(
+    pub(crate) fn grant_waiters_and_unlock<'t>(
         &'t self,
         local: &Local,
         mut shard: LockedShard<'t>,
@@ -123,10 +123,11 @@ impl Core {
         let queue = self.queue(entry);
         let now = if queue.is_empty() { 0 } else { self.now() };
         let (plan, rising) = loop {
-            let (seen, rising) = self.rising((index, entry), leaving);
+            let seen = entry.word();
             let left = leaving.map_or(seen, |mode| seen.released(mode));
+            let rising = self.rising((index, entry), left);
             if left.is_free() {
-                entry.clear_pins();
+                entry.clear_marks();
             }
             let plan = self.plan(entry, left, rising.as_ref().map(|rising| rising.waiter), now);
             // Equal when the lock goes from one exclusive holder to the next and the counts show as before. Nobody else
@@ -268,7 +269,7 @@ impl Core {
         match self.dozes_from(waiter) {
             Some(from) if from > now => from,
             _ => {
-                self.settle_and_wake(self.local(), shard, index, entry, hash, None);
+                self.grant_waiters_and_unlock(self.local(), shard, index, entry, hash, None);
                 NEVER
             }
         }
@@ -293,8 +294,9 @@ impl Core {
         counts.wait_histogram[bucket_of(waited)] += 1;
     }
 
-    /// Puts on record that a waiter, whom the word counts already, holds the lock, and counts what its session `reads`
-    /// with it. Returns whether anybody is to be told.
+    /// Puts on record that a waiter holds the lock. Returns what is to be delivered.
+    ///
+    /// The word counts it already. What its session `reads` is counted with it.
     fn make_holder(
         &self,
         shard: &mut LockedShard<'_>,
@@ -357,7 +359,7 @@ impl Core {
             }
         }
         // The winner's neighbours may come in too; the loser's bit has to be set, or the lock is its now.
-        self.settle_and_wake(local, shard, index, entry, hash, None);
+        self.grant_waiters_and_unlock(local, shard, index, entry, hash, None);
         won || waiter.phase() == Phase::Granted
     }
 
@@ -375,7 +377,7 @@ impl Core {
             return why;
         }
         // Whoever was behind it may go on now.
-        self.settle_and_wake(local, shard, index, entry, hash, None);
+        self.grant_waiters_and_unlock(local, shard, index, entry, hash, None);
         why
     }
 
@@ -405,7 +407,7 @@ impl Core {
                 return false;
             }
             let news = self.end_wait(&mut shard, entry, waiter, why);
-            self.settle_and_wake(self.local(), shard, index, entry, hash, None);
+            self.grant_waiters_and_unlock(self.local(), shard, index, entry, hash, None);
             self.tell(ticket.index(), news);
             return true;
         }
@@ -438,7 +440,7 @@ impl Core {
             }
             let Some((waiter_index, waiter)) = self.queue(entry).first() else { return };
             let news = self.end_wait(&mut shard, entry, waiter, why);
-            self.settle_and_wake(self.local(), shard, index, entry, hash, None);
+            self.grant_waiters_and_unlock(self.local(), shard, index, entry, hash, None);
             self.tell(waiter_index, news);
         }
     }

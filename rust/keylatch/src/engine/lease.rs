@@ -42,7 +42,7 @@ impl Core {
             return Ok(());
         }
         // Who waits may have to look earlier than it was told.
-        self.settle_and_wake(self.local(), shard, held.entry, entry, entry.hash(), None);
+        self.grant_waiters_and_unlock(self.local(), shard, held.entry, entry, entry.hash(), None);
         Ok(())
     }
 

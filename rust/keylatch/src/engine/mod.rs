@@ -5,6 +5,7 @@
 //! and where somebody waits through [`hand_off`]; [`convert`] turns one mode into the other, [`batch`] takes many. A hold
 //! may be revoked, in [`revoke`], by force or because its [`lease`] ran out, and a [`lock_delay`] may follow; a full table gets
 //! room in [`reclaim`]; a session that asks for what it holds is recognised in [`reenter`], and what it shares rises in [`rise`].
+//! A pinned key stays in the table: see [`pin`].
 
 pub(crate) mod acquire;
 pub(crate) mod batch;
@@ -21,6 +22,7 @@ pub(crate) mod looking;
 pub(crate) mod loss;
 pub(crate) mod mail;
 pub(crate) mod noticing;
+pub(crate) mod pin;
 pub(crate) mod reclaim;
 pub(crate) mod reenter;
 pub(crate) mod release;

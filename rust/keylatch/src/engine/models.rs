@@ -21,6 +21,7 @@ mod deadlocks;
 mod ending_waits;
 mod hand_over;
 mod losing;
+mod pinning;
 mod reentering;
 mod rekeying;
 mod releasing;

@@ -1,7 +1,7 @@
 //! What happens under a shard's mutex and is worth telling those who listen.
 //!
 //! It is noted there, where key, owner and holders are at hand, and told after the mutex is released: whoever comes from
-//! the mutex tells what was noted, see `settle_and_wake`. When nobody listens, each place costs one look at a word.
+//! the mutex tells what was noted, see `grant_waiters_and_unlock`. When nobody listens, each place costs one look at a word.
 
 use super::core::Core;
 use crate::error::LockError;

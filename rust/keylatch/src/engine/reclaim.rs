@@ -13,7 +13,7 @@ impl Core {
     /// Makes what room there is to be made in a full table. Off every mutex.
     #[cold]
     #[inline(never)]
-    pub(crate) fn make_room(&self, local: &Local) {
+    pub(crate) fn reclaim(&self, local: &Local) {
         self.open_those_due(local);
         self.end_expired();
         self.table.evict_idle(&local.entries);

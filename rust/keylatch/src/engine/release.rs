@@ -225,7 +225,7 @@ impl Core {
         if mode == Mode::Exclusive && self.leave_counted(entry, record) {
             return;
         }
-        self.settle_and_wake(local, shard, index, entry, entry.hash(), Some(mode));
+        self.grant_waiters_and_unlock(local, shard, index, entry, entry.hash(), Some(mode));
     }
 
     /// Gives the record of a guard's hold back.

@@ -144,7 +144,7 @@ impl Core {
         let delayed = why == Lost::Expired && mode == Mode::Exclusive && entry.counted() <= 1;
         if delayed && self.keep_shut(index, entry, grant) {
             shard.counts().releases += 1;
-            self.settle_and_wake(local, shard, index, entry, entry.hash(), None);
+            self.grant_waiters_and_unlock(local, shard, index, entry, entry.hash(), None);
         } else {
             self.leave(local, shard, (index, entry), grant.index(), mode);
         }

@@ -2,9 +2,9 @@
 //!
 //! It waits in front of the line, like a reader who upgrades, until only its own session reads. Then the lock's word names
 //! the new hold, and what the session read becomes further holds of the same lock, which the entry counts. The guards that
-//! were there do not know. So before that their readers are *called in*, as a revoker does it: each is marked, the word's
-//! generation is raised, and a reader that had announced its release by then is waited for. All others come to the shard
-//! from now on, where their records say in which mode they hold.
+//! were there do not know. So before the swap of the word their records are marked, as a revoker does it. A reader that
+//! sets out to leave looks at the word, then for the mark, then swaps: if it looked before the swap its own swap fails, and
+//! in any case it finds the mark and comes to the shard, where its record says in which mode it holds.
 
 use super::acquire::Wanted;
 use super::core::Core;
@@ -37,76 +37,57 @@ impl Core {
             if self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(wanted.owner) {
                 return Again::Rises;
             }
-            // Each waits for what the other reads, and nobody looks for that.
+            // Each waits for what the other reads, and no search finds that.
             let own = self.one_read_of(wanted.owner, index);
             let key = entry.key(self.table.arena());
             let holders = self.holders_beside(index, entry, own);
             return Again::Answer(Err(LockError::UpgradeConflict { key, holders }));
         }
-        match self.call_in(wanted.owner, (index, entry), entry.word(), None) {
-            CalledIn::All(seen, reads) => {
-                self.records.get(record).prefill(index, wanted.owner, self.now());
-                let taken = seen.with_writer(record);
-                if entry.swap(seen, taken).is_err() {
-                    return Again::Moved;
-                }
-                shard.counts().immediate += 1;
-                let grant = self.begin_hold(record, entry, &self.granting(wanted), taken);
-                self.count_reads(entry, record, &reads);
-                Again::Answer(Ok(grant))
-            }
-            CalledIn::Moved => Again::Moved,
-            CalledIn::No if waits => Again::Rises,
-            CalledIn::No => Again::No,
+        let seen = entry.word();
+        let Some(reads) = self.call_in(wanted.owner, index, seen) else {
+            return if waits { Again::Rises } else { Again::No };
+        };
+        self.records.get(record).prefill(index, wanted.owner, self.now());
+        let taken = seen.with_writer(record);
+        if entry.swap(seen, taken).is_err() {
+            return Again::Moved;
         }
+        shard.counts().immediate += 1;
+        let grant = self.begin_hold(record, entry, &self.granting(wanted), taken);
+        self.count_reads(entry, record, &reads);
+        Again::Answer(Ok(grant))
     }
 
-    /// The lock's word, and the first in line if it rises from there. The caller owns the shard.
-    pub(super) fn rising(&self, (index, entry): (u32, &Entry), leaving: Option<Mode>) -> (Word, Option<Rising>) {
-        let seen = entry.word();
+    /// The first in line, if it rises from this word. The caller owns the shard.
+    pub(super) fn rising(&self, (index, entry): (u32, &Entry), word: Word) -> Option<Rising> {
         if self.config.reentrancy != Reentrancy::Count {
-            return (seen, None);
+            return None;
         }
-        let Some((waiter_index, first)) = self.queue(entry).first() else { return (seen, None) };
+        let (waiter, first) = self.queue(entry).first()?;
         let (asking, owner) = (first.asking(), first.owner.load(Ordering::Relaxed));
         if asking.mode != Mode::Exclusive || asking.upgrade || !is_session(owner) {
-            return (seen, None);
+            return None;
         }
-        loop {
-            let seen = entry.word();
-            match self.call_in(owner, (index, entry), seen, leaving) {
-                CalledIn::All(seen, reads) => return (seen, Some(Rising { waiter: waiter_index, reads })),
-                CalledIn::Moved => {}
-                CalledIn::No => return (entry.word(), None),
-            }
-        }
+        self.call_in(owner, index, word).map(|reads| Rising { waiter, reads })
     }
 
-    /// Calls the readers of an entry in, if all of them are this session's but for one that is `leaving`.
-    fn call_in(&self, owner: u32, (index, entry): (u32, &Entry), seen: Word, leaving: Option<Mode>) -> CalledIn {
-        if seen.readers() == 0 {
-            return CalledIn::No;
+    /// Marks all who read, if they are all of this session.
+    ///
+    /// From the next swap of this word on they come to the shard.
+    fn call_in(&self, owner: u32, index: u32, word: Word) -> Option<Vec<Grant>> {
+        if word.readers() == 0 {
+            return None;
         }
-        let left = leaving.map_or(seen, |mode| seen.released(mode));
         let own = self.reads_of(owner, index);
-        if own.is_empty() || left.readers() as usize != own.len() {
-            return CalledIn::No;
-        }
-        let asked = |grant: &Grant| self.records.get(grant.index()).ask_to_revoke(*grant);
-        if !own.iter().all(asked) {
-            return CalledIn::No;
-        }
-        let raised = seen.raised();
-        if entry.swap(seen, raised).is_err() {
-            return CalledIn::Moved;
-        }
-        let has_gone = |grant: &Grant| self.records.get(grant.index()).has_announced(*grant);
-        // Who has announced its release comes to the shard, and the line is served again.
-        if own.iter().any(has_gone) { CalledIn::No } else { CalledIn::All(raised, own) }
+        // A reader that has announced its release is in the word still, and leaves first.
+        let marked = |grant: &Grant| self.records.get(grant.index()).ask_to_revoke(*grant);
+        (word.readers() as usize == own.len() && own.iter().all(marked)).then_some(own)
     }
 
-    /// Counts what its session reads beside the hold that rose, which the word names. Before the owner of that hold knows
-    /// of it, and whatever the guards of the others are doing: all have been called in. The caller owns the shard.
+    /// Counts what its session reads beside the hold that rose.
+    ///
+    /// Before the owner of that hold knows of it, and whatever the guards of the others are doing: all come to the shard.
+    /// The caller owns it.
     pub(super) fn count_reads(&self, entry: &Entry, risen: u32, reads: &[Grant]) {
         let mut next = NONE;
         for grant in reads {
@@ -122,7 +103,7 @@ impl Core {
         self.records.get(risen).mark_first_counted();
     }
 
-    /// The record of one of the holds by which a session shares a lock; [`NONE`] if there is none.
+    /// Returns the record of one hold by which a session shares a lock, or [`NONE`].
     pub(super) fn one_read_of(&self, owner: u32, index: u32) -> u32 {
         self.reads_of(owner, index).first().map_or(NONE, |grant| grant.index())
     }
@@ -142,7 +123,9 @@ impl Core {
         reads
     }
 
-    /// Notes a hold of a session; one that rises may have waited for that alone. Off the mutex.
+    /// Notes a hold of a session; one that rises may have waited for that alone.
+    ///
+    /// Off the mutex.
     pub(crate) fn note_hold_and_look(&self, owner: u32, hash: u64, grant: Grant) {
         self.note_hold(owner, hash, grant);
         if self.config.reentrancy == Reentrancy::Count && is_session(owner) {
@@ -162,7 +145,7 @@ impl Core {
         let shard = self.lock_shard(hash);
         // While the hold is there the entry keeps its key.
         if self.is_held(grant) && entry.hash() == hash {
-            self.settle_and_wake(self.local(), shard, held.entry, entry, hash, None);
+            self.grant_waiters_and_unlock(self.local(), shard, held.entry, entry, hash, None);
         }
     }
 }
@@ -174,18 +157,8 @@ pub(super) struct Rising {
 }
 
 impl Rising {
-    /// What becomes counted with the hold of this waiter; nothing if another one rises.
+    /// Returns what becomes counted with the hold of this waiter, if it rises.
     pub(super) fn reads_with(&self, waiter: u32) -> &[Grant] {
         if self.waiter == waiter { &self.reads } else { &[] }
     }
-}
-
-/// What became of an attempt to have readers come to the shard.
-enum CalledIn {
-    /// All come, and the word is this: the holds of these grants end under the shard's mutex alone.
-    All(Word, Vec<Grant>),
-    /// Another reader came or went.
-    Moved,
-    /// Others read, too, or one is about to leave.
-    No,
 }

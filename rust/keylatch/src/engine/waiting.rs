@@ -95,7 +95,13 @@ impl Core {
     /// The number of a request's owner.
     #[inline(always)]
     fn request_owner(&self, request: &LockRequest<'_>) -> u32 {
-        match request.owner {
+        self.label_number(request.owner)
+    }
+
+    /// The number of an owner that is no session.
+    #[inline(always)]
+    pub(crate) fn label_number(&self, owner: OwnerRef<'_>) -> u32 {
+        match owner {
             OwnerRef::Known(owner) => owner.0,
             OwnerRef::Named("") => 0,
             owner => self.owner_number(self.local(), owner),

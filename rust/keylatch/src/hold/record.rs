@@ -355,7 +355,7 @@ impl Record {
         self.mark(grant, COUNTED)
     }
 
-    /// As `mark_counted`, for the one that the word names. Nobody but the shard's owner knows its grant.
+    /// Marks the hold that the word names as counted. Only the shard's owner knows it.
     pub(crate) fn mark_first_counted(&self) {
         self.state.fetch_or(COUNTED, Ordering::Relaxed);
     }
@@ -540,7 +540,7 @@ impl Record {
         mode_of(self.state.load(Ordering::Relaxed))
     }
 
-    /// The hold's mode changes; its holder asks for it, or its session by another request.
+    /// Sets the mode; the holder asks for it, or its session does.
     pub(crate) fn set_mode(&self, mode: Mode) {
         match mode {
             Mode::Exclusive => self.state.fetch_or(EXCLUSIVE, Ordering::Release),

@@ -180,7 +180,7 @@ impl Core {
         remember(&mut recent, cycle);
         drop(recent);
         // Whoever stood behind it may go on now. Its news is told after all mutexes are released.
-        self.settle_and_wake(self.local(), shard, step.entry, entry, step.hash, None);
+        self.grant_waiters_and_unlock(self.local(), shard, step.entry, entry, step.hash, None);
         if !fault!("victim-not-told") {
             self.tell(step.ticket.index(), news);
         }
@@ -204,7 +204,7 @@ impl Core {
         let moved = self.sort_line(entry, step, &turns);
         self.deadlocks.orders.fetch_add(1, Ordering::Relaxed);
         // Whoever came to the front may have the lock now.
-        self.settle_and_wake(self.local(), shard, step.entry, entry, step.hash, None);
+        self.grant_waiters_and_unlock(self.local(), shard, step.entry, entry, step.hash, None);
         if moved { Found::Order } else { Found::Suspicion }
     }
 

@@ -139,6 +139,8 @@ pub struct LockMetrics {
     pub hottest_keys: Vec<TopKey>,
     /// Entries that the table has room for, [`LockConfig::max_locks`](crate::LockConfig::max_locks); 0 if there is no limit.
     pub max_locks: u64,
+    /// Keys that are pinned, see [`PinnedKey`](crate::PinnedKey).
+    pub pinned_keys: u64,
     /// Requests that can wait at a time; 0 if there is no limit.
     pub max_waiters: u64,
 }
@@ -173,6 +175,7 @@ impl LockMetrics {
             events_dropped: 0,
             hottest_keys: Vec::new(),
             max_locks: 0,
+            pinned_keys: 0,
             max_waiters: 0,
         }
     }

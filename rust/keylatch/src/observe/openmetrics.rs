@@ -119,6 +119,7 @@ impl LockMetrics {
             ("max_waiters", "", "Requests that can wait at a time; 0 for no limit.", self.max_waiters as f64),
             ("entries", "", "Keys in the table now, a few idle ones included.", all.entries as f64),
             ("max_locks", "", "Keys that the table has room for; 0 for no limit.", self.max_locks as f64),
+            ("pinned_keys", "", "Keys that are pinned in the table.", self.pinned_keys as f64),
             ("table_fill_ratio", "ratio", "The share of the table that is in use.", self.table_fill()),
             ("memory_bytes", "bytes", "Memory that the manager uses.", self.bytes as f64),
             ("uptime_seconds", "seconds", "How long the manager has existed.", self.uptime.as_secs_f64()),

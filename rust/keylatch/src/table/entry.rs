@@ -42,10 +42,11 @@ pub(crate) struct Entry {
     pub(crate) queue_head: AtomicU32,
     pub(crate) queue_tail: AtomicU32,
     /// What else there is to know of the holders: LEASED, SHUT, and how many holds a session counts on it.
-    pins: AtomicU32,
+    marks: AtomicU32,
     /// The first of the records of leased readers.
     pub(crate) leases: AtomicU32,
-    reserved: AtomicU32,
+    /// How many pins keep the entry in the table.
+    pinned: AtomicU32,
     /// Lengths of the parts, 16 bits each, and whether there is a version; changed with the key.
     lengths: AtomicU64,
     key: [AtomicU64; INLINE_WORDS],
@@ -68,9 +69,9 @@ unsafe impl Vacant for Entry {
             more: AtomicU32::new(0),
             queue_head: AtomicU32::new(0),
             queue_tail: AtomicU32::new(0),
-            pins: AtomicU32::new(0),
+            marks: AtomicU32::new(0),
             leases: AtomicU32::new(0),
-            reserved: AtomicU32::new(0),
+            pinned: AtomicU32::new(0),
             key: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -156,37 +157,46 @@ impl Entry {
 
     /// Returns whether a holder may have a lease: a hint, which stays until somebody looks and finds none.
     pub(crate) fn is_leased(&self) -> bool {
-        self.pins.load(Ordering::Relaxed) & LEASED != 0
+        self.marks.load(Ordering::Relaxed) & LEASED != 0
     }
 
     pub(crate) fn set_leased(&self, leased: bool) {
-        let pins = self.pins.load(Ordering::Relaxed) & !LEASED;
-        self.pins.store(pins | if leased { LEASED } else { 0 }, Ordering::Relaxed);
+        let marks = self.marks.load(Ordering::Relaxed) & !LEASED;
+        self.marks.store(marks | if leased { LEASED } else { 0 }, Ordering::Relaxed);
     }
 
     /// Returns whether a lock delay keeps the lock.
     pub(crate) fn is_shut(&self) -> bool {
-        self.pins.load(Ordering::Relaxed) & SHUT != 0
+        self.marks.load(Ordering::Relaxed) & SHUT != 0
     }
 
     /// Notes that a lock delay keeps the lock; like a lease it has an end to look at.
     pub(crate) fn set_shut(&self) {
-        self.pins.store(SHUT | LEASED, Ordering::Relaxed);
+        self.marks.store(SHUT | LEASED, Ordering::Relaxed);
     }
 
     /// Returns how many holds of one session stand behind its one exclusive holder; 0 where that is not counted.
     pub(crate) fn counted(&self) -> u32 {
-        self.pins.load(Ordering::Relaxed) & COUNTED
+        self.marks.load(Ordering::Relaxed) & COUNTED
     }
 
     pub(crate) fn set_counted(&self, counted: u32) {
         debug_assert!(counted <= COUNTED);
-        self.pins.store(self.pins.load(Ordering::Relaxed) & !COUNTED | counted, Ordering::Relaxed);
+        self.marks.store(self.marks.load(Ordering::Relaxed) & !COUNTED | counted, Ordering::Relaxed);
+    }
+
+    /// Returns how many pins keep the entry in the table. For the shard's owner.
+    pub(crate) fn pinned(&self) -> u32 {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_pinned(&self, pinned: u32) {
+        self.pinned.store(pinned, Ordering::Relaxed);
     }
 
     /// Notes that nothing is special about the holders any more.
-    pub(crate) fn clear_pins(&self) {
-        self.pins.store(0, Ordering::Relaxed);
+    pub(crate) fn clear_marks(&self) {
+        self.marks.store(0, Ordering::Relaxed);
     }
 
     /// Returns whether the entry carries this key. A look-up that has read a word without W validates the answer by its
@@ -335,7 +345,7 @@ impl Entry {
     }
 }
 
-// The parts of `pins`.
+// The parts of `marks`.
 const LEASED: u32 = 1 << 31;
 const SHUT: u32 = 1 << 30;
 const COUNTED: u32 = SHUT - 1;

@@ -3,11 +3,13 @@
 pub(crate) mod entry;
 pub(crate) mod hash;
 mod key_words;
+mod pin;
 pub(crate) mod shard;
 pub(crate) mod state;
 
 pub(crate) use entry::Entry;
 pub(crate) use hash::Secrets;
 pub(crate) use key_words::MAX_KEY_BYTES;
+pub(crate) use pin::Pin;
 pub(crate) use shard::{Full, LockedShard, ShardCounts, Table, WAIT_BUCKETS};
 pub(crate) use state::Word;

@@ -7,11 +7,15 @@
 //! only [`WARM`] of a shard may be idle. The rule that makes this exact without a sweeper: an idle entry is always in
 //! one of the warm slots. An entry outside of them carries EVICT while it is held; the release that makes it idle comes
 //! here, and it takes over a slot or leaves the table. An insert re-uses an idle entry of a warm slot in place.
+//!
+//! **Pinned entries** are in no slot and carry no EVICT: they stay, held or idle. The end of the last pin sets EVICT, and
+//! looks whether the entry is idle: if it is not, its last release comes here.
 
 use super::entry::Entry;
 use super::state::Word;
 use crate::key::KeyRef;
 use crate::memory::{Arena, Cache, NONE, Region, Vacant};
+use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -154,6 +158,8 @@ pub(crate) struct Table {
     heads: Region<Head>,
     max_log2_heads: u32,
     entries: Arena<Entry>,
+    /// Entries that are pinned.
+    pinned: AtomicU32,
 }
 
 impl Table {
@@ -171,6 +177,7 @@ impl Table {
             heads: Region::reserve(if cfg!(loom) { 1 } else { heads })?,
             max_log2_heads,
             entries: Arena::reserve(capacity, 0)?,
+            pinned: AtomicU32::new(0),
         })
     }
 
@@ -188,6 +195,11 @@ impl Table {
     #[inline]
     pub(crate) fn entry(&self, index: u32) -> &Entry {
         self.entries.get(index)
+    }
+
+    /// How many keys are pinned.
+    pub(crate) fn pinned(&self) -> u32 {
+        self.pinned.load(Ordering::Relaxed)
     }
 
     pub(crate) fn arena(&self) -> &Arena<Entry> {
@@ -322,7 +334,7 @@ impl<'t> LockedShard<'t> {
                 return Err(Full);
             }
             entry.set_fence(self.book.fence_floor);
-            entry.clear_pins();
+            entry.clear_marks();
             self.link(index, entry, hash);
             return Ok((index, entry));
         }
@@ -343,7 +355,7 @@ impl<'t> LockedShard<'t> {
             return Err(Full);
         }
         entry.reader.store(NONE, Ordering::Relaxed);
-        entry.clear_pins();
+        entry.clear_marks();
         entry.set_fence(self.book.fence_floor);
         let slot = self.book.warm.iter().position(|index| *index == NONE);
         if let Some(slot) = slot {
@@ -380,10 +392,58 @@ impl<'t> LockedShard<'t> {
 
     fn make_warm(&mut self, slot: usize, index: u32) {
         self.book.warm[slot] = index;
+        self.set_evict(index, false);
+    }
+
+    /// Sets or clears EVICT. Returns the word as it was.
+    fn set_evict(&self, index: u32, evict: bool) -> Word {
         let entry = self.table.entry(index);
         let mut seen = entry.word();
-        while let Err(now) = entry.swap(seen, seen.with_evict(false)) {
+        while let Err(now) = entry.swap(seen, seen.with_evict(evict)) {
             seen = now;
+        }
+        seen
+    }
+
+    /// Adds a pin to an entry of this shard: it stays in the table.
+    pub(crate) fn pin(&mut self, index: u32) {
+        let entry = self.table.entry(index);
+        let pinned = entry.pinned();
+        // There are fewer pins than bytes of memory for them.
+        entry.set_pinned(pinned + 1);
+        if pinned == 0 {
+            self.free_slot_of(index);
+            self.set_evict(index, false);
+            self.table.pinned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a pin from an entry. After the last one it stays or leaves as others do.
+    pub(crate) fn unpin(&mut self, cache: &Cache, index: u32) {
+        let entry = self.table.entry(index);
+        debug_assert!(entry.pinned() > 0, "an entry without a pin");
+        entry.set_pinned(entry.pinned() - 1);
+        if entry.pinned() == 0 {
+            self.table.pinned.fetch_sub(1, Ordering::Relaxed);
+            // If it is held, the release that makes it idle comes here.
+            if self.set_evict(index, true).is_free() {
+                self.keep_or_evict(cache, index);
+            }
+        }
+    }
+
+    /// Brings a key that is not in the table into it, idle, and pins it.
+    pub(crate) fn insert_pinned(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<u32, Full> {
+        let (index, entry) = self.insert(cache, hash, key)?;
+        // Claimed: no other can change the word.
+        entry.publish(entry.word().released(Mode::Exclusive));
+        self.pin(index);
+        Ok(index)
+    }
+
+    fn free_slot_of(&mut self, index: u32) {
+        if let Some(slot) = self.book.warm.iter().position(|warm| *warm == index) {
+            self.book.warm[slot] = NONE;
         }
     }
 
@@ -404,7 +464,7 @@ impl<'t> LockedShard<'t> {
     fn claim(&self, index: u32) -> bool {
         let entry = self.table.entry(index);
         let seen = entry.word();
-        if entry.queue_head.load(Ordering::Relaxed) != NONE {
+        if entry.queue_head.load(Ordering::Relaxed) != NONE || entry.pinned() > 0 {
             return false;
         }
         seen.claimed_for_another_key().is_some_and(|claimed| entry.swap(seen, claimed).is_ok())
@@ -415,9 +475,7 @@ impl<'t> LockedShard<'t> {
         let entry = self.table.entry(index);
         self.unlink(index, entry);
         self.remember_fence(entry);
-        if let Some(slot) = self.book.warm.iter().position(|warm| *warm == index) {
-            self.book.warm[slot] = NONE;
-        }
+        self.free_slot_of(index);
         entry.drop_long_key(&self.table.entries, cache);
         if entry.word().has_generations_left() {
             self.table.entries.put(cache, index);
@@ -544,7 +602,6 @@ impl<'t> LockedShard<'t> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::mode::Mode;
 
     fn release(shard: &mut LockedShard<'_>, cache: &Cache, index: u32) {
         let entry = shard.table.entry(index);

@@ -100,7 +100,9 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// Returns whether it stands in front of the line: nobody can have the lock exclusively before.
+    /// Returns whether it stands in front of the line.
+    ///
+    /// No other can have the lock exclusively before.
     pub(crate) fn goes_first(self) -> bool {
         self.upgrade || self.rises
     }

@@ -147,7 +147,7 @@ impl World {
         count
     }
 
-    /// The mode in which a request is granted now, if it is, and how it stands to what the session has.
+    /// Returns the mode that is granted now, and how it stands to what there is.
     fn allows(&mut self, key: usize, mode: Mode, owner: usize) -> Option<(Mode, Beside)> {
         loop {
             let exclusive = self.held(key).any(|hold| hold.mode == Mode::Exclusive);

@@ -28,6 +28,7 @@ mod lock_order;
 mod losing;
 mod model;
 mod no_false_alarm;
+mod pins;
 mod program;
 mod protecting;
 mod sessions;

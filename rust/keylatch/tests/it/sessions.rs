@@ -117,7 +117,7 @@ fn session_that_shares_rises_with_all_it_has() {
             let session = locks.session("txn");
             let mut holds: Vec<_> =
                 (0..reads).map(|_| Some(locks.lock(read().owner(&session)).blocking().unwrap())).collect();
-            holds.push(Some(locks.lock(write().owner(&session)).blocking().expect("nobody else shares it")));
+            holds.push(Some(locks.lock(write().owner(&session)).blocking().expect("no other shares it")));
             assert!(holds.iter().flatten().all(|hold| hold.mode() == Mode::Exclusive && hold.fence() == 1));
             assert_eq!(locks.holders(&Filter::new().key(("b", "o"))).len(), reads + 1);
             for which in (0..=reads).filter(|which| *which != last).chain([last]) {
@@ -131,7 +131,7 @@ fn session_that_shares_rises_with_all_it_has() {
 }
 
 #[test]
-fn rising_session_waits_in_front_for_other_readers() {
+fn rising_session_waits_in_front() {
     let locks = FastObjectLockManager::with_config(LockConfig {
         reentrancy: Reentrancy::Count,
         fairness: Fairness::Fifo,
@@ -169,7 +169,7 @@ fn rising_session_waits_in_front_for_other_readers() {
     assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
 }
 
-/// Each waits for what the other shares. One gives way, if both are sessions; a label and a session are told of the conflict.
+/// Finds that one of two sessions gives way, and that a label is a conflict.
 #[test]
 fn of_two_that_rise_one_gives_way() {
     let locks = FastObjectLockManager::with_config(LockConfig {

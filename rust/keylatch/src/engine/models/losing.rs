@@ -377,10 +377,10 @@ fn a_lease_begins_while_a_full_table_is_searched() {
         let first = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
         let second = model.core().try_now(request(1, EXCLUSIVE), true).unwrap();
         model.core().start_lease(first, Some(A_MOMENT));
-        let searcher = model.spawn(|model| model.core().make_room(model.core().local()));
+        let searcher = model.spawn(|model| model.core().reclaim(model.core().local()));
         model.core().start_lease(second, Some(A_MOMENT));
         searcher.join().unwrap();
-        model.core().make_room(model.core().local());
+        model.core().reclaim(model.core().local());
         for grant in [first, second] {
             assert!(matches!(model.core().catch(grant), Err(LockError::LeaseLost { .. })), "it has run out");
         }
@@ -395,14 +395,14 @@ fn two_make_room_at_once() {
         let model = Model::new(NEVER);
         let grant = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
         model.core().start_lease(grant, Some(A_MOMENT));
-        let make_room = |model: &Model| {
-            model.core().make_room(model.core().local());
+        let reclaim = |model: &Model| {
+            model.core().reclaim(model.core().local());
             assert!(
                 model.core().table.lock(0).find(model.wanted(0, EXCLUSIVE).hash, &request(0, EXCLUSIVE).key).is_none()
             );
         };
-        let other = model.spawn(make_room);
-        make_room(&model);
+        let other = model.spawn(reclaim);
+        reclaim(&model);
         other.join().unwrap();
         assert!(matches!(model.core().catch(grant), Err(LockError::LeaseLost { .. })));
         model.assert_nothing_left();

@@ -121,10 +121,11 @@ fn read(model: &Model, session: &SessionState) -> Grant {
     model.core().blocking(request(0, SHARED).owner(owner), false).expect("granted in the end")
 }
 
-/// Would catch: a lock that is free, or shared, while the session that rose has one of its two holds: what it shared ended
-/// on the fast path, or was not counted, in the moment in which the session rose.
+/// Would catch a lock that is free while one of two holds is there.
+///
+/// What the session shared ends on the fast path, or is not counted, in the moment in which it rises.
 #[test]
-fn what_a_session_shares_ends_while_it_rises() {
+fn shared_hold_ends_while_session_rises() {
     for risen_ends_first in [false, true] {
         check(move || {
             let (model, session) = counting();
@@ -146,9 +147,9 @@ fn what_a_session_shares_ends_while_it_rises() {
     }
 }
 
-/// Would catch: a session that rises beside another reader, or that waits for ever when that one leaves.
+/// Would catch a session that rises beside another reader, or never.
 #[test]
-fn another_reader_leaves_while_a_session_rises() {
+fn other_reader_leaves_while_session_rises() {
     check(|| {
         let (model, session) = counting();
         let shared = read(&model, &session);
@@ -167,9 +168,9 @@ fn another_reader_leaves_while_a_session_rises() {
     });
 }
 
-/// Would catch: a hold that is revoked as a reader's while its session rises, so that the lock is free, or never free again.
+/// Would catch a hold that is revoked as a reader's while its session rises.
 #[test]
-fn what_a_session_shares_is_revoked_while_it_rises() {
+fn shared_hold_is_revoked_while_session_rises() {
     check(|| {
         let (model, session) = counting();
         let shared = read(&model, &session);

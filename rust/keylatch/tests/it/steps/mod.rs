@@ -173,7 +173,7 @@ impl<T: Clone> Story<T> {
     }
 }
 
-/// Has others stop when it goes, also where a test fails in a scope that waits for them.
+/// Has others stop when it goes, also where a test fails in their scope.
 pub(crate) struct Stops<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Stops<'_> {

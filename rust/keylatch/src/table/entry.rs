@@ -287,6 +287,40 @@ impl Entry {
         if self.more.load(Ordering::Relaxed) != NONE {
             self.drop_long_key(arena, cache);
         }
+        if !self.write_short_key(key) && !self.write_long_key(arena, cache, key) {
+            return false;
+        }
+        self.lengths.store(lengths(key), Ordering::Relaxed);
+        self.hash.store(hash, Ordering::Relaxed);
+        true
+    }
+
+    /// Writes a key of parts that fit without a loop: see `carries`. `false` if this is none.
+    #[inline(always)]
+    fn write_short_key(&self, key: &KeyRef<'_>) -> bool {
+        let [bucket, object, version] = parts(key);
+        let Some(at) = self.write_short_part(0, bucket) else { return false };
+        let Some(at) = self.write_short_part(at, object) else { return false };
+        version.is_empty() || self.write_short_part(at, version).is_some()
+    }
+
+    /// Returns where the next part begins. `None` as in `short_part_differs`.
+    #[inline(always)]
+    fn write_short_part(&self, at: usize, part: &[u8]) -> Option<usize> {
+        let store = |position: usize, word: u64| self.key[at + position].store(word, Ordering::Relaxed);
+        if part.len() <= TWO_WORDS && at + 2 <= INLINE_WORDS {
+            two_words(part).into_iter().enumerate().for_each(|(position, word)| store(position, word));
+            return Some(at + 2);
+        }
+        if part.len() > TWO_WORDS && part.len() <= FOUR_WORDS && at + 4 <= INLINE_WORDS {
+            four_words(part).into_iter().enumerate().for_each(|(position, word)| store(position, word));
+            return Some(at + 4);
+        }
+        None
+    }
+
+    #[inline(never)]
+    fn write_long_key(&self, arena: &Arena<Entry>, cache: &Cache, key: &KeyRef<'_>) -> bool {
         let (mut block, mut at) = (self, 0);
         for part in parts_with_words(key) {
             for position in 0..words_in(part.len()) {
@@ -304,8 +338,6 @@ impl Entry {
                 at += 1;
             }
         }
-        self.lengths.store(lengths(key), Ordering::Relaxed);
-        self.hash.store(hash, Ordering::Relaxed);
         true
     }
 

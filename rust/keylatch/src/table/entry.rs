@@ -295,7 +295,7 @@ impl Entry {
         true
     }
 
-    /// Writes a key of parts that fit without a loop: see `carries`. `false` if this is none.
+    /// Writes a key whose parts fit without a loop. `false` if they do not.
     #[inline(always)]
     fn write_short_key(&self, key: &KeyRef<'_>) -> bool {
         let [bucket, object, version] = parts(key);

@@ -232,7 +232,7 @@ def library(port: int, seconds: float, rounds: int) -> None:
     import redis  # type: ignore[import-not-found]  # noqa: PLC0415
 
     clients = [redis.Redis(port=port) for _ in range(2)]
-    locks = [client.lock("y", timeout=30) for client in clients]
+    locks = [client.lock("y", timeout=30, thread_local=False) for client in clients]
     pairs = timed(seconds, lambda: (locks[0].acquire(), locks[0].release()) and None)
     line("redis-py Lock: acquire + release", pairs, more=f"  {len(pairs) / seconds:.0f} pairs a second")
     line("redis-py Lock: release to the waiter's return", hand_offs(rounds, [lock.acquire for lock in locks], [lock.release for lock in locks]))

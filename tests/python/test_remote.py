@@ -392,13 +392,56 @@ def test_tokens_and_scopes(tmp_path: Path) -> None:
         server.close()
 
 
+def certificate_of(
+    name: str, folder: Path, issuer: tuple[Path, Path] | None = None, *, ca: bool = False
+) -> tuple[Path, Path]:
+    """Return a certificate and its key: signed by itself, or by another one."""
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", f"/CN={name}"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-addext", f"basicConstraints=critical,CA:{'TRUE' if ca else 'FALSE'}"]
+    if issuer is not None:
+        command += ["-CA", str(issuer[0]), "-CAkey", str(issuer[1])]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.mark.once
+def test_client_certificates(tmp_path: Path) -> None:
+    issuer, stranger = (certificate_of(name, tmp_path, ca=True) for name in ("issuer", "stranger"))
+    own = certificate_of("server", tmp_path, issuer)
+    arguments = ["--tls-certificate", str(own[0]), "--tls-key", str(own[1]), "--tls-client-roots", str(issuer[0])]
+    server = Server(*arguments, scheme="https")
+
+    def context(client: tuple[Path, Path] | None) -> ssl.SSLContext:
+        made = ssl.create_default_context(cafile=issuer[0])
+        if client is not None:
+            made.load_cert_chain(*client)
+        return made
+
+    async def with_tasks(client: tuple[Path, Path]) -> None:
+        async with AsyncRemoteLocks(server.url, tls=context(client)) as locks, locks.alock(CAT):
+            pass
+
+    try:
+        client = certificate_of("client", tmp_path, issuer)
+        with RemoteLocks(server.url, tls=context(client), owner="client") as locks, locks.lock(CAT) as guard:
+            assert guard.is_valid
+            other = certificate_of("other", tmp_path, issuer)
+            with RemoteLocks(server.url, tls=context(other)) as others:
+                assert others.try_lock(CAT) is None
+        asyncio.run(with_tasks(client))
+        for wrong in None, certificate_of("impostor", tmp_path, stranger):
+            with RemoteLocks(server.url, tls=context(wrong)) as locks, pytest.raises(Unreachable):
+                locks.lock(CAT, timeout=1)
+    finally:
+        server.close()
+
+
 @pytest.mark.once
 def test_tls(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
-    subprocess.run(command, check=True, capture_output=True)
+    certificate, key = certificate_of("localhost", tmp_path)
     server = Server("--tls-certificate", str(certificate), "--tls-key", str(key), scheme="https")
     try:
         with RemoteLocks(server.url, tls=str(certificate)) as locks:

@@ -57,7 +57,7 @@ class Http:
         while self._idle:
             connection = self._idle.pop()
             if connection[0].at_eof():
-                connection[1].close()
+                connection[1].transport.abort()
                 continue
             with contextlib.suppress(_Stale):
                 return await self._exchange(connection, method, path, body)
@@ -86,7 +86,8 @@ class Http:
             if keep and not self.closed and len(self._idle) < _MOST_IDLE:
                 self._idle.append(connection)
             else:
-                writer.close()
+                # Without TLS's farewell, which the event loop may not live to hear.
+                writer.transport.abort()
         self._backoff.reached()
         try:
             return status, json.loads(data) if data else None
@@ -112,7 +113,7 @@ class Http:
         finally:
             # Its end is a failure, too, so that one that ends again and again is not asked for without a pause.
             self._backoff.failed()
-            writer.close()
+            writer.transport.abort()
 
     async def _connect(self) -> Connection:
         await self._backoff.turn()

@@ -1161,6 +1161,64 @@ int32_t keylatch_acquire_batch(keylatch_manager *manager,
                                uint64_t *grants,
                                int32_t *statuses);
 
+/* ==== BATCHES WITHOUT A THREAD THAT WAITS ========================================================
+ *
+ * As keylatch_acquire_batch(), with the result by a callback or in a queue. A batch that waits has
+ * the locks of the keys before the one that it waits for. With a queue it goes on when results are
+ * fetched: fetch them whenever the descriptor is readable.
+ */
+
+/*
+ * Takes count locks; if one is held, callback is called with the result.
+ *
+ * It never waits. /// On success *ticket is 0 if all locks were had, and callback will not be
+ * called. Otherwise callback will be called, maybe before this function returns, with the status
+ * and with 0 for its grant; keylatch_cancel() ends the wait. grants and statuses are written as by
+ * keylatch_acquire_batch(), on success only, before this function returns or before callback is
+ * called: until then they belong to the library. items may go when this function returns. free_fn
+ * (NULL for none) is called once with user_data when nothing needs that any longer, as by
+ * keylatch_acquire_callback().
+ *
+ * Errors: as keylatch_acquire_batch(); callback is not called then. KEYLATCH_ESYSTEM if there is no
+ * thread for callbacks. Threads: any; also from callbacks.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_acquire_batch_callback(keylatch_manager *manager,
+                                        const keylatch_batch_item *items,
+                                        size_t count,
+                                        uint64_t timeout_ns,
+                                        const keylatch_request_options *options,
+                                        keylatch_callback callback,
+                                        void *user_data,
+                                        keylatch_free_fn free_fn,
+                                        uint64_t *grants,
+                                        int32_t *statuses,
+                                        uint64_t *ticket);
+
+/*
+ * Takes count locks; if one is held, the result arrives in queue.
+ *
+ * It never waits. The queue is one of the manager's. /// On success *ticket is 0 if all locks were
+ * had, and nothing will arrive. Otherwise a result will arrive with this ticket and token, and with
+ * 0 for its grant; keylatch_cancel() ends the wait. grants and statuses are written as by
+ * keylatch_acquire_batch(), on success only, before this function returns or when the result is
+ * fetched: until then they belong to the library. items may go when this function returns.
+ *
+ * Errors: as keylatch_acquire_batch(); nothing arrives then. KEYLATCH_EHANDLE also for another
+ * manager's queue. Threads: any; also from callbacks.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_acquire_batch_queue(keylatch_manager *manager,
+                                     const keylatch_batch_item *items,
+                                     size_t count,
+                                     uint64_t timeout_ns,
+                                     const keylatch_request_options *options,
+                                     keylatch_queue *queue,
+                                     uint64_t token,
+                                     uint64_t *grants,
+                                     int32_t *statuses,
+                                     uint64_t *ticket);
+
 /* ==== PARTIES ====================================================================================
  *
  * Who holds a lock and who waits for one, as failures, listings and events tell it.

@@ -120,6 +120,10 @@ echo "Batches, against a model"
 shared batches tests/c/batches.c
 "$work/batches"
 
+echo "Batches that are answered by a callback or in a queue"
+shared batches-later tests/c/batches_later.c
+"$work/batches-later"
+
 echo "Bad input, with every function"
 shared bad-input tests/c/bad_input/*.c
 "$work/bad-input" tests/abi/symbols.txt include/keylatch.h

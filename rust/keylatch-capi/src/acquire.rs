@@ -466,7 +466,7 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
     unsafe { acquire_queue_slow(manager, key, mode, timeout_ns, options, queue, token, grant, ticket) }
 }
 
-/// Whether a queue is one of the manager's; `false` also if anything is wrong with either.
+/// Whether a queue is one of the manager's, and neither is wrong.
 #[inline(always)]
 fn belongs(queue: *mut keylatch_queue, manager: *mut keylatch_manager) -> bool {
     let Some(manager) = handle::enter_at_once::<keylatch_manager>(manager.cast()) else { return false };
@@ -529,8 +529,9 @@ pub unsafe extern "C" fn keylatch_cancel(manager: *mut keylatch_manager, ticket:
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(cancelled) }?;
-        let manager = manager::enter(manager)?;
-        let ended = Ticket::from_raw(ticket).is_some_and(|ticket| manager.locks.cancel(ticket));
+        let entered = manager::enter(manager)?;
+        let ended = Ticket::from_raw(ticket).is_some_and(|ticket| entered.locks.cancel(ticket))
+            || manager::enter_here(manager).is_ok_and(|manager| manager.in_parts.cancel(ticket));
         out.write(i32::from(ended));
         Ok(())
     })

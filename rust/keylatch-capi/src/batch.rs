@@ -276,7 +276,7 @@ unsafe fn acquire_batch_slow(
         if given.request_id.is_some() {
             return Err(invalid("a batch has no request_id; requests for one lock have".into()));
         }
-        let order = in_order(&wanted);
+        let order = named_once(&wanted);
         let batch = batch.mode(mode).priority(given.priority);
         let batch = match given.ttl {
             Some(ttl) => batch.ttl(ttl),
@@ -326,7 +326,10 @@ fn once<T>(batch: impl Future<Output = T>) -> T {
 
 /// # Safety
 /// As the header says of the items.
-unsafe fn read_items<'a>(items: *const keylatch_batch_item, count: usize) -> Result<Vec<(KeyRef<'a>, Mode)>, Failure> {
+pub(crate) unsafe fn read_items<'a>(
+    items: *const keylatch_batch_item,
+    count: usize,
+) -> Result<Vec<(KeyRef<'a>, Mode)>, Failure> {
     if count > 0 && items.is_null() {
         return Err(null("the array of items"));
     }
@@ -344,16 +347,16 @@ unsafe fn read_items<'a>(items: *const keylatch_batch_item, count: usize) -> Res
 }
 
 /// A key of a batch.
-struct First<'k> {
-    key: KeyRef<'k>,
+pub(crate) struct First<'k> {
+    pub(crate) key: KeyRef<'k>,
     /// The strongest that is asked for.
-    mode: Mode,
+    pub(crate) mode: Mode,
     /// Where it is named, the first place first.
-    positions: Vec<usize>,
+    pub(crate) positions: Vec<usize>,
 }
 
 /// Each key once, in the order in which the core answers.
-fn in_order<'k>(wanted: &[(KeyRef<'k>, Mode)]) -> Vec<First<'k>> {
+pub(crate) fn named_once<'k>(wanted: &[(KeyRef<'k>, Mode)]) -> Vec<First<'k>> {
     let mut positions: Vec<usize> = (0..wanted.len()).collect();
     positions.sort_by(|a, b| wanted[*a].0.cmp(&wanted[*b].0));
     let mut order: Vec<First<'k>> = Vec::with_capacity(wanted.len());
@@ -377,7 +380,7 @@ mod tests {
     #[test]
     fn each_key_once_in_its_strongest_mode_at_its_first_place() {
         let (x, y) = (KeyRef::new("b", "x"), KeyRef::new("b", "y"));
-        let order = in_order(&[(y, Mode::Shared), (x, Mode::Shared), (y, Mode::Exclusive), (y, Mode::Shared)]);
+        let order = named_once(&[(y, Mode::Shared), (x, Mode::Shared), (y, Mode::Exclusive), (y, Mode::Shared)]);
         let told: Vec<_> = order.into_iter().map(|first| (first.key, first.mode, first.positions)).collect();
         assert_eq!(told, [(x, Mode::Shared, vec![1]), (y, Mode::Exclusive, vec![0, 2, 3])]);
     }

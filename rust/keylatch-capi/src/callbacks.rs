@@ -6,9 +6,10 @@ use crate::acquire::keylatch_free_fn;
 use crate::annotate;
 use crate::manager::keylatch_manager;
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::{from_ref, null};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 
 /// A callback that a thread is in, and the one that it was in before.
 struct Frame {
@@ -109,6 +110,40 @@ impl Drop for UserData {
             // SAFETY: the caller gave it for this pointer, to be called once.
             unsafe { free(self.data) }
         }
+    }
+}
+
+/// Waits in several parts, and is cancelled by its first ticket.
+pub(crate) trait Cancellable: Send + Sync {
+    /// Ends the wait, if there is one.
+    fn cancel(&self) -> bool;
+}
+
+/// Such requests of a manager, by their first tickets.
+#[derive(Default)]
+pub(crate) struct InParts {
+    waiting: Mutex<HashMap<u64, Weak<dyn Cancellable>>>,
+}
+
+impl InParts {
+    pub(crate) fn add(&self, ticket: u64, request: Weak<dyn Cancellable>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, request| request.strong_count() > 0);
+        waiting.insert(ticket, request);
+    }
+
+    /// Cancels the request of a ticket; `false` if there is none that waits.
+    pub(crate) fn cancel(&self, ticket: u64) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = waiting.get(&ticket).and_then(Weak::upgrade);
+        drop(waiting);
+        request.is_some_and(|request| request.cancel())
+    }
+}
+
+impl std::fmt::Debug for InParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InParts").finish_non_exhaustive()
     }
 }
 

@@ -44,6 +44,8 @@ pub mod grants;
 
 pub mod batch;
 
+pub mod batch_later;
+
 pub mod queue;
 
 pub mod party;

@@ -4,7 +4,7 @@
 
 use crate::annotate;
 use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
-use crate::callbacks::Outstanding;
+use crate::callbacks::{InParts, Outstanding};
 use crate::handle::{self, Entered, Kind, Mark};
 use crate::options::nanoseconds;
 use crate::party::flag;
@@ -22,6 +22,7 @@ pub struct keylatch_manager {
     /// Tells managers apart, for what belongs to one.
     pub(crate) number: u64,
     pub(crate) callbacks: Arc<Outstanding>,
+    pub(crate) in_parts: InParts,
 }
 
 impl Kind for keylatch_manager {
@@ -268,7 +269,8 @@ pub unsafe extern "C" fn keylatch_manager_new(
             }
         };
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        out.write(handed_out(handle::create(keylatch_manager { locks, number, callbacks: Arc::default() })?));
+        let manager = keylatch_manager { locks, number, callbacks: Arc::default(), in_parts: InParts::default() };
+        out.write(handed_out(handle::create(manager)?));
         Ok(())
     })
 }

@@ -5,7 +5,7 @@
 use crate::boundary::{Failure, Versioned, invalid, read, text};
 use crate::handle::{self, Entered, Inside};
 use crate::manager::{KEYLATCH_NEVER, keylatch_manager};
-use crate::owner::keylatch_owner;
+use crate::owner::{KeptOwner, keylatch_owner};
 use crate::status::KEYLATCH_EHANDLE;
 use keylatch::{KeyRef, LockError, LockRequest, Mode, OwnerRef};
 use std::borrow::Cow;
@@ -118,6 +118,14 @@ impl<'a> Given<'a> {
         match &self.owner {
             Some(owner) => owner.as_ref(),
             None => OwnerRef::Named(&self.name),
+        }
+    }
+
+    /// The owner, for a request that is made later.
+    pub(crate) fn kept_owner(&self) -> KeptOwner {
+        match &self.owner {
+            Some(owner) => owner.kept(),
+            None => KeptOwner::Named(self.name.clone().into_owned()),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::manager::{self, handed_out, keylatch_manager};
 use keylatch::{Owner, OwnerRef, Session};
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// An owner of requests; made by keylatch_owner_new(), freed by keylatch_owner_free().
@@ -29,7 +30,24 @@ pub struct keylatch_owner {
 #[derive(Debug)]
 enum Who {
     Label(Owner),
-    Session(Session),
+    Session(Arc<Session>),
+}
+
+/// An owner that stays while a request waits, whatever becomes of its handle.
+pub(crate) enum KeptOwner {
+    Label(Owner),
+    Session(Arc<Session>),
+    Named(String),
+}
+
+impl KeptOwner {
+    pub(crate) fn as_ref(&self) -> OwnerRef<'_> {
+        match self {
+            Self::Label(owner) => OwnerRef::from(*owner),
+            Self::Session(session) => OwnerRef::from(&**session),
+            Self::Named(name) => OwnerRef::Named(name),
+        }
+    }
 }
 
 impl Kind for keylatch_owner {
@@ -45,7 +63,14 @@ impl keylatch_owner {
     pub(crate) fn as_ref(&self) -> OwnerRef<'_> {
         match &self.who {
             Who::Label(owner) => OwnerRef::from(*owner),
-            Who::Session(session) => OwnerRef::from(session),
+            Who::Session(session) => OwnerRef::from(&**session),
+        }
+    }
+
+    pub(crate) fn kept(&self) -> KeptOwner {
+        match &self.who {
+            Who::Label(owner) => KeptOwner::Label(*owner),
+            Who::Session(session) => KeptOwner::Session(Arc::clone(session)),
         }
     }
 }
@@ -162,7 +187,7 @@ pub unsafe extern "C" fn keylatch_owner_new(
         };
         let who = if flags & KEYLATCH_OWNER_SESSION != 0 {
             let session = manager.locks.session_with_source(&name, source);
-            Who::Session(session.release_on_drop(flags & KEYLATCH_OWNER_RELEASES != 0))
+            Who::Session(Arc::new(session.release_on_drop(flags & KEYLATCH_OWNER_RELEASES != 0)))
         } else {
             Who::Label(manager.locks.owner_with_source(&name, source))
         };

@@ -30,6 +30,19 @@ pub struct keylatch_queue {
     other_end: Mutex<Option<PipeWriter>>,
     /// Numbered requests that wait, by their tickets.
     numbered: Mutex<HashMap<u64, RequestTurn>>,
+    /// What goes on when a ticket has been answered: requests of several parts.
+    pub(crate) continuations: Mutex<HashMap<u64, Continuation>>,
+}
+
+/// Takes in an answer; `None` if the request waits for another part.
+pub(crate) struct Continuation(pub(crate) Box<GoesOn>);
+
+type GoesOn = dyn FnOnce(&keylatch_queue, Completion) -> Option<keylatch_completion> + Send;
+
+impl std::fmt::Debug for Continuation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Continuation").finish_non_exhaustive()
+    }
 }
 
 impl Kind for keylatch_queue {
@@ -59,14 +72,19 @@ pub struct keylatch_completion {
 const _: () = assert!(size_of::<keylatch_completion>() == 32);
 
 impl keylatch_queue {
-    fn completion(&self, from: Completion) -> keylatch_completion {
+    /// The result as C has it; `None` of a part of a request that waits for another.
+    fn completion(&self, from: Completion) -> Option<keylatch_completion> {
         let (ticket, token) = (from.ticket.to_raw(), from.token);
+        let continuation = self.continuations.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        if let Some(Continuation(goes_on)) = continuation {
+            return goes_on(self, from);
+        }
         let (status, grant) = answer(self.manager, from.result);
         let turn = self.numbered.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
         if let (Some(turn), Some(grant)) = (turn, Grant::from_raw(grant)) {
             turn.answer(grant);
         }
-        keylatch_completion { ticket, token, grant, status, reserved: 0 }
+        Some(keylatch_completion { ticket, token, grant, status, reserved: 0 })
     }
 
     /// Makes a request whose grant is to be told, whether it comes at once or later.
@@ -109,6 +127,7 @@ pub unsafe extern "C" fn keylatch_queue_new(manager: *mut keylatch_manager, queu
             line,
             other_end: Mutex::new(Some(other_end)),
             numbered: Mutex::default(),
+            continuations: Mutex::default(),
         };
         out.write(handed_out(handle::create(queue)?));
         Ok(())
@@ -171,8 +190,9 @@ pub unsafe extern "C" fn keylatch_queue_drain(
         let mut fetched = 0;
         while fetched < capacity {
             let Some(next) = queue.completions.try_next() else { break };
+            let Some(completion) = queue.completion(next) else { continue };
             // SAFETY: the header says what the caller promises.
-            unsafe { results.add(fetched).write_unaligned(queue.completion(next)) };
+            unsafe { results.add(fetched).write_unaligned(completion) };
             fetched += 1;
         }
         if fetched == 0 && capacity > 0 && queue.completions.is_over() {
@@ -211,7 +231,8 @@ pub unsafe extern "C" fn keylatch_queue_next(
         };
         loop {
             if let Some(next) = queue.completions.try_next() {
-                out.write(queue.completion(next));
+                let Some(completion) = queue.completion(next) else { continue };
+                out.write(completion);
                 return Ok(());
             }
             if queue.completions.is_over() {

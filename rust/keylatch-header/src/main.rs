@@ -26,6 +26,7 @@ const SECTIONS: &[&str] = &[
     "acquire",
     "grants",
     "batch",
+    "batch_later",
     "party",
     "failure",
     "filter",

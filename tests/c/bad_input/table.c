@@ -131,6 +131,8 @@ CALL(remaining, P(0), N(1), P(2))
 CALL(is_valid, P(0), N(1), P(2))
 CALL(on_lost, P(0), N(1), a[2].function ? on_lost : NULL, NULL, a[4].function)
 CALL(acquire_batch, P(0), P(1), N(2), N(3), P(4), P(5), P(6))
+CALL(acquire_batch_callback, P(0), P(1), N(2), N(3), P(4), a[5].function ? on_result : NULL, NULL, a[7].function, P(8), P(9), P(10))
+CALL(acquire_batch_queue, P(0), P(1), N(2), N(3), P(4), P(5), N(6), P(7), P(8), P(9))
 CALL(last_key, P(0))
 CALL(last_waited, P(0))
 CALL(last_holder, N(0), P(1), P(2))
@@ -244,6 +246,8 @@ const struct function functions[] = {
     { FUNCTION(is_valid), { HANDLE(MANAGER), { .is = A_GRANT, .may = BE_NOT_HELD }, WRITTEN }, PLAINLY, 1 },
     { FUNCTION(on_lost), { HANDLE(MANAGER), GRANT, { .is = A_CALLBACK }, NUMBER(0), { .is = A_FREE_FN, .may = BE_NULL } }, PLAINLY, 0 },
     { FUNCTION(acquire_batch), { HANDLE(MANAGER), { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_COUNT, .good = 0 }, NUMBER(0), OPTIONS(batch_options), WRITTEN_OR_NULL, WRITTEN_OR_NULL }, PLAINLY, 1 },
+    { FUNCTION(acquire_batch_callback), { HANDLE(MANAGER), { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_COUNT, .good = 0 }, NUMBER(0), OPTIONS(batch_options), { .is = A_CALLBACK }, NUMBER(0), { .is = A_FREE_FN, .may = BE_NULL }, WRITTEN_OR_NULL, WRITTEN_OR_NULL, WRITTEN }, PLAINLY, 0 },
+    { FUNCTION(acquire_batch_queue), { HANDLE(MANAGER), { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_COUNT, .good = 0 }, NUMBER(0), OPTIONS(batch_options), HANDLE(QUEUE), NUMBER(0), WRITTEN_OR_NULL, WRITTEN_OR_NULL, WRITTEN }, PLAINLY, 0 },
     { FUNCTION(last_key), { WRITTEN }, WITH_A_TIMEOUT, 1 },
     { FUNCTION(last_waited), { WRITTEN }, WITH_A_TIMEOUT, 1 },
     { FUNCTION(last_holder), { { .is = A_NUMBER, .good = 0 }, FILLED(parties), WRITTEN_OR_NULL }, WITH_A_TIMEOUT, 1 },

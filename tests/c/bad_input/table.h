@@ -71,7 +71,7 @@ union argument {
     void (*function)(void *);
 };
 
-#define MOST_PARAMS 10
+#define MOST_PARAMS 11
 
 enum prepared { PLAINLY, WITH_A_TIMEOUT, WITH_A_DEADLOCK, WITH_A_COMPLETION, WITH_AN_EVENT, WITH_A_SHARED_GRANT };
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Steps that ask who holds what and who waits, and what is known of a grant.
@@ -112,6 +113,42 @@ func (r *runner) remainingOf(f fields, expected any) error {
 	bounds := list(expected)
 	if leased != (bounds != nil) || leased && (left < milliseconds(bounds[0].(float64)) || left > milliseconds(bounds[1].(float64))) {
 		return fmt.Errorf("%v remain, leased: %v", left, leased)
+	}
+	return nil
+}
+
+func (r *runner) subscribe(f fields, _ any) (err error) {
+	above, _ := f.number("wait_above_ms")
+	r.events, err = r.m.Events(r.Context(), EventOptions{WaitAbove: milliseconds(above)})
+	return err
+}
+
+func (r *runner) happened(_ fields, expected any) error {
+	kinds := map[string]EventKind{
+		"slow_wait": SlowWait, "slow_hold": SlowHold, "timeout": TimedOut, "deadlock": Deadlocked, "expired": Expired, "forced": Forced,
+	}
+	for _, each := range list(expected) {
+		f := fields(each.(map[string]any))
+		kind, wanted, owner := f.text("kind"), f.take("key"), f.take("owner")
+		if err := f.done(); err != nil {
+			return err
+		}
+		select {
+		case event := <-r.events:
+			first := event.About[0]
+			if event.Kind != kinds[kind] || wanted != nil && first.Key != keyOf(wanted) || owner != nil && first.Owner != owner {
+				return fmt.Errorf("%v was expected, and there is %v", each, event)
+			}
+		case <-time.After(time.Minute):
+			return fmt.Errorf("%v has not happened", each)
+		}
+	}
+	select {
+	case event, open := <-r.events:
+		if open {
+			return fmt.Errorf("there is more: %v", event)
+		}
+	default:
 	}
 	return nil
 }

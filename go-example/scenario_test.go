@@ -16,7 +16,7 @@ import (
 // Carries out ../tests/scenarios/*.json through the Go front. The page beside those files says what they mean.
 
 // features is what the Go front can do beyond the verbs that every front has.
-var features = []string{"sessions", "leases", "listing", "lock_delay", "request_ids"}
+var features = []string{"sessions", "leases", "listing", "lock_delay", "request_ids", "events"}
 
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("../tests/scenarios/*.json")
@@ -59,6 +59,7 @@ type runner struct {
 	waiting  map[string]*waiting
 	fences   map[string]uint64
 	sessions map[string]*Owner
+	events   <-chan Event
 }
 
 func runScenario(t *testing.T, scenario fields) (err error) {
@@ -79,7 +80,7 @@ func runScenario(t *testing.T, scenario fields) (err error) {
 		return err
 	}
 	defer m.Close()
-	r := &runner{t, m, map[string]Grant{}, map[string]*waiting{}, map[string]uint64{}, map[string]*Owner{}}
+	r := &runner{t, m, map[string]Grant{}, map[string]*waiting{}, map[string]uint64{}, map[string]*Owner{}, nil}
 	for number, step := range steps {
 		text, _ := json.Marshal(step)
 		if err := r.step(step.(map[string]any)); err != nil {
@@ -154,7 +155,7 @@ func (r *runner) step(step fields) error {
 		"upgrade": r.upgradeIt, "start_upgrade": r.startUpgrade, "fence": r.fenceOf, "holds": r.holds, "batch": r.batch, "fill": r.fill,
 		"metrics": r.metrics, "openmetrics": r.openMetrics, "session": r.session, "release_all": r.releaseAll,
 		"end_session": r.endSession, "same_grant": r.sameGrant, "is_current": r.isCurrent, "blocking_chain": r.chain,
-		"top": r.topOf, "remaining": r.remainingOf,
+		"top": r.topOf, "remaining": r.remainingOf, "subscribe": r.subscribe, "events": r.happened,
 		"holders":       r.listed((*Manager).Holders),
 		"waiters":       r.listed((*Manager).Waiters),
 		"force_release": r.listed((*Manager).ForceRelease),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import queue
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keylatch
 from conftest import until
-from keylatch import Guard, KeylatchError, LockManager, Session
+from keylatch import Guard, KeylatchError, LockManager, Lost, Session, events
 
-FEATURES = {"sessions", "leases", "listing", "request_ids", "lock_delay"}
+FEATURES = {"sessions", "leases", "listing", "request_ids", "lock_delay", "events", "on_lost", "fork"}
 
 ERRORS = {
     "timeout": keylatch.LockTimeout,
@@ -44,6 +48,16 @@ SETTINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "deadlock_delay_ms": ("deadlock_delay", lambda delay: None if delay is None else delay / 1e3),
     "victim": ("victim", str),
     "lock_delay_ms": ("lock_delay", lambda delay: delay / 1e3),
+}
+
+
+EVENTS = {
+    "slow_wait": events.SlowWait,
+    "slow_hold": events.SlowHold,
+    "timeout": events.Timeout,
+    "deadlock": events.Deadlock,
+    "expired": events.Expired,
+    "forced": events.Forced,
 }
 
 
@@ -192,6 +206,8 @@ class Scenario:
         self._waits: dict[str, tuple[asyncio.Task[Any], Guard | None]] = {}
         self._sessions: dict[str, Session] = {}
         self._fences: dict[str, int] = {}
+        self._events: events.Events | None = None
+        self._losses: dict[str, queue.SimpleQueue[Lost]] = {}
 
     def step(self, step: dict[str, Any]) -> None:
         fields = Fields(step)
@@ -418,6 +434,50 @@ class Scenario:
 
     def do_close(self, fields: Fields, expected: Any) -> None:
         self._locks.close()
+
+    def do_subscribe(self, fields: Fields, expected: Any) -> None:
+        self._events = self._locks.subscribe(wait_above=seconds(fields.take("wait_above_ms")))
+
+    def do_events(self, fields: Fields, expected: Any) -> None:
+        if self._events is None:
+            raise Wrong("there is no subscription")
+        for each in map(Fields, expected):
+            event = self._events.next(60)
+            kind = each.need("kind")
+            if type(event) is not EVENTS[kind]:
+                raise Wrong(f"{kind} was expected, and there is {event!r}")
+            about: Any = event.hold if isinstance(event, events.Expired | events.Forced) else event
+            if "key" in each:
+                check_equal(told(each.need("key")), about.key)
+            if "owner" in each:
+                owner = event.cycle[0].session if isinstance(event, events.Deadlock) else about.owner
+                check_equal(each.need("owner"), owner)
+            each.done()
+        check_equal(None, self._events.try_next())
+
+    def do_on_lost(self, fields: Fields, expected: Any) -> None:
+        guard, name = self._guard(fields), fields.need("as")
+        self._losses[name] = queue.SimpleQueue()
+        guard.on_lost(self._losses[name].put)
+
+    def do_lost(self, fields: Fields, expected: Any) -> None:
+        check_equal(Lost(expected), self._losses[fields.need("of")].get(timeout=60))
+
+    def do_forked(self, fields: Fields, expected: Any) -> None:
+        steps = fields.need("steps")
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            child = os.fork()
+        if child == 0:
+            try:
+                for step in steps:
+                    self.step(step)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        check_equal(0, os.waitstatus_to_exitcode(status))
 
     def do_renew(self, fields: Fields, expected: Any) -> None:
         guard, ttl = self._guard(fields), fields.need("ttl_ms") / 1e3

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// What the Rust front can do beyond the verbs that every front has.
-const FEATURES: &[&str] = &["sessions", "leases", "listing", "request_ids", "lock_delay"];
+const FEATURES: &[&str] = &["sessions", "leases", "listing", "request_ids", "lock_delay", "events", "on_lost", "fork"];
 
 #[test]
 fn every_scenario_by_queue() {

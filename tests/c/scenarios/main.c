@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static jmp_buf over;
 static char problem[16384];
@@ -83,6 +84,17 @@ static void carry_out_all(struct json *scenario)
         fail("%llu waiters are left", (unsigned long long)figure("waiters"));
 }
 
+void carry_out_and_exit(struct json *steps)
+{
+    if (setjmp(over) == 0) {
+        for (struct json *step = steps->first; step; step = step->next)
+            carry_out(step);
+        _exit(0);
+    }
+    fprintf(stderr, "in the child: %s\n", problem);
+    _exit(1);
+}
+
 /* Gives everything back, wherever the scenario stopped. NULL, or what could not be. */
 static const char *clean_up(void)
 {
@@ -98,6 +110,8 @@ static const char *clean_up(void)
     for (struct owned *owned = now.owners; owned; owned = owned->next)
         if (keylatch_owner_free(owned->owner) != KEYLATCH_OK)
             complaint = "an owner could not be freed";
+    if (keylatch_events_free(now.events) != KEYLATCH_OK)
+        complaint = "the subscription could not be freed";
     if (keylatch_queue_free(now.queue) != KEYLATCH_OK)
         complaint = "the queue could not be freed";
     if (keylatch_manager_free(now.locks) != KEYLATCH_OK)

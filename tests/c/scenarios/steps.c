@@ -1,5 +1,6 @@
 /* The verbs of tests/scenarios/README.md. */
 #include "expected.h"
+#include "happened.h"
 #include "listed.h"
 #include "story.h"
 
@@ -491,11 +492,16 @@ static const struct {
     { "expire", do_expire },
     { "blocking_chain", do_blocking_chain },
     { "top", do_top },
+    { "subscribe", do_subscribe },
+    { "events", do_events },
+    { "on_lost", do_on_lost },
+    { "lost", do_lost },
+    { "forked", do_forked },
 };
 
 bool has_feature(const char *name)
 {
-    static const char *const features[] = { "sessions", "leases", "listing", "request_ids", "lock_delay" };
+    static const char *const features[] = { "sessions", "leases", "listing", "request_ids", "lock_delay", "events", "on_lost", "fork" };
     for (size_t i = 0; i < sizeof features / sizeof *features; i++)
         if (strcmp(features[i], name) == 0)
             return true;

@@ -39,6 +39,8 @@ struct waiting {
     struct waiting *next;
 };
 
+struct loss;
+
 struct owned {
     keylatch_owner *owner;
     struct owned *next;
@@ -51,6 +53,8 @@ struct story {
     struct named *names;
     struct waiting *waits;
     struct owned *owners;
+    keylatch_events *events;
+    struct loss *losses;
 };
 
 extern struct story now;
@@ -75,6 +79,11 @@ void nap(uint64_t nanoseconds);
 
 /* Carries out one step. */
 void carry_out(struct json *step);
+/* Carries out steps in a forked child and ends it: with 0 if each went as it was expected to. */
+#if defined(__GNUC__)
+__attribute__((noreturn))
+#endif
+void carry_out_and_exit(struct json *steps);
 /* Whether this runner can do what a scenario says that it needs. */
 bool has_feature(const char *name);
 

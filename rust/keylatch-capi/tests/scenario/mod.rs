@@ -3,14 +3,15 @@
 mod asked;
 mod expected;
 mod fields;
+mod happened;
 mod listed;
 
 use asked::{Asked, asks_as};
 use expected::compare;
 use fields::{Fields, Key, Outcome, key, mode, settings};
 use keylatch::{
-    BatchLockRequest, BatchMode, CompletionQueue, FastObjectLockManager, Grant, LockError, Mode, OwnedLockGuard,
-    Session, Submitted, Ticket,
+    BatchLockRequest, BatchMode, CompletionQueue, Events, FastObjectLockManager, Grant, LockError, Lost, Mode,
+    OwnedLockGuard, Session, Submitted, Ticket,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -45,6 +46,8 @@ struct Runner {
     owed: HashMap<u64, mpsc::Sender<Ended>>,
     fences: HashMap<String, u64>,
     sessions: HashMap<String, Session>,
+    events: Option<Events>,
+    losses: HashMap<String, mpsc::Receiver<Lost>>,
 }
 
 /// Carries out a scenario; an error says which step went otherwise and how.
@@ -58,8 +61,8 @@ pub(crate) fn run(scenario: &Value, way: Way) -> Outcome<()> {
     let Some(locks) = compare(&expected, FastObjectLockManager::with_config(config))? else { return Ok(()) };
     let queue = locks.completion_queue().map_err(|error| error.to_string())?;
     let (grants, waiting, owed) = (HashMap::new(), HashMap::new(), HashMap::new());
-    let mut runner =
-        Runner { locks, queue, way, grants, waiting, owed, fences: HashMap::new(), sessions: HashMap::new() };
+    let (fences, sessions, losses) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut runner = Runner { locks, queue, way, grants, waiting, owed, fences, sessions, events: None, losses };
     for (number, step) in steps.as_ref().and_then(Value::as_array).ok_or("there are no steps")?.iter().enumerate() {
         runner.step(step).map_err(|problem| format!("step {} {step}: {problem}", number + 1))?;
     }
@@ -161,6 +164,11 @@ impl Runner {
             "holders" | "waiters" | "force_release" | "expire" | "blocking_chain" | "top" => {
                 listed::step(&self.locks, &self.fences, &verb, &mut fields, &expected)?;
             }
+            "subscribe" => self.subscribe(&mut fields)?,
+            "events" => self.happened(&expected)?,
+            "on_lost" => self.on_lost(&mut fields)?,
+            "lost" => self.lost(&mut fields, &expected)?,
+            "forked" => self.forked(&mut fields)?,
             other => return Err(format!("{other} is no step")),
         }
         fields.done()

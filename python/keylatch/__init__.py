@@ -33,6 +33,7 @@ from ._exceptions import (
 )
 from ._keylatch import Acquire, Guard, Owner, Session, __version__
 from ._manager import AcquireMany, Batch, LockManager
+from ._named import NamedLockManager
 from ._report import LockReport
 from ._types import (
     AdaptiveState,
@@ -89,6 +90,7 @@ __all__ = [
     "LockTimeout",
     "Lost",
     "Mode",
+    "NamedLockManager",
     "NotHeld",
     "Owner",
     "Session",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, 
 from types import TracebackType
 from typing import Any, Literal, Never, Self, TypedDict, Unpack, overload
 
-from . import _asyncio, _keylatch, _synchronized
+from . import _asyncio, _keylatch, _renewal, _synchronized
 from ._exceptions import Forked, KeylatchError, LeaseLost, NotHeld
 from ._keylatch import Guard, Owner, Session
 from ._report import LockReport
@@ -87,6 +87,7 @@ class LockManager(_keylatch.LockManager):
         ttl: float | None = None,
         priority: int = 0,
         best_effort: bool = False,
+        renew: bool = False,
     ) -> Batch:
         """Take many locks, all or none, with one timeout for all of them.
 
@@ -96,7 +97,8 @@ class LockManager(_keylatch.LockManager):
         Keys come in a list or whatever else can be iterated over, but not in a tuple of str or bytes, because that is how
         a single key is written: it is a TypeError.
 
-        With ttl each of them is a lease of so many seconds, from the moment on in which all are there.
+        With ttl each of them is a lease of so many seconds, from the moment on in which all are there. With renew=True a
+        thread renews it in time for as long as its guard is held, as lock() says.
 
         With best_effort those are taken that can be had within the time, and Batch.missing tells of the others.
         Otherwise an error is that of the lock that could not be had, and nothing is held.
@@ -107,7 +109,8 @@ class LockManager(_keylatch.LockManager):
         ['exclusive', 'shared']
         """
         exclusive, shared = _several(exclusive), _several(shared)
-        return Batch(*self._lock_many(exclusive, shared, owner, timeout, ttl, priority, best_effort))
+        renewed = _renewed(renew, ttl)
+        return _kept(Batch(*self._lock_many(exclusive, shared, owner, timeout, ttl, priority, best_effort)), renewed)
 
     def alock_many(
         self,
@@ -120,6 +123,7 @@ class LockManager(_keylatch.LockManager):
         ttl: float | None = None,
         priority: int = 0,
         best_effort: bool = False,
+        renew: bool = False,
     ) -> AcquireMany:
         """The same as lock_many() for asyncio: await it, use it in `async with`, or make a task of it.
 
@@ -132,7 +136,7 @@ class LockManager(_keylatch.LockManager):
         2
         """
         exclusive, shared = _several(exclusive), _several(shared)
-        return AcquireMany(self, (exclusive, shared, owner, timeout, ttl, priority, best_effort))
+        return AcquireMany(self, (exclusive, shared, owner, timeout, ttl, priority, best_effort), _renewed(renew, ttl))
 
     async def try_alock(
         self,
@@ -380,18 +384,19 @@ class Batch(Sequence[Guard]):
 class AcquireMany(Coroutine[Any, Any, Batch]):
     """Many locks to be awaited, or used in `async with`: what alock_many() returns."""
 
-    __slots__ = ("_arguments", "_batch", "_manager", "_waiting")
+    __slots__ = ("_arguments", "_batch", "_manager", "_renewed", "_waiting")
 
-    def __init__(self, manager: LockManager, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, manager: LockManager, arguments: tuple[Any, ...], renewed: float | None = None) -> None:
         self._manager = manager
         self._arguments = arguments
+        self._renewed = renewed
         self._waiting: Coroutine[Any, Any, Batch] | None = None
         self._batch: Batch | None = None
 
     def _begin(self) -> Coroutine[Any, Any, Batch]:
         if self._waiting is not None:
             raise RuntimeError("this was awaited before; call alock_many() again for more locks")
-        self._waiting = _wait_for_many(self._manager, self._arguments)
+        self._waiting = _wait_for_many(self._manager, self._arguments, self._renewed)
         return self._waiting
 
     def __await__(self) -> Generator[Any, Any, Batch]:
@@ -432,8 +437,23 @@ class AcquireMany(Coroutine[Any, Any, Batch]):
         return f"<keylatch.AcquireMany of {len(exclusive) + len(shared)}>"
 
 
-async def _wait_for_many(manager: LockManager, arguments: tuple[Any, ...]) -> Batch:
-    return Batch(*await _asyncio.wait(manager._begin_lock_many(*arguments)))
+async def _wait_for_many(manager: LockManager, arguments: tuple[Any, ...], renewed: float | None) -> Batch:
+    return _kept(Batch(*await _asyncio.wait(manager._begin_lock_many(*arguments))), renewed)
+
+
+def _renewed(renew: bool, ttl: float | None) -> float | None:
+    """The length of the leases that are to be renewed."""
+    if renew and ttl is None:
+        raise ValueError("renew=True renews a lease: say how long it is with ttl")
+    return ttl if renew else None
+
+
+def _kept(batch: Batch, ttl: float | None) -> Batch:
+    """Have the leases of a batch renewed, if they are to be."""
+    if ttl is not None:
+        for guard in batch:
+            _renewal.keep(guard, ttl)
+    return batch
 
 
 def _revoked(verb: str, all: bool, conditions: Conditions) -> dict[str, Any]:

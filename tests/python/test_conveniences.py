@@ -8,8 +8,9 @@ import gc
 import logging
 import subprocess
 import sys
+import threading
 import types
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from weakref import WeakSet, ref
 
@@ -17,7 +18,7 @@ import pytest
 
 import keylatch._renewal
 from conftest import Background, until, until_waiting
-from keylatch import Guard, LockManager, LockTimeout, NotHeld, WaitHistogram
+from keylatch import Batch, Guard, LockManager, LockTimeout, NamedLockManager, NotHeld, WaitHistogram
 from keylatch.log import EventLog
 
 
@@ -181,11 +182,65 @@ def test_awaited_lease_is_renewed(locks: LockManager) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("often")
+def test_leases_of_a_batch_are_renewed(locks: LockManager) -> None:
+    async def main() -> None:
+        async with locks.alock_many(["c"], shared=["d"], ttl=LONG, renew=True) as batch:
+            each_begins_anew(batch)
+
+    def each_begins_anew(batch: Batch) -> None:
+        for guard in batch:
+            guard.renew(LONG / 2)
+            until(lambda guard=guard: (guard.remaining or 0) > LONG / 2)  # type: ignore[misc]
+
+    with locks.lock_many(["a"], shared=["b"], ttl=LONG, renew=True) as batch:
+        each_begins_anew(batch)
+    asyncio.run(main())
+    until(nothing_is_renewed)
+
+
 def test_renew_needs_a_ttl(locks: LockManager) -> None:
+    with pytest.raises(ValueError, match="ttl"):
+        locks.lock_many(["a"], renew=True)
+    with pytest.raises(ValueError, match="ttl"):
+        locks.alock_many(["a"], renew=True)
     with pytest.raises(ValueError, match="ttl"):
         locks.lock("a", renew=True)
     with pytest.raises(ValueError, match="ttl"):
         locks.alock("a", renew=True)
+
+
+def test_named_manager_names_threads_and_tasks() -> None:
+    locks = NamedLockManager(shards=4)
+
+    def owners() -> list[str]:
+        return sorted(holder.owner for holder in locks.holders())
+
+    async def main() -> None:
+        async with locks.alock("a"), locks.alock_many(["b"], shared=["c"]):
+            assert owners() == ["reader"] * 3
+        with locks.lock("a", owner="named"), locks.lock("b", owner=None):
+            assert owners() == ["named", "reader"]
+
+    def work() -> None:
+        guard = locks.try_lock("a", shared=True)
+        assert guard is not None
+        with guard, locks.lock_many(["b"]):
+            locks.release(locks.grant("c"))
+            assert owners() == ["worker", "worker"]
+
+    asyncio.run(main_in_a_task_called("reader", main))
+    thread = threading.Thread(target=work, name="worker")
+    thread.start()
+    thread.join()
+    with locks.session("txn") as session, locks.lock("a", owner=session):
+        assert owners() == ["txn"]
+    with pytest.raises(TypeError, match="colour"):
+        locks.lock("a", colour="red")
+
+
+async def main_in_a_task_called(name: str, main: Callable[[], Coroutine[object, object, None]]) -> None:
+    await asyncio.create_task(main(), name=name)
 
 
 def test_batch_releases_all_and_tells_what_was_lost(locks: LockManager) -> None:

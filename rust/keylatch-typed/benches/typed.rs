@@ -60,9 +60,19 @@ fn locks(statistics: Statistics) -> (AsyncRwLock<u64>, AsyncMutex<u64>) {
     (AsyncRwLock::with_options(0, options()), AsyncMutex::with_options(0, options()))
 }
 
+/// Makes locks with exact statistics that a monitor knows.
+///
+/// These sort their holds by how long they take, too.
+fn registered(monitor: &LockMonitor) -> (AsyncRwLock<u64>, AsyncMutex<u64>) {
+    let locks = locks(Statistics::Exact);
+    monitor.register_lock(LockId::new("bench.rs", "lock"), locks.0.stats().clone());
+    monitor.register_lock(LockId::new("bench.rs", "mutex"), locks.1.stats().clone());
+    locks
+}
+
 fn pair_subjects<'a>(
     tokio: &'a (tokio::sync::RwLock<u64>, tokio::sync::Mutex<u64>),
-    [exact, sampled, off]: [&'a (AsyncRwLock<u64>, AsyncMutex<u64>); 3],
+    [exact, sampled, off, registered]: [&'a (AsyncRwLock<u64>, AsyncMutex<u64>); 4],
 ) -> Vec<(&'static str, Vec<Subject<'a>>)> {
     let read = |name, lock: &'a AsyncRwLock<u64>| -> Subject<'a> {
         (name, Box::new(move |count| (0..count).for_each(|_| drop(black_box(ready(lock.read_with_timeout()))))))
@@ -81,6 +91,7 @@ fn pair_subjects<'a>(
                 read("read-exact", &exact.0),
                 read("read-sampled", &sampled.0),
                 read("read-off", &off.0),
+                read("read-exact-registered", &registered.0),
             ],
         ),
         (
@@ -90,6 +101,7 @@ fn pair_subjects<'a>(
                 write("write-exact", &exact.0),
                 write("write-sampled", &sampled.0),
                 write("write-off", &off.0),
+                write("write-exact-registered", &registered.0),
             ],
         ),
         (
@@ -99,6 +111,7 @@ fn pair_subjects<'a>(
                 mutex("mutex-exact", &exact.1),
                 mutex("mutex-sampled", &sampled.1),
                 mutex("mutex-off", &off.1),
+                mutex("mutex-exact-registered", &registered.1),
             ],
         ),
     ]
@@ -165,7 +178,9 @@ fn pairs() {
     table("the clock that exact statistics read, alone", &mut twice);
     let tokio = (tokio::sync::RwLock::new(0), tokio::sync::Mutex::new(0));
     let [exact, sampled, off] = [Statistics::Exact, Statistics::Sampled, Statistics::Off].map(locks);
-    for (title, mut subjects) in pair_subjects(&tokio, [&exact, &sampled, &off]) {
+    let monitor = LockMonitor::new();
+    let registered = registered(&monitor);
+    for (title, mut subjects) in pair_subjects(&tokio, [&exact, &sampled, &off, &registered]) {
         let nanos = table(&format!("{title}, alone; x = tokio's lock, which has no statistics"), &mut subjects);
         println!("    exact statistics cost        {:>7.1} ns", nanos[1] - nanos[3]);
     }
@@ -319,7 +334,10 @@ fn instructions(name: &str, count: u64) {
         return (0..count).for_each(|_| keep(monitor.generate_report().to_string().len() as u64));
     }
     let [exact, sampled, off] = [Statistics::Exact, Statistics::Sampled, Statistics::Off].map(locks);
-    let mut subjects = pair_subjects(&tokio, [&exact, &sampled, &off]).into_iter().flat_map(|(_, subjects)| subjects);
+    let monitor = LockMonitor::new();
+    let registered = registered(&monitor);
+    let subjects = pair_subjects(&tokio, [&exact, &sampled, &off, &registered]);
+    let mut subjects = subjects.into_iter().flat_map(|(_, subjects)| subjects);
     let (_, mut run) = subjects.find(|(known, _)| *known == name).expect("the name of a subject");
     run(count);
 }

@@ -158,7 +158,7 @@ impl<R: LockRef, K: Kind> Acquire<R, K> {
         let mut is_first = false;
         if wait.place.is_none() {
             if wait.timeout.is_zero() {
-                let refusal = raw.refuse();
+                let refusal = raw.refuse(K::TYPE.mode());
                 return Poll::Ready(Err(self.time_out(refusal, &wait)));
             }
             match raw.join(K::TYPE.mode(), context.waker().clone()) {

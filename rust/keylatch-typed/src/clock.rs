@@ -28,6 +28,11 @@ pub(crate) fn duration(ticks: u64) -> Duration {
     Duration::from_nanos((ticks as f64 * imp::nanos_per_tick() + 0.5) as u64)
 }
 
+/// Turns a duration into ticks.
+pub(crate) fn ticks_of(duration: Duration) -> u64 {
+    (duration.as_nanos() as f64 / imp::nanos_per_tick() + 0.5) as u64
+}
+
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 mod imp {
     use std::arch::x86_64::{__cpuid, _rdtsc};

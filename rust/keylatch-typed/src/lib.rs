@@ -85,4 +85,4 @@ pub use rwlock::{
 pub use snapshot::{
     Changed, Freshness, PublishConflict, Snapshot, SnapshotClosed, SnapshotReader, Update, UpdateError,
 };
-pub use stats::{LockFigures, LockStats, Statistics};
+pub use stats::{EndedWaits, LockFigures, LockStats, Statistics};

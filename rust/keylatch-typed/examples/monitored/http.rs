@@ -48,7 +48,7 @@ fn answer(mut stream: TcpStream, watched: Watched<'_>) -> io::Result<()> {
     let path = request.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
     let (status, body) = match path {
         b"/metrics" => ("200 OK", watched.manager.get_metrics_with_hottest_keys().to_openmetrics()),
-        b"/locks" => ("200 OK", watched.monitor.generate_report().to_openmetrics()),
+        b"/locks" => ("200 OK", watched.monitor.to_openmetrics()),
         _ => {
             ("404 Not Found", "the figures of the manager are at /metrics, those of typed locks at /locks\n".to_owned())
         }

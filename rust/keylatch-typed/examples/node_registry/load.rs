@@ -14,6 +14,11 @@ use tokio::runtime::{Builder, Runtime};
 /// they have waited.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long the thread that asks stays awake before it asks.
+///
+/// A thread that sleeps is woken late.
+const AWAKE: Duration = Duration::from_micros(150);
+
 /// What was asked for in one run, and how long it took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked {
@@ -70,7 +75,7 @@ impl Generator<'_> {
             if due >= end {
                 return (selections, heartbeats);
             }
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            wait_until(due);
             self.measures.asked_late.record(due.elapsed());
             if selection_due <= heartbeat_due {
                 selections += 1;
@@ -103,6 +108,14 @@ impl Generator<'_> {
             drop(recording);
             drop(unanswered);
         });
+    }
+}
+
+/// Waits for a moment: asleep until shortly before, then awake.
+fn wait_until(due: Instant) {
+    std::thread::sleep(due.saturating_duration_since(Instant::now()).saturating_sub(AWAKE));
+    while Instant::now() < due {
+        std::hint::spin_loop();
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod after;
 mod before;
+mod floor;
 mod load;
 mod measures;
 mod node;
@@ -57,19 +58,25 @@ fn run(options: &Options) -> Result<Vec<String>, String> {
         "{nodes} nodes, each heard of every {period:?}; {} selections a second; {:?} each",
         options.selections_per_second, options.duration
     );
-    let before = (options.only != Only::After).then(|| {
+    let wanted = |registry: Only| options.only == Only::Both || options.only == registry;
+    let before = wanted(Only::Before).then(|| {
         let measures = Arc::new(Measures::new());
         let make = || before::Before::new(node::all_nodes(nodes, options.seed), remote(), Arc::clone(&measures));
         let asked = load::run(options, &measures, make);
         Found::new(&measures, asked)
     });
-    let after = (options.only != Only::Before).then(|| {
+    let after = wanted(Only::After).then(|| {
         let measures = Arc::new(Measures::new());
         let make = || after::After::new(node::all_nodes(nodes, options.seed), remote(), Arc::clone(&measures));
         let asked = load::run(options, &measures, make);
         Found::new(&measures, asked)
     });
-    println!("\n{}", report::table(before.as_ref(), after.as_ref()));
+    let floor = {
+        let measures = Arc::new(Measures::new());
+        let asked = load::run(options, &measures, || floor::Floor);
+        Found::new(&measures, asked)
+    };
+    println!("\n{}", report::table(before.as_ref(), after.as_ref(), &floor));
     draw(options, before.as_ref(), after.as_ref())?;
     let missed = report::missed(before.as_ref(), after.as_ref());
     missed.iter().for_each(|missed| println!("MISSED {missed}"));

@@ -18,15 +18,16 @@ p99 400 ms).
   before   one tokio RwLock around the registry, one around the snapshot, look-ups while a read lock is held
   after    keylatch-typed: a Snapshot for those who select, a lock a node, one read, look-ups without any lock, updates
            deferred and applied together, timeouts that fall back to the last snapshot
+  floor    no registry: the same requests, answered without doing anything, which is what the machine takes
 
 options:
-  --seconds S      how long each of the two runs, from 1 to 3600 (default 15)
+  --seconds S      how long each of the three runs, from 1 to 3600 (default 15)
   --nodes N        nodes, from 8 to 100000 (default 500)
   --selections N   selections a second, from 1 to 100000 (default 2000)
   --scale X        how much faster than once in 15 s each node reports, from 0.1 to 1000 (default 3)
   --redis          look up in a real redis-server, started here on loopback, behind the same simulated network
   --redis-server P the program to start (default: redis-server, or REDIS_SERVER)
-  --only R         before or after instead of both
+  --only R         before or after instead of both, beside the floor
   --svg FILE       where the plot goes (default target/registry/latency.svg)
   --seed N         another course of events (default 1)
   --lenient        end with 0 whatever was measured

@@ -47,42 +47,54 @@ impl Found {
 }
 
 /// What one has, or a dash.
-fn column(found: Option<&Found>, of: impl Fn(&Found) -> String) -> String {
-    found.map_or_else(|| "-".to_owned(), of)
+fn column(found: Option<&Found>, of: impl Fn(&Found) -> Option<String>) -> String {
+    found.and_then(of).unwrap_or_else(|| "-".to_owned())
 }
 
-/// The table.
-pub(crate) fn table(before: Option<&Found>, after: Option<&Found>) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, of: &dyn Fn(&Found) -> String, goal: &str| {
-        let _ = writeln!(text, "{name:<29}{:>12}{:>12}   {goal}", column(before, of), column(after, of));
+/// A time of a distribution that has some.
+type Quantile = fn(&Summary) -> Duration;
+const P50: Quantile = |times| times.p50;
+const P99: Quantile = |times| times.p99;
+const P999: Quantile = |times| times.p999;
+const MAX: Quantile = |times| times.max;
+
+/// The table: each line before, after, and of nothing at all.
+pub(crate) fn table(before: Option<&Found>, after: Option<&Found>, floor: &Found) -> String {
+    let mut text = format!("{:<29}{:>12}{:>12}{:>12}\n", "", "before", "after", "floor");
+    let mut line = |name: &str, of: &dyn Fn(&Found) -> Option<String>, goal: &str| {
+        let columns = [before, after, Some(floor)].map(|found| column(found, of));
+        let line = format!("{name:<29}{:>12}{:>12}{:>12}   {goal}", columns[0], columns[1], columns[2]);
+        let _ = writeln!(text, "{}", line.trim_end());
     };
-    line("", &|_| String::new(), "");
-    line("asked late p50", &|found| time(found.asked_late.p50), "the machine's part of each latency");
-    line("asked late p99.9", &|found| time(found.asked_late.p999), "");
-    line("asked late max", &|found| time(found.asked_late.max), "");
-    line("selection p50", &|found| time(found.selection.p50), "");
-    line("selection p99", &|found| time(found.selection.p99), "");
-    line("selection p99.9", &|found| time(found.selection.p999), "after: at most 1 ms");
-    line("selection max", &|found| time(found.selection.max), "after: at most 10 ms");
-    line("selection p99.9, once asked", &|found| time(found.answering.p999), "");
-    line("selection max, once asked", &|found| time(found.answering.max), "");
-    line("heartbeat answer p50", &|found| time(found.heartbeat.p50), "");
-    line("heartbeat answer p99", &|found| time(found.heartbeat.p99), "after: at most 5 ms");
-    line("heartbeat answer max", &|found| time(found.heartbeat.max), "");
-    line("wait for a lock p99", &|found| time(found.lock_wait.p99), "");
-    line("wait for a lock max", &|found| time(found.lock_wait.max), "before: above 1 s");
-    line("staleness p50", &|found| time(found.staleness.p50), "");
-    line("staleness p99", &|found| time(found.staleness.p99), "after: at most 50 ms");
-    line("staleness max", &|found| time(found.staleness.max), "");
-    line("copies a second", &|found| format!("{:.1}", found.copies_per_second), "after: at most 20");
-    line("fallbacks to a snapshot", &|found| found.fallbacks.to_string(), "");
-    line("selections due", &|found| found.asked.selections.to_string(), "");
-    line("selections recorded", &|found| found.selection.count.to_string(), "");
-    line("heartbeats due", &|found| found.asked.heartbeats.to_string(), "");
-    line("given up after the end", &|found| found.asked.given_up.to_string(), "");
-    let heading = format!("{:<29}{:>12}{:>12}", "", "before", "after");
-    text.replacen(text.lines().next().unwrap_or_default(), &heading, 1)
+    let distributions: [(&str, fn(&Found) -> &Summary, Quantile, &str); 17] = [
+        ("asked late p50", |found| &found.asked_late, P50, "the machine's part of each latency"),
+        ("asked late p99.9", |found| &found.asked_late, P999, ""),
+        ("asked late max", |found| &found.asked_late, MAX, ""),
+        ("selection p50", |found| &found.selection, P50, ""),
+        ("selection p99", |found| &found.selection, P99, ""),
+        ("selection p99.9", |found| &found.selection, P999, "after: at most 1 ms"),
+        ("selection max", |found| &found.selection, MAX, "after: at most 10 ms"),
+        ("selection p99.9, once asked", |found| &found.answering, P999, ""),
+        ("selection max, once asked", |found| &found.answering, MAX, ""),
+        ("heartbeat answer p50", |found| &found.heartbeat, P50, ""),
+        ("heartbeat answer p99", |found| &found.heartbeat, P99, "after: at most 5 ms"),
+        ("heartbeat answer max", |found| &found.heartbeat, MAX, ""),
+        ("wait for a lock p99", |found| &found.lock_wait, P99, ""),
+        ("wait for a lock max", |found| &found.lock_wait, MAX, "before: above 1 s"),
+        ("staleness p50", |found| &found.staleness, P50, ""),
+        ("staleness p99", |found| &found.staleness, P99, "after: at most 50 ms"),
+        ("staleness max", |found| &found.staleness, MAX, ""),
+    ];
+    for (name, times, quantile, goal) in distributions {
+        line(name, &|found| (times(found).count > 0).then(|| time(quantile(times(found)))), goal);
+    }
+    line("copies a second", &|found| Some(format!("{:.1}", found.copies_per_second)), "after: at most 20");
+    line("fallbacks to a snapshot", &|found| Some(found.fallbacks.to_string()), "");
+    line("selections due", &|found| Some(found.asked.selections.to_string()), "");
+    line("selections recorded", &|found| Some(found.selection.count.to_string()), "");
+    line("heartbeats due", &|found| Some(found.asked.heartbeats.to_string()), "");
+    line("given up after the end", &|found| Some(found.asked.given_up.to_string()), "");
+    text
 }
 
 /// Goals that were missed, a sentence each.
@@ -149,11 +161,11 @@ mod tests {
 
     #[test]
     fn table_has_both_side_by_side() {
-        let text = table(Some(&found(2_000_000, 1)), Some(&found(100, 10)));
-        assert!(text.lines().next().unwrap().ends_with("      before       after"), "{text}");
+        let text = table(Some(&found(2_000_000, 1)), Some(&found(100, 10)), &found(1, 1));
+        assert!(text.lines().next().unwrap().ends_with("      before       after       floor"), "{text}");
         let line = text.lines().find(|line| line.starts_with("selection max")).unwrap();
         assert!(line.contains("2.00 s") && line.contains("100 us") && line.contains("at most 10 ms"), "{line}");
-        assert!(table(None, Some(&found(1, 1))).contains("-"));
+        assert!(table(None, Some(&found(1, 1)), &found(1, 1)).contains("-"));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 mod line;
 mod raw;
+mod waits;
 mod wakes;
 mod word;
 
-pub(crate) use raw::{Checked, Counts, Joined, Patience, RawLock, Refusal, WaitingPlace};
+pub(crate) use raw::{Checked, Counts, Joined, Look, Patience, RawLock, Refusal, WaitingPlace};
+pub use waits::EndedWaits;
 pub(crate) use word::Mode;

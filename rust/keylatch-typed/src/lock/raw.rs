@@ -12,6 +12,7 @@
 //! Wakers run after the mutex is released.
 
 use super::line::{Line, Place, Status};
+use super::waits::Waits;
 use super::wakes::Wakes;
 use super::word::{
     Halves, Mode, ONE_ACQUISITION, ONE_READER, READERS, WAITERS, WRITER, acquisitions, holders, readers,
@@ -43,17 +44,15 @@ impl Guarded {
 
 const HAS_LINE: &str = "a lock with a place in line has a line";
 
-/// What became of the requests that did not get the lock on their first try, since the lock was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Waits {
-    /// Requests that waited and then got the lock.
-    pub(crate) granted: u64,
-    pub(crate) timeouts: u64,
-    pub(crate) cancelled: u64,
-    /// Ticks that requests waited, granted or timed out.
-    pub(crate) ticks: u64,
-    /// The longest of these waits since the last reset.
-    pub(crate) longest: u64,
+/// What a look at the counts begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing.
+    Only,
+    /// The longest wait since the last reset.
+    Reset,
+    /// The longest wait since the last turn of the window.
+    Turn,
 }
 
 /// Everything that the lock counts, read in one consistent moment.
@@ -164,10 +163,10 @@ impl RawLock {
     }
 
     /// Refuses a request that must not wait at all, and counts it as timed out.
-    pub(crate) fn refuse(&self) -> Refusal {
+    pub(crate) fn refuse(&self, mode: Mode) -> Refusal {
         let mut guarded = self.guarded.lock();
         let guarded = guarded.get_or_insert_with(Guarded::new);
-        guarded.waits.timeouts += 1;
+        guarded.waits.of(mode).timed_out += 1;
         let waiting = guarded.line.waiting();
         self.refusal(waiting + 1, waiting)
     }
@@ -187,7 +186,7 @@ impl RawLock {
             }
             (Status::Waiting, Patience::Over { waited }) => {
                 let refusal = self.refusal(guarded.line.position(&at.place), guarded.line.waiting());
-                guarded.waits.timeouts += 1;
+                guarded.waits.of(at.mode).timed_out += 1;
                 guarded.waits.add(waited);
                 drop(mutex);
                 self.leave(at);
@@ -195,7 +194,7 @@ impl RawLock {
             }
             (Status::Granted, _) => {
                 guarded.line.remove(at.place);
-                guarded.waits.granted += 1;
+                guarded.waits.of(at.mode).granted += 1;
                 guarded.waits.add(waited);
                 // Under the mutex, so that the uncollected grants and the word are read in one moment.
                 let word = self.word.fetch_add(ONE_ACQUISITION, Ordering::Relaxed);
@@ -285,8 +284,9 @@ impl RawLock {
             let mut mutex = self.guarded.lock();
             let Some(guarded) = mutex.as_deref_mut() else { return 0 };
             while !wakes.is_full() {
-                let Some(waker) = guarded.line.cancel_first() else { break };
-                guarded.waits.cancelled += 1;
+                let Some(mode) = guarded.line.first() else { break };
+                let waker = guarded.line.cancel_first().expect("the line has a first");
+                guarded.waits.of(mode).cancelled += 1;
                 ended += 1;
                 wakes.push(waker);
             }
@@ -345,16 +345,15 @@ impl RawLock {
     }
 
     /// Reads all counts in one moment.
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts_locked(self.guarded.lock().as_deref())
-    }
-
-    /// Reads all counts, and forgets the longest wait.
-    pub(crate) fn counts_and_restart(&self) -> Counts {
+    pub(crate) fn counts(&self, look: Look) -> Counts {
         let mut guarded = self.guarded.lock();
         let counts = self.counts_locked(guarded.as_deref());
         if let Some(guarded) = guarded.as_deref_mut() {
-            guarded.waits.longest = 0;
+            match look {
+                Look::Only => {}
+                Look::Reset => guarded.waits.longest = 0,
+                Look::Turn => guarded.waits.recent = 0,
+            }
         }
         counts
     }
@@ -379,12 +378,5 @@ impl RawLock {
         let is_line_empty =
             guarded.as_deref().is_none_or(|guarded| guarded.line.waiting() == 0 && guarded.line.granted() == 0);
         word & (WRITER | WAITERS | READERS) == 0 && is_line_empty
-    }
-}
-
-impl Waits {
-    fn add(&mut self, ticks: u64) {
-        self.ticks += ticks;
-        self.longest = self.longest.max(ticks);
     }
 }

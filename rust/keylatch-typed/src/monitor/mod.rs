@@ -23,7 +23,7 @@ const HOTTEST_KEYS: usize = 10;
 /// Collects the statistics of locks, and reports on them.
 ///
 /// Clones are handles to the same monitor. The monitor keeps statistics and not the locked values; a lock that was
-/// dropped leaves the next report. Locks with one id are all kept, and told apart by a number in the report.
+/// dropped leaves the next report. Locks with one id are all kept; the report numbers them.
 ///
 /// ```
 /// use keylatch_typed::{AsyncRwLock, LockId, LockMonitor};
@@ -58,10 +58,12 @@ impl LockMonitor {
         Self::default()
     }
 
-    /// Adds a lock by what its `stats()` returns. The same lock under the same id is added once.
+    /// Adds a lock by what its `stats()` returns.
     ///
-    /// Another lock under an id that is in use is added beside the first: reports show `#2` and so on behind the id.
+    /// The same lock under the same id is added once. Another lock under an id that is in use is added beside the first: reports show `#2` and so on behind the id.
+    /// From now on the lock sorts its holds by how long they take, for [`to_openmetrics`](Self::to_openmetrics).
     pub fn register_lock(&self, id: LockId, stats: Arc<LockStats>) {
+        stats.begin_watch();
         let mut registered = self.registered.lock();
         if registered.latest.contains_key(&id)
             && registered.locks.iter().any(|(other, known)| *other == id && Arc::ptr_eq(known, &stats))

@@ -1,5 +1,6 @@
 //! A copy of a lock's statistics.
 
+use crate::lock::EndedWaits;
 use std::time::Duration;
 
 /// The statistics of one lock at one moment, since its last reset.
@@ -23,6 +24,8 @@ pub struct LockFigures {
     /// How many holders there are now.
     pub current_holders: u64,
     /// How many requests did not get the lock on their first try.
+    ///
+    /// They got it later or timed out.
     pub waited_count: u64,
     /// How many waits `cancel_waiters` ended.
     pub cancelled_count: u64,
@@ -32,6 +35,19 @@ pub struct LockFigures {
     pub total_wait_time: Duration,
     /// The sum of all holds that were timed.
     pub total_hold_time: Duration,
+    /// How the waits of readers ended.
+    pub shared_waits: EndedWaits,
+    /// How the waits for an exclusive lock ended.
+    pub exclusive_waits: EndedWaits,
+    /// The longest wait that ended lately.
+    ///
+    /// For what is late, see [`recent_max_hold_time`](Self::recent_max_hold_time).
+    pub recent_max_wait_time: Duration,
+    /// The longest hold that ended lately.
+    ///
+    /// Lately is within the last minute, if a monitor knows the lock and its figures are read twice a minute. Of other locks it
+    /// is since the last reset.
+    pub recent_max_hold_time: Duration,
 }
 
 impl LockFigures {

@@ -6,22 +6,32 @@
 //!
 //! A reset clears no counter, because a holder could be adding to it. It keeps the present totals as the origin of the
 //! next period instead. So the periods add up to the whole, however busy the lock is.
+//!
+//! A lock that a monitor knows also sorts its holds by how long they took, and has a window for the longest wait and hold
+//! of late. The window turns when a person or a scrape looks, so holders do nothing for it.
 
 mod figures;
+mod hold_times;
+mod totals;
+mod watch;
 
+pub use crate::lock::EndedWaits;
 pub use figures::LockFigures;
+pub(crate) use hold_times::HoldCounts;
 
 use crate::clock;
 use crate::error::{HeldBy, LockTimeoutError, LockType, TimeoutDetails};
 use crate::id::LockId;
-use crate::lock::{Counts, Mode, RawLock, Refusal};
-use crate::sync::Mutex;
+use crate::lock::{Counts, Look, Mode, RawLock, Refusal};
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use crate::timeout::DefaultTimeout;
 use keylatch::AdaptiveState;
 use std::fmt;
 use std::panic::Location;
+use std::sync::OnceLock;
 use std::time::Duration;
+use totals::Totals;
+use watch::{Period, Watch};
 
 /// How much of its holds a lock measures.
 ///
@@ -48,14 +58,18 @@ impl Statistics {
     }
 }
 
-/// A lock's statistics, live. [`figures`](Self::figures) returns all of them at one moment.
+/// A lock's statistics, live.
+///
+/// [`figures`](Self::figures) returns all of them at one moment.
 ///
 /// `Arc<LockStats>` comes from `stats()` of a lock and goes to a [`LockMonitor`](crate::LockMonitor).
 pub struct LockStats {
     raw: RawLock,
     /// Ticks of the holds that were timed. Written by holders, before they release.
     held: AtomicU64,
-    /// Holds that were timed and are over; counted while sampling only, where the acquisitions do not say it.
+    /// Holds that were timed and are over.
+    ///
+    /// Counted while sampling only, where the acquisitions do not say it.
     timed: AtomicU64,
     longest_hold: AtomicU64,
     mask: u64,
@@ -63,8 +77,8 @@ pub struct LockStats {
     holder: AtomicPtr<Location<'static>>,
     timeout: DefaultTimeout,
     identity: Identity,
-    /// The totals at the last reset.
-    origin: Mutex<Option<Box<Totals>>>,
+    /// Made by the first reset or registration.
+    watch: OnceLock<Box<Watch>>,
 }
 
 #[cfg(not(loom))]
@@ -76,16 +90,11 @@ enum Identity {
     MadeAt(&'static Location<'static>),
 }
 
-/// Totals since the lock was made.
-#[derive(Debug, Clone, Copy, Default)]
-struct Totals {
-    acquisitions: u64,
-    requests_that_waited: u64,
-    wait_ticks: u64,
-    timeouts: u64,
-    cancelled: u64,
-    holds: u64,
-    hold_ticks: u64,
+/// The longest wait and hold of late, in ticks.
+#[derive(Debug, Clone, Copy)]
+struct Longest {
+    wait: u64,
+    hold: u64,
 }
 
 /// Part of a hold: when it began, in ticks; 0 if it is not timed.
@@ -108,7 +117,7 @@ impl LockStats {
             holder: AtomicPtr::new(std::ptr::null_mut()),
             timeout,
             identity: id.map_or(Identity::MadeAt(made_at), Identity::Named),
-            origin: Mutex::new(None),
+            watch: OnceLock::new(),
         }
     }
 
@@ -121,7 +130,7 @@ impl LockStats {
         &self.timeout
     }
 
-    /// Returns what the lock has learned for its default timeout; `None` if that is fixed.
+    /// Returns what the lock has learned for its timeout; `None` if that is fixed.
     pub fn adaptive_timeout(&self) -> Option<AdaptiveState> {
         self.timeout.state()
     }
@@ -138,20 +147,15 @@ impl LockStats {
     pub(crate) fn end_hold(&self, mode: Mode, start: HoldStart) {
         if start.0 != 0 {
             let ticks = clock::ticks_since(start.0);
-            match mode {
-                Mode::Exclusive => {
-                    // No other holder adds meanwhile. Pairs with: the release of the lock, which publishes this.
-                    self.held.store(self.held.load(Ordering::Relaxed) + ticks, Ordering::Relaxed);
-                }
-                Mode::Shared => {
-                    self.held.fetch_add(ticks, Ordering::Relaxed);
-                }
-            }
+            hold_times::add(&self.held, ticks, mode);
             if ticks > self.longest_hold.load(Ordering::Relaxed) {
                 self.longest_hold.fetch_max(ticks, Ordering::Relaxed);
             }
             if self.mask != 0 {
                 self.timed.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(watch) = self.watch.get() {
+                watch.holds.add(mode, ticks);
             }
         }
         self.raw.release(mode);
@@ -176,7 +180,7 @@ impl LockStats {
         LockTimeoutError::Timeout { lock_type, timeout, details: Box::new(details) }
     }
 
-    /// Returns the id of the lock: the one it was made with, or the place where it was made.
+    /// Returns the id of the lock, or the place where it was made.
     pub fn id(&self) -> LockId {
         match &self.identity {
             Identity::Named(id) => id.clone(),
@@ -186,58 +190,100 @@ impl LockStats {
 
     /// Returns all statistics since the last reset, read in one moment.
     pub fn figures(&self) -> LockFigures {
-        let origin = self.origin.lock();
-        let counts = self.raw.counts();
-        let totals = self.totals(&counts);
-        let since = origin.as_deref().map_or(totals, |origin| totals.since(origin));
-        drop(origin);
-        self.describe(&since, &counts, self.longest_hold.load(Ordering::Relaxed))
+        if let Some(watch) = self.watch.get() {
+            return self.watched_figures(watch, &mut watch.period.lock());
+        }
+        let counts = self.raw.counts(Look::Only);
+        if self.watch.get().is_some() {
+            // The first reset came in between: what was read may be of two periods.
+            return self.figures();
+        }
+        let longest_hold = self.longest_hold.load(Ordering::Relaxed);
+        let recent = Longest { wait: counts.waits.longest, hold: longest_hold };
+        self.describe(&self.totals(&counts), &counts, longest_hold, &recent)
+    }
+
+    /// Caller holds: the mutex of the period.
+    fn watched_figures(&self, watch: &Watch, period: &mut Period) -> LockFigures {
+        let now = clock::ticks();
+        let is_over = period.is_over(now);
+        let counts = self.raw.counts(if is_over { Look::Turn } else { Look::Only });
+        let hold = if is_over { watch.holds.turn() } else { watch.holds.recent() };
+        let recent = Longest { wait: counts.waits.recent.max(period.last_wait), hold: hold.max(period.last_hold) };
+        if is_over {
+            period.turn(now, counts.waits.recent, hold);
+        }
+        let since = self.totals(&counts).since(&period.origin);
+        self.describe(&since, &counts, self.longest_hold.load(Ordering::Relaxed), &recent)
     }
 
     /// Begins a new period, and returns the statistics of the one that ends.
     ///
     /// Every acquisition, wait, timeout and hold is part of exactly one period. A hold that ends during the reset may
-    /// show as the longest of both.
+    /// show as the longest of both. The recent maxima go on.
     pub fn reset(&self) -> LockFigures {
-        let mut origin = self.origin.lock();
-        let counts = self.raw.counts_and_restart();
+        let watch = self.watch();
+        let mut period = watch.period.lock();
+        let counts = self.raw.counts(Look::Reset);
         let longest_hold = self.longest_hold.swap(0, Ordering::Relaxed);
         let totals = self.totals(&counts);
-        let since = origin.as_deref().map_or(totals, |origin| totals.since(origin));
-        *origin = Some(Box::new(totals));
-        drop(origin);
-        self.describe(&since, &counts, longest_hold)
+        let since = totals.since(&std::mem::replace(&mut period.origin, totals));
+        let recent = Longest {
+            wait: counts.waits.recent.max(period.last_wait),
+            hold: watch.holds.recent().max(period.last_hold),
+        };
+        drop(period);
+        self.describe(&since, &counts, longest_hold, &recent)
+    }
+
+    /// Sorts holds by how long they take from now on.
+    pub(crate) fn begin_watch(&self) {
+        self.watch();
+    }
+
+    fn watch(&self) -> &Watch {
+        self.watch.get_or_init(|| Box::new(Watch::new()))
+    }
+
+    /// Returns the holds since the lock was watched first, by how long they took.
+    pub(crate) fn hold_counts(&self) -> HoldCounts {
+        self.watch.get().map_or_else(HoldCounts::default, |watch| watch.holds.counts())
     }
 
     fn totals(&self, counts: &Counts) -> Totals {
         let over = counts.acquisitions - counts.holding.min(counts.acquisitions);
         Totals {
             acquisitions: counts.acquisitions,
-            requests_that_waited: counts.waits.granted + counts.waits.timeouts,
+            shared: counts.waits.shared,
+            exclusive: counts.waits.exclusive,
             wait_ticks: counts.waits.ticks,
-            timeouts: counts.waits.timeouts,
-            cancelled: counts.waits.cancelled,
             holds: if self.mask == 0 { over } else { self.timed.load(Ordering::Relaxed) },
             hold_ticks: self.held.load(Ordering::Relaxed),
         }
     }
 
-    fn describe(&self, since: &Totals, counts: &Counts, longest_hold: u64) -> LockFigures {
+    fn describe(&self, since: &Totals, counts: &Counts, longest_hold: u64, recent: &Longest) -> LockFigures {
         let average = |ticks: u64, count: u64| clock::duration(ticks.checked_div(count).unwrap_or(0));
+        let (shared, exclusive) = (since.shared, since.exclusive);
+        let timeouts = shared.timed_out + exclusive.timed_out;
         LockFigures {
             total_acquisitions: since.acquisitions,
-            timeout_count: since.timeouts,
-            avg_wait_time: average(since.wait_ticks, since.acquisitions + since.timeouts),
+            timeout_count: timeouts,
+            avg_wait_time: average(since.wait_ticks, since.acquisitions + timeouts),
             max_wait_time: clock::duration(counts.waits.longest),
             avg_hold_time: average(since.hold_ticks, since.holds),
             max_hold_time: clock::duration(longest_hold),
             current_waiters: counts.waiting,
             current_holders: counts.holding,
-            waited_count: since.requests_that_waited,
-            cancelled_count: since.cancelled,
+            waited_count: shared.granted + exclusive.granted + timeouts,
+            cancelled_count: shared.cancelled + exclusive.cancelled,
             timed_holds: since.holds,
             total_wait_time: clock::duration(since.wait_ticks),
             total_hold_time: clock::duration(since.hold_ticks),
+            shared_waits: shared,
+            exclusive_waits: exclusive,
+            recent_max_wait_time: clock::duration(recent.wait),
+            recent_max_hold_time: clock::duration(recent.hold),
         }
     }
 
@@ -284,20 +330,6 @@ pub(crate) struct Request {
     pub(crate) timeout: Duration,
     pub(crate) waited: Duration,
     pub(crate) requested_at: &'static Location<'static>,
-}
-
-impl Totals {
-    fn since(&self, origin: &Self) -> Self {
-        Self {
-            acquisitions: self.acquisitions - origin.acquisitions,
-            requests_that_waited: self.requests_that_waited - origin.requests_that_waited,
-            wait_ticks: self.wait_ticks - origin.wait_ticks,
-            timeouts: self.timeouts - origin.timeouts,
-            cancelled: self.cancelled - origin.cancelled,
-            holds: self.holds - origin.holds,
-            hold_ticks: self.hold_ticks - origin.hold_ticks,
-        }
-    }
 }
 
 impl fmt::Debug for LockStats {

@@ -1,7 +1,7 @@
 //! `LockMonitor`: registration, the report's layout and status words, contention, the periodic reporter.
 
 use crate::events;
-use crate::waiting::LONG;
+use crate::waiting::{LONG, granted, in_line};
 use keylatch::{FastObjectLockManager, LockRequest};
 use keylatch_typed::{AsyncMutex, AsyncRwLock, LockId, LockMonitor, LockStatus, StatusLimits};
 use std::sync::Arc;
@@ -123,6 +123,43 @@ fn locks_with_one_id_are_all_reported() {
     assert!(Arc::ptr_eq(&monitor.get_stats(&id).unwrap(), second.stats()));
     assert_eq!((monitor.unregister(&id), monitor.unregister(&id)), (2, 0));
     assert!(monitor.get_stats(&id).is_none());
+}
+
+#[test]
+fn openmetrics_has_holds_and_waits_of_late() {
+    let monitor = LockMonitor::new();
+    let lock = AsyncRwLock::new(1, SHORT);
+    let id = LockId::new("cache.rs", "lru");
+    monitor.register_lock(id.clone(), lock.stats().clone());
+    let held = lock.try_write().unwrap();
+    assert!(lock.blocking_read_with_timeout().is_err());
+    let waiting = in_line(lock.read_with_custom_timeout(LONG));
+    assert_eq!(lock.cancel_waiters(), 1);
+    drop((held, waiting));
+    let (held, waiting) = (lock.try_read().unwrap(), in_line(lock.write_with_custom_timeout(LONG)));
+    drop(held);
+    drop(granted(waiting));
+    let figures = monitor.get_stats(&id).unwrap().figures();
+    let (shared, exclusive) = (figures.shared_waits, figures.exclusive_waits);
+    assert_eq!((shared.granted, shared.timed_out, shared.cancelled), (0, 1, 1));
+    assert_eq!((exclusive.granted, exclusive.timed_out, exclusive.cancelled), (1, 0, 0));
+    assert_eq!(
+        (figures.recent_max_wait_time, figures.recent_max_hold_time),
+        (figures.max_wait_time, figures.max_hold_time)
+    );
+    monitor.reset_stats();
+    let after = lock.stats().figures();
+    assert_eq!((after.max_hold_time, after.shared_waits.timed_out), (Duration::ZERO, 0));
+    assert_eq!(after.recent_max_hold_time, figures.max_hold_time, "the window goes on");
+    let text = monitor.to_openmetrics();
+    for sample in [
+        "keylatch_lock_waits_ended_total{lock=\"cache.rs:lru\",mode=\"shared\",outcome=\"timeout\"} 0\n",
+        "keylatch_lock_hold_seconds_count{lock=\"cache.rs:lru\"} 3\n",
+        "keylatch_lock_hold_seconds_bucket{lock=\"cache.rs:lru\",le=\"8.388608\"} 3\n",
+        "keylatch_build_info{version=",
+    ] {
+        assert!(text.contains(sample), "{sample}{text}");
+    }
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! Programs as the design of these locks shows them: a service, a long operation, a monitor task.
 
-use keylatch_typed::{AsyncMutex, AsyncRwLock, LockId, LockMonitor, LockTimeoutError, LockType};
+use keylatch_typed::{
+    AsyncMutex, AsyncMutexGuard, AsyncRwLock, AsyncRwLockReadGuard, AsyncRwLockWriteGuard, LockId, LockMonitor,
+    LockReport, LockStats, LockTimeoutError, LockType,
+};
 use std::collections::HashMap;
 use std::error::Error;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
 
@@ -103,4 +108,62 @@ async fn caller_degrades_after_a_timeout() {
     drop(writing);
     let error: Box<dyn Error> = Box::new(LockTimeoutError::Cancelled);
     assert_eq!(error.to_string(), "Lock acquisition cancelled");
+}
+
+/// A service that hands guards on under the names of their types.
+struct Arbitration {
+    votes: AsyncRwLock<Vec<u32>>,
+    decided: AsyncMutex<Option<u32>>,
+}
+
+impl Arbitration {
+    async fn votes(&self) -> std::result::Result<AsyncRwLockReadGuard<'_, Vec<u32>>, LockTimeoutError> {
+        self.votes.read_with_timeout().await
+    }
+
+    async fn change(&self) -> std::result::Result<AsyncRwLockWriteGuard<'_, Vec<u32>>, LockTimeoutError> {
+        self.votes.write_with_timeout().await
+    }
+
+    async fn decide(&self) -> std::result::Result<AsyncMutexGuard<'_, Option<u32>>, LockTimeoutError> {
+        self.decided.lock_with_timeout().await
+    }
+}
+
+#[tokio::test]
+async fn guards_have_their_names() {
+    fn length(guard: &impl Deref<Target = Vec<u32>>) -> usize {
+        guard.len()
+    }
+    fn push(guard: &mut impl DerefMut<Target = Vec<u32>>) {
+        guard.push(3);
+    }
+    let id = LockId::new("decision/arbitration.rs", "decided");
+    let service = Arbitration {
+        votes: AsyncRwLock::new(vec![1, 2], Duration::from_secs(3)),
+        decided: AsyncMutex::with_id(None, Duration::from_secs(3), id),
+    };
+    push(&mut service.change().await.unwrap());
+    assert_eq!(length(&service.votes().await.unwrap()), 3);
+    *service.decide().await.unwrap() = Some(3);
+    assert_eq!(*service.decide().await.unwrap(), Some(3));
+}
+
+#[tokio::test]
+async fn statistics_and_report_have_their_names() {
+    let monitor = LockMonitor::new();
+    let id = LockId::new("memory/service.rs", "data");
+    let lock = AsyncRwLock::with_id(1, Duration::ZERO, id.clone());
+    monitor.register_lock(id.clone(), lock.stats().clone());
+    let held = lock.write_with_timeout().await.unwrap();
+    assert!(lock.read_with_timeout().await.is_err());
+    drop(held);
+    let stats: Arc<LockStats> = monitor.get_stats(&id).unwrap();
+    assert_eq!((stats.total_acquisitions(), stats.timeout_count(), stats.current_waiters()), (1, 1, 0));
+    assert_eq!((stats.avg_wait_time(), stats.max_wait_time()), (Duration::ZERO, Duration::ZERO));
+    assert!(stats.avg_hold_time() > Duration::ZERO && stats.avg_hold_time() == stats.max_hold_time());
+    let report: LockReport = monitor.generate_report();
+    assert_eq!((report.locks[0].figures.total_acquisitions, report.locks[0].figures.timeout_count), (1, 1));
+    assert_eq!(monitor.detect_contention(Duration::from_millis(100)), []);
+    monitor.log_report();
 }

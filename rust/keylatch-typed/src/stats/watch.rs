@@ -1,0 +1,48 @@
+//! What a lock keeps from the moment on that a monitor knows it, or that it is reset: its period, its window, and its
+//! holds by how long they took. Other locks do without this memory.
+
+use super::hold_times::HoldTimes;
+use super::totals::Totals;
+use crate::clock;
+use crate::sync::Mutex;
+use std::time::Duration;
+
+/// Half of the window of the recent maxima.
+///
+/// The window is the half that is over and the one that goes on.
+const HALF_WINDOW: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub(super) struct Watch {
+    pub(super) holds: HoldTimes,
+    pub(super) period: Mutex<Period>,
+}
+
+/// What changes when a person or a scrape looks.
+pub(super) struct Period {
+    /// The totals at the last reset.
+    pub(super) origin: Totals,
+    /// The longest wait and hold of the half of the window that is over, in ticks.
+    pub(super) last_wait: u64,
+    pub(super) last_hold: u64,
+    turned_at: u64,
+}
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        let period = Period { origin: Totals::default(), last_wait: 0, last_hold: 0, turned_at: clock::ticks() };
+        Self { holds: HoldTimes::new(), period: Mutex::new(period) }
+    }
+}
+
+impl Period {
+    /// Whether the half of the window is over.
+    pub(super) fn is_over(&self, now: u64) -> bool {
+        clock::duration(now.saturating_sub(self.turned_at)) >= HALF_WINDOW
+    }
+
+    /// Begins the next half.
+    pub(super) fn turn(&mut self, now: u64, longest_wait: u64, longest_hold: u64) {
+        (self.turned_at, self.last_wait, self.last_hold) = (now, longest_wait, longest_hold);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Each subject is measured in short slices, all subjects in turn, and the slice counts that a tenth of them stayed
 //! below. So other programs disturb all subjects alike, and least where it counts: ratios hold where nanoseconds do not.
-//! Words choose parts, as `report`. `instructions NAME COUNT` runs one subject so many times and nothing else, for
+//! Words choose parts, as `report`. `instructions NAME COUNT` runs one subject `COUNT` times and nothing else, for
 //! callgrind.
 
 #![allow(clippy::print_stdout)]
@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const SLICE: Duration = Duration::from_millis(2);
 const SLICES: usize = 151;
 
-/// A subject: its name, and what runs it so many times.
+/// A subject: its name, and what runs it a number of times.
 type Subject<'a> = (&'static str, Box<dyn FnMut(u64) + 'a>);
 
 /// Polls a future that is ready with its first poll.
@@ -236,7 +236,9 @@ fn loads_a_second(threads: usize, share: Share) -> f64 {
     })
 }
 
-/// Two threads beside one. With a snapshot each they share nothing, so their ratio is what the machine has to give.
+/// Two threads beside one.
+///
+/// With a snapshot each they share nothing, so their ratio is what the machine has to give.
 fn throughput() {
     let (mut shared, mut apart) = (Vec::new(), Vec::new());
     for _ in 0..15 {

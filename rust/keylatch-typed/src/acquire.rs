@@ -85,7 +85,9 @@ impl LockType {
     }
 }
 
-/// Acquires a lock; what `read_with_timeout` and the other methods return. Await it.
+/// Acquires a lock; what `read_with_timeout` and the other methods return.
+///
+/// Await it.
 ///
 /// The timeout begins with the first poll. Dropping the future at any point leaves nothing behind.
 #[must_use = "futures do nothing unless awaited"]

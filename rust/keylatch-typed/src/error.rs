@@ -58,9 +58,11 @@ pub struct TimeoutDetails {
 pub enum HeldBy {
     /// One holder that excludes all others.
     Writer,
-    /// So many readers.
+    /// This number of readers.
     Readers(u64),
-    /// No holder: the lock was changing hands, or a line was in the way of a request that must not wait.
+    /// No holder.
+    ///
+    /// The lock was changing hands, or a line was in the way of a request that must not wait.
     Nothing,
 }
 

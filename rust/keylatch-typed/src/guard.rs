@@ -32,7 +32,7 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// A reference to a lock that also admits readers, so that a write guard can become a read guard.
+/// A reference to a lock whose write guard can become a read guard.
 pub trait Downgradable: LockRef {}
 
 /// A lock held together with other readers.
@@ -74,12 +74,15 @@ pub struct ReadGuard<R: LockRef> {
 pub struct ExclusiveGuard<R: LockRef> {
     lock: R,
     start: HoldStart,
-    /// A guard is as good as an exclusive reference to the value: without this, a guard of a value that is `Send` and
-    /// not `Sync` could be shared between threads.
+    /// A guard is as good as an exclusive reference to the value.
+    ///
+    /// Without this, a guard of a value that is `Send` and not `Sync` could be shared between threads.
     value: PhantomData<ExclusiveAccess<R>>,
 }
 
-/// Has the auto traits of a value that is shared: `Sync` values only, on any thread.
+/// Has the auto traits of a value that is shared.
+///
+/// `Sync` values only, on any thread.
 struct SharedAccess<R: LockRef>(PhantomData<*const R::Value>);
 
 /// Has the auto traits of the value itself.
@@ -107,7 +110,7 @@ impl<R: LockRef> ExclusiveGuard<R> {
 }
 
 impl<R: Downgradable> ExclusiveGuard<R> {
-    /// Turns the write lock into a read lock without letting another writer in between.
+    /// Turns the write lock into a read lock; no writer comes in between.
     ///
     /// Readers at the head of the line join. The hold counts as one, from the beginning of the write lock on.
     ///

@@ -20,7 +20,9 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct LockId(Arc<Names>);
 
-/// File and name as one text, so that a report of many locks follows one pointer less for each.
+/// File and name as one text.
+///
+/// A report of many locks follows one pointer less for each.
 #[derive(PartialEq, Eq, Hash)]
 struct Names {
     /// The file, a colon, the name.
@@ -81,7 +83,9 @@ impl fmt::Debug for LockId {
     }
 }
 
-/// Writes text from strangers without anything that moves a terminal's cursor, breaks a line or turns its direction.
+/// Writes text from strangers with control characters escaped.
+///
+/// So nothing moves a terminal's cursor, breaks a line or turns its direction.
 pub(crate) fn write_escaped(f: &mut impl fmt::Write, text: &str) -> fmt::Result {
     // Most ids are plain, and reports have many.
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {

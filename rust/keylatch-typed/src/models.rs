@@ -11,7 +11,9 @@ use std::time::Duration;
 /// No deadline: a model has no clock.
 const NEVER: Duration = Duration::MAX;
 
-/// Explores all interleavings with at most as many preemptions as `LOOM_MAX_PREEMPTIONS` says; 2 if it says nothing.
+/// Explores all interleavings within a bound of preemptions.
+///
+/// `LOOM_MAX_PREEMPTIONS` is the bound; 2 without it.
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(2));

@@ -83,7 +83,9 @@ impl<T: ?Sized> AsyncMutex<T> {
         Acquire::new(self, None, Location::caller())
     }
 
-    /// Acquires the lock; gives up after this time. Zero does not wait, [`Duration::MAX`] waits without an end.
+    /// Acquires the lock; gives up after this time.
+    ///
+    /// Zero does not wait, [`Duration::MAX`] waits without an end.
     #[track_caller]
     #[inline]
     pub fn lock_with_custom_timeout(&self, timeout: Duration) -> Acquire<&Self, Lock> {
@@ -97,7 +99,9 @@ impl<T: ?Sized> AsyncMutex<T> {
         Acquire::<_, Lock>::new(self, None, Location::caller()).try_now()
     }
 
-    /// Blocks the thread for the lock. In a task this stops every task of the thread: await there instead.
+    /// Blocks the thread for the lock.
+    ///
+    /// In a task this stops every task of the thread: await there instead.
     ///
     /// # Errors
     ///
@@ -128,31 +132,41 @@ impl<T: ?Sized> AsyncMutex<T> {
         Acquire::new(Arc::clone(self), None, Location::caller())
     }
 
-    /// Acquires the lock; its guard shares ownership of the mutex; gives up after this time.
+    /// Acquires the lock.
+    ///
+    /// Its guard shares ownership of the mutex; gives up after this time.
     #[track_caller]
     pub fn lock_owned_with_custom_timeout(self: &Arc<Self>, timeout: Duration) -> Acquire<Arc<Self>, Lock> {
         Acquire::new(Arc::clone(self), Some(timeout), Location::caller())
     }
 
-    /// Acquires the lock as [`try_lock`](Self::try_lock) does; its guard shares ownership of the mutex.
+    /// Acquires the lock as [`try_lock`](Self::try_lock) does.
+    ///
+    /// Its guard shares ownership of the mutex.
     #[track_caller]
     pub fn try_lock_owned(self: &Arc<Self>) -> Option<OwnedAsyncMutexGuard<T>> {
         Acquire::<_, Lock>::new(Arc::clone(self), None, Location::caller()).try_now()
     }
 
-    /// Ends every wait in line with [`LockTimeoutError::Cancelled`]. Returns how many there were.
+    /// Ends every wait in line with [`LockTimeoutError::Cancelled`].
+    ///
+    /// Returns how many there were.
     ///
     /// The holder keeps the lock, and later requests are served.
     pub fn cancel_waiters(&self) -> u32 {
         self.stats.raw().cancel_line()
     }
 
-    /// Returns the statistics of the lock, to read or to register with a [`LockMonitor`](crate::LockMonitor).
+    /// Returns the statistics of the lock.
+    ///
+    /// They are to be read, or to be registered with a [`LockMonitor`](crate::LockMonitor).
     pub const fn stats(&self) -> &Arc<LockStats> {
         &self.stats
     }
 
-    /// Begins a new period of statistics; [`LockStats::reset`] also returns the one that ends.
+    /// Begins a new period of statistics.
+    ///
+    /// [`LockStats::reset`] also returns the one that ends.
     pub fn reset_stats(&self) {
         self.stats.reset();
     }

@@ -27,9 +27,9 @@ pub struct LockOptions {
 }
 
 impl LockOptions {
-    /// Starts with this default timeout, exact statistics, and an id that says where the lock was made.
+    /// Starts with this default timeout and exact statistics.
     ///
-    /// A timeout of zero never waits, [`Duration::MAX`] waits without an end.
+    /// The id says where the lock was made. A timeout of zero never waits, [`Duration::MAX`] waits without an end.
     pub const fn new(default_timeout: Duration) -> Self {
         Self { timeout: DefaultTimeout::Fixed(default_timeout), id: None, statistics: Statistics::Exact }
     }
@@ -46,7 +46,9 @@ impl LockOptions {
         self
     }
 
-    /// Lets the default timeout follow how long waits of this lock take: a quantile of them, within a floor and a ceiling.
+    /// Lets the default timeout follow how long waits of this lock take.
+    ///
+    /// A quantile of them, within a floor and a ceiling.
     ///
     /// The timeout given so far serves, within these bounds, until 32 waits were observed. The state is visible through
     /// [`LockStats::adaptive_timeout`].

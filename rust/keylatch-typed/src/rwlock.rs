@@ -97,7 +97,9 @@ impl<T: ?Sized> AsyncRwLock<T> {
         Acquire::new(self, None, Location::caller())
     }
 
-    /// Acquires a read lock; gives up after this time. Zero does not wait, [`Duration::MAX`] waits without an end.
+    /// Acquires a read lock; gives up after this time.
+    ///
+    /// Zero does not wait, [`Duration::MAX`] waits without an end.
     #[track_caller]
     #[inline]
     pub fn read_with_custom_timeout(&self, timeout: Duration) -> Acquire<&Self, Read> {
@@ -111,7 +113,9 @@ impl<T: ?Sized> AsyncRwLock<T> {
         Acquire::new(self, None, Location::caller())
     }
 
-    /// Acquires the write lock; gives up after this time. Zero does not wait, [`Duration::MAX`] waits without an end.
+    /// Acquires the write lock; gives up after this time.
+    ///
+    /// Zero does not wait, [`Duration::MAX`] waits without an end.
     #[track_caller]
     #[inline]
     pub fn write_with_custom_timeout(&self, timeout: Duration) -> Acquire<&Self, Write> {
@@ -132,7 +136,9 @@ impl<T: ?Sized> AsyncRwLock<T> {
         Acquire::<_, Write>::new(self, None, Location::caller()).try_now()
     }
 
-    /// Blocks the thread for a read lock. In a task this stops every task of the thread: await there instead.
+    /// Blocks the thread for a read lock.
+    ///
+    /// In a task this stops every task of the thread: await there instead.
     ///
     /// # Errors
     ///
@@ -157,7 +163,9 @@ impl<T: ?Sized> AsyncRwLock<T> {
         Acquire::<_, Read>::new(self, Some(timeout), Location::caller()).blocking()
     }
 
-    /// Blocks the thread for the write lock. In a task this stops every task of the thread: await there instead.
+    /// Blocks the thread for the write lock.
+    ///
+    /// In a task this stops every task of the thread: await there instead.
     ///
     /// # Errors
     ///
@@ -188,7 +196,9 @@ impl<T: ?Sized> AsyncRwLock<T> {
         Acquire::new(Arc::clone(self), None, Location::caller())
     }
 
-    /// Acquires a read lock whose guard shares ownership of the lock; gives up after this time.
+    /// Acquires a read lock whose guard shares ownership of the lock.
+    ///
+    /// Gives up after this time.
     #[track_caller]
     pub fn read_owned_with_custom_timeout(self: &Arc<Self>, timeout: Duration) -> Acquire<Arc<Self>, Read> {
         Acquire::new(Arc::clone(self), Some(timeout), Location::caller())
@@ -200,37 +210,49 @@ impl<T: ?Sized> AsyncRwLock<T> {
         Acquire::new(Arc::clone(self), None, Location::caller())
     }
 
-    /// Acquires the write lock; its guard shares ownership of the lock; gives up after this time.
+    /// Acquires the write lock.
+    ///
+    /// Its guard shares ownership of the lock; gives up after this time.
     #[track_caller]
     pub fn write_owned_with_custom_timeout(self: &Arc<Self>, timeout: Duration) -> Acquire<Arc<Self>, Write> {
         Acquire::new(Arc::clone(self), Some(timeout), Location::caller())
     }
 
-    /// Acquires a read lock as [`try_read`](Self::try_read) does; its guard shares ownership of the lock.
+    /// Acquires a read lock as [`try_read`](Self::try_read) does.
+    ///
+    /// Its guard shares ownership of the lock.
     #[track_caller]
     pub fn try_read_owned(self: &Arc<Self>) -> Option<OwnedAsyncRwLockReadGuard<T>> {
         Acquire::<_, Read>::new(Arc::clone(self), None, Location::caller()).try_now()
     }
 
-    /// Acquires the write lock as [`try_write`](Self::try_write) does; its guard shares ownership of the lock.
+    /// Acquires the write lock as [`try_write`](Self::try_write) does.
+    ///
+    /// Its guard shares ownership of the lock.
     #[track_caller]
     pub fn try_write_owned(self: &Arc<Self>) -> Option<OwnedAsyncRwLockWriteGuard<T>> {
         Acquire::<_, Write>::new(Arc::clone(self), None, Location::caller()).try_now()
     }
 
-    /// Ends every wait in line with [`LockTimeoutError::Cancelled`]. Returns how many there were.
+    /// Ends every wait in line with [`LockTimeoutError::Cancelled`].
+    ///
+    /// Returns how many there were.
     ///
     /// Holders keep the lock, and later requests are served.
     pub fn cancel_waiters(&self) -> u32 {
         self.stats.raw().cancel_line()
     }
 
-    /// Returns the statistics of the lock, to read or to register with a [`LockMonitor`](crate::LockMonitor).
+    /// Returns the statistics of the lock.
+    ///
+    /// They are to be read, or to be registered with a [`LockMonitor`](crate::LockMonitor).
     pub const fn stats(&self) -> &Arc<LockStats> {
         &self.stats
     }
 
-    /// Begins a new period of statistics; [`LockStats::reset`] also returns the one that ends.
+    /// Begins a new period of statistics.
+    ///
+    /// [`LockStats::reset`] also returns the one that ends.
     pub fn reset_stats(&self) {
         self.stats.reset();
     }

@@ -20,7 +20,9 @@ impl DefaultTimeout {
         }
     }
 
-    /// Notes a wait that is over, in ticks. Every wait counts, also of requests that named their own timeout.
+    /// Notes a wait that is over, in ticks.
+    ///
+    /// Every wait counts, also of requests that named their own timeout.
     pub(crate) fn observe(&self, waited: u64, ended: WaitEnd) {
         match (self, ended) {
             (Self::Fixed(_), _) => {}

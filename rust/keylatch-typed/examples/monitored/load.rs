@@ -78,7 +78,9 @@ fn deadlock(locks: &FastObjectLockManager) -> Result<(), LockError> {
     })
 }
 
-/// Starts threads that write to, read and wait in vain for a typed lock. They end when `ended` is set.
+/// Starts threads that write to, read and wait in vain for a typed lock.
+///
+/// They end when `ended` is set.
 pub(crate) fn start_typed<'s>(scope: &'s Scope<'s, '_>, monitor: &LockMonitor, ended: &'s AtomicBool) {
     let scores = std::sync::Arc::new(AsyncRwLock::new(0_u64, A_MOMENT));
     monitor.register_lock(LockId::new("monitored", "scores"), scores.stats().clone());

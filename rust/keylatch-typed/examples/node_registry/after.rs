@@ -28,7 +28,9 @@ const NODE_TIMEOUT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 struct View {
     nodes: Vec<Arc<Node>>,
-    /// When the nodes were updated whose update came with this copy: for the measurement of staleness.
+    /// When the nodes were updated whose update came with this copy.
+    ///
+    /// For the measurement of staleness.
     updated: Vec<Instant>,
     measures: Arc<Measures>,
 }
@@ -65,8 +67,9 @@ impl After {
         Self { nodes, snapshot, remote, measures }
     }
 
-    /// Changes a node under its lock, and later in the snapshot. Returns the node, or the last snapshot's when its lock
-    /// was not to be had in time.
+    /// Changes a node under its lock, and later in the snapshot.
+    ///
+    /// Returns the node, or the last snapshot's when its lock was not to be had in time.
     async fn change(&self, number: usize, change: impl FnOnce(&mut Node)) -> Arc<Node> {
         let Ok(mut node) = self.measures.waited(self.nodes[number].lock_with_timeout()).await else {
             Measures::count(&self.measures.fallbacks);
@@ -83,7 +86,9 @@ impl After {
         changed
     }
 
-    /// Assigns the node to a pool: seven look-ups without any lock, one lock for the answer.
+    /// Assigns the node to a pool.
+    ///
+    /// Seven look-ups without any lock, one lock for the answer.
     async fn assign_pool(&self, node: Arc<Node>, beat: Heartbeat) {
         let mut capabilities = Vec::with_capacity(LOOK_UPS);
         for (field, on_its_way) in beat.look_up_times.into_iter().enumerate() {

@@ -59,7 +59,9 @@ impl Before {
         self.measures.waited(self.core_cache.write()).await.insert(number, node);
     }
 
-    /// Assigns the node to a pool, with seven look-ups, six of them under the management lock.
+    /// Assigns the node to a pool.
+    ///
+    /// Seven look-ups, six of them under the management lock.
     async fn assign_pool(&self, beat: &Heartbeat) {
         let number = beat.node;
         let look_up = |field: usize| self.remote.look_up(number, field, beat.look_up_times[field]);
@@ -109,7 +111,7 @@ impl Selector for Arc<Before> {
         Arc::clone(self)
     }
 
-    /// Takes the management lock to get at the snapshot, and then the snapshot's, twice as the service did.
+    /// Takes the management lock and then the snapshot's, twice as the service did.
     async fn select(self, language: u8) -> Option<usize> {
         drop(self.measures.waited(self.management.read()).await);
         drop(self.measures.waited(self.snapshot.read()).await);

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
-/// How long those may take to be answered that were due by the end. Then they are given up, and count for as long as
-/// they have waited.
+/// How long those may take to be answered that were due by the end.
+///
+/// Then they are given up, and count for as long as they have waited.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long the thread that asks stays awake before it asks.
@@ -62,7 +63,9 @@ struct Generator<'g> {
 }
 
 impl Generator<'_> {
-    /// Asks until the time is over; on this thread, because a task of the runtime would wait with those it asks for.
+    /// Asks until the time is over.
+    ///
+    /// On this thread, because a task of the runtime would wait with those it asks for.
     fn run<R: Registry>(&self, registry: &Arc<R>, began: Instant) -> (u64, u64) {
         let mut random = Random::new(self.options.seed);
         let mut selector = registry.selector();

@@ -19,7 +19,9 @@ impl Times {
         self.0.lock().expect("no panic while recording").saturating_record(nanos.max(1));
     }
 
-    /// Records the time since a moment when it is dropped, also if its task is given up.
+    /// Records the time since a moment when it is dropped.
+    ///
+    /// Also if its task is given up.
     pub(crate) fn since(&self, began: Instant) -> Recording<'_> {
         Recording { times: self, began }
     }
@@ -66,11 +68,15 @@ pub(crate) struct Summary {
 /// Everything that is measured of one registry.
 #[derive(Debug)]
 pub(crate) struct Measures {
-    /// From the moment a request was due to the moment it was made: what the machine adds to every latency.
+    /// From the moment a request was due to the moment it was made.
+    ///
+    /// What the machine adds to every latency.
     pub(crate) asked_late: Times,
     /// From the moment a selection was due to its answer.
     pub(crate) selection: Times,
-    /// From the moment a selection was made to its answer: what is left without the machine's part.
+    /// From the moment a selection was made to its answer.
+    ///
+    /// What is left without the machine's part.
     pub(crate) answering: Times,
     /// From the moment a heartbeat was due to its answer.
     pub(crate) heartbeat: Times,
@@ -80,7 +86,7 @@ pub(crate) struct Measures {
     pub(crate) staleness: Times,
     /// Copies of the whole registry.
     pub(crate) copies: AtomicU64,
-    /// Selections and heartbeats that made do with the last snapshot because their time was over.
+    /// Requests that made do with the last snapshot because their time was over.
     pub(crate) fallbacks: AtomicU64,
     /// Selections that found a node.
     pub(crate) selected: AtomicU64,

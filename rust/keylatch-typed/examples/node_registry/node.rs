@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 /// Languages that jobs ask for and nodes can serve.
 pub(crate) const LANGUAGES: u64 = 8;
-/// Look-ups that assign a node to a pool: three capabilities, the configuration of pools, three capabilities.
+/// Look-ups that assign a node to a pool.
+///
+/// Three capabilities, the configuration of pools, three capabilities.
 pub(crate) const LOOK_UPS: usize = 7;
 /// Pools that nodes are assigned to.
 pub(crate) const POOLS: u64 = 16;
@@ -19,7 +21,9 @@ pub(crate) struct Heartbeat {
     pub(crate) current_jobs: u16,
     /// When it was due.
     pub(crate) due: Instant,
-    /// How long the remote store will take to answer each look-up: the same before and after.
+    /// How long the remote store will take to answer each look-up.
+    ///
+    /// The same before and after.
     pub(crate) look_up_times: [Duration; LOOK_UPS],
 }
 

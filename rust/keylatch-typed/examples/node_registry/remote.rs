@@ -3,7 +3,9 @@
 use crate::redis::Connections;
 use std::time::Duration;
 
-/// The capabilities that are asked for; the middle one is the configuration of pools.
+/// The capabilities that are asked for.
+///
+/// The middle one is the configuration of pools.
 pub(crate) const FIELDS: [&str; 7] = ["asr", "nmt", "tts", "pools", "asr-large", "nmt-large", "tts-large"];
 
 /// Where look-ups go.
@@ -11,7 +13,9 @@ pub(crate) const FIELDS: [&str; 7] = ["asr", "nmt", "tts", "pools", "asr-large",
 pub(crate) enum Remote {
     /// Nowhere: an answer after some time.
     Simulated,
-    /// A real server, as far away as the simulated one: the time of the network is simulated.
+    /// A real server, as far away as the simulated one.
+    ///
+    /// The time of the network is simulated.
     Redis(Connections),
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// The wait for a lock that the service saw, and that the registry of before has to show.
+/// The wait for a lock that the registry of before has to show.
 const SYMPTOM: Duration = Duration::from_secs(1);
 const SELECTION_P999: Duration = Duration::from_millis(1);
 const SELECTION_MAX: Duration = Duration::from_millis(10);

@@ -134,7 +134,9 @@ impl Line {
         position
     }
 
-    /// Frees the slot of a waiter, granted or not. Returns the waker to drop without the mutex.
+    /// Frees the slot of a waiter, granted or not.
+    ///
+    /// Returns the waker to drop without the mutex.
     pub(super) fn remove(&mut self, place: Place) -> Option<Waker> {
         let index = place.0;
         let waker = match std::mem::replace(&mut self.slot_mut(index).state, SlotState::Free) {
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
 
-    /// Compares with a deque over pseudo-random operations, seen through positions and states.
+    /// Compares with a deque over pseudo-random operations.
     #[test]
     fn line_matches_a_deque() {
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;

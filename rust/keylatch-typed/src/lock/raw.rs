@@ -25,7 +25,9 @@ use std::task::Waker;
 pub(crate) struct RawLock {
     word: AtomicU64,
     halves: Halves,
-    /// Made by the first request that does not get the lock on its first try. Most locks never need it.
+    /// Made by the first request that does not get the lock on its first try.
+    ///
+    /// Most locks never need it.
     guarded: Mutex<Option<Box<Guarded>>>,
 }
 
@@ -82,7 +84,7 @@ pub(crate) struct WaitingPlace {
     mode: Mode,
 }
 
-/// Whether the time of a waiter is over, after so many ticks.
+/// Whether the time of a waiter is over, and after how many ticks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
     Left,
@@ -115,7 +117,9 @@ impl RawLock {
         Self { word: AtomicU64::new(0), halves: Halves::default(), guarded: Mutex::new(None) }
     }
 
-    /// Acquires the lock if it is free and has no line. Returns the count of acquisitions.
+    /// Acquires the lock if it is free and has no line.
+    ///
+    /// Returns the count of acquisitions.
     #[inline]
     pub(crate) fn try_acquire(&self, mode: Mode) -> Option<u64> {
         let mut word = self.word.load(Ordering::Relaxed);
@@ -171,7 +175,9 @@ impl RawLock {
         self.refusal(waiting + 1, waiting)
     }
 
-    /// Looks at a place: collects a grant, keeps waiting with this waker, or gives up when the time is over.
+    /// Looks at a place.
+    ///
+    /// Collects a grant, keeps waiting with this waker, or gives up when the time is over.
     ///
     /// `waited` is what a grant's wait took until now.
     pub(crate) fn check(&self, at: WaitingPlace, waker: Waker, patience: Patience, waited: u64) -> Checked {
@@ -267,7 +273,9 @@ impl RawLock {
         self.grant_slow();
     }
 
-    /// Turns an exclusive hold into a shared one, and lets the readers at the head of the line in.
+    /// Turns an exclusive hold into a shared one.
+    ///
+    /// The readers at the head of the line join.
     pub(crate) fn downgrade(&self) {
         // Pairs with: the acquire of the readers that join.
         let word = self.word.fetch_add(ONE_READER - WRITER, Ordering::Release);

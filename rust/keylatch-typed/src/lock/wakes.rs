@@ -3,10 +3,12 @@
 use crate::sync::wake_all;
 use std::task::Waker;
 
-/// So many are woken before the mutex is taken again.
+/// This many are woken before the mutex is taken again.
 const BATCH: usize = 16;
 
-/// A bounded list on the stack: a release allocates nothing, however many readers it lets in.
+/// A bounded list on the stack.
+///
+/// A release allocates nothing, however many readers it lets in.
 #[must_use]
 pub(super) struct Wakes {
     wakers: [Option<Waker>; BATCH],

@@ -96,8 +96,9 @@ impl Halves {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The acquisitions since the lock was made. A thread between its swap and `pass` is accounted for: the top bit of
-    /// the word is the parity of the halves.
+    /// The acquisitions since the lock was made.
+    ///
+    /// A thread between its swap and `pass` is accounted for: the top bit of the word is the parity of the halves.
     pub(super) fn total(&self, word: u64) -> u64 {
         let passed = u64::from(self.0.load(Ordering::Relaxed));
         let top = word >> (u64::BITS - 1);

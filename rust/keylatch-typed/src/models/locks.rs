@@ -7,7 +7,9 @@ use loom::thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Data that the model checker watches: two accesses that are not ordered, one of them a write, end the model.
+/// Data that the model checker watches.
+///
+/// Two accesses that are not ordered, one of them a write, end the model.
 struct Watched(UnsafeCell<u32>);
 
 // SAFETY: the lock around it orders the accesses; that it does is what the models check.
@@ -40,7 +42,7 @@ fn assert_idle(stats: &crate::LockStats) {
     assert!(stats.raw().is_idle(), "{stats:?}");
 }
 
-/// Would catch: a fast path that publishes nothing on release, or sees nothing on acquisition.
+/// Would catch: a release that publishes nothing, an acquisition that sees none.
 #[test]
 fn fast_writers_exclude() {
     check(|| {
@@ -57,7 +59,7 @@ fn fast_writers_exclude() {
     });
 }
 
-/// Would catch: a reader beside a writer, or a reader whose release a writer does not see.
+/// Would catch: a reader beside a writer, or a release that no writer sees.
 #[test]
 fn fast_readers_and_writer_exclude() {
     check(|| {
@@ -92,7 +94,7 @@ fn writers_wait_for_each_other() {
     });
 }
 
-/// Would catch: a reader that leaves last and does not grant, or that leaves first and does.
+/// Would catch: a reader that leaves last and grants nothing.
 #[test]
 fn last_reader_wakes_the_writer() {
     check(|| {
@@ -137,7 +139,7 @@ fn dropped_future_passes_its_grant_on() {
     });
 }
 
-/// Would catch: a writer that gives up at the head of the line and leaves the readers behind it waiting.
+/// Would catch: a writer that gives up and leaves the readers behind it.
 #[test]
 fn leaving_writer_lets_the_reader_in() {
     check(|| {
@@ -154,7 +156,7 @@ fn leaving_writer_lets_the_reader_in() {
     });
 }
 
-/// Would catch: a timeout that leaves its place, or the grant that it got meanwhile.
+/// Would catch: a timeout that leaves its place, or a late grant, behind.
 #[test]
 fn timeout_against_grant_leaves_nothing() {
     check(|| {
@@ -174,7 +176,7 @@ fn timeout_against_grant_leaves_nothing() {
     });
 }
 
-/// Would catch: a downgrade that publishes nothing, or that leaves readers at the head of the line waiting.
+/// Would catch: a downgrade that publishes nothing, or that grants no reader.
 #[test]
 fn downgrade_lets_the_reader_in() {
     check(|| {
@@ -193,7 +195,7 @@ fn downgrade_lets_the_reader_in() {
     });
 }
 
-/// Would catch: a cancelled line whose bit stays set, or a cancelled waiter that is granted as well.
+/// Would catch: a cancelled line whose bit stays, or a waiter that is granted too.
 #[test]
 fn cancelled_line_leaves_nothing() {
     check(|| {
@@ -216,7 +218,7 @@ fn cancelled_line_leaves_nothing() {
     });
 }
 
-/// Would catch: statistics that lose a hold, or count one twice, when they are reset while holds end.
+/// Would catch: a hold that a reset loses, or counts twice.
 #[test]
 fn reset_divides_holds_exactly() {
     check(|| {

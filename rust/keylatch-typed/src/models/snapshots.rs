@@ -30,7 +30,7 @@ fn load_sees_an_earlier_publish() {
     });
 }
 
-/// Would catch: a version word that is published before the value, or values that go back.
+/// Would catch: a version published before its value, or values that go back.
 #[test]
 fn versions_belong_to_values() {
     check(|| {
@@ -68,7 +68,7 @@ fn wait_for_a_change_ends() {
     });
 }
 
-/// Would catch: an update that is queued when the applier has just looked for the last time.
+/// Would catch: an update queued just after the applier's last look.
 #[test]
 fn concurrent_updates_are_all_applied() {
     check(|| {

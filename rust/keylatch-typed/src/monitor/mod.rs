@@ -103,7 +103,9 @@ impl LockMonitor {
         registered.latest.get(id).map(|index| Arc::clone(&registered.locks[*index].1))
     }
 
-    /// Reports on all locks and managers in the order of their registration, with the default [`StatusLimits`].
+    /// Reports on all locks and managers in the order of their registration.
+    ///
+    /// The default [`StatusLimits`] judge them.
     pub fn generate_report(&self) -> LockReport {
         self.generate_report_with(&StatusLimits::default())
     }
@@ -130,7 +132,9 @@ impl LockMonitor {
         LockReport::new(SystemTime::now(), locks, managers.into_iter().map(entry).collect())
     }
 
-    /// Returns the ids of locks and managers with a wait of at least this long, since their last reset.
+    /// Returns the ids of locks and managers with a wait of at least this long.
+    ///
+    /// Waits count since the last reset.
     pub fn detect_contention(&self, threshold: Duration) -> Vec<LockId> {
         let (mut contended, managers) = {
             let mut registered = self.registered.lock();
@@ -145,14 +149,18 @@ impl LockMonitor {
         contended
     }
 
-    /// Begins a new period of statistics for every registered lock. The figures of managers go on.
+    /// Begins a new period of statistics for every registered lock.
+    ///
+    /// The figures of managers go on.
     pub fn reset_stats(&self) {
         for (_, stats) in &self.registered.lock().locks {
             stats.reset();
         }
     }
 
-    /// Emits the report as one `tracing` event: a warning if a lock is not healthy, otherwise information.
+    /// Emits the report as one `tracing` event.
+    ///
+    /// A warning if a lock is not healthy, otherwise information.
     pub fn log_report(&self) {
         let report = self.generate_report();
         match report.summary.worst_status {

@@ -78,7 +78,9 @@ pub enum LockStatus {
 /// From when on a lock is not healthy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StatusLimits {
-    /// A wait as long as this is high contention. Default 100 ms. One timeout is as well.
+    /// A wait as long as this is high contention.
+    ///
+    /// Default 100 ms. One timeout is as well.
     pub long_wait: Duration,
     /// A wait as long as this is critical. Default 1 s.
     pub critical_wait: Duration,

@@ -25,9 +25,9 @@ struct Stop {
 }
 
 impl LockMonitor {
-    /// Starts a thread that logs the report every `period`, and warns of locks with a wait of at least `threshold`.
+    /// Starts a thread that logs the report every `period`.
     ///
-    /// The thread ends when the returned [`Reporter`] is dropped. A period below a millisecond counts as one.
+    /// It also warns of locks with a wait of at least `threshold`. The thread ends when the returned [`Reporter`] is dropped. A period below a millisecond counts as one.
     ///
     /// # Errors
     ///

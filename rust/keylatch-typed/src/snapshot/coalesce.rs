@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep_until};
 const FAR: Duration = Duration::from_secs(1_000_000_000);
 
 impl<T: Clone + Send + Sync + 'static> Snapshot<T> {
-    /// Returns a future that applies deferred closures as they come, once every `gap` on average; spawn it once.
+    /// Returns a future that applies deferred closures as they come; spawn it once.
+    ///
+    /// It applies them once every `gap` on average.
     ///
     /// The first closure after a quiet time is applied right away, those that follow within `gap` together: no more than
     /// one clone of the value every `gap`, and no closure waits longer than that. A timer or a runtime that is late delays

@@ -71,7 +71,9 @@ struct State<T> {
     current: Arc<T>,
     version: u64,
     published_at: Instant,
-    /// `Snapshot` handles; when the last one is gone nothing will be published any more.
+    /// `Snapshot` handles.
+    ///
+    /// When the last one is gone nothing will be published any more.
     handles: usize,
     queued: Vec<Queued<T>>,
     applier: Option<thread::ThreadId>,
@@ -87,8 +89,10 @@ struct State<T> {
 pub struct PublishConflict<T> {
     /// The value that was not published.
     pub value: T,
-    /// The version that the value would have hidden. It is published, or will be by an update that runs now; wait for it
-    /// with [`SnapshotReader::load_no_older_than`], then plan again.
+    /// The version that the value would have hidden.
+    ///
+    /// It is published, or will be by an update that runs now; wait for it with [`SnapshotReader::load_no_older_than`],
+    /// then plan again.
     pub version: u64,
 }
 
@@ -122,12 +126,16 @@ impl<T> Snapshot<T> {
         SnapshotReader::new(Arc::clone(&self.cell))
     }
 
-    /// Returns the present value; takes the mutex. Frequent readers keep a [`reader`](Self::reader).
+    /// Returns the present value; takes the mutex.
+    ///
+    /// Frequent readers keep a [`reader`](Self::reader).
     pub fn load(&self) -> Arc<T> {
         Arc::clone(&self.cell.state.lock().current)
     }
 
-    /// Returns the present version: 1 for the first value, one more with every publish.
+    /// Returns the present version.
+    ///
+    /// 1 for the first value, one more with every publish.
     pub fn version(&self) -> u64 {
         self.cell.version()
     }
@@ -189,7 +197,9 @@ impl<T> Cell<T> {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Makes `value` the present one. Caller holds: the mutex; finishes what is returned without it.
+    /// Makes `value` the present one.
+    ///
+    /// Caller holds: the mutex; finishes what is returned without it.
     fn replace(&self, state: &mut State<T>, value: Arc<T>) -> Published<T> {
         let replaced = std::mem::replace(&mut state.current, value);
         state.version += 1;
@@ -200,7 +210,9 @@ impl<T> Cell<T> {
     }
 }
 
-/// What is left to do without the mutex: drop the old value and wake the readers that wait.
+/// What is left to do without the mutex.
+///
+/// Drop the old value and wake the readers that wait.
 #[must_use]
 struct Published<T> {
     version: u64,

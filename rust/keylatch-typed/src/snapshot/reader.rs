@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// A handle that reads a [`Snapshot`](super::Snapshot); one for each thread or task.
+/// A handle that reads a [`Snapshot`](super::Snapshot).
+///
+/// One for each thread or task.
 ///
 /// A load without a publish in between reads one word and writes nothing, so any number of threads read at full speed.
 /// A clone has the same version loaded. A handle outlives every `Snapshot` handle and then keeps the last value.
@@ -42,7 +44,9 @@ impl From<Duration> for Freshness {
     }
 }
 
-/// Every `Snapshot` handle is gone: no version will follow the one that the reader has.
+/// Every `Snapshot` handle is gone.
+///
+/// No version will follow the one that the reader has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotClosed;
 
@@ -92,7 +96,9 @@ impl<T> SnapshotReader<T> {
         self.published_at.elapsed()
     }
 
-    /// Waits for a version that is newer than that of the last load, loads it and returns its number.
+    /// Waits for a version that is newer than that of the last load.
+    ///
+    /// Loads it and returns its number.
     ///
     /// Versions in between are skipped. Dropping the future leaves nothing behind.
     ///
@@ -115,7 +121,9 @@ impl<T> SnapshotReader<T> {
         Changed { reader: self, slot: None }
     }
 
-    /// Blocks the thread like [`changed`](Self::changed) for at most `timeout`; `None` when nothing came.
+    /// Blocks the thread like [`changed`](Self::changed) for at most `timeout`.
+    ///
+    /// `None` when nothing came.
     ///
     /// # Errors
     ///
@@ -132,7 +140,7 @@ impl<T> SnapshotReader<T> {
         block_on(until_deadline, |_| deadline)
     }
 
-    /// Waits until the value is as fresh as asked for, a version or an age, and returns it.
+    /// Waits until the value is fresh enough, by version or age, and returns it.
     ///
     /// A task that publishes hands its version to those that depend on it:
     ///

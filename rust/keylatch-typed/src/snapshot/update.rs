@@ -20,11 +20,15 @@ pub(super) struct Queued<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError {
-    /// The closure panicked with this message. What it had changed by then stays: snapshots are never poisoned.
+    /// The closure panicked with this message.
+    ///
+    /// What it had changed by then stays: snapshots are never poisoned.
     Panicked(String),
-    /// The closure was not applied, because cloning the value panicked with this message.
+    /// Cloning the value panicked with this message; the closure was not applied.
     CloneFailed(String),
-    /// The wait is inside a closure of the same snapshot, and would be for itself. Return from the closure first.
+    /// The wait is inside a closure of the same snapshot, and would be for itself.
+    ///
+    /// Return from the closure first.
     InsideUpdate,
 }
 
@@ -45,7 +49,9 @@ impl fmt::Display for UpdateError {
 impl std::error::Error for UpdateError {}
 
 impl<T: Clone> Snapshot<T> {
-    /// Changes the value through a closure; closures that arrive meanwhile share one clone and one publish.
+    /// Changes the value through a closure.
+    ///
+    /// Closures that arrive meanwhile share one clone and one publish.
     ///
     /// The closure runs on this thread, or on the thread that applies updates right now. In that case this call returns
     /// before the closure has run; await what it returns, or [`wait`](Update::wait), to go on with the new version.
@@ -59,7 +65,9 @@ impl<T: Clone> Snapshot<T> {
         Update { cell: Arc::clone(&self.cell), outcome }
     }
 
-    /// Queues a closure for the next update, [`apply_deferred`](Self::apply_deferred) or coalescer, and returns.
+    /// Queues a closure and returns.
+    ///
+    /// The next update, [`apply_deferred`](Self::apply_deferred) or coalescer applies it.
     ///
     /// Nothing applies it by itself. A closure that is still queued when the snapshot is dropped is dropped unapplied.
     pub fn defer(&self, apply: impl FnOnce(&mut T) + Send + 'static) {
@@ -72,7 +80,9 @@ impl<T: Clone> Snapshot<T> {
         wake_all(wake);
     }
 
-    /// Applies all queued closures with one clone and one publish, and returns the present version.
+    /// Applies all queued closures with one clone and one publish.
+    ///
+    /// Returns the present version.
     ///
     /// Returns before they have run when another thread applies updates right now: that thread will run them.
     pub fn apply_deferred(&self) -> u64 {
@@ -82,7 +92,7 @@ impl<T: Clone> Snapshot<T> {
 }
 
 impl<T: Clone> Cell<T> {
-    /// Applies closures until the queue is empty, unless another thread does so already.
+    /// Applies closures until the queue is empty, unless another thread does so.
     pub(super) fn apply_queued(&self) {
         let mut state = self.state.lock();
         if state.applier.is_some() || state.queued.is_empty() {
@@ -134,7 +144,9 @@ impl<T> Drop for ApplierTurn<'_, T> {
 
 type Outcomes = Vec<(Arc<Outcome>, Result<(), UpdateError>)>;
 
-/// Runs the closures on a clone. When cloning panics, the result is the value as it was.
+/// Runs the closures on a clone.
+///
+/// When cloning panics, the result is the value as it was.
 fn apply_all<T: Clone>(base: &Arc<T>, batch: Vec<Queued<T>>) -> (Arc<T>, Outcomes) {
     let mut outcomes = Vec::with_capacity(batch.len());
     let mut value = catch_unwind(AssertUnwindSafe(|| T::clone(base)));
@@ -190,7 +202,9 @@ impl Outcome {
     }
 }
 
-/// The outcome of an update: the version that contains it. Dropping it does not cancel the update.
+/// The outcome of an update: the version that contains it.
+///
+/// Dropping it does not cancel the update.
 ///
 /// Ready with [`UpdateError::Panicked`] when the closure panicked.
 pub struct Update<T> {

@@ -13,7 +13,9 @@ pub(super) struct Wakers {
 }
 
 impl Wakers {
-    /// Keeps the waker in the future's slot. Returns the one that it replaces, to be dropped without the mutex.
+    /// Keeps the waker in the future's slot.
+    ///
+    /// Returns the one that it replaces, to be dropped without the mutex.
     pub(super) fn register(&mut self, slot: &mut Option<usize>, waker: Waker) -> Option<Waker> {
         let index = *slot.get_or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {

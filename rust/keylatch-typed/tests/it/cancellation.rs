@@ -31,7 +31,9 @@ fn grant_dropped_before_poll_goes_on() {
     assert_eq!((figures.total_acquisitions, figures.current_holders, figures.current_waiters), (2, 0, 0));
 }
 
-/// Drops a request before its first poll, in line, when granted and not polled, and as a guard: 100,000 times, with
+/// Drops a request at every point of its life.
+///
+/// Before its first poll, in line, when granted and not polled, and as a guard: 100,000 times, with
 /// others around it.
 #[test]
 fn drop_at_every_point_leaves_nothing() {
@@ -72,7 +74,9 @@ fn drop_at_every_point_leaves_nothing() {
     }
 }
 
-/// Timeouts race with grants on a runtime of several threads; then the lock is free and the line empty.
+/// Timeouts race with grants on a runtime of several threads.
+///
+/// Then the lock is free and the line empty.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn abort_and_timeout_against_grant() {
     const REQUESTS: u64 = 100_000;
@@ -114,7 +118,9 @@ async fn abort_and_timeout_against_grant() {
     assert!(lock.try_write().is_some());
 }
 
-/// Polls a future until it is ready, or drops it after so many polls; 0 polls it to the end.
+/// Polls a future until it is ready, or drops it after a number of polls.
+///
+/// 0 polls it to the end.
 async fn polled_at_most<F: Future + Unpin>(mut future: F, polls: u64) -> Option<F::Output> {
     let mut left = polls;
     std::future::poll_fn(|context| match future.poll_unpin(context) {

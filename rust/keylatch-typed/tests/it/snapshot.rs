@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// A list that counts how often it is cloned, and that panics in `clone` while `broken`.
+/// A list that counts its clones, and that panics in `clone` while `broken`.
 #[derive(Default)]
 struct Counted {
     entries: Vec<usize>,
@@ -278,7 +278,7 @@ async fn coalescer_bounds_copies_and_staleness() {
     assert!((18..=21).contains(&copies), "{copies} copies in one second");
 }
 
-/// How many copies a coalescer makes of closures that come every millisecond for so many milliseconds.
+/// Counts the copies that a coalescer makes of a closure each millisecond.
 #[cfg(feature = "tokio")]
 async fn copies(gap: Duration, millis: usize) -> usize {
     let snapshot = Snapshot::new(Counted::default());

@@ -53,7 +53,9 @@ fn modes_count_the_same_and_time_less() {
     }
 }
 
-/// Threads take the lock a known number of times while another resets. The periods have to add up to the whole.
+/// Threads take the lock a known number of times while another resets.
+///
+/// The periods have to add up to the whole.
 #[test]
 fn reset_under_load_loses_nothing() {
     const THREADS: u64 = 3;

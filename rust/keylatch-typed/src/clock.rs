@@ -20,17 +20,34 @@ pub(crate) fn ticks_since(earlier: u64) -> u64 {
 
 /// Turns ticks into a duration.
 pub(crate) fn duration(ticks: u64) -> Duration {
-    // Many figures of a report are zero.
-    if ticks == 0 {
-        return Duration::ZERO;
+    rate().duration(ticks)
+}
+
+/// Returns the present rate, for those who turn many ticks into durations.
+#[inline]
+pub(crate) fn rate() -> Rate {
+    Rate(imp::nanos_per_tick())
+}
+
+/// Nanoseconds a tick.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rate(f64);
+
+impl Rate {
+    #[inline]
+    pub(crate) fn duration(self, ticks: u64) -> Duration {
+        // Many figures of a report are zero.
+        if ticks == 0 {
+            return Duration::ZERO;
+        }
+        // Adding a half and cutting off: rounding proper is a call where the processor's instruction is not assumed.
+        Duration::from_nanos((ticks as f64 * self.0 + 0.5) as u64)
     }
-    // Adding a half and cutting off: rounding proper is a call where the processor's instruction is not assumed.
-    Duration::from_nanos((ticks as f64 * imp::nanos_per_tick() + 0.5) as u64)
 }
 
 /// Turns a duration into ticks.
 pub(crate) fn ticks_of(duration: Duration) -> u64 {
-    (duration.as_nanos() as f64 / imp::nanos_per_tick() + 0.5) as u64
+    (duration.as_nanos() as f64 / rate().0 + 0.5) as u64
 }
 
 #[cfg(all(target_arch = "x86_64", not(loom)))]

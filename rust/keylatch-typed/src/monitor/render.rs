@@ -60,8 +60,9 @@ struct Figures<'a> {
     acquisitions: u64,
     timeouts: u64,
     timeout_ratio: f64,
+    /// The mean and the longest.
     waits: [Duration; 2],
-    holds: [Option<Duration>; 2],
+    holds: Option<[Duration; 2]>,
     waiters: u64,
 }
 
@@ -77,7 +78,7 @@ fn write_lock(text: &mut String, lock: &LockEntry) -> fmt::Result {
             timeouts: figures.timeout_count,
             timeout_ratio: figures.timeout_ratio(),
             waits: [figures.avg_wait_time, figures.max_wait_time],
-            holds: [Some(figures.avg_hold_time), Some(figures.max_hold_time)],
+            holds: Some([figures.avg_hold_time, figures.max_hold_time]),
             waiters: figures.current_waiters.into(),
         },
     )?;
@@ -99,7 +100,7 @@ fn write_manager(text: &mut String, manager: &ManagerEntry) -> fmt::Result {
             timeouts: sums.timeouts,
             timeout_ratio: sums.timeout_rate(),
             waits: [sums.avg_wait_time(), sums.max_wait_time],
-            holds: [None, None],
+            holds: None,
             waiters: sums.waiters,
         },
     )?;
@@ -138,20 +139,17 @@ fn write_figures(text: &mut String, figures: &Figures<'_>) -> fmt::Result {
     push_number(text, figures.timeouts);
     push_percentage(text, figures.timeout_ratio);
     let [average, longest] = figures.waits;
-    let durations = [
-        ("  Avg wait time: ", Some(average)),
-        ("  Max wait time: ", Some(longest)),
-        ("  Avg hold time: ", figures.holds[0]),
-        ("  Max hold time: ", figures.holds[1]),
-    ];
-    for (label, duration) in durations {
-        if let Some(duration) = duration {
-            text.push_str(label);
-            push_duration(text, duration);
-            text.push('\n');
-        }
+    text.push_str("  Avg wait time: ");
+    push_duration(text, average);
+    text.push_str("\n  Max wait time: ");
+    push_duration(text, longest);
+    if let Some([average, longest]) = figures.holds {
+        text.push_str("\n  Avg hold time: ");
+        push_duration(text, average);
+        text.push_str("\n  Max hold time: ");
+        push_duration(text, longest);
     }
-    text.push_str("  Current waiters: ");
+    text.push_str("\n  Current waiters: ");
     push_number(text, figures.waiters);
     text.push('\n');
     Ok(())
@@ -160,15 +158,24 @@ fn write_figures(text: &mut String, figures: &Figures<'_>) -> fmt::Result {
 /// Appends a number.
 ///
 /// The formatting machinery would take most of the time of a report of many locks.
+#[inline]
 fn push_number(text: &mut String, number: u64) {
     if number >= 10 {
-        push_number(text, number / 10);
+        push_tens(text, number / 10);
     }
     text.push(char::from(b'0' + (number % 10) as u8));
 }
 
+fn push_tens(text: &mut String, number: u64) {
+    push_number(text, number);
+}
+
 /// Appends ` (0.08%)`, a share from 0 to 1.
 fn push_percentage(text: &mut String, share: f64) {
+    // Most locks have no timeouts.
+    if share == 0.0 {
+        return text.push_str(" (0.00%)\n");
+    }
     // Adding a half and cutting off: rounding proper is a call where the processor's instruction is not assumed.
     let hundredths = (share * 10_000.0 + 0.5) as u64;
     text.push_str(" (");

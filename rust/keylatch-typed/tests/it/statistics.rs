@@ -24,9 +24,16 @@ fn waits_and_holds_are_measured() {
     assert!(figures.avg_wait_time >= least / 2 && figures.avg_wait_time <= most / 2, "{figures:?}");
     assert!(figures.avg_hold_time >= least / 2 && figures.avg_hold_time <= most, "{figures:?}");
     let stats = lock.stats();
-    assert_eq!(stats.max_wait_time(), figures.max_wait_time);
-    assert_eq!((stats.avg_wait_time(), stats.avg_hold_time()), (figures.avg_wait_time, figures.avg_hold_time));
-    assert_eq!((stats.max_hold_time(), stats.timeout_count()), (figures.max_hold_time, 0));
+    for (again, before) in [
+        (stats.avg_wait_time(), figures.avg_wait_time),
+        (stats.max_wait_time(), figures.max_wait_time),
+        (stats.avg_hold_time(), figures.avg_hold_time),
+        (stats.max_hold_time(), figures.max_hold_time),
+    ] {
+        // The clock's rate is still being measured.
+        assert!(again.abs_diff(before) <= before / 100, "{again:?} {before:?}");
+    }
+    assert_eq!(stats.timeout_count(), 0);
 }
 
 #[test]
@@ -106,7 +113,10 @@ fn reset_under_load_loses_nothing() {
     assert_eq!(sums.timeout_count, timeouts);
     assert_eq!(sums.total_acquisitions, THREADS * TURNS - timeouts);
     assert_eq!(sums.timed_holds, THREADS * TURNS - timeouts);
-    assert_eq!(lock.stats().figures(), LockFigures::default());
+    let mut rest = lock.stats().figures();
+    // The window of the recent maxima goes on.
+    (rest.recent_max_wait_time, rest.recent_max_hold_time) = (Duration::ZERO, Duration::ZERO);
+    assert_eq!(rest, LockFigures::default());
 }
 
 #[test]

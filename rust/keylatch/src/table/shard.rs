@@ -464,7 +464,7 @@ impl<'t> LockedShard<'t> {
     fn claim(&self, index: u32) -> bool {
         let entry = self.table.entry(index);
         let seen = entry.word();
-        if entry.queue_head.load(Ordering::Relaxed) != NONE || entry.pinned() > 0 {
+        if entry.queue_head.load(Ordering::Relaxed) != NONE {
             return false;
         }
         seen.claimed_for_another_key().is_some_and(|claimed| entry.swap(seen, claimed).is_ok())

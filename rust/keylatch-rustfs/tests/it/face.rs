@@ -1,7 +1,6 @@
 //! Programs as engines write them, against the public names alone.
 //!
-//! keylatch-bench compiles this same file against the published `rustfs-lock` (feature `rustfs`), so that what passes
-//! here is what passes there. It therefore says nothing that only one of the two promises.
+//! It says nothing that only one of this crate and the published `rustfs-lock` promises.
 
 use rustfs_lock::fast_lock::guard::MultipleLockGuards;
 use rustfs_lock::fast_lock::metrics::{GlobalMetrics, MetricsSnapshot, ShardMetrics};

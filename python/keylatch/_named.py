@@ -63,3 +63,7 @@ def _named(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("owner") is None:
         options["owner"] = current_name()
     return options
+
+
+# Error messages and pickles name it as users import it.
+NamedLockManager.__module__ = "keylatch"

@@ -401,6 +401,8 @@ def certificate_of(
     command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", f"/CN={name}"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1"]
     command += ["-addext", f"basicConstraints=critical,CA:{'TRUE' if ca else 'FALSE'}"]
+    # Python 3.13 asks for it.
+    command += ["-addext", f"keyUsage=critical,{'keyCertSign' if ca else 'digitalSignature'}"]
     if issuer is not None:
         command += ["-CA", str(issuer[0]), "-CAkey", str(issuer[1])]
     subprocess.run(command, check=True, capture_output=True)

@@ -2,7 +2,7 @@
 //!
 //! The first design of `FastObjectLockManager` had `acquire_write_lock(bucket, object, owner)`; `rustfs-lock` 1.0 takes an
 //! [`ObjectKey`] and the owner. A method has one number of parameters, so that code written for the first design uses
-//! the names of this module. All else is the same: the manager derefs to the one of [`fast_lock`](crate::fast_lock).
+//! the names of this module. All else is the same: the manager derefs to the one of [`fast_lock`].
 //!
 //! ```
 //! use keylatch_rustfs::early::{BatchLockRequest, FastObjectLockManager, LockResult};

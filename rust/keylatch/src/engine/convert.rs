@@ -115,7 +115,9 @@ impl Core {
         // Two sessions are a deadlock like others, but for that there is nothing to wait for before looking.
         let deadlock =
             opponent.is_some_and(|(_, first)| self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(owner));
-        if opponent.is_some() && !deadlock {
+        // What its session waits for makes this hold exclusive, too.
+        let rises = self.rises_already(entry, owner, |asking| asking.rises);
+        if rises || (opponent.is_some() && !deadlock) {
             let key = entry.key(self.table.arena());
             return Err(LockError::UpgradeConflict { key, holders: self.holders_beside(index, entry, grant.index()) });
         }

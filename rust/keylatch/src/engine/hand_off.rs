@@ -123,9 +123,9 @@ impl Core {
         let queue = self.queue(entry);
         let now = if queue.is_empty() { 0 } else { self.now() };
         let (plan, rising) = loop {
-            let seen = entry.word();
+            let rising = self.rising((index, entry), leaving);
+            let seen = rising.as_ref().map_or_else(|| entry.word(), |rising| rising.word);
             let left = leaving.map_or(seen, |mode| seen.released(mode));
-            let rising = self.rising((index, entry), left);
             if left.is_free() {
                 entry.clear_marks();
             }

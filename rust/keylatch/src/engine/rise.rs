@@ -2,9 +2,10 @@
 //!
 //! It waits in front of the line, like a reader who upgrades, until only its own session reads. Then the lock's word names
 //! the new hold, and what the session read becomes further holds of the same lock, which the entry counts. The guards that
-//! were there do not know. So before the swap of the word their records are marked, as a revoker does it. A reader that
-//! sets out to leave looks at the word, then for the mark, then swaps: if it looked before the swap its own swap fails, and
-//! in any case it finds the mark and comes to the shard, where its record says in which mode it holds.
+//! were there do not know. So their readers are *called in* first, as [`super::revoke`] does it: each is marked, the
+//! word's generation is raised, and a reader that has announced its release by then leaves first. All others come to
+//! the shard from then on, where their records say in which mode they hold. Without another generation a reader that
+//! was late could find the word as it saw it once more, after the risen hold was downgraded.
 
 use super::acquire::Wanted;
 use super::core::Core;
@@ -17,6 +18,7 @@ use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard, Word};
+use crate::wait::Asking;
 use std::ops::ControlFlow;
 
 impl Core {
@@ -29,37 +31,47 @@ impl Core {
         record: u32,
         waits: bool,
     ) -> Again {
-        let opponent = self.queue(entry).first().map(|(_, first)| first).filter(|first| first.asking().goes_first());
-        if let Some(first) = opponent {
+        let in_front = self.queue(entry).first().map(|(_, first)| first).filter(|first| first.asking().goes_first());
+        if let Some(first) = in_front {
             if !waits {
                 return Again::No;
             }
-            if self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(wanted.owner) {
+            let is_found = self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(wanted.owner);
+            if is_found && !self.rises_already(entry, wanted.owner, |asking| asking.goes_first()) {
                 return Again::Rises;
             }
-            // Each waits for what the other reads, and no search finds that.
+            // Each waits for what the other reads, and no search finds that; or both are of one session.
             let own = self.one_read_of(wanted.owner, index);
             let key = entry.key(self.table.arena());
             let holders = self.holders_beside(index, entry, own);
             return Again::Answer(Err(LockError::UpgradeConflict { key, holders }));
         }
-        let seen = entry.word();
-        let Some(reads) = self.call_in(wanted.owner, index, seen) else {
-            return if waits { Again::Rises } else { Again::No };
-        };
-        self.records.get(record).prefill(index, wanted.owner, self.now());
-        let taken = seen.with_writer(record);
-        if entry.swap(seen, taken).is_err() {
-            return Again::Moved;
+        match self.call_in(wanted.owner, (index, entry), None) {
+            CalledIn::All(seen, reads) => {
+                self.records.get(record).prefill(index, wanted.owner, self.now());
+                let taken = seen.with_writer(record);
+                if entry.swap(seen, taken).is_err() {
+                    return Again::Moved;
+                }
+                shard.counts().immediate += 1;
+                let grant = self.begin_hold(record, entry, &self.granting(wanted), taken);
+                self.count_reads(entry, record, &reads);
+                Again::Answer(Ok(grant))
+            }
+            CalledIn::Moved => Again::Moved,
+            CalledIn::No if waits => Again::Rises,
+            CalledIn::No => Again::No,
         }
-        shard.counts().immediate += 1;
-        let grant = self.begin_hold(record, entry, &self.granting(wanted), taken);
-        self.count_reads(entry, record, &reads);
-        Again::Answer(Ok(grant))
     }
 
-    /// The first in line, if it rises from this word. The caller owns the shard.
-    pub(super) fn rising(&self, (index, entry): (u32, &Entry), word: Word) -> Option<Rising> {
+    /// Returns whether a session waits in front of the line already, in this way.
+    pub(super) fn rises_already(&self, entry: &Entry, owner: u32, so: impl Fn(Asking) -> bool) -> bool {
+        let mut in_front = self.queue(entry).iter().take_while(|(_, waiter)| waiter.asking().goes_first());
+        in_front.any(|(_, waiter)| waiter.owner.load(Ordering::Relaxed) == owner && so(waiter.asking()))
+    }
+
+    /// Returns the first in line, if it rises now. The caller owns the shard.
+    pub(super) fn rising(&self, (index, entry): (u32, &Entry), leaving: Option<Mode>) -> Option<Rising> {
         if self.config.reentrancy != Reentrancy::Count {
             return None;
         }
@@ -68,20 +80,34 @@ impl Core {
         if asking.mode != Mode::Exclusive || asking.upgrade || !is_session(owner) {
             return None;
         }
-        self.call_in(owner, index, word).map(|reads| Rising { waiter, reads })
+        loop {
+            match self.call_in(owner, (index, entry), leaving) {
+                CalledIn::All(word, reads) => return Some(Rising { waiter, word, reads }),
+                CalledIn::Moved => {}
+                CalledIn::No => return None,
+            }
+        }
     }
 
-    /// Marks all who read, if they are all of this session.
-    ///
-    /// From the next swap of this word on they come to the shard.
-    fn call_in(&self, owner: u32, index: u32, word: Word) -> Option<Vec<Grant>> {
-        if word.readers() == 0 {
-            return None;
+    /// Calls in the readers, if all but one that is `leaving` are of this session.
+    fn call_in(&self, owner: u32, (index, entry): (u32, &Entry), leaving: Option<Mode>) -> CalledIn {
+        let seen = entry.word();
+        let left = leaving.map_or(seen, |mode| seen.released(mode));
+        if left.readers() == 0 {
+            return CalledIn::No;
         }
         let own = self.reads_of(owner, index);
-        // A reader that has announced its release is in the word still, and leaves first.
         let marked = |grant: &Grant| self.records.get(grant.index()).ask_to_revoke(*grant);
-        (word.readers() as usize == own.len() && own.iter().all(marked)).then_some(own)
+        if left.readers() as usize != own.len() || !own.iter().all(marked) {
+            return CalledIn::No;
+        }
+        let raised = seen.raised();
+        if entry.swap(seen, raised).is_err() {
+            return CalledIn::Moved;
+        }
+        let has_gone = |grant: &Grant| self.records.get(grant.index()).has_announced(*grant);
+        // It comes to the shard, and the line is served again.
+        if own.iter().any(has_gone) { CalledIn::No } else { CalledIn::All(raised, own) }
     }
 
     /// Counts what its session reads beside the hold that rose.
@@ -153,6 +179,7 @@ impl Core {
 /// The first in line, whose turn has come though its session reads.
 pub(super) struct Rising {
     pub(super) waiter: u32,
+    pub(super) word: Word,
     reads: Vec<Grant>,
 }
 
@@ -160,5 +187,53 @@ impl Rising {
     /// Returns what becomes counted with the hold of this waiter, if it rises.
     pub(super) fn reads_with(&self, waiter: u32) -> &[Grant] {
         if self.waiter == waiter { &self.reads } else { &[] }
+    }
+}
+
+/// What became of an attempt to have readers come to the shard.
+enum CalledIn {
+    /// All come, and this is the word: their holds end under the shard's mutex.
+    All(Word, Vec<Grant>),
+    /// Another reader came or went.
+    Moved,
+    /// Others read, too, or one is about to leave.
+    No,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::hold::OwnerRef;
+    use crate::wait::{Delivery, Phase};
+    use crate::{FastObjectLockManager, LockConfig, LockRequest, Reentrancy};
+
+    /// The last of its reads is noted while a session waits to rise.
+    #[test]
+    fn late_note_lets_a_session_rise() {
+        let config = LockConfig { reentrancy: Reentrancy::Count, deadlock_delay: None, ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_config(config).unwrap();
+        let (core, session) = (locks.core(), locks.session("s"));
+        let owner = OwnerRef::from(&session);
+        let read = LockRequest::read(("b", "o")).owner(owner);
+        let noted = core.try_now(read, false).unwrap();
+        let wanted = core.wanted(core.local(), &read);
+        let late = core.acquire_fast(core.local(), &wanted).unwrap();
+        let write = core.wanted(core.local(), &LockRequest::write(("b", "o")).owner(owner));
+        let Ok(super::super::acquire::Answer::Queued(ticket)) =
+            core.acquire_slow(core.local(), &write, Some(Delivery::Thread))
+        else {
+            panic!("one of the reads seems to be another's")
+        };
+        let waiter = core.waiters.get(ticket.index());
+        assert!(waiter.phase().is_queued());
+        core.note_hold_and_look(wanted.owner, wanted.hash, late);
+        assert_eq!(waiter.phase(), Phase::Granted);
+        let crate::engine::waiting::Ended::Granted(Some(risen)) = core.finish(core.local(), ticket.index()) else {
+            panic!("it was granted")
+        };
+        for grant in [noted, late, risen] {
+            assert!(locks.try_acquire_read_lock("b", "o", "other").is_err());
+            core.release_guard(grant);
+        }
+        assert!(locks.try_acquire_write_lock("b", "o", "other").is_ok());
     }
 }

@@ -210,6 +210,31 @@ fn of_two_that_rise_one_gives_way() {
     drop(queue.next(None).unwrap().unwrap().result.expect("alone now"));
 }
 
+/// Refuses the second of two requests of one session that would rise.
+#[test]
+fn session_rises_once_at_a_time() {
+    for deadlock_delay in [None, Some(Duration::ZERO)] {
+        let config = LockConfig { reentrancy: Reentrancy::Count, deadlock_delay, ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_config(config).unwrap();
+        let (session, queue) = (locks.session("txn"), locks.completion_queue().unwrap());
+        let mut own = locks.lock(read().owner(&session)).blocking().unwrap();
+        let other = locks.lock(read().owner("other")).blocking().unwrap();
+        assert!(locks.lock(write().owner(&session)).with_queue(&queue, 1).unwrap().ticket().is_some());
+        for refused in [
+            locks.lock(write().owner(&session)).blocking().map(drop),
+            own.upgrade_blocking(Some(Duration::from_secs(60))),
+        ] {
+            assert!(matches!(&refused, Err(error @ LockError::UpgradeConflict { .. }) if error.is_transient()));
+        }
+        drop(other);
+        let risen = queue.next(None).unwrap().unwrap().result.expect("only its own session reads");
+        assert_eq!(own.mode(), Mode::Exclusive);
+        drop(locks.lock(write().owner(&session)).blocking().expect("it is counted"));
+        drop((risen, own));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    }
+}
+
 #[test]
 fn counted_holds_have_one_number_whatever_other_keys_the_shard_has_seen() {
     let config = LockConfig { shards: 1, reentrancy: Reentrancy::Count, ..LockConfig::default() };

@@ -188,3 +188,26 @@ fn shared_hold_is_revoked_while_session_rises() {
         model.assert_nothing_left();
     });
 }
+
+/// Would catch a late release that takes the word of another hold for its own.
+///
+/// A reader looks at the word, and its session rises, loses it by force, and shares again with the risen hold.
+#[test]
+fn late_release_finds_its_session_risen() {
+    check(|| {
+        let (model, session) = counting();
+        let shared = read(&model, &session);
+        let late = model.spawn(move |model| model.release(shared));
+        let risen = lock(&model, &session);
+        let core = model.core();
+        core.revoke(core.local(), &[shared], Lost::Forced);
+        core.downgrade(risen);
+        if mode(&model, risen) == SHARED {
+            assert!(model.try_lock(0, EXCLUSIVE).is_err(), "it is shared still");
+        }
+        late.join().unwrap();
+        assert!(model.try_lock(0, EXCLUSIVE).is_err(), "it is held once");
+        model.release(risen);
+        model.assert_nothing_left();
+    });
+}

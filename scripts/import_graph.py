@@ -30,7 +30,7 @@ ORDER = [
     {"table", "hold", "holds", "wait", "waits"},
     {"engine"},
     {"inspect", "introspect", "observe", "tier"},
-    {"manager", "guard", "pending", "pinned", "session", "subscription", "claim", "backend"},
+    {"manager", "grants", "guard", "pending", "pinned", "session", "subscription", "claim", "backend"},
     {"lib"},
 ]
 APART = ORDER[3]

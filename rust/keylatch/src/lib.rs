@@ -119,6 +119,7 @@ pub mod claim;
 mod config;
 mod engine;
 mod error;
+mod grants;
 mod guard;
 mod hold;
 mod inspect;

@@ -2,17 +2,16 @@
 
 use crate::config::LockConfig;
 use crate::engine::lease::nanos_of;
-use crate::engine::loss::Listener;
 use crate::engine::{Core, batch};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
-use crate::hold::{Grant, Lost, Owner, OwnerRef};
+use crate::hold::{Grant, Owner, OwnerRef};
 use crate::inspect::{Cycle, Filter};
-use crate::key::{KeyRef, ObjectKey};
+use crate::key::KeyRef;
 use crate::mode::Mode;
 use crate::observe::{AdaptiveState, EventOptions, Health, LockMetrics};
 use crate::pending::{Acquire, CompletionQueue, Lock};
-use crate::request::{BatchLockRequest, BatchMode, Limit, LockRequest};
+use crate::request::{BatchLockRequest, BatchMode, LockRequest};
 use crate::session::Session;
 use crate::subscription::Events;
 use crate::sync::runtime::{Step, check_may_sleep};
@@ -401,69 +400,6 @@ impl FastObjectLockManager {
         grants.iter().for_each(|grant| self.core.start_lease(*grant, batch.ttl));
     }
 
-    /// Releases a grant, from any thread. Never blocks.
-    ///
-    /// # Errors
-    /// [`LockError::NotHeld`] if it is not held: released before, by force, made up, or another manager's.
-    /// [`LockError::LeaseLost`] if its lease ran out and it was taken away; of the 65,536 that were lost last. Nothing is
-    /// released then.
-    pub fn release(&self, grant: Grant) -> Result<(), LockError> {
-        self.core.release_number(grant)
-    }
-
-    /// As [`release`](Self::release), for faces to other languages: `None` if the grant is not held, and `release` says
-    /// why; how the lock was lost, if that was in this very moment.
-    #[doc(hidden)]
-    #[inline(always)]
-    #[must_use]
-    pub fn release_at_once(&self, grant: Grant) -> Option<Result<(), Lost>> {
-        if !self.core.catch_at_once(grant) {
-            return None;
-        }
-        Some(self.core.release_guard(grant).map_or(Ok(()), Err))
-    }
-
-    /// Turns a grant back into a guard.
-    ///
-    /// # Errors
-    /// As [`release`](Self::release).
-    pub fn adopt(&self, grant: Grant) -> Result<FastLockGuard<'_>, LockError> {
-        self.core.catch(grant)?;
-        Ok(LockGuard::new(self, grant))
-    }
-
-    /// Begins the lease of a grant anew, from now; or begins one.
-    ///
-    /// # Errors
-    /// [`LockError::LeaseLost`] and [`LockError::NotHeld`] as [`release`](Self::release), [`LockError::InvalidConfig`]
-    /// for a `ttl` of zero.
-    pub fn renew(&self, grant: Grant, ttl: Duration) -> Result<(), LockError> {
-        self.core.renew(grant, ttl)
-    }
-
-    /// How long a grant is safe from now on: zero once its lease has run out, although it is held until somebody takes
-    /// the lock away; `None` if it has no lease.
-    ///
-    /// # Errors
-    /// As [`release`](Self::release).
-    pub fn remaining(&self, grant: Grant) -> Result<Option<Duration>, LockError> {
-        self.core.remaining(grant)
-    }
-
-    /// Whether a grant is held and, if it is a lease, safe at this moment.
-    #[must_use]
-    pub fn is_valid(&self, grant: Grant) -> bool {
-        self.core.is_valid(grant)
-    }
-
-    /// As [`LockGuard::fence`], of a grant.
-    ///
-    /// # Errors
-    /// As [`release`](Self::release).
-    pub fn fence(&self, grant: Grant) -> Result<u64, LockError> {
-        self.core.fence(grant)
-    }
-
     /// Whether the exclusive hold with this [`fence`](LockGuard::fence) still has the key. `false` after it was released,
     /// downgraded, or taken away.
     ///
@@ -516,52 +452,6 @@ impl FastObjectLockManager {
         }
         let holds = self.holders(&Filter::default().key(key.into()).owner(owner));
         Ok(holds.into_iter().filter(|hold| !hold.kept_shut && self.release(hold.grant).is_ok()).count())
-    }
-
-    /// What a grant holds, and how.
-    ///
-    /// # Errors
-    /// As [`release`](Self::release).
-    pub fn key_and_mode(&self, grant: Grant) -> Result<(ObjectKey, Mode), LockError> {
-        self.core.key_and_mode(grant)
-    }
-
-    /// As [`LockGuard::downgrade`], of a grant, which nobody else may use meanwhile.
-    ///
-    /// # Errors
-    /// As [`release`](Self::release).
-    pub fn downgrade(&self, grant: Grant) -> Result<(), LockError> {
-        self.core.as_guard(grant, || {
-            self.core.downgrade(grant);
-            Ok(())
-        })
-    }
-
-    /// As [`LockGuard::try_upgrade`], of a grant, which nobody else may use meanwhile.
-    ///
-    /// # Errors
-    /// As there, and as [`release`](Self::release).
-    pub fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
-        self.core.as_guard(grant, || self.core.try_upgrade(grant))
-    }
-
-    /// As [`LockGuard::upgrade_blocking`], of a grant, which nobody else may use meanwhile.
-    ///
-    /// # Errors
-    /// As there, and as [`release`](Self::release).
-    pub fn upgrade_blocking(&self, grant: Grant, timeout: Option<Duration>) -> Result<(), LockError> {
-        let limit = timeout.map_or(Limit::Never, Limit::after);
-        check_may_sleep();
-        self.core.as_guard(grant, || self.core.upgrade_blocking(grant, limit))
-    }
-
-    /// Has `listener` called once if the hold is taken away, on the thread that does so, or at once if it has been. It
-    /// is dropped uncalled when the hold is released. It must not block.
-    ///
-    /// # Errors
-    /// As [`release`](Self::release).
-    pub fn on_lost(&self, grant: Grant, listener: impl FnOnce(Lost) + Send + 'static) -> Result<(), LockError> {
-        self.core.on_lost(grant, Listener::new(listener))
     }
 
     /// A queue for the results of requests that have to wait; see [`Lock::with_queue`].

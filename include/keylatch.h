@@ -1171,9 +1171,9 @@ int32_t keylatch_acquire_batch(keylatch_manager *manager,
 /*
  * Takes count locks; if one is held, callback is called with the result.
  *
- * It never waits. /// On success *ticket is 0 if all locks were had, and callback will not be
- * called. Otherwise callback will be called, maybe before this function returns, with the status
- * and with 0 for its grant; keylatch_cancel() ends the wait. grants and statuses are written as by
+ * It never waits. On success *ticket is 0 if all locks were had, and callback will not be called.
+ * Otherwise callback will be called, maybe before this function returns, with the status and with 0
+ * for its grant; keylatch_cancel() ends the wait. grants and statuses are written as by
  * keylatch_acquire_batch(), on success only, before this function returns or before callback is
  * called: until then they belong to the library. items may go when this function returns. free_fn
  * (NULL for none) is called once with user_data when nothing needs that any longer, as by
@@ -1198,9 +1198,9 @@ int32_t keylatch_acquire_batch_callback(keylatch_manager *manager,
 /*
  * Takes count locks; if one is held, the result arrives in queue.
  *
- * It never waits. The queue is one of the manager's. /// On success *ticket is 0 if all locks were
- * had, and nothing will arrive. Otherwise a result will arrive with this ticket and token, and with
- * 0 for its grant; keylatch_cancel() ends the wait. grants and statuses are written as by
+ * It never waits. The queue is one of the manager's. On success *ticket is 0 if all locks were had,
+ * and nothing will arrive. Otherwise a result will arrive with this ticket and token, and with 0
+ * for its grant; keylatch_cancel() ends the wait. grants and statuses are written as by
  * keylatch_acquire_batch(), on success only, before this function returns or when the result is
  * fetched: until then they belong to the library. items may go when this function returns.
  *

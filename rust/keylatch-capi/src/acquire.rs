@@ -437,9 +437,9 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
     grant: *mut u64,
     ticket: *mut u64,
 ) -> i32 {
-    // SAFETY: the header says what the caller promises, and `at_once` asks for no more.
     let taken = !ticket.is_null()
         && belongs(queue, manager)
+        // SAFETY: the header says what the caller promises, and `at_once` asks for no more.
         && unsafe {
             match (mode, plainly(key, options)) {
                 (KEYLATCH_EXCLUSIVE, Some((false, false))) => {

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 /// Takes count locks; if one is held, callback is called with the result.
 ///
-/// It never waits. /// On success *ticket is 0 if all locks were had, and callback will not be called. Otherwise callback will be called,
+/// It never waits. On success *ticket is 0 if all locks were had, and callback will not be called. Otherwise callback will be called,
 /// maybe before this function returns, with the status and with 0 for its grant; keylatch_cancel() ends the wait. grants
 /// and statuses are written as by keylatch_acquire_batch(), on success only, before this function returns or before
 /// callback is called: until then they belong to the library. items may go when this function returns. free_fn (NULL for none)
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn keylatch_acquire_batch_callback(
 
 /// Takes count locks; if one is held, the result arrives in queue.
 ///
-/// It never waits. The queue is one of the manager's. /// On success *ticket is 0 if all locks were had, and nothing will arrive. Otherwise a result will arrive with this ticket and
+/// It never waits. The queue is one of the manager's. On success *ticket is 0 if all locks were had, and nothing will arrive. Otherwise a result will arrive with this ticket and
 /// token, and with 0 for its grant; keylatch_cancel() ends the wait. grants and statuses are written as by
 /// keylatch_acquire_batch(), on success only, before this function returns or when the result is fetched: until then they
 /// belong to the library. items may go when this function returns.

@@ -25,6 +25,7 @@ use std::ptr::{null, null_mut};
 fn out<T>(ask: impl FnOnce(*mut T) -> i32) -> Result<T, i32> {
     let mut place = MaybeUninit::<T>::uninit();
     match ask(place.as_mut_ptr()) {
+        // SAFETY: a function that says so has written it.
         KEYLATCH_OK => Ok(unsafe { place.assume_init() }),
         status => Err(status),
     }
@@ -33,6 +34,7 @@ fn out<T>(ask: impl FnOnce(*mut T) -> i32) -> Result<T, i32> {
 /// A struct of zeros with its size.
 fn sized<T>() -> T {
     let mut place = MaybeUninit::<T>::zeroed();
+    // SAFETY: the structs of the header begin with their size, and may be zeros otherwise.
     unsafe {
         place.as_mut_ptr().cast::<usize>().write(size_of::<T>());
         place.assume_init()
@@ -53,6 +55,7 @@ struct Locks {
 
 impl Drop for Locks {
     fn drop(&mut self) {
+        // SAFETY: both are freed once, here.
         unsafe {
             assert_eq!(keylatch_queue_free(self.queue), KEYLATCH_OK);
             assert_eq!(keylatch_manager_free(self.manager), KEYLATCH_OK);
@@ -74,13 +77,16 @@ struct Party {
 }
 
 fn text(pointer: *const std::ffi::c_char, length: usize) -> String {
+    // SAFETY: the library says that the bytes are there.
     String::from_utf8(unsafe { std::slice::from_raw_parts(pointer.cast(), length) }.to_vec()).unwrap()
 }
 
 impl Locks {
     fn new(deadlock_delay_ns: u64) -> Self {
         let options = keylatch_manager_options { shards: 4, max_locks: 10_000, deadlock_delay_ns, ..sized() };
+        // SAFETY: the options are there, and so is the place.
         let manager = out(|place| unsafe { keylatch_manager_new(&raw const options, place) }).unwrap();
+        // SAFETY: as above.
         let queue = out(|place| unsafe { keylatch_queue_new(manager, place) }).unwrap();
         Self { manager, queue }
     }

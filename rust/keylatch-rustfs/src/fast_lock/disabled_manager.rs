@@ -1,7 +1,7 @@
 //! The manager that locks nothing.
 
 use super::guard::FastLockGuard;
-use super::manager_trait::LockManager;
+use super::manager_trait::forwards_lock_manager;
 use super::metrics::AggregatedMetrics;
 use super::types::{
     BatchLockRequest, BatchLockResult, LockConfig, LockResult, ObjectKey, ObjectLockInfo, ObjectLockRequest,
@@ -102,61 +102,4 @@ impl DisabledLockManager {
     pub async fn shutdown(&self) {}
 }
 
-#[async_trait::async_trait]
-impl LockManager for DisabledLockManager {
-    async fn acquire_lock(&self, request: ObjectLockRequest) -> Result<FastLockGuard, LockResult> {
-        self.acquire_lock(request).await
-    }
-
-    async fn acquire_read_lock(
-        &self,
-        key: ObjectKey,
-        owner: impl Into<Arc<str>> + Send,
-    ) -> Result<FastLockGuard, LockResult> {
-        self.acquire_read_lock(key, owner).await
-    }
-
-    async fn acquire_write_lock(
-        &self,
-        key: ObjectKey,
-        owner: impl Into<Arc<str>> + Send,
-    ) -> Result<FastLockGuard, LockResult> {
-        self.acquire_write_lock(key, owner).await
-    }
-
-    async fn acquire_locks_batch(&self, batch_request: BatchLockRequest) -> BatchLockResult {
-        self.acquire_locks_batch(batch_request).await
-    }
-
-    fn get_lock_info(&self, key: &ObjectKey) -> Option<ObjectLockInfo> {
-        self.get_lock_info(key)
-    }
-
-    fn get_metrics(&self) -> AggregatedMetrics {
-        self.get_metrics()
-    }
-
-    fn total_lock_count(&self) -> usize {
-        self.total_lock_count()
-    }
-
-    fn get_pool_stats(&self) -> Vec<(u64, u64, u64, usize)> {
-        self.get_pool_stats()
-    }
-
-    async fn cleanup_expired(&self) -> usize {
-        self.cleanup_expired().await
-    }
-
-    async fn cleanup_expired_traditional(&self) -> usize {
-        self.cleanup_expired_traditional().await
-    }
-
-    async fn shutdown(&self) {
-        self.shutdown().await;
-    }
-
-    fn is_disabled(&self) -> bool {
-        true
-    }
-}
+forwards_lock_manager!(DisabledLockManager, disabled: true);

@@ -3,7 +3,7 @@
 use super::guard::FastLockGuard;
 use super::limits::DEFAULT_SHARD_COUNT;
 use super::locks::Locks;
-use super::manager_trait::LockManager;
+use super::manager_trait::forwards_lock_manager;
 use super::metrics::{AggregatedMetrics, GlobalMetrics, MetricsSnapshot};
 use super::shard::{LockShard, pool_stats};
 use super::types::{
@@ -327,61 +327,4 @@ impl Default for FastObjectLockManager {
     }
 }
 
-#[async_trait::async_trait]
-impl LockManager for FastObjectLockManager {
-    async fn acquire_lock(&self, request: ObjectLockRequest) -> Result<FastLockGuard, LockResult> {
-        self.acquire_lock(request).await
-    }
-
-    async fn acquire_read_lock(
-        &self,
-        key: ObjectKey,
-        owner: impl Into<Arc<str>> + Send,
-    ) -> Result<FastLockGuard, LockResult> {
-        self.acquire_read_lock(key, owner).await
-    }
-
-    async fn acquire_write_lock(
-        &self,
-        key: ObjectKey,
-        owner: impl Into<Arc<str>> + Send,
-    ) -> Result<FastLockGuard, LockResult> {
-        self.acquire_write_lock(key, owner).await
-    }
-
-    async fn acquire_locks_batch(&self, batch_request: BatchLockRequest) -> BatchLockResult {
-        self.acquire_locks_batch(batch_request).await
-    }
-
-    fn get_lock_info(&self, key: &ObjectKey) -> Option<ObjectLockInfo> {
-        self.get_lock_info(key)
-    }
-
-    fn get_metrics(&self) -> AggregatedMetrics {
-        self.get_metrics()
-    }
-
-    fn total_lock_count(&self) -> usize {
-        self.total_lock_count()
-    }
-
-    fn get_pool_stats(&self) -> Vec<(u64, u64, u64, usize)> {
-        self.get_pool_stats()
-    }
-
-    async fn cleanup_expired(&self) -> usize {
-        self.cleanup_expired().await
-    }
-
-    async fn cleanup_expired_traditional(&self) -> usize {
-        self.cleanup_expired_traditional().await
-    }
-
-    async fn shutdown(&self) {
-        self.shutdown().await;
-    }
-
-    fn is_disabled(&self) -> bool {
-        false
-    }
-}
+forwards_lock_manager!(FastObjectLockManager, disabled: false);

@@ -6,6 +6,7 @@ use crate::options::{Fencing, Options};
 use keylatch::{BatchLockRequest, KeyRef, LockRequest, Mode, OwnedLockGuard};
 use object_store::path::Path;
 use object_store::{ObjectStore, Result};
+use std::collections::HashMap;
 
 /// How paths are locked, and with which numbers they are written.
 #[derive(Debug)]
@@ -61,10 +62,10 @@ impl Locks {
         if self.options.fencing == Fencing::Off {
             return Ok(());
         }
+        let numbers: HashMap<_, _> = writing.guards.iter().map(|guard| (guard.key(), guard.fence())).collect();
         for path in paths {
-            let key = self.key(path).to_owned();
-            let Some(guard) = writing.guards.iter().find(|guard| guard.key() == key) else { continue };
-            fence::pass(store, path, Fence { epoch: self.epoch, number: guard.fence() }).await?;
+            let number = numbers[&self.key(path).to_owned()];
+            fence::pass(store, path, Fence { epoch: self.epoch, number }).await?;
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ class NamedLockManager(LockManager):
         return super().try_lock(key, **_named(options))
 
     def alock(self, key: Key, **options: Any) -> Acquire:
-        """As LockManager.alock(). The name is that of the task that calls this, be it awaited by another."""
+        """As LockManager.alock(). The name is that of the task that calls this, not of one that awaits it."""
         return super().alock(key, **_named(options))
 
     def grant(self, key: Key, **options: Any) -> int:
@@ -55,7 +55,7 @@ class NamedLockManager(LockManager):
         return super().lock_many(*exclusive, **_named(options))
 
     def alock_many(self, *exclusive: Any, **options: Any) -> AcquireMany:
-        """As LockManager.alock_many(). The name is that of the task that calls this, be it awaited by another."""
+        """As LockManager.alock_many(). The name is that of the task that calls this, not of one that awaits it."""
         return super().alock_many(*exclusive, **_named(options))
 
 

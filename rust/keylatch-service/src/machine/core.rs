@@ -275,7 +275,7 @@ impl Machine {
     }
 
     pub(super) fn request(&self, key: RequestKey) -> Option<&Request> {
-        self.sessions.get(&key.session)?.requests.get(&key.number)
+        self.sessions.get(&key.session)?.requests.get(&key.number).map(Box::as_ref)
     }
 
     pub(super) fn set_deadline(&mut self, number: u64, deadline: Duration) {

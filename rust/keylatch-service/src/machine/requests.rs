@@ -67,7 +67,8 @@ impl Machine {
         let is_present = session.is_present();
         let owner = Arc::clone(&session.owner);
         let items = Arc::clone(&ask.items);
-        session.requests.insert(key.number, Request { items: ask.items, place, state: State::Queued, since: now });
+        let request = Request { items: ask.items, place, state: State::Queued, since: now };
+        session.requests.insert(key.number, Box::new(request));
         for item in items.iter() {
             self.table.join(&item.key, place, AtKey { request: key, mode: item.mode });
         }
@@ -195,7 +196,7 @@ impl Machine {
         let place = Place { priority: Reverse(0), arrival: self.next_arrival };
         let tombstone = Request { items: Arc::new([]), place, state: State::Cancelled(None), since: now };
         if let Some(session) = self.sessions.get_mut(&key.session) {
-            session.requests.insert(key.number, tombstone);
+            session.requests.insert(key.number, Box::new(tombstone));
         }
         Ok(())
     }
@@ -207,7 +208,7 @@ impl Machine {
         if session.has_claims {
             return;
         }
-        if session.origin == Origin::Implicit && !session.requests.values().any(is_active) {
+        if session.origin == Origin::Implicit && !session.requests.values().any(|request| is_active(request)) {
             self.end_session(now, number, Reason::SessionEnded);
         }
     }

@@ -62,7 +62,8 @@ pub(super) struct Session {
     /// Invariant: `promised_until <= deadline`.
     pub(super) promised_until: Duration,
     pub(super) settled_below: u64,
-    pub(super) requests: BTreeMap<u64, Request>,
+    /// Boxed: the map makes room for eleven, and most sessions make one at a time.
+    pub(super) requests: BTreeMap<u64, Box<Request>>,
     /// Whether the claim board has this session too.
     pub(super) has_claims: bool,
 }

@@ -96,10 +96,15 @@ async fn serve(
     to: (Router, Watcher),
 ) {
     let _ = stream.set_nodelay(true);
-    let mut peer = Peer { address, certificate: "".into(), is_open };
-    let Some(tls) = tls else {
-        return serve_http(stream, peer, to).await;
-    };
+    let peer = Peer { address, certificate: "".into(), is_open };
+    match tls {
+        None => serve_http(stream, peer, to).await,
+        // A waiter in plain text does not carry the room that this takes.
+        Some(tls) => Box::pin(serve_tls(stream, tls, peer, to)).await,
+    }
+}
+
+async fn serve_tls(stream: TcpStream, tls: Arc<ServerConfig>, mut peer: Peer, to: (Router, Watcher)) {
     match tokio::time::timeout(HEAD_TIME, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -109,8 +114,8 @@ async fn serve(
             serve_http(stream, peer, to).await;
         }
         // What a client sent in plain text may be a token: the error does not quote it.
-        Ok(Err(error)) => tracing::warn!(peer = %address, %error, "refused: no TLS handshake"),
-        Err(_) => tracing::warn!(peer = %address, "refused: the TLS handshake took too long"),
+        Ok(Err(error)) => tracing::warn!(peer = %peer.address, %error, "refused: no TLS handshake"),
+        Err(_) => tracing::warn!(peer = %peer.address, "refused: the TLS handshake took too long"),
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) async fn lock(
     JsonBody(body): JsonBody<LockBody>,
 ) -> Result<Response, Problem> {
     let call = checked(&shared, &identity, &body)?;
+    // A waiter keeps what it needs, and not what it was read from.
+    drop(body);
     call.asker.ensure_promise(&shared).await?;
     let arrived = shared.now();
     let refused = |refusal: Refusal| Problem::of(&refusal, shared.epoch());

@@ -6,12 +6,16 @@ use super::problem::Problem;
 use super::shared::Shared;
 use super::{attach, claims, events, listings, locks, sessions, status};
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use futures_util::future::{Either, Ready, ready};
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use tower::Service;
+use tower::layer::layer_fn;
 
 /// Every call: method and path, as the OpenAPI document has them.
 pub const ROUTES: [(&str, &str); 20] = [
@@ -38,6 +42,10 @@ pub const ROUTES: [(&str, &str); 20] = [
 ];
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let authenticated = {
+        let shared = Arc::clone(&shared);
+        layer_fn(move |inner| Authenticated { inner, shared: Arc::clone(&shared) })
+    };
     let guarded = Router::new()
         .route("/v1/sessions", post(sessions::open))
         .route("/v1/sessions/{session}", delete(sessions::end))
@@ -56,7 +64,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/events", get(events::events))
         .route("/v1/force-release", post(listings::force_release))
         .route("/metrics", get(status::metrics))
-        .layer(middleware::from_fn_with_state(Arc::clone(&shared), authenticate));
+        .layer(authenticated);
     // These say nothing about locks, so that a probe and a browser need no token for them.
     let open = Router::new()
         .route("/healthz", get(status::healthz))
@@ -74,18 +82,40 @@ async fn no_such_method() -> Response {
     Problem::new("no_such_method", StatusCode::METHOD_NOT_ALLOWED, detail).into_response()
 }
 
-/// Notes who makes the request, or refuses it. The header is never logged.
-async fn authenticate(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-    match shared.access().identify(request.headers(), &peer.certificate) {
-        Ok(identity) => {
-            request.extensions_mut().insert::<Identity>(identity);
-            next.run(request).await
-        }
-        Err(problem) => {
-            let path = request.uri().path().to_owned();
-            tracing::warn!(peer = %peer.address, %path, reason = %problem.detail, "refused");
-            problem.into_response()
+/// Notes who makes a request, or refuses it, before the inner service hears of it.
+#[derive(Debug, Clone)]
+struct Authenticated<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Service<Request> for Authenticated<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, Ready<Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        match authenticate(&self.shared, &mut request) {
+            Ok(()) => Either::Left(self.inner.call(request)),
+            Err(problem) => Either::Right(ready(Ok(problem.into_response()))),
         }
     }
+}
+
+/// Notes who makes the request. The header is never logged.
+fn authenticate(shared: &Shared, request: &mut Request) -> Result<(), Problem> {
+    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+    let identity = shared.access().identify(request.headers(), &peer.certificate).inspect_err(|problem| {
+        let path = request.uri().path();
+        tracing::warn!(peer = %peer.address, %path, reason = %problem.detail, "refused");
+    })?;
+    request.extensions_mut().insert::<Identity>(identity);
+    Ok(())
 }

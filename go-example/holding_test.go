@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -154,6 +155,34 @@ func TestMutualExclusion(t *testing.T) {
 	empty(t, m)
 }
 
+// A manager forgets the keys of mutexes that are free, and those that exist go on as one lock.
+func TestRWMutexForgetsKeys(t *testing.T) {
+	m := newTest(t, Options{})
+	kept, same := m.RWMutex(Key{Bucket: "kept"}), m.RWMutex(Key{Bucket: "kept"})
+	held := m.RWMutex(Key{Bucket: "held"})
+	held.Lock()
+	kept.Lock()
+	kept.Unlock()
+	for n := range 5 * idleMutexes {
+		lock := m.RWMutex(Key{Bucket: "b", Object: strconv.Itoa(n)})
+		lock.RLock()
+		lock.RUnlock()
+		if n := len(m.mutexes.keys); n > idleMutexes+2 {
+			t.Fatalf("%d keys are remembered", n)
+		}
+	}
+	if !kept.grants.Load().dropped {
+		t.Fatal("the first key is remembered still")
+	}
+	kept.Lock()
+	same.Unlock()
+	m.RWMutex(Key{Bucket: "held"}).Unlock()
+	if idle := m.mutexes.idle.Load(); idle != int64(len(m.mutexes.keys)) {
+		t.Fatalf("%d of %d keys are idle", idle, len(m.mutexes.keys))
+	}
+	empty(t, m)
+}
+
 func TestRWMutex(t *testing.T) {
 	m := newTest(t, Options{})
 	lock, same := m.RWMutex(Key{Bucket: "b"}), m.RWMutex(Key{Bucket: "b"})
@@ -192,8 +221,8 @@ func TestRWMutex(t *testing.T) {
 		t.Fatal("the lock of another holder was released")
 	}
 	lock.Unlock()
-	if len(m.mutexes.held) != 0 {
-		t.Fatalf("%v is left", m.mutexes.held)
+	if m.mutexes.idle.Load() != 1 || !m.mutexes.keys[Key{Bucket: "b"}].empty() {
+		t.Fatalf("%v is left", m.mutexes.keys)
 	}
 	for name, misuse := range map[string]func(){
 		"Unlock": lock.Unlock, "RUnlock": lock.RUnlock,

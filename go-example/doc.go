@@ -50,7 +50,7 @@
 //	map of sync.Mutex in 1024 parts, cleaned on unlock           29
 //	Lock and Unlock of a Guard                                   37
 //	Acquire and Release of a Grant                               29
-//	RWMutex of a key kept at hand                                65
+//	RWMutex of a key kept at hand                                34
 //	LockMany of 16 or of 128, a key                              10
 //	the map that is never cleaned, 16 locks in order, a key      12
 //	the map that is never cleaned, 128 locks in order, a key     16

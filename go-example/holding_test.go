@@ -183,6 +183,41 @@ func TestRWMutexForgetsKeys(t *testing.T) {
 	empty(t, m)
 }
 
+// Values of one key exclude each other while the manager forgets the key again and again.
+func TestRWMutexIsAloneWhileKeysAreForgotten(t *testing.T) {
+	const goroutines, rounds = 3, 3000
+	m := newTest(t, Options{})
+	counter := 0
+	var hot sync.WaitGroup
+	for range goroutines {
+		kept := m.RWMutex(Key{Bucket: "hot"})
+		hot.Go(func() {
+			for range rounds {
+				kept.Lock()
+				counter++
+				// A value that has never seen the key before.
+				m.RWMutex(Key{Bucket: "hot"}).Unlock()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { hot.Wait(); close(done) }()
+	for n := 0; ; n++ {
+		cold := m.RWMutex(Key{Bucket: "cold", Object: strconv.Itoa(n)})
+		cold.Lock()
+		cold.Unlock()
+		select {
+		case <-done:
+			if counter != goroutines*rounds {
+				t.Fatalf("%d of %d", counter, goroutines*rounds)
+			}
+			empty(t, m)
+			return
+		default:
+		}
+	}
+}
+
 func TestRWMutex(t *testing.T) {
 	m := newTest(t, Options{})
 	lock, same := m.RWMutex(Key{Bucket: "b"}), m.RWMutex(Key{Bucket: "b"})

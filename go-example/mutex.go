@@ -110,8 +110,11 @@ func (h *mutexes) give(l *RWMutex, mode Mode, mine Grant) Grant {
 	}
 	freed := !before && grants.empty()
 	grants.mutex.Unlock()
-	// As many as are in use may be idle: then dropping them costs each of them the same, however many there are.
-	if freed && h.idle.Add(1) > max(idleMutexes, h.inUse.Load()) {
+	if freed {
+		h.idle.Add(1)
+	}
+	// Dropping looks at all keys, so as many may be idle as were in use the last time.
+	if h.idle.Load() > max(idleMutexes, h.inUse.Load()) {
 		h.dropIdle()
 	}
 	return grant

@@ -95,12 +95,14 @@ impl Locks {
         let options =
             keylatch_owner_options { source: source.as_ptr().cast(), source_len: source.len(), flags, ..sized() };
         let name = (name.as_ptr().cast(), name.len());
+        // SAFETY: as above.
         out(|place| unsafe { keylatch_owner_new(self.manager, name.0, name.1, &raw const options, place) }).unwrap()
     }
 
     fn hold(&self, object: &str, mode: i32, owner: *const keylatch_owner, ttl_ns: u64) -> u64 {
         let options = keylatch_request_options { owner, ttl_ns, ..sized() };
         let key = key("b", object);
+        // SAFETY: as above.
         out(|place| unsafe { acquire::keylatch_try(self.manager, &raw const key, mode, &raw const options, place) })
             .unwrap()
     }
@@ -110,6 +112,7 @@ impl Locks {
         let options = keylatch_request_options { owner, priority: 7, ..sized() };
         let key = key("b", object);
         let mut ticket = 0;
+        // SAFETY: as above.
         out(|place: *mut u64| unsafe {
             acquire::keylatch_acquire_queue(
                 self.manager,
@@ -127,10 +130,12 @@ impl Locks {
     }
 
     fn release(&self, grant: u64) -> i32 {
+        // SAFETY: as above.
         unsafe { grants::keylatch_release(self.manager, grant) }
     }
 
     fn holders(&self, filter: &keylatch_filter) -> Vec<Party> {
+        // SAFETY: as above.
         let mut all = parties(out(|place| unsafe { keylatch_holders(self.manager, filter, place) }).unwrap());
         all.sort_by(|a, b| (&a.object, &a.owner).cmp(&(&b.object, &b.owner)));
         all
@@ -139,10 +144,12 @@ impl Locks {
 
 /// Everything in a listing, which is freed.
 fn parties(listing: *mut keylatch_listing) -> Vec<Party> {
+    // SAFETY: as above.
     let count = out(|place| unsafe { keylatch_listing_count(listing, place) }).unwrap();
     let mut all = Vec::new();
     loop {
         let mut party: keylatch_party = sized();
+        // SAFETY: as above.
         match unsafe { keylatch_listing_next(listing, &raw mut party) } {
             KEYLATCH_OK => all.push(Party {
                 object: text(party.key.object.cast(), party.key.object_len),
@@ -161,6 +168,7 @@ fn parties(listing: *mut keylatch_listing) -> Vec<Party> {
         }
     }
     assert_eq!(all.len(), count);
+    // SAFETY: as above.
     unsafe {
         assert_eq!(keylatch_listing_free(listing), KEYLATCH_OK);
         assert_eq!(keylatch_listing_free(listing), KEYLATCH_EHANDLE);
@@ -205,9 +213,11 @@ fn holders_by_every_filter() {
         keylatch_filter { bucket_len: 1, ..sized() },
         keylatch_filter { owner_len: 1, ..sized() },
     ] {
+        // SAFETY: as above.
         let refused = out(|place| unsafe { keylatch_holders(locks.manager, &raw const wrong, place) });
         assert_eq!(refused.unwrap_err(), KEYLATCH_EINVALID);
     }
+    // SAFETY: as above.
     unsafe {
         assert_eq!(keylatch_owner_free(node), KEYLATCH_OK);
         assert_eq!(keylatch_owner_free(session), KEYLATCH_OK);
@@ -223,6 +233,7 @@ fn waiters_chains_and_what_stands_out() {
     locks.hold("y", KEYLATCH_EXCLUSIVE, two, 0);
     locks.wait("x", KEYLATCH_EXCLUSIVE, two).unwrap();
     locks.wait("x", KEYLATCH_SHARED, null()).unwrap();
+    // SAFETY: as above.
     let waiters = parties(out(|place| unsafe { keylatch_waiters(locks.manager, null(), place) }).unwrap());
     assert_eq!(names(&waiters), [("x", "two"), ("x", "")]);
     assert_eq!((waiters[0].position, waiters[1].position), (1, 2));
@@ -230,6 +241,7 @@ fn waiters_chains_and_what_stands_out() {
 
     let (asked, mut circle) = (key("b", "y"), 9);
     let ask =
+        // SAFETY: as above.
         |place| unsafe { keylatch_blocking_chain(locks.manager, &raw const asked, null(), &raw mut circle, place) };
     let chain = parties(out(ask).unwrap());
     let rows: Vec<_> = chain.iter().map(|row| (row.owner.as_str(), row.told.0, row.links)).collect();
@@ -238,27 +250,36 @@ fn waiters_chains_and_what_stands_out() {
     assert_eq!(chain[2].told.2 & KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_RUNS);
     assert_eq!(circle, 0);
     let by_owner = parties(
+        // SAFETY: as above.
         out(|place| unsafe { keylatch_blocking_chain(locks.manager, null(), two, null_mut(), place) }).unwrap(),
     );
     assert_eq!(names(&by_owner), [("x", "two"), ("x", "one")]);
     for (key, owner) in [(null(), null::<keylatch_owner>()), (&raw const asked, two.cast_const())] {
+        // SAFETY: as above.
         let refused = out(|place| unsafe { keylatch_blocking_chain(locks.manager, key, owner, null_mut(), place) });
         assert_eq!(refused.unwrap_err(), KEYLATCH_EINVALID);
     }
 
     let hot = |count| {
+        // SAFETY: as above.
         parties(out(|place| unsafe { keylatch_top(locks.manager, KEYLATCH_TOP_WAITERS, count, place) }).unwrap())
     };
     assert_eq!((names(&hot(9)), hot(9)[0].waiters, hot(0).len()), (vec![("x", "one")], 2, 0));
+    // SAFETY: as above.
     let old = parties(out(|place| unsafe { keylatch_top(locks.manager, KEYLATCH_TOP_AGE, 2, place) }).unwrap());
     assert_eq!(old.len(), 2);
+    // SAFETY: as above.
     assert_eq!(out(|place| unsafe { keylatch_top(locks.manager, 0, 1, place) }).unwrap_err(), KEYLATCH_EINVALID);
 
+    // SAFETY: as above.
     let listing = out(|place| unsafe { keylatch_waiters(locks.manager, null(), place) }).unwrap();
+    // SAFETY: as above.
     let told = out(|place| unsafe { keylatch_listing_text(listing, place) }).unwrap();
+    // SAFETY: as above.
     let for_people = unsafe { CStr::from_ptr(told) }.to_str().unwrap().to_owned();
     assert!(for_people.starts_with("two waits for b/x"), "{for_people}");
     assert_eq!(for_people.lines().count(), 2);
+    // SAFETY: as above.
     unsafe {
         figures::keylatch_text_free(told);
         assert_eq!(keylatch_listing_free(listing), KEYLATCH_OK);
@@ -275,6 +296,7 @@ fn locks_are_taken_away_by_force_when_expired_and_from_sessions() {
     let lease = locks.hold("y", KEYLATCH_EXCLUSIVE, null(), 1);
     let [first, second] = ["p", "q"].map(|object| locks.hold(object, KEYLATCH_EXCLUSIVE, session, 0));
     let (mut count, mut from) = (9, null_mut());
+    // SAFETY: as above.
     unsafe {
         // What says nothing revokes nothing: the condition that was to be set may have been lost on the way.
         let all = keylatch_filter { flags: KEYLATCH_FILTER_ALL, ..sized() };
@@ -311,6 +333,7 @@ fn locks_are_taken_away_by_force_when_expired_and_from_sessions() {
 
 fn next(events: *mut keylatch_events, timeout_ns: u64) -> Result<(i32, Vec<Party>), i32> {
     let mut about = null_mut();
+    // SAFETY: as above.
     let kind = out(|place| unsafe { keylatch_events_next(events, timeout_ns, place, &raw mut about) })?;
     Ok((kind, parties(about)))
 }
@@ -319,10 +342,13 @@ fn next(events: *mut keylatch_events, timeout_ns: u64) -> Result<(i32, Vec<Party
 fn events_and_deadlocks() {
     let locks = Locks::new(1);
     let options = keylatch_event_options { wait_above_ns: 1, hold_above_ns: 1, capacity: 5, ..sized() };
+    // SAFETY: as above.
     let events = out(|place| unsafe { keylatch_events_new(locks.manager, &raw const options, place) }).unwrap();
+    // SAFETY: as above.
     let fd = out(|place| unsafe { keylatch_events_fd(events, place) }).unwrap();
     let readable = || {
         let mut asked = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: as above.
         unsafe { libc::poll(&raw mut asked, 1, 0) == 1 }
     };
     assert_eq!(next(events, 0).unwrap_err(), KEYLATCH_EWOULDBLOCK);
@@ -335,6 +361,7 @@ fn events_and_deadlocks() {
     locks.wait("y", KEYLATCH_SHARED, one).unwrap();
     let wanted = key("b", "x");
     let by_two = keylatch_request_options { owner: two, ..sized() };
+    // SAFETY: as above.
     let status = unsafe {
         let mut grant = 0;
         acquire::keylatch_acquire(
@@ -348,12 +375,14 @@ fn events_and_deadlocks() {
     };
     assert_eq!(status, KEYLATCH_EDEADLOCK);
     let mut link: keylatch_party = sized();
+    // SAFETY: as above.
     assert_eq!(unsafe { failure::keylatch_last_cycle_link(1, &raw mut link) }, KEYLATCH_OK);
     assert_eq!(text(link.owner, link.owner_len), "one");
     assert_eq!(
         (link.mode, link.blocked_by, text(link.source, link.source_len)),
         (1, KEYLATCH_EXCLUSIVE, "here".into())
     );
+    // SAFETY: as above.
     let deadlocks = parties(out(|place| unsafe { keylatch_recent_deadlocks(locks.manager, place) }).unwrap());
     assert_eq!(names(&deadlocks), [("x", "two"), ("y", "one")]);
     assert_eq!(deadlocks[0].told.2, KEYLATCH_PARTY_SESSION | KEYLATCH_PARTY_VICTIM);
@@ -372,6 +401,7 @@ fn events_and_deadlocks() {
 
     assert_eq!(locks.release(second), KEYLATCH_OK);
     let mut answer: keylatch_completion = keylatch_completion::default();
+    // SAFETY: as above.
     assert_eq!(unsafe { queue::keylatch_queue_next(locks.queue, KEYLATCH_WAIT_FOREVER, &raw mut answer) }, KEYLATCH_OK);
     let (mut told, mut granted) = (Vec::new(), 0);
     while let Ok((kind, about)) = next(events, 0) {
@@ -383,6 +413,7 @@ fn events_and_deadlocks() {
 
     // A timeout tells the holders; force and expiry tell from whom; and what is too much is counted.
     let short = keylatch_request_options { owner: two, ..sized() };
+    // SAFETY: as above.
     let status = out(|place| unsafe {
         acquire::keylatch_acquire(locks.manager, &raw const wanted, KEYLATCH_SHARED, 1_000_000, &raw const short, place)
     });
@@ -394,6 +425,7 @@ fn events_and_deadlocks() {
     assert_eq!(kind, KEYLATCH_EVENT_TIMEOUT);
     assert_eq!(roles, [("two", KEYLATCH_PARTY_WAITS), ("one", KEYLATCH_PARTY_HOLDS)]);
     locks.hold("lease", KEYLATCH_EXCLUSIVE, null(), 1);
+    // SAFETY: as above.
     unsafe {
         let all = keylatch_filter { flags: KEYLATCH_FILTER_ALL, ..sized() };
         assert_eq!(keylatch_expire(locks.manager, &raw const all, null_mut(), null_mut()), KEYLATCH_OK);
@@ -411,13 +443,16 @@ fn events_and_deadlocks() {
         let held = locks.hold("z", KEYLATCH_EXCLUSIVE, null(), 0);
         assert_eq!(locks.release(held), KEYLATCH_OK);
     }
+    // SAFETY: as above.
     assert_eq!(out(|place| unsafe { keylatch_events_dropped(events, place) }).unwrap(), 4);
+    // SAFETY: as above.
     assert_eq!(unsafe { keylatch_manager_close(locks.manager) }, KEYLATCH_OK);
     for _ in 0..5 {
         assert_eq!(next(events, KEYLATCH_WAIT_FOREVER).unwrap().0, KEYLATCH_EVENT_SLOW_HOLD);
     }
     assert_eq!(next(events, KEYLATCH_WAIT_FOREVER).unwrap_err(), KEYLATCH_ECLOSED);
     assert!(readable());
+    // SAFETY: as above.
     unsafe {
         assert_eq!(keylatch_events_free(events), KEYLATCH_OK);
         assert_eq!(keylatch_events_free(events), KEYLATCH_EHANDLE);
@@ -430,13 +465,16 @@ fn events_and_deadlocks() {
 fn freeing_a_subscription_wakes_who_waits_for_an_event() {
     let locks = Locks::new(0);
     for _ in 0..50 {
+        // SAFETY: as above.
         let events = out(|place| unsafe { keylatch_events_new(locks.manager, null(), place) }).unwrap();
         let address = events.expose_provenance();
         let reader = std::thread::spawn(move || {
             let events = std::ptr::with_exposed_provenance_mut(address);
             let mut kind = 0;
+            // SAFETY: as above.
             unsafe { keylatch_events_next(events, KEYLATCH_WAIT_FOREVER, &raw mut kind, null_mut()) }
         });
+        // SAFETY: as above.
         assert_eq!(unsafe { keylatch_events_free(events) }, KEYLATCH_OK);
         assert_eq!(reader.join().unwrap(), KEYLATCH_EHANDLE);
     }
@@ -452,33 +490,43 @@ fn a_timeout_is_learned_and_told() {
         adaptive_ceiling_ns: 50_000_000,
         ..sized()
     };
+    // SAFETY: as above.
     let manager = out(|place| unsafe { keylatch_manager_new(&raw const options, place) }).unwrap();
     let mut told: figures::keylatch_adaptive = sized();
+    // SAFETY: as above.
     assert_eq!(unsafe { figures::keylatch_manager_adaptive(manager, &raw mut told) }, KEYLATCH_OK);
     assert_eq!((told.timeout_ns, told.quantile_ns, told.samples), (50_000_000, 0, 0));
     assert_eq!((told.floor_ns, told.ceiling_ns), (1_000_000, 50_000_000));
     let mut settings: keylatch_manager_options = sized();
+    // SAFETY: as above.
     assert_eq!(unsafe { keylatch_manager_settings(manager, &raw mut settings) }, KEYLATCH_OK);
     assert_eq!((settings.flags, settings.adaptive_quantile_per_mille), (KEYLATCH_MANAGER_ADAPTIVE, 990));
     let wrong = keylatch_manager_options { adaptive_factor_per_mille: 10, ..options };
+    // SAFETY: as above.
     let refused = out(|place| unsafe { keylatch_manager_new(&raw const wrong, place) });
     assert_eq!(refused.unwrap_err(), KEYLATCH_ECONFIG);
+    // SAFETY: as above.
     assert_eq!(unsafe { keylatch_manager_free(manager) }, KEYLATCH_OK);
     let without = Locks::new(0);
+    // SAFETY: as above.
     assert_eq!(unsafe { figures::keylatch_manager_adaptive(without.manager, &raw mut told) }, KEYLATCH_EEND);
 }
 
 #[test]
 fn orders_that_go_round_are_told() {
     let options = keylatch_manager_options { shards: 4, flags: KEYLATCH_MANAGER_LOCK_ORDER, ..sized() };
+    // SAFETY: as above.
     let manager = out(|place| unsafe { keylatch_manager_new(&raw const options, place) }).unwrap();
+    // SAFETY: as above.
     let queue = out(|place| unsafe { keylatch_queue_new(manager, place) }).unwrap();
     let locks = Locks { manager, queue };
+    // SAFETY: as above.
     let events = out(|place| unsafe { keylatch_events_new(manager, null(), place) }).unwrap();
     for (name, order) in [("one", ["x", "y"]), ("two", ["y", "x"])] {
         let session = locks.owner(name, "here", KEYLATCH_OWNER_SESSION | KEYLATCH_OWNER_RELEASES);
         for object in order {
             let (wanted, options) = (key("b", object), keylatch_request_options { owner: session, ..sized() });
+            // SAFETY: as above.
             let taken = out(|place: *mut u64| unsafe {
                 acquire::keylatch_acquire(
                     manager,
@@ -491,9 +539,11 @@ fn orders_that_go_round_are_told() {
             });
             assert_ne!(taken.unwrap(), 0);
         }
+        // SAFETY: as above.
         assert_eq!(unsafe { keylatch_owner_free(session) }, KEYLATCH_OK);
     }
     let mut reported = 0;
+    // SAFETY: as above.
     let listing = out(|place| unsafe { keylatch_lock_orders(manager, &raw mut reported, place) }).unwrap();
     let told = parties(listing);
     assert_eq!((reported, names(&told)), (1, vec![("y", "two"), ("x", "two"), ("x", "one"), ("y", "one")]));
@@ -505,6 +555,7 @@ fn orders_that_go_round_are_told() {
         .find(|(kind, _)| *kind == KEYLATCH_EVENT_LOCK_ORDER)
         .expect("it is an event too");
     assert_eq!((kind, names(&about)), (KEYLATCH_EVENT_LOCK_ORDER, names(&told)));
+    // SAFETY: as above.
     assert_eq!(unsafe { keylatch_events_free(events) }, KEYLATCH_OK);
 }
 
@@ -513,20 +564,24 @@ fn an_upgrade_arrives_in_the_queue_under_the_same_grant() {
     let locks = Locks::new(0);
     let mine = locks.hold("x", KEYLATCH_SHARED, null(), 0);
     let ask = |token| {
+        // SAFETY: as above.
         out(|place| unsafe {
             grants::keylatch_upgrade_queue(locks.manager, mine, KEYLATCH_WAIT_FOREVER, locks.queue, token, place)
         })
     };
     assert_eq!(ask(1), Ok(0), "nobody else reads");
+    // SAFETY: as above.
     assert_eq!(unsafe { grants::keylatch_downgrade(locks.manager, mine) }, KEYLATCH_OK);
     let other = locks.hold("x", KEYLATCH_SHARED, null(), 0);
     let next = || {
         let mut answer = keylatch_completion::default();
+        // SAFETY: as above.
         let status = unsafe { queue::keylatch_queue_next(locks.queue, KEYLATCH_WAIT_FOREVER, &raw mut answer) };
         assert_eq!(status, KEYLATCH_OK);
         answer
     };
     let ticket = ask(2).unwrap();
+    // SAFETY: as above.
     let cancelled = out(|place| unsafe { acquire::keylatch_cancel(locks.manager, ticket, place) });
     assert_eq!((cancelled, next().status), (Ok(1), KEYLATCH_ECANCELLED));
     let ticket = ask(3).unwrap();
@@ -534,6 +589,7 @@ fn an_upgrade_arrives_in_the_queue_under_the_same_grant() {
     assert_eq!(locks.release(other), KEYLATCH_OK);
     let answer = next();
     assert_eq!((answer.ticket, answer.token, answer.status, answer.grant), (ticket, 3, KEYLATCH_OK, mine));
+    // SAFETY: as above.
     assert_eq!(out(|place| unsafe { grants::keylatch_grant_mode(locks.manager, mine, place) }), Ok(KEYLATCH_EXCLUSIVE));
     assert_eq!(locks.release(mine), KEYLATCH_OK);
 }

@@ -22,8 +22,10 @@ impl FastObjectLockManager {
         self.core().release_number(grant)
     }
 
-    /// As [`release`](Self::release), for faces to other languages: `None` if the grant is not held, and `release` says
-    /// why; how the lock was lost, if that was in this very moment.
+    /// Releases a grant for a face to another language.
+    ///
+    /// Returns `None` if the grant is not held, and [`release`](Self::release) says why; or how the lock was lost, if that
+    /// was in this very moment.
     #[doc(hidden)]
     #[inline(always)]
     #[must_use]
@@ -52,8 +54,9 @@ impl FastObjectLockManager {
         self.core().renew(grant, ttl)
     }
 
-    /// How long a grant is safe from now on: zero once its lease has run out, although it is held until somebody takes
-    /// the lock away; `None` if it has no lease.
+    /// Returns how long a grant is safe from now on; `None` if it has no lease.
+    ///
+    /// It is zero once the lease has run out, although the grant is held until the lock is taken away.
     ///
     /// # Errors
     /// As [`release`](Self::release).
@@ -61,7 +64,7 @@ impl FastObjectLockManager {
         self.core().remaining(grant)
     }
 
-    /// Whether a grant is held and, if it is a lease, safe at this moment.
+    /// Returns whether a grant is held and, if it is a lease, safe at this moment.
     #[must_use]
     pub fn is_valid(&self, grant: Grant) -> bool {
         self.core().is_valid(grant)
@@ -75,7 +78,7 @@ impl FastObjectLockManager {
         self.core().fence(grant)
     }
 
-    /// What a grant holds, and how.
+    /// Returns what a grant holds, and how.
     ///
     /// # Errors
     /// As [`release`](Self::release).
@@ -112,8 +115,10 @@ impl FastObjectLockManager {
         self.core().as_guard(grant, || self.core().upgrade_blocking(grant, limit))
     }
 
-    /// Has `listener` called once if the hold is taken away, on the thread that does so, or at once if it has been. It
-    /// is dropped uncalled when the hold is released. It must not block.
+    /// Has `listener` called once if the hold is taken away.
+    ///
+    /// The thread that takes it away calls, or this one if that has happened already. The listener is dropped uncalled
+    /// when the hold is released. It must not block.
     ///
     /// # Errors
     /// As [`release`](Self::release).

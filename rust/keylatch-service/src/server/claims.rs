@@ -37,6 +37,8 @@ pub(super) async fn claim(
 ) -> Result<Response, Problem> {
     let call = checked(&shared, &identity, &body)?;
     let poll = poll_time(body.wait_ms, body.client_timeout_ms);
+    // A waiter keeps what it needs, and not what it was read from.
+    drop(body);
     call.asker.ensure_promise(&shared).await?;
     let arrived = shared.now();
     let refused = |refusal: Refusal| Problem::of(&refusal, shared.epoch());

@@ -212,6 +212,7 @@ def walk(server: Server, browser: Browser, pictures: Path) -> None:
         take_pictures(browser, pictures)
         browser.look_like(DESK, "light")
         update(server, browser, facts)
+        measure_twice(browser)
         narrow(browser)
         release_by_keys(server, browser)
         restart(server, browser)
@@ -242,6 +243,15 @@ def update(server: Server, browser: Browser, facts: dict[str, Any]) -> None:
     server.post("/v1/progress", {**facts["report"], "done": 60})
     until("more progress", lambda: "60 %" in browser.text("claims"))
     check("changes arrive by themselves", True)
+
+
+def measure_twice(browser: Browser) -> None:
+    """Has the page ask for figures several times, while it has no answer yet."""
+    browser.run("window.measured = false; Promise.all([1, 2, 3, 4].map(measure)).then(() => { window.measured = true; })")
+    until("four answers", lambda: browser.run("return window.measured"))
+    lines = "return [...document.querySelectorAll('#cards polyline')].map(line => line.getAttribute('points')).join(' ')"
+    points = browser.run(lines)
+    check("several measurements at a time draw numbers", bool(points) and "NaN" not in points and "Infinity" not in points)
 
 
 def narrow(browser: Browser) -> None:

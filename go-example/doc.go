@@ -47,18 +47,18 @@
 // unlock, or for each key of a batch:
 //
 //	map of sync.RWMutex in 1024 parts, never cleaned             12
-//	map of sync.Mutex in 1024 parts, cleaned on unlock           29
-//	Lock and Unlock of a Guard                                   37
+//	map of sync.Mutex in 1024 parts, cleaned on unlock           28
+//	Lock and Unlock of a Guard                                   36
 //	Acquire and Release of a Grant                               29
-//	RWMutex of a key kept at hand                                34
-//	LockMany of 16 or of 128, a key                              10
-//	the map that is never cleaned, 16 locks in order, a key      12
-//	the map that is never cleaned, 128 locks in order, a key     16
-//	TryLock of what is held, told by whom                       155
-//	one hot key, 2 goroutines, map of sync.RWMutex               20
-//	one hot key, 2 goroutines, Lock and Unlock                  160
-//	one hot key, 16 goroutines, map of sync.RWMutex              30
-//	one hot key, 16 goroutines, Lock and Unlock                 800
+//	RWMutex of a key kept at hand                                32
+//	LockMany of 16 or of 128, a key                              11
+//	the map that is never cleaned, 16 locks in order, a key      14
+//	the map that is never cleaned, 128 locks in order, a key     17
+//	TryLock of what is held, told by whom                       185
+//	one hot key, 2 goroutines, map of sync.RWMutex               16
+//	one hot key, 2 goroutines, Lock and Unlock                  131
+//	one hot key, 16 goroutines, map of sync.RWMutex              23
+//	one hot key, 16 goroutines, Lock and Unlock                 863
 //
 // A hot key is where Go's own locks are far ahead: a waiting goroutine spins a little and is handed the lock by the
 // scheduler, while here it has to be put in line, and told through a queue. For a counter that all goroutines want, use

@@ -7,7 +7,7 @@ use crate::lookup::{self, Fingerprint, find, has_key};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_shared, try_enter_exclusive};
 use crate::protocol::{leave, load, swap};
 use crate::records;
-use crate::wait::{Held, Waiter, wait_blocking};
+use crate::wait::{GoOn, Held, Waiter, wait_blocking};
 use crate::word::{Place, Word};
 use keylatch::{KeyRef, Mode};
 use std::sync::Arc;
@@ -98,10 +98,15 @@ fn next_fence(core: &Core, slot: u32, mode: Mode) -> u64 {
     last + 1
 }
 
-/// Acquires on the calling thread.
-pub(crate) fn acquire(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience) -> Result<Option<Hold>, ShmError> {
+/// Acquires on the calling thread, for as long as `go_on` says so.
+pub(crate) fn acquire(
+    core: &Arc<Core>,
+    wanted: &Wanted<'_>,
+    patience: Patience,
+    go_on: GoOn<'_>,
+) -> Result<Option<Hold>, ShmError> {
     loop {
-        let (slot, record) = match attempt(core, wanted, patience)? {
+        let (slot, record) = match attempt(core, wanted, patience, go_on)? {
             Attempt::Held(hold) => return Ok(Some(hold)),
             Attempt::Blocked { slot, record } => (slot, record),
         };
@@ -110,7 +115,7 @@ pub(crate) fn acquire(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience)
             return Ok(None);
         };
         let waiter = Waiter::new(slot, wanted.mode, false);
-        match wait_blocking(core, &waiter, deadline) {
+        match wait_blocking(core, &waiter, deadline, go_on) {
             Ok(Some(held)) => {
                 if let Some(hold) = confirm(core, wanted, slot, record, held)? {
                     return Ok(Some(hold));
@@ -126,12 +131,17 @@ pub(crate) fn acquire(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience)
 }
 
 /// Acquires if that is possible without waiting for a holder.
-pub(crate) fn attempt(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience) -> Result<Attempt, ShmError> {
+pub(crate) fn attempt(
+    core: &Arc<Core>,
+    wanted: &Wanted<'_>,
+    patience: Patience,
+    go_on: GoOn<'_>,
+) -> Result<Attempt, ShmError> {
     loop {
         core.check()?;
         let slot = match find(&core.region, wanted.print) {
             Some(slot) => slot,
-            None => match insert(core, wanted, patience)? {
+            None => match insert(core, wanted, patience, go_on)? {
                 Inserted::Held(hold) => return Ok(Attempt::Held(hold)),
                 Inserted::Found => continue,
             },
@@ -237,7 +247,7 @@ enum Inserted {
 /// Brings the key into the table, and holds it from the first moment on.
 #[cold]
 #[inline(never)]
-fn insert(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience) -> Result<Inserted, ShmError> {
+fn insert(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience, go_on: GoOn<'_>) -> Result<Inserted, ShmError> {
     let region = &core.region;
     let gate = wanted.print.gate(region);
     let gate_record = take_record(core)?;
@@ -248,7 +258,7 @@ fn insert(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience) -> Result<I
     };
     let entered = match enter(core, gate, Mode::Exclusive) {
         Some(_) => true,
-        None => match wait_blocking(core, &Waiter::new(gate, Mode::Exclusive, false), deadline) {
+        None => match wait_blocking(core, &Waiter::new(gate, Mode::Exclusive, false), deadline, go_on) {
             Ok(held) => held.is_some(),
             Err(error) => {
                 records::put(core, gate_record);

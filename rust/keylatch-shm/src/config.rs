@@ -12,8 +12,9 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone)]
 pub struct TableConfig {
-    pub(crate) keys: u32,
-    pub(crate) members: u16,
+    /// What was asked for; a table that is there already may not be smaller.
+    keys: Option<u32>,
+    members: Option<u16>,
     pub(crate) holds: Option<u32>,
     pub(crate) mode: u32,
     pub(crate) label: String,
@@ -27,8 +28,8 @@ pub(crate) const MAX_KEYS: u32 = 1 << 27;
 impl Default for TableConfig {
     fn default() -> Self {
         Self {
-            keys: 65_536,
-            members: 256,
+            keys: None,
+            members: None,
             holds: None,
             mode: 0o600,
             label: String::new(),
@@ -39,16 +40,22 @@ impl Default for TableConfig {
 }
 
 impl TableConfig {
-    /// Keys that may be held at the same time; 65,536 unless said otherwise. More may be used one after the other.
+    /// Keys that may be held at the same time; more may be used one after the other.
+    ///
+    /// Without this a new table has room for 65,536, and a table that exists is used as it is. With it, one that is smaller
+    /// is refused.
     #[must_use]
     pub fn keys(self, keys: u32) -> Self {
-        Self { keys, ..self }
+        Self { keys: Some(keys), ..self }
     }
 
-    /// Processes that may use the table at the same time; 256 unless said otherwise, at most 4,095.
+    /// Processes that may use the table at the same time; at most 4,095.
+    ///
+    /// Without this a new table has room for 256, and a table that exists is used as it is. With it, one that is smaller is
+    /// refused.
     #[must_use]
     pub fn members(self, members: u16) -> Self {
-        Self { members, ..self }
+        Self { members: Some(members), ..self }
     }
 
     /// Holds and waiting requests of all processes together; by default as many as keys, and 126 a process.
@@ -83,13 +90,24 @@ impl TableConfig {
         Self { recheck, ..self }
     }
 
+    /// Keys and members of a new table.
+    pub(crate) fn sizes(&self) -> (u32, u16) {
+        (self.keys.unwrap_or(65_536), self.members.unwrap_or(256))
+    }
+
+    /// The fewest keys and members that a table must have that exists.
+    pub(crate) fn least(&self) -> (u32, u16) {
+        (self.keys.unwrap_or(0), self.members.unwrap_or(0))
+    }
+
     pub(crate) fn check(&self) -> Result<(), ShmError> {
         let invalid = |setting, problem: String| Err(ShmError::InvalidConfig { setting, problem });
-        if self.keys == 0 || self.keys > MAX_KEYS {
-            return invalid("keys", format!("is {}; choose 1 to {MAX_KEYS}", self.keys));
+        let (keys, members) = self.sizes();
+        if keys == 0 || keys > MAX_KEYS {
+            return invalid("keys", format!("is {keys}; choose 1 to {MAX_KEYS}"));
         }
-        if self.members == 0 || self.members > MAX_MEMBERS {
-            return invalid("members", format!("is {}; choose 1 to {MAX_MEMBERS}", self.members));
+        if members == 0 || members > MAX_MEMBERS {
+            return invalid("members", format!("is {members}; choose 1 to {MAX_MEMBERS}"));
         }
         if self.holds == Some(0) || self.holds.is_some_and(|holds| holds > 2 * MAX_KEYS) {
             return invalid("holds", format!("choose 1 to {}", 2 * MAX_KEYS));

@@ -153,10 +153,12 @@ impl ShmError {
         let advice = match errno {
             libc::EACCES | libc::EPERM => "; run as the user that made the table, or make it with a wider `mode`",
             libc::ENOSPC | libc::EDQUOT => "; free space there, or make a smaller table (keys, members, holds)",
+            libc::EOPNOTSUPP => "; choose a folder in memory or on a local disk, such as /dev/shm",
             libc::EROFS => "; choose a folder that can be written to, such as /dev/shm",
             libc::ENOENT | libc::ENOTDIR => "; create the folder first",
             libc::EMFILE | libc::ENFILE => "; raise the limit of open files",
             libc::ENOMEM => "; free memory, or make a smaller table (keys, members, holds)",
+            libc::ENAMETOOLONG => "; choose a shorter name",
             libc::ELOOP => "; name the file itself, not a symbolic link to it",
             _ => "",
         };

@@ -114,13 +114,14 @@ pub(crate) fn attach_file(file: File, path: PathBuf, config: &TableConfig) -> Re
     if seen.inode != 0 && seen.inode != metadata.ino() {
         return wrong("the file is a copy of a table; remove it, and open the original or make a new one");
     }
-    if layout.sizes.keys < config.keys || layout.sizes.members < u32::from(config.members) {
+    let (keys, members) = config.least();
+    if layout.sizes.keys < keys || layout.sizes.members < u32::from(members) {
         return Err(ShmError::WrongFile {
             path,
             problem: format!(
-                "the table was made for {} keys and {} members, fewer than asked for ({} and {}); ask for less, or end \
-                 all processes that use it and remove the file",
-                layout.sizes.keys, layout.sizes.members, config.keys, config.members
+                "the table was made for {} keys and {} members, fewer than asked for ({keys} and {members}); ask for \
+                 less, or end all processes that use it and remove the file",
+                layout.sizes.keys, layout.sizes.members
             ),
         });
     }
@@ -137,7 +138,7 @@ pub(crate) fn memfd(name: &str, config: &TableConfig) -> Result<TableFile, ShmEr
     let path = PathBuf::new();
     let name = c_path(Path::new(name))?;
     // SAFETY: the name is a C string.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_ALLOW_SEALING) };
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_ALLOW_SEALING | libc::MFD_CLOEXEC) };
     if fd < 0 {
         return Err(ShmError::last_os(&path, "a file without a name could not be made"));
     }
@@ -183,7 +184,8 @@ fn create(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
 
 /// Reserves, maps and initialises a new file.
 fn fill(file: &File, path: &Path, config: &TableConfig, inode: u64) -> Result<Region, ShmError> {
-    let Some(layout) = Layout::for_config(config.keys, config.members, config.holds) else {
+    let (keys, members) = config.sizes();
+    let Some(layout) = Layout::for_config(keys, members, config.holds) else {
         return Err(ShmError::InvalidConfig {
             setting: "keys",
             problem: "the table would be too large; ask for less".into(),

@@ -66,10 +66,6 @@ impl<T: TableRef> LockGuard<T> {
         self.table.table().core()
     }
 
-    pub(crate) fn slot(&self) -> u32 {
-        self.hold.slot
-    }
-
     /// How the lock is held.
     #[must_use]
     pub fn mode(&self) -> Mode {
@@ -185,12 +181,27 @@ impl<T: TableRef> LockGuard<T> {
         let table = unsafe { std::ptr::read(&raw const this.table) };
         let core = table.table().core();
         core.check()?;
-        let key = lookup::read_text(core.region.entry(this.hold.slot));
-        if release(core, &this.hold) { Ok(()) } else { Err(ShmError::Revoked { key }) }
+        if release(core, &this.hold) {
+            return Ok(());
+        }
+        Err(ShmError::Revoked { key: lookup::read_text(core.region.entry(this.hold.slot)) })
     }
 
     /// Releases the lock; the same as dropping the guard.
     pub fn release(self) {}
+
+    /// Releases the lock as if no caller had had it.
+    ///
+    /// The report of a death is for the next holder.
+    pub fn give_back(self) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the value is not used or dropped after this; the handle is dropped at the end of this function.
+        let table = unsafe { std::ptr::read(&raw const this.table) };
+        let core = table.table().core();
+        if !core.is_forked() {
+            give_back(core, &this.hold);
+        }
+    }
 }
 
 impl SharedLockGuard<'_> {

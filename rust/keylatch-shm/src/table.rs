@@ -8,7 +8,7 @@ use crate::file::{self, TableFile};
 use crate::guard::{LockBatch, SharedLockGuard, Unfinished};
 use crate::listed::{HoldId, HolderInfo, TableFigures};
 use crate::lookup::{Fingerprint, find};
-use crate::pending::{Lock, PreparedKey};
+use crate::pending::Lock;
 use crate::request::{BatchLockRequest, LockRequest};
 use crate::{listing, revoke, watch};
 use keylatch::KeyRef;
@@ -94,7 +94,9 @@ impl SharedTable {
         Self::join(file::attach(path.as_ref(), config)?, config)
     }
 
-    /// Makes a table without a name, for processes that inherit or are sent its descriptor. It cannot be truncated.
+    /// Makes a table without a name, for processes that are forked or are sent its descriptor. It cannot be truncated.
+    ///
+    /// The descriptor is closed by `exec`; clear `FD_CLOEXEC` on a duplicate of it for a program that shall inherit it.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -137,15 +139,6 @@ impl SharedTable {
     #[inline(always)]
     pub fn lock<'a>(&'a self, request: LockRequest<'a>) -> Lock<'a> {
         Lock { table: self, request }
-    }
-
-    /// Looks a key up once, for a caller that acquires it again and again.
-    ///
-    /// # Errors
-    /// [`ShmError::InvalidKey`].
-    pub fn prepare<'k>(&self, key: impl Into<KeyRef<'k>>) -> Result<PreparedKey<'_>, ShmError> {
-        let key = key.into();
-        Ok(PreparedKey::new(self, key, self.fingerprint(key)?))
     }
 
     /// Waits to hold an object alone.
@@ -229,7 +222,7 @@ impl SharedTable {
             Patience::Until(None) => Patience::Until(request.limit.deadline(self.core().config.default_timeout)),
             other => other,
         };
-        if let Some(hold) = acquire(self.core_arc(), &wanted, patience)? {
+        if let Some(hold) = acquire(self.core_arc(), &wanted, patience, &mut || true)? {
             return Ok(SharedLockGuard::new(self, hold));
         }
         let (key, holders) = (key.to_owned(), self.holders_of_print(wanted.print));

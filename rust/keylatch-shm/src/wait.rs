@@ -258,11 +258,17 @@ impl Waiter {
     }
 }
 
-/// Waits on the calling thread until granted, or until the deadline.
+/// Says whether the caller still waits.
+///
+/// It is asked after each sleep of its thread, which a signal ends.
+pub(crate) type GoOn<'f> = &'f mut dyn FnMut() -> bool;
+
+/// Waits on the calling thread until granted, until the deadline, or until `go_on` says no.
 pub(crate) fn wait_blocking(
     core: &Core,
     waiter: &Arc<Waiter>,
     deadline: Option<Instant>,
+    go_on: GoOn<'_>,
 ) -> Result<Option<Held>, ShmError> {
     let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     waiter.enqueue(core);
@@ -273,6 +279,9 @@ pub(crate) fn wait_blocking(
         let pause = left().map_or(core.recheck(), |left| left.min(core.recheck()));
         if waiter.word.load(Ordering::Acquire) == 0 {
             futex::wait(&waiter.word, 0, Some(pause));
+            if !go_on() {
+                return Ok(waiter.abandon(core));
+            }
         }
     }
     let bell = turn::bell(&core.region, core.me, waiter.slot);
@@ -306,6 +315,9 @@ pub(crate) fn wait_blocking(
                     timed_out = (slept >= pause && bell.load(Ordering::SeqCst) == seen).then_some(seen);
                     if timed_out.is_some() {
                         core.rechecks.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if !go_on() {
+                        return Ok(waiter.abandon(core));
                     }
                 }
                 Err(error) => {

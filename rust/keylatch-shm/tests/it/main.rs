@@ -3,4 +3,5 @@
 mod bad_input;
 mod children;
 mod locking;
+mod prepared;
 mod processes;

@@ -11,7 +11,8 @@ exclusive 1
 `alock` is the same for asyncio, `lock_many` takes many keys at once, `try_lock` does not wait. `session` is for
 transactions, `holders` and `waiters` tell who is in whose way, and `subscribe` what has happened: see `keylatch.events`.
 `keylatch.prometheus` shows the figures to Prometheus. `keylatch.claims` has one do a piece of work, and the others wait
-for its outcome. `keylatch.remote` has the locks and claims of a server, for programs that share no process.
+for its outcome. `SharedTable` has locks between the processes of one machine, which survive that one of them is killed.
+`keylatch.remote` has the locks and claims of a server, for programs that share no process.
 """
 
 from . import claims, events
@@ -26,15 +27,18 @@ from ._exceptions import (
     LockDeadlock,
     LockTimeout,
     NotHeld,
+    SharedFileError,
     TableFull,
+    TooManyProcesses,
     TooManyWaiters,
     UpgradeConflict,
     WouldBlock,
 )
-from ._keylatch import Acquire, Guard, Owner, Session, __version__
+from ._keylatch import Acquire, Guard, Owner, Session, SharedGuard, __version__
 from ._manager import AcquireMany, Batch, LockManager
 from ._named import NamedLockManager
 from ._report import LockReport
+from ._shared import AcquireShared, SharedTable
 from ._types import (
     AdaptiveState,
     AdaptiveTimeout,
@@ -53,6 +57,8 @@ from ._types import (
     Lost,
     Mode,
     ShardMetrics,
+    SharedFigures,
+    SharedHolder,
     TopKey,
     WaiterInfo,
     WaitHistogram,
@@ -61,6 +67,7 @@ from ._types import (
 __all__ = [
     "Acquire",
     "AcquireMany",
+    "AcquireShared",
     "AdaptiveState",
     "AdaptiveTimeout",
     "Batch",
@@ -95,7 +102,13 @@ __all__ = [
     "Owner",
     "Session",
     "ShardMetrics",
+    "SharedFigures",
+    "SharedFileError",
+    "SharedGuard",
+    "SharedHolder",
+    "SharedTable",
     "TableFull",
+    "TooManyProcesses",
     "TooManyWaiters",
     "TopKey",
     "UpgradeConflict",

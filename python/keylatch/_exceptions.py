@@ -132,6 +132,23 @@ class InvalidConfig(KeylatchError, ValueError):
     """Which one."""
 
 
+class TooManyProcesses(KeylatchError):
+    """As many processes use a shared table as it was made for."""
+
+    limit: int = 0
+    """The setting members."""
+
+
+class SharedFileError(KeylatchError, OSError):
+    """The file of a shared table cannot be made or used, or was damaged; the message says what to do.
+
+    >>> from keylatch import SharedTable
+    >>> SharedTable("/no/such/folder/locks")
+    Traceback (most recent call last):
+    keylatch.SharedFileError: [Errno 2] ...; create the folder first: '/no/such/folder...
+    """
+
+
 class Forked(KeylatchError, RuntimeError):
     """The process is a fork of the one that made the manager; make a new one there.
 

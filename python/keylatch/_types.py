@@ -5,7 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._keylatch import SharedHold
 
 Part = str | bytes
 Key = str | bytes | tuple[Part, Part] | tuple[Part, Part, Part | None]
@@ -37,6 +40,42 @@ class Holder:
     """How the lock is held."""
     held_for: float
     """For how many seconds at least: taking a free lock reads no clock, so time counts from the first look at it."""
+
+
+@dataclass(frozen=True)
+class SharedHolder(Holder):
+    """A lock of a shared table that a process holds. As a str it is a sentence."""
+
+    key: Key
+    """What is held; of a long key the first 80 bytes."""
+    pid: int
+    """The process id, as the holder itself sees it."""
+    program: str
+    """The name of the holder's program."""
+    label: str
+    """What the process called itself when it opened the table."""
+    hold: SharedHold = field(repr=False)
+    """Names the hold, for SharedTable.revoke()."""
+    _text: str = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFigures:
+    """Sizes and counts of a shared table."""
+
+    keys: int
+    """Keys that may be held at the same time."""
+    members: int
+    """Processes that may use the table at the same time."""
+    live_members: int
+    """Processes that do."""
+    recoveries: int
+    """Dead processes whose locks were freed since the table was made."""
+    bytes: int
+    """Size of the file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import pytest
@@ -23,6 +25,21 @@ def locks() -> Iterator[LockManager]:
     yield manager
     figures = manager.get_metrics().shard_metrics
     assert (figures.holders, figures.waiters) == (0, 0)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder in memory, for tables."""
+    with TemporaryDirectory(dir="/dev/shm") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_table() -> Iterator[str]:
+    """A table for the locks of these tests alone, in this process and its children."""
+    with TemporaryDirectory(dir="/dev/shm") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KEYLATCH_SHARED_TABLE", f"{folder}/locks")
+        yield f"{folder}/locks"
 
 
 class Background(threading.Thread):

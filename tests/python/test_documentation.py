@@ -15,17 +15,19 @@ import pytest
 import keylatch
 import keylatch.claims
 import keylatch.log
+import keylatch.multiprocessing
 import keylatch.prometheus
 import keylatch.remote
 from keylatch import LockManager
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = (keylatch.events, keylatch.claims, keylatch.prometheus, keylatch.multiprocessing)
 
 
 def documented() -> Iterator[tuple[str, str]]:
     """Everything public that has an example, and its documentation. doctest by itself overlooks the compiled half."""
     things: dict[str, Any] = {"keylatch": keylatch}
-    things |= {module.__name__: module for module in (keylatch.events, keylatch.claims, keylatch.prometheus)}
+    things |= {module.__name__: module for module in EXAMPLES}
     for module in list(things.values()):
         things |= {f"{module.__name__}.{name}": getattr(module, name) for name in module.__all__}
     for name, thing in list(things.items()):
@@ -39,12 +41,13 @@ def documented() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "text"), list(documented()), ids=lambda argument: argument.partition("\n")[0][:40])
 def test_examples(name: str, text: str) -> None:
     names = {"__name__": "__main__", **{public: getattr(keylatch, public) for public in keylatch.__all__}}
+    names |= {public: getattr(keylatch.multiprocessing, public) for public in keylatch.multiprocessing.__all__}
     examples = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     assert examples.examples
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples).failed == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/python-processes.md"])
 def test_guide_examples_run(page: str) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks
@@ -53,7 +56,7 @@ def test_guide_examples_run(page: str) -> None:
 
 
 def test_everything_public_says_what_it_is() -> None:
-    modules = (keylatch, keylatch.events, keylatch.claims, keylatch.log, keylatch.prometheus, keylatch.remote)
+    modules = (keylatch, *EXAMPLES, keylatch.log, keylatch.remote)
     for module, name in [(each, public) for each in modules for public in each.__all__]:
         thing = getattr(module, name)
         if inspect.isclass(thing):

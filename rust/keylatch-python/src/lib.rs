@@ -31,6 +31,7 @@ mod raw;
 mod request;
 mod session;
 mod settings;
+mod shared;
 mod wait;
 
 use pyo3::prelude::*;
@@ -66,6 +67,16 @@ mod _keylatch {
     use super::pending::Pending;
     #[pymodule_export]
     use super::session::Session;
+    #[pymodule_export]
+    use super::shared::ProcessLock;
+    #[pymodule_export]
+    use super::shared::ProcessSemaphore;
+    #[pymodule_export]
+    use super::shared::SharedGuard;
+    #[pymodule_export]
+    use super::shared::SharedHold;
+    #[pymodule_export]
+    use super::shared::SharedTable;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

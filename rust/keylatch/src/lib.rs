@@ -136,7 +136,6 @@ mod session;
 mod subscription;
 mod sync;
 mod table;
-pub mod tier;
 mod wait;
 
 pub use backend::{BackendGuard, BoxedAcquire, DisabledLockManager, GlobalLockManager, ObjectLocks, open_backend};

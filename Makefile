@@ -58,6 +58,14 @@ test-shm: need-rust ## locks between processes: the crate's tests and the quick 
 	$(call say,Locks between processes: tests and the quick searches of the model)
 	@$(CARGO) test --no-fail-fast -p keylatch-shm $(ARGS)
 
+test: test-etcd
+
+.PHONY: test-etcd etcd-model
+
+test-etcd: need-rust need-python ## locks between machines: against real etcd servers, and the searches of the model
+	$(call say,Locks between machines: real etcd servers and the model)
+	@$(CARGO) test --no-fail-fast -p keylatch-etcd $(ARGS)
+
 test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
 	$(call say,C 1/3: the crate behind the header and the scenarios)
 	@$(CARGO) test -p keylatch-capi -p keylatch-header --features keylatch-capi/forced-panic $(ARGS)
@@ -212,6 +220,9 @@ CHAOS ?= 30
 CONTROLS ?= no-recovery false-deaths silent-deaths
 # Every so many instructions a point; 1 is each.
 STRIDE ?= 1
+
+etcd-model: need-rust ## search the whole model of the locks between machines (some minutes)
+	@CARGO_PROFILE_TEST_OPT_LEVEL=3 $(CARGO) test -p keylatch-etcd --lib model:: -- --include-ignored --nocapture --test-threads 1 $(ARGS)
 
 claims-model: need-rust ## model-check the protocol of claims in its larger set-ups (stateright, minutes)
 	$(call say,The protocol of claims)

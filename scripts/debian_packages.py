@@ -22,6 +22,8 @@ PACKAGES = {
     "prometheus": ["prometheus"],
     "promtool": ["prometheus"],
     "chromium": ["chromium"],
+    "etcd": ["etcd-server"],
+    "etcdctl": ["etcd-client"],
     "chromedriver": ["chromium-driver"],
     "redis-server": ["redis-server", "redis-tools", "libjemalloc2", "liblzf1"],
 }

@@ -1,0 +1,188 @@
+//! From a wish to a hold: create, wait for what is older, confirm.
+//!
+//! Each acquisition has names of its own for its entries, so a request that is sent again, or arrives late, can only
+//! concern this acquisition. Whatever way it ends, what it may have created is removed: [`Attempt`] does that when it is
+//! dropped, which is how a wait is cancelled.
+
+use crate::client::{Answer, CallError, Signal};
+use crate::entry::{Created, Entries, Marker, Place, Wish};
+use crate::error::EtcdError;
+use crate::hold::{Hold, remove};
+use crate::space::{Epoch, Space};
+use crate::wire::{TxnRequest, TxnResponse};
+use std::sync::Arc;
+
+/// Waits until the locks are held. Dropping the future cancels it.
+pub(crate) async fn acquire(space: Arc<Space>, wish: Wish) -> Result<Hold, EtcdError> {
+    loop {
+        let attempt = Attempt::new(&space, &wish).await?;
+        let session = Arc::clone(&attempt.entries.session);
+        let outcome = tokio::select! {
+            biased;
+            // What this lease had is gone; the wait goes on under the next.
+            () = session.ended() => None,
+            outcome = attempt.wait() => outcome,
+        };
+        if let Some(outcome) = outcome {
+            return outcome;
+        }
+    }
+}
+
+/// Acquires the locks if all are free; leaves nothing behind otherwise.
+pub(crate) async fn acquire_now(space: Arc<Space>, wish: Wish) -> Result<Hold, EtcdError> {
+    loop {
+        let attempt = Attempt::new(&space, &wish).await?;
+        let session = Arc::clone(&attempt.entries.session);
+        let outcome = tokio::select! {
+            biased;
+            () = session.ended() => None,
+            outcome = attempt.take(&wish) => outcome,
+        };
+        if let Some(outcome) = outcome {
+            return outcome;
+        }
+    }
+}
+
+/// Entries that may exist in etcd; dropping it removes them.
+struct Attempt {
+    space: Arc<Space>,
+    entries: Entries,
+    marker: Marker,
+    /// The epoch that the creation compared.
+    epoch: Epoch,
+    /// Whether a hold has taken the entries over.
+    is_over: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.is_over {
+            remove(&self.space, self.entries.clone(), self.marker);
+        }
+    }
+}
+
+impl Attempt {
+    async fn new(space: &Arc<Space>, wish: &Wish) -> Result<Self, EtcdError> {
+        let session = space.session().await?;
+        let entries = Entries::new(space, session, wish);
+        // Until the creation is answered, a copy of it may arrive after the removal.
+        Ok(Self { space: Arc::clone(space), entries, marker: Marker::Leave, epoch: space.epoch(), is_over: false })
+    }
+
+    /// The hold; nothing if the entries were lost and a new attempt has to be made.
+    async fn wait(mut self) -> Option<Result<Hold, EtcdError>> {
+        let mut place = match self.create().await? {
+            Ok(place) => place,
+            Err(error) => return Some(Err(error)),
+        };
+        while let Some(predecessor) = place.predecessors.first() {
+            let mut watch = self.space.watches.deletion(predecessor.clone(), place.read_at + 1);
+            while matches!(watch.next().await, Signal::Put(..)) {}
+            drop(watch);
+            // The predecessor is gone, or the watch broke. In either case: is our own entry there, and what is older?
+            place = match self.look(place.revision).await? {
+                Ok(place) => place,
+                Err(error) => return Some(Err(error)),
+            };
+        }
+        self.hold(place.revision)
+    }
+
+    /// The hold; an error if another is in the way.
+    async fn take(mut self, wish: &Wish) -> Option<Result<Hold, EtcdError>> {
+        loop {
+            self.epoch = self.space.epoch();
+            let request = self.entries.creation_alone(&self.space, &self.epoch);
+            let answer = match self.ask(request).await? {
+                Ok(answer) => answer,
+                Err(error) => return Some(Err(error)),
+            };
+            self.marker = if answer.is_repeated { Marker::Leave } else { Marker::None };
+            match self.entries.created(&answer.body) {
+                Created::At(place) => return self.hold(place.revision),
+                Created::Before => {
+                    let revision = match self.look(1).await? {
+                        Ok(place) => place.revision,
+                        Err(error) => return Some(Err(error)),
+                    };
+                    return self.hold(revision);
+                }
+                Created::Busy => {
+                    self.is_over = self.marker == Marker::None;
+                    return Some(Err(EtcdError::WouldBlock { key: wish.key() }));
+                }
+                Created::OtherEpoch => {
+                    if let Err(error) = self.space.read_epoch().await {
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn create(&mut self) -> Option<Result<Place, EtcdError>> {
+        loop {
+            self.epoch = self.space.epoch();
+            let request = self.entries.creation(&self.space, &self.epoch);
+            let answer = match self.ask(request).await? {
+                Ok(answer) => answer,
+                Err(error) => return Some(Err(error)),
+            };
+            self.marker = if answer.is_repeated { Marker::Leave } else { Marker::None };
+            match self.entries.created(&answer.body) {
+                Created::At(place) => return Some(Ok(place)),
+                // An answer was lost. The entries know their revision; what is older is read by it.
+                Created::Before => {
+                    let place = match self.look(i64::MAX).await? {
+                        Ok(place) => place,
+                        Err(error) => return Some(Err(error)),
+                    };
+                    return self.look(place.revision).await;
+                }
+                Created::OtherEpoch | Created::Busy => {
+                    if let Err(error) = self.space.read_epoch().await {
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The place of the entries; nothing if one of them is gone.
+    async fn look(&self, revision: i64) -> Option<Result<Place, EtcdError>> {
+        match self.ask(self.entries.look(&self.space, &self.epoch, revision)).await? {
+            Ok(answer) if !answer.body.succeeded => self.space.read_epoch().await.err().map(Err),
+            Ok(answer) => self.entries.looked(&answer.body).map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Sends a transaction; nothing if the lease does not exist any more.
+    async fn ask(&self, request: TxnRequest) -> Option<Result<Answer<TxnResponse>, EtcdError>> {
+        match self.space.client.txn(request).await {
+            Ok(answer) => Some(Ok(answer)),
+            Err(CallError::NoLease) => {
+                self.entries.session.end();
+                None
+            }
+            Err(CallError::Failed(error)) => Some(Err(error)),
+        }
+    }
+
+    /// Turns the entries into a hold, unless the lease is over by our own clock.
+    fn hold(mut self, revision: i64) -> Option<Result<Hold, EtcdError>> {
+        if !self.entries.session.is_valid() {
+            return None;
+        }
+        let Some(fence) = crate::fence::first(self.epoch.number, revision) else {
+            let problem =
+                format!("revision {revision} is beyond what fences can hold; raise the epoch in a new cluster");
+            return Some(Err(EtcdError::Server { problem }));
+        };
+        self.is_over = true;
+        Some(Ok(Hold::new(Arc::clone(&self.space), self.entries.clone(), self.marker, (fence, revision))))
+    }
+}

@@ -1,0 +1,170 @@
+//! What is held, how its loss is noticed, and how it is given back.
+
+use crate::client::{CallError, Signal};
+use crate::entry::{Entries, Marker};
+use crate::space::Space;
+use crate::wire::{RangeRequest, TxnRequest};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// A hold this old is watched.
+///
+/// Shorter ones end before anyone could say more than their lease does.
+const WATCHED_AFTER: Duration = Duration::from_millis(100);
+
+/// Entries that hold. Dropping it gives them back, without waiting.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    space: Arc<Space>,
+    entries: Entries,
+    marker: Marker,
+    fence: u64,
+    revision: i64,
+    loss: Arc<Loss>,
+    watching: JoinHandle<()>,
+    is_released: bool,
+}
+
+/// Whether a hold was lost otherwise than with its lease.
+#[derive(Debug, Default)]
+struct Loss {
+    is_lost: AtomicBool,
+    notify: Notify,
+}
+
+impl Hold {
+    pub(crate) fn new(space: Arc<Space>, entries: Entries, marker: Marker, (fence, revision): (u64, i64)) -> Self {
+        let loss = Arc::new(Loss::default());
+        let watching = {
+            let (space, entries, loss) = (Arc::clone(&space), entries.clone(), Arc::clone(&loss));
+            space.runtime.clone().spawn(async move {
+                tokio::time::sleep(WATCHED_AFTER).await;
+                watch(&space, &entries, revision).await;
+                // Pairs with: the load in `is_valid`.
+                loss.is_lost.store(true, Ordering::Release);
+                loss.notify.notify_waiters();
+            })
+        };
+        Self { space, entries, marker, fence, revision, loss, watching, is_released: false }
+    }
+
+    /// Whether it is held: by our own clock, and as far as the server has said.
+    pub(crate) fn is_valid(&self) -> bool {
+        // Pairs with: the store of the watching task.
+        !self.loss.is_lost.load(Ordering::Acquire) && self.entries.session.is_valid()
+    }
+
+    pub(crate) fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Returns when it is lost.
+    pub(crate) async fn lost(&self) {
+        let notified = self.loss.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if self.is_valid() {
+            tokio::select! {
+                () = notified => {}
+                () = self.entries.session.ended() => {}
+            }
+        }
+    }
+
+    /// Gives the entries back; the task ends when the server has answered.
+    pub(crate) fn release(mut self) -> Option<JoinHandle<()>> {
+        self.is_released = true;
+        remove(&self.space, self.entries.clone(), self.marker)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // In a forked child the hold is the parent's, and so are the threads.
+        if self.space.is_forked() {
+            return;
+        }
+        self.watching.abort();
+        if !self.is_released {
+            remove(&self.space, self.entries.clone(), self.marker);
+        }
+    }
+}
+
+/// Removes entries; repeats until the server has answered or the lease is over.
+///
+/// Nothing in a forked child: the entries are the parent's.
+pub(crate) fn remove(space: &Arc<Space>, entries: Entries, marker: Marker) -> Option<JoinHandle<()>> {
+    if space.is_forked() {
+        return None;
+    }
+    let client = Arc::clone(&space.client);
+    Some(space.runtime.spawn(async move {
+        let removal = async {
+            loop {
+                let mut names = entries.names();
+                let done = match (names.next(), names.next(), marker) {
+                    (Some(only), None, Marker::None) => client.delete(only.to_vec()).await.map(drop),
+                    _ => client.txn(entries.removal(marker)).await.map(drop),
+                };
+                match done {
+                    Ok(()) | Err(CallError::NoLease) => return,
+                    // A full database refuses the marker, but no deletion.
+                    Err(CallError::Failed(_)) if marker == Marker::Leave => {
+                        let _ = client.txn(entries.removal(Marker::None)).await;
+                    }
+                    Err(CallError::Failed(_)) => {}
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::select! {
+            () = removal => {}
+            // What is attached to the lease goes with it.
+            () = entries.session.ended() => {}
+        }
+    }))
+}
+
+/// Returns when one of the entries is gone.
+async fn watch(space: &Arc<Space>, entries: &Entries, revision: i64) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for name in entries.names() {
+        let (space, name) = (Arc::clone(space), name.to_vec());
+        tasks.spawn(async move { gone(&space, name, revision).await });
+    }
+    let _ = tasks.join_next().await;
+}
+
+/// Returns when a key is gone that was created at this revision.
+async fn gone(space: &Space, name: Vec<u8>, revision: i64) {
+    let mut from = revision + 1;
+    loop {
+        let mut watch = space.watches.deletion(name.clone(), from);
+        loop {
+            match watch.next().await {
+                Signal::Deleted(..) => return,
+                Signal::Put(..) => {}
+                Signal::Broken => break,
+            }
+        }
+        let look = crate::wire::RequestOp::range(RangeRequest { keys_only: true, ..RangeRequest::key(name.clone()) });
+        match space.client.txn(TxnRequest { success: vec![look], ..TxnRequest::default() }).await {
+            Ok(answer) => {
+                let found = answer.body.responses.first().and_then(|response| response.kvs().first());
+                if found.is_none_or(|kv| kv.create_revision != revision) {
+                    return;
+                }
+                from = answer.body.header.map_or(from, |header| header.revision + 1);
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Who holds and who waits, over all processes; and taking locks away.
+
+use crate::error::EtcdError;
+use crate::layout::{read_entry_value, read_member_value};
+use crate::space::Space;
+use crate::wire::{ASCENDING, BY_CREATION, Compare, KeyValue, RangeRequest, RequestOp, TxnRequest};
+use keylatch::{KeyRef, Mode, ObjectKey};
+use std::collections::HashMap;
+
+/// Entries of a page, when all queues are listed.
+const PAGE: i64 = 1_000;
+
+/// A hold or a waiting request of any process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryInfo {
+    /// The key; each part is cut after 256 bytes.
+    pub key: ObjectKey,
+    /// How it is held or asked for.
+    pub mode: Mode,
+    /// Whether it waits.
+    pub waits: bool,
+    /// The process: host, number and label.
+    pub process: String,
+    /// The owner that the request named.
+    pub owner: String,
+    /// When it joined its queue; a lower one is older.
+    pub revision: i64,
+    /// Whether it is of this process and handle.
+    pub own: bool,
+}
+
+/// The entries of a queue in order, and which of them wait.
+fn in_order(mut queue: Vec<&KeyValue>, mode: impl Fn(&KeyValue) -> Option<Mode>) -> Vec<(&KeyValue, Mode, bool)> {
+    queue.sort_by_key(|kv| kv.create_revision);
+    let mut has_writer = false;
+    let mut is_first = true;
+    let mut list = Vec::with_capacity(queue.len());
+    for kv in queue {
+        let Some(mode) = mode(kv) else { continue };
+        let waits = match mode {
+            Mode::Exclusive => !is_first,
+            _ => has_writer,
+        };
+        has_writer |= mode == Mode::Exclusive;
+        is_first = false;
+        list.push((kv, mode, waits));
+    }
+    list
+}
+
+/// Lists the entries of one key, or of all.
+pub(crate) async fn list(space: &Space, key: Option<KeyRef<'_>>) -> Result<Vec<EntryInfo>, EtcdError> {
+    let members = space.client.range(RangeRequest::prefix(space.layout.members())).await?;
+    let lease_of = |key: &[u8]| key.rsplit(|&b| b == b'/').next().map(<[u8]>::to_vec).unwrap_or_default();
+    let processes: HashMap<Vec<u8>, String> =
+        members.kvs.iter().map(|kv| (lease_of(&kv.key), read_member_value(&kv.value))).collect();
+    let prefix = key.map_or_else(|| space.layout.queues(), |key| space.layout.queue(key).into_bytes());
+    let entries = read_all(space, prefix).await?;
+    let own = space.session_now().map(|session| session.lease);
+    let mut queues: HashMap<&str, Vec<&KeyValue>> = HashMap::new();
+    for kv in &entries {
+        if let Some(name) = space.layout.parse(&kv.key) {
+            queues.entry(name.queue).or_default().push(kv);
+        }
+    }
+    let mode = |kv: &KeyValue| space.layout.parse(&kv.key).map(|name| name.mode);
+    let mut list = Vec::with_capacity(entries.len());
+    for (kv, mode, waits) in queues.into_values().flat_map(|queue| in_order(queue, mode)) {
+        let Some((owner, key)) = read_entry_value(&kv.value) else { continue };
+        let process = processes.get(format!("{:016x}", kv.lease).as_bytes()).cloned().unwrap_or_default();
+        let own = own == Some(kv.lease);
+        list.push(EntryInfo { key, mode, waits, process, owner, revision: kv.create_revision, own });
+    }
+    list.sort_by(|a, b| (&a.key, a.revision).cmp(&(&b.key, b.revision)));
+    Ok(list)
+}
+
+/// All keys below a prefix, as they were at one revision.
+async fn read_all(space: &Space, prefix: Vec<u8>) -> Result<Vec<KeyValue>, EtcdError> {
+    let mut request = RangeRequest { limit: PAGE, ..RangeRequest::prefix(prefix) };
+    let mut all = Vec::new();
+    loop {
+        let page = space.client.range(request.clone()).await?;
+        // The later pages are of the same moment.
+        request.revision = page.header.map_or(0, |header| header.revision);
+        let is_last = !page.more;
+        all.extend(page.kvs);
+        match all.last() {
+            Some(last) if !is_last => {
+                request.key.clone_from(&last.key);
+                request.key.push(0);
+            }
+            _ => return Ok(all),
+        }
+    }
+}
+
+/// Deletes the entries that hold a key, and returns how many.
+pub(crate) async fn revoke(space: &Space, key: KeyRef<'_>) -> Result<u32, EtcdError> {
+    let queue = space.layout.queue(key);
+    let request =
+        RangeRequest { sort_order: ASCENDING, sort_target: BY_CREATION, ..RangeRequest::prefix(queue.into_bytes()) };
+    let found = space.client.range(request).await?;
+    let mode = |kv: &KeyValue| space.layout.parse(&kv.key).map(|name| name.mode);
+    let mut revoked = 0;
+    for (kv, _, waits) in in_order(found.kvs.iter().collect(), mode) {
+        if waits {
+            continue;
+        }
+        // The key is used once, so this cannot hit a younger entry; the comparison counts what was deleted.
+        let request = TxnRequest {
+            compare: vec![Compare::created_at(kv.key.clone(), kv.create_revision)],
+            success: vec![RequestOp::delete(kv.key.clone())],
+            failure: Vec::new(),
+        };
+        revoked += u32::from(space.client.txn(request).await?.body.succeeded);
+    }
+    Ok(revoked)
+}

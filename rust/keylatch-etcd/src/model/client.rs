@@ -1,0 +1,268 @@
+//! What a process decides, one step each.
+
+use super::fault::Fault;
+use super::state::{Client, Gate, Id, Message, Op, Phase, Session, Setup, Shape, State, TTL};
+
+impl Client {
+    pub(super) fn new(lease: u8) -> Self {
+        Self {
+            op: 0,
+            phase: Phase::Idle,
+            seq: 0,
+            tainted: false,
+            predecessors: Vec::new(),
+            fence: 0,
+            session: Session::Live,
+            lease,
+            deadline: TTL,
+            pending: Vec::new(),
+            wrote: false,
+            deleted: false,
+        }
+    }
+
+    pub(super) fn is_valid(&self, now: u8) -> bool {
+        self.session == Session::Live && now < self.deadline
+    }
+
+    fn end_op(&mut self) {
+        self.op += 1;
+        self.rest();
+    }
+
+    /// Back to the start of the operation, or of the next.
+    fn rest(&mut self) {
+        self.phase = Phase::Idle;
+        self.tainted = false;
+        self.predecessors.clear();
+        self.fence = 0;
+        self.wrote = false;
+        self.deleted = false;
+    }
+}
+
+/// The steps of the clients; `Setup` knows the scripts and the fault.
+impl Setup {
+    pub(super) fn chunks(&self, op: &Op) -> u8 {
+        let split = op.keys.len() > 1 && (op.shape == Shape::Chunks || self.has(Fault::BatchSplit));
+        if split { op.keys.len() as u8 } else { 1 }
+    }
+
+    fn creation(&self, op: &Op, id: Id, lease: u8, chunk: u8) -> Message {
+        let chunks = self.chunks(op);
+        let mut keys = op.keys.clone();
+        if !self.has(Fault::BatchSplit) {
+            keys.sort_unstable();
+        }
+        let gated = keys.len() > 1 && !self.has(Fault::NoGate) && !self.has(Fault::BatchSplit);
+        let gate = match (gated, chunks) {
+            (false, _) => Gate::Ignore,
+            (true, 1) => Gate::Open,
+            (true, _) if chunk == 0 => Gate::Close,
+            (true, _) => Gate::Reopen,
+        };
+        if chunks > 1 {
+            keys = vec![keys[usize::from(chunk)]];
+        }
+        Message::Create { id, lease, keys, gate }
+    }
+
+    pub(super) fn begin(&self, s: &mut State, client: usize) {
+        let c = &mut s.clients[client];
+        if !self.has(Fault::KeyReused) {
+            c.seq += 1;
+        }
+        c.phase = Phase::Creating(0);
+        self.send_creation(s, client, 0);
+    }
+
+    /// Sends a creation, the first time or again.
+    pub(super) fn send_creation(&self, s: &mut State, client: usize, chunk: u8) {
+        let op = self.scripts[client][s.clients[client].op].clone();
+        let (seq, lease) = (s.clients[client].seq, s.clients[client].lease);
+        s.send(self.creation(&op, (client, seq), lease, chunk));
+    }
+
+    pub(super) fn send_confirm(&self, s: &mut State, client: usize) {
+        let op = self.scripts[client][s.clients[client].op].clone();
+        s.clients[client].phase = Phase::Confirming;
+        s.send(Message::Confirm { id: (client, s.clients[client].seq), keys: op.keys });
+    }
+
+    /// Ends the operation with a removal of its entries.
+    pub(super) fn remove(&self, s: &mut State, client: usize) {
+        let c = &mut s.clients[client];
+        let unanswered = matches!(c.phase, Phase::Creating(_));
+        if unanswered && self.has(Fault::UnknownIsFailure) {
+            c.end_op();
+            return;
+        }
+        let marker = (c.tainted || unanswered) && !self.has(Fault::NoMarker);
+        let (seq, lease) = (c.seq, c.lease);
+        c.pending.push((seq, marker));
+        c.end_op();
+        s.send(Message::Remove { id: (client, seq), lease, marker });
+    }
+
+    pub(super) fn lose(&self, s: &mut State, client: usize) {
+        let c = &mut s.clients[client];
+        let lease = c.lease;
+        c.pending.clear();
+        match c.phase {
+            Phase::Held => c.end_op(),
+            // A waiter begins again under the new lease.
+            _ => c.rest(),
+        }
+        if self.has(Fault::LeaseBeforeRevoke) {
+            c.session = Session::Granting;
+            s.send(Message::Grant { client, sent: s.now });
+        } else {
+            c.session = Session::Revoking;
+            s.send(Message::Revoke { client, lease });
+        }
+    }
+
+    /// Holds, or waits for what is older.
+    fn settle(&self, s: &mut State, client: usize) {
+        let late = s.now >= s.clients[client].deadline || s.clients[client].session != Session::Live;
+        let c = &mut s.clients[client];
+        if c.predecessors.iter().any(|p| p.1.is_some()) {
+            c.phase = Phase::Waiting;
+        } else if late && !self.has(Fault::NoClockCheck) {
+            // The lease may be over: nothing is believed before the new lease.
+            c.phase = Phase::Waiting;
+        } else {
+            c.phase = Phase::Held;
+            if self.has(Fault::NoClockCheck) {
+                c.deadline = c.deadline.max(s.now + 1);
+            }
+        }
+    }
+
+    pub(super) fn predecessor_gone(&self, s: &mut State, client: usize) {
+        if self.has(Fault::NoConfirm) || self.has(Fault::OlderIgnored) {
+            let gone = |rev: u8| !s.server.entries.iter().any(|e| e.rev == rev);
+            let op = self.scripts[client][s.clients[client].op].clone();
+            let id = (client, s.clients[client].seq);
+            let own = s.server.entries.iter().filter(|e| e.id == id).count() == op.keys.len();
+            if self.has(Fault::OlderIgnored) && own {
+                let c = &mut s.clients[client];
+                c.predecessors.iter_mut().filter(|p| p.1.is_some_and(gone)).for_each(|p| p.1 = None);
+                return self.settle(s, client);
+            }
+            if self.has(Fault::NoConfirm) {
+                let mut fresh = s.server.predecessors(id, &op.keys);
+                let mine = s.clients[client].fence;
+                fresh.iter_mut().for_each(|p| p.1 = p.1.filter(|&rev| rev < mine));
+                s.clients[client].predecessors = fresh;
+                return self.settle(s, client);
+            }
+        }
+        self.send_confirm(s, client);
+    }
+
+    /// An answer arrives.
+    pub(super) fn receive(&self, s: &mut State, message: &Message) {
+        match message {
+            Message::Created { id, rev, predecessors } => {
+                let client = id.0;
+                if s.clients[client].seq != id.1 {
+                    return;
+                }
+                let op = self.op(s, client).cloned();
+                let c = &mut s.clients[client];
+                match (c.phase.clone(), op) {
+                    (Phase::Creating(chunk), Some(op)) if chunk + 1 < self.chunks(&op) => {
+                        let keys = predecessors.iter().map(|p| p.0);
+                        // An answer about another chunk is not the one that is waited for.
+                        let expected = match self.creation(&op, *id, 0, chunk) {
+                            Message::Create { keys, .. } => keys[0].0,
+                            _ => unreachable!("a creation"),
+                        };
+                        if keys.clone().any(|key| key == expected) {
+                            c.predecessors.extend(predecessors);
+                            c.phase = Phase::Creating(chunk + 1);
+                            self.send_creation(s, client, chunk + 1);
+                        }
+                    }
+                    (Phase::Creating(chunk), Some(op)) => {
+                        let first = match self.creation(&op, *id, 0, chunk) {
+                            Message::Create { keys, .. } => keys[0].0,
+                            _ => unreachable!("a creation"),
+                        };
+                        if predecessors.first().is_some_and(|p| p.0 == first) {
+                            c.predecessors.extend(predecessors);
+                            c.fence = *rev;
+                            self.settle(s, client);
+                        }
+                    }
+                    (Phase::Confirming, Some(op)) if predecessors.len() == op.keys.len() => {
+                        c.predecessors.clone_from(predecessors);
+                        c.fence = *rev;
+                        self.settle(s, client);
+                    }
+                    _ => {}
+                }
+            }
+            Message::Busy { id } if s.clients[id.0].seq == id.1 => {
+                let c = &mut s.clients[id.0];
+                if c.phase == Phase::Creating(0) {
+                    c.phase = Phase::GateBusy;
+                    // Copies of this creation may arrive when the gate is open.
+                    c.tainted = true;
+                }
+            }
+            Message::Refused { id } | Message::Gone { id } if s.clients[id.0].seq == id.1 => {
+                let c = &mut s.clients[id.0];
+                let waits = matches!(c.phase, Phase::Confirming | Phase::Creating(_));
+                if waits {
+                    // What is left of it goes, and the operation begins again.
+                    let marker = !self.has(Fault::NoMarker);
+                    let (seq, lease) = (c.seq, c.lease);
+                    c.pending.push((seq, marker));
+                    c.rest();
+                    s.send(Message::Remove { id: *id, lease, marker });
+                }
+            }
+            Message::Removed { id } => {
+                s.clients[id.0].pending.retain(|p| p.0 != id.1);
+            }
+            Message::Renewed { client, lease, sent } => {
+                let now = s.now;
+                let c = &mut s.clients[*client];
+                let revives = self.has(Fault::LateRenewalRevives);
+                if c.lease == *lease && c.session == Session::Live && (now < c.deadline || revives) {
+                    let from = if self.has(Fault::DeadlineFromAnswer) { now } else { *sent };
+                    c.deadline = c.deadline.max(from + TTL);
+                }
+            }
+            Message::NoLease { client, lease } => {
+                let c = &s.clients[*client];
+                if c.lease == *lease && c.session == Session::Live {
+                    self.lose(s, *client);
+                }
+            }
+            Message::Revoked { client, lease } => {
+                let c = &mut s.clients[*client];
+                if c.lease == *lease && c.session == Session::Revoking {
+                    c.session = Session::Granting;
+                    s.send(Message::Grant { client: *client, sent: s.now });
+                }
+            }
+            Message::Granted { client, lease, sent } => {
+                let now = s.now;
+                let c = &mut s.clients[*client];
+                if c.session == Session::Granting {
+                    c.session = Session::Live;
+                    c.lease = *lease;
+                    c.deadline = sent + TTL;
+                    if now >= c.deadline {
+                        // The answer took too long; its lease counts for nothing.
+                        self.lose(s, *client);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}

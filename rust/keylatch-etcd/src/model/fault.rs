@@ -1,0 +1,32 @@
+//! Deliberate faults; the searches have to notice each.
+
+/// One way to get a step wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) enum Fault {
+    /// A waiter whose predecessor is gone holds without a look at its own entry.
+    NoConfirm,
+    /// A waiter whose predecessor is gone does not look for older entries.
+    OlderIgnored,
+    /// The store takes every fence.
+    StoreUnchecked,
+    /// All acquisitions of a client use the same key.
+    KeyReused,
+    /// A release deletes every entry of the client.
+    ReleaseByClient,
+    /// After a loss, the new lease is asked for while the old one may exist.
+    LeaseBeforeRevoke,
+    /// The local deadline counts from the answer, not from the moment of sending.
+    DeadlineFromAnswer,
+    /// A renewal that is answered after the deadline makes the lease valid again.
+    LateRenewalRevives,
+    /// A holder does not look at its clock when the confirmation arrives.
+    NoClockCheck,
+    /// Each entry of a batch is created by a transaction of its own.
+    BatchSplit,
+    /// Batches of several transactions do not use the gate.
+    NoGate,
+    /// The removal after an unanswered creation leaves no marker.
+    NoMarker,
+    /// A creation without an answer counts as failed, and nothing is removed.
+    UnknownIsFailure,
+}

@@ -1,0 +1,295 @@
+//! Network, clock and promises around clients and server.
+
+use super::fault::Fault;
+use super::state::{Client, Message, Phase, Server, Session, Setup, State};
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+pub(super) const ALONE: &str = "an exclusive holder is alone by the clocks";
+pub(super) const FENCED: &str = "the store takes no older fence";
+pub(super) const KNOWN: &str = "a client knows its entries";
+pub(super) const RENEWED: &str = "a new lease begins when nothing of the old is left";
+pub(super) const ENDS: &str = "each operation ends";
+
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Action {
+    Tick,
+    Deliver(Message),
+    Lose(Message),
+    ExpireLease(u8),
+    /// An operator deletes the entry of this revision on this key by hand.
+    DeleteEntry(u8, usize),
+    Begin(usize),
+    /// Sends the unanswered request again.
+    Retry(usize),
+    RetryRemoval(usize, u8, bool),
+    Cancel(usize),
+    PredecessorGone(usize),
+    Write(usize),
+    Release(usize),
+    Renew(usize),
+    NoticeLoss(usize),
+}
+
+impl Setup {
+    fn in_flight(s: &State, is: impl Fn(&Message) -> bool) -> bool {
+        s.network.iter().any(is)
+    }
+
+    fn client_actions(&self, s: &State, client: usize, actions: &mut Vec<Action>) {
+        let c = &s.clients[client];
+        let id = (client, c.seq);
+        let Some(op) = self.op(s, client) else { return };
+        let valid = c.is_valid(s.now);
+        match c.phase {
+            Phase::Idle => {
+                if valid {
+                    actions.push(Action::Begin(client));
+                }
+            }
+            Phase::Creating(_) => {
+                let under_way = Self::in_flight(
+                    s,
+                    |m| matches!(m, Message::Create { id: of, .. } | Message::Created { id: of, .. } | Message::Busy { id: of } | Message::Refused { id: of } if *of == id),
+                );
+                if c.session == Session::Live && (!under_way || s.budget.retries > 0) {
+                    actions.push(Action::Retry(client));
+                }
+            }
+            Phase::GateBusy => {
+                if c.session == Session::Live && s.server.gate.is_none() {
+                    actions.push(Action::Retry(client));
+                }
+            }
+            Phase::Waiting => {
+                let gone = |rev: u8, key: usize| !s.server.entries.iter().any(|e| e.rev == rev && e.key == key);
+                let fires = c.predecessors.iter().any(|p| p.1.is_some_and(|rev| gone(rev, p.0)));
+                if fires && c.session == Session::Live {
+                    actions.push(Action::PredecessorGone(client));
+                }
+            }
+            Phase::Confirming => {
+                let under_way = Self::in_flight(
+                    s,
+                    |m| matches!(m, Message::Confirm { id: of, .. } | Message::Created { id: of, .. } | Message::Gone { id: of } if *of == id),
+                );
+                if c.session == Session::Live && !under_way {
+                    actions.push(Action::Retry(client));
+                }
+            }
+            Phase::Held => {
+                if valid {
+                    actions.push(Action::Release(client));
+                    if op.writes && !c.wrote {
+                        actions.push(Action::Write(client));
+                    }
+                }
+            }
+        }
+        let asks = !matches!(c.phase, Phase::Idle | Phase::Held);
+        if asks && op.may_cancel && c.session == Session::Live {
+            actions.push(Action::Cancel(client));
+        }
+    }
+
+    fn session_actions(s: &State, client: usize, actions: &mut Vec<Action>) {
+        let c = &s.clients[client];
+        match c.session {
+            Session::Live => {
+                if s.now >= c.deadline {
+                    actions.push(Action::NoticeLoss(client));
+                } else if s.budget.renewals > 0 {
+                    actions.push(Action::Renew(client));
+                }
+                for &(seq, marker) in &c.pending {
+                    let id = (client, seq);
+                    let is_it = |m: &Message| matches!(m, Message::Remove { id: of, .. } | Message::Removed { id: of } if *of == id);
+                    if s.budget.retries > 0 || !Self::in_flight(s, is_it) {
+                        actions.push(Action::RetryRemoval(client, seq, marker));
+                    }
+                }
+            }
+            Session::Revoking | Session::Granting => {
+                let under_way = Self::in_flight(
+                    s,
+                    |m| matches!(m, Message::Revoke { client: of, .. } | Message::Revoked { client: of, .. } | Message::Grant { client: of, .. } | Message::Granted { client: of, .. } if *of == client),
+                );
+                if !under_way {
+                    actions.push(Action::Retry(client));
+                }
+            }
+        }
+    }
+
+    fn holds(&self, s: &State, client: usize, key: usize) -> Option<bool> {
+        let c = &s.clients[client];
+        let op = self.op(s, client)?;
+        let held = c.phase == Phase::Held && c.is_valid(s.now) && !c.deleted;
+        held.then(|| op.keys.iter().find(|k| k.0 == key).map(|k| k.1)).flatten()
+    }
+
+    fn retry(&self, s: &mut State, client: usize) {
+        match (s.clients[client].session, s.clients[client].phase.clone()) {
+            (Session::Revoking, _) => {
+                let lease = s.clients[client].lease;
+                s.send(Message::Revoke { client, lease });
+            }
+            (Session::Granting, _) => s.send(Message::Grant { client, sent: s.now }),
+            (Session::Live, Phase::Creating(chunk)) => {
+                s.clients[client].tainted = true;
+                s.budget.retries = s.budget.retries.saturating_sub(1);
+                self.send_creation(s, client, chunk);
+            }
+            (Session::Live, Phase::GateBusy) => {
+                s.clients[client].phase = Phase::Creating(0);
+                self.send_creation(s, client, 0);
+            }
+            (Session::Live, _) => self.send_confirm(s, client),
+        }
+    }
+}
+
+impl Model for Setup {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut server = Server::default();
+        let clients = self.scripts.iter().map(|_| Client::new(server.grant(0))).collect();
+        vec![State { now: 0, server, clients, network: Vec::new(), budget: self.budget }]
+    }
+
+    fn actions(&self, s: &State, actions: &mut Vec<Action>) {
+        if s.now < self.ticks {
+            actions.push(Action::Tick);
+        }
+        let mut last = None;
+        for message in &s.network {
+            if last != Some(message) {
+                actions.push(Action::Deliver(message.clone()));
+                if s.budget.losses > 0 {
+                    actions.push(Action::Lose(message.clone()));
+                }
+            }
+            last = Some(message);
+        }
+        actions.extend(s.server.leases.iter().filter(|l| s.now >= l.expiry).map(|l| Action::ExpireLease(l.id)));
+        if s.budget.deletions > 0 {
+            actions.extend(s.server.entries.iter().map(|e| Action::DeleteEntry(e.rev, e.key)));
+        }
+        for client in 0..s.clients.len() {
+            self.client_actions(s, client, actions);
+            Self::session_actions(s, client, actions);
+        }
+    }
+
+    fn next_state(&self, before: &State, action: Action) -> Option<State> {
+        let mut state = before.clone();
+        let s = &mut state;
+        match action {
+            Action::Tick => s.now += 1,
+            Action::Deliver(message) => {
+                s.network.remove(s.network.iter().position(|m| *m == message)?);
+                if let Some(answer) = s.server.handle(self, s.now, &message) {
+                    s.send(answer);
+                } else {
+                    self.receive(s, &message);
+                }
+            }
+            Action::Lose(message) => {
+                s.budget.losses -= 1;
+                s.network.remove(s.network.iter().position(|m| *m == message)?);
+            }
+            Action::ExpireLease(lease) => s.server.end_lease(lease),
+            Action::DeleteEntry(rev, key) => {
+                s.budget.deletions -= 1;
+                let at = s.server.entries.iter().position(|e| e.rev == rev && e.key == key)?;
+                let entry = s.server.entries.remove(at);
+                let c = &mut s.clients[entry.id.0];
+                // The loss of a hold by hand is one that no clock shows; fences are for it.
+                let sees = matches!(c.phase, Phase::Held | Phase::Creating(_) | Phase::Confirming);
+                c.deleted |= c.seq == entry.id.1 && sees;
+            }
+            Action::Begin(client) => self.begin(s, client),
+            Action::Retry(client) => self.retry(s, client),
+            Action::RetryRemoval(client, seq, marker) => {
+                let id = (client, seq);
+                s.budget.retries = s.budget.retries.saturating_sub(1);
+                let lease = s.clients[client].lease;
+                s.send(Message::Remove { id, lease, marker });
+            }
+            Action::Cancel(client) | Action::Release(client) => self.remove(s, client),
+            Action::PredecessorGone(client) => self.predecessor_gone(s, client),
+            Action::Write(client) => {
+                s.clients[client].wrote = true;
+                let fence = s.clients[client].fence;
+                s.send(Message::Write { fence });
+            }
+            Action::Renew(client) => {
+                s.budget.renewals -= 1;
+                let lease = s.clients[client].lease;
+                s.send(Message::Renew { client, lease, sent: s.now });
+            }
+            Action::NoticeLoss(client) => self.lose(s, client),
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(ALONE, |setup: &Setup, s: &State| {
+                (0..super::state::KEYS).all(|key| {
+                    let held = |client| setup.holds(s, client, key);
+                    let holders = (0..s.clients.len()).filter_map(held);
+                    !holders.clone().any(|exclusive| exclusive) || holders.count() == 1
+                })
+            }),
+            Property::always(FENCED, |_, s: &State| !s.server.store_broken),
+            Property::always(KNOWN, |_, s: &State| {
+                s.server.entries.iter().all(|entry| {
+                    let c = &s.clients[entry.id.0];
+                    let current = c.session == Session::Live && c.lease == entry.lease;
+                    let known = c.seq == entry.id.1 && c.phase != Phase::Idle;
+                    !current || known || c.pending.iter().any(|p| p.0 == entry.id.1)
+                })
+            }),
+            Property::always(RENEWED, |_, s: &State| {
+                let live = |client: usize| s.clients[client].session == Session::Live;
+                s.server.entries.iter().all(|e| !live(e.id.0) || e.lease == s.clients[e.id.0].lease)
+            }),
+            Property::always(ENDS, |setup: &Setup, s: &State| {
+                let mut actions = Vec::new();
+                setup.actions(s, &mut actions);
+                !actions.is_empty() || (0..s.clients.len()).all(|client| setup.op(s, client).is_none())
+            }),
+            Property::sometimes("all operations end", |setup: &Setup, s: &State| {
+                (0..s.clients.len()).all(|client| setup.op(s, client).is_none())
+            }),
+        ]
+    }
+}
+
+/// Searches the whole space; the number of states, or the broken promise.
+pub(super) fn search(setup: &Setup) -> Result<usize, String> {
+    let checker = setup.clone().checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let discoveries = checker.discoveries();
+    assert!(discoveries.contains_key("all operations end"), "no run of this search gets to its end");
+    match discoveries.into_iter().find(|(name, _)| *name != "all operations end") {
+        None => Ok(checker.unique_state_count()),
+        Some((name, path)) => {
+            let last = path.last_state().clone();
+            Err(format!("{name}: {:?}\nends in {last:?}", path.into_actions()))
+        }
+    }
+}
+
+/// Searches until this promise is broken; the steps to that.
+pub(super) fn search_for(setup: &Setup, promise: &'static str) -> Option<usize> {
+    let when = HasDiscoveries::AnyOf([promise].into());
+    let checker = setup.clone().checker().threads(2).finish_when(when).spawn_bfs().join();
+    checker.discovery(promise).map(|path| path.into_actions().len())
+}
+
+/// The same search with a fault.
+pub(super) fn with(fault: Fault, setup: Setup) -> Setup {
+    Setup { fault: Some(fault), ..setup }
+}

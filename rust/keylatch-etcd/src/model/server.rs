@@ -1,0 +1,112 @@
+//! What etcd does with a request: one step each, as the log orders them.
+
+use super::fault::Fault;
+use super::state::{Entry, Gate, Id, KEYS, Lease, Message, Predecessor, Server, Setup, TTL};
+
+impl Server {
+    pub(super) fn has_lease(&self, lease: u8) -> bool {
+        self.leases.iter().any(|l| l.id == lease)
+    }
+
+    /// Ends a lease, with all that is attached to it.
+    pub(super) fn end_lease(&mut self, lease: u8) {
+        self.leases.retain(|l| l.id != lease);
+        self.entries.retain(|e| e.lease != lease);
+        self.markers.retain(|m| m.1 != lease);
+        if self.gate.is_some_and(|(_, its)| its == lease) {
+            self.gate = None;
+        }
+    }
+
+    pub(super) fn grant(&mut self, now: u8) -> u8 {
+        self.next_lease += 1;
+        self.leases.push(Lease { id: self.next_lease, expiry: now + TTL });
+        self.next_lease
+    }
+
+    /// The youngest older entry that conflicts, a key each.
+    pub(super) fn predecessors(&self, id: Id, keys: &[(usize, bool)]) -> Vec<Predecessor> {
+        let of = |&(key, exclusive): &(usize, bool)| {
+            let own = self.entries.iter().find(|e| e.id == id && e.key == key).map_or(u8::MAX, |e| e.rev);
+            let older = |e: &&Entry| e.key == key && e.rev < own && (exclusive || e.exclusive);
+            (key, self.entries.iter().filter(older).map(|e| e.rev).max())
+        };
+        keys.iter().map(of).collect()
+    }
+
+    /// The answer to a request.
+    pub(super) fn handle(&mut self, setup: &Setup, now: u8, message: &Message) -> Option<Message> {
+        match message {
+            Message::Create { id, lease, keys, gate } => Some(self.create(*id, *lease, keys, *gate)),
+            Message::Confirm { id, keys } => {
+                let own = |&(key, _): &(usize, bool)| self.entries.iter().find(|e| e.id == *id && e.key == key);
+                let Some(entries) = keys.iter().map(own).collect::<Option<Vec<_>>>() else {
+                    return Some(Message::Gone { id: *id });
+                };
+                let rev = entries.iter().map(|e| e.rev).max().unwrap_or(0);
+                Some(Message::Created { id: *id, rev, predecessors: self.predecessors(*id, keys) })
+            }
+            Message::Remove { id, lease, marker } => {
+                let by_client = setup.has(Fault::ReleaseByClient);
+                self.entries.retain(|e| if by_client { e.id.0 != id.0 } else { e.id != *id });
+                if self.gate.is_some_and(|(its, _)| its == *id) {
+                    self.gate = None;
+                }
+                if *marker && self.has_lease(*lease) && !self.markers.contains(&(*id, *lease)) {
+                    self.markers.push((*id, *lease));
+                    self.markers.sort_unstable();
+                }
+                Some(Message::Removed { id: *id })
+            }
+            Message::Renew { client, lease, sent } => {
+                let Some(found) = self.leases.iter_mut().find(|l| l.id == *lease) else {
+                    return Some(Message::NoLease { client: *client, lease: *lease });
+                };
+                found.expiry = now + TTL;
+                Some(Message::Renewed { client: *client, lease: *lease, sent: *sent })
+            }
+            Message::Revoke { client, lease } => {
+                self.end_lease(*lease);
+                Some(Message::Revoked { client: *client, lease: *lease })
+            }
+            Message::Grant { client, sent } => {
+                let lease = self.grant(now);
+                Some(Message::Granted { client: *client, lease, sent: *sent })
+            }
+            Message::Write { fence } => {
+                if *fence >= self.store_fence {
+                    self.store_fence = *fence;
+                } else if setup.has(Fault::StoreUnchecked) {
+                    self.store_broken = true;
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn create(&mut self, id: Id, lease: u8, keys: &[(usize, bool)], gate: Gate) -> Message {
+        if !self.has_lease(lease) || self.markers.iter().any(|m| m.0 == id) {
+            return Message::Refused { id };
+        }
+        let exists = |key: usize| self.entries.iter().find(|e| e.id == id && e.key == key);
+        if let Some(entry) = exists(keys[0].0) {
+            return Message::Created { id, rev: entry.rev, predecessors: self.predecessors(id, keys) };
+        }
+        match gate {
+            Gate::Ignore => {}
+            Gate::Open | Gate::Close if self.gate.is_some() => return Message::Busy { id },
+            Gate::Reopen if self.gate.map(|g| g.0) != Some(id) => return Message::Refused { id },
+            Gate::Open => {}
+            Gate::Close => self.gate = Some((id, lease)),
+            Gate::Reopen => self.gate = None,
+        }
+        let predecessors = self.predecessors(id, keys);
+        self.rev += 1;
+        for &(key, exclusive) in keys {
+            debug_assert!(key < KEYS);
+            self.entries.push(Entry { rev: self.rev, key, id, lease, exclusive });
+        }
+        Message::Created { id, rev: self.rev, predecessors }
+    }
+}

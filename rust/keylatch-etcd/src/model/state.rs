@@ -1,0 +1,177 @@
+//! What a state of the search consists of.
+
+use super::fault::Fault;
+
+pub(super) const KEYS: usize = 2;
+/// Ticks from a renewal to its end.
+pub(super) const TTL: u8 = 2;
+
+/// How a script's operation asks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) enum Shape {
+    /// One transaction.
+    One,
+    /// A transaction a key, which stands for a batch beyond the size of a transaction.
+    Chunks,
+}
+
+/// One operation of a script: the keys in its order, with their modes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) struct Op {
+    pub(super) keys: Vec<(usize, bool)>,
+    pub(super) shape: Shape,
+    pub(super) may_cancel: bool,
+    pub(super) writes: bool,
+}
+
+/// An acquisition: client and number.
+pub(super) type Id = (usize, u8);
+
+/// An entry of a queue.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) struct Entry {
+    pub(super) rev: u8,
+    pub(super) key: usize,
+    pub(super) id: Id,
+    pub(super) lease: u8,
+    pub(super) exclusive: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) struct Lease {
+    pub(super) id: u8,
+    pub(super) expiry: u8,
+}
+
+/// etcd, and the store behind the lock.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
+pub(super) struct Server {
+    pub(super) rev: u8,
+    pub(super) entries: Vec<Entry>,
+    pub(super) markers: Vec<(Id, u8)>,
+    pub(super) gate: Option<(Id, u8)>,
+    pub(super) leases: Vec<Lease>,
+    pub(super) next_lease: u8,
+    pub(super) store_fence: u8,
+    pub(super) store_broken: bool,
+}
+
+/// The older entry that a waiter watches on a key; `None` where it holds.
+pub(super) type Predecessor = (usize, Option<u8>);
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) enum Message {
+    Create { id: Id, lease: u8, keys: Vec<(usize, bool)>, gate: Gate },
+    Confirm { id: Id, keys: Vec<(usize, bool)> },
+    Remove { id: Id, lease: u8, marker: bool },
+    Renew { client: usize, lease: u8, sent: u8 },
+    Revoke { client: usize, lease: u8 },
+    Grant { client: usize, sent: u8 },
+    Write { fence: u8 },
+    Created { id: Id, rev: u8, predecessors: Vec<Predecessor> },
+    Busy { id: Id },
+    Refused { id: Id },
+    Gone { id: Id },
+    Removed { id: Id },
+    Renewed { client: usize, lease: u8, sent: u8 },
+    NoLease { client: usize, lease: u8 },
+    Revoked { client: usize, lease: u8 },
+    Granted { client: usize, lease: u8, sent: u8 },
+}
+
+/// What a creation does with the gate.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) enum Gate {
+    /// It does not look.
+    Ignore,
+    /// It has to be open: a batch of one transaction.
+    Open,
+    /// It has to be open, and is closed: the first chunk.
+    Close,
+    /// It has to be closed by this batch, and is opened: the last chunk.
+    Reopen,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) enum Phase {
+    Idle,
+    /// The creation of this chunk is unanswered.
+    Creating(u8),
+    /// The gate was closed; the creation has to be tried again.
+    GateBusy,
+    Waiting,
+    Confirming,
+    Held,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) enum Session {
+    Live,
+    /// Lost; the old lease is being revoked.
+    Revoking,
+    /// The new lease is being asked for.
+    Granting,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) struct Client {
+    pub(super) op: usize,
+    pub(super) phase: Phase,
+    pub(super) seq: u8,
+    /// A copy of a creation may still be under way.
+    pub(super) tainted: bool,
+    pub(super) predecessors: Vec<Predecessor>,
+    pub(super) fence: u8,
+    pub(super) session: Session,
+    pub(super) lease: u8,
+    pub(super) deadline: u8,
+    /// Removals without an answer.
+    pub(super) pending: Vec<(u8, bool)>,
+    pub(super) wrote: bool,
+    /// An operator deleted the entry.
+    pub(super) deleted: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub(super) struct State {
+    pub(super) now: u8,
+    pub(super) server: Server,
+    pub(super) clients: Vec<Client>,
+    pub(super) network: Vec<Message>,
+    pub(super) budget: Budget,
+}
+
+impl State {
+    pub(super) fn send(&mut self, message: Message) {
+        let place = self.network.binary_search(&message).unwrap_or_else(|place| place);
+        self.network.insert(place, message);
+    }
+}
+
+/// What may still go wrong in a search.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(super) struct Budget {
+    pub(super) losses: u8,
+    pub(super) retries: u8,
+    pub(super) deletions: u8,
+    pub(super) renewals: u8,
+}
+
+/// One search: scripts, what may go wrong, and the deliberate fault.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) scripts: Vec<Vec<Op>>,
+    pub(super) ticks: u8,
+    pub(super) budget: Budget,
+    pub(super) fault: Option<Fault>,
+}
+
+impl Setup {
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    pub(super) fn op(&self, state: &State, client: usize) -> Option<&Op> {
+        self.scripts[client].get(state.clients[client].op)
+    }
+}

@@ -1,0 +1,155 @@
+//! A request on its way: how the caller waits for it.
+
+use crate::acquire::{acquire, acquire_now};
+use crate::core::Core;
+use crate::entry::{KEYS_PER_TRANSACTION, Wish};
+use crate::error::EtcdError;
+use crate::guard::LockGuard;
+use crate::hold::Hold;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+/// A request that was given to a handle: choose how to wait.
+#[derive(Debug)]
+#[must_use = "nothing is acquired until it is waited for, with `blocking`, `now` or `.await`"]
+pub struct Lock {
+    pub(crate) core: Arc<Core>,
+    pub(crate) wish: Wish,
+    pub(crate) timeout: Duration,
+}
+
+impl Lock {
+    fn check(&self) -> Result<(), EtcdError> {
+        self.core.check()?;
+        let keys = self.wish.keys.len();
+        if keys > KEYS_PER_TRANSACTION {
+            return Err(EtcdError::BatchTooLarge { keys, limit: KEYS_PER_TRANSACTION });
+        }
+        if keys == 0 {
+            return Err(EtcdError::InvalidConfig { setting: "batch", problem: "it has no keys; add one".into() });
+        }
+        Ok(())
+    }
+
+    /// Blocks the thread until the lock is held.
+    ///
+    /// # Errors
+    /// [`EtcdError::Timeout`] at the end of the request's time, whatever the network does; what the server refuses.
+    pub fn blocking(self) -> Result<LockGuard, EtcdError> {
+        self.check()?;
+        let begun = Instant::now();
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let wait = acquire(self.core.space(), self.wish.clone());
+        let task = self.core.spawn(async move {
+            let _ = sender.send(wait.await);
+        });
+        let hold = receive(&receiver, self.timeout).unwrap_or_else(|| {
+            task.abort();
+            Err(EtcdError::Timeout { key: self.wish.key(), waited: begun.elapsed() })
+        });
+        Ok(LockGuard::new(self.core, self.wish, hold?))
+    }
+
+    /// Acquires the lock if it is free now.
+    ///
+    /// One round trip to the server, and nothing stays behind.
+    ///
+    /// # Errors
+    /// [`EtcdError::WouldBlock`] if it is held or another waits for it; [`EtcdError::Unreachable`] without an answer.
+    pub fn now(self) -> Result<LockGuard, EtcdError> {
+        self.check()?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let attempt = acquire_now(self.core.space(), self.wish.clone());
+        let task = self.core.spawn(async move {
+            let _ = sender.send(attempt.await);
+        });
+        let hold = receive(&receiver, self.core.patience()).unwrap_or_else(|| {
+            task.abort();
+            Err(self.core.unreachable())
+        });
+        Ok(LockGuard::new(self.core, self.wish, hold?))
+    }
+}
+
+fn receive(receiver: &mpsc::Receiver<Result<Hold, EtcdError>>, timeout: Duration) -> Option<Result<Hold, EtcdError>> {
+    // A timeout beyond what the clock can add to is none.
+    let received = if Instant::now().checked_add(timeout).is_some() {
+        receiver.recv_timeout(timeout)
+    } else {
+        receiver.recv().map_err(Into::into)
+    };
+    match received {
+        Ok(hold) => Some(hold),
+        Err(mpsc::RecvTimeoutError::Timeout) => None,
+        // The runtime was stopped.
+        Err(mpsc::RecvTimeoutError::Disconnected) => Some(Err(EtcdError::Closed)),
+    }
+}
+
+impl IntoFuture for Lock {
+    type Output = Result<LockGuard, EtcdError>;
+    type IntoFuture = Acquire;
+
+    fn into_future(self) -> Acquire {
+        if let Err(error) = self.check() {
+            return Acquire { core: self.core, wish: self.wish, state: State::Refused(Some(error)) };
+        }
+        let (sender, receiver) = oneshot::channel();
+        let wait = acquire(self.core.space(), self.wish.clone());
+        let (key, timeout) = (self.wish.key(), self.timeout);
+        let task = self.core.spawn(async move {
+            let begun = Instant::now();
+            // The runtime's timer takes at most some years.
+            let limit = timeout.min(Duration::from_secs(10 * 365 * 86_400));
+            let timed_out = |_| Err(EtcdError::Timeout { key, waited: begun.elapsed() });
+            let _ = sender.send(tokio::time::timeout(limit, wait).await.unwrap_or_else(timed_out));
+        });
+        let state = State::Waiting(receiver, task.abort_handle());
+        Acquire { core: self.core, wish: self.wish, state }
+    }
+}
+
+/// A wait on any executor.
+///
+/// Dropping it cancels the request, and gives back what was granted meanwhile.
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is polled"]
+pub struct Acquire {
+    core: Arc<Core>,
+    wish: Wish,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Refused(Option<EtcdError>),
+    Waiting(oneshot::Receiver<Result<Hold, EtcdError>>, AbortHandle),
+}
+
+impl Future for Acquire {
+    type Output = Result<LockGuard, EtcdError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let hold = match &mut self.state {
+            State::Refused(error) => return Poll::Ready(Err(error.take().unwrap_or(EtcdError::Closed))),
+            State::Waiting(receiver, _) => ready!(Pin::new(receiver).poll(cx)),
+        };
+        self.state = State::Refused(None);
+        let hold = hold.unwrap_or(Err(EtcdError::Closed));
+        let wish = self.wish.clone();
+        Poll::Ready(hold.map(|hold| LockGuard::new(Arc::clone(&self.core), wish, hold)))
+    }
+}
+
+impl Drop for Acquire {
+    fn drop(&mut self) {
+        if let State::Waiting(_, task) = &self.state {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Real etcd servers on loopback: one or three, killed, stopped and started again as a test needs.
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// A cluster of its own, which ends with the value.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    nodes: Vec<Node>,
+    folder: PathBuf,
+    flags: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Node {
+    client: u16,
+    peer: u16,
+    process: Option<Child>,
+}
+
+/// Where etcd is; `None`, with a line that says why, if it cannot be had.
+fn program() -> Option<&'static Path> {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        if let Some(path) = std::env::var_os("ETCD") {
+            return Some(PathBuf::from(path));
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/debian_packages.py");
+        let found = Command::new("python3").arg(script).arg("etcd").stdin(Stdio::null()).output();
+        match found {
+            Ok(found) if found.status.success() => {
+                Some(PathBuf::from(String::from_utf8_lossy(&found.stdout).trim().to_owned()))
+            }
+            Ok(found) => {
+                eprintln!("SKIPPED: etcd cannot be had: {}", String::from_utf8_lossy(&found.stderr).trim());
+                None
+            }
+            Err(error) => {
+                eprintln!("SKIPPED: etcd cannot be had: python3: {error}");
+                None
+            }
+        }
+    };
+    PROGRAM.get_or_init(find).as_deref()
+}
+
+/// Runs etcdctl against the cluster; what it printed.
+pub(crate) fn etcdctl(cluster: &Cluster, arguments: &[&str]) -> String {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/debian_packages.py");
+        let found = Command::new("python3").arg(script).arg("etcdctl").output().expect("python3");
+        assert!(found.status.success(), "etcd is here and etcdctl is not: {}", String::from_utf8_lossy(&found.stderr));
+        PathBuf::from(String::from_utf8_lossy(&found.stdout).trim().to_owned())
+    });
+    let mut command = Command::new(program);
+    command.env("ETCDCTL_API", "3").args(["--endpoints", &cluster.endpoints().join(",")]).args(arguments);
+    let done = command.stdin(Stdio::null()).output().expect("etcdctl runs");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&done.stderr));
+    said
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port on loopback").port()
+}
+
+/// Starts a process that the kernel ends when the tests end, however they do.
+///
+/// The signal comes when the *thread* ends that started it, so that thread lives on.
+fn start(mut command: Command) -> Child {
+    type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static STARTER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (sender, orders) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in orders {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        sender
+    });
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+    let (sender, answer) = mpsc::channel();
+    starter.send((command, sender)).expect("the thread lives");
+    answer.recv().expect("the thread answers").expect("etcd starts")
+}
+
+impl Cluster {
+    /// Starts a cluster of this many nodes, or says why it cannot.
+    pub(crate) fn start(nodes: usize) -> Option<Self> {
+        Self::start_with(nodes, &[])
+    }
+
+    /// The same, with more flags for each node.
+    pub(crate) fn start_with(nodes: usize, flags: &[&str]) -> Option<Self> {
+        program()?;
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let base = Some(PathBuf::from("/dev/shm")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = base.join(format!("keylatch-etcd-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for the servers");
+        let node = |_| Node { client: free_port(), peer: free_port(), process: None };
+        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let mut cluster = Self { nodes: (0..nodes).map(node).collect(), folder, flags };
+        (0..nodes).for_each(|at| cluster.launch(at));
+        cluster.wait_until_healthy();
+        Some(cluster)
+    }
+
+    /// The cluster of one node that tests share; each uses a namespace of its own.
+    pub(crate) fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(1)).as_ref()
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.flags.iter().any(|flag| flag.starts_with("--cert-file")) { "https" } else { "http" }
+    }
+
+    fn launch(&mut self, at: usize) {
+        let peer = |node: &Node| format!("http://127.0.0.1:{}", node.peer);
+        let members: Vec<String> =
+            self.nodes.iter().enumerate().map(|(at, node)| format!("n{at}={}", peer(node))).collect();
+        let node = &self.nodes[at];
+        let client = format!("{}://127.0.0.1:{}", self.scheme(), node.client);
+        let log = std::fs::File::options().create(true).append(true).open(self.folder.join(format!("n{at}.log")));
+        let log = log.expect("a file for the log");
+        let mut command = Command::new(program().expect("checked before"));
+        command
+            .args(["--name", &format!("n{at}"), "--logger", "zap", "--log-level", "warn"])
+            .arg("--data-dir")
+            .arg(self.folder.join(format!("n{at}")))
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer(node), "--initial-advertise-peer-urls", &peer(node)])
+            .args(["--initial-cluster", &members.join(","), "--initial-cluster-state", "new"])
+            .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.nodes[at].process = Some(start(command));
+    }
+
+    /// The client addresses.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("{}://127.0.0.1:{}", self.scheme(), node.client)).collect()
+    }
+
+    /// The client port of a node.
+    pub(crate) fn port(&self, at: usize) -> u16 {
+        self.nodes[at].client
+    }
+
+    /// Waits until all nodes listen.
+    fn wait_until_healthy(&self) {
+        let begun = Instant::now();
+        while !self.nodes.iter().all(|node| std::net::TcpStream::connect(("127.0.0.1", node.client)).is_ok()) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "etcd does not listen; see {}", self.folder.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, at: usize, signal: i32) {
+        let process = self.nodes[at].process.as_ref().expect("the node runs");
+        // SAFETY: the process is our child and was not waited for, so its number is its own.
+        unsafe { libc::kill(process.id().try_into().expect("a process number"), signal) };
+    }
+
+    /// Ends a node with SIGKILL; its data stay.
+    pub(crate) fn kill(&mut self, at: usize) {
+        self.signal(at, libc::SIGKILL);
+        let mut process = self.nodes[at].process.take().expect("the node runs");
+        process.wait().expect("our child");
+    }
+
+    /// Starts a node again that was killed.
+    pub(crate) fn restart(&mut self, at: usize) {
+        self.launch(at);
+    }
+
+    /// Stops a node with SIGSTOP: its connections stay open and say nothing.
+    pub(crate) fn pause(&self, at: usize) {
+        self.signal(at, libc::SIGSTOP);
+    }
+
+    /// Lets a stopped node go on.
+    pub(crate) fn resume(&self, at: usize) {
+        self.signal(at, libc::SIGCONT);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut process) = node.process.take() {
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,229 @@
+//! One server and its clients, with a network, a server and processes that fail.
+
+use crate::child::Holder;
+use crate::cluster::{Cluster, etcdctl};
+use crate::locking::until;
+use crate::proxy::Proxy;
+use keylatch_etcd::{EtcdConfig, EtcdError, EtcdLocks, LockGuard, LockRequest};
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_secs(2);
+const KEY: (&str, &str) = ("photos", "cat.jpg");
+
+fn open<T: Into<String>>(endpoints: impl IntoIterator<Item = T>, namespace: &str, ttl: Duration) -> EtcdLocks {
+    EtcdLocks::open(EtcdConfig::new(endpoints).namespace(namespace).ttl(ttl)).expect("a handle")
+}
+
+fn write(locks: &EtcdLocks) -> LockGuard {
+    locks.lock(LockRequest::write(KEY).timeout(LONG)).blocking().expect("the lock")
+}
+
+#[test]
+fn server_stopped_past_ttl_loses_hold() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let locks = open(cluster.endpoints(), "stopped", TTL);
+    let guard = write(&locks);
+    cluster.pause(0);
+    let begun = Instant::now();
+    until("our own clock says lost", || !guard.is_valid());
+    assert!(!locks.is_connected());
+    // A wait and a try end by their own time, without a server.
+    let short = Duration::from_millis(100);
+    let late = locks.lock(LockRequest::write(("photos", "other")).timeout(short)).blocking();
+    assert!(matches!(late, Err(EtcdError::Timeout { .. })), "{late:?}");
+    assert!(begun.elapsed() < LONG);
+    cluster.resume(0);
+    let next = write(&locks);
+    assert!(next.fence() > guard.fence());
+    assert!(!guard.is_valid(), "a lost guard stays lost");
+}
+
+#[test]
+fn server_killed_briefly_keeps_hold() {
+    let Some(mut cluster) = Cluster::start(1) else { return };
+    let (one, two) = (open(cluster.endpoints(), "n", LONG), open(cluster.endpoints(), "n", LONG));
+    let guard = write(&one);
+    let waiter = std::thread::spawn({
+        let two = two.clone();
+        move || write(&two)
+    });
+    until("the waiter is in line", || one.entries(KEY).expect("a list").len() == 2);
+    cluster.kill(0);
+    cluster.restart(0);
+    assert!(guard.is_valid());
+    let fence = guard.fence();
+    drop(guard);
+    assert!(waiter.join().expect("granted").fence() > fence);
+}
+
+#[test]
+fn partition_loses_before_next_grant() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let cut_off = open([proxy.endpoint()], "partition", TTL);
+    let other = open(cluster.endpoints(), "partition", TTL);
+    let guard = write(&cut_off);
+    proxy.silence();
+    let next = write(&other);
+    assert!(!guard.is_valid(), "both hold by their own clocks");
+    assert!(next.is_valid());
+    proxy.pass();
+    drop(next);
+    assert!(write(&cut_off).fence() > guard.fence());
+}
+
+#[test]
+fn answers_swallowed_leave_no_entry() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let (one, other) = (open([proxy.endpoint()], "swallowed", LONG), open(cluster.endpoints(), "swallowed", LONG));
+    proxy.swallow_answers();
+    let short = Duration::from_millis(200);
+    let late = one.lock(LockRequest::write(KEY).timeout(short)).blocking();
+    assert!(matches!(late, Err(EtcdError::Timeout { .. })), "{late:?}");
+    // The removal leaves a marker for copies of the creation.
+    until("the removal arrived", || !etcdctl(cluster, &["get", "--prefix", "keylatch/1/swallowed/x/"]).is_empty());
+    assert!(etcdctl(cluster, &["get", "--prefix", "keylatch/1/swallowed/q/"]).is_empty());
+    assert!(write(&other).is_valid());
+    proxy.pass();
+}
+
+#[test]
+fn half_open_member_is_left() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let ttl = Duration::from_secs(6);
+    let endpoints = [proxy.endpoint()].into_iter().chain(cluster.endpoints());
+    let (locks, other) = (open(endpoints, "half-open", ttl), open(cluster.endpoints(), "half-open", ttl));
+    let held = write(&other);
+    let waiter = std::thread::spawn({
+        let locks = locks.clone();
+        move || write(&locks)
+    });
+    until("the waiter is in line", || other.entries(KEY).expect("a list").len() == 2);
+    proxy.silence();
+    // The watch of the waiter is on a connection that says nothing: the renewal finds out, and both go elsewhere.
+    drop(held);
+    let guard = waiter.join().expect("granted");
+    assert!(guard.is_valid());
+    assert!(locks.is_connected());
+}
+
+#[test]
+fn slow_link_keeps_hold() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let locks = open([proxy.endpoint()], "slow", Duration::from_secs(6));
+    proxy.slow_down(Duration::from_millis(100));
+    let guard = write(&locks);
+    proxy.break_connections();
+    let second = locks.lock(LockRequest::write(("photos", "other")).timeout(LONG)).blocking().expect("another lock");
+    assert!(guard.is_valid() && second.is_valid());
+}
+
+#[test]
+fn process_killed_frees_lock_by_ttl() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let holder = Holder::start(&cluster.endpoints());
+    let locks = open(cluster.endpoints(), "child", TTL);
+    assert_eq!(locks.entries(KEY).expect("a list")[0].owner, "child");
+    holder.signal(libc::SIGKILL);
+    assert!(write(&locks).is_valid());
+    drop(holder);
+    stopped_process_finds_lock_lost(cluster, &locks);
+}
+
+/// The namespace of the second process is one, so both cases are one test.
+fn stopped_process_finds_lock_lost(cluster: &Cluster, locks: &EtcdLocks) {
+    let mut holder = Holder::start(&cluster.endpoints());
+    holder.signal(libc::SIGSTOP);
+    let guard = write(locks);
+    holder.signal(libc::SIGCONT);
+    holder.wait_for("lost");
+    assert!(guard.is_valid());
+}
+
+#[test]
+fn entry_deleted_by_hand_noticed() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (open(cluster.endpoints(), "by-hand", LONG), open(cluster.endpoints(), "by-hand", LONG));
+    let guard = write(&one);
+    etcdctl(cluster, &["del", "--prefix", "keylatch/1/by-hand/q/"]);
+    let next = write(&two);
+    until("the holder notices", || !guard.is_valid());
+    // A waiter whose entry was deleted joins the queue again.
+    let waiter = std::thread::spawn({
+        let one = one.clone();
+        move || write(&one)
+    });
+    let in_line = || one.entries(KEY).expect("a list");
+    until("the waiter is in line", || in_line().len() == 2);
+    let queue = etcdctl(cluster, &["get", "--prefix", "--keys-only", "keylatch/1/by-hand/q/"]);
+    let own = queue.split_whitespace().max_by_key(|key| revision_of(cluster, key)).expect("an entry");
+    etcdctl(cluster, &["del", own]);
+    drop(next);
+    assert!(waiter.join().expect("granted").is_valid());
+}
+
+fn revision_of(cluster: &Cluster, key: &str) -> i64 {
+    let fields = etcdctl(cluster, &["get", key, "-w", "fields"]);
+    let line = fields.lines().find(|line| line.contains("CreateRevision")).expect("a revision");
+    line.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn lease_revoked_outside_noticed() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let locks = open(cluster.endpoints(), "n", Duration::from_secs(6));
+    let guard = write(&locks);
+    let leases = etcdctl(&cluster, &["lease", "list"]);
+    etcdctl(&cluster, &["lease", "revoke", leases.lines().last().expect("a lease").trim()]);
+    let next = write(&locks);
+    until("the holder notices", || !guard.is_valid());
+    assert!(next.fence() > guard.fence());
+}
+
+#[test]
+fn compaction_under_watch_misses_nothing() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let (one, two) = (open(cluster.endpoints(), "n", LONG), open(cluster.endpoints(), "n", LONG));
+    let guard = write(&one);
+    let waiter = std::thread::spawn({
+        let two = two.clone();
+        move || write(&two)
+    });
+    until("the waiter is in line", || one.entries(KEY).expect("a list").len() == 2);
+    for value in 0..5 {
+        etcdctl(&cluster, &["put", "other", &value.to_string()]);
+    }
+    let revision = revision_of_store(&cluster);
+    etcdctl(&cluster, &["compact", &revision.to_string()]);
+    assert!(guard.is_valid());
+    drop(guard);
+    assert!(waiter.join().expect("granted").is_valid());
+}
+
+fn revision_of_store(cluster: &Cluster) -> i64 {
+    let fields = etcdctl(cluster, &["get", "other", "-w", "fields"]);
+    let line = fields.lines().find(|line| line.starts_with("\"Revision\"")).expect("a revision");
+    line.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn full_database_refuses_and_releases() {
+    let Some(cluster) = Cluster::start_with(1, &["--quota-backend-bytes", "2000000"]) else { return };
+    let locks = open(cluster.endpoints(), "n", LONG);
+    let guard = write(&locks);
+    let value = "x".repeat(120_000);
+    let full = (0..40).any(|n| {
+        let key = format!("filler{n}");
+        std::panic::catch_unwind(|| etcdctl(&cluster, &["put", &key, &value])).is_err()
+    });
+    assert!(full, "the quota is larger than thought");
+    let refused = locks.lock(LockRequest::write(("photos", "other")).timeout(LONG)).blocking();
+    assert!(matches!(refused, Err(EtcdError::NoSpace)), "{refused:?}");
+    assert!(guard.is_valid());
+    guard.release_blocking(LONG).expect("a deletion needs no space");
+    assert!(etcdctl(&cluster, &["get", "--prefix", "keylatch/1/n/q/"]).is_empty());
+}

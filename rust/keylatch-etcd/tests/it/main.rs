@@ -1,0 +1,12 @@
+//! Locks between machines, on real etcd servers that the tests start and end.
+
+#![allow(clippy::print_stdout, reason = "a second process speaks to its parent, and runs say what they did")]
+
+mod child;
+mod cluster;
+mod faults;
+mod history;
+mod locking;
+mod members;
+mod opening;
+mod proxy;

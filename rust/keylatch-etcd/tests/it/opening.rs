@@ -1,0 +1,155 @@
+//! Bad input and bad clusters: errors that say what to do.
+
+use crate::cluster::{Cluster, etcdctl, free_port};
+use keylatch_etcd::{EtcdConfig, EtcdError, EtcdLocks, LockRequest};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use std::time::Duration;
+
+const KEY: (&str, &str) = ("photos", "cat.jpg");
+
+fn refusal(config: EtcdConfig) -> EtcdError {
+    EtcdLocks::open(config).expect_err("a refusal")
+}
+
+fn works(config: EtcdConfig) {
+    let locks = EtcdLocks::open(config).expect("a handle");
+    let guard = locks.lock(LockRequest::write(KEY).timeout(Duration::from_secs(30))).blocking().expect("the lock");
+    guard.release_blocking(Duration::from_secs(30)).expect("released");
+}
+
+#[test]
+fn settings_wrong_named() {
+    let named = |config| match refusal(config) {
+        EtcdError::InvalidConfig { setting, problem } => (setting, problem),
+        other => panic!("{other:?}"),
+    };
+    let good = || EtcdConfig::new(["http://127.0.0.1:1"]);
+    assert_eq!(named(EtcdConfig::new([""; 0])).0, "endpoints");
+    let (setting, problem) = named(EtcdConfig::new(["10.0.0.1:2379"]));
+    assert_eq!((setting, problem.contains("http://10.0.0.1:2379")), ("endpoints", true));
+    assert_eq!(named(EtcdConfig::new(["https://10.0.0.1:2379"])).0, "ca_pem");
+    assert_eq!(named(good().namespace("a/b")).0, "namespace");
+    assert_eq!(named(good().namespace("")).0, "namespace");
+    assert_eq!(named(good().ttl(Duration::from_millis(1500))).0, "ttl");
+    assert_eq!(named(good().ttl(Duration::ZERO)).0, "ttl");
+    let tls = EtcdConfig::new(["https://127.0.0.1:1"]).ca_pem("no PEM").identity_pem("neither", "nor");
+    assert_eq!(named(tls).0, "ca_pem or identity_pem");
+}
+
+#[test]
+fn no_member_answers_unreachable() {
+    let endpoint = format!("http://127.0.0.1:{}", free_port());
+    let error = refusal(EtcdConfig::new([&endpoint]).connect_timeout(Duration::from_millis(200)));
+    assert!(matches!(&error, EtcdError::Unreachable { endpoints } if endpoints[0].0 == endpoint), "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[test]
+fn dead_member_first_is_passed_over() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    works(EtcdConfig::new([dead].into_iter().chain(cluster.endpoints())).namespace("dead-first"));
+}
+
+#[test]
+fn prefix_of_others_refused() {
+    let Some(cluster) = Cluster::shared() else { return };
+    etcdctl(cluster, &["put", "keylatch/1/foreign/settings", "x"]);
+    let error = refusal(EtcdConfig::new(cluster.endpoints()).namespace("foreign"));
+    assert_eq!(error, EtcdError::PrefixInUse { key: "keylatch/1/foreign/settings".into() });
+}
+
+#[test]
+fn ttl_below_floor_refused() {
+    let Some(cluster) = Cluster::start_with(1, &["--election-timeout", "2000"]) else { return };
+    let config = EtcdConfig::new(cluster.endpoints());
+    let error = refusal(config.clone().ttl(Duration::from_secs(1)));
+    let (asked, floor) = (Duration::from_secs(1), Duration::from_secs(3));
+    assert_eq!(error, EtcdError::TtlTooShort { asked, floor });
+    works(config.ttl(floor));
+}
+
+#[test]
+fn epoch_raises_fences() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let locks = EtcdLocks::open(EtcdConfig::new(cluster.endpoints()).namespace("epoch")).expect("a handle");
+    let fence = || locks.lock(LockRequest::write(KEY)).now().expect("free").fence();
+    let before = fence();
+    etcdctl(cluster, &["put", "keylatch/1/epoch/epoch", "1"]);
+    let wait = || locks.lock(LockRequest::write(KEY).timeout(Duration::from_secs(30))).blocking();
+    let after = wait().expect("free").fence();
+    assert!(after >= 1 << 56 && before < 1 << 56, "{before} {after}");
+    etcdctl(cluster, &["put", "keylatch/1/epoch/epoch", "256"]);
+    assert!(matches!(wait(), Err(EtcdError::Server { problem }) if problem.contains("0 to 255")));
+}
+
+#[test]
+fn login_wrong_refused() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    for arguments in [
+        &["user", "add", "root:secret"][..],
+        &["user", "add", "guest:secret"],
+        &["user", "add", "locker:secret"],
+        &["role", "add", "locks"],
+        &["role", "grant-permission", "locks", "--prefix=true", "readwrite", "keylatch/1/"],
+        &["user", "grant-role", "locker", "locks"],
+        &["user", "grant-role", "root", "root"],
+        &["auth", "enable"],
+    ] {
+        etcdctl(&cluster, arguments);
+    }
+    let config = EtcdConfig::new(cluster.endpoints());
+    assert_eq!(refusal(config.clone()), EtcdError::Login { user: String::new() });
+    assert_eq!(refusal(config.clone().user("locker", "wrong")), EtcdError::Login { user: "locker".into() });
+    let error = refusal(config.clone().user("guest", "secret"));
+    assert!(matches!(error, EtcdError::NotPermitted { .. }), "{error:?}");
+    works(config.user("locker", "secret"));
+}
+
+#[test]
+fn certificates_wrong_refused() {
+    let authority = |name: &str| {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new([]).expect("no names");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("signed");
+        (certificate.pem(), Issuer::new(params, key))
+    };
+    let signed = |issuer: &Issuer<'_, KeyPair>| {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("names");
+        (params.signed_by(&key, issuer).expect("signed").pem(), key.serialize_pem())
+    };
+    let ((ca, issuer), (other_ca, other)) = (authority("ours"), authority("another"));
+    let folder = std::env::temp_dir().join(format!("keylatch-etcd-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let (server, server_key) = signed(&issuer);
+    let flags = [
+        "--client-cert-auth".to_owned(),
+        format!("--cert-file={}", file("server.pem", &server)),
+        format!("--key-file={}", file("server.key", &server_key)),
+        format!("--trusted-ca-file={}", file("ca.pem", &ca)),
+    ];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    if let Some(cluster) = Cluster::start_with(1, &flags) {
+        let (mine, key) = signed(&issuer);
+        let (strange, strange_key) = signed(&other);
+        let config = || EtcdConfig::new(cluster.endpoints()).connect_timeout(Duration::from_secs(20));
+        works(config().ca_pem(ca.clone()).identity_pem(mine.clone(), key.clone()));
+        for wrong in [
+            config().ca_pem(other_ca).identity_pem(mine, key),
+            config().ca_pem(ca.clone()).identity_pem(strange, strange_key),
+            config().ca_pem(ca),
+        ] {
+            let error = refusal(wrong);
+            assert!(matches!(error, EtcdError::Certificate { .. }), "{error:?}");
+        }
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+}

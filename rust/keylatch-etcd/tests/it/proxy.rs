@@ -1,0 +1,118 @@
+//! A TCP proxy in the test: a network that loses everything, or breaks.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const PASS: u8 = 0;
+const SILENT: u8 = 1;
+const DEAF: u8 = 2;
+
+/// A proxy to one port, which ends with the value.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    state: Arc<State>,
+    port: u16,
+}
+
+#[derive(Debug)]
+struct State {
+    mode: AtomicU8,
+    delay: AtomicU64,
+    is_over: AtomicBool,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+impl Proxy {
+    pub(crate) fn to(port: u16) -> Self {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+        let own = socket.local_addr().expect("bound").port();
+        let state = Arc::new(State {
+            mode: AtomicU8::new(PASS),
+            delay: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+            open: Mutex::new(Vec::new()),
+        });
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in socket.incoming().map_while(Result::ok) {
+                if shared.is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                let pair = |stream: &TcpStream| stream.try_clone().expect("a second handle");
+                shared.open.lock().expect("no panic").extend([pair(&stream), pair(&server)]);
+                carry(&shared, pair(&stream), pair(&server), false);
+                carry(&shared, server, stream, true);
+            }
+        });
+        Self { state, port: own }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Everything passes again.
+    ///
+    /// What was swallowed is lost, so connections of before are broken.
+    pub(crate) fn pass(&self) {
+        self.break_connections();
+        self.state.mode.store(PASS, Ordering::Relaxed);
+    }
+
+    /// Connections stay open, and nothing passes in either direction.
+    pub(crate) fn silence(&self) {
+        self.state.mode.store(SILENT, Ordering::Relaxed);
+    }
+
+    /// Requests arrive, answers do not.
+    pub(crate) fn swallow_answers(&self) {
+        self.state.mode.store(DEAF, Ordering::Relaxed);
+    }
+
+    /// Each piece of data takes this much longer.
+    pub(crate) fn slow_down(&self, by: Duration) {
+        self.state.delay.store(u64::try_from(by.as_millis()).expect("short"), Ordering::Relaxed);
+    }
+
+    /// Ends all connections; new ones pass.
+    pub(crate) fn break_connections(&self) {
+        for stream in self.state.open.lock().expect("no panic").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn carry(state: &Arc<State>, mut from: TcpStream, mut to: TcpStream, is_answer: bool) {
+    let state = Arc::clone(state);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16_384];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            let delay = state.delay.load(Ordering::Relaxed);
+            if delay > 0 {
+                std::thread::sleep(Duration::from_millis(delay));
+            }
+            let passes = match state.mode.load(Ordering::Relaxed) {
+                PASS => true,
+                DEAF => !is_answer,
+                _ => false,
+            };
+            if passes && to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
+    });
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.state.is_over.store(true, Ordering::Relaxed);
+        self.break_connections();
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}

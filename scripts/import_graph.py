@@ -24,12 +24,12 @@ ALLOWANCES = ROOT / "scripts" / "import_graph.txt"
 # The rooms of the library from the bottom up. A room imports from rooms below it, and from those beside it in its row,
 # but for `APART`, which do not know each other.
 ORDER = [
-    {"key", "mode", "request", "config", "error", "listed"},
+    {"key", "mode", "request", "config", "error", "listed", "tier"},
     {"sync"},
     {"memory"},
     {"table", "hold", "holds", "wait", "waits"},
     {"engine"},
-    {"inspect", "introspect", "observe", "tier"},
+    {"inspect", "introspect", "observe"},
     {"manager", "grants", "guard", "pending", "pinned", "session", "subscription", "claim", "backend"},
     {"lib"},
 ]

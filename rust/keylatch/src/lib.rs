@@ -136,6 +136,7 @@ mod session;
 mod subscription;
 mod sync;
 mod table;
+pub mod tier;
 mod wait;
 
 pub use backend::{BackendGuard, BoxedAcquire, DisabledLockManager, GlobalLockManager, ObjectLocks, open_backend};

@@ -7,9 +7,10 @@ use super::grant::{Fences, Grant};
 use super::ring::{Event, EventKind, Replay, Ring};
 use super::session::{Request, Session, State};
 use super::table::{Place, Table};
+use ahash::AHashMap;
 use keylatch::claim::ClaimBoard;
 use keylatch::{Mode, ObjectKey};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub struct Machine {
     /// Set while something kept the machine from granting; the queues are looked through when that is over.
     pub(super) stalled: bool,
     pub(super) closing: bool,
-    pub(super) sessions: HashMap<u64, Session>,
+    pub(super) sessions: AHashMap<u64, Session>,
     pub(super) next_session: u64,
     /// Every session's deadline.
     pub(super) deadlines: BTreeSet<(Duration, u64)>,
@@ -58,7 +59,7 @@ impl Machine {
             quiet_until: start.quiet,
             stalled: !start.quiet.is_zero(),
             closing: false,
-            sessions: HashMap::new(),
+            sessions: AHashMap::new(),
             next_session: 1,
             deadlines: BTreeSet::new(),
             table: Table::default(),
@@ -265,8 +266,7 @@ impl Machine {
         let (items, place) = (Arc::clone(&request.items), request.place);
         self.set_deadline(key.session, deadline);
         for item in items.iter() {
-            self.table.leave(&item.key, place);
-            self.table.hold(&item.key, key, item.mode);
+            self.table.admit(item, place, key);
         }
         self.waiting -= 1;
         self.figures.granted(waited, items.len());

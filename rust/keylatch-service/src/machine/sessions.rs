@@ -58,11 +58,13 @@ impl Machine {
 
     /// Forgets requests below a number. What the server still holds for one of them has no client any more.
     fn forget_settled(&mut self, now: Duration, session: u64, below: u64) {
-        let Some(state) = self.sessions.get(&session) else { return };
-        let numbers: Vec<u64> = state.requests.range(..below).map(|(number, _)| *number).collect();
-        let freed: Vec<_> = numbers.iter().filter_map(|number| self.give_up(now, session, *number)).collect();
-        if let Some(state) = self.sessions.get_mut(&session) {
-            state.requests = state.requests.split_off(&below);
+        let mut freed = Vec::new();
+        let first_of = |machine: &Self| machine.sessions.get(&session)?.requests.keys().next().copied();
+        while let Some(number) = first_of(self).filter(|number| *number < below) {
+            freed.extend(self.give_up(now, session, number));
+            if let Some(state) = self.sessions.get_mut(&session) {
+                state.requests.remove(&number);
+            }
         }
         self.settle_claims(now, session, below);
         self.hand_over(now, &freed);

@@ -100,11 +100,13 @@ impl Table {
         self.forget_idle(key);
     }
 
-    pub(super) fn hold(&mut self, key: &ObjectKey, request: RequestKey, mode: Mode) {
-        let entry = self.keys.entry(key.clone()).or_default();
-        debug_assert!(entry.allows(mode), "{key} is granted against its holders");
-        entry.holders.insert(request, mode);
-        entry.exclusive = mode == Mode::Exclusive;
+    /// Makes a waiter a holder.
+    pub(super) fn admit(&mut self, item: &Item, place: Place, request: RequestKey) {
+        let Some(entry) = self.keys.get_mut(&item.key) else { return debug_assert!(false, "{} has no line", item.key) };
+        debug_assert!(entry.allows(item.mode), "{} is granted against its holders", item.key);
+        entry.queue.remove(&place);
+        entry.holders.insert(request, item.mode);
+        entry.exclusive = item.mode == Mode::Exclusive;
         self.holds += 1;
     }
 

@@ -1,53 +1,33 @@
 //! Accepting connections.
 
 use super::auth::fingerprint;
-use super::host::{names_this_machine, other_host};
+use super::router::{Door, Peer};
 use super::shared::Shared;
 use super::threads::Threads;
-use axum::Router;
-use axum::extract::Request;
-use axum::response::IntoResponse as _;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use parking_lot::RwLock;
 use rustls::ServerConfig;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt as _;
 
 /// A client sends the head of a request, and finishes its handshake, within this.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Connections that are open get this long to end when the server stops.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Who is at the other end of a connection.
-#[derive(Debug, Clone)]
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
-    /// A name for the client's certificate; empty without one.
-    pub(super) certificate: Arc<str>,
-    /// Whether this server wants no authentication.
-    pub(super) is_open: bool,
-}
-
-impl Default for Peer {
-    fn default() -> Self {
-        Self { address: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0).into(), certificate: "".into(), is_open: false }
-    }
-}
-
 /// The TLS settings in use; `None` for plain text. Reloading replaces them.
 pub(super) type TlsSlot = RwLock<Option<Arc<ServerConfig>>>;
 
 pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
-    pub(super) router: Router,
+    pub(super) door: Door,
     pub(super) shared: Arc<Shared>,
     pub(super) tls: Arc<TlsSlot>,
     pub(super) threads: Threads,
@@ -77,10 +57,10 @@ impl Acceptor {
                 tracing::warn!(peer = %address, limit = self.most_connections, "too many connections");
                 continue;
             };
-            let (router, watcher, is_open) = (self.router.clone(), graceful.watcher(), self.is_open);
+            let (door, watcher, is_open) = (self.door.clone(), graceful.watcher(), self.is_open);
             let tls = self.tls.read().clone();
             self.threads.serve(stream, move |stream| async move {
-                serve(stream, address, (tls, is_open), (router, watcher)).await;
+                serve(stream, address, (tls, is_open), (door, watcher)).await;
                 drop(permit);
             });
         }
@@ -93,7 +73,7 @@ async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     (tls, is_open): (Option<Arc<ServerConfig>>, bool),
-    to: (Router, Watcher),
+    to: (Door, Watcher),
 ) {
     let _ = stream.set_nodelay(true);
     let peer = Peer { address, certificate: "".into(), is_open };
@@ -104,7 +84,7 @@ async fn serve(
     }
 }
 
-async fn serve_tls(stream: TcpStream, tls: Arc<ServerConfig>, mut peer: Peer, to: (Router, Watcher)) {
+async fn serve_tls(stream: TcpStream, tls: Arc<ServerConfig>, mut peer: Peer, to: (Door, Watcher)) {
     match tokio::time::timeout(HEAD_TIME, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -119,21 +99,15 @@ async fn serve_tls(stream: TcpStream, tls: Arc<ServerConfig>, mut peer: Peer, to
     }
 }
 
-async fn serve_http<S>(stream: S, peer: Peer, (router, watcher): (Router, Watcher))
+async fn serve_http<S>(stream: S, peer: Peer, (door, watcher): (Door, Watcher))
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let address = peer.address;
+    let peer = Arc::new(peer);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (router, peer) = (router.clone(), peer.clone());
-        async move {
-            let mut request: Request = request.map(axum::body::Body::new);
-            if peer.is_open && !names_this_machine(request.headers()) {
-                return Ok(other_host().into_response());
-            }
-            request.extensions_mut().insert(peer);
-            router.oneshot(request).await
-        }
+        let (door, peer) = (door.clone(), Arc::clone(&peer));
+        async move { door.enter(&peer, request.map(axum::body::Body::new)).await }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,7 +1,7 @@
 //! Which call goes where, and what each has to pass first.
 
 use super::auth::Identity;
-use super::listen::Peer;
+use super::host::{names_this_machine, other_host};
 use super::problem::Problem;
 use super::shared::Shared;
 use super::{attach, claims, events, listings, locks, sessions, status};
@@ -10,12 +10,10 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use futures_util::future::{Either, Ready, ready};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tower::Service;
-use tower::layer::layer_fn;
+use tower::ServiceExt as _;
 
 /// Every call: method and path, as the OpenAPI document has them.
 pub const ROUTES: [(&str, &str); 20] = [
@@ -41,12 +39,8 @@ pub const ROUTES: [(&str, &str); 20] = [
     ("get", "/"),
 ];
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
-    let authenticated = {
-        let shared = Arc::clone(&shared);
-        layer_fn(move |inner| Authenticated { inner, shared: Arc::clone(&shared) })
-    };
-    let guarded = Router::new()
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
         .route("/v1/sessions", post(sessions::open))
         .route("/v1/sessions/{session}", delete(sessions::end))
         .route("/v1/sessions/{session}/attach", get(attach::attach))
@@ -64,13 +58,12 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/events", get(events::events))
         .route("/v1/force-release", post(listings::force_release))
         .route("/metrics", get(status::metrics))
-        .layer(authenticated);
-    // These say nothing about locks, so that a probe and a browser need no token for them.
-    let open = Router::new()
         .route("/healthz", get(status::healthz))
         .route("/openapi.json", get(status::openapi))
-        .route("/", get(status::page));
-    guarded.merge(open).fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(shared)
+        .route("/", get(status::page))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(shared)
 }
 
 async fn no_such_path() -> Response {
@@ -82,40 +75,54 @@ async fn no_such_method() -> Response {
     Problem::new("no_such_method", StatusCode::METHOD_NOT_ALLOWED, detail).into_response()
 }
 
-/// Notes who makes a request, or refuses it, before the inner service hears of it.
+/// Paths that need no token: they say nothing about locks.
+const OPEN: [&str; 3] = ["/healthz", "/openapi.json", "/"];
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// A name for the client's certificate; empty without one.
+    pub(super) certificate: Arc<str>,
+    /// Whether this server wants no authentication.
+    pub(super) is_open: bool,
+}
+
+/// All calls, behind what each has to pass first.
 #[derive(Debug, Clone)]
-struct Authenticated<S> {
-    inner: S,
+pub(super) struct Door {
+    router: Router,
     shared: Arc<Shared>,
 }
 
-impl<S> Service<Request> for Authenticated<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible>,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Either<S::Future, Ready<Result<Response, Infallible>>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+impl Door {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { router: router(Arc::clone(&shared)), shared }
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        match authenticate(&self.shared, &mut request) {
-            Ok(()) => Either::Left(self.inner.call(request)),
-            Err(problem) => Either::Right(ready(Ok(problem.into_response()))),
+    /// Answers a request.
+    pub(super) async fn enter(self, peer: &Peer, mut request: Request) -> Result<Response, Infallible> {
+        if peer.is_open && !names_this_machine(request.headers()) {
+            return Ok(other_host().into_response());
         }
+        if let Err(problem) = self.authenticate(peer, &mut request) {
+            return Ok(problem.into_response());
+        }
+        self.router.oneshot(request).await
     }
-}
 
-/// Notes who makes the request. The header is never logged.
-fn authenticate(shared: &Shared, request: &mut Request) -> Result<(), Problem> {
-    let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-    let identity = shared.access().identify(request.headers(), &peer.certificate).inspect_err(|problem| {
+    /// Notes who makes a request, or refuses it. The header is never logged.
+    ///
+    /// A path that is added to the router needs a token, unless it is named as open.
+    fn authenticate(&self, peer: &Peer, request: &mut Request) -> Result<(), Problem> {
         let path = request.uri().path();
-        tracing::warn!(peer = %peer.address, %path, reason = %problem.detail, "refused");
-    })?;
-    request.extensions_mut().insert::<Identity>(identity);
-    Ok(())
+        if OPEN.contains(&path) {
+            return Ok(());
+        }
+        let identity = self.shared.access().identify(request.headers(), &peer.certificate).inspect_err(|problem| {
+            tracing::warn!(peer = %peer.address, %path, reason = %problem.detail, "refused");
+        })?;
+        request.extensions_mut().insert::<Identity>(identity);
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 use super::auth::{Access, AccessError, Tokens};
 use super::listen::{Acceptor, TlsSlot};
 use super::marks::{Marks, MarksError};
-use super::router::router;
+use super::router::Door;
 use super::shared::Shared;
 use super::threads::Threads;
 use super::tls::{TlsError, TlsFiles, server_config};
@@ -142,7 +142,7 @@ pub async fn start(settings: Settings) -> Result<Running, ServeError> {
     let tls = Arc::new(TlsSlot::new(tls));
     let acceptor = Acceptor {
         listener,
-        router: router(Arc::clone(&shared)),
+        door: Door::new(Arc::clone(&shared)),
         shared: Arc::clone(&shared),
         tls: Arc::clone(&tls),
         threads: Threads::start(settings.threads).map_err(ServeError::Threads)?,

@@ -5,10 +5,10 @@ use super::mailbox::{Last, Mailbox};
 use super::marks::Marks;
 use super::problem::{Problem, code};
 use crate::machine::{Call, Limits, Machine, Refusal, Replay, RequestKey, SessionName, Start, Stream};
+use ahash::AHashMap;
 use axum::http::StatusCode;
 use keylatch::ObjectKey;
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -28,11 +28,11 @@ pub(super) enum Phase {
 struct Guarded {
     machine: Machine,
     /// One parked call for a waiting request. A later one takes its place, and the earlier one answers.
-    polls: HashMap<RequestKey, oneshot::Sender<()>>,
+    polls: AHashMap<RequestKey, oneshot::Sender<()>>,
     /// The box of each session's attached stream.
-    streams: HashMap<u64, Arc<Mailbox>>,
+    streams: AHashMap<u64, Arc<Mailbox>>,
     /// What wakes the subscribers of each claimed resource, and how many there are.
-    followers: HashMap<ObjectKey, (watch::Sender<u64>, usize)>,
+    followers: AHashMap<ObjectKey, (watch::Sender<u64>, usize)>,
     /// The number of the latest event that was put into boxes.
     posted: u64,
     /// When the timer is set to wake.
@@ -42,7 +42,9 @@ struct Guarded {
 impl Guarded {
     /// Puts what happened in this step into the boxes of those that it concerns.
     fn post(&mut self) {
-        if let Replay::Events { events, .. } = self.machine.events_after(self.posted, usize::MAX) {
+        if !self.streams.is_empty()
+            && let Replay::Events { events, .. } = self.machine.events_after(self.posted, usize::MAX)
+        {
             for event in events {
                 if let Some(mailbox) = self.streams.get(&event.request.session) {
                     mailbox.put(&event);
@@ -89,9 +91,9 @@ impl Shared {
         Arc::new(Self {
             guarded: Mutex::new(Guarded {
                 machine,
-                polls: HashMap::new(),
-                streams: HashMap::new(),
-                followers: HashMap::new(),
+                polls: AHashMap::new(),
+                streams: AHashMap::new(),
+                followers: AHashMap::new(),
                 posted: 0,
                 armed: None,
             }),
@@ -222,7 +224,10 @@ impl Shared {
         if !published.is_empty() {
             self.claim_changes.send_modify(|changes| *changes += 1);
         }
-        self.head.send_if_modified(|seen| std::mem::replace(seen, head.max(*seen)) < head);
+        // One that begins to follow now reads what this step did: its look at the machine comes after it.
+        if self.head.receiver_count() > 0 {
+            self.head.send_if_modified(|seen| std::mem::replace(seen, head.max(*seen)) < head);
+        }
         if is_earlier {
             self.rearm.notify_one();
         }

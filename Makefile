@@ -358,6 +358,12 @@ bench-python: need-rust need-python ## the same in Python, beside threading, asy
 bench-processes: need-rust ## locks between processes: keylatch beside the system's own (ARGS="--quick")
 	@$(CARGO) run --release -p keylatch-shm --example bench_processes -- $(ARGS)
 
+bench-etcd: need-rust need-python ## locks between machines beside raw requests of the same client, one and three members (ROUNDS=400)
+	@ROUNDS="$(ROUNDS)" $(CARGO) test --quiet --release -p keylatch-etcd --lib bench:: -- --ignored --nocapture
+
+ROUNDS ?= 400
+.PHONY: bench-etcd
+
 bench-c: need-rust need-cc ## a pair through the C library, beside the Rust pair and what C and C++ have, in half a minute
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
 	@CARGO="$(CARGO)" scripts/bench_c.sh "$(CURDIR)/target/installed" $(ARGS)

@@ -34,6 +34,8 @@ struct Readme;
 compile_error!("keylatch-etcd needs Linux: its leases are counted on CLOCK_BOOTTIME");
 
 mod acquire;
+#[cfg(test)]
+mod bench;
 mod client;
 mod clock;
 mod config;
@@ -41,6 +43,7 @@ mod core;
 mod entry;
 mod error;
 mod fence;
+pub mod fenced;
 mod guard;
 mod hold;
 mod layout;

@@ -31,6 +31,11 @@ impl EtcdLocks {
         Ok(Self { core: Arc::new(Core::open(config)?) })
     }
 
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Asks for a lock: continue with `.blocking()`, `.now()` or `.await`.
     pub fn lock(&self, request: LockRequest<'_>) -> Lock {
         let wish = Wish::new(vec![(request.key.to_owned(), request.mode)], request.owner);

@@ -5,6 +5,7 @@
 mod child;
 mod cluster;
 mod faults;
+mod fenced;
 mod history;
 mod locking;
 mod members;

@@ -1,0 +1,169 @@
+//! Stores that compare fences, and a check that a store does.
+//!
+//! A lock with a lease cannot keep a holder from writing late: it may be stopped between its last look at the clock and the
+//! write. A store that refuses fences below the greatest it has seen can. [`check_store`] tries a store of your own; the
+//! example `file_store` is one in a directory.
+
+use std::fmt::Display;
+use std::sync::Mutex;
+
+/// What a store did with a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// The content is stored, and so is the fence.
+    Taken,
+    /// A greater fence was seen before; nothing has changed.
+    Refused,
+}
+
+/// A store that compares fences and writes in one step.
+pub trait FencedStore {
+    /// What can go wrong beside a refusal.
+    type Error: Display;
+
+    /// Stores the content, unless the name was written with a greater fence.
+    ///
+    /// # Errors
+    /// What keeps the store from working. Whether the content is stored is not known then.
+    fn write(&self, name: &str, fence: u64, content: &[u8]) -> Result<Written, Self::Error>;
+
+    /// The content of a name, if it was ever written.
+    ///
+    /// # Errors
+    /// What keeps the store from working.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Self::Error>;
+}
+
+/// Says what a store does wrong.
+///
+/// It writes under names that begin with `keylatch-check-`, one writer after the other and eight at a time.
+///
+/// # Errors
+/// The first thing that a holder of locks could not rely on.
+pub fn check_store<S: FencedStore + Sync>(store: &S) -> Result<(), String> {
+    let run = std::process::id();
+    one_after_the_other(store, &format!("keylatch-check-{run}-turns"), &format!("keylatch-check-{run}-other"))?;
+    at_a_time(store, &format!("keylatch-check-{run}-crowd"))
+}
+
+fn one_after_the_other<S: FencedStore>(store: &S, name: &str, other: &str) -> Result<(), String> {
+    let write = |name: &str, fence, content: &str| store.write(name, fence, content.as_bytes()).map_err(error);
+    let expect = |what: &str, done: Written, wanted: Written| {
+        if done == wanted { Ok(()) } else { Err(format!("{what} was {done:?}, not {wanted:?}")) }
+    };
+    let contains = |wanted: &str| match store.read(name).map_err(error)? {
+        Some(content) if content == wanted.as_bytes() => Ok(()),
+        other => Err(format!("{wanted:?} was written last, and {other:?} is stored")),
+    };
+    expect("the first write", write(name, 10 << 16, "first")?, Written::Taken)?;
+    expect("a second write of the same hold", write(name, 10 << 16, "second")?, Written::Taken)?;
+    contains("second")?;
+    expect("a write of a later hold", write(name, 11 << 16, "third")?, Written::Taken)?;
+    expect("a write of a hold that is over", write(name, 10 << 16, "late")?, Written::Refused)?;
+    contains("third")?;
+    expect("a write of the hold just before", write(name, (11 << 16) - 1, "late")?, Written::Refused)?;
+    expect("a write after a new epoch", write(name, 1 << 56, "fourth")?, Written::Taken)?;
+    expect("a write of the epoch before", write(name, (1 << 56) - 1, "late")?, Written::Refused)?;
+    contains("fourth")?;
+    expect("a write under another name", write(other, 1, "own")?, Written::Taken)
+}
+
+const WRITERS: u64 = 8;
+const WRITES: u64 = 40;
+
+fn at_a_time<S: FencedStore + Sync>(store: &S, name: &str) -> Result<(), String> {
+    let problems = Mutex::new(Vec::new());
+    let report = |problem: String| problems.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(problem);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let report = &report;
+            scope.spawn(move || {
+                for write in 0..WRITES {
+                    // Each writer's fences grow, and those of all writers are mixed.
+                    let fence = write * WRITERS + writer + 1;
+                    match store.write(name, fence, fence.to_string().as_bytes()) {
+                        Ok(Written::Refused) if fence == WRITERS * WRITES => {
+                            report("the greatest fence was refused".to_owned());
+                        }
+                        Ok(_) => {}
+                        Err(problem) => report(error(problem)),
+                    }
+                    let stored = store.read(name).ok().flatten().and_then(|text| String::from_utf8(text).ok());
+                    let stored = stored.and_then(|text| text.parse::<u64>().ok());
+                    if stored.is_none_or(|stored| stored < fence) {
+                        report(format!("after fence {fence} was written or refused, {stored:?} is stored"));
+                    }
+                }
+            });
+        }
+    });
+    problems.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().next().map_or(Ok(()), Err)
+}
+
+fn error(problem: impl Display) -> String {
+    format!("the store failed: {problem}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use std::sync::PoisonError;
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        Unchecked,
+        /// Compares first, and writes in another step.
+        TwoSteps,
+        /// Refuses the second write of a hold.
+        Strict,
+        /// Keeps one fence for all names.
+        OneFence,
+    }
+
+    struct Memory {
+        names: Mutex<HashMap<String, (u64, Vec<u8>)>>,
+        fault: Fault,
+    }
+
+    impl FencedStore for Memory {
+        type Error = &'static str;
+
+        fn write(&self, name: &str, fence: u64, content: &[u8]) -> Result<Written, &'static str> {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            let greatest = match self.fault {
+                Fault::OneFence => names.values().map(|stored| stored.0).max(),
+                _ => names.get(name).map(|stored| stored.0),
+            };
+            let refuses = match self.fault {
+                Fault::Unchecked => false,
+                Fault::Strict => greatest.is_some_and(|greatest| fence <= greatest),
+                _ => greatest.is_some_and(|greatest| fence < greatest),
+            };
+            if refuses {
+                return Ok(Written::Refused);
+            }
+            if self.fault == Fault::TwoSteps {
+                drop(names);
+                std::thread::sleep(std::time::Duration::from_micros(fence % 7 * 50));
+                names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            }
+            names.insert(name.to_owned(), (fence, content.to_vec()));
+            Ok(Written::Taken)
+        }
+
+        fn read(&self, name: &str) -> Result<Option<Vec<u8>>, &'static str> {
+            Ok(self.names.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(|stored| stored.1.clone()))
+        }
+    }
+
+    #[test]
+    fn stores_with_faults_refused() {
+        let check = |fault| check_store(&Memory { names: Mutex::default(), fault });
+        assert_eq!(check(Fault::None), Ok(()));
+        for fault in [Fault::Unchecked, Fault::TwoSteps, Fault::Strict, Fault::OneFence] {
+            assert!(check(fault).is_err());
+        }
+    }
+}

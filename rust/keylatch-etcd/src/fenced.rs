@@ -5,7 +5,8 @@
 //! example `file_store` is one in a directory.
 
 use std::fmt::Display;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// What a store did with a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,31 +74,40 @@ const WRITES: u64 = 40;
 
 fn at_a_time<S: FencedStore + Sync>(store: &S, name: &str) -> Result<(), String> {
     let problems = Mutex::new(Vec::new());
-    let report = |problem: String| problems.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(problem);
+    let report = |problem: String| problems.lock().unwrap_or_else(PoisonError::into_inner).push(problem);
+    // The greatest fence whose write has returned: whatever is read later is at least as new.
+    let greatest = AtomicU64::new(0);
+    let stored = || {
+        let content = store.read(name).map_err(error)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&content).into_owned();
+        text.parse::<u64>().map_err(|_| format!("{text:?} is stored, which no writer wrote"))
+    };
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let report = &report;
+            let (report, greatest, stored) = (&report, &greatest, &stored);
             scope.spawn(move || {
                 for write in 0..WRITES {
                     // Each writer's fences grow, and those of all writers are mixed.
                     let fence = write * WRITERS + writer + 1;
-                    match store.write(name, fence, fence.to_string().as_bytes()) {
-                        Ok(Written::Refused) if fence == WRITERS * WRITES => {
-                            report("the greatest fence was refused".to_owned());
-                        }
-                        Ok(_) => {}
-                        Err(problem) => report(error(problem)),
+                    if let Err(problem) = store.write(name, fence, fence.to_string().as_bytes()) {
+                        report(error(problem));
                     }
-                    let stored = store.read(name).ok().flatten().and_then(|text| String::from_utf8(text).ok());
-                    let stored = stored.and_then(|text| text.parse::<u64>().ok());
-                    if stored.is_none_or(|stored| stored < fence) {
-                        report(format!("after fence {fence} was written or refused, {stored:?} is stored"));
+                    greatest.fetch_max(fence, Ordering::SeqCst);
+                    let floor = greatest.load(Ordering::SeqCst);
+                    match stored() {
+                        Ok(stored) if stored >= floor => {}
+                        Ok(stored) => report(format!("fence {floor} was written or refused, and {stored} is stored")),
+                        Err(problem) => report(problem),
                     }
                 }
             });
         }
     });
-    problems.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().next().map_or(Ok(()), Err)
+    match stored() {
+        Ok(stored) if stored == WRITERS * WRITES => {}
+        other => report(format!("fence {} was the greatest, and {other:?} is stored", WRITERS * WRITES)),
+    }
+    problems.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().next().map_or(Ok(()), Err)
 }
 
 fn error(problem: impl Display) -> String {
@@ -108,9 +118,8 @@ fn error(problem: impl Display) -> String {
 mod tests {
     use super::*;
     use std::collections::HashMap;
-    use std::sync::PoisonError;
 
-    #[derive(Clone, Copy, PartialEq)]
+    #[derive(Clone, Copy, Debug, PartialEq)]
     enum Fault {
         None,
         Unchecked,
@@ -146,7 +155,7 @@ mod tests {
             }
             if self.fault == Fault::TwoSteps {
                 drop(names);
-                std::thread::sleep(std::time::Duration::from_micros(fence % 7 * 50));
+                std::thread::sleep(std::time::Duration::from_micros(fence * 31 % 5 * 400));
                 names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
             }
             names.insert(name.to_owned(), (fence, content.to_vec()));
@@ -163,7 +172,7 @@ mod tests {
         let check = |fault| check_store(&Memory { names: Mutex::default(), fault });
         assert_eq!(check(Fault::None), Ok(()));
         for fault in [Fault::Unchecked, Fault::TwoSteps, Fault::Strict, Fault::OneFence] {
-            assert!(check(fault).is_err());
+            assert!(check(fault).is_err(), "{fault:?}");
         }
     }
 }

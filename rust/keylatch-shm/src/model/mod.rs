@@ -8,6 +8,7 @@
 
 mod entry;
 mod fault;
+mod kept;
 mod recovery;
 mod rekey;
 mod runs;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod children;
+mod lock_file;
 mod locking;
 mod prepared;
 mod processes;

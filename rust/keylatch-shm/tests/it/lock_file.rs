@@ -1,0 +1,85 @@
+//! A lock file beside the table: kept between holds, and given up to programs that open it.
+
+use crate::children::Folder;
+use crate::locking::table;
+use keylatch_shm::{Entered, LockFile, LockFileWatcher, SharedTable, TableConfig};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn path(folder: &Folder) -> PathBuf {
+    folder.path().join("data.lock")
+}
+
+fn open(path: &Path, table: &SharedTable) -> LockFile {
+    LockFile::open(path, None, table).expect("a file")
+}
+
+fn enter(file: &LockFile) -> Entered {
+    file.enter().expect("the system allows it")
+}
+
+#[test]
+fn kept_file_given_up_when_opened() {
+    let (folder, table) = (Folder::new(), table(64));
+    let watcher = LockFileWatcher::start().expect("a watcher");
+    let file = Arc::new(open(&path(&folder), &table));
+    watcher.watch(&file);
+    // Another descriptor that was open before: nothing says that it is about to lock.
+    let silent = File::options().write(true).open(path(&folder)).expect("it is there");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut kept = false;
+    // The opening above was noticed, and nothing is kept for a second.
+    while !kept {
+        assert!(Instant::now() < deadline, "it is never kept");
+        assert_eq!(enter(&file), Entered::Yes);
+        assert!(silent.try_lock().is_err(), "a holder is inside");
+        file.leave();
+        kept = silent.try_lock().is_err();
+        silent.unlock().expect("nothing in the way");
+    }
+    let asking = File::options().write(true).open(path(&folder)).expect("it is there");
+    while asking.try_lock().is_err() {
+        assert!(Instant::now() < deadline, "it is not given up");
+        std::thread::yield_now();
+    }
+    assert_eq!(enter(&file), Entered::Busy);
+    asking.unlock().expect("it was locked");
+    assert_eq!(enter(&file), Entered::Yes);
+    file.leave();
+}
+
+#[test]
+fn file_of_another_table_not_shared() {
+    let (folder, ours, theirs) = (Folder::new(), table(64), table(64));
+    let first = open(&path(&folder), &ours);
+    assert!(first.is_shared() && open(&path(&folder), &ours).is_shared());
+    let other = open(&path(&folder), &theirs);
+    assert!(!other.is_shared());
+    assert_eq!(enter(&first), Entered::Yes);
+    assert_eq!(enter(&other), Entered::Busy);
+    first.leave();
+    assert_eq!(enter(&other), Entered::Yes);
+    assert_eq!(enter(&first), Entered::Busy);
+    other.leave();
+    // The one that comes when the mark is gone may share it.
+    drop((first, other));
+    assert!(open(&path(&folder), &theirs).is_shared());
+}
+
+#[test]
+fn name_of_another_file_is_stale() {
+    let (folder, table) = (Folder::new(), table(64));
+    let file = open(&path(&folder), &table);
+    assert_eq!(enter(&file), Entered::Yes);
+    file.leave();
+    std::fs::remove_file(path(&folder)).expect("it is there");
+    assert_eq!(enter(&file), Entered::Stale);
+    let again = open(&path(&folder), &table);
+    assert_ne!(again.id(), file.id());
+    assert_eq!(enter(&again), Entered::Yes);
+    again.leave();
+    assert!(LockFile::open(folder.path(), None, &table).is_err());
+    assert!(SharedTable::open(path(&folder), &TableConfig::default()).is_err());
+}

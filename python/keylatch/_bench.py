@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import importlib
 import json
+import multiprocessing
 import os
 import platform
 import signal
@@ -24,6 +25,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+from . import filelock
+from . import multiprocessing as processes
 from ._keylatch import __version__
 from ._manager import LockManager
 from ._options import whole
@@ -287,8 +290,16 @@ class Others:
         if fasteners := self._module("fasteners"):
             lock = fasteners.ReaderWriterLock()
             yield "fasteners", self._called(lock.write_lock)
-        if filelock := self._module("filelock"):
-            yield "filelock", with_lock(filelock.FileLock(os.path.join(self._folder, "bench.lock")))
+        yield from self.files("bench.lock")
+
+    def file(self, name: str) -> str:
+        """Where a file of the bench may be."""
+        return os.path.join(self._folder, name)
+
+    def files(self, name: str) -> Iterator[tuple[str, Loop]]:
+        """`with` blocks that hold a file."""
+        if package := self._module("filelock"):
+            yield "filelock", with_lock(package.FileLock(self.file(name)))
 
     def shared(self) -> Iterator[tuple[str, Loop]]:
         """`with` blocks that many hold."""
@@ -352,6 +363,26 @@ def rows(others: Others) -> list[Row]:
                 "threading.Lock": threads_hand_over(with_lock(threading.Lock())),
                 "dict of locks": threads_hand_over(with_key(by_hand.lock)),
             },
+        ),
+        Row(
+            "processes, with block",
+            {"keylatch": with_lock(processes.Lock()), "multiprocessing.Lock": with_lock(multiprocessing.Lock())},
+            {"multiprocessing.Lock": 1.0},
+        ),
+        Row(
+            "processes, semaphore",
+            {
+                "keylatch": with_lock(processes.Semaphore(4)),
+                "multiprocessing.Semaphore": with_lock(multiprocessing.Semaphore(4)),
+            },
+        ),
+        Row(
+            "a file, with block",
+            {
+                "keylatch": with_lock(filelock.FileLock(others.file("ours.lock"))),
+                **dict(others.files("theirs.lock")),
+            },
+            {"filelock": 0.05},
         ),
         Row(
             "async with",

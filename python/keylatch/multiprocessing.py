@@ -22,7 +22,7 @@ What differs from `multiprocessing`:
 * A `Semaphore` has 1 to 256 permits and never more than it began with: it is a `BoundedSemaphore`.
 * In a forked child, nothing is held that the parent holds.
 
-All locks of a user are in one file in /dev/shm, which is made when it is needed, takes about 12 MB, and need not be removed.
+All locks of a user are in one file in /dev/shm, which is made when it is needed, takes 15 MB, and need not be removed.
 The environment variable KEYLATCH_SHARED_TABLE names another file.
 """
 

@@ -91,6 +91,7 @@ def test_the_bench(tmp_path: Path) -> None:
         "readerwriterlock",
         "fasteners",
         "filelock",
+        "multiprocessing.Lock",
         "goal",
         "Ctrl-C",
     ):

@@ -14,6 +14,7 @@ import pytest
 
 import keylatch
 import keylatch.claims
+import keylatch.filelock
 import keylatch.log
 import keylatch.multiprocessing
 import keylatch.prometheus
@@ -21,7 +22,7 @@ import keylatch.remote
 from keylatch import LockManager
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = (keylatch.events, keylatch.claims, keylatch.prometheus, keylatch.multiprocessing)
+EXAMPLES = (keylatch.events, keylatch.claims, keylatch.prometheus, keylatch.multiprocessing, keylatch.filelock)
 
 
 def documented() -> Iterator[tuple[str, str]]:

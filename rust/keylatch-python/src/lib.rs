@@ -68,6 +68,10 @@ mod _keylatch {
     #[pymodule_export]
     use super::session::Session;
     #[pymodule_export]
+    use super::shared::FileLock;
+    #[pymodule_export]
+    use super::shared::FileTurn;
+    #[pymodule_export]
     use super::shared::ProcessLock;
     #[pymodule_export]
     use super::shared::ProcessSemaphore;

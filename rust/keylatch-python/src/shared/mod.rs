@@ -2,11 +2,13 @@
 //!
 //! `table` has the verbs, `guard` what they return, `wait` how a thread waits, `failure` what goes wrong, `listed` what
 //! listings say. `process_lock` and `process_semaphore` are locks that are passed to other processes, and share the
-//! tables of `processes`.
+//! tables of `processes`. `file_lock` is the lock of a file, and `open_files` keeps such files open.
 
 mod failure;
+mod file_lock;
 mod guard;
 mod listed;
+mod open_files;
 mod process_lock;
 mod process_semaphore;
 mod processes;
@@ -14,6 +16,7 @@ mod table;
 mod thread;
 mod wait;
 
+pub(crate) use file_lock::{FileLock, FileTurn};
 pub(crate) use guard::SharedGuard;
 pub(crate) use listed::SharedHold;
 pub(crate) use process_lock::ProcessLock;

@@ -10,7 +10,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Locks that may be held at the same time, processes, and holds: 12 MB of memory.
+/// Locks that may be held at the same time, processes, and holds: 15 MB of memory.
 const KEYS: u32 = 8_192;
 const MEMBERS: u16 = 1_024;
 const HOLDS: u32 = 81_920;

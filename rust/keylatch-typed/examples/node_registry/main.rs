@@ -78,7 +78,8 @@ fn run(options: &Options) -> Result<Vec<String>, String> {
     };
     println!("\n{}", report::table(before.as_ref(), after.as_ref(), &floor));
     draw(options, before.as_ref(), after.as_ref())?;
-    let missed = report::missed(before.as_ref(), after.as_ref());
+    let report::Verdict { missed, hidden } = report::verdict(before.as_ref(), after.as_ref(), &floor);
+    hidden.iter().for_each(|hidden| println!("this machine cannot show the goal: {hidden}"));
     missed.iter().for_each(|missed| println!("MISSED {missed}"));
     if missed.is_empty() {
         println!("symptoms and goals are as they should be");

@@ -296,11 +296,12 @@ border_answer border_adaptive(uintptr_t manager, keylatch_adaptive *adaptive)
     return told(answer);
 }
 
-border_answer border_openmetrics(uintptr_t manager)
+border_answer border_openmetrics(uintptr_t manager, bool with_keys)
 {
     border_answer answer = {0};
     char *text = NULL;
-    answer.status = keylatch_manager_openmetrics((keylatch_manager *)manager, &text);
+    const keylatch_manager *locks = (keylatch_manager *)manager;
+    answer.status = with_keys ? keylatch_manager_openmetrics_with_keys(locks, &text) : keylatch_manager_openmetrics(locks, &text);
     answer.number = (uint64_t)(uintptr_t)text;
     return told(answer);
 }

@@ -6,6 +6,7 @@
 #define KEYLATCH_GO_BORDER_H
 
 #include <keylatch.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 /* The package is written for this header. Another one has other functions, or means something else by the same. */
@@ -205,7 +206,7 @@ border_answer border_metrics(uintptr_t manager, uint32_t shard, keylatch_metrics
 border_answer border_wait_times(uintptr_t manager, uint32_t shard, keylatch_wait_bucket *buckets);
 border_answer border_health(uintptr_t manager, keylatch_health *health);
 border_answer border_adaptive(uintptr_t manager, keylatch_adaptive *adaptive);
-border_answer border_openmetrics(uintptr_t manager);
+border_answer border_openmetrics(uintptr_t manager, bool with_keys);
 border_answer border_report(uintptr_t manager);
 static inline void border_text_free(uintptr_t text)
 {

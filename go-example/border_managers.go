@@ -54,6 +54,7 @@ func newManager(o *Options) (handle, error) {
 		deadlock_delay_ns:  orNever(o.DeadlockDelay),
 		victim:             C.uint32_t(o.Victim),
 		lock_delay_ns:      nanoseconds(o.LockDelay),
+		health_window_ns:   nanoseconds(o.HealthWindow),
 	}
 	if a := o.Adaptive; a != nil {
 		options.flags |= C.KEYLATCH_MANAGER_ADAPTIVE
@@ -200,10 +201,10 @@ func (m *Manager) adaptive() (Adaptive, bool, error) {
 	}, true, nil
 }
 
-func (m *Manager) openMetrics() (string, error) {
+func (m *Manager) openMetrics(withKeys bool) (string, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_openmetrics(m.handle)
+	answer := C.border_openmetrics(m.handle, C.bool(withKeys))
 	return takeText(answer), problem(answer)
 }
 

@@ -68,7 +68,8 @@ func (m *Manager) ShardMetrics(shard uint32) (Metrics, error) {
 	return m.figures(shard)
 }
 
-// Health tells whether the manager has been doing well in the last minute, and what is wrong if it has not.
+// Health tells whether the manager has been doing well of late, and what is wrong if it has not: in the last minute, or
+// in [Options].HealthWindow.
 func (m *Manager) Health() (Health, error) {
 	if m.freed.Load() {
 		return Health{}, ErrClosed
@@ -84,7 +85,16 @@ func (m *Manager) OpenMetrics() (string, error) {
 	if m.freed.Load() {
 		return "", ErrClosed
 	}
-	return m.openMetrics()
+	return m.openMetrics(false)
+}
+
+// OpenMetricsWithKeys tells the figures as [Manager.OpenMetrics] does, and the keys that most requests wait for, ten at
+// most. Each of these keys is a label, and so a time series of its own in the monitoring system.
+func (m *Manager) OpenMetricsWithKeys() (string, error) {
+	if m.freed.Load() {
+		return "", ErrClosed
+	}
+	return m.openMetrics(true)
 }
 
 // Report tells the figures as a report for people.

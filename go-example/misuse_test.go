@@ -108,6 +108,7 @@ func TestKeysAreShownInALine(t *testing.T) {
 func TestNegativeSettings(t *testing.T) {
 	for _, options := range []Options{
 		{FairnessAfter: -1}, {DefaultTimeout: -time.Second}, {LockDelay: -1}, {MaxKeyBytes: -1},
+		{HealthWindow: -1}, {HealthWindow: time.Microsecond},
 		{Adaptive: &AdaptiveTimeout{Floor: -1}}, {Adaptive: &AdaptiveTimeout{Ceiling: -1}},
 	} {
 		m, err := New(options)

@@ -77,6 +77,9 @@ type Options struct {
 	// LockDelay is how long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that
 	// what the old holder still has on its way arrives first. Default: not at all.
 	LockDelay time.Duration
+	// HealthWindow is the stretch of time that Health judges and the longest waits of late are taken from. Default one
+	// minute, at least a millisecond.
+	HealthWindow time.Duration
 
 	// Adaptive, if not nil, has requests that name no timeout wait as long as waits have shown to take, instead of
 	// DefaultTimeout.
@@ -98,7 +101,7 @@ type Options struct {
 
 func (o *Options) check() error {
 	settings := []setting{
-		{"FairnessAfter", o.FairnessAfter}, {"DefaultTimeout", o.DefaultTimeout}, {"LockDelay", o.LockDelay},
+		{"FairnessAfter", o.FairnessAfter}, {"DefaultTimeout", o.DefaultTimeout}, {"LockDelay", o.LockDelay}, {"HealthWindow", o.HealthWindow},
 	}
 	if a := o.Adaptive; a != nil {
 		settings = append(settings, setting{"Adaptive.Floor", a.Floor}, setting{"Adaptive.Ceiling", a.Ceiling})

@@ -2,8 +2,11 @@ package keylatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -154,6 +157,23 @@ func TestFigures(t *testing.T) {
 	}
 	if health := must(m.Health())(t); health.Healthy || len(health.Problems) == 0 {
 		t.Fatalf("after timeouts: %+v", health)
+	}
+	waits, cancel := context.WithCancel(background)
+	waiting := make(chan error)
+	go func() {
+		_, err := m.Lock(waits, Key{Bucket: "b"})
+		waiting <- err
+	}()
+	for must(m.Metrics())(t).Waiters == 0 {
+		runtime.Gosched()
+	}
+	without, with := must(m.OpenMetrics())(t), must(m.OpenMetricsWithKeys())(t)
+	if line := `keylatch_hot_key_waiters{`; strings.Contains(without, line) || !strings.Contains(with, line) {
+		t.Fatalf("keys are labels only where asked for:\n%s\n%s", without, with)
+	}
+	cancel()
+	if err := <-waiting; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
 	}
 	ok(t, guard.Unlock())
 	if report := must(m.Report())(t); report == "" {

@@ -507,11 +507,13 @@ typedef struct keylatch_manager_options {
   uint32_t adaptive_factor_per_mille;
   uint64_t adaptive_floor_ns;
   uint64_t adaptive_ceiling_ns;
+  /* The window of keylatch_manager_health(). Default one minute. */
+  uint64_t health_window_ns;
 } keylatch_manager_options;
 
 /* For a keylatch_manager_options: its size, and zeros. */
 #define KEYLATCH_MANAGER_OPTIONS_INIT \
-    { sizeof(keylatch_manager_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(keylatch_manager_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * Makes a manager. options may be NULL for the defaults.
@@ -1926,6 +1928,17 @@ int32_t keylatch_manager_adaptive(const keylatch_manager *manager,
  */
 int32_t keylatch_manager_openmetrics(const keylatch_manager *manager,
                                      char **metrics_text);
+
+/*
+ * As keylatch_manager_openmetrics(), with the ten hottest keys.
+ *
+ * Each of these keys is a label, and so a time series of its own in the monitoring system. Writes
+ * *metrics_text on success; it ends with a NUL and is the caller's, to be freed with
+ * keylatch_text_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any;
+ * also from callbacks.
+ */
+int32_t keylatch_manager_openmetrics_with_keys(const keylatch_manager *manager,
+                                               char **metrics_text);
 
 /*
  * Tells the figures as a report for people.

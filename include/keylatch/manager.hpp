@@ -361,6 +361,8 @@ class manager {
     }
     /// The figures as OpenMetrics 1.0 text.
     std::string openmetrics() const { return text(keylatch_manager_openmetrics); }
+    /// The same, with the keys that most requests wait for: a label each, ten at most.
+    std::string openmetrics_with_keys() const { return text(keylatch_manager_openmetrics_with_keys); }
     /// The figures as a report for people.
     std::string report() const { return text(keylatch_manager_report); }
 

@@ -50,6 +50,7 @@ class LockManager:
         lock_delay: float = 0.0,
         adaptive: AdaptiveTimeout | None = None,
         lock_order_lint: bool = False,
+        health_window: float = 60.0,
     ) -> Self: ...
     def lock(
         self,

@@ -67,7 +67,8 @@ class LockManager(_keylatch.LockManager):
     it. A request of a session that has waited for deadlock_delay seconds looks for a deadlock; None never does. victim is
     which session gives way: the "asker", the "youngest" or that of "lowest_priority". lock_order_lint tells of sessions
     that take locks in orders that could become a deadlock, before they do; it is for development, because the fast path
-    is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out.
+    is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out. health() judges the last
+    health_window seconds.
 
     max_locks=None is room for 8,388,608 locks, or for as many as there is address space for.
 

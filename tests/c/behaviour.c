@@ -250,6 +250,14 @@ static void test_queue(void)
     CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_queue_next(queue, 2 * MS, results));
     OK(keylatch_acquire_queue(locks, &key, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, queue, 42, &grant, &ticket));
     OK(keylatch_acquire_queue(locks, &key, KEYLATCH_SHARED, 3 * MS, NULL, queue, 43, &grant, &grant));
+    /* Keys are labels only where they are asked for. */
+    char *text;
+    OK(keylatch_manager_openmetrics(locks, &text));
+    CHECK(!strstr(text, "keylatch_hot_key"));
+    keylatch_text_free(text);
+    OK(keylatch_manager_openmetrics_with_keys(locks, &text));
+    CHECK(strstr(text, "keylatch_hot_key_waiters{bucket=\"b\",object=\"o\"") && strstr(text, "# EOF\n"));
+    keylatch_text_free(text);
     struct pollfd asked = { fd, POLLIN, 0 };
     CHECK(poll(&asked, 1, 10000) == 1);
     OK(keylatch_queue_next(queue, 0, results));

@@ -279,6 +279,7 @@ static void reports_are_text()
     keylatch::manager locks;
     (void)locks.try_lock(cat);
     CHECK(locks.openmetrics().find("# EOF") != std::string::npos && !locks.report().empty());
+    CHECK(locks.openmetrics_with_keys().find("# EOF") != std::string::npos);
     CHECK(locks.health().healthy == 1);
 }
 

@@ -368,6 +368,7 @@ NAN, INFINITE = math.nan, math.inf
         ("deadlock_delay", [-1, NAN], ["1"]),
         ("victim", ["oldest"], [None, 0]),
         ("lock_delay", [-1, NAN], ["1", None]),
+        ("health_window", [-1, NAN, 0, 0.0001], ["1", None]),
         ("lock_order_lint", [], [None, 1, "yes"]),
         (
             "adaptive",

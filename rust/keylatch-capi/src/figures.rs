@@ -313,6 +313,24 @@ pub unsafe extern "C" fn keylatch_manager_openmetrics(
     })
 }
 
+/// As keylatch_manager_openmetrics(), with the ten hottest keys.
+///
+/// Each of these keys is a label, and so a time series of its own in the monitoring system. Writes *metrics_text on
+/// success; it ends with a NUL and is the caller's, to be freed with keylatch_text_free(). Errors: KEYLATCH_EFORKED,
+/// KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_manager_openmetrics_with_keys(
+    manager: *const keylatch_manager,
+    metrics_text: *mut *mut c_char,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(metrics_text) }?;
+        out.write(text(manager::enter_here(manager)?.locks.get_metrics_with_hottest_keys().to_openmetrics()));
+        Ok(())
+    })
+}
+
 /// Tells the figures as a report for people.
 ///
 /// Writes *report on success; it ends with a NUL and is the caller's, to be freed with keylatch_text_free(). Errors:

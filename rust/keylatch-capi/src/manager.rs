@@ -113,6 +113,8 @@ pub struct keylatch_manager_options {
     pub adaptive_factor_per_mille: u32,
     pub adaptive_floor_ns: u64,
     pub adaptive_ceiling_ns: u64,
+    /// The window of keylatch_manager_health(). Default one minute.
+    pub health_window_ns: u64,
 }
 
 /// For overtake_limit: nobody is ever overtaken.
@@ -124,7 +126,7 @@ unsafe impl Versioned for keylatch_manager_options {
     const NAME: &'static str = "keylatch_manager_options";
 }
 
-const _: () = assert!(size_of::<keylatch_manager_options>() == 104);
+const _: () = assert!(size_of::<keylatch_manager_options>() == 112);
 
 fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> {
     let mut config = LockConfig::default();
@@ -182,6 +184,7 @@ fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> 
     };
     config.deadlock_delay = time(options.deadlock_delay_ns, config.deadlock_delay);
     config.lock_delay = time(options.lock_delay_ns, Some(Duration::ZERO)).unwrap_or(Duration::MAX);
+    config.health_window = time(options.health_window_ns, Some(config.health_window)).unwrap_or(Duration::MAX);
     Ok(config)
 }
 
@@ -220,6 +223,7 @@ fn options_of(config: &LockConfig) -> keylatch_manager_options {
         adaptive_factor_per_mille: config.adaptive.map_or(0, |adaptive| adaptive.factor_per_mille),
         adaptive_floor_ns: config.adaptive.map_or(0, |adaptive| nanoseconds(adaptive.floor)),
         adaptive_ceiling_ns: config.adaptive.map_or(0, |adaptive| nanoseconds(adaptive.ceiling)),
+        health_window_ns: nanoseconds(config.health_window),
     }
 }
 
@@ -367,6 +371,7 @@ mod tests {
                 reentrancy: Reentrancy::Count,
                 default_timeout: Some(Duration::from_millis(7)),
                 lock_delay: Duration::from_secs(1),
+                health_window: Duration::from_secs(7),
                 ..LockConfig::default()
             },
         ] {

@@ -39,7 +39,7 @@ fn layout() -> Result<String, std::fmt::Error> {
     structs! {
         text:
         key::keylatch_key { bucket, bucket_len, object, object_len, version, version_len }
-        manager::keylatch_manager_options { struct_size, shards, fairness, fairness_after_ns, default_timeout_ns, max_locks, max_waiters, max_key_bytes, overtake_limit, reentrancy, deadlock_delay_ns, victim, flags, lock_delay_ns, adaptive_quantile_per_mille, adaptive_factor_per_mille, adaptive_floor_ns, adaptive_ceiling_ns }
+        manager::keylatch_manager_options { struct_size, shards, fairness, fairness_after_ns, default_timeout_ns, max_locks, max_waiters, max_key_bytes, overtake_limit, reentrancy, deadlock_delay_ns, victim, flags, lock_delay_ns, adaptive_quantile_per_mille, adaptive_factor_per_mille, adaptive_floor_ns, adaptive_ceiling_ns, health_window_ns }
         owner::keylatch_owner_options { struct_size, source, source_len, flags, reserved }
         options::keylatch_request_options { struct_size, owner, owner_name, owner_name_len, ttl_ns, request_id, priority, flags }
         queue::keylatch_completion { ticket, token, grant, status, reserved }

@@ -51,6 +51,7 @@ pub(crate) fn manager(given: Option<&Bound<'_, PyDict>>) -> PyResult<Result<Fast
                 config.victim = choice("victim", &value, &choices)?;
             }
             "lock_delay" => config.lock_delay = seconds("lock_delay", &value)?,
+            "health_window" => config.health_window = seconds("health_window", &value)?,
             "adaptive" => config.adaptive = optional("adaptive", &value, adaptive)?,
             "lock_order_lint" => {
                 let chosen = value.cast::<PyBool>().map_err(|_| wrong_type("lock_order_lint", "a bool", &value))?;

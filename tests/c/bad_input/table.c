@@ -159,6 +159,7 @@ CALL(manager_health, P(0), P(1), P(2))
 CALL(manager_adaptive, P(0), P(1))
 CALL(manager_wait_times, P(0), (uint32_t)N(1), P(2), N(3), P(4))
 CALL(manager_openmetrics, P(0), P(1))
+CALL(manager_openmetrics_with_keys, P(0), P(1))
 CALL(manager_report, P(0), P(1))
 CALL(claims_new, P(0), P(1))
 CALL(claims_free, P(0))
@@ -275,6 +276,7 @@ const struct function functions[] = {
     { FUNCTION(manager_adaptive), { HANDLE(MANAGER), FILLED(adaptive) }, PLAINLY, 0 },
     { FUNCTION(manager_wait_times), { HANDLE(MANAGER), { .is = A_NUMBER, .good = UINT32_MAX }, { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_NUMBER, .good = 64 }, WRITTEN }, PLAINLY, 0 },
     { FUNCTION(manager_openmetrics), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
+    { FUNCTION(manager_openmetrics_with_keys), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
     { FUNCTION(manager_report), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
     { FUNCTION(claims_new), { OPTIONS(claims_options), MADE(CLAIMS) }, PLAINLY, 1 },
     { FUNCTION(claims_free), { FREES(CLAIMS) }, PLAINLY, 0 },

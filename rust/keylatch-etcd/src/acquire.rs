@@ -78,15 +78,26 @@ impl Attempt {
             Ok(place) => place,
             Err(error) => return Some(Err(error)),
         };
-        while let Some(predecessor) = place.predecessors.first() {
-            let mut watch = self.space.watches.deletion(predecessor.clone(), place.read_at + 1);
-            while matches!(watch.next().await, Signal::Put(..)) {}
-            drop(watch);
-            // The predecessor is gone, or the watch broke. In either case: is our own entry there, and what is older?
-            place = match self.look(place.revision).await? {
-                Ok(place) => place,
-                Err(error) => return Some(Err(error)),
-            };
+        while let Some(predecessor) = place.predecessors.first().cloned() {
+            let mut watch = self.space.watches.deletion(predecessor.clone());
+            loop {
+                let is_over = match watch.next().await {
+                    Signal::Put(..) => continue,
+                    // Nothing has happened between the read and the watch.
+                    Signal::Begun(revision) if revision <= place.read_at => continue,
+                    // The predecessor may have gone before the watch began.
+                    Signal::Begun(_) => false,
+                    Signal::Deleted(..) | Signal::Broken => true,
+                };
+                // Is our own entry there, and what is older?
+                place = match self.look(place.revision).await? {
+                    Ok(place) => place,
+                    Err(error) => return Some(Err(error)),
+                };
+                if is_over || place.predecessors.first() != Some(&predecessor) {
+                    break;
+                }
+            }
         }
         self.hold(place.revision)
     }

@@ -3,7 +3,7 @@
 use crate::client::{CallError, Signal};
 use crate::entry::{Entries, Marker};
 use crate::space::Space;
-use crate::wire::{RangeRequest, TxnRequest};
+use crate::wire::{RangeRequest, RequestOp, TxnRequest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -145,26 +145,35 @@ async fn watch(space: &Arc<Space>, entries: &Entries, revision: i64) {
 
 /// Returns when a key is gone that was created at this revision.
 async fn gone(space: &Space, name: Vec<u8>, revision: i64) {
-    let mut from = revision + 1;
+    let mut read_at = revision;
     loop {
-        let mut watch = space.watches.deletion(name.clone(), from);
+        let mut watch = space.watches.deletion(name.clone());
         loop {
-            match watch.next().await {
+            let is_over = match watch.next().await {
                 Signal::Deleted(..) => return,
-                Signal::Put(..) => {}
-                Signal::Broken => break,
-            }
-        }
-        let look = crate::wire::RequestOp::range(RangeRequest { keys_only: true, ..RangeRequest::key(name.clone()) });
-        match space.client.txn(TxnRequest { success: vec![look], ..TxnRequest::default() }).await {
-            Ok(answer) => {
-                let found = answer.body.responses.first().and_then(|response| response.kvs().first());
-                if found.is_none_or(|kv| kv.create_revision != revision) {
-                    return;
+                Signal::Put(..) => continue,
+                Signal::Begun(begun) if begun <= read_at => continue,
+                Signal::Begun(_) => false,
+                Signal::Broken => true,
+            };
+            let look = RequestOp::range(RangeRequest { keys_only: true, ..RangeRequest::key(name.clone()) });
+            match space.client.txn(TxnRequest { success: vec![look], ..TxnRequest::default() }).await {
+                Ok(answer) => {
+                    let found = answer.body.responses.first().and_then(|response| response.kvs().first());
+                    if found.is_none_or(|kv| kv.create_revision != revision) {
+                        return;
+                    }
+                    read_at = answer.body.header.map_or(read_at, |header| header.revision);
                 }
-                from = answer.body.header.map_or(from, |header| header.revision + 1);
+                // The next watch, or the end of the lease, settles it.
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    break;
+                }
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            if is_over {
+                break;
+            }
         }
     }
 }

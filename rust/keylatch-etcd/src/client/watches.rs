@@ -15,6 +15,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 /// What a watch says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Signal {
+    /// The watch sees all that happens after this revision.
+    Begun(i64),
     /// A key was written by this revision.
     Put(Vec<u8>, i64),
     /// A key was deleted by this revision.
@@ -73,9 +75,11 @@ impl Watches {
         Self { commands, next: Arc::new(AtomicI64::new(1)) }
     }
 
-    /// Watches the deletion of one key, from a revision on.
-    pub(crate) fn deletion(&self, key: Vec<u8>, from: i64) -> Watch {
-        self.watch(WatchCreateRequest { key, start_revision: from, filters: vec![0], ..Default::default() })
+    /// Watches the deletion of one key, from now on; when that is, [`Signal::Begun`] says.
+    ///
+    /// A watch from a revision of the past would wait for etcd's turn of watches that are behind, a tenth of a second.
+    pub(crate) fn deletion(&self, key: Vec<u8>) -> Watch {
+        self.watch(WatchCreateRequest { key, filters: vec![0], ..Default::default() })
     }
 
     fn watch(&self, request: WatchCreateRequest) -> Watch {
@@ -175,6 +179,9 @@ async fn stream(
 fn distribute(answer: WatchResponse, watching: &mut Watching) {
     let id = answer.watch_id;
     if let Some(sender) = watching.get(&id) {
+        if answer.created && !answer.canceled {
+            let _ = sender.send(Signal::Begun(answer.header.map_or(i64::MAX, |header| header.revision)));
+        }
         for signal in answer.events.into_iter().filter_map(signal) {
             let _ = sender.send(signal);
         }

@@ -163,7 +163,9 @@ fn entry_deleted_by_hand_noticed() {
     let own = queue.split_whitespace().max_by_key(|key| revision_of(cluster, key)).expect("an entry");
     etcdctl(cluster, &["del", own]);
     drop(next);
-    assert!(waiter.join().expect("granted").is_valid());
+    let guard = waiter.join().expect("granted");
+    let list = in_line();
+    assert_eq!((list.len(), list[0].revision), (1, guard.revision()), "the hold has an entry");
 }
 
 fn revision_of(cluster: &Cluster, key: &str) -> i64 {

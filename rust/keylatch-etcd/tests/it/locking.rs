@@ -220,3 +220,26 @@ fn close_gives_everything_back() {
     assert!(matches!(one.lock(LockRequest::write(KEY)).now(), Err(EtcdError::Closed)));
     assert!(two.lock(LockRequest::write(KEY)).now().is_ok());
 }
+
+#[test]
+fn hand_offs_survive_busy_store() {
+    let (Some(one), Some(two)) = (open("busy"), open("busy")) else { return };
+    let is_over = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        // Other keys move the revision between each read and its watch.
+        scope.spawn(|| {
+            while is_over.load(Ordering::Relaxed) < 2 {
+                drop(one.lock(LockRequest::write(("photos", "other")).timeout(LONG)).blocking().expect("the lock"));
+            }
+        });
+        for locks in [&one, &two] {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    assert!(write(locks).is_valid());
+                }
+                is_over.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    });
+}

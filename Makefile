@@ -241,6 +241,11 @@ mutants: need-rust ## switch on one deliberate fault after the other; a check ha
 mutants-typed: need-rust ## the same for typed locks and snapshots: patches in mutants/typed (ARGS="--only word")
 	@$(PYTHON) scripts/mutants_crates.py typed $(ARGS)
 
+mutants-etcd: need-rust ## the same for locks between machines: patches in mutants/etcd (ARGS="--only word")
+	@$(PYTHON) scripts/mutants_crates.py etcd $(ARGS)
+
+.PHONY: mutants-etcd
+
 mutants-shm: need-rust ## the same for locks between processes: patches in mutants/shm (ARGS="--only word")
 	@$(PYTHON) scripts/mutants_crates.py shm $(ARGS)
 

@@ -22,13 +22,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COPY = ROOT / "target-mutants"
-ROOMS = ("claims", "service", "shm", "typed")
+ROOMS = ("claims", "etcd", "service", "shm", "typed")
 PATIENCE = 240
 # What cargo gets for a kind of check, and what stands before the names of its tests.
 KINDS = {
     "claims": (["-p", "keylatch", "--test", "it"], "claims::"),
     "it": (["-p", "keylatch-service", "--test", "it"], ""),
     "unit": (["-p", "keylatch-service", "--lib"], ""),
+    "etcd-test": (["-p", "keylatch-etcd", "--test", "it"], ""),
     "shm-test": (["-p", "keylatch-shm", "--test", "it"], ""),
     "shm-unit": (["-p", "keylatch-shm", "--lib"], ""),
     "typed-test": (["-p", "keylatch-typed", "--test", "it"], ""),

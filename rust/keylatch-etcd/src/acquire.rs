@@ -8,6 +8,7 @@ use crate::client::{Answer, CallError, Signal};
 use crate::entry::{Created, Entries, Marker, Place, Wish};
 use crate::error::EtcdError;
 use crate::hold::{Hold, remove};
+use crate::session::Session;
 use crate::space::{Epoch, Space};
 use crate::wire::{TxnRequest, TxnResponse};
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use std::sync::Arc;
 /// Waits until the locks are held. Dropping the future cancels it.
 pub(crate) async fn acquire(space: Arc<Space>, wish: Wish) -> Result<Hold, EtcdError> {
     loop {
-        let attempt = Attempt::new(&space, &wish).await?;
-        let session = Arc::clone(&attempt.entries.session);
+        let session = space.session().await?;
+        let attempt = Attempt::new(&space, Arc::clone(&session), &wish);
         let outcome = tokio::select! {
             biased;
             // What this lease had is gone; the wait goes on under the next.
@@ -32,8 +33,8 @@ pub(crate) async fn acquire(space: Arc<Space>, wish: Wish) -> Result<Hold, EtcdE
 /// Acquires the locks if all are free; leaves nothing behind otherwise.
 pub(crate) async fn acquire_now(space: Arc<Space>, wish: Wish) -> Result<Hold, EtcdError> {
     loop {
-        let attempt = Attempt::new(&space, &wish).await?;
-        let session = Arc::clone(&attempt.entries.session);
+        let session = space.session().await?;
+        let attempt = Attempt::new(&space, Arc::clone(&session), &wish);
         let outcome = tokio::select! {
             biased;
             () = session.ended() => None,
@@ -46,10 +47,12 @@ pub(crate) async fn acquire_now(space: Arc<Space>, wish: Wish) -> Result<Hold, E
 }
 
 /// Entries that may exist in etcd; dropping it removes them.
-struct Attempt {
+pub(crate) struct Attempt {
     space: Arc<Space>,
     entries: Entries,
     marker: Marker,
+    /// Whether a creation was sent more than once.
+    is_repeated: bool,
     /// The epoch that the creation compared.
     epoch: Epoch,
     /// Whether a hold has taken the entries over.
@@ -65,15 +68,20 @@ impl Drop for Attempt {
 }
 
 impl Attempt {
-    async fn new(space: &Arc<Space>, wish: &Wish) -> Result<Self, EtcdError> {
-        let session = space.session().await?;
+    pub(crate) fn new(space: &Arc<Space>, session: Arc<Session>, wish: &Wish) -> Self {
         let entries = Entries::new(space, session, wish);
         // Until the creation is answered, a copy of it may arrive after the removal.
-        Ok(Self { space: Arc::clone(space), entries, marker: Marker::Leave, epoch: space.epoch(), is_over: false })
+        let marker = Marker::Leave;
+        Self { space: Arc::clone(space), entries, marker, epoch: space.epoch(), is_repeated: false, is_over: false }
+    }
+
+    fn answered(&mut self, answer: &Answer<TxnResponse>) {
+        self.is_repeated |= answer.is_repeated;
+        self.marker = if self.is_repeated { Marker::Leave } else { Marker::None };
     }
 
     /// The hold; nothing if the entries were lost and a new attempt has to be made.
-    async fn wait(mut self) -> Option<Result<Hold, EtcdError>> {
+    pub(crate) async fn wait(mut self) -> Option<Result<Hold, EtcdError>> {
         let mut place = match self.create().await? {
             Ok(place) => place,
             Err(error) => return Some(Err(error)),
@@ -103,7 +111,7 @@ impl Attempt {
     }
 
     /// The hold; an error if another is in the way.
-    async fn take(mut self, wish: &Wish) -> Option<Result<Hold, EtcdError>> {
+    pub(crate) async fn take(mut self, wish: &Wish) -> Option<Result<Hold, EtcdError>> {
         loop {
             self.epoch = self.space.epoch();
             let request = self.entries.creation_alone(&self.space, &self.epoch);
@@ -111,16 +119,10 @@ impl Attempt {
                 Ok(answer) => answer,
                 Err(error) => return Some(Err(error)),
             };
-            self.marker = if answer.is_repeated { Marker::Leave } else { Marker::None };
+            self.answered(&answer);
             match self.entries.created(&answer.body) {
                 Created::At(place) => return self.hold(place.revision),
-                Created::Before => {
-                    let revision = match self.look(1).await? {
-                        Ok(place) => place.revision,
-                        Err(error) => return Some(Err(error)),
-                    };
-                    return self.hold(revision);
-                }
+                Created::Before(revision) => return self.hold(revision),
                 Created::Busy => {
                     self.is_over = self.marker == Marker::None;
                     return Some(Err(EtcdError::WouldBlock { key: wish.key() }));
@@ -142,17 +144,11 @@ impl Attempt {
                 Ok(answer) => answer,
                 Err(error) => return Some(Err(error)),
             };
-            self.marker = if answer.is_repeated { Marker::Leave } else { Marker::None };
+            self.answered(&answer);
             match self.entries.created(&answer.body) {
                 Created::At(place) => return Some(Ok(place)),
                 // An answer was lost. The entries know their revision; what is older is read by it.
-                Created::Before => {
-                    let place = match self.look(i64::MAX).await? {
-                        Ok(place) => place,
-                        Err(error) => return Some(Err(error)),
-                    };
-                    return self.look(place.revision).await;
-                }
+                Created::Before(revision) => return self.look(revision).await,
                 Created::OtherEpoch | Created::Busy => {
                     if let Err(error) = self.space.read_epoch().await {
                         return Some(Err(error));
@@ -162,11 +158,13 @@ impl Attempt {
         }
     }
 
-    /// The place of the entries; nothing if one of them is gone.
+    /// The place of the entries.
+    ///
+    /// Nothing if one of them is gone, or the epoch has changed.
     async fn look(&self, revision: i64) -> Option<Result<Place, EtcdError>> {
         match self.ask(self.entries.look(&self.space, &self.epoch, revision)).await? {
             Ok(answer) if !answer.body.succeeded => self.space.read_epoch().await.err().map(Err),
-            Ok(answer) => self.entries.looked(&answer.body).map(Ok),
+            Ok(answer) => Entries::looked(&answer.body, revision).map(Ok),
             Err(error) => Some(Err(error)),
         }
     }

@@ -3,7 +3,7 @@
 use crate::layout::{self, Layout};
 use crate::session::Session;
 use crate::space::{Epoch, Space};
-use crate::wire::{BY_CREATION, Compare, DESCENDING, KeyValue, RangeRequest, RequestOp, TxnRequest, TxnResponse};
+use crate::wire::{BY_CREATION, Compare, DESCENDING, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 use keylatch::{Mode, ObjectKey};
 use std::sync::Arc;
 
@@ -39,7 +39,17 @@ impl Wish {
 struct Entry {
     name: Vec<u8>,
     conflicting: Vec<u8>,
+    /// Where those stand that an exclusive entry waits for whatever their revision is.
+    ahead: Option<Vec<u8>>,
     value: Vec<u8>,
+}
+
+impl Entry {
+    /// The name after a downgrade.
+    fn name_ahead(&self) -> Vec<u8> {
+        let letter = self.name.len() - Layout::ENTRY_NAME;
+        [&self.name[..letter], b"0r", &self.name[letter + 1..]].concat()
+    }
 }
 
 /// The entries of one acquisition. Their names were used by no other before.
@@ -65,8 +75,8 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Created {
     At(Place),
-    /// An earlier copy of the request had created them.
-    Before,
+    /// An earlier copy of the request had created them, at this revision.
+    Before(i64),
     /// The epoch is another one than was thought.
     OtherEpoch,
     /// Another is in the way, and the creation was only to happen without.
@@ -81,6 +91,7 @@ impl Entries {
             Entry {
                 name: Layout::entry(&queue, *mode, session.lease, number),
                 conflicting: Layout::conflicting(&queue, *mode),
+                ahead: (*mode == Mode::Exclusive).then(|| Layout::ahead(&queue)),
                 value: layout::entry_value(&wish.owner, key.as_ref()),
             }
         };
@@ -153,47 +164,71 @@ impl Entries {
             let predecessors = before.map(|kv| kv.key.clone()).collect();
             return Created::At(Place { revision, read_at: revision, predecessors });
         }
-        if answer.responses.first().is_some_and(|own| !own.kvs().is_empty()) {
-            return Created::Before;
+        if let Some(own) = answer.responses.first().and_then(|own| own.kvs().first()) {
+            return Created::Before(own.create_revision);
         }
         let is_busy = answer.responses.iter().skip(1).any(|found| !found.kvs().is_empty());
         if is_busy { Created::Busy } else { Created::OtherEpoch }
     }
 
-    /// The create revision of the own entries, or nothing if one of them is gone.
-    fn confirmed(&self, answer: &TxnResponse) -> Option<i64> {
-        let first: Vec<Option<&KeyValue>> =
-            answer.responses.iter().take(self.entries.len()).map(|response| response.kvs().first()).collect();
-        let all: Option<Vec<i64>> = first.into_iter().map(|kv| kv.map(|kv| kv.create_revision)).collect();
-        all.filter(|all| all.len() == self.entries.len()).and_then(|all| all.into_iter().max())
-    }
-
-    /// Reads the own entries and what is older, while the epoch is this one.
+    /// Reads what is older, if the own entries are there and the epoch is this one.
     pub(crate) fn look(&self, space: &Space, epoch: &Epoch, revision: i64) -> TxnRequest {
+        let own = self.names().map(|name| Compare::created_at(name.to_vec(), revision));
+        let first = |range: RangeRequest| RequestOp::range(RangeRequest { limit: 1, keys_only: true, ..range });
         let older = self.entries.iter().map(|entry| {
-            RequestOp::range(RangeRequest {
-                limit: 1,
+            first(RangeRequest {
                 sort_order: DESCENDING,
                 sort_target: BY_CREATION,
-                keys_only: true,
                 max_create_revision: revision - 1,
                 ..RangeRequest::prefix(entry.conflicting.clone())
             })
         });
-        let own = self
-            .names()
-            .map(|name| RequestOp::range(RangeRequest { keys_only: true, ..RangeRequest::key(name.to_vec()) }));
-        TxnRequest { compare: vec![space.same_epoch(epoch)], success: own.chain(older).collect(), failure: Vec::new() }
+        let ahead = self.entries.iter().filter_map(|entry| entry.ahead.clone());
+        let ahead = ahead.map(|prefix| first(RangeRequest::prefix(prefix)));
+        TxnRequest {
+            compare: own.chain([space.same_epoch(epoch)]).collect(),
+            success: older.chain(ahead).collect(),
+            failure: Vec::new(),
+        }
     }
 
-    /// Reads the answer to [`look`](Self::look).
-    ///
-    /// Nothing if an own entry is gone, or the epoch is another.
-    pub(crate) fn looked(&self, answer: &TxnResponse) -> Option<Place> {
-        let revision = self.confirmed(answer)?;
+    /// Reads the answer to [`look`](Self::look); nothing if a comparison failed.
+    pub(crate) fn looked(answer: &TxnResponse, revision: i64) -> Option<Place> {
         let read_at = answer.header.map_or(0, |header| header.revision);
-        let older = answer.responses.iter().skip(self.entries.len()).filter_map(|response| response.kvs().first());
-        Some(Place { revision, read_at, predecessors: older.map(|kv| kv.key.clone()).collect() })
+        let older = answer.responses.iter().filter_map(|response| response.kvs().first());
+        let predecessors = older.map(|kv| kv.key.clone()).collect();
+        answer.succeeded.then_some(Place { revision, read_at, predecessors })
+    }
+
+    /// Puts shared entries ahead of the queue in the place of exclusive ones.
+    ///
+    /// A shared entry of its own would be behind those that wait. Exclusive ones wait for it whatever its revision is.
+    pub(crate) fn downgrade(&self, revision: i64) -> TxnRequest {
+        let lease = self.session.lease;
+        let delete = self.names().map(|name| RequestOp::delete(name.to_vec()));
+        let put = self.entries.iter().map(|entry| RequestOp::put(entry.name_ahead(), entry.value.clone(), lease));
+        TxnRequest {
+            compare: self.names().map(|name| Compare::created_at(name.to_vec(), revision)).collect(),
+            success: delete.chain(put).collect(),
+            failure: vec![RequestOp::range(RangeRequest {
+                keys_only: true,
+                ..RangeRequest::key(self.entries[0].name_ahead())
+            })],
+        }
+    }
+
+    /// The entries after a downgrade, with their create revision.
+    ///
+    /// Nothing if they were gone before.
+    pub(crate) fn downgraded(&self, answer: &TxnResponse) -> Option<(Self, i64)> {
+        let before = answer.responses.first().and_then(|response| response.kvs().first());
+        let revision = match (answer.succeeded, before) {
+            (true, _) => answer.header.map(|header| header.revision)?,
+            (false, before) => before?.create_revision,
+        };
+        let ahead = |entry: &Entry| Entry { name: entry.name_ahead(), ahead: None, ..entry.clone() };
+        let entries = self.entries.iter().map(ahead).collect();
+        Some((Self { entries, marker: self.marker.clone(), session: Arc::clone(&self.session) }, revision))
     }
 
     /// Removes the entries.

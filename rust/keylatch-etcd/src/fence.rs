@@ -8,6 +8,9 @@ const REVISION_BITS: u32 = 40;
 /// The greatest epoch.
 pub(crate) const LAST_EPOCH: u64 = (1 << (64 - COUNT_BITS - REVISION_BITS)) - 1;
 
+/// The numbers that one entry has: holds of a process under one permit.
+pub(crate) const COUNT: u32 = (1 << COUNT_BITS) - 1;
+
 /// The first number of an entry that was created at this revision.
 ///
 /// `None` once the revisions are used up.
@@ -23,7 +26,7 @@ mod tests {
 
     #[test]
     fn fences_grow_with_epoch_and_revision() {
-        assert!(first(0, 1).expect("fits") + 0xffff < first(0, 2).expect("fits"));
+        assert!(first(0, 1).expect("fits") + u64::from(COUNT) < first(0, 2).expect("fits"));
         assert!(first(0, (1 << REVISION_BITS) - 1).expect("fits") < first(1, 1).expect("fits"));
         assert_eq!(first(0, 1 << REVISION_BITS), None);
         assert_eq!(first(LAST_EPOCH + 1, 1), None);

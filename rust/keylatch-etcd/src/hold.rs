@@ -78,6 +78,18 @@ impl Hold {
         }
     }
 
+    /// Shares an exclusive hold with those that wait to share it.
+    ///
+    /// Nothing if its entries are gone. The hold that is left is the new one: this one's entries exist no more.
+    pub(crate) async fn downgrade(&self) -> Result<Option<Self>, CallError> {
+        let answer = self.space.client.txn(self.entries.downgrade(self.revision)).await?;
+        // A copy of the request finds no exclusive entries, and changes nothing.
+        let downgraded = self.entries.downgraded(&answer.body);
+        Ok(downgraded.map(|(entries, revision)| {
+            Self::new(Arc::clone(&self.space), entries, self.marker, (self.fence, revision))
+        }))
+    }
+
     /// Gives the entries back; the task ends when the server has answered.
     pub(crate) fn release(mut self) -> Option<JoinHandle<()>> {
         self.is_released = true;

@@ -5,6 +5,7 @@
 //! keylatch/1/<namespace>/m/<lease>                  a process; attached to its lease, like all below
 //! keylatch/1/<namespace>/q/<hash>/r<lease><number>  a shared entry
 //! keylatch/1/<namespace>/q/<hash>/w<lease><number>  an exclusive entry
+//! keylatch/1/<namespace>/q/<hash>/0r<lease><number> a shared entry that was exclusive; ahead of all that wait
 //! keylatch/1/<namespace>/x/<lease><number>          says that this acquisition is over, to a creation that comes late
 //! ```
 
@@ -26,6 +27,8 @@ pub(crate) struct EntryName<'a> {
     pub(crate) queue: &'a str,
     pub(crate) mode: Mode,
     pub(crate) lease: i64,
+    /// Whether it is ahead of all that wait, whatever its revision is.
+    pub(crate) is_ahead: bool,
 }
 
 impl Layout {
@@ -70,17 +73,28 @@ impl Layout {
         format!("{queue}{letter}").into_bytes()
     }
 
+    /// Where the downgraded entries stand.
+    ///
+    /// Exclusive ones wait for these whatever their revision is.
+    pub(crate) fn ahead(queue: &str) -> Vec<u8> {
+        format!("{queue}0r").into_bytes()
+    }
+
+    /// Bytes of the name of an entry in its queue: a letter, lease and number.
+    pub(crate) const ENTRY_NAME: usize = 33;
+
     /// Reads the key of an entry.
     pub(crate) fn parse<'k>(&self, key: &'k [u8]) -> Option<EntryName<'k>> {
         let rest = std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?.strip_prefix("q/")?;
         let (queue, name) = rest.split_once('/')?;
+        let (is_ahead, name) = name.strip_prefix('0').map_or((false, name), |name| (true, name));
         let mode = match name.as_bytes().first()? {
             b'w' => Mode::Exclusive,
             b'r' => Mode::Shared,
             _ => return None,
         };
         let lease = i64::from_str_radix(name.get(1..17)?, 16).ok()?;
-        (name.len() == 33).then_some(EntryName { queue, mode, lease })
+        (name.len() == Self::ENTRY_NAME).then_some(EntryName { queue, mode, lease, is_ahead })
     }
 
     /// Ranges below the prefix in which keylatch writes nothing.

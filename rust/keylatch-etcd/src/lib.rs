@@ -55,6 +55,7 @@ mod pending;
 mod request;
 mod session;
 mod space;
+pub mod tier;
 mod wire;
 
 pub use config::EtcdConfig;

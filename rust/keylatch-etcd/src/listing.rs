@@ -1,7 +1,7 @@
 //! Who holds and who waits, over all processes; and taking locks away.
 
 use crate::error::EtcdError;
-use crate::layout::{read_entry_value, read_member_value};
+use crate::layout::{Layout, read_entry_value, read_member_value};
 use crate::space::Space;
 use crate::wire::{ASCENDING, BY_CREATION, Compare, KeyValue, RangeRequest, RequestOp, TxnRequest};
 use keylatch::{KeyRef, Mode, ObjectKey};
@@ -31,13 +31,15 @@ pub struct EntryInfo {
 }
 
 /// The entries of a queue in order, and which of them wait.
-fn in_order(mut queue: Vec<&KeyValue>, mode: impl Fn(&KeyValue) -> Option<Mode>) -> Vec<(&KeyValue, Mode, bool)> {
-    queue.sort_by_key(|kv| kv.create_revision);
+fn in_order<'k>(layout: &Layout, queue: Vec<&'k KeyValue>) -> Vec<(&'k KeyValue, Mode, bool)> {
+    let name = |kv: &'k KeyValue| layout.parse(&kv.key).map(|name| (kv, name));
+    let mut queue: Vec<_> = queue.into_iter().filter_map(name).collect();
+    queue.sort_by_key(|(kv, name)| (!name.is_ahead, kv.create_revision));
     let mut has_writer = false;
     let mut is_first = true;
     let mut list = Vec::with_capacity(queue.len());
-    for kv in queue {
-        let Some(mode) = mode(kv) else { continue };
+    for (kv, name) in queue {
+        let mode = name.mode;
         let waits = match mode {
             Mode::Exclusive => !is_first,
             _ => has_writer,
@@ -64,9 +66,8 @@ pub(crate) async fn list(space: &Space, key: Option<KeyRef<'_>>) -> Result<Vec<E
             queues.entry(name.queue).or_default().push(kv);
         }
     }
-    let mode = |kv: &KeyValue| space.layout.parse(&kv.key).map(|name| name.mode);
     let mut list = Vec::with_capacity(entries.len());
-    for (kv, mode, waits) in queues.into_values().flat_map(|queue| in_order(queue, mode)) {
+    for (kv, mode, waits) in queues.into_values().flat_map(|queue| in_order(&space.layout, queue)) {
         let Some((owner, key)) = read_entry_value(&kv.value) else { continue };
         let process = processes.get(format!("{:016x}", kv.lease).as_bytes()).cloned().unwrap_or_default();
         let own = own == Some(kv.lease);
@@ -96,16 +97,23 @@ async fn read_all(space: &Space, prefix: Vec<u8>) -> Result<Vec<KeyValue>, EtcdE
     }
 }
 
+/// Whose holds are revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    All,
+    Others,
+}
+
 /// Deletes the entries that hold a key, and returns how many.
-pub(crate) async fn revoke(space: &Space, key: KeyRef<'_>) -> Result<u32, EtcdError> {
+pub(crate) async fn revoke(space: &Space, key: KeyRef<'_>, whose: Whose) -> Result<u32, EtcdError> {
+    let own = space.session_now().map(|session| session.lease);
     let queue = space.layout.queue(key);
     let request =
         RangeRequest { sort_order: ASCENDING, sort_target: BY_CREATION, ..RangeRequest::prefix(queue.into_bytes()) };
     let found = space.client.range(request).await?;
-    let mode = |kv: &KeyValue| space.layout.parse(&kv.key).map(|name| name.mode);
     let mut revoked = 0;
-    for (kv, _, waits) in in_order(found.kvs.iter().collect(), mode) {
-        if waits {
+    for (kv, _, waits) in in_order(&space.layout, found.kvs.iter().collect()) {
+        if waits || whose == Whose::Others && own == Some(kv.lease) {
             continue;
         }
         // The key is used once, so this cannot hit a younger entry; the comparison counts what was deleted.

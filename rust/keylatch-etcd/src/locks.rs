@@ -4,7 +4,7 @@ use crate::config::EtcdConfig;
 use crate::core::Core;
 use crate::entry::Wish;
 use crate::error::EtcdError;
-use crate::listing::{self, EntryInfo};
+use crate::listing::{self, EntryInfo, Whose};
 use crate::pending::Lock;
 use crate::request::{BatchLockRequest, LockRequest};
 use keylatch::KeyRef;
@@ -78,7 +78,7 @@ impl EtcdLocks {
     /// What keeps the cluster from answering.
     pub fn revoke<'k>(&self, key: impl Into<KeyRef<'k>>) -> Result<u32, EtcdError> {
         let (space, key) = (self.core.space(), key.into().to_owned());
-        self.core.wait_for(async move { listing::revoke(&space, key.as_ref()).await })
+        self.core.wait_for(async move { listing::revoke(&space, key.as_ref(), Whose::All).await })
     }
 
     /// Whether the lease lasts by our own clock.

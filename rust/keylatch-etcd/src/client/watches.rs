@@ -4,7 +4,9 @@
 //! cancelled it. Its owner then reads the keys and watches again, so a watch never has to be resumed.
 
 use super::calls::Client;
-use crate::wire::{Event, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse, event, watch_request};
+use crate::wire::{
+    Event, RangeRequest, WatchCancelRequest, WatchCreateRequest, WatchRequest, WatchResponse, event, watch_request,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -75,11 +77,17 @@ impl Watches {
         Self { commands, next: Arc::new(AtomicI64::new(1)) }
     }
 
-    /// Watches the deletion of one key, from now on; when that is, [`Signal::Begun`] says.
+    /// Watches the deletion of one key, from now on.
     ///
-    /// A watch from a revision of the past would wait for etcd's turn of watches that are behind, a tenth of a second.
+    /// [`Signal::Begun`] says from which revision. A watch from a revision of the past would wait for etcd's turn of watches that are behind, a tenth of a second.
     pub(crate) fn deletion(&self, key: Vec<u8>) -> Watch {
         self.watch(WatchCreateRequest { key, filters: vec![0], ..Default::default() })
+    }
+
+    /// Watches all that happens to the keys below a prefix, from now on.
+    pub(crate) fn range(&self, prefix: Vec<u8>) -> Watch {
+        let RangeRequest { key, range_end, .. } = RangeRequest::prefix(prefix);
+        self.watch(WatchCreateRequest { key, range_end, ..Default::default() })
     }
 
     fn watch(&self, request: WatchCreateRequest) -> Watch {

@@ -17,6 +17,7 @@ impl Client {
             deadline: TTL,
             pending: Vec::new(),
             wrote: false,
+            downgraded: false,
             deleted: false,
         }
     }
@@ -37,6 +38,7 @@ impl Client {
         self.predecessors.clear();
         self.fence = 0;
         self.wrote = false;
+        self.downgraded = false;
         self.deleted = false;
     }
 }
@@ -109,7 +111,7 @@ impl Setup {
         let lease = c.lease;
         c.pending.clear();
         match c.phase {
-            Phase::Held => c.end_op(),
+            Phase::Held | Phase::Downgrading => c.end_op(),
             // A waiter begins again under the new lease.
             _ => c.rest(),
         }
@@ -222,6 +224,12 @@ impl Setup {
                     c.pending.push((seq, marker));
                     c.rest();
                     s.send(Message::Remove { id: *id, lease, marker });
+                }
+            }
+            Message::Downgraded { id } => {
+                let c = &mut s.clients[id.0];
+                if c.seq == id.1 && c.phase == Phase::Downgrading {
+                    c.phase = Phase::Held;
                 }
             }
             Message::Removed { id } => {

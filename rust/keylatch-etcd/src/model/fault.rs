@@ -25,6 +25,8 @@ pub(super) enum Fault {
     BatchSplit,
     /// Batches of several transactions do not use the gate.
     NoGate,
+    /// A downgraded entry is a shared one like any other, behind those that wait.
+    NotAhead,
     /// The removal after an unanswered creation leaves no marker.
     NoMarker,
     /// A creation without an answer counts as failed, and nothing is removed.

@@ -5,7 +5,7 @@ use super::search::{ALONE, ENDS, FENCED, KNOWN, RENEWED, search, search_for, wit
 use super::state::{Budget, Op, Setup, Shape};
 
 fn op(keys: &[(usize, bool)]) -> Op {
-    Op { keys: keys.to_vec(), shape: Shape::One, may_cancel: false, writes: false }
+    Op { keys: keys.to_vec(), shape: Shape::One, may_cancel: false, writes: false, downgrades: false }
 }
 
 fn cancelled(op: Op) -> Op {
@@ -46,6 +46,11 @@ fn setup(name: &str) -> Setup {
             of(vec![vec![op(&[X])], vec![op(&[X])], vec![op(&[X])]], 0, Budget { deletions: 1, ..none })
         }
         "store" => of(vec![vec![writing(op(&[X]))], vec![writing(op(&[X]))]], 2, none),
+        "downgrade" => {
+            let sharing = Op { downgrades: true, ..op(&[X]) };
+            let budget = Budget { retries: 1, losses: 1, ..none };
+            of(vec![vec![sharing], vec![op(&[X])], vec![op(&[S])]], 0, budget)
+        }
         "batches" => of(vec![vec![op(&[X, Y])], vec![op(&[Y, X])]], 0, Budget { retries: 1, losses: 1, ..none }),
         "chunks" => {
             of(vec![vec![chunked(op(&[X, Y]))], vec![op(&[Y, X])], vec![op(&[X])]], 0, Budget { retries: 1, ..none })
@@ -59,7 +64,7 @@ fn setup(name: &str) -> Setup {
     }
 }
 
-const QUICK: [&str; 10] = [
+const QUICK: [&str; 11] = [
     "leases",
     "lost messages",
     "retries",
@@ -67,13 +72,14 @@ const QUICK: [&str; 10] = [
     "readers",
     "deleted by hand",
     "store",
+    "downgrade",
     "batches",
     "chunks",
     "cancelled chunks",
 ];
 
 /// Each fault, the search that notices it, and the promise that it breaks there.
-const NOTICED: [(Fault, &str, &str); 13] = [
+const NOTICED: [(Fault, &str, &str); 14] = [
     (Fault::NoConfirm, "deleted by hand", ALONE),
     (Fault::OlderIgnored, "readers", ALONE),
     (Fault::StoreUnchecked, "store", FENCED),
@@ -85,6 +91,7 @@ const NOTICED: [(Fault, &str, &str); 13] = [
     (Fault::NoClockCheck, "leases", ALONE),
     (Fault::BatchSplit, "batches", ENDS),
     (Fault::NoGate, "chunks", ENDS),
+    (Fault::NotAhead, "downgrade", ALONE),
     (Fault::NoMarker, "cancellation", KNOWN),
     (Fault::UnknownIsFailure, "cancellation", KNOWN),
 ];

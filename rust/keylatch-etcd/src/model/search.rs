@@ -26,6 +26,7 @@ pub(super) enum Action {
     PredecessorGone(usize),
     Write(usize),
     Release(usize),
+    Downgrade(usize),
     Renew(usize),
     NoticeLoss(usize),
 }
@@ -82,10 +83,22 @@ impl Setup {
                     if op.writes && !c.wrote {
                         actions.push(Action::Write(client));
                     }
+                    if op.downgrades && !c.downgraded {
+                        actions.push(Action::Downgrade(client));
+                    }
+                }
+            }
+            Phase::Downgrading => {
+                let under_way = Self::in_flight(
+                    s,
+                    |m| matches!(m, Message::Downgrade { id: of, .. } | Message::Downgraded { id: of } if *of == id),
+                );
+                if valid && (!under_way || s.budget.retries > 0) {
+                    actions.push(Action::Retry(client));
                 }
             }
         }
-        let asks = !matches!(c.phase, Phase::Idle | Phase::Held);
+        let asks = !matches!(c.phase, Phase::Idle | Phase::Held | Phase::Downgrading);
         if asks && op.may_cancel && c.session == Session::Live {
             actions.push(Action::Cancel(client));
         }
@@ -123,8 +136,14 @@ impl Setup {
     fn holds(&self, s: &State, client: usize, key: usize) -> Option<bool> {
         let c = &s.clients[client];
         let op = self.op(s, client)?;
-        let held = c.phase == Phase::Held && c.is_valid(s.now) && !c.deleted;
-        held.then(|| op.keys.iter().find(|k| k.0 == key).map(|k| k.1)).flatten()
+        let held = matches!(c.phase, Phase::Held | Phase::Downgrading) && c.is_valid(s.now) && !c.deleted;
+        held.then(|| op.keys.iter().find(|k| k.0 == key).map(|k| k.1 && !c.downgraded)).flatten()
+    }
+
+    fn send_downgrade(&self, s: &mut State, client: usize) {
+        let id = (client, s.clients[client].seq);
+        let key = self.scripts[client][s.clients[client].op].keys[0].0;
+        s.send(Message::Downgrade { id, key });
     }
 
     fn retry(&self, s: &mut State, client: usize) {
@@ -142,6 +161,10 @@ impl Setup {
             (Session::Live, Phase::GateBusy) => {
                 s.clients[client].phase = Phase::Creating(0);
                 self.send_creation(s, client, 0);
+            }
+            (Session::Live, Phase::Downgrading) => {
+                s.budget.retries = s.budget.retries.saturating_sub(1);
+                self.send_downgrade(s, client);
             }
             (Session::Live, _) => self.send_confirm(s, client),
         }
@@ -206,7 +229,7 @@ impl Model for Setup {
                 let entry = s.server.entries.remove(at);
                 let c = &mut s.clients[entry.id.0];
                 // The loss of a hold by hand is one that no clock shows; fences are for it.
-                let sees = matches!(c.phase, Phase::Held | Phase::Creating(_) | Phase::Confirming);
+                let sees = matches!(c.phase, Phase::Held | Phase::Downgrading | Phase::Creating(_) | Phase::Confirming);
                 c.deleted |= c.seq == entry.id.1 && sees;
             }
             Action::Begin(client) => self.begin(s, client),
@@ -218,6 +241,11 @@ impl Model for Setup {
                 s.send(Message::Remove { id, lease, marker });
             }
             Action::Cancel(client) | Action::Release(client) => self.remove(s, client),
+            Action::Downgrade(client) => {
+                s.clients[client].phase = Phase::Downgrading;
+                s.clients[client].downgraded = true;
+                self.send_downgrade(s, client);
+            }
             Action::PredecessorGone(client) => self.predecessor_gone(s, client),
             Action::Write(client) => {
                 s.clients[client].wrote = true;

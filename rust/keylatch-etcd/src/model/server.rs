@@ -28,7 +28,8 @@ impl Server {
     pub(super) fn predecessors(&self, id: Id, keys: &[(usize, bool)]) -> Vec<Predecessor> {
         let of = |&(key, exclusive): &(usize, bool)| {
             let own = self.entries.iter().find(|e| e.id == id && e.key == key).map_or(u8::MAX, |e| e.rev);
-            let older = |e: &&Entry| e.key == key && e.rev < own && (exclusive || e.exclusive);
+            let ahead = |e: &&Entry| e.ahead && e.id != id && exclusive;
+            let older = |e: &&Entry| e.key == key && (e.rev < own && (exclusive || e.exclusive) || ahead(e));
             (key, self.entries.iter().filter(older).map(|e| e.rev).max())
         };
         keys.iter().map(of).collect()
@@ -73,6 +74,13 @@ impl Server {
                 let lease = self.grant(now);
                 Some(Message::Granted { client: *client, lease, sent: *sent })
             }
+            Message::Downgrade { id, key } => {
+                if let Some(entry) = self.entries.iter_mut().find(|e| e.id == *id && e.key == *key && e.exclusive) {
+                    self.rev += 1;
+                    *entry = Entry { rev: self.rev, exclusive: false, ahead: !setup.has(Fault::NotAhead), ..*entry };
+                }
+                Some(Message::Downgraded { id: *id })
+            }
             Message::Write { fence } => {
                 if *fence >= self.store_fence {
                     self.store_fence = *fence;
@@ -105,7 +113,7 @@ impl Server {
         self.rev += 1;
         for &(key, exclusive) in keys {
             debug_assert!(key < KEYS);
-            self.entries.push(Entry { rev: self.rev, key, id, lease, exclusive });
+            self.entries.push(Entry { rev: self.rev, key, id, lease, exclusive, ahead: false });
         }
         Message::Created { id, rev: self.rev, predecessors }
     }

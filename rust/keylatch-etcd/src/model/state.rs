@@ -22,6 +22,7 @@ pub(super) struct Op {
     pub(super) shape: Shape,
     pub(super) may_cancel: bool,
     pub(super) writes: bool,
+    pub(super) downgrades: bool,
 }
 
 /// An acquisition: client and number.
@@ -35,6 +36,8 @@ pub(super) struct Entry {
     pub(super) id: Id,
     pub(super) lease: u8,
     pub(super) exclusive: bool,
+    /// Exclusive ones wait for it whatever its revision is.
+    pub(super) ahead: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -67,12 +70,14 @@ pub(super) enum Message {
     Renew { client: usize, lease: u8, sent: u8 },
     Revoke { client: usize, lease: u8 },
     Grant { client: usize, sent: u8 },
+    Downgrade { id: Id, key: usize },
     Write { fence: u8 },
     Created { id: Id, rev: u8, predecessors: Vec<Predecessor> },
     Busy { id: Id },
     Refused { id: Id },
     Gone { id: Id },
     Removed { id: Id },
+    Downgraded { id: Id },
     Renewed { client: usize, lease: u8, sent: u8 },
     NoLease { client: usize, lease: u8 },
     Revoked { client: usize, lease: u8 },
@@ -102,6 +107,8 @@ pub(super) enum Phase {
     Waiting,
     Confirming,
     Held,
+    /// Shares already; the server has not said so.
+    Downgrading,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -128,6 +135,7 @@ pub(super) struct Client {
     /// Removals without an answer.
     pub(super) pending: Vec<(u8, bool)>,
     pub(super) wrote: bool,
+    pub(super) downgraded: bool,
     /// An operator deleted the entry.
     pub(super) deleted: bool,
 }

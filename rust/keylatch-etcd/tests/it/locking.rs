@@ -45,11 +45,18 @@ fn readers_share_and_exclude_writers() {
     let second = two.lock(LockRequest::read(KEY)).now().expect("shared");
     let late = two.lock(LockRequest::write(KEY).timeout(SHORT)).blocking();
     assert!(matches!(late, Err(EtcdError::Timeout { .. })), "{late:?}");
-    first.release_blocking(LONG).expect("released");
-    let late = one.lock(LockRequest::write(KEY).timeout(SHORT)).blocking();
+    let writer = std::thread::spawn({
+        let one = one.clone();
+        move || write(&one)
+    });
+    until("the writer is in line", || one.entries(KEY).expect("a list").len() == 3);
+    // The younger reader goes first; the writer waits for the older one, too.
+    second.release_blocking(LONG).expect("released");
+    let late = two.lock(LockRequest::write(KEY).timeout(SHORT)).blocking();
     assert!(matches!(late, Err(EtcdError::Timeout { .. })), "{late:?}");
-    drop(second);
-    assert!(write(&one).is_valid());
+    assert!(!writer.is_finished());
+    drop(first);
+    assert!(writer.join().expect("granted").is_valid());
 }
 
 #[test]

@@ -11,3 +11,4 @@ mod locking;
 mod members;
 mod opening;
 mod proxy;
+mod tier;

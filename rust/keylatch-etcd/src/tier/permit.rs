@@ -1,0 +1,216 @@
+//! One ask and the permit that it becomes, from the first request to the last.
+
+use super::command::Command;
+use super::explain::{conflict, explained};
+use super::shared::Shared;
+
+use crate::acquire::Attempt;
+use crate::client::{CallError, Signal};
+use crate::entry::Wish;
+use crate::error::EtcdError;
+use crate::hold::Hold;
+use crate::session::Session;
+use crate::wire::RangeRequest;
+use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId};
+use keylatch::{Mode, ObjectKey};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// The task of a permit. The one after it on the same key waits until it is over.
+pub(super) struct Permit {
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    id: PermitId,
+    key: ObjectKey,
+    mode: Mode,
+    wish: Wish,
+    effort: Effort,
+    /// Whether the ask gave another permit back, so that it cannot fail any more.
+    has_replaced: bool,
+    commands: mpsc::UnboundedReceiver<Command>,
+    before: Option<watch::Receiver<()>>,
+    /// Dropped at the end of the task.
+    _over: watch::Sender<()>,
+}
+
+impl Permit {
+    /// Enters an ask; nothing if its term is over.
+    pub(super) fn begin(shared: &Arc<Shared>, ask: &Ask<'_>, effort: Effort) -> Option<Self> {
+        let session = shared.session(ask.term)?;
+        if let Some(replaced) = ask.replaces {
+            shared.command(replaced, Command::GiveBack);
+        }
+        let key = ask.key.to_owned();
+        let (sender, over) = watch::channel(());
+        let (commands, before) = shared.enter(ask.id, &key, over);
+        Some(Self {
+            shared: Arc::clone(shared),
+            session,
+            id: ask.id,
+            wish: Wish::new(vec![(key.clone(), ask.mode)], ask.owner),
+            key,
+            mode: ask.mode,
+            effort,
+            has_replaced: ask.replaces.is_some(),
+            commands,
+            before,
+            _over: sender,
+        })
+    }
+
+    /// Runs until the permit is over.
+    pub(super) async fn run(mut self) {
+        let session = Arc::clone(&self.session);
+        tokio::select! {
+            biased;
+            // The end of the term says it all.
+            () = session.ended() => {}
+            () = self.live() => {}
+        }
+        self.shared.leave(self.id, &self.key);
+    }
+
+    async fn live(&mut self) {
+        if let Some(mut before) = self.before.take() {
+            // The sender never sends; it ends with its task.
+            let _ = before.changed().await;
+        }
+        let id = self.id;
+        let hold = loop {
+            let attempt = Attempt::new(&self.shared.space, Arc::clone(&self.session), &self.wish);
+            let wait = async {
+                match self.effort {
+                    Effort::Queue => attempt.wait().await,
+                    Effort::AllOrNone => attempt.take(&self.wish).await,
+                }
+            };
+            let outcome = tokio::select! {
+                biased;
+                outcome = wait => outcome,
+                () = withdrawal(&mut self.commands) => return self.shared.event(|events| events.withdrawn(id)),
+            };
+            match outcome {
+                Some(Ok(hold)) => break hold,
+                Some(Err(EtcdError::WouldBlock { .. })) => {
+                    return self.shared.event(|events| events.answered(id, Answer::Busy));
+                }
+                // What was given back cannot be had again by failing; the manager's timeouts are its own.
+                Some(Err(_)) if self.has_replaced => {
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                        () = withdrawal(&mut self.commands) => {
+                            return self.shared.event(|events| events.withdrawn(id));
+                        }
+                    }
+                }
+                Some(Err(error)) => {
+                    let answer = Answer::Failed(explained(&error));
+                    return self.shared.event(|events| events.answered(id, answer));
+                }
+                // The entry was deleted by hand, or the lease is over: then `run` ends this.
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let fences = Fences { first: hold.fence(), count: crate::fence::COUNT };
+        self.shared.event(|events| events.answered(id, Answer::Granted { fences, previous_died: false }));
+        self.held(hold).await;
+    }
+
+    /// Keeps a permit, and recalls it when another process waits.
+    async fn held(&mut self, mut hold: Hold) {
+        let queue = self.shared.space.layout.queue(self.key.as_ref()).into_bytes();
+        let mut seen = hold.revision();
+        loop {
+            let mut watch = self.shared.space.watches.range(queue.clone());
+            let is_changed = loop {
+                let signal = tokio::select! {
+                    biased;
+                    command = self.commands.recv() => match command {
+                        Some(Command::GiveBack) | None => {
+                            if let Some(released) = hold.release() {
+                                let _ = released.await;
+                            }
+                            return;
+                        }
+                        Some(Command::Downgrade) => break true,
+                        // The grant came first.
+                        Some(Command::Withdraw) => continue,
+                    },
+                    () = hold.lost() => {
+                        let id = self.id;
+                        return self.shared.event(|events| events.lost(id));
+                    }
+                    signal = watch.next() => signal,
+                };
+                match signal {
+                    Signal::Put(key, _) => {
+                        let name = self.shared.space.layout.parse(&key);
+                        if let Some(name) = name.filter(|name| name.lease != self.session.lease) {
+                            self.recall(name.mode);
+                        }
+                    }
+                    Signal::Begun(revision) if revision <= seen => {}
+                    Signal::Begun(_) => seen = self.recall_for_queue(&queue).await.unwrap_or(seen),
+                    Signal::Deleted(..) => {}
+                    Signal::Broken => break false,
+                }
+            };
+            if is_changed && self.mode == Mode::Exclusive {
+                match self.downgrade(&hold).await {
+                    Some(downgraded) => {
+                        hold = downgraded;
+                        self.mode = Mode::Shared;
+                    }
+                    None => {
+                        let id = self.id;
+                        return self.shared.event(|events| events.lost(id));
+                    }
+                }
+            }
+            seen = self.recall_for_queue(&queue).await.unwrap_or(0);
+        }
+    }
+
+    /// The hold after a downgrade; nothing if its entry was gone.
+    async fn downgrade(&self, hold: &Hold) -> Option<Hold> {
+        loop {
+            match hold.downgrade().await {
+                Ok(downgraded) => return downgraded,
+                // The end of the session ends this, too.
+                Err(CallError::NoLease) => return None,
+                Err(CallError::Failed(_)) => tokio::time::sleep(Duration::from_millis(500)).await,
+            }
+        }
+    }
+
+    fn recall(&self, wanted: Mode) {
+        let id = self.id;
+        if conflict(self.mode, wanted) {
+            self.shared.event(|events| events.recalled(id, wanted));
+        }
+    }
+
+    /// Recalls for those that are in the queue; the revision at which it was read.
+    async fn recall_for_queue(&self, queue: &[u8]) -> Option<i64> {
+        let request = RangeRequest { keys_only: true, ..RangeRequest::prefix(queue.to_vec()) };
+        let found = self.shared.space.client.range(request).await.ok()?;
+        let names = found.kvs.iter().filter_map(|kv| self.shared.space.layout.parse(&kv.key));
+        let mut others = names.filter(|name| name.lease != self.session.lease).map(|name| name.mode).peekable();
+        if others.peek().is_some() {
+            let is_exclusive = others.any(|mode| mode == Mode::Exclusive);
+            self.recall(if is_exclusive { Mode::Exclusive } else { Mode::Shared });
+        }
+        found.header.map(|header| header.revision)
+    }
+}
+
+/// Returns when the ask is withdrawn, or given back before it was granted.
+async fn withdrawal(commands: &mut mpsc::UnboundedReceiver<Command>) {
+    loop {
+        match commands.recv().await {
+            Some(Command::Downgrade) => {}
+            Some(Command::Withdraw | Command::GiveBack) | None => return,
+        }
+    }
+}

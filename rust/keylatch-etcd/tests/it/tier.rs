@@ -1,0 +1,309 @@
+//! The tier, asked by a manager that only writes events down.
+
+use crate::cluster::{Cluster, etcdctl};
+use keylatch::tier::{Answer, Ask, Effort, PermitId, Term, Tier, TierErrorKind, TierEvents};
+use keylatch::{KeyRef, Mode};
+use keylatch_etcd::EtcdConfig;
+use keylatch_etcd::tier::EtcdTier;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(150);
+const TTL: Duration = Duration::from_secs(10);
+use Mode::{Exclusive as X, Shared as S};
+
+#[derive(Debug, Clone, PartialEq)]
+enum Event {
+    Answered(PermitId, Answer),
+    Withdrawn(PermitId),
+    Recalled(PermitId, Mode),
+    Lost(PermitId),
+    AllLost(Term),
+    Renewed(Term),
+}
+
+#[derive(Debug)]
+struct Recorder(Mutex<Sender<Event>>);
+
+impl Recorder {
+    fn send(&self, event: Event) {
+        let _ = self.0.lock().expect("no panic").send(event);
+    }
+}
+
+impl TierEvents for Recorder {
+    fn answered(&self, id: PermitId, answer: Answer) {
+        self.send(Event::Answered(id, answer));
+    }
+
+    fn withdrawn(&self, id: PermitId) {
+        self.send(Event::Withdrawn(id));
+    }
+
+    fn recalled(&self, id: PermitId, wanted: Mode) {
+        self.send(Event::Recalled(id, wanted));
+    }
+
+    fn lost(&self, id: PermitId) {
+        self.send(Event::Lost(id));
+    }
+
+    fn all_lost(&self, over: Term) {
+        self.send(Event::AllLost(over));
+    }
+
+    fn renewed(&self, term: Term) {
+        self.send(Event::Renewed(term));
+    }
+}
+
+/// A process with a tier, and the events that it got.
+struct Process {
+    tier: EtcdTier,
+    events: Receiver<Event>,
+    term: Term,
+}
+
+impl Process {
+    fn new(cluster: &Cluster, namespace: &str, ttl: Duration) -> Self {
+        let config = EtcdConfig::new(cluster.endpoints()).namespace(namespace).ttl(ttl);
+        let tier = EtcdTier::open(config).expect("a tier");
+        let (sender, events) = channel();
+        let term = tier.attach(Arc::new(Recorder(Mutex::new(sender)))).expect("attached");
+        assert!(tier.is_current());
+        Self { tier, events, term }
+    }
+
+    fn send(&self, mode: Mode, effort: Effort, replaces: Option<PermitId>) -> (PermitId, Answer) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = PermitId::from_raw(NEXT.fetch_add(1, Ordering::Relaxed)).expect("not 0");
+        let key = KeyRef::new("photos", "cat.jpg");
+        let mut answers = [Answer::Pending];
+        let ask = Ask { id, key, mode, term: self.term, replaces, owner: "test" };
+        self.tier.ask(&[ask], effort, &mut answers);
+        let [answer] = answers;
+        (id, answer)
+    }
+
+    fn ask(&self, mode: Mode) -> PermitId {
+        let (id, answer) = self.send(mode, Effort::Queue, None);
+        assert_eq!(answer, Answer::Pending);
+        id
+    }
+
+    fn next(&self) -> Event {
+        self.events.recv_timeout(LONG).expect("an event")
+    }
+
+    fn expect(&self, wanted: &Event) {
+        assert_eq!(self.next(), *wanted);
+    }
+
+    /// The first fence of the grant that comes next, apart from recalls.
+    fn granted(&self, id: PermitId) -> u64 {
+        loop {
+            match self.next() {
+                Event::Answered(of, Answer::Granted { fences, .. }) if of == id => return fences.first,
+                Event::Recalled(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.events.recv_timeout(SHORT).is_err()
+    }
+}
+
+#[test]
+fn exclusive_permit_recalled_and_passed_on() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (Process::new(cluster, "tier-x", TTL), Process::new(cluster, "tier-x", TTL));
+    let first = one.ask(X);
+    let fence = one.granted(first);
+    assert!(one.is_silent(), "a permit that keeps no one waiting is not recalled");
+    let second = two.ask(X);
+    one.expect(&Event::Recalled(first, X));
+    assert!(two.is_silent());
+    one.tier.give_back(first);
+    assert!(two.granted(second) >= fence + 65_535, "the ranges of fences are apart");
+}
+
+#[test]
+fn shared_permits_go_together() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (Process::new(cluster, "tier-s", TTL), Process::new(cluster, "tier-s", TTL));
+    let (first, second) = (one.ask(S), two.ask(S));
+    one.granted(first);
+    two.granted(second);
+    assert!(one.is_silent());
+    // The exclusive ask gives the shared permit back, and waits for the other's.
+    let (third, answer) = one.send(X, Effort::Queue, Some(first));
+    assert_eq!(answer, Answer::Pending);
+    two.expect(&Event::Recalled(second, X));
+    assert!(one.is_silent());
+    two.tier.give_back(second);
+    one.granted(third);
+}
+
+#[test]
+fn try_leaves_nothing_queued() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (Process::new(cluster, "tier-try", TTL), Process::new(cluster, "tier-try", TTL));
+    let first = one.ask(S);
+    one.granted(first);
+    let (second, answer) = two.send(X, Effort::AllOrNone, None);
+    assert_eq!(answer, Answer::Pending);
+    two.expect(&Event::Answered(second, Answer::Busy));
+    let (third, _) = two.send(S, Effort::AllOrNone, None);
+    two.granted(third);
+    assert!(one.is_silent());
+}
+
+#[test]
+fn withdrawn_ask_leaves_queue() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (Process::new(cluster, "tier-w", TTL), Process::new(cluster, "tier-w", TTL));
+    let first = one.ask(X);
+    one.granted(first);
+    let second = two.ask(X);
+    one.expect(&Event::Recalled(first, X));
+    two.tier.withdraw(second);
+    two.expect(&Event::Withdrawn(second));
+    // A number that the tier does not know is withdrawn.
+    two.tier.withdraw(second);
+    two.expect(&Event::Withdrawn(second));
+    one.tier.give_back(first);
+    let third = one.ask(X);
+    one.granted(third);
+}
+
+#[test]
+fn downgrade_stays_ahead_of_writers() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let process = || Process::new(cluster, "tier-d", TTL);
+    let (one, two, three) = (process(), process(), process());
+    let first = one.ask(X);
+    one.granted(first);
+    let reader = two.ask(S);
+    one.expect(&Event::Recalled(first, S));
+    let writer = three.ask(X);
+    one.expect(&Event::Recalled(first, X));
+    one.tier.downgrade(first);
+    two.granted(reader);
+    // The writer waits for both, whichever goes first, and the downgraded permit is recalled anew.
+    one.expect(&Event::Recalled(first, X));
+    two.tier.give_back(reader);
+    assert!(three.is_silent(), "the downgraded permit is still there");
+    one.tier.give_back(first);
+    three.granted(writer);
+}
+
+#[test]
+fn revoked_permit_is_lost() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (Process::new(cluster, "tier-r", TTL), Process::new(cluster, "tier-r", TTL));
+    let first = one.ask(X);
+    one.granted(first);
+    let key = KeyRef::new("photos", "cat.jpg");
+    assert_eq!(one.tier.revoke(key), Ok(0), "the own permit is not revoked");
+    let mut list = Vec::new();
+    two.tier.list(Some(key), &mut |hold| list.push(hold)).expect("a list");
+    assert_eq!((list.len(), list[0].mode, list[0].waits, list[0].own), (1, X, false, false));
+    assert_eq!(two.tier.revoke(key), Ok(1));
+    one.expect(&Event::Lost(first));
+    let second = two.ask(X);
+    two.granted(second);
+    two.tier.detach();
+    let third = one.ask(X);
+    one.granted(third);
+}
+
+#[test]
+fn term_ends_with_lease() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let mut one = Process::new(&cluster, "n", Duration::from_secs(2));
+    let first = one.ask(X);
+    one.granted(first);
+    cluster.pause(0);
+    one.expect(&Event::AllLost(one.term));
+    assert!(!one.tier.is_current());
+    let (_, answer) = one.send(X, Effort::Queue, None);
+    assert!(matches!(answer, Answer::Failed(error) if error.kind() == TierErrorKind::TermOver));
+    cluster.resume(0);
+    let Event::Renewed(term) = one.next() else { panic!("a new term") };
+    assert!(term > one.term && one.tier.is_current());
+    let (_, answer) = one.send(X, Effort::Queue, None);
+    assert!(
+        matches!(answer, Answer::Failed(error) if error.kind() == TierErrorKind::TermOver),
+        "an ask of the old term"
+    );
+    one.term = term;
+    let second = one.ask(X);
+    one.granted(second);
+    // All of the old term is gone from the server.
+    let keys = etcdctl(&cluster, &["get", "--prefix", "--keys-only", "keylatch/1/n/q/"]);
+    assert_eq!(keys.split_whitespace().count(), 1, "{keys}");
+}
+
+/// Writers are alone, over random asks, downgrades and withdrawals.
+#[test]
+fn random_permits_exclude() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (writers, readers) = (AtomicI32::new(0), AtomicI32::new(0));
+    let enter = |mode| {
+        let own = if mode == X { &writers } else { &readers };
+        assert!(own.fetch_add(1, Ordering::SeqCst) == 0 || mode == S, "two writers");
+        assert!(mode == S || readers.load(Ordering::SeqCst) == 0, "a writer beside readers");
+        assert!(mode == X || writers.load(Ordering::SeqCst) == 0, "a reader beside a writer");
+    };
+    let leave = |mode| {
+        let own = if mode == X { &writers } else { &readers };
+        own.fetch_sub(1, Ordering::SeqCst);
+    };
+    std::thread::scope(|scope| {
+        for seed in 1..=3_u64 {
+            let (enter, leave) = (&enter, &leave);
+            scope.spawn(move || {
+                let process = Process::new(cluster, "tier-random", TTL);
+                let mut random = seed;
+                let mut below = |limit: u64| {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (random >> 33) % limit
+                };
+                for _ in 0..60 {
+                    let mode = if below(2) == 0 { X } else { S };
+                    let effort = if below(4) == 0 { Effort::AllOrNone } else { Effort::Queue };
+                    let (id, _) = process.send(mode, effort, None);
+                    if below(5) == 0 {
+                        process.tier.withdraw(id);
+                    }
+                    let is_granted = loop {
+                        match process.next() {
+                            Event::Answered(of, Answer::Granted { .. }) if of == id => break true,
+                            Event::Answered(of, Answer::Busy) | Event::Withdrawn(of) if of == id => break false,
+                            _ => {}
+                        }
+                    };
+                    if !is_granted {
+                        continue;
+                    }
+                    enter(mode);
+                    let mut mode = mode;
+                    if mode == X && below(2) == 0 {
+                        leave(X);
+                        enter(S);
+                        mode = S;
+                        process.tier.downgrade(id);
+                    }
+                    std::thread::sleep(Duration::from_micros(below(2_000)));
+                    leave(mode);
+                    process.tier.give_back(id);
+                }
+            });
+        }
+    });
+}

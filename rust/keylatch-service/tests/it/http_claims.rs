@@ -247,13 +247,12 @@ async fn cut_waiter_is_passed_over_and_keeps_its_place() {
     service.claim(&b, 1, "l", 0).await;
     service.claim(&c, 1, "l", 0).await;
     drop(stream);
-    loop {
-        let row = service.get("/v1/claims").await.body["rows"][0].clone();
-        if row["waiters"][0]["cut"] == json!(true) {
-            break;
+    let is_cut = async {
+        while service.get("/v1/claims").await.body["rows"][0]["waiters"][0]["cut"] != json!(true) {
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    tokio::time::timeout(PATIENCE, is_cut).await.expect("the listing shows the cut");
     service.complete((&a, 1), &mine, ("error", "x")).await;
     let second = service.claim(&c, 1, "l", 0).await;
     assert_eq!((state(&second), &second.body["attempt"]), ((200, "yours"), &json!(2)));

@@ -3,6 +3,7 @@
 use crate::hold::Grant;
 use crate::key::ObjectKey;
 use crate::mode::Mode;
+use crate::tier::TierError;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +98,11 @@ pub enum LockError {
         /// Who holds it shared.
         holders: Holders,
     },
+    /// The [tier](crate::tier) of the manager cannot do what the request needs.
+    Tier {
+        /// What is wrong, and what to do about it.
+        error: TierError,
+    },
     /// One lock of a batch could not be had; none of the batch is held.
     Batch {
         /// Which one.
@@ -124,6 +130,7 @@ impl LockError {
             Self::Forked => -11,
             Self::UpgradeConflict { .. } => -12,
             Self::TooManyWaiters { .. } => -13,
+            Self::Tier { .. } => -14,
             Self::Batch { cause, .. } => cause.code(),
         }
     }
@@ -140,6 +147,7 @@ impl LockError {
             // A session that waits for itself would do so again.
             Self::Deadlock { cycle, .. } => cycle.len() > 1,
             Self::Batch { cause, .. } => cause.is_transient(),
+            Self::Tier { error } => error.kind().is_transient(),
             _ => false,
         }
     }
@@ -202,6 +210,7 @@ impl fmt::Display for LockError {
                 "somebody else already waits to upgrade {key:#}, and neither could go first; release it and ask for it \
                  exclusively ({holders})"
             ),
+            Self::Tier { error } => write!(f, "{error}"),
             Self::Batch { key, cause } => write!(f, "the batch failed at {key:#}, and nothing of it is held: {cause}"),
         }
     }
@@ -241,6 +250,7 @@ impl std::error::Error for LockError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Batch { cause, .. } => Some(cause.as_ref()),
+            Self::Tier { error } => Some(error),
             _ => None,
         }
     }

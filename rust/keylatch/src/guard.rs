@@ -186,6 +186,14 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().is_valid(self.grant())
     }
 
+    /// Returns whether another process died while it had the key exclusively.
+    ///
+    /// What the key protects may be half written then. Only the first holder after the death is informed, and only where keys are shared through a [tier](crate::tier) that notices such deaths.
+    #[must_use]
+    pub fn previous_holder_died(&self) -> bool {
+        self.core().records.get(self.grant().index()).follows_death(self.grant())
+    }
+
     /// Whose hold this is, as it was named in the request. Empty in a forked child.
     #[must_use]
     pub fn owner(&self) -> Arc<str> {

@@ -15,6 +15,7 @@ use crate::request::{BatchLockRequest, BatchMode, LockRequest};
 use crate::session::Session;
 use crate::subscription::Events;
 use crate::sync::runtime::{Step, check_may_sleep};
+use crate::tier::Tier;
 use crate::wait::Ticket;
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
@@ -119,6 +120,18 @@ impl FastObjectLockManager {
     /// [`LockError::InvalidConfig`] says which setting is wrong and what would be right.
     pub fn with_config(config: LockConfig) -> Result<Self, LockError> {
         let core = Core::shared(config)?;
+        Ok(Self { closer: Arc::new(CloseOnDrop(Arc::clone(&core))), core })
+    }
+
+    /// A manager that shares its keys with other processes through a tier.
+    ///
+    /// The verbs are the same. A request waits for the other processes as it does for the threads of this one; see
+    /// [`tier`](crate::tier) for what differs.
+    ///
+    /// # Errors
+    /// As [`with_config`](Self::with_config), and [`LockError::Tier`] if the tier cannot be attached.
+    pub fn with_tier(config: LockConfig, tier: Arc<dyn Tier>) -> Result<Self, LockError> {
+        let core = Core::shared_through(config, tier)?;
         Ok(Self { closer: Arc::new(CloseOnDrop(Arc::clone(&core))), core })
     }
 

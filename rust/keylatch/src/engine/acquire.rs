@@ -80,6 +80,7 @@ impl Core {
         self.service()?;
         self.check_key(&wanted.key)?;
         self.note_order(wanted, delivery.is_some());
+        self.trim_permits(local);
         let mut record = self.records.take(&local.records);
         if record == NONE {
             self.reclaim(local);
@@ -91,6 +92,7 @@ impl Core {
         let answer = self.acquire_with_record(local, wanted, delivery, record);
         match &answer {
             Ok(Answer::Granted(grant)) => {
+                self.check_term(*grant)?;
                 self.note_hold_and_look(wanted.owner, wanted.hash, *grant);
                 self.note_taken(wanted.owner, *grant, || wanted.key.to_owned(), wanted.mode);
                 self.time_hold(*grant);
@@ -116,19 +118,27 @@ impl Core {
             if self.is_closed() && !fault!("closed-mark-not-asked-again") {
                 return Err(LockError::Closed);
             }
-            let Some((index, entry)) = shard.find(wanted.hash, &wanted.key) else {
-                match self.insert(local, &mut shard, wanted, record) {
+            let found = match shard.find(wanted.hash, &wanted.key) {
+                Some(found) => Ok(found),
+                // Nothing is granted before the tier permits it.
+                None if self.tiered().is_some() => shard.insert_idle(&local.entries, wanted.hash, &wanted.key, None),
+                None => match self.insert(local, &mut shard, wanted, record) {
                     Ok(grant) => return Ok(Answer::Granted(grant)),
-                    Err(Full) if made_room => return Err(LockError::TableFull { limit: self.config.max_locks }),
-                    Err(Full) => {
-                        drop(shard);
-                        self.reclaim(local);
-                        made_room = true;
-                        continue;
-                    }
+                    Err(full) => Err(full),
+                },
+            };
+            let (index, entry) = match found {
+                Ok(found) => found,
+                Err(Full) if made_room => return Err(LockError::TableFull { limit: self.config.max_locks }),
+                Err(Full) => {
+                    drop(shard);
+                    self.reclaim(local);
+                    made_room = true;
+                    continue;
                 }
             };
             if self.may_take_now(entry, wanted)
+                && self.admits_newcomer(&shard, index, wanted.mode)
                 && let Some(grant) = self.take_locked(&mut shard, wanted, (index, entry), record)
             {
                 return Ok(Answer::Granted(grant));
@@ -150,8 +160,16 @@ impl Core {
             }
             if let Some(delivery) = delivery {
                 return self
-                    .queue_up(local, shard, (wanted, rises), (index, entry), record, delivery)
+                    .queue_up(local, shard, (wanted, rises), (index, entry), record, (delivery, false))
                     .map(Answer::Queued);
+            }
+            if self.may_try_tier(&shard, index, entry) {
+                return self
+                    .queue_up(local, shard, (wanted, false), (index, entry), record, (Delivery::Thread, true))
+                    .map(Answer::Queued);
+            }
+            if self.has_lost_permit(&shard, index) {
+                return Err(Self::without_term());
             }
             let holders = self.holders(index, entry);
             return Err(LockError::WouldBlock { key: wanted.key.to_owned(), holders });
@@ -169,7 +187,9 @@ impl Core {
         self.records.get(record).prefill(index, wanted.owner, 0);
         let taken = take(entry, wanted.mode, record)?;
         shard.counts().immediate += 1;
-        Some(self.begin_hold(record, entry, &self.granting(wanted), taken))
+        let grant = self.begin_hold(record, entry, &self.granting(wanted), taken);
+        self.note_served(shard.index(), (index, entry), record, wanted.mode);
+        Some(grant)
     }
 
     /// Brings a new key into the table, held by the request.
@@ -226,17 +246,18 @@ impl Core {
         (wanted, rises): (&Wanted<'_>, bool),
         (index, entry): (u32, &Entry),
         record: u32,
-        delivery: Delivery,
+        (delivery, tries): (Delivery, bool),
     ) -> Result<Ticket, LockError> {
         let Some(waiter_index) = self.waiters.take() else {
+            // An entry that was brought in for this request may be in no slot.
+            self.grant_waiters_and_unlock(local, shard, index, entry, wanted.hash, None);
             // A callback or waker that is not needed is dropped off the mutex: its drop is foreign code.
-            drop(shard);
             drop(delivery);
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
         let by_mail = matches!(delivery, Delivery::Mail(..));
         let Wanted { mode, priority, loose, .. } = *wanted;
-        let asking = Asking { mode, upgrade: false, rises, by_mail, loose, priority };
+        let asking = Asking { mode, upgrade: false, rises, by_mail, loose, tries, priority };
         let now = self.now();
         let waiter = self.waiters.get(waiter_index);
         waiter.prepare(index, record, wanted.owner, asking, now, delivery);
@@ -263,7 +284,10 @@ impl Core {
         self.queue(entry).join(waiter_index, |other| {
             let theirs = other.asking();
             let within_bound = other.overtaken.load(Ordering::Relaxed) < self.config.overtake_limit;
-            asking.goes_first() || (!theirs.goes_first() && within_bound && rank(asking) > rank(theirs))
+            let goes_past =
+                asking.goes_first() || (!theirs.goes_first() && within_bound && rank(asking) > rank(theirs));
+            // It is answered soon, and nothing else would answer it behind others.
+            goes_past && !theirs.tries
         });
         let counts = shard.counts();
         counts.waits += 1;

@@ -15,6 +15,7 @@ impl Core {
         }
         // From here on nobody keeps a lock shut.
         self.open_all(self.local());
+        self.close_permits(self.local());
         self.events.close();
         self.end_what_ends_with_it();
         self.timer.stop();

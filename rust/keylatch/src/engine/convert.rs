@@ -9,7 +9,8 @@ use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
-use crate::table::{Entry, Word};
+use crate::table::{Entry, LockedShard, Word};
+use crate::tier::TierError;
 use crate::wait::{Asking, Delivery, Phase, Ticket};
 
 impl Core {
@@ -28,7 +29,7 @@ impl Core {
         record.set_mode(Mode::Shared);
         // From the word as it was noted: it has changed if the hold was revoked, or is counted by its session. One of the
         // further holds of a session keeps no note.
-        while !seen.has_waiters() && !record.is_counted() {
+        while !seen.has_waiters() && !seen.is_barred() && !record.is_counted() {
             match entry.swap(seen, seen.downgraded()) {
                 // A reader's note is its shard alone: it begins its release with a look at the word.
                 Ok(()) => return,
@@ -73,14 +74,45 @@ impl Core {
     /// From shared to exclusive, if nobody else holds the lock now.
     pub(crate) fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
         let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(()) };
-        let _shard = self.lock_shard_of_guard(grant);
+        let shard = self.lock_shard_of_guard(grant);
         // Asked under the mutex: if it was revoked, the entry may be another key's.
         self.standing(grant)?;
-        if self.upgrade_now(grant, entry) {
-            return Ok(());
+        if self.upgrade_now(&shard, grant, (index, entry)) {
+            drop(shard);
+            return self.check_upgrade(grant);
+        }
+        let only_reader = entry.word().readers() == 1;
+        if only_reader && self.may_try_tier(&shard, index, entry) {
+            drop(shard);
+            return self.try_upgrade_tier(grant);
         }
         let key = entry.key(self.table.arena());
         Err(LockError::WouldBlock { key, holders: self.holders_beside(index, entry, grant.index()) })
+    }
+
+    /// Upgrades the only hold of this process if no other process shares the key.
+    ///
+    /// Sleeps until the tier has answered.
+    #[cold]
+    fn try_upgrade_tier(&self, grant: Grant) -> Result<(), LockError> {
+        match self.begin_upgrade_or_try(grant, Delivery::Thread, true)? {
+            None => Ok(()),
+            Some((ticket, hash)) => {
+                let ended = self.wait_blocking(self.local(), ticket.index(), hash, None);
+                self.upgrade_ended(grant, ended, Limit::Never)
+            }
+        }
+    }
+
+    /// Shares the lock again if the tier does not vouch for the upgrade.
+    fn check_upgrade(&self, grant: Grant) -> Result<(), LockError> {
+        match self.tiered() {
+            Some(tiered) if !tiered.tier().is_current() => {
+                self.downgrade(grant);
+                Err(LockError::Tier { error: TierError::term_over() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// From shared to exclusive, ahead of all others who wait, as soon as the other readers are gone.
@@ -97,14 +129,25 @@ impl Core {
 
     /// Upgrades at once or queues for it; `None` for at once.
     pub(crate) fn begin_upgrade(&self, grant: Grant, delivery: Delivery) -> Result<Option<(Ticket, u64)>, LockError> {
+        self.begin_upgrade_or_try(grant, delivery, false)
+    }
+
+    /// As `begin_upgrade`; if it `tries`, it waits for the tier's answer alone.
+    fn begin_upgrade_or_try(
+        &self,
+        grant: Grant,
+        delivery: Delivery,
+        tries: bool,
+    ) -> Result<Option<(Ticket, u64)>, LockError> {
         let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(None) };
         self.note_upgrade_order(self.records.get(grant.index()).owner(), grant);
         let mut shard = self.lock_shard_of_guard(grant);
         self.service()?;
         // As in `try_upgrade`.
         self.standing(grant)?;
-        if self.upgrade_now(grant, entry) {
-            return Ok(None);
+        if self.upgrade_now(&shard, grant, (index, entry)) {
+            drop(shard);
+            return self.check_upgrade(grant).map(|()| None);
         }
         let hash = entry.hash();
         let (owner, priority) = {
@@ -128,7 +171,8 @@ impl Core {
             self.records.get(grant.index()).mark_upgrading(grant);
         }
         let by_mail = matches!(delivery, Delivery::Mail(..));
-        let asking = Asking { mode: Mode::Exclusive, upgrade: true, rises: false, by_mail, loose: false, priority };
+        let asking =
+            Asking { mode: Mode::Exclusive, upgrade: true, rises: false, by_mail, loose: false, tries, priority };
         let (now, prepared) = (self.now(), self.waiters.get(waiter));
         prepared.prepare(index, grant.index(), owner, asking, now, delivery);
         prepared.set_first_look(if deadlock { now } else { self.first_look(owner, now) });
@@ -142,7 +186,7 @@ impl Core {
     /// The answer to a grant whose upgrade waited; it is held shared as before if that failed.
     pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended, limit: Limit) -> Result<(), LockError> {
         self.waits_no_more_to_upgrade(grant);
-        let Ended::Failed { why, error } = ended else { return Ok(()) };
+        let Ended::Failed { why, error } = ended else { return self.check_upgrade(grant) };
         self.standing(grant)?;
         // Should it be revoked in this moment, its key is still known.
         let Some(key) = self.guard_key(grant) else { return Err(no_longer_held(grant, Standing::Unknown)) };
@@ -207,12 +251,15 @@ impl Core {
 
     /// Upgrades the guard's hold if it is the only one. The caller owns the shard, so that the hold is not revoked before it
     /// has its number.
-    fn upgrade_now(&self, grant: Grant, entry: &Entry) -> bool {
+    fn upgrade_now(&self, shard: &LockedShard<'_>, grant: Grant, (index, entry): (u32, &Entry)) -> bool {
+        if !self.lets_upgrade(shard, index) {
+            return false;
+        }
         let mut seen = entry.word();
         while let Some(upgraded) = seen.upgraded(grant.index()) {
             match entry.swap(seen, upgraded) {
                 Ok(()) => {
-                    self.note_upgrade(grant.index(), entry);
+                    self.note_upgrade(grant.index(), (index, entry));
                     return true;
                 }
                 Err(now) => seen = now,
@@ -222,12 +269,13 @@ impl Core {
     }
 
     /// Puts on record that a reader, as the word says already, is now the exclusive holder. The caller owns the shard.
-    pub(crate) fn note_upgrade(&self, record: u32, entry: &Entry) {
+    pub(crate) fn note_upgrade(&self, record: u32, (index, entry): (u32, &Entry)) {
         let noted = self.records.get(record);
         let (_, shard) = Word::from_note(noted.note(), record);
         noted.set_note(entry.word().noted_with(shard));
         entry.raise_fence();
         // Last, as in `begin_hold`.
         noted.set_mode(Mode::Exclusive);
+        self.note_served(shard, (index, entry), record, Mode::Exclusive);
     }
 }

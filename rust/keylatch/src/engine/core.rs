@@ -18,6 +18,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;
 use crate::sync::{Clock, OnceLock, PerThread, forks, watch_forks};
 use crate::table::{Entry, LockedShard, Secrets, Table, Word};
+use crate::tier::Tier;
 use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use super::lock_delay::KeptShut;
 use super::loss::Losses;
 use super::mail::{Dispatcher, EndsWithIt};
+use super::tiered::Tiered;
 use super::tombstones::Tombstones;
 
 /// Pages of hold records that are looked through for a reader's name, where none is noted.
@@ -70,6 +72,8 @@ pub(crate) struct Core {
     pub(crate) deadlocks: Deadlocks,
     pub(crate) adaptive: Option<Box<Adaptive>>,
     pub(crate) orders: Option<Box<LockOrders>>,
+    /// With whom the keys are shared, beyond this process.
+    pub(super) tiered: Option<Box<Tiered>>,
 }
 
 /// What goes on record with a grant.
@@ -83,7 +87,13 @@ pub(crate) struct Granting {
 }
 
 impl Core {
+    #[cfg(all(test, loom))]
     pub(crate) fn new(config: LockConfig) -> Result<Self, LockError> {
+        Self::new_with(config, None)
+    }
+
+    /// As `new`, with a tier, which is not attached yet.
+    pub(crate) fn new_with(config: LockConfig, tier: Option<Arc<dyn Tier>>) -> Result<Self, LockError> {
         config.validate()?;
         watch_forks();
         // The model checker repeats executions, so everything that steers them is the same each time.
@@ -99,6 +109,8 @@ impl Core {
         let records = if cfg!(loom) { config.max_locks + 8 } else { records };
         let table = Table::reserve(config.shards, config.max_locks).map_err(reserve)?;
         let records = Arena::reserve(records, record::first_mark(random)).map_err(reserve)?;
+        let tiered = tier.map(|tier| Tiered::new(tier, config.shards, table.arena().len()).map(Box::new));
+        let tiered = tiered.transpose().map_err(reserve)?;
         Ok(Self {
             leases: Leases::reserve(records.len(), table.arena().len()).map_err(reserve)?,
             table,
@@ -113,7 +125,7 @@ impl Core {
             locals: PerThread::new(),
             secrets,
             closed: AtomicBool::new(false),
-            serves_fast: AtomicBool::new(true),
+            serves_fast: AtomicBool::new(tiered.is_none()),
             forks: forks(),
             // One under the model checker: waiting awake adds executions and no behaviour.
             cores: if cfg!(loom) { 1 } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) },
@@ -127,13 +139,19 @@ impl Core {
             deadlocks: Deadlocks::default(),
             adaptive: config.adaptive.map(|policy| Box::new(Adaptive::new(policy, config.default_timeout))),
             orders: LockOrders::if_asked_for(&config),
+            tiered,
             config,
         })
     }
 
     /// As `new`, and able to keep the time of those who cannot.
     pub(crate) fn shared(config: LockConfig) -> Result<Arc<Self>, LockError> {
-        let core = Arc::new(Self::new(config)?);
+        Self::shared_with(config, None)
+    }
+
+    /// As `shared`, with a tier, which is not attached yet.
+    pub(crate) fn shared_with(config: LockConfig, tier: Option<Arc<dyn Tier>>) -> Result<Arc<Self>, LockError> {
+        let core = Arc::new(Self::new_with(config, tier)?);
         core.set_serves_fast(true);
         let _ = core.this.set(Arc::downgrade(&core));
         Ok(core)
@@ -188,6 +206,7 @@ impl Core {
         // Steadily: a subscriber who leaves in this moment would put the closed manager back in service.
         self.events.steadily(|_| {
             self.serves_fast.store(false, Ordering::Relaxed);
+            self.tiered().into_iter().for_each(|tiered| tiered.set_serves_fast(false));
             self.closed.swap(true, Ordering::AcqRel)
         })
     }
@@ -220,7 +239,12 @@ impl Core {
 
     /// Opens the fast path or has every request come to the shards, where there is a clock.
     fn set_serves_fast(&self, fast: bool) {
-        self.serves_fast.store(fast && !self.is_closed() && self.orders.is_none(), Ordering::Relaxed);
+        let serves = fast && !self.is_closed() && self.orders.is_none();
+        match self.tiered() {
+            // A tier has the fast path look at more than this one does.
+            Some(tiered) => tiered.set_serves_fast(serves),
+            None => self.serves_fast.store(serves, Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn service(&self) -> Result<(), LockError> {
@@ -447,6 +471,9 @@ impl Core {
             return Holders { named: self.writer(entry, word, now).into_iter().collect(), more: 0 };
         }
         let others = word.readers().saturating_sub(u32::from(asker != NONE));
+        if others == 0 && self.tiered().is_some() {
+            return self.other_process(word);
+        }
         let mut named = Vec::new();
         let mut name = |record_index: u32, record: &Record| {
             let is_its = |held: &Held| held.entry == index && held.mode == Mode::Shared && record_index != asker;

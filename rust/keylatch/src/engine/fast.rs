@@ -134,8 +134,11 @@ impl Core {
     /// As `try_fast`, for a request whose hash is known.
     #[inline(never)]
     pub(crate) fn acquire_fast(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, Missed> {
-        if self.is_forked() || !self.serves_fast() {
+        if self.is_forked() {
             return Err(Missed::Other);
+        }
+        if !self.serves_fast() {
+            return self.acquire_fast_tiered(local, wanted);
         }
         let seen = self.table.look_up(wanted.hash).ok_or(Missed::Absent)?;
         self.take_as_seen(local, wanted, seen)

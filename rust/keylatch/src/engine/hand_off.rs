@@ -16,6 +16,7 @@ use super::acquire::take;
 use super::core::{Core, Granting};
 use super::local::Local;
 use super::looking::Reminder;
+use super::permits::{DueCall, EndedWait};
 use crate::hold::Grant;
 use crate::memory::NONE;
 use crate::mode::Mode;
@@ -23,6 +24,7 @@ use crate::observe::{WaitOutcome, bucket_of};
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
+use crate::tier::permit::Allowed;
 use crate::wait::{Asking, NEVER, News, Phase, Ticket, Waiter};
 
 /// Waiters served before the shard's mutex is released once: bounds the time under it, and the room for their news.
@@ -36,11 +38,15 @@ struct Round {
     reminder: Option<Reminder>,
     /// For the notified future that others stand behind.
     doze: Option<Reminder>,
+    /// A waiter that the permit does not serve, and that does not wait.
+    refused: Option<EndedWait>,
+    /// The call to the tier that is due.
+    call: Option<DueCall>,
 }
 
 impl Round {
     fn new() -> Self {
-        Self { news: [const { None }; A_ROUND], len: 0, reminder: None, doze: None }
+        Self { news: [const { None }; A_ROUND], len: 0, reminder: None, doze: None, refused: None, call: None }
     }
 
     fn add(&mut self, index: u32, news: News) {
@@ -49,7 +55,7 @@ impl Round {
     }
 
     fn deliver(self, core: &Core) {
-        for (index, news) in self.news.into_iter().flatten() {
+        for (index, news) in self.news.into_iter().flatten().chain(self.refused) {
             core.tell(index, news);
         }
         self.reminder.into_iter().chain(self.doze).for_each(|reminder| core.remind(reminder));
@@ -90,6 +96,7 @@ impl Core {
         hash: u64,
         mut leaving: Option<Mode>,
     ) {
+        let mut ended = Vec::new();
         loop {
             let mut round = Round::new();
             let more = self.settle(local, &mut shard, index, entry, leaving.take(), &mut round);
@@ -97,8 +104,14 @@ impl Core {
                 return round.deliver(self);
             }
             drop(shard);
+            let call = round.call.take();
             round.deliver(self);
+            self.tell_ended(std::mem::take(&mut ended));
             self.events.tell_noted();
+            if let Some((call, tiered)) = call.zip(self.tiered()) {
+                (shard, ended) = self.call_tier(tiered, &call, (index, entry), hash);
+                continue;
+            }
             if !more {
                 return;
             }
@@ -122,6 +135,7 @@ impl Core {
     ) -> bool {
         let queue = self.queue(entry);
         let now = if queue.is_empty() { 0 } else { self.now() };
+        let allowed = self.allowed(shard, index, now);
         let (plan, rising) = loop {
             let rising = self.rising((index, entry), leaving);
             let seen = rising.as_ref().map_or_else(|| entry.word(), |rising| rising.word);
@@ -129,8 +143,8 @@ impl Core {
             if left.is_free() {
                 entry.clear_marks();
             }
-            let plan = self.plan(entry, left, rising.as_ref().map(|rising| rising.waiter), now);
-            // Equal when the lock goes from one exclusive holder to the next and the counts show as before. Nobody else
+            let plan = self.plan(entry, left, (rising.as_ref().map(|rising| rising.waiter), allowed), now);
+            // Equal when the lock goes from one exclusive holder to the next and the counts show as before. No other thread
             // could have changed it: W keeps the fast path out, and the shard is ours.
             if plan.word == seen || entry.swap(seen, plan.word).is_ok() {
                 break (plan, rising);
@@ -157,9 +171,16 @@ impl Core {
                 round.doze = self.keep_time_of_notified(first);
             }
         }
+        if let Some(tiered) = self.tiered() {
+            let rises = rising.is_some_and(|rising| queue.first().is_some_and(|(first, _)| first == rising.waiter));
+            (round.call, round.refused) = self.settle_permit(tiered, local, shard, (index, entry), rises);
+            if round.refused.is_some() {
+                return true;
+            }
+        }
         if queue.is_empty() {
             let word = entry.word();
-            if word.is_free() && word.is_to_evict() {
+            if word.is_free() && word.is_to_evict() && !entry.has_permit() {
                 shard.keep_or_evict(&local.entries, index);
             }
             return false;
@@ -171,11 +192,11 @@ impl Core {
     }
 
     /// What the word would be, and for whom. Changes nothing.
-    fn plan(&self, entry: &Entry, mut word: Word, rising: Option<u32>, now: u64) -> Plan {
+    fn plan(&self, entry: &Entry, mut word: Word, (rising, allowed): (Option<u32>, Allowed), now: u64) -> Plan {
         let queue = self.queue(entry);
         let (mut admitted, mut len) = ([NONE; A_ROUND], 0);
         let (mut on_its_way, mut sleeps) = (None, self.is_closed() && !queue.is_empty());
-        // Once the manager is closed nobody gets a lock any more; who waits is about to be told.
+        // Once the manager is closed no request gets a lock any more; who waits is about to learn that.
         let mut next = queue.first().filter(|_| !sleeps);
         while let Some((index, waiter)) = next {
             let (asking, asleep) = (waiter.asking(), waiter.phase().is_asleep());
@@ -185,13 +206,15 @@ impl Core {
             }
             let record = waiter.record.load(Ordering::Relaxed);
             let with_it = match asking.upgrade {
-                _ if rising == Some(index) => Some(word.with_writer(record)),
-                true => word.upgraded(record),
+                _ if rising == Some(index) => allowed.upgrade.then(|| word.with_writer(record)),
+                true => word.upgraded(record).filter(|_| allowed.upgrade),
+                false if !allowed.admits(asking.mode) || len >= allowed.left as usize => None,
                 false => word.taken(asking.mode, record),
             };
             // A future that was notified comes for the lock itself, or does not.
             let by_hand = asleep || waiter.keeps_time();
-            let by_hand = by_hand && (!word.is_free() || asking.by_mail || self.waited_long_enough(waiter, now));
+            let soon = allowed.by_hand || asking.by_mail || asking.tries;
+            let by_hand = by_hand && (!word.is_free() || soon || self.waited_long_enough(waiter, now));
             match with_it {
                 Some(with_it) if by_hand && len < A_ROUND => {
                     word = with_it;
@@ -310,7 +333,7 @@ impl Core {
         self.count_wait(waiter, WaitOutcome::Granted, now);
         self.learn_from_wait(waiter, now, true);
         if asking.upgrade {
-            self.note_upgrade(record, entry);
+            self.note_upgrade(record, (index, entry));
         } else {
             shard.counts().waited += 1;
             let owner = waiter.owner.load(Ordering::Relaxed);
@@ -319,6 +342,7 @@ impl Core {
             self.records.get(record).prefill(index, owner, now);
             // Whoever else is in it by now, its writer, if this is one, is this.
             let grant = self.begin_hold(record, entry, &granting, entry.word());
+            self.note_served(granting.shard, (index, entry), record, mode);
             if !reads.is_empty() {
                 self.count_reads(entry, record, reads);
             }
@@ -346,7 +370,10 @@ impl Core {
         let entry = self.table.entry(index);
         let now = self.now();
         let record = waiter.record.load(Ordering::Relaxed);
-        let won = !self.is_closed() && take(entry, waiter.asking().mode, record).is_some();
+        let mode = waiter.asking().mode;
+        let allowed = self.allowed(&shard, index, now);
+        let may = !self.is_closed() && allowed.admits(mode) && allowed.left > 0;
+        let won = may && take(entry, mode, record).is_some();
         // A waker that is not needed any more is dropped after the mutex is released.
         let mut _unneeded = None;
         if won {
@@ -381,7 +408,7 @@ impl Core {
         why
     }
 
-    /// Ends somebody else's wait, if it `may` be ended, and tells it so. Returns whether the ticket's request was waiting.
+    /// Ends another one's wait, if it `may` be ended, and tells it so. Returns whether the ticket's request was waiting.
     pub(crate) fn end_by_ticket(&self, ticket: Ticket, why: Phase, may: impl Fn(&Waiter) -> bool) -> bool {
         if !self.waiters.could_be(ticket) {
             return false;
@@ -458,6 +485,8 @@ impl Core {
                 self.learn_from_wait(waiter, now, false);
                 self.explain_timeout(entry, waiter, now);
             }
+            // The thread that tried counts it.
+            Phase::Refused => {}
             Phase::Deadlocked => {
                 shard.counts().deadlocks += 1;
                 self.count_wait(waiter, WaitOutcome::Deadlocked, now);

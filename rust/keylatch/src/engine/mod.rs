@@ -6,6 +6,9 @@
 //! may be revoked, in [`revoke`], by force or because its [`lease`] ran out, and a [`lock_delay`] may follow; a full table gets
 //! room in [`reclaim`]; a session that asks for what it holds is recognised in [`reenter`], and what it shares rises in [`rise`].
 //! A pinned key stays in the table: see [`pin`].
+//!
+//! Where the keys are shared beyond the process, [`permits`] says what may be granted and which call to the tier is due,
+//! [`tier_events`] takes in what the tier says, [`tier_fast`] is the fast path then, and [`term`] the loss of permits.
 
 pub(crate) mod acquire;
 pub(crate) mod batch;
@@ -22,6 +25,7 @@ pub(crate) mod looking;
 pub(crate) mod loss;
 pub(crate) mod mail;
 pub(crate) mod noticing;
+pub(crate) mod permits;
 pub(crate) mod pin;
 pub(crate) mod reclaim;
 pub(crate) mod reenter;
@@ -29,6 +33,10 @@ pub(crate) mod release;
 pub(crate) mod revoke;
 pub(crate) mod rise;
 pub(crate) mod special;
+pub(crate) mod term;
+pub(crate) mod tier_events;
+pub(crate) mod tier_fast;
+pub(crate) mod tiered;
 pub(crate) mod tombstones;
 pub(crate) mod waiting;
 

@@ -27,6 +27,7 @@ mod rekeying;
 mod releasing;
 mod seeing;
 mod tasks;
+mod tiers;
 mod warm_key;
 
 use super::acquire::{Answer, Wanted};
@@ -89,7 +90,7 @@ struct Model(Arc<Parts>);
 
 struct Parts {
     core: Arc<Core>,
-    protected: [UnsafeCell<u32>; KEYS.len()],
+    protected: Arc<[UnsafeCell<u32>; KEYS.len()]>,
 }
 
 // SAFETY: the cells are for the model checker to find two threads in, which it reports instead of letting it happen.
@@ -111,7 +112,7 @@ impl Model {
     fn with(config: LockConfig) -> Self {
         let config = LockConfig { max_locks: 3, max_waiters: MAX_WAITERS, ..config };
         let core = Arc::new(Core::new(config).expect("a valid setting"));
-        let model = Self(Arc::new(Parts { core, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }));
+        let model = Self(Arc::new(Parts { core, protected: Arc::new(std::array::from_fn(|_| UnsafeCell::new(0))) }));
         model.open_fast_path();
         model
     }

@@ -154,7 +154,7 @@ impl Core {
         let taken: HashSet<Grant> = if holds.is_empty() { return } else { taken.iter().copied().collect() };
         for hold in holds.into_iter().filter(|hold| taken.contains(&hold.grant)) {
             self.announce(&match why {
-                Lost::Expired => Event::Expired(hold),
+                Lost::Expired | Lost::Permit => Event::Expired(hold),
                 Lost::Forced => Event::Forced(hold),
             });
         }

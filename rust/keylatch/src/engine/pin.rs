@@ -25,7 +25,7 @@ impl Core {
                     shard.pin(entry);
                     Ok(entry)
                 }
-                None => shard.insert_pinned(&local.entries, hash, key),
+                None => shard.insert_pinned(&local.entries, hash, key, self.opens_to()),
             };
             match pinned {
                 Ok(entry) => return Ok(Pin { hash, entry }),

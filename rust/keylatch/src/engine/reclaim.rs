@@ -16,6 +16,7 @@ impl Core {
     pub(crate) fn reclaim(&self, local: &Local) {
         self.open_those_due(local);
         self.end_expired();
+        self.dismiss_idle_permits(local);
         self.table.evict_idle(&local.entries);
         // What threads keep, be they idle or gone, is nobody's lock.
         self.table.arena().begin_scarcity(self.locals().map(|local| local.entries.kept()).sum());

@@ -41,6 +41,9 @@ impl Core {
         }
         if counts {
             // It shares the lock with others, and does so once more, whoever waits: they wait for it in any case.
+            if !self.covers(shard, index, Mode::Shared) {
+                return Again::No;
+            }
             return match self.take_locked(shard, wanted, (index, entry), record) {
                 Some(grant) => Again::Answer(Ok(grant)),
                 None => Again::No,

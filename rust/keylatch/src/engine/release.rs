@@ -292,7 +292,7 @@ fn told(grant: Grant, lost: Option<Lost>) -> Result<(), LockError> {
 pub(crate) fn no_longer_held(grant: Grant, standing: Standing) -> LockError {
     let grant = grant.to_raw();
     match standing {
-        Standing::Lost(Lost::Expired) => LockError::LeaseLost { grant },
+        Standing::Lost(why) if why.is_by_time() => LockError::LeaseLost { grant },
         _ => LockError::NotHeld { grant },
     }
 }

@@ -54,7 +54,12 @@ impl Core {
     fn lock_shard_to_revoke(&self, grant: Grant, why: Lost) -> Option<(LockedShard<'_>, Held)> {
         let (shard, held) = self.lock_shard_of_hold(grant).ok()?;
         let is_due = || self.leases.deadline(grant).is_some_and(|due| due <= self.now());
-        (why != Lost::Expired || is_due()).then_some((shard, held))
+        let may = match why {
+            Lost::Expired => is_due(),
+            Lost::Permit => self.has_lost_permit(&shard, held.entry),
+            Lost::Forced => true,
+        };
+        may.then_some((shard, held))
     }
 
     /// Releases a hold in the place of whoever knows its grant, and has been prevented from using it. Returns whether
@@ -64,12 +69,12 @@ impl Core {
         // As it is now: whoever used it like a guard a moment ago may have changed its mode.
         let Some(held) = record.held() else { return false };
         record.end();
-        if why == Lost::Expired {
+        if why.is_by_time() {
             // Before anybody else can have the lock: whoever sees that they have must not see it unexplained.
             record.leave_tombstone(grant, why);
         }
         self.leave_revoked(local, shard, (held.entry, grant), held.mode, why);
-        if why == Lost::Expired {
+        if why.is_by_time() {
             let oldest = self.tombstones.remember(grant);
             oldest.into_iter().for_each(|oldest| self.reclaim_tombstone(oldest));
         } else {

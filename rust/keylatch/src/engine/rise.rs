@@ -47,6 +47,12 @@ impl Core {
             return Again::Answer(Err(LockError::UpgradeConflict { key, holders }));
         }
         match self.call_in(wanted.owner, (index, entry), None) {
+            CalledIn::All(..) if !self.lets_upgrade(shard, index) => {
+                if waits {
+                    return Again::Rises;
+                }
+                Again::No
+            }
             CalledIn::All(seen, reads) => {
                 self.records.get(record).prefill(index, wanted.owner, self.now());
                 let taken = seen.with_writer(record);
@@ -55,6 +61,7 @@ impl Core {
                 }
                 shard.counts().immediate += 1;
                 let grant = self.begin_hold(record, entry, &self.granting(wanted), taken);
+                self.note_served(shard.index(), (index, entry), record, Mode::Exclusive);
                 self.count_reads(entry, record, &reads);
                 Again::Answer(Ok(grant))
             }

@@ -161,7 +161,11 @@ impl Core {
     fn try_uncounted(&self, local: &Local, wanted: Wanted<'_>) -> Result<Grant, LockError> {
         match self.acquire_slow(local, &wanted, None)? {
             Answer::Granted(grant) => Ok(grant),
-            Answer::Queued(_) => unreachable!("only requests with a delivery are queued"),
+            // For the tier's answer.
+            Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, None) {
+                Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
+                Ended::Failed { why, error } => Err(self.failure((why, error), Limit::Never, &wanted.key)),
+            },
         }
     }
 
@@ -319,8 +323,12 @@ impl Core {
     pub(crate) fn finish(&self, local: &Local, index: u32) -> Ended {
         let waiter = self.waiters.get(index);
         let phase = waiter.phase();
+        let grant = Grant::from_raw(waiter.grant.load(Ordering::Relaxed));
         let ended = if phase == Phase::Granted {
-            Ended::Granted(Grant::from_raw(waiter.grant.load(Ordering::Relaxed)))
+            match grant.map(|grant| self.check_term(grant)) {
+                Some(Err(error)) => Ended::Failed { why: Phase::Refused, error: Some(Box::new(error)) },
+                _ => Ended::Granted(grant),
+            }
         } else {
             let error = waiter.take_explanation();
             Ended::Failed { why: phase, error }

@@ -20,6 +20,8 @@
 //! |---|---|
 //! | REVOKING | a revoker asks: a reader that sees it goes to the shard, where LOST says what came of it |
 //! | EXPIRED | beside LOST: because its lease ran out, not by force |
+//! | PERMIT | beside LOST and EXPIRED: because the process lost a tier's permit |
+//! | DIED | a process died while it had the key, and this holder is informed of it |
 //! | LEASED | there is a lease, see `lease` |
 //! | WATCHED | somebody subscribed to its loss |
 //! | COUNTED | one of several that a session has of one lock; the entry counts them |
@@ -56,6 +58,8 @@ const COUNTED: u64 = 1 << 7;
 const TIMED: u64 = 1 << 16;
 const REVOKING: u64 = 1 << 17;
 const UPGRADES: u64 = 1 << 18;
+const PERMIT: u64 = 1 << 19;
+const DIED: u64 = 1 << 20;
 /// What makes a release leave the fast path.
 const SPECIAL: u64 = LOOSE | LOST | WATCHED | COUNTED | TIMED | UPGRADES;
 const PRIORITY_SHIFT: u32 = 8;
@@ -67,9 +71,8 @@ const ONE_GENERATION: u64 = 1 << INDEX_BITS;
 pub(crate) const MAX_RECORDS: u32 = (1 << INDEX_BITS) - 1;
 
 const _: () = assert!(cfg!(loom) || size_of::<Record>() == 32);
-const _: () =
-    assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL | REVOKING | 0xff << PRIORITY_SHIFT) & !INDEX == 0);
-const _: () = assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL) & (0xff << PRIORITY_SHIFT) == 0);
+const _: () = assert!((EXCLUSIVE | LEASED | SPECIAL | REVOKING | PERMIT | DIED | 0xff << PRIORITY_SHIFT) & !INDEX == 0);
+const _: () = assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL | PERMIT | DIED) & (0xff << PRIORITY_SHIFT) == 0);
 
 /// A lock somebody holds, as a number: what a guard becomes when it has to cross a border that guards cannot.
 ///
@@ -220,6 +223,33 @@ pub enum Lost {
     Expired,
     /// It was released by force.
     Forced,
+    /// The process lost the permit of its [tier](crate::tier).
+    ///
+    /// The tier could not vouch for it any more, or another process revoked it.
+    Permit,
+}
+
+impl Lost {
+    fn flags(self) -> u64 {
+        match self {
+            Self::Expired => LOST | EXPIRED,
+            Self::Forced => LOST,
+            Self::Permit => LOST | EXPIRED | PERMIT,
+        }
+    }
+
+    fn from_flags(state: u64) -> Self {
+        match (state & EXPIRED != 0, state & PERMIT != 0) {
+            (true, true) => Self::Permit,
+            (true, false) => Self::Expired,
+            (false, _) => Self::Forced,
+        }
+    }
+
+    /// Returns whether its holder is answered that its lease is lost.
+    pub(crate) fn is_by_time(self) -> bool {
+        self != Self::Forced
+    }
 }
 
 /// How a hold that is not plain has to be released.
@@ -326,12 +356,11 @@ impl Record {
         if (state ^ grant.generation()) & !INDEX != 0 || state & (HELD | LOST) == 0 {
             return Standing::Unknown;
         }
-        match (state & LOST != 0, state & EXPIRED != 0) {
+        match state & LOST != 0 {
             // On its way out, by whomever: who comes next may have the lock already.
-            (false, _) if self.entry.load(Ordering::Relaxed) == 0 => Standing::Unknown,
-            (false, _) => Standing::Held { loose: state & LOOSE != 0 },
-            (true, true) => Standing::Lost(Lost::Expired),
-            (true, false) => Standing::Lost(Lost::Forced),
+            false if self.entry.load(Ordering::Relaxed) == 0 => Standing::Unknown,
+            false => Standing::Held { loose: state & LOOSE != 0 },
+            true => Standing::Lost(Lost::from_flags(state)),
         }
     }
 
@@ -353,6 +382,17 @@ impl Record {
     /// As `mark_leased`, for a session's further hold of one lock, before anybody else knows it.
     pub(crate) fn mark_counted(&self, grant: Grant) -> bool {
         self.mark(grant, COUNTED)
+    }
+
+    /// Notes that the holder is informed of a process that died.
+    pub(crate) fn mark_died(&self) {
+        self.state.fetch_or(DIED, Ordering::Relaxed);
+    }
+
+    /// Returns whether the holder of this grant is informed of a process that died.
+    pub(crate) fn follows_death(&self, grant: Grant) -> bool {
+        let state = self.state.load(Ordering::Relaxed);
+        (state ^ grant.generation()) & !INDEX == 0 && state & DIED != 0
     }
 
     /// Marks the hold that the word names as counted. Only the shard's owner knows it.
@@ -427,9 +467,8 @@ impl Record {
     pub(crate) fn lose(&self, why: Lost, number: u64) -> bool {
         // From here on nobody asks since when.
         self.since.store(number, Ordering::Relaxed);
-        let flags = if why == Lost::Expired { LOST | EXPIRED } else { LOST };
         // Release. Pairs with: the Acquire in `standing`.
-        self.state.fetch_or(flags, Ordering::AcqRel) & WATCHED != 0
+        self.state.fetch_or(why.flags(), Ordering::AcqRel) & WATCHED != 0
     }
 
     /// Returns the number that a revoked hold had.
@@ -447,8 +486,7 @@ impl Record {
 
     /// Leaves a tombstone for whoever shows the grant, which the caller has caught.
     pub(crate) fn leave_tombstone(&self, grant: Grant, why: Lost) {
-        let flags = if why == Lost::Expired { LOST | EXPIRED } else { LOST };
-        self.state.store(grant.generation() | flags, Ordering::Release);
+        self.state.store(grant.generation() | why.flags(), Ordering::Release);
     }
 
     /// Takes a tombstone back. `None` if it is none, otherwise whether the record can be used again.

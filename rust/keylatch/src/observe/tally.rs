@@ -75,7 +75,7 @@ impl Tally {
     /// Counts holds that were revoked.
     pub(crate) fn revoked(&self, why: Lost, holds: usize) {
         let counter = match why {
-            Lost::Expired => &self.expired,
+            Lost::Expired | Lost::Permit => &self.expired,
             Lost::Forced => &self.forced,
         };
         counter.fetch_add(holds as u64, Ordering::Relaxed);

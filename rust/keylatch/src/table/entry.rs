@@ -45,7 +45,7 @@ pub(crate) struct Entry {
     marks: AtomicU32,
     /// The first of the records of leased readers.
     pub(crate) leases: AtomicU32,
-    /// How many pins keep the entry in the table.
+    /// How many pins keep the entry in the table, and PERMIT.
     pinned: AtomicU32,
     /// Lengths of the parts, 16 bits each, and whether there is a version; changed with the key.
     lengths: AtomicU64,
@@ -187,11 +187,22 @@ impl Entry {
 
     /// Returns how many pins keep the entry in the table. For the shard's owner.
     pub(crate) fn pinned(&self) -> u32 {
-        self.pinned.load(Ordering::Relaxed)
+        self.pinned.load(Ordering::Relaxed) & !PERMIT
     }
 
     pub(crate) fn set_pinned(&self, pinned: u32) {
-        self.pinned.store(pinned, Ordering::Relaxed);
+        self.pinned.store(self.pinned.load(Ordering::Relaxed) & PERMIT | pinned, Ordering::Relaxed);
+    }
+
+    /// Returns whether a permit of a tier keeps the entry in the table.
+    ///
+    /// For the shard's owner.
+    pub(crate) fn has_permit(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed) & PERMIT != 0
+    }
+
+    pub(crate) fn set_has_permit(&self, has: bool) {
+        self.pinned.store(self.pinned() | if has { PERMIT } else { 0 }, Ordering::Relaxed);
     }
 
     /// Notes that nothing is special about the holders any more.
@@ -381,6 +392,9 @@ impl Entry {
 const LEASED: u32 = 1 << 31;
 const SHUT: u32 = 1 << 30;
 const COUNTED: u32 = SHUT - 1;
+
+// In `pinned`: a permit of a tier, or a wish for one.
+const PERMIT: u32 = 1 << 31;
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -10,6 +10,9 @@
 //!
 //! **Pinned entries** are in no slot and carry no EVICT: they stay, held or idle. The end of the last pin sets EVICT, and
 //! looks whether the entry is idle: if it is not, its last release comes here.
+//!
+//! **Entries with a permit** of a tier, or a wish for one, are in no slot either. EVICT brings their last release here when
+//! the permit may end; the engine sets it.
 
 use super::entry::Entry;
 use super::state::Word;
@@ -159,7 +162,7 @@ pub(crate) struct Table {
     max_log2_heads: u32,
     entries: Arena<Entry>,
     /// Entries that are pinned.
-    pinned: AtomicU32,
+    pub(super) pinned: AtomicU32,
 }
 
 impl Table {
@@ -283,7 +286,7 @@ impl Table {
 /// A shard whose mutex the caller holds: the only way to change what is in it.
 #[derive(Debug)]
 pub(crate) struct LockedShard<'t> {
-    table: &'t Table,
+    pub(super) table: &'t Table,
     shard: &'t Shard,
     index: u32,
     book: MutexGuard<'t, Book>,
@@ -396,7 +399,7 @@ impl<'t> LockedShard<'t> {
     }
 
     /// Sets or clears EVICT. Returns the word as it was.
-    fn set_evict(&self, index: u32, evict: bool) -> Word {
+    pub(super) fn set_evict(&self, index: u32, evict: bool) -> Word {
         let entry = self.table.entry(index);
         let mut seen = entry.word();
         while let Err(now) = entry.swap(seen, seen.with_evict(evict)) {
@@ -405,43 +408,24 @@ impl<'t> LockedShard<'t> {
         seen
     }
 
-    /// Adds a pin to an entry of this shard: it stays in the table.
-    pub(crate) fn pin(&mut self, index: u32) {
-        let entry = self.table.entry(index);
-        let pinned = entry.pinned();
-        // There are fewer pins than bytes of memory for them.
-        entry.set_pinned(pinned + 1);
-        if pinned == 0 {
-            self.free_slot_of(index);
-            self.set_evict(index, false);
-            self.table.pinned.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes a pin from an entry. After the last one it stays or leaves as others do.
-    pub(crate) fn unpin(&mut self, cache: &Cache, index: u32) {
-        let entry = self.table.entry(index);
-        debug_assert!(entry.pinned() > 0, "an entry without a pin");
-        entry.set_pinned(entry.pinned() - 1);
-        if entry.pinned() == 0 {
-            self.table.pinned.fetch_sub(1, Ordering::Relaxed);
-            // If it is held, the release that makes it idle comes here.
-            if self.set_evict(index, true).is_free() {
-                self.keep_or_evict(cache, index);
-            }
-        }
-    }
-
-    /// Brings a key that is not in the table into it, idle, and pins it.
-    pub(crate) fn insert_pinned(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<u32, Full> {
+    /// Brings a key that is not in the table into it, idle.
+    ///
+    /// The fast path may grant it in modes up to `open`. It may be in no slot: the caller has something keep it, or calls
+    /// [`keep_or_evict`](Self::keep_or_evict).
+    pub(crate) fn insert_idle(
+        &mut self,
+        cache: &Cache,
+        hash: u64,
+        key: &KeyRef<'_>,
+        open: Option<Mode>,
+    ) -> Result<(u32, &'t Entry), Full> {
         let (index, entry) = self.insert(cache, hash, key)?;
         // Claimed: no other can change the word.
-        entry.publish(entry.word().released(Mode::Exclusive));
-        self.pin(index);
-        Ok(index)
+        entry.publish(entry.word().released(Mode::Exclusive).open_to(open));
+        Ok((index, entry))
     }
 
-    fn free_slot_of(&mut self, index: u32) {
+    pub(super) fn free_slot_of(&mut self, index: u32) {
         if let Some(slot) = self.book.warm.iter().position(|warm| *warm == index) {
             self.book.warm[slot] = NONE;
         }
@@ -592,6 +576,11 @@ impl<'t> LockedShard<'t> {
 
     pub(crate) fn entries(&self) -> u32 {
         self.book.entries
+    }
+
+    /// Returns its number.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
     }
 
     pub(crate) fn counts(&mut self) -> &mut ShardCounts {

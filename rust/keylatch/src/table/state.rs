@@ -1,10 +1,10 @@
 //! The 64-bit word that *is* a lock.
 //!
 //! ```text
-//!   63     62      61     60    59..58  57                      32 31               1   0
-//! +-----+-------+------+------+-------+--------------------------+------------------+---+
-//! |EVICT|WAITERS|UPDATE|BIASED|PERMIT | readers, or if W: record |    generation    | W |
-//! +-----+-------+------+------+-------+--------------------------+------------------+---+
+//!   63     62      61     60     59    58    57                      32 31               1   0
+//! +-----+-------+------+------+-----+-----+--------------------------+------------------+---+
+//! |EVICT|WAITERS|UPDATE|BIASED|BAR_X|BAR_S| readers, or if W: record |    generation    | W |
+//! +-----+-------+------+------+-----+-----+--------------------------+------------------+---+
 //! ```
 //!
 //! | bits | meaning | who changes it, under what |
@@ -15,7 +15,9 @@
 //! | generation | moves when the entry gets another key and when a hold is revoked or counted; never repeats before the entry is claimed again; 0 carries no key and cannot be taken | the shard's owner |
 //! | WAITERS | somebody in the queue sleeps: the release goes to the shard, and newcomers too | the shard's owner |
 //! | EVICT | the entry is in none of its shard's warm slots: the release that makes it idle goes to the shard | the shard's owner |
-//! | UPDATE, BIASED, PERMIT | reserved, always zero | |
+//! | BAR_X | a tier has not permitted this process to hold the key exclusively: the fast path does not | the shard's owner |
+//! | BAR_S | as BAR_X, to share it; only beside BAR_X | the shard's owner |
+//! | UPDATE, BIASED | reserved, always zero | |
 //!
 //! "The shard's owner" is the thread that holds the shard's mutex. It races only with fast takes, fast conversions and
 //! fast releases, so every one of its changes is a compare-and-swap.
@@ -28,7 +30,12 @@
 //! | 0 | n | 1 | n readers, and somebody sleeps: every release finds the bit in its own look and goes to the shard |
 //! | 1 | r | 1 | one writer, and somebody sleeps |
 //! | 1 | 0 | any | the table's own: claimed for another key, free in the arena, or kept shut by a lock delay |
-//! | 0 | 0 | 1 | never: the shard's owner serves the queue in the swap that frees the lock |
+//! | 0 | 0 | 1 | with BAR_X: the queue waits for the tier. Otherwise never: the shard's owner serves the queue in the swap that frees the lock |
+//!
+//! BAR_X and BAR_S are zero in a manager without a tier. They bind the fast path alone: the shard's owner asks the permit
+//! itself. An entry whose permit may end carries EVICT beside them, so that its last release comes to the shard. Bars are
+//! set before the owner looks whether the lock is free, and a permit is given back only from a word that is barred and
+//! free: a holder from before the bar is seen in the word, and none comes after it.
 //!
 //! The generation proves the key. A look-up reads a word without W, compares the key, and swaps from the word that it
 //! read: success means that the generation is the same, so the key is. An entry whose generations are used up is never
@@ -47,10 +54,13 @@ const FIELD_SHIFT: u32 = 32;
 const FIELD_BITS: u32 = 26;
 const FIELD: u64 = ((1 << FIELD_BITS) - 1) << FIELD_SHIFT;
 const ONE_READER: u64 = 1 << FIELD_SHIFT;
-const RESERVED: u64 = 0b1111 << 58;
+const BAR_S: u64 = 1 << 58;
+const BAR_X: u64 = 1 << 59;
+const BARS: u64 = BAR_S | BAR_X;
+const RESERVED: u64 = 0b11 << 60;
 const WAITERS: u64 = 1 << 62;
 const EVICT: u64 = 1 << 63;
-const _: () = assert!(EXCLUSIVE ^ GENERATION ^ FIELD ^ RESERVED ^ WAITERS ^ EVICT == u64::MAX);
+const _: () = assert!(EXCLUSIVE ^ GENERATION ^ FIELD ^ BARS ^ RESERVED ^ WAITERS ^ EVICT == u64::MAX);
 const _: () = assert!(crate::hold::record::MAX_RECORDS as u64 <= FIELD >> FIELD_SHIFT);
 
 /// One value of the word. Transitions return what the word would become; the caller swaps it in.
@@ -108,11 +118,15 @@ impl Word {
                 let writer = u64::from(record) << FIELD_SHIFT | EXCLUSIVE;
                 (asked & !(GENERATION | EVICT) == 0).then_some(Word(self.0.wrapping_add(writer)))
             }
-            Mode::Shared => (asked & (EXCLUSIVE | WAITERS) == 0).then_some(Word(self.0.wrapping_add(ONE_READER))),
+            Mode::Shared => {
+                (asked & (EXCLUSIVE | WAITERS | BAR_S) == 0).then_some(Word(self.0.wrapping_add(ONE_READER)))
+            }
         }
     }
 
-    /// Returns the word with one more holder, if its holders allow it, whoever waits. For the shard's owner.
+    /// Returns the word with one more holder, if its holders allow it.
+    ///
+    /// Whatever waits or bars the fast path: for the shard's owner.
     #[inline]
     #[must_use]
     pub(crate) fn taken(self, mode: Mode, record: u32) -> Option<Word> {
@@ -189,7 +203,7 @@ impl Word {
     /// Returns the word of an idle entry claimed by the table itself, of the next generation; `None` if it is in use.
     #[must_use]
     pub(crate) fn claimed_for_another_key(self) -> Option<Word> {
-        let idle = self.0 & !(GENERATION | EVICT) == 0 && self.0 & GENERATION != 0;
+        let idle = self.0 & !(GENERATION | EVICT | BARS) == 0 && self.0 & GENERATION != 0;
         let next = if self.has_generations_left() { self.0 + ONE_GENERATION } else { self.0 };
         idle.then_some(Word(next & GENERATION | EXCLUSIVE))
     }
@@ -246,6 +260,23 @@ impl Word {
         Word(if evict { self.0 | EVICT } else { self.0 & !EVICT })
     }
 
+    /// Returns whether the fast path is kept from the exclusive mode.
+    #[inline]
+    pub(crate) fn is_barred(self) -> bool {
+        self.0 & BAR_X != 0
+    }
+
+    /// Returns the word whose fast path may grant this mode and weaker ones.
+    #[must_use]
+    pub(crate) fn open_to(self, mode: Option<Mode>) -> Word {
+        let bars = match mode {
+            Some(Mode::Exclusive) => 0,
+            Some(Mode::Shared) => BAR_X,
+            None => BARS,
+        };
+        Word(self.0 & !BARS | bars)
+    }
+
     /// Returns the word with WAITERS set or cleared.
     #[must_use]
     pub(crate) fn with_waiters(self, waiters: bool) -> Word {
@@ -260,6 +291,7 @@ impl std::fmt::Debug for Word {
             .field("readers", &self.readers())
             .field("waiters", &self.has_waiters())
             .field("evict", &self.is_to_evict())
+            .field("bars", &((self.0 & BARS) >> BAR_S.trailing_zeros()))
             .field("generation", &self.generation())
             .finish()
     }
@@ -284,6 +316,7 @@ mod tests {
         assert_eq!(EXCLUSIVE, 0x0000_0000_0000_0001);
         assert_eq!(GENERATION, 0x0000_0000_ffff_fffe);
         assert_eq!(FIELD, 0x03ff_ffff_0000_0000);
+        assert_eq!((BAR_S, BAR_X), (1 << 58, 1 << 59));
         assert_eq!((WAITERS, EVICT), (1 << 62, 1 << 63));
     }
 
@@ -318,6 +351,25 @@ mod tests {
         assert!(Word::idle(1).with_evict(true).taken_uncontended(Mode::Exclusive, RECORD).is_some());
         assert_eq!(written().taken_uncontended(Mode::Exclusive, RECORD), None);
         assert_eq!(written().taken_uncontended(Mode::Shared, RECORD), None);
+    }
+
+    #[test]
+    fn bars_bind_the_fast_path_alone() {
+        let fast = |word: Word, mode| word.taken_uncontended(mode, RECORD).is_some();
+        for word in [Word::idle(1), read()] {
+            let (shared, shut) = (word.open_to(Some(Mode::Shared)), word.open_to(None));
+            assert!(fast(shared, Mode::Shared) && !fast(shared, Mode::Exclusive));
+            assert!(!fast(shut, Mode::Shared) && !fast(shut, Mode::Exclusive));
+            assert!(shut.taken(Mode::Shared, RECORD).is_some_and(Word::is_barred));
+            assert_eq!(shut.open_to(Some(Mode::Exclusive)), word);
+            assert!(shared.is_barred() && shut.is_barred() && !word.is_barred());
+        }
+        let shut = Word::idle(1).open_to(None);
+        assert!(shut.is_free() && shut.taken(Mode::Exclusive, RECORD).is_some());
+        assert_eq!(shut.claimed_for_another_key(), Word::idle(1).claimed_for_another_key());
+        let held = shut.with_writer(RECORD).with_evict(true);
+        assert_eq!(held.released_uncontended(Mode::Exclusive), None, "its release comes to the shard");
+        assert_ne!(Word::from_note(held.noted_with(7), RECORD).0, held, "and does not guess");
     }
 
     #[test]

@@ -39,10 +39,24 @@
 //!
 //! The order in which events arrive is never what exclusion rests on. An event of an earlier term or of a former permit
 //! changes nothing.
+//!
+//! # What differs for callers
+//!
+//! * A request that tries, of which the process has no permit, waits for the tier's answer, and for no other process. It may
+//!   say that the lock is taken where another process only keeps its permit.
+//! * An error names `(another process)` where the tier has no more to say. [`LockError::Tier`](crate::LockError::Tier) is
+//!   what the tier itself cannot do.
+//! * Holds that lose their permit are lost, as by an expired lease: [`Lost::Permit`](crate::Lost::Permit).
+//! * A batch asks for its keys one after the other, in their order, so that batches of two processes do not deadlock. Other
+//!   circles of holds across processes end by timeouts: deadlocks are found within a process alone.
+//! * Fairness holds within a process. A process that waits gets its turn after each other one has had at most one, each of at
+//!   most 64 waiters and 10 ms beyond the holds that it had.
+//! * Fences come from the tier, and grow over all processes.
 
 mod ask;
 mod contract;
 mod error;
+pub(crate) mod permit;
 
 pub use ask::{Answer, Ask, Effort, Fences, PermitId, RemoteHold, Term};
 pub use contract::{Tier, TierEvents};

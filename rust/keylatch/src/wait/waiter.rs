@@ -9,7 +9,7 @@
 //!                       |                        |
 //!                       +-----------+------------+
 //!                                   v
-//!  (out of the queue)   Granted | TimedOut | Cancelled | Closed | Deadlocked
+//!  (out of the queue)   Granted | TimedOut | Cancelled | Closed | Deadlocked | Refused
 //! ```
 //!
 //! | change | by whom, under what |
@@ -56,6 +56,8 @@ pub(crate) enum Phase {
     Closed = 7,
     /// It was chosen to give way in a circle of sessions that wait for each other.
     Deadlocked = 8,
+    /// The tier refused it.
+    Refused = 9,
 }
 
 impl Phase {
@@ -69,6 +71,7 @@ impl Phase {
             6 => Self::Cancelled,
             7 => Self::Closed,
             8 => Self::Deadlocked,
+            9 => Self::Refused,
             _ => Self::Free,
         }
     }
@@ -96,6 +99,8 @@ pub(crate) struct Asking {
     pub(crate) by_mail: bool,
     /// Its grant is to be a number from the beginning.
     pub(crate) loose: bool,
+    /// It waits for the tier's answer, and not for other processes.
+    pub(crate) tries: bool,
     pub(crate) priority: u8,
 }
 
@@ -113,14 +118,16 @@ impl Asking {
             | u32::from(self.by_mail) << 2
             | u32::from(self.loose) << 3
             | u32::from(self.rises) << 4
+            | u32::from(self.tries) << 5
             | u32::from(self.priority) << 8
     }
 
     fn from_bits(bits: u32) -> Self {
         let mode = if bits & 1 == 1 { Mode::Exclusive } else { Mode::Shared };
         // 8 bits.
-        let (upgrade, by_mail, loose, rises) = (bits & 2 != 0, bits & 4 != 0, bits & 8 != 0, bits & 16 != 0);
-        Self { mode, upgrade, rises, by_mail, loose, priority: (bits >> 8) as u8 }
+        let has = |bit: u32| bits & bit != 0;
+        let (upgrade, by_mail, loose, rises, tries) = (has(2), has(4), has(8), has(16), has(32));
+        Self { mode, upgrade, rises, by_mail, loose, tries, priority: (bits >> 8) as u8 }
     }
 }
 

@@ -36,6 +36,9 @@ mod sizes;
 mod steps;
 mod stress;
 mod thread_ends;
+#[path = "../tier_hub/mod.rs"]
+mod tier_hub;
+mod tiers;
 #[cfg(feature = "tokio")]
 mod tokio_runtime;
 mod tracing;

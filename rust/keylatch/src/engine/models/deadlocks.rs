@@ -31,7 +31,7 @@ impl Embrace {
             ..LockConfig::default()
         };
         let core = Arc::new(Core::new(config).expect("a valid setting"));
-        let model = Model(Arc::new(Parts { core, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }));
+        let model = Model(Arc::new(Parts { core, protected: Arc::new(std::array::from_fn(|_| UnsafeCell::new(0))) }));
         model.open_fast_path();
         let sessions = ["a", "b"].map(|name| model.core().begin_session(name, "").expect("no fork"));
         let held = [0, 1].map(|key| model.core().try_now(asked(&model, key, &sessions[key]), false).expect("free"));

@@ -16,7 +16,7 @@ fn counting() -> (Model, Arc<SessionState>) {
         ..LockConfig::default()
     };
     let core = Arc::new(Core::new(config).expect("a valid setting"));
-    let model = Model(Arc::new(Parts { core, protected: std::array::from_fn(|_| UnsafeCell::new(0)) }));
+    let model = Model(Arc::new(Parts { core, protected: Arc::new(std::array::from_fn(|_| UnsafeCell::new(0))) }));
     let session = model.core().begin_session("s", "").expect("no fork");
     (model, session)
 }

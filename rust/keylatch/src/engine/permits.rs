@@ -1,0 +1,429 @@
+//! Permits of a tier, where the paths of a request meet them.
+//!
+//! A permit is entry data: it changes under the shard's mutex, and `settle` in [`super::hand_off`], to which everything
+//! comes that could let a waiter go on, also finds out which call to the tier is due. The call is made after the mutex is
+//! released, by the thread that found it due; then the thread takes the mutex again and looks again.
+//!
+//! What the fast path may do is in the word's bars. So the order is: set the bars, look at the word, decide.
+
+use super::core::Core;
+use super::local::Local;
+use super::tiered::Tiered;
+use crate::error::{Holder, Holders, LockError};
+use crate::hold::Grant;
+use crate::key::ObjectKey;
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::{Entry, LockedShard, Word};
+use crate::tier::permit::{Allowed, Call, First, Outcome, Permit, View};
+use crate::tier::{Answer, Ask, PermitId, TierError};
+use crate::wait::{News, Phase, Waiter};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who is named as the holder of a lock that the tier does not permit.
+const ANOTHER_PROCESS: &str = "(another process)";
+
+/// A call to the tier, and what it is about.
+pub(crate) struct DueCall {
+    call: Call,
+    /// Key and owner, for an ask.
+    about: Option<(ObjectKey, Arc<str>)>,
+}
+
+/// A waiter whose wait has ended, to be informed off the mutex.
+pub(crate) type EndedWait = (u32, News);
+pub(crate) type EndedWaits = Vec<EndedWait>;
+
+impl Core {
+    #[inline]
+    pub(crate) fn tiered(&self) -> Option<&Tiered> {
+        self.tiered.as_deref()
+    }
+
+    /// What the fast path may do with a key that has just been brought in.
+    pub(crate) fn opens_to(&self) -> Option<Mode> {
+        if self.tiered().is_some() { None } else { Some(Mode::Exclusive) }
+    }
+
+    /// What may be granted to those who wait for an entry. The caller owns the shard.
+    pub(crate) fn allowed(&self, shard: &LockedShard<'_>, index: u32, now: u64) -> Allowed {
+        match self.tiered() {
+            None => Allowed::ALL,
+            Some(tiered) => allowed_by(tiered.permits(shard.index()).get(&index).map(|permit| permit.allowed(now))),
+        }
+    }
+
+    /// Whether the permit lets a newcomer take an entry in this mode.
+    pub(crate) fn admits_newcomer(&self, shard: &LockedShard<'_>, index: u32, mode: Mode) -> bool {
+        let Some(tiered) = self.tiered() else { return true };
+        let allowed = allowed_by(tiered.permits(shard.index()).get(&index).map(Permit::allowed_to_newcomers));
+        allowed.admits(mode) && allowed.left > 0
+    }
+
+    /// Whether the permit covers a further hold of an owner that has one.
+    pub(crate) fn covers(&self, shard: &LockedShard<'_>, index: u32, mode: Mode) -> bool {
+        let Some(tiered) = self.tiered() else { return true };
+        tiered.permits(shard.index()).get(&index).is_some_and(|permit| permit.covers(mode))
+    }
+
+    /// Whether a sole reader may become the writer without the tier.
+    pub(crate) fn lets_upgrade(&self, shard: &LockedShard<'_>, index: u32) -> bool {
+        self.allowed(shard, index, 0).upgrade
+    }
+
+    /// Whether what is held of an entry has lost its permit.
+    ///
+    /// The caller owns the shard.
+    pub(crate) fn has_lost_permit(&self, shard: &LockedShard<'_>, index: u32) -> bool {
+        let Some(tiered) = self.tiered() else { return false };
+        tiered.permits(shard.index()).get(&index).is_some_and(Permit::is_lost)
+    }
+
+    /// Whether a request that does not wait for others may wait for the tier's answer.
+    ///
+    /// The caller owns the shard.
+    pub(crate) fn may_try_tier(&self, shard: &LockedShard<'_>, index: u32, entry: &Entry) -> bool {
+        let Some(tiered) = self.tiered() else { return false };
+        let can_try = || tiered.permits(shard.index()).get(&index).is_none_or(Permit::can_try);
+        self.queue(entry).is_empty() && !self.is_closed() && can_try()
+    }
+
+    /// Notes that a hold was granted under the mutex which the caller has.
+    ///
+    /// The word counts it, and it is on record.
+    pub(crate) fn note_served(&self, shard: u32, (index, entry): (u32, &Entry), record: u32, mode: Mode) {
+        if let Some(tiered) = self.tiered() {
+            self.note_served_slow(tiered, shard, (index, entry), record, mode);
+        }
+    }
+
+    #[cold]
+    fn note_served_slow(&self, tiered: &Tiered, shard: u32, (index, entry): (u32, &Entry), record: u32, mode: Mode) {
+        let mut permits = tiered.permits(shard);
+        let Some(permit) = permits.get_mut(&index) else { return };
+        let used_up = mode == Mode::Exclusive && tiered.is_last_fence(index, entry.fence());
+        if permit.serve(used_up) {
+            self.records.get(record).mark_died();
+        }
+        self.set_bars(entry, permit);
+    }
+
+    /// Has the fast path do what the permit allows.
+    ///
+    /// Returns the word. The caller owns the shard.
+    fn set_bars(&self, entry: &Entry, permit: &Permit) -> Word {
+        let opens_to = permit.opens_to(self.first_waiter(entry, false), self.is_closed());
+        let mut seen = entry.word();
+        loop {
+            let barred = seen.open_to(opens_to).with_evict(opens_to.is_none());
+            if barred == seen {
+                return seen;
+            }
+            match entry.swap(seen, barred) {
+                Ok(()) => return barred,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// The first waiter, as the permit sees it.
+    ///
+    /// It `rises` if its session alone shares the lock.
+    fn first_waiter(&self, entry: &Entry, rises: bool) -> Option<First> {
+        let (_, first) = self.queue(entry).first()?;
+        let asking = first.asking();
+        let alone = rises || (asking.upgrade && entry.word().readers() == 1);
+        Some(First { mode: asking.mode, tries: asking.tries, upgrades: asking.goes_first(), alone })
+    }
+
+    /// Finds out which call to the tier is due, and which waiter is refused.
+    ///
+    /// After the waiters that can be served were. The caller owns the shard.
+    pub(crate) fn settle_permit(
+        &self,
+        tiered: &Tiered,
+        local: &Local,
+        shard: &mut LockedShard<'_>,
+        (index, entry): (u32, &Entry),
+        rises: bool,
+    ) -> (Option<DueCall>, Option<EndedWait>) {
+        let mut permits = tiered.permits(shard.index());
+        let has_waiters = !self.queue(entry).is_empty();
+        if has_waiters && !self.is_closed() && !permits.contains_key(&index) {
+            permits.insert(index, Permit::wish(tiered.fresh(index)));
+            shard.begin_permit(index);
+        }
+        let Some(permit) = permits.get_mut(&index) else { return (None, None) };
+        // First barred, then looked at.
+        let word = self.set_bars(entry, permit);
+        let view = View {
+            free: word.is_free(),
+            written: word.is_exclusive(),
+            first: self.first_waiter(entry, rises),
+            closed: self.is_closed(),
+            present: tiered.present(),
+        };
+        let call = permit.next_call(&view, || tiered.fresh(index));
+        let refused = view.first.is_some_and(|first| first.tries) && !permit.tries();
+        let is_over = permit.is_over() && !has_waiters;
+        if is_over {
+            permits.remove(&index);
+        }
+        drop(permits);
+        if is_over {
+            shard.end_permit(&local.entries, index);
+        }
+        let refused = if refused { self.refuse_first(shard, entry, None) } else { None };
+        if let Some(Call::Ask { .. }) = call {
+            self.call_back_notified(entry);
+        }
+        (call.map(|call| self.describe(call, entry)), refused)
+    }
+
+    /// Has a waiter that was notified under a permit that is gone wait again.
+    fn call_back_notified(&self, entry: &Entry) {
+        if let Some((_, first)) = self.queue(entry).first()
+            && first.phase() == Phase::Notified
+        {
+            first.advance(Phase::Waiting);
+        }
+    }
+
+    fn describe(&self, call: Call, entry: &Entry) -> DueCall {
+        let about = matches!(call, Call::Ask { .. }).then(|| {
+            let owner = self.queue(entry).first().map_or(0, |(_, first)| first.owner.load(Ordering::Relaxed));
+            (entry.key(self.table.arena()), self.owner_name(owner))
+        });
+        DueCall { call, about }
+    }
+
+    /// Makes a call. Off every mutex.
+    fn make_call(&self, tiered: &Tiered, due: &DueCall) -> Option<(PermitId, Answer)> {
+        let tier = tiered.tier();
+        match due.call {
+            Call::Ask { id, mode, term, replaces, effort } => {
+                let (key, owner) = due.about.as_ref().map(|(key, owner)| (key.as_ref(), &**owner))?;
+                let (ask, mut answers) = ([Ask { id, key, mode, term, replaces, owner }], [Answer::Pending]);
+                tier.ask(&ask, effort, &mut answers);
+                let [answer] = answers;
+                return Some((id, answer));
+            }
+            Call::Upgrade { id, term, effort } => return Some((id, tier.upgrade(id, term, effort))),
+            Call::Withdraw(id) => tier.withdraw(id),
+            Call::GiveBack(id) => tier.give_back(id),
+            Call::Downgrade(id) => tier.downgrade(id),
+        }
+        None
+    }
+
+    /// Makes a call that is due for an entry, and takes its answer in.
+    ///
+    /// Off every mutex; returns the shard's.
+    ///
+    /// The entry keeps its key: it has a permit, or a call out.
+    #[cold]
+    pub(crate) fn call_tier(
+        &self,
+        tiered: &Tiered,
+        due: &DueCall,
+        (index, entry): (u32, &Entry),
+        hash: u64,
+    ) -> (LockedShard<'_>, EndedWaits) {
+        let answer = self.make_call(tiered, due);
+        let mut shard = self.lock_shard(hash);
+        let ended = match answer {
+            Some((id, answer)) if answer != Answer::Pending => {
+                self.take_answer(tiered, &mut shard, (index, entry), id, answer)
+            }
+            _ => Vec::new(),
+        };
+        if let Some(permit) = tiered.permits(shard.index()).get_mut(&index) {
+            permit.called();
+        }
+        (shard, ended)
+    }
+
+    /// Takes in an answer to an ask or upgrade of an entry.
+    ///
+    /// The caller owns the shard, and settles it afterwards.
+    pub(crate) fn take_answer(
+        &self,
+        tiered: &Tiered,
+        shard: &mut LockedShard<'_>,
+        (index, entry): (u32, &Entry),
+        id: PermitId,
+        answer: Answer,
+    ) -> EndedWaits {
+        let (now, renewals) = (self.now(), tiered.present().renewals);
+        let outcome = match tiered.permits(shard.index()).get_mut(&index) {
+            Some(permit) => permit.answered(id, answer, now, renewals),
+            None => Outcome::Nothing,
+        };
+        let first = self.first_waiter(entry, false);
+        let tries = first.is_some_and(|first| first.tries);
+        let waits_alone = first.is_some_and(|first| first.tries || first.upgrades);
+        match outcome {
+            Outcome::Nothing => Vec::new(),
+            Outcome::Granted(fences) => {
+                // Barred, and no thread holds it exclusively: the next exclusive hold gets the first number.
+                if fences.first > 0 {
+                    entry.set_fence(fences.first - 1);
+                }
+                tiered.set_fences(index, fences);
+                tiered.keep(index, id);
+                Vec::new()
+            }
+            Outcome::Busy if tries => self.refuse_first(shard, entry, None).into_iter().collect(),
+            Outcome::Conflict if waits_alone => self.refuse_upgrade(shard, (index, entry)).into_iter().collect(),
+            Outcome::FailsTries(error) if tries => self.refuse_first(shard, entry, Some(error)).into_iter().collect(),
+            Outcome::FailsUpgrade(error) if waits_alone => {
+                self.refuse_first(shard, entry, Some(error)).into_iter().collect()
+            }
+            Outcome::FailsAll(error) => {
+                std::iter::from_fn(|| self.refuse_first(shard, entry, Some(error.clone()))).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Informs waiters whose wait has ended. Off every mutex.
+    pub(crate) fn tell_ended(&self, ended: EndedWaits) {
+        for (index, answer) in ended {
+            self.tell(index, answer);
+        }
+    }
+
+    /// Ends the wait of the first in line, because the tier says no, or why it cannot.
+    fn refuse_first(&self, shard: &mut LockedShard<'_>, entry: &Entry, error: Option<TierError>) -> Option<EndedWait> {
+        let (waiter_index, first) = self.queue(entry).first()?;
+        let error = match error {
+            Some(error) => LockError::Tier { error },
+            None => self.would_block(entry, first),
+        };
+        first.explain(error);
+        Some((waiter_index, self.end_wait(shard, entry, first, Phase::Refused)))
+    }
+
+    fn would_block(&self, entry: &Entry, waiter: &Waiter) -> LockError {
+        let key = entry.key(self.table.arena());
+        let index = waiter.entry.load(Ordering::Relaxed);
+        LockError::WouldBlock { key, holders: self.holders(index, entry) }
+    }
+
+    /// Ends the wait of the first in line: another process upgrades first.
+    fn refuse_upgrade(&self, shard: &mut LockedShard<'_>, (index, entry): (u32, &Entry)) -> Option<EndedWait> {
+        let (waiter_index, first) = self.queue(entry).first()?;
+        let own = first.record.load(Ordering::Relaxed);
+        let mut holders = self.holders_beside(index, entry, own);
+        holders.named.push(another_process(Mode::Shared));
+        first.explain(LockError::UpgradeConflict { key: entry.key(self.table.arena()), holders });
+        Some((waiter_index, self.end_wait(shard, entry, first, Phase::Refused)))
+    }
+
+    /// Who holds a lock that no other thread of this process holds.
+    ///
+    /// Another process, if the tier does not permit it.
+    pub(crate) fn other_process(&self, word: Word) -> Holders {
+        let named = word.is_barred().then(|| another_process(Mode::Exclusive)).into_iter().collect();
+        Holders { named, more: 0 }
+    }
+
+    /// Gives a hold up if the tier does not vouch for it.
+    #[inline]
+    pub(crate) fn check_term(&self, grant: Grant) -> Result<Grant, LockError> {
+        match self.tiered() {
+            Some(tiered) if !tiered.tier().is_current() => {
+                self.give_up_grant(tiered, grant);
+                Err(LockError::Tier { error: TierError::term_over() })
+            }
+            _ => Ok(grant),
+        }
+    }
+
+    /// Ends a hold that was granted in a term which is over.
+    #[cold]
+    pub(crate) fn give_up_grant(&self, tiered: &Tiered, grant: Grant) {
+        // A loose one is taken as a guard would; its number is not known outside yet.
+        let _ = self.records.get(grant.index()).catch(grant);
+        self.release_guard(grant);
+        // The tier says so as well, and later.
+        if let Some(term) = tiered.last_term() {
+            self.lose_term(tiered, term);
+        }
+    }
+
+    /// Gives idle permits back, where more are kept than may. Off every mutex.
+    pub(crate) fn trim_permits(&self, local: &Local) {
+        let Some(tiered) = self.tiered() else { return };
+        for (index, id) in tiered.to_look_at() {
+            if !self.dismiss_if_idle(tiered, local, index, |permit| permit.id() == id) {
+                tiered.keep(index, id);
+            }
+        }
+    }
+
+    /// Gives all idle permits back. Off every mutex.
+    pub(crate) fn dismiss_idle_permits(&self, local: &Local) {
+        let Some(tiered) = self.tiered() else { return };
+        for shard in 0..tiered.shards() {
+            let indexes: Vec<u32> = {
+                let _shard = self.table.lock(shard);
+                tiered.permits(shard).keys().copied().collect()
+            };
+            for index in indexes {
+                self.dismiss_if_idle(tiered, local, index, |_| true);
+            }
+        }
+    }
+
+    /// Gives a permit back if it is idle. `false` if it is in use.
+    fn dismiss_if_idle(&self, tiered: &Tiered, local: &Local, index: u32, is_it: impl FnOnce(&Permit) -> bool) -> bool {
+        let Some((shard, entry, hash)) = self.lock_permitted(tiered, index, is_it) else { return true };
+        // It may be taken in this moment; then it goes back after that.
+        if !entry.word().is_free() || !self.queue(entry).is_empty() || entry.pinned() > 0 {
+            return false;
+        }
+        let now = self.now();
+        if let Some(permit) = tiered.permits(shard.index()).get_mut(&index)
+            && permit.is_kept()
+        {
+            permit.dismiss(now);
+        }
+        self.grant_waiters_and_unlock(local, shard, index, entry, hash, None);
+        true
+    }
+
+    /// Locks the shard of an entry that has a permit, if that is the one.
+    pub(crate) fn lock_permitted(
+        &self,
+        tiered: &Tiered,
+        index: u32,
+        is_it: impl FnOnce(&Permit) -> bool,
+    ) -> Option<(LockedShard<'_>, &Entry, u64)> {
+        if !self.table.arena().could_be(index) {
+            return None;
+        }
+        let entry = self.table.entry(index);
+        let hash = entry.hash();
+        let shard = self.lock_shard(hash);
+        // While it has a permit its entry keeps its key, so this is the shard; if it is not, there is nothing to do.
+        let found = entry.hash() == hash && tiered.permits(shard.index()).get(&index).is_some_and(is_it);
+        found.then_some((shard, entry, hash))
+    }
+}
+
+fn allowed_by(allowed: Option<Allowed>) -> Allowed {
+    allowed.unwrap_or(Allowed::NOTHING)
+}
+
+fn another_process(mode: Mode) -> Holder {
+    let owner = ANOTHER_PROCESS.into();
+    Holder { owner, mode, held_for: Duration::ZERO, grant: None, fence: None, lease: None }
+}
+
+impl std::fmt::Debug for DueCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.call.fmt(f)
+    }
+}

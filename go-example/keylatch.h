@@ -214,6 +214,24 @@ extern "C" {
 /* As many claimants are there as may be. */
 #define KEYLATCH_ESESSIONS (-25)
 
+/* A shared table has no room for another hold or waiting request. */
+#define KEYLATCH_ELOGFULL (-40)
+
+/* As many processes use a shared table as it was made for. */
+#define KEYLATCH_EMEMBERS (-41)
+
+/* The file of a shared table, or its folder, could not be used. */
+#define KEYLATCH_EFILE (-42)
+
+/* The file is no shared table of this version and machine, or a smaller one. */
+#define KEYLATCH_EWRONGFILE (-43)
+
+/* The file of a shared table was truncated, removed, replaced or damaged. */
+#define KEYLATCH_EDAMAGED (-44)
+
+/* The system lacks something that shared tables need. */
+#define KEYLATCH_EUNSUPPORTED (-45)
+
 /* A pointer that must point to something is NULL. */
 #define KEYLATCH_ENULL (-100)
 
@@ -315,6 +333,12 @@ int32_t keylatch_status_is_transient(int32_t status);
 #define KEYLATCH_STRUCT_CLAIM_POLICY 16
 
 #define KEYLATCH_STRUCT_CLAIM_EVENT 17
+
+#define KEYLATCH_STRUCT_SHARED_OPTIONS 18
+
+#define KEYLATCH_STRUCT_SHARED_HOLD 19
+
+#define KEYLATCH_STRUCT_SHARED_HOLDER 20
 
 /*
  * The library's version, such as "0.1.0". Never NULL.
@@ -1957,6 +1981,261 @@ int32_t keylatch_manager_report(const keylatch_manager *manager,
  * with free(). Threads: any.
  */
 void keylatch_text_free(char *text);
+
+/* ==== SHARED TABLES ==============================================================================
+ *
+ * Locks between the processes of one Linux machine, in a file that they map. A process may be
+ * killed at any moment: what it held is free as soon as another process notices, at most about 20
+ * milliseconds later, and the next exclusive holder can ask whether its predecessor died
+ * (keylatch_shared_hold). There is nothing to clean up by hand.
+ *
+ * A grant of a shared table belongs to the process, from any thread, until it is released. It is a
+ * number that is never 0, and no grant of a manager. In a forked child the parent's table is
+ * KEYLATCH_EFORKED: open it again there.
+ */
+
+/*
+ * A table of locks that processes share.
+ *
+ * Made by keylatch_shared_open(), freed by keylatch_shared_free().
+ */
+typedef struct keylatch_shared_table keylatch_shared_table;
+
+/* The settings of a shared table. Everything that is 0 is the default. */
+typedef struct keylatch_shared_options {
+  /* sizeof(keylatch_shared_options) */
+  size_t struct_size;
+  /* What listings call this process, beside its name; the first 31 bytes are kept. */
+  const char *label;
+  size_t label_len;
+  /* How long requests with KEYLATCH_WAIT_DEFAULT wait. 0 for as long as it takes. */
+  uint64_t default_timeout_ns;
+  /*
+   * Keys that may be held at the same time.
+   *
+   * 0 for 65,536 in a new table, and what there is in one that exists; a smaller one is refused
+   * otherwise.
+   */
+  uint32_t keys;
+  /*
+   * Processes that may use the table at the same time, at most 4,095.
+   *
+   * 0 for 256 in a new table, and as above.
+   */
+  uint32_t members;
+  /*
+   * Holds and waiting requests of all processes together.
+   *
+   * 0 for as many as keys, and 126 a process.
+   */
+  uint32_t holds;
+  /* Permissions of a new file, such as 0660. 0 for 0600. The umask is not applied. */
+  uint32_t mode;
+} keylatch_shared_options;
+
+/* For a keylatch_shared_options: its size, and zeros. */
+#define KEYLATCH_SHARED_OPTIONS_INIT \
+    { sizeof(keylatch_shared_options), 0, 0, 0, 0, 0, 0, 0 }
+
+/* What there is to know of a hold of this process. */
+typedef struct keylatch_shared_hold {
+  /* sizeof(keylatch_shared_hold) */
+  size_t struct_size;
+  /*
+   * Greater than that of every exclusive hold of the key before.
+   *
+   * Of a shared hold, that of the latest exclusive one.
+   */
+  uint64_t fence;
+  /* KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE. */
+  int32_t mode;
+  /*
+   * 1 if the last process that held the key exclusively died with it.
+   *
+   * What the lock protects may be half-written then. It may be 1 once too often, never once too
+   * seldom.
+   */
+  uint32_t previous_holder_died;
+  /* 1 while the lock is held; 0 once it was revoked, or the file was damaged. */
+  uint32_t is_valid;
+  /* 0. */
+  uint32_t reserved;
+} keylatch_shared_hold;
+
+/* For a keylatch_shared_hold: its size, and zeros. */
+#define KEYLATCH_SHARED_HOLD_INIT \
+    { sizeof(keylatch_shared_hold), 0, 0, 0, 0, 0 }
+
+/* One hold of one process, as a listing shows it. Its texts are not terminated. */
+typedef struct keylatch_shared_holder {
+  /* sizeof(keylatch_shared_holder) */
+  size_t struct_size;
+  /* What is held; of a long key the first 80 bytes. */
+  keylatch_key key;
+  /* The owner_name of the request, the first 32 bytes. */
+  const char *owner;
+  size_t owner_len;
+  /* The name of the holder's program. */
+  const char *program;
+  size_t program_len;
+  /* What the process called itself when it opened the table. */
+  const char *label;
+  size_t label_len;
+  /* For how long it has been held, to about 20 milliseconds. */
+  uint64_t held_ns;
+  /* Names the hold, with member, for keylatch_shared_revoke(). */
+  uint64_t hold;
+  uint32_t member;
+  /* The process id, as the holder itself sees it. */
+  uint32_t pid;
+  /* KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE. */
+  int32_t mode;
+  /* 0. */
+  uint32_t reserved;
+} keylatch_shared_holder;
+
+/* For a keylatch_shared_holder: its size, and zeros. */
+#define KEYLATCH_SHARED_HOLDER_INIT \
+    { sizeof(keylatch_shared_holder), { 0, 0, 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/*
+ * Called for each holder of a listing. What is not 0 ends the listing.
+ *
+ * The holder and its texts are the library's, and gone when the function returns. It may call
+ * everything but keylatch_shared_free() of the table.
+ */
+typedef int32_t (*keylatch_shared_holder_fn)(void *user_data,
+                                             const struct keylatch_shared_holder *holder);
+
+/*
+ * Opens a table, or makes it. Any number of processes may do so at the same time.
+ *
+ * path is the file's, such as "/dev/shm/my-engine", with a terminating NUL. options may be NULL.
+ * Writes *table on success. Errors: KEYLATCH_EFILE if the file cannot be made or opened,
+ * KEYLATCH_EWRONGFILE if it is no table of this version and machine, or a smaller one;
+ * KEYLATCH_EMEMBERS if as many processes use it as may; KEYLATCH_ECONFIG, KEYLATCH_EUNSUPPORTED,
+ * KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_shared_open(const char *path,
+                             const struct keylatch_shared_options *options,
+                             struct keylatch_shared_table **table);
+
+/*
+ * Frees a table handle, and releases what it holds.
+ *
+ * Waits until calls on it have returned; those that wait for a lock fail with KEYLATCH_ECLOSED.
+ * NULL is fine and does nothing.
+ *
+ * The file stays, for the other processes and the next time. Errors: KEYLATCH_EBUSY from a callback
+ * of a listing of the table; KEYLATCH_EFORKED, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_shared_free(struct keylatch_shared_table *table);
+
+/*
+ * Takes a lock of a shared table if it is free. Never waits for a holder.
+ *
+ * options may be NULL, and may say owner_name. Writes *grant on success. Errors:
+ * KEYLATCH_EWOULDBLOCK, and keylatch_last_error() names the holders; KEYLATCH_ETABLEFULL,
+ * KEYLATCH_ELOGFULL, KEYLATCH_EDAMAGED, KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL,
+ * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_shared_try(struct keylatch_shared_table *table,
+                            const keylatch_key *key,
+                            int32_t mode,
+                            const keylatch_request_options *options,
+                            uint64_t *grant);
+
+/*
+ * Waits for a lock of a shared table in the calling thread.
+ *
+ * At most for timeout_ns nanoseconds: 0 is once and no more, KEYLATCH_WAIT_FOREVER for as long as
+ * it takes, KEYLATCH_WAIT_DEFAULT as the table is set.
+ *
+ * options may be NULL, and may say owner_name. Writes *grant on success. Errors: KEYLATCH_ETIMEOUT,
+ * and keylatch_last_error() names the holders; KEYLATCH_ECLOSED if the handle is freed meanwhile;
+ * KEYLATCH_ETABLEFULL, KEYLATCH_ELOGFULL, KEYLATCH_EDAMAGED, KEYLATCH_EKEY, KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any. Signals do
+ * not end the wait.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_shared_acquire(struct keylatch_shared_table *table,
+                                const keylatch_key *key,
+                                int32_t mode,
+                                uint64_t timeout_ns,
+                                const keylatch_request_options *options,
+                                uint64_t *grant);
+
+/*
+ * Releases a lock of a shared table. Never waits.
+ *
+ * Errors: KEYLATCH_ENOTHELD if it was released before, revoked, or is another table's;
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_shared_release(struct keylatch_shared_table *table,
+                                uint64_t grant);
+
+/*
+ * Shares a lock from now on that was held exclusively.
+ *
+ * There is no moment in between in which another could have it exclusively. Does nothing to a
+ * shared hold.
+ *
+ * Errors: KEYLATCH_ENOTHELD, KEYLATCH_EDAMAGED, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE.
+ * Threads: any.
+ */
+int32_t keylatch_shared_downgrade(struct keylatch_shared_table *table,
+                                  uint64_t grant);
+
+/*
+ * Holds a lock exclusively that was shared, if no other holds it or waits.
+ *
+ * Does nothing to an exclusive hold.
+ *
+ * Errors: KEYLATCH_EUPGRADE if another is in the way, or another thread of the process has shared
+ * the lock in the meantime, and the lock is still shared; KEYLATCH_ENOTHELD, KEYLATCH_EDAMAGED,
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_shared_try_upgrade(struct keylatch_shared_table *table,
+                                    uint64_t grant);
+
+/*
+ * Tells the fence of a hold, whether its predecessor died, and if it is valid.
+ *
+ * Set hold->struct_size first; the rest is written on success. Errors: KEYLATCH_ENOTHELD,
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_shared_hold_info(struct keylatch_shared_table *table,
+                                  uint64_t grant,
+                                  struct keylatch_shared_hold *hold);
+
+/*
+ * Calls back for each hold of all processes, or of one key; stops nothing.
+ *
+ * key is NULL for all. Errors: KEYLATCH_EDAMAGED, KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL,
+ * KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; holder runs in the calling thread, inside no
+ * lock of the library.
+ */
+int32_t keylatch_shared_holders(struct keylatch_shared_table *table,
+                                const keylatch_key *key,
+                                keylatch_shared_holder_fn holder,
+                                void *user_data);
+
+/*
+ * Takes a hold away from a process, by the hold and member of a listing.
+ *
+ * The process may run or be stopped. It is not interrupted, and finds out when it asks; what it
+ * still writes has a lower fence than its successor.
+ *
+ * Errors: KEYLATCH_ENOTHELD if it was released or revoked before; KEYLATCH_EUPGRADE if several
+ * threads of the process share the hold, which cannot be taken apart; KEYLATCH_EDAMAGED,
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_shared_revoke(struct keylatch_shared_table *table,
+                               uint64_t hold,
+                               uint32_t member);
 
 /* ==== CLAIMS =====================================================================================
  *

@@ -107,6 +107,10 @@ echo "Every status, and handles that are freed while threads wait on them"
 shared errors tests/c/errors.c -DAS_INSTALLED
 "$work/errors"
 
+echo "Locks between processes, of which some are killed"
+shared shared tests/c/shared.c
+"$work/shared"
+
 echo "Results that arrive later, and the threads that bring them"
 shared background tests/c/background.c
 "$work/background"

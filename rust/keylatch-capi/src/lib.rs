@@ -64,6 +64,8 @@ pub mod events;
 
 pub mod figures;
 
+pub mod shared;
+
 pub mod claims;
 
 pub mod claim_verbs;

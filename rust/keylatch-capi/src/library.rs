@@ -7,6 +7,7 @@
 use crate::boundary::{Out, call, invalid};
 use crate::{
     batch, claim_events, claim_verbs, claims, events, figures, filter, key, manager, options, owner, party, queue,
+    shared,
 };
 use std::ffi::c_char;
 
@@ -31,6 +32,9 @@ pub const KEYLATCH_STRUCT_CLAIMS_OPTIONS: i32 = 14;
 pub const KEYLATCH_STRUCT_CLAIM_ANSWER: i32 = 15;
 pub const KEYLATCH_STRUCT_CLAIM_POLICY: i32 = 16;
 pub const KEYLATCH_STRUCT_CLAIM_EVENT: i32 = 17;
+pub const KEYLATCH_STRUCT_SHARED_OPTIONS: i32 = 18;
+pub const KEYLATCH_STRUCT_SHARED_HOLD: i32 = 19;
+pub const KEYLATCH_STRUCT_SHARED_HOLDER: i32 = 20;
 
 /// The library's version, such as "0.1.0". Never NULL.
 ///
@@ -85,6 +89,9 @@ pub unsafe extern "C" fn keylatch_struct_size(which: i32, size: *mut usize) -> i
             KEYLATCH_STRUCT_CLAIM_ANSWER => size_of::<claim_verbs::keylatch_claim_answer>(),
             KEYLATCH_STRUCT_CLAIM_POLICY => size_of::<claim_verbs::keylatch_claim_policy>(),
             KEYLATCH_STRUCT_CLAIM_EVENT => size_of::<claim_events::keylatch_claim_event>(),
+            KEYLATCH_STRUCT_SHARED_OPTIONS => size_of::<shared::keylatch_shared_options>(),
+            KEYLATCH_STRUCT_SHARED_HOLD => size_of::<shared::keylatch_shared_hold>(),
+            KEYLATCH_STRUCT_SHARED_HOLDER => size_of::<shared::keylatch_shared_holder>(),
             other => return Err(invalid(format!("{other} is no struct's number"))),
         });
         Ok(())

@@ -45,6 +45,18 @@ pub const KEYLATCH_ENUMBER: i32 = -23;
 pub const KEYLATCH_EOPEN: i32 = -24;
 /// As many claimants are there as may be.
 pub const KEYLATCH_ESESSIONS: i32 = -25;
+/// A shared table has no room for another hold or waiting request.
+pub const KEYLATCH_ELOGFULL: i32 = -40;
+/// As many processes use a shared table as it was made for.
+pub const KEYLATCH_EMEMBERS: i32 = -41;
+/// The file of a shared table, or its folder, could not be used.
+pub const KEYLATCH_EFILE: i32 = -42;
+/// The file is no shared table of this version and machine, or a smaller one.
+pub const KEYLATCH_EWRONGFILE: i32 = -43;
+/// The file of a shared table was truncated, removed, replaced or damaged.
+pub const KEYLATCH_EDAMAGED: i32 = -44;
+/// The system lacks something that shared tables need.
+pub const KEYLATCH_EUNSUPPORTED: i32 = -45;
 
 /// A pointer that must point to something is NULL.
 pub const KEYLATCH_ENULL: i32 = -100;
@@ -87,6 +99,12 @@ const ALL: &[(i32, &CStr, &CStr)] = &[
     (KEYLATCH_ENUMBER, c"KEYLATCH_ENUMBER", c"the request's number is in use for another resource"),
     (KEYLATCH_EOPEN, c"KEYLATCH_EOPEN", c"the claimant has as many open requests as it may have"),
     (KEYLATCH_ESESSIONS, c"KEYLATCH_ESESSIONS", c"as many claimants are there as may be"),
+    (KEYLATCH_ELOGFULL, c"KEYLATCH_ELOGFULL", c"the shared table holds as many holds and requests as it may"),
+    (KEYLATCH_EMEMBERS, c"KEYLATCH_EMEMBERS", c"as many processes use the shared table as may"),
+    (KEYLATCH_EFILE, c"KEYLATCH_EFILE", c"the file of the shared table could not be used"),
+    (KEYLATCH_EWRONGFILE, c"KEYLATCH_EWRONGFILE", c"the file is no shared table that fits"),
+    (KEYLATCH_EDAMAGED, c"KEYLATCH_EDAMAGED", c"the file of the shared table was damaged"),
+    (KEYLATCH_EUNSUPPORTED, c"KEYLATCH_EUNSUPPORTED", c"the system lacks something that shared tables need"),
     (KEYLATCH_ENULL, c"KEYLATCH_ENULL", c"a pointer is NULL that must not be"),
     (KEYLATCH_EINVALID, c"KEYLATCH_EINVALID", c"an argument has a value that means nothing"),
     (KEYLATCH_ESTRUCT, c"KEYLATCH_ESTRUCT", c"struct_size or something in the struct is not known to this library"),
@@ -135,6 +153,8 @@ pub extern "C" fn keylatch_status_is_transient(status: i32) -> i32 {
         KEYLATCH_EWAITERS,
         KEYLATCH_EOPEN,
         KEYLATCH_ESESSIONS,
+        KEYLATCH_ELOGFULL,
+        KEYLATCH_EMEMBERS,
     ];
     i32::from(transient.contains(&status))
 }

@@ -35,6 +35,7 @@ const SECTIONS: &[&str] = &[
     "taking",
     "events",
     "figures",
+    "shared",
     "claims",
     "claim_verbs",
     "claim_events",

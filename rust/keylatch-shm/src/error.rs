@@ -105,7 +105,7 @@ pub enum ShmError {
 }
 
 impl ShmError {
-    /// The error's number: the core's where the core has the error, below -20 otherwise.
+    /// The error's number: the core's where the core has the error, else -40 and below.
     #[must_use]
     pub fn code(&self) -> i32 {
         match self {
@@ -118,12 +118,12 @@ impl ShmError {
             Self::InvalidConfig { .. } => -10,
             Self::Forked => -11,
             Self::UpgradeConflict { .. } => -12,
-            Self::LogFull { .. } => -21,
-            Self::TooManyMembers { .. } => -22,
-            Self::File { .. } => -23,
-            Self::WrongFile { .. } => -24,
-            Self::Damaged { .. } => -25,
-            Self::Unsupported { .. } => -26,
+            Self::LogFull { .. } => -40,
+            Self::TooManyMembers { .. } => -41,
+            Self::File { .. } => -42,
+            Self::WrongFile { .. } => -43,
+            Self::Damaged { .. } => -44,
+            Self::Unsupported { .. } => -45,
             Self::Batch { cause, .. } => cause.code(),
         }
     }

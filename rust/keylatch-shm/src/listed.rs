@@ -34,6 +34,23 @@ pub struct HoldId {
     pub(crate) hold: u32,
 }
 
+impl HoldId {
+    /// As numbers, for languages that have no type for it.
+    ///
+    /// The member, and what is never 0.
+    #[must_use]
+    pub fn to_raw(self) -> (u16, u64) {
+        (self.member, (u64::from(self.record) + 1) << 32 | u64::from(self.hold))
+    }
+
+    /// From the numbers of [`to_raw`](Self::to_raw); `None` for what is none.
+    #[must_use]
+    pub fn from_raw(member: u16, hold: u64) -> Option<Self> {
+        let record = u32::try_from((hold >> 32).checked_sub(1)?).ok()?;
+        Some(Self { member, record, hold: hold as u32 })
+    }
+}
+
 impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {}", self.pid)?;

@@ -19,12 +19,15 @@
 #define POISON 0xa5
 #define LARGEST 4096
 
-static const char *const kinds[] = { "manager", "owner", "queue", "listing", "events", "claims", "claimant", "claim queue", "claim watch" };
+static const char *const kinds[] = { "manager", "owner", "queue", "listing", "events", "claims", "claimant", "claim queue", "claim watch", "shared table" };
+
+char shared_path[64];
+uint32_t shared_member;
 
 static struct {
     void *handles[KINDS], *freed[KINDS], *others[KINDS];
     keylatch_manager *locks;
-    uint64_t grant, released, others_grant;
+    uint64_t grant, released, others_grant, shared_grant;
     char *text;
     keylatch_key key;
 } fixture;
@@ -52,6 +55,7 @@ static void free_handle(enum kind kind, void *handle)
     case CLAIMANT: OK(keylatch_claimant_free(handle)); break;
     case CLAIM_QUEUE: OK(keylatch_claim_queue_free(handle)); break;
     case CLAIM_WATCH: OK(keylatch_claim_watch_free(handle)); break;
+    case SHARED: OK(keylatch_shared_free(handle)); break;
     case KINDS: break;
     }
 }
@@ -70,8 +74,19 @@ static void make_claims(void **handles)
     OK(keylatch_claim_queue_submit(handles[CLAIMANT], &queued, 3, 0, NULL, handles[CLAIM_QUEUE], 7));
 }
 
+static int32_t note_member(void *user_data, const keylatch_shared_holder *holder)
+{
+    (void)user_data;
+    shared_member = holder->member;
+    return 1;
+}
+
 static void make_handles(void **handles)
 {
+    keylatch_shared_options sizes = KEYLATCH_SHARED_OPTIONS_INIT;
+    sizes.keys = 64;
+    sizes.members = 16;
+    OK(keylatch_shared_open(shared_path, &sizes, (keylatch_shared_table **)&handles[SHARED]));
     keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
     options.flags = KEYLATCH_MANAGER_ADAPTIVE;
     keylatch_owner_options session = KEYLATCH_OWNER_OPTIONS_INIT;
@@ -98,6 +113,8 @@ static void prepare(enum prepared how)
     fixture.locks = fixture.handles[MANAGER];
     fixture.key = keylatch_key_of("bucket", "free");
     OK(keylatch_try(fixture.locks, &held, how == WITH_A_SHARED_GRANT ? KEYLATCH_SHARED : KEYLATCH_EXCLUSIVE, NULL, &fixture.grant));
+    OK(keylatch_shared_try(fixture.handles[SHARED], &held, how == WITH_A_SHARED_GRANT ? KEYLATCH_SHARED : KEYLATCH_EXCLUSIVE, NULL, &fixture.shared_grant));
+    OK(keylatch_shared_holders(fixture.handles[SHARED], &held, note_member, NULL));
     OK(keylatch_try(fixture.locks, &fixture.key, KEYLATCH_EXCLUSIVE, NULL, &fixture.released));
     OK(keylatch_release(fixture.locks, fixture.released));
     /* Numbers begin anew in each manager: this one is not among the first. */
@@ -146,6 +163,16 @@ static void clean_up(void)
     keylatch_last_error_clear();
 }
 
+static bool is_shared(const struct function *function)
+{
+    return function->params[0].is == A_HANDLE && function->params[0].kind == SHARED;
+}
+
+static uint64_t grant_for(const struct function *function)
+{
+    return is_shared(function) ? fixture.shared_grant : fixture.grant;
+}
+
 /* Arguments that are all fine. */
 static void good(const struct function *function, union argument *arguments)
 {
@@ -159,7 +186,7 @@ static void good(const struct function *function, union argument *arguments)
         case NOTHING: arguments[i].pointer = NULL; break;
         case A_HANDLE: arguments[i].pointer = fixture.handles[param->kind]; break;
         case A_KEY: memcpy(places[i], &fixture.key, sizeof fixture.key); break;
-        case A_GRANT: arguments[i].number = fixture.grant; break;
+        case A_GRANT: arguments[i].number = grant_for(function); break;
         case A_TEXT: arguments[i].pointer = fixture.text; break;
         case A_CALLBACK: arguments[i].function = on_free; break;
         case A_FREE_FN: arguments[i].function = on_free; break;
@@ -218,7 +245,10 @@ static void give_back(const struct function *function, const union argument *arg
             keylatch_text_free(made);
         if (param->is == OUT_GRANT) {
             memcpy(&grant, places[i], sizeof grant);
-            OK(keylatch_release(fixture.locks, grant));
+            if (is_shared(function))
+                OK(keylatch_shared_release(fixture.handles[SHARED], grant));
+            else
+                OK(keylatch_release(fixture.locks, grant));
         }
     }
 }
@@ -326,8 +356,9 @@ static void bad_keys(const struct function *function, int i)
     TRY(key->bucket = NULL; key->bucket_len = 0; key->object = NULL; key->object_len = 0; expect(function, a, KEYLATCH_OK, "a key of no bytes"));
     TRY(key->object = "\xff\0\xfe"; key->object_len = 3; expect(function, a, KEYLATCH_OK, "bytes that are no text"));
     /* Whether it is held can be answered for every key. */
-    int32_t answer = function->params[i].may & BE_LONG ? KEYLATCH_OK : KEYLATCH_EKEY;
+    int32_t answer = function->params[i].may & (BE_LONG | BE_LONGER) ? KEYLATCH_OK : KEYLATCH_EKEY;
     TRY(key->object = zeros; key->object_len = 8193 - key->bucket_len; expect(function, a, answer, "a key that is a byte too long"));
+    answer = function->params[i].may & BE_LONG ? KEYLATCH_OK : KEYLATCH_EKEY;
     TRY(key->object = zeros; key->object_len = 65536; expect(function, a, answer, "a key that is much too long"));
 }
 
@@ -379,8 +410,8 @@ static void bad_grants(const struct function *function, int i)
         TRY(a[i].number = made_up[n]; expect(function, a, answer, "the made-up grant %#llx", (unsigned long long)made_up[n]));
     TRY(a[i].number = fixture.released; expect(function, a, answer, "a released grant"));
     TRY(a[i].number = fixture.others_grant; expect(function, a, answer, "another manager's grant"));
-    TRY(a[i].number = fixture.grant ^ UINT64_C(1) << 32; expect(function, a, answer, "a grant with one bit changed"));
-    TRY(a[i].number = fixture.grant ^ 1; expect(function, a, answer, "a grant with another bit changed"));
+    TRY(a[i].number = grant_for(function) ^ UINT64_C(1) << 32; expect(function, a, answer, "a grant with one bit changed"));
+    TRY(a[i].number = grant_for(function) ^ 1; expect(function, a, answer, "a grant with another bit changed"));
     if (function->params[i].may & BE_CONSUMED)
         TRY(expect(function, a, KEYLATCH_OK, "a good grant"); expect(function, a, KEYLATCH_ENOTHELD, "the same grant again"));
 }
@@ -489,6 +520,7 @@ int main(int count, char **arguments)
         fprintf(stderr, "usage: bad_input SYMBOLS HEADER [--no-fork]\n");
         return 2;
     }
+    snprintf(shared_path, sizeof shared_path, "/dev/shm/keylatch-bad-input-%d", (int)getpid());
     promises_of(arguments[2]);
     every_symbol_is_tried(arguments[1]);
     every_function();
@@ -498,6 +530,7 @@ int main(int count, char **arguments)
             if (!(function->params[0].is == A_HANDLE && function->params[0].may & BE_CONSUMED && function->params[0].kind == MANAGER))
                 in_a_child(function);
     promises_forgotten();
+    CHECK(unlink(shared_path) == 0);
     printf("%zu functions, %zu calls with bad input, %zu in a forked child\n", function_count, tried, forked);
     return 0;
 }

@@ -30,6 +30,24 @@ const struct shape request_options = { SHAPE(keylatch_request_options, 56),
       FIELD(keylatch_request_options, priority, UINT32_MAX, KEYLATCH_EINVALID),
       FIELD(keylatch_request_options, flags, KEYLATCH_BEST_EFFORT, KEYLATCH_EINVALID),
       FIELD(keylatch_request_options, flags, 0x80000000, KEYLATCH_EINVALID) } };
+const struct shape shared_requests = { SHAPE(keylatch_request_options, 56),
+    { FIELD(keylatch_request_options, owner_name_len, 5, KEYLATCH_EINVALID),
+      FIELD(keylatch_request_options, owner_name_len, SIZE_MAX, KEYLATCH_EINVALID),
+      FIELD(keylatch_request_options, owner, 64, KEYLATCH_EINVALID),
+      FIELD(keylatch_request_options, ttl_ns, 1, KEYLATCH_EINVALID),
+      FIELD(keylatch_request_options, request_id, 7, KEYLATCH_EINVALID),
+      FIELD(keylatch_request_options, priority, 1, KEYLATCH_EINVALID),
+      FIELD(keylatch_request_options, flags, KEYLATCH_BEST_EFFORT, KEYLATCH_EINVALID) } };
+const struct shape shared_options = { SHAPE(keylatch_shared_options, 48),
+    { FIELD(keylatch_shared_options, label_len, 5, KEYLATCH_EINVALID),
+      FIELD(keylatch_shared_options, label_len, SIZE_MAX, KEYLATCH_EINVALID),
+      FIELD(keylatch_shared_options, keys, UINT32_MAX, KEYLATCH_ECONFIG),
+      FIELD(keylatch_shared_options, keys, 1000000, KEYLATCH_EWRONGFILE),
+      FIELD(keylatch_shared_options, members, 4096, KEYLATCH_ECONFIG),
+      FIELD(keylatch_shared_options, members, UINT32_MAX, KEYLATCH_ECONFIG),
+      FIELD(keylatch_shared_options, holds, UINT32_MAX, KEYLATCH_ECONFIG),
+      FIELD(keylatch_shared_options, mode, 0444, KEYLATCH_ECONFIG) } };
+const struct shape shared_holds = { SHAPE(keylatch_shared_hold, 32), { { 0 } } };
 const struct shape batch_options = { SHAPE(keylatch_request_options, 56),
     { FIELD(keylatch_request_options, owner_name_len, 5, KEYLATCH_EINVALID),
       FIELD(keylatch_request_options, request_id, 7, KEYLATCH_EINVALID),
@@ -75,6 +93,12 @@ static void on_lost(void *user_data, uint64_t grant, int32_t why)
 {
     (void)user_data, (void)grant, (void)why;
     abort();
+}
+
+static int32_t on_holder(void *user_data, const keylatch_shared_holder *holder)
+{
+    (void)user_data;
+    return holder->hold == 0;
 }
 
 /* A function of the header, called with arguments of known kinds. */
@@ -161,6 +185,16 @@ CALL(manager_wait_times, P(0), (uint32_t)N(1), P(2), N(3), P(4))
 CALL(manager_openmetrics, P(0), P(1))
 CALL(manager_openmetrics_with_keys, P(0), P(1))
 CALL(manager_report, P(0), P(1))
+CALL(shared_open, shared_path, P(0), P(1))
+CALL(shared_free, P(0))
+CALL(shared_try, P(0), P(1), I(2), P(3), P(4))
+CALL(shared_acquire, P(0), P(1), I(2), N(3), P(4), P(5))
+CALL(shared_release, P(0), N(1))
+CALL(shared_downgrade, P(0), N(1))
+CALL(shared_try_upgrade, P(0), N(1))
+CALL(shared_hold_info, P(0), N(1), P(2))
+CALL(shared_holders, P(0), P(1), a[2].function ? on_holder : NULL, NULL)
+CALL(shared_revoke, P(0), N(1), shared_member)
 CALL(claims_new, P(0), P(1))
 CALL(claims_free, P(0))
 CALL(claimant_new, P(0), P(1), N(2), N(3), P(4))
@@ -278,6 +312,16 @@ const struct function functions[] = {
     { FUNCTION(manager_openmetrics), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
     { FUNCTION(manager_openmetrics_with_keys), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
     { FUNCTION(manager_report), { HANDLE(MANAGER), TEXT }, PLAINLY, 0 },
+    { FUNCTION(shared_open), { OPTIONS(shared_options), MADE(SHARED) }, PLAINLY, 1 },
+    { FUNCTION(shared_free), { FREES(SHARED) }, PLAINLY, 0 },
+    { FUNCTION(shared_try), { HANDLE(SHARED), { .is = A_KEY, .may = BE_LONGER }, MODE, OPTIONS(shared_requests), GRANTED }, PLAINLY, 0 },
+    { FUNCTION(shared_acquire), { HANDLE(SHARED), { .is = A_KEY, .may = BE_LONGER }, MODE, NUMBER(0), OPTIONS(shared_requests), GRANTED }, PLAINLY, 0 },
+    { FUNCTION(shared_release), { HANDLE(SHARED), { .is = A_GRANT, .may = BE_CONSUMED } }, PLAINLY, 0 },
+    { FUNCTION(shared_downgrade), { HANDLE(SHARED), GRANT }, PLAINLY, 0 },
+    { FUNCTION(shared_try_upgrade), { HANDLE(SHARED), GRANT }, WITH_A_SHARED_GRANT, 0 },
+    { FUNCTION(shared_hold_info), { HANDLE(SHARED), GRANT, FILLED(shared_holds) }, PLAINLY, 0 },
+    { FUNCTION(shared_holders), { HANDLE(SHARED), { .is = A_KEY, .may = BE_NULL | BE_LONGER }, { .is = A_CALLBACK } }, PLAINLY, 0 },
+    { FUNCTION(shared_revoke), { HANDLE(SHARED), { .is = A_GRANT, .may = BE_CONSUMED } }, PLAINLY, 0 },
     { FUNCTION(claims_new), { OPTIONS(claims_options), MADE(CLAIMS) }, PLAINLY, 1 },
     { FUNCTION(claims_free), { FREES(CLAIMS) }, PLAINLY, 0 },
     { FUNCTION(claimant_new), { HANDLE(CLAIMS), { .is = SOME_BYTES }, { .is = A_COUNT, .good = 3 }, NUMBER(0), MADE(CLAIMANT) }, PLAINLY, 0 },

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* What is behind a handle. */
-enum kind { MANAGER, OWNER, QUEUE, LISTING, EVENTS, CLAIMS, CLAIMANT, CLAIM_QUEUE, CLAIM_WATCH, KINDS };
+enum kind { MANAGER, OWNER, QUEUE, LISTING, EVENTS, CLAIMS, CLAIMANT, CLAIM_QUEUE, CLAIM_WATCH, SHARED, KINDS };
 
 /* What a parameter is. */
 enum is {
@@ -33,7 +33,7 @@ enum is {
     OUT_STRUCT  /* written, begins with its size */
 };
 
-enum may { BE_NULL = 1, BE_CONSUMED = 2, BE_WRITTEN_ON_FAILURE = 4, BE_FREED = 8, BE_NOT_HELD = 16, BE_LONG = 32 };
+enum may { BE_NULL = 1, BE_CONSUMED = 2, BE_WRITTEN_ON_FAILURE = 4, BE_FREED = 8, BE_NOT_HELD = 16, BE_LONG = 32, BE_LONGER = 64 };
 
 /* Values of a field that have to be refused. */
 struct field {
@@ -50,7 +50,12 @@ struct shape {
 };
 
 extern const struct shape manager_options, owner_options, request_options, batch_options, filters, event_options, parties,
-    metrics, health, adaptive, claims_options, claim_policies, claim_answers, claim_events;
+    metrics, health, adaptive, claims_options, claim_policies, claim_answers, claim_events, shared_options,
+    shared_requests, shared_holds;
+
+/* The file of the shared tables, and the number of the process in the one that is held. */
+extern char shared_path[64];
+extern uint32_t shared_member;
 
 struct param {
     enum is is;

@@ -5,7 +5,7 @@
 //! dropped, which is how a wait is cancelled.
 
 use crate::client::{Answer, CallError, Signal};
-use crate::entry::{Created, Entries, Marker, Place, Wish};
+use crate::entry::{Created, Entries, Marker, Place, Replaced, Wish};
 use crate::error::EtcdError;
 use crate::hold::{Hold, remove};
 use crate::session::Session;
@@ -38,7 +38,7 @@ pub(crate) async fn acquire_now(space: Arc<Space>, wish: Wish) -> Result<Hold, E
         let outcome = tokio::select! {
             biased;
             () = session.ended() => None,
-            outcome = attempt.take(&wish) => outcome,
+            outcome = attempt.take(&wish, None) => outcome,
         };
         if let Some(outcome) = outcome {
             return outcome;
@@ -111,10 +111,10 @@ impl Attempt {
     }
 
     /// The hold; an error if another is in the way.
-    pub(crate) async fn take(mut self, wish: &Wish) -> Option<Result<Hold, EtcdError>> {
+    pub(crate) async fn take(mut self, wish: &Wish, replaced: Option<&Replaced>) -> Option<Result<Hold, EtcdError>> {
         loop {
             self.epoch = self.space.epoch();
-            let request = self.entries.creation_alone(&self.space, &self.epoch);
+            let request = self.entries.creation_alone(&self.space, &self.epoch, replaced);
             let answer = match self.ask(request).await? {
                 Ok(answer) => answer,
                 Err(error) => return Some(Err(error)),

@@ -71,6 +71,13 @@ pub(crate) struct Place {
     pub(crate) predecessors: Vec<Vec<u8>>,
 }
 
+/// An entry of this process whose place another takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    pub(crate) name: Vec<u8>,
+    pub(crate) revision: i64,
+}
+
 /// What became of a creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Created {
@@ -128,11 +135,19 @@ impl Entries {
     }
 
     /// Creates the entries if none stands before any; leaves nothing behind otherwise.
-    pub(crate) fn creation_alone(&self, space: &Space, epoch: &Epoch) -> TxnRequest {
+    ///
+    /// An entry that they replace is not in the way. It goes in the same step, or stays as it was.
+    pub(crate) fn creation_alone(&self, space: &Space, epoch: &Epoch, replaced: Option<&Replaced>) -> TxnRequest {
         // All are created in one step, so the first speaks for all.
         let own =
             self.is_absent().take(1).chain([Compare::created_at(self.marker.clone(), 0), space.same_epoch(epoch)]);
-        let free = self.entries.iter().map(|entry| Compare::none_below(&entry.conflicting));
+        let free = self.entries.iter().map(|entry| match replaced {
+            Some(own) if own.name.starts_with(&entry.conflicting) => {
+                Compare::only_below(&entry.conflicting, own.revision)
+            }
+            _ => Compare::none_below(&entry.conflicting),
+        });
+        let delete = replaced.map(|own| RequestOp::delete(own.name.clone()));
         let looks = self.entries.iter().map(|entry| {
             RequestOp::range(RangeRequest {
                 limit: 1,
@@ -142,7 +157,7 @@ impl Entries {
         });
         TxnRequest {
             compare: own.chain(free).collect(),
-            success: self.puts().collect(),
+            success: delete.into_iter().chain(self.puts()).collect(),
             failure: std::iter::once(self.look_at_first()).chain(looks).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! What is held, how its loss is noticed, and how it is given back.
 
 use crate::client::{CallError, Signal};
-use crate::entry::{Entries, Marker};
+use crate::entry::{Entries, Marker, Replaced};
 use crate::space::Space;
 use crate::wire::{RangeRequest, RequestOp, TxnRequest};
 use std::sync::Arc;
@@ -63,6 +63,12 @@ impl Hold {
 
     pub(crate) fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// The entry of a hold of one key, for another of the process to take its place.
+    pub(crate) fn entry(&self) -> Replaced {
+        let name = self.entries.names().next().unwrap_or_default().to_vec();
+        Replaced { name, revision: self.revision }
     }
 
     /// Returns when it is lost.

@@ -25,7 +25,6 @@ use std::sync::Arc;
 /// # Limits
 ///
 /// * [`Tier::upgrade`] is not supported: release the shared lock, and acquire it exclusively.
-/// * A try that would replace a permit is always busy. The manager can give the permit back first.
 /// * A call has one ask, so a try of several keys is not one step.
 /// * Whether a process died that had a key exclusively is not known: `previous_died` is always `false`.
 /// * [`Tier::is_current`] is a flag that a timer clears. A process that was stopped may report success late; what catches
@@ -48,10 +47,6 @@ impl EtcdTier {
     }
 
     fn ask_one(&self, ask: &Ask<'_>, effort: Effort) -> Answer {
-        // The permit stays as it was, which a step that cannot be taken back would not allow.
-        if effort == Effort::AllOrNone && ask.replaces.is_some() {
-            return Answer::Busy;
-        }
         if let Err(error) = self.core.check() {
             return Answer::Failed(explained(&error));
         }

@@ -1,6 +1,6 @@
 //! One ask and the permit that it becomes, from the first request to the last.
 
-use super::command::Command;
+use super::command::{Command, Lent};
 use super::explain::{conflict, explained};
 use super::shared::Shared;
 
@@ -15,7 +15,7 @@ use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId};
 use keylatch::{Mode, ObjectKey};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The task of a permit. The one after it on the same key waits until it is over.
 pub(super) struct Permit {
@@ -28,6 +28,8 @@ pub(super) struct Permit {
     effort: Effort,
     /// Whether the ask gave another permit back, so that it cannot fail any more.
     has_replaced: bool,
+    /// The permit that a try would replace.
+    lent: Option<oneshot::Receiver<Lent>>,
     commands: mpsc::UnboundedReceiver<Command>,
     before: Option<watch::Receiver<()>>,
     /// Dropped at the end of the task.
@@ -38,12 +40,23 @@ impl Permit {
     /// Enters an ask; nothing if its term is over.
     pub(super) fn begin(shared: &Arc<Shared>, ask: &Ask<'_>, effort: Effort) -> Option<Self> {
         let session = shared.session(ask.term)?;
-        if let Some(replaced) = ask.replaces {
-            shared.command(replaced, Command::GiveBack);
+        let mut lent = None;
+        match (ask.replaces, effort) {
+            (Some(replaced), Effort::Queue) => {
+                shared.command(replaced, Command::GiveBack);
+            }
+            (Some(replaced), Effort::AllOrNone) => {
+                let (sender, receiver) = oneshot::channel();
+                shared.command(replaced, Command::Lend(sender));
+                lent = Some(receiver);
+            }
+            (None, _) => {}
         }
         let key = ask.key.to_owned();
         let (sender, over) = watch::channel(());
         let (commands, before) = shared.enter(ask.id, &key, over);
+        // A permit that may stay is not one to wait for.
+        let before = before.filter(|_| lent.is_none());
         Some(Self {
             shared: Arc::clone(shared),
             session,
@@ -52,7 +65,8 @@ impl Permit {
             key,
             mode: ask.mode,
             effort,
-            has_replaced: ask.replaces.is_some(),
+            has_replaced: ask.replaces.is_some() && effort == Effort::Queue,
+            lent,
             commands,
             before,
             _over: sender,
@@ -77,19 +91,29 @@ impl Permit {
             let _ = before.changed().await;
         }
         let id = self.id;
+        let mut lent = match self.lent.take() {
+            Some(lent) => lent.await.ok(),
+            None => None,
+        };
         let hold = loop {
             let attempt = Attempt::new(&self.shared.space, Arc::clone(&self.session), &self.wish);
             let wait = async {
                 match self.effort {
                     Effort::Queue => attempt.wait().await,
-                    Effort::AllOrNone => attempt.take(&self.wish).await,
+                    Effort::AllOrNone => attempt.take(&self.wish, lent.as_ref().map(|lent| &lent.entry)).await,
                 }
             };
             let outcome = tokio::select! {
                 biased;
                 outcome = wait => outcome,
-                () = withdrawal(&mut self.commands) => return self.shared.event(|events| events.withdrawn(id)),
+                // Cancelled in the middle, it would not be known whether the lent permit is there.
+                () = withdrawal(&mut self.commands), if lent.is_none() => {
+                    return self.shared.event(|events| events.withdrawn(id));
+                }
             };
+            if let (Some(decided), Some(lent)) = (&outcome, lent.take()) {
+                let _ = lent.is_replaced.send(decided.is_ok());
+            }
             match outcome {
                 Some(Ok(hold)) => break hold,
                 Some(Err(EtcdError::WouldBlock { .. })) => {
@@ -134,6 +158,14 @@ impl Permit {
                             return;
                         }
                         Some(Command::Downgrade) => break true,
+                        Some(Command::Lend(sender)) => {
+                            let (is_replaced, decided) = oneshot::channel();
+                            let _ = sender.send(Lent { entry: hold.entry(), is_replaced });
+                            if decided.await == Ok(true) {
+                                return;
+                            }
+                            continue;
+                        }
                         // The grant came first.
                         Some(Command::Withdraw) => continue,
                     },
@@ -209,7 +241,7 @@ impl Permit {
 async fn withdrawal(commands: &mut mpsc::UnboundedReceiver<Command>) {
     loop {
         match commands.recv().await {
-            Some(Command::Downgrade) => {}
+            Some(Command::Downgrade | Command::Lend(_)) => {}
             Some(Command::Withdraw | Command::GiveBack) | None => return,
         }
     }

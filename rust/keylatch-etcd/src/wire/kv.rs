@@ -250,6 +250,11 @@ impl Compare {
         Self { range_end: after_prefix(prefix), ..Self::created_at(prefix.to_vec(), 0) }
     }
 
+    /// All keys with this prefix, at least one, were created by this revision.
+    pub(crate) fn only_below(prefix: &[u8], revision: i64) -> Self {
+        Self { range_end: after_prefix(prefix), ..Self::created_at(prefix.to_vec(), revision) }
+    }
+
     /// The key has this value.
     pub(crate) fn value(key: Vec<u8>, value: Vec<u8>) -> Self {
         let target_union = Some(compare::TargetUnion::Value(value));

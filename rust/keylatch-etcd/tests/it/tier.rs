@@ -164,6 +164,34 @@ fn try_leaves_nothing_queued() {
 }
 
 #[test]
+fn try_replaces_permit_or_keeps_it() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (Process::new(cluster, "tier-tr", TTL), Process::new(cluster, "tier-tr", TTL));
+    let (first, second) = (one.ask(S), two.ask(S));
+    let fence = one.granted(first);
+    two.granted(second);
+    let (third, _) = one.send(X, Effort::AllOrNone, Some(first));
+    one.expect(&Event::Answered(third, Answer::Busy));
+    // The shared permit is as before: an exclusive ask waits for it, and it is recalled.
+    let (fourth, _) = two.send(X, Effort::Queue, Some(second));
+    one.expect(&Event::Recalled(first, X));
+    assert!(two.is_silent());
+    two.tier.withdraw(fourth);
+    two.expect(&Event::Withdrawn(fourth));
+    // Alone, the try takes its place, and the replaced permit is not reported as lost.
+    let is_alone =
+        || etcdctl(cluster, &["get", "--prefix", "--keys-only", "keylatch/1/tier-tr/q/"]).matches("q/").count() == 1;
+    crate::locking::until("the withdrawn ask is gone", is_alone);
+    let (fifth, _) = one.send(X, Effort::AllOrNone, Some(first));
+    assert!(one.granted(fifth) > fence);
+    assert!(one.is_silent());
+    assert!(is_alone());
+    one.tier.give_back(fifth);
+    let sixth = two.ask(X);
+    two.granted(sixth);
+}
+
+#[test]
 fn withdrawn_ask_leaves_queue() {
     let Some(cluster) = Cluster::shared() else { return };
     let (one, two) = (Process::new(cluster, "tier-w", TTL), Process::new(cluster, "tier-w", TTL));

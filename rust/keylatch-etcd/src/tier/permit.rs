@@ -36,6 +36,13 @@ pub(super) struct Permit {
     _over: watch::Sender<()>,
 }
 
+/// What the manager hears last of a number.
+enum Last {
+    Withdrawn,
+    Answered(Answer),
+    Lost,
+}
+
 impl Permit {
     /// Enters an ask; nothing if its term is over.
     pub(super) fn begin(shared: &Arc<Shared>, ask: &Ask<'_>, effort: Effort) -> Option<Self> {
@@ -76,16 +83,25 @@ impl Permit {
     /// Runs until the permit is over.
     pub(super) async fn run(mut self) {
         let session = Arc::clone(&self.session);
-        tokio::select! {
+        let last = tokio::select! {
             biased;
             // The end of the term says it all.
-            () = session.ended() => {}
-            () = self.live() => {}
-        }
+            () = session.ended() => None,
+            last = self.live() => last,
+        };
+        // First, so that a call which the event causes finds the number unknown.
         self.shared.leave(self.id, &self.key);
+        let id = self.id;
+        match last {
+            Some(Last::Withdrawn) => self.shared.event(|events| events.withdrawn(id)),
+            Some(Last::Answered(answer)) => self.shared.event(|events| events.answered(id, answer)),
+            Some(Last::Lost) => self.shared.event(|events| events.lost(id)),
+            None => {}
+        }
     }
 
-    async fn live(&mut self) {
+    /// Returns what is left to say when the permit is over.
+    async fn live(&mut self) -> Option<Last> {
         if let Some(mut before) = self.before.take() {
             // The sender never sends; it ends with its task.
             let _ = before.changed().await;
@@ -108,7 +124,7 @@ impl Permit {
                 outcome = wait => outcome,
                 // Cancelled in the middle, it would not be known whether the lent permit is there.
                 () = withdrawal(&mut self.commands), if lent.is_none() => {
-                    return self.shared.event(|events| events.withdrawn(id));
+                    return Some(Last::Withdrawn);
                 }
             };
             if let (Some(decided), Some(lent)) = (&outcome, lent.take()) {
@@ -117,20 +133,19 @@ impl Permit {
             match outcome {
                 Some(Ok(hold)) => break hold,
                 Some(Err(EtcdError::WouldBlock { .. })) => {
-                    return self.shared.event(|events| events.answered(id, Answer::Busy));
+                    return Some(Last::Answered(Answer::Busy));
                 }
                 // What was given back cannot be had again by failing; the manager's timeouts are its own.
                 Some(Err(_)) if self.has_replaced => {
                     tokio::select! {
                         () = tokio::time::sleep(Duration::from_millis(500)) => {}
                         () = withdrawal(&mut self.commands) => {
-                            return self.shared.event(|events| events.withdrawn(id));
+                            return Some(Last::Withdrawn);
                         }
                     }
                 }
                 Some(Err(error)) => {
-                    let answer = Answer::Failed(explained(&error));
-                    return self.shared.event(|events| events.answered(id, answer));
+                    return Some(Last::Answered(Answer::Failed(explained(&error))));
                 }
                 // The entry was deleted by hand, or the lease is over: then `run` ends this.
                 None => tokio::task::yield_now().await,
@@ -138,11 +153,11 @@ impl Permit {
         };
         let fences = Fences { first: hold.fence(), count: crate::fence::COUNT };
         self.shared.event(|events| events.answered(id, Answer::Granted { fences, previous_died: false }));
-        self.held(hold).await;
+        self.held(hold).await
     }
 
     /// Keeps a permit, and recalls it when another process waits.
-    async fn held(&mut self, mut hold: Hold) {
+    async fn held(&mut self, mut hold: Hold) -> Option<Last> {
         let queue = self.shared.space.layout.queue(self.key.as_ref()).into_bytes();
         let mut seen = hold.revision();
         loop {
@@ -155,24 +170,21 @@ impl Permit {
                             if let Some(released) = hold.release() {
                                 let _ = released.await;
                             }
-                            return;
+                            return None;
                         }
                         Some(Command::Downgrade) => break true,
                         Some(Command::Lend(sender)) => {
                             let (is_replaced, decided) = oneshot::channel();
                             let _ = sender.send(Lent { entry: hold.entry(), is_replaced });
                             if decided.await == Ok(true) {
-                                return;
+                                return None;
                             }
                             continue;
                         }
                         // The grant came first.
                         Some(Command::Withdraw) => continue,
                     },
-                    () = hold.lost() => {
-                        let id = self.id;
-                        return self.shared.event(|events| events.lost(id));
-                    }
+                    () = hold.lost() => return Some(Last::Lost),
                     signal = watch.next() => signal,
                 };
                 match signal {
@@ -194,10 +206,7 @@ impl Permit {
                         hold = downgraded;
                         self.mode = Mode::Shared;
                     }
-                    None => {
-                        let id = self.id;
-                        return self.shared.event(|events| events.lost(id));
-                    }
+                    None => return Some(Last::Lost),
                 }
             }
             seen = self.recall_for_queue(&queue).await.unwrap_or(0);

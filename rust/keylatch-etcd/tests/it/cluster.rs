@@ -68,8 +68,18 @@ pub(crate) fn etcdctl(cluster: &Cluster, arguments: &[&str]) -> String {
 }
 
 /// A port that was free a moment ago.
+///
+/// It is below those that the system gives to connections, so none of them takes it before a server does.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port on loopback").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    loop {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(12_000 + number % 20_000).expect("below 32,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Starts a process that the kernel ends when the tests end, however they do.

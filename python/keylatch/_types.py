@@ -73,7 +73,7 @@ class SharedFigures:
     live_members: int
     """Processes that do."""
     recoveries: int
-    """Dead processes whose locks were freed since the table was made."""
+    """Recoveries of dead processes since the table was made; two for a death that two processes noticed together."""
     bytes: int
     """Size of the file."""
 

@@ -120,7 +120,8 @@ def test_killed_holder_frees(table: SharedTable, shared: bool) -> None:
         assert other.finish() == 0
     with table.lock("cat.jpg") as guard:
         assert not guard.previous_holder_died
-    assert table.figures().recoveries == 1
+    # Two processes may have noticed the same death.
+    assert table.figures().recoveries >= 1
 
 
 def test_killed_waiter_frees(table: SharedTable) -> None:

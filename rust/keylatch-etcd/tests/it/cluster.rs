@@ -109,6 +109,19 @@ fn start(mut command: Command) -> Child {
     answer.recv().expect("the thread answers").expect("etcd starts")
 }
 
+/// Removes the folders of test programs that are over.
+///
+/// A shared cluster ends with its process, and cannot remove its own.
+fn sweep(base: &Path) {
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix("keylatch-etcd-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Cluster {
     /// Starts a cluster of this many nodes, or says why it cannot.
     pub(crate) fn start(nodes: usize) -> Option<Self> {
@@ -120,6 +133,7 @@ impl Cluster {
         program()?;
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let base = Some(PathBuf::from("/dev/shm")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir);
+        sweep(&base);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = base.join(format!("keylatch-etcd-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for the servers");

@@ -10,8 +10,8 @@ use asked::{Asked, asks_as};
 use expected::compare;
 use fields::{Fields, Key, Outcome, key, mode, settings};
 use keylatch::{
-    BatchLockRequest, BatchMode, CompletionQueue, Events, FastObjectLockManager, Grant, LockError, Lost, Mode,
-    OwnedLockGuard, Session, Submitted, Ticket,
+    BatchLockRequest, BatchMode, CompletionQueue, Events, FastObjectLockManager, Grant, LockConfig, LockError, Lost,
+    Mode, OwnedLockGuard, Session, Submitted, Ticket,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -50,15 +50,21 @@ struct Runner {
     losses: HashMap<String, mpsc::Receiver<Lost>>,
 }
 
-/// Carries out a scenario; an error says which step went otherwise and how.
-pub(crate) fn run(scenario: &Value, way: Way) -> Outcome<()> {
+/// Carries out a scenario with a manager that is made so.
+///
+/// An error says which step went otherwise and how.
+pub(crate) fn run(
+    scenario: &Value,
+    way: Way,
+    make: impl FnOnce(LockConfig) -> Result<FastObjectLockManager, LockError>,
+) -> Outcome<()> {
     let mut fields = Fields::new(scenario)?;
     fields.text("name")?.ok_or("there is no name")?;
     fields.take("needs");
     let (config, expected) = settings(&fields.take("manager").unwrap_or(Value::Null))?;
     let (steps, left) = (fields.take("steps"), fields.take("left"));
     fields.done()?;
-    let Some(locks) = compare(&expected, FastObjectLockManager::with_config(config))? else { return Ok(()) };
+    let Some(locks) = compare(&expected, make(config))? else { return Ok(()) };
     let queue = locks.completion_queue().map_err(|error| error.to_string())?;
     let (grants, waiting, owed) = (HashMap::new(), HashMap::new(), HashMap::new());
     let (fences, sessions, losses) = (HashMap::new(), HashMap::new(), HashMap::new());

@@ -2,8 +2,9 @@
 
 use crate::tier_hub::{Hub, HubTier, Weather};
 use keylatch::{BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Lost, Mode};
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const WRITE: fn() -> LockRequest<'static> = || LockRequest::write(("b", "o"));
@@ -373,6 +374,56 @@ fn run_randomly(seed: u64, fairness: Fairness, weather: Weather, turns: u32) {
         std::thread::yield_now();
     }
     hub.stop();
+}
+
+/// Terms end and begin all the while.
+///
+/// No waiter is stuck, and no number is given out twice.
+#[test]
+fn random_requests_while_terms_end() {
+    for seed in 1..=4 {
+        let delay = Duration::from_micros(if seed % 2 == 0 { 40 } else { 0 });
+        let hub = Hub::new(Weather { seed, delay, unavailable: 20, fences: 50 });
+        let config = || LockConfig { fairness: POLICIES[seed as usize % 4], ..LockConfig::default() };
+        let processes: Vec<_> = (0..2).map(|_| process(&hub, config())).collect();
+        let (seen, working) = (Mutex::new(HashSet::new()), AtomicI64::new(4));
+        std::thread::scope(|scope| {
+            for (number, (locks, _)) in processes.iter().enumerate() {
+                for thread in 0..2 {
+                    let (seen, working) = (&seen, &working);
+                    scope.spawn(move || {
+                        let mut random = Random(seed * 31 + number as u64 * 7 + thread + 1);
+                        for _ in 0..200 {
+                            let mode = if random.below(3) == 0 { Mode::Shared } else { Mode::Exclusive };
+                            let key = random.below(2) as usize;
+                            let granted = locks.lock(LockRequest::new(("b", KEYS[key]), mode)).blocking();
+                            match granted {
+                                Ok(guard) if mode == Mode::Exclusive => {
+                                    assert!(seen.lock().unwrap().insert((key, guard.fence())), "twice");
+                                }
+                                Ok(_) => {}
+                                Err(error) => assert!(matches!(error, LockError::Tier { .. }), "{error}"),
+                            }
+                        }
+                        working.fetch_sub(1, Ordering::SeqCst);
+                    });
+                }
+            }
+            while working.load(Ordering::SeqCst) > 0 {
+                for (_, tier) in &processes {
+                    hub.lose(tier);
+                    std::thread::yield_now();
+                    hub.renew(tier);
+                }
+            }
+        });
+        for (locks, _) in &processes {
+            let figures = locks.get_metrics().shard_metrics;
+            assert_eq!((figures.holders, figures.waiters), (0, 0));
+        }
+        drop(processes);
+        hub.stop();
+    }
 }
 
 const POLICIES: [Fairness; 4] = [

@@ -314,6 +314,7 @@ impl Hub {
     }
 
     /// Ends the couriers.
+    #[allow(dead_code)]
     pub(crate) fn stop(&self) {
         self.state().stopped = true;
         self.changed.notify_all();

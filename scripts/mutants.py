@@ -392,6 +392,14 @@ def see_all_pass(pool, programs, checks):
     print(f"without a fault all {len(checks)} checks pass ({time.monotonic() - began:.0f} s)\n", flush=True)
 
 
+def of_today(faults, most):
+    """As many of the faults as are wanted, others each day."""
+    if most is None or len(faults) <= most:
+        return faults
+    first = int(time.time() // 86400) * most % len(faults)
+    return (faults + faults)[first:first + most]
+
+
 def main():
     words = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     words.add_argument("--only", metavar="WORD", help="faults with this in their name")
@@ -400,6 +408,7 @@ def main():
     words.add_argument("--first", action="store_true", help="only the first check of each fault")
     words.add_argument("--times", type=int, default=1, help="run each check with its fault so many times")
     words.add_argument("--patches", type=int, metavar="N", help="only so many of the patches: others each day")
+    words.add_argument("--switches", type=int, metavar="N", help="only so many of the other faults: others each day")
     words.add_argument("--copy-with", metavar="ROOM/NAME", help="only make the copy of the tree with this patch applied")
     words.add_argument("--table", action="store_true", help="end with a table of the faults")
     words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="checks at a time")
@@ -423,9 +432,8 @@ def main():
     patched = [patch for patch in patches() if not options.only or options.only in patch.name]
     if options.kind:
         patched = [patch for patch in patched if any(check.kind == options.kind for check in patch.checks)]
-    if options.patches is not None and len(patched) > options.patches:
-        first = int(time.time() // 86400) * options.patches % len(patched)
-        patched = (patched + patched)[first:first + options.patches]
+    patched = of_today(patched, options.patches)
+    chosen = dict(of_today(list(chosen.items()), options.switches))
     if not chosen and not patched:
         fail("no fault is left to switch on")
 

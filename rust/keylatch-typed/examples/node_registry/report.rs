@@ -99,6 +99,9 @@ pub(crate) fn table(before: Option<&Found>, after: Option<&Found>, floor: &Found
     text
 }
 
+/// What is measured, the time of it, and how long that may be.
+type Goal = (&'static str, fn(&Found) -> Duration, Duration);
+
 /// What became of the goals, a sentence for each that was not reached.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
@@ -118,7 +121,7 @@ pub(crate) fn verdict(before: Option<&Found>, after: Option<&Found>, floor: &Fou
         missed.push(format!("before waited for a lock for at most {}: no symptom", time(before.lock_wait.max)));
     }
     let Some(after) = after else { return verdict };
-    let goals: [(&str, fn(&Found) -> Duration, Duration); 4] = [
+    let goals: [Goal; 4] = [
         ("selection p99.9", |found| found.selection.p999, SELECTION_P999),
         ("selection max", |found| found.selection.max, SELECTION_MAX),
         ("heartbeat answer p99", |found| found.heartbeat.p99, HEARTBEAT_P99),

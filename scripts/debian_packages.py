@@ -21,10 +21,10 @@ ROOT = HOME / "root"
 PACKAGES = {
     "prometheus": ["prometheus"],
     "promtool": ["prometheus"],
-    "chromium": ["chromium"],
+    "chromium": ["chromium", "libdouble-conversion3", "libminizip1"],
     "etcd": ["etcd-server"],
     "etcdctl": ["etcd-client"],
-    "chromedriver": ["chromium-driver"],
+    "chromedriver": ["chromium-driver", "libdouble-conversion3", "libminizip1"],
     "redis-server": ["redis-server", "redis-tools", "libjemalloc2", "liblzf1"],
 }
 

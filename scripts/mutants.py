@@ -408,7 +408,7 @@ def main():
     words.add_argument("--first", action="store_true", help="only the first check of each fault")
     words.add_argument("--times", type=int, default=1, help="run each check with its fault so many times")
     words.add_argument("--patches", type=int, metavar="N", help="only so many of the patches: others each day")
-    words.add_argument("--switches", type=int, metavar="N", help="only so many of the other faults: others each day")
+    words.add_argument("--switches", type=int, metavar="N", help="at most N of the other faults, others each day")
     words.add_argument("--copy-with", metavar="ROOM/NAME", help="only make the copy of the tree with this patch applied")
     words.add_argument("--table", action="store_true", help="end with a table of the faults")
     words.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="checks at a time")

@@ -1,6 +1,6 @@
 //! The locks as a tier: a slower permission below the locks of a manager, shared by the processes of all machines.
 //!
-//! Each permit has a task of its own, [`permit`], which carries out the calls about it one after the other.
+//! Each permit has a task of its own, `permit`, which carries out the calls about it one after the other.
 
 mod command;
 mod explain;

@@ -7,6 +7,7 @@
 use super::*;
 use crate::sync::Mutex;
 use crate::tier::{Ask, Effort, Fences, PermitId, Term, Tier, TierError, TierEvents};
+use crate::wait::Phase;
 
 /// One key's permits and asks, in order.
 #[derive(Debug, Default)]
@@ -222,6 +223,13 @@ impl Pair {
         }
     }
 
+    /// Works with a lock that was granted by now, beside the other thread.
+    fn work_if_granted(&self, ticket: &Ticket, mode: Mode) {
+        if self.other().core().waiters.get(ticket.index()).phase() == Phase::Granted {
+            self.other().work(0, mode);
+        }
+    }
+
     /// Nothing is held, nothing waits, and every permit that is there is idle.
     fn assert_idle(&self) {
         for (model, _) in &self.processes {
@@ -251,6 +259,7 @@ fn recall_against_the_fast_path() {
             });
             let ticket = pair.other().queue(0, yours);
             pair.deliver();
+            pair.work_if_granted(&ticket, yours);
             takes.join().unwrap();
             pair.deliver();
             pair.other().wait_and_work(ticket, 0, yours);
@@ -272,6 +281,7 @@ fn recall_against_the_release() {
             });
             let ticket = pair.other().queue(0, EXCLUSIVE);
             pair.deliver();
+            pair.work_if_granted(&ticket, EXCLUSIVE);
             releases.join().unwrap();
             pair.deliver();
             pair.other().wait_and_work(ticket, 0, EXCLUSIVE);

@@ -118,7 +118,8 @@ def free_lock(benched: list[dict[str, Any]]) -> None:
         print(f"{row['what']:<44} {row['per_second']:9.0f} /s   p50 {row['p50_us']:8.1f} us   p99 {row['p99_us']:8.1f} us")
     ratio = [lock[field] / empty[field] for field in ("p50_us", "p99_us")]
     print(f"  free lock: p50 {ratio[0]:.2f} (at most 1.3) and p99 {ratio[1]:.2f} (at most 2) of an empty request")
-    print(f"  pairs: {pair["per_second"] / empty["per_second"]:.3f} of the rate of empty requests (at least 0.4)")
+    share = pair["per_second"] / empty["per_second"]
+    print(f"  pairs: {share:.3f} of the rate of empty requests (at least 0.4)")
     print(f"  release to the waiter's answer: p50 {hand['p50_us'] / empty['p50_us']:.2f} empty requests (at most 3)")
 
 

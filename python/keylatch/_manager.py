@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Never, Self, TypedDict, Unpack, overload
 
 from . import _asyncio, _keylatch, _renewal, _synchronized
+from ._awaited import AwaitedOnce
 from ._exceptions import Forked, KeylatchError, LeaseLost, NotHeld
 from ._keylatch import Guard, Owner, Session
 from ._report import LockReport
@@ -382,59 +382,19 @@ class Batch(Sequence[Guard]):
         return f"<keylatch.Batch of {len(self)}, {held} held>"
 
 
-class AcquireMany(Coroutine[Any, Any, Batch]):
+class AcquireMany(AwaitedOnce[Batch]):
     """Many locks to be awaited, or used in `async with`: what alock_many() returns."""
 
-    __slots__ = ("_arguments", "_batch", "_manager", "_renewed", "_waiting")
+    __slots__ = ()
+    _verb = "alock_many"
+    _omitted = "nothing was locked"
 
-    def __init__(self, manager: LockManager, arguments: tuple[Any, ...], renewed: float | None = None) -> None:
-        self._manager = manager
-        self._arguments = arguments
-        self._renewed = renewed
-        self._waiting: Coroutine[Any, Any, Batch] | None = None
-        self._batch: Batch | None = None
-
-    def _begin(self) -> Coroutine[Any, Any, Batch]:
-        if self._waiting is not None:
-            raise RuntimeError("this was awaited before; call alock_many() again for more locks")
-        self._waiting = _wait_for_many(self._manager, self._arguments, self._renewed)
-        return self._waiting
-
-    def __await__(self) -> Generator[Any, Any, Batch]:
-        return self._begin().__await__()
-
-    def send(self, value: None, /) -> Any:
-        """For event loops: go on, as a coroutine does."""
-        return (self._waiting or self._begin()).send(value)
-
-    def throw(self, error: Any, /, *deprecated: Any) -> Any:
-        """For event loops: raise an exception where this waits, as in a coroutine."""
-        return (self._waiting or self._begin()).throw(error, *deprecated)
-
-    def close(self) -> None:
-        """Wait no more, as a coroutine that is closed."""
-        (self._waiting or self._begin()).close()
-
-    async def __aenter__(self) -> Batch:
-        self._batch = (await self).__enter__()
-        return self._batch
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        batch, self._batch = self._batch, None
-        if batch is not None:
-            batch.__exit__(kind, value, traceback)
-
-    def __del__(self) -> None:
-        if self._waiting is None:
-            warnings.warn("alock_many() was never awaited, so nothing was locked", RuntimeWarning, stacklevel=2)
-
-    def __reduce__(self) -> Never:
-        raise TypeError("what alock_many() returns cannot be pickled or copied")
+    @staticmethod
+    def _wait(*arguments: Any) -> Coroutine[Any, Any, Batch]:
+        return _wait_for_many(*arguments)
 
     def __repr__(self) -> str:
-        exclusive, shared, *_ = self._arguments
+        exclusive, shared, *_ = self._arguments[1]
         return f"<keylatch.AcquireMany of {len(exclusive) + len(shared)}>"
 
 

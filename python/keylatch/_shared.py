@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Coroutine, Generator
-from types import TracebackType
-from typing import Any, Never
+from collections.abc import Coroutine
+from typing import Any
 
 from . import _asyncio, _keylatch
+from ._awaited import AwaitedOnce
 from ._keylatch import Pending, SharedGuard
 from ._types import Key
 
@@ -58,58 +57,19 @@ class SharedTable(_keylatch.SharedTable):
         return AcquireShared(self, key, shared, owner, timeout)
 
 
-class AcquireShared(Coroutine[Any, Any, SharedGuard]):
+class AcquireShared(AwaitedOnce[SharedGuard]):
     """A lock to be awaited, or used in `async with`: what SharedTable.alock() returns."""
 
-    __slots__ = ("_arguments", "_guard", "_table", "_waiting")
+    __slots__ = ()
+    _verb = "alock"
+    _omitted = "nothing was locked"
 
-    def __init__(self, table: SharedTable, *arguments: Any) -> None:
-        self._table = table
-        self._arguments = arguments
-        self._waiting: Coroutine[Any, Any, SharedGuard] | None = None
-        self._guard: SharedGuard | None = None
-
-    def _begin(self) -> Coroutine[Any, Any, SharedGuard]:
-        if self._waiting is not None:
-            raise RuntimeError("this was awaited before; call alock() again for another lock")
-        self._waiting = _wait(self._table, self._arguments)
-        return self._waiting
-
-    def __await__(self) -> Generator[Any, Any, SharedGuard]:
-        return self._begin().__await__()
-
-    def send(self, value: None, /) -> Any:
-        """For event loops: go on, as a coroutine does."""
-        return (self._waiting or self._begin()).send(value)
-
-    def throw(self, error: Any, /, *deprecated: Any) -> Any:
-        """For event loops: raise an exception where this waits, as in a coroutine."""
-        return (self._waiting or self._begin()).throw(error, *deprecated)
-
-    def close(self) -> None:
-        """Wait no more, as a coroutine that is closed."""
-        (self._waiting or self._begin()).close()
-
-    async def __aenter__(self) -> SharedGuard:
-        self._guard = (await self).__enter__()
-        return self._guard
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.__exit__(kind, value, traceback)
-
-    def __del__(self) -> None:
-        if self._waiting is None:
-            warnings.warn("alock() was never awaited, so nothing was locked", RuntimeWarning, stacklevel=2)
-
-    def __reduce__(self) -> Never:
-        raise TypeError("what alock() returns cannot be pickled or copied")
+    @staticmethod
+    def _wait(*arguments: Any) -> Coroutine[Any, Any, SharedGuard]:
+        return _wait_for(*arguments)
 
 
-async def _wait(table: SharedTable, arguments: tuple[Any, ...]) -> SharedGuard:
+async def _wait_for(table: SharedTable, *arguments: Any) -> SharedGuard:
     begun = table._begin_lock(*arguments)
     if isinstance(begun, Pending):
         guard: SharedGuard = await _asyncio.wait(begun)

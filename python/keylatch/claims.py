@@ -18,12 +18,11 @@ node-2 False 12 MiB
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from types import TracebackType
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Never
 
 from . import _asyncio, _keylatch
+from ._awaited import AwaitedOnce
 from ._claim_exceptions import (
     ClaimError,
     ClaimFailed,
@@ -368,54 +367,16 @@ def _event_id(text: str) -> tuple[int, int]:
     return int(epoch), int(sequence)
 
 
-class AwaitedClaim(Coroutine[Any, Any, Answer]):
+class AwaitedClaim(AwaitedOnce[Answer]):
     """A claim to be awaited, or used in `async with`: what aclaim() returns."""
 
-    __slots__ = ("_answer", "_arguments", "_waiting")
+    __slots__ = ()
+    _verb = "aclaim"
+    _omitted = "nothing was claimed"
 
-    def __init__(self, *arguments: Any) -> None:
-        self._arguments = arguments
-        self._waiting: Coroutine[Any, Any, Answer] | None = None
-        self._answer: Answer | None = None
-
-    def _begin(self) -> Coroutine[Any, Any, Answer]:
-        if self._waiting is not None:
-            raise RuntimeError("this was awaited before; call aclaim() again to ask again")
-        self._waiting = _wait_for_claim(*self._arguments)
-        return self._waiting
-
-    def __await__(self) -> Generator[Any, Any, Answer]:
-        return self._begin().__await__()
-
-    def send(self, value: None, /) -> Any:
-        """For event loops: go on, as a coroutine does."""
-        return (self._waiting or self._begin()).send(value)
-
-    def throw(self, error: Any, /, *deprecated: Any) -> Any:
-        """For event loops: raise an exception where this waits, as in a coroutine."""
-        return (self._waiting or self._begin()).throw(error, *deprecated)
-
-    def close(self) -> None:
-        """Wait no more, as a coroutine that is closed."""
-        (self._waiting or self._begin()).close()
-
-    async def __aenter__(self) -> Answer:
-        self._answer = await self
-        return self._answer
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
-    ) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer.__exit__(kind, value, traceback)
-
-    def __del__(self) -> None:
-        if getattr(self, "_waiting", self) is None:
-            warnings.warn("aclaim() was never awaited, so nothing was claimed", RuntimeWarning, stacklevel=2)
-
-    def __reduce__(self) -> Never:
-        raise TypeError("what aclaim() returns cannot be pickled or copied")
+    @staticmethod
+    def _wait(*arguments: Any) -> Coroutine[Any, Any, Answer]:
+        return _wait_for_claim(*arguments)
 
     def __repr__(self) -> str:
         return f"<keylatch.claims.AwaitedClaim of {self._arguments[1]!r}>"

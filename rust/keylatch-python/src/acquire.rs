@@ -247,9 +247,10 @@ unsafe fn try_lock_slow(
     keywords: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     answer(|py| {
-        // SAFETY: the arguments as the interpreter passed them, to a method of a manager.
-        let (asked, manager) =
-            unsafe { (Asked::parse(py, &TRY_LOCK, arguments, positional, keywords)?, LockManager::from_raw(slf)) };
+        // SAFETY: the arguments as the interpreter passed them.
+        let asked = unsafe { Asked::parse(py, &TRY_LOCK, arguments, positional, keywords)? };
+        // SAFETY: the interpreter calls a method of a manager with a manager.
+        let manager = unsafe { LockManager::from_raw(slf) };
         let key = AskedKey::of(&asked.key)?;
         let owner = asked.owner.name(py);
         let owner = owner.as_ref().map_or(null_mut(), |name| name.as_ptr());

@@ -94,9 +94,9 @@ pub(crate) fn add_types(module: &Bound<'_, PyModule>) -> PyResult<()> {
         raw::slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()),
         raw::slot(0, null_mut()),
     ];
+    let flags = ffi::Py_TPFLAGS_HAVE_GC;
     // SAFETY: the layout begins with the head, and the functions are for such objects.
-    let kind =
-        unsafe { raw::make_type_with::<AcquireObject>(py, c"keylatch.Acquire", ffi::Py_TPFLAGS_HAVE_GC, &mut slots)? };
+    let kind = unsafe { raw::make_type_with::<AcquireObject>(py, c"keylatch.Acquire", flags, &mut slots)? };
     module.add("Acquire", &kind)?;
     ACQUIRE_TYPE.store(kind.into_ptr().cast(), Ordering::Relaxed);
 

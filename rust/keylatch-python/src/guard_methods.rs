@@ -296,9 +296,10 @@ unsafe extern "C" fn on_lost(
     given: ffi::Py_ssize_t,
 ) -> *mut ffi::PyObject {
     answer(|py| {
-        // SAFETY: as the interpreter passed them, to a method of a guard.
-        let (callback, guard) =
-            unsafe { (only_argument(py, "on_lost", arguments, given)?, Borrowed::from_ptr(py, slf)) };
+        // SAFETY: the arguments as the interpreter passed them.
+        let callback = unsafe { only_argument(py, "on_lost", arguments, given)? };
+        // SAFETY: the interpreter keeps the object whose method it calls.
+        let guard = unsafe { Borrowed::from_ptr(py, slf) };
         module(py, &LOSSES, "keylatch._losses")?.getattr("on_lost")?.call1((guard, callback))?;
         Ok(none())
     })
@@ -306,9 +307,10 @@ unsafe extern "C" fn on_lost(
 
 unsafe extern "C" fn lost(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
-        // SAFETY: called on a guard.
+        // SAFETY: the interpreter calls a method of a guard with a guard.
+        let guard = unsafe { this(slf) };
         let mut future: Pin<Box<dyn Future<Output = Lost> + Send>> =
-            unsafe { this(slf) }.look(py, |hold| Box::pin(hold.lost()) as Pin<Box<_>>)?;
+            guard.look(py, |hold| Box::pin(hold.lost()) as Pin<Box<_>>)?;
         let pending = Pending::new(move |py, context| {
             let Poll::Ready(why) = future.as_mut().poll(context) else { return Poll::Pending };
             let why = class(py, "Lost").and_then(|class| class.call1((losses::word(why),)));

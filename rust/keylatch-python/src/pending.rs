@@ -91,9 +91,9 @@ impl Pending {
     /// # Safety
     /// `guard` is a guard.
     pub(crate) unsafe fn upgrade(py: Python<'_>, guard: Bound<'_, PyAny>, timeout: Timeout) -> PyResult<Self> {
-        // SAFETY: the caller says so.
-        let mut upgrade =
-            Upgrading::begin(py, unsafe { GuardObject::from_raw(guard.as_ptr()) }, guard.unbind(), timeout)?;
+        // SAFETY: the caller promises a guard.
+        let object = unsafe { GuardObject::from_raw(guard.as_ptr()) };
+        let mut upgrade = Upgrading::begin(py, object, guard.unbind(), timeout)?;
         Ok(Self::new(move |py, context| {
             // SAFETY: a guard, which the upgrade keeps alive.
             let guard = unsafe { GuardObject::from_raw(upgrade.guard.as_ptr()) };

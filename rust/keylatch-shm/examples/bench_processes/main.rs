@@ -300,11 +300,10 @@ fn main() {
     }
 
     println!("\nhand-off to a sleeping process");
-    // SAFETY: the mutex was initialised, and each process unlocks what it locked.
-    let (lock, unlock) = (
-        || unsafe { assert_eq!(libc::pthread_mutex_lock(robust.0.at(0)), 0) },
-        || unsafe { assert_eq!(libc::pthread_mutex_unlock(robust.0.at(0)), 0) },
-    );
+    // SAFETY: the mutex was initialised before the processes began.
+    let lock = || unsafe { assert_eq!(libc::pthread_mutex_lock(robust.0.at(0)), 0) };
+    // SAFETY: each process unlocks what it locked.
+    let unlock = || unsafe { assert_eq!(libc::pthread_mutex_unlock(robust.0.at(0)), 0) };
     hand_off("pthread mutex, robust", times, lock, unlock);
     hand_off("keylatch", times, || keylatch_hand_off(&path, true), || keylatch_hand_off(&path, false));
 

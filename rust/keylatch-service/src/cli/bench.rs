@@ -179,7 +179,7 @@ impl Caller {
 async fn free(args: &BenchArgs, (clients, time): (usize, Duration)) -> Result<Vec<Row>, ClientError> {
     const KINDS: [Work; 3] = [Work::Empty, Work::Lock, Work::Pair];
     let begun = Instant::now();
-    let time = time * KINDS.len() as u32;
+    let time = time.saturating_mul(KINDS.len() as u32);
     let mut tasks = Vec::new();
     for client in 0..clients {
         let mut caller = Caller::open(args.client.http()?).await?;

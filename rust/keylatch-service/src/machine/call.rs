@@ -29,7 +29,7 @@ pub struct SessionName {
 
 impl fmt::Display for SessionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.epoch, self.number)
+        f.write_str(&super::grant::pair_text(self.epoch, self.number))
     }
 }
 

@@ -245,19 +245,11 @@ fn not_granted(session: SessionName, answer: &Answer) -> Problem {
     }
 }
 
-/// A session or a grant as its `to_string` gives it, in a quarter of the time.
-fn pair(left: u64, right: u64) -> String {
-    let mut text = left.to_string();
-    text.push('.');
-    text.push_str(&right.to_string());
-    text
-}
-
 /// What became of a number, as JSON.
 pub(super) fn request_body(session: SessionName, number: u64, answer: &Answer, valid: Duration) -> RequestBody {
     let state = |state: &'static str| RequestBody {
         epoch: session.epoch,
-        session: pair(session.epoch, session.number),
+        session: session.to_string(),
         request_id: number,
         state: state.into(),
         grant: None,
@@ -268,7 +260,7 @@ pub(super) fn request_body(session: SessionName, number: u64, answer: &Answer, v
         reason: None,
     };
     let with_grant = |word, grant: crate::machine::Grant| RequestBody {
-        grant: Some(pair(grant.epoch, grant.fence)),
+        grant: Some(grant.to_string()),
         fence: Some(grant.fence),
         ..state(word)
     };

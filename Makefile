@@ -364,9 +364,8 @@ bench-processes: need-rust ## locks between processes: keylatch beside the syste
 	@$(CARGO) run --release -p keylatch-shm --example bench_processes -- $(ARGS)
 
 bench-etcd: need-rust need-python ## locks between machines beside raw requests of the same client, one and three members (ROUNDS=400)
-	@ROUNDS="$(ROUNDS)" $(CARGO) test --quiet --release -p keylatch-etcd --lib bench:: -- --ignored --nocapture
+	@ROUNDS=$(or $(ROUNDS),400) $(CARGO) test --quiet --release -p keylatch-etcd --lib bench:: -- --ignored --nocapture
 
-ROUNDS ?= 400
 .PHONY: bench-etcd
 
 bench-c: need-rust need-cc ## a pair through the C library, beside the Rust pair and what C and C++ have, in half a minute

@@ -62,8 +62,8 @@ def apply(path, *words):
 def cargo(kind, *more):
     """Runs `cargo test` for a kind of check; returns its status and output, or None for the status if it hangs."""
     model = kind.endswith("-model")
-    # Dependencies are the same in both trees, so they are built once.
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(ROOT / ("target-loom" if model else "target")), RUST_BACKTRACE="0")
+    # In the tree's own folder, cargo would take a program with a fault for the one without.
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(COPY / ("target-loom" if model else "target")), RUST_BACKTRACE="0")
     environment |= {"RUSTFLAGS": "--cfg loom"} if model else {}
     command = [os.environ.get("CARGO", "cargo"), "test", "--quiet", *KINDS[kind][0], *more]
     # In a session of its own, so that a test that hangs ends with cargo.

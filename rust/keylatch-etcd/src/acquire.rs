@@ -5,7 +5,7 @@
 //! dropped, which is how a wait is cancelled.
 
 use crate::client::{Answer, CallError, Signal};
-use crate::entry::{Created, Entries, Marker, Place, Replaced, Wish};
+use crate::entry::{Created, Creation, Entries, Place, Replaced, Wish};
 use crate::error::EtcdError;
 use crate::hold::{Hold, remove};
 use crate::session::Session;
@@ -50,7 +50,7 @@ pub(crate) async fn acquire_now(space: Arc<Space>, wish: Wish) -> Result<Hold, E
 pub(crate) struct Attempt {
     space: Arc<Space>,
     entries: Entries,
-    marker: Marker,
+    creation: Creation,
     /// Whether a creation was sent more than once.
     is_repeated: bool,
     /// The epoch that the creation compared.
@@ -62,7 +62,7 @@ pub(crate) struct Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.is_over {
-            remove(&self.space, self.entries.clone(), self.marker);
+            remove(&self.space, self.entries.clone(), self.creation);
         }
     }
 }
@@ -70,14 +70,8 @@ impl Drop for Attempt {
 impl Attempt {
     pub(crate) fn new(space: &Arc<Space>, session: Arc<Session>, wish: &Wish) -> Self {
         let entries = Entries::new(space, session, wish);
-        // Until the creation is answered, a copy of it may arrive after the removal.
-        let marker = Marker::Leave;
-        Self { space: Arc::clone(space), entries, marker, epoch: space.epoch(), is_repeated: false, is_over: false }
-    }
-
-    fn answered(&mut self, answer: &Answer<TxnResponse>) {
-        self.is_repeated |= answer.is_repeated;
-        self.marker = if self.is_repeated { Marker::Leave } else { Marker::None };
+        let creation = Creation::UnderWay;
+        Self { space: Arc::clone(space), entries, creation, epoch: space.epoch(), is_repeated: false, is_over: false }
     }
 
     /// The hold; nothing if the entries were lost and a new attempt has to be made.
@@ -115,23 +109,19 @@ impl Attempt {
         loop {
             self.epoch = self.space.epoch();
             let request = self.entries.creation_alone(&self.space, &self.epoch, replaced);
-            let answer = match self.ask(request).await? {
-                Ok(answer) => answer,
-                Err(error) => return Some(Err(error)),
-            };
-            self.answered(&answer);
-            match self.entries.created(&answer.body) {
-                Created::At(place) => return self.hold(place.revision),
-                Created::Before(revision) => return self.hold(revision),
-                Created::Busy => {
-                    self.is_over = self.marker == Marker::None;
+            match self.ask_to_create(request).await? {
+                Ok(Created::At(place)) => return self.hold(place.revision),
+                Ok(Created::Before(revision)) => return self.hold(revision),
+                Ok(Created::Busy) => {
+                    self.is_over = self.creation == Creation::Done;
                     return Some(Err(EtcdError::WouldBlock { key: wish.key() }));
                 }
-                Created::OtherEpoch => {
-                    if let Err(error) = self.space.read_epoch().await {
+                Ok(other) => {
+                    if let Err(error) = self.after(&other).await? {
                         return Some(Err(error));
                     }
                 }
+                Err(error) => return Some(Err(error)),
             }
         }
     }
@@ -140,22 +130,56 @@ impl Attempt {
         loop {
             self.epoch = self.space.epoch();
             let request = self.entries.creation(&self.space, &self.epoch);
-            let answer = match self.ask(request).await? {
-                Ok(answer) => answer,
-                Err(error) => return Some(Err(error)),
-            };
-            self.answered(&answer);
-            match self.entries.created(&answer.body) {
-                Created::At(place) => return Some(Ok(place)),
+            match self.ask_to_create(request).await? {
+                Ok(Created::At(place)) => return Some(Ok(place)),
                 // An answer was lost. The entries know their revision; what is older is read by it.
-                Created::Before(revision) => return self.look(revision).await,
-                Created::OtherEpoch | Created::Busy => {
-                    if let Err(error) = self.space.read_epoch().await {
+                Ok(Created::Before(revision)) => return self.look(revision).await,
+                Ok(other) => {
+                    if let Err(error) = self.after(&other).await? {
                         return Some(Err(error));
                     }
                 }
+                Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    /// Sends a creation.
+    async fn ask_to_create(&mut self, request: TxnRequest) -> Option<Result<Created, EtcdError>> {
+        // Until it is answered, it may be carried out after the removal. That goes for each that is sent.
+        self.creation = Creation::UnderWay;
+        match self.space.client.txn(request).await {
+            Ok(answer) => {
+                self.is_repeated |= answer.is_repeated;
+                if !self.is_repeated {
+                    self.creation = Creation::Done;
+                }
+                Some(Ok(self.entries.created(&answer.body, &self.epoch)))
+            }
+            Err(CallError::NoLease) => self.lease_over(),
+            Err(CallError::Refused(error)) => {
+                // Nothing was created, so there is nothing to remove.
+                self.is_over = !self.is_repeated;
+                Some(Err(error))
+            }
+            Err(CallError::Failed(error)) => Some(Err(error)),
+        }
+    }
+
+    /// Prepares for another creation after one that did not happen.
+    ///
+    /// Nothing if it takes a new attempt.
+    async fn after(&self, created: &Created) -> Option<Result<(), EtcdError>> {
+        match created {
+            Created::OtherEpoch => Some(self.space.read_epoch().await),
+            Created::NoFloor => self.lease_over(),
+            _ => None,
+        }
+    }
+
+    fn lease_over<T>(&self) -> Option<T> {
+        self.entries.session.end();
+        None
     }
 
     /// The place of the entries.
@@ -173,11 +197,8 @@ impl Attempt {
     async fn ask(&self, request: TxnRequest) -> Option<Result<Answer<TxnResponse>, EtcdError>> {
         match self.space.client.txn(request).await {
             Ok(answer) => Some(Ok(answer)),
-            Err(CallError::NoLease) => {
-                self.entries.session.end();
-                None
-            }
-            Err(CallError::Failed(error)) => Some(Err(error)),
+            Err(CallError::NoLease) => self.lease_over(),
+            Err(CallError::Refused(error) | CallError::Failed(error)) => Some(Err(error)),
         }
     }
 
@@ -192,6 +213,6 @@ impl Attempt {
             return Some(Err(EtcdError::Server { problem }));
         };
         self.is_over = true;
-        Some(Ok(Hold::new(Arc::clone(&self.space), self.entries.clone(), self.marker, (fence, revision))))
+        Some(Ok(Hold::new(Arc::clone(&self.space), self.entries.clone(), self.creation, (fence, revision))))
     }
 }

@@ -44,7 +44,7 @@ fn raw(core: &Core, number: usize, puts: &mut Vec<Duration>, deletes: &mut Vec<D
         let space = core.space();
         core.wait_for(async move { Ok(space.client.txn(request).await?.body.succeeded) }).expect("put")
     });
-    timed(deletes, || core.wait_for(async move { Ok(space.client.delete(key).await?.deleted) }).expect("deleted"));
+    timed(deletes, || core.wait_for(async move { Ok(space.client.delete(key).await?.body.deleted) }).expect("deleted"));
 }
 
 struct Times {

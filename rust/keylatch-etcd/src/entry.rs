@@ -1,5 +1,6 @@
 //! The entries of one acquisition, and the transactions about them.
 
+use crate::error::EtcdError;
 use crate::layout::{self, Layout};
 use crate::session::Session;
 use crate::space::{Epoch, Space};
@@ -56,7 +57,10 @@ impl Entry {
 #[derive(Debug, Clone)]
 pub(crate) struct Entries {
     entries: Vec<Entry>,
-    marker: Vec<u8>,
+    /// The number of the acquisition, which the names have, too.
+    number: u64,
+    /// Where the greatest number stands that may not create anything any more.
+    floor: Vec<u8>,
     pub(crate) session: Arc<Session>,
 }
 
@@ -88,6 +92,10 @@ pub(crate) enum Created {
     OtherEpoch,
     /// Another is in the way, and the creation was only to happen without.
     Busy,
+    /// The number is below the floor, which another acquisition has raised.
+    Spent,
+    /// The floor is gone, and so may be everything else of the lease.
+    NoFloor,
 }
 
 impl Entries {
@@ -103,7 +111,20 @@ impl Entries {
             }
         };
         let entries = wish.keys.iter().map(entry).collect();
-        Self { entries, marker: space.layout.marker(session.lease, number), session }
+        Self { entries, number, floor: space.layout.floor(session.lease), session }
+    }
+
+    /// Holds while this acquisition may create its entries.
+    fn is_above_floor(&self) -> Compare {
+        Compare::value_below(self.floor.clone(), Layout::floor_value(self.number))
+    }
+
+    /// Reads why a creation did not happen: own first entry, floor, epoch.
+    fn reasons(&self, space: &Space) -> [RequestOp; 3] {
+        let first = RangeRequest { keys_only: true, ..RangeRequest::key(self.entries[0].name.clone()) };
+        let others = [self.floor.clone(), space.layout.epoch()].map(RangeRequest::key);
+        let [floor, epoch] = others.map(RequestOp::range);
+        [RequestOp::range(first), floor, epoch]
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
@@ -116,7 +137,7 @@ impl Entries {
 
     /// Creates the entries at the end of their queues, all in one revision.
     pub(crate) fn creation(&self, space: &Space, epoch: &Epoch) -> TxnRequest {
-        let compare = self.is_absent().chain([Compare::created_at(self.marker.clone(), 0), space.same_epoch(epoch)]);
+        let compare = self.is_absent().chain([self.is_above_floor(), space.same_epoch(epoch)]);
         // The ranges come first: they show what was there before.
         let ranges = self.entries.iter().map(|entry| {
             RequestOp::range(RangeRequest {
@@ -130,7 +151,7 @@ impl Entries {
         TxnRequest {
             compare: compare.collect(),
             success: ranges.chain(self.puts()).collect(),
-            failure: vec![self.look_at_first()],
+            failure: self.reasons(space).into(),
         }
     }
 
@@ -139,8 +160,7 @@ impl Entries {
     /// An entry that they replace is not in the way. It goes in the same step, or stays as it was.
     pub(crate) fn creation_alone(&self, space: &Space, epoch: &Epoch, replaced: Option<&Replaced>) -> TxnRequest {
         // All are created in one step, so the first speaks for all.
-        let own =
-            self.is_absent().take(1).chain([Compare::created_at(self.marker.clone(), 0), space.same_epoch(epoch)]);
+        let own = self.is_absent().take(1).chain([self.is_above_floor(), space.same_epoch(epoch)]);
         let free = self.entries.iter().map(|entry| match replaced {
             Some(own) if own.name.starts_with(&entry.conflicting) => {
                 Compare::only_below(&entry.conflicting, own.revision)
@@ -148,17 +168,10 @@ impl Entries {
             _ => Compare::none_below(&entry.conflicting),
         });
         let delete = replaced.map(|own| RequestOp::delete(own.name.clone()));
-        let looks = self.entries.iter().map(|entry| {
-            RequestOp::range(RangeRequest {
-                limit: 1,
-                keys_only: true,
-                ..RangeRequest::prefix(entry.conflicting.clone())
-            })
-        });
         TxnRequest {
             compare: own.chain(free).collect(),
             success: delete.into_iter().chain(self.puts()).collect(),
-            failure: std::iter::once(self.look_at_first()).chain(looks).collect(),
+            failure: self.reasons(space).into(),
         }
     }
 
@@ -167,23 +180,24 @@ impl Entries {
         self.entries.iter().map(move |entry| RequestOp::put(entry.name.clone(), entry.value.clone(), lease))
     }
 
-    fn look_at_first(&self) -> RequestOp {
-        RequestOp::range(RangeRequest { keys_only: true, ..RangeRequest::key(self.entries[0].name.clone()) })
-    }
-
-    /// Reads what a creation did.
-    pub(crate) fn created(&self, answer: &TxnResponse) -> Created {
+    /// Reads what a creation did that compared this epoch.
+    pub(crate) fn created(&self, answer: &TxnResponse, epoch: &Epoch) -> Created {
         let revision = answer.header.map_or(0, |header| header.revision);
         if answer.succeeded {
             let before = answer.responses.iter().filter_map(|response| response.kvs().first());
             let predecessors = before.map(|kv| kv.key.clone()).collect();
             return Created::At(Place { revision, read_at: revision, predecessors });
         }
-        if let Some(own) = answer.responses.first().and_then(|own| own.kvs().first()) {
-            return Created::Before(own.create_revision);
+        let found = |at: usize| answer.responses.get(at).and_then(|found| found.kvs().first());
+        let [own, floor, present] = [0, 1, 2].map(found);
+        match (own, floor) {
+            (Some(own), _) => Created::Before(own.create_revision),
+            (None, None) => Created::NoFloor,
+            (None, Some(floor)) if floor.value >= Layout::floor_value(self.number) => Created::Spent,
+            (None, Some(_)) if !epoch.is(present.map(|kv| kv.value.as_slice())) => Created::OtherEpoch,
+            // What else was compared is that nothing stands before the entries.
+            (None, Some(_)) => Created::Busy,
         }
-        let is_busy = answer.responses.iter().skip(1).any(|found| !found.kvs().is_empty());
-        if is_busy { Created::Busy } else { Created::OtherEpoch }
     }
 
     /// Reads what is older, if the own entries are there and the epoch is this one.
@@ -243,26 +257,50 @@ impl Entries {
         };
         let ahead = |entry: &Entry| Entry { name: entry.name_ahead(), ahead: None, ..entry.clone() };
         let entries = self.entries.iter().map(ahead).collect();
-        Some((Self { entries, marker: self.marker.clone(), session: Arc::clone(&self.session) }, revision))
+        Some((Self { entries, ..self.clone() }, revision))
     }
 
     /// Removes the entries.
     ///
-    /// A marker stays where a copy of the creation may still be under way.
-    pub(crate) fn removal(&self, marker: Marker) -> TxnRequest {
-        let mut success: Vec<_> = self.names().map(|name| RequestOp::delete(name.to_vec())).collect();
-        if marker == Marker::Leave {
-            success.push(RequestOp::put(self.marker.clone(), Vec::new(), self.session.lease));
+    /// Where a copy of the creation may still be under way, the floor is raised to its number. It is never lowered: a
+    /// removal may come late itself.
+    pub(crate) fn removal(&self, creation: Creation) -> TxnRequest {
+        let deletions: Vec<_> = self.names().map(|name| RequestOp::delete(name.to_vec())).collect();
+        match creation {
+            Creation::Done => TxnRequest { success: deletions, ..TxnRequest::default() },
+            Creation::UnderWay => {
+                let floor = RequestOp::put(self.floor.clone(), Layout::floor_value(self.number), self.session.lease);
+                let success = deletions.iter().cloned().chain([floor]).collect();
+                TxnRequest { compare: vec![self.is_above_floor()], success, failure: deletions }
+            }
         }
-        TxnRequest { success, ..TxnRequest::default() }
+    }
+
+    /// What a removal found that deleted so much, or the first copy of it.
+    pub(crate) fn removed(&self, deleted: i64, is_repeated: bool) -> Removed {
+        let is_all = usize::try_from(deleted) == Ok(self.entries.len());
+        if is_all || is_repeated { Removed::Found } else { Removed::Missing }
     }
 }
 
-/// What a removal leaves behind.
+/// What is known of a creation when its entries are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Marker {
-    /// Nothing: the creation was answered at its first attempt.
-    None,
-    /// A key that a creation which arrives late finds, and then creates nothing.
-    Leave,
+pub(crate) enum Creation {
+    /// It was answered at its first attempt.
+    Done,
+    /// A copy of it may be carried out later.
+    UnderWay,
+}
+
+/// What a removal found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// The entries.
+    Found,
+    /// Not all of the entries: they were removed by another.
+    Missing,
+    /// The end of the lease, which removes them, too.
+    LeaseOver,
+    /// A server that refuses it; the lease was given up.
+    Refused(EtcdError),
 }

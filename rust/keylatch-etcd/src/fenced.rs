@@ -5,8 +5,10 @@
 //! example `file_store` is one in a directory.
 
 use std::fmt::Display;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// What a store did with a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +44,21 @@ pub trait FencedStore {
 /// # Errors
 /// The first thing that a holder of locks could not rely on.
 pub fn check_store<S: FencedStore + Sync>(store: &S) -> Result<(), String> {
-    let run = std::process::id();
+    let run = run_name();
     one_after_the_other(store, &format!("keylatch-check-{run}-turns"), &format!("keylatch-check-{run}-other"))?;
     at_a_time(store, &format!("keylatch-check-{run}-crowd"))
+}
+
+/// A name that no other run has, on this machine or another.
+///
+/// The number of a process is used again, and containers have the same ones.
+fn run_name() -> String {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // The keys of a hasher are random.
+    let random = RandomState::new().hash_one((run, since));
+    format!("{random:016x}-{:x}-{run}", since.as_nanos())
 }
 
 fn one_after_the_other<S: FencedStore>(store: &S, name: &str, other: &str) -> Result<(), String> {
@@ -165,6 +179,12 @@ mod tests {
         fn read(&self, name: &str) -> Result<Option<Vec<u8>>, &'static str> {
             Ok(self.names.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(|stored| stored.1.clone()))
         }
+    }
+
+    #[test]
+    fn check_may_run_twice_on_one_store() {
+        let store = Memory { names: Mutex::default(), fault: Fault::None };
+        assert_eq!((check_store(&store), check_store(&store)), (Ok(()), Ok(())));
     }
 
     #[test]

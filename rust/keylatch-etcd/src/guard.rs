@@ -1,7 +1,7 @@
 //! What a caller has while it holds locks.
 
 use crate::core::Core;
-use crate::entry::Wish;
+use crate::entry::{Removed, Wish};
 use crate::error::EtcdError;
 use crate::hold::Hold;
 use keylatch::{Mode, ObjectKey};
@@ -83,13 +83,12 @@ impl LockGuard {
     /// The wait ends with the lease, which ends without contact.
     ///
     /// # Errors
-    /// [`EtcdError::Lost`] if it was not held any more.
+    /// [`EtcdError::Lost`] if it was not held any more; what the server refuses, and then the lease of the process is given
+    /// up with all its locks; [`EtcdError::Forked`].
     pub async fn release(self) -> Result<(), EtcdError> {
         let (was_valid, key) = (self.is_valid(), self.key());
-        if let Some(released) = self.hold.release() {
-            let _ = released.await;
-        }
-        if was_valid { Ok(()) } else { Err(EtcdError::Lost { key }) }
+        let Some(removing) = self.hold.release() else { return Err(EtcdError::Forked) };
+        released(removing.await.ok(), was_valid, key)
     }
 
     /// The same for threads; the time is how long it waits for the answer.
@@ -97,19 +96,30 @@ impl LockGuard {
     /// The release goes on after it.
     ///
     /// # Errors
-    /// [`EtcdError::Lost`] if it was not held any more; [`EtcdError::Timeout`].
+    /// As [`release`](Self::release); [`EtcdError::Timeout`].
     pub fn release_blocking(self, timeout: Duration) -> Result<(), EtcdError> {
         let (was_valid, key) = (self.is_valid(), self.key());
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let Some(released) = self.hold.release() else { return Err(EtcdError::Forked) };
+        let Some(removing) = self.hold.release() else { return Err(EtcdError::Forked) };
         self.core.spawn(async move {
-            let _ = released.await;
-            let _ = sender.send(());
+            let _ = sender.send(removing.await.ok());
         });
-        if receiver.recv_timeout(timeout) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            return Err(EtcdError::Timeout { key, waited: timeout });
+        match receiver.recv_timeout(timeout) {
+            Ok(removed) => released(removed, was_valid, key),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Err(EtcdError::Timeout { key, waited: timeout }),
+            // The runtime was stopped.
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => released(None, was_valid, key),
         }
-        if was_valid { Ok(()) } else { Err(EtcdError::Lost { key }) }
+    }
+}
+
+/// What the caller of a release hears.
+fn released(removed: Option<Removed>, was_valid: bool, key: ObjectKey) -> Result<(), EtcdError> {
+    match removed {
+        Some(Removed::Refused(error)) => Err(error),
+        Some(Removed::Missing) => Err(EtcdError::Lost { key }),
+        Some(Removed::Found | Removed::LeaseOver) | None if was_valid => Ok(()),
+        Some(Removed::Found | Removed::LeaseOver) | None => Err(EtcdError::Lost { key }),
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is held, how its loss is noticed, and how it is given back.
 
-use crate::client::{CallError, Signal};
-use crate::entry::{Entries, Marker, Replaced};
+use crate::client::{CallError, Client, Signal};
+use crate::entry::{Creation, Entries, Removed, Replaced};
+use crate::error::EtcdError;
 use crate::space::Space;
-use crate::wire::{RangeRequest, RequestOp, TxnRequest};
+use crate::wire::{RangeRequest, RequestOp, ResponseOp, TxnRequest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,7 +21,7 @@ const WATCHED_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct Hold {
     space: Arc<Space>,
     entries: Entries,
-    marker: Marker,
+    creation: Creation,
     fence: u64,
     revision: i64,
     loss: Arc<Loss>,
@@ -36,7 +37,7 @@ struct Loss {
 }
 
 impl Hold {
-    pub(crate) fn new(space: Arc<Space>, entries: Entries, marker: Marker, (fence, revision): (u64, i64)) -> Self {
+    pub(crate) fn new(space: Arc<Space>, entries: Entries, creation: Creation, (fence, revision): (u64, i64)) -> Self {
         let loss = Arc::new(Loss::default());
         let watching = {
             let (space, entries, loss) = (Arc::clone(&space), entries.clone(), Arc::clone(&loss));
@@ -48,13 +49,15 @@ impl Hold {
                 loss.notify.notify_waiters();
             })
         };
-        Self { space, entries, marker, fence, revision, loss, watching, is_released: false }
+        Self { space, entries, creation, fence, revision, loss, watching, is_released: false }
     }
 
     /// Whether it is held: by our own clock, and as far as the server has said.
+    ///
+    /// Never in a forked child: the hold is the parent's.
     pub(crate) fn is_valid(&self) -> bool {
         // Pairs with: the store of the watching task.
-        !self.loss.is_lost.load(Ordering::Acquire) && self.entries.session.is_valid()
+        !self.loss.is_lost.load(Ordering::Acquire) && self.entries.session.is_valid() && !self.space.is_forked()
     }
 
     pub(crate) fn fence(&self) -> u64 {
@@ -92,14 +95,14 @@ impl Hold {
         // A copy of the request finds no exclusive entries, and changes nothing.
         let downgraded = self.entries.downgraded(&answer.body);
         Ok(downgraded.map(|(entries, revision)| {
-            Self::new(Arc::clone(&self.space), entries, self.marker, (self.fence, revision))
+            Self::new(Arc::clone(&self.space), entries, self.creation, (self.fence, revision))
         }))
     }
 
     /// Gives the entries back; the task ends when the server has answered.
-    pub(crate) fn release(mut self) -> Option<JoinHandle<()>> {
+    pub(crate) fn release(mut self) -> Option<JoinHandle<Removed>> {
         self.is_released = true;
-        remove(&self.space, self.entries.clone(), self.marker)
+        remove(&self.space, self.entries.clone(), self.creation)
     }
 }
 
@@ -111,44 +114,74 @@ impl Drop for Hold {
         }
         self.watching.abort();
         if !self.is_released {
-            remove(&self.space, self.entries.clone(), self.marker);
+            remove(&self.space, self.entries.clone(), self.creation);
         }
     }
 }
 
+/// As often as a server may refuse a removal before the lease is given up.
+///
+/// With the pauses between, that is some seconds.
+const REFUSALS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// Removes entries; repeats until the server has answered or the lease is over.
 ///
 /// Nothing in a forked child: the entries are the parent's.
-pub(crate) fn remove(space: &Arc<Space>, entries: Entries, marker: Marker) -> Option<JoinHandle<()>> {
+pub(crate) fn remove(space: &Arc<Space>, entries: Entries, creation: Creation) -> Option<JoinHandle<Removed>> {
     if space.is_forked() {
         return None;
     }
     let client = Arc::clone(&space.client);
     Some(space.runtime.spawn(async move {
-        let removal = async {
-            loop {
-                let mut names = entries.names();
-                let done = match (names.next(), names.next(), marker) {
-                    (Some(only), None, Marker::None) => client.delete(only.to_vec()).await.map(drop),
-                    _ => client.txn(entries.removal(marker)).await.map(drop),
-                };
-                match done {
-                    Ok(()) | Err(CallError::NoLease) => return,
-                    // A full database refuses the marker, but no deletion.
-                    Err(CallError::Failed(_)) if marker == Marker::Leave => {
-                        let _ = client.txn(entries.removal(Marker::None)).await;
-                    }
-                    Err(CallError::Failed(_)) => {}
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        };
         tokio::select! {
-            () = removal => {}
+            removed = removal(&client, &entries, creation) => removed,
             // What is attached to the lease goes with it.
-            () = entries.session.ended() => {}
+            () = entries.session.ended() => Removed::LeaseOver,
         }
     }))
+}
+
+async fn removal(client: &Client, entries: &Entries, creation: Creation) -> Removed {
+    let mut refusals = 0;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match sent(client, entries, creation).await.map_err(CallError::problem) {
+            Ok(removed) => return removed,
+            Err(None) => return Removed::LeaseOver,
+            // A full database does not take the floor, but each deletion. The floor has to wait.
+            Err(Some(EtcdError::NoSpace)) if creation == Creation::UnderWay => {
+                let _ = client.txn(entries.removal(Creation::Done)).await;
+            }
+            Err(Some(error)) => {
+                refusals += 1;
+                if refusals == REFUSALS {
+                    // Entries that nothing else removes would keep others out for as long as the process lives.
+                    entries.session.end();
+                    return Removed::Refused(error);
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Sends a removal.
+async fn sent(client: &Client, entries: &Entries, creation: Creation) -> Result<Removed, CallError> {
+    let mut names = entries.names();
+    match (names.next(), names.next(), creation) {
+        (Some(only), None, Creation::Done) => {
+            let answer = client.delete(only.to_vec()).await?;
+            Ok(entries.removed(answer.body.deleted, answer.is_repeated))
+        }
+        _ => {
+            let answer = client.txn(entries.removal(creation)).await?;
+            let deleted = answer.body.responses.iter().filter_map(ResponseOp::deleted).sum();
+            Ok(entries.removed(deleted, answer.is_repeated))
+        }
+    }
 }
 
 /// Returns when one of the entries is gone.

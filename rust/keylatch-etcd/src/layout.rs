@@ -6,7 +6,7 @@
 //! keylatch/1/<namespace>/q/<hash>/r<lease><number>  a shared entry
 //! keylatch/1/<namespace>/q/<hash>/w<lease><number>  an exclusive entry
 //! keylatch/1/<namespace>/q/<hash>/0r<lease><number> a shared entry that was exclusive; ahead of all that wait
-//! keylatch/1/<namespace>/x/<lease><number>          says that this acquisition is over, to a creation that comes late
+//! keylatch/1/<namespace>/x/<lease>                  acquisitions of the lease up to this number create nothing any more
 //! ```
 
 use crate::wire::RangeRequest;
@@ -48,8 +48,13 @@ impl Layout {
         format!("{}m/", self.prefix).into_bytes()
     }
 
-    pub(crate) fn marker(&self, lease: i64, number: u64) -> Vec<u8> {
-        format!("{}x/{lease:016x}{number:016x}", self.prefix).into_bytes()
+    pub(crate) fn floor(&self, lease: i64) -> Vec<u8> {
+        format!("{}x/{lease:016x}", self.prefix).into_bytes()
+    }
+
+    /// The value of a floor: in the order of the numbers, as etcd compares bytes.
+    pub(crate) fn floor_value(number: u64) -> Vec<u8> {
+        format!("{number:016x}").into_bytes()
     }
 
     /// Where the entries of a key begin, with a `/` at the end.
@@ -243,7 +248,7 @@ mod tests {
     fn foreign_ranges_leave_out_own_keys() {
         let layout = Layout::new("n");
         let queue = layout.queue(KeyRef::new("a", "b"));
-        let own = [layout.epoch(), layout.member(1), layout.marker(1, 1), Layout::entry(&queue, Mode::Shared, 1, 1)];
+        let own = [layout.epoch(), layout.member(1), layout.floor(1), Layout::entry(&queue, Mode::Shared, 1, 1)];
         let inside =
             |key: &[u8]| layout.foreign().iter().any(|r| r.key.as_slice() <= key && key < r.range_end.as_slice());
         assert!(own.iter().all(|key| !inside(key)));

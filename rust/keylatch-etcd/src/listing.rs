@@ -83,8 +83,10 @@ async fn read_all(space: &Space, prefix: Vec<u8>) -> Result<Vec<KeyValue>, EtcdE
     let mut all = Vec::new();
     loop {
         let page = space.client.range(request.clone()).await?;
-        // The later pages are of the same moment.
-        request.revision = page.header.map_or(0, |header| header.revision);
+        // The later pages are of the same moment. Their headers name the present one.
+        if request.revision == 0 {
+            request.revision = page.header.map_or(0, |header| header.revision);
+        }
         let is_last = !page.more;
         all.extend(page.kvs);
         match all.last() {

@@ -86,7 +86,8 @@ impl EtcdLocks {
     /// Without one, requests wait for the next.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.core.space().session_now().is_some()
+        let space = self.core.space();
+        !space.is_forked() && space.session_now().is_some()
     }
 
     /// Ends all holds and waits of this process.

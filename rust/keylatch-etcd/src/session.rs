@@ -108,31 +108,40 @@ impl Keeper {
                 _ = closed.wait_for(|closed| *closed) => true,
             };
             session.end();
-            self.present.send_replace(if is_closed { Present::Closed } else { Present::Between });
-            // The old lease is revoked before a new one is used: what was created under it, or still comes, must not
-            // be taken for something of the new one.
-            while let Err(CallError::Failed(_)) = self.client.revoke_lease(session.lease).await {
-                if is_closed {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
             if is_closed {
+                self.present.send_replace(Present::Closed);
+                // Once the lease is over there is nothing left to revoke.
+                let _ = tokio::time::timeout(session.remaining(), self.client.revoke_lease(session.lease)).await;
                 return;
             }
-            self.client.forget_cluster();
-            session = loop {
-                match self.grant(session.number + 1).await {
-                    Ok(session) => break session,
-                    // No error here reaches a caller: those who wait have their own time.
-                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-                }
-                if *closed.borrow() {
+            self.present.send_replace(Present::Between);
+            tokio::select! {
+                next = self.replace(&session) => session = next,
+                // Those who wait for a session end here: in an outage there may never be one.
+                _ = closed.wait_for(|closed| *closed) => {
                     self.present.send_replace(Present::Closed);
                     return;
                 }
-            };
+            }
             self.present.send_replace(Present::Live(Arc::clone(&session)));
+        }
+    }
+
+    /// The session after one that has ended.
+    ///
+    /// No error here reaches a caller: those who wait have their own time.
+    async fn replace(&self, session: &Session) -> Arc<Session> {
+        // The old lease is revoked before a new one is used: what was created under it, or still comes, must not be taken
+        // for something of the new one.
+        while let Some(_error) = self.client.revoke_lease(session.lease).await.err().and_then(CallError::problem) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        self.client.forget_cluster();
+        loop {
+            match self.grant(session.number + 1).await {
+                Ok(session) => return session,
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
         }
     }
 
@@ -183,8 +192,10 @@ impl Keeper {
             return Err(EtcdError::TtlTooShort { asked: seconds(self.ttl), floor: seconds(granted.ttl) });
         }
         let session = Arc::new(Session::new(granted.id, number, end_of_lease(sent, granted.ttl)));
-        let member = RequestOp::put(self.layout.member(granted.id), layout::member_value(&self.label), granted.id);
-        self.client.txn(TxnRequest { success: vec![member], ..TxnRequest::default() }).await?;
+        let put = |key, value| RequestOp::put(key, value, granted.id);
+        let member = put(self.layout.member(granted.id), layout::member_value(&self.label));
+        let floor = put(self.layout.floor(granted.id), Layout::floor_value(0));
+        self.client.txn(TxnRequest { success: vec![member, floor], ..TxnRequest::default() }).await?;
         if session.is_valid() { Ok(session) } else { Err(EtcdError::Unreachable { endpoints: Vec::new() }) }
     }
 

@@ -32,6 +32,13 @@ pub(crate) struct Epoch {
     pub(crate) number: u64,
 }
 
+impl Epoch {
+    /// Whether the value in etcd says this epoch.
+    pub(crate) fn is(&self, value: Option<&[u8]>) -> bool {
+        self.value.as_deref() == value
+    }
+}
+
 impl Space {
     pub(crate) fn new(
         client: Arc<Client>,

@@ -25,6 +25,9 @@ use tonic_prost::ProstCodec;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// As often as one request asks for another login.
+const LOGINS: u32 = 5;
+
 /// A client of one cluster.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -49,15 +52,32 @@ pub(crate) struct Answer<R> {
 pub(crate) enum CallError {
     /// The lease that it names does not exist.
     NoLease,
+    /// The server refused the only copy: nothing was or will be done.
+    Refused(EtcdError),
     /// Another error.
     Failed(EtcdError),
+}
+
+impl CallError {
+    /// The error, unless the lease is what is missing.
+    pub(crate) fn problem(self) -> Option<EtcdError> {
+        match self {
+            Self::NoLease => None,
+            Self::Refused(error) | Self::Failed(error) => Some(error),
+        }
+    }
+}
+
+/// Whether a server that says so has not carried the request out.
+fn is_refusal(error: &EtcdError) -> bool {
+    matches!(error, EtcdError::NoSpace | EtcdError::NotPermitted { .. } | EtcdError::Login { .. })
 }
 
 impl From<CallError> for EtcdError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::NoLease => Self::Server { problem: "the lease does not exist".into() },
-            CallError::Failed(error) => error,
+            CallError::Refused(error) | CallError::Failed(error) => error,
         }
     }
 }
@@ -98,21 +118,20 @@ impl Client {
         Ok(self.call("/etcdserverpb.KV/Range", request).await?.body)
     }
 
-    pub(crate) async fn delete(&self, key: Vec<u8>) -> Result<DeleteRangeResponse, CallError> {
-        let request = DeleteRangeRequest { key, ..DeleteRangeRequest::default() };
-        Ok(self.call("/etcdserverpb.KV/DeleteRange", request).await?.body)
+    pub(crate) async fn delete(&self, key: Vec<u8>) -> Result<Answer<DeleteRangeResponse>, CallError> {
+        self.call("/etcdserverpb.KV/DeleteRange", DeleteRangeRequest { key, ..DeleteRangeRequest::default() }).await
     }
 
     /// Asks for a lease: one attempt, because the time counts from its beginning.
     ///
     /// Nothing without an answer.
     pub(crate) async fn grant_lease(&self, ttl: i64) -> Result<Option<LeaseGrantResponse>, CallError> {
-        let connection = self.channels.current();
+        let (connection, login) = (self.channels.current(), self.auth.number());
         let request = LeaseGrantRequest { ttl, id: 0 };
         match self.attempt(&connection, "/etcdserverpb.Lease/LeaseGrant", request).await {
             Ok(answer) => Ok(Some(answer)),
-            Err(status) if reason::is_stale_token(&status) => {
-                self.auth.forget();
+            Err(status) if self.has_stale_login(&status) => {
+                self.auth.forget(login);
                 Ok(None)
             }
             Err(status) if reason::is_transient(&status) => {
@@ -131,7 +150,7 @@ impl Client {
     ///
     /// Returns the seconds that it lasts, 0 if it does not exist, or nothing if there is no answer.
     pub(crate) async fn keep_alive(&self, id: i64) -> Option<i64> {
-        let connection = self.channels.current();
+        let (connection, login) = (self.channels.current(), self.auth.number());
         let answer = tokio::time::timeout(self.attempt, async {
             self.login(&connection).await?;
             let request = tokio_stream::once(LeaseKeepAliveRequest { id });
@@ -149,8 +168,8 @@ impl Client {
             Ok(answer) => Some(answer.ttl),
             Err(status) if status.code() == Code::NotFound => Some(0),
             Err(status) => {
-                if reason::is_stale_token(&status) {
-                    self.auth.forget();
+                if self.has_stale_login(&status) {
+                    self.auth.forget(login);
                 } else {
                     self.channels.move_on(&connection);
                 }
@@ -159,21 +178,28 @@ impl Client {
         }
     }
 
-    /// A stream of watches on a connection.
-    pub(super) async fn watch<S>(&self, on: &Connection, requests: S) -> Result<Streaming<WatchResponse>, Status>
+    /// A stream of watches on a connection, and the number of its login.
+    pub(super) async fn watch<S>(&self, on: &Connection, requests: S) -> Result<(Streaming<WatchResponse>, u64), Status>
     where
         S: Stream<Item = WatchRequest> + Send + 'static,
     {
-        self.login(on).await?;
+        let silent = |_| Err(Status::deadline_exceeded("no answer"));
+        tokio::time::timeout(self.attempt, self.login(on)).await.unwrap_or_else(silent)?;
+        let login = self.auth.number();
         let mut grpc = Grpc::new(on.channel.clone());
         grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
         let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
         let codec = ProstCodec::<WatchRequest, WatchResponse>::new();
         let answer = grpc.streaming(self.request(requests), path, codec).await;
-        if answer.as_ref().is_err_and(reason::is_stale_token) {
-            self.auth.forget();
+        if answer.as_ref().is_err_and(|status| self.has_stale_login(status)) {
+            self.auth.forget(login);
         }
-        Ok(answer?.into_inner())
+        Ok((answer?.into_inner(), login))
+    }
+
+    /// Asks for a login, unless there was one after this number.
+    pub(super) fn forget_login(&self, number: u64) {
+        self.auth.forget(number);
     }
 
     pub(super) async fn status(&self, on: &Connection) -> Result<StatusResponse, Status> {
@@ -196,11 +222,11 @@ impl Client {
         let mut is_repeated = false;
         let mut logins = 0;
         loop {
-            let connection = self.channels.current();
+            let (connection, login) = (self.channels.current(), self.auth.number());
             match self.attempt(&connection, path, request.clone()).await {
                 Ok(body) => return Ok(Answer { body, is_repeated }),
-                Err(status) if reason::is_stale_token(&status) && self.auth.user().is_some() && logins < 3 => {
-                    self.auth.forget();
+                Err(status) if self.has_stale_login(&status) && logins < LOGINS => {
+                    self.auth.forget(login);
                     logins += 1;
                 }
                 Err(status) if reason::is_transient(&status) => {
@@ -211,9 +237,20 @@ impl Client {
                     tokio::time::sleep(jittered(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Err(status) => return Err(self.explain(&status)),
+                Err(status) => {
+                    return Err(match self.explain(&status) {
+                        CallError::Failed(error) if !is_repeated && is_refusal(&error) => CallError::Refused(error),
+                        other => other,
+                    });
+                }
             }
         }
+    }
+
+    /// Whether another login may help.
+    fn has_stale_login(&self, status: &Status) -> bool {
+        let is_stale = reason::is_stale_token(status) || self.auth.is_off() && reason::is_login(status);
+        is_stale && self.auth.user().is_some()
     }
 
     /// Sends a request once.
@@ -242,12 +279,15 @@ impl Client {
 
     /// Gets a token, if there has to be one.
     async fn login(&self, on: &Connection) -> Result<(), Status> {
-        if let (true, Some((name, password))) = (self.auth.needs_token(), self.auth.user()) {
+        let Some((name, password)) = self.auth.user().filter(|_| self.auth.needs_token()) else { return Ok(()) };
+        let _turn = self.auth.turn.lock().await;
+        // Another request may have logged in meanwhile.
+        if self.auth.needs_token() {
             let request = AuthenticateRequest { name: name.clone(), password: password.clone() };
             match self.unary::<_, AuthenticateResponse>(on, "/etcdserverpb.Auth/Authenticate", request).await {
                 Ok(answer) => self.auth.keep(&answer.token),
                 // A cluster without authentication takes everyone.
-                Err(status) if status.message().contains("authentication is not enabled") => {}
+                Err(status) if status.message().contains("authentication is not enabled") => self.auth.turn_off(),
                 Err(status) => return Err(status),
             }
         }

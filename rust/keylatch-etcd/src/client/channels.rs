@@ -78,6 +78,11 @@ impl Channels {
     }
 }
 
+/// A connection that has been silent for this long is asked whether it is alive.
+///
+/// A server takes pings more often than every five seconds for an attack, as long as its operator sets nothing else.
+const PING_AFTER: Duration = Duration::from_secs(10);
+
 fn endpoint(config: &EtcdConfig, name: &str, attempt: Duration) -> Result<Endpoint, EtcdError> {
     let invalid = |setting, error: tonic::transport::Error| EtcdError::InvalidConfig {
         setting,
@@ -87,7 +92,12 @@ fn endpoint(config: &EtcdConfig, name: &str, attempt: Duration) -> Result<Endpoi
         .map_err(|error| invalid("endpoints", error))?
         .connect_timeout(attempt)
         .tcp_nodelay(true)
-        .tcp_keepalive(Some(Duration::from_secs(10)));
+        .tcp_keepalive(Some(Duration::from_secs(10)))
+        .http2_keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(attempt)
+        // Requests have a time limit of their own, so only a stream of watches needs this. Without a stream, etcd takes
+        // pings for an attack, and ends the connection.
+        .keep_alive_while_idle(false);
     if !name.starts_with("https://") {
         return Ok(endpoint);
     }

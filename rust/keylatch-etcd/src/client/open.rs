@@ -9,7 +9,7 @@ use tonic::Status;
 
 /// The oldest patch level of each minor version.
 ///
-/// Newer minor versions are all accepted.
+/// Older ones refuse a watch with an old login without saying why. Newer minor versions are all accepted.
 const OLDEST: [(u32, u32); 2] = [(4, 22), (5, 6)];
 
 impl Client {

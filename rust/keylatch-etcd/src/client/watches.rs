@@ -14,6 +14,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+/// The number of a watch that was not made.
+const NO_WATCH: i64 = -1;
+
 /// What a watch says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Signal {
@@ -98,9 +101,25 @@ impl Watches {
     }
 }
 
+/// The pause after a stream, and the longest after streams that were denied.
+const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How a stream ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// No watch can come any more.
+    Over,
+    /// The connection broke, or another one is in use now.
+    Broken,
+    /// The server denied a watch: the login of the stream is of no use any longer.
+    Denied,
+}
+
 /// One stream after the other, for as long as there may be watches.
 async fn run(client: Arc<Client>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut first = None;
+    let mut pause = PAUSE;
     loop {
         // The stream begins with a watch: without one, nothing has to be connected.
         while first.is_none() {
@@ -111,27 +130,29 @@ async fn run(client: Arc<Client>, mut commands: mpsc::UnboundedReceiver<Command>
             }
         }
         let mut watching = HashMap::new();
-        let is_over = stream(&client, &mut commands, first.take(), &mut watching).await;
+        let end = stream(&client, &mut commands, first.take(), &mut watching).await;
         for (_, sender) in watching.drain() {
             let _ = sender.send(Signal::Broken);
         }
-        if is_over {
-            return;
-        }
+        pause = match end {
+            End::Over => return,
+            End::Broken => PAUSE,
+            End::Denied => (pause * 2).min(LONGEST_PAUSE),
+        };
         // Owners read and watch again; a member that refuses streams is not to be asked without pause.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
 type Watching = HashMap<i64, mpsc::UnboundedSender<Signal>>;
 
-/// Whether no watch can come any more.
+/// Carries watches until the stream ends.
 async fn stream(
     client: &Client,
     commands: &mut mpsc::UnboundedReceiver<Command>,
     first: Option<Command>,
     watching: &mut Watching,
-) -> bool {
+) -> End {
     let connection = client.channels.current();
     let mut changes = client.channels.changes();
     let (requests, outgoing) = mpsc::unbounded_channel();
@@ -153,41 +174,59 @@ async fn stream(
     first.into_iter().for_each(|command| send(command, watching));
     let opening = client.watch(&connection, UnboundedReceiverStream::new(outgoing));
     tokio::pin!(opening);
-    let mut answers: Option<tonic::Streaming<WatchResponse>> = None;
+    let mut answers: Option<(tonic::Streaming<WatchResponse>, u64)> = None;
     loop {
         let has_moved = *changes.borrow_and_update() != connection.number;
         if has_moved {
-            return false;
+            return End::Broken;
         }
         tokio::select! {
             biased;
             _ = changes.changed() => {}
             opened = &mut opening, if answers.is_none() => match opened {
-                Ok(stream) => answers = Some(stream),
+                Ok(opened) => answers = Some(opened),
                 Err(_) => {
                     client.channels.move_on(&connection);
-                    return false;
+                    return End::Broken;
                 }
             },
-            answer = async { answers.as_mut().expect("guarded by the condition").message().await }, if answers.is_some() => match answer {
-                Ok(Some(answer)) => distribute(answer, watching),
-                Ok(None) | Err(_) => {
+            answer = next(&mut answers), if answers.is_some() => match answer {
+                Some((answer, login)) if is_denial(&answer) => {
+                    client.forget_login(login);
+                    return End::Denied;
+                }
+                Some((answer, _)) => distribute(answer, watching),
+                None => {
                     client.channels.move_on(&connection);
-                    return false;
+                    return End::Broken;
                 }
             },
             command = commands.recv() => match command {
                 Some(command) => send(command, watching),
-                None => return true,
+                None => return End::Over,
             },
         }
     }
 }
 
+/// The next answer of an open stream; nothing at its end.
+async fn next(answers: &mut Option<(tonic::Streaming<WatchResponse>, u64)>) -> Option<(WatchResponse, u64)> {
+    let (stream, login) = answers.as_mut()?;
+    let answer = stream.message().await.ok().flatten()?;
+    Some((answer, *login))
+}
+
+/// Whether the server did not make a watch.
+///
+/// It may name no watch, so that the owner cannot be found.
+fn is_denial(answer: &WatchResponse) -> bool {
+    answer.canceled && (answer.created || answer.watch_id == NO_WATCH)
+}
+
 fn distribute(answer: WatchResponse, watching: &mut Watching) {
     let id = answer.watch_id;
     if let Some(sender) = watching.get(&id) {
-        if answer.created && !answer.canceled {
+        if answer.created {
             let _ = sender.send(Signal::Begun(answer.header.map_or(i64::MAX, |header| header.revision)));
         }
         for signal in answer.events.into_iter().filter_map(signal) {

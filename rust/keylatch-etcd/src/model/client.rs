@@ -99,11 +99,11 @@ impl Setup {
             c.end_op();
             return;
         }
-        let marker = (c.tainted || unanswered) && !self.has(Fault::NoMarker);
+        let raise = (c.tainted || unanswered) && !self.has(Fault::NoFloor);
         let (seq, lease) = (c.seq, c.lease);
-        c.pending.push((seq, marker));
+        c.pending.push((seq, raise));
         c.end_op();
-        s.send(Message::Remove { id: (client, seq), lease, marker });
+        s.send(Message::Remove { id: (client, seq), lease, raise });
     }
 
     pub(super) fn lose(&self, s: &mut State, client: usize) {
@@ -219,11 +219,11 @@ impl Setup {
                 let waits = matches!(c.phase, Phase::Confirming | Phase::Creating(_));
                 if waits {
                     // What is left of it goes, and the operation begins again.
-                    let marker = !self.has(Fault::NoMarker);
+                    let raise = !self.has(Fault::NoFloor);
                     let (seq, lease) = (c.seq, c.lease);
-                    c.pending.push((seq, marker));
+                    c.pending.push((seq, raise));
                     c.rest();
-                    s.send(Message::Remove { id: *id, lease, marker });
+                    s.send(Message::Remove { id: *id, lease, raise });
                 }
             }
             Message::Downgraded { id } => {

@@ -27,8 +27,10 @@ pub(super) enum Fault {
     NoGate,
     /// A downgraded entry is a shared one like any other, behind those that wait.
     NotAhead,
-    /// The removal after an unanswered creation leaves no marker.
-    NoMarker,
+    /// The removal after an unanswered creation does not raise the floor.
+    NoFloor,
+    /// A removal that comes late lowers the floor.
+    FloorLowered,
     /// A creation without an answer counts as failed, and nothing is removed.
     UnknownIsFailure,
 }

@@ -41,6 +41,9 @@ fn setup(name: &str) -> Setup {
             0,
             Budget { losses: 1, retries: 1, ..none },
         ),
+        "cancellations" => {
+            of(vec![vec![cancelled(op(&[X])), cancelled(op(&[X]))]], 0, Budget { losses: 1, retries: 2, ..none })
+        }
         "readers" => of(vec![vec![op(&[S])], vec![op(&[S])], vec![op(&[X])]], 0, none),
         "deleted by hand" => {
             of(vec![vec![op(&[X])], vec![op(&[X])], vec![op(&[X])]], 0, Budget { deletions: 1, ..none })
@@ -64,11 +67,12 @@ fn setup(name: &str) -> Setup {
     }
 }
 
-const QUICK: [&str; 11] = [
+const QUICK: [&str; 12] = [
     "leases",
     "lost messages",
     "retries",
     "cancellation",
+    "cancellations",
     "readers",
     "deleted by hand",
     "store",
@@ -79,7 +83,7 @@ const QUICK: [&str; 11] = [
 ];
 
 /// Each fault, the search that notices it, and the promise that it breaks there.
-const NOTICED: [(Fault, &str, &str); 14] = [
+const NOTICED: [(Fault, &str, &str); 15] = [
     (Fault::NoConfirm, "deleted by hand", ALONE),
     (Fault::OlderIgnored, "readers", ALONE),
     (Fault::StoreUnchecked, "store", FENCED),
@@ -92,7 +96,8 @@ const NOTICED: [(Fault, &str, &str); 14] = [
     (Fault::BatchSplit, "batches", ENDS),
     (Fault::NoGate, "chunks", ENDS),
     (Fault::NotAhead, "downgrade", ALONE),
-    (Fault::NoMarker, "cancellation", KNOWN),
+    (Fault::NoFloor, "cancellation", KNOWN),
+    (Fault::FloorLowered, "cancellations", KNOWN),
     (Fault::UnknownIsFailure, "cancellation", KNOWN),
 ];
 

@@ -113,11 +113,11 @@ impl Setup {
                 } else if s.budget.renewals > 0 {
                     actions.push(Action::Renew(client));
                 }
-                for &(seq, marker) in &c.pending {
+                for &(seq, raise) in &c.pending {
                     let id = (client, seq);
                     let is_it = |m: &Message| matches!(m, Message::Remove { id: of, .. } | Message::Removed { id: of } if *of == id);
                     if s.budget.retries > 0 || !Self::in_flight(s, is_it) {
-                        actions.push(Action::RetryRemoval(client, seq, marker));
+                        actions.push(Action::RetryRemoval(client, seq, raise));
                     }
                 }
             }
@@ -234,11 +234,11 @@ impl Model for Setup {
             }
             Action::Begin(client) => self.begin(s, client),
             Action::Retry(client) => self.retry(s, client),
-            Action::RetryRemoval(client, seq, marker) => {
+            Action::RetryRemoval(client, seq, raise) => {
                 let id = (client, seq);
                 s.budget.retries = s.budget.retries.saturating_sub(1);
                 let lease = s.clients[client].lease;
-                s.send(Message::Remove { id, lease, marker });
+                s.send(Message::Remove { id, lease, raise });
             }
             Action::Cancel(client) | Action::Release(client) => self.remove(s, client),
             Action::Downgrade(client) => {

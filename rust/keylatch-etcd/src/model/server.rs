@@ -12,7 +12,7 @@ impl Server {
     pub(super) fn end_lease(&mut self, lease: u8) {
         self.leases.retain(|l| l.id != lease);
         self.entries.retain(|e| e.lease != lease);
-        self.markers.retain(|m| m.1 != lease);
+        self.floors.retain(|floor| floor.0 != lease);
         if self.gate.is_some_and(|(_, its)| its == lease) {
             self.gate = None;
         }
@@ -47,15 +47,14 @@ impl Server {
                 let rev = entries.iter().map(|e| e.rev).max().unwrap_or(0);
                 Some(Message::Created { id: *id, rev, predecessors: self.predecessors(*id, keys) })
             }
-            Message::Remove { id, lease, marker } => {
+            Message::Remove { id, lease, raise } => {
                 let by_client = setup.has(Fault::ReleaseByClient);
                 self.entries.retain(|e| if by_client { e.id.0 != id.0 } else { e.id != *id });
                 if self.gate.is_some_and(|(its, _)| its == *id) {
                     self.gate = None;
                 }
-                if *marker && self.has_lease(*lease) && !self.markers.contains(&(*id, *lease)) {
-                    self.markers.push((*id, *lease));
-                    self.markers.sort_unstable();
+                if *raise && self.has_lease(*lease) {
+                    self.raise(*lease, id.1, setup.has(Fault::FloorLowered));
                 }
                 Some(Message::Removed { id: *id })
             }
@@ -93,8 +92,20 @@ impl Server {
         }
     }
 
+    fn is_below_floor(&self, lease: u8, number: u8) -> bool {
+        self.floors.iter().any(|floor| floor.0 == lease && floor.1 >= number)
+    }
+
+    fn raise(&mut self, lease: u8, number: u8, may_lower: bool) {
+        if may_lower || !self.is_below_floor(lease, number) {
+            self.floors.retain(|floor| floor.0 != lease);
+            self.floors.push((lease, number));
+            self.floors.sort_unstable();
+        }
+    }
+
     fn create(&mut self, id: Id, lease: u8, keys: &[(usize, bool)], gate: Gate) -> Message {
-        if !self.has_lease(lease) || self.markers.iter().any(|m| m.0 == id) {
+        if !self.has_lease(lease) || self.is_below_floor(lease, id.1) {
             return Message::Refused { id };
         }
         let exists = |key: usize| self.entries.iter().find(|e| e.id == id && e.key == key);

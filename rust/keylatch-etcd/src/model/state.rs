@@ -51,7 +51,8 @@ pub(super) struct Lease {
 pub(super) struct Server {
     pub(super) rev: u8,
     pub(super) entries: Vec<Entry>,
-    pub(super) markers: Vec<(Id, u8)>,
+    /// Up to this number, acquisitions of the lease create nothing.
+    pub(super) floors: Vec<(u8, u8)>,
     pub(super) gate: Option<(Id, u8)>,
     pub(super) leases: Vec<Lease>,
     pub(super) next_lease: u8,
@@ -66,7 +67,7 @@ pub(super) type Predecessor = (usize, Option<u8>);
 pub(super) enum Message {
     Create { id: Id, lease: u8, keys: Vec<(usize, bool)>, gate: Gate },
     Confirm { id: Id, keys: Vec<(usize, bool)> },
-    Remove { id: Id, lease: u8, marker: bool },
+    Remove { id: Id, lease: u8, raise: bool },
     Renew { client: usize, lease: u8, sent: u8 },
     Revoke { client: usize, lease: u8 },
     Grant { client: usize, sent: u8 },

@@ -216,11 +216,11 @@ impl Permit {
     /// The hold after a downgrade; nothing if its entry was gone.
     async fn downgrade(&self, hold: &Hold) -> Option<Hold> {
         loop {
-            match hold.downgrade().await {
+            match hold.downgrade().await.map_err(CallError::problem) {
                 Ok(downgraded) => return downgraded,
                 // The end of the session ends this, too.
-                Err(CallError::NoLease) => return None,
-                Err(CallError::Failed(_)) => tokio::time::sleep(Duration::from_millis(500)).await,
+                Err(None) => return None,
+                Err(Some(_)) => tokio::time::sleep(Duration::from_millis(500)).await,
             }
         }
     }

@@ -23,8 +23,10 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct Permits {
     commands: HashMap<PermitId, mpsc::UnboundedSender<Command>>,
-    /// The latest permit of each key, and when it is over.
-    latest: HashMap<ObjectKey, (PermitId, watch::Receiver<()>)>,
+    /// The permits of each key, the latest last, and when each is over.
+    ///
+    /// A try that fails leaves the permit that it would have replaced: the next ask has to wait for that one.
+    of_key: HashMap<ObjectKey, Vec<(PermitId, watch::Receiver<()>)>>,
 }
 
 impl Shared {
@@ -75,15 +77,20 @@ impl Shared {
         let (commands, received) = mpsc::unbounded_channel();
         let mut permits = self.permits.lock();
         permits.commands.insert(id, commands);
-        let before = permits.latest.insert(key.clone(), (id, over));
-        (received, before.map(|(_, over)| over))
+        let of_key = permits.of_key.entry(key.clone()).or_default();
+        let before = of_key.last().map(|(_, over)| over.clone());
+        of_key.push((id, over));
+        (received, before)
     }
 
     pub(super) fn leave(&self, id: PermitId, key: &ObjectKey) {
         let mut permits = self.permits.lock();
         permits.commands.remove(&id);
-        if permits.latest.get(key).is_some_and(|(latest, _)| *latest == id) {
-            permits.latest.remove(key);
+        if let Some(of_key) = permits.of_key.get_mut(key) {
+            of_key.retain(|(other, _)| *other != id);
+            if of_key.is_empty() {
+                permits.of_key.remove(key);
+            }
         }
     }
 

@@ -236,6 +236,14 @@ impl ResponseOp {
             _ => &[],
         }
     }
+
+    /// The number of keys that a deletion found; none for another kind of answer.
+    pub(crate) fn deleted(&self) -> Option<i64> {
+        match &self.response {
+            Some(response_op::Response::DeleteRange(done)) => Some(done.deleted),
+            _ => None,
+        }
+    }
 }
 
 impl Compare {
@@ -259,5 +267,10 @@ impl Compare {
     pub(crate) fn value(key: Vec<u8>, value: Vec<u8>) -> Self {
         let target_union = Some(compare::TargetUnion::Value(value));
         Self { result: 0, target: 3, key, target_union, range_end: Vec::new() }
+    }
+
+    /// The key has a value before this one; it does not hold without the key.
+    pub(crate) fn value_below(key: Vec<u8>, value: Vec<u8>) -> Self {
+        Self { result: 2, ..Self::value(key, value) }
     }
 }

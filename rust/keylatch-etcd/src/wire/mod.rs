@@ -12,7 +12,7 @@ mod watch;
 pub(crate) use auth::{AuthenticateRequest, AuthenticateResponse};
 pub(crate) use kv::{
     ASCENDING, BY_CREATION, Compare, DESCENDING, DeleteRangeRequest, DeleteRangeResponse, KeyValue, RangeRequest,
-    RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse,
+    RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 pub(crate) use lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest,

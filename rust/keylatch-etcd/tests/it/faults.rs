@@ -5,6 +5,7 @@ use crate::cluster::{Cluster, etcdctl};
 use crate::locking::until;
 use crate::proxy::Proxy;
 use keylatch_etcd::{EtcdConfig, EtcdError, EtcdLocks, LockGuard, LockRequest};
+use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -74,22 +75,6 @@ fn partition_loses_before_next_grant() {
 }
 
 #[test]
-fn answers_swallowed_leave_no_entry() {
-    let Some(cluster) = Cluster::shared() else { return };
-    let proxy = Proxy::to(cluster.port(0));
-    let (one, other) = (open([proxy.endpoint()], "swallowed", LONG), open(cluster.endpoints(), "swallowed", LONG));
-    proxy.swallow_answers();
-    let short = Duration::from_millis(200);
-    let late = one.lock(LockRequest::write(KEY).timeout(short)).blocking();
-    assert!(matches!(late, Err(EtcdError::Timeout { .. })), "{late:?}");
-    // The removal leaves a marker for copies of the creation.
-    until("the removal arrived", || !etcdctl(cluster, &["get", "--prefix", "keylatch/1/swallowed/x/"]).is_empty());
-    assert!(etcdctl(cluster, &["get", "--prefix", "keylatch/1/swallowed/q/"]).is_empty());
-    assert!(write(&other).is_valid());
-    proxy.pass();
-}
-
-#[test]
 fn half_open_member_is_left() {
     let Some(cluster) = Cluster::shared() else { return };
     let proxy = Proxy::to(cluster.port(0));
@@ -108,6 +93,41 @@ fn half_open_member_is_left() {
     let guard = waiter.join().expect("granted");
     assert!(guard.is_valid());
     assert!(locks.is_connected());
+}
+
+/// With a lease of an hour, no renewal finds out within the time of this test.
+#[test]
+fn half_open_stream_is_pinged() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let ttl = Duration::from_secs(3_600);
+    let endpoints = [proxy.endpoint()].into_iter().chain(cluster.endpoints());
+    let (locks, other) = (open(endpoints, "pinged", ttl), open(cluster.endpoints(), "pinged", ttl));
+    let held = write(&other);
+    let waiter = std::thread::spawn({
+        let locks = locks.clone();
+        move || write(&locks)
+    });
+    until("the waiter is in line", || other.entries(KEY).expect("a list").len() == 2);
+    proxy.silence();
+    drop(held);
+    assert!(waiter.join().expect("granted").is_valid());
+}
+
+#[test]
+fn close_in_outage_ends_waits() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let locks = open(cluster.endpoints(), "outage", TTL);
+    let guard = write(&locks);
+    cluster.pause(0);
+    until("the lease is over", || !locks.is_connected());
+    // It is under way before the handle is closed, and has no timeout of its own.
+    let wait = locks.lock(LockRequest::write(KEY)).into_future();
+    locks.close();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let outcome = runtime.block_on(async { tokio::time::timeout(LONG, wait).await }).expect("the wait ends");
+    assert!(matches!(outcome, Err(EtcdError::Closed)), "{outcome:?}");
+    assert!(!guard.is_valid());
 }
 
 #[test]

@@ -229,6 +229,25 @@ fn close_gives_everything_back() {
 }
 
 #[test]
+fn forked_child_holds_nothing() {
+    let Some(locks) = open("forked") else { return };
+    let guard = write(&locks);
+    assert!(guard.is_valid() && locks.is_connected());
+    // SAFETY: the child only asks what takes no lock and allocates nothing, and ends without the destructors.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let answers = i32::from(guard.is_valid()) | i32::from(locks.is_connected()) << 1;
+        // SAFETY: it ends the child, which shares nothing with the parent but files.
+        unsafe { libc::_exit(answers) };
+    }
+    let mut status = 0;
+    // SAFETY: the process is our child, and the status a local.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 0), "bit 0: guard; bit 1: handle");
+    assert!(guard.is_valid());
+}
+
+#[test]
 fn hand_offs_survive_busy_store() {
     let (Some(one), Some(two)) = (open("busy"), open("busy")) else { return };
     let is_over = AtomicU32::new(0);

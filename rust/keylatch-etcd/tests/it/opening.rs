@@ -7,11 +7,11 @@ use std::time::Duration;
 
 const KEY: (&str, &str) = ("photos", "cat.jpg");
 
-fn refusal(config: EtcdConfig) -> EtcdError {
+pub(crate) fn refusal(config: EtcdConfig) -> EtcdError {
     EtcdLocks::open(config).expect_err("a refusal")
 }
 
-fn works(config: EtcdConfig) {
+pub(crate) fn works(config: EtcdConfig) {
     let locks = EtcdLocks::open(config).expect("a handle");
     let guard = locks.lock(LockRequest::write(KEY).timeout(Duration::from_secs(30))).blocking().expect("the lock");
     guard.release_blocking(Duration::from_secs(30)).expect("released");
@@ -81,29 +81,6 @@ fn epoch_raises_fences() {
     assert!(after >= 1 << 56 && before < 1 << 56, "{before} {after}");
     etcdctl(cluster, &["put", "keylatch/1/epoch/epoch", "256"]);
     assert!(matches!(wait(), Err(EtcdError::Server { problem }) if problem.contains("0 to 255")));
-}
-
-#[test]
-fn login_wrong_refused() {
-    let Some(cluster) = Cluster::start(1) else { return };
-    for arguments in [
-        &["user", "add", "root:secret"][..],
-        &["user", "add", "guest:secret"],
-        &["user", "add", "locker:secret"],
-        &["role", "add", "locks"],
-        &["role", "grant-permission", "locks", "--prefix=true", "readwrite", "keylatch/1/"],
-        &["user", "grant-role", "locker", "locks"],
-        &["user", "grant-role", "root", "root"],
-        &["auth", "enable"],
-    ] {
-        etcdctl(&cluster, arguments);
-    }
-    let config = EtcdConfig::new(cluster.endpoints());
-    assert_eq!(refusal(config.clone()), EtcdError::Login { user: String::new() });
-    assert_eq!(refusal(config.clone().user("locker", "wrong")), EtcdError::Login { user: "locker".into() });
-    let error = refusal(config.clone().user("guest", "secret"));
-    assert!(matches!(error, EtcdError::NotPermitted { .. }), "{error:?}");
-    works(config.user("locker", "secret"));
 }
 
 #[test]

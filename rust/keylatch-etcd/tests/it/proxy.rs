@@ -11,18 +11,32 @@ const SILENT: u8 = 1;
 const DEAF: u8 = 2;
 
 /// A proxy to one port, which ends with the value.
-#[derive(Debug)]
 pub(crate) struct Proxy {
     state: Arc<State>,
     port: u16,
 }
 
-#[derive(Debug)]
+/// What a test does before a request goes on.
+struct Hook {
+    word: String,
+    seen: u64,
+    action: Box<dyn FnMut(u64) -> Then + Send>,
+}
+
+/// What happens to the answer of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    Pass,
+    /// It does not arrive, like all that follow.
+    SwallowAnswers,
+}
+
 struct State {
     mode: AtomicU8,
     delay: AtomicU64,
     is_over: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
+    hook: Mutex<Option<Hook>>,
 }
 
 impl Proxy {
@@ -34,6 +48,7 @@ impl Proxy {
             delay: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
             open: Mutex::new(Vec::new()),
+            hook: Mutex::new(None),
         });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
@@ -57,20 +72,29 @@ impl Proxy {
 
     /// Everything passes again.
     ///
-    /// What was swallowed is lost, so connections of before are broken.
+    /// What was swallowed is lost, so connections of before are broken. The mode comes first: a connection that is made in
+    /// between would else be one that loses data and stays.
     pub(crate) fn pass(&self) {
+        self.state.mode.store(PASS, Ordering::SeqCst);
         self.break_connections();
-        self.state.mode.store(PASS, Ordering::Relaxed);
+    }
+
+    /// Calls the action before data with this word goes to the server.
+    ///
+    /// The action gets how many pieces of data with the word there were, this one included.
+    pub(crate) fn on_request(&self, word: &str, action: impl FnMut(u64) -> Then + Send + 'static) {
+        let hook = Hook { word: word.to_owned(), seen: 0, action: Box::new(action) };
+        *self.state.hook.lock().expect("no panic") = Some(hook);
     }
 
     /// Connections stay open, and nothing passes in either direction.
     pub(crate) fn silence(&self) {
-        self.state.mode.store(SILENT, Ordering::Relaxed);
+        self.state.mode.store(SILENT, Ordering::SeqCst);
     }
 
     /// Requests arrive, answers do not.
     pub(crate) fn swallow_answers(&self) {
-        self.state.mode.store(DEAF, Ordering::Relaxed);
+        self.state.mode.store(DEAF, Ordering::SeqCst);
     }
 
     /// Each piece of data takes this much longer.
@@ -86,21 +110,39 @@ impl Proxy {
     }
 }
 
+impl State {
+    fn call_hook(&self, data: &[u8]) {
+        let mut hook = self.hook.lock().expect("no panic");
+        let Some(hook) = hook.as_mut() else { return };
+        if data.windows(hook.word.len()).any(|window| window == hook.word.as_bytes()) {
+            hook.seen += 1;
+            if (hook.action)(hook.seen) == Then::SwallowAnswers {
+                self.mode.store(DEAF, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
 fn carry(state: &Arc<State>, mut from: TcpStream, mut to: TcpStream, is_answer: bool) {
     let state = Arc::clone(state);
     std::thread::spawn(move || {
         let mut buffer = [0; 16_384];
+        // A stream with a gap would say something else than was sent.
+        let mut has_gap = false;
         while let Ok(read @ 1..) = from.read(&mut buffer) {
+            if !is_answer {
+                state.call_hook(&buffer[..read]);
+            }
             let delay = state.delay.load(Ordering::Relaxed);
             if delay > 0 {
                 std::thread::sleep(Duration::from_millis(delay));
             }
-            let passes = match state.mode.load(Ordering::Relaxed) {
-                PASS => true,
-                DEAF => !is_answer,
-                _ => false,
+            has_gap |= match state.mode.load(Ordering::SeqCst) {
+                PASS => false,
+                DEAF => is_answer,
+                _ => true,
             };
-            if passes && to.write_all(&buffer[..read]).is_err() {
+            if !has_gap && to.write_all(&buffer[..read]).is_err() {
                 break;
             }
         }

@@ -1,6 +1,7 @@
 //! The tier, asked by a manager that only writes events down.
 
-use crate::cluster::{Cluster, etcdctl};
+use crate::cluster::{Cluster, etcdctl, etcdctl_at};
+use crate::proxy::{Proxy, Then};
 use keylatch::tier::{Answer, Ask, Effort, PermitId, Term, Tier, TierErrorKind, TierEvents};
 use keylatch::{KeyRef, Mode};
 use keylatch_etcd::EtcdConfig;
@@ -69,7 +70,11 @@ struct Process {
 
 impl Process {
     fn new(cluster: &Cluster, namespace: &str, ttl: Duration) -> Self {
-        let config = EtcdConfig::new(cluster.endpoints()).namespace(namespace).ttl(ttl);
+        Self::at(cluster.endpoints(), namespace, ttl)
+    }
+
+    fn at(endpoints: Vec<String>, namespace: &str, ttl: Duration) -> Self {
+        let config = EtcdConfig::new(endpoints).namespace(namespace).ttl(ttl);
         let tier = EtcdTier::open(config).expect("a tier");
         let (sender, events) = channel();
         let term = tier.attach(Arc::new(Recorder(Mutex::new(sender)))).expect("attached");
@@ -189,6 +194,51 @@ fn try_replaces_permit_or_keeps_it() {
     one.tier.give_back(fifth);
     let sixth = two.ask(X);
     two.granted(sixth);
+}
+
+/// The permit that a try would replace vanishes when the try is on its way.
+#[test]
+fn try_whose_permit_was_deleted_ends() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let one = Process::at(vec![proxy.endpoint()], "tier-gone", TTL);
+    let first = one.ask(S);
+    one.granted(first);
+    let endpoints = cluster.endpoints();
+    // Only a creation names the owner.
+    proxy.on_request("test photos", move |seen| {
+        if seen == 1 {
+            etcdctl_at(&endpoints, &["del", "--prefix", "keylatch/1/tier-gone/q/"]);
+        }
+        Then::Pass
+    });
+    let (second, _) = one.send(X, Effort::AllOrNone, Some(first));
+    let events = [one.next(), one.next()];
+    assert!(events.contains(&Event::Answered(second, Answer::Busy)), "{events:?}");
+    assert!(events.contains(&Event::Lost(first)), "{events:?}");
+    let third = one.ask(X);
+    one.granted(third);
+}
+
+/// A try does not run ahead of the permit that the one before left.
+#[test]
+fn try_after_failed_try_is_not_busy() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (Process::new(cluster, "tier-again", TTL), Process::new(cluster, "tier-again", TTL));
+    for _ in 0..20 {
+        let (first, second) = (one.ask(S), two.ask(S));
+        one.granted(first);
+        two.granted(second);
+        let (third, _) = one.send(X, Effort::AllOrNone, Some(first));
+        one.expect(&Event::Answered(third, Answer::Busy));
+        two.tier.give_back(second);
+        let entries = || etcdctl(cluster, &["get", "--prefix", "--keys-only", "keylatch/1/tier-again/q/"]);
+        crate::locking::until("the other's permit is gone", || entries().matches("q/").count() == 1);
+        one.tier.give_back(first);
+        let (fourth, _) = one.send(X, Effort::AllOrNone, None);
+        one.granted(fourth);
+        one.tier.give_back(fourth);
+    }
 }
 
 #[test]

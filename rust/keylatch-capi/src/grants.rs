@@ -52,8 +52,8 @@ fn lost_meanwhile(grant: u64, why: Lost) -> i32 {
 #[cold]
 fn lost_in_this_moment(grant: u64, why: Lost) -> LockError {
     match why {
-        Lost::Expired => LockError::LeaseLost { grant },
-        _ => LockError::NotHeld { grant },
+        Lost::Forced => LockError::NotHeld { grant },
+        _ => LockError::LeaseLost { grant },
     }
 }
 

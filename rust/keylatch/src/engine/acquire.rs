@@ -163,7 +163,9 @@ impl Core {
                     .queue_up(local, shard, (wanted, rises), (index, entry), record, (delivery, false))
                     .map(Answer::Queued);
             }
-            if self.may_try_tier(&shard, index, entry) {
+            // No permit helps against the threads of this process.
+            let is_possible = entry.word().taken(wanted.mode, NONE).is_some();
+            if is_possible && self.may_try_tier(&shard, index, entry) {
                 return self
                     .queue_up(local, shard, (wanted, false), (index, entry), record, (Delivery::Thread, true))
                     .map(Answer::Queued);
@@ -249,8 +251,12 @@ impl Core {
         (delivery, tries): (Delivery, bool),
     ) -> Result<Ticket, LockError> {
         let Some(waiter_index) = self.waiters.take() else {
-            // An entry that was brought in for this request may be in no slot.
-            self.grant_waiters_and_unlock(local, shard, index, entry, wanted.hash, None);
+            if self.tiered().is_some() {
+                // An entry that was brought in for this request may be in no slot.
+                self.grant_waiters_and_unlock(local, shard, index, entry, wanted.hash, None);
+            } else {
+                drop(shard);
+            }
             // A callback or waker that is not needed is dropped off the mutex: its drop is foreign code.
             drop(delivery);
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });

@@ -173,7 +173,7 @@ impl Core {
         }
         if let Some(tiered) = self.tiered() {
             let rises = rising.is_some_and(|rising| queue.first().is_some_and(|(first, _)| first == rising.waiter));
-            (round.call, round.refused) = self.settle_permit(tiered, local, shard, (index, entry), rises);
+            (round.call, round.refused) = self.settle_permit(tiered, shard, (index, entry), rises);
             if round.refused.is_some() {
                 return true;
             }

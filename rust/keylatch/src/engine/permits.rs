@@ -50,14 +50,31 @@ impl Core {
     pub(crate) fn allowed(&self, shard: &LockedShard<'_>, index: u32, now: u64) -> Allowed {
         match self.tiered() {
             None => Allowed::ALL,
-            Some(tiered) => allowed_by(tiered.permits(shard.index()).get(&index).map(|permit| permit.allowed(now))),
+            Some(tiered) => self.by_permit(tiered, shard, index, |permit| permit.allowed(now)),
+        }
+    }
+
+    /// What the permit of an entry allows, after its fences were looked at.
+    fn by_permit(
+        &self,
+        tiered: &Tiered,
+        shard: &LockedShard<'_>,
+        index: u32,
+        allowed: impl FnOnce(&Permit) -> Allowed,
+    ) -> Allowed {
+        match tiered.permits(shard.index()).get_mut(&index) {
+            None => Allowed::NOTHING,
+            Some(permit) => {
+                permit.note_fence(tiered.is_last_fence(index, self.table.entry(index).fence()));
+                allowed(permit)
+            }
         }
     }
 
     /// Whether the permit lets a newcomer take an entry in this mode.
     pub(crate) fn admits_newcomer(&self, shard: &LockedShard<'_>, index: u32, mode: Mode) -> bool {
         let Some(tiered) = self.tiered() else { return true };
-        let allowed = allowed_by(tiered.permits(shard.index()).get(&index).map(Permit::allowed_to_newcomers));
+        let allowed = self.by_permit(tiered, shard, index, Permit::allowed_to_newcomers);
         allowed.admits(mode) && allowed.left > 0
     }
 
@@ -143,7 +160,6 @@ impl Core {
     pub(crate) fn settle_permit(
         &self,
         tiered: &Tiered,
-        local: &Local,
         shard: &mut LockedShard<'_>,
         (index, entry): (u32, &Entry),
         rises: bool,
@@ -155,6 +171,8 @@ impl Core {
             shard.begin_permit(index);
         }
         let Some(permit) = permits.get_mut(&index) else { return (None, None) };
+        // A hold that was revoked may have raised the fence.
+        permit.note_fence(tiered.is_last_fence(index, entry.fence()));
         // First barred, then looked at.
         let word = self.set_bars(entry, permit);
         let view = View {
@@ -166,15 +184,16 @@ impl Core {
         };
         let call = permit.next_call(&view, || tiered.fresh(index));
         let refused = view.first.is_some_and(|first| first.tries) && !permit.tries();
+        let problem = permit.is_lost().then(TierError::no_term);
         let is_over = permit.is_over() && !has_waiters;
         if is_over {
             permits.remove(&index);
         }
         drop(permits);
         if is_over {
-            shard.end_permit(&local.entries, index);
+            shard.end_permit(index);
         }
-        let refused = if refused { self.refuse_first(shard, entry, None) } else { None };
+        let refused = if refused { self.refuse_first(shard, entry, problem) } else { None };
         if let Some(Call::Ask { .. }) = call {
             self.call_back_notified(entry);
         }
@@ -344,13 +363,23 @@ impl Core {
     /// Ends a hold that was granted in a term which is over.
     #[cold]
     pub(crate) fn give_up_grant(&self, tiered: &Tiered, grant: Grant) {
-        // A loose one is taken as a guard would; its number is not known outside yet.
-        let _ = self.records.get(grant.index()).catch(grant);
-        self.release_guard(grant);
+        // Read before the flag is: if the flag says that a term is over, it is this one or one before it.
+        let term = tiered.last_term();
+        self.give_back_taken(grant);
         // The tier says so as well, and later.
-        if let Some(term) = tiered.last_term() {
+        if let Some(term) = term
+            && !tiered.tier().is_current()
+        {
             self.lose_term(tiered, term);
         }
+    }
+
+    /// Releases a hold that is not known outside yet.
+    #[cold]
+    pub(crate) fn give_back_taken(&self, grant: Grant) {
+        // A loose one is taken as a guard would.
+        let _ = self.records.get(grant.index()).catch(grant);
+        self.release_guard(grant);
     }
 
     /// Gives idle permits back, where more are kept than may. Off every mutex.
@@ -411,10 +440,6 @@ impl Core {
         let found = entry.hash() == hash && tiered.permits(shard.index()).get(&index).is_some_and(is_it);
         found.then_some((shard, entry, hash))
     }
-}
-
-fn allowed_by(allowed: Option<Allowed>) -> Allowed {
-    allowed.unwrap_or(Allowed::NOTHING)
 }
 
 fn another_process(mode: Mode) -> Holder {

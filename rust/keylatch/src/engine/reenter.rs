@@ -34,6 +34,9 @@ impl Core {
         }
         let Some(held) = self.mode_of_hold(wanted.owner, index, entry) else { return Again::No };
         if counts && held == Mode::Exclusive {
+            if !self.covers(shard, index, Mode::Exclusive) {
+                return Again::No;
+            }
             return self.count_once_more(shard, wanted, (index, entry), record);
         }
         if counts && wanted.mode == Mode::Exclusive {
@@ -140,7 +143,9 @@ pub(crate) enum Again {
 mod tests {
     use super::*;
     use crate::hold::OwnerRef;
+    use crate::tier::{Answer, Ask, Effort, Fences, PermitId, Term, Tier, TierError, TierEvents};
     use crate::{FastObjectLockManager, LockConfig, LockRequest};
+    use std::sync::Arc;
 
     /// The guard goes between the look at who holds the key and the count.
     #[test]
@@ -158,5 +163,45 @@ mod tests {
         let answer = core.count_once_more(&mut shard, &wanted, found, record);
         assert!(matches!(answer, Again::Moved), "the entry that was found is free");
         core.records.put(&local.records, record);
+    }
+
+    /// Grants everything.
+    #[derive(Debug)]
+    struct Generous;
+
+    impl Tier for Generous {
+        fn attach(&self, _: Arc<dyn TierEvents>) -> Result<Term, TierError> {
+            Ok(Term(0))
+        }
+        fn ask(&self, _: &[Ask<'_>], _: Effort, answers: &mut [Answer]) {
+            let fences = Fences { first: 1, count: 100 };
+            answers.fill(Answer::Granted { fences, previous_died: false });
+        }
+        fn withdraw(&self, _: PermitId) {}
+        fn give_back(&self, _: PermitId) {}
+        fn downgrade(&self, _: PermitId) {}
+        fn upgrade(&self, _: PermitId, _: Term, _: Effort) -> Answer {
+            Answer::Busy
+        }
+        fn detach(&self) {}
+    }
+
+    /// The loss is known, and its holds are not revoked yet.
+    #[test]
+    fn count_needs_the_permit_that_the_hold_has() {
+        let config = LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_tier(config, Arc::new(Generous)).unwrap();
+        let (core, session) = (locks.core(), locks.session("s"));
+        let request = LockRequest::write(("b", "o")).owner(OwnerRef::from(&session));
+        let (first, second) = (core.try_now(request, false).unwrap(), core.try_now(request, false).unwrap());
+        let wanted = core.wanted(core.local(), &request);
+        let shard = core.lock_shard(wanted.hash);
+        let (index, _) = shard.find(wanted.hash, &wanted.key).expect("held");
+        let mut permits = core.tiered().unwrap().permits(shard.index());
+        assert!(permits.get_mut(&index).unwrap().lose_term(Term(0)));
+        drop((permits, shard));
+        assert!(matches!(core.try_now(request, false), Err(LockError::Tier { .. })));
+        core.release_guard(second);
+        core.release_guard(first);
     }
 }

@@ -8,7 +8,7 @@ use super::tiered::Tiered;
 use crate::error::LockError;
 use crate::mode::Mode;
 use crate::tier::permit::Permit;
-use crate::tier::{Answer, PermitId, Term, Tier, TierError, TierErrorKind, TierEvents};
+use crate::tier::{Answer, PermitId, Term, Tier, TierError, TierEvents};
 use std::cell::Cell;
 use std::sync::{Arc, Weak};
 
@@ -101,9 +101,7 @@ impl Core {
 
     /// What a request that does not wait is answered while the tier has no term.
     pub(crate) fn without_term() -> LockError {
-        let problem = "the tier cannot vouch for any permit at this time";
-        let advice = "wait for the lock, or try again later";
-        LockError::Tier { error: TierError::new(TierErrorKind::Unavailable, problem, advice) }
+        LockError::Tier { error: TierError::no_term() }
     }
 }
 

@@ -24,6 +24,10 @@ impl Core {
         if wanted.mode == Mode::Exclusive && tiered.is_last_fence(index, entry.fence()) {
             // Before the lock can be taken after this hold.
             self.end_with(wanted.hash, index, grant);
+            if tiered.is_beyond_fences(index, entry.fence()) {
+                self.give_back_taken(grant);
+                return Err(Missed::Other);
+            }
         }
         if tiered.losses_after() == losses && tiered.tier().is_current() {
             return Ok(grant);
@@ -50,8 +54,7 @@ impl Core {
             return Ok(grant);
         }
         if is_lost {
-            let _ = self.records.get(grant.index()).catch(grant);
-            self.release_guard(grant);
+            self.give_back_taken(grant);
         } else {
             self.give_up_grant(tiered, grant);
         }

@@ -185,6 +185,12 @@ impl Tiered {
         fence.saturating_add(1) >= self.fence_ends.get(index).0.load(Ordering::Relaxed)
     }
 
+    /// Whether a fence is none of the entry's permit.
+    #[inline]
+    pub(crate) fn is_beyond_fences(&self, index: u32, fence: u64) -> bool {
+        fence >= self.fence_ends.get(index).0.load(Ordering::Relaxed)
+    }
+
     /// Sets the fences of an entry's permit. The caller owns the shard.
     pub(crate) fn set_fences(&self, index: u32, fences: Fences) {
         self.fence_ends.get(index).0.store(fences.end(), Ordering::Relaxed);

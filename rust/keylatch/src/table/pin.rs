@@ -36,7 +36,10 @@ impl LockedShard<'_> {
         entry.set_pinned(entry.pinned() - 1);
         if entry.pinned() == 0 {
             self.table.pinned.fetch_sub(1, Ordering::Relaxed);
-            self.stays_no_more(cache, index);
+            // If it is held, the release that makes it idle comes here.
+            if !entry.has_permit() && self.set_evict(index, true).is_free() {
+                self.keep_or_evict(cache, index);
+            }
         }
     }
 
@@ -51,24 +54,12 @@ impl LockedShard<'_> {
 
     /// Notes that an entry has no permit any more, and wants none.
     ///
-    /// It is barred, and nothing waits for it.
-    pub(crate) fn end_permit(&mut self, cache: &Cache, index: u32) {
+    /// It is barred, and nothing waits for it. The caller has it leave if it is idle.
+    pub(crate) fn end_permit(&mut self, index: u32) {
         let entry = self.table.entry(index);
         if entry.has_permit() {
             entry.set_has_permit(false);
-            if entry.pinned() > 0 {
-                self.set_evict(index, false);
-            }
-            self.stays_no_more(cache, index);
-        }
-    }
-
-    /// Has an entry that nothing keeps any more stay or leave as others do.
-    fn stays_no_more(&mut self, cache: &Cache, index: u32) {
-        let entry = self.table.entry(index);
-        // If it is held, the release that makes it idle comes here.
-        if entry.pinned() == 0 && !entry.has_permit() && self.set_evict(index, true).is_free() {
-            self.keep_or_evict(cache, index);
+            self.set_evict(index, entry.pinned() == 0);
         }
     }
 

@@ -105,7 +105,9 @@ pub enum Answer {
     ///
     /// Each would wait for the other. Only for upgrades.
     UpgradeConflict,
-    /// The tier cannot do it. Nothing has changed and nothing is queued.
+    /// The tier cannot do it.
+    ///
+    /// Nothing has changed, but that a permit that was to be replaced is gone. Nothing is queued.
     Failed(TierError),
 }
 

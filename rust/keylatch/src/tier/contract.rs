@@ -84,7 +84,8 @@ pub trait Tier: fmt::Debug + Send + Sync {
     /// A tier whose permits end with a lease clears a flag when, by its own clock, the lease is over; this returns the flag
     /// and costs nothing. The tier calls [`TierEvents::all_lost`] afterwards. The manager asks each time it is about to report
     /// an acquisition or an upgrade, and reports none after `false`. A process that is stopped between this question and
-    /// the report may report one late: what catches that are fences.
+    /// the report may report one late: what catches that are fences. The tier sets the flag again before it calls
+    /// [`TierEvents::renewed`].
     fn is_current(&self) -> bool {
         true
     }
@@ -119,7 +120,8 @@ pub trait Tier: fmt::Debug + Send + Sync {
 
     /// Gives all permits back, ends all asks, and ends the tier's threads.
     ///
-    /// No event comes after it has returned. Called once, last, and not from within an event. May block.
+    /// No event comes after it has returned. Called once, last, and not from within an event; after an `attach` that failed,
+    /// too. May block.
     fn detach(&self);
 }
 

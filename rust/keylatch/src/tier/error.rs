@@ -71,6 +71,12 @@ impl TierError {
         Self::new(TierErrorKind::TermOver, "the term of the ask is over", "ask again in the present term")
     }
 
+    /// Returns the error of an ask while the tier has no term.
+    pub(crate) fn no_term() -> Self {
+        let problem = "the tier cannot vouch for any permit at this time";
+        Self::new(TierErrorKind::Unavailable, problem, "wait for the lock, or try again later")
+    }
+
     /// Returns what kind of error it is.
     #[must_use]
     pub fn kind(&self) -> TierErrorKind {

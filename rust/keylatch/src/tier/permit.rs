@@ -10,7 +10,7 @@
 //! | Upgrading | share, for those who do | Have(X); Have(S) if it is refused; Relenting when its waiter has gone |
 //! | Relenting | share, for those who do | Have(S); Have(X) if the grant came first |
 //! | GivingBack | nothing | None, when the call has returned |
-//! | Lost | nothing | None, when the lock is free and, if the term is over, another has begun |
+//! | Lost | nothing | None, when the lock is free and, if the term is over, another has begun or the queue is empty |
 //!
 //! Any state becomes Lost when the term is over. While a call is out no other is made for the entry: its thread looks
 //! again when it has returned. Events change the state meanwhile.
@@ -277,6 +277,11 @@ impl Permit {
         std::mem::take(&mut self.died)
     }
 
+    /// Notes whether no exclusive hold may come after the one that was last.
+    pub(crate) fn note_fence(&mut self, is_last: bool) {
+        self.used_up |= is_last && self.state == State::Have(Mode::Exclusive);
+    }
+
     /// Returns the call that is due, and marks it as out.
     pub(crate) fn next_call(&mut self, view: &View, fresh: impl FnOnce() -> PermitId) -> Option<Call> {
         if self.calling {
@@ -288,7 +293,11 @@ impl Permit {
     }
 
     fn due(&mut self, view: &View, fresh: impl FnOnce() -> PermitId) -> Option<Call> {
-        if self.state == (State::Lost { waits: false }) && view.free {
+        // What is free and has no waiter need not wait for a term, and leaves the table.
+        if let State::Lost { waits } = self.state
+            && view.free
+            && !(waits && view.first.is_some())
+        {
             self.state = State::None;
         }
         match self.state {
@@ -470,9 +479,9 @@ impl Permit {
 
     /// Takes in that the permit of this number has ended by force.
     ///
-    /// Returns whether it was there.
+    /// That may come before the grant. Returns whether it ended anything.
     pub(crate) fn lose(&mut self, id: PermitId) -> bool {
-        let is_it = id == self.id && matches!(self.state, State::Have(_) | State::Upgrading | State::Relenting);
+        let is_it = id == self.id && !self.is_gone();
         if is_it {
             self.end(false);
         }
@@ -483,11 +492,15 @@ impl Permit {
     ///
     /// Returns whether that ended anything.
     pub(crate) fn lose_term(&mut self, over: Term) -> bool {
-        let is_it = self.term <= over && !matches!(self.state, State::None | State::GivingBack | State::Lost { .. });
+        let is_it = self.term <= over && !self.is_gone();
         if is_it {
             self.end(true);
         }
         is_it
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(self.state, State::None | State::GivingBack | State::Lost { .. })
     }
 
     fn end(&mut self, waits: bool) {
@@ -500,5 +513,78 @@ impl Permit {
         if self.is_lost() {
             self.state = State::Lost { waits: false };
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const PRESENT: Present = Present { term: Some(Term(0)), renewals: 0 };
+
+    fn id(raw: u64) -> PermitId {
+        PermitId::from_raw(raw).expect("not 0")
+    }
+
+    fn view(first: Option<First>) -> View {
+        View { free: true, written: false, first, closed: false, present: PRESENT }
+    }
+
+    fn writer() -> First {
+        First { mode: Mode::Exclusive, tries: false, upgrades: false, alone: false }
+    }
+
+    fn asked() -> Permit {
+        let mut permit = Permit::wish(id(1));
+        let call = permit.next_call(&view(Some(writer())), || id(2));
+        assert!(matches!(call, Some(Call::Ask { .. })), "{call:?}");
+        permit.called();
+        permit
+    }
+
+    fn granted(count: u32) -> Answer {
+        Answer::Granted { fences: Fences { first: 1, count }, previous_died: false }
+    }
+
+    #[test]
+    fn loss_before_its_grant_voids_the_grant() {
+        let mut permit = asked();
+        assert!(permit.lose(id(2)));
+        assert_eq!(permit.answered(id(2), granted(9), 0, 0), Outcome::Nothing);
+        assert!(!permit.covers(Mode::Shared));
+        let again = permit.next_call(&view(Some(writer())), || id(3));
+        assert!(matches!(again, Some(Call::Ask { id: asked, .. }) if asked == id(3)), "{again:?}");
+    }
+
+    #[test]
+    fn loss_after_its_end_changes_nothing() {
+        let mut permit = asked();
+        assert_eq!(permit.answered(id(2), granted(9), 0, 0), Outcome::Granted(Fences { first: 1, count: 9 }));
+        permit.dismiss(0);
+        assert_eq!(permit.next_call(&view(None), || id(3)), Some(Call::GiveBack(id(2))));
+        assert!(!permit.lose(id(2)) && !permit.lose(id(1)));
+        permit.called();
+        assert!(permit.is_over());
+    }
+
+    #[test]
+    fn last_fence_ends_an_exclusive_permit_only() {
+        let mut permit = asked();
+        permit.note_fence(true);
+        let _ = permit.answered(id(2), granted(9), 0, 0);
+        assert_eq!(permit.opens_to(None, false), Some(Mode::Exclusive));
+        permit.note_fence(true);
+        assert_eq!((permit.opens_to(None, false), permit.allowed(0).left), (None, 0));
+    }
+
+    #[test]
+    fn unwanted_loss_leaves_without_another_term() {
+        let mut permit = asked();
+        assert!(permit.lose_term(Term(0)));
+        let nothing = View { present: Present { term: None, renewals: 0 }, ..view(Some(writer())) };
+        assert_eq!(permit.next_call(&nothing, || id(3)), None);
+        assert!(permit.is_lost(), "its waiter waits for another term");
+        assert_eq!(permit.next_call(&View { first: None, ..nothing }, || id(3)), None);
+        assert!(permit.is_over());
     }
 }

@@ -94,31 +94,37 @@ fn used_up_fences_ask_for_more() {
 fn upgrade_waits_for_another_process() {
     both(|_, [one, two], _| {
         let mut mine = one.lock(READ()).blocking().unwrap();
-        let mut yours = two.lock(READ()).blocking().unwrap();
+        let yours = two.lock(READ()).blocking().unwrap();
         assert!(matches!(mine.try_upgrade(), Err(LockError::WouldBlock { .. })));
+        let mut yours = Some(yours);
         std::thread::scope(|scope| {
-            let upgrade = scope.spawn(|| {
-                let upgraded = mine.upgrade_blocking(None);
-                (upgraded, mine.mode(), mine.fence())
-            });
-            loop {
-                // Two that wait for each other are a conflict.
-                match yours.upgrade_blocking(Some(Duration::from_millis(1))) {
-                    Err(LockError::UpgradeConflict { .. }) => break,
-                    Err(LockError::Timeout { .. }) => {}
-                    // The other one was refused.
-                    Ok(()) => return drop(upgrade.join().unwrap()),
-                    other => panic!("{other:?}"),
-                }
-                if upgrade.is_finished() {
-                    break;
-                }
+            let upgrade = scope.spawn(|| (mine.upgrade_blocking(None), mine.mode()));
+            while one.get_metrics().shard_metrics.waiters == 0 && !upgrade.is_finished() {
+                std::thread::yield_now();
             }
-            drop(yours);
-            let (upgraded, mode, _) = upgrade.join().unwrap();
-            assert!(upgraded.is_ok() && mode == Mode::Exclusive || upgraded.is_err());
+            // Whichever reaches the tier second is refused.
+            let is_conflict = |answer: &Result<(), LockError>| matches!(answer, Err(LockError::UpgradeConflict { .. }));
+            let guard = yours.as_mut().unwrap();
+            let answer = loop {
+                match guard.upgrade_blocking(Some(Duration::from_millis(1))) {
+                    Err(LockError::Timeout { .. }) if upgrade.is_finished() => break None,
+                    Err(LockError::Timeout { .. }) => {}
+                    answer => break Some(answer),
+                }
+            };
+            match answer {
+                Some(answer) => {
+                    assert!(is_conflict(&answer), "{answer:?}");
+                    yours = None;
+                    assert!(matches!(upgrade.join().unwrap(), (Ok(()), Mode::Exclusive)));
+                }
+                None => assert!(is_conflict(&upgrade.join().unwrap().0)),
+            }
         });
         drop(mine);
+        if let Some(mut yours) = yours {
+            yours.upgrade_blocking(None).unwrap();
+        }
         drop(two.lock(WRITE()).blocking().unwrap());
     });
 }
@@ -145,6 +151,9 @@ fn cancelled_wait_leaves_nothing_at_the_tier() {
         let held = one.lock(WRITE()).blocking().unwrap();
         let refused = two.lock(WRITE().timeout(Duration::from_millis(5))).blocking();
         assert!(matches!(refused.map(drop), Err(LockError::Timeout { .. })));
+        while hub.in_use() != (1, 0) {
+            std::thread::yield_now();
+        }
         drop(held);
         drop(one.lock(WRITE()).blocking().unwrap());
         drop(two);
@@ -229,15 +238,53 @@ fn lost_term_ends_all_holds() {
         let yours = two.lock(WRITE()).blocking().unwrap();
         let refused = one.lock(LockRequest::write(("b", "new")).timeout(Duration::from_millis(1))).blocking();
         assert!(matches!(refused, Err(LockError::Timeout { .. })), "{refused:?}");
-        assert!(matches!(
-            one.lock(LockRequest::write(("b", "new"))).try_now(),
-            Err(LockError::Tier { .. } | LockError::WouldBlock { .. })
-        ));
+        let refused = one.lock(LockRequest::write(("b", "new"))).try_now();
+        assert!(matches!(refused, Err(LockError::Tier { .. })), "{refused:?}");
         assert!(matches!(held.try_release(), Err(LockError::LeaseLost { .. })));
         drop((read, yours));
         hub.renew(&tier);
         drop(one.lock(WRITE()).blocking().unwrap());
     });
+}
+
+#[test]
+fn keys_wanted_in_an_outage_leave_the_table() {
+    let hub = Hub::new(Weather::calm());
+    let (locks, tier) = process(&hub, LockConfig { max_locks: 8, ..LockConfig::default() });
+    drop(locks.lock(WRITE()).blocking().unwrap());
+    hub.lose(&tier);
+    for key in 0..100 {
+        let refused = locks.lock(LockRequest::write(("b", format!("{key}").as_str()))).try_now();
+        assert!(matches!(refused, Err(LockError::Tier { .. })), "{refused:?}");
+    }
+    hub.renew(&tier);
+    drop(locks.lock(WRITE()).blocking().unwrap());
+    hub.stop();
+}
+
+/// A lock delay takes a number, which is one of the permit's.
+#[test]
+fn fence_of_a_lock_delay_is_of_the_permit() {
+    let hub = Hub::new(Weather { fences: 2, ..Weather::calm() });
+    let config = LockConfig { lock_delay: Duration::from_micros(1), ..LockConfig::default() };
+    let (one, _) = process(&hub, config.clone());
+    let (two, _) = process(&hub, config);
+    let mut last = 0;
+    let mut grows = |fence| {
+        assert!(fence > last, "{fence} after {last}");
+        last = fence;
+    };
+    for _ in 0..20 {
+        let expired = one.lock(WRITE().ttl(Duration::from_micros(1))).blocking().unwrap();
+        grows(expired.fence());
+        let next = one.lock(WRITE()).blocking().unwrap();
+        grows(next.fence());
+        drop((expired, next));
+        for _ in 0..2 {
+            grows(two.lock(WRITE()).blocking().unwrap().fence());
+        }
+    }
+    hub.stop();
 }
 
 #[test]

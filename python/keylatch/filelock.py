@@ -9,8 +9,8 @@ False
 >>> folder.cleanup()
 
 Processes of a user exclude each other through memory that they share, without a system call, and stand in line. A program
-that uses the package `filelock`, or flock(1), on the same file is excluded as well. For a second after such a program has
-opened the file each hold locks it anew. Processes that do not see the same /dev/shm, those of other users, and those on
+that uses the package `filelock`, or an exclusive flock(1), on the same file is excluded as well; one that locks the file
+shared, as `flock -s` does, is not. For a second after such a program has opened the file each hold locks it anew. Processes that do not see the same /dev/shm, those of other users, and those on
 other machines are excluded by the file alone, as with the package.
 
 `poll_interval` says how often `cancel_check` is asked, and is of no use otherwise. What differs from the package:
@@ -26,11 +26,10 @@ import asyncio
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Never, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from . import _asyncio, _keylatch
@@ -63,6 +62,7 @@ class _Base(_keylatch.FileLock):
     """What the two kinds of file locks have in common: their settings."""
 
     _instances: ClassVar[WeakValueDictionary[tuple[type[Any], str], Any]] = WeakValueDictionary()
+    _proxy: ClassVar[type[AcquireReturnProxy[Any]]]
     _lock_file: str
     _settings: tuple[Any, ...]
     timeout: float
@@ -127,6 +127,9 @@ class _Base(_keylatch.FileLock):
         """Whether this is the one object of its file."""
         return self._instances.get((type(self), self._lock_file)) is self
 
+    def _late(self) -> Timeout:
+        return Timeout(self._lock_file)
+
     def _patience(self, timeout: float | None, blocking: bool | None) -> float:
         """For how many seconds to wait: 0 for one try, and infinity for as long as it takes."""
         if blocking is None:
@@ -148,51 +151,57 @@ class FileLock(_Base, ContextDecorator):
     """A lock of a file, in the shape of `filelock.FileLock`. Its holder may acquire it again.
 
     timeout, in seconds, is for `with`, and acquire() without a time of its own; below zero it is for as long as it takes. With
-    thread_local=False all threads of the process hold the lock together. With is_singleton=True there is one object for
-    a path.
+    thread_local=False all threads of the process hold the lock together: those that wait join the first that has it. With
+    is_singleton=True there is one object for a path.
     """
 
-    def acquire(
-        self,
-        timeout: float | None = None,
-        poll_interval: float | None = None,
-        *,
-        poll_intervall: float | None = None,
-        blocking: bool | None = None,
-        cancel_check: Callable[[], bool] | None = None,
-    ) -> AcquireReturnProxy[Self]:
-        """Acquire the lock, and return what releases it at the end of a `with` block.
+    if TYPE_CHECKING:
 
-        timeout is in seconds; None is the lock's own, and below zero it is for as long as it takes. blocking=False tries
-        once. cancel_check ends the wait when it returns true. Raises Timeout.
-        """
-        if poll_intervall is not None:
-            warnings.warn("use poll_interval instead of poll_intervall", DeprecationWarning, stacklevel=2)
-            poll_interval = poll_intervall
-        seconds = self._patience(timeout, blocking)
-        if cancel_check is None:
-            acquired = self._acquire(seconds)
-        else:
-            acquired = self._acquire_unless(cancel_check, seconds, poll_interval or self.poll_interval)
-        if not acquired:
-            raise Timeout(self._lock_file)
-        return AcquireReturnProxy(self)
-
-    def _acquire_unless(self, cancel_check: Callable[[], bool], seconds: float, slice: float) -> bool:
-        end = time.monotonic() + seconds
-        while not self._acquire(min(slice, max(end - time.monotonic(), 0.0))):
-            if time.monotonic() >= end or cancel_check():
-                return False
-        return True
+        def acquire(
+            self,
+            timeout: float | None = None,
+            poll_interval: float | None = None,
+            *,
+            poll_intervall: float | None = None,
+            blocking: bool | None = None,
+            cancel_check: Callable[[], bool] | None = None,
+        ) -> AcquireReturnProxy[Self]:
+            """Acquire the lock, and return what releases it at the end of a `with` block."""
 
 
 class AsyncFileLock(_Base):
-    """The same for asyncio, in the shape of `filelock.AsyncFileLock`: its acquire() and release() are awaited."""
+    """The same for asyncio, in the shape of `filelock.AsyncFileLock`: its acquire() and release() are awaited.
+
+    As there, all threads and tasks hold it together, unless thread_local=True.
+    """
+
+    def __new__(
+        cls,
+        lock_file: str | os.PathLike[str],
+        timeout: float = -1,
+        mode: int = -1,
+        thread_local: bool = False,
+        *,
+        blocking: bool = True,
+        is_singleton: bool = False,
+        poll_interval: float = 0.05,
+    ) -> Self:
+        """Make a lock of a file, which is made when it is acquired. mode is the file's permissions."""
+        return super().__new__(
+            cls,
+            lock_file,
+            timeout,
+            mode,
+            thread_local,
+            blocking=blocking,
+            is_singleton=is_singleton,
+            poll_interval=poll_interval,
+        )
 
     def __enter__(self) -> Never:
         raise NotImplementedError("Do not use `with` for asyncio locks, use `async with` instead.")
 
-    async def acquire(
+    async def acquire(  # type: ignore[override]
         self,
         timeout: float | None = None,
         poll_interval: float | None = None,
@@ -219,9 +228,10 @@ class AsyncFileLock(_Base):
         pending = self._begin(seconds)
         if pending is None:
             return True
-        turn: _keylatch.FileTurn | None = await _asyncio.wait(pending)
-        if turn is None:
-            return False
+        turn: _keylatch.FileTurn | bool = await _asyncio.wait(pending)
+        if isinstance(turn, bool):
+            # If so, a task or a thread has it by the same object: this one joins it, unless that has released it.
+            return turn and self._acquire(0.0)
         try:
             pause = 0.001
             while (entered := self._enter(turn)) is None:
@@ -279,6 +289,9 @@ class AsyncAcquireReturnProxy(Generic[_LockT]):
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
         _keylatch.FileLock.release(self.lock)
+
+
+FileLock._proxy = AcquireReturnProxy
 
 
 def _seconds(timeout: float) -> float:

@@ -19,6 +19,7 @@ False
 What differs from `multiprocessing`:
 
 * Only the process that acquired a lock or a permit releases it, by the object that acquired it.
+* A thread releases what it acquired itself, if it has acquired something, and else what another thread did.
 * A `Semaphore` has 1 to 256 permits and never more than it began with: it is a `BoundedSemaphore`.
 * In a forked child, nothing is held that the parent holds.
 
@@ -119,8 +120,8 @@ class RWLock:
 class Semaphore(ProcessSemaphore):
     """Permits, each of which one process has at a time, in the shape of `multiprocessing.Semaphore`.
 
-    While a process waits, each other process is served at most once by each permit. A permit whose holder was killed is
-    free again.
+    Requests that wait stand in line. While one is first in line, each other process is served at most once by each
+    permit. A permit whose holder was killed is free again. A name has one number of permits: another raises ValueError.
 
     >>> seats = Semaphore(2)
     >>> with seats, seats:

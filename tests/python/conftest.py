@@ -63,6 +63,12 @@ class Background(threading.Thread):
         return self.outcome
 
 
+def is_asleep(thread: threading.Thread) -> bool:
+    """Whether the kernel has the thread asleep, in whatever it waits for."""
+    stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0] == "S"
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():

@@ -7,15 +7,20 @@ import gc
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import filelock as package
 import pytest
 
+import keylatch
 from children import Child
-from conftest import Background, Runner, until
+from conftest import Background, Runner, is_asleep, until
+from keylatch import SharedTable
 from keylatch.filelock import AcquireReturnProxy, AsyncFileLock, FileLock, Timeout
 from test_processes import passes
 
@@ -161,6 +166,109 @@ def test_threads_have_it_alone_or_together(path: str) -> None:
         assert together.lock_counter == 1
 
 
+def test_waiting_threads_join_a_hold(path: str, shared_table: str) -> None:
+    together = FileLock(path, thread_local=False)
+    with FileLock(path):
+        (held,) = SharedTable(shared_table).holders()
+        waits = [Background(lambda: together.acquire(timeout=60).lock.lock_counter) for _ in range(3)]
+        until(lambda: SharedTable(shared_table).waiting(held.key) == 1)
+        for thread in waits:
+            until(lambda thread=thread: is_asleep(thread))  # type: ignore[misc]
+    assert sorted(str(thread.finish()) for thread in waits) == ["1", "2", "3"]
+    assert Background(lambda: together.acquire(timeout=0).lock.lock_counter).finish() == 4
+    together.release(force=True)
+    assert not together.is_locked
+    FileLock(path).acquire(timeout=60).lock.release()
+
+
+def test_tasks_join_a_hold(path: str, run: Runner) -> None:
+    async def main() -> None:
+        together = AsyncFileLock(path)
+        assert together.is_thread_local() is package.AsyncFileLock(path).is_thread_local() is False
+        holder = FileLock(path)
+        holder.acquire()
+        waits = [asyncio.create_task(together.acquire(timeout=60)) for _ in range(3)]
+        await asyncio.sleep(0)
+        given_up = waits.pop()
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        holder.release()
+        for task in waits:
+            assert (await asyncio.wait_for(task, 60)).lock is together
+        assert together.lock_counter == 2
+        await together.release()
+        await together.release()
+        assert not together.is_locked
+
+    run(main())
+    FileLock(path).acquire(timeout=60).lock.release()
+
+
+def test_interrupt_leaves_nothing_held(path: str) -> None:
+    # Wherever Python code of the package runs while the lock is held already, an interrupt would leave it held.
+    lock = FileLock(path)
+    slow = (lock.acquire, lock.__enter__, lambda: lock.acquire(cancel_check=lambda: False, poll_interval=60))
+
+    def interrupt(frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename.endswith("keylatch/filelock.py"):
+            frame.f_trace_opcodes = True
+            if lock.is_locked:
+                raise KeyboardInterrupt
+            return interrupt
+        return None
+
+    for acquire in slow:
+        before = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            acquire()
+        finally:
+            sys.settrace(before)
+        assert lock.lock_counter == 1
+        lock.release()
+
+
+@pytest.mark.parametrize("thread_local", [True, False])
+def test_revoked_hold_leaves_the_next_alone(path: str, shared_table: str, thread_local: bool) -> None:
+    lock, table = FileLock(path, thread_local=thread_local), SharedTable(shared_table)
+    for _ in range(2):
+        lock.acquire()
+        (held,) = table.holders()
+        assert table.revoke(held)
+        # Another thread has it now, and no part in what was taken from this one.
+        assert isinstance(Background(partial(lock.acquire, timeout=60)).finish(), AcquireReturnProxy)
+        with pytest.raises(keylatch.NotHeld):
+            lock.release()
+        (held,) = table.holders()
+        with pytest.raises(package.Timeout):
+            package.FileLock(path).acquire(timeout=0.01)
+        assert table.revoke(held)
+        # The thread has ended, and its hold is forgotten with the object, or ended by any thread.
+        if thread_local:
+            lock = FileLock(path)
+        else:
+            with pytest.raises(keylatch.NotHeld):
+                lock.release()
+            assert not lock.is_locked
+    package.FileLock(path).acquire(timeout=60).lock.release()
+
+
+def test_revoked_hold_is_not_entered_again(path: str, shared_table: str) -> None:
+    lock, table = FileLock(path), SharedTable(shared_table)
+    lock.acquire()
+    assert table.revoke(table.holders()[0])
+    other = FileLock(path)
+    with other, pytest.raises(Timeout):
+        lock.acquire(timeout=0.01)
+    with lock.acquire(timeout=60), pytest.raises(Timeout):
+        other.acquire(timeout=0.01)
+    assert lock.lock_counter == 1
+    with pytest.raises(keylatch.NotHeld):
+        lock.release()
+    assert not lock.is_locked
+
+
 def test_forgotten_lock_is_released(path: str) -> None:
     FileLock(path).acquire().lock.acquire()
     gc.collect()
@@ -270,27 +378,33 @@ def test_kept_file_not_the_childs(path: str, lock_class: str) -> None:
             os.kill(child, signal.SIGKILL)
 
 
-def test_ctrl_c_ends_a_wait(path: str) -> None:
-    for held in (FileLock(path), package.FileLock(path)):
-        with held:
-            passes(f"""
-                import signal, threading
-                from keylatch.filelock import FileLock
-                main, waits = threading.get_ident(), threading.Event()
-                def interrupt():
-                    waits.wait()
-                    signal.pthread_kill(main, signal.SIGINT)
-                threading.Thread(target=interrupt).start()
-                lock = FileLock({path!r})
-                try:
-                    waits.set()
-                    lock.acquire()
-                except KeyboardInterrupt:
-                    assert not lock.is_locked
-                else:
-                    raise SystemExit("not interrupted")
-            """)
-        FileLock(path).acquire(timeout=60).lock.release()
+@pytest.mark.parametrize("thread_local", [True, False])
+@pytest.mark.parametrize("holder", ["ours", "theirs"])
+def test_ctrl_c_ends_a_wait(path: str, holder: str, thread_local: bool) -> None:
+    with FileLock(path) if holder == "ours" else package.FileLock(path):
+        passes(f"""
+            import os, signal, threading, time
+            from keylatch import SharedTable
+            from keylatch.filelock import FileLock
+            table, main = SharedTable(os.environ["KEYLATCH_SHARED_TABLE"]), threading.get_ident()
+            def waits():
+                held = table.holders()
+                # In line, or first in line while another program has the file.
+                return held and (held[0].pid == os.getpid() or table.waiting(held[0].key))
+            def interrupt():
+                while not waits():
+                    time.sleep(0.001)
+                signal.pthread_kill(main, signal.SIGINT)
+            threading.Thread(target=interrupt).start()
+            lock = FileLock({path!r}, thread_local={thread_local})
+            try:
+                lock.acquire()
+            except KeyboardInterrupt:
+                assert not lock.is_locked
+            else:
+                raise SystemExit("not interrupted")
+        """)
+    FileLock(path).acquire(timeout=60).lock.release()
 
 
 @pytest.mark.parametrize("make", [FileLock, package.FileLock])

@@ -19,7 +19,7 @@ import pytest
 
 import keylatch
 from children import Child
-from conftest import Background, until
+from conftest import Background, is_asleep, until
 from keylatch.multiprocessing import BoundedSemaphore, Lock, RLock, RWLock, Semaphore
 from test_processes import passes
 
@@ -105,9 +105,26 @@ def test_killed_holder_frees(context: BaseContext, lock: Any) -> None:
     pipe.close()
 
 
+# What a request for the lock of that name waits for.
+WAITED_FOR = {
+    "Lock": [("lock", "")],
+    "RLock": [("rlock", "")],
+    "_Side": [("rwlock", "")],
+    "Semaphore": [("semaphore", "line"), ("semaphore", "0")],
+}
+
+
+def waiting(lock: Any) -> int:
+    """How many processes wait for it."""
+    table = keylatch.SharedTable(lock._path)
+    keys = [(kind, lock.name, part) if part else (kind, lock.name) for kind, part in WAITED_FOR[type(lock).__name__]]
+    return sum(table.waiting(key) for key in keys)
+
+
 def test_killed_waiter_frees(context: BaseContext, lock: Any) -> None:
     with lock:
         children = [start(context, hold, lock) for _ in range(3)]
+        until(lambda: waiting(lock) == 3)
         kill(children[0][0])
     pipes = [pipe for _, pipe in children]
     for pipe in pipes[1:]:
@@ -296,8 +313,11 @@ def test_names_are_shared_with_strangers(shared_table: str, kind: str) -> None:
         )
         with Child(f"from keylatch.multiprocessing import *\nsay({made}.acquire(block=False))") as child:
             assert child.hear() == "False"
-        (found,) = [each for each in keylatch.SharedTable(shared_table).holders() if "report" in str(each.key)]
-        assert found.pid == os.getpid()
+        found = [each for each in keylatch.SharedTable(shared_table).holders() if "report" in each.key]
+        # A semaphore also says how many permits it has.
+        sizes = [each.owner for each in found if "size" in each.key]
+        assert sizes == ["1"] * 2 * (kind == "Semaphore")
+        assert [each.pid for each in found] == [os.getpid()] * (1 + len(sizes))
     assert ours.name == "report"
 
 
@@ -343,27 +363,152 @@ def test_forked_child_holds_nothing(made: str) -> None:
 @pytest.mark.parametrize("made", ["Lock('c')", "RLock('c')", "RWLock('c').reader", "Semaphore(1, 'c')"])
 def test_ctrl_c_ends_a_wait(made: str) -> None:
     holder = {"R": RWLock("c").writer if "RW" in made else RLock("c"), "L": Lock("c"), "S": Semaphore(1, "c")}[made[0]]
-    with holder:
-        passes(f"""
-            import signal, threading
-            from keylatch.multiprocessing import *
-            lock = {made}
-            main, waits = threading.get_ident(), threading.Event()
-            def interrupt():
-                waits.wait()
-                signal.pthread_kill(main, signal.SIGINT)
-            threading.Thread(target=interrupt).start()
-            try:
-                waits.set()
-                with lock:
-                    pass
-            except KeyboardInterrupt:
+    program = f"""
+        import os, signal, threading
+        from keylatch.multiprocessing import *
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        lock, main = {made}, threading.get_ident()
+        def interrupt():
+            hear()
+            signal.pthread_kill(main, signal.SIGINT)
+        threading.Thread(target=interrupt).start()
+        try:
+            with lock:
                 pass
-            else:
-                raise SystemExit("not interrupted")
-        """)
+        except KeyboardInterrupt:
+            say("interrupted")
+        """
+    with holder, Child(program) as child:
+        until(lambda: waiting(holder) == 1)
+        child.say()
+        assert child.hear() == "interrupted"
+        assert child.finish() == 0
+    assert waiting(holder) == 0
     assert holder.acquire(timeout=60)
     holder.release()
+
+
+def revoke_held(table: keylatch.SharedTable, lock: Any) -> None:
+    held = [each for each in table.holders() if lock.name in each.key and "size" not in each.key]
+    assert table.revoke(held[0])
+
+
+@pytest.mark.parametrize("kind", ["Lock", "writer", "Semaphore"])
+def test_revoked_hold_is_the_one_released(shared_table: str, kind: str) -> None:
+    lock, table = KINDS[kind](name="taken"), keylatch.SharedTable(shared_table)
+    lock.acquire()
+    revoke_held(table, lock)
+    taken, ends = threading.Event(), threading.Event()
+
+    def next_holder() -> None:
+        lock.acquire(timeout=60)
+        taken.set()
+        ends.wait(60)
+        lock.release()
+
+    holds = Background(next_holder)
+    assert taken.wait(60)
+    with pytest.raises(keylatch.NotHeld):
+        lock.release()
+    assert not KINDS[kind](name="taken").acquire(block=False)
+    ends.set()
+    assert holds.finish() is None
+    with lock:
+        pass
+
+
+def test_revoked_rlock_is_acquired_anew(shared_table: str) -> None:
+    lock, other = RLock("taken"), RLock("taken")
+    lock.acquire()
+    revoke_held(keylatch.SharedTable(shared_table), lock)
+    with other:
+        assert not lock.acquire(block=False)
+    with lock:
+        assert not other.acquire(block=False)
+    with pytest.raises(keylatch.NotHeld):
+        lock.release()
+
+
+def test_semaphore_waiters_share_the_log(folder: Path) -> None:
+    # Each of 256 permits takes a record, and one request in line as many again; that every request does is too much.
+    path = str(folder / "locks")
+    keylatch.SharedTable(path, keys=1024, members=4, holds=700)
+    seats = Semaphore(256, path=path)
+    for _ in range(256):
+        assert seats.acquire(block=False)
+    waits = [Background(lambda: seats.acquire(timeout=60)) for _ in range(8)]
+    for thread in waits:
+        until(lambda thread=thread: is_asleep(thread) or not thread.is_alive())  # type: ignore[misc]
+    until(lambda: keylatch.SharedTable(path).waiting(("semaphore", seats.name, "255")) == 1)
+    for _ in range(8):
+        seats.release()
+    assert [thread.finish() for thread in waits] == [True] * 8
+
+
+def test_semaphore_of_another_size_refused(shared_table: str) -> None:
+    seats = Semaphore(2, "seats")
+    assert seats.get_value() == 2
+    for call in (BoundedSemaphore.acquire, BoundedSemaphore.get_value):
+        with pytest.raises(ValueError, match=rf"'seats' has 2 permits in process {os.getpid()} .* choose"):
+            call(BoundedSemaphore(3, "seats"))
+    del seats
+    gc.collect()
+    with Child(
+        "from keylatch.multiprocessing import *\nlock = Semaphore(3, 'seats')\nsay(lock.get_value())\nhear()"
+    ) as child:
+        assert child.hear() == "3"
+        with pytest.raises(ValueError, match=f"'seats' has 3 permits in process {child.pid}"):
+            Semaphore(2, "seats").acquire()
+        child.kill()
+    assert Semaphore(2, "seats").acquire(timeout=60)
+
+
+@pytest.mark.parametrize("given", ["path='locks'", "'environment'"])
+def test_relative_path_is_meant_once(folder: Path, given: str) -> None:
+    passes(f"""
+        import os, pickle
+        os.chdir({str(folder)!r})
+        os.environ["KEYLATCH_SHARED_TABLE"] = "locks"
+        from keylatch.multiprocessing import *
+        made = [Lock({given}), RLock({given}), RWLock({given}).writer, Semaphore(1, {given})]
+        os.mkdir("elsewhere")
+        os.chdir("elsewhere")
+        for lock in made:
+            copied = pickle.loads(pickle.dumps(lock))
+            assert lock._path == copied._path == os.path.join({str(folder)!r}, "locks"), lock._path
+            with lock:
+                assert not copied.acquire(block=False)
+        assert os.listdir("..") == ["locks", "elsewhere"] or os.listdir("..") == ["elsewhere", "locks"]
+    """)
+
+
+@pytest.mark.parametrize("made", ["Lock('d')", "RLock('d')", "Semaphore(1, 'd')", "FileLock('d')"])
+def test_python_code_may_ask_for_the_lock(folder: Path, made: str) -> None:
+    # Exceptions are Python code, which is allowed to use the lock that raises them.
+    passes(f"""
+        import faulthandler, os
+        faulthandler.dump_traceback_later(60, exit=True)
+        os.chdir({str(folder)!r})
+        os.environ["KEYLATCH_SHARED_TABLE"] = {str(folder / "table")!r}
+        import keylatch
+        from keylatch.multiprocessing import *
+        from keylatch.filelock import FileLock
+        lock, shown = {made}, []
+        with lock:
+            pass
+        os.truncate("table", 4096)
+        class Nosy(keylatch.SharedFileError):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                shown.append((repr(lock), lock.previous_holder_died))
+        keylatch._exceptions.SharedFileError = keylatch.SharedFileError = Nosy
+        try:
+            lock.acquire()
+        except OSError:
+            assert shown or type(lock) is FileLock
+        else:
+            raise SystemExit("acquired")
+    """)
 
 
 def test_forgotten_lock_is_released() -> None:

@@ -237,24 +237,23 @@ def test_tasks_wait(table: SharedTable, run: Runner) -> None:
 def test_ctrl_c_ends_a_wait(table: SharedTable, receiver: str) -> None:
     with holder(table):
         passes(f"""
-            import signal, threading
+            import signal, threading, time
             from keylatch import SharedTable
-            table = SharedTable({table.path!r})
-            waits, ends = threading.Event(), threading.Event()
+            table, ends = SharedTable({table.path!r}), threading.Event()
             other = threading.Thread(target=ends.wait)
             other.start()
             target = {receiver}
             def interrupt():
-                waits.wait()
+                while table.waiting("cat.jpg") != 1:
+                    time.sleep(0.001)
                 signal.pthread_kill(target, signal.SIGINT)
             threading.Thread(target=interrupt).start()
             try:
-                waits.set()
                 table.lock("cat.jpg", timeout=100)
             except KeyboardInterrupt:
                 print("interrupted")
             ends.set()
-            assert len(table.holders()) == 1
+            assert (len(table.holders()), table.waiting("cat.jpg")) == (1, 0)
         """)
     table.lock("cat.jpg", timeout=60).release()
 

@@ -7,7 +7,7 @@
 use crate::config::TableConfig;
 use crate::error::ShmError;
 use crate::layout::{ARCHITECTURE, BYTE_ORDER, HEADER_BYTES, Header, Layout, MAGIC, Sizes, VERSION};
-use crate::os::{clock, robust::OWNER_DIED};
+use crate::os::{clock, filesystem, robust::OWNER_DIED};
 use crate::region::Region;
 use std::ffi::CString;
 use std::fs::File;
@@ -26,15 +26,13 @@ pub(crate) struct TableFile {
     pub(crate) region: Region,
 }
 
-/// File systems that show a file to several machines; locks in memory mean nothing there.
-const NETWORK: [i64; 6] = [0x6969, 0xFF53_4D42, 0x517B, 0x0102_1997, 0x00C3_6400, 0x4244];
-
 /// How often a file that vanishes between creating and attaching is tried again.
 const TRIES: usize = 16;
 
 /// Creates the file, or attaches to it.
 pub(crate) fn open(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
     config.check()?;
+    let path = &absolute(path)?;
     for _ in 0..TRIES {
         match attach(path, config) {
             Err(ShmError::File { errno: libc::ENOENT, .. }) if path.parent().is_some_and(Path::exists) => {}
@@ -54,6 +52,7 @@ pub(crate) fn open(path: &Path, config: &TableConfig) -> Result<TableFile, ShmEr
 
 /// Attaches to a file that exists.
 pub(crate) fn attach(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
+    let path = &absolute(path)?;
     let name = c_path(path)?;
     let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK;
     // SAFETY: the path is a C string.
@@ -155,7 +154,7 @@ pub(crate) fn memfd(name: &str, config: &TableConfig) -> Result<TableFile, ShmEr
 }
 
 fn create(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().unwrap_or(path);
     let name = c_path(path)?;
     let folder_name = c_path(folder)?;
     // SAFETY: the path is a C string.
@@ -191,7 +190,7 @@ fn fill(file: &File, path: &Path, config: &TableConfig, inode: u64) -> Result<Re
             problem: "the table would be too large; ask for less".into(),
         });
     };
-    refuse_network(file, path)?;
+    refuse_not_local(file, path)?;
     let bytes = libc::off_t::try_from(layout.total).unwrap_or(libc::off_t::MAX);
     // SAFETY: takes numbers.
     let errno = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) };
@@ -288,9 +287,7 @@ fn refuse_strangers(file: &File, path: &Path, config: &TableConfig) -> Result<()
     let me = unsafe { libc::geteuid() };
     let shared_with_all = metadata.mode() & 0o002 != 0 && config.mode & 0o002 == 0;
     let shared_with_group = config.mode & 0o020 != 0 || config.mode & 0o002 != 0;
-    if metadata.is_file()
-        && (shared_with_all || metadata.uid() != me && metadata.uid() != 0 && me != 0 && !shared_with_group)
-    {
+    if metadata.is_file() && (shared_with_all || metadata.uid() != me && metadata.uid() != 0 && !shared_with_group) {
         return Err(ShmError::WrongFile {
             path: path.to_owned(),
             problem:
@@ -299,23 +296,18 @@ fn refuse_strangers(file: &File, path: &Path, config: &TableConfig) -> Result<()
                     .into(),
         });
     }
-    refuse_network(file, path)
+    refuse_not_local(file, path)
 }
 
-fn refuse_network(file: &File, path: &Path) -> Result<(), ShmError> {
-    // SAFETY: a structure of numbers.
-    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the structure is a local.
-    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut about) } == 0 && NETWORK.contains(&(about.f_type as i64)) {
-        return Err(ShmError::WrongFile {
-            path: path.to_owned(),
-            problem:
-                "the file is on a network file system, whose memory machines do not share; choose a local folder, \
-                      such as /dev/shm"
-                    .into(),
-        });
-    }
-    Ok(())
+fn refuse_not_local(file: &File, path: &Path) -> Result<(), ShmError> {
+    let Some(name) = filesystem::not_local(file.as_raw_fd()) else { return Ok(()) };
+    Err(ShmError::WrongFile {
+        path: path.to_owned(),
+        problem: format!(
+            "the file is on a file system ({name}) that is not known to be this machine's alone, and machines do not \
+             share memory; choose a folder on tmpfs, ext4, xfs or btrfs, such as /dev/shm"
+        ),
+    })
 }
 
 fn checksum(header: &Header) -> u64 {
@@ -333,6 +325,14 @@ fn checksum(header: &Header) -> u64 {
         .into_iter()
         .chain(header.secret)
         .fold(0x9E37_79B9_7F4A_7C15, |sum, field| (sum ^ field).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(29))
+}
+
+/// The path as it is meant now: the file is looked for again when the process may be in another folder.
+fn absolute(path: &Path) -> Result<PathBuf, ShmError> {
+    std::path::absolute(path).map_err(|_| ShmError::InvalidConfig {
+        setting: "path",
+        problem: "is empty, or the working folder is gone; choose a path that begins with a slash".into(),
+    })
 }
 
 fn c_path(path: &Path) -> Result<CString, ShmError> {

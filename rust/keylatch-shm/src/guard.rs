@@ -144,7 +144,9 @@ impl<T: TableRef> LockGuard<T> {
         let key = self.key();
         self.change(|core, hold| {
             let alone = hold.place == crate::word::Place::Word
-                && core.lines.with(hold.slot, |_| leave::try_upgrade(&core.region, hold.slot, core.me));
+                && core
+                    .lines
+                    .with(hold.slot, |line| leave::try_upgrade(&core.region, hold.slot, core.me, &mut line.sharers));
             if !alone {
                 return Err(ShmError::UpgradeConflict { key });
             }

@@ -29,9 +29,12 @@ pub(crate) fn is_held(region: &Region, slot: u32) -> bool {
         || word.has_overflow() && !region.is_empty(slot, Bitmap::Readers)
 }
 
-/// The holds of one member, of one slot or of all entries.
+/// The holds of one member, of one slot or of all entries. A dead one has none, recovered or not.
 fn of_member(core: &Core, id: MemberId, only: Option<u32>, found: &mut Vec<HolderInfo>) {
     let region = &core.region;
+    if !is_alive(member::life(region, id)) {
+        return;
+    }
     let now = crate::os::clock::monotonic().as_millis() as u64;
     for index in log::records_of(region, id) {
         let record = region.record(index);
@@ -57,7 +60,7 @@ fn of_member(core: &Core, id: MemberId, only: Option<u32>, found: &mut Vec<Holde
 
 pub(crate) fn all(core: &Core) -> Vec<HolderInfo> {
     let mut found = Vec::new();
-    for id in core.region.members().filter(|id| member::life(&core.region, *id) != 0) {
+    for id in core.region.members() {
         of_member(core, id, None, &mut found);
     }
     found

@@ -9,6 +9,7 @@ use crate::guard::{LockBatch, SharedLockGuard, Unfinished};
 use crate::listed::{HoldId, HolderInfo, TableFigures};
 use crate::lookup::{Fingerprint, find};
 use crate::pending::Lock;
+use crate::region::Bitmap;
 use crate::request::{BatchLockRequest, LockRequest};
 use crate::{listing, revoke, watch};
 use keylatch::KeyRef;
@@ -295,6 +296,17 @@ impl SharedTable {
         let print = self.fingerprint(key.into())?;
         let region = &self.core().region;
         Ok(find(region, print).is_some_and(|slot| listing::is_held(region, slot)))
+    }
+
+    /// Processes that wait for the key now. This one counts once, whatever number of its requests waits.
+    ///
+    /// # Errors
+    /// As [`holders`](Self::holders).
+    pub fn waiting<'k>(&self, key: impl Into<KeyRef<'k>>) -> Result<usize, ShmError> {
+        self.core().check()?;
+        let print = self.fingerprint(key.into())?;
+        let region = &self.core().region;
+        Ok(find(region, print).map_or(0, |slot| region.bits(slot, Bitmap::Waiters).count()))
     }
 
     /// Requests of this process that wait for the key now.

@@ -247,6 +247,17 @@ impl Word {
         }
     }
 
+    /// The word in which the reader is the writer.
+    ///
+    /// `None` if another member, or another of the threads that share its name, is in the way. A waiter whose turn it is
+    /// comes first.
+    pub(crate) fn upgraded(self, me: MemberId, threads: u32) -> Option<Self> {
+        let alone = self.without_reader(me);
+        let is_shared = self.is_joined(me) && threads > 1;
+        let is_free = self.field(WRITER) == 0 && self.field(NEXT) == 0 && !alone.has_named_readers();
+        (self.is_reader(me) && is_free && !is_shared).then(|| alone.with_writer(me))
+    }
+
     /// The word without the member's turn.
     pub(crate) fn without_turn(self, me: MemberId) -> Self {
         if self.field(NEXT) == u64::from(me.0) { self.with_field(NEXT, 0) } else { self }

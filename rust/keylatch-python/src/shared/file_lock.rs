@@ -2,20 +2,24 @@
 //!
 //! A hold is the file's key in the table, and then the lock of the file itself, which `lock_file` keeps for the next time.
 
-use crate::fork::Process;
 use crate::pending::Pending;
 use crate::shared::failure::OrRaise;
+use crate::shared::holds::{Ended, Holds, Whose};
+use crate::shared::joining::{Came, JoinOrTurn, Joinable, Joiners};
 use crate::shared::open_files::{self, OpenFile, os_error};
-use crate::shared::thread::this_thread;
+use crate::shared::per_process::PerProcess;
 use crate::shared::{processes, wait};
+use crate::wait::wait_until;
 use keylatch::Mode;
-use keylatch_shm::{Entered, OwnedSharedLockGuard};
+use keylatch_shm::{Entered, OwnedSharedLockGuard, ShmError};
+use pyo3::exceptions::PyDeprecationWarning;
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// What `keylatch.filelock.FileLock` is made of.
@@ -23,23 +27,20 @@ use std::time::{Duration, Instant};
 pub(crate) struct FileLock {
     path: PathBuf,
     mode: Option<u32>,
-    /// Whether each thread has the lock for itself, or all threads have it together.
-    thread_local: bool,
+    /// Of each thread, or of all threads together.
+    whose: Whose,
     table: PathBuf,
-    state: Mutex<State>,
+    state: PerProcess<Mutex<State>>,
 }
 
 /// What this process has of it.
+///
+/// No Python code runs while its mutex is held: that may ask for this lock.
 struct State {
-    process: Process,
     open: Option<OpenFile>,
-    hold: Option<Hold>,
-}
-
-struct Hold {
-    turn: Turn,
-    thread: usize,
-    depth: usize,
+    holds: Holds<Turn>,
+    /// Threads and tasks that wait until they can join a hold.
+    joiners: Joiners,
 }
 
 /// The file's key, held, and the file.
@@ -48,6 +49,20 @@ struct Hold {
 struct Turn {
     open: OpenFile,
     guard: Option<OwnedSharedLockGuard>,
+}
+
+impl Turn {
+    /// Leaves the file and releases the key.
+    fn release(mut self) -> Result<(), ShmError> {
+        let Some(guard) = self.guard.take() else { return Ok(()) };
+        // The file first: the next holder of the key finds it as it is kept.
+        self.open.file.leave(guard.fence());
+        guard.try_release()
+    }
+
+    fn is_valid(&self) -> bool {
+        self.guard.as_ref().is_some_and(OwnedSharedLockGuard::is_valid)
+    }
 }
 
 impl Drop for Turn {
@@ -69,7 +84,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 impl FileTurn {
     /// Gives the turn to the next, if it was not used.
     fn close(&self) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.take());
+    }
+}
+
+impl FileTurn {
+    fn take(&self) -> Option<Turn> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -85,48 +106,35 @@ enum Tried {
 impl FileLock {
     #[inline]
     fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.process.is_forked() {
-            // What the parent of a forked child had it has still.
-            std::mem::forget(std::mem::replace(&mut *state, State::new()));
-        }
-        state
+        self.state.get().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts another hold of the thread that has the lock.
-    #[inline]
-    fn again(&self, state: &mut State) -> bool {
-        match &mut state.hold {
-            Some(hold) if !self.thread_local || hold.thread == this_thread() => {
-                hold.depth += 1;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Takes the lock if it is free and the file is open.
+    /// Takes the lock if it is free and the file is open, or has it once more.
     #[inline]
     fn try_acquire(&self, py: Python<'_>) -> PyResult<Tried> {
         let mut state = self.state();
-        if self.again(&mut state) {
+        if state.holds.again(self.whose, Turn::is_valid) {
             return Ok(Tried::Held);
         }
         let Some(open) = state.open.clone() else { return Ok(Tried::Blocked) };
-        let Some(guard) = open.key.try_acquire(Mode::Exclusive, "").or_raise(py)? else { return Ok(Tried::Blocked) };
         drop(state);
+        let Some(guard) = open.key.try_acquire(Mode::Exclusive, "").or_raise(py)? else { return Ok(Tried::Blocked) };
         self.enter(py, Turn { open, guard: Some(guard) })
     }
 
     /// Locks the file for a turn that has come.
     fn enter(&self, py: Python<'_>, turn: Turn) -> PyResult<Tried> {
-        match turn.open.file.enter().map_err(|error| os_error(py, &self.path, &error))? {
+        let hold = turn.guard.as_ref().map_or(0, OwnedSharedLockGuard::fence);
+        match turn.open.file.enter(hold).map_err(|error| os_error(py, &self.path, &error))? {
             Entered::Yes => {
                 let mut state = self.state();
                 if turn.open.file.is_shared() {
                     state.open = Some(turn.open.clone());
                 }
-                state.hold = Some(Hold { turn, thread: this_thread(), depth: 1 });
+                state.holds.push(turn);
+                let joiners = state.joiners.take();
+                drop(state);
+                joiners.into_iter().for_each(Waker::wake);
                 Ok(Tried::Held)
             }
             Entered::Busy => Ok(Tried::Busy(turn)),
@@ -169,18 +177,34 @@ impl FileLock {
     /// Without patience it tries once.
     #[cold]
     #[inline(never)]
-    fn wait(&self, py: Python<'_>, patience: Option<Option<Instant>>) -> PyResult<bool> {
+    fn wait(slf: &Bound<'_, Self>, patience: Option<Option<Instant>>) -> PyResult<bool> {
+        let (py, this) = (slf.py(), slf.get());
         loop {
-            let open = self.open(py)?;
+            let open = this.open(py)?;
             let guard = match patience {
-                Some(deadline) => wait::acquire(py, &open.key, Mode::Exclusive, "", deadline)?,
                 None => open.key.try_acquire(Mode::Exclusive, "").or_raise(py)?,
+                Some(deadline) if this.whose == Whose::Mine => {
+                    wait::acquire(py, &open.key, Mode::Exclusive, "", deadline)?
+                }
+                Some(deadline) => {
+                    match wait_until(py, JoinOrTurn::new(slf.clone().unbind(), &open.key, deadline), deadline)? {
+                        Some(Came::ToJoin) => {
+                            if matches!(this.try_acquire(py)?, Tried::Held) {
+                                return Ok(true);
+                            }
+                            continue;
+                        }
+                        Some(Came::Turn(guard)) => Some(guard),
+                        Some(Came::Failed(error)) => return Err(error).or_raise(py),
+                        Some(Came::Late) | None => None,
+                    }
+                }
             };
             let Some(guard) = guard else { return Ok(false) };
             let mut next = Some(Turn { open, guard: Some(guard) });
             let mut pause = Duration::from_millis(1);
             while let Some(turn) = next.take() {
-                match self.enter(py, turn)? {
+                match this.enter(py, turn)? {
                     Tried::Held => return Ok(true),
                     // The name stands for another file: from the start.
                     Tried::Blocked => {}
@@ -192,7 +216,7 @@ impl FileLock {
                         py.detach(|| std::thread::sleep(pause.min(left)));
                         py.check_signals()?;
                         pause = (pause * 2).min(PAUSE);
-                        next = self.reopened(py, turn)?;
+                        next = this.reopened(py, turn)?;
                     }
                 }
             }
@@ -200,47 +224,69 @@ impl FileLock {
         }
     }
 
-    /// Ends the hold of the calling thread, or one of several.
+    /// Acquires within that many seconds.
+    ///
+    /// Without any it tries once, and infinity is for as long as it takes.
+    ///
+    /// No Python code runs once the lock is held: an exception of a signal's handler would lose it.
+    fn acquire_within(slf: &Bound<'_, Self>, seconds: f64) -> PyResult<bool> {
+        if let Tried::Held = slf.get().try_acquire(slf.py())? {
+            return Ok(true);
+        }
+        let wait = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+        Self::wait(slf, (!wait.is_zero()).then(|| Instant::now().checked_add(wait)))
+    }
+
+    /// Ends a hold, or counts one release.
     #[inline]
     fn end(&self, py: Python<'_>, force: bool) -> PyResult<()> {
         let mut state = self.state();
-        let Some(hold) = &mut state.hold else { return Ok(()) };
-        if self.thread_local && hold.thread != this_thread() {
-            return Ok(());
+        if !force {
+            let ended = state.holds.end(self.whose);
+            drop(state);
+            return match ended {
+                Ended::Last(turn) => turn.release().or_raise(py),
+                Ended::StillHeld | Ended::NotHeld => Ok(()),
+            };
         }
-        hold.depth -= 1;
-        if hold.depth > 0 && !force {
-            return Ok(());
+        let mut released = Ok(());
+        while let Some(turn) = state.holds.take(self.whose) {
+            released = released.and(turn.release());
         }
-        let hold = state.hold.take();
         drop(state);
-        hold.map_or(Ok(()), Hold::release).or_raise(py)
+        released.or_raise(py)
     }
 }
 
-impl Hold {
-    #[inline]
-    fn release(mut self) -> Result<(), keylatch_shm::ShmError> {
-        // The file first: the next holder of the key finds it as it is kept.
-        self.turn.open.file.leave();
-        self.turn.guard.take().map_or(Ok(()), OwnedSharedLockGuard::try_release)
+impl Joinable for Py<FileLock> {
+    fn joins(&self, waker: &Waker) -> bool {
+        let this = self.get();
+        if this.whose == Whose::Mine {
+            return false;
+        }
+        let mut state = this.state();
+        let is_held = state.holds.of(Whose::Any).is_some_and(|held| held.hold.is_valid());
+        if !is_held {
+            state.joiners.add(waker);
+        }
+        is_held
+    }
+
+    fn joins_no_more(&self, waker: &Waker) {
+        self.get().state().joiners.remove(waker);
     }
 }
 
 impl State {
     fn new() -> Self {
-        Self { process: Process::this(), open: None, hold: None }
+        Self { open: None, holds: Holds::new(), joiners: Joiners::default() }
     }
 }
 
-impl Drop for FileLock {
+impl Drop for State {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let state = std::mem::replace(state, State::new());
-        if state.process.is_forked() {
-            std::mem::forget(state);
-        } else if let Some(hold) = state.hold {
-            let _ = hold.release();
+        while let Some(turn) = self.holds.take(Whose::Any) {
+            let _ = turn.release();
         }
     }
 }
@@ -252,41 +298,83 @@ impl FileLock {
     fn new(path: PathBuf, mode: Option<u32>, thread_local: bool, table: Option<PathBuf>) -> PyResult<Self> {
         // As it is meant now, whatever folder the process goes to.
         let path = std::path::absolute(path)?;
-        let table = table.unwrap_or_else(processes::default_path);
-        Ok(Self { path, mode, thread_local, table, state: Mutex::new(State::new()) })
+        let whose = if thread_local { Whose::Mine } else { Whose::Any };
+        let state = PerProcess::new(|| Mutex::new(State::new()));
+        Ok(Self { path, mode, whose, table: processes::path(table)?, state })
+    }
+
+    /// Acquire the lock, and return what releases it at the end of a `with` block.
+    ///
+    /// timeout is in seconds; None is the lock's own, and below zero it is for as long as it takes. blocking=False tries
+    /// once. cancel_check ends the wait when it returns true. Raises Timeout.
+    #[pyo3(signature = (
+        timeout = None, poll_interval = None, *, poll_intervall = None, blocking = None, cancel_check = None
+    ))]
+    fn acquire<'py>(
+        slf: &Bound<'py, Self>,
+        timeout: Option<Bound<'py, PyAny>>,
+        poll_interval: Option<f64>,
+        poll_intervall: Option<f64>,
+        blocking: Option<Bound<'py, PyAny>>,
+        cancel_check: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if poll_intervall.is_some() {
+            let category = py.get_type::<PyDeprecationWarning>();
+            PyErr::warn(py, &category, c"use poll_interval instead of poll_intervall", 1)?;
+        }
+        let seconds: f64 = slf.call_method1("_patience", (timeout, blocking))?.extract()?;
+        // Made first: when the lock is held no Python code runs any more.
+        let proxy = slf.getattr("_proxy")?.call1((slf,))?;
+        let acquired = match cancel_check {
+            None => Self::acquire_within(slf, seconds)?,
+            Some(is_cancelled) => {
+                let own = || slf.getattr("poll_interval").and_then(|own| own.extract());
+                let slice = poll_interval.or(poll_intervall).filter(|slice| *slice > 0.0).map_or_else(own, Ok)?;
+                let begun = Instant::now();
+                loop {
+                    let left = (seconds - begun.elapsed().as_secs_f64()).max(0.0);
+                    if Self::acquire_within(slf, slice.min(left))? {
+                        break true;
+                    }
+                    if begun.elapsed().as_secs_f64() >= seconds || is_cancelled.call0()?.is_truthy()? {
+                        break false;
+                    }
+                }
+            }
+        };
+        if acquired { Ok(proxy) } else { Err(slf.call_method0("_late").map_or_else(|why| why, PyErr::from_value)) }
     }
 
     /// Acquires the lock, and says whether it did.
-    ///
-    /// Without a time it tries once; infinity is for as long as it takes.
-    fn _acquire(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
-        if let Tried::Held = self.try_acquire(py)? {
-            return Ok(true);
-        }
-        let wait = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
-        self.wait(py, (!wait.is_zero()).then(|| Instant::now().checked_add(wait)))
+    fn _acquire(slf: &Bound<'_, Self>, seconds: f64) -> PyResult<bool> {
+        Self::acquire_within(slf, seconds)
     }
 
     /// Begins what a task waits for: `None` if it has the lock.
     ///
-    /// Else it ends with a turn, or with `None` when the time is over.
-    fn _begin<'py>(&self, py: Python<'py>, seconds: f64) -> PyResult<Option<Bound<'py, Pending>>> {
-        if let Tried::Held = self.try_acquire(py)? {
+    /// Else it ends with a turn, with `False` when the time is over, or with `True` when it is to try again.
+    fn _begin<'py>(slf: &Bound<'py, Self>, seconds: f64) -> PyResult<Option<Bound<'py, Pending>>> {
+        let (py, this) = (slf.py(), slf.get());
+        if let Tried::Held = this.try_acquire(py)? {
             return Ok(None);
         }
-        let open = self.open(py)?;
+        let open = this.open(py)?;
         let deadline =
             Duration::try_from_secs_f64(seconds.max(0.0)).ok().and_then(|wait| Instant::now().checked_add(wait));
-        let mut future = open.key.acquire_until(Mode::Exclusive, "", deadline);
+        let mut future = JoinOrTurn::new(slf.clone().unbind(), &open.key, deadline);
         let pending = Pending::new(move |py, context| {
-            let Poll::Ready(held) = Pin::new(&mut future).poll(context) else { return Poll::Pending };
-            Poll::Ready(held.or_raise(py).and_then(|held| match held {
-                Some(guard) => {
+            let Poll::Ready(came) = Pin::new(&mut future).poll(context) else { return Poll::Pending };
+            Poll::Ready(match came {
+                Came::Turn(guard) => {
                     let turn = Turn { open: open.clone(), guard: Some(guard) };
-                    Ok(Bound::new(py, FileTurn(Mutex::new(Some(turn))))?.into_any().unbind())
+                    Bound::new(py, FileTurn(Mutex::new(Some(turn)))).map(|turn| turn.into_any().unbind())
                 }
-                None => Ok(py.None()),
-            }))
+                Came::Failed(error) => Err(error).or_raise(py),
+                Came::ToJoin | Came::Late => {
+                    Ok(PyBool::new(py, matches!(came, Came::ToJoin)).to_owned().into_any().unbind())
+                }
+            })
         });
         Bound::new(py, pending).map(Some)
     }
@@ -295,14 +383,13 @@ impl FileLock {
     ///
     /// `None` if another program has it; `False` if the turn was for another file.
     fn _enter(&self, py: Python<'_>, turn: &Bound<'_, FileTurn>) -> PyResult<Option<bool>> {
-        let mut place = turn.get().0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(taken) = place.take() else { return Ok(Some(false)) };
+        let Some(taken) = turn.get().take() else { return Ok(Some(false)) };
         let Some(taken) = self.reopened(py, taken)? else { return Ok(Some(false)) };
         Ok(match self.enter(py, taken)? {
             Tried::Held => Some(true),
             Tried::Blocked => Some(false),
             Tried::Busy(again) => {
-                *place = Some(again);
+                *turn.get().0.lock().unwrap_or_else(PoisonError::into_inner) = Some(again);
                 None
             }
         })
@@ -347,9 +434,7 @@ impl FileLock {
     /// How often this thread holds it, or any thread if it is not thread-local.
     #[getter]
     fn lock_counter(&self) -> usize {
-        let here = this_thread();
-        let state = self.state();
-        state.hold.as_ref().filter(|hold| !self.thread_local || hold.thread == here).map_or(0, |hold| hold.depth)
+        self.state().holds.count(self.whose)
     }
 
     /// Whether the last process that held it was killed while it did.
@@ -358,7 +443,7 @@ impl FileLock {
     #[getter]
     fn previous_holder_died(&self) -> bool {
         let state = self.state();
-        let guard = state.hold.as_ref().and_then(|hold| hold.turn.guard.as_ref());
+        let guard = state.holds.of(Whose::Any).and_then(|held| held.hold.guard.as_ref());
         guard.is_some_and(OwnedSharedLockGuard::previous_holder_died)
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! `table` has the verbs, `guard` what they return, `wait` how a thread waits, `failure` what goes wrong, `listed` what
 //! listings say. `process_lock` and `process_semaphore` are locks that are passed to other processes, and share the
-//! tables of `processes`. `file_lock` is the lock of a file, and `open_files` keeps such files open.
+//! tables of `processes`. `file_lock` is the lock of a file, and `open_files` keeps such files open. `holds` are those of
+//! one lock object, and `per_process` is what a forked child begins anew.
 
 mod failure;
 mod file_lock;
 mod guard;
+mod holds;
+mod joining;
 mod listed;
 mod open_files;
+mod per_process;
 mod process_lock;
 mod process_semaphore;
 mod processes;

@@ -1,7 +1,7 @@
 //! The lock files that this process keeps open, by their names.
 
-use crate::fork::Process;
 use crate::shared::failure::OrRaise;
+use crate::shared::per_process::PerProcess;
 use crate::shared::processes;
 use keylatch::KeyRef;
 use keylatch_shm::{LockFile, LockFileWatcher, OwnedPreparedKey};
@@ -9,9 +9,7 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Files that are kept open though no object has them.
 const MOST: usize = 64;
@@ -24,32 +22,12 @@ pub(crate) struct OpenFile {
 }
 
 struct Files {
-    process: Process,
     open: Mutex<HashMap<PathBuf, OpenFile>>,
-    watcher: Option<Arc<LockFileWatcher>>,
+    watcher: OnceLock<Option<Arc<LockFileWatcher>>>,
 }
 
-/// Those of this process.
-///
 /// A forked child makes its own: what its parent had open it has closed.
-static FILES: AtomicPtr<Files> = AtomicPtr::new(null_mut());
-
-fn files() -> &'static Files {
-    let seen = FILES.load(Ordering::Acquire);
-    // SAFETY: null, or leaked below.
-    if let Some(files) = unsafe { seen.as_ref() }.filter(|files| !files.process.is_forked()) {
-        return files;
-    }
-    let fresh = Files { process: Process::this(), open: Mutex::default(), watcher: LockFileWatcher::start() };
-    let fresh = Box::into_raw(Box::new(fresh));
-    // Pairs with: the load above. The loser's watcher has nothing to watch.
-    match FILES.compare_exchange(seen, fresh, Ordering::AcqRel, Ordering::Acquire) {
-        // SAFETY: leaked here and never freed.
-        Ok(_) => unsafe { &*fresh },
-        // SAFETY: leaked by another thread and never freed.
-        Err(other) => unsafe { &*other },
-    }
-}
+static FILES: PerProcess<Files> = PerProcess::new(|| Files { open: Mutex::default(), watcher: OnceLock::new() });
 
 impl Files {
     fn open(&self) -> MutexGuard<'_, HashMap<PathBuf, OpenFile>> {
@@ -59,7 +37,7 @@ impl Files {
 
 /// The file of that name, opened if it is not kept; with the folder, if need be.
 pub(crate) fn open(py: Python<'_>, path: &Path, mode: Option<u32>, table: &Path) -> PyResult<OpenFile> {
-    let files = files();
+    let files = FILES.get();
     if let Some(known) = files.open().get(path) {
         return Ok(known.clone());
     }
@@ -75,7 +53,7 @@ pub(crate) fn open(py: Python<'_>, path: &Path, mode: Option<u32>, table: &Path)
     let key = table.prepare_owned(KeyRef::new(b"file".as_slice(), key.as_slice())).or_raise(py)?;
     let open = OpenFile { file, key: Arc::new(key) };
     if open.file.is_shared() {
-        if let Some(watcher) = &files.watcher {
+        if let Some(watcher) = files.watcher.get_or_init(LockFileWatcher::start) {
             watcher.watch(&open.file);
         }
         let mut kept = files.open();
@@ -91,7 +69,7 @@ pub(crate) fn open(py: Python<'_>, path: &Path, mode: Option<u32>, table: &Path)
 
 /// Keeps a file no longer: its name stands for another.
 pub(crate) fn forget(path: &Path, stale: &OpenFile) {
-    let mut kept = files().open();
+    let mut kept = FILES.get().open();
     if kept.get(path).is_some_and(|known| Arc::ptr_eq(&known.file, &stale.file)) {
         kept.remove(path);
     }

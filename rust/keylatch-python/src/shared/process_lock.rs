@@ -1,9 +1,9 @@
 //! A lock that is passed between processes: what `Lock`, `RLock` and `RWLock` of `keylatch.multiprocessing` are made of.
 
 use crate::errors::mode_to_python;
-use crate::fork::Process;
 use crate::shared::failure::OrRaise;
-use crate::shared::thread::this_thread;
+use crate::shared::holds::{Ended, Holds, Whose};
+use crate::shared::per_process::PerProcess;
 use crate::shared::wait::patience;
 use crate::shared::{processes, wait};
 use keylatch::{KeyRef, Mode, ObjectKey};
@@ -24,43 +24,39 @@ pub(crate) struct ProcessLock {
     mode: Mode,
     /// Whether the thread that holds it may acquire it again.
     reentrant: bool,
-    state: Mutex<State>,
+    state: PerProcess<Mutex<State>>,
 }
 
 /// What this process has of it.
+///
+/// No Python code runs while its mutex is held: that may ask for this lock.
 struct State {
-    process: Process,
     /// Looked up with the first use.
     key: Option<Arc<OwnedPreparedKey>>,
-    /// One, unless it is shared.
-    holds: Vec<OwnedSharedLockGuard>,
-    /// Which thread acquired it last, and how often it has it.
-    owner: usize,
-    depth: usize,
+    holds: Holds<OwnedSharedLockGuard>,
 }
 
 impl ProcessLock {
     #[inline]
     fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.process.is_forked() {
-            state.begin_anew();
-        }
-        state
+        self.state.get().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes it if that is possible without waiting.
     #[inline]
     fn try_acquire(&self, py: Python<'_>) -> PyResult<bool> {
         let mut state = self.state();
-        if self.reentrant && state.depth > 0 && state.owner == this_thread() {
-            state.depth += 1;
+        if self.reentrant && state.holds.again(Whose::Mine, OwnedSharedLockGuard::is_valid) {
             return Ok(true);
         }
         let Some(key) = &state.key else { return Ok(false) };
-        let Some(hold) = key.try_acquire(self.mode, "").or_raise(py)? else { return Ok(false) };
-        state.keep(hold);
-        Ok(true)
+        let tried = key.try_acquire(self.mode, "");
+        if let Ok(Some(hold)) = tried {
+            state.holds.push(hold);
+            return Ok(true);
+        }
+        drop(state);
+        tried.or_raise(py).map(|_| false)
     }
 
     #[cold]
@@ -69,7 +65,7 @@ impl ProcessLock {
         let known = self.state().key.clone();
         let key = if let Some(key) = known { key } else { self.prepare(py)? };
         let Some(hold) = wait::acquire(py, &key, self.mode, "", deadline)? else { return Ok(false) };
-        self.state().keep(hold);
+        self.state().holds.push(hold);
         Ok(true)
     }
 
@@ -81,28 +77,9 @@ impl ProcessLock {
         Ok(key)
     }
 
-    /// Lets `look` at the latest hold, if there is one.
+    /// Lets `look` at the hold that a release would end, if there is one.
     fn look<T>(&self, look: impl FnOnce(&OwnedSharedLockGuard) -> T) -> Option<T> {
-        self.state().holds.last().map(look)
-    }
-}
-
-impl State {
-    fn new() -> Self {
-        Self { process: Process::this(), key: None, holds: Vec::new(), owner: 0, depth: 0 }
-    }
-
-    /// Forgets what the parent of a forked child had, and has still.
-    #[cold]
-    fn begin_anew(&mut self) {
-        std::mem::forget(std::mem::replace(self, Self::new()));
-    }
-
-    #[inline]
-    fn keep(&mut self, hold: OwnedSharedLockGuard) {
-        self.holds.push(hold);
-        self.owner = this_thread();
-        self.depth = 1;
+        self.state().holds.of(Whose::Any).map(|held| look(&held.hold))
     }
 }
 
@@ -119,8 +96,8 @@ impl ProcessLock {
     ) -> PyResult<Self> {
         let key = KeyRef::new(kind.as_bytes(), name.to_str()?.as_bytes()).to_owned();
         let mode = if shared { Mode::Shared } else { Mode::Exclusive };
-        let path = path.unwrap_or_else(processes::default_path);
-        Ok(Self { path, name: name.unbind(), key, mode, reentrant, state: Mutex::new(State::new()) })
+        let state = PerProcess::new(|| Mutex::new(State { key: None, holds: Holds::new() }));
+        Ok(Self { path: processes::path(path)?, name: name.unbind(), key, mode, reentrant, state })
     }
 
     /// Acquire the lock, and return whether it was acquired.
@@ -150,21 +127,15 @@ impl ProcessLock {
     ///
     /// Raises ValueError if this process does not hold it, or AssertionError for an RLock; NotHeld if it was revoked.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        let mut state = self.state();
-        if self.reentrant {
-            if state.depth == 0 || state.owner != this_thread() {
-                return Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread"));
+        let whose = if self.reentrant { Whose::Mine } else { Whose::Any };
+        let ended = self.state().holds.end(whose);
+        match ended {
+            Ended::Last(hold) => hold.try_release().or_raise(py),
+            Ended::StillHeld => Ok(()),
+            Ended::NotHeld if self.reentrant => {
+                Err(PyAssertionError::new_err("attempt to release recursive lock not owned by thread"))
             }
-            state.depth -= 1;
-            if state.depth > 0 {
-                return Ok(());
-            }
-        }
-        let hold = state.holds.pop();
-        drop(state);
-        match hold {
-            Some(hold) => hold.try_release().or_raise(py),
-            None => Err(PyValueError::new_err(
+            Ended::NotHeld => Err(PyValueError::new_err(
                 "this process does not hold the lock; only the one that acquired it can release it",
             )),
         }

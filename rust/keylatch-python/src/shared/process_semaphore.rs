@@ -1,27 +1,33 @@
 //! A semaphore that is passed between processes.
 //!
 //! Each permit is a key of its own, so that a permit has a holder, whose death is noticed. A request tries the permits in
-//! turn, beginning after the one that this process had last. When none is free it waits for all of them at the same time,
-//! and gives back what comes beside the first.
+//! turn, beginning after the one that this process had last. When none is free it stands in line, which is a key, too. The
+//! first in line waits for all permits at the same time, and gives back what comes beside the first. So of all requests
+//! one alone takes as many log records as there are permits.
 //!
-//! No wake-up is lost: a request that waits is registered for each permit before it sleeps, and a permit that is released
-//! has its turn given to one that is registered. A request that has its permit withdraws the others, which passes their
-//! turns on. While a process waits, each other process is served at most once by each permit.
+//! No wake-up is lost: the request that is first is registered for each permit before it sleeps, and a permit that is
+//! released has its turn given to it. When it has its permit it withdraws the others, which passes their turns on, and
+//! then leaves the line. While a request is first, each other process is served at most once by each permit.
+//!
+//! Each process also shares a key whose label is the number of permits, for as long as it has the semaphore: so a process
+//! that asks for another number is refused.
 
-use crate::fork::Process;
 use crate::numbers::Whole;
 use crate::shared::failure::OrRaise;
-use crate::shared::processes;
+use crate::shared::holds::{Holds, Whose};
+use crate::shared::per_process::PerProcess;
 use crate::shared::wait::patience;
+use crate::shared::{processes, wait};
 use crate::wait::wait_until;
 use keylatch::{KeyRef, Mode};
 use keylatch_shm::{OwnedAcquire, OwnedPreparedKey, OwnedSharedLockGuard, ShmError};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -36,22 +42,31 @@ pub(crate) struct ProcessSemaphore {
     name: Py<PyString>,
     kind: String,
     value: u16,
-    state: Mutex<State>,
+    state: PerProcess<Mutex<State>>,
 }
 
 /// What this process has of it.
+///
+/// No Python code runs while its mutex is held: that may ask for this semaphore.
 struct State {
-    process: Process,
     /// Looked up with the first use.
-    permits: Arc<[Arc<OwnedPreparedKey>]>,
-    holds: Vec<OwnedSharedLockGuard>,
+    keys: Option<Arc<Keys>>,
+    holds: Holds<OwnedSharedLockGuard>,
     /// Where the next search begins.
     next: usize,
 }
 
+/// Its keys in the table.
+struct Keys {
+    permits: Vec<Arc<OwnedPreparedKey>>,
+    line: OwnedPreparedKey,
+    /// Says how many permits there are.
+    _size: OwnedSharedLockGuard,
+}
+
 impl State {
     fn new() -> Self {
-        Self { process: Process::this(), permits: Arc::from([]), holds: Vec::new(), next: 0 }
+        Self { keys: None, holds: Holds::new(), next: 0 }
     }
 }
 
@@ -76,58 +91,81 @@ impl Future for First {
 
 impl ProcessSemaphore {
     fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.process.is_forked() {
-            // What the parent of a forked child had it has still.
-            std::mem::forget(std::mem::replace(&mut *state, State::new()));
-        }
-        state
+        self.state.get().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a permit that is free.
     fn try_acquire(&self, py: Python<'_>) -> PyResult<bool> {
         let mut state = self.state();
-        let count = state.permits.len();
+        let Some(keys) = state.keys.clone() else { return Ok(false) };
+        let count = keys.permits.len();
         for step in 0..count {
             let at = (state.next + step) % count;
-            if let Some(hold) = state.permits[at].try_acquire(Mode::Exclusive, "").or_raise(py)? {
-                state.holds.push(hold);
-                // The same one the next time, if it is free by then: its entry is in the cache.
-                state.next = at;
-                return Ok(true);
+            match keys.permits[at].try_acquire(Mode::Exclusive, "") {
+                Ok(None) => {}
+                Ok(Some(hold)) => {
+                    state.holds.push(hold);
+                    // The same one the next time, if it is free by then: its entry is in the cache.
+                    state.next = at;
+                    return Ok(true);
+                }
+                error => {
+                    drop(state);
+                    return error.or_raise(py).map(|_| false);
+                }
             }
         }
         Ok(false)
     }
 
     fn wait(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<bool> {
-        let permits = Arc::clone(&self.state().permits);
-        let requests = permits.iter().map(|permit| permit.acquire_until(Mode::Exclusive, "", None)).collect();
-        match wait_until(py, First(requests), deadline)? {
-            Some(held) => {
-                let hold = held.or_raise(py)?;
-                self.state().holds.push(hold);
-                Ok(true)
-            }
-            None => Ok(false),
-        }
+        let keys = self.prepare(py)?;
+        let Some(line) = wait::acquire(py, &keys.line, Mode::Exclusive, "", deadline)? else { return Ok(false) };
+        let requests = keys.permits.iter().map(|permit| permit.acquire_until(Mode::Exclusive, "", None)).collect();
+        let came = wait_until(py, First(requests), deadline)?;
+        // The permits that were not wanted have been given back: the next in line finds them.
+        drop(line);
+        let Some(held) = came else { return Ok(false) };
+        let hold = held.or_raise(py)?;
+        self.state().holds.push(hold);
+        Ok(true)
     }
 
-    /// Looks the permits up in the table, which is opened with the first lock.
-    fn prepare(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.state().permits.is_empty() {
-            return Ok(());
+    /// Looks its keys up in the table, which is opened with the first lock.
+    fn prepare(&self, py: Python<'_>) -> PyResult<Arc<Keys>> {
+        if let Some(keys) = &self.state().keys {
+            return Ok(Arc::clone(keys));
         }
         let table = processes::open(py, &self.path)?;
         let name = self.name.bind(py).to_str()?;
-        let permit = |number: u16| {
-            let number = number.to_string();
-            let key = KeyRef::new(self.kind.as_bytes(), name.as_bytes()).with_version(number.as_bytes());
-            table.prepare_owned(key).map(Arc::new)
+        let key = |part: &str| {
+            let key = KeyRef::new(self.kind.as_bytes(), name.as_bytes()).with_version(part.as_bytes());
+            table.prepare_owned(key)
         };
-        let permits = (0..self.value).map(permit).collect::<Result<_, _>>().or_raise(py)?;
-        self.state().permits = permits;
-        Ok(())
+        let size = self.agree(py, &key("size").or_raise(py)?)?;
+        let permits = (0..self.value).map(|number| key(&number.to_string()).map(Arc::new));
+        let permits = permits.collect::<Result<_, _>>().or_raise(py)?;
+        let keys = Arc::new(Keys { permits, line: key("line").or_raise(py)?, _size: size });
+        Ok(Arc::clone(self.state().keys.get_or_insert(keys)))
+    }
+
+    /// Says how many permits there are, unless another process says otherwise.
+    fn agree(&self, py: Python<'_>, size: &OwnedPreparedKey) -> PyResult<OwnedSharedLockGuard> {
+        let value = self.value.to_string();
+        let mine = wait::acquire(py, size, Mode::Shared, &value, None)?;
+        let mine = mine.ok_or_else(|| PyRuntimeError::new_err("the wait for a semaphore has no end"))?;
+        // Of two processes that disagree one at least sees the other's label.
+        fence(Ordering::SeqCst);
+        let holders = size.table().holders(Some(size.key().as_ref())).or_raise(py)?;
+        let Some(other) = holders.iter().find(|holder| holder.owner != value) else { return Ok(mine) };
+        Err(PyValueError::new_err(format!(
+            "the semaphore {} has {} permits in process {} ({}), and {value} were asked for; choose the same number or \
+             another name",
+            self.name.bind(py).repr()?,
+            other.owner,
+            other.pid,
+            other.program
+        )))
     }
 }
 
@@ -139,8 +177,8 @@ impl ProcessSemaphore {
     fn new(kind: String, name: Bound<'_, PyString>, value: Whole, path: Option<PathBuf>) -> PyResult<Self> {
         name.to_str()?;
         let value = value.within("the value of a semaphore between processes", &(1..=MOST))? as u16;
-        let path = path.unwrap_or_else(processes::default_path);
-        Ok(Self { path, name: name.unbind(), kind, value, state: Mutex::new(State::new()) })
+        let state = PerProcess::new(|| Mutex::new(State::new()));
+        Ok(Self { path: processes::path(path)?, name: name.unbind(), kind, value, state })
     }
 
     /// Acquire a permit, and return whether one was acquired.
@@ -157,11 +195,13 @@ impl ProcessSemaphore {
         patience.map_or(Ok(false), |deadline| self.wait(py, deadline))
     }
 
-    /// Release the permit that this process acquired last.
+    /// Release the permit that this thread acquired last.
+    ///
+    /// If it has none, that of another thread of this process.
     ///
     /// Raises ValueError if this process holds none; NotHeld if it was revoked.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        let hold = self.state().holds.pop();
+        let hold = self.state().holds.take(Whose::Any);
         match hold {
             Some(hold) => hold.try_release().or_raise(py),
             None => Err(PyValueError::new_err(
@@ -190,10 +230,9 @@ impl ProcessSemaphore {
 
     /// Permits that no process holds at this moment.
     fn get_value(&self, py: Python<'_>) -> PyResult<usize> {
-        self.prepare(py)?;
-        let permits = Arc::clone(&self.state().permits);
+        let keys = self.prepare(py)?;
         let mut free = 0;
-        for permit in permits.iter() {
+        for permit in &keys.permits {
             free += usize::from(!permit.table().is_locked(permit.key()).or_raise(py)?);
         }
         Ok(free)
@@ -207,7 +246,7 @@ impl ProcessSemaphore {
     /// Whether a process was killed that held the latest permit of this one before.
     #[getter]
     fn previous_holder_died(&self) -> bool {
-        self.state().holds.last().is_some_and(OwnedSharedLockGuard::previous_holder_died)
+        self.state().holds.of(Whose::Any).is_some_and(|held| held.hold.previous_holder_died())
     }
 
     /// Permits altogether.

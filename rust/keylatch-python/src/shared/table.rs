@@ -236,6 +236,13 @@ impl SharedTable {
         self.table.is_locked(AskedKey::of(key)?.as_ref()).or_raise(key.py())
     }
 
+    /// How many processes wait for the key at this moment.
+    ///
+    /// Each counts once, whatever number of its requests waits.
+    fn waiting(&self, key: &Bound<'_, PyAny>) -> PyResult<usize> {
+        self.table.waiting(AskedKey::of(key)?.as_ref()).or_raise(key.py())
+    }
+
     /// All holds of all processes, or those of one key, as a list of SharedHolder.
     ///
     /// Stops nothing, so holds that come and go may be missing.

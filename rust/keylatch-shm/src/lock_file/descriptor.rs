@@ -1,9 +1,11 @@
 //! Descriptors whose `flock` must not live on in a forked child, which closes them first of all.
 //!
 //! A `flock` belongs to what the descriptors of parent and child have in common. If the child kept its own open, the file
-//! would stay locked when the parent is killed.
+//! would stay locked when the parent is killed. No process forks while a descriptor is open that is not in the list yet,
+//! or is not open any more that still is: a mutex is held meanwhile, by a fork, too.
 
 use crate::os::fork;
+use std::cell::UnsafeCell;
 use std::os::fd::RawFd;
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -14,6 +16,26 @@ const NONE: RawFd = -1;
 
 static LISTED: [AtomicI32; MOST] = [const { AtomicI32::new(NONE) }; MOST];
 
+/// The C library's mutex.
+///
+/// It may be unlocked in a child that was forked with it locked.
+struct ForkMutex(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: all access is by the functions of the C library, which is what they are for.
+unsafe impl Sync for ForkMutex {}
+
+static CHANGING: ForkMutex = ForkMutex(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+
+extern "C" fn lock() {
+    // SAFETY: the mutex is a static, and initialised.
+    unsafe { libc::pthread_mutex_lock(CHANGING.0.get()) };
+}
+
+extern "C" fn unlock() {
+    // SAFETY: each caller has locked it, or is the child of the thread that has.
+    unsafe { libc::pthread_mutex_unlock(CHANGING.0.get()) };
+}
+
 extern "C" fn close_in_child() {
     for place in &LISTED {
         let fd = place.swap(NONE, Ordering::Relaxed);
@@ -22,6 +44,7 @@ extern "C" fn close_in_child() {
             unsafe { libc::close(fd) };
         }
     }
+    unlock();
 }
 
 /// A descriptor that forked children close, if there was room in the list.
@@ -34,19 +57,21 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Owns a descriptor that the system has just given; `None` if it gave none.
-    pub(crate) fn own(fd: RawFd) -> Option<Self> {
+    /// Owns the descriptor that `open` gets from the system; `None` if it gets none.
+    pub(crate) fn open(open: impl FnOnce() -> RawFd) -> Option<Self> {
         static ONCE: Once = Once::new();
         fork::watch();
-        // SAFETY: the handler is never unloaded, and calls what is allowed in a child of a threaded process.
+        // SAFETY: the handlers are never unloaded, and call what is allowed in a child of a threaded process.
         ONCE.call_once(|| unsafe {
-            libc::pthread_atfork(None, None, Some(close_in_child));
+            libc::pthread_atfork(Some(lock), Some(unlock), Some(close_in_child));
         });
-        if fd < 0 {
-            return None;
-        }
+        lock();
+        let fd = open();
         let free = |place: &AtomicI32| place.compare_exchange(NONE, fd, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        Some(Self { fd, place: LISTED.iter().position(free), forks: fork::count() })
+        let place = if fd < 0 { None } else { LISTED.iter().position(free) };
+        let forks = fork::count();
+        unlock();
+        (fd >= 0).then_some(Self { fd, place, forks })
     }
 
     /// Whether forked children close it.
@@ -65,11 +90,12 @@ impl Drop for Descriptor {
         if self.forks != fork::count() && self.place.is_some() {
             return;
         }
+        lock();
         if let Some(place) = self.place {
-            // First: a child that is forked in between had better keep it than close the next one of this number.
             LISTED[place].store(NONE, Ordering::Relaxed);
         }
         // SAFETY: owned by this alone.
         unsafe { libc::close(self.fd) };
+        unlock();
     }
 }

@@ -5,11 +5,6 @@ use std::ffi::CStr;
 use std::io::{Error, Result};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-/// File systems that other machines or programs may lock the file through.
-///
-/// NFS, SMB, NCP, V9FS, Ceph, CIFS, FUSE, SMB2.
-const ELSEWHERE: [i64; 8] = [0x6969, 0x517B, 0x564C, 0x0102_1997, 0x00C3_6400, 0xFF53_4D42, 0x6573_5546, 0xFE53_4D42];
-
 /// Which file a descriptor or a name stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FileId {
@@ -46,15 +41,6 @@ impl FileId {
     fn of(about: &libc::stat) -> Self {
         Self { device: about.st_dev, inode: about.st_ino }
     }
-}
-
-/// Whether this kernel alone sees to the locks of the file.
-pub(crate) fn is_local(fd: RawFd) -> bool {
-    // SAFETY: a structure of numbers.
-    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the structure is a local.
-    let known = unsafe { libc::fstatfs(fd, &raw mut about) } == 0;
-    known && !ELSEWHERE.contains(&(about.f_type as i64 & 0xFFFF_FFFF))
 }
 
 /// Marks the file with the table, and says whether it has no other mark.

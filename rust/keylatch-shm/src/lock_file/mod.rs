@@ -3,7 +3,8 @@
 //! Among the processes of one table the table decides. Beside it, a holder has a shared `flock` of the file, which bars all
 //! that lock it exclusively, as the package `filelock` does. The shared lock is kept when the holder leaves, so that the
 //! next hold of this process costs no system call but a look at the file's name. A program that tries its exclusive lock
-//! opens the file; `watcher` notices, and for a second nothing is kept.
+//! opens the file; `watcher` notices, and for a second nothing is kept. One that opened the file before and sleeps until it
+//! is free is not noticed, so `term` ends each second what is kept.
 //!
 //! Shared locks exclude no other table. So each process marks the file with its table first: a read lock of one byte, whose
 //! place is a hash of the table's file, and a look whether there is a mark of another. Of two processes that do so at the
@@ -14,6 +15,7 @@ mod descriptor;
 mod id;
 pub(crate) mod kept;
 mod open;
+mod term;
 mod watcher;
 
 pub use id::FileId;

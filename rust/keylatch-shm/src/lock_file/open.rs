@@ -1,23 +1,26 @@
 //! A lock file that this process has open.
 
+use crate::lines::lock;
 use crate::lock_file::descriptor::Descriptor;
-use crate::lock_file::id::{FileId, is_local, mark};
+use crate::lock_file::id::{FileId, mark};
 use crate::lock_file::kept::Kept;
+use crate::lock_file::term::Term;
+use crate::os::filesystem;
 use crate::table::SharedTable;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io::{Error, Result};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// For how long nothing is kept once another program has opened the file.
 ///
 /// The package tries every 50 milliseconds.
-const POLITE: Duration = Duration::from_secs(1);
+pub(crate) const POLITE: Duration = Duration::from_secs(1);
 
 /// Whether the holder has the file to itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,10 +41,12 @@ pub struct LockFile {
     id: FileId,
     /// Whether all that hold a shared `flock` of it use the same table.
     is_marked: bool,
-    /// Whether the watcher sees who opens it.
-    is_watched: AtomicBool,
+    /// How long its lock is kept; of the watcher, which sees who opens the file.
+    term: OnceLock<Arc<Term>>,
+    /// Held by a thread that locks or unlocks the file.
+    changing: Mutex<()>,
     /// A [`Kept`].
-    state: AtomicU32,
+    state: AtomicU64,
     /// Nothing is kept until then: milliseconds since the first lock file.
     polite_until: AtomicU64,
 }
@@ -59,36 +64,26 @@ impl LockFile {
     /// The system's.
     pub fn open(path: &Path, mode: Option<u32>, table: &SharedTable) -> Result<Self> {
         let name = CString::new(path.as_os_str().as_bytes())?;
-        let flags = libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        // Permissions that were asked for are set whatever the umask is, by the process that makes the file.
-        // SAFETY: a C string.
-        let mut fd = unsafe { libc::open(name.as_ptr(), flags | libc::O_CREAT | libc::O_EXCL, mode.unwrap_or(0o666)) };
-        let mut error = Error::last_os_error();
-        if fd >= 0 {
-            if let Some(mode) = mode {
-                // SAFETY: takes numbers. It may be refused, as on file systems that have no permissions.
-                unsafe { libc::fchmod(fd, mode) };
+        let mut error = None;
+        let descriptor = Descriptor::open(|| match open_or_make(&name, mode) {
+            Ok(fd) => fd,
+            Err(why) => {
+                error = Some(why);
+                -1
             }
-        } else if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EACCES | libc::EPERM)) {
-            // SAFETY: a C string.
-            fd = unsafe { libc::open(name.as_ptr(), flags) };
-            let why = Error::last_os_error();
-            // A file that is missing could not be made: that is what is wrong.
-            if error.raw_os_error() == Some(libc::EEXIST) || why.raw_os_error() != Some(libc::ENOENT) {
-                error = why;
-            }
-        }
-        let descriptor = Descriptor::own(fd).ok_or(error)?;
+        });
+        let descriptor = descriptor.ok_or_else(|| error.unwrap_or_else(Error::last_os_error))?;
         let fd = descriptor.as_raw();
         let id = FileId::of_descriptor(fd)?;
-        let is_marked = descriptor.is_listed() && is_local(fd) && mark(fd, table)?;
+        let is_marked = descriptor.is_listed() && filesystem::not_local(fd).is_none() && mark(fd, table)?;
         Ok(Self {
             descriptor,
             name,
             id,
             is_marked,
-            is_watched: false.into(),
-            state: AtomicU32::new(0),
+            term: OnceLock::new(),
+            changing: Mutex::new(()),
+            state: AtomicU64::new(Kept::NOTHING.0),
             polite_until: AtomicU64::new(0),
         })
     }
@@ -109,21 +104,23 @@ impl LockFile {
         self.is_marked
     }
 
-    /// Notes that the watcher sees who opens the file from now on.
-    pub(crate) fn set_watched(&self) {
-        self.is_watched.store(true, Ordering::Release);
+    /// Notes that the watcher of that term sees who opens the file from now on.
+    pub(crate) fn set_watched(&self, term: &Arc<Term>) {
+        self.term.get_or_init(|| Arc::clone(term));
     }
 
     /// Bars other programs, with no system call but one if the lock was kept.
+    ///
+    /// `hold` is a number that no other hold of the key has: its fence.
     ///
     /// # Errors
     /// The system's.
     ///
     /// Caller holds: the file's key in the table.
     #[inline]
-    pub fn enter(&self) -> Result<Entered> {
-        if self.swap(Kept::IDLE, Kept::HELD).is_err() {
-            match self.enter_slow()? {
+    pub fn enter(&self, hold: u64) -> Result<Entered> {
+        if !self.swap(Kept::IDLE, Kept::held(hold)) {
+            match self.enter_slow(hold)? {
                 Entered::Yes => {}
                 other => return Ok(other),
             }
@@ -131,16 +128,21 @@ impl LockFile {
         if FileId::of_name(&self.name) == Some(self.id) {
             return Ok(Entered::Yes);
         }
-        self.leave();
+        self.leave(hold);
         Ok(Entered::Stale)
     }
 
     #[cold]
     #[inline(never)]
-    fn enter_slow(&self) -> Result<Entered> {
-        // The watcher is about to unlock: a lock that is taken before would go with it.
-        while Kept(self.state.load(Ordering::Acquire)).is_busy() {
-            std::thread::yield_now();
+    fn enter_slow(&self, hold: u64) -> Result<Entered> {
+        let changing = lock(&self.changing);
+        // Kept after all, or a hold is inside that was revoked: the kernel's lock is there.
+        let mut seen = self.load();
+        while let Some(next) = seen.taken(hold) {
+            if self.swap(seen, next) {
+                return Ok(Entered::Yes);
+            }
+            seen = self.load();
         }
         let operation = if self.is_marked { libc::LOCK_SH } else { libc::LOCK_EX };
         // SAFETY: takes numbers.
@@ -151,56 +153,99 @@ impl LockFile {
                 _ => Err(error),
             };
         }
-        let keep = self.is_marked
-            && self.is_watched.load(Ordering::Acquire)
-            && now() >= self.polite_until.load(Ordering::Relaxed);
-        self.state.store(Kept::locked(keep).0, Ordering::Release);
+        let is_polite = now() < self.polite_until.load(Ordering::Relaxed);
+        let term = self.term.get().filter(|_| self.is_marked && !is_polite);
+        self.state.store(Kept::locked(hold, term.is_some()).0, Ordering::Release);
+        drop(changing);
+        // The word comes first: what is kept when a term ends is given up.
+        if term.is_some_and(|term| term.begin().is_err()) {
+            self.give_way(POLITE);
+        }
         Ok(Entered::Yes)
     }
 
     /// Ends what `enter` began. It comes before the release of the key.
+    ///
+    /// Does nothing if another hold is inside by now, which the key was revoked for.
     #[inline]
-    pub fn leave(&self) {
-        if self.swap(Kept::HELD, Kept::IDLE).is_err() {
-            self.leave_slow();
+    pub fn leave(&self, hold: u64) {
+        if !self.swap(Kept::held(hold), Kept::IDLE) {
+            self.leave_slow(hold);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn leave_slow(&self) {
-        self.unlock();
-        self.state.store(Kept::NOTHING.0, Ordering::Release);
+    fn leave_slow(&self, hold: u64) {
+        let _changing = lock(&self.changing);
+        if self.load().is_unlocked_by(hold) {
+            self.unlock();
+        }
     }
 
-    /// Changes the word if it is `from`.
     #[inline(always)]
-    fn swap(&self, from: Kept, to: Kept) -> std::result::Result<u32, u32> {
-        // Pairs with: itself, in the other thread. The watcher leaves the lock alone while a holder is inside.
-        self.state.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed)
+    fn load(&self) -> Kept {
+        Kept(self.state.load(Ordering::Acquire))
     }
 
+    /// Changes the word if it is `from`; says whether it did.
+    #[inline(always)]
+    fn swap(&self, from: Kept, to: Kept) -> bool {
+        // Pairs with: itself, in the other thread. The watcher leaves the lock alone while a holder is inside.
+        self.state.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Caller holds: the mutex, and the word is such that no swap changes it.
     fn unlock(&self) {
         // SAFETY: takes numbers. It cannot fail for a descriptor that is open.
         unsafe { libc::flock(self.descriptor.as_raw(), libc::LOCK_UN) };
+        self.state.store(Kept::NOTHING.0, Ordering::Release);
     }
 
-    /// Another program has opened the file: it may want to lock it.
-    pub(crate) fn give_way(&self) {
-        self.polite_until.store(now() + POLITE.as_millis() as u64, Ordering::Relaxed);
+    /// Gives up what is kept, and keeps nothing for that long.
+    ///
+    /// If a holder is inside, it does so when it leaves.
+    pub(crate) fn give_way(&self, polite: Duration) {
+        self.polite_until.fetch_max(now() + polite.as_millis() as u64, Ordering::Relaxed);
+        let _changing = lock(&self.changing);
         loop {
-            let seen = Kept(self.state.load(Ordering::Relaxed));
+            let seen = self.load();
             let Some(next) = seen.asked() else { return };
-            if self.swap(seen, next).is_err() {
-                continue;
+            if self.swap(seen, next) {
+                if next == Kept::NOTHING {
+                    self.unlock();
+                }
+                return;
             }
-            if next.is_busy() {
-                self.unlock();
-                self.state.store(Kept::NOTHING.0, Ordering::Release);
-            }
-            return;
         }
     }
+}
+
+/// Opens the file, or makes it, with these permissions whatever the umask is.
+fn open_or_make(name: &CStr, mode: Option<u32>) -> Result<RawFd> {
+    let flags = libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: a C string.
+    let fd = unsafe { libc::open(name.as_ptr(), flags | libc::O_CREAT | libc::O_EXCL, mode.unwrap_or(0o666)) };
+    if fd >= 0 {
+        if let Some(mode) = mode {
+            // SAFETY: takes numbers. It may be refused, as on file systems that have no permissions.
+            unsafe { libc::fchmod(fd, mode) };
+        }
+        return Ok(fd);
+    }
+    let not_made = Error::last_os_error();
+    if !matches!(not_made.raw_os_error(), Some(libc::EEXIST | libc::EACCES | libc::EPERM)) {
+        return Err(not_made);
+    }
+    // SAFETY: a C string.
+    let fd = unsafe { libc::open(name.as_ptr(), flags) };
+    if fd >= 0 {
+        return Ok(fd);
+    }
+    let not_opened = Error::last_os_error();
+    // A file that is missing could not be made: that is what is wrong.
+    let is_missing = not_opened.raw_os_error() == Some(libc::ENOENT);
+    Err(if is_missing && not_made.raw_os_error() != Some(libc::EEXIST) { not_made } else { not_opened })
 }
 
 impl fmt::Debug for LockFile {

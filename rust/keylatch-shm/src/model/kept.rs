@@ -1,9 +1,9 @@
 //! How processes of one table keep the `flock` of a file, and give it up to a program that knows nothing of the table.
 //!
 //! There are two threads that hold the file in turn, of one process or of two. Each has the key in the table while it is at
-//! work. Each process has a watcher. The program opens the file,
-//! which each watcher hears of later, and then tries the file's exclusive lock once, as the package `filelock` does. Every
-//! access to a word and every system call is a step.
+//! work, unless that is revoked. Each process has a watcher and a timer. The program opens the file, which each watcher
+//! hears of later. Then it tries the file's exclusive lock once, as the package `filelock` does, or sleeps until it has it,
+//! as flock(1) does. Every access to a word and every system call is a step.
 
 use crate::lock_file::kept::Kept;
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -15,11 +15,16 @@ const THREADS: usize = 2;
 enum Holder {
     Idle,
     Enter,
-    AwaitWatcher,
+    AwaitMutex,
+    Look,
+    TakeOver(Kept),
     Lock,
     WriteWord,
+    BeginTerm,
     Inside,
     Leave,
+    AwaitToLeave,
+    LookToLeave,
     Unlock,
     ClearWord,
     LeaveTable,
@@ -28,10 +33,10 @@ enum Holder {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Watcher {
     Listen,
+    AwaitMutex,
     Look,
     Swap(Kept),
     Unlock,
-    ClearWord,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -42,25 +47,38 @@ enum Program {
     Gone,
 }
 
+/// Who has the mutex of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+enum Owner {
+    Thread(usize),
+    Watcher,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 struct Process {
     word: Kept,
+    mutex: Option<Owner>,
     /// The kernel's shared lock.
     has_lock: bool,
     watcher: Watcher,
     /// Openings that the watcher has not heard of.
     opened: bool,
+    /// A term has begun.
+    term: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 struct Thread {
     holder: Holder,
     turns: u8,
+    /// The number of its hold.
+    hold: u64,
+    is_revoked: bool,
 }
 
 impl Thread {
     fn is_inside(&self) -> bool {
-        self.holder == Holder::Inside
+        self.holder == Holder::Inside && !self.is_revoked
     }
 
     /// Whether it does nothing with the file any more unless it is asked.
@@ -80,6 +98,8 @@ struct State {
     threads: [Thread; THREADS],
     processes: [Process; PROCESSES],
     table: Option<usize>,
+    holds: u64,
+    revocations: u8,
     program: Program,
     tries: u8,
     /// Whether a holder began to keep the file after the program had opened it.
@@ -91,18 +111,26 @@ struct State {
 /// One way to get a step wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
-    /// The watcher unlocks without a word that says so.
-    UnlocksUnannounced,
+    /// The watcher does not take the mutex.
+    WatchesUnlocked,
     /// The watcher unlocks under a holder.
     IgnoresHolder,
-    /// The holder does not wait until the watcher has unlocked.
-    DoesNotAwait,
+    /// The holder does not take the mutex to lock the file.
+    LocksUnlocked,
+    /// The holder does not take the mutex to unlock the file.
+    LeavesUnlocked,
     /// A holder that was asked keeps the lock.
     KeepsWhenAsked,
     /// The watcher does not hear.
     Deaf,
-    /// The key is released before the file is left.
-    TableFirst,
+    /// What is kept has no term.
+    NoTerm,
+    /// A hold that was revoked leaves whatever the word says.
+    LeavesForOthers,
+    /// A hold does not take the place of one that was revoked.
+    LeavesOthersNumber,
+    /// A hold takes the place of a later one.
+    TakesLaterPlace,
 }
 
 #[derive(Clone, Debug)]
@@ -111,6 +139,9 @@ struct Setup {
     processes: [usize; THREADS],
     turns: u8,
     tries: u8,
+    revocations: u8,
+    /// The program sleeps until it has the lock.
+    sleeps: bool,
     fault: Option<Fault>,
 }
 
@@ -121,7 +152,10 @@ enum Action {
     Write(usize, bool),
     /// A holder gives up that finds the file locked.
     GiveUp(usize),
+    /// The key is taken away.
+    Revoke(usize),
     Watch(usize),
+    EndTerm(usize),
     Go,
 }
 
@@ -134,25 +168,45 @@ impl Setup {
         let excluded = s.program == Program::Inside;
         let table = s.table;
         let (thread, process) = (&mut s.threads[t], &mut s.processes[self.processes[t]]);
+        let hold = thread.hold;
+        let await_mutex = |process: &mut Process, fault| {
+            if self.has(fault) {
+                return Some(());
+            }
+            process.mutex.is_none().then(|| process.mutex = Some(Owner::Thread(t)))
+        };
         thread.holder = match thread.holder {
             Holder::Idle => {
                 if table.is_some() || thread.turns == 0 {
                     return None;
                 }
                 thread.turns -= 1;
+                thread.is_revoked = false;
+                s.holds += 1;
+                thread.hold = s.holds;
                 s.table = Some(t);
                 Holder::Enter
             }
             Holder::Enter if process.word == Kept::IDLE => {
-                process.word = Kept::HELD;
+                process.word = Kept::held(hold);
                 Holder::Inside
             }
-            Holder::Enter => Holder::AwaitWatcher,
-            Holder::AwaitWatcher => {
-                if process.word.is_busy() && !self.has(Fault::DoesNotAwait) {
-                    return None;
-                }
-                Holder::Lock
+            Holder::Enter => Holder::AwaitMutex,
+            Holder::AwaitMutex => {
+                await_mutex(process, Fault::LocksUnlocked)?;
+                Holder::Look
+            }
+            Holder::Look if process.word == Kept::NOTHING => Holder::Lock,
+            Holder::Look => Holder::TakeOver(process.word),
+            Holder::TakeOver(seen) if process.word != seen => Holder::Look,
+            Holder::TakeOver(seen) => {
+                process.word = match seen.taken(hold)? {
+                    _ if self.has(Fault::LeavesOthersNumber) && seen != Kept::IDLE => seen,
+                    _ if self.has(Fault::TakesLaterPlace) => Kept::held(hold),
+                    taken => taken,
+                };
+                process.release(t);
+                Holder::Inside
             }
             Holder::Lock => {
                 if excluded {
@@ -162,20 +216,31 @@ impl Setup {
                 Holder::WriteWord
             }
             Holder::WriteWord => return None,
-            Holder::Inside => Holder::Leave,
-            Holder::Leave if self.has(Fault::TableFirst) && table == Some(t) => {
-                s.table = None;
-                Holder::Leave
+            Holder::BeginTerm => {
+                process.term = !self.has(Fault::NoTerm);
+                Holder::Inside
             }
+            Holder::Inside => Holder::Leave,
             Holder::Leave => {
-                let stays = process.word == Kept::HELD
-                    || self.has(Fault::KeepsWhenAsked) && process.word != Kept::locked(false);
+                let stays = process.word == Kept::held(hold)
+                    || self.has(Fault::KeepsWhenAsked) && process.word != Kept::locked(hold, false);
                 if stays {
                     process.word = Kept::IDLE;
                     Holder::LeaveTable
                 } else {
-                    Holder::Unlock
+                    Holder::AwaitToLeave
                 }
+            }
+            Holder::AwaitToLeave => {
+                await_mutex(process, Fault::LeavesUnlocked)?;
+                Holder::LookToLeave
+            }
+            Holder::LookToLeave if process.word.is_unlocked_by(hold) || self.has(Fault::LeavesForOthers) => {
+                Holder::Unlock
+            }
+            Holder::LookToLeave => {
+                process.release(t);
+                Holder::LeaveTable
             }
             Holder::Unlock => {
                 process.has_lock = false;
@@ -183,6 +248,7 @@ impl Setup {
             }
             Holder::ClearWord => {
                 process.word = Kept::NOTHING;
+                process.release(t);
                 Holder::LeaveTable
             }
             Holder::LeaveTable => {
@@ -200,9 +266,40 @@ impl Setup {
         if thread.holder != Holder::WriteWord {
             return None;
         }
-        process.word = Kept::locked(keep);
-        thread.holder = Holder::Inside;
+        process.word = Kept::locked(thread.hold, keep);
+        process.release(t);
+        thread.holder = if keep { Holder::BeginTerm } else { Holder::Inside };
         s.kept_since |= keep;
+        Some(())
+    }
+
+    fn give_up(&self, s: &mut State, t: usize) -> Option<()> {
+        if s.threads[t].holder != Holder::Lock || s.program != Program::Inside {
+            return None;
+        }
+        s.processes[self.processes[t]].release(t);
+        s.threads[t].holder = Holder::LeaveTable;
+        Some(())
+    }
+
+    /// The hold stays inside, and another may have the key.
+    fn revoke(s: &mut State, t: usize) -> Option<()> {
+        if s.revocations == 0 || s.table != Some(t) {
+            return None;
+        }
+        s.revocations -= 1;
+        s.table = None;
+        s.threads[t].is_revoked = true;
+        Some(())
+    }
+
+    fn end_term(s: &mut State, p: usize) -> Option<()> {
+        let process = &mut s.processes[p];
+        if !process.term || process.watcher != Watcher::Listen {
+            return None;
+        }
+        process.term = false;
+        process.watcher = Watcher::AwaitMutex;
         Some(())
     }
 
@@ -214,61 +311,82 @@ impl Setup {
                     return None;
                 }
                 process.opened = false;
-                if self.has(Fault::Deaf) { Watcher::Listen } else { Watcher::Look }
+                if self.has(Fault::Deaf) { Watcher::Listen } else { Watcher::AwaitMutex }
+            }
+            Watcher::AwaitMutex => {
+                if !self.has(Fault::WatchesUnlocked) {
+                    process.mutex.is_none().then(|| process.mutex = Some(Owner::Watcher))?;
+                }
+                Watcher::Look
             }
             Watcher::Look => Watcher::Swap(process.word),
             Watcher::Swap(seen) => match seen.asked() {
-                None => Watcher::Listen,
                 Some(_) if process.word != seen => Watcher::Look,
                 Some(_) if self.has(Fault::IgnoresHolder) => Watcher::Unlock,
-                Some(next) if next.is_busy() => {
-                    process.word = if self.has(Fault::UnlocksUnannounced) { Kept::NOTHING } else { next };
-                    Watcher::Unlock
-                }
                 Some(next) => {
                     process.word = next;
-                    Watcher::Listen
+                    if next == Kept::NOTHING { Watcher::Unlock } else { process.watched() }
                 }
+                None => process.watched(),
             },
             Watcher::Unlock => {
                 process.has_lock = false;
-                Watcher::ClearWord
-            }
-            Watcher::ClearWord => {
-                if !self.has(Fault::UnlocksUnannounced) {
-                    process.word = Kept::NOTHING;
-                }
-                Watcher::Listen
+                process.word = Kept::NOTHING;
+                process.watched()
             }
         };
         Some(())
     }
 
-    fn go(s: &mut State) -> Option<()> {
+    fn go(&self, s: &mut State) -> Option<()> {
+        let is_locked = s.processes.iter().any(|process| process.has_lock);
         s.program = match s.program {
             Program::Open => {
                 s.processes.iter_mut().for_each(|process| process.opened = true);
                 s.kept_since = false;
                 Program::Try
             }
+            Program::Try if !is_locked => Program::Inside,
+            Program::Try if self.sleeps => return None,
             Program::Try => {
-                if !s.processes.iter().any(|process| process.has_lock) {
-                    Program::Inside
+                let is_free = s.threads.iter().all(Thread::is_done) && s.processes.iter().all(Process::has_heard);
+                s.starved |= is_free && !s.kept_since;
+                if s.tries == 0 {
+                    Program::Gone
                 } else {
-                    let is_free = s.threads.iter().all(Thread::is_done) && s.processes.iter().all(Process::has_heard);
-                    s.starved |= is_free && !s.kept_since;
-                    if s.tries == 0 {
-                        Program::Gone
-                    } else {
-                        s.tries -= 1;
-                        Program::Open
-                    }
+                    s.tries -= 1;
+                    Program::Open
                 }
             }
             Program::Inside => Program::Gone,
             Program::Gone => return None,
         };
         Some(())
+    }
+
+    /// Whether the program sleeps for a file that none will give up.
+    fn sleeps_for_ever(&self, s: &State) -> bool {
+        let is_quiet = |process: &Process| process.has_heard() && !process.term;
+        self.sleeps
+            && s.program == Program::Try
+            && s.threads.iter().all(Thread::is_done)
+            && s.processes.iter().all(is_quiet)
+            && s.processes.iter().any(|process| process.has_lock)
+    }
+}
+
+impl Process {
+    fn release(&mut self, t: usize) {
+        if self.mutex == Some(Owner::Thread(t)) {
+            self.mutex = None;
+        }
+    }
+
+    fn watched(&mut self) -> Watcher {
+        if self.mutex == Some(Owner::Watcher) {
+            self.mutex = None;
+        }
+        Watcher::Listen
     }
 }
 
@@ -277,19 +395,35 @@ impl Model for Setup {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let process = Process { word: Kept::NOTHING, has_lock: false, watcher: Watcher::Listen, opened: false };
-        let threads = [Thread { holder: Holder::Idle, turns: self.turns }; THREADS];
-        let (processes, program) = ([process; PROCESSES], Program::Open);
-        vec![State { threads, processes, table: None, program, tries: self.tries, kept_since: false, starved: false }]
+        let process = Process {
+            word: Kept::NOTHING,
+            mutex: None,
+            has_lock: false,
+            watcher: Watcher::Listen,
+            opened: false,
+            term: false,
+        };
+        let thread = Thread { holder: Holder::Idle, turns: self.turns, hold: 0, is_revoked: false };
+        vec![State {
+            threads: [thread; THREADS],
+            processes: [process; PROCESSES],
+            table: None,
+            holds: 0,
+            revocations: self.revocations,
+            program: Program::Open,
+            tries: self.tries,
+            kept_since: false,
+            starved: false,
+        }]
     }
 
     fn actions(&self, _: &State, actions: &mut Vec<Action>) {
         actions.push(Action::Go);
         for t in 0..THREADS {
             let writes = [true, false].map(|keep| Action::Write(t, keep));
-            actions.extend([Action::Hold(t), Action::GiveUp(t)].into_iter().chain(writes));
+            actions.extend([Action::Hold(t), Action::GiveUp(t), Action::Revoke(t)].into_iter().chain(writes));
         }
-        actions.extend((0..PROCESSES).map(Action::Watch));
+        actions.extend((0..PROCESSES).flat_map(|p| [Action::Watch(p), Action::EndTerm(p)]));
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -297,14 +431,11 @@ impl Model for Setup {
         match action {
             Action::Hold(t) => self.hold(&mut s, t)?,
             Action::Write(t, keep) => self.write(&mut s, t, keep)?,
-            Action::GiveUp(t) => {
-                if s.threads[t].holder != Holder::Lock || s.program != Program::Inside {
-                    return None;
-                }
-                s.threads[t].holder = Holder::LeaveTable;
-            }
+            Action::GiveUp(t) => self.give_up(&mut s, t)?,
+            Action::Revoke(t) => Self::revoke(&mut s, t)?,
             Action::Watch(p) => self.watch(&mut s, p)?,
-            Action::Go => Self::go(&mut s)?,
+            Action::EndTerm(p) => Self::end_term(&mut s, p)?,
+            Action::Go => self.go(&mut s)?,
         }
         Some(s)
     }
@@ -320,6 +451,7 @@ impl Model for Setup {
                 (0..THREADS).all(|t| has_lock(t) || !s.threads[t].is_inside())
             }),
             Property::always("nothing is kept that was asked for", |_, s: &State| !s.starved),
+            Property::always("no program sleeps for ever", |setup: &Self, s: &State| !setup.sleeps_for_ever(s)),
             Property::sometimes("the lock is kept", |_, s: &State| {
                 s.processes.iter().any(|process| process.word == Kept::IDLE)
             }),
@@ -340,8 +472,11 @@ fn search(setup: &Setup) -> Result<usize, String> {
     }
 }
 
-fn setups() -> [Setup; 2] {
-    [[0, 1], [0, 0]].map(|processes| Setup { processes, turns: 2, tries: 2, fault: None })
+fn setups() -> Vec<Setup> {
+    let setup = |processes, sleeps| Setup { processes, turns: 2, tries: 2, revocations: 0, sleeps, fault: None };
+    let revoked = |sleeps| Setup { revocations: 1, tries: 0, ..setup([0, 0], sleeps) };
+    let plain = [[0, 1], [0, 0]].into_iter().flat_map(|processes| [true, false].map(|sleeps| setup(processes, sleeps)));
+    plain.chain([true, false].map(revoked)).collect()
 }
 
 #[test]
@@ -355,16 +490,20 @@ fn kept_search_complete_holds() {
 #[test]
 fn kept_faults_each_noticed() {
     let faults = [
-        Fault::UnlocksUnannounced,
+        Fault::WatchesUnlocked,
         Fault::IgnoresHolder,
-        Fault::DoesNotAwait,
+        Fault::LocksUnlocked,
+        Fault::LeavesUnlocked,
         Fault::KeepsWhenAsked,
         Fault::Deaf,
-        Fault::TableFirst,
+        Fault::NoTerm,
+        Fault::LeavesForOthers,
+        Fault::LeavesOthersNumber,
+        Fault::TakesLaterPlace,
     ];
     let mut missed = Vec::new();
     for fault in faults {
-        let broken = setups().into_iter().find_map(|setup| search(&Setup { fault: Some(fault), ..setup }).err());
+        let broken = setups().into_iter().rev().find_map(|setup| search(&Setup { fault: Some(fault), ..setup }).err());
         match broken {
             None => missed.push(fault),
             Some(broken) => println!("{fault:?}: {}", broken.split(':').next().unwrap_or_default()),

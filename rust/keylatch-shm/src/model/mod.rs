@@ -1,7 +1,7 @@
 //! The protocol between processes, searched state by state.
 //!
 //! [`entry`] and [`recovery`] follow words, bitmaps, logs and bells, one access to shared memory a step, with a crash
-//! possible before each; [`rekey`] follows how an entry gets another key. They use the transitions of [`crate::word`],
+//! possible before each; [`rekey`] follows how an entry gets another key, and [`sharers`] how threads share a name. They use the transitions of [`crate::word`],
 //! the ones that run in production. [`runs`] lists what is searched, and the deliberate faults that have to be noticed.
 
 #![allow(clippy::print_stdout, reason = "the searches say how many states they went through")]
@@ -13,4 +13,5 @@ mod recovery;
 mod rekey;
 mod runs;
 mod searches;
+mod sharers;
 mod state;

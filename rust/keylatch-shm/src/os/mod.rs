@@ -2,6 +2,7 @@
 
 pub(crate) mod barrier;
 pub(crate) mod clock;
+pub(crate) mod filesystem;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod robust;

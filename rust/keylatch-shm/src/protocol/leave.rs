@@ -66,24 +66,18 @@ pub(crate) fn downgrade(region: &Region, slot: u32, me: MemberId) {
     });
 }
 
-/// Turns the only shared hold of one thread into the exclusive one; says whether it could.
+/// Turns the shared hold of one thread into the exclusive one, if no other shares; says whether it could.
+///
+/// Caller holds: the member's mutex of the entry.
 #[must_use]
-pub(crate) fn try_upgrade(region: &Region, slot: u32, me: MemberId) -> bool {
+pub(crate) fn try_upgrade(region: &Region, slot: u32, me: MemberId, sharers: &mut Sharers) -> bool {
     loop {
         let seen = load(region, slot);
-        let alone = seen.without_reader(me);
-        let conflicts = seen.is_joined(me) || alone.has_named_readers() || !seen.is_reader(me);
         let overflow = seen.has_overflow() && !region.is_empty(slot, Bitmap::Readers);
-        if conflicts || overflow || seen.writer().is_some() {
-            return false;
-        }
-        // A waiter's turn stays: it enters when this hold has ended.
-        let turn = seen.next();
-        let wanted = match turn {
-            None => alone.with_writer(me),
-            Some(_) => return false,
-        };
+        let Some(wanted) = seen.upgraded(me, sharers.named).filter(|_| !overflow) else { return false };
         if swap(region, slot, seen, wanted) {
+            // The name is the writer's now, and none counts on it.
+            sharers.named = 0;
             return true;
         }
     }

@@ -1,6 +1,6 @@
 //! Files and settings from strangers: an error that says what to do.
 
-use crate::children::Folder;
+use crate::children::{Child, Folder};
 use keylatch_shm::{LockRequest, SharedTable, ShmError, TableConfig};
 use std::io::{Seek, SeekFrom, Write};
 
@@ -46,6 +46,42 @@ fn file_foreign_refused() {
     std::fs::remove_file(folder.file()).expect("remove");
     std::fs::create_dir(folder.file()).expect("a folder in its place");
     refused(&folder);
+}
+
+#[test]
+fn file_system_unknown_refused() {
+    let error = SharedTable::attach("/proc/self/comm", &config()).expect_err("no file of a disk").to_string();
+    assert!(error.contains("0x9fa0") && error.contains("choose a folder"), "{error}");
+}
+
+#[test]
+fn file_of_another_user_refused() {
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return;
+    }
+    let folder = Folder::new();
+    drop(SharedTable::open(folder.file(), &config()).expect("a table"));
+    std::os::unix::fs::chown(folder.file(), Some(65_534), None).expect("root may");
+    assert!(refused(&folder).contains("another user"));
+    // Who asks for a table that groups share trusts its group.
+    SharedTable::open(folder.file(), &config().mode(0o660)).expect("asked for");
+}
+
+#[test]
+fn path_relative_is_meant_once() {
+    let folder = Folder::new();
+    let child = Child::run(|| {
+        std::env::set_current_dir(folder.path()).expect("a folder");
+        let table = SharedTable::open("locks", &config()).expect("made by its bare name");
+        SharedTable::attach("locks", &config()).expect("it is there");
+        std::env::set_current_dir("/").expect("a folder");
+        table.check().expect("the file is where it was");
+        let empty = SharedTable::open("", &config()).expect_err("no path").to_string();
+        assert!(empty.contains("choose a path"), "{empty}");
+    });
+    assert!(child.wait());
+    assert!(folder.file().is_file());
 }
 
 #[test]

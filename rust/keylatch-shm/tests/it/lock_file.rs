@@ -16,8 +16,11 @@ fn open(path: &Path, table: &SharedTable) -> LockFile {
     LockFile::open(path, None, table).expect("a file")
 }
 
+/// The number of the only hold of most tests.
+const HOLD: u64 = 1;
+
 fn enter(file: &LockFile) -> Entered {
-    file.enter().expect("the system allows it")
+    file.enter(HOLD).expect("the system allows it")
 }
 
 #[test]
@@ -35,7 +38,7 @@ fn kept_file_given_up_when_opened() {
         assert!(Instant::now() < deadline, "it is never kept");
         assert_eq!(enter(&file), Entered::Yes);
         assert!(silent.try_lock().is_err(), "a holder is inside");
-        file.leave();
+        file.leave(HOLD);
         kept = silent.try_lock().is_err();
         silent.unlock().expect("nothing in the way");
     }
@@ -47,7 +50,7 @@ fn kept_file_given_up_when_opened() {
     assert_eq!(enter(&file), Entered::Busy);
     asking.unlock().expect("it was locked");
     assert_eq!(enter(&file), Entered::Yes);
-    file.leave();
+    file.leave(HOLD);
 }
 
 #[test]
@@ -59,10 +62,10 @@ fn file_of_another_table_not_shared() {
     assert!(!other.is_shared());
     assert_eq!(enter(&first), Entered::Yes);
     assert_eq!(enter(&other), Entered::Busy);
-    first.leave();
+    first.leave(HOLD);
     assert_eq!(enter(&other), Entered::Yes);
     assert_eq!(enter(&first), Entered::Busy);
-    other.leave();
+    other.leave(HOLD);
     // The one that comes when the mark is gone may share it.
     drop((first, other));
     assert!(open(&path(&folder), &theirs).is_shared());
@@ -73,13 +76,57 @@ fn name_of_another_file_is_stale() {
     let (folder, table) = (Folder::new(), table(64));
     let file = open(&path(&folder), &table);
     assert_eq!(enter(&file), Entered::Yes);
-    file.leave();
+    file.leave(HOLD);
     std::fs::remove_file(path(&folder)).expect("it is there");
     assert_eq!(enter(&file), Entered::Stale);
     let again = open(&path(&folder), &table);
     assert_ne!(again.id(), file.id());
     assert_eq!(enter(&again), Entered::Yes);
-    again.leave();
+    again.leave(HOLD);
     assert!(LockFile::open(folder.path(), None, &table).is_err());
     assert!(SharedTable::open(path(&folder), &TableConfig::default()).is_err());
+}
+
+#[test]
+fn kept_file_given_up_to_a_sleeper() {
+    let (folder, table) = (Folder::new(), table(64));
+    let watcher = LockFileWatcher::start().expect("a watcher");
+    let file = Arc::new(open(&path(&folder), &table));
+    watcher.watch(&file);
+    // Opened before anything is kept, so nothing says that it comes.
+    let sleeper = File::options().write(true).open(path(&folder)).expect("it is there");
+    for is_busy in [false, true] {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while sleeper.try_lock().is_ok() {
+            sleeper.unlock().expect("it was locked");
+            assert!(Instant::now() < deadline, "it is never kept");
+            assert_eq!(enter(&file), Entered::Yes);
+            file.leave(HOLD);
+        }
+        std::thread::scope(|scope| {
+            let sleeps = scope.spawn(|| sleeper.lock());
+            while is_busy && !sleeps.is_finished() {
+                assert!(Instant::now() < deadline, "it is never given up");
+                if enter(&file) == Entered::Yes {
+                    file.leave(HOLD);
+                }
+            }
+            sleeps.join().expect("no panic").expect("the system allows it");
+        });
+        sleeper.unlock().expect("it was locked");
+    }
+}
+
+#[test]
+fn revoked_hold_leaves_its_own_place_alone() {
+    let (folder, table) = (Folder::new(), table(64));
+    let file = open(&path(&folder), &table);
+    let other = File::options().write(true).open(path(&folder)).expect("it is there");
+    assert_eq!(enter(&file), Entered::Yes);
+    // Its key was revoked, and the next hold of the same process has it.
+    assert_eq!(file.enter(HOLD + 1).expect("the system allows it"), Entered::Yes);
+    file.leave(HOLD);
+    assert!(other.try_lock().is_err(), "the next hold is inside");
+    file.leave(HOLD + 1);
+    other.try_lock().expect("no hold is inside");
 }

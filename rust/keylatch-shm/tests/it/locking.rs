@@ -255,10 +255,15 @@ fn downgrade_then_upgrade() {
     let mut again = table.try_acquire_read_lock("photos", "cat.jpg", "");
     drop(guard);
     let guard = again.as_mut().expect("shared");
-    // The name was shared by two threads, and is until it is given up.
-    let upgraded = guard.try_upgrade();
-    assert!(upgraded.is_ok() || matches!(upgraded, Err(ShmError::UpgradeConflict { .. })));
+    // Two shared the name, and this one is left.
+    guard.try_upgrade().expect("alone");
+    assert!(table.try_acquire_read_lock("photos", "cat.jpg", "").is_err());
+    guard.downgrade().expect("held");
+    let other = table.acquire_read_lock_blocking("photos", "cat.jpg", "").expect("shared");
+    assert!(matches!(guard.try_upgrade(), Err(ShmError::UpgradeConflict { .. })));
     drop(again);
+    assert!(table.try_acquire_write_lock("photos", "cat.jpg", "").is_err());
+    drop(other);
     let mut guard = table.acquire_read_lock_blocking("photos", "cat.jpg", "").expect("free");
     guard.try_upgrade().expect("alone");
     assert!(guard.fence() > fence && guard.mode() == Mode::Exclusive);

@@ -3,6 +3,7 @@
 
     scripts/mutants_crates.py service claims     what `make mutants-service` runs; the words are rooms of mutants/
     scripts/mutants_crates.py --only WORD        only patches with this in their name
+    scripts/mutants_crates.py --copy-with ROOM/NAME   only makes the copy with this patch, and prints where it is
 
 The first line of a patch is a comment: what it breaks, and after each `;` a check that must notice. A check is a kind, one
 of KINDS, and the name of a test. The script copies the tree to target-mutants. There it applies one patch after the other,
@@ -33,6 +34,7 @@ KINDS = {
     "shm-test": (["-p", "keylatch-shm", "--test", "it"], ""),
     "shm-unit": (["-p", "keylatch-shm", "--lib"], ""),
     "typed-test": (["-p", "keylatch-typed", "--test", "it"], ""),
+    "typed-unit": (["-p", "keylatch-typed", "--lib"], ""),
     "typed-model": (["-p", "keylatch-typed", "--lib"], "models::"),
 }
 
@@ -99,7 +101,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("rooms", nargs="*", help=f"of {', '.join(ROOMS)}; all without one")
     parser.add_argument("--only", default="", help="only patches with this in their name")
+    parser.add_argument("--copy-with", metavar="ROOM/NAME", help="only make the copy of the tree with this patch applied")
     options = parser.parse_args()
+    if options.copy_with:
+        global COPY
+        # Another one, which takes nothing from a run that goes on.
+        COPY = ROOT / "target-sabotaged"
+        copy_tree()
+        apply(ROOT / "mutants" / f"{options.copy_with}.patch")
+        print(COPY)
+        return
     rooms = options.rooms or ROOMS
     paths = [path for room in rooms for path in sorted((ROOT / "mutants" / room).rglob("*.patch"))]
     paths = [path for path in paths if options.only in path.relative_to(ROOT / "mutants").with_suffix("").as_posix()]

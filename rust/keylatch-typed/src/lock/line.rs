@@ -4,7 +4,7 @@
 //! waiter from `push` to `remove`. In between it is `Waiting` and linked, or `Granted` or `Cancelled` and not linked.
 //! No waker is cloned, woken or dropped in here, because that runs foreign code and the caller holds the mutex.
 
-use super::word::Mode;
+use super::words::Mode;
 use std::task::Waker;
 
 const NONE: u32 = u32::MAX;
@@ -36,7 +36,7 @@ struct Slot {
 enum SlotState {
     Free,
     Waiting(Waker),
-    Granted,
+    Granted { count: u64 },
     Cancelled,
 }
 
@@ -49,7 +49,10 @@ pub(super) struct Place(u32);
 #[must_use]
 pub(super) enum Status {
     Waiting,
-    Granted,
+    /// With the count of the lock's acquisitions.
+    Granted {
+        count: u64,
+    },
     Cancelled,
 }
 
@@ -95,9 +98,9 @@ impl Line {
         Place(index)
     }
 
-    /// Marks the first in line as granted and returns its waker.
-    pub(super) fn grant_first(&mut self) -> Option<Waker> {
-        let waker = self.unlink_first(SlotState::Granted)?;
+    /// Marks the first in line as granted with this count, and returns its waker.
+    pub(super) fn grant_first(&mut self, count: u64) -> Option<Waker> {
+        let waker = self.unlink_first(SlotState::Granted { count })?;
         self.granted += 1;
         Some(waker)
     }
@@ -111,7 +114,7 @@ impl Line {
     pub(super) fn status(&self, place: &Place) -> Status {
         match self.slots[place.0 as usize].state {
             SlotState::Waiting(_) => Status::Waiting,
-            SlotState::Granted => Status::Granted,
+            SlotState::Granted { count } => Status::Granted { count },
             SlotState::Cancelled => Status::Cancelled,
             SlotState::Free => unreachable!("a place is removed once"),
         }
@@ -144,7 +147,7 @@ impl Line {
                 self.unlink(index);
                 Some(waker)
             }
-            SlotState::Granted => {
+            SlotState::Granted { .. } => {
                 self.granted -= 1;
                 None
             }
@@ -214,7 +217,7 @@ mod tests {
                     places.push((number, line.push(mode, Waker::noop().clone())));
                     oracle.push_back((number, mode));
                 }
-                2 => assert_eq!(line.grant_first().is_some(), oracle.pop_front().is_some()),
+                2 => assert_eq!(line.grant_first(1).is_some(), oracle.pop_front().is_some()),
                 3 => assert_eq!(line.cancel_first().is_some(), oracle.pop_front().is_some()),
                 _ if !places.is_empty() => {
                     let (number, place) = places.swap_remove(next(places.len()));

@@ -4,8 +4,8 @@ mod line;
 mod raw;
 mod waits;
 mod wakes;
-mod word;
+mod words;
 
 pub(crate) use raw::{Checked, Counts, Joined, Look, Patience, RawLock, Refusal, WaitingPlace};
 pub use waits::EndedWaits;
-pub(crate) use word::Mode;
+pub(crate) use words::Mode;

@@ -1,30 +1,26 @@
-//! The lock without a value: a word for the uncontended path, and a fair line behind a mutex for the rest.
+//! The lock without a value: two words for the uncontended path, and a fair line behind a mutex for the rest.
 //!
-//! A request first tries one swap of the word. If that is refused, it joins the line under the mutex and sets `WAITERS`,
-//! which sends every later request to the line as well. So the order is first come, first served; neighbouring readers
-//! hold together; a writer waits for the readers before it and for none that come after it.
+//! A request first tries one swap of the word of acquisitions. If that is refused, it joins the line under the mutex, which
+//! sends every later request to the line as well. So the order is first come, first served; neighbouring readers hold
+//! together; a writer waits for the readers before it and for none that come after it.
 //!
-//! A release that leaves a lock with `WAITERS` set takes the mutex and hands the lock to the first in line, without
-//! letting it go in between. The waiter finds the grant in its slot. A waiter that gives up takes its slot out under the
-//! same mutex: it was granted by then and passes the grant on, or it never will be. So a grant is never lost and never
-//! leaks, whatever is dropped when.
+//! A release that leaves a lock with a line takes the mutex and hands the lock to the first in line, without letting it go
+//! in between. The waiter finds the grant in its slot. A waiter that gives up takes its slot out under the same mutex: it
+//! was granted by then and passes the grant on, or it never will be. So a grant is never lost and never leaks, whatever is
+//! dropped when.
 //!
 //! Wakers run after the mutex is released.
 
 use super::line::{Line, Place, Status};
 use super::waits::Waits;
 use super::wakes::Wakes;
-use super::word::{
-    Halves, Mode, ONE_ACQUISITION, ONE_READER, READERS, WAITERS, WRITER, acquisitions, holders, readers,
-};
+use super::words::{LineAfter, Mode, Then, Words};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 #[derive(Debug)]
 pub(crate) struct RawLock {
-    word: AtomicU64,
-    halves: Halves,
+    words: Words,
     /// Made by the first request that does not get the lock on its first try.
     ///
     /// Most locks never need it.
@@ -36,11 +32,13 @@ pub(crate) struct RawLock {
 struct Guarded {
     line: Line,
     waits: Waits,
+    /// Grants whose waiters left instead of collecting them. The words count them as acquisitions.
+    abandoned: u64,
 }
 
 impl Guarded {
     fn new() -> Box<Self> {
-        Box::new(Self { line: Line::new(), waits: Waits::default() })
+        Box::new(Self { line: Line::new(), waits: Waits::default(), abandoned: 0 })
     }
 }
 
@@ -63,6 +61,8 @@ pub(crate) struct Counts {
     pub(crate) acquisitions: u64,
     /// Holds that are not over, collected grants only.
     pub(crate) holding: u64,
+    /// Ticks of the holds that are over.
+    pub(crate) held: u64,
     pub(crate) waiting: u32,
     pub(crate) waits: Waits,
 }
@@ -108,13 +108,13 @@ pub(crate) struct Refusal {
     /// The place in line: 1 for the first.
     pub(crate) position: u32,
     pub(crate) waiting: u32,
-    pub(crate) readers: u64,
+    pub(crate) holders: u64,
     pub(crate) is_written: bool,
 }
 
 impl RawLock {
     pub(crate) fn new() -> Self {
-        Self { word: AtomicU64::new(0), halves: Halves::default(), guarded: Mutex::new(None) }
+        Self { words: Words::default(), guarded: Mutex::new(None) }
     }
 
     /// Acquires the lock if it is free and has no line.
@@ -122,48 +122,32 @@ impl RawLock {
     /// Returns the count of acquisitions.
     #[inline]
     pub(crate) fn try_acquire(&self, mode: Mode) -> Option<u64> {
-        let mut word = self.word.load(Ordering::Relaxed);
-        loop {
-            if word & WAITERS != 0 || !mode.fits(word) {
-                return None;
-            }
-            let acquired = word.wrapping_add(ONE_ACQUISITION + mode.hold());
-            // Pairs with: the release in `release` and `downgrade`, so that earlier holders' work is seen.
-            match self.word.compare_exchange_weak(word, acquired, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => {
-                    if Halves::is_passed(word, acquired) {
-                        self.halves.pass();
-                    }
-                    return Some(acquisitions(acquired));
-                }
-                Err(present) => word = present,
-            }
-        }
+        self.words.try_acquire(mode)
     }
 
     /// Joins the line, unless the lock can be acquired after all.
     pub(crate) fn join(&self, mode: Mode, waker: Waker) -> Joined {
         let mut guarded = self.guarded.lock();
-        // Relaxed: `WAITERS` changes under the mutex only.
-        let mut word = self.word.load(Ordering::Relaxed);
-        while word & WAITERS == 0 {
-            if mode.fits(word) {
-                if let Some(count) = self.try_acquire(mode) {
-                    drop(guarded);
-                    drop(waker);
-                    return Joined::Acquired(count);
-                }
-                word = self.word.load(Ordering::Relaxed);
-                continue;
-            }
-            // Succeeds only while a holder is in the way, whose release then sees the bit and takes the mutex.
-            match self.word.compare_exchange_weak(word, word | WAITERS, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(present) => word = present,
-            }
+        if !self.words.has_line()
+            && let Some(count) = self.begin_line(mode)
+        {
+            drop(guarded);
+            drop(waker);
+            return Joined::Acquired(count);
         }
         let line = &mut guarded.get_or_insert_with(Guarded::new).line;
         Joined::Waiting(WaitingPlace { place: line.push(mode, waker), mode })
+    }
+
+    /// Begins a line, unless the lock can be acquired after all.
+    ///
+    /// Caller holds: the mutex.
+    fn begin_line(&self, mode: Mode) -> Option<u64> {
+        self.words.try_acquire(mode).or_else(|| {
+            self.words.begin_line();
+            // The last holder may have left before it could see the line.
+            self.words.has_room(mode).then(|| self.words.grant(mode, LineAfter::Ends))
+        })
     }
 
     /// Refuses a request that must not wait at all, and counts it as timed out.
@@ -198,18 +182,11 @@ impl RawLock {
                 self.leave(at);
                 Checked::TimedOut(refusal)
             }
-            (Status::Granted, _) => {
+            (Status::Granted { count }, _) => {
                 guarded.line.remove(at.place);
                 guarded.waits.of(at.mode).granted += 1;
                 guarded.waits.add(waited);
-                // Under the mutex, so that the uncollected grants and the word are read in one moment.
-                let word = self.word.fetch_add(ONE_ACQUISITION, Ordering::Relaxed);
-                drop(mutex);
-                let counted = word.wrapping_add(ONE_ACQUISITION);
-                if Halves::is_passed(word, counted) {
-                    self.halves.pass();
-                }
-                Checked::Acquired(acquisitions(counted))
+                Checked::Acquired(count)
             }
             (Status::Cancelled, _) => {
                 guarded.line.remove(at.place);
@@ -221,16 +198,15 @@ impl RawLock {
     /// Gives a place up. A grant that it holds goes to the next in line.
     pub(crate) fn leave(&self, at: WaitingPlace) {
         let mut mutex = self.guarded.lock();
-        let line = &mut mutex.as_deref_mut().expect(HAS_LINE).line;
-        let status = line.status(&at.place);
-        let waker = line.remove(at.place);
+        let guarded = mutex.as_deref_mut().expect(HAS_LINE);
+        let status = guarded.line.status(&at.place);
+        let waker = guarded.line.remove(at.place);
         match status {
-            Status::Waiting if line.waiting() == 0 => {
-                self.word.fetch_and(!WAITERS, Ordering::Relaxed);
-            }
-            Status::Granted => {
-                // Pairs with: the acquire of the next holder. This one wrote nothing, but the ones before it did.
-                self.word.fetch_sub(at.mode.hold(), Ordering::Release);
+            Status::Waiting if guarded.line.waiting() == 0 => self.words.end_line(),
+            Status::Granted { .. } => {
+                guarded.abandoned += 1;
+                // The line is served below anyway.
+                let _ = self.words.release(at.mode, 0);
             }
             Status::Waiting | Status::Cancelled => {}
         }
@@ -240,47 +216,22 @@ impl RawLock {
         self.grant_slow();
     }
 
-    /// Ends a hold, and hands the lock to the first in line.
+    /// Ends a hold that took this many ticks, and hands the lock to the first in line.
     #[inline]
-    pub(crate) fn release(&self, mode: Mode) {
-        match mode {
-            Mode::Shared => {
-                // Pairs with: the acquire in `try_acquire` and `grant_some`.
-                let word = self.word.fetch_sub(ONE_READER, Ordering::Release);
-                // A full set of readers makes room for one that waits for nothing else.
-                if word & WAITERS != 0 && (readers(word) == 1 || word & READERS == READERS) {
-                    self.grant_slow();
-                }
-            }
-            Mode::Exclusive => {
-                let word = self.word.load(Ordering::Relaxed);
-                // Pairs with: the acquire in `try_acquire`. Fails only when a line begins meanwhile.
-                let is_free = word & WAITERS == 0
-                    && self.word.compare_exchange(word, word & !WRITER, Ordering::Release, Ordering::Relaxed).is_ok();
-                if !is_free {
-                    self.release_exclusive_slow();
-                }
-            }
+    pub(crate) fn release(&self, mode: Mode, ticks: u64) {
+        match self.words.release(mode, ticks) {
+            Then::Nothing => {}
+            Then::ServeLine => self.grant_slow(),
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn release_exclusive_slow(&self) {
-        // Pairs with: the acquire in `grant_some`. `WAITERS` keeps the fast path out meanwhile; if the line is empty by
-        // now, the lock is free.
-        self.word.fetch_sub(WRITER, Ordering::Release);
-        self.grant_slow();
     }
 
     /// Turns an exclusive hold into a shared one.
     ///
     /// The readers at the head of the line join.
     pub(crate) fn downgrade(&self) {
-        // Pairs with: the acquire of the readers that join.
-        let word = self.word.fetch_add(ONE_READER - WRITER, Ordering::Release);
-        if word & WAITERS != 0 {
-            self.grant_slow();
+        match self.words.downgrade() {
+            Then::Nothing => {}
+            Then::ServeLine => self.grant_slow(),
         }
     }
 
@@ -300,7 +251,7 @@ impl RawLock {
             }
             let is_done = !wakes.is_full();
             if guarded.line.waiting() == 0 {
-                self.word.fetch_and(!WAITERS, Ordering::Relaxed);
+                self.words.end_line();
             }
             drop(mutex);
             wakes.wake();
@@ -330,26 +281,19 @@ impl RawLock {
     /// Caller holds: the mutex.
     fn grant_some(&self, line: &mut Line, wakes: &mut Wakes) {
         while let (Some(mode), false) = (line.first(), wakes.is_full()) {
-            let mut word = self.word.load(Ordering::Relaxed);
-            loop {
-                if !mode.fits(word) {
-                    return;
-                }
-                let granted = (word + mode.hold()) & if line.waiting() == 1 { !WAITERS } else { !0 };
-                // Pairs with: the release of every holder before, through the chain of swaps. The mutex hands on what
-                // this thread has seen to the waiter that collects the grant.
-                match self.word.compare_exchange_weak(word, granted, Ordering::Acquire, Ordering::Relaxed) {
-                    Ok(_) => break,
-                    Err(present) => word = present,
-                }
+            // What this thread sees of earlier holders goes on to the waiter through the mutex.
+            if !self.words.has_room(mode) {
+                return;
             }
-            wakes.push(line.grant_first().expect("the line has a first"));
+            let after = if line.waiting() == 1 { LineAfter::Ends } else { LineAfter::Stays };
+            let count = self.words.grant(mode, after);
+            wakes.push(line.grant_first(count).expect("the line has a first"));
         }
     }
 
     fn refusal(&self, position: u32, waiting: u32) -> Refusal {
-        let word = self.word.load(Ordering::Relaxed);
-        Refusal { position, waiting, readers: readers(word), is_written: word & WRITER != 0 }
+        let sums = self.words.sums();
+        Refusal { position, waiting, holders: sums.holders, is_written: sums.is_written }
     }
 
     /// Reads all counts in one moment.
@@ -367,12 +311,13 @@ impl RawLock {
     }
 
     fn counts_locked(&self, guarded: Option<&Guarded>) -> Counts {
-        // Pairs with: the releases, so that what holders noted before is seen along with the end of their holds.
-        let word = self.word.load(Ordering::Acquire);
-        let granted = guarded.map_or(0, |guarded| guarded.line.granted());
+        let sums = self.words.sums();
+        let (granted, abandoned) =
+            guarded.map_or((0, 0), |guarded| (u64::from(guarded.line.granted()), guarded.abandoned));
         Counts {
-            acquisitions: self.halves.total(word),
-            holding: holders(word).saturating_sub(u64::from(granted)),
+            acquisitions: sums.acquisitions - granted - abandoned,
+            holding: sums.holders - granted,
+            held: sums.ticks,
             waiting: guarded.map_or(0, |guarded| guarded.line.waiting()),
             waits: guarded.map_or_else(Waits::default, |guarded| guarded.waits),
         }
@@ -382,9 +327,8 @@ impl RawLock {
     #[cfg(all(test, loom))]
     pub(crate) fn is_idle(&self) -> bool {
         let guarded = self.guarded.lock();
-        let word = self.word.load(Ordering::Acquire);
         let is_line_empty =
             guarded.as_deref().is_none_or(|guarded| guarded.line.waiting() == 0 && guarded.line.granted() == 0);
-        word & (WRITER | WAITERS | READERS) == 0 && is_line_empty
+        self.words.is_idle() && is_line_empty
     }
 }

@@ -1,6 +1,6 @@
 //! What a lock counts of the requests that did not get it on their first try: plain data behind the lock's mutex.
 
-use super::word::Mode;
+use super::words::Mode;
 
 /// The requests that did not get the lock on their first try, so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Locks: exclusion, wake-ups, and futures that are dropped at any moment.
 
 use super::{NEVER, check, poll_once};
+use crate::sync::block_on;
 use crate::{AsyncMutex, AsyncRwLock, LockTimeoutError};
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -117,7 +118,68 @@ fn last_reader_wakes_the_writer() {
     });
 }
 
-/// Would catch: a grant that belongs to a dropped future and is not passed on.
+/// Would catch: a reader that leaves last and does not see that the other entered and left.
+#[test]
+fn last_of_two_readers_wakes_the_writer() {
+    check(|| {
+        let lock = rwlock();
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let lock = Arc::clone(&lock);
+                thread::spawn(move || lock.try_read().map(|held| held.get()))
+            })
+            .collect();
+        lock.blocking_write_with_timeout().unwrap().add();
+        readers.into_iter().for_each(|reader| assert!(reader.join().unwrap() <= Some(1)));
+        assert_idle(lock.stats());
+    });
+}
+
+/// Would catch: a reader that is granted before a writer and wakes none when it leaves.
+#[test]
+fn granted_reader_wakes_the_writer() {
+    check(|| {
+        let lock = rwlock();
+        let held = lock.try_write_owned().unwrap();
+        let mut reader = lock.read_owned_with_timeout();
+        assert!(poll_once(&mut reader).is_none());
+        let writer = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || lock.blocking_write_with_timeout().unwrap().add())
+        };
+        let reading = thread::spawn(move || block_on(reader, |_| None).unwrap().get());
+        held.add();
+        drop(held);
+        assert_eq!(reading.join().unwrap(), 1);
+        writer.join().unwrap();
+        assert_eq!(lock.try_read().unwrap().get(), 2);
+        assert_idle(lock.stats());
+    });
+}
+
+/// Would catch: a reader that waits for room in a full set and is let in by the last of them only.
+#[test]
+fn full_set_lets_one_in() {
+    check(|| {
+        let lock = rwlock();
+        let mut set: Vec<_> = (0..3).map(|_| lock.try_read_owned().unwrap()).collect();
+        assert!(lock.try_read().is_none());
+        let waiting = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || lock.blocking_read_with_timeout().unwrap().get())
+        };
+        let first = set.pop();
+        let leaving = thread::spawn(move || drop(first));
+        // The others hold on.
+        assert_eq!(waiting.join().unwrap(), 0);
+        leaving.join().unwrap();
+        drop(set);
+        assert_idle(lock.stats());
+        assert!(lock.try_write().is_some());
+    });
+}
+
+/// Would catch: a grant that belongs to a dropped future and is not passed on, or is counted.
 #[test]
 fn dropped_future_passes_its_grant_on() {
     check(|| {
@@ -135,6 +197,8 @@ fn dropped_future_passes_its_grant_on() {
         dropping.join().unwrap();
         second.join().unwrap();
         assert_eq!(mutex.try_lock().unwrap().get(), 2);
+        let figures = mutex.stats().figures();
+        assert_eq!((figures.total_acquisitions, figures.timed_holds), (3, 3));
         assert_idle(mutex.stats());
     });
 }
@@ -235,6 +299,24 @@ fn reset_divides_holds_exactly() {
         let rest = lock.stats().figures();
         assert_eq!(period.total_acquisitions + rest.total_acquisitions, 2);
         assert_eq!(period.timed_holds + rest.timed_holds, 2);
+    });
+}
+
+/// Would catch: a reader that overwrites what another sorted in.
+#[test]
+fn sorted_holds_add_up() {
+    check(|| {
+        let lock = rwlock();
+        // Made before the threads: the checker does not see that `OnceLock` publishes what it holds.
+        lock.stats().begin_watch();
+        let other = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || drop(lock.try_read().unwrap()))
+        };
+        drop(lock.try_read().unwrap());
+        other.join().unwrap();
+        let sorted = lock.stats().hold_counts();
+        assert_eq!((sorted.count(), sorted.total), (2, Duration::from_nanos(2)));
     });
 }
 

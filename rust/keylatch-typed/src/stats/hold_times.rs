@@ -95,7 +95,7 @@ const fn bound(bucket: usize) -> Duration {
 
 /// Adds to a counter that holders write before they release.
 #[inline]
-pub(super) fn add(counter: &AtomicU64, amount: u64, mode: Mode) {
+fn add(counter: &AtomicU64, amount: u64, mode: Mode) {
     match mode {
         Mode::Exclusive => {
             // No other holder adds meanwhile. Pairs with: the release of the lock, which publishes this.

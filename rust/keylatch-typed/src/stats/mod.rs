@@ -1,8 +1,8 @@
 //! What a lock knows of itself: counts, waits and holds, and where it was acquired last.
 //!
-//! The lock's state and its statistics are one allocation. The count of acquisitions is a field of the lock's word, so it
-//! costs nothing and is exact in every mode. An exclusive holder notes its hold before it releases, so it adds with plain
-//! loads and stores; readers add with atomic additions. Waits are counted under the mutex that a waiter takes anyway.
+//! The lock's state and its statistics are one allocation. The count of acquisitions and the sum of the holds are fields of
+//! the lock's words, so they cost no atomic operation of their own, and the count is exact in every mode. Waits are counted
+//! under the mutex that a waiter takes anyway.
 //!
 //! A reset clears no counter, because a holder could be adding to it. It keeps the present totals as the origin of the
 //! next period instead. So the periods add up to the whole, however busy the lock is.
@@ -65,8 +65,6 @@ impl Statistics {
 /// `Arc<LockStats>` comes from `stats()` of a lock and goes to a [`LockMonitor`](crate::LockMonitor).
 pub struct LockStats {
     raw: RawLock,
-    /// Ticks of the holds that were timed. Written by holders, before they release.
-    held: AtomicU64,
     /// Holds that were timed and are over.
     ///
     /// Counted while sampling only, where the acquisitions do not say it.
@@ -110,7 +108,6 @@ impl LockStats {
     ) -> Self {
         Self {
             raw: RawLock::new(),
-            held: AtomicU64::new(0),
             timed: AtomicU64::new(0),
             longest_hold: AtomicU64::new(0),
             mask: statistics.mask(),
@@ -145,9 +142,9 @@ impl LockStats {
     /// Notes a hold that ends, and releases the lock.
     #[inline]
     pub(crate) fn end_hold(&self, mode: Mode, start: HoldStart) {
+        let mut ticks = 0;
         if start.0 != 0 {
-            let ticks = clock::ticks_since(start.0);
-            hold_times::add(&self.held, ticks, mode);
+            ticks = clock::ticks_since(start.0);
             if ticks > self.longest_hold.load(Ordering::Relaxed) {
                 self.longest_hold.fetch_max(ticks, Ordering::Relaxed);
             }
@@ -158,7 +155,7 @@ impl LockStats {
                 watch.holds.add(mode, ticks);
             }
         }
-        self.raw.release(mode);
+        self.raw.release(mode, ticks);
     }
 
     /// Makes the error of a request that gave up, and emits the warning.
@@ -166,8 +163,8 @@ impl LockStats {
         let Request { lock_type, timeout, waited, requested_at } = *request;
         let held_by = match refusal {
             Refusal { is_written: true, .. } => HeldBy::Writer,
-            Refusal { readers: 0, .. } => HeldBy::Nothing,
-            Refusal { readers, .. } => HeldBy::Readers(readers),
+            Refusal { holders: 0, .. } => HeldBy::Nothing,
+            Refusal { holders: readers, .. } => HeldBy::Readers(readers),
         };
         // SAFETY: null, or stored by `begin_hold` from a reference that lives as long as the program.
         let holder = unsafe { self.holder.load(Ordering::Relaxed).as_ref() };
@@ -258,7 +255,7 @@ impl LockStats {
             exclusive: counts.waits.exclusive,
             wait_ticks: counts.waits.ticks,
             holds: if self.mask == 0 { over } else { self.timed.load(Ordering::Relaxed) },
-            hold_ticks: self.held.load(Ordering::Relaxed),
+            hold_ticks: counts.held,
         }
     }
 

@@ -60,6 +60,34 @@ fn modes_count_the_same_and_time_less() {
     }
 }
 
+#[test]
+fn holds_after_a_wait_are_sampled() {
+    let mutex = AsyncMutex::with_options(0, LockOptions::new(LONG).statistics(Statistics::Sampled));
+    let mut held = mutex.try_lock().unwrap();
+    for _ in 1..640 {
+        let next = in_line(mutex.lock_with_timeout());
+        drop(held);
+        held = granted(next);
+    }
+    drop(held);
+    let figures = mutex.stats().figures();
+    assert_eq!((figures.total_acquisitions, figures.waited_count, figures.timed_holds), (640, 639, 10));
+}
+
+#[test]
+fn longest_is_kept() {
+    let lock = AsyncRwLock::new(0, LONG);
+    for pause in [Duration::from_millis(20), Duration::ZERO] {
+        let held = lock.try_write().unwrap();
+        let waiting = in_line(lock.read_with_timeout());
+        std::thread::sleep(pause);
+        drop(held);
+        drop(granted(waiting));
+    }
+    let (figures, least) = (lock.stats().figures(), Duration::from_micros(19_900));
+    assert!(figures.max_wait_time >= least && figures.max_hold_time >= least, "{figures:?}");
+}
+
 /// Threads take the lock a known number of times while another resets.
 ///
 /// The periods have to add up to the whole.

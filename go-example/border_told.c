@@ -1,5 +1,6 @@
 /* What is told: failures, listings and events, each as one block of memory that border.go takes apart. */
 #include "border_inner.h"
+#include "border_shared.h"
 
 /* A block of memory that grows, for what has no fixed size. */
 typedef struct block {
@@ -122,6 +123,38 @@ uintptr_t border_failure(void)
 void border_free(uintptr_t made)
 {
     free((void *)made);
+}
+
+static int32_t put_shared_holder(void *made, const keylatch_shared_holder *holder)
+{
+    put_number(made, 1);
+    put_key(made, &holder->key);
+    put_text(made, holder->owner, holder->owner_len);
+    put_text(made, holder->program, holder->program_len);
+    put_text(made, holder->label, holder->label_len);
+    put_number(made, (uint64_t)holder->mode);
+    put_number(made, holder->pid);
+    put_number(made, holder->held_ns);
+    put_number(made, holder->hold);
+    put_number(made, holder->member);
+    return 0;
+}
+
+border_answer border_shared_holders(uintptr_t table, const keylatch_key *key)
+{
+    border_answer answer = {0};
+    block made = {0};
+    put_number(&made, 0);
+    answer.status = keylatch_shared_holders((keylatch_shared_table *)table, key, put_shared_holder, &made);
+    if (answer.status != KEYLATCH_OK)
+        answer.failure = border_failure();
+    put_end(&made);
+    uintptr_t block = finished(&made);
+    if (answer.status == KEYLATCH_OK)
+        answer.number = block;
+    else
+        border_free(block);
+    return answer;
 }
 
 /* All parties of a listing, as a block; frees the listing. */

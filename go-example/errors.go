@@ -43,6 +43,16 @@ const (
 	ErrUpgradeConflict Code = -12
 	// ErrTooManyWaiters says that as many requests wait as may.
 	ErrTooManyWaiters Code = -13
+	// ErrLogFull says that a shared table has no room for another hold or waiting request.
+	ErrLogFull Code = -40
+	// ErrTooManyMembers says that as many processes use a shared table as it was made for.
+	ErrTooManyMembers Code = -41
+	// ErrFile says that the file of a shared table, or its folder, could not be used.
+	ErrFile Code = -42
+	// ErrWrongFile says that the file is no shared table of this version and machine, a smaller one, or another user's.
+	ErrWrongFile Code = -43
+	// ErrDamaged says that the file of a shared table was truncated, removed, replaced or damaged.
+	ErrDamaged Code = -44
 	// ErrInvalidArgument says that an argument means nothing, such as a mode that is none.
 	ErrInvalidArgument Code = -101
 	// ErrInternal says that the library has failed inside: a bug in it. What was asked for was not done.
@@ -71,6 +81,11 @@ var meanings = map[Code]string{
 	ErrForked:          "the process is a fork of the one that made the manager",
 	ErrUpgradeConflict: "somebody else already waits to upgrade this lock",
 	ErrTooManyWaiters:  "too many requests wait",
+	ErrLogFull:         "the shared table has no room for another hold",
+	ErrTooManyMembers:  "as many processes use the shared table as may",
+	ErrFile:            "the file of a shared table could not be used",
+	ErrWrongFile:       "the file is no shared table of this version",
+	ErrDamaged:         "the shared table was damaged",
 	ErrInvalidArgument: "an argument means nothing",
 	ErrInternal:        "the library has failed inside",
 	ErrSystem:          "the operating system refused",
@@ -90,7 +105,7 @@ func (c Code) Timeout() bool { return c == ErrTimeout }
 // Transient reports whether the same call may succeed when it is made again later.
 func (c Code) Transient() bool {
 	switch c {
-	case ErrTimeout, ErrWouldBlock, ErrDeadlock, ErrTableFull, ErrUpgradeConflict, ErrTooManyWaiters:
+	case ErrTimeout, ErrWouldBlock, ErrDeadlock, ErrTableFull, ErrUpgradeConflict, ErrTooManyWaiters, ErrLogFull, ErrTooManyMembers:
 		return true
 	}
 	return false

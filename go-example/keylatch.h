@@ -2171,7 +2171,8 @@ int32_t keylatch_shared_acquire(struct keylatch_shared_table *table,
  * Releases a lock of a shared table. Never waits.
  *
  * Errors: KEYLATCH_ENOTHELD if it was released before, revoked, or is another table's;
- * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
+ * KEYLATCH_EDAMAGED if the table was damaged meanwhile, and the grant is gone; KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
  */
 int32_t keylatch_shared_release(struct keylatch_shared_table *table,
                                 uint64_t grant);
@@ -2222,6 +2223,17 @@ int32_t keylatch_shared_holders(struct keylatch_shared_table *table,
                                 const keylatch_key *key,
                                 keylatch_shared_holder_fn holder,
                                 void *user_data);
+
+/*
+ * Counts the processes that wait for a key at this moment.
+ *
+ * Each counts once, whatever number of its requests waits. Writes *count on success. Errors:
+ * KEYLATCH_EDAMAGED, KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
+ * KEYLATCH_EHANDLE. Threads: any.
+ */
+int32_t keylatch_shared_waiting(struct keylatch_shared_table *table,
+                                const keylatch_key *key,
+                                size_t *count);
 
 /*
  * Takes a hold away from a process, by the hold and member of a listing.

@@ -13,5 +13,8 @@ func (m *Manager) raceAfterBatch([]Item, []uint64) {}
 func (m *Manager) raceAfterUpgrade(Grant)          {}
 func (m *Manager) raceBeforeRelease(Grant)         {}
 
+func (t *SharedTable) raceAfterAcquire(*Key, Mode)  {}
+func (t *SharedTable) raceBeforeRelease(*Key, Mode) {}
+
 func raceDisable() {}
 func raceEnable()  {}

@@ -28,19 +28,30 @@ var (
 	raceSeed  = maphash.MakeSeed()
 )
 
-func (m *Manager) raceCell(key *Key) *raceCell {
+func (m *Manager) raceCell(key *Key) *raceCell { return raceCellOf(unsafe.Pointer(m), key) }
+
+func raceCellOf(table unsafe.Pointer, key *Key) *raceCell {
 	same := struct {
-		manager *Manager
-		key     Key
-	}{m, *key}
+		table unsafe.Pointer
+		key   Key
+	}{table, *key}
 	// Says nothing of a version that has bytes.
 	same.key.EmptyVersion = key.EmptyVersion && key.Version == ""
 	number := maphash.Comparable(raceSeed, same)
 	return &raceCells[number%uint64(len(raceCells))]
 }
 
-func (m *Manager) raceAfterAcquire(key *Key, mode Mode) {
-	cell := m.raceCell(key)
+func (m *Manager) raceAfterAcquire(key *Key, mode Mode) { m.raceCell(key).acquired(mode) }
+
+func (t *SharedTable) raceAfterAcquire(key *Key, mode Mode) {
+	raceCellOf(unsafe.Pointer(t), key).acquired(mode)
+}
+
+func (t *SharedTable) raceBeforeRelease(key *Key, mode Mode) {
+	raceCellOf(unsafe.Pointer(t), key).releases(mode)
+}
+
+func (cell *raceCell) acquired(mode Mode) {
 	runtime.RaceAcquire(unsafe.Pointer(&cell.writers))
 	if mode == Exclusive {
 		runtime.RaceAcquire(unsafe.Pointer(&cell.readers))
@@ -76,7 +87,10 @@ func (m *Manager) raceBeforeRelease(grant Grant) {
 	if err != nil {
 		return
 	}
-	cell := m.raceCell(&key)
+	m.raceCell(&key).releases(mode)
+}
+
+func (cell *raceCell) releases(mode Mode) {
 	if mode == Exclusive {
 		runtime.RaceReleaseMerge(unsafe.Pointer(&cell.writers))
 	} else {

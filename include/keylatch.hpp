@@ -13,6 +13,9 @@
  *
  *     keylatch::guard guard = co_await locks.async_lock({"photos", "cat.jpg"});  // C++20
  *
+ *     keylatch::shared_table table{"/dev/shm/my-engine"};                 // locks between processes
+ *     keylatch::shared_guard guard = table.lock({"photos", "cat.jpg"});
+ *
  * ERRORS. A function that can fail has two forms. The first throws keylatch::error, a
  * std::system_error whose code is a status of keylatch.h and whose text names the key, the holders
  * and what to do. The second takes a std::error_code& as its last argument and throws nothing. A
@@ -33,6 +36,7 @@
 #include <keylatch/error.hpp>
 #include <keylatch/keyed_mutex.hpp>
 #include <keylatch/manager.hpp>
+#include <keylatch/shared.hpp>
 #ifdef KEYLATCH_HAS_COROUTINES
 #include <keylatch/coroutine.hpp>
 #endif

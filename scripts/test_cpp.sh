@@ -42,10 +42,12 @@ check() {
 for compiler in g++ $clang; do
     check "$compiler" c++17 behaviour
     check "$compiler" c++2b behaviour
+    check "$compiler" c++17 shared
     check "$compiler" c++20 coroutines
 done
 # With sanitizers gcc 12 takes empty optionals for uninitialized ones.
 check g++ c++20 behaviour -Wno-maybe-uninitialized -fsanitize=address,undefined -fno-sanitize-recover=all
+check g++ c++20 shared -Wno-maybe-uninitialized -fsanitize=address,undefined -fno-sanitize-recover=all
 check g++ c++20 coroutines -Wno-maybe-uninitialized -fsanitize=address,undefined -fno-sanitize-recover=all
 
 echo "without exceptions, the functions with a std::error_code"

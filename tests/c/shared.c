@@ -110,7 +110,10 @@ static void freed_while_waiting(void)
     pthread_t thread;
     OK(keylatch_shared_try(holds, &cat, KEYLATCH_EXCLUSIVE, NULL, &grant));
     CHECK(pthread_create(&thread, NULL, wait_for_it, waits) == 0);
-    usleep(5000);
+    size_t waiting = 0;
+    while (waiting == 0)
+        OK(keylatch_shared_waiting(holds, &cat, &waiting));
+    CHECK(waiting == 1);
     OK(keylatch_shared_free(waits));
     CHECK(pthread_join(thread, NULL) == 0);
     /* What a handle holds goes with it. */

@@ -371,8 +371,8 @@ pub unsafe extern "C" fn keylatch_shared_acquire(
 
 /// Releases a lock of a shared table. Never waits.
 ///
-/// Errors: KEYLATCH_ENOTHELD if it was released before, revoked, or is another table's; KEYLATCH_EFORKED, KEYLATCH_ENULL,
-/// KEYLATCH_EHANDLE. Threads: any.
+/// Errors: KEYLATCH_ENOTHELD if it was released before, revoked, or is another table's; KEYLATCH_EDAMAGED if the table was
+/// damaged meanwhile, and the grant is gone; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_shared_release(table: *mut keylatch_shared_table, grant: u64) -> i32 {
     call(|| {
@@ -464,6 +464,26 @@ pub unsafe extern "C" fn keylatch_shared_holders(
                 break;
             }
         }
+        Ok(())
+    })
+}
+
+/// Counts the processes that wait for a key at this moment.
+///
+/// Each counts once, whatever number of its requests waits. Writes *count on success. Errors: KEYLATCH_EDAMAGED,
+/// KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_shared_waiting(
+    table: *mut keylatch_shared_table,
+    key: *const keylatch_key,
+    count: *mut usize,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(count) }?;
+        let table = handle::enter_here::<keylatch_shared_table>(table.cast())?;
+        // SAFETY: the header says what the caller promises.
+        out.write(table.table.waiting(unsafe { key::read(key) }?)?);
         Ok(())
     })
 }

@@ -194,6 +194,7 @@ CALL(shared_downgrade, P(0), N(1))
 CALL(shared_try_upgrade, P(0), N(1))
 CALL(shared_hold_info, P(0), N(1), P(2))
 CALL(shared_holders, P(0), P(1), a[2].function ? on_holder : NULL, NULL)
+CALL(shared_waiting, P(0), P(1), P(2))
 CALL(shared_revoke, P(0), N(1), shared_member)
 CALL(claims_new, P(0), P(1))
 CALL(claims_free, P(0))
@@ -321,6 +322,7 @@ const struct function functions[] = {
     { FUNCTION(shared_try_upgrade), { HANDLE(SHARED), GRANT }, WITH_A_SHARED_GRANT, 0 },
     { FUNCTION(shared_hold_info), { HANDLE(SHARED), GRANT, FILLED(shared_holds) }, PLAINLY, 0 },
     { FUNCTION(shared_holders), { HANDLE(SHARED), { .is = A_KEY, .may = BE_NULL | BE_LONGER }, { .is = A_CALLBACK } }, PLAINLY, 0 },
+    { FUNCTION(shared_waiting), { HANDLE(SHARED), { .is = A_KEY, .may = BE_LONGER }, WRITTEN }, PLAINLY, 0 },
     { FUNCTION(shared_revoke), { HANDLE(SHARED), { .is = A_GRANT, .may = BE_CONSUMED } }, PLAINLY, 0 },
     { FUNCTION(claims_new), { OPTIONS(claims_options), MADE(CLAIMS) }, PLAINLY, 1 },
     { FUNCTION(claims_free), { FREES(CLAIMS) }, PLAINLY, 0 },

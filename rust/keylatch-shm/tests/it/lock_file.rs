@@ -6,6 +6,7 @@ use keylatch_shm::{Entered, LockFile, LockFileWatcher, SharedTable, TableConfig}
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 fn path(folder: &Folder) -> PathBuf {
@@ -94,7 +95,7 @@ fn kept_file_given_up_to_a_sleeper() {
     let file = Arc::new(open(&path(&folder), &table));
     watcher.watch(&file);
     // Opened before anything is kept, so nothing says that it comes.
-    let sleeper = File::options().write(true).open(path(&folder)).expect("it is there");
+    let sleeper = Arc::new(File::options().write(true).open(path(&folder)).expect("it is there"));
     for is_busy in [false, true] {
         let deadline = Instant::now() + Duration::from_secs(60);
         while sleeper.try_lock().is_ok() {
@@ -103,16 +104,20 @@ fn kept_file_given_up_to_a_sleeper() {
             assert_eq!(enter(&file), Entered::Yes);
             file.leave(HOLD);
         }
-        std::thread::scope(|scope| {
-            let sleeps = scope.spawn(|| sleeper.lock());
-            while is_busy && !sleeps.is_finished() {
-                assert!(Instant::now() < deadline, "it is never given up");
-                if enter(&file) == Entered::Yes {
-                    file.leave(HOLD);
-                }
+        let ((wakes, woken), sleeps) = (channel(), Arc::clone(&sleeper));
+        // Not joined before it has woken: if it never does the test still ends.
+        std::thread::spawn(move || wakes.send(sleeps.lock().is_ok()));
+        let pause = if is_busy { Duration::ZERO } else { Duration::from_secs(60) };
+        let has_it = loop {
+            if let Ok(has_it) = woken.recv_timeout(pause) {
+                break has_it;
             }
-            sleeps.join().expect("no panic").expect("the system allows it");
-        });
+            assert!(Instant::now() < deadline, "it is never given up");
+            if enter(&file) == Entered::Yes {
+                file.leave(HOLD);
+            }
+        };
+        assert!(has_it, "the system allows it");
         sleeper.unlock().expect("it was locked");
     }
 }

@@ -1,0 +1,123 @@
+package keylatch
+
+// The crossings of shared tables.
+
+/*
+#include "border_shared.h"
+
+#cgo noescape border_shared_open
+#cgo nocallback border_shared_open
+#cgo nocallback border_shared_free
+#cgo noescape border_shared_acquire
+#cgo nocallback border_shared_acquire
+#cgo nocallback border_shared_change
+#cgo noescape border_shared_hold
+#cgo nocallback border_shared_hold
+#cgo noescape border_shared_list
+#cgo nocallback border_shared_list
+#cgo noescape border_shared_waiting
+#cgo nocallback border_shared_waiting
+#cgo nocallback border_shared_revoke
+*/
+import "C"
+
+import (
+	"time"
+	"unsafe"
+)
+
+const (
+	sharedRelease   = C.BORDER_SHARED_RELEASE
+	sharedDowngrade = C.BORDER_SHARED_DOWNGRADE
+	sharedUpgrade   = C.BORDER_SHARED_UPGRADE
+)
+
+func openShared(path string, o *SharedOptions) (handle, error) {
+	raceDisable()
+	defer raceEnable()
+	text := C.CString(path)
+	defer C.free(unsafe.Pointer(text))
+	label, labelLen := bytesOf(o.Label)
+	answer := C.border_shared_open(text, label, labelLen, C.uint32_t(o.Keys), C.uint32_t(o.Members), C.uint32_t(o.Holds),
+		C.uint32_t(o.Mode.Perm()))
+	return handle(answer.number), problem(answer)
+}
+
+func freeShared(table handle) error { return problem(C.border_shared_free(table)) }
+
+// ask takes the lock if that is possible within the time; with none it does not wait.
+func (t *SharedTable) ask(key *Key, mode Mode, timeout time.Duration, owner string) (Grant, error) {
+	raceDisable()
+	defer raceEnable()
+	bucket, bucketLen := bytesOf(key.Bucket)
+	object, objectLen := bytesOf(key.Object)
+	version, versionLen := bytesOf(key.Version)
+	name, nameLen := bytesOf(owner)
+	answer := C.border_shared_acquire(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
+		modeBits(key, mode), nanoseconds(timeout), name, nameLen)
+	return Grant(answer.number), problem(answer)
+}
+
+func (t *SharedTable) change(grant Grant, what int) error {
+	raceDisable()
+	defer raceEnable()
+	return problem(C.border_shared_change(t.handle, C.uint64_t(grant), C.int32_t(what)))
+}
+
+func (t *SharedTable) hold(grant Grant) (fence uint64, died, valid bool, err error) {
+	raceDisable()
+	defer raceEnable()
+	var number C.uint64_t
+	var isDead, isValid C.int32_t
+	err = problem(C.border_shared_hold(t.handle, C.uint64_t(grant), &number, &isDead, &isValid))
+	return uint64(number), isDead != 0, isValid != 0, err
+}
+
+func (t *SharedTable) list(key *Key) ([]SharedHolder, error) {
+	raceDisable()
+	defer raceEnable()
+	one := C.int32_t(1)
+	if key == nil {
+		key, one = new(Key), 0
+	}
+	bucket, bucketLen := bytesOf(key.Bucket)
+	object, objectLen := bytesOf(key.Object)
+	version, versionLen := bytesOf(key.Version)
+	answer := C.border_shared_list(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
+		modeBits(key, Shared), one)
+	if err := problem(answer); err != nil {
+		return nil, err
+	}
+	block := C.uintptr_t(answer.number)
+	if block == 0 {
+		return nil, &Error{Code: ErrSystem, Message: "no memory for a listing"}
+	}
+	defer C.border_free(block)
+	length := *(*uint64)(pointer(block))
+	from := reader{rest: unsafe.String((*byte)(pointer(block)), length)[8:]}
+	var holders []SharedHolder
+	for from.number() != 0 {
+		holder := SharedHolder{Key: from.key(), Owner: from.text(), Program: from.text(), Label: from.text()}
+		holder.Mode, holder.PID, holder.For = Mode(from.number()), int(from.number()), duration(from.number())
+		holder.hold, holder.member = from.number(), uint32(from.number())
+		holders = append(holders, holder)
+	}
+	return holders, nil
+}
+
+func (t *SharedTable) waiting(key *Key) (int, error) {
+	raceDisable()
+	defer raceEnable()
+	bucket, bucketLen := bytesOf(key.Bucket)
+	object, objectLen := bytesOf(key.Object)
+	version, versionLen := bytesOf(key.Version)
+	answer := C.border_shared_waiting(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
+		modeBits(key, Shared))
+	return int(answer.number), problem(answer)
+}
+
+func (t *SharedTable) revoke(hold uint64, member uint32) error {
+	raceDisable()
+	defer raceEnable()
+	return problem(C.border_shared_revoke(t.handle, C.uint64_t(hold), C.uint32_t(member)))
+}

@@ -936,6 +936,102 @@ int32_t keylatch_cancel(keylatch_manager *manager,
                         uint64_t ticket,
                         int32_t *cancelled);
 
+/* ==== PINNED KEYS ================================================================================
+ *
+ * A key that a program knows it will lock often, such as an inode of a table in memory. It stays in
+ * the manager's table while the pin is there, held or not, and locking it with the pin costs less:
+ * there is nothing to hash, to look up or to compare. It is the same lock as that of the key
+ * without the pin, and its grants are grants of the manager.
+ */
+
+/*
+ * A key that stays in its manager's table.
+ *
+ * Made by keylatch_pin(), ended by keylatch_unpin().
+ */
+typedef struct keylatch_pinned_key keylatch_pinned_key;
+
+/*
+ * Keeps a key in the manager's table until keylatch_unpin(), held or not.
+ *
+ * It takes one place of max_locks meanwhile. Writes *pin on success; it is the caller's, to be
+ * ended with keylatch_unpin(). Errors: KEYLATCH_ETABLEFULL, KEYLATCH_EKEY, KEYLATCH_ECLOSED,
+ * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID; KEYLATCH_EHANDLE also if there are as many
+ * handles as there can be. Threads: any; also from callbacks.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_pin(keylatch_manager *manager,
+                     const keylatch_key *key,
+                     struct keylatch_pinned_key **pin);
+
+/*
+ * Ends a pin. What is held of the key stays held. NULL is fine and does nothing.
+ *
+ * A pin has to be ended also after its manager was freed; until then the memory of the manager's
+ * table stays. Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child, KEYLATCH_EBUSY from a
+ * free_fn that is called inside a call with this pin. Threads: any; waits for calls in progress
+ * with this pin, so end their waits first (keylatch_cancel(), keylatch_manager_close()).
+ */
+int32_t keylatch_unpin(struct keylatch_pinned_key *pin);
+
+/*
+ * As keylatch_try(), for the key of a pin.
+ *
+ * Errors: as keylatch_try(); KEYLATCH_EHANDLE also if the manager was freed. Threads: any; also
+ * from callbacks.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_try_pinned(struct keylatch_pinned_key *pin,
+                            int32_t mode,
+                            const keylatch_request_options *options,
+                            uint64_t *grant);
+
+/*
+ * As keylatch_acquire(), for the key of a pin.
+ *
+ * Errors: as keylatch_acquire(); KEYLATCH_EHANDLE also if the manager was freed. Threads: any, but
+ * callbacks must not wait.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_acquire_pinned(struct keylatch_pinned_key *pin,
+                                int32_t mode,
+                                uint64_t timeout_ns,
+                                const keylatch_request_options *options,
+                                uint64_t *grant);
+
+/*
+ * As keylatch_acquire_callback(), for the key of a pin.
+ *
+ * Errors: as keylatch_acquire_callback(); KEYLATCH_EHANDLE also if the manager was freed. Threads:
+ * any; also from callbacks.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_acquire_pinned_callback(struct keylatch_pinned_key *pin,
+                                         int32_t mode,
+                                         uint64_t timeout_ns,
+                                         const keylatch_request_options *options,
+                                         keylatch_callback callback,
+                                         void *user_data,
+                                         keylatch_free_fn free_fn,
+                                         uint64_t *grant,
+                                         uint64_t *ticket);
+
+/*
+ * As keylatch_acquire_queue(), for the key of a pin.
+ *
+ * Errors: as keylatch_acquire_queue(); KEYLATCH_EHANDLE also if the manager was freed. Threads:
+ * any; also from callbacks.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_acquire_pinned_queue(struct keylatch_pinned_key *pin,
+                                      int32_t mode,
+                                      uint64_t timeout_ns,
+                                      const keylatch_request_options *options,
+                                      keylatch_queue *queue,
+                                      uint64_t token,
+                                      uint64_t *grant,
+                                      uint64_t *ticket);
+
 /* ==== GRANTS =====================================================================================
  *
  * What can be done with a lock that is held. Each function takes the grant's number, from whatever

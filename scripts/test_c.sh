@@ -115,6 +115,10 @@ echo "Results that arrive later, and the threads that bring them"
 shared background tests/c/background.c
 "$work/background"
 
+echo "Keys that stay in the table"
+shared pins tests/c/pins.c
+"$work/pins"
+
 echo "Two copies of the library in one process"
 shared two-copies tests/c/two_copies.c -ldl
 cp -L "$tree/lib/libkeylatch.so" "$work/another-copy.so"

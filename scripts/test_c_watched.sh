@@ -116,6 +116,8 @@ forks=(--no-fork)
 watched "$work/bad-input" tests/abi/symbols.txt include/keylatch.h "${forks[@]}"
 program errors tests/c/errors.c
 watched "$work/errors" "${forks[@]}"
+program pins tests/c/pins.c
+watched "$work/pins" "${forks[@]}"
 program scenarios tests/c/scenarios/*.c
 watched "$work/scenarios" tests/scenarios/*.json | grep -v '^ok'
 if [ "$watcher" != valgrind ]; then

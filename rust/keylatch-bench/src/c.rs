@@ -14,7 +14,7 @@ use crate::row::Row;
 use crate::scenarios::pairs::{exclusive_pair, shared_pair};
 use crate::slices::{Figures, Lane, Pace, in_turn};
 use crate::subject::{BATCH, Batch as _, Subject as _};
-use crate::subjects::keylatch::Keylatch;
+use crate::subjects::keylatch::{Keylatch, Pinned};
 use crate::unit::BareWord;
 use crate::{finish, machine};
 
@@ -68,7 +68,8 @@ impl Library {
 pub(crate) fn measure(options: &Options) -> Result<(), String> {
     let path = options.library.as_deref().ok_or("c needs --library; `make bench-c` gives it")?;
     let library = Library::open(path)?;
-    let (word, subject, keys) = (BareWord::new(), Keylatch::<false>::create(), KeySet::common(1 + BATCH));
+    let (word, subject, pinned) = (BareWord::new(), Keylatch::<false>::create(), Pinned::create());
+    let keys = KeySet::common(1 + BATCH);
     let key = keys.get(0);
     library.prepare("bench_keylatch_open", key.bucket, key.object)?;
     library.prepare("bench_peers_open", key.bucket, key.object)?;
@@ -86,6 +87,10 @@ pub(crate) fn measure(options: &Options) -> Result<(), String> {
         Lane::new(library.pairs("bench_keylatch_exclusive")?),
         Lane::new(library.pairs("bench_keylatch_shared")?),
         Lane::new(library.pairs("bench_keylatch_with_owner")?),
+        Lane::new(|count| (0..count).for_each(|_| exclusive_pair(&pinned, key))),
+        Lane::new(|count| (0..count).for_each(|_| shared_pair(&pinned, key))),
+        Lane::new(library.pairs("bench_keylatch_pinned")?),
+        Lane::new(library.pairs("bench_keylatch_pinned_shared")?),
         // Counted by keys, like the one from C.
         Lane::new(|count| (0..count).step_by(BATCH).for_each(|_| subject.batch(&sixteen, || ()))),
         Lane::new(library.pairs("bench_keylatch_batch")?),
@@ -94,14 +99,19 @@ pub(crate) fn measure(options: &Options) -> Result<(), String> {
         Lane::new(library.pairs("bench_shared_mutex_map")?),
     ];
     let together = Pace { subject: pace.subject * lanes.len() as u32, ..pace };
-    let [unit, exclusive, shared, c_exclusive, c_shared, c_owner, batch, c_batch, bare, c_map, cpp_map] =
+    let [unit, exclusive, shared, c_exclusive, c_shared, c_owner, pins @ .., batch, c_batch, bare, c_map, cpp_map] =
         in_turn(&together, lanes);
+    let [pin, pin_shared, c_pin, c_pin_shared] = pins;
     let rows = [
         ("keylatch", exclusive, exclusive),
         ("keylatch_shared", shared, shared),
         ("keylatch_c", c_exclusive, exclusive),
         ("keylatch_c_shared", c_shared, shared),
         ("keylatch_c_owner", c_owner, exclusive),
+        ("keylatch_pinned", pin, pin),
+        ("keylatch_pinned_shared", pin_shared, pin_shared),
+        ("keylatch_c_pinned", c_pin, pin),
+        ("keylatch_c_pinned_shared", c_pin_shared, pin_shared),
         ("keylatch_batch_16, a key", batch, batch),
         ("keylatch_c_batch_16, a key", c_batch, batch),
         ("pthread_rwlock", bare, exclusive),

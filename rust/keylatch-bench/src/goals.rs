@@ -40,6 +40,8 @@ const GOALS: &[Goal] = &[
     goal("create", "kib", 1024.0, "under 1 MiB"),
     Goal { subject: "keylatch_c", ..goal("c_pair", "versus_rust", 1.5, "at most 1.5 x Rust") },
     Goal { subject: "keylatch_c_shared", ..goal("c_pair", "versus_rust", 1.5, "at most 1.5 x Rust") },
+    Goal { subject: "keylatch_c_pinned", ..goal("c_pair", "versus_rust", 1.5, "at most 1.5 x Rust, pinned") },
+    Goal { subject: "keylatch_c_pinned_shared", ..goal("c_pair", "versus_rust", 1.5, "at most 1.5 x Rust, pinned") },
     Goal { subject: "keylatch_c_owner", ..goal("c_pair", "versus_rust", 1.5, "at most 1.5 x Rust") },
     goal("instructions_exclusive", "instructions", 250.0, "at most 250"),
     goal("instructions_shared", "instructions", 250.0, "at most 250"),

@@ -45,7 +45,7 @@ const QUEUE: u8 = 2;
 /// # Safety
 /// As the header says of keylatch_acquire().
 #[inline(always)]
-unsafe fn at_once<const FOR: u8, const MODE: i32, const VERSIONED: bool, const OWNED: bool>(
+unsafe fn take_plainly<const FOR: u8, const MODE: i32, const VERSIONED: bool, const OWNED: bool>(
     manager: *mut keylatch_manager,
     key: *const keylatch_key,
     options: *const keylatch_request_options,
@@ -60,7 +60,7 @@ unsafe fn at_once<const FOR: u8, const MODE: i32, const VERSIONED: bool, const O
         let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
         key::forced_panic(key.bucket());
         // SAFETY: promised.
-        let given = unsafe { options::plain::<OWNED>(options, &manager) }?;
+        let given = unsafe { options::plain::<OWNED, _>(options, &manager, manager.number) }?;
         let mode = if MODE == KEYLATCH_SHARED { Mode::Shared } else { Mode::Exclusive };
         let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
         let taken = manager.locks.lock(request).grant_at_once()?;
@@ -140,7 +140,7 @@ unsafe extern "C" fn try_plainly<const MODE: i32, const VERSIONED: bool, const O
 ) -> i32 {
     // SAFETY: promised.
     unsafe {
-        match at_once::<TRY, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
+        match take_plainly::<TRY, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
             true => KEYLATCH_OK,
             false => try_slow(manager, key, mode, options, grant),
         }
@@ -163,12 +163,24 @@ unsafe extern "C" fn try_slow(
         // SAFETY: the header says what the caller promises.
         let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.
-        let given = unsafe { Given::read(options, &manager, 0) }?;
-        let taken = manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?;
-        annotate::granted(&manager, taken);
-        out.write(taken.to_raw());
+        out.write(unsafe { now(&manager, key, mode, options) }?.to_raw());
         Ok(())
     })
+}
+
+/// # Safety
+/// As the header says of keylatch_request_options.
+pub(crate) unsafe fn now(
+    manager: &keylatch_manager,
+    key: KeyRef<'_>,
+    mode: i32,
+    options: *const keylatch_request_options,
+) -> Result<Grant, Failure> {
+    // SAFETY: promised.
+    let given = unsafe { Given::read(options, manager, 0) }?;
+    let taken = manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?;
+    annotate::granted(manager, taken);
+    Ok(taken)
 }
 
 /// Waits for a lock in the calling thread, for at most timeout_ns nanoseconds: 0 is once and no more,
@@ -232,7 +244,7 @@ unsafe extern "C" fn acquire_plainly<const MODE: i32, const VERSIONED: bool, con
 ) -> i32 {
     // SAFETY: promised.
     unsafe {
-        match at_once::<ACQUIRE, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
+        match take_plainly::<ACQUIRE, MODE, VERSIONED, OWNED>(manager, key, options, grant) {
             true => KEYLATCH_OK,
             false => acquire_slow(manager, key, mode, timeout_ns, options, grant),
         }
@@ -256,13 +268,26 @@ unsafe extern "C" fn acquire_slow(
         // SAFETY: the header says what the caller promises.
         let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.
-        let given = unsafe { Given::read(options, &manager, 0) }?;
-        let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
-        let taken = manager.locks.lock(request).grant_blocking()?;
-        annotate::granted(&manager, taken);
-        out.write(taken.to_raw());
+        out.write(unsafe { blocking(&manager, key, mode, timeout_ns, options) }?.to_raw());
         Ok(())
     })
+}
+
+/// # Safety
+/// As the header says of keylatch_request_options.
+pub(crate) unsafe fn blocking(
+    manager: &keylatch_manager,
+    key: KeyRef<'_>,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+) -> Result<Grant, Failure> {
+    // SAFETY: promised.
+    let given = unsafe { Given::read(options, manager, 0) }?;
+    let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
+    let taken = manager.locks.lock(request).grant_blocking()?;
+    annotate::granted(manager, taken);
+    Ok(taken)
 }
 
 /// Takes a lock if it is free; otherwise has callback called once with the result. Never waits.
@@ -290,51 +315,63 @@ pub unsafe extern "C" fn keylatch_acquire_callback(
     ticket: *mut u64,
 ) -> i32 {
     let promise = Promise::new(user_data, free_fn);
-    let kept = Arc::clone(&promise);
     let status = call(|| {
         // SAFETY: the header says what the caller promises.
-        let (grant, ticket) = unsafe { (Out::new(grant)?, Out::new(ticket)?) };
+        let outs = unsafe { (Out::new(grant)?, Out::new(ticket)?) };
         let callback = callback.ok_or_else(|| null("the callback"))?;
         let manager = manager::enter_here(manager)?;
         // SAFETY: the header says what the caller promises.
         let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.
-        let mut given = unsafe { Given::read(options, &manager, 0) }?;
-        let mode = key::mode(mode)?;
-        let turn = match begin(&mut given, &manager, (key, mode), timeout_ns)? {
-            Begun::Has(known) => {
-                Handed::Granted(known).write(grant, ticket);
-                return Ok(());
-            }
-            Begun::Asks(turn) => Arc::new(Mutex::new(turn)),
-        };
-        let turn_of_callback = Arc::clone(&turn);
-        let request = waiting(given.request(key, mode), timeout_ns);
-        promise.is_owed_by(&manager);
-        let submitted = manager.locks.lock(request).with_callback(move |result| {
-            let (status, grant) = answer(kept.manager(), result);
-            answer_turn(&turn_of_callback, Grant::from_raw(grant));
-            // SAFETY: the caller gave the function for this pointer.
-            kept.call(|user_data| unsafe { callback(user_data, status, grant) });
-        });
-        let submitted = submitted.map_err(|error| match error {
-            // It is no setting of the caller's.
-            LockError::InvalidConfig { setting: "callbacks", problem } => {
-                Failure::owned(KEYLATCH_ESYSTEM, format!("callbacks: {problem}"))
-            }
-            other => other.into(),
-        })?;
-        let handed = Handed::from(submitted);
-        if let Handed::Granted(taken) = handed {
-            answer_turn(&turn, Some(taken));
-            annotate::granted(&manager, taken);
-        }
-        handed.write(grant, ticket);
+        unsafe { by_callback(&manager, (key, mode), timeout_ns, options, (callback, &promise)) }?.write(outs);
         Ok(())
     });
     // Out of the manager, so that free_fn may free it.
     drop(promise);
     status
+}
+
+/// What has a callback, which is there.
+type Callback = unsafe extern "C" fn(user_data: *mut c_void, status: i32, grant: u64);
+
+/// # Safety
+/// As the header says of keylatch_request_options, and the callback is for the promise's pointer.
+pub(crate) unsafe fn by_callback(
+    manager: &keylatch_manager,
+    (key, mode): (KeyRef<'_>, i32),
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    (callback, promise): (Callback, &Arc<Promise>),
+) -> Result<Handed, Failure> {
+    // SAFETY: promised.
+    let mut given = unsafe { Given::read(options, manager, 0) }?;
+    let mode = key::mode(mode)?;
+    let turn = match begin(&mut given, manager, (key, mode), timeout_ns)? {
+        Begun::Has(known) => return Ok(Handed::Granted(known)),
+        Begun::Asks(turn) => Arc::new(Mutex::new(turn)),
+    };
+    let (turn_of_callback, kept) = (Arc::clone(&turn), Arc::clone(promise));
+    let request = waiting(given.request(key, mode), timeout_ns);
+    promise.is_owed_by(manager);
+    let submitted = manager.locks.lock(request).with_callback(move |result| {
+        let (status, grant) = answer(kept.manager(), result);
+        answer_turn(&turn_of_callback, Grant::from_raw(grant));
+        // SAFETY: the caller gave the function for this pointer.
+        kept.call(|user_data| unsafe { callback(user_data, status, grant) });
+    });
+    let submitted = submitted.map_err(|error| match error {
+        // It is no setting of the caller's.
+        LockError::InvalidConfig { setting: "callbacks", problem } => {
+            Failure::owned(KEYLATCH_ESYSTEM, format!("callbacks: {problem}"))
+        }
+        other => other.into(),
+    })?;
+    let handed = Handed::from(submitted);
+    if let Handed::Granted(taken) = handed {
+        answer_turn(&turn, Some(taken));
+        annotate::granted(manager, taken);
+    }
+    Ok(handed)
 }
 
 /// What a callback or a completion says of a result. A success leaves the last failure of the thread alone: somebody may
@@ -366,7 +403,7 @@ impl From<Submitted> for Handed {
 }
 
 impl Handed {
-    fn write(self, grant: Out<u64>, ticket: Out<u64>) {
+    pub(crate) fn write(self, (grant, ticket): (Out<u64>, Out<u64>)) {
         let (granted, waits) = match self {
             Self::Granted(grant) => (grant.to_raw(), 0),
             Self::Waiting(ticket) => (0, ticket.to_raw()),
@@ -439,20 +476,20 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
 ) -> i32 {
     let taken = !ticket.is_null()
         && belongs(queue, manager)
-        // SAFETY: the header says what the caller promises, and `at_once` asks for no more.
+        // SAFETY: the header says what the caller promises, and `take_plainly` asks for no more.
         && unsafe {
             match (mode, plainly(key, options)) {
                 (KEYLATCH_EXCLUSIVE, Some((false, false))) => {
-                    at_once::<QUEUE, KEYLATCH_EXCLUSIVE, false, false>(manager, key, options, grant)
+                    take_plainly::<QUEUE, KEYLATCH_EXCLUSIVE, false, false>(manager, key, options, grant)
                 }
                 (KEYLATCH_EXCLUSIVE, Some((false, true))) => {
-                    at_once::<QUEUE, KEYLATCH_EXCLUSIVE, false, true>(manager, key, options, grant)
+                    take_plainly::<QUEUE, KEYLATCH_EXCLUSIVE, false, true>(manager, key, options, grant)
                 }
                 (KEYLATCH_SHARED, Some((false, false))) => {
-                    at_once::<QUEUE, KEYLATCH_SHARED, false, false>(manager, key, options, grant)
+                    take_plainly::<QUEUE, KEYLATCH_SHARED, false, false>(manager, key, options, grant)
                 }
                 (KEYLATCH_SHARED, Some((false, true))) => {
-                    at_once::<QUEUE, KEYLATCH_SHARED, false, true>(manager, key, options, grant)
+                    take_plainly::<QUEUE, KEYLATCH_SHARED, false, true>(manager, key, options, grant)
                 }
                 _ => false,
             }
@@ -489,32 +526,50 @@ unsafe fn acquire_queue_slow(
 ) -> i32 {
     call(|| {
         // SAFETY: the header says what the caller promises.
-        let (grant, ticket) = unsafe { (Out::new(grant)?, Out::new(ticket)?) };
+        let outs = unsafe { (Out::new(grant)?, Out::new(ticket)?) };
         let manager = manager::enter(manager)?;
         let queue = handle::enter::<keylatch_queue>(queue.cast())?;
-        if queue.manager != manager.number {
-            return Err(Failure::new(KEYLATCH_EHANDLE, "the queue belongs to another manager"));
-        }
+        of_manager(&queue, &manager)?;
         // SAFETY: the header says what the caller promises.
         let key = key::lockable(unsafe { key::read(key) }?, &manager.locks)?;
         // SAFETY: the header says what the caller promises.
-        let mut given = unsafe { Given::read(options, &manager, 0) }?;
-        let mode = key::mode(mode)?;
-        let ask = |given: &Given<'_>| {
-            let request = waiting(given.request(key, mode), timeout_ns);
-            Ok(Handed::from(manager.locks.lock(request).with_queue(&queue.completions, token)?))
-        };
-        let handed = match begin(&mut given, &manager, (key, mode), timeout_ns)? {
-            Begun::Has(known) => Handed::Granted(known),
-            Begun::Asks(None) => ask(&given)?,
-            Begun::Asks(Some(turn)) => queue.numbered(turn, || ask(&given))?,
-        };
-        if let Handed::Granted(taken) = handed {
-            annotate::granted(&manager, taken);
-        }
-        handed.write(grant, ticket);
+        unsafe { by_queue(&manager, (key, mode), timeout_ns, options, (&queue, token)) }?.write(outs);
         Ok(())
     })
+}
+
+pub(crate) fn of_manager(queue: &keylatch_queue, manager: &keylatch_manager) -> Result<(), Failure> {
+    match queue.manager == manager.number {
+        true => Ok(()),
+        false => Err(Failure::new(KEYLATCH_EHANDLE, "the queue belongs to another manager")),
+    }
+}
+
+/// # Safety
+/// As the header says of keylatch_request_options.
+pub(crate) unsafe fn by_queue(
+    manager: &keylatch_manager,
+    (key, mode): (KeyRef<'_>, i32),
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    (queue, token): (&keylatch_queue, u64),
+) -> Result<Handed, Failure> {
+    // SAFETY: promised.
+    let mut given = unsafe { Given::read(options, manager, 0) }?;
+    let mode = key::mode(mode)?;
+    let ask = |given: &Given<'_>| {
+        let request = waiting(given.request(key, mode), timeout_ns);
+        Ok(Handed::from(manager.locks.lock(request).with_queue(&queue.completions, token)?))
+    };
+    let handed = match begin(&mut given, manager, (key, mode), timeout_ns)? {
+        Begun::Has(known) => Handed::Granted(known),
+        Begun::Asks(None) => ask(&given)?,
+        Begun::Asks(Some(turn)) => queue.numbered(turn, || ask(&given))?,
+    };
+    if let Handed::Granted(taken) = handed {
+        annotate::granted(manager, taken);
+    }
+    Ok(handed)
 }
 
 /// Ends the wait of a request that was made with a callback or a queue. *cancelled is 1 if it did: the result that

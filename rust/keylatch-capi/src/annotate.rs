@@ -199,6 +199,14 @@ pub(crate) fn granted(manager: &keylatch_manager, grant: Grant) {
     }
 }
 
+/// A lock of the manager of this number was granted to the caller.
+#[inline(always)]
+pub(crate) fn granted_key(manager: u64, key: &KeyRef<'_>, mode: Mode) {
+    if is_watched() {
+        take_over(manager, key, mode);
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn granted_slow(manager: &keylatch_manager, grant: Grant) {

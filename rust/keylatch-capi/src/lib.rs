@@ -40,6 +40,8 @@ pub mod options;
 
 pub mod acquire;
 
+pub mod pins;
+
 pub mod grants;
 
 pub mod batch;

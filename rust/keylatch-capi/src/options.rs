@@ -3,7 +3,7 @@
 //! What a request can say besides its key, its mode and how long it waits.
 
 use crate::boundary::{Failure, Versioned, invalid, read, text};
-use crate::handle::{self, Entered, Inside};
+use crate::handle::{self, Entered, Inside, Kind};
 use crate::manager::{KEYLATCH_NEVER, keylatch_manager};
 use crate::owner::{KeptOwner, keylatch_owner};
 use crate::status::KEYLATCH_EHANDLE;
@@ -186,17 +186,18 @@ impl Plain {
 /// # Safety
 /// As the header says of keylatch_request_options.
 #[inline(always)]
-pub(crate) unsafe fn plain<const OWNED: bool>(
+pub(crate) unsafe fn plain<const OWNED: bool, T: Kind>(
     options: *const keylatch_request_options,
-    manager: &Inside<keylatch_manager>,
+    inside: &Inside<T>,
+    manager: u64,
 ) -> Option<Plain> {
     if !OWNED {
         return Some(Plain { owner: None, priority: 0 });
     }
     // SAFETY: promised.
     let (owner, priority) = unsafe { plain_fields(options, 0) }?;
-    let owner = manager.and::<keylatch_owner>(owner.cast())?;
-    (owner.manager == manager.number).then_some(Plain { owner: Some(owner), priority })
+    let owner = inside.and::<keylatch_owner>(owner.cast())?;
+    (owner.manager == manager).then_some(Plain { owner: Some(owner), priority })
 }
 
 /// As [`plain`] for a batch, which is slower anyway than the way to one of several versions would be. What is free needs

@@ -24,6 +24,7 @@ const SECTIONS: &[&str] = &[
     "options",
     "queue",
     "acquire",
+    "pins",
     "grants",
     "batch",
     "batch_later",

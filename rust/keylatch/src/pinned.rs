@@ -2,7 +2,7 @@
 
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockGuard};
-use crate::hold::{FirstState, OwnerRef};
+use crate::hold::{FirstState, Grant, OwnerRef};
 use crate::key::{KeyRef, ObjectKey};
 use crate::manager::FastObjectLockManager;
 use crate::mode::Mode;
@@ -136,6 +136,23 @@ impl PinnedKey {
 }
 
 impl PinnedKey {
+    /// As [`try_acquire_write_lock`](Self::try_acquire_write_lock) where the lock is plainly free.
+    ///
+    /// `None` says nothing: the caller goes on with a request. For faces to other languages.
+    #[doc(hidden)]
+    #[inline(always)]
+    #[must_use]
+    pub fn grant_if_free<const EXCLUSIVE: bool>(&self, owner: OwnerRef<'_>, priority: u8) -> Option<Grant> {
+        if matches!(owner, OwnerRef::Session(_)) {
+            return None;
+        }
+        let Shared { manager, pin, .. } = &*self.shared;
+        let core = manager.core();
+        let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
+        let state = FirstState::new(mode, priority, true).with_owner(core.label_number(owner));
+        core.try_pinned::<EXCLUSIVE>(pin, state)
+    }
+
     /// Takes the lock if it is plainly free.
     ///
     /// Without a request, which would have to be put together first.

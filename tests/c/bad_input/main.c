@@ -19,7 +19,7 @@
 #define POISON 0xa5
 #define LARGEST 4096
 
-static const char *const kinds[] = { "manager", "owner", "queue", "listing", "events", "claims", "claimant", "claim queue", "claim watch", "shared table" };
+static const char *const kinds[] = { "manager", "owner", "queue", "listing", "events", "claims", "claimant", "claim queue", "claim watch", "shared table", "pinned key" };
 
 char shared_path[64];
 uint32_t shared_member;
@@ -56,6 +56,7 @@ static void free_handle(enum kind kind, void *handle)
     case CLAIM_QUEUE: OK(keylatch_claim_queue_free(handle)); break;
     case CLAIM_WATCH: OK(keylatch_claim_watch_free(handle)); break;
     case SHARED: OK(keylatch_shared_free(handle)); break;
+    case PINNED: OK(keylatch_unpin(handle)); break;
     case KINDS: break;
     }
 }
@@ -97,6 +98,8 @@ static void make_handles(void **handles)
     OK(keylatch_manager_new(&options, (keylatch_manager **)&handles[MANAGER]));
     OK(keylatch_owner_new(handles[MANAGER], "me", 2, &session, (keylatch_owner **)&handles[OWNER]));
     OK(keylatch_queue_new(handles[MANAGER], (keylatch_queue **)&handles[QUEUE]));
+    keylatch_key pinned = keylatch_key_of("bucket", "free");
+    OK(keylatch_pin(handles[MANAGER], &pinned, (keylatch_pinned_key **)&handles[PINNED]));
     OK(keylatch_events_new(handles[MANAGER], NULL, (keylatch_events **)&handles[EVENTS]));
     make_claims(handles);
 }

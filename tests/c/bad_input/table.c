@@ -140,6 +140,12 @@ CALL(acquire, P(0), P(1), I(2), N(3), P(4), P(5))
 CALL(acquire_callback, P(0), P(1), I(2), N(3), P(4), a[5].function ? on_result : NULL, NULL, a[7].function, P(8), P(9))
 CALL(acquire_queue, P(0), P(1), I(2), N(3), P(4), P(5), N(6), P(7), P(8))
 CALL(cancel, P(0), N(1), P(2))
+CALL(pin, P(0), P(1), P(2))
+CALL(unpin, P(0))
+CALL(try_pinned, P(0), I(1), P(2), P(3))
+CALL(acquire_pinned, P(0), I(1), N(2), P(3), P(4))
+CALL(acquire_pinned_callback, P(0), I(1), N(2), P(3), a[4].function ? on_result : NULL, NULL, a[6].function, P(7), P(8))
+CALL(acquire_pinned_queue, P(0), I(1), N(2), P(3), P(4), N(5), P(6), P(7))
 CALL(release, P(0), N(1))
 CALL(release_many, P(0), P(1), N(2), P(3))
 CALL(downgrade, P(0), N(1))
@@ -266,6 +272,12 @@ const struct function functions[] = {
     { FUNCTION(acquire), { HANDLE(MANAGER), KEY, MODE, NUMBER(0), OPTIONS(request_options), GRANTED }, PLAINLY, 0 },
     { FUNCTION(acquire_callback), { HANDLE(MANAGER), KEY, MODE, NUMBER(0), OPTIONS(request_options), { .is = A_CALLBACK }, NUMBER(0), { .is = A_FREE_FN, .may = BE_NULL }, GRANTED, WRITTEN }, PLAINLY, 0 },
     { FUNCTION(acquire_queue), { HANDLE(MANAGER), KEY, MODE, NUMBER(0), OPTIONS(request_options), HANDLE(QUEUE), NUMBER(0), GRANTED, WRITTEN }, PLAINLY, 0 },
+    { FUNCTION(pin), { HANDLE(MANAGER), KEY, MADE(PINNED) }, PLAINLY, 0 },
+    { FUNCTION(unpin), { FREES(PINNED) }, PLAINLY, 0 },
+    { FUNCTION(try_pinned), { HANDLE(PINNED), MODE, OPTIONS(request_options), GRANTED }, PLAINLY, 0 },
+    { FUNCTION(acquire_pinned), { HANDLE(PINNED), MODE, NUMBER(0), OPTIONS(request_options), GRANTED }, PLAINLY, 0 },
+    { FUNCTION(acquire_pinned_callback), { HANDLE(PINNED), MODE, NUMBER(0), OPTIONS(request_options), { .is = A_CALLBACK }, NUMBER(0), { .is = A_FREE_FN, .may = BE_NULL }, GRANTED, WRITTEN }, PLAINLY, 0 },
+    { FUNCTION(acquire_pinned_queue), { HANDLE(PINNED), MODE, NUMBER(0), OPTIONS(request_options), HANDLE(QUEUE), NUMBER(0), GRANTED, WRITTEN }, PLAINLY, 0 },
     { FUNCTION(cancel), { HANDLE(MANAGER), NUMBER(1), WRITTEN }, PLAINLY, 1 },
     { FUNCTION(release), { HANDLE(MANAGER), { .is = A_GRANT, .may = BE_CONSUMED } }, PLAINLY, 0 },
     { FUNCTION(release_many), { HANDLE(MANAGER), { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_COUNT, .good = 2 }, { .is = OUT, .may = BE_NULL | BE_WRITTEN_ON_FAILURE } }, PLAINLY, 1 },

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* What is behind a handle. */
-enum kind { MANAGER, OWNER, QUEUE, LISTING, EVENTS, CLAIMS, CLAIMANT, CLAIM_QUEUE, CLAIM_WATCH, SHARED, KINDS };
+enum kind { MANAGER, OWNER, QUEUE, LISTING, EVENTS, CLAIMS, CLAIMANT, CLAIM_QUEUE, CLAIM_WATCH, SHARED, PINNED, KINDS };
 
 /* What a parameter is. */
 enum is {

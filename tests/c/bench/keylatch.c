@@ -6,6 +6,7 @@
 
 static keylatch_manager *locks;
 static keylatch_key key;
+static keylatch_pinned_key *pinned;
 static keylatch_request_options with_owner;
 static keylatch_batch_item batch[16];
 static size_t batch_size;
@@ -22,6 +23,7 @@ void bench_keylatch_open(const char *bucket, const char *object)
     key = keylatch_key_of(bucket, object);
     must(keylatch_manager_new(NULL, &locks));
     must(keylatch_owner_new(locks, "node-7", 6, NULL, &owner));
+    must(keylatch_pin(locks, &key, &pinned));
     memset(&with_owner, 0, sizeof with_owner);
     with_owner.struct_size = sizeof with_owner;
     with_owner.owner = owner;
@@ -56,6 +58,25 @@ void bench_keylatch_shared(uint64_t count)
 void bench_keylatch_with_owner(uint64_t count)
 {
     pairs(count, KEYLATCH_EXCLUSIVE, &with_owner);
+}
+
+static void pinned_pairs(uint64_t count, int32_t mode)
+{
+    uint64_t grant;
+    for (uint64_t i = 0; i < count; i++) {
+        must(keylatch_acquire_pinned(pinned, mode, KEYLATCH_WAIT_FOREVER, NULL, &grant));
+        must(keylatch_release(locks, grant));
+    }
+}
+
+void bench_keylatch_pinned(uint64_t count)
+{
+    pinned_pairs(count, KEYLATCH_EXCLUSIVE);
+}
+
+void bench_keylatch_pinned_shared(uint64_t count)
+{
+    pinned_pairs(count, KEYLATCH_SHARED);
 }
 
 /* A number of keys, sixteen at a time. */

@@ -52,8 +52,8 @@ pub(crate) fn ticks_of(duration: Duration) -> u64 {
 
 #[cfg(all(target_arch = "x86_64", not(loom)))]
 mod imp {
+    use crate::sync::OnceLock;
     use std::arch::x86_64::{__cpuid, _rdtsc};
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU8, Ordering};
     use std::time::{Duration, Instant};
 
@@ -139,7 +139,7 @@ mod imp {
 
 #[cfg(all(not(target_arch = "x86_64"), not(loom)))]
 mod imp {
-    use std::sync::OnceLock;
+    use crate::sync::OnceLock;
     use std::time::Instant;
 
     static START: OnceLock<Instant> = OnceLock::new();

@@ -2,8 +2,8 @@
 
 use crate::clock;
 use crate::lock::Mode;
+use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The buckets; the last one has no bound.

@@ -5,6 +5,7 @@
 
 mod block_on;
 mod mutex;
+mod once_lock;
 mod wake;
 
 #[cfg(loom)]
@@ -14,4 +15,5 @@ pub(crate) use std::{sync::atomic, thread};
 
 pub(crate) use block_on::block_on;
 pub(crate) use mutex::Mutex;
+pub(crate) use once_lock::OnceLock;
 pub(crate) use wake::wake_all;

@@ -282,9 +282,19 @@ tsan: need-rust need-python tsan-typed ## the main job and the tests under Threa
 		--manifest-path "$$copy/Cargo.toml" --test it protecting:: >target-thread/sabotaged.log 2>&1 || true
 	@if scripts/tsan_reports.py target-thread/sabotaged.log >/dev/null; then echo "it was not" >&2; exit 1; else echo "it was"; fi
 
-tsan-typed: need-rust ## typed locks and snapshots under ThreadSanitizer (WATCHED=10 seconds)
+tsan-typed: need-rust need-python ## typed locks and snapshots under ThreadSanitizer, and their tests (WATCHED=10 seconds)
 	$(call say,Typed locks and snapshots under ThreadSanitizer)
 	@$(call sanitized,thread,tsan,exitcode=66) $(CARGO) run --target $(SANITIZED_TARGET) -p keylatch-typed --example stress -- $(WATCHED)
+	$(call say,Their tests under ThreadSanitizer; what it says is read when they have ended)
+	@$(call sanitized,thread,tsan,exitcode=0) $(CARGO) test --no-fail-fast --target $(SANITIZED_TARGET) -p keylatch-typed --lib --tests \
+		$(ARGS) >target-thread/typed.log 2>&1 || { \
+		grep -E "FAILED|panicked|^error" target-thread/typed.log; echo "see target-thread/typed.log" >&2; exit 1; }
+	@scripts/tsan_reports.py target-thread/typed.log keylatch-typed
+	$(call say,The same with a writer that does not see the readers before it: it has to be noticed)
+	@copy="$$($(PYTHON) scripts/mutants_crates.py --copy-with typed/locks/readers_seen_relaxed)"; \
+		$(call sanitized,thread,tsan,exitcode=66) CARGO_TARGET_DIR="$$copy/target-thread" $(CARGO) run --quiet --target $(SANITIZED_TARGET) \
+		--manifest-path "$$copy/Cargo.toml" -p keylatch-typed --example stress -- 2 >target-thread/typed-sabotaged.log 2>&1 || true
+	@if ! grep "WARNING: ThreadSanitizer: data race" target-thread/typed-sabotaged.log >/dev/null; then echo "it was not" >&2; exit 1; else echo "it was"; fi
 
 asan: need-rust ## the main job and the tests under AddressSanitizer, with leak detection
 	$(call say,The storage engine workload under AddressSanitizer)
@@ -398,7 +408,7 @@ CANCELS ?= 1000000
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-mutants target-c-address target-c-thread
+	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-mutants target-sabotaged target-c-address target-c-thread
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Reads what ThreadSanitizer said of a test run, and says which of its reports are about the library.
 
-    tsan_reports.py LOG
+    tsan_reports.py LOG [CRATE]
 
 The standard library is not instrumented, so ThreadSanitizer does not see that a scope of threads has ended, that an Arc
 was the last one, or what a channel, a mutex or tokio handed over: whatever a test passes from thread to thread like that
 is reported. A report is about the library unless the innermost frame that is ours, of one of its two accesses,
 
 * is missing: both the memory and the access are the standard library's, tokio's or the test harness's;
+* only calls tokio, whose own code makes the access: its timers are behind mutexes of the standard library;
 * is a test's: the test's own data. Not so in it/protecting.rs, which hands over nothing unseen, so that whatever is
   reported of it is a lock that did not protect;
 * is in one of OWNED: values that belong to the caller, who hands them on, and wakers, which run the caller's code;
@@ -21,9 +22,15 @@ import re
 import sys
 from collections import Counter
 
-LIBRARY = "rust/keylatch/src/"
+CRATE = sys.argv[2] if len(sys.argv) > 2 else "keylatch"
+LIBRARY = f"rust/{CRATE}/src/"
 # What the caller has in its hands: futures, guards, batches, managers; its wakers; and tests beside the code.
-OWNED = ("src/pending.rs", "src/guard.rs", "src/manager.rs", "src/subscription.rs", "src/wait/foreign.rs", "::tests::")
+OWNED = {
+    "keylatch": (
+        "src/pending.rs", "src/guard.rs", "src/manager.rs", "src/subscription.rs", "src/wait/foreign.rs", "::tests::",
+    ),
+    "keylatch-typed": ("src/guard.rs", "::tests::"),
+}[CRATE]
 ACCESS = re.compile(r"  (?:Previous )?(?:[Aa]tomic )?(?:[Ww]rite|[Rr]ead) of size")
 FRAME = re.compile(r"    #\d+ (.*)")
 FREES = re.compile(r"^(free|__rust_dealloc|alloc::alloc::dealloc|realloc|operator delete)\b")
@@ -45,13 +52,18 @@ def accesses(report):
 
 def ours(stack):
     """The innermost frame in this repository; empty if there is none."""
-    return next((frame for frame in stack if "rust/keylatch/" in frame or re.search(r" \.?/?(src|tests)/", frame)), "")
+    return next((frame for frame in stack if f"rust/{CRATE}/" in frame or re.search(r" \.?/?(src|tests)/", frame)), "")
+
+
+def is_tokios(stack):
+    """Whether the innermost frame outside the standard library is tokio's."""
+    return "/tokio-" in next((frame for frame in stack if "/rustc/" not in frame), "")
 
 
 def is_explained(stack):
     frame = ours(stack)
     counts = LIBRARY in frame or re.search(r" \.?/?src/", frame) or "it/protecting.rs" in frame
-    return not counts or any(owned in frame for owned in OWNED) or any(FREES.match(name) for name in stack[:2])
+    return not counts or is_tokios(stack) or any(owned in frame for owned in OWNED) or any(FREES.match(name) for name in stack[:2])
 
 
 def main():

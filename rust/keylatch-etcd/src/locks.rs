@@ -10,6 +10,7 @@ use crate::request::{BatchLockRequest, LockRequest};
 use keylatch::KeyRef;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Locks on an etcd cluster. Clones are handles of the same.
 ///
@@ -88,6 +89,16 @@ impl EtcdLocks {
     pub fn is_connected(&self) -> bool {
         let space = self.core.space();
         !space.is_forked() && space.session_now().is_some()
+    }
+
+    /// The number of the lease, and for how long it lasts by our own clock.
+    ///
+    /// `None` without one. A lease that is lost is replaced by one with a greater number, and what was held under the old one is lost.
+    #[must_use]
+    pub fn lease(&self) -> Option<(u64, Duration)> {
+        let space = self.core.space();
+        let session = space.session_now().filter(|_| !space.is_forked())?;
+        Some((session.number, session.remaining()))
     }
 
     /// Ends all holds and waits of this process.

@@ -59,7 +59,8 @@ impl Session {
         self.deadline.fetch_max(deadline, Ordering::Relaxed);
     }
 
-    fn remaining(&self) -> Duration {
+    /// For how long the lease lasts, by our own clock.
+    pub(crate) fn remaining(&self) -> Duration {
         Duration::from_nanos(self.deadline.load(Ordering::Relaxed).saturating_sub(boottime()))
     }
 }

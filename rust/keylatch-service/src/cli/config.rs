@@ -1,7 +1,7 @@
 //! What `serve` is set to: flag before environment before file before default.
 
 use crate::machine::Limits;
-use crate::server::{Settings, TlsFiles};
+use crate::server::{EtcdSettings, Settings, TlsFiles};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ const fn setting(name: &'static str, default: &'static str, help: &'static str) 
 }
 
 /// Every setting. An empty default stands for "none".
-const SETTINGS: [Setting; 23] = [
+const SETTINGS: [Setting; 32] = [
     setting("listen", "127.0.0.1:7373", "Address and port"),
     setting("state", "keylatch.state", "File that keeps epoch and fences; \"none\" keeps nothing, for tests only"),
     setting("tokens", "", "Tokens file; without one no token is asked for"),
@@ -47,6 +47,15 @@ const SETTINGS: [Setting; 23] = [
     setting("claim-outcomes", "10000", "Outcomes that are retained, with their resources' events"),
     setting("claim-events", "64", "Events of each claimed resource that are kept for subscribers"),
     setting("drain-ms", "10000", "For how long a server that stops waits for holders"),
+    setting("tier", "none", "Where the locks are: none, in this server; etcd, on a cluster that servers share"),
+    setting("etcd-endpoints", "", "Client addresses of the members, such as http://10.0.0.1:2379, with commas between"),
+    setting("etcd-namespace", "default", "Servers with the same one share their locks"),
+    setting("etcd-ttl-ms", "10000", "After how long without contact the locks go to others; whole seconds"),
+    setting("etcd-user", "", "User, for a cluster with authentication"),
+    setting("etcd-password-file", "", "File with the user's password"),
+    setting("etcd-ca", "", "Authority of the members' certificates, in PEM"),
+    setting("etcd-certificate", "", "The server's certificate for the members, in PEM"),
+    setting("etcd-key", "", "That certificate's key, in PEM"),
     setting("log", "info", "What is logged: error, warn, info, debug, trace"),
     setting("log-format", "text", "How: text or json"),
 ];
@@ -201,6 +210,7 @@ impl Resolved {
                 },
             },
             drain: self.time("drain-ms")?,
+            etcd: self.etcd()?,
         };
         let json_log = match self.text("log-format") {
             "text" => false,
@@ -212,6 +222,44 @@ impl Resolved {
             _ => return Err(self.wrong("log", "error, warn, info, debug or trace")),
         };
         Ok(ServeConfig { settings, log, json_log })
+    }
+
+    /// The cluster, if there is to be one.
+    fn etcd(&self) -> Result<Option<EtcdSettings>, String> {
+        let given = |name| Some(self.text(name)).filter(|text| !text.is_empty());
+        match self.text("tier") {
+            "none" => {
+                return match ["etcd-endpoints", "etcd-user", "etcd-ca"].into_iter().find(|name| given(name).is_some()) {
+                    Some(name) => Err(format!("{name} is given, and tier is \"none\"; give --tier etcd, too")),
+                    None => Ok(None),
+                };
+            }
+            "etcd" => {}
+            _ => return Err(self.wrong("tier", "none or etcd")),
+        }
+        let endpoints = given("etcd-endpoints").ok_or("tier is \"etcd\"; give --etcd-endpoints, too")?;
+        let password = match given("etcd-password-file") {
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?),
+            None => None,
+        };
+        let user = match (given("etcd-user"), password) {
+            (Some(user), Some(password)) => Some((user.to_owned(), password.trim_end().to_owned())),
+            (None, None) => None,
+            _ => return Err("etcd-user and etcd-password-file go together".into()),
+        };
+        let identity = match (given("etcd-certificate"), given("etcd-key")) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            _ => return Err("etcd-certificate and etcd-key go together".into()),
+        };
+        Ok(Some(EtcdSettings {
+            endpoints: endpoints.split(',').map(|endpoint| endpoint.trim().to_owned()).collect(),
+            namespace: self.text("etcd-namespace").to_owned(),
+            ttl: self.time("etcd-ttl-ms")?,
+            user,
+            ca: given("etcd-ca").map(PathBuf::from),
+            identity,
+        }))
     }
 
     fn text(&self, name: &str) -> &str {
@@ -311,6 +359,11 @@ mod tests {
             (vec!["--threads", "5000"], "from 1 to 1024"),
             (vec!["--tls-key", "k"], "go together"),
             (vec!["--log-format", "xml"], "text or json"),
+            (vec!["--tier", "redis"], "none or etcd"),
+            (vec!["--tier", "etcd"], "give --etcd-endpoints"),
+            (vec!["--etcd-endpoints", "http://a:1"], "give --tier etcd"),
+            (vec!["--tier", "etcd", "--etcd-endpoints", "http://a:1", "--etcd-user", "u"], "go together"),
+            (vec!["--tier", "etcd", "--etcd-endpoints", "http://a:1", "--etcd-key", "k"], "go together"),
             (vec!["--min-ttl-ms", "9", "--max-ttl-ms", "8"], "more than"),
         ] {
             let arguments: Vec<String> = arguments.chunks(2).map(|pair| format!("{}={}", pair[0], pair[1])).collect();

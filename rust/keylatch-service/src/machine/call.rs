@@ -217,6 +217,8 @@ pub enum Reason {
     SessionEnded,
     /// A later call of the session no longer lists the request.
     GivenUp,
+    /// The lock space that the server shares with others took it away.
+    TierLost,
 }
 
 impl Reason {
@@ -228,6 +230,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::SessionEnded => "session_ended",
             Self::GivenUp => "given_up",
+            Self::TierLost => "tier_lost",
         }
     }
 }

@@ -7,6 +7,7 @@ use super::grant::{Fences, Grant};
 use super::ring::{Event, EventKind, Replay, Ring};
 use super::session::{Request, Session, State};
 use super::table::{Place, Table};
+use super::tier_notes::{TierNote, TierState};
 use ahash::AHashMap;
 use keylatch::claim::ClaimBoard;
 use keylatch::{Mode, ObjectKey};
@@ -44,6 +45,8 @@ pub struct Machine {
     pub(super) published: Vec<ObjectKey>,
     /// Answers of claims that were not fetched by [`Machine::take_claim_notes`].
     pub(super) claim_notes: Vec<ClaimNote>,
+    /// The lock space that has to grant, too; see its module.
+    pub(super) tier: Option<TierState>,
 }
 
 impl Machine {
@@ -70,6 +73,7 @@ impl Machine {
             figures: Figures::default(),
             published: Vec::new(),
             claim_notes: Vec::new(),
+            tier: None,
         }
     }
 
@@ -148,6 +152,7 @@ impl Machine {
     /// Grants nothing from now on. Returns whether every lock is free and no work is claimed.
     pub fn close(&mut self, now: Duration) -> bool {
         self.closing = true;
+        self.cancel_reserved(now);
         self.tick(now);
         self.table.holds() == 0 && self.board.figures().owned == 0
     }
@@ -253,9 +258,22 @@ impl Machine {
         })
     }
 
-    /// Turns a queued request into a hold of all its keys. `waited` is for figures: `None` if it never stood in line.
+    /// Turns a queued request into a hold of all its keys, or asks the tier to.
+    ///
+    /// `waited` is for figures: `None` if it never stood in line.
     pub(super) fn grant(&mut self, now: Duration, key: RequestKey, waited: Option<Duration>) {
+        if self.tier.is_some() {
+            return self.reserve(key);
+        }
         let Some(fence) = self.fences.next() else { return };
+        if let Some(request) = self.sessions.get(&key.session).and_then(|session| session.requests.get(&key.number)) {
+            request.items.iter().for_each(|item| self.table.admit(item, request.place, key));
+        }
+        self.hold(now, key, waited, fence);
+    }
+
+    /// Makes a request hold its keys, which the table has as its own.
+    pub(super) fn hold(&mut self, now: Duration, key: RequestKey, waited: Option<Duration>, fence: u64) {
         let grant = Grant { epoch: self.epoch, fence };
         let Some(session) = self.sessions.get_mut(&key.session) else { return };
         let deadline = session.deadline_after_grant(now);
@@ -263,11 +281,8 @@ impl Machine {
         let Some(request) = session.requests.get_mut(&key.number) else { return };
         request.state = State::Held(grant);
         request.since = now;
-        let (items, place) = (Arc::clone(&request.items), request.place);
+        let items = Arc::clone(&request.items);
         self.set_deadline(key.session, deadline);
-        for item in items.iter() {
-            self.table.admit(item, place, key);
-        }
         self.waiting -= 1;
         self.figures.granted(waited, items.len());
         self.settled.push(key);
@@ -306,7 +321,15 @@ impl Machine {
                 self.settled.push(key);
                 EventKind::Left
             }
+            State::Reserved => {
+                items.iter().for_each(|item| self.table.release(&item.key, key));
+                self.waiting -= 1;
+                self.settled.push(key);
+                self.note(TierNote::Over(key));
+                EventKind::Left
+            }
             State::Held(grant) => {
+                self.note(TierNote::Over(key));
                 items.iter().for_each(|item| self.table.release(&item.key, key));
                 match state {
                     State::Lost(_, reason) => {

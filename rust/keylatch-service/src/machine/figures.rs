@@ -31,6 +31,8 @@ pub struct Figures {
     pub lost_expired: u64,
     /// Holds that ended with their session, or because later calls did not list them.
     pub lost_given_up: u64,
+    /// Holds that the tier lost.
+    pub lost_tier: u64,
     /// Sessions that were opened.
     pub sessions_opened: u64,
     /// Sessions whose lease was over.
@@ -81,6 +83,7 @@ impl Figures {
             Reason::Forced => self.lost_forced += 1,
             Reason::Expired => self.lost_expired += 1,
             Reason::SessionEnded | Reason::GivenUp => self.lost_given_up += 1,
+            Reason::TierLost => self.lost_tier += 1,
         }
     }
 

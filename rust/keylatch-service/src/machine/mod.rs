@@ -65,6 +65,8 @@ mod ring;
 mod session;
 mod sessions;
 mod table;
+mod tier;
+mod tier_notes;
 
 pub use call::{
     Answer, Ask, AttachPlan, Call, CancelAnswer, Holder, Item, Limit, Limits, Open, Opened, Reason, Refusal, Renewed,
@@ -77,3 +79,4 @@ pub use grant::Grant;
 pub use listing::{HeldLock, KeyFilter, LockFilter, Page, QueuedRequest};
 pub use ring::{Event, EventKind, Replay};
 pub use session::{Presence, Stream};
+pub use tier_notes::{TierAsk, TierNote};

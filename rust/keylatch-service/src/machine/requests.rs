@@ -67,14 +67,16 @@ impl Machine {
         let is_present = session.is_present();
         let owner = Arc::clone(&session.owner);
         let items = Arc::clone(&ask.items);
-        let request = Request { items: ask.items, place, state: State::Queued, since: now };
+        let request = Request { items: ask.items, place, wait: ask.wait, state: State::Queued, since: now };
         session.requests.insert(key.number, Box::new(request));
         for item in items.iter() {
             self.table.join(&item.key, place, AtKey { request: key, mode: item.mode });
         }
         self.waiting += 1;
         let may_grant = self.may_grant(now);
-        if is_present && may_grant && self.is_turn(key) {
+        // What waits for the tier waits, too.
+        let has_room = self.tier.is_none() || self.waiting <= self.limits.waiters;
+        if is_present && may_grant && has_room && self.is_turn(key) {
             self.grant(now, key, None);
         } else if ask.wait == Wait::Queue && self.waiting <= self.limits.waiters {
             self.stalled |= !may_grant;
@@ -148,7 +150,11 @@ impl Machine {
         let state = self.request(key).ok_or(Refusal::NotHeld)?.state;
         let (State::Held(held) | State::Ended(held) | State::Lost(held, _) | State::Cancelled(Some(held))) = state
         else {
-            return Err(if state == State::Queued { Refusal::StillQueued } else { Refusal::NotHeld });
+            return Err(if matches!(state, State::Queued | State::Reserved) {
+                Refusal::StillQueued
+            } else {
+                Refusal::NotHeld
+            });
         };
         if grant.is_some_and(|grant| grant != held) {
             return Err(Refusal::OtherGrant);
@@ -174,7 +180,7 @@ impl Machine {
         }
         match self.request(key).map(|request| request.state) {
             None => self.leave_tombstone(call.now, key)?,
-            Some(State::Queued) => self.end_by_cancel(call.now, key, None),
+            Some(State::Queued | State::Reserved) => self.end_by_cancel(call.now, key, None),
             Some(State::Held(grant)) => self.end_by_cancel(call.now, key, Some(grant)),
             Some(_) => {}
         }
@@ -194,7 +200,8 @@ impl Machine {
     fn leave_tombstone(&mut self, now: Duration, key: RequestKey) -> Result<(), Refusal> {
         self.check_number(key)?;
         let place = Place { priority: Reverse(0), arrival: self.next_arrival };
-        let tombstone = Request { items: Arc::new([]), place, state: State::Cancelled(None), since: now };
+        let wait = Wait::Queue;
+        let tombstone = Request { items: Arc::new([]), place, wait, state: State::Cancelled(None), since: now };
         if let Some(session) = self.sessions.get_mut(&key.session) {
             session.requests.insert(key.number, Box::new(tombstone));
         }
@@ -204,7 +211,7 @@ impl Machine {
     /// Ends an implicit session that holds nothing and waits for nothing.
     fn end_if_idle(&mut self, now: Duration, number: u64) {
         let Some(session) = self.sessions.get(&number) else { return };
-        let is_active = |request: &Request| matches!(request.state, State::Queued | State::Held(_));
+        let is_active = |request: &Request| matches!(request.state, State::Queued | State::Reserved | State::Held(_));
         if session.has_claims {
             return;
         }
@@ -251,6 +258,8 @@ impl Machine {
                     .unwrap_or(0),
                 holders: self.holders_of(&request.items, request.since),
             },
+            // Who holds them elsewhere is not known here.
+            State::Reserved => Answer::Waiting { place: 1, holders: Vec::new() },
             State::Held(grant) => Answer::Granted { grant },
             State::Refused => Answer::Refused { holders: self.holders_of(&request.items, request.since) },
             State::Ended(grant) => Answer::Ended { grant },

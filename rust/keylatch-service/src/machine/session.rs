@@ -1,6 +1,6 @@
 //! What the machine keeps of a session and of its requests.
 
-use super::call::{AttachPlan, Item, Open, Reason};
+use super::call::{AttachPlan, Item, Open, Reason, Wait};
 use super::grant::Grant;
 use super::table::Place;
 use std::collections::BTreeMap;
@@ -73,6 +73,7 @@ pub(super) struct Session {
 pub(super) struct Request {
     pub(super) items: Arc<[Item]>,
     pub(super) place: Place,
+    pub(super) wait: Wait,
     pub(super) state: State,
     /// When it got into its state.
     pub(super) since: Duration,
@@ -82,6 +83,8 @@ pub(super) struct Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Queued,
+    /// It is its turn here, and the tier is asked.
+    Reserved,
     Held(Grant),
     Refused,
     Ended(Grant),

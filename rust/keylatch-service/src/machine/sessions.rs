@@ -29,7 +29,7 @@ impl Machine {
         let number = self.next_session;
         self.next_session += 1;
         let session = Session::new(now, open, origin, self.limits.grace);
-        let valid = session.promised_until - now;
+        let valid = self.covered(now, session.promised_until - now);
         self.deadlines.insert((session.deadline, number));
         self.sessions.insert(number, session);
         self.figures.sessions_opened += 1;
@@ -129,7 +129,7 @@ impl Machine {
         let number = call.session.number;
         let grace = self.limits.grace;
         let session = self.sessions.get_mut(&number).ok_or(Refusal::SessionGone)?;
-        let valid = session.validity(grace);
+        let promise = session.validity(grace);
         let deadline = session.renew(call.now, grace);
         let unlisted: Vec<u64> = next.map_or_else(Vec::new, |next| {
             session.requests.range(..next).map(|(number, _)| *number).filter(|number| !open.contains(number)).collect()
@@ -139,6 +139,7 @@ impl Machine {
         self.hand_over(call.now, &freed);
         let claims = self.renew_claims(call.now, number, next, open);
         let answer = |request: &u64| Some((*request, self.state_of(RequestKey { session: number, number: *request })?));
+        let valid = self.covered(call.now, promise);
         Ok(Renewed { valid, requests: open.iter().filter_map(answer).collect(), claims })
     }
 
@@ -177,6 +178,7 @@ impl Machine {
     /// For how long a session's locks are safe from a moment on, by the promises that were made.
     #[must_use]
     pub fn promised_from(&self, session: u64, moment: Duration) -> Duration {
-        self.sessions.get(&session).map_or(Duration::ZERO, |session| session.promised_until.saturating_sub(moment))
+        let promised = self.sessions.get(&session).map_or(Duration::ZERO, |session| session.promised_until);
+        self.covered(moment, promised.saturating_sub(moment))
     }
 }

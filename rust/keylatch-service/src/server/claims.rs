@@ -114,6 +114,10 @@ pub(super) fn not_owned(epoch: u64, answer: &ClaimAnswer) -> Problem {
 }
 
 fn checked(shared: &Shared, identity: &Identity, body: &ClaimBody) -> Result<ClaimCall, Problem> {
+    if shared.has_tier() {
+        let detail = "this server shares its locks with others, and has no claims; use one without a tier";
+        return Err(Problem::invalid(detail).code(code::CONFIG));
+    }
     let resource = ObjectKey::from(&body.resource);
     check_key(shared.limits().key_bytes, &resource)?;
     identity.check(Verb::Lock, &resource)?;

@@ -22,6 +22,8 @@ use std::time::Duration;
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 /// What a call leaves of the client's timeout, for the way back.
 const POLL_MARGIN: Duration = Duration::from_secs(2);
+/// For how long a try waits for the tier: longer than that takes to answer.
+const LONGEST_TRY: Duration = Duration::from_secs(15);
 
 pub(super) fn name_of(session: &str) -> Result<SessionName, Problem> {
     session.parse().map_err(|()| Problem::invalid("session is not what POST /v1/sessions answered"))
@@ -114,7 +116,10 @@ fn checked(shared: &Shared, identity: &Identity, body: &LockBody) -> Result<Lock
         number: body.request_id,
         settled_below: body.settled_below,
         ask: Ask::new(items, body.priority, wait),
-        poll: poll_time(body.wait_ms, body.client_timeout_ms),
+        poll: match wait {
+            Wait::Try if shared.has_tier() => LONGEST_TRY,
+            _ => poll_time(body.wait_ms, body.client_timeout_ms),
+        },
     })
 }
 

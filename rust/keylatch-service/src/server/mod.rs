@@ -9,6 +9,7 @@ mod claim_events;
 pub mod claim_rows;
 pub mod claim_wire;
 mod claims;
+mod etcd_settings;
 mod events;
 mod host;
 mod listen;
@@ -21,12 +22,20 @@ mod router;
 mod run;
 mod sessions;
 mod shared;
+#[cfg(target_os = "linux")]
+mod space;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_space.rs"]
+mod space;
 mod status;
 mod threads;
+mod tier;
+mod tier_link;
 mod tls;
 pub mod wire;
 
 pub use auth::{AccessError, Scope, Tokens, Verb};
+pub use etcd_settings::EtcdSettings;
 pub use marks::{Marks, MarksError};
 pub use problem::Problem;
 pub use router::ROUTES;

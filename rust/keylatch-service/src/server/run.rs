@@ -1,11 +1,14 @@
 //! Starting, reloading and stopping a server.
 
 use super::auth::{Access, AccessError, Tokens};
+use super::etcd_settings::EtcdSettings;
 use super::listen::{Acceptor, TlsSlot};
 use super::marks::{Marks, MarksError};
 use super::router::Door;
 use super::shared::Shared;
+use super::space::{MOST_ITEMS, Space};
 use super::threads::Threads;
+use super::tier_link::Tier;
 use super::tls::{TlsError, TlsFiles, server_config};
 use crate::machine::Limits;
 use std::fmt;
@@ -36,6 +39,8 @@ pub struct Settings {
     pub threads: usize,
     /// How long it waits for holders when it stops.
     pub drain: Duration,
+    /// The cluster whose locks it shares; `None` for locks of its own.
+    pub etcd: Option<EtcdSettings>,
 }
 
 impl Default for Settings {
@@ -49,6 +54,7 @@ impl Default for Settings {
             connections: 25_000,
             threads: 1,
             drain: Duration::from_secs(10),
+            etcd: None,
         }
     }
 }
@@ -79,6 +85,8 @@ pub enum ServeError {
     Access(AccessError),
     /// The certificates.
     Tls(TlsError),
+    /// The cluster whose locks it shares.
+    Tier(String),
 }
 
 impl fmt::Display for ServeError {
@@ -94,6 +102,7 @@ impl fmt::Display for ServeError {
             Self::Marks(error) => error.fmt(f),
             Self::Access(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
+            Self::Tier(error) => write!(f, "etcd: {error}"),
         }
     }
 }
@@ -138,7 +147,13 @@ pub async fn start(settings: Settings) -> Result<Running, ServeError> {
         None => Marks::in_memory(),
     };
     let quiet = marks.1.quiet;
-    let shared = Shared::new(settings.limits.clone(), marks, access);
+    let space = open_space(&settings, address).await?;
+    let (tier, notes) = space.clone().map(Tier::new).unzip();
+    let mut limits = settings.limits.clone();
+    if tier.is_some() {
+        limits.items = limits.items.min(MOST_ITEMS);
+    }
+    let shared = Shared::new(limits, marks, access, tier);
     let tls = Arc::new(TlsSlot::new(tls));
     let acceptor = Acceptor {
         listener,
@@ -149,13 +164,22 @@ pub async fn start(settings: Settings) -> Result<Running, ServeError> {
         most_connections: settings.connections,
         is_open,
     };
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(Arc::clone(&shared).run_timer()),
         tokio::spawn(Arc::clone(&shared).run_fences()),
         tokio::spawn(acceptor.run()),
     ];
+    if let Some((space, notes)) = space.zip(notes) {
+        tasks.push(tokio::spawn(super::tier::run(Arc::clone(&shared), space, notes)));
+    }
     tracing::info!(%address, epoch = shared.epoch(), quiet_ms = quiet.as_millis() as u64, "listening");
     Ok(Running { settings, shared, tls, address, tasks })
+}
+
+async fn open_space(settings: &Settings, address: SocketAddr) -> Result<Option<Space>, ServeError> {
+    let Some(etcd) = settings.etcd.clone() else { return Ok(None) };
+    let opened = tokio::task::spawn_blocking(move || Space::open(&etcd, &address.to_string())).await;
+    opened.unwrap_or_else(|error| Err(error.to_string())).map(Some).map_err(ServeError::Tier)
 }
 
 impl Running {

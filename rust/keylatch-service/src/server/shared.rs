@@ -4,6 +4,7 @@ use super::auth::Access;
 use super::mailbox::{Last, Mailbox};
 use super::marks::Marks;
 use super::problem::{Problem, code};
+use super::tier_link::Tier;
 use crate::machine::{Call, Limits, Machine, Refusal, Replay, RequestKey, SessionName, Start, Stream};
 use ahash::AHashMap;
 use axum::http::StatusCode;
@@ -83,11 +84,16 @@ pub(super) struct Shared {
     /// The longest promise that is safe on disk, in milliseconds.
     promise_ms: AtomicU64,
     access: RwLock<Arc<Access>>,
+    /// The lock space that has to grant, too.
+    tier: Option<Tier>,
 }
 
 impl Shared {
-    pub(super) fn new(limits: Limits, (marks, start): (Marks, Start), access: Access) -> Arc<Self> {
-        let machine = Machine::new(limits.clone(), start.clone());
+    pub(super) fn new(limits: Limits, (marks, start): (Marks, Start), access: Access, tier: Option<Tier>) -> Arc<Self> {
+        let mut machine = Machine::new(limits.clone(), start.clone());
+        if tier.is_some() {
+            machine.use_tier();
+        }
         Arc::new(Self {
             guarded: Mutex::new(Guarded {
                 machine,
@@ -108,6 +114,7 @@ impl Shared {
             marks: Mutex::new(marks),
             promise_ms: AtomicU64::new(start.quiet.as_millis() as u64),
             access: RwLock::new(Arc::new(access)),
+            tier,
         })
     }
 
@@ -117,6 +124,11 @@ impl Shared {
 
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether another lock space has to grant, too.
+    pub(super) fn has_tier(&self) -> bool {
+        self.tier.is_some()
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -200,7 +212,14 @@ impl Shared {
     /// Takes a step under the mutex. Time is read there, so it never runs back.
     fn step_guarded<T>(&self, step: impl FnOnce(&mut Guarded, Duration) -> T) -> T {
         let mut guarded = self.guarded.lock();
-        let result = step(&mut guarded, self.started.elapsed());
+        let now = self.started.elapsed();
+        if let Some(tier) = &self.tier {
+            guarded.machine.note_lease(now, tier.lease());
+        }
+        let result = step(&mut guarded, now);
+        if let Some(tier) = &self.tier {
+            tier.pass_on(guarded.machine.take_tier_notes());
+        }
         guarded.post();
         let settled = guarded.machine.take_settled();
         let polls: Vec<_> = settled.iter().filter_map(|key| guarded.polls.remove(key)).collect();

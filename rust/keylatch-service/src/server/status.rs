@@ -103,6 +103,7 @@ fn openmetrics(machine: &Machine, now: Duration) -> String {
             ("{reason=\"forced\"}", count(figures.lost_forced)),
             ("{reason=\"expired\"}", count(figures.lost_expired)),
             ("{reason=\"given_up\"}", count(figures.lost_given_up)),
+            ("{reason=\"tier_lost\"}", count(figures.lost_tier)),
         ],
     );
     family("sessions_opened", "counter", "Sessions that were opened.", &[("", count(figures.sessions_opened))]);

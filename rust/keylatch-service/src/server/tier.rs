@@ -1,0 +1,71 @@
+//! What the machine wants of the tier, done there: one task for each request that asks or holds.
+
+use super::shared::Shared;
+use super::space::Space;
+use crate::machine::{RequestKey, TierAsk, TierNote, Wait};
+use ahash::AHashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// The pause after an error of the tier, before a request that waits asks again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Carries out what the machine wants, until the server stops.
+pub(super) async fn run(shared: Arc<Shared>, space: Space, mut notes: mpsc::UnboundedReceiver<TierNote>) {
+    // Ends its tasks with itself, and a task that ends gives back what it holds.
+    let mut tasks = JoinSet::new();
+    let mut of_request: AHashMap<RequestKey, AbortHandle> = AHashMap::new();
+    loop {
+        tokio::select! {
+            note = notes.recv() => match note {
+                Some(TierNote::Ask(ask)) => {
+                    let request = ask.request;
+                    of_request.insert(request, tasks.spawn(hold(Arc::clone(&shared), space.clone(), ask)));
+                }
+                Some(TierNote::Over(request)) => {
+                    if let Some(task) = of_request.remove(&request) {
+                        task.abort();
+                    }
+                }
+                None => break,
+            },
+            Some(_) = tasks.join_next() => {}
+            () = shared.stopped() => break,
+        }
+    }
+    tasks.shutdown().await;
+    let _ = tokio::task::spawn_blocking(move || space.close()).await;
+}
+
+/// Asks for one request, and holds for it until the machine or the tier ends that.
+async fn hold(shared: Arc<Shared>, space: Space, ask: TierAsk) {
+    loop {
+        let guard = match space.acquire(&ask).await {
+            Ok(Some(guard)) => guard,
+            Ok(None) => return shared.step(|machine, now| machine.tier_refused(now, ask.request)),
+            Err(error) => {
+                tracing::error!(%error, "the tier does not grant");
+                if ask.wait == Wait::Try {
+                    return shared.step(|machine, now| machine.tier_refused(now, ask.request));
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        // Under the mutex: the machine has just looked at the lease.
+        let is_held =
+            shared.step(|machine, now| guard.is_valid().then(|| machine.tier_granted(now, ask.request, guard.fence())));
+        match is_held {
+            Some(true) => {
+                guard.lost().await;
+                return shared.step(|machine, now| machine.tier_lost(now, ask.request));
+            }
+            // The request has ended.
+            Some(false) => return,
+            // The lease ended when the answer came.
+            None => {}
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What the calls of a tier say to the tasks of its permits.
 
 use crate::entry::Replaced;
+use keylatch::tier::Effort;
 use tokio::sync::oneshot;
 
 /// What a call says to the task of a permit.
@@ -9,6 +10,7 @@ pub(super) enum Command {
     Withdraw,
     GiveBack,
     Downgrade,
+    Upgrade(Effort),
     /// Another ask of the process tries to take the permit's place.
     Lend(oneshot::Sender<Lent>),
 }

@@ -21,6 +21,12 @@ pub(super) fn explained(error: &EtcdError) -> TierError {
     TierError::new(kind, problem, advice)
 }
 
+/// Why an upgrade fails that would have to wait.
+pub(super) fn no_waiting_upgrade() -> TierError {
+    let problem = "another process has the key or waits for it, and this tier has no upgrades that wait";
+    TierError::new(TierErrorKind::Unsupported, problem, "release the shared lock, and acquire it exclusively")
+}
+
 /// Whether one who holds in a mode keeps from its wish one who wants another.
 pub(super) fn conflict(held: Mode, wanted: Mode) -> bool {
     held == Mode::Exclusive || wanted == Mode::Exclusive

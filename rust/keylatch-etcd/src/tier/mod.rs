@@ -24,7 +24,7 @@ use std::sync::Arc;
 ///
 /// # Limits
 ///
-/// * [`Tier::upgrade`] is not supported: release the shared lock, and acquire it exclusively.
+/// * [`Tier::upgrade`] does not wait: it fails while another process has the key or waits for it.
 /// * A call has one ask, so a try of several keys is not one step.
 /// * Whether a process died that had a key exclusively is not known: `previous_died` is always `false`.
 /// * [`Tier::is_current`] is a flag that a timer clears. A process that was stopped may report success late; what catches
@@ -90,8 +90,9 @@ impl Tier for EtcdTier {
         self.shared.command(id, Command::Downgrade);
     }
 
-    fn upgrade(&self, _: PermitId, _: Term, _: Effort) -> Answer {
-        Answer::Failed(TierError::unsupported("upgrade"))
+    fn upgrade(&self, id: PermitId, term: Term, effort: Effort) -> Answer {
+        let is_sent = self.shared.session(term).is_some() && self.shared.command(id, Command::Upgrade(effort));
+        if is_sent { Answer::Pending } else { Answer::Failed(TierError::term_over()) }
     }
 
     fn is_current(&self) -> bool {

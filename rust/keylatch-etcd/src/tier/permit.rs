@@ -1,7 +1,7 @@
 //! One ask and the permit that it becomes, from the first request to the last.
 
 use super::command::{Command, Lent};
-use super::explain::{conflict, explained};
+use super::explain::{conflict, explained, no_waiting_upgrade};
 use super::shared::Shared;
 
 use crate::acquire::Attempt;
@@ -173,6 +173,14 @@ impl Permit {
                             return None;
                         }
                         Some(Command::Downgrade) => break true,
+                        Some(Command::Upgrade(effort)) => {
+                            if let Some(upgraded) = self.upgrade(&hold, effort).await {
+                                hold = upgraded;
+                                self.mode = Mode::Exclusive;
+                            }
+                            // Those that came meanwhile may be in the way of another mode.
+                            break false;
+                        }
                         Some(Command::Lend(sender)) => {
                             let (is_replaced, decided) = oneshot::channel();
                             let _ = sender.send(Lent { entry: hold.entry(), is_replaced });
@@ -213,6 +221,30 @@ impl Permit {
         }
     }
 
+    /// The exclusive hold that takes the place of a shared one, in one step.
+    ///
+    /// Nothing if another process has the key or waits for it: an entry behind those that wait could not go ahead of them.
+    async fn upgrade(&self, hold: &Hold, effort: Effort) -> Option<Hold> {
+        let wish = Wish { keys: vec![(self.key.clone(), Mode::Exclusive)], owner: self.wish.owner.clone() };
+        let (upgraded, answer) = loop {
+            let attempt = Attempt::new(&self.shared.space, Arc::clone(&self.session), &wish);
+            match attempt.take(&wish, Some(&hold.entry())).await {
+                Some(Ok(upgraded)) => {
+                    let fences = Fences { first: upgraded.fence(), count: crate::fence::COUNT };
+                    break (Some(upgraded), Answer::Granted { fences, previous_died: false });
+                }
+                Some(Err(EtcdError::WouldBlock { .. })) if effort == Effort::AllOrNone => break (None, Answer::Busy),
+                Some(Err(EtcdError::WouldBlock { .. })) => break (None, Answer::Failed(no_waiting_upgrade())),
+                Some(Err(error)) => break (None, Answer::Failed(explained(&error))),
+                // The number was spent, or the lease is over: then `run` ends this.
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let id = self.id;
+        self.shared.event(|events| events.answered(id, answer));
+        upgraded
+    }
+
     /// The hold after a downgrade; nothing if its entry was gone.
     async fn downgrade(&self, hold: &Hold) -> Option<Hold> {
         loop {
@@ -250,7 +282,7 @@ impl Permit {
 async fn withdrawal(commands: &mut mpsc::UnboundedReceiver<Command>) {
     loop {
         match commands.recv().await {
-            Some(Command::Downgrade | Command::Lend(_)) => {}
+            Some(Command::Downgrade | Command::Upgrade(_) | Command::Lend(_)) => {}
             Some(Command::Withdraw | Command::GiveBack) | None => return,
         }
     }

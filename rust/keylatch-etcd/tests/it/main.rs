@@ -11,6 +11,7 @@ mod late;
 mod listing;
 mod locking;
 mod login;
+mod managers;
 mod members;
 mod opening;
 mod proxy;

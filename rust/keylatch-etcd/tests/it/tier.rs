@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, etcdctl, etcdctl_at};
 use crate::proxy::{Proxy, Then};
-use keylatch::tier::{Answer, Ask, Effort, PermitId, Term, Tier, TierErrorKind, TierEvents};
+use keylatch::tier::{Answer, Ask, Effort, PermitId, Term, Tier, TierError, TierErrorKind, TierEvents};
 use keylatch::{KeyRef, Mode};
 use keylatch_etcd::EtcdConfig;
 use keylatch_etcd::tier::EtcdTier;
@@ -239,6 +239,40 @@ fn try_after_failed_try_is_not_busy() {
         one.granted(fourth);
         one.tier.give_back(fourth);
     }
+}
+
+#[test]
+fn upgrade_alone_or_not_at_all() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (Process::new(cluster, "tier-up", TTL), Process::new(cluster, "tier-up", TTL));
+    let (first, second) = (one.ask(S), two.ask(S));
+    one.granted(first);
+    two.granted(second);
+    assert_eq!(one.tier.upgrade(first, one.term, Effort::AllOrNone), Answer::Pending);
+    one.expect(&Event::Answered(first, Answer::Busy));
+    assert_eq!(one.tier.upgrade(first, one.term, Effort::Queue), Answer::Pending);
+    let Event::Answered(id, Answer::Failed(error)) = one.next() else { panic!("it would have to wait") };
+    assert_eq!((id, error.kind()), (first, TierErrorKind::Unsupported));
+    // The permit is as before: it keeps a writer out, and is recalled for it.
+    let (third, _) = two.send(X, Effort::Queue, Some(second));
+    one.expect(&Event::Recalled(first, X));
+    assert!(two.is_silent());
+    two.tier.withdraw(third);
+    two.expect(&Event::Withdrawn(third));
+    let entries = || etcdctl(cluster, &["get", "--prefix", "--keys-only", "keylatch/1/tier-up/q/"]);
+    crate::locking::until("the withdrawn ask is gone", || entries().matches("q/").count() == 1);
+    assert_eq!(one.tier.upgrade(first, one.term, Effort::Queue), Answer::Pending);
+    let fence = one.granted(first);
+    assert!(entries().contains("/w"), "it is exclusive");
+    let fourth = two.ask(S);
+    one.expect(&Event::Recalled(first, S));
+    one.tier.downgrade(first);
+    two.granted(fourth);
+    two.tier.give_back(fourth);
+    one.tier.give_back(first);
+    let fifth = two.ask(X);
+    assert!(two.granted(fifth) > fence);
+    assert_eq!(one.tier.upgrade(first, one.term, Effort::Queue), Answer::Failed(TierError::term_over()));
 }
 
 #[test]

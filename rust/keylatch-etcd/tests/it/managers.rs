@@ -1,0 +1,123 @@
+//! Managers of several processes that share their keys on a cluster.
+
+use crate::cluster::{Cluster, etcdctl};
+use crate::locking::until;
+use keylatch::{BatchLockRequest, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode};
+use keylatch_etcd::EtcdConfig;
+use keylatch_etcd::tier::EtcdTier;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn manager(cluster: &Cluster, namespace: &str, ttl: u64) -> FastObjectLockManager {
+    let config = EtcdConfig::new(cluster.endpoints()).namespace(namespace).ttl(Duration::from_secs(ttl));
+    let tier = EtcdTier::open(config).expect("a tier");
+    FastObjectLockManager::with_tier(LockConfig::default(), Arc::new(tier)).expect("a manager")
+}
+
+fn write(object: &str) -> LockRequest<'_> {
+    LockRequest::write(("b", object)).timeout(LONG)
+}
+
+#[test]
+fn kept_permit_serves_without_server() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let (one, two) = (manager(&cluster, "n", 60), manager(&cluster, "n", 60));
+    let fence = one.lock(write("x")).blocking().expect("the lock").fence();
+    cluster.pause(0);
+    // No answer comes from the server, and none is needed.
+    let mut last = fence;
+    for _ in 0..1_000 {
+        let guard = one.lock(write("x")).blocking().expect("the permit is kept");
+        assert!(guard.fence() > last);
+        last = guard.fence();
+    }
+    let short = Duration::from_millis(50);
+    let late = one.lock(LockRequest::write(("b", "y")).timeout(short)).blocking();
+    assert!(matches!(late, Err(LockError::Timeout { .. })), "{late:?}");
+    cluster.resume(0);
+    // Another process gets it back.
+    assert!(two.lock(write("x")).blocking().expect("the lock").fence() > last);
+    let entries = etcdctl(&cluster, &["get", "--prefix", "--keys-only", "keylatch/1/n/q/"]);
+    assert!(!entries.is_empty(), "and keeps it");
+}
+
+#[test]
+fn lost_permit_reaches_holder() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let one = manager(&cluster, "n", 2);
+    let guard = one.lock(write("x")).blocking().expect("the lock");
+    cluster.pause(0);
+    until("the holder learns of it", || !guard.is_valid());
+    cluster.resume(0);
+    let next = one.lock(write("x")).blocking().expect("a new permit");
+    assert!(next.fence() > guard.fence() && next.is_valid());
+}
+
+/// Readers share and writers are alone, with tries and batches.
+#[test]
+fn managers_exclude_under_random_load() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let managers = [0, 1, 2].map(|_| manager(cluster, "random-managers", 30));
+    let inside = [const { AtomicI32::new(0) }; 2];
+    let (fences, holds) = ([const { AtomicU64::new(0) }; 2], AtomicU64::new(0));
+    let enter = |key: usize, mode: Mode, fence: u64| {
+        let before = inside[key].fetch_add(if mode == Mode::Exclusive { 1_000 } else { 1 }, Ordering::SeqCst);
+        assert!(before < 1_000 && (mode == Mode::Shared || before == 0), "{before} are inside");
+        if mode == Mode::Exclusive {
+            assert!(fences[key].swap(fence, Ordering::SeqCst) < fence, "fences grow");
+        }
+        holds.fetch_add(1, Ordering::Relaxed);
+    };
+    let leave = |key: usize, mode: Mode| {
+        inside[key].fetch_sub(if mode == Mode::Exclusive { 1_000 } else { 1 }, Ordering::SeqCst);
+    };
+    let names = ["x", "y"];
+    std::thread::scope(|scope| {
+        for seed in 0..9_u64 {
+            let (manager, enter, leave) = (&managers[seed as usize % 3], &enter, &leave);
+            scope.spawn(move || {
+                let mut random = seed * 7 + 1;
+                let mut below = |limit: u64| {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (random >> 33) % limit
+                };
+                for _ in 0..60 {
+                    let key = usize::try_from(below(2)).expect("small");
+                    match below(4) {
+                        0 => {
+                            let batch = BatchLockRequest::new("batch").timeout(LONG);
+                            let batch =
+                                names.iter().fold(batch, |batch, &name| batch.add(("b", name), Mode::Exclusive));
+                            let held = manager.acquire_locks_batch_blocking(batch).expect("both locks").into_guards();
+                            held.iter().enumerate().for_each(|(key, guard)| enter(key, Mode::Exclusive, guard.fence()));
+                            (0..held.len()).for_each(|key| leave(key, Mode::Exclusive));
+                        }
+                        1 => {
+                            if let Ok(guard) = manager.lock(write(names[key])).try_now() {
+                                enter(key, Mode::Exclusive, guard.fence());
+                                leave(key, Mode::Exclusive);
+                            }
+                        }
+                        2 => {
+                            let guard = manager.lock(write(names[key])).blocking().expect("the lock");
+                            enter(key, Mode::Exclusive, guard.fence());
+                            leave(key, Mode::Exclusive);
+                        }
+                        _ => {
+                            let request = LockRequest::read(("b", names[key])).timeout(LONG);
+                            let guard = manager.lock(request).blocking().expect("the lock");
+                            enter(key, Mode::Shared, 0);
+                            std::thread::sleep(Duration::from_micros(below(500)));
+                            leave(key, Mode::Shared);
+                            drop(guard);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert!(holds.load(Ordering::Relaxed) > 300);
+}

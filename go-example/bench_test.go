@@ -34,3 +34,32 @@ func BenchmarkBatch16(b *testing.B) {
 		batch.Unlock()
 	}
 }
+
+func BenchmarkMutex(b *testing.B) {
+	mutex := newTest(b, Options{}).RWMutex(inode)
+	for b.Loop() {
+		mutex.Lock()
+		mutex.Unlock()
+	}
+}
+
+func BenchmarkPinnedMutex(b *testing.B) {
+	pinned, err := newTest(b, Options{}).Pin(inode)
+	ok(b, err)
+	mutex := pinned.RWMutex()
+	for b.Loop() {
+		mutex.Lock()
+		mutex.Unlock()
+	}
+}
+
+func BenchmarkPinnedGrant(b *testing.B) {
+	m := newTest(b, Options{})
+	pinned, err := m.Pin(inode)
+	ok(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		grant, _ := pinned.Acquire(background, Exclusive)
+		m.Release(grant)
+	}
+}

@@ -54,7 +54,7 @@ border_answer border_batch(uintptr_t manager, const char *bytes, const border_he
         items[number].reserved = 0;
     }
     answer.status = keylatch_acquire_batch((keylatch_manager *)manager, items, count, 0, given, grants, NULL);
-    /* What is about to be waited for need not be told. */
+    /* What is about to be waited for need not be explained. */
     if (answer.status != KEYLATCH_OK && !(waits && answer.status == KEYLATCH_ETIMEOUT))
         answer.failure = border_failure();
     if (items != few)
@@ -240,6 +240,18 @@ border_answer border_owner_new(uintptr_t manager, const char *name, size_t name_
     options.flags = flags;
     answer.status = keylatch_owner_new((keylatch_manager *)manager, name, name_len, &options, &owner);
     answer.number = (uint64_t)(uintptr_t)owner;
+    return told(answer);
+}
+
+border_answer border_pin(uintptr_t manager, const char *bucket, size_t bucket_len, const char *object, size_t object_len,
+                         const char *version, size_t version_len, int32_t mode)
+{
+    border_answer answer = {0};
+    keylatch_key key;
+    keylatch_pinned_key *pin = NULL;
+    border_key(&key, bucket, bucket_len, object, object_len, version, version_len, mode);
+    answer.status = keylatch_pin((keylatch_manager *)manager, &key, &pin);
+    answer.number = (uint64_t)(uintptr_t)pin;
     return told(answer);
 }
 

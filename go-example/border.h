@@ -101,6 +101,20 @@ static inline border_answer border_try(uintptr_t manager, const char *bucket, si
     return answer;
 }
 
+/* As border_lock, or with queue 0 as border_try, for the key of a pin. */
+static inline border_answer border_lock_pinned(uintptr_t pin, uintptr_t queue, int32_t mode, uint64_t timeout_ns)
+{
+    border_answer answer = {0, 0, 0, 0};
+    if (queue == 0)
+        answer.status = keylatch_try_pinned((keylatch_pinned_key *)pin, mode, NULL, &answer.number);
+    else
+        answer.status = keylatch_acquire_pinned_queue((keylatch_pinned_key *)pin, mode, timeout_ns, NULL,
+                                                      (keylatch_queue *)queue, 0, &answer.number, &answer.ticket);
+    if (answer.status != KEYLATCH_OK)
+        answer.failure = border_failure();
+    return answer;
+}
+
 /* As border_lock, or with queue 0 as border_try, with everything that a request can say. */
 border_answer border_request(uintptr_t manager, uintptr_t queue, const char *bucket, size_t bucket_len,
                              const char *object, size_t object_len, const char *version, size_t version_len,
@@ -176,7 +190,7 @@ border_answer border_grant_mode(uintptr_t manager, uint64_t grant);
 border_answer border_grant_key(uintptr_t manager, uint64_t grant, char *bytes, size_t room, border_head *head);
 border_answer border_is_current(uintptr_t manager, const char *bytes, const border_head *head, uint64_t fence);
 
-/* Managers, queues and owners; the number is the handle, and of border_queue_fd the descriptor. */
+/* Managers, queues, owners and pins; the number is the handle, and of border_queue_fd the descriptor. */
 border_answer border_manager_new(keylatch_manager_options options);
 border_answer border_owner_new(uintptr_t manager, const char *name, size_t name_len, const char *source,
                                size_t source_len, uint32_t flags);
@@ -193,6 +207,12 @@ static inline int32_t border_manager_free(uintptr_t manager)
 static inline int32_t border_owner_free(uintptr_t owner)
 {
     return keylatch_owner_free((keylatch_owner *)owner);
+}
+border_answer border_pin(uintptr_t manager, const char *bucket, size_t bucket_len, const char *object, size_t object_len,
+                         const char *version, size_t version_len, int32_t mode);
+static inline int32_t border_unpin(uintptr_t pin)
+{
+    return keylatch_unpin((keylatch_pinned_key *)pin);
 }
 static inline int32_t border_queue_free(uintptr_t queue)
 {

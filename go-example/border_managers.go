@@ -86,6 +86,22 @@ func newOwner(m *Manager, name, source string, flags uint32) (handle, error) {
 	return handle(answer.number), problem(answer)
 }
 
+func newPin(m *Manager, key *Key) (handle, error) {
+	raceDisable()
+	defer raceEnable()
+	bucket, bucketLen := bytesOf(key.Bucket)
+	object, objectLen := bytesOf(key.Object)
+	version, versionLen := bytesOf(key.Version)
+	answer := C.border_pin(m.handle, bucket, bucketLen, object, objectLen, version, versionLen, modeBits(key, Exclusive))
+	return handle(answer.number), problem(answer)
+}
+
+func unpin(pin handle) {
+	raceDisable()
+	defer raceEnable()
+	C.border_unpin(pin)
+}
+
 func newQueue(manager handle) (queue handle, descriptor int, err error) {
 	raceDisable()
 	defer raceEnable()

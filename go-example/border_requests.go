@@ -9,6 +9,8 @@ package keylatch
 #cgo nocallback border_lock
 #cgo noescape border_try
 #cgo nocallback border_try
+#cgo noescape border_lock_pinned
+#cgo nocallback border_lock_pinned
 #cgo noescape border_request
 #cgo nocallback border_request
 #cgo noescape border_batch
@@ -62,6 +64,9 @@ func (m *Manager) lock(key *Key, mode Mode, r *request) outcome {
 	if err := mode.known(); err != nil {
 		return outcome{err: err}
 	}
+	if r.plain && r.pin != nil {
+		return r.pin.lock(m.queue, mode, r.timeout)
+	}
 	bucket, bucketLen := bytesOf(key.Bucket)
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
@@ -80,6 +85,9 @@ func (m *Manager) try(key *Key, mode Mode, r *request) outcome {
 	if err := mode.known(); err != nil {
 		return outcome{err: err}
 	}
+	if r.plain && r.pin != nil {
+		return r.pin.lock(0, mode, r.timeout)
+	}
 	bucket, bucketLen := bytesOf(key.Bucket)
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
@@ -90,6 +98,18 @@ func (m *Manager) try(key *Key, mode Mode, r *request) outcome {
 		return outcomeOf(answer)
 	}
 	return m.request(0, key, mode, r)
+}
+
+// lock asks for the key of a pin; with a queue as Manager.lock does, without one as Manager.try.
+func (p *PinnedKey) lock(queue handle, mode Mode, timeout uint64) outcome {
+	pin, err := p.use()
+	if err != nil {
+		return outcome{err: err}
+	}
+	raceDisable()
+	answer := C.border_lock_pinned(pin, queue, C.int32_t(mode), C.uint64_t(timeout))
+	raceEnable()
+	return outcomeOf(answer)
 }
 
 func (m *Manager) request(queue handle, key *Key, mode Mode, r *request) outcome {

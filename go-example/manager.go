@@ -29,11 +29,13 @@ type Manager struct {
 	fetching sync.RWMutex
 
 	mutex sync.Mutex
-	// The next four are protected by mutex. waiting is nil once the manager is closed, owners once it is freed.
+	// The next five are protected by mutex. waiting is nil once the manager is closed, owners once it is freed.
 	waiting map[uint64]*waiter
 	// early are results that arrived before their waiter was there.
 	early  map[uint64]outcome
 	owners map[*Owner]struct{}
+	// pins are nil like owners.
+	pins map[*PinnedKey]struct{}
 	// mutexes are those that look like Go's own.
 	mutexes mutexes
 	// asking has requests with numbers that are not answered yet, and what is closed then.
@@ -57,6 +59,7 @@ func New(options Options) (*Manager, error) {
 		waiting:        make(map[uint64]*waiter),
 		early:          make(map[uint64]outcome),
 		owners:         make(map[*Owner]struct{}),
+		pins:           make(map[*PinnedKey]struct{}),
 		gate:           make(chan struct{}, gateWidth),
 	}
 	if m.maxKeyBytes == 0 {
@@ -121,11 +124,14 @@ func (m *Manager) freeIfIdle() {
 		m.mutex.Unlock()
 		return
 	}
-	owners := m.owners
-	m.owners = nil
+	owners, pins := m.owners, m.pins
+	m.owners, m.pins = nil, nil
 	m.mutex.Unlock()
 	for owner := range owners {
 		owner.Close()
+	}
+	for pin := range pins {
+		pin.Unpin()
 	}
 	// Whoever is in a call still is waited for, and whoever comes later is told that this is no manager any more.
 	freeManager(m.handle)
@@ -154,33 +160,33 @@ func (m *Manager) granted() error {
 //	}
 //	defer guard.Unlock()
 func (m *Manager) Lock(ctx context.Context, key Key, options ...Option) (*Guard, error) {
-	return m.guarded(m.acquire(ctx, &key, Exclusive, options))
+	return m.guarded(m.acquire(ctx, nil, &key, Exclusive, options))
 }
 
 // RLock waits for the key together with other readers, as [Manager.Lock] does.
 func (m *Manager) RLock(ctx context.Context, key Key, options ...Option) (*Guard, error) {
-	return m.guarded(m.acquire(ctx, &key, Shared, options))
+	return m.guarded(m.acquire(ctx, nil, &key, Shared, options))
 }
 
 // TryLock takes the key exclusively if it is free, and fails with [ErrWouldBlock] if it is not.
 func (m *Manager) TryLock(key Key, options ...Option) (*Guard, error) {
-	return m.guarded(m.tryAcquire(&key, Exclusive, options))
+	return m.guarded(m.tryAcquire(nil, &key, Exclusive, options))
 }
 
 // TryRLock takes the key together with other readers if there is no writer, as [Manager.TryLock] does.
 func (m *Manager) TryRLock(key Key, options ...Option) (*Guard, error) {
-	return m.guarded(m.tryAcquire(&key, Shared, options))
+	return m.guarded(m.tryAcquire(nil, &key, Shared, options))
 }
 
 // Acquire is [Manager.Lock] or [Manager.RLock] for those who keep grants themselves: it makes nothing that the garbage
 // collector would have to look after, and nobody notices when the grant is forgotten.
 func (m *Manager) Acquire(ctx context.Context, key Key, mode Mode, options ...Option) (Grant, error) {
-	return m.acquire(ctx, &key, mode, options)
+	return m.acquire(ctx, nil, &key, mode, options)
 }
 
 // TryAcquire is to [Manager.Acquire] as [Manager.TryLock] is to [Manager.Lock].
 func (m *Manager) TryAcquire(key Key, mode Mode, options ...Option) (Grant, error) {
-	return m.tryAcquire(&key, mode, options)
+	return m.tryAcquire(nil, &key, mode, options)
 }
 
 // Release ends a hold. Any goroutine may, and a second release, a late one and a number that is no grant fail with
@@ -211,7 +217,7 @@ func (m *Manager) failed(err error) error {
 	return err
 }
 
-func (m *Manager) acquire(ctx context.Context, key *Key, mode Mode, options []Option) (Grant, error) {
+func (m *Manager) acquire(ctx context.Context, pin *PinnedKey, key *Key, mode Mode, options []Option) (Grant, error) {
 	if m.closed.Load() {
 		return 0, ErrClosed
 	}
@@ -219,6 +225,7 @@ func (m *Manager) acquire(ctx context.Context, key *Key, mode Mode, options []Op
 		return 0, err
 	}
 	r := read(options)
+	r.pin = pin
 	var came outcome
 	if r.id != 0 && r.owner != nil {
 		came = m.askOnce(ctx, key, mode, &r)
@@ -246,11 +253,12 @@ func (m *Manager) ask(ctx context.Context, key *Key, mode Mode, r *request) outc
 	return came
 }
 
-func (m *Manager) tryAcquire(key *Key, mode Mode, options []Option) (Grant, error) {
+func (m *Manager) tryAcquire(pin *PinnedKey, key *Key, mode Mode, options []Option) (Grant, error) {
 	if m.closed.Load() {
 		return 0, ErrClosed
 	}
 	r := read(options)
+	r.pin = pin
 	came := m.try(key, mode, &r)
 	if came.err == nil {
 		came.err = m.granted()

@@ -15,6 +15,8 @@ import (
 type RWMutex struct {
 	manager *Manager
 	key     Key
+	// pin is that of the key, or nil.
+	pin *PinnedKey
 	// writer is the exclusive grant that this value took last; the goroutine that holds the lock may touch it.
 	writer Grant
 	// grants is where this value found those of its key last. They may be dropped since.
@@ -147,7 +149,7 @@ func (m *Manager) RWMutex(key Key) *RWMutex {
 
 // Lock waits for the key exclusively.
 func (l *RWMutex) Lock() {
-	grant, err := l.manager.acquire(context.Background(), &l.key, Exclusive, nil)
+	grant, err := l.manager.acquire(context.Background(), l.pin, &l.key, Exclusive, nil)
 	if err != nil {
 		panic(err)
 	}
@@ -156,7 +158,7 @@ func (l *RWMutex) Lock() {
 
 // TryLock takes the key exclusively if it is free.
 func (l *RWMutex) TryLock() bool {
-	grant, err := l.manager.tryAcquire(&l.key, Exclusive, nil)
+	grant, err := l.manager.tryAcquire(l.pin, &l.key, Exclusive, nil)
 	if err == nil {
 		l.wrote(grant)
 		return true
@@ -183,7 +185,7 @@ func (l *RWMutex) Unlock() {
 
 // RLock waits for the key together with other readers.
 func (l *RWMutex) RLock() {
-	grant, err := l.manager.acquire(context.Background(), &l.key, Shared, nil)
+	grant, err := l.manager.acquire(context.Background(), l.pin, &l.key, Shared, nil)
 	if err != nil {
 		panic(err)
 	}
@@ -192,7 +194,7 @@ func (l *RWMutex) RLock() {
 
 // TryRLock takes the key together with other readers if there is no writer.
 func (l *RWMutex) TryRLock() bool {
-	grant, err := l.manager.tryAcquire(&l.key, Shared, nil)
+	grant, err := l.manager.tryAcquire(l.pin, &l.key, Shared, nil)
 	if err == nil {
 		l.manager.mutexes.took(l, Shared, grant)
 		return true

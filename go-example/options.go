@@ -191,6 +191,8 @@ type request struct {
 	lease bool
 	// plain says that nothing is said but, maybe, the timeout.
 	plain bool
+	// pin is that of the key, if it is asked for through one.
+	pin *PinnedKey
 }
 
 // What a request is for.

@@ -13,6 +13,7 @@ import (
 
 const (
 	manyKeys = 100_000
+	alone    = "one lock and unlock, nobody else"
 	inTurn   = "100,000 keys in turn"
 	hot      = "one hot key"
 )
@@ -30,6 +31,9 @@ func rowsOf(locks *keylatch.Manager) []row {
 		try(guard.Unlock())
 	}
 	mutex := locks.RWMutex(key)
+	pin, err := locks.Pin(keylatch.Key{Bucket: "photos", Object: "pinned"})
+	try(err)
+	pinned := pin.RWMutex()
 	owner, err := locks.Owner("node-7")
 	try(err)
 	var bare sync.Mutex
@@ -43,61 +47,67 @@ func rowsOf(locks *keylatch.Manager) []row {
 				word.Store(0)
 			}
 		}, 1},
-		{"sync.Mutex, no key", "one lock and unlock, nobody else", func(times int) {
+		{"sync.Mutex, no key", alone, func(times int) {
 			for range times {
 				bare.Lock()
 				bare.Unlock()
 			}
 		}, 1},
-		{"sync.RWMutex, no key, exclusive", "one lock and unlock, nobody else", func(times int) {
+		{"sync.RWMutex, no key, exclusive", alone, func(times int) {
 			for range times {
 				bareReaders.Lock()
 				bareReaders.Unlock()
 			}
 		}, 1},
-		{"map of sync.RWMutex in 1024 parts, never cleaned", "one lock and unlock, nobody else", func(times int) {
+		{"map of sync.RWMutex in 1024 parts, never cleaned", alone, func(times int) {
 			for range times {
 				kept.lock(key).Unlock()
 			}
 		}, 1},
-		{"map of sync.Mutex in 1024 parts, cleaned on unlock", "one lock and unlock, nobody else", func(times int) {
+		{"map of sync.Mutex in 1024 parts, cleaned on unlock", alone, func(times int) {
 			for range times {
 				cleaned.unlock(key, cleaned.lock(key))
 			}
 		}, 1},
-		{"keylatch Lock, Unlock of a Guard", "one lock and unlock, nobody else", func(times int) {
+		{"keylatch Lock, Unlock of a Guard", alone, func(times int) {
 			for range times {
 				pair(key)
 			}
 		}, 1},
-		{"keylatch RLock, Unlock of a Guard", "one lock and unlock, nobody else", func(times int) {
+		{"keylatch RLock, Unlock of a Guard", alone, func(times int) {
 			for range times {
 				guard, err := locks.RLock(background, key)
 				try(err)
 				try(guard.Unlock())
 			}
 		}, 1},
-		{"keylatch Acquire, Release of a Grant", "one lock and unlock, nobody else", func(times int) {
+		{"keylatch Acquire, Release of a Grant", alone, func(times int) {
 			for range times {
 				grant, err := locks.Acquire(background, key, keylatch.Exclusive)
 				try(err)
 				try(locks.Release(grant))
 			}
 		}, 1},
-		{"keylatch Lock by an Owner, Unlock", "one lock and unlock, nobody else", func(times int) {
+		{"keylatch Lock by an Owner, Unlock", alone, func(times int) {
 			for range times {
 				guard, err := locks.Lock(background, key, keylatch.By(owner))
 				try(err)
 				try(guard.Unlock())
 			}
 		}, 1},
-		{"keylatch RWMutex of a key kept at hand", "one lock and unlock, nobody else", func(times int) {
+		{"keylatch RWMutex of a key kept at hand", alone, func(times int) {
 			for range times {
 				mutex.Lock()
 				mutex.Unlock()
 			}
 		}, 1},
-		{"keylatch TryLock of what is held", "one lock and unlock, nobody else", func() func(int) {
+		{"keylatch RWMutex of a pinned key", alone, func(times int) {
+			for range times {
+				pinned.Lock()
+				pinned.Unlock()
+			}
+		}, 1},
+		{"keylatch TryLock of what is held", alone, func() func(int) {
 			held := keylatch.Key{Bucket: "held"}
 			_, err := locks.Acquire(background, held, keylatch.Exclusive)
 			try(err)

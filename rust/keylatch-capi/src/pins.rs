@@ -103,6 +103,8 @@ pub unsafe extern "C" fn keylatch_unpin(pin: *mut keylatch_pinned_key) -> i32 {
 
 /// Takes a lock that is plainly free and asked for in an ordinary way. `false` says nothing.
 ///
+/// If results are to arrive in a queue, it has to be one of the same manager.
+///
 /// # Safety
 /// As the header says of keylatch_acquire_pinned().
 #[inline(always)]
@@ -110,6 +112,7 @@ unsafe fn take_plainly(
     pin: *mut keylatch_pinned_key,
     mode: i32,
     options: *const keylatch_request_options,
+    queue: Option<*mut keylatch_queue>,
     grant: *mut u64,
 ) -> bool {
     if grant.is_null() {
@@ -117,6 +120,11 @@ unsafe fn take_plainly(
     }
     let take = || {
         let pinned = handle::enter_at_once::<keylatch_pinned_key>(pin.cast())?;
+        if let Some(queue) = queue
+            && pinned.and::<keylatch_queue>(queue.cast())?.manager != pinned.number
+        {
+            return None;
+        }
         // SAFETY: promised.
         let given = unsafe {
             if options.is_null() {
@@ -152,7 +160,7 @@ pub unsafe extern "C" fn keylatch_try_pinned(
     grant: *mut u64,
 ) -> i32 {
     // SAFETY: the header says what the caller promises.
-    match unsafe { take_plainly(pin, mode, options, grant) } {
+    match unsafe { take_plainly(pin, mode, options, None, grant) } {
         true => KEYLATCH_OK,
         // SAFETY: as above.
         false => unsafe { try_slow(pin, mode, options, grant) },
@@ -191,7 +199,7 @@ pub unsafe extern "C" fn keylatch_acquire_pinned(
     grant: *mut u64,
 ) -> i32 {
     // SAFETY: the header says what the caller promises.
-    match unsafe { take_plainly(pin, mode, options, grant) } {
+    match unsafe { take_plainly(pin, mode, options, None, grant) } {
         true => KEYLATCH_OK,
         // SAFETY: as above.
         false => unsafe { acquire_slow(pin, mode, timeout_ns, options, grant) },
@@ -258,6 +266,29 @@ pub unsafe extern "C" fn keylatch_acquire_pinned_callback(
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_pinned_queue(
+    pin: *mut keylatch_pinned_key,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    queue: *mut keylatch_queue,
+    token: u64,
+    grant: *mut u64,
+    ticket: *mut u64,
+) -> i32 {
+    // SAFETY: the header says what the caller promises.
+    if !ticket.is_null() && unsafe { take_plainly(pin, mode, options, Some(queue), grant) } {
+        // SAFETY: as above, and it is not NULL.
+        unsafe { ticket.write_unaligned(0) };
+        return KEYLATCH_OK;
+    }
+    // SAFETY: as above.
+    unsafe { acquire_queue_slow(pin, mode, timeout_ns, options, queue, token, grant, ticket) }
+}
+
+#[cold]
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "as many as the function has that it is a part of")]
+unsafe fn acquire_queue_slow(
     pin: *mut keylatch_pinned_key,
     mode: i32,
     timeout_ns: u64,

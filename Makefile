@@ -370,8 +370,11 @@ bench-python: need-rust need-python ## the same in Python, beside threading, asy
 	$(call say,Python beside its other locks)
 	@$(PYTHON) scripts/python_environment.py run -m keylatch bench --json target/bench/python.json $(ARGS)
 
-bench-processes: need-rust ## locks between processes: keylatch beside the system's own (ARGS="--quick")
-	@$(CARGO) run --release -p keylatch-shm --example bench_processes -- $(ARGS)
+bench-processes: need-rust need-cc need-python ## locks between processes: keylatch from Rust, C and Python beside others, and a plot (ARGS="--quick")
+	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
+	@CARGO="$(CARGO)" scripts/bench_processes.sh "$(CURDIR)/target/installed" $(ARGS)
+	@$(PYTHON) scripts/python_environment.py run -m keylatch bench --only process --json target/bench/processes-python.json $(ARGS)
+	@[ -n "$(ARGS)" ] || $(PYTHON) scripts/plot_processes.py target/bench/processes.json target/bench/processes-python.json "$$(uname -m), $$(nproc) processors"
 
 bench-etcd: need-rust need-python ## locks between machines beside raw requests of the same client, one and three members (ROUNDS=400)
 	@ROUNDS=$(or $(ROUNDS),400) $(CARGO) test --quiet --release -p keylatch-etcd --lib bench:: -- --ignored --nocapture

@@ -377,7 +377,7 @@ def rows(others: Others) -> list[Row]:
             },
         ),
         Row(
-            "a file, with block",
+            "processes, a file, with block",
             {
                 "keylatch": with_lock(filelock.FileLock(others.file("ours.lock"))),
                 **dict(others.files("theirs.lock")),

@@ -405,3 +405,23 @@ def table_is_refused(table: SharedTable) -> bool:
         except keylatch.SharedFileError:
             return True
         return False
+
+
+def test_key_may_ask_its_guard(folder: Path) -> None:
+    # The text of a key is Python code, which is allowed to use the guard that asks for it.
+    passes(f"""
+        import faulthandler
+        faulthandler.dump_traceback_later(60, exit=True)
+        import keylatch
+        class Nosy(str):
+            def __repr__(self):
+                return f"nosy {{guard.released}}"
+        guard = keylatch.SharedTable({str(folder / "locks")!r}).lock(Nosy("a"))
+        guard.release()
+        try:
+            guard.fence
+        except keylatch.NotHeld as error:
+            assert "nosy True" in str(error)
+        else:
+            raise SystemExit("held")
+    """)

@@ -47,7 +47,9 @@ impl SharedGuard {
     /// Lets `look` at the hold, or raises `NotHeld` or `Forked`.
     fn look<T>(&self, py: Python<'_>, look: impl FnOnce(&mut OwnedSharedLockGuard) -> T) -> PyResult<T> {
         self.process.check(py)?;
-        self.hold().as_mut().map(look).ok_or_else(|| self.not_held(py))
+        // The mutex is free again when the exception is made: that asks the key for its text, which is Python code.
+        let looked = self.hold().as_mut().map(look);
+        looked.ok_or_else(|| self.not_held(py))
     }
 }
 

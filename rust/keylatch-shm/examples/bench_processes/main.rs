@@ -3,10 +3,13 @@
 #![allow(clippy::print_stdout, reason = "a program that reports")]
 
 mod natives;
+mod peers;
+mod report;
 
 use keylatch::Mode;
 use keylatch_shm::{LockRequest, PreparedKey, SharedTable, TableConfig};
 use natives::{FileLocks, Flock, Mapped, Mutexes, NamedSemaphore, Native, RwLocks, SystemV};
+use report::{PairFigures, Report, WaitFigures};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -63,7 +66,7 @@ fn pairs(rows: &[Row<'_>], keys: usize) -> Vec<[f64; 2]> {
     times.into_iter().map(|[mut one, mut other]| [median(&mut one), median(&mut other)]).collect()
 }
 
-fn uncontended(folder: &Path, keys: usize) {
+fn uncontended(folder: &Path, keys: usize, library: Option<&Path>, report: &mut Report) {
     let table = SharedTable::open(folder.join("locks"), &config()).expect("a table");
     let names: Vec<String> = (0..keys).map(|number| format!("object-{number}")).collect();
     for name in &names {
@@ -71,6 +74,7 @@ fn uncontended(folder: &Path, keys: usize) {
     }
     let prepared: Vec<PreparedKey<'_>> =
         names.iter().map(|name| table.prepare(("bench", name)).expect("a short key")).collect();
+    let peers = library.map(|library| peers::load(library, &folder.join("locks")));
     let mutexes = Mutexes::new(keys, false);
     let robust = Mutexes::new(keys, true);
     let rwlocks = RwLocks::new(keys);
@@ -104,7 +108,16 @@ fn uncontended(folder: &Path, keys: usize) {
         Box::new(|at| drop(table.lock(LockRequest::read(("bench", &names[at]))).blocking().expect("free"))),
         400_000,
     ));
+    for peer in peers.iter().flat_map(|peers| &peers.all) {
+        rows.push((peer.name, Box::new(|at| peer.exclusive(at)), Box::new(|at| peer.shared(at)), 100_000));
+    }
     let times = pairs(&rows, keys);
+    report.pairs.extend(rows.iter().zip(&times).map(|(row, [exclusive, shared])| PairFigures {
+        name: row.0.to_owned(),
+        keys,
+        exclusive: *exclusive,
+        shared: *shared,
+    }));
     let (mutex, rwlock) = (times[1][0], times[2][1]);
     println!("\nuncontended pair, {keys} key(s)        exclusive  / robust mutex    shared  / rwlock shared");
     for (row, [exclusive, shared]) in rows.iter().zip(&times) {
@@ -172,14 +185,15 @@ fn contended(path: &Path, processes: usize, what: &str, pair: impl Fn(Option<&Pr
     total as f64
 }
 
-fn percentiles(what: &str, times: &mut [f64]) {
+fn percentiles(what: &str, times: &mut [f64], report: &mut Report) {
     times.sort_by(f64::total_cmp);
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    report.waits.push(WaitFigures { name: what.to_owned(), p50: at(0.5), p99: at(0.99) });
     println!("  {what:<46} p50 {:8.0} us   p99 {:8.0} us   ({} times)", at(0.5), at(0.99), times.len());
 }
 
 /// From the kill of a process to the grant of another that waits.
-fn recovery(path: &Path, victim: &str, times: usize) {
+fn recovery(path: &Path, victim: &str, times: usize, report: &mut Report) {
     let table = SharedTable::open(path, &config()).expect("a table");
     let mut waits = Vec::new();
     for _ in 0..times {
@@ -216,11 +230,11 @@ fn recovery(path: &Path, victim: &str, times: usize) {
         reap(child);
         waits.push(granted.as_nanos() as f64 / 1e3);
     }
-    percentiles(&format!("kill -9 of a {victim} to the next grant"), &mut waits);
+    percentiles(&format!("kill -9 of a {victim} to the next grant"), &mut waits, report);
 }
 
 /// From a release to the grant of a process that sleeps, by a time that both processes read.
-fn hand_off(what: &str, times: usize, lock: impl Fn(), unlock: impl Fn()) {
+fn hand_off(what: &str, times: usize, report: &mut Report, lock: impl Fn(), unlock: impl Fn()) {
     let counters = Counters::new();
     let now = || {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -255,7 +269,7 @@ fn hand_off(what: &str, times: usize, lock: impl Fn(), unlock: impl Fn()) {
     }
     unlock();
     reap(child);
-    percentiles(what, &mut waits);
+    percentiles(what, &mut waits, report);
 }
 
 thread_local! {
@@ -285,8 +299,10 @@ fn main() {
     std::fs::create_dir_all(&folder).expect("a folder");
     let path = folder.join("locks");
     let times = if std::env::args().any(|argument| argument == "--quick") { 50 } else { 400 };
-    uncontended(&folder, 1);
-    uncontended(&folder, MANY);
+    let given = |name: &str| std::env::args().skip_while(|argument| argument != name).nth(1).map(PathBuf::from);
+    let mut report = Report::default();
+    uncontended(&folder, 1, given("--library").as_deref(), &mut report);
+    uncontended(&folder, MANY, None, &mut report);
 
     println!("\none key, exclusive");
     let (rwlock, robust) = (RwLocks::new(1), Mutexes::new(1, true));
@@ -304,12 +320,15 @@ fn main() {
     let lock = || unsafe { assert_eq!(libc::pthread_mutex_lock(robust.0.at(0)), 0) };
     // SAFETY: each process unlocks what it locked.
     let unlock = || unsafe { assert_eq!(libc::pthread_mutex_unlock(robust.0.at(0)), 0) };
-    hand_off("pthread mutex, robust", times, lock, unlock);
-    hand_off("keylatch", times, || keylatch_hand_off(&path, true), || keylatch_hand_off(&path, false));
+    hand_off("pthread mutex, robust", times, &mut report, lock, unlock);
+    hand_off("keylatch", times, &mut report, || keylatch_hand_off(&path, true), || keylatch_hand_off(&path, false));
 
     println!("\nrecovery");
     for victim in ["writer", "reader"] {
-        recovery(&path, victim, times);
+        recovery(&path, victim, times, &mut report);
+    }
+    if let Some(file) = given("--json") {
+        report.write(&file);
     }
     std::fs::remove_dir_all(&folder).expect("the folder is this run's own");
 }

@@ -24,19 +24,21 @@
 
 #[cfg(feature = "tokio")]
 mod coalesce;
+mod outcome;
 mod reader;
 mod update;
 mod wakers;
 
+pub use outcome::UpdateError;
 pub use reader::{Changed, Freshness, SnapshotClosed, SnapshotReader};
-pub use update::{Update, UpdateError};
+pub use update::Update;
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, thread, wake_all};
+use outcome::Queued;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use update::Queued;
 use wakers::Wakers;
 
 /// A value that writers replace as a whole while readers read on.

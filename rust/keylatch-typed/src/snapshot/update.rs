@@ -1,52 +1,15 @@
 //! Updates of a snapshot: closures that are queued, applied together to one clone, and published once.
 
+use super::outcome::{Outcome, Queued, UpdateError};
 use super::{Cell, Snapshot, State};
-use crate::sync::{Mutex, block_on, thread, wake_all};
+use crate::sync::{block_on, thread, wake_all};
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-
-/// A closure in the queue, and where its submitter learns what became of it.
-pub(super) struct Queued<T> {
-    apply: Box<dyn FnOnce(&mut T) + Send>,
-    outcome: Option<Arc<Outcome>>,
-}
-
-/// Why an update has no version of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum UpdateError {
-    /// The closure panicked with this message.
-    ///
-    /// What it had changed by then stays: snapshots are never poisoned.
-    Panicked(String),
-    /// Cloning the value panicked with this message; the closure was not applied.
-    CloneFailed(String),
-    /// The wait is inside a closure of the same snapshot, and would be for itself.
-    ///
-    /// Return from the closure first.
-    InsideUpdate,
-}
-
-impl fmt::Display for UpdateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Panicked(message) => write!(f, "the update panicked midway, and what it changed stays: {message}"),
-            Self::CloneFailed(message) => {
-                write!(f, "the update was not applied: cloning the value panicked: {message}")
-            }
-            Self::InsideUpdate => {
-                f.write_str("an update cannot wait for another of its snapshot: return from the closure, then wait")
-            }
-        }
-    }
-}
-
-impl std::error::Error for UpdateError {}
+use std::task::{Context, Poll};
 
 impl<T: Clone> Snapshot<T> {
     /// Changes the value through a closure.
@@ -177,29 +140,6 @@ fn apply_all<T: Clone>(base: &Arc<T>, batch: Vec<Queued<T>>) -> (Arc<T>, Outcome
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".into())
-}
-
-/// What became of one update.
-#[derive(Default)]
-struct Outcome {
-    state: Mutex<OutcomeState>,
-}
-
-#[derive(Debug, Default)]
-struct OutcomeState {
-    result: Option<Result<u64, UpdateError>>,
-    waker: Option<Waker>,
-}
-
-impl Outcome {
-    fn settle(&self, result: Result<u64, UpdateError>) {
-        let waker = {
-            let mut state = self.state.lock();
-            state.result = Some(result);
-            state.waker.take()
-        };
-        wake_all(waker);
-    }
 }
 
 /// The outcome of an update: the version that contains it.

@@ -3,7 +3,6 @@
 //! Each of them carries the epoch of the board that made it, so a number of an earlier start is recognised as such.
 
 use std::fmt;
-use std::str::FromStr;
 
 /// A session of one board: never reused, and of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,21 +53,6 @@ macro_rules! as_pair {
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{}-{}", self.epoch, self.$second)
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = super::ClaimError;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let malformed = || super::ClaimError::MalformedId { text: text.chars().take(64).collect() };
-                let digits = |part: &str| {
-                    // `parse` would accept a sign.
-                    let plain = part.bytes().all(|byte| byte.is_ascii_digit());
-                    plain.then(|| part.parse::<u64>().ok()).flatten().ok_or_else(malformed)
-                };
-                let (epoch, second) = text.split_once('-').ok_or_else(malformed)?;
-                Ok(Self { epoch: digits(epoch)?, $second: digits(second)? })
             }
         }
     };

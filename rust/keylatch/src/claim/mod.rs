@@ -14,6 +14,7 @@ mod hub;
 mod id;
 #[cfg(all(test, loom))]
 mod models;
+mod parse;
 mod pending;
 mod policy;
 mod queue;

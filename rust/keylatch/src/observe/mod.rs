@@ -1,6 +1,7 @@
 //! What happened: figures, whether they are healthy, and what is worth telling at once.
 
 mod adaptive;
+mod event;
 mod events;
 mod health;
 mod histogram;
@@ -14,8 +15,9 @@ mod wait_window;
 
 pub(crate) use adaptive::Adaptive;
 pub use adaptive::AdaptiveState;
+pub use event::Event;
+pub use events::EventOptions;
 pub(crate) use events::{Audience, Inbox, Outlet};
-pub use events::{Event, EventOptions};
 pub use health::Health;
 pub use histogram::WaitHistogram;
 pub(crate) use histogram::bucket_of;

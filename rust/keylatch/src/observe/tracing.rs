@@ -1,6 +1,6 @@
 //! Events for `tracing`: one each, with what it says as fields.
 
-use super::Event;
+use super::event::Event;
 use crate::wait::without_panic;
 use tracing::{error, warn};
 

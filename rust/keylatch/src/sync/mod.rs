@@ -3,6 +3,7 @@
 //! The rest of the crate takes its atomics, mutexes, parking and per-thread storage from here, so that `--cfg loom`
 //! swaps all of them for the model checker's and the very code that ships is the code that is checked.
 
+mod at_fork;
 mod clock;
 pub(crate) mod fault;
 mod fork;
@@ -20,8 +21,9 @@ pub(crate) use loom::sync::atomic;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic;
 
+pub(crate) use at_fork::watch_forks;
 pub(crate) use clock::Clock;
-pub(crate) use fork::{forks, watch_forks};
+pub(crate) use fork::forks;
 pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use once_lock::OnceLock;
 pub(crate) use park::{Park, ParkedUntil};

@@ -2,11 +2,15 @@
 //!
 //! Posting happens on the release path, so it allocates nothing: the list goes through the waiters themselves.
 
-use super::waiter::Waiters;
 use crate::sync::Mutex;
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::fault::fault;
 use std::sync::Arc;
+
+/// The links of the list: one for each waiter.
+pub(crate) trait Links {
+    fn next(&self, index: u32) -> &AtomicU32;
+}
 
 /// Where finished waiters lie until somebody fetches them.
 pub(crate) struct Mailbox {
@@ -34,13 +38,13 @@ impl Mailbox {
     }
 
     /// Adds a finished waiter.
-    pub(crate) fn post(&self, waiters: &Waiters, index: u32) {
+    pub(crate) fn post(&self, waiters: &impl Links, index: u32) {
         let mut ends = self.ends.lock();
-        waiters.get(index).next.store(0, Ordering::Relaxed);
+        waiters.next(index).store(0, Ordering::Relaxed);
         if ends.first == 0 || fault!("letter-on-top-of-letter") {
             ends.first = index;
         } else {
-            waiters.get(ends.last).next.store(index, Ordering::Relaxed);
+            waiters.next(ends.last).store(index, Ordering::Relaxed);
         }
         ends.last = index;
         drop(ends);
@@ -48,13 +52,13 @@ impl Mailbox {
     }
 
     /// Takes the oldest finished waiter.
-    pub(crate) fn fetch(&self, waiters: &Waiters) -> Option<u32> {
+    pub(crate) fn fetch(&self, waiters: &impl Links) -> Option<u32> {
         let mut ends = self.ends.lock();
         let index = ends.first;
         if index == 0 {
             return None;
         }
-        ends.first = waiters.get(index).next.load(Ordering::Relaxed);
+        ends.first = waiters.next(index).load(Ordering::Relaxed);
         Some(index)
     }
 }

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::foreign::Foreign;
-use super::mailbox::Mailbox;
+use super::mailbox::{Links, Mailbox};
 
 /// How far a waiter has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -432,6 +432,12 @@ struct FreeWaiters {
     indexes: Vec<u32>,
     made: u32,
     out: u32,
+}
+
+impl Links for Waiters {
+    fn next(&self, index: u32) -> &AtomicU32 {
+        &self.get(index).next
+    }
 }
 
 impl Waiters {

@@ -1,7 +1,7 @@
 //! The settings of a manager, and what they may be.
 
 use crate::error::LockError;
-use crate::table::MAX_KEY_BYTES;
+use crate::key::MAX_KEY_BYTES;
 use std::time::Duration;
 
 /// Who goes first when several want the same lock. No policy starves anybody; each says how far it may go.
@@ -266,10 +266,12 @@ impl Default for LockConfig {
 const MAX_SHARDS: u32 = 1 << 16;
 const MAX_LOCKS: u32 = 1 << 25;
 const MAX_WAITERS: u32 = 1 << 24;
+/// Bytes of a name that are kept.
+pub(crate) const MAX_NAME_BYTES: usize = 256;
 const MIN_HEALTH_WINDOW: Duration = Duration::from_millis(1);
 
 // Every lock can have a record, with room for readers that share one.
-const _: () = assert!(MAX_LOCKS < crate::hold::record::MAX_RECORDS);
+const _: () = assert!(MAX_LOCKS < crate::grant::MAX_RECORDS);
 
 impl LockConfig {
     /// Says which setting is wrong, if one is.

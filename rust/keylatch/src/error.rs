@@ -1,6 +1,6 @@
 //! Everything that can go wrong, each with what to do about it.
 
-use crate::hold::Grant;
+use crate::grant::Grant;
 use crate::key::ObjectKey;
 use crate::mode::Mode;
 use crate::tier::TierError;

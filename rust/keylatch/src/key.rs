@@ -8,6 +8,9 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+/// The longest part of a key.
+pub(crate) const MAX_KEY_BYTES: usize = 0xffff;
+
 /// A key that borrows its parts: what every call takes, so that locking copies nothing.
 ///
 /// The order is by bucket, then object, then version with "latest" first; a batch takes its locks in this order.

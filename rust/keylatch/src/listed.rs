@@ -1,6 +1,6 @@
 //! A hold, a wait and an order of locks, as listings and events show them.
 
-use crate::hold::Grant;
+use crate::grant::Grant;
 use crate::key::ObjectKey;
 use crate::mode::Mode;
 use std::fmt;

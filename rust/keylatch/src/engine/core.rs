@@ -3,6 +3,7 @@
 use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
+use crate::grant::MAX_RECORDS;
 use crate::hold::{
     FirstState, Grant, Held, Label, Leases, NotedHold, OwnerRef, Owners, Record, SESSION, SessionState, Sessions,
     UNNAMED, record,
@@ -105,7 +106,7 @@ impl Core {
             invalid("max_locks", format!("no address space for {} locks ({what}); set it lower", config.max_locks))
         };
         // Readers of one key each have a record, so there may be more records than locks.
-        let records = config.max_locks.saturating_mul(2).saturating_add(1 << 17).min(record::MAX_RECORDS - 4096);
+        let records = config.max_locks.saturating_mul(2).saturating_add(1 << 17).min(MAX_RECORDS - 4096);
         let records = if cfg!(loom) { config.max_locks + 8 } else { records };
         let table = Table::reserve(config.shards, config.max_locks).map_err(reserve)?;
         let records = Arena::reserve(records, record::first_mark(random)).map_err(reserve)?;

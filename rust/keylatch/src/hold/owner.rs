@@ -6,6 +6,7 @@
 //! request is forgotten when the table of names is full and neither a holder nor a waiter bears it any more.
 
 use super::session::SessionRef;
+use crate::config::MAX_NAME_BYTES;
 use crate::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -73,8 +74,6 @@ impl<'a> From<&'a String> for OwnerRef<'a> {
 const MAX_NAMES: usize = if cfg!(test) { 64 } else { 1 << 16 };
 /// Names that a look at all holders and waiters has to make room for, to be made again soon.
 const WORTH_A_LOOK: usize = MAX_NAMES / 8;
-/// Bytes of a name that are kept.
-pub(crate) const MAX_NAME_BYTES: usize = 256;
 /// The number of nobody in particular, and of names that found no room.
 pub(crate) const UNNAMED: u32 = 0;
 

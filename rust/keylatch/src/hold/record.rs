@@ -42,10 +42,10 @@
 //! old grant is told from every later one, for ever. Each manager starts at a generation of its own, drawn at random, so
 //! that a grant of another manager is refused too.
 
+use crate::grant::{Grant, INDEX, ONE_GENERATION};
 use crate::memory::{Pooled, Vacant};
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::num::NonZeroU64;
 
 const HELD: u64 = 1;
 const EXCLUSIVE: u64 = 1 << 1;
@@ -63,58 +63,10 @@ const DIED: u64 = 1 << 20;
 /// What makes a release leave the fast path.
 const SPECIAL: u64 = LOOSE | LOST | WATCHED | COUNTED | TIMED | UPGRADES;
 const PRIORITY_SHIFT: u32 = 8;
-const INDEX_BITS: u32 = 26;
-const INDEX: u64 = (1 << INDEX_BITS) - 1;
-const ONE_GENERATION: u64 = 1 << INDEX_BITS;
-
-/// The most records that a grant can tell apart.
-pub(crate) const MAX_RECORDS: u32 = (1 << INDEX_BITS) - 1;
 
 const _: () = assert!(cfg!(loom) || size_of::<Record>() == 32);
 const _: () = assert!((EXCLUSIVE | LEASED | SPECIAL | REVOKING | PERMIT | DIED | 0xff << PRIORITY_SHIFT) & !INDEX == 0);
 const _: () = assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL | PERMIT | DIED) & (0xff << PRIORITY_SHIFT) == 0);
-
-/// A lock somebody holds, as a number: what a guard becomes when it has to cross a border that guards cannot.
-///
-/// It is never 0, it is released exactly once, and a second or late release is told so with
-/// [`LockError::NotHeld`](crate::LockError::NotHeld) and harms nobody.
-///
-/// ```
-/// # fn main() -> Result<(), keylatch::LockError> {
-/// let locks = keylatch::FastObjectLockManager::new();
-/// let grant = locks.acquire_write_lock_blocking("b", "o", "me")?.into_grant();
-/// assert_eq!(keylatch::Grant::from_raw(grant.to_raw()), Some(grant));
-/// locks.release(grant)?;
-/// assert!(locks.release(grant).is_err());
-/// # Ok(()) }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Grant(NonZeroU64);
-
-impl Grant {
-    /// The number, for C and for tables of one's own.
-    #[must_use]
-    pub fn to_raw(self) -> u64 {
-        self.0.get()
-    }
-
-    /// A grant from its number; `None` for 0. A number that is no grant is found out when it is used.
-    #[must_use]
-    pub fn from_raw(raw: u64) -> Option<Self> {
-        NonZeroU64::new(raw).map(Self)
-    }
-
-    #[inline(always)]
-    pub(crate) fn index(self) -> u32 {
-        // 26 bits.
-        (self.0.get() & INDEX) as u32
-    }
-
-    #[inline(always)]
-    fn generation(self) -> u64 {
-        self.0.get() & !INDEX
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -185,7 +137,7 @@ pub(crate) struct Held {
 impl Held {
     /// The grant that names the hold, whose record is at this index.
     pub(crate) fn grant(&self, index: u32) -> Grant {
-        Grant(NonZeroU64::new(self.generation | u64::from(index)).unwrap_or(NonZeroU64::MIN))
+        Grant::new(self.generation, index)
     }
 }
 
@@ -292,7 +244,7 @@ impl Record {
 
     #[inline(always)]
     fn grant(&self, index: u32, generation: u64) -> Grant {
-        Grant(NonZeroU64::new(generation | u64::from(index)).unwrap_or(NonZeroU64::MIN))
+        Grant::new(generation, index)
     }
 
     /// Notes something for the release.

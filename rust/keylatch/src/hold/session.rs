@@ -284,7 +284,7 @@ impl Sessions {
             (slots.by_number.len() - 1) as u32
         });
         slots.made += 1;
-        let name = &name[..name.floor_char_boundary(super::owner::MAX_NAME_BYTES)];
+        let name = &name[..name.floor_char_boundary(crate::config::MAX_NAME_BYTES)];
         let state = Arc::new(SessionState {
             number: slot | SESSION,
             name: name.into(),

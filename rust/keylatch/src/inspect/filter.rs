@@ -85,7 +85,7 @@ impl Filter {
     /// Those of owners with this name, be they labels or sessions. As much of it counts as is kept of names: 256 bytes.
     pub fn owner(self, name: impl AsRef<str>) -> Self {
         let name = name.as_ref();
-        let kept = &name[..name.floor_char_boundary(crate::hold::owner::MAX_NAME_BYTES)];
+        let kept = &name[..name.floor_char_boundary(crate::config::MAX_NAME_BYTES)];
         Self { owner: Some(kept.to_owned()), ..self }
     }
 

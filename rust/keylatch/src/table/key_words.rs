@@ -14,13 +14,10 @@
 //!
 //! So the words and the lengths of the parts together are the key, and nothing has to be shifted or filled up.
 
-use crate::key::KeyRef;
+use crate::key::{KeyRef, MAX_KEY_BYTES};
 
 /// Set in the lengths of a key with a version.
 pub(super) const VERSIONED: u64 = 1 << 48;
-
-/// The longest part that `lengths` can tell.
-pub(crate) const MAX_KEY_BYTES: usize = 0xffff;
 
 /// Bytes of a part that takes two words, and of one that takes four.
 pub(super) const TWO_WORDS: usize = 16;

@@ -61,7 +61,7 @@ const RESERVED: u64 = 0b11 << 60;
 const WAITERS: u64 = 1 << 62;
 const EVICT: u64 = 1 << 63;
 const _: () = assert!(EXCLUSIVE ^ GENERATION ^ FIELD ^ BARS ^ RESERVED ^ WAITERS ^ EVICT == u64::MAX);
-const _: () = assert!(crate::hold::record::MAX_RECORDS as u64 <= FIELD >> FIELD_SHIFT);
+const _: () = assert!(crate::grant::MAX_RECORDS as u64 <= FIELD >> FIELD_SHIFT);
 
 /// One value of the word. Transitions return what the word would become; the caller swaps it in.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::lookup::read_text;
 use crate::os::barrier;
 use crate::protocol::{leave, load};
 use crate::region::Bitmap;
-use crate::word::{MemberId, Place};
+use crate::word::MemberId;
 use std::sync::atomic::Ordering;
 
 /// Marks the hold, makes sure that its process sees the mark before it touches the word again, and removes the name.
@@ -49,9 +49,11 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     }
     match kind {
         Kind::Exclusive => leave::leave_exclusive(region, slot, member),
+        _ if leave::remove_reader(region, slot, member) => {}
         _ => {
-            let mut alone = crate::protocol::enter::Sharers::default();
-            leave::leave_shared(region, slot, member, Place::Word, &mut alone);
+            // A thread of the process has joined the name since: it has its lock, so the hold stays.
+            record.revoked.store(before, Ordering::SeqCst);
+            return Err(ShmError::UpgradeConflict { key: read_text(region.entry(slot)) });
         }
     }
     Ok(true)

@@ -247,6 +247,11 @@ impl Word {
         }
     }
 
+    /// The word without the reader, or `None` if several threads share its name.
+    pub(crate) fn without_lone_reader(self, member: MemberId) -> Option<Self> {
+        (!self.is_joined(member)).then(|| self.without_reader(member))
+    }
+
     /// The word in which the reader is the writer.
     ///
     /// `None` if another member, or another of the threads that share its name, is in the way. A waiter whose turn it is

@@ -1,7 +1,8 @@
 //! How threads of one member share its name in a word, and how the last of them becomes the writer.
 //!
 //! Two threads of one member share an entry, and each tries to become its writer. A thread of another member tries to
-//! have it alone. Every access to the word is a step; the member's mutex is held from the first look to the swap.
+//! have it alone. A revoker takes one shared hold away. Every access to the word is a step; the member's mutex is held from
+//! the first look to the swap.
 
 use crate::word::{MemberId, Word};
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -24,8 +25,26 @@ enum Step {
     Writes,
 }
 
+/// Where the revoker of a thread's hold stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+enum Revoker {
+    Idle,
+    Mark(usize),
+    /// Each thread has begun its release by now, or sees the mark.
+    Remove(usize, Word),
+    Unmark(usize),
+    Done,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 struct State {
+    revoker: Revoker,
+    /// The thread whose hold bears the mark.
+    marked: Option<usize>,
+    /// A thread released a hold that bore a mark, which was then taken back.
+    ///
+    /// Its name stays until the process ends.
+    leaked: bool,
     word: Word,
     /// Threads behind the name.
     named: u32,
@@ -48,6 +67,8 @@ enum Fault {
     KeepsTheCount,
     /// The upgrade does not take the mutex.
     UpgradesUnlocked,
+    /// The revoker removes a name that another thread has joined.
+    RemovesJoined,
 }
 
 struct Setup(Option<Fault>);
@@ -102,6 +123,7 @@ impl Setup {
                 }
             }
             Step::Shares => return None,
+            Step::Upgrade if s.marked == Some(t) => Step::Shares,
             Step::Upgrade => {
                 if !self.has(Fault::UpgradesUnlocked) {
                     lock(s)?;
@@ -114,7 +136,7 @@ impl Setup {
                 let is_alone = !(0..THREADS).filter(|other| *other != t).any(|other| uses(&other));
                 match seen.upgraded(me, threads) {
                     None => {
-                        s.refused_alone |= is_alone && s.word.writer().is_none();
+                        s.refused_alone |= is_alone && s.word.writer().is_none() && s.is_settled();
                         s.unlock(t);
                         Step::Shares
                     }
@@ -132,6 +154,12 @@ impl Setup {
             Step::Writes => {
                 let free = s.word.without_writer(me);
                 s.word = free;
+                Step::Idle
+            }
+            // The release sees the mark, and touches nothing.
+            Step::Leave if s.marked == Some(t) => {
+                // Its next hold has another number.
+                s.marked = None;
                 Step::Idle
             }
             Step::Leave if swap(s, Word::only_reader(me), Word::FREE) => Step::Idle,
@@ -161,7 +189,48 @@ impl Setup {
     }
 }
 
+impl Setup {
+    fn revoke(&self, s: &mut State) -> Option<()> {
+        let me = member(0);
+        s.revoker = match s.revoker {
+            Revoker::Idle => {
+                // The listing has shown a shared hold of a thread that is not changing it.
+                let victim = (0..OTHER).find(|t| s.steps[*t] == Step::Shares)?;
+                if s.word.is_joined(me) { Revoker::Done } else { Revoker::Mark(victim) }
+            }
+            Revoker::Mark(victim) => {
+                if s.steps[victim] != Step::Shares {
+                    Revoker::Done
+                } else {
+                    s.marked = Some(victim);
+                    Revoker::Remove(victim, s.word)
+                }
+            }
+            Revoker::Remove(victim, seen) => match seen.without_lone_reader(me) {
+                None if !self.has(Fault::RemovesJoined) => Revoker::Unmark(victim),
+                without if s.word == seen => {
+                    s.word = without.unwrap_or(seen.without_reader(me));
+                    Revoker::Done
+                }
+                _ => Revoker::Remove(victim, s.word),
+            },
+            Revoker::Unmark(_) => {
+                s.leaked |= s.marked.is_none();
+                s.marked = None;
+                Revoker::Done
+            }
+            Revoker::Done => return None,
+        };
+        Some(())
+    }
+}
+
 impl State {
+    /// Whether no revocation is under way, and none has left a name behind.
+    fn is_settled(&self) -> bool {
+        matches!(self.revoker, Revoker::Idle | Revoker::Done) && !self.leaked
+    }
+
     fn unlock(&mut self, t: usize) {
         if self.mutex == Some(t) {
             self.mutex = None;
@@ -170,7 +239,7 @@ impl State {
 
     fn holds(&self, t: usize) -> bool {
         let shares = matches!(self.steps[t], Step::Shares | Step::Upgrade | Step::UpgradeSwap(_) | Step::Leave);
-        shares || self.steps[t] == Step::Writes
+        (shares || self.steps[t] == Step::Writes) && self.marked != Some(t)
     }
 }
 
@@ -179,6 +248,7 @@ enum Action {
     Step(usize),
     Upgrade(usize),
     Leave(usize),
+    Revoke,
 }
 
 impl Model for Setup {
@@ -188,10 +258,22 @@ impl Model for Setup {
     fn init_states(&self) -> Vec<State> {
         let (steps, turns) = ([Step::Idle; THREADS], [2; THREADS]);
         let word = Word::FREE;
-        vec![State { word, named: 0, mutex: None, steps, turns, refused_alone: false, upgraded_after_sharing: false }]
+        vec![State {
+            revoker: Revoker::Idle,
+            marked: None,
+            leaked: false,
+            word,
+            named: 0,
+            mutex: None,
+            steps,
+            turns,
+            refused_alone: false,
+            upgraded_after_sharing: false,
+        }]
     }
 
     fn actions(&self, _: &State, actions: &mut Vec<Action>) {
+        actions.push(Action::Revoke);
         actions.extend((0..THREADS).flat_map(|t| [Action::Step(t), Action::Upgrade(t), Action::Leave(t)]));
     }
 
@@ -199,6 +281,7 @@ impl Model for Setup {
         let mut s = state.clone();
         match action {
             Action::Step(t) => self.step(&mut s, t)?,
+            Action::Revoke => self.revoke(&mut s)?,
             Action::Upgrade(t) | Action::Leave(t) if s.steps[t] != Step::Shares => return None,
             Action::Upgrade(t) => s.steps[t] = Step::Upgrade,
             Action::Leave(t) => s.steps[t] = Step::Leave,
@@ -213,7 +296,8 @@ impl Model for Setup {
                 holders <= 1 || !s.steps.contains(&Step::Writes)
             }),
             Property::always("nothing is left behind", |_, s: &State| {
-                s.steps.iter().any(|step| *step != Step::Idle) || s.word == Word::FREE && s.named == 0
+                let is_at_rest = s.steps.iter().all(|step| *step == Step::Idle) && s.is_settled();
+                !is_at_rest || s.word == Word::FREE && s.named == 0
             }),
             Property::always("who is alone becomes the writer", |_, s: &State| !s.refused_alone),
             Property::sometimes("a name that was shared becomes the writer's", |_, s: &State| s.upgraded_after_sharing),
@@ -240,7 +324,13 @@ fn sharers_search_complete_holds() {
 
 #[test]
 fn sharers_faults_each_noticed() {
-    let faults = [Fault::TrustsTheMark, Fault::CountsNobody, Fault::KeepsTheCount, Fault::UpgradesUnlocked];
+    let faults = [
+        Fault::TrustsTheMark,
+        Fault::CountsNobody,
+        Fault::KeepsTheCount,
+        Fault::UpgradesUnlocked,
+        Fault::RemovesJoined,
+    ];
     for fault in faults {
         let broken = search(Some(fault)).expect_err("a fault");
         println!("{fault:?}: {}", broken.split(':').next().unwrap_or_default());

@@ -8,9 +8,15 @@ use crate::word::{MemberId, Place, Word};
 
 /// Takes the member's name out of the word with `remove`, gives the turn on if the word needs it, and signals.
 fn leave(region: &Region, slot: u32, me: MemberId, remove: impl Fn(Word) -> Word) {
+    let left = leave_if(region, slot, me, |word| Some(remove(word)));
+    debug_assert!(left, "it always can");
+}
+
+/// The same, unless `remove` refuses; says whether it did.
+fn leave_if(region: &Region, slot: u32, me: MemberId, remove: impl Fn(Word) -> Option<Word>) -> bool {
     loop {
         let seen = load(region, slot);
-        let without = remove(seen);
+        let Some(without) = remove(seen) else { return false };
         let (wanted, turn) = if without.needs_turn() {
             let choice = choose(region, slot, me, None);
             (without.with_turn(choice), Turn::of(choice))
@@ -24,8 +30,17 @@ fn leave(region: &Region, slot: u32, me: MemberId, remove: impl Fn(Word) -> Word
             // It may wait for this reader to leave.
             ring(region, writer, slot);
         }
-        return settle(region, slot, turn);
+        settle(region, slot, turn);
+        return true;
     }
+}
+
+/// Ends the shared hold of another member's thread.
+///
+/// Says whether it did: not if several threads share the name.
+#[must_use]
+pub(crate) fn remove_reader(region: &Region, slot: u32, member: MemberId) -> bool {
+    leave_if(region, slot, member, |word| word.without_lone_reader(member))
 }
 
 /// Ends an exclusive hold, or gives up draining.

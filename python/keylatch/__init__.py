@@ -37,6 +37,7 @@ from ._exceptions import (
 from ._keylatch import Acquire, Guard, Owner, Session, SharedGuard, __version__
 from ._manager import AcquireMany, Batch, LockManager
 from ._named import NamedLockManager
+from ._pinned import PinnedKey
 from ._report import LockReport
 from ._shared import AcquireShared, SharedTable
 from ._types import (
@@ -100,6 +101,7 @@ __all__ = [
     "NamedLockManager",
     "NotHeld",
     "Owner",
+    "PinnedKey",
     "Session",
     "ShardMetrics",
     "SharedFigures",

@@ -355,6 +355,11 @@ def rows(others: Others) -> list[Row]:
             {"keylatch": with_batches(locks, keys[:16]), "16 single locks": with_keys(locks.lock, keys[:16])},
             {"16 single locks": 1.2},
         ),
+        Row(
+            "with block of a pinned key",
+            {"keylatch": with_lock(LockManager().key("cat.jpg")), "threading.Lock": with_lock(threading.Lock())},
+            {"threading.Lock": 0.7},
+        ),
         Row("try in vain", {"keylatch": try_key(held.try_lock), "threading.Lock": try_lock(held_mutex)}),
         Row(
             "two threads, one key",

@@ -78,15 +78,7 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
 pub(crate) fn add_methods(class: &Bound<'_, PyAny>) -> PyResult<()> {
     // Kept for good.
     SHARED.store(PyString::intern(class.py(), "shared").into_ptr(), Ordering::Relaxed);
-    for (position, name) in ["lock", "try_lock", "alock"].into_iter().enumerate() {
-        let definition = METHODS.as_pointer().cast::<ffi::PyMethodDef>();
-        // SAFETY: one of the entries of a table that is never changed.
-        let method = unsafe { ffi::PyDescr_NewMethod(class.as_ptr().cast(), definition.add(position)) };
-        // SAFETY: a new reference, or null with an exception.
-        let method = unsafe { Bound::from_owned_ptr_or_err(class.py(), method)? };
-        class.setattr(name, method)?;
-    }
-    Ok(())
+    raw::add_methods(class, METHODS.as_pointer().cast(), &["lock", "try_lock", "alock"])
 }
 
 /// Asks for a lock, without waiting. What is pending is in line, and told of news when it is polled again.

@@ -27,6 +27,7 @@ mod manager;
 mod numbers;
 mod owner;
 mod pending;
+mod pinned;
 mod raw;
 mod request;
 mod session;
@@ -66,6 +67,8 @@ mod _keylatch {
     #[pymodule_export]
     use super::pending::Pending;
     #[pymodule_export]
+    use super::pinned::PinnedKey;
+    #[pymodule_export]
     use super::session::Session;
     #[pymodule_export]
     use super::shared::FileLock;
@@ -89,6 +92,7 @@ mod _keylatch {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         guard::add_type(module)?;
         awaitable::add_types(module)?;
-        acquire::add_methods(&module.getattr("LockManager")?)
+        acquire::add_methods(&module.getattr("LockManager")?)?;
+        pinned::add_methods(&module.getattr("PinnedKey")?)
     }
 }

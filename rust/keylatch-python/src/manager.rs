@@ -59,7 +59,7 @@ impl LockManager {
     }
 
     /// The locks, unless they are a parent's: then nothing that its threads may have left in between is touched.
-    fn own_locks(&self, py: Python<'_>) -> PyResult<&FastObjectLockManager> {
+    pub(crate) fn own_locks(&self, py: Python<'_>) -> PyResult<&FastObjectLockManager> {
         self.process.check(py).map(|()| &self.locks)
     }
 }

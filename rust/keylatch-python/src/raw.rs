@@ -195,3 +195,15 @@ pub(crate) unsafe fn deallocate_collected(object: *mut ffi::PyObject) {
         ffi::Py_DECREF(kind.cast());
     }
 }
+
+/// Adds methods of a table that is never changed to a class.
+pub(crate) fn add_methods(class: &Bound<'_, PyAny>, table: *mut ffi::PyMethodDef, names: &[&str]) -> PyResult<()> {
+    for (position, name) in names.iter().enumerate() {
+        // SAFETY: one of the entries of a table that is never changed; there is one for each name.
+        let method = unsafe { ffi::PyDescr_NewMethod(class.as_ptr().cast(), table.add(position)) };
+        // SAFETY: a new reference, or null with an exception.
+        let method = unsafe { Bound::from_owned_ptr_or_err(class.py(), method)? };
+        class.setattr(*name, method)?;
+    }
+    Ok(())
+}

@@ -27,7 +27,8 @@ const FEATURES: &[&str] = &["sessions", "leases", "listing", "request_ids", "loc
 /// How names begin of those that state figures and answers without a wait.
 ///
 /// A wait for the tier's answer is a wait.
-const COUNT_WAITS: &[&str] = &["an_idle_manager_is_healthy", "figures_count", "granted_", "openmetrics_text"];
+const COUNT_WAITS: &[&str] =
+    &["an_idle_manager_is_healthy", "event_of_a_slow_wait", "figures_count", "granted_", "openmetrics_text"];
 
 #[test]
 fn every_scenario_by_queue() {

@@ -17,7 +17,12 @@ pub(crate) struct Holder {
 impl Holder {
     /// Starts it, and returns when it holds the lock.
     pub(crate) fn start(endpoints: &[String]) -> Self {
-        let mut process = Command::new(std::env::current_exe().expect("this program"))
+        Self::start_by(Command::new(std::env::current_exe().expect("this program")), endpoints)
+    }
+
+    /// The same by a command that gets the program's arguments.
+    pub(crate) fn start_by(mut command: Command, endpoints: &[String]) -> Self {
+        let mut process = command
             .args(["--exact", "child::child_holds", "--nocapture", "--include-ignored"])
             .env(ENDPOINTS, endpoints.join(","))
             .stdin(Stdio::null())

@@ -246,8 +246,16 @@ impl Cluster {
     }
 
     /// Stops a node with SIGSTOP: its connections stay open and say nothing.
+    ///
+    /// Returns when all its threads have stopped: until one of them takes the signal, the others go on.
     pub(crate) fn pause(&self, at: usize) {
         self.signal(at, libc::SIGSTOP);
+        let process = self.nodes[at].process.as_ref().expect("the node runs");
+        let process = process.id().try_into().expect("a process number");
+        let mut status = 0;
+        // SAFETY: the process is our child, and the status a local.
+        assert_eq!(unsafe { libc::waitpid(process, &mut status, libc::WUNTRACED) }, process);
+        assert!(libc::WIFSTOPPED(status), "the node ended");
     }
 
     /// Lets a stopped node go on.

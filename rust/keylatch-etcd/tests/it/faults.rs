@@ -152,6 +152,26 @@ fn process_killed_frees_lock_by_ttl() {
     assert!(write(&locks).is_valid());
     drop(holder);
     stopped_process_finds_lock_lost(cluster, &locks);
+    process_in_other_time_excludes(cluster, &locks);
+}
+
+/// A process whose clocks show another time since the start.
+fn process_in_other_time_excludes(cluster: &Cluster, locks: &EtcdLocks) {
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--time", "--boottime", "864000", "--monotonic", "864000"]);
+    let is_permitted = command.arg("true").status().is_ok_and(|status| status.success());
+    if !is_permitted {
+        println!("SKIPPED: only root gets a time namespace");
+        return;
+    }
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--time", "--fork", "--kill-child", "--boottime", "864000", "--monotonic", "864000"]);
+    command.arg(std::env::current_exe().expect("this program"));
+    let mut holder = Holder::start_by(command, &cluster.endpoints());
+    assert!(matches!(locks.lock(LockRequest::write(KEY)).now(), Err(EtcdError::WouldBlock { .. })));
+    locks.revoke(KEY).expect("revoked");
+    holder.wait_for("lost");
+    assert!(write(locks).is_valid());
 }
 
 /// The namespace of the second process is one, so both cases are one test.

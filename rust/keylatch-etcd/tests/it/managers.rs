@@ -121,3 +121,32 @@ fn managers_exclude_under_random_load() {
     });
     assert!(holds.load(Ordering::Relaxed) > 300);
 }
+
+/// Those of one process are one entry in etcd, however many they are.
+#[test]
+fn ten_thousand_wait_for_one_key() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let managers = [0, 1].map(|_| manager(cluster, "crowd", 60));
+    let held = managers[0].lock(write("x")).blocking().expect("the lock");
+    let (inside, done) = (AtomicI32::new(0), AtomicU64::new(0));
+    let wait = async |manager: &FastObjectLockManager| {
+        let guard = manager.lock(write("x")).await.expect("the lock");
+        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two hold");
+        inside.fetch_sub(1, Ordering::SeqCst);
+        done.fetch_add(1, Ordering::SeqCst);
+        drop(guard);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let waits = (0..10_000).map(|number| wait(&managers[number % 2]));
+        let all = futures_util::future::join_all(waits);
+        let release = async {
+            // All stand in line by now: each future was polled before this one.
+            let entries = etcdctl(cluster, &["get", "--prefix", "--keys-only", "keylatch/1/crowd/q/"]);
+            assert!(entries.matches("q/").count() <= 2, "{entries}");
+            drop(held);
+        };
+        futures_util::future::join(all, release).await;
+    });
+    assert_eq!(done.load(Ordering::SeqCst), 10_000);
+}

@@ -1,5 +1,7 @@
 //! The manager: the verbs.
 
+mod inspection;
+
 use crate::config::LockConfig;
 use crate::engine::lease::nanos_of;
 use crate::engine::{Core, batch};

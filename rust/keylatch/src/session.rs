@@ -2,6 +2,7 @@
 
 use crate::error::LockError;
 use crate::hold::{Asked, Begun, Grant, OwnerRef, SessionRef, SessionState, Turn};
+use crate::inspect::ChainStart;
 use crate::manager::FastObjectLockManager;
 use crate::request::LockRequest;
 use crate::sync::fault::fault;
@@ -154,6 +155,12 @@ impl<'a> From<&'a Session> for OwnerRef<'a> {
             Some(state) => Self::Session(SessionRef::new(state, session.manager.core().identity())),
             None => Self::Named(""),
         }
+    }
+}
+
+impl<'a> From<&'a Session> for ChainStart<'a> {
+    fn from(session: &'a Session) -> Self {
+        Self::Owner(session.into())
     }
 }
 

@@ -5,8 +5,6 @@ use crate::engine::Core;
 use crate::hold::{Owner, OwnerRef};
 use crate::key::{KeyRef, ObjectKey};
 use crate::listed::{HolderInfo, WaiterInfo};
-use crate::manager::FastObjectLockManager;
-use crate::session::Session;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 
@@ -72,12 +70,6 @@ impl<'a> From<&'a String> for ChainStart<'a> {
 impl From<Owner> for ChainStart<'_> {
     fn from(owner: Owner) -> Self {
         Self::Owner(owner.into())
-    }
-}
-
-impl<'a> From<&'a Session> for ChainStart<'a> {
-    fn from(session: &'a Session) -> Self {
-        Self::Owner(session.into())
     }
 }
 
@@ -243,36 +235,5 @@ impl Core {
     fn waits_of_holder(&self, number: u32) -> Vec<(u32, WaiterInfo)> {
         let waits = self.sessions.get(number).map(|session| session.waits()).unwrap_or_default();
         waits.into_iter().filter_map(|waiter| Some((number, self.wait_of(waiter, number)?))).collect()
-    }
-}
-
-impl FastObjectLockManager {
-    /// Who waits for whom: from whatever an owner waits for, or from a key, to its holders, to what those wait for, down
-    /// to the ones who run.
-    ///
-    /// A holder is followed if it is a session, which is one thread of control. A label says whose a request is, and many
-    /// requests may have the same: with one that holds, the chain ends.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), keylatch::LockError> {
-    /// use keylatch::{FastObjectLockManager, LockRequest};
-    /// let locks = FastObjectLockManager::new();
-    /// let (first, second) = (locks.session("txn-1"), locks.session("txn-2"));
-    /// let queue = locks.completion_queue().expect("a descriptor");
-    /// let write = |key, session| LockRequest::write(("accounts", key)).owner(session);
-    /// let _alice = locks.lock(write("alice", &first)).blocking()?;
-    /// let _bob = locks.lock(write("bob", &second)).blocking()?;
-    /// let waiting = locks.lock(write("alice", &second)).with_queue(&queue, 1)?;
-    ///
-    /// let chain = locks.blocking_chain(("accounts", "bob"));
-    /// assert_eq!(chain.links[1].key.object(), b"alice"); // which the holder of bob waits for
-    /// assert_eq!(&*chain.running[0].owner, "txn-1");
-    /// assert_eq!(locks.blocking_chain(&second).links.len(), 1);
-    /// println!("{chain}");
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn blocking_chain<'a>(&self, start: impl Into<ChainStart<'a>>) -> BlockingChain {
-        self.core().blocking_chain(start.into())
     }
 }

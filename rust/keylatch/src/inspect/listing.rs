@@ -5,7 +5,6 @@ use crate::engine::{Core, lock_delay::Kept};
 use crate::hold::{Held, Record, SESSION};
 use crate::key::{KeyRef, ObjectKey};
 use crate::listed::{HolderInfo, WaiterInfo};
-use crate::manager::FastObjectLockManager;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::Entry;
@@ -340,46 +339,5 @@ impl Core {
         let (key, line) = self.line_at(waiter.entry.load(Ordering::Relaxed))?;
         let place = line.iter().position(|seen| seen.index == index && seen.owner == owner)?;
         self.wait_in(&key, place, &line[place], &Filter::new())
-    }
-}
-
-impl FastObjectLockManager {
-    /// Who holds what: all holds that the filter lets pass, in no particular order.
-    ///
-    /// Nothing is stopped for it, however many there are: whoever holds a lock from before the call to after it is listed
-    /// exactly once, and whoever is listed held it at some moment of the call.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), keylatch::LockError> {
-    /// use keylatch::{FastObjectLockManager, Filter};
-    /// let locks = FastObjectLockManager::new();
-    /// let node = locks.owner_with_source("node-7", "replicator");
-    /// let guard = locks.acquire_write_lock_blocking("photos", "cat.jpg", node)?;
-    /// let holders = locks.holders(&Filter::new().owner("node-7"));
-    /// assert_eq!((holders[0].key.object(), holders[0].source), (&b"cat.jpg"[..], "replicator"));
-    /// assert_eq!(holders[0].fence, Some(guard.fence()));
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn holders(&self, filter: &Filter) -> Vec<HolderInfo> {
-        self.core().list_holders(filter)
-    }
-
-    /// Who waits for what: all requests in line that the filter lets pass, line by line, from the front.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), keylatch::LockError> {
-    /// use keylatch::{FastObjectLockManager, Filter, LockRequest};
-    /// let locks = FastObjectLockManager::new();
-    /// let guard = locks.acquire_write_lock_blocking("photos", "cat.jpg", "indexer")?;
-    /// let queue = locks.completion_queue().expect("a descriptor");
-    /// let waiting = locks.lock(LockRequest::read(("photos", "cat.jpg")).owner("viewer")).with_queue(&queue, 1)?;
-    /// let waiters = locks.waiters(&Filter::new().bucket("photos"));
-    /// assert_eq!((&*waiters[0].owner, waiters[0].position), ("viewer", 1));
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn waiters(&self, filter: &Filter) -> Vec<WaiterInfo> {
-        self.core().list_waiters(filter)
     }
 }

@@ -31,7 +31,6 @@ use crate::engine::looking::is_session;
 use crate::hold::{Grant, OwnerRef, SessionState, Taken};
 use crate::key::{KeyRef, ObjectKey};
 use crate::listed::LockOrderReport;
-use crate::manager::FastObjectLockManager;
 use crate::mode::Mode;
 use crate::observe::Event;
 use crate::request::BatchLockRequest;
@@ -179,47 +178,10 @@ impl Core {
             self.announce(&Event::LockOrder(report));
         }
     }
-}
 
-impl Memory {
-    fn remember(&mut self, reports: &[LockOrderReport]) {
-        self.reported += reports.len() as u64;
-        self.reports.extend(reports.iter().cloned());
-        let too_many = self.reports.len().saturating_sub(REMEMBERED);
-        self.reports.drain(..too_many);
-    }
-}
-
-impl FastObjectLockManager {
-    /// What the lock-order lint has found: nothing, unless [`LockConfig::lock_order_lint`] is set.
-    ///
-    /// ```
-    /// use keylatch::{FastObjectLockManager, LockConfig, LockRequest};
-    /// # fn main() -> Result<(), keylatch::LockError> {
-    /// let locks = FastObjectLockManager::with_config(LockConfig { lock_order_lint: true, ..LockConfig::default() })?;
-    /// let (mover, indexer) = (locks.session("mover"), locks.session("indexer"));
-    /// let write = |object, session| locks.lock(LockRequest::write(("photos", object)).owner(session)).blocking();
-    /// {
-    ///     let _cat = write("cat.jpg", &mover)?;
-    ///     let _dog = write("dog.jpg", &mover)?;
-    /// }
-    /// {
-    ///     // Later, the other way round. Nobody waits for anybody, this time.
-    ///     let _dog = write("dog.jpg", &indexer)?;
-    ///     let _cat = write("cat.jpg", &indexer)?;
-    /// }
-    /// let found = locks.lock_order_reports();
-    /// assert_eq!(
-    ///     found.reports[0].to_string(),
-    ///     "orders that go round: indexer held photos/dog.jpg (exclusive) and asked for photos/cat.jpg (exclusive); \
-    ///      mover held photos/cat.jpg (exclusive) and asked for photos/dog.jpg (exclusive)",
-    /// );
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn lock_order_reports(&self) -> LockOrderReports {
-        let core = self.core();
-        let Some(orders) = core.orders.as_ref().filter(|_| !core.is_forked()) else {
+    /// Returns what the lint has found so far.
+    pub(crate) fn lock_order_reports(&self) -> LockOrderReports {
+        let Some(orders) = self.orders.as_ref().filter(|_| !self.is_forked()) else {
             return LockOrderReports::default();
         };
         let memory = orders.0.lock();
@@ -229,5 +191,14 @@ impl FastObjectLockManager {
             orders: memory.graph.len(),
             forgotten: memory.graph.forgotten(),
         }
+    }
+}
+
+impl Memory {
+    fn remember(&mut self, reports: &[LockOrderReport]) {
+        self.reported += reports.len() as u64;
+        self.reports.extend(reports.iter().cloned());
+        let too_many = self.reports.len().saturating_sub(REMEMBERED);
+        self.reports.drain(..too_many);
     }
 }

@@ -4,7 +4,6 @@ use super::Filter;
 use crate::engine::Core;
 use crate::key::ObjectKey;
 use crate::listed::HolderInfo;
-use crate::manager::FastObjectLockManager;
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ struct Line {
 }
 
 impl Core {
-    fn oldest(&self, count: usize) -> Vec<TopKey> {
+    pub(crate) fn oldest(&self, count: usize) -> Vec<TopKey> {
         let mut oldest: Vec<HolderInfo> = Vec::new();
         let keep_oldest = |holds: &mut Vec<HolderInfo>| {
             holds.sort_by_key(|hold| Reverse(hold.held_for));
@@ -63,7 +62,7 @@ impl Core {
             .collect()
     }
 
-    fn most_waited_for(&self, count: usize) -> Vec<TopKey> {
+    pub(crate) fn most_waited_for(&self, count: usize) -> Vec<TopKey> {
         let mut lines = Vec::new();
         self.for_each_line(&Filter::new(), |key, waits| lines.push(Line::of(key, waits)));
         lines.sort_by_key(|line| (Reverse(line.waiters), line.since));
@@ -89,30 +88,5 @@ impl Line {
     fn of(key: &ObjectKey, waits: &[super::listing::InLine]) -> Self {
         let since = waits.iter().map(|wait| wait.since).min().unwrap_or_default();
         Self { key: key.clone(), waiters: waits.len(), since }
-    }
-}
-
-impl FastObjectLockManager {
-    /// What stands out most, at most so many of it: the oldest holds, or the keys that most wait for.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), keylatch::LockError> {
-    /// use keylatch::{FastObjectLockManager, LockRequest, TopBy};
-    /// let locks = FastObjectLockManager::new();
-    /// let _cat = locks.acquire_write_lock_blocking("photos", "cat.jpg", "indexer")?;
-    /// let _dog = locks.acquire_write_lock_blocking("photos", "dog.jpg", "indexer")?;
-    /// let queue = locks.completion_queue().expect("a descriptor");
-    /// let waiting = locks.lock(LockRequest::read(("photos", "dog.jpg")).owner("viewer")).with_queue(&queue, 1)?;
-    /// let hot = locks.top(10, TopBy::Waiters);
-    /// assert_eq!((hot.len(), hot[0].key.object(), hot[0].waiters), (1, &b"dog.jpg"[..], 1));
-    /// assert_eq!(&*hot[0].holder.as_ref().unwrap().owner, "indexer");
-    /// # Ok(()) }
-    /// ```
-    #[must_use]
-    pub fn top(&self, count: usize, by: TopBy) -> Vec<TopKey> {
-        match by {
-            TopBy::Age => self.core().oldest(count),
-            TopBy::Waiters => self.core().most_waited_for(count),
-        }
     }
 }

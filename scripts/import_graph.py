@@ -28,6 +28,7 @@ ORDER = [
     {"sync"},
     {"memory"},
     {"table", "hold", "holds", "wait", "waits"},
+    {"measure", "events"},
     {"engine"},
     {"inspect", "introspect", "observe"},
     {"manager", "grants", "guard", "pending", "pinned", "session", "subscription", "claim", "backend"},

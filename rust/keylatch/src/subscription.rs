@@ -2,7 +2,7 @@
 
 use crate::engine::Core;
 use crate::error::LockError;
-use crate::observe::{Event, EventOptions, Inbox, Outlet};
+use crate::events::{Event, EventOptions, Inbox, Outlet};
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -3,6 +3,7 @@
 use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
+use crate::events::{Audience, Event, EventOptions, Inbox, Outlet};
 use crate::grant::MAX_RECORDS;
 use crate::hold::{
     FirstState, Grant, Held, Label, Leases, NotedHold, OwnerRef, Owners, Record, SESSION, SessionState, Sessions,
@@ -11,9 +12,9 @@ use crate::hold::{
 use crate::inspect::deadlock::Deadlocks;
 use crate::inspect::lock_order::LockOrders;
 use crate::key::KeyRef;
+use crate::measure::{Adaptive, Tally};
 use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
-use crate::observe::{Adaptive, Audience, Event, EventOptions, Inbox, Outlet, Tally};
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::fault::fault;

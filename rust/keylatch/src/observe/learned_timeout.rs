@@ -1,8 +1,8 @@
 //! The learned timeout of a manager, for locks that belong to none.
 
-use super::adaptive::{Adaptive, AdaptiveState};
 use crate::config::AdaptiveTimeout;
 use crate::error::LockError;
+use crate::measure::{Adaptive, AdaptiveState};
 use crate::sync::Clock;
 use std::time::Duration;
 

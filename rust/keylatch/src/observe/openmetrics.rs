@@ -230,7 +230,7 @@ mod tests {
         shard.wait_histogram.buckets[last] = 1;
         let (floor, ceiling) = (Duration::from_millis(10), Duration::from_secs(30));
         let policy = crate::AdaptiveTimeout { floor, ceiling, ..Default::default() };
-        let adaptive = crate::observe::Adaptive::new(policy, Some(Duration::from_millis(2500))).state(1);
+        let adaptive = crate::measure::Adaptive::new(policy, Some(Duration::from_millis(2500))).state(1);
         let figures = LockMetrics::from_shards(vec![shard], Duration::from_secs(90), 4096);
         LockMetrics { adaptive: Some(adaptive), ..figures }
     }

@@ -1,9 +1,9 @@
 //! Listings against everything that moves under them, and subscribers who come and go.
 
 use super::*;
+use crate::events::{EventOptions, Outlet};
 use crate::inspect::Filter;
 use crate::listed::HolderInfo;
-use crate::observe::{EventOptions, Outlet};
 
 /// Takes a key with a priority that tells which key it was.
 fn marked(key: usize, mode: Mode) -> LockRequest<'static> {

@@ -4,6 +4,8 @@
 
 #[path = "it/steps/mod.rs"]
 mod steps;
+#[path = "tier_hub/mod.rs"]
+mod tier_hub;
 
 use keylatch::{
     AdaptiveTimeout, BatchLockRequest, BatchMode, EventOptions, Fairness, FastObjectLockManager, Filter, LockConfig,
@@ -406,4 +408,30 @@ fn what_waits_in_the_parent_is_over_in_the_child() {
     }
     drop((held, other, reader, events));
     assert_at_rest(&locks);
+}
+
+/// The child neither calls the parent's tier nor waits for it.
+#[test]
+fn tier_stays_with_its_parent() {
+    let hub = tier_hub::Hub::new(tier_hub::Weather::calm());
+    let tier = hub.process();
+    let locks = FastObjectLockManager::with_tier(LockConfig::default(), tier).unwrap();
+    let held = locks.lock(LockRequest::write(("b", "held"))).blocking().unwrap();
+    drop(locks.lock(LockRequest::write(("b", "kept"))).blocking().unwrap());
+    let permits = hub.in_use();
+    in_a_child(|asks| {
+        ask!(
+            asks,
+            is_forked(locks.lock(LockRequest::write(("b", "kept"))).try_now()),
+            is_forked(locks.lock(LockRequest::read(("b", "new"))).blocking()),
+            is_forked(locks.lock(LockRequest::write(("b", "held"))).blocking()),
+            !held.is_valid() || is_forked(locks.lock(LockRequest::read(("b", "held"))).try_now()),
+        );
+        locks.close();
+        true
+    });
+    assert_eq!(hub.in_use(), permits);
+    drop(held);
+    drop(locks.lock(LockRequest::write(("b", "held"))).blocking().unwrap());
+    hub.stop();
 }

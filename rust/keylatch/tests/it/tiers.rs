@@ -1,6 +1,7 @@
 //! Managers that share their keys through a tier, as processes would.
 
 use crate::tier_hub::{Hub, HubTier, Weather};
+use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId, Term, Tier, TierError, TierErrorKind, TierEvents};
 use keylatch::{BatchLockRequest, Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Lost, Mode};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -206,7 +207,6 @@ fn full_table_gives_idle_permits_back() {
 #[test]
 fn revoked_permit_ends_the_hold() {
     both(|_, [one, two], [_, tier]| {
-        use keylatch::tier::Tier;
         let held = one.lock(WRITE()).blocking().unwrap();
         let number = one.lock(LockRequest::read(("b", "number"))).grant_blocking().unwrap();
         let (send, lost) = std::sync::mpsc::channel();
@@ -285,6 +285,55 @@ fn fence_of_a_lock_delay_is_of_the_permit() {
         }
     }
     hub.stop();
+}
+
+/// Grants everything, after processes that died, or cannot be reached at all.
+#[derive(Debug)]
+struct Alone {
+    reachable: bool,
+    detached: AtomicU64,
+}
+
+impl Tier for Alone {
+    fn attach(&self, _: Arc<dyn TierEvents>) -> Result<Term, TierError> {
+        let refusal = || TierError::new(TierErrorKind::NotPermitted, "the door is shut", "knock");
+        if self.reachable { Ok(Term(0)) } else { Err(refusal()) }
+    }
+    fn ask(&self, _: &[Ask<'_>], _: Effort, answers: &mut [Answer]) {
+        let fences = Fences { first: 1, count: 1000 };
+        answers.fill(Answer::Granted { fences, previous_died: true });
+    }
+    fn withdraw(&self, _: PermitId) {}
+    fn give_back(&self, _: PermitId) {}
+    fn downgrade(&self, _: PermitId) {}
+    fn upgrade(&self, _: PermitId, _: Term, _: Effort) -> Answer {
+        Answer::Busy
+    }
+    fn detach(&self) {
+        self.detached.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn death_is_known_to_the_next_holder_alone() {
+    let tier = Arc::new(Alone { reachable: true, detached: AtomicU64::new(0) });
+    let locks = FastObjectLockManager::with_tier(LockConfig::default(), tier.clone()).unwrap();
+    let died: Vec<_> =
+        (0..3).map(|_| locks.lock(WRITE()).blocking().unwrap()).map(|held| held.previous_holder_died()).collect();
+    assert_eq!(died, [true, false, false], "the permit is asked for once");
+    let other = locks.lock(LockRequest::write(("b", "other"))).try_now().unwrap();
+    assert!(other.previous_holder_died());
+    drop(other);
+    drop(locks);
+    assert_eq!(tier.detached.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn tier_that_refuses_makes_no_manager() {
+    let tier = Arc::new(Alone { reachable: false, detached: AtomicU64::new(0) });
+    let refused = FastObjectLockManager::with_tier(LockConfig::default(), tier.clone()).unwrap_err();
+    assert!(refused.to_string().contains("the door is shut; knock"), "{refused}");
+    assert_eq!(tier.detached.load(Ordering::SeqCst), 1, "what it has begun ends");
 }
 
 #[test]

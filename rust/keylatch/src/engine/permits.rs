@@ -284,13 +284,15 @@ impl Core {
         let waits_alone = first.is_some_and(|first| first.tries || first.upgrades);
         match outcome {
             Outcome::Nothing => Vec::new(),
-            Outcome::Granted(fences) => {
+            Outcome::Granted { fences, anew } => {
                 // Barred, and no thread holds it exclusively: the next exclusive hold gets the first number.
                 if fences.first > 0 {
                     entry.set_fence(fences.first - 1);
                 }
                 tiered.set_fences(index, fences);
-                tiered.keep(index, id);
+                if anew {
+                    tiered.keep(index, id);
+                }
                 Vec::new()
             }
             Outcome::Busy if tries => self.refuse_first(shard, entry, None).into_iter().collect(),

@@ -154,7 +154,9 @@ pub(crate) enum Outcome {
     /// It was out of date, or the queue goes on waiting.
     Nothing,
     /// The permit is there, with these fences.
-    Granted(Fences),
+    ///
+    /// `anew` if it was asked for, not upgraded.
+    Granted { fences: Fences, anew: bool },
     /// Requests that do not wait are refused.
     Busy,
     /// The first waiter, which upgrades, is refused.
@@ -396,10 +398,12 @@ impl Permit {
         }
         match (self.state, answer) {
             (State::Asking(mode) | State::Withdrawing(mode), Answer::Granted { fences, previous_died }) => {
-                self.granted(mode, fences, previous_died, now)
+                self.granted(mode, previous_died, now);
+                Outcome::Granted { fences, anew: true }
             }
             (State::Upgrading | State::Relenting, Answer::Granted { fences, previous_died }) => {
-                self.granted(Mode::Exclusive, fences, previous_died, now)
+                self.granted(Mode::Exclusive, previous_died, now);
+                Outcome::Granted { fences, anew: false }
             }
             (State::Asking(_) | State::Withdrawing(_), Answer::Busy | Answer::UpgradeConflict) => {
                 self.state = State::None;
@@ -422,7 +426,7 @@ impl Permit {
         }
     }
 
-    fn granted(&mut self, mode: Mode, fences: Fences, previous_died: bool, now: u64) -> Outcome {
+    fn granted(&mut self, mode: Mode, previous_died: bool, now: u64) {
         match mode {
             Mode::Shared => self.shares(),
             Mode::Exclusive => self.state = State::Have(mode),
@@ -433,7 +437,6 @@ impl Permit {
         self.died |= previous_died;
         // One that came before the grant counts from now.
         self.recalled = self.recalled.map(|(wanted, _)| (wanted, now));
-        Outcome::Granted(fences)
     }
 
     fn failed(&mut self, error: TierError, renewals: u64) -> Outcome {
@@ -559,12 +562,29 @@ mod tests {
     #[test]
     fn loss_after_its_end_changes_nothing() {
         let mut permit = asked();
-        assert_eq!(permit.answered(id(2), granted(9), 0, 0), Outcome::Granted(Fences { first: 1, count: 9 }));
+        let fences = Fences { first: 1, count: 9 };
+        assert_eq!(permit.answered(id(2), granted(9), 0, 0), Outcome::Granted { fences, anew: true });
         permit.dismiss(0);
         assert_eq!(permit.next_call(&view(None), || id(3)), Some(Call::GiveBack(id(2))));
         assert!(!permit.lose(id(2)) && !permit.lose(id(1)));
         permit.called();
         assert!(permit.is_over());
+    }
+
+    #[test]
+    fn upgrade_brings_no_permit_anew() {
+        let mut permit = asked();
+        assert!(matches!(permit.answered(id(2), granted(1), 0, 0), Outcome::Granted { anew: true, .. }));
+        for _ in 0..3 {
+            // Its only fence is used, so it goes down and up again.
+            permit.note_fence(true);
+            let rises = View { free: false, ..view(Some(First { upgrades: true, alone: true, ..writer() })) };
+            assert_eq!(permit.next_call(&rises, || id(3)), Some(Call::Downgrade(id(2))));
+            permit.called();
+            assert!(matches!(permit.next_call(&rises, || id(3)), Some(Call::Upgrade { .. })));
+            permit.called();
+            assert!(matches!(permit.answered(id(2), granted(1), 0, 0), Outcome::Granted { anew: false, .. }));
+        }
     }
 
     #[test]

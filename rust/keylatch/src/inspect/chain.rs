@@ -93,7 +93,7 @@ pub struct ChainLink {
     pub after: Option<usize>,
 }
 
-/// Who waits for whom; made by [`FastObjectLockManager::blocking_chain`].
+/// Who waits for whom; made by [`FastObjectLockManager::blocking_chain`](crate::FastObjectLockManager::blocking_chain).
 ///
 /// It prints itself for people, a line for each link.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -43,7 +43,7 @@ const MOST_HELD: usize = 16;
 /// Reports that are kept.
 const REMEMBERED: usize = 64;
 
-/// What the lint has found; made by [`FastObjectLockManager::lock_order_reports`].
+/// What the lint has found; made by [`FastObjectLockManager::lock_order_reports`](crate::FastObjectLockManager::lock_order_reports).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockOrderReports {

@@ -7,7 +7,7 @@ use crate::listed::HolderInfo;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-/// What [`FastObjectLockManager::top`] looks for.
+/// What [`FastObjectLockManager::top`](crate::FastObjectLockManager::top) looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopBy {
     /// The locks that have been held for longest. As with [`Filter::older_than`], ages count from the first look at a hold.

@@ -65,6 +65,9 @@ class PinnedKey(_keylatch.PinnedKey):
         return f"<keylatch.PinnedKey {self.key!r}>"
 
 
+PinnedKey.__module__ = "keylatch"
+
+
 class PinnedBlock:
     """What PinnedKey.exclusive() and shared() return: one block, with `with` or `async with`."""
 

@@ -229,7 +229,9 @@ impl Resolved {
         let given = |name| Some(self.text(name)).filter(|text| !text.is_empty());
         match self.text("tier") {
             "none" => {
-                return match ["etcd-endpoints", "etcd-user", "etcd-ca"].into_iter().find(|name| given(name).is_some()) {
+                let names =
+                    ["etcd-endpoints", "etcd-user", "etcd-password-file", "etcd-ca", "etcd-certificate", "etcd-key"];
+                return match names.into_iter().find(|name| given(name).is_some()) {
                     Some(name) => Err(format!("{name} is given, and tier is \"none\"; give --tier etcd, too")),
                     None => Ok(None),
                 };
@@ -362,6 +364,7 @@ mod tests {
             (vec!["--tier", "redis"], "none or etcd"),
             (vec!["--tier", "etcd"], "give --etcd-endpoints"),
             (vec!["--etcd-endpoints", "http://a:1"], "give --tier etcd"),
+            (vec!["--etcd-key", "key.pem"], "give --tier etcd"),
             (vec!["--tier", "etcd", "--etcd-endpoints", "http://a:1", "--etcd-user", "u"], "go together"),
             (vec!["--tier", "etcd", "--etcd-endpoints", "http://a:1", "--etcd-key", "k"], "go together"),
             (vec!["--min-ttl-ms", "9", "--max-ttl-ms", "8"], "more than"),

@@ -85,7 +85,8 @@ impl Machine {
         } else {
             items.iter().for_each(|item| self.table.leave(&item.key, place));
             self.waiting -= 1;
-            self.refuse(now, key, ask.wait)?;
+            let wait = if has_room { ask.wait } else { Wait::Queue };
+            self.refuse(now, key, wait)?;
         }
         self.state_of(key).ok_or(Refusal::SessionGone)
     }

@@ -30,13 +30,23 @@ impl Machine {
     ///
     /// All holds under another one are lost.
     pub fn note_lease(&mut self, now: Duration, lease: Option<(u64, Duration)>) {
-        let Some(tier) = &mut self.tier else { return };
+        let Some(tier) = self.tier.as_mut().filter(|tier| !tier.is_ending) else { return };
         let number = lease.map(|(number, _)| number);
         let before = std::mem::replace(&mut tier.lease, number);
         tier.until = lease.map_or(now, |(_, remaining)| now + remaining);
         if before.is_some() && before != number {
             self.lose_all(now);
         }
+    }
+
+    /// Makes no promise any more that reaches further than those that were made.
+    ///
+    /// Returns for how long clients may still believe that they hold something.
+    pub fn end_tier(&mut self, now: Duration) -> Duration {
+        let believed = self.holds() > 0;
+        let Some(tier) = &mut self.tier else { return Duration::ZERO };
+        tier.is_ending = true;
+        if believed { tier.until.saturating_sub(now) } else { Duration::ZERO }
     }
 
     fn lose_all(&mut self, now: Duration) {

@@ -33,5 +33,7 @@ pub(super) struct TierState {
     pub(super) lease: Option<u64>,
     /// Until when that lasts.
     pub(super) until: Duration,
+    /// No other lease is noted.
+    pub(super) is_ending: bool,
     pub(super) notes: Vec<TierNote>,
 }

@@ -126,6 +126,8 @@ pub struct Running {
     tls: Arc<TlsSlot>,
     address: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
+    /// Gives the keys back at the end.
+    tier: Option<JoinHandle<()>>,
 }
 
 /// Starts a server on the present tokio runtime.
@@ -164,16 +166,15 @@ pub async fn start(settings: Settings) -> Result<Running, ServeError> {
         most_connections: settings.connections,
         is_open,
     };
-    let mut tasks = vec![
+    let tasks = vec![
         tokio::spawn(Arc::clone(&shared).run_timer()),
         tokio::spawn(Arc::clone(&shared).run_fences()),
         tokio::spawn(acceptor.run()),
     ];
-    if let Some((space, notes)) = space.zip(notes) {
-        tasks.push(tokio::spawn(super::tier::run(Arc::clone(&shared), space, notes)));
-    }
+    let run_tier = |(space, notes)| tokio::spawn(super::tier::run(Arc::clone(&shared), space, notes));
+    let tier = space.zip(notes).map(run_tier);
     tracing::info!(%address, epoch = shared.epoch(), quiet_ms = quiet.as_millis() as u64, "listening");
-    Ok(Running { settings, shared, tls, address, tasks })
+    Ok(Running { settings, shared, tls, address, tasks, tier })
 }
 
 async fn open_space(settings: &Settings, address: SocketAddr) -> Result<Option<Space>, ServeError> {
@@ -211,13 +212,15 @@ impl Running {
     pub async fn stop(self) -> Stopped {
         let is_clean = self.shared.drain(self.settings.drain).await;
         self.shared.stop();
-        for task in self.tasks {
+        for task in self.tasks.into_iter().chain(self.tier) {
             let _ = task.await;
         }
         if is_clean { Stopped::Clean } else { Stopped::WithHolders }
     }
 
     /// Ends everything in the middle, as a crash would.
+    ///
+    /// What it has at a tier stays there, until the clients know that they have lost it.
     pub fn abort(self) {
         self.shared.stop();
         self.tasks.iter().for_each(JoinHandle::abort);

@@ -35,6 +35,8 @@ pub(super) async fn run(shared: Arc<Shared>, space: Space, mut notes: mpsc::Unbo
             () = shared.stopped() => break,
         }
     }
+    // The keys go to others only when the clients know that they have lost them.
+    tokio::time::sleep(shared.step(|machine, now| machine.end_tier(now))).await;
     tasks.shutdown().await;
     let _ = tokio::task::spawn_blocking(move || space.close()).await;
 }

@@ -163,6 +163,7 @@ async fn servers_exclude_each_other() {
         one.stop().await;
     });
     assert!(next.unwrap().fence() > last.fence());
+    assert!(!last.is_valid(), "two hold");
     two.stop().await;
 }
 

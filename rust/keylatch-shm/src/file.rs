@@ -144,10 +144,9 @@ pub(crate) fn memfd(name: &str, config: &TableConfig) -> Result<TableFile, ShmEr
     // SAFETY: the descriptor was made above and is owned by nothing else.
     let file = unsafe { File::from_raw_fd(fd) };
     let region = fill(&file, &path, config, 0)?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     // SAFETY: takes numbers.
-    let sealed =
-        unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL) };
-    if sealed != 0 {
+    if unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) } != 0 {
         return Err(ShmError::last_os(&path, "the file could not be sealed"));
     }
     Ok(TableFile { file, path, region })

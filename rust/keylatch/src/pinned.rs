@@ -143,29 +143,28 @@ impl PinnedKey {
     #[inline(always)]
     #[must_use]
     pub fn grant_if_free<const EXCLUSIVE: bool>(&self, owner: OwnerRef<'_>, priority: u8) -> Option<Grant> {
-        if matches!(owner, OwnerRef::Session(_)) {
-            return None;
-        }
-        let Shared { manager, pin, .. } = &*self.shared;
-        let core = manager.core();
-        let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
-        let state = FirstState::new(mode, priority, true).with_owner(core.label_number(owner));
-        core.try_pinned::<EXCLUSIVE>(pin, state)
+        self.take_if_free::<EXCLUSIVE>(owner, (priority, true))
+    }
+
+    #[inline(always)]
+    fn if_free<const EXCLUSIVE: bool>(&self, owner: OwnerRef<'_>) -> Option<FastLockGuard<'_>> {
+        let grant = self.take_if_free::<EXCLUSIVE>(owner, (0, false))?;
+        Some(LockGuard::new(&self.shared.manager, grant))
     }
 
     /// Takes the lock if it is plainly free.
     ///
-    /// Without a request, which would have to be put together first.
+    /// Without a request, which would have to be put together first. The grant is a number if it is `loose`.
     #[inline(always)]
-    fn if_free<const EXCLUSIVE: bool>(&self, owner: OwnerRef<'_>) -> Option<FastLockGuard<'_>> {
+    fn take_if_free<const EXCLUSIVE: bool>(&self, owner: OwnerRef<'_>, (priority, loose): (u8, bool)) -> Option<Grant> {
         if matches!(owner, OwnerRef::Session(_)) {
             return None;
         }
         let Shared { manager, pin, .. } = &*self.shared;
         let core = manager.core();
         let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
-        let state = FirstState::new(mode, 0, false).with_owner(core.label_number(owner));
-        core.try_pinned::<EXCLUSIVE>(pin, state).map(|grant| LockGuard::new(manager, grant))
+        let state = FirstState::new(mode, priority, loose).with_owner(core.label_number(owner));
+        core.try_pinned::<EXCLUSIVE>(pin, state)
     }
 
     #[cold]

@@ -127,7 +127,10 @@ impl Permit {
                     return Some(Last::Withdrawn);
                 }
             };
-            if let (Some(decided), Some(lent)) = (&outcome, lent.take()) {
+            // Without an outcome it goes on with another number, and the permit is lent still.
+            if let Some(decided) = &outcome
+                && let Some(lent) = lent.take()
+            {
                 let _ = lent.is_replaced.send(decided.is_ok());
             }
             match outcome {

@@ -269,7 +269,8 @@ impl Words {
     pub(super) fn end_line(&self) {
         // First, so that no writer comes in that would store the bit again.
         self.clear_line();
-        self.acquired.fetch_and(!WAITERS, Ordering::Relaxed);
+        // Pairs with: the load and the swap in `try_acquire`. A writer that comes in then sees the bit cleared.
+        self.acquired.fetch_and(!WAITERS, Ordering::Release);
     }
 
     fn clear_line(&self) {
@@ -282,9 +283,10 @@ impl Words {
     /// Reads all sums at one moment.
     pub(super) fn sums(&self) -> Sums {
         loop {
-            // First: a half that passes from now on looks like one that is not counted yet.
-            let halves = self.halves.load(Ordering::Acquire);
+            // Pairs with: the swap in `try_acquire`. Only the holds of this moment pass a half before the look is over.
             let before = self.acquired.load(Ordering::Acquire);
+            // Before `released`: a half that passes in between looks like one that is not counted yet.
+            let halves = self.halves.load(Ordering::Acquire);
             // Pairs with: the releases, whose acquisitions are seen below, and what their holders noted before.
             let released = self.released.load(Ordering::Acquire);
             let acquired = self.acquired.load(Ordering::Relaxed);

@@ -164,8 +164,7 @@ impl Core {
                     .map(Answer::Queued);
             }
             // No permit helps against the threads of this process.
-            let is_possible = entry.word().taken(wanted.mode, NONE).is_some();
-            if is_possible && self.may_try_tier(&shard, index, entry) {
+            if self.may_try_tier(&shard, index, entry) && entry.word().taken(wanted.mode, NONE).is_some() {
                 return self
                     .queue_up(local, shard, (wanted, false), (index, entry), record, (Delivery::Thread, true))
                     .map(Answer::Queued);
@@ -251,12 +250,8 @@ impl Core {
         (delivery, tries): (Delivery, bool),
     ) -> Result<Ticket, LockError> {
         let Some(waiter_index) = self.waiters.take() else {
-            if self.tiered().is_some() {
-                // An entry that was brought in for this request may be in no slot.
-                self.grant_waiters_and_unlock(local, shard, index, entry, wanted.hash, None);
-            } else {
-                drop(shard);
-            }
+            // An entry that was brought in for this request may be in no slot.
+            self.grant_waiters_and_unlock(local, shard, index, entry, wanted.hash, None);
             // A callback or waker that is not needed is dropped off the mutex: its drop is foreign code.
             drop(delivery);
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });

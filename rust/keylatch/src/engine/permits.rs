@@ -55,6 +55,8 @@ impl Core {
     }
 
     /// What the permit of an entry allows, after its fences were looked at.
+    ///
+    /// A hold of the fast path that took the last one may have been revoked before it was noted.
     fn by_permit(
         &self,
         tiered: &Tiered,

@@ -24,6 +24,7 @@ impl Core {
         if wanted.mode == Mode::Exclusive && tiered.is_last_fence(index, entry.fence()) {
             // Before the lock can be taken after this hold.
             self.end_with(wanted.hash, index, grant);
+            // The last holder may have been revoked before it came here; then the word was free until it was barred.
             if tiered.is_beyond_fences(index, entry.fence()) {
                 self.give_back_taken(grant);
                 return Err(Missed::Other);

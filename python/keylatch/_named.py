@@ -24,7 +24,8 @@ class NamedLockManager(LockManager):
     """A LockManager for which a request without an owner has that of the task or thread that makes it.
 
     Errors and listings say then who holds a lock, without a word from the program. It costs each request about a
-    microsecond, which is why it is a class of its own. A request that names an owner, or a session, has that one.
+    microsecond, which is why it is a class of its own. A request that names an owner, or a session, has that one. The
+    `with` block of a PinnedKey is a request of no owner; its exclusive() and shared() have the name.
 
     >>> locks = NamedLockManager()
     >>> with locks.lock("cat.jpg"):

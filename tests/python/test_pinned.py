@@ -102,7 +102,8 @@ def test_closed_manager() -> None:
         locks.key(INODE)
 
 
-def test_end_after_force_leaves_the_next_holder() -> None:
+@pytest.mark.parametrize("first_ends_first", [True, False])
+def test_end_after_force_leaves_the_next_holder(first_ends_first: bool) -> None:
     locks = LockManager()
     inode = locks.key(INODE)
     inside, go, errors = threading.Event(), threading.Event(), []
@@ -120,10 +121,13 @@ def test_end_after_force_leaves_the_next_holder() -> None:
     inside.wait()
     assert len(locks.force_release(key=INODE)) == 1
     with inode:
-        go.set()
-        thread.join()
+        if first_ends_first:
+            go.set()
+            thread.join()
         assert inode.locked(), "the lock is the second one's"
     assert not inode.locked()
+    go.set()
+    thread.join()
     assert errors == [f"the lock on {INODE!r} was taken away by force"]
 
 

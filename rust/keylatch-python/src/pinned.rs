@@ -76,18 +76,23 @@ impl Blocks {
         });
     }
 
-    /// Takes out the hold of a block of this thread; of another, if there is none.
+    /// Takes out the hold of a block that ends: the only one, or that of this thread.
     #[inline(always)]
     fn end(&self) -> Option<FastLockGuard<'static>> {
-        let thread = this_thread();
-        let block = self.look(|begun| match &begun.first {
-            Some(first) if begun.more.is_empty() || first.thread == thread => begun.first.take(),
-            _ => match begun.more.iter().position(|block| block.thread == thread) {
-                Some(at) => Some(begun.more.swap_remove(at)),
-                None => begun.first.take().or_else(|| begun.more.pop()),
-            },
-        });
+        let block = self.look(|begun| if begun.more.is_empty() { begun.first.take() } else { begun.of_this_thread() });
         block.map(|block| block.hold)
+    }
+}
+
+impl Begun {
+    #[cold]
+    fn of_this_thread(&mut self) -> Option<Block> {
+        let thread = this_thread();
+        let block = self.first.take_if(|first| first.thread == thread);
+        block.or_else(|| {
+            let at = self.more.iter().position(|block| block.thread == thread)?;
+            Some(self.more.swap_remove(at))
+        })
     }
 }
 

@@ -77,21 +77,38 @@ func (h *history) version(number uint64) (record, error) {
 }
 
 // readHistory reads a folder; one that is not there has no history. Of the versions the last so many are kept.
-//
-// Somebody who lost their lock may be tidying: if a record is gone that was there, what is there now is read.
 func readHistory(folder string, keep int) (history, error) {
-	var before []uint64
-	for {
-		numbers, err := listChanges(folder)
-		if err != nil {
-			return history{}, err
+	return readWhatIsListed(folder, keep, func() ([]uint64, error) { return listChanges(folder) })
+}
+
+// readWhatIsListed reads the changes of a folder whose names list gives.
+//
+// Somebody who lost their lock may be adding and tidying. A list that is made meanwhile can miss the old change, which is
+// gone by then, and the new one, which was not there yet. So a list counts if the next one is the same: its last change
+// was the last one at some moment between, because whatever is later came while the lists were made. If a record of it
+// is gone after that, what is there now is read.
+func readWhatIsListed(folder string, keep int, list func() ([]uint64, error)) (history, error) {
+	before, err := list()
+	var gone error
+	for err == nil {
+		var numbers []uint64
+		if numbers, err = list(); err != nil {
+			break
 		}
-		h, err := readChanges(folder, numbers, keep)
-		if !errors.Is(err, fs.ErrNotExist) || slices.Equal(numbers, before) {
-			return h, err
+		if !slices.Equal(numbers, before) {
+			before, gone = numbers, nil
+			continue
 		}
-		before = numbers
+		if gone != nil {
+			return history{}, gone
+		}
+		h, unread := readChanges(folder, numbers, keep)
+		if !errors.Is(unread, fs.ErrNotExist) {
+			return h, unread
+		}
+		gone = unread
 	}
+	return history{}, err
 }
 
 // listChanges are the numbers of the changes that a folder has records of, in order.

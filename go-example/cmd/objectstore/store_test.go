@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -262,6 +263,30 @@ func TestAHistoryIsReadWhileItIsTidied(t *testing.T) {
 		}
 		return h.last, err
 	})
+}
+
+// A list that is made while a change is added and an older one removed may have neither.
+func TestAListThatMissedChangesIsMadeAgain(t *testing.T) {
+	s := newTestStore(t, t.TempDir(), storeOptions{keep: 1})
+	s.mustPut(t, cat, "0")
+	last := s.mustPut(t, cat, "1").Number
+	for _, missed := range [][]uint64{nil, {last - 1}} {
+		lists := 0
+		h, err := readWhatIsListed(s.folder(cat), s.keep, func() ([]uint64, error) {
+			if lists++; lists == 1 {
+				return missed, nil
+			}
+			return listChanges(s.folder(cat))
+		})
+		if ok(t, err); h.last != last || len(h.versions) != 1 || lists != 3 {
+			t.Fatalf("without %v it is %+v after %d lists", missed, h, lists)
+		}
+	}
+	// A record that stays on the list and cannot be read is an error, not a reason to go on for ever.
+	_, err := readWhatIsListed(s.folder(cat), s.keep, func() ([]uint64, error) { return []uint64{last, last + 1}, nil })
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("a record that is missing: %v", err)
+	}
 }
 
 func TestTheLatestIsThereWhileOthersAreTidied(t *testing.T) {

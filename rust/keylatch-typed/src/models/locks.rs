@@ -38,6 +38,14 @@ fn mutex() -> Arc<AsyncMutex<Watched>> {
     Arc::new(AsyncMutex::new(Watched(UnsafeCell::new(0)), NEVER))
 }
 
+/// Two threads that read if they can.
+fn two_readers(lock: &Arc<AsyncRwLock<Watched>>) -> [thread::JoinHandle<Option<u32>>; 2] {
+    [(); 2].map(|()| {
+        let lock = Arc::clone(lock);
+        thread::spawn(move || lock.try_read().map(|held| held.get()))
+    })
+}
+
 #[track_caller]
 fn assert_idle(stats: &crate::LockStats) {
     assert!(stats.raw().is_idle(), "{stats:?}");
@@ -65,12 +73,7 @@ fn fast_writers_exclude() {
 fn fast_readers_and_writer_exclude() {
     check(|| {
         let lock = rwlock();
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                let lock = Arc::clone(&lock);
-                thread::spawn(move || lock.try_read().map(|held| held.get()))
-            })
-            .collect();
+        let readers = two_readers(&lock);
         if let Some(held) = lock.try_write() {
             held.add();
         }
@@ -123,12 +126,7 @@ fn last_reader_wakes_the_writer() {
 fn last_of_two_readers_wakes_the_writer() {
     check(|| {
         let lock = rwlock();
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                let lock = Arc::clone(&lock);
-                thread::spawn(move || lock.try_read().map(|held| held.get()))
-            })
-            .collect();
+        let readers = two_readers(&lock);
         lock.blocking_write_with_timeout().unwrap().add();
         readers.into_iter().for_each(|reader| assert!(reader.join().unwrap() <= Some(1)));
         assert_idle(lock.stats());
@@ -216,6 +214,26 @@ fn leaving_writer_lets_the_reader_in() {
         assert_eq!(reader.get(), held.get());
         drop((reader, held));
         leaving.join().unwrap();
+        assert_idle(lock.stats());
+    });
+}
+
+/// Would catch: a line that ends, and whose bit a writer that came in meanwhile stores again.
+#[test]
+fn line_ends_against_a_fast_writer() {
+    check(|| {
+        let lock = rwlock();
+        let held = lock.try_read_owned().unwrap();
+        let mut waiting = lock.write_owned_with_timeout();
+        assert!(poll_once(&mut waiting).is_none());
+        let leaving = thread::spawn(move || drop(waiting));
+        let reading = thread::spawn(move || drop(held));
+        if let Some(held) = lock.try_write() {
+            held.add();
+        }
+        leaving.join().unwrap();
+        reading.join().unwrap();
+        assert!(lock.try_read().unwrap().get() <= 1);
         assert_idle(lock.stats());
     });
 }

@@ -5,9 +5,9 @@
 //! dropped, which is how a wait is cancelled.
 
 use crate::client::{Answer, CallError, Signal};
-use crate::entry::{Created, Creation, Entries, Place, Replaced, Wish};
+use crate::entry::{Created, Creation, Entries, Place, Replaced, Settled, Wish};
 use crate::error::EtcdError;
-use crate::hold::{Hold, remove};
+use crate::hold::{Hold, Refusals, remove};
 use crate::session::Session;
 use crate::space::{Epoch, Space};
 use crate::wire::{TxnRequest, TxnResponse};
@@ -38,7 +38,7 @@ pub(crate) async fn acquire_now(space: Arc<Space>, wish: Wish) -> Result<Hold, E
         let outcome = tokio::select! {
             biased;
             () = session.ended() => None,
-            outcome = attempt.take(&wish, None) => outcome,
+            outcome = attempt.take(&wish) => outcome,
         };
         if let Some(outcome) = outcome {
             return outcome;
@@ -57,6 +57,26 @@ pub(crate) struct Attempt {
     epoch: Epoch,
     /// Whether a hold has taken the entries over.
     is_over: bool,
+}
+
+/// Why an entry did not take another's place, and whether that one is still there.
+#[derive(Debug)]
+pub(crate) struct NotReplaced {
+    pub(crate) error: EtcdError,
+    pub(crate) old: Old,
+}
+
+impl NotReplaced {
+    pub(crate) fn kept(error: EtcdError) -> Self {
+        Self { error, old: Old::Kept }
+    }
+}
+
+/// What became of an entry whose place another did not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Old {
+    Kept,
+    Lost,
 }
 
 impl Drop for Attempt {
@@ -105,13 +125,47 @@ impl Attempt {
     }
 
     /// The hold; an error if another is in the way.
-    pub(crate) async fn take(mut self, wish: &Wish, replaced: Option<&Replaced>) -> Option<Result<Hold, EtcdError>> {
+    pub(crate) async fn take(mut self, wish: &Wish) -> Option<Result<Hold, EtcdError>> {
+        match self.create_alone(wish, None).await? {
+            Ok(revision) => self.hold(revision),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The hold that takes the place of an entry of this process.
+    ///
+    /// It does so in one step; an error if another is in the way.
+    ///
+    /// A copy of the creation that has no answer may have removed the old entry, or may yet do so. Its holders would count
+    /// on an entry that is gone. So no error is returned before that is known for good, and until then the new entry keeps
+    /// others out.
+    pub(crate) async fn replace(mut self, wish: &Wish, replaced: &Replaced) -> Option<Result<Hold, NotReplaced>> {
+        let error = match self.create_alone(wish, Some(replaced)).await? {
+            Ok(revision) => return Some(self.hold(revision)?.map_err(|error| NotReplaced { error, old: Old::Lost })),
+            // Nothing was created or will be.
+            Err(error) if self.is_over => return Some(Err(NotReplaced::kept(error))),
+            Err(error) => error,
+        };
+        let old = match self.settle(replaced).await? {
+            Settled::New(revision) => {
+                return Some(self.hold(revision)?.map_err(|error| NotReplaced { error, old: Old::Lost }));
+            }
+            Settled::Old => Old::Kept,
+            Settled::Neither => Old::Lost,
+        };
+        // There is nothing to remove, and nothing will come.
+        self.is_over = true;
+        Some(Err(NotReplaced { error, old }))
+    }
+
+    /// Creates the entries if none stands before any; their revision.
+    async fn create_alone(&mut self, wish: &Wish, replaced: Option<&Replaced>) -> Option<Result<i64, EtcdError>> {
         loop {
             self.epoch = self.space.epoch();
             let request = self.entries.creation_alone(&self.space, &self.epoch, replaced);
             match self.ask_to_create(request).await? {
-                Ok(Created::At(place)) => return self.hold(place.revision),
-                Ok(Created::Before(revision)) => return self.hold(revision),
+                Ok(Created::At(place)) => return Some(Ok(place.revision)),
+                Ok(Created::Before(revision)) => return Some(Ok(revision)),
                 Ok(Created::Busy) => {
                     self.is_over = self.creation == Creation::Done;
                     return Some(Err(EtcdError::WouldBlock { key: wish.key() }));
@@ -123,6 +177,28 @@ impl Attempt {
                 }
                 Err(error) => return Some(Err(error)),
             }
+        }
+    }
+
+    /// Reads what the copies of the creation have done.
+    ///
+    /// None is carried out afterwards.
+    async fn settle(&mut self, replaced: &Replaced) -> Option<Settled> {
+        let mut refusals = Refusals::default();
+        loop {
+            let refused = match self.space.client.txn(self.entries.settlement(replaced)).await {
+                Ok(answer) => {
+                    let Some(settled) = Entries::settled(&answer.body) else { return self.lease_over() };
+                    self.creation = Creation::Done;
+                    return Some(settled);
+                }
+                Err(error) => error.problem(),
+            };
+            // What is not known is given up with the lease.
+            if refused.is_none_or(|error| refusals.note(&error).is_break()) {
+                return self.lease_over();
+            }
+            refusals.pause().await;
         }
     }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 /// As many keys as one transaction takes.
 ///
-/// A range and a put each, of 128 operations.
-pub(crate) const KEYS_PER_TRANSACTION: usize = 64;
+/// A range and a put each, of the 128 operations that a server takes by default.
+pub const KEYS_PER_TRANSACTION: usize = 64;
 
 /// What is asked for: keys with their modes, and whom to name.
 #[derive(Debug, Clone)]
@@ -98,6 +98,15 @@ pub(crate) enum Created {
     NoFloor,
 }
 
+/// Which of two entries there is, of which one was to take the other's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// The new one, of this revision.
+    New(i64),
+    Old,
+    Neither,
+}
+
 impl Entries {
     pub(crate) fn new(space: &Space, session: Arc<Session>, wish: &Wish) -> Self {
         let number = space.next_number();
@@ -173,6 +182,39 @@ impl Entries {
             success: delete.into_iter().chain(self.puts()).collect(),
             failure: self.reasons(space).into(),
         }
+    }
+
+    /// Raises the floor, and reads which entry there is.
+    ///
+    /// That is the own one, or the one that it was to replace.
+    pub(crate) fn settlement(&self, replaced: &Replaced) -> TxnRequest {
+        let read = |name: &[u8]| RequestOp::range(RangeRequest::key(name));
+        let reads = [&self.entries[0].name, &replaced.name, &self.floor].map(|name| read(name));
+        let success = reads.iter().cloned().chain([self.raised_floor()]).collect();
+        TxnRequest { compare: vec![self.is_above_floor()], success, failure: reads.into() }
+    }
+
+    /// Reads the answer to [`settlement`](Self::settlement).
+    ///
+    /// Nothing if the floor is gone, and the lease with it.
+    pub(crate) fn settled(answer: &TxnResponse) -> Option<Settled> {
+        let found = |at: usize| answer.responses.get(at).and_then(|found| found.kvs().first());
+        let [own, old, floor] = [0, 1, 2].map(found);
+        floor?;
+        Some(match (own, old) {
+            (Some(own), _) => Settled::New(own.create_revision),
+            (None, Some(_)) => Settled::Old,
+            (None, None) => Settled::Neither,
+        })
+    }
+
+    fn raised_floor(&self) -> RequestOp {
+        RequestOp::put(self.floor.clone(), Layout::floor_value(self.number), self.session.lease)
+    }
+
+    /// Raises the floor to this acquisition.
+    pub(crate) fn floor_raise(&self) -> TxnRequest {
+        TxnRequest { compare: vec![self.is_above_floor()], success: vec![self.raised_floor()], failure: Vec::new() }
     }
 
     fn puts(&self) -> impl Iterator<Item = RequestOp> {
@@ -269,8 +311,7 @@ impl Entries {
         match creation {
             Creation::Done => TxnRequest { success: deletions, ..TxnRequest::default() },
             Creation::UnderWay => {
-                let floor = RequestOp::put(self.floor.clone(), Layout::floor_value(self.number), self.session.lease);
-                let success = deletions.iter().cloned().chain([floor]).collect();
+                let success = deletions.iter().cloned().chain([self.raised_floor()]).collect();
                 TxnRequest { compare: vec![self.is_above_floor()], success, failure: deletions }
             }
         }

@@ -5,6 +5,7 @@ use crate::entry::{Creation, Entries, Removed, Replaced};
 use crate::error::EtcdError;
 use crate::space::Space;
 use crate::wire::{RangeRequest, RequestOp, ResponseOp, TxnRequest};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -90,7 +91,12 @@ impl Hold {
     /// Shares an exclusive hold with those that wait to share it.
     ///
     /// Nothing if its entries are gone. The hold that is left is the new one: this one's entries exist no more.
-    pub(crate) async fn downgrade(&self) -> Result<Option<Self>, CallError> {
+    pub(crate) async fn downgrade(&mut self) -> Result<Option<Self>, CallError> {
+        if self.creation == Creation::UnderWay {
+            // The name is free after the step. A late copy of the creation would take it, for no one.
+            self.space.client.txn(self.entries.floor_raise()).await?;
+            self.creation = Creation::Done;
+        }
         let answer = self.space.client.txn(self.entries.downgrade(self.revision)).await?;
         // A copy of the request finds no exclusive entries, and changes nothing.
         let downgraded = self.entries.downgraded(&answer.body);
@@ -119,12 +125,36 @@ impl Drop for Hold {
     }
 }
 
-/// As often as a server may refuse a removal before the lease is given up.
+/// As often as a server may refuse what has to be done.
 ///
+/// After that the lease is given up.
 /// With the pauses between, that is some seconds.
 const REFUSALS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Counts how often a server refused a request that cannot be left out.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    count: u32,
+    pauses: u32,
+}
+
+impl Refusals {
+    /// Notes one; breaks after the last.
+    ///
+    /// A full database is one that an operator makes room in.
+    pub(crate) fn note(&mut self, error: &EtcdError) -> ControlFlow<()> {
+        self.count += u32::from(*error != EtcdError::NoSpace);
+        if self.count < REFUSALS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    /// Waits, each time longer.
+    pub(crate) async fn pause(&mut self) {
+        tokio::time::sleep((FIRST_PAUSE * (1 << self.pauses.min(5))).min(LONGEST_PAUSE)).await;
+        self.pauses += 1;
+    }
+}
 
 /// Removes entries; repeats until the server has answered or the lease is over.
 ///
@@ -144,42 +174,45 @@ pub(crate) fn remove(space: &Arc<Space>, entries: Entries, creation: Creation) -
 }
 
 async fn removal(client: &Client, entries: &Entries, creation: Creation) -> Removed {
-    let mut refusals = 0;
-    let mut pause = FIRST_PAUSE;
+    let mut refusals = Refusals::default();
+    // Whether a copy that may have found the entries has no answer.
+    let mut is_repeated = false;
     loop {
-        match sent(client, entries, creation).await.map_err(CallError::problem) {
+        let error = match sent(client, entries, creation, is_repeated).await {
             Ok(removed) => return removed,
-            Err(None) => return Removed::LeaseOver,
-            // A full database does not take the floor, but each deletion. The floor has to wait.
-            Err(Some(EtcdError::NoSpace)) if creation == Creation::UnderWay => {
-                let _ = client.txn(entries.removal(Creation::Done)).await;
+            Err(CallError::NoLease) => return Removed::LeaseOver,
+            Err(CallError::Refused(error)) => error,
+            Err(CallError::Failed(error)) => {
+                is_repeated = true;
+                error
             }
-            Err(Some(error)) => {
-                refusals += 1;
-                if refusals == REFUSALS {
-                    // Entries that nothing else removes would keep others out for as long as the process lives.
-                    entries.session.end();
-                    return Removed::Refused(error);
-                }
-            }
+        };
+        // A full database does not take the floor, but each deletion. The floor has to wait.
+        if error == EtcdError::NoSpace && creation == Creation::UnderWay {
+            is_repeated = true;
+            let _ = client.txn(entries.removal(Creation::Done)).await;
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        if refusals.note(&error).is_break() {
+            // Entries that nothing else removes would keep others out for as long as the process lives.
+            entries.session.end();
+            return Removed::Refused(error);
+        }
+        refusals.pause().await;
     }
 }
 
 /// Sends a removal.
-async fn sent(client: &Client, entries: &Entries, creation: Creation) -> Result<Removed, CallError> {
+async fn sent(client: &Client, entries: &Entries, creation: Creation, is_repeated: bool) -> Result<Removed, CallError> {
     let mut names = entries.names();
     match (names.next(), names.next(), creation) {
         (Some(only), None, Creation::Done) => {
             let answer = client.delete(only.to_vec()).await?;
-            Ok(entries.removed(answer.body.deleted, answer.is_repeated))
+            Ok(entries.removed(answer.body.deleted, is_repeated || answer.is_repeated))
         }
         _ => {
             let answer = client.txn(entries.removal(creation)).await?;
             let deleted = answer.body.responses.iter().filter_map(ResponseOp::deleted).sum();
-            Ok(entries.removed(deleted, answer.is_repeated))
+            Ok(entries.removed(deleted, is_repeated || answer.is_repeated))
         }
     }
 }

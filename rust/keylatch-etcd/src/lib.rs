@@ -59,6 +59,7 @@ pub mod tier;
 mod wire;
 
 pub use config::EtcdConfig;
+pub use entry::KEYS_PER_TRANSACTION;
 pub use error::EtcdError;
 pub use guard::LockGuard;
 pub use listing::EntryInfo;

@@ -116,30 +116,42 @@ impl Keeper {
                 return;
             }
             self.present.send_replace(Present::Between);
-            tokio::select! {
-                next = self.replace(&session) => session = next,
+            let replacing = self.replace((session.lease, session.number));
+            tokio::pin!(replacing);
+            let next = tokio::select! {
+                next = &mut replacing => Some(next),
                 // Those who wait for a session end here: in an outage there may never be one.
-                _ = closed.wait_for(|closed| *closed) => {
-                    self.present.send_replace(Present::Closed);
-                    return;
-                }
-            }
+                _ = closed.wait_for(|closed| *closed) => None,
+            };
+            let Some(next) = next else {
+                self.present.send_replace(Present::Closed);
+                // What is left of the old lease, and a new one that the server may have granted, would last for a TTL.
+                let revoked = async { self.client.revoke_lease(replacing.await.lease).await };
+                let _ = tokio::time::timeout(self.lasts(), revoked).await;
+                return;
+            };
+            session = next;
             self.present.send_replace(Present::Live(Arc::clone(&session)));
         }
+    }
+
+    /// How long a lease lasts without a renewal.
+    fn lasts(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.ttl).unwrap_or(1))
     }
 
     /// The session after one that has ended.
     ///
     /// No error here reaches a caller: those who wait have their own time.
-    async fn replace(&self, session: &Session) -> Arc<Session> {
+    async fn replace(&self, (lease, number): (i64, u64)) -> Arc<Session> {
         // The old lease is revoked before a new one is used: what was created under it, or still comes, must not be taken
         // for something of the new one.
-        while let Some(_error) = self.client.revoke_lease(session.lease).await.err().and_then(CallError::problem) {
+        while let Some(_error) = self.client.revoke_lease(lease).await.err().and_then(CallError::problem) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         self.client.forget_cluster();
         loop {
-            match self.grant(session.number + 1).await {
+            match self.grant(number + 1).await {
                 Ok(session) => return session,
                 Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
@@ -148,7 +160,7 @@ impl Keeper {
 
     /// Returns when the lease is lost.
     async fn renew(&self, session: &Session) {
-        let third = Duration::from_secs(u64::try_from(self.ttl).unwrap_or(1)) / 3;
+        let third = self.lasts() / 3;
         let mut pause = third;
         loop {
             tokio::select! {

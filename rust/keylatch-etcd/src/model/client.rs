@@ -9,6 +9,10 @@ impl Client {
             op: 0,
             phase: Phase::Idle,
             seq: 0,
+            numbers: 0,
+            old: None,
+            upgraded: false,
+            refused: false,
             tainted: false,
             predecessors: Vec::new(),
             fence: 0,
@@ -40,6 +44,9 @@ impl Client {
         self.wrote = false;
         self.downgraded = false;
         self.deleted = false;
+        self.old = None;
+        self.upgraded = false;
+        self.refused = false;
     }
 }
 
@@ -72,7 +79,8 @@ impl Setup {
     pub(super) fn begin(&self, s: &mut State, client: usize) {
         let c = &mut s.clients[client];
         if !self.has(Fault::KeyReused) {
-            c.seq += 1;
+            c.numbers += 1;
+            c.seq = c.numbers;
         }
         c.phase = Phase::Creating(0);
         self.send_creation(s, client, 0);
@@ -111,7 +119,7 @@ impl Setup {
         let lease = c.lease;
         c.pending.clear();
         match c.phase {
-            Phase::Held | Phase::Downgrading => c.end_op(),
+            Phase::Held | Phase::Downgrading | Phase::Upgrading | Phase::Settling => c.end_op(),
             // A waiter begins again under the new lease.
             _ => c.rest(),
         }
@@ -122,6 +130,58 @@ impl Setup {
             c.session = Session::Revoking;
             s.send(Message::Revoke { client, lease });
         }
+    }
+
+    /// Tries to turn a shared hold into an exclusive one.
+    pub(super) fn upgrade(&self, s: &mut State, client: usize) {
+        let c = &mut s.clients[client];
+        c.old = Some((c.seq, c.tainted));
+        c.numbers += 1;
+        c.seq = c.numbers;
+        c.tainted = false;
+        c.phase = Phase::Upgrading;
+        self.send_exchange(s, client);
+    }
+
+    /// Sends the exchange, or the question what it has done.
+    pub(super) fn send_exchange(&self, s: &mut State, client: usize) {
+        let key = self.scripts[client][s.clients[client].op].keys[0].0;
+        let c = &s.clients[client];
+        let Some((old, _)) = c.old else { return };
+        let (id, old, lease) = ((client, c.seq), (client, old), c.lease);
+        let is_asked = c.phase == Phase::Settling;
+        s.send(if is_asked { Message::Settle { id, old, lease } } else { Message::Replace { id, old, lease, key } });
+    }
+
+    /// An exchange ended without an answer about all of its copies.
+    pub(super) fn exchange_unknown(&self, s: &mut State, client: usize, fault: Fault) {
+        let c = &mut s.clients[client];
+        if self.has(fault) {
+            let (seq, lease) = (c.seq, c.lease);
+            c.pending.push((seq, true));
+            self.keeps(s, client);
+            return s.send(Message::Remove { id: (client, seq), lease, raise: true });
+        }
+        c.phase = Phase::Settling;
+        self.send_exchange(s, client);
+    }
+
+    /// Shares as before.
+    fn keeps(&self, s: &mut State, client: usize) {
+        let c = &mut s.clients[client];
+        if let Some((old, tainted)) = c.old.take() {
+            (c.seq, c.tainted, c.phase, c.refused) = (old, tainted, Phase::Held, true);
+        }
+    }
+
+    /// Holds alone, and removes what may come of the shared entry.
+    fn replaced(&self, s: &mut State, client: usize, rev: u8) {
+        let c = &mut s.clients[client];
+        let Some((old, raise)) = c.old.take() else { return };
+        (c.phase, c.upgraded, c.fence) = (Phase::Held, true, rev);
+        c.pending.push((old, raise));
+        let lease = c.lease;
+        s.send(Message::Remove { id: (client, old), lease, raise });
     }
 
     /// Holds, or waits for what is older.
@@ -230,6 +290,32 @@ impl Setup {
                 let c = &mut s.clients[id.0];
                 if c.seq == id.1 && c.phase == Phase::Downgrading {
                     c.phase = Phase::Held;
+                }
+            }
+            Message::Replaced { id, rev } => {
+                let c = &s.clients[id.0];
+                if c.seq == id.1 && matches!(c.phase, Phase::Upgrading | Phase::Settling) {
+                    self.replaced(s, id.0, *rev);
+                }
+            }
+            Message::NotReplaced { id } => {
+                let c = &s.clients[id.0];
+                if c.seq == id.1 && c.phase == Phase::Upgrading {
+                    if c.tainted {
+                        self.exchange_unknown(s, id.0, Fault::BusyIsFinal);
+                    } else {
+                        self.keeps(s, id.0);
+                    }
+                }
+            }
+            Message::Settled { id, old } => {
+                let c = &mut s.clients[id.0];
+                if c.seq == id.1 && c.phase == Phase::Settling {
+                    if *old {
+                        self.keeps(s, id.0);
+                    } else {
+                        c.end_op();
+                    }
                 }
             }
             Message::Removed { id } => {

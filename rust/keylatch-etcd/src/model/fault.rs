@@ -31,6 +31,12 @@ pub(super) enum Fault {
     NoFloor,
     /// A removal that comes late lowers the floor.
     FloorLowered,
+    /// An exchange that was refused after a copy without an answer counts as not done.
+    UnknownIsKept,
+    /// An exchange that finds another in the way counts as not done.
+    ///
+    /// Copies of it may be under way.
+    BusyIsFinal,
     /// A creation without an answer counts as failed, and nothing is removed.
     UnknownIsFailure,
 }

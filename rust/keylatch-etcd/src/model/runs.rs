@@ -5,7 +5,7 @@ use super::search::{ALONE, ENDS, FENCED, KNOWN, RENEWED, search, search_for, wit
 use super::state::{Budget, Op, Setup, Shape};
 
 fn op(keys: &[(usize, bool)]) -> Op {
-    Op { keys: keys.to_vec(), shape: Shape::One, may_cancel: false, writes: false, downgrades: false }
+    Op { keys: keys.to_vec(), shape: Shape::One, may_cancel: false, writes: false, downgrades: false, upgrades: false }
 }
 
 fn cancelled(op: Op) -> Op {
@@ -25,7 +25,7 @@ const S: (usize, bool) = (0, false);
 const Y: (usize, bool) = (1, true);
 
 fn setup(name: &str) -> Setup {
-    let none = Budget { losses: 0, retries: 0, deletions: 0, renewals: 0 };
+    let none = Budget { losses: 0, retries: 0, deletions: 0, renewals: 0, refusals: 0 };
     let of = |scripts: Vec<Vec<Op>>, ticks, budget| Setup { scripts, ticks, budget, fault: None };
     match name {
         "leases" => of(vec![vec![op(&[X])], vec![op(&[X])]], 2, Budget { renewals: 1, ..none }),
@@ -54,6 +54,11 @@ fn setup(name: &str) -> Setup {
             let budget = Budget { retries: 1, losses: 1, ..none };
             of(vec![vec![sharing], vec![op(&[X])], vec![op(&[S])]], 0, budget)
         }
+        "upgrade" => {
+            let upgrading = Op { upgrades: true, ..op(&[S]) };
+            let budget = Budget { retries: 1, losses: 1, refusals: 1, ..none };
+            of(vec![vec![upgrading], vec![cancelled(op(&[X])), op(&[X])]], 0, budget)
+        }
         "batches" => of(vec![vec![op(&[X, Y])], vec![op(&[Y, X])]], 0, Budget { retries: 1, losses: 1, ..none }),
         "chunks" => {
             of(vec![vec![chunked(op(&[X, Y]))], vec![op(&[Y, X])], vec![op(&[X])]], 0, Budget { retries: 1, ..none })
@@ -67,7 +72,7 @@ fn setup(name: &str) -> Setup {
     }
 }
 
-const QUICK: [&str; 12] = [
+const QUICK: [&str; 13] = [
     "leases",
     "lost messages",
     "retries",
@@ -77,13 +82,14 @@ const QUICK: [&str; 12] = [
     "deleted by hand",
     "store",
     "downgrade",
+    "upgrade",
     "batches",
     "chunks",
     "cancelled chunks",
 ];
 
 /// Each fault, the search that notices it, and the promise that it breaks there.
-const NOTICED: [(Fault, &str, &str); 15] = [
+const NOTICED: [(Fault, &str, &str); 17] = [
     (Fault::NoConfirm, "deleted by hand", ALONE),
     (Fault::OlderIgnored, "readers", ALONE),
     (Fault::StoreUnchecked, "store", FENCED),
@@ -96,6 +102,8 @@ const NOTICED: [(Fault, &str, &str); 15] = [
     (Fault::BatchSplit, "batches", ENDS),
     (Fault::NoGate, "chunks", ENDS),
     (Fault::NotAhead, "downgrade", ALONE),
+    (Fault::UnknownIsKept, "upgrade", ALONE),
+    (Fault::BusyIsFinal, "upgrade", ALONE),
     (Fault::NoFloor, "cancellation", KNOWN),
     (Fault::FloorLowered, "cancellations", KNOWN),
     (Fault::UnknownIsFailure, "cancellation", KNOWN),

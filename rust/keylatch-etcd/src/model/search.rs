@@ -27,6 +27,9 @@ pub(super) enum Action {
     Write(usize),
     Release(usize),
     Downgrade(usize),
+    Upgrade(usize),
+    /// The server refuses a copy of an exchange.
+    RefuseExchange(usize),
     Renew(usize),
     NoticeLoss(usize),
 }
@@ -86,6 +89,21 @@ impl Setup {
                     if op.downgrades && !c.downgraded {
                         actions.push(Action::Downgrade(client));
                     }
+                    if op.upgrades && !c.upgraded && !c.refused {
+                        actions.push(Action::Upgrade(client));
+                    }
+                }
+            }
+            Phase::Upgrading | Phase::Settling => {
+                let under_way = Self::in_flight(
+                    s,
+                    |m| matches!(m, Message::Replace { id: of, .. } | Message::Replaced { id: of, .. } | Message::NotReplaced { id: of } | Message::Settle { id: of, .. } | Message::Settled { id: of, .. } if *of == id),
+                );
+                if valid && (!under_way || s.budget.retries > 0) {
+                    actions.push(Action::Retry(client));
+                }
+                if valid && c.phase == Phase::Upgrading && c.tainted && s.budget.refusals > 0 {
+                    actions.push(Action::RefuseExchange(client));
                 }
             }
             Phase::Downgrading => {
@@ -98,7 +116,7 @@ impl Setup {
                 }
             }
         }
-        let asks = !matches!(c.phase, Phase::Idle | Phase::Held | Phase::Downgrading);
+        let asks = matches!(c.phase, Phase::Creating(_) | Phase::GateBusy | Phase::Waiting | Phase::Confirming);
         if asks && op.may_cancel && c.session == Session::Live {
             actions.push(Action::Cancel(client));
         }
@@ -136,8 +154,9 @@ impl Setup {
     fn holds(&self, s: &State, client: usize, key: usize) -> Option<bool> {
         let c = &s.clients[client];
         let op = self.op(s, client)?;
-        let held = matches!(c.phase, Phase::Held | Phase::Downgrading) && c.is_valid(s.now) && !c.deleted;
-        held.then(|| op.keys.iter().find(|k| k.0 == key).map(|k| k.1 && !c.downgraded)).flatten()
+        let is_phase = matches!(c.phase, Phase::Held | Phase::Downgrading | Phase::Upgrading | Phase::Settling);
+        let held = is_phase && c.is_valid(s.now) && !c.deleted;
+        held.then(|| op.keys.iter().find(|k| k.0 == key).map(|k| k.1 && !c.downgraded || c.upgraded)).flatten()
     }
 
     fn send_downgrade(&self, s: &mut State, client: usize) {
@@ -161,6 +180,11 @@ impl Setup {
             (Session::Live, Phase::GateBusy) => {
                 s.clients[client].phase = Phase::Creating(0);
                 self.send_creation(s, client, 0);
+            }
+            (Session::Live, Phase::Upgrading | Phase::Settling) => {
+                s.clients[client].tainted = true;
+                s.budget.retries = s.budget.retries.saturating_sub(1);
+                self.send_exchange(s, client);
             }
             (Session::Live, Phase::Downgrading) => {
                 s.budget.retries = s.budget.retries.saturating_sub(1);
@@ -246,6 +270,11 @@ impl Model for Setup {
                 s.clients[client].downgraded = true;
                 self.send_downgrade(s, client);
             }
+            Action::Upgrade(client) => self.upgrade(s, client),
+            Action::RefuseExchange(client) => {
+                s.budget.refusals -= 1;
+                self.exchange_unknown(s, client, Fault::UnknownIsKept);
+            }
             Action::PredecessorGone(client) => self.predecessor_gone(s, client),
             Action::Write(client) => {
                 s.clients[client].wrote = true;
@@ -276,7 +305,8 @@ impl Model for Setup {
                 s.server.entries.iter().all(|entry| {
                     let c = &s.clients[entry.id.0];
                     let current = c.session == Session::Live && c.lease == entry.lease;
-                    let known = c.seq == entry.id.1 && c.phase != Phase::Idle;
+                    let is_its = c.seq == entry.id.1 || c.old.is_some_and(|(old, _)| old == entry.id.1);
+                    let known = is_its && c.phase != Phase::Idle;
                     !current || known || c.pending.iter().any(|p| p.0 == entry.id.1)
                 })
             }),

@@ -80,6 +80,31 @@ impl Server {
                 }
                 Some(Message::Downgraded { id: *id })
             }
+            Message::Replace { id, old, lease, key } => {
+                if let Some(entry) = self.entries.iter().find(|e| e.id == *id) {
+                    return Some(Message::Replaced { id: *id, rev: entry.rev });
+                }
+                let mut there = self.entries.iter().filter(|e| e.key == *key).peekable();
+                let is_alone = there.peek().is_some() && there.all(|e| e.id == *old);
+                if !is_alone || !self.has_lease(*lease) || self.is_below_floor(*lease, id.1) {
+                    return Some(Message::NotReplaced { id: *id });
+                }
+                self.entries.retain(|e| e.id != *old);
+                self.rev += 1;
+                let rev = self.rev;
+                self.entries.push(Entry { rev, key: *key, id: *id, lease: *lease, exclusive: true, ahead: false });
+                Some(Message::Replaced { id: *id, rev })
+            }
+            Message::Settle { id, old, lease } => {
+                if self.has_lease(*lease) {
+                    self.raise(*lease, id.1, false);
+                }
+                let found = |id: &Id| self.entries.iter().find(|e| e.id == *id);
+                Some(match found(id) {
+                    Some(entry) => Message::Replaced { id: *id, rev: entry.rev },
+                    None => Message::Settled { id: *id, old: found(old).is_some() },
+                })
+            }
             Message::Write { fence } => {
                 if *fence >= self.store_fence {
                     self.store_fence = *fence;

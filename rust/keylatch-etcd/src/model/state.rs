@@ -23,6 +23,7 @@ pub(super) struct Op {
     pub(super) may_cancel: bool,
     pub(super) writes: bool,
     pub(super) downgrades: bool,
+    pub(super) upgrades: bool,
 }
 
 /// An acquisition: client and number.
@@ -65,24 +66,104 @@ pub(super) type Predecessor = (usize, Option<u8>);
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(super) enum Message {
-    Create { id: Id, lease: u8, keys: Vec<(usize, bool)>, gate: Gate },
-    Confirm { id: Id, keys: Vec<(usize, bool)> },
-    Remove { id: Id, lease: u8, raise: bool },
-    Renew { client: usize, lease: u8, sent: u8 },
-    Revoke { client: usize, lease: u8 },
-    Grant { client: usize, sent: u8 },
-    Downgrade { id: Id, key: usize },
-    Write { fence: u8 },
-    Created { id: Id, rev: u8, predecessors: Vec<Predecessor> },
-    Busy { id: Id },
-    Refused { id: Id },
-    Gone { id: Id },
-    Removed { id: Id },
-    Downgraded { id: Id },
-    Renewed { client: usize, lease: u8, sent: u8 },
-    NoLease { client: usize, lease: u8 },
-    Revoked { client: usize, lease: u8 },
-    Granted { client: usize, lease: u8, sent: u8 },
+    Create {
+        id: Id,
+        lease: u8,
+        keys: Vec<(usize, bool)>,
+        gate: Gate,
+    },
+    Confirm {
+        id: Id,
+        keys: Vec<(usize, bool)>,
+    },
+    Remove {
+        id: Id,
+        lease: u8,
+        raise: bool,
+    },
+    Renew {
+        client: usize,
+        lease: u8,
+        sent: u8,
+    },
+    Revoke {
+        client: usize,
+        lease: u8,
+    },
+    Grant {
+        client: usize,
+        sent: u8,
+    },
+    Downgrade {
+        id: Id,
+        key: usize,
+    },
+    /// Puts an exclusive entry in the place of a shared one, if no other is there.
+    Replace {
+        id: Id,
+        old: Id,
+        lease: u8,
+        key: usize,
+    },
+    /// Raises the floor, and asks which of both entries there is.
+    Settle {
+        id: Id,
+        old: Id,
+        lease: u8,
+    },
+    Write {
+        fence: u8,
+    },
+    Created {
+        id: Id,
+        rev: u8,
+        predecessors: Vec<Predecessor>,
+    },
+    Busy {
+        id: Id,
+    },
+    Refused {
+        id: Id,
+    },
+    Gone {
+        id: Id,
+    },
+    Removed {
+        id: Id,
+    },
+    Downgraded {
+        id: Id,
+    },
+    NotReplaced {
+        id: Id,
+    },
+    /// The new one, of this revision.
+    Replaced {
+        id: Id,
+        rev: u8,
+    },
+    Settled {
+        id: Id,
+        old: bool,
+    },
+    Renewed {
+        client: usize,
+        lease: u8,
+        sent: u8,
+    },
+    NoLease {
+        client: usize,
+        lease: u8,
+    },
+    Revoked {
+        client: usize,
+        lease: u8,
+    },
+    Granted {
+        client: usize,
+        lease: u8,
+        sent: u8,
+    },
 }
 
 /// What a creation does with the gate.
@@ -110,6 +191,10 @@ pub(super) enum Phase {
     Held,
     /// Shares already; the server has not said so.
     Downgrading,
+    /// Shares; the exchange of the entry is unanswered.
+    Upgrading,
+    /// Shares; it is asked what the exchange has done.
+    Settling,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -126,6 +211,15 @@ pub(super) struct Client {
     pub(super) op: usize,
     pub(super) phase: Phase,
     pub(super) seq: u8,
+    /// The last number that was used.
+    pub(super) numbers: u8,
+    /// The entry that is being replaced.
+    ///
+    /// And whether a copy of its creation may still be under way.
+    pub(super) old: Option<(u8, bool)>,
+    pub(super) upgraded: bool,
+    /// No other upgrade is tried.
+    pub(super) refused: bool,
     /// A copy of a creation may still be under way.
     pub(super) tainted: bool,
     pub(super) predecessors: Vec<Predecessor>,
@@ -164,6 +258,7 @@ pub(super) struct Budget {
     pub(super) retries: u8,
     pub(super) deletions: u8,
     pub(super) renewals: u8,
+    pub(super) refusals: u8,
 }
 
 /// One search: scripts, what may go wrong, and the deliberate fault.

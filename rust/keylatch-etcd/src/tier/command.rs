@@ -19,6 +19,14 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Lent {
     pub(super) entry: Replaced,
-    /// Gets whether it was replaced; without a word, it was not.
-    pub(super) is_replaced: oneshot::Sender<bool>,
+    /// Gets what became of it; without a word, it is as it was.
+    pub(super) fate: oneshot::Sender<Fate>,
+}
+
+/// What became of a permit that was lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Replaced,
+    Kept,
+    Lost,
 }

@@ -1,10 +1,10 @@
 //! One ask and the permit that it becomes, from the first request to the last.
 
-use super::command::{Command, Lent};
+use super::command::{Command, Fate, Lent};
 use super::explain::{conflict, explained, no_waiting_upgrade};
 use super::shared::Shared;
 
-use crate::acquire::Attempt;
+use crate::acquire::{Attempt, NotReplaced, Old};
 use crate::client::{CallError, Signal};
 use crate::entry::Wish;
 use crate::error::EtcdError;
@@ -114,10 +114,12 @@ impl Permit {
         let hold = loop {
             let attempt = Attempt::new(&self.shared.space, Arc::clone(&self.session), &self.wish);
             let wait = async {
-                match self.effort {
-                    Effort::Queue => attempt.wait().await,
-                    Effort::AllOrNone => attempt.take(&self.wish, lent.as_ref().map(|lent| &lent.entry)).await,
-                }
+                let outcome = match (self.effort, &lent) {
+                    (Effort::Queue, _) => attempt.wait().await?,
+                    (Effort::AllOrNone, None) => attempt.take(&self.wish).await?,
+                    (Effort::AllOrNone, Some(lent)) => return attempt.replace(&self.wish, &lent.entry).await,
+                };
+                Some(outcome.map_err(NotReplaced::kept))
             };
             let outcome = tokio::select! {
                 biased;
@@ -131,9 +133,14 @@ impl Permit {
             if let Some(decided) = &outcome
                 && let Some(lent) = lent.take()
             {
-                let _ = lent.is_replaced.send(decided.is_ok());
+                let fate = match decided {
+                    Ok(_) => Fate::Replaced,
+                    Err(NotReplaced { old: Old::Kept, .. }) => Fate::Kept,
+                    Err(NotReplaced { old: Old::Lost, .. }) => Fate::Lost,
+                };
+                let _ = lent.fate.send(fate);
             }
-            match outcome {
+            match outcome.map(|decided| decided.map_err(|refused| refused.error)) {
                 Some(Ok(hold)) => break hold,
                 Some(Err(EtcdError::WouldBlock { .. })) => {
                     return Some(Last::Answered(Answer::Busy));
@@ -177,20 +184,26 @@ impl Permit {
                         }
                         Some(Command::Downgrade) => break true,
                         Some(Command::Upgrade(effort)) => {
-                            if let Some(upgraded) = self.upgrade(&hold, effort).await {
-                                hold = upgraded;
-                                self.mode = Mode::Exclusive;
+                            match self.upgrade(&hold, effort).await {
+                                Ok(upgraded) => {
+                                    hold = upgraded;
+                                    self.mode = Mode::Exclusive;
+                                }
+                                Err(Old::Kept) => {}
+                                // Said before another answer, which would let local readers in.
+                                Err(Old::Lost) => return Some(Last::Lost),
                             }
                             // Those that came meanwhile may be in the way of another mode.
                             break false;
                         }
                         Some(Command::Lend(sender)) => {
-                            let (is_replaced, decided) = oneshot::channel();
-                            let _ = sender.send(Lent { entry: hold.entry(), is_replaced });
-                            if decided.await == Ok(true) {
-                                return None;
+                            let (fate, decided) = oneshot::channel();
+                            let _ = sender.send(Lent { entry: hold.entry(), fate });
+                            match decided.await {
+                                Ok(Fate::Replaced) => return None,
+                                Ok(Fate::Lost) => return Some(Last::Lost),
+                                Ok(Fate::Kept) | Err(_) => continue,
                             }
-                            continue;
                         }
                         // The grant came first.
                         Some(Command::Withdraw) => continue,
@@ -212,7 +225,7 @@ impl Permit {
                 }
             };
             if is_changed && self.mode == Mode::Exclusive {
-                match self.downgrade(&hold).await {
+                match self.downgrade(&mut hold).await {
                     Some(downgraded) => {
                         hold = downgraded;
                         self.mode = Mode::Shared;
@@ -226,22 +239,28 @@ impl Permit {
 
     /// The exclusive hold that takes the place of a shared one, in one step.
     ///
-    /// Nothing if another process has the key or waits for it: an entry behind those that wait could not go ahead of them.
-    async fn upgrade(&self, hold: &Hold, effort: Effort) -> Option<Hold> {
+    /// Not if another process has the key or waits for it: an entry behind those that wait could not go ahead of them.
+    async fn upgrade(&self, hold: &Hold, effort: Effort) -> Result<Hold, Old> {
         let wish = Wish { keys: vec![(self.key.clone(), Mode::Exclusive)], owner: self.wish.owner.clone() };
-        let (upgraded, answer) = loop {
+        let outcome = loop {
             let attempt = Attempt::new(&self.shared.space, Arc::clone(&self.session), &wish);
-            match attempt.take(&wish, Some(&hold.entry())).await {
-                Some(Ok(upgraded)) => {
-                    let fences = Fences { first: upgraded.fence(), count: crate::fence::COUNT };
-                    break (Some(upgraded), Answer::Granted { fences, previous_died: false });
-                }
-                Some(Err(EtcdError::WouldBlock { .. })) if effort == Effort::AllOrNone => break (None, Answer::Busy),
-                Some(Err(EtcdError::WouldBlock { .. })) => break (None, Answer::Failed(no_waiting_upgrade())),
-                Some(Err(error)) => break (None, Answer::Failed(explained(&error))),
+            match attempt.replace(&wish, &hold.entry()).await {
+                Some(outcome) => break outcome,
                 // The number was spent, or the lease is over: then `run` ends this.
                 None => tokio::task::yield_now().await,
             }
+        };
+        let (upgraded, answer) = match outcome {
+            Ok(upgraded) => {
+                let fences = Fences { first: upgraded.fence(), count: crate::fence::COUNT };
+                (Ok(upgraded), Answer::Granted { fences, previous_died: false })
+            }
+            Err(NotReplaced { old: Old::Lost, .. }) => return Err(Old::Lost),
+            Err(NotReplaced { error: EtcdError::WouldBlock { .. }, old }) => match effort {
+                Effort::AllOrNone => (Err(old), Answer::Busy),
+                Effort::Queue => (Err(old), Answer::Failed(no_waiting_upgrade())),
+            },
+            Err(NotReplaced { error, old }) => (Err(old), Answer::Failed(explained(&error))),
         };
         let id = self.id;
         self.shared.event(|events| events.answered(id, answer));
@@ -249,7 +268,7 @@ impl Permit {
     }
 
     /// The hold after a downgrade; nothing if its entry was gone.
-    async fn downgrade(&self, hold: &Hold) -> Option<Hold> {
+    async fn downgrade(&self, hold: &mut Hold) -> Option<Hold> {
         loop {
             match hold.downgrade().await.map_err(CallError::problem) {
                 Ok(downgraded) => return downgraded,

@@ -269,3 +269,28 @@ fn full_database_refuses_and_releases() {
     guard.release_blocking(LONG).expect("a deletion needs no space");
     assert!(etcdctl(&cluster, &["get", "--prefix", "keylatch/1/n/q/"]).is_empty());
 }
+
+/// Neither the old lease nor the new one stays.
+#[test]
+fn close_while_lease_is_replaced_revokes_both() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let locks = open([proxy.endpoint()], "n", Duration::from_secs(120));
+    let leases = || etcdctl(&cluster, &["lease", "list"]).lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let first = leases();
+    assert_eq!(first.len(), 1);
+    proxy.slow_down(Duration::from_millis(300));
+    // The next creation finds its floor gone, and the lease counts as lost.
+    etcdctl(&cluster, &["del", "--prefix", "keylatch/1/n/x/"]);
+    let waiter = std::thread::spawn({
+        let locks = locks.clone();
+        move || locks.lock(LockRequest::write(KEY).timeout(LONG)).blocking()
+    });
+    until("the new lease is granted, and its answer on the way", || {
+        leases().iter().any(|lease| !first.contains(lease))
+    });
+    locks.close();
+    assert!(leases().is_empty(), "{:?}", leases());
+    let ended = waiter.join().expect("no panic");
+    assert!(matches!(ended, Err(EtcdError::Closed)), "{ended:?}");
+}

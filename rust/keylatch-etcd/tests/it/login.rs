@@ -1,6 +1,6 @@
 //! Clusters with authentication: logins, what changes under them, and what a user may not do.
 
-use crate::cluster::{Cluster, etcdctl};
+use crate::cluster::{Cluster, etcdctl, etcdctl_at};
 use crate::locking::until;
 use crate::opening::{refusal, works};
 use crate::proxy::{Proxy, Then};
@@ -27,15 +27,21 @@ fn add_users(cluster: &Cluster) {
     }
 }
 
-fn cluster_with_login() -> Option<Cluster> {
+pub(crate) fn cluster_with_login() -> Option<Cluster> {
     let cluster = Cluster::start(1)?;
     add_users(&cluster);
     etcdctl(&cluster, &["auth", "enable"]);
     Some(cluster)
 }
 
-fn as_root(cluster: &Cluster, arguments: &[&str]) {
-    etcdctl(cluster, &[&["--user", "root:secret"], arguments].concat());
+/// Runs etcdctl as `root`; what it printed.
+pub(crate) fn as_root(cluster: &Cluster, arguments: &[&str]) -> String {
+    as_root_at(&cluster.endpoints(), arguments)
+}
+
+/// The same for these client addresses.
+pub(crate) fn as_root_at(endpoints: &[String], arguments: &[&str]) -> String {
+    etcdctl_at(endpoints, &[&["--user", "root:secret"], arguments].concat())
 }
 
 fn write(locks: &EtcdLocks) -> LockGuard {
@@ -92,6 +98,34 @@ fn removal_refused_gives_lease_up() {
     assert!(matches!(refused, Err(EtcdError::NotPermitted { .. })), "{refused:?}");
     assert!(!bystander.is_valid(), "what keeps the entry is the lease, so it goes with all that it has");
     assert!(write(&other).is_valid());
+}
+
+/// The first removal has no answer, and the second is refused.
+#[test]
+fn release_done_before_refusal_is_no_loss() {
+    let Some(cluster) = cluster_with_login() else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let config = EtcdConfig::new([proxy.endpoint()]).ttl(Duration::from_secs(60));
+    let guard = write(&EtcdLocks::open(config.user("locker", "secret")).expect("a handle"));
+    let endpoints = cluster.endpoints();
+    proxy.on_request("keylatch/1/default/q/", move |seen| {
+        let permission = ["locks", "--prefix=true", "keylatch/1/"];
+        match seen {
+            1 => return Then::SwallowAnswers,
+            2 => {
+                as_root_at(&endpoints, &[&["role", "revoke-permission"][..], &permission].concat());
+                return Then::PassAgain;
+            }
+            // The third copy has a new login, and is refused.
+            4 => {
+                let [role, prefix, range] = permission;
+                as_root_at(&endpoints, &["role", "grant-permission", role, prefix, "readwrite", range]);
+            }
+            _ => {}
+        }
+        Then::Pass
+    });
+    assert_eq!(guard.release_blocking(LONG), Ok(()));
 }
 
 #[test]

@@ -16,3 +16,4 @@ mod members;
 mod opening;
 mod proxy;
 mod tier;
+mod unknown;

@@ -29,6 +29,10 @@ pub(crate) enum Then {
     Pass,
     /// It does not arrive, like all that follow.
     SwallowAnswers,
+    /// The request does not arrive, and nothing that follows on its connection.
+    Swallow,
+    /// It arrives, and so do later ones of other connections.
+    PassAgain,
 }
 
 struct State {
@@ -111,13 +115,24 @@ impl Proxy {
 }
 
 impl State {
-    fn call_hook(&self, data: &[u8]) {
+    /// Calls the hook that waits for this data; whether the data is to be swallowed.
+    fn call_hook(&self, data: &[u8]) -> bool {
         let mut hook = self.hook.lock().expect("no panic");
-        let Some(hook) = hook.as_mut() else { return };
-        if data.windows(hook.word.len()).any(|window| window == hook.word.as_bytes()) {
-            hook.seen += 1;
-            if (hook.action)(hook.seen) == Then::SwallowAnswers {
+        let Some(hook) = hook.as_mut() else { return false };
+        if !data.windows(hook.word.len()).any(|window| window == hook.word.as_bytes()) {
+            return false;
+        }
+        hook.seen += 1;
+        match (hook.action)(hook.seen) {
+            Then::Pass => false,
+            Then::SwallowAnswers => {
                 self.mode.store(DEAF, Ordering::SeqCst);
+                false
+            }
+            Then::Swallow => true,
+            Then::PassAgain => {
+                self.mode.store(PASS, Ordering::SeqCst);
+                false
             }
         }
     }
@@ -131,7 +146,7 @@ fn carry(state: &Arc<State>, mut from: TcpStream, mut to: TcpStream, is_answer: 
         let mut has_gap = false;
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             if !is_answer {
-                state.call_hook(&buffer[..read]);
+                has_gap |= state.call_hook(&buffer[..read]);
             }
             let delay = state.delay.load(Ordering::Relaxed);
             if delay > 0 {

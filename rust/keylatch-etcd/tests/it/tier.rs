@@ -17,7 +17,7 @@ const TTL: Duration = Duration::from_secs(10);
 use Mode::{Exclusive as X, Shared as S};
 
 #[derive(Debug, Clone, PartialEq)]
-enum Event {
+pub(crate) enum Event {
     Answered(PermitId, Answer),
     Withdrawn(PermitId),
     Recalled(PermitId, Mode),
@@ -62,10 +62,10 @@ impl TierEvents for Recorder {
 }
 
 /// A process with a tier, and the events that it got.
-struct Process {
-    tier: EtcdTier,
+pub(crate) struct Process {
+    pub(crate) tier: EtcdTier,
     events: Receiver<Event>,
-    term: Term,
+    pub(crate) term: Term,
 }
 
 impl Process {
@@ -74,7 +74,10 @@ impl Process {
     }
 
     fn at(endpoints: Vec<String>, namespace: &str, ttl: Duration) -> Self {
-        let config = EtcdConfig::new(endpoints).namespace(namespace).ttl(ttl);
+        Self::with(EtcdConfig::new(endpoints).namespace(namespace).ttl(ttl))
+    }
+
+    pub(crate) fn with(config: EtcdConfig) -> Self {
         let tier = EtcdTier::open(config).expect("a tier");
         let (sender, events) = channel();
         let term = tier.attach(Arc::new(Recorder(Mutex::new(sender)))).expect("attached");
@@ -82,7 +85,7 @@ impl Process {
         Self { tier, events, term }
     }
 
-    fn send(&self, mode: Mode, effort: Effort, replaces: Option<PermitId>) -> (PermitId, Answer) {
+    pub(crate) fn send(&self, mode: Mode, effort: Effort, replaces: Option<PermitId>) -> (PermitId, Answer) {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = PermitId::from_raw(NEXT.fetch_add(1, Ordering::Relaxed)).expect("not 0");
         let key = KeyRef::new("photos", "cat.jpg");
@@ -93,22 +96,22 @@ impl Process {
         (id, answer)
     }
 
-    fn ask(&self, mode: Mode) -> PermitId {
+    pub(crate) fn ask(&self, mode: Mode) -> PermitId {
         let (id, answer) = self.send(mode, Effort::Queue, None);
         assert_eq!(answer, Answer::Pending);
         id
     }
 
-    fn next(&self) -> Event {
+    pub(crate) fn next(&self) -> Event {
         self.events.recv_timeout(LONG).expect("an event")
     }
 
-    fn expect(&self, wanted: &Event) {
+    pub(crate) fn expect(&self, wanted: &Event) {
         assert_eq!(self.next(), *wanted);
     }
 
     /// The first fence of the grant that comes next, apart from recalls.
-    fn granted(&self, id: PermitId) -> u64 {
+    pub(crate) fn granted(&self, id: PermitId) -> u64 {
         loop {
             match self.next() {
                 Event::Answered(of, Answer::Granted { fences, .. }) if of == id => return fences.first,
@@ -118,7 +121,7 @@ impl Process {
         }
     }
 
-    fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         self.events.recv_timeout(SHORT).is_err()
     }
 }

@@ -6,8 +6,8 @@ use keylatch_etcd::{BatchLockRequest, EtcdConfig, EtcdError, EtcdLocks, LockGuar
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Keys of one request, at most: what one transaction takes.
-pub(super) const MOST_ITEMS: usize = 64;
+/// Keys of one request, at most.
+pub(super) const MOST_ITEMS: usize = keylatch_etcd::KEYS_PER_TRANSACTION;
 
 /// The locks of the cluster.
 #[derive(Debug, Clone)]

@@ -495,7 +495,7 @@ impl<'m, 'k> Acquire<'m, 'k> {
         if let Stage::Waiting(waiting) = std::mem::replace(&mut self.stage, Stage::Over) {
             let core = self.manager.core();
             if let Ended::Granted(Some(grant)) = waiting.polled.abandon(core) {
-                core.release_guard(grant);
+                core.release_unseen(grant);
             }
         }
     }

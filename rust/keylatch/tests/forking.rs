@@ -7,6 +7,7 @@ mod steps;
 #[path = "tier_hub/mod.rs"]
 mod tier_hub;
 
+use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId, Term, Tier, TierError, TierEvents};
 use keylatch::{
     AdaptiveTimeout, BatchLockRequest, BatchMode, EventOptions, Fairness, FastObjectLockManager, Filter, LockConfig,
     LockError, LockRequest, Mode, OwnedLockGuard, Submitted, TopBy,
@@ -14,7 +15,8 @@ use keylatch::{
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, FromRawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 use steps::*;
@@ -432,4 +434,113 @@ fn tier_stays_with_its_parent() {
     drop(held);
     drop(locks.lock(LockRequest::write(("b", "held"))).blocking().unwrap());
     hub.stop();
+}
+
+/// Grants everything, and counts what it is asked.
+#[derive(Debug, Default)]
+struct Counted {
+    calls: AtomicU64,
+    events: Mutex<Option<Arc<dyn TierEvents>>>,
+    last: Mutex<Option<PermitId>>,
+}
+
+impl Counted {
+    fn call(&self) {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn grant(&self) -> Answer {
+        Answer::Granted { fences: Fences { first: 1, count: 1000 }, previous_died: true }
+    }
+}
+
+impl Tier for Counted {
+    fn attach(&self, events: Arc<dyn TierEvents>) -> Result<Term, TierError> {
+        *self.events.lock().unwrap() = Some(events);
+        Ok(Term(0))
+    }
+
+    fn ask(&self, asks: &[Ask<'_>], _: Effort, answers: &mut [Answer]) {
+        self.call();
+        *self.last.lock().unwrap() = asks.last().map(|ask| ask.id);
+        answers.fill(self.grant());
+    }
+
+    fn withdraw(&self, _: PermitId) {
+        self.call();
+    }
+
+    fn give_back(&self, _: PermitId) {
+        self.call();
+    }
+
+    fn death_unreported(&self, _: PermitId) {
+        self.call();
+    }
+
+    fn downgrade(&self, _: PermitId) {
+        self.call();
+    }
+
+    fn upgrade(&self, _: PermitId, _: Term, _: Effort) -> Answer {
+        self.call();
+        self.grant()
+    }
+
+    fn is_current(&self) -> bool {
+        self.call();
+        true
+    }
+
+    fn detach(&self) {
+        self.call();
+    }
+}
+
+/// Whatever the child does to the manager, and the tier says to it.
+#[test]
+fn child_calls_nothing_of_the_tier() {
+    let tier = Arc::new(Counted::default());
+    let locks = FastObjectLockManager::with_tier(LockConfig::default(), tier.clone()).unwrap();
+    let mut writes = Some(locks.lock(LockRequest::write(("b", "held"))).blocking().unwrap());
+    let mut reads = locks.lock(LockRequest::read(("b", "read"))).blocking().unwrap();
+    let mut future = ByHand::waiting(locks.acquire_write_lock("b", "held", "future"));
+    let pin = locks.pin(("b", "pinned")).unwrap();
+    drop(locks.lock(LockRequest::write(("b", "kept"))).blocking().unwrap());
+    let recalled = tier.last.lock().unwrap().expect("asked for");
+    let events = tier.events.lock().unwrap().clone().expect("attached");
+    let before = tier.calls.load(Ordering::SeqCst);
+    let mut handle = Some(locks.clone());
+    in_a_child(|asks| {
+        ask!(
+            asks,
+            is_forked(locks.lock(LockRequest::write(("b", "kept"))).try_now()),
+            is_forked(locks.lock(LockRequest::write(("b", "kept"))).blocking()),
+            is_forked(locks.lock(LockRequest::write(("b", "new"))).blocking()),
+            is_forked(locks.lock(LockRequest::write(("b", "kept")).timeout(Duration::ZERO)).blocking()),
+            is_forked(locks.lock(LockRequest::read(("b", "read"))).grant_now()),
+            is_forked(pin.try_acquire_write_lock("child")),
+            is_forked(pin.acquire_read_lock_blocking("child")),
+            is_forked(locks.acquire_locks_batch_blocking(BatchLockRequest::new("child").add_write_lock("b", "kept"))),
+            is_forked(reads.try_upgrade()),
+            is_forked(reads.upgrade_blocking(None)),
+            is_forked(locks.lock(LockRequest::write(("b", "kept"))).with_callback(|_| {})),
+            matches!(future.poll(), Poll::Ready(Err(LockError::Forked))),
+            locks.force_release(&Filter::all()).is_empty(),
+        );
+        events.recalled(recalled, Mode::Exclusive);
+        events.withdrawn(recalled);
+        events.lost(recalled);
+        events.all_lost(Term(0));
+        events.renewed(Term(1));
+        reads.downgrade();
+        drop((writes.take(), pin.clone()));
+        drop(future);
+        locks.close();
+        drop(handle.take());
+        ask!(asks, tier.calls.load(Ordering::SeqCst) == before);
+        true
+    });
+    drop((reads, writes));
+    assert!(locks.lock(LockRequest::write(("b", "kept"))).try_now().is_ok());
 }

@@ -80,7 +80,7 @@ impl Core {
         self.service()?;
         self.check_key(&wanted.key)?;
         self.note_order(wanted, delivery.is_some());
-        self.trim_permits(local);
+        self.trim_permits(local, self.table.shard_of(wanted.hash));
         let mut record = self.records.take(&local.records);
         if record == NONE {
             self.reclaim(local);

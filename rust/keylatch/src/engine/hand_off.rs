@@ -211,8 +211,8 @@ impl Core {
                 false if !allowed.admits(asking.mode) || len >= allowed.left as usize => None,
                 false => word.taken(asking.mode, record),
             };
-            // A future that was notified comes for the lock itself, or does not.
-            let by_hand = asleep || waiter.keeps_time();
+            // A future that was notified comes for the lock itself, or does not. A permit that ends does not wait for it.
+            let by_hand = asleep || waiter.keeps_time() || allowed.by_hand;
             let soon = allowed.by_hand || asking.by_mail || asking.tries;
             let by_hand = by_hand && (!word.is_free() || soon || self.waited_long_enough(waiter, now));
             match with_it {

@@ -15,8 +15,8 @@ use crate::key::ObjectKey;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard, Word};
-use crate::tier::permit::{Allowed, Call, First, Outcome, Permit, View};
-use crate::tier::{Answer, Ask, PermitId, TierError};
+use crate::tier::permit::{Allowed, Call, Ended, First, Outcome, Permit, View};
+use crate::tier::{Answer, Ask, PermitId, Tier, TierError};
 use crate::wait::{News, Phase, Waiter};
 use std::sync::Arc;
 use std::time::Duration;
@@ -225,6 +225,7 @@ impl Core {
         match due.call {
             Call::Ask { id, mode, term, replaces, effort } => {
                 let (key, owner) = due.about.as_ref().map(|(key, owner)| (key.as_ref(), &**owner))?;
+                let replaces = replaces.map(|ended| end_permit(tier, ended));
                 let (ask, mut answers) = ([Ask { id, key, mode, term, replaces, owner }], [Answer::Pending]);
                 tier.ask(&ask, effort, &mut answers);
                 let [answer] = answers;
@@ -232,7 +233,8 @@ impl Core {
             }
             Call::Upgrade { id, term, effort } => return Some((id, tier.upgrade(id, term, effort))),
             Call::Withdraw(id) => tier.withdraw(id),
-            Call::GiveBack(id) => tier.give_back(id),
+            Call::GiveBack(ended) => tier.give_back(end_permit(tier, ended)),
+            Call::Unreported(id) => tier.death_unreported(id),
             Call::Downgrade(id) => tier.downgrade(id),
         }
         None
@@ -293,7 +295,7 @@ impl Core {
                 }
                 tiered.set_fences(index, fences);
                 if anew {
-                    tiered.keep(index, id);
+                    tiered.permits(shard.index()).keep(index, id);
                 }
                 Vec::new()
             }
@@ -383,15 +385,36 @@ impl Core {
     pub(crate) fn give_back_taken(&self, grant: Grant) {
         // A loose one is taken as a guard would.
         let _ = self.records.get(grant.index()).catch(grant);
+        self.release_unseen(grant);
+    }
+
+    /// Releases the hold of a guard that its caller did not get.
+    ///
+    /// The next holder is informed of a death in its place.
+    #[cold]
+    pub(crate) fn release_unseen(&self, grant: Grant) {
+        let record = self.records.get(grant.index());
+        if let Some(tiered) = self.tiered()
+            && record.follows_death(grant)
+            && let Some((index, _)) = record.seen_by_guard(grant)
+            && let Some((shard, entry, _)) = self.lock_permitted(tiered, index, |_| true)
+            && record.lost(grant).is_none()
+            && let Some(permit) = tiered.permits(shard.index()).get_mut(&index)
+        {
+            permit.follows_death();
+            self.set_bars(entry, permit);
+        }
         self.release_guard(grant);
     }
 
-    /// Gives idle permits back, where more are kept than may. Off every mutex.
-    pub(crate) fn trim_permits(&self, local: &Local) {
+    /// Gives idle permits of a shard back, beyond those that it keeps.
+    ///
+    /// Off every mutex.
+    pub(crate) fn trim_permits(&self, local: &Local, shard: u32) {
         let Some(tiered) = self.tiered() else { return };
-        for (index, id) in tiered.to_look_at() {
+        for (index, id) in tiered.to_look_at(shard) {
             if !self.dismiss_if_idle(tiered, local, index, |permit| permit.id() == id) {
-                tiered.keep(index, id);
+                tiered.permits(shard).keep(index, id);
             }
         }
     }
@@ -444,6 +467,14 @@ impl Core {
         let found = entry.hash() == hash && tiered.permits(shard.index()).get(&index).is_some_and(is_it);
         found.then_some((shard, entry, hash))
     }
+}
+
+/// Informs the tier of what a permit that is about to end leaves over.
+fn end_permit(tier: &dyn Tier, ended: Ended) -> PermitId {
+    if ended.unreported {
+        tier.death_unreported(ended.id);
+    }
+    ended.id
 }
 
 fn another_process(mode: Mode) -> Holder {

@@ -15,10 +15,45 @@ use crate::tier::permit::{Permit, Present};
 use crate::tier::{Fences, PermitId, Term, Tier};
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Permits by the index of their entries.
-pub(crate) type Permits = HashMap<u32, Permit, BuildHasherDefault<IndexHasher>>;
+/// The permits of a shard, by the index of their entries.
+#[derive(Debug, Default)]
+pub(crate) struct Permits {
+    by_entry: HashMap<u32, Permit, BuildHasherDefault<IndexHasher>>,
+    /// In the order in which they were granted; some that have ended, too.
+    granted: VecDeque<(u32, PermitId)>,
+}
+
+impl Permits {
+    /// Notes a permit that was granted.
+    pub(crate) fn keep(&mut self, index: u32, id: PermitId) {
+        self.granted.push_back((index, id));
+    }
+
+    /// Permits to look at, because there are more than are kept.
+    ///
+    /// The caller notes those in use again.
+    fn take_oldest(&mut self) -> Vec<(u32, PermitId)> {
+        let over = self.granted.len().saturating_sub(KEPT_A_SHARD).min(LOOKS);
+        self.granted.drain(..over).collect()
+    }
+}
+
+impl Deref for Permits {
+    type Target = HashMap<u32, Permit, BuildHasherDefault<IndexHasher>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.by_entry
+    }
+}
+
+impl DerefMut for Permits {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.by_entry
+    }
+}
 
 /// Spreads indexes, which no one outside chooses.
 #[derive(Debug, Default)]
@@ -55,8 +90,8 @@ unsafe impl Vacant for FenceEnd {
     fn vacate(&self) {}
 }
 
-/// Idle permits that a manager keeps for each shard.
-const KEPT_A_SHARD: usize = 4;
+/// Idle permits that a shard keeps.
+const KEPT_A_SHARD: usize = 8;
 /// Kept permits that are looked at for each new one.
 const LOOKS: usize = 2;
 /// Bits of a permit's number that name its entry.
@@ -68,13 +103,14 @@ const INDEX: u64 = (1 << INDEX_BITS) - 1;
 pub(crate) struct Tiered {
     /// None once the manager is being dropped.
     tier: Option<Arc<dyn Tier>>,
+    /// Of each shard, and changed under its mutex.
+    ///
+    /// These mutexes are there for the compiler, and are hardly contended.
     permits: Box<[Mutex<Permits>]>,
     /// By the entry's index.
     ///
     /// Set under the mutex of its shard, while no thread holds the lock exclusively.
     fence_ends: Region<FenceEnd>,
-    /// Permits in the order in which they were granted; of some that have ended, too.
-    kept: Mutex<VecDeque<(u32, PermitId)>>,
     /// Asks that were made.
     asks: AtomicU64,
     /// The present term and one, or 0 before the first.
@@ -93,7 +129,6 @@ impl Tiered {
             tier: Some(tier),
             permits: (0..shards).map(|_| Mutex::new(Permits::default())).collect(),
             fence_ends: Region::reserve(entries)?,
-            kept: Mutex::new(VecDeque::new()),
             asks: AtomicU64::new(0),
             term: AtomicU64::new(0),
             over: AtomicU64::new(0),
@@ -205,17 +240,11 @@ impl Tiered {
         self.serves_fast.store(serves, Ordering::Relaxed);
     }
 
-    /// Notes a permit that was granted.
-    pub(crate) fn keep(&self, index: u32, id: PermitId) {
-        self.kept.lock().push_back((index, id));
-    }
-
-    /// Permits to look at, because there are more than are kept.
+    /// Permits of a shard to look at, because it has more than it keeps.
     ///
-    /// The caller notes those in use again.
-    pub(crate) fn to_look_at(&self) -> Vec<(u32, PermitId)> {
-        let mut kept = self.kept.lock();
-        let over = kept.len().saturating_sub(KEPT_A_SHARD * self.permits.len()).min(LOOKS);
-        kept.drain(..over).collect()
+    /// Off every mutex.
+    pub(crate) fn to_look_at(&self, shard: u32) -> Vec<(u32, PermitId)> {
+        // Alone: what is in the queue is looked up again under the mutex of the shard.
+        self.permits(shard).take_oldest()
     }
 }

@@ -96,7 +96,8 @@ pub enum Answer {
         fences: Fences,
         /// Whether a process ended while it had the key exclusively.
         ///
-        /// Set once for each such process; the manager informs the next holder.
+        /// Set once for each such process; the manager informs the next holder. If the permit ends without one, it calls
+        /// [`death_unreported`](super::Tier::death_unreported).
         previous_died: bool,
     },
     /// Another process has the key, or waits for it. Only with `AllOrNone`.

@@ -66,6 +66,17 @@ pub trait Tier: fmt::Debug + Send + Sync {
     /// Cannot fail: the tier repeats until it has taken effect or the term is over. A number that it does not know is ignored.
     fn give_back(&self, id: PermitId);
 
+    /// Notes that a permit ended before a hold under it was informed of a death.
+    ///
+    /// Its grant said [`previous_died`](Answer::Granted). The tier says it again with the next grant of the key, to
+    /// whichever process. Called before the call that ends the permit, or after the event that did, then also with a
+    /// number of an earlier term.
+    ///
+    /// Does nothing by default: that is right for a tier that notices no deaths.
+    fn death_unreported(&self, id: PermitId) {
+        let _ = id;
+    }
+
     /// Turns an exclusive permit into a shared one, which keeps its number.
     ///
     /// Shared asks behind it can be granted then. Cannot fail, as `give_back`.

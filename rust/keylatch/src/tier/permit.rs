@@ -66,6 +66,8 @@ pub(crate) struct Permit {
     /// The last of its fences is taken.
     used_up: bool,
     /// The next holder is to be informed that a process died.
+    ///
+    /// If the permit ends before there is one, the tier is: it has another process's holder informed.
     died: bool,
 }
 
@@ -73,11 +75,31 @@ pub(crate) struct Permit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Call {
-    Ask { id: PermitId, mode: Mode, term: Term, replaces: Option<PermitId>, effort: Effort },
+    Ask {
+        id: PermitId,
+        mode: Mode,
+        term: Term,
+        replaces: Option<Ended>,
+        effort: Effort,
+    },
     Withdraw(PermitId),
-    GiveBack(PermitId),
+    GiveBack(Ended),
+    /// A permit that was lost ended before a holder was informed of a death.
+    Unreported(PermitId),
     Downgrade(PermitId),
-    Upgrade { id: PermitId, term: Term, effort: Effort },
+    Upgrade {
+        id: PermitId,
+        term: Term,
+        effort: Effort,
+    },
+}
+
+/// A permit that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) id: PermitId,
+    /// A process had died before it, of which no holder was informed.
+    pub(crate) unreported: bool,
 }
 
 /// The lock and its queue, as they are after the waiters that can be served were.
@@ -279,6 +301,11 @@ impl Permit {
         std::mem::take(&mut self.died)
     }
 
+    /// Notes that the next hold is to be informed of a death.
+    pub(crate) fn follows_death(&mut self) {
+        self.died = true;
+    }
+
     /// Notes whether no exclusive hold may come after the one that was last.
     pub(crate) fn note_fence(&mut self, is_last: bool) {
         self.used_up |= is_last && self.state == State::Have(Mode::Exclusive);
@@ -295,6 +322,10 @@ impl Permit {
     }
 
     fn due(&mut self, view: &View, fresh: impl FnOnce() -> PermitId) -> Option<Call> {
+        // Before it asks again: the answer may say it then.
+        if self.is_lost() && std::mem::take(&mut self.died) {
+            return Some(Call::Unreported(self.id));
+        }
         // What is free and has no waiter need not wait for a term, and leaves the table.
         if let State::Lost { waits } = self.state
             && view.free
@@ -325,7 +356,7 @@ impl Permit {
     }
 
     fn due_of_permit(&mut self, mode: Mode, view: &View, fresh: impl FnOnce() -> PermitId) -> Option<Call> {
-        let (id, exclusive, ends_soon) = (self.id, mode == Mode::Exclusive, self.ends_soon(view.closed));
+        let (exclusive, ends_soon) = (mode == Mode::Exclusive, self.ends_soon(view.closed));
         let wanted_shared = exclusive && self.recalled.is_some_and(|(wanted, _)| wanted == Mode::Shared);
         match view.first {
             Some(first) if first.alone && !exclusive => Some(self.upgrade(first, view.present)),
@@ -336,7 +367,8 @@ impl Permit {
                 Some(self.upgrade(first, view.present))
             }
             Some(first) if view.free && (ends_soon || (!exclusive && first.mode == Mode::Exclusive)) => {
-                let again = if view.closed { None } else { self.ask(first, view.present, Some(id), fresh) };
+                let ended = Ended { id: self.id, unreported: self.died };
+                let again = if view.closed { None } else { self.ask(first, view.present, Some(ended), fresh) };
                 again.or_else(|| Some(self.give_back()))
             }
             None if view.free && wanted_shared && !self.used_up && !view.closed => Some(self.downgrade()),
@@ -351,7 +383,7 @@ impl Permit {
         &mut self,
         first: First,
         present: Present,
-        replaces: Option<PermitId>,
+        replaces: Option<Ended>,
         fresh: impl FnOnce() -> PermitId,
     ) -> Option<Call> {
         let term = present.term?;
@@ -380,7 +412,7 @@ impl Permit {
 
     fn give_back(&mut self) -> Call {
         self.state = State::GivingBack;
-        Call::GiveBack(self.id)
+        Call::GiveBack(Ended { id: self.id, unreported: std::mem::take(&mut self.died) })
     }
 
     /// Notes that the call that was out has returned.
@@ -508,7 +540,7 @@ impl Permit {
 
     fn end(&mut self, waits: bool) {
         self.state = State::Lost { waits };
-        (self.recalled, self.used_up, self.died) = (None, false, false);
+        (self.recalled, self.used_up) = (None, false);
     }
 
     /// Takes in that a term has begun.
@@ -565,7 +597,8 @@ mod tests {
         let fences = Fences { first: 1, count: 9 };
         assert_eq!(permit.answered(id(2), granted(9), 0, 0), Outcome::Granted { fences, anew: true });
         permit.dismiss(0);
-        assert_eq!(permit.next_call(&view(None), || id(3)), Some(Call::GiveBack(id(2))));
+        let ended = Ended { id: id(2), unreported: false };
+        assert_eq!(permit.next_call(&view(None), || id(3)), Some(Call::GiveBack(ended)));
         assert!(!permit.lose(id(2)) && !permit.lose(id(1)));
         permit.called();
         assert!(permit.is_over());
@@ -595,6 +628,18 @@ mod tests {
         assert_eq!(permit.opens_to(None, false), Some(Mode::Exclusive));
         permit.note_fence(true);
         assert_eq!((permit.opens_to(None, false), permit.allowed(0).left), (None, 0));
+    }
+
+    #[test]
+    fn ask_without_a_waiter_is_withdrawn() {
+        let mut permit = asked();
+        assert_eq!(permit.next_call(&view(None), || id(3)), Some(Call::Withdraw(id(2))));
+        assert_eq!(permit.next_call(&view(None), || id(3)), None, "one call at a time");
+        permit.called();
+        assert_eq!(permit.next_call(&view(Some(writer())), || id(3)), None, "the answer comes first");
+        permit.withdrawn(id(2));
+        let again = permit.next_call(&view(Some(writer())), || id(3));
+        assert!(matches!(again, Some(Call::Ask { id: asked, .. }) if asked == id(3)), "{again:?}");
     }
 
     #[test]

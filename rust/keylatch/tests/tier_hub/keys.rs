@@ -63,13 +63,15 @@ struct Key {
     line: Vec<Place>,
     /// The last number given out.
     fence: u64,
+    /// A process died, which the next grant says.
+    died: bool,
 }
 
 impl Key {
     fn fences(&mut self, count: u32) -> Answer {
         let first = self.fence + 1;
         self.fence += u64::from(count);
-        Answer::Granted { fences: Fences { first, count }, previous_died: false }
+        Answer::Granted { fences: Fences { first, count }, previous_died: std::mem::take(&mut self.died) }
     }
 
     fn place(&mut self, process: usize, id: PermitId) -> Option<&mut Place> {
@@ -130,6 +132,8 @@ pub(crate) struct Keys {
     keys: HashMap<ObjectKey, Key>,
     /// Where each number's place is.
     at: HashMap<(usize, PermitId), ObjectKey>,
+    /// The key of each number, also of those that are over.
+    asked: HashMap<(usize, PermitId), ObjectKey>,
 }
 
 impl Keys {
@@ -158,6 +162,7 @@ impl Keys {
             let others = key.line.iter().any(|place| place.process == process);
             assert!(!others, "process {process} has {} twice", wish.key);
             self.at.insert((process, wish.id), wish.key.clone());
+            self.asked.insert((process, wish.id), wish.key.clone());
             let (id, mode) = (wish.id, wish.mode);
             key.line.push(Place { process, id, mode, granted: false, upgrades: false, recalled: None });
             answers.push((id, key.settle(count, Some((process, id)), events).unwrap_or(Answer::Pending)));
@@ -259,6 +264,21 @@ impl Keys {
         for key in self.keys.values_mut() {
             key.line.retain(|place| place.process != process);
             key.settle(count, None, events);
+        }
+    }
+
+    /// Has the next grant of a key say that a process died.
+    pub(crate) fn note_death(&mut self, key: ObjectKey) {
+        self.keys.entry(key).or_default().died = true;
+    }
+
+    pub(crate) fn has_death_to_report(&self, key: &ObjectKey) -> bool {
+        self.keys.get(key).is_some_and(|key| key.died)
+    }
+
+    pub(crate) fn death_unreported(&mut self, process: usize, id: PermitId) {
+        if let Some(key) = self.asked.get(&(process, id)) {
+            self.note_death(key.clone());
         }
     }
 

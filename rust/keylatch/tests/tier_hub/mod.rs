@@ -307,6 +307,18 @@ impl Hub {
         self.changed.notify_all();
     }
 
+    /// Has the next grant of a key say that a process died.
+    #[allow(dead_code)]
+    pub(crate) fn note_death(&self, key: KeyRef<'_>) {
+        self.state().keys.note_death(key.to_owned());
+    }
+
+    /// Whether the next grant of a key will say that a process died.
+    #[allow(dead_code)]
+    pub(crate) fn has_death_to_report(&self, key: KeyRef<'_>) -> bool {
+        self.state().keys.has_death_to_report(&key.to_owned())
+    }
+
     /// Permits that are out, and asks that wait.
     #[allow(dead_code)]
     pub(crate) fn in_use(&self) -> (usize, usize) {
@@ -364,6 +376,10 @@ impl Tier for HubTier {
 
     fn give_back(&self, id: PermitId) {
         self.hub.call(self.process, Call::GiveBack(id));
+    }
+
+    fn death_unreported(&self, id: PermitId) {
+        self.hub.state().keys.death_unreported(self.process, id);
     }
 
     fn downgrade(&self, id: PermitId) {

@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::sync::Mutex;
-use crate::tier::{Ask, Effort, Fences, PermitId, Term, Tier, TierError, TierEvents};
+use crate::tier::{Answer as Reply, Ask, Effort, Fences, PermitId, Term, Tier, TierError, TierEvents};
 use crate::wait::Phase;
 
 /// One key's permits and asks, in order.
@@ -52,10 +52,25 @@ impl Server {
         answer
     }
 
+    fn change(&mut self, process: usize, id: PermitId, to: Mode) {
+        let own = self.line.iter_mut().find(|(owner, other, ..)| (*owner, *other) == (process, id));
+        own.into_iter().for_each(|place| place.2 = to);
+    }
+
+    /// Ends the first term of the first process.
+    fn end_term(&mut self) {
+        self.line.retain(|(owner, ..)| *owner != 0);
+        self.terms[0] = 1;
+    }
+
     fn remove(&mut self, process: usize, id: PermitId) {
         self.line.retain(|(owner, other, ..)| (*owner, *other) != (process, id));
         self.settle(None);
     }
+}
+
+fn granted(first: u64) -> Reply {
+    Reply::Granted { fences: Fences { first, count: 100 }, previous_died: false }
 }
 
 /// The tier of one process.
@@ -77,11 +92,11 @@ impl Tier for ModelTier {
         Ok(Term(0))
     }
 
-    fn ask(&self, asks: &[Ask<'_>], effort: Effort, answers: &mut [crate::tier::Answer]) {
+    fn ask(&self, asks: &[Ask<'_>], effort: Effort, answers: &mut [Reply]) {
         let mut server = self.server.lock();
         for (ask, answer) in asks.iter().zip(answers) {
             if ask.term.0 != server.terms[self.process] {
-                *answer = crate::tier::Answer::Failed(TierError::term_over());
+                *answer = Reply::Failed(TierError::term_over());
                 continue;
             }
             if let Some(old) = ask.replaces {
@@ -90,13 +105,12 @@ impl Tier for ModelTier {
             assert!(server.line.iter().all(|(owner, ..)| *owner != self.process), "asked twice");
             let goes = server.line.iter().all(|(_, _, mode, granted)| *granted && mode.goes_with(ask.mode));
             if effort == Effort::AllOrNone && !goes {
-                *answer = crate::tier::Answer::Busy;
+                *answer = Reply::Busy;
                 continue;
             }
             server.line.push((self.process, ask.id, ask.mode, false));
             if let Some(first) = server.settle(Some((self.process, ask.id))) {
-                let fences = Fences { first, count: 100 };
-                *answer = crate::tier::Answer::Granted { fences, previous_died: false };
+                *answer = granted(first);
             }
         }
     }
@@ -120,24 +134,20 @@ impl Tier for ModelTier {
 
     fn downgrade(&self, id: PermitId) {
         let mut server = self.server.lock();
-        let process = self.process;
-        let own = server.line.iter_mut().find(|(owner, other, ..)| (*owner, *other) == (process, id));
-        own.into_iter().for_each(|place| place.2 = Mode::Shared);
+        server.change(self.process, id, Mode::Shared);
         server.settle(None);
     }
 
-    fn upgrade(&self, id: PermitId, _: Term, _: Effort) -> crate::tier::Answer {
+    fn upgrade(&self, id: PermitId, _: Term, _: Effort) -> Reply {
         let mut server = self.server.lock();
         if server.line.iter().filter(|(.., granted)| *granted).count() > 1 {
-            return crate::tier::Answer::Busy;
+            return Reply::Busy;
         }
-        let process = self.process;
-        let own = server.line.iter_mut().find(|(owner, other, ..)| (*owner, *other) == (process, id));
-        own.into_iter().for_each(|place| place.2 = Mode::Exclusive);
+        server.change(self.process, id, Mode::Exclusive);
         server.fence += 100;
         let first = server.fence;
         server.settle(None);
-        crate::tier::Answer::Granted { fences: Fences { first, count: 100 }, previous_died: false }
+        granted(first)
     }
 
     fn detach(&self) {
@@ -159,10 +169,7 @@ impl ModelTier {
             drop(server);
             let events = self.events();
             match said {
-                Said::Granted(id, first) => {
-                    let fences = Fences { first, count: 100 };
-                    events.answered(id, crate::tier::Answer::Granted { fences, previous_died: false });
-                }
+                Said::Granted(id, first) => events.answered(id, granted(first)),
                 Said::Recalled(id, wanted) => events.recalled(id, wanted),
                 Said::AllLost(term) => events.all_lost(term),
                 Said::Renewed(term) => events.renewed(term),
@@ -216,6 +223,20 @@ impl Pair {
         })
     }
 
+    /// The last steps of a model in which the other process waits.
+    fn end_with(&self, ticket: Ticket, mode: Mode) {
+        self.deliver();
+        self.other().wait_and_work(ticket, 0, mode);
+        self.assert_idle();
+    }
+
+    /// As `end_with`, for a request that may have been granted.
+    fn end_with_asked(&self, model: &Model, asked: Result<Grant, Ticket>) {
+        self.deliver();
+        model.finish_and_work(asked, 0, EXCLUSIVE);
+        self.assert_idle();
+    }
+
     /// Says all that is to be said, in both processes.
     fn deliver(&self) {
         while !self.server.lock().said.is_empty() {
@@ -261,9 +282,7 @@ fn recall_against_the_fast_path() {
             pair.deliver();
             pair.work_if_granted(&ticket, yours);
             takes.join().unwrap();
-            pair.deliver();
-            pair.other().wait_and_work(ticket, 0, yours);
-            pair.assert_idle();
+            pair.end_with(ticket, yours);
         });
     }
 }
@@ -283,9 +302,7 @@ fn recall_against_the_release() {
             pair.deliver();
             pair.work_if_granted(&ticket, EXCLUSIVE);
             releases.join().unwrap();
-            pair.deliver();
-            pair.other().wait_and_work(ticket, 0, EXCLUSIVE);
-            pair.assert_idle();
+            pair.end_with(ticket, EXCLUSIVE);
         });
     }
 }
@@ -306,9 +323,7 @@ fn give_back_against_acquire() {
         });
         pair.deliver();
         waits.join().unwrap();
-        pair.deliver();
-        pair.other().wait_and_work(ticket, 0, EXCLUSIVE);
-        pair.assert_idle();
+        pair.end_with(ticket, EXCLUSIVE);
     });
 }
 
@@ -333,9 +348,7 @@ fn grant_against_cancel() {
         leaves.join().unwrap();
         pair.deliver();
         let again = pair.one().queue_or_lock(0, EXCLUSIVE);
-        pair.deliver();
-        pair.one().finish_and_work(again, 0, EXCLUSIVE);
-        pair.assert_idle();
+        pair.end_with_asked(pair.one(), again);
     });
 }
 
@@ -347,11 +360,7 @@ fn loss_against_the_fast_path() {
             let pair = Pair::new();
             pair.one().lock_and_work(0, mode);
             let takes = pair.spawn(move |pair| pair.one().lock_fast(0, mode));
-            {
-                let mut server = pair.server.lock();
-                server.line.retain(|(owner, ..)| *owner != 0);
-                server.terms[0] = 1;
-            }
+            pair.server.lock().end_term();
             pair.processes[0].1.events().all_lost(Term(0));
             let taken = takes.join().unwrap();
             // Whatever was taken is marked as lost by now, or was refused.
@@ -364,9 +373,7 @@ fn loss_against_the_fast_path() {
             // In the opposite order.
             pair.deliver();
             let again = pair.one().queue_or_lock(0, EXCLUSIVE);
-            pair.deliver();
-            pair.one().finish_and_work(again, 0, EXCLUSIVE);
-            pair.assert_idle();
+            pair.end_with_asked(pair.one(), again);
         });
     }
 }
@@ -377,33 +384,19 @@ fn ask_against_another_term() {
     check(|| {
         let pair = Pair::new();
         let asks = pair.spawn(|pair| pair.one().queue_or_lock(0, EXCLUSIVE));
-        {
-            let mut server = pair.server.lock();
-            server.line.retain(|(owner, ..)| *owner != 0);
-            server.terms[0] = 1;
-        }
+        pair.server.lock().end_term();
         let events = pair.processes[0].1.events();
         events.all_lost(Term(0));
         events.renewed(Term(1));
         let asked = asks.join().unwrap();
         pair.deliver();
-        match asked {
-            Ok(grant) => {
-                let _ = pair.one().core().standing(grant);
-                pair.one().release(grant);
-            }
-            Err(ticket) => match pair.one().wait(ticket, 0) {
-                Ended::Granted(Some(grant)) => {
-                    let _ = pair.one().core().standing(grant);
-                    pair.one().release(grant);
-                }
-                other => panic!("{other:?}"),
-            },
-        }
+        let grant = match asked.map_err(|ticket| pair.one().wait(ticket, 0)) {
+            Ok(grant) | Err(Ended::Granted(Some(grant))) => grant,
+            Err(other) => panic!("{other:?}"),
+        };
+        pair.one().release(grant);
         let again = pair.other().queue_or_lock(0, EXCLUSIVE);
-        pair.deliver();
-        pair.other().finish_and_work(again, 0, EXCLUSIVE);
-        pair.assert_idle();
+        pair.end_with_asked(pair.other(), again);
     });
 }
 

@@ -79,6 +79,11 @@ impl Descriptor {
         self.place.is_some()
     }
 
+    /// Whether it is open still: not in a child that closed it.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.place.is_none() || self.forks == fork::count()
+    }
+
     #[inline]
     pub(crate) fn as_raw(&self) -> RawFd {
         self.fd
@@ -87,7 +92,7 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if self.forks != fork::count() && self.place.is_some() {
+        if !self.is_of_this_process() {
             return;
         }
         lock();

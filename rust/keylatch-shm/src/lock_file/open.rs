@@ -4,7 +4,8 @@ use crate::lines::lock;
 use crate::lock_file::descriptor::Descriptor;
 use crate::lock_file::id::{FileId, mark};
 use crate::lock_file::kept::Kept;
-use crate::lock_file::term::Term;
+use crate::lock_file::term::{self, Term};
+use crate::lock_file::watches::Watch;
 use crate::os::filesystem;
 use crate::table::SharedTable;
 use std::ffi::{CStr, CString};
@@ -21,6 +22,12 @@ use std::time::{Duration, Instant};
 ///
 /// The package tries every 50 milliseconds.
 pub(crate) const POLITE: Duration = Duration::from_secs(1);
+
+/// For how long a holder leaves the file free, and how often.
+///
+/// It does so before it releases the key. /// Between two holds there is no other moment in which a program that sleeps for the file could wake and lock it.
+const GAP: Duration = Duration::from_millis(1);
+const BETWEEN_GAPS: Duration = Duration::from_millis(5);
 
 /// Whether the holder has the file to itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,14 +48,16 @@ pub struct LockFile {
     id: FileId,
     /// Whether all that hold a shared `flock` of it use the same table.
     is_marked: bool,
-    /// How long its lock is kept; of the watcher, which sees who opens the file.
-    term: OnceLock<Arc<Term>>,
+    /// How long its lock is kept, while a watcher sees who opens the file.
+    watched: OnceLock<(Watch, Arc<Term>)>,
     /// Held by a thread that locks or unlocks the file.
     changing: Mutex<()>,
     /// A [`Kept`].
     state: AtomicU64,
     /// Nothing is kept until then: milliseconds since the first lock file.
     polite_until: AtomicU64,
+    /// No gap is left until then: milliseconds likewise.
+    gap_from: AtomicU64,
 }
 
 /// Milliseconds since the first use.
@@ -81,10 +90,11 @@ impl LockFile {
             name,
             id,
             is_marked,
-            term: OnceLock::new(),
+            watched: OnceLock::new(),
             changing: Mutex::new(()),
             state: AtomicU64::new(Kept::NOTHING.0),
             polite_until: AtomicU64::new(0),
+            gap_from: AtomicU64::new(0),
         })
     }
 
@@ -104,9 +114,11 @@ impl LockFile {
         self.is_marked
     }
 
-    /// Notes that the watcher of that term sees who opens the file from now on.
-    pub(crate) fn set_watched(&self, term: &Arc<Term>) {
-        self.term.get_or_init(|| Arc::clone(term));
+    /// Notes that a watcher sees who opens the file.
+    ///
+    /// Says whether none did before.
+    pub(crate) fn set_watched(&self, watch: Watch, term: &Arc<Term>) -> bool {
+        self.watched.set((watch, Arc::clone(term))).is_ok()
     }
 
     /// Bars other programs, with no system call but one if the lock was kept.
@@ -144,6 +156,8 @@ impl LockFile {
             }
             seen = self.load();
         }
+        // Before the lock: what is kept was locked when all might keep.
+        let is_polite = now() < self.polite_until.load(Ordering::Relaxed) || term::has_just_ended();
         let operation = if self.is_marked { libc::LOCK_SH } else { libc::LOCK_EX };
         // SAFETY: takes numbers.
         if unsafe { libc::flock(self.descriptor.as_raw(), operation | libc::LOCK_NB) } != 0 {
@@ -153,8 +167,8 @@ impl LockFile {
                 _ => Err(error),
             };
         }
-        let is_polite = now() < self.polite_until.load(Ordering::Relaxed);
-        let term = self.term.get().filter(|_| self.is_marked && !is_polite);
+        let watched = self.watched.get().filter(|_| self.is_marked && !is_polite);
+        let term = watched.map(|(_, term)| term);
         self.state.store(Kept::locked(hold, term.is_some()).0, Ordering::Release);
         drop(changing);
         // The word comes first: what is kept when a term ends is given up.
@@ -166,7 +180,8 @@ impl LockFile {
 
     /// Ends what `enter` began. It comes before the release of the key.
     ///
-    /// Does nothing if another hold is inside by now, which the key was revoked for.
+    /// Does nothing if another hold is inside by now, which the key was revoked for. While other programs may wait for the
+    /// file it takes a millisecond now and then, in which they find it free.
     #[inline]
     pub fn leave(&self, hold: u64) {
         if !self.swap(Kept::held(hold), Kept::IDLE) {
@@ -177,9 +192,17 @@ impl LockFile {
     #[cold]
     #[inline(never)]
     fn leave_slow(&self, hold: u64) {
-        let _changing = lock(&self.changing);
-        if self.load().is_unlocked_by(hold) {
-            self.unlock();
+        let changing = lock(&self.changing);
+        if !self.load().is_unlocked_by(hold) {
+            return;
+        }
+        self.unlock();
+        drop(changing);
+        let now = now();
+        // A file that is not marked is opened anew for each hold.
+        if self.is_marked && now >= self.gap_from.load(Ordering::Relaxed) {
+            self.gap_from.store(now + BETWEEN_GAPS.as_millis() as u64, Ordering::Relaxed);
+            std::thread::sleep(GAP);
         }
     }
 

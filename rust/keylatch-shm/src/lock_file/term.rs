@@ -1,15 +1,26 @@
 //! For how long a lock is kept: until the next end of a term, which a timer of the process says.
 //!
 //! A program that sleeps until it can lock a file opens it once, and perhaps long before. So nothing else than time says
-//! that it may be there, and each lock that is kept is given up about a second after it was taken, used or not.
+//! that it may be there, and each lock that is kept is given up within a second, used or not. Terms end at whole seconds of
+//! the system's clock, so that the processes of a table give up together: what one of them keeps bars the program, too.
 
 use crate::lock_file::descriptor::Descriptor;
+use crate::os::clock;
 use std::io::{Error, Result};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-/// Seconds that a lock is kept at most.
-const SECONDS: libc::time_t = 1;
+/// For how long nothing is kept at the end of a term.
+///
+/// Long enough for the watchers of all processes to give up what those keep, on a busy machine, too, and for a holder to
+/// leave a gap then.
+pub(crate) const BREATH: Duration = Duration::from_millis(20);
+
+/// Whether a term ended a moment ago, whatever this process kept in it.
+pub(crate) fn has_just_ended() -> bool {
+    clock::monotonic().subsec_nanos() < BREATH.subsec_nanos()
+}
 
 /// The timer, which runs while a lock may be kept.
 #[derive(Debug)]
@@ -39,10 +50,13 @@ impl Term {
         if self.runs.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let once = libc::itimerspec { it_interval: none, it_value: libc::timespec { tv_sec: SECONDS, ..none } };
+        let end = clock::monotonic().as_secs() + 1;
+        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let once =
+            libc::itimerspec { it_interval: never, it_value: libc::timespec { tv_sec: end as libc::time_t, ..never } };
+        let (timer, flags) = (self.timer.as_raw(), libc::TFD_TIMER_ABSTIME);
         // SAFETY: the structure is a local.
-        match unsafe { libc::timerfd_settime(self.timer.as_raw(), 0, &raw const once, std::ptr::null_mut()) } {
+        match unsafe { libc::timerfd_settime(timer, flags, &raw const once, std::ptr::null_mut()) } {
             0 => Ok(()),
             _ => Err(Error::last_os_error()),
         }

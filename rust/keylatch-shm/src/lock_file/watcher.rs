@@ -2,42 +2,31 @@
 //!
 //! There is one a process, started with the first file.
 
-use crate::lock_file::descriptor::Descriptor;
+use crate::lines::lock;
 use crate::lock_file::open::{LockFile, POLITE};
-use crate::lock_file::term::Term;
+use crate::lock_file::term::{BREATH, Term};
+use crate::lock_file::watches::Watches;
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
-
-/// For how long nothing is kept at the end of a term.
-///
-/// In that time a program that sleeps for the file gets its chance, however often this process locks it.
-const BREATH: Duration = Duration::from_millis(5);
+use std::sync::{Arc, Mutex, Weak};
 
 /// The files by the number that the kernel gives each.
-type Files = Mutex<HashMap<i32, Vec<Weak<LockFile>>>>;
+type Files = HashMap<i32, Vec<Weak<LockFile>>>;
 
 /// Notices programs that open lock files, and has those files give way.
 #[derive(Debug)]
 pub struct LockFileWatcher {
-    descriptor: Descriptor,
+    watches: Arc<Watches>,
     term: Arc<Term>,
-    files: Files,
-}
-
-fn lock(files: &Files) -> MutexGuard<'_, HashMap<i32, Vec<Weak<LockFile>>>> {
-    files.lock().unwrap_or_else(PoisonError::into_inner)
+    files: Mutex<Files>,
 }
 
 impl LockFileWatcher {
     /// Starts it; `None` where the system gives no more watches or threads.
     #[must_use]
     pub fn start() -> Option<Arc<Self>> {
-        // SAFETY: takes a number.
-        let descriptor = Descriptor::open(|| unsafe { libc::inotify_init1(libc::IN_CLOEXEC) })?;
-        let watcher = Arc::new(Self { descriptor, term: Arc::new(Term::new()?), files: Mutex::default() });
+        let (watches, term) = (Arc::new(Watches::new()?), Arc::new(Term::new()?));
+        let watcher = Arc::new(Self { watches, term, files: Mutex::default() });
         let thread = Arc::clone(&watcher);
         let named = std::thread::Builder::new().name("keylatch-files".into()).stack_size(256 << 10);
         named.spawn(move || thread.run()).ok()?;
@@ -46,14 +35,12 @@ impl LockFileWatcher {
 
     /// Has the file give way to each program that opens it from now on.
     pub fn watch(&self, file: &Arc<LockFile>) {
-        // By its descriptor: another file may have the name by now.
-        let name = CString::new(format!("/proc/self/fd/{}", file.descriptor())).expect("no zero byte");
+        // Held over both: the events of the number find the file.
         let mut files = lock(&self.files);
-        // SAFETY: a C string.
-        let number = unsafe { libc::inotify_add_watch(self.descriptor.as_raw(), name.as_ptr(), libc::IN_OPEN) };
-        if number >= 0 {
+        let Some(watch) = self.watches.add(file.descriptor()) else { return };
+        let number = watch.number();
+        if file.set_watched(watch, &self.term) {
             files.entry(number).or_default().push(Arc::downgrade(file));
-            file.set_watched(&self.term);
         }
     }
 
@@ -61,7 +48,7 @@ impl LockFileWatcher {
         block_signals();
         let ready = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         loop {
-            let mut both = [ready(self.descriptor.as_raw()), ready(self.term.as_raw())];
+            let mut both = [ready(self.watches.as_raw()), ready(self.term.as_raw())];
             // SAFETY: the array is a local.
             if unsafe { libc::poll(both.as_mut_ptr(), 2, -1) } < 0 {
                 continue;
@@ -71,17 +58,17 @@ impl LockFileWatcher {
                 let files: Vec<_> = lock(&self.files).values().flatten().filter_map(Weak::upgrade).collect();
                 files.iter().for_each(|file| file.give_way(BREATH));
             }
-            if both[0].revents != 0 && !self.hear() {
+            if both[0].revents != 0 && !self.read_events() {
                 return;
             }
         }
     }
 
     /// Reads what was opened. Says whether there will be more.
-    fn hear(&self) -> bool {
+    fn read_events(&self) -> bool {
         let mut buffer = [MaybeUninit::<libc::inotify_event>::uninit(); 256];
         // SAFETY: the buffer is a local of that size, aligned for events.
-        let read = unsafe { libc::read(self.descriptor.as_raw(), buffer.as_mut_ptr().cast(), size_of_val(&buffer)) };
+        let read = unsafe { libc::read(self.watches.as_raw(), buffer.as_mut_ptr().cast(), size_of_val(&buffer)) };
         let Ok(read) = usize::try_from(read) else {
             return std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted;
         };
@@ -89,23 +76,23 @@ impl LockFileWatcher {
         for event in &buffer[..read / size_of::<libc::inotify_event>()] {
             // SAFETY: the kernel has written that number of events.
             let event = unsafe { event.assume_init_ref() };
-            self.tell(event.wd, event.mask);
+            self.give_way(event.wd, event.mask);
         }
         true
     }
 
-    fn tell(&self, number: i32, mask: u32) {
+    fn give_way(&self, number: i32, mask: u32) {
         let mut files = lock(&self.files);
         if mask & libc::IN_Q_OVERFLOW != 0 {
             files.values().flatten().filter_map(Weak::upgrade).for_each(|file| file.give_way(POLITE));
             return;
         }
-        let Some(known) = files.get_mut(&number) else { return };
-        known.retain(|file| file.upgrade().inspect(|file| file.give_way(POLITE)).is_some());
-        if mask & libc::IN_IGNORED != 0 || known.is_empty() {
+        if let Some(known) = files.get_mut(&number) {
+            known.retain(|file| file.upgrade().inspect(|file| file.give_way(POLITE)).is_some());
+        }
+        if mask & libc::IN_IGNORED != 0 {
+            // The file is gone, or the last watch of it.
             files.remove(&number);
-            // SAFETY: takes numbers. The number may be gone, with the file.
-            unsafe { libc::inotify_rm_watch(self.descriptor.as_raw(), number) };
         }
     }
 }

@@ -2,14 +2,22 @@
 //!
 //! There are two threads that hold the file in turn, of one process or of two. Each has the key in the table while it is at
 //! work, unless that is revoked. Each process has a watcher and a timer. The program opens the file, which each watcher
-//! hears of later. Then it tries the file's exclusive lock once, as the package `filelock` does, or sleeps until it has it,
+//! reads later. Then it tries the file's exclusive lock once, as the package `filelock` does, or sleeps until it has it,
 //! as flock(1) does. Every access to a word and every system call is a step.
+//!
+//! Busy threads hold the file for ever in turn, each less long than a term. The ends of terms are then steps of all
+//! processes together. Two times are long enough for the program to wake if the file is free: the gap that a holder leaves
+//! before it releases the key, and the time after a term in which a process keeps nothing. The latter is long enough for the
+//! watchers of all processes, too. A timer is set in the term in which the file is locked. So the program has the file before
+//! the fourth term ends.
 
 use crate::lock_file::kept::Kept;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 const PROCESSES: usize = 2;
 const THREADS: usize = 2;
+/// More than a program has to sleep.
+const MANY_TERMS: u8 = 4;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Holder {
@@ -27,6 +35,7 @@ enum Holder {
     LookToLeave,
     Unlock,
     ClearWord,
+    Gap,
     LeaveTable,
 }
 
@@ -61,10 +70,14 @@ struct Process {
     /// The kernel's shared lock.
     has_lock: bool,
     watcher: Watcher,
-    /// Openings that the watcher has not heard of.
+    /// Openings that the watcher has not read.
     opened: bool,
     /// A term has begun.
     term: bool,
+    /// The timer of a busy process has run out, and the watcher has not read that.
+    ended: bool,
+    /// Nothing is kept: a term ended a moment ago.
+    breathes: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -74,6 +87,10 @@ struct Thread {
     /// The number of its hold.
     hold: u64,
     is_revoked: bool,
+    /// It locked the file when it was allowed to keep it.
+    may_keep: bool,
+    /// It has been at work since before the last term ended.
+    stays: bool,
 }
 
 impl Thread {
@@ -88,7 +105,7 @@ impl Thread {
 }
 
 impl Process {
-    fn has_heard(&self) -> bool {
+    fn has_read(&self) -> bool {
         self.watcher == Watcher::Listen && !self.opened
     }
 }
@@ -104,7 +121,9 @@ struct State {
     tries: u8,
     /// Whether a holder began to keep the file after the program had opened it.
     kept_since: bool,
-    /// Whether a try failed otherwise, when all were done and had heard of it.
+    /// Terms that ended while the program slept.
+    terms: u8,
+    /// Whether a try failed otherwise, when all were done and had read of it.
     starved: bool,
 }
 
@@ -121,10 +140,14 @@ enum Fault {
     LeavesUnlocked,
     /// A holder that was asked keeps the lock.
     KeepsWhenAsked,
-    /// The watcher does not hear.
-    Deaf,
+    /// The watcher ignores what is opened.
+    IgnoresOpening,
     /// What is kept has no term.
     NoTerm,
+    /// A term ends in each process on its own.
+    OwnTerms,
+    /// A holder that unlocks the file releases the key with it.
+    NoGap,
     /// A hold that was revoked leaves whatever the word says.
     LeavesForOthers,
     /// A hold does not take the place of one that was revoked.
@@ -142,6 +165,8 @@ struct Setup {
     revocations: u8,
     /// The program sleeps until it has the lock.
     sleeps: bool,
+    /// Turns do not end.
+    busy: bool,
     fault: Option<Fault>,
 }
 
@@ -156,6 +181,11 @@ enum Action {
     Revoke(usize),
     Watch(usize),
     EndTerm(usize),
+    /// The clock of all processes reaches the end of a term.
+    EndTerms,
+    /// Of one process, where it has a clock of its own.
+    EndOwnTerm(usize),
+    KeepAgain(usize),
     Go,
 }
 
@@ -166,6 +196,7 @@ impl Setup {
 
     fn hold(&self, s: &mut State, t: usize) -> Option<()> {
         let excluded = s.program == Program::Inside;
+        let wakes = self.wakes(s);
         let table = s.table;
         let (thread, process) = (&mut s.threads[t], &mut s.processes[self.processes[t]]);
         let hold = thread.hold;
@@ -180,10 +211,15 @@ impl Setup {
                 if table.is_some() || thread.turns == 0 {
                     return None;
                 }
-                thread.turns -= 1;
                 thread.is_revoked = false;
-                s.holds += 1;
-                thread.hold = s.holds;
+                if self.busy {
+                    // None is revoked, so what matters is that another has another.
+                    thread.hold = t as u64 + 1;
+                } else {
+                    thread.turns -= 1;
+                    s.holds += 1;
+                    thread.hold = s.holds;
+                }
                 s.table = Some(t);
                 Holder::Enter
             }
@@ -213,6 +249,7 @@ impl Setup {
                     return None;
                 }
                 process.has_lock = true;
+                thread.may_keep = !process.breathes;
                 Holder::WriteWord
             }
             Holder::WriteWord => return None,
@@ -249,9 +286,13 @@ impl Setup {
             Holder::ClearWord => {
                 process.word = Kept::NOTHING;
                 process.release(t);
-                Holder::LeaveTable
+                if self.busy && !self.has(Fault::NoGap) { Holder::Gap } else { Holder::LeaveTable }
             }
+            // Long enough for the program to wake.
+            Holder::Gap if wakes => return None,
+            Holder::Gap => Holder::LeaveTable,
             Holder::LeaveTable => {
+                thread.stays = false;
                 if table == Some(t) {
                     s.table = None;
                 }
@@ -263,9 +304,10 @@ impl Setup {
 
     fn write(&self, s: &mut State, t: usize, keep: bool) -> Option<()> {
         let (thread, process) = (&mut s.threads[t], &mut s.processes[self.processes[t]]);
-        if thread.holder != Holder::WriteWord {
+        if thread.holder != Holder::WriteWord || keep && !thread.may_keep {
             return None;
         }
+        thread.may_keep = false;
         process.word = Kept::locked(thread.hold, keep);
         process.release(t);
         thread.holder = if keep { Holder::BeginTerm } else { Holder::Inside };
@@ -293,13 +335,64 @@ impl Setup {
         Some(())
     }
 
-    fn end_term(s: &mut State, p: usize) -> Option<()> {
+    fn end_term(&self, s: &mut State, p: usize) -> Option<()> {
         let process = &mut s.processes[p];
-        if !process.term || process.watcher != Watcher::Listen {
+        if !process.term || process.watcher != Watcher::Listen || self.busy && !process.ended {
             return None;
         }
         process.term = false;
+        process.ended = false;
         process.watcher = Watcher::AwaitMutex;
+        Some(())
+    }
+
+    /// Whether a program that sleeps finds the file free.
+    fn wakes(&self, s: &State) -> bool {
+        self.sleeps && s.program == Program::Try && !s.processes.iter().any(|process| process.has_lock)
+    }
+
+    /// Whether all that the end of a term began is over.
+    ///
+    /// Who was at work then is not any more.
+    fn is_mid_term(&self, s: &State) -> bool {
+        let is_quiet = |process: &Process| process.has_read() && !process.ended && !process.breathes;
+        let is_slow = |thread: &Thread| thread.stays || matches!(thread.holder, Holder::WriteWord | Holder::BeginTerm);
+        self.busy && s.processes.iter().all(is_quiet) && !s.threads.iter().any(is_slow) && !self.wakes(s)
+    }
+
+    fn end_terms(&self, s: &mut State) -> Option<()> {
+        if self.has(Fault::OwnTerms) || !self.is_mid_term(s) {
+            return None;
+        }
+        for process in &mut s.processes {
+            process.ended = process.term;
+            process.breathes = true;
+        }
+        self.count_term(s);
+        Some(())
+    }
+
+    fn end_own_term(&self, s: &mut State, p: usize) -> Option<()> {
+        if !self.has(Fault::OwnTerms) || !self.is_mid_term(s) || !s.processes[p].term {
+            return None;
+        }
+        s.processes[p].ended = true;
+        s.processes[p].breathes = true;
+        self.count_term(s);
+        Some(())
+    }
+
+    fn count_term(&self, s: &mut State) {
+        s.threads.iter_mut().for_each(|thread| thread.stays = thread.holder != Holder::Idle);
+        s.terms += u8::from(s.program == Program::Try && s.terms < MANY_TERMS);
+    }
+
+    fn keep_again(&self, s: &mut State, p: usize) -> Option<()> {
+        let is_over = s.processes.iter().all(|process| process.has_read() && !process.ended);
+        if !s.processes[p].breathes || !is_over || self.wakes(s) {
+            return None;
+        }
+        s.processes[p].breathes = false;
         Some(())
     }
 
@@ -311,7 +404,7 @@ impl Setup {
                     return None;
                 }
                 process.opened = false;
-                if self.has(Fault::Deaf) { Watcher::Listen } else { Watcher::AwaitMutex }
+                if self.has(Fault::IgnoresOpening) { Watcher::Listen } else { Watcher::AwaitMutex }
             }
             Watcher::AwaitMutex => {
                 if !self.has(Fault::WatchesUnlocked) {
@@ -349,7 +442,7 @@ impl Setup {
             Program::Try if !is_locked => Program::Inside,
             Program::Try if self.sleeps => return None,
             Program::Try => {
-                let is_free = s.threads.iter().all(Thread::is_done) && s.processes.iter().all(Process::has_heard);
+                let is_free = s.threads.iter().all(Thread::is_done) && s.processes.iter().all(Process::has_read);
                 s.starved |= is_free && !s.kept_since;
                 if s.tries == 0 {
                     Program::Gone
@@ -366,7 +459,7 @@ impl Setup {
 
     /// Whether the program sleeps for a file that none will give up.
     fn sleeps_for_ever(&self, s: &State) -> bool {
-        let is_quiet = |process: &Process| process.has_heard() && !process.term;
+        let is_quiet = |process: &Process| process.has_read() && !process.term;
         self.sleeps
             && s.program == Program::Try
             && s.threads.iter().all(Thread::is_done)
@@ -402,8 +495,17 @@ impl Model for Setup {
             watcher: Watcher::Listen,
             opened: false,
             term: false,
+            ended: false,
+            breathes: false,
         };
-        let thread = Thread { holder: Holder::Idle, turns: self.turns, hold: 0, is_revoked: false };
+        let thread = Thread {
+            holder: Holder::Idle,
+            turns: self.turns,
+            hold: 0,
+            is_revoked: false,
+            may_keep: false,
+            stays: false,
+        };
         vec![State {
             threads: [thread; THREADS],
             processes: [process; PROCESSES],
@@ -413,17 +515,19 @@ impl Model for Setup {
             program: Program::Open,
             tries: self.tries,
             kept_since: false,
+            terms: 0,
             starved: false,
         }]
     }
 
     fn actions(&self, _: &State, actions: &mut Vec<Action>) {
-        actions.push(Action::Go);
+        actions.extend([Action::Go, Action::EndTerms]);
         for t in 0..THREADS {
             let writes = [true, false].map(|keep| Action::Write(t, keep));
             actions.extend([Action::Hold(t), Action::GiveUp(t), Action::Revoke(t)].into_iter().chain(writes));
         }
-        actions.extend((0..PROCESSES).flat_map(|p| [Action::Watch(p), Action::EndTerm(p)]));
+        let own = |p| [Action::Watch(p), Action::EndTerm(p), Action::EndOwnTerm(p), Action::KeepAgain(p)];
+        actions.extend((0..PROCESSES).flat_map(own));
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
@@ -434,7 +538,10 @@ impl Model for Setup {
             Action::GiveUp(t) => self.give_up(&mut s, t)?,
             Action::Revoke(t) => Self::revoke(&mut s, t)?,
             Action::Watch(p) => self.watch(&mut s, p)?,
-            Action::EndTerm(p) => Self::end_term(&mut s, p)?,
+            Action::EndTerm(p) => self.end_term(&mut s, p)?,
+            Action::EndTerms => self.end_terms(&mut s)?,
+            Action::EndOwnTerm(p) => self.end_own_term(&mut s, p)?,
+            Action::KeepAgain(p) => self.keep_again(&mut s, p)?,
             Action::Go => self.go(&mut s)?,
         }
         Some(s)
@@ -452,6 +559,7 @@ impl Model for Setup {
             }),
             Property::always("nothing is kept that was asked for", |_, s: &State| !s.starved),
             Property::always("no program sleeps for ever", |setup: &Self, s: &State| !setup.sleeps_for_ever(s)),
+            Property::always("no program starves", |_, s: &State| s.terms < MANY_TERMS),
             Property::sometimes("the lock is kept", |_, s: &State| {
                 s.processes.iter().any(|process| process.word == Kept::IDLE)
             }),
@@ -473,10 +581,12 @@ fn search(setup: &Setup) -> Result<usize, String> {
 }
 
 fn setups() -> Vec<Setup> {
-    let setup = |processes, sleeps| Setup { processes, turns: 2, tries: 2, revocations: 0, sleeps, fault: None };
+    let setup =
+        |processes, sleeps| Setup { processes, turns: 2, tries: 2, revocations: 0, sleeps, busy: false, fault: None };
     let revoked = |sleeps| Setup { revocations: 1, tries: 0, ..setup([0, 0], sleeps) };
     let plain = [[0, 1], [0, 0]].into_iter().flat_map(|processes| [true, false].map(|sleeps| setup(processes, sleeps)));
-    plain.chain([true, false].map(revoked)).collect()
+    let busy = [[0, 1], [0, 0]].map(|processes| Setup { busy: true, tries: 0, ..setup(processes, true) });
+    plain.chain([true, false].map(revoked)).chain(busy).collect()
 }
 
 #[test]
@@ -495,8 +605,10 @@ fn kept_faults_each_noticed() {
         Fault::LocksUnlocked,
         Fault::LeavesUnlocked,
         Fault::KeepsWhenAsked,
-        Fault::Deaf,
+        Fault::IgnoresOpening,
         Fault::NoTerm,
+        Fault::OwnTerms,
+        Fault::NoGap,
         Fault::LeavesForOthers,
         Fault::LeavesOthersNumber,
         Fault::TakesLaterPlace,

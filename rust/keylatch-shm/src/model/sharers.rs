@@ -62,7 +62,7 @@ enum Fault {
     /// The mark of a shared name counts as a second thread.
     TrustsTheMark,
     /// The second thread is not counted.
-    CountsNobody,
+    MissesSecond,
     /// The count stays when the name becomes the writer's.
     KeepsTheCount,
     /// The upgrade does not take the mutex.
@@ -116,7 +116,7 @@ impl Setup {
                 } else {
                     if seen.is_reader(me) {
                         s.named = if seen.is_joined(me) { s.named + 1 } else { 2 };
-                        s.named -= u32::from(self.has(Fault::CountsNobody));
+                        s.named -= u32::from(self.has(Fault::MissesSecond));
                     }
                     s.mutex = None;
                     Step::Shares
@@ -326,7 +326,7 @@ fn sharers_search_complete_holds() {
 fn sharers_faults_each_noticed() {
     let faults = [
         Fault::TrustsTheMark,
-        Fault::CountsNobody,
+        Fault::MissesSecond,
         Fault::KeepsTheCount,
         Fault::UpgradesUnlocked,
         Fault::RemovesJoined,

@@ -1,10 +1,12 @@
 //! A lock file beside the table: kept between holds, and given up to programs that open it.
 
-use crate::children::Folder;
+use crate::children::{Child, Folder, Pipe};
 use crate::locking::table;
-use keylatch_shm::{Entered, LockFile, LockFileWatcher, SharedTable, TableConfig};
+use keylatch_shm::{Entered, LockFile, LockFileWatcher, LockRequest, SharedTable, TableConfig};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -134,4 +136,80 @@ fn revoked_hold_leaves_its_own_place_alone() {
     assert!(other.try_lock().is_err(), "the next hold is inside");
     file.leave(HOLD + 1);
     other.try_lock().expect("no hold is inside");
+}
+
+/// Holds the file again and again, each time for a while.
+fn busy(folder: &Folder, ready: &Pipe) -> Child {
+    let (file, locks) = (path(folder), folder.file());
+    Child::run(move || {
+        let table = SharedTable::open(locks, &TableConfig::default().keys(64).members(4)).expect("a table");
+        let watcher = LockFileWatcher::start().expect("a watcher");
+        let file = Arc::new(open(&file, &table));
+        watcher.watch(&file);
+        ready.say();
+        loop {
+            let guard = table.lock(LockRequest::write(("files", "data.lock"))).blocking().expect("no end");
+            if file.enter(guard.fence()).expect("the system allows it") == Entered::Yes {
+                // Longer than it takes a program to wake up.
+                let until = Instant::now() + Duration::from_millis(2);
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+                file.leave(guard.fence());
+            } else {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    })
+}
+
+#[test]
+fn flock_beside_two_busy_processes_gets_file() {
+    let (folder, ready) = (Folder::new(), Pipe::new());
+    drop(SharedTable::open(folder.file(), &TableConfig::default().keys(64).members(4)).expect("a table"));
+    let children = [busy(&folder, &ready), busy(&folder, &ready)];
+    children.iter().for_each(|_| ready.hear());
+    // After the forks: a child would have its lock, too.
+    let sleeper = File::options().write(true).open(path(&folder)).expect("it is there");
+    // Both keep the file: each has locked it, and one of them at least is not inside.
+    let (inode, deadline) = (sleeper.metadata().expect("it is open").ino(), Instant::now() + Duration::from_secs(60));
+    let is_lock = |line: &&str| line.contains(" FLOCK ") && line.contains(&format!(":{inode} "));
+    while std::fs::read_to_string("/proc/locks").expect("it is there").lines().filter(is_lock).count() < 2 {
+        assert!(Instant::now() < deadline, "it is never kept");
+        std::thread::yield_now();
+    }
+    // This one was open before: nothing says that it comes.
+    let (wakes, woken) = channel();
+    std::thread::spawn(move || wakes.send(sleeper.lock().is_ok()));
+    let silent = woken.recv_timeout(Duration::from_secs(60));
+    // This one opens the file, and then sleeps.
+    let flock = Command::new("flock").arg("-w").arg("60").arg(path(&folder)).arg("true").status().expect("util-linux");
+    children.into_iter().for_each(Child::kill);
+    assert!(flock.success(), "flock(1) starved");
+    assert_eq!(silent, Ok(true), "a program that sleeps for the file starved");
+}
+
+/// Whether this process watches the file.
+fn is_watched(inode: u64) -> bool {
+    let about = std::fs::read_dir("/proc/self/fdinfo").expect("it is there");
+    let texts = about.filter_map(|entry| std::fs::read_to_string(entry.expect("readable").path()).ok());
+    texts.into_iter().any(|text| text.contains("inotify wd:") && text.contains(&format!("ino:{inode:x} ")))
+}
+
+#[test]
+fn dropped_file_not_watched() {
+    let (folder, table) = (Folder::new(), table(64));
+    let watcher = LockFileWatcher::start().expect("a watcher");
+    let (first, second) = (Arc::new(open(&path(&folder), &table)), Arc::new(open(&path(&folder), &table)));
+    let inode = path(&folder).metadata().expect("it is there").ino();
+    [&first, &second, &second].into_iter().for_each(|file| watcher.watch(file));
+    drop(first);
+    assert!(is_watched(inode), "the other is open");
+    drop(second);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // The watcher may be about to look at one of them.
+    while is_watched(inode) {
+        assert!(Instant::now() < deadline, "it is watched for ever");
+        std::thread::yield_now();
+    }
 }

@@ -160,6 +160,8 @@ impl Attempt {
 
     /// Creates the entries if none stands before any; their revision.
     async fn create_alone(&mut self, wish: &Wish, replaced: Option<&Replaced>) -> Option<Result<i64, EtcdError>> {
+        // What this process has given back is not in its own way.
+        self.space.removals.ended(&self.entries.queues()).await;
         loop {
             self.epoch = self.space.epoch();
             let request = self.entries.creation_alone(&self.space, &self.epoch, replaced);

@@ -29,6 +29,11 @@ impl Wish {
         Self { keys, owner: owner.to_owned() }
     }
 
+    /// The queues that its entries are in.
+    pub(crate) fn queues(&self, layout: &Layout) -> Vec<Vec<u8>> {
+        self.keys.iter().map(|(key, _)| layout.queue(key.as_ref()).into_bytes()).collect()
+    }
+
     /// The key that errors name.
     pub(crate) fn key(&self) -> ObjectKey {
         self.keys.first().map_or_else(|| ObjectKey::new("", ""), |(key, _)| key.clone())
@@ -38,6 +43,7 @@ impl Wish {
 /// One entry: its key in etcd, and where those stand that it waits for.
 #[derive(Debug, Clone)]
 struct Entry {
+    queue: Vec<u8>,
     name: Vec<u8>,
     conflicting: Vec<u8>,
     /// Where those stand that an exclusive entry waits for whatever their revision is.
@@ -117,6 +123,7 @@ impl Entries {
                 conflicting: Layout::conflicting(&queue, *mode),
                 ahead: (*mode == Mode::Exclusive).then(|| Layout::ahead(&queue)),
                 value: layout::entry_value(&wish.owner, key.as_ref()),
+                queue: queue.into_bytes(),
             }
         };
         let entries = wish.keys.iter().map(entry).collect();
@@ -134,6 +141,11 @@ impl Entries {
         let others = [self.floor.clone(), space.layout.epoch()].map(RangeRequest::key);
         let [floor, epoch] = others.map(RequestOp::range);
         [RequestOp::range(first), floor, epoch]
+    }
+
+    /// The queues that the entries are in.
+    pub(crate) fn queues(&self) -> Vec<Vec<u8>> {
+        self.entries.iter().map(|entry| entry.queue.clone()).collect()
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {

@@ -164,7 +164,9 @@ pub(crate) fn remove(space: &Arc<Space>, entries: Entries, creation: Creation) -
         return None;
     }
     let client = Arc::clone(&space.client);
+    let under_way = space.removals.begin(entries.queues());
     Some(space.runtime.spawn(async move {
+        let _under_way = under_way;
         tokio::select! {
             removed = removal(&client, &entries, creation) => removed,
             // What is attached to the lease goes with it.

@@ -52,6 +52,7 @@ mod locks;
 #[cfg(test)]
 mod model;
 mod pending;
+mod removals;
 mod request;
 mod session;
 mod space;

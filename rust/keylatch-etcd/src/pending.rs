@@ -6,12 +6,13 @@ use crate::entry::{KEYS_PER_TRANSACTION, Wish};
 use crate::error::EtcdError;
 use crate::guard::LockGuard;
 use crate::hold::Hold;
+use crate::space::Space;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 /// A request that was given to a handle: choose how to wait.
@@ -45,11 +46,11 @@ impl Lock {
         let begun = Instant::now();
         let (sender, receiver) = mpsc::sync_channel(1);
         let wait = acquire(self.core.space(), self.wish.clone());
-        let task = self.core.spawn(async move {
+        let task = Task::start(&self, async move {
             let _ = sender.send(wait.await);
         });
         let hold = receive(&receiver, self.timeout).unwrap_or_else(|| {
-            task.abort();
+            task.cancel();
             Err(EtcdError::Timeout { key: self.wish.key(), waited: begun.elapsed() })
         });
         Ok(LockGuard::new(self.core, self.wish, hold?))
@@ -57,7 +58,7 @@ impl Lock {
 
     /// Acquires the lock if it is free now.
     ///
-    /// One round trip to the server, and nothing stays behind.
+    /// One round trip to the server, and nothing stays behind. What this process is giving back of the keys is awaited first.
     ///
     /// # Errors
     /// [`EtcdError::WouldBlock`] if it is held or another waits for it; [`EtcdError::Unreachable`] without an answer.
@@ -65,14 +66,80 @@ impl Lock {
         self.check()?;
         let (sender, receiver) = mpsc::sync_channel(1);
         let attempt = acquire_now(self.core.space(), self.wish.clone());
-        let task = self.core.spawn(async move {
+        let task = Task::start(&self, async move {
             let _ = sender.send(attempt.await);
         });
         let hold = receive(&receiver, self.core.patience()).unwrap_or_else(|| {
-            task.abort();
+            task.cancel();
             Err(self.core.unreachable())
         });
         Ok(LockGuard::new(self.core, self.wish, hold?))
+    }
+
+    /// The same as [`now`](Self::now), for tasks.
+    pub fn now_async(self) -> Acquire {
+        let (attempt, limit) = (acquire_now(self.core.space(), self.wish.clone()), self.core.patience());
+        let core = Arc::clone(&self.core);
+        self.future(attempt, limit, move |_| core.unreachable())
+    }
+
+    /// Starts the work, with a limit of time and the error after it.
+    fn future(
+        self,
+        work: impl Future<Output = Result<Hold, EtcdError>> + Send + 'static,
+        limit: Duration,
+        late: impl FnOnce(Duration) -> EtcdError + Send + 'static,
+    ) -> Acquire {
+        if let Err(error) = self.check() {
+            return Acquire { core: self.core, wish: self.wish, state: State::Over(Some(error)) };
+        }
+        let (sender, receiver) = oneshot::channel();
+        let task = Task::start(&self, async move {
+            let begun = Instant::now();
+            // The runtime's timer takes at most some years.
+            let limit = limit.min(Duration::from_secs(10 * 365 * 86_400));
+            let timed_out = |_| Err(late(begun.elapsed()));
+            let _ = sender.send(tokio::time::timeout(limit, work).await.unwrap_or_else(timed_out));
+        });
+        Acquire { core: self.core, wish: self.wish, state: State::Waiting(receiver, task) }
+    }
+}
+
+/// The task of an acquisition.
+#[derive(Debug)]
+struct Task {
+    space: Arc<Space>,
+    queues: Vec<Vec<u8>>,
+    handle: AbortHandle,
+    /// Ends after what the task had.
+    over: watch::Receiver<()>,
+}
+
+impl Task {
+    fn start(lock: &Lock, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        let space = lock.core.space();
+        let (sender, over) = watch::channel(());
+        let task = lock.core.spawn(async move {
+            let _over = sender;
+            work.await;
+        });
+        Self { queues: lock.wish.queues(&space.layout), space, handle: task.abort_handle(), over }
+    }
+
+    /// Cancels it.
+    ///
+    /// A try that comes after this waits for the removal of what the task had.
+    fn cancel(&self) {
+        self.handle.abort();
+        if self.space.is_forked() {
+            return;
+        }
+        let (removal, mut over) = (self.space.removals.begin(self.queues.clone()), self.over.clone());
+        self.space.runtime.spawn(async move {
+            // The sender never sends. By its end, a removal has been noted for what was created.
+            let _ = over.changed().await;
+            drop(removal);
+        });
     }
 }
 
@@ -96,21 +163,8 @@ impl IntoFuture for Lock {
     type IntoFuture = Acquire;
 
     fn into_future(self) -> Acquire {
-        if let Err(error) = self.check() {
-            return Acquire { core: self.core, wish: self.wish, state: State::Refused(Some(error)) };
-        }
-        let (sender, receiver) = oneshot::channel();
-        let wait = acquire(self.core.space(), self.wish.clone());
-        let (key, timeout) = (self.wish.key(), self.timeout);
-        let task = self.core.spawn(async move {
-            let begun = Instant::now();
-            // The runtime's timer takes at most some years.
-            let limit = timeout.min(Duration::from_secs(10 * 365 * 86_400));
-            let timed_out = |_| Err(EtcdError::Timeout { key, waited: begun.elapsed() });
-            let _ = sender.send(tokio::time::timeout(limit, wait).await.unwrap_or_else(timed_out));
-        });
-        let state = State::Waiting(receiver, task.abort_handle());
-        Acquire { core: self.core, wish: self.wish, state }
+        let (wait, key, timeout) = (acquire(self.core.space(), self.wish.clone()), self.wish.key(), self.timeout);
+        self.future(wait, timeout, move |waited| EtcdError::Timeout { key, waited })
     }
 }
 
@@ -127,8 +181,9 @@ pub struct Acquire {
 
 #[derive(Debug)]
 enum State {
-    Refused(Option<EtcdError>),
-    Waiting(oneshot::Receiver<Result<Hold, EtcdError>>, AbortHandle),
+    /// There is nothing to wait for any more, but perhaps an error to return.
+    Over(Option<EtcdError>),
+    Waiting(oneshot::Receiver<Result<Hold, EtcdError>>, Task),
 }
 
 impl Future for Acquire {
@@ -136,10 +191,10 @@ impl Future for Acquire {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let hold = match &mut self.state {
-            State::Refused(error) => return Poll::Ready(Err(error.take().unwrap_or(EtcdError::Closed))),
+            State::Over(error) => return Poll::Ready(Err(error.take().unwrap_or(EtcdError::Closed))),
             State::Waiting(receiver, _) => ready!(Pin::new(receiver).poll(cx)),
         };
-        self.state = State::Refused(None);
+        self.state = State::Over(None);
         let hold = hold.unwrap_or(Err(EtcdError::Closed));
         let wish = self.wish.clone();
         Poll::Ready(hold.map(|hold| LockGuard::new(Arc::clone(&self.core), wish, hold)))
@@ -149,7 +204,7 @@ impl Future for Acquire {
 impl Drop for Acquire {
     fn drop(&mut self) {
         if let State::Waiting(_, task) = &self.state {
-            task.abort();
+            task.cancel();
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::client::{Client, Watches};
 use crate::error::EtcdError;
 use crate::layout::Layout;
+use crate::removals::Removals;
 use crate::session::{Present, Session, read_epoch, same_epoch};
 use crate::wire::Compare;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ pub(crate) struct Space {
     pub(crate) layout: Layout,
     pub(crate) watches: Watches,
     pub(crate) runtime: Handle,
+    pub(crate) removals: Arc<Removals>,
     present: watch::Receiver<Present>,
     /// The next acquisition's number; with the lease it is used once.
     next: AtomicU64,
@@ -48,7 +50,8 @@ impl Space {
     ) -> Self {
         let runtime = Handle::current();
         let epoch = Mutex::new(Epoch::default());
-        Self { client, layout, watches, runtime, present, next: AtomicU64::new(1), epoch, pid: std::process::id() }
+        let (removals, next) = (Arc::default(), AtomicU64::new(1));
+        Self { client, layout, watches, runtime, removals, present, next, epoch, pid: std::process::id() }
     }
 
     /// Whether this is a child of the process that has the threads.

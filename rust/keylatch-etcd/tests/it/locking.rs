@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use keylatch_etcd::{BatchLockRequest, EtcdConfig, EtcdError, EtcdLocks, LockRequest};
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -268,4 +269,22 @@ fn hand_offs_survive_busy_store() {
             });
         }
     });
+}
+
+/// A try is not refused because of what its own process is giving back.
+#[test]
+fn try_after_drop_or_cancel_is_granted() {
+    let (Some(one), Some(two)) = (open("give-back"), open("give-back")) else { return };
+    let request = || LockRequest::write(KEY).timeout(LONG);
+    for round in 0..20 {
+        let held = two.lock(request()).blocking().expect("free");
+        let waits = one.lock(request()).into_future();
+        until("it waits", || two.entries(KEY).expect("a list").len() == 2);
+        drop(waits);
+        held.release_blocking(LONG).expect("released");
+        // What was cancelled is gone, too, and so is what is dropped here.
+        for _ in 0..5 {
+            drop(one.lock(request()).now().unwrap_or_else(|error| panic!("round {round}: {error}")));
+        }
+    }
 }

@@ -19,6 +19,9 @@ pub(super) const CALL_TIME: Duration = Duration::from_secs(30);
 /// The first and the longest pause between attempts to reach a server.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// Renewals are this far apart, unless the lease is shorter than three of it.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What a session is opened with.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
@@ -46,8 +49,8 @@ pub(super) struct Inner {
     http: Http,
     pub(super) name: String,
     pub(super) belief: Belief,
-    /// How often it is renewed.
-    interval: Duration,
+    /// The lease that it was opened with.
+    ttl: Duration,
 }
 
 /// What is asked for.
@@ -71,15 +74,12 @@ impl Session {
         let body = OpenBody { owner: options.owner, ttl_ms: options.ttl.as_millis() as u64, attach: true };
         let opened: OpenedBody = http.post("/v1/sessions", &body).await?;
         let valid = Duration::from_millis(opened.valid_ms);
-        let inner = Arc::new(Inner {
-            belief: Belief::new(sent + valid),
-            interval: (valid / 3).max(Duration::from_millis(1)),
-            name: opened.session,
-            http,
-        });
+        let inner = Arc::new(Inner { belief: Belief::new(sent + valid), ttl: options.ttl, name: opened.session, http });
         let (attached, is_attached) = watch::channel(false);
-        let tasks =
-            [tokio::spawn(Arc::clone(&inner).keep_attached(attached)), tokio::spawn(Arc::clone(&inner).keep_renewed())];
+        let tasks = [
+            tokio::spawn(Arc::clone(&inner).keep_attached(attached)),
+            tokio::spawn(Arc::clone(&inner).keep_renewed(valid)),
+        ];
         let session = Self { inner, tasks };
         // Before that the server grants nothing to it.
         let mut is_attached = is_attached;
@@ -206,6 +206,13 @@ impl Pause {
     }
 }
 
+/// The pause before the next renewal.
+///
+/// A server that has lost its own lease promises nothing. It is not asked more often for that.
+fn renewed_after(promise: Duration, ttl: Duration) -> Duration {
+    (promise / 3).max((ttl / 3).min(SHORTEST_INTERVAL))
+}
+
 impl Inner {
     pub(super) async fn call<T: serde::de::DeserializeOwned>(
         &self,
@@ -261,26 +268,29 @@ impl Inner {
         }
     }
 
-    async fn keep_renewed(self: Arc<Self>) {
+    /// Renews at a third of the promise that the last renewal brought.
+    async fn keep_renewed(self: Arc<Self>, mut promise: Duration) {
         let mut pause = Pause::default();
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.interval) => {}
+                () = tokio::time::sleep(renewed_after(promise, self.ttl)) => {}
                 () = self.belief.nudge.notified() => {}
                 () = self.belief.ended() => return,
             }
-            while let Err(error) = self.renew().await {
-                if self.belief.is_over() {
-                    return;
+            promise = loop {
+                match self.renew(renewed_after(promise, self.ttl)).await {
+                    Ok(promise) => break promise,
+                    Err(_) if self.belief.is_over() => return,
+                    Err(error) => tracing::warn!(session = self.name, %error, "not renewed"),
                 }
-                tracing::warn!(session = self.name, %error, "not renewed");
                 pause.rest().await;
-            }
+            };
             pause = Pause::default();
         }
     }
 
-    async fn renew(&self) -> Result<(), ClientError> {
+    /// Renews once; the promise that it brought.
+    async fn renew(&self, interval: Duration) -> Result<Duration, ClientError> {
         let holding = self.belief.holding();
         let standing = self.belief.standing();
         let sent = boottime();
@@ -292,17 +302,18 @@ impl Inner {
         };
         // An answer that is late is worth nothing; the next attempt is.
         let call = self.call::<RenewedBody>("/v1/renew", &body);
-        let Ok(renewed) = tokio::time::timeout(self.interval.max(PAUSES.1), call).await else {
+        let Ok(renewed) = tokio::time::timeout(interval.max(PAUSES.1), call).await else {
             return Err(ClientError::Io("no answer in time".into()));
         };
         let renewed = renewed?;
-        self.belief.extend(sent, Duration::from_millis(renewed.valid_ms));
+        let promise = Duration::from_millis(renewed.valid_ms);
+        self.belief.extend(sent, promise);
         let is_granted = |number: &u64| {
             renewed.requests.iter().any(|request| request.request_id == *number && request.state == "granted")
                 || renewed.claims.iter().any(|claim| claim.request_id == *number && claim.state == "yours")
         };
         holding.iter().filter(|number| !is_granted(number)).for_each(|number| self.belief.lose(*number));
-        Ok(())
+        Ok(promise)
     }
 
     async fn finish(&self, path: &str, number: u64) -> Result<RequestBody, ClientError> {
@@ -423,5 +434,19 @@ impl Guard {
             Err(error) if says_gone(&error) || error.is_problem("lease_lost") => Err(ClientError::Lost),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewals_without_promise_are_apart() {
+        let ms = Duration::from_millis;
+        assert_eq!(renewed_after(ms(30_000), ms(30_000)), ms(10_000));
+        assert_eq!(renewed_after(ms(3_000), ms(30_000)), ms(1_000), "the server's own lease is shorter");
+        assert_eq!(renewed_after(Duration::ZERO, ms(30_000)), ms(100));
+        assert_eq!(renewed_after(ms(60), ms(60)), ms(20), "a short lease is renewed in time");
     }
 }

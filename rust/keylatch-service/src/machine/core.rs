@@ -1,6 +1,6 @@
 //! The state, and how queued requests are granted.
 
-use super::call::{Item, Limits, Reason, Refusal, RequestKey, Start};
+use super::call::{Item, Limits, Reason, Refusal, RequestKey, Start, Wait};
 use super::claims::ClaimNote;
 use super::figures::Figures;
 use super::grant::{Fences, Grant};
@@ -313,6 +313,7 @@ impl Machine {
         let owner = Arc::clone(&session.owner);
         let request = session.requests.get_mut(&key.number)?;
         let (before, items) = (std::mem::replace(&mut request.state, state), Arc::clone(&request.items));
+        let has_place = request.wait == Wait::Queue;
         request.since = now;
         let kind = match before {
             State::Queued => {
@@ -326,6 +327,9 @@ impl Machine {
                 self.waiting -= 1;
                 self.settled.push(key);
                 self.note(TierNote::Over(key));
+                if !has_place {
+                    return Some(items);
+                }
                 EventKind::Left
             }
             State::Held(grant) => {

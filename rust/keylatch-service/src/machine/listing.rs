@@ -4,6 +4,7 @@ use super::call::{Item, RequestKey};
 use super::core::Machine;
 use super::grant::Grant;
 use super::session::{Presence, State};
+use super::table::AtKey;
 use keylatch::ObjectKey;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -219,13 +220,21 @@ impl Machine {
         })
     }
 
+    /// The requests that keep a key while the tier is asked.
+    pub(super) fn reserved<'a>(&'a self, key: &'a ObjectKey) -> impl Iterator<Item = AtKey> + 'a {
+        let is_reserved = |at: &AtKey| self.request(at.request).is_some_and(|asked| asked.state == State::Reserved);
+        // Without a tier, all that the table calls holders are.
+        self.tier.iter().flat_map(|_| self.table.holders(key)).filter(is_reserved)
+    }
+
     fn waits_at<'a>(
         &'a self,
         now: Duration,
         key: &'a ObjectKey,
         filter: &'a LockFilter,
     ) -> impl Iterator<Item = QueuedRequest> + 'a {
-        self.table.waiters(key).enumerate().filter_map(move |(position, waiter)| {
+        // What waits for the tier is ahead of those that wait here.
+        self.reserved(key).chain(self.table.waiters(key)).enumerate().filter_map(move |(position, waiter)| {
             let session = self.sessions.get(&waiter.request.session)?;
             let waited = now.saturating_sub(session.requests.get(&waiter.request.number)?.since);
             filter.matches(&session.owner, waiter.request.session, waited).then(|| QueuedRequest {

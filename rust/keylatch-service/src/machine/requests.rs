@@ -78,6 +78,10 @@ impl Machine {
         let has_room = self.tier.is_none() || self.waiting <= self.limits.waiters;
         if is_present && may_grant && has_room && self.is_turn(key) {
             self.grant(now, key, None);
+            if self.tier.is_some() && ask.wait == Wait::Queue {
+                self.figures.queued += 1;
+                self.publish_queued(now, key, owner, items);
+            }
         } else if ask.wait == Wait::Queue && self.waiting <= self.limits.waiters {
             self.stalled |= !may_grant;
             self.figures.queued += 1;
@@ -210,7 +214,7 @@ impl Machine {
     }
 
     /// Ends an implicit session that holds nothing and waits for nothing.
-    fn end_if_idle(&mut self, now: Duration, number: u64) {
+    pub(super) fn end_if_idle(&mut self, now: Duration, number: u64) {
         let Some(session) = self.sessions.get(&number) else { return };
         let is_active = |request: &Request| matches!(request.state, State::Queued | State::Reserved | State::Held(_));
         if session.has_claims {
@@ -254,7 +258,7 @@ impl Machine {
                 place: 1 + request
                     .items
                     .iter()
-                    .map(|item| self.table.ahead(&item.key, request.place))
+                    .map(|item| self.reserved(&item.key).count() + self.table.ahead(&item.key, request.place))
                     .max()
                     .unwrap_or(0),
                 holders: self.holders_of(&request.items, request.since),
@@ -274,8 +278,9 @@ impl Machine {
         let holders = items.iter().flat_map(|item| {
             self.table.holders(&item.key).filter_map(move |holder| {
                 let session = self.sessions.get(&holder.request.session)?;
-                let since = session.requests.get(&holder.request.number)?.since;
-                Some(Holder {
+                let request = session.requests.get(&holder.request.number)?;
+                let since = request.since;
+                matches!(request.state, State::Held(_)).then(|| Holder {
                     item: Item { key: item.key.clone(), mode: holder.mode },
                     owner: Arc::clone(&session.owner),
                     session: holder.request.session,

@@ -13,7 +13,7 @@
 //!
 //! Invariant: no client is promised more than the tier's lease lasts, counted from the moment of the promise.
 
-use super::call::{Reason, RequestKey};
+use super::call::{Answer, Call, Reason, Refusal, RequestKey, Wait};
 use super::core::Machine;
 use super::session::State;
 use super::tier_notes::{TierAsk, TierNote, TierState};
@@ -68,8 +68,9 @@ impl Machine {
     pub fn tier_granted(&mut self, now: Duration, key: RequestKey, fence: u64) -> bool {
         self.tick(now);
         let Some(request) = self.request(key).filter(|request| request.state == State::Reserved) else { return false };
-        let waited = now.saturating_sub(request.since);
-        self.hold(now, key, Some(waited), fence);
+        // A try took no place in line.
+        let waited = (request.wait == Wait::Queue).then(|| now.saturating_sub(request.since));
+        self.hold(now, key, waited, fence);
         true
     }
 
@@ -80,7 +81,22 @@ impl Machine {
             self.figures.refused += 1;
             let freed = self.finish(now, key, State::Refused);
             self.hand_over(now, freed.as_slice());
+            self.end_if_idle(now, key.session);
         }
+    }
+
+    /// Answers a try whose time is over: it is refused unless the tier has granted it.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock). A session that was made for the try has ended if the try was refused before.
+    pub fn end_try(&mut self, call: Call<'_>, number: u64) -> Result<Answer, Refusal> {
+        self.enter(call)?;
+        let key = self.current(call, number)?;
+        if self.request(key).is_some_and(|request| request.state == State::Reserved && request.wait == Wait::Try) {
+            self.tier_refused(call.now, key);
+            return Ok(Answer::Refused { holders: Vec::new() });
+        }
+        self.state_of(key).ok_or(Refusal::SessionGone)
     }
 
     /// Takes a hold away that the tier has lost.

@@ -70,7 +70,16 @@ pub(super) async fn lock(
         answered = shared
             .step(|machine, now| {
                 let again = Call { now, session, principal: &identity.principal, settled_below: 0 };
-                let answer = machine.lock(again, call.number, call.ask.clone())?;
+                let answer = match call.ask.wait {
+                    Wait::Queue => machine.lock(again, call.number, call.ask.clone())?,
+                    // The session that was made for a try ends with it: who asks then has nothing.
+                    Wait::Try => match machine.end_try(again, call.number) {
+                        Err(Refusal::SessionGone) if matches!(call.asker, Asker::Unnamed(_)) => {
+                            Answer::Refused { holders: Vec::new() }
+                        }
+                        answer => answer?,
+                    },
+                };
                 Ok((answer, machine.promised_from(session.number, arrived)))
             })
             .map_err(refused)?;
@@ -117,7 +126,7 @@ fn checked(shared: &Shared, identity: &Identity, body: &LockBody) -> Result<Lock
         settled_below: body.settled_below,
         ask: Ask::new(items, body.priority, wait),
         poll: match wait {
-            Wait::Try if shared.has_tier() => LONGEST_TRY,
+            Wait::Try if shared.has_tier() => poll_time(LONGEST_TRY.as_millis() as u64, body.client_timeout_ms),
             _ => poll_time(body.wait_ms, body.client_timeout_ms),
         },
     })

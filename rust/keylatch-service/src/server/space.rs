@@ -50,10 +50,10 @@ impl Space {
         if ask.wait == Wait::Queue {
             return lock.await.map(Some);
         }
-        match tokio::task::spawn_blocking(|| lock.now()).await {
-            Ok(Ok(guard)) => Ok(Some(guard)),
-            Ok(Err(EtcdError::WouldBlock { .. } | EtcdError::Unreachable { .. })) | Err(_) => Ok(None),
-            Ok(Err(error)) => Err(error),
+        match lock.now_async().await {
+            Ok(guard) => Ok(Some(guard)),
+            Err(EtcdError::WouldBlock { .. } | EtcdError::Unreachable { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

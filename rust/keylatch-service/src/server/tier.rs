@@ -6,7 +6,7 @@ use crate::machine::{RequestKey, TierAsk, TierNote, Wait};
 use ahash::AHashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// The pause after an error of the tier, before a request that waits asks again.
@@ -16,17 +16,22 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn run(shared: Arc<Shared>, space: Space, mut notes: mpsc::UnboundedReceiver<TierNote>) {
     // Ends its tasks with itself, and a task that ends gives back what it holds.
     let mut tasks = JoinSet::new();
-    let mut of_request: AHashMap<RequestKey, AbortHandle> = AHashMap::new();
+    // With each task, what ends after the task has given back what it had.
+    let mut of_request: AHashMap<RequestKey, (AbortHandle, watch::Receiver<()>)> = AHashMap::new();
     loop {
         tokio::select! {
             note = notes.recv() => match note {
                 Some(TierNote::Ask(ask)) => {
                     let request = ask.request;
-                    of_request.insert(request, tasks.spawn(hold(Arc::clone(&shared), space.clone(), ask)));
+                    let (ends, over) = watch::channel(());
+                    let task = tasks.spawn(hold(ends, Arc::clone(&shared), space.clone(), ask));
+                    of_request.insert(request, (task, over));
                 }
                 Some(TierNote::Over(request)) => {
-                    if let Some(task) = of_request.remove(&request) {
+                    if let Some((task, mut over)) = of_request.remove(&request) {
                         task.abort();
+                        // A try that is asked for next waits for what is given back, so that has to have begun.
+                        let _ = over.changed().await;
                     }
                 }
                 None => break,
@@ -42,7 +47,9 @@ pub(super) async fn run(shared: Arc<Shared>, space: Space, mut notes: mpsc::Unbo
 }
 
 /// Asks for one request, and holds for it until the machine or the tier ends that.
-async fn hold(shared: Arc<Shared>, space: Space, ask: TierAsk) {
+///
+/// `_ends` is dropped last, after what is held.
+async fn hold(_ends: watch::Sender<()>, shared: Arc<Shared>, space: Space, ask: TierAsk) {
     loop {
         let guard = match space.acquire(&ask).await {
             Ok(Some(guard)) => guard,

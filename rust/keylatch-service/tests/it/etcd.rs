@@ -235,3 +235,54 @@ async fn tier_refuses_what_it_cannot() {
     assert_eq!((got.problem(), &got.body["code"]), ("invalid_request", &json!(-10)), "{got:?}");
     service.stop().await;
 }
+
+/// What a server has just given back is free for its next try.
+#[tokio::test]
+async fn try_after_unlock_or_cancel_is_granted() {
+    let Some(etcd) = Etcd::start() else { return };
+    let (one, two) = (etcd.service().await, etcd.service().await);
+    let (a, b) = (session(&one).await, session(&two).await);
+    for _ in 0..10 {
+        let held = b.lock(wanted(&["x"], None)).await.unwrap();
+        tokio::select! {
+            _ = a.lock(wanted(&["x"], None)) => panic!("it is held"),
+            () = one.await_waiters(1) => {}
+        }
+        held.release().await.unwrap();
+        one.await_waiters(0).await;
+        // What the other server gives back may still be on its way.
+        a.lock(wanted(&["x"], None)).await.unwrap().release().await.unwrap();
+        for _ in 0..5 {
+            let tried = a.lock(wanted(&["x"], Some(Duration::ZERO))).await;
+            tried.unwrap().release().await.unwrap();
+        }
+    }
+    one.stop().await;
+    two.stop().await;
+}
+
+/// A try has its answer within the time that its client has.
+#[tokio::test]
+async fn try_ends_by_the_time_of_its_client() {
+    let Some(etcd) = Etcd::start() else { return };
+    let service = etcd.service().await;
+    let named = service.open("c", false).await;
+    etcd.signal(libc::SIGSTOP);
+    let body = |object, session: Option<&str>, timeout: Option<u64>| {
+        let items = json!([{"bucket": "b", "object": object}]);
+        let owner = session.is_none().then_some("u");
+        json!({"session": session, "owner": owner, "request_id": 1, "items": items, "client_timeout_ms": timeout})
+    };
+    // One without a time of its own has the time that the cluster has to answer, which is seconds.
+    let mut patient = Box::pin(service.post("/v1/lock", body("other", None, None)));
+    for session in [Some(named.as_str()), None] {
+        let got = tokio::select! {
+            got = service.post("/v1/lock", body("x", session, Some(100))) => got,
+            _ = &mut patient => panic!("it had the time of the other one"),
+        };
+        assert_eq!((got.status, got.problem()), (423, "locked"), "{got:?}");
+    }
+    drop(patient);
+    etcd.signal(libc::SIGCONT);
+    service.stop().await;
+}

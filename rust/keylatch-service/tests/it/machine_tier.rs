@@ -2,8 +2,8 @@
 
 use keylatch::{Mode, ObjectKey};
 use keylatch_service::machine::{
-    Answer, Ask, AttachPlan, Call, Item, Limits, Machine, Open, Reason, Refusal, RequestKey, SessionName, Start,
-    TierNote, Wait,
+    Answer, Ask, AttachPlan, Call, EventKind, Item, Limits, LockFilter, Machine, Open, Reason, Refusal, Replay,
+    RequestKey, SessionName, Start, TierNote, Wait,
 };
 use std::time::Duration;
 
@@ -135,4 +135,66 @@ fn closing_gives_up_what_is_asked_for() {
     assert!(world.machine.close(world.now), "nothing is held");
     assert_eq!(world.notes(), (vec![1], vec![1]));
     assert!(!world.granted(1, 70));
+}
+
+#[test]
+fn refused_try_ends_its_own_session() {
+    let mut world = World::new();
+    let open = Open { owner: "u".into(), principal: "p".into(), ttl: seconds(30), attach: AttachPlan::RenewsOnly };
+    let ask = || {
+        let item = Item { key: ObjectKey::new("b", "x"), mode: Mode::Exclusive };
+        Ask::new(vec![item], 0, Wait::Try)
+    };
+    let sessions = world.machine.sessions();
+    for is_late in [false, true] {
+        let (session, answer) = world.machine.lock_implicit(world.now, open.clone(), 1, ask()).unwrap();
+        assert!(waits(&answer));
+        let key = RequestKey { session: session.number, number: 1 };
+        let call = Call { session, ..world.call() };
+        if is_late {
+            // The caller's time is over first.
+            assert!(matches!(world.machine.end_try(call, 1), Ok(Answer::Refused { .. })));
+        } else {
+            world.machine.tier_refused(world.now, key);
+        }
+        assert_eq!(world.machine.sessions(), sessions, "nothing is left of it");
+        assert_eq!(world.machine.end_try(call, 1), Err(Refusal::SessionGone));
+        assert!(!world.machine.tier_granted(world.now, key, 70));
+    }
+    // A session that was opened goes on.
+    assert!(waits(&world.lock(1, &["x"], Wait::Try)));
+    assert!(matches!(world.machine.end_try(world.call(), 1), Ok(Answer::Refused { .. })));
+    assert!(matches!(world.lock(1, &["x"], Wait::Try), Answer::Refused { .. }));
+    assert!(waits(&world.lock(2, &["x"], Wait::Try)) && world.granted(2, 80));
+    assert!(matches!(world.machine.end_try(world.call(), 2), Ok(Answer::Granted { .. })));
+}
+
+#[test]
+fn reserved_listed_as_waiting_not_as_holder() {
+    let mut world = World::new();
+    assert!(waits(&world.lock(1, &["x"], Wait::Queue)));
+    let Answer::Waiting { place, holders } = world.lock(2, &["x"], Wait::Queue) else { panic!("it waits") };
+    assert_eq!((place, holders.len()), (2, 0), "who is first has the key no more than the second");
+    let everything = LockFilter::default();
+    let rows = |world: &World| -> Vec<(u64, usize)> {
+        let rows = world.machine.waiters(world.now, &everything, None, 10).rows;
+        rows.iter().map(|row| (row.request.number, row.place)).collect()
+    };
+    assert_eq!(rows(&world), [(1, 1), (2, 2)]);
+    assert!(world.machine.locks(world.now, &everything, None, 10).rows.is_empty());
+    assert!(world.granted(1, 70));
+    assert_eq!(rows(&world), [(2, 1)]);
+    let Answer::Waiting { place, holders } = world.lock(2, &["x"], Wait::Queue) else { panic!("it waits") };
+    assert_eq!((place, holders.len()), (1, 1));
+}
+
+#[test]
+fn events_of_the_tier_come_in_pairs() {
+    let mut world = World::new();
+    let _ = (world.lock(1, &["x"], Wait::Queue), world.lock(2, &["y"], Wait::Try));
+    let _ = world.machine.cancel(world.call(), 1).unwrap();
+    world.machine.tier_refused(world.now, world.key(2));
+    let Replay::Events { events, .. } = world.machine.events_after(0, 100) else { panic!("all are there") };
+    let kinds: Vec<_> = events.iter().map(|event| (event.request.number, event.kind)).collect();
+    assert_eq!(kinds, [(1, EventKind::Queued), (1, EventKind::Left)], "a try takes no place and leaves none");
 }

@@ -13,6 +13,9 @@
  *
  *     keylatch::guard guard = co_await locks.async_lock({"photos", "cat.jpg"});  // C++20
  *
+ *     keylatch::pinned_key inode{locks, {"volume", "7"}};                 // for a key that is locked often
+ *     keylatch::guard guard = inode.lock();
+ *
  *     keylatch::shared_table table{"/dev/shm/my-engine"};                 // locks between processes
  *     keylatch::shared_guard guard = table.lock({"photos", "cat.jpg"});
  *
@@ -36,6 +39,7 @@
 #include <keylatch/error.hpp>
 #include <keylatch/keyed_mutex.hpp>
 #include <keylatch/manager.hpp>
+#include <keylatch/pinned.hpp>
 #include <keylatch/shared.hpp>
 #ifdef KEYLATCH_HAS_COROUTINES
 #include <keylatch/coroutine.hpp>

@@ -1,11 +1,12 @@
 /*
- * Awaiting a lock in a C++20 coroutine. Included by keylatch.hpp where the compiler has coroutines.
+ * Awaiting locks in a C++20 coroutine. Included by keylatch.hpp where the compiler has coroutines.
  */
 
 #ifndef KEYLATCH_COROUTINE_HPP
 #define KEYLATCH_COROUTINE_HPP
 
 #include <keylatch/manager.hpp>
+#include <keylatch/pinned.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -14,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace keylatch {
 
@@ -24,19 +26,100 @@ struct resume_on_callback_thread {
     void operator()(std::coroutine_handle<> coroutine) const { coroutine.resume(); }
 };
 
-/// What `manager::async_lock` returns, to be awaited once. It asks for the lock when it is awaited; the bytes of
-/// the key and of the owner's name have to live until then, as they do in `co_await locks.async_lock(...)`.
-template <class Post> class lock_awaiter {
+namespace detail {
+
+/// The grant of one lock, until a guard takes it.
+struct one_grant {
+    void set(std::uint64_t granted) noexcept { grant = granted; }
+    void release(keylatch_manager *locks) noexcept
+    {
+        if (grant != 0)
+            keylatch_release(locks, grant);
+    }
+    guard take(keylatch_manager *locks) noexcept { return guard(locks, std::exchange(grant, 0)); }
+    std::uint64_t grant = 0;
+};
+
+/// What a coroutine asks for, and where the answer goes: a key, a pinned key, a batch.
+struct one_key {
+    using answer = one_grant;
+    std::int32_t ask(keylatch_manager *locks, std::uint64_t timeout, const keylatch_request_options &options,
+                     keylatch_callback callback, void *user_data, keylatch_free_fn forget, answer &granted,
+                     std::uint64_t &ticket) const
+    {
+        const keylatch_key native = what.native();
+        std::uint64_t grant = 0; // not where the callback writes, which may be called before this returns
+        const std::int32_t status = keylatch_acquire_callback(locks, &native, static_cast<std::int32_t>(how), timeout,
+                                                              &options, callback, user_data, forget, &grant, &ticket);
+        if (grant != 0)
+            granted.set(grant);
+        return status;
+    }
+    key what;
+    mode how;
+};
+
+struct one_pin {
+    using answer = one_grant;
+    std::int32_t ask(keylatch_manager *, std::uint64_t timeout, const keylatch_request_options &options,
+                     keylatch_callback callback, void *user_data, keylatch_free_fn forget, answer &granted,
+                     std::uint64_t &ticket) const
+    {
+        std::uint64_t grant = 0; // as above
+        const std::int32_t status = keylatch_acquire_pinned_callback(pin, static_cast<std::int32_t>(how), timeout, &options,
+                                                                     callback, user_data, forget, &grant, &ticket);
+        if (grant != 0)
+            granted.set(grant);
+        return status;
+    }
+    keylatch_pinned_key *pin;
+    mode how;
+};
+
+struct many_keys {
+    /// The library writes the grants before it calls back; until then they are its own.
+    struct answer {
+        void set(std::uint64_t) noexcept {}
+        void release(keylatch_manager *locks) noexcept
+        {
+            keylatch_release_many(locks, grants.data(), grants.size(), nullptr);
+        }
+        std::vector<guard> take(keylatch_manager *locks)
+        {
+            std::vector<guard> guards;
+            guards.reserve(grants.size()); // what fails, fails before a guard has a grant
+            for (std::uint64_t &grant : grants)
+                guards.emplace_back(locks, std::exchange(grant, 0));
+            return guards;
+        }
+        std::vector<std::uint64_t> grants;
+    };
+    std::int32_t ask(keylatch_manager *locks, std::uint64_t timeout, const keylatch_request_options &options,
+                     keylatch_callback callback, void *user_data, keylatch_free_fn forget, answer &granted,
+                     std::uint64_t &ticket) const
+    {
+        return keylatch_acquire_batch_callback(locks, items.data(), items.size(), timeout, &options, callback, user_data,
+                                               forget, granted.grants.data(), nullptr, &ticket);
+    }
+    std::vector<keylatch_batch_item> items;
+};
+
+} // namespace detail
+
+/// What `async_lock` and `async_lock_all` return, to be awaited once. It asks when it is awaited; the bytes of the
+/// keys and of the owner's name have to live until then, as they do in `co_await locks.async_lock(...)`.
+template <class Ask, class Post> class lock_awaiter {
   public:
-    lock_awaiter(keylatch_manager *locks, const key &key, mode mode, std::uint64_t timeout,
+    lock_awaiter(keylatch_manager *locks, Ask ask, typename Ask::answer room, std::chrono::nanoseconds timeout,
                  const request &request, Post post)
-        : key_(key), mode_(mode), timeout_(timeout), request_(request),
-          wait_(std::make_shared<wait>(locks, std::move(post)))
+        : ask_(std::move(ask)),
+          timeout_(timeout == std::chrono::nanoseconds::max() ? KEYLATCH_WAIT_DEFAULT : detail::nanoseconds_of(timeout)),
+          request_(request), wait_(std::make_shared<wait>(locks, std::move(room), std::move(post)))
     {
     }
     lock_awaiter(const lock_awaiter &) = delete;
     lock_awaiter &operator=(const lock_awaiter &) = delete;
-    /// Ends the wait if the coroutine is destroyed while it waits. A grant that comes all the same is released.
+    /// Ends the wait if the coroutine is destroyed while it waits. What is granted all the same is released.
     ~lock_awaiter()
     {
         if (wait_->state.exchange(phase::abandoned, std::memory_order_acq_rel) == phase::suspended) {
@@ -50,15 +133,12 @@ template <class Post> class lock_awaiter {
     {
         wait_->coroutine = coroutine;
         auto shared = std::make_unique<std::shared_ptr<wait>>(wait_);
-        const keylatch_key native = key_.native();
         const keylatch_request_options options = request_.native();
-        std::uint64_t grant = 0;
         // From here on the library owns `shared`; it frees it by `forget`, also when the call fails.
-        const std::int32_t status =
-            keylatch_acquire_callback(wait_->locks, &native, static_cast<std::int32_t>(mode_), timeout_, &options,
-                                      &lock_awaiter::answer, shared.release(), &lock_awaiter::forget, &grant, &ticket_);
-        if (status != KEYLATCH_OK || grant != 0) {
-            wait_->settle(status, grant);
+        const std::int32_t status = ask_.ask(wait_->locks, timeout_, options, &lock_awaiter::answer, shared.release(),
+                                             &lock_awaiter::forget, wait_->granted, ticket_);
+        if (status != KEYLATCH_OK || ticket_ == 0) {
+            wait_->settle(status);
             return false;
         }
         // The answer may be here already. The second of this thread and the answer's resumes the coroutine;
@@ -67,9 +147,8 @@ template <class Post> class lock_awaiter {
         auto expected = phase::asking;
         return wait_->state.compare_exchange_strong(expected, phase::suspended, std::memory_order_acq_rel);
     }
-    guard await_resume()
+    auto await_resume()
     {
-        guard taken(wait_->locks, std::exchange(wait_->grant, 0));
         if (wait_->status != KEYLATCH_OK) {
 #if defined(__cpp_exceptions)
             throw error(detail::code_of(wait_->status), wait_->text);
@@ -77,7 +156,7 @@ template <class Post> class lock_awaiter {
             detail::fail(detail::code_of(wait_->status));
 #endif
         }
-        return taken;
+        return wait_->granted.take(wait_->locks);
     }
 
   private:
@@ -86,26 +165,24 @@ template <class Post> class lock_awaiter {
 
     /// What the awaiter and the library share; it lives until both have let go of it.
     struct wait {
-        wait(keylatch_manager *handle, Post function) : locks(handle), post(std::move(function)) {}
+        wait(keylatch_manager *handle, typename Ask::answer room, Post function)
+            : locks(handle), granted(std::move(room)), post(std::move(function))
+        {
+        }
         wait(const wait &) = delete;
         wait &operator=(const wait &) = delete;
-        ~wait()
-        {
-            if (grant != 0)
-                keylatch_release(locks, grant);
-        }
-        void settle(std::int32_t answer, std::uint64_t granted)
+        ~wait() { granted.release(locks); }
+        void settle(std::int32_t answer)
         {
             status = answer;
-            grant = granted;
             if (status != KEYLATCH_OK)
                 text = keylatch_last_error();
         }
         keylatch_manager *locks;
+        typename Ask::answer granted; // released by the destructor unless await_resume() took it
         Post post;
         std::coroutine_handle<> coroutine{};
         std::int32_t status = KEYLATCH_OK;
-        std::uint64_t grant = 0; // released by the destructor unless await_resume() took it
         std::string text;
         std::atomic<phase> state{phase::asking};
     };
@@ -113,15 +190,15 @@ template <class Post> class lock_awaiter {
     static void answer(void *user_data, std::int32_t status, std::uint64_t grant)
     {
         const std::shared_ptr<wait> shared = *static_cast<std::shared_ptr<wait> *>(user_data);
-        shared->settle(status, grant);
+        shared->granted.set(grant);
+        shared->settle(status);
         // Pairs with: the exchanges in `await_suspend` and in the destructor.
         if (shared->state.exchange(phase::answered, std::memory_order_acq_rel) == phase::suspended)
             shared->post(shared->coroutine);
     }
     static void forget(void *user_data) { delete static_cast<std::shared_ptr<wait> *>(user_data); }
 
-    key key_;
-    mode mode_;
+    Ask ask_;
     std::uint64_t timeout_;
     request request_;
     std::uint64_t ticket_ = 0;
@@ -129,12 +206,26 @@ template <class Post> class lock_awaiter {
 };
 
 template <class Post>
-lock_awaiter<Post> manager::async_lock(const key &key, mode mode, std::chrono::nanoseconds timeout,
-                                       const request &request, Post post)
+lock_awaiter<detail::one_key, Post> manager::async_lock(const key &key, mode mode, std::chrono::nanoseconds timeout,
+                                                        const request &request, Post post)
 {
-    const bool forever = timeout == std::chrono::nanoseconds::max();
-    return lock_awaiter<Post>(handle_, key, mode, forever ? KEYLATCH_WAIT_DEFAULT : detail::nanoseconds_of(timeout),
-                              request, std::move(post));
+    return {handle_, detail::one_key{key, mode}, {}, timeout, request, std::move(post)};
+}
+
+template <class Post>
+lock_awaiter<detail::many_keys, Post> manager::async_lock_all(const std::vector<batch_item> &items,
+                                                              std::chrono::nanoseconds timeout,
+                                                              const request &request, Post post)
+{
+    detail::many_keys::answer room{std::vector<std::uint64_t>(items.size())};
+    return {handle_, detail::many_keys{natives(items)}, std::move(room), timeout, request, std::move(post)};
+}
+
+template <class Post>
+lock_awaiter<detail::one_pin, Post> pinned_key::async_lock(mode mode, std::chrono::nanoseconds timeout,
+                                                           const request &request, Post post)
+{
+    return {locks_, detail::one_pin{pin_, mode}, {}, timeout, request, std::move(post)};
 }
 
 } // namespace keylatch

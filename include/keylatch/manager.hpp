@@ -237,7 +237,12 @@ struct manager_options : keylatch_manager_options {
 
 #ifdef KEYLATCH_HAS_COROUTINES
 struct resume_on_callback_thread;
-template <class Post> class lock_awaiter;
+template <class Ask, class Post> class lock_awaiter;
+namespace detail {
+struct one_key;
+struct one_pin;
+struct many_keys;
+} // namespace detail
 #endif
 
 /// One table of locks. Most programs have one.
@@ -332,9 +337,16 @@ class manager {
     /// had, or cannot be had. A lock that is free is granted without suspending. Destroying the coroutine while
     /// it waits ends the wait.
     template <class Post = resume_on_callback_thread>
-    [[nodiscard]] lock_awaiter<Post> async_lock(const key &key, mode mode = mode::exclusive,
-                                                std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max(),
-                                                const request &request = {}, Post post = Post{});
+    [[nodiscard]] lock_awaiter<detail::one_key, Post>
+    async_lock(const key &key, mode mode = mode::exclusive,
+               std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max(), const request &request = {},
+               Post post = Post{});
+    /// The same for all of these locks; `co_await` answers what `lock_all` returns.
+    template <class Post = resume_on_callback_thread>
+    [[nodiscard]] lock_awaiter<detail::many_keys, Post>
+    async_lock_all(const std::vector<batch_item> &items,
+                   std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max(), const request &request = {},
+                   Post post = Post{});
 #endif
 
     /// Ends requests that wait, and refuses those to come, with errc::closed. What is held stays held.
@@ -400,22 +412,27 @@ class manager {
             detail::fail(detail::code_of(status));
         return std::nullopt;
     }
-    std::vector<guard> all(const std::vector<batch_item> &items, std::uint64_t timeout, const request &request)
+    static std::vector<keylatch_batch_item> natives(const std::vector<batch_item> &items)
     {
-        std::vector<keylatch_batch_item> natives;
-        natives.reserve(items.size());
+        std::vector<keylatch_batch_item> made;
+        made.reserve(items.size());
         for (const batch_item &item : items) {
             keylatch_batch_item native{};
             native.key = item.key.native();
             native.mode = static_cast<std::int32_t>(item.mode);
-            natives.push_back(native);
+            made.push_back(native);
         }
+        return made;
+    }
+    std::vector<guard> all(const std::vector<batch_item> &items, std::uint64_t timeout, const request &request)
+    {
+        const std::vector<keylatch_batch_item> asked = natives(items);
         std::vector<std::uint64_t> grants(items.size());
         std::vector<guard> guards;
         guards.reserve(items.size()); // all memory before the first lock, so that none is lost
         const keylatch_request_options options = request.native();
-        detail::check(keylatch_acquire_batch(handle_, natives.data(), natives.size(), timeout, &options,
-                                             grants.data(), nullptr));
+        detail::check(keylatch_acquire_batch(handle_, asked.data(), asked.size(), timeout, &options, grants.data(),
+                                             nullptr));
         for (const std::uint64_t grant : grants)
             guards.emplace_back(handle_, grant);
         return guards;

@@ -18,6 +18,8 @@ using keylatch::errc;
 static_assert(!std::is_copy_constructible_v<keylatch::guard> && std::is_nothrow_move_constructible_v<keylatch::guard>);
 static_assert(!std::is_copy_constructible_v<keylatch::manager> && !std::is_copy_constructible_v<keylatch::owner>);
 static_assert(!std::is_move_constructible_v<keylatch::keyed_mutex>);
+static_assert(!std::is_copy_constructible_v<keylatch::pinned_key> &&
+              std::is_nothrow_move_constructible_v<keylatch::pinned_key>);
 static_assert(std::is_base_of_v<std::system_error, keylatch::error>);
 
 static const keylatch::key cat{"photos", "cat.jpg"};
@@ -283,6 +285,47 @@ static void reports_are_text()
     CHECK(locks.health().healthy == 1);
 }
 
+static void pinned_key_is_the_same_lock()
+{
+    keylatch::manager locks;
+    std::optional<keylatch::pinned_key> pin(std::in_place, locks, cat);
+    {
+        const keylatch::guard held = pin->lock({nullptr, "indexer"});
+        CHECK(held.mode() == keylatch::mode::exclusive && !pin->try_lock() && !pin->try_lock_shared());
+        CHECK(!locks.try_lock(cat) && !pin->try_lock_for(1ms) && !pin->try_lock_shared_for(1ms));
+        CHECK(!pin->try_lock_until(std::chrono::steady_clock::now() + 1ms));
+        CHECK(locks.try_lock(dog));
+    }
+    {
+        const keylatch::guard first = locks.lock_shared(cat), second = pin->lock_shared();
+        CHECK(pin->try_lock_shared() && pin->try_lock_shared_until(std::chrono::system_clock::now()) && !pin->try_lock());
+    }
+    keylatch::pinned_key moved = std::move(*pin);
+    CHECK_FAILS((void)pin->lock(), errc::null_pointer);
+    pin.reset();
+    const std::optional<keylatch::guard> kept = moved.try_lock();
+    {
+        const keylatch::pinned_key ended = std::move(moved);
+    }
+    CHECK(kept && !locks.try_lock(cat)); // the end of a pin releases nothing
+}
+
+static void pin_meets_bad_input()
+{
+    keylatch::manager_options small;
+    small.max_locks = 1;
+    std::optional<keylatch::manager> locks(std::in_place, small);
+    CHECK_FAILS(keylatch::pinned_key(*locks, {"photos", std::string(100'000, 'x')}), errc::key_too_long);
+    keylatch::pinned_key pin(*locks, cat);
+    CHECK_FAILS(keylatch::pinned_key(*locks, dog), errc::table_full);
+    std::error_code code;
+    locks->close();
+    CHECK(!pin.lock({}, code) && code == errc::closed);
+    CHECK(!pin.lock_shared({}, code) && code == errc::closed);
+    locks.reset();
+    CHECK_FAILS((void)pin.try_lock(), errc::bad_handle);
+}
+
 int main()
 {
     return run({
@@ -302,5 +345,7 @@ int main()
         {"keyed_mutex_serves_standard_locks", keyed_mutex_serves_standard_locks},
         {"keyed_mutex_protects_data", keyed_mutex_protects_data},
         {"reports_are_text", reports_are_text},
+        {"pinned_key_is_the_same_lock", pinned_key_is_the_same_lock},
+        {"pin_meets_bad_input", pin_meets_bad_input},
     });
 }

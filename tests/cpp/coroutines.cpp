@@ -22,6 +22,7 @@ using namespace std::chrono_literals;
 using keylatch::errc;
 
 static const keylatch::key cat{"photos", "cat.jpg"};
+static const keylatch::key dog{"photos", "dog.jpg"};
 
 /* A coroutine that starts when it is called and whose frame its owner destroys. How it ended is kept outside the
    frame, because the owner may destroy that as soon as it sees the end. */
@@ -221,18 +222,108 @@ static void awaited_locks_protect_data()
 {
     keylatch::manager locks;
     long counter = 0;
-    const auto worker = [&](int rounds) -> task {
+    keylatch::pinned_key pin(locks, cat);
+    const auto worker = [&](int rounds, bool pinned) -> task {
         for (int round = 0; round < rounds; ++round) {
-            const keylatch::guard guard = co_await locks.async_lock(cat);
+            const keylatch::guard guard = pinned ? co_await pin.async_lock() : co_await locks.async_lock(cat);
             ++counter;
         }
     };
     std::vector<std::thread> threads;
     for (int thread = 0; thread < 4; ++thread)
-        threads.emplace_back([&] { worker(5'000).wait(); });
+        threads.emplace_back([&, thread] { worker(5'000, thread % 2 == 1).wait(); });
     for (auto &thread : threads)
         thread.join();
     CHECK(counter == 20'000 && locks.try_lock_for(cat, 30s));
+}
+
+static const std::vector<keylatch::batch_item> both{{dog}, {cat}, {dog}};
+
+static task take_both(keylatch::manager &locks, std::vector<std::uint64_t> &grants,
+                      std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max())
+{
+    try {
+        const std::vector<keylatch::guard> guards = co_await locks.async_lock_all(both, timeout);
+        for (const keylatch::guard &guard : guards)
+            grants.push_back(guard.grant());
+        CHECK(!locks.try_lock(cat) && !locks.try_lock(dog));
+    } catch (const keylatch::error &error) {
+        CHECK(error.code() == errc::timeout || error.code() == errc::closed);
+    }
+}
+
+static void batch_is_awaited()
+{
+    keylatch::manager locks;
+    std::vector<std::uint64_t> grants;
+    CHECK(take_both(locks, grants).is_done());
+    CHECK(grants.size() == 3 && grants[0] != 0 && grants[1] != 0 && grants[2] == 0 && locks.metrics().waits == 0);
+    for (const auto &blocking : {cat, dog}) {
+        grants.clear();
+        std::optional<keylatch::guard> held = locks.try_lock(blocking);
+        const task task = take_both(locks, grants);
+        CHECK(!task.is_done());
+        held.reset();
+        task.wait();
+        CHECK(grants.size() == 3 && locks.metrics().holders == 0);
+    }
+}
+
+static void batch_that_fails_holds_nothing()
+{
+    keylatch::manager locks;
+    std::vector<std::uint64_t> grants;
+    std::optional<keylatch::guard> held = locks.try_lock(dog);
+    take_both(locks, grants, 1ms).wait();
+    CHECK(grants.empty() && locks.try_lock(cat));
+    const task waiting = take_both(locks, grants);
+    CHECK(!locks.try_lock(cat)); // had before the one that it waits for
+    locks.close();
+    waiting.wait();
+    CHECK(grants.empty() && locks.metrics().holders == 1);
+}
+
+static task take_both_on(keylatch::manager &locks, executor &executor)
+{
+    (void)co_await locks.async_lock_all(both, std::chrono::nanoseconds::max(), {}, post_to{&executor});
+    CHECK(false); // it is never resumed
+}
+
+static void destroyed_batch_leaves_no_trace()
+{
+    keylatch::manager locks;
+    for (int round = 0; round < 5'000; ++round) {
+        std::optional<keylatch::guard> held = locks.try_lock_for(dog, 30s);
+        CHECK(held);
+        executor executor;
+        auto waiting = std::make_unique<task>(take_both_on(locks, executor));
+        std::thread releasing([&] { held.reset(); }); // the grant meets the end of the wait
+        if (round % 2 == 0)
+            (void)executor.next(); // granted, and never resumed
+        waiting.reset();
+        releasing.join();
+    }
+    CHECK(locks.try_lock_for(cat, 30s) && locks.try_lock_for(dog, 30s));
+}
+
+static task take_pinned(keylatch::pinned_key &pin, int &taken)
+{
+    const keylatch::guard guard = co_await pin.async_lock();
+    ++taken;
+}
+
+static void pinned_key_is_awaited()
+{
+    keylatch::manager locks;
+    keylatch::pinned_key pin(locks, cat);
+    int taken = 0;
+    CHECK(take_pinned(pin, taken).is_done());
+    std::optional<keylatch::guard> held = locks.try_lock(cat);
+    const task task = take_pinned(pin, taken);
+    CHECK(!task.is_done() && taken == 1);
+    held.reset();
+    task.wait();
+    CHECK(taken == 2 && locks.metrics().holders == 0);
 }
 
 int main()
@@ -246,5 +337,9 @@ int main()
         {"destroyed_before_resume_releases", destroyed_before_resume_releases},
         {"destroyed_while_waiting_leaves_no_trace", destroyed_while_waiting_leaves_no_trace},
         {"awaited_locks_protect_data", awaited_locks_protect_data},
+        {"batch_is_awaited", batch_is_awaited},
+        {"batch_that_fails_holds_nothing", batch_that_fails_holds_nothing},
+        {"destroyed_batch_leaves_no_trace", destroyed_batch_leaves_no_trace},
+        {"pinned_key_is_awaited", pinned_key_is_awaited},
     });
 }

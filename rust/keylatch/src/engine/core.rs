@@ -571,7 +571,7 @@ pub(crate) fn begin_hold_as(
     if mode == Mode::Exclusive {
         // Before the hold is on record, which says that it has its number.
         entry.raise_fence();
-    } else if taken.readers() == 1 {
+    } else if taken.has_one_reader() {
         // Of readers only the first is noted: on a key that is read all the time they would fight over the cache line.
         entry.reader.store(record_index, Ordering::Relaxed);
     }

@@ -122,13 +122,66 @@ impl Core {
         if !self.serves_fast() {
             return None;
         }
-        let index = pin.entry;
-        let entry = self.table.entry(index);
+        let entry = self.table.entry(pin.entry);
         let seen = entry.word();
         seen.taken_uncontended(mode, NONE)?;
-        let raw = self.take_known(local, (mode, pin.hash, state), (index, entry, seen));
-        // What is no grant says why; the slow path finds out by itself.
-        if raw <= OTHER { None } else { Grant::from_raw(raw) }
+        // What is not plain goes on in tail calls, so that this needs no room in memory.
+        let Some(record) = local.records.take_spare() else {
+            return self.try_pinned_slow::<EXCLUSIVE>(local, pin, state, NONE);
+        };
+        match self.take_pinned::<EXCLUSIVE>(local, (pin, entry), state, (seen, record)) {
+            Some(grant) => Some(grant),
+            None => self.try_pinned_slow::<EXCLUSIVE>(local, pin, state, record),
+        }
+    }
+
+    /// Takes the lock of a pin with a record at hand, if its word is as it was seen.
+    #[inline(always)]
+    fn take_pinned<const EXCLUSIVE: bool>(
+        &self,
+        local: &Local,
+        (pin, entry): (&Pin, &Entry),
+        state: u64,
+        (seen, record_index): (Word, u32),
+    ) -> Option<Grant> {
+        let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
+        let (state, owner) = FirstState::and_owner(state);
+        let record = self.records.get(record_index);
+        record.prefill(pin.entry, owner, 0);
+        let taken = seen.taken_uncontended(mode, record_index)?;
+        entry.swap(seen, taken).ok()?;
+        let grant = begin_hold_as((record_index, record), entry, (mode, pin.shard, taken), state);
+        local.count_grant(pin.shard);
+        Some(grant)
+    }
+
+    /// As `try_pinned`, without a record at hand, or after other readers came or went.
+    #[inline(never)]
+    fn try_pinned_slow<const EXCLUSIVE: bool>(
+        &self,
+        local: &Local,
+        pin: &Pin,
+        state: u64,
+        mut record: u32,
+    ) -> Option<Grant> {
+        if record == NONE {
+            record = self.records.take(&local.records);
+        }
+        if record == NONE {
+            return None;
+        }
+        let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
+        let entry = self.table.entry(pin.entry);
+        loop {
+            let seen = entry.word();
+            if seen.taken_uncontended(mode, NONE).is_none() {
+                self.records.put(&local.records, record);
+                return None;
+            }
+            if let Some(grant) = self.take_pinned::<EXCLUSIVE>(local, (pin, entry), state, (seen, record)) {
+                return Some(grant);
+            }
+        }
     }
 
     /// As `try_fast`, for a request whose hash is known.

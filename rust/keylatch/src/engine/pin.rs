@@ -28,7 +28,7 @@ impl Core {
                 None => shard.insert_pinned(&local.entries, hash, key, self.opens_to()),
             };
             match pinned {
-                Ok(entry) => return Ok(Pin { hash, entry }),
+                Ok(entry) => return Ok(Pin { hash, shard: shard.index(), entry }),
                 Err(Full) if made_room => return Err(LockError::TableFull { limit: self.config.max_locks }),
                 Err(Full) => {
                     drop(shard);

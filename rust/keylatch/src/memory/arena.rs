@@ -391,6 +391,17 @@ impl Cache {
         u32::from(self.spare.load(Ordering::Relaxed) != NONE) + self.len.load(Ordering::Relaxed)
     }
 
+    /// Takes the value at hand, if there is one.
+    #[inline(always)]
+    pub(crate) fn take_spare(&self) -> Option<u32> {
+        let spare = self.spare.load(Ordering::Relaxed);
+        if spare == NONE {
+            return None;
+        }
+        self.spare.store(NONE, Ordering::Relaxed);
+        Some(spare)
+    }
+
     /// Keeps a value at hand, if there is none.
     #[inline(always)]
     pub(crate) fn put_spare(&self, index: u32) -> bool {

@@ -10,6 +10,7 @@ use crate::sync::atomic::Ordering;
 #[derive(Debug)]
 pub(crate) struct Pin {
     pub(crate) hash: u64,
+    pub(crate) shard: u32,
     pub(crate) entry: u32,
 }
 

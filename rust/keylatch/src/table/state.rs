@@ -143,8 +143,9 @@ impl Word {
     #[must_use]
     pub(crate) fn released_uncontended(self, mode: Mode) -> Option<Word> {
         let left = self.released(mode);
-        let goes_to_shard = if left.is_free() { WAITERS | EVICT } else { WAITERS };
-        (self.0 & goes_to_shard == 0).then_some(left)
+        // What is the case most of the time is found out first.
+        let goes_on = self.0 & (WAITERS | EVICT) == 0 || (self.0 & WAITERS == 0 && !left.is_free());
+        goes_on.then_some(left)
     }
 
     /// Returns the word with one holder less.
@@ -242,6 +243,12 @@ impl Word {
     pub(crate) fn readers(self) -> u32 {
         // 26 bits.
         if self.is_exclusive() { 0 } else { ((self.0 & FIELD) >> FIELD_SHIFT) as u32 }
+    }
+
+    /// Returns whether one reader holds it, and no other.
+    #[inline(always)]
+    pub(crate) fn has_one_reader(self) -> bool {
+        self.0 & (EXCLUSIVE | FIELD) == ONE_READER
     }
 
     #[inline]

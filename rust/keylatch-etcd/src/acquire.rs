@@ -5,7 +5,7 @@
 //! dropped, which is how a wait is cancelled.
 
 use crate::client::{Answer, CallError, Signal};
-use crate::entry::{Created, Creation, Entries, Place, Replaced, Settled, Wish};
+use crate::entry::{Created, Creation, Entries, KEYS_PER_TRANSACTION, Place, Replaced, Settled, Wish};
 use crate::error::EtcdError;
 use crate::hold::{Hold, Refusals, remove};
 use crate::session::Session;
@@ -126,8 +126,23 @@ impl Attempt {
 
     /// The hold; an error if another is in the way.
     pub(crate) async fn take(mut self, wish: &Wish) -> Option<Result<Hold, EtcdError>> {
+        if wish.keys.len() > KEYS_PER_TRANSACTION {
+            return self.take_by_queue(wish).await;
+        }
         match self.create_alone(wish, None).await? {
             Ok(revision) => self.hold(revision),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The same for more keys than a transaction can compare.
+    ///
+    /// It joins the queues, and leaves them unless it is first.
+    async fn take_by_queue(mut self, wish: &Wish) -> Option<Result<Hold, EtcdError>> {
+        self.space.removals.ended(&self.entries.queues()).await;
+        match self.create().await? {
+            Ok(place) if place.predecessors.is_empty() => self.hold(place.revision),
+            Ok(_) => Some(Err(EtcdError::WouldBlock { key: wish.key() })),
             Err(error) => Some(Err(error)),
         }
     }

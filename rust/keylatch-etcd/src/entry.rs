@@ -8,10 +8,20 @@ use crate::wire::{BY_CREATION, Compare, DESCENDING, RangeRequest, RequestOp, Txn
 use keylatch::{Mode, ObjectKey};
 use std::sync::Arc;
 
+/// As many keys as a batch may have.
+pub const KEYS_PER_BATCH: usize = PARTS * KEYS_PER_PART;
+
 /// As many keys as one transaction takes.
 ///
 /// A range and a put each, of the 128 operations that a server takes by default.
-pub const KEYS_PER_TRANSACTION: usize = 64;
+pub(crate) const KEYS_PER_TRANSACTION: usize = 64;
+
+/// Transactions within the transaction of a larger batch, and keys of each.
+///
+/// A server counts the longest list of a transaction, and takes 128 of one and those within it together.
+const PARTS: usize = 16;
+const KEYS_PER_PART: usize = 56;
+const _: () = assert!(PARTS + 2 * KEYS_PER_PART <= 128 && 2 * KEYS_PER_TRANSACTION <= 128);
 
 /// What is asked for: keys with their modes, and whom to name.
 #[derive(Debug, Clone)]
@@ -152,15 +162,30 @@ impl Entries {
         self.entries.iter().map(|entry| entry.name.as_slice())
     }
 
-    fn is_absent(&self) -> impl Iterator<Item = Compare> {
-        self.names().map(|name| Compare::created_at(name.to_vec(), 0))
+    /// Holds while the entries are not there.
+    ///
+    /// All are created in one step, so the first speaks for all.
+    fn is_absent(&self) -> Compare {
+        Compare::created_at(self.entries[0].name.clone(), 0)
+    }
+
+    /// Whether they are too many for one list of operations.
+    fn is_divided(&self) -> bool {
+        self.entries.len() > KEYS_PER_TRANSACTION
+    }
+
+    /// What is done about the entries, in one step however many they are.
+    fn divided(&self, part: impl Fn(&[Entry]) -> Vec<RequestOp>) -> Vec<RequestOp> {
+        if !self.is_divided() {
+            return part(&self.entries);
+        }
+        let inner = |success| RequestOp::txn(TxnRequest { success, ..TxnRequest::default() });
+        self.entries.chunks(KEYS_PER_PART).map(|entries| inner(part(entries))).collect()
     }
 
     /// Creates the entries at the end of their queues, all in one revision.
     pub(crate) fn creation(&self, space: &Space, epoch: &Epoch) -> TxnRequest {
-        let compare = self.is_absent().chain([self.is_above_floor(), space.same_epoch(epoch)]);
-        // The ranges come first: they show what was there before.
-        let ranges = self.entries.iter().map(|entry| {
+        let range = |entry: &Entry| {
             RequestOp::range(RangeRequest {
                 limit: 1,
                 sort_order: DESCENDING,
@@ -168,10 +193,11 @@ impl Entries {
                 keys_only: true,
                 ..RangeRequest::prefix(entry.conflicting.clone())
             })
-        });
+        };
         TxnRequest {
-            compare: compare.collect(),
-            success: ranges.chain(self.puts()).collect(),
+            compare: vec![self.is_absent(), self.is_above_floor(), space.same_epoch(epoch)],
+            // The ranges come first: they show what was there before.
+            success: self.divided(|entries| entries.iter().map(range).chain(self.puts(entries)).collect()),
             failure: self.reasons(space).into(),
         }
     }
@@ -180,8 +206,7 @@ impl Entries {
     ///
     /// An entry that they replace is not in the way. It goes in the same step, or stays as it was.
     pub(crate) fn creation_alone(&self, space: &Space, epoch: &Epoch, replaced: Option<&Replaced>) -> TxnRequest {
-        // All are created in one step, so the first speaks for all.
-        let own = self.is_absent().take(1).chain([self.is_above_floor(), space.same_epoch(epoch)]);
+        let own = [self.is_absent(), self.is_above_floor(), space.same_epoch(epoch)].into_iter();
         let free = self.entries.iter().map(|entry| match replaced {
             Some(own) if own.name.starts_with(&entry.conflicting) => {
                 Compare::only_below(&entry.conflicting, own.revision)
@@ -191,7 +216,7 @@ impl Entries {
         let delete = replaced.map(|own| RequestOp::delete(own.name.clone()));
         TxnRequest {
             compare: own.chain(free).collect(),
-            success: delete.into_iter().chain(self.puts()).collect(),
+            success: delete.into_iter().chain(self.puts(&self.entries)).collect(),
             failure: self.reasons(space).into(),
         }
     }
@@ -229,16 +254,16 @@ impl Entries {
         TxnRequest { compare: vec![self.is_above_floor()], success: vec![self.raised_floor()], failure: Vec::new() }
     }
 
-    fn puts(&self) -> impl Iterator<Item = RequestOp> {
+    fn puts<'e>(&self, entries: &'e [Entry]) -> impl Iterator<Item = RequestOp> + use<'e> {
         let lease = self.session.lease;
-        self.entries.iter().map(move |entry| RequestOp::put(entry.name.clone(), entry.value.clone(), lease))
+        entries.iter().map(move |entry| RequestOp::put(entry.name.clone(), entry.value.clone(), lease))
     }
 
     /// Reads what a creation did that compared this epoch.
     pub(crate) fn created(&self, answer: &TxnResponse, epoch: &Epoch) -> Created {
         let revision = answer.header.map_or(0, |header| header.revision);
         if answer.succeeded {
-            let before = answer.responses.iter().filter_map(|response| response.kvs().first());
+            let before = answer.leaves().filter_map(|response| response.kvs().first());
             let predecessors = before.map(|kv| kv.key.clone()).collect();
             return Created::At(Place { revision, read_at: revision, predecessors });
         }
@@ -256,31 +281,41 @@ impl Entries {
 
     /// Reads what is older, if the own entries are there and the epoch is this one.
     pub(crate) fn look(&self, space: &Space, epoch: &Epoch, revision: i64) -> TxnRequest {
-        let own = self.names().map(|name| Compare::created_at(name.to_vec(), revision));
+        let own = |entry: &Entry| Compare::created_at(entry.name.clone(), revision);
         let first = |range: RangeRequest| RequestOp::range(RangeRequest { limit: 1, keys_only: true, ..range });
-        let older = self.entries.iter().map(|entry| {
+        let older = |entry: &Entry| {
             first(RangeRequest {
                 sort_order: DESCENDING,
                 sort_target: BY_CREATION,
                 max_create_revision: revision - 1,
                 ..RangeRequest::prefix(entry.conflicting.clone())
             })
-        });
-        let ahead = self.entries.iter().filter_map(|entry| entry.ahead.clone());
-        let ahead = ahead.map(|prefix| first(RangeRequest::prefix(prefix)));
-        TxnRequest {
-            compare: own.chain([space.same_epoch(epoch)]).collect(),
-            success: older.chain(ahead).collect(),
-            failure: Vec::new(),
+        };
+        let part = |entries: &[Entry]| {
+            let ahead = entries.iter().filter_map(|entry| entry.ahead.clone());
+            let ahead = ahead.map(|prefix| first(RangeRequest::prefix(prefix)));
+            TxnRequest {
+                compare: entries.iter().map(own).collect(),
+                success: entries.iter().map(older).chain(ahead).collect(),
+                failure: Vec::new(),
+            }
+        };
+        if self.is_divided() {
+            let parts = self.entries.chunks(KEYS_PER_PART).map(|entries| RequestOp::txn(part(entries)));
+            let compare = vec![space.same_epoch(epoch)];
+            return TxnRequest { compare, success: parts.collect(), failure: Vec::new() };
         }
+        let mut whole = part(&self.entries);
+        whole.compare.push(space.same_epoch(epoch));
+        whole
     }
 
     /// Reads the answer to [`look`](Self::look); nothing if a comparison failed.
     pub(crate) fn looked(answer: &TxnResponse, revision: i64) -> Option<Place> {
         let read_at = answer.header.map_or(0, |header| header.revision);
-        let older = answer.responses.iter().filter_map(|response| response.kvs().first());
+        let older = answer.leaves().filter_map(|response| response.kvs().first());
         let predecessors = older.map(|kv| kv.key.clone()).collect();
-        answer.succeeded.then_some(Place { revision, read_at, predecessors })
+        answer.all_succeeded().then_some(Place { revision, read_at, predecessors })
     }
 
     /// Puts shared entries ahead of the queue in the place of exclusive ones.
@@ -319,7 +354,8 @@ impl Entries {
     /// Where a copy of the creation may still be under way, the floor is raised to its number. It is never lowered: a
     /// removal may come late itself.
     pub(crate) fn removal(&self, creation: Creation) -> TxnRequest {
-        let deletions: Vec<_> = self.names().map(|name| RequestOp::delete(name.to_vec())).collect();
+        let delete = |entry: &Entry| RequestOp::delete(entry.name.clone());
+        let deletions = self.divided(|entries| entries.iter().map(delete).collect());
         match creation {
             Creation::Done => TxnRequest { success: deletions, ..TxnRequest::default() },
             Creation::UnderWay => {

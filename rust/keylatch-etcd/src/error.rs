@@ -75,6 +75,8 @@ pub enum EtcdError {
         /// As many as a batch may have.
         limit: usize,
     },
+    /// A request has more bytes than the server takes.
+    RequestTooLarge,
     /// A setting has a value that it cannot have.
     InvalidConfig {
         /// Its name.
@@ -135,6 +137,10 @@ impl fmt::Display for EtcdError {
             Self::BatchTooLarge { keys, limit } => {
                 write!(f, "a batch of {keys} keys is too large; take at most {limit} keys in one batch")
             }
+            Self::RequestTooLarge => write!(
+                f,
+                "the batch has more bytes than the server takes; take fewer keys, or raise its --max-request-bytes"
+            ),
             Self::InvalidConfig { setting, problem } => write!(f, "{setting}: {problem}"),
             Self::Closed => write!(f, "the handle was closed; open another"),
             Self::Forked => write!(f, "the process was forked after the handle was opened; open another in the child"),

@@ -213,7 +213,7 @@ async fn sent(client: &Client, entries: &Entries, creation: Creation, is_repeate
         }
         _ => {
             let answer = client.txn(entries.removal(creation)).await?;
-            let deleted = answer.body.responses.iter().filter_map(ResponseOp::deleted).sum();
+            let deleted = answer.body.leaves().filter_map(ResponseOp::deleted).sum();
             Ok(entries.removed(deleted, is_repeated || answer.is_repeated))
         }
     }

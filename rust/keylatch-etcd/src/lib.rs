@@ -23,7 +23,8 @@
 //! * **Loss** is noticed by our own clock, which counts from the moment a renewal is sent. A guard says so before the
 //!   server would give the lock to another.
 //! * **Time**: a request with a timeout ends by it, whatever the network does.
-//! * **Batches** of up to 64 keys join all their queues in one step, so they do not wait for each other in a circle.
+//! * **Batches** of up to [`KEYS_PER_BATCH`] keys join all their queues in one step, so they do not wait for each other in a
+//!   circle.
 //!   Threads that hold one lock and wait for another can; such a circle ends by a timeout.
 
 #[cfg(doctest)]
@@ -60,7 +61,7 @@ pub mod tier;
 mod wire;
 
 pub use config::EtcdConfig;
-pub use entry::KEYS_PER_TRANSACTION;
+pub use entry::KEYS_PER_BATCH;
 pub use error::EtcdError;
 pub use guard::LockGuard;
 pub use listing::EntryInfo;

@@ -2,7 +2,7 @@
 
 use crate::acquire::{acquire, acquire_now};
 use crate::core::Core;
-use crate::entry::{KEYS_PER_TRANSACTION, Wish};
+use crate::entry::{KEYS_PER_BATCH, Wish};
 use crate::error::EtcdError;
 use crate::guard::LockGuard;
 use crate::hold::Hold;
@@ -28,8 +28,8 @@ impl Lock {
     fn check(&self) -> Result<(), EtcdError> {
         self.core.check()?;
         let keys = self.wish.keys.len();
-        if keys > KEYS_PER_TRANSACTION {
-            return Err(EtcdError::BatchTooLarge { keys, limit: KEYS_PER_TRANSACTION });
+        if keys > KEYS_PER_BATCH {
+            return Err(EtcdError::BatchTooLarge { keys, limit: KEYS_PER_BATCH });
         }
         if keys == 0 {
             return Err(EtcdError::InvalidConfig { setting: "batch", problem: "it has no keys; add one".into() });

@@ -70,7 +70,10 @@ impl CallError {
 
 /// Whether a server that says so has not carried the request out.
 fn is_refusal(error: &EtcdError) -> bool {
-    matches!(error, EtcdError::NoSpace | EtcdError::NotPermitted { .. } | EtcdError::Login { .. })
+    matches!(
+        error,
+        EtcdError::NoSpace | EtcdError::NotPermitted { .. } | EtcdError::Login { .. } | EtcdError::RequestTooLarge
+    )
 }
 
 impl From<CallError> for EtcdError {
@@ -311,6 +314,8 @@ impl Client {
             EtcdError::NotPermitted { prefix: self.prefix.clone() }
         } else if status.message().contains("database space exceeded") {
             EtcdError::NoSpace
+        } else if reason::is_too_large(status) {
+            EtcdError::RequestTooLarge
         } else if status.message().contains("requested lease not found") {
             return CallError::NoLease;
         } else {

@@ -47,6 +47,12 @@ pub(super) fn is_login(status: &Status) -> bool {
         || message.contains("user name is empty")
 }
 
+/// Whether the request has too many bytes, for etcd or for its door.
+pub(super) fn is_too_large(status: &Status) -> bool {
+    let message = status.message();
+    message.contains("request is too large") || message.contains("message larger than max")
+}
+
 /// Whether certificates are what keeps the two from talking.
 pub(super) fn is_certificate(text: &str) -> bool {
     let text = text.to_ascii_lowercase();

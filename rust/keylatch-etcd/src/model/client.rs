@@ -1,7 +1,7 @@
 //! What a process decides, one step each.
 
 use super::fault::Fault;
-use super::state::{Client, Gate, Id, Message, Op, Phase, Session, Setup, Shape, State, TTL};
+use super::state::{Client, Id, Message, Op, Phase, Session, Setup, State, TTL};
 
 impl Client {
     pub(super) fn new(lease: u8) -> Self {
@@ -52,28 +52,19 @@ impl Client {
 
 /// The steps of the clients; `Setup` knows the scripts and the fault.
 impl Setup {
-    pub(super) fn chunks(&self, op: &Op) -> u8 {
-        let split = op.keys.len() > 1 && (op.shape == Shape::Chunks || self.has(Fault::BatchSplit));
-        if split { op.keys.len() as u8 } else { 1 }
+    /// Transactions that create the entries of an operation.
+    pub(super) fn parts(&self, op: &Op) -> u8 {
+        if self.has(Fault::BatchSplit) { op.keys.len() as u8 } else { 1 }
     }
 
-    fn creation(&self, op: &Op, id: Id, lease: u8, chunk: u8) -> Message {
-        let chunks = self.chunks(op);
+    fn creation(&self, op: &Op, id: Id, lease: u8, part: u8) -> Message {
         let mut keys = op.keys.clone();
-        if !self.has(Fault::BatchSplit) {
+        if self.has(Fault::BatchSplit) {
+            keys = vec![keys[usize::from(part)]];
+        } else {
             keys.sort_unstable();
         }
-        let gated = keys.len() > 1 && !self.has(Fault::NoGate) && !self.has(Fault::BatchSplit);
-        let gate = match (gated, chunks) {
-            (false, _) => Gate::Ignore,
-            (true, 1) => Gate::Open,
-            (true, _) if chunk == 0 => Gate::Close,
-            (true, _) => Gate::Reopen,
-        };
-        if chunks > 1 {
-            keys = vec![keys[usize::from(chunk)]];
-        }
-        Message::Create { id, lease, keys, gate }
+        Message::Create { id, lease, keys }
     }
 
     pub(super) fn begin(&self, s: &mut State, client: usize) {
@@ -87,10 +78,10 @@ impl Setup {
     }
 
     /// Sends a creation, the first time or again.
-    pub(super) fn send_creation(&self, s: &mut State, client: usize, chunk: u8) {
+    pub(super) fn send_creation(&self, s: &mut State, client: usize, part: u8) {
         let op = self.scripts[client][s.clients[client].op].clone();
         let (seq, lease) = (s.clients[client].seq, s.clients[client].lease);
-        s.send(self.creation(&op, (client, seq), lease, chunk));
+        s.send(self.creation(&op, (client, seq), lease, part));
     }
 
     pub(super) fn send_confirm(&self, s: &mut State, client: usize) {
@@ -234,21 +225,21 @@ impl Setup {
                 let op = self.op(s, client).cloned();
                 let c = &mut s.clients[client];
                 match (c.phase.clone(), op) {
-                    (Phase::Creating(chunk), Some(op)) if chunk + 1 < self.chunks(&op) => {
+                    (Phase::Creating(part), Some(op)) if part + 1 < self.parts(&op) => {
                         let keys = predecessors.iter().map(|p| p.0);
-                        // An answer about another chunk is not the one that is waited for.
-                        let expected = match self.creation(&op, *id, 0, chunk) {
+                        // An answer about another part is not the one that is waited for.
+                        let expected = match self.creation(&op, *id, 0, part) {
                             Message::Create { keys, .. } => keys[0].0,
                             _ => unreachable!("a creation"),
                         };
                         if keys.clone().any(|key| key == expected) {
                             c.predecessors.extend(predecessors);
-                            c.phase = Phase::Creating(chunk + 1);
-                            self.send_creation(s, client, chunk + 1);
+                            c.phase = Phase::Creating(part + 1);
+                            self.send_creation(s, client, part + 1);
                         }
                     }
-                    (Phase::Creating(chunk), Some(op)) => {
-                        let first = match self.creation(&op, *id, 0, chunk) {
+                    (Phase::Creating(part), Some(op)) => {
+                        let first = match self.creation(&op, *id, 0, part) {
                             Message::Create { keys, .. } => keys[0].0,
                             _ => unreachable!("a creation"),
                         };
@@ -264,14 +255,6 @@ impl Setup {
                         self.settle(s, client);
                     }
                     _ => {}
-                }
-            }
-            Message::Busy { id } if s.clients[id.0].seq == id.1 => {
-                let c = &mut s.clients[id.0];
-                if c.phase == Phase::Creating(0) {
-                    c.phase = Phase::GateBusy;
-                    // Copies of this creation may arrive when the gate is open.
-                    c.tainted = true;
                 }
             }
             Message::Refused { id } | Message::Gone { id } if s.clients[id.0].seq == id.1 => {

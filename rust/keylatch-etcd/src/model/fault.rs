@@ -23,8 +23,6 @@ pub(super) enum Fault {
     NoClockCheck,
     /// Each entry of a batch is created by a transaction of its own.
     BatchSplit,
-    /// Batches of several transactions do not use the gate.
-    NoGate,
     /// A downgraded entry is a shared one like any other, behind those that wait.
     NotAhead,
     /// The removal after an unanswered creation does not raise the floor.

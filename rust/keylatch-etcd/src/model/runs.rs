@@ -2,10 +2,10 @@
 
 use super::fault::Fault;
 use super::search::{ALONE, ENDS, FENCED, KNOWN, RENEWED, search, search_for, with};
-use super::state::{Budget, Op, Setup, Shape};
+use super::state::{Budget, Op, Setup};
 
 fn op(keys: &[(usize, bool)]) -> Op {
-    Op { keys: keys.to_vec(), shape: Shape::One, may_cancel: false, writes: false, downgrades: false, upgrades: false }
+    Op { keys: keys.to_vec(), may_cancel: false, writes: false, downgrades: false, upgrades: false }
 }
 
 fn cancelled(op: Op) -> Op {
@@ -14,10 +14,6 @@ fn cancelled(op: Op) -> Op {
 
 fn writing(op: Op) -> Op {
     Op { writes: true, ..op }
-}
-
-fn chunked(op: Op) -> Op {
-    Op { shape: Shape::Chunks, ..op }
 }
 
 const X: (usize, bool) = (0, true);
@@ -60,19 +56,11 @@ fn setup(name: &str) -> Setup {
             of(vec![vec![upgrading], vec![cancelled(op(&[X])), op(&[X])]], 0, budget)
         }
         "batches" => of(vec![vec![op(&[X, Y])], vec![op(&[Y, X])]], 0, Budget { retries: 1, losses: 1, ..none }),
-        "chunks" => {
-            of(vec![vec![chunked(op(&[X, Y]))], vec![op(&[Y, X])], vec![op(&[X])]], 0, Budget { retries: 1, ..none })
-        }
-        "cancelled chunks" => of(
-            vec![vec![cancelled(chunked(op(&[X, Y])))], vec![op(&[Y, X])]],
-            0,
-            Budget { retries: 1, losses: 1, ..none },
-        ),
         other => panic!("no search is called {other}"),
     }
 }
 
-const QUICK: [&str; 13] = [
+const QUICK: [&str; 11] = [
     "leases",
     "lost messages",
     "retries",
@@ -84,12 +72,10 @@ const QUICK: [&str; 13] = [
     "downgrade",
     "upgrade",
     "batches",
-    "chunks",
-    "cancelled chunks",
 ];
 
 /// Each fault, the search that notices it, and the promise that it breaks there.
-const NOTICED: [(Fault, &str, &str); 17] = [
+const NOTICED: [(Fault, &str, &str); 16] = [
     (Fault::NoConfirm, "deleted by hand", ALONE),
     (Fault::OlderIgnored, "readers", ALONE),
     (Fault::StoreUnchecked, "store", FENCED),
@@ -100,7 +86,6 @@ const NOTICED: [(Fault, &str, &str); 17] = [
     (Fault::LateRenewalRevives, "leases", ENDS),
     (Fault::NoClockCheck, "leases", ALONE),
     (Fault::BatchSplit, "batches", ENDS),
-    (Fault::NoGate, "chunks", ENDS),
     (Fault::NotAhead, "downgrade", ALONE),
     (Fault::UnknownIsKept, "upgrade", ALONE),
     (Fault::BusyIsFinal, "upgrade", ALONE),

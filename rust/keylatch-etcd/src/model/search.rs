@@ -53,14 +53,9 @@ impl Setup {
             Phase::Creating(_) => {
                 let under_way = Self::in_flight(
                     s,
-                    |m| matches!(m, Message::Create { id: of, .. } | Message::Created { id: of, .. } | Message::Busy { id: of } | Message::Refused { id: of } if *of == id),
+                    |m| matches!(m, Message::Create { id: of, .. } | Message::Created { id: of, .. } | Message::Refused { id: of } if *of == id),
                 );
                 if c.session == Session::Live && (!under_way || s.budget.retries > 0) {
-                    actions.push(Action::Retry(client));
-                }
-            }
-            Phase::GateBusy => {
-                if c.session == Session::Live && s.server.gate.is_none() {
                     actions.push(Action::Retry(client));
                 }
             }
@@ -116,7 +111,7 @@ impl Setup {
                 }
             }
         }
-        let asks = matches!(c.phase, Phase::Creating(_) | Phase::GateBusy | Phase::Waiting | Phase::Confirming);
+        let asks = matches!(c.phase, Phase::Creating(_) | Phase::Waiting | Phase::Confirming);
         if asks && op.may_cancel && c.session == Session::Live {
             actions.push(Action::Cancel(client));
         }
@@ -172,14 +167,10 @@ impl Setup {
                 s.send(Message::Revoke { client, lease });
             }
             (Session::Granting, _) => s.send(Message::Grant { client, sent: s.now }),
-            (Session::Live, Phase::Creating(chunk)) => {
+            (Session::Live, Phase::Creating(part)) => {
                 s.clients[client].tainted = true;
                 s.budget.retries = s.budget.retries.saturating_sub(1);
-                self.send_creation(s, client, chunk);
-            }
-            (Session::Live, Phase::GateBusy) => {
-                s.clients[client].phase = Phase::Creating(0);
-                self.send_creation(s, client, 0);
+                self.send_creation(s, client, part);
             }
             (Session::Live, Phase::Upgrading | Phase::Settling) => {
                 s.clients[client].tainted = true;

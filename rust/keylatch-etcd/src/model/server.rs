@@ -1,7 +1,7 @@
 //! What etcd does with a request: one step each, as the log orders them.
 
 use super::fault::Fault;
-use super::state::{Entry, Gate, Id, KEYS, Lease, Message, Predecessor, Server, Setup, TTL};
+use super::state::{Entry, Id, KEYS, Lease, Message, Predecessor, Server, Setup, TTL};
 
 impl Server {
     pub(super) fn has_lease(&self, lease: u8) -> bool {
@@ -13,9 +13,6 @@ impl Server {
         self.leases.retain(|l| l.id != lease);
         self.entries.retain(|e| e.lease != lease);
         self.floors.retain(|floor| floor.0 != lease);
-        if self.gate.is_some_and(|(_, its)| its == lease) {
-            self.gate = None;
-        }
     }
 
     pub(super) fn grant(&mut self, now: u8) -> u8 {
@@ -38,7 +35,7 @@ impl Server {
     /// The answer to a request.
     pub(super) fn handle(&mut self, setup: &Setup, now: u8, message: &Message) -> Option<Message> {
         match message {
-            Message::Create { id, lease, keys, gate } => Some(self.create(*id, *lease, keys, *gate)),
+            Message::Create { id, lease, keys } => Some(self.create(*id, *lease, keys)),
             Message::Confirm { id, keys } => {
                 let own = |&(key, _): &(usize, bool)| self.entries.iter().find(|e| e.id == *id && e.key == key);
                 let Some(entries) = keys.iter().map(own).collect::<Option<Vec<_>>>() else {
@@ -50,9 +47,6 @@ impl Server {
             Message::Remove { id, lease, raise } => {
                 let by_client = setup.has(Fault::ReleaseByClient);
                 self.entries.retain(|e| if by_client { e.id.0 != id.0 } else { e.id != *id });
-                if self.gate.is_some_and(|(its, _)| its == *id) {
-                    self.gate = None;
-                }
                 if *raise && self.has_lease(*lease) {
                     self.raise(*lease, id.1, setup.has(Fault::FloorLowered));
                 }
@@ -129,21 +123,13 @@ impl Server {
         }
     }
 
-    fn create(&mut self, id: Id, lease: u8, keys: &[(usize, bool)], gate: Gate) -> Message {
+    fn create(&mut self, id: Id, lease: u8, keys: &[(usize, bool)]) -> Message {
         if !self.has_lease(lease) || self.is_below_floor(lease, id.1) {
             return Message::Refused { id };
         }
         let exists = |key: usize| self.entries.iter().find(|e| e.id == id && e.key == key);
         if let Some(entry) = exists(keys[0].0) {
             return Message::Created { id, rev: entry.rev, predecessors: self.predecessors(id, keys) };
-        }
-        match gate {
-            Gate::Ignore => {}
-            Gate::Open | Gate::Close if self.gate.is_some() => return Message::Busy { id },
-            Gate::Reopen if self.gate.map(|g| g.0) != Some(id) => return Message::Refused { id },
-            Gate::Open => {}
-            Gate::Close => self.gate = Some((id, lease)),
-            Gate::Reopen => self.gate = None,
         }
         let predecessors = self.predecessors(id, keys);
         self.rev += 1;

@@ -6,20 +6,10 @@ pub(super) const KEYS: usize = 2;
 /// Ticks from a renewal to its end.
 pub(super) const TTL: u8 = 2;
 
-/// How a script's operation asks.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub(super) enum Shape {
-    /// One transaction.
-    One,
-    /// A transaction a key, which stands for a batch beyond the size of a transaction.
-    Chunks,
-}
-
 /// One operation of a script: the keys in its order, with their modes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(super) struct Op {
     pub(super) keys: Vec<(usize, bool)>,
-    pub(super) shape: Shape,
     pub(super) may_cancel: bool,
     pub(super) writes: bool,
     pub(super) downgrades: bool,
@@ -54,7 +44,6 @@ pub(super) struct Server {
     pub(super) entries: Vec<Entry>,
     /// Up to this number, acquisitions of the lease create nothing.
     pub(super) floors: Vec<(u8, u8)>,
-    pub(super) gate: Option<(Id, u8)>,
     pub(super) leases: Vec<Lease>,
     pub(super) next_lease: u8,
     pub(super) store_fence: u8,
@@ -70,7 +59,6 @@ pub(super) enum Message {
         id: Id,
         lease: u8,
         keys: Vec<(usize, bool)>,
-        gate: Gate,
     },
     Confirm {
         id: Id,
@@ -119,9 +107,6 @@ pub(super) enum Message {
         rev: u8,
         predecessors: Vec<Predecessor>,
     },
-    Busy {
-        id: Id,
-    },
     Refused {
         id: Id,
     },
@@ -166,26 +151,11 @@ pub(super) enum Message {
     },
 }
 
-/// What a creation does with the gate.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub(super) enum Gate {
-    /// It does not look.
-    Ignore,
-    /// It has to be open: a batch of one transaction.
-    Open,
-    /// It has to be open, and is closed: the first chunk.
-    Close,
-    /// It has to be closed by this batch, and is opened: the last chunk.
-    Reopen,
-}
-
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(super) enum Phase {
     Idle,
     /// The creation of this chunk is unanswered.
     Creating(u8),
-    /// The gate was closed; the creation has to be tried again.
-    GateBusy,
     Waiting,
     Confirming,
     Held,

@@ -96,12 +96,12 @@ pub(crate) struct DeleteRangeResponse {
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct RequestOp {
-    #[prost(oneof = "request_op::Request", tags = "1, 2, 3")]
+    #[prost(oneof = "request_op::Request", tags = "1, 2, 3, 4")]
     pub(crate) request: Option<request_op::Request>,
 }
 
 pub(crate) mod request_op {
-    use super::{DeleteRangeRequest, PutRequest, RangeRequest};
+    use super::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
 
     #[derive(Clone, PartialEq, Eq, prost::Oneof)]
     pub(crate) enum Request {
@@ -111,17 +111,19 @@ pub(crate) mod request_op {
         Put(PutRequest),
         #[prost(message, tag = "3")]
         DeleteRange(DeleteRangeRequest),
+        #[prost(message, tag = "4")]
+        Txn(TxnRequest),
     }
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct ResponseOp {
-    #[prost(oneof = "response_op::Response", tags = "1, 2, 3")]
+    #[prost(oneof = "response_op::Response", tags = "1, 2, 3, 4")]
     pub(crate) response: Option<response_op::Response>,
 }
 
 pub(crate) mod response_op {
-    use super::{DeleteRangeResponse, PutResponse, RangeResponse};
+    use super::{DeleteRangeResponse, PutResponse, RangeResponse, TxnResponse};
 
     #[derive(Clone, PartialEq, Eq, prost::Oneof)]
     pub(crate) enum Response {
@@ -131,6 +133,8 @@ pub(crate) mod response_op {
         Put(PutResponse),
         #[prost(message, tag = "3")]
         DeleteRange(DeleteRangeResponse),
+        #[prost(message, tag = "4")]
+        Txn(TxnResponse),
     }
 }
 
@@ -225,6 +229,32 @@ impl RequestOp {
     pub(crate) fn delete(key: Vec<u8>) -> Self {
         let request = DeleteRangeRequest { key, ..DeleteRangeRequest::default() };
         Self { request: Some(request_op::Request::DeleteRange(request)) }
+    }
+}
+
+impl RequestOp {
+    /// A transaction within one: it is carried out in the same step.
+    pub(crate) fn txn(request: TxnRequest) -> Self {
+        Self { request: Some(request_op::Request::Txn(request)) }
+    }
+}
+
+impl TxnResponse {
+    /// The answers, with those of transactions within this one in their places.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = &ResponseOp> {
+        self.responses.iter().flat_map(|response| match &response.response {
+            Some(response_op::Response::Txn(inner)) => inner.responses.as_slice(),
+            _ => std::slice::from_ref(response),
+        })
+    }
+
+    /// Whether all comparisons held, also those of the transactions within this one.
+    pub(crate) fn all_succeeded(&self) -> bool {
+        let inner = |response: &ResponseOp| match &response.response {
+            Some(response_op::Response::Txn(inner)) => inner.succeeded,
+            _ => true,
+        };
+        self.succeeded && self.responses.iter().all(inner)
     }
 }
 

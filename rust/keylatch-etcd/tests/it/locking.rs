@@ -1,7 +1,8 @@
 //! The verbs, against one server.
 
 use crate::cluster::Cluster;
-use keylatch_etcd::{BatchLockRequest, EtcdConfig, EtcdError, EtcdLocks, LockRequest};
+use keylatch::{Mode, ObjectKey};
+use keylatch_etcd::{BatchLockRequest, EtcdConfig, EtcdError, EtcdLocks, KEYS_PER_BATCH, LockRequest};
 use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -157,10 +158,50 @@ fn batch_takes_all_or_waits() {
     drop(disjoint);
     let guard = two.lock_batch(batch(63).timeout(LONG)).blocking().expect("free now");
     drop(guard);
-    let large = (0..65).fold(BatchLockRequest::new(), |batch, n| batch.write(("b", &n.to_string())));
+    let large = (0..=KEYS_PER_BATCH).fold(BatchLockRequest::new(), |batch, n| batch.write(("b", &n.to_string())));
     let large = two.lock_batch(large).now();
-    assert!(matches!(large, Err(EtcdError::BatchTooLarge { keys: 65, limit: 64 })), "{large:?}");
+    assert!(matches!(large, Err(EtcdError::BatchTooLarge { limit: KEYS_PER_BATCH, .. })), "{large:?}");
     assert!(matches!(two.lock_batch(BatchLockRequest::new()).now(), Err(EtcdError::InvalidConfig { .. })));
+}
+
+/// More keys than one transaction takes still join their queues in one step.
+#[test]
+fn large_batch_is_one_step() {
+    let (Some(one), Some(two)) = (open("large"), open("large")) else { return };
+    let batch = |keys: std::ops::Range<usize>| {
+        let batch = BatchLockRequest::new().timeout(LONG);
+        keys.fold(batch, |batch, n| {
+            batch.key(("b", &format!("o{n}")), if n % 2 == 0 { Mode::Exclusive } else { Mode::Shared })
+        })
+    };
+    for size in [65, 112, 113, KEYS_PER_BATCH] {
+        let last = format!("o{}", size - 1);
+        let held = two.lock(LockRequest::write(("b", &last)).timeout(LONG)).blocking().expect("free");
+        let busy = one.lock_batch(batch(0..size)).now();
+        assert!(matches!(busy, Err(EtcdError::WouldBlock { .. })), "{busy:?}");
+        assert_eq!(one.all_entries().expect("a list").len(), 1, "the try left nothing");
+        // It waits for its last key, and has its place in the other queues already.
+        let waits = one.lock_batch(batch(0..size)).into_future();
+        until("all its entries are there", || two.all_entries().expect("a list").len() == 1 + size);
+        let first = two.lock(LockRequest::write(("b", "o0"))).now();
+        assert!(matches!(first, Err(EtcdError::WouldBlock { .. })), "{first:?}");
+        held.release_blocking(LONG).expect("released");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let guard = runtime.block_on(waits).expect("its turn");
+        let revisions = one.all_entries().expect("a list").into_iter().map(|entry| entry.revision);
+        assert!(revisions.eq(std::iter::repeat_n(guard.revision(), size)), "one revision");
+        guard.release_blocking(LONG).expect("all were there to the end");
+        assert!(one.all_entries().expect("a list").is_empty());
+        let tried = one.lock_batch(batch(0..size)).now().expect("free");
+        assert!(tried.fence() > 0 && tried.is_valid());
+        tried.release_blocking(LONG).expect("released");
+    }
+    // What is kept of such names is more than a request may have.
+    let name = |n: usize| [&[0xff; 300][..], &n.to_be_bytes()].concat();
+    let key = |n: usize| ObjectKey::new(name(0), name(n)).with_version(name(n));
+    let huge = (0..KEYS_PER_BATCH).fold(BatchLockRequest::new(), |batch, n| batch.write(&key(n)));
+    let refused = one.lock_batch(huge).blocking();
+    assert!(matches!(refused, Err(EtcdError::RequestTooLarge)), "{refused:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Keys of one request, at most.
-pub(super) const MOST_ITEMS: usize = keylatch_etcd::KEYS_PER_TRANSACTION;
+pub(super) const MOST_ITEMS: usize = keylatch_etcd::KEYS_PER_BATCH;
 
 /// The locks of the cluster.
 #[derive(Debug, Clone)]

@@ -22,7 +22,7 @@ package keylatch
 import "C"
 
 import (
-	"time"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -45,8 +45,8 @@ func openShared(path string, o *SharedOptions) (handle, error) {
 
 func freeShared(table handle) error { return problem(C.border_shared_free(table)) }
 
-// ask takes the lock if that is possible within the time; with none it does not wait.
-func (t *SharedTable) ask(key *Key, mode Mode, timeout time.Duration, owner string) (Grant, error) {
+// ask waits until it has the lock, or the word that cancels is not 0; without one it does not wait.
+func (t *SharedTable) ask(key *Key, mode Mode, cancelled *atomic.Uint32, owner string) (Grant, error) {
 	raceDisable()
 	defer raceEnable()
 	bucket, bucketLen := bytesOf(key.Bucket)
@@ -54,7 +54,7 @@ func (t *SharedTable) ask(key *Key, mode Mode, timeout time.Duration, owner stri
 	version, versionLen := bytesOf(key.Version)
 	name, nameLen := bytesOf(owner)
 	answer := C.border_shared_acquire(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
-		modeBits(key, mode), nanoseconds(timeout), name, nameLen)
+		modeBits(key, mode), (*C.uint32_t)(unsafe.Pointer(cancelled)), name, nameLen)
 	return Grant(answer.number), problem(answer)
 }
 

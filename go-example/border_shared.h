@@ -32,10 +32,10 @@ static inline border_answer border_shared_free(uintptr_t table)
     return answer;
 }
 
-/* timeout_ns 0 does not wait. */
+/* Without a word that cancels, it does not wait; with one, until that is not 0. */
 static inline border_answer border_shared_acquire(uintptr_t table, const char *bucket, size_t bucket_len,
                                                   const char *object, size_t object_len, const char *version,
-                                                  size_t version_len, int32_t mode, uint64_t timeout_ns,
+                                                  size_t version_len, int32_t mode, const uint32_t *cancelled,
                                                   const char *owner, size_t owner_len)
 {
     border_answer answer = {0, 0, 0, 0};
@@ -44,10 +44,12 @@ static inline border_answer border_shared_acquire(uintptr_t table, const char *b
     border_key(&key, bucket, bucket_len, object, object_len, version, version_len, mode);
     options.owner_name = owner;
     options.owner_name_len = owner_len;
-    answer.status = timeout_ns == 0 ? keylatch_shared_try((keylatch_shared_table *)table, &key, mode & BORDER_MODE,
-                                                          &options, &answer.number)
-                                    : keylatch_shared_acquire((keylatch_shared_table *)table, &key, mode & BORDER_MODE,
-                                                              timeout_ns, &options, &answer.number);
+    answer.status = cancelled == NULL
+                        ? keylatch_shared_try((keylatch_shared_table *)table, &key, mode & BORDER_MODE, &options,
+                                              &answer.number)
+                        : keylatch_shared_acquire_cancellable((keylatch_shared_table *)table, &key, mode & BORDER_MODE,
+                                                              KEYLATCH_WAIT_FOREVER, &options, cancelled,
+                                                              &answer.number);
     if (answer.status != KEYLATCH_OK)
         answer.failure = border_failure();
     return answer;

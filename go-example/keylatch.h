@@ -2264,6 +2264,28 @@ int32_t keylatch_shared_acquire(struct keylatch_shared_table *table,
                                 uint64_t *grant);
 
 /*
+ * Waits for a lock of a shared table, until another thread cancels that.
+ *
+ * As keylatch_shared_acquire(), and the wait ends at most about 20 milliseconds after *cancelled is
+ * not 0 any more. Store to it atomically. It is read until the function returns, and never written;
+ * it may be NULL. A request keeps its place in line for as long as it waits, so do not wait in
+ * slices instead.
+ *
+ * Errors: KEYLATCH_ECANCELLED; KEYLATCH_ETIMEOUT, and keylatch_last_error() names the holders;
+ * KEYLATCH_ECLOSED if the handle is freed meanwhile; KEYLATCH_ETABLEFULL, KEYLATCH_ELOGFULL,
+ * KEYLATCH_EDAMAGED, KEYLATCH_EKEY, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
+ * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any. Signals do not end the wait.
+ */
+KEYLATCH_MUST_CHECK
+int32_t keylatch_shared_acquire_cancellable(struct keylatch_shared_table *table,
+                                            const keylatch_key *key,
+                                            int32_t mode,
+                                            uint64_t timeout_ns,
+                                            const keylatch_request_options *options,
+                                            const uint32_t *cancelled,
+                                            uint64_t *grant);
+
+/*
  * Releases a lock of a shared table. Never waits.
  *
  * Errors: KEYLATCH_ENOTHELD if it was released before, revoked, or is another table's;

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -34,15 +36,46 @@ type SharedTable struct {
 	defaultTimeout time.Duration
 	closed         atomic.Bool
 	// waits has a place for each goroutine that waits in the library, because each takes a thread.
-	waits chan struct{}
+	waits  chan struct{}
+	places sharedPlaces
 }
 
 const (
 	// sharedWaits is how many goroutines of a table wait in the library at a time.
-	sharedWaits = 32
-	// sharedSlice is how long one does before it looks at its context and lets another wait.
+	sharedWaits = 64
+	// sharedSlice is how long one does before it lets another wait that has no place.
 	sharedSlice = 20 * time.Millisecond
 )
+
+// sharedPlaces are those that wait in the library, the one that came first at the front. Each has the word that ends its wait.
+type sharedPlaces struct {
+	mutex sync.Mutex
+	words []*atomic.Uint32
+}
+
+func (p *sharedPlaces) add(word *atomic.Uint32) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.words = append(p.words, word)
+}
+
+func (p *sharedPlaces) remove(word *atomic.Uint32) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if i := slices.Index(p.words, word); i >= 0 {
+		p.words = slices.Delete(p.words, i, i+1)
+	}
+}
+
+// endFirst has the one leave that came first.
+func (p *sharedPlaces) endFirst() {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	if len(p.words) > 0 {
+		p.words[0].Store(1)
+		p.words = slices.Delete(p.words, 0, 1)
+	}
+}
 
 // OpenShared makes the table's file, or attaches to it if it is there. Any number of processes may do so at the same time.
 //
@@ -106,7 +139,7 @@ func (t *SharedTable) try(key *Key, mode Mode, options []Option) (*SharedGuard, 
 	if err != nil {
 		return nil, err
 	}
-	return t.attempt(key, mode, 0, owner, time.Time{})
+	return t.attempt(key, mode, nil, owner, time.Time{})
 }
 
 func (t *SharedTable) acquire(ctx context.Context, key *Key, mode Mode, options []Option) (*SharedGuard, error) {
@@ -118,7 +151,7 @@ func (t *SharedTable) acquire(ctx context.Context, key *Key, mode Mode, options 
 		return nil, err
 	}
 	began := time.Now()
-	guard, err := t.attempt(key, mode, 0, owner, began)
+	guard, err := t.attempt(key, mode, nil, owner, began)
 	if !errors.Is(err, ErrWouldBlock) {
 		return guard, err
 	}
@@ -129,12 +162,10 @@ func (t *SharedTable) acquire(ctx context.Context, key *Key, mode Mode, options 
 	}
 	defer cancel()
 	for {
-		select {
-		case <-waits.Done():
-		case t.waits <- struct{}{}:
-			guard, err = t.attempt(key, mode, sharedSlice, owner, began)
+		if t.takePlace(waits) {
+			guard, err = t.waitInPlace(waits, key, mode, owner, began)
 			<-t.waits
-			if !errors.Is(err, ErrTimeout) {
+			if !errors.Is(err, cancelled) {
 				return guard, err
 			}
 		}
@@ -145,6 +176,38 @@ func (t *SharedTable) acquire(ctx context.Context, key *Key, mode Mode, options 
 			return nil, t.refused(ErrTimeout, key, began)
 		}
 	}
+}
+
+// takePlace waits until this goroutine may wait in the library, and says whether it may. While there is no place, those that
+// have one leave it in turn.
+func (t *SharedTable) takePlace(waits context.Context) bool {
+	select {
+	case t.waits <- struct{}{}:
+		return true
+	default:
+	}
+	slice := time.NewTicker(sharedSlice)
+	defer slice.Stop()
+	for {
+		select {
+		case t.waits <- struct{}{}:
+			return true
+		case <-waits.Done():
+			return false
+		case <-slice.C:
+			t.places.endFirst()
+		}
+	}
+}
+
+// waitInPlace waits in one call, so that the request keeps its place in line. It is cancelled when waits ends
+// or another goroutine needs the place.
+func (t *SharedTable) waitInPlace(waits context.Context, key *Key, mode Mode, owner string, began time.Time) (*SharedGuard, error) {
+	word := new(atomic.Uint32)
+	t.places.add(word)
+	defer t.places.remove(word)
+	defer context.AfterFunc(waits, func() { word.Store(1) })()
+	return t.attempt(key, mode, word, owner, began)
 }
 
 // asked is what the options say that a shared table can do.
@@ -167,8 +230,8 @@ func (t *SharedTable) asked(options []Option) (owner string, timeout time.Durati
 	return r.ownerName, timeout, nil
 }
 
-func (t *SharedTable) attempt(key *Key, mode Mode, patience time.Duration, owner string, began time.Time) (*SharedGuard, error) {
-	grant, err := t.ask(key, mode, patience, owner)
+func (t *SharedTable) attempt(key *Key, mode Mode, cancelled *atomic.Uint32, owner string, began time.Time) (*SharedGuard, error) {
+	grant, err := t.ask(key, mode, cancelled, owner)
 	switch {
 	case err == nil:
 		t.raceAfterAcquire(key, mode)

@@ -37,6 +37,8 @@ from . import _asyncio, _keylatch
 __all__ = ["AcquireReturnProxy", "AsyncAcquireReturnProxy", "AsyncFileLock", "FileLock", "Timeout"]
 
 _LONGEST_PAUSE = 0.02
+# How often a cancel_check is asked, unless the lock or the call says it.
+_POLL = 0.05
 
 
 class Timeout(TimeoutError):
@@ -81,7 +83,7 @@ class _Base(_keylatch.FileLock):
         *,
         blocking: bool = True,
         is_singleton: bool = False,
-        poll_interval: float = 0.05,
+        poll_interval: float = _POLL,
     ) -> Self:
         """Make a lock of a file, which is made when it is acquired. mode is the file's permissions."""
         path = os.fspath(lock_file)
@@ -139,6 +141,10 @@ class _Base(_keylatch.FileLock):
         seconds = _seconds(self.timeout if timeout is None else timeout)
         return seconds if blocking else 0.0
 
+    def _slice(self, poll_interval: float | None) -> float:
+        """How many seconds to wait before a cancel_check is asked: the first of these that is above zero."""
+        return next(time for time in (poll_interval, self.poll_interval, _POLL) if time is not None and time > 0)
+
     def __reduce__(self) -> Never:
         raise TypeError("the lock of a file is made in each process, with its path, and cannot be pickled or copied")
 
@@ -184,7 +190,7 @@ class AsyncFileLock(_Base):
         *,
         blocking: bool = True,
         is_singleton: bool = False,
-        poll_interval: float = 0.05,
+        poll_interval: float = _POLL,
     ) -> Self:
         """Make a lock of a file, which is made when it is acquired. mode is the file's permissions."""
         return super().__new__(
@@ -214,7 +220,7 @@ class AsyncFileLock(_Base):
         As FileLock.acquire(). Cancelled, the wait leaves nothing held.
         """
         end = time.monotonic() + self._patience(timeout, blocking)
-        slice = math.inf if cancel_check is None else poll_interval or self.poll_interval
+        slice = math.inf if cancel_check is None else self._slice(poll_interval)
         while not await self._try(min(slice, max(end - time.monotonic(), 0.0))):
             if time.monotonic() >= end or (cancel_check is not None and cancel_check()):
                 raise Timeout(self._lock_file)

@@ -121,7 +121,8 @@ class Semaphore(ProcessSemaphore):
     """Permits, each of which one process has at a time, in the shape of `multiprocessing.Semaphore`.
 
     Requests that wait stand in line. While one is first in line, each other process is served at most once by each
-    permit. A permit whose holder was killed is free again. A name has one number of permits: another raises ValueError.
+    permit. A permit whose holder was killed is free again. While a process has used the semaphore and lives, another that
+    names it with another number of permits gets a ValueError when it first uses it.
 
     >>> seats = Semaphore(2)
     >>> with seats, seats:

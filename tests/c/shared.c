@@ -102,6 +102,39 @@ static void *wait_for_it(void *table)
     return NULL;
 }
 
+static _Atomic uint32_t is_cancelled;
+
+static void *wait_until_cancelled(void *table)
+{
+    keylatch_key cat = keylatch_key_of("photos", "cat.jpg");
+    uint64_t grant = 7;
+    CHECK_STATUS(KEYLATCH_ECANCELLED, keylatch_shared_acquire_cancellable(table, &cat, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, (const uint32_t *)&is_cancelled, &grant));
+    CHECK(grant == 7);
+    return NULL;
+}
+
+static void cancelled_while_waiting(void)
+{
+    keylatch_shared_table *holds = opened("holds"), *waits = opened("waits");
+    keylatch_key cat = keylatch_key_of("photos", "cat.jpg");
+    uint64_t grant;
+    pthread_t thread;
+    size_t waiting = 0;
+    OK(keylatch_shared_try(holds, &cat, KEYLATCH_EXCLUSIVE, NULL, &grant));
+    CHECK(pthread_create(&thread, NULL, wait_until_cancelled, waits) == 0);
+    while (waiting == 0)
+        OK(keylatch_shared_waiting(holds, &cat, &waiting));
+    is_cancelled = 1;
+    CHECK(pthread_join(thread, NULL) == 0);
+    OK(keylatch_shared_waiting(holds, &cat, &waiting));
+    CHECK(waiting == 0);
+    OK(keylatch_shared_release(holds, grant));
+    OK(keylatch_shared_acquire_cancellable(holds, &cat, KEYLATCH_SHARED, 0, NULL, NULL, &grant));
+    OK(keylatch_shared_release(holds, grant));
+    OK(keylatch_shared_free(waits));
+    OK(keylatch_shared_free(holds));
+}
+
 static void freed_while_waiting(void)
 {
     keylatch_shared_table *holds = opened("holds"), *waits = opened("waits");
@@ -236,6 +269,7 @@ int main(int count, char **arguments)
     snprintf(path, sizeof path, "/dev/shm/keylatch-test-c-%d", (int)getpid());
     verbs();
     freed_while_waiting();
+    cancelled_while_waiting();
     forked();
     chaos(count > 1 ? atoi(arguments[1]) : 200);
     CHECK(unlink(path) == 0);

@@ -498,3 +498,20 @@ def test_bad_table_is_an_error(path: str, folder: Path) -> None:
         else:
             raise SystemExit("acquired")
     """)
+
+
+def test_poll_interval_of_nothing_does_not_spin(path: str) -> None:
+    slices = []
+
+    class Recorded(AsyncFileLock):
+        async def _try(self, seconds: float) -> bool:
+            slices.append(seconds)
+            return await super()._try(0.0)
+
+    with FileLock(path):
+        for interval in (0, -1, float("nan")):
+            for lock, own in ((Recorded(path, poll_interval=interval), None), (Recorded(path), interval)):
+                with pytest.raises(Timeout):
+                    asyncio.run(lock.acquire(poll_interval=own, cancel_check=lambda: True))
+            assert FileLock(path, poll_interval=interval)._slice(interval) == 0.05
+    assert slices == [0.05] * 6

@@ -14,13 +14,13 @@ use crate::key::{self, keylatch_key, number_of};
 use crate::manager::handed_out;
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, keylatch_request_options, nanoseconds};
 use crate::party::flag;
-use crate::status::{KEYLATCH_ECLOSED, KEYLATCH_ENOTHELD};
+use crate::status::{KEYLATCH_ECANCELLED, KEYLATCH_ECLOSED, KEYLATCH_ENOTHELD};
 use keylatch_shm::{HoldId, HolderInfo, LockRequest, OwnedSharedLockGuard, SharedTable, ShmError, TableConfig};
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -334,6 +334,30 @@ pub unsafe extern "C" fn keylatch_shared_acquire(
     options: *const keylatch_request_options,
     grant: *mut u64,
 ) -> i32 {
+    // SAFETY: the header says what the caller promises.
+    unsafe { keylatch_shared_acquire_cancellable(table, key, mode, timeout_ns, options, std::ptr::null(), grant) }
+}
+
+/// Waits for a lock of a shared table, until another thread cancels that.
+///
+/// As keylatch_shared_acquire(), and the wait ends at most about 20 milliseconds after *cancelled is not 0 any more. Store
+/// to it atomically. It is read until the function returns, and never written; it may be NULL. A request keeps its place
+/// in line for as long as it waits, so do not wait in slices instead.
+///
+/// Errors: KEYLATCH_ECANCELLED; KEYLATCH_ETIMEOUT, and keylatch_last_error() names the holders; KEYLATCH_ECLOSED if the
+/// handle is freed meanwhile; KEYLATCH_ETABLEFULL, KEYLATCH_ELOGFULL, KEYLATCH_EDAMAGED, KEYLATCH_EKEY, KEYLATCH_EFORKED,
+/// KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any. Signals do not end the wait.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_shared_acquire_cancellable(
+    table: *mut keylatch_shared_table,
+    key: *const keylatch_key,
+    mode: i32,
+    timeout_ns: u64,
+    options: *const keylatch_request_options,
+    cancelled: *const u32,
+    grant: *mut u64,
+) -> i32 {
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(grant) }?;
@@ -341,6 +365,12 @@ pub unsafe extern "C" fn keylatch_shared_acquire(
         // SAFETY: the header says what the caller promises.
         let (key, owner) = unsafe { (key::read(key)?, owner_of(options)?) };
         let mode = key::mode(mode)?;
+        if !cancelled.is_aligned() {
+            return Err(invalid("the word that cancels is not aligned; its address is a multiple of 4".into()));
+        }
+        // SAFETY: the header says what the caller promises: other threads store to it atomically only.
+        let cancelled = unsafe { cancelled.cast::<AtomicU32>().as_ref() };
+        let is_cancelled = || cancelled.is_some_and(|word| word.load(Ordering::Relaxed) != 0);
         let request = LockRequest::new(key, mode).owner(&owner);
         if let Some(guard) = table.table.lock(request).try_now()? {
             out.write(table.holds.keep(guard.into_owned()));
@@ -355,12 +385,13 @@ pub unsafe extern "C" fn keylatch_shared_acquire(
         let deadline = timeout.and_then(|timeout| begun.checked_add(timeout));
         let prepared = table.table.prepare_owned(key)?;
         let is_open = || !table.closing.load(Ordering::SeqCst);
-        match prepared.acquire_while(mode, &owner, deadline, &mut || is_open())? {
+        match prepared.acquire_while(mode, &owner, deadline, &mut || is_open() && !is_cancelled())? {
             Some(guard) => {
                 out.write(table.holds.keep(guard));
                 Ok(())
             }
             None if !is_open() => Err(Failure::new(KEYLATCH_ECLOSED, "the table handle was freed meanwhile")),
+            None if is_cancelled() => Err(Failure::new(KEYLATCH_ECANCELLED, "the wait for the lock was cancelled")),
             None => {
                 let holders = table.table.holders(Some(key)).unwrap_or_default();
                 Err(ShmError::Timeout { key: key.to_owned(), waited: begun.elapsed(), holders }.into())

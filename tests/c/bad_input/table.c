@@ -195,6 +195,7 @@ CALL(shared_open, shared_path, P(0), P(1))
 CALL(shared_free, P(0))
 CALL(shared_try, P(0), P(1), I(2), P(3), P(4))
 CALL(shared_acquire, P(0), P(1), I(2), N(3), P(4), P(5))
+CALL(shared_acquire_cancellable, P(0), P(1), I(2), N(3), P(4), NULL, P(5))
 CALL(shared_release, P(0), N(1))
 CALL(shared_downgrade, P(0), N(1))
 CALL(shared_try_upgrade, P(0), N(1))
@@ -329,6 +330,7 @@ const struct function functions[] = {
     { FUNCTION(shared_free), { FREES(SHARED) }, PLAINLY, 0 },
     { FUNCTION(shared_try), { HANDLE(SHARED), { .is = A_KEY, .may = BE_LONGER }, MODE, OPTIONS(shared_requests), GRANTED }, PLAINLY, 0 },
     { FUNCTION(shared_acquire), { HANDLE(SHARED), { .is = A_KEY, .may = BE_LONGER }, MODE, NUMBER(0), OPTIONS(shared_requests), GRANTED }, PLAINLY, 0 },
+    { FUNCTION(shared_acquire_cancellable), { HANDLE(SHARED), { .is = A_KEY, .may = BE_LONGER }, MODE, NUMBER(0), OPTIONS(shared_requests), GRANTED }, PLAINLY, 0 },
     { FUNCTION(shared_release), { HANDLE(SHARED), { .is = A_GRANT, .may = BE_CONSUMED } }, PLAINLY, 0 },
     { FUNCTION(shared_downgrade), { HANDLE(SHARED), GRANT }, PLAINLY, 0 },
     { FUNCTION(shared_try_upgrade), { HANDLE(SHARED), GRANT }, WITH_A_SHARED_GRANT, 0 },

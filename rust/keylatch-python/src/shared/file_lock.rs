@@ -60,6 +60,15 @@ impl Turn {
         guard.try_release()
     }
 
+    /// The same, off the interpreter if it takes system calls. No mutex may be held.
+    #[inline]
+    fn release_off(mut self, py: Python<'_>) -> Result<(), ShmError> {
+        match self.guard.take_if(|guard| self.open.file.leave_kept(guard.fence())) {
+            Some(guard) => guard.try_release(),
+            None => py.detach(|| self.release()),
+        }
+    }
+
     fn is_valid(&self) -> bool {
         self.guard.as_ref().is_some_and(OwnedSharedLockGuard::is_valid)
     }
@@ -125,7 +134,11 @@ impl FileLock {
     /// Locks the file for a turn that has come.
     fn enter(&self, py: Python<'_>, turn: Turn) -> PyResult<Tried> {
         let hold = turn.guard.as_ref().map_or(0, OwnedSharedLockGuard::fence);
-        match turn.open.file.enter(hold).map_err(|error| os_error(py, &self.path, &error))? {
+        let entered = match turn.open.file.enter_kept(hold) {
+            Some(entered) => Ok(entered),
+            None => py.detach(|| turn.open.file.enter(hold)),
+        };
+        match entered.map_err(|error| os_error(py, &self.path, &error))? {
             Entered::Yes => {
                 let mut state = self.state();
                 if turn.open.file.is_shared() {
@@ -245,16 +258,13 @@ impl FileLock {
             let ended = state.holds.end(self.whose);
             drop(state);
             return match ended {
-                Ended::Last(turn) => turn.release().or_raise(py),
+                Ended::Last(turn) => turn.release_off(py).or_raise(py),
                 Ended::StillHeld | Ended::NotHeld => Ok(()),
             };
         }
-        let mut released = Ok(());
-        while let Some(turn) = state.holds.take(self.whose) {
-            released = released.and(turn.release());
-        }
+        let turns: Vec<_> = std::iter::from_fn(|| state.holds.take(self.whose)).collect();
         drop(state);
-        released.or_raise(py)
+        turns.into_iter().map(|turn| turn.release_off(py)).fold(Ok(()), Result::and).or_raise(py)
     }
 }
 
@@ -329,8 +339,7 @@ impl FileLock {
         let acquired = match cancel_check {
             None => Self::acquire_within(slf, seconds)?,
             Some(is_cancelled) => {
-                let own = || slf.getattr("poll_interval").and_then(|own| own.extract());
-                let slice = poll_interval.or(poll_intervall).filter(|slice| *slice > 0.0).map_or_else(own, Ok)?;
+                let slice: f64 = slf.call_method1("_slice", (poll_interval.or(poll_intervall),))?.extract()?;
                 let begun = Instant::now();
                 loop {
                     let left = (seconds - begun.elapsed().as_secs_f64()).max(0.0);

@@ -42,12 +42,16 @@ pub(crate) fn open(py: Python<'_>, path: &Path, mode: Option<u32>, table: &Path)
         return Ok(known.clone());
     }
     let table = processes::open(py, table)?;
-    let mut opened = LockFile::open(path, mode, &table);
-    if opened.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOENT))
-        && let Some(folder) = path.parent()
-    {
-        opened = std::fs::create_dir_all(folder).and_then(|()| LockFile::open(path, mode, &table));
-    }
+    // The file may be on a network.
+    let opened = py.detach(|| {
+        let opened = LockFile::open(path, mode, &table);
+        match (&opened, path.parent()) {
+            (Err(error), Some(folder)) if error.raw_os_error() == Some(libc::ENOENT) => {
+                std::fs::create_dir_all(folder).and_then(|()| LockFile::open(path, mode, &table))
+            }
+            _ => opened,
+        }
+    });
     let file = Arc::new(opened.map_err(|error| os_error(py, path, &error))?);
     let key = file.id().key();
     let key = table.prepare_owned(KeyRef::new(b"file".as_slice(), key.as_slice())).or_raise(py)?;

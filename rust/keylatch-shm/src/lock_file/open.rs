@@ -25,7 +25,8 @@ pub(crate) const POLITE: Duration = Duration::from_secs(1);
 
 /// For how long a holder leaves the file free, and how often.
 ///
-/// It does so before it releases the key. /// Between two holds there is no other moment in which a program that sleeps for the file could wake and lock it.
+/// It does so before it releases the key. Between two holds there is no other moment in which a program that sleeps for the
+/// file could wake and lock it.
 const GAP: Duration = Duration::from_millis(1);
 const BETWEEN_GAPS: Duration = Duration::from_millis(5);
 
@@ -131,17 +132,30 @@ impl LockFile {
     /// Caller holds: the file's key in the table.
     #[inline]
     pub fn enter(&self, hold: u64) -> Result<Entered> {
-        if !self.swap(Kept::IDLE, Kept::held(hold)) {
-            match self.enter_slow(hold)? {
-                Entered::Yes => {}
-                other => return Ok(other),
-            }
+        if let Some(entered) = self.enter_kept(hold) {
+            return Ok(entered);
         }
+        match self.enter_slow(hold)? {
+            Entered::Yes => Ok(self.check_name(hold)),
+            other => Ok(other),
+        }
+    }
+
+    /// As [`enter`](Self::enter), if the lock was kept.
+    ///
+    /// Never waits. `None` if it was not kept.
+    #[inline]
+    pub fn enter_kept(&self, hold: u64) -> Option<Entered> {
+        self.swap(Kept::IDLE, Kept::held(hold)).then(|| self.check_name(hold))
+    }
+
+    #[inline(always)]
+    fn check_name(&self, hold: u64) -> Entered {
         if FileId::of_name(&self.name) == Some(self.id) {
-            return Ok(Entered::Yes);
+            return Entered::Yes;
         }
         self.leave(hold);
-        Ok(Entered::Stale)
+        Entered::Stale
     }
 
     #[cold]
@@ -184,9 +198,17 @@ impl LockFile {
     /// file it takes a millisecond now and then, in which they find it free.
     #[inline]
     pub fn leave(&self, hold: u64) {
-        if !self.swap(Kept::held(hold), Kept::IDLE) {
+        if !self.leave_kept(hold) {
             self.leave_slow(hold);
         }
+    }
+
+    /// As [`leave`](Self::leave), if the lock is kept; says whether it was.
+    ///
+    /// Never waits.
+    #[inline]
+    pub fn leave_kept(&self, hold: u64) -> bool {
+        self.swap(Kept::held(hold), Kept::IDLE)
     }
 
     #[cold]

@@ -139,7 +139,7 @@ fn revoked_hold_leaves_its_own_place_alone() {
 }
 
 /// Holds the file again and again, each time for a while.
-fn busy(folder: &Folder, ready: &Pipe) -> Child {
+fn busy(folder: &Folder, ready: &Pipe, start: &Pipe) -> Child {
     let (file, locks) = (path(folder), folder.file());
     Child::run(move || {
         let table = SharedTable::open(locks, &TableConfig::default().keys(64).members(4)).expect("a table");
@@ -147,6 +147,7 @@ fn busy(folder: &Folder, ready: &Pipe) -> Child {
         let file = Arc::new(open(&file, &table));
         watcher.watch(&file);
         ready.say();
+        start.hear();
         loop {
             let guard = table.lock(LockRequest::write(("files", "data.lock"))).blocking().expect("no end");
             if file.enter(guard.fence()).expect("the system allows it") == Entered::Yes {
@@ -165,18 +166,28 @@ fn busy(folder: &Folder, ready: &Pipe) -> Child {
 
 #[test]
 fn flock_beside_two_busy_processes_gets_file() {
-    let (folder, ready) = (Folder::new(), Pipe::new());
+    let (folder, ready, starts) = (Folder::new(), Pipe::new(), [Pipe::new(), Pipe::new()]);
     drop(SharedTable::open(folder.file(), &TableConfig::default().keys(64).members(4)).expect("a table"));
-    let children = [busy(&folder, &ready), busy(&folder, &ready)];
+    let children = starts.each_ref().map(|start| busy(&folder, &ready, start));
     children.iter().for_each(|_| ready.hear());
     // After the forks: a child would have its lock, too.
     let sleeper = File::options().write(true).open(path(&folder)).expect("it is there");
-    // Both keep the file: each has locked it, and one of them at least is not inside.
     let (inode, deadline) = (sleeper.metadata().expect("it is open").ino(), Instant::now() + Duration::from_secs(60));
     let is_lock = |line: &&str| line.contains(" FLOCK ") && line.contains(&format!(":{inode} "));
-    while std::fs::read_to_string("/proc/locks").expect("it is there").lines().filter(is_lock).count() < 2 {
-        assert!(Instant::now() < deadline, "it is never kept");
-        std::thread::yield_now();
+    for (before, start) in starts.iter().enumerate() {
+        if before > 0 {
+            // Each begins to keep the file at a moment of its own.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        start.say();
+        // All keep the file: each has locked it, and one at most is inside.
+        let all = before + 1;
+        let mut seen = 0;
+        while seen < 1000 {
+            let locks = std::fs::read_to_string("/proc/locks").expect("it is there");
+            seen = if locks.lines().filter(is_lock).count() < all { 0 } else { seen + 1 };
+            assert!(Instant::now() < deadline, "it is never kept");
+        }
     }
     // This one was open before: nothing says that it comes.
     let (wakes, woken) = channel();

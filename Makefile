@@ -38,9 +38,9 @@ test: test-rust test-c test-cpp test-python test-go test-service ## set up what 
 
 test-rust: need-rust ## Rust: unit and integration tests, documentation examples, examples, the bench's own tests
 	$(call say,Rust 1/3: unit tests and integration tests and examples in the documentation)
-	@$(CARGO) test --no-fail-fast -p keylatch --features tracing,tokio $(ARGS)
+	@$(CARGO) test --no-fail-fast -p keylatch --features serde,tracing,tokio $(ARGS)
 	$(call say,Rust 2/3: tests inside the example programs)
-	@$(CARGO) test -p keylatch --features tracing,tokio --examples $(ARGS)
+	@$(CARGO) test -p keylatch --features serde,tracing,tokio --examples $(ARGS)
 	$(call say,Rust 3/3: tests inside the bench)
 	@$(CARGO) test -p keylatch-bench $(ARGS)
 	$(call say,The face of rustfs-lock, and stores of objects)
@@ -309,10 +309,10 @@ fmt-check: need-rust ## say what is not formatted
 	@$(CARGO) fmt --all --check
 
 lint: need-rust ## clippy on everything, warnings denied
-	@$(CARGO) clippy --workspace --all-targets --features keylatch/tracing -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --features keylatch/tracing,keylatch/serde -- -D warnings
 
 doc: need-rust ## the documentation, warnings denied
-	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --features keylatch/tracing
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --features keylatch/tracing,keylatch/serde
 
 docs: docs-check ## build the guide as a book in target/book, with a pinned mdbook
 	@"$$($(PYTHON) scripts/pinned_tool.py mdbook)" build docs

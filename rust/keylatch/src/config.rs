@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// Who goes first when several want the same lock. No policy starves anybody; each says how far it may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Fairness {
     /// Whoever runs may take a free lock ahead of the queue, until somebody has waited for `after`; then the lock is
     /// handed over directly, in order.
@@ -15,6 +16,7 @@ pub enum Fairness {
     /// for `after` is passed over until it is. This is the fastest policy by far on a hot key.
     Eventual {
         /// How long a waiter may be overtaken.
+        #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
         after: Duration,
     },
     /// First come, first served; every release hands the lock to the next in line. Neighbouring readers go in together.
@@ -40,6 +42,7 @@ impl Default for Fairness {
 
 /// Which lock manager answers; see [`open_backend`](crate::open_backend).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Backend {
     /// The real one.
     #[default]
@@ -87,6 +90,7 @@ impl std::str::FromStr for Backend {
 /// # Ok::<(), LockError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Reentrancy {
     /// It fails at once with [`LockError::Deadlock`], which names the session itself.
     #[default]
@@ -100,6 +104,7 @@ pub enum Reentrancy {
 
 /// Which session of a deadlock gives way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Victim {
     /// The one whose request was found to close the circle.
     #[default]
@@ -134,6 +139,7 @@ pub enum Victim {
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct AdaptiveTimeout {
     /// The share of waits that the timeout goes by, in thousandths: from 1 to 1000. Default 990.
     pub quantile_per_mille: u32,
@@ -141,8 +147,10 @@ pub struct AdaptiveTimeout {
     /// would end waits of which it then never learned how long they take. Default 2000: twice as long.
     pub factor_per_mille: u32,
     /// The shortest timeout. Default 10 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
     pub floor: Duration,
     /// The longest. Default 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
     pub ceiling: Duration,
 }
 
@@ -188,13 +196,25 @@ impl AdaptiveTimeout {
 /// assert!(wrong.unwrap_err().to_string().contains("1024"));
 /// # Ok::<(), keylatch::LockError>(())
 /// ```
+///
+/// With the feature `serde` a file can have the settings. Times are seconds there, `"never"` is none, what is missing is the
+/// default, and an unknown name is an error:
+///
+/// ```toml
+/// max_locks = 1_000_000
+/// default_timeout = 2.5
+/// deadlock_delay = "never"
+/// fairness.eventual.after = 0.001
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct LockConfig {
     /// Parts of the table that change independently: a power of two from 1 to 65,536. Default 1024.
     pub shards: u32,
     /// Who goes first. Default [`Fairness::Eventual`] after 500 µs.
     pub fairness: Fairness,
     /// How long a request that says nothing about it waits; `None`, the default, is for as long as it takes.
+    #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds_or_never"))]
     pub default_timeout: Option<Duration>,
     /// Learns from the waits it sees how long a request that says nothing about it waits. Then `default_timeout` serves
     /// only until 32 waits were seen, and without one the ceiling. Default `None`.
@@ -218,6 +238,7 @@ pub struct LockConfig {
     ///
     /// A look goes through the line it stands in, so that of a crowd of sessions at one key that have all waited this long
     /// each looks at all: a longer delay, or labels where nothing can come of it, spares that.
+    #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds_or_never"))]
     pub deadlock_delay: Option<Duration>,
     /// Which session of a deadlock gives way. Default [`Victim::Asker`].
     pub victim: Victim,
@@ -233,9 +254,11 @@ pub struct LockConfig {
     /// holder still has on its way arrives first. Listings show it as kept shut, figures count nobody as its holder, and
     /// releasing it by force or closing the manager ends that.
     /// Default zero.
+    #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
     pub lock_delay: Duration,
     /// The latest stretch of time, which [`health`](crate::FastObjectLockManager::health) judges: from one millisecond up.
     /// It is kept to a twelfth. Default one minute.
+    #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
     pub health_window: Duration,
     /// Which manager [`open_backend`](crate::open_backend) makes. Default [`Backend::Fast`].
     pub backend: Backend,

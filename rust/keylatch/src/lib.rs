@@ -141,6 +141,8 @@ mod sync;
 mod table;
 pub mod tier;
 mod wait;
+#[cfg(feature = "serde")]
+mod written;
 
 pub use backend::{BackendGuard, BoxedAcquire, DisabledLockManager, GlobalLockManager, ObjectLocks, open_backend};
 pub use config::{AdaptiveTimeout, Backend, Fairness, LockConfig, Reentrancy, Victim};

@@ -10,6 +10,7 @@ use std::time::Duration;
 /// A lock that somebody holds; see [`FastObjectLockManager::holders`](crate::FastObjectLockManager::holders).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct HolderInfo {
     /// What is held.
     pub key: ObjectKey,
@@ -25,8 +26,10 @@ pub struct HolderInfo {
     pub priority: u8,
     /// For how long at least: taking a free lock reads no clock, so the time counts from the first look at the hold, be
     /// it by somebody who waits for it, by a listing, or by a subscriber who wants to know of long holds.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds::serialize"))]
     pub held_for: Duration,
     /// What is left of the lease; `None` if the hold is no lease.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds_or_none::serialize"))]
     pub lease: Option<Duration>,
     /// The number of this exclusive hold; `None` for a shared one.
     pub fence: Option<u64>,
@@ -40,6 +43,7 @@ pub struct HolderInfo {
 /// A request that waits; see [`FastObjectLockManager::waiters`](crate::FastObjectLockManager::waiters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct WaiterInfo {
     /// What it waits for.
     pub key: ObjectKey,
@@ -54,6 +58,7 @@ pub struct WaiterInfo {
     /// The request's priority.
     pub priority: u8,
     /// For how long it has waited.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds::serialize"))]
     pub waited: Duration,
     /// Whether it, or its session that counts, holds the lock shared already.
     pub upgrade: bool,

@@ -9,6 +9,7 @@
 /// assert!(Mode::Exclusive > Mode::Shared); // a batch keeps the stronger of two
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Mode {
     /// Any number of holders at a time.
     Shared,

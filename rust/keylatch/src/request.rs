@@ -209,6 +209,19 @@ impl<'a> BatchLockRequest<'a> {
         Self { wanted, ..self }
     }
 
+    /// Adds keys that something else owns, each in its mode.
+    ///
+    /// ```
+    /// use keylatch::{BatchLockRequest, Mode, ObjectKey};
+    /// let parts: Vec<_> = (0..3).map(|part| ObjectKey::new("uploads", format!("video/{part}"))).collect();
+    /// let batch = BatchLockRequest::new("merger").add_all(parts.iter().map(|part| (part, Mode::Exclusive)));
+    /// # let locks = keylatch::FastObjectLockManager::new();
+    /// # assert_eq!(locks.acquire_locks_batch_blocking(batch).unwrap().len(), 3);
+    /// ```
+    pub fn add_all<K: Into<KeyRef<'a>>>(self, keys: impl IntoIterator<Item = (K, Mode)>) -> Self {
+        keys.into_iter().fold(self, |batch, (key, mode)| batch.add(key, mode))
+    }
+
     /// Adds an object to hold alone.
     #[inline(always)]
     pub fn add_write_lock(

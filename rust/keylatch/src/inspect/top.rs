@@ -19,6 +19,7 @@ pub enum TopBy {
 /// A key that stands out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct TopKey {
     /// The key.
     pub key: ObjectKey,
@@ -27,6 +28,7 @@ pub struct TopKey {
     /// How many wait for it.
     pub waiters: usize,
     /// How long the one that came first has waited.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds::serialize"))]
     pub longest_wait: Duration,
 }
 

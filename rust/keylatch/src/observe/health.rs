@@ -16,6 +16,7 @@ const MAX_AVG_WAIT: Duration = Duration::from_millis(10);
 /// before counts neither for a manager nor against it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Health {
     /// More than 80 % of locks were had without a wait, fewer than 5 % of requests timed out, and waits were shorter than
     /// 10 ms on average. A manager that did nothing is healthy.
@@ -25,10 +26,13 @@ pub struct Health {
     /// The share of requests that timed out.
     pub timeout_rate: f64,
     /// The mean wait.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds::serialize"))]
     pub avg_wait_time: Duration,
     /// The longest wait.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds::serialize"))]
     pub max_wait_time: Duration,
     /// The stretch of time that is judged.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds::serialize"))]
     pub window: Duration,
     /// What is wrong, a sentence each.
     pub problems: Vec<String>,

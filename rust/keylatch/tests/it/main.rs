@@ -43,3 +43,5 @@ mod tiers;
 mod tokio_runtime;
 mod tracing;
 mod waiting;
+#[cfg(feature = "serde")]
+mod written;

@@ -7,6 +7,7 @@ use crate::listed::HoldId;
 use crate::lookup;
 use crate::protocol::enter::Death;
 use crate::protocol::leave;
+use crate::recall;
 use crate::records;
 use crate::table::SharedTable;
 use keylatch::{Mode, ObjectKey};
@@ -156,6 +157,23 @@ impl<T: TableRef> LockGuard<T> {
             fence.store(hold.fence, Ordering::Relaxed);
             Ok(())
         })
+    }
+
+    /// Whether another process waits for the key.
+    pub(crate) fn is_wanted(&self) -> bool {
+        recall::is_wanted(&self.core().region, self.core().me, self.hold.slot)
+    }
+
+    /// Keeps that many fences for this hold.
+    ///
+    /// Returns the first of them; the next hold of the key counts on behind the last.
+    ///
+    /// Caller holds: the key exclusively.
+    pub(crate) fn reserve_fences(&self, count: u32) -> u64 {
+        let last = self.hold.fence + u64::from(count) - 1;
+        // The named writer alone writes it, and a hold that was revoked must not write a smaller number.
+        self.core().region.entry(self.hold.slot).fence.fetch_max(last, Ordering::Relaxed);
+        self.hold.fence
     }
 
     /// Runs a change of the word that no revoker may run into.

@@ -90,7 +90,11 @@ pub(crate) struct MemberSlot {
     /// For listings.
     pub(crate) pid: AtomicU32,
     pub(crate) joined_ms: AtomicU64,
-    pub(crate) reserved: [AtomicU64; 3],
+    /// 1 while a tier of this member keeps holds that it gives back when others wait.
+    pub(crate) keeps: AtomicU32,
+    /// Wakes that tier; see [`crate::recall`].
+    pub(crate) recall_bell: AtomicU32,
+    pub(crate) reserved: [AtomicU64; 2],
     /// The program's name (16 bytes) and the label, padded with zeros.
     pub(crate) name: [AtomicU64; 8],
     /// Wake its waiting requests.

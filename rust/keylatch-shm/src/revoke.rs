@@ -7,6 +7,7 @@ use crate::log::{self, Kind};
 use crate::lookup::read_text;
 use crate::os::barrier;
 use crate::protocol::{leave, load};
+use crate::recall::ring_keeper;
 use crate::region::Bitmap;
 use crate::word::MemberId;
 use std::sync::atomic::Ordering;
@@ -47,6 +48,8 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     if !marked || !current() || record.releasing.load(Ordering::SeqCst) == id.hold {
         return Ok(false);
     }
+    // Its tier looks whether it has lost what it keeps.
+    ring_keeper(region, member);
     match kind {
         Kind::Exclusive => leave::leave_exclusive(region, slot, member),
         _ if leave::remove_reader(region, slot, member) => {}

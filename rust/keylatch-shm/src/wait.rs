@@ -7,6 +7,7 @@ use crate::member::SlotState;
 use crate::os::{clock, futex};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_exclusive, enter_shared, register, unregister};
 use crate::protocol::{leave, turn};
+use crate::recall;
 use crate::region::Bitmap;
 use crate::word::{MemberId, Place, Word};
 use keylatch::Mode;
@@ -193,6 +194,9 @@ impl Waiter {
         if recovered {
             return Ok(Next::Sleep(Duration::ZERO));
         }
+        let overflow = region.bits(self.slot, Bitmap::Readers).filter(|_| word.has_overflow());
+        let holders = word.readers().into_iter().flatten().chain(word.writer()).chain(overflow);
+        holders.filter(|id| *id != core.me).for_each(|id| recall::ring_keeper(region, id));
         if self.since.elapsed() >= AUDIT {
             self.audit(core, word)?;
         }

@@ -9,6 +9,7 @@
 mod entry;
 mod fault;
 mod kept;
+mod recall;
 mod recovery;
 mod rekey;
 mod runs;

@@ -6,3 +6,4 @@ mod lock_file;
 mod locking;
 mod prepared;
 mod processes;
+mod tier;

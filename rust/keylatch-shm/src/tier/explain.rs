@@ -1,0 +1,24 @@
+//! Errors of the table in the words of managers.
+
+use crate::error::ShmError;
+use keylatch::tier::{TierError, TierErrorKind};
+
+/// The same error, as managers know it.
+pub(super) fn explained(error: &ShmError) -> TierError {
+    let kind = match error {
+        ShmError::TableFull { .. } | ShmError::LogFull { .. } | ShmError::TooManyMembers { .. } => TierErrorKind::Full,
+        ShmError::Forked | ShmError::Closed => TierErrorKind::Closed,
+        ShmError::Damaged { .. } | ShmError::WrongFile { .. } => TierErrorKind::Damaged,
+        ShmError::Unsupported { .. } => TierErrorKind::Unsupported,
+        _ => TierErrorKind::Other,
+    };
+    let text = error.to_string();
+    let (problem, advice) = text.split_once("; ").unwrap_or((&text, "look at the table's file"));
+    TierError::new(kind, problem, advice)
+}
+
+/// Why an upgrade fails that would have to wait.
+pub(super) fn no_waiting_upgrade() -> TierError {
+    let problem = "another process has the key or waits for it, and this tier has no upgrades that wait";
+    TierError::new(TierErrorKind::Unsupported, problem, "release the shared lock, and acquire it exclusively")
+}

@@ -1,0 +1,99 @@
+//! One permit or ask, and how it wakes the keeper.
+
+use crate::guard::OwnedSharedLockGuard;
+use crate::os::futex;
+use crate::prepared::OwnedAcquire;
+use crate::table::SharedTable;
+use keylatch::Mode;
+use keylatch::tier::{Answer, Fences, PermitId, Term};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::Wake;
+
+/// The only term: permits end with their process, or with the table.
+pub(super) const TERM: Term = Term(1);
+
+/// Exclusive holds of one permit.
+///
+/// A new file begins with the nanoseconds since 1970, so fences must not outrun the clock: no process has two permits of a
+/// key within this many nanoseconds.
+const FENCES: u32 = 2_048;
+
+/// What a number stands for.
+pub(super) enum Permit {
+    Waits(Pin<Box<OwnedAcquire>>),
+    Held(Held),
+}
+
+/// A hold of the key in the table.
+pub(super) struct Held {
+    pub(super) guard: OwnedSharedLockGuard,
+    /// Recalled because there were too many, which is said once.
+    pub(super) is_excess: bool,
+}
+
+impl Permit {
+    pub(super) fn held(guard: OwnedSharedLockGuard) -> Self {
+        Self::Held(Held { guard, is_excess: false })
+    }
+}
+
+/// The answer that a hold is, with numbers for the holds under it.
+pub(super) fn granted(guard: &OwnedSharedLockGuard) -> Answer {
+    let is_exclusive = guard.mode() == Mode::Exclusive;
+    let fences = match is_exclusive {
+        true => Fences { first: guard.reserve_fences(FENCES), count: FENCES },
+        false => Fences { first: guard.fence().max(1), count: 1 },
+    };
+    Answer::Granted { fences, previous_died: is_exclusive && guard.previous_holder_died() }
+}
+
+/// What the keeper's thread has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Due {
+    Poll(PermitId),
+    Withdrawn(PermitId),
+}
+
+/// The list of that, and the bell of the thread.
+pub(super) struct Dues {
+    table: SharedTable,
+    list: Mutex<Vec<Due>>,
+}
+
+impl Dues {
+    pub(super) fn new(table: SharedTable) -> Self {
+        Self { table, list: Mutex::default() }
+    }
+
+    pub(super) fn push(&self, due: Due) {
+        crate::lines::lock(&self.list).push(due);
+        self.ring();
+    }
+
+    pub(super) fn take(&self) -> Vec<Due> {
+        std::mem::take(&mut *crate::lines::lock(&self.list))
+    }
+
+    /// Has the thread look at everything.
+    pub(super) fn ring(&self) {
+        let core = self.table.core();
+        let bell = &core.region.member(core.me).recall_bell;
+        // Pairs with: the thread's load before it looks.
+        bell.fetch_add(1, Ordering::SeqCst);
+        futex::wake_all(bell);
+    }
+}
+
+/// Wakes the thread for one ask.
+pub(super) struct Alarm {
+    pub(super) id: PermitId,
+    pub(super) dues: Arc<Dues>,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.dues.push(Due::Poll(self.id));
+    }
+}

@@ -1,0 +1,317 @@
+//! Managers that share their keys through a table: permits that are kept, recalled, and lost with their process.
+
+use crate::children::{Child, Folder, Pipe};
+use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId, Term, Tier, TierErrorKind, TierEvents};
+use keylatch::{FastObjectLockManager, KeyRef, LockConfig, LockRequest, Mode};
+use keylatch_shm::tier::{SharedMemory, SharedMemoryTier};
+use keylatch_shm::{SharedTable, TableConfig};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const CAT: (&str, &str) = ("photos", "cat.jpg");
+/// Longer than any recovery; a test that needs it has failed.
+const LONG: Duration = Duration::from_secs(60);
+
+fn config() -> TableConfig {
+    TableConfig::default().keys(64).members(16)
+}
+
+fn manager(path: &Path) -> FastObjectLockManager {
+    let tier = SharedMemoryTier::open(path, &config()).expect("a tier");
+    FastObjectLockManager::with_tier(LockConfig::default(), Arc::new(tier)).expect("a manager")
+}
+
+/// Locks and unlocks the key; its permit is kept then.
+fn use_once(locks: &FastObjectLockManager, mode: Mode) {
+    drop(locks.lock(LockRequest::new(CAT, mode).timeout(LONG)).blocking().expect("no end"));
+}
+
+fn holders(path: &Path) -> usize {
+    let table = SharedTable::open(path, &config()).expect("a table");
+    table.holders(Some(CAT.into())).expect("sound").len()
+}
+
+#[test]
+fn kept_permit_goes_to_manager_that_waits() {
+    let folder = Folder::new();
+    let (one, two) = (manager(&folder.file()), manager(&folder.file()));
+    for first in [Mode::Exclusive, Mode::Shared] {
+        for second in [Mode::Exclusive, Mode::Shared] {
+            use_once(&one, first);
+            assert_eq!(holders(&folder.file()), 1, "it is kept");
+            use_once(&two, second);
+            use_once(&one, Mode::Exclusive);
+        }
+    }
+}
+
+#[test]
+fn shared_memory_opens_one_table_for_all() {
+    let folder = Folder::new();
+    let one = LockConfig::default().shared_memory(folder.file()).expect("a manager");
+    let two = LockConfig::default().shared_memory(folder.file()).expect("a manager");
+    let guard = one.lock(LockRequest::write(CAT)).blocking().expect("free");
+    assert!(two.lock(LockRequest::read(CAT).timeout(Duration::from_millis(5))).blocking().is_err());
+    drop(guard);
+    use_once(&two, Mode::Shared);
+    let missing = LockConfig::default().shared_memory(folder.path().join("none/locks")).expect_err("no such folder");
+    assert!(missing.to_string().contains("none"), "{missing}");
+}
+
+#[test]
+fn threads_of_three_managers_exclude_each_other() {
+    let folder = Folder::new();
+    let managers = [(); 3].map(|()| manager(&folder.file()));
+    // Read and written apart: wrong if two are inside.
+    let (count, readers, last) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU64::new(0));
+    let work = |locks: &FastObjectLockManager, thread: u32| {
+        for turn in 0..300 {
+            let mode = if (turn + thread).is_multiple_of(3) { Mode::Shared } else { Mode::Exclusive };
+            let guard = locks.lock(LockRequest::new(CAT, mode).timeout(LONG)).blocking().expect("no end");
+            if mode == Mode::Shared {
+                readers.fetch_add(1, Ordering::SeqCst);
+                let seen = count.load(Ordering::SeqCst);
+                std::thread::yield_now();
+                assert_eq!(count.load(Ordering::SeqCst), seen, "a writer is inside");
+                readers.fetch_sub(1, Ordering::SeqCst);
+            } else {
+                let seen = count.load(Ordering::SeqCst);
+                assert_eq!(readers.load(Ordering::SeqCst), 0, "a reader is inside");
+                std::thread::yield_now();
+                count.store(seen + 1, Ordering::SeqCst);
+                let fence = guard.fence();
+                assert!(last.swap(fence, Ordering::SeqCst) < fence, "fences grow over all managers");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for locks in &managers {
+            (0..3).for_each(|thread| drop(scope.spawn(move || work(locks, thread))));
+        }
+    });
+    assert_eq!(count.into_inner(), 3 * 3 * 200);
+}
+
+/// A process that keeps the key's permit, with no thread that holds the lock.
+fn keeper(folder: &Folder, ready: &Pipe) -> Child {
+    let path = folder.file();
+    Child::run(move || {
+        let locks = manager(&path);
+        use_once(&locks, Mode::Exclusive);
+        ready.say();
+        loop {
+            std::thread::park();
+        }
+    })
+}
+
+#[test]
+fn idle_process_gives_its_permit_back() {
+    let (folder, ready) = (Folder::new(), Pipe::new());
+    let child = keeper(&folder, &ready);
+    ready.hear();
+    assert_eq!(holders(&folder.file()), 1, "it is kept");
+    use_once(&manager(&folder.file()), Mode::Exclusive);
+    child.kill();
+}
+
+#[test]
+fn permit_of_killed_process_is_free() {
+    let (folder, ready) = (Folder::new(), Pipe::new());
+    let locks = manager(&folder.file());
+    for _ in 0..5 {
+        let child = keeper(&folder, &ready);
+        ready.hear();
+        child.kill();
+        let guard = locks.lock(LockRequest::write(CAT).timeout(LONG)).blocking().expect("recovered");
+        assert!(guard.previous_holder_died(), "what it kept may be half-written");
+        drop(guard);
+        use_once(&locks, Mode::Exclusive);
+    }
+}
+
+#[test]
+fn killed_processes_leave_keys_to_the_others() {
+    /// Memory of all processes: who is inside, and whether it is over.
+    fn shared() -> &'static [AtomicU32; 2] {
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, which is never unmapped, of zeros.
+        unsafe { &*libc::mmap(std::ptr::null_mut(), 4096, access, flags, -1, 0).cast() }
+    }
+    let (folder, ready, [inside, is_over]) = (Folder::new(), Pipe::new(), shared());
+    let path = folder.file();
+    let start = || {
+        Child::run(|| {
+            let locks = manager(&path);
+            ready.say();
+            while is_over.load(Ordering::SeqCst) == 0 {
+                let guard = locks.lock(LockRequest::write(CAT).timeout(LONG)).blocking().expect("no end");
+                let me = std::process::id();
+                let before = inside.swap(me, Ordering::SeqCst);
+                assert!(before == 0 || guard.previous_holder_died(), "process {before} is inside");
+                std::hint::spin_loop();
+                assert_eq!(inside.swap(0, Ordering::SeqCst), me, "another process came in");
+            }
+        })
+    };
+    let survivors = [start(), start()];
+    survivors.iter().for_each(|_| ready.hear());
+    for turn in 0..30 {
+        let child = start();
+        ready.hear();
+        std::thread::sleep(Duration::from_micros(300 * turn));
+        child.kill();
+    }
+    is_over.store(1, Ordering::SeqCst);
+    assert!(survivors.into_iter().all(Child::wait), "an assertion of a child has failed");
+    use_once(&manager(&path), Mode::Exclusive);
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Event {
+    Answered(PermitId, Answer),
+    Withdrawn(PermitId),
+    Recalled(PermitId),
+    Lost(PermitId),
+    AllLost(Term),
+}
+
+#[derive(Debug)]
+struct Recorder(Mutex<Sender<Event>>);
+
+impl Recorder {
+    fn send(&self, event: Event) {
+        let _ = self.0.lock().expect("no panic").send(event);
+    }
+}
+
+impl TierEvents for Recorder {
+    fn answered(&self, id: PermitId, answer: Answer) {
+        self.send(Event::Answered(id, answer));
+    }
+
+    fn withdrawn(&self, id: PermitId) {
+        self.send(Event::Withdrawn(id));
+    }
+
+    fn recalled(&self, id: PermitId, _: Mode) {
+        self.send(Event::Recalled(id));
+    }
+
+    fn lost(&self, id: PermitId) {
+        self.send(Event::Lost(id));
+    }
+
+    fn all_lost(&self, over: Term) {
+        self.send(Event::AllLost(over));
+    }
+
+    fn renewed(&self, _: Term) {}
+}
+
+/// A tier whose events are written down.
+struct Process {
+    tier: SharedMemoryTier,
+    events: Receiver<Event>,
+    term: Term,
+}
+
+impl Process {
+    fn new(path: &Path) -> Self {
+        let tier = SharedMemoryTier::open(path, &config()).expect("a tier");
+        let (sender, events) = channel();
+        let term = tier.attach(Arc::new(Recorder(Mutex::new(sender)))).expect("attached");
+        Self { tier, events, term }
+    }
+
+    fn send(&self, key: &str, mode: Mode, effort: Effort, replaces: Option<PermitId>) -> (PermitId, Answer) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = PermitId::from_raw(NEXT.fetch_add(1, Ordering::Relaxed)).expect("not 0");
+        let ask = Ask { id, key: KeyRef::new("photos", key), mode, term: self.term, replaces, owner: "test" };
+        let mut answers = [Answer::Pending];
+        self.tier.ask(&[ask], effort, &mut answers);
+        let [answer] = answers;
+        (id, answer)
+    }
+
+    fn granted(&self, mode: Mode) -> (PermitId, Fences) {
+        match self.send("cat.jpg", mode, Effort::Queue, None) {
+            (id, Answer::Granted { fences, .. }) => (id, fences),
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+
+    fn pending(&self, mode: Mode, replaces: Option<PermitId>) -> PermitId {
+        let (id, answer) = self.send("cat.jpg", mode, Effort::Queue, replaces);
+        assert_eq!(answer, Answer::Pending);
+        id
+    }
+
+    /// The next event that is no recall of this permit.
+    ///
+    /// A recall may come more than once.
+    fn next(&self, recalled: Option<PermitId>) -> Event {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left).expect("an event") {
+                Event::Recalled(id) if Some(id) == recalled => {}
+                event => return event,
+            }
+        }
+    }
+}
+
+#[test]
+fn tier_calls_answered_as_promised() {
+    let folder = Folder::new();
+    let (one, two) = (Process::new(&folder.file()), Process::new(&folder.file()));
+    let (x, first) = one.granted(Mode::Exclusive);
+    assert_eq!(two.send("cat.jpg", Mode::Shared, Effort::AllOrNone, None).1, Answer::Busy);
+    let waits = two.pending(Mode::Shared, None);
+    assert_eq!(one.next(None), Event::Recalled(x));
+    two.tier.withdraw(waits);
+    assert_eq!(two.next(None), Event::Withdrawn(waits));
+    let waits = two.pending(Mode::Shared, None);
+    one.tier.downgrade(x);
+    assert!(matches!(two.next(None), Event::Answered(id, Answer::Granted { .. }) if id == waits));
+    assert!(
+        matches!(one.tier.upgrade(x, one.term, Effort::Queue), Answer::Failed(why) if why.kind() == TierErrorKind::Unsupported)
+    );
+    assert_eq!(one.tier.upgrade(x, one.term, Effort::AllOrNone), Answer::Busy);
+    two.tier.give_back(waits);
+    let Answer::Granted { fences, .. } = one.tier.upgrade(x, one.term, Effort::Queue) else {
+        panic!("none is in the way")
+    };
+    assert!(fences.first >= first.end(), "{fences:?} come after {first:?}");
+    // It goes behind the one that waits, and its permit is gone with that.
+    let waits = two.pending(Mode::Exclusive, None);
+    let (table, deadline) = (SharedTable::open(folder.file(), &config()).expect("a table"), Instant::now() + LONG);
+    while table.waiting(CAT).expect("sound") == 0 {
+        assert!(Instant::now() < deadline, "it does not wait");
+    }
+    let again = one.pending(Mode::Exclusive, Some(x));
+    let Event::Answered(id, Answer::Granted { fences: later, .. }) = two.next(None) else { panic!("it is first") };
+    assert!(id == waits && later.first >= fences.end());
+    two.tier.give_back(waits);
+    assert!(matches!(one.next(Some(x)), Event::Answered(id, Answer::Granted { .. }) if id == again));
+    // What the other takes by force is lost.
+    assert_eq!(two.tier.revoke(("photos", "cat.jpg").into()), Ok(1));
+    assert_eq!(one.next(Some(x)), Event::Lost(again));
+    two.granted(Mode::Exclusive);
+    std::fs::remove_file(folder.file()).expect("it is there");
+    assert_eq!(one.next(None), Event::AllLost(one.term));
+    assert!(!one.tier.is_current());
+}
+
+#[test]
+fn oldest_of_too_many_permits_recalled() {
+    let folder = Folder::new();
+    let one = Process::new(&folder.file());
+    // One for each four keys may be kept.
+    let ids: Vec<_> = (0..17).map(|key| one.send(&format!("{key}"), Mode::Exclusive, Effort::Queue, None).0).collect();
+    assert_eq!(one.next(None), Event::Recalled(ids[0]));
+}

@@ -9,14 +9,14 @@ use std::ptr::NonNull;
 
 use crate::arguments::Options;
 use crate::keys::KeySet;
-use crate::report::table;
+use crate::machine;
+use crate::report::{json, table};
 use crate::row::Row;
 use crate::scenarios::pairs::{exclusive_pair, shared_pair};
 use crate::slices::{Figures, Lane, Pace, in_turn};
 use crate::subject::{BATCH, Batch as _, Subject as _};
 use crate::subjects::keylatch::{Keylatch, Pinned};
 use crate::unit::BareWord;
-use crate::{finish, machine};
 
 /// The scenario's name, in rows and goals.
 pub(crate) const SCENARIO: &str = "c_pair";
@@ -123,7 +123,7 @@ pub(crate) fn measure(options: &Options) -> Result<(), String> {
     let columns = [("median_ns", "median ns"), ("versus_rust", "x Rust"), ("versus_rust_by_medians", "by medians")];
     println!("{}", table::block(SCENARIO, says, &columns, &rows).trim_end());
     println!("{}", table::verdict(&rows));
-    finish(options, "c", &machine, &rows)
+    json::finish(options, "c", &machine, &rows)
 }
 
 fn row(subject: &str, unit: Figures, figures: Figures, rust: Figures) -> Row {

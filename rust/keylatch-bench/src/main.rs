@@ -104,15 +104,7 @@ fn measure(options: &Options) -> Result<(), String> {
         rows.extend(measured);
     }
     println!("{}", table::verdict(&rows));
-    finish(options, if options.quick { "quick" } else { "full" }, &machine, &rows)
-}
-
-/// Writes the JSON and says where it is.
-fn finish(options: &Options, name: &str, machine: &serde_json::Value, rows: &[Row]) -> Result<(), String> {
-    let path = options.json.clone().unwrap_or_else(|| json::usual_place(name));
-    json::write(&path, machine, rows).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
-    eprintln!("written: {}", path.display());
-    Ok(())
+    json::finish(options, if options.quick { "quick" } else { "full" }, &machine, &rows)
 }
 
 /// What a process does that this program started itself.

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::arguments::Options;
 use crate::keys::KeySet;
 use crate::machine;
-use crate::report::table;
+use crate::report::{json, table};
 use crate::row::Row;
 use crate::scenarios::pairs::{awaited_pair, batch_of_pairs, exclusive_pair, shared_pair};
 use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Shared};
@@ -107,7 +107,7 @@ fn count_all(
         rows.extend(measured);
     }
     println!("{}", table::verdict(&rows));
-    crate::finish(options, name, &machine, &rows)
+    json::finish(options, name, &machine, &rows)
 }
 
 /// `keylatch-bench instructions`.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::arguments::Options;
 use crate::row::Row;
 
 /// `target/bench/NAME.json`, under the directory that cargo builds into.
@@ -21,6 +22,14 @@ pub(crate) fn write(path: &Path, machine: &Value, rows: &[Row]) -> std::io::Resu
     let rows: Vec<Value> = rows.iter().map(Row::to_json).collect();
     let run = json!({ "machine": machine, "rows": rows });
     fs::write(path, format!("{run:#}\n"))
+}
+
+/// Writes the JSON and says where it is.
+pub(crate) fn finish(options: &Options, name: &str, machine: &Value, rows: &[Row]) -> Result<(), String> {
+    let path = options.json.clone().unwrap_or_else(|| usual_place(name));
+    write(&path, machine, rows).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    eprintln!("written: {}", path.display());
+    Ok(())
 }
 
 #[cfg(test)]

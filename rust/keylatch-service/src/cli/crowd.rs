@@ -1,6 +1,6 @@
 //! Many callers at the same time: a long line for one key, and a crowd that checks exclusion and fences.
 
-use super::bench::{Caller, Row, row};
+use super::bench_rows::{Caller, Row, row};
 use super::options::ClientOptions;
 use crate::client::ClientError;
 use parking_lot::Mutex;

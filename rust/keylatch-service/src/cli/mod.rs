@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod bench_rows;
 mod child;
 mod claim;
 mod config;

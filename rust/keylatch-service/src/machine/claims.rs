@@ -6,15 +6,15 @@
 //! Invariant: a session that the board has is one that the machine has, and is suspended there while it is cut here.
 
 use super::call::{Call, Limit, Open, Reason, Refusal, RequestKey, SessionName};
+use super::claim_board::ClaimNote;
 use super::core::Machine;
 use super::grant::Grant;
 use super::listing::{LockFilter, Page};
 use super::session::{Origin, Presence, Session, State};
 use keylatch::ObjectKey;
 use keylatch::claim::{
-    ClaimAnswer, ClaimBoard, ClaimCall, ClaimConfig, ClaimEffect, ClaimError, ClaimEventId, ClaimFeed, ClaimFigures,
-    ClaimGrant, ClaimLoss, ClaimPolicy, ClaimProgress, ClaimRequestId, ClaimResult, ClaimSessionId, ClaimSnapshot,
-    ClaimStart, ClaimWhenTaken,
+    ClaimAnswer, ClaimBoard, ClaimCall, ClaimEffect, ClaimError, ClaimEventId, ClaimFeed, ClaimFigures, ClaimGrant,
+    ClaimLoss, ClaimPolicy, ClaimProgress, ClaimRequestId, ClaimResult, ClaimSessionId, ClaimSnapshot, ClaimWhenTaken,
 };
 use std::ops::Bound;
 use std::sync::Arc;
@@ -23,15 +23,6 @@ use std::time::Duration;
 /// Resources that one listing looks at before it answers with what it has.
 const MOST_RESOURCES: usize = 20_000;
 
-/// A claim's answer changed: what the session's stream carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimNote {
-    /// The request.
-    pub request: RequestKey,
-    /// Its stored answer.
-    pub answer: ClaimAnswer,
-}
-
 /// What an owner reports between the claim and its end.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
@@ -39,24 +30,6 @@ pub struct Report {
     pub progress: Option<ClaimProgress>,
     /// A new length for the grant's lease, which begins again; `None` leaves it as it is.
     pub lease: Option<Duration>,
-}
-
-/// An empty board with the machine's limits.
-pub(super) fn board(limits: &super::Limits, epoch: u64, quiet: Duration) -> ClaimBoard {
-    let config = ClaimConfig {
-        retain_for: limits.claim_retention,
-        retain_count: limits.claim_outcomes.max(1),
-        ring: limits.claim_events.max(1),
-        max_sessions: usize::MAX,
-        max_open: limits.open_requests.max(1),
-        max_waiters: limits.waiters,
-        max_text_bytes: limits.text_bytes,
-        max_key_bytes: limits.key_bytes.max(1),
-        max_ttl: limits.max_ttl.max(Duration::from_millis(1)),
-        grace: limits.grace.max(Duration::from_millis(1)),
-    };
-    let start = ClaimStart { epoch, fences: 0..0, quiet_until: quiet };
-    ClaimBoard::new(config, start).expect("each setting that may not be zero is not")
 }
 
 impl Machine {

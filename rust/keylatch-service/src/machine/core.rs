@@ -1,7 +1,7 @@
 //! The state, and how queued requests are granted.
 
 use super::call::{Item, Limits, Reason, Refusal, RequestKey, Start, Wait};
-use super::claims::ClaimNote;
+use super::claim_board::{self, ClaimNote};
 use super::figures::Figures;
 use super::grant::{Fences, Grant};
 use super::ring::{Event, EventKind, Replay, Ring};
@@ -55,7 +55,7 @@ impl Machine {
     pub fn new(limits: Limits, start: Start) -> Self {
         Self {
             ring: Ring::new(limits.events),
-            board: super::claims::board(&limits, start.epoch, start.quiet),
+            board: claim_board::board(&limits, start.epoch, start.quiet),
             limits,
             epoch: start.epoch,
             fences: Fences::new(start.fences),

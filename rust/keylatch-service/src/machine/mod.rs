@@ -55,6 +55,7 @@
 //! time for sessions here and takes its fences from the same sequence as locks.
 
 mod call;
+mod claim_board;
 mod claims;
 mod core;
 mod figures;
@@ -72,7 +73,8 @@ pub use call::{
     Answer, Ask, AttachPlan, Call, CancelAnswer, Holder, Item, Limit, Limits, Open, Opened, Reason, Refusal, Renewed,
     RequestKey, SessionName, Start, Wait,
 };
-pub use claims::{ClaimNote, Report};
+pub use claim_board::ClaimNote;
+pub use claims::Report;
 pub use core::Machine;
 pub use figures::{Figures, WAIT_BOUNDS_US};
 pub use grant::Grant;

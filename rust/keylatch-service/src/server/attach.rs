@@ -4,10 +4,10 @@
 //! claims, `resync` where some of those were
 //! missed (the next renewal has them), `closing` before the server stops, and `gone` when the session has ended.
 
+use super::asked::name_of;
 use super::auth::{Identity, Verb};
 use super::body::{EventSender, Gone, event_stream};
 use super::claim_wire::ClaimedBody;
-use super::locks::name_of;
 use super::mailbox::{Last, Mail, Mailbox, Next};
 use super::problem::Problem;
 use super::shared::Shared;

@@ -53,7 +53,7 @@ pub(super) fn claim_events(
     resource: ObjectKey,
     seen: Option<&str>,
 ) -> Result<Response, Problem> {
-    super::locks::check_key(shared.limits().key_bytes, &resource)?;
+    super::asked::check_key(shared.limits().key_bytes, &resource)?;
     identity.check(Verb::List, &resource)?;
     let changes = shared.follow_claim(&resource).map_err(|refusal| Problem::of(&refusal, shared.epoch()))?;
     let followed = Followed { shared, resource, changes };

@@ -1,7 +1,7 @@
 //! The JSON of claims: rows of listings and events.
 
 use super::claim_wire::{OutcomeBody, ResourceBody, grant_text};
-use super::wire::session_text;
+use super::texts::session_text;
 use keylatch::claim::{
     ClaimChange, ClaimFailure, ClaimOwned, ClaimOwnerInfo, ClaimPlaceInfo, ClaimProgress, ClaimRequestId, ClaimSnapshot,
 };

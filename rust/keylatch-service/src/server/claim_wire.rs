@@ -1,6 +1,6 @@
 //! The JSON of claims: requests and answers.
 
-use super::wire::{first_number, joined_key, key_parts, session_text};
+use super::texts::{first_number, joined_key, key_parts, session_text};
 use keylatch::ObjectKey;
 use keylatch::claim::{ClaimAnswer, ClaimGrant, ClaimOutcome};
 use serde::{Deserialize, Serialize};

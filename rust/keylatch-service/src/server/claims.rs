@@ -1,12 +1,12 @@
 //! `/v1/claim`, `/v1/complete`, `/v1/progress`, `GET /v1/claims`.
 
+use super::asked::{check_key, name_of, poll_time};
 use super::auth::{Identity, Verb};
 use super::body::{JsonBody, Params, json};
 use super::claim_rows::ClaimRow;
 use super::claim_wire::{ClaimBody, ClaimedBody, CompleteBody, ProgressBody, ProgressedBody};
 use super::listings::{ListQuery, cursor};
-use super::locks::{check_key, name_of, poll_time};
-use super::problem::{Problem, code};
+use super::problem::{Problem, code, not_owned};
 use super::sessions::Asker;
 use super::shared::{Phase, Shared};
 use super::wire::ListBody;
@@ -95,21 +95,6 @@ fn answered(shared: &Shared, key: RequestKey, answer: &ClaimAnswer, arrived: Dur
         ClaimAnswer::Waiting { .. } => json(StatusCode::ACCEPTED, &body),
         ClaimAnswer::Lost(_) | ClaimAnswer::Cancelled { .. } => not_owned(shared.epoch(), answer).into_response(),
         _ => json(StatusCode::OK, &body),
-    }
-}
-
-/// The problem that an answer is for a client that wants to own the work.
-pub(super) fn not_owned(epoch: u64, answer: &ClaimAnswer) -> Problem {
-    let conflict = |name, detail: &str| Problem::new(name, StatusCode::CONFLICT, detail).epoch(epoch);
-    match answer {
-        ClaimAnswer::Lost(loss) => Problem {
-            reason: Some(loss.word().into()),
-            ..conflict("claim_lost", &format!("the work is no longer this request's: {loss}")).code(code::LEASE_LOST)
-        },
-        ClaimAnswer::Cancelled { .. } => {
-            conflict("cancelled", "this request was cancelled; use another number").code(code::CANCELLED)
-        }
-        _ => conflict("not_yours", "the work is not this request's; claim it first").code(code::NOT_HELD),
     }
 }
 

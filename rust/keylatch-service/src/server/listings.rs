@@ -1,12 +1,13 @@
 //! `/v1/locks`, `/v1/waiters`, `/v1/force-release`.
 
+use super::asked::name_of;
 use super::auth::{Identity, Verb};
 use super::body::{JsonBody, Params, json};
 use super::claim_rows::ClaimRow;
-use super::locks::name_of;
 use super::problem::Problem;
 use super::shared::Shared;
-use super::wire::{ForceBody, ForceKind, ForcedBody, ListBody, LockRow, WaiterRow, joined_key};
+use super::texts::joined_key;
+use super::wire::{ForceBody, ForceKind, ForcedBody, ListBody, LockRow, WaiterRow};
 use crate::machine::{KeyFilter, LockFilter};
 use axum::Extension;
 use axum::extract::State;

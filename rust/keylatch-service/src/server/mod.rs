@@ -2,6 +2,7 @@
 
 #![allow(clippy::result_large_err, reason = "a problem is made once for each call that fails, and sent")]
 
+mod asked;
 mod attach;
 mod auth;
 mod body;
@@ -28,6 +29,7 @@ mod space;
 #[path = "no_space.rs"]
 mod space;
 mod status;
+mod texts;
 mod threads;
 mod tier;
 mod tier_link;

@@ -185,7 +185,7 @@ impl Problem {
             ClaimError::NotYours { answer: Some(ClaimAnswer::Waiting { .. }) } => {
                 ("still_queued", StatusCode::CONFLICT)
             }
-            ClaimError::NotYours { answer: Some(answer) } => return super::claims::not_owned(0, answer),
+            ClaimError::NotYours { answer: Some(answer) } => return not_owned(0, answer),
             ClaimError::LineFull { .. } => ("line_full", StatusCode::CONFLICT),
             ClaimError::Closed => ("closing", StatusCode::SERVICE_UNAVAILABLE),
             _ => return Self::invalid(error.to_string()).code(error.code()),
@@ -204,6 +204,21 @@ impl Problem {
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         Self::new(name, status, format!("the limit is {limit}; {advice}")).code(code)
+    }
+}
+
+/// The problem that an answer is for a client that wants to own the work.
+pub(super) fn not_owned(epoch: u64, answer: &ClaimAnswer) -> Problem {
+    let conflict = |name, detail: &str| Problem::new(name, StatusCode::CONFLICT, detail).epoch(epoch);
+    match answer {
+        ClaimAnswer::Lost(loss) => Problem {
+            reason: Some(loss.word().into()),
+            ..conflict("claim_lost", &format!("the work is no longer this request's: {loss}")).code(code::LEASE_LOST)
+        },
+        ClaimAnswer::Cancelled { .. } => {
+            conflict("cancelled", "this request was cancelled; use another number").code(code::CANCELLED)
+        }
+        _ => conflict("not_yours", "the work is not this request's; claim it first").code(code::NOT_HELD),
     }
 }
 

@@ -1,9 +1,9 @@
 //! `/v1/sessions`: open, renew, end.
 
+use super::asked::{name_of, request_body};
 use super::auth::{Identity, Verb};
 use super::body::{JsonBody, json};
 use super::claim_wire::ClaimedBody;
-use super::locks::{name_of, request_body};
 use super::problem::Problem;
 use super::shared::Shared;
 use super::wire::{OpenBody, OpenedBody, RenewBody, RenewedBody, default_ttl_ms};

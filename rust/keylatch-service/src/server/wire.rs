@@ -2,8 +2,9 @@
 
 use super::claim_rows::ClaimRow;
 use super::claim_wire::ClaimedBody;
-use crate::machine::{Event, EventKind, Grant, HeldLock, Holder, Item, QueuedRequest, SessionName};
-use keylatch::{Mode, ObjectKey};
+use super::texts::{first_number, joined_key, key_parts, session_text};
+use crate::machine::{Event, EventKind, Grant, HeldLock, Holder, Item, QueuedRequest};
+use keylatch::Mode;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -59,20 +60,6 @@ impl From<&Item> for ItemBody {
 impl From<&ItemBody> for Item {
     fn from(body: &ItemBody) -> Self {
         Self { key: joined_key(&body.bucket, &body.object, body.version.as_deref()), mode: body.mode.into() }
-    }
-}
-
-/// The parts of a key: bucket, object, version.
-pub(super) fn key_parts(key: &ObjectKey) -> (String, String, Option<String>) {
-    let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
-    (text(key.bucket()), text(key.object()), key.version().map(text))
-}
-
-pub(super) fn joined_key(bucket: &str, object: &str, version: Option<&str>) -> ObjectKey {
-    let key = ObjectKey::new(bucket, object);
-    match version {
-        Some(version) => key.with_version(version),
-        None => key,
     }
 }
 
@@ -169,10 +156,6 @@ pub struct LockBody {
     /// Each lower number has its answer or was given up.
     #[serde(default)]
     pub settled_below: u64,
-}
-
-pub(super) fn first_number() -> u64 {
-    1
 }
 
 /// `POST /v1/unlock` and `POST /v1/cancel`.
@@ -460,8 +443,4 @@ pub struct HealthBody {
     pub claims: usize,
     /// Claims that wait now.
     pub claim_waiters: usize,
-}
-
-pub(super) fn session_text(epoch: u64, number: u64) -> String {
-    SessionName { epoch, number }.to_string()
 }

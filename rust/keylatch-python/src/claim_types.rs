@@ -1,7 +1,7 @@
 //! Answers, events and errors of claims as Python has them. The classes are Python's own, in `keylatch._claim_types` and
 //! `keylatch._claim_exceptions`.
 
-use crate::errors::module;
+use crate::classes::module;
 use crate::key;
 use keylatch::claim::{
     ClaimAnswer, ClaimChange, ClaimError, ClaimFailure, ClaimNotice, ClaimOutcome, ClaimOwned, ClaimRequestId,

@@ -1,32 +1,10 @@
 //! What goes wrong, as Python's exceptions. The classes are Python's own, in `keylatch._exceptions`.
 
-use crate::{key, listed};
-use keylatch::{Holder, Holders, LockError, Mode};
+use crate::classes::{class, exception_class, mode_to_python};
+use crate::key;
+use keylatch::{DeadlockLink, Holder, Holders, LockError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyModule, PyTuple};
-
-/// A module of the package, imported when it is first needed.
-pub(crate) fn module<'py>(
-    py: Python<'py>,
-    place: &'static PyOnceLock<Py<PyModule>>,
-    name: &str,
-) -> PyResult<&'py Bound<'py, PyModule>> {
-    place.get_or_try_init(py, || py.import(name).map(Bound::unbind)).map(|module| module.bind(py))
-}
-
-static EXCEPTIONS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-/// A class of `keylatch._exceptions`.
-pub(crate) fn exception_class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    module(py, &EXCEPTIONS, "keylatch._exceptions")?.getattr(name)
-}
-
-static TYPES: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-
-/// A class of `keylatch._types`.
-pub(crate) fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    module(py, &TYPES, "keylatch._types")?.getattr(name)
-}
+use pyo3::types::{PyDict, PyTuple};
 
 /// The exception for an error. If even that cannot be made, whatever went wrong instead.
 pub(crate) fn to_exception(py: Python<'_>, error: &LockError) -> PyErr {
@@ -59,7 +37,7 @@ fn make<'py>(py: Python<'py>, error: &LockError) -> PyResult<Bound<'py, PyAny>> 
         }
         LockError::Deadlock { key, cycle } => {
             details.set_item("key", key::to_python(py, key)?)?;
-            details.set_item("cycle", listed::cycle(py, cycle)?)?;
+            details.set_item("cycle", cycle_to_python(py, cycle)?)?;
             "LockDeadlock"
         }
         LockError::LeaseLost { .. } => "LeaseLost",
@@ -114,12 +92,19 @@ fn holder_to_python<'py>(py: Python<'py>, holder: &Holder) -> PyResult<Bound<'py
     class(py, "Holder")?.call1((&*holder.owner, mode_to_python(py, holder.mode)?, holder.held_for.as_secs_f64()))
 }
 
-/// A member of `keylatch.Mode`.
-pub(crate) fn mode_to_python(py: Python<'_>, mode: Mode) -> PyResult<Bound<'_, PyAny>> {
-    class(py, "Mode")?.getattr(match mode {
-        Mode::Shared => "SHARED",
-        Mode::Exclusive => "EXCLUSIVE",
-    })
+/// A tuple of `keylatch.DeadlockLink`.
+pub(crate) fn cycle_to_python<'py>(py: Python<'py>, links: &[DeadlockLink]) -> PyResult<Bound<'py, PyTuple>> {
+    let link = |link: &DeadlockLink| {
+        class(py, "DeadlockLink")?.call1((
+            &*link.session,
+            link.source,
+            key::to_python(py, &link.key)?,
+            mode_to_python(py, link.mode)?,
+            link.blocked_by.map(|mode| mode_to_python(py, mode)).transpose()?,
+            link.to_string(),
+        ))
+    };
+    PyTuple::new(py, links.iter().map(link).collect::<PyResult<Vec<_>>>()?)
 }
 
 /// An error on its way to Python.

@@ -1,6 +1,7 @@
 //! A subscription to a manager's events, for one reader at a time: a thread or a task.
 
-use crate::errors::{holders_to_python, mode_to_python, module};
+use crate::classes::{mode_to_python, module};
+use crate::errors::{cycle_to_python, holders_to_python};
 use crate::fork::Process;
 use crate::pending::Pending;
 use crate::request::Timeout;
@@ -179,7 +180,7 @@ fn to_python<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyAny>>
             text,
         )),
         Event::Deadlock { key, cycle, .. } => {
-            class("Deadlock")?.call1((key::to_python(py, key)?, listed::cycle(py, cycle)?, text))
+            class("Deadlock")?.call1((key::to_python(py, key)?, cycle_to_python(py, cycle)?, text))
         }
         Event::Expired(hold) => class("Expired")?.call1((listed::holder(py, hold)?, text)),
         Event::Forced(hold) => class("Forced")?.call1((listed::holder(py, hold)?, text)),

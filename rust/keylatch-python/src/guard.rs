@@ -3,7 +3,8 @@
 //! One is made and unmade with every lock, so its type is written against the C interface (see `raw`). What happens less
 //! often than taking and releasing is in `guard_methods`.
 
-use crate::errors::{OrRaise, module, to_exception};
+use crate::classes::module;
+use crate::errors::{OrRaise, to_exception};
 use crate::fork::{Process, forked};
 use crate::guard_methods;
 use crate::manager::LockManager;
@@ -398,7 +399,7 @@ fn upgrading() -> PyErr {
 }
 
 pub(crate) fn is_not_held(py: Python<'_>, why: &str) -> PyErr {
-    let class = crate::errors::exception_class(py, "NotHeld");
+    let class = crate::classes::exception_class(py, "NotHeld");
     match class.and_then(|class| class.call1((why,))) {
         Ok(exception) => PyErr::from_value(exception),
         Err(error) => error,

@@ -1,6 +1,6 @@
 //! What a guard can do besides being taken and released, and the tables that name it all to the interpreter.
 
-use crate::errors::{class, mode_to_python, module};
+use crate::classes::{class, mode_to_python, module};
 use crate::guard::{self, GuardObject};
 use crate::losses;
 use crate::numbers::{Seconds, argument};

@@ -11,6 +11,7 @@ mod batch;
 mod claim_types;
 mod claim_watch;
 mod claims;
+mod classes;
 mod errors;
 mod event_loop;
 mod events;

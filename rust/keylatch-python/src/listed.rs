@@ -1,12 +1,13 @@
 //! Holds, waits and what follows from them, as the dataclasses that show them to Python, and the filters that ask for them.
 
-use crate::errors::{class, mode_to_python};
+use crate::classes::{class, mode_to_python};
+use crate::errors::cycle_to_python;
 use crate::key::{self, AskedKey};
 use crate::numbers::{Seconds, Text, argument};
 use crate::owner::AskedOwner;
 use keylatch::{
-    BlockingChain, ChainLink, Cycle, DeadlockLink, Filter, HolderInfo, LockOrderLink, LockOrderReport,
-    LockOrderReports, Mode, TopKey, WaiterInfo,
+    BlockingChain, ChainLink, Cycle, Filter, HolderInfo, LockOrderLink, LockOrderReport, LockOrderReports, Mode,
+    TopKey, WaiterInfo,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -25,7 +26,7 @@ pub(crate) fn filter(asked: &Bound<'_, PyDict>) -> PyResult<Filter> {
             "prefix" => filter.prefix(key::part_bytes(&value)?),
             "owner" => {
                 let owner = AskedOwner::of(value.as_borrowed())?;
-                let name = owner.name(value.py()).map(|name| crate::owner::text_of(&name)).unwrap_or_default();
+                let name = owner.name(value.py()).map(|name| crate::numbers::text_of(&name)).unwrap_or_default();
                 if owner.session().is_some() { filter.session(name) } else { filter.owner(name) }
             }
             "sessions" => {
@@ -122,21 +123,6 @@ pub(crate) fn top<'py>(py: Python<'py>, keys: &[TopKey]) -> PyResult<Bound<'py, 
     PyList::new(py, keys.iter().map(key).collect::<PyResult<Vec<_>>>()?)
 }
 
-/// A tuple of `keylatch.DeadlockLink`.
-pub(crate) fn cycle<'py>(py: Python<'py>, links: &[DeadlockLink]) -> PyResult<Bound<'py, PyTuple>> {
-    let link = |link: &DeadlockLink| {
-        class(py, "DeadlockLink")?.call1((
-            &*link.session,
-            link.source,
-            key::to_python(py, &link.key)?,
-            mode_to_python(py, link.mode)?,
-            link.blocked_by.map(|mode| mode_to_python(py, mode)).transpose()?,
-            link.to_string(),
-        ))
-    };
-    PyTuple::new(py, links.iter().map(link).collect::<PyResult<Vec<_>>>()?)
-}
-
 /// A `keylatch.LockOrderReport`.
 pub(crate) fn lock_order<'py>(py: Python<'py>, report: &LockOrderReport) -> PyResult<Bound<'py, PyAny>> {
     let link = |link: &LockOrderLink| {
@@ -162,7 +148,7 @@ pub(crate) fn lock_orders<'py>(py: Python<'py>, found: &LockOrderReports) -> PyR
 
 pub(crate) fn deadlocks<'py>(py: Python<'py>, cycles: &[Cycle]) -> PyResult<Bound<'py, PyList>> {
     let one = |found: &Cycle| {
-        let links = cycle(py, &found.links)?;
+        let links = cycle_to_python(py, &found.links)?;
         class(py, "Deadlock")?.call1((found.at.as_secs_f64(), &*found.victim, links, found.to_string()))
     };
     PyList::new(py, cycles.iter().map(one).collect::<PyResult<Vec<_>>>()?)

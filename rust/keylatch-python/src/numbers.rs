@@ -1,7 +1,6 @@
 //! Numbers and text as Python has them, which may be of any size: what no lock manager has use for is told in the caller's
 //! words, always as a `ValueError`.
 
-use crate::owner::text_of;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -100,6 +99,11 @@ impl FromPyObject<'_, '_> for Text {
     fn extract(text: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
         Ok(Self(text_of(&*text.cast::<PyString>()?)))
     }
+}
+
+/// A name as text; lone surrogates, which text for people cannot have, are replaced.
+pub(crate) fn text_of(name: &Bound<'_, PyString>) -> String {
+    name.to_string_lossy().into_owned()
 }
 
 fn is_overflow(error: &PyErr, py: Python<'_>) -> bool {

@@ -1,6 +1,7 @@
 //! Owners: whose request it is, as people see it in errors and listings.
 
 use crate::errors::to_exception;
+use crate::numbers::text_of;
 use crate::session::Session;
 use keylatch::{LockError, OwnerRef};
 use pyo3::exceptions::PyTypeError;
@@ -55,11 +56,6 @@ impl Owner {
     pub(crate) fn new(owner: keylatch::Owner, name: &Bound<'_, PyString>, source: &'static str, manager: u64) -> Self {
         Self { owner, name: name.clone().unbind(), source, text: text_of(name), manager }
     }
-}
-
-/// A name as text; lone surrogates, which text for people cannot have, are replaced.
-pub(crate) fn text_of(name: &Bound<'_, PyString>) -> String {
-    name.to_string_lossy().into_owned()
 }
 
 const MAX_SOURCES: usize = 1024;

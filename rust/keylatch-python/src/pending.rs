@@ -1,6 +1,6 @@
 //! A wait that an event loop keeps: a future of the lock manager's, and what it becomes in Python when it is done.
 
-use crate::errors::module;
+use crate::classes::module;
 use crate::guard::{self, GuardObject};
 use crate::request::Timeout;
 use keylatch::{Acquire, FastLockGuard};

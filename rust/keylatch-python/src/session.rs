@@ -1,7 +1,7 @@
 //! Sessions: owners that are one logical thread of control, such as a transaction.
 
 use crate::fork::Process;
-use crate::owner::text_of;
+use crate::numbers::text_of;
 use keylatch::{FastObjectLockManager, OwnerRef};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;

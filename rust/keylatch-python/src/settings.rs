@@ -1,7 +1,8 @@
 //! What a manager is made with. A wrong type is a `TypeError`, and whatever else is wrong `InvalidConfig`, a `ValueError`
 //! that names the setting.
 
-use crate::errors::{class, to_exception};
+use crate::classes::class;
+use crate::errors::to_exception;
 use crate::numbers::{Seconds, Whole, shown};
 use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, LockError, Reentrancy, Victim};
 use pyo3::exceptions::PyTypeError;

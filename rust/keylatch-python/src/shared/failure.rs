@@ -1,6 +1,6 @@
 //! What goes wrong at a shared table, as Python's exceptions.
 
-use crate::errors::exception_class;
+use crate::classes::exception_class;
 use crate::key;
 use crate::shared::listed;
 use keylatch_shm::ShmError;

@@ -1,6 +1,6 @@
 //! The guard of a lock that processes share.
 
-use crate::errors::mode_to_python;
+use crate::classes::mode_to_python;
 use crate::fork::Process;
 use crate::guard::is_not_held;
 use crate::shared::failure::{OrRaise, to_exception};

@@ -1,6 +1,6 @@
 //! What the listings of a shared table say.
 
-use crate::errors::{class, mode_to_python};
+use crate::classes::{class, mode_to_python};
 use crate::key;
 use keylatch_shm::{HoldId, HolderInfo};
 use pyo3::prelude::*;

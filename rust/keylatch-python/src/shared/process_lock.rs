@@ -1,6 +1,6 @@
 //! A lock that is passed between processes: what `Lock`, `RLock` and `RWLock` of `keylatch.multiprocessing` are made of.
 
-use crate::errors::mode_to_python;
+use crate::classes::mode_to_python;
 use crate::shared::failure::OrRaise;
 use crate::shared::holds::{Ended, Holds, Whose};
 use crate::shared::per_process::PerProcess;

@@ -1,10 +1,10 @@
 //! The table: `SharedTable`, but for awaiting, which is in `python/keylatch/_shared.py`.
 
-use crate::errors::class;
+use crate::classes::class;
 use crate::fork::Process;
 use crate::key::AskedKey;
+use crate::numbers::text_of;
 use crate::numbers::{Text, Whole};
-use crate::owner::text_of;
 use crate::pending::Pending;
 use crate::request::Timeout;
 use crate::settings;

@@ -31,7 +31,7 @@ ORDER = [
     {"measure", "events"},
     {"engine"},
     {"inspect", "introspect", "observe"},
-    {"manager", "grants", "guard", "pending", "pinned", "session", "subscription", "claim", "backend"},
+    {"manager", "grants", "guard", "pending", "key_verbs", "pinned", "prepared", "session", "subscription", "claim", "backend"},
     {"lib"},
 ]
 APART = ORDER[3]

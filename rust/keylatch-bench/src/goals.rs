@@ -47,6 +47,8 @@ const GOALS: &[Goal] = &[
     goal("instructions_shared", "instructions", 250.0, "at most 250"),
     Goal { subject: "keylatch_pinned", ..goal("instructions_exclusive", "instructions", 130.0, "at most 130") },
     Goal { subject: "keylatch_pinned", ..goal("instructions_shared", "instructions", 130.0, "at most 130") },
+    Goal { subject: "keylatch_prepared", ..goal("instructions_exclusive", "instructions", 200.0, "at most 200") },
+    Goal { subject: "keylatch_prepared", ..goal("instructions_shared", "instructions", 200.0, "at most 200") },
     goal("atomics_exclusive", "locked", 2.0, "exactly 2"),
     goal("atomics_shared", "locked", 2.0, "exactly 2"),
 ];

@@ -126,6 +126,7 @@ mod guard;
 mod hold;
 mod inspect;
 mod key;
+mod key_verbs;
 mod listed;
 mod manager;
 mod measure;
@@ -134,6 +135,7 @@ mod mode;
 mod observe;
 mod pending;
 mod pinned;
+mod prepared;
 mod request;
 mod session;
 mod subscription;
@@ -161,6 +163,7 @@ pub use observe::{
 };
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};
 pub use pinned::PinnedKey;
+pub use prepared::PreparedKey;
 pub use request::{BatchLockRequest, BatchMode, LockRequest};
 pub use session::{NumberedRequest, RequestRepeat, RequestTurn, Session};
 #[cfg(feature = "tracing")]

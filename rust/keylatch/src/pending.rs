@@ -10,6 +10,7 @@ use crate::guard::{FastLockGuard, LockGuard, OwnedLockGuard};
 use crate::hold::Grant;
 use crate::key::KeyRef;
 use crate::manager::FastObjectLockManager;
+use crate::memory::NONE;
 use crate::request::{Limit, LockRequest};
 use crate::sync::runtime::{Step, check_may_sleep};
 use crate::wait::{Arrivals, Bell, Delivery, Foreign, Mailbox, Ticket};
@@ -435,6 +436,11 @@ impl<'m> Future for Acquire<'m, '_> {
         if let Stage::Asking(request) = &this.stage
             && !request.is_special()
         {
+            if request.entry != NONE
+                && let Some(grant) = this.manager.core().try_request_pinned(request)
+            {
+                return step.end(Poll::Ready(Ok(LockGuard::new(this.manager, grant))));
+            }
             match this.manager.core().try_request(request, false).granted() {
                 Ok(grant) => return step.end(Poll::Ready(Ok(LockGuard::new(this.manager, grant)))),
                 Err((missed, hash)) => return step.end(this.poll_missed(context, missed, hash)),
@@ -448,6 +454,15 @@ impl<'m, 'k> Acquire<'m, 'k> {
     #[inline(always)]
     pub(crate) fn new(manager: &'m FastObjectLockManager, request: LockRequest<'k>) -> Self {
         Self { manager, stage: Stage::Asking(request) }
+    }
+
+    /// As `new`, for a key whose entry a pin of the manager's keeps.
+    ///
+    /// For as long as `'k`; 0 if none does.
+    #[inline(always)]
+    pub(crate) fn of_pin(manager: &'m FastObjectLockManager, mut request: LockRequest<'k>, entry: u32) -> Self {
+        request.entry = entry;
+        Self::new(manager, request)
     }
 
     #[inline(never)]

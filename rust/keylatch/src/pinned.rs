@@ -4,10 +4,11 @@ use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockGuard};
 use crate::hold::{FirstState, Grant, OwnerRef};
 use crate::key::{KeyRef, ObjectKey};
+use crate::key_verbs::key_verbs;
 use crate::manager::FastObjectLockManager;
 use crate::mode::Mode;
 use crate::pending::Acquire;
-use crate::request::LockRequest;
+use crate::request::{BatchLockRequest, LockRequest};
 use crate::sync::runtime::check_may_sleep;
 use crate::table::Pin;
 use std::fmt;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 /// A key that stays in the table, so that locking it costs less.
 ///
-/// The blocking verbs here, and those that try, need no hash, no look-up and no comparison. Requests with more to them are
+/// The verbs here need no hash, no look-up and no comparison. Requests with more to them are
 /// made with [`write`](Self::write) and [`read`](Self::read), and cost what others cost. All contend for one lock with
 /// requests for the key without the pin.
 ///
@@ -58,82 +59,9 @@ impl PinnedKey {
     pub fn key(&self) -> &ObjectKey {
         &self.shared.key
     }
-
-    /// Asks to hold the key alone.
-    ///
-    /// With all that a request may have: a lease, a priority, a timeout, a session.
-    #[inline(always)]
-    pub fn write(&self) -> LockRequest<'_> {
-        self.ask(Mode::Exclusive)
-    }
-
-    /// Asks to share the key.
-    #[inline(always)]
-    pub fn read(&self) -> LockRequest<'_> {
-        self.ask(Mode::Shared)
-    }
-
-    /// As [`FastObjectLockManager::acquire_write_lock`].
-    pub fn acquire_write_lock<'k>(&'k self, owner: impl Into<OwnerRef<'k>>) -> Acquire<'k, 'k> {
-        Acquire::new(&self.shared.manager, self.write().owner(owner))
-    }
-
-    /// As [`FastObjectLockManager::acquire_read_lock`].
-    pub fn acquire_read_lock<'k>(&'k self, owner: impl Into<OwnerRef<'k>>) -> Acquire<'k, 'k> {
-        Acquire::new(&self.shared.manager, self.read().owner(owner))
-    }
-
-    /// As [`FastObjectLockManager::acquire_write_lock_blocking`].
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`](crate::Lock::blocking).
-    #[inline(always)]
-    pub fn acquire_write_lock_blocking<'k>(
-        &'k self,
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'k>, LockError> {
-        check_may_sleep();
-        let owner = owner.into();
-        self.if_free::<true>(owner).map_or_else(|| self.blocking_slow(owner, Mode::Exclusive), Ok)
-    }
-
-    /// As [`FastObjectLockManager::acquire_read_lock_blocking`].
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`](crate::Lock::blocking).
-    #[inline(always)]
-    pub fn acquire_read_lock_blocking<'k>(
-        &'k self,
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'k>, LockError> {
-        check_may_sleep();
-        let owner = owner.into();
-        self.if_free::<false>(owner).map_or_else(|| self.blocking_slow(owner, Mode::Shared), Ok)
-    }
-
-    /// As [`FastObjectLockManager::try_acquire_write_lock`].
-    ///
-    /// # Errors
-    /// As [`Lock::try_now`](crate::Lock::try_now).
-    #[inline(always)]
-    pub fn try_acquire_write_lock<'k>(
-        &'k self,
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'k>, LockError> {
-        let owner = owner.into();
-        self.if_free::<true>(owner).map_or_else(|| self.try_slow(owner, Mode::Exclusive), Ok)
-    }
-
-    /// As [`FastObjectLockManager::try_acquire_read_lock`].
-    ///
-    /// # Errors
-    /// As [`Lock::try_now`](crate::Lock::try_now).
-    #[inline(always)]
-    pub fn try_acquire_read_lock<'k>(&'k self, owner: impl Into<OwnerRef<'k>>) -> Result<FastLockGuard<'k>, LockError> {
-        let owner = owner.into();
-        self.if_free::<false>(owner).map_or_else(|| self.try_slow(owner, Mode::Shared), Ok)
-    }
 }
+
+key_verbs!(PinnedKey);
 
 impl PinnedKey {
     /// As [`try_acquire_write_lock`](Self::try_acquire_write_lock) where the lock is plainly free.
@@ -167,16 +95,15 @@ impl PinnedKey {
         core.try_pinned::<EXCLUSIVE>(pin, state)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn blocking_slow<'k>(&'k self, owner: OwnerRef<'k>, mode: Mode) -> Result<FastLockGuard<'k>, LockError> {
-        self.shared.manager.lock(self.ask(mode).owner(owner)).blocking()
+    /// The entry for a request that this gives to its manager itself.
+    #[inline(always)]
+    fn entry(&self) -> u32 {
+        self.shared.pin.entry
     }
 
-    #[cold]
-    #[inline(never)]
-    fn try_slow<'k>(&'k self, owner: OwnerRef<'k>, mode: Mode) -> Result<FastLockGuard<'k>, LockError> {
-        self.shared.manager.lock(self.ask(mode).owner(owner)).try_now()
+    #[inline(always)]
+    fn manager(&self) -> &FastObjectLockManager {
+        &self.shared.manager
     }
 
     #[inline(always)]
@@ -200,5 +127,27 @@ impl FastObjectLockManager {
         let key = key.into();
         let pin = self.core().pin(&key)?;
         Ok(PinnedKey { shared: Arc::new(Shared { manager: self.clone(), key: key.to_owned(), pin }) })
+    }
+}
+
+impl<'a> BatchLockRequest<'a> {
+    /// Adds a pinned key in a mode.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), keylatch::LockError> {
+    /// use keylatch::{BatchLockRequest, FastObjectLockManager, Mode};
+    /// let locks = FastObjectLockManager::new();
+    /// let (from, to) = (locks.pin(("inodes", "1"))?, locks.pin(("inodes", "2"))?);
+    /// let batch = BatchLockRequest::new("mover").add_pinned(&from, Mode::Exclusive).add_pinned(&to, Mode::Exclusive);
+    /// let both = locks.acquire_locks_batch_blocking(batch)?;
+    /// # drop(both); Ok(()) }
+    /// ```
+    #[inline]
+    pub fn add_pinned(self, key: &'a PinnedKey, mode: Mode) -> Self {
+        let manager = key.shared.manager.core().identity();
+        // Of two managers one is not asked, and a key is as good as its pin there.
+        let entry = if self.pins_of.is_none_or(|other| other == manager) { key.shared.pin.entry } else { 0 };
+        let pins_of = self.pins_of.or(Some(manager));
+        Self { pins_of, ..self.add_at(key.shared.key.as_ref(), mode, entry) }
     }
 }

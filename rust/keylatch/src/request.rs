@@ -50,6 +50,10 @@ pub struct LockRequest<'a> {
     /// In nanoseconds; 0 if it has none.
     pub(crate) ttl: u64,
     request_id: u64,
+    /// The entry of the manager's table that a pin keeps for the key, or 0.
+    ///
+    /// Only in a request that its pin gives to its own manager.
+    pub(crate) entry: u32,
     pub(crate) mode: Mode,
     pub(crate) priority: u8,
     has_ttl: bool,
@@ -84,6 +88,7 @@ impl<'a> LockRequest<'a> {
             limit: Limit::Default,
             ttl: 0,
             request_id: 0,
+            entry: 0,
             mode,
             priority: 0,
             has_ttl: false,
@@ -182,7 +187,10 @@ pub enum BatchMode {
 #[must_use = "a request does nothing until it is given to a manager"]
 pub struct BatchLockRequest<'a> {
     pub(crate) owner: OwnerRef<'a>,
-    pub(crate) wanted: Vec<(KeyRef<'a>, Mode)>,
+    /// With the entry that a pin keeps for the key, or 0.
+    pub(crate) wanted: Vec<(KeyRef<'a>, Mode, u32)>,
+    /// The manager that the pins are of; without one the entries mean nothing.
+    pub(crate) pins_of: Option<usize>,
     pub(crate) priority: u8,
     pub(crate) limit: Limit,
     pub(crate) ttl: Option<Duration>,
@@ -193,19 +201,32 @@ impl<'a> BatchLockRequest<'a> {
     /// An empty batch.
     pub fn new(owner: impl Into<OwnerRef<'a>>) -> Self {
         let (wanted, limit) = (Vec::new(), Limit::Default);
-        Self { owner: owner.into(), wanted, priority: 0, limit, ttl: None, batch_mode: BatchMode::AllOrNothing }
+        Self {
+            owner: owner.into(),
+            wanted,
+            pins_of: None,
+            priority: 0,
+            limit,
+            ttl: None,
+            batch_mode: BatchMode::AllOrNothing,
+        }
     }
 
     /// Adds a key in a mode.
     #[inline(always)]
     pub fn add(self, key: impl Into<KeyRef<'a>>, mode: Mode) -> Self {
+        self.add_at(key.into(), mode, 0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn add_at(self, key: KeyRef<'a>, mode: Mode, entry: u32) -> Self {
         // Apart from the rest: a call that may be made with a reference to it would have all of the request in memory,
         // and copied there for each key.
         let Self { mut wanted, .. } = self;
         if wanted.capacity() == 0 {
             wanted.reserve(16);
         }
-        wanted.push((key.into(), mode));
+        wanted.push((key, mode, entry));
         Self { wanted, ..self }
     }
 

@@ -16,7 +16,7 @@ use crate::report::{json, table};
 use crate::row::Row;
 use crate::scenarios::pairs::{awaited_pair, batch_of_pairs, exclusive_pair, shared_pair};
 use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Shared};
-use crate::subjects::{Contender, every_async, every_batch, every_exclusive, every_shared};
+use crate::subjects::{Contender, contenders, every_async, every_batch, every_exclusive, every_shared};
 use crate::unit::BareWord;
 
 /// Multiples of [`BATCH`].
@@ -62,8 +62,21 @@ fn contenders(mode: &str) -> Vec<Contender<Pairs>> {
         "batch" => every_batch!(batch as Pairs),
         _ => return Vec::new(),
     };
+    #[cfg(feature = "keylatch")]
+    all.extend(kept_keys(mode));
     all.push(Contender { name: UNIT, function: |count| BareWord::new().pairs(count) });
     all
+}
+
+/// What the other scenarios leave out, because it always locks the same keys.
+#[cfg(feature = "keylatch")]
+fn kept_keys(mode: &str) -> Vec<Contender<Pairs>> {
+    use crate::subjects::keylatch::{Pinned, PinnedBatch, Prepared};
+    match mode {
+        "awaited" => contenders!(awaited as Pairs: Pinned, Prepared),
+        "batch" => contenders!(batch as Pairs: PinnedBatch),
+        _ => Vec::new(),
+    }
 }
 
 /// Runs in a child process, under valgrind.

@@ -2,7 +2,9 @@
 
 use std::sync::OnceLock;
 
-use keylatch::{BatchLockRequest, Fairness, FastObjectLockManager, Filter, Grant, LockConfig, Owner, PinnedKey};
+use keylatch::{
+    BatchLockRequest, Fairness, FastObjectLockManager, Filter, Grant, LockConfig, Mode, Owner, PinnedKey, PreparedKey,
+};
 
 use crate::keys::Key;
 use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Holding, Listing, Shared, Subject};
@@ -94,52 +96,121 @@ impl<const FIFO: bool> Listing for Keylatch<FIFO> {
     }
 }
 
-/// One key of ours that is pinned: the first that is asked for.
-pub(crate) struct Pinned {
+/// Defines a subject with one key that is kept.
+///
+/// It is the first that is asked for.
+macro_rules! kept_key {
+    ($(#[$says:meta])* $subject:ident, $name:literal, $key:ty, $keep:ident) => {
+        $(#[$says])*
+        pub(crate) struct $subject {
+            locks: FastObjectLockManager,
+            owner: Owner,
+            key: OnceLock<$key>,
+        }
+
+        impl $subject {
+            #[inline(always)]
+            fn key(&self, key: Key<'_>) -> &$key {
+                match self.key.get() {
+                    Some(kept) => kept,
+                    None => self.keep_first(key),
+                }
+            }
+
+            /// Apart, so that the measured loop need not have the key in memory.
+            #[cold]
+            #[inline(never)]
+            fn keep_first(&self, key: Key<'_>) -> &$key {
+                self.key.get_or_init(|| self.locks.$keep((key.bucket, key.object)).expect("a short key"))
+            }
+        }
+
+        impl Subject for $subject {
+            const NAME: &'static str = $name;
+
+            fn create() -> Self {
+                let locks = FastObjectLockManager::new();
+                let owner = locks.owner("node-7");
+                Self { locks, owner, key: OnceLock::new() }
+            }
+        }
+
+        impl Exclusive for $subject {
+            #[inline(always)]
+            fn exclusive(&self, key: Key<'_>, inside: impl FnOnce()) {
+                let _guard = self.key(key).acquire_write_lock_blocking(self.owner).expect("a free lock is granted");
+                inside();
+            }
+        }
+
+        impl Shared for $subject {
+            #[inline(always)]
+            fn shared(&self, key: Key<'_>, inside: impl FnOnce()) {
+                let _guard = self.key(key).acquire_read_lock_blocking(self.owner).expect("a free lock is granted");
+                inside();
+            }
+        }
+
+        impl ExclusiveAsync for $subject {
+            #[inline(always)]
+            async fn exclusive_async<'a>(&'a self, key: Key<'a>, inside: impl FnOnce() + 'a) {
+                let _guard = self.key(key).acquire_write_lock(self.owner).await.expect("a free lock is granted");
+                inside();
+            }
+        }
+    };
+}
+
+kept_key!(
+    /// A key that is pinned.
+    Pinned,
+    "keylatch_pinned",
+    PinnedKey,
+    pin
+);
+kept_key!(
+    /// A key that is prepared.
+    Prepared,
+    "keylatch_prepared",
+    PreparedKey,
+    prepare
+);
+
+/// A batch of keys that are pinned: those that are asked for first.
+pub(crate) struct PinnedBatch {
     locks: FastObjectLockManager,
     owner: Owner,
-    key: OnceLock<PinnedKey>,
+    keys: OnceLock<Vec<PinnedKey>>,
 }
 
-impl Pinned {
-    #[inline(always)]
-    fn key(&self, key: Key<'_>) -> &PinnedKey {
-        match self.key.get() {
-            Some(pinned) => pinned,
-            None => self.pin_first(key),
-        }
-    }
-
-    /// Apart, so that the measured loop need not have the key in memory.
-    #[cold]
-    #[inline(never)]
-    fn pin_first(&self, key: Key<'_>) -> &PinnedKey {
-        self.key.get_or_init(|| self.locks.pin((key.bucket, key.object)).expect("a short key"))
-    }
-}
-
-impl Subject for Pinned {
+impl Subject for PinnedBatch {
     const NAME: &'static str = "keylatch_pinned";
 
     fn create() -> Self {
         let locks = FastObjectLockManager::new();
         let owner = locks.owner("node-7");
-        Self { locks, owner, key: OnceLock::new() }
+        Self { locks, owner, keys: OnceLock::new() }
     }
 }
 
-impl Exclusive for Pinned {
-    #[inline(always)]
+impl Exclusive for PinnedBatch {
     fn exclusive(&self, key: Key<'_>, inside: impl FnOnce()) {
-        let _guard = self.key(key).acquire_write_lock_blocking(self.owner).expect("a free lock is granted");
+        let _guard =
+            self.locks.acquire_write_lock_blocking(key.bucket, key.object, self.owner).expect("a free lock is granted");
         inside();
     }
 }
 
-impl Shared for Pinned {
+impl Batch for PinnedBatch {
     #[inline(always)]
-    fn shared(&self, key: Key<'_>, inside: impl FnOnce()) {
-        let _guard = self.key(key).acquire_read_lock_blocking(self.owner).expect("a free lock is granted");
+    fn batch(&self, keys: &[Key<'_>; BATCH], inside: impl FnOnce()) {
+        let pin = |key: &Key<'_>| self.locks.pin((key.bucket, key.object)).expect("a short key");
+        let request = self
+            .keys
+            .get_or_init(|| keys.iter().map(pin).collect())
+            .iter()
+            .fold(BatchLockRequest::new(self.owner), |request, key| request.add_pinned(key, Mode::Exclusive));
+        let _guards = self.locks.acquire_locks_batch_blocking(request).expect("free keys are granted");
         inside();
     }
 }

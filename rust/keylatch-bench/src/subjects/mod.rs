@@ -27,10 +27,11 @@ pub(crate) mod drop_in {
 pub(crate) const OURS: &str = "keylatch";
 
 /// What `--quick` measures besides ours: the control, and the peers people would choose.
-pub(crate) const QUICK: [&str; 8] = [
+pub(crate) const QUICK: [&str; 9] = [
     "keylatch",
     "keylatch_fifo",
     "keylatch_pinned",
+    "keylatch_prepared",
     "std",
     "parking_lot",
     "dashmap_parking_lot_cleaned",
@@ -67,6 +68,7 @@ macro_rules! every_exclusive {
         $crate::subjects::contenders!($function as $pointer:
             #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Keylatch<false>,
             #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Pinned,
+            #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Prepared,
             $crate::subjects::bare::Std,
             $crate::subjects::bare::ParkingLot,
             $crate::subjects::bare::Tokio,
@@ -91,6 +93,7 @@ macro_rules! every_shared {
         $crate::subjects::contenders!($function as $pointer:
             #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Keylatch<false>,
             #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Pinned,
+            #[cfg(feature = "keylatch")] $crate::subjects::keylatch::Prepared,
             $crate::subjects::bare::Std,
             $crate::subjects::bare::ParkingLot,
             $crate::subjects::bare::Tokio,

@@ -9,6 +9,7 @@ use super::core::Core;
 use super::local::Local;
 use crate::hold::{FirstState, Grant, SESSION};
 use crate::key::KeyRef;
+use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::request::BatchLockRequest;
 use crate::sync::fault::fault;
@@ -23,12 +24,21 @@ impl Core {
             return None;
         }
         let owner = self.owner_number(local, batch.owner);
+        let pinned = batch.pins_of == Some(self.identity());
         let mut hashes = [0_u64; SMALL_BATCH];
         let mut grants = Vec::with_capacity(batch.wanted.len());
-        for (position, (key, mode)) in batch.wanted.iter().enumerate() {
-            let tried = self.try_fast(*key, *mode, FirstState::new(*mode, batch.priority, false), owner);
-            let hash = tried.hash();
-            let grant = match tried.granted() {
+        for (position, (key, mode, entry)) in batch.wanted.iter().enumerate() {
+            let state = FirstState::new(*mode, batch.priority, false);
+            let by_pin =
+                if pinned && *entry != NONE { self.try_pinned_entry(*entry, *mode, state, owner) } else { None };
+            let (granted, hash) = match by_pin {
+                Some(grant) => (Ok(grant), self.table.entry(*entry).hash()),
+                None => {
+                    let tried = self.try_fast(*key, *mode, state, owner);
+                    (tried.granted(), tried.hash())
+                }
+            };
+            let grant = match granted {
                 Ok(grant) => {
                     if owner & SESSION != 0 {
                         self.note_hold_and_look(owner, hash, grant);
@@ -81,7 +91,7 @@ impl Core {
 
 /// The order in which the locks of a batch are waited for: by key, each key once, in the strongest mode asked for.
 pub(crate) fn in_order<'k>(batch: &BatchLockRequest<'k>) -> Vec<(KeyRef<'k>, Mode)> {
-    let mut wanted = batch.wanted.clone();
+    let mut wanted: Vec<_> = batch.wanted.iter().map(|(key, mode, _)| (*key, *mode)).collect();
     if fault!("batch-not-in-order") {
         return wanted;
     }

@@ -13,7 +13,7 @@ use crate::hold::{FirstState, Grant};
 use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
-use crate::table::{Entry, Pin, Word};
+use crate::table::{Entry, PackedKey, Pin, Word};
 
 /// What the fast path left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,29 +129,31 @@ impl Core {
         let Some(record) = local.records.take_spare() else {
             return self.try_pinned_slow::<EXCLUSIVE>(local, pin, state, NONE);
         };
-        match self.take_pinned::<EXCLUSIVE>(local, (pin, entry), state, (seen, record)) {
+        match self.take_with::<EXCLUSIVE>(local, (pin.entry, entry, pin.shard), state, (seen, record)) {
             Some(grant) => Some(grant),
             None => self.try_pinned_slow::<EXCLUSIVE>(local, pin, state, record),
         }
     }
 
-    /// Takes the lock of a pin with a record at hand, if its word is as it was seen.
+    /// Takes a lock with a record at hand, if its word is as it was seen.
+    ///
+    /// The entry's key, at the generation seen, is the right one.
     #[inline(always)]
-    fn take_pinned<const EXCLUSIVE: bool>(
+    fn take_with<const EXCLUSIVE: bool>(
         &self,
         local: &Local,
-        (pin, entry): (&Pin, &Entry),
+        (index, entry, shard): (u32, &Entry, u32),
         state: u64,
         (seen, record_index): (Word, u32),
     ) -> Option<Grant> {
         let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
         let (state, owner) = FirstState::and_owner(state);
         let record = self.records.get(record_index);
-        record.prefill(pin.entry, owner, 0);
+        record.prefill(index, owner, 0);
         let taken = seen.taken_uncontended(mode, record_index)?;
         entry.swap(seen, taken).ok()?;
-        let grant = begin_hold_as((record_index, record), entry, (mode, pin.shard, taken), state);
-        local.count_grant(pin.shard);
+        let grant = begin_hold_as((record_index, record), entry, (mode, shard, taken), state);
+        local.count_grant(shard);
         Some(grant)
     }
 
@@ -178,9 +180,48 @@ impl Core {
                 self.records.put(&local.records, record);
                 return None;
             }
-            if let Some(grant) = self.take_pinned::<EXCLUSIVE>(local, (pin, entry), state, (seen, record)) {
+            let at = (pin.entry, entry, pin.shard);
+            if let Some(grant) = self.take_with::<EXCLUSIVE>(local, at, state, (seen, record)) {
                 return Some(grant);
             }
+        }
+    }
+
+    /// As `try_fast`, for a key that was packed before.
+    #[inline(never)]
+    pub(crate) fn try_prepared<const EXCLUSIVE: bool>(&self, packed: &PackedKey, state: u64) -> Option<Grant> {
+        let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
+        let local = self.local_at_hand()?;
+        if !self.serves_fast() {
+            return None;
+        }
+        let (index, entry, seen) = self.table.look_up(packed.hash)?;
+        // Before the key, as in `take_seen`.
+        seen.taken_uncontended(mode, NONE)?;
+        if !entry.carries_packed(packed) {
+            return None;
+        }
+        let record = local.records.take_spare()?;
+        let shard = self.table.shard_of(packed.hash);
+        let grant = self.take_with::<EXCLUSIVE>(local, (index, entry, shard), state, (seen, record));
+        if grant.is_none() { self.not_taken(local, record) } else { grant }
+    }
+
+    #[inline(never)]
+    fn not_taken(&self, local: &Local, record: u32) -> Option<Grant> {
+        self.records.put(&local.records, record);
+        std::hint::black_box(None)
+    }
+
+    /// As `try_pinned`, for an entry that a pin of this manager's keeps.
+    #[inline(always)]
+    pub(crate) fn try_pinned_entry(&self, entry: u32, mode: Mode, state: FirstState, owner: u32) -> Option<Grant> {
+        let hash = self.table.entry(entry).hash();
+        let pin = Pin { hash, shard: self.table.shard_of(hash), entry };
+        let state = state.with_owner(owner);
+        match mode {
+            Mode::Exclusive => self.try_pinned::<true>(&pin, state),
+            Mode::Shared => self.try_pinned::<false>(&pin, state),
         }
     }
 

@@ -6,7 +6,7 @@
 use super::core::Core;
 use crate::error::LockError;
 use crate::key::KeyRef;
-use crate::table::{Full, Pin};
+use crate::table::{Full, PackedKey, Pin};
 
 impl Core {
     /// Pins a key: its entry stays in the table until `unpin`.
@@ -37,6 +37,12 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Hashes a key, and packs it.
+    pub(crate) fn prepare(&self, key: &KeyRef<'_>) -> Result<PackedKey, LockError> {
+        self.check_key(key)?;
+        Ok(PackedKey::new(key, self.hash(key)))
     }
 
     /// Ends a pin.

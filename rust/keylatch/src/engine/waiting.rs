@@ -92,6 +92,13 @@ impl Core {
         self.try_fast(request.key, request.mode, FirstState::new(request.mode, request.priority, loose), owner)
     }
 
+    /// As `try_request`, for a request that names the entry of its key.
+    #[inline(always)]
+    pub(crate) fn try_request_pinned(&self, request: &LockRequest<'_>) -> Option<Grant> {
+        let state = FirstState::new(request.mode, request.priority, false);
+        self.try_pinned_entry(request.entry, request.mode, state, self.request_owner(request))
+    }
+
     /// The number of a request's owner.
     #[inline(always)]
     fn request_owner(&self, request: &LockRequest<'_>) -> u32 {

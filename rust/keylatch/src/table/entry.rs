@@ -6,8 +6,8 @@
 //! while it changed is never acted on.
 
 use super::key_words::{
-    FOUR_WORDS, TWO_WORDS, VERSIONED, append_part, four_words, lengths, part_lengths, parts, parts_with_words,
-    two_words, word, words_in,
+    FOUR_WORDS, MOST_PACKED, PackedKey, TWO_WORDS, VERSIONED, append_part, four_words, lengths, part_lengths, parts,
+    parts_with_words, two_words, word, words_in,
 };
 use super::state::Word;
 use crate::key::{KeyRef, ObjectKey};
@@ -16,6 +16,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Words of key that an entry holds itself; longer keys go on in further entries of the same arena.
 const INLINE_WORDS: usize = 8;
+const _: () = assert!(MOST_PACKED == INLINE_WORDS);
 
 const _: () = assert!(cfg!(loom) || size_of::<Entry>() == 128);
 const _: () = assert!(cfg!(loom) || align_of::<Entry>() == 128);
@@ -227,6 +228,22 @@ impl Entry {
         }
         let Some((_, version)) = self.short_part_differs(at, version) else { return self.carries_long(arena, *key) };
         differ | version == 0
+    }
+
+    /// As `carries`, for a key that was packed before; of a key that is too long for that, `false`.
+    #[inline(always)]
+    pub(crate) fn carries_packed(&self, packed: &PackedKey) -> bool {
+        let differs = |position: usize| self.key[position].load(Ordering::Relaxed) ^ packed.words[position];
+        let two_differ = |position: usize| differs(position) | differs(position + 1);
+        let mut differ = self.lengths.load(Ordering::Relaxed) ^ packed.lengths;
+        differ |= two_differ(0) | two_differ(2);
+        if packed.count > 4 {
+            differ |= two_differ(4);
+        }
+        if packed.count > 6 {
+            differ |= two_differ(6);
+        }
+        differ == 0 && packed.count > 0
     }
 
     /// Returns where the next part begins, and bits that are set where this part differs from the words here. `None` if

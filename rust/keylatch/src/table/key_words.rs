@@ -108,6 +108,39 @@ fn half(part: &[u8], at: usize) -> u64 {
     part[at..].first_chunk().map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
 }
 
+/// A key with its hash and, if it is short, its words.
+#[derive(Debug)]
+pub(crate) struct PackedKey {
+    pub(crate) hash: u64,
+    pub(super) lengths: u64,
+    /// How many words there are: 4, 6, 8, or 0 if the key has more.
+    pub(super) count: usize,
+    pub(super) words: [u64; MOST_PACKED],
+}
+
+/// Words of a key that is packed, at most.
+pub(super) const MOST_PACKED: usize = 8;
+
+impl PackedKey {
+    /// Packs a key that has this hash.
+    pub(crate) fn new(key: &KeyRef<'_>, hash: u64) -> Self {
+        let mut words = [0; MOST_PACKED];
+        let mut count = 0;
+        for part in parts_with_words(key) {
+            for position in 0..words_in(part.len()) {
+                if count == MOST_PACKED {
+                    return Self { hash, lengths: lengths(key), count: 0, words };
+                }
+                words[count] = word(part, position);
+                count += 1;
+            }
+        }
+        // A part takes two words, or four.
+        let count = if count >= 4 && count.is_multiple_of(2) { count } else { 0 };
+        Self { hash, lengths: lengths(key), count, words }
+    }
+}
+
 /// Appends the bytes of a part, given its words one after the other.
 pub(super) fn append_part(bytes: &mut Vec<u8>, length: usize, mut next: impl FnMut() -> u64) {
     let begin = bytes.len();
@@ -152,6 +185,32 @@ mod tests {
             let mut bytes = b"before".to_vec();
             append_part(&mut bytes, length, || *next.next().unwrap());
             assert_eq!(bytes, [b"before", part].concat());
+        }
+    }
+
+    #[test]
+    fn packed_key_is_found_by_its_words_alone() {
+        use crate::memory::Cache;
+        use crate::table::Table;
+        let text = [7_u8; 40];
+        let key = |bucket, object: usize, last: u8| {
+            let mut object = text[..object].to_vec();
+            object.last_mut().into_iter().for_each(|byte| *byte = last);
+            crate::key::ObjectKey::new(&text[..bucket], object)
+        };
+        for bucket in [0, 5, 16, 17, 32, 33] {
+            for object in 1..40 {
+                let (table, cache) = (Table::reserve(1, 10).unwrap(), Cache::default());
+                let own = key(bucket, object, 8);
+                let mut shard = table.lock(0);
+                let (_, entry) = shard.insert(&cache, 1, &own.as_ref()).unwrap();
+                let packed = |key: &crate::key::ObjectKey| PackedKey::new(&key.as_ref(), 1);
+                let is_packed = bucket <= FOUR_WORDS && object <= FOUR_WORDS;
+                assert_eq!(entry.carries_packed(&packed(&own)), is_packed, "{bucket} and {object} bytes");
+                for other in [key(bucket, object, 9), key(bucket, object + 1, 8), key(bucket + 1, object, 8)] {
+                    assert!(!entry.carries_packed(&packed(&other)), "{bucket} and {object} bytes");
+                }
+            }
         }
     }
 }

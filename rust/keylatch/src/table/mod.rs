@@ -9,6 +9,7 @@ pub(crate) mod state;
 
 pub(crate) use entry::Entry;
 pub(crate) use hash::Secrets;
+pub(crate) use key_words::PackedKey;
 pub(crate) use pin::Pin;
 pub(crate) use shard::{Full, LockedShard, ShardCounts, Table, WAIT_BUCKETS};
 pub(crate) use state::Word;

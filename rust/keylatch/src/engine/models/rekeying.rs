@@ -3,6 +3,7 @@
 //! What a look-up read of a key proves nothing before its swap: the swap validates it by the generation.
 
 use super::*;
+use crate::hold::FirstState;
 
 /// Takes a key on the fast path alone, with whatever its look-up sees.
 fn stale(model: &Model, key: usize, mode: Mode) {
@@ -26,6 +27,33 @@ fn nobody_holds_a_key_twice() {
         assert_eq!(model.worked(1), 1);
         model.assert_nothing_left();
     });
+}
+
+/// Would catch a prepared key that takes another key's lock.
+#[test]
+fn prepared_key_holds_no_other() {
+    for mode in [EXCLUSIVE, SHARED] {
+        check(move || {
+            let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
+            let takes = model.spawn(move |model| {
+                let packed = model.core().prepare(&KeyRef::new("b", KEYS[0])).expect("a short key");
+                let state = FirstState::new(mode, 0, false).with_owner(0);
+                let taken = match mode {
+                    Mode::Exclusive => model.core().try_prepared::<true>(&packed, state),
+                    Mode::Shared => model.core().try_prepared::<false>(&packed, state),
+                };
+                if let Some(grant) = taken {
+                    model.work(0, mode);
+                    model.release(grant);
+                }
+            });
+            model.lock_and_work(1, EXCLUSIVE);
+            model.lock_and_work(0, EXCLUSIVE);
+            takes.join().unwrap();
+            assert_eq!(model.worked(1), 1);
+            model.assert_nothing_left();
+        });
+    }
 }
 
 /// A thread looks up key 0, whose entry becomes key 1's, while another, alone with key 1, tries for it.

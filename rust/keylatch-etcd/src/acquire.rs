@@ -4,6 +4,8 @@
 //! concern this acquisition. Whatever way it ends, what it may have created is removed: [`Attempt`] does that when it is
 //! dropped, which is how a wait is cancelled.
 
+mod upgrade;
+
 use crate::client::{Answer, CallError, Signal};
 use crate::entry::{Created, Creation, Entries, KEYS_PER_TRANSACTION, Place, Replaced, Settled, Wish};
 use crate::error::EtcdError;
@@ -12,6 +14,8 @@ use crate::session::Session;
 use crate::space::{Epoch, Space};
 use crate::wire::{TxnRequest, TxnResponse};
 use std::sync::Arc;
+
+pub(crate) use upgrade::{NotUpgraded, Upgraded};
 
 /// Waits until the locks are held. Dropping the future cancels it.
 pub(crate) async fn acquire(space: Arc<Space>, wish: Wish) -> Result<Hold, EtcdError> {
@@ -50,6 +54,8 @@ pub(crate) async fn acquire_now(space: Arc<Space>, wish: Wish) -> Result<Hold, E
 pub(crate) struct Attempt {
     space: Arc<Space>,
     entries: Entries,
+    /// The second mark of an upgrade, once it may exist.
+    second: Option<Entries>,
     creation: Creation,
     /// Whether a creation was sent more than once.
     is_repeated: bool,
@@ -82,16 +88,29 @@ pub(crate) enum Old {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.is_over {
-            remove(&self.space, self.entries.clone(), self.creation);
+            for entries in self.second.take().into_iter().chain([self.entries.clone()]) {
+                remove(&self.space, entries, self.creation);
+            }
         }
     }
 }
 
 impl Attempt {
     pub(crate) fn new(space: &Arc<Space>, session: Arc<Session>, wish: &Wish) -> Self {
-        let entries = Entries::new(space, session, wish);
+        Self::of(space, Entries::new(space, session, wish))
+    }
+
+    fn of(space: &Arc<Space>, entries: Entries) -> Self {
         let creation = Creation::UnderWay;
-        Self { space: Arc::clone(space), entries, creation, epoch: space.epoch(), is_repeated: false, is_over: false }
+        Self {
+            space: Arc::clone(space),
+            entries,
+            second: None,
+            creation,
+            epoch: space.epoch(),
+            is_repeated: false,
+            is_over: false,
+        }
     }
 
     /// The hold; nothing if the entries were lost and a new attempt has to be made.

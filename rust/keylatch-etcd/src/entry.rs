@@ -1,5 +1,7 @@
 //! The entries of one acquisition, and the transactions about them.
 
+mod upgrade;
+
 use crate::error::EtcdError;
 use crate::layout::{self, Layout};
 use crate::session::Session;
@@ -7,6 +9,8 @@ use crate::space::{Epoch, Space};
 use crate::wire::{BY_CREATION, Compare, DESCENDING, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 use keylatch::{Mode, ObjectKey};
 use std::sync::Arc;
+
+pub(crate) use upgrade::{Mark, Marked};
 
 /// As many keys as a batch may have.
 pub const KEYS_PER_BATCH: usize = PARTS * KEYS_PER_PART;
@@ -56,7 +60,7 @@ struct Entry {
     queue: Vec<u8>,
     name: Vec<u8>,
     conflicting: Vec<u8>,
-    /// Where those stand that an exclusive entry waits for whatever their revision is.
+    /// Where those stand that it waits for whatever their revision is.
     ahead: Option<Vec<u8>>,
     value: Vec<u8>,
 }
@@ -131,7 +135,7 @@ impl Entries {
             Entry {
                 name: Layout::entry(&queue, *mode, session.lease, number),
                 conflicting: Layout::conflicting(&queue, *mode),
-                ahead: (*mode == Mode::Exclusive).then(|| Layout::ahead(&queue)),
+                ahead: Some(Layout::ahead(&queue, *mode)),
                 value: layout::entry_value(&wish.owner, key.as_ref()),
                 queue: queue.into_bytes(),
             }

@@ -6,6 +6,8 @@
 //! keylatch/1/<namespace>/q/<hash>/r<lease><number>  a shared entry
 //! keylatch/1/<namespace>/q/<hash>/w<lease><number>  an exclusive entry
 //! keylatch/1/<namespace>/q/<hash>/0r<lease><number> a shared entry that was exclusive; ahead of all that wait
+//! keylatch/1/<namespace>/q/<hash>/wp<lease><number> an upgrade that waits, beside the shared entry of the process
+//! keylatch/1/<namespace>/q/<hash>/wu<lease><number> an upgrade that is done, beside both
 //! keylatch/1/<namespace>/x/<lease>                  acquisitions of the lease up to this number create nothing any more
 //! ```
 
@@ -29,6 +31,19 @@ pub(crate) struct EntryName<'a> {
     pub(crate) lease: i64,
     /// Whether it is ahead of all that wait, whatever its revision is.
     pub(crate) is_ahead: bool,
+    /// Whether it is a mark of an upgrade.
+    ///
+    /// The shared entry of the same process is beside it.
+    pub(crate) mark: Option<Mark>,
+}
+
+/// The marks of an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It waits: readers that come later wait for it.
+    Pending,
+    /// It is done: all readers that wait wait for it.
+    Done,
 }
 
 impl Layout {
@@ -78,11 +93,30 @@ impl Layout {
         format!("{queue}{letter}").into_bytes()
     }
 
-    /// Where the downgraded entries stand.
+    /// Where entries stand that one of this mode waits for whatever their revision is.
     ///
-    /// Exclusive ones wait for these whatever their revision is.
-    pub(crate) fn ahead(queue: &str) -> Vec<u8> {
-        format!("{queue}0r").into_bytes()
+    /// For exclusive ones those are the downgraded entries, for shared ones the marks of upgrades that are done.
+    pub(crate) fn ahead(queue: &str, mode: Mode) -> Vec<u8> {
+        match mode {
+            Mode::Exclusive => format!("{queue}0r").into_bytes(),
+            _ => Self::marks(queue.as_bytes(), Mark::Done),
+        }
+    }
+
+    /// The key of a mark of an upgrade.
+    ///
+    /// It is among the exclusive entries, and apart from them.
+    pub(crate) fn mark(queue: &[u8], mark: Mark, lease: i64, number: u64) -> Vec<u8> {
+        [Self::marks(queue, mark).as_slice(), format!("{lease:016x}{number:016x}").as_bytes()].concat()
+    }
+
+    /// Where such marks of upgrades stand.
+    pub(crate) fn marks(queue: &[u8], mark: Mark) -> Vec<u8> {
+        let letters = match mark {
+            Mark::Pending => b"wp",
+            Mark::Done => b"wu",
+        };
+        [queue, letters].concat()
     }
 
     /// Bytes of the name of an entry in its queue: a letter, lease and number.
@@ -93,13 +127,20 @@ impl Layout {
         let rest = std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?.strip_prefix("q/")?;
         let (queue, name) = rest.split_once('/')?;
         let (is_ahead, name) = name.strip_prefix('0').map_or((false, name), |name| (true, name));
+        let marked = [("wp", Mark::Pending), ("wu", Mark::Done)].into_iter();
+        let mut marked = marked.filter_map(|(letters, mark)| Some((mark, name.strip_prefix(letters)?)));
+        let (mark, name) = marked.next().map_or((None, name), |(mark, rest)| (Some(mark), rest));
+        let letters = usize::from(mark.is_none());
         let mode = match name.as_bytes().first()? {
+            _ if mark.is_some() => Mode::Exclusive,
             b'w' => Mode::Exclusive,
             b'r' => Mode::Shared,
             _ => return None,
         };
-        let lease = i64::from_str_radix(name.get(1..17)?, 16).ok()?;
-        (name.len() == Self::ENTRY_NAME).then_some(EntryName { queue, mode, lease, is_ahead })
+        let numbers = name.get(letters..)?;
+        let lease = i64::from_str_radix(numbers.get(..16)?, 16).ok()?;
+        let is_whole = numbers.len() + 1 == Self::ENTRY_NAME;
+        is_whole.then_some(EntryName { queue, mode, lease, is_ahead, mark })
     }
 
     /// Ranges below the prefix in which keylatch writes nothing.
@@ -240,6 +281,15 @@ mod tests {
         let name = layout.parse(&key).expect("an entry");
         assert_eq!((name.mode, name.lease), (Mode::Shared, i64::MAX));
         assert!(queue.contains(name.queue));
+        for kind in [Mark::Pending, Mark::Done] {
+            let mark = Layout::mark(queue.as_bytes(), kind, i64::MAX, 7);
+            let name = layout.parse(&mark).expect("a mark");
+            assert_eq!((name.mode, name.lease, name.mark), (Mode::Exclusive, i64::MAX, Some(kind)));
+            assert!(
+                mark.starts_with(&Layout::conflicting(&queue, Mode::Shared)),
+                "readers that come later wait for it"
+            );
+        }
         assert!(layout.parse(b"keylatch/1/n/q/0/zz").is_none());
         assert!(layout.parse(&key[..key.len() - 1]).is_none());
     }

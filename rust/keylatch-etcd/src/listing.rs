@@ -1,7 +1,7 @@
 //! Who holds and who waits, over all processes; and taking locks away.
 
 use crate::error::EtcdError;
-use crate::layout::{Layout, read_entry_value, read_member_value};
+use crate::layout::{Layout, Mark, read_entry_value, read_member_value};
 use crate::space::Space;
 use crate::wire::{ASCENDING, BY_CREATION, Compare, KeyValue, RangeRequest, RequestOp, TxnRequest};
 use keylatch::{KeyRef, Mode, ObjectKey};
@@ -38,8 +38,17 @@ fn in_order<'k>(layout: &Layout, queue: Vec<&'k KeyValue>) -> Vec<(&'k KeyValue,
     let mut has_writer = false;
     let mut is_first = true;
     let mut list = Vec::with_capacity(queue.len());
+    // Then the mark that waited stays beside the one that says so.
+    let is_upgraded = queue.iter().any(|(_, name)| name.mark == Some(Mark::Done));
     for (kv, name) in queue {
         let mode = name.mode;
+        if let Some(mark) = name.mark {
+            if mark == Mark::Done || !is_upgraded {
+                list.push((kv, mode, mark == Mark::Pending));
+            }
+            has_writer = true;
+            continue;
+        }
         let waits = match mode {
             Mode::Exclusive => !is_first,
             _ => has_writer,
@@ -124,7 +133,10 @@ pub(crate) async fn revoke(space: &Space, key: KeyRef<'_>, whose: Whose) -> Resu
             success: vec![RequestOp::delete(kv.key.clone())],
             failure: Vec::new(),
         };
-        revoked += u32::from(space.client.txn(request).await?.body.succeeded);
+        let is_deleted = space.client.txn(request).await?.body.succeeded;
+        // A mark is part of the hold whose shared entry is beside it.
+        let is_mark = space.layout.parse(&kv.key).is_some_and(|name| name.mark.is_some());
+        revoked += u32::from(is_deleted && !is_mark);
     }
     Ok(revoked)
 }

@@ -21,10 +21,10 @@ pub(super) fn explained(error: &EtcdError) -> TierError {
     TierError::new(kind, problem, advice)
 }
 
-/// Why an upgrade fails that would have to wait.
-pub(super) fn no_waiting_upgrade() -> TierError {
-    let problem = "another process has the key or waits for it, and this tier has no upgrades that wait";
-    TierError::new(TierErrorKind::Unsupported, problem, "release the shared lock, and acquire it exclusively")
+/// Why an upgrade fails that was granted.
+pub(super) fn no_more_fences() -> TierError {
+    let problem = "the permit was upgraded so often before the same writer that no fence is left";
+    TierError::new(TierErrorKind::Other, problem, "release the shared lock, and acquire it exclusively")
 }
 
 /// Whether one who holds in a mode keeps from its wish one who wants another.

@@ -24,7 +24,6 @@ use std::sync::Arc;
 ///
 /// # Limits
 ///
-/// * [`Tier::upgrade`] does not wait: it fails while another process has the key or waits for it.
 /// * A call has one ask, so a try of several keys is not one step.
 /// * Whether a process died that had a key exclusively is not known: `previous_died` is always `false`.
 /// * [`Tier::is_current`] is a flag that a timer clears. A process that was stopped may report success late; what catches

@@ -1,10 +1,10 @@
 //! One ask and the permit that it becomes, from the first request to the last.
 
 use super::command::{Command, Fate, Lent};
-use super::explain::{conflict, explained, no_waiting_upgrade};
+use super::explain::{conflict, explained, no_more_fences};
 use super::shared::Shared;
 
-use crate::acquire::{Attempt, NotReplaced, Old};
+use crate::acquire::{Attempt, NotReplaced, NotUpgraded, Old, Upgraded};
 use crate::client::{CallError, Signal};
 use crate::entry::Wish;
 use crate::error::EtcdError;
@@ -31,9 +31,22 @@ pub(super) struct Permit {
     /// The permit that a try would replace.
     lent: Option<oneshot::Receiver<Lent>>,
     commands: mpsc::UnboundedReceiver<Command>,
+    /// The writer that upgrades of this permit passed last, and how often.
+    passed: Option<(i64, u32)>,
     before: Option<watch::Receiver<()>>,
     /// Dropped at the end of the task.
     _over: watch::Sender<()>,
+}
+
+/// What an upgrade makes of a shared permit.
+enum Rise {
+    /// An exclusive entry took the place of the shared one.
+    InPlace(Hold),
+    /// The marks beside the shared entry make it exclusive.
+    Marked([Hold; 2]),
+    Shared,
+    Lost,
+    GivenBack,
 }
 
 /// What the manager hears last of a number.
@@ -75,6 +88,7 @@ impl Permit {
             has_replaced: ask.replaces.is_some() && effort == Effort::Queue,
             lent,
             commands,
+            passed: None,
             before,
             _over: sender,
         })
@@ -170,6 +184,8 @@ impl Permit {
     async fn held(&mut self, mut hold: Hold) -> Option<Last> {
         let queue = self.shared.space.layout.queue(self.key.as_ref()).into_bytes();
         let mut seen = hold.revision();
+        // With the marks of an upgrade the shared entry is an exclusive hold.
+        let mut marks: Option<[Hold; 2]> = None;
         loop {
             let mut watch = self.shared.space.watches.range(queue.clone());
             let is_changed = loop {
@@ -177,21 +193,27 @@ impl Permit {
                     biased;
                     command = self.commands.recv() => match command {
                         Some(Command::GiveBack) | None => {
-                            if let Some(released) = hold.release() {
-                                let _ = released.await;
-                            }
+                            give_back(marks.into_iter().flatten().rev().chain([hold])).await;
                             return None;
                         }
                         Some(Command::Downgrade) => break true,
                         Some(Command::Upgrade(effort)) => {
                             match self.upgrade(&hold, effort).await {
-                                Ok(upgraded) => {
+                                Rise::InPlace(upgraded) => {
                                     hold = upgraded;
                                     self.mode = Mode::Exclusive;
                                 }
-                                Err(Old::Kept) => {}
+                                Rise::Marked(upgraded) => {
+                                    marks = Some(upgraded);
+                                    self.mode = Mode::Exclusive;
+                                }
+                                Rise::Shared => {}
                                 // Said before another answer, which would let local readers in.
-                                Err(Old::Lost) => return Some(Last::Lost),
+                                Rise::Lost => return Some(Last::Lost),
+                                Rise::GivenBack => {
+                                    give_back([hold]).await;
+                                    return None;
+                                }
                             }
                             // Those that came meanwhile may be in the way of another mode.
                             break false;
@@ -209,6 +231,7 @@ impl Permit {
                         Some(Command::Withdraw) => continue,
                     },
                     () = hold.lost() => return Some(Last::Lost),
+                    () = lost(marks.as_ref()) => return Some(Last::Lost),
                     signal = watch.next() => signal,
                 };
                 match signal {
@@ -224,7 +247,10 @@ impl Permit {
                     Signal::Broken => break false,
                 }
             };
-            if is_changed && self.mode == Mode::Exclusive {
+            if is_changed && self.mode == Mode::Exclusive && marks.is_some() {
+                give_back(marks.take().into_iter().flatten().rev()).await;
+                self.mode = Mode::Shared;
+            } else if is_changed && self.mode == Mode::Exclusive {
                 match self.downgrade(&mut hold).await {
                     Some(downgraded) => {
                         hold = downgraded;
@@ -237,10 +263,10 @@ impl Permit {
         }
     }
 
-    /// The exclusive hold that takes the place of a shared one, in one step.
+    /// Makes the permit exclusive, ahead of those that wait.
     ///
-    /// Not if another process has the key or waits for it: an entry behind those that wait could not go ahead of them.
-    async fn upgrade(&self, hold: &Hold, effort: Effort) -> Result<Hold, Old> {
+    /// Alone in the queue, an exclusive entry takes the shared one's place in one step.
+    async fn upgrade(&mut self, hold: &Hold, effort: Effort) -> Rise {
         let wish = Wish { keys: vec![(self.key.clone(), Mode::Exclusive)], owner: self.wish.owner.clone() };
         let outcome = loop {
             let attempt = Attempt::new(&self.shared.space, Arc::clone(&self.session), &wish);
@@ -250,21 +276,72 @@ impl Permit {
                 None => tokio::task::yield_now().await,
             }
         };
-        let (upgraded, answer) = match outcome {
+        let (rise, answer) = match outcome {
             Ok(upgraded) => {
                 let fences = Fences { first: upgraded.fence(), count: crate::fence::COUNT };
-                (Ok(upgraded), Answer::Granted { fences, previous_died: false })
+                (Rise::InPlace(upgraded), Answer::Granted { fences, previous_died: false })
             }
-            Err(NotReplaced { old: Old::Lost, .. }) => return Err(Old::Lost),
-            Err(NotReplaced { error: EtcdError::WouldBlock { .. }, old }) => match effort {
-                Effort::AllOrNone => (Err(old), Answer::Busy),
-                Effort::Queue => (Err(old), Answer::Failed(no_waiting_upgrade())),
+            Err(NotReplaced { old: Old::Lost, .. }) => return Rise::Lost,
+            Err(NotReplaced { error: EtcdError::WouldBlock { .. }, .. }) => match effort {
+                Effort::AllOrNone => (Rise::Shared, Answer::Busy),
+                Effort::Queue => return self.upgrade_by_mark(hold, &wish).await,
             },
-            Err(NotReplaced { error, old }) => (Err(old), Answer::Failed(explained(&error))),
+            Err(NotReplaced { error, .. }) => (Rise::Shared, Answer::Failed(explained(&error))),
         };
         let id = self.id;
         self.shared.event(|events| events.answered(id, answer));
-        upgraded
+        rise
+    }
+
+    /// Waits until no other process shares the key.
+    async fn upgrade_by_mark(&mut self, hold: &Hold, wish: &Wish) -> Rise {
+        let id = self.id;
+        let outcome = loop {
+            let attempt = Attempt::to_upgrade(&self.shared.space, Arc::clone(&self.session), wish);
+            let shared = hold.entry();
+            let outcome = tokio::select! {
+                biased;
+                () = hold.lost() => return Rise::Lost,
+                outcome = attempt.upgrade(&shared) => outcome,
+                command = given_up(&mut self.commands) => match command {
+                    GivenUp::Withdrawn => {
+                        self.shared.event(|events| events.withdrawn(id));
+                        return Rise::Shared;
+                    }
+                    GivenUp::GivenBack => return Rise::GivenBack,
+                },
+            };
+            match outcome {
+                Some(outcome) => break outcome,
+                // The mark was deleted by hand, or the lease is over: then `run` ends this.
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let (rise, answer) = match outcome {
+            Ok(upgraded) => match self.fences_of(&upgraded) {
+                Some(fences) => (Rise::Marked(upgraded.marks), Answer::Granted { fences, previous_died: false }),
+                None => (Rise::Shared, Answer::Failed(no_more_fences())),
+            },
+            Err(NotUpgraded::NotShared) => return Rise::Lost,
+            Err(NotUpgraded::Conflict) => (Rise::Shared, Answer::UpgradeConflict),
+            Err(NotUpgraded::Error(error)) => (Rise::Shared, Answer::Failed(explained(&error))),
+        };
+        self.shared.event(|events| events.answered(id, answer));
+        rise
+    }
+
+    /// The fences of an upgrade: below those of a writer that it passed.
+    fn fences_of(&mut self, upgraded: &Upgraded) -> Option<Fences> {
+        let Some(writer) = upgraded.writer else {
+            return Some(Fences { first: upgraded.marks[0].fence(), count: crate::fence::COUNT });
+        };
+        let nth = match self.passed {
+            Some((passed, count)) if passed == writer => count,
+            _ => 0,
+        };
+        self.passed = Some((writer, nth + 1));
+        let first = crate::fence::first_before(upgraded.epoch, writer, nth)?;
+        Some(Fences { first, count: crate::fence::UPGRADE_COUNT })
     }
 
     /// The hold after a downgrade; nothing if its entry was gone.
@@ -297,6 +374,44 @@ impl Permit {
             self.recall(if is_exclusive { Mode::Exclusive } else { Mode::Shared });
         }
         found.header.map(|header| header.revision)
+    }
+}
+
+/// Gives holds back, one after the other, and waits for the server's answers.
+async fn give_back(holds: impl IntoIterator<Item = Hold>) {
+    for hold in holds {
+        if let Some(released) = hold.release() {
+            let _ = released.await;
+        }
+    }
+}
+
+/// Returns when one of two holds is lost; never without them.
+async fn lost(holds: Option<&[Hold; 2]>) {
+    match holds {
+        Some([first, second]) => tokio::select! {
+            () = first.lost() => {}
+            () = second.lost() => {}
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// How a manager gives an upgrade up.
+enum GivenUp {
+    Withdrawn,
+    /// With the permit.
+    GivenBack,
+}
+
+/// Returns when an upgrade is not wanted any more.
+async fn given_up(commands: &mut mpsc::UnboundedReceiver<Command>) -> GivenUp {
+    loop {
+        match commands.recv().await {
+            Some(Command::Downgrade | Command::Upgrade(_) | Command::Lend(_)) => {}
+            Some(Command::Withdraw) => return GivenUp::Withdrawn,
+            Some(Command::GiveBack) | None => return GivenUp::GivenBack,
+        }
     }
 }
 

@@ -56,13 +56,41 @@ fn lost_permit_reaches_holder() {
     assert!(next.fence() > guard.fence() && next.is_valid());
 }
 
-/// Readers share and writers are alone, with tries and batches.
+#[test]
+fn upgrade_waits_for_reader_of_other_manager() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (manager(cluster, "upgrade-managers", 60), manager(cluster, "upgrade-managers", 60));
+    let read = || LockRequest::read(("b", "x")).timeout(LONG);
+    let mut first = one.lock(read()).blocking().expect("the lock");
+    let mut second = two.lock(read()).blocking().expect("the lock");
+    let short = Some(Duration::from_millis(100));
+    let late = first.upgrade_blocking(short);
+    assert!(matches!(late, Err(LockError::Timeout { .. })), "{late:?}");
+    let fence = second.fence();
+    std::thread::scope(|scope| {
+        let upgrading = scope.spawn(|| first.upgrade_blocking(Some(LONG)));
+        let entries = || etcdctl(cluster, &["get", "--prefix", "--keys-only", "keylatch/1/upgrade-managers/q/"]);
+        until("it waits", || entries().contains("/wp"));
+        let refused = second.upgrade_blocking(Some(LONG));
+        assert!(matches!(refused, Err(LockError::UpgradeConflict { .. })), "{refused:?}");
+        assert!(!upgrading.is_finished());
+        drop(second);
+        upgrading.join().expect("no panic").expect("it is alone");
+    });
+    assert!(first.fence() > fence && first.is_valid());
+    let busy = two.lock(read()).try_now();
+    assert!(matches!(busy, Err(LockError::WouldBlock { .. })), "{busy:?}");
+    drop(first);
+    assert!(two.lock(write("x")).blocking().expect("the lock").fence() > fence);
+}
+
+/// Readers share and writers are alone, with tries, batches and upgrades.
 #[test]
 fn managers_exclude_under_random_load() {
     let Some(cluster) = Cluster::shared() else { return };
     let managers = [0, 1, 2].map(|_| manager(cluster, "random-managers", 30));
     let inside = [const { AtomicI32::new(0) }; 2];
-    let (fences, holds) = ([const { AtomicU64::new(0) }; 2], AtomicU64::new(0));
+    let (fences, holds, upgrades) = ([const { AtomicU64::new(0) }; 2], AtomicU64::new(0), AtomicU64::new(0));
     let enter = |key: usize, mode: Mode, fence: u64| {
         let before = inside[key].fetch_add(if mode == Mode::Exclusive { 1_000 } else { 1 }, Ordering::SeqCst);
         assert!(before < 1_000 && (mode == Mode::Shared || before == 0), "{before} are inside");
@@ -77,7 +105,7 @@ fn managers_exclude_under_random_load() {
     let names = ["x", "y"];
     std::thread::scope(|scope| {
         for seed in 0..9_u64 {
-            let (manager, enter, leave) = (&managers[seed as usize % 3], &enter, &leave);
+            let (manager, enter, leave, upgrades) = (&managers[seed as usize % 3], &enter, &leave, &upgrades);
             scope.spawn(move || {
                 let mut random = seed * 7 + 1;
                 let mut below = |limit: u64| {
@@ -108,10 +136,22 @@ fn managers_exclude_under_random_load() {
                         }
                         _ => {
                             let request = LockRequest::read(("b", names[key])).timeout(LONG);
-                            let guard = manager.lock(request).blocking().expect("the lock");
+                            let mut guard = manager.lock(request).blocking().expect("the lock");
                             enter(key, Mode::Shared, 0);
                             std::thread::sleep(Duration::from_micros(below(500)));
+                            let upgraded = (below(2) == 0).then(|| guard.upgrade_blocking(Some(LONG)));
                             leave(key, Mode::Shared);
+                            match upgraded {
+                                Some(Ok(())) => {
+                                    enter(key, Mode::Exclusive, guard.fence());
+                                    upgrades.fetch_add(1, Ordering::Relaxed);
+                                    leave(key, Mode::Exclusive);
+                                }
+                                Some(Err(error)) => {
+                                    assert!(matches!(error, LockError::UpgradeConflict { .. }), "{error}")
+                                }
+                                None => {}
+                            }
                             drop(guard);
                         }
                     }
@@ -119,7 +159,7 @@ fn managers_exclude_under_random_load() {
             });
         }
     });
-    assert!(holds.load(Ordering::Relaxed) > 300);
+    assert!(holds.load(Ordering::Relaxed) > 300 && upgrades.load(Ordering::Relaxed) > 10);
 }
 
 /// Those of one process are one entry in etcd, however many they are.

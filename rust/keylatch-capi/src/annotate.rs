@@ -13,7 +13,7 @@
 //! then a race between holders of the two can be missed.
 
 use crate::manager::keylatch_manager;
-use keylatch::{Grant, KeyRef, Mode, OwnedLockGuard};
+use keylatch::{Grant, KeyRef, Mode, OwnedLockGuard, PinnedKey};
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -199,12 +199,18 @@ pub(crate) fn granted(manager: &keylatch_manager, grant: Grant) {
     }
 }
 
-/// A lock of the manager of this number was granted to the caller.
+/// The lock of a pin of the manager of this number was granted to the caller.
 #[inline(always)]
-pub(crate) fn granted_key(manager: u64, key: &KeyRef<'_>, mode: Mode) {
+pub(crate) fn granted_pin(manager: u64, pin: &PinnedKey, mode: Mode) {
     if is_watched() {
-        take_over(manager, key, mode);
+        granted_pin_slow(manager, pin, mode);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn granted_pin_slow(manager: u64, pin: &PinnedKey, mode: Mode) {
+    take_over(manager, &pin.key().as_ref(), mode);
 }
 
 #[cold]

@@ -115,6 +115,29 @@ unsafe fn take_plainly(
     queue: Option<*mut keylatch_queue>,
     grant: *mut u64,
 ) -> bool {
+    // SAFETY: promised.
+    unsafe {
+        match (mode, options.is_null()) {
+            (KEYLATCH_EXCLUSIVE, true) => take::<true, false>(pin, options, queue, grant),
+            (KEYLATCH_EXCLUSIVE, false) => take::<true, true>(pin, options, queue, grant),
+            (KEYLATCH_SHARED, true) => take::<false, false>(pin, options, queue, grant),
+            (KEYLATCH_SHARED, false) => take::<false, true>(pin, options, queue, grant),
+            _ => false,
+        }
+    }
+}
+
+/// As `take_plainly`, for one mode, with options or without.
+///
+/// # Safety
+/// As there.
+#[inline(never)]
+unsafe fn take<const EXCLUSIVE: bool, const OWNED: bool>(
+    pin: *mut keylatch_pinned_key,
+    options: *const keylatch_request_options,
+    queue: Option<*mut keylatch_queue>,
+    grant: *mut u64,
+) -> bool {
     if grant.is_null() {
         return false;
     }
@@ -126,19 +149,9 @@ unsafe fn take_plainly(
             return None;
         }
         // SAFETY: promised.
-        let given = unsafe {
-            if options.is_null() {
-                options::plain::<false, _>(options, &pinned, pinned.number)
-            } else {
-                options::plain::<true, _>(options, &pinned, pinned.number)
-            }
-        }?;
-        let (taken, mode) = match mode {
-            KEYLATCH_EXCLUSIVE => (pinned.pin.grant_if_free::<true>(given.owner(), given.priority)?, Mode::Exclusive),
-            KEYLATCH_SHARED => (pinned.pin.grant_if_free::<false>(given.owner(), given.priority)?, Mode::Shared),
-            _ => return None,
-        };
-        annotate::granted_key(pinned.number, &pinned.pin.key().as_ref(), mode);
+        let given = unsafe { options::plain::<OWNED, _>(options, &pinned, pinned.number) }?;
+        let taken = pinned.pin.grant_if_free::<EXCLUSIVE>(given.owner(), given.priority)?;
+        annotate::granted_pin(pinned.number, &pinned.pin, if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared });
         Some(taken)
     };
     // It does not panic; if it does all the same, the way around it finds out about that too.

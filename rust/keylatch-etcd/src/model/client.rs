@@ -1,7 +1,15 @@
 //! What a process decides, one step each.
 
 use super::fault::Fault;
-use super::state::{Client, Id, Message, Op, Phase, Session, Setup, State, TTL};
+use super::state::{Client, Id, Mark, Message, Op, Phase, Session, Setup, State, TTL};
+
+impl Phase {
+    /// Whether a client of this phase counts on a hold.
+    pub(super) fn holds(&self) -> bool {
+        let is_upgrading = matches!(self, Self::Upgrading | Self::Settling | Self::Marking(_) | Self::Marked(_));
+        is_upgrading || matches!(self, Self::Held | Self::Downgrading | Self::Unmarking(_))
+    }
+}
 
 impl Client {
     pub(super) fn new(lease: u8) -> Self {
@@ -99,6 +107,13 @@ impl Setup {
             return;
         }
         let raise = (c.tainted || unanswered) && !self.has(Fault::NoFloor);
+        // Of an upgrade that waited, the shared entry is there still.
+        if let Some((old, tainted)) = c.old.take() {
+            let lease = c.lease;
+            c.pending.push((old, tainted));
+            s.send(Message::Remove { id: (client, old), lease, raise: tainted });
+        }
+        let c = &mut s.clients[client];
         let (seq, lease) = (c.seq, c.lease);
         c.pending.push((seq, raise));
         c.end_op();
@@ -110,7 +125,7 @@ impl Setup {
         let lease = c.lease;
         c.pending.clear();
         match c.phase {
-            Phase::Held | Phase::Downgrading | Phase::Upgrading | Phase::Settling => c.end_op(),
+            _ if c.phase.holds() => c.end_op(),
             // A waiter begins again under the new lease.
             _ => c.rest(),
         }
@@ -125,12 +140,13 @@ impl Setup {
 
     /// Tries to turn a shared hold into an exclusive one.
     pub(super) fn upgrade(&self, s: &mut State, client: usize) {
+        let waits = self.op(s, client).is_some_and(|op| op.waits);
         let c = &mut s.clients[client];
         c.old = Some((c.seq, c.tainted));
         c.numbers += 1;
         c.seq = c.numbers;
         c.tainted = false;
-        c.phase = Phase::Upgrading;
+        c.phase = if waits { Phase::Marking(Mark::Pending) } else { Phase::Upgrading };
         self.send_exchange(s, client);
     }
 
@@ -140,8 +156,12 @@ impl Setup {
         let c = &s.clients[client];
         let Some((old, _)) = c.old else { return };
         let (id, old, lease) = ((client, c.seq), (client, old), c.lease);
-        let is_asked = c.phase == Phase::Settling;
-        s.send(if is_asked { Message::Settle { id, old, lease } } else { Message::Replace { id, old, lease, key } });
+        s.send(match c.phase {
+            Phase::Settling => Message::Settle { id, old, lease },
+            Phase::Marking(mark) => Message::PutMark { id, old, lease, key, mark },
+            Phase::Unmarking(_) => Message::TakeMark { id },
+            _ => Message::Replace { id, old, lease, key },
+        });
     }
 
     /// An exchange ended without an answer about all of its copies.
@@ -154,6 +174,33 @@ impl Setup {
             return s.send(Message::Remove { id: (client, seq), lease, raise: true });
         }
         c.phase = Phase::Settling;
+        self.send_exchange(s, client);
+    }
+
+    /// The mark was put: holds alone, or waits for another.
+    fn marked(&self, s: &mut State, client: usize, (mark, rev): (Mark, u8), reader: Option<u8>) {
+        let is_last = mark == Mark::Done || self.has(Fault::NoSecondMark);
+        let c = &mut s.clients[client];
+        match (reader, mark) {
+            (None, _) if is_last => {
+                // The shared entry stays until the release.
+                (c.phase, c.upgraded, c.fence) = (Phase::Held, true, rev);
+                return;
+            }
+            (None, _) => c.phase = Phase::Marking(Mark::Done),
+            (Some(reader), Mark::Pending) => {
+                c.phase = Phase::Marked(reader);
+                return;
+            }
+            // A late copy would put it again.
+            (Some(_), Mark::Done) if c.tainted => {
+                let (seq, lease) = (c.seq, c.lease);
+                c.pending.push((seq, true));
+                self.keeps(s, client);
+                return s.send(Message::Remove { id: (client, seq), lease, raise: true });
+            }
+            (Some(reader), Mark::Done) => c.phase = Phase::Unmarking(reader),
+        }
         self.send_exchange(s, client);
     }
 
@@ -204,7 +251,7 @@ impl Setup {
                 return self.settle(s, client);
             }
             if self.has(Fault::NoConfirm) {
-                let mut fresh = s.server.predecessors(id, &op.keys);
+                let mut fresh = s.server.predecessors(self, id, &op.keys);
                 let mine = s.clients[client].fence;
                 fresh.iter_mut().for_each(|p| p.1 = p.1.filter(|&rev| rev < mine));
                 s.clients[client].predecessors = fresh;
@@ -281,10 +328,27 @@ impl Setup {
                     self.replaced(s, id.0, *rev);
                 }
             }
+            Message::MarkPut { id, rev, mark, reader } => {
+                let c = &s.clients[id.0];
+                if c.seq == id.1 && c.phase == Phase::Marking(*mark) {
+                    self.marked(s, id.0, (*mark, *rev), *reader);
+                }
+            }
+            Message::MarkTaken { id } => {
+                let c = &mut s.clients[id.0];
+                if let (true, Phase::Unmarking(reader)) = (c.seq == id.1, c.phase.clone()) {
+                    c.phase = Phase::Marked(reader);
+                }
+            }
             Message::NotReplaced { id } => {
                 let c = &s.clients[id.0];
-                if c.seq == id.1 && c.phase == Phase::Upgrading {
-                    if c.tainted {
+                if c.seq == id.1 && matches!(c.phase, Phase::Upgrading | Phase::Marking(_)) {
+                    if matches!(c.phase, Phase::Marking(_)) {
+                        let (seq, lease) = (s.clients[id.0].seq, s.clients[id.0].lease);
+                        s.clients[id.0].pending.push((seq, true));
+                        self.keeps(s, id.0);
+                        s.send(Message::Remove { id: *id, lease, raise: true });
+                    } else if c.tainted {
                         self.exchange_unknown(s, id.0, Fault::BusyIsFinal);
                     } else {
                         self.keeps(s, id.0);

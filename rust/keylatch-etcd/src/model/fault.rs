@@ -35,6 +35,12 @@ pub(super) enum Fault {
     ///
     /// Copies of it may be under way.
     BusyIsFinal,
+    /// A reader does not look for upgrades that are done.
+    MarkUnseen,
+    /// An upgrade is done when it has seen no reader, without a second mark.
+    NoSecondMark,
+    /// A reader waits for an upgrade that waits, though it is older.
+    PendingSeen,
     /// A creation without an answer counts as failed, and nothing is removed.
     UnknownIsFailure,
 }

@@ -5,7 +5,7 @@ use super::search::{ALONE, ENDS, FENCED, KNOWN, RENEWED, search, search_for, wit
 use super::state::{Budget, Op, Setup};
 
 fn op(keys: &[(usize, bool)]) -> Op {
-    Op { keys: keys.to_vec(), may_cancel: false, writes: false, downgrades: false, upgrades: false }
+    Op { keys: keys.to_vec(), may_cancel: false, writes: false, downgrades: false, upgrades: false, waits: false }
 }
 
 fn cancelled(op: Op) -> Op {
@@ -55,12 +55,21 @@ fn setup(name: &str) -> Setup {
             let budget = Budget { retries: 1, losses: 1, refusals: 1, ..none };
             of(vec![vec![upgrading], vec![cancelled(op(&[X])), op(&[X])]], 0, budget)
         }
+        "waiting upgrade" => {
+            let upgrading = Op { upgrades: true, waits: true, ..op(&[S]) };
+            of(vec![vec![upgrading], vec![cancelled(op(&[X]))], vec![op(&[S])]], 0, none)
+        }
+        "waiting upgrade and downgrade" => {
+            let upgrading = Op { upgrades: true, waits: true, ..op(&[S]) };
+            let sharing = Op { downgrades: true, ..op(&[X]) };
+            of(vec![vec![upgrading.clone()], vec![sharing], vec![upgrading]], 0, Budget { losses: 1, ..none })
+        }
         "batches" => of(vec![vec![op(&[X, Y])], vec![op(&[Y, X])]], 0, Budget { retries: 1, losses: 1, ..none }),
         other => panic!("no search is called {other}"),
     }
 }
 
-const QUICK: [&str; 11] = [
+const QUICK: [&str; 13] = [
     "leases",
     "lost messages",
     "retries",
@@ -71,11 +80,13 @@ const QUICK: [&str; 11] = [
     "store",
     "downgrade",
     "upgrade",
+    "waiting upgrade",
+    "waiting upgrade and downgrade",
     "batches",
 ];
 
 /// Each fault, the search that notices it, and the promise that it breaks there.
-const NOTICED: [(Fault, &str, &str); 16] = [
+const NOTICED: [(Fault, &str, &str); 19] = [
     (Fault::NoConfirm, "deleted by hand", ALONE),
     (Fault::OlderIgnored, "readers", ALONE),
     (Fault::StoreUnchecked, "store", FENCED),
@@ -89,6 +100,9 @@ const NOTICED: [(Fault, &str, &str); 16] = [
     (Fault::NotAhead, "downgrade", ALONE),
     (Fault::UnknownIsKept, "upgrade", ALONE),
     (Fault::BusyIsFinal, "upgrade", ALONE),
+    (Fault::MarkUnseen, "waiting upgrade", ALONE),
+    (Fault::NoSecondMark, "waiting upgrade", ALONE),
+    (Fault::PendingSeen, "waiting upgrade and downgrade", ENDS),
     (Fault::NoFloor, "cancellation", KNOWN),
     (Fault::FloorLowered, "cancellations", KNOWN),
     (Fault::UnknownIsFailure, "cancellation", KNOWN),

@@ -1,7 +1,7 @@
 //! Network, clock and promises around clients and server.
 
 use super::fault::Fault;
-use super::state::{Client, Message, Phase, Server, Session, Setup, State};
+use super::state::{Client, Mark, Message, Phase, Server, Session, Setup, State};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 pub(super) const ALONE: &str = "an exclusive holder is alone by the clocks";
@@ -89,10 +89,15 @@ impl Setup {
                     }
                 }
             }
-            Phase::Upgrading | Phase::Settling => {
+            Phase::Marked(reader) => {
+                if valid && !s.server.entries.iter().any(|e| e.rev == reader) {
+                    actions.push(Action::Retry(client));
+                }
+            }
+            Phase::Upgrading | Phase::Settling | Phase::Marking(_) | Phase::Unmarking(_) => {
                 let under_way = Self::in_flight(
                     s,
-                    |m| matches!(m, Message::Replace { id: of, .. } | Message::Replaced { id: of, .. } | Message::NotReplaced { id: of } | Message::Settle { id: of, .. } | Message::Settled { id: of, .. } if *of == id),
+                    |m| matches!(m, Message::Replace { id: of, .. } | Message::Replaced { id: of, .. } | Message::NotReplaced { id: of } | Message::PutMark { id: of, .. } | Message::MarkPut { id: of, .. } | Message::TakeMark { id: of } | Message::MarkTaken { id: of } | Message::Settle { id: of, .. } | Message::Settled { id: of, .. } if *of == id),
                 );
                 if valid && (!under_way || s.budget.retries > 0) {
                     actions.push(Action::Retry(client));
@@ -149,8 +154,7 @@ impl Setup {
     fn holds(&self, s: &State, client: usize, key: usize) -> Option<bool> {
         let c = &s.clients[client];
         let op = self.op(s, client)?;
-        let is_phase = matches!(c.phase, Phase::Held | Phase::Downgrading | Phase::Upgrading | Phase::Settling);
-        let held = is_phase && c.is_valid(s.now) && !c.deleted;
+        let held = c.phase.holds() && c.is_valid(s.now) && !c.deleted;
         held.then(|| op.keys.iter().find(|k| k.0 == key).map(|k| k.1 && !c.downgraded || c.upgraded)).flatten()
     }
 
@@ -172,7 +176,11 @@ impl Setup {
                 s.budget.retries = s.budget.retries.saturating_sub(1);
                 self.send_creation(s, client, part);
             }
-            (Session::Live, Phase::Upgrading | Phase::Settling) => {
+            (Session::Live, Phase::Marked(_)) => {
+                s.clients[client].phase = Phase::Marking(Mark::Pending);
+                self.send_exchange(s, client);
+            }
+            (Session::Live, Phase::Upgrading | Phase::Settling | Phase::Marking(_) | Phase::Unmarking(_)) => {
                 s.clients[client].tainted = true;
                 s.budget.retries = s.budget.retries.saturating_sub(1);
                 self.send_exchange(s, client);

@@ -1,7 +1,7 @@
 //! What etcd does with a request: one step each, as the log orders them.
 
 use super::fault::Fault;
-use super::state::{Entry, Id, KEYS, Lease, Message, Predecessor, Server, Setup, TTL};
+use super::state::{Entry, Id, KEYS, Lease, Mark, Message, Predecessor, Server, Setup, TTL};
 
 impl Server {
     pub(super) fn has_lease(&self, lease: u8) -> bool {
@@ -22,10 +22,17 @@ impl Server {
     }
 
     /// The youngest older entry that conflicts, a key each.
-    pub(super) fn predecessors(&self, id: Id, keys: &[(usize, bool)]) -> Vec<Predecessor> {
+    pub(super) fn predecessors(&self, setup: &Setup, id: Id, keys: &[(usize, bool)]) -> Vec<Predecessor> {
         let of = |&(key, exclusive): &(usize, bool)| {
             let own = self.entries.iter().find(|e| e.id == id && e.key == key).map_or(u8::MAX, |e| e.rev);
-            let ahead = |e: &&Entry| e.ahead && e.id != id && exclusive;
+            let ahead = |e: &&Entry| {
+                let seen = match e.mark {
+                    Some(Mark::Done) => !setup.has(Fault::MarkUnseen),
+                    Some(Mark::Pending) => setup.has(Fault::PendingSeen),
+                    None => false,
+                };
+                e.id != id && if exclusive { e.ahead } else { seen }
+            };
             let older = |e: &&Entry| e.key == key && (e.rev < own && (exclusive || e.exclusive) || ahead(e));
             (key, self.entries.iter().filter(older).map(|e| e.rev).max())
         };
@@ -35,14 +42,14 @@ impl Server {
     /// The answer to a request.
     pub(super) fn handle(&mut self, setup: &Setup, now: u8, message: &Message) -> Option<Message> {
         match message {
-            Message::Create { id, lease, keys } => Some(self.create(*id, *lease, keys)),
+            Message::Create { id, lease, keys } => Some(self.create(setup, *id, *lease, keys)),
             Message::Confirm { id, keys } => {
                 let own = |&(key, _): &(usize, bool)| self.entries.iter().find(|e| e.id == *id && e.key == key);
                 let Some(entries) = keys.iter().map(own).collect::<Option<Vec<_>>>() else {
                     return Some(Message::Gone { id: *id });
                 };
                 let rev = entries.iter().map(|e| e.rev).max().unwrap_or(0);
-                Some(Message::Created { id: *id, rev, predecessors: self.predecessors(*id, keys) })
+                Some(Message::Created { id: *id, rev, predecessors: self.predecessors(setup, *id, keys) })
             }
             Message::Remove { id, lease, raise } => {
                 let by_client = setup.has(Fault::ReleaseByClient);
@@ -86,8 +93,40 @@ impl Server {
                 self.entries.retain(|e| e.id != *old);
                 self.rev += 1;
                 let rev = self.rev;
-                self.entries.push(Entry { rev, key: *key, id: *id, lease: *lease, exclusive: true, ahead: false });
+                self.entries.push(Entry {
+                    rev,
+                    key: *key,
+                    id: *id,
+                    lease: *lease,
+                    exclusive: true,
+                    ahead: false,
+                    mark: None,
+                });
                 Some(Message::Replaced { id: *id, rev })
+            }
+            Message::PutMark { id, old, lease, key, mark } => {
+                let is_there = |is: &dyn Fn(&Entry) -> bool| self.entries.iter().any(is);
+                let other = is_there(&|e| e.key == *key && e.mark == Some(Mark::Pending) && e.id != *id);
+                let shared = is_there(&|e| e.id == *old);
+                if other || !shared || !self.has_lease(*lease) || self.is_below_floor(*lease, id.1) {
+                    return Some(Message::NotReplaced { id: *id });
+                }
+                let own = self.entries.iter().find(|e| e.id == *id && e.mark == Some(Mark::Pending)).map(|e| e.rev);
+                let queue = self.entries.iter().filter(|e| e.key == *key && e.id != *old && e.id != *id);
+                let writers = queue.clone().filter(|e| e.exclusive).map(|e| e.rev);
+                let before = writers.chain(own).min().unwrap_or(u8::MAX);
+                let reader = queue.filter(|e| !e.exclusive && (e.rev < before || e.ahead)).map(|e| e.rev).min();
+                if !self.entries.iter().any(|e| e.id == *id && e.mark == Some(*mark)) {
+                    self.rev += 1;
+                    let (rev, mark) = (self.rev, Some(*mark));
+                    let entry = Entry { rev, key: *key, id: *id, lease: *lease, exclusive: true, ahead: false, mark };
+                    self.entries.push(entry);
+                }
+                Some(Message::MarkPut { id: *id, rev: own.unwrap_or(self.rev), mark: *mark, reader })
+            }
+            Message::TakeMark { id } => {
+                self.entries.retain(|e| e.id != *id || e.mark != Some(Mark::Done));
+                Some(Message::MarkTaken { id: *id })
             }
             Message::Settle { id, old, lease } => {
                 if self.has_lease(*lease) {
@@ -123,19 +162,19 @@ impl Server {
         }
     }
 
-    fn create(&mut self, id: Id, lease: u8, keys: &[(usize, bool)]) -> Message {
+    fn create(&mut self, setup: &Setup, id: Id, lease: u8, keys: &[(usize, bool)]) -> Message {
         if !self.has_lease(lease) || self.is_below_floor(lease, id.1) {
             return Message::Refused { id };
         }
         let exists = |key: usize| self.entries.iter().find(|e| e.id == id && e.key == key);
         if let Some(entry) = exists(keys[0].0) {
-            return Message::Created { id, rev: entry.rev, predecessors: self.predecessors(id, keys) };
+            return Message::Created { id, rev: entry.rev, predecessors: self.predecessors(setup, id, keys) };
         }
-        let predecessors = self.predecessors(id, keys);
+        let predecessors = self.predecessors(setup, id, keys);
         self.rev += 1;
         for &(key, exclusive) in keys {
             debug_assert!(key < KEYS);
-            self.entries.push(Entry { rev: self.rev, key, id, lease, exclusive, ahead: false });
+            self.entries.push(Entry { rev: self.rev, key, id, lease, exclusive, ahead: false, mark: None });
         }
         Message::Created { id, rev: self.rev, predecessors }
     }

@@ -14,6 +14,8 @@ pub(super) struct Op {
     pub(super) writes: bool,
     pub(super) downgrades: bool,
     pub(super) upgrades: bool,
+    /// The upgrade waits for other readers.
+    pub(super) waits: bool,
 }
 
 /// An acquisition: client and number.
@@ -29,6 +31,14 @@ pub(super) struct Entry {
     pub(super) exclusive: bool,
     /// Exclusive ones wait for it whatever its revision is.
     pub(super) ahead: bool,
+    /// Of an upgrade that waits, or of one that is done.
+    pub(super) mark: Option<Mark>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub(super) enum Mark {
+    Pending,
+    Done,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -93,6 +103,18 @@ pub(super) enum Message {
         lease: u8,
         key: usize,
     },
+    /// Puts a mark beside a shared entry, and reads who shares the key.
+    PutMark {
+        id: Id,
+        old: Id,
+        lease: u8,
+        key: usize,
+        mark: Mark,
+    },
+    /// Removes the mark of an upgrade that is not done after all.
+    TakeMark {
+        id: Id,
+    },
     /// Raises the floor, and asks which of both entries there is.
     Settle {
         id: Id,
@@ -117,6 +139,16 @@ pub(super) enum Message {
         id: Id,
     },
     Downgraded {
+        id: Id,
+    },
+    /// With the revision of another that shares the key.
+    MarkPut {
+        id: Id,
+        rev: u8,
+        mark: Mark,
+        reader: Option<u8>,
+    },
+    MarkTaken {
         id: Id,
     },
     NotReplaced {
@@ -163,6 +195,12 @@ pub(super) enum Phase {
     Downgrading,
     /// Shares; the exchange of the entry is unanswered.
     Upgrading,
+    /// Shares; the mark is unanswered.
+    Marking(Mark),
+    /// Shares, and waits for this reader.
+    Marked(u8),
+    /// Shares; the mark that was too early is being removed.
+    Unmarking(u8),
     /// Shares; it is asked what the exchange has done.
     Settling,
 }

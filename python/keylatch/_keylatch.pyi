@@ -51,6 +51,7 @@ class LockManager:
         adaptive: AdaptiveTimeout | None = None,
         lock_order_lint: bool = False,
         health_window: float = 60.0,
+        shared_memory: str | os.PathLike[str] | None = None,
     ) -> Self: ...
     def lock(
         self,

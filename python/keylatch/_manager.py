@@ -71,6 +71,10 @@ class LockManager(_keylatch.LockManager):
     is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out. health() judges the last
     health_window seconds.
 
+    With shared_memory, the path of a file such as "/dev/shm/my-engine", the keys are shared with the managers of all
+    processes that name the same file, which is made if it is missing (Linux). A process keeps a key that it has used until
+    another wants it, and what a killed process had is free. The guide's page on shared memory says what differs.
+
     max_locks=None is room for 8,388,608 locks, or for as many as there is address space for.
 
     The others are limits: see the guide. A value that a setting cannot have is InvalidConfig, a ValueError.

@@ -4,16 +4,21 @@
 use crate::classes::class;
 use crate::errors::to_exception;
 use crate::numbers::{Seconds, Whole, shown};
+use crate::shared::failure::OrRaise;
 use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, LockError, Reentrancy, Victim};
+use keylatch_shm::TableConfig;
+use keylatch_shm::tier::SharedMemoryTier;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A manager with the settings that were given by name.
 pub(crate) fn manager(given: Option<&Bound<'_, PyDict>>) -> PyResult<Result<FastObjectLockManager, LockError>> {
     let mut config = LockConfig::default();
-    let (mut eventual_after, mut max_locks) = (None, None);
+    let (mut eventual_after, mut max_locks, mut shared_memory) = (None, None, None);
     for (name, value) in given.into_iter().flatten() {
         match name.cast::<PyString>()?.to_str()? {
             "fairness" => {
@@ -58,6 +63,7 @@ pub(crate) fn manager(given: Option<&Bound<'_, PyDict>>) -> PyResult<Result<Fast
                 let chosen = value.cast::<PyBool>().map_err(|_| wrong_type("lock_order_lint", "a bool", &value))?;
                 config.lock_order_lint = chosen.is_true();
             }
+            "shared_memory" => shared_memory = optional("shared_memory", &value, path)?.map(|path| (value.py(), path)),
             other => {
                 let problem = format!("LockManager() got an unexpected keyword argument {other:?}");
                 return Err(PyTypeError::new_err(problem));
@@ -66,6 +72,11 @@ pub(crate) fn manager(given: Option<&Bound<'_, PyDict>>) -> PyResult<Result<Fast
     }
     if let (Fairness::Eventual { after }, Some(chosen)) = (&mut config.fairness, eventual_after) {
         *after = chosen;
+    }
+    if let Some((py, path)) = shared_memory {
+        let tier = py.detach(|| SharedMemoryTier::open(path, &TableConfig::default())).or_raise(py)?;
+        config.max_locks = max_locks.unwrap_or(config.max_locks);
+        return Ok(FastObjectLockManager::with_tier(config, Arc::new(tier)));
     }
     Ok(match max_locks {
         Some(max_locks) => FastObjectLockManager::with_config(LockConfig { max_locks, ..config }),
@@ -106,6 +117,10 @@ fn number<T: TryFrom<u64>>(setting: &'static str, value: &Bound<'_, PyAny>) -> P
     let whole: Whole = value.extract().map_err(|_| wrong_type(setting, "an int", value))?;
     let number = if let Whole::Of(number) = whole { T::try_from(number).ok() } else { None };
     number.ok_or_else(|| invalid(value.py(), setting, format!("{} is out of range", shown(value))))
+}
+
+fn path(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+    value.extract().map_err(|_| wrong_type(setting, "a path or None", value))
 }
 
 fn seconds(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {

@@ -5,7 +5,7 @@
 //! tables of `processes`. `file_lock` is the lock of a file, and `open_files` keeps such files open. `holds` are those of
 //! one lock object, and `per_process` is what a forked child begins anew.
 
-mod failure;
+pub(crate) mod failure;
 mod file_lock;
 mod guard;
 mod holds;

@@ -165,7 +165,9 @@ impl Tier for SharedMemoryTier {
 
     fn detach(&self) {
         self.keeper.close();
-        if let Some(thread) = crate::lines::lock(&self.thread).take() {
+        let thread = crate::lines::lock(&self.thread).take();
+        // An event may have let go of the manager last: the thread does not wait for itself.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
         self.keeper.end_all();

@@ -1,0 +1,66 @@
+"""Managers whose keys are shared between processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from children import Child
+from keylatch import LockManager, SharedFileError
+
+HOLD = """
+from keylatch import LockManager
+locks = LockManager(shared_memory=sys.argv[1])
+with locks.lock(("photos", "cat.jpg"), owner="indexer"):
+    say("holds")
+    hear()
+say("keeps")
+hear()
+"""
+COUNT = """
+from pathlib import Path
+from keylatch import LockManager
+locks, number = LockManager(shared_memory=sys.argv[1]), Path(sys.argv[2])
+for _ in range(200):
+    with locks.lock("number", timeout=60):
+        number.write_text(str(int(number.read_text()) + 1))
+say("counted")
+"""
+CAT = ("photos", "cat.jpg")
+
+
+def test_process_gives_back_what_it_keeps(folder: Path) -> None:
+    path = str(folder / "locks")
+    locks = LockManager(shared_memory=Path(path))
+    with Child(HOLD, path) as child:
+        assert child.hear() == "holds"
+        assert locks.try_lock(CAT) is None
+        child.say("leave")
+        assert child.hear() == "keeps"
+        locks.lock(CAT, timeout=60).release()
+
+
+def test_key_of_killed_process_is_free(folder: Path) -> None:
+    path = str(folder / "locks")
+    locks = LockManager(shared_memory=path)
+    with Child(HOLD, path) as child:
+        assert child.hear() == "holds"
+        child.kill()
+        locks.lock(CAT, timeout=60).release()
+
+
+def test_processes_count(folder: Path) -> None:
+    path, number = str(folder / "locks"), folder / "number"
+    number.write_text("0")
+    with Child(COUNT, path, str(number)) as one, Child(COUNT, path, str(number)) as two:
+        assert one.hear() == "counted"
+        assert two.hear() == "counted"
+    assert number.read_text() == "400"
+
+
+def test_wrong_files_refused(folder: Path) -> None:
+    with pytest.raises(SharedFileError, match="create the folder"):
+        LockManager(shared_memory=folder / "none" / "locks")
+    with pytest.raises(TypeError, match="shared_memory is a path or None, not int"):
+        LockManager(shared_memory=7)  # type: ignore[arg-type]

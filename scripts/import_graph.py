@@ -24,7 +24,7 @@ ALLOWANCES = ROOT / "scripts" / "import_graph.txt"
 # The rooms of the library from the bottom up. A room imports from rooms below it, and from those beside it in its row,
 # but for `APART`, which do not know each other.
 ORDER = [
-    {"key", "mode", "grant", "request", "config", "error", "listed", "tier", "written"},
+    {"key", "mode", "grant", "request", "config", "error", "listed", "owner", "tier", "written"},
     {"sync"},
     {"memory"},
     {"table", "hold", "holds", "wait", "waits"},

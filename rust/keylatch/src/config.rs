@@ -47,9 +47,13 @@ pub enum Backend {
     /// The real one.
     #[default]
     Fast,
-    /// One mutex and a map, first in first out: what people had before; for comparing and for falling back.
+    /// One mutex and a map, first in first out.
+    ///
+    /// What people had before; for comparing and for falling back.
     Global,
-    /// Grants everything at once: for tests of code around it, and for measuring what locking costs.
+    /// Grants everything, without a wait.
+    ///
+    /// For tests of code around it, and for measuring what locking costs.
     Disabled,
 }
 

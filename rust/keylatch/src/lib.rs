@@ -133,6 +133,7 @@ mod measure;
 mod memory;
 mod mode;
 mod observe;
+mod owner;
 mod pending;
 mod pinned;
 mod prepared;
@@ -151,7 +152,7 @@ pub use config::{AdaptiveTimeout, Backend, Fairness, LockConfig, Reentrancy, Vic
 pub use error::{DeadlockLink, Holder, Holders, LockError};
 pub use grant::Grant;
 pub use guard::{FastLockGuard, LockBatch, LockGuard, ManagerRef, OwnedLockGuard, Upgrade};
-pub use hold::{Lost, Owner, OwnerRef, SessionRef};
+pub use hold::Lost;
 pub use inspect::{BlockingChain, ChainLink, ChainStart, Cycle, Filter, LockOrderReports, TopBy, TopKey};
 pub use key::{KeyRef, ObjectKey};
 pub use listed::{HolderInfo, LockOrderLink, LockOrderReport, WaiterInfo};
@@ -161,6 +162,7 @@ pub use observe::{
     AdaptiveState, EndedWaits, Event, EventOptions, HOTTEST_KEYS, Health, HoldTimes, LearnedTimeout, LockMetrics,
     OPENMETRICS_CONTENT_TYPE, RecentFigures, ShardMetrics, WaitHistogram, WaitOutcomes,
 };
+pub use owner::{Owner, OwnerRef, SessionRef};
 pub use pending::{Acquire, Completion, CompletionQueue, Lock, Submitted};
 pub use pinned::PinnedKey;
 pub use prepared::PreparedKey;

@@ -66,6 +66,22 @@ pub struct WaiterInfo {
     pub position: usize,
 }
 
+/// A key that stands out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct TopKey {
+    /// The key.
+    pub key: ObjectKey,
+    /// The hold that stands out, or the oldest of the key; `None` if it was free by then.
+    pub holder: Option<HolderInfo>,
+    /// How many wait for it.
+    pub waiters: usize,
+    /// How long the one that came first has waited.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds::serialize"))]
+    pub longest_wait: Duration,
+}
+
 /// One order in which a session took two locks, when it was seen for the first time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,7 +1,7 @@
 //! A session: one logical thread of control, such as a transaction.
 
 use crate::error::LockError;
-use crate::hold::{Asked, Begun, Grant, OwnerRef, SessionRef, SessionState, Turn};
+use crate::hold::{Asked, Begun, Grant, OwnerRef, SessionState, Turn};
 use crate::inspect::ChainStart;
 use crate::manager::FastObjectLockManager;
 use crate::request::LockRequest;
@@ -152,7 +152,7 @@ impl<'a> From<&'a Session> for OwnerRef<'a> {
     #[inline(always)]
     fn from(session: &'a Session) -> Self {
         match &session.state {
-            Some(state) => Self::Session(SessionRef::new(state, session.manager.core().identity())),
+            Some(state) => Self::Session(state.as_owner(session.manager.core().identity())),
             None => Self::Named(""),
         }
     }

@@ -5,8 +5,7 @@
 
 use super::core::Core;
 use crate::error::LockError;
-use crate::hold::{Grant, Lost};
-use crate::inspect::Filter;
+use crate::hold::{Filter, Grant, Lost};
 use crate::listed::HolderInfo;
 use crate::memory::NONE;
 use crate::observe::{Event, WaitKind, WaitOutcome};

@@ -5,70 +5,10 @@
 //! [`FastObjectLockManager::owner`](crate::FastObjectLockManager::owner) stays for good; one that came along with a
 //! request is forgotten when the table of names is full and neither a holder nor a waiter bears it any more.
 
-use super::session::SessionRef;
 use crate::config::MAX_NAME_BYTES;
 use crate::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-/// A label for requests, made once with [`FastObjectLockManager::owner`](crate::FastObjectLockManager::owner).
-///
-/// It means something to the manager that made it; another one shows it as whatever name has that number there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Owner(pub(crate) u32);
-
-/// An owner as calls take it: one made before, or a name, which is looked up on the way.
-#[derive(Debug, Clone, Copy)]
-pub enum OwnerRef<'a> {
-    /// Made before.
-    Known(Owner),
-    /// By name.
-    Named(&'a str),
-    /// A session, which is more than a label: `&Session` turns into this.
-    Session(SessionRef<'a>),
-}
-
-impl From<Owner> for OwnerRef<'_> {
-    #[inline(always)]
-    fn from(owner: Owner) -> Self {
-        Self::Known(owner)
-    }
-}
-
-impl<'a> From<&'a str> for OwnerRef<'a> {
-    #[inline(always)]
-    fn from(name: &'a str) -> Self {
-        Self::Named(name)
-    }
-}
-
-impl<'a> From<&'a Arc<str>> for OwnerRef<'a> {
-    #[inline(always)]
-    fn from(name: &'a Arc<str>) -> Self {
-        Self::Named(name)
-    }
-}
-
-impl<'a> From<&'a Box<str>> for OwnerRef<'a> {
-    #[inline(always)]
-    fn from(name: &'a Box<str>) -> Self {
-        Self::Named(name)
-    }
-}
-
-impl<'a> From<&'a std::borrow::Cow<'_, str>> for OwnerRef<'a> {
-    #[inline(always)]
-    fn from(name: &'a std::borrow::Cow<'_, str>) -> Self {
-        Self::Named(name)
-    }
-}
-
-impl<'a> From<&'a String> for OwnerRef<'a> {
-    #[inline(always)]
-    fn from(name: &'a String) -> Self {
-        Self::Named(name)
-    }
-}
 
 /// Names that a manager remembers before it looks which it can forget.
 const MAX_NAMES: usize = if cfg!(test) { 64 } else { 1 << 16 };

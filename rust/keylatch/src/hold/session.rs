@@ -7,29 +7,13 @@
 use super::Grant;
 use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
+use crate::owner::SessionRef;
 use crate::sync::Mutex;
 use parking_lot::Condvar;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// A session that is there for as long as this is; see [`OwnerRef::Session`](crate::OwnerRef::Session).
-#[derive(Debug, Clone, Copy)]
-pub struct SessionRef<'a> {
-    pub(crate) number: u32,
-    /// Tells managers apart.
-    pub(crate) manager: usize,
-    session: PhantomData<&'a SessionState>,
-}
-
-impl<'a> SessionRef<'a> {
-    #[inline(always)]
-    pub(crate) fn new(session: &'a SessionState, manager: usize) -> Self {
-        Self { number: session.number, manager, session: PhantomData }
-    }
-}
 
 /// Set in the number of an owner that is a session.
 pub(crate) const SESSION: u32 = 1 << 31;
@@ -90,6 +74,12 @@ struct TakenInOrder {
 }
 
 impl SessionState {
+    /// This session as the owner of a request to the manager of this identity.
+    #[inline(always)]
+    pub(crate) fn as_owner(&self, manager: usize) -> SessionRef<'_> {
+        SessionRef::new(self, self.number, manager)
+    }
+
     /// Its waiters that stand in line now.
     pub(crate) fn waits(&self) -> Vec<u32> {
         self.waits.lock().clone()

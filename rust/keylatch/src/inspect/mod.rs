@@ -10,7 +10,6 @@
 
 mod chain;
 pub(crate) mod deadlock;
-mod filter;
 mod listing;
 pub(crate) mod lock_order;
 mod order_graph;
@@ -18,8 +17,9 @@ mod taking;
 mod top;
 pub(crate) mod wait_for;
 
+pub use crate::hold::Filter;
+pub use crate::listed::TopKey;
 pub use chain::{BlockingChain, ChainLink, ChainStart};
 pub use deadlock::Cycle;
-pub use filter::Filter;
 pub use lock_order::LockOrderReports;
-pub use top::{TopBy, TopKey};
+pub use top::TopBy;

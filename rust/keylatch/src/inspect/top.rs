@@ -3,7 +3,7 @@
 use super::Filter;
 use crate::engine::Core;
 use crate::key::ObjectKey;
-use crate::listed::HolderInfo;
+use crate::listed::{HolderInfo, TopKey};
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -14,22 +14,6 @@ pub enum TopBy {
     Age,
     /// The keys that most requests wait for.
     Waiters,
-}
-
-/// A key that stands out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct TopKey {
-    /// The key.
-    pub key: ObjectKey,
-    /// The hold that stands out, or the oldest of the key; `None` if it was free by then.
-    pub holder: Option<HolderInfo>,
-    /// How many wait for it.
-    pub waiters: usize,
-    /// How long the one that came first has waited.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds::serialize"))]
-    pub longest_wait: Duration,
 }
 
 /// What is known of a line.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Victim;
-use crate::hold::{OwnerRef, SessionRef, SessionState};
+use crate::hold::{OwnerRef, SessionState};
 use crate::wait::Phase;
 
 /// Session a holds key 0 and waits for key 1, session b the other way round.
@@ -70,7 +70,7 @@ impl Embrace {
 }
 
 fn asked<'s>(model: &Model, key: usize, session: &'s SessionState) -> LockRequest<'s> {
-    request(key, EXCLUSIVE).owner(OwnerRef::Session(SessionRef::new(session, model.core().identity())))
+    request(key, EXCLUSIVE).owner(OwnerRef::Session(session.as_owner(model.core().identity())))
 }
 
 /// Would catch: a circle that both or neither give way in, or a victim that is not woken.

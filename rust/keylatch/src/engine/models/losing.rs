@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::loss::Listener;
-use crate::hold::{Lost, OwnerRef, SessionRef};
+use crate::hold::{Lost, OwnerRef};
 use crate::request::Limit;
 
 fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
@@ -316,7 +316,7 @@ fn two_wait_to_upgrade_while_one_of_them_loses_its_lock() {
             let model = Model::with(config);
             let sessions = ["a", "b"].map(|name| model.core().begin_session(name, "").expect("no fork"));
             let holds = sessions.each_ref().map(|session| {
-                let owner = OwnerRef::Session(SessionRef::new(session, model.core().identity()));
+                let owner = OwnerRef::Session(session.as_owner(model.core().identity()));
                 model.core().try_now(request(0, SHARED).owner(owner), false).expect("shared")
             });
             let in_the_way = model.lock(0, SHARED);

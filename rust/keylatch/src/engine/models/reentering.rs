@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Reentrancy;
-use crate::hold::{Lost, OwnerRef, SessionRef, SessionState};
+use crate::hold::{Lost, OwnerRef, SessionState};
 
 fn counting() -> (Model, Arc<SessionState>) {
     let config = LockConfig {
@@ -22,7 +22,7 @@ fn counting() -> (Model, Arc<SessionState>) {
 }
 
 fn lock(model: &Model, session: &SessionState) -> Grant {
-    let owner = OwnerRef::Session(SessionRef::new(session, model.core().identity()));
+    let owner = OwnerRef::Session(session.as_owner(model.core().identity()));
     model.core().blocking(request(0, EXCLUSIVE).owner(owner), false).expect("granted in the end")
 }
 
@@ -80,7 +80,7 @@ fn a_session_asks_again_while_its_first_hold_downgrades() {
             model.release(first);
             shared
         });
-        let owner = OwnerRef::Session(SessionRef::new(&session, model.core().identity()));
+        let owner = OwnerRef::Session(session.as_owner(model.core().identity()));
         if let Ok(second) = model.core().try_now(request(0, EXCLUSIVE).owner(owner), false) {
             let beside = model.try_lock(0, SHARED);
             assert!(beside.is_err(), "it is held once at least, and alone");
@@ -117,7 +117,7 @@ fn one_of_two_downgrades_while_the_other_ends() {
 }
 
 fn read(model: &Model, session: &SessionState) -> Grant {
-    let owner = OwnerRef::Session(SessionRef::new(session, model.core().identity()));
+    let owner = OwnerRef::Session(session.as_owner(model.core().identity()));
     model.core().blocking(request(0, SHARED).owner(owner), false).expect("granted in the end")
 }
 

@@ -1,6 +1,6 @@
 //! Which holds or waits are meant.
 
-use crate::hold::SESSION;
+use super::session::SESSION;
 use crate::key::{KeyRef, ObjectKey};
 use crate::mode::Mode;
 use std::time::Duration;
@@ -62,7 +62,9 @@ impl Filter {
         Self { all: true, ..Self::default() }
     }
 
-    /// Returns whether the filter has no condition and does not say "all" either; a revocation refuses it.
+    /// Returns whether the filter has no condition and does not say "all".
+    ///
+    /// A revocation refuses it.
     pub fn is_unspecified(&self) -> bool {
         *self == Self::default()
     }
@@ -120,7 +122,7 @@ impl Filter {
     }
 
     /// The key that alone is meant, if there is one.
-    pub(super) fn only_key(&self) -> Option<KeyRef<'_>> {
+    pub(crate) fn only_key(&self) -> Option<KeyRef<'_>> {
         self.key.as_ref().map(ObjectKey::as_ref)
     }
 

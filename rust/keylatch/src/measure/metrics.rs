@@ -3,7 +3,7 @@
 //! What the figures are and what follows from them; `engine::figures` reads them. Those of one snapshot are read one
 //! after the other while others go on, so that two of them may differ by what happened in between.
 
-use crate::inspect::TopKey;
+use crate::listed::TopKey;
 use std::fmt;
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ use super::{AdaptiveState, Health, HoldTimes, RecentFigures, WaitHistogram, Wait
 pub struct ShardMetrics {
     /// Locks taken with one compare-and-swap, without any mutex.
     pub fast: u64,
-    /// Locks taken at once under the mutex of their shard: mostly by bringing their key into the table.
+    /// Locks taken under the mutex of their shard, without a wait.
+    ///
+    /// Mostly those that brought their key into the table.
     pub inserted: u64,
     /// Locks that were waited for.
     pub slow: u64,
@@ -27,9 +29,11 @@ pub struct ShardMetrics {
     pub timeouts: u64,
     /// Waits that were cancelled, or ended by closing the manager.
     pub cancelled: u64,
-    /// Waits of sessions that ended with [`LockError::Deadlock`](crate::LockError::Deadlock) so that others could go on.
+    /// Waits that ended with `LockError::Deadlock`.
     pub deadlocks: u64,
-    /// Attempts without waiting that found the lock held. One with a timeout of zero counts as a timeout instead.
+    /// Attempts without waiting that found the lock held.
+    ///
+    /// One with a timeout of zero counts as a timeout instead.
     pub refused: u64,
     /// Time waited altogether, by requests whose wait is over.
     pub wait_time: Duration,
@@ -37,7 +41,9 @@ pub struct ShardMetrics {
     pub max_wait_time: Duration,
     /// How long the waits were.
     pub wait_histogram: WaitHistogram,
-    /// Locks held now, each reader counted. While locks come and go it may be off by as many as there are threads.
+    /// Locks held now, each reader counted.
+    ///
+    /// While locks come and go it may be off by as many as there are threads.
     pub holders: u64,
     /// Requests waiting now.
     pub waiters: u64,
@@ -52,7 +58,9 @@ impl ShardMetrics {
         self.fast + self.inserted + self.slow
     }
 
-    /// The share of locks taken at once, from 0 to 1: nobody was in the way. 1 when none was taken.
+    /// The share of locks taken without a wait, from 0 to 1.
+    ///
+    /// 1 when none was taken.
     #[must_use]
     pub fn fast_path_rate(&self) -> f64 {
         share(self.fast + self.inserted, self.acquisitions()).unwrap_or(1.0)
@@ -111,7 +119,9 @@ impl ShardMetrics {
 pub struct LockMetrics {
     /// All shards together.
     pub shard_metrics: ShardMetrics,
-    /// Each shard. Of more than 1,024 shards those with the same number modulo 1,024 are one row.
+    /// Each shard.
+    ///
+    /// Of more than 1,024 shards those with the same number modulo 1,024 are one row.
     pub shards: Vec<ShardMetrics>,
     /// How long the manager has existed.
     pub uptime: Duration,
@@ -137,7 +147,7 @@ pub struct LockMetrics {
     /// The keys that most requests wait for; empty unless
     /// [asked for](crate::FastObjectLockManager::get_metrics_with_hottest_keys).
     pub hottest_keys: Vec<TopKey>,
-    /// Entries that the table has room for, [`LockConfig::max_locks`](crate::LockConfig::max_locks); 0 if there is no limit.
+    /// `LockConfig::max_locks`; 0 if there is no limit.
     pub max_locks: u64,
     /// Keys that are pinned, see [`PinnedKey`](crate::PinnedKey).
     pub pinned_keys: u64,
@@ -186,8 +196,9 @@ impl LockMetrics {
         share(self.shard_metrics.entries, self.max_locks).unwrap_or(0.0)
     }
 
-    /// Locks taken a second, on average since the manager was made. For a shorter time take the difference of two
-    /// snapshots.
+    /// Locks taken a second, on average since the manager was made.
+    ///
+    /// For a shorter time take the difference of two snapshots.
     #[must_use]
     pub fn ops_per_second(&self) -> f64 {
         let seconds = self.uptime.as_secs_f64();

@@ -18,8 +18,10 @@ const MAX_AVG_WAIT: Duration = Duration::from_millis(10);
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Health {
+    /// Whether all three figures are good; a manager that did nothing is healthy.
+    ///
     /// More than 80 % of locks were had without a wait, fewer than 5 % of requests timed out, and waits were shorter than
-    /// 10 ms on average. A manager that did nothing is healthy.
+    /// 10 ms on average.
     pub healthy: bool,
     /// The share of locks that were had without a wait.
     pub fast_path_rate: f64,

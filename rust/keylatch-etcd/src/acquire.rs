@@ -161,7 +161,13 @@ impl Attempt {
         self.space.removals.ended(&self.entries.queues()).await;
         match self.create().await? {
             Ok(place) if place.predecessors.is_empty() => self.hold(place.revision),
-            Ok(_) => Some(Err(EtcdError::WouldBlock { key: wish.key() })),
+            Ok(_) => {
+                self.is_over = true;
+                if let Some(removal) = remove(&self.space, self.entries.clone(), self.creation) {
+                    let _ = removal.await;
+                }
+                Some(Err(EtcdError::WouldBlock { key: wish.key() }))
+            }
             Err(error) => Some(Err(error)),
         }
     }

@@ -67,9 +67,10 @@ fn upgrade_waits_for_reader_of_other_manager() {
     let late = first.upgrade_blocking(short);
     assert!(matches!(late, Err(LockError::Timeout { .. })), "{late:?}");
     let fence = second.fence();
+    let entries = || etcdctl(cluster, &["get", "--prefix", "--keys-only", "keylatch/1/upgrade-managers/q/"]);
+    until("the mark of the late upgrade is gone", || !entries().contains("/wp"));
     std::thread::scope(|scope| {
         let upgrading = scope.spawn(|| first.upgrade_blocking(Some(LONG)));
-        let entries = || etcdctl(cluster, &["get", "--prefix", "--keys-only", "keylatch/1/upgrade-managers/q/"]);
         until("it waits", || entries().contains("/wp"));
         let refused = second.upgrade_blocking(Some(LONG));
         assert!(matches!(refused, Err(LockError::UpgradeConflict { .. })), "{refused:?}");

@@ -63,11 +63,9 @@ impl Attempt {
                 // A late copy would put it again. Another number has none.
                 return None;
             }
-            let name = self.entries.done_mark().names().next()?.to_vec();
-            match self.space.client.delete(name).await.map_err(CallError::problem) {
+            match self.ask(self.entries.done_removal(revision)).await? {
                 Ok(_) => mark = done,
-                Err(None) => return self.lease_over(),
-                Err(Some(error)) => return Some(Err(NotUpgraded::Error(error))),
+                Err(error) => return Some(Err(NotUpgraded::Error(error))),
             }
         }
     }
@@ -132,6 +130,8 @@ impl Attempt {
     }
 
     async fn put_mark(&mut self, shared: &Replaced) -> Option<Result<Mark, NotUpgraded>> {
+        // The mark of an upgrade before, which this process is removing, is not another's.
+        self.space.removals.ended(&self.entries.queues()).await;
         loop {
             self.epoch = self.space.epoch();
             self.creation = Creation::UnderWay;

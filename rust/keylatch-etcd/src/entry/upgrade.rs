@@ -87,6 +87,16 @@ impl Entries {
         before.map_or_else(|| answer.header.map_or(0, |header| header.revision), |kv| kv.create_revision)
     }
 
+    /// Removes the second mark that was put at this revision.
+    ///
+    /// The next one has the same name. A copy that comes late leaves it alone.
+    pub(crate) fn done_removal(&self, revision: i64) -> TxnRequest {
+        let done = self.done_mark();
+        let compare = done.names().map(|name| Compare::created_at(name.to_vec(), revision)).collect();
+        let success = done.names().map(|name| RequestOp::delete(name.to_vec())).collect();
+        TxnRequest { compare, success, failure: Vec::new() }
+    }
+
     /// Puts the mark, if the shared entry is there and no other mark is.
     pub(crate) fn mark_creation(&self, space: &Space, epoch: &Epoch, shared: &Replaced) -> TxnRequest {
         let marks = Layout::marks(&self.entries[0].queue, Kind::Pending);

@@ -7,7 +7,7 @@ impl Phase {
     /// Whether a client of this phase counts on a hold.
     pub(super) fn holds(&self) -> bool {
         let is_upgrading = matches!(self, Self::Upgrading | Self::Settling | Self::Marking(_) | Self::Marked(_));
-        is_upgrading || matches!(self, Self::Held | Self::Downgrading | Self::Unmarking(_))
+        is_upgrading || matches!(self, Self::Held | Self::Downgrading | Self::Unmarking(..))
     }
 }
 
@@ -159,7 +159,7 @@ impl Setup {
         s.send(match c.phase {
             Phase::Settling => Message::Settle { id, old, lease },
             Phase::Marking(mark) => Message::PutMark { id, old, lease, key, mark },
-            Phase::Unmarking(_) => Message::TakeMark { id },
+            Phase::Unmarking(_, rev) => Message::TakeMark { id, rev },
             _ => Message::Replace { id, old, lease, key },
         });
     }
@@ -178,7 +178,7 @@ impl Setup {
     }
 
     /// The mark was put: holds alone, or waits for another.
-    fn marked(&self, s: &mut State, client: usize, (mark, rev): (Mark, u8), reader: Option<u8>) {
+    fn marked(&self, s: &mut State, client: usize, (mark, rev, done): (Mark, u8, u8), reader: Option<u8>) {
         let is_last = mark == Mark::Done || self.has(Fault::NoSecondMark);
         let c = &mut s.clients[client];
         match (reader, mark) {
@@ -199,7 +199,7 @@ impl Setup {
                 self.keeps(s, client);
                 return s.send(Message::Remove { id: (client, seq), lease, raise: true });
             }
-            (Some(reader), Mark::Done) => c.phase = Phase::Unmarking(reader),
+            (Some(reader), Mark::Done) => c.phase = Phase::Unmarking(reader, done),
         }
         self.send_exchange(s, client);
     }
@@ -328,15 +328,15 @@ impl Setup {
                     self.replaced(s, id.0, *rev);
                 }
             }
-            Message::MarkPut { id, rev, mark, reader } => {
+            Message::MarkPut { id, rev, done, mark, reader } => {
                 let c = &s.clients[id.0];
                 if c.seq == id.1 && c.phase == Phase::Marking(*mark) {
-                    self.marked(s, id.0, (*mark, *rev), *reader);
+                    self.marked(s, id.0, (*mark, *rev, *done), *reader);
                 }
             }
             Message::MarkTaken { id } => {
                 let c = &mut s.clients[id.0];
-                if let (true, Phase::Unmarking(reader)) = (c.seq == id.1, c.phase.clone()) {
+                if let (true, Phase::Unmarking(reader, _)) = (c.seq == id.1, c.phase.clone()) {
                     c.phase = Phase::Marked(reader);
                 }
             }

@@ -39,6 +39,8 @@ pub(super) enum Fault {
     MarkUnseen,
     /// An upgrade is done when it has seen no reader, without a second mark.
     NoSecondMark,
+    /// The removal of a second mark takes whichever there is.
+    TakenByName,
     /// A reader waits for an upgrade that waits, though it is older.
     PendingSeen,
     /// A creation without an answer counts as failed, and nothing is removed.

@@ -22,7 +22,7 @@ const Y: (usize, bool) = (1, true);
 
 fn setup(name: &str) -> Setup {
     let none = Budget { losses: 0, retries: 0, deletions: 0, renewals: 0, refusals: 0 };
-    let of = |scripts: Vec<Vec<Op>>, ticks, budget| Setup { scripts, ticks, budget, fault: None };
+    let of = |scripts: Vec<Vec<Op>>, ticks, budget| Setup { scripts, ticks, budget, fault: None, in_line: 0 };
     match name {
         "leases" => of(vec![vec![op(&[X])], vec![op(&[X])]], 2, Budget { renewals: 1, ..none }),
         "leases for longer" => of(vec![vec![op(&[X])], vec![op(&[X])]], 3, Budget { renewals: 1, ..none }),
@@ -57,7 +57,14 @@ fn setup(name: &str) -> Setup {
         }
         "waiting upgrade" => {
             let upgrading = Op { upgrades: true, waits: true, ..op(&[S]) };
-            of(vec![vec![upgrading], vec![cancelled(op(&[X]))], vec![op(&[S])]], 0, none)
+            of(vec![vec![upgrading], vec![cancelled(op(&[X]))], vec![op(&[S])]], 0, Budget { retries: 1, ..none })
+        }
+        // The first waits for no one, until the early writer leaves. Then a reader is in its way that was not before.
+        "upgrade and early writer" => {
+            let upgrading = Op { upgrades: true, waits: true, ..op(&[S]) };
+            let (writer, reader) = (cancelled(op(&[X])), op(&[S]));
+            let scripts = [upgrading, writer.clone(), reader.clone(), writer, reader].map(|op| vec![op]);
+            Setup { in_line: 5, ..of(scripts.into(), 0, Budget { retries: 1, ..none }) }
         }
         "waiting upgrade and downgrade" => {
             let upgrading = Op { upgrades: true, waits: true, ..op(&[S]) };
@@ -69,7 +76,7 @@ fn setup(name: &str) -> Setup {
     }
 }
 
-const QUICK: [&str; 13] = [
+const QUICK: [&str; 14] = [
     "leases",
     "lost messages",
     "retries",
@@ -81,12 +88,13 @@ const QUICK: [&str; 13] = [
     "downgrade",
     "upgrade",
     "waiting upgrade",
+    "upgrade and early writer",
     "waiting upgrade and downgrade",
     "batches",
 ];
 
 /// Each fault, the search that notices it, and the promise that it breaks there.
-const NOTICED: [(Fault, &str, &str); 19] = [
+const NOTICED: [(Fault, &str, &str); 20] = [
     (Fault::NoConfirm, "deleted by hand", ALONE),
     (Fault::OlderIgnored, "readers", ALONE),
     (Fault::StoreUnchecked, "store", FENCED),
@@ -102,6 +110,7 @@ const NOTICED: [(Fault, &str, &str); 19] = [
     (Fault::BusyIsFinal, "upgrade", ALONE),
     (Fault::MarkUnseen, "waiting upgrade", ALONE),
     (Fault::NoSecondMark, "waiting upgrade", ALONE),
+    (Fault::TakenByName, "upgrade and early writer", ALONE),
     (Fault::PendingSeen, "waiting upgrade and downgrade", ENDS),
     (Fault::NoFloor, "cancellation", KNOWN),
     (Fault::FloorLowered, "cancellations", KNOWN),

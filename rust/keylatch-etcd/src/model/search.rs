@@ -94,10 +94,10 @@ impl Setup {
                     actions.push(Action::Retry(client));
                 }
             }
-            Phase::Upgrading | Phase::Settling | Phase::Marking(_) | Phase::Unmarking(_) => {
+            Phase::Upgrading | Phase::Settling | Phase::Marking(_) | Phase::Unmarking(..) => {
                 let under_way = Self::in_flight(
                     s,
-                    |m| matches!(m, Message::Replace { id: of, .. } | Message::Replaced { id: of, .. } | Message::NotReplaced { id: of } | Message::PutMark { id: of, .. } | Message::MarkPut { id: of, .. } | Message::TakeMark { id: of } | Message::MarkTaken { id: of } | Message::Settle { id: of, .. } | Message::Settled { id: of, .. } if *of == id),
+                    |m| matches!(m, Message::Replace { id: of, .. } | Message::Replaced { id: of, .. } | Message::NotReplaced { id: of } | Message::PutMark { id: of, .. } | Message::MarkPut { id: of, .. } | Message::TakeMark { id: of, .. } | Message::MarkTaken { id: of } | Message::Settle { id: of, .. } | Message::Settled { id: of, .. } if *of == id),
                 );
                 if valid && (!under_way || s.budget.retries > 0) {
                     actions.push(Action::Retry(client));
@@ -180,8 +180,9 @@ impl Setup {
                 s.clients[client].phase = Phase::Marking(Mark::Pending);
                 self.send_exchange(s, client);
             }
-            (Session::Live, Phase::Upgrading | Phase::Settling | Phase::Marking(_) | Phase::Unmarking(_)) => {
-                s.clients[client].tainted = true;
+            (Session::Live, Phase::Upgrading | Phase::Settling | Phase::Marking(_) | Phase::Unmarking(..)) => {
+                // A late copy of the removal of a mark creates nothing.
+                s.clients[client].tainted |= !matches!(s.clients[client].phase, Phase::Unmarking(..));
                 s.budget.retries = s.budget.retries.saturating_sub(1);
                 self.send_exchange(s, client);
             }
@@ -201,7 +202,17 @@ impl Model for Setup {
     fn init_states(&self) -> Vec<State> {
         let mut server = Server::default();
         let clients = self.scripts.iter().map(|_| Client::new(server.grant(0))).collect();
-        vec![State { now: 0, server, clients, network: Vec::new(), budget: self.budget }]
+        let mut state = State { now: 0, server, clients, network: Vec::new(), budget: self.budget };
+        for client in 0..self.in_line {
+            self.begin(&mut state, client);
+            while let Some(message) = state.network.pop() {
+                match state.server.handle(self, 0, &message) {
+                    Some(answer) => state.send(answer),
+                    None => self.receive(&mut state, &message),
+                }
+            }
+        }
+        vec![state]
     }
 
     fn actions(&self, s: &State, actions: &mut Vec<Action>) {

@@ -116,16 +116,22 @@ impl Server {
                 let writers = queue.clone().filter(|e| e.exclusive).map(|e| e.rev);
                 let before = writers.chain(own).min().unwrap_or(u8::MAX);
                 let reader = queue.filter(|e| !e.exclusive && (e.rev < before || e.ahead)).map(|e| e.rev).min();
+                if *mark == Mark::Done && own.is_none() {
+                    return Some(Message::NotReplaced { id: *id });
+                }
                 if !self.entries.iter().any(|e| e.id == *id && e.mark == Some(*mark)) {
                     self.rev += 1;
                     let (rev, mark) = (self.rev, Some(*mark));
                     let entry = Entry { rev, key: *key, id: *id, lease: *lease, exclusive: true, ahead: false, mark };
                     self.entries.push(entry);
                 }
-                Some(Message::MarkPut { id: *id, rev: own.unwrap_or(self.rev), mark: *mark, reader })
+                let put = self.entries.iter().find(|e| e.id == *id && e.mark == Some(*mark)).map_or(0, |e| e.rev);
+                Some(Message::MarkPut { id: *id, rev: own.unwrap_or(put), done: put, mark: *mark, reader })
             }
-            Message::TakeMark { id } => {
-                self.entries.retain(|e| e.id != *id || e.mark != Some(Mark::Done));
+            Message::TakeMark { id, rev } => {
+                let is_any = setup.has(Fault::TakenByName);
+                let is_it = |e: &Entry| e.id == *id && e.mark == Some(Mark::Done) && (is_any || e.rev == *rev);
+                self.entries.retain(|e| !is_it(e));
                 Some(Message::MarkTaken { id: *id })
             }
             Message::Settle { id, old, lease } => {

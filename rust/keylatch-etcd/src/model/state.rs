@@ -111,9 +111,10 @@ pub(super) enum Message {
         key: usize,
         mark: Mark,
     },
-    /// Removes the mark of an upgrade that is not done after all.
+    /// Removes the mark of this revision, of an upgrade that is not done after all.
     TakeMark {
         id: Id,
+        rev: u8,
     },
     /// Raises the floor, and asks which of both entries there is.
     Settle {
@@ -141,10 +142,11 @@ pub(super) enum Message {
     Downgraded {
         id: Id,
     },
-    /// With the revision of another that shares the key.
+    /// With the revisions of both marks, and of another that shares the key.
     MarkPut {
         id: Id,
         rev: u8,
+        done: u8,
         mark: Mark,
         reader: Option<u8>,
     },
@@ -200,7 +202,9 @@ pub(super) enum Phase {
     /// Shares, and waits for this reader.
     Marked(u8),
     /// Shares; the mark that was too early is being removed.
-    Unmarking(u8),
+    ///
+    /// With the reader to wait for, and the mark's revision.
+    Unmarking(u8, u8),
     /// Shares; it is asked what the exchange has done.
     Settling,
 }
@@ -276,6 +280,8 @@ pub(super) struct Setup {
     pub(super) ticks: u8,
     pub(super) budget: Budget,
     pub(super) fault: Option<Fault>,
+    /// As many clients stand in line, in their order, as the search begins.
+    pub(super) in_line: usize,
 }
 
 impl Setup {

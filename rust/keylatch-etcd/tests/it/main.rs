@@ -12,6 +12,7 @@ mod listing;
 mod locking;
 mod login;
 mod managers;
+mod marks;
 mod members;
 mod opening;
 mod proxy;

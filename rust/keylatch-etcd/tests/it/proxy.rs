@@ -33,6 +33,10 @@ pub(crate) enum Then {
     Swallow,
     /// It arrives, and so do later ones of other connections.
     PassAgain,
+    /// It arrives when the test says so.
+    ///
+    /// Nothing arrives that follows on its connection.
+    Late,
 }
 
 struct State {
@@ -41,6 +45,8 @@ struct State {
     is_over: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
     hook: Mutex<Option<Hook>>,
+    /// What arrives late, and where.
+    late: Mutex<Vec<(TcpStream, Vec<u8>)>>,
 }
 
 impl Proxy {
@@ -53,6 +59,7 @@ impl Proxy {
             is_over: AtomicBool::new(false),
             open: Mutex::new(Vec::new()),
             hook: Mutex::new(None),
+            late: Mutex::new(Vec::new()),
         });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
@@ -91,6 +98,21 @@ impl Proxy {
         *self.state.hook.lock().expect("no panic") = Some(hook);
     }
 
+    /// How many requests are to arrive late.
+    pub(crate) fn late(&self) -> usize {
+        self.state.late.lock().expect("no panic").len()
+    }
+
+    /// Delivers what was to arrive late, and returns how much that was.
+    pub(crate) fn deliver_late(&self) -> usize {
+        let late = self.state.late.lock().expect("no panic");
+        late.iter().for_each(|(server, data)| {
+            let mut server: &TcpStream = server;
+            server.write_all(data).expect("the server is there");
+        });
+        late.len()
+    }
+
     /// Connections stay open, and nothing passes in either direction.
     pub(crate) fn silence(&self) {
         self.state.mode.store(SILENT, Ordering::SeqCst);
@@ -116,7 +138,7 @@ impl Proxy {
 
 impl State {
     /// Calls the hook that waits for this data; whether the data is to be swallowed.
-    fn call_hook(&self, data: &[u8]) -> bool {
+    fn call_hook(&self, data: &[u8], server: &TcpStream) -> bool {
         let mut hook = self.hook.lock().expect("no panic");
         let Some(hook) = hook.as_mut() else { return false };
         if !data.windows(hook.word.len()).any(|window| window == hook.word.as_bytes()) {
@@ -130,6 +152,11 @@ impl State {
                 false
             }
             Then::Swallow => true,
+            Then::Late => {
+                let server = server.try_clone().expect("a second handle");
+                self.late.lock().expect("no panic").push((server, data.to_vec()));
+                true
+            }
             Then::PassAgain => {
                 self.mode.store(PASS, Ordering::SeqCst);
                 false
@@ -146,7 +173,7 @@ fn carry(state: &Arc<State>, mut from: TcpStream, mut to: TcpStream, is_answer: 
         let mut has_gap = false;
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             if !is_answer {
-                has_gap |= state.call_hook(&buffer[..read]);
+                has_gap |= state.call_hook(&buffer[..read], &to);
             }
             let delay = state.delay.load(Ordering::Relaxed);
             if delay > 0 {
@@ -161,8 +188,11 @@ fn carry(state: &Arc<State>, mut from: TcpStream, mut to: TcpStream, is_answer: 
                 break;
             }
         }
-        let _ = to.shutdown(Shutdown::Both);
-        let _ = from.shutdown(Shutdown::Both);
+        // What is late still has to arrive, though the client may have gone.
+        if state.late.lock().expect("no panic").is_empty() {
+            let _ = to.shutdown(Shutdown::Both);
+            let _ = from.shutdown(Shutdown::Both);
+        }
     });
 }
 

@@ -126,7 +126,7 @@ impl Process {
     }
 
     /// Whether nothing comes for a while but recalls, which may come more than once.
-    fn has_no_answer(&self) -> bool {
+    pub(crate) fn has_no_answer(&self) -> bool {
         loop {
             match self.events.recv_timeout(SHORT) {
                 Ok(Event::Recalled(..)) => {}

@@ -149,6 +149,13 @@ class SharedFileError(KeylatchError, OSError):
     """
 
 
+class TierFailed(KeylatchError):
+    """What managers share keys through failed, such as the file of `shared_memory`; the message says what to do."""
+
+    kind: str = "other"
+    """What failed: "unavailable", "term_over", "full", "not_permitted", "unsupported", "closed", "damaged" or "other"."""
+
+
 class Forked(KeylatchError, RuntimeError):
     """The process is a fork of the one that made the manager; make a new one there.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from children import Child
-from keylatch import LockManager, SharedFileError
+from keylatch import LockManager, NotHeld, SharedFileError, TierFailed
 
 HOLD = """
 from keylatch import LockManager
@@ -47,7 +47,12 @@ def test_key_of_killed_process_is_free(folder: Path) -> None:
     with Child(HOLD, path) as child:
         assert child.hear() == "holds"
         child.kill()
-        locks.lock(CAT, timeout=60).release()
+        with locks.lock(CAT, timeout=60) as guard:
+            assert guard.previous_holder_died
+        with locks.lock(CAT) as guard:
+            assert not guard.previous_holder_died
+        with pytest.raises(NotHeld):
+            _ = guard.previous_holder_died
 
 
 def test_processes_count(folder: Path) -> None:
@@ -64,3 +69,12 @@ def test_wrong_files_refused(folder: Path) -> None:
         LockManager(shared_memory=folder / "none" / "locks")
     with pytest.raises(TypeError, match="shared_memory is a path or None, not int"):
         LockManager(shared_memory=7)  # type: ignore[arg-type]
+
+
+def test_upgrade_that_would_wait_refused(folder: Path) -> None:
+    path = str(folder / "locks")
+    locks, other = LockManager(shared_memory=path), LockManager(shared_memory=path)
+    with locks.lock(CAT, shared=True, timeout=60) as guard, other.lock(CAT, shared=True, timeout=60):
+        with pytest.raises(TierFailed) as raised:
+            guard.upgrade(timeout=60)
+        assert (raised.value.kind, raised.value.code, raised.value.transient) == ("unsupported", -14, False)

@@ -2,6 +2,7 @@
 
 use crate::classes::{class, exception_class, mode_to_python};
 use crate::key;
+use keylatch::tier::TierErrorKind;
 use keylatch::{DeadlockLink, Holder, Holders, LockError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -64,6 +65,10 @@ fn make<'py>(py: Python<'py>, error: &LockError) -> PyResult<Bound<'py, PyAny>> 
             details.set_item("setting", setting)?;
             "InvalidConfig"
         }
+        LockError::Tier { error } => {
+            details.set_item("kind", word_of(error.kind()))?;
+            "TierFailed"
+        }
         LockError::Forked => "Forked",
         _ => "KeylatchError",
     };
@@ -75,6 +80,20 @@ fn make<'py>(py: Python<'py>, error: &LockError) -> PyResult<Bound<'py, PyAny>> 
     let exception = exception_class(py, class)?.call1((error.to_string(),))?;
     exception.getattr("__dict__")?.cast_into::<PyDict>()?.update(details.as_mapping())?;
     Ok(exception)
+}
+
+/// What failed, as `keylatch.TierFailed` says it.
+fn word_of(kind: TierErrorKind) -> &'static str {
+    match kind {
+        TierErrorKind::Unavailable => "unavailable",
+        TierErrorKind::TermOver => "term_over",
+        TierErrorKind::Full => "full",
+        TierErrorKind::NotPermitted => "not_permitted",
+        TierErrorKind::Unsupported => "unsupported",
+        TierErrorKind::Closed => "closed",
+        TierErrorKind::Damaged => "damaged",
+        _ => "other",
+    }
 }
 
 fn add_holders(details: &Bound<'_, PyDict>, holders: &Holders) -> PyResult<()> {

@@ -122,7 +122,7 @@ pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
     ffi::PyMethodDef::zeroed(),
 ]);
 
-pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 9> = Table::new([
+pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 10> = Table::new([
     attribute(c"key", key, c"What is locked, as it was given."),
     attribute(c"owner", owner, c"Whose lock it is, or None."),
     attribute(c"mode", mode, c"How the lock is held: Mode.EXCLUSIVE or Mode.SHARED.\n\n\
@@ -151,6 +151,13 @@ pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 9> = Table::new([
         is_valid,
         c"Whether the lock is held and, if it is a lease, safe at this moment. It never is in a forked child.\n\n\
         Work that is done after this was asked may be too late all the same: that is what fence is for.",
+    ),
+    attribute(
+        c"previous_holder_died",
+        previous_holder_died,
+        c"Whether another process died while it had the key exclusively: what the key protects may be half written.\n\n\
+        Only the first holder after the death is informed, and only where managers share keys between processes. Raises\n\
+        NotHeld once it is released.",
     ),
     attribute(c"released", released, c"Whether the lock was released."),
     ffi::PyGetSetDef { name: std::ptr::null(), get: None, set: None, doc: std::ptr::null(), closure: std::ptr::null_mut() },
@@ -387,6 +394,14 @@ unsafe extern "C" fn grant(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi:
         // SAFETY: called on a guard.
         let number = unsafe { this(slf) }.look(py, |hold| hold.grant_number())?;
         Ok(owned(number.into_pyobject(py)?))
+    })
+}
+
+unsafe extern "C" fn previous_holder_died(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+    answer(|py| {
+        // SAFETY: called on a guard.
+        let died = unsafe { this(slf) }.look(py, |hold| hold.previous_holder_died())?;
+        Ok(owned(PyBool::new(py, died).to_owned()))
     })
 }
 

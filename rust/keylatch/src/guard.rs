@@ -188,7 +188,9 @@ impl<M: ManagerRef> LockGuard<M> {
 
     /// Returns whether another process died while it had the key exclusively.
     ///
-    /// What the key protects may be half written then. Only the first holder after the death is informed, and only where keys are shared through a [tier](crate::tier) that notices such deaths.
+    /// What the key protects may be half written then. The first holder after the death is informed. If that one loses the
+    /// lock, so is the next, because it may have repaired only half of it. Where keys are shared through a
+    /// [tier](crate::tier) that notices such deaths; otherwise `false`.
     #[must_use]
     pub fn previous_holder_died(&self) -> bool {
         self.core().records.get(self.grant().index()).follows_death(self.grant())
@@ -272,6 +274,15 @@ impl<M: ManagerRef> LockGuard<M> {
     /// The grant, held as a guard holds it, for somebody who releases it like one.
     pub(crate) fn into_bare_grant(self) -> Grant {
         ManuallyDrop::new(self).grant()
+    }
+
+    /// Releases the lock as if no caller had had the guard.
+    ///
+    /// A death that it would have reported goes on to the next holder.
+    pub(crate) fn release_unseen(mut self) {
+        if let Some(grant) = self.grant.take() {
+            self.manager.manager().core().release_unseen(grant);
+        }
     }
 
     /// Releases the lock; the same as dropping the guard.
@@ -389,18 +400,6 @@ impl<'a> LockBatch<'a> {
         Self { manager, grants, missing: Vec::new() }
     }
 
-    pub(crate) fn push(&mut self, grant: Grant) {
-        self.grants.push(grant);
-    }
-
-    pub(crate) fn grants(&self) -> &[Grant] {
-        &self.grants
-    }
-
-    pub(crate) fn miss(&mut self, key: ObjectKey, why: LockError) {
-        self.missing.push((key, why));
-    }
-
     /// How many locks are held: one a key.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -436,6 +435,42 @@ impl<'a> LockBatch<'a> {
 impl Drop for LockBatch<'_> {
     fn drop(&mut self) {
         self.manager.core().release_guards(&self.grants);
+    }
+}
+
+/// A batch that its caller does not have yet.
+///
+/// Dropped, it gives its locks back as if no caller had had them.
+#[derive(Debug)]
+pub(crate) struct UnfinishedBatch<'a>(LockBatch<'a>);
+
+impl<'a> UnfinishedBatch<'a> {
+    pub(crate) fn new(manager: &'a FastObjectLockManager) -> Self {
+        Self(LockBatch::new(manager, Vec::new()))
+    }
+
+    pub(crate) fn push(&mut self, grant: Grant) {
+        self.0.grants.push(grant);
+    }
+
+    pub(crate) fn miss(&mut self, key: ObjectKey, why: LockError) {
+        self.0.missing.push((key, why));
+    }
+
+    pub(crate) fn grants(&self) -> &[Grant] {
+        &self.0.grants
+    }
+
+    pub(crate) fn finish(mut self) -> LockBatch<'a> {
+        let (grants, missing) = (std::mem::take(&mut self.0.grants), std::mem::take(&mut self.0.missing));
+        LockBatch { manager: self.0.manager, grants, missing }
+    }
+}
+
+impl Drop for UnfinishedBatch<'_> {
+    fn drop(&mut self) {
+        let grants = std::mem::take(&mut self.0.grants);
+        grants.into_iter().rev().for_each(|grant| self.0.manager.core().release_unseen(grant));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::LockConfig;
 use crate::engine::lease::nanos_of;
 use crate::engine::{Core, batch};
 use crate::error::LockError;
-use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard};
+use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard, UnfinishedBatch};
 use crate::hold::{Grant, Owner, OwnerRef};
 use crate::inspect::{Cycle, Filter};
 use crate::key::KeyRef;
@@ -68,7 +68,7 @@ impl WeakManager {
         match self.closer.upgrade() {
             Some(closer) => Ok(LockGuard::new(FastObjectLockManager { core: Arc::clone(&self.core), closer }, grant)),
             None => {
-                self.core.release_guard(grant);
+                self.core.release_unseen(grant);
                 Err(LockError::Closed)
             }
         }
@@ -372,13 +372,13 @@ impl FastObjectLockManager {
             return Ok(grants);
         }
         let deadline = self.core.deadline(batch.limit);
-        let mut gathered = LockBatch::new(self, Vec::new());
+        let mut gathered = UnfinishedBatch::new(self);
         for (key, mode) in batch::in_order(&batch) {
             let answer = self.lock(one_of(&batch, key, mode, deadline)).await.map(LockGuard::into_bare_grant);
             add_to(&mut gathered, key, answer, batch.batch_mode)?;
         }
         self.begin_leases(&batch, gathered.grants());
-        Ok(gathered)
+        Ok(gathered.finish())
     }
 
     /// [`acquire_locks_batch`](Self::acquire_locks_batch) for threads.
@@ -391,13 +391,13 @@ impl FastObjectLockManager {
             return Ok(grants);
         }
         let deadline = self.core.deadline(batch.limit);
-        let mut gathered = LockBatch::new(self, Vec::new());
+        let mut gathered = UnfinishedBatch::new(self);
         for (key, mode) in batch::in_order(&batch) {
             let answer = self.core.blocking(one_of(&batch, key, mode, deadline), false);
             add_to(&mut gathered, key, answer, batch.batch_mode)?;
         }
         self.begin_leases(&batch, gathered.grants());
-        Ok(gathered)
+        Ok(gathered.finish())
     }
 
     fn batch_at_once<'a>(&'a self, batch: &BatchLockRequest<'_>) -> Result<Option<LockBatch<'a>>, LockError> {
@@ -613,7 +613,7 @@ pub(crate) fn one_of<'k>(
 
 /// Takes in the answer for one key of a batch; an error is the whole batch's.
 fn add_to(
-    gathered: &mut LockBatch<'_>,
+    gathered: &mut UnfinishedBatch<'_>,
     key: KeyRef<'_>,
     answer: Result<Grant, LockError>,
     batch_mode: BatchMode,

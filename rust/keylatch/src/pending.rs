@@ -373,7 +373,9 @@ impl Drop for CompletionQueue {
         core.cancel_all_of(&self.mailbox);
         // No new ones can be asked for any more.
         while {
-            while self.try_next().is_some() {}
+            while let Some(completion) = self.try_next() {
+                completion.result.into_iter().for_each(LockGuard::release_unseen);
+            }
             self.arrivals.are_expected()
         } {
             // Another thread is between granting and posting, and rings when it has.

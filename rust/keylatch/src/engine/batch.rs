@@ -73,7 +73,7 @@ impl Core {
             && !fault!("batch-counts-a-key-twice")
         {
             // The session has it already, perhaps by this very batch, which is to have each key once.
-            self.release_guard(grant);
+            self.release_unseen(grant);
             return None;
         }
         Some(grant)
@@ -83,7 +83,7 @@ impl Core {
     fn give_back(&self, grants: Vec<Grant>) -> Option<Vec<Grant>> {
         let kept = usize::from(fault!("failed-batch-keeps-one"));
         grants.into_iter().skip(kept).rev().for_each(|grant| {
-            self.release_guard(grant);
+            self.release_unseen(grant);
         });
         None
     }

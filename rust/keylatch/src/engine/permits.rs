@@ -396,15 +396,27 @@ impl Core {
         let record = self.records.get(grant.index());
         if let Some(tiered) = self.tiered()
             && record.follows_death(grant)
+            && !self.is_forked()
             && let Some((index, _)) = record.seen_by_guard(grant)
             && let Some((shard, entry, _)) = self.lock_permitted(tiered, index, |_| true)
             && record.lost(grant).is_none()
+        {
+            self.pass_death_on(&shard, (index, entry), grant);
+        }
+        self.release_guard(grant);
+    }
+
+    /// Has the next holder informed of the death that follows this grant, if any.
+    ///
+    /// That one may leave without having repaired what the lock protects. The caller owns the shard.
+    pub(crate) fn pass_death_on(&self, shard: &LockedShard<'_>, (index, entry): (u32, &Entry), grant: Grant) {
+        if let Some(tiered) = self.tiered()
+            && self.records.get(grant.index()).follows_death(grant)
             && let Some(permit) = tiered.permits(shard.index()).get_mut(&index)
         {
             permit.follows_death();
             self.set_bars(entry, permit);
         }
-        self.release_guard(grant);
     }
 
     /// Gives idle permits of a shard back, beyond those that it keeps.

@@ -68,6 +68,7 @@ impl Core {
         let record = self.records.get(grant.index());
         // As it is now: whoever used it like a guard a moment ago may have changed its mode.
         let Some(held) = record.held() else { return false };
+        self.pass_death_on(&shard, (held.entry, self.table.entry(held.entry)), grant);
         record.end();
         if why.is_by_time() {
             // Before anybody else can have the lock: whoever sees that they have must not see it unexplained.
@@ -94,8 +95,9 @@ impl Core {
     ) -> Option<bool> {
         let entry = self.table.entry(index);
         let mode = self.raise(entry, grant)?;
+        self.pass_death_on(&shard, (index, entry), grant);
         self.tombstones.keep_key(grant, entry.key(self.table.arena()));
-        // Before the word is free: whoever has the lock next may change the number.
+        // Before the word is free: the next holder may change the number.
         let was_watched = self.records.get(grant.index()).lose(why, entry.fence());
         let upgrade = self.end_upgrade_of(&mut shard, entry, grant.index());
         self.leave_revoked(local, shard, (index, grant), mode, why);

@@ -57,6 +57,10 @@ impl TierEvents for TierLink {
         self.with(|core, tiered| {
             let index = Tiered::entry_of(id);
             let Some((mut shard, entry, hash)) = core.lock_permitted(tiered, index, |permit| permit.id() == id) else {
+                if let Answer::Granted { previous_died: true, .. } = answer {
+                    // Its loss came first, and another permit or none has its place.
+                    tiered.tier().death_unreported(id);
+                }
                 return;
             };
             let ended = core.take_answer(tiered, &mut shard, (index, entry), id, answer);

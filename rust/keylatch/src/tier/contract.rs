@@ -69,8 +69,8 @@ pub trait Tier: fmt::Debug + Send + Sync {
     /// Notes that a permit ended before a hold under it was informed of a death.
     ///
     /// Its grant said [`previous_died`](Answer::Granted). The tier says it again with the next grant of the key, to
-    /// whichever process. Called before the call that ends the permit, or after the event that did, then also with a
-    /// number of an earlier term.
+    /// whichever process. Called before the call that ends or downgrades the permit, or after the event that ended it, then
+    /// also with a number of an earlier term.
     ///
     /// Does nothing by default: that is right for a tier that notices no deaths.
     fn death_unreported(&self, id: PermitId) {

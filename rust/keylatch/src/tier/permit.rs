@@ -67,7 +67,7 @@ pub(crate) struct Permit {
     used_up: bool,
     /// The next holder is to be informed that a process died.
     ///
-    /// If the permit ends before there is one, the tier is: it has another process's holder informed.
+    /// If the permit ends or is downgraded before that, the tier informs another process.
     died: bool,
 }
 
@@ -84,7 +84,7 @@ pub(crate) enum Call {
     },
     Withdraw(PermitId),
     GiveBack(Ended),
-    /// A permit that was lost ended before a holder was informed of a death.
+    /// A permit is lost or about to be shared, and no holder was informed of a death.
     Unreported(PermitId),
     Downgrade(PermitId),
     Upgrade {
@@ -399,6 +399,10 @@ impl Permit {
     }
 
     fn downgrade(&mut self) -> Call {
+        if std::mem::take(&mut self.died) {
+            // The next to share the key may be another process's.
+            return Call::Unreported(self.id);
+        }
         self.used_up = false;
         self.shares();
         Call::Downgrade(self.id)
@@ -453,6 +457,11 @@ impl Permit {
             (State::Upgrading | State::Relenting, Answer::Failed(error)) => {
                 self.shares();
                 Outcome::FailsUpgrade(error)
+            }
+            (State::Lost { .. }, Answer::Granted { previous_died, .. }) => {
+                // The loss came first. What it said of a death is yet to be passed on.
+                self.died |= previous_died;
+                Outcome::Nothing
             }
             (_, _) => Outcome::Nothing,
         }
@@ -589,6 +598,18 @@ mod tests {
         assert!(!permit.covers(Mode::Shared));
         let again = permit.next_call(&view(Some(writer())), || id(3));
         assert!(matches!(again, Some(Call::Ask { id: asked, .. }) if asked == id(3)), "{again:?}");
+    }
+
+    #[test]
+    fn death_goes_to_the_tier_before_others_share() {
+        let mut permit = asked();
+        let fences = Fences { first: 1, count: 9 };
+        let answer = Answer::Granted { fences, previous_died: true };
+        assert_eq!(permit.answered(id(2), answer, 0, 0), Outcome::Granted { fences, anew: true });
+        permit.recall(id(2), Mode::Shared, 0);
+        assert_eq!(permit.next_call(&view(None), || id(3)), Some(Call::Unreported(id(2))));
+        permit.called();
+        assert_eq!(permit.next_call(&view(None), || id(3)), Some(Call::Downgrade(id(2))));
     }
 
     #[test]

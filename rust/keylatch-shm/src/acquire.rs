@@ -228,7 +228,25 @@ pub(crate) fn give_back(core: &Core, hold: &Hold) {
     release(core, hold);
 }
 
-/// Caller holds: the slot, as its named writer.
+/// Has the key's next writer informed of a death.
+pub(crate) fn report_death(core: &Core, print: Fingerprint) {
+    let region = &core.region;
+    while core.is_sound() {
+        let Some(slot) = find(region, print) else {
+            lookup::lose_death(region, print);
+            match find(region, print) {
+                Some(_) => continue,
+                None => return,
+            }
+        };
+        mark_death(core, slot);
+        if has_key(region.entry(slot), print) {
+            return;
+        }
+    }
+}
+
+/// Marks a death in the word, until a writer reports it.
 fn mark_death(core: &Core, slot: u32) {
     loop {
         let seen = load(&core.region, slot);

@@ -4,7 +4,7 @@ use crate::acquire::{Hold, begin_change, changed, give_back, kind, release};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
-use crate::lookup;
+use crate::lookup::{self, Fingerprint};
 use crate::protocol::enter::Death;
 use crate::protocol::leave;
 use crate::recall;
@@ -159,9 +159,18 @@ impl<T: TableRef> LockGuard<T> {
         })
     }
 
-    /// Whether another process waits for the key.
-    pub(crate) fn is_wanted(&self) -> bool {
-        recall::is_wanted(&self.core().region, self.core().me, self.hold.slot)
+    /// How other processes want the key, if this hold is in their way.
+    pub(crate) fn wanted_as(&self) -> Option<Mode> {
+        recall::wanted_as(&self.core().region, self.core().me, self.hold.slot, self.hold.mode)
+    }
+
+    pub(crate) fn slot(&self) -> u32 {
+        self.hold.slot
+    }
+
+    /// The key's fingerprint, as its entry has it.
+    pub(crate) fn print(&self) -> Fingerprint {
+        lookup::read_print(self.core().region.entry(self.hold.slot))
     }
 
     /// Keeps that many fences for this hold.

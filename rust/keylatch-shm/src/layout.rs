@@ -94,7 +94,9 @@ pub(crate) struct MemberSlot {
     pub(crate) keeps: AtomicU32,
     /// Wakes that tier; see [`crate::recall`].
     pub(crate) recall_bell: AtomicU32,
-    pub(crate) reserved: [AtomicU64; 2],
+    /// Slot + 1 of what its tier wants alone, or 0.
+    pub(crate) wants_alone: AtomicU32,
+    pub(crate) reserved: [AtomicU32; 3],
     /// The program's name (16 bytes) and the label, padded with zeros.
     pub(crate) name: [AtomicU64; 8],
     /// Wake its waiting requests.

@@ -166,7 +166,7 @@ pub(crate) fn claim(region: &Region, index: u32, me: MemberId) -> Option<Word> {
 /// Caller holds: the entry as its named writer, with a record that says so.
 pub(crate) fn take_key_out(region: &Region, index: u32, before: Word) {
     let entry = region.entry(index);
-    let old = Fingerprint(entry.print.each_ref().map(|half| half.load(Ordering::Relaxed)));
+    let old = read_print(entry);
     let buckets = region.layout().sizes.buckets;
     if before.died() && old.0[0] != 0 {
         region.gate(old.buckets(buckets)[0]).lost_death.store(1, Ordering::Relaxed);
@@ -191,6 +191,11 @@ pub(crate) fn write_key(region: &Region, index: u32, print: Fingerprint, key: Ke
     region.gate(index / WAYS).tags[(index % WAYS) as usize].store(print.tag(), Ordering::Release);
 }
 
+/// The key of an entry whose key cannot change meanwhile.
+pub(crate) fn read_print(entry: &Entry) -> Fingerprint {
+    Fingerprint(entry.print.each_ref().map(|half| half.load(Ordering::Relaxed)))
+}
+
 /// Takes the key out of an entry.
 ///
 /// Caller holds: the entry as its named writer, with a record of kind Rekey.
@@ -200,6 +205,11 @@ fn blank(region: &Region, index: u32) {
     region.gate(index / WAYS).tags[(index % WAYS) as usize].store(0, Ordering::Release);
     entry.print[0].store(0, Ordering::Release);
     entry.print[1].store(0, Ordering::Release);
+}
+
+/// Has the key's gate remember a death, for a key that no entry has.
+pub(crate) fn lose_death(region: &Region, print: Fingerprint) {
+    region.gate(print.buckets(region.layout().sizes.buckets)[0]).lost_death.store(1, Ordering::Relaxed);
 }
 
 /// Whether the key's gate remembers a death whose report was lost by eviction.

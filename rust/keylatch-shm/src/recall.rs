@@ -5,10 +5,12 @@
 //! enters by a swap of the same word, and then looks whether it is wanted. If its swap came first, the request saw its name
 //! and rings; if not, the keeper sees the bit. It reads the bell before it looks, and sleeps on what it read.
 
+use crate::log::{self, Kind};
 use crate::os::futex;
 use crate::protocol::load;
 use crate::region::{Bitmap, Region};
 use crate::word::MemberId;
+use keylatch::Mode;
 use std::sync::atomic::Ordering;
 
 /// Wakes the tier of a member that holds what the caller waits for, if it has one.
@@ -31,4 +33,63 @@ pub(crate) fn is_wanted(region: &Region, me: MemberId, slot: u32) -> bool {
     word.writer().is_some_and(|id| is_other(&id))
         || word.next().is_some_and(|id| is_other(&id))
         || word.has_queue() && waits()
+}
+
+/// How other processes want a slot, if this hold is in their way.
+///
+/// Readers first: they can share the slot when it is downgraded, and a writer behind them is found by the next look.
+pub(crate) fn wanted_as(region: &Region, me: MemberId, slot: u32, held: Mode) -> Option<Mode> {
+    if !is_wanted(region, me, slot) {
+        return None;
+    }
+    let word = load(region, slot);
+    if word.writer().is_some_and(|id| id != me) {
+        return Some(Mode::Exclusive);
+    }
+    let (mut reads, mut writes) = (false, false);
+    for id in region.bits(slot, Bitmap::Waiters).chain(word.next()) {
+        if id == me || !region.has_member(id) {
+            continue;
+        }
+        // A request writes its record before it registers.
+        for head in log::heads_of(region, id) {
+            match log::unpack(head.load(Ordering::Acquire)) {
+                Some((at, Kind::Shared)) if at == slot => reads = true,
+                Some((at, _)) if at == slot => writes = true,
+                _ => {}
+            }
+        }
+    }
+    match held {
+        Mode::Exclusive if reads => Some(Mode::Shared),
+        // Readers come in by themselves.
+        Mode::Shared if reads && !writes => None,
+        _ => Some(Mode::Exclusive),
+    }
+}
+
+/// Names the slot that this member shares and wants alone.
+pub(crate) fn want_for_upgrade(region: &Region, me: MemberId, slot: Option<u32>) {
+    let wanted = &region.member(me).wants_alone;
+    let Some(slot) = slot else { return wanted.store(0, Ordering::SeqCst) };
+    // Comes before the bells; pairs with the load of the keepers that they wake.
+    wanted.store(slot + 1, Ordering::SeqCst);
+    let word = load(region, slot);
+    let overflow = region.bits(slot, Bitmap::Readers).filter(|_| word.has_overflow());
+    let readers = word.readers().into_iter().flatten().chain(overflow);
+    readers.filter(|id| *id != me && region.has_member(*id)).for_each(|id| ring_keeper(region, id));
+}
+
+/// The slots that other processes share and want alone.
+pub(crate) fn wanted_alone(region: &Region, me: MemberId) -> Vec<u32> {
+    let others = region.members().filter(|id| *id != me);
+    others.filter_map(|id| region.member(id).wants_alone.load(Ordering::SeqCst).checked_sub(1)).collect()
+}
+
+/// Whether a process that holds the slot may only be keeping it.
+pub(crate) fn is_kept(region: &Region, me: MemberId, slot: u32) -> bool {
+    let word = load(region, slot);
+    let overflow = region.bits(slot, Bitmap::Readers).filter(|_| word.has_overflow());
+    let mut holders = word.readers().into_iter().flatten().chain(word.writer()).chain(overflow);
+    holders.any(|id| id != me && region.has_member(id) && region.member(id).keeps.load(Ordering::Relaxed) != 0)
 }

@@ -1,13 +1,16 @@
 //! The permits of one process, and the thread that gives them back when others wait.
 
 use super::explain::explained;
-use super::permit::{Alarm, Due, Dues, Held, Permit, TERM, granted};
+use super::permit::{AFTER, Alarm, Due, Dues, Held, Permit, TERM, granted};
+use crate::acquire::report_death;
 use crate::error::ShmError;
 use crate::lines::lock;
+use crate::lookup::{Fingerprint, find};
 use crate::os::futex;
+use crate::recall;
 use crate::table::SharedTable;
 use keylatch::Mode;
-use keylatch::tier::{Answer, Ask, PermitId, TierError, TierErrorKind, TierEvents};
+use keylatch::tier::{Answer, Ask, PermitId, Term, TierError, TierErrorKind, TierEvents};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -15,10 +18,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the thread looks without a reason: whether the table is sound.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long others have to give back what they only keep.
+///
+/// For requests that do not wait, and upgrades.
+const HAND_OVER: Duration = Duration::from_millis(2);
+/// How often an upgrade looks whether they have.
+const UPGRADE_LOOK: Duration = Duration::from_micros(50);
 
 /// Permits that are kept at most.
 ///
@@ -32,6 +42,10 @@ pub(super) struct Keeper {
     table: SharedTable,
     events: Mutex<Option<Arc<dyn TierEvents>>>,
     permits: Mutex<BTreeMap<PermitId, Permit>>,
+    /// The keys of permits that were lost, and that may have a death to tell.
+    lost_deaths: Mutex<BTreeMap<PermitId, Fingerprint>>,
+    /// The process names one slot at a time that it wants alone.
+    upgrading: Mutex<()>,
     dues: Arc<Dues>,
     /// More permits than that are not kept.
     most: usize,
@@ -46,6 +60,8 @@ impl Keeper {
             table,
             events: Mutex::default(),
             permits: Mutex::default(),
+            lost_deaths: Mutex::default(),
+            upgrading: Mutex::default(),
             most,
             closing: false.into(),
         }
@@ -86,13 +102,21 @@ impl Keeper {
 
     /// Asks with a place in line.
     pub(super) fn queue(&self, ask: &Ask<'_>) -> Answer {
-        if ask.term != TERM {
-            return Answer::Failed(TierError::term_over());
-        }
         if let Some(replaced) = ask.replaces {
             self.give_back(replaced);
         }
+        if let Err(error) = self.check_term(ask.term) {
+            return Answer::Failed(error);
+        }
         self.begin(ask).unwrap_or_else(|error| Answer::Failed(explained(&error)))
+    }
+
+    /// Refuses when the table is gone, or the term is over.
+    ///
+    /// The first comes first: no other term ends that.
+    fn check_term(&self, term: Term) -> Result<(), TierError> {
+        self.table.core().check().map_err(|error| explained(&error))?;
+        if term == TERM { Ok(()) } else { Err(TierError::term_over()) }
     }
 
     fn begin(&self, ask: &Ask<'_>) -> Result<Answer, ShmError> {
@@ -111,7 +135,7 @@ impl Keeper {
         // While the mutex is held the thread does not look at it.
         let answer = self.look(&mut permits, id).unwrap_or(Answer::Pending);
         let is_looked_for = match permits.get(&id) {
-            Some(Permit::Held(held)) => held.guard.is_wanted(),
+            Some(Permit::Held(held)) => held.guard.wanted_as().is_some(),
             _ => false,
         };
         let is_looked_for = is_looked_for || permits.len() > self.most;
@@ -151,8 +175,9 @@ impl Keeper {
     /// Takes all keys now, or none.
     pub(super) fn take_all(&self, asks: &[Ask<'_>], answers: &mut [Answer]) {
         let mut taken = Vec::with_capacity(asks.len());
+        let deadline = Instant::now() + HAND_OVER;
         for ask in asks {
-            let refusal = match self.try_one(ask) {
+            let refusal = match self.try_one(ask, deadline) {
                 Ok(Some(guard)) => {
                     taken.push(guard);
                     continue;
@@ -170,12 +195,24 @@ impl Keeper {
         }
     }
 
-    fn try_one(&self, ask: &Ask<'_>) -> Result<Option<crate::guard::OwnedSharedLockGuard>, TierError> {
-        if ask.term != TERM {
-            return Err(TierError::term_over());
-        }
-        let key = self.table.prepare_owned(ask.key).map_err(|error| explained(&error))?;
-        key.try_acquire(ask.mode, ask.owner).map_err(|error| explained(&error))
+    /// Takes a key now, or as soon as the process that keeps it has given it back.
+    fn try_one(
+        &self,
+        ask: &Ask<'_>,
+        deadline: Instant,
+    ) -> Result<Option<crate::guard::OwnedSharedLockGuard>, TierError> {
+        self.check_term(ask.term)?;
+        let core = self.table.core();
+        let take = || {
+            let key = self.table.prepare_owned(ask.key)?;
+            let guard = key.try_acquire(ask.mode, ask.owner)?;
+            let slot = find(&core.region, self.table.fingerprint(ask.key)?);
+            if guard.is_some() || !slot.is_some_and(|slot| recall::is_kept(&core.region, core.me, slot)) {
+                return Ok(guard);
+            }
+            key.acquire_while(ask.mode, ask.owner, Some(deadline), &mut || true)
+        };
+        take().map_err(|error: ShmError| explained(&error))
     }
 
     pub(super) fn withdraw(&self, id: PermitId) {
@@ -195,6 +232,18 @@ impl Keeper {
         drop(permit);
     }
 
+    /// Has the next holder of a permit's key informed of a death.
+    pub(super) fn death_unreported(&self, id: PermitId) {
+        let held = match lock(&self.permits).get(&id) {
+            Some(Permit::Held(held)) => Some(held.print),
+            _ => None,
+        };
+        let lost = lock(&self.lost_deaths).remove(&id);
+        if let Some(print) = held.or(lost) {
+            report_death(self.table.core(), print);
+        }
+    }
+
     pub(super) fn downgrade(&self, id: PermitId) {
         let mut permits = lock(&self.permits);
         if let Some(Permit::Held(Held { guard, .. })) = permits.get_mut(&id) {
@@ -207,8 +256,35 @@ impl Keeper {
 
     /// Makes a shared permit exclusive.
     ///
-    /// Not if another process has the key or waits for it.
-    pub(super) fn upgrade(&self, id: PermitId) -> Answer {
+    /// Not if another process uses the key or waits for it. Those that only keep it are asked to give it back.
+    pub(super) fn upgrade(&self, id: PermitId, term: Term) -> Answer {
+        if let Err(error) = self.check_term(term) {
+            return Answer::Failed(error);
+        }
+        let core = self.table.core();
+        let slot = match lock(&self.permits).get(&id) {
+            Some(Permit::Held(held)) => held.guard.slot(),
+            _ => return Answer::Failed(TierError::term_over()),
+        };
+        let first = self.upgrade_now(id);
+        if first != Answer::Busy || !recall::is_kept(&core.region, core.me, slot) {
+            return first;
+        }
+        let _one = lock(&self.upgrading);
+        let deadline = Instant::now() + HAND_OVER;
+        recall::want_for_upgrade(&core.region, core.me, Some(slot));
+        let answer = loop {
+            let answer = self.upgrade_now(id);
+            if answer != Answer::Busy || Instant::now() >= deadline {
+                break answer;
+            }
+            std::thread::sleep(UPGRADE_LOOK);
+        };
+        recall::want_for_upgrade(&core.region, core.me, None);
+        answer
+    }
+
+    fn upgrade_now(&self, id: PermitId) -> Answer {
         let mut permits = lock(&self.permits);
         let Some(Permit::Held(Held { guard, .. })) = permits.get_mut(&id) else {
             return Answer::Failed(TierError::term_over());
@@ -233,6 +309,8 @@ impl Keeper {
             if !is_lost && core.check().is_err() {
                 is_lost = true;
                 self.event(|events| events.all_lost(TERM));
+                // Requests that come, and those that wait, ask again and get the reason.
+                self.event(|events| events.renewed(AFTER));
             }
             for due in self.dues.take() {
                 match due {
@@ -268,28 +346,42 @@ impl Keeper {
     /// Recalls what other processes wait for, and the oldest of too many.
     fn recall(&self) {
         let (mut recalled, mut lost) = (Vec::new(), Vec::new());
+        let core = self.table.core();
+        let alone = recall::wanted_alone(&core.region, core.me);
         let mut permits = lock(&self.permits);
         let mut excess = permits.len().saturating_sub(self.most);
-        let is_sound = self.table.core().is_sound();
+        let is_sound = core.is_sound();
         for (id, permit) in permits.iter_mut() {
-            let Permit::Held(Held { guard, is_excess }) = permit else { continue };
+            let Permit::Held(Held { guard, print, is_excess }) = permit else { continue };
             let is_oldest = excess > 0;
             excess = excess.saturating_sub(1);
             if is_sound && !guard.is_valid() {
-                lost.push(*id);
-            } else if guard.is_wanted() || is_oldest && !*is_excess {
-                *is_excess |= is_oldest;
-                recalled.push(*id);
+                lost.push((*id, guard.previous_holder_died().then_some(*print)));
+            } else if is_oldest && !*is_excess {
+                *is_excess = true;
+                recalled.push((*id, Mode::Exclusive));
+            } else if let Some(wanted) = guard.wanted_as() {
+                recalled.push((*id, wanted));
+            } else if guard.mode() == Mode::Shared && alone.contains(&guard.slot()) {
+                recalled.push((*id, Mode::Exclusive));
             }
         }
-        let gone: Vec<_> = lost.iter().map(|id| permits.remove(id)).collect();
+        let gone: Vec<_> = lost.iter().map(|(id, _)| permits.remove(id)).collect();
         drop(permits);
         drop(gone);
-        for id in lost {
+        for (id, print) in &lost {
+            let Some(print) = print else { continue };
+            let mut deaths = lock(&self.lost_deaths);
+            deaths.insert(*id, *print);
+            if deaths.len() > MOST {
+                deaths.pop_first();
+            }
+        }
+        for (id, _) in lost {
             self.event(|events| events.lost(id));
         }
-        for id in recalled {
-            self.event(|events| events.recalled(id, Mode::Exclusive));
+        for (id, wanted) in recalled {
+            self.event(|events| events.recalled(id, wanted));
         }
     }
 }

@@ -64,7 +64,8 @@ impl SharedMemory for LockConfig {
 /// * [`Tier::upgrade`] does not wait: it fails while another process has the key or waits for it.
 /// * A process that is killed while it keeps a permit for a key that none of its threads holds counts as one that died with
 ///   the lock: `previous_died` is set once too often, never once too seldom.
-/// * A call may wait for the length of another process's insertion of a key.
+/// * A call may wait for the length of another process's insertion of a key. A request that does not wait, and an upgrade,
+///   give other processes up to 2 milliseconds to give back a permit.
 /// * At most 1,024 permits are kept, and at most one for each four keys of the table. Beyond that the oldest are recalled. A
 ///   table that the processes fill with permits refuses further keys.
 pub struct SharedMemoryTier {
@@ -116,15 +117,16 @@ impl Tier for SharedMemoryTier {
         self.keeper.give_back(id);
     }
 
+    fn death_unreported(&self, id: PermitId) {
+        self.keeper.death_unreported(id);
+    }
+
     fn downgrade(&self, id: PermitId) {
         self.keeper.downgrade(id);
     }
 
     fn upgrade(&self, id: PermitId, term: Term, effort: Effort) -> Answer {
-        if term != TERM {
-            return Answer::Failed(TierError::term_over());
-        }
-        match self.keeper.upgrade(id) {
+        match self.keeper.upgrade(id, term) {
             Answer::Busy if effort == Effort::Queue => Answer::Failed(no_waiting_upgrade()),
             answer => answer,
         }

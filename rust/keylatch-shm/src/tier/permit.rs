@@ -1,6 +1,7 @@
 //! One permit or ask, and how it wakes the keeper.
 
 use crate::guard::OwnedSharedLockGuard;
+use crate::lookup::Fingerprint;
 use crate::os::futex;
 use crate::prepared::OwnedAcquire;
 use crate::table::SharedTable;
@@ -13,6 +14,8 @@ use std::task::Wake;
 
 /// The only term: permits end with their process, or with the table.
 pub(super) const TERM: Term = Term(1);
+/// What comes after the loss of the table; nothing is granted in it.
+pub(super) const AFTER: Term = Term(2);
 
 /// Exclusive holds of one permit.
 ///
@@ -29,13 +32,15 @@ pub(super) enum Permit {
 /// A hold of the key in the table.
 pub(super) struct Held {
     pub(super) guard: OwnedSharedLockGuard,
+    /// The key, for a hold that was lost and whose entry may have another one.
+    pub(super) print: Fingerprint,
     /// Recalled because there were too many, which is said once.
     pub(super) is_excess: bool,
 }
 
 impl Permit {
     pub(super) fn held(guard: OwnedSharedLockGuard) -> Self {
-        Self::Held(Held { guard, is_excess: false })
+        Self::Held(Held { print: guard.print(), guard, is_excess: false })
     }
 }
 

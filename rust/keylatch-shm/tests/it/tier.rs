@@ -2,7 +2,7 @@
 
 use crate::children::{Child, Folder, Pipe};
 use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId, Term, Tier, TierErrorKind, TierEvents};
-use keylatch::{FastObjectLockManager, KeyRef, LockConfig, LockRequest, Mode};
+use keylatch::{FastLockGuard, FastObjectLockManager, KeyRef, LockConfig, LockError, LockRequest, Mode};
 use keylatch_shm::tier::{SharedMemory, SharedMemoryTier};
 use keylatch_shm::{SharedTable, TableConfig};
 use std::path::Path;
@@ -293,11 +293,27 @@ fn tier_calls_answered_as_promised() {
     while table.waiting(CAT).expect("sound") == 0 {
         assert!(Instant::now() < deadline, "it does not wait");
     }
-    let again = one.pending(Mode::Exclusive, Some(x));
-    let Event::Answered(id, Answer::Granted { fences: later, .. }) = two.next(None) else { panic!("it is first") };
+    let mut again = Some(one.pending(Mode::Exclusive, Some(x)));
+    let (id, later) = loop {
+        assert!(Instant::now() < deadline, "neither gets it");
+        if let Ok(Event::Answered(id, Answer::Granted { fences, .. })) = two.events.try_recv() {
+            break (id, fences);
+        }
+        // A process that does not run may be overtaken.
+        if let Ok(Event::Answered(id, _)) = one.events.try_recv() {
+            assert_eq!(again.take(), Some(id));
+            one.tier.give_back(id);
+        }
+    };
     assert!(id == waits && later.first >= fences.end());
     two.tier.give_back(waits);
-    assert!(matches!(one.next(Some(x)), Event::Answered(id, Answer::Granted { .. }) if id == again));
+    let again = match again {
+        Some(again) => {
+            assert!(matches!(one.next(Some(x)), Event::Answered(id, Answer::Granted { .. }) if id == again));
+            again
+        }
+        None => one.granted(Mode::Exclusive).0,
+    };
     // What the other takes by force is lost.
     assert_eq!(two.tier.revoke(("photos", "cat.jpg").into()), Ok(1));
     assert_eq!(one.next(Some(x)), Event::Lost(again));
@@ -314,4 +330,107 @@ fn oldest_of_too_many_permits_recalled() {
     // One for each four keys may be kept.
     let ids: Vec<_> = (0..17).map(|key| one.send(&format!("{key}"), Mode::Exclusive, Effort::Queue, None).0).collect();
     assert_eq!(one.next(None), Event::Recalled(ids[0]));
+}
+
+/// The kind of the tier's error that a request ended with.
+fn refusal(outcome: Result<FastLockGuard<'_>, LockError>) -> TierErrorKind {
+    match outcome.expect_err("the table is gone") {
+        LockError::Tier { error } => error.kind(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn requests_fail_when_table_is_gone() {
+    let folder = Folder::new();
+    let locks = manager(&folder.file());
+    let held = locks.lock(LockRequest::write(CAT)).blocking().expect("free");
+    let (sender, lost) = channel();
+    held.on_lost(move |_| sender.send(()).unwrap_or(()));
+    let wait = |key: (&'static str, &'static str)| locks.lock(LockRequest::write(key).timeout(LONG)).blocking();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| refusal(wait(CAT)));
+        std::fs::remove_file(folder.file()).expect("it is there");
+        lost.recv_timeout(LONG).expect("the loss is noticed");
+        // The tier's term is over.
+        assert_eq!(refusal(wait(("photos", "dog.jpg"))), TierErrorKind::Damaged);
+        drop(held);
+        assert_eq!(waiter.join().expect("no panic"), TierErrorKind::Damaged);
+    });
+}
+
+#[test]
+fn unreported_death_reaches_next_holder() {
+    let (folder, ready) = (Folder::new(), Pipe::new());
+    let (one, two) = (Process::new(&folder.file()), Process::new(&folder.file()));
+    let died = |process: &Process| match process.send("cat.jpg", Mode::Exclusive, Effort::Queue, None) {
+        (id, Answer::Granted { previous_died, .. }) => (id, previous_died),
+        (id, _) => match process.next(None) {
+            Event::Answered(_, Answer::Granted { previous_died, .. }) => (id, previous_died),
+            other => panic!("{other:?}"),
+        },
+    };
+    let ends: [fn(&Process, &Process, PermitId); 4] = [
+        |one, _, id| {
+            one.tier.death_unreported(id);
+            one.tier.give_back(id);
+        },
+        |one, _, id| {
+            one.tier.downgrade(id);
+            one.tier.death_unreported(id);
+            one.tier.give_back(id);
+        },
+        |one, two, id| {
+            assert_eq!(two.tier.revoke(CAT.into()), Ok(1));
+            assert_eq!(one.next(None), Event::Lost(id));
+            one.tier.death_unreported(id);
+        },
+        |one, _, id| one.tier.give_back(id),
+    ];
+    for (turn, end) in ends.into_iter().enumerate() {
+        let child = keeper(&folder, &ready);
+        ready.hear();
+        child.kill();
+        let (id, is_informed) = died(&one);
+        assert!(is_informed, "the keeper was killed");
+        end(&one, &two, id);
+        let (id, is_informed) = died(&two);
+        assert_eq!(is_informed, turn < 3, "end {turn}");
+        two.tier.give_back(id);
+    }
+}
+
+#[test]
+fn tries_get_what_others_keep_and_do_not_use() {
+    let folder = Folder::new();
+    let (one, two) = (manager(&folder.file()), manager(&folder.file()));
+    let deadline = Instant::now() + LONG;
+    use_once(&one, Mode::Exclusive);
+    while two.try_acquire_write_lock("photos", "cat.jpg", "test").is_err() {
+        assert!(Instant::now() < deadline, "it is never asked back");
+    }
+    use_once(&one, Mode::Shared);
+    use_once(&two, Mode::Shared);
+    assert_eq!(holders(&folder.file()), 2, "both keep it");
+    let mut reads = one.lock(LockRequest::read(CAT)).blocking().expect("it is kept");
+    while reads.try_upgrade().is_err() {
+        assert!(Instant::now() < deadline, "it is never asked back");
+    }
+    assert_eq!(reads.mode(), Mode::Exclusive);
+}
+
+#[test]
+fn readers_of_two_processes_share_after_write() {
+    let folder = Folder::new();
+    let (one, two) = (manager(&folder.file()), manager(&folder.file()));
+    use_once(&one, Mode::Exclusive);
+    let first = one.lock(LockRequest::read(CAT)).blocking().expect("it is kept");
+    let second = two.lock(LockRequest::read(CAT).timeout(LONG)).blocking().expect("it is shared");
+    // Neither does it bar further readers.
+    let third = one.lock(LockRequest::read(CAT).timeout(LONG)).blocking().expect("it is shared");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| use_once(&two, Mode::Exclusive));
+        drop((first, second, third));
+        writer.join().expect("no panic");
+    });
 }

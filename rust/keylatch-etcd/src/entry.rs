@@ -348,9 +348,13 @@ impl Entries {
             (true, _) => answer.header.map(|header| header.revision)?,
             (false, before) => before?.create_revision,
         };
+        Some((self.ahead(), revision))
+    }
+
+    /// What a downgrade makes of the entries.
+    pub(crate) fn ahead(&self) -> Self {
         let ahead = |entry: &Entry| Entry { name: entry.name_ahead(), ahead: None, ..entry.clone() };
-        let entries = self.entries.iter().map(ahead).collect();
-        Some((Self { entries, ..self.clone() }, revision))
+        Self { entries: self.entries.iter().map(ahead).collect(), ..self.clone() }
     }
 
     /// Removes the entries.

@@ -105,6 +105,19 @@ impl Hold {
         }))
     }
 
+    /// Gives back what a downgrade without a known outcome has left.
+    ///
+    /// Without the exclusive entries, a late copy of the downgrade puts nothing.
+    pub(crate) async fn release_in_doubt(self) {
+        let (space, ahead) = (Arc::clone(&self.space), self.entries.ahead());
+        if let Some(released) = self.release() {
+            let _ = released.await;
+        }
+        if let Some(removed) = remove(&space, ahead, Creation::Done) {
+            let _ = removed.await;
+        }
+    }
+
     /// Gives the entries back; the task ends when the server has answered.
     pub(crate) fn release(mut self) -> Option<JoinHandle<Removed>> {
         self.is_released = true;

@@ -39,11 +39,11 @@ fn in_order<'k>(layout: &Layout, queue: Vec<&'k KeyValue>) -> Vec<(&'k KeyValue,
     let mut is_first = true;
     let mut list = Vec::with_capacity(queue.len());
     // Then the mark that waited stays beside the one that says so.
-    let is_upgraded = queue.iter().any(|(_, name)| name.mark == Some(Mark::Done));
+    let upgraded = queue.iter().find(|(_, name)| name.mark == Some(Mark::Done)).map(|(_, name)| name.lease);
     for (kv, name) in queue {
         let mode = name.mode;
         if let Some(mark) = name.mark {
-            if mark == Mark::Done || !is_upgraded {
+            if mark == Mark::Done || upgraded.is_none() {
                 list.push((kv, mode, mark == Mark::Pending));
             }
             has_writer = true;
@@ -51,7 +51,8 @@ fn in_order<'k>(layout: &Layout, queue: Vec<&'k KeyValue>) -> Vec<(&'k KeyValue,
         }
         let waits = match mode {
             Mode::Exclusive => !is_first,
-            _ => has_writer,
+            // Those beside an upgrade that is done wait for it, though the writer before them may be gone.
+            _ => has_writer || upgraded.is_some_and(|lease| lease != name.lease),
         };
         has_writer |= mode == Mode::Exclusive;
         is_first = false;
@@ -115,6 +116,18 @@ pub(crate) enum Whose {
     Others,
 }
 
+/// An entry, and the marks of an upgrade that stand beside it if it is shared.
+///
+/// Without it they keep others out for no one.
+fn with_marks<'k>(layout: &Layout, of: &'k KeyValue, queue: &'k [KeyValue]) -> Vec<&'k KeyValue> {
+    let shared = layout.parse(&of.key).filter(|name| name.mode == Mode::Shared);
+    let beside = queue.iter().filter(|kv| {
+        let mark = layout.parse(&kv.key).filter(|name| name.mark.is_some());
+        mark.is_some_and(|mark| shared.as_ref().is_some_and(|shared| shared.lease == mark.lease))
+    });
+    std::iter::once(of).chain(beside).collect()
+}
+
 /// Deletes the entries that hold a key, and returns how many.
 pub(crate) async fn revoke(space: &Space, key: KeyRef<'_>, whose: Whose) -> Result<u32, EtcdError> {
     let own = space.session_now().map(|session| session.lease);
@@ -130,7 +143,10 @@ pub(crate) async fn revoke(space: &Space, key: KeyRef<'_>, whose: Whose) -> Resu
         // The key is used once, so this cannot hit a younger entry; the comparison counts what was deleted.
         let request = TxnRequest {
             compare: vec![Compare::created_at(kv.key.clone(), kv.create_revision)],
-            success: vec![RequestOp::delete(kv.key.clone())],
+            success: with_marks(&space.layout, kv, &found.kvs)
+                .into_iter()
+                .map(|kv| RequestOp::delete(kv.key.clone()))
+                .collect(),
             failure: Vec::new(),
         };
         let is_deleted = space.client.txn(request).await?.body.succeeded;

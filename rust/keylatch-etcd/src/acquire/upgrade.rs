@@ -85,11 +85,18 @@ impl Attempt {
     }
 
     /// Waits until a look shows no other process that shares the key.
+    ///
+    /// A mark that goes meanwhile would keep no other upgrade out, and each would wait for the other.
     async fn wait_for_readers(&self, mut mark: Mark, shared: &Replaced) -> Option<Result<Mark, NotUpgraded>> {
         while let Some(reader) = mark.reader.clone() {
             let mut watch = self.space.watches.deletion(reader.clone());
+            let mut own = self.space.watches.deletion(self.entries.names().next()?.to_vec());
             loop {
-                let is_over = match watch.next().await {
+                let signal = tokio::select! {
+                    signal = watch.next() => signal,
+                    signal = own.next() => signal,
+                };
+                let is_over = match signal {
                     Signal::Put(..) => continue,
                     // Nothing has happened between the read and the watch.
                     Signal::Begun(revision) if revision <= mark.read_at => continue,

@@ -1,6 +1,6 @@
 //! One ask and the permit that it becomes, from the first request to the last.
 
-use super::command::{Command, Fate, Lent};
+use super::command::{Command, Commands, Fate, Lent};
 use super::explain::{conflict, explained, no_more_fences};
 use super::shared::Shared;
 
@@ -8,14 +8,14 @@ use crate::acquire::{Attempt, NotReplaced, NotUpgraded, Old, Upgraded};
 use crate::client::{CallError, Signal};
 use crate::entry::Wish;
 use crate::error::EtcdError;
-use crate::hold::Hold;
+use crate::hold::{Hold, Refusals};
 use crate::session::Session;
 use crate::wire::RangeRequest;
 use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId};
 use keylatch::{Mode, ObjectKey};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// The task of a permit. The one after it on the same key waits until it is over.
 pub(super) struct Permit {
@@ -30,7 +30,7 @@ pub(super) struct Permit {
     has_replaced: bool,
     /// The permit that a try would replace.
     lent: Option<oneshot::Receiver<Lent>>,
-    commands: mpsc::UnboundedReceiver<Command>,
+    commands: Commands,
     /// The writer that upgrades of this permit passed last, and how often.
     passed: Option<(i64, u32)>,
     before: Option<watch::Receiver<()>>,
@@ -45,6 +45,13 @@ enum Rise {
     /// The marks beside the shared entry make it exclusive.
     Marked([Hold; 2]),
     Shared,
+    Lost,
+    GivenBack,
+}
+
+/// What a downgrade makes of an exclusive permit.
+enum Fall {
+    Shared(Hold),
     Lost,
     GivenBack,
 }
@@ -87,7 +94,7 @@ impl Permit {
             effort,
             has_replaced: ask.replaces.is_some() && effort == Effort::Queue,
             lent,
-            commands,
+            commands: Commands::new(commands),
             passed: None,
             before,
             _over: sender,
@@ -191,7 +198,7 @@ impl Permit {
             let is_changed = loop {
                 let signal = tokio::select! {
                     biased;
-                    command = self.commands.recv() => match command {
+                    command = self.commands.next() => match command {
                         Some(Command::GiveBack) | None => {
                             give_back(marks.into_iter().flatten().rev().chain([hold])).await;
                             return None;
@@ -242,7 +249,14 @@ impl Permit {
                         }
                     }
                     Signal::Begun(revision) if revision <= seen => {}
-                    Signal::Begun(_) => seen = self.recall_for_queue(&queue).await.unwrap_or(seen),
+                    Signal::Begun(_) => match self.recall_for_queue(&queue).await {
+                        Some(read_at) => seen = read_at,
+                        // Those that wait have to be heard of.
+                        None => {
+                            tokio::time::sleep(Duration::from_millis(500)).await;
+                            break false;
+                        }
+                    },
                     Signal::Deleted(..) => {}
                     Signal::Broken => break false,
                 }
@@ -252,11 +266,15 @@ impl Permit {
                 self.mode = Mode::Shared;
             } else if is_changed && self.mode == Mode::Exclusive {
                 match self.downgrade(&mut hold).await {
-                    Some(downgraded) => {
+                    Fall::Shared(downgraded) => {
                         hold = downgraded;
                         self.mode = Mode::Shared;
                     }
-                    None => return Some(Last::Lost),
+                    Fall::Lost => return Some(Last::Lost),
+                    Fall::GivenBack => {
+                        hold.release_in_doubt().await;
+                        return None;
+                    }
                 }
             }
             seen = self.recall_for_queue(&queue).await.unwrap_or(0);
@@ -344,14 +362,23 @@ impl Permit {
         Some(Fences { first, count: crate::fence::UPGRADE_COUNT })
     }
 
-    /// The hold after a downgrade; nothing if its entry was gone.
-    async fn downgrade(&self, hold: &mut Hold) -> Option<Hold> {
+    /// Shares an exclusive permit; others wait for that, so it is not left out.
+    async fn downgrade(&mut self, hold: &mut Hold) -> Fall {
+        let mut refusals = Refusals::default();
         loop {
-            match hold.downgrade().await.map_err(CallError::problem) {
-                Ok(downgraded) => return downgraded,
+            let error = match hold.downgrade().await.map_err(CallError::problem) {
+                Ok(downgraded) => return downgraded.map_or(Fall::Lost, Fall::Shared),
                 // The end of the session ends this, too.
-                Err(None) => return None,
-                Err(Some(_)) => tokio::time::sleep(Duration::from_millis(500)).await,
+                Err(None) => return Fall::Lost,
+                Err(Some(error)) => error,
+            };
+            if refusals.note(&error).is_break() {
+                self.session.end();
+                return Fall::Lost;
+            }
+            tokio::select! {
+                () = refusals.pause() => {}
+                () = self.commands.given_back() => return Fall::GivenBack,
             }
         }
     }
@@ -405,9 +432,9 @@ enum GivenUp {
 }
 
 /// Returns when an upgrade is not wanted any more.
-async fn given_up(commands: &mut mpsc::UnboundedReceiver<Command>) -> GivenUp {
+async fn given_up(commands: &mut Commands) -> GivenUp {
     loop {
-        match commands.recv().await {
+        match commands.next().await {
             Some(Command::Downgrade | Command::Upgrade(_) | Command::Lend(_)) => {}
             Some(Command::Withdraw) => return GivenUp::Withdrawn,
             Some(Command::GiveBack) | None => return GivenUp::GivenBack,
@@ -416,9 +443,9 @@ async fn given_up(commands: &mut mpsc::UnboundedReceiver<Command>) -> GivenUp {
 }
 
 /// Returns when the ask is withdrawn, or given back before it was granted.
-async fn withdrawal(commands: &mut mpsc::UnboundedReceiver<Command>) {
+async fn withdrawal(commands: &mut Commands) {
     loop {
-        match commands.recv().await {
+        match commands.next().await {
             Some(Command::Downgrade | Command::Upgrade(_) | Command::Lend(_)) => {}
             Some(Command::Withdraw | Command::GiveBack) | None => return,
         }

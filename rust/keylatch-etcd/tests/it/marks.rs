@@ -4,7 +4,8 @@ use crate::cluster::{Cluster, etcdctl, etcdctl_at};
 use crate::locking::until;
 use crate::proxy::{Proxy, Then};
 use crate::tier::Process;
-use keylatch::Mode::Shared as S;
+use keylatch::KeyRef;
+use keylatch::Mode::{Exclusive as X, Shared as S};
 use keylatch::tier::{Answer, Effort, Tier};
 use keylatch_etcd::EtcdConfig;
 use std::time::Duration;
@@ -87,4 +88,62 @@ fn upgrade_goes_on_with_another_number() {
         one.tier.give_back(first);
         until("nothing is left", || names(cluster, "spent-mark").is_empty());
     }
+}
+
+/// Else another upgrade of the key begins, and both wait for each other.
+#[test]
+fn mark_deleted_by_hand_is_put_again() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (process(cluster.endpoints(), "gone-mark"), process(cluster.endpoints(), "gone-mark"));
+    let (first, second) = (one.ask(S), two.ask(S));
+    one.granted(first);
+    two.granted(second);
+    assert_eq!(one.tier.upgrade(first, one.term, Effort::Queue), Answer::Pending);
+    let mark = || names(cluster, "gone-mark").into_iter().find(|name| name.contains("/wp"));
+    until("the upgrade waits", || mark().is_some());
+    let before = mark().expect("it waits");
+    etcdctl(cluster, &["del", &before]);
+    until("it waits with another mark", || mark().is_some_and(|mark| mark != before));
+    two.tier.give_back(second);
+    one.granted(first);
+}
+
+#[test]
+fn revoke_takes_marks_and_no_reader_that_waits() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let process = process(cluster.endpoints(), "revoked-marks");
+    let key = KeyRef::new("photos", "cat.jpg");
+    let permit = process.ask(S);
+    process.granted(permit);
+    let own = names(cluster, "revoked-marks").pop().expect("the entry");
+    process.tier.give_back(permit);
+    until("the queue is empty", || names(cluster, "revoked-marks").is_empty());
+    // A process that answers no more: its shared entry and the marks of its upgrade. The writer between has left.
+    let (queue, _) = own.rsplit_once('/').expect("a queue");
+    let [_, reader, ..] = [("r", 7), ("r", 8), ("wp", 7), ("wu", 7)].map(|(letters, lease)| {
+        let name = format!("{queue}/{letters}{lease:016x}{:016x}", 1);
+        etcdctl(cluster, &["put", &name, "by-hand photos cat.jpg"]);
+        name
+    });
+    let mut list = Vec::new();
+    process.tier.list(Some(key), &mut |hold| list.push((hold.mode, hold.waits))).expect("a list");
+    assert_eq!(list, [(S, false), (S, true), (X, false)]);
+    assert_eq!(process.tier.revoke(key), Ok(1));
+    assert_eq!(names(cluster, "revoked-marks"), [reader]);
+}
+
+/// A full database takes no shared entry, and gives up the exclusive one.
+#[test]
+fn refused_downgrade_can_be_given_back() {
+    let Some(cluster) = Cluster::start_with(1, &["--quota-backend-bytes", "2000000"]) else { return };
+    let process = process(cluster.endpoints(), "n");
+    let permit = process.ask(X);
+    process.granted(permit);
+    let value = "x".repeat(120_000);
+    let put = |n: u32| std::panic::catch_unwind(|| etcdctl(&cluster, &["put", &format!("filler{n}"), &value]));
+    assert!((0..40).any(|n| put(n).is_err()), "the quota is larger than thought");
+    process.tier.downgrade(permit);
+    process.tier.give_back(permit);
+    until("the queue is empty", || names(&cluster, "n").is_empty());
+    assert!(process.is_silent(), "the lease is as before");
 }

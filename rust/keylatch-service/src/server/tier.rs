@@ -4,6 +4,7 @@ use super::shared::Shared;
 use super::space::Space;
 use crate::machine::{RequestKey, TierAsk, TierNote, Wait};
 use ahash::AHashMap;
+use keylatch_etcd::EtcdError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -56,7 +57,8 @@ async fn hold(_ends: watch::Sender<()>, shared: Arc<Shared>, space: Space, ask: 
             Ok(None) => return shared.step(|machine, now| machine.tier_refused(now, ask.request)),
             Err(error) => {
                 tracing::error!(%error, "the tier does not grant");
-                if ask.wait == Wait::Try {
+                let is_final = matches!(error, EtcdError::RequestTooLarge | EtcdError::BatchTooLarge { .. });
+                if ask.wait == Wait::Try || is_final {
                     return shared.step(|machine, now| machine.tier_refused(now, ask.request));
                 }
                 tokio::time::sleep(PAUSE).await;

@@ -44,6 +44,10 @@ fn program() -> Option<&'static Path> {
 
 impl Etcd {
     fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    fn start_with(options: &[&str]) -> Option<Self> {
         let program = program()?;
         let free = || {
             // Below those that the system gives to connections.
@@ -69,6 +73,7 @@ impl Etcd {
                 "--election-timeout",
                 "500",
             ])
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -234,6 +239,19 @@ async fn tier_refuses_what_it_cannot() {
     let claim = json!({"session": session, "request_id": 3, "resource": resource});
     let got = service.post("/v1/claim", claim).await;
     assert_eq!((got.problem(), &got.body["code"]), ("invalid_request", &json!(-10)), "{got:?}");
+    service.stop().await;
+}
+
+/// It would be refused again however long it waits.
+#[tokio::test]
+async fn too_large_wait_refused() {
+    let Some(etcd) = Etcd::start_with(&["--max-request-bytes", "20000"]) else { return };
+    let service = etcd.service().await;
+    let session = service.open("c", false).await;
+    let items: Vec<_> = (0..100).map(|n| json!({"bucket": "b", "object": format!("{n:0200}")})).collect();
+    let lock = |items| json!({"session": session, "request_id": 1, "items": items, "wait_ms": 10_000});
+    let got = service.post("/v1/lock", lock(items)).await;
+    assert_eq!(got.problem(), "locked", "{got:?}");
     service.stop().await;
 }
 

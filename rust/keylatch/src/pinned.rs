@@ -18,7 +18,7 @@ use std::sync::Arc;
 ///
 /// The verbs here need no hash, no look-up and no comparison. Requests with more to them are
 /// made with [`write`](Self::write) and [`read`](Self::read), and cost what others cost. All contend for one lock with
-/// requests for the key without the pin.
+/// requests for the key without the pin. Given to another manager, a request of a pin is for a key of that name there.
 ///
 /// It costs one place of `max_locks` while it is there, whether the key is held or not. Clones share the pin. It keeps its
 /// manager, as an owned guard does; once that is closed, requests say so.
@@ -133,6 +133,8 @@ impl FastObjectLockManager {
 impl<'a> BatchLockRequest<'a> {
     /// Adds a pinned key in a mode.
     ///
+    /// Given to another manager than the pin's, the batch locks a key of that name there.
+    ///
     /// ```
     /// # fn main() -> Result<(), keylatch::LockError> {
     /// use keylatch::{BatchLockRequest, FastObjectLockManager, Mode};
@@ -149,5 +151,27 @@ impl<'a> BatchLockRequest<'a> {
         let entry = if self.pins_of.is_none_or(|other| other == manager) { key.shared.pin.entry } else { 0 };
         let pins_of = self.pins_of.or(Some(manager));
         Self { pins_of, ..self.add_at(key.shared.key.as_ref(), mode, entry) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batch_knows_the_entries_of_its_pins() {
+        let (mine, other) = (FastObjectLockManager::new(), FastObjectLockManager::new());
+        let pins = ["x", "y"].map(|object| mine.pin(("b", object)).unwrap());
+        let foreign = other.pin(("b", "z")).unwrap();
+        let batch = BatchLockRequest::new("o")
+            .add_pinned(&pins[0], Mode::Exclusive)
+            .add_write_lock("b", "w")
+            .add_pinned(&pins[1], Mode::Shared)
+            .add_pinned(&foreign, Mode::Shared);
+        let entries: Vec<u32> = batch.wanted.iter().map(|(.., entry)| *entry).collect();
+        let [x, y] = pins.each_ref().map(|pin| pin.shared.pin.entry);
+        assert!(x != 0 && y != 0 && x != y);
+        assert_eq!(entries, [x, 0, y, 0]);
+        assert_eq!(batch.pins_of, Some(mine.core().identity()));
     }
 }

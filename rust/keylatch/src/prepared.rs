@@ -17,9 +17,10 @@ use std::sync::Arc;
 
 /// A key with its hash, so that locking it costs less.
 ///
-/// The blocking verbs here, and those that try, do not hash the key, and compare it as it is stored, unless a part of it is
-/// longer than 32 bytes, or both longer than 16 and a version is there. Requests with more to them are made with [`write`](Self::write) and [`read`](Self::read), and cost what others cost. All contend for one lock
-/// with requests for the key itself.
+/// The blocking verbs here, and those that try, do not hash the key, and compare it as it is stored, if it has at most eight
+/// words: a part of up to 16 bytes has two, one of up to 32 bytes four, and one of 41 to 48 bytes six. Other keys, and
+/// requests with more to them, which are made with [`write`](Self::write) and [`read`](Self::read), cost what others cost.
+/// All contend for one lock with requests for the key itself.
 ///
 /// Unlike a [`PinnedKey`](crate::PinnedKey) it takes no place in the manager's table, and costs more to lock. Clones share
 /// its memory. It keeps its manager; once that is closed, requests say so.

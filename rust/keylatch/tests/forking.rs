@@ -506,6 +506,7 @@ fn child_calls_nothing_of_the_tier() {
     let mut reads = locks.lock(LockRequest::read(("b", "read"))).blocking().unwrap();
     let mut future = ByHand::waiting(locks.acquire_write_lock("b", "held", "future"));
     let pin = locks.pin(("b", "pinned")).unwrap();
+    let prepared = locks.prepare(("b", "kept")).unwrap();
     drop(locks.lock(LockRequest::write(("b", "kept"))).blocking().unwrap());
     let recalled = tier.last.lock().unwrap().expect("asked for");
     let events = tier.events.lock().unwrap().clone().expect("attached");
@@ -521,7 +522,15 @@ fn child_calls_nothing_of_the_tier() {
             is_forked(locks.lock(LockRequest::read(("b", "read"))).grant_now()),
             is_forked(pin.try_acquire_write_lock("child")),
             is_forked(pin.acquire_read_lock_blocking("child")),
+            matches!(ByHand::new(pin.acquire_write_lock("child")).poll(), Poll::Ready(Err(LockError::Forked))),
+            matches!(ByHand::new(pin.acquire_read_lock("child")).poll(), Poll::Ready(Err(LockError::Forked))),
+            is_forked(prepared.try_acquire_write_lock("child")),
+            is_forked(prepared.acquire_read_lock_blocking("child")),
+            matches!(ByHand::new(prepared.acquire_write_lock("child")).poll(), Poll::Ready(Err(LockError::Forked))),
             is_forked(locks.acquire_locks_batch_blocking(BatchLockRequest::new("child").add_write_lock("b", "kept"))),
+            is_forked(
+                locks.acquire_locks_batch_blocking(BatchLockRequest::new("child").add_pinned(&pin, Mode::Exclusive))
+            ),
             is_forked(reads.try_upgrade()),
             is_forked(reads.upgrade_blocking(None)),
             is_forked(locks.lock(LockRequest::write(("b", "kept"))).with_callback(|_| {})),

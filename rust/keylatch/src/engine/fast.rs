@@ -201,9 +201,30 @@ impl Core {
         if !entry.carries_packed(packed) {
             return None;
         }
-        let record = local.records.take_spare()?;
-        let shard = self.table.shard_of(packed.hash);
-        let grant = self.take_with::<EXCLUSIVE>(local, (index, entry, shard), state, (seen, record));
+        let at = (index, entry, self.table.shard_of(packed.hash));
+        let Some(record) = local.records.take_spare() else {
+            return self.try_prepared_slow::<EXCLUSIVE>(local, at, state, seen);
+        };
+        let grant = self.take_with::<EXCLUSIVE>(local, at, state, (seen, record));
+        if grant.is_none() { self.not_taken(local, record) } else { grant }
+    }
+
+    /// As `try_prepared`, without a record at hand.
+    ///
+    /// The thread holds another lock.
+    #[inline(never)]
+    fn try_prepared_slow<const EXCLUSIVE: bool>(
+        &self,
+        local: &Local,
+        at: (u32, &Entry, u32),
+        state: u64,
+        seen: Word,
+    ) -> Option<Grant> {
+        let record = self.records.take(&local.records);
+        if record == NONE {
+            return None;
+        }
+        let grant = self.take_with::<EXCLUSIVE>(local, at, state, (seen, record));
         if grant.is_none() { self.not_taken(local, record) } else { grant }
     }
 

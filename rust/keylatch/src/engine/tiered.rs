@@ -103,9 +103,9 @@ const INDEX: u64 = (1 << INDEX_BITS) - 1;
 pub(crate) struct Tiered {
     /// None once the manager is being dropped.
     tier: Option<Arc<dyn Tier>>,
-    /// Of each shard, and changed under its mutex.
+    /// Of each shard.
     ///
-    /// These mutexes are there for the compiler, and are hardly contended.
+    /// A permit changes under the mutex of its shard as well. Off that mutex, threads change only the queue of what was granted, in `to_look_at` and `trim_permits`.
     permits: Box<[Mutex<Permits>]>,
     /// By the entry's index.
     ///
@@ -147,7 +147,9 @@ impl Tiered {
         self.tier.take()
     }
 
-    /// The permits of a shard, whose mutex the caller holds.
+    /// The permits of a shard.
+    ///
+    /// The caller holds its mutex, except for the queue of what was granted.
     pub(crate) fn permits(&self, shard: u32) -> MutexGuard<'_, Permits> {
         self.permits[shard as usize].lock()
     }

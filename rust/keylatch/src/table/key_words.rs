@@ -135,7 +135,7 @@ impl PackedKey {
                 count += 1;
             }
         }
-        // A part takes two words, or four.
+        // A part has an even number of words, or the key is not packed.
         let count = if count >= 4 && count.is_multiple_of(2) { count } else { 0 };
         Self { hash, lengths: lengths(key), count, words }
     }
@@ -192,20 +192,26 @@ mod tests {
     fn packed_key_is_found_by_its_words_alone() {
         use crate::memory::Cache;
         use crate::table::Table;
-        let text = [7_u8; 40];
+        let text = [7_u8; 52];
         let key = |bucket, object: usize, last: u8| {
             let mut object = text[..object].to_vec();
             object.last_mut().into_iter().for_each(|byte| *byte = last);
             crate::key::ObjectKey::new(&text[..bucket], object)
         };
-        for bucket in [0, 5, 16, 17, 32, 33] {
-            for object in 1..40 {
+        let words = |length: usize| match length {
+            ..=16 => 2,
+            17..=32 => 4,
+            41..=48 => 6,
+            _ => 9,
+        };
+        for bucket in [0, 5, 16, 17, 32, 33, 41, 48, 49] {
+            for object in 1..50 {
                 let (table, cache) = (Table::reserve(1, 10).unwrap(), Cache::default());
                 let own = key(bucket, object, 8);
                 let mut shard = table.lock(0);
                 let (_, entry) = shard.insert(&cache, 1, &own.as_ref()).unwrap();
                 let packed = |key: &crate::key::ObjectKey| PackedKey::new(&key.as_ref(), 1);
-                let is_packed = bucket <= FOUR_WORDS && object <= FOUR_WORDS;
+                let is_packed = words(bucket) + words(object) <= 8;
                 assert_eq!(entry.carries_packed(&packed(&own)), is_packed, "{bucket} and {object} bytes");
                 for other in [key(bucket, object, 9), key(bucket, object + 1, 8), key(bucket + 1, object, 8)] {
                     assert!(!entry.carries_packed(&packed(&other)), "{bucket} and {object} bytes");

@@ -32,10 +32,17 @@ fn nobody_holds_a_key_twice() {
 /// Would catch a prepared key that takes another key's lock.
 #[test]
 fn prepared_key_holds_no_other() {
-    for mode in [EXCLUSIVE, SHARED] {
+    for (mode, at_hand) in [(EXCLUSIVE, true), (SHARED, true), (EXCLUSIVE, false)] {
+        let granted = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&granted);
         check(move || {
             let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
+            let granted = Arc::clone(&counted);
             let takes = model.spawn(move |model| {
+                if at_hand {
+                    let (records, local) = (&model.core().records, model.core().local());
+                    records.put(&local.records, records.take(&local.records));
+                }
                 let packed = model.core().prepare(&KeyRef::new("b", KEYS[0])).expect("a short key");
                 let state = FirstState::new(mode, 0, false).with_owner(0);
                 let taken = match mode {
@@ -43,6 +50,7 @@ fn prepared_key_holds_no_other() {
                     Mode::Shared => model.core().try_prepared::<false>(&packed, state),
                 };
                 if let Some(grant) = taken {
+                    granted.fetch_add(1, Ordering::Relaxed);
                     model.work(0, mode);
                     model.release(grant);
                 }
@@ -53,6 +61,7 @@ fn prepared_key_holds_no_other() {
             assert_eq!(model.worked(1), 1);
             model.assert_nothing_left();
         });
+        assert!(granted.load(Ordering::Relaxed) > 0, "no execution takes the lock");
     }
 }
 

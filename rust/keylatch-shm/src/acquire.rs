@@ -52,7 +52,7 @@ pub(crate) enum Attempt {
 }
 
 /// How long a `try` waits for the insertion of another key into the same bucket.
-const GATE_PATIENCE: Duration = Duration::from_millis(2);
+pub(crate) const GATE_PATIENCE: Duration = Duration::from_millis(2);
 /// Looks for overflow readers that back out.
 const BACKING_OUT: u32 = 1000;
 
@@ -73,7 +73,10 @@ pub(crate) fn try_fast(core: &Core, wanted: &Wanted<'_>, slot: u32) -> Option<Ho
     // Pairs with: the release of the last holder (Acquire), and a recoverer's load of the record (Release).
     let swapped = entry.word.compare_exchange(Word::FREE.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     if swapped && has_key(entry, wanted.print) && core.is_sound() {
-        let fence = next_fence(core, slot, wanted.mode);
+        let Some(fence) = next_fence(core, slot, record, wanted.mode) else {
+            records::put(core, record);
+            return None;
+        };
         return Some(Hold { slot, record, mode: wanted.mode, place: Place::Word, death: Death::None, fence });
     }
     if swapped {
@@ -86,16 +89,22 @@ pub(crate) fn try_fast(core: &Core, wanted: &Wanted<'_>, slot: u32) -> Option<Ho
 }
 
 /// Counts an exclusive hold; tells a shared one the count.
+///
+/// None if the hold was revoked: the number would be another's.
 #[inline(always)]
-fn next_fence(core: &Core, slot: u32, mode: Mode) -> u64 {
+fn next_fence(core: &Core, slot: u32, record: u32, mode: Mode) -> Option<u64> {
     let fence = &core.region.entry(slot).fence;
-    let last = fence.load(Ordering::Relaxed);
     if mode == Mode::Shared {
-        return last;
+        return Some(fence.load(Ordering::Relaxed));
     }
+    if begin_change(core, record) {
+        return None;
+    }
+    let last = fence.load(Ordering::Relaxed);
     // The named writer alone writes it; the swap that frees the entry publishes it.
     fence.store(last + 1, Ordering::Relaxed);
-    last + 1
+    changed(core, record);
+    Some(last + 1)
 }
 
 /// Acquires on the calling thread, for as long as `go_on` says so.
@@ -213,7 +222,11 @@ pub(crate) fn confirm(
     let sound = core.check();
     if sound.is_ok() && has_key(core.region.entry(slot), wanted.print) {
         core.region.record(record).since_ms.store(core.now_ms(), Ordering::Relaxed);
-        hold.fence = next_fence(core, slot, wanted.mode);
+        let Some(fence) = next_fence(core, slot, record, wanted.mode) else {
+            records::put(core, record);
+            return Ok(None);
+        };
+        hold.fence = fence;
         return Ok(Some(hold));
     }
     give_back(core, &hold);
@@ -351,6 +364,7 @@ pub(crate) fn begin_change(core: &Core, record: u32) -> bool {
 }
 
 /// Ends a change after which the hold goes on.
+#[inline(always)]
 pub(crate) fn changed(core: &Core, record: u32) {
     let record = core.region.record(record);
     record.releasing.store(record.hold.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Release);

@@ -175,14 +175,19 @@ impl<T: TableRef> LockGuard<T> {
 
     /// Keeps that many fences for this hold.
     ///
-    /// Returns the first of them; the next hold of the key counts on behind the last.
+    /// Returns how many there are, from its own on; the next hold of the key counts on behind the last. A hold that was
+    /// revoked has its own alone.
     ///
     /// Caller holds: the key exclusively.
-    pub(crate) fn reserve_fences(&self, count: u32) -> u64 {
+    pub(crate) fn reserve_fences(&self, count: u32) -> u32 {
+        let core = self.core();
+        if begin_change(core, self.hold.record) {
+            return 1;
+        }
         let last = self.hold.fence + u64::from(count) - 1;
-        // The named writer alone writes it, and a hold that was revoked must not write a smaller number.
-        self.core().region.entry(self.hold.slot).fence.fetch_max(last, Ordering::Relaxed);
-        self.hold.fence
+        core.region.entry(self.hold.slot).fence.store(last, Ordering::Relaxed);
+        changed(core, self.hold.record);
+        count
     }
 
     /// Runs a change of the word that no revoker may run into.
@@ -316,5 +321,25 @@ impl<'a> LockBatch<'a> {
     #[must_use = "guards that are dropped release their locks"]
     pub fn into_guards(self) -> Vec<SharedLockGuard<'a>> {
         self.guards
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{LockRequest, SharedTable, TableConfig};
+
+    #[test]
+    fn revoked_hold_reserves_no_fences() {
+        let table = SharedTable::memfd("fences", &TableConfig::default().keys(8).members(1)).expect("a table");
+        let write = || table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        let first = write();
+        assert_eq!(table.revoke(first.id()).ok(), Some(true));
+        let second = write();
+        assert_eq!(second.reserve_fences(10), 10);
+        assert_eq!(first.reserve_fences(1_000), 1);
+        assert_eq!(second.fence(), first.fence() + 1);
+        let last = second.fence() + 9;
+        drop((first, second));
+        assert_eq!(write().fence(), last + 1);
     }
 }

@@ -1,6 +1,6 @@
 //! A task's request on its way: what its future keeps between two polls.
 
-use crate::acquire::{Attempt, Hold, Patience, Wanted, attempt, confirm, give_back};
+use crate::acquire::{Attempt, GATE_PATIENCE, Hold, Patience, Wanted, attempt, confirm, give_back};
 use crate::attendant::Attendant;
 use crate::core::Core;
 use crate::error::ShmError;
@@ -50,7 +50,17 @@ impl Progress {
         if self.limit != Limit::Never && self.deadline.is_none() {
             self.deadline = self.limit.deadline(core.config.default_timeout);
         }
-        match attempt(core, wanted, Patience::Until(self.deadline), &mut || true)? {
+        // A process that stops while it inserts a key must not stop the thread that polls.
+        let brief = Instant::now() + GATE_PATIENCE;
+        let deadline = self.deadline.map_or(brief, |deadline| deadline.min(brief));
+        let attempted = match attempt(core, wanted, Patience::Until(Some(deadline)), &mut || true) {
+            Err(ShmError::Timeout { .. }) if self.deadline.is_none_or(|over| Instant::now() < over) => {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            attempted => attempted?,
+        };
+        match attempted {
             Attempt::Held(hold) => Poll::Ready(Ok(Some(hold))),
             Attempt::Blocked { slot, record } => {
                 if let Err(error) = Attendant::start(core) {
@@ -109,5 +119,35 @@ impl Progress {
             None => records::put(core, record),
         }
         core.attendant.kick();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::protocol::enter::{Entry, try_enter_exclusive};
+    use crate::protocol::leave::leave_exclusive;
+    use crate::{SharedTable, TableConfig};
+    use keylatch::Mode;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn poll_does_not_wait_for_stopped_insertion() {
+        let path = std::env::temp_dir().join(format!("keylatch-poll-{}", std::process::id()));
+        let config = TableConfig::default().keys(8).members(2);
+        let open = || SharedTable::open(&path, &config).expect("a table");
+        let (one, other) = (open(), open());
+        let gate = one.fingerprint(("photos", "cat.jpg").into()).expect("a key").gate(&one.core().region);
+        let stopped = other.core();
+        assert_eq!(try_enter_exclusive(&stopped.region, gate, stopped.me), Entry::Writer);
+        let key = Arc::new(one.prepare_owned(("photos", "cat.jpg")).expect("a key"));
+        let mut asks = pin!(key.acquire_until(Mode::Exclusive, "", None));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(asks.as_mut().poll(&mut context).is_pending());
+        leave_exclusive(&stopped.region, gate, stopped.me);
+        assert!(matches!(asks.as_mut().poll(&mut context), Poll::Ready(Ok(Some(_)))));
+        std::fs::remove_file(&path).expect("it is there");
     }
 }

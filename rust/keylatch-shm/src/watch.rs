@@ -132,7 +132,7 @@ pub(crate) fn look_at_file(core: &Core) {
 }
 
 /// Keeps the program's signal handlers off this thread.
-fn block_signals() {
+pub(crate) fn block_signals() {
     // SAFETY: the set is a local, and the mask is this thread's own.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();

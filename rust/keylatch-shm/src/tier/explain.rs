@@ -10,6 +10,7 @@ pub(super) fn explained(error: &ShmError) -> TierError {
         ShmError::Forked | ShmError::Closed => TierErrorKind::Closed,
         ShmError::Damaged { .. } | ShmError::WrongFile { .. } => TierErrorKind::Damaged,
         ShmError::Unsupported { .. } => TierErrorKind::Unsupported,
+        ShmError::File { errno: libc::EACCES | libc::EPERM, .. } => TierErrorKind::NotPermitted,
         _ => TierErrorKind::Other,
     };
     let text = error.to_string();
@@ -21,4 +22,20 @@ pub(super) fn explained(error: &ShmError) -> TierError {
 pub(super) fn no_waiting_upgrade() -> TierError {
     let problem = "another process has the key or waits for it, and this tier has no upgrades that wait";
     TierError::new(TierErrorKind::Unsupported, problem, "release the shared lock, and acquire it exclusively")
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_file_is_not_permitted() {
+        let refused = |errno| {
+            let problem = "opening the file failed; choose another".to_owned();
+            explained(&ShmError::File { path: "/locks".into(), problem, errno }).kind()
+        };
+        assert_eq!(refused(libc::EACCES), TierErrorKind::NotPermitted);
+        assert_eq!(refused(libc::EPERM), TierErrorKind::NotPermitted);
+        assert_eq!(refused(libc::ENOSPC), TierErrorKind::Other);
+    }
 }

@@ -150,15 +150,14 @@ impl Keeper {
     fn look(&self, permits: &mut BTreeMap<PermitId, Permit>, id: PermitId) -> Option<Answer> {
         let permit = permits.get_mut(&id)?;
         let answer = match permit {
-            Permit::Held(held) => granted(&held.guard),
+            Permit::Held(held) => granted(held),
             Permit::Waits(future) => {
                 let waker = Waker::from(Arc::new(Alarm { id, dues: Arc::clone(&self.dues) }));
                 match future.as_mut().poll(&mut Context::from_waker(&waker)) {
                     Poll::Pending => return None,
                     Poll::Ready(Ok(Some(guard))) => {
-                        let answer = granted(&guard);
                         *permit = Permit::held(guard);
-                        answer
+                        return self.look(permits, id);
                     }
                     // An ask without a deadline is not late.
                     Poll::Ready(Ok(None)) => Answer::Failed(explained(&ShmError::Closed)),
@@ -286,17 +285,18 @@ impl Keeper {
 
     fn upgrade_now(&self, id: PermitId) -> Answer {
         let mut permits = lock(&self.permits);
-        let Some(Permit::Held(Held { guard, .. })) = permits.get_mut(&id) else {
+        let Some(Permit::Held(held)) = permits.get_mut(&id) else {
             return Answer::Failed(TierError::term_over());
         };
-        match guard.try_upgrade() {
-            Ok(()) => granted(guard),
+        match held.guard.try_upgrade() {
+            Ok(()) => granted(held),
             Err(ShmError::UpgradeConflict { .. }) => Answer::Busy,
             Err(error) => Answer::Failed(explained(&error)),
         }
     }
 
     fn run(&self) {
+        crate::watch::block_signals();
         let core = self.table.core();
         let bell = &core.region.member(core.me).recall_bell;
         let mut is_lost = false;
@@ -352,7 +352,7 @@ impl Keeper {
         let mut excess = permits.len().saturating_sub(self.most);
         let is_sound = core.is_sound();
         for (id, permit) in permits.iter_mut() {
-            let Permit::Held(Held { guard, print, is_excess }) = permit else { continue };
+            let Permit::Held(Held { guard, print, is_excess, .. }) = permit else { continue };
             let is_oldest = excess > 0;
             excess = excess.saturating_sub(1);
             if is_sound && !guard.is_valid() {

@@ -66,6 +66,10 @@ impl SharedMemory for LockConfig {
 ///   the lock: `previous_died` is set once too often, never once too seldom.
 /// * A call may wait for the length of another process's insertion of a key. A request that does not wait, and an upgrade,
 ///   give other processes up to 2 milliseconds to give back a permit.
+/// * A process that is stopped keeps its permits, also of up to 1,024 keys that none of its threads holds. [`Tier::revoke`]
+///   takes them.
+/// * A process that ends without dropping or closing its manager, as with `process::exit` or a manager in a `static`, counts
+///   as killed for each key that it keeps exclusively. Close the manager before.
 /// * At most 1,024 permits are kept, and at most one for each four keys of the table. Beyond that the oldest are recalled. A
 ///   table that the processes fill with permits refuses further keys.
 pub struct SharedMemoryTier {

@@ -34,24 +34,28 @@ pub(super) struct Held {
     pub(super) guard: OwnedSharedLockGuard,
     /// The key, for a hold that was lost and whose entry may have another one.
     pub(super) print: Fingerprint,
+    /// An answer has said that a process died.
+    pub(super) has_reported: bool,
     /// Recalled because there were too many, which is said once.
     pub(super) is_excess: bool,
 }
 
 impl Permit {
     pub(super) fn held(guard: OwnedSharedLockGuard) -> Self {
-        Self::Held(Held { print: guard.print(), guard, is_excess: false })
+        Self::Held(Held { print: guard.print(), guard, has_reported: false, is_excess: false })
     }
 }
 
 /// The answer that a hold is, with numbers for the holds under it.
-pub(super) fn granted(guard: &OwnedSharedLockGuard) -> Answer {
+pub(super) fn granted(held: &mut Held) -> Answer {
+    let guard = &held.guard;
     let is_exclusive = guard.mode() == Mode::Exclusive;
     let fences = match is_exclusive {
-        true => Fences { first: guard.reserve_fences(FENCES), count: FENCES },
+        true => Fences { first: guard.fence(), count: guard.reserve_fences(FENCES) },
         false => Fences { first: guard.fence().max(1), count: 1 },
     };
-    Answer::Granted { fences, previous_died: is_exclusive && guard.previous_holder_died() }
+    let died = is_exclusive && guard.previous_holder_died();
+    Answer::Granted { fences, previous_died: died && !std::mem::replace(&mut held.has_reported, true) }
 }
 
 /// What the keeper's thread has to do.

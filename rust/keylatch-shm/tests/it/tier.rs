@@ -401,6 +401,21 @@ fn unreported_death_reaches_next_holder() {
 }
 
 #[test]
+fn death_reported_once_by_a_permit() {
+    let (folder, ready) = (Folder::new(), Pipe::new());
+    let child = keeper(&folder, &ready);
+    ready.hear();
+    child.kill();
+    let one = Process::new(&folder.file());
+    let (id, answer) = one.send("cat.jpg", Mode::Exclusive, Effort::Queue, None);
+    let answer = if answer == Answer::Pending { one.next(None) } else { Event::Answered(id, answer) };
+    assert!(matches!(answer, Event::Answered(_, Answer::Granted { previous_died: true, .. })), "{answer:?}");
+    one.tier.downgrade(id);
+    let answer = one.tier.upgrade(id, one.term, Effort::Queue);
+    assert!(matches!(answer, Answer::Granted { previous_died: false, .. }), "{answer:?}");
+}
+
+#[test]
 fn tries_get_what_others_keep_and_do_not_use() {
     let folder = Folder::new();
     let (one, two) = (manager(&folder.file()), manager(&folder.file()));

@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::error::ShmError;
+use crate::layout::Record;
 use crate::log::Kind;
 use crate::lookup::{self, Fingerprint, find, has_key};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_shared, try_enter_exclusive};
@@ -223,6 +224,9 @@ pub(crate) fn confirm(
     if sound.is_ok() && has_key(core.region.entry(slot), wanted.print) {
         core.region.record(record).since_ms.store(core.now_ms(), Ordering::Relaxed);
         let Some(fence) = next_fence(core, slot, record, wanted.mode) else {
+            if wanted.mode == Mode::Exclusive && death == Death::Reported {
+                report_death(core, wanted.print);
+            }
             records::put(core, record);
             return Ok(None);
         };
@@ -360,7 +364,31 @@ pub(crate) fn begin_change(core: &Core, record: u32) -> bool {
     // Pairs with: the barrier on all processors between a revoker's store and its look at `releasing`, which makes this
     // fence of the compiler one of the processor exactly when it is needed.
     compiler_fence(Ordering::SeqCst);
-    record.revoked.load(Ordering::Relaxed) == hold
+    let revoked = record.revoked.load(Ordering::Relaxed);
+    (revoked ^ hold) & !REVOKED == 0 && is_revoked_for_good(record, hold)
+}
+
+/// Set in `revoked` of a hold that is revoked; without it a revoker only asks.
+const REVOKED: u32 = 1 << 31;
+
+/// What `revoked` is once this hold is revoked: its name is gone from the word, or goes next.
+pub(crate) fn revocation(hold: u32) -> u32 {
+    hold ^ REVOKED
+}
+
+/// Whether the hold is revoked for good, where a revoker has asked.
+///
+/// One swap decides: the holder takes the question back, or the revoker answers it. So they never both think that the other
+/// leaves the word.
+#[cold]
+#[inline(never)]
+fn is_revoked_for_good(record: &Record, hold: u32) -> bool {
+    // A value that is no question to any hold, and this record's revocation only after it was used 2^32 times.
+    let none = revocation(hold.wrapping_sub(1));
+    match record.revoked.compare_exchange(hold, none, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => false,
+        Err(seen) => seen == revocation(hold),
+    }
 }
 
 /// Ends a change after which the hold goes on.

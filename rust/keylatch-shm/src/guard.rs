@@ -1,11 +1,11 @@
 //! What a caller has while it holds a lock.
 
-use crate::acquire::{Hold, begin_change, changed, give_back, kind, release};
+use crate::acquire::{Hold, begin_change, changed, give_back, kind, release, revocation};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
 use crate::lookup::{self, Fingerprint};
-use crate::protocol::enter::Death;
+use crate::protocol::enter::{Death, Drain, drain};
 use crate::protocol::leave;
 use crate::recall;
 use crate::records;
@@ -103,7 +103,7 @@ impl<T: TableRef> LockGuard<T> {
         let core = self.core();
         let record = core.region.record(self.hold.record);
         let hold = record.hold.load(Ordering::Relaxed);
-        core.check().is_ok() && record.revoked.load(Ordering::Acquire) != hold
+        core.check().is_ok() && record.revoked.load(Ordering::Acquire) != revocation(hold)
     }
 
     /// Names the hold for [`SharedTable::revoke`].
@@ -152,6 +152,10 @@ impl<T: TableRef> LockGuard<T> {
                 return Err(ShmError::UpgradeConflict { key });
             }
             hold.mode = Mode::Exclusive;
+            // What a writer that comes by itself takes out of the word: this is the one that is informed.
+            if let Drain::Done(Death::Reported) = drain(&core.region, hold.slot) {
+                hold.death = Death::Reported;
+            }
             let fence = &core.region.entry(hold.slot).fence;
             hold.fence = fence.load(Ordering::Relaxed) + 1;
             fence.store(hold.fence, Ordering::Relaxed);
@@ -326,7 +330,9 @@ impl<'a> LockBatch<'a> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use crate::acquire::{begin_change, changed, report_death};
     use crate::{LockRequest, SharedTable, TableConfig};
+    use std::sync::atomic::Ordering;
 
     #[test]
     fn revoked_hold_reserves_no_fences() {
@@ -341,5 +347,46 @@ mod tests {
         let last = second.fence() + 9;
         drop((first, second));
         assert_eq!(write().fence(), last + 1);
+    }
+
+    #[test]
+    fn hold_that_changes_is_not_revoked() {
+        let table = SharedTable::memfd("changes", &TableConfig::default().keys(8).members(1)).expect("a table");
+        let write = || table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        let core = table.core();
+        let held = write();
+        let record = held.hold.record;
+        assert!(!begin_change(core, record));
+        assert_eq!(table.revoke(held.id()).ok(), Some(false));
+        changed(core, record);
+        assert!(held.is_valid());
+        drop(held);
+        let held = write();
+        // A revoker that was killed after it asked; the next change takes the question back.
+        let record = core.region.record(held.hold.record);
+        record.revoked.store(record.hold.load(Ordering::Relaxed), Ordering::SeqCst);
+        assert!(held.is_valid());
+        drop(held);
+        let held = write();
+        let record = core.region.record(held.hold.record);
+        record.revoked.store(record.hold.load(Ordering::Relaxed), Ordering::SeqCst);
+        assert_eq!(table.revoke(held.id()).ok(), Some(true), "another revoker goes on");
+        assert!(!held.is_valid());
+        assert_eq!(table.revoke(held.id()).ok(), Some(false));
+        drop((write(), held));
+        drop(write());
+    }
+
+    #[test]
+    fn upgrade_reports_a_death() {
+        let table = SharedTable::memfd("deaths", &TableConfig::default().keys(8).members(1)).expect("a table");
+        let mut held = table.lock(LockRequest::read(("photos", "cat.jpg"))).now().expect("free");
+        report_death(table.core(), held.print());
+        assert!(!held.previous_holder_died());
+        held.try_upgrade().expect("alone");
+        assert!(held.previous_holder_died());
+        drop(held);
+        let next = table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        assert!(!next.previous_holder_died(), "it was reported");
     }
 }

@@ -64,6 +64,8 @@ pub(crate) fn wanted_as(region: &Region, me: MemberId, slot: u32, held: Mode) ->
         Mode::Exclusive if reads => Some(Mode::Shared),
         // Readers come in by themselves.
         Mode::Shared if reads && !writes => None,
+        // Who waited has come in or left since the first look. One that comes registers, and then rings.
+        _ if !reads && !writes => None,
         _ => Some(Mode::Exclusive),
     }
 }

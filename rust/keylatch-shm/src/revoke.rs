@@ -1,5 +1,6 @@
 //! Taking a hold away from a process that lives.
 
+use crate::acquire::revocation;
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
@@ -12,7 +13,9 @@ use crate::region::Bitmap;
 use crate::word::MemberId;
 use std::sync::atomic::Ordering;
 
-/// Marks the hold, makes sure that its process sees the mark before it touches the word again, and removes the name.
+/// Asks for the hold, makes sure that its process sees that before it touches the word again, and removes the name.
+///
+/// A hold that its process is changing meanwhile stays: nothing is left of the question then.
 pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     let region = &core.region;
     let Some(member) = MemberId::new(u64::from(id.member)).filter(|member| region.has_member(*member)) else {
@@ -40,12 +43,22 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
         return Err(ShmError::UpgradeConflict { key: read_text(region.entry(slot)) });
     }
     let before = record.revoked.load(Ordering::SeqCst);
-    let marked = before != id.hold
-        && record.revoked.compare_exchange(before, id.hold, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+    if before == revocation(id.hold) {
+        return Ok(false);
+    }
+    // It may have been asked before, by a revoker that was killed.
+    let asked = record.revoked.compare_exchange(before, id.hold, Ordering::SeqCst, Ordering::Relaxed).is_ok();
     // Pairs with: the compiler fence of `begin_change`. After the barrier, each thread of the holder either has its
-    // `releasing` visible here, or sees the mark before it touches the word.
+    // `releasing` visible here, or sees the question before it touches the word.
     barrier::all_processors();
-    if !marked || !current() || record.releasing.load(Ordering::SeqCst) == id.hold {
+    let is_changing = || record.releasing.load(Ordering::SeqCst) == id.hold;
+    if !asked || !current() || is_changing() {
+        // Unless the holder took it back.
+        let _ = record.revoked.compare_exchange(id.hold, before, Ordering::SeqCst, Ordering::Relaxed);
+        return Ok(false);
+    }
+    let taken = revocation(id.hold);
+    if record.revoked.compare_exchange(id.hold, taken, Ordering::SeqCst, Ordering::Relaxed).is_err() {
         return Ok(false);
     }
     // Its tier looks whether it has lost what it keeps.

@@ -233,8 +233,11 @@ impl Keeper {
 
     /// Has the next holder of a permit's key informed of a death.
     pub(super) fn death_unreported(&self, id: PermitId) {
-        let held = match lock(&self.permits).get(&id) {
-            Some(Permit::Held(held)) => Some(held.print),
+        let held = match lock(&self.permits).get_mut(&id) {
+            Some(Permit::Held(held)) => {
+                held.has_reported = false;
+                Some(held.print)
+            }
             _ => None,
         };
         let lost = lock(&self.lost_deaths).remove(&id);
@@ -367,8 +370,7 @@ impl Keeper {
             }
         }
         let gone: Vec<_> = lost.iter().map(|(id, _)| permits.remove(id)).collect();
-        drop(permits);
-        drop(gone);
+        // Before another thread misses the permit.
         for (id, print) in &lost {
             let Some(print) = print else { continue };
             let mut deaths = lock(&self.lost_deaths);
@@ -377,6 +379,8 @@ impl Keeper {
                 deaths.pop_first();
             }
         }
+        drop(permits);
+        drop(gone);
         for (id, _) in lost {
             self.event(|events| events.lost(id));
         }

@@ -21,7 +21,9 @@ namespace keylatch {
 
 /// Resumes a coroutine on the library's callback thread, of which a manager has one. What the coroutine does
 /// there before it suspends again delays the other callbacks, and it must not wait: give `async_lock` a
-/// function that hands the coroutine to your executor instead, where that is not so.
+/// function that hands the coroutine to your executor instead, where that is not so. The executor has to outlive the
+/// manager. It may be handed a coroutine that is destroyed in that moment by another thread: one whose coroutines
+/// are destroyed while they wait has to know which are left.
 struct resume_on_callback_thread {
     void operator()(std::coroutine_handle<> coroutine) const { coroutine.resume(); }
 };

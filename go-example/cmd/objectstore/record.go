@@ -85,10 +85,13 @@ func readHistory(folder string, keep int) (history, error) {
 //
 // Somebody who lost their lock may be adding and tidying. A list that is made meanwhile can miss the old change, which is
 // gone by then, and the new one, which was not there yet. So a list counts if the next one is the same: its last change
-// was the last one at some moment between, because whatever is later came while the lists were made. If a record of it
-// is gone after that, what is there now is read.
+// was the last one at some moment between, because whatever is later came while the lists were made. One that is empty
+// has no last change that shows this, so several have to be. If a record of it is gone after that, what is there now is
+// read.
 func readWhatIsListed(folder string, keep int, list func() ([]uint64, error)) (history, error) {
+	const enough = 8
 	before, err := list()
+	empty := 0
 	var gone error
 	for err == nil {
 		var numbers []uint64
@@ -96,7 +99,10 @@ func readWhatIsListed(folder string, keep int, list func() ([]uint64, error)) (h
 			break
 		}
 		if !slices.Equal(numbers, before) {
-			before, gone = numbers, nil
+			before, gone, empty = numbers, nil, 0
+			continue
+		}
+		if empty++; len(numbers) == 0 && empty < enough {
 			continue
 		}
 		if gone != nil {

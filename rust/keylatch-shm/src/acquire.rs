@@ -355,7 +355,9 @@ fn insert_locked(core: &Arc<Core>, wanted: &Wanted<'_>) -> Result<Inserted, ShmE
     Err(ShmError::TableFull { keys: region.layout().sizes.keys })
 }
 
-/// Whether the hold was revoked, for a caller that is about to change the word. Ends with [`changed`] or a release.
+/// Whether the hold was revoked; begins a change of the word if not.
+///
+/// Ends with [`changed`] or a release.
 #[inline(always)]
 pub(crate) fn begin_change(core: &Core, record: u32) -> bool {
     let record = core.region.record(record);
@@ -371,7 +373,9 @@ pub(crate) fn begin_change(core: &Core, record: u32) -> bool {
 /// Set in `revoked` of a hold that is revoked; without it a revoker only asks.
 const REVOKED: u32 = 1 << 31;
 
-/// What `revoked` is once this hold is revoked: its name is gone from the word, or goes next.
+/// What `revoked` is once this hold is revoked.
+///
+/// Its name is gone from the word then, or goes next.
 pub(crate) fn revocation(hold: u32) -> u32 {
     hold ^ REVOKED
 }

@@ -13,7 +13,9 @@ use crate::region::Bitmap;
 use crate::word::MemberId;
 use std::sync::atomic::Ordering;
 
-/// Asks for the hold, makes sure that its process sees that before it touches the word again, and removes the name.
+/// Takes a hold away and removes its name from the word.
+///
+/// It asks, and makes sure that the process sees that before it touches the word again.
 ///
 /// A hold that its process is changing meanwhile stays: nothing is left of the question then.
 pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {

@@ -6,7 +6,8 @@
 //! | Asking | nothing | Have; Withdrawing when the queue is empty; None when it is refused |
 //! | Withdrawing | nothing | None; Have if the grant came first |
 //! | Have(S) | share | Upgrading; Asking(X) in its place; GivingBack |
-//! | Have(X) | both | Have(S) by downgrade; Asking in its place; GivingBack |
+//! | Have(X) | both | Have(S) by downgrade; Lowering, if a death is to be reported first; Asking in its place; GivingBack |
+//! | Lowering | share, for those who do | Have(S) by downgrade, when the tier has taken the death in |
 //! | Upgrading | share, for those who do | Have(X); Have(S) if it is refused; Relenting when its waiter has gone |
 //! | Relenting | share, for those who do | Have(S); Have(X) if the grant came first |
 //! | GivingBack | nothing | None, when the call has returned |
@@ -34,6 +35,7 @@ pub(crate) enum State {
     Asking(Mode),
     Withdrawing(Mode),
     Have(Mode),
+    Lowering,
     Upgrading,
     Relenting,
     GivingBack,
@@ -222,7 +224,7 @@ impl Permit {
     pub(crate) fn covers(&self, mode: Mode) -> bool {
         match self.state {
             State::Have(has) => has >= mode,
-            State::Upgrading | State::Relenting => mode == Mode::Shared,
+            State::Lowering | State::Upgrading | State::Relenting => mode == Mode::Shared,
             _ => false,
         }
     }
@@ -350,6 +352,7 @@ impl Permit {
                 self.state = State::Relenting;
                 Some(Call::Withdraw(self.id))
             }
+            State::Lowering => Some(self.downgrade()),
             State::Have(mode) => self.due_of_permit(mode, view, fresh),
             _ => None,
         }
@@ -400,7 +403,8 @@ impl Permit {
 
     fn downgrade(&mut self) -> Call {
         if std::mem::take(&mut self.died) {
-            // The next to share the key may be another process's.
+            // The next to share the key may be another process's. Until then no one comes in here who would not be informed.
+            self.state = State::Lowering;
             return Call::Unreported(self.id);
         }
         self.used_up = false;
@@ -608,8 +612,31 @@ mod tests {
         assert_eq!(permit.answered(id(2), answer, 0, 0), Outcome::Granted { fences, anew: true });
         permit.recall(id(2), Mode::Shared, 0);
         assert_eq!(permit.next_call(&view(None), || id(3)), Some(Call::Unreported(id(2))));
+        // Who comes meanwhile would not be informed.
+        assert_eq!((permit.allowed(0), permit.opens_to(None, false)), (Allowed::NOTHING, None));
         permit.called();
-        assert_eq!(permit.next_call(&view(None), || id(3)), Some(Call::Downgrade(id(2))));
+        assert_eq!(permit.allowed(0), Allowed::NOTHING);
+        assert_eq!(permit.next_call(&view(Some(writer())), || id(3)), Some(Call::Downgrade(id(2))));
+        permit.called();
+        let asks = permit.next_call(&view(Some(writer())), || id(3));
+        let replaced = Ended { id: id(2), unreported: false };
+        assert!(matches!(asks, Some(Call::Ask { replaces: Some(ended), .. }) if ended == replaced), "{asks:?}");
+    }
+
+    #[test]
+    fn another_death_goes_to_the_tier_too() {
+        let mut permit = asked();
+        let _ = permit.answered(id(2), granted(9), 0, 0);
+        permit.recall(id(2), Mode::Shared, 0);
+        let read = View { free: false, ..view(None) };
+        for _ in 0..2 {
+            permit.follows_death();
+            assert_eq!(permit.next_call(&read, || id(3)), Some(Call::Unreported(id(2))));
+            assert!(permit.covers(Mode::Shared) && !permit.covers(Mode::Exclusive));
+            permit.called();
+        }
+        assert_eq!(permit.next_call(&read, || id(3)), Some(Call::Downgrade(id(2))));
+        assert!(permit.allowed(0).shared, "nothing is left to pass on");
     }
 
     #[test]

@@ -531,6 +531,8 @@ struct Scripted {
     events: Mutex<Option<Arc<dyn TierEvents>>>,
     asked: Mutex<Vec<PermitId>>,
     unreported: Mutex<Vec<PermitId>>,
+    /// Calls that report a death return only when it is free.
+    door: Mutex<()>,
 }
 
 impl Scripted {
@@ -565,6 +567,7 @@ impl Tier for Scripted {
     }
     fn death_unreported(&self, id: PermitId) {
         self.unreported.lock().unwrap().push(id);
+        drop(self.door.lock());
     }
     fn detach(&self) {
         self.events.lock().unwrap().take();
@@ -594,6 +597,30 @@ fn death_goes_on_from_a_grant_after_its_loss() {
         drop(waits);
         assert_eq!(tier.unreported.lock().unwrap().len(), 1);
     }
+}
+
+/// A writer comes while the tier takes the death in.
+#[test]
+fn death_does_not_pass_a_newcomer_by() {
+    let tier = Arc::new(Scripted::default());
+    let config = LockConfig { fairness: Fairness::Fifo, ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_tier(config, tier.clone()).unwrap();
+    let (unseen, woken) = polled(locks.lock(WRITE()).into_future());
+    let first = tier.asked(0);
+    tier.grant(first, true);
+    woken.wait();
+    tier.events().recalled(first, Mode::Shared);
+    std::thread::scope(|scope| {
+        let shut = tier.door.lock().unwrap();
+        scope.spawn(|| drop(unseen));
+        wait_until("no one reports the death", || !tier.unreported.lock().unwrap().is_empty());
+        let (mut next, woken) = polled(locks.lock(WRITE()).into_future());
+        drop(shut);
+        tier.grant(tier.asked(1), true);
+        woken.wait();
+        let result = next.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(result, Poll::Ready(Ok(held)) if held.previous_holder_died()));
+    });
 }
 
 /// Polls a future once, which has to wait.

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 /// Who goes first when several want the same lock. No policy starves anybody; each says how far it may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum Fairness {
     /// Whoever runs may take a free lock ahead of the queue, until somebody has waited for `after`; then the lock is
     /// handed over directly, in order.
@@ -202,7 +206,7 @@ impl AdaptiveTimeout {
 /// ```
 ///
 /// With the feature `serde` a file can have the settings. Times are seconds there, `"never"` is none, what is missing is the
-/// default, and an unknown name is an error:
+/// default, and an unknown name is an error. The format has to describe itself, as TOML and JSON do:
 ///
 /// ```toml
 /// max_locks = 1_000_000

@@ -1,7 +1,10 @@
 //! How values are written for other programs, and read (feature `serde`).
 //!
-//! Times are seconds, as a number: 0.0005 are 500 µs, exact to the nanosecond up to three weeks. A part of a key is a string
-//! where it is UTF-8 and a list of bytes where it is not; formats that are not for people always have bytes.
+//! Times are seconds, as a number: 0.0005 are 500 µs, exact to the nanosecond up to three weeks, also through text that is
+//! read to the neighbouring float. A part of a key is a string where it is UTF-8 and a list of bytes where it is not; formats
+//! that are not for people always have bytes.
+//!
+//! Settings are for formats that describe themselves, as JSON and TOML do: what follows a name may be a number or a word.
 
 use crate::grant::Grant;
 use crate::key::{KeyRef, ObjectKey};

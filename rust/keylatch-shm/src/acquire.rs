@@ -9,7 +9,7 @@ use crate::protocol::enter::{Death, Drain, Entry, drain, enter_shared, try_enter
 use crate::protocol::{leave, load, swap};
 use crate::records;
 use crate::wait::{GoOn, Held, Waiter, wait_blocking};
-use crate::word::{Place, Word};
+use crate::word::{MAX_MEMBERS, MemberId, Place, Word};
 use keylatch::{KeyRef, Mode};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -366,32 +366,48 @@ pub(crate) fn begin_change(core: &Core, record: u32) -> bool {
     // Pairs with: the barrier on all processors between a revoker's store and its look at `releasing`, which makes this
     // fence of the compiler one of the processor exactly when it is needed.
     compiler_fence(Ordering::SeqCst);
-    let revoked = record.revoked.load(Ordering::Relaxed);
-    (revoked ^ hold) & !REVOKED == 0 && is_revoked_for_good(record, hold)
+    (record.revoked.load(Ordering::Relaxed) ^ hold) & USE == 0 && is_revoked_for_good(record, hold)
 }
 
-/// Set in `revoked` of a hold that is revoked; without it a revoker only asks.
+// `revoked` of a record: the use that it is about, who asks for it, and whether it is revoked. 0 says nothing.
+const USE: u32 = (1 << USE_BITS) - 1;
+const USE_BITS: u32 = 19;
 const REVOKED: u32 = 1 << 31;
+const _: () = assert!((MAX_MEMBERS as u32) << USE_BITS < REVOKED);
+
+/// What `revoked` is while a member asks for a hold.
+///
+/// The name is in it, so that no revoker takes the answer to another one's question for its own.
+pub(crate) fn question(hold: u32, asker: MemberId) -> u32 {
+    hold & USE | u32::from(asker.number()) << USE_BITS
+}
 
 /// What `revoked` is once this hold is revoked.
 ///
 /// Its name is gone from the word then, or goes next.
 pub(crate) fn revocation(hold: u32) -> u32 {
-    hold ^ REVOKED
+    hold & USE | REVOKED
 }
 
-/// Whether the hold is revoked for good, where a revoker has asked.
+/// Whether the hold is revoked for good, where a revoker may have asked.
 ///
 /// One swap decides: the holder takes the question back, or the revoker answers it. So they never both think that the other
 /// leaves the word.
 #[cold]
 #[inline(never)]
 fn is_revoked_for_good(record: &Record, hold: u32) -> bool {
-    // A value that is no question to any hold, and this record's revocation only after it was used 2^32 times.
-    let none = revocation(hold.wrapping_sub(1));
-    match record.revoked.compare_exchange(hold, none, Ordering::SeqCst, Ordering::SeqCst) {
-        Ok(_) => false,
-        Err(seen) => seen == revocation(hold),
+    let mut seen = record.revoked.load(Ordering::SeqCst);
+    loop {
+        if seen == revocation(hold) {
+            return true;
+        }
+        if seen == 0 || seen & USE != hold & USE {
+            return false;
+        }
+        match record.revoked.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => return false,
+            Err(now) => seen = now,
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) config: TableConfig,
     pub(crate) records: Records,
     pub(crate) lines: Lines,
+    /// Held while this process asks for a hold of another.
+    pub(crate) revoking: Mutex<()>,
     /// A process announces one recovery at a time.
     pub(crate) recovery: Mutex<()>,
     /// Milliseconds; 0 has the next acquisition read the clock.
@@ -64,6 +66,7 @@ impl Core {
             forks: fork::count(),
             records: Records::default(),
             lines: Lines::default(),
+            revoking: Mutex::default(),
             recovery: Mutex::new(()),
             coarse_ms: AtomicU64::new(0),
             clock_sleeps: AtomicBool::new(true),

@@ -330,7 +330,7 @@ impl<'a> LockBatch<'a> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use crate::acquire::{begin_change, changed, report_death};
+    use crate::acquire::{begin_change, changed, question, report_death};
     use crate::{LockRequest, SharedTable, TableConfig};
     use std::sync::atomic::Ordering;
 
@@ -364,12 +364,12 @@ mod tests {
         let held = write();
         // A revoker that was killed after it asked; the next change takes the question back.
         let record = core.region.record(held.hold.record);
-        record.revoked.store(record.hold.load(Ordering::Relaxed), Ordering::SeqCst);
+        record.revoked.store(question(record.hold.load(Ordering::Relaxed), core.me), Ordering::SeqCst);
         assert!(held.is_valid());
         drop(held);
         let held = write();
         let record = core.region.record(held.hold.record);
-        record.revoked.store(record.hold.load(Ordering::Relaxed), Ordering::SeqCst);
+        record.revoked.store(question(record.hold.load(Ordering::Relaxed), core.me), Ordering::SeqCst);
         assert_eq!(table.revoke(held.id()).ok(), Some(true), "another revoker goes on");
         assert!(!held.is_valid());
         assert_eq!(table.revoke(held.id()).ok(), Some(false));

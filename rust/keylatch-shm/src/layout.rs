@@ -143,7 +143,7 @@ pub(crate) struct Record {
     pub(crate) since_ms: AtomicU64,
     /// Counts the uses of the record.
     pub(crate) hold: AtomicU32,
-    /// The use that a revoker asks for or took.
+    /// Who asks for the use, or that it was revoked.
     pub(crate) revoked: AtomicU32,
     /// The use whose release has begun; written by the member.
     pub(crate) releasing: AtomicU32,

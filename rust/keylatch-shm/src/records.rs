@@ -139,7 +139,9 @@ fn put_slow(core: &Core, index: u32) {
 pub(crate) fn begin(core: &Core, index: u32, slot: u32, kind: Kind, owner: &str) {
     let record = core.region.record(index);
     let hold = record.hold.load(Ordering::Relaxed).wrapping_add(1);
-    record.hold.store(hold, Ordering::Relaxed);
+    record.revoked.store(0, Ordering::Relaxed);
+    // Pairs with: a revoker's load, before it asks for this use.
+    record.hold.store(hold, Ordering::Release);
     record.since_ms.store(core.now_ms(), Ordering::Relaxed);
     write_owner(record, owner);
     // Pairs with: a recoverer's load, through the swap that follows.

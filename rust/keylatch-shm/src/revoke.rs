@@ -1,6 +1,6 @@
 //! Taking a hold away from a process that lives.
 
-use crate::acquire::revocation;
+use crate::acquire::{question, revocation};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
@@ -11,6 +11,7 @@ use crate::protocol::{leave, load};
 use crate::recall::ring_keeper;
 use crate::region::Bitmap;
 use crate::word::MemberId;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 /// Takes a hold away and removes its name from the word.
@@ -44,23 +45,25 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     if shared_by_threads {
         return Err(ShmError::UpgradeConflict { key: read_text(region.entry(slot)) });
     }
+    // A question names the process, so a process has one at a time.
+    let _one = core.revoking.lock().unwrap_or_else(PoisonError::into_inner);
+    let (asks, taken) = (question(id.hold, core.me), revocation(id.hold));
     let before = record.revoked.load(Ordering::SeqCst);
-    if before == revocation(id.hold) {
+    if before == taken {
         return Ok(false);
     }
-    // It may have been asked before, by a revoker that was killed.
-    let asked = record.revoked.compare_exchange(before, id.hold, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+    let swap = |from, to| record.revoked.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+    // In the place of an older question, which then has no answer.
+    let asked = swap(before, asks);
     // Pairs with: the compiler fence of `begin_change`. After the barrier, each thread of the holder either has its
     // `releasing` visible here, or sees the question before it touches the word.
     barrier::all_processors();
-    let is_changing = || record.releasing.load(Ordering::SeqCst) == id.hold;
-    if !asked || !current() || is_changing() {
+    if !asked || !current() || record.releasing.load(Ordering::SeqCst) == id.hold {
         // Unless the holder took it back.
-        let _ = record.revoked.compare_exchange(id.hold, before, Ordering::SeqCst, Ordering::Relaxed);
+        let _ = swap(asks, 0);
         return Ok(false);
     }
-    let taken = revocation(id.hold);
-    if record.revoked.compare_exchange(id.hold, taken, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+    if !swap(asks, taken) {
         return Ok(false);
     }
     // Its tier looks whether it has lost what it keeps.
@@ -70,7 +73,7 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
         _ if leave::remove_reader(region, slot, member) => {}
         _ => {
             // A thread of the process has joined the name since: it has its lock, so the hold stays.
-            record.revoked.store(before, Ordering::SeqCst);
+            record.revoked.store(0, Ordering::SeqCst);
             return Err(ShmError::UpgradeConflict { key: read_text(region.entry(slot)) });
         }
     }

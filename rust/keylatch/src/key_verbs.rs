@@ -1,9 +1,15 @@
 //! The verbs of keys that a program keeps to lock them often.
 
-/// Defines the verbs of a type that has `manager`, `entry`, `ask`, and `if_free`.
+/// Defines the verbs of a type that has `entry` and `if_free`, and a `shared` with the manager and the key.
 macro_rules! key_verbs {
     ($key:ty) => {
         impl $key {
+            /// The key.
+            #[must_use]
+            pub fn key(&self) -> &ObjectKey {
+                &self.shared.key
+            }
+
             /// Asks to hold the key alone.
             ///
             /// With all that a request may have: a lease, a priority, a timeout, a session.
@@ -84,6 +90,16 @@ macro_rules! key_verbs {
                 self.if_free::<false>(owner).map_or_else(|| self.try_slow(owner, Mode::Shared), Ok)
             }
 
+            #[inline(always)]
+            fn manager(&self) -> &FastObjectLockManager {
+                &self.shared.manager
+            }
+
+            #[inline(always)]
+            fn ask(&self, mode: Mode) -> LockRequest<'_> {
+                LockRequest::new(self.shared.key.as_ref(), mode)
+            }
+
             #[cold]
             #[inline(never)]
             fn blocking_slow<'k>(&'k self, owner: OwnerRef<'k>, mode: Mode) -> Result<FastLockGuard<'k>, LockError> {
@@ -94,6 +110,12 @@ macro_rules! key_verbs {
             #[inline(never)]
             fn try_slow<'k>(&'k self, owner: OwnerRef<'k>, mode: Mode) -> Result<FastLockGuard<'k>, LockError> {
                 self.manager().lock(self.ask(mode).owner(owner)).try_now()
+            }
+        }
+
+        impl fmt::Debug for $key {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($key)).field(&self.shared.key).finish()
             }
         }
     };

@@ -53,14 +53,6 @@ impl Drop for Shared {
     }
 }
 
-impl PinnedKey {
-    /// The key.
-    #[must_use]
-    pub fn key(&self) -> &ObjectKey {
-        &self.shared.key
-    }
-}
-
 key_verbs!(PinnedKey);
 
 impl PinnedKey {
@@ -99,22 +91,6 @@ impl PinnedKey {
     #[inline(always)]
     fn entry(&self) -> u32 {
         self.shared.pin.entry
-    }
-
-    #[inline(always)]
-    fn manager(&self) -> &FastObjectLockManager {
-        &self.shared.manager
-    }
-
-    #[inline(always)]
-    fn ask(&self, mode: Mode) -> LockRequest<'_> {
-        LockRequest::new(self.shared.key.as_ref(), mode)
-    }
-}
-
-impl fmt::Debug for PinnedKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PinnedKey").field(&self.shared.key).finish()
     }
 }
 

@@ -48,14 +48,6 @@ struct Shared {
     packed: PackedKey,
 }
 
-impl PreparedKey {
-    /// The key.
-    #[must_use]
-    pub fn key(&self) -> &ObjectKey {
-        &self.shared.key
-    }
-}
-
 key_verbs!(PreparedKey);
 
 impl PreparedKey {
@@ -78,22 +70,6 @@ impl PreparedKey {
     #[inline(always)]
     fn entry(&self) -> u32 {
         NONE
-    }
-
-    #[inline(always)]
-    fn manager(&self) -> &FastObjectLockManager {
-        &self.shared.manager
-    }
-
-    #[inline(always)]
-    fn ask(&self, mode: Mode) -> LockRequest<'_> {
-        LockRequest::new(self.shared.key.as_ref(), mode)
-    }
-}
-
-impl fmt::Debug for PreparedKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PreparedKey").field(&self.shared.key).finish()
     }
 }
 

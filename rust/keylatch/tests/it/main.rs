@@ -36,6 +36,7 @@ mod sizes;
 mod steps;
 mod stress;
 mod thread_ends;
+mod tier_deaths;
 #[path = "../tier_hub/mod.rs"]
 mod tier_hub;
 mod tiers;

@@ -20,7 +20,8 @@ pub(crate) const UPGRADE_COUNT: u32 = (1 << (COUNT_BITS - 1)) / UPGRADES;
 
 /// The first number of an upgrade before the writer of this revision.
 ///
-/// It is the `nth` of the permit there. It is greater than those of all that held before, and lower than that of the writer. `None` once those are used up.
+/// It is the `nth` of the permit there. It is greater than those of all that held before, and lower than that of the
+/// writer. `None` once those are used up.
 pub(crate) fn first_before(epoch: u64, writer: i64, nth: u32) -> Option<u64> {
     let begin = first(epoch, writer.checked_sub(1)?)?;
     (nth < UPGRADES).then_some(begin + (1 << (COUNT_BITS - 1)) + u64::from(nth * UPGRADE_COUNT))

@@ -58,7 +58,8 @@ impl Lock {
 
     /// Acquires the lock if it is free now.
     ///
-    /// One round trip to the server, and nothing stays behind; two for a busy batch of more than 64 keys. What this process is giving back of the keys is awaited first.
+    /// One round trip to the server, and nothing stays behind; two for a busy batch of more than 64 keys. What this process
+    /// is giving back of the keys is awaited first.
     ///
     /// # Errors
     /// [`EtcdError::WouldBlock`] if it is held or another waits for it; [`EtcdError::Unreachable`] without an answer.

@@ -1,6 +1,7 @@
 //! What a caller has while it holds a lock.
 
-use crate::acquire::{Hold, begin_change, changed, give_back, kind, release, revocation};
+use crate::acquire::{Hold, give_back, kind, release};
+use crate::change::{begin_change, changed, revocation};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
@@ -330,7 +331,8 @@ impl<'a> LockBatch<'a> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use crate::acquire::{begin_change, changed, question, report_death};
+    use crate::acquire::report_death;
+    use crate::change::{begin_change, changed, question};
     use crate::{LockRequest, SharedTable, TableConfig};
     use std::sync::atomic::Ordering;
 

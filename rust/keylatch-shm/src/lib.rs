@@ -32,6 +32,7 @@ compile_error!("keylatch-shm needs Linux: futexes and robust lists are what it r
 
 mod acquire;
 mod attendant;
+mod change;
 mod config;
 mod core;
 mod error;

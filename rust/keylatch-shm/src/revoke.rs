@@ -1,6 +1,6 @@
 //! Taking a hold away from a process that lives.
 
-use crate::acquire::{question, revocation};
+use crate::change::{question, revocation};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;

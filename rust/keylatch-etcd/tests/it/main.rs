@@ -17,4 +17,6 @@ mod members;
 mod opening;
 mod proxy;
 mod tier;
+#[path = "../../../keylatch/tests/tier_events/mod.rs"]
+mod tier_events;
 mod unknown;

@@ -2,64 +2,19 @@
 
 use crate::cluster::{Cluster, etcdctl, etcdctl_at};
 use crate::proxy::{Proxy, Then};
-use keylatch::tier::{Answer, Ask, Effort, PermitId, Term, Tier, TierError, TierErrorKind, TierEvents};
+use crate::tier_events::{Event, Recorder};
+use keylatch::tier::{Answer, Ask, Effort, PermitId, Term, Tier, TierError, TierErrorKind};
 use keylatch::{KeyRef, Mode};
 use keylatch_etcd::EtcdConfig;
 use keylatch_etcd::tier::EtcdTier;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(150);
 const TTL: Duration = Duration::from_secs(10);
 use Mode::{Exclusive as X, Shared as S};
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Event {
-    Answered(PermitId, Answer),
-    Withdrawn(PermitId),
-    Recalled(PermitId, Mode),
-    Lost(PermitId),
-    AllLost(Term),
-    Renewed(Term),
-}
-
-#[derive(Debug)]
-struct Recorder(Mutex<Sender<Event>>);
-
-impl Recorder {
-    fn send(&self, event: Event) {
-        let _ = self.0.lock().expect("no panic").send(event);
-    }
-}
-
-impl TierEvents for Recorder {
-    fn answered(&self, id: PermitId, answer: Answer) {
-        self.send(Event::Answered(id, answer));
-    }
-
-    fn withdrawn(&self, id: PermitId) {
-        self.send(Event::Withdrawn(id));
-    }
-
-    fn recalled(&self, id: PermitId, wanted: Mode) {
-        self.send(Event::Recalled(id, wanted));
-    }
-
-    fn lost(&self, id: PermitId) {
-        self.send(Event::Lost(id));
-    }
-
-    fn all_lost(&self, over: Term) {
-        self.send(Event::AllLost(over));
-    }
-
-    fn renewed(&self, term: Term) {
-        self.send(Event::Renewed(term));
-    }
-}
 
 /// A process with a tier, and the events that it got.
 pub(crate) struct Process {
@@ -79,8 +34,8 @@ impl Process {
 
     pub(crate) fn with(config: EtcdConfig) -> Self {
         let tier = EtcdTier::open(config).expect("a tier");
-        let (sender, events) = channel();
-        let term = tier.attach(Arc::new(Recorder(Mutex::new(sender)))).expect("attached");
+        let (recorder, events) = Recorder::new();
+        let term = tier.attach(recorder).expect("attached");
         assert!(tier.is_current());
         Self { tier, events, term }
     }

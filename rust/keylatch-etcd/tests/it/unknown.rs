@@ -6,7 +6,8 @@
 use crate::cluster::Cluster;
 use crate::login::{as_root, as_root_at, cluster_with_login};
 use crate::proxy::{Proxy, Then};
-use crate::tier::{Event, Process};
+use crate::tier::Process;
+use crate::tier_events::Event;
 use keylatch::Mode::{Exclusive as X, Shared as S};
 use keylatch::tier::{Answer, Effort, Tier};
 use keylatch_etcd::EtcdConfig;

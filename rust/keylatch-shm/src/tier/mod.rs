@@ -35,8 +35,8 @@ use std::thread::JoinHandle;
 pub trait SharedMemory: sealed::Sealed {
     /// Makes a manager that shares its keys with other processes.
     ///
-    /// With all that name the same file. The file is made if it is missing. The verbs are the manager's; [`keylatch::tier`] says what differs, and
-    /// [`SharedMemoryTier`] what this tier does not have. To choose sizes, open a [`SharedMemoryTier`] and pass it to
+    /// All that name the same file share one table, which is made if it is missing. The verbs are the manager's:
+    /// [`keylatch::tier`] says what differs, and [`SharedMemoryTier`] what this tier does not have. To choose sizes, open a [`SharedMemoryTier`] and pass it to
     /// [`FastObjectLockManager::with_tier`].
     ///
     /// # Errors

@@ -7,3 +7,5 @@ mod locking;
 mod prepared;
 mod processes;
 mod tier;
+#[path = "../../../keylatch/tests/tier_events/mod.rs"]
+mod tier_events;

@@ -1,14 +1,15 @@
 //! Managers that share their keys through a table: permits that are kept, recalled, and lost with their process.
 
 use crate::children::{Child, Folder, Pipe};
-use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId, Term, Tier, TierErrorKind, TierEvents};
+use crate::tier_events::{Event, Recorder};
+use keylatch::tier::{Answer, Ask, Effort, Fences, PermitId, Term, Tier, TierErrorKind};
 use keylatch::{FastLockGuard, FastObjectLockManager, KeyRef, LockConfig, LockError, LockRequest, Mode};
 use keylatch_shm::tier::{SharedMemory, SharedMemoryTier};
 use keylatch_shm::{SharedTable, TableConfig};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 const CAT: (&str, &str) = ("photos", "cat.jpg");
@@ -170,48 +171,6 @@ fn killed_processes_leave_keys_to_the_others() {
     use_once(&manager(&path), Mode::Exclusive);
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Event {
-    Answered(PermitId, Answer),
-    Withdrawn(PermitId),
-    Recalled(PermitId),
-    Lost(PermitId),
-    AllLost(Term),
-}
-
-#[derive(Debug)]
-struct Recorder(Mutex<Sender<Event>>);
-
-impl Recorder {
-    fn send(&self, event: Event) {
-        let _ = self.0.lock().expect("no panic").send(event);
-    }
-}
-
-impl TierEvents for Recorder {
-    fn answered(&self, id: PermitId, answer: Answer) {
-        self.send(Event::Answered(id, answer));
-    }
-
-    fn withdrawn(&self, id: PermitId) {
-        self.send(Event::Withdrawn(id));
-    }
-
-    fn recalled(&self, id: PermitId, _: Mode) {
-        self.send(Event::Recalled(id));
-    }
-
-    fn lost(&self, id: PermitId) {
-        self.send(Event::Lost(id));
-    }
-
-    fn all_lost(&self, over: Term) {
-        self.send(Event::AllLost(over));
-    }
-
-    fn renewed(&self, _: Term) {}
-}
-
 /// A tier whose events are written down.
 struct Process {
     tier: SharedMemoryTier,
@@ -222,8 +181,8 @@ struct Process {
 impl Process {
     fn new(path: &Path) -> Self {
         let tier = SharedMemoryTier::open(path, &config()).expect("a tier");
-        let (sender, events) = channel();
-        let term = tier.attach(Arc::new(Recorder(Mutex::new(sender)))).expect("attached");
+        let (recorder, events) = Recorder::new();
+        let term = tier.attach(recorder).expect("attached");
         Self { tier, events, term }
     }
 
@@ -258,7 +217,7 @@ impl Process {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left).expect("an event") {
-                Event::Recalled(id) if Some(id) == recalled => {}
+                Event::Recalled(id, _) if Some(id) == recalled => {}
                 event => return event,
             }
         }
@@ -272,7 +231,7 @@ fn tier_calls_answered_as_promised() {
     let (x, first) = one.granted(Mode::Exclusive);
     assert_eq!(two.send("cat.jpg", Mode::Shared, Effort::AllOrNone, None).1, Answer::Busy);
     let waits = two.pending(Mode::Shared, None);
-    assert_eq!(one.next(None), Event::Recalled(x));
+    assert_eq!(one.next(None), Event::Recalled(x, Mode::Shared));
     two.tier.withdraw(waits);
     assert_eq!(two.next(None), Event::Withdrawn(waits));
     let waits = two.pending(Mode::Shared, None);
@@ -320,6 +279,7 @@ fn tier_calls_answered_as_promised() {
     two.granted(Mode::Exclusive);
     std::fs::remove_file(folder.file()).expect("it is there");
     assert_eq!(one.next(None), Event::AllLost(one.term));
+    assert!(matches!(one.next(None), Event::Renewed(term) if term != one.term));
     assert!(!one.tier.is_current());
 }
 
@@ -329,7 +289,7 @@ fn oldest_of_too_many_permits_recalled() {
     let one = Process::new(&folder.file());
     // One for each four keys may be kept.
     let ids: Vec<_> = (0..17).map(|key| one.send(&format!("{key}"), Mode::Exclusive, Effort::Queue, None).0).collect();
-    assert_eq!(one.next(None), Event::Recalled(ids[0]));
+    assert_eq!(one.next(None), Event::Recalled(ids[0], Mode::Exclusive));
 }
 
 /// The kind of the tier's error that a request ended with.

@@ -105,7 +105,8 @@ pub(crate) struct Tiered {
     tier: Option<Arc<dyn Tier>>,
     /// Of each shard.
     ///
-    /// A permit changes under the mutex of its shard as well. Off that mutex, threads change only the queue of what was granted, in `to_look_at` and `trim_permits`.
+    /// A permit changes under the mutex of its shard as well. Off that mutex, threads change only the queue of what was
+    /// granted, in `to_look_at` and `trim_permits`.
     permits: Box<[Mutex<Permits>]>,
     /// By the entry's index.
     ///

@@ -1,0 +1,69 @@
+//! Changes that a holder makes to the word of its hold, and how a revoker asks whether it makes one.
+
+use crate::core::Core;
+use crate::layout::Record;
+use crate::word::{MAX_MEMBERS, MemberId};
+use std::sync::atomic::{Ordering, compiler_fence};
+
+/// Whether the hold was revoked; begins a change of the word if not.
+///
+/// Ends with [`changed`] or a release.
+#[inline(always)]
+pub(crate) fn begin_change(core: &Core, record: u32) -> bool {
+    let record = core.region.record(record);
+    let hold = record.hold.load(Ordering::Relaxed);
+    record.releasing.store(hold, Ordering::Relaxed);
+    // Pairs with: the barrier on all processors between a revoker's store and its look at `releasing`, which makes this
+    // fence of the compiler one of the processor exactly when it is needed.
+    compiler_fence(Ordering::SeqCst);
+    (record.revoked.load(Ordering::Relaxed) ^ hold) & USE == 0 && is_revoked_for_good(record, hold)
+}
+
+// `revoked` of a record: the use that it is about, who asks for it, and whether it is revoked. 0 says nothing.
+const USE: u32 = (1 << USE_BITS) - 1;
+const USE_BITS: u32 = 19;
+const REVOKED: u32 = 1 << 31;
+const _: () = assert!((MAX_MEMBERS as u32) << USE_BITS < REVOKED);
+
+/// What `revoked` is while a member asks for a hold.
+///
+/// The name is in it, so that no revoker takes the answer to another one's question for its own.
+pub(crate) fn question(hold: u32, asker: MemberId) -> u32 {
+    hold & USE | u32::from(asker.number()) << USE_BITS
+}
+
+/// What `revoked` is once this hold is revoked.
+///
+/// Its name is gone from the word then, or goes next.
+pub(crate) fn revocation(hold: u32) -> u32 {
+    hold & USE | REVOKED
+}
+
+/// Whether the hold is revoked for good, where a revoker may have asked.
+///
+/// One swap decides: the holder takes the question back, or the revoker answers it. So they never both think that the other
+/// leaves the word.
+#[cold]
+#[inline(never)]
+fn is_revoked_for_good(record: &Record, hold: u32) -> bool {
+    let mut seen = record.revoked.load(Ordering::SeqCst);
+    loop {
+        if seen == revocation(hold) {
+            return true;
+        }
+        if seen == 0 || seen & USE != hold & USE {
+            return false;
+        }
+        match record.revoked.compare_exchange(seen, 0, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => return false,
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// Ends a change after which the hold goes on.
+#[inline(always)]
+pub(crate) fn changed(core: &Core, record: u32) {
+    let record = core.region.record(record);
+    record.releasing.store(record.hold.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Release);
+}

@@ -26,7 +26,12 @@ PACKAGES = {
     "etcdctl": ["etcd-client"],
     "chromedriver": ["chromium-driver", "libdouble-conversion3", "libminizip1"],
     "redis-server": ["redis-server", "redis-tools", "libjemalloc2", "liblzf1"],
+    # Their packages have the number of a release in their names, and many libraries: `apt-get` says which.
+    "initdb": [],
+    "postgres": [],
 }
+# Where Debian has the programs of PostgreSQL, which are not on the PATH.
+SERVERS = "usr/lib/postgresql/*/bin"
 
 
 class MissingProgramError(Exception):
@@ -38,13 +43,16 @@ def program(name: str) -> Path:
     found = shutil.which(name)
     if found:
         return Path(found)
+    if not PACKAGES[name] and (found := in_servers(name, Path("/"))):
+        return found
     wrapper = HOME / "bin" / name
     if not wrapper.exists():
-        for package in PACKAGES[name]:
+        packages = PACKAGES[name] or missing_packages("postgresql")
+        for package in packages:
             unpack(package)
-        unpacked = ROOT / "usr" / "bin" / name
+        unpacked = (in_servers(name, ROOT) if not PACKAGES[name] else None) or ROOT / "usr" / "bin" / name
         if not unpacked.exists():
-            raise MissingProgramError(f"{name} is not in the packages {', '.join(PACKAGES[name])}")
+            raise MissingProgramError(f"{name} is not in the packages {', '.join(packages)}")
         libraries = ":".join(str(path) for path in sorted((ROOT / "usr" / "lib").glob("*-linux-gnu*")))
         wrapper.parent.mkdir(parents=True, exist_ok=True)
         script = (
@@ -55,6 +63,37 @@ def program(name: str) -> Path:
         fresh.chmod(0o755)
         fresh.replace(wrapper)
     return wrapper
+
+
+def in_servers(name: str, root: Path) -> Path | None:
+    """The program of the newest PostgreSQL below a root."""
+    found = root.glob(f"{SERVERS}/{name}")
+    return max(found, key=lambda path: int(path.parent.parent.name), default=None)
+
+
+def missing_packages(package: str) -> list[str]:
+    """A package and all that it needs and the system lacks."""
+    if not shutil.which("apt-get"):
+        raise MissingProgramError(f"install your system's package {package}: this is no Debian that could fetch it")
+    # With the system's lists, or with our own where those are missing.
+    for own in ([], own_lists()):
+        command = ["apt-get", *own, "-qq", "--yes", "--no-install-recommends", "--print-uris", "install", package]
+        planned = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        names = [line.split()[1].split("_")[0] for line in planned.stdout.splitlines() if line.startswith("'")]
+        if names:
+            return names
+        if not own:
+            run(["apt-get", *own_lists(), "update"], HOME, check=False)
+    raise MissingProgramError(f"apt-get does not say what {package} needs:\n{planned.stderr.strip()}")
+
+
+def own_lists() -> list[str]:
+    """Options for lists of packages that are ours: the system's are not ours to change."""
+    state, cache = HOME / "apt" / "state", HOME / "apt" / "cache"
+    for path in (state / "lists" / "partial", cache / "archives" / "partial"):
+        path.mkdir(parents=True, exist_ok=True)
+    options = ("-o", f"Dir::State::lists={state / 'lists'}", "-o", f"Dir::Cache={cache}", "-o", "APT::Sandbox::User=")
+    return [*options, "-o", "Debug::NoLocking=1"]
 
 
 def unpack(package: str) -> None:
@@ -71,11 +110,8 @@ def download(package: str, folder: Path) -> None:
         raise MissingProgramError(f"install your system's package {package}: this is no Debian that could fetch it")
     if run(["apt-get", "download", package], folder, check=False) == 0:
         return
-    # The system's lists may be missing or old, and not ours to change: we keep our own.
-    state, cache = HOME / "apt" / "state", HOME / "apt" / "cache"
-    for path in (state / "lists" / "partial", cache / "archives" / "partial"):
-        path.mkdir(parents=True, exist_ok=True)
-    own = ["-o", f"Dir::State::lists={state / 'lists'}", "-o", f"Dir::Cache={cache}", "-o", "APT::Sandbox::User="]
+    # The system's lists may be missing or old.
+    own = own_lists()
     run(["apt-get", *own, "update"], folder)
     run(["apt-get", *own, "download", package], folder)
 

@@ -31,6 +31,8 @@ KINDS = {
     "it": (["-p", "keylatch-service", "--test", "it"], ""),
     "unit": (["-p", "keylatch-service", "--lib"], ""),
     "etcd-test": (["-p", "keylatch-etcd", "--test", "it"], ""),
+    "etcd-clocks": (["-p", "keylatch-etcd", "--test", "clocks"], ""),
+    "etcd-unit": (["-p", "keylatch-etcd", "--lib"], ""),
     "shm-test": (["-p", "keylatch-shm", "--test", "it"], ""),
     "shm-unit": (["-p", "keylatch-shm", "--lib"], ""),
     "typed-test": (["-p", "keylatch-typed", "--test", "it"], ""),

@@ -1,8 +1,37 @@
 //! Stores that compare fences, and a check that a store does.
 //!
 //! A lock with a lease cannot keep a holder from writing late: it may be stopped between its last look at the clock and the
-//! write. A store that refuses fences below the greatest it has seen can. [`check_store`] tries a store of your own; the
-//! example `file_store` is one in a directory.
+//! write. A store that refuses fences below the greatest it has seen can. [`check_store`] tries a store of your own. The
+//! examples `file_store`, `postgres_store` and `object_store` are stores that pass.
+//!
+//! ```
+//! use keylatch_etcd::fenced::{FencedStore, Written, check_store};
+//! use std::collections::HashMap;
+//! use std::sync::Mutex;
+//!
+//! #[derive(Default)]
+//! struct Memory(Mutex<HashMap<String, (u64, Vec<u8>)>>);
+//!
+//! impl FencedStore for Memory {
+//!     type Error = std::convert::Infallible;
+//!
+//!     fn write(&self, name: &str, fence: u64, content: &[u8]) -> Result<Written, Self::Error> {
+//!         let mut names = self.0.lock().unwrap();
+//!         let stored = names.entry(name.into()).or_default();
+//!         if fence < stored.0 {
+//!             return Ok(Written::Refused);
+//!         }
+//!         *stored = (fence, content.into());
+//!         Ok(Written::Taken)
+//!     }
+//!
+//!     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Self::Error> {
+//!         Ok(self.0.lock().unwrap().get(name).map(|stored| stored.1.clone()))
+//!     }
+//! }
+//!
+//! check_store(&Memory::default()).expect("it refuses what comes late");
+//! ```
 
 use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
@@ -80,6 +109,10 @@ fn one_after_the_other<S: FencedStore>(store: &S, name: &str, other: &str) -> Re
     expect("a write after a new epoch", write(name, 1 << 56, "fourth")?, Written::Taken)?;
     expect("a write of the epoch before", write(name, (1 << 56) - 1, "late")?, Written::Refused)?;
     contains("fourth")?;
+    // Half of all fences do not fit in a signed number.
+    expect("a write of the last epoch", write(name, 255 << 56, "fifth")?, Written::Taken)?;
+    expect("a write of an epoch before 128", write(name, (1 << 63) - 1, "late")?, Written::Refused)?;
+    contains("fifth")?;
     expect("a write under another name", write(other, 1, "own")?, Written::Taken)
 }
 
@@ -143,6 +176,10 @@ mod tests {
         Strict,
         /// Keeps one fence for all names.
         OneFence,
+        /// Compares fences as signed numbers.
+        Signed,
+        /// Refuses a late write, and stores it.
+        Stores,
     }
 
     struct Memory {
@@ -162,8 +199,12 @@ mod tests {
             let refuses = match self.fault {
                 Fault::Unchecked => false,
                 Fault::Strict => greatest.is_some_and(|greatest| fence <= greatest),
+                Fault::Signed => greatest.is_some_and(|greatest| fence.cast_signed() < greatest.cast_signed()),
                 _ => greatest.is_some_and(|greatest| fence < greatest),
             };
+            if refuses && self.fault == Fault::Stores {
+                names.entry(name.to_owned()).and_modify(|stored| stored.1 = content.to_vec());
+            }
             if refuses {
                 return Ok(Written::Refused);
             }
@@ -191,7 +232,8 @@ mod tests {
     fn stores_with_faults_refused() {
         let check = |fault| check_store(&Memory { names: Mutex::default(), fault });
         assert_eq!(check(Fault::None), Ok(()));
-        for fault in [Fault::Unchecked, Fault::TwoSteps, Fault::Strict, Fault::OneFence] {
+        let faults = [Fault::Unchecked, Fault::TwoSteps, Fault::Strict, Fault::OneFence, Fault::Signed, Fault::Stores];
+        for fault in faults {
             assert!(check(fault).is_err(), "{fault:?}");
         }
     }

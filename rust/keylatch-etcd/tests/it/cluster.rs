@@ -35,23 +35,27 @@ fn program() -> Option<&'static Path> {
         assert!(std::env::var_os("CI").is_none(), "etcd cannot be had: {why}");
         // The macros' output is kept for tests that fail, and these pass.
         let _ = writeln!(std::io::stderr(), "SKIPPED, all tests with a server: etcd cannot be had: {why}");
-        None
     };
-    let find = || {
-        if let Some(path) = std::env::var_os("ETCD") {
-            return Some(PathBuf::from(path));
-        }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/debian_packages.py");
-        let found = Command::new("python3").arg(script).arg("etcd").stdin(Stdio::null()).output();
-        match found {
-            Ok(found) if found.status.success() => {
-                Some(PathBuf::from(String::from_utf8_lossy(&found.stdout).trim().to_owned()))
-            }
-            Ok(found) => skip(String::from_utf8_lossy(&found.stderr).trim()),
-            Err(error) => skip(&format!("python3: {error}")),
-        }
+    let find = || match std::env::var_os("ETCD") {
+        Some(path) => Some(PathBuf::from(path)),
+        None => debian_program("etcd").map_err(|why| skip(&why)).ok(),
     };
     PROGRAM.get_or_init(find).as_deref()
+}
+
+/// Where a program is: the system's, or that of an unpacked Debian package.
+///
+/// Otherwise, why it cannot be had.
+pub(crate) fn debian_program(name: &str) -> Result<PathBuf, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/debian_packages.py");
+    let found = Command::new("python3").arg(script).arg(name).stdin(Stdio::null()).output();
+    match found {
+        Ok(found) if found.status.success() => {
+            Ok(PathBuf::from(String::from_utf8_lossy(&found.stdout).trim().to_owned()))
+        }
+        Ok(found) => Err(String::from_utf8_lossy(&found.stderr).trim().to_owned()),
+        Err(error) => Err(format!("python3: {error}")),
+    }
 }
 
 /// Runs etcdctl against the cluster; what it printed.
@@ -62,12 +66,8 @@ pub(crate) fn etcdctl(cluster: &Cluster, arguments: &[&str]) -> String {
 /// The same for these client addresses.
 pub(crate) fn etcdctl_at(endpoints: &[String], arguments: &[&str]) -> String {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/debian_packages.py");
-        let found = Command::new("python3").arg(script).arg("etcdctl").output().expect("python3");
-        assert!(found.status.success(), "etcd is here and etcdctl is not: {}", String::from_utf8_lossy(&found.stderr));
-        PathBuf::from(String::from_utf8_lossy(&found.stdout).trim().to_owned())
-    });
+    let program =
+        PROGRAM.get_or_init(|| debian_program("etcdctl").expect("etcd is here, so its client is to be had, too"));
     let mut command = Command::new(program);
     command.env("ETCDCTL_API", "3").args(["--endpoints", &endpoints.join(",")]).args(arguments);
     let done = command.stdin(Stdio::null()).output().expect("etcdctl runs");
@@ -94,7 +94,7 @@ pub(crate) fn free_port() -> u16 {
 /// Starts a process that the kernel ends when the tests end, however they do.
 ///
 /// The signal comes when the *thread* ends that started it, so that thread lives on.
-fn start(mut command: Command) -> Child {
+pub(crate) fn start(mut command: Command) -> Child {
     type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
     static STARTER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
@@ -115,7 +115,7 @@ fn start(mut command: Command) -> Child {
     }
     let (sender, answer) = mpsc::channel();
     starter.send((command, sender)).expect("the thread lives");
-    answer.recv().expect("the thread answers").expect("etcd starts")
+    answer.recv().expect("the thread answers").expect("the server starts")
 }
 
 /// The cluster that tests share; it ends when the process exits.
@@ -132,6 +132,17 @@ extern "C" fn end_shared() {
         unsafe { libc::waitpid(process, std::ptr::null_mut(), 0) };
     }
     let _ = std::fs::remove_dir_all(&cluster.folder);
+}
+
+/// A folder of its own for servers, in memory if there is such a file system.
+pub(crate) fn new_folder() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let base = Some(PathBuf::from("/dev/shm")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir);
+    sweep(&base);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = base.join(format!("keylatch-etcd-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder for the servers");
+    folder
 }
 
 /// Removes the folders of test programs that were killed.
@@ -154,12 +165,7 @@ impl Cluster {
     /// The same, with more flags for each node.
     pub(crate) fn start_with(nodes: usize, flags: &[&str]) -> Option<Self> {
         program()?;
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let base = Some(PathBuf::from("/dev/shm")).filter(|path| path.is_dir()).unwrap_or_else(std::env::temp_dir);
-        sweep(&base);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = base.join(format!("keylatch-etcd-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for the servers");
+        let folder = new_folder();
         let node = |_| Node { client: free_port(), peer: free_port(), process: None };
         let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
         let mut cluster = Self { nodes: (0..nodes).map(node).collect(), folder, flags };

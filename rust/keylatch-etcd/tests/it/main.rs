@@ -15,7 +15,9 @@ mod managers;
 mod marks;
 mod members;
 mod opening;
+mod postgres;
 mod proxy;
+mod record;
 mod tier;
 #[path = "../../../keylatch/tests/tier_events/mod.rs"]
 mod tier_events;

@@ -6,21 +6,17 @@
 use crate::awaitable;
 use crate::errors::{OrRaise, to_exception};
 use crate::guard;
-use crate::guard_methods::Table;
 use crate::key::{AskedKey, plain_key};
 use crate::manager::LockManager;
-use crate::raw::{self, RawResult, answer, none};
+use crate::raw::{self, RawResult, Table, answer, none};
 use crate::request::{Asked, LOCK, TRY_LOCK};
 use crate::wait::wait_for;
-use keylatch::{Acquire, FastLockGuard, LockError, LockRequest, Mode};
+use keylatch::{Acquire, LockError, LockRequest, Mode};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::task::{Context, Poll, Waker};
 
 static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
     raw::method_with_keywords(
@@ -81,19 +77,6 @@ pub(crate) fn add_methods(class: &Bound<'_, PyAny>) -> PyResult<()> {
     raw::add_methods(class, METHODS.as_pointer().cast(), &["lock", "try_lock", "alock"])
 }
 
-/// Asks for a lock, without waiting. What is pending is in line, and told of news when it is polled again.
-#[inline(always)]
-pub(crate) fn ask<'m, 'k>(
-    manager: &'m LockManager,
-    request: LockRequest<'k>,
-) -> Result<Result<FastLockGuard<'m>, LockError>, Acquire<'m, 'k>> {
-    let mut future = manager.locks().lock(request).into_future();
-    match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(held) => Ok(held),
-        Poll::Pending => Err(future),
-    }
-}
-
 /// Whether a key alone was asked for, or shared; nothing if more was said than that.
 ///
 /// # Safety
@@ -141,7 +124,7 @@ unsafe extern "C" fn lock(
         if let Some(plain) = plain {
             // SAFETY: called on a manager.
             let manager = unsafe { LockManager::from_raw(slf) };
-            return match ask(manager, LockRequest::new(plain, mode)) {
+            return match manager.ask(LockRequest::new(plain, mode)) {
                 // SAFETY: called on this manager with this key.
                 Ok(Ok(hold)) => unsafe { guard::new(hold, slf, key, null_mut()) },
                 Ok(Err(error)) => refused_slow(&error),
@@ -197,7 +180,7 @@ fn take(py: Python<'_>, slf: *mut ffi::PyObject, asked: &Asked<'_, '_>) -> RawRe
         let guard = guard::from_answer(py, held, slf, asked.key.as_ptr(), owner);
         return guard::renewed(py, guard, asked.renewed());
     }
-    let held = match ask(manager, request) {
+    let held = match manager.ask(request) {
         Ok(held) => held,
         Err(future) => wait_for(py, future)?,
     };

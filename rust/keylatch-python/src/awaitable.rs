@@ -4,13 +4,12 @@
 //! switch or an exception. What has to wait goes through a coroutine of `keylatch._asyncio`. It has the methods of a
 //! coroutine, too, because asyncio makes tasks of nothing else.
 
-use crate::acquire::ask;
 use crate::guard::{self, GuardObject};
-use crate::guard_methods::Table;
 use crate::key::AskedKey;
+use crate::long_acquire::LongAcquire;
 use crate::manager::LockManager;
-use crate::pending::{LongAcquire, Pending, asyncio, keep};
-use crate::raw::{self, answer, new_ref, none, owned};
+use crate::pending::{Pending, asyncio, keep};
+use crate::raw::{self, Table, answer, new_ref, none, owned};
 use crate::request::{ALOCK, Asked};
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError};
 use pyo3::ffi;
@@ -206,7 +205,7 @@ fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
     let name = asked.owner.name(py);
     let owner = name.as_ref().map_or(null_mut(), |name| name.as_ptr());
     let request = asked.request(&key, manager.id());
-    let answered = if asked.wait { ask(manager, request) } else { Ok(manager.locks().lock(request).try_now()) };
+    let answered = if asked.wait { manager.ask(request) } else { Ok(manager.locks().lock(request).try_now()) };
     match answered {
         Ok(held) => {
             let guard = guard::from_answer(py, held, this.manager, this.key, owner);
@@ -229,7 +228,7 @@ fn ask_once(py: Python<'_>, slf: *mut ffi::PyObject) -> PyResult<Begun> {
                     _kept: (key.keep(), session),
                 }
             };
-            Ok(Begun::Waiting(Pending::acquire(long)))
+            Ok(Begun::Waiting(long.into_pending()))
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Locks as numbers, for programs that keep them beyond an object: a service, a table of their own.
 
-use crate::acquire::ask;
 use crate::errors::OrRaise;
 use crate::guard;
 use crate::key::{self, AskedKey};
@@ -57,7 +56,7 @@ pub(crate) fn take(
             }
         }
     }
-    let held = match ask(manager, request) {
+    let held = match manager.ask(request) {
         Ok(held) => held,
         Err(future) => wait_for(py, future)?,
     };

@@ -1,12 +1,11 @@
 //! The guard: the object that a held lock is in Python.
 //!
 //! One is made and unmade with every lock, so its type is written against the C interface (see `raw`). What happens less
-//! often than taking and releasing is in `guard_methods`.
+//! often than taking and releasing is in `guard_methods`, and `guard_type` names it all to the interpreter.
 
 use crate::classes::module;
 use crate::errors::{OrRaise, to_exception};
 use crate::fork::{Process, forked};
-use crate::guard_methods;
 use crate::manager::LockManager;
 use crate::raw::{self, RawResult, answer, new_ref, none};
 use keylatch::{FastLockGuard, LockError};
@@ -20,6 +19,9 @@ use std::ffi::CString;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 use std::time::Duration;
+
+/// Where in a guard the interpreter finds the weak references to it.
+pub(crate) const WEAK: usize = std::mem::offset_of!(GuardObject, weak);
 
 /// A guard as the interpreter sees it.
 #[repr(C)]
@@ -48,44 +50,8 @@ const LOOKED_AT: u8 = 2;
 /// Somebody waits with the hold, for an upgrade.
 const UPGRADING: u8 = 3;
 
-/// Where the interpreter finds the weak references.
-static MEMBERS: guard_methods::Table<ffi::PyMemberDef, 2> = guard_methods::Table::new([
-    ffi::PyMemberDef {
-        name: c"__weaklistoffset__".as_ptr(),
-        type_code: ffi::Py_T_PYSSIZET,
-        offset: std::mem::offset_of!(GuardObject, weak) as ffi::Py_ssize_t,
-        flags: ffi::Py_READONLY,
-        doc: std::ptr::null(),
-    },
-    ffi::PyMemberDef { name: std::ptr::null(), type_code: 0, offset: 0, flags: 0, doc: std::ptr::null() },
-]);
-
-static GUARD_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
-
-/// Makes the type and adds it to the module.
-pub(crate) fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let known = GUARD_TYPE.load(Ordering::Relaxed);
-    // SAFETY: null, or a type that is kept for good.
-    if let Some(known) = unsafe { Borrowed::from_ptr_or_opt(module.py(), known.cast()) } {
-        // The module was imported before, and forgotten.
-        return module.add("Guard", known);
-    }
-    let mut slots = [
-        raw::slot(ffi::Py_tp_dealloc, deallocate as *mut _),
-        raw::slot(ffi::Py_tp_methods, guard_methods::METHODS.as_pointer()),
-        raw::slot(ffi::Py_tp_members, MEMBERS.as_pointer()),
-        raw::slot(ffi::Py_tp_getset, guard_methods::ATTRIBUTES.as_pointer()),
-        raw::slot(ffi::Py_tp_repr, guard_methods::representation as *mut _),
-        raw::slot(ffi::Py_tp_doc, guard_methods::DOC.as_ptr().cast_mut().cast()),
-        raw::slot(0, null_mut()),
-    ];
-    // SAFETY: the layout begins with the head, and the functions are for such objects.
-    let kind = unsafe { raw::make_type::<GuardObject>(module.py(), c"keylatch.Guard", &mut slots)? };
-    module.add("Guard", &kind)?;
-    // One reference is kept for good, by this.
-    GUARD_TYPE.store(kind.into_ptr().cast(), Ordering::Relaxed);
-    Ok(())
-}
+/// Set by `guard_type`, before any manager can be.
+pub(crate) static GUARD_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 
 /// A new guard for a lock that was taken.
 ///
@@ -441,7 +407,7 @@ pub(crate) unsafe extern "C" fn release(slf: *mut ffi::PyObject, _: *mut ffi::Py
     }
 }
 
-unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
+pub(crate) unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
     // SAFETY: the last reference is gone, so that nobody else uses the object; what it holds is given back once.
     unsafe {
         let guard = object.cast::<GuardObject>();

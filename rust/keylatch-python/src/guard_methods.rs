@@ -1,12 +1,13 @@
-//! What a guard can do besides being taken and released, and the tables that name it all to the interpreter.
+//! What a guard can do besides being taken and released.
 
 use crate::classes::{class, mode_to_python, module};
-use crate::guard::{self, GuardObject};
+use crate::guard::GuardObject;
 use crate::losses;
 use crate::numbers::{Seconds, argument};
 use crate::pending::Pending;
-use crate::raw::{self, answer, attribute, new_ref, none, owned};
+use crate::raw::{answer, new_ref, none, owned};
 use crate::request::Timeout;
+use crate::upgrade;
 use crate::wait::wait_for;
 use keylatch::{Lost, Mode};
 use pyo3::exceptions::PyTypeError;
@@ -14,154 +15,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyModule, PyString};
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
-
-/// A table that the interpreter reads and that never changes.
-pub(crate) struct Table<T, const N: usize>([T; N]);
-
-// SAFETY: the entries point to static strings and functions only.
-unsafe impl<T, const N: usize> Sync for Table<T, N> {}
-
-impl<T, const N: usize> Table<T, N> {
-    pub(crate) const fn new(entries: [T; N]) -> Self {
-        Self(entries)
-    }
-
-    pub(crate) fn as_pointer(&'static self) -> *mut c_void {
-        self.0.as_ptr().cast_mut().cast()
-    }
-}
-
-pub(crate) static DOC: &CStr = c"A held lock: what `LockManager.lock` returns.
-
-It is released at the end of a `with` block, or by `release`, from whatever thread.
-A guard that is forgotten while it is held is released with a `ResourceWarning`.
-
->>> from keylatch import LockManager
->>> locks = LockManager()
->>> with locks.lock((\"photos\", \"cat.jpg\")) as guard:
-...     guard.downgrade()  # others may read now, and nobody wrote in between
-...     guard.mode
-<Mode.SHARED: 'shared'>
->>> guard.released
-True
-";
-
-pub(crate) static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
-    raw::method_without_arguments(c"__enter__", guard::enter, c"__enter__($self, /)\n--\n\nReturn the guard itself. Raises RuntimeError the second time."),
-    raw::method_with_arguments(
-        c"__exit__",
-        guard::exit,
-        c"__exit__($self, /, *exc_info)\n--\n\nRelease the lock, unless that was done before.",
-    ),
-    raw::method_without_arguments(
-        c"release",
-        guard::release,
-        c"release($self, /)\n--\n\nRelease the lock. Never waits.\n\n\
-        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released before, or taken\n\
-        away by force; Forked. The end of a `with` block does the same, unless the block raised something itself or\n\
-        released the lock. In a forked child it does nothing: the lock is the parent's.",
-    ),
-    raw::method_without_arguments(
-        c"downgrade",
-        downgrade,
-        c"downgrade($self, /)\n--\n\nShare the lock from now on.\n\n\
-        There is no moment in between in which somebody else could have it exclusively. Never waits. \
-        Does nothing where a session holds the lock several times, until but one of them is left.\n\n\
-        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
-    ),
-    raw::method_without_arguments(
-        c"try_upgrade",
-        try_upgrade,
-        c"try_upgrade($self, /)\n--\n\nHold the lock alone from now on, if nobody else holds it.\n\n\
-        Goes ahead of all who wait. Returns whether it worked; if not, the lock is still shared.\n\n\
-        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
-    ),
-    raw::method_with_keywords(
-        c"upgrade",
-        upgrade,
-        c"upgrade($self, /, timeout=None)\n--\n\nHold the lock alone as soon as the other readers are gone.\n\n\
-        Goes ahead of all who wait. timeout is in seconds; None is for as long as it takes.\n\n\
-        Raises UpgradeConflict at once if another reader waits for the same, because neither could go first;\n\
-        LockTimeout, Closed. The lock is still shared then. LeaseLost, NotHeld: it is not held any more.",
-    ),
-    raw::method_with_keywords(
-        c"aupgrade",
-        aupgrade,
-        c"aupgrade($self, /, timeout=None)\n--\n\nThe same as upgrade() for asyncio: await it. Cancelled, the lock is still shared.",
-    ),
-    raw::method_with_arguments(
-        c"renew",
-        renew,
-        c"renew($self, ttl, /)\n--\n\nBegin the lease anew, from now, for so many seconds; or begin one.\n\n\
-        Raises LeaseLost if it ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
-    ),
-    raw::method_with_arguments(
-        c"on_lost",
-        on_lost,
-        c"on_lost($self, callback, /)\n--\n\nHave callback(why) called once if the lock is taken away; why is a Lost.\n\n\
-        At once if it has been. It is called in a thread that all such callbacks share, and never after the lock was\n\
-        released.",
-    ),
-    raw::method_without_arguments(
-        c"lost",
-        lost,
-        c"lost($self, /)\n--\n\nFor asyncio: await it, to be told why the lock was taken away, when it is.\n\n\
-        Until then, and when the lock is released, it goes on waiting: race it against the work that the lock is for.",
-    ),
-    raw::method_without_arguments(
-        c"into_grant",
-        into_grant,
-        c"into_grant($self, /)\n--\n\nTurn the guard into a number, which is enough for LockManager.release().\n\n\
-        The guard is as if it were released. The lock is held until the number is.",
-    ),
-    raw::method_without_arguments(c"__reduce__", refuse, c"__reduce__($self, /)\n--\n\nRefused: a lock is held once, in one process."),
-    ffi::PyMethodDef::zeroed(),
-]);
-
-pub(crate) static ATTRIBUTES: Table<ffi::PyGetSetDef, 10> = Table::new([
-    attribute(c"key", key, c"What is locked, as it was given."),
-    attribute(c"owner", owner, c"Whose lock it is, or None."),
-    attribute(c"mode", mode, c"How the lock is held: Mode.EXCLUSIVE or Mode.SHARED.\n\n\
-        Once it was taken away, how it was held until then: that is what is_valid tells. Raises NotHeld once it is released."),
-    attribute(
-        c"fence",
-        fence,
-        c"A number greater than that of every exclusive hold of this key before.\n\n\
-        A store that is told the number with each write can refuse a writer whose number is lower than one it has seen.\n\
-        For a shared hold, the number of the latest exclusive one. Raises NotHeld once it is released.",
-    ),
-    attribute(
-        c"grant",
-        grant,
-        c"The number of the hold, as in listings and logs. The guard keeps the lock: see into_grant.\n\n\
-        Raises NotHeld once it is released.",
-    ),
-    attribute(
-        c"remaining",
-        remaining,
-        c"For how many seconds the lock is safe from now on; None if it has no lease.\n\n\
-        0.0 once the lease has run out, or the lock was released or taken away, and in a forked child.",
-    ),
-    attribute(
-        c"is_valid",
-        is_valid,
-        c"Whether the lock is held and, if it is a lease, safe at this moment. It never is in a forked child.\n\n\
-        Work that is done after this was asked may be too late all the same: that is what fence is for.",
-    ),
-    attribute(
-        c"previous_holder_died",
-        previous_holder_died,
-        c"Whether another process died while it had the key exclusively: what the key protects may be half written.\n\n\
-        Only the first holder after the death is informed, and only where managers share keys between processes. Raises\n\
-        NotHeld once it is released.",
-    ),
-    attribute(c"released", released, c"Whether the lock was released."),
-    ffi::PyGetSetDef { name: std::ptr::null(), get: None, set: None, doc: std::ptr::null(), closure: std::ptr::null_mut() },
-]);
 
 /// The guard that a method or attribute belongs to.
 ///
@@ -172,7 +29,7 @@ unsafe fn this<'a>(slf: *mut ffi::PyObject) -> &'a GuardObject {
     unsafe { GuardObject::from_raw(slf) }
 }
 
-unsafe extern "C" fn downgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn downgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
         let guard = unsafe { this(slf) };
@@ -182,7 +39,7 @@ unsafe extern "C" fn downgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -
     })
 }
 
-unsafe extern "C" fn try_upgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn try_upgrade(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
         let guard = unsafe { this(slf) };
@@ -229,7 +86,7 @@ unsafe fn timeout_argument(
     }
 }
 
-unsafe extern "C" fn upgrade(
+pub(crate) unsafe extern "C" fn upgrade(
     slf: *mut ffi::PyObject,
     arguments: *const *mut ffi::PyObject,
     positional: ffi::Py_ssize_t,
@@ -246,7 +103,7 @@ unsafe extern "C" fn upgrade(
     })
 }
 
-unsafe extern "C" fn aupgrade(
+pub(crate) unsafe extern "C" fn aupgrade(
     slf: *mut ffi::PyObject,
     arguments: *const *mut ffi::PyObject,
     positional: ffi::Py_ssize_t,
@@ -256,12 +113,12 @@ unsafe extern "C" fn aupgrade(
         // SAFETY: as the interpreter passed them.
         let timeout = unsafe { timeout_argument(py, "aupgrade", arguments, positional, keywords)? };
         // SAFETY: called on a guard, to which a reference is kept.
-        let pending = unsafe { Pending::upgrade(py, Bound::from_borrowed_ptr(py, slf), timeout)? };
+        let pending = unsafe { upgrade::pending(py, Bound::from_borrowed_ptr(py, slf), timeout)? };
         Ok(owned(pending.into_coroutine(py)?))
     })
 }
 
-unsafe extern "C" fn renew(
+pub(crate) unsafe extern "C" fn renew(
     slf: *mut ffi::PyObject,
     arguments: *mut *mut ffi::PyObject,
     given: ffi::Py_ssize_t,
@@ -297,7 +154,7 @@ unsafe fn only_argument<'a, 'py>(
 
 static LOSSES: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
-unsafe extern "C" fn on_lost(
+pub(crate) unsafe extern "C" fn on_lost(
     slf: *mut ffi::PyObject,
     arguments: *mut *mut ffi::PyObject,
     given: ffi::Py_ssize_t,
@@ -312,7 +169,7 @@ unsafe extern "C" fn on_lost(
     })
 }
 
-unsafe extern "C" fn lost(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn lost(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: the interpreter calls a method of a guard with a guard.
         let guard = unsafe { this(slf) };
@@ -327,7 +184,7 @@ unsafe extern "C" fn lost(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mu
     })
 }
 
-unsafe extern "C" fn into_grant(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn into_grant(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
         let hold = unsafe { this(slf) }.take_held(py)?;
@@ -335,7 +192,7 @@ unsafe extern "C" fn into_grant(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) 
     })
 }
 
-unsafe extern "C" fn remaining(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn remaining(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
         let guard = unsafe { this(slf) };
@@ -349,7 +206,7 @@ unsafe extern "C" fn remaining(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut 
     })
 }
 
-unsafe extern "C" fn is_valid(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn is_valid(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
         let guard = unsafe { this(slf) };
@@ -358,22 +215,22 @@ unsafe extern "C" fn is_valid(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut f
     })
 }
 
-unsafe extern "C" fn refuse(_: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn refuse(_: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     answer(|_| Err(PyTypeError::new_err("a keylatch.Guard is a held lock, and cannot be pickled or copied")))
 }
 
-unsafe extern "C" fn key(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn key(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     // SAFETY: called on a guard.
     new_ref(unsafe { this(slf) }.key())
 }
 
-unsafe extern "C" fn owner(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn owner(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     // SAFETY: called on a guard.
     let owner = unsafe { this(slf) }.owner();
     if owner.is_null() { none() } else { new_ref(owner) }
 }
 
-unsafe extern "C" fn mode(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn mode(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
         let mode = unsafe { this(slf) }.look(py, |hold| hold.mode())?;
@@ -381,7 +238,7 @@ unsafe extern "C" fn mode(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::
     })
 }
 
-unsafe extern "C" fn fence(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn fence(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
         let fence = unsafe { this(slf) }.look(py, |hold| hold.fence())?;
@@ -389,7 +246,7 @@ unsafe extern "C" fn fence(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi:
     })
 }
 
-unsafe extern "C" fn grant(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn grant(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
         let number = unsafe { this(slf) }.look(py, |hold| hold.grant_number())?;
@@ -397,7 +254,7 @@ unsafe extern "C" fn grant(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi:
     })
 }
 
-unsafe extern "C" fn previous_holder_died(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn previous_holder_died(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     answer(|py| {
         // SAFETY: called on a guard.
         let died = unsafe { this(slf) }.look(py, |hold| hold.previous_holder_died())?;
@@ -405,7 +262,7 @@ unsafe extern "C" fn previous_holder_died(slf: *mut ffi::PyObject, _: *mut c_voi
     })
 }
 
-unsafe extern "C" fn released(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
+pub(crate) unsafe extern "C" fn released(slf: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     // SAFETY: called on a guard.
     answer(|py| Ok(owned(PyBool::new(py, unsafe { this(slf) }.is_released()).to_owned())))
 }

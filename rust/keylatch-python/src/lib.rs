@@ -20,11 +20,14 @@ mod fork;
 mod grants;
 mod guard;
 mod guard_methods;
+mod guard_type;
 mod interpreter;
 mod key;
 mod listed;
+mod long_acquire;
 mod losses;
 mod manager;
+mod manager_methods;
 mod numbers;
 mod owner;
 mod pending;
@@ -34,6 +37,7 @@ mod request;
 mod session;
 mod settings;
 mod shared;
+mod upgrade;
 mod wait;
 
 use pyo3::prelude::*;
@@ -91,7 +95,7 @@ mod _keylatch {
         interpreter::claim(module.py())?;
         fork::watch();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        guard::add_type(module)?;
+        guard_type::add_type(module)?;
         awaitable::add_types(module)?;
         acquire::add_methods(&module.getattr("LockManager")?)?;
         pinned::add_methods(&module.getattr("PinnedKey")?)

@@ -3,13 +3,11 @@
 //! The hold of a block lies in the object, so that no guard is made. A hold that was taken away by force lies there until
 //! its block ends, and that of the next holder beside it: so each has the thread that began the block.
 
-use crate::acquire::ask;
 use crate::errors::{OrRaise, to_exception};
 use crate::guard::{block_raised, is_not_held};
-use crate::guard_methods::Table;
 use crate::key::{AskedKey, to_python};
 use crate::manager::LockManager;
-use crate::raw::{self, RawResult, answer, new_ref, none};
+use crate::raw::{self, RawResult, Table, answer, new_ref, none};
 use crate::wait::wait_for;
 use keylatch::{FastLockGuard, LockError};
 use pyo3::ffi;
@@ -163,7 +161,7 @@ impl PinnedKey {
     #[inline(never)]
     fn wait(&self, py: Python<'_>) -> PyResult<()> {
         let locks = self.locks.bind(py).get();
-        let hold = match ask(locks, self.pin.write()) {
+        let hold = match locks.ask(self.pin.write()) {
             Ok(held) => held,
             Err(future) => wait_for(py, future)?,
         };

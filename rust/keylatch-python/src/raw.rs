@@ -46,6 +46,22 @@ pub(crate) fn owned<T>(object: Bound<'_, T>) -> *mut ffi::PyObject {
     object.into_ptr()
 }
 
+/// A table that the interpreter reads and that never changes.
+pub(crate) struct Table<T, const N: usize>([T; N]);
+
+// SAFETY: the entries point to static strings and functions only.
+unsafe impl<T, const N: usize> Sync for Table<T, N> {}
+
+impl<T, const N: usize> Table<T, N> {
+    pub(crate) const fn new(entries: [T; N]) -> Self {
+        Self(entries)
+    }
+
+    pub(crate) fn as_pointer(&'static self) -> *mut c_void {
+        self.0.as_ptr().cast_mut().cast()
+    }
+}
+
 /// A method that takes no arguments.
 pub(crate) const fn method_without_arguments(
     name: &'static CStr,

@@ -5,18 +5,17 @@
 //! never 0 either.
 
 use crate::annotate;
-use crate::boundary::{Failure, Out, call, invalid, null};
+use crate::boundary::{Out, call};
 use crate::callbacks::Promise;
+use crate::handed::{Handed, answer};
 use crate::handle;
 use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
-use crate::last_error;
 use crate::manager::{self, keylatch_manager};
 use crate::options::{self, Given, keylatch_request_options, waiting};
 use crate::queue::keylatch_queue;
+use crate::refusal::{Failure, invalid, null};
 use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK, KEYLATCH_OK};
-use keylatch::{
-    Grant, KeyRef, LockError, LockRequest, Mode, NumberedRequest, OwnedLockGuard, RequestTurn, Submitted, Ticket,
-};
+use keylatch::{Grant, KeyRef, LockError, LockRequest, Mode, NumberedRequest, RequestTurn, Ticket};
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,7 +63,7 @@ unsafe fn take_plainly<const FOR: u8, const MODE: i32, const VERSIONED: bool, co
         let mode = if MODE == KEYLATCH_SHARED { Mode::Shared } else { Mode::Exclusive };
         let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
         let taken = manager.locks.lock(request).grant_at_once()?;
-        annotate::granted(&manager, taken);
+        annotate::granted(manager.number, &manager.locks, taken);
         Some(taken)
     };
     // It does not panic; if it does all the same, the way around it finds out about that too.
@@ -179,7 +178,7 @@ pub(crate) unsafe fn now(
     // SAFETY: promised.
     let given = unsafe { Given::read(options, manager, 0) }?;
     let taken = manager.locks.lock(given.request(key, key::mode(mode)?)).grant_now()?;
-    annotate::granted(manager, taken);
+    annotate::granted(manager.number, &manager.locks, taken);
     Ok(taken)
 }
 
@@ -286,7 +285,7 @@ pub(crate) unsafe fn blocking(
     let given = unsafe { Given::read(options, manager, 0) }?;
     let request = waiting(given.request(key, key::mode(mode)?), timeout_ns);
     let taken = manager.locks.lock(request).grant_blocking()?;
-    annotate::granted(manager, taken);
+    annotate::granted(manager.number, &manager.locks, taken);
     Ok(taken)
 }
 
@@ -352,7 +351,7 @@ pub(crate) unsafe fn by_callback(
     };
     let (turn_of_callback, kept) = (Arc::clone(&turn), Arc::clone(promise));
     let request = waiting(given.request(key, mode), timeout_ns);
-    promise.is_owed_by(manager);
+    promise.is_owed(manager.number, &manager.callbacks);
     let submitted = manager.locks.lock(request).with_callback(move |result| {
         let (status, grant) = answer(kept.manager(), result);
         answer_turn(&turn_of_callback, Grant::from_raw(grant));
@@ -369,48 +368,9 @@ pub(crate) unsafe fn by_callback(
     let handed = Handed::from(submitted);
     if let Handed::Granted(taken) = handed {
         answer_turn(&turn, Some(taken));
-        annotate::granted(manager, taken);
+        annotate::granted(manager.number, &manager.locks, taken);
     }
     Ok(handed)
-}
-
-/// What a callback or a completion says of a result. A success leaves the last failure of the thread alone: somebody may
-/// still read its text.
-pub(crate) fn answer(manager: u64, result: Result<OwnedLockGuard, LockError>) -> (i32, u64) {
-    match result {
-        Ok(guard) => {
-            annotate::handed_over(manager, &guard);
-            (KEYLATCH_OK, guard.into_grant().to_raw())
-        }
-        Err(error) => (last_error::note(Failure::Core(error)), 0),
-    }
-}
-
-/// What a request comes to at once that may be answered later.
-#[derive(Clone, Copy)]
-pub(crate) enum Handed {
-    Granted(Grant),
-    Waiting(Ticket),
-}
-
-impl From<Submitted> for Handed {
-    fn from(submitted: Submitted) -> Self {
-        match submitted {
-            Submitted::Granted(guard) => Self::Granted(guard.into_grant()),
-            Submitted::Waiting(ticket) => Self::Waiting(ticket),
-        }
-    }
-}
-
-impl Handed {
-    pub(crate) fn write(self, (grant, ticket): (Out<u64>, Out<u64>)) {
-        let (granted, waits) = match self {
-            Self::Granted(grant) => (grant.to_raw(), 0),
-            Self::Waiting(ticket) => (0, ticket.to_raw()),
-        };
-        grant.write(granted);
-        ticket.write(waits);
-    }
 }
 
 /// What a request that may be answered later does about its number.
@@ -567,7 +527,7 @@ pub(crate) unsafe fn by_queue(
         Begun::Asks(Some(turn)) => queue.numbered(turn, || ask(&given))?,
     };
     if let Handed::Granted(taken) = handed {
-        annotate::granted(manager, taken);
+        annotate::granted(manager.number, &manager.locks, taken);
     }
     Ok(handed)
 }

@@ -12,8 +12,7 @@
 //! first, so that readers are not ordered among each other and their races are still found. Two keys may share their addresses;
 //! then a race between holders of the two can be missed.
 
-use crate::manager::keylatch_manager;
-use keylatch::{Grant, KeyRef, Mode, OwnedLockGuard, PinnedKey};
+use keylatch::{FastObjectLockManager, Grant, KeyRef, Mode, OwnedLockGuard, PinnedKey};
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -191,11 +190,11 @@ fn addresses(manager: u64, key: &KeyRef<'_>) -> &'static Addresses {
     &ADDRESSES[hasher.finish() as usize % PLACES]
 }
 
-/// A lock was granted to the caller.
+/// A lock of the manager of this number was granted to the caller.
 #[inline(always)]
-pub(crate) fn granted(manager: &keylatch_manager, grant: Grant) {
+pub(crate) fn granted(manager: u64, locks: &FastObjectLockManager, grant: Grant) {
     if is_watched() {
-        granted_slow(manager, grant);
+        granted_slow(manager, locks, grant);
     }
 }
 
@@ -215,9 +214,9 @@ fn granted_pin_slow(manager: u64, pin: &PinnedKey, mode: Mode) {
 
 #[cold]
 #[inline(never)]
-fn granted_slow(manager: &keylatch_manager, grant: Grant) {
-    if let Ok((key, mode)) = manager.locks.key_and_mode(grant) {
-        take_over(manager.number, &key.as_ref(), mode);
+fn granted_slow(manager: u64, locks: &FastObjectLockManager, grant: Grant) {
+    if let Ok((key, mode)) = locks.key_and_mode(grant) {
+        take_over(manager, &key.as_ref(), mode);
     }
 }
 
@@ -237,19 +236,19 @@ fn take_over(manager: u64, key: &KeyRef<'_>, mode: Mode) {
     }
 }
 
-/// The caller is about to release or to downgrade a lock.
+/// The caller is about to release or to downgrade a lock of the manager of this number.
 #[inline(always)]
-pub(crate) fn releasing(manager: &keylatch_manager, grant: Grant) {
+pub(crate) fn releasing(manager: u64, locks: &FastObjectLockManager, grant: Grant) {
     if is_watched() {
-        releasing_slow(manager, grant);
+        releasing_slow(manager, locks, grant);
     }
 }
 
 #[cold]
 #[inline(never)]
-fn releasing_slow(manager: &keylatch_manager, grant: Grant) {
-    if let Ok((key, mode)) = manager.locks.key_and_mode(grant) {
-        let lock = addresses(manager.number, &key.as_ref());
+fn releasing_slow(manager: u64, locks: &FastObjectLockManager, grant: Grant) {
+    if let Ok((key, mode)) = locks.key_and_mode(grant) {
+        let lock = addresses(manager, &key.as_ref());
         release(&lock.of_all);
         if mode == Mode::Exclusive {
             release(&lock.of_writers);

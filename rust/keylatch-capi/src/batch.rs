@@ -6,13 +6,14 @@
 
 use crate::acquire::array_len;
 use crate::annotate;
-use crate::boundary::{Failure, call, invalid, null};
+use crate::boundary::call;
 use crate::handle;
 use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
 use crate::manager::{self, keylatch_manager};
 use crate::options::{
     self, Given, KEYLATCH_BEST_EFFORT, KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, Plain, keylatch_request_options,
 };
+use crate::refusal::{Failure, invalid, null};
 use crate::status::KEYLATCH_OK;
 use keylatch::{BatchLockRequest, BatchMode, Grant, KeyRef, LockRequest, Mode};
 use std::mem::MaybeUninit;
@@ -123,7 +124,7 @@ unsafe fn all_at_once(
                 }
             }?;
             room.write(grant.to_raw());
-            annotate::granted(&manager, grant);
+            annotate::granted(manager.number, &manager.locks, grant);
             so_far += 1;
         }
         // A key that is named twice is refused by the lock itself, unless all want to read: those would be two holds.
@@ -299,7 +300,7 @@ unsafe fn acquire_batch_slow(
                 Some(why) => first.positions.iter().for_each(|position| numbers[*position].1 = why),
                 None => {
                     let grant = got.next();
-                    grant.into_iter().for_each(|grant| annotate::granted(&manager, grant));
+                    grant.into_iter().for_each(|grant| annotate::granted(manager.number, &manager.locks, grant));
                     numbers[first.positions[0]].0 = grant.map_or(0, Grant::to_raw);
                 }
             }

@@ -7,7 +7,7 @@
 use crate::acquire::{array_len, keylatch_callback, keylatch_free_fn};
 use crate::annotate;
 use crate::batch::{keylatch_batch_item, named_once, read_items};
-use crate::boundary::{Failure, Out, call, invalid, null};
+use crate::boundary::{Out, call};
 use crate::callbacks::{Cancellable, InParts, Promise};
 use crate::handle;
 use crate::key;
@@ -18,6 +18,7 @@ use crate::options::{
 };
 use crate::owner::KeptOwner;
 use crate::queue::{Continuation, keylatch_completion, keylatch_queue};
+use crate::refusal::{Failure, invalid, null};
 use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_OK};
 use keylatch::{
     Completion, FastObjectLockManager, LockError, LockRequest, Mode, ObjectKey, OwnedLockGuard, Submitted, Ticket,
@@ -62,7 +63,7 @@ pub unsafe extern "C" fn keylatch_acquire_batch_callback(
         let read = unsafe { Asked::read(&manager, items, count, timeout_ns, options) }?;
         let to = Arrays { grants, statuses };
         to.check(count)?;
-        promise.is_owed_by(&manager);
+        promise.is_owed(manager.number, &manager.callbacks);
         let kept = Arc::clone(&promise);
         // SAFETY: the caller gave the function for this pointer.
         let tell = move |status| kept.call(|user_data| unsafe { callback(user_data, status, 0) });

@@ -2,64 +2,13 @@
 
 use crate::annotate;
 use crate::last_error;
-use crate::status::{KEYLATCH_EINVALID, KEYLATCH_ENULL, KEYLATCH_EPANIC, KEYLATCH_ESTRUCT};
-use keylatch::LockError;
-use keylatch::claim::ClaimError;
+use crate::refusal::{Failure, invalid, null};
+use crate::status::{KEYLATCH_EPANIC, KEYLATCH_ESTRUCT};
 use std::borrow::Cow;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-
-/// Why a call fails.
-#[derive(Debug, Clone)]
-pub(crate) enum Failure {
-    /// The core says so.
-    Core(LockError),
-    /// The core says so of a claim.
-    Claim(ClaimError),
-    /// What only C can do wrong, or what is only wrong in C.
-    Border { status: i32, message: Cow<'static, str> },
-}
-
-impl Failure {
-    pub(crate) fn new(status: i32, message: &'static str) -> Self {
-        Self::Border { status, message: Cow::Borrowed(message) }
-    }
-
-    pub(crate) fn owned(status: i32, message: String) -> Self {
-        Self::Border { status, message: Cow::Owned(message) }
-    }
-
-    pub(crate) fn status(&self) -> i32 {
-        match self {
-            Self::Core(error) => error.code(),
-            Self::Claim(error) => error.code(),
-            Self::Border { status, .. } => *status,
-        }
-    }
-}
-
-impl From<LockError> for Failure {
-    fn from(error: LockError) -> Self {
-        Self::Core(error)
-    }
-}
-
-impl From<ClaimError> for Failure {
-    fn from(error: ClaimError) -> Self {
-        Self::Claim(error)
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Core(error) => error.fmt(f),
-            Self::Claim(error) => error.fmt(f),
-            Self::Border { message, .. } => f.write_str(message),
-        }
-    }
-}
+use std::time::Duration;
 
 /// Runs the inside of a function: no panic gets out, and a failure is noted for the thread.
 #[inline(always)]
@@ -111,14 +60,9 @@ impl<T> Out<T> {
     }
 }
 
-#[cold]
-pub(crate) fn null(what: &str) -> Failure {
-    Failure::owned(KEYLATCH_ENULL, format!("{what} is NULL"))
-}
-
-#[cold]
-pub(crate) fn invalid(message: String) -> Failure {
-    Failure::owned(KEYLATCH_EINVALID, message)
+/// As C is told a time; `u64::MAX` is more than 584 years.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Bytes of the caller's. NULL is fine when there are none.

@@ -2,14 +2,15 @@
 //!
 //! Who frees a manager waits for its callbacks, but a thread cannot wait for what it is in the middle of itself.
 
-use crate::acquire::keylatch_free_fn;
 use crate::annotate;
-use crate::manager::keylatch_manager;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::{from_ref, null};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+
+/// Frees what a callback is given; `keylatch_free_fn` in the header.
+type Free = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// A callback that a thread is in, and the one that it was in before.
 struct Frame {
@@ -54,18 +55,13 @@ pub(crate) struct Promise {
 }
 
 impl Promise {
-    pub(crate) fn new(user_data: *mut c_void, free: keylatch_free_fn) -> Arc<Self> {
+    pub(crate) fn new(user_data: *mut c_void, free: Free) -> Arc<Self> {
         let promise = Arc::new(Self { user_data: Some(UserData { data: user_data, free }), owed: OnceLock::new() });
         annotate::release(&*promise);
         promise
     }
 
-    /// From now on who frees the manager waits for it.
-    pub(crate) fn is_owed_by(&self, manager: &keylatch_manager) {
-        self.is_owed(manager.number, &manager.callbacks);
-    }
-
-    /// The same for what has a number and a count of its own.
+    /// From now on who frees the manager of this number and count, or what else has them, waits for it.
     pub(crate) fn is_owed(&self, number: u64, callbacks: &Arc<Outstanding>) {
         self.owed.get_or_init(|| (number, callbacks.add()));
     }
@@ -96,7 +92,7 @@ impl Drop for Promise {
 /// What a callback wants to be given, to be freed when it is of no more use.
 struct UserData {
     data: *mut c_void,
-    free: keylatch_free_fn,
+    free: Free,
 }
 
 // SAFETY: the header says that both are used on other threads.

@@ -3,13 +3,14 @@
 //! Answers of claims in a queue, and the numbered events of a resource. Both have a file descriptor that is readable while there
 //! is something to fetch: poll it for reading, then fetch until KEYLATCH_EWOULDBLOCK. Neither function waits.
 
-use crate::boundary::{Failure, Out, SizedOut, Versioned, call};
+use crate::boundary::{Out, SizedOut, Versioned, call};
 use crate::claim_verbs::{keylatch_claim_answer, keylatch_claim_policy, pending, status_of};
 use crate::claims::{enter, enter_claims, keylatch_claimant, keylatch_claims, timeout};
 use crate::figures;
 use crate::handle::{self, Kind, Mark};
 use crate::key::{self, keylatch_key};
 use crate::manager::handed_out;
+use crate::refusal::Failure;
 use crate::status::{KEYLATCH_EWOULDBLOCK, KEYLATCH_OK};
 use keylatch::claim::{ClaimChange, ClaimEventId, ClaimNotice, ClaimQueue, ClaimSnapshot, ClaimWatch};
 use std::ffi::c_char;

@@ -4,12 +4,13 @@
 //! fence completes it, and goes with what is written, so that the store can refuse what an earlier owner writes late.
 
 use crate::acquire::keylatch_free_fn;
-use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, null, read, text};
+use crate::boundary::{Out, SizedOut, Versioned, call, read, text};
 use crate::callbacks::Promise;
 use crate::claims::{enter, enter_claims, keylatch_claimant, keylatch_claims, no_flags, timeout};
 use crate::figures;
 use crate::key::{self, keylatch_key};
 use crate::last_error;
+use crate::refusal::{Failure, invalid, null};
 use crate::status::KEYLATCH_OK;
 use keylatch::claim::{ClaimAnswer, ClaimError, ClaimLine, ClaimPolicy, ClaimResult, ClaimWhenTaken, PendingClaim};
 use std::ffi::{CString, c_char, c_void};

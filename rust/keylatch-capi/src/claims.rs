@@ -7,10 +7,11 @@
 //! Claims have no manager: a keylatch_claims stands for itself.
 
 use crate::annotate;
-use crate::boundary::{Failure, Out, Versioned, call, invalid, read, text};
+use crate::boundary::{Out, Versioned, call, read, text};
 use crate::callbacks::Outstanding;
 use crate::handle::{self, Entered, Kind, Mark};
 use crate::manager::handed_out;
+use crate::refusal::{Failure, invalid};
 use keylatch::claim::{ClaimConfig, ClaimOwner, ClaimPresence, ClaimSessionOptions, Claims};
 use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;

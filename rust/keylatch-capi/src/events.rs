@@ -3,16 +3,17 @@
 //! What is worth telling when it happens: long waits and holds, timeouts with the holders at that moment, deadlocks, and
 //! locks that were taken away. Each subscription has a queue of its own. When that is full, what comes is dropped and counted.
 
-use crate::boundary::{Failure, Out, Versioned, call, invalid, read};
+use crate::boundary::{Out, Versioned, call, nanoseconds, read};
 use crate::handle::{self, Kind, Mark};
 use crate::key::{keylatch_key, number_of};
-use crate::listing::{Told, answered, keylatch_listing, ordered};
+use crate::listing::{Parties, Told, answered, keylatch_listing, ordered};
 use crate::manager::{self, handed_out, keylatch_manager};
-use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, nanoseconds};
+use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
 use crate::party::{
     KEYLATCH_PARTY_GRANTED, KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_VICTIM, KEYLATCH_PARTY_WAITS, flag, keylatch_party,
 };
 use crate::queue::system;
+use crate::refusal::{Failure, invalid};
 use crate::status::{KEYLATCH_ECLOSED, KEYLATCH_EHANDLE, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
 use keylatch::{Event, EventOptions, Events, Holder, ObjectKey};
 use std::fmt;
@@ -100,8 +101,10 @@ impl About {
             _ => 0,
         }
     }
+}
 
-    pub(crate) fn len(&self) -> usize {
+impl Parties for About {
+    fn len(&self) -> usize {
         match &*self.0 {
             Event::Timeout { holders, .. } => 1 + holders.named.len(),
             Event::Deadlock { cycle, .. } => cycle.len(),
@@ -110,7 +113,7 @@ impl About {
         }
     }
 
-    pub(crate) fn party(&self, position: usize) -> Option<keylatch_party> {
+    fn party(&self, position: usize) -> Option<keylatch_party> {
         let of = |key: &ObjectKey| keylatch_key::of(key.as_ref());
         match &*self.0 {
             Event::Timeout { key, holders, .. } if position > 0 => {
@@ -237,7 +240,7 @@ pub unsafe extern "C" fn keylatch_events_next(
         let number = event.kind();
         if let Some(about) = NonNull::new(about) {
             // SAFETY: the header says what the caller promises.
-            unsafe { about.write_unaligned(answered(Told::Event(event))?) };
+            unsafe { about.write_unaligned(answered(Told::Other(Box::new(event)))?) };
         }
         out.write(number);
         Ok(())

@@ -3,11 +3,11 @@
 //! Every function that fails notes in its thread what happened; a success leaves it as it is. What these functions hand
 //! out stays where it is until the next failure of the same thread, or until keylatch_last_error_clear().
 
-use crate::boundary::{Failure, Out, SizedOut, call};
+use crate::boundary::{Out, SizedOut, call, nanoseconds};
 use crate::key::keylatch_key;
 use crate::last_error::{LastError, look};
-use crate::options::nanoseconds;
 use crate::party::keylatch_party;
+use crate::refusal::Failure;
 use crate::status::{KEYLATCH_EEND, KEYLATCH_OK};
 use keylatch::LockError;
 use std::ffi::c_char;

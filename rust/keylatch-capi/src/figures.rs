@@ -2,9 +2,9 @@
 //!
 //! What happened so far. Counting costs the locks nothing; reading takes the mutex of each part of the table for a moment.
 
-use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, null};
+use crate::boundary::{Out, SizedOut, Versioned, call, nanoseconds};
 use crate::manager::{self, keylatch_manager};
-use crate::options::nanoseconds;
+use crate::refusal::{Failure, invalid, null};
 use crate::status::{KEYLATCH_EBUFFER, KEYLATCH_EEND};
 use keylatch::{LockMetrics, ShardMetrics};
 use std::ffi::{CString, c_char};

@@ -2,8 +2,9 @@
 //!
 //! Which holds or waits are meant.
 
-use crate::boundary::{Failure, Versioned, bytes, invalid, null, read, text};
+use crate::boundary::{Versioned, bytes, read, text};
 use crate::key::{self, keylatch_key};
+use crate::refusal::{Failure, invalid, null};
 use keylatch::Filter;
 use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;

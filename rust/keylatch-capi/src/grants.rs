@@ -7,13 +7,14 @@
 
 use crate::acquire::{grant as grant_of, keylatch_free_fn};
 use crate::annotate;
-use crate::boundary::{Failure, Out, call, null};
+use crate::boundary::{Out, call};
 use crate::callbacks::Promise;
 use crate::handle;
 use crate::key::{self, keylatch_key, number_of};
 use crate::manager::{self, KEYLATCH_NEVER, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, ttl_of};
 use crate::queue::keylatch_queue;
+use crate::refusal::{Failure, null};
 use crate::status::{KEYLATCH_EBUFFER, KEYLATCH_EHANDLE, KEYLATCH_OK};
 use keylatch::{Grant, LockError, Lost};
 use std::ffi::c_void;
@@ -31,7 +32,7 @@ pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant:
     let release = || {
         let held = Grant::from_raw(grant)?;
         let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
-        annotate::releasing(&manager, held);
+        annotate::releasing(manager.number, &manager.locks, held);
         manager.locks.release_at_once(held)
     };
     // It does not panic; if it does all the same, the way around it finds out about that too.
@@ -63,7 +64,7 @@ fn release_slow(manager: *mut keylatch_manager, grant: u64) -> i32 {
     call(|| {
         let manager = manager::enter(manager)?;
         let held = grant_of(grant)?;
-        annotate::releasing(&manager, held);
+        annotate::releasing(manager.number, &manager.locks, held);
         manager.locks.release(held)?;
         Ok(())
     })
@@ -92,7 +93,7 @@ pub unsafe extern "C" fn keylatch_release_many(
             // SAFETY: the header says what the caller promises.
             let number = unsafe { grants.add(position).read_unaligned() };
             let Some(held) = Grant::from_raw(number) else { continue };
-            annotate::releasing(&manager, held);
+            annotate::releasing(manager.number, &manager.locks, held);
             let released = match manager.locks.release_at_once(held) {
                 Some(Ok(())) => Ok(()),
                 Some(Err(why)) => Err(lost_in_this_moment(number, why)),
@@ -119,7 +120,7 @@ pub unsafe extern "C" fn keylatch_release_many(
 pub unsafe extern "C" fn keylatch_downgrade(manager: *mut keylatch_manager, grant: u64) -> i32 {
     call(|| {
         let (manager, held) = (manager::enter(manager)?, grant_of(grant)?);
-        annotate::releasing(&manager, held);
+        annotate::releasing(manager.number, &manager.locks, held);
         manager.locks.downgrade(held)?;
         Ok(())
     })
@@ -136,7 +137,7 @@ pub unsafe extern "C" fn keylatch_try_upgrade(manager: *mut keylatch_manager, gr
     call(|| {
         let (manager, held) = (manager::enter(manager)?, grant_of(grant)?);
         manager.locks.try_upgrade(held)?;
-        annotate::granted(&manager, held);
+        annotate::granted(manager.number, &manager.locks, held);
         Ok(())
     })
 }
@@ -155,7 +156,7 @@ pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant:
         let timeout = upgrade_timeout(&manager, timeout_ns);
         let held = grant_of(grant)?;
         manager.locks.upgrade_blocking(held, timeout)?;
-        annotate::granted(&manager, held);
+        annotate::granted(manager.number, &manager.locks, held);
         Ok(())
     })
 }
@@ -191,7 +192,7 @@ pub unsafe extern "C" fn keylatch_upgrade_queue(
         let held = grant_of(grant)?;
         let waits = manager.locks.upgrade_with_queue(held, timeout, &queue.completions, token)?;
         if waits.is_none() {
-            annotate::granted(&manager, held);
+            annotate::granted(manager.number, &manager.locks, held);
         }
         out.write(waits.map_or(0, keylatch::Ticket::to_raw));
         Ok(())
@@ -388,7 +389,7 @@ pub unsafe extern "C" fn keylatch_on_lost(
     let status = call(|| {
         let callback = callback.ok_or_else(|| null("the callback"))?;
         let manager = manager::enter_here(manager)?;
-        promise.is_owed_by(&manager);
+        promise.is_owed(manager.number, &manager.callbacks);
         let listener = move |why| {
             let why = match why {
                 Lost::Expired => KEYLATCH_LOST_EXPIRED,

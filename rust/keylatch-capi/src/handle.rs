@@ -17,7 +17,7 @@
 //! sees a dead handle. The heavy barrier (`membarrier`) makes every running thread execute a full barrier, so that the light one costs the caller
 //! nothing but the compiler's order. Where the system has no such call the light barrier is a full one.
 
-use crate::boundary::Failure;
+use crate::refusal::Failure;
 use crate::status::{KEYLATCH_EBUSY, KEYLATCH_EFORKED, KEYLATCH_EHANDLE, KEYLATCH_ENULL};
 use std::cell::Cell;
 use std::ffi::c_void;

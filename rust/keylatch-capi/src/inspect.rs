@@ -3,13 +3,14 @@
 //! Questions about a manager as it is now. Nothing is stopped for them, however many locks there are: whoever holds or
 //! waits from before the call to after it is listed exactly once, and whoever is listed did so at some moment of the call.
 
-use crate::boundary::{Failure, Out, call, invalid};
+use crate::boundary::{Out, call};
 use crate::filter::{filter, keylatch_filter};
 use crate::handle;
 use crate::key::{self, keylatch_key};
 use crate::listing::{Told, answered, keylatch_listing};
 use crate::manager::{self, keylatch_manager};
 use crate::owner::keylatch_owner;
+use crate::refusal::{Failure, invalid};
 use crate::status::KEYLATCH_EHANDLE;
 use keylatch::TopBy;
 use std::ptr::NonNull;

@@ -4,7 +4,8 @@
 //! fine, and the parts are never joined: "a/b" + "c" is not "a" + "b/c". A version is a key of its own, and so is the
 //! object without a version; an empty version is a version.
 
-use crate::boundary::{Failure, bytes, invalid, null};
+use crate::boundary::bytes;
+use crate::refusal::{Failure, invalid, null};
 use crate::status::KEYLATCH_EINVALID;
 use keylatch::{FastObjectLockManager, KeyRef, LockError, Mode};
 use std::ffi::c_void;

@@ -1,6 +1,6 @@
 //! What the last failure of a thread was about.
 
-use crate::boundary::Failure;
+use crate::refusal::Failure;
 use crate::status::KEYLATCH_OK;
 use keylatch::{Holders, LockError, ObjectKey};
 use std::cell::RefCell;

@@ -7,9 +7,10 @@
 //! | module | what it knows |
 //! |---|---|
 //! | `boundary` | how a call comes in and goes out: panics, failures, pointers |
+//! | `handed` | what a request is answered with that may have to wait |
 //! | `callbacks` | foreign code that is called, and what is still to be called |
 //! | `handle` | handles that may be used after they were freed, and calls in progress |
-//! | `status`, `last_error` | numbers, and what the last failure of a thread was about |
+//! | `status`, `refusal`, `last_error` | numbers, why a call fails, and what the last failure of a thread was about |
 //! | `key`, `options` | what callers hand in |
 //! | the others | a section of the header each |
 //!
@@ -23,8 +24,10 @@
 mod annotate;
 mod boundary;
 mod callbacks;
+mod handed;
 mod handle;
 mod last_error;
+mod refusal;
 
 pub mod status;
 

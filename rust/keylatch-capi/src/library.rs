@@ -4,7 +4,8 @@
 //! with. A program works with every library whose KEYLATCH_ABI_VERSION is the one it was compiled with; the loader sees
 //! to that by the library's SONAME.
 
-use crate::boundary::{Out, call, invalid};
+use crate::boundary::{Out, call};
+use crate::refusal::invalid;
 use crate::{
     batch, claim_events, claim_verbs, claims, events, figures, filter, key, manager, options, owner, party, queue,
     shared,

@@ -3,21 +3,21 @@
 //! What a question about holders and waiters is answered with: parties, each to be fetched once. A listing is a copy that
 //! nothing changes any more; it stays as it is when its manager is freed.
 
-use crate::boundary::{Failure, Out, SizedOut, call};
+use crate::boundary::{Out, SizedOut, call, nanoseconds};
 use crate::figures::text;
 use crate::handle::{self, Kind, Mark};
 use crate::key::{keylatch_key, number_of};
 use crate::manager::handed_out;
-use crate::options::nanoseconds;
 use crate::party::{
     KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_SESSION, KEYLATCH_PARTY_VICTIM, KEYLATCH_PARTY_WAITS,
     flag, keylatch_party,
 };
+use crate::refusal::Failure;
 use crate::status::{KEYLATCH_EEND, KEYLATCH_OK};
 use keylatch::{BlockingChain, Cycle, Grant, HolderInfo, LockOrderReport, TopKey, WaiterInfo};
 use std::collections::HashSet;
 use std::ffi::c_char;
-use std::fmt::{Display, Write as _};
+use std::fmt::{Debug, Display, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An answer; freed by keylatch_listing_free().
@@ -45,7 +45,14 @@ pub(crate) enum Told {
     Chain { chain: BlockingChain, rows: Vec<Row>, running: HashSet<Grant> },
     Deadlocks { cycles: Vec<Cycle>, rows: Vec<Row> },
     Orders { reports: Vec<LockOrderReport>, rows: Vec<Row> },
-    Event(crate::events::About),
+    Other(Box<dyn Parties>),
+}
+
+/// Parties that somebody else can tell, such as those of an event.
+pub(crate) trait Parties: Debug + Display + Send + Sync {
+    fn len(&self) -> usize;
+
+    fn party(&self, position: usize) -> Option<keylatch_party>;
 }
 
 /// One party of a link: who waits, or one of those who hold.
@@ -88,7 +95,7 @@ impl Told {
             Self::Waiters(waiters) => waiters.len(),
             Self::Top(keys) => keys.len(),
             Self::Chain { rows, .. } | Self::Deadlocks { rows, .. } | Self::Orders { rows, .. } => rows.len(),
-            Self::Event(about) => about.len(),
+            Self::Other(about) => about.len(),
         }
     }
 
@@ -130,7 +137,7 @@ impl Told {
                 let (link, time_ns) = (row.link as u64 + 1, nanoseconds(report.at));
                 Some(keylatch_party { link, time_ns, ..ordered(report, place)? })
             }
-            Self::Event(about) => about.party(position),
+            Self::Other(about) => about.party(position),
         }
     }
 
@@ -149,7 +156,7 @@ impl Told {
             Self::Chain { chain, .. } => lines(std::slice::from_ref(chain)),
             Self::Deadlocks { cycles, .. } => lines(cycles),
             Self::Orders { reports, .. } => lines(reports),
-            Self::Event(about) => lines(std::slice::from_ref(about)),
+            Self::Other(about) => lines(&[about]),
         }
     }
 }

@@ -3,11 +3,11 @@
 //! A manager is one table of locks. Most programs have one. Making one reserves address space, not memory.
 
 use crate::annotate;
-use crate::boundary::{Failure, Out, SizedOut, Versioned, call, invalid, read};
+use crate::boundary::{Out, SizedOut, Versioned, call, nanoseconds, read};
 use crate::callbacks::{InParts, Outstanding};
 use crate::handle::{self, Entered, Kind, Mark};
-use crate::options::nanoseconds;
 use crate::party::flag;
+use crate::refusal::{Failure, invalid};
 use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Reentrancy, Victim};
 use std::ffi::c_void;
 use std::ptr::NonNull;

@@ -2,10 +2,11 @@
 //!
 //! What a request can say besides its key, its mode and how long it waits.
 
-use crate::boundary::{Failure, Versioned, invalid, read, text};
+use crate::boundary::{Versioned, read, text};
 use crate::handle::{self, Entered, Inside, Kind};
 use crate::manager::{KEYLATCH_NEVER, keylatch_manager};
 use crate::owner::{KeptOwner, keylatch_owner};
+use crate::refusal::{Failure, invalid};
 use crate::status::KEYLATCH_EHANDLE;
 use keylatch::{KeyRef, LockError, LockRequest, Mode, OwnerRef};
 use std::borrow::Cow;
@@ -244,11 +245,6 @@ unsafe fn plain_fields(options: *const keylatch_request_options, flags: u32) -> 
         )
     };
     (more == 0 && priority <= 255).then_some((owner, priority as u8))
-}
-
-/// As C is told a time; `u64::MAX` is more than 584 years.
-pub(crate) fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The request, waiting as long as a number of the caller's says.

@@ -10,9 +10,10 @@
 //! else. So deadlocks among sessions are found, and a session that asks again for what it holds is recognised.
 
 use crate::annotate;
-use crate::boundary::{Failure, Out, Versioned, call, invalid, read, text};
+use crate::boundary::{Out, Versioned, call, read, text};
 use crate::handle::{self, Kind, Mark};
 use crate::manager::{self, handed_out, keylatch_manager};
+use crate::refusal::{Failure, invalid};
 use keylatch::{Owner, OwnerRef, Session};
 use std::ffi::{c_char, c_void};
 use std::ptr::{NonNull, null_mut};

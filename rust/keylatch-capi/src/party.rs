@@ -2,9 +2,8 @@
 //!
 //! Who holds a lock and who waits for one, as failures, listings and events tell it.
 
-use crate::boundary::Versioned;
+use crate::boundary::{Versioned, nanoseconds};
 use crate::key::{keylatch_key, number_of};
-use crate::options::nanoseconds;
 use keylatch::{DeadlockLink, HolderInfo, WaiterInfo};
 use std::ffi::c_char;
 

@@ -6,13 +6,14 @@
 
 use crate::acquire::{self, keylatch_callback, keylatch_free_fn};
 use crate::annotate;
-use crate::boundary::{Failure, Out, call, null};
+use crate::boundary::{Out, call};
 use crate::callbacks::Promise;
 use crate::handle::{self, Entered, Kind, Mark};
 use crate::key::{self, KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{self, keylatch_request_options};
 use crate::queue::keylatch_queue;
+use crate::refusal::{Failure, null};
 use crate::status::{KEYLATCH_EHANDLE, KEYLATCH_OK};
 use keylatch::{Mode, PinnedKey};
 use std::ffi::c_void;

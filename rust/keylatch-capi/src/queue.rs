@@ -6,11 +6,12 @@
 //! Once its manager is closed or freed, a queue hands out what is still to come, the requests that this has ended too.
 //! Then it says KEYLATCH_ECLOSED, and its descriptor stays readable until it is freed.
 
-use crate::acquire::{Handed, answer};
-use crate::boundary::{Failure, Out, call, null};
+use crate::boundary::{Out, call};
+use crate::handed::{Handed, answer};
 use crate::handle::{self, Kind, Mark};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
+use crate::refusal::{Failure, null};
 use crate::status::{KEYLATCH_ECLOSED, KEYLATCH_EHANDLE, KEYLATCH_ESYSTEM, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
 use keylatch::{Completion, CompletionQueue, Grant, RequestTurn};
 use std::collections::HashMap;

@@ -4,10 +4,11 @@
 //! releasing it harms nobody; the work that it was for may still be going on, and it is the fence number that keeps that from doing harm.
 
 use crate::annotate;
-use crate::boundary::{Failure, call};
+use crate::boundary::call;
 use crate::filter::{keylatch_filter, revocation};
 use crate::listing::{Told, answered, keylatch_listing};
 use crate::manager::{self, keylatch_manager};
+use crate::refusal::Failure;
 use keylatch::{Filter, HolderInfo};
 use std::ptr::NonNull;
 

@@ -1,5 +1,6 @@
 //! A hold, a wait and an order of locks, as listings and events show them.
 
+use crate::error::DeadlockLink;
 use crate::grant::Grant;
 use crate::key::ObjectKey;
 use crate::mode::Mode;
@@ -178,4 +179,40 @@ impl fmt::Display for Named<'_> {
             source => write!(f, " of {}", source.escape_debug()),
         }
     }
+}
+
+/// A deadlock that was broken; see [`recent_deadlocks`](crate::FastObjectLockManager::recent_deadlocks).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cycle {
+    /// When, as the time since the manager was made.
+    pub at: Duration,
+    /// The session that gave way: its request ended with [`LockError::Deadlock`].
+    pub victim: Arc<str>,
+    /// Who waited for whom, beginning with the victim; the last one waited for the victim.
+    pub links: Arc<[DeadlockLink]>,
+}
+
+impl fmt::Display for Cycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, link) in self.links.iter().enumerate() {
+            write!(f, "{}{link}", if position == 0 { "" } else { ", " })?;
+        }
+        write!(f, "; {} gave way", self.victim.escape_debug())
+    }
+}
+
+/// What the lint has found; made by [`FastObjectLockManager::lock_order_reports`](crate::FastObjectLockManager::lock_order_reports).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LockOrderReports {
+    /// The latest reports, at most 64, oldest first.
+    pub reports: Vec<LockOrderReport>,
+    /// How many there were altogether.
+    pub reported: u64,
+    /// Orders that are remembered, at most 65,536.
+    pub orders: usize,
+    /// Orders that had to be forgotten because of that, the oldest first: a circle that needs one of them is not found
+    /// until it is seen again.
+    pub forgotten: u64,
 }

@@ -1,28 +1,21 @@
-//! The manager: the verbs.
+//! The manager: what it is made with, and what it tells. Its verbs are in `manager/verbs.rs`.
 
 mod inspection;
+mod verbs;
+mod weak;
 
 use crate::config::LockConfig;
-use crate::engine::lease::nanos_of;
-use crate::engine::{Core, batch};
+use crate::engine::Core;
 use crate::error::LockError;
-use crate::guard::{FastLockGuard, LockBatch, LockGuard, OwnedLockGuard, UnfinishedBatch};
-use crate::hold::{Grant, Owner, OwnerRef};
+use crate::hold::Owner;
 use crate::inspect::{Cycle, Filter};
 use crate::key::KeyRef;
-use crate::mode::Mode;
-use crate::observe::{AdaptiveState, EventOptions, Health, LockMetrics};
-use crate::pending::{Acquire, CompletionQueue, Lock};
-use crate::request::{BatchLockRequest, BatchMode, LockRequest};
-use crate::session::Session;
-use crate::subscription::Events;
-use crate::sync::runtime::{Step, check_may_sleep};
+use crate::observe::{AdaptiveState, Health, LockMetrics};
+use crate::request::LockRequest;
 use crate::tier::Tier;
 use crate::wait::Ticket;
-use std::future::poll_fn;
-use std::sync::{Arc, Weak};
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Who may read or write this bucket, object, version now.
 ///
@@ -42,6 +35,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone)]
 pub struct FastObjectLockManager {
     core: Arc<Core>,
+    /// Closes the manager with the last handle.
     closer: Arc<CloseOnDrop>,
 }
 
@@ -51,27 +45,6 @@ struct CloseOnDrop(Arc<Core>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.close();
-    }
-}
-
-/// A manager that may be gone, for answers that arrive later.
-#[derive(Debug)]
-pub(crate) struct WeakManager {
-    core: Arc<Core>,
-    closer: Weak<CloseOnDrop>,
-}
-
-impl WeakManager {
-    /// The grant as a guard. If the last handle is gone there is nobody to hold it: it is released.
-    pub(crate) fn own(&self, result: Result<Grant, LockError>) -> Result<OwnedLockGuard, LockError> {
-        let grant = result?;
-        match self.closer.upgrade() {
-            Some(closer) => Ok(LockGuard::new(FastObjectLockManager { core: Arc::clone(&self.core), closer }, grant)),
-            None => {
-                self.core.release_unseen(grant);
-                Err(LockError::Closed)
-            }
-        }
     }
 }
 
@@ -142,10 +115,6 @@ impl FastObjectLockManager {
         &self.core
     }
 
-    pub(crate) fn weak(&self) -> WeakManager {
-        WeakManager { core: Arc::clone(&self.core), closer: Arc::downgrade(&self.closer) }
-    }
-
     /// The settings.
     #[must_use]
     pub fn config(&self) -> &LockConfig {
@@ -164,255 +133,6 @@ impl FastObjectLockManager {
     #[must_use]
     pub fn owner_with_source(&self, name: &str, source: &'static str) -> Owner {
         Owner(self.core.keep_owner_with_source(name, source))
-    }
-
-    /// Begins a session: an owner that is one logical thread of control, such as a transaction. Deadlocks among sessions
-    /// are found, and a session that asks again for what it holds is recognised; see [`Session`].
-    #[must_use]
-    pub fn session(&self, name: &str) -> Session {
-        Session::begin(self, name, "")
-    }
-
-    /// As [`session`](Self::session), with where in the program it comes from, for listings.
-    #[must_use]
-    pub fn session_with_source(&self, name: &str, source: &'static str) -> Session {
-        Session::begin(self, name, source)
-    }
-
-    /// Gives the manager a request; what comes back offers the ways to wait for it.
-    #[inline(always)]
-    pub fn lock<'k>(&self, request: LockRequest<'k>) -> Lock<'_, 'k> {
-        Lock::new(self, request)
-    }
-
-    /// Waits for an object to hold alone.
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`].
-    #[inline(always)]
-    pub fn acquire_write_lock<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Acquire<'_, 'k> {
-        Acquire::new(self, LockRequest::write(KeyRef::new(bucket, object)).owner(owner))
-    }
-
-    /// Waits for an object to share.
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`].
-    #[inline(always)]
-    pub fn acquire_read_lock<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Acquire<'_, 'k> {
-        Acquire::new(self, LockRequest::read(KeyRef::new(bucket, object)).owner(owner))
-    }
-
-    /// Waits for one version of an object to hold alone.
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`].
-    #[inline(always)]
-    pub fn acquire_write_lock_versioned<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        version: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Acquire<'_, 'k> {
-        Acquire::new(self, LockRequest::write((bucket, object, version)).owner(owner))
-    }
-
-    /// Waits for one version of an object to share.
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`].
-    #[inline(always)]
-    pub fn acquire_read_lock_versioned<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        version: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Acquire<'_, 'k> {
-        Acquire::new(self, LockRequest::read((bucket, object, version)).owner(owner))
-    }
-
-    /// [`acquire_write_lock`](Self::acquire_write_lock) for threads.
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`].
-    #[inline(always)]
-    pub fn acquire_write_lock_blocking<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'_>, LockError> {
-        self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).blocking()
-    }
-
-    /// [`acquire_read_lock`](Self::acquire_read_lock) for threads.
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`].
-    #[inline(always)]
-    pub fn acquire_read_lock_blocking<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'_>, LockError> {
-        self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).blocking()
-    }
-
-    /// [`acquire_write_lock_versioned`](Self::acquire_write_lock_versioned) for threads.
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`].
-    #[inline(always)]
-    pub fn acquire_write_lock_versioned_blocking<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        version: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'_>, LockError> {
-        self.lock(LockRequest::write((bucket, object, version)).owner(owner)).blocking()
-    }
-
-    /// [`acquire_read_lock_versioned`](Self::acquire_read_lock_versioned) for threads.
-    ///
-    /// # Errors
-    /// As [`Lock::blocking`].
-    #[inline(always)]
-    pub fn acquire_read_lock_versioned_blocking<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        version: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'_>, LockError> {
-        self.lock(LockRequest::read((bucket, object, version)).owner(owner)).blocking()
-    }
-
-    /// Takes an object to hold alone, if it is free.
-    ///
-    /// # Errors
-    /// As [`Lock::try_now`].
-    #[inline(always)]
-    pub fn try_acquire_write_lock<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'_>, LockError> {
-        self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).try_now()
-    }
-
-    /// Takes an object to share, if no writer holds it or is entitled to it first.
-    ///
-    /// # Errors
-    /// As [`Lock::try_now`].
-    #[inline(always)]
-    pub fn try_acquire_read_lock<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'_>, LockError> {
-        self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).try_now()
-    }
-
-    /// [`try_acquire_write_lock`](Self::try_acquire_write_lock) for one version.
-    ///
-    /// # Errors
-    /// As [`Lock::try_now`].
-    #[inline(always)]
-    pub fn try_acquire_write_lock_versioned<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        version: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'_>, LockError> {
-        self.lock(LockRequest::write((bucket, object, version)).owner(owner)).try_now()
-    }
-
-    /// [`try_acquire_read_lock`](Self::try_acquire_read_lock) for one version.
-    ///
-    /// # Errors
-    /// As [`Lock::try_now`].
-    #[inline(always)]
-    pub fn try_acquire_read_lock_versioned<'k>(
-        &self,
-        bucket: &'k (impl AsRef<[u8]> + ?Sized),
-        object: &'k (impl AsRef<[u8]> + ?Sized),
-        version: &'k (impl AsRef<[u8]> + ?Sized),
-        owner: impl Into<OwnerRef<'k>>,
-    ) -> Result<FastLockGuard<'_>, LockError> {
-        self.lock(LockRequest::read((bucket, object, version)).owner(owner)).try_now()
-    }
-
-    /// Waits for many locks, with one deadline for all of them. Nothing is left behind on an error, nor when the future
-    /// is dropped.
-    ///
-    /// # Errors
-    /// [`LockError::Batch`] names the key that failed and why. A best-effort batch reports what it did not get in
-    /// [`LockBatch::missing`] instead, and fails only when the manager cannot go on.
-    pub async fn acquire_locks_batch<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
-        // A batch that is all free awaits nothing else.
-        poll_fn(|context| Step::begin(context).map(|step| step.end(Poll::Ready(())))).await.is_ready();
-        if let Some(grants) = self.batch_at_once(&batch)? {
-            return Ok(grants);
-        }
-        let deadline = self.core.deadline(batch.limit);
-        let mut gathered = UnfinishedBatch::new(self);
-        for (key, mode) in batch::in_order(&batch) {
-            let answer = self.lock(one_of(&batch, key, mode, deadline)).await.map(LockGuard::into_bare_grant);
-            add_to(&mut gathered, key, answer, batch.batch_mode)?;
-        }
-        self.begin_leases(&batch, gathered.grants());
-        Ok(gathered.finish())
-    }
-
-    /// [`acquire_locks_batch`](Self::acquire_locks_batch) for threads.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn acquire_locks_batch_blocking<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
-        check_may_sleep();
-        if let Some(grants) = self.batch_at_once(&batch)? {
-            return Ok(grants);
-        }
-        let deadline = self.core.deadline(batch.limit);
-        let mut gathered = UnfinishedBatch::new(self);
-        for (key, mode) in batch::in_order(&batch) {
-            let answer = self.core.blocking(one_of(&batch, key, mode, deadline), false);
-            add_to(&mut gathered, key, answer, batch.batch_mode)?;
-        }
-        self.begin_leases(&batch, gathered.grants());
-        Ok(gathered.finish())
-    }
-
-    fn batch_at_once<'a>(&'a self, batch: &BatchLockRequest<'_>) -> Result<Option<LockBatch<'a>>, LockError> {
-        self.core.check_owner(batch.owner)?;
-        batch.ttl.map_or(Ok(0), nanos_of)?;
-        self.core.note_batch_order(batch);
-        let grants = self.core.batch_at_once(self.core.local(), batch);
-        self.begin_leases(batch, grants.as_deref().unwrap_or_default());
-        Ok(grants.map(|grants| LockBatch::new(self, grants)))
-    }
-
-    /// Begins the leases of a batch, of all its locks once it has them all: what it has while it waits for the rest is
-    /// nobody's to take, or it would not be all that the caller gets.
-    fn begin_leases(&self, batch: &BatchLockRequest<'_>, grants: &[Grant]) {
-        grants.iter().for_each(|grant| self.core.start_lease(*grant, batch.ttl));
     }
 
     /// Whether the exclusive hold with this [`fence`](LockGuard::fence) still has the key. `false` after it was released,
@@ -467,14 +187,6 @@ impl FastObjectLockManager {
         }
         let holds = self.holders(&Filter::default().key(key.into()).owner(owner));
         Ok(holds.into_iter().filter(|hold| !hold.kept_shut && self.release(hold.grant).is_ok()).count())
-    }
-
-    /// A queue for the results of requests that have to wait; see [`Lock::with_queue`].
-    ///
-    /// # Errors
-    /// What the system says when it has no descriptor left.
-    pub fn completion_queue(&self) -> std::io::Result<CompletionQueue> {
-        CompletionQueue::new(self.clone())
     }
 
     /// Ends the wait of a request that was made with a callback or a queue; its result arrives as
@@ -557,22 +269,6 @@ impl FastObjectLockManager {
         self.get_metrics().health()
     }
 
-    /// Tells what is worth telling from now on: long waits and holds, timeouts with the holders at that moment, deadlocks,
-    /// and locks that were taken away; see [`Events`].
-    #[must_use = "events are told for as long as the subscription is kept"]
-    pub fn subscribe(&self, options: EventOptions) -> Events {
-        Events::new(&self.core, &options)
-    }
-
-    /// Hands events on to [`tracing`](https://docs.rs/tracing), with the target `keylatch`: long waits and holds,
-    /// timeouts, expiries and locks released by force as warnings, deadlocks as errors. They are formed on the thread
-    /// that they happen on.
-    #[cfg(feature = "tracing")]
-    #[must_use = "events are handed on for as long as the subscription is kept"]
-    pub fn trace_events(&self, options: EventOptions) -> crate::TracedEvents {
-        crate::TracedEvents::new(&self.core, &options)
-    }
-
     /// Closes the manager: requests that wait and those to come fail with [`LockError::Closed`]; what is held stays
     /// held until it is released. The last handle to go does this too.
     pub fn close(&self) {
@@ -598,31 +294,4 @@ impl FastObjectLockManager {
     pub fn is_closed(&self) -> bool {
         self.core.is_closed()
     }
-}
-
-/// The request for one key of a batch that waits.
-pub(crate) fn one_of<'k>(
-    batch: &BatchLockRequest<'k>,
-    key: KeyRef<'k>,
-    mode: Mode,
-    deadline: Option<Instant>,
-) -> LockRequest<'k> {
-    let request = LockRequest::new(key, mode).owner(batch.owner).priority(batch.priority);
-    deadline.map_or(request.no_timeout(), |at| request.deadline(at))
-}
-
-/// Takes in the answer for one key of a batch; an error is the whole batch's.
-fn add_to(
-    gathered: &mut UnfinishedBatch<'_>,
-    key: KeyRef<'_>,
-    answer: Result<Grant, LockError>,
-    batch_mode: BatchMode,
-) -> Result<(), LockError> {
-    match answer {
-        Ok(grant) => gathered.push(grant),
-        Err(cause @ (LockError::Closed | LockError::Forked)) => return Err(cause),
-        Err(cause) if batch_mode == BatchMode::BestEffort => gathered.miss(key.to_owned(), cause),
-        Err(cause) => return Err(LockError::Batch { key: key.to_owned(), cause: Box::new(cause) }),
-    }
-    Ok(())
 }

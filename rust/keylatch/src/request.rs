@@ -287,4 +287,9 @@ impl<'a> BatchLockRequest<'a> {
     pub fn mode(self, batch_mode: BatchMode) -> Self {
         Self { batch_mode, ..self }
     }
+    /// The request for one of the keys, of a batch that waits.
+    pub(crate) fn one(&self, key: KeyRef<'a>, mode: Mode, deadline: Option<Instant>) -> LockRequest<'a> {
+        let request = LockRequest::new(key, mode).owner(self.owner).priority(self.priority);
+        deadline.map_or(request.no_timeout(), |at| request.deadline(at))
+    }
 }

@@ -14,7 +14,7 @@ use crate::hold::Grant;
 use crate::inspect::Filter;
 use crate::key::{KeyRef, ObjectKey};
 use crate::listed::HolderInfo;
-use crate::manager::{FastObjectLockManager, one_of};
+use crate::manager::FastObjectLockManager;
 use crate::observe::{EndedWaits, Health, LockMetrics, RecentFigures, WaitOutcomes};
 use crate::request::{BatchLockRequest, BatchMode, LockRequest};
 use std::fmt::Debug;
@@ -146,7 +146,7 @@ fn one_by_one(
 ) -> Result<Vec<(ObjectKey, Grant)>, LockError> {
     let mut held = Vec::new();
     for (key, mode) in in_order(batch) {
-        let cause = match locks.acquire_blocking(&one_of(batch, key, mode, deadline)) {
+        let cause = match locks.acquire_blocking(&batch.one(key, mode, deadline)) {
             Ok(grant) => {
                 held.push((key.to_owned(), grant));
                 continue;

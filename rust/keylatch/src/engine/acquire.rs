@@ -1,33 +1,18 @@
 //! A request that the fast path did not serve comes to the shard, whose answer is exact.
 
-use super::core::{Core, Granting};
+use super::core::Core;
 use super::local::Local;
 use super::reenter::Again;
+use super::wanted::Wanted;
 use crate::config::Fairness;
 use crate::error::LockError;
 use crate::hold::{Grant, SESSION};
-use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
 use crate::table::{Entry, Full, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket, Waiter};
-
-/// A request, its owner and hash known. The fast path takes it by value and hands copies to the slow ones, so that on
-/// the way through it never has to exist in memory.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'k> {
-    pub(crate) key: KeyRef<'k>,
-    pub(crate) hash: u64,
-    pub(crate) mode: Mode,
-    pub(crate) owner: u32,
-    pub(crate) priority: u8,
-    /// The grant is to be a number from the beginning.
-    pub(crate) loose: bool,
-    /// Nanoseconds of the lease, for a request that waits; 0 for none.
-    pub(crate) lease: u64,
-}
 
 /// What became of a request on the slow path.
 #[derive(Debug)]
@@ -39,12 +24,6 @@ pub(crate) enum Answer {
 }
 
 impl Core {
-    #[inline(always)]
-    pub(crate) fn granting(&self, wanted: &Wanted<'_>) -> Granting {
-        let Wanted { mode, priority, hash, loose, .. } = *wanted;
-        Granting { shard: self.table.shard_of(hash), mode, priority, loose }
-    }
-
     /// Brings a key that is not in the table into it, held by the request: what a key that nobody used lately takes.
     /// `None` if anything else is the case.
     #[inline(never)]

@@ -4,9 +4,9 @@
 //! waits. Only when one is held is what was taken given back, the batch sorted and merged, and waited for in the order
 //! of the keys.
 
-use super::acquire::Wanted;
 use super::core::Core;
 use super::local::Local;
+use super::wanted::Wanted;
 use crate::hold::{FirstState, Grant, SESSION};
 use crate::key::KeyRef;
 use crate::memory::NONE;

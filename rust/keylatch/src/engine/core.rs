@@ -3,14 +3,12 @@
 use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
-use crate::events::{Audience, Event, EventOptions, Inbox, Outlet};
+use crate::events::{Audience, Deadlocks, Event, EventOptions, Inbox, LockOrders, Outlet};
 use crate::grant::MAX_RECORDS;
 use crate::hold::{
-    FirstState, Grant, Held, Label, Leases, NotedHold, OwnerRef, Owners, Record, SESSION, SessionState, Sessions,
-    UNNAMED, record,
+    FirstState, Grant, Held, KeptShut, Label, Leases, NotedHold, OwnerRef, Owners, Record, SESSION, SessionState,
+    Sessions, Tombstones, UNNAMED, record,
 };
-use crate::inspect::deadlock::Deadlocks;
-use crate::inspect::lock_order::LockOrders;
 use crate::key::KeyRef;
 use crate::measure::{Adaptive, Tally};
 use crate::memory::{Arena, NONE};
@@ -21,17 +19,14 @@ use crate::sync::fault::fault;
 use crate::sync::{Clock, OnceLock, PerThread, forks, watch_forks};
 use crate::table::{Entry, LockedShard, Secrets, Table, Word};
 use crate::tier::Tier;
-use crate::wait::{NEVER, Queue, Timer, Waiter, Waiters};
+use crate::wait::{Dispatcher, EndsWithIt, NEVER, Queue, Timer, Waiter, Waiters};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::lock_delay::KeptShut;
 use super::loss::Losses;
-use super::mail::{Dispatcher, EndsWithIt};
 use super::tiered::Tiered;
-use super::tombstones::Tombstones;
 
 /// Pages of hold records that are looked through for a reader's name, where none is noted.
 const A_FEW_PAGES: usize = 4;

@@ -6,9 +6,9 @@
 //! The functions that callers reach are not inlined and take and return what fits into registers: each has the registers
 //! to itself, which is worth more than the call costs.
 
-use super::acquire::Wanted;
 use super::core::{Core, begin_hold_as};
 use super::local::Local;
+use super::wanted::Wanted;
 use crate::hold::{FirstState, Grant};
 use crate::key::KeyRef;
 use crate::memory::NONE;

@@ -3,42 +3,16 @@
 
 use super::core::{Core, KEPT_SHUT};
 use super::local::Local;
-use crate::hold::{Grant, Lost};
+use crate::hold::{Grant, Kept, Lost};
 use crate::key::ObjectKey;
 use crate::memory::NONE;
 use crate::mode::Mode;
-use crate::sync::Mutex;
 use crate::sync::fault::fault;
 use crate::table::Entry;
 use crate::wait::NEVER;
-use std::collections::VecDeque;
-
-/// Locks that are kept shut.
-pub(crate) type KeptShut = Mutex<Shut>;
 
 /// As many are opened at least with each that is shut, so that those are never many that could be open.
 const A_FEW: usize = 2;
-/// So many before it is looked which of them were opened already.
-const WORTH_A_LOOK: usize = 64;
-
-/// See [`KeptShut`].
-#[derive(Debug, Default)]
-pub(crate) struct Shut {
-    /// All are shut for the same time, so the first opens first.
-    line: VecDeque<Kept>,
-    /// The length at which those that were opened already are taken out.
-    cleared_at: usize,
-}
-
-/// A lock that is kept shut.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Kept {
-    pub(crate) since: u64,
-    pub(crate) until: u64,
-    pub(crate) entry: u32,
-    /// The one that was revoked.
-    pub(crate) grant: Grant,
-}
 
 impl Core {
     /// Has nobody hold a lock for as long as is set. It is held exclusively by somebody who cannot leave it any more, and
@@ -59,12 +33,7 @@ impl Core {
         // The number of the hold that was revoked is not current any more.
         entry.raise_fence();
         self.leases.set_first_end(index, kept.until);
-        let mut shut = self.kept_shut.lock();
-        if shut.line.len() >= shut.cleared_at {
-            shut.line.retain(|kept| self.is_kept(kept.entry, kept.until));
-            shut.cleared_at = WORTH_A_LOOK.max(2 * shut.line.len());
-        }
-        shut.line.push_back(kept);
+        self.kept_shut.add(kept, |kept| self.is_kept(kept.entry, kept.until));
         true
     }
 
@@ -96,10 +65,7 @@ impl Core {
         }
         let due = if why == Lost::Forced { NEVER } else { self.now() };
         for _ in 0..most {
-            let mut shut = self.kept_shut.lock();
-            let Some(kept) = shut.line.front().copied().filter(|kept| kept.until <= due) else { return };
-            shut.line.pop_front();
-            drop(shut);
+            let Some(kept) = self.kept_shut.take_due(due) else { return };
             self.open(local, kept.entry, kept.until);
         }
     }
@@ -124,7 +90,7 @@ impl Core {
         if self.config.lock_delay.is_zero() {
             return Vec::new();
         }
-        self.kept_shut.lock().line.iter().copied().collect()
+        self.kept_shut.all()
     }
 
     /// Key and number of a lock that is kept shut, if it still is.

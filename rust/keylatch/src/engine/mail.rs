@@ -1,15 +1,14 @@
 //! Requests whose answer comes by a callback or a completion queue.
 
-use super::acquire::{Answer, Wanted};
+use super::acquire::Answer;
 use super::core::Core;
+use super::wanted::Wanted;
 use crate::error::LockError;
 use crate::hold::Grant;
 use crate::request::Limit;
-use crate::sync::OnceLock;
 use crate::sync::fault::fault;
 use crate::sync::thread::{self, Running};
-use crate::wait::{Delivery, Ending, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
-use parking_lot::{Condvar, Mutex};
+use crate::wait::{Delivery, Desk, Ending, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -20,34 +19,6 @@ use super::waiting::Ended;
 pub(crate) enum Posted {
     Granted(Grant),
     Waiting(Ticket),
-}
-
-/// Calls the callbacks: one thread a manager, started by the first request that has to wait for one.
-#[derive(Debug, Default)]
-pub(crate) struct Dispatcher {
-    desk: OnceLock<Arc<Desk>>,
-    mailbox: OnceLock<Arc<Mailbox>>,
-}
-
-/// What ends with the manager: completion queues.
-#[derive(Debug, Default)]
-pub(crate) struct EndsWithIt {
-    all: crate::sync::Mutex<Vec<Weak<dyn Ending>>>,
-}
-
-#[derive(Debug, Default)]
-struct Desk {
-    state: Mutex<DeskState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct DeskState {
-    thread: Option<Running>,
-    stopping: bool,
-    rung: bool,
-    /// Callbacks that were promised and have not been called.
-    owed: usize,
 }
 
 impl Core {
@@ -276,6 +247,7 @@ impl Core {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::sync::OnceLock;
     use crate::{Fairness, FastObjectLockManager, LockConfig, LockRequest};
     use std::future::Future;
     use std::pin::pin;

@@ -39,6 +39,7 @@ pub(crate) mod tier_fast;
 pub(crate) mod tiered;
 pub(crate) mod tombstones;
 pub(crate) mod waiting;
+pub(crate) mod wanted;
 
 pub(crate) use core::Core;
 

@@ -30,9 +30,10 @@ mod tasks;
 mod tiers;
 mod warm_key;
 
-use super::acquire::{Answer, Wanted};
+use super::acquire::Answer;
 use super::core::Core;
 use super::waiting::Ended;
+use super::wanted::Wanted;
 use crate::config::{Fairness, LockConfig};
 use crate::error::LockError;
 use crate::hold::Grant;

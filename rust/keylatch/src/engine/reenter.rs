@@ -4,8 +4,8 @@
 //! session holds exclusively more than once is held once in its word, and its entry counts how often. The guard that was
 //! there first does not know, so the word's generation is raised: its release comes to the shard, like that of the others.
 
-use super::acquire::Wanted;
 use super::core::Core;
+use super::wanted::Wanted;
 use crate::config::Reentrancy;
 use crate::error::{DeadlockLink, LockError};
 use crate::hold::{FirstState, Grant, NotedHold};

@@ -7,10 +7,10 @@
 //! the shard from then on, where their records say in which mode they hold. Without another generation a reader that
 //! was late could find the word as it saw it once more, after the risen hold was downgraded.
 
-use super::acquire::Wanted;
 use super::core::Core;
 use super::looking::is_session;
 use super::reenter::Again;
+use super::wanted::Wanted;
 use crate::config::Reentrancy;
 use crate::error::LockError;
 use crate::hold::{Grant, NotedHold};

@@ -1,8 +1,8 @@
 //! Requests that ask for more than a lock: of a session, for a lease, or to be answered again as before.
 
-use super::acquire::Wanted;
 use super::core::Core;
 use super::lease::nanos_of;
+use super::wanted::Wanted;
 use crate::config::invalid;
 use crate::error::{Holders, LockError};
 use crate::hold::{Begun, Grant, OwnerRef, SessionState, Standing, Turn};

@@ -4,11 +4,11 @@
 //! at: whether the hold took the last fence of the permit, whether permits were lost meanwhile, and whether the tier
 //! vouches for them by the clock.
 
-use super::acquire::Wanted;
 use super::core::Core;
 use super::fast::Missed;
 use super::local::Local;
 use super::tiered::Tiered;
+use super::wanted::Wanted;
 use crate::hold::Grant;
 use crate::mode::Mode;
 

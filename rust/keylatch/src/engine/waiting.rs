@@ -1,10 +1,11 @@
 //! A request that has to wait: the thread that sleeps, and the future.
 
-use super::acquire::{Answer, Wanted};
+use super::acquire::Answer;
 use super::core::Core;
 use super::fast::{Missed, Tried};
 use super::local::Local;
 use super::special::Patience;
+use super::wanted::Wanted;
 use crate::config::Fairness;
 use crate::error::LockError;
 use crate::hold::{FirstState, Grant, OwnerRef};

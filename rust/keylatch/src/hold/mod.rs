@@ -1,17 +1,21 @@
 //! Who holds what since when.
 
 mod filter;
+mod kept_shut;
 pub(crate) mod lease;
 pub(crate) mod owner;
 pub(crate) mod record;
 pub(crate) mod session;
+mod tombstones;
 
 pub(crate) use crate::grant::Grant;
 pub(crate) use crate::owner::{Owner, OwnerRef};
 pub use filter::Filter;
+pub(crate) use kept_shut::{Kept, KeptShut};
 pub(crate) use lease::Leases;
 pub(crate) use owner::Label;
 pub(crate) use owner::{Owners, UNNAMED};
 pub use record::Lost;
 pub(crate) use record::{FirstState, Held, Record, Standing};
 pub(crate) use session::{Asked, Begun, NotedHold, SESSION, SessionState, Sessions, Taken, Turn};
+pub(crate) use tombstones::Tombstones;

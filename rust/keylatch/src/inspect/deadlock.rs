@@ -29,21 +29,16 @@ use crate::engine::Core;
 use crate::engine::looking::is_session;
 use crate::error::{DeadlockLink, LockError};
 use crate::hold::NotedHold;
+use crate::listed::Cycle;
 use crate::mode::Mode;
 use crate::observe::Event;
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::atomic::{Ordering, fence};
 use crate::sync::fault::fault;
-use crate::sync::{Mutex, MutexGuard};
 use crate::table::{Entry, LockedShard};
 use crate::wait::{NEVER, Phase, Ticket, Waiter};
-use std::collections::VecDeque;
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Deadlocks that are remembered.
-const REMEMBERED: usize = 64;
 /// Suspicions in a row that may turn out wrong before the request goes on waiting for a while.
 const SUSPICIONS: usize = 8;
 /// Orders of lines that one look changes at most.
@@ -51,49 +46,13 @@ const MOST_ORDERS: usize = 64;
 /// The shortest time between two looks of a request.
 const SHORTEST_PAUSE: u64 = 50_000_000;
 
-/// A deadlock that was broken; see [`recent_deadlocks`](crate::FastObjectLockManager::recent_deadlocks).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Cycle {
-    /// When, as the time since the manager was made.
-    pub at: Duration,
-    /// The session that gave way: its request ended with [`LockError::Deadlock`].
-    pub victim: Arc<str>,
-    /// Who waited for whom, beginning with the victim; the last one waited for the victim.
-    pub links: Arc<[DeadlockLink]>,
-}
-
-impl fmt::Display for Cycle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, link) in self.links.iter().enumerate() {
-            write!(f, "{}{link}", if position == 0 { "" } else { ", " })?;
-        }
-        write!(f, "; {} gave way", self.victim.escape_debug())
-    }
-}
-
-/// The latest deadlocks. Their mutex is what has one detection run at a time.
-#[derive(Debug, Default)]
-pub(crate) struct Deadlocks {
-    recent: Mutex<VecDeque<Cycle>>,
-    /// Lines whose order was changed. Changed under the mutex of the line's shard.
-    orders: AtomicU64,
-}
-
-impl Deadlocks {
-    /// How often the order of a line was changed. While a shard's mutex is held none of its lines changes.
-    pub(crate) fn orders(&self) -> u64 {
-        self.orders.load(Ordering::Relaxed)
-    }
-}
-
 impl Core {
     /// The latest deadlocks, oldest first.
     pub(crate) fn recent_deadlocks(&self) -> Vec<Cycle> {
         if self.is_forked() {
             return Vec::new();
         }
-        self.deadlocks.recent.lock().iter().cloned().collect()
+        self.deadlocks.recent()
     }
 
     /// Looks for deadlocks that a waiting request is part of, and breaks them. Returns when to look again.
@@ -157,7 +116,7 @@ impl Core {
 
     /// Finds a circle through a session, and breaks it.
     fn break_one(&self, asker: u32) -> Found {
-        let mut recent = self.deadlocks.recent.lock();
+        let mut detection = self.deadlocks.detect();
         let mut search = Search::new(self);
         let Some(circle) = search.circle(asker, Waits::ForHolds) else {
             return match search.circle(asker, Waits::All) {
@@ -177,8 +136,8 @@ impl Core {
         waiter.explain(LockError::Deadlock { key: links[0].key.clone(), cycle: Arc::clone(&links) });
         let news = self.end_wait(&mut shard, entry, waiter, Phase::Deadlocked);
         let cycle = Cycle { at: self.uptime(), victim: Arc::clone(&links[0].session), links: Arc::clone(&links) };
-        remember(&mut recent, cycle);
-        drop(recent);
+        detection.remember(cycle);
+        drop(detection);
         // Whoever stood behind it may go on now. Its news is told after all mutexes are released.
         self.grant_waiters_and_unlock(self.local(), shard, step.entry, entry, step.hash, None);
         if !fault!("victim-not-told") {
@@ -202,7 +161,7 @@ impl Core {
         drop(shards);
         let entry = self.table.entry(step.entry);
         let moved = self.sort_line(entry, step, &turns);
-        self.deadlocks.orders.fetch_add(1, Ordering::Relaxed);
+        self.deadlocks.changes_order();
         // Whoever came to the front may have the lock now.
         self.grant_waiters_and_unlock(self.local(), shard, step.entry, entry, step.hash, None);
         if moved { Found::Order } else { Found::Suspicion }
@@ -328,13 +287,6 @@ impl Core {
             blocked_by,
         }
     }
-}
-
-fn remember(recent: &mut MutexGuard<'_, VecDeque<Cycle>>, cycle: Cycle) {
-    if recent.len() == REMEMBERED {
-        recent.pop_front();
-    }
-    recent.push_back(cycle);
 }
 
 /// What a search came to.

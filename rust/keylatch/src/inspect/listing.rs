@@ -1,8 +1,8 @@
 //! Holders and waiters, one after the other.
 
 use super::Filter;
-use crate::engine::{Core, lock_delay::Kept};
-use crate::hold::{Held, Record, SESSION};
+use crate::engine::Core;
+use crate::hold::{Held, Kept, Record, SESSION};
 use crate::key::{KeyRef, ObjectKey};
 use crate::listed::{HolderInfo, WaiterInfo};
 use crate::mode::Mode;

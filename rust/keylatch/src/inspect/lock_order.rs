@@ -22,60 +22,21 @@
 //! While the lint is on the fast path is off: every request comes by here, and every session remembers what it took in
 //! which order. While it is off, nothing of this exists.
 
-use super::order_graph::{OrderGraph, Seen};
-use crate::config::LockConfig;
 use crate::engine::Core;
-use crate::engine::acquire::Wanted;
 use crate::engine::batch;
 use crate::engine::looking::is_session;
+use crate::engine::wanted::Wanted;
+use crate::events::{Event, LockOrders, Seen};
 use crate::hold::{Grant, OwnerRef, SessionState, Taken};
 use crate::key::{KeyRef, ObjectKey};
-use crate::listed::LockOrderReport;
+use crate::listed::{LockOrderReport, LockOrderReports};
 use crate::mode::Mode;
-use crate::observe::Event;
 use crate::request::BatchLockRequest;
-use crate::sync::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Locks that a session holds from which an order goes out: those it took last.
 const MOST_HELD: usize = 16;
-/// Reports that are kept.
-const REMEMBERED: usize = 64;
-
-/// What the lint has found; made by [`FastObjectLockManager::lock_order_reports`](crate::FastObjectLockManager::lock_order_reports).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LockOrderReports {
-    /// The latest reports, at most 64, oldest first.
-    pub reports: Vec<LockOrderReport>,
-    /// How many there were altogether.
-    pub reported: u64,
-    /// Orders that are remembered, at most 65,536.
-    pub orders: usize,
-    /// Orders that had to be forgotten because of that, the oldest first: a circle that needs one of them is not found
-    /// until it is seen again.
-    pub forgotten: u64,
-}
-
-/// What was seen so far. Its mutex is taken off every other one, and never on the fast path, which is off.
-#[derive(Debug, Default)]
-pub(crate) struct LockOrders(Mutex<Memory>);
-
-#[derive(Debug, Default)]
-struct Memory {
-    graph: OrderGraph,
-    reports: VecDeque<LockOrderReport>,
-    reported: u64,
-}
-
-impl LockOrders {
-    /// For a manager that is set to look at orders.
-    pub(crate) fn if_asked_for(config: &LockConfig) -> Option<Box<Self>> {
-        config.lock_order_lint.then(Box::default)
-    }
-}
-
 /// A session, and what it holds, the lock it took last in front.
 struct Holding {
     session: Arc<SessionState>,
@@ -158,7 +119,7 @@ impl Core {
     ) {
         let at = self.uptime();
         let mut found = Vec::new();
-        let mut memory = orders.0.lock();
+        let mut memory = orders.memory();
         for (key, mode) in wanted {
             if mode == Mode::Exclusive {
                 found.extend(memory.graph.note_write(&key));
@@ -184,21 +145,6 @@ impl Core {
         let Some(orders) = self.orders.as_ref().filter(|_| !self.is_forked()) else {
             return LockOrderReports::default();
         };
-        let memory = orders.0.lock();
-        LockOrderReports {
-            reports: memory.reports.iter().cloned().collect(),
-            reported: memory.reported,
-            orders: memory.graph.len(),
-            forgotten: memory.graph.forgotten(),
-        }
-    }
-}
-
-impl Memory {
-    fn remember(&mut self, reports: &[LockOrderReport]) {
-        self.reported += reports.len() as u64;
-        self.reports.extend(reports.iter().cloned());
-        let too_many = self.reports.len().saturating_sub(REMEMBERED);
-        self.reports.drain(..too_many);
+        orders.memory().told()
     }
 }

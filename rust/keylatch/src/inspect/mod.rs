@@ -12,14 +12,11 @@ mod chain;
 pub(crate) mod deadlock;
 mod listing;
 pub(crate) mod lock_order;
-mod order_graph;
 mod taking;
 mod top;
 pub(crate) mod wait_for;
 
 pub use crate::hold::Filter;
-pub use crate::listed::TopKey;
+pub use crate::listed::{Cycle, LockOrderReports, TopKey};
 pub use chain::{BlockingChain, ChainLink, ChainStart};
-pub use deadlock::Cycle;
-pub use lock_order::LockOrderReports;
 pub use top::TopBy;

@@ -2,6 +2,7 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod bell;
+pub(crate) mod dispatcher;
 pub(crate) mod foreign;
 pub(crate) mod mailbox;
 pub(crate) mod queue;
@@ -10,6 +11,7 @@ pub(crate) mod waiter;
 
 pub(crate) use arrivals::{Arrivals, Ending};
 pub(crate) use bell::Bell;
+pub(crate) use dispatcher::{Desk, Dispatcher, EndsWithIt};
 pub(crate) use foreign::{Foreign, without_panic};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use queue::Queue;

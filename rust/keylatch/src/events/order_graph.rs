@@ -19,18 +19,18 @@ const MOST_LOOKS: usize = 10_000;
 
 /// Who was seen to do it, and when.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) session: Arc<str>,
-    pub(super) source: &'static str,
-    pub(super) at: Duration,
+pub(crate) struct Seen {
+    pub(crate) session: Arc<str>,
+    pub(crate) source: &'static str,
+    pub(crate) at: Duration,
 }
 
 /// A key and how it is held or wanted.
-pub(super) type Use<'k> = (&'k ObjectKey, Mode);
+pub(crate) type Use<'k> = (&'k ObjectKey, Mode);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct OrderGraph {
+pub(crate) struct OrderGraph {
     numbers: HashMap<Arc<ObjectKey>, u64>,
     nodes: HashMap<u64, Node>,
     next_number: u64,
@@ -74,17 +74,17 @@ impl OrderGraph {
     }
 
     /// Orders that are remembered.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_age.len()
     }
 
     /// Orders that had to be forgotten.
-    pub(super) fn forgotten(&self) -> u64 {
+    pub(crate) fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
     /// Somebody asks to have a key exclusively. Returns a circle that was none before, as long as nobody did.
-    pub(super) fn note_write(&mut self, key: &ObjectKey) -> Option<Vec<LockOrderLink>> {
+    pub(crate) fn note_write(&mut self, key: &ObjectKey) -> Option<Vec<LockOrderLink>> {
         let number = *self.numbers.get(key)?;
         let node = self.nodes.get_mut(&number)?;
         if std::mem::replace(&mut node.written, true) {
@@ -94,7 +94,7 @@ impl OrderGraph {
     }
 
     /// A session that holds one key asks for another. Returns a circle that this order closes, if it is a new one.
-    pub(super) fn note_order(&mut self, held: Use<'_>, wanted: Use<'_>, seen: Seen) -> Option<Vec<LockOrderLink>> {
+    pub(crate) fn note_order(&mut self, held: Use<'_>, wanted: Use<'_>, seen: Seen) -> Option<Vec<LockOrderLink>> {
         let (from, to) = (self.number(held.0), self.number(wanted.0));
         let Slot::Vacant(slot) = self.nodes.get_mut(&from)?.then.entry(to) else { return None };
         slot.insert((seen, held.1, wanted.1));

@@ -1,0 +1,308 @@
+//! The verbs: what a manager is asked for, and what comes back.
+
+use super::FastObjectLockManager;
+use crate::engine::batch;
+use crate::engine::lease::nanos_of;
+use crate::error::LockError;
+use crate::guard::{FastLockGuard, LockBatch, LockGuard, UnfinishedBatch};
+use crate::hold::{Grant, OwnerRef};
+use crate::key::KeyRef;
+use crate::observe::EventOptions;
+use crate::pending::{Acquire, CompletionQueue, Lock};
+use crate::request::{BatchLockRequest, BatchMode, LockRequest};
+use crate::session::Session;
+use crate::subscription::Events;
+use crate::sync::runtime::{Step, check_may_sleep};
+use std::future::poll_fn;
+use std::task::Poll;
+
+impl FastObjectLockManager {
+    /// Begins a session: an owner that is one logical thread of control, such as a transaction. Deadlocks among sessions
+    /// are found, and a session that asks again for what it holds is recognised; see [`Session`].
+    #[must_use]
+    pub fn session(&self, name: &str) -> Session {
+        Session::begin(self, name, "")
+    }
+
+    /// As [`session`](Self::session), with where in the program it comes from, for listings.
+    #[must_use]
+    pub fn session_with_source(&self, name: &str, source: &'static str) -> Session {
+        Session::begin(self, name, source)
+    }
+
+    /// Gives the manager a request; what comes back offers the ways to wait for it.
+    #[inline(always)]
+    pub fn lock<'k>(&self, request: LockRequest<'k>) -> Lock<'_, 'k> {
+        Lock::new(self, request)
+    }
+
+    /// Waits for an object to hold alone.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline(always)]
+    pub fn acquire_write_lock<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Acquire<'_, 'k> {
+        Acquire::new(self, LockRequest::write(KeyRef::new(bucket, object)).owner(owner))
+    }
+
+    /// Waits for an object to share.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline(always)]
+    pub fn acquire_read_lock<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Acquire<'_, 'k> {
+        Acquire::new(self, LockRequest::read(KeyRef::new(bucket, object)).owner(owner))
+    }
+
+    /// Waits for one version of an object to hold alone.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline(always)]
+    pub fn acquire_write_lock_versioned<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Acquire<'_, 'k> {
+        Acquire::new(self, LockRequest::write((bucket, object, version)).owner(owner))
+    }
+
+    /// Waits for one version of an object to share.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline(always)]
+    pub fn acquire_read_lock_versioned<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Acquire<'_, 'k> {
+        Acquire::new(self, LockRequest::read((bucket, object, version)).owner(owner))
+    }
+
+    /// [`acquire_write_lock`](Self::acquire_write_lock) for threads.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline(always)]
+    pub fn acquire_write_lock_blocking<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
+        self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).blocking()
+    }
+
+    /// [`acquire_read_lock`](Self::acquire_read_lock) for threads.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline(always)]
+    pub fn acquire_read_lock_blocking<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
+        self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).blocking()
+    }
+
+    /// [`acquire_write_lock_versioned`](Self::acquire_write_lock_versioned) for threads.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline(always)]
+    pub fn acquire_write_lock_versioned_blocking<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
+        self.lock(LockRequest::write((bucket, object, version)).owner(owner)).blocking()
+    }
+
+    /// [`acquire_read_lock_versioned`](Self::acquire_read_lock_versioned) for threads.
+    ///
+    /// # Errors
+    /// As [`Lock::blocking`].
+    #[inline(always)]
+    pub fn acquire_read_lock_versioned_blocking<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
+        self.lock(LockRequest::read((bucket, object, version)).owner(owner)).blocking()
+    }
+
+    /// Takes an object to hold alone, if it is free.
+    ///
+    /// # Errors
+    /// As [`Lock::try_now`].
+    #[inline(always)]
+    pub fn try_acquire_write_lock<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
+        self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).try_now()
+    }
+
+    /// Takes an object to share, if no writer holds it or is entitled to it first.
+    ///
+    /// # Errors
+    /// As [`Lock::try_now`].
+    #[inline(always)]
+    pub fn try_acquire_read_lock<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
+        self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).try_now()
+    }
+
+    /// [`try_acquire_write_lock`](Self::try_acquire_write_lock) for one version.
+    ///
+    /// # Errors
+    /// As [`Lock::try_now`].
+    #[inline(always)]
+    pub fn try_acquire_write_lock_versioned<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
+        self.lock(LockRequest::write((bucket, object, version)).owner(owner)).try_now()
+    }
+
+    /// [`try_acquire_read_lock`](Self::try_acquire_read_lock) for one version.
+    ///
+    /// # Errors
+    /// As [`Lock::try_now`].
+    #[inline(always)]
+    pub fn try_acquire_read_lock_versioned<'k>(
+        &self,
+        bucket: &'k (impl AsRef<[u8]> + ?Sized),
+        object: &'k (impl AsRef<[u8]> + ?Sized),
+        version: &'k (impl AsRef<[u8]> + ?Sized),
+        owner: impl Into<OwnerRef<'k>>,
+    ) -> Result<FastLockGuard<'_>, LockError> {
+        self.lock(LockRequest::read((bucket, object, version)).owner(owner)).try_now()
+    }
+
+    /// Waits for many locks, with one deadline for all of them. Nothing is left behind on an error, nor when the future
+    /// is dropped.
+    ///
+    /// # Errors
+    /// [`LockError::Batch`] names the key that failed and why. A best-effort batch reports what it did not get in
+    /// [`LockBatch::missing`] instead, and fails only when the manager cannot go on.
+    pub async fn acquire_locks_batch<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
+        // A batch that is all free awaits nothing else.
+        poll_fn(|context| Step::begin(context).map(|step| step.end(Poll::Ready(())))).await.is_ready();
+        if let Some(grants) = self.batch_at_once(&batch)? {
+            return Ok(grants);
+        }
+        let deadline = self.core.deadline(batch.limit);
+        let mut gathered = UnfinishedBatch::new(self);
+        for (key, mode) in batch::in_order(&batch) {
+            let answer = self.lock(batch.one(key, mode, deadline)).await.map(LockGuard::into_bare_grant);
+            add_to(&mut gathered, key, answer, batch.batch_mode)?;
+        }
+        self.begin_leases(&batch, gathered.grants());
+        Ok(gathered.finish())
+    }
+
+    /// [`acquire_locks_batch`](Self::acquire_locks_batch) for threads.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn acquire_locks_batch_blocking<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
+        check_may_sleep();
+        if let Some(grants) = self.batch_at_once(&batch)? {
+            return Ok(grants);
+        }
+        let deadline = self.core.deadline(batch.limit);
+        let mut gathered = UnfinishedBatch::new(self);
+        for (key, mode) in batch::in_order(&batch) {
+            let answer = self.core.blocking(batch.one(key, mode, deadline), false);
+            add_to(&mut gathered, key, answer, batch.batch_mode)?;
+        }
+        self.begin_leases(&batch, gathered.grants());
+        Ok(gathered.finish())
+    }
+
+    fn batch_at_once<'a>(&'a self, batch: &BatchLockRequest<'_>) -> Result<Option<LockBatch<'a>>, LockError> {
+        self.core.check_owner(batch.owner)?;
+        batch.ttl.map_or(Ok(0), nanos_of)?;
+        self.core.note_batch_order(batch);
+        let grants = self.core.batch_at_once(self.core.local(), batch);
+        self.begin_leases(batch, grants.as_deref().unwrap_or_default());
+        Ok(grants.map(|grants| LockBatch::new(self, grants)))
+    }
+
+    /// Begins the leases of a batch, of all its locks once it has them all: what it has while it waits for the rest is
+    /// nobody's to take, or it would not be all that the caller gets.
+    fn begin_leases(&self, batch: &BatchLockRequest<'_>, grants: &[Grant]) {
+        grants.iter().for_each(|grant| self.core.start_lease(*grant, batch.ttl));
+    }
+
+    /// A queue for the results of requests that have to wait; see [`Lock::with_queue`].
+    ///
+    /// # Errors
+    /// What the system says when it has no descriptor left.
+    pub fn completion_queue(&self) -> std::io::Result<CompletionQueue> {
+        CompletionQueue::new(self.clone())
+    }
+
+    /// Tells what is worth telling from now on: long waits and holds, timeouts with the holders at that moment, deadlocks,
+    /// and locks that were taken away; see [`Events`].
+    #[must_use = "events are told for as long as the subscription is kept"]
+    pub fn subscribe(&self, options: EventOptions) -> Events {
+        Events::new(&self.core, &options)
+    }
+
+    /// Hands events on to [`tracing`](https://docs.rs/tracing), with the target `keylatch`: long waits and holds,
+    /// timeouts, expiries and locks released by force as warnings, deadlocks as errors. They are formed on the thread
+    /// that they happen on.
+    #[cfg(feature = "tracing")]
+    #[must_use = "events are handed on for as long as the subscription is kept"]
+    pub fn trace_events(&self, options: EventOptions) -> crate::TracedEvents {
+        crate::TracedEvents::new(&self.core, &options)
+    }
+}
+
+/// Takes in the answer for one key of a batch; an error is the whole batch's.
+fn add_to(
+    gathered: &mut UnfinishedBatch<'_>,
+    key: KeyRef<'_>,
+    answer: Result<Grant, LockError>,
+    batch_mode: BatchMode,
+) -> Result<(), LockError> {
+    match answer {
+        Ok(grant) => gathered.push(grant),
+        Err(cause @ (LockError::Closed | LockError::Forked)) => return Err(cause),
+        Err(cause) if batch_mode == BatchMode::BestEffort => gathered.miss(key.to_owned(), cause),
+        Err(cause) => return Err(LockError::Batch { key: key.to_owned(), cause: Box::new(cause) }),
+    }
+    Ok(())
+}

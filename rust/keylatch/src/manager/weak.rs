@@ -1,0 +1,35 @@
+//! A manager that may be gone, for answers that arrive later.
+
+use super::{CloseOnDrop, FastObjectLockManager};
+use crate::engine::Core;
+use crate::error::LockError;
+use crate::guard::{LockGuard, OwnedLockGuard};
+use crate::hold::Grant;
+use std::sync::{Arc, Weak};
+
+/// A manager that may be gone, for answers that arrive later.
+#[derive(Debug)]
+pub(crate) struct WeakManager {
+    core: Arc<Core>,
+    closer: Weak<CloseOnDrop>,
+}
+
+impl WeakManager {
+    /// The grant as a guard. If the last handle is gone there is nobody to hold it: it is released.
+    pub(crate) fn own(&self, result: Result<Grant, LockError>) -> Result<OwnedLockGuard, LockError> {
+        let grant = result?;
+        match self.closer.upgrade() {
+            Some(closer) => Ok(LockGuard::new(FastObjectLockManager { core: Arc::clone(&self.core), closer }, grant)),
+            None => {
+                self.core.release_unseen(grant);
+                Err(LockError::Closed)
+            }
+        }
+    }
+}
+
+impl FastObjectLockManager {
+    pub(crate) fn weak(&self) -> WeakManager {
+        WeakManager { core: Arc::clone(&self.core), closer: Arc::downgrade(&self.closer) }
+    }
+}

@@ -8,7 +8,7 @@ use crate::hold::Grant;
 use crate::request::Limit;
 use crate::sync::fault::fault;
 use crate::sync::thread::{self, Running};
-use crate::wait::{Delivery, Desk, Ending, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
+use crate::wait::{CallbackThread, Delivery, Ending, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -226,7 +226,7 @@ impl Core {
         thread.into_iter().for_each(Running::join);
     }
 
-    fn call_back(&self, desk: &Desk, mailbox: &Mailbox) {
+    fn call_back(&self, desk: &CallbackThread, mailbox: &Mailbox) {
         let mut state = desk.state.lock();
         loop {
             if state.rung {

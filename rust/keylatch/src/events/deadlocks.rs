@@ -17,7 +17,9 @@ pub(crate) struct Deadlocks {
 }
 
 impl Deadlocks {
-    /// How often the order of a line was changed. While a shard's mutex is held none of its lines changes.
+    /// How often the order of a line was changed.
+    ///
+    /// While a shard's mutex is held, none of its lines changes.
     pub(crate) fn orders(&self) -> u64 {
         self.orders.load(Ordering::Relaxed)
     }

@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 /// Reports that are kept.
 const REMEMBERED: usize = 64;
 
-/// What was seen so far. Its mutex is taken off every other one, and never on the fast path, which is off.
+/// The orders seen so far.
+///
+/// Its mutex is taken while no other is held, and never on the fast path, which is off.
 #[derive(Debug, Default)]
 pub(crate) struct LockOrders(Mutex<Memory>);
 
@@ -40,8 +42,8 @@ impl Memory {
         let too_many = self.reports.len().saturating_sub(REMEMBERED);
         self.reports.drain(..too_many);
     }
-    /// All of it, for people.
-    pub(crate) fn told(&self) -> LockOrderReports {
+    /// Returns all of it, for people.
+    pub(crate) fn reports(&self) -> LockOrderReports {
         LockOrderReports {
             reports: self.reports.iter().cloned().collect(),
             reported: self.reported,

@@ -1,7 +1,7 @@
 //! Who holds what since when.
 
+mod delayed;
 mod filter;
-mod kept_shut;
 pub(crate) mod lease;
 pub(crate) mod owner;
 pub(crate) mod record;
@@ -10,8 +10,8 @@ mod tombstones;
 
 pub(crate) use crate::grant::Grant;
 pub(crate) use crate::owner::{Owner, OwnerRef};
+pub(crate) use delayed::{Kept, KeptShut};
 pub use filter::Filter;
-pub(crate) use kept_shut::{Kept, KeptShut};
 pub(crate) use lease::Leases;
 pub(crate) use owner::Label;
 pub(crate) use owner::{Owners, UNNAMED};

@@ -145,6 +145,6 @@ impl Core {
         let Some(orders) = self.orders.as_ref().filter(|_| !self.is_forked()) else {
             return LockOrderReports::default();
         };
-        orders.memory().told()
+        orders.memory().reports()
     }
 }

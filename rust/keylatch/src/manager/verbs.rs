@@ -17,14 +17,15 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 impl FastObjectLockManager {
-    /// Begins a session: an owner that is one logical thread of control, such as a transaction. Deadlocks among sessions
-    /// are found, and a session that asks again for what it holds is recognised; see [`Session`].
+    /// Begins a session: an owner that is one thread of control, such as a transaction.
+    ///
+    /// Deadlocks among sessions are found, and a session that asks again for what it holds is recognised; see [`Session`].
     #[must_use]
     pub fn session(&self, name: &str) -> Session {
         Session::begin(self, name, "")
     }
 
-    /// As [`session`](Self::session), with where in the program it comes from, for listings.
+    /// Begins a session as [`session`](Self::session), with its place in the program for listings.
     #[must_use]
     pub fn session_with_source(&self, name: &str, source: &'static str) -> Session {
         Session::begin(self, name, source)
@@ -122,7 +123,8 @@ impl FastObjectLockManager {
         self.lock(LockRequest::read(KeyRef::new(bucket, object)).owner(owner)).blocking()
     }
 
-    /// [`acquire_write_lock_versioned`](Self::acquire_write_lock_versioned) for threads.
+    /// Waits in the calling thread, as
+    /// [`acquire_write_lock_versioned`](Self::acquire_write_lock_versioned) does in a task.
     ///
     /// # Errors
     /// As [`Lock::blocking`].
@@ -210,8 +212,9 @@ impl FastObjectLockManager {
         self.lock(LockRequest::read((bucket, object, version)).owner(owner)).try_now()
     }
 
-    /// Waits for many locks, with one deadline for all of them. Nothing is left behind on an error, nor when the future
-    /// is dropped.
+    /// Waits for many locks, with one deadline for all of them.
+    ///
+    /// Nothing is left behind on an error, nor when the future is dropped.
     ///
     /// # Errors
     /// [`LockError::Batch`] names the key that failed and why. A best-effort batch reports what it did not get in
@@ -260,13 +263,14 @@ impl FastObjectLockManager {
         Ok(grants.map(|grants| LockBatch::new(self, grants)))
     }
 
-    /// Begins the leases of a batch, of all its locks once it has them all: what it has while it waits for the rest is
-    /// nobody's to take, or it would not be all that the caller gets.
+    /// Begins the leases of a batch, once it has all its locks.
+    ///
+    /// A lease that began earlier could end while the batch waits for the rest.
     fn begin_leases(&self, batch: &BatchLockRequest<'_>, grants: &[Grant]) {
         grants.iter().for_each(|grant| self.core.start_lease(*grant, batch.ttl));
     }
 
-    /// A queue for the results of requests that have to wait; see [`Lock::with_queue`].
+    /// Makes a queue for results of requests that wait; see [`Lock::with_queue`].
     ///
     /// # Errors
     /// What the system says when it has no descriptor left.
@@ -274,16 +278,18 @@ impl FastObjectLockManager {
         CompletionQueue::new(self.clone())
     }
 
-    /// Tells what is worth telling from now on: long waits and holds, timeouts with the holders at that moment, deadlocks,
-    /// and locks that were taken away; see [`Events`].
-    #[must_use = "events are told for as long as the subscription is kept"]
+    /// Subscribes to events from now on; see [`Events`].
+    ///
+    /// Events are long waits and holds, timeouts with the holders at that moment, deadlocks, and revoked locks.
+    #[must_use = "events arrive for as long as the subscription is kept"]
     pub fn subscribe(&self, options: EventOptions) -> Events {
         Events::new(&self.core, &options)
     }
 
-    /// Hands events on to [`tracing`](https://docs.rs/tracing), with the target `keylatch`: long waits and holds,
-    /// timeouts, expiries and locks released by force as warnings, deadlocks as errors. They are formed on the thread
-    /// that they happen on.
+    /// Passes events to [`tracing`](https://docs.rs/tracing), with the target `keylatch`.
+    ///
+    /// Long waits and holds, timeouts, expiries and forced releases are warnings, deadlocks are errors. They are formed on
+    /// the thread that they happen on.
     #[cfg(feature = "tracing")]
     #[must_use = "events are handed on for as long as the subscription is kept"]
     pub fn trace_events(&self, options: EventOptions) -> crate::TracedEvents {

@@ -15,7 +15,7 @@ pub(crate) struct WeakManager {
 }
 
 impl WeakManager {
-    /// The grant as a guard. If the last handle is gone there is nobody to hold it: it is released.
+    /// Makes a guard of the grant, or releases it if the last handle is gone.
     pub(crate) fn own(&self, result: Result<Grant, LockError>) -> Result<OwnedLockGuard, LockError> {
         let grant = result?;
         match self.closer.upgrade() {

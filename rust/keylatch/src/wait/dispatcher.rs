@@ -6,10 +6,12 @@ use crate::sync::thread::Running;
 use parking_lot::{Condvar, Mutex};
 use std::sync::{Arc, Weak};
 
-/// Calls the callbacks: one thread a manager, started by the first request that has to wait for one.
+/// Calls the callbacks, in one thread a manager.
+///
+/// The first request that has to wait for a callback starts it.
 #[derive(Debug, Default)]
 pub(crate) struct Dispatcher {
-    pub(crate) desk: OnceLock<Arc<Desk>>,
+    pub(crate) desk: OnceLock<Arc<CallbackThread>>,
     pub(crate) mailbox: OnceLock<Arc<Mailbox>>,
 }
 
@@ -21,14 +23,14 @@ pub(crate) struct EndsWithIt {
 
 /// Where the thread of the callbacks waits for work.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {
-    pub(crate) state: Mutex<DeskState>,
+pub(crate) struct CallbackThread {
+    pub(crate) state: Mutex<CallbackState>,
     pub(crate) changed: Condvar,
 }
 
-/// See [`Desk`].
+/// See [`CallbackThread`].
 #[derive(Debug, Default)]
-pub(crate) struct DeskState {
+pub(crate) struct CallbackState {
     pub(crate) thread: Option<Running>,
     pub(crate) stopping: bool,
     pub(crate) rung: bool,

@@ -11,7 +11,7 @@ pub(crate) mod waiter;
 
 pub(crate) use arrivals::{Arrivals, Ending};
 pub(crate) use bell::Bell;
-pub(crate) use dispatcher::{Desk, Dispatcher, EndsWithIt};
+pub(crate) use dispatcher::{CallbackThread, Dispatcher, EndsWithIt};
 pub(crate) use foreign::{Foreign, without_panic};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use queue::Queue;

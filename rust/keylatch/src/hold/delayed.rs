@@ -1,10 +1,10 @@
-//! Locks that nobody has and nobody gets for a while: what is remembered of them.
+//! Locks that a lock delay keeps closed.
 
 use super::Grant;
 use crate::sync::Mutex;
 use std::collections::VecDeque;
 
-/// So many before it is looked which of them were opened already.
+/// Locks in the queue before those are taken out that were opened already.
 const WORTH_A_LOOK: usize = 64;
 
 /// Locks that are kept shut.
@@ -30,7 +30,9 @@ pub(crate) struct Kept {
 }
 
 impl KeptShut {
-    /// Adds a lock, the last one to open. Now and then those are taken out that are not kept shut any more.
+    /// Adds a lock, the last one to open.
+    ///
+    /// Now and then those are taken out that are not kept shut any more.
     pub(crate) fn add(&self, kept: Kept, is_kept: impl Fn(&Kept) -> bool) {
         let mut shut = self.0.lock();
         if shut.line.len() >= shut.cleared_at {

@@ -83,6 +83,8 @@ impl NotReplaced {
 pub(crate) enum Old {
     Kept,
     Lost,
+    /// It is not known, and not wanted any more. The new entry is being removed.
+    GivenUp,
 }
 
 impl Drop for Attempt {
@@ -178,15 +180,24 @@ impl Attempt {
     ///
     /// A copy of the creation that has no answer may have removed the old entry, or may yet do so. Its holders would count
     /// on an entry that is gone. So no error is returned before that is known for good, and until then the new entry keeps
-    /// others out.
-    pub(crate) async fn replace(mut self, wish: &Wish, replaced: &Replaced) -> Option<Result<Hold, NotReplaced>> {
+    /// others out. A server with a full database may say so for long: what ends then is given up by `given_up`.
+    pub(crate) async fn replace(
+        mut self,
+        wish: &Wish,
+        replaced: &Replaced,
+        given_up: impl Future<Output = ()>,
+    ) -> Option<Result<Hold, NotReplaced>> {
         let error = match self.create_alone(wish, Some(replaced)).await? {
             Ok(revision) => return Some(self.hold(revision)?.map_err(|error| NotReplaced { error, old: Old::Lost })),
             // Nothing was created or will be.
             Err(error) if self.is_over => return Some(Err(NotReplaced::kept(error))),
             Err(error) => error,
         };
-        let old = match self.settle(replaced).await? {
+        let settled = match self.settle(replaced, given_up).await? {
+            Some(settled) => settled,
+            None => return Some(Err(NotReplaced { error, old: Old::GivenUp })),
+        };
+        let old = match settled {
             Settled::New(revision) => {
                 return Some(self.hold(revision)?.map_err(|error| NotReplaced { error, old: Old::Lost }));
             }
@@ -224,15 +235,16 @@ impl Attempt {
 
     /// Reads what the copies of the creation have done.
     ///
-    /// None is carried out afterwards.
-    async fn settle(&mut self, replaced: &Replaced) -> Option<Settled> {
+    /// None is carried out afterwards. While the server refuses that, it can be given up; then it is not known.
+    async fn settle(&mut self, replaced: &Replaced, given_up: impl Future<Output = ()>) -> Option<Option<Settled>> {
         let mut refusals = Refusals::default();
+        tokio::pin!(given_up);
         loop {
             let refused = match self.space.client.txn(self.entries.settlement(replaced)).await {
                 Ok(answer) => {
                     let Some(settled) = Entries::settled(&answer.body) else { return self.lease_over() };
                     self.creation = Creation::Done;
-                    return Some(settled);
+                    return Some(Some(settled));
                 }
                 Err(error) => error.problem(),
             };
@@ -240,7 +252,10 @@ impl Attempt {
             if refused.is_none_or(|error| refusals.note(&error).is_break()) {
                 return self.lease_over();
             }
-            refusals.pause().await;
+            tokio::select! {
+                () = refusals.pause() => {}
+                () = &mut given_up => return Some(None),
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use keylatch::{Mode, ObjectKey};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 /// The task of a permit. The one after it on the same key waits until it is over.
 pub(super) struct Permit {
@@ -134,20 +135,21 @@ impl Permit {
         };
         let hold = loop {
             let attempt = Attempt::new(&self.shared.space, Arc::clone(&self.session), &self.wish);
-            let wait = async {
-                let outcome = match (self.effort, &lent) {
-                    (Effort::Queue, _) => attempt.wait().await?,
-                    (Effort::AllOrNone, None) => attempt.take(&self.wish).await?,
-                    (Effort::AllOrNone, Some(lent)) => return attempt.replace(&self.wish, &lent.entry).await,
-                };
-                Some(outcome.map_err(NotReplaced::kept))
-            };
-            let outcome = tokio::select! {
-                biased;
-                outcome = wait => outcome,
+            let outcome = match &lent {
                 // Cancelled in the middle, it would not be known whether the lent permit is there.
-                () = withdrawal(&mut self.commands), if lent.is_none() => {
-                    return Some(Last::Withdrawn);
+                Some(lent) => attempt.replace(&self.wish, &lent.entry, withdrawal(&mut self.commands)).await,
+                None => {
+                    let wait = async {
+                        match self.effort {
+                            Effort::Queue => attempt.wait().await,
+                            Effort::AllOrNone => attempt.take(&self.wish).await,
+                        }
+                    };
+                    tokio::select! {
+                        biased;
+                        outcome = wait => outcome.map(|decided| decided.map_err(NotReplaced::kept)),
+                        () = withdrawal(&mut self.commands) => return Some(Last::Withdrawn),
+                    }
                 }
             };
             // Without an outcome it goes on with another number, and the permit is lent still.
@@ -157,9 +159,12 @@ impl Permit {
                 let fate = match decided {
                     Ok(_) => Fate::Replaced,
                     Err(NotReplaced { old: Old::Kept, .. }) => Fate::Kept,
-                    Err(NotReplaced { old: Old::Lost, .. }) => Fate::Lost,
+                    Err(NotReplaced { old: Old::Lost | Old::GivenUp, .. }) => Fate::Lost,
                 };
                 let _ = lent.fate.send(fate);
+            }
+            if let Some(Err(NotReplaced { old: Old::GivenUp, .. })) = outcome {
+                return Some(Last::Withdrawn);
             }
             match outcome.map(|decided| decided.map_err(|refused| refused.error)) {
                 Some(Ok(hold)) => break hold,
@@ -195,6 +200,8 @@ impl Permit {
         let mut marks: Option<[Hold; 2]> = None;
         loop {
             let mut watch = self.shared.space.watches.range(queue.clone());
+            // When a queue that could not be read is read again.
+            let mut again: Option<Instant> = None;
             let is_changed = loop {
                 let signal = tokio::select! {
                     biased;
@@ -239,6 +246,7 @@ impl Permit {
                     },
                     () = hold.lost() => return Some(Last::Lost),
                     () = lost(marks.as_ref()) => return Some(Last::Lost),
+                    () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => break false,
                     signal = watch.next() => signal,
                 };
                 match signal {
@@ -252,10 +260,7 @@ impl Permit {
                     Signal::Begun(_) => match self.recall_for_queue(&queue).await {
                         Some(read_at) => seen = read_at,
                         // Those that wait have to be heard of.
-                        None => {
-                            tokio::time::sleep(Duration::from_millis(500)).await;
-                            break false;
-                        }
+                        None => again = Some(Instant::now() + Duration::from_millis(500)),
                     },
                     Signal::Deleted(..) => {}
                     Signal::Broken => break false,
@@ -288,7 +293,7 @@ impl Permit {
         let wish = Wish { keys: vec![(self.key.clone(), Mode::Exclusive)], owner: self.wish.owner.clone() };
         let outcome = loop {
             let attempt = Attempt::new(&self.shared.space, Arc::clone(&self.session), &wish);
-            match attempt.replace(&wish, &hold.entry()).await {
+            match attempt.replace(&wish, &hold.entry(), self.commands.given_back()).await {
                 Some(outcome) => break outcome,
                 // The number was spent, or the lease is over: then `run` ends this.
                 None => tokio::task::yield_now().await,
@@ -300,6 +305,7 @@ impl Permit {
                 (Rise::InPlace(upgraded), Answer::Granted { fences, previous_died: false })
             }
             Err(NotReplaced { old: Old::Lost, .. }) => return Rise::Lost,
+            Err(NotReplaced { old: Old::GivenUp, .. }) => return Rise::GivenBack,
             Err(NotReplaced { error: EtcdError::WouldBlock { .. }, .. }) => match effort {
                 Effort::AllOrNone => (Rise::Shared, Answer::Busy),
                 Effort::Queue => return self.upgrade_by_mark(hold, &wish).await,

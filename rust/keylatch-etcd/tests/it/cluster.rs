@@ -76,6 +76,13 @@ pub(crate) fn etcdctl_at(endpoints: &[String], arguments: &[&str]) -> String {
     said
 }
 
+/// Puts values until the database of a server with a small quota is full.
+pub(crate) fn fill(endpoints: &[String]) {
+    let value = "x".repeat(120_000);
+    let put = |n: u32| std::panic::catch_unwind(|| etcdctl_at(endpoints, &["put", &format!("filler{n}"), &value]));
+    assert!((0..40).any(|n| put(n).is_err()), "the quota is larger than thought");
+}
+
 /// A port that was free a moment ago.
 ///
 /// It is below those that the system gives to connections, so none of them takes it before a server does.

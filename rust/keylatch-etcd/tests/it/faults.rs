@@ -1,7 +1,7 @@
 //! One server and its clients, with a network, a server and processes that fail.
 
 use crate::child::Holder;
-use crate::cluster::{Cluster, etcdctl};
+use crate::cluster::{Cluster, etcdctl, fill};
 use crate::locking::until;
 use crate::proxy::Proxy;
 use keylatch_etcd::{EtcdConfig, EtcdError, EtcdLocks, LockGuard, LockRequest};
@@ -257,12 +257,7 @@ fn full_database_refuses_and_releases() {
     let Some(cluster) = Cluster::start_with(1, &["--quota-backend-bytes", "2000000"]) else { return };
     let locks = open(cluster.endpoints(), "n", LONG);
     let guard = write(&locks);
-    let value = "x".repeat(120_000);
-    let full = (0..40).any(|n| {
-        let key = format!("filler{n}");
-        std::panic::catch_unwind(|| etcdctl(&cluster, &["put", &key, &value])).is_err()
-    });
-    assert!(full, "the quota is larger than thought");
+    fill(&cluster.endpoints());
     let refused = locks.lock(LockRequest::write(("photos", "other")).timeout(LONG)).blocking();
     assert!(matches!(refused, Err(EtcdError::NoSpace)), "{refused:?}");
     assert!(guard.is_valid());

@@ -5,8 +5,8 @@ use crate::locking::until;
 use keylatch::{BatchLockRequest, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode};
 use keylatch_etcd::EtcdConfig;
 use keylatch_etcd::tier::EtcdTier;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -85,13 +85,49 @@ fn upgrade_waits_for_reader_of_other_manager() {
     assert!(two.lock(write("x")).blocking().expect("the lock").fence() > fence);
 }
 
+/// A call of `upgrade`, between two numbers of a counter.
+#[derive(Debug, Clone)]
+struct Upgrade {
+    key: usize,
+    from: u64,
+    to: u64,
+    is_done: bool,
+}
+
+/// A conflict needs another upgrade of the key at the same time.
+///
+/// One of those that meet succeeds.
+fn check_upgrades(mut all: Vec<Upgrade>) {
+    all.sort_by_key(|upgrade| (upgrade.key, upgrade.from));
+    // Those that overlap, one by one, up to a moment at which no upgrade is under way.
+    let mut crowd: Vec<Upgrade> = Vec::new();
+    for upgrade in all.into_iter().map(Some).chain([None]) {
+        let is_next = upgrade
+            .as_ref()
+            .is_some_and(|upgrade| crowd.iter().any(|other| other.key == upgrade.key && upgrade.from < other.to));
+        if !is_next && !crowd.is_empty() {
+            assert!(crowd.iter().any(|upgrade| upgrade.is_done), "a conflict with no upgrade: {crowd:?}");
+            crowd.clear();
+        }
+        crowd.extend(upgrade);
+    }
+}
+
+#[test]
+#[should_panic(expected = "a conflict with no upgrade")]
+fn conflict_with_no_upgrade_noticed() {
+    let upgrade = |from, to, is_done| Upgrade { key: 0, from, to, is_done };
+    check_upgrades(vec![upgrade(0, 3, true), upgrade(1, 2, false), upgrade(4, 5, false), upgrade(6, 7, true)]);
+}
+
 /// Readers share and writers are alone, with tries, batches and upgrades.
 #[test]
 fn managers_exclude_under_random_load() {
     let Some(cluster) = Cluster::shared() else { return };
     let managers = [0, 1, 2].map(|_| manager(cluster, "random-managers", 30));
     let inside = [const { AtomicI32::new(0) }; 2];
-    let (fences, holds, upgrades) = ([const { AtomicU64::new(0) }; 2], AtomicU64::new(0), AtomicU64::new(0));
+    let (fences, holds) = ([const { AtomicU64::new(0) }; 2], AtomicU64::new(0));
+    let (moment, upgrades) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let enter = |key: usize, mode: Mode, fence: u64| {
         let before = inside[key].fetch_add(if mode == Mode::Exclusive { 1_000 } else { 1 }, Ordering::SeqCst);
         assert!(before < 1_000 && (mode == Mode::Shared || before == 0), "{before} are inside");
@@ -106,7 +142,8 @@ fn managers_exclude_under_random_load() {
     let names = ["x", "y"];
     std::thread::scope(|scope| {
         for seed in 0..9_u64 {
-            let (manager, enter, leave, upgrades) = (&managers[seed as usize % 3], &enter, &leave, &upgrades);
+            let (manager, enter, leave) = (&managers[seed as usize % 3], &enter, &leave);
+            let (moment, upgrades) = (&moment, &upgrades);
             scope.spawn(move || {
                 let mut random = seed * 7 + 1;
                 let mut below = |limit: u64| {
@@ -140,12 +177,18 @@ fn managers_exclude_under_random_load() {
                             let mut guard = manager.lock(request).blocking().expect("the lock");
                             enter(key, Mode::Shared, 0);
                             std::thread::sleep(Duration::from_micros(below(500)));
-                            let upgraded = (below(2) == 0).then(|| guard.upgrade_blocking(Some(LONG)));
+                            let upgraded = (below(2) == 0).then(|| {
+                                let from = moment.fetch_add(1, Ordering::SeqCst);
+                                let upgraded = guard.upgrade_blocking(Some(LONG));
+                                let to = moment.fetch_add(1, Ordering::SeqCst);
+                                let is_done = upgraded.is_ok();
+                                upgrades.lock().expect("no panic").push(Upgrade { key, from, to, is_done });
+                                upgraded
+                            });
                             leave(key, Mode::Shared);
                             match upgraded {
                                 Some(Ok(())) => {
                                     enter(key, Mode::Exclusive, guard.fence());
-                                    upgrades.fetch_add(1, Ordering::Relaxed);
                                     leave(key, Mode::Exclusive);
                                 }
                                 Some(Err(error)) => {
@@ -160,7 +203,9 @@ fn managers_exclude_under_random_load() {
             });
         }
     });
-    assert!(holds.load(Ordering::Relaxed) > 300 && upgrades.load(Ordering::Relaxed) > 10);
+    let upgrades = upgrades.into_inner().expect("no panic");
+    assert!(holds.load(Ordering::Relaxed) > 300 && upgrades.iter().filter(|upgrade| upgrade.is_done).count() > 10);
+    check_upgrades(upgrades);
 }
 
 /// Those of one process are one entry in etcd, however many they are.

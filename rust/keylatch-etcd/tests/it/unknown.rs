@@ -3,7 +3,8 @@
 //! The first copy of the request has no answer, and the second is refused for another reason: the user has lost its
 //! permission meanwhile.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, etcdctl, fill};
+use crate::locking::until;
 use crate::login::{as_root, as_root_at, cluster_with_login};
 use crate::proxy::{Proxy, Then};
 use crate::tier::Process;
@@ -86,6 +87,53 @@ fn upgrade_unknown_without_entry_is_lost() {
     let (process, _proxy, permit) = spoiled(&cluster, "n", First::CarriedOutAndRemoved);
     assert_eq!(process.tier.upgrade(permit, process.term, Effort::Queue), Answer::Pending);
     process.expect(&Event::Lost(permit));
+}
+
+/// A shared permit whose next exchange is carried out without an answer.
+///
+/// The database is full before the next copy.
+fn spoiled_and_full() -> Option<(Cluster, Process, Proxy, keylatch::tier::PermitId)> {
+    let cluster = Cluster::start_with(1, &["--quota-backend-bytes", "2000000"])?;
+    let proxy = Proxy::to(cluster.port(0));
+    let config = EtcdConfig::new([proxy.endpoint()]).namespace("n");
+    let process = Process::with(config.ttl(Duration::from_secs(60)));
+    let permit = process.ask(S);
+    process.granted(permit);
+    let endpoints = cluster.endpoints();
+    proxy.on_request("keylatch/1/n/x/", move |seen| match seen {
+        1 => Then::SwallowAnswers,
+        2 => {
+            fill(&endpoints);
+            Then::PassAgain
+        }
+        _ => Then::Pass,
+    });
+    Some((cluster, process, proxy, permit))
+}
+
+fn queue(cluster: &Cluster) -> String {
+    etcdctl(cluster, &["get", "--prefix", "--keys-only", "keylatch/1/n/q/"])
+}
+
+#[test]
+fn upgrade_unknown_in_full_database_given_back() {
+    let Some((cluster, process, _proxy, permit)) = spoiled_and_full() else { return };
+    assert_eq!(process.tier.upgrade(permit, process.term, Effort::Queue), Answer::Pending);
+    until("it is done, and not known to be", || queue(&cluster).contains("/w"));
+    process.tier.give_back(permit);
+    until("the queue is empty", || queue(&cluster).is_empty());
+    assert!(process.is_silent(), "the lease is as before");
+}
+
+#[test]
+fn try_unknown_in_full_database_withdrawn() {
+    let Some((cluster, process, _proxy, permit)) = spoiled_and_full() else { return };
+    let (exclusive, _) = process.send(X, Effort::AllOrNone, Some(permit));
+    until("it is done, and not known to be", || queue(&cluster).contains("/w"));
+    process.tier.withdraw(exclusive);
+    let events = [process.next(), process.next()];
+    assert!(events.contains(&Event::Lost(permit)) && events.contains(&Event::Withdrawn(exclusive)), "{events:?}");
+    until("the queue is empty", || queue(&cluster).is_empty());
 }
 
 #[test]

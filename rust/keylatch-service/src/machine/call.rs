@@ -256,6 +256,8 @@ pub enum Answer {
         /// Who holds its keys now, at most eight.
         holders: Vec<Holder>,
     },
+    /// The tier cannot take all its keys in one step, however long it waits.
+    TooLarge,
     /// It was released.
     Ended {
         /// The grant that it had.

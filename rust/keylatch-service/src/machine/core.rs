@@ -343,7 +343,7 @@ impl Machine {
                     _ => EventKind::Released { grant },
                 }
             }
-            State::Refused | State::Ended(_) | State::Cancelled(_) | State::Lost(..) => {
+            State::Refused | State::TooLarge | State::Ended(_) | State::Cancelled(_) | State::Lost(..) => {
                 request.state = before;
                 return None;
             }

@@ -267,6 +267,7 @@ impl Machine {
             State::Reserved => Answer::Waiting { place: 1, holders: Vec::new() },
             State::Held(grant) => Answer::Granted { grant },
             State::Refused => Answer::Refused { holders: self.holders_of(&request.items, request.since) },
+            State::TooLarge => Answer::TooLarge,
             State::Ended(grant) => Answer::Ended { grant },
             State::Cancelled(grant) => Answer::Cancelled { grant },
             State::Lost(grant, reason) => Answer::Lost { grant, reason },

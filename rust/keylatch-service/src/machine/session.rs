@@ -87,6 +87,8 @@ pub(super) enum State {
     Reserved,
     Held(Grant),
     Refused,
+    /// The tier cannot take all its keys in one step.
+    TooLarge,
     Ended(Grant),
     Cancelled(Option<Grant>),
     Lost(Grant, Reason),

@@ -6,6 +6,7 @@
 //! ```text
 //!   Queued --turn--> Reserved --tier_granted--> Held --tier_lost, another lease--> Lost
 //!                       |---tier_refused (not to wait)--> Refused
+//!                       |---tier_too_large--------------> TooLarge
 //!                       +---cancel, end of the session--> Cancelled
 //! ```
 //!
@@ -82,6 +83,18 @@ impl Machine {
             let freed = self.finish(now, key, State::Refused);
             self.hand_over(now, freed.as_slice());
             self.end_if_idle(now, key.session);
+        }
+    }
+
+    /// Ends a request whose keys the tier cannot take in one step.
+    ///
+    /// A session that was made for it lasts until its time is over, so that the client can be answered.
+    pub fn tier_too_large(&mut self, now: Duration, key: RequestKey) {
+        self.tick(now);
+        if self.request(key).is_some_and(|request| request.state == State::Reserved) {
+            self.figures.refused += 1;
+            let freed = self.finish(now, key, State::TooLarge);
+            self.hand_over(now, freed.as_slice());
         }
     }
 

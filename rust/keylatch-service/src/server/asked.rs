@@ -67,6 +67,7 @@ pub(super) fn request_body(session: SessionName, number: u64, answer: &Answer, v
         Answer::Refused { holders } => {
             RequestBody { holders: holders.iter().map(HolderRow::from).collect(), ..state("refused") }
         }
+        Answer::TooLarge => state("too_large"),
         Answer::Ended { grant } => with_grant("ended", *grant),
         Answer::Cancelled { grant } => grant.map_or_else(|| state("cancelled"), |grant| with_grant("cancelled", grant)),
         Answer::Lost { grant, reason } => {

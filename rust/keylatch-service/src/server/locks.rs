@@ -217,6 +217,14 @@ fn not_granted(session: SessionName, answer: &Answer) -> Problem {
             .code(code::WOULD_BLOCK)
             .epoch(session.epoch)
         },
+        Answer::TooLarge => Problem::new(
+            "request_too_large",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the keys are more than etcd takes in one step; ask for fewer or shorter ones, or raise its \
+             --max-request-bytes",
+        )
+        .code(code::INVALID)
+        .epoch(session.epoch),
         Answer::Cancelled { .. } => {
             conflict("cancelled", "this request was cancelled; use another number").code(code::CANCELLED)
         }

@@ -57,8 +57,11 @@ async fn hold(_ends: watch::Sender<()>, shared: Arc<Shared>, space: Space, ask: 
             Ok(None) => return shared.step(|machine, now| machine.tier_refused(now, ask.request)),
             Err(error) => {
                 tracing::error!(%error, "the tier does not grant");
-                let is_final = matches!(error, EtcdError::RequestTooLarge | EtcdError::BatchTooLarge { .. });
-                if ask.wait == Wait::Try || is_final {
+                // It would be refused again, however long it waits.
+                if matches!(error, EtcdError::RequestTooLarge | EtcdError::BatchTooLarge { .. }) {
+                    return shared.step(|machine, now| machine.tier_too_large(now, ask.request));
+                }
+                if ask.wait == Wait::Try {
                     return shared.step(|machine, now| machine.tier_refused(now, ask.request));
                 }
                 tokio::time::sleep(PAUSE).await;

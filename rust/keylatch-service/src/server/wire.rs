@@ -184,8 +184,8 @@ pub struct RequestBody {
     pub session: String,
     /// The request's number.
     pub request_id: u64,
-    /// `granted`, `waiting`, `refused`, `ended`, `cancelled` or `lost`; of a cancelled claim also `done`, `skipped` or
-    /// `superseded`.
+    /// `granted`, `waiting`, `refused`, `too_large`, `ended`, `cancelled` or `lost`; of a cancelled claim also `done`,
+    /// `skipped` or `superseded`.
     pub state: Cow<'static, str>,
     /// The grant that it has or had.
     #[serde(default, skip_serializing_if = "Option::is_none")]

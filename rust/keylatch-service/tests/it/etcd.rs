@@ -114,6 +114,15 @@ impl Etcd {
         // SAFETY: the process is our child and was not waited for, so its number is its own.
         unsafe { libc::kill(self.process.id().try_into().unwrap(), signal) };
     }
+
+    /// Stops the server, and returns when none of its threads goes on.
+    fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+        let (process, mut status) = (self.process.id().try_into().unwrap(), 0);
+        // SAFETY: the process is our child, and the status a local.
+        assert_eq!(unsafe { libc::waitpid(process, &mut status, libc::WUNTRACED) }, process);
+        assert!(libc::WIFSTOPPED(status), "the server ended");
+    }
 }
 
 impl Drop for Etcd {
@@ -211,7 +220,7 @@ async fn lost_lease_of_server_reaches_clients() {
     let unattached = one.open("u", false).await;
     let got = one.lock(&unattached, 1, "u", 0).await;
     assert!(got.body["valid_ms"].as_u64().unwrap() <= 2_000, "{got:?}");
-    etcd.signal(libc::SIGSTOP);
+    etcd.pause();
     tokio::time::timeout(PATIENCE, guard.lost()).await.expect("the client learns of it");
     assert!(!guard.is_valid());
     let got = one.lock(&unattached, 1, "u", 0).await;
@@ -249,9 +258,16 @@ async fn too_large_wait_refused() {
     let service = etcd.service().await;
     let session = service.open("c", false).await;
     let items: Vec<_> = (0..100).map(|n| json!({"bucket": "b", "object": format!("{n:0200}")})).collect();
-    let lock = |items| json!({"session": session, "request_id": 1, "items": items, "wait_ms": 10_000});
-    let got = service.post("/v1/lock", lock(items)).await;
-    assert_eq!(got.problem(), "locked", "{got:?}");
+    let of_session = json!({"session": session, "request_id": 1, "items": items, "wait_ms": 10_000});
+    let got = service.post("/v1/lock", of_session.clone()).await;
+    assert_eq!((got.problem(), got.status), ("request_too_large", 413), "{got:?}");
+    // The number keeps its answer, and the keys are free.
+    assert_eq!(service.post("/v1/lock", of_session).await.problem(), "request_too_large");
+    // A try without a session ends alike, and is not taken for one that met another.
+    let got = service.post("/v1/lock", json!({"items": items})).await;
+    assert_eq!(got.problem(), "request_too_large", "{got:?}");
+    let first = service.post("/v1/lock", json!({"items": [items[0]]})).await;
+    assert_eq!(first.status, 200, "{first:?}");
     service.stop().await;
 }
 
@@ -286,7 +302,7 @@ async fn try_ends_by_the_time_of_its_client() {
     let Some(etcd) = Etcd::start() else { return };
     let service = etcd.service().await;
     let named = service.open("c", false).await;
-    etcd.signal(libc::SIGSTOP);
+    etcd.pause();
     let body = |object, session: Option<&str>, timeout: Option<u64>| {
         let items = json!([{"bucket": "b", "object": object}]);
         let owner = session.is_none().then_some("u");

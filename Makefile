@@ -376,8 +376,11 @@ bench-processes: need-rust need-cc need-python ## locks between processes: keyla
 	@$(PYTHON) scripts/python_environment.py run -m keylatch bench --only process --json target/bench/processes-python.json $(ARGS)
 	@[ -n "$(ARGS)" ] || $(PYTHON) scripts/plot_processes.py target/bench/processes.json target/bench/processes-python.json "$$(uname -m), $$(nproc) processors"
 
-bench-etcd: need-rust need-python ## locks between machines beside raw requests of the same client, one and three members (ROUNDS=400)
-	@ROUNDS=$(or $(ROUNDS),400) $(CARGO) test --quiet --release -p keylatch-etcd --lib bench:: -- --ignored --nocapture
+bench-etcd: need-rust need-python ## locks between machines beside raw requests, etcdctl, python-etcd3 and Redis, one and three members, and a plot (ROUNDS=400)
+	@mkdir -p target/bench
+	@ROUNDS=$(or $(ROUNDS),400) PYTHON="$(PYTHON)" KEYLATCH_BENCH_JSON="$(CURDIR)/target/bench/etcd.json" \
+		$(CARGO) test --quiet --release -p keylatch-etcd --lib bench:: -- --ignored --nocapture
+	@[ -n "$(ROUNDS)" ] || $(PYTHON) scripts/plot_etcd.py target/bench/etcd.json "etcd on loopback, $$(uname -m), $$(nproc) processors"
 
 .PHONY: bench-etcd
 

@@ -8,7 +8,13 @@ use crate::config::EtcdConfig;
 use crate::core::Core;
 use crate::locks::EtcdLocks;
 use crate::request::{BatchLockRequest, LockRequest};
+use crate::tier::EtcdTier;
 use crate::wire::{Compare, RequestOp, TxnRequest};
+use keylatch::{FastObjectLockManager, LockConfig};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[path = "../tests/it/cluster.rs"]
@@ -47,11 +53,13 @@ fn raw(core: &Core, number: usize, puts: &mut Vec<Duration>, deletes: &mut Vec<D
     timed(deletes, || core.wait_for(async move { Ok(space.client.delete(key).await?.body.deleted) }).expect("deleted"));
 }
 
+#[derive(Default)]
 struct Times {
     puts: Vec<Duration>,
     deletes: Vec<Duration>,
     acquires: Vec<Duration>,
     releases: Vec<Duration>,
+    pairs: Vec<Duration>,
     batches: Vec<Duration>,
     hand_offs: Vec<Duration>,
 }
@@ -76,24 +84,82 @@ fn hand_off(from: &EtcdLocks, to: &EtcdLocks) -> Duration {
     })
 }
 
-fn measure(nodes: usize, rounds: usize) {
-    let Some(cluster) = cluster::Cluster::start(nodes) else { return };
-    let open = || EtcdLocks::open(EtcdConfig::new(cluster.endpoints()).namespace("bench")).expect("a handle");
+/// Pairs a second of sixteen threads that want one key all the time.
+fn hot_pairs(pair: impl Fn(usize) + Sync) -> f64 {
+    let (begun, time) = (Instant::now(), Duration::from_secs(2));
+    let pairs: u64 = std::thread::scope(|scope| {
+        let pair = &pair;
+        let count = move |thread| {
+            let mut pairs = 0;
+            while begun.elapsed() < time {
+                pair(thread);
+                pairs += 1;
+            }
+            pairs
+        };
+        let threads: Vec<_> = (0..16).map(|thread| scope.spawn(move || count(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+    });
+    #[allow(clippy::cast_precision_loss, reason = "a measurement")]
+    let pairs = pairs as f64;
+    pairs / begun.elapsed().as_secs_f64()
+}
+
+/// Nanoseconds of a pair of a warm key.
+fn warm_pair(manager: &FastObjectLockManager) -> f64 {
+    let pair = || drop(manager.lock(keylatch::LockRequest::write(KEY)).blocking().expect("the lock"));
+    (0..10_000).for_each(|_| pair());
+    let runs = (0..20).map(|_| {
+        let begun = Instant::now();
+        (0..50_000).for_each(|_| pair());
+        begun.elapsed().as_secs_f64() * 1e9 / 50_000.0
+    });
+    runs.fold(f64::INFINITY, f64::min)
+}
+
+/// What a process has of asking the cluster once for all its threads.
+fn measure_tier(open: impl Fn() -> EtcdConfig) {
+    let tier = EtcdTier::open(open()).expect("a tier");
+    let kept = FastObjectLockManager::with_tier(LockConfig::default(), Arc::new(tier)).expect("a manager");
+    let plain = FastObjectLockManager::new();
+    let (kept_pair, plain_pair) = (warm_pair(&kept), warm_pair(&plain));
+    println!("kept permit / in-process pair      {kept_pair:>9.0} ns {:>6.2}  1.1", kept_pair / plain_pair);
+    let of_one = hot_pairs(|_| drop(kept.lock(keylatch::LockRequest::write(KEY)).blocking().expect("the lock")));
+    kept.close();
+    let sessions: Vec<EtcdLocks> = (0..16).map(|_| EtcdLocks::open(open()).expect("a handle")).collect();
+    let of_many = hot_pairs(|thread| {
+        let guard = sessions[thread].lock(LockRequest::write(KEY).timeout(LONG)).blocking().expect("the lock");
+        guard.release_blocking(LONG).expect("released");
+    });
+    println!("16 threads / 16 sessions, hot key  {of_one:>9.0} /s {:>6.0}  30 ({of_many:.0} /s)", of_one / of_many);
+}
+
+/// What other locks take on the same cluster.
+fn peers(cluster: &cluster::Cluster, rounds: usize, with_redis: bool) -> Vec<Value> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/bench_etcd_peers.py");
+    let mut command = Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
+    command.arg(script).arg(&cluster.endpoints()[0]).arg(rounds.to_string());
+    let done = command.args(with_redis.then_some("--redis")).stderr(std::process::Stdio::inherit()).output();
+    let done = done.expect("Python runs");
+    assert!(done.status.success(), "the other locks cannot be measured");
+    let rows = String::from_utf8(done.stdout).expect("lines of JSON");
+    rows.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+fn measure(nodes: usize, rounds: usize) -> Option<Value> {
+    let cluster = cluster::Cluster::start(nodes)?;
+    let config = || EtcdConfig::new(cluster.endpoints()).namespace("bench");
+    let open = || EtcdLocks::open(config()).expect("a handle");
     let (locks, other) = (open(), open());
-    let mut times = Times {
-        puts: Vec::new(),
-        deletes: Vec::new(),
-        acquires: Vec::new(),
-        releases: Vec::new(),
-        batches: Vec::new(),
-        hand_offs: Vec::new(),
-    };
+    let mut times = Times::default();
     // In turns, so that what else the machine does hits all alike.
     for round in 0..rounds {
         raw(locks.core(), round, &mut times.puts, &mut times.deletes);
         let request = LockRequest::write(KEY).owner("owner").timeout(LONG);
+        let begun = Instant::now();
         let guard = timed(&mut times.acquires, || locks.lock(request).blocking().expect("free"));
         timed(&mut times.releases, || guard.release_blocking(LONG).expect("released"));
+        times.pairs.push(begun.elapsed());
         let names: Vec<String> = (0..16).map(|n| format!("o{n}")).collect();
         let batch = names.iter().fold(BatchLockRequest::new(), |batch, name| batch.write(("b", name)));
         let guard = timed(&mut times.batches, || locks.lock_batch(batch.timeout(LONG)).blocking().expect("free"));
@@ -103,6 +169,7 @@ fn measure(nodes: usize, rounds: usize) {
         }
     }
     let (put, delete, acquire) = (median(times.puts), median(times.deletes), median(times.acquires));
+    let (pair, hand_off) = (median(times.pairs), median(times.hand_offs));
     println!("\n{nodes} member(s), {rounds} rounds, medians");
     println!("{:<34} {:>9}  {:>6}  goal", "", "µs", "ratio");
     let line = |what: &str, micros: f64, beside: f64, goal: f64| {
@@ -113,14 +180,28 @@ fn measure(nodes: usize, rounds: usize) {
     line("free acquire / raw transaction", acquire, put, 1.15);
     line("release / raw deletion", median(times.releases), delete, 1.1);
     line("batch of 16 / free acquire", median(times.batches), acquire, 1.6);
-    line("hand-off / raw transaction", median(times.hand_offs), put, 3.0);
+    line("hand-off / raw transaction", hand_off, put, 3.0);
+    measure_tier(config);
+    let row = |what: &str, kind: &str, us: f64| json!({ "what": what, "kind": kind, "us": us });
+    let mut rows = vec![
+        row("keylatch", "pair", pair),
+        row("raw transaction and deletion, Rust", "pair", put + delete),
+        row("keylatch", "hand-over", hand_off),
+    ];
+    rows.extend(peers(&cluster, rounds, nodes == 1));
+    for row in &rows {
+        let (what, kind) = (row["what"].as_str().unwrap_or_default(), row["kind"].as_str().unwrap_or_default());
+        println!("{what:<44} {kind:<10} {:>9.0} µs", row["us"].as_f64().unwrap_or_default());
+    }
+    Some(json!({ "members": nodes, "rows": rows }))
 }
 
 #[test]
 #[ignore = "a measurement; make bench-etcd runs it"]
 fn bench_beside_raw_requests() {
     let rounds = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(400);
-    for nodes in [1, 3] {
-        measure(nodes, rounds);
+    let clusters: Vec<Value> = [1, 3].into_iter().filter_map(|nodes| measure(nodes, rounds)).collect();
+    if let Some(path) = std::env::var_os("KEYLATCH_BENCH_JSON") {
+        std::fs::write(path, Value::from(clusters).to_string()).expect("the file is written");
     }
 }

@@ -147,7 +147,7 @@ impl<R: LockRef, K: Kind> Acquire<R, K> {
     }
 
     fn new_wait(&self, alarm: Alarm) -> Wait {
-        let timeout = self.timeout.unwrap_or_else(|| self.lock().stats().default_timeout().current());
+        let timeout = self.timeout.unwrap_or_else(|| self.lock().stats().default_timeout());
         let deadline = Instant::now().checked_add(timeout);
         Wait { place: None, timeout, deadline, began: clock::ticks(), alarm }
     }
@@ -186,7 +186,7 @@ impl<R: LockRef, K: Kind> Acquire<R, K> {
             }
             Checked::Acquired(count) => {
                 self.wait = None;
-                self.lock().stats().default_timeout().observe(waited, WaitEnd::Granted);
+                self.lock().stats().observe_wait(waited, WaitEnd::Granted);
                 Poll::Ready(Ok(self.finish(count)))
             }
             Checked::TimedOut(refusal) => {
@@ -205,7 +205,7 @@ impl<R: LockRef, K: Kind> Acquire<R, K> {
         let ticks = clock::ticks_since(wait.began);
         // A request that must not wait says nothing of how long waits take.
         if !wait.timeout.is_zero() {
-            lock.stats().default_timeout().observe(ticks, WaitEnd::TimedOut);
+            lock.stats().observe_wait(ticks, WaitEnd::TimedOut);
         }
         let waited = clock::duration(ticks);
         let request = Request { lock_type: K::TYPE, timeout: wait.timeout, waited, requested_at: self.caller };

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::panic::Location;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// A file and a name: `memory/service.rs:data`.
@@ -50,6 +51,43 @@ impl LockId {
     /// Returns the name, as given.
     pub fn name(&self) -> &str {
         &self.0.text[self.0.colon + 1..]
+    }
+
+    /// The addresses of [`into_raw`](Self::into_raw) are multiples of this.
+    pub(crate) const ALIGN: usize = align_of::<Names>();
+
+    /// Turns the id into a pointer that owns it.
+    pub(crate) fn into_raw(self) -> NonNull<()> {
+        NonNull::new(Arc::into_raw(self.0).cast_mut()).expect("a counted reference is never null").cast()
+    }
+
+    /// Returns another handle of the id that a pointer owns.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is from `into_raw`, and owns its id still.
+    pub(crate) unsafe fn clone_raw(pointer: NonNull<()>) -> Self {
+        let names = pointer.cast::<Names>().as_ptr();
+        // SAFETY: the pointer owns one handle, so there is something to count.
+        unsafe { Arc::increment_strong_count(names) };
+        // SAFETY: the handle that was counted for this.
+        Self(unsafe { Arc::from_raw(names) })
+    }
+
+    /// Takes the id back from its pointer.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is from `into_raw` and is not used any more.
+    pub(crate) unsafe fn from_raw(pointer: NonNull<()>) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { Arc::from_raw(pointer.cast::<Names>().as_ptr()) })
+    }
+
+    /// How many handles of this id there are.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
     }
 
     /// Writes both, escaped.

@@ -56,8 +56,14 @@ pub(super) enum Status {
     Cancelled,
 }
 
+impl Default for Line {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Line {
-    pub(super) const fn new() -> Self {
+    const fn new() -> Self {
         Self { slots: Vec::new(), free: NONE, head: NONE, tail: NONE, waiting: 0, granted: 0, used: 0 }
     }
 

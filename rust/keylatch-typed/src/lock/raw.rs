@@ -14,8 +14,8 @@
 use super::line::{Line, Place, Status};
 use super::waits::Waits;
 use super::wakes::Wakes;
-use super::words::{LineAfter, Mode, Then, Words};
-use crate::sync::Mutex;
+use super::words::{LineAfter, Mode, Sums, Then, Words};
+use crate::sync::{LazyBox, Mutex};
 use std::task::Waker;
 
 #[derive(Debug)]
@@ -24,22 +24,16 @@ pub(crate) struct RawLock {
     /// Made by the first request that does not get the lock on its first try.
     ///
     /// Most locks never need it.
-    guarded: Mutex<Option<Box<Guarded>>>,
+    guarded: LazyBox<Mutex<Guarded>>,
 }
 
 /// What the mutex protects.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Guarded {
     line: Line,
     waits: Waits,
     /// Grants whose waiters left instead of collecting them. The words count them as acquisitions.
     abandoned: u64,
-}
-
-impl Guarded {
-    fn new() -> Box<Self> {
-        Box::new(Self { line: Line::new(), waits: Waits::default(), abandoned: 0 })
-    }
 }
 
 const HAS_LINE: &str = "a lock with a place in line has a line";
@@ -114,7 +108,7 @@ pub(crate) struct Refusal {
 
 impl RawLock {
     pub(crate) fn new() -> Self {
-        Self { words: Words::default(), guarded: Mutex::new(None) }
+        Self { words: Words::default(), guarded: LazyBox::new() }
     }
 
     /// Acquires the lock if it is free and has no line.
@@ -127,7 +121,7 @@ impl RawLock {
 
     /// Joins the line, unless the lock can be acquired after all.
     pub(crate) fn join(&self, mode: Mode, waker: Waker) -> Joined {
-        let mut guarded = self.guarded.lock();
+        let mut guarded = self.guarded().lock();
         if !self.words.has_line()
             && let Some(count) = self.begin_line(mode)
         {
@@ -135,8 +129,7 @@ impl RawLock {
             drop(waker);
             return Joined::Acquired(count);
         }
-        let line = &mut guarded.get_or_insert_with(Guarded::new).line;
-        Joined::Waiting(WaitingPlace { place: line.push(mode, waker), mode })
+        Joined::Waiting(WaitingPlace { place: guarded.line.push(mode, waker), mode })
     }
 
     /// Begins a line, unless the lock can be acquired after all.
@@ -152,8 +145,7 @@ impl RawLock {
 
     /// Refuses a request that must not wait at all, and counts it as timed out.
     pub(crate) fn refuse(&self, mode: Mode) -> Refusal {
-        let mut guarded = self.guarded.lock();
-        let guarded = guarded.get_or_insert_with(Guarded::new);
+        let mut guarded = self.guarded().lock();
         guarded.waits.of(mode).timed_out += 1;
         let waiting = guarded.line.waiting();
         self.refusal(waiting + 1, waiting)
@@ -165,8 +157,8 @@ impl RawLock {
     ///
     /// `waited` is what a grant's wait took until now.
     pub(crate) fn check(&self, at: WaitingPlace, waker: Waker, patience: Patience, waited: u64) -> Checked {
-        let mut mutex = self.guarded.lock();
-        let guarded = mutex.as_deref_mut().expect(HAS_LINE);
+        let mut mutex = self.guarded.get().expect(HAS_LINE).lock();
+        let guarded = &mut *mutex;
         match (guarded.line.status(&at.place), patience) {
             (Status::Waiting, Patience::Left) => {
                 let replaced = guarded.line.set_waker(&at.place, waker);
@@ -197,8 +189,8 @@ impl RawLock {
 
     /// Gives a place up. A grant that it holds goes to the next in line.
     pub(crate) fn leave(&self, at: WaitingPlace) {
-        let mut mutex = self.guarded.lock();
-        let guarded = mutex.as_deref_mut().expect(HAS_LINE);
+        let mut mutex = self.guarded.get().expect(HAS_LINE).lock();
+        let guarded = &mut *mutex;
         let status = guarded.line.status(&at.place);
         let waker = guarded.line.remove(at.place);
         match status {
@@ -237,11 +229,12 @@ impl RawLock {
 
     /// Ends every wait in line. Returns how many there were.
     pub(crate) fn cancel_line(&self) -> u32 {
+        let Some(guarded) = self.guarded.get() else { return 0 };
         let mut ended = 0;
         loop {
             let mut wakes = Wakes::new();
-            let mut mutex = self.guarded.lock();
-            let Some(guarded) = mutex.as_deref_mut() else { return 0 };
+            let mut mutex = guarded.lock();
+            let guarded = &mut *mutex;
             while !wakes.is_full() {
                 let Some(mode) = guarded.line.first() else { break };
                 let waker = guarded.line.cancel_first().expect("the line has a first");
@@ -265,11 +258,11 @@ impl RawLock {
     #[cold]
     #[inline(never)]
     fn grant_slow(&self) {
+        // The bit that led here was set after the line was made.
+        let guarded = self.guarded.get().expect(HAS_LINE);
         loop {
             let mut wakes = Wakes::new();
-            if let Some(guarded) = self.guarded.lock().as_deref_mut() {
-                self.grant_some(&mut guarded.line, &mut wakes);
-            }
+            self.grant_some(&mut guarded.lock().line, &mut wakes);
             let is_done = !wakes.is_full();
             wakes.wake();
             if is_done {
@@ -298,37 +291,44 @@ impl RawLock {
 
     /// Reads all counts in one moment.
     pub(crate) fn counts(&self, look: Look) -> Counts {
-        let mut guarded = self.guarded.lock();
-        let counts = self.counts_locked(guarded.as_deref());
-        if let Some(guarded) = guarded.as_deref_mut() {
-            match look {
-                Look::Only => {}
-                Look::Reset => guarded.waits.longest = 0,
-                Look::Turn => guarded.waits.recent = 0,
+        let Some(guarded) = self.guarded.get() else {
+            let sums = self.words.sums();
+            // Without a line there were no grants, and no waits.
+            if self.guarded.get().is_none() {
+                let Sums { acquisitions, holders, ticks, .. } = sums;
+                return Counts { acquisitions, holding: holders, held: ticks, ..Counts::default() };
             }
+            return self.counts(look);
+        };
+        let mut guarded = guarded.lock();
+        let counts = self.counts_locked(&guarded);
+        match look {
+            Look::Only => {}
+            Look::Reset => guarded.waits.longest = 0,
+            Look::Turn => guarded.waits.recent = 0,
         }
         counts
     }
 
-    fn counts_locked(&self, guarded: Option<&Guarded>) -> Counts {
-        let sums = self.words.sums();
-        let (granted, abandoned) =
-            guarded.map_or((0, 0), |guarded| (u64::from(guarded.line.granted()), guarded.abandoned));
+    fn counts_locked(&self, guarded: &Guarded) -> Counts {
+        let (sums, granted) = (self.words.sums(), u64::from(guarded.line.granted()));
         Counts {
-            acquisitions: sums.acquisitions - granted - abandoned,
+            acquisitions: sums.acquisitions - granted - guarded.abandoned,
             holding: sums.holders - granted,
             held: sums.ticks,
-            waiting: guarded.map_or(0, |guarded| guarded.line.waiting()),
-            waits: guarded.map_or_else(Waits::default, |guarded| guarded.waits),
+            waiting: guarded.line.waiting(),
+            waits: guarded.waits,
         }
+    }
+
+    fn guarded(&self) -> &Mutex<Guarded> {
+        self.guarded.get_or_init(|| Mutex::new(Guarded::default()))
     }
 
     /// Whether nothing holds, waits or owns a grant.
     #[cfg(all(test, loom))]
     pub(crate) fn is_idle(&self) -> bool {
-        let guarded = self.guarded.lock();
-        let is_line_empty =
-            guarded.as_deref().is_none_or(|guarded| guarded.line.waiting() == 0 && guarded.line.granted() == 0);
-        self.words.is_idle() && is_line_empty
+        let is_empty = |line: &Line| line.waiting() == 0 && line.granted() == 0;
+        self.words.is_idle() && self.guarded.get().is_none_or(|guarded| is_empty(&guarded.lock().line))
     }
 }

@@ -33,9 +33,18 @@
 //!
 //! The fields of `released` carry into each other and are read as one number, releases + ticks * 2^22: the releases are
 //! known from the acquisitions and the holders, and the ticks are the rest. Its top bit passes along with every half of the
-//! word's range, and these are counted, so the sum is exact however long the process runs.
+//! word's range, and these are counted, so the sum is exact until it has 2^64 ticks. A third word has what does not fit:
+//!
+//! ```text
+//!   beyond, added to by holders: when they pass a half, and before they release
+//!   63 ............................. 24 | 23 ................. 0
+//!  +------------------------------------+-----------------------+
+//!  | ticks of long holds, without what  | halves that `released`|
+//!  | is less than 2^24 of each          | passed                |
+//!  +------------------------------------+-----------------------+
+//! ```
 
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 const WRITER: u64 = 1;
 const WAITERS: u64 = 1 << 1;
@@ -50,10 +59,12 @@ const ONE_TICK: u64 = ONE_RELEASE << RELEASE_BITS;
 
 /// More readers than this wait for one of them to leave.
 const MOST_HOLDERS: u64 = RELEASES >> 1;
-/// A hold of this many ticks or more, some milliseconds, is added elsewhere.
+/// A hold of this many ticks or more, some milliseconds, is long.
 ///
-/// So the word cannot pass two halves while one that passed is not counted yet.
+/// The multiples of it are added to `beyond`. So the word cannot pass two halves while one that passed is not counted yet.
 const LONG: u64 = 1 << 24;
+/// The bits of `beyond` that count halves; the others are ticks of long holds.
+const HALVES: u64 = LONG - 1;
 
 /// Shared by readers, or exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,10 +103,8 @@ pub(super) enum LineAfter {
 pub(super) struct Words {
     acquired: AtomicU64,
     released: AtomicU64,
-    /// How often `released` passed half of its range.
-    halves: AtomicU32,
-    /// Ticks of holds that were too long for `released`.
-    long: AtomicU64,
+    /// What does not fit into `released`.
+    beyond: AtomicU64,
 }
 
 /// Both words at one moment.
@@ -167,8 +176,8 @@ impl Words {
                 if is_half_passed(before, after) != 0 {
                     self.pass_half();
                 }
-                // Pairs with: the swap in `try_acquire` and the load in `has_room`.
-                match self.acquired.fetch_sub(WRITER, Ordering::Release) & WAITERS {
+                // Pairs with: the swap in `try_acquire` and the load in `has_room`. Pairs with: `begin_line`.
+                match self.acquired.fetch_sub(WRITER, Ordering::AcqRel) & WAITERS {
                     0 => Then::Nothing,
                     _ => Then::ServeLine,
                 }
@@ -195,27 +204,27 @@ impl Words {
         }
     }
 
-    /// Adds a long hold to the sum, before its release is counted.
+    /// Adds the greater part of a long hold to the sum, before its release is counted.
     ///
     /// A sum can so have the ticks of a long hold a moment before it has the release. The other way round it could miss
     /// them for good: `sums` takes a release that it sees for a hold whose ticks are noted.
-    /// Returns what is left for the word: nothing.
+    /// Returns what is left for the word.
     #[cold]
     fn add_long(&self, ticks: u64) -> u64 {
-        self.long.fetch_add(ticks, Ordering::Relaxed);
-        0
+        self.beyond.fetch_add(ticks & !HALVES, Ordering::Relaxed);
+        ticks & HALVES
     }
 
     #[cold]
     fn pass_half(&self) {
         // Pairs with: the load in `sums`.
-        self.halves.fetch_add(1, Ordering::Release);
+        self.beyond.fetch_add(1, Ordering::Release);
     }
 
     /// Turns an exclusive hold into a shared one.
     pub(super) fn downgrade(&self) -> Then {
-        // Pairs with: the acquire of the readers that join.
-        match self.acquired.fetch_sub(WRITER, Ordering::Release) & WAITERS {
+        // Pairs with: the acquire of the readers that join. Pairs with: `begin_line`.
+        match self.acquired.fetch_sub(WRITER, Ordering::AcqRel) & WAITERS {
             0 => Then::Nothing,
             _ => Then::ServeLine,
         }
@@ -230,7 +239,8 @@ impl Words {
     ///
     /// Caller holds: the mutex.
     pub(super) fn begin_line(&self) {
-        self.acquired.fetch_or(WAITERS, Ordering::Relaxed);
+        // Pairs with: the release of a writer, which then finds the line.
+        self.acquired.fetch_or(WAITERS, Ordering::Release);
     }
 
     /// Whether the lock has room for the first in line.
@@ -288,13 +298,15 @@ impl Words {
             // Pairs with: the swap in `try_acquire`. Only the holds of this moment pass a half before the look is over.
             let before = self.acquired.load(Ordering::Acquire);
             // Before `released`: a half that passes in between looks like one that is not counted yet.
-            let halves = self.halves.load(Ordering::Acquire);
+            let halves = self.beyond.load(Ordering::Acquire) & HALVES;
             // Pairs with: the releases, whose acquisitions are seen below, and what their holders noted before.
             let released = self.released.load(Ordering::Acquire);
             let acquired = self.acquired.load(Ordering::Relaxed);
             if acquired == before {
                 let (acquisitions, holders) = (acquired / ONE_ACQUISITION, holders(acquired, released));
-                let ticks = ticks(halves, released, acquisitions - holders) + self.long.load(Ordering::Relaxed);
+                // After `released`: the long part of every hold that is counted there.
+                let long = self.beyond.load(Ordering::Relaxed) & !HALVES;
+                let ticks = ticks(halves, released, acquisitions - holders) + long;
                 return Sums { acquisitions, holders, is_written: acquired & WRITER != 0, ticks };
             }
             std::hint::spin_loop();
@@ -332,8 +344,8 @@ const fn is_half_passed(before: u64, after: u64) -> u64 {
 /// The ticks in `released`, since the lock was made.
 ///
 /// A thread between its addition and `pass_half` is accounted for: the top bit of the word is the parity of the halves.
-fn ticks(halves: u32, released: u64, releases: u64) -> u64 {
-    let (halves, top) = (u64::from(halves), released >> (u64::BITS - 1));
+fn ticks(halves: u64, released: u64, releases: u64) -> u64 {
+    let top = released >> (u64::BITS - 1);
     let halves = halves + ((halves % 2) ^ top);
     let whole = (u128::from(halves) << (u64::BITS - 1)) + u128::from(released & (u64::MAX >> 1));
     ((whole / u128::from(ONE_RELEASE) - u128::from(releases)) >> RELEASE_BITS) as u64
@@ -350,8 +362,7 @@ mod tests {
         Words {
             acquired: AtomicU64::new(holds * ONE_ACQUISITION),
             released: AtomicU64::new(released),
-            halves: AtomicU32::new((whole >> (u64::BITS - 1)) as u32),
-            long: AtomicU64::new(0),
+            beyond: AtomicU64::new((whole >> (u64::BITS - 1)) as u64),
         }
     }
 
@@ -360,7 +371,7 @@ mod tests {
         // From just before a turn of the releases, a half of the word, and a turn of the word.
         for (start, halves) in [(0, 0), (RELEASES - 7, 0), ((1 << 40) - (1 << 18), 0), ((1 << 41) - (1 << 19), 1)] {
             let words = used(start);
-            assert_eq!(words.halves.load(Ordering::Relaxed), halves, "the next hold passes it");
+            assert_eq!(words.beyond.load(Ordering::Relaxed), halves, "the next hold passes it");
             let (mut acquisitions, mut ticks) = (start, start);
             for turn in 0..300_000_u64 {
                 let (mode, hold) = match turn % 3 {
@@ -385,9 +396,9 @@ mod tests {
         let expected = words.sums().ticks + LONG - 1;
         assert!(words.try_acquire(Mode::Shared).is_some());
         assert_eq!(words.release(Mode::Shared, LONG - 1), Then::Nothing);
-        let counted = words.halves.load(Ordering::Relaxed);
+        let counted = words.beyond.load(Ordering::Relaxed);
         assert_eq!((counted, words.sums().ticks), (1, expected));
-        words.halves.store(counted - 1, Ordering::Relaxed);
+        words.beyond.store(counted - 1, Ordering::Relaxed);
         assert_eq!(words.sums().ticks, expected);
     }
 

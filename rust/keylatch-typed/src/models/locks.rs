@@ -305,8 +305,6 @@ fn cancelled_line_leaves_nothing() {
 fn reset_divides_holds_exactly() {
     check(|| {
         let lock = rwlock();
-        // Made before the threads: the checker does not see that `OnceLock` publishes what it holds.
-        lock.stats().begin_watch();
         let other = {
             let lock = Arc::clone(&lock);
             thread::spawn(move || drop(lock.blocking_read_with_timeout().unwrap()))
@@ -320,21 +318,41 @@ fn reset_divides_holds_exactly() {
     });
 }
 
-/// Would catch: a reader that overwrites what another sorted in.
+/// Would catch: a hold that is shown twice or never by a monitor.
 #[test]
 fn sorted_holds_add_up() {
     check(|| {
         let lock = rwlock();
-        // Made before the threads: the checker does not see that `OnceLock` publishes what it holds.
+        drop(lock.try_read().unwrap());
         lock.stats().begin_watch();
         let other = {
             let lock = Arc::clone(&lock);
             thread::spawn(move || drop(lock.try_read().unwrap()))
         };
+        let early = lock.stats().hold_counts();
         drop(lock.try_read().unwrap());
         other.join().unwrap();
         let sorted = lock.stats().hold_counts();
+        assert!(early.count() <= 1, "{early:?}");
         assert_eq!((sorted.count(), sorted.total), (2, Duration::from_nanos(2)));
+    });
+}
+
+/// Would catch: a first watch that loses holds, or counts earlier ones.
+#[test]
+fn watch_begins_beside_a_reader() {
+    check(|| {
+        let lock = rwlock();
+        let other = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || drop(lock.try_read().unwrap()))
+        };
+        lock.stats().begin_watch();
+        let early = lock.stats().hold_counts().count();
+        drop(lock.try_read().unwrap());
+        other.join().unwrap();
+        let late = lock.stats().hold_counts().count();
+        assert!(early <= late && (1..=2).contains(&late), "{early}, {late}");
     });
 }
 

@@ -1,7 +1,7 @@
 //! Holds by how long they took.
 
+use super::totals::Totals;
 use crate::clock;
-use crate::lock::Mode;
 use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,10 +10,17 @@ use std::time::Duration;
 pub(crate) const HOLD_BUCKETS: usize = 13;
 
 /// Counts of holds, each bucket up to four times as long as the one before.
+///
+/// Holds of the first bucket are not counted here: they are all that the lock counts but those of the others. So a short
+/// hold, where a read-modify-write would be felt, does without one.
 #[derive(Debug)]
 pub(super) struct HoldTimes {
-    counts: [AtomicU64; HOLD_BUCKETS],
-    ticks: AtomicU64,
+    longer: [AtomicU64; HOLD_BUCKETS - 1],
+    /// What was returned for the first bucket at most, so that it never decreases.
+    shown: AtomicU64,
+    /// What the lock had counted before.
+    holds_before: u64,
+    ticks_before: u64,
     /// The longest since the last turn of the window.
     recent: AtomicU64,
     /// The bounds in ticks.
@@ -28,25 +35,34 @@ pub(crate) struct HoldCounts {
 }
 
 impl HoldTimes {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(before: &Totals) -> Self {
         static BOUNDS: OnceLock<[u64; HOLD_BUCKETS - 1]> = OnceLock::new();
         let bounds = BOUNDS.get_or_init(|| std::array::from_fn(|bucket| clock::ticks_of(bound(bucket))));
         Self {
-            counts: std::array::from_fn(|_| AtomicU64::new(0)),
-            ticks: AtomicU64::new(0),
+            longer: std::array::from_fn(|_| AtomicU64::new(0)),
+            shown: AtomicU64::new(0),
+            holds_before: before.holds,
+            ticks_before: before.hold_ticks,
             recent: AtomicU64::new(0),
             bounds,
         }
     }
 
-    /// Counts a hold. Caller holds: the lock, in this mode.
-    pub(super) fn add(&self, mode: Mode, ticks: u64) {
-        let bucket = self.bounds.iter().position(|bound| ticks <= *bound).unwrap_or(HOLD_BUCKETS - 1);
-        add(&self.counts[bucket], 1, mode);
-        add(&self.ticks, ticks, mode);
+    /// Counts a hold. Caller holds: the lock.
+    #[inline]
+    pub(super) fn add(&self, ticks: u64) {
+        if ticks > self.bounds[0] {
+            self.add_longer(ticks);
+        }
         if ticks > self.recent.load(Ordering::Relaxed) {
             self.recent.fetch_max(ticks, Ordering::Relaxed);
         }
+    }
+
+    #[cold]
+    fn add_longer(&self, ticks: u64) {
+        let bucket = self.bounds[1..].iter().position(|bound| ticks <= *bound).unwrap_or(HOLD_BUCKETS - 2);
+        self.longer[bucket].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The longest hold since the last turn, in ticks.
@@ -59,11 +75,20 @@ impl HoldTimes {
         self.recent.swap(0, Ordering::Relaxed)
     }
 
-    pub(super) fn counts(&self) -> HoldCounts {
-        HoldCounts {
-            counts: self.counts.each_ref().map(|count| count.load(Ordering::Relaxed)),
-            total: clock::duration(self.ticks.load(Ordering::Relaxed)),
-        }
+    /// The holds of each bucket but the first.
+    pub(super) fn sorted(&self) -> [u64; HOLD_BUCKETS - 1] {
+        self.longer.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// All buckets, from what `sorted` returned and from later totals.
+    ///
+    /// A hold that was sorted and is not over yet is missing among the totals. The first bucket then stays as it was shown.
+    pub(super) fn counts(&self, sorted: [u64; HOLD_BUCKETS - 1], totals: &Totals) -> HoldCounts {
+        let first = (totals.holds - self.holds_before).saturating_sub(sorted.iter().sum());
+        let mut counts = [0; HOLD_BUCKETS];
+        counts[0] = first.max(self.shown.fetch_max(first, Ordering::Relaxed));
+        counts[1..].copy_from_slice(&sorted);
+        HoldCounts { counts, total: clock::duration(totals.hold_ticks - self.ticks_before) }
     }
 }
 
@@ -93,39 +118,53 @@ const fn bound(bucket: usize) -> Duration {
     Duration::from_micros(2 << (2 * bucket))
 }
 
-/// Adds to a counter that holders write before they release.
-#[inline]
-fn add(counter: &AtomicU64, amount: u64, mode: Mode) {
-    match mode {
-        Mode::Exclusive => {
-            // No other holder adds meanwhile. Pairs with: the release of the lock, which publishes this.
-            counter.store(counter.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
-        }
-        Mode::Shared => {
-            counter.fetch_add(amount, Ordering::Relaxed);
-        }
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
     #[test]
     fn holds_lie_within_their_bounds() {
-        let times = HoldTimes::new();
-        let expected = 2 * (HOLD_BUCKETS as u64 - 1);
-        for bound in times.bounds {
-            times.add(Mode::Shared, *bound);
-            times.add(Mode::Exclusive, *bound + 1);
+        let before = Totals { holds: 100, hold_ticks: 1_000_000, ..Totals::default() };
+        let (times, mut totals) = (HoldTimes::new(&before), before);
+        for ticks in times.bounds.iter().flat_map(|bound| [*bound, *bound + 1]) {
+            times.add(ticks);
+            (totals.holds, totals.hold_ticks) = (totals.holds + 1, totals.hold_ticks + ticks);
         }
-        let counts = times.counts();
+        let counts = times.counts(times.sorted(), &totals);
         assert_eq!(counts.counts, [1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1]);
+        let expected = 2 * (HOLD_BUCKETS as u64 - 1);
         assert_eq!(
             (counts.count(), counts.cumulative().last()),
             (expected, Some((Duration::from_micros(8_388_608), 23)))
         );
+        let whole = clock::duration(totals.hold_ticks - 1_000_000);
+        assert!(counts.total.abs_diff(whole) <= whole / 100, "the clock's rate is still being measured");
         assert_eq!(times.turn(), times.bounds[HOLD_BUCKETS - 2] + 1);
-        assert_eq!((times.turn(), times.counts().count()), (0, expected));
+        assert_eq!((times.turn(), times.counts(times.sorted(), &totals).count()), (0, expected));
+    }
+
+    #[test]
+    fn threads_sort_every_hold() {
+        const HOLDS: u64 = 100_000;
+        let (times, long) = (HoldTimes::new(&Totals::default()), clock::ticks_of(Duration::from_secs(1)));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..HOLDS).for_each(|_| times.add(long)));
+            }
+        });
+        assert_eq!(times.sorted().iter().sum::<u64>(), 3 * HOLDS);
+    }
+
+    #[test]
+    fn first_bucket_never_decreases() {
+        let (times, long) = (HoldTimes::new(&Totals::default()), clock::ticks_of(Duration::from_secs(1)));
+        let totals = Totals { holds: 5, ..Totals::default() };
+        assert_eq!(times.counts(times.sorted(), &totals).counts[0], 5);
+        // Sorted and not released yet.
+        times.add(long);
+        let counts = times.counts(times.sorted(), &totals);
+        assert_eq!((counts.counts[0], counts.count()), (5, 6));
+        let counts = times.counts(times.sorted(), &Totals { holds: 6, ..Totals::default() });
+        assert_eq!((counts.counts[0], counts.count()), (5, 6));
     }
 }

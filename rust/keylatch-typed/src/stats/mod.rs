@@ -12,51 +12,31 @@
 
 mod figures;
 mod hold_times;
+mod identity;
+mod settings;
 mod totals;
 mod watch;
 
 pub use crate::lock::EndedWaits;
 pub use figures::LockFigures;
 pub(crate) use hold_times::HoldCounts;
+pub use settings::Statistics;
 
 use crate::clock;
 use crate::error::{HeldBy, LockTimeoutError, LockType, TimeoutDetails};
 use crate::id::LockId;
 use crate::lock::{Counts, Look, Mode, RawLock, Refusal};
-use crate::sync::OnceLock;
+use crate::sync::LazyBox;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use crate::timeout::DefaultTimeout;
-use keylatch::AdaptiveState;
+use crate::timeout::{DefaultTimeout, WaitEnd};
+use identity::Identity;
+use keylatch::{AdaptiveState, LearnedTimeout};
+use settings::Settings;
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 use totals::Totals;
 use watch::{Period, Watch};
-
-/// How much of its holds a lock measures.
-///
-/// Acquisitions, waits, timeouts and waiters are exact in every mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Statistics {
-    /// Every hold is timed.
-    #[default]
-    Exact,
-    /// One hold in 64 is timed.
-    Sampled,
-    /// No hold is timed.
-    Off,
-}
-
-impl Statistics {
-    /// Holds whose count has none of these bits are timed.
-    const fn mask(self) -> u64 {
-        match self {
-            Self::Exact => 0,
-            Self::Sampled => 63,
-            Self::Off => u64::MAX,
-        }
-    }
-}
 
 /// A lock's statistics, live.
 ///
@@ -70,23 +50,18 @@ pub struct LockStats {
     /// Counted while sampling only, where the acquisitions do not say it.
     timed: AtomicU64,
     longest_hold: AtomicU64,
-    mask: u64,
     /// Where the lock was acquired last.
     holder: AtomicPtr<Location<'static>>,
-    timeout: DefaultTimeout,
+    settings: Settings,
     identity: Identity,
     /// Made by the first reset or registration.
-    watch: OnceLock<Box<Watch>>,
+    ///
+    /// A lock that learns its timeout is made with it.
+    watch: LazyBox<Watch>,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<LockStats>() <= 128, "what a lock keeps on the heap before it is waited for");
-
-#[derive(Debug)]
-enum Identity {
-    Named(LockId),
-    MadeAt(&'static Location<'static>),
-}
+const _: () = assert!(size_of::<LockStats>() <= 80, "what a lock keeps on the heap before it is waited for");
 
 /// The longest wait and hold of late, in ticks.
 #[derive(Debug, Clone, Copy)]
@@ -106,16 +81,19 @@ impl LockStats {
         timeout: DefaultTimeout,
         made_at: &'static Location<'static>,
     ) -> Self {
-        Self {
+        let stats = Self {
             raw: RawLock::new(),
             timed: AtomicU64::new(0),
             longest_hold: AtomicU64::new(0),
-            mask: statistics.mask(),
             holder: AtomicPtr::new(std::ptr::null_mut()),
-            timeout,
-            identity: id.map_or(Identity::MadeAt(made_at), Identity::Named),
-            watch: OnceLock::new(),
+            settings: Settings::new(statistics, timeout.current()),
+            identity: Identity::new(id, made_at),
+            watch: LazyBox::new(),
+        };
+        if let DefaultTimeout::Learned(learned) = timeout {
+            stats.watch.get_or_init(|| Watch::new(Some(learned), &Totals::default()));
         }
+        stats
     }
 
     #[inline]
@@ -123,20 +101,37 @@ impl LockStats {
         &self.raw
     }
 
-    pub(crate) const fn default_timeout(&self) -> &DefaultTimeout {
-        &self.timeout
+    /// What a lock that learns its timeout has learned.
+    fn learned(&self) -> Option<&LearnedTimeout> {
+        self.watch.get()?.learned.as_deref()
+    }
+
+    /// The timeout of requests that name none.
+    pub(crate) fn default_timeout(&self) -> Duration {
+        self.learned().map_or_else(|| self.settings.timeout(), LearnedTimeout::timeout)
+    }
+
+    /// Notes a wait that is over, in ticks.
+    ///
+    /// Every wait counts, also of requests that named their own timeout.
+    pub(crate) fn observe_wait(&self, waited: u64, ended: WaitEnd) {
+        match (self.learned(), ended) {
+            (None, _) => {}
+            (Some(learned), WaitEnd::Granted) => learned.observe(clock::duration(waited)),
+            (Some(learned), WaitEnd::TimedOut) => learned.observe_timeout(clock::duration(waited)),
+        }
     }
 
     /// Returns what the lock has learned for its timeout; `None` if that is fixed.
     pub fn adaptive_timeout(&self) -> Option<AdaptiveState> {
-        self.timeout.state()
+        self.learned().map(LearnedTimeout::state)
     }
 
     /// Notes a hold that begins with this count of acquisitions.
     #[inline]
     pub(crate) fn begin_hold(&self, count: u64, caller: &'static Location<'static>) -> HoldStart {
         self.holder.store(std::ptr::from_ref(caller).cast_mut(), Ordering::Relaxed);
-        HoldStart(if count & self.mask == 0 { clock::ticks() } else { 0 })
+        HoldStart(if self.settings.times(count) { clock::ticks() } else { 0 })
     }
 
     /// Notes a hold that ends, and releases the lock.
@@ -148,11 +143,11 @@ impl LockStats {
             if ticks > self.longest_hold.load(Ordering::Relaxed) {
                 self.longest_hold.fetch_max(ticks, Ordering::Relaxed);
             }
-            if self.mask != 0 {
+            if !self.settings.is_exact() {
                 self.timed.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(watch) = self.watch.get() {
-                watch.holds.add(mode, ticks);
+                watch.holds.add(ticks);
             }
         }
         self.raw.release(mode, ticks);
@@ -179,10 +174,7 @@ impl LockStats {
 
     /// Returns the id of the lock, or the place where it was made.
     pub fn id(&self) -> LockId {
-        match &self.identity {
-            Identity::Named(id) => id.clone(),
-            Identity::MadeAt(location) => LockId::at(location),
-        }
+        self.identity.id()
     }
 
     /// Returns all statistics since the last reset, read in one moment.
@@ -239,12 +231,15 @@ impl LockStats {
     }
 
     fn watch(&self) -> &Watch {
-        self.watch.get_or_init(|| Box::new(Watch::new()))
+        self.watch.get_or_init(|| Watch::new(None, &self.totals(&self.raw.counts(Look::Only))))
     }
 
     /// Returns the holds since the lock was watched first, by how long they took.
     pub(crate) fn hold_counts(&self) -> HoldCounts {
-        self.watch.get().map_or_else(HoldCounts::default, |watch| watch.holds.counts())
+        let Some(watch) = self.watch.get() else { return HoldCounts::default() };
+        // First, so that most of what was sorted is among the totals: a holder sorts before it releases.
+        let sorted = watch.holds.sorted();
+        watch.holds.counts(sorted, &self.totals(&self.raw.counts(Look::Only)))
     }
 
     fn totals(&self, counts: &Counts) -> Totals {
@@ -254,7 +249,7 @@ impl LockStats {
             shared: counts.waits.shared,
             exclusive: counts.waits.exclusive,
             wait_ticks: counts.waits.ticks,
-            holds: if self.mask == 0 { over } else { self.timed.load(Ordering::Relaxed) },
+            holds: if self.settings.is_exact() { over } else { self.timed.load(Ordering::Relaxed) },
             hold_ticks: counts.held,
         }
     }

@@ -5,6 +5,7 @@ use super::hold_times::HoldTimes;
 use super::totals::Totals;
 use crate::clock;
 use crate::sync::Mutex;
+use keylatch::LearnedTimeout;
 use std::time::Duration;
 
 /// Half of the window of the recent maxima.
@@ -14,6 +15,8 @@ const HALF_WINDOW: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(super) struct Watch {
+    /// What the lock has learned for its timeout, if it learns.
+    pub(super) learned: Option<Box<LearnedTimeout>>,
     pub(super) holds: HoldTimes,
     pub(super) period: Mutex<Period>,
 }
@@ -29,9 +32,10 @@ pub(super) struct Period {
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
+    /// Begins with what the lock has counted so far.
+    pub(super) fn new(learned: Option<Box<LearnedTimeout>>, before: &Totals) -> Self {
         let period = Period { origin: Totals::default(), last_wait: 0, last_hold: 0, turned_at: clock::ticks() };
-        Self { holds: HoldTimes::new(), period: Mutex::new(period) }
+        Self { learned, holds: HoldTimes::new(before), period: Mutex::new(period) }
     }
 }
 

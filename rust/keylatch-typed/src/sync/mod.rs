@@ -4,6 +4,7 @@
 //! model checker's, so the code that ships is the code that is checked.
 
 mod block_on;
+mod lazy_box;
 mod mutex;
 mod once_lock;
 mod wake;
@@ -14,6 +15,7 @@ pub(crate) use loom::{sync::atomic, thread};
 pub(crate) use std::{sync::atomic, thread};
 
 pub(crate) use block_on::block_on;
+pub(crate) use lazy_box::LazyBox;
 pub(crate) use mutex::Mutex;
 pub(crate) use once_lock::OnceLock;
 pub(crate) use wake::wake_all;

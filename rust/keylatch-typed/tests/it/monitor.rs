@@ -3,7 +3,7 @@
 use crate::events;
 use crate::waiting::{LONG, granted, in_line};
 use keylatch::{FastObjectLockManager, LockRequest};
-use keylatch_typed::{AsyncMutex, AsyncRwLock, LockId, LockMonitor, LockStatus, StatusLimits};
+use keylatch_typed::{AsyncMutex, AsyncRwLock, LockId, LockMonitor, LockOptions, LockStatus, Statistics, StatusLimits};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Level;
@@ -159,6 +159,25 @@ fn openmetrics_has_holds_and_waits_of_late() {
         "keylatch_build_info{version=",
     ] {
         assert!(text.contains(sample), "{sample}{text}");
+    }
+    let all_short = "keylatch_lock_hold_seconds_bucket{lock=\"cache.rs:lru\",le=\"0.000002\"} 3\n";
+    assert!(!text.contains(all_short), "one was held until the reader gave up");
+}
+
+#[test]
+fn holds_are_sorted_from_the_registration_on() {
+    for statistics in [Statistics::Exact, Statistics::Sampled] {
+        let (monitor, options) = (LockMonitor::new(), LockOptions::new(LONG).statistics(statistics));
+        let mutex = AsyncMutex::with_options(1, options);
+        (0..128).for_each(|_| drop(mutex.try_lock()));
+        monitor.register_lock(LockId::new("cache.rs", "lru"), mutex.stats().clone());
+        let held = mutex.try_lock();
+        drop(held);
+        (1..64).for_each(|_| drop(mutex.try_lock()));
+        let timed = if statistics == Statistics::Exact { 64 } else { 1 };
+        let (text, count) =
+            (monitor.to_openmetrics(), format!("hold_seconds_count{{lock=\"cache.rs:lru\"}} {timed}\n"));
+        assert!(text.contains(&count), "{count}{text}");
     }
 }
 

@@ -11,12 +11,13 @@ usage: keylatch-bench [OPTIONS]                times, allocations and memory (ab
        keylatch-bench instructions [OPTIONS]   instructions a pair, counted by valgrind's callgrind
        keylatch-bench c --library PATH         a pair through the C library, beside Rust and C peers (make bench-c)
        keylatch-bench atomics [OPTIONS]        locked read-modify-writes a pair, executed ones, by callgrind and objdump
+       keylatch-bench scale [--json PATH]      1,000 to 8,000,000 locks, threads, waiters, long keys (make bench-scale)
 
 options:
   --quick              under a minute: shorter slices, fewer peers
   --only A,B           only these scenarios (may be repeated)
   --subjects A,B       only these subjects (may be repeated)
-  --json PATH          where the JSON goes (target/bench/full.json, quick.json, c.json, instructions.json or atomics.json)
+  --json PATH          where the JSON goes (target/bench/full.json, quick.json, c.json, scale.json, instructions.json or atomics.json)
   --list               names of scenarios and subjects, and who does what
   --help               this text
 
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Instructions(Options),
     Atomics(Options),
     C(Options),
+    Scale(Options),
     /// A process started by this program itself, with the words that say what for.
     Child(Vec<String>),
 }
@@ -84,9 +86,10 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Command, 
         Some("instructions") => Command::Instructions,
         Some("atomics") => Command::Atomics,
         Some("c") => Command::C,
+        Some("scale") => Command::Scale,
         _ => Command::Measure,
     };
-    let counting = words.next_if(|word| ["instructions", "atomics", "c"].contains(&&**word)).is_some();
+    let counting = words.next_if(|word| ["instructions", "atomics", "c", "scale"].contains(&&**word)).is_some();
     let mut options = Options::default();
     while let Some(word) = words.next() {
         let (name, attached) = match word.split_once('=') {
@@ -107,7 +110,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Command, 
             "--json" => options.json = Some(value("a path")?.into()),
             "--library" => options.library = Some(value("a path")?.into()),
             "--only" if counting => {
-                return Err("--only does not go with instructions, atomics and c".into());
+                return Err("--only does not go with instructions, atomics, c and scale".into());
             }
             "--only" => {
                 for wanted in value("the name of a scenario")?.split(',') {
@@ -153,6 +156,7 @@ mod tests {
         assert!(options.wants_subject("std") && !options.wants_subject("saa"));
         assert_eq!(options.json, Some("a/b.json".into()));
         assert_eq!(parsed("atomics"), Ok(Command::Atomics(Options::default())));
+        assert_eq!(parsed("scale"), Ok(Command::Scale(Options::default())));
         let library = Some("a.so".into());
         assert_eq!(parsed("c --library a.so"), Ok(Command::C(Options { library, ..Options::default() })));
         assert_eq!(parsed("--list"), Ok(Command::List));
@@ -170,6 +174,7 @@ mod tests {
             ("--quick=yes", "takes no value"),
             ("quick", "is not understood"),
             ("atomics --only keys_1m", "does not go with"),
+            ("scale --only keys_1m", "does not go with"),
         ] {
             let problem = parsed(text).expect_err(text);
             assert!(problem.contains(part), "{text}: {problem}");

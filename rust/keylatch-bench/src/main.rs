@@ -8,7 +8,7 @@
 //! How to read the code: [`subject`] says what can be measured and `subjects/` has one file for each family of
 //! them; [`slices`] and [`two_threads`] are the two ways of measuring; `scenarios/` puts subjects through them;
 //! [`goals`] and `report/` tell what came out. `inspection/` counts instructions and atomics instead of time.
-//! `c` measures the C library, and `beside` is asked by another language's bench.
+//! `c` measures the C library, `scale` how figures change with sizes, and `beside` is asked by another language's bench.
 
 #![allow(clippy::print_stdout)]
 
@@ -25,6 +25,8 @@ mod machine;
 mod polling;
 mod report;
 mod row;
+#[cfg(feature = "keylatch")]
+mod scale;
 mod scenarios;
 mod slices;
 mod subject;
@@ -59,6 +61,10 @@ fn main() -> ExitCode {
         Ok(Command::C(options)) => c::measure(&options),
         #[cfg(not(feature = "keylatch"))]
         Ok(Command::C(_)) => Err("this build measures the peers alone".into()),
+        #[cfg(feature = "keylatch")]
+        Ok(Command::Scale(options)) => scale::run(&options),
+        #[cfg(not(feature = "keylatch"))]
+        Ok(Command::Scale(_)) => Err("this build measures the peers alone".into()),
         Ok(Command::Child(words)) => child(&words),
         Err(problem) => {
             eprintln!("keylatch-bench: {problem}");
@@ -120,6 +126,12 @@ fn child(words: &[String]) -> Result<(), String> {
             Ok(())
         }
         ["pairs", subject, mode, count] => inspection::in_child(subject, mode, count),
+        #[cfg(feature = "keylatch")]
+        ["scale", part, size] => {
+            let row = size.parse().ok().and_then(|size| scale::in_child(part, size));
+            println!("{}", row.ok_or_else(|| format!("there is no part {part:?} of size {size:?}"))?.to_json());
+            Ok(())
+        }
         #[cfg(feature = "keylatch")]
         ["beside"] => beside::answer(),
         _ => Err("`child` is for this program's own use".into()),

@@ -55,26 +55,37 @@ pub(crate) fn heading(machine: &Value) -> String {
 pub(crate) fn block(name: &str, says: &str, columns: &[(&str, &str)], rows: &[Row]) -> String {
     let timed = [("ns", "ns"), ("ratio", "ratio"), ("allocs", "allocs")];
     let columns: Vec<_> = timed.iter().chain(columns).copied().collect();
-    lay_out(name, says, &columns, "ratio", rows)
+    lay_out(name, says, &columns, &sorted(rows, "ratio"))
 }
 
 /// The rows of something that was counted, not timed: ours first, then the others from few to many.
 pub(crate) fn counts(name: &str, says: &str, columns: &[(&str, &str)], rows: &[Row]) -> String {
-    lay_out(name, says, columns, columns[0].0, rows)
+    lay_out(name, says, columns, &sorted(rows, columns[0].0))
 }
 
-fn lay_out(name: &str, says: &str, columns: &[(&str, &str)], sorted_by: &str, rows: &[Row]) -> String {
+/// Rows in the order that they come in.
+#[cfg(feature = "keylatch")]
+pub(crate) fn series(name: &str, says: &str, columns: &[(&str, &str)], rows: &[Row]) -> String {
+    lay_out(name, says, columns, &rows.iter().collect::<Vec<_>>())
+}
+
+/// Ours first, then the others, from small to large.
+fn sorted<'a>(rows: &'a [Row], figure: &str) -> Vec<&'a Row> {
     let mut sorted: Vec<&Row> = rows.iter().collect();
     sorted.sort_by(|one, other| {
-        let place = |row: &Row| (!is_ours(&row.subject), row.figure(sorted_by).unwrap_or(f64::INFINITY));
+        let place = |row: &Row| (!is_ours(&row.subject), row.figure(figure).unwrap_or(f64::INFINITY));
         let (one, other) = (place(one), place(other));
         one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
     });
+    sorted
+}
+
+fn lay_out(name: &str, says: &str, columns: &[(&str, &str)], rows: &[&Row]) -> String {
     let shown: Vec<_> = columns.iter().filter(|(name, _)| rows.iter().any(|row| row.figure(name).is_some())).collect();
 
     let heading = shown.iter().map(|(_, heading)| (*heading).to_owned());
     let mut lines: Vec<Vec<String>> = vec![std::iter::once("subject".to_owned()).chain(heading).collect()];
-    for row in &sorted {
+    for row in rows {
         let figures = shown.iter().map(|(name, _)| row.figure(name).map_or_else(|| "-".into(), number));
         lines.push(std::iter::once(row.subject.clone()).chain(figures).collect());
     }
@@ -88,7 +99,7 @@ fn lay_out(name: &str, says: &str, columns: &[(&str, &str)], sorted_by: &str, ro
         for (cell, width) in cells.iter().zip(&widths).skip(1) {
             let _ = write!(text, "  {cell:>width$}");
         }
-        let row = number.checked_sub(1).map(|row| sorted[row]);
+        let row = number.checked_sub(1).map(|row| rows[row]);
         for (goal, verdict) in row.into_iter().flat_map(judge) {
             let _ = write!(text, "  [{}: {verdict}]", goal.says);
         }

@@ -74,10 +74,8 @@ pub(crate) fn try_fast(core: &Core, wanted: &Wanted<'_>, slot: u32) -> Option<Ho
     // Pairs with: the release of the last holder (Acquire), and a recoverer's load of the record (Release).
     let swapped = entry.word.compare_exchange(Word::FREE.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     if swapped && has_key(entry, wanted.print) && core.is_sound() {
-        let Some(fence) = next_fence(core, slot, record, wanted.mode) else {
-            records::put(core, record);
-            return None;
-        };
+        let fence = next_fence(core, slot, wanted.mode);
+        changed(core, record);
         return Some(Hold { slot, record, mode: wanted.mode, place: Place::Word, death: Death::None, fence });
     }
     if swapped {
@@ -91,21 +89,17 @@ pub(crate) fn try_fast(core: &Core, wanted: &Wanted<'_>, slot: u32) -> Option<Ho
 
 /// Counts an exclusive hold; tells a shared one the count.
 ///
-/// None if the hold was revoked: the number would be another's.
+/// The acquisition still counts as a change of the hold: once it is revoked, the number would be another's.
 #[inline(always)]
-fn next_fence(core: &Core, slot: u32, record: u32, mode: Mode) -> Option<u64> {
+fn next_fence(core: &Core, slot: u32, mode: Mode) -> u64 {
     let fence = &core.region.entry(slot).fence;
-    if mode == Mode::Shared {
-        return Some(fence.load(Ordering::Relaxed));
-    }
-    if begin_change(core, record) {
-        return None;
-    }
     let last = fence.load(Ordering::Relaxed);
+    if mode == Mode::Shared {
+        return last;
+    }
     // The named writer alone writes it; the swap that frees the entry publishes it.
     fence.store(last + 1, Ordering::Relaxed);
-    changed(core, record);
-    Some(last + 1)
+    last + 1
 }
 
 /// Acquires on the calling thread, for as long as `go_on` says so.
@@ -124,7 +118,7 @@ pub(crate) fn acquire(
             records::put(core, record);
             return Ok(None);
         };
-        let waiter = Waiter::new(slot, wanted.mode, false);
+        let waiter = Waiter::new(slot, record, wanted.mode, false);
         match wait_blocking(core, &waiter, deadline, go_on) {
             Ok(Some(held)) => {
                 if let Some(hold) = confirm(core, wanted, slot, record, held)? {
@@ -223,14 +217,8 @@ pub(crate) fn confirm(
     let sound = core.check();
     if sound.is_ok() && has_key(core.region.entry(slot), wanted.print) {
         core.region.record(record).since_ms.store(core.now_ms(), Ordering::Relaxed);
-        let Some(fence) = next_fence(core, slot, record, wanted.mode) else {
-            if wanted.mode == Mode::Exclusive && death == Death::Reported {
-                report_death(core, wanted.print);
-            }
-            records::put(core, record);
-            return Ok(None);
-        };
-        hold.fence = fence;
+        hold.fence = next_fence(core, slot, wanted.mode);
+        changed(core, record);
         return Ok(Some(hold));
     }
     give_back(core, &hold);
@@ -293,7 +281,7 @@ fn insert(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience, go_on: GoOn
     };
     let entered = match enter(core, gate, Mode::Exclusive) {
         Some(_) => true,
-        None => match wait_blocking(core, &Waiter::new(gate, Mode::Exclusive, false), deadline, go_on) {
+        None => match wait_blocking(core, &Waiter::new(gate, gate_record, Mode::Exclusive, false), deadline, go_on) {
             Ok(held) => held.is_some(),
             Err(error) => {
                 records::put(core, gate_record);
@@ -359,7 +347,7 @@ fn insert_locked(core: &Arc<Core>, wanted: &Wanted<'_>) -> Result<Inserted, ShmE
 #[inline(always)]
 pub(crate) fn release(core: &Core, hold: &Hold) -> bool {
     if begin_change(core, hold.record) {
-        records::put(core, hold.record);
+        records::put_revoked(core, hold.record);
         return false;
     }
     let mine = match hold.mode {

@@ -32,11 +32,32 @@ pub(crate) fn question(hold: u32, asker: MemberId) -> u32 {
     hold & USE | u32::from(asker.number()) << USE_BITS
 }
 
-/// What `revoked` is once this hold is revoked.
-///
-/// Its name is gone from the word then, or goes next.
-pub(crate) fn revocation(hold: u32) -> u32 {
+/// What `revoked` is from the swap that decides until the revoker has taken the name out of the word.
+pub(crate) fn revocation(hold: u32, revoker: MemberId) -> u32 {
+    question(hold, revoker) | REVOKED
+}
+
+/// What it is then.
+pub(crate) fn revoked(hold: u32) -> u32 {
     hold & USE | REVOKED
+}
+
+/// Whether this says that the hold is revoked: its name is gone from the word, or goes next.
+pub(crate) fn is_revocation(mark: u32, hold: u32) -> bool {
+    mark & (REVOKED | USE) == revoked(hold)
+}
+
+/// Whether a revoker has the name of a revoked hold still to take out.
+pub(crate) fn has_name_left(mark: u32) -> bool {
+    mark & REVOKED != 0 && mark & !(REVOKED | USE) != 0
+}
+
+/// Whether the member acquires, changes or releases the hold.
+///
+/// What a request is until it has the lock, so that its record is not taken for another's of the process that has it.
+pub(crate) fn is_changing(record: &Record, hold: u32) -> bool {
+    // Pairs with: the release at the end of a change.
+    record.releasing.load(Ordering::SeqCst) == hold
 }
 
 /// Whether the hold is revoked for good, where a revoker may have asked.
@@ -48,7 +69,7 @@ pub(crate) fn revocation(hold: u32) -> u32 {
 fn is_revoked_for_good(record: &Record, hold: u32) -> bool {
     let mut seen = record.revoked.load(Ordering::SeqCst);
     loop {
-        if seen == revocation(hold) {
+        if is_revocation(seen, hold) {
             return true;
         }
         if seen == 0 || seen & USE != hold & USE {
@@ -61,9 +82,10 @@ fn is_revoked_for_good(record: &Record, hold: u32) -> bool {
     }
 }
 
-/// Ends a change after which the hold goes on.
+/// Ends a change after which the hold goes on, or the acquisition.
 #[inline(always)]
 pub(crate) fn changed(core: &Core, record: u32) {
     let record = core.region.record(record);
+    // Pairs with: a revoker's look, which sees then what the change has done.
     record.releasing.store(record.hold.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Release);
 }

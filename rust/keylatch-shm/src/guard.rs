@@ -1,7 +1,7 @@
 //! What a caller has while it holds a lock.
 
 use crate::acquire::{Hold, give_back, kind, release};
-use crate::change::{begin_change, changed, revocation};
+use crate::change::{begin_change, changed, is_revocation};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
@@ -104,7 +104,7 @@ impl<T: TableRef> LockGuard<T> {
         let core = self.core();
         let record = core.region.record(self.hold.record);
         let hold = record.hold.load(Ordering::Relaxed);
-        core.check().is_ok() && record.revoked.load(Ordering::Acquire) != revocation(hold)
+        core.check().is_ok() && !is_revocation(record.revoked.load(Ordering::Acquire), hold)
     }
 
     /// Names the hold for [`SharedTable::revoke`].
@@ -332,7 +332,9 @@ impl<'a> LockBatch<'a> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use crate::acquire::report_death;
-    use crate::change::{begin_change, changed, question};
+    use crate::change::{begin_change, changed, question, revocation, revoked};
+    use crate::listed::HoldId;
+    use crate::word::MemberId;
     use crate::{LockRequest, SharedTable, TableConfig};
     use std::sync::atomic::Ordering;
 
@@ -377,6 +379,51 @@ mod tests {
         assert_eq!(table.revoke(held.id()).ok(), Some(false));
         drop((write(), held));
         drop(write());
+    }
+
+    #[test]
+    fn waiting_request_is_no_hold() {
+        let table = SharedTable::memfd("waits", &TableConfig::default().keys(8).members(1)).expect("a table");
+        let held = table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| table.lock(LockRequest::write(("photos", "cat.jpg"))).blocking().map(drop));
+            while table.waiting_here(("photos", "cat.jpg")).expect("sound") == 0 {
+                std::thread::yield_now();
+            }
+            let found = table.holders(None).expect("sound");
+            assert_eq!(found.iter().map(|holder| holder.hold).collect::<Vec<_>>(), [held.id()]);
+            // Its name is that of the thread that holds.
+            let requests =
+                (0..table.core().region.layout().record_count()).filter(|record| *record != held.hold.record);
+            for record in requests {
+                let hold = table.core().region.record(record).hold.load(Ordering::Relaxed);
+                assert_eq!(table.revoke(HoldId { record, hold, ..held.id() }).ok(), Some(false));
+            }
+            assert!(held.is_valid() && table.is_locked(("photos", "cat.jpg")).expect("sound"));
+            drop(held);
+            assert!(waiter.join().expect("no panic").is_ok());
+        });
+    }
+
+    #[test]
+    fn revoked_record_stays_until_name_is_out() {
+        let table = SharedTable::memfd("left", &TableConfig::default().keys(8).members(2)).expect("a table");
+        let other = MemberId::new(2).expect("not 0");
+        let held = table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        let core = table.core();
+        let record = core.region.record(held.hold.record);
+        let use_number = record.hold.load(Ordering::Relaxed);
+        // As a revoker leaves it that is killed before it takes the name out.
+        record.revoked.store(revocation(use_number, other), Ordering::SeqCst);
+        assert!(!held.is_valid());
+        drop(held);
+        assert_ne!(record.head.load(Ordering::SeqCst), 0, "a name without a record is damage");
+        record.revoked.store(revoked(use_number), Ordering::SeqCst);
+        crate::protocol::leave::leave_exclusive(&core.region, 0, core.me);
+        let next = table.lock(LockRequest::write(("photos", "dog.jpg"))).now().expect("free");
+        assert_eq!(table.revoke(next.id()).ok(), Some(true));
+        drop(next);
+        assert_eq!(record.head.load(Ordering::SeqCst), 0);
     }
 
     #[test]

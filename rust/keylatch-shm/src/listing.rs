@@ -1,5 +1,6 @@
 //! Who holds what, read beside the locks without stopping anything.
 
+use crate::change::is_changing;
 use crate::core::Core;
 use crate::listed::{HoldId, HolderInfo, TableFigures};
 use crate::log::{self, Kind};
@@ -44,6 +45,11 @@ fn of_member(core: &Core, id: MemberId, only: Option<u32>, found: &mut Vec<Holde
         if !is_asked || slot >= region.layout().entry_count() || kind == Kind::Rekey || !holds(region, slot, id, kind) {
             continue;
         }
+        let hold = record.hold.load(Ordering::Acquire);
+        if is_changing(record, hold) {
+            // It may be a request that waits, and the name another thread's.
+            continue;
+        }
         let (program, label) = member::read_name(region, id);
         found.push(HolderInfo {
             key: read_text(region.entry(slot)),
@@ -53,7 +59,7 @@ fn of_member(core: &Core, id: MemberId, only: Option<u32>, found: &mut Vec<Holde
             label,
             owner: records::read_owner(record),
             age: Duration::from_millis(now.saturating_sub(record.since_ms.load(Ordering::Relaxed))),
-            hold: HoldId { member: id.number(), record: index, hold: record.hold.load(Ordering::Relaxed) },
+            hold: HoldId { member: id.number(), record: index, hold },
         });
     }
 }

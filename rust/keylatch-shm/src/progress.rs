@@ -68,7 +68,7 @@ impl Progress {
                     let problem = format!("no thread could be started: {error}; end some");
                     return Poll::Ready(Err(ShmError::Unsupported { problem }));
                 }
-                let waiter = Waiter::new(slot, wanted.mode, true);
+                let waiter = Waiter::new(slot, record, wanted.mode, true);
                 *lock(&waiter.waker) = Some(context.waker().clone());
                 waiter.enqueue(core);
                 core.attendant.attend_until(waiter.clone(), self.deadline);

@@ -1,5 +1,6 @@
 //! Free log records of this process: a list of the process, and a few in each thread.
 
+use crate::change::has_name_left;
 use crate::core::Core;
 use crate::layout::{RECORDS, Record};
 use crate::lines::lock;
@@ -15,6 +16,8 @@ const CACHED: usize = 16;
 #[derive(Default)]
 pub(crate) struct Records {
     free: Mutex<Vec<u32>>,
+    /// Of revoked holds whose names were not out of the word yet.
+    left: Mutex<Vec<u32>>,
 }
 
 /// The calling thread's records of the table that it used last.
@@ -128,6 +131,22 @@ pub(crate) fn put(core: &Core, index: u32) {
     }
 }
 
+/// Clears the record of a revoked hold once its name is out of the word.
+///
+/// If the revoker was killed before that, the record stays: the name without one would count as damage, and a recoverer of
+/// this process finds it.
+#[cold]
+#[inline(never)]
+pub(crate) fn put_revoked(core: &Core, index: u32) {
+    let mut left = lock(&core.records.left);
+    left.push(index);
+    // Pairs with: the revoker's swap behind its last access to the word.
+    let has_name = |index: &mut u32| has_name_left(core.region.record(*index).revoked.load(Ordering::SeqCst));
+    let done: Vec<u32> = left.extract_if(.., |index| !has_name(index)).collect();
+    drop(left);
+    done.into_iter().for_each(|index| put(core, index));
+}
+
 #[cold]
 #[inline(never)]
 fn put_slow(core: &Core, index: u32) {
@@ -139,13 +158,27 @@ fn put_slow(core: &Core, index: u32) {
 pub(crate) fn begin(core: &Core, index: u32, slot: u32, kind: Kind, owner: &str) {
     let record = core.region.record(index);
     let hold = record.hold.load(Ordering::Relaxed).wrapping_add(1);
-    record.revoked.store(0, Ordering::Relaxed);
-    // Pairs with: a revoker's load, before it asks for this use.
-    record.hold.store(hold, Ordering::Release);
+    open_use(record, hold);
     record.since_ms.store(core.now_ms(), Ordering::Relaxed);
     write_owner(record, owner);
     // Pairs with: a recoverer's load, through the swap that follows.
     record.head.store(log::pack(slot, kind), Ordering::Relaxed);
+}
+
+/// Begins another use for the same request, whose last one was revoked.
+pub(crate) fn begin_again(core: &Core, index: u32) {
+    let record = core.region.record(index);
+    open_use(record, record.hold.load(Ordering::Relaxed).wrapping_add(1));
+}
+
+/// Numbers a use. No revoker touches it before the request has the lock and ends the change with
+/// [`changed`](crate::change::changed).
+#[inline(always)]
+fn open_use(record: &Record, hold: u32) {
+    record.revoked.store(0, Ordering::Relaxed);
+    record.releasing.store(hold, Ordering::Relaxed);
+    // Pairs with: a revoker's load, before it asks for this use; it sees `releasing` then.
+    record.hold.store(hold, Ordering::Release);
 }
 
 /// Names another slot or kind in a record that is in use.

@@ -1,13 +1,13 @@
 //! Taking a hold away from a process that lives.
 
-use crate::change::{question, revocation};
+use crate::change::{is_changing, is_revocation, question, revocation, revoked};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
 use crate::log::{self, Kind};
 use crate::lookup::read_text;
 use crate::os::barrier;
-use crate::protocol::{leave, load};
+use crate::protocol::{leave, load, turn};
 use crate::recall::ring_keeper;
 use crate::region::Bitmap;
 use crate::word::MemberId;
@@ -47,9 +47,9 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     }
     // A question names the process, so a process has one at a time.
     let _one = core.revoking.lock().unwrap_or_else(PoisonError::into_inner);
-    let (asks, taken) = (question(id.hold, core.me), revocation(id.hold));
+    let (asks, taken) = (question(id.hold, core.me), revocation(id.hold, core.me));
     let before = record.revoked.load(Ordering::SeqCst);
-    if before == taken {
+    if is_revocation(before, id.hold) {
         return Ok(false);
     }
     let swap = |from, to| record.revoked.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok();
@@ -58,7 +58,7 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     // Pairs with: the compiler fence of `begin_change`. After the barrier, each thread of the holder either has its
     // `releasing` visible here, or sees the question before it touches the word.
     barrier::all_processors();
-    if !asked || !current() || record.releasing.load(Ordering::SeqCst) == id.hold {
+    if !asked || !current() || is_changing(record, id.hold) {
         // Unless the holder took it back.
         let _ = swap(asks, 0);
         return Ok(false);
@@ -77,5 +77,9 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
             return Err(ShmError::UpgradeConflict { key: read_text(region.entry(slot)) });
         }
     }
+    // From here on the holder may clear the record.
+    let _ = swap(taken, revoked(id.hold));
+    // A writer that waits for readers asks again.
+    turn::ring(region, member, slot);
     Ok(true)
 }

@@ -1,5 +1,6 @@
 //! A request that waits, and what its leader does in turn: enter, drain, sleep.
 
+use crate::change::{begin_change, changed};
 use crate::core::{Core, Status};
 use crate::error::ShmError;
 use crate::lines::lock;
@@ -8,6 +9,7 @@ use crate::os::{clock, futex};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_exclusive, enter_shared, register, unregister};
 use crate::protocol::{leave, turn};
 use crate::recall;
+use crate::records;
 use crate::region::Bitmap;
 use crate::word::{MemberId, Place, Word};
 use keylatch::Mode;
@@ -46,6 +48,7 @@ pub(crate) enum Phase {
 /// One waiting request. Its phase changes under its own mutex; the line's mutex is taken inside of that, never outside.
 pub(crate) struct Waiter {
     pub(crate) slot: u32,
+    record: u32,
     pub(crate) mode: Mode,
     pub(crate) phase: Mutex<Phase>,
     /// 1 once it leads or ended; a sleeping thread waits for it.
@@ -67,9 +70,10 @@ pub(crate) enum Next {
 }
 
 impl Waiter {
-    pub(crate) fn new(slot: u32, mode: Mode, is_task: bool) -> Arc<Self> {
+    pub(crate) fn new(slot: u32, record: u32, mode: Mode, is_task: bool) -> Arc<Self> {
         Arc::new(Self {
             slot,
+            record,
             mode,
             phase: Mutex::new(Phase::Queued),
             word: AtomicU32::new(0),
@@ -158,6 +162,12 @@ impl Waiter {
                 }
             }
         }
+        // While it sleeps, a revoker may take the name: a process that is stopped then must not bar readers for ever.
+        if begin_change(core, self.record) {
+            records::begin_again(core, self.record);
+            *phase = Phase::Leads;
+            return Ok(Next::Sleep(Duration::ZERO));
+        }
         match drain(region, slot) {
             Drain::Done(death) => {
                 let held = Held { place: Place::Word, death };
@@ -166,7 +176,10 @@ impl Waiter {
                 self.dequeue(core);
                 Ok(Next::Done(held))
             }
-            Drain::Waits(word) => self.blocked(core, word),
+            Drain::Waits(word) => {
+                changed(core, self.record);
+                self.blocked(core, word)
+            }
         }
     }
 
@@ -251,7 +264,7 @@ impl Waiter {
         if core.is_forked() {
             return None;
         }
-        if was == Phase::Drains {
+        if was == Phase::Drains && !begin_change(core, self.record) {
             leave::leave_exclusive(&core.region, self.slot, core.me);
         }
         if was == Phase::Leads {

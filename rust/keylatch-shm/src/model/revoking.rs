@@ -1,7 +1,9 @@
 //! How a hold of a living process is taken away while that process may change it.
 //!
-//! The holder changes its word some times and then releases, and each time says so first: that store may wait in the buffer
-//! of its processor, which only a swap of its own and a revoker's barrier empty. Revokers ask, run the barrier, look, and
+//! The holder writes its name, waits for a reader to leave, counts its fence, changes its word some times, and then releases.
+//! The acquisition is a change from its first store on; before each later one, the holder says so: that store may wait in the
+//! buffer of its processor, which only a swap of its own and a revoker's barrier empty. Asleep for the reader it changes
+//! nothing. Revokers ask, run the barrier, look, and
 //! take the hold by a swap; each may be killed until then. One killed between that swap and the removal of the name leaves a
 //! word that only the end of the holder's process frees, which is not searched.
 
@@ -17,6 +19,11 @@ enum Mark {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Holder {
+    WritesName,
+    /// The reader is there or has left; the swap of a drain.
+    Drains,
+    CountsFence,
+    /// Sleeps, or holds.
     Idle,
     /// Has said that it changes the word.
     Looks,
@@ -46,6 +53,8 @@ struct State {
     buffered: Option<bool>,
     has_name: bool,
     holder: Holder,
+    has_reader: bool,
+    has_fence: bool,
     changes: u8,
     revokers: [Revoker; 2],
     /// A word was changed that did not have the name any more.
@@ -63,6 +72,12 @@ enum Fault {
     QuestionWithoutName,
     /// The revoker does not look whether the holder changes the word.
     NoLook,
+    /// The acquisition counts as ended when the name is in the word.
+    EndsBeforeFence,
+    /// A holder that slept drains without a look at the mark.
+    DrainsUnasked,
+    /// A holder counts as one that changes its word while it sleeps for the reader.
+    SleepsAsChange,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +86,7 @@ struct Setup(Option<Fault>);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Action {
     Hold,
+    ReaderLeaves,
     /// The processor shows what the holder stored.
     Show,
     Revoke(usize),
@@ -105,6 +121,29 @@ impl Setup {
 
     fn hold(&self, s: &mut State) -> Option<()> {
         s.holder = match s.holder {
+            Holder::WritesName => {
+                s.show();
+                s.has_name = true;
+                if self.0 == Some(Fault::EndsBeforeFence) {
+                    s.store(false);
+                }
+                Holder::Drains
+            }
+            Holder::Drains if s.has_reader => {
+                if self.0 != Some(Fault::SleepsAsChange) {
+                    s.store(false);
+                }
+                Holder::Idle
+            }
+            Holder::Drains => Holder::CountsFence,
+            Holder::CountsFence => {
+                s.is_wrong |= !s.has_name;
+                s.has_fence = true;
+                s.store(false);
+                Holder::Idle
+            }
+            Holder::Idle if !s.has_fence && s.has_reader => return None,
+            Holder::Idle if !s.has_fence && self.0 == Some(Fault::DrainsUnasked) => Holder::Drains,
             Holder::Idle => {
                 s.store(true);
                 Holder::Looks
@@ -124,6 +163,7 @@ impl Setup {
                     Holder::Changes
                 }
             }
+            Holder::Changes if !s.has_fence => Holder::Drains,
             Holder::Changes => {
                 // The swap of the word.
                 s.show();
@@ -193,10 +233,12 @@ impl Model for Setup {
     fn init_states(&self) -> Vec<State> {
         vec![State {
             mark: Mark::None,
-            is_changing: false,
+            is_changing: true,
             buffered: None,
-            has_name: true,
-            holder: Holder::Idle,
+            has_name: false,
+            holder: Holder::WritesName,
+            has_reader: true,
+            has_fence: false,
             changes: 2,
             revokers: [Revoker::Begins; 2],
             is_wrong: false,
@@ -204,7 +246,7 @@ impl Model for Setup {
     }
 
     fn actions(&self, s: &State, actions: &mut Vec<Action>) {
-        actions.extend([Action::Hold, Action::Show, Action::Revoke(0), Action::Revoke(1)]);
+        actions.extend([Action::Hold, Action::ReaderLeaves, Action::Show, Action::Revoke(0), Action::Revoke(1)]);
         let mortal = |which: &usize| !matches!(s.revokers[*which], Revoker::RemovesName | Revoker::Ended);
         actions.extend((0..2).filter(mortal).map(Action::Kill));
     }
@@ -213,6 +255,10 @@ impl Model for Setup {
         let mut s = state.clone();
         match action {
             Action::Hold => self.hold(&mut s)?,
+            Action::ReaderLeaves => {
+                s.has_reader.then_some(())?;
+                s.has_reader = false;
+            }
             Action::Show => {
                 s.buffered?;
                 s.show();
@@ -228,6 +274,9 @@ impl Model for Setup {
             Property::always("no word is changed without the name", |_, s: &State| !s.is_wrong),
             Property::always("the name is gone in the end", |_, s: &State| !s.is_over() || !s.has_name),
             Property::sometimes("it is revoked", |_, s: &State| s.mark == Mark::Revoked && !s.has_name),
+            Property::sometimes("a writer that waits is revoked", |_, s: &State| {
+                s.mark == Mark::Revoked && !s.has_name && s.has_reader
+            }),
             Property::sometimes("it is taken back", |_, s: &State| s.holder == Holder::TakesBack),
         ]
     }
@@ -239,7 +288,10 @@ fn search(fault: Option<Fault>) -> bool {
     let is_noticed = ["no word is changed without the name", "the name is gone in the end"]
         .iter()
         .any(|property| checker.discovery(property).is_some());
-    !is_noticed && ["it is revoked", "it is taken back"].iter().all(|property| checker.discovery(property).is_some())
+    !is_noticed
+        && ["it is revoked", "a writer that waits is revoked", "it is taken back"]
+            .iter()
+            .all(|property| checker.discovery(property).is_some())
 }
 
 #[test]
@@ -249,9 +301,16 @@ fn revoking_search_complete_holds() {
 
 #[test]
 fn revoking_faults_each_noticed() {
-    for fault in
-        [Fault::AskedIsRevoked, Fault::TakesBackBlindly, Fault::NoBarrier, Fault::QuestionWithoutName, Fault::NoLook]
-    {
+    for fault in [
+        Fault::AskedIsRevoked,
+        Fault::TakesBackBlindly,
+        Fault::NoBarrier,
+        Fault::QuestionWithoutName,
+        Fault::NoLook,
+        Fault::EndsBeforeFence,
+        Fault::DrainsUnasked,
+        Fault::SleepsAsChange,
+    ] {
         assert!(!search(Some(fault)), "{fault:?} is not noticed");
     }
 }

@@ -103,6 +103,39 @@ fn stopped_holder_keeps_its_lock() {
 }
 
 #[test]
+fn stopped_writer_that_waits_is_revoked() {
+    let folder = Folder::new();
+    let table = SharedTable::open(folder.file(), &config()).expect("a table");
+    let read = table.lock(LockRequest::read(CAT)).now().expect("free");
+    let child = Child::run(|| {
+        let table = SharedTable::open(folder.file(), &config()).expect("attach");
+        let held = table.lock(LockRequest::write(CAT)).blocking().expect("revoked or not, it asks on");
+        held.try_release().expect("it had the lock");
+    });
+    // The writer bars new readers from its first look on, asleep from the moment in which it is listed.
+    let waits = loop {
+        let listed = table.holders(Some(CAT.into())).expect("sound");
+        if let Some(writer) = listed.into_iter().find(|holder| holder.mode == keylatch::Mode::Exclusive) {
+            break writer.hold;
+        }
+        std::thread::yield_now();
+    };
+    child.signal(libc::SIGSTOP);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    // It may have been stopped in the middle of a look, for which it is let on a bit.
+    while !table.revoke(waits).expect("one thread") {
+        assert!(std::time::Instant::now() < deadline, "it is never revoked");
+        child.signal(libc::SIGCONT);
+        std::thread::sleep(Duration::from_millis(1));
+        child.signal(libc::SIGSTOP);
+    }
+    drop(table.lock(LockRequest::read(CAT)).now().expect("the writer is out"));
+    child.signal(libc::SIGCONT);
+    drop(read);
+    assert!(child.wait(), "it gets the lock");
+}
+
+#[test]
 fn fork_child_refused_parent_keeps() {
     let table = crate::locking::table(64);
     let guard = table.acquire_write_lock_blocking("photos", "cat.jpg", "").expect("free");

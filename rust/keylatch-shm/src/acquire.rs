@@ -64,7 +64,9 @@ pub(crate) fn kind(mode: Mode) -> Kind {
     }
 }
 
-/// Takes an entry that no member uses, with one swap. Touches nothing when it cannot.
+/// Takes an entry that no member uses, with one swap.
+///
+/// Touches nothing when it cannot.
 #[inline(always)]
 pub(crate) fn try_fast(core: &Core, wanted: &Wanted<'_>, slot: u32) -> Option<Hold> {
     let record = records::take_fast(core)?;
@@ -225,7 +227,9 @@ pub(crate) fn confirm(
     sound.map(|()| None)
 }
 
-/// Ends a hold that no caller had: what it heard of a death goes back into the word, for the next holder.
+/// Ends a hold that no caller had.
+///
+/// What it heard of a death goes back into the word, for the next holder.
 pub(crate) fn give_back(core: &Core, hold: &Hold) {
     if hold.mode == Mode::Exclusive && hold.death == Death::Reported {
         mark_death(core, hold.slot);

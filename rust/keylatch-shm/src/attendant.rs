@@ -55,7 +55,9 @@ impl Attendant {
     }
 }
 
-/// How long the thread sleeps when no task waits, before it looks whether the table was closed.
+/// How long the thread sleeps when no task waits.
+///
+/// Then it looks whether the table was closed.
 const IDLE: Duration = Duration::from_millis(200);
 
 fn attend(weak: &Weak<Core>) {

@@ -32,7 +32,7 @@ pub(crate) fn question(hold: u32, asker: MemberId) -> u32 {
     hold & USE | u32::from(asker.number()) << USE_BITS
 }
 
-/// What `revoked` is from the swap that decides until the revoker has taken the name out of the word.
+/// What `revoked` is from the swap that decides until the name is out.
 pub(crate) fn revocation(hold: u32, revoker: MemberId) -> u32 {
     question(hold, revoker) | REVOKED
 }

@@ -94,9 +94,9 @@ pub(crate) struct MemberSlot {
     pub(crate) keeps: AtomicU32,
     /// Wakes that tier; see [`crate::recall`].
     pub(crate) recall_bell: AtomicU32,
-    /// Slot + 1 of what its tier wants alone, or 0.
-    pub(crate) wants_alone: AtomicU32,
-    pub(crate) reserved: [AtomicU32; 3],
+    /// What its tier wants to be given back; see [`crate::recall`].
+    pub(crate) wish: AtomicU64,
+    pub(crate) reserved: [AtomicU32; 2],
     /// The program's name (16 bytes) and the label, padded with zeros.
     pub(crate) name: [AtomicU64; 8],
     /// Wake its waiting requests.
@@ -145,7 +145,7 @@ pub(crate) struct Record {
     pub(crate) hold: AtomicU32,
     /// Who asks for the use, or that it was revoked.
     pub(crate) revoked: AtomicU32,
-    /// The use whose release has begun; written by the member.
+    /// The use that the member is acquiring, changing or releasing; written by the member.
     pub(crate) releasing: AtomicU32,
     pub(crate) owner_bytes: AtomicU32,
     pub(crate) owner: [AtomicU64; 4],

@@ -102,6 +102,12 @@ pub(crate) fn find(region: &Region, print: Fingerprint) -> Option<u32> {
     None
 }
 
+/// The entries that the key may have.
+pub(crate) fn slots(region: &Region, print: Fingerprint) -> Vec<u32> {
+    let buckets = print.buckets(region.layout().sizes.buckets);
+    buckets.into_iter().flat_map(|bucket| bucket * WAYS..(bucket + 1) * WAYS).collect()
+}
+
 /// How much a victim is worth keeping.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {

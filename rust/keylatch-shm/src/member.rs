@@ -98,7 +98,7 @@ fn become_live(region: &Region, id: MemberId, label: &str) {
     log::give_chunks_back(region, id);
     member.late.store(0, Ordering::Relaxed);
     member.keeps.store(0, Ordering::Relaxed);
-    member.wants_alone.store(0, Ordering::Relaxed);
+    member.wish.store(0, Ordering::Relaxed);
     // SAFETY: takes nothing and cannot fail.
     member.pid.store(unsafe { libc::getpid() }.try_into().unwrap_or(0), Ordering::Relaxed);
     member.joined_ms.store(clock::monotonic().as_millis() as u64, Ordering::Relaxed);

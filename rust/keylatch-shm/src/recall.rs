@@ -6,12 +6,13 @@
 //! and rings; if not, the keeper sees the bit. It reads the bell before it looks, and sleeps on what it read.
 
 use crate::log::{self, Kind};
-use crate::os::futex;
+use crate::os::{clock, futex};
 use crate::protocol::load;
 use crate::region::{Bitmap, Region};
 use crate::word::MemberId;
 use keylatch::Mode;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Wakes the tier of a member that holds what the caller waits for, if it has one.
 pub(crate) fn ring_keeper(region: &Region, holder: MemberId) {
@@ -70,28 +71,58 @@ pub(crate) fn wanted_as(region: &Region, me: MemberId, slot: u32, held: Mode) ->
     }
 }
 
-/// Names the slot that this member shares and wants alone.
-pub(crate) fn want_for_upgrade(region: &Region, me: MemberId, slot: Option<u32>) {
-    let wanted = &region.member(me).wants_alone;
-    let Some(slot) = slot else { return wanted.store(0, Ordering::SeqCst) };
-    // Comes before the bells; pairs with the load of the keepers that they wake.
-    wanted.store(slot + 1, Ordering::SeqCst);
-    let word = load(region, slot);
-    let overflow = region.bits(slot, Bitmap::Readers).filter(|_| word.has_overflow());
-    let readers = word.readers().into_iter().flatten().chain(overflow);
-    readers.filter(|id| *id != me && region.has_member(*id)).for_each(|id| ring_keeper(region, id));
+// `wish` of a member: slot + 1, whether it would share, and the millisecond in which it ends.
+const SHARES: u64 = 1 << 31;
+const ENDS: u32 = 32;
+/// A wish that ends later than this was made by another clock, as in another time namespace.
+const LONGEST_MS: u32 = 1_000;
+
+fn now_ms() -> u32 {
+    clock::monotonic().as_millis() as u32
 }
 
-/// The slots that other processes share and want alone.
-pub(crate) fn wanted_alone(region: &Region, me: MemberId) -> Vec<u32> {
+/// Has those that keep the slot give it back, without a place in line.
+///
+/// The wish ends by itself, so that one of a stopped process costs others nothing.
+///
+/// Caller holds: the process's mutex of wishes, for it can have one at a time.
+pub(crate) fn wish(region: &Region, me: MemberId, slot: u32, mode: Mode, patience: Duration) {
+    let shares = if mode == Mode::Shared { SHARES } else { 0 };
+    let ends = now_ms().wrapping_add(patience.as_millis() as u32 + 1);
+    // Comes before the bells; pairs with the load of the keepers that they wake.
+    region.member(me).wish.store(u64::from(slot + 1) | shares | u64::from(ends) << ENDS, Ordering::SeqCst);
+    keepers(region, me, slot).for_each(|id| ring_keeper(region, id));
+}
+
+/// Takes the wish back.
+pub(crate) fn end_wish(region: &Region, me: MemberId) {
+    region.member(me).wish.store(0, Ordering::SeqCst);
+}
+
+/// What other processes wish for now.
+pub(crate) fn wishes(region: &Region, me: MemberId) -> Vec<(u32, Mode)> {
+    let now = now_ms();
     let others = region.members().filter(|id| *id != me);
-    others.filter_map(|id| region.member(id).wants_alone.load(Ordering::SeqCst).checked_sub(1)).collect()
+    let wishes = others.filter_map(|id| {
+        let wish = region.member(id).wish.load(Ordering::SeqCst);
+        let slot = (wish & (SHARES - 1)).checked_sub(1)? as u32;
+        let mode = if wish & SHARES == 0 { Mode::Exclusive } else { Mode::Shared };
+        let left = ((wish >> ENDS) as u32).wrapping_sub(now);
+        (1..=LONGEST_MS).contains(&left).then_some((slot, mode))
+    });
+    wishes.collect()
+}
+
+/// The other processes that hold the slot and have a tier.
+fn keepers(region: &Region, me: MemberId, slot: u32) -> impl Iterator<Item = MemberId> + '_ {
+    let word = load(region, slot);
+    let overflow = region.bits(slot, Bitmap::Readers).filter(move |_| word.has_overflow());
+    let holders = word.readers().into_iter().flatten().chain(word.writer()).chain(overflow);
+    holders
+        .filter(move |id| *id != me && region.has_member(*id) && region.member(*id).keeps.load(Ordering::Relaxed) != 0)
 }
 
 /// Whether a process that holds the slot may only be keeping it.
 pub(crate) fn is_kept(region: &Region, me: MemberId, slot: u32) -> bool {
-    let word = load(region, slot);
-    let overflow = region.bits(slot, Bitmap::Readers).filter(|_| word.has_overflow());
-    let mut holders = word.readers().into_iter().flatten().chain(word.writer()).chain(overflow);
-    holders.any(|id| id != me && region.has_member(id) && region.member(id).keeps.load(Ordering::Relaxed) != 0)
+    keepers(region, me, slot).next().is_some()
 }

@@ -42,7 +42,7 @@ pub(crate) fn recover_slot(region: &Region, dead: MemberId) {
     // A thread of the dead process may still run where the kernel has not interrupted it yet.
     barrier::all_processors();
     region.member(dead).state.store(SlotState::Dead as u32, Ordering::SeqCst);
-    region.member(dead).wants_alone.store(0, Ordering::SeqCst);
+    region.member(dead).wish.store(0, Ordering::SeqCst);
     for head in log::heads_of(region, dead) {
         // Pairs with: the release that clears a record, here and in releasing.
         let Some((slot, _)) = log::unpack(head.load(Ordering::Acquire)) else { continue };

@@ -1,12 +1,15 @@
 //! The permits of one process, and the thread that gives them back when others wait.
 
 use super::explain::explained;
-use super::permit::{AFTER, Alarm, Due, Dues, Held, Permit, TERM, granted};
+use super::permit::{AFTER, Alarm, Asking, Due, Dues, Held, Permit, TERM, granted};
 use crate::acquire::report_death;
 use crate::error::ShmError;
+use crate::guard::OwnedSharedLockGuard;
 use crate::lines::lock;
-use crate::lookup::{Fingerprint, find};
+use crate::lookup::{self, Fingerprint, find};
 use crate::os::futex;
+use crate::prepared::OwnedPreparedKey;
+use crate::protocol::load;
 use crate::recall;
 use crate::table::SharedTable;
 use keylatch::Mode;
@@ -15,20 +18,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often the thread looks without a reason: whether the table is sound.
-const LOOK: Duration = Duration::from_millis(200);
+/// Rechecks of a request between two looks of the thread without a reason.
+///
+/// It looks whether the table is sound.
+const LOOK: u32 = 10;
 
 /// How long others have to give back what they only keep.
 ///
 /// For requests that do not wait, and upgrades.
 const HAND_OVER: Duration = Duration::from_millis(2);
-/// How often an upgrade looks whether they have.
-const UPGRADE_LOOK: Duration = Duration::from_micros(50);
+/// How often the caller looks whether they have.
+const HAND_OVER_LOOK: Duration = Duration::from_micros(50);
 
 /// Permits that are kept at most.
 ///
@@ -44,8 +49,8 @@ pub(super) struct Keeper {
     permits: Mutex<BTreeMap<PermitId, Permit>>,
     /// The keys of permits that were lost, and that may have a death to tell.
     lost_deaths: Mutex<BTreeMap<PermitId, Fingerprint>>,
-    /// The process names one slot at a time that it wants alone.
-    upgrading: Mutex<()>,
+    /// The process wishes for one slot at a time.
+    wishing: Mutex<()>,
     dues: Arc<Dues>,
     /// More permits than that are not kept.
     most: usize,
@@ -61,7 +66,7 @@ impl Keeper {
             events: Mutex::default(),
             permits: Mutex::default(),
             lost_deaths: Mutex::default(),
-            upgrading: Mutex::default(),
+            wishing: Mutex::default(),
             most,
             closing: false.into(),
         }
@@ -121,54 +126,77 @@ impl Keeper {
 
     fn begin(&self, ask: &Ask<'_>) -> Result<Answer, ShmError> {
         let key = Arc::new(self.table.prepare_owned(ask.key)?);
-        if let Some(guard) = key.try_acquire(ask.mode, ask.owner)? {
-            return Ok(self.keep(ask.id, Permit::held(guard)));
+        if let Some(guard) = self.take_now(&key, ask)? {
+            return Ok(self.keep(ask.id, guard));
         }
-        let future = Box::pin(key.acquire_until(ask.mode, ask.owner, None));
-        Ok(self.keep(ask.id, Permit::Waits(future)))
+        let asking = Box::pin(key.acquire_until(ask.mode, ask.owner, None));
+        lock(&self.permits).insert(ask.id, Permit::Looked { again: false });
+        Ok(self.look(ask.id, asking).unwrap_or(Answer::Pending))
     }
 
-    /// Enters a permit or an ask; returns its answer.
-    fn keep(&self, id: PermitId, permit: Permit) -> Answer {
+    /// Enters a permit; returns its answer.
+    fn keep(&self, id: PermitId, guard: OwnedSharedLockGuard) -> Answer {
         let mut permits = lock(&self.permits);
-        permits.insert(id, permit);
-        // While the mutex is held the thread does not look at it.
-        let answer = self.look(&mut permits, id).unwrap_or(Answer::Pending);
-        let is_looked_for = match permits.get(&id) {
-            Some(Permit::Held(held)) => held.guard.wanted_as().is_some(),
-            _ => false,
-        };
-        let is_looked_for = is_looked_for || permits.len() > self.most;
-        drop(permits);
-        if is_looked_for {
-            self.dues.ring();
-        }
+        let mut held = Held::new(guard);
+        let answer = granted(&mut held);
+        permits.insert(id, Permit::Held(held));
+        self.ring_if_due(permits, id);
         answer
     }
 
-    /// Looks whether an ask has its answer; it is held then, or gone.
-    fn look(&self, permits: &mut BTreeMap<PermitId, Permit>, id: PermitId) -> Option<Answer> {
-        let permit = permits.get_mut(&id)?;
-        let answer = match permit {
-            Permit::Held(held) => granted(held),
-            Permit::Waits(future) => {
-                let waker = Waker::from(Arc::new(Alarm { id, dues: Arc::clone(&self.dues) }));
-                match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    Poll::Pending => return None,
-                    Poll::Ready(Ok(Some(guard))) => {
-                        *permit = Permit::held(guard);
-                        return self.look(permits, id);
-                    }
-                    // An ask without a deadline is not late.
-                    Poll::Ready(Ok(None)) => Answer::Failed(explained(&ShmError::Closed)),
-                    Poll::Ready(Err(error)) => Answer::Failed(explained(&error)),
-                }
-            }
+    /// Has the thread look at a new permit, if it may have looked too early.
+    fn ring_if_due(&self, permits: MutexGuard<'_, BTreeMap<PermitId, Permit>>, id: PermitId) {
+        let is_due = match permits.get(&id) {
+            // A revoker rings before this look, or after it.
+            Some(Permit::Held(held)) => held.guard.wanted_as().is_some() || !held.guard.is_valid(),
+            _ => false,
         };
-        if matches!(answer, Answer::Failed(_)) {
-            permits.remove(&id);
+        let is_due = is_due || permits.len() > self.most;
+        drop(permits);
+        if is_due {
+            self.dues.ring();
         }
-        Some(answer)
+    }
+
+    /// Looks whether an ask has its answer; it is held then, or gone.
+    ///
+    /// The look may wait for the insertion of the key, so that no mutex is held. The ask is [`Permit::Looked`] meanwhile.
+    fn look(&self, id: PermitId, mut asking: Asking) -> Option<Answer> {
+        loop {
+            let waker = Waker::from(Arc::new(Alarm { id, dues: Arc::clone(&self.dues) }));
+            let looked = asking.as_mut().poll(&mut Context::from_waker(&waker));
+            let mut permits = lock(&self.permits);
+            let Some(permit) = permits.get_mut(&id) else {
+                drop(permits);
+                // It was withdrawn: no caller has what has come.
+                if let Poll::Ready(Ok(Some(guard))) = looked {
+                    guard.give_back();
+                }
+                return None;
+            };
+            let failed = match looked {
+                Poll::Pending if matches!(permit, Permit::Looked { again: true }) => {
+                    *permit = Permit::Looked { again: false };
+                    continue;
+                }
+                Poll::Pending => {
+                    *permit = Permit::Waits(asking);
+                    return None;
+                }
+                Poll::Ready(Ok(Some(guard))) => {
+                    let mut held = Held::new(guard);
+                    let answer = granted(&mut held);
+                    *permit = Permit::Held(held);
+                    self.ring_if_due(permits, id);
+                    return Some(answer);
+                }
+                // An ask without a deadline is not late.
+                Poll::Ready(Ok(None)) => ShmError::Closed,
+                Poll::Ready(Err(error)) => error,
+            };
+            permits.remove(&id);
+            return Some(Answer::Failed(explained(&failed)));
+        }
     }
 
     /// Takes all keys now, or none.
@@ -185,33 +213,100 @@ impl Keeper {
                 Err(error) => Answer::Failed(error),
             };
             // As if no process had had them.
-            taken.into_iter().for_each(crate::guard::OwnedSharedLockGuard::give_back);
+            taken.into_iter().for_each(OwnedSharedLockGuard::give_back);
             answers.fill(refusal);
             return;
         }
         for ((ask, answer), guard) in asks.iter().zip(answers).zip(taken) {
-            *answer = self.keep(ask.id, Permit::held(guard));
+            *answer = self.keep(ask.id, guard);
         }
     }
 
     /// Takes a key now, or as soon as the process that keeps it has given it back.
-    fn try_one(
-        &self,
-        ask: &Ask<'_>,
-        deadline: Instant,
-    ) -> Result<Option<crate::guard::OwnedSharedLockGuard>, TierError> {
+    ///
+    /// Nothing stands in the word meanwhile that bars others.
+    fn try_one(&self, ask: &Ask<'_>, deadline: Instant) -> Result<Option<OwnedSharedLockGuard>, TierError> {
         self.check_term(ask.term)?;
         let core = self.table.core();
         let take = || {
             let key = self.table.prepare_owned(ask.key)?;
-            let guard = key.try_acquire(ask.mode, ask.owner)?;
+            let guard = self.take_now(&key, ask)?;
             let slot = find(&core.region, self.table.fingerprint(ask.key)?);
-            if guard.is_some() || !slot.is_some_and(|slot| recall::is_kept(&core.region, core.me, slot)) {
-                return Ok(guard);
+            match slot.filter(|slot| guard.is_none() && recall::is_kept(&core.region, core.me, *slot)) {
+                Some(slot) => {
+                    let again = || key.try_acquire(ask.mode, ask.owner).transpose();
+                    self.wish(slot, ask.mode, deadline, again).transpose()
+                }
+                None => Ok(guard),
             }
-            key.acquire_while(ask.mode, ask.owner, Some(deadline), &mut || true)
         };
         take().map_err(|error: ShmError| explained(&error))
+    }
+
+    /// Takes a key now, if it is free.
+    ///
+    /// A key that finds no room has permits given back that no thread may need.
+    fn take_now(&self, key: &OwnedPreparedKey, ask: &Ask<'_>) -> Result<Option<OwnedSharedLockGuard>, ShmError> {
+        let again = || match key.try_acquire(ask.mode, ask.owner) {
+            Err(ShmError::TableFull { .. }) => None,
+            taken => Some(taken),
+        };
+        if let Some(taken) = again() {
+            return taken;
+        }
+        let (deadline, core) = (Instant::now() + HAND_OVER, self.table.core());
+        let slots = lookup::slots(&core.region, self.table.fingerprint(ask.key)?);
+        for id in self.permits_of(&slots) {
+            self.event(|events| events.recalled(id, Mode::Exclusive));
+        }
+        if let Some(taken) = again() {
+            return taken;
+        }
+        for slot in slots.into_iter().filter(|slot| recall::is_kept(&core.region, core.me, *slot)) {
+            // What its process uses is not given back soon: each has a part of the time.
+            let deadline = deadline.min(Instant::now() + HAND_OVER / 4);
+            if let Some(taken) = self.wish(slot, Mode::Exclusive, deadline, again) {
+                return taken;
+            }
+        }
+        key.try_acquire(ask.mode, ask.owner)
+    }
+
+    fn permits_of(&self, slots: &[u32]) -> Vec<PermitId> {
+        let permits = lock(&self.permits);
+        let is_one = |permit: &Permit| matches!(permit, Permit::Held(held) if slots.contains(&held.guard.slot()));
+        permits.iter().filter(|(_, permit)| is_one(permit)).map(|(id, _)| *id).collect()
+    }
+
+    /// Asks the processes that keep a slot for it.
+    ///
+    /// Returns what `take` gets, or `None` when the time is over.
+    fn wish<T>(&self, slot: u32, mode: Mode, deadline: Instant, mut take: impl FnMut() -> Option<T>) -> Option<T> {
+        let is_over = || Instant::now() >= deadline;
+        let _one = loop {
+            match self.wishing.try_lock() {
+                Ok(one) => break one,
+                Err(TryLockError::Poisoned(one)) => break one.into_inner(),
+                Err(TryLockError::WouldBlock) if is_over() => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(HAND_OVER_LOOK),
+            }
+        };
+        let core = self.table.core();
+        let mut asked = None;
+        let taken = loop {
+            // Another process may have got it, and keep it.
+            let word = load(&core.region, slot);
+            if asked.replace(word) != Some(word) {
+                recall::wish(&core.region, core.me, slot, mode, HAND_OVER);
+            }
+            std::thread::sleep(HAND_OVER_LOOK);
+            match take() {
+                None if !is_over() => {}
+                taken => break taken,
+            }
+        };
+        recall::end_wish(&core.region, core.me);
+        taken
     }
 
     pub(super) fn withdraw(&self, id: PermitId) {
@@ -260,6 +355,7 @@ impl Keeper {
     ///
     /// Not if another process uses the key or waits for it. Those that only keep it are asked to give it back.
     pub(super) fn upgrade(&self, id: PermitId, term: Term) -> Answer {
+        let deadline = Instant::now() + HAND_OVER;
         if let Err(error) = self.check_term(term) {
             return Answer::Failed(error);
         }
@@ -272,18 +368,8 @@ impl Keeper {
         if first != Answer::Busy || !recall::is_kept(&core.region, core.me, slot) {
             return first;
         }
-        let _one = lock(&self.upgrading);
-        let deadline = Instant::now() + HAND_OVER;
-        recall::want_for_upgrade(&core.region, core.me, Some(slot));
-        let answer = loop {
-            let answer = self.upgrade_now(id);
-            if answer != Answer::Busy || Instant::now() >= deadline {
-                break answer;
-            }
-            std::thread::sleep(UPGRADE_LOOK);
-        };
-        recall::want_for_upgrade(&core.region, core.me, None);
-        answer
+        let answered = || Some(self.upgrade_now(id)).filter(|answer| *answer != Answer::Busy);
+        self.wish(slot, Mode::Exclusive, deadline, answered).unwrap_or(Answer::Busy)
     }
 
     fn upgrade_now(&self, id: PermitId) -> Answer {
@@ -322,7 +408,7 @@ impl Keeper {
                 }
             }
             self.recall();
-            futex::wait(bell, seen, Some(LOOK));
+            futex::wait(bell, seen, Some(core.recheck() * LOOK));
         }
     }
 
@@ -335,13 +421,19 @@ impl Keeper {
 
     fn poll(&self, id: PermitId) {
         let mut permits = lock(&self.permits);
-        // One that is held was answered before.
-        let answer = match permits.get(&id) {
-            Some(Permit::Waits(_)) => self.look(&mut permits, id),
-            _ => None,
+        let Some(permit) = permits.get_mut(&id) else { return };
+        let asking = match permit {
+            // It was answered before.
+            Permit::Held(_) => return,
+            Permit::Looked { again } => {
+                *again = true;
+                return;
+            }
+            Permit::Waits(_) => std::mem::replace(permit, Permit::Looked { again: false }),
         };
         drop(permits);
-        if let Some(answer) = answer {
+        let Permit::Waits(asking) = asking else { return };
+        if let Some(answer) = self.look(id, asking) {
             self.event(|events| events.answered(id, answer));
         }
     }
@@ -350,7 +442,7 @@ impl Keeper {
     fn recall(&self) {
         let (mut recalled, mut lost) = (Vec::new(), Vec::new());
         let core = self.table.core();
-        let alone = recall::wanted_alone(&core.region, core.me);
+        let wishes = recall::wishes(&core.region, core.me);
         let mut permits = lock(&self.permits);
         let mut excess = permits.len().saturating_sub(self.most);
         let is_sound = core.is_sound();
@@ -365,8 +457,8 @@ impl Keeper {
                 recalled.push((*id, Mode::Exclusive));
             } else if let Some(wanted) = guard.wanted_as() {
                 recalled.push((*id, wanted));
-            } else if guard.mode() == Mode::Shared && alone.contains(&guard.slot()) {
-                recalled.push((*id, Mode::Exclusive));
+            } else if let Some(wished) = wished_as(&wishes, guard.slot(), guard.mode()) {
+                recalled.push((*id, wished));
             }
         }
         let gone: Vec<_> = lost.iter().map(|(id, _)| permits.remove(id)).collect();
@@ -390,8 +482,34 @@ impl Keeper {
     }
 }
 
+/// How other processes wish for a slot, if this hold is in their way.
+fn wished_as(wishes: &[(u32, Mode)], slot: u32, held: Mode) -> Option<Mode> {
+    let mut modes = wishes.iter().filter(|wish| wish.0 == slot).map(|wish| wish.1);
+    modes.find(|mode| held == Mode::Exclusive || *mode == Mode::Exclusive)
+}
+
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::TableConfig;
+
+    #[test]
+    fn permit_revoked_before_its_entry_is_looked_at() {
+        let table = SharedTable::memfd("keeper", &TableConfig::default().keys(8).members(1)).expect("a table");
+        let guard = table.prepare_owned(("photos", "cat.jpg")).expect("a key").try_acquire(Mode::Exclusive, "");
+        let guard = guard.expect("sound").expect("free");
+        let keeper = Keeper::new(table.clone());
+        let bell = || table.core().region.member(table.core().me).recall_bell.load(Ordering::SeqCst);
+        // The thread has heard of it, and found no permit.
+        assert_eq!(table.revoke(guard.id()).ok(), Some(true));
+        let heard = bell();
+        keeper.keep(PermitId::from_raw(1).expect("not 0"), guard);
+        assert_ne!(bell(), heard, "it looks once more");
     }
 }

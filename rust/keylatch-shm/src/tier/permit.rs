@@ -25,9 +25,18 @@ const FENCES: u32 = 2_048;
 
 /// What a number stands for.
 pub(super) enum Permit {
-    Waits(Pin<Box<OwnedAcquire>>),
+    Waits(Asking),
+    /// A thread looks at the ask without the mutex.
+    ///
+    /// It looks once more if the ask was woken meanwhile.
+    Looked {
+        again: bool,
+    },
     Held(Held),
 }
+
+/// An ask in the table's line.
+pub(super) type Asking = Pin<Box<OwnedAcquire>>;
 
 /// A hold of the key in the table.
 pub(super) struct Held {
@@ -40,9 +49,9 @@ pub(super) struct Held {
     pub(super) is_excess: bool,
 }
 
-impl Permit {
-    pub(super) fn held(guard: OwnedSharedLockGuard) -> Self {
-        Self::Held(Held { print: guard.print(), guard, has_reported: false, is_excess: false })
+impl Held {
+    pub(super) fn new(guard: OwnedSharedLockGuard) -> Self {
+        Self { print: guard.print(), guard, has_reported: false, is_excess: false }
     }
 }
 

@@ -112,16 +112,17 @@ fn stopped_writer_that_waits_is_revoked() {
         let held = table.lock(LockRequest::write(CAT)).blocking().expect("revoked or not, it asks on");
         held.try_release().expect("it had the lock");
     });
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     // The writer bars new readers from its first look on, asleep from the moment in which it is listed.
     let waits = loop {
         let listed = table.holders(Some(CAT.into())).expect("sound");
         if let Some(writer) = listed.into_iter().find(|holder| holder.mode == keylatch::Mode::Exclusive) {
             break writer.hold;
         }
+        assert!(std::time::Instant::now() < deadline, "it never sleeps");
         std::thread::yield_now();
     };
     child.signal(libc::SIGSTOP);
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     // It may have been stopped in the middle of a look, for which it is let on a bit.
     while !table.revoke(waits).expect("one thread") {
         assert!(std::time::Instant::now() < deadline, "it is never revoked");

@@ -21,7 +21,11 @@ fn config() -> TableConfig {
 }
 
 fn manager(path: &Path) -> FastObjectLockManager {
-    let tier = SharedMemoryTier::open(path, &config()).expect("a tier");
+    manager_with(path, &config())
+}
+
+fn manager_with(path: &Path, config: &TableConfig) -> FastObjectLockManager {
+    let tier = SharedMemoryTier::open(path, config).expect("a tier");
     FastObjectLockManager::with_tier(LockConfig::default(), Arc::new(tier)).expect("a manager")
 }
 
@@ -392,6 +396,68 @@ fn tries_get_what_others_keep_and_do_not_use() {
         assert!(Instant::now() < deadline, "it is never asked back");
     }
     assert_eq!(reads.mode(), Mode::Exclusive);
+}
+
+#[test]
+fn try_to_write_bars_no_readers() {
+    let folder = Folder::new();
+    let (one, two) = (manager(&folder.file()), manager(&folder.file()));
+    let table = SharedTable::open(folder.file(), &config()).expect("a table");
+    let reads = one.lock(LockRequest::read(CAT)).blocking().expect("free");
+    let tries = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..20 {
+                assert!(two.try_acquire_write_lock("photos", "cat.jpg", "test").is_err(), "it is read");
+                tries.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        while tries.load(Ordering::SeqCst) < 20 {
+            drop(table.lock(keylatch_shm::LockRequest::read(CAT)).now().expect("no writer has a place in line"));
+        }
+    });
+    drop(reads);
+}
+
+#[test]
+fn full_table_has_idle_permits_given_back() {
+    let folder = Folder::new();
+    // Sixteen entries, and two permits for each process.
+    let config = TableConfig::default().keys(8).members(16);
+    let managers: Vec<_> = (0..8).map(|_| manager_with(&folder.file(), &config)).collect();
+    let write = |locks: &FastObjectLockManager, key: usize| {
+        let object = format!("{key}");
+        drop(
+            locks.lock(LockRequest::write(("photos", object.as_str())).timeout(LONG)).blocking().expect("it has room"),
+        );
+    };
+    for (key, locks) in managers.iter().chain(&managers).enumerate() {
+        write(locks, key);
+    }
+    let table = SharedTable::open(folder.file(), &config).expect("a table");
+    assert_eq!(table.holders(None).expect("sound").len(), 16, "all entries are kept");
+    // Of others, and its own.
+    write(&manager_with(&folder.file(), &config), 16);
+    write(&managers[0], 17);
+    let last = manager_with(&folder.file(), &config);
+    assert!(last.try_acquire_write_lock("photos", "18", "test").is_ok());
+}
+
+#[test]
+fn recall_needs_no_look_without_reason() {
+    let folder = Folder::new();
+    // No sleeper looks by itself, neither a request nor a keeper.
+    let config = config().recheck(2 * LONG);
+    let managers = [(); 3].map(|()| manager_with(&folder.file(), &config));
+    std::thread::scope(|scope| {
+        for (at, locks) in managers.iter().enumerate() {
+            scope.spawn(move || {
+                for turn in 0..300 {
+                    use_once(locks, if (turn + at) % 3 == 0 { Mode::Shared } else { Mode::Exclusive });
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -171,7 +171,9 @@ fn take_record(core: &Arc<Core>) -> Result<u32, ShmError> {
     records::take(core).ok_or(ShmError::LogFull { holds })
 }
 
-/// Enters a slot if no holder, no turn and no earlier request of this process is in the way.
+/// Enters a slot if nothing is in the way.
+///
+/// Neither a holder, nor a turn, nor an earlier request of this process.
 fn enter(core: &Core, slot: u32, mode: Mode) -> Option<Held> {
     let entry = core.lines.with(slot, |line| {
         if !line.queue.is_empty() {
@@ -206,7 +208,9 @@ fn enter(core: &Core, slot: u32, mode: Mode) -> Option<Held> {
     }
 }
 
-/// Makes a hold of an entry that was entered, if it still has the key; otherwise leaves it.
+/// Makes a hold of an entry that was entered, if it still has the key.
+///
+/// Leaves it otherwise.
 pub(crate) fn confirm(
     core: &Core,
     wanted: &Wanted<'_>,

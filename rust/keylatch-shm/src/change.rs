@@ -42,7 +42,9 @@ pub(crate) fn revoked(hold: u32) -> u32 {
     hold & USE | REVOKED
 }
 
-/// Whether this says that the hold is revoked: its name is gone from the word, or goes next.
+/// Whether this says that the hold is revoked.
+///
+/// Its name is gone from the word then, or goes next.
 pub(crate) fn is_revocation(mark: u32, hold: u32) -> bool {
     mark & (REVOKED | USE) == revoked(hold)
 }

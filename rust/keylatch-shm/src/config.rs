@@ -58,7 +58,9 @@ impl TableConfig {
         Self { members: Some(members), ..self }
     }
 
-    /// Holds and waiting requests of all processes together; by default as many as keys, and 126 a process.
+    /// Holds and waiting requests of all processes together.
+    ///
+    /// By default as many as keys, and 126 a process.
     #[must_use]
     pub fn holds(self, holds: u32) -> Self {
         Self { holds: Some(holds), ..self }
@@ -76,13 +78,17 @@ impl TableConfig {
         Self { label: label.into(), ..self }
     }
 
-    /// How long requests without a time of their own wait; without this, for as long as it takes.
+    /// How long requests without a time of their own wait.
+    ///
+    /// Without this, for as long as it takes.
     #[must_use]
     pub fn default_timeout(self, timeout: Duration) -> Self {
         Self { default_timeout: Some(timeout), ..self }
     }
 
-    /// How often a sleeping request looks for stopped and dead processes itself; 20 ms unless said otherwise.
+    /// How often a sleeping request looks for stopped and dead processes itself.
+    ///
+    /// 20 ms unless said otherwise.
     ///
     /// A stopped process that is in the middle of a release, or whose turn it is, delays others by about this long.
     #[must_use]

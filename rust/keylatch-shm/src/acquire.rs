@@ -77,7 +77,7 @@ pub(crate) fn try_fast(core: &Core, wanted: &Wanted<'_>, slot: u32) -> Option<Ho
     let swapped = entry.word.compare_exchange(Word::FREE.0, mine.0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     if swapped && has_key(entry, wanted.print) && core.is_sound() {
         let fence = next_fence(core, slot, wanted.mode);
-        changed(core, record);
+        changed(&core.region, record);
         return Some(Hold { slot, record, mode: wanted.mode, place: Place::Word, death: Death::None, fence });
     }
     if swapped {
@@ -224,7 +224,7 @@ pub(crate) fn confirm(
     if sound.is_ok() && has_key(core.region.entry(slot), wanted.print) {
         core.region.record(record).since_ms.store(core.now_ms(), Ordering::Relaxed);
         hold.fence = next_fence(core, slot, wanted.mode);
-        changed(core, record);
+        changed(&core.region, record);
         return Ok(Some(hold));
     }
     give_back(core, &hold);
@@ -354,7 +354,7 @@ fn insert_locked(core: &Arc<Core>, wanted: &Wanted<'_>) -> Result<Inserted, ShmE
 /// Ends a hold; says whether it was still held, and not revoked.
 #[inline(always)]
 pub(crate) fn release(core: &Core, hold: &Hold) -> bool {
-    if begin_change(core, hold.record) {
+    if begin_change(&core.region, hold.record) {
         records::put_revoked(core, hold.record);
         return false;
     }

@@ -1,16 +1,33 @@
 //! Changes that a holder makes to the word of its hold, and how a revoker asks whether it makes one.
 
-use crate::core::Core;
 use crate::layout::Record;
+use crate::region::Region;
 use crate::word::{MAX_MEMBERS, MemberId};
 use std::sync::atomic::{Ordering, compiler_fence};
+
+/// Begins another use for the same request, whose last one was revoked.
+pub(crate) fn begin_again(region: &Region, record: u32) {
+    let record = region.record(record);
+    open_use(record, record.hold.load(Ordering::Relaxed).wrapping_add(1));
+}
+
+/// Numbers a use.
+///
+/// No revoker touches it before the request has the lock and ends the change with [`changed`].
+#[inline(always)]
+pub(crate) fn open_use(record: &Record, hold: u32) {
+    record.revoked.store(0, Ordering::Relaxed);
+    record.releasing.store(hold, Ordering::Relaxed);
+    // Pairs with: a revoker's load, before it asks for this use; it sees `releasing` then.
+    record.hold.store(hold, Ordering::Release);
+}
 
 /// Whether the hold was revoked; begins a change of the word if not.
 ///
 /// Ends with [`changed`] or a release.
 #[inline(always)]
-pub(crate) fn begin_change(core: &Core, record: u32) -> bool {
-    let record = core.region.record(record);
+pub(crate) fn begin_change(region: &Region, record: u32) -> bool {
+    let record = region.record(record);
     let hold = record.hold.load(Ordering::Relaxed);
     record.releasing.store(hold, Ordering::Relaxed);
     // Pairs with: the barrier on all processors between a revoker's store and its look at `releasing`, which makes this
@@ -86,8 +103,8 @@ fn is_revoked_for_good(record: &Record, hold: u32) -> bool {
 
 /// Ends a change after which the hold goes on, or the acquisition.
 #[inline(always)]
-pub(crate) fn changed(core: &Core, record: u32) {
-    let record = core.region.record(record);
+pub(crate) fn changed(region: &Region, record: u32) {
+    let record = region.record(record);
     // Pairs with: a revoker's look, which sees then what the change has done.
     record.releasing.store(record.hold.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Release);
 }

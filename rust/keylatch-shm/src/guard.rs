@@ -186,12 +186,12 @@ impl<T: TableRef> LockGuard<T> {
     /// Caller holds: the key exclusively.
     pub(crate) fn reserve_fences(&self, count: u32) -> u32 {
         let core = self.core();
-        if begin_change(core, self.hold.record) {
+        if begin_change(&core.region, self.hold.record) {
             return 1;
         }
         let last = self.hold.fence + u64::from(count) - 1;
         core.region.entry(self.hold.slot).fence.store(last, Ordering::Relaxed);
-        changed(core, self.hold.record);
+        changed(&core.region, self.hold.record);
         count
     }
 
@@ -200,12 +200,12 @@ impl<T: TableRef> LockGuard<T> {
         let mut hold = self.hold;
         let core = self.table.table().core();
         core.check()?;
-        if begin_change(core, hold.record) {
+        if begin_change(&core.region, hold.record) {
             return Err(ShmError::Revoked { key: self.key() });
         }
         let result = work(core, &mut hold);
         records::rename(core, hold.record, hold.slot, kind(hold.mode));
-        changed(core, hold.record);
+        changed(&core.region, hold.record);
         self.hold = hold;
         result
     }
@@ -360,9 +360,9 @@ mod tests {
         let core = table.core();
         let held = write();
         let record = held.hold.record;
-        assert!(!begin_change(core, record));
+        assert!(!begin_change(&core.region, record));
         assert_eq!(table.revoke(held.id()).ok(), Some(false));
-        changed(core, record);
+        changed(&core.region, record);
         assert!(held.is_valid());
         drop(held);
         let held = write();

@@ -1,6 +1,6 @@
 //! Free log records of this process: a list of the process, and a few in each thread.
 
-use crate::change::has_name_left;
+use crate::change::{has_name_left, open_use};
 use crate::core::Core;
 use crate::layout::{RECORDS, Record};
 use crate::lines::lock;
@@ -163,22 +163,6 @@ pub(crate) fn begin(core: &Core, index: u32, slot: u32, kind: Kind, owner: &str)
     write_owner(record, owner);
     // Pairs with: a recoverer's load, through the swap that follows.
     record.head.store(log::pack(slot, kind), Ordering::Relaxed);
-}
-
-/// Begins another use for the same request, whose last one was revoked.
-pub(crate) fn begin_again(core: &Core, index: u32) {
-    let record = core.region.record(index);
-    open_use(record, record.hold.load(Ordering::Relaxed).wrapping_add(1));
-}
-
-/// Numbers a use. No revoker touches it before the request has the lock and ends the change with
-/// [`changed`](crate::change::changed).
-#[inline(always)]
-fn open_use(record: &Record, hold: u32) {
-    record.revoked.store(0, Ordering::Relaxed);
-    record.releasing.store(hold, Ordering::Relaxed);
-    // Pairs with: a revoker's load, before it asks for this use; it sees `releasing` then.
-    record.hold.store(hold, Ordering::Release);
 }
 
 /// Names another slot or kind in a record that is in use.

@@ -1,6 +1,6 @@
 //! A request that waits, and what its leader does in turn: enter, drain, sleep.
 
-use crate::change::{begin_change, changed};
+use crate::change::{begin_again, begin_change, changed};
 use crate::core::{Core, Status};
 use crate::error::ShmError;
 use crate::lines::lock;
@@ -9,7 +9,6 @@ use crate::os::{clock, futex};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_exclusive, enter_shared, register, unregister};
 use crate::protocol::{leave, turn};
 use crate::recall;
-use crate::records;
 use crate::region::Bitmap;
 use crate::word::{MemberId, Place, Word};
 use keylatch::Mode;
@@ -163,8 +162,8 @@ impl Waiter {
             }
         }
         // While it sleeps, a revoker may take the name: a process that is stopped then must not bar readers for ever.
-        if begin_change(core, self.record) {
-            records::begin_again(core, self.record);
+        if begin_change(&core.region, self.record) {
+            begin_again(&core.region, self.record);
             *phase = Phase::Leads;
             return Ok(Next::Sleep(Duration::ZERO));
         }
@@ -177,7 +176,7 @@ impl Waiter {
                 Ok(Next::Done(held))
             }
             Drain::Waits(word) => {
-                changed(core, self.record);
+                changed(&core.region, self.record);
                 self.blocked(core, word)
             }
         }
@@ -264,7 +263,7 @@ impl Waiter {
         if core.is_forked() {
             return None;
         }
-        if was == Phase::Drains && !begin_change(core, self.record) {
+        if was == Phase::Drains && !begin_change(&core.region, self.record) {
             leave::leave_exclusive(&core.region, self.slot, core.me);
         }
         if was == Phase::Leads {

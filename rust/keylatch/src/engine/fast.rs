@@ -27,7 +27,7 @@ pub(crate) enum Missed {
 }
 
 /// The longest part of a key that is hashed and compared without a loop.
-const SHORT: usize = 32;
+pub(super) const SHORT: usize = 32;
 
 /// What came of a try, in two registers.
 #[derive(Debug, Clone, Copy)]
@@ -39,11 +39,17 @@ pub(crate) struct Tried {
     hash: u64,
 }
 
-const HELD: u64 = 0;
-const ABSENT: u64 = 1;
-const OTHER: u64 = 2;
+pub(super) const HELD: u64 = 0;
+pub(super) const ABSENT: u64 = 1;
+pub(super) const OTHER: u64 = 2;
 
 impl Tried {
+    /// What a try came to that gives this number.
+    #[inline(always)]
+    pub(super) fn new(raw: u64, hash: u64) -> Self {
+        Self { raw, hash }
+    }
+
     #[inline(always)]
     pub(crate) fn hash(self) -> u64 {
         self.hash
@@ -75,6 +81,10 @@ impl Core {
 
     #[inline(never)]
     fn try_fast_exclusive(&self, bucket: &[u8], object: &[u8], state: u64) -> Tried {
+        // Before all else, with the arguments where they are: a jump leads on.
+        if !self.serves_fast() {
+            return self.try_tiered::<true>(bucket, object, state);
+        }
         if bucket.len().max(object.len()) > SHORT {
             return self.try_fast_long::<true>(bucket, object, state);
         }
@@ -83,6 +93,9 @@ impl Core {
 
     #[inline(never)]
     fn try_fast_shared(&self, bucket: &[u8], object: &[u8], state: u64) -> Tried {
+        if !self.serves_fast() {
+            return self.try_tiered::<false>(bucket, object, state);
+        }
         if bucket.len().max(object.len()) > SHORT {
             return self.try_fast_long::<false>(bucket, object, state);
         }
@@ -98,16 +111,18 @@ impl Core {
 
     #[inline(never)]
     fn try_fast_versioned(&self, bucket: &[u8], object: &[u8], version: &[u8], mode: Mode, state: u64) -> Tried {
-        self.try_hashed(KeyRef::new(bucket, object).with_version(version), mode, state)
+        let key = KeyRef::new(bucket, object).with_version(version);
+        if !self.serves_fast() {
+            return Tried { raw: OTHER, hash: self.hash(&key) };
+        }
+        self.try_hashed(key, mode, state)
     }
 
+    /// Where the fast path is open.
     #[inline(always)]
     fn try_hashed(&self, key: KeyRef<'_>, mode: Mode, state: u64) -> Tried {
         let hash = self.hash(&key);
         let Some(local) = self.local_at_hand() else { return Tried { raw: OTHER, hash } };
-        if !self.serves_fast() {
-            return Tried { raw: OTHER, hash };
-        }
         let Some(seen) = self.table.look_up(hash) else { return Tried { raw: ABSENT, hash } };
         Tried { raw: self.take_seen(local, &key, (mode, hash, state), seen), hash }
     }
@@ -260,7 +275,7 @@ impl Core {
     }
 
     /// Takes the lock as a look-up saw it.
-    pub(crate) fn take_as_seen(
+    pub(super) fn take_as_seen(
         &self,
         local: &Local,
         wanted: &Wanted<'_>,
@@ -274,7 +289,7 @@ impl Core {
 
     /// Returns the grant's number, or why there is none.
     #[inline(always)]
-    fn take_seen(
+    pub(super) fn take_seen(
         &self,
         local: &Local,
         key: &KeyRef<'_>,

@@ -9,8 +9,8 @@
 //! swap, the swap fails at the bar. Otherwise it sees the later count afterwards, or its hold is found.
 
 use crate::memory::{Region, Vacant};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Barrier, Mutex, MutexGuard};
 use crate::tier::permit::{Permit, Present};
 use crate::tier::{Fences, PermitId, Term, Tier};
 use std::collections::{HashMap, VecDeque};
@@ -120,6 +120,8 @@ pub(crate) struct Tiered {
     over: AtomicU64,
     renewals: AtomicU64,
     losses: AtomicU64,
+    /// Between a loss and a hold that is taken.
+    barrier: Barrier,
     /// As the manager's, which is off for good where there is a tier.
     serves_fast: AtomicBool,
 }
@@ -135,6 +137,7 @@ impl Tiered {
             over: AtomicU64::new(0),
             renewals: AtomicU64::new(0),
             losses: AtomicU64::new(0),
+            barrier: Barrier::best(),
             serves_fast: AtomicBool::new(false),
         })
     }
@@ -198,8 +201,8 @@ impl Tiered {
     /// Counts a loss, after words were barred for it and before holds are looked for.
     pub(crate) fn count_loss(&self) {
         self.losses.fetch_add(1, Ordering::SeqCst);
-        // Pairs with: the fence in `losses_after`.
-        fence(Ordering::SeqCst);
+        // Pairs with: the half in `losses_after`.
+        self.barrier.heavy();
     }
 
     /// How many losses there were, before a lock is taken.
@@ -212,8 +215,8 @@ impl Tiered {
     /// How many losses there were, after a hold was put on record.
     #[inline]
     pub(crate) fn losses_after(&self) -> u64 {
-        // Pairs with: the fence in `count_loss`. Either the loser finds the hold on record, or this finds the loss.
-        fence(Ordering::SeqCst);
+        // Pairs with: the half in `count_loss`. Either the loser finds the hold on record, or this finds the loss.
+        self.barrier.light();
         self.losses.load(Ordering::Relaxed)
     }
 

@@ -4,6 +4,7 @@
 //! swaps all of them for the model checker's and the very code that ships is the code that is checked.
 
 mod at_fork;
+mod barrier;
 mod clock;
 pub(crate) mod fault;
 mod fork;
@@ -22,6 +23,7 @@ pub(crate) use loom::sync::atomic;
 pub(crate) use std::sync::atomic;
 
 pub(crate) use at_fork::watch_forks;
+pub(crate) use barrier::Barrier;
 pub(crate) use clock::Clock;
 pub(crate) use fork::forks;
 pub(crate) use mutex::{Mutex, MutexGuard};

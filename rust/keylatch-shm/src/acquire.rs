@@ -2,11 +2,12 @@
 
 use crate::change::{begin_change, changed};
 use crate::core::Core;
+use crate::death;
 use crate::error::ShmError;
 use crate::log::Kind;
 use crate::lookup::{self, Fingerprint, find, has_key};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_shared, try_enter_exclusive};
-use crate::protocol::{leave, load, swap};
+use crate::protocol::{leave, load};
 use crate::records;
 use crate::wait::{GoOn, Held, Waiter, wait_blocking};
 use crate::word::{Place, Word};
@@ -236,37 +237,9 @@ pub(crate) fn confirm(
 /// What it heard of a death goes back into the word, for the next holder.
 pub(crate) fn give_back(core: &Core, hold: &Hold) {
     if hold.mode == Mode::Exclusive && hold.death == Death::Reported {
-        mark_death(core, hold.slot);
+        death::mark(&core.region, hold.slot);
     }
     release(core, hold);
-}
-
-/// Has the key's next writer informed of a death.
-pub(crate) fn report_death(core: &Core, print: Fingerprint) {
-    let region = &core.region;
-    while core.is_sound() {
-        let Some(slot) = find(region, print) else {
-            lookup::lose_death(region, print);
-            match find(region, print) {
-                Some(_) => continue,
-                None => return,
-            }
-        };
-        mark_death(core, slot);
-        if has_key(region.entry(slot), print) {
-            return;
-        }
-    }
-}
-
-/// Marks a death in the word, until a writer reports it.
-fn mark_death(core: &Core, slot: u32) {
-    loop {
-        let seen = load(&core.region, slot);
-        if seen.died() || swap(&core.region, slot, seen, seen.with_died()) {
-            return;
-        }
-    }
 }
 
 enum Inserted {
@@ -324,13 +297,12 @@ fn insert_locked(core: &Arc<Core>, wanted: &Wanted<'_>) -> Result<Inserted, ShmE
         let Some(slot) = lookup::victim(region, wanted.print, turn) else { break };
         records::begin(core, record, slot, Kind::Rekey, wanted.owner);
         let Some(before) = lookup::claim(region, slot, core.me) else { continue };
-        lookup::take_key_out(region, slot, before);
-        // The old key's report is with its gate by now; the new key's, if there is one, is in the word before the key is.
+        death::note_evicted(region, slot, before);
+        lookup::take_key_out(region, slot);
+        // The old key's death is noted by now.
         let _ = drain(region, slot);
-        if lookup::lost_death(region, wanted.print) {
-            mark_death(core, slot);
-        }
         lookup::write_key(region, slot, wanted.print, wanted.key);
+        death::take_lost(region, wanted.print, slot);
         // The key is whole: from here on the hold is like any other.
         records::rename(core, record, slot, kind(wanted.mode));
         let death = match wanted.mode {

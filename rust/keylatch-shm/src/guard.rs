@@ -11,6 +11,7 @@ use crate::protocol::leave;
 use crate::recall;
 use crate::records;
 use crate::table::SharedTable;
+use crate::word::Place;
 use keylatch::{Mode, ObjectKey};
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -145,14 +146,13 @@ impl<T: TableRef> LockGuard<T> {
         }
         let key = self.key();
         self.change(|core, hold| {
-            let alone = hold.place == crate::word::Place::Word
-                && core
-                    .lines
-                    .with(hold.slot, |line| leave::try_upgrade(&core.region, hold.slot, core.me, &mut line.sharers));
+            let (slot, place) = (hold.slot, hold.place);
+            let alone =
+                core.lines.with(slot, |line| leave::try_upgrade(&core.region, slot, core.me, place, &mut line.sharers));
             if !alone {
                 return Err(ShmError::UpgradeConflict { key });
             }
-            hold.mode = Mode::Exclusive;
+            (hold.mode, hold.place) = (Mode::Exclusive, Place::Word);
             // What a writer that comes by itself takes out of the word: this is the one that is informed.
             if let Drain::Done(Death::Reported) = drain(&core.region, hold.slot) {
                 hold.death = Death::Reported;
@@ -331,7 +331,6 @@ impl<'a> LockBatch<'a> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use crate::acquire::report_death;
     use crate::change::{begin_change, changed, question, revocation, revoked};
     use crate::listed::HoldId;
     use crate::word::MemberId;
@@ -430,7 +429,7 @@ mod tests {
     fn upgrade_reports_a_death() {
         let table = SharedTable::memfd("deaths", &TableConfig::default().keys(8).members(1)).expect("a table");
         let mut held = table.lock(LockRequest::read(("photos", "cat.jpg"))).now().expect("free");
-        report_death(table.core(), held.print());
+        crate::death::report(&table.core().region, held.print());
         assert!(!held.previous_holder_died());
         held.try_upgrade().expect("alone");
         assert!(held.previous_holder_died());

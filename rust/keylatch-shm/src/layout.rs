@@ -10,9 +10,9 @@
 use crate::word::MAX_MEMBERS;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// "KLSHM", and the version of the layout in the last byte.
+/// "KLSHM", and a byte that stays.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"KLSHM\0\0\x01");
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Reads as another number on a machine with the other byte order.
 pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 pub(crate) const HEADER_BYTES: usize = 4096;
@@ -111,9 +111,9 @@ pub(crate) struct Gate {
     pub(crate) word: AtomicU64,
     /// Bits of the fingerprints; written by the named writer of the entry.
     pub(crate) tags: [AtomicU32; WAYS as usize],
-    /// Set once a key with this gate was evicted whose writer had died unreported.
-    pub(crate) lost_death: AtomicU32,
-    pub(crate) reserved: [AtomicU32; 5],
+    /// The key, of those with this gate, whose writer died unreported; see [`crate::death`].
+    pub(crate) lost_death: AtomicU64,
+    pub(crate) reserved: [AtomicU32; 4],
 }
 
 const _: () = assert!(size_of::<Gate>() == 64);

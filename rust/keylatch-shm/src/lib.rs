@@ -35,6 +35,7 @@ mod attendant;
 mod change;
 mod config;
 mod core;
+mod death;
 mod error;
 mod file;
 mod guard;

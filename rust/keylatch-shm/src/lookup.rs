@@ -56,9 +56,14 @@ impl Fingerprint {
         self.0[0] as u32 | 1
     }
 
-    /// The gate that insertion of the key holds, as a slot.
+    /// The bucket whose gate insertion of the key holds.
+    pub(crate) fn first_bucket(self, region: &Region) -> u32 {
+        self.buckets(region.layout().sizes.buckets)[0]
+    }
+
+    /// That gate, as a slot.
     pub(crate) fn gate(self, region: &Region) -> u32 {
-        region.gate_slot(self.buckets(region.layout().sizes.buckets)[0])
+        region.gate_slot(self.first_bucket(region))
     }
 }
 
@@ -167,16 +172,11 @@ pub(crate) fn claim(region: &Region, index: u32, me: MemberId) -> Option<Word> {
     Some(seen)
 }
 
-/// Takes an evicted key out. A death of its writer that was not reported is remembered by its gate.
+/// Takes an evicted key out, after a death in the word of the entry is noted.
 ///
 /// Caller holds: the entry as its named writer, with a record that says so.
-pub(crate) fn take_key_out(region: &Region, index: u32, before: Word) {
+pub(crate) fn take_key_out(region: &Region, index: u32) {
     let entry = region.entry(index);
-    let old = read_print(entry);
-    let buckets = region.layout().sizes.buckets;
-    if before.died() && old.0[0] != 0 {
-        region.gate(old.buckets(buckets)[0]).lost_death.store(1, Ordering::Relaxed);
-    }
     // A process may die after each store, here and in `write_key`: the old key is whole, or there is none, or the new one
     // is whole and its fence right. The floor is raised before the old key can be missed: its next insertion begins above
     // its fences.
@@ -211,16 +211,6 @@ fn blank(region: &Region, index: u32) {
     region.gate(index / WAYS).tags[(index % WAYS) as usize].store(0, Ordering::Release);
     entry.print[0].store(0, Ordering::Release);
     entry.print[1].store(0, Ordering::Release);
-}
-
-/// Has the key's gate remember a death, for a key that no entry has.
-pub(crate) fn lose_death(region: &Region, print: Fingerprint) {
-    region.gate(print.buckets(region.layout().sizes.buckets)[0]).lost_death.store(1, Ordering::Relaxed);
-}
-
-/// Whether the key's gate remembers a death whose report was lost by eviction.
-pub(crate) fn lost_death(region: &Region, print: Fingerprint) -> bool {
-    region.gate(print.buckets(region.layout().sizes.buckets)[0]).lost_death.load(Ordering::Relaxed) != 0
 }
 
 fn write_text(entry: &Entry, key: KeyRef<'_>) {

@@ -7,6 +7,7 @@
 
 #![allow(clippy::print_stdout, reason = "the searches say how many states they went through")]
 
+mod deaths;
 mod entry;
 mod fault;
 mod kept;

@@ -85,7 +85,10 @@ pub(crate) fn downgrade(region: &Region, slot: u32, me: MemberId) {
 ///
 /// Caller holds: the member's mutex of the entry.
 #[must_use]
-pub(crate) fn try_upgrade(region: &Region, slot: u32, me: MemberId, sharers: &mut Sharers) -> bool {
+pub(crate) fn try_upgrade(region: &Region, slot: u32, me: MemberId, place: Place, sharers: &mut Sharers) -> bool {
+    if place == Place::Overflow {
+        return try_upgrade_overflow(region, slot, me, sharers);
+    }
     loop {
         let seen = load(region, slot);
         let overflow = seen.has_overflow() && !region.is_empty(slot, Bitmap::Readers);
@@ -96,4 +99,29 @@ pub(crate) fn try_upgrade(region: &Region, slot: u32, me: MemberId, sharers: &mu
             return true;
         }
     }
+}
+
+/// The same for a reader that found no place in the word.
+///
+/// It is named as the writer first, and keeps its bit until it is alone: it shares the lock all the time.
+fn try_upgrade_overflow(region: &Region, slot: u32, me: MemberId, sharers: &mut Sharers) -> bool {
+    let has_others = || region.bits(slot, Bitmap::Readers).any(|id| id != me);
+    loop {
+        let seen = load(region, slot);
+        let is_free = seen.writer().is_none() && seen.next().is_none() && !seen.has_named_readers();
+        if !is_free || sharers.overflow != 1 || has_others() {
+            return false;
+        }
+        if swap(region, slot, seen, seen.with_writer(me)) {
+            break;
+        }
+    }
+    // A reader whose bit came before the swap may hold the lock; one that comes later sees the writer.
+    if has_others() {
+        leave_exclusive(region, slot, me);
+        return false;
+    }
+    region.clear_bit(slot, Bitmap::Readers, me);
+    sharers.overflow = 0;
+    true
 }

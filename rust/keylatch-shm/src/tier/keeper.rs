@@ -2,7 +2,7 @@
 
 use super::explain::explained;
 use super::permit::{AFTER, Alarm, Asking, Due, Dues, Held, Permit, TERM, granted};
-use crate::acquire::report_death;
+use crate::death;
 use crate::error::ShmError;
 use crate::guard::OwnedSharedLockGuard;
 use crate::lines::lock;
@@ -328,16 +328,18 @@ impl Keeper {
 
     /// Has the next holder of a permit's key informed of a death.
     pub(super) fn death_unreported(&self, id: PermitId) {
-        let held = match lock(&self.permits).get_mut(&id) {
-            Some(Permit::Held(held)) => {
-                held.has_reported = false;
-                Some(held.print)
+        let region = &self.table.core().region;
+        if let Some(Permit::Held(held)) = lock(&self.permits).get_mut(&id) {
+            held.has_reported = false;
+            death::mark(region, held.guard.slot());
+            // A hold that stands keeps its key in the entry.
+            if !held.guard.is_valid() {
+                death::report(region, held.print);
             }
-            _ => None,
-        };
+        }
         let lost = lock(&self.lost_deaths).remove(&id);
-        if let Some(print) = held.or(lost) {
-            report_death(self.table.core(), print);
+        if let Some(print) = lost {
+            death::report(region, print);
         }
     }
 

@@ -243,6 +243,58 @@ fn batches_opposite_orders_no_deadlock() {
     assert!(!table.is_locked(("box", "a")).expect("a sound table"), "a batch that fails holds nothing");
 }
 
+/// Tables of one file, each a member of its own.
+fn members(folder: &crate::children::Folder, count: usize) -> Vec<SharedTable> {
+    let config = TableConfig::default().keys(8).members(8);
+    (0..count).map(|_| SharedTable::open(folder.file(), &config).expect("a table")).collect()
+}
+
+#[test]
+fn reader_without_place_in_word_upgrades() {
+    let folder = crate::children::Folder::new();
+    let tables = members(&folder, 4);
+    let read = |table: usize| tables[table].lock(LockRequest::read(("photos", "cat.jpg"))).now().expect("readers");
+    // Two have their names in the word.
+    let (first, second, mut third) = (read(0), read(1), read(2));
+    assert!(third.try_upgrade().is_err(), "others read");
+    drop((first, second));
+    let fourth = read(3);
+    assert!(third.try_upgrade().is_err(), "another reads");
+    drop(fourth);
+    third.try_upgrade().expect("alone");
+    assert!(tables[0].lock(LockRequest::read(("photos", "cat.jpg"))).now().is_err());
+    third.downgrade().expect("held");
+    drop(read(0));
+    drop(third);
+    drop(tables[1].lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("nothing is left"));
+}
+
+#[test]
+fn upgrades_of_many_readers_exclude() {
+    let folder = crate::children::Folder::new();
+    let tables = members(&folder, 5);
+    let (inside, upgrades) = (AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for table in &tables {
+            scope.spawn(|| {
+                for _ in 0..4_000 {
+                    let mut guard = table.lock(LockRequest::read(("photos", "cat.jpg"))).blocking().expect("no end");
+                    inside.fetch_add(1, Ordering::SeqCst);
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    if guard.try_upgrade().is_ok() {
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "another is inside");
+                        upgrades.fetch_add(1, Ordering::Relaxed);
+                        std::hint::spin_loop();
+                        assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1, "another came in");
+                    }
+                }
+            });
+        }
+    });
+    assert!(upgrades.into_inner() > 0);
+    drop(tables[0].lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("nothing is left"));
+}
+
 #[test]
 fn downgrade_then_upgrade() {
     let table = table(64);

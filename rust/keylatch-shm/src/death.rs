@@ -1,0 +1,146 @@
+//! Deaths of writers that no holder was informed of, on their way to the key's next one.
+//!
+//! A death is in the word of the key's entry. Where the entry gets another key, or the key has none, its gate remembers it,
+//! until the key comes into the table again. Neither way may a death be missed by a holder that acquires after
+//! [`report`] has returned: the model is `model/deaths.rs`.
+//!
+//! The reporter notes the death with the gate and then looks for the key; the inserter writes the key and then looks at the
+//! gate. One of them sees the other. An evictor names itself in the word, and notes a death that it finds there before the
+//! key is gone. One that is marked later goes with the key, so the reporter's note stays: the key's next insertion reports
+//! the death once more, which is once too often if a holder has heard of it.
+
+use crate::lookup::{Fingerprint, find, read_print};
+use crate::protocol::{load, swap};
+use crate::region::Region;
+use crate::word::Word;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// What a gate remembers when keys died that differ: all of its keys report a death when they come into the table.
+const ALL: u64 = u64::MAX;
+
+/// Has the key's next writer informed of a death.
+pub(crate) fn report(region: &Region, print: Fingerprint) {
+    note(region, print);
+    // Pairs with: the fence in `take_lost`.
+    fence(Ordering::SeqCst);
+    if let Some(slot) = find(region, print) {
+        mark(region, slot);
+    }
+}
+
+/// Marks a death in the word, until a writer reports it.
+pub(crate) fn mark(region: &Region, slot: u32) {
+    loop {
+        let seen = load(region, slot);
+        if seen.died() || swap(region, slot, seen, seen.with_died()) {
+            return;
+        }
+    }
+}
+
+/// Has the key's gate remember a death.
+fn note(region: &Region, print: Fingerprint) {
+    let lost = lost(region, print);
+    // Pairs with: `take_lost`.
+    let mut seen = lost.load(Ordering::SeqCst);
+    while seen != print.0[0] && seen != ALL {
+        let noted = if seen == 0 { print.0[0] } else { ALL };
+        match lost.compare_exchange(seen, noted, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => return,
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// Has the gate of a key that is evicted remember the death that its word has.
+///
+/// Caller holds: the entry as its named writer. `before` is the word that it was claimed from.
+pub(crate) fn note_evicted(region: &Region, slot: u32, before: Word) {
+    let print = read_print(region.entry(slot));
+    if before.died() && print.0[0] != 0 {
+        note(region, print);
+    }
+}
+
+/// Marks a death that the gate remembers in the word of the key that has just come into the table.
+///
+/// Caller holds: the entry as its named writer, and the key's gate.
+pub(crate) fn take_lost(region: &Region, print: Fingerprint, slot: u32) {
+    // Pairs with: the fence in `report`. The key was written before.
+    fence(Ordering::SeqCst);
+    let seen = lost(region, print).load(Ordering::SeqCst);
+    if seen == print.0[0] || seen == ALL {
+        mark(region, slot);
+        // Whatever becomes of this process: its recoverer says that a writer died. Pairs with: `note`.
+        let _ = lost(region, print).compare_exchange(print.0[0], 0, Ordering::SeqCst, Ordering::Relaxed);
+    }
+}
+
+fn lost(region: &Region, print: Fingerprint) -> &AtomicU64 {
+    &region.gate(print.first_bucket(region)).lost_death
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{LockRequest, SharedTable, TableConfig};
+
+    /// A table of two buckets, whose sixteen entries `fill` gives to other keys.
+    fn table() -> SharedTable {
+        SharedTable::memfd("deaths", &TableConfig::default().keys(8).members(1)).expect("a table")
+    }
+
+    fn fill(table: &SharedTable, round: u32) {
+        let names: Vec<String> = (0..16).map(|key| format!("{round}-{key}")).collect();
+        let held: Vec<_> =
+            names.iter().map(|name| table.lock(LockRequest::read(("photos", name))).now().expect("free")).collect();
+        drop(held);
+    }
+
+    fn is_informed(table: &SharedTable) -> bool {
+        table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free").previous_holder_died()
+    }
+
+    #[test]
+    fn death_of_absent_key_reported_once() {
+        let table = table();
+        let region = &table.core().region;
+        let print = table.fingerprint(("photos", "cat.jpg").into()).expect("a key");
+        report(region, print);
+        fill(&table, 1);
+        assert!(is_informed(&table));
+        fill(&table, 2);
+        assert!(!is_informed(&table), "it was reported");
+    }
+
+    #[test]
+    fn death_of_evicted_key_reported_once() {
+        let table = table();
+        let region = &table.core().region;
+        let print = table.fingerprint(("photos", "cat.jpg").into()).expect("a key");
+        assert!(!is_informed(&table));
+        report(region, print);
+        fill(&table, 1);
+        assert!(find(region, print).is_none(), "its entry has another key");
+        assert!(is_informed(&table));
+        fill(&table, 2);
+        assert!(!is_informed(&table), "it was reported");
+    }
+
+    #[test]
+    fn death_marked_beside_an_evictor_is_kept() {
+        let table = table();
+        let (core, region) = (table.core(), &table.core().region);
+        let print = table.fingerprint(("photos", "cat.jpg").into()).expect("a key");
+        assert!(!is_informed(&table));
+        let slot = find(region, print).expect("it was used");
+        // An evictor that has named itself, and has not taken the key out yet.
+        let before = crate::lookup::claim(region, slot, core.me).expect("it is free");
+        report(region, print);
+        note_evicted(region, slot, before);
+        crate::lookup::take_key_out(region, slot);
+        let _ = crate::protocol::enter::drain(region, slot);
+        crate::protocol::leave::leave_exclusive(region, slot, core.me);
+        assert!(is_informed(&table));
+    }
+}

@@ -2,5 +2,5 @@
 
 package keylatch
 
-// The locks are made in C. Where Go was told to do without, or found no C compiler, this is the first that it says.
+// The locks are made in C. Where Go is set to do without, or found no C compiler, this is the first that it says.
 type needs this_package_needs_cgo_and_a_C_compiler

@@ -171,6 +171,15 @@ border_answer border_fence(uintptr_t manager, uint64_t grant)
     return told(answer);
 }
 
+border_answer border_previous_holder_died(uintptr_t manager, uint64_t grant)
+{
+    border_answer answer = {0};
+    int32_t died = 0;
+    answer.status = keylatch_previous_holder_died((keylatch_manager *)manager, grant, &died);
+    answer.number = (uint64_t)died;
+    return told(answer);
+}
+
 border_answer border_remaining(uintptr_t manager, uint64_t grant)
 {
     border_answer answer = {0};

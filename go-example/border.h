@@ -183,6 +183,7 @@ border_answer border_try_upgrade(uintptr_t manager, uint64_t grant);
 border_answer border_upgrade(uintptr_t manager, uintptr_t queue, uint64_t grant, uint64_t timeout_ns);
 border_answer border_renew(uintptr_t manager, uint64_t grant, uint64_t ttl_ns);
 border_answer border_fence(uintptr_t manager, uint64_t grant);
+border_answer border_previous_holder_died(uintptr_t manager, uint64_t grant);
 border_answer border_remaining(uintptr_t manager, uint64_t grant);
 border_answer border_is_valid(uintptr_t manager, uint64_t grant);
 border_answer border_grant_mode(uintptr_t manager, uint64_t grant);

@@ -11,6 +11,7 @@ package keylatch
 #cgo nocallback border_upgrade
 #cgo nocallback border_renew
 #cgo nocallback border_fence
+#cgo nocallback border_previous_holder_died
 #cgo nocallback border_remaining
 #cgo nocallback border_is_valid
 #cgo nocallback border_grant_mode
@@ -57,6 +58,13 @@ func (m *Manager) fence(grant Grant) (uint64, error) {
 	defer raceEnable()
 	answer := C.border_fence(m.handle, C.uint64_t(grant))
 	return uint64(answer.number), problem(answer)
+}
+
+func (m *Manager) previousHolderDied(grant Grant) (bool, error) {
+	raceDisable()
+	defer raceEnable()
+	answer := C.border_previous_holder_died(m.handle, C.uint64_t(grant))
+	return answer.number != 0, problem(answer)
 }
 
 func (m *Manager) remaining(grant Grant) (uint64, error) {

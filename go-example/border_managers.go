@@ -4,6 +4,7 @@ package keylatch
 
 /*
 #include "border.h"
+#include <stdlib.h>
 
 #cgo nocallback border_free
 #cgo nocallback border_manager_new
@@ -33,6 +34,7 @@ import "C"
 import (
 	"strings"
 	"time"
+	"unsafe"
 )
 
 func newManager(o *Options) (handle, error) {
@@ -64,6 +66,11 @@ func newManager(o *Options) (handle, error) {
 	}
 	if o.LockOrder {
 		options.flags |= C.KEYLATCH_MANAGER_LOCK_ORDER
+	}
+	if o.SharedMemory != "" {
+		path := C.CString(o.SharedMemory)
+		defer C.free(unsafe.Pointer(path))
+		options.shared_memory = path
 	}
 	answer := C.border_manager_new(options)
 	return handle(answer.number), problem(answer)

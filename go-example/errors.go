@@ -43,6 +43,8 @@ const (
 	ErrUpgradeConflict Code = -12
 	// ErrTooManyWaiters says that as many requests wait as may.
 	ErrTooManyWaiters Code = -13
+	// ErrTier says that what the manager shares its keys through, such as [Options.SharedMemory], has failed.
+	ErrTier Code = -14
 	// ErrLogFull says that a shared table has no room for another hold or waiting request.
 	ErrLogFull Code = -40
 	// ErrTooManyMembers says that as many processes use a shared table as it was made for.
@@ -81,6 +83,7 @@ var meanings = map[Code]string{
 	ErrForked:          "the process is a fork of the one that made the manager",
 	ErrUpgradeConflict: "somebody else already waits to upgrade this lock",
 	ErrTooManyWaiters:  "too many requests wait",
+	ErrTier:            "what the manager shares its keys through has failed",
 	ErrLogFull:         "the shared table has no room for another hold",
 	ErrTooManyMembers:  "as many processes use the shared table as may",
 	ErrFile:            "the file of a shared table could not be used",

@@ -71,6 +71,10 @@ func (g *Guard) Mode() (Mode, error) { return g.of().Mode(g.grant) }
 // latest exclusive one.
 func (g *Guard) Fence() (uint64, error) { return g.of().Fence(g.grant) }
 
+// PreviousHolderDied says whether another process died while it had the key exclusively: what the key protects may be half
+// written. The first holder after the death is informed. With [Options.SharedMemory]; otherwise false.
+func (g *Guard) PreviousHolderDied() (bool, error) { return g.of().PreviousHolderDied(g.grant) }
+
 // Downgrade goes from exclusive to shared, with no moment in between in which anybody else could have it exclusively. It
 // does nothing to a shared hold, nor to one of several that a session has of the lock ([Count]).
 func (g *Guard) Downgrade() error { return g.of().Downgrade(g.grant) }
@@ -122,6 +126,14 @@ func (m *Manager) Fence(grant Grant) (uint64, error) {
 		return 0, ErrNotHeld
 	}
 	return m.fence(grant)
+}
+
+// PreviousHolderDied is as [Guard.PreviousHolderDied].
+func (m *Manager) PreviousHolderDied(grant Grant) (bool, error) {
+	if m.freed.Load() {
+		return false, ErrNotHeld
+	}
+	return m.previousHolderDied(grant)
 }
 
 // IsCurrent tells whether the exclusive hold with this fence number still has the key: what a store asks before it lets a

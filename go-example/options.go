@@ -81,6 +81,10 @@ type Options struct {
 	// minute, at least a millisecond.
 	HealthWindow time.Duration
 
+	// SharedMemory is a file, such as "/dev/shm/my-engine": the manager shares its keys with all processes whose managers
+	// name it. It is made if it is missing; [New] fails with [ErrTier] if it cannot be used. Default: none.
+	SharedMemory string
+
 	// Adaptive, if not nil, has requests that name no timeout wait as long as waits have shown to take, instead of
 	// DefaultTimeout.
 	Adaptive *AdaptiveTimeout

@@ -72,6 +72,12 @@ func TestSharedChild(t *testing.T) {
 	if what == "" {
 		t.Skip("for other tests")
 	}
+	if what == "manage" {
+		locks := must(New(Options{SharedMemory: os.Getenv("KEYLATCH_SHARED_PATH")}))(t)
+		must(locks.Lock(background, sharedCat))(t)
+		fmt.Println("holds")
+		select {}
+	}
 	table := must(OpenShared(os.Getenv("KEYLATCH_SHARED_PATH"), SharedOptions{Label: "child"}))(t)
 	switch what {
 	case "hold":
@@ -270,6 +276,33 @@ func TestSharedHolderKilled(t *testing.T) {
 		t.Fatal("that is known already")
 	}
 	ok(t, guard.Unlock())
+}
+
+func TestManagersShareKeys(t *testing.T) {
+	path := sharedPath(t)
+	one, two := must(New(Options{SharedMemory: path}))(t), must(New(Options{SharedMemory: path}))(t)
+	defer one.Close()
+	defer two.Close()
+	guard := must(one.Lock(background, sharedCat))(t)
+	_, err := two.Lock(background, sharedCat, WithTimeout(5*time.Millisecond))
+	wants(t, err, ErrTimeout)
+	if must(guard.PreviousHolderDied())(t) {
+		t.Fatal("none has died")
+	}
+	ok(t, guard.Unlock())
+	ok(t, must(two.Lock(background, sharedCat))(t).Unlock())
+	holds := startChild(t, path, "manage")
+	holds.hears(t, "holds")
+	holds.signal(t, syscall.SIGKILL)
+	for _, informed := range []bool{true, false} {
+		guard = must(one.Lock(background, sharedCat))(t)
+		if must(guard.PreviousHolderDied())(t) != informed {
+			t.Fatalf("a process died, and its successor should know: %v", informed)
+		}
+		ok(t, guard.Unlock())
+	}
+	_, err = New(Options{SharedMemory: filepath.Join(path, "none")})
+	wants(t, err, ErrTier)
 }
 
 func TestSharedReaderAndWaiterKilled(t *testing.T) {

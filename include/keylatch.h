@@ -196,6 +196,13 @@ extern "C" {
 /* As many requests wait as may. */
 #define KEYLATCH_EWAITERS (-13)
 
+/*
+ * What the manager shares its keys through has failed.
+ *
+ * Such as a file of shared memory. keylatch_last_error() says how.
+ */
+#define KEYLATCH_ETIER (-14)
+
 /* The claimant has ended or run out; make a new one. */
 #define KEYLATCH_ESESSION (-20)
 
@@ -533,19 +540,27 @@ typedef struct keylatch_manager_options {
   uint64_t adaptive_ceiling_ns;
   /* The window of keylatch_manager_health(). Default one minute. */
   uint64_t health_window_ns;
+  /*
+   * A file through which managers of several processes share their keys.
+   *
+   * Such as "/dev/shm/my-engine", with a terminating NUL. It is made if it is missing. NULL for a
+   * manager of this process alone, the default. keylatch_manager_settings() does not tell it.
+   */
+  const char *shared_memory;
 } keylatch_manager_options;
 
 /* For a keylatch_manager_options: its size, and zeros. */
 #define KEYLATCH_MANAGER_OPTIONS_INIT \
-    { sizeof(keylatch_manager_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(keylatch_manager_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * Makes a manager. options may be NULL for the defaults.
  *
  * Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors:
  * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot
- * be, and keylatch_last_error() names one that can; KEYLATCH_EHANDLE if there are as many handles
- * as there can be. Threads: any; also in a forked child.
+ * be, and keylatch_last_error() names one that can; KEYLATCH_ETIER if shared_memory cannot be used;
+ * KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked
+ * child.
  */
 KEYLATCH_MUST_CHECK
 int32_t keylatch_manager_new(const struct keylatch_manager_options *options,
@@ -1178,6 +1193,19 @@ int32_t keylatch_grant_key(keylatch_manager *manager,
 int32_t keylatch_fence(keylatch_manager *manager,
                        uint64_t grant,
                        uint64_t *fence);
+
+/*
+ * Says whether another process died while it had the key exclusively.
+ *
+ * What the key protects may be half written then. *died is 1 or 0. The first holder after the death
+ * is informed. 0 for a manager that shares its keys with no other process.
+ *
+ * Writes *died on success. Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED,
+ * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+ */
+int32_t keylatch_previous_holder_died(keylatch_manager *manager,
+                                      uint64_t grant,
+                                      int32_t *died);
 
 /*
  * Tells whether the exclusive hold with this fence number still has the key: *current is 1, or 0

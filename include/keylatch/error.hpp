@@ -30,6 +30,7 @@ enum class errc : int {
     forked = KEYLATCH_EFORKED,
     upgrade_conflict = KEYLATCH_EUPGRADE,
     too_many_waiters = KEYLATCH_EWAITERS,
+    tier = KEYLATCH_ETIER,
     null_pointer = KEYLATCH_ENULL,
     invalid_argument = KEYLATCH_EINVALID,
     bad_struct = KEYLATCH_ESTRUCT,

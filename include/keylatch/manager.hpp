@@ -186,6 +186,13 @@ class guard {
         detail::check(keylatch_fence(locks(), grant_, &fence));
         return fence;
     }
+    /// Returns whether another process died while it had the key exclusively.
+    bool previous_holder_died() const
+    {
+        std::int32_t died = 0;
+        detail::check(keylatch_previous_holder_died(locks(), grant_, &died));
+        return died != 0;
+    }
     /// Begins the lease anew, to last `ttl` from now.
     template <class Rep, class Period> void renew(std::chrono::duration<Rep, Period> ttl)
     {

@@ -277,6 +277,9 @@ static void mistakes(void)
     uint64_t grant;
     options.shards = 3;
     COMES(KEYLATCH_ECONFIG, keylatch_manager_new(&options, &none));
+    options.shards = 0;
+    options.shared_memory = "/no/such/folder/locks";
+    COMES(KEYLATCH_ETIER, keylatch_manager_new(&options, &none));
     COMES(KEYLATCH_ENULL, keylatch_try(locks, &key, KEYLATCH_SHARED, NULL, NULL));
     COMES(KEYLATCH_EINVALID, keylatch_try(locks, &key, 9, NULL, &grant));
     options.struct_size = 3;

@@ -178,6 +178,66 @@ static void forked(void)
     OK(keylatch_shared_free(table));
 }
 
+static keylatch_manager *sharing(const char *file)
+{
+    keylatch_manager *locks;
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
+    options.shared_memory = file;
+    OK(keylatch_manager_new(&options, &locks));
+    return locks;
+}
+
+static int32_t died(keylatch_manager *locks, uint64_t grant)
+{
+    int32_t answer = 7;
+    OK(keylatch_previous_holder_died(locks, grant, &answer));
+    return answer;
+}
+
+/* Managers that share their keys through the file. */
+static void managers(void)
+{
+    char file[80];
+    keylatch_key cat = keylatch_key_of("photos", "cat.jpg");
+    uint64_t grant, other;
+    int ends[2];
+    char byte;
+    snprintf(file, sizeof file, "%s-managers", path);
+    keylatch_manager *one = sharing(file), *two = sharing(file), *none;
+    OK(keylatch_acquire(one, &cat, KEYLATCH_EXCLUSIVE, KEYLATCH_WAIT_DEFAULT, NULL, &grant));
+    CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_acquire(two, &cat, KEYLATCH_SHARED, 1000000, NULL, &other));
+    CHECK(died(one, grant) == 0);
+    OK(keylatch_release(one, grant));
+    OK(keylatch_acquire(two, &cat, KEYLATCH_EXCLUSIVE, 60 * SECOND, NULL, &other));
+    OK(keylatch_release(two, other));
+    CHECK_STATUS(KEYLATCH_ENOTHELD, keylatch_previous_holder_died(two, other, &(int32_t){0}));
+    CHECK(pipe(ends) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        keylatch_manager *own = sharing(file);
+        OK(keylatch_acquire(own, &cat, KEYLATCH_EXCLUSIVE, 60 * SECOND, NULL, &grant));
+        CHECK(write(ends[1], "x", 1) == 1);
+        for (;;)
+            pause();
+    }
+    CHECK(read(ends[0], &byte, 1) == 1);
+    CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+    for (int32_t informed = 1; informed >= 0; informed--) {
+        OK(keylatch_acquire(one, &cat, KEYLATCH_EXCLUSIVE, 60 * SECOND, NULL, &grant));
+        CHECK(died(one, grant) == informed);
+        OK(keylatch_release(one, grant));
+    }
+    close(ends[0]);
+    close(ends[1]);
+    OK(keylatch_manager_free(one));
+    OK(keylatch_manager_free(two));
+    CHECK(unlink(file) == 0);
+    keylatch_manager_options missing = KEYLATCH_MANAGER_OPTIONS_INIT;
+    missing.shared_memory = "/dev/shm/keylatch-no-such-folder/locks";
+    CHECK_STATUS(KEYLATCH_ETIER, keylatch_manager_new(&missing, &none));
+    CHECK(strstr(keylatch_last_error(), "keylatch-no-such-folder"));
+}
+
 /* What the processes share beside the table. */
 struct counter {
     _Atomic pid_t inside;
@@ -271,6 +331,7 @@ int main(int count, char **arguments)
     freed_while_waiting();
     cancelled_while_waiting();
     forked();
+    managers();
     chaos(count > 1 ? atoi(arguments[1]) : 200);
     CHECK(unlink(path) == 0);
     keylatch_last_error_clear();

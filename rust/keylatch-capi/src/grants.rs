@@ -291,6 +291,27 @@ pub unsafe extern "C" fn keylatch_fence(manager: *mut keylatch_manager, grant: u
     })
 }
 
+/// Says whether another process died while it had the key exclusively.
+///
+/// What the key protects may be half written then. *died is 1 or 0. The first holder after the death is informed. 0 for a manager that shares its keys with no other
+/// process.
+///
+/// Writes *died on success. Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL,
+/// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_previous_holder_died(
+    manager: *mut keylatch_manager,
+    grant: u64,
+    died: *mut i32,
+) -> i32 {
+    call(|| {
+        // SAFETY: the header says what the caller promises.
+        let out = unsafe { Out::new(died) }?;
+        out.write(i32::from(manager::enter(manager)?.locks.previous_holder_died(grant_of(grant)?)?));
+        Ok(())
+    })
+}
+
 /// Tells whether the exclusive hold with this fence number still has the key: *current is 1, or 0 after it was released,
 /// downgraded or taken away. What a store asks before it lets a late write through.
 ///

@@ -9,8 +9,10 @@ use crate::handle::{self, Entered, Kind, Mark};
 use crate::party::flag;
 use crate::refusal::{Failure, invalid};
 use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Reentrancy, Victim};
-use std::ffi::c_void;
-use std::ptr::NonNull;
+use keylatch_shm::tier::SharedMemory;
+use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::ptr::{NonNull, null};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -115,18 +117,23 @@ pub struct keylatch_manager_options {
     pub adaptive_ceiling_ns: u64,
     /// The window of keylatch_manager_health(). Default one minute.
     pub health_window_ns: u64,
+    /// A file through which managers of several processes share their keys.
+    ///
+    /// Such as "/dev/shm/my-engine", with a terminating NUL. It is made if it is missing. NULL for a manager of this process alone, the default.
+    /// keylatch_manager_settings() does not tell it.
+    pub shared_memory: *const c_char,
 }
 
 /// For overtake_limit: nobody is ever overtaken.
 pub const KEYLATCH_OVERTAKE_NEVER: u32 = u32::MAX;
 
-// SAFETY: integers without padding.
+// SAFETY: integers and a pointer without padding.
 unsafe impl Versioned for keylatch_manager_options {
     const FIRST_SIZE: usize = 104;
     const NAME: &'static str = "keylatch_manager_options";
 }
 
-const _: () = assert!(size_of::<keylatch_manager_options>() == 112);
+const _: () = assert!(size_of::<keylatch_manager_options>() == 120);
 
 fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> {
     let mut config = LockConfig::default();
@@ -224,6 +231,7 @@ fn options_of(config: &LockConfig) -> keylatch_manager_options {
         adaptive_floor_ns: config.adaptive.map_or(0, |adaptive| nanoseconds(adaptive.floor)),
         adaptive_ceiling_ns: config.adaptive.map_or(0, |adaptive| nanoseconds(adaptive.ceiling)),
         health_window_ns: nanoseconds(config.health_window),
+        shared_memory: null(),
     }
 }
 
@@ -248,7 +256,7 @@ pub(crate) fn handed_out<T>(handle: NonNull<c_void>) -> *mut T {
 ///
 /// Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors: KEYLATCH_ENULL,
 /// KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot be, and keylatch_last_error() names one
-/// that can; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked child.
+/// that can; KEYLATCH_ETIER if shared_memory cannot be used; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked child.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_manager_new(
@@ -267,6 +275,11 @@ pub unsafe extern "C" fn keylatch_manager_new(
                 let options = unsafe { read(options) }?;
                 let config = config_of(&options)?;
                 match options.max_locks {
+                    _ if !options.shared_memory.is_null() => {
+                        // SAFETY: not NULL, and the header says that it ends with a NUL.
+                        let path = unsafe { CStr::from_ptr(options.shared_memory) };
+                        config.shared_memory(OsStr::from_bytes(path.to_bytes()))?
+                    }
                     0 => FastObjectLockManager::fitting(config)?,
                     _ => FastObjectLockManager::with_config(config)?,
                 }

@@ -33,6 +33,10 @@ pub const KEYLATCH_EFORKED: i32 = -11;
 pub const KEYLATCH_EUPGRADE: i32 = -12;
 /// As many requests wait as may.
 pub const KEYLATCH_EWAITERS: i32 = -13;
+/// What the manager shares its keys through has failed.
+///
+/// Such as a file of shared memory. keylatch_last_error() says how.
+pub const KEYLATCH_ETIER: i32 = -14;
 /// The claimant has ended or run out; make a new one.
 pub const KEYLATCH_ESESSION: i32 = -20;
 /// The claims were started anew since the number was given out.
@@ -93,6 +97,7 @@ const ALL: &[(i32, &CStr, &CStr)] = &[
     (KEYLATCH_EFORKED, c"KEYLATCH_EFORKED", c"the process is a fork of the one that made the lock manager"),
     (KEYLATCH_EUPGRADE, c"KEYLATCH_EUPGRADE", c"somebody else already waits to upgrade the lock"),
     (KEYLATCH_EWAITERS, c"KEYLATCH_EWAITERS", c"as many requests wait as may"),
+    (KEYLATCH_ETIER, c"KEYLATCH_ETIER", c"what the manager shares its keys through has failed"),
     (KEYLATCH_ESESSION, c"KEYLATCH_ESESSION", c"the claimant has ended"),
     (KEYLATCH_EEPOCH, c"KEYLATCH_EEPOCH", c"the claims were started anew"),
     (KEYLATCH_ESTALE, c"KEYLATCH_ESTALE", c"the request's number is settled"),

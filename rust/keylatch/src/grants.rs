@@ -78,6 +78,15 @@ impl FastObjectLockManager {
         self.core().fence(grant)
     }
 
+    /// As [`LockGuard::previous_holder_died`], of a grant.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub fn previous_holder_died(&self, grant: Grant) -> Result<bool, LockError> {
+        self.core().fence(grant)?;
+        Ok(self.core().records.get(grant.index()).follows_death(grant))
+    }
+
     /// Returns what a grant holds, and how.
     ///
     /// # Errors

@@ -73,7 +73,10 @@ pub(crate) fn attach_file(file: File, path: PathBuf, config: &TableConfig) -> Re
     let metadata =
         file.metadata().map_err(|error| ShmError::os(&path, "the table's size could not be read", &error))?;
     if !metadata.is_file() || (metadata.len() as usize) < HEADER_BYTES {
-        return wrong("the file is no table, or was truncated; remove it, or choose another name");
+        return wrong(
+            "the file is no table, or was truncated; choose another name, and remove the file only if it is an old \
+             table of keylatch",
+        );
     }
     let bytes = metadata.len() as usize;
     let header = map(&file, &path, HEADER_BYTES)?;
@@ -85,7 +88,10 @@ pub(crate) fn attach_file(file: File, path: PathBuf, config: &TableConfig) -> Re
         return if seen.magic == MAGIC.swap_bytes() || seen.byte_order == BYTE_ORDER.swap_bytes() {
             wrong("the table was made on a machine with another byte order; remove the file and make it here")
         } else {
-            wrong("the file is no table of this library; remove it, or choose another name")
+            wrong(
+                "the file is no table of this library; choose another name, and remove the file only if it is an old \
+                 table of keylatch",
+            )
         };
     }
     if seen.version != VERSION {

@@ -40,9 +40,10 @@ fn settings_impossible_refused() {
 fn file_foreign_refused() {
     let folder = Folder::new();
     std::fs::write(folder.file(), "hello").expect("a file");
-    assert!(refused(&folder).contains("remove it"));
+    assert!(refused(&folder).contains("choose another name, and remove the file only if it is an old table"));
     std::fs::write(folder.file(), vec![7; 100_000]).expect("a file");
-    assert!(refused(&folder).contains("no table of this library"));
+    let said = refused(&folder);
+    assert!(said.contains("no table of this library; choose another name, and remove the file only if"), "{said}");
     std::fs::remove_file(folder.file()).expect("remove");
     std::fs::create_dir(folder.file()).expect("a folder in its place");
     refused(&folder);

@@ -133,6 +133,7 @@ template <class Ask, class Post> class lock_awaiter {
     bool await_ready() const noexcept { return false; }
     bool await_suspend(std::coroutine_handle<> coroutine)
     {
+        request_.check();
         wait_->coroutine = coroutine;
         auto shared = std::make_unique<std::shared_ptr<wait>>(wait_);
         const keylatch_request_options options = request_.native();

@@ -87,11 +87,22 @@ inline const std::error_category &category() noexcept
 
 inline std::error_code make_error_code(errc status) noexcept { return {static_cast<int>(status), category()}; }
 
+namespace detail {
+
+/// What the library says of a failure of the calling thread, if this is its latest; otherwise what the status means.
+inline std::string text_of(const std::error_code &code)
+{
+    return keylatch_last_status() == code.value() ? keylatch_last_error() : code.message();
+}
+
+} // namespace detail
+
 /// What a function that failed throws. `what()` names the key, the holders and what to do.
 class error : public std::system_error {
   public:
-    /// Describes the latest failure of the calling thread.
-    explicit error(std::error_code code, const std::string &text = keylatch_last_error())
+    /// Describes the latest failure of the calling thread, if it has this status.
+    explicit error(std::error_code code) : error(code, detail::text_of(code)) {}
+    error(std::error_code code, const std::string &text)
         : std::system_error(code), text_(text.empty() ? code.message() : text)
     {
     }
@@ -105,14 +116,23 @@ class error : public std::system_error {
 
 namespace detail {
 
-[[noreturn]] inline void fail(std::error_code code)
+[[noreturn]] inline void fail(std::error_code code, const std::string &text)
 {
 #if defined(__cpp_exceptions)
-    throw error(code);
+    throw error(code, text);
 #else
-    std::fprintf(stderr, "keylatch: %s\n", code.message().c_str());
+    (void)code;
+    std::fprintf(stderr, "keylatch: %s\n", text.c_str());
     std::abort();
 #endif
+}
+
+[[noreturn]] inline void fail(std::error_code code) { fail(code, text_of(code)); }
+
+/// For what these headers find out themselves: the latest failure of the library is another.
+[[noreturn]] inline void fail_empty(const char *what)
+{
+    fail(errc::not_held, std::string(what) + ": it was unlocked, moved from or detached, or never locked");
 }
 
 inline std::error_code code_of(std::int32_t status) noexcept { return {status, category()}; }

@@ -43,8 +43,7 @@ class keyed_mutex {
     /// Releases the lock. errc::not_held says that it was not locked, or has been revoked.
     void unlock()
     {
-        const std::uint64_t grant = exclusive_.exchange(0, std::memory_order_relaxed);
-        detail::check(grant == 0 ? KEYLATCH_ENOTHELD : keylatch_release(locks_, grant));
+        release(exclusive_.exchange(0, std::memory_order_relaxed));
     }
 
     void lock_shared()
@@ -73,10 +72,16 @@ class keyed_mutex {
                 readers_.pop_back();
             }
         }
-        detail::check(grant == 0 ? KEYLATCH_ENOTHELD : keylatch_release(locks_, grant));
+        release(grant);
     }
 
   private:
+    void release(std::uint64_t grant)
+    {
+        if (grant == 0)
+            detail::fail(errc::not_held, "this mutex is not locked: unlock it once for each lock() that returned");
+        detail::check(keylatch_release(locks_, grant));
+    }
     /// Room for one more reader's grant, made before the lock is asked for: nothing fails after it is held.
     class place {
       public:

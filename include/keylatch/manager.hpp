@@ -107,6 +107,13 @@ struct request {
     /// A request waits ahead of those of lower priority.
     std::uint8_t priority = 0;
 
+    /// Throws errc::bad_setting if the lease is shorter than zero: a lock without a lease is not what was meant.
+    void check() const
+    {
+        if (ttl.count() < 0)
+            detail::fail(errc::bad_setting, "a ttl of " + std::to_string(ttl.count()) +
+                                                " ns is in the past: make it longer than zero, or zero for no lease");
+    }
     keylatch_request_options native() const noexcept
     {
         keylatch_request_options out{};
@@ -147,7 +154,11 @@ class guard {
     /// The number that names this hold in listings, in keylatch.h and in other languages.
     std::uint64_t grant() const noexcept { return grant_; }
     /// Releases the lock. errc::lease_lost or errc::not_held says that it had been revoked.
-    void unlock() { detail::check(release()); }
+    void unlock()
+    {
+        locks(); // throws if there is nothing to unlock
+        detail::check(release());
+    }
     void unlock(std::error_code &code) noexcept { code = detail::code_of(release()); }
     /// Returns the grant, which stays held; release it by keylatch_release(), or adopt it.
     std::uint64_t detach() noexcept
@@ -216,7 +227,7 @@ class guard {
     keylatch_manager *locks() const
     {
         if (grant_ == 0)
-            detail::fail(errc::not_held);
+            detail::fail_empty("this guard holds no lock");
         return locks_;
     }
     std::int32_t release() noexcept
@@ -389,6 +400,7 @@ class manager {
     guard acquired(const key &key, mode mode, std::uint64_t timeout, const request &request)
     {
         std::error_code code;
+        request.check();
         guard taken = acquired(key, mode, timeout, request, code);
         if (code)
             detail::fail(code);
@@ -397,6 +409,10 @@ class manager {
     guard acquired(const key &key, mode mode, std::uint64_t timeout, const request &request,
                    std::error_code &code) noexcept
     {
+        if (request.ttl.count() < 0) {
+            code = errc::bad_setting;
+            return {};
+        }
         std::uint64_t grant = 0;
         const keylatch_key native = key.native();
         const keylatch_request_options options = request.native();
@@ -406,6 +422,7 @@ class manager {
     }
     std::optional<guard> tried(const key &key, mode mode, std::uint64_t timeout, const request &request)
     {
+        request.check();
         std::uint64_t grant = 0;
         const keylatch_key native = key.native();
         const keylatch_request_options options = request.native();
@@ -433,6 +450,7 @@ class manager {
     }
     std::vector<guard> all(const std::vector<batch_item> &items, std::uint64_t timeout, const request &request)
     {
+        request.check();
         const std::vector<keylatch_batch_item> asked = natives(items);
         std::vector<std::uint64_t> grants(items.size());
         std::vector<guard> guards;

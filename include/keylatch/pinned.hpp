@@ -97,6 +97,7 @@ class pinned_key {
     guard acquired(mode mode, const request &request)
     {
         std::error_code code;
+        request.check();
         guard taken = acquired(mode, request, code);
         if (code)
             detail::fail(code);
@@ -104,6 +105,10 @@ class pinned_key {
     }
     guard acquired(mode mode, const request &request, std::error_code &code) noexcept
     {
+        if (request.ttl.count() < 0) {
+            code = errc::bad_setting;
+            return {};
+        }
         std::uint64_t grant = 0;
         const keylatch_request_options options = request.native();
         code = detail::code_of(keylatch_acquire_pinned(pin_, static_cast<std::int32_t>(mode), KEYLATCH_WAIT_DEFAULT,
@@ -112,6 +117,7 @@ class pinned_key {
     }
     std::optional<guard> tried(mode mode, std::uint64_t timeout, const request &request)
     {
+        request.check();
         std::uint64_t grant = 0;
         const keylatch_request_options options = request.native();
         const auto as = static_cast<std::int32_t>(mode);

@@ -40,14 +40,18 @@ class shared_guard {
     explicit operator bool() const noexcept { return grant_ != 0; }
     std::uint64_t grant() const noexcept { return grant_; }
     /// Releases the lock. errc::not_held says that it had been revoked.
-    void unlock() { detail::check(release()); }
+    void unlock()
+    {
+        held();
+        detail::check(release());
+    }
     void unlock(std::error_code &code) noexcept { code = detail::code_of(release()); }
     /// From exclusive to shared, without a moment in which another could have it exclusively.
-    void downgrade() { detail::check(held() ? keylatch_shared_downgrade(table_, grant_) : KEYLATCH_ENOTHELD); }
+    void downgrade() { detail::check(keylatch_shared_downgrade(held(), grant_)); }
     /// From shared to exclusive, if no other holds the lock or waits for it; returns whether it is.
     bool try_upgrade()
     {
-        const std::int32_t status = held() ? keylatch_shared_try_upgrade(table_, grant_) : KEYLATCH_ENOTHELD;
+        const std::int32_t status = keylatch_shared_try_upgrade(held(), grant_);
         if (status != KEYLATCH_OK && status != KEYLATCH_EUPGRADE)
             detail::fail(detail::code_of(status));
         return status == KEYLATCH_OK;
@@ -62,15 +66,20 @@ class shared_guard {
     bool is_valid() const noexcept
     {
         keylatch_shared_hold hold = KEYLATCH_SHARED_HOLD_INIT;
-        return held() && keylatch_shared_hold_info(table_, grant_, &hold) == KEYLATCH_OK && hold.is_valid != 0;
+        return grant_ != 0 && keylatch_shared_hold_info(table_, grant_, &hold) == KEYLATCH_OK && hold.is_valid != 0;
     }
 
   private:
-    bool held() const noexcept { return grant_ != 0; }
+    keylatch_shared_table *held() const
+    {
+        if (grant_ == 0)
+            detail::fail_empty("this guard holds no lock");
+        return table_;
+    }
     keylatch_shared_hold info() const
     {
         keylatch_shared_hold hold = KEYLATCH_SHARED_HOLD_INIT;
-        detail::check(held() ? keylatch_shared_hold_info(table_, grant_, &hold) : KEYLATCH_ENOTHELD);
+        detail::check(keylatch_shared_hold_info(held(), grant_, &hold));
         return hold;
     }
     std::int32_t release() noexcept
@@ -118,6 +127,9 @@ class shared_table {
     /// Creates the table, or attaches to it.
     explicit shared_table(const std::string &path, const shared_options &options = {})
     {
+        if (options.default_timeout.count() < 0)
+            detail::fail(errc::bad_setting, "a default_timeout of " + std::to_string(options.default_timeout.count()) +
+                                                " ns is in the past: zero is for as long as it takes");
         keylatch_shared_options native = KEYLATCH_SHARED_OPTIONS_INIT;
         native.label = options.label.data();
         native.label_len = options.label.size();

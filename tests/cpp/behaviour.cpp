@@ -68,6 +68,56 @@ static void empty_guard_fails()
     CHECK(code == errc::not_held);
 }
 
+/* What the headers find out themselves has words of its own, not those of an earlier failure. */
+template <class Action> static std::string what_of(Action &&action)
+{
+    try {
+        action();
+    } catch (const keylatch::error &error) {
+        return error.what();
+    }
+    return "";
+}
+
+static void misuse_does_not_show_old_failure()
+{
+    keylatch::manager locks;
+    keylatch::keyed_mutex mutex(locks, cat);
+    keylatch::guard none;
+    for (const bool same_status : {false, true}) {
+        if (same_status)
+            CHECK(keylatch_release(locks.native_handle(), 0x1234) == KEYLATCH_ENOTHELD); // an old failure of the same status
+        else
+            CHECK_FAILS(locks.lock({"b", std::string(100'000, 'x')}), errc::key_too_long);
+        const std::string old = keylatch_last_error();
+        CHECK(what_of([&] { mutex.unlock(); }).find("not locked") != std::string::npos);
+        CHECK(what_of([&] { mutex.unlock_shared(); }).find("not locked") != std::string::npos);
+        for (const std::string &text : {what_of([&] { none.unlock(); }), what_of([&] { (void)none.fence(); })})
+            CHECK(text != old && text.find("holds no lock") != std::string::npos);
+    }
+    // An error that a program makes of a status, which is not that of the latest failure.
+    CHECK(std::string_view(keylatch::error(errc::closed).what()) == keylatch_status_text(KEYLATCH_ECLOSED));
+}
+
+static void negative_lease_is_refused()
+{
+    keylatch::manager locks;
+    keylatch::pinned_key pin(locks, cat);
+    keylatch::request leased;
+    leased.ttl = -5ms;
+    CHECK_FAILS(locks.lock(cat, leased), errc::bad_setting);
+    CHECK_FAILS(locks.try_lock_shared(cat, leased), errc::bad_setting);
+    CHECK_FAILS(locks.lock_all({{cat}}, leased), errc::bad_setting);
+    CHECK_FAILS(pin.lock(leased), errc::bad_setting);
+    CHECK_FAILS(pin.try_lock(leased), errc::bad_setting);
+    std::error_code code;
+    CHECK(!locks.lock(cat, leased, code) && code == errc::bad_setting);
+    CHECK(!pin.lock(leased, code) && code == errc::bad_setting);
+    CHECK(what_of([&] { (void)locks.lock(cat, leased); }).find("-5000000 ns") != std::string::npos);
+    auto guard = locks.lock(cat);
+    CHECK_FAILS(guard.renew(-5ms), errc::bad_setting);
+}
+
 static void detached_grant_is_adopted()
 {
     keylatch::manager locks;
@@ -332,6 +382,8 @@ int main()
         {"guard_scope_releases", guard_scope_releases},
         {"guard_moves_hold_once", guard_moves_hold_once},
         {"empty_guard_fails", empty_guard_fails},
+        {"misuse_does_not_show_old_failure", misuse_does_not_show_old_failure},
+        {"negative_lease_is_refused", negative_lease_is_refused},
         {"detached_grant_is_adopted", detached_grant_is_adopted},
         {"guard_outlives_manager", guard_outlives_manager},
         {"shared_holds_convert", shared_holds_convert},

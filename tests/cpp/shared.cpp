@@ -116,6 +116,9 @@ static void bad_settings_refused()
     keylatch::shared_options options;
     options.members = 5000;
     CHECK_FAILS(keylatch::shared_table(path + "-other", options), errc::bad_setting);
+    options = {};
+    options.default_timeout = -5ms; // not "as long as it takes"
+    CHECK_FAILS(keylatch::shared_table(path + "-other", options), errc::bad_setting);
     keylatch::shared_table table = opened("main");
     keylatch::shared_guard none;
     CHECK(!none && !none.is_valid());

@@ -90,7 +90,7 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 	case err == nil && !(r.bestEffort && slices.Contains(p.grants, 0)):
 		m.raceAfterBatch(items, p.grants)
 	case err == nil:
-		// Some may be missing. They get their time, in the order in which everybody waits, and the reason why is told, so
+		// Some may be missing. They get their time, in which all requests wait, and a new reason, so
 		// start anew.
 		err = m.releaseMany(p.grants)
 		clear(p.grants)

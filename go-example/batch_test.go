@@ -23,9 +23,9 @@ func TestABatchIsAllOrNothing(t *testing.T) {
 	held := must(m.Lock(background, Key{Bucket: "b", Object: "y"}, WithOwner("holder")))(t)
 	for _, options := range [][]Option{{WithTimeout(0)}, {WithTimeout(2 * time.Millisecond)}} {
 		_, err := m.LockMany(background, items(Exclusive, "z", "y", "x"), options...)
-		told := wants(t, err, ErrTimeout)
-		if told.Key.Object != "y" || len(told.Holders) != 1 {
-			t.Fatalf("it says %+v", told)
+		failure := wants(t, err, ErrTimeout)
+		if failure.Key.Object != "y" || len(failure.Holders) != 1 {
+			t.Fatalf("it says %+v", failure)
 		}
 	}
 	ctx, cancel := context.WithCancel(background)
@@ -66,8 +66,8 @@ func TestABestEffort(t *testing.T) {
 		if batch.Grant(0) == 0 || batch.Grant(1) != 0 || batch.Grant(2) == 0 {
 			t.Fatalf("its grants are %v", batch.grants)
 		}
-		if told := wants(t, batch.Missing(1), ErrTimeout); told.Key.Object != "y" || len(told.Holders) != 1 {
-			t.Fatalf("it says %v", told)
+		if failure := wants(t, batch.Missing(1), ErrTimeout); failure.Key.Object != "y" || len(failure.Holders) != 1 {
+			t.Fatalf("it says %v", failure)
 		}
 		if batch.Missing(0) != nil {
 			t.Fatal(batch.Missing(0))
@@ -199,7 +199,7 @@ func TestTheLeasesOfABatch(t *testing.T) {
 				t.Fatalf("item %d: leased %v, %v", item, is, err)
 			}
 		}
-		// Nobody wants it, so it is held although its lease may be over.
+		// No request waits for it, so it stays held although its lease may be over.
 		ok(t, batch.Unlock())
 	}
 	empty(t, m)
@@ -214,7 +214,7 @@ func TestABatchThatWaitsForEachKey(t *testing.T) {
 		var items []Item
 		var held []*Guard
 		for i, key := range keys {
-			// The same bytes elsewhere: buckets are not always told by where they are.
+			// The same bytes elsewhere: equal buckets need not be at one address.
 			items = append(items, Item{Key{strings.Clone(key.Bucket), key.Object, key.Version, key.EmptyVersion}, Mode(1 + i%2)})
 			held = append(held, must(m.Lock(background, key))(t))
 		}

@@ -139,14 +139,14 @@ border_answer border_downgrade(uintptr_t manager, uint64_t grant)
 {
     border_answer answer = {0};
     answer.status = keylatch_downgrade((keylatch_manager *)manager, grant);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_try_upgrade(uintptr_t manager, uint64_t grant)
 {
     border_answer answer = {0};
     answer.status = keylatch_try_upgrade((keylatch_manager *)manager, grant);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_upgrade(uintptr_t manager, uintptr_t queue, uint64_t grant, uint64_t timeout_ns)
@@ -154,21 +154,21 @@ border_answer border_upgrade(uintptr_t manager, uintptr_t queue, uint64_t grant,
     border_answer answer = {0};
     answer.status = keylatch_upgrade_queue((keylatch_manager *)manager, grant, timeout_ns, (keylatch_queue *)queue, 0,
                                            &answer.ticket);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_renew(uintptr_t manager, uint64_t grant, uint64_t ttl_ns)
 {
     border_answer answer = {0};
     answer.status = keylatch_renew((keylatch_manager *)manager, grant, ttl_ns);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_fence(uintptr_t manager, uint64_t grant)
 {
     border_answer answer = {0};
     answer.status = keylatch_fence((keylatch_manager *)manager, grant, &answer.number);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_previous_holder_died(uintptr_t manager, uint64_t grant)
@@ -184,7 +184,7 @@ border_answer border_remaining(uintptr_t manager, uint64_t grant)
 {
     border_answer answer = {0};
     answer.status = keylatch_remaining((keylatch_manager *)manager, grant, &answer.number);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_is_valid(uintptr_t manager, uint64_t grant)
@@ -193,7 +193,7 @@ border_answer border_is_valid(uintptr_t manager, uint64_t grant)
     int32_t valid = 0;
     answer.status = keylatch_is_valid((keylatch_manager *)manager, grant, &valid);
     answer.number = (uint64_t)valid;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_grant_mode(uintptr_t manager, uint64_t grant)
@@ -202,7 +202,7 @@ border_answer border_grant_mode(uintptr_t manager, uint64_t grant)
     int32_t mode = 0;
     answer.status = keylatch_grant_mode((keylatch_manager *)manager, grant, &mode);
     answer.number = (uint64_t)mode;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_grant_key(uintptr_t manager, uint64_t grant, char *bytes, size_t room, border_head *head)
@@ -215,7 +215,7 @@ border_answer border_grant_key(uintptr_t manager, uint64_t grant, char *bytes, s
         head->object = (uint32_t)key.object_len;
         head->version = key.version == NULL ? BORDER_NO_VERSION : (uint32_t)key.version_len;
     }
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_is_current(uintptr_t manager, const char *bytes, const border_head *head, uint64_t fence)
@@ -225,7 +225,7 @@ border_answer border_is_current(uintptr_t manager, const char *bytes, const bord
     int32_t current = 0;
     answer.status = keylatch_is_current((keylatch_manager *)manager, &key, fence, &current);
     answer.number = (uint64_t)current;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_manager_new(keylatch_manager_options options)
@@ -235,7 +235,7 @@ border_answer border_manager_new(keylatch_manager_options options)
     options.struct_size = sizeof options;
     answer.status = keylatch_manager_new(&options, &manager);
     answer.number = (uint64_t)(uintptr_t)manager;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_owner_new(uintptr_t manager, const char *name, size_t name_len, const char *source,
@@ -249,7 +249,7 @@ border_answer border_owner_new(uintptr_t manager, const char *name, size_t name_
     options.flags = flags;
     answer.status = keylatch_owner_new((keylatch_manager *)manager, name, name_len, &options, &owner);
     answer.number = (uint64_t)(uintptr_t)owner;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_pin(uintptr_t manager, const char *bucket, size_t bucket_len, const char *object, size_t object_len,
@@ -261,7 +261,7 @@ border_answer border_pin(uintptr_t manager, const char *bucket, size_t bucket_le
     border_key(&key, bucket, bucket_len, object, object_len, version, version_len, mode);
     answer.status = keylatch_pin((keylatch_manager *)manager, &key, &pin);
     answer.number = (uint64_t)(uintptr_t)pin;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_queue_new(uintptr_t manager)
@@ -270,7 +270,7 @@ border_answer border_queue_new(uintptr_t manager)
     keylatch_queue *queue = NULL;
     answer.status = keylatch_queue_new((keylatch_manager *)manager, &queue);
     answer.number = (uint64_t)(uintptr_t)queue;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_queue_fd(uintptr_t queue)
@@ -279,7 +279,7 @@ border_answer border_queue_fd(uintptr_t queue)
     int32_t fd = -1;
     answer.status = keylatch_queue_fd((keylatch_queue *)queue, &fd);
     answer.number = (uint64_t)fd;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_metrics(uintptr_t manager, uint32_t shard, keylatch_metrics *metrics)
@@ -287,7 +287,7 @@ border_answer border_metrics(uintptr_t manager, uint32_t shard, keylatch_metrics
     border_answer answer = {0};
     metrics->struct_size = sizeof *metrics;
     answer.status = keylatch_manager_metrics((keylatch_manager *)manager, shard, metrics);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_wait_times(uintptr_t manager, uint32_t shard, keylatch_wait_bucket *buckets)
@@ -296,7 +296,7 @@ border_answer border_wait_times(uintptr_t manager, uint32_t shard, keylatch_wait
     size_t count = 0;
     answer.status = keylatch_manager_wait_times((keylatch_manager *)manager, shard, buckets, BORDER_BUCKETS, &count);
     answer.number = count;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_health(uintptr_t manager, keylatch_health *health)
@@ -306,7 +306,7 @@ border_answer border_health(uintptr_t manager, keylatch_health *health)
     health->struct_size = sizeof *health;
     answer.status = keylatch_manager_health((keylatch_manager *)manager, health, &problems);
     answer.number = (uint64_t)(uintptr_t)problems;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_adaptive(uintptr_t manager, keylatch_adaptive *adaptive)
@@ -314,7 +314,7 @@ border_answer border_adaptive(uintptr_t manager, keylatch_adaptive *adaptive)
     border_answer answer = {0};
     adaptive->struct_size = sizeof *adaptive;
     answer.status = keylatch_manager_adaptive((keylatch_manager *)manager, adaptive);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_openmetrics(uintptr_t manager, bool with_keys)
@@ -324,7 +324,7 @@ border_answer border_openmetrics(uintptr_t manager, bool with_keys)
     const keylatch_manager *locks = (keylatch_manager *)manager;
     answer.status = with_keys ? keylatch_manager_openmetrics_with_keys(locks, &text) : keylatch_manager_openmetrics(locks, &text);
     answer.number = (uint64_t)(uintptr_t)text;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_report(uintptr_t manager)
@@ -333,5 +333,5 @@ border_answer border_report(uintptr_t manager)
     char *text = NULL;
     answer.status = keylatch_manager_report((keylatch_manager *)manager, &text);
     answer.number = (uint64_t)(uintptr_t)text;
-    return told(answer);
+    return with_failure(answer);
 }

@@ -10,7 +10,7 @@ package keylatch
 //	border_listings.go  who holds and who waits; events
 //
 // For the race detector every call into C comes after every other one, which would hide that a program uses data without
-// the lock. So it does not look while a call is made, and is told of locks in race_on.go.
+// the lock. So it does not look while a call is made, and learns of locks in race_on.go.
 
 /*
 #include "border.h"
@@ -68,33 +68,33 @@ func problem(answer C.border_answer) error {
 func failure(status C.int32_t, block C.uintptr_t) error {
 	raceDisable()
 	defer raceEnable()
-	told := &Error{Code: Code(status)}
-	if told.Code == invalidHandle || told.Code == noHandle {
+	failure := &Error{Code: Code(status)}
+	if failure.Code == invalidHandle || failure.Code == noHandle {
 		// The manager was freed while the call was on its way, or never made.
 		C.border_free(block)
 		return ErrClosed
 	}
 	if block == 0 {
-		return told
+		return failure
 	}
 	defer C.border_free(block)
 	length := *(*uint64)(pointer(block))
 	from := reader{rest: strings.Clone(unsafe.String((*byte)(pointer(block)), length))[8:], lasts: true}
-	told.Message = from.text()
-	if told.HasKey = from.number() != 0; told.HasKey {
-		told.Key = from.key()
+	failure.Message = from.text()
+	if failure.HasKey = from.number() != 0; failure.HasKey {
+		failure.Key = from.key()
 	}
-	told.Waited = duration(from.number())
-	told.Holders = from.parties()
-	told.MoreHolders = int(from.number())
-	told.Cycle = from.parties()
-	return told
+	failure.Waited = duration(from.number())
+	failure.Holders = from.parties()
+	failure.MoreHolders = int(from.number())
+	failure.Cycle = from.parties()
+	return failure
 }
 
 // reader takes apart what border.c put together.
 type reader struct {
 	rest string
-	// lasts says that the block is Go's, and so small that whoever keeps a text of it may keep it all.
+	// lasts says that the block is Go's, and so small that a caller who keeps one text of it may keep it all.
 	lasts bool
 }
 

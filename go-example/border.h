@@ -179,7 +179,7 @@ int32_t border_drain(uintptr_t queue, border_result *results, int32_t capacity);
 /* What can be done with a grant, and asked of one. */
 border_answer border_downgrade(uintptr_t manager, uint64_t grant);
 border_answer border_try_upgrade(uintptr_t manager, uint64_t grant);
-/* A ticket, or none if it was upgraded at once. */
+/* A ticket, or none if it was upgraded without waiting. */
 border_answer border_upgrade(uintptr_t manager, uintptr_t queue, uint64_t grant, uint64_t timeout_ns);
 border_answer border_renew(uintptr_t manager, uint64_t grant, uint64_t ttl_ns);
 border_answer border_fence(uintptr_t manager, uint64_t grant);

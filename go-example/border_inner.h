@@ -1,4 +1,4 @@
-/* What border.c and border_told.c have in common. */
+/* What border.c and border_listings.c have in common. */
 #ifndef KEYLATCH_GO_BORDER_INNER_H
 #define KEYLATCH_GO_BORDER_INNER_H
 
@@ -32,7 +32,7 @@ static inline keylatch_key next_key(const char **bytes, const border_head *head,
 }
 
 /* Gives the answer its failure, if it is one. */
-static inline border_answer told(border_answer answer)
+static inline border_answer with_failure(border_answer answer)
 {
     if (answer.status != KEYLATCH_OK)
         answer.failure = border_failure();

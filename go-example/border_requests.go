@@ -172,7 +172,7 @@ func (p *packed) pointers() (*C.char, *C.border_head) {
 	return (*C.char)(unsafe.Pointer(unsafe.SliceData(p.bytes))), unsafe.SliceData(p.heads)
 }
 
-// lockAll tries to have all the keys at once; the grants are in p.grants.
+// lockAll tries to lock all the keys together; the grants are in p.grants.
 func (m *Manager) lockAll(p *packed, r *request) error {
 	bytes, heads := p.pointers()
 	grants := (*C.uint64_t)(unsafe.SliceData(p.grants))

@@ -1,4 +1,4 @@
-/* What is told: failures, listings and events, each as one block of memory that border.go takes apart. */
+/* What the library reports: failures, listings and events, each as one block of memory that border.go takes apart. */
 #include "border_inner.h"
 #include "border_shared.h"
 
@@ -96,7 +96,7 @@ uintptr_t border_failure(void)
     block made = {0};
     int32_t status = keylatch_last_status();
     put_number(&made, 0);
-    /* Of a lock that is held the text says what is told of it anyway, and putting it together takes as long as the rest. */
+    /* The text for a held lock only repeats the parts below, and composing it takes as long as all the rest. */
     const char *message = status == KEYLATCH_EWOULDBLOCK || status == KEYLATCH_ETIMEOUT ? "" : keylatch_last_error();
     put_text(&made, message, strlen(message));
     keylatch_key key;
@@ -218,7 +218,7 @@ border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, co
     }
     if (answer.status == KEYLATCH_OK)
         answer.number = all_of(listing);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_top(uintptr_t manager, int32_t by, size_t count)
@@ -228,7 +228,7 @@ border_answer border_top(uintptr_t manager, int32_t by, size_t count)
     answer.status = keylatch_top((keylatch_manager *)manager, by, count, &listing);
     if (answer.status == KEYLATCH_OK)
         answer.number = all_of(listing);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_chain(uintptr_t manager, const char *bytes, const border_head *head, uintptr_t owner)
@@ -244,7 +244,7 @@ border_answer border_chain(uintptr_t manager, const char *bytes, const border_he
     if (answer.status == KEYLATCH_OK)
         answer.number = all_of(listing);
     answer.ticket = (uint64_t)circle;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_recent_deadlocks(uintptr_t manager)
@@ -254,7 +254,7 @@ border_answer border_recent_deadlocks(uintptr_t manager)
     answer.status = keylatch_recent_deadlocks((keylatch_manager *)manager, &listing);
     if (answer.status == KEYLATCH_OK)
         answer.number = all_of(listing);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_lock_orders(uintptr_t manager)
@@ -264,7 +264,7 @@ border_answer border_lock_orders(uintptr_t manager)
     answer.status = keylatch_lock_orders((keylatch_manager *)manager, &answer.ticket, &listing);
     if (answer.status == KEYLATCH_OK)
         answer.number = all_of(listing);
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_owner_release_all(uintptr_t owner)
@@ -273,7 +273,7 @@ border_answer border_owner_release_all(uintptr_t owner)
     size_t count = 0;
     answer.status = keylatch_owner_release_all((keylatch_owner *)owner, &count);
     answer.number = count;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_events_new(uintptr_t manager, uint64_t wait_above_ns, uint64_t hold_above_ns, uint32_t capacity)
@@ -286,7 +286,7 @@ border_answer border_events_new(uintptr_t manager, uint64_t wait_above_ns, uint6
     options.capacity = capacity;
     answer.status = keylatch_events_new((keylatch_manager *)manager, &options, &events);
     answer.number = (uint64_t)(uintptr_t)events;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_events_fd(uintptr_t events)
@@ -295,7 +295,7 @@ border_answer border_events_fd(uintptr_t events)
     int32_t fd = -1;
     answer.status = keylatch_events_fd((keylatch_events *)events, &fd);
     answer.number = (uint64_t)fd;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_events_next(uintptr_t events)

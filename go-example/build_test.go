@@ -20,14 +20,14 @@ func goBuild(t *testing.T, environment []string, arguments ...string) (output st
 	}
 	command := exec.Command("go", append([]string{"build"}, arguments...)...)
 	command.Env = append(os.Environ(), environment...)
-	told, err := command.CombinedOutput()
-	return string(told), err
+	output, err := command.CombinedOutput()
+	return string(output), err
 }
 
 func TestTheRaceDetectorKnows(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "racing")
-	if told, err := goBuild(t, nil, "-race", "-o", program, "./internal/racing"); err != nil {
-		t.Fatalf("%v\n%s", err, told)
+	if output, err := goBuild(t, nil, "-race", "-o", program, "./internal/racing"); err != nil {
+		t.Fatalf("%v\n%s", err, output)
 	}
 	for name, races := range map[string]bool{
 		"writers": false, "writers in a crowd": false, "a writer and a reader": false, "all in a crowd": false, "batches": false,
@@ -40,11 +40,11 @@ func TestTheRaceDetectorKnows(t *testing.T) {
 			t.Parallel()
 			command := exec.Command(program, name)
 			command.Env = append(os.Environ(), "GORACE=exitcode=66 atexit_sleep_ms=0")
-			told, err := command.CombinedOutput()
+			output, err := command.CombinedOutput()
 			var exit *exec.ExitError
-			reported := errors.As(err, &exit) && exit.ExitCode() == 66 && strings.Contains(string(told), "DATA RACE")
+			reported := errors.As(err, &exit) && exit.ExitCode() == 66 && strings.Contains(string(output), "DATA RACE")
 			if reported != races || !races && err != nil {
-				t.Fatalf("%v\n%s", err, told)
+				t.Fatalf("%v\n%s", err, output)
 			}
 		})
 	}
@@ -52,15 +52,15 @@ func TestTheRaceDetectorKnows(t *testing.T) {
 
 func runs(t *testing.T, program string) {
 	t.Helper()
-	if told, err := exec.Command(program).CombinedOutput(); err != nil || string(told) != "held: true\n" {
-		t.Fatalf("%v\n%s", err, told)
+	if output, err := exec.Command(program).CombinedOutput(); err != nil || string(output) != "held: true\n" {
+		t.Fatalf("%v\n%s", err, output)
 	}
 }
 
 func TestTheStaticLibraryIsPartOfTheProgram(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "hello")
-	if told, err := goBuild(t, nil, "-tags", "keylatch_static", "-o", program, "./internal/hello"); err != nil {
-		t.Fatalf("%v\n%s", err, told)
+	if output, err := goBuild(t, nil, "-tags", "keylatch_static", "-o", program, "./internal/hello"); err != nil {
+		t.Fatalf("%v\n%s", err, output)
 	}
 	runs(t, program)
 	needed, err := exec.Command("readelf", "-d", program).Output()
@@ -73,8 +73,8 @@ func TestTheStaticLibraryIsPartOfTheProgram(t *testing.T) {
 func TestStaticProgramNeedsNothing(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "hello")
 	static := []string{"-tags", "keylatch_static,netgo,osusergo", "-ldflags", "-linkmode external -extldflags -static"}
-	if told, err := goBuild(t, nil, append(static, "-o", program, "./internal/hello")...); err != nil {
-		t.Fatalf("%v\n%s", err, told)
+	if output, err := goBuild(t, nil, append(static, "-o", program, "./internal/hello")...); err != nil {
+		t.Fatalf("%v\n%s", err, output)
 	}
 	runs(t, program)
 	needed, err := exec.Command("readelf", "-d", program).Output()
@@ -92,8 +92,8 @@ func TestTheInstalledLibraryIsFoundByPkgConfig(t *testing.T) {
 	}
 	program := filepath.Join(t.TempDir(), "hello")
 	environment := []string{"PKG_CONFIG_PATH=" + filepath.Join(installed, "pkgconfig"), "CGO_LDFLAGS=-Wl,-rpath," + installed}
-	if told, err := goBuild(t, environment, "-tags", "keylatch_pkgconfig", "-o", program, "./internal/hello"); err != nil {
-		t.Fatalf("%v\n%s", err, told)
+	if output, err := goBuild(t, environment, "-tags", "keylatch_pkgconfig", "-o", program, "./internal/hello"); err != nil {
+		t.Fatalf("%v\n%s", err, output)
 	}
 	runs(t, program)
 }
@@ -104,14 +104,14 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 	ok(t, os.CopyFS(filepath.Join(folder, "go-example"), os.DirFS(".")))
 	elsewhere := filepath.Join(folder, "go-example")
 	for _, tag := range []string{"", "keylatch_static"} {
-		told, err := goBuild(t, nil, "-C", elsewhere, "-tags", tag, "-o", os.DevNull, "./internal/hello")
-		if err == nil || !strings.Contains(told, "make capi") || strings.Contains(told, "gcc failed") {
-			t.Errorf("%q: %v\n%s", tag, err, told)
+		output, err := goBuild(t, nil, "-C", elsewhere, "-tags", tag, "-o", os.DevNull, "./internal/hello")
+		if err == nil || !strings.Contains(output, "make capi") || strings.Contains(output, "gcc failed") {
+			t.Errorf("%q: %v\n%s", tag, err, output)
 		}
 	}
-	told, err := goBuild(t, []string{"CGO_ENABLED=0"}, "-C", elsewhere, "-o", os.DevNull, "./internal/hello")
-	if lines := strings.Split(told, "\n"); err == nil || len(lines) < 2 || !strings.Contains(lines[1], "needs_cgo") {
-		t.Errorf("%v\n%s", err, told)
+	output, err := goBuild(t, []string{"CGO_ENABLED=0"}, "-C", elsewhere, "-o", os.DevNull, "./internal/hello")
+	if lines := strings.Split(output, "\n"); err == nil || len(lines) < 2 || !strings.Contains(lines[1], "needs_cgo") {
+		t.Errorf("%v\n%s", err, output)
 	}
 }
 
@@ -122,9 +122,9 @@ func TestAnotherVersionIsRefused(t *testing.T) {
 	ok(t, err)
 	later := strings.Replace(string(header), "#define KEYLATCH_VERSION_MINOR 1", "#define KEYLATCH_VERSION_MINOR 2", 1)
 	ok(t, os.WriteFile(filepath.Join(folder, "keylatch.h"), []byte(later), 0o600))
-	told, err := goBuild(t, []string{"CGO_CFLAGS=-I" + folder}, "-o", os.DevNull, "./internal/hello")
-	if err == nil || !strings.Contains(told, "of another version than this Go package") {
-		t.Fatalf("%v\n%s", err, told)
+	output, err := goBuild(t, []string{"CGO_CFLAGS=-I" + folder}, "-o", os.DevNull, "./internal/hello")
+	if err == nil || !strings.Contains(output, "of another version than this Go package") {
+		t.Fatalf("%v\n%s", err, output)
 	}
 
 	compiler := os.Getenv("CC")
@@ -133,12 +133,12 @@ func TestAnotherVersionIsRefused(t *testing.T) {
 	}
 	source, library := filepath.Join(folder, "later.c"), filepath.Join(folder, "libkeylatch.so")
 	ok(t, os.WriteFile(source, []byte("void keylatch_abi_1(void) {}\n"), 0o600))
-	if told, err := exec.Command(compiler, "-shared", "-o", library, source).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, told)
+	if output, err := exec.Command(compiler, "-shared", "-o", library, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
 	}
-	told, err = goBuild(t, []string{"CGO_LDFLAGS=-L" + folder}, "-o", os.DevNull, "./internal/hello")
-	if err == nil || !strings.Contains(told, "keylatch_abi_0") {
-		t.Fatalf("%v\n%s", err, told)
+	output, err = goBuild(t, []string{"CGO_LDFLAGS=-L" + folder}, "-o", os.DevNull, "./internal/hello")
+	if err == nil || !strings.Contains(output, "keylatch_abi_0") {
+		t.Fatalf("%v\n%s", err, output)
 	}
 }
 
@@ -170,8 +170,8 @@ func goIn(t *testing.T, folder string, environment []string, arguments ...string
 	t.Helper()
 	command := exec.Command("go", arguments...)
 	command.Dir, command.Env = folder, append(os.Environ(), environment...)
-	if told, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("go %v: %v\n%s", arguments, err, told)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("go %v: %v\n%s", arguments, err, output)
 	}
 }
 

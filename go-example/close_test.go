@@ -108,12 +108,12 @@ func TestCloseAtAnyMoment(t *testing.T) {
 		group.Wait()
 		if !m.freed.Load() {
 			left, err := m.Holders(Filter{})
-			t.Fatalf("nobody has anything, yet its memory is not given back: %+v %v", left, err)
+			t.Fatalf("nothing is held, yet its memory is not given back: %+v %v", left, err)
 		}
 	}
 }
 
-// A lock that was granted, and whose news were fetched when Close came, is its caller's.
+// A lock that was granted, and whose completion was fetched when Close came, is its caller's.
 func TestCloseWhileNewsAreOnTheirWay(t *testing.T) {
 	for _, upgrade := range []bool{false, true} {
 		m := newTest(t, Options{})
@@ -133,7 +133,7 @@ func TestCloseWhileNewsAreOnTheirWay(t *testing.T) {
 			results <- err
 		}()
 		waits(t, m, 1)
-		// Nobody else fetches it.
+		// No other goroutine fetches it.
 		m.bell.close()
 		if !upgrade {
 			ok(t, m.release(reader.Grant()))
@@ -145,7 +145,7 @@ func TestCloseWhileNewsAreOnTheirWay(t *testing.T) {
 				m.Close()
 				close(closed)
 			}()
-			until(t, "Close waits for the news to be handed over", func() bool {
+			until(t, "Close waits for the result to be handed over", func() bool {
 				select {
 				case <-closed:
 					return true
@@ -165,7 +165,7 @@ func TestCloseWhileNewsAreOnTheirWay(t *testing.T) {
 			ok(t, reader.Unlock())
 		}
 		if !m.freed.Load() {
-			t.Fatal("nobody has anything, yet its memory is not given back")
+			t.Fatal("nothing is held, yet its memory is not given back")
 		}
 	}
 }

@@ -39,7 +39,8 @@ func TestACrowdWaitsWithoutThreads(t *testing.T) {
 	if raceEnabled {
 		crowd = 5_000 // The detector has room for 8,128 goroutines.
 	}
-	// Go runs goroutines on so many threads, whatever they do; a large machine alone would have more than is asked for here.
+	// Go runs goroutines on that many threads, whatever they do; a large machine alone would have more than is asked
+	// for here.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(min(runtime.NumCPU(), 8)))
 	m := newTest(t, Options{})
 	key := Key{Bucket: "b", Object: "hot"}
@@ -74,7 +75,7 @@ func TestACrowdWaitsWithoutThreads(t *testing.T) {
 	empty(t, m)
 }
 
-// Cancelling comes at the moment of the grant: either the caller has the lock, or nobody keeps it for them.
+// Cancelling comes at the moment of the grant: either the caller has the lock, or it is free.
 func TestCancelAgainstGrant(t *testing.T) {
 	rounds := environment("KEYLATCH_CANCELS", 100_000)
 	if raceEnabled {
@@ -108,7 +109,7 @@ func TestCancelAgainstGrant(t *testing.T) {
 		held := must(m.Lock(background, key))(t)
 		ctx, cancel := context.WithCancel(background)
 		turns <- turn{ctx, cancel}
-		// Both at once, sometimes before it waits, now the one and now the other a little earlier.
+		// Both together, sometimes before it waits, now the one and now the other a little earlier.
 		if round%2 == 0 {
 			cancels <- cancel
 			ok(t, held.Unlock())

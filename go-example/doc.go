@@ -1,7 +1,7 @@
 // Package keylatch answers one question fast and exactly: who may touch this object now?
 //
 // A [Key] is a bucket, an object and, optionally, a version of it. A key can be held shared by many or exclusively by one.
-// Nobody creates a lock before using it and nobody cleans up after.
+// No program creates a lock before using it, or removes it afterwards.
 //
 //	locks, err := keylatch.New(keylatch.Options{})
 //	...
@@ -15,35 +15,36 @@
 //
 // A goroutine that waits is parked by Go: it has no thread, and 100,000 that wait for one key need no more threads than
 // one. Waits end with the context, whose error is returned as it is; with [WithTimeout], whose [ErrTimeout] names the
-// holders; when the manager is closed; and, among sessions, when they wait for each other in a circle. Whoever gives up
-// is out of the line and holds nothing. A lock that is granted in that very moment goes to the next in line.
+// holders; when the manager is closed; and, among sessions, when they wait for each other in a circle. A caller that
+// gives up is out of the line and holds nothing. A lock that is granted in that very moment goes to the next in line.
 //
 // # Holding
 //
-// A [Guard] is held until it is unlocked, by whatever goroutine. Unlocking twice is an error and harms nobody. A guard that
-// the program loses while it is held is reported once those made beside it are gone too ([Options.OnLeak],
-// [Manager.Leaked]), and not released: nobody knows whether what it protected is in order. [Manager.ForceRelease] is for
-// those who do.
+// A [Guard] is held until it is unlocked, by any goroutine. Unlocking twice is an error and changes nothing. A guard
+// that the program loses while it is held is reported once those made beside it are gone too ([Options.OnLeak],
+// [Manager.Leaked]), and not released: the library cannot know whether what it protected is in order.
+// [Manager.ForceRelease] is for those who do.
 //
-// The memory model is that of package sync: what was done before Unlock has happened for whoever has the lock next. The
-// race detector knows: it reports data that is used without its lock, and does not report data that is used with it.
+// The memory model is that of package sync: what was done before Unlock has happened for the next holder of the lock.
+// The race detector knows: it reports data that is used without its lock, and does not report data that is used with
+// it.
 //
 // # Errors
 //
 // Failures are [*Error] or a [Code]; ask for codes:
 //
 //	if errors.Is(err, keylatch.ErrTimeout) { ... }
-//	var told *keylatch.Error
-//	if errors.As(err, &told) { log.Print(told.Holders) }
+//	var failure *keylatch.Error
+//	if errors.As(err, &failure) { log.Print(failure.Holders) }
 //
 // # Speed, and when not to use it
 //
 // The locks are made in C, and each call crosses into it, which costs more than the lock itself. So where a map of locks
-// made of Go alone does what you need, it is faster for a key that nobody else wants; it is not once it has to forget
-// keys that are of no more use. And it does not time out, is not cancelled, hands over in no order, takes no ten locks at
-// once, and tells nobody who holds what.
+// made of Go alone does what you need, it is faster for a key that no other goroutine wants; it is not once it has to
+// forget keys that are no longer used. And it does not time out, is not cancelled, hands over in no order, takes no ten
+// locks together, and cannot say who holds what.
 //
-// As multiples of one compare-and-swap and store that nobody else wants, in the same run (`make bench-go`), for a lock and
+// As multiples of one compare-and-swap and store without contention, in the same run (`make bench-go`), for a lock and
 // unlock, or for each key of a batch:
 //
 //	map of sync.RWMutex in 1024 parts, never cleaned             12
@@ -54,18 +55,18 @@
 //	LockMany of 16 or of 128, a key                              11
 //	the map that is never cleaned, 16 locks in order, a key      14
 //	the map that is never cleaned, 128 locks in order, a key     17
-//	TryLock of what is held, told by whom                       185
+//	TryLock of what is held, with its holders                   185
 //	one hot key, 2 goroutines, map of sync.RWMutex               16
 //	one hot key, 2 goroutines, Lock and Unlock                  131
 //	one hot key, 16 goroutines, map of sync.RWMutex              23
 //	one hot key, 16 goroutines, Lock and Unlock                 863
 //
 // A hot key is where Go's own locks are far ahead: a waiting goroutine spins a little and is handed the lock by the
-// scheduler, while here it has to be put in line, and told through a queue. For a counter that all goroutines want, use
-// a sync.Mutex. For objects, of which most are wanted by nobody else most of the time, the difference is a fraction of
+// scheduler, while here it has to be put in line, and woken through a queue. For a counter that all goroutines want,
+// use a sync.Mutex. For objects, most of which are uncontended most of the time, the difference is a fraction of
 // what opening a file costs.
 //
-// The fastest idiom for single locks is to keep the number, if you can do without being told of leaks:
+// The fastest idiom for single locks is to keep the number, if you can do without reports of leaks:
 //
 //	grant, err := locks.Acquire(ctx, key, keylatch.Exclusive)
 //	...

@@ -39,7 +39,8 @@ const (
 	ErrInvalidConfig Code = -10
 	// ErrForked says that the process is a fork of the one that made the manager.
 	ErrForked Code = -11
-	// ErrUpgradeConflict says that somebody else already waits to upgrade the same lock: each would wait for the other.
+	// ErrUpgradeConflict says that another holder already waits to upgrade the same lock: each would wait for the
+	// other.
 	ErrUpgradeConflict Code = -12
 	// ErrTooManyWaiters says that as many requests wait as may.
 	ErrTooManyWaiters Code = -13
@@ -81,7 +82,7 @@ var meanings = map[Code]string{
 	ErrInvalidKey:      "the key is too long",
 	ErrInvalidConfig:   "a setting cannot have this value",
 	ErrForked:          "the process is a fork of the one that made the manager",
-	ErrUpgradeConflict: "somebody else already waits to upgrade this lock",
+	ErrUpgradeConflict: "another holder already waits to upgrade this lock",
 	ErrTooManyWaiters:  "too many requests wait",
 	ErrTier:            "what the manager shares its keys through has failed",
 	ErrLogFull:         "the shared table has no room for another hold",
@@ -118,7 +119,7 @@ func (c Code) Transient() bool {
 type Error struct {
 	// Code is what to ask for with [errors.Is].
 	Code Code
-	// Message tells all of it in English, and what to do about it. Where somebody held the lock it is empty: Error makes
+	// Message says all of it in English, and what to do about it. Where the lock was held it is empty: Error makes
 	// its text from the rest, and only when it is called, because that takes as long as being refused.
 	Message string
 	// Key is what the request was about; of a batch the key that failed. HasKey says whether it is known.
@@ -151,11 +152,11 @@ func (e *Error) Error() string {
 func (e *Error) holders() string {
 	const named = 8
 	if len(e.Holders) == 0 && e.MoreHolders == 0 {
-		return "nobody holds it any more"
+		return "its holder is gone"
 	}
-	var told []string
+	var names []string
 	for _, holder := range e.Holders[:min(len(e.Holders), named)] {
-		name := "somebody unnamed"
+		name := "an unnamed owner"
 		if holder.Owner != "" {
 			name = strconv.Quote(holder.Owner)
 		}
@@ -163,12 +164,12 @@ func (e *Error) holders() string {
 		if holder.For > 0 {
 			since = fmt.Sprintf(", for at least %v", holder.For)
 		}
-		told = append(told, fmt.Sprintf("%s (%v%s)", name, holder.Mode, since))
+		names = append(names, fmt.Sprintf("%s (%v%s)", name, holder.Mode, since))
 	}
-	if more := len(e.Holders) - len(told) + e.MoreHolders; more > 0 {
-		told = append(told, fmt.Sprintf("%d more", more))
+	if more := len(e.Holders) - len(names) + e.MoreHolders; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
 	}
-	return "held by " + strings.Join(told, ", ")
+	return "held by " + strings.Join(names, ", ")
 }
 
 // Unwrap returns the code, for [errors.Is].

@@ -38,21 +38,21 @@ type Event struct {
 	Dropped uint64
 }
 
-// EventOptions say what a subscriber wants to hear of. Timeouts, deadlocks and locks that were taken away are always
-// told.
+// EventOptions say which events a subscriber receives. Timeouts, deadlocks and locks that were taken away are always
+// among them.
 type EventOptions struct {
-	// WaitAbove has waits of at least so long told. Default: none.
+	// WaitAbove reports waits of at least this duration. Default: none.
 	WaitAbove time.Duration
-	// HoldAbove has holds of at least so long told. Default: none. This is the only setting that costs those who do not
-	// wait: while it is set, every request reads the clock and takes a mutex.
+	// HoldAbove reports holds of at least this duration. Default: none. This is the only setting that costs those who
+	// do not wait: while it is set, every request reads the clock and takes a mutex.
 	HoldAbove time.Duration
 	// Capacity is how many events are kept until they are taken. Default 1024.
 	Capacity uint32
 }
 
-// Events subscribes to what happens from now on, until ctx ends or the manager is closed; then the channel is closed. What
-// was told before the manager was closed is delivered still, so whoever stops reading ends ctx: otherwise a goroutine waits
-// for a reader for ever.
+// Events subscribes to what happens from now on, until ctx ends or the manager is closed; then the channel is closed.
+// What happened before the manager was closed is still delivered, so a caller that stops reading ends ctx: otherwise a
+// goroutine waits for a reader for ever.
 func (m *Manager) Events(ctx context.Context, options EventOptions) (<-chan Event, error) {
 	if m.closed.Load() {
 		return nil, ErrClosed
@@ -72,9 +72,9 @@ func (m *Manager) Events(ctx context.Context, options EventOptions) (<-chan Even
 		freeEvents(events)
 		return nil, err
 	}
-	told := make(chan Event)
+	delivered := make(chan Event)
 	go func() {
-		defer close(told)
+		defer close(delivered)
 		defer freeEvents(events)
 		bell.listen(func() (enough bool) {
 			for {
@@ -84,7 +84,7 @@ func (m *Manager) Events(ctx context.Context, options EventOptions) (<-chan Even
 				}
 				event.Dropped = droppedEvents(events)
 				select {
-				case told <- event:
+				case delivered <- event:
 				case <-ctx.Done():
 					return true
 				}
@@ -97,5 +97,5 @@ func (m *Manager) Events(ctx context.Context, options EventOptions) (<-chan Even
 		stop()
 		bell.close()
 	}()
-	return told, nil
+	return delivered, nil
 }

@@ -25,17 +25,17 @@ func Example() {
 		return
 	}
 	defer guard.Unlock()
-	// Others may read now, and nobody wrote in between.
+	// Others may read now, and no other writer came in between.
 	if err := guard.Downgrade(); err != nil {
 		fmt.Println(err)
 	}
 	// A timeout says who is in the way.
 	_, err = locks.Lock(ctx, cat, keylatch.WithTimeout(5*time.Millisecond))
-	var told *keylatch.Error
-	if errors.Is(err, keylatch.ErrTimeout) && errors.As(err, &told) {
-		fmt.Println("held by", told.Holders[0].Owner)
+	var failure *keylatch.Error
+	if errors.Is(err, keylatch.ErrTimeout) && errors.As(err, &failure) {
+		fmt.Println("held by", failure.Holders[0].Owner)
 	}
-	// Many at once, all or nothing.
+	// Many together, all or nothing.
 	batch, err := locks.LockMany(ctx, []keylatch.Item{{Key: dog, Mode: keylatch.Exclusive}, {Key: cat, Mode: keylatch.Shared}})
 	if err != nil {
 		fmt.Println(err)

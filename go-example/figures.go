@@ -16,7 +16,7 @@ type Metrics struct {
 	Refused uint64
 	// Waited is the time waited altogether, LongestWait the longest, of requests whose wait is over.
 	Waited, LongestWait time.Duration
-	// Bounds below which so many per cent of the waits stayed.
+	// Bounds below which that percentage of the waits stayed.
 	WaitP50, WaitP90, WaitP99 time.Duration
 	// Now: locks held, each reader counted; requests that wait; keys in the table, a few idle ones included.
 	Holders, Waiters, Entries uint64

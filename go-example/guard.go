@@ -15,11 +15,11 @@ type noCopy struct{}
 func (*noCopy) Lock()   {}
 func (*noCopy) Unlock() {}
 
-// Guard is a lock that is held. It may be handed to other goroutines; Unlock ends it once, whoever calls it. The zero Guard
-// holds nothing: [ErrNotHeld] is its answer to everything.
+// Guard is a lock that is held. It may be handed to other goroutines; Any of them may end it, once, with Unlock. The
+// zero Guard holds nothing: [ErrNotHeld] is its answer to everything.
 //
-// A guard that becomes garbage while it is held is a bug of the program, which [Options.OnLeak] is told: not at once, and
-// not while one of those made beside it is reachable, which are up to 31.
+// A guard that becomes garbage while it is held is a bug of the program, which [Options.OnLeak] reports: not
+// immediately, and not while one of those made beside it is reachable, which are up to 31.
 type Guard struct {
 	_       noCopy
 	manager *Manager
@@ -29,7 +29,7 @@ type Guard struct {
 }
 
 // Unlock ends the hold. It fails with [ErrNotHeld] if it ended before, and with [ErrLeaseLost] if its lease ran out and
-// the lock was taken away; in either case nobody else's hold is touched, so it is fine to defer it, and to look at the
+// the lock was taken away; in either case no other hold is touched, so it is fine to defer it, and to look at the
 // error only where that matters.
 func (g *Guard) Unlock() error {
 	if err := g.of().Release(g.grant); err != nil {
@@ -79,13 +79,13 @@ func (g *Guard) PreviousHolderDied() (bool, error) { return g.of().PreviousHolde
 // does nothing to a shared hold, nor to one of several that a session has of the lock ([Count]).
 func (g *Guard) Downgrade() error { return g.of().Downgrade(g.grant) }
 
-// TryUpgrade goes from shared to exclusive if nobody else holds the lock now, and fails with [ErrWouldBlock] if somebody
-// does. After an error the hold is as it was.
+// TryUpgrade goes from shared to exclusive if there is no other holder now, and fails with [ErrWouldBlock] if there
+// is. After an error the hold is as it was.
 func (g *Guard) TryUpgrade() error { return g.of().TryUpgrade(g.grant) }
 
 // Upgrade goes from shared to exclusive as soon as the other readers are gone, ahead of all others who wait. It fails
-// with [ErrUpgradeConflict] at once if another reader already waits to upgrade: neither could go first. After an error
-// the hold is shared as before. Of options only timeouts say something to it; the owner is that of the hold.
+// with [ErrUpgradeConflict] without waiting if another reader already waits to upgrade: neither could go first. After
+// an error the hold is shared as before. Of options only timeouts say something to it; the owner is that of the hold.
 func (g *Guard) Upgrade(ctx context.Context, options ...Option) error {
 	return g.of().Upgrade(ctx, g.grant, options...)
 }
@@ -93,8 +93,8 @@ func (g *Guard) Upgrade(ctx context.Context, options ...Option) error {
 // Renew begins the lease anew, to last ttl from now; or begins one for a hold that had none.
 func (g *Guard) Renew(ttl time.Duration) error { return g.of().Renew(g.grant, ttl) }
 
-// Remaining tells how long the hold is safe from now on: 0 once its lease has run out, although it is held until somebody
-// takes the lock away. leased is false for a hold without a lease, which never runs out.
+// Remaining tells how long the hold is safe from now on: 0 once its lease has run out, although it stays held until
+// another caller takes the lock away. leased is false for a hold without a lease, which never runs out.
 func (g *Guard) Remaining() (left time.Duration, leased bool, err error) {
 	return g.of().Remaining(g.grant)
 }

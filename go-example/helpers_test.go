@@ -45,11 +45,11 @@ func wants(t testing.TB, err error, code Code) *Error {
 	if !errors.Is(err, code) {
 		t.Fatalf("%v came, not %v", err, code)
 	}
-	var told *Error
-	if !errors.As(err, &told) {
-		told = &Error{Code: code}
+	var failure *Error
+	if !errors.As(err, &failure) {
+		failure = &Error{Code: code}
 	}
-	return told
+	return failure
 }
 
 // until waits for something that cannot be waited for.
@@ -67,7 +67,7 @@ func waits(t testing.TB, m *Manager, count uint64) {
 	until(t, fmt.Sprintf("%d wait", count), func() bool { return must(m.Metrics())(t).Waiters == count })
 }
 
-// empty fails unless nobody holds anything and nobody waits.
+// empty fails if anything is held, or waited for.
 func empty(t testing.TB, m *Manager) {
 	t.Helper()
 	figures := must(m.Metrics())(t)

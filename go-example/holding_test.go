@@ -18,9 +18,9 @@ func TestAWriterIsAlone(t *testing.T) {
 	guard := must(m.Lock(background, key, WithOwner("indexer")))(t)
 	for _, try := range []func(Key, ...Option) (*Guard, error){m.TryLock, m.TryRLock} {
 		_, err := try(key)
-		told := wants(t, err, ErrWouldBlock)
-		if told.Key != key || len(told.Holders) != 1 || told.Holders[0].Owner != "indexer" || !told.Transient() || told.Timeout() {
-			t.Fatalf("it says %+v", told)
+		failure := wants(t, err, ErrWouldBlock)
+		if failure.Key != key || len(failure.Holders) != 1 || failure.Holders[0].Owner != "indexer" || !failure.Transient() || failure.Timeout() {
+			t.Fatalf("it says %+v", failure)
 		}
 	}
 	other := must(m.TryLock(Key{Bucket: "photos", Object: "dog.jpg"}))(t)

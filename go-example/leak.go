@@ -21,7 +21,7 @@ type Leak struct {
 
 // String tells it in one line, as logs have it.
 func (l Leak) String() string {
-	return fmt.Sprintf("%v is held %v by grant %d, whose guard nobody has any more", l.Key, l.Mode, uint64(l.Grant))
+	return fmt.Sprintf("%v is held %v by grant %d, whose guard the program lost", l.Key, l.Mode, uint64(l.Grant))
 }
 
 func logLeak(leak Leak) {
@@ -92,7 +92,8 @@ func newBatch(m *Manager) *Batch {
 	return b
 }
 
-// forgotten reports a grant whose guard is garbage, if it is still held: somebody else may have released it by number.
+// forgotten reports a grant whose guard is garbage, if it is still held: another goroutine may have released it by
+// number.
 func (m *Manager) forgotten(grant Grant) {
 	if m.freed.Load() {
 		return

@@ -38,7 +38,7 @@ func besides(t *testing.T, m *Manager) *Guard {
 	}
 }
 
-// As Options.OnLeak says: a guard that is lost is told when none of those made beside it is reachable any more.
+// As Options.OnLeak says: a lost guard is reported when none of those made beside it is reachable any more.
 func TestAForgottenGuardBesideOneThatIsKept(t *testing.T) {
 	leaks := make(chan Leak, 100)
 	m := newTest(t, Options{OnLeak: func(leak Leak) { leaks <- leak }})
@@ -48,7 +48,7 @@ func TestAForgottenGuardBesideOneThatIsKept(t *testing.T) {
 			runtime.GC()
 		}
 		if m.Leaked() != 0 {
-			t.Fatal("it is told while the guard beside it is reachable: the documentation says otherwise")
+			t.Fatal("it is reported while the guard beside it is reachable: the documentation says otherwise")
 		}
 	}
 	ok(t, kept.Unlock())

@@ -20,7 +20,7 @@ func TestLeases(t *testing.T) {
 	wants(t, guard.Renew(time.Hour), ErrLeaseLost)
 	wants(t, guard.Unlock(), ErrLeaseLost)
 	if _, leased, err := next.Remaining(); leased || err != nil {
-		t.Fatalf("it has a lease of nobody's: %v", err)
+		t.Fatalf("it has a lease that was not asked for: %v", err)
 	}
 	ok(t, next.Unlock())
 	empty(t, m)
@@ -33,8 +33,8 @@ func TestALeaseOfNoTime(t *testing.T) {
 	for _, ttl := range []time.Duration{0, -1, -time.Hour} {
 		refused := func(err error) {
 			t.Helper()
-			if told := wants(t, err, ErrInvalidConfig); told.Message == "" || told.Transient() {
-				t.Fatalf("it says %v", told)
+			if failure := wants(t, err, ErrInvalidConfig); failure.Message == "" || failure.Transient() {
+				t.Fatalf("it says %v", failure)
 			}
 		}
 		for _, lock := range []func(context.Context, Key, ...Option) (*Guard, error){m.Lock, m.RLock} {

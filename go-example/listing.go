@@ -14,8 +14,8 @@ type Filter struct {
 	Owner, Source *string
 	// Sessions is for those of sessions, not of labels.
 	Sessions bool
-	// OlderThan is for those that have been held, or waited for, at least so long. A hold's age counts from the first
-	// look at it, be it by somebody who waits or by a listing: to find old holds that nobody waits for, list them twice.
+	// OlderThan is for those that have been held, or waited for, at least as long. A hold's age counts from the first
+	// look at it, by a waiter or by a listing: to find old holds without waiters, list them twice.
 	OlderThan time.Duration
 	// Mode is for those held, or asked for, in this mode.
 	Mode Mode
@@ -36,8 +36,8 @@ const (
 	TopWaiters TopBy = 2
 )
 
-// Holders lists who holds what, in no particular order. Nothing is stopped for it, however many locks there are: whoever
-// holds from before the call to after it is listed exactly once.
+// Holders lists who holds what, in no particular order. Nothing is stopped for it, however many locks there are: a
+// caller that holds a lock from before the call to after it appears exactly once.
 func (m *Manager) Holders(filter Filter) ([]Party, error) {
 	if m.freed.Load() {
 		return nil, ErrClosed
@@ -53,7 +53,7 @@ func (m *Manager) Waiters(filter Filter) ([]Party, error) {
 	return m.list(listWaiters, &filter)
 }
 
-// ForceRelease takes locks away from whoever holds them and tells from whom. Who waits for them is served; the old
+// ForceRelease takes locks away from their holders, which it returns. Waiters get them; the old
 // holder's guard is void. The work that it was for may still be going on: it is [Guard.Fence] that keeps that from doing
 // harm.
 //
@@ -63,7 +63,7 @@ func (m *Manager) ForceRelease(filter Filter) ([]Party, error) {
 	return m.takeAway(forceRelease, &filter)
 }
 
-// Expire takes locks away whose leases have run out although nobody waits for them, and tells from whom. The filter is as
+// Expire takes locks away whose leases have run out, also without waiters, and returns who held them. The filter is as
 // for [Manager.ForceRelease].
 func (m *Manager) Expire(filter Filter) ([]Party, error) { return m.takeAway(expire, &filter) }
 
@@ -85,8 +85,8 @@ func (m *Manager) afterTaking() {
 	}
 }
 
-// Top lists what stands out most, at most count of it: for each a key with its oldest holder, or [Nobody] if it was free
-// by then, how many wait for it, and for how long.
+// Top lists what stands out most, at most count of it: for each a key with its oldest holder, or [Neither] if it was
+// free by then, how many wait for it, and for how long.
 func (m *Manager) Top(by TopBy, count int) ([]Party, error) {
 	if m.freed.Load() {
 		return nil, ErrClosed

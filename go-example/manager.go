@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Manager is one table of locks. Most programs have one. It may be used by any number of goroutines at once. [New] makes
-// one; the zero Manager is a closed one.
+// Manager is one table of locks. Most programs have one. It may be used by any number of goroutines together. [New]
+// makes one; the zero Manager is a closed one.
 type Manager struct {
 	handle, queue  handle
 	maxKeyBytes    int
@@ -25,7 +25,7 @@ type Manager struct {
 	// gate lets few goroutines into the library at a time when many wait: see enter.
 	gate chan struct{}
 
-	// fetching is held shared by whoever has results that are not handed over yet.
+	// fetching is held shared by goroutines with results that are not handed over yet.
 	fetching sync.RWMutex
 
 	mutex sync.Mutex
@@ -96,7 +96,7 @@ func (m *Manager) Close() error {
 	m.bell.close()
 	// Waits for requests that are just being put in line. After this none gets a ticket.
 	freeQueue(m.queue)
-	// What others have fetched reaches those whom it is for: nobody else knows of those locks.
+	// What others have fetched reaches the callers it is for: only they know of those locks.
 	m.fetching.Lock()
 	m.mutex.Lock()
 	waiting := m.waiting
@@ -110,8 +110,8 @@ func (m *Manager) Close() error {
 	return nil
 }
 
-// freeIfIdle gives back what a closed manager has if nobody holds anything. Whoever has given something up calls it if the
-// manager is closed then, and not if it was before: Close may have looked in between, and nobody would look again.
+// freeIfIdle frees a closed manager once nothing is held. A goroutine that gave something up calls it if the
+// manager is closed then, and not if it was before: Close may have looked in between, and no other would look again.
 func (m *Manager) freeIfIdle() {
 	m.mutex.Lock()
 	if m.waiting != nil {
@@ -133,7 +133,7 @@ func (m *Manager) freeIfIdle() {
 	for pin := range pins {
 		pin.Unpin()
 	}
-	// Whoever is in a call still is waited for, and whoever comes later is told that this is no manager any more.
+	// Calls that are still on their way are waited for; later ones get the error that this is no manager any more.
 	freeManager(m.handle)
 }
 
@@ -179,7 +179,7 @@ func (m *Manager) TryRLock(key Key, options ...Option) (*Guard, error) {
 }
 
 // Acquire is [Manager.Lock] or [Manager.RLock] for those who keep grants themselves: it makes nothing that the garbage
-// collector would have to look after, and nobody notices when the grant is forgotten.
+// collector would have to look after, and a forgotten grant is not noticed.
 func (m *Manager) Acquire(ctx context.Context, key Key, mode Mode, options ...Option) (Grant, error) {
 	return m.acquire(ctx, nil, &key, mode, options)
 }
@@ -190,7 +190,7 @@ func (m *Manager) TryAcquire(key Key, mode Mode, options ...Option) (Grant, erro
 }
 
 // Release ends a hold. Any goroutine may, and a second release, a late one and a number that is no grant fail with
-// [ErrNotHeld] and harm nobody.
+// [ErrNotHeld] and change nothing.
 func (m *Manager) Release(grant Grant) error {
 	if m.closed.Load() && m.freed.Load() {
 		return ErrNotHeld

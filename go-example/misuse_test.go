@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// What a program does by mistake is told to it, and nothing else comes of it.
+// A mistake of the program is an error, and has no other effect.
 
 func TestZeroValues(t *testing.T) {
 	m := new(Manager)
@@ -29,7 +29,7 @@ func TestZeroValues(t *testing.T) {
 		"Fence":     second(m.Fence(1)),
 		"Upgrade":   m.Upgrade(background, 1),
 	} {
-		if told := new(Error); errors.As(err, &told) || !errors.Is(err, ErrClosed) {
+		if failure := new(Error); errors.As(err, &failure) || !errors.Is(err, ErrClosed) {
 			t.Errorf("%s of the zero Manager says %v", name, err)
 		}
 	}
@@ -115,8 +115,8 @@ func TestNegativeSettings(t *testing.T) {
 		if err == nil {
 			m.Close()
 		}
-		if told := wants(t, err, ErrInvalidConfig); told.Message == "" {
-			t.Fatalf("%+v: %v", options, told)
+		if failure := wants(t, err, ErrInvalidConfig); failure.Message == "" {
+			t.Fatalf("%+v: %v", options, failure)
 		}
 	}
 	m := newTest(t, Options{DeadlockDelay: -1})
@@ -126,7 +126,7 @@ func TestNegativeSettings(t *testing.T) {
 	}
 }
 
-// An option that could not be heeded is refused: nobody may believe that it was.
+// An option that could not be heeded is refused: no caller may believe that it was.
 func TestOptionsOutOfPlace(t *testing.T) {
 	m := newTest(t, Options{DefaultTimeout: time.Second})
 	session := must(m.Session("s"))(t)
@@ -135,15 +135,15 @@ func TestOptionsOutOfPlace(t *testing.T) {
 	reader := must(m.RLock(background, Key{}))(t)
 	for name, err := range map[string]error{
 		"best effort":          second(m.Lock(background, key, WithBestEffort())),
-		"best effort, at once": second(m.TryRLock(key, WithBestEffort(), WithTimeout(0))),
+		"best effort, no wait": second(m.TryRLock(key, WithBestEffort(), WithTimeout(0))),
 		"number":               second(m.LockMany(background, items, By(session), WithRequestID(1))),
 		"number, best effort":  second(m.LockMany(background, items, By(session), WithRequestID(1), WithBestEffort())),
 		"number to upgrade":    reader.Upgrade(background, WithRequestID(1)),
 		"lease to upgrade":     reader.Upgrade(background, WithTTL(time.Second)),
 		"effort to upgrade":    reader.Upgrade(background, WithBestEffort()),
 	} {
-		if told := wants(t, err, ErrInvalidArgument); told.Message == "" {
-			t.Errorf("%s: %v", name, told)
+		if failure := wants(t, err, ErrInvalidArgument); failure.Message == "" {
+			t.Errorf("%s: %v", name, failure)
 		}
 	}
 	if must(reader.Mode())(t) != Shared {

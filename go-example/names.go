@@ -28,8 +28,8 @@ func (v Victim) String() string {
 	return named("Victim", []string{"asker", "youngest", "lowest priority"}, v)
 }
 
-// String is "holds", "waits" or "nobody".
-func (r Role) String() string { return named("Role", []string{"holds", "waits", "nobody"}, r) }
+// String is "holds", "waits" or "neither".
+func (r Role) String() string { return named("Role", []string{"holds", "waits", "neither"}, r) }
 
 // String is "age" or "waiters".
 func (b TopBy) String() string { return named("TopBy", []string{"age", "waiters"}, b) }
@@ -43,7 +43,7 @@ func (k EventKind) String() string {
 
 // String is for people: who, how, what, and for how long.
 func (p Party) String() string {
-	owner := "somebody unnamed"
+	owner := "an unnamed owner"
 	if p.Owner != "" {
 		owner = fmt.Sprintf("%q", p.Owner)
 	}

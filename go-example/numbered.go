@@ -51,7 +51,8 @@ func (m *Manager) askOnce(ctx context.Context, key *Key, mode Mode, r *request) 
 	}
 }
 
-// beginAsking says whether nobody else is asking by this number, and otherwise what is closed when that has ended.
+// beginAsking returns nil if no other caller asks by this number, and otherwise what is closed when that call has
+// ended.
 func (m *Manager) beginAsking(number numbered) (over chan struct{}, first bool) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
@@ -90,9 +91,9 @@ func (m *Manager) limit(timeout uint64) (limit time.Duration, limited bool) {
 // askLate asks once more when the time is over, be it only to tell who is in the way.
 func (m *Manager) askLate(key *Key, mode Mode, r *request, began time.Time) outcome {
 	came := m.try(key, mode, r)
-	var told *Error
-	if errors.As(came.err, &told) && told.Code == ErrWouldBlock {
-		told.Code, told.Waited = ErrTimeout, time.Since(began)
+	var failure *Error
+	if errors.As(came.err, &failure) && failure.Code == ErrWouldBlock {
+		failure.Code, failure.Waited = ErrTimeout, time.Since(began)
 	}
 	return came
 }

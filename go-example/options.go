@@ -9,7 +9,7 @@ import (
 type Fairness uint32
 
 const (
-	// Eventual lets whoever runs take a free lock ahead of the line, until somebody has waited for
+	// Eventual lets a running caller take a free lock ahead of the line, until a waiter has waited for
 	// [Options.FairnessAfter]: by far the fastest on a hot key. The default.
 	Eventual Fairness = 1
 	// FIFO is first come, first served; every release hands the lock to the next in line.
@@ -44,7 +44,7 @@ const (
 	LowestPriority Victim = 3
 )
 
-// OvertakeNever is for [Options.OvertakeLimit]: nobody is ever overtaken.
+// OvertakeNever is for [Options.OvertakeLimit]: no waiter is ever overtaken.
 const OvertakeNever = 1<<32 - 1
 
 // Options are the settings of a manager. Everything that is zero is the default. [New] fails with [ErrInvalidConfig] for
@@ -69,12 +69,12 @@ type Options struct {
 	OvertakeLimit uint32
 	// Reentrancy says what a session gets that asks again for what it holds. Default Deny.
 	Reentrancy Reentrancy
-	// DeadlockDelay is how long a session's request waits before it looks for a deadlock. Default 50 ms; 1 is as good as
-	// at once, a negative one does not look.
+	// DeadlockDelay is how long a session's request waits before it looks for a deadlock. Default 50 ms; 1 is
+	// practically without delay, a negative one switches it off.
 	DeadlockDelay time.Duration
 	// Victim says which session of a deadlock gives way. Default Asker.
 	Victim Victim
-	// LockDelay is how long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that
+	// LockDelay is how long a lock that an exclusive holder lost because its lease ran out stays closed, so that
 	// what the old holder still has on its way arrives first. Default: not at all.
 	LockDelay time.Duration
 	// HealthWindow is the stretch of time that Health judges and the longest waits of late are taken from. Default one
@@ -93,13 +93,14 @@ type Options struct {
 	LockOrder bool
 
 	// OnLeak is called, on a goroutine of its own, with a guard that became garbage while it was held. Default: log it.
-	// Nothing is released: nobody knows whether what the lock protects is in order. [Manager.Leaked] counts them.
+	// Nothing is released: the library cannot know whether what the lock protects is in order. [Manager.Leaked] counts
+	// them.
 	//
 	// It is there to find bugs, not to rely on. Guards are made 32 side by side, as are batches, and the garbage collector
-	// is asked about all of them together, because asking about each costs more than the lock. So a lost one is told only
-	// when none of the others is reachable any more: one that is kept for as long as the program runs hides up to 31 lost
-	// ones. (With the race detector each is made alone and told alone.) Whatever is held for too long, lost or not, is in
-	// [Manager.Holders].
+	// is asked about all of them together, because asking about each costs more than the lock. So a lost one is
+	// reported only when none of the others is reachable any more: one that is kept for as long as the program runs
+	// hides up to 31 lost ones. (With the race detector each is made and reported alone.) What is held for too long,
+	// lost or not, is in [Manager.Holders].
 	OnLeak func(Leak)
 }
 
@@ -113,8 +114,8 @@ func (o *Options) check() error {
 	return negative(settings...)
 }
 
-// AdaptiveTimeout says how a timeout is learned: so many times what so many of the latest waits stay below, between Floor
-// and Ceiling. What is zero is the default.
+// AdaptiveTimeout says how a timeout is learned: a multiple of the time below which a share of the latest waits stays,
+// between Floor and Ceiling. What is zero is the default.
 type AdaptiveTimeout struct {
 	// QuantilePerMille is which share of waits, 1 to 1000. Default 990.
 	QuantilePerMille uint32
@@ -156,8 +157,8 @@ func WithTimeout(d time.Duration) Option {
 // WithoutTimeout waits until the context ends, whatever [Options.DefaultTimeout] says.
 func WithoutTimeout() Option { return Option{kind: timeoutOption, number: waitForever} }
 
-// WithTTL asks for a lease: that long after it was granted the lock may be taken by whoever waits for it, unless
-// [Guard.Renew] begins it anew. One that is 0 or negative would be over at once: such a request fails with
+// WithTTL asks for a lease: that long after the grant a waiter may take the lock, unless
+// [Guard.Renew] begins it anew. One that is 0 or negative would be over immediately: such a request fails with
 // [ErrInvalidConfig], as Renew does.
 func WithTTL(d time.Duration) Option { return Option{kind: leaseOption, number: uint64(max(d, 0))} }
 
@@ -208,15 +209,15 @@ const (
 	upgrade
 )
 
-// by is who makes the request, or why nobody can: it says something that cannot be meant, or that would be taken to be
-// done and is not.
+// by is who makes the request, or why no owner can: it says something that cannot be meant, or that would be taken to
+// be done and is not.
 func (r *request) by(what purpose) (handle, error) {
 	problem, code := "", ErrInvalidArgument
 	switch {
 	case r.lease && what == upgrade:
 		problem = "WithTTL: an upgrade leaves the lease as it is; Renew changes it"
 	case r.lease && r.ttl == 0:
-		problem, code = "WithTTL: a lease that is 0 or negative would be lost at once; leave it out for a hold without a lease",
+		problem, code = "WithTTL: a lease that is 0 or negative would be lost immediately; leave it out for a hold without a lease",
 			ErrInvalidConfig
 	case r.bestEffort && what != many:
 		problem = "WithBestEffort: this is about one lock; TryLock takes it if it is free"

@@ -101,7 +101,7 @@ func (o *Owner) ReleaseAll() (int, error) {
 	return count, err
 }
 
-// use is the owner's handle for a call; none for nobody in particular.
+// use is the owner's handle for a call; none without an owner.
 func (o *Owner) use() (handle, error) {
 	if o == nil {
 		return 0, nil

@@ -2,7 +2,7 @@ package keylatch
 
 import "time"
 
-// Role is what somebody has to do with a key.
+// Role is what a party has to do with a key.
 type Role uint32
 
 const (
@@ -10,11 +10,11 @@ const (
 	Holds Role = 1
 	// Waits is who wants it.
 	Waits Role = 2
-	// Nobody is there: the key alone is told.
-	Nobody Role = 3
+	// Neither: only the key is known.
+	Neither Role = 3
 )
 
-// Party is somebody who has to do with a key: who holds it or waits for it, as failures, listings and events tell it.
+// Party is who holds a key or waits for it, in failures, listings and events.
 // What is not known is zero.
 type Party struct {
 	Key  Key

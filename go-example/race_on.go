@@ -8,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// What Go's race detector is told. It does not see that a lock of the library's is taken after it was released: that
-// happens in C. So it is told here, as sync.RWMutex tells it: a writer comes after everybody who had the key before, a
+// What Go's race detector learns. It does not see that a lock of the library's is taken after it was released: that
+// happens in C. So it learns it here, as it does from sync.RWMutex: a writer comes after all who had the key before, a
 // reader after the writers alone.
 //
 // Keys share cells by their hash. Where two keys share one, races on what they protect may be missed; none is ever
@@ -77,7 +77,7 @@ func (m *Manager) raceAfterUpgrade(grant Grant) {
 	}
 }
 
-// raceBeforeRelease is told before, because once the lock is free it is too late.
+// raceBeforeRelease comes before the release, because once the lock is free it is too late.
 func (m *Manager) raceBeforeRelease(grant Grant) {
 	key, err := m.keyOf(grant)
 	if err != nil {

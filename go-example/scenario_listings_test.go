@@ -244,7 +244,7 @@ func (r *runner) sameParty(wanted any, found Party) bool {
 		case "fence":
 			same = r.fences[value.(string)] == found.Fence
 		default:
-			r.Fatalf("%s is nothing to be told of a party", name)
+			r.Fatalf("%s is no field of a party", name)
 		}
 		if !same {
 			return false

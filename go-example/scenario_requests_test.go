@@ -140,7 +140,7 @@ func (r *runner) start(f fields, expected any) error {
 		return nil
 	}
 	if w.err == nil {
-		return errors.New("it was granted at once")
+		return errors.New("it was granted without waiting")
 	}
 	_, err = compare(expected, w.err)
 	return err

@@ -117,27 +117,27 @@ func compare(expected any, err error) (succeeded bool, _ error) {
 	if !errors.Is(err, code) {
 		return false, fmt.Errorf("%v came, not %v", err, code)
 	}
-	var told *Error
-	if !errors.As(err, &told) {
-		told = &Error{Code: code}
+	var failure *Error
+	if !errors.As(err, &failure) {
+		failure = &Error{Code: code}
 	}
 	for _, name := range list(f.take("holders")) {
-		if !slices.ContainsFunc(told.Holders, func(p Party) bool { return p.Owner == name }) {
-			return false, fmt.Errorf("%v is not among the holders of: %+v", name, told)
+		if !slices.ContainsFunc(failure.Holders, func(p Party) bool { return p.Owner == name }) {
+			return false, fmt.Errorf("%v is not among the holders of: %+v", name, failure)
 		}
 	}
-	if key := f.take("key"); key != nil && (!told.HasKey || told.Key != keyOf(key)) {
-		return false, fmt.Errorf("%v is not the key of: %v", key, told)
+	if key := f.take("key"); key != nil && (!failure.HasKey || failure.Key != keyOf(key)) {
+		return false, fmt.Errorf("%v is not the key of: %v", key, failure)
 	}
-	if transient := f.take("transient"); transient != nil && transient != told.Transient() {
-		return false, fmt.Errorf("transient is %v: %v", told.Transient(), told)
+	if transient := f.take("transient"); transient != nil && transient != failure.Transient() {
+		return false, fmt.Errorf("transient is %v: %v", failure.Transient(), failure)
 	}
-	if text := f.text("text"); !strings.Contains(told.Error(), text) {
-		return false, fmt.Errorf("there is no %q in: %v", text, told)
+	if text := f.text("text"); !strings.Contains(failure.Error(), text) {
+		return false, fmt.Errorf("there is no %q in: %v", text, failure)
 	}
 	if cycle := list(f.take("cycle")); cycle != nil {
 		var names []any
-		for _, party := range told.Cycle {
+		for _, party := range failure.Cycle {
 			names = append(names, party.Owner)
 		}
 		if !sameInAnyOrder(cycle, names, func(a, b any) bool { return a == b }) {

@@ -25,9 +25,9 @@ func TestSessions(t *testing.T) {
 	}()
 	waits(t, m, 1)
 	_, err = m.Lock(background, x, By(bob))
-	told := wants(t, err, ErrDeadlock)
-	if len(told.Cycle) != 2 || told.Cycle[0].Owner != "bob" || told.Cycle[1].Owner != "alice" || told.Cycle[1].Source != "tests" {
-		t.Fatalf("it says %+v", told)
+	failure := wants(t, err, ErrDeadlock)
+	if len(failure.Cycle) != 2 || failure.Cycle[0].Owner != "bob" || failure.Cycle[1].Owner != "alice" || failure.Cycle[1].Source != "tests" {
+		t.Fatalf("it says %+v", failure)
 	}
 	if past := must(m.RecentDeadlocks())(t); len(past) < 2 || !past[0].Victim {
 		t.Fatalf("it remembers %+v", past)
@@ -49,7 +49,7 @@ func TestSessions(t *testing.T) {
 	empty(t, m)
 }
 
-// watched is a context that says when somebody waits for its end.
+// watched is a context that says when a goroutine waits for its end.
 type watched struct {
 	context.Context
 	waits chan struct{}
@@ -100,9 +100,9 @@ func TestNumberedRequests(t *testing.T) {
 	}
 	for _, timeout := range []time.Duration{0, 2 * time.Millisecond} {
 		ask(background, WithTimeout(timeout))
-		told := wants(t, (<-answers).err, ErrTimeout)
-		if told.Waited < timeout || len(told.Holders) != 1 || told.Holders[0].Owner != "holder" || told.Key != x {
-			t.Fatalf("it says %v", told)
+		failure := wants(t, (<-answers).err, ErrTimeout)
+		if failure.Waited < timeout || len(failure.Holders) != 1 || failure.Holders[0].Owner != "holder" || failure.Key != x {
+			t.Fatalf("it says %v", failure)
 		}
 	}
 	_, err := m.TryAcquire(x, Exclusive, By(session), WithRequestID(7))

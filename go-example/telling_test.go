@@ -121,8 +121,8 @@ func TestEvents(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	_, err := New(Options{Shards: 3})
-	told := wants(t, err, ErrInvalidConfig)
-	if told.Message == "" {
+	failure := wants(t, err, ErrInvalidConfig)
+	if failure.Message == "" {
 		t.Fatal("it does not say why")
 	}
 	m := newTest(t, Options{MaxKeyBytes: 300})

@@ -8,18 +8,19 @@ import (
 	"syscall"
 )
 
-// How a goroutine waits. A request that cannot be granted at once is left in line inside the library under a ticket,
+// How a goroutine waits. A request that has to wait is left in line inside the library under a ticket,
 // and its goroutine parks on a channel. Its result is put into a queue whose descriptor Go's network poller watches.
 //
-// Whoever releases a lock while somebody is parked looks into the queue as well, and delivers what lies there: that
-// spares the way through the poller in most cases, and the poller is there for all others (a timeout, or a lock that
-// ran out).
+// A goroutine that releases a lock while another is parked looks into the queue as well, and delivers what lies there:
+// that spares the way through the poller in most cases, and the poller is there for all others (a timeout, or a lock
+// that ran out).
 //
 // A result may be fetched before the goroutine that it is for has noted its ticket: it is kept until then.
 
-// When a crowd waits for one key, every call about that key takes a mutex inside the library for a moment. Should the
-// system take the processor from whoever has that, everybody else who is inside sleeps there, and Go starts a thread for
-// each. So once a crowd waits, few goroutines are let in at a time: the others wait where that costs no thread.
+// When a crowd waits for one key, every call about that key takes a mutex inside the library for a moment. If the
+// system takes the processor from the owner of that mutex, every other thread inside sleeps there, and Go starts a
+// thread for each. So once a crowd waits, few goroutines are let in at a time: the others wait where that costs no
+// thread.
 const (
 	crowd     = 32
 	gateWidth = 8
@@ -39,7 +40,7 @@ func (m *Manager) leave(gated bool) {
 	}
 }
 
-// releaseAndDeliver releases a lock while somebody waits.
+// releaseAndDeliver releases a lock while goroutines wait.
 func (m *Manager) releaseAndDeliver(grant Grant) error {
 	gated := m.enter()
 	defer m.leave(gated)
@@ -96,7 +97,7 @@ func (m *Manager) outcome(ctx context.Context, ticket uint64, w *waiter, giveBac
 	// What is cancelled has a result like everything else, so nothing of this request is left behind in any case.
 	m.deliver()
 	if came := <-w.came; came.err == nil && giveBack(came.grant) == nil {
-		// Whoever is next has it now.
+		// The next in line has it now.
 		m.deliver()
 	}
 	return outcome{err: ctx.Err()}

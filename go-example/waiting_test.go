@@ -20,7 +20,7 @@ func TestContextErrorsComeAsTheyAre(t *testing.T) {
 		result <- err
 	}()
 	waits(t, m, 1)
-	cancel(errors.New("the cause is for whoever asks for it"))
+	cancel(errors.New("the cause is for callers that ask for it"))
 	if err := <-result; err != context.Canceled {
 		t.Fatalf("%v came", err)
 	}
@@ -46,16 +46,16 @@ func TestTimeoutsNameTheHolders(t *testing.T) {
 	held := must(m.Lock(background, key, WithOwner("compactor"), WithPriority(7)))(t)
 	for _, options := range [][]Option{nil, {WithTimeout(2 * time.Millisecond)}, {WithTimeout(0)}} {
 		_, err := m.RLock(background, key, options...)
-		told := wants(t, err, ErrTimeout)
-		if len(told.Holders) != 1 || told.Holders[0].Owner != "compactor" || told.Key != key {
-			t.Fatalf("it says %+v", told)
+		failure := wants(t, err, ErrTimeout)
+		if len(failure.Holders) != 1 || failure.Holders[0].Owner != "compactor" || failure.Key != key {
+			t.Fatalf("it says %+v", failure)
 		}
 		var timeout net.Error
-		if !errors.As(err, &timeout) && !told.Timeout() {
+		if !errors.As(err, &timeout) && !failure.Timeout() {
 			t.Fatalf("%v says that it is no timeout", err)
 		}
-		if options == nil && told.Waited < time.Millisecond {
-			t.Fatalf("it waited %v", told.Waited)
+		if options == nil && failure.Waited < time.Millisecond {
+			t.Fatalf("it waited %v", failure.Waited)
 		}
 	}
 	ctx, cancel := context.WithTimeout(background, 3*time.Millisecond)

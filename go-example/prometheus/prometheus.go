@@ -19,7 +19,7 @@ func Handler(locks *keylatch.Manager) http.Handler {
 			return
 		}
 		w.Header().Set("Content-Type", keylatch.OpenMetricsType)
-		// Whoever went away meanwhile needs no answer.
+		// A client that went away meanwhile needs no answer.
 		_, _ = w.Write([]byte(text))
 	})
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // What a request says has to be so before it changes anything (RFC 9110, section 13). It is looked at under the exclusive
-// lock, against the version that the change comes after: nobody gets in between. For GET and HEAD net/http looks at it.
+// lock, against the version that the change comes after: no other change gets in between. For GET and HEAD net/http
+// looks at it.
 
 // conditions are those of a request that changes an object.
 type conditions struct {
@@ -23,8 +24,8 @@ type tags struct {
 	strong, weak []string
 }
 
-// etag is a version's tag. No two versions of an object have one, even if they have the same bytes: who says If-Match
-// wants to know that nobody wrote meanwhile.
+// etag is a version's tag. No two versions of an object have one, even if they have the same bytes: a client that says
+// If-Match wants to know that nothing was written meanwhile.
 func etag(r record) string { return fmt.Sprintf("%d-%s", r.Number, r.SHA256) }
 
 func conditionsOf(r *http.Request) (c conditions, err error) {

@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// bounded is a listener that lets in so many connections at a time. Others wait outside, where they cost the program
-// neither a descriptor nor memory, until one of those inside ends: each of them does, after -idle at the latest.
+// bounded is a listener that lets in a limited number of connections at a time. Others wait outside, where they cost
+// the program neither a descriptor nor memory, until one of those inside ends: each of them does, after -idle at the
+// latest.
 type bounded struct {
 	*net.TCPListener
 	places chan struct{}
@@ -41,7 +42,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 func (b *bounded) Close() error { return b.close() }
 
 // inside is a connection that gives its place back. It has all that a TCP connection has: net/http closes only one
-// direction first, so that whoever still sends gets to read the answer.
+// direction first, so that a client that still sends can read the answer.
 type inside struct {
 	*net.TCPConn
 	leave func()

@@ -4,7 +4,7 @@
 //	GET    /o/BUCKET/OBJECT[?version=N]  the latest version, or that one; HEAD likewise
 //	DELETE /o/BUCKET/OBJECT[?version=N]  remove the object, or that version
 //	POST   /delete                       {"objects": [{"bucket": "b", "object": "o"}]}: all of them, or none; 202 says
-//	                                     that it could not be finished at once, and is gone on with until it is
+//	                                     that it is not finished yet, and goes on until it is
 //	GET    /versions/BUCKET/OBJECT       which versions there are
 //	GET    /locks                        who holds and who waits
 //	GET    /metrics                      figures of the locks, for monitoring
@@ -13,7 +13,7 @@
 // What is answered with success is on disk, and stays after a crash; what is not is there as a whole or not at all.
 //
 // PUT and DELETE of an object heed If-Match, If-None-Match and If-Unmodified-Since, and answer 412 where what they say is
-// not so at the moment of the change: PUT with If-None-Match: * only creates, and with the ETag that a GET told, If-Match
+// not so at the moment of the change: PUT with If-None-Match: * only creates, and with the ETag from a GET, If-Match
 // has a change refused if there was another one in between.
 package main
 
@@ -48,7 +48,7 @@ func flags(arguments []string, help io.Writer) (s settings, err error) {
 	f.SetOutput(help)
 	f.StringVar(&s.listen, "listen", "127.0.0.1:8075", "`address` to listen on; port 0 is any free one")
 	f.StringVar(&s.directory, "directory", "objects", "`directory` with the objects; made if it is not there")
-	f.DurationVar(&s.store.wait, "wait", 5*time.Second, "how long a request waits for a lock before it is told 503")
+	f.DurationVar(&s.store.wait, "wait", 5*time.Second, "how long a request waits for a lock before the answer is 503")
 	f.DurationVar(&s.store.lease, "lease", 30*time.Second, "how long a commit may take before its lock can be taken by the next one")
 	f.IntVar(&s.store.keep, "keep", 16, "`versions` of an object that are kept")
 	f.BoolVar(&s.store.sync, "sync", true, "have the system write everything to disk before a request is answered")
@@ -117,7 +117,7 @@ func serve(s settings) error {
 		defer cancel()
 		stopped <- server.Shutdown(grace)
 	}()
-	// On standard output, for whoever started it with port 0.
+	// On standard output, for a caller that started it with port 0.
 	fmt.Printf("listening on %s\n", listener.Addr())
 	if err := server.Serve(newBounded(listener.(*net.TCPListener), s.maxConnections)); !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -35,9 +35,9 @@ var built = sync.OnceValues(func() (string, error) {
 	if raceEnabled {
 		arguments = append(arguments, "-race")
 	}
-	told, err := exec.Command("go", append(arguments, ".")...).CombinedOutput()
+	output, err := exec.Command("go", append(arguments, ".")...).CombinedOutput()
 	if err != nil {
-		err = fmt.Errorf("%w\n%s", err, told)
+		err = fmt.Errorf("%w\n%s", err, output)
 	}
 	return program, err
 })
@@ -281,7 +281,7 @@ func TestManyClients(t *testing.T) {
 		!strings.HasPrefix(metrics.header.Get("Content-Type"), "application/openmetrics-text") {
 		t.Errorf("the figures are %v %s", metrics.header, text)
 	}
-	// So many at so few objects may be more than is healthy.
+	// This many requests for this few objects may be more than is healthy.
 	healthy, err := p.try(http.MethodGet, "/healthz", nil)
 	if err != nil || (healthy.status == http.StatusOK) != bytes.Contains(healthy.body, []byte(`"healthy":true`)) {
 		t.Errorf("%d %s %v", healthy.status, healthy.body, err)
@@ -491,8 +491,8 @@ func TestHostileRequests(t *testing.T) {
 		"/o/b/o": "GET, HEAD, PUT, DELETE", "/versions/b/o": "GET, HEAD", "/delete": "POST",
 		"/locks": "GET, HEAD", "/metrics": "GET, HEAD", "/healthz": "GET, HEAD",
 	} {
-		if told := p.do("PATCH", path, nil, 405).header.Get("Allow"); told != allowed {
-			t.Errorf("at %s it allows %q", path, told)
+		if allows := p.do("PATCH", path, nil, 405).header.Get("Allow"); allows != allowed {
+			t.Errorf("at %s it allows %q", path, allows)
 		}
 	}
 	// Names that would be ways out are names like others.

@@ -9,8 +9,8 @@ import (
 // How long a client may take. Every read from it and every write to it has a deadline: the time without a byte is limited
 // by -idle, and the time altogether by that and what a slow line needs for the bytes that went over it.
 //
-// A body that is not read to its end ends the connection. Otherwise whoever declares one and does not send it would be
-// waited for: the bytes that come next could be of the body or of another request.
+// A body that is not read to its end ends the connection. Otherwise a client that declares one and does not send it
+// would be waited for: the bytes that come next could be of the body or of another request.
 
 // slowLine is how many bytes a second a slow line carries.
 const slowLine = 16 << 10
@@ -46,8 +46,8 @@ func newPaced(w http.ResponseWriter, r *http.Request, idle time.Duration) *paced
 	// For what is written on the way: that the client may send its body.
 	_ = p.on.SetWriteDeadline(time.Now().Add(idle))
 	if r.ContentLength != 0 {
-		// What is left of a body that nobody wanted has to be there by then. Where there is none there is no deadline: it
-		// would end the request while it waits for a lock.
+		// What is left of a body that was not read has to be there by then. Where there is none there is no deadline:
+		// it would end the request while it waits for a lock.
 		_ = p.on.SetReadDeadline(time.Now().Add(idle))
 		w.Header().Set("Connection", "close")
 	}
@@ -72,7 +72,7 @@ func (p *paced) Write(from []byte) (written int, err error) {
 	return written, err
 }
 
-// body is that of the request, for who reads it to its end, and at most so many bytes of it.
+// body is that of the request, for a reader that takes it to its end. It gives at most limit bytes.
 func (p *paced) body(r *http.Request, limit int64) io.Reader {
 	return &body{http.MaxBytesReader(p.ResponseWriter, r.Body, limit), p, pace{idle: p.pace.idle}}
 }

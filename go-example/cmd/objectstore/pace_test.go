@@ -97,20 +97,20 @@ func TestHeadersEnd(t *testing.T) {
 	t.Run("it has no end", func(t *testing.T) {
 		connection := s.dial(t)
 		go repeat(connection, "GET /o/photos/cat.jpg HTTP/1.1\r\nX: "+strings.Repeat("x", 1<<17), 0)
-		told, err := http.ReadResponse(bufio.NewReader(connection), nil)
+		answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
 		ok(t, err)
-		if told.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-			t.Errorf("it is told %v", told)
+		if answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("the answer is %v", answer)
 		}
 		s.ends(t, connection)
 	})
 }
 
-// Clients that do what keeps a connection for ever, if nobody looks at the clock.
+// Clients that do what keeps a connection for ever, without a time limit.
 func TestNoClientKeepsItsConnection(t *testing.T) {
 	s := newServed(t, storeOptions{}, patience, 300*time.Millisecond)
 	s.mustPut(t, cat, strings.Repeat("x", 32<<20))
-	// What /locks answers is more than a connection takes while nobody reads.
+	// What /locks answers is more than a connection takes while the client does not read.
 	for number := range 500 {
 		_, err := s.locks.Acquire(background, keylatch.Key{Bucket: "b", Object: fmt.Sprint(strings.Repeat("x", 4000), number)}, keylatch.Exclusive)
 		ok(t, err)
@@ -120,7 +120,7 @@ func TestNoClientKeepsItsConnection(t *testing.T) {
 	const plain = " HTTP/1.1\r\nHost: x\r\n\r\n"
 	for _, one := range []struct {
 		what, first, then string
-		// status is what has to be answered; 0 if nobody listens.
+		// status is what has to be answered; 0 if the client does not read.
 		status int
 	}{
 		{"GET with a body that does not come", "GET /versions/photos/cat.jpg" + promise, "", 200},
@@ -151,11 +151,11 @@ func TestNoClientKeepsItsConnection(t *testing.T) {
 				go repeat(connection, one.then, pause)
 			}
 			if one.status != 0 {
-				told, err := http.ReadResponse(bufio.NewReader(connection), nil)
+				answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
 				if err != nil {
-					t.Errorf("it is told nothing: %v", err)
-				} else if told.StatusCode != one.status || !told.Close {
-					t.Errorf("it is told %v", told)
+					t.Errorf("there is no answer: %v", err)
+				} else if answer.StatusCode != one.status || !answer.Close {
+					t.Errorf("the answer is %v", answer)
 				}
 			}
 			s.ends(t, connection)
@@ -166,7 +166,7 @@ func TestNoClientKeepsItsConnection(t *testing.T) {
 	}
 }
 
-// Whoever is not slow is not cut short: not by a lock that it waits for, nor by what an earlier request left.
+// A client that is not slow is not cut short: not by a lock that it waits for, nor by what an earlier request left.
 func TestAClientIsNotBlamedForWaiting(t *testing.T) {
 	const idle = 300 * time.Millisecond
 	s := newServed(t, storeOptions{wait: 3 * idle}, patience, idle)
@@ -180,14 +180,14 @@ func TestAClientIsNotBlamedForWaiting(t *testing.T) {
 		net.Conn
 		answers *bufio.Reader
 	}
-	told := func(c client, status int) {
+	expect := func(c client, status int) {
 		t.Helper()
 		answer, err := http.ReadResponse(c.answers, nil)
 		ok(t, err)
 		text, err := io.ReadAll(answer.Body)
 		ok(t, err)
 		if answer.StatusCode != status || answer.Close {
-			t.Fatalf("it is told %v %s", answer, text)
+			t.Fatalf("the answer is %v %s", answer, text)
 		}
 	}
 	var clients []client
@@ -198,14 +198,14 @@ func TestAClientIsNotBlamedForWaiting(t *testing.T) {
 		ok(t, err)
 	}
 	for _, c := range clients {
-		told(c, http.StatusServiceUnavailable)
+		expect(c, http.StatusServiceUnavailable)
 	}
 	ok(t, guard.Unlock())
 	for _, c := range clients {
 		_, err := io.WriteString(c, put+get)
 		ok(t, err)
-		told(c, http.StatusCreated)
-		told(c, http.StatusOK)
+		expect(c, http.StatusCreated)
+		expect(c, http.StatusOK)
 	}
 }
 
@@ -216,10 +216,10 @@ func TestAPartIsNoVersion(t *testing.T) {
 	const part = "PUT /o/photos/cat.jpg HTTP/1.1\r\nHost: x\r\nContent-Range: bytes 1-1/3\r\nContent-Length: 1\r\n\r\nu"
 	_, err := io.WriteString(connection, part)
 	ok(t, err)
-	told, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
 	ok(t, err)
-	if told.StatusCode != http.StatusBadRequest {
-		t.Errorf("it is told %v", told)
+	if answer.StatusCode != http.StatusBadRequest {
+		t.Errorf("the answer is %v", answer)
 	}
 	s.has(t, cat, 0, "cat")
 }

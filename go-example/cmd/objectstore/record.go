@@ -19,9 +19,10 @@ import (
 //	000000000007-x3j2.data  the bytes of version 7
 //
 // A change is made by linking its record, complete and on disk, to the next number. The system lets one link to a name
-// succeed: of two who both think that theirs is change 8 one is told so. Nothing that was linked is ever changed. Old
-// records are removed, but none whose number somebody may still be about to link. Data without a record is rubbish that a
-// crash left.
+// succeed: of two who both think that theirs is change 8, one gets an error. Nothing that was linked is ever changed.
+// Old
+// records are removed, but none whose number a writer may still be about to link. Data without a record is rubbish that
+// a crash left.
 
 // record is one change of an object.
 type record struct {
@@ -76,18 +77,18 @@ func (h *history) version(number uint64) (record, error) {
 	return record{}, errNotFound
 }
 
-// readHistory reads a folder; one that is not there has no history. Of the versions the last so many are kept.
+// readHistory reads a folder; one that is not there has no history. Only the newest versions are kept.
 func readHistory(folder string, keep int) (history, error) {
 	return readWhatIsListed(folder, keep, func() ([]uint64, error) { return listChanges(folder) })
 }
 
 // readWhatIsListed reads the changes of a folder whose names list gives.
 //
-// Somebody who lost their lock may be adding and tidying. A list that is made meanwhile can miss the old change, which is
-// gone by then, and the new one, which was not there yet. So a list counts if the next one is the same: its last change
-// was the last one at some moment between, because whatever is later came while the lists were made. One that is empty
-// has no last change that shows this, so several have to be. If a record of it is gone after that, what is there now is
-// read.
+// A writer that lost its lock may be adding and tidying. A list that is made meanwhile can miss the old change, which
+// is gone by then, and the new one, which was not there yet. So a list counts if the next one is the same: its last
+// change was the last one at some moment between, because whatever is later came while the lists were made. One that is
+// empty has no last change that shows this, so several have to be. If a record of it is gone after that, what is there
+// now is read.
 func readWhatIsListed(folder string, keep int, list func() ([]uint64, error)) (history, error) {
 	const enough = 8
 	before, err := list()
@@ -178,9 +179,9 @@ func readRecord(path string) (record, error) {
 	return change, nil
 }
 
-// superfluous are the files of a folder that nobody needs any more: data of versions that are removed or too old or that
-// no change names, and changes that say nothing any more, the oldest first. The latest change stays, so that numbers go on
-// from there.
+// superfluous are the files of a folder that are not needed any more: data of versions that are removed or too old or
+// that no change names, and changes that say nothing any more, the oldest first. The latest change stays, so that
+// numbers go on from there.
 //
 // Files with later numbers are left alone: they may be of a change that is just being made.
 func (h *history) superfluous(folder string) (data, changes []string, err error) {

@@ -99,7 +99,7 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		status, why = http.StatusRequestTimeout, "the request took too long to arrive"
 	case r.Context().Err() != nil, errors.As(err, &body), errors.Is(err, io.ErrUnexpectedEOF):
-		// Often nobody is there to be told.
+		// Often the client is gone, and gets no answer.
 		status, why = http.StatusBadRequest, "the request was not complete"
 	default:
 		log.Printf("%s %q: %v", r.Method, r.URL.EscapedPath(), err)
@@ -309,7 +309,7 @@ func (h *handler) listLocks(w http.ResponseWriter, r *http.Request) error {
 		Bucket, Object, Mode, Owner string
 		For                         string
 	}
-	told := map[string][]party{"holders": {}, "waiters": {}}
+	parties := map[string][]party{"holders": {}, "waiters": {}}
 	for role, ask := range map[string]func(keylatch.Filter) ([]keylatch.Party, error){
 		"holders": h.locks.Holders, "waiters": h.locks.Waiters,
 	} {
@@ -318,10 +318,10 @@ func (h *handler) listLocks(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		for _, p := range found {
-			told[role] = append(told[role], party{p.Key.Bucket, p.Key.Object, p.Mode.String(), p.Owner, p.For.String()})
+			parties[role] = append(parties[role], party{p.Key.Bucket, p.Key.Object, p.Mode.String(), p.Owner, p.For.String()})
 		}
 	}
-	return answer(w, http.StatusOK, told)
+	return answer(w, http.StatusOK, parties)
 }
 
 func (h *handler) metrics(w http.ResponseWriter, r *http.Request) error {
@@ -333,7 +333,7 @@ func (h *handler) metrics(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", keylatch.OpenMetricsType)
-	// That a client is gone is nobody's problem, here and below.
+	// A client that is gone needs no answer, here and below.
 	_, _ = io.WriteString(w, text)
 	return nil
 }

@@ -22,7 +22,7 @@ import (
 
 var (
 	errNotFound = errors.New("there is no such object or version")
-	errBusy     = errors.New("somebody else is at it; try again")
+	errBusy     = errors.New("another request is using it; try again")
 	errFenced   = errors.New("the lock was lost before the change was made; nothing was changed, try again")
 	// errPrecondition says that what a request wants to be so is not.
 	errPrecondition = errors.New("what the request says has to be so is not so; nothing was changed")
@@ -59,7 +59,8 @@ type store struct {
 	beforeCommit, beforeLink func(keylatch.Key)
 }
 
-// changes counts the changes that are being made in each folder. It is one at a time, and two if somebody lost their lock.
+// changes counts the changes that are being made in each folder. It is one at a time, and two if a writer lost its
+// lock.
 type changes struct {
 	mutex sync.Mutex
 	in    map[string]int
@@ -113,7 +114,7 @@ func openStore(root string, locks *keylatch.Manager, options storeOptions) (*sto
 	return s, nil
 }
 
-// close leaves the directory to whoever opens it next.
+// close leaves the directory to the next program that opens it.
 func (s *store) close() {
 	s.stop()
 	s.finishing.Wait()
@@ -170,7 +171,7 @@ func (s *store) recover() error {
 		if err != nil || !strings.HasSuffix(path, dataSuffix) {
 			return err
 		}
-		// Nobody makes a change now, so data without one is rubbish whatever its number.
+		// No change is being made now, so data without one is rubbish whatever its number.
 		folder := filepath.Dir(path)
 		h, err := readHistory(folder, s.keep)
 		if err != nil {
@@ -257,7 +258,7 @@ func (s *store) put(ctx context.Context, key keylatch.Key, r received, owner str
 			return err
 		}
 		change.Size, change.SHA256 = r.size, r.sha256
-		// A name of its own: somebody who lost their lock may be about to put the same number.
+		// A name of its own: a writer that lost its lock may be about to put the same number.
 		change.Data = fmt.Sprintf("%012d-%s%s", change.Number, strings.TrimPrefix(filepath.Base(r.path), "put-"), dataSuffix)
 		return os.Rename(r.path, filepath.Join(folder, change.Data))
 	})
@@ -327,7 +328,7 @@ func (s *store) change(key keylatch.Key, grant keylatch.Grant, fill func(h *hist
 		s.beforeCommit(key)
 	}
 	// Spares work where the lock was lost, and is not what makes it safe: it may be lost in the next moment. That is the
-	// link, which only one change of that number can have: tidy forgets no number that somebody may be about to link.
+	// link, which only one change of that number can have: tidy forgets no number that a writer may be about to link.
 	if current, err := s.locks.IsCurrent(key, fence); err != nil || !current {
 		undo()
 		return record{}, errFenced
@@ -359,9 +360,9 @@ func (s *store) tidy(folder string) {
 	if err != nil {
 		return
 	}
-	// Somebody else who is at it lost their lock, and may be about to link a number that was given to another change since.
-	// The record of that one is what refuses them, also after its version is too old to be kept. Who begins after this
-	// line takes a later number than any that is removed.
+	// Another writer of this object lost its lock, and may be about to link a number that was given to another change
+	// since. The record of that one is what refuses them, also after its version is too old to be kept. Who begins
+	// after this line takes a later number than any that is removed.
 	if !s.under.alone(folder) {
 		changes = nil
 	}
@@ -374,7 +375,7 @@ func (s *store) tidy(folder string) {
 }
 
 // open opens a version, or the latest if it is 0. The lock is held while it is looked up, not while it is read: a file
-// never changes, and one that is removed can be read to its end by whoever has it open.
+// never changes, and one that is removed can be read to its end by a reader that has it open.
 func (s *store) open(ctx context.Context, key keylatch.Key, version uint64, owner string) (*os.File, record, error) {
 	guard, err := s.lock(ctx, key, keylatch.Shared, owner)
 	if err != nil {
@@ -405,7 +406,7 @@ func (s *store) openVersion(folder string, version uint64) (*os.File, record, er
 			// Too old a version, of which a crash left the record.
 			return nil, record{}, errNotFound
 		}
-		// Or somebody who lost their lock made a change meanwhile, and tidied.
+		// Or a writer that lost its lock made a change meanwhile, and tidied.
 		before = h.last
 	}
 }

@@ -197,9 +197,9 @@ func TestOneChangeHasANumber(t *testing.T) {
 	s.has(t, cat, 0, "first")
 }
 
-// Its lock is lost at the very last moment, and so many others write meanwhile that the change that took its number is too
-// old to be kept.
-func TestAWriterThatIsOvertakenManyTimesChangesNothing(t *testing.T) {
+// Its lock is lost at the very last moment, and others write so often meanwhile that the change that took its number is
+// too old to be kept.
+func TestOvertakenWriterChangesNothing(t *testing.T) {
 	for what, attempt := range map[string]func(*store) error{
 		"put":    func(s *store) error { _, err := s.tryPut(cat, "late"); return err },
 		"remove": func(s *store) error { return s.remove(background, cat, 0, "test", nil) },
@@ -223,7 +223,7 @@ func TestAWriterThatIsOvertakenManyTimesChangesNothing(t *testing.T) {
 				}
 			}
 			if err := attempt(s); !errors.Is(err, errFenced) {
-				t.Fatalf("the late one was told %v", err)
+				t.Fatalf("the late one got %v", err)
 			}
 			intact := func() {
 				t.Helper()
@@ -247,13 +247,13 @@ func TestAWriterThatIsOvertakenManyTimesChangesNothing(t *testing.T) {
 				t.Fatalf("there are %v", found)
 			}
 			if len(s.under.in) != 0 {
-				t.Fatalf("changes are counted that nobody makes: %v", s.under.in)
+				t.Fatalf("changes are counted that are not being made: %v", s.under.in)
 			}
 		})
 	}
 }
 
-// Who reads while somebody that lost their lock writes and tidies sees a history, an older or a newer one.
+// A reader sees a history, an older or a newer one, while a writer that lost its lock writes and tidies.
 func TestAHistoryIsReadWhileItIsTidied(t *testing.T) {
 	s := newTestStore(t, t.TempDir(), storeOptions{keep: 1})
 	whileTidied(t, s, func(latest uint64) (uint64, error) {

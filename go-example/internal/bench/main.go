@@ -30,7 +30,7 @@ func try(err error) {
 	}
 }
 
-// row is one thing that is measured: do does it so many times, and each of them counts as many operations.
+// row is one thing that is measured: do repeats it, and each repetition counts as a number of operations.
 type row struct {
 	name    string
 	section string
@@ -47,7 +47,7 @@ type lane struct {
 	perSlice int
 	// long says that a short slice would measure something else.
 	long bool
-	// before is how many times come before each slice: through so many keys that it would find them in no cache.
+	// before is how many times come before each slice: over enough keys that no cache has them.
 	before int
 	took   []float64
 }
@@ -187,14 +187,14 @@ func besideRust(path string) ([]lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	told, err := program.StdoutPipe()
+	output, err := program.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
 	if err := program.Start(); err != nil {
 		return nil, err
 	}
-	answers := bufio.NewReader(told)
+	answers := bufio.NewReader(output)
 	asked := func(what string, size int) func(int) time.Duration {
 		return func(times int) time.Duration {
 			fmt.Fprintln(ask, what, size, times)
@@ -205,7 +205,7 @@ func besideRust(path string) ([]lane, error) {
 			return time.Duration(took)
 		}
 	}
-	rows := []lane{{perSlice: 1, row: row{"keylatch from Rust, a guard", "one lock and unlock, nobody else", nil, 1}, timed: asked("pair", 1)}}
+	rows := []lane{{perSlice: 1, row: row{"keylatch from Rust, a guard", "one lock and unlock, no contention", nil, 1}, timed: asked("pair", 1)}}
 	for _, size := range sizes {
 		rows = append(rows,
 			lane{perSlice: 1, row: row{rustBatch(size), "a key of a batch", nil, size}, timed: asked("batch", size)},

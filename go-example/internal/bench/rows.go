@@ -13,7 +13,7 @@ import (
 
 const (
 	manyKeys = 100_000
-	alone    = "one lock and unlock, nobody else"
+	alone    = "one lock and unlock, no contention"
 	inTurn   = "100,000 keys in turn"
 	hot      = "one hot key"
 )

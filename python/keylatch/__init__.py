@@ -1,6 +1,6 @@
 """keylatch: who may touch this object now?
 
-A lock manager for threads and tasks: shared and exclusive locks on keys that nobody has to create or clean up.
+A lock manager for threads and tasks: shared and exclusive locks on keys that need no creating and no cleaning up.
 
 >>> from keylatch import LockManager
 >>> locks = LockManager()
@@ -8,7 +8,7 @@ A lock manager for threads and tasks: shared and exclusive locks on keys that no
 ...     print(guard.mode, guard.fence)
 exclusive 1
 
-`alock` is the same for asyncio, `lock_many` takes many keys at once, `try_lock` does not wait. `session` is for
+`alock` is the same for asyncio, `lock_many` takes many keys together, `try_lock` does not wait. `session` is for
 transactions, `holders` and `waiters` tell who is in whose way, and `subscribe` what has happened: see `keylatch.events`.
 `keylatch.prometheus` shows the figures to Prometheus. `keylatch.claims` has one do a piece of work, and the others wait
 for its outcome. `SharedTable` has locks between the processes of one machine, which survive that one of them is killed.

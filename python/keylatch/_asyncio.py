@@ -1,7 +1,7 @@
 """How a task waits.
 
 Each event loop has one `LoopWaits`: a descriptor that becomes readable when a lock is granted to a task of that loop, or
-its time is over. Whoever releases the lock, in whatever thread, rings it; the loop's own thread wakes the task, and the
+its time is over. The thread that releases the lock rings it; the loop's own thread wakes the task, and the
 task takes what has come.
 """
 
@@ -47,11 +47,11 @@ async def wait(pending: Pending) -> Any:
     token = waits.add(pending)
     try:
         while True:
-            news = loop.create_future()
-            ended = waits.look(token, news)
+            signal = loop.create_future()
+            ended = waits.look(token, signal)
             if ended is not None:
                 return ended[0]
-            await news
+            await signal
     finally:
         waits.discard(token)
 

@@ -35,7 +35,7 @@ NAME = "bench"
 HELP = "times of lock and release beside threading, asyncio and other packages"
 
 Loop = Callable[[int], float]
-"""Does something so many times, and says how many seconds that took."""
+"""Repeats something, and returns how many seconds that took."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ class Row:
 
 
 class DictOfLocks:
-    """What people write by hand: a lock for each key, kept while somebody holds it or waits for it."""
+    """What people write by hand: a lock for each key, kept while a thread holds it or waits for it."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -253,7 +253,7 @@ def async_hand_over(take: Callable[[], Any]) -> Loop:
 
 
 def threads_hand_over(work: Loop) -> Loop:
-    """The same work in two threads at once."""
+    """The same work in two threads together."""
 
     def loop(times: int) -> float:
         threads = [threading.Thread(target=work, args=(times // 2,)) for _ in range(2)]
@@ -414,7 +414,7 @@ def measure(row: Row, rounds: int, seconds: float, say: Callable[[str], None]) -
         counts[name] = max(64, int(times * seconds / max(took, 1e-9)))
     for number in range(rounds):
         say(f"{row.name}: round {number + 1} of {rounds}")
-        # The other way round each time, so that nobody always comes after the same one.
+        # The other way round each time, so that none always comes after the same one.
         order = list(row.subjects.items())
         for name, loop in order if number % 2 else reversed(order):
             row.times.setdefault(name, []).append(loop(counts[name]) / counts[name] * 1e9)
@@ -425,7 +425,7 @@ def interrupts(times: int) -> list[float]:
     locks, took, main = LockManager(), list[float](), threading.main_thread()
     if threading.current_thread() is not main:
         return took
-    # A process that was started in the background may have been told to ignore it.
+    # A process that was started in the background may have inherited a setting that ignores it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with locks.lock("held"):
@@ -438,7 +438,7 @@ def interrupts(times: int) -> list[float]:
                         time.sleep(0.001)
                     time.sleep(0.005)
                     sent = time.perf_counter()
-                    # To the process, as a terminal does: any of its threads may be told.
+                    # To the process, as a terminal does: any of its threads may receive it.
                     os.kill(os.getpid(), signal.SIGINT)
 
                 sender = threading.Thread(target=send)

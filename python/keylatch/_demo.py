@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Objects:
-    """What the locks are for. Whoever enters says so, and looks who else is there."""
+    """What the locks are for. Each thread or task that enters is counted, and checks who else is there."""
 
     def __init__(self, keys: list[tuple[str, str]]) -> None:
         self.readers = dict.fromkeys(keys, 0)
@@ -115,7 +115,7 @@ class Demo:
                 self._count("timeouts")
 
     def _leases(self) -> None:
-        """Somebody whose leases run out: whoever waits takes the lock away."""
+        """A holder whose leases run out: waiters take the lock away."""
         dice = random.Random(0)
         while not self._stop.wait(0.05):
             key = dice.choice(self._keys)
@@ -193,17 +193,17 @@ class Demo:
         health = self.locks.health()
         print("health: " + ("good" if health else "; ".join(health.problems)))
         if self._objects.met:
-            print(f"FAILED: {self._objects.met} times somebody met a writer", file=sys.stderr)
+            print(f"FAILED: {self._objects.met} times a thread or task met a writer", file=sys.stderr)
             return 1
         if figures.holders or figures.waiters:
             print("FAILED: something was left behind", file=sys.stderr)
             return 1
-        print("nobody ever met a writer")
+        print("no thread or task ever met a writer")
         return 0
 
 
 def run(options: argparse.Namespace) -> int:
     """Carry the command out. Returns the status to exit with."""
     if options.threads + options.tasks == 0:
-        sys.exit("--threads 0 --tasks 0: nobody would be at work")
+        sys.exit("--threads 0 --tasks 0: there would be nothing to run")
     return Demo(options).run()

@@ -48,7 +48,7 @@ class WouldBlock(_Held):
 
 
 class UpgradeConflict(_Held):
-    """Somebody else waits to upgrade the same lock: each would wait for the other to let go."""
+    """Another holder waits to upgrade the same lock: each would wait for the other to let go."""
 
 
 class LockDeadlock(KeylatchError):
@@ -89,7 +89,7 @@ class NotHeld(KeylatchError, RuntimeError):
 
 
 class LeaseLost(KeylatchError, RuntimeError):
-    """The lock was a lease that ran out, and somebody else has taken it.
+    """The lock was a lease that ran out, and another caller has taken it.
 
     >>> from keylatch import LockManager
     >>> locks = LockManager()
@@ -97,8 +97,8 @@ class LeaseLost(KeylatchError, RuntimeError):
     ...     with locks.lock("cat.jpg", ttl=1e-9) as guard:
     ...         locks.lock("cat.jpg").release()
     ... except LeaseLost:
-    ...     print("whatever was done in the block, somebody else may have done meanwhile")
-    whatever was done in the block, somebody else may have done meanwhile
+    ...     print("another holder may have worked on it during the block")
+    another holder may have worked on it during the block
     """
 
 

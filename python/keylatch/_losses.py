@@ -1,6 +1,6 @@
 """Callbacks for locks that are taken away, all of them in one thread.
 
-The thread begins with the first callback and sleeps until there is news; whoever takes a lock away only leaves a note.
+The thread begins with the first callback and sleeps until a lock is lost; the thread that takes a lock away only leaves a note.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from ._keylatch import Guard, Losses
+from ._keylatch import Guard, RevocationListeners
 from ._types import Lost
 
 Callback = Callable[[Lost], object]
@@ -19,16 +19,16 @@ Callback = Callable[[Lost], object]
 
 class _Dispatcher:
     def __init__(self) -> None:
-        self._losses = Losses()
+        self._losses = RevocationListeners()
         self._tokens = itertools.count()
         self._watched: dict[int, Callback] = {}
         threading.Thread(target=self._run, name="keylatch-lost", daemon=True).start()
 
     def watch(self, guard: Guard, callback: Callback) -> None:
         token = next(self._tokens)
-        # Not the guard: one that is forgotten is released, also if somebody wants to know what becomes of it.
+        # Not the guard: one that is forgotten is released, also while a callback waits for its loss.
         self._watched[token] = callback
-        # If that fails, too, there will be news of it: that there is nothing to watch any more.
+        # If that fails, the callback is called too, because there is nothing to watch any more.
         self._losses.watch(guard, token)
 
     def _run(self) -> None:

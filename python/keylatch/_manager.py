@@ -44,7 +44,7 @@ class Conditions(TypedDict, total=False):
 
 
 class LockManager(_keylatch.LockManager):
-    """Shared and exclusive locks on keys that nobody has to create or clean up.
+    """Shared and exclusive locks on keys that need no creating and no cleaning up.
 
     A key is a str or bytes, or a tuple (bucket, object) or (bucket, object, version) of them. All threads and event loops
     of the process may use one manager; it needs no closing.
@@ -56,9 +56,9 @@ class LockManager(_keylatch.LockManager):
 
     fairness says who goes first at a lock that is free again:
 
-    * "eventual": whoever runs, until somebody has waited for eventual_after seconds; then in line. The fastest.
+    * "eventual": running callers first, until one has waited for eventual_after seconds; then in line. The fastest.
     * "fifo": first come, first served.
-    * "writer_first", "reader_first": as their names say, at most overtake_limit times at somebody's cost.
+    * "writer_first", "reader_first": as their names say, but at most overtake_limit times past one waiter.
 
     default_timeout, in seconds, is for requests that say nothing about their time; None is for as long as it takes.
     adaptive has it learned from the waits that there were: see AdaptiveTimeout.
@@ -68,7 +68,7 @@ class LockManager(_keylatch.LockManager):
     it. A request of a session that has waited for deadlock_delay seconds looks for a deadlock; None never does. victim is
     which session gives way: the "asker", the "youngest" or that of "lowest_priority". lock_order_lint tells of sessions
     that take locks in orders that could become a deadlock, before they do; it is for development, because the fast path
-    is off then. lock_delay is for how many seconds a lock is given to nobody whose lease ran out. health() judges the last
+    is off then. lock_delay is for how many seconds a lock stays closed after its lease ran out. health() judges the last
     health_window seconds.
 
     With shared_memory, the path of a file such as "/dev/shm/my-engine", the keys are shared with the managers of all
@@ -103,7 +103,7 @@ class LockManager(_keylatch.LockManager):
         Keys come in a list or whatever else can be iterated over, but not in a tuple of str or bytes, because that is how
         a single key is written: it is a TypeError.
 
-        With ttl each of them is a lease of so many seconds, from the moment on in which all are there. With renew=True a
+        With ttl each of them is a lease of that many seconds, from the moment when all are held. With renew=True a
         thread renews it in time for as long as its guard is held, as lock() says.
 
         With best_effort those are taken that can be had within the time, and Batch.missing tells of the others.
@@ -207,7 +207,7 @@ class LockManager(_keylatch.LockManager):
         """Who holds what: all locks, or those that everything applies to that was said.
 
         prefix is how the object's name begins, in whatever bucket; sessions is for those of sessions alone; older_than is
-        in seconds. It goes on while locks come and go, and stops nobody.
+        in seconds. It goes on while locks come and go, and stops none of them.
 
         >>> locks = LockManager()
         >>> with locks.lock(("photos", "cat.jpg"), owner="indexer"), locks.lock(("logs", "today")):
@@ -238,7 +238,7 @@ class LockManager(_keylatch.LockManager):
         A call without a condition, or with one that is None, is an error: a look-up that found nothing must not
         revoke the locks of everyone. all=True does that.
 
-        Who waits for them is served. The old holders' guards are void, and releasing them harms nobody. The work that such
+        Who waits for them is served. The old holders' guards are void, and releasing them changes nothing. The work that such
         a lock was for may still be going on: it is the fence that keeps it from doing harm.
 
         >>> locks = LockManager()
@@ -295,7 +295,7 @@ class LockManager(_keylatch.LockManager):
     ) -> Events:
         """Hear from now on of timeouts, deadlocks and locks that are taken away; see keylatch.events.
 
-        Also of waits and holds of at least so many seconds. hold_above costs those who do not wait, too: it needs every
+        Also of waits and holds of at least that many seconds. hold_above costs those who do not wait, too: it needs every
         request to read the clock. capacity is how many events are kept until they are fetched.
 
         >>> locks = LockManager()

@@ -17,7 +17,7 @@ from ._exceptions import KeylatchError
 from ._keylatch import Guard
 
 SHARE = 3.0
-"""A lease is renewed each time that one part in so many of it has passed."""
+"""A lease is renewed each time that one part in this number of it has passed."""
 
 _Due = tuple[float, int, "ReferenceType[Guard]", float]
 
@@ -59,7 +59,7 @@ def _renewed(known: ReferenceType[Guard], ttl: float) -> bool:
     try:
         guard.renew(ttl)
     except KeylatchError:
-        # Released or lost, which whoever holds the guard is told.
+        # Released or lost, which the guard's own methods report.
         return False
     except RuntimeError:
         # An upgrade waits with the hold; look again.

@@ -25,7 +25,7 @@ class Lost(enum.StrEnum):
     """Why a lock is gone that was not released."""
 
     EXPIRED = "expired"
-    """Its lease ran out, and somebody waited for the lock or had it taken away."""
+    """Its lease ran out, and a waiter took the lock, or a caller had it taken away."""
     FORCED = "forced"
     """It was released by force."""
 
@@ -80,7 +80,7 @@ class SharedFigures:
 
 @dataclass(frozen=True, slots=True)
 class HolderInfo:
-    """A lock that somebody holds. As a str it is a sentence."""
+    """A lock that is held. As a str it is a sentence."""
 
     key: Key
     """What is held."""
@@ -89,7 +89,7 @@ class HolderInfo:
     owner: str
     """The owner's name; empty if it gave none."""
     source: str
-    """Where the owner comes from, as it was told when it was made; empty for nothing."""
+    """Where the owner comes from, as given when it was made; empty for nothing."""
     session: bool
     """Whether the owner is a session rather than a name."""
     priority: int
@@ -102,8 +102,8 @@ class HolderInfo:
     """The number of this exclusive hold; None for a shared one."""
     grant: int
     """The lock's number. As long as a guard has it, it is only a name."""
-    kept_shut: bool
-    """Whether nobody holds it: after a lease that ran out it is given to nobody for as long as lock_delay says."""
+    in_lock_delay: bool
+    """Whether it is held by none, but closed: so it stays for lock_delay after its lease ran out."""
     _text: str = field(repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ class WaiterInfo:
     owner: str
     """The owner's name; empty if it gave none."""
     source: str
-    """Where the owner comes from, as it was told when it was made; empty for nothing."""
+    """Where the owner comes from, as given when it was made; empty for nothing."""
     session: bool
     """Whether the owner is a session rather than a name."""
     priority: int
@@ -140,7 +140,7 @@ class WaiterInfo:
 
 @dataclass(frozen=True, slots=True)
 class ChainLink:
-    """One key that somebody waits for, and who has it."""
+    """One key with a waiter, and who has it."""
 
     key: Key
     """The key."""
@@ -154,7 +154,7 @@ class ChainLink:
 
 @dataclass(frozen=True, slots=True)
 class BlockingChain:
-    """Who waits for whom. As a str it has a line for each link; it is false if nobody waits and nobody holds."""
+    """Who waits for whom. As a str it has a line for each link; it is false if there is no waiter and no holder."""
 
     links: tuple[ChainLink, ...]
     """The links, each after the one that it follows from."""
@@ -326,7 +326,7 @@ class ShardMetrics:
     fast: int
     """Locks taken with one compare-and-swap, without any mutex."""
     inserted: int
-    """Locks taken at once under the mutex of their shard: mostly by bringing their key into the table."""
+    """Locks taken without waiting, under the mutex of their shard: mostly by bringing their key into the table."""
     slow: int
     """Locks that were waited for."""
     releases: int
@@ -361,7 +361,7 @@ class ShardMetrics:
 
     @property
     def fast_path_rate(self) -> float:
-        """The share of locks taken at once, from 0 to 1. 1 when none was taken."""
+        """The share of locks taken without waiting, from 0 to 1. 1 when none was taken."""
         return (self.fast + self.inserted) / self.acquisitions if self.acquisitions else 1.0
 
     @property

@@ -93,7 +93,7 @@ class Timeout:
 
 @dataclass(frozen=True, slots=True)
 class Deadlock:
-    """A circle of sessions that waited for each other was found; one of them was told to give way."""
+    """A circle of sessions that waited for each other was found; one of them had to give way."""
 
     key: Key
     """What the one that gave way was waiting for."""

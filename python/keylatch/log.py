@@ -40,7 +40,7 @@ class EventLog:
     """Logs what happens to a manager, in a thread of its own, from when it is made until it is closed.
 
     The event itself is the record's attribute `event`, for handlers that write more than its text. Events that were dropped,
-    because the logger was slower than they came, are told in a warning.
+    because the logger was slower than they came, are counted in a warning.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 def locks() -> Iterator[LockManager]:
-    """A manager that has to be left as it came: nothing held, nobody waiting."""
+    """A manager that has to be left as it came: nothing held, no waiter."""
     manager = LockManager()
     yield manager
     figures = manager.get_metrics().shard_metrics

@@ -98,8 +98,8 @@ def key(given: Any) -> Any:
     return tuple(map(part, given))
 
 
-def told(given: Any) -> Any:
-    """A key as the package tells it: text where it can be, alone in the unnamed bucket."""
+def shown(given: Any) -> Any:
+    """A key as the package shows it: text where it can be, alone in the unnamed bucket."""
 
     def text(given: str | bytes) -> str | bytes:
         try:
@@ -146,7 +146,7 @@ def check_error(expected: Any, error: BaseException) -> None:
                 owners = [holder.owner for holder in seen.holders]
                 right = all(owner in owners for owner in value)
             case "key":
-                right = seen.key == told(value)
+                right = seen.key == shown(value)
             case "transient":
                 # asyncio's CancelledError knows nothing of that.
                 right = getattr(seen, "transient", False) == value
@@ -294,7 +294,7 @@ class Scenario:
         if expected == "granted":
             self._grants[name] = self._background.call(task.result)
         elif expected == "ok":
-            # Its wait may have ended already, as a deadlock's does that is seen at once; `finish` will tell.
+            # Its wait may have ended already, as a deadlock's does that is found immediately; `finish` will tell.
             if task.done() and task.exception() is None:
                 raise Wrong(f"it came to {task}")
             self._waits[name] = task, None
@@ -390,7 +390,7 @@ class Scenario:
         well, batch = compare(expected if missing is None else "ok", lambda: self._locks.lock_many(exclusive, **asked))
         if not well:
             return
-        check_equal(sorted(map(told, missing or [])), sorted(each for each, _ in batch.missing))
+        check_equal(sorted(map(shown, missing or [])), sorted(each for each, _ in batch.missing))
         if len(names) != len(keys):
             raise Wrong("as names not every key")
         for guard in batch:
@@ -448,7 +448,7 @@ class Scenario:
                 raise Wrong(f"{kind} was expected, and there is {event!r}")
             about: Any = event.hold if isinstance(event, events.Expired | events.Forced) else event
             if "key" in each:
-                check_equal(told(each.need("key")), about.key)
+                check_equal(shown(each.need("key")), about.key)
             if "owner" in each:
                 owner = event.cycle[0].session if isinstance(event, events.Deadlock) else about.owner
                 check_equal(each.need("owner"), owner)
@@ -539,7 +539,7 @@ class Scenario:
         for name, value in expected.items():
             match name:
                 case "key":
-                    right = seen.key == told(value)
+                    right = seen.key == shown(value)
                 case "lease":
                     right = (seen.lease is not None) == value
                 case "fence":
@@ -579,7 +579,7 @@ class Scenario:
 
     def do_top(self, fields: Fields, expected: Any) -> None:
         top = self._locks.top(fields.need("n"), by=fields.need("by"))
-        check_equal([told(each) for each in expected], [each.key for each in top])
+        check_equal([shown(each) for each in expected], [each.key for each in top])
 
 
 def check_equal(expected: Any, seen: Any) -> None:

@@ -108,7 +108,7 @@ def test_closing_ends_waits(run: Runner) -> None:
     run(main())
 
 
-def test_a_wait_that_is_cancelled_is_out_of_the_line(locks: LockManager, run: Runner) -> None:
+def test_cancelled_wait_leaves_line(locks: LockManager, run: Runner) -> None:
     async def main() -> None:
         async with locks.alock("a"):
             task = asyncio.ensure_future(locks.alock("a"))
@@ -124,7 +124,7 @@ def test_a_wait_that_is_cancelled_is_out_of_the_line(locks: LockManager, run: Ru
 
 
 @pytest.mark.once
-def test_a_hundred_thousand_cancellations_at_every_point(locks: LockManager) -> None:
+def test_cancel_at_every_point_leaves_nothing(locks: LockManager) -> None:
     async def one() -> None:
         async with locks.alock("a"):
             await asyncio.sleep(0)
@@ -266,7 +266,7 @@ async def one_of_these(locks: LockManager, work: str, reader: keylatch.Guard) ->
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 @pytest.mark.parametrize("work", ["block", "one", "many", "upgrade"])
-@pytest.mark.parametrize("granted", ["not granted", "granted", "granted and told"])
+@pytest.mark.parametrize("granted", ["not granted", "granted", "granted and delivered"])
 def test_closing_a_loop_ends_its_waits(
     locks: LockManager, new_loop: Callable[[], asyncio.AbstractEventLoop], work: str, granted: str
 ) -> None:
@@ -277,11 +277,11 @@ def test_closing_a_loop_ends_its_waits(
     loop.run_until_complete(until_tasks_wait(locks, 1))
     if granted != "not granted":
         held.release()
-    if granted == "granted and told":
+    if granted == "granted and delivered":
         loop.call_soon(loop.stop)
         loop.run_forever()
     loop.close()
-    # At once, and not when somebody has collected the garbage.
+    # Immediately, without a garbage collection.
     assert waiters(locks) == 0
     if not held.released:
         held.release()
@@ -377,7 +377,7 @@ def test_a_guard_has_one_block(locks: LockManager, run: Runner, waits: bool) -> 
     run(main())
 
 
-def test_nothing_is_asked_for_before_it_is_awaited(locks: LockManager) -> None:
+def test_request_begins_when_awaited(locks: LockManager) -> None:
     acquire = locks.alock("a")
     assert locks.get_metrics().shard_metrics.acquisitions == 0
     acquire.close()
@@ -498,7 +498,7 @@ def test_an_acquire_of_many_is_used_once(locks: LockManager) -> None:
     assert not locks.holders()
 
 
-def test_wrong_arguments_are_told_of_at_once(locks: LockManager) -> None:
+def test_wrong_arguments_raise_before_await(locks: LockManager) -> None:
     with pytest.raises(TypeError, match="key"):
         locks.alock(7, shared=True)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="timeout"):
@@ -507,7 +507,7 @@ def test_wrong_arguments_are_told_of_at_once(locks: LockManager) -> None:
 
 
 def test_what_a_wait_refers_to_is_kept(locks: LockManager, run: Runner) -> None:
-    """Parts of keys that had to be encoded, and sessions that nobody else refers to."""
+    """Parts of keys that had to be encoded, and sessions that nothing else refers to."""
     first, second = ("a\ud800" * 9, "one\ud800" * 9), ("b\ud800" * 9, "two\ud800" * 9)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Many locks at once."""
+"""Many locks together."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_all_of_them(locks: LockManager) -> None:
 
 
 def test_none_of_them(locks: LockManager) -> None:
-    with locks.lock("b", owner="somebody"):
+    with locks.lock("b", owner="someone"):
         with pytest.raises(LockTimeout, match='the batch failed at ""/"b", and nothing of it is held') as caught:
             locks.lock_many(["a", "b", "c"], timeout=0.01)
         assert caught.value.key == "b"
-        assert caught.value.holders[0].owner == "somebody"
+        assert caught.value.holders[0].owner == "someone"
         assert locks.get_metrics().shard_metrics.holders == 1
 
 
@@ -84,7 +84,7 @@ def test_a_batch_has_one_block(locks: LockManager) -> None:
         pass
 
 
-def test_batches_in_opposite_orders_do_not_wait_for_each_other(locks: LockManager) -> None:
+def test_opposite_batches_never_deadlock(locks: LockManager) -> None:
     keys = [str(number) for number in range(20)]
 
     def work(keys: list[str]) -> None:

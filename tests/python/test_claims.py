@@ -132,7 +132,7 @@ def test_a_task_that_is_cancelled_leaves_the_line(claims: Claims, run: Runner) -
     run(main())
 
 
-def test_a_cancellation_against_the_grant_loses_no_work(claims: Claims, run: Runner) -> None:
+def test_cancel_at_grant_loses_no_work(claims: Claims, run: Runner) -> None:
     async def main() -> None:
         for _ in range(200):
             work = owned(claims, resource=("layers", "race"))
@@ -222,7 +222,7 @@ def test_forgotten_work_is_given_up(claims: Claims) -> None:
         raise OSError("boom")
 
 
-def test_work_is_collected_in_the_middle_of_a_call(claims: Claims) -> None:
+def test_work_collected_during_call(claims: Claims) -> None:
     with claims.claimant("a") as claimant:
         work = owned(claims, claimant)
         with claimant._numbers._lock:
@@ -236,7 +236,7 @@ def test_work_is_collected_in_the_middle_of_a_call(claims: Claims) -> None:
         assert claimant._numbers.settle(3) == 4
 
 
-def test_a_lost_lease_is_raised_at_the_end_of_the_block(claims: Claims) -> None:
+def test_lost_lease_raises_at_block_end(claims: Claims) -> None:
     with pytest.raises(ClaimLost, match="by force") as raised, owned(claims) as work:
         assert claims.force_release(LAYER)
     assert raised.value.reason == "force_released"
@@ -471,7 +471,7 @@ def test_a_forked_child_is_refused(claims: Claims) -> None:
         assert os.waitpid(child, 0)[1] == 0
 
 
-def test_answers_have_no_result_without_an_outcome() -> None:
+def test_answer_without_outcome_has_no_result() -> None:
     answers: list[Answer] = [Waiting(0), Skipped("a"), Cancelled()]
     for answer in answers:
         with pytest.raises(ClaimFailed):

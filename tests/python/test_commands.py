@@ -21,20 +21,20 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help() -> None:
-    told = command("--help")
-    assert told.returncode == 0
-    assert "demo" in told.stdout
-    assert "bench" in told.stdout
+    output = command("--help")
+    assert output.returncode == 0
+    assert "demo" in output.stdout
+    assert "bench" in output.stdout
     for name in ("demo", "bench"):
-        told = command(name, "--help")
-        assert told.returncode == 0
-        assert "--" in told.stdout
+        output = command(name, "--help")
+        assert output.returncode == 0
+        assert "--" in output.stdout
     assert command("--version").stdout == f"keylatch {keylatch.__version__}\n"
     for wrong in ((), ("dance",), ("demo", "--threads", "0", "--tasks", "0"), ("bench", "--only", "nothing")):
-        told = command(*wrong)
-        assert told.returncode != 0
-        assert told.stderr
-        assert "Traceback" not in told.stderr
+        output = command(*wrong)
+        assert output.returncode != 0
+        assert output.stderr
+        assert "Traceback" not in output.stderr
 
 
 @pytest.mark.parametrize(
@@ -61,29 +61,29 @@ def test_numbers_that_cannot_be(
 
 
 def test_the_demonstration() -> None:
-    told = command("demo", "--seconds", "0.5")
-    assert (told.returncode, told.stderr) == (0, ""), told.stdout
+    output = command("demo", "--seconds", "0.5")
+    assert (output.returncode, output.stderr) == (0, ""), output.stdout
     for part in (
         "locks/s",
         "locks taken by threads",
         "locks taken by tasks",
         "waits: half",
         "health",
-        "nobody ever met",
+        "no thread or task ever met",
     ):
-        assert part in told.stdout
+        assert part in output.stdout
 
 
-def test_the_demonstration_notices_a_lock_that_is_missing() -> None:
-    told = command("demo", "--seconds", "3", "--sabotage", "--readers", "0", "--keys", "1")
-    assert told.returncode == 1
-    assert "somebody met a writer" in told.stderr
+def test_demo_notices_missing_lock() -> None:
+    output = command("demo", "--seconds", "3", "--sabotage", "--readers", "0", "--keys", "1")
+    assert output.returncode == 1
+    assert "times a thread or task met a writer" in output.stderr
 
 
 def test_the_bench(tmp_path: Path) -> None:
     file = tmp_path / "figures" / "bench.json"
-    told = command("bench", "--quick", "--json", str(file))
-    assert (told.returncode, told.stderr) == (0, ""), told.stdout
+    output = command("bench", "--quick", "--json", str(file))
+    assert (output.returncode, output.stderr) == (0, ""), output.stdout
     for part in (
         "threading.Lock",
         "asyncio.Lock",
@@ -95,7 +95,7 @@ def test_the_bench(tmp_path: Path) -> None:
         "goal",
         "Ctrl-C",
     ):
-        assert part in told.stdout
+        assert part in output.stdout
     figures = json.loads(file.read_text())
     assert {row["name"] for row in figures["rows"]} >= {"with block", "method pair", "async with"}
     for row in figures["rows"]:
@@ -108,6 +108,6 @@ def test_the_bench_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys
     for module in ("readerwriterlock.rwlock", "fasteners", "filelock"):
         monkeypatch.setitem(sys.modules, module, None)
     assert main(["bench", "--quick", "--only", "with block"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for package in ("readerwriterlock", "fasteners", "filelock"):
-        assert f"{package} is not installed and was left out: pip install {package}" in told
+        assert f"{package} is not installed and was left out: pip install {package}" in output

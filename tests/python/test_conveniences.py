@@ -132,7 +132,7 @@ def nothing_is_renewed() -> bool:
 
 
 @pytest.mark.usefixtures("often")
-def test_renewed_lease_begins_anew_again_and_again(locks: LockManager) -> None:
+def test_renewed_lease_begins_anew(locks: LockManager) -> None:
     with locks.lock("a", ttl=LONG, renew=True) as guard:
         for _ in range(3):
             guard.renew(LONG / 2)
@@ -154,7 +154,7 @@ def test_renewal_ends_with_the_guard(locks: LockManager) -> None:
 
 
 @pytest.mark.usefixtures("often")
-def test_renewal_does_not_bring_back_what_was_lost(locks: LockManager) -> None:
+def test_renewal_does_not_restore_lost_lock(locks: LockManager) -> None:
     guard = locks.lock("a", ttl=LONG, renew=True)
     locks.force_release(key="a")
     until(nothing_is_renewed)
@@ -243,7 +243,7 @@ async def main_in_a_task_called(name: str, main: Callable[[], Coroutine[object, 
     await asyncio.create_task(main(), name=name)
 
 
-def test_batch_releases_all_and_tells_what_was_lost(locks: LockManager) -> None:
+def test_batch_release_names_lost_keys(locks: LockManager) -> None:
     batch = locks.lock_many(["a", "b", "c"], shared=["d"])
     assert [guard.key for guard in batch] == ["a", "b", "c", "d"]
     locks.force_release(key="b")
@@ -254,7 +254,7 @@ def test_batch_releases_all_and_tells_what_was_lost(locks: LockManager) -> None:
         assert not locks.locked(key)
 
 
-def test_batch_takes_a_key_once_however_often_it_is_named(locks: LockManager) -> None:
+def test_batch_takes_repeated_key_once(locks: LockManager) -> None:
     with locks.lock_many(["a"], shared=["a", "b", "b", ("", "b")]) as batch:
         assert [(guard.key, str(guard.mode)) for guard in batch] == [("a", "exclusive"), ("b", "shared")]
         assert len(locks.holders()) == 2
@@ -270,7 +270,7 @@ def test_batch_of_a_session_has_each_key_once() -> None:
         assert not locks.locked("a")
 
 
-def test_batch_that_finds_one_key_held_waits_with_nothing(locks: LockManager) -> None:
+def test_waiting_batch_holds_nothing(locks: LockManager) -> None:
     held = locks.lock("b")
     waiter = Background(lambda: locks.lock_many(["c", "a", "b"], timeout=60))
     until_waiting(locks, 1)
@@ -308,7 +308,7 @@ def test_figures_are_readable(locks: LockManager) -> None:
     assert repr(WaitHistogram(((None, 0),))) == "<keylatch.WaitHistogram of 0 waits>"
 
 
-def test_trio_is_told_what_to_do(locks: LockManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trio_error_says_what_to_do(locks: LockManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
     with locks.lock("a"):
         coroutine = locks.alock("a")

@@ -1,4 +1,4 @@
-"""What is told to whoever subscribes."""
+"""What subscribers receive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def give_up(locks: LockManager, key: str = "a", owner: str = "viewer") -> None:
         locks.lock(key, owner=owner, timeout=0.001, shared=True)
 
 
-def test_everything_that_is_told(locks: LockManager) -> None:
+def test_every_event(locks: LockManager) -> None:
     with locks.subscribe(wait_above=0, hold_above=0) as heard:
         assert heard.try_next() is None
         with locks.lock("a", owner=locks.owner("indexer", source="tests")):
@@ -49,7 +49,7 @@ def test_everything_that_is_told(locks: LockManager) -> None:
     assert list(heard) == []
 
 
-def test_a_deadlock_is_told() -> None:
+def test_deadlock_event() -> None:
     locks = LockManager(deadlock_delay=0)
     session = locks.session("txn")
     with locks.subscribe() as heard, locks.session("other") as other:
@@ -59,14 +59,14 @@ def test_a_deadlock_is_told() -> None:
         until_waiting(locks, 1)
         with pytest.raises(LockDeadlock) as caught:
             locks.lock("a", owner=other)
-        told = heard.next(10)
-        assert isinstance(told, events.Deadlock)
-        assert (told.key, told.cycle) == ("a", caught.value.cycle)
+        event = heard.next(10)
+        assert isinstance(event, events.Deadlock)
+        assert (event.key, event.cycle) == ("a", caught.value.cycle)
     assert isinstance(waiting.finish(), int)
     session.release_all()
 
 
-def test_a_queue_has_an_end_and_counts_what_it_drops(locks: LockManager) -> None:
+def test_full_queue_counts_dropped_events(locks: LockManager) -> None:
     with locks.subscribe(capacity=2) as heard, locks.lock("a"):
         for _ in range(5):
             give_up(locks)
@@ -77,7 +77,7 @@ def test_a_queue_has_an_end_and_counts_what_it_drops(locks: LockManager) -> None
     assert heard.dropped == 3
 
 
-def test_a_reader_waits_and_is_told_of_the_end(locks: LockManager) -> None:
+def test_waiting_reader_sees_the_end(locks: LockManager) -> None:
     heard = locks.subscribe()
     with locks.lock("a"):
         reading = Background(lambda: heard.next())
@@ -95,13 +95,13 @@ def test_a_reader_waits_and_is_told_of_the_end(locks: LockManager) -> None:
 
 
 def until_busy(subscription: events.Events) -> None:
-    """Until somebody waits for an event of it: then there is no room for another."""
+    """Until a reader waits for an event of it: then there is no room for another."""
 
     def busy() -> bool:
         try:
             subscription.next(0)
         except RuntimeError as error:
-            return "somebody else waits" in str(error)
+            return "another reader waits" in str(error)
         return False
 
     until(busy)
@@ -110,12 +110,12 @@ def until_busy(subscription: events.Events) -> None:
 def test_tasks_hear_events(locks: LockManager, run: Runner) -> None:
     async def main() -> None:
         with locks.subscribe() as heard, locks.lock("a"):
-            told: list[str] = []
+            owners: list[str] = []
 
             async def listen() -> None:
                 async for event in heard:
                     assert isinstance(event, events.Timeout)
-                    told.append(event.owner)
+                    owners.append(event.owner)
                     if event.owner == "last":
                         break
 
@@ -125,12 +125,12 @@ def test_tasks_hear_events(locks: LockManager, run: Runner) -> None:
                     await locks.alock("a", owner=owner, timeout=0.001)
             async with asyncio.timeout(60):
                 await listening
-            assert told == ["one", "two", "last"]
+            assert owners == ["one", "two", "last"]
 
     run(main())
 
 
-def test_many_subscriptions_of_a_loop_need_no_threads(locks: LockManager, run: Runner) -> None:
+def test_loop_subscriptions_need_no_threads(locks: LockManager, run: Runner) -> None:
     import threading
 
     async def main() -> None:
@@ -141,8 +141,8 @@ def test_many_subscriptions_of_a_loop_need_no_threads(locks: LockManager, run: R
             before = threading.active_count()
             await asyncio.to_thread(give_up, locks)
             async with asyncio.timeout(60):
-                told = await asyncio.gather(*waits)
-            assert all(isinstance(event, events.Timeout) for event in told)
+                received = await asyncio.gather(*waits)
+            assert all(isinstance(event, events.Timeout) for event in received)
             # One more at most, that of to_thread.
             assert threading.active_count() <= before + 1
             last = asyncio.ensure_future(subscriptions[0].anext())

@@ -14,7 +14,7 @@ DEMO = ROOT / "examples" / "layers" / "demo.py"
 
 
 @pytest.mark.once
-def test_the_origin_sends_each_layer_once_though_a_worker_is_killed() -> None:
+def test_killed_worker_layers_are_sent_once() -> None:
     demo = subprocess.run([sys.executable, str(DEMO), str(binary())], capture_output=True, text=True, timeout=280)
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "killed half-way" in demo.stdout

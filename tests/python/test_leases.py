@@ -18,11 +18,11 @@ NOW = 1e-9
 
 
 def take_over(locks: LockManager, key: str = "a") -> None:
-    """Have somebody else take a lock whose lease has run out."""
+    """Have another caller take a lock whose lease has run out."""
     locks.lock(key, timeout=60).release()
 
 
-def test_a_lease_that_nobody_wants_stays(locks: LockManager) -> None:
+def test_unwanted_lease_stays(locks: LockManager) -> None:
     with locks.lock("a", ttl=NOW) as guard:
         assert not guard.is_valid
         assert guard.remaining == 0
@@ -34,7 +34,7 @@ def test_a_lease_that_nobody_wants_stays(locks: LockManager) -> None:
     assert (guard.is_valid, guard.remaining) == (False, 0.0)
 
 
-def test_a_lock_without_a_lease_is_valid_for_ever_and_can_get_one(locks: LockManager) -> None:
+def test_lock_without_lease_can_get_one(locks: LockManager) -> None:
     with locks.lock("a") as guard:
         assert guard.remaining is None
         assert guard.is_valid
@@ -42,7 +42,7 @@ def test_a_lock_without_a_lease_is_valid_for_ever_and_can_get_one(locks: LockMan
         assert guard.remaining is not None
 
 
-def test_the_end_of_a_block_says_that_the_lease_was_lost(locks: LockManager) -> None:
+def test_block_end_raises_lease_lost(locks: LockManager) -> None:
     with pytest.raises(LeaseLost) as caught, locks.lock("a", ttl=NOW):
         take_over(locks)
     assert isinstance(caught.value, RuntimeError)
@@ -52,7 +52,7 @@ def test_the_end_of_a_block_says_that_the_lease_was_lost(locks: LockManager) -> 
         _ = 1 / 0
 
 
-def test_releasing_a_lost_lease_harms_nobody(locks: LockManager) -> None:
+def test_release_of_lost_lease_changes_nothing(locks: LockManager) -> None:
     guard = locks.lock("a", ttl=NOW)
     with locks.lock("a"):
         with pytest.raises(LeaseLost):
@@ -97,22 +97,22 @@ def test_what_is_done_with_a_lost_lock_says_so(
             guard.release()
 
 
-def test_a_lock_that_is_kept_shut_is_listed_as_such() -> None:
+def test_lock_delay_is_listed() -> None:
     locks = LockManager(lock_delay=3600)
     guard = locks.lock("a", ttl=NOW, owner="slow")
     with pytest.raises(LockTimeout):
         locks.lock("a", timeout=0.001)
     (shut,) = locks.holders()
-    assert (shut.key, shut.kept_shut, shut.mode) == ("a", True, Mode.EXCLUSIVE)
+    assert (shut.key, shut.in_lock_delay, shut.mode) == ("a", True, Mode.EXCLUSIVE)
     assert "kept shut" in str(shut)
     with locks.lock("b"):
-        assert [holder.kept_shut for holder in locks.holders(key="b")] == [False]
-    assert [taken.kept_shut for taken in locks.force_release(key="a")] == [True]
+        assert [holder.in_lock_delay for holder in locks.holders(key="b")] == [False]
+    assert [taken.in_lock_delay for taken in locks.force_release(key="a")] == [True]
     with locks.lock("a", wait=False), pytest.raises(LeaseLost):
         guard.release()
 
 
-def test_a_lost_lock_that_is_forgotten_is_no_warning(locks: LockManager) -> None:
+def test_forgotten_lost_lock_does_not_warn(locks: LockManager) -> None:
     guard = locks.lock("a", ttl=NOW)
     take_over(locks)
     del guard
@@ -127,7 +127,7 @@ def test_force_says_so(locks: LockManager) -> None:
     assert locks.force_release(owner="stuck") == []
 
 
-def test_whoever_loses_a_lock_is_told_which(locks: LockManager) -> None:
+def test_lease_lost_names_the_key(locks: LockManager) -> None:
     for verb in ("downgrade", "release"):
         expired = locks.lock(("a", "\ud800"), ttl=NOW)
         locks.lock(("a", "\ud800")).release()
@@ -190,7 +190,7 @@ def test_every_way_to_take_a_lock_makes_leases(locks: LockManager) -> None:
     asyncio.run(main())
 
 
-def test_a_batch_releases_all_though_some_are_lost(locks: LockManager) -> None:
+def test_batch_with_losses_releases_the_rest(locks: LockManager) -> None:
     with pytest.raises(LeaseLost), locks.lock_many(["a", "b", "c"], ttl=NOW):
         take_over(locks, "b")
     assert locks.get_metrics().shard_metrics.holders == 0
@@ -199,7 +199,7 @@ def test_a_batch_releases_all_though_some_are_lost(locks: LockManager) -> None:
         _ = 1 / 0
 
 
-def test_a_waiter_gets_the_lock_when_the_lease_has_run_out(locks: LockManager) -> None:
+def test_waiter_gets_expired_lock(locks: LockManager) -> None:
     guard = locks.lock("a", ttl=3600)
     waiting = Background(lambda: locks.lock("a").release())
     until_waiting(locks, 1)
@@ -209,14 +209,14 @@ def test_a_waiter_gets_the_lock_when_the_lease_has_run_out(locks: LockManager) -
         guard.release()
 
 
-def test_a_callback_is_told_of_the_loss_and_of_no_release(locks: LockManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callback_runs_on_loss_not_on_release(locks: LockManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", lambda *failure: failed.append(failure))
     failed: list[Any] = []
-    told: list[tuple[Lost, str]] = []
+    calls: list[tuple[Lost, str]] = []
     heard = threading.Semaphore(0)
 
     def tell(why: Lost) -> None:
-        told.append((why, threading.current_thread().name))
+        calls.append((why, threading.current_thread().name))
         heard.release()
 
     with locks.lock("released") as guard:
@@ -230,10 +230,10 @@ def test_a_callback_is_told_of_the_loss_and_of_no_release(locks: LockManager, mo
     assert heard.acquire(timeout=60)
     locks.force_release(key="b")
     assert heard.acquire(timeout=60)
-    # One that is lost already is told of at once.
+    # One that is lost already is reported immediately.
     expired.on_lost(tell)
     assert heard.acquire(timeout=60)
-    assert told == [
+    assert calls == [
         (Lost.EXPIRED, "keylatch-lost"),
         (Lost.FORCED, "keylatch-lost"),
         (Lost.EXPIRED, "keylatch-lost"),
@@ -272,22 +272,22 @@ def test_watched_guards_are_let_go_of(locks: LockManager) -> None:
     until(lambda: not watched)
 
 
-def test_a_forgotten_guard_is_released_though_it_is_watched(locks: LockManager) -> None:
+def test_watched_guard_is_released_if_forgotten(locks: LockManager) -> None:
     with pytest.warns(ResourceWarning, match="unreleased lock"):
         locks.lock("a").on_lost(lambda why: None)
     locks.lock("a", wait=False).release()
 
 
-def test_a_task_is_told_of_the_loss(locks: LockManager) -> None:
+def test_task_awaits_loss(locks: LockManager) -> None:
     async def main() -> None:
         guard = await locks.alock("a")
-        told = asyncio.ensure_future(guard.lost())
+        loss = asyncio.ensure_future(guard.lost())
         work = asyncio.ensure_future(asyncio.Event().wait())
         await asyncio.sleep(0)
         await asyncio.to_thread(locks.force_release, all=True)
-        done, _ = await asyncio.wait([told, work], return_when=asyncio.FIRST_COMPLETED)
-        assert done == {told}
-        assert told.result() is Lost.FORCED
+        done, _ = await asyncio.wait([loss, work], return_when=asyncio.FIRST_COMPLETED)
+        assert done == {loss}
+        assert loss.result() is Lost.FORCED
         work.cancel()
         with pytest.raises(NotHeld):
             guard.release()
@@ -297,7 +297,7 @@ def test_a_task_is_told_of_the_loss(locks: LockManager) -> None:
     asyncio.run(main())
 
 
-def test_a_lock_delay_keeps_a_lost_lock_free_for_a_while() -> None:
+def test_lock_delay_keeps_lost_lock_closed() -> None:
     locks = LockManager(lock_delay=3600)
     guard = locks.lock("a", ttl=NOW)
     assert locks.try_lock("a") is None
@@ -351,7 +351,7 @@ def test_a_number_waits(locks: LockManager) -> None:
     locks.release(grant)
 
 
-def test_a_fence_is_current_while_its_hold_has_the_key(locks: LockManager) -> None:
+def test_fence_is_current_while_held(locks: LockManager) -> None:
     with locks.lock("a") as guard:
         fence = guard.fence
         assert locks.is_current("a", fence)

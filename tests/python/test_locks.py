@@ -18,7 +18,7 @@ from conftest import Background, until_waiting
 from keylatch import AdaptiveTimeout, Guard, Key, LockManager, LockTimeout, Mode, NotHeld
 
 
-def test_a_lock_is_held_in_the_block_and_not_after(locks: LockManager) -> None:
+def test_block_holds_and_releases(locks: LockManager) -> None:
     with locks.lock("cat.jpg") as guard:
         assert not guard.released
         assert guard.mode is Mode.EXCLUSIVE
@@ -175,7 +175,7 @@ def test_a_timeout_of_zero_tries_once(locks: LockManager) -> None:
         pass
 
 
-def test_the_default_timeout_and_waiting_for_ever_in_spite_of_it() -> None:
+def test_default_timeout_and_overriding_it() -> None:
     locks = LockManager(default_timeout=0.02)
     guard = locks.lock("a")
     with pytest.raises(LockTimeout):
@@ -187,7 +187,7 @@ def test_the_default_timeout_and_waiting_for_ever_in_spite_of_it() -> None:
     assert waiting.finish() is None
 
 
-def test_a_thread_gets_the_lock_when_another_releases_it(locks: LockManager) -> None:
+def test_release_wakes_another_thread(locks: LockManager) -> None:
     guard = locks.lock("a")
     waiting = Background(lambda: locks.lock("a").release())
     until_waiting(locks, 1)
@@ -212,7 +212,7 @@ def test_nothing_is_lost_among_many_threads(locks: LockManager) -> None:
     assert counts == {"a": 8000, "b": 8000}
 
 
-def test_a_guard_can_be_released_by_another_thread(locks: LockManager) -> None:
+def test_guard_released_by_another_thread(locks: LockManager) -> None:
     guard = locks.lock("a")
     assert Background(guard.release).finish() is None
     assert guard.released
@@ -220,7 +220,7 @@ def test_a_guard_can_be_released_by_another_thread(locks: LockManager) -> None:
         pass
 
 
-def test_a_second_release_is_an_error_and_harms_nobody(locks: LockManager) -> None:
+def test_second_release_is_an_error(locks: LockManager) -> None:
     guard = locks.lock("a")
     guard.release()
     with locks.lock("a"):
@@ -320,7 +320,7 @@ def test_owners(locks: LockManager) -> None:
     with locks.lock("a") as guard:
         assert guard.owner is None
     other = LockManager()
-    other.owner("somebody")
+    other.owner("someone")
     with other.lock("a", owner=node), pytest.raises(keylatch.WouldBlock, match="node-7"):
         other.lock("a", wait=False)
 
@@ -489,7 +489,7 @@ def test_made_up_grants(locks: LockManager, number: int) -> None:
         assert locks.is_current("a", number) is (number == guard.fence)
 
 
-def test_owners_that_are_no_text_are_shown_as_what_comes_near(locks: LockManager) -> None:
+def test_owner_that_is_no_text_is_escaped(locks: LockManager) -> None:
     name = "node-\udc80"
     with (
         locks.lock("a", owner=name) as guard,
@@ -544,7 +544,7 @@ def test_a_forgotten_guard_warns_and_releases(locks: LockManager) -> None:
         pass
 
 
-def test_a_forgotten_guard_does_not_disturb_an_exception(locks: LockManager) -> None:
+def test_forgotten_guard_keeps_exception(locks: LockManager) -> None:
     def forget() -> None:
         guard = locks.lock("a")
         raise KeyError(guard.key)
@@ -557,18 +557,18 @@ def test_a_forgotten_guard_does_not_disturb_an_exception(locks: LockManager) -> 
             error.__traceback__ = None
 
 
-def test_a_warning_that_is_an_error_is_told_of(
+def test_leak_warning_as_error_is_reported(
     locks: LockManager, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     import sys
     import warnings
 
-    told: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    raised: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         locks.lock("a")
-    assert isinstance(told[0].exc_value, ResourceWarning)
+    assert isinstance(raised[0].exc_value, ResourceWarning)
 
 
 def test_a_guard_keeps_its_manager() -> None:
@@ -598,7 +598,7 @@ def test_pickling_and_copying_are_refused(locks: LockManager) -> None:
 @pytest.mark.parametrize(
     "name", [name for name, kind in vars(keylatch).items() if isinstance(kind, type) and issubclass(kind, Exception)]
 )
-def test_an_exception_that_somebody_else_made_has_what_is_declared(name: str) -> None:
+def test_exception_made_by_caller_has_attributes(name: str) -> None:
     """As tests of other programs make them."""
     kind: type[keylatch.KeylatchError] = getattr(keylatch, name)
     error = kind("made up")
@@ -609,7 +609,7 @@ def test_an_exception_that_somebody_else_made_has_what_is_declared(name: str) ->
     assert str(pickle.loads(pickle.dumps(error))) == "made up"
 
 
-def test_nobody_makes_or_changes_a_guard(locks: LockManager) -> None:
+def test_guard_cannot_be_made_or_changed(locks: LockManager) -> None:
     anything: Any = Guard
     with pytest.raises(TypeError):
         anything()

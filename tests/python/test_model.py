@@ -37,7 +37,7 @@ class Modelled:
 
 
 class Locks(RuleBasedStateMachine):
-    """One thread, which tries, or waits for no time: what would have it wait is refused, and so is decided at once."""
+    """One thread, which tries, or waits for no time: what would have it wait is refused, and so is decided without waiting."""
 
     guards = Bundle("guards")
     numbers = Bundle("numbers")
@@ -55,7 +55,7 @@ class Locks(RuleBasedStateMachine):
         lock = self.model[guard.key]
         assert lock.lets_in(shared)
         assert guard.mode is (Mode.SHARED if shared else Mode.EXCLUSIVE)
-        # It may be more: keys that nobody holds have one number together.
+        # It may be more: keys without holders have one number together.
         assert guard.fence >= lock.fence + (not shared)
         lock.fence = guard.fence
         lock.guards.append(guard)

@@ -87,7 +87,7 @@ def test_ctrl_c_ends_a_wait_and_leaves_nothing(wait: str, receiver: str) -> None
     """)
 
 
-def test_ctrl_c_ends_a_wait_for_the_answer_to_the_same_request() -> None:
+def test_ctrl_c_ends_wait_for_same_request() -> None:
     passes(
         INTERRUPTED
         + textwrap.dedent("""
@@ -116,7 +116,7 @@ def test_ctrl_c_ends_a_wait_for_events() -> None:
         heard = LockManager().subscribe()
         for _ in range(10):
             interrupted(heard.next)
-            # Nobody is taken for a reader any more.
+            # No thread counts as a reader any more.
             assert heard.next(0) is None
     """)
     )
@@ -126,24 +126,24 @@ def test_a_forked_child_has_callbacks_of_its_own() -> None:
     passes("""
         import os, threading
         import keylatch
-        def told():
+        def check():
             locks, heard = keylatch.LockManager(), threading.Event()
             guard = locks.lock("a")
             guard.on_lost(lambda why: heard.set())
             locks.force_release(all=True)
             assert heard.wait(10)
-        told()
+        check()
         child = os.fork()
         if child == 0:
-            told()
+            check()
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert status == 0, status
-        told()
+        check()
     """)
 
 
-def test_a_signal_that_raises_nothing_does_not_end_a_wait() -> None:
+def test_harmless_signal_does_not_end_wait() -> None:
     passes("""
         import signal, threading, time
         from keylatch import LockManager, LockTimeout
@@ -162,7 +162,7 @@ def test_a_signal_that_raises_nothing_does_not_end_a_wait() -> None:
     """)
 
 
-def test_a_forked_child_is_told_so() -> None:
+def test_forked_child_gets_an_error() -> None:
     passes("""
         import asyncio, os
         import keylatch
@@ -278,7 +278,7 @@ def test_a_forked_child_leaves_blocks_in_peace() -> None:
     """)
 
 
-def test_a_child_of_multiprocessing_is_told_so() -> None:
+def test_multiprocessing_child_gets_an_error() -> None:
     passes("""
         import multiprocessing
         import keylatch
@@ -303,7 +303,7 @@ def test_a_child_of_multiprocessing_is_told_so() -> None:
     """)
 
 
-def test_a_forked_child_shows_prometheus_what_is_its_own() -> None:
+def test_forked_child_exports_its_own_figures() -> None:
     passes("""
         import os
         from prometheus_client import CollectorRegistry, generate_latest
@@ -324,7 +324,7 @@ def test_a_forked_child_shows_prometheus_what_is_its_own() -> None:
     """)
 
 
-def test_little_address_space_is_room_for_fewer_locks() -> None:
+def test_little_address_space_holds_fewer_locks() -> None:
     passes("""
         import resource
         import keylatch
@@ -333,7 +333,7 @@ def test_little_address_space_is_room_for_fewer_locks() -> None:
             locks = keylatch.LockManager(**settings)
             with locks.lock_many(range_of := [str(number) for number in range(1000)]) as batch:
                 assert len(batch) == len(range_of)
-        # Who wants so many is told that there is no room for them.
+        # A caller that wants too many gets an error that says so.
         try:
             keylatch.LockManager(max_locks=8_388_608)
         except keylatch.InvalidConfig as error:
@@ -343,7 +343,7 @@ def test_little_address_space_is_room_for_fewer_locks() -> None:
     """)
 
 
-def test_one_interpreter_of_a_process_has_the_module() -> None:
+def test_second_interpreter_has_no_module() -> None:
     passes("""
         import asyncio, gc, sys
         import keylatch
@@ -404,7 +404,7 @@ def test_an_exit_with_threads_that_wait_is_clean() -> None:
     )
 
 
-def test_an_exit_while_locks_change_hands_is_clean() -> None:
+def test_exit_during_hand_over_is_clean() -> None:
     for _ in range(5):
         passes("""
             import threading, time
@@ -420,7 +420,7 @@ def test_an_exit_while_locks_change_hands_is_clean() -> None:
         """)
 
 
-def test_a_terminal_interrupt_ends_a_program_that_waits() -> None:
+def test_terminal_interrupt_ends_waiting_program() -> None:
     process = subprocess.Popen(
         command("""
             from keylatch import LockManager

@@ -35,7 +35,7 @@ def contended() -> LockManager:
     return locks
 
 
-def test_the_package_of_prometheus_reads_what_it_writes_of_our_figures() -> None:
+def test_prometheus_parser_reads_our_metrics() -> None:
     registry = CollectorRegistry()
     one, other = contended(), LockManager()
     LockCollector({"one": one, "other": other}, registry=registry)
@@ -64,7 +64,7 @@ def test_our_own_text_is_what_their_parser_takes() -> None:
     assert read["keylatch_holders", ()] == 1
 
 
-def test_a_collector_is_registered_where_it_is_said() -> None:
+def test_collector_goes_to_given_registry() -> None:
     registry = CollectorRegistry()
     collector = LockCollector(LockManager(), registry=None)
     assert registry.get_sample_value("keylatch_holders", {"manager": "default"}) is None
@@ -73,6 +73,6 @@ def test_a_collector_is_registered_where_it_is_said() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{1: LockManager()}, {"a": 7}])
-def test_what_no_registry_could_show_is_refused_at_once(wrong: Any) -> None:
+def test_unshowable_manager_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match="managers by their names"):
         LockCollector(wrong, registry=None)

@@ -62,7 +62,7 @@ def own_server() -> Iterator[Server]:
     server.close()
 
 
-def test_a_lock_is_held_until_the_end_of_the_block(server: Server) -> None:
+def test_remote_block_holds_until_its_end(server: Server) -> None:
     with RemoteLocks(server.url, owner="a") as a, RemoteLocks(server.url, owner="b") as b:
         with a.lock(CAT) as guard:
             assert (guard.key, guard.keys, str(guard.mode), guard.released) == (CAT, (CAT,), "exclusive", False)
@@ -225,7 +225,7 @@ def test_a_lock_that_is_taken_away_is_lost(server: Server, run: Runner) -> None:
 
 
 @pytest.mark.once
-def test_a_restart_loses_guards_and_keeps_requests() -> None:
+def test_restart_loses_guards_keeps_requests() -> None:
     port = free_port()
     server = Server(port=port)
     with RemoteLocks(server.url, owner="a") as a, RemoteLocks(server.url, owner="b") as b:

@@ -343,5 +343,5 @@ def test_remote_claim_scenario(file: Path, server: Server) -> None:
             front.close()
 
 
-def test_enough_claim_scenarios_make_sense_remotely() -> None:
+def test_enough_claim_scenarios_run_remotely() -> None:
     assert len(claim_stories()) >= 13

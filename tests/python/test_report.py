@@ -50,7 +50,7 @@ def test_report_names_hottest_keys_and_holders() -> None:
     assert "keylatch_hot_key" not in locks.openmetrics()
 
 
-def test_report_counts_timeouts_losses_and_says_unhealthy() -> None:
+def test_report_of_losses_says_unhealthy() -> None:
     locks = LockManager()
     leased = locks.lock("leased", ttl=1e-6)
     locks.lock("leased").release()

@@ -19,7 +19,7 @@ def quick() -> LockManager:
     return LockManager(deadlock_delay=0)
 
 
-def test_a_deadlock_is_found_and_told(quick: LockManager) -> None:
+def test_deadlock_is_found_and_reported(quick: LockManager) -> None:
     alice, bob = quick.session("alice", source="tests"), quick.session("bob")
     quick.grant("x", owner=alice)
     y = quick.grant("y", owner=bob)
@@ -125,14 +125,14 @@ def test_a_repeated_request_gets_the_same_number(locks: LockManager) -> None:
         assert locks.grant("c", owner=session, request_id=1) != grant
 
 
-def test_a_request_that_is_repeated_while_it_waits_waits_for_the_same_answer(locks: LockManager) -> None:
+def test_repeated_request_shares_the_answer(locks: LockManager) -> None:
     session = locks.session("upload")
-    held = locks.lock("a", owner="somebody")
+    held = locks.lock("a", owner="someone")
     first = Background(lambda: locks.grant("a", owner=session, request_id=7))
     until_waiting(locks, 1)
     again = [Background(lambda: locks.grant("a", owner=session, request_id=7, timeout=60)) for _ in range(3)]
     # One that has less time says who holds the lock, and one that does not wait, too.
-    with pytest.raises(keylatch.LockTimeout, match="held by somebody") as caught:
+    with pytest.raises(keylatch.LockTimeout, match="held by someone") as caught:
         locks.grant("a", owner=session, request_id=7, timeout=0.05)
     assert (caught.value.key, caught.value.waited >= 0.05) == ("a", True)
     with pytest.raises(keylatch.WouldBlock):
@@ -146,7 +146,7 @@ def test_a_request_that_is_repeated_while_it_waits_waits_for_the_same_answer(loc
     locks.release(grant)
 
 
-def test_a_request_whose_first_attempt_failed_is_made_by_the_next(locks: LockManager) -> None:
+def test_request_is_retried_after_failure(locks: LockManager) -> None:
     session = locks.session("upload")
     held = locks.lock("a")
     first = Background(lambda: locks.grant("a", owner=session, request_id=7, timeout=0.2))
@@ -161,7 +161,7 @@ def test_a_request_whose_first_attempt_failed_is_made_by_the_next(locks: LockMan
     locks.release(grant)
 
 
-def test_sessions_are_of_one_manager_and_not_copied(locks: LockManager) -> None:
+def test_session_belongs_to_one_manager(locks: LockManager) -> None:
     session = locks.session("txn", source="tests")
     assert (session.name, str(session), session.source, repr(session)) == (
         "txn",
@@ -199,7 +199,7 @@ async def _awaited(lock: Any) -> None:
         pass
 
 
-def test_orders_that_go_round_are_told_before_they_are_deadlocks() -> None:
+def test_lock_order_report_before_deadlock() -> None:
     locks = LockManager(lock_order_lint=True)
     with locks.subscribe() as heard:
         for name, first, second in [("one", "a", "b"), ("two", "b", "a")]:
@@ -217,8 +217,8 @@ def test_orders_that_go_round_are_told_before_they_are_deadlocks() -> None:
             ("one", "a", "b"),
         ]
         assert (report.links[0].source, report.links[0].wanted_mode) == ("tests", Mode.EXCLUSIVE)
-        told = heard.next(10)
-        assert isinstance(told, events.LockOrder)
-        assert told.report == report
-        assert "orders that go round" in str(told)
+        event = heard.next(10)
+        assert isinstance(event, events.LockOrder)
+        assert event.report == report
+        assert "orders that go round" in str(event)
     assert LockManager().lock_order_reports().reports == ()

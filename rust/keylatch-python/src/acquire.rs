@@ -29,7 +29,7 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
         Session is more than a name: see LockManager.session.\n\
         timeout is in seconds; None is the manager's default_timeout, and math.inf is for as long as it takes.\n\
         Requests of higher priority (0 to 255) wait ahead of others. wait=False does not wait at all.\n\
-        With ttl the lock is a lease: whoever waits may take it away once that many seconds have passed since it was\n\
+        With ttl the lock is a lease: waiters may take it away once that many seconds have passed since it was\n\
         granted or renewed. With renew=True a thread renews it in time for as long as the guard is held: who holds it keeps\n\
         it, and who dies, or is stopped for longer than ttl, loses it.\n\n\
         Raises LockTimeout, which says who holds the lock; WouldBlock, with wait=False; LockDeadlock; Closed; Forked.\n\n\
@@ -77,7 +77,7 @@ pub(crate) fn add_methods(class: &Bound<'_, PyAny>) -> PyResult<()> {
     raw::add_methods(class, METHODS.as_pointer().cast(), &["lock", "try_lock", "alock"])
 }
 
-/// Whether a key alone was asked for, or shared; nothing if more was said than that.
+/// Whether only a key was asked for, or a key and `shared`; `None` otherwise.
 ///
 /// # Safety
 /// The arguments are as an interpreter passes them.
@@ -107,7 +107,7 @@ unsafe fn plain_mode(
     }
 }
 
-/// The word `shared` as it is in the text of programs, where there is one object for it.
+/// The word `shared`, of which interned program text has one object.
 static SHARED: AtomicPtr<ffi::PyObject> = AtomicPtr::new(null_mut());
 
 /// `LockManager.lock`. Here the plain case: a key alone, or shared, which is free.

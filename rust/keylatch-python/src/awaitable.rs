@@ -18,15 +18,16 @@ use pyo3::types::{PyModule, PyString, PyTuple, PyType};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-/// An `Acquire` as the interpreter sees it. Only the thread of the event loop uses it; in an interpreter that runs
-/// threads at once, each pointer changes hands by an atomic swap.
+/// An `Acquire` as the interpreter sees it. Only the event loop's thread uses it.
+///
+/// In an interpreter that runs threads in parallel, each pointer changes hands by an atomic swap.
 #[repr(C)]
 struct AcquireObject {
     head: ffi::PyObject,
     manager: *mut ffi::PyObject,
-    /// The first positional argument, if no other argument was given; then it is the key.
+    /// The first positional argument, if it is the only argument; then it is the key.
     key: *mut ffi::PyObject,
-    /// A tuple with all arguments, and the names of those that have one, if there are others than the key.
+    /// All arguments, with the names of those that have one, unless the key is alone.
     arguments: *mut ffi::PyObject,
     names: *mut ffi::PyObject,
     /// The guard: from when the lock was taken, for `async with` to release.
@@ -286,7 +287,9 @@ unsafe extern "C" fn entered(
     })
 }
 
-/// Gives the guard to whoever awaits: the object's own reference, unless `__aexit__` will need it.
+/// Gives the guard to the awaiting task.
+///
+/// It is the object's own reference, unless `__aexit__` will need that.
 fn result(this: &AcquireObject) -> *mut ffi::PyObject {
     if this.entered.load(Ordering::Relaxed) {
         return new_ref(this.guard.load(Ordering::Acquire));
@@ -310,7 +313,9 @@ unsafe extern "C" fn send(
     ffi::PySendResult::PYGEN_RETURN
 }
 
-/// The step of a task that drives the object itself, without `__await__`: asks for the lock, or goes on waiting.
+/// The step of a task that drives the object itself, without `__await__`.
+///
+/// Asks for the lock, or goes on waiting.
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn send_slow(
@@ -402,7 +407,7 @@ unsafe extern "C" fn send_method(
     unsafe { step(slf, *arguments) }
 }
 
-/// Raises an exception where the lock is waited for; whoever does not wait, waits no more.
+/// Raises an exception where the lock is waited for, which ends the wait.
 unsafe extern "C" fn throw(
     slf: *mut ffi::PyObject,
     arguments: *mut *mut ffi::PyObject,
@@ -499,6 +504,8 @@ unsafe extern "C" fn refuse(_: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mu
     answer(|_| Err(PyTypeError::new_err("what alock() returns cannot be pickled or copied")))
 }
 
+/// Visits what the object refers to.
+///
 /// A task refers to what it drives, that to the coroutine that waits, and that to what wakes the task.
 unsafe extern "C" fn traverse(
     object: *mut ffi::PyObject,
@@ -513,9 +520,9 @@ unsafe extern "C" fn traverse(
         let kind = ffi::Py_TYPE(object).cast();
         for referred in [kind, this.manager, this.key, this.arguments, this.names, guard, waiting] {
             if !referred.is_null() {
-                let told = visit(referred, argument);
-                if told != 0 {
-                    return told;
+                let result = visit(referred, argument);
+                if result != 0 {
+                    return result;
                 }
             }
         }
@@ -523,14 +530,16 @@ unsafe extern "C" fn traverse(
     0
 }
 
-/// What else it refers to stays: a method may still be called, and circles through those are broken elsewhere.
+/// Drops the references that could be part of a circle.
+///
+/// The others stay: a method may still be called, and circles through those are broken elsewhere.
 unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> std::ffi::c_int {
     // SAFETY: called on an acquire.
     unsafe { this(object) }.forget_waiting();
     0
 }
 
-/// Warns, as of a coroutine, of a lock that was asked for and never awaited: nothing was locked.
+/// Warns, as of a coroutine, of a lock that was never awaited, so never locked.
 ///
 /// # Safety
 /// The key is one, or NULL after the collector has cleared the object; the caller is attached to the interpreter.
@@ -554,7 +563,7 @@ unsafe fn warn_unawaited(key: *mut ffi::PyObject) {
 }
 
 unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
-    // SAFETY: the last reference is gone, so that nobody else uses the object; what it holds is given back once.
+    // SAFETY: the last reference is gone, so that nothing else uses the object; what it holds is given back once.
     unsafe {
         ffi::PyObject_GC_UnTrack(object.cast());
         let acquire = object.cast::<AcquireObject>();

@@ -1,4 +1,4 @@
-//! Many locks at once.
+//! Many locks together.
 
 use crate::errors::{OrRaise, to_exception};
 use crate::guard::{self, GuardObject, LetGo};
@@ -17,8 +17,10 @@ use std::ptr::null_mut;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Keys of a batch that are taken without a plan. Those that are read are compared with each other.
-const MOST_AT_ONCE: usize = 32;
+/// How many keys a batch takes without a plan.
+///
+/// Those that are read are compared with each other.
+const MOST_UNPLANNED: usize = 32;
 
 /// The arguments of `lock_many`.
 pub(crate) struct Asked<'py> {
@@ -39,7 +41,9 @@ struct Long {
     _kept: Vec<Py<PyAny>>,
 }
 
-/// The place and form in which each key was given first, by the form in which keys are told, and the owner's name: for the guards.
+/// For the guards: each key's first place and form, and the owner's name.
+///
+/// Keys are found by the form in which errors show them.
 struct Given {
     keys: Py<PyDict>,
     owner: Option<Py<PyString>>,
@@ -95,10 +99,11 @@ impl<'py> Asked<'py> {
         }))
     }
 
-    /// Takes all the locks if each of them is free and asked for in an ordinary way. `None` says nothing; nothing is held
-    /// then. No lock is waited for, so any order will do.
+    /// Takes all the locks if each of them is free and asked for in an ordinary way.
+    ///
+    /// `None` says nothing; nothing is held then. No lock is waited for, so any order will do.
     fn take_fast(&self) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        if self.ttl.is_some() || self.best_effort || self.priority != 0 || self.wanted.len() > MOST_AT_ONCE {
+        if self.ttl.is_some() || self.best_effort || self.priority != 0 || self.wanted.len() > MOST_UNPLANNED {
             return Ok(None);
         }
         let (py, manager) = (self.manager.py(), self.manager.get());
@@ -181,7 +186,7 @@ impl<'py> Asked<'py> {
     }
 }
 
-/// The guards, and keys with exceptions for those that a best-effort batch did not get.
+/// The guards, and the keys that a best-effort batch did not get, with exceptions.
 fn to_python<'py>(
     py: Python<'py>,
     batch: LockBatch<'_>,
@@ -222,8 +227,9 @@ pub(crate) fn enter_all(py: Python<'_>, guards: &Bound<'_, PyTuple>) -> PyResult
     Ok(held)
 }
 
-/// Releases the guards of a batch that are held, the last one first. Raises what releasing one of them raises, after all were
-/// tried.
+/// Releases the guards of a batch that are held, the last one first.
+///
+/// Tries all of them, then raises the first exception.
 #[pyfunction]
 pub(crate) fn release_all(py: Python<'_>, guards: &Bound<'_, PyTuple>) -> PyResult<()> {
     let mut lost = Ok(());

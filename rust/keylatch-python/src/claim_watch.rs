@@ -25,8 +25,9 @@ pub(crate) struct ClaimWatch {
 struct Inbox {
     /// `None` once it was closed.
     watch: Mutex<Option<Open>>,
-    /// Whether a reader waits: there is room for one waker. The `Release` store in `Reader::drop` pairs with the
-    /// `Acquire` swap in `Reader::of`.
+    /// Whether a reader waits: there is room for one waker.
+    ///
+    /// The `Release` store in `Reader::drop` pairs with the `Acquire` swap in `Reader::of`.
     is_read: AtomicBool,
 }
 

@@ -26,7 +26,9 @@ pub(crate) struct Claims {
     process: Process,
 }
 
-/// What `keylatch.claims.Claimant` is made of. Dropping it ends what it waits for and what it owns.
+/// What `keylatch.claims.Claimant` is made of.
+///
+/// Dropping it ends what it waits for and what it owns.
 #[pyclass(frozen, module = "keylatch._keylatch")]
 pub(crate) struct Claimant {
     owner: keylatch::claim::ClaimOwner,

@@ -7,7 +7,7 @@ use keylatch::{DeadlockLink, Holder, Holders, LockError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-/// The exception for an error. If even that cannot be made, whatever went wrong instead.
+/// The exception for an error; if that cannot be made, one that says why.
 pub(crate) fn to_exception(py: Python<'_>, error: &LockError) -> PyErr {
     make(py, error).map_or_else(|why| why, PyErr::from_value)
 }

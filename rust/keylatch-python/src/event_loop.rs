@@ -1,12 +1,12 @@
-//! The waits of one event loop: a descriptor that becomes readable when one of them has news, and whom to wake then.
+//! The waits of one event loop: a descriptor that becomes readable when one of them may go on, and whom to wake then.
 //!
-//! News come from whatever thread releases a lock. It notes whose they are and rings the descriptor; it never enters the
-//! interpreter. The loop polls the descriptor and calls its `Listener` in its own thread, which wakes the tasks. Each looks
+//! The thread that releases a lock notes the wait and signals the descriptor; it never enters the interpreter. The loop
+//! polls the descriptor and calls its `Listener` in its own thread, which wakes the tasks. Each looks
 //! for itself what has come. Nothing is fetched for a task before it does so, so that one that is cancelled, or whose loop
 //! is closed, has nothing that would have to be given back: dropping the wait does it.
 //!
 //! A loop that is closed, or forgotten, takes no more steps, and neither do its tasks. That is noticed by its `Listener`,
-//! which nobody but the loop refers to: when it goes, the waits end.
+//! to which only the loop refers: when it goes, the waits end.
 
 use crate::pending::Pending;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
@@ -22,11 +22,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Waits that an event loop keeps, each with whom to wake. Its tasks refer to it, and the loop by its `Listener`.
+/// Waits that an event loop keeps, each with whom to wake.
+///
+/// Its tasks refer to it, and the loop by its `Listener`.
 #[pyclass(frozen, weakref, module = "keylatch._keylatch")]
 pub(crate) struct LoopWaits {
-    desk: Arc<Desk>,
-    hearing: File,
+    ready: Arc<Ready>,
+    reader: File,
     waits: Mutex<HashMap<u64, Wait>>,
     next: AtomicU64,
 }
@@ -34,34 +36,34 @@ pub(crate) struct LoopWaits {
 struct Wait {
     pending: Py<Pending>,
     waker: Waker,
-    /// The loop's future that its task awaits, until it was told.
-    news: Option<Py<PyAny>>,
+    /// The loop's future that its task awaits, until it is completed.
+    future: Option<Py<PyAny>>,
 }
 
-/// Where news are noted.
-struct Desk {
-    news: Mutex<Vec<u64>>,
-    ringing: File,
+/// The waits that may go on, by token.
+struct Ready {
+    tokens: Mutex<Vec<u64>>,
+    writer: File,
 }
 
-/// Notes that one wait has news.
-struct Bell {
-    desk: Arc<Desk>,
+/// Notes that one wait may go on.
+struct TaskWaker {
+    ready: Arc<Ready>,
     token: u64,
 }
 
-impl Wake for Bell {
+impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut news = lock(&self.desk.news);
-        news.push(self.token);
-        // Rung under the mutex and hushed under it, so that the descriptor is readable exactly while there are news.
+        let mut tokens = lock(&self.ready.tokens);
+        tokens.push(self.token);
+        // Signalled and cleared under the mutex, so that the descriptor is readable exactly while there are tokens.
         // Once is enough.
-        if news.len() == 1 {
-            let _ = (&self.desk.ringing).write(&1_u64.to_ne_bytes());
+        if tokens.len() == 1 {
+            let _ = (&self.ready.writer).write(&1_u64.to_ne_bytes());
         }
     }
 }
@@ -74,14 +76,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl LoopWaits {
     #[new]
     fn new() -> PyResult<Self> {
-        let (ringing, hearing) = descriptors().map_err(PyOSError::new_err)?;
-        let desk = Arc::new(Desk { news: Mutex::default(), ringing });
-        Ok(Self { desk, hearing, waits: Mutex::default(), next: AtomicU64::new(1) })
+        let (writer, reader) = descriptors().map_err(PyOSError::new_err)?;
+        let ready = Arc::new(Ready { tokens: Mutex::default(), writer });
+        Ok(Self { ready, reader, waits: Mutex::default(), next: AtomicU64::new(1) })
     }
 
-    /// The descriptor that is readable while there are news.
+    /// The descriptor that is readable while there are tokens.
     fn fileno(&self) -> i32 {
-        self.hearing.as_raw_fd()
+        self.reader.as_raw_fd()
     }
 
     /// How many waits there are.
@@ -92,17 +94,23 @@ impl LoopWaits {
     /// Takes a wait in, and returns its number.
     fn add(&self, pending: Py<Pending>) -> u64 {
         let token = self.next.fetch_add(1, Ordering::Relaxed);
-        let waker = Waker::from(Arc::new(Bell { desk: Arc::clone(&self.desk), token }));
-        lock(&self.waits).insert(token, Wait { pending, waker, news: None });
+        let waker = Waker::from(Arc::new(TaskWaker { ready: Arc::clone(&self.ready), token }));
+        lock(&self.waits).insert(token, Wait { pending, waker, future: None });
         token
     }
 
-    /// Looks whether a wait has ended: its result, alone in a tuple; None if not, and then `news` will be told when to look
-    /// again.
-    fn look<'py>(&self, py: Python<'py>, token: u64, news: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        // The future first: news that come from now on are for it.
+    /// Returns the result of an ended wait, alone in a tuple; otherwise `None`.
+    ///
+    /// Then `future` is completed when it is time to look again.
+    fn look<'py>(
+        &self,
+        py: Python<'py>,
+        token: u64,
+        future: Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        // The future first: what happens from now on completes it.
         let (old, pending, waker) = match lock(&self.waits).get_mut(&token) {
-            Some(wait) => (wait.news.replace(news.unbind()), wait.pending.clone_ref(py), wait.waker.clone()),
+            Some(wait) => (wait.future.replace(future.unbind()), wait.pending.clone_ref(py), wait.waker.clone()),
             None => return Err(PyRuntimeError::new_err("the wait has ended")),
         };
         drop(old);
@@ -118,11 +126,11 @@ impl LoopWaits {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Whoever has the mutex uses what is in there.
+        // Another thread that has the mutex uses what is in there.
         let Ok(waits) = self.waits.try_lock() else { return Ok(()) };
         for wait in waits.values() {
             visit.call(&wait.pending)?;
-            visit.call(&wait.news)?;
+            visit.call(&wait.future)?;
         }
         Ok(())
     }
@@ -133,22 +141,22 @@ impl LoopWaits {
 }
 
 impl LoopWaits {
-    /// Wakes the tasks that have news.
+    /// Wakes the tasks whose waits may go on.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let tokens = {
-            let mut news = lock(&self.desk.news);
-            let mut heard = [0; 64];
-            while let Ok(64) = (&self.hearing).read(&mut heard) {}
-            std::mem::take(&mut *news)
+            let mut tokens = lock(&self.ready.tokens);
+            let mut bytes = [0; 64];
+            while let Ok(64) = (&self.reader).read(&mut bytes) {}
+            std::mem::take(&mut *tokens)
         };
-        let mut told = Ok(());
+        let mut result = Ok(());
         for token in tokens {
-            let news = lock(&self.waits).get_mut(&token).and_then(|wait| wait.news.take());
-            let Some(news) = news else { continue };
-            // The others are told, whatever becomes of this one.
-            told = told.and(tell(news.bind(py)));
+            let future = lock(&self.waits).get_mut(&token).and_then(|wait| wait.future.take());
+            let Some(future) = future else { continue };
+            // The others are completed even if this one fails.
+            result = result.and(complete(future.bind(py)));
         }
-        told
+        result
     }
 
     /// Ends all waits.
@@ -159,10 +167,10 @@ impl LoopWaits {
 }
 
 /// Wakes the task that awaits a future, unless it was cancelled meanwhile.
-fn tell(news: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = news.py();
-    if !news.call_method0(intern!(py, "done"))?.is_truthy()? {
-        news.call_method1(intern!(py, "set_result"), (py.None(),))?;
+fn complete(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(intern!(py, "set_result"), (py.None(),))?;
     }
     Ok(())
 }
@@ -180,7 +188,7 @@ impl Listener {
         Self { waits }
     }
 
-    /// Wakes the tasks that have news.
+    /// Wakes the tasks whose waits may go on.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         self.waits.get().drain(py)
     }
@@ -204,15 +212,15 @@ fn descriptors() -> std::io::Result<(File, File)> {
     if fd < 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: just made, and nobody else's.
-    let hearing = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    Ok((hearing.try_clone()?, hearing))
+    // SAFETY: just made, and owned by nothing else.
+    let reader = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok((reader.try_clone()?, reader))
 }
 
 #[cfg(not(target_os = "linux"))]
 fn descriptors() -> std::io::Result<(File, File)> {
-    let (ringing, hearing) = std::os::unix::net::UnixStream::pair()?;
-    ringing.set_nonblocking(true)?;
-    hearing.set_nonblocking(true)?;
-    Ok((OwnedFd::from(ringing).into(), OwnedFd::from(hearing).into()))
+    let (writer, reader) = std::os::unix::net::UnixStream::pair()?;
+    writer.set_nonblocking(true)?;
+    reader.set_nonblocking(true)?;
+    Ok((OwnedFd::from(writer).into(), OwnedFd::from(reader).into()))
 }

@@ -29,7 +29,7 @@ pub(crate) struct Subscription {
 struct Inbox {
     /// `None` once it was closed.
     events: Mutex<Option<Open>>,
-    /// Whether somebody waits for the next event: there is room for one whom to wake.
+    /// Whether a reader waits for the next event: there is room for one waker.
     is_read: AtomicBool,
     /// What was dropped by the time it was closed.
     dropped: AtomicU64,
@@ -37,7 +37,7 @@ struct Inbox {
 
 struct Open {
     events: keylatch::Events,
-    /// The one who waits, to be told when the subscription is closed.
+    /// The waiting reader, woken when the subscription is closed.
     waker: Option<Waker>,
 }
 
@@ -55,7 +55,7 @@ struct Reader {
 impl Reader {
     fn of(inbox: &Arc<Inbox>) -> PyResult<Self> {
         if inbox.is_read.swap(true, Ordering::Acquire) {
-            let problem = "somebody else waits for an event of this subscription; subscribe once for each reader";
+            let problem = "another reader waits for an event of this subscription; subscribe once for each reader";
             return Err(PyRuntimeError::new_err(problem));
         }
         Ok(Self { inbox: Arc::clone(inbox) })
@@ -118,7 +118,7 @@ impl Subscription {
         }))
     }
 
-    /// Ends the subscription; whoever waits for an event is told that there will be no more.
+    /// Ends the subscription, and the wait for its next event.
     fn close(&self) {
         if self.process.is_forked() {
             // The mutex may have been held by a thread that is not here.

@@ -50,7 +50,7 @@ impl Process {
     }
 }
 
-/// What a child is told.
+/// The error that a forked child gets.
 #[cold]
 pub(crate) fn forked(py: Python<'_>) -> PyErr {
     to_exception(py, &LockError::Forked)

@@ -13,7 +13,7 @@ use pyo3::types::PyString;
 use std::ptr::null_mut;
 use std::time::Instant;
 
-/// A grant from a number that somebody was told, which may be any number.
+/// A grant from a caller's number, which may be any number.
 pub(crate) fn grant_of(py: Python<'_>, number: &Whole) -> PyResult<Grant> {
     match number {
         Whole::Of(grant) => Grant::from_raw(*grant).ok_or(LockError::NotHeld { grant: *grant }).or_raise(py),
@@ -67,8 +67,9 @@ pub(crate) fn take(
     Ok(grant.to_raw())
 }
 
-/// What is to be done about a numbered request, once the same one that was made before has ended, and by when, if that was
-/// waited for. `Repeated` if the time is over first.
+/// Decides what to do about a numbered request after the same one, made earlier.
+///
+/// Waits until that one has ended and returns by when this one has to end; `Repeated` if the time is over first.
 fn turn_of(
     py: Python<'_>,
     manager: &LockManager,

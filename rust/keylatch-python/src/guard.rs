@@ -30,7 +30,9 @@ pub(crate) struct GuardObject {
     state: AtomicU8,
     /// Whether a block has begun that will release it.
     entered: AtomicBool,
-    /// Belongs to whoever moved `state` from `HELD` to something else, or is about to free the object.
+    /// The hold.
+    ///
+    /// Belongs to the thread that moved `state` from `HELD` to something else, or is about to free the object.
     hold: UnsafeCell<Option<FastLockGuard<'static>>>,
     /// The manager, whose memory `hold` refers to.
     manager: *mut ffi::PyObject,
@@ -45,9 +47,9 @@ pub(crate) struct GuardObject {
 /// Nothing is held any more.
 const RELEASED: u8 = 0;
 const HELD: u8 = 1;
-/// Somebody looks at the hold, for a moment in which nothing can wait.
+/// A thread looks at the hold, for a moment in which nothing can wait.
 const LOOKED_AT: u8 = 2;
-/// Somebody waits with the hold, for an upgrade.
+/// A thread waits with the hold, for an upgrade.
 const UPGRADING: u8 = 3;
 
 /// Set by `guard_type`, before any manager can be.
@@ -101,12 +103,13 @@ impl GuardObject {
         (object.get_type_ptr() == kind).then(|| unsafe { Self::from_raw(object.as_ptr()) })
     }
 
-    /// Changes the state if it is `from`. Where one thread runs at a time nothing can come in between, and a locked
-    /// instruction would be for nothing.
+    /// Changes the state if it is `from`.
+    ///
+    /// Where one thread runs at a time nothing can come in between, and a locked instruction would be for nothing.
     #[inline(always)]
     fn change(&self, from: u8, to: u8) -> Result<(), u8> {
         if cfg!(Py_GIL_DISABLED) {
-            // Acquire pairs with the Release of whoever had the hold before.
+            // Acquire pairs with the Release of the thread that had the hold before.
             self.state.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).map(|_| ())
         } else {
             let state = self.state.load(Ordering::Relaxed);
@@ -150,7 +153,7 @@ impl GuardObject {
         }
     }
 
-    /// Takes the hold out, if it is there; from then on the guard is one that was released.
+    /// Takes the hold out, if it is there; from then on the guard is a released one.
     fn take(&self) -> PyResult<Option<FastLockGuard<'static>>> {
         loop {
             match self.change(HELD, RELEASED) {
@@ -183,12 +186,12 @@ impl GuardObject {
         // SAFETY: the state was moved from HELD by this thread, and goes back only after the last use.
         let hold = unsafe { (*self.hold.get()).as_mut() };
         let seen = hold.map(look);
-        // Release pairs with the Acquire of whoever has the hold next.
+        // Release pairs with the Acquire of the thread that has the hold next.
         self.state.store(HELD, Ordering::Release);
         seen.ok_or_else(|| self.not_held(py))
     }
 
-    /// Lends the hold for something that may take long; meanwhile the guard can do nothing else.
+    /// Lends the hold for a long operation; meanwhile the guard can do nothing else.
     pub(crate) fn lend(&self, py: Python<'_>) -> PyResult<*mut FastLockGuard<'static>> {
         self.process().check(py)?;
         loop {
@@ -211,7 +214,7 @@ impl GuardObject {
     /// # Safety
     /// It was lent, and is used no more.
     pub(crate) unsafe fn give_back(&self) {
-        // Release pairs with the Acquire of whoever has the hold next.
+        // Release pairs with the Acquire of the thread that has the hold next.
         self.state.store(HELD, Ordering::Release);
     }
 
@@ -229,8 +232,10 @@ impl GuardObject {
         waited
     }
 
-    /// Notes that a block has begun that will release the lock. `false` if one has already: at the end of the inner one
-    /// the rest of the outer would go on without the lock.
+    /// Notes that a block has begun that will release the lock.
+    ///
+    /// Returns `false` if one has already: at the end of the inner one the rest of the outer would go on without the
+    /// lock.
     #[inline(always)]
     pub(crate) fn enter(&self) -> bool {
         if cfg!(Py_GIL_DISABLED) {
@@ -280,7 +285,9 @@ impl GuardObject {
         is_not_held(py, &format!("the guard of {} was released before", self.shown(py)))
     }
 
-    /// The exception for what the lock answers. That a guard has a hold which is not held can only be by force.
+    /// The exception for the lock's answer.
+    ///
+    /// A guard whose hold is not held lost it by force.
     #[cold]
     pub(crate) fn gone(&self, py: Python<'_>, error: &LockError) -> PyErr {
         match error {
@@ -288,7 +295,7 @@ impl GuardObject {
                 is_not_held(py, &format!("the lock on {} was taken away by force", self.shown(py)))
             }
             LockError::LeaseLost { grant } => {
-                // Whoever has a guard knows the key, and has never seen the number.
+                // A caller with a guard knows the key, and has never seen the number.
                 let text = error.to_string().replacen(&format!("grant {grant:#x}"), &self.shown(py), 1);
                 let exception = to_exception(py, error);
                 match exception.value(py).setattr("args", (text,)) {
@@ -328,14 +335,16 @@ pub(crate) enum LetGo {
 }
 
 impl LetGo {
-    /// For blocks, in which a guard may be released before the end, and which a forked child leaves as its parent does:
-    /// the lock is the parent's, and its block is still to end.
+    /// Releases at the end of a block.
+    ///
+    /// The guard may have been released before. A forked child leaves the block as its parent does: the lock is the
+    /// parent's, and its block is still to end.
     #[inline(always)]
     pub(crate) fn is_well(&self) -> bool {
         matches!(self, Self::Released | Self::NotHeld | Self::Lost(LockError::Forked))
     }
 
-    /// Raises what there is to raise; but nothing for a guard that was released before.
+    /// Raises the error, if any, except for a guard that was released before.
     #[cold]
     pub(crate) fn into_result(self, py: Python<'_>, guard: &GuardObject) -> PyResult<()> {
         match self {
@@ -346,7 +355,9 @@ impl LetGo {
     }
 }
 
-/// Whether the arguments of an `__exit__` name an exception, which goes on instead of one from releasing.
+/// Whether the arguments of an `__exit__` name an exception.
+///
+/// That one goes on, instead of one from releasing.
 ///
 /// # Safety
 /// They are as an interpreter passes them.
@@ -408,7 +419,7 @@ pub(crate) unsafe extern "C" fn release(slf: *mut ffi::PyObject, _: *mut ffi::Py
 }
 
 pub(crate) unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
-    // SAFETY: the last reference is gone, so that nobody else uses the object; what it holds is given back once.
+    // SAFETY: the last reference is gone, so that nothing else uses the object; what it holds is given back once.
     unsafe {
         let guard = object.cast::<GuardObject>();
         if !(*guard).weak.is_null() {
@@ -425,7 +436,7 @@ pub(crate) unsafe extern "C" fn deallocate(object: *mut ffi::PyObject) {
     }
 }
 
-/// A guard that nobody refers to any more while it is held: released, with a warning.
+/// Releases a guard that became garbage while it was held, with a warning.
 #[cold]
 #[inline(never)]
 fn forgotten(guard: &GuardObject) {
@@ -450,7 +461,7 @@ fn warn(py: Python<'_>, guard: &GuardObject) -> PyResult<()> {
 
 static RENEWAL: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
-/// Has the lease of a new guard renewed for as long as the guard lives, if it is to be.
+/// Has a new guard's lease renewed for as long as the guard lives, if asked to.
 pub(crate) fn renewed(py: Python<'_>, guard: RawResult, ttl: Option<Duration>) -> RawResult {
     let Some(ttl) = ttl else { return guard };
     // SAFETY: a new reference.

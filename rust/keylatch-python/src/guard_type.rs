@@ -18,7 +18,7 @@ A guard that is forgotten while it is held is released with a `ResourceWarning`.
 >>> from keylatch import LockManager
 >>> locks = LockManager()
 >>> with locks.lock((\"photos\", \"cat.jpg\")) as guard:
-...     guard.downgrade()  # others may read now, and nobody wrote in between
+...     guard.downgrade()  # others may read now, and no other writer came in between
 ...     guard.mode
 <Mode.SHARED: 'shared'>
 >>> guard.released
@@ -36,7 +36,7 @@ static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
         c"release",
         guard::release,
         c"release($self, /)\n--\n\nRelease the lock. Never waits.\n\n\
-        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released before, or taken\n\
+        Raises LeaseLost if its lease ran out and another caller took the lock; NotHeld if it was released before, or taken\n\
         away by force; Forked. The end of a `with` block does the same, unless the block raised something itself or\n\
         released the lock. In a forked child it does nothing: the lock is the parent's.",
     ),
@@ -44,23 +44,23 @@ static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
         c"downgrade",
         guard_methods::downgrade,
         c"downgrade($self, /)\n--\n\nShare the lock from now on.\n\n\
-        There is no moment in between in which somebody else could have it exclusively. Never waits. \
+        There is no moment in between in which another holder could have it exclusively. Never waits. \
         Does nothing where a session holds the lock several times, until but one of them is left.\n\n\
-        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
+        Raises LeaseLost if its lease ran out and another caller took the lock; NotHeld if it was released, or taken away by force.",
     ),
     raw::method_without_arguments(
         c"try_upgrade",
         guard_methods::try_upgrade,
-        c"try_upgrade($self, /)\n--\n\nHold the lock alone from now on, if nobody else holds it.\n\n\
+        c"try_upgrade($self, /)\n--\n\nHold the lock alone from now on, if there is no other holder.\n\n\
         Goes ahead of all who wait. Returns whether it worked; if not, the lock is still shared.\n\n\
-        Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
+        Raises LeaseLost if its lease ran out and another caller took the lock; NotHeld if it was released, or taken away by force.",
     ),
     raw::method_with_keywords(
         c"upgrade",
         guard_methods::upgrade,
         c"upgrade($self, /, timeout=None)\n--\n\nHold the lock alone as soon as the other readers are gone.\n\n\
         Goes ahead of all who wait. timeout is in seconds; None is for as long as it takes.\n\n\
-        Raises UpgradeConflict at once if another reader waits for the same, because neither could go first;\n\
+        Raises UpgradeConflict without waiting if another reader waits for the same, because neither could go first;\n\
         LockTimeout, Closed. The lock is still shared then. LeaseLost, NotHeld: it is not held any more.",
     ),
     raw::method_with_keywords(
@@ -71,20 +71,20 @@ static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
     raw::method_with_arguments(
         c"renew",
         guard_methods::renew,
-        c"renew($self, ttl, /)\n--\n\nBegin the lease anew, from now, for so many seconds; or begin one.\n\n\
-        Raises LeaseLost if it ran out and somebody took the lock; NotHeld if it was released, or taken away by force.",
+        c"renew($self, ttl, /)\n--\n\nBegin the lease anew, from now, for ttl seconds; or begin one.\n\n\
+        Raises LeaseLost if it ran out and another caller took the lock; NotHeld if it was released, or taken away by force.",
     ),
     raw::method_with_arguments(
         c"on_lost",
         guard_methods::on_lost,
         c"on_lost($self, callback, /)\n--\n\nHave callback(why) called once if the lock is taken away; why is a Lost.\n\n\
-        At once if it has been. It is called in a thread that all such callbacks share, and never after the lock was\n\
+        Immediately if it has been. It is called in a thread that all such callbacks share, and never after the lock was\n\
         released.",
     ),
     raw::method_without_arguments(
         c"lost",
         guard_methods::lost,
-        c"lost($self, /)\n--\n\nFor asyncio: await it, to be told why the lock was taken away, when it is.\n\n\
+        c"lost($self, /)\n--\n\nFor asyncio: await it to get the reason when the lock is taken away.\n\n\
         Until then, and when the lock is released, it goes on waiting: race it against the work that the lock is for.",
     ),
     raw::method_without_arguments(
@@ -106,7 +106,7 @@ static ATTRIBUTES: Table<ffi::PyGetSetDef, 10> = Table::new([
         c"fence",
         guard_methods::fence,
         c"A number greater than that of every exclusive hold of this key before.\n\n\
-        A store that is told the number with each write can refuse a writer whose number is lower than one it has seen.\n\
+        A store that gets the number with each write can refuse a writer whose number is lower than one it has seen.\n\
         For a shared hold, the number of the latest exclusive one. Raises NotHeld once it is released.",
     ),
     attribute(

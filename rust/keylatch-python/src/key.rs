@@ -155,7 +155,9 @@ impl AskedKey<'_> {
     }
 }
 
-/// A key as a caller would have written it: `str` where it is UTF-8, else `bytes`, alone if it is in the unnamed bucket.
+/// A key as a caller would write it: `str` where it is UTF-8, else `bytes`.
+///
+/// Without the bucket, if that is the unnamed one.
 pub(crate) fn to_python<'py>(py: Python<'py>, key: &ObjectKey) -> PyResult<Bound<'py, PyAny>> {
     let object = part_to_python(py, key.object());
     Ok(match key.version() {

@@ -64,7 +64,7 @@ mod _keylatch {
     #[pymodule_export]
     use super::events::Subscription;
     #[pymodule_export]
-    use super::losses::Losses;
+    use super::losses::RevocationListeners;
     #[pymodule_export]
     use super::manager::LockManager;
     #[pymodule_export]

@@ -69,7 +69,7 @@ pub(crate) fn holder<'py>(py: Python<'py>, info: &HolderInfo) -> PyResult<Bound<
         info.lease.map(|left| left.as_secs_f64()),
         info.fence,
         info.grant.to_raw(),
-        info.kept_shut,
+        info.in_lock_delay,
         info.to_string(),
     ))
 }

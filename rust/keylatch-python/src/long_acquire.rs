@@ -9,7 +9,9 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// A request in line, and the objects that it refers to. The order matters: the future goes first.
+/// A request in line, and the objects that it refers to.
+///
+/// The order matters: the future goes first.
 pub(crate) struct LongAcquire {
     pub(crate) future: Acquire<'static, 'static>,
     pub(crate) manager: Py<PyAny>,

@@ -1,7 +1,7 @@
 //! Telling Python of locks that were taken away.
 //!
-//! Whoever takes a lock away, in whatever thread, notes it here and rings. A thread of Python's own fetches the news and
-//! calls back: no other ever enters the interpreter for that.
+//! The thread that takes a lock away notes it here and wakes a thread of Python's own, which calls back: no other ever
+//! enters the interpreter for that.
 
 use crate::guard::GuardObject;
 use crate::wait::wait_for;
@@ -14,29 +14,29 @@ use std::task::{Poll, Waker};
 
 /// Holds that are watched.
 #[pyclass(frozen, module = "keylatch._keylatch")]
-pub(crate) struct Losses {
-    desk: Arc<Mutex<Desk>>,
+pub(crate) struct RevocationListeners {
+    ended: Arc<Mutex<Ended>>,
 }
 
 #[derive(Default)]
-struct Desk {
-    news: VecDeque<(u64, Option<Lost>)>,
+struct Ended {
+    holds: VecDeque<(u64, Option<Lost>)>,
     waker: Option<Waker>,
 }
 
 /// A hold that is watched: tells of its end when it is dropped.
 struct Watch {
-    desk: Arc<Mutex<Desk>>,
+    ended: Arc<Mutex<Ended>>,
     token: u64,
     why: Option<Lost>,
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
-        desk.news.push_back((self.token, self.why));
-        let waker = desk.waker.take();
-        drop(desk);
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.holds.push_back((self.token, self.why));
+        let waker = ended.waker.take();
+        drop(ended);
         waker.into_iter().for_each(Waker::wake);
     }
 }
@@ -50,16 +50,16 @@ pub(crate) fn word(why: Lost) -> &'static str {
 }
 
 #[pymethods]
-impl Losses {
+impl RevocationListeners {
     #[new]
     fn new() -> Self {
-        Self { desk: Arc::default() }
+        Self { ended: Arc::default() }
     }
 
-    /// Watches a guard's hold; its end will be told with this token.
+    /// Watches a guard's hold; its end is reported with this token.
     fn watch(&self, py: Python<'_>, guard: &Bound<'_, PyAny>, token: u64) -> PyResult<()> {
         let guard = GuardObject::from_object(guard).ok_or_else(|| PyTypeError::new_err("watch() takes a guard"))?;
-        let mut watch = Watch { desk: Arc::clone(&self.desk), token, why: None };
+        let mut watch = Watch { ended: Arc::clone(&self.ended), token, why: None };
         guard.look(py, |hold| {
             hold.on_lost(move |why| {
                 // The whole of it comes along, and is dropped with the listener.
@@ -69,17 +69,17 @@ impl Losses {
         })
     }
 
-    /// Waits for the end of one of the holds: its token, and why it was lost; None if it was released.
+    /// Waits for the end of a hold: its token, and why it was lost, or `None`.
     fn next(&self, py: Python<'_>) -> PyResult<(u64, Option<&'static str>)> {
-        let news = std::future::poll_fn(|context| {
-            let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(news) = desk.news.pop_front() {
-                return Poll::Ready(news);
+        let next = std::future::poll_fn(|context| {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(hold) = ended.holds.pop_front() {
+                return Poll::Ready(hold);
             }
-            desk.waker = Some(context.waker().clone());
+            ended.waker = Some(context.waker().clone());
             Poll::Pending
         });
-        let (token, why) = wait_for(py, news)?;
+        let (token, why) = wait_for(py, next)?;
         Ok((token, why.map(word)))
     }
 }

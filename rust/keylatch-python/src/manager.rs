@@ -54,11 +54,15 @@ impl LockManager {
         self.process
     }
 
-    /// The locks, unless they are a parent's: then nothing that its threads may have left in between is touched.
+    /// The locks, unless they are a parent's.
+    ///
+    /// Of those nothing is touched that its threads may have left in between.
     pub(crate) fn own_locks(&self, py: Python<'_>) -> PyResult<&FastObjectLockManager> {
         self.process.check(py).map(|()| &self.locks)
     }
-    /// Asks for a lock, without waiting. What is pending is in line, and told of news when it is polled again.
+    /// Asks for a lock, without waiting.
+    ///
+    /// A pending request is in line, and sees its result when it is polled again.
     #[inline(always)]
     pub(crate) fn ask<'m, 'k>(
         &'m self,

@@ -30,7 +30,7 @@ impl LockManager {
         Ok(Self::new(locks))
     }
 
-    /// An owner by name, for many requests: made once, and then used without a look-up.
+    /// An owner by name, for many requests, which then need no look-up.
     ///
     /// source says where in the program it comes from, for listings.
     #[pyo3(signature = (name, *, source = Text::default()), text_signature = "($self, name, *, source='')")]
@@ -39,7 +39,9 @@ impl LockManager {
         Ok(Owner::new(locks.owner_with_source(&text_of(name), source), name, source, self.id()))
     }
 
-    /// Begin a session: an owner that is one logical thread of control, such as a transaction; see Session.
+    /// Begin a session: an owner that is one logical thread of control; see Session.
+    ///
+    /// A transaction is an example.
     ///
     /// source says where in the program it comes from, for listings.
     #[pyo3(signature = (name, *, source = Text::default()), text_signature = "($self, name, *, source='')")]
@@ -111,7 +113,9 @@ impl LockManager {
         figures::health(py, &health)
     }
 
-    /// Take a lock as lock() does, and return it as a number, which release() takes, from any thread.
+    /// Take a lock as lock() does, and return it as a number for release().
+    ///
+    /// Any thread may release it.
     ///
     /// A session's requests can be numbered: while the lock is held, the same request_id is answered with the same number
     /// again, for a caller that did not get the answer; while the first one waits, the others wait for its answer.
@@ -142,7 +146,7 @@ impl LockManager {
         let asked = Asked {
             key: key.as_borrowed(),
             shared,
-            owner: owner.as_ref().map_or(Ok(AskedOwner::Nobody), |owner| AskedOwner::of(owner.as_borrowed()))?,
+            owner: owner.as_ref().map_or(Ok(AskedOwner::Unnamed), |owner| AskedOwner::of(owner.as_borrowed()))?,
             timeout: timeout.as_ref().map_or(Ok(Timeout::Default), Timeout::of)?,
             ttl: ttl.as_ref().map_or(Ok(None), ttl_of)?,
             priority: priority_from(&priority)?,
@@ -161,8 +165,8 @@ impl LockManager {
 
     /// Release a lock by its number. Never waits.
     ///
-    /// Raises LeaseLost if its lease ran out and somebody took the lock; NotHeld if it was released before, taken away by
-    /// force, made up, or another manager's. Nothing is released then.
+    /// Raises LeaseLost if its lease ran out and another caller took the lock; NotHeld if it was released before, taken
+    /// away by force, made up, or another manager's. Nothing is released then.
     #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
     fn release(&self, py: Python<'_>, grant: Whole) -> PyResult<()> {
         self.own_locks(py)?.release(grants::grant_of(py, &grant)?).or_raise(py)
@@ -175,13 +179,17 @@ impl LockManager {
         grants::adopt(slf, &grant)
     }
 
-    /// Begin the lease of a lock anew, from now, for so many seconds; or begin one. Raises what release() does.
+    /// Begin a lock's lease anew, from now, for ttl seconds; or begin one.
+    ///
+    /// Raises what release() does.
     #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
     fn renew(&self, py: Python<'_>, grant: Whole, ttl: Seconds) -> PyResult<()> {
         self.own_locks(py)?.renew(grants::grant_of(py, &grant)?, ttl.required("a ttl")?).or_raise(py)
     }
 
-    /// For how many seconds a lock is safe from now on; 0.0 once its lease has run out, None if it has none.
+    /// For how many seconds a lock is safe from now on.
+    ///
+    /// 0.0 once its lease has run out, None if it has none.
     ///
     /// Raises what release() does.
     #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
@@ -303,7 +311,7 @@ impl LockManager {
         Ok(Subscription::new(py.detach(|| locks.subscribe(options)), self.process()))
     }
 
-    /// The figures of all shards together as OpenMetrics text, for a monitoring system to read.
+    /// The figures of all shards together as OpenMetrics text, for monitoring.
     ///
     /// With hottest_keys the ten keys that most requests wait for are named: a time series each.
     #[pyo3(signature = (*, hottest_keys = false))]
@@ -315,14 +323,14 @@ impl LockManager {
         }))
     }
 
-    /// Close the manager: whoever waits, and whoever asks from now on, is told `Closed`.
+    /// Close the manager: all waits, and all requests from now on, raise `Closed`.
     ///
     /// What is held stays held until it is released. In a forked child this does nothing.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.locks().close());
     }
 
-    /// How many seconds a request that says nothing about its time would wait now; None for as long as it takes.
+    /// How many seconds a request without a timeout would wait now; None for no limit.
     fn default_timeout(&self, py: Python<'_>) -> PyResult<Option<f64>> {
         Ok(self.own_locks(py)?.default_timeout().map(|timeout| timeout.as_secs_f64()))
     }

@@ -1,5 +1,5 @@
-//! Numbers and text as Python has them, which may be of any size: what no lock manager has use for is told in the caller's
-//! words, always as a `ValueError`.
+//! Numbers and text as Python has them, which may be of any size. What the lock manager cannot use is refused in the
+//! caller's words, always as a `ValueError`.
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -75,7 +75,7 @@ impl Seconds {
     }
 }
 
-/// An argument that is a number: what is none is told by the argument's name.
+/// An argument that is a number: what is none is refused by the argument's name.
 pub(crate) fn argument<'a, 'py, T>(what: &str, kind: &str, value: Borrowed<'a, 'py, PyAny>) -> PyResult<T>
 where
     T: FromPyObject<'a, 'py, Error = PyErr>,
@@ -101,7 +101,7 @@ impl FromPyObject<'_, '_> for Text {
     }
 }
 
-/// A name as text; lone surrogates, which text for people cannot have, are replaced.
+/// A name as text, with its lone surrogates replaced, which no text can have.
 pub(crate) fn text_of(name: &Bound<'_, PyString>) -> String {
     name.to_string_lossy().into_owned()
 }

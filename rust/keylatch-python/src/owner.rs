@@ -10,7 +10,9 @@ use pyo3::types::PyString;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-/// A name for whoever asks, made once by `LockManager.owner` and shown in errors and listings.
+/// A name for the owner of requests, shown in errors and listings.
+///
+/// Made once, by `LockManager.owner`.
 ///
 /// It is a label: two requests with the same owner are in each other's way like strangers.
 ///
@@ -61,8 +63,9 @@ impl Owner {
 const MAX_SOURCES: usize = 1024;
 const MAX_SOURCE_BYTES: usize = 256;
 
-/// A source that is kept for ever, because the lock manager takes those that a program has in its text; nothing when
-/// there are too many.
+/// A source that is kept for ever; empty when there are too many.
+///
+/// The lock manager takes those that a program has in its text.
 pub(crate) fn source_of(text: &str) -> &'static str {
     static SOURCES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let text = &text[..text.floor_char_boundary(MAX_SOURCE_BYTES)];
@@ -80,7 +83,7 @@ pub(crate) fn source_of(text: &str) -> &'static str {
 
 /// The owner of a request, as it was given: something with a name, or nothing.
 pub(crate) enum AskedOwner<'a, 'py> {
-    Nobody,
+    Unnamed,
     Known(Borrowed<'a, 'py, Owner>),
     Session(Borrowed<'a, 'py, Session>),
     Named(Borrowed<'a, 'py, PyString>),
@@ -91,7 +94,7 @@ pub(crate) enum AskedOwner<'a, 'py> {
 impl<'a, 'py> AskedOwner<'a, 'py> {
     pub(crate) fn of(owner: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         if owner.is_none() {
-            return Ok(Self::Nobody);
+            return Ok(Self::Unnamed);
         }
         if let Ok(known) = owner.cast::<Owner>() {
             return Ok(Self::Known(known));
@@ -111,7 +114,7 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
         })
     }
 
-    /// Refuses a session of another manager, where the manager has no error of its own for it.
+    /// Refuses another manager's session, for calls with no error of their own for it.
     pub(crate) fn check(&self, py: Python<'_>, manager: u64) -> PyResult<()> {
         match self {
             Self::Session(session) if !session.get().is_of(manager) => {
@@ -125,7 +128,7 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
     /// The owner as the manager takes it.
     pub(crate) fn as_ref(&self, manager: u64) -> OwnerRef<'_> {
         match self {
-            Self::Nobody => OwnerRef::Named(""),
+            Self::Unnamed => OwnerRef::Named(""),
             Self::Known(known) if known.get().manager == manager => OwnerRef::Known(known.get().owner),
             Self::Known(known) => OwnerRef::Named(&known.get().text),
             Self::Session(session) => session.get().as_owner(),
@@ -134,10 +137,10 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
         }
     }
 
-    /// Its name, for the guard; `None` for nobody.
+    /// Its name, for the guard; `None` without one.
     pub(crate) fn name(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
         match self {
-            Self::Nobody => None,
+            Self::Unnamed => None,
             Self::Known(known) => Some(known.get().name.bind(py).clone()),
             Self::Session(session) => Some(session.get().name(py)),
             Self::Named(name) | Self::Replaced(name, _) => Some(Bound::clone(name)),
@@ -149,7 +152,7 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
         match self {
             Self::Session(session) => Some(Bound::clone(session).into_any().unbind()),
             Self::Replaced(_, text) => Some(text.clone().into_any().unbind()),
-            Self::Nobody | Self::Known(_) | Self::Named(_) => None,
+            Self::Unnamed | Self::Known(_) | Self::Named(_) => None,
         }
     }
 
@@ -157,7 +160,7 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
     pub(crate) fn session(&self) -> Option<&Session> {
         match self {
             Self::Session(session) => Some(session.get()),
-            Self::Nobody | Self::Known(_) | Self::Named(_) | Self::Replaced(..) => None,
+            Self::Unnamed | Self::Known(_) | Self::Named(_) | Self::Replaced(..) => None,
         }
     }
 }

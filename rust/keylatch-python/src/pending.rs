@@ -12,7 +12,9 @@ use std::task::{Context, Poll};
 /// Polled with the thread attached until it has a result.
 pub(crate) type Waiting = Box<dyn FnMut(Python<'_>, &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> + Send>;
 
-/// A wait that has begun: its task and the loop's `LoopWaits` refer to it. Dropping it ends the wait.
+/// A wait that has begun: its task and the loop's `LoopWaits` refer to it.
+///
+/// Dropping it ends the wait.
 #[pyclass(frozen, module = "keylatch._keylatch")]
 pub(crate) struct Pending {
     state: Mutex<State>,
@@ -20,7 +22,7 @@ pub(crate) struct Pending {
 
 enum State {
     Waiting(Waiting),
-    /// Somebody polls it, off the mutex: that calls Python, which may do anything.
+    /// A thread polls it, off the mutex: that calls Python, which may do anything.
     Polled,
     Ended,
 }
@@ -55,7 +57,7 @@ impl Pending {
         polled
     }
 
-    /// Ends the wait: what was asked for is asked for no more, and what has come and was not fetched is given back.
+    /// Ends the wait and its request, and gives back a result that was not fetched.
     pub(crate) fn end(&self) {
         drop(self.swap(State::Ended));
     }

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// A function's result on its way out to the interpreter.
 pub(crate) type RawResult = PyResult<*mut ffi::PyObject>;
 
-/// Runs what a function of the C interface is made of: raises the exception of an error, and does not let a panic out.
+/// Runs the body of a C function: raises its error, and lets no panic out.
 #[inline(always)]
 pub(crate) fn answer(body: impl FnOnce(Python<'_>) -> RawResult) -> *mut ffi::PyObject {
     // SAFETY: called from such functions only, and the interpreter calls those with the thread attached.
@@ -166,7 +166,9 @@ pub(crate) unsafe fn allocate(kind: *mut ffi::PyTypeObject) -> *mut ffi::PyObjec
     unsafe { ffi::PyType_GenericAlloc(kind, 0) }
 }
 
-/// As [`allocate`], for a `T` that the garbage collector may know, but does not before `PyObject_GC_Track`.
+/// As [`allocate`], for a `T` that the garbage collector may know.
+///
+/// It does not know it before `PyObject_GC_Track`.
 ///
 /// # Safety
 /// The type was made by [`make_type_with`] for a `T`, with `Py_TPFLAGS_HAVE_GC`, and the thread is attached.
@@ -184,10 +186,10 @@ pub(crate) unsafe fn allocate_untracked<T>(kind: *mut ffi::PyTypeObject) -> *mut
     }
 }
 
-/// Gives back the memory of an object whose contents are gone, and its reference to its type.
+/// Frees an object whose contents are gone, and drops its reference to its type.
 ///
 /// # Safety
-/// The object was made by [`allocate`], nobody refers to it any more, and the thread is attached.
+/// The object was made by [`allocate`], nothing refers to it any more, and the thread is attached.
 #[inline(always)]
 pub(crate) unsafe fn deallocate(object: *mut ffi::PyObject) {
     // SAFETY: the caller says so.
@@ -198,7 +200,7 @@ pub(crate) unsafe fn deallocate(object: *mut ffi::PyObject) {
     }
 }
 
-/// The same for an object of [`allocate_untracked`], which the garbage collector does not know any more.
+/// The same for an [`allocate_untracked`] object, which the collector forgot.
 ///
 /// # Safety
 /// As for [`deallocate`], and the object's type has `Py_TPFLAGS_HAVE_GC`.

@@ -21,7 +21,7 @@ pub(crate) enum Timeout {
 }
 
 impl Timeout {
-    /// From seconds; `None` is the manager's default, and infinity is for as long as it takes.
+    /// From seconds; `None` is the manager's default, and infinity is without a limit.
     pub(crate) fn of(seconds: &Bound<'_, PyAny>) -> PyResult<Self> {
         if seconds.is_none() {
             return Ok(Self::Default);
@@ -78,8 +78,9 @@ pub(crate) const TRY_LOCK: Verb = Verb { name: "try_lock", parameters: &["key", 
 const NAMES: [&str; 8] = ["key", "shared", "owner", "timeout", "ttl", "priority", "wait", "renew"];
 static INTERNED: PyOnceLock<[Py<PyString>; NAMES.len()]> = PyOnceLock::new();
 
-/// Which parameter a keyword names. Keywords in a program's text are interned, so that comparing addresses nearly always
-/// does.
+/// Which parameter a keyword names.
+///
+/// Keywords in a program's text are interned, so that comparing addresses nearly always does.
 fn parameter(py: Python<'_>, keyword: Borrowed<'_, '_, PyAny>) -> Option<usize> {
     let interned = INTERNED.get_or_init(py, || NAMES.map(|name| PyString::intern(py, name).unbind()));
     let same = interned.iter().position(|name| name.as_ptr() == keyword.as_ptr());
@@ -92,7 +93,7 @@ fn parameter(py: Python<'_>, keyword: Borrowed<'_, '_, PyAny>) -> Option<usize> 
 impl<'a, 'py: 'a> Asked<'a, 'py> {
     /// An exclusive lock, with nothing said about it.
     pub(crate) fn plainly(key: Borrowed<'a, 'py, PyAny>) -> Self {
-        let (owner, timeout) = (AskedOwner::Nobody, Timeout::Default);
+        let (owner, timeout) = (AskedOwner::Unnamed, Timeout::Default);
         Self { key, shared: false, owner, timeout, ttl: None, priority: 0, wait: true, renew: false }
     }
 
@@ -145,7 +146,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
         Ok(Self {
             key,
             shared: shared.map_or(Ok(false), |shared| shared.is_truthy())?,
-            owner: owner.map_or(Ok(AskedOwner::Nobody), AskedOwner::of)?,
+            owner: owner.map_or(Ok(AskedOwner::Unnamed), AskedOwner::of)?,
             timeout: timeout.map_or(Ok(Timeout::Default), |timeout| Timeout::of(&timeout))?,
             ttl,
             priority: priority.map_or(Ok(0), |priority| priority_of(&priority))?,

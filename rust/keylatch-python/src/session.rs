@@ -8,7 +8,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// An owner that is one logical thread of control, such as a transaction: what `LockManager.session` returns.
+/// An owner that is one logical thread of control, such as a transaction.
+///
+/// `LockManager.session` makes it.
 ///
 /// Of an owner's name nothing is concluded. Of a session it is known that while one of its requests waits it lets go of
 /// nothing. So circles of sessions that wait for each other are found: one of them gets LockDeadlock and can start again.
@@ -44,15 +46,17 @@ pub(crate) struct Session {
 
 #[pymethods]
 impl Session {
-    /// Release by force whatever the session holds, and return how many locks that were.
+    /// Release by force all that the session holds, and return how many locks it was.
     ///
-    /// Their guards are void then: releasing one raises NotHeld, and harms nobody.
+    /// Their guards are void then: releasing one raises NotHeld, and changes nothing.
     fn release_all(&self, py: Python<'_>) -> PyResult<usize> {
         self.process.check(py)?;
         Ok(py.detach(|| self.session.release_all()))
     }
 
-    /// Return the session itself. Raises RuntimeError within a block of the same session.
+    /// Return the session itself.
+    ///
+    /// Raises RuntimeError within a block of the same session.
     fn __enter__(slf: Py<Self>, py: Python<'_>) -> PyResult<Py<Self>> {
         slf.get().process.check(py)?;
         if slf.get().entered.swap(true, Ordering::Relaxed) {
@@ -62,7 +66,9 @@ impl Session {
         Ok(slf)
     }
 
-    /// Release what the session still holds; in a forked child nothing, because it is the parent's.
+    /// Release what the session still holds; nothing in a forked child.
+    ///
+    /// There it is the parent's.
     #[pyo3(signature = (*_exc_info), text_signature = "($self, /, *exc_info)")]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) {
         self.entered.store(false, Ordering::Relaxed);

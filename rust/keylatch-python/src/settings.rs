@@ -112,7 +112,7 @@ fn choice<T: Copy>(setting: &'static str, value: &Bound<'_, PyAny>, choices: &[(
     })
 }
 
-/// A number, of which the manager says whether it can be, as long as its type can hold it.
+/// A number that fits its type; the manager says whether it is valid.
 fn number<T: TryFrom<u64>>(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<T> {
     let whole: Whole = value.extract().map_err(|_| wrong_type(setting, "an int", value))?;
     let number = if let Whole::Of(number) = whole { T::try_from(number).ok() } else { None };

@@ -36,8 +36,8 @@ struct Upgrading {
 impl Upgrading {
     fn begin(py: Python<'_>, object: &GuardObject, guard: Py<PyAny>, timeout: Timeout) -> PyResult<Self> {
         let hold = object.lend(py)?;
-        // SAFETY: the hold lies in the guard's object, which `guard` keeps alive and in its place; nobody else uses the
-        // hold until `end` has dropped the future and given it back.
+        // SAFETY: the hold lies in the guard's object, which `guard` keeps alive and in its place; nothing else uses
+        // the hold until `end` has dropped the future and given it back.
         let hold: &'static mut FastLockGuard<'static> = unsafe { &mut *hold };
         Ok(Self { future: Some(hold.upgrade(timeout.as_duration())), guard })
     }

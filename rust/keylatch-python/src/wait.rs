@@ -8,14 +8,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// How long the main thread sleeps before it looks for a signal. One that is delivered to it wakes it at once; this is
-/// for those that another thread was given.
+/// How long the main thread sleeps before it looks for a signal.
+///
+/// One that is delivered to it wakes it immediately; this is for those that another thread was given.
 const SLICE: Duration = Duration::from_millis(40);
-/// How long others sleep, who are not told of signals.
+/// How long other threads sleep, which run no signal handlers.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Waits for a future. An exception raised by a signal's handler ends the wait, and drops the future: what was asked for
-/// is asked for no more, and what has just arrived is given back.
+/// Waits for a future.
+///
+/// An exception raised by a signal's handler ends the wait and drops the future. That withdraws the request, and gives
+/// back what has just arrived.
 pub(crate) fn wait_for<F: Future + Unpin>(py: Python<'_>, future: F) -> PyResult<F::Output> {
     match wait_until(py, future, None)? {
         Some(output) => Ok(output),
@@ -29,7 +32,7 @@ pub(crate) fn wait_until<F: Future + Unpin>(
     mut future: F,
     deadline: Option<Instant>,
 ) -> PyResult<Option<F::Output>> {
-    let sleeper = Arc::new(Sleeper { news: AtomicU32::new(QUIET) });
+    let sleeper = Arc::new(Sleeper { state: AtomicU32::new(QUIET) });
     let waker = Waker::from(Arc::clone(&sleeper));
     let mut context = Context::from_waker(&waker);
     let slice = if is_main_thread(py)? { SLICE } else { LONG };
@@ -46,8 +49,10 @@ pub(crate) fn wait_until<F: Future + Unpin>(
     }
 }
 
-/// Sleeps by means of `sleep`, which is told until when and says whether what it sleeps for has come, in slices between
-/// which signals are looked for. `false` if the time is over first.
+/// Sleeps in slices, between which it looks for signals.
+///
+/// `sleep` gets the time until which to sleep, and returns whether what it sleeps for has come. `false` if the time is
+/// over first.
 pub(crate) fn sleep_until(
     py: Python<'_>,
     deadline: Option<Instant>,
@@ -75,12 +80,14 @@ pub(crate) fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
 }
 
 const QUIET: u32 = 0;
-const NEWS: u32 = 1;
+const WOKEN: u32 = 1;
 
-/// A thread that sleeps until there is news, a signal, or enough time has passed.
+/// A thread that sleeps until it is woken, or a signal comes, or time has passed.
 struct Sleeper {
-    /// `QUIET` until the waker has been called. The waker's `Release` store pairs with the `Acquire` swap of the sleeper.
-    news: AtomicU32,
+    /// `QUIET` until the waker has been called.
+    ///
+    /// The waker's `Release` store pairs with the `Acquire` swap of the sleeper.
+    state: AtomicU32,
 }
 
 impl Wake for Sleeper {
@@ -89,41 +96,43 @@ impl Wake for Sleeper {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.news.store(NEWS, Ordering::Release);
-        wake(&self.news);
+        self.state.store(WOKEN, Ordering::Release);
+        wake(&self.state);
     }
 }
 
 impl Sleeper {
-    /// Returns at once if there was news since the last time.
+    /// Returns immediately if it was woken since the last time.
     fn sleep(&self, at_most: Duration) {
-        if self.news.load(Ordering::Relaxed) == QUIET {
-            sleep_while_quiet(&self.news, at_most);
+        if self.state.load(Ordering::Relaxed) == QUIET {
+            sleep_while_quiet(&self.state, at_most);
         }
-        self.news.swap(QUIET, Ordering::Acquire);
+        self.state.swap(QUIET, Ordering::Acquire);
     }
 }
 
-/// Unlike the sleep of the standard library this one ends when a signal arrives, whose handler then can be run.
+/// Sleeps while the state is `QUIET`.
+///
+/// Unlike the sleep of the standard library this one ends when a signal arrives, whose handler can then run.
 #[cfg(target_os = "linux")]
-fn sleep_while_quiet(news: &AtomicU32, at_most: Duration) {
+fn sleep_while_quiet(state: &AtomicU32, at_most: Duration) {
     let time = libc::timespec { tv_sec: at_most.as_secs() as libc::time_t, tv_nsec: at_most.subsec_nanos().into() };
     let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word and the time outlive the call, and the kernel only reads them.
-    unsafe { libc::syscall(libc::SYS_futex, news.as_ptr(), wait, QUIET, &raw const time) };
+    unsafe { libc::syscall(libc::SYS_futex, state.as_ptr(), wait, QUIET, &raw const time) };
 }
 
 #[cfg(target_os = "linux")]
-fn wake(news: &AtomicU32) {
+fn wake(state: &AtomicU32) {
     // SAFETY: only the word's address is used.
-    unsafe { libc::syscall(libc::SYS_futex, news.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
+    unsafe { libc::syscall(libc::SYS_futex, state.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sleep_while_quiet(news: &AtomicU32, at_most: Duration) {
+fn sleep_while_quiet(state: &AtomicU32, at_most: Duration) {
     // Looked at now and then: elsewhere there is no sleep on a word that a signal ends.
     let began = std::time::Instant::now();
-    while news.load(Ordering::Relaxed) == QUIET && began.elapsed() < at_most.min(SLICE) {
+    while state.load(Ordering::Relaxed) == QUIET && began.elapsed() < at_most.min(SLICE) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -218,7 +218,7 @@ chaos-processes: need-rust ## kill, stop and single-step processes that lock, an
 
 CHAOS ?= 30
 CONTROLS ?= no-recovery false-deaths silent-deaths
-# Every so many instructions a point; 1 is each.
+# A point after this number of instructions; 1 is each.
 STRIDE ?= 1
 
 etcd-model: need-rust ## search the whole model of the locks between machines (some minutes)
@@ -279,7 +279,7 @@ tsan: need-rust need-python tsan-typed ## the main job and the tests under Threa
 	@scripts/tsan_reports.py target-thread/tests.log
 	$(call say,The same with a lock that publishes nothing: it has to be noticed)
 	@copy="$$(python3 scripts/mutants.py --copy-with table/swap_without_release)"; $(call sanitized_tests,thread,tsan --cfg faults,exitcode=0) \
-		--manifest-path "$$copy/Cargo.toml" --test it protecting:: >target-thread/sabotaged.log 2>&1 || true
+		--manifest-path "$$copy/Cargo.toml" --test it data_race:: >target-thread/sabotaged.log 2>&1 || true
 	@if scripts/tsan_reports.py target-thread/sabotaged.log >/dev/null; then echo "it was not" >&2; exit 1; else echo "it was"; fi
 
 tsan-typed: need-rust need-python ## typed locks and snapshots under ThreadSanitizer, and their tests (WATCHED=10 seconds)

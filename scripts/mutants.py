@@ -52,7 +52,7 @@ def test(subject, name):
 # What is broken, and who has to notice.
 FAULTS = {
     "waiting-not-shown": (
-        "the word never shows that somebody waits",
+        "the word never shows that there is a waiter",
         [model("hand_over::release_against_enqueue"), test("waiting", "ten_thousand_in_line_are_all_served_alone")],
     ),
     "last-expected-not-told": (
@@ -60,11 +60,11 @@ FAULTS = {
         [Check("model", "keylatch", "wait::arrivals::models::whoever_fetches_is_told_of_the_end")],
     ),
     "sleeper-not-woken": (
-        "a thread that sleeps is not woken by its news",
+        "a thread that sleeps is not woken by its result",
         [model("hand_over::release_against_enqueue")],
     ),
     "parked-without-swap": (
-        "a thread goes to sleep over news that came before",
+        "a thread goes to sleep although its result is there",
         [model("hand_over::release_against_enqueue")],
     ),
     "news-relaxed": (
@@ -73,14 +73,14 @@ FAULTS = {
     ),
     "round-not-continued": (
         "a hand-over ends after its first round",
-        [test("waiting", "all_readers_in_line_come_in_together_however_many")],
+        [test("waiting", "all_waiting_readers_come_in_together")],
     ),
     "loser-does-not-settle": (
         "a waiter that tried and lost does not show again that it waits",
         [model("hand_over::a_newcomer_overtakes_who_was_told_to_try")],
     ),
     "giving-up-does-not-settle": (
-        "whoever gives up does not look at who stood behind",
+        "a waiter that gives up does not look at who stood behind",
         [model("ending_waits::a_writer_gives_up_in_front_of_a_reader"),
          test("cancelling", "the_first_in_line_leaving_wakes_the_new_first")],
     ),
@@ -95,25 +95,25 @@ FAULTS = {
     "ticket-used-again": (
         "a waiter that is given back keeps its ticket",
         [test("keylatch", "wait::waiter::tests::a_ticket_is_void_once_its_waiter_is_given_back"),
-         test("cancelling", "an_old_ticket_ends_nobody_elses_wait")],
+         test("cancelling", "old_ticket_ends_no_other_wait")],
     ),
     "downgrade-does-not-settle": (
         "a downgrade does not let waiting readers in",
         [model("conversion::a_downgrade_with_a_reader_and_a_writer_in_line"),
-         test("converting", "downgrading_lets_waiting_readers_in_and_no_writer")],
+         test("converting", "downgrade_lets_in_readers_only")],
     ),
     "closed-mark-not-asked-again": (
         "a request does not look for the close under the mutex",
         [model("closing::close_against_enqueue")],
     ),
     "phase-read-before-waker-set": (
-        "a future looks for news before it sets its waker",
+        "a future looks for its result before it sets its waker",
         [model("tasks::a_task_is_polled_while_the_lock_is_released")],
     ),
     "dropped-future-stays-in-line": (
         "a dropped future does not leave the line",
         [model("tasks::a_task_is_dropped_while_the_lock_is_released"),
-         test("cancelling", "a_future_dropped_after_the_grant_gives_the_lock_on")],
+         test("cancelling", "future_dropped_after_grant_passes_lock_on")],
     ),
     "letter-on-top-of-letter": (
         "an answer by mail takes the place of the one before it",
@@ -124,8 +124,8 @@ FAULTS = {
         [test("cancelling", "a_waker_may_use_the_manager")],
     ),
     "overtaking-not-counted": (
-        "nobody counts how often a waiter is overtaken",
-        [test("fairness", "a_low_priority_is_overtaken_as_often_as_the_bound_says_and_no_more")],
+        "it is not counted how often a waiter is overtaken",
+        [test("fairness", "low_priority_is_overtaken_up_to_the_bound")],
     ),
     "batch-not-in-order": (
         "a batch that waits takes its locks in the order they were named",
@@ -133,7 +133,7 @@ FAULTS = {
     ),
     "failed-batch-keeps-one": (
         "a batch that fails keeps one of its locks",
-        [test("batches", "a_conflict_in_the_middle_leaves_nothing_and_is_named")],
+        [test("batches", "batch_conflict_is_named_and_leaves_nothing")],
     ),
     "answered-deadline-kept": (
         "the deadline of a request that was answered meanwhile stays with the timer",
@@ -141,12 +141,12 @@ FAULTS = {
     ),
     "foreign-panic-let-through": (
         "a panic of a waker, or of a drop of the caller's, goes through the engine",
-        [test("foreign_panics", "a_waker_that_panics_keeps_nobody_else_from_being_woken"),
-         test("foreign_panics", "a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line"),
+        [test("foreign_panics", "panicking_waker_lets_others_wake"),
+         test("foreign_panics", "waker_panic_in_drop_loses_no_grant"),
          test("foreign_panics", "a_callback_whose_drop_panics_loses_nothing"),
-         test("foreign_panics", "a_subscribers_waker_that_panics_stops_no_clock"),
-         test("foreign_panics", "a_listener_that_panics_when_it_is_dropped_loses_no_lock"),
-         test("foreign_panics", "a_waker_that_waits_for_a_loss_and_panics_disturbs_nobody"),
+         test("foreign_panics", "subscriber_waker_panic_stops_no_timer"),
+         test("foreign_panics", "listener_panic_in_drop_loses_no_lock"),
+         test("foreign_panics", "loss_waker_panic_affects_no_others"),
          test("foreign_panics", "what_a_callback_throws_may_throw_again"),
          test("keylatch", "wait::timer::tests::a_panic_is_not_the_end_of_the_clock")],
     ),
@@ -155,7 +155,7 @@ FAULTS = {
         [model("losing::a_number_is_released_by_one_of_two")],
     ),
     "lease-begins-unnoticed": (
-        "who waits is not told that the lock has a lease now",
+        "waiters do not learn that the lock has a lease now",
         [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
     ),
     "sleeper-not-reminded": (
@@ -163,7 +163,7 @@ FAULTS = {
         [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
     ),
     "leases-looked-for-each-time": (
-        "whoever asks for a leased lock looks at all holds there are",
+        "a request for a leased lock looks at all holds there are",
         [test("keylatch", "engine::lease::tests::whoever_asks_for_a_leased_lock_does_not_look_at_all_holds_there_are")],
     ),
     "search-of-another-overlooked": (
@@ -177,7 +177,7 @@ FAULTS = {
     "shut-beyond-the-close": (
         "a lock that is kept shut stays so when the manager is closed",
         [model("closing::close_against_a_lock_that_is_about_to_be_kept_shut"),
-         test("leases", "what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close")],
+         test("leases", "lock_delay_ends_with_the_close")],
     ),
     "listener-marked-before-known": (
         "a hold is marked as watched before the one who watches is known",
@@ -198,16 +198,16 @@ FAULTS = {
     "asked-again-not-counted": (
         "a session that asks again for what it holds is not counted",
         [model("reentering::somebody_waits_while_a_session_asks_again"),
-         test("sessions", "counted_holds_end_in_any_order_and_the_last_one_frees_the_lock"),
-         test("model", "any_program_of_holds_that_are_lost_does_what_the_model_says")],
+         test("sessions", "last_counted_hold_frees_the_lock"),
+         test("model", "program_of_lost_holds_matches_model")],
     ),
     "answer-not-remembered": (
         "a session's numbered request is answered anew each time",
-        [test("sessions", "the_same_request_is_answered_with_the_same_grant_while_it_is_held")],
+        [test("sessions", "same_request_gets_same_grant_while_held")],
     ),
     "dropped-session-keeps-its-locks": (
         "a session that is to release its locks when dropped does not",
-        [test("forcing", "a_session_releases_what_it_holds_when_it_is_told_to_or_dropped")],
+        [test("forcing", "session_end_releases_its_holds")],
     ),
     "look-outlives-its-request": (
         "the timer keeps the moment at which a request was to look though the request is gone",
@@ -220,7 +220,7 @@ FAULTS = {
     ),
     "batch-counts-a-key-twice": (
         "a session that may count has a key of a batch as often as the batch names it",
-        [test("batches", "a_session_that_may_count_has_each_key_of_a_batch_once")],
+        [test("batches", "counting_session_holds_batch_key_once")],
     ),
     "looks-before-ends": (
         "whose time is over waits until all who look have looked",
@@ -406,8 +406,8 @@ def main():
     words.add_argument("--kind", choices=BUILDS, help="only the checks of this kind")
     words.add_argument("--trust", action="store_true", help="do not run the checks without a fault: something else did")
     words.add_argument("--first", action="store_true", help="only the first check of each fault")
-    words.add_argument("--times", type=int, default=1, help="run each check with its fault so many times")
-    words.add_argument("--patches", type=int, metavar="N", help="only so many of the patches: others each day")
+    words.add_argument("--times", type=int, default=1, help="how many times each check runs with its fault")
+    words.add_argument("--patches", type=int, metavar="N", help="only N of the patches: others each day")
     words.add_argument("--switches", type=int, metavar="N", help="at most N of the other faults, others each day")
     words.add_argument("--copy-with", metavar="ROOM/NAME", help="only make the copy of the tree with this patch applied")
     words.add_argument("--table", action="store_true", help="end with a table of the faults")

@@ -9,7 +9,7 @@ is reported. A report is about the library unless the innermost frame that is ou
 
 * is missing: both the memory and the access are the standard library's, tokio's or the test harness's;
 * only calls tokio, whose own code makes the access: its timers are behind mutexes of the standard library;
-* is a test's: the test's own data. Not so in it/protecting.rs, which hands over nothing unseen, so that whatever is
+* is a test's: the test's own data. Not so in it/data_race.rs, which hands over nothing unseen, so that whatever is
   reported of it is a lock that did not protect;
 * is in one of OWNED: values that belong to the caller, who hands them on, and wakers, which run the caller's code;
 
@@ -62,7 +62,7 @@ def is_tokios(stack):
 
 def is_explained(stack):
     frame = ours(stack)
-    counts = LIBRARY in frame or re.search(r" \.?/?src/", frame) or "it/protecting.rs" in frame
+    counts = LIBRARY in frame or re.search(r" \.?/?src/", frame) or "it/data_race.rs" in frame
     return not counts or is_tokios(stack) or any(owned in frame for owned in OWNED) or any(FREES.match(name) for name in stack[:2])
 
 

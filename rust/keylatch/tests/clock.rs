@@ -1,4 +1,4 @@
-//! The time of day jumps, by a day and back, all the while: timeouts and leases do not notice, and nobody asks for it.
+//! The time of day jumps, by a day and back, all the while: timeouts and leases do not notice, and nothing asks for it.
 #![cfg(target_os = "linux")]
 
 #[path = "it/steps/mod.rs"]
@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// How far the time of day has jumped.
 static JUMPED: AtomicI64 = AtomicI64::new(0);
-/// How often anybody in this program asked for it, and how often for the other clocks.
+/// How often this program asked for it, and how often for the other clocks.
 static ASKED: AtomicU64 = AtomicU64::new(0);
 static ASKED_OTHERS: AtomicU64 = AtomicU64::new(0);
 
@@ -49,7 +49,7 @@ impl Drop for Jumping<'_> {
 }
 
 #[test]
-fn a_clock_that_jumps_changes_no_timeout_and_no_lease() {
+fn jumping_clock_changes_no_timeout_or_lease() {
     let real = SystemTime::now();
     JUMPED.store(A_DAY, Ordering::Relaxed);
     assert!(
@@ -69,8 +69,8 @@ fn a_clock_that_jumps_changes_no_timeout_and_no_lease() {
         let _jumping = Jumping(&goes_on);
         let (asked, others) = (ASKED.load(Ordering::Relaxed), ASKED_OTHERS.load(Ordering::Relaxed));
         everything_that_takes_time();
-        assert_eq!(ASKED.load(Ordering::Relaxed), asked, "somebody asked for the time of day");
-        assert!(ASKED_OTHERS.load(Ordering::Relaxed) > others, "nobody asked for any time");
+        assert_eq!(ASKED.load(Ordering::Relaxed), asked, "something asked for the time of day");
+        assert!(ASKED_OTHERS.load(Ordering::Relaxed) > others, "nothing asked for any time");
     });
 }
 
@@ -88,11 +88,11 @@ fn everything_that_takes_time() {
         timed_out(locks.lock(write().timeout(SHORT)).blocking().map(drop), began);
         let mut future = ByHand::waiting(locks.lock(write().timeout(SHORT)));
         timed_out(future.after_wakes().map(drop), began);
-        let (tell, told) = mpsc::channel();
+        let (tell, heard) = mpsc::channel();
         let asked =
             locks.lock(write().timeout(SHORT)).with_callback(move |answer| tell.send(answer.map(drop)).unwrap());
         assert!(asked.unwrap().ticket().is_some());
-        timed_out(told.recv().unwrap(), began);
+        timed_out(heard.recv().unwrap(), began);
     }
     assert!(held.is_valid() && held.remaining().is_some_and(|left| left > LONG / 2));
     // Runs out when its time is over, and not before.

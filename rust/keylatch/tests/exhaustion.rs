@@ -54,7 +54,9 @@ unsafe impl GlobalAlloc for RunsOut {
 #[global_allocator]
 static MEMORY: RunsOut = RunsOut;
 
-/// Runs `act` with its n-th allocation failing. Returns what it did, and whether it came to that.
+/// Runs `act` with its n-th allocation failing: its result, if it came to that.
+///
+/// Returns what it did, and whether it came to that.
 fn short_of_memory<T>(n: usize, act: impl FnOnce() -> T) -> (T, bool) {
     UNTIL_IT_FAILS.set(n);
     let done = act();
@@ -81,7 +83,7 @@ fn assert_fine(output: &Output) {
     assert!(output.status.success(), "{:?}: {said}{}", output.status, String::from_utf8_lossy(&output.stdout));
 }
 
-/// That a manager with nobody at work has lost nothing, and works.
+/// That an idle manager has lost nothing, and works.
 fn assert_intact(locks: &FastObjectLockManager) {
     let metrics = locks.get_metrics().shard_metrics;
     assert_eq!((metrics.holders, metrics.waiters), (0, 0));
@@ -97,14 +99,15 @@ fn was_ended_by_rust(output: &Output) -> bool {
 
 const ENOUGH: i32 = 77;
 
-/// Ends a child in which not so many allocations are made.
+/// Ends a child in which fewer allocations are made.
 fn end_if(enough: bool) {
     if enough {
         std::process::exit(ENOUGH);
     }
 }
 
-/// Runs a test's children, with the first allocation failing, the second, and so on until there are none left to fail.
+/// Runs a test's children, each with a later allocation failing, until none fails.
+///
 /// Returns how many went on, and how many Rust ended.
 fn each_allocation(test: &str) -> (usize, usize) {
     let (mut went_on, mut ended) = (0, 0);
@@ -190,8 +193,10 @@ fn each_is_survived_or_ends(test: &str) {
     assert!(went_on + ended > 0, "{test} needs no memory");
 }
 
-/// What needs memory of its own for what it returns, or for a thread: there Rust ends the program, as it does everywhere;
-/// what must not be is a lock that stays taken, a wait without end, or a wrong answer.
+/// Uses that need memory for their result, or for a thread.
+///
+/// There Rust ends the program, as it does everywhere. There must not be a lock that stays taken, a wait without end,
+/// or a wrong answer.
 fn anything(n: usize, act: impl FnOnce(&FastObjectLockManager)) {
     let locks = FastObjectLockManager::new();
     let ((), came_to_it) = short_of_memory(n, || act(&locks));
@@ -208,16 +213,16 @@ fn a_manager_is_made_or_is_not() {
 }
 
 #[test]
-fn a_threads_first_lock_under_a_new_name_is_had_or_is_not() {
+fn first_lock_of_thread_fits_or_fails() {
     let Some(n) = case() else {
-        return each_is_survived_or_ends("a_threads_first_lock_under_a_new_name_is_had_or_is_not");
+        return each_is_survived_or_ends("first_lock_of_thread_fits_or_fails");
     };
     anything(n, |locks| drop(locks.acquire_write_lock_blocking("b", "o", "a new name")));
 }
 
 #[test]
-fn a_batch_a_session_and_a_refusal_are_had_or_are_not() {
-    let Some(n) = case() else { return each_is_survived_or_ends("a_batch_a_session_and_a_refusal_are_had_or_are_not") };
+fn batch_session_refusal_fit_or_fail() {
+    let Some(n) = case() else { return each_is_survived_or_ends("batch_session_refusal_fit_or_fail") };
     anything(n, |locks| {
         let session = locks.session("session");
         let batch = keylatch::BatchLockRequest::new("x").add_write_lock("b", "o").add_read_lock("b", "p");
@@ -235,7 +240,7 @@ fn a_callback_that_waits_is_called_or_is_not() {
         let held = locks.acquire_write_lock_blocking("b", "o", "me").unwrap();
         let asked = locks.lock(LockRequest::write(("b", "o"))).with_callback(move |guard| {
             let granted = guard.map(drop).is_ok();
-            answer.send(granted).expect("somebody listens");
+            answer.send(granted).expect("a receiver listens");
         });
         drop(held);
         if asked.is_ok() {
@@ -244,7 +249,9 @@ fn a_callback_that_waits_is_called_or_is_not() {
     });
 }
 
-/// Sets a limit of this process; for the superuser most are none, so it becomes somebody else.
+/// Sets a limit of this process, which gives up the rights of a superuser.
+///
+/// For the superuser most limits do not hold.
 fn limit(resource: libc::__rlimit_resource_t, most: u64) {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     // SAFETY: plain calls about this process, which is a child that runs one test.
@@ -268,7 +275,7 @@ fn no_thread_for_callbacks_and_times_is_said_so() {
 
     let refused = locks.lock(LockRequest::write(("b", "o"))).with_callback(|_| panic!("it was refused")).unwrap_err();
     assert!(refused.to_string().contains("no thread"), "{refused}");
-    // A future that nobody keeps the time for gives up at once, be it for its own time or for the lease in its way.
+    // A future without a timer gives up immediately, for its own time or for the lease in its way.
     let limited = LockRequest::write(("b", "o")).timeout(Duration::from_secs(3600));
     for request in [limited, LockRequest::write(("b", "o"))] {
         let answer = ByHand::new(locks.lock(request)).ready().map(drop);
@@ -280,7 +287,7 @@ fn no_thread_for_callbacks_and_times_is_said_so() {
     let answer = ByHand::new(global.acquire(limited)).ready();
     assert!(matches!(answer, Err(LockError::Timeout { .. })), "{answer:?}");
     global.release(in_the_way).unwrap();
-    global.release(global.try_acquire(&limited).expect("nobody is in line any more")).unwrap();
+    global.release(global.try_acquire(&limited).expect("the line is empty")).unwrap();
     // A thread keeps its own time.
     let short = LockRequest::write(("b", "o")).timeout(Duration::from_millis(5));
     assert!(matches!(locks.lock(short).blocking().map(drop), Err(LockError::Timeout { .. })));
@@ -303,7 +310,7 @@ fn no_descriptor_for_a_queue_is_said_so() {
     let (answer, answered) = std::sync::mpsc::channel();
     let asked = locks.lock(LockRequest::write(("b", "o"))).with_callback(move |guard| {
         let granted = guard.map(drop).is_ok();
-        answer.send(granted).expect("somebody listens");
+        answer.send(granted).expect("a receiver listens");
     });
     assert!(asked.unwrap().ticket().is_some());
     drop(held);

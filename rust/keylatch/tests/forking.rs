@@ -1,5 +1,5 @@
-//! In a forked child every call says so at once, whatever the parent's threads were in the middle of, and a new manager
-//! works there.
+//! In a forked child every call fails immediately, whatever the parent's threads were in the middle of, and a new
+//! manager works there.
 #![cfg(unix)]
 
 #[path = "it/steps/mod.rs"]
@@ -41,12 +41,14 @@ impl Asks {
     }
 }
 
-/// Runs `checks` in a forked child, which names each before it asks; the answers must all be true.
+/// Runs `checks` in a forked child, which names each before it asks.
+///
+/// The answers must all be true.
 fn in_a_child(checks: impl FnOnce(&mut Asks) -> bool) {
     let mut ends = [0; 2];
     assert_eq!(pipe(&mut ends), 0, "no pipe to be had");
-    // SAFETY: just made, and nobody else's.
-    let [mut told, tells] = ends.map(|end| unsafe { File::from_raw_fd(end) });
+    // SAFETY: just made, and owned by nothing else.
+    let [mut reader, tells] = ends.map(|end| unsafe { File::from_raw_fd(end) });
     let child = fork();
     assert!(child >= 0, "no process to be had");
     if child == 0 {
@@ -56,7 +58,7 @@ fn in_a_child(checks: impl FnOnce(&mut Asks) -> bool) {
     }
     drop(tells);
     let mut asked = String::new();
-    told.read_to_string(&mut asked).unwrap();
+    reader.read_to_string(&mut asked).unwrap();
     let mut status = 0;
     assert_eq!(waitpid(child, Some(&mut status), 0), child);
     let last = asked.lines().last().unwrap_or("nothing");
@@ -93,7 +95,7 @@ fn says_forked<T>(answer: std::io::Result<T>) -> bool {
 }
 
 #[test]
-fn a_forked_child_is_told_so_and_the_parent_goes_on() {
+fn forked_child_gets_errors_parent_goes_on() {
     let locks = few_shards(Fairness::default());
     let held = locks.acquire_write_lock_blocking("b", "held", "parent").unwrap();
     let grant = locks.acquire_write_lock_blocking("b", "loose", "parent").unwrap().into_grant();
@@ -121,11 +123,13 @@ fn a_forked_child_is_told_so_and_the_parent_goes_on() {
     assert_at_rest(&locks);
 }
 
-/// What the parent's threads do while children are forked: each takes mutexes that a child may find locked for ever.
+/// What the parent's threads do while children are forked.
+///
+/// Each takes mutexes that a child may find locked for ever.
 fn bustle(locks: &FastObjectLockManager, what: usize, round: u64, shared: &Shared) {
     let key = (round % 20).to_string();
     let request = LockRequest::write(("b", key.as_str()));
-    // Not ever new ones: whoever prints the manager prints all of them.
+    // Not ever new ones: a thread that prints the manager prints all of them.
     let name = format!("name {what} {}", round % 200);
     match what {
         // Names, and the records and entries of keys that come and go.
@@ -137,7 +141,7 @@ fn bustle(locks: &FastObjectLockManager, what: usize, round: u64, shared: &Share
             3 => drop((locks.lock_order_reports(), locks.recent_deadlocks(), locks.health())),
             _ => drop(shared.guard.owner()),
         },
-        // Events: who subscribes, what is told, and who fetches.
+        // Events: subscribing, reporting and fetching.
         2 => {
             let own = locks.subscribe(EventOptions::default());
             let _ = locks.lock(LockRequest::read(("b", "held")).timeout(Duration::from_nanos(1))).blocking();
@@ -203,7 +207,7 @@ fn every_call(locks: &FastObjectLockManager, shared: &Shared, own: &mut Own, ask
     const SHORT: Option<Duration> = Some(Duration::from_millis(1));
     let Shared { guard, grant, session, events, queue } = shared;
     let (grant, all) = (*grant, Filter::all());
-    let Own { guard: mine, events: told } = own;
+    let Own { guard: mine, events: received } = own;
     let write = || LockRequest::write(("b", "free")).owner("a name that is new");
     let of_session = || LockRequest::write(("b", "free")).owner(&*session);
     let batch = || BatchLockRequest::new("another").add_write_lock("b", "free").add_read_lock("b", "held");
@@ -307,7 +311,7 @@ fn every_call(locks: &FastObjectLockManager, shared: &Shared, own: &mut Own, ask
         deaf.try_next().is_none() && deaf.next(None).is_none() && deaf.is_closed(),
         matches!(ByHand::new(deaf.recv()).poll(), Poll::Ready(None)),
         events.try_next().is_none() && events.next(None).is_none() && events.next(SHORT).is_none(),
-        matches!(ByHand::new(told.recv()).poll(), Poll::Ready(None)),
+        matches!(ByHand::new(received.recv()).poll(), Poll::Ready(None)),
         events.is_closed(),
         says_forked(events.descriptor().map(drop)),
         events.dropped() < u64::MAX,
@@ -339,7 +343,7 @@ impl Drop for SetWhenDropped<'_> {
 /// Forks while the parent's threads are in the middle of everything.
 #[test]
 #[cfg_attr(tsan, ignore = "ThreadSanitizer does not follow a process with threads through a fork")]
-fn no_call_hangs_in_a_child_of_a_process_that_was_busy() {
+fn no_call_hangs_in_child_of_busy_process() {
     for lock_order_lint in [false, true] {
         let locks = with(LockConfig {
             shards: 1,

@@ -1,4 +1,4 @@
-//! Nobody pays for keys that nobody holds. Each measurement runs in a process of its own, so that it sees only itself.
+//! Keys without holders cost nothing. Each measurement runs in a process of its own, so that it sees only itself.
 // What a sanitizer takes for itself would be measured too.
 #![cfg(all(target_os = "linux", not(any(asan, tsan))))]
 
@@ -25,8 +25,8 @@ fn alone(test: &str, work: impl FnOnce()) {
     }
     let mut again = Command::new(std::env::current_exe().unwrap());
     let output = again.args(["--exact", test, "--nocapture"]).env(ALONE, "1").output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 fn names(count: u32, prefix: &str) -> Vec<String> {
@@ -34,8 +34,8 @@ fn names(count: u32, prefix: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_million_locks_held_at_once_leave_nothing_behind() {
-    alone("a_million_locks_held_at_once_leave_nothing_behind", || {
+fn million_held_locks_leave_nothing() {
+    alone("million_held_locks_leave_nothing", || {
         let names = names(1_000_000, "bucket/of/an/object/of/usual/length");
         let locks = FastObjectLockManager::new();
         // Touched before the measurement begins, so that only the manager's memory is in it.
@@ -103,8 +103,8 @@ fn long_keys_are_given_back() {
 }
 
 #[test]
-fn a_flood_of_waiters_is_served_and_the_next_one_needs_no_more_memory() {
-    alone("a_flood_of_waiters_is_served_and_the_next_one_needs_no_more_memory", || {
+fn second_flood_of_waiters_needs_no_memory() {
+    alone("second_flood_of_waiters_needs_no_memory", || {
         let locks = FastObjectLockManager::new();
         let flood = || {
             let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -123,8 +123,8 @@ fn a_flood_of_waiters_is_served_and_the_next_one_needs_no_more_memory() {
 }
 
 #[test]
-fn names_of_owners_do_not_pile_up_and_requests_go_on() {
-    alone("names_of_owners_do_not_pile_up_and_requests_go_on", || {
+fn owner_names_do_not_pile_up() {
+    alone("owner_names_do_not_pile_up", || {
         let locks = FastObjectLockManager::new();
         let _held = locks.acquire_write_lock_blocking("b", "held", "a name in use").unwrap();
         let mut before = 0;
@@ -148,8 +148,8 @@ fn names_of_owners_do_not_pile_up_and_requests_go_on() {
 
 /// Names made for good fill the table of names; requests go on without one.
 #[test]
-fn requests_go_on_when_there_is_no_room_for_their_name() {
-    alone("requests_go_on_when_there_is_no_room_for_their_name", || {
+fn request_works_without_room_for_name() {
+    alone("request_works_without_room_for_name", || {
         let locks = FastObjectLockManager::new();
         let before = resident();
         let kept: Vec<_> = (0..65_536).map(|n| locks.owner(&format!("kept {n}"))).collect();
@@ -168,8 +168,8 @@ fn requests_go_on_when_there_is_no_room_for_their_name() {
 }
 
 #[test]
-fn managers_that_come_and_go_give_everything_back() {
-    alone("managers_that_come_and_go_give_everything_back", || {
+fn dropped_managers_give_memory_back() {
+    alone("dropped_managers_give_memory_back", || {
         let round = || {
             let locks = FastObjectLockManager::new();
             let names = names(1000, "o");

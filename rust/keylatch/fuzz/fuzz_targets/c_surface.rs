@@ -22,7 +22,7 @@ use keylatch_capi::owner::{keylatch_owner_free, keylatch_owner_new, keylatch_own
 use keylatch_capi::party::keylatch_party;
 use keylatch_capi::queue::{keylatch_completion, keylatch_queue_drain, keylatch_queue_free, keylatch_queue_new};
 use keylatch_capi::status::{KEYLATCH_EPANIC, keylatch_status_name};
-use keylatch_capi::taking::{keylatch_expire, keylatch_force_release};
+use keylatch_capi::revoke::{keylatch_expire, keylatch_force_release};
 use libfuzzer_sys::fuzz_target;
 use std::ffi::{CStr, c_void};
 use std::mem::zeroed;
@@ -82,7 +82,7 @@ impl Known {
 
 /// Fails for what no caller may ever see.
 #[track_caller]
-fn told(status: i32) -> bool {
+fn succeeded(status: i32) -> bool {
     assert_ne!(status, KEYLATCH_EPANIC);
     // SAFETY: the text is static.
     let name = unsafe { CStr::from_ptr(keylatch_status_name(status)) };
@@ -144,17 +144,17 @@ fuzz_target!(|input: &[u8]| {
         options.fairness = u32::from(bytes.next() % 6);
         options.reentrancy = u32::from(bytes.next() % 4);
         let mut manager = null_mut();
-        if !told(keylatch_manager_new(&raw const options, &raw mut manager)) {
+        if !succeeded(keylatch_manager_new(&raw const options, &raw mut manager)) {
             assert!(manager.is_null());
             (options.fairness, options.reentrancy) = (0, 0);
-            assert!(told(keylatch_manager_new(&raw const options, &raw mut manager)));
+            assert!(succeeded(keylatch_manager_new(&raw const options, &raw mut manager)));
         }
         let (mut owner, mut queue, mut events) = (null_mut(), null_mut(), null_mut());
         let mut of_owner: keylatch_owner_options = zeroed();
         (of_owner.struct_size, of_owner.flags) = (size_of_val(&of_owner), 1);
-        assert!(told(keylatch_owner_new(manager, c"owner".as_ptr(), 5, &raw const of_owner, &raw mut owner)));
-        assert!(told(keylatch_queue_new(manager, &raw mut queue)));
-        assert!(told(keylatch_events_new(manager, null(), &raw mut events)));
+        assert!(succeeded(keylatch_owner_new(manager, c"owner".as_ptr(), 5, &raw const of_owner, &raw mut owner)));
+        assert!(succeeded(keylatch_queue_new(manager, &raw mut queue)));
+        assert!(succeeded(keylatch_events_new(manager, null(), &raw mut events)));
         known.handles.extend([manager.cast(), owner.cast(), queue.cast(), events.cast::<c_void>()]);
 
         while !bytes.0.is_empty() {
@@ -167,13 +167,13 @@ fuzz_target!(|input: &[u8]| {
                     let options = if bytes.next() > 100 { null() } else { &raw const options };
                     let mode = bytes.number(u64::from(bytes.0.len() as u32 % 2 + 1)) as i32;
                     let got = match call {
-                        0..=2 => told(keylatch_try(to, &raw const key, mode, options, &raw mut grant)),
-                        3 => told(keylatch_acquire(to, &raw const key, mode, 0, options, &raw mut grant)),
+                        0..=2 => succeeded(keylatch_try(to, &raw const key, mode, options, &raw mut grant)),
+                        3 => succeeded(keylatch_acquire(to, &raw const key, mode, 0, options, &raw mut grant)),
                         _ => {
                             let queue = known.handle(bytes, queue);
                             let (grant, ticket) = (&raw mut grant, &raw mut ticket);
                             let timeout = bytes.number(u64::MAX);
-                            told(keylatch_acquire_queue(
+                            succeeded(keylatch_acquire_queue(
                                 to,
                                 &raw const key,
                                 mode,
@@ -190,38 +190,38 @@ fuzz_target!(|input: &[u8]| {
                     known.grants.extend((got && grant != 0).then_some(grant));
                     known.tickets.extend((got && ticket != UNTOUCHED && ticket != 0).then_some(ticket));
                 }
-                6..=8 => drop(told(keylatch_release(to, known.grant(bytes)))),
+                6..=8 => drop(succeeded(keylatch_release(to, known.grant(bytes)))),
                 9 => {
                     let grants = [known.grant(bytes), known.grant(bytes), 0];
                     let mut released = usize::MAX;
-                    told(keylatch_release_many(to, grants.as_ptr(), grants.len(), &raw mut released));
+                    succeeded(keylatch_release_many(to, grants.as_ptr(), grants.len(), &raw mut released));
                     assert!(released <= 2 || released == usize::MAX);
                 }
-                10 => drop(told(keylatch_downgrade(to, known.grant(bytes)))),
-                11 => drop(told(keylatch_try_upgrade(to, known.grant(bytes)))),
+                10 => drop(succeeded(keylatch_downgrade(to, known.grant(bytes)))),
+                11 => drop(succeeded(keylatch_try_upgrade(to, known.grant(bytes)))),
                 12 => {
                     let queue = known.handle(bytes, queue);
                     let grant = known.grant(bytes);
-                    if told(keylatch_upgrade_queue(to, grant, bytes.number(u64::MAX), queue, 8, &raw mut ticket)) {
+                    if succeeded(keylatch_upgrade_queue(to, grant, bytes.number(u64::MAX), queue, 8, &raw mut ticket)) {
                         known.tickets.extend((ticket != 0).then_some(ticket));
                     }
                 }
-                13 => drop(told(keylatch_renew(to, known.grant(bytes), bytes.number(1)))),
+                13 => drop(succeeded(keylatch_renew(to, known.grant(bytes), bytes.number(1)))),
                 14 => {
-                    let got = told(keylatch_fence(to, known.grant(bytes), &raw mut grant));
+                    let got = succeeded(keylatch_fence(to, known.grant(bytes), &raw mut grant));
                     assert!(got != (grant == UNTOUCHED));
                     let mut valid = -7;
-                    assert!(told(keylatch_is_valid(to, known.grant(bytes), &raw mut valid)) == (valid != -7));
+                    assert!(succeeded(keylatch_is_valid(to, known.grant(bytes), &raw mut valid)) == (valid != -7));
                 }
                 15 => {
                     let (mut buffer, mut key) = ([0_u8; 16], zeroed());
                     let room = usize::from(bytes.next() % 17);
-                    told(keylatch_grant_key(to, known.grant(bytes), buffer.as_mut_ptr().cast(), room, &raw mut key));
+                    succeeded(keylatch_grant_key(to, known.grant(bytes), buffer.as_mut_ptr().cast(), room, &raw mut key));
                 }
                 16 => {
                     let mut cancelled = -7;
                     let ticket = bytes.one_of(&known.tickets).unwrap_or(3);
-                    told(keylatch_cancel(to, bytes.number(ticket), &raw mut cancelled));
+                    succeeded(keylatch_cancel(to, bytes.number(ticket), &raw mut cancelled));
                 }
                 17 | 18 => {
                     let mut items = [(); 3].map(|()| keylatch_batch_item { key: key(bytes), mode: 1, reserved: 0 });
@@ -232,7 +232,7 @@ fuzz_target!(|input: &[u8]| {
                     let (grants_at, statuses_at) = (grants.as_mut_ptr(), statuses.as_mut_ptr());
                     let count = usize::from(bytes.next() % 4);
                     let items = items.as_ptr();
-                    if told(keylatch_acquire_batch(to, items, count, 0, &raw const options, grants_at, statuses_at)) {
+                    if succeeded(keylatch_acquire_batch(to, items, count, 0, &raw const options, grants_at, statuses_at)) {
                         known.grants.extend(grants[..count].iter().filter(|grant| **grant != 0));
                     } else {
                         assert_eq!(grants, [UNTOUCHED; 3]);
@@ -242,8 +242,8 @@ fuzz_target!(|input: &[u8]| {
                     let mut results: [keylatch_completion; 2] = zeroed();
                     let mut count = 0;
                     let queue = known.handle(bytes, queue);
-                    told(keylatch_queue_drain(queue, results.as_mut_ptr(), results.len(), &raw mut count));
-                    known.grants.extend(results[..count].iter().filter(|one| told(one.status)).map(|one| one.grant));
+                    succeeded(keylatch_queue_drain(queue, results.as_mut_ptr(), results.len(), &raw mut count));
+                    known.grants.extend(results[..count].iter().filter(|one| succeeded(one.status)).map(|one| one.grant));
                 }
                 20 | 21 => {
                     let mut filter: keylatch_filter = zeroed();
@@ -254,38 +254,38 @@ fuzz_target!(|input: &[u8]| {
                     let filter = if bytes.next() > 200 { null() } else { &raw const filter };
                     let mut listing = null_mut();
                     let got = match bytes.next() % 5 {
-                        0 => told(keylatch_waiters(to, filter, &raw mut listing)),
-                        1 => told(keylatch_expire(to, filter, null_mut(), &raw mut listing)),
-                        2 => told(keylatch_force_release(to, filter, null_mut(), &raw mut listing)),
-                        3 => told(keylatch_top(to, bytes.number(1) as i32, 3, &raw mut listing)),
-                        _ => told(keylatch_holders(to, filter, &raw mut listing)),
+                        0 => succeeded(keylatch_waiters(to, filter, &raw mut listing)),
+                        1 => succeeded(keylatch_expire(to, filter, null_mut(), &raw mut listing)),
+                        2 => succeeded(keylatch_force_release(to, filter, null_mut(), &raw mut listing)),
+                        3 => succeeded(keylatch_top(to, bytes.number(1) as i32, 3, &raw mut listing)),
+                        _ => succeeded(keylatch_holders(to, filter, &raw mut listing)),
                     };
                     assert_eq!(got, !listing.is_null());
                     known.handles.extend(got.then_some(listing.cast()));
                     let mut party: keylatch_party = zeroed();
                     party.struct_size = size_of_val(&party);
-                    while got && told(keylatch_listing_next(listing, &raw mut party)) {}
-                    told(keylatch_listing_free(known.handle(bytes, listing)));
+                    while got && succeeded(keylatch_listing_next(listing, &raw mut party)) {}
+                    succeeded(keylatch_listing_free(known.handle(bytes, listing)));
                 }
                 22 => {
                     let (mut kind, mut about) = (0, null_mut());
-                    if told(keylatch_events_next(known.handle(bytes, events), 0, &raw mut kind, &raw mut about)) {
-                        told(keylatch_listing_free(about));
+                    if succeeded(keylatch_events_next(known.handle(bytes, events), 0, &raw mut kind, &raw mut about)) {
+                        succeeded(keylatch_listing_free(about));
                     }
                     let mut options: keylatch_event_options = zeroed();
                     options.struct_size =
                         (bytes.number(size_of_val(&options) as u64) as usize).min(size_of_val(&options));
                     options.capacity = bytes.number(2) as u32;
                     let mut more = null_mut();
-                    if told(keylatch_events_new(to, &raw const options, &raw mut more)) {
+                    if succeeded(keylatch_events_new(to, &raw const options, &raw mut more)) {
                         known.handles.push(more.cast());
-                        assert!(told(keylatch_events_free(more)));
+                        assert!(succeeded(keylatch_events_free(more)));
                     }
                 }
                 _ => {
                     // Freed, maybe twice, maybe as what they are not.
                     let handle = bytes.one_of(&known.handles[1..]).unwrap_or(null_mut());
-                    told(match bytes.next() % 4 {
+                    succeeded(match bytes.next() % 4 {
                         0 => keylatch_owner_free(handle.cast()),
                         1 => keylatch_queue_free(handle.cast()),
                         2 => keylatch_events_free(handle.cast()),
@@ -294,17 +294,17 @@ fuzz_target!(|input: &[u8]| {
                 }
             }
         }
-        told(keylatch_queue_free(queue));
+        succeeded(keylatch_queue_free(queue));
         for grant in &known.grants {
-            told(keylatch_release(manager, *grant));
+            succeeded(keylatch_release(manager, *grant));
         }
         let mut metrics: keylatch_metrics = zeroed();
         metrics.struct_size = size_of_val(&metrics);
-        if told(keylatch_manager_metrics(manager, KEYLATCH_ALL_SHARDS, &raw mut metrics)) {
+        if succeeded(keylatch_manager_metrics(manager, KEYLATCH_ALL_SHARDS, &raw mut metrics)) {
             assert_eq!((metrics.holders, metrics.waiters), (0, 0));
         }
-        told(keylatch_events_free(events));
-        told(keylatch_owner_free(owner));
-        told(keylatch_manager_free(manager));
+        succeeded(keylatch_events_free(events));
+        succeeded(keylatch_owner_free(owner));
+        succeeded(keylatch_manager_free(manager));
     }
 });

@@ -45,7 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
                 assert_eq!(guard.key(), *key);
                 held.push((key, guard));
             }
-            Err(LockError::WouldBlock { key: told, .. }) => assert!(again && told == *key, "{key:?} was free"),
+            Err(LockError::WouldBlock { key: named, .. }) => assert!(again && named == *key, "{key:?} was free"),
             Err(LockError::InvalidKey { bytes, limit }) => assert!(bytes == reference.byte_len() && bytes > limit),
             Err(other) => panic!("{key:?}: {other}"),
         }

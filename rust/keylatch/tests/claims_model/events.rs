@@ -29,11 +29,13 @@ const FAULTS: [(Fault, &str); 6] = [
     (Fault::IdOnHeartbeat, "no gap"),
 ];
 
-/// What a stream carries. The count is that of all events ever published, across restarts.
+/// What a stream carries.
+///
+/// The count is that of all events ever published, across restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Frame {
     Event(ClaimEventId, u64),
-    /// With the state after so many events, or with its address alone.
+    /// With the state after a number of events, or with its address alone.
     Reset(Option<ClaimEventId>, Option<u64>),
     /// The second half of a reset in two events.
     Snapshot(u64),

@@ -85,7 +85,7 @@ pub(crate) struct State<S> {
     ghost: Ghost,
 }
 
-/// One set-up: how many requests each client makes, what may go wrong, and which fault is built in.
+/// One set-up: requests of each client, what may go wrong, the built-in fault.
 #[derive(Debug, Clone)]
 pub(crate) struct Protocol<S> {
     pub(crate) requests: Vec<u8>,
@@ -114,7 +114,9 @@ impl<S: Server> Protocol<S> {
         Self { fault: Some(fault), ..self }
     }
 
-    /// What leads on: deliveries, repetitions, the clients' own steps, and ends that time brings for certain.
+    /// The steps that lead on.
+    ///
+    /// They are deliveries, repetitions, the clients' own steps, and ends that time brings for certain.
     fn next_steps(&self, state: &State<S>, actions: &mut Vec<Action>) {
         actions.extend(state.network.iter().cloned().map(Action::Deliver));
         if state.owes_more {

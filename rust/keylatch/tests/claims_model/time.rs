@@ -126,7 +126,7 @@ impl State {
         ticks(self.now)
     }
 
-    /// Every client learns of its answer immediately: nothing makes two believe sooner.
+    /// Every client learns its answer immediately: nothing makes two believe sooner.
     fn learn(&mut self) {
         let owner = self.board.snapshot(resource()).owner.map(|owner| owner.request.session);
         for client in &mut self.clients {

@@ -64,7 +64,9 @@ pub(crate) enum Event {
 /// One thing that leaves a server, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Output {
-    /// The answer to a call, or to the parked poll of a claim. `Renewed` answers carry the next number as theirs.
+    /// The answer to a call, or to the parked poll of a claim.
+    ///
+    /// `Renewed` answers carry the next number as theirs.
     Reply(Key, Answer),
     Event(Event),
 }

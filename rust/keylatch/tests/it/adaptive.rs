@@ -7,7 +7,7 @@ use std::time::Duration;
 const AN_HOUR: Duration = Duration::from_secs(3600);
 const FLOOR: Duration = Duration::from_millis(3);
 
-/// From a moment to an hour: whoever waits for an hour hangs.
+/// From a moment to an hour: a wait of an hour is a hang.
 fn policy() -> AdaptiveTimeout {
     AdaptiveTimeout { quantile_per_mille: 500, factor_per_mille: 1000, floor: FLOOR, ceiling: AN_HOUR }
 }
@@ -20,7 +20,7 @@ fn write(key: &str) -> LockRequest<'_> {
     LockRequest::write(("b", key))
 }
 
-/// So many requests wait, and get the lock.
+/// `count` requests wait, and get the lock.
 fn wait_for_locks(locks: &FastObjectLockManager, count: usize) {
     let held = locks.lock(write("taught")).try_now().unwrap();
     let mut line: Vec<_> = (0..count).map(|_| ByHand::waiting(locks.lock(write("taught").no_timeout()))).collect();
@@ -39,7 +39,7 @@ fn assert_timed_out<T: std::fmt::Debug>(result: Result<T, LockError>, after: Dur
 }
 
 #[test]
-fn what_was_learned_is_the_default_however_one_waits() {
+fn learned_timeout_applies_to_every_wait() {
     within("requests without a timeout", || {
         let locks = manager(None);
         assert_eq!(locks.default_timeout(), Some(AN_HOUR));
@@ -63,7 +63,7 @@ fn what_was_learned_is_the_default_however_one_waits() {
             panic!("it is held")
         };
         assert_timed_out::<()>(Err(*cause), Duration::ZERO);
-        // A batch has a deadline, and if that is over before it comes to the lock, nobody knows of a wait.
+        // A batch has a deadline, and if that is over before it comes to the lock, it counts as no wait.
         assert!((4..=5).contains(&locks.adaptive_timeout().unwrap().timeouts));
     });
 }
@@ -120,7 +120,7 @@ fn timeouts_that_are_too_short_become_longer() {
 }
 
 #[test]
-fn nothing_is_learned_from_those_who_do_not_wait_or_do_not_want_to_any_more() {
+fn unfinished_waits_teach_nothing() {
     let locks = manager(None);
     for _ in 0..1000 {
         drop(locks.lock(write("o")).blocking().unwrap());
@@ -157,7 +157,7 @@ fn figures_show_it() {
 }
 
 #[test]
-fn a_policy_that_cannot_be_is_refused_with_what_would_be_right() {
+fn invalid_policy_error_names_valid_value() {
     let good = policy();
     for (wrong, says) in [
         (AdaptiveTimeout { quantile_per_mille: 0, ..good }, "1 to 1000"),

@@ -19,7 +19,7 @@ fn write() -> LockRequest<'static> {
 }
 
 #[test]
-fn the_setting_chooses_and_the_variable_comes_first() {
+fn environment_variable_overrides_setting() {
     const ASKED: &str = "KEYLATCH_TEST_BACKEND_ASKED";
     if let Ok(expected) = std::env::var(ASKED) {
         let config = || LockConfig { backend: Backend::Fast, ..LockConfig::default() };
@@ -38,7 +38,7 @@ fn the_setting_chooses_and_the_variable_comes_first() {
         [("fast", "fast"), ("global", "global"), ("disabled", "disabled"), ("Global", "error"), ("", "error")]
     {
         let mut again = Command::new(std::env::current_exe().unwrap());
-        again.args(["--exact", "--nocapture", "backends::the_setting_chooses_and_the_variable_comes_first"]);
+        again.args(["--exact", "--nocapture", "backends::environment_variable_overrides_setting"]);
         let output = again.env("KEYLATCH_BACKEND", set).env(ASKED, expected).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && printed.contains("1 passed"), "{set}: {printed}");
@@ -170,7 +170,7 @@ fn both_heed_the_limits() {
 }
 
 #[test]
-fn a_future_dropped_while_it_is_granted_leaves_the_lock_free_in_both() {
+fn future_dropped_during_grant_frees_lock() {
     for backend in [Backend::Fast, Backend::Global] {
         let locks = open(backend);
         within("futures dropped while granted", move || {
@@ -197,9 +197,11 @@ fn a_future_dropped_while_it_is_granted_leaves_the_lock_free_in_both() {
     }
 }
 
-/// One release grants to two readers; the first, when it is woken, drops the other's future before that one is told.
+/// One release grants to two readers; waking the first drops the other's future.
+///
+/// That happens before the other one is woken.
 #[test]
-fn a_future_dropped_by_anothers_waker_leaves_the_lock_free_in_both() {
+fn future_dropped_by_other_waker_frees_lock() {
     struct Dropper(Mutex<Option<ByHand<BoxedAcquire<'static>>>>);
     impl Wake for Dropper {
         fn wake(self: Arc<Self>) {
@@ -239,7 +241,7 @@ fn the_disabled_one_grants_everything() {
 }
 
 #[test]
-fn the_one_before_says_who_holds_by_any_kind_of_owner() {
+fn global_backend_names_every_kind_of_owner() {
     let locks = GlobalLockManager::new();
     let held = locks.try_acquire(&write().owner("by name")).unwrap();
     let Err(LockError::WouldBlock { holders, .. }) = locks.try_acquire(&write()) else { panic!("it is held") };

@@ -1,4 +1,4 @@
-//! Many locks at once: all or none, or as many as can be had.
+//! Many locks together: all or none, or as many as can be had.
 
 use crate::steps::*;
 use keylatch::{
@@ -45,7 +45,7 @@ fn a_batch_holds_each_key_in_its_mode() {
 }
 
 #[test]
-fn an_empty_batch_is_had_at_once() {
+fn empty_batch_does_not_wait() {
     let locks = few_shards(Fairness::default());
     both_ways(&locks, &BatchLockRequest::new("me"), |answer| {
         let none = answer.unwrap();
@@ -56,7 +56,7 @@ fn an_empty_batch_is_had_at_once() {
 }
 
 #[test]
-fn a_key_named_twice_is_held_once_in_the_stronger_mode() {
+fn key_named_twice_is_held_once_exclusively() {
     let (shared, exclusive) = (Mode::Shared, Mode::Exclusive);
     for modes in [[shared, shared], [shared, exclusive], [exclusive, shared], [exclusive, exclusive]] {
         for padding in [0, 40] {
@@ -104,7 +104,7 @@ fn a_hundred_thousand_keys_are_had_and_released() {
 }
 
 #[test]
-fn a_conflict_in_the_middle_leaves_nothing_and_is_named() {
+fn batch_conflict_is_named_and_leaves_nothing() {
     for count in [5, 200] {
         let locks = few_shards(Fairness::default());
         let names: Vec<String> = (0..count).map(|n| format!("{n:04}")).collect();
@@ -178,7 +178,7 @@ fn a_best_effort_batch_reports_every_reason() {
 }
 
 #[test]
-fn a_batch_dropped_at_any_of_its_waits_leaves_nothing() {
+fn batch_dropped_at_any_wait_leaves_nothing() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let names = ["a", "b", "c", "d", "e", "f"];
@@ -194,7 +194,7 @@ fn a_batch_dropped_at_any_of_its_waits_leaves_nothing() {
                 }
             }
             if stop == names.len() {
-                // Granted the last and never told so.
+                // Granted the last and dropped before it saw that.
                 assert!(future.wakes() > 0);
             } else {
                 assert_eq!(waiters(&locks), 1);
@@ -231,7 +231,7 @@ fn a_batch_that_waits_gets_all_in_the_end() {
 }
 
 #[test]
-fn batches_in_opposite_orders_never_wait_for_each_other() {
+fn opposite_batches_never_deadlock() {
     for (fairness, rounds) in [(Fairness::default(), 10_000), (Fairness::Fifo, 2_000)] {
         let locks = few_shards(fairness);
         within("batches in opposite orders", move || {
@@ -280,7 +280,7 @@ fn a_batch_waits_with_its_priority() {
 }
 
 #[test]
-fn a_session_that_may_count_has_each_key_of_a_batch_once() {
+fn counting_session_holds_batch_key_once() {
     let locks = with(LockConfig { shards: 4, reentrancy: Reentrancy::Count, ..LockConfig::default() });
     let session = locks.session("txn");
     let empty = || BatchLockRequest::new(&session);

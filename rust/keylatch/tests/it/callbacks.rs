@@ -21,7 +21,7 @@ fn by_channel(locks: &FastObjectLockManager, request: LockRequest<'_>) -> (keyla
 }
 
 #[test]
-fn a_free_lock_is_returned_at_once_and_the_callback_let_go() {
+fn free_lock_returns_and_drops_callback() {
     let locks = few_shards(Fairness::default());
     let witness = Arc::new(());
     let inside = Arc::clone(&witness);
@@ -68,7 +68,7 @@ fn every_callback_is_called_exactly_once() {
 }
 
 #[test]
-fn a_callback_is_told_of_its_timeout_and_of_its_cancellation() {
+fn callback_gets_timeout_and_cancellation() {
     let locks = few_shards(Fairness::default());
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
     let asked = Duration::from_millis(3);
@@ -85,15 +85,15 @@ fn a_callback_is_told_of_its_timeout_and_of_its_cancellation() {
     assert!(!locks.cancel(ticket));
     assert!(matches!(cancelled.recv_timeout(FOREVER).unwrap(), Err(LockError::Cancelled { .. })));
     for request in [write().timeout(Duration::ZERO), write().deadline(std::time::Instant::now())] {
-        let at_once = locks.lock(request).with_callback(|_| panic!("the answer came at once"));
-        assert!(matches!(at_once, Err(LockError::Timeout { .. })));
+        let refused = locks.lock(request).with_callback(|_| panic!("the answer came without a wait"));
+        assert!(matches!(refused, Err(LockError::Timeout { .. })));
     }
     drop(held);
     assert_at_rest(&locks);
 }
 
 #[test]
-fn a_callback_that_panics_loses_its_lock_and_disturbs_nobody() {
+fn panicking_callback_only_loses_its_own_lock() {
     let locks = few_shards(Fairness::Fifo);
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
     for _ in 0..3 {
@@ -141,7 +141,7 @@ fn a_callback_may_use_the_manager() {
 }
 
 #[test]
-fn a_callback_may_hold_its_lock_for_as_long_as_it_likes() {
+fn callback_may_keep_its_lock() {
     let locks = few_shards(Fairness::Fifo);
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
     let kept = Arc::new(Mutex::new(None));
@@ -157,7 +157,7 @@ fn a_callback_may_hold_its_lock_for_as_long_as_it_likes() {
 }
 
 #[test]
-fn a_callback_that_blocks_keeps_the_others_waiting_but_not_the_locks() {
+fn blocking_callback_delays_only_callbacks() {
     let locks = few_shards(Fairness::Fifo);
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
     let (open, gate) = mpsc::channel::<()>();
@@ -195,14 +195,14 @@ fn a_callback_may_drop_the_last_handle() {
     });
 }
 
-/// What a callback captures is dropped with it, and its drop may use the manager: not under one of its locks.
+/// What a callback captures is dropped outside the locks, and may use the manager.
 #[test]
-fn a_callback_that_finds_no_room_in_line_is_dropped_off_every_lock() {
+fn refused_callback_drops_outside_locks() {
     within("a refused callback that holds a lock", || {
         let locks = with(LockConfig { shards: 1, max_waiters: 1, fairness: Fairness::Fifo, ..LockConfig::default() });
         let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
         let captured = locks.acquire_write_lock_blocking("b", "captured", "callback").unwrap().into_owned();
-        // Somebody waits for the captured lock, so that its release has to look in at the shard.
+        // A thread waits for the captured lock, so that its release has to look in at the shard.
         let mut waiter = ByHand::waiting(locks.acquire_write_lock("b", "captured", "waiter"));
         let refused = locks.lock(write()).with_callback(move |_| drop(captured));
         assert!(matches!(refused, Err(LockError::TooManyWaiters { limit: 1 })), "{refused:?}");

@@ -1,4 +1,4 @@
-//! Dropping a request, wherever it has come, leaves nothing behind and nobody waiting.
+//! Dropping a request, wherever it has come, leaves nothing behind and no waiter.
 
 use crate::steps::*;
 use keylatch::{Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Submitted, Ticket};
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 #[test]
-fn a_future_dropped_after_any_number_of_polls_leaves_nothing() {
+fn future_dropped_after_any_poll_leaves_nothing() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         for polls in 0..6 {
@@ -30,7 +30,7 @@ fn a_future_dropped_after_any_number_of_polls_leaves_nothing() {
 }
 
 #[test]
-fn a_future_that_has_had_its_answer_keeps_nothing() {
+fn finished_future_keeps_nothing() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -54,7 +54,7 @@ fn a_future_that_has_had_its_answer_keeps_nothing() {
 }
 
 #[test]
-fn a_future_dropped_after_the_grant_gives_the_lock_on() {
+fn future_dropped_after_grant_passes_lock_on() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -62,7 +62,7 @@ fn a_future_dropped_after_the_grant_gives_the_lock_on() {
         let mut second = ByHand::waiting(locks.acquire_write_lock("b", "o", "second"));
         let mut third = ByHand::waiting(locks.acquire_read_lock("b", "o", "third"));
         drop(held);
-        assert!(first.wakes() + second.wakes() + third.wakes() > 0, "somebody was told");
+        assert!(first.wakes() + second.wakes() + third.wakes() > 0, "one of them was woken");
         drop(first);
         // Which of the others is next depends on the policy; each has to come to the lock when woken.
         std::thread::scope(|scope| {
@@ -93,7 +93,7 @@ fn the_first_in_line_leaving_wakes_the_new_first() {
 }
 
 #[test]
-fn any_waiter_may_leave_from_anywhere_in_the_line() {
+fn waiter_may_leave_any_place_in_line() {
     for fairness in POLICIES {
         for gone in 0..8 {
             let locks = few_shards(fairness);
@@ -153,10 +153,11 @@ fn the_latest_waker_is_the_one_that_is_called() {
     }
 }
 
-/// A future that was moved to another task is polled with another waker, in the instant in which it is granted: if that
-/// poll says "pending", its waker is the one to be called.
+/// A future that moves to another task may be granted while that task polls it.
+///
+/// If that poll says "pending", its waker is the one to be called.
 #[test]
-fn a_waker_replaced_while_the_lock_is_granted_is_the_one_that_is_called() {
+fn waker_replaced_during_grant_is_called() {
     struct Flag(AtomicBool);
     impl Wake for Flag {
         fn wake(self: Arc<Self>) {
@@ -209,8 +210,9 @@ fn a_waker_replaced_while_the_lock_is_granted_is_the_one_that_is_called() {
     }
 }
 
-/// A waker that uses the manager when it is called and when it is dropped: it is never called or dropped under a lock
-/// of the manager's.
+/// A waker uses the manager when it is called and when it is dropped.
+///
+/// Neither happens under a lock of the manager's.
 #[test]
 fn a_waker_may_use_the_manager() {
     struct Nosy(FastObjectLockManager, Arc<AtomicU64>);
@@ -265,7 +267,7 @@ fn a_waker_may_use_the_manager() {
 }
 
 #[test]
-fn a_future_moved_to_another_thread_goes_on_there() {
+fn future_moves_to_another_thread() {
     let locks = few_shards(Fairness::default());
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
     let mut future = ByHand::waiting(locks.acquire_write_lock("b", "o", "me"));
@@ -284,7 +286,7 @@ fn a_future_moved_to_another_thread_goes_on_there() {
 }
 
 #[test]
-fn a_future_that_loses_a_select_is_out_of_the_line() {
+fn future_that_loses_select_leaves_line() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let locks = few_shards(Fairness::default());
@@ -305,9 +307,9 @@ fn a_future_that_loses_a_select_is_out_of_the_line() {
     });
 }
 
-/// A hundred thousand times, a future is dropped while the lock that it waits for is released.
+/// A hundred thousand times, a future is dropped while its lock is released.
 #[test]
-fn dropping_a_future_races_the_grant_a_hundred_thousand_times() {
+fn future_dropped_while_granted_many_times() {
     for (fairness, rounds) in [(Fairness::Fifo, 50_000), (Fairness::default(), 50_000)] {
         let locks = few_shards(fairness);
         within("futures dropped while granted", move || {
@@ -358,12 +360,12 @@ fn a_cancelled_ticket_has_exactly_one_outcome() {
                 assert_eq!((completion.token, completion.ticket), (token, ticket));
                 match completion.result {
                     Ok(guard) => {
-                        assert!(!first, "told cancelled, and granted");
+                        assert!(!first, "cancelled, and granted");
                         granted += 1;
                         drop(guard);
                     }
                     Err(LockError::Cancelled { .. }) => {
-                        assert!(first, "told too late, and cancelled");
+                        assert!(first, "too late, and cancelled");
                         cancelled += 1;
                     }
                     Err(other) => panic!("{other:?}"),
@@ -400,7 +402,7 @@ fn tickets_that_are_made_up_end_nothing() {
 }
 
 #[test]
-fn an_old_ticket_ends_nobody_elses_wait() {
+fn old_ticket_ends_no_other_wait() {
     let locks = few_shards(Fairness::Fifo);
     let queue = locks.completion_queue().unwrap();
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -420,7 +422,7 @@ fn an_old_ticket_ends_nobody_elses_wait() {
 }
 
 #[test]
-fn it_works_on_an_executor_made_of_a_thread_and_a_waker() {
+fn future_runs_on_minimal_executor() {
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

@@ -29,13 +29,13 @@ fn running(chain: &BlockingChain) -> Vec<&str> {
 }
 
 #[test]
-fn nobody_waits_for_nothing() {
+fn free_key_has_no_chain() {
     let locks = without_detection();
     let session = locks.session("idle");
     assert!(locks.blocking_chain(&session).is_empty());
-    assert!(locks.blocking_chain("nobody").is_empty());
+    assert!(locks.blocking_chain("stranger").is_empty());
     assert!(locks.blocking_chain(("b", "free")).is_empty());
-    assert_eq!(locks.blocking_chain(("b", "free")).to_string(), "nobody waits");
+    assert_eq!(locks.blocking_chain(("b", "free")).to_string(), "no waiters");
     let _held = hold(&locks, "k", &session);
     assert!(locks.blocking_chain(&session).is_empty(), "it holds and waits for nothing");
     let chain = locks.blocking_chain(("b", "k"));
@@ -44,7 +44,7 @@ fn nobody_waits_for_nothing() {
 }
 
 #[test]
-fn a_chain_leads_from_session_to_session_to_the_one_who_runs() {
+fn chain_ends_at_the_running_session() {
     let locks = without_detection();
     let queue = locks.completion_queue().unwrap();
     let sessions: Vec<Session> = (0..5).map(|n| locks.session(&format!("s{n}"))).collect();
@@ -77,7 +77,7 @@ fn a_chain_leads_from_session_to_session_to_the_one_who_runs() {
 }
 
 #[test]
-fn a_session_is_told_from_others_of_its_name_and_from_other_managers() {
+fn chain_tells_sessions_of_one_name_apart() {
     let locks = without_detection();
     let queue = locks.completion_queue().unwrap();
     let (holder, one, two) = (locks.session("holder"), locks.session("same"), locks.session("same"));
@@ -169,7 +169,7 @@ fn two_ways_to_one_holder_are_no_circle() {
 }
 
 #[test]
-fn an_upgrade_waits_for_the_others_and_not_for_itself() {
+fn chain_of_upgrade_leaves_itself_out() {
     let locks = without_detection();
     let [one, two] = ["one", "two"].map(|name| locks.session(name));
     let mut first = locks.lock(LockRequest::read(("b", "o")).owner(&one)).blocking().unwrap();

@@ -46,7 +46,7 @@ fn a_closed_manager_answers_every_verb() {
 }
 
 #[test]
-fn what_is_held_at_the_close_stays_held_until_it_is_released() {
+fn close_keeps_holds_until_release() {
     let locks = few_shards(Fairness::default());
     let mut guard = locks.acquire_write_lock_blocking("b", "guard", "me").unwrap();
     let owned = locks.acquire_write_lock_blocking("b", "owned", "me").unwrap().into_owned();
@@ -104,9 +104,9 @@ fn closing_ends_every_kind_of_wait() {
     }
 }
 
-/// The writer first in line keeps readers out; closing ends its wait, and theirs all the same.
+/// The first writer in line keeps readers out; the close ends all their waits.
 #[test]
-fn nobody_gets_a_lock_because_another_wait_is_ended_by_the_close() {
+fn close_grants_no_lock_to_readers_behind() {
     for fairness in [Fairness::Fifo, Fairness::WriterFirst] {
         let locks = few_shards(fairness);
         let held = locks.acquire_read_lock_blocking("b", "o", "holder").unwrap();
@@ -120,7 +120,7 @@ fn nobody_gets_a_lock_because_another_wait_is_ended_by_the_close() {
 }
 
 #[test]
-fn a_future_that_was_never_polled_is_told_of_the_close_when_it_is() {
+fn unpolled_future_fails_after_close() {
     let locks = few_shards(Fairness::default());
     let mut future = ByHand::new(locks.lock(write()));
     locks.close();
@@ -165,7 +165,7 @@ fn a_close_races_requests_and_all_of_them_end() {
 }
 
 #[test]
-fn the_last_handle_to_go_ends_the_waits_for_callbacks() {
+fn last_handle_drop_ends_callback_waits() {
     let locks = few_shards(Fairness::Fifo);
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap().into_grant();
     let answers: Vec<_> = (0..10)
@@ -196,7 +196,7 @@ fn an_owned_guard_is_a_handle_too() {
     assert!(submitted.unwrap().ticket().is_some());
     drop(locks);
     drop(owned);
-    // Granted to the one that waited, which is the last handle now, or told that the last handle is gone.
+    // Granted to the one that waited, which is the last handle now, or failed because the last handle is gone.
     match receive.recv_timeout(FOREVER).unwrap() {
         Ok(guard) => assert_eq!(guard.key().to_string(), "b/o"),
         Err(error) => assert_eq!(error, LockError::Closed),
@@ -204,7 +204,7 @@ fn an_owned_guard_is_a_handle_too() {
 }
 
 #[test]
-fn managers_that_come_and_go_leave_nothing_running() {
+fn dropped_managers_leave_no_threads() {
     let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     let round = || {
         let locks: FastObjectLockManager = few_shards(Fairness::default());

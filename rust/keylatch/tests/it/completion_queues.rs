@@ -17,7 +17,9 @@ fn waits(locks: &FastObjectLockManager, queue: &CompletionQueue, token: u64) -> 
     locks.lock(write()).with_queue(queue, token).unwrap().ticket().expect("it has to wait")
 }
 
-/// Whether the descriptor is readable. On Linux it is an eventfd, whose count is put back after a look.
+/// Whether the descriptor is readable.
+///
+/// On Linux it is an eventfd, whose count is put back after a look.
 fn readable(queue: &CompletionQueue) -> bool {
     let mut file = File::from(queue.as_fd().try_clone_to_owned().unwrap());
     match file.read_exact(&mut [0; 8]) {
@@ -45,7 +47,7 @@ fn a_free_lock_does_not_go_through_the_queue() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn the_descriptor_is_readable_exactly_while_there_is_something_to_fetch() {
+fn descriptor_is_readable_while_results_wait() {
     let locks = few_shards(Fairness::Fifo);
     let queue = locks.completion_queue().unwrap();
     assert!(!readable(&queue));
@@ -71,7 +73,7 @@ fn the_descriptor_is_readable_exactly_while_there_is_something_to_fetch() {
 }
 
 #[test]
-fn waiting_for_the_next_result_ends_with_the_time() {
+fn wait_for_next_result_times_out() {
     let locks = few_shards(Fairness::default());
     let queue = locks.completion_queue().unwrap();
     for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(3)] {
@@ -90,7 +92,7 @@ fn waiting_for_the_next_result_ends_with_the_time() {
 }
 
 #[test]
-fn several_threads_may_fetch_and_each_result_comes_to_one() {
+fn each_result_goes_to_one_of_many_threads() {
     let locks = few_shards(Fairness::Fifo);
     within("several threads at one queue", move || {
         let queue = locks.completion_queue().unwrap();
@@ -136,11 +138,11 @@ fn timeouts_and_cancellations_arrive_too() {
     }
     let ticket = waits(&locks, &queue, 2);
     assert!(locks.cancel(ticket));
-    let completion = queue.try_next().expect("a cancelled request's result is there at once");
+    let completion = queue.try_next().expect("a cancelled request's result is there already");
     assert_eq!((completion.token, completion.ticket), (2, ticket));
     assert!(matches!(completion.result, Err(LockError::Cancelled { .. })));
-    let at_once = locks.lock(write().timeout(Duration::ZERO)).with_queue(&queue, 3);
-    assert!(matches!(at_once, Err(LockError::Timeout { .. })));
+    let refused = locks.lock(write().timeout(Duration::ZERO)).with_queue(&queue, 3);
+    assert!(matches!(refused, Err(LockError::Timeout { .. })));
     assert!(queue.try_next().is_none());
     drop((held, queue));
     assert_at_rest(&locks);
@@ -158,7 +160,7 @@ fn another_managers_queue_is_refused() {
 }
 
 #[test]
-fn a_queue_that_goes_gives_on_what_nobody_fetched() {
+fn dropped_queue_releases_unfetched_grants() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let queue = locks.completion_queue().unwrap();
@@ -181,9 +183,9 @@ fn a_queue_that_goes_gives_on_what_nobody_fetched() {
     }
 }
 
-/// The queue goes first, the grant comes after: somebody has to give the lock on.
+/// The queue goes before the grant comes: the manager has to pass the lock on.
 #[test]
-fn a_request_whose_queue_is_gone_does_not_keep_the_lock() {
+fn request_without_queue_gives_lock_on() {
     let locks = few_shards(Fairness::Fifo);
     let queue = locks.completion_queue().unwrap();
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -191,14 +193,14 @@ fn a_request_whose_queue_is_gone_does_not_keep_the_lock() {
     drop(queue);
     drop(held);
     let after = locks.lock(LockRequest::write(("b", "o")).timeout(FOREVER)).blocking();
-    drop(after.expect("the lock was granted to a request that nobody can answer any more"));
+    drop(after.expect("the lock was granted to a request that cannot be answered any more"));
     assert_at_rest(&locks);
 }
 
-/// A manager is dropped whole, though requests still waited whose queue had gone before.
+/// A manager is dropped whole, though its requests still wait without their queue.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_manager_goes_though_a_queue_went_before_its_requests_ended() {
+fn manager_drops_after_queue_and_requests() {
     let address_space = || {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
         statm.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096
@@ -219,7 +221,7 @@ fn a_manager_goes_though_a_queue_went_before_its_requests_ended() {
 }
 
 #[test]
-fn a_queue_ends_with_its_manager_when_all_has_been_fetched() {
+fn queue_ends_after_last_result_is_fetched() {
     let locks = few_shards(Fairness::Fifo);
     let (queue, idle) = (locks.completion_queue().unwrap(), locks.completion_queue().unwrap());
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -240,7 +242,7 @@ fn a_queue_ends_with_its_manager_when_all_has_been_fetched() {
     drop(held);
 }
 
-/// A grant that is on its way when the manager is closed is still handed out, or was ended; and then nothing more.
+/// A grant on its way at the close is handed out or ended; then none follows.
 #[test]
 fn closing_against_results_on_their_way() {
     for _ in 0..300 {

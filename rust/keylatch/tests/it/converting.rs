@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 #[test]
-fn downgrading_lets_waiting_readers_in_and_no_writer() {
+fn downgrade_lets_in_readers_only() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let mut held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -37,7 +37,7 @@ fn downgrading_lets_waiting_readers_in_and_no_writer() {
 }
 
 #[test]
-fn downgrading_what_is_shared_and_upgrading_what_is_exclusive_changes_nothing() {
+fn needless_conversion_changes_nothing() {
     let locks = few_shards(Fairness::default());
     let mut guard = locks.acquire_write_lock_blocking("b", "o", "me").unwrap();
     let fence = guard.fence();
@@ -54,7 +54,7 @@ fn downgrading_what_is_shared_and_upgrading_what_is_exclusive_changes_nothing() 
 }
 
 #[test]
-fn trying_to_upgrade_names_the_other_readers_and_keeps_the_hold() {
+fn failed_try_upgrade_names_other_readers() {
     let locks = few_shards(Fairness::default());
     let mut guard = locks.acquire_read_lock_blocking("b", "o", "me").unwrap();
     let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
@@ -76,7 +76,7 @@ fn trying_to_upgrade_names_the_other_readers_and_keeps_the_hold() {
 }
 
 #[test]
-fn an_upgrade_waits_for_the_readers_and_goes_ahead_of_all_who_wait() {
+fn upgrade_goes_ahead_of_waiters() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let mut guard = locks.acquire_read_lock_blocking("b", "o", "me").unwrap();
@@ -98,7 +98,7 @@ fn an_upgrade_waits_for_the_readers_and_goes_ahead_of_all_who_wait() {
 }
 
 #[test]
-fn an_upgrading_thread_wakes_when_the_other_reader_leaves() {
+fn upgrade_wakes_when_last_reader_leaves() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
@@ -120,7 +120,7 @@ fn an_upgrading_thread_wakes_when_the_other_reader_leaves() {
 }
 
 #[test]
-fn of_two_who_upgrade_the_second_is_told_so_and_keeps_its_hold() {
+fn second_upgrade_fails_and_keeps_hold() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let mut first = locks.acquire_read_lock_blocking("b", "o", "first").unwrap();
@@ -148,7 +148,7 @@ fn of_two_who_upgrade_the_second_is_told_so_and_keeps_its_hold() {
 }
 
 #[test]
-fn an_upgrade_dropped_or_timed_out_leaves_the_hold_shared_and_lets_others_in() {
+fn ended_upgrade_keeps_hold_shared() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let mut guard = locks.acquire_read_lock_blocking("b", "o", "me").unwrap();
@@ -164,8 +164,8 @@ fn an_upgrade_dropped_or_timed_out_leaves_the_hold_shared_and_lets_others_in() {
         let by_thread = guard.upgrade_blocking(Some(asked));
         assert!(began.elapsed() >= asked);
         let by_task = ByHand::new(guard.upgrade(Some(asked))).after_wakes();
-        let at_once = guard.upgrade_blocking(Some(Duration::ZERO));
-        for answer in [by_thread, by_task, at_once] {
+        let refused = guard.upgrade_blocking(Some(Duration::ZERO));
+        for answer in [by_thread, by_task, refused] {
             match answer {
                 Err(LockError::Timeout { holders, .. }) => assert_eq!(holders.named.len() as u32 + holders.more, 1),
                 other => panic!("{other:?}"),
@@ -182,7 +182,7 @@ fn an_upgrade_dropped_or_timed_out_leaves_the_hold_shared_and_lets_others_in() {
 }
 
 #[test]
-fn an_upgrade_granted_and_dropped_unseen_is_undone() {
+fn upgrade_dropped_after_grant_is_undone() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let mut guard = locks.acquire_read_lock_blocking("b", "o", "me").unwrap();
@@ -201,7 +201,7 @@ fn an_upgrade_granted_and_dropped_unseen_is_undone() {
     }
 }
 
-/// Readers upgrade and downgrade all the time, give way in a conflict, and writers come in between.
+/// Readers upgrade and downgrade, give way in conflicts, and writers come between.
 #[test]
 fn conversions_keep_the_lock_exact_under_load() {
     for fairness in POLICIES {
@@ -271,11 +271,11 @@ fn two_readers(locks: &FastObjectLockManager) -> (Grant, OwnedLockGuard, Complet
 }
 
 #[test]
-fn an_upgrade_by_queue_arrives_when_the_other_readers_are_gone() {
+fn queue_upgrade_arrives_after_readers_leave() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let (grant, other, queue) = two_readers(&locks);
-        let ticket = locks.upgrade_with_queue(grant, None, &queue, 42).unwrap().expect("somebody else reads");
+        let ticket = locks.upgrade_with_queue(grant, None, &queue, 42).unwrap().expect("another one reads");
         // It is the request's until the result is fetched.
         assert!(matches!(locks.release(grant), Err(LockError::NotHeld { .. })));
         assert!(matches!(locks.upgrade_with_queue(grant, None, &queue, 1), Err(LockError::NotHeld { .. })));
@@ -287,7 +287,7 @@ fn an_upgrade_by_queue_arrives_when_the_other_readers_are_gone() {
         assert_eq!(guard.mode(), Mode::Exclusive);
         assert!(locks.try_acquire_read_lock("b", "o", "late").is_err());
         assert_eq!(guard.into_grant(), grant);
-        // Held exclusively already: at once.
+        // Held exclusively already: no wait.
         assert!(locks.upgrade_with_queue(grant, None, &queue, 2).unwrap().is_none());
         locks.release(grant).unwrap();
         assert_at_rest(&locks);
@@ -295,7 +295,7 @@ fn an_upgrade_by_queue_arrives_when_the_other_readers_are_gone() {
 }
 
 #[test]
-fn an_upgrade_by_queue_that_fails_leaves_the_hold_shared() {
+fn failed_queue_upgrade_keeps_hold_shared() {
     let locks = few_shards(Fairness::Fifo);
     let (grant, other, queue) = two_readers(&locks);
     let failed = |queue: &CompletionQueue| queue.next(Some(FOREVER)).unwrap().unwrap().result.unwrap_err();
@@ -314,7 +314,7 @@ fn an_upgrade_by_queue_that_fails_leaves_the_hold_shared() {
     assert!(matches!(failed(&queue), LockError::Cancelled { .. }));
     still_shared();
 
-    // Two who wait for each other: the second is told at once, and the first gets it when the second has gone.
+    // Two who wait for each other: the second fails immediately, and the first gets it when the second has gone.
     let third = locks.lock(LockRequest::read(("b", "o")).owner("third")).grant_blocking().unwrap();
     assert!(locks.upgrade_with_queue(grant, None, &queue, 3).unwrap().is_some());
     let conflict = locks.upgrade_with_queue(third, None, &queue, 4);
@@ -353,14 +353,14 @@ fn a_queue_that_is_dropped_ends_upgrades() {
     assert_eq!(locks.key_and_mode(grant).unwrap().1, Mode::Shared);
     let queue = locks.completion_queue().unwrap();
     assert!(locks.upgrade_with_queue(grant, None, &queue, 2).unwrap().is_some());
-    drop(other); // upgraded, and nobody fetches it
+    drop(other); // upgraded, and not fetched
     drop(queue);
     assert!(matches!(locks.release(grant), Err(LockError::NotHeld { .. })));
     assert_at_rest(&locks);
 }
 
 #[test]
-fn upgrades_by_queue_under_load_are_alone_and_leave_nothing() {
+fn queue_upgrades_under_load_stay_exclusive() {
     const EACH: usize = 2000;
     for fairness in POLICIES {
         let locks = few_shards(fairness);
@@ -417,7 +417,7 @@ type Use = fn(&FastObjectLockManager, FastLockGuard<'_>);
 
 /// Its upgrade waited and was forgotten: it is in line, or was granted meanwhile.
 #[test]
-fn a_forgotten_upgrade_is_given_up_with_its_guard() {
+fn forgotten_upgrade_ends_with_its_guard() {
     let uses: [Use; 6] = [
         |_, guard| drop(guard),
         |_, guard| guard.try_release().unwrap(),
@@ -452,7 +452,7 @@ fn goes_on_without(used: Use, granted: bool, locks: &FastObjectLockManager) {
     }
     used(locks, guard);
     assert_eq!(waiters(locks), 0);
-    // Its record is somebody else's by now.
+    // Its record belongs to another request by now.
     let elsewhere = locks.try_acquire_read_lock("b", "x", "elsewhere").unwrap();
     if let Some(other) = other {
         assert_eq!(other.mode(), Mode::Shared);
@@ -467,7 +467,7 @@ fn goes_on_without(used: Use, granted: bool, locks: &FastObjectLockManager) {
 }
 
 #[test]
-fn a_guard_whose_upgrade_was_forgotten_can_be_upgraded_and_downgraded() {
+fn guard_converts_after_forgotten_upgrade() {
     let locks = few_shards(Fairness::Fifo);
     let mut guard = locks.acquire_read_lock_blocking("b", "o", "forgets").unwrap();
     let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
@@ -482,7 +482,7 @@ fn a_guard_whose_upgrade_was_forgotten_can_be_upgraded_and_downgraded() {
     ByHand::waiting(guard.upgrade(None)).forget();
     guard.downgrade();
     drop(other);
-    assert_eq!(guard.mode(), Mode::Shared, "it was told to share");
+    assert_eq!(guard.mode(), Mode::Shared, "it was downgraded");
     ByHand::new(guard.upgrade(None)).forget();
     guard.try_upgrade().unwrap();
     guard.downgrade();

@@ -58,7 +58,7 @@ enum Move {
     ReleaseLabel {
         hold: usize,
     },
-    /// Somebody who waits does not want to any more.
+    /// A waiter gives up.
     Cancel {
         which: usize,
     },
@@ -158,8 +158,10 @@ impl World {
         self.requests.insert(number, Request { owner, keys, gathers: false, future: ByHand::new(future), given_up });
     }
 
-    /// How many requests of a session wait. One that waits for a batch does nothing else: told that it gives way, it lets
-    /// go of what it had gathered, so that it is no session that lets go of nothing while another request of it waits.
+    /// How many requests of a session wait.
+    ///
+    /// One that waits for a batch does nothing else: as a victim it releases what it had gathered. So no session holds
+    /// on to locks while another request of it waits.
     fn waits(&self, who: usize) -> usize {
         let requests = self.requests.values().filter(|request| request.owner == Owner::Session(who));
         requests.map(|request| if request.gathers { 2 } else { 1 }).sum()
@@ -196,12 +198,12 @@ impl World {
         Some(done.error)
     }
 
-    /// Deadlocks that were told since this was asked the last time.
+    /// Deadlocks that were reported since the last call.
     fn new_deadlocks(&mut self) -> Vec<Cycle> {
-        let told = self.locks.get_metrics().shard_metrics.deadlocks;
+        let reported = self.locks.get_metrics().shard_metrics.deadlocks;
         let all = self.locks.recent_deadlocks();
-        let new = all[all.len() - (told - self.seen) as usize..].to_vec();
-        self.seen = told;
+        let new = all[all.len() - (reported - self.seen) as usize..].to_vec();
+        self.seen = reported;
         new
     }
 
@@ -210,7 +212,7 @@ impl World {
         let is_it = |request: &Request| {
             matches!(request.owner, Owner::Session(who) if format!("s{who}") == session) && request.keys.contains(&key)
         };
-        *self.requests.iter().find(|(_, request)| is_it(request)).expect("whoever gives way waits").0
+        *self.requests.iter().find(|(_, request)| is_it(request)).expect("the victim waits").0
     }
 }
 
@@ -320,7 +322,7 @@ impl Lock {
         }
     }
 
-    /// Gives the lock to whoever is next, if it is free for that one.
+    /// Gives the lock to the next in line, if it is free for that one.
     fn serve(&mut self) -> bool {
         let Some(first) = self.line.first() else { return false };
         let is_free = self.allows(first);
@@ -333,8 +335,10 @@ impl Lock {
     }
 }
 
-/// Sessions that could never go on, whatever the order of the lines, even if everybody who can go on let go of everything
-/// at once: one goes on only if all that it waits for is free for it.
+/// Sessions that could never go on, whatever the order of the lines.
+///
+/// That is so even if all who can go on let go of everything: a session goes on only if all that it waits for is free
+/// for it.
 fn stuck(mut locks: BTreeMap<usize, Lock>) -> BTreeSet<String> {
     for lock in locks.values_mut() {
         lock.holders.retain(|hold| hold.session);
@@ -355,7 +359,9 @@ fn stuck(mut locks: BTreeMap<usize, Lock>) -> BTreeSet<String> {
     }
 }
 
-/// Sessions that could never go on as the lines are, even if everybody who can go on let go of everything at once.
+/// Sessions that could never go on with the lines in their present order.
+///
+/// That is so even if all who can go on let go of everything.
 fn stuck_in_order(mut locks: BTreeMap<usize, Lock>) -> BTreeSet<String> {
     loop {
         let waiting: BTreeSet<String> = locks
@@ -385,7 +391,7 @@ struct Twins {
     /// Shows what there is.
     shows: World,
     next: usize,
-    /// They came to differ in what may differ: there is nothing to compare from then on.
+    /// They came to differ as they may: there is nothing to compare from then on.
     apart: bool,
 }
 
@@ -471,7 +477,7 @@ impl Twins {
         self.go_on();
     }
 
-    /// Polls everybody, in the same order in both, until nobody gets any further.
+    /// Polls all requests, in the same order in both, until none gets any further.
     fn go_on(&mut self) {
         loop {
             let before = self.looks.requests.len();
@@ -495,18 +501,18 @@ impl Twins {
         let (owner, gathers) = (request.owner, request.gathers);
         let mut shown = self.shows.poll(number);
         let mut found = self.looks.poll(number);
-        // Two who upgrade one lock are told in either.
-        let at_once = self.shows.new_deadlocks();
-        let mut told = self.looks.new_deadlocks();
-        assert!(told.len() >= at_once.len());
-        for (told, at_once) in told.drain(..at_once.len()).zip(at_once) {
-            if (&told.links, &told.victim) != (&at_once.links, &at_once.victim) {
+        // Two upgrades of one lock are reported in either.
+        let common = self.shows.new_deadlocks();
+        let mut reported = self.looks.new_deadlocks();
+        assert!(reported.len() >= common.len());
+        for (reported, common) in reported.drain(..common.len()).zip(common) {
+            if (&reported.links, &reported.victim) != (&common.links, &common.victim) {
                 // It closed several circles of one length: which is broken first is not said.
-                assert_eq!(told.links.len(), at_once.links.len(), "{told} {at_once}");
+                assert_eq!(reported.links.len(), common.links.len(), "{reported} {common}");
                 let Owner::Session(who) = owner else { unreachable!("a label closes none") };
                 let asker = format!("s{who}");
                 let is_its = |cycle: &Cycle| cycle.links.iter().any(|link| *link.session == *asker);
-                assert!(is_its(&told) && is_its(&at_once), "{asker} asked: {told} {at_once}");
+                assert!(is_its(&reported) && is_its(&common), "{asker} asked: {reported} {common}");
                 self.apart = true;
                 return;
             }
@@ -522,25 +528,25 @@ impl Twins {
             let state = look_at(&self.shows.locks);
             let stuck = stuck(state.clone());
             // A batch goes on to its next key as soon as another order of a line lets it have one, in the same poll.
-            let is_as_told = told.iter().all(|cycle| cycle.links.iter().all(|link| stuck.contains(&*link.session)));
-            if gathers && (!is_as_told || told.is_empty() != stuck.is_empty()) && self.went_another_way(&told) {
+            let is_real = reported.iter().all(|cycle| cycle.links.iter().all(|link| stuck.contains(&*link.session)));
+            if gathers && (!is_real || reported.is_empty() != stuck.is_empty()) && self.went_another_way(&reported) {
                 self.apart = true;
                 return;
             }
-            if told.is_empty() && !stuck.is_empty() {
-                // A circle that a grant closed is found when somebody looks again.
+            if reported.is_empty() && !stuck.is_empty() {
+                // A circle that a grant closed is found by a later look.
                 let seen = self.looks.seen;
-                let is_told = || self.looks.locks.get_metrics().shard_metrics.deadlocks > seen;
-                let nobody_is_stuck = || stuck_in_order(look_at(&self.looks.locks)).is_empty();
-                until("a later look", || is_told() || nobody_is_stuck());
-                told = self.looks.new_deadlocks();
-                if told.is_empty() {
+                let is_reported = || self.looks.locks.get_metrics().shard_metrics.deadlocks > seen;
+                let none_is_stuck = || stuck_in_order(look_at(&self.looks.locks)).is_empty();
+                until("a later look", || is_reported() || none_is_stuck());
+                reported = self.looks.new_deadlocks();
+                if reported.is_empty() {
                     // Another order kept this circle from being there.
                     self.apart = true;
                     return;
                 }
             }
-            let Some(cycle) = (!told.is_empty()).then(|| told.remove(0)) else { break };
+            let Some(cycle) = (!reported.is_empty()).then(|| reported.remove(0)) else { break };
             check(&cycle, &state, &stuck);
             let key = number_of(cycle.links[0].key.object());
             let victim = self.shows.request_for(&cycle.victim, key);
@@ -551,10 +557,10 @@ impl Twins {
                 gave_way = true;
             } else {
                 assert!(matches!(self.looks.poll(victim), Some(Some(LockError::Deadlock { .. }))));
-                // With that one gone, or with what it had gathered, this one may go on at once.
+                // With that one gone, or with what it had gathered, this one may go on immediately.
                 shown = shown.or_else(|| self.shows.poll(number));
                 found = found.or_else(|| self.looks.poll(number));
-                told.extend(self.looks.new_deadlocks());
+                reported.extend(self.looks.new_deadlocks());
             }
         }
         if self.order_changed(was_kept) {
@@ -564,21 +570,25 @@ impl Twins {
         assert!(gave_way || same(&shown, &found), "{shown:?} {found:?}");
     }
 
-    /// Whether a batch went another way where circles are looked for, because it had a key that an order kept it from.
-    fn went_another_way(&self, told: &[Cycle]) -> bool {
+    /// Whether a batch took another way, by a key that an order kept it from.
+    ///
+    /// So it is in the manager that looks for circles.
+    fn went_another_way(&self, reported: &[Cycle]) -> bool {
         let is_kept = !stuck_in_order(look_at(&self.shows.locks)).is_empty();
         let by_holds = |cycle: &Cycle| cycle.links.iter().all(|link| link.blocked_by.is_some());
-        assert!(told.iter().all(by_holds), "nobody gives way because of the order of a line");
+        assert!(reported.iter().all(by_holds), "no session gives way because of the order of a line");
         until("a later look", || stuck_in_order(look_at(&self.looks.locks)).is_empty());
         is_kept
     }
 
-    /// Whether a line has another order where circles are looked for: only where it `was_kept`, because the order kept
-    /// sessions from ever going on. With the one that it has now nobody is kept so.
+    /// Whether a line has another order in the manager that looks for circles.
+    ///
+    /// Only where it `was_kept`, because the order kept sessions from ever going on. In its new order no session is
+    /// kept so.
     fn order_changed(&self, was_kept: bool) -> bool {
         until("a later look", || stuck_in_order(look_at(&self.looks.locks)).is_empty());
         let (shown, found) = (look_at(&self.shows.locks), look_at(&self.looks.locks));
-        assert!(shown == found || was_kept, "order changed though nobody was stuck: {shown:#?} {found:#?}");
+        assert!(shown == found || was_kept, "order changed though no session was stuck: {shown:#?} {found:#?}");
         shown != found
     }
 
@@ -595,8 +605,10 @@ impl Twins {
     }
 }
 
-/// A circle that was told is one: each of it waits for what the next one holds, in the way that is told, and could never go
-/// on. So whoever gives way holds something that another one of them waits for.
+/// Checks that a reported circle is one, and could never go on.
+///
+/// Each session waits for what the next one holds, in the reported way. So the victim holds something that another one
+/// of them waits for.
 fn check(cycle: &Cycle, state: &BTreeMap<usize, Lock>, stuck: &BTreeSet<String>) {
     assert_eq!(cycle.victim, cycle.links[0].session);
     let next = cycle.links.iter().cycle().skip(1);
@@ -605,7 +617,7 @@ fn check(cycle: &Cycle, state: &BTreeMap<usize, Lock>, stuck: &BTreeSet<String>)
         let Lock { holders, line } = &state[&number_of(link.key.object())];
         let is_its = |wait: &&Use| wait.session && wait.owner == *link.session && wait.mode == link.mode;
         assert!(line.iter().any(|wait| is_its(&wait)), "{link} in {state:#?}");
-        let mode = link.blocked_by.expect("nobody gives way because of the order of a line");
+        let mode = link.blocked_by.expect("no session gives way because of the order of a line");
         let is_in_the_way = holders.iter().any(|hold| hold.owner == *next.session && hold.mode == mode)
             && (link.mode == Mode::Exclusive || mode == Mode::Exclusive);
         assert!(is_in_the_way, "{link} in {state:#?}");

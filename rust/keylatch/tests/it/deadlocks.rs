@@ -1,5 +1,5 @@
-//! Circles of sessions of which each waits for the next: all of them are found, whoever waits how, one session gives way,
-//! and the others go on.
+//! Circles of sessions of which each waits for the next: all of them are found, for every kind of wait. One session
+//! gives way, and the others go on.
 
 use crate::steps::{ByHand, FOREVER, POLICIES, until_in_line, with, within};
 use keylatch::{
@@ -33,14 +33,14 @@ fn ask<'s>(key: &'static str, mode: Mode, session: &'s Session) -> LockRequest<'
 
 #[track_caller]
 fn take(locks: &FastObjectLockManager, key: &'static str, mode: Mode, session: &Session) -> OwnedLockGuard {
-    locks.lock(ask(key, mode, session)).try_now().expect("nobody is in the way").into_owned()
+    locks.lock(ask(key, mode, session)).try_now().expect("no holder is in the way").into_owned()
 }
 
 #[track_caller]
 fn deadlock(error: &LockError) -> &[DeadlockLink] {
     match error {
         LockError::Deadlock { key, cycle } => {
-            assert_eq!(*key, cycle[0].key, "it begins with whoever is told");
+            assert_eq!(*key, cycle[0].key, "it begins with the victim");
             cycle
         }
         other => panic!("no deadlock: {other}"),
@@ -67,7 +67,7 @@ struct Circle {
 }
 
 impl Circle {
-    /// One of many, told by a number.
+    /// One of many, known by a number.
     fn some(length: usize, seed: usize) -> Self {
         let bit = |place: usize| (seed.wrapping_mul(2_654_435_761) >> (place % 24)) & 1 == 1;
         let held: Vec<Mode> = (0..length).map(|place| if bit(place) { READ } else { WRITE }).collect();
@@ -127,17 +127,17 @@ fn circle_by_mail(circle: &Circle, policy: Victim, delay: Duration, fairness: Fa
         let submitted = locks.lock(circle.request(*place, &sessions)).with_queue(&queue, *place as u64).unwrap();
         assert!(submitted.ticket().is_some());
     }
-    let told = queue.next(Some(FOREVER)).unwrap().expect("somebody gives way");
-    let victim = told.token as usize;
+    let answer = queue.next(Some(FOREVER)).unwrap().expect("one gives way");
+    let victim = answer.token as usize;
     assert_eq!(victim, circle.victim(policy), "{policy:?}");
-    circle.check(deadlock(&told.result.unwrap_err()), victim);
+    circle.check(deadlock(&answer.result.unwrap_err()), victim);
     // The others go on, one after the other, once the victim lets go.
     held[victim] = None;
     for distance in 1..circle.len() {
         let completion = queue.next(Some(FOREVER)).unwrap().expect("the next one goes on");
         let place = (victim + circle.len() - distance) % circle.len();
         assert_eq!(completion.token as usize, place);
-        drop(completion.result.expect("nobody else gives way"));
+        drop(completion.result.expect("no other gives way"));
         held[place] = None;
     }
     assert_deadlocks(&locks, 1);
@@ -146,7 +146,7 @@ fn circle_by_mail(circle: &Circle, policy: Victim, delay: Duration, fairness: Fa
 }
 
 #[test]
-fn every_circle_of_2_to_20_is_found_before_anybody_sleeps() {
+fn circles_of_2_to_20_are_found_before_sleep() {
     for length in 2..=20 {
         for seed in 0..12 {
             let policy = VICTIMS[seed % 3];
@@ -156,14 +156,14 @@ fn every_circle_of_2_to_20_is_found_before_anybody_sleeps() {
 }
 
 #[test]
-fn every_circle_of_2_to_20_is_found_after_a_moment() {
+fn circles_of_2_to_20_are_found_after_delay() {
     for length in 2..=20 {
         let policy = VICTIMS[length % 3];
         circle_by_mail(&Circle::some(length, length * 5), policy, DELAYS[1], POLICIES[length % 4]);
     }
 }
 
-/// Every session is a thread that sleeps; all begin to wait at once.
+/// Every session is a thread that sleeps; all begin to wait together.
 fn circle_of_threads(circle: &Circle, policy: Victim, delay: Duration, fairness: Fairness) {
     let locks = fair_manager(delay, policy, fairness);
     let sessions: Vec<Session> =
@@ -240,16 +240,16 @@ fn every_circle_of_futures_is_found() {
 }
 
 #[test]
-fn a_callback_is_told() {
+fn callback_gets_deadlock_error() {
     let locks = manager(Duration::ZERO, Victim::Asker);
     let (a, b) = (locks.session("a"), locks.session("b"));
     let held = take(&locks, "00", WRITE, &a);
     let _other = take(&locks, "01", READ, &b);
-    let (told, hears) = std::sync::mpsc::channel();
+    let (sender, hears) = std::sync::mpsc::channel();
     let tell = |who: &'static str| {
-        let told = told.clone();
+        let sender = sender.clone();
         move |result: Result<OwnedLockGuard, LockError>| {
-            let _ = told.send((who, result.map(drop)));
+            let _ = sender.send((who, result.map(drop)));
         }
     };
     let first = locks.lock(ask("01", WRITE, &a)).with_callback(tell("a")).unwrap();
@@ -263,7 +263,7 @@ fn a_callback_is_told() {
 }
 
 #[test]
-fn two_sessions_that_upgrade_the_same_lock_are_told_at_once() {
+fn second_session_upgrade_is_a_deadlock() {
     for victim in VICTIMS {
         // Whatever the delay is.
         let locks = manager(Duration::from_secs(3600), victim);
@@ -292,7 +292,7 @@ fn two_sessions_that_upgrade_the_same_lock_are_told_at_once() {
 }
 
 #[test]
-fn labels_that_upgrade_are_told_of_the_conflict_as_before() {
+fn second_label_upgrade_is_a_conflict() {
     let locks = manager(Duration::ZERO, Victim::Asker);
     let session = locks.session("session");
     let mut mine = take(&locks, "00", READ, &session);
@@ -324,7 +324,7 @@ fn an_upgrade_in_a_longer_circle() {
 }
 
 #[test]
-fn a_batch_that_would_be_a_deadlock_fails_as_a_whole() {
+fn deadlocked_batch_fails_as_a_whole() {
     let locks = manager(Duration::ZERO, Victim::Asker);
     let (a, b) = (locks.session("a"), locks.session("b"));
     let first = take(&locks, "05", WRITE, &a);
@@ -351,7 +351,7 @@ fn a_batch_that_would_be_a_deadlock_fails_as_a_whole() {
     assert_deadlocks(&locks, 3);
 }
 
-/// Behind a label that waits for a session, which waits for the one behind: that one passes the label.
+/// A session passes a label that waits for a session that waits for the first.
 #[test]
 fn reader_behind_a_label_passes_it() {
     for (delay, victim) in DELAYS.into_iter().flat_map(|delay| VICTIMS.map(|victim| (delay, victim))) {
@@ -372,7 +372,9 @@ fn reader_behind_a_label_passes_it() {
     }
 }
 
-/// Whoever waits for two locks, for one of them in front of a session that holds the other, lets that one pass.
+/// A waiter for two locks lets another pass that holds the other lock.
+///
+/// It stands in front of that session in one of the lines.
 #[test]
 fn session_in_front_is_passed() {
     for (delay, victim) in DELAYS.into_iter().flat_map(|delay| VICTIMS.map(|victim| (delay, victim))) {
@@ -388,7 +390,7 @@ fn session_in_front_is_passed() {
         assert!([&first, &second, &third].iter().all(|submitted| submitted.ticket().is_some()));
         let next = || {
             let arrived = queue.next(Some(FOREVER)).unwrap().expect("one goes on");
-            (arrived.token, arrived.result.expect("nobody gives way"))
+            (arrived.token, arrived.result.expect("none gives way"))
         };
         let (token, passed) = next();
         assert_eq!(token, 2);
@@ -402,7 +404,9 @@ fn session_in_front_is_passed() {
     }
 }
 
-/// b holds nothing. It stands in front of a, which c waits for; c holds what b waits for.
+/// b holds nothing and stands before a; c waits for a and holds what b waits for.
+///
+/// It stands in front of a, which c waits for; c holds what b waits for.
 #[test]
 fn session_that_holds_nothing_never_gives_way() {
     for (delay, victim) in DELAYS.into_iter().flat_map(|delay| VICTIMS.map(|victim| (delay, victim))) {
@@ -417,7 +421,7 @@ fn session_that_holds_nothing_never_gives_way() {
         submit(ask("01", WRITE, &c), 3);
         let next = || {
             let arrived = queue.next(Some(FOREVER)).unwrap().expect("one goes on");
-            (arrived.token, arrived.result.expect("nobody gives way"))
+            (arrived.token, arrived.result.expect("none gives way"))
         };
         let (token, passed) = next();
         assert_eq!(token, 2, "a passes b");
@@ -454,7 +458,7 @@ fn labels_are_never_accused() {
 }
 
 #[test]
-fn nobody_looks_where_nobody_is_to() {
+fn deadlock_search_can_be_off() {
     let locks = with(LockConfig { deadlock_delay: None, ..LockConfig::default() });
     let (a, b) = (locks.session("a"), locks.session("b"));
     let (_x, _y) = (take(&locks, "00", WRITE, &a), take(&locks, "01", WRITE, &b));
@@ -465,7 +469,7 @@ fn nobody_looks_where_nobody_is_to() {
 }
 
 #[test]
-fn a_lock_taken_past_those_who_wait_closes_a_circle_too() {
+fn overtaking_can_close_a_circle() {
     // Readers go first: a joins the readers of 00 though b stands in line, and holds it from then on.
     let locks = fair_manager(Duration::ZERO, Victim::Youngest, Fairness::ReaderFirst);
     let queue = locks.completion_queue().unwrap();
@@ -478,10 +482,10 @@ fn a_lock_taken_past_those_who_wait_closes_a_circle_too() {
     assert_deadlocks(&locks, 0);
     let past = take(&locks, "00", READ, &a);
     drop(reader);
-    // Nobody begins to wait any more; it is found when somebody looks again.
-    let told = queue.next(Some(FOREVER)).unwrap().expect("b gives way");
-    assert_eq!(told.token, 2);
-    assert_eq!(names(deadlock(&told.result.unwrap_err())), ["b", "a"]);
+    // No new wait begins; it is found by a later look.
+    let answer = queue.next(Some(FOREVER)).unwrap().expect("b gives way");
+    assert_eq!(answer.token, 2);
+    assert_eq!(names(deadlock(&answer.result.unwrap_err())), ["b", "a"]);
     drop(past);
 }
 

@@ -1,4 +1,4 @@
-//! What subscribers are told, when, and what it costs those who are not.
+//! What subscribers receive, when, and what it costs the others.
 
 use crate::steps::*;
 use keylatch::{
@@ -25,13 +25,13 @@ fn all(events: &Events) -> Vec<Event> {
     std::iter::from_fn(|| events.try_next()).collect()
 }
 
-/// A request that gives up after a moment; somebody holds its key.
+/// A request that gives up after a moment; its key is held.
 fn too_late(locks: &FastObjectLockManager, object: &str, owner: &str) -> LockError {
     locks.lock(LockRequest::write(("b", object)).owner(owner).timeout(SOON)).blocking().unwrap_err()
 }
 
 #[test]
-fn a_timeout_is_told_with_the_holders() {
+fn timeout_event_names_holders() {
     let locks = few_shards(Fairness::Fifo);
     let events = locks.subscribe(EventOptions::default());
     let node = locks.owner_with_source("late", "replicator");
@@ -62,16 +62,16 @@ fn a_timeout_is_told_with_the_holders() {
         .collect();
     assert_eq!(owners, ["future", "mail"]);
 
-    // Whoever did not wait did not give up waiting.
+    // A request that did not wait did not give up waiting.
     assert!(locks.try_acquire_read_lock("b", "o", "x").is_err());
     assert!(locks.lock(LockRequest::read(("b", "o")).timeout(Duration::ZERO)).blocking().is_err());
     drop(ByHand::waiting(locks.acquire_read_lock("b", "o", "x")));
     assert_eq!(all(&events), []);
 }
 
-/// A writer that gives up lets the reader behind it in; that one was in nobody's way.
+/// A writer that gives up lets the reader behind it in, which was in no one's way.
 #[test]
-fn a_timeout_names_nobody_whom_its_leaving_let_in() {
+fn timeout_event_leaves_out_later_holders() {
     let locks = few_shards(Fairness::Fifo);
     let events = locks.subscribe(EventOptions::default());
     let _held = locks.acquire_read_lock_blocking("b", "o", "in the way").unwrap();
@@ -86,8 +86,10 @@ fn a_timeout_names_nobody_whom_its_leaving_let_in() {
         let Err(LockError::Timeout { holders, waited, .. }) = result else { panic!("{result:?}") };
         assert!(waited >= Duration::from_millis(20));
         assert_eq!(holders.named.iter().map(|holder| &*holder.owner).collect::<Vec<_>>(), ["in the way"]);
-        let Some(Event::Timeout { holders: told, .. }) = events.try_next() else { panic!("told before the answer") };
-        assert_eq!(told, holders);
+        let Some(Event::Timeout { holders: reported, .. }) = events.try_next() else {
+            panic!("reported before the answer")
+        };
+        assert_eq!(reported, holders);
         if stood_behind {
             // Otherwise the writer had given up before the other was in line, and it is done again.
             drop(behind.after_wakes().unwrap());
@@ -97,7 +99,7 @@ fn a_timeout_names_nobody_whom_its_leaving_let_in() {
 }
 
 #[test]
-fn waits_are_told_from_the_threshold_on_however_they_end() {
+fn slow_wait_event_from_threshold_on() {
     let locks = few_shards(Fairness::Fifo);
     let (patient, curious) = (locks.subscribe(waits(FOREVER)), locks.subscribe(waits(Duration::ZERO)));
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -106,7 +108,7 @@ fn waits_are_told_from_the_threshold_on_however_they_end() {
     assert!(matches!(too_late(&locks, "o", "late"), LockError::Timeout { .. }));
     drop(held);
     let read = granted.ready().unwrap();
-    let told: Vec<_> = all(&curious)
+    let reported: Vec<_> = all(&curious)
         .into_iter()
         .map(|event| match event {
             Event::SlowWait { owner, granted, waited, mode, .. } => {
@@ -118,7 +120,7 @@ fn waits_are_told_from_the_threshold_on_however_they_end() {
         })
         .collect();
     let expected = ["cancelled exclusive false", "late exclusive false", "late gave up", "granted shared true"];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert!(matches!(all(&patient)[..], [Event::Timeout { .. }]), "no wait took for ever");
     drop(read);
 
@@ -128,48 +130,48 @@ fn waits_are_told_from_the_threshold_on_however_they_end() {
     let mut upgrade = ByHand::waiting(one.upgrade(None));
     drop(two);
     upgrade.ready().unwrap();
-    let told = all(&curious);
+    let reported = all(&curious);
     assert!(
-        matches!(&told[..], [Event::SlowWait { owner, granted: true, mode: Mode::Exclusive, .. }] if &**owner == "one")
+        matches!(&reported[..], [Event::SlowWait { owner, granted: true, mode: Mode::Exclusive, .. }] if &**owner == "one")
     );
-    assert!(told[0].to_string().starts_with("one waited "), "{}", told[0]);
+    assert!(reported[0].to_string().starts_with("one waited "), "{}", reported[0]);
 }
 
 #[test]
-fn holds_are_told_from_the_threshold_on() {
+fn slow_hold_event_from_threshold_on() {
     let locks = few_shards(Fairness::Fifo);
     let before = locks.try_acquire_write_lock("b", "before", "before").unwrap();
     let (patient, curious) = (locks.subscribe(holds(FOREVER)), locks.subscribe(holds(Duration::ZERO)));
-    let told = |owner: &str, mode: Mode| {
-        let told = all(&curious);
-        let [Event::SlowHold { owner: told_owner, mode: told_mode, .. }] = &told[..] else { panic!("{told:?}") };
-        assert_eq!((&**told_owner, *told_mode), (owner, mode));
+    let slow_hold = |owner: &str, mode: Mode| {
+        let reported = all(&curious);
+        let [Event::SlowHold { owner: its_owner, mode: its_mode, .. }] = &reported[..] else { panic!("{reported:?}") };
+        assert_eq!((&**its_owner, *its_mode), (owner, mode));
     };
     drop(before);
-    told("before", Mode::Exclusive);
+    slow_hold("before", Mode::Exclusive);
     drop(locks.try_acquire_write_lock("b", "o", "try").unwrap());
-    told("try", Mode::Exclusive);
+    slow_hold("try", Mode::Exclusive);
     drop(locks.acquire_read_lock_blocking("b", "o", "thread").unwrap());
-    told("thread", Mode::Shared);
+    slow_hold("thread", Mode::Shared);
     drop(ByHand::new(locks.acquire_write_lock("b", "o", "future")).ready().unwrap());
-    told("future", Mode::Exclusive);
+    slow_hold("future", Mode::Exclusive);
     let grant = locks.acquire_write_lock_blocking("b", "o", "number").unwrap().into_grant();
     assert_eq!(all(&curious), []);
     locks.release(grant).unwrap();
-    told("number", Mode::Exclusive);
+    slow_hold("number", Mode::Exclusive);
     let mut guard = locks.try_acquire_write_lock("b", "o", "downgraded").unwrap();
     guard.downgrade();
     drop(guard);
-    told("downgraded", Mode::Shared);
+    slow_hold("downgraded", Mode::Shared);
     let session = locks.session("session");
     drop(locks.lock(LockRequest::write(("b", "o")).owner(&session)).blocking().unwrap());
-    told("session", Mode::Exclusive);
+    slow_hold("session", Mode::Exclusive);
     let held = locks.try_acquire_write_lock("b", "o", "first").unwrap();
     let mut waits = ByHand::waiting(locks.acquire_write_lock("b", "o", "second"));
     drop(held);
-    told("first", Mode::Exclusive);
+    slow_hold("first", Mode::Exclusive);
     drop(waits.ready().unwrap());
-    told("second", Mode::Exclusive);
+    slow_hold("second", Mode::Exclusive);
     assert_eq!(all(&patient), []);
     drop((patient, curious));
     assert_at_rest(&locks);
@@ -185,13 +187,13 @@ fn a_hold_is_as_long_as_it_was() {
     until("the threshold", || taken.elapsed() > SOON);
     let (held_at_least, key) = (taken.elapsed(), held.key());
     drop(held);
-    let Some(Event::SlowHold { held_for, key: told, .. }) = events.try_next() else { panic!("it was long") };
-    assert_eq!(told, key);
+    let Some(Event::SlowHold { held_for, key: reported, .. }) = events.try_next() else { panic!("it was long") };
+    assert_eq!(reported, key);
     assert!(held_for >= held_at_least && held_for <= began.elapsed(), "{held_for:?}");
 }
 
 #[test]
-fn the_fast_path_is_open_again_when_nobody_wants_to_hear_of_holds() {
+fn fast_path_returns_without_hold_subscriber() {
     let locks = few_shards(Fairness::default());
     let fast = || locks.get_metrics().shard_metrics.fast;
     let use_it = || (0..10).for_each(|_| drop(locks.try_acquire_write_lock("b", "o", "x").unwrap()));
@@ -199,7 +201,7 @@ fn the_fast_path_is_open_again_when_nobody_wants_to_hear_of_holds() {
     let others = locks.subscribe(waits(Duration::ZERO));
     let before = fast();
     use_it();
-    assert_eq!(fast(), before + 10, "waits cost nobody but those who wait");
+    assert_eq!(fast(), before + 10, "waits cost only those who wait");
     let (one, two) = (locks.subscribe(holds(FOREVER)), locks.subscribe(holds(FOREVER)));
     use_it();
     drop(one);
@@ -238,7 +240,7 @@ fn a_full_queue_drops_what_comes_and_counts_it() {
 }
 
 #[test]
-fn whoever_waits_for_events_is_woken() {
+fn event_wakes_waiting_subscriber() {
     let locks = few_shards(Fairness::Fifo);
     let mut events = locks.subscribe(EventOptions::default());
     assert_eq!(events.next(Some(Duration::ZERO)), None);
@@ -256,18 +258,18 @@ fn whoever_waits_for_events_is_woken() {
     assert!(matches!(ByHand::new(events.recv()).ready(), Some(Event::Timeout { .. })));
 
     let other = locks.clone();
-    let told = within("an event", move || {
+    let reported = within("an event", move || {
         std::thread::scope(|scope| {
             let listening = scope.spawn(|| events.next(None));
             too_late(&other, "o", "last");
             listening.join().unwrap()
         })
     });
-    assert!(matches!(told, Some(Event::Timeout { .. })));
+    assert!(matches!(reported, Some(Event::Timeout { .. })));
 }
 
 #[test]
-fn the_end_of_the_manager_is_the_end_of_its_events() {
+fn events_end_with_their_manager() {
     let locks = few_shards(Fairness::Fifo);
     let mut events = locks.subscribe(EventOptions::default());
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -291,14 +293,14 @@ fn the_end_of_the_manager_is_the_end_of_its_events() {
 }
 
 #[test]
-fn an_expired_lease_is_told() {
+fn expired_lease_event() {
     let locks = few_shards(Fairness::Fifo);
     let events = locks.subscribe(EventOptions::default());
     let request = LockRequest::write(("b", "o")).owner("slow").ttl(SOON);
     let slow = locks.lock(request).blocking().unwrap();
     let fence = slow.fence();
     let next = locks.acquire_write_lock_blocking("b", "o", "next").unwrap();
-    let Some(Event::Expired(hold)) = events.try_next() else { panic!("told before the next one has it") };
+    let Some(Event::Expired(hold)) = events.try_next() else { panic!("reported before the next one has it") };
     assert_eq!((&*hold.owner, hold.key.to_string().as_str(), hold.fence), ("slow", "b/o", Some(fence)));
     assert_eq!(hold.lease, Some(Duration::ZERO));
     drop((slow, next));
@@ -306,7 +308,7 @@ fn an_expired_lease_is_told() {
 }
 
 #[test]
-fn a_release_by_force_is_told_of_each_who_lost_something() {
+fn forced_release_event_for_each_loss() {
     let locks = few_shards(Fairness::Fifo);
     let events = locks.subscribe(EventOptions::default());
     let session = locks.session_with_source("txn-17", "sql");
@@ -315,16 +317,16 @@ fn a_release_by_force_is_told_of_each_who_lost_something() {
     let number = locks.lock(LockRequest::read(("b", "p")).owner(&session)).grant_now().unwrap();
     let other = locks.try_acquire_read_lock("b", "p", "other").unwrap();
     assert_eq!(locks.force_release(&Filter::new().owner("txn-17")).len(), 2);
-    let mut told: Vec<_> = all(&events)
+    let mut reported: Vec<_> = all(&events)
         .into_iter()
         .map(|event| match event {
             Event::Forced(hold) => (hold.key.to_string(), hold.mode, hold.owner.to_string(), hold.source, hold.fence),
             other => panic!("{other}"),
         })
         .collect();
-    told.sort();
+    reported.sort();
     let expected = [("b/o", Mode::Exclusive, Some(fence)), ("b/p", Mode::Shared, None)];
-    assert_eq!(told, expected.map(|(key, mode, fence)| (key.to_owned(), mode, "txn-17".to_owned(), "sql", fence)));
+    assert_eq!(reported, expected.map(|(key, mode, fence)| (key.to_owned(), mode, "txn-17".to_owned(), "sql", fence)));
     // What is gone is not lost again, and released in vain without a word.
     assert!(locks.force_release(&Filter::new().owner("txn-17")).is_empty());
     assert!(guard.try_release().is_err() && locks.release(number).is_err());
@@ -339,7 +341,7 @@ fn a_release_by_force_is_told_of_each_who_lost_something() {
 }
 
 #[test]
-fn a_deadlock_is_told_as_the_one_who_gives_way_is_told_it() {
+fn deadlock_event_equals_victims_error() {
     for victim in [Victim::Asker, Victim::Youngest] {
         let locks = with(LockConfig { deadlock_delay: Some(Duration::ZERO), victim, ..LockConfig::default() });
         let (events, full) = (
@@ -359,9 +361,9 @@ fn a_deadlock_is_told_as_the_one_who_gives_way_is_told_it() {
                 (_, other) => panic!("{other:?}"),
             };
             let LockError::Deadlock { key, cycle } = error else { panic!("{error}") };
-            let event = events.try_next().expect("told before the one who gives way goes on");
-            let Event::Deadlock { key: at, cycle: told, .. } = &event else { panic!("{event}") };
-            assert_eq!((at, told), (&key, &cycle));
+            let event = events.try_next().expect("reported before the one who gives way goes on");
+            let Event::Deadlock { key: at, cycle: reported, .. } = &event else { panic!("{event}") };
+            assert_eq!((at, reported), (&key, &cycle));
             assert_eq!(locks.recent_deadlocks().last().unwrap().links, cycle);
             assert!(cycle.iter().any(|link| (&*link.session, link.source) == ("old", "sql")));
             for said in [
@@ -412,7 +414,7 @@ fn who_is_woken_may_use_the_manager() {
 }
 
 #[test]
-fn every_hold_is_told_once_under_load() {
+fn each_hold_has_one_event_under_load() {
     const EACH: usize = 3000;
     let locks = few_shards(Fairness::default());
     let events = locks.subscribe(EventOptions { capacity: 1 << 20, ..holds(Duration::ZERO) });
@@ -442,13 +444,13 @@ fn every_hold_is_told_once_under_load() {
         workers.into_iter().for_each(|worker| worker.join().unwrap());
         done.store(true, Ordering::Relaxed);
     });
-    let mut told: HashMap<String, usize> = HashMap::new();
+    let mut reported: HashMap<String, usize> = HashMap::new();
     for event in all(&events) {
         let Event::SlowHold { owner, .. } = event else { panic!("{event}") };
-        *told.entry(owner.to_string()).or_default() += 1;
+        *reported.entry(owner.to_string()).or_default() += 1;
     }
-    assert_eq!(told.len(), 4);
-    assert!(told.values().all(|count| *count == EACH), "{told:?}");
+    assert_eq!(reported.len(), 4);
+    assert!(reported.values().all(|count| *count == EACH), "{reported:?}");
     assert_eq!(events.dropped(), 0);
     drop(events);
     assert_at_rest(&locks);
@@ -463,7 +465,7 @@ fn is_readable(descriptor: std::os::fd::BorrowedFd<'_>) -> bool {
 }
 
 #[test]
-fn a_descriptor_is_readable_while_there_is_something_to_fetch() {
+fn descriptor_is_readable_while_events_wait() {
     let locks = few_shards(Fairness::Fifo);
     let (early, late) = (locks.subscribe(EventOptions::default()), locks.subscribe(EventOptions::default()));
     let _held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -471,7 +473,7 @@ fn a_descriptor_is_readable_while_there_is_something_to_fetch() {
     for _ in 0..2 {
         too_late(&locks, "o", "late");
     }
-    // Asked for after the events have come, it is readable at once.
+    // Asked for after the events have come, it is readable already.
     for events in [&early, &late] {
         let descriptor = events.descriptor().unwrap();
         assert!(is_readable(descriptor));
@@ -489,7 +491,7 @@ fn a_descriptor_is_readable_while_there_is_something_to_fetch() {
 }
 
 #[test]
-fn a_closed_subscription_hears_no_more_and_wakes_its_readers() {
+fn closed_subscription_wakes_its_readers() {
     let locks = few_shards(Fairness::Fifo);
     let (ended, other) = (locks.subscribe(EventOptions::default()), locks.subscribe(EventOptions::default()));
     let _held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();

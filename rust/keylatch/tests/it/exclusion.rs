@@ -83,7 +83,7 @@ fn a_version_is_a_key_of_its_own() {
     assert_at_rest(&locks);
 }
 
-/// Keys that a manager with a careless idea of "the same" would mix up, all different.
+/// Keys, all different, that a careless comparison would mix up.
 fn strange_keys() -> Vec<ObjectKey> {
     let long = vec![b'k'; 2048];
     let mut keys = vec![
@@ -123,7 +123,7 @@ fn strange_keys() -> Vec<ObjectKey> {
 }
 
 #[test]
-fn different_keys_never_exclude_each_other_and_equal_ones_always_do() {
+fn only_equal_keys_exclude_each_other() {
     let locks = FastObjectLockManager::new();
     let keys = strange_keys();
     assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "the test's own keys differ");
@@ -141,7 +141,7 @@ fn different_keys_never_exclude_each_other_and_equal_ones_always_do() {
 }
 
 #[test]
-fn a_key_is_told_by_its_bytes_wherever_they_lie() {
+fn keys_are_compared_by_bytes() {
     let locks = FastObjectLockManager::new();
     let text = b"xxbucketobjectversionxx".to_vec();
     let held = locks.try_acquire_write_lock_versioned("bucket", "object", "version", "a").unwrap();

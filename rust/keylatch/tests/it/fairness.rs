@@ -53,11 +53,11 @@ impl<'a> Line<'a> {
         admitted.join("+")
     }
 
-    /// All who hold let go, and so on until nobody waits: who came in with whom, in order.
+    /// Ends all holds until no waiter is left: who came in with whom, in order.
     fn served(&mut self) -> String {
         let mut story = Vec::new();
         while !self.waiting.is_empty() {
-            assert!(!self.held.is_empty(), "{} wait for a lock that nobody holds", self.waiting.len());
+            assert!(!self.held.is_empty(), "{} wait for a lock without holders", self.waiting.len());
             self.held.clear();
             story.push(self.admitted());
         }
@@ -67,7 +67,7 @@ impl<'a> Line<'a> {
 }
 
 #[test]
-fn first_come_first_served_with_neighbouring_readers_together() {
+fn fifo_serves_neighbouring_readers_together() {
     let locks = few_shards(Fairness::Fifo);
     let mut line = Line::new(&locks);
     line.ask_all("w0 w1 r2 r3 w4 r5 w6 w7 r8 r9");
@@ -76,7 +76,7 @@ fn first_come_first_served_with_neighbouring_readers_together() {
 }
 
 #[test]
-fn a_reader_does_not_pass_a_waiting_writer_to_join_readers() {
+fn reader_does_not_pass_waiting_writer() {
     let locks = few_shards(Fairness::Fifo);
     let mut line = Line::new(&locks);
     line.ask_all("r0 w1 r2");
@@ -86,7 +86,7 @@ fn a_reader_does_not_pass_a_waiting_writer_to_join_readers() {
 }
 
 #[test]
-fn threads_are_served_in_the_order_in_which_they_came() {
+fn threads_are_served_in_order() {
     let locks = few_shards(Fairness::Fifo);
     let story = Story::default();
     let held = locks.acquire_write_lock_blocking("b", "o", "first").unwrap();
@@ -107,7 +107,7 @@ fn threads_are_served_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn threads_futures_callbacks_and_queues_stand_in_one_line() {
+fn all_kinds_of_waiters_stand_in_one_line() {
     let locks = few_shards(Fairness::Fifo);
     let story = Story::default();
     let queue = locks.completion_queue().unwrap();
@@ -161,7 +161,7 @@ fn limited(fairness: Fairness, overtake_limit: u32) -> FastObjectLockManager {
 }
 
 #[test]
-fn writers_go_ahead_of_waiting_readers_up_to_the_bound() {
+fn writers_pass_readers_up_to_the_bound() {
     let locks = limited(Fairness::WriterFirst, 3);
     let mut line = Line::new(&locks);
     line.ask_all("w0 r1 r2 w3 w4");
@@ -172,7 +172,7 @@ fn writers_go_ahead_of_waiting_readers_up_to_the_bound() {
 }
 
 #[test]
-fn readers_go_ahead_of_waiting_writers_up_to_the_bound() {
+fn readers_pass_writers_up_to_the_bound() {
     let locks = limited(Fairness::ReaderFirst, 3);
     let mut line = Line::new(&locks);
     line.ask_all("w0 w1 w2 r3 r4");
@@ -183,7 +183,7 @@ fn readers_go_ahead_of_waiting_writers_up_to_the_bound() {
 }
 
 #[test]
-fn readers_join_readers_ahead_of_a_waiting_writer_up_to_the_bound() {
+fn readers_join_past_writer_up_to_the_bound() {
     let locks = limited(Fairness::ReaderFirst, 3);
     let mut line = Line::new(&locks);
     line.ask_all("r0 w1 r2 r3 r4 r5 r6");
@@ -194,7 +194,7 @@ fn readers_join_readers_ahead_of_a_waiting_writer_up_to_the_bound() {
 }
 
 #[test]
-fn no_writer_is_overtaken_more_often_than_the_bound_says_wherever_it_stands() {
+fn overtaking_is_bounded_at_any_place() {
     let bound = 3;
     let locks = limited(Fairness::ReaderFirst, bound);
     let mut line = Line::new(&locks);
@@ -212,7 +212,7 @@ fn no_writer_is_overtaken_more_often_than_the_bound_says_wherever_it_stands() {
 }
 
 #[test]
-fn higher_priorities_go_first_and_equals_in_order() {
+fn higher_priority_first_equals_in_order() {
     for fairness in [Fairness::Fifo, Fairness::WriterFirst, Fairness::ReaderFirst] {
         let locks = few_shards(fairness);
         let mut line = Line::new(&locks);
@@ -226,7 +226,7 @@ fn higher_priorities_go_first_and_equals_in_order() {
 }
 
 #[test]
-fn priority_counts_for_more_than_the_preferred_mode() {
+fn priority_counts_before_preferred_mode() {
     let locks = few_shards(Fairness::WriterFirst);
     let mut line = Line::new(&locks);
     line.ask("w0", 0);
@@ -238,7 +238,7 @@ fn priority_counts_for_more_than_the_preferred_mode() {
 }
 
 #[test]
-fn a_low_priority_is_overtaken_as_often_as_the_bound_says_and_no_more() {
+fn low_priority_is_overtaken_up_to_the_bound() {
     for bound in [0, 1, 5, 64] {
         let locks = limited(Fairness::Fifo, bound);
         let mut line = Line::new(&locks);
@@ -254,7 +254,7 @@ fn a_low_priority_is_overtaken_as_often_as_the_bound_says_and_no_more() {
 }
 
 #[test]
-fn an_impatient_waiter_gets_its_turn_though_another_never_pauses() {
+fn eventual_waiter_gets_turn_from_busy_holder() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         within("a waiter beside one that never pauses", move || {
@@ -286,14 +286,14 @@ fn an_impatient_waiter_gets_its_turn_though_another_never_pauses() {
 }
 
 #[test]
-fn a_writer_gets_its_turn_though_readers_never_leave_the_lock_free() {
+fn eventual_writer_gets_turn_from_readers() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         within("a writer beside overlapping readers", move || {
             let served = AtomicBool::new(false);
             let inside = AtomicUsize::new(0);
             std::thread::scope(|scope| {
-                // Each lets go only once it has the next, so that somebody always reads, or waits behind a writer.
+                // Each lets go only once it has the next, so that one always reads, or waits behind a writer.
                 let overlap = || {
                     while !served.load(Ordering::Relaxed) {
                         let guard = locks.acquire_read_lock_blocking("b", "o", "reader").unwrap();
@@ -320,7 +320,7 @@ fn a_writer_gets_its_turn_though_readers_never_leave_the_lock_free() {
 }
 
 #[test]
-fn whoever_has_waited_long_enough_is_not_overtaken_any_more() {
+fn long_waiter_is_not_overtaken() {
     let after = Duration::from_millis(2);
     let locks = few_shards(Fairness::Eventual { after });
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
@@ -333,16 +333,16 @@ fn whoever_has_waited_long_enough_is_not_overtaken_any_more() {
 }
 
 #[test]
-fn whoever_runs_may_overtake_one_that_has_just_begun_to_wait() {
+fn running_caller_overtakes_new_waiter() {
     let locks = few_shards(Fairness::Eventual { after: FOREVER });
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
     let mut waiter = ByHand::waiting(locks.acquire_write_lock("b", "o", "waiter"));
     drop(held);
-    assert_eq!(waiter.wakes(), 1, "it is told to come and try");
+    assert_eq!(waiter.wakes(), 1, "it is woken to try");
     let overtaker = locks.try_acquire_write_lock("b", "o", "newcomer").unwrap();
     assert!(waiter.poll().is_pending());
     drop(overtaker);
-    assert_eq!(waiter.wakes(), 2, "and told again");
+    assert_eq!(waiter.wakes(), 2, "and woken again");
     drop(waiter.ready().unwrap());
     assert_at_rest(&locks);
 }

@@ -13,7 +13,7 @@ fn figures(locks: &FastObjectLockManager) -> ShardMetrics {
 }
 
 #[test]
-fn an_idle_manager_has_nothing_to_show_and_is_healthy() {
+fn idle_manager_is_empty_and_healthy() {
     let locks = with(LockConfig { shards: 8, ..LockConfig::default() });
     let metrics = locks.get_metrics();
     assert_eq!(metrics.shard_metrics, ShardMetrics::default());
@@ -27,7 +27,7 @@ fn an_idle_manager_has_nothing_to_show_and_is_healthy() {
 }
 
 #[test]
-fn a_new_key_is_inserted_and_a_warm_one_is_had_fast() {
+fn new_key_is_inserted_warm_key_is_fast() {
     let locks = with(LockConfig { shards: 1, ..LockConfig::default() });
     drop(locks.try_acquire_write_lock("b", "o", "x").unwrap());
     let expected = ShardMetrics::default();
@@ -48,7 +48,7 @@ fn a_new_key_is_inserted_and_a_warm_one_is_had_fast() {
 }
 
 #[test]
-fn what_threads_did_is_counted_after_they_have_gone() {
+fn ended_threads_stay_counted() {
     let locks = few_shards(Fairness::default());
     for _ in 0..10 {
         std::thread::scope(|scope| {
@@ -161,7 +161,8 @@ fn converting_neither_takes_nor_releases() {
 fn too_many_timeouts_are_unhealthy_and_said_so() {
     let locks = few_shards(Fairness::default());
     let held = locks.acquire_write_lock_blocking("b", "o", "x").unwrap();
-    // Whoever waits all the while waits that long by any clock; a wait with a timeout begins a moment after its time does.
+    // A waiter of the whole time waits that long by any clock; a wait with a timeout begins a moment after its time
+    // does.
     let waits = ByHand::waiting(locks.acquire_read_lock("b", "o", "y"));
     let late = LockRequest::read(("b", "o")).timeout(Duration::from_millis(25));
     assert!(locks.lock(late).blocking().is_err());
@@ -204,7 +205,7 @@ fn figures_read_under_load_are_never_absurd() {
     assert_at_rest(&locks);
 }
 
-/// Whoever gets a lock without standing in line got it immediately, whatever it asked for besides.
+/// A lock taken without standing in line counts as immediate, for any request.
 #[test]
 fn immediate_grants_count_so_on_every_path() {
     let locks = few_shards(Fairness::default());
@@ -264,7 +265,9 @@ fn timeout_of_zero_counts_as_a_timeout() {
     assert_at_rest(&locks);
 }
 
-/// Of two that come and go more can be seen only by adding up what happened at different times.
+/// Of two that come and go, more than they had shows only in a mixed-up sum.
+///
+/// Such a sum adds what happened at different times.
 #[test]
 fn holders_under_load_are_about_right() {
     let locks = with(LockConfig { shards: 1, ..LockConfig::default() });

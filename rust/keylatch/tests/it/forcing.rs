@@ -10,7 +10,7 @@ fn holders(locks: &FastObjectLockManager) -> u64 {
 }
 
 #[test]
-fn the_next_in_line_is_served_and_the_old_holder_harms_nobody() {
+fn forced_release_serves_next_in_line() {
     let locks = FastObjectLockManager::new();
     let mut guard = locks.acquire_write_lock_blocking("b", "o", "stuck").unwrap();
     let number = locks.lock(LockRequest::write(("b", "p")).owner("stuck")).grant_now().unwrap();
@@ -60,7 +60,7 @@ fn only_what_the_filter_lets_pass_is_taken() {
 }
 
 #[test]
-fn a_waiting_upgrade_of_a_lock_that_is_taken_away_ends() {
+fn forced_release_ends_waiting_upgrade() {
     let locks = FastObjectLockManager::new();
     let other = locks.acquire_read_lock_blocking("b", "o", "other").unwrap();
     let mut upgrading = locks.acquire_read_lock_blocking("b", "o", "upgrading").unwrap();
@@ -94,7 +94,7 @@ fn a_waiting_upgrade_of_a_lock_that_is_taken_away_ends() {
 }
 
 #[test]
-fn a_session_releases_what_it_holds_when_it_is_told_to_or_dropped() {
+fn session_end_releases_its_holds() {
     let locks = FastObjectLockManager::new();
     let session = locks.session("txn").release_on_drop(true);
     let guard = locks.lock(LockRequest::write(("b", "o")).owner(&session)).blocking().unwrap();
@@ -111,7 +111,7 @@ fn a_session_releases_what_it_holds_when_it_is_told_to_or_dropped() {
 }
 
 #[test]
-fn a_lock_that_is_kept_shut_is_shown_as_such_and_opens_by_force() {
+fn lock_delay_is_listed_and_ends_by_force() {
     let hour = Duration::from_secs(3600);
     for by_number in [false, true] {
         let config = LockConfig { lock_delay: hour, ..LockConfig::default() };
@@ -133,8 +133,8 @@ fn a_lock_that_is_kept_shut_is_shown_as_such_and_opens_by_force() {
             std::thread::yield_now();
         }
         assert!(matches!(events.try_next(), Some(Event::Expired(_))));
-        let [shut] = &locks.holders(&Filter::new())[..] else { panic!("nobody holds it, and it is shut") };
-        assert!(shut.kept_shut && shut.fence > Some(fence) && !shut.session);
+        let [shut] = &locks.holders(&Filter::new())[..] else { panic!("it has no holder, and is shut") };
+        assert!(shut.in_lock_delay && shut.fence > Some(fence) && !shut.session);
         assert!(shut.lease.is_some_and(|left| left > hour / 2 && left <= hour));
         assert!(shut.to_string().starts_with("b/o is kept shut for another 3"), "{shut}");
         assert!(!locks.is_current(("b", "o"), fence).unwrap());
@@ -143,19 +143,19 @@ fn a_lock_that_is_kept_shut_is_shown_as_such_and_opens_by_force() {
         let waits = locks.lock(LockRequest::write(("b", "o")).owner("next")).with_queue(&queue, 1).unwrap();
         assert!(waits.ticket().is_some());
         let opened = locks.force_release(&Filter::new().key(("b", "o")));
-        assert!(opened.len() == 1 && opened[0].kept_shut);
+        assert!(opened.len() == 1 && opened[0].in_lock_delay);
         let next = queue.next(None).unwrap().unwrap().result.unwrap();
         assert!(next.is_valid() && next.fence() > fence);
         let listed = locks.holders(&Filter::new());
-        assert!(listed.len() == 1 && !listed[0].kept_shut);
-        assert_eq!(events.try_next(), None, "nobody lost anything");
+        assert!(listed.len() == 1 && !listed[0].in_lock_delay);
+        assert_eq!(events.try_next(), None, "no holder lost anything");
         drop((guard, next));
         assert_eq!(holders(&locks), 0);
     }
 }
 
 #[test]
-fn forcing_while_everybody_is_at_work_keeps_the_count_and_the_exclusion_of_those_who_hold() {
+fn forced_releases_under_load_keep_exclusion() {
     let locks = FastObjectLockManager::new();
     let done = AtomicBool::new(false);
     let start = Barrier::new(5);
@@ -194,7 +194,7 @@ fn forcing_while_everybody_is_at_work_keeps_the_count_and_the_exclusion_of_those
         });
         let lost: u32 = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
         done.store(true, Ordering::Release);
-        assert_eq!(lost, taker.join().unwrap(), "each loss is told to the one who lost, and to nobody else");
+        assert_eq!(lost, taker.join().unwrap(), "each loss is reported to its holder, and to no other");
     });
     assert_eq!(holders(&locks), 0);
     for object in ["x", "y", "z"] {

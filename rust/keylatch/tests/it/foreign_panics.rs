@@ -1,4 +1,4 @@
-//! Wakers and callbacks that panic when they are called, copied or dropped: no lock is lost, and nobody is stuck.
+//! Wakers and callbacks that panic when they are called, copied or dropped: no lock is lost, and no waiter is stuck.
 
 use crate::steps::*;
 use keylatch::{
@@ -75,7 +75,7 @@ fn meant_to<T>(call: impl FnOnce() -> T) {
 }
 
 #[test]
-fn a_waker_that_panics_keeps_nobody_else_from_being_woken() {
+fn panicking_waker_lets_others_wake() {
     for fairness in POLICIES {
         for mode in [Mode::Shared, Mode::Exclusive] {
             let locks = few_shards(fairness);
@@ -105,7 +105,7 @@ fn a_waker_that_panics_keeps_nobody_else_from_being_woken() {
 }
 
 #[test]
-fn a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line() {
+fn waker_panic_in_drop_loses_no_grant() {
     for fairness in POLICIES {
         let locks = with(LockConfig { shards: 1, max_waiters: 2, fairness, ..LockConfig::default() });
         for round in 0..20 {
@@ -131,7 +131,7 @@ fn a_waker_that_panics_when_dropped_loses_no_grant_and_no_place_in_line() {
 }
 
 #[test]
-fn a_waker_that_panics_when_cloned_ends_its_own_poll_and_nothing_else() {
+fn waker_panic_in_clone_ends_only_its_poll() {
     for fairness in POLICIES {
         let locks = with(LockConfig { shards: 1, max_waiters: 1, fairness, ..LockConfig::default() });
         for _ in 0..3 {
@@ -184,7 +184,7 @@ fn a_callback_whose_drop_panics_loses_nothing() {
     assert!(matches!(submit(&locks, "o"), Err(LockError::Closed)));
 }
 
-/// Waits in vain: whoever keeps the time has to notice.
+/// Waits in vain: the keeper of the time has to notice.
 fn in_vain(locks: &FastObjectLockManager) {
     let request = LockRequest::write(("b", "held")).timeout(Duration::from_millis(1));
     assert!(matches!(ByHand::new(locks.lock(request)).after_wakes(), Err(LockError::Timeout { .. })));
@@ -196,7 +196,7 @@ fn in_vain(locks: &FastObjectLockManager) {
 }
 
 #[test]
-fn a_subscribers_waker_that_panics_stops_no_clock() {
+fn subscriber_waker_panic_stops_no_timer() {
     let moods: [fn(&Mood) -> &AtomicBool; 2] = [|mood| &mood.when_woken, |mood| &mood.when_dropped];
     for choose in moods {
         let locks = few_shards(Fairness::default());
@@ -212,7 +212,7 @@ fn a_subscribers_waker_that_panics_stops_no_clock() {
                 assert!(events.poll_with(&moody).is_pending() && events.poll_with(&moody).is_pending());
                 let mut other = ByHand::waiting(second.recv());
                 in_vain(&locks);
-                assert!(other.after_wakes().is_some(), "the other subscriber is told");
+                assert!(other.after_wakes().is_some(), "the other subscriber is woken");
                 assert!(mood.wakes.load(SeqCst) > 0);
                 drop((events, other));
                 while first.try_next().is_some() {}
@@ -253,7 +253,7 @@ impl Drop for Ours {
 }
 
 #[test]
-fn a_listener_that_panics_when_it_is_dropped_loses_no_lock() {
+fn listener_panic_in_drop_loses_no_lock() {
     let locks = few_shards(Fairness::default());
     let listener = || {
         let captured = Captured;
@@ -266,31 +266,31 @@ fn a_listener_that_panics_when_it_is_dropped_loses_no_lock() {
     let grant = locks.try_acquire_write_lock("b", "o", "grant").expect("it was released").into_grant();
     locks.on_lost(grant, listener()).unwrap();
     locks.release(grant).unwrap();
-    // Refused: it is nobody's any more.
+    // Refused: it is held no more.
     assert!(matches!(locks.on_lost(grant, listener()), Err(LockError::NotHeld { .. })));
     // Lost: called, and the others too.
     let guard = locks.try_acquire_write_lock("b", "o", "guard").expect("it was released");
-    let told = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::new(AtomicUsize::new(0));
     for _ in 0..3 {
         guard.on_lost(listener());
-        let told = Arc::clone(&told);
+        let calls = Arc::clone(&calls);
         guard.on_lost(move |_| {
-            told.fetch_add(1, SeqCst);
+            calls.fetch_add(1, SeqCst);
         });
     }
     assert_eq!(locks.force_release(&Filter::all()).len(), 1);
-    assert_eq!(told.load(SeqCst), 3);
-    // Lost already: called at once.
+    assert_eq!(calls.load(SeqCst), 3);
+    // Lost already: called immediately.
     guard.on_lost(listener());
     drop((guard, locks.try_acquire_write_lock("b", "o", "next").expect("it was taken away")));
-    // Never told of anything: dropped with the manager.
+    // Never called: dropped with the manager.
     let held = locks.acquire_write_lock_blocking("b", "o", "kept").unwrap().into_grant();
     locks.on_lost(held, listener()).unwrap();
     drop(locks);
 }
 
 #[test]
-fn a_waker_that_waits_for_a_loss_and_panics_disturbs_nobody() {
+fn loss_waker_panic_affects_no_others() {
     let moods: [fn(&Mood) -> &AtomicBool; 2] = [|mood| &mood.when_woken, |mood| &mood.when_dropped];
     for choose in moods {
         let locks = few_shards(Fairness::default());
@@ -341,7 +341,7 @@ fn what_a_callback_throws_may_throw_again() {
 }
 
 #[test]
-fn the_one_mutex_has_no_panics_in_its_line_either() {
+fn global_backend_survives_waker_panics() {
     let config = LockConfig { backend: Backend::Global, ..LockConfig::default() };
     let locks = open_backend(config).unwrap();
     for choose in [(|mood| &mood.when_woken) as fn(&Mood) -> &AtomicBool, |mood| &mood.when_dropped] {

@@ -53,7 +53,7 @@ fn a_grant_is_released_exactly_once() {
 }
 
 #[test]
-fn of_many_threads_with_one_grant_one_releases_it() {
+fn one_of_many_threads_releases_a_grant() {
     let locks = FastObjectLockManager::new();
     for _ in 0..500 {
         let grant = locks.acquire_write_lock_blocking("b", "o", "me").unwrap().into_grant();
@@ -158,7 +158,7 @@ proptest! {
 }
 
 #[test]
-fn an_owned_guard_outlives_the_handle_it_came_from() {
+fn owned_guard_outlives_its_handle() {
     let locks = FastObjectLockManager::new();
     let owned = locks.acquire_write_lock_blocking("b", "o", "me").unwrap().into_owned();
     let other = locks.clone();
@@ -199,8 +199,8 @@ fn the_fence_grows_whatever_happens_in_between() {
         assert_eq!(reader.fence(), fence, "a reader sees the latest writer's");
     };
     next("first");
-    next("at once");
-    // So many other keys that its entry is given to others again and again.
+    next("immediately");
+    // Enough other keys that its entry is given to others again and again.
     for round in 0..100_000_u32 {
         drop(locks.acquire_write_lock_blocking("other", &round.to_le_bytes(), "x").unwrap());
         if round % 1000 == 0 {
@@ -215,7 +215,7 @@ fn the_fence_grows_whatever_happens_in_between() {
 }
 
 #[test]
-fn the_fence_grows_through_handovers_and_conversions() {
+fn fence_grows_through_conversions() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let fences = Story::default();
@@ -245,13 +245,13 @@ fn the_fence_grows_through_handovers_and_conversions() {
 }
 
 #[test]
-fn the_holder_is_known_by_name_for_as_long_as_somebody_waits() {
+fn holder_name_is_known_while_others_wait() {
     let locks = FastObjectLockManager::new();
     let known = locks.owner("made before");
     let _held = locks.acquire_write_lock_blocking("b", "o", known).unwrap();
     let name = String::from("by string");
     let held_too = locks.acquire_read_lock_blocking("b", "p", &name).unwrap();
-    let nobody = locks.acquire_read_lock_blocking("b", "q", "").unwrap();
+    let unnamed = locks.acquire_read_lock_blocking("b", "q", "").unwrap();
     for (object, expected) in [("o", "made before"), ("p", "by string"), ("q", "")] {
         let wait = LockRequest::write(("b", object)).timeout(std::time::Duration::from_millis(2));
         let Err(LockError::Timeout { holders, .. }) = locks.lock(wait).blocking() else { panic!("it is held") };
@@ -259,10 +259,10 @@ fn the_holder_is_known_by_name_for_as_long_as_somebody_waits() {
         let Err(LockError::Timeout { holders, .. }) = locks.lock(wait).blocking() else { panic!("it is held") };
         assert!(holders.named[0].held_for >= std::time::Duration::from_millis(2), "{holders:?}");
     }
-    drop((held_too, nobody));
+    drop((held_too, unnamed));
 }
 
-/// When the next holder is woken, it has the lock, and whoever asks then finds that the old grant is void.
+/// When the next holder is woken, it has the lock, and the old grant is void.
 #[test]
 fn revoked_grant_is_void_when_the_next_is_woken() {
     struct Asks(FastObjectLockManager, Grant, AtomicU32);

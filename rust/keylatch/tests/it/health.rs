@@ -92,7 +92,7 @@ fn batches_are_healthy() {
     assert_healthy(&locks);
 }
 
-/// A window that a test outlives, and a busy machine does not in the middle of a step.
+/// A window that outlives a step of a test on a busy machine, but not the test.
 const WINDOW: Duration = Duration::from_millis(600);
 
 fn short_window() -> FastObjectLockManager {
@@ -127,7 +127,7 @@ fn good_times_of_long_ago_hide_no_trouble() {
         drop(locks.acquire_write_lock_blocking("b", "o", "x").unwrap());
     }
     assert!(locks.health().healthy);
-    // Trouble for longer than a window, in which nobody looks. Once more if the machine stood still before the look.
+    // Trouble for longer than a window, without a look. Once more if the machine stood still before the look.
     until("a window full of trouble is unhealthy", || {
         let began = std::time::Instant::now();
         while began.elapsed() < 2 * WINDOW {
@@ -160,7 +160,7 @@ fn window_below_a_millisecond_is_refused() {
 }
 
 #[test]
-fn waits_are_told_apart_by_mode_and_outcome() {
+fn waits_are_counted_by_mode_and_outcome() {
     let locks = manager();
     let held = locks.acquire_write_lock_blocking("b", "o", "x").unwrap();
     drop(ByHand::waiting(locks.acquire_read_lock("b", "o", "y")));
@@ -210,7 +210,7 @@ fn hold_times_are_kept_while_holds_are_timed() {
 }
 
 #[test]
-fn dropped_events_are_counted_after_their_subscriber() {
+fn dropped_events_outlive_their_subscriber() {
     let locks = manager();
     let events =
         locks.subscribe(EventOptions { wait_above: Some(Duration::ZERO), capacity: 1, ..EventOptions::default() });

@@ -23,7 +23,7 @@ fn read() -> LockRequest<'static> {
     LockRequest::read(("b", "o"))
 }
 
-/// Waits until the lease of a hold has run out, which nobody but a clock can say.
+/// Waits until the lease of a hold has run out, which only a clock can say.
 fn wait_out(remaining: impl Fn() -> Option<Duration>) {
     while remaining().is_some_and(|left| !left.is_zero()) {
         std::thread::yield_now();
@@ -39,7 +39,7 @@ fn is_idle(locks: &FastObjectLockManager) {
 }
 
 #[test]
-fn a_lease_that_nobody_wants_stays_even_when_it_has_run_out() {
+fn unwanted_expired_lease_stays() {
     let locks = manager();
     let guard = locks.lock(write().ttl(Duration::from_nanos(1))).blocking().unwrap();
     wait_out(|| guard.remaining());
@@ -51,29 +51,29 @@ fn a_lease_that_nobody_wants_stays_even_when_it_has_run_out() {
 }
 
 #[test]
-fn whoever_tries_takes_an_expired_lock_from_its_guard_who_is_told() {
+fn try_takes_expired_lock_and_reports_loss() {
     let locks = manager();
-    let (tell, told) = mpsc::channel();
+    let (tell, heard) = mpsc::channel();
     let guard = locks.lock(write().owner("slow").ttl(Duration::from_nanos(1))).blocking().unwrap();
     let fence = guard.fence();
     guard.on_lost(move |why| tell.send(why).unwrap());
     wait_out(|| guard.remaining());
     let next = locks.lock(write().owner("next")).try_now().unwrap();
-    assert_eq!(told.recv().unwrap(), Lost::Expired);
+    assert_eq!(heard.recv().unwrap(), Lost::Expired);
     assert!(next.fence() > fence);
     assert!(locks.is_current(("b", "o"), next.fence()).unwrap() && !locks.is_current(("b", "o"), fence).unwrap());
-    // What is left to the old guard: to look back, and to be told.
+    // What is left to the old guard: to look back, and to report the loss.
     assert_eq!(guard.key(), keylatch::ObjectKey::new("b", "o"));
     assert_eq!((guard.fence(), guard.is_valid(), guard.remaining()), (fence, false, Some(Duration::ZERO)));
     assert!(matches!(guard.renew(LONG), Err(LockError::LeaseLost { .. })));
     assert!(matches!(guard.try_release(), Err(LockError::LeaseLost { .. })));
-    assert!(locks.try_acquire_read_lock("b", "o", "third").is_err(), "the late release harmed nobody");
+    assert!(locks.try_acquire_read_lock("b", "o", "third").is_err(), "the late release changed nothing");
     drop(next);
     is_idle(&locks);
 }
 
 #[test]
-fn a_number_that_was_lost_says_so_once_and_is_void_then() {
+fn lost_grant_says_so_once() {
     let locks = manager();
     let grant = locks.lock(write().ttl(Duration::from_nanos(1))).grant_now().unwrap();
     wait_out(|| locks.remaining(grant).unwrap());
@@ -119,7 +119,7 @@ fn whatever_is_done_with_a_lost_lease_says_so() {
 }
 
 #[test]
-fn a_sleeping_thread_gets_the_lock_when_the_lease_is_over() {
+fn sleeping_thread_gets_expired_lock() {
     let locks = manager();
     let began = Instant::now();
     let guard = locks.lock(write().ttl(SHORT)).blocking().unwrap();
@@ -132,20 +132,20 @@ fn a_sleeping_thread_gets_the_lock_when_the_lease_is_over() {
             .collect();
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
     });
-    assert!(began.elapsed() >= 4 * SHORT, "nobody was early");
+    assert!(began.elapsed() >= 4 * SHORT, "none was early");
     assert!(!guard.is_valid());
     drop(guard);
 }
 
 #[test]
-fn a_future_and_a_callback_get_the_lock_when_the_lease_is_over() {
+fn future_and_callback_get_expired_lock() {
     let locks = manager();
     let held = locks.lock(write()).blocking().unwrap();
-    let (tell, told) = mpsc::channel();
+    let (tell, heard) = mpsc::channel();
     let submitted = locks
         .lock(write().ttl(SHORT))
         .with_callback(move |guard| {
-            // Held by nobody any more.
+            // Without a holder by now.
             let _ = guard.unwrap().into_grant();
             tell.send(()).unwrap();
         })
@@ -153,16 +153,16 @@ fn a_future_and_a_callback_get_the_lock_when_the_lease_is_over() {
     assert!(submitted.ticket().is_some());
     held.renew(SHORT).unwrap();
     std::mem::forget(held);
-    told.recv().unwrap();
+    heard.recv().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     drop(runtime.block_on(async { locks.lock(write()).await }).unwrap());
     locks.close();
 }
 
 #[test]
-fn renewing_in_time_keeps_the_lock_from_those_who_wait() {
+fn renewal_keeps_lock_from_waiters() {
     let locks = manager();
-    // Long enough for somebody to come and wait, on the slowest machine.
+    // Long enough for a waiter to come, on the slowest machine.
     let guard = locks.lock(write().ttl(LONG / 60)).blocking().unwrap();
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| locks.lock(write().timeout(LONG)).blocking().map(drop));
@@ -208,7 +208,7 @@ fn of_several_readers_only_the_expired_ones_go() {
 }
 
 #[test]
-fn the_number_of_a_session_that_loses_one_of_several_holds_is_current_until_the_last_is_gone() {
+fn fence_is_current_until_last_counted_hold_ends() {
     let config = LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() };
     let locks = FastObjectLockManager::with_config(config).unwrap();
     let session = locks.session("txn");
@@ -242,7 +242,7 @@ fn what_readers_lose_is_not_kept_shut() {
             guard.renew(Duration::from_nanos(1)).unwrap();
             wait_out(|| guard.remaining());
             let (guard, number) = if by_number { (None, Some(guard.into_grant())) } else { (Some(guard), None) };
-            drop(locks.lock(write()).try_now().expect("nobody could have written"));
+            drop(locks.lock(write()).try_now().expect("no writer came in between"));
             if let Some(number) = number {
                 assert!(matches!(locks.release(number), Err(LockError::LeaseLost { .. })));
             }
@@ -253,7 +253,7 @@ fn what_readers_lose_is_not_kept_shut() {
 }
 
 #[test]
-fn a_lock_that_was_lost_is_kept_shut_for_as_long_as_is_set() {
+fn lost_lock_is_kept_shut_for_lock_delay() {
     for (by_number, lock_delay) in [(false, LONG), (true, LONG), (false, 2 * SHORT), (true, 2 * SHORT)] {
         let locks = with(LockConfig { lock_delay, ..LockConfig::default() });
         let request = write().owner("dead").ttl(Duration::from_nanos(1));
@@ -304,7 +304,7 @@ fn every_lock_of_a_batch_has_the_lease() {
 }
 
 #[test]
-fn a_batch_that_waits_loses_nothing_of_what_it_has_gathered() {
+fn waiting_batch_loses_no_gathered_lock() {
     let locks = manager();
     let leases = || locks.holders(&Filter::new().owner("batch")).into_iter().map(|hold| hold.lease).collect::<Vec<_>>();
     let batch = || BatchLockRequest::new("batch").add_write_lock("b", "o").add_write_lock("b", "p").ttl(LONG);
@@ -331,8 +331,9 @@ fn a_batch_that_waits_loses_nothing_of_what_it_has_gathered() {
     is_idle(&locks);
 }
 
-/// A store that remembers the highest fence it has seen, and refuses a writer with a lower one: the one that the crate's
-/// documentation shows, for threads.
+/// A store that remembers the highest fence and refuses a writer with a lower one.
+///
+/// The crate's documentation shows it; this one is for threads.
 #[derive(Default)]
 struct Store {
     fence: AtomicU64,
@@ -346,7 +347,7 @@ impl Store {
 }
 
 #[test]
-fn a_writer_that_comes_back_after_its_lease_is_rejected_by_the_store() {
+fn store_rejects_write_after_lease() {
     let locks = Arc::new(manager());
     let store = Arc::new(Store::default());
     let (resume, paused) = mpsc::channel::<()>();
@@ -370,7 +371,7 @@ fn a_writer_that_comes_back_after_its_lease_is_rejected_by_the_store() {
 }
 
 #[test]
-fn losing_and_releasing_at_once_leaves_nothing_behind() {
+fn loss_during_release_leaves_nothing() {
     let locks = manager();
     let rounds = 3000;
     std::thread::scope(|scope| {
@@ -407,7 +408,7 @@ fn ended(locks: &FastObjectLockManager, key: &str) -> Result<Grant, LockError> {
 }
 
 #[test]
-fn locks_that_were_kept_shut_fill_no_table_though_nobody_asks_for_them_again() {
+fn opened_locks_leave_a_full_table() {
     let lock_delay = Duration::from_millis(1);
     let locks = with(LockConfig { shards: 1, max_locks: 100, lock_delay, ..LockConfig::default() });
     for number in 0..1000 {
@@ -427,7 +428,7 @@ fn locks_that_were_kept_shut_fill_no_table_though_nobody_asks_for_them_again() {
 }
 
 #[test]
-fn what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close() {
+fn lock_delay_ends_with_the_close() {
     for by_guard in [false, true] {
         let locks = with(LockConfig { shards: 2, lock_delay: LONG, ..LockConfig::default() });
         let guard = by_guard.then(|| locks.lock(write().ttl(Duration::from_nanos(1))).blocking().unwrap());
@@ -437,8 +438,8 @@ fn what_is_kept_shut_is_held_by_nobody_and_opens_with_the_close() {
         grant.into_iter().for_each(|grant| assert!(locks.release(grant).is_err()));
         assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
         let [shut] = &locks.holders(&Filter::new())[..] else { panic!("it is shown") };
-        assert!(shut.kept_shut);
-        // It is nobody's: its number is only a name.
+        assert!(shut.in_lock_delay);
+        // It has no holder: its number is only a name.
         assert!(matches!(locks.release(shut.grant), Err(LockError::NotHeld { .. })));
         assert!(matches!(locks.renew(shut.grant, LONG), Err(LockError::NotHeld { .. })));
         assert!(locks.adopt(shut.grant).is_err() && locks.downgrade(shut.grant).is_err());
@@ -463,7 +464,7 @@ fn what_is_lost_after_the_close_is_not_kept_shut() {
 }
 
 #[test]
-fn a_full_table_has_room_where_leases_have_run_out_and_no_more() {
+fn full_table_reuses_expired_leases() {
     let locks = with(LockConfig { shards: 2, max_locks: 60, ..LockConfig::default() });
     let mut held = Vec::new();
     let (mut safe, mut over) = (Vec::new(), Vec::new());

@@ -8,7 +8,7 @@ use keylatch::{
 use std::time::Duration;
 
 #[track_caller]
-fn wrong(config: LockConfig, name: &str, told: &str) {
+fn wrong(config: LockConfig, name: &str, hint: &str) {
     let answers = [
         config.validate(),
         FastObjectLockManager::with_config(config.clone()).map(drop),
@@ -21,7 +21,7 @@ fn wrong(config: LockConfig, name: &str, told: &str) {
                 assert_eq!(error.code(), -10);
                 let LockError::InvalidConfig { setting, problem } = error else { unreachable!() };
                 assert_eq!(setting, name);
-                assert!(problem.contains(told), "{problem:?} does not say {told:?}");
+                assert!(problem.contains(hint), "{problem:?} does not say {hint:?}");
             }
             other => panic!("{name}: {other:?}"),
         }
@@ -29,7 +29,7 @@ fn wrong(config: LockConfig, name: &str, told: &str) {
 }
 
 #[test]
-fn a_wrong_setting_is_named_with_what_would_be_right() {
+fn invalid_setting_error_names_valid_value() {
     let usual = LockConfig::default;
     for (shards, right) in [
         (0, "1 is"),
@@ -88,7 +88,7 @@ fn settings_at_their_bounds_work() {
 }
 
 #[test]
-fn a_key_may_have_as_many_bytes_as_the_limit_says() {
+fn key_length_limit_is_exact() {
     for limit in [1, 16, 8192, 65_535] {
         let locks = with(LockConfig { max_key_bytes: limit, ..LockConfig::default() });
         let text = vec![b'k'; limit + 1];
@@ -124,7 +124,7 @@ fn a_key_may_have_as_many_bytes_as_the_limit_says() {
     assert!(matches!(locks.try_acquire_read_lock(&megabyte, &megabyte, "x"), Err(LockError::InvalidKey { .. })));
 }
 
-/// As many different keys as can be held at once.
+/// As many different keys as can be held together.
 fn fill<'a>(
     locks: &'a FastObjectLockManager,
     names: &'a [String],
@@ -140,7 +140,7 @@ fn fill<'a>(
 }
 
 #[test]
-fn a_full_table_says_so_and_goes_on_after_a_release() {
+fn full_table_works_again_after_release() {
     for limit in [1, 31, 100, 1000, 5000] {
         let locks = with(LockConfig { shards: 4, max_locks: limit, ..LockConfig::default() });
         let names: Vec<String> = (0..limit + 200).map(|n| format!("{n}")).collect();
@@ -183,7 +183,7 @@ fn idle_keys_never_fill_the_table() {
 }
 
 #[test]
-fn the_limit_of_a_small_table_holds_for_many_threads() {
+fn small_table_limit_holds_for_many_threads() {
     let limit = 200;
     let locks = with(LockConfig { shards: 16, max_locks: limit, ..LockConfig::default() });
     let barrier = std::sync::Barrier::new(33);
@@ -234,7 +234,9 @@ fn long_keys_count_as_several_and_are_given_back() {
     assert_at_rest(&locks);
 }
 
-/// One reader stays, so the key's entry is never idle; the guards of all others are there still when they have lost it.
+/// One reader stays, so the key's entry is never idle.
+///
+/// The guards of all others are there still when they have lost it.
 #[test]
 fn long_reader_and_lost_guards_fill_no_table() {
     let locks = with(LockConfig { shards: 4, max_locks: 1000, ..LockConfig::default() });
@@ -248,7 +250,7 @@ fn long_reader_and_lost_guards_fill_no_table() {
     assert_eq!(locks.get_metrics().shard_metrics.holders, 1);
     let names: Vec<String> = (0..900).map(|n| format!("{n}")).collect();
     let (held, error) = fill(&locks, &names);
-    assert_eq!((held.len(), error), (900, None), "nobody uses the table but these and one reader");
+    assert_eq!((held.len(), error), (900, None), "nothing uses the table but these and one reader");
     assert_eq!(lost[17].key(), ObjectKey::new("b", "hot"));
     drop((lost, held, stays));
     assert_at_rest(&locks);
@@ -274,7 +276,7 @@ fn locks_are_taken_away_in_a_full_table_as_ever() {
             let mut waits = ByHand::waiting(locks.lock(LockRequest::write(("b", &*names[0]))));
             let mut waits_for_long = ByHand::waiting(locks.lock(LockRequest::write(("b", &*long))));
 
-            // Not before: where somebody looks for room, what has run out goes.
+            // Not before: where a request looks for room, what has run out goes.
             leased.renew(Duration::from_nanos(1)).unwrap();
             until("the end of the lease", || leased.remaining().is_none_or(|left| left.is_zero()));
 
@@ -307,7 +309,7 @@ fn locks_are_taken_away_in_a_full_table_as_ever() {
 }
 
 #[test]
-fn one_waiter_too_many_is_refused_and_the_next_may_come() {
+fn waiter_above_limit_is_refused() {
     let limit = 3;
     let locks = with(LockConfig { shards: 4, max_waiters: limit, ..LockConfig::default() });
     let mut held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();

@@ -80,7 +80,7 @@ fn each_filter_lets_pass_what_it_says() {
     assert_eq!(listed(Filter::new().key(("a", "1/x")).bucket("b")), [""; 0]);
     assert_eq!(listed(Filter::new().key(("a", "1/x")).owner("two")), [""; 0]);
     assert_eq!(listed(Filter::new().key(("b", "2/x"))), [""; 0], "the latest is another key");
-    assert_eq!(listed(Filter::new().key(("nobody", "has it"))), [""; 0]);
+    assert_eq!(listed(Filter::new().key(("not", "held"))), [""; 0]);
     assert_eq!(listed(Filter::new().owner("three")), [""; 0]);
 }
 
@@ -89,14 +89,14 @@ fn a_hold_ages_from_the_first_look_at_it() {
     let locks = few_shards(Fairness::default());
     let _held = locks.try_acquire_write_lock("b", "o", "x").unwrap();
     let old = Filter::new().older_than(Duration::from_millis(1));
-    assert!(locks.holders(&old).is_empty(), "nobody has looked yet");
+    assert!(locks.holders(&old).is_empty(), "nothing has looked yet");
     until("a millisecond since the first look", || !locks.holders(&old).is_empty());
     assert!(locks.holders(&Filter::new())[0].held_for >= Duration::from_millis(1));
     assert!(locks.holders(&Filter::new().older_than(FOREVER)).is_empty());
-    // Whoever waits for a lock looks at it too.
+    // A waiter looks at the lock too.
     let _other = locks.try_acquire_write_lock("b", "p", "x").unwrap();
     let _waiting = ByHand::waiting(locks.acquire_read_lock("b", "p", "y"));
-    until("a millisecond since somebody waits", || locks.holders(&old).len() == 2);
+    until("a millisecond of waiting", || locks.holders(&old).len() == 2);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn waiters_are_listed_in_the_order_of_their_line() {
 }
 
 #[test]
-fn an_upgrade_that_waits_is_listed_as_holder_and_as_waiter() {
+fn upgrade_is_listed_as_holder_and_waiter() {
     let locks = few_shards(Fairness::default());
     let mut one = locks.acquire_read_lock_blocking("b", "o", "one").unwrap();
     let _two = locks.acquire_read_lock_blocking("b", "o", "two").unwrap();
@@ -156,7 +156,7 @@ fn an_upgrade_that_waits_is_listed_as_holder_and_as_waiter() {
 }
 
 #[test]
-fn a_line_longer_than_a_look_at_it_is_listed_whole() {
+fn long_line_is_listed_whole() {
     let locks = few_shards(Fairness::Fifo);
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
     let queue = locks.completion_queue().unwrap();
@@ -189,7 +189,7 @@ fn the_top_is_what_stands_out() {
     assert_eq!(locks.top(1, TopBy::Waiters).len(), 1);
     assert!(locks.top(0, TopBy::Age).is_empty());
 
-    // Nobody waits for a, so its age begins with this look; the other two were looked at by those who wait.
+    // There is no waiter for a, so its age begins with this look; the other two were looked at by those who wait.
     let oldest: Vec<_> =
         locks.top(2, TopBy::Age).into_iter().map(|key| (key.key.object().to_vec(), key.waiters)).collect();
     assert_eq!(oldest, [(b"b".to_vec(), 2), (b"c".to_vec(), 1)]);
@@ -199,7 +199,7 @@ fn the_top_is_what_stands_out() {
     drop(held);
 }
 
-/// The parts of a key that belong together: a listing that mixes two keys, or two states of one, is found out.
+/// The parts of a key that belong together: mixed keys or states are found out.
 fn parts(number: usize) -> [String; 3] {
     // Some fit in an entry, some go on in further ones.
     let long = if number.is_multiple_of(5) { "-".repeat(90) } else { String::new() };
@@ -226,7 +226,7 @@ fn take(locks: &FastObjectLockManager, number: usize, mode: Mode, owner: &str) -
 }
 
 #[test]
-fn a_hundred_thousand_holds_are_listed_once_each_while_others_come_and_go() {
+fn many_holds_are_listed_once_each() {
     const STAY: usize = 100_000;
     let locks = with(LockConfig { shards: 64, ..LockConfig::default() });
     // Even numbers stay, odd ones come and go; both share shards, pages and entries.
@@ -275,7 +275,7 @@ fn a_hundred_thousand_holds_are_listed_once_each_while_others_come_and_go() {
 }
 
 #[test]
-fn waiters_who_stay_are_listed_once_each_while_others_come_and_go() {
+fn staying_waiters_are_listed_once_each() {
     let locks = with(LockConfig { shards: 2, fairness: Fairness::Fifo, ..LockConfig::default() });
     let held: Vec<_> = (0..20).map(|n| take(&locks, n, Mode::Exclusive, "holder")).collect();
     let queue = locks.completion_queue().unwrap();

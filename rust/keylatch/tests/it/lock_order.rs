@@ -1,4 +1,4 @@
-//! Orders of locks that could become a deadlock are told of before they do, once each, and nothing else is.
+//! Orders of locks that could become a deadlock are reported before they do, once each, and nothing else is.
 
 use crate::steps::{ByHand, with};
 use keylatch::{
@@ -21,7 +21,7 @@ fn ask<'s>(key: &'s str, mode: Mode, session: &'s Session) -> LockRequest<'s> {
     LockRequest::new(("b", key), mode).owner(session)
 }
 
-/// Takes a free lock, as somebody who would wait for it.
+/// Takes a free lock, as a caller who would wait for it.
 #[track_caller]
 fn take(locks: &FastObjectLockManager, key: &str, mode: Mode, session: &Session) -> OwnedLockGuard {
     locks.lock(ask(key, mode, session)).blocking().expect("it is free").into_owned()
@@ -37,13 +37,13 @@ fn reported(locks: &FastObjectLockManager) -> u64 {
     locks.lock_order_reports().reported
 }
 
-/// The keys of a report, beginning with what was held by whoever closed the circle.
+/// The keys of a report, first the one held by the session that closed the circle.
 fn held(report: &LockOrderReport) -> Vec<String> {
     report.links.iter().map(|link| String::from_utf8_lossy(link.held.object()).into_owned()).collect()
 }
 
 #[test]
-fn two_orders_that_contradict_each_other_are_told_once() {
+fn contradicting_orders_are_reported_once() {
     let locks = linted();
     let events = locks.subscribe(EventOptions::default());
     let (one, two) = (locks.session_with_source("one", "upload"), locks.session("two"));
@@ -70,11 +70,11 @@ fn two_orders_that_contradict_each_other_are_told_once() {
         take_in_order(&locks, &locks.session("three"), &keys);
     }
     assert_eq!((reported(&locks), events.try_next()), (1, None));
-    assert_eq!(locks.get_metrics().shard_metrics.waits, 0, "nobody ever waited for anybody");
+    assert_eq!(locks.get_metrics().shard_metrics.waits, 0, "no session ever waited");
 }
 
 #[test]
-fn longer_circles_are_found_as_soon_as_they_close() {
+fn longer_circles_are_reported_when_closed() {
     for length in 3..=8 {
         let locks = linted();
         let mut orders: Vec<usize> = (0..length).collect();
@@ -92,7 +92,7 @@ fn longer_circles_are_found_as_soon_as_they_close() {
 }
 
 #[test]
-fn of_three_held_at_once_each_makes_an_order() {
+fn each_two_of_three_held_make_an_order() {
     let locks = linted();
     take_in_order(&locks, &locks.session("a"), &[("0", WRITE), ("1", WRITE), ("2", WRITE)]);
     assert_eq!(locks.lock_order_reports().orders, 3);
@@ -123,7 +123,7 @@ fn what_was_released_or_taken_away_is_not_held() {
 }
 
 #[test]
-fn an_attempt_that_does_not_wait_is_no_order_but_what_it_holds_is_held() {
+fn try_makes_no_order_but_its_hold_does() {
     let locks = linted();
     let (a, b) = (locks.session("a"), locks.session("b"));
     take_in_order(&locks, &a, &[("0", WRITE), ("1", WRITE)]);
@@ -137,7 +137,7 @@ fn an_attempt_that_does_not_wait_is_no_order_but_what_it_holds_is_held() {
 }
 
 #[test]
-fn locks_that_were_waited_for_count_however_one_waits() {
+fn every_kind_of_wait_makes_an_order() {
     let locks = linted();
     let queue = locks.completion_queue().unwrap();
     take_in_order(&locks, &locks.session("a"), &[("0", WRITE), ("1", WRITE)]);
@@ -166,14 +166,14 @@ fn locks_that_were_waited_for_count_however_one_waits() {
 }
 
 #[test]
-fn an_upgrade_is_an_order_from_all_else_that_is_held() {
+fn upgrade_makes_an_order_from_other_holds() {
     let locks = linted();
     let session = locks.session("a");
     let mut zero = take(&locks, "0", READ, &session);
     let one = take(&locks, "1", WRITE, &session);
     zero.try_upgrade().unwrap();
     zero.downgrade();
-    assert_eq!(reported(&locks), 0, "an attempt waits for nobody");
+    assert_eq!(reported(&locks), 0, "an attempt never waits");
     // Another who reads 0 and asks for 1 would wait for this one, and this one for it.
     zero.upgrade_blocking(None).unwrap();
     let found = locks.lock_order_reports();
@@ -186,7 +186,7 @@ fn an_upgrade_is_an_order_from_all_else_that_is_held() {
 }
 
 #[test]
-fn readers_contradict_each_other_only_where_somebody_writes() {
+fn readers_contradict_only_beside_a_writer() {
     let locks = linted();
     let events = locks.subscribe(EventOptions::default());
     let both = |first, second| take_in_order(&locks, &locks.session("reader"), &[(first, READ), (second, READ)]);
@@ -207,7 +207,7 @@ fn readers_contradict_each_other_only_where_somebody_writes() {
 }
 
 #[test]
-fn batches_are_sorted_and_contradict_only_those_who_are_not() {
+fn batch_contradicts_only_unsorted_orders() {
     let locks = linted();
     let (a, b) = (locks.session("a"), locks.session("b"));
     for session in [&a, &b] {
@@ -255,7 +255,7 @@ fn who_asks_for_what_it_has_does_not_wait_for_it() {
 }
 
 #[test]
-fn nothing_is_concluded_from_labels_or_where_it_is_not_asked_for() {
+fn labels_and_disabled_lint_report_nothing() {
     let locks = linted();
     let label = |locks: &FastObjectLockManager, first: &str, second: &str| {
         let _first = locks.acquire_write_lock_blocking("b", first, "label").unwrap();
@@ -266,7 +266,7 @@ fn nothing_is_concluded_from_labels_or_where_it_is_not_asked_for() {
     let found = locks.lock_order_reports();
     assert_eq!((found.orders, found.reported), (0, 0));
     assert_eq!(locks.get_metrics().shard_metrics.fast, 0, "everybody comes by the lint");
-    // Whoever listens to long holds, and leaves, does not put it out of action.
+    // A subscriber to long holds that leaves does not put it out of action.
     drop(locks.subscribe(EventOptions { hold_above: Some(Duration::ZERO), ..EventOptions::default() }));
     take_in_order(&locks, &locks.session("a"), &[("0", WRITE), ("1", WRITE)]);
     take_in_order(&locks, &locks.session("a"), &[("1", WRITE), ("0", WRITE)]);
@@ -337,7 +337,7 @@ fn threads_that_keep_one_order_are_never_accused() {
     assert_eq!((found.reported, found.orders), (0, 28));
 }
 
-/// What the lint says, told anew from the definition: orders between keys, and who is written.
+/// The lint once more, from its definition: orders of keys, and which are written.
 #[derive(Default)]
 struct Expected {
     orders: HashSet<(usize, usize)>,
@@ -423,9 +423,9 @@ fn run(locks: &FastObjectLockManager, expected: &mut Expected, (as_batch, keys):
 }
 
 proptest! {
-    /// Each order that closes a circle of written keys is told, and no other.
+    /// Each order that closes a circle of written keys is reported, and no other.
     #[test]
-    fn exactly_the_orders_that_go_round_are_told(programs in prop::collection::vec(program(), 1..30)) {
+    fn exactly_the_circular_orders_are_reported(programs in prop::collection::vec(program(), 1..30)) {
         let locks = linted();
         let mut expected = Expected::default();
         for program in &programs {
@@ -441,9 +441,9 @@ proptest! {
         }
     }
 
-    /// Programs that all take keys in one order, and batches in any, are never accused.
+    /// Programs that take keys in one order, and batches in any, are never accused.
     #[test]
-    fn one_order_is_never_told(programs in prop::collection::vec(program(), 1..40)) {
+    fn one_order_is_never_reported(programs in prop::collection::vec(program(), 1..40)) {
         let locks = linted();
         for (as_batch, mut keys) in programs {
             if !as_batch {

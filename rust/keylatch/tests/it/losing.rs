@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(3600);
 const KEYS: [&str; 3] = ["a", "b", "c"];
 /// Two labels, and two sessions after them.
 const OWNERS: usize = 4;
-/// Room for so many keys: whole pages, of which one place is not for keys.
+/// Room for this number of keys: whole pages, of which one place is not for keys.
 const ROOM: usize = 31;
 
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ pub(crate) enum Step {
     Expire(usize),
     ReleaseAll(usize),
     Downgrade(usize),
-    /// At once, or after a look at the leases of those who are in the way.
+    /// Without a look at the leases that are in the way, or after one.
     Upgrade(usize, bool),
     /// Other keys are locked until there is no room for another one.
     Fill,
@@ -115,7 +115,7 @@ impl World {
         Self { locks, sessions, holds: Vec::new(), fences: [0; KEYS.len()], fillers: Vec::new() }
     }
 
-    /// Whether the table may be full: a hold that is lost, or counted, may need two places.
+    /// Whether the table may be full: a lost or counted hold may need two places.
     fn may_be_full(&self) -> bool {
         !self.fillers.is_empty() || 2 * self.holds.len() + KEYS.len() >= ROOM
     }
@@ -204,7 +204,7 @@ impl World {
                 self.holds.push(Hold { hand, key, mode, owner, lease, lost: None, fence });
             }
             (Err(LockError::WouldBlock { .. }), None) => {}
-            // For a key that nobody holds, or an entry that would count.
+            // For a key without holders, or an entry that would count.
             (Err(LockError::TableFull { .. }), Some(_)) if self.may_be_full() => {
                 assert!(self.held(key).all(|hold| hold.owner == owner));
             }
@@ -257,7 +257,7 @@ impl World {
     fn upgrade(&mut self, which: usize, waits: bool) {
         let Some(which) = which.checked_rem(self.holds.len()) else { return };
         let Hold { key, mode, lost, lease, .. } = self.holds[which];
-        // Whoever waits has what ran out taken away; should that be its own, it may have been upgraded before.
+        // A waiter has what ran out taken away; should that be its own, it may have been upgraded before.
         if matches!(self.holds[which].hand, Hand::Number(_)) || (waits && lease == Lease::Over) {
             return;
         }
@@ -287,7 +287,7 @@ impl World {
         assert_eq!(guard.mode(), hold.mode);
     }
 
-    /// Where room is made in the table, what has run out may be taken away, though nobody asks for it.
+    /// Making room in the table may take expired holds away that no request waits for.
     fn see_what_made_room(&mut self) {
         if !self.may_be_full() {
             return;
@@ -295,7 +295,7 @@ impl World {
         let listed = self.locks.holders(&Filter::new().bucket("bucket"));
         let numbers: Vec<Grant> = self.holds.iter().filter_map(|hold| hold.hand.number()).collect();
         for (key, name) in KEYS.iter().enumerate() {
-            // Guards of one key lose it at once.
+            // Guards of one key lose it together.
             let guards_have_it = listed.iter().any(|holder| {
                 let has_run_out = holder.lease.is_some_and(|left| left.is_zero());
                 holder.key.object() == name.as_bytes() && has_run_out && !numbers.contains(&holder.grant)
@@ -308,7 +308,7 @@ impl World {
         }
     }
 
-    /// That the number of whoever has a key alone is the key's, and no other is.
+    /// That the number of who has a key alone is the key's, and no other is.
     fn check_numbers(&self) {
         for (key, name) in KEYS.iter().enumerate() {
             let current = self.held(key).find(|hold| hold.mode == Mode::Exclusive).map(|hold| hold.fence);
@@ -366,7 +366,7 @@ fn check(lost: Option<Lost>, answer: &Result<(), LockError>) {
     assert!(fits, "{answer:?} of a hold that was lost so: {lost:?}");
 }
 
-/// Waits until a lease is over that was to be over at once.
+/// Waits until a lease is over that was to be over immediately.
 fn wait_out(locks: &FastObjectLockManager, hand: &Hand, lease: Lease) {
     let left = || match hand {
         Hand::Guard(guard) => guard.remaining(),

@@ -30,12 +30,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_program_of_one_thread_does_what_the_model_says(program in prop::collection::vec(step(), 1..120), fifo: bool) {
+    fn one_thread_program_matches_model(program in prop::collection::vec(step(), 1..120), fifo: bool) {
         run(&program, if fifo { Fairness::Fifo } else { Fairness::default() });
     }
 
     #[test]
-    fn any_program_of_holds_that_are_lost_does_what_the_model_says(bytes in prop::collection::vec(any::<u8>(), 2..160)) {
+    fn program_of_lost_holds_matches_model(bytes in prop::collection::vec(any::<u8>(), 2..160)) {
         crate::losing::run(&crate::losing::from_bytes(&bytes));
     }
 }

@@ -1,5 +1,5 @@
-//! Sessions that take their locks in one order never wait in a circle, whatever else they do, be it in batches, with leases
-//! that they lose, or waiting to upgrade the last lock that they took, so none of them may be told so: millions of
+//! Sessions that take their locks in one order never wait in a circle, whatever else they do: batches, leases that they
+//! lose, or waiting to upgrade the last lock that they took. So none of them may get a deadlock: millions of
 //! operations at random, each of which looks for deadlocks before it sleeps.
 
 use crate::steps::{ByHand, FOREVER, POLICIES, assert_at_rest, until, with};
@@ -29,7 +29,9 @@ impl Random {
     }
 }
 
-/// Asks for one lock, in one of the ways there are. `None` if it was not to be had, for an honest reason.
+/// Asks for one lock, in a random way; `None` if it was rightly refused.
+///
+/// `None` if it was not to be had, for an honest reason.
 fn ask(locks: &FastObjectLockManager, request: LockRequest<'_>, random: &mut Random) -> Option<OwnedLockGuard> {
     let short = Duration::from_micros(random.below(200));
     let answer = match random.below(8) {
@@ -60,7 +62,7 @@ fn ask(locks: &FastObjectLockManager, request: LockRequest<'_>, random: &mut Ran
     match answer {
         Ok(guard) => Some(guard),
         Err(LockError::Timeout { .. } | LockError::WouldBlock { .. } | LockError::Cancelled { .. }) => None,
-        Err(other) => panic!("nobody waits in a circle: {other}"),
+        Err(other) => panic!("no session waits in a circle: {other}"),
     }
 }
 
@@ -80,7 +82,7 @@ struct Done {
     counted: AtomicU64,
 }
 
-/// A request with a lease now and then, which may be over before the transaction is.
+/// A request, sometimes with a lease that may be over before the transaction is.
 fn request<'k>(key: &'k str, mode: Mode, session: &'k Session, random: &mut Random) -> LockRequest<'k> {
     let request = LockRequest::new(("b", key), mode).owner(session).priority(random.below(3) as u8);
     match random.below(8) {
@@ -93,7 +95,9 @@ fn any_mode(random: &mut Random) -> Mode {
     if random.below(2) == 0 { Mode::Shared } else { Mode::Exclusive }
 }
 
-/// Asks for some of the keys from a place on, at once. Returns the place after the last of them.
+/// Asks for some of the keys from a place on, together.
+///
+/// Returns the place after the last of them.
 fn ask_for_many(
     locks: &FastObjectLockManager,
     session: &Session,
@@ -130,13 +134,14 @@ fn ask_for_many(
             }));
         }
         Err(LockError::Batch { cause, .. }) if matches!(*cause, LockError::Timeout { .. }) => {}
-        Err(other) => panic!("nobody waits in a circle: {other}"),
+        Err(other) => panic!("no session waits in a circle: {other}"),
     }
     to
 }
 
-/// Waits for an upgrade: of the last key held, so that whoever has to go first waits for later ones at most, and only one
-/// thread of a key, so that no two wait for each other.
+/// Waits for an upgrade of the last key held, by one thread of a key.
+///
+/// So those who have to go first wait for later keys at most, and no two upgrades wait for each other.
 fn upgrade(guard: &mut OwnedLockGuard, random: &mut Random) -> bool {
     if guard.try_upgrade().is_ok() {
         return false;
@@ -153,7 +158,7 @@ fn upgrade(guard: &mut OwnedLockGuard, random: &mut Random) -> bool {
     match answer {
         Ok(()) => true,
         Err(LockError::Timeout { .. } | LockError::LeaseLost { .. } | LockError::Cancelled { .. }) => false,
-        Err(other) => panic!("nobody waits in a circle: {other}"),
+        Err(other) => panic!("no session waits in a circle: {other}"),
     }
 }
 
@@ -221,7 +226,7 @@ fn transaction(locks: &FastObjectLockManager, session: &Session, thread: u64, do
 }
 
 #[test]
-fn nobody_is_accused_where_all_keep_one_order() {
+fn one_common_order_has_no_deadlocks() {
     for (run, fairness) in (1u64..).zip(POLICIES) {
         let reentrancy = if run % 2 == 0 { Reentrancy::Count } else { Reentrancy::Deny };
         let lock_delay = Duration::from_micros(if run > 2 { 50 } else { 0 });

@@ -32,7 +32,7 @@ pub(crate) enum Step {
 
 pub(crate) const KEYS: usize = 6;
 
-/// The model: readers of a key, whether somebody has it alone, and the line, each with the number of its request.
+/// The model of a key: its readers, its writer, and the line, by request number.
 #[derive(Default)]
 struct Key {
     readers: u32,
@@ -59,7 +59,7 @@ struct Model {
 }
 
 impl Model {
-    /// Whether a request that comes now gets the lock at once.
+    /// Whether a request that comes now gets the lock without waiting.
     fn allows(&self, key: usize, mode: Mode) -> bool {
         self.keys[key].line.is_empty() && self.keys[key].compatible(mode)
     }
@@ -121,7 +121,9 @@ fn pick<T>(row: &[T], which: usize) -> Option<usize> {
     (!row.is_empty()).then(|| which % row.len())
 }
 
-/// Runs a program under a policy, and compares every answer with the model's. Futures stay in line only under `Fifo`.
+/// Runs a program under a policy, and compares every answer with the model's.
+///
+/// Futures stay in line only under `Fifo`.
 pub(crate) fn run(program: &[Step], fairness: Fairness) {
     // One shard and a few keys: entries change their keys often.
     let locks = with(LockConfig { shards: 1, fairness, ..LockConfig::default() });
@@ -158,7 +160,7 @@ pub(crate) fn run(program: &[Step], fairness: Fairness) {
             }
             Step::Poll(key, mode) => {
                 let mut future = ByHand::new(locks.lock(LockRequest::new(("b", names[key]), mode)));
-                assert_eq!(future.poll().is_ready(), model.allows(key, mode), "and dropped at once, either way");
+                assert_eq!(future.poll().is_ready(), model.allows(key, mode), "and dropped immediately, either way");
             }
             Step::Drop(which) => {
                 let Some(place) = pick(&guards, which) else { continue };

@@ -21,7 +21,7 @@ fn read() -> LockRequest<'static> {
 }
 
 #[test]
-fn a_session_that_would_wait_for_itself_is_told_so_at_once() {
+fn session_cannot_wait_for_itself() {
     let locks = FastObjectLockManager::new();
     let session = locks.session_with_source("txn-1", "test");
     for (n, (held, asked)) in [(write(), write()), (write(), read()), (read(), write())].into_iter().enumerate() {
@@ -40,27 +40,27 @@ fn a_session_that_would_wait_for_itself_is_told_so_at_once() {
     assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
 }
 
-/// Nobody looks for deadlocks here, and nobody has to: it is seen when it asks.
+/// The search for deadlocks is off, and not needed: it is seen when it asks.
 #[test]
-fn a_session_that_would_wait_for_itself_is_told_so_though_nobody_looks_for_deadlocks() {
+fn self_wait_is_found_without_deadlock_search() {
     let locks =
         FastObjectLockManager::with_config(LockConfig { deadlock_delay: None, ..LockConfig::default() }).unwrap();
     let session = locks.session("txn-1");
     let queue = locks.completion_queue().unwrap();
     for (held, asked) in [(write(), write()), (write(), read()), (read(), write())] {
         let _guard = locks.lock(held.owner(&session)).blocking().unwrap();
-        let told = |error: &LockError| matches!(error, LockError::Deadlock { cycle, .. } if cycle.len() == 1);
+        let is_deadlock = |error: &LockError| matches!(error, LockError::Deadlock { cycle, .. } if cycle.len() == 1);
         let asked = asked.owner(&session);
-        assert!(told(&locks.lock(asked).blocking().unwrap_err()));
-        assert!(told(&locks.lock(asked).grant_blocking().unwrap_err()));
-        assert!(told(&locks.lock(asked).with_queue(&queue, 1).unwrap_err()));
+        assert!(is_deadlock(&locks.lock(asked).blocking().unwrap_err()));
+        assert!(is_deadlock(&locks.lock(asked).grant_blocking().unwrap_err()));
+        assert!(is_deadlock(&locks.lock(asked).with_queue(&queue, 1).unwrap_err()));
         let now = futures_util::FutureExt::now_or_never(async { locks.lock(asked).await });
-        assert!(told(&now.expect("at once").unwrap_err()));
+        assert!(is_deadlock(&now.expect("no wait").unwrap_err()));
         let batch = BatchLockRequest::new(&session).add_write_lock("b", "a").add_write_lock("b", "o");
         let Err(LockError::Batch { cause, .. }) = locks.acquire_locks_batch_blocking(batch) else {
             panic!("it has b/o")
         };
-        assert!(told(&cause));
+        assert!(is_deadlock(&cause));
         assert_eq!(locks.get_metrics().shard_metrics.holders, 1, "nothing of the batch stays");
         assert_eq!(locks.get_metrics().shard_metrics.waits, 0);
     }
@@ -90,7 +90,7 @@ fn labels_contend_like_strangers() {
 }
 
 #[test]
-fn counted_holds_end_in_any_order_and_the_last_one_frees_the_lock() {
+fn last_counted_hold_frees_the_lock() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0], [0, 2, 1], [2, 0, 1]] {
         let locks = counting();
         let session = locks.session("txn");
@@ -236,7 +236,7 @@ fn session_rises_once_at_a_time() {
 }
 
 #[test]
-fn counted_holds_have_one_number_whatever_other_keys_the_shard_has_seen() {
+fn counted_holds_share_one_fence() {
     let config = LockConfig { shards: 1, reentrancy: Reentrancy::Count, ..LockConfig::default() };
     let locks = FastObjectLockManager::with_config(config).unwrap();
     let session = locks.session("txn");
@@ -259,7 +259,7 @@ fn counted_holds_have_one_number_whatever_other_keys_the_shard_has_seen() {
 }
 
 #[test]
-fn a_counted_hold_downgrades_only_when_it_is_alone() {
+fn counted_hold_downgrades_only_alone() {
     let locks = counting();
     let session = locks.session("txn");
     let mut outer = locks.lock(write().owner(&session)).blocking().unwrap();
@@ -275,8 +275,8 @@ fn a_counted_hold_downgrades_only_when_it_is_alone() {
 }
 
 #[test]
-fn a_refused_downgrade_leaves_every_counted_hold_as_it_was() {
-    // Whoever is asked to downgrade first, and whoever is asked once more: nobody else may come in before both are gone.
+fn refused_downgrade_keeps_counted_holds() {
+    // Whichever hold downgrades first, and whichever once more: no other session may come in before both are gone.
     for asked in [[0, 0], [0, 1], [1, 0], [1, 1]] {
         for order in [[0, 1], [1, 0]] {
             let locks = counting();
@@ -305,7 +305,7 @@ fn a_refused_downgrade_leaves_every_counted_hold_as_it_was() {
 }
 
 #[test]
-fn a_lock_that_was_counted_is_counted_anew_by_the_next_session() {
+fn next_session_counts_anew() {
     for inner_goes_first in [true, false] {
         let locks = counting();
         let (one, two) = (locks.session("one"), locks.session("two"));
@@ -327,7 +327,7 @@ fn a_lock_that_was_counted_is_counted_anew_by_the_next_session() {
 }
 
 #[test]
-fn whoever_waits_is_served_when_the_last_counted_hold_ends() {
+fn last_counted_hold_serves_waiter() {
     let locks = counting();
     let session = locks.session("txn");
     let outer = locks.lock(write().owner(&session)).blocking().unwrap();
@@ -336,7 +336,7 @@ fn whoever_waits_is_served_when_the_last_counted_hold_ends() {
         while locks.get_metrics().shard_metrics.waiters == 0 {
             std::thread::yield_now();
         }
-        let inner = locks.lock(write().owner(&session)).blocking().expect("ahead of whoever waits for it");
+        let inner = locks.lock(write().owner(&session)).blocking().expect("ahead of its waiter");
         drop(outer);
         assert_eq!(locks.get_metrics().shard_metrics.waiters, 1);
         drop(inner);
@@ -345,7 +345,7 @@ fn whoever_waits_is_served_when_the_last_counted_hold_ends() {
 }
 
 #[test]
-fn a_reading_session_reads_again_past_a_waiting_writer() {
+fn reading_session_rereads_past_waiting_writer() {
     let locks = counting();
     let session = locks.session("txn");
     let first = locks.lock(read().owner(&session)).blocking().unwrap();
@@ -361,7 +361,7 @@ fn a_reading_session_reads_again_past_a_waiting_writer() {
 }
 
 #[test]
-fn the_same_request_is_answered_with_the_same_grant_while_it_is_held() {
+fn same_request_gets_same_grant_while_held() {
     let locks = FastObjectLockManager::new();
     let session = locks.session("upload");
     let request = write().owner(&session).request_id(7);
@@ -380,7 +380,7 @@ fn the_same_request_is_answered_with_the_same_grant_while_it_is_held() {
 }
 
 #[test]
-fn the_same_request_made_again_while_it_waits_waits_for_the_same_answer() {
+fn same_request_shares_the_waiting_answer() {
     let locks = FastObjectLockManager::new();
     let session = locks.session("upload");
     let request = write().owner(&session).request_id(7);
@@ -393,7 +393,7 @@ fn the_same_request_made_again_while_it_waits_waits_for_the_same_answer() {
         let LockError::Timeout { waited, holders, .. } =
             locks.lock(request.timeout(short)).grant_blocking().unwrap_err()
         else {
-            panic!("nobody lets go")
+            panic!("no holder lets go")
         };
         assert!(waited >= short && &*holders.named[0].owner == "before");
         let LockError::WouldBlock { holders, .. } = locks.lock(request).grant_now().unwrap_err() else {
@@ -410,7 +410,7 @@ fn the_same_request_made_again_while_it_waits_waits_for_the_same_answer() {
 }
 
 #[test]
-fn when_the_first_of_them_gives_up_the_next_one_asks() {
+fn next_same_request_asks_when_first_gives_up() {
     within("requests that are repeated", || {
         let locks = FastObjectLockManager::new();
         let session = locks.session("upload");
@@ -427,7 +427,7 @@ fn when_the_first_of_them_gives_up_the_next_one_asks() {
             drop(held);
             locks.release(again.join().unwrap().unwrap()).unwrap();
         });
-        // And when the manager is closed all of them are told.
+        // And when the manager is closed all of them fail.
         let _held = locks.lock(write()).blocking().unwrap();
         std::thread::scope(|scope| {
             let all: Vec<_> = (0..3).map(|_| scope.spawn(|| locks.lock(request).grant_blocking())).collect();
@@ -439,7 +439,7 @@ fn when_the_first_of_them_gives_up_the_next_one_asks() {
 }
 
 #[test]
-fn a_repeated_request_is_one_hold_whoever_comes_first() {
+fn repeated_request_is_one_hold() {
     let locks = FastObjectLockManager::new();
     for _ in 0..300 {
         let session = locks.session("upload");
@@ -459,13 +459,13 @@ fn a_repeated_request_is_one_hold_whoever_comes_first() {
     }
 }
 
-/// For fronts that wait in a way of their own: the turn is theirs until they tell the grant, or give the turn up.
+/// For bindings that wait in their own way: they answer the turn, or give it up.
 #[test]
 fn a_turn_that_a_front_takes_is_the_only_one() {
     let locks = FastObjectLockManager::new();
     let session = locks.session("upload");
     let request = write().owner(&session).request_id(7);
-    let NumberedRequest::First(turn) = locks.begin_numbered(&request).unwrap() else { panic!("nobody was before") };
+    let NumberedRequest::First(turn) = locks.begin_numbered(&request).unwrap() else { panic!("there was none before") };
     let NumberedRequest::Repeated(repeat) = locks.begin_numbered(&request).unwrap() else {
         panic!("one turn a number")
     };
@@ -480,7 +480,7 @@ fn a_turn_that_a_front_takes_is_the_only_one() {
         turn.answer(grant);
         assert_eq!(waits.join().unwrap(), grant);
     });
-    let NumberedRequest::Answered(known) = locks.begin_numbered(&request).unwrap() else { panic!("it was told") };
+    let NumberedRequest::Answered(known) = locks.begin_numbered(&request).unwrap() else { panic!("it was answered") };
     assert_eq!(known, grant);
     locks.release(grant).unwrap();
     for wrong in [write().owner(&session), write().owner("label").request_id(7)] {
@@ -489,7 +489,7 @@ fn a_turn_that_a_front_takes_is_the_only_one() {
 }
 
 #[test]
-fn numbered_requests_that_cannot_be_meant_are_refused() {
+fn invalid_numbered_requests_are_refused() {
     let locks = FastObjectLockManager::new();
     let session = locks.session("s");
     let refused = |error: LockError| matches!(error, LockError::InvalidConfig { setting: "request_id", .. });
@@ -497,7 +497,7 @@ fn numbered_requests_that_cannot_be_meant_are_refused() {
     assert!(refused(locks.lock(write().owner("label").request_id(1)).grant_now().unwrap_err()));
 }
 
-/// Its number would be that of every other foreign session, and they would pass for one.
+/// Its number would be that of every foreign session: they would pass for one.
 #[test]
 fn session_of_another_manager_is_refused() {
     let elsewhere = [FastObjectLockManager::new(), FastObjectLockManager::new()];
@@ -522,7 +522,7 @@ fn session_of_another_manager_is_refused() {
                 assert!(refused(locks.lock(asked).with_callback(|_| panic!("it was refused")).unwrap_err()));
                 let now = futures_util::FutureExt::now_or_never(async { locks.lock(asked).await });
                 assert!(refused(now.expect("it does not wait").unwrap_err()));
-                assert!(locks.lock(asked).grant_at_once().is_none());
+                assert!(locks.lock(asked).grant_fast().is_none());
             }
             let (many, few): (Vec<_>, usize) = ((0..100).map(|n: u32| n.to_string()).collect(), 2);
             for names in [&many[..], &many[..few], &many[..0]] {
@@ -546,7 +546,7 @@ fn session_of_another_manager_is_refused() {
 }
 
 #[test]
-fn an_answer_that_a_front_gave_by_itself_is_given_again() {
+fn answer_of_a_binding_is_given_again() {
     let locks = FastObjectLockManager::new();
     let session = locks.session("upload");
     let request = LockRequest::write(("b", "o")).owner(&session);

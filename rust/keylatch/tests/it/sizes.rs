@@ -9,7 +9,7 @@ async fn lock_and_work(locks: &FastObjectLockManager, key: KeyRef<'_>, owner: Ow
     Ok(())
 }
 
-/// A future is moved to where it is polled: a large one costs more than the lock it waits for.
+/// A future moves to where it is polled: a large one costs more than its lock.
 #[test]
 fn a_future_is_no_larger_than_its_request_needs() {
     let locks = FastObjectLockManager::new();
@@ -20,8 +20,10 @@ fn a_future_is_no_larger_than_its_request_needs() {
     assert!(size_of_val(&work) <= 192, "{}", size_of_val(&work));
 }
 
-/// Compilers put the arguments of an `async fn` first if what it awaits is not a multiple of 16 bytes, and move them alone
-/// then. With 8 bytes more the whole future was copied, which cost a third of an uncontended lock.
+/// An `async fn` must not move its argument twice.
+///
+/// Compilers put the arguments first if what it awaits is not a multiple of 16 bytes, and move them alone then. With 8
+/// bytes more the whole future was copied, which cost a third of an uncontended lock.
 #[test]
 fn a_future_is_an_odd_number_of_words() {
     let acquire = FastObjectLockManager::new();

@@ -1,5 +1,5 @@
-//! Everything at once: threads, tasks, callbacks and queues on few keys and on many, under every policy, with a check of
-//! exclusion inside, and nothing left at the end.
+//! Everything together: threads, tasks, callbacks and queues on few keys and on many, under every policy, with a check
+//! of exclusion inside, and nothing left at the end.
 
 use crate::steps::*;
 use keylatch::{
@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-/// What the locks protect: two counters that only exclusive holders change, one after the other, and that every holder
-/// finds equal. The atomics are relaxed, so that only the locks keep them in step.
+/// Two counters that only exclusive holders change, and every holder finds equal.
+///
+/// Holders change one after the other. The atomics are relaxed, so that only the locks keep them in step.
 #[derive(Default)]
 struct Protected {
     first: AtomicU32,
@@ -244,7 +245,7 @@ impl Arena {
     }
 }
 
-fn everything_at_once(fairness: Fairness, shards: u32, keys: usize, rounds: u64) {
+fn all_kinds_together(fairness: Fairness, shards: u32, keys: usize, rounds: u64) {
     let arena = Arena::new(fairness, shards, keys);
     let shared = Arc::clone(&arena);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -281,18 +282,18 @@ fn everything_at_once(fairness: Fairness, shards: u32, keys: usize, rounds: u64)
 
 #[test]
 fn on_one_key() {
-    POLICIES.into_iter().for_each(|fairness| everything_at_once(fairness, 1, 1, 6000));
+    POLICIES.into_iter().for_each(|fairness| all_kinds_together(fairness, 1, 1, 6000));
 }
 
 #[test]
 fn on_few_keys() {
-    POLICIES.into_iter().for_each(|fairness| everything_at_once(fairness, 2, 4, 10_000));
+    POLICIES.into_iter().for_each(|fairness| all_kinds_together(fairness, 2, 4, 10_000));
 }
 
-/// Far more keys than stay warm: entries change their keys under everybody's hands all the time.
+/// Far more keys than stay warm: entries change their keys all the time.
 #[test]
 fn on_many_keys_of_few_shards() {
-    POLICIES.into_iter().for_each(|fairness| everything_at_once(fairness, 1, 500, 20_000));
+    POLICIES.into_iter().for_each(|fairness| all_kinds_together(fairness, 1, 500, 20_000));
 }
 
 /// `cargo test --release -p keylatch --test stress -- --ignored`, a few minutes.
@@ -301,12 +302,12 @@ fn on_many_keys_of_few_shards() {
 fn for_longer() {
     for fairness in POLICIES {
         for (shards, keys) in [(1, 1), (1, 2), (1, 40), (4, 16), (64, 10_000)] {
-            everything_at_once(fairness, shards, keys, 60_000);
+            all_kinds_together(fairness, shards, keys, 60_000);
         }
     }
 }
 
-/// A session at work: it holds locks several times, changes them from one mode to the other, and lets go in any order.
+/// A session at work: counts holds, changes modes, and releases in any order.
 fn count_and_change(arena: &Arena, session: &Session, loses: bool, mut dice: Dice) {
     let locks = &arena.locks;
     let mut held: Vec<(usize, FastLockGuard<'_>)> = Vec::new();
@@ -343,7 +344,7 @@ fn count_and_change(arena: &Arena, session: &Session, loses: bool, mut dice: Dic
 }
 
 #[test]
-fn sessions_that_count_and_change_modes_beside_others_that_lose_their_locks() {
+fn counting_sessions_beside_losing_ones() {
     within("sessions that count, change and lose", || {
         for (turn, fairness) in POLICIES.into_iter().enumerate() {
             let config = LockConfig {
@@ -374,7 +375,7 @@ fn sessions_that_count_and_change_modes_beside_others_that_lose_their_locks() {
             );
             assert_at_rest(&arena.locks);
             for key in &arena.keys {
-                drop(arena.locks.try_acquire_write_lock("count", key, "after").expect("nobody holds it"));
+                drop(arena.locks.try_acquire_write_lock("count", key, "after").expect("it is free"));
             }
         }
     });

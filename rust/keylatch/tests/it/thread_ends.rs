@@ -21,8 +21,9 @@ thread_local! {
     static LAST: RefCell<AtTheEnd> = const { RefCell::new(AtTheEnd(None)) };
 }
 
-/// Runs `begin` on a thread, and what it returns when the thread ends: in thread-local values that are used for the first
-/// time before it uses locks, and after.
+/// Runs `begin` on a thread, and what it returns when the thread ends.
+///
+/// That is in thread-local values that are used for the first time before it uses locks, and after.
 fn at_the_end_of_a_thread<W: FnOnce() + 'static>(begin: impl Fn() -> W + Send + Sync + 'static) {
     let begin = Arc::new(begin);
     std::thread::spawn(move || {
@@ -40,7 +41,7 @@ fn held(locks: &FastObjectLockManager) -> u64 {
 }
 
 #[test]
-fn a_guard_that_is_kept_in_a_thread_local_value_is_released() {
+fn guard_in_thread_local_is_released() {
     let locks = FastObjectLockManager::new();
     for _ in 0..100 {
         let manager = locks.clone();
@@ -80,7 +81,9 @@ fn the_last_handle_may_go_with_its_thread() {
     });
 }
 
-/// As a C program does it: a destructor of a key of `pthread`, which may run after the library's own.
+/// As a C program does it: a destructor of a `pthread` key.
+///
+/// It may run after the library's own.
 #[test]
 fn a_destructor_of_a_pthread_key_may_use_locks() {
     static LOCKS: OnceLock<FastObjectLockManager> = OnceLock::new();

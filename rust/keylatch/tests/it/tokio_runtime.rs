@@ -4,7 +4,9 @@ use keylatch::{BatchLockRequest, FastObjectLockManager, LockRequest};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A task that only takes free locks lets others run. It ends by what another task of the same thread does.
+/// A task that only takes free locks lets others run.
+///
+/// It ends by what another task of the same thread does.
 #[tokio::test]
 async fn free_awaits_let_other_tasks_run() {
     let locks = FastObjectLockManager::new();
@@ -36,7 +38,7 @@ fn advice(attempt: impl FnOnce()) -> String {
 }
 
 #[test]
-fn blocking_on_a_runtime_thread_panics_with_advice() {
+fn blocking_on_runtime_thread_panics() {
     if !cfg!(debug_assertions) {
         return;
     }

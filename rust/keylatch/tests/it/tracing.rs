@@ -10,7 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Writes down what it is told.
+/// Writes down what it receives.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<String>>>);
 
@@ -41,7 +41,7 @@ impl Subscriber for Written {
 }
 
 #[test]
-fn events_are_handed_on_while_the_subscription_is_kept() {
+fn events_are_traced_while_subscribed() {
     let written = Written::default();
     tracing::subscriber::with_default(written.clone(), || {
         let locks = few_shards(Fairness::Fifo);
@@ -105,7 +105,7 @@ impl Subscriber for Broken {
 }
 
 #[test]
-fn a_subscriber_that_panics_loses_no_lock_and_no_answer() {
+fn tracing_subscriber_panic_loses_no_lock() {
     tracing::subscriber::with_default(Broken, || {
         let locks = few_shards(Fairness::Fifo);
         let all = Some(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! How long a request waits, and what it is told when the time is over.
+//! How long a request waits, and what it returns when the time is over.
 
 use crate::steps::*;
 use keylatch::{Fairness, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode};
@@ -19,14 +19,14 @@ fn timed_out<T: std::fmt::Debug>(answer: Result<T, LockError>, holder: &str) -> 
     }
 }
 
-/// A timeout beside others who come and go: who exactly held the lock at the end depends on them.
+/// A timeout beside others who come and go, on whom the named holder depends.
 #[track_caller]
 fn gave_up<T: std::fmt::Debug>(answer: Result<T, LockError>) {
     assert!(matches!(answer, Err(LockError::Timeout { .. })), "no timeout: {answer:?}");
 }
 
 #[test]
-fn a_request_without_patience_says_who_is_in_the_way() {
+fn zero_timeout_names_the_holder() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let held = locks.acquire_write_lock_blocking("b", "o", "the writer").unwrap();
@@ -64,7 +64,7 @@ fn a_free_lock_is_had_however_short_the_time() {
 }
 
 #[test]
-fn a_timeout_never_comes_early_and_names_the_holder() {
+fn timeout_is_never_early_and_names_holder() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let held = locks.acquire_read_lock_blocking("b", "o", "the reader").unwrap();
@@ -83,7 +83,7 @@ fn a_timeout_never_comes_early_and_names_the_holder() {
 }
 
 #[test]
-fn a_timeout_says_that_it_waited_as_long_as_it_was_asked_to() {
+fn timeout_reports_the_full_wait() {
     let locks = few_shards(Fairness::default());
     let _held = locks.acquire_write_lock_blocking("b", "o", "the writer").unwrap();
     let mut short = Vec::new();
@@ -99,13 +99,14 @@ fn a_timeout_says_that_it_waited_as_long_as_it_was_asked_to() {
             short.extend(waited.into_iter().filter(|waited| *waited < asked).map(|waited| (asked, waited)));
         }
     }
-    assert!(short.is_empty(), "asked and told: {short:?}");
+    assert!(short.is_empty(), "asked and waited: {short:?}");
 }
 
-/// Not whoever happens to be kept from going on while its time is over: such a request would be no wait in the figures and
-/// no event, and another time it would.
+/// Requests with any timeout wait, also those delayed until their time is over.
+///
+/// Otherwise such a request would be no wait in the figures and no event, and another time it would.
 #[test]
-fn whoever_has_any_time_stands_in_line() {
+fn nonzero_timeout_stands_in_line() {
     let locks = few_shards(Fairness::Fifo);
     let queue = locks.completion_queue().unwrap();
     let _held = locks.acquire_read_lock_blocking("b", "o", "the reader").unwrap();
@@ -146,7 +147,7 @@ fn the_longest_time_is_for_as_long_as_it_takes() {
 }
 
 #[test]
-fn a_request_that_says_nothing_waits_as_the_manager_is_set() {
+fn default_timeout_comes_from_manager() {
     let locks = with(LockConfig { default_timeout: Some(5 * MILLISECOND), ..LockConfig::default() });
     let held = locks.acquire_write_lock_blocking("b", "o", "holder").unwrap();
     timed_out(locks.acquire_write_lock_blocking("b", "o", "me"), "holder");
@@ -163,7 +164,7 @@ fn a_request_that_says_nothing_waits_as_the_manager_is_set() {
 }
 
 #[test]
-fn a_writer_that_gives_up_lets_the_readers_behind_it_in() {
+fn cancelled_writer_lets_readers_in() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let reader = locks.acquire_read_lock_blocking("b", "o", "reader").unwrap();
@@ -183,7 +184,7 @@ fn a_writer_that_gives_up_lets_the_readers_behind_it_in() {
 }
 
 #[test]
-fn a_blocked_writer_that_gives_up_lets_the_readers_behind_it_in() {
+fn timed_out_writer_lets_readers_in() {
     let locks = few_shards(Fairness::Fifo);
     let reader = locks.acquire_read_lock_blocking("b", "o", "reader").unwrap();
     let write = LockRequest::write(("b", "o")).owner("writer").timeout(100 * MILLISECOND);
@@ -202,13 +203,13 @@ fn a_blocked_writer_that_gives_up_lets_the_readers_behind_it_in() {
 }
 
 #[test]
-fn all_readers_in_line_come_in_together_however_many() {
+fn all_waiting_readers_come_in_together() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         let writer = locks.acquire_write_lock_blocking("b", "o", "writer").unwrap();
         let mut readers: Vec<_> = (0..1000).map(|_| ByHand::waiting(locks.acquire_read_lock("b", "o", "r"))).collect();
         drop(writer);
-        // Whoever holds keeps holding: they can only all get it if they share it.
+        // The holders keep holding: they can only all get it if they share it.
         let held: Vec<_> = readers.iter_mut().map(|reader| reader.after_wakes().unwrap()).collect();
         assert_eq!(locks.get_metrics().shard_metrics.holders, 1000);
         assert!(held.iter().all(|guard| guard.mode() == Mode::Shared));
@@ -234,9 +235,9 @@ fn ten_thousand_in_line_are_all_served_alone() {
     }
 }
 
-/// A timeout so short that it often ends in the instant in which the lock is granted.
+/// A timeout so short that it often ends in the instant of the grant.
 #[test]
-fn a_timeout_racing_a_grant_gives_one_answer_and_leaves_nothing() {
+fn timeout_racing_grant_leaves_nothing() {
     for fairness in POLICIES {
         let locks = few_shards(fairness);
         within("timeouts racing grants", move || {
@@ -281,9 +282,9 @@ fn an_earlier_deadline_set_later_is_kept() {
     drop((near, far));
 }
 
-/// Under a policy that lets others pass, a future that was told to come and does not is passed over.
+/// Under a policy of overtaking, a woken future that does not come is passed over.
 #[test]
-fn future_left_alone_starves_nobody_behind_it() {
+fn unpolled_future_starves_no_waiter() {
     let locks = with(LockConfig {
         shards: 4,
         fairness: Fairness::Eventual { after: Duration::from_millis(200) },

@@ -169,7 +169,7 @@ fn latest_only_takes_the_places_of_all_waiters() {
 }
 
 #[test]
-fn line_that_is_full_refuses_and_remembers_nothing() {
+fn full_line_refuses_and_keeps_nothing() {
     let mut board = board();
     let (a, b, c) = (open(&mut board, "a"), open(&mut board, "b"), open(&mut board, "c"));
     let short = ClaimPolicy { max_waiting: Some(1), ..policy() };

@@ -11,7 +11,7 @@ fn races() -> u64 {
     std::env::var("KEYLATCH_CLAIM_RACES").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000)
 }
 
-/// What one waiter knows: the grants that its question, its wait and the events name.
+/// What one waiter knows: the grants in its answer, its wait and the events.
 fn grants_of(claims: &Claims, owner: &ClaimOwner, number: u64, from: ClaimEventId) -> Vec<ClaimGrant> {
     let mut watch = claims.watch(layer(), Some(from)).unwrap();
     let mut grants = Vec::new();

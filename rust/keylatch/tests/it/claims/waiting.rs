@@ -14,7 +14,7 @@ fn yours(answer: ClaimAnswer) -> ClaimOwned {
     }
 }
 
-/// Returns once so many requests wait.
+/// Returns once `count` requests wait.
 fn until_waiting(claims: &Claims, count: usize) {
     let mut watch = claims.watch(layer(), None).unwrap();
     while claims.figures().unwrap().waiting < count {

@@ -72,7 +72,9 @@ impl Clock {
     }
 }
 
-/// One writer's part of the history. Clones write to the same part: a request and its callback.
+/// One writer's part of the history.
+///
+/// Clones write to the same part: a request and its callback.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     clock: Arc<Clock>,

@@ -72,7 +72,7 @@ fn two_writers_together() {
 }
 
 #[test]
-fn a_reader_with_a_writer_whoever_came_first() {
+fn reader_with_writer_in_either_order() {
     for (first, second) in [(R, W), (W, R)] {
         let events =
             [(1, ask(first)), (1, granted(1)), (2, ask(second)), (2, granted(2)), (1, Releasing), (2, Releasing)];
@@ -82,7 +82,7 @@ fn a_reader_with_a_writer_whoever_came_first() {
 }
 
 #[test]
-fn a_writer_beside_the_one_of_two_readers_that_stays_longer() {
+fn writer_beside_the_longer_of_two_readers() {
     let events = [
         (1, ask(R)),
         (1, granted(0)),
@@ -99,7 +99,7 @@ fn a_writer_beside_the_one_of_two_readers_that_stays_longer() {
 }
 
 #[test]
-fn a_reader_beside_one_that_only_thinks_it_downgraded() {
+fn reader_beside_failed_downgrade() {
     let events = [
         (1, ask(R)),
         (1, granted(0)),
@@ -156,7 +156,7 @@ fn answers_that_come_twice_or_never_or_unasked() {
     }
 }
 
-/// One waits at a held lock; then others come, get it first one after the other, and it gets it last.
+/// One waits at a held lock, others come and get it one by one, and it is last.
 fn overtaking(waiting: (Mode, u8), overtakers: &[(Mode, u8)]) -> Vec<(u64, What)> {
     let mut events = vec![(0, ask(W)), (0, granted(1)), (1, asking(waiting.0, waiting.1, By::Task)), (1, InLine)];
     let later = 2..2 + overtakers.len() as u64;
@@ -215,8 +215,9 @@ fn overtaking_one_that_gives_up_in_the_end() {
     assert_eq!(broken(&timed_out), []);
 }
 
-/// One waits, is polled at the given times after it came, and is overtaken by a newcomer. Another is refused between the
-/// polls, 3 µs after it came.
+/// One waits, is polled at the given times, and is overtaken by a newcomer.
+///
+/// Another is refused between the polls, 3 µs after it came.
 fn eventual(polled_after: [u64; 2], another_in_line: bool) -> Vec<(u64, What)> {
     let [early, late] = polled_after.map(|after| (1, Polled { began_at: 3 * AFTER + after }));
     let mut events = vec![(0, ask(W)), (0, granted(1)), (1, asking(W, 0, By::Task)), (1, InLine), early];
@@ -234,13 +235,13 @@ fn eventual(polled_after: [u64; 2], another_in_line: bool) -> Vec<(u64, What)> {
 }
 
 #[test]
-fn overtaking_one_that_was_looked_at_after_it_had_waited_long_enough() {
+fn overtaking_a_settled_waiter() {
     let overtaken = [Violation::Overtaken { request: 1, by: 2 }];
     assert_eq!(broken_under(EVENTUAL, 0, &eventual([AFTER, 3 * AFTER], false)), overtaken);
     assert_eq!(broken_under(EVENTUAL, 0, &eventual([AFTER - 1, AFTER - 1], false)), []);
     // A release that is under way may have looked at the clock before.
     assert_eq!(broken_under(EVENTUAL, 0, &eventual([AFTER, 2 * AFTER], false)), []);
-    // Somebody else in line may be on its way to try, and until it has, the lock is free for all.
+    // Another one in line may be on its way to try, and until it has, the lock is free for all.
     assert_eq!(broken_under(EVENTUAL, 0, &eventual([AFTER, 3 * AFTER], true)), []);
 }
 

@@ -4,7 +4,7 @@
 //! A program, who asks for what and how, is made from a seed; the seed of a history that breaks a promise is printed, and
 //! `KEYLATCH_SEED` takes it again. `KEYLATCH_HISTORY_SECONDS` (2 by default) says how long each policy is watched.
 
-#![allow(clippy::print_stdout, reason = "whoever watches for longer wants to see how much")]
+#![allow(clippy::print_stdout, reason = "a long run should show how much it did")]
 
 mod event;
 mod exclusion;

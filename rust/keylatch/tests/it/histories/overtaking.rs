@@ -1,4 +1,4 @@
-//! Nobody overtakes whom it may not, nor more often than it may.
+//! No request overtakes one that it may not pass, nor more often than it may.
 //!
 //! One request overtakes another if it was made when the other had been seen in line, and held the lock while the other
 //! still waited. A grant may be written down long after it was given, but not after the hold has ended: of two that
@@ -10,7 +10,7 @@ use super::story::{NEVER, Story};
 use super::verdict::{Promise, Violation};
 use keylatch::{Fairness, Mode};
 
-/// Checks the requests of one key, which come in the order in which they were made.
+/// Checks the requests of one key, in the order in which they were made.
 pub(crate) fn check(promise: &Promise, stories: &[&Story], violations: &mut Vec<Violation>) {
     for waiting in stories {
         let overtakers = overtakers(stories, waiting);
@@ -57,8 +57,10 @@ fn rank(fairness: Fairness, story: &Story) -> (u8, bool) {
     (story.priority, preferred == Some(story.mode))
 }
 
-/// Under `Eventual`, whether `by` came when it could not overtake any more: `waiting` was settled, and so was everybody
-/// else that could be in line, so that none of them was on its way to try while the lock was free for all.
+/// Under `Eventual`, whether `by` came when it could not overtake any more.
+///
+/// Then `waiting` was settled, and so were all others that could be in line: none of them was on its way to try while
+/// the lock was free for all.
 fn too_late(stories: &[&Story], waiting: &Story, by: &Story, after: u64) -> bool {
     let Some(granted) = by.granted else { return false };
     let Some(settled) = settled(stories, waiting, after).filter(|settled| *settled < by.asked) else { return false };
@@ -69,11 +71,11 @@ fn too_late(stories: &[&Story], waiting: &Story, by: &Story, after: u64) -> bool
         .all(|other| self::settled(stories, other, after).is_some_and(|settled| settled < by.asked))
 }
 
-/// The number after which a request is known to be handed the lock rather than told to try.
+/// The number from which on a request is handed the lock rather than woken to try.
 ///
-/// It waited for `after`; but a release that looked at the clock before that may still be about to tell it to try. Only
-/// one at a time works at a shard: once somebody has been refused by the shard, all such releases have ended. A poll
-/// after that either finds that it was told, and tries, or shows that it will not be.
+/// It waited for `after`; but a release that looked at the clock before that may still be about to wake it for a try.
+/// Only one at a time works at a shard: once a request has been refused by the shard, all such releases have ended. A
+/// poll after that either finds that it was woken, and tries, or shows that it will not be.
 fn settled(stories: &[&Story], story: &Story, after: u64) -> Option<u64> {
     let (_, in_line_at) = story.in_line?;
     let waited = |(_, began_at): &&(u64, u64)| *began_at >= in_line_at.saturating_add(after);

@@ -28,9 +28,9 @@ pub(crate) struct Step {
     pub(crate) mode: Mode,
     pub(crate) priority: u8,
     pub(crate) limit: Option<Duration>,
-    /// Gives up after so many polls; by mail, cancels at once.
+    /// Gives up after this number of polls; without a future, cancels immediately.
     pub(crate) give_up_after: Option<u32>,
-    /// A task that polls again without waiting for news.
+    /// A task that polls again without waiting to be woken.
     pub(crate) restless: bool,
     pub(crate) hold: Holding,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Step {
 /// What is done with the lock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Holding {
-    /// Held for so many turns of a loop.
+    /// Held for this number of turns of a loop.
     Short(u32),
     /// Held across a pause of the thread.
     Pausing,
@@ -61,7 +61,7 @@ impl Program {
         Self { fairness, overtake_limit, shards, keys, actors: actors.into() }
     }
 
-    /// One task in line at a time, beside threads that take the lock whenever it is free.
+    /// One task in line at a time, beside threads that take the lock when it is free.
     pub(crate) fn overtakers(after: Duration, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let plain =
@@ -107,7 +107,7 @@ fn step(dice: &mut Dice, keys: usize, by: By) -> Step {
     }
 }
 
-/// Numbers that look random: splitmix64, so that a seed means the same program for ever.
+/// Numbers that look random: splitmix64, so a seed means one program for ever.
 struct Dice(u64);
 
 impl Dice {

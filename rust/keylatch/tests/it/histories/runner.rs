@@ -14,8 +14,8 @@ use std::time::Duration;
 /// Nothing here takes this long unless it hangs.
 const FOREVER: Duration = Duration::from_secs(180);
 
-/// Requests that a user of a completion queue has waiting before it fetches an answer.
-const QUEUED_AT_ONCE: usize = 4;
+/// Requests that wait before a user of a completion queue fetches an answer.
+const MOST_QUEUED: usize = 4;
 
 /// What the actors of a program share.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ fn queue(stage: &Stage, steps: &[Step], log: &Log) {
         requests.push(request);
         let submitted = stage.locks.lock(stage.request(step)).with_queue(&queue, place as u64);
         waiting += usize::from(settle_submitted(stage, request, submitted, step, log));
-        while waiting >= QUEUED_AT_ONCE {
+        while waiting >= MOST_QUEUED {
             fetch(stage, &queue, steps, &requests, log);
             waiting -= 1;
         }
@@ -170,7 +170,9 @@ fn answer_arrived(
     }
 }
 
-/// Notes that a request is about to be cancelled that would wait on. One with a limit may have ended by itself.
+/// Notes the coming cancellation of a request that would wait on.
+///
+/// One with a limit may have ended by itself.
 pub(crate) fn cancelling(request: u64, step: &Step, log: &Log) {
     if step.limit.is_none() {
         log.note(request, What::Cancelling);

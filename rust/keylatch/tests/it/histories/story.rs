@@ -54,7 +54,7 @@ impl Story {
     }
 }
 
-/// The stories in the order in which the requests were made; events that make no sense are violations.
+/// The stories in the order of their requests; impossible events are violations.
 pub(crate) fn stories(mut events: Vec<Event>) -> (Vec<Story>, Vec<Violation>) {
     events.sort_unstable_by_key(|event| event.number);
     let mut stories: BTreeMap<u64, Story> = BTreeMap::new();
@@ -98,7 +98,7 @@ impl Story {
         let ended = self.granted.is_some() || self.gave_up.is_some();
         match event.what {
             What::Asking { .. } => return false,
-            // Whoever asks may learn of its place in line after a callback has learned of the end.
+            // The caller may learn its place in line after a callback has learned of the end.
             What::InLine if self.in_line.is_some() => return false,
             What::InLine => self.in_line = Some((number, event.time)),
             What::Polled { began_at } => self.polled.push((number, began_at)),

@@ -13,7 +13,7 @@ pub(crate) struct Promise {
     pub(crate) shards: u64,
 }
 
-/// What a manager looks like when nobody does anything any more.
+/// What a manager looks like when all work has ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct AtRest {
     pub(crate) holders: u64,
@@ -43,7 +43,9 @@ pub(crate) enum Violation {
     StillHeld { hold: Hold },
     /// A request ended with two results, or none.
     NoResult { request: u64 },
-    /// A request by mail that waited was not answered exactly once, or one that did not wait was.
+    /// A waiting request was not answered exactly once, or one without a wait was.
+    ///
+    /// The answers come by callback or queue.
     Answers { request: u64, count: u32 },
     /// A request came before one that it may never overtake.
     Overtaken { request: u64, by: u64 },
@@ -76,7 +78,7 @@ fn keys(stories: &[Story]) -> Vec<usize> {
     keys
 }
 
-/// Each request has one result, each that waited by mail one answer, each hold an end.
+/// Each request has one result, each background wait one answer, each hold an end.
 fn results(story: &Story, violations: &mut Vec<Violation>) {
     let request = story.request;
     if story.granted.is_none() && story.gave_up.is_none() {

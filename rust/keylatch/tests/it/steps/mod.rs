@@ -1,4 +1,4 @@
-//! The steps that tests of waiting are made of: a future polled by hand, a line watched until somebody stands in it, a
+//! The steps that tests of waiting are made of: a future polled by hand, a line watched until a waiter stands in it, a
 //! bound on hanging, and the look at what is left behind.
 
 #![allow(dead_code, reason = "each test file takes some of these steps")]
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// Nothing that a test waits for takes this long unless it hangs, on a machine that has much else to do.
+/// No wait of a test takes this long unless it hangs, even on a busy machine.
 pub(crate) const FOREVER: Duration = Duration::from_secs(match () {
     () if cfg!(tsan) => 300,
     () if cfg!(faults) => 5,
@@ -51,7 +51,7 @@ pub(crate) fn waiters(locks: &FastObjectLockManager) -> u64 {
     locks.get_metrics().shard_metrics.waiters
 }
 
-/// Waits until so many requests stand in line.
+/// Waits until `count` requests stand in line.
 #[track_caller]
 pub(crate) fn until_in_line(locks: &FastObjectLockManager, count: u64) {
     until("requests in line", || waiters(locks) == count);
@@ -73,7 +73,7 @@ pub(crate) fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + S
     }
 }
 
-/// Nobody holds, nobody waits, and no more than the warm keys are left.
+/// Checks that there are no holders and no waiters, and no keys but the warm ones.
 #[track_caller]
 pub(crate) fn assert_at_rest(locks: &FastObjectLockManager) {
     // A thread counts a release a moment after the lock is free for others.
@@ -116,7 +116,7 @@ impl<F: Future> ByHand<F> {
         this
     }
 
-    /// Forgets it. Its memory stays to be found, so that who looks for leaks finds none.
+    /// Forgets it, but keeps its memory reachable, so that leak checkers find none.
     pub(crate) fn forget(self) {
         static FORGOTTEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
         let forgotten = Box::leak(Box::new(ManuallyDrop::new(self)));
@@ -128,7 +128,7 @@ impl<F: Future> ByHand<F> {
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
-    /// Polls with somebody else's waker.
+    /// Polls with another task's waker.
     pub(crate) fn poll_with(&mut self, waker: &Waker) -> Poll<F::Output> {
         self.future.as_mut().poll(&mut Context::from_waker(waker))
     }
@@ -159,7 +159,7 @@ impl<F: Future> ByHand<F> {
     }
 }
 
-/// What happened, in order, told by several threads.
+/// What happened, in order, as several threads report it.
 #[derive(Clone, Default)]
 pub(crate) struct Story<T>(Arc<Mutex<Vec<T>>>);
 

@@ -115,7 +115,9 @@ async fn free(args: &BenchArgs, (clients, time): (usize, Duration)) -> Result<Ve
     Ok(KINDS.into_iter().zip(all).map(row_of).collect())
 }
 
-/// From the release's sending to the waiter's answer, back and forth between two callers.
+/// From the sending of a release to the waiter's answer, between two callers.
+///
+/// The lock goes back and forth.
 async fn hand_off(args: &BenchArgs, time: Duration) -> Result<Row, ClientError> {
     let mut holder = Caller::open(args.client.http()?).await?;
     let mut waiter = Caller::open(args.client.http()?).await?;

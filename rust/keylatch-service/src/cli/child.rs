@@ -9,8 +9,9 @@ use std::process::ExitStatus;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Runs a command until it ends; ends it when `lost` returns. Returns its status, or the program's own where it did not
-/// run.
+/// Runs a command until it ends, or `lost` returns, which ends it.
+///
+/// Returns its status, or the program's own where it did not run.
 pub(super) async fn run(
     mut command: std::process::Command,
     session: &Session,
@@ -70,7 +71,9 @@ pub(super) fn exit_status(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(exit::SYSTEM)
 }
 
-/// The terminal, while it belongs to the command's process group: it reads, and gets the keyboard's signals.
+/// The terminal, while it belongs to the command's process group.
+///
+/// The group reads from it, and gets the keyboard's signals.
 struct Terminal;
 
 impl Terminal {

@@ -46,7 +46,7 @@ pub(super) struct ClaimArgs {
     /// Does not wait where another does the work: ends with status 75
     #[arg(long)]
     skip: bool,
-    /// After this many attempts that failed, all who wait get the failure as the outcome
+    /// After this many failed attempts, all who wait get the failure as the outcome
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     attempts: Option<u32>,
     /// Holds the next attempt back for this many seconds if this one fails
@@ -55,10 +55,12 @@ pub(super) struct ClaimArgs {
     /// What those who wait get along with a success
     #[arg(long, default_value = "")]
     note: String,
-    /// The lease in seconds: for how long the server waits for a client that it hears nothing of though the connection stands
+    /// The lease in seconds
+    ///
+    /// The server waits this long for a client that it hears nothing of though the connection stands.
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     ttl: f64,
-    /// Label for listings, events and errors; default: the command's name and this process
+    /// Label for listings, events and errors; default: command name and process
     #[arg(long)]
     owner: Option<String>,
     /// The work: bucket/object or bucket/object@version
@@ -208,7 +210,9 @@ fn prepared(args: &ClaimArgs, guard: &ClaimGuard) -> io::Result<(std::process::C
     Ok((command, pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?))
 }
 
-/// Reports each line that the command writes. A line that is none is passed over: progress is only a service to others.
+/// Reports each line that the command writes.
+///
+/// A line that is none is passed over: progress is only a service to others.
 async fn pass_on(reports: pipe::Receiver, guard: &ClaimGuard) {
     let mut lines = BufReader::new(reports).lines();
     while let Ok(Some(line)) = lines.next_line().await {

@@ -12,7 +12,9 @@ use std::time::Duration;
 /// Threads unless more are asked for: all of them share one mutex.
 const MOST_THREADS: usize = 8;
 
-/// One setting, under one name everywhere: `--max-keys`, `KEYLATCH_MAX_KEYS`, `max_keys` in the file.
+/// One setting, under one name everywhere.
+///
+/// For example `--max-keys`, `KEYLATCH_MAX_KEYS`, and `max_keys` in the file.
 #[derive(Debug)]
 struct Setting {
     name: &'static str,
@@ -105,7 +107,9 @@ pub(super) fn add_settings(command: Command) -> Command {
     })
 }
 
-/// The name of a setting's environment variable. Names are few, so they may live for ever.
+/// The name of a setting's environment variable.
+///
+/// Names are few, so they may live for ever.
 fn variable(name: &str) -> &'static str {
     format!("KEYLATCH_{}", name.replace('-', "_").to_uppercase()).leak()
 }
@@ -137,7 +141,7 @@ impl Resolved {
         Ok(Self { values })
     }
 
-    /// Each setting with its value and where that comes from: what a settings file would contain.
+    /// Each setting with its value and its source, as a settings file would have it.
     pub(super) fn show(&self) -> String {
         let mut text = String::new();
         for setting in &SETTINGS {

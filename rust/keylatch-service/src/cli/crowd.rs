@@ -12,8 +12,9 @@ const KEYS: usize = 16;
 /// A call waits for its turn for this long at a time.
 const WAIT_MS: u64 = 30_000;
 
-/// Puts this many callers in line for one key, each on a connection of its own, and measures each hand-over from the
-/// sending of the release to the next one's answer.
+/// Measures hand-overs among this many callers in line for one key.
+///
+/// Each has a connection of its own. A hand-over lasts from the sending of the release to the next one's answer.
 pub(super) async fn line(options: &ClientOptions, waiters: usize) -> Result<Row, ClientError> {
     let mut holder = Caller::open(options.http()?).await?;
     holder.lock("line", 0).await?;
@@ -52,7 +53,7 @@ pub(super) async fn line(options: &ClientOptions, waiters: usize) -> Result<Row,
     Ok(row)
 }
 
-/// What the crowd knows of a key: the fence of the one that is inside, and the highest so far.
+/// What the crowd knows of a key: the fence that is inside, and the highest one.
 #[derive(Debug, Default)]
 struct Inside {
     now: Option<u64>,

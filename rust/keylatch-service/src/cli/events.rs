@@ -79,7 +79,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Follows one stream. Returns whether everything that was asked for has been shown.
+    /// Follows one stream; returns whether all that was asked for has been shown.
     async fn follow(&mut self, http: &Http, path: &str) -> Result<bool, ClientError> {
         let mut stream = http.stream(path, self.last.as_deref()).await?;
         while self.args.count.is_none_or(|count| self.shown < count) {

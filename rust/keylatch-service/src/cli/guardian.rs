@@ -19,7 +19,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
-/// The kill comes so long before the lease can be over: a busy machine wakes the guardian late.
+/// How long before the end of the lease the kill comes.
+///
+/// A busy machine wakes the guardian late.
 const MARGIN: Duration = Duration::from_millis(500);
 /// The command hears SIGTERM so long before that, if the lease is long enough.
 const NOTICE: Duration = Duration::from_millis(1000);

@@ -21,13 +21,15 @@ pub(super) struct HoldArgs {
     /// Waits at most this number of seconds for the lock; 0 does not wait
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<f64>,
-    /// The lease in seconds: for how long the server keeps the lock when it hears nothing though the connection stands
+    /// The lease in seconds
+    ///
+    /// The server keeps the lock this long when it hears nothing though the connection stands.
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     ttl: f64,
     /// Stands ahead of lower priorities
     #[arg(long, default_value_t = 0)]
     priority: u8,
-    /// Label for listings, events and errors; default: the command's name and this process
+    /// Label for listings, events and errors; default: command name and process
     #[arg(long)]
     owner: Option<String>,
     /// More keys, all held or none

@@ -68,7 +68,9 @@ impl ClientOptions {
         exit::say(status, format_args!("{error}"))
     }
 
-    /// The token. It has no option of its own: arguments are shown to every user of the machine.
+    /// The token.
+    ///
+    /// It has no option of its own: arguments are shown to every user of the machine.
     fn token(&self) -> Result<Option<String>, ClientError> {
         match &self.token_file {
             None => Ok(std::env::var("KEYLATCH_TOKEN").ok()),
@@ -159,7 +161,7 @@ impl FilterOptions {
         self.older_than.map(|seconds| (seconds.max(0.0) * 1000.0) as u64)
     }
 
-    /// The query string, with the fields that listings and events have in common or not.
+    /// The query string, with or without the fields common to listings and events.
     pub(super) fn query(&self, more: &[(&str, Option<String>)]) -> String {
         let mut fields =
             vec![("bucket", self.bucket.clone()), ("prefix", self.prefix.clone()), ("object", self.object.clone())];

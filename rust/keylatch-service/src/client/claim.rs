@@ -40,7 +40,9 @@ pub enum Claimed {
 }
 
 impl Session {
-    /// Claims the work of a resource: waits until it is ours, or done. Dropping the future gives up the place.
+    /// Claims the work of a resource: waits until it is ours, or done.
+    ///
+    /// Dropping the future gives up the place.
     ///
     /// # Errors
     /// [`ClientError::Timeout`] when the time is over, [`ClientError::Lost`] when the session has ended, or what the
@@ -72,7 +74,9 @@ impl Session {
         }))
     }
 
-    /// Asks until there is an answer. Returns it with the moment at which the call was sent.
+    /// Asks until there is an answer.
+    ///
+    /// Returns it with the moment at which the call was sent.
     async fn ask_for_work(&self, number: u64, wanted: &ClaimWanted) -> Result<(Duration, ClaimedBody), ClientError> {
         let deadline = wanted.wait.map(|wait| boottime() + wait);
         let mut pause = Pause::default();
@@ -121,7 +125,9 @@ fn body(session: &str, number: u64, wanted: &ClaimWanted) -> ClaimBody {
     }
 }
 
-/// Work that is ours to do. Dropping it gives the work up, which counts as a failure.
+/// Work that is ours to do.
+///
+/// Dropping it gives the work up, which counts as a failure.
 #[derive(Debug)]
 pub struct ClaimGuard {
     fence: u64,
@@ -135,7 +141,9 @@ pub struct ClaimGuard {
 }
 
 impl ClaimGuard {
-    /// Greater than that of every grant before: a store that remembers the highest refuses late writers.
+    /// Greater than that of every grant before.
+    ///
+    /// A store that remembers the highest refuses late writers.
     #[must_use]
     pub fn fence(&self) -> u64 {
         self.fence
@@ -153,14 +161,17 @@ impl ClaimGuard {
         self.attempt
     }
 
-    /// Whether the server knows of no earlier attempt since its start. Look at the artefact first then: an owner of
-    /// before may have finished it.
+    /// Whether the server knows of no earlier attempt since its start.
+    ///
+    /// Look at the artefact first then: an owner of before may have finished it.
     #[must_use]
     pub fn is_first_in_epoch(&self) -> bool {
         self.first_in_epoch
     }
 
-    /// For how long the work is ours from now on, by this client's own clock. Zero once it is lost.
+    /// For how long the work is ours from now on, by this client's own clock.
+    ///
+    /// Zero once it is lost.
     #[must_use]
     pub fn safe_for(&self) -> Duration {
         let belief = &self.request.inner.belief;
@@ -176,7 +187,7 @@ impl ClaimGuard {
         !self.safe_for().is_zero()
     }
 
-    /// Returns when the work is lost: taken away, or no longer ours by this client's own clock.
+    /// Returns when the work is lost: taken away, or over by this client's own clock.
     pub async fn lost(&self) {
         let belief = &self.request.inner.belief;
         let (mut fate, mut until, mut lease) = (self.fate.clone(), belief.follow(), self.lease.subscribe());
@@ -240,7 +251,9 @@ impl ClaimGuard {
         }
     }
 
-    /// Ends the work with a success: all who wait are answered, and so are later callers for a while.
+    /// Ends the work with a success, which answers all who wait.
+    ///
+    /// Later callers get the same answer for a while.
     ///
     /// # Errors
     /// [`ClientError::Lost`] if the work was no longer ours; [`ClientError::OutcomeUnknown`] if the server may have

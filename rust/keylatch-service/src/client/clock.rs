@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-/// Time since the machine started, the time that it was suspended included: a lease goes on while the machine sleeps.
+/// Time since the machine started, including the time that it was suspended.
+///
+/// A lease goes on while the machine sleeps.
 #[must_use]
 pub(crate) fn boottime() -> Duration {
     #[cfg(target_os = "linux")]
@@ -16,7 +18,9 @@ pub(crate) fn boottime() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Sleeps until the clock says so. A suspended machine wakes late and sees that the time is over.
+/// Sleeps until the clock says so.
+///
+/// A suspended machine wakes late and sees that the time is over.
 pub(crate) async fn sleep_until(at: Duration) {
     loop {
         let left = at.saturating_sub(boottime());

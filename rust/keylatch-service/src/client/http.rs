@@ -188,7 +188,7 @@ impl Http {
         }
     }
 
-    /// Opens a stream of server-sent events, on a connection of its own that ends with it.
+    /// Opens a stream of server-sent events, on a connection that ends with it.
     ///
     /// # Errors
     /// As [`post`](Self::post).

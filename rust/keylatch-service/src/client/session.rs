@@ -27,7 +27,9 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 pub struct SessionOptions {
     /// A label for listings, events and errors.
     pub owner: String,
-    /// The lease: for how long the server keeps locks of a client that it hears nothing of, though the stream stands.
+    /// The lease: how long the server keeps the locks of a silent client.
+    ///
+    /// That is a client that it hears nothing of, though the stream stands.
     pub ttl: Duration,
 }
 
@@ -118,7 +120,9 @@ impl Session {
         Ok(Guard { fence: granted.fence.ok_or_else(wrong)?, grant, fate, request })
     }
 
-    /// Returns when the belief covers a grant: without it a grant is no use, and a renewal is on its way.
+    /// Returns when the belief covers a grant, which is of no use without it.
+    ///
+    /// A renewal is on its way.
     pub(super) async fn await_belief(&self) -> Result<(), ClientError> {
         let mut until = self.inner.belief.follow();
         while !self.inner.belief.is_safe() {
@@ -193,7 +197,7 @@ pub(super) fn is_passing(error: &ClientError) -> bool {
     }
 }
 
-/// Pauses between attempts: doubled each time, with a part that differs from client to client.
+/// Pauses between attempts, doubled each time, with a part that differs by client.
 #[derive(Debug, Default)]
 pub(super) struct Pause(u32);
 
@@ -375,7 +379,9 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Greater than that of every grant before: a store that remembers the highest refuses late writers.
+    /// Greater than that of every grant before.
+    ///
+    /// A store that remembers the highest refuses late writers.
     #[must_use]
     pub fn fence(&self) -> u64 {
         self.fence
@@ -387,7 +393,9 @@ impl Guard {
         &self.grant
     }
 
-    /// For how long the locks are safe from now on, by this client's own clock. Zero once they are lost.
+    /// For how long the locks are safe from now on, by this client's own clock.
+    ///
+    /// Zero once they are lost.
     #[must_use]
     pub fn safe_for(&self) -> Duration {
         let belief = &self.request.inner.belief;
@@ -403,7 +411,7 @@ impl Guard {
         !self.safe_for().is_zero()
     }
 
-    /// Returns when the locks are lost: taken away, or no longer safe by this client's own clock.
+    /// Returns when the locks are lost: revoked, or over by this client's own clock.
     pub async fn lost(&self) {
         let belief = &self.request.inner.belief;
         let mut fate = self.fate.clone();

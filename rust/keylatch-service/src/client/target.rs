@@ -50,7 +50,7 @@ pub enum ClientError {
     Lost,
     /// The time given was over.
     Timeout,
-    /// The end of claimed work was sent, and the server was not heard again: it may know of it or not.
+    /// The end of claimed work was sent, but not answered: the server may know of it.
     OutcomeUnknown,
 }
 

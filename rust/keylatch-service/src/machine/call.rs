@@ -18,7 +18,7 @@ pub struct RequestKey {
     pub number: u64,
 }
 
-/// A session's name outside of the server: its epoch and its number, as `epoch.number`.
+/// A session's name outside of the server: its epoch and number, `epoch.number`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionName {
     /// The epoch that it was opened in.
@@ -106,7 +106,9 @@ pub struct Start {
     pub epoch: u64,
     /// Fences that it may give out.
     pub fences: Range<u64>,
-    /// For how long nothing is granted: clients of the epoch before may still believe in their locks.
+    /// For how long nothing is granted.
+    ///
+    /// Clients of the epoch before may still believe in their locks.
     pub quiet: Duration,
 }
 
@@ -128,7 +130,9 @@ pub struct Call<'a> {
     pub session: SessionName,
     /// Who was authenticated; a session answers only the one that opened it.
     pub principal: &'a str,
-    /// Each lower number has its answer, or was given up. Never lowers what an earlier call said.
+    /// Each lower number has its answer, or was given up.
+    ///
+    /// Never lowers what an earlier call said.
     pub settled_below: u64,
 }
 
@@ -184,7 +188,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Puts keys in order; a key that is named twice is wanted exclusively if one of the two says so.
+    /// Puts keys in order; of two equal ones an exclusive one is kept.
     #[must_use]
     pub fn new(mut items: Vec<Item>, priority: u8, wait: Wait) -> Self {
         items.sort_by(|a, b| a.key.cmp(&b.key).then((b.mode == Mode::Exclusive).cmp(&(a.mode == Mode::Exclusive))));
@@ -282,7 +286,9 @@ pub enum Answer {
 pub struct Renewed {
     /// For how long the session's locks are safe from the moment the call was sent.
     pub valid: Duration,
-    /// What became of each number that the call named as open; numbers that are not known are left out.
+    /// What became of each number that the call named as open.
+    ///
+    /// Numbers that are not known are left out.
     pub requests: Vec<(u64, Answer)>,
     /// The stored answers of those numbers that are claims'.
     pub claims: Vec<(u64, ClaimAnswer)>,
@@ -298,7 +304,9 @@ pub enum CancelAnswer {
     Claim(ClaimAnswer),
 }
 
-/// Why the machine refuses a call. Nothing is changed then, except by `settled_below`.
+/// Why the machine refuses a call.
+///
+/// Nothing is changed then, except by `settled_below`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The session is of another start of the server.

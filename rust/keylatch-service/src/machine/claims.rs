@@ -28,12 +28,12 @@ const MOST_RESOURCES: usize = 20_000;
 pub struct Report {
     /// How far it is; `None` reports nothing.
     pub progress: Option<ClaimProgress>,
-    /// A new length for the grant's lease, which begins again; `None` leaves it as it is.
+    /// A new length for the grant's lease, which begins again; `None` keeps it.
     pub lease: Option<Duration>,
 }
 
 impl Machine {
-    /// Runs a verb of the board with the fences that are left, and collects what it leaves.
+    /// Runs a verb of the board with the remaining fences, and collects its results.
     pub(super) fn on_board<T>(&mut self, now: Duration, verb: impl FnOnce(&mut ClaimBoard) -> T) -> T {
         if !self.closing {
             self.board.lend_fences(self.fences.lend());
@@ -78,7 +78,7 @@ impl Machine {
         self.sessions.get(&session).is_some_and(|session| session.has_claims)
     }
 
-    /// Asks for the work of a resource under a number, or asks what became of that number.
+    /// Asks for the work of a resource under a number, or for that number's answer.
     ///
     /// # Errors
     /// [`Refusal::NumberReused`], [`Refusal::Full`], [`Refusal::Claim`], and what each call of a session can be refused
@@ -102,7 +102,9 @@ impl Machine {
         self.claim_number(call.now, key, resource, policy)
     }
 
-    /// Asks for work in a session that is made for it. It ends with its lease, so that a completion can be repeated.
+    /// Asks for work in a session that is made for it.
+    ///
+    /// It ends with its lease, so that a completion can be repeated.
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`claim`](Self::claim).
@@ -153,7 +155,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Refuses a claim that is not to wait while nothing is granted: to skip it would say that another does the work.
+    /// Refuses a claim that is not to wait while nothing is granted.
+    ///
+    /// To skip it would say that another does the work.
     fn check_may_skip(&self, now: Duration, session: u64, policy: &ClaimPolicy) -> Result<(), Refusal> {
         if policy.when_taken != ClaimWhenTaken::Skip {
             return Ok(());
@@ -249,7 +253,7 @@ impl Machine {
         self.on_board(now, |board| board.cancel(now, call)).ok()
     }
 
-    /// For how long a grant is safe from a moment on: by its session's promise and by its own lease.
+    /// How long a grant is safe from a moment on, by its session and its own lease.
     #[must_use]
     pub fn claim_valid_from(
         &mut self,
@@ -264,7 +268,9 @@ impl Machine {
         left.map_or(of_session, |left| (now + left).saturating_sub(moment).min(of_session))
     }
 
-    /// Cancels a session's claims below `next` that are not `open`, and answers what became of those that are.
+    /// Cancels a session's claims below `next`, except the `open` ones.
+    ///
+    /// Answers what became of the open ones.
     pub(super) fn renew_claims(
         &mut self,
         now: Duration,
@@ -313,7 +319,9 @@ impl Machine {
         self.board.session(self.board_session(session)).map_or(0, |session| session.open)
     }
 
-    /// Ends by force the grants of resources that pass a filter. Returns what they were.
+    /// Ends by force the grants of resources that pass a filter.
+    ///
+    /// Returns what they were.
     pub fn force_release_claims(
         &mut self,
         now: Duration,
@@ -332,7 +340,9 @@ impl Machine {
         released
     }
 
-    /// Resources with an owner, a line or an outcome that pass a filter, about `most` of them at most.
+    /// Resources with an owner, a line or an outcome that pass a filter.
+    ///
+    /// About `most` of them at most.
     #[must_use]
     pub fn claims(
         &self,

@@ -23,7 +23,9 @@ pub struct Machine {
     pub(super) epoch: u64,
     pub(super) fences: Fences,
     pub(super) quiet_until: Duration,
-    /// Set while something kept the machine from granting; the queues are looked through when that is over.
+    /// Set while something keeps the machine from granting.
+    ///
+    /// The queues are looked through when that is over.
     pub(super) stalled: bool,
     pub(super) closing: bool,
     pub(super) sessions: AHashMap<u64, Session>,
@@ -149,7 +151,9 @@ impl Machine {
         self.tick(now);
     }
 
-    /// Grants nothing from now on. Returns whether every lock is free and no work is claimed.
+    /// Grants nothing from now on.
+    ///
+    /// Returns whether every lock is free and no work is claimed.
     pub fn close(&mut self, now: Duration) -> bool {
         self.closing = true;
         self.cancel_reserved(now);
@@ -249,7 +253,9 @@ impl Machine {
         self.sessions.get(&request.session).is_some_and(Session::is_present)
     }
 
-    /// Whether each key of a queued request is free for it, and no present waiter ahead conflicts.
+    /// Whether each key of a queued request is free for it, and no waiter conflicts.
+    ///
+    /// That is: no present waiter ahead.
     pub(super) fn is_turn(&self, request: RequestKey) -> bool {
         let Some(asked) = self.request(request) else { return false };
         asked.items.iter().all(|item| {
@@ -306,8 +312,9 @@ impl Machine {
         self.ring.push(Event { at: now, kind: EventKind::Queued, request, owner, items });
     }
 
-    /// Ends a queued request's wait or a held request's hold, and leaves it in a final state. Grants nothing: the caller
-    /// passes the keys that this returns to [`hand_over`](Self::hand_over).
+    /// Ends a queued request's wait or a held request's hold, and leaves it final.
+    ///
+    /// Grants nothing: the caller passes the keys that this returns to [`hand_over`](Self::hand_over).
     pub(super) fn finish(&mut self, now: Duration, key: RequestKey, state: State) -> Option<Arc<[Item]>> {
         let session = self.sessions.get_mut(&key.session)?;
         let owner = Arc::clone(&session.owner);

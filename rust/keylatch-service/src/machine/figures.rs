@@ -4,7 +4,7 @@ use super::call::Reason;
 use keylatch::claim::ClaimAnswer;
 use std::time::Duration;
 
-/// Upper bounds of the wait histogram's buckets, in microseconds; one more bucket has no bound.
+/// Upper bounds of the wait histogram's buckets, in µs; one more has no bound.
 pub const WAIT_BOUNDS_US: [u64; 14] =
     [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 512_000, 2_000_000, 8_000_000, 32_000_000];
 
@@ -87,7 +87,9 @@ impl Figures {
         }
     }
 
-    /// A bound that at least this share of waits (0 to 1) stayed within; `None` without waits or beyond the last bound.
+    /// A bound that at least this share of waits (0 to 1) stayed within.
+    ///
+    /// `None` without waits or beyond the last bound.
     #[must_use]
     pub fn wait_quantile(&self, share: f64) -> Option<Duration> {
         let wanted = (self.granted_after_wait as f64 * share).ceil().max(1.0) as u64;

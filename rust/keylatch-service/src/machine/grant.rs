@@ -4,7 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// A grant: an epoch and a fence, as `epoch.fence`. No two grants of a server are alike, across restarts too.
+/// A grant: an epoch and a fence, as `epoch.fence`.
+///
+/// No two grants of a server are alike, across restarts too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Grant {
     /// The start of the server that it is of.
@@ -58,7 +60,9 @@ impl Fences {
         fences
     }
 
-    /// Takes in more. Those that are left are skipped if the new ones do not follow them.
+    /// Takes in more.
+    ///
+    /// Those that are left are skipped if the new ones do not follow them.
     pub(super) fn allot(&mut self, range: Range<u64>) {
         debug_assert!(self.left.end <= range.start, "fences only grow");
         self.low = range.end.saturating_sub(range.start) / 2;

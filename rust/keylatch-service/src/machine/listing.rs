@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Keys that one listing looks at before it answers with what it has; the caller goes on from there.
+/// Keys that one listing looks at before it answers; the next one goes on there.
 const MOST_KEYS: usize = 20_000;
 
 /// Which keys.

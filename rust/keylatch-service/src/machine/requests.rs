@@ -95,7 +95,9 @@ impl Machine {
         self.state_of(key).ok_or(Refusal::SessionGone)
     }
 
-    /// Leaves a request that is not in the table as refused, or forgets it where the refusal is not about its keys.
+    /// Leaves a request that is not in the table as refused.
+    ///
+    /// Forgets it where the refusal is not about its keys.
     fn refuse(&mut self, now: Duration, key: RequestKey, wait: Wait) -> Result<(), Refusal> {
         let stall = (!self.may_grant(now)).then(|| self.stall(now));
         let limit = self.limits.waiters;
@@ -225,8 +227,9 @@ impl Machine {
         }
     }
 
-    /// Releases by force every request that holds a matching key. Returns the keys that were held by them, those that do
-    /// not match included: a request is released whole.
+    /// Releases by force every request that holds a matching key.
+    ///
+    /// Returns the keys that were held by them, those that do not match included: a request is released whole.
     pub fn force_release(
         &mut self,
         now: Duration,

@@ -22,7 +22,7 @@ pub enum Presence {
     Detached,
     /// Its stream is open.
     Attached,
-    /// Its stream ended, or it has not attached yet: its places are kept and passed over.
+    /// Its stream ended, or has not attached yet: its places are kept and passed over.
     Cut,
 }
 

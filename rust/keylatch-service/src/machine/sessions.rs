@@ -56,7 +56,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Forgets requests below a number. What the server still holds for one of them has no client any more.
+    /// Forgets requests below a number.
+    ///
+    /// What the server still holds for one of them has no client any more.
     fn forget_settled(&mut self, now: Duration, session: u64, below: u64) {
         let mut freed = Vec::new();
         let first_of = |machine: &Self| machine.sessions.get(&session)?.requests.keys().next().copied();
@@ -80,7 +82,9 @@ impl Machine {
         self.finish(now, key, state)
     }
 
-    /// Attaches a stream: the session's places count again, and its end is noticed. A later stream replaces this one.
+    /// Attaches a stream: the session's places count again, and its end is noticed.
+    ///
+    /// A later stream replaces this one.
     ///
     /// # Errors
     /// What each call of a session can be refused with.
@@ -119,8 +123,10 @@ impl Machine {
         self.place_claims(now, session);
     }
 
-    /// Renews the session's lease. With `next` and `open`, cancels the numbers below `next` that `open` does not list.
-    /// Never creates or revives a request.
+    /// Renews the session's lease.
+    ///
+    /// With `next` and `open`, cancels the numbers below `next` that `open` does not list. Never creates or revives a
+    /// request.
     ///
     /// # Errors
     /// What each call of a session can be refused with.
@@ -175,7 +181,7 @@ impl Machine {
         self.hand_over(now, &freed);
     }
 
-    /// For how long a session's locks are safe from a moment on, by the promises that were made.
+    /// How long a session's locks are safe from a moment on, by the promises made.
     #[must_use]
     pub fn promised_from(&self, session: u64, moment: Duration) -> Duration {
         let promised = self.sessions.get(&session).map_or(Duration::ZERO, |session| session.promised_until);

@@ -6,7 +6,7 @@ use crate::machine::{Answer, Grant, SessionName};
 use keylatch::ObjectKey;
 use std::time::Duration;
 
-/// No call is parked for longer: proxies cut connections that are silent for a minute.
+/// No call is parked for longer: proxies cut connections silent for a minute.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 
 /// What a call leaves of the client's timeout, for the way back.
@@ -30,7 +30,7 @@ pub(super) fn check_key(limit: usize, key: &ObjectKey) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Shorter than the client's patience, so that the client learns its place instead of giving up.
+/// Shorter than the client's patience: it learns its place instead of giving up.
 pub(super) fn poll_time(wait_ms: u64, client_timeout_ms: Option<u64>) -> Duration {
     let wanted = Duration::from_millis(wait_ms).min(LONGEST_POLL);
     match client_timeout_ms.map(Duration::from_millis) {

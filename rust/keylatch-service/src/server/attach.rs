@@ -8,7 +8,7 @@ use super::asked::name_of;
 use super::auth::{Identity, Verb};
 use super::body::{EventSender, Gone, event_stream};
 use super::claim_wire::ClaimedBody;
-use super::mailbox::{Last, Mail, Mailbox, Next};
+use super::outbox::{Last, Mail, Next, Outbox};
 use super::problem::Problem;
 use super::shared::Shared;
 use super::wire::EventBody;
@@ -20,7 +20,9 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A comment is sent after this much silence, so that proxies keep the connection and a dead one is noticed.
+/// A comment is sent after this much silence.
+///
+/// So proxies keep the connection, and a dead one is noticed.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 #[derive(Serialize)]
@@ -37,12 +39,12 @@ struct Empty {}
 struct Attachment {
     shared: Arc<Shared>,
     stream: Stream,
-    mailbox: Arc<Mailbox>,
+    outbox: Arc<Outbox>,
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.shared.detach(self.stream, &self.mailbox);
+        self.shared.detach(self.stream, &self.outbox);
     }
 }
 
@@ -53,9 +55,9 @@ pub(super) async fn attach(
 ) -> Result<Response, Problem> {
     identity.check_verb(Verb::Lock)?;
     let session = name_of(&session)?;
-    let (stream, mailbox) =
+    let (stream, outbox) =
         shared.attach(session, &identity.principal).map_err(|refusal| Problem::of(&refusal, shared.epoch()))?;
-    let attachment = Attachment { shared, stream, mailbox };
+    let attachment = Attachment { shared, stream, outbox };
     let (sender, response) = event_stream();
     tokio::spawn(async move {
         tokio::select! {
@@ -74,7 +76,7 @@ impl Attachment {
         sender.send("attached", None, &attached).await?;
         loop {
             tokio::select! {
-                next = self.mailbox.next() => {
+                next = self.outbox.next() => {
                     if self.pass_on(next, sender).await? {
                         return Ok(());
                     }

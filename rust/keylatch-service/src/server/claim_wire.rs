@@ -49,16 +49,24 @@ pub struct ClaimBody {
     pub request_id: u64,
     /// What is claimed.
     pub resource: ResourceBody,
-    /// For how long this call waits for an answer. Its end keeps the place. Default: 0.
+    /// For how long this call waits for an answer.
+    ///
+    /// Its end keeps the place. Default: 0.
     #[serde(default)]
     pub wait_ms: u64,
     /// When the client gives up this call; the server answers in time before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_timeout_ms: Option<u64>,
-    /// When this request's attempt is that number and fails, all who wait get the failure as the outcome.
+    /// If this request's attempt has that number and fails, that is the outcome.
+    ///
+    /// All who wait get it.
+    ///
+    /// They get it as the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// For how long the next attempt is held back when this request's attempt fails. Default: 0.
+    /// For how long the next attempt is held back when this request's attempt fails.
+    ///
+    /// Default: 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retry_after_ms: u64,
     /// Answers `skipped` where the work is another's, instead of taking a place.
@@ -70,7 +78,9 @@ pub struct ClaimBody {
     /// How many may be in line for this one to join.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<usize>,
-    /// How long the grant lasts unless `/v1/progress` renews it. Default: as long as the session.
+    /// How long the grant lasts unless `/v1/progress` renews it.
+    ///
+    /// Default: as long as the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
     /// Without a session: the label of the one that is made. Default: empty.
@@ -196,7 +206,9 @@ pub struct ClaimedBody {
     pub session: String,
     /// The request's number.
     pub request_id: u64,
-    /// `yours`, `waiting`, `done`, `ended`, `lost`, `skipped`, `superseded` or `cancelled`.
+    /// `yours`, `waiting`, `done`, `ended`, `lost`, or one of those below.
+    ///
+    /// Those are `skipped`, `superseded` and `cancelled`.
     pub state: Cow<'static, str>,
     /// When yours: what completes it. When cancelled: the grant that ended with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,10 +219,14 @@ pub struct ClaimedBody {
     /// When yours: 1 for the first attempt, one more after each failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// When yours: whether the server knows of no earlier attempt since its start. Look at the artefact first then.
+    /// When yours: whether the server knows of no earlier attempt since its start.
+    ///
+    /// Look at the artefact first then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_in_epoch: Option<bool>,
-    /// When yours: for how long the grant is safe from the moment this call was sent, by the renewals so far.
+    /// When yours: how long the grant is safe from the sending of this call.
+    ///
+    /// That is by the renewals so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_ms: Option<u64>,
     /// When waiting: 1 is next in line.

@@ -24,7 +24,9 @@ use std::sync::Arc;
 
 /// Events that one step reads.
 const BATCH: usize = 256;
-/// After this number of events that a filter held back, the client gets the number without an event, so that it can resume.
+/// How many events a filter may hold back before the client gets their number.
+///
+/// It gets the number without an event, so that it can resume.
 const HELD_BACK: u64 = 1024;
 
 /// The query string of `GET /v1/events`.
@@ -113,7 +115,7 @@ impl Subscriber {
         }
     }
 
-    /// Sends what the ring has after the last event. Returns whether there may be more.
+    /// Sends what the ring has after the last event; returns whether more may come.
     async fn catch_up(&mut self, sender: &EventSender) -> Result<bool, Gone> {
         let replay = match self.seen {
             None => Replay::Overrun,
@@ -142,7 +144,9 @@ impl Subscriber {
         event.items.iter().any(|item| self.keys.matches(&item.key) && self.identity.may(Verb::List, &item.key))
     }
 
-    /// Sends everything that the filter passes, with the number of the latest event that it contains.
+    /// Sends everything that the filter passes, with the number of the latest event.
+    ///
+    /// That is the latest that it contains.
     async fn reset(&mut self, sender: &EventSender) -> Result<(), Gone> {
         let filter = LockFilter { keys: self.keys.clone(), ..LockFilter::default() };
         let (head, locks, waiters) = self.shared.step(|machine, now| {

@@ -174,7 +174,7 @@ fn ended(
     }
 }
 
-/// What became of a claim that was cancelled: its own words, in the form of a request's answer.
+/// What became of a cancelled claim: its own words, as a request's answer.
 fn cancelled_claim(session: SessionName, number: u64, answer: &ClaimAnswer) -> Result<Response, Problem> {
     if matches!(answer, ClaimAnswer::Lost(_)) {
         return Err(not_owned(session.epoch, answer));

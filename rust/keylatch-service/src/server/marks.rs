@@ -109,7 +109,9 @@ impl Marks {
         Ok((marks, start))
     }
 
-    /// Marks that are kept in memory only. Epoch and fences then rest on the wall clock.
+    /// Marks that are kept in memory only.
+    ///
+    /// Epoch and fences then rest on the wall clock.
     #[must_use]
     pub fn in_memory() -> (Self, Start) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::from_secs(1));
@@ -129,7 +131,9 @@ impl Marks {
         Ok(range)
     }
 
-    /// Makes a promise of this length safe. A crash is followed by as long a time without grants, so the mark is close.
+    /// Makes a promise of this length safe.
+    ///
+    /// A crash is followed by as long a time without grants, so the mark is close.
     ///
     /// # Errors
     /// What the disk says. The promise is not to be made then.
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn crash_leaves_a_quiet_period_and_a_clean_stop_none() {
+    fn only_a_crash_leaves_a_quiet_period() {
         let folder = folder("quiet");
         let path = folder.join("state");
         let (mut marks, start) = Marks::open(&path).unwrap();

@@ -39,7 +39,7 @@ pub(super) enum Next {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Mailbox {
+pub(super) struct Outbox {
     state: Mutex<State>,
     arrived: Notify,
 }
@@ -51,7 +51,7 @@ struct State {
     last: Option<Last>,
 }
 
-impl Mailbox {
+impl Outbox {
     /// Takes in an event, if it is one that streams carry.
     pub(super) fn put(&self, event: &Arc<Event>) {
         if matches!(event.kind, EventKind::Granted { .. } | EventKind::Lost { .. }) {

@@ -1,8 +1,8 @@
 //! The machine in its mutex, and what happens around each step: polls are answered, subscribers woken, timers set.
 
 use super::auth::Access;
-use super::mailbox::{Last, Mailbox};
 use super::marks::Marks;
+use super::outbox::{Last, Outbox};
 use super::problem::{Problem, code};
 use super::tier_link::Tier;
 use crate::machine::{Call, Limits, Machine, Refusal, Replay, RequestKey, SessionName, Start, Stream};
@@ -28,10 +28,12 @@ pub(super) enum Phase {
 #[derive(Debug)]
 struct Guarded {
     machine: Machine,
-    /// One parked call for a waiting request. A later one takes its place, and the earlier one answers.
+    /// One parked call for a waiting request.
+    ///
+    /// A later one takes its place, and the earlier one answers.
     polls: AHashMap<RequestKey, oneshot::Sender<()>>,
     /// The box of each session's attached stream.
-    streams: AHashMap<u64, Arc<Mailbox>>,
+    streams: AHashMap<u64, Arc<Outbox>>,
     /// What wakes the subscribers of each claimed resource, and how many there are.
     followers: AHashMap<ObjectKey, (watch::Sender<u64>, usize)>,
     /// The number of the latest event that was put into boxes.
@@ -47,20 +49,20 @@ impl Guarded {
             && let Replay::Events { events, .. } = self.machine.events_after(self.posted, usize::MAX)
         {
             for event in events {
-                if let Some(mailbox) = self.streams.get(&event.request.session) {
-                    mailbox.put(&event);
+                if let Some(outbox) = self.streams.get(&event.request.session) {
+                    outbox.put(&event);
                 }
             }
         }
         self.posted = self.machine.head();
         for note in self.machine.take_claim_notes() {
-            if let Some(mailbox) = self.streams.get(&note.request.session) {
-                mailbox.put_claim(note);
+            if let Some(outbox) = self.streams.get(&note.request.session) {
+                outbox.put_claim(note);
             }
         }
         for session in self.machine.take_ended() {
-            if let Some(mailbox) = self.streams.remove(&session) {
-                mailbox.end(Last::Gone);
+            if let Some(outbox) = self.streams.remove(&session) {
+                outbox.end(Last::Gone);
             }
         }
     }
@@ -148,7 +150,7 @@ impl Shared {
         self.step_guarded(|guarded, now| step(&mut guarded.machine, now))
     }
 
-    /// As `step`; where it names a request, the caller is parked until that request leaves its queue.
+    /// As `step`; parks the caller until the named request, if any, leaves its queue.
     pub(super) fn step_and_park<T>(
         &self,
         step: impl FnOnce(&mut Machine, Duration) -> (T, Option<RequestKey>),
@@ -165,28 +167,30 @@ impl Shared {
     }
 
     /// Attaches a stream to a session. An earlier stream of it ends.
-    pub(super) fn attach(&self, session: SessionName, principal: &str) -> Result<(Stream, Arc<Mailbox>), Refusal> {
+    pub(super) fn attach(&self, session: SessionName, principal: &str) -> Result<(Stream, Arc<Outbox>), Refusal> {
         self.step_guarded(|guarded, now| {
             let stream = guarded.machine.attach(Call { now, session, principal, settled_below: 0 })?;
-            let mailbox = Arc::<Mailbox>::default();
-            if let Some(earlier) = guarded.streams.insert(session.number, Arc::clone(&mailbox)) {
+            let outbox = Arc::<Outbox>::default();
+            if let Some(earlier) = guarded.streams.insert(session.number, Arc::clone(&outbox)) {
                 earlier.end(Last::Replaced);
             }
-            Ok((stream, mailbox))
+            Ok((stream, outbox))
         })
     }
 
     /// Notes that a stream ended.
-    pub(super) fn detach(&self, stream: Stream, mailbox: &Arc<Mailbox>) {
+    pub(super) fn detach(&self, stream: Stream, outbox: &Arc<Outbox>) {
         self.step_guarded(|guarded, now| {
             guarded.machine.detach(now, stream);
-            if guarded.streams.get(&stream.session).is_some_and(|present| Arc::ptr_eq(present, mailbox)) {
+            if guarded.streams.get(&stream.session).is_some_and(|present| Arc::ptr_eq(present, outbox)) {
                 guarded.streams.remove(&stream.session);
             }
         });
     }
 
-    /// Follows the events of a claimed resource until [`unfollow_claim`](Self::unfollow_claim).
+    /// Follows a claimed resource's events.
+    ///
+    /// That lasts until [`unfollow_claim`](Self::unfollow_claim).
     pub(super) fn follow_claim(&self, resource: &ObjectKey) -> Result<watch::Receiver<u64>, Refusal> {
         self.step_guarded(|guarded, _| {
             guarded.machine.watch_claim(resource)?;

@@ -60,7 +60,9 @@ pub(super) async fn metrics(
     Ok(([(header::CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)], text).into_response())
 }
 
-/// The machine's figures as OpenMetrics text. Names that the library has too mean the same here.
+/// The machine's figures as OpenMetrics text.
+///
+/// Names that the library has too mean the same here.
 fn openmetrics(machine: &Machine, now: Duration) -> String {
     let figures = machine.figures();
     let mut text = String::with_capacity(4096);
@@ -166,7 +168,11 @@ pub(super) async fn page() -> Response {
 
 const PAGE: &str = include_str!("../../page/index.html");
 
-/// Allows the page its own style and script, by their digests, and calls to this server; nothing else.
+/// Allows the page its own style and script, and calls to this server.
+///
+/// Nothing else is allowed.
+///
+/// Style and script are allowed by their digests.
 fn page_policy() -> String {
     let digest = |tag: &str| {
         let inside = PAGE.split(&format!("<{tag}>")).nth(1).and_then(|rest| rest.split(&format!("</{tag}>")).next());

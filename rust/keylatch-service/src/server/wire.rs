@@ -72,7 +72,9 @@ pub struct OpenBody {
     /// The lease. Default: 30 s.
     #[serde(default = "default_ttl_ms")]
     pub ttl_ms: u64,
-    /// Whether the client attaches a stream next; then the session ends if none comes within the grace.
+    /// Whether the client attaches a stream next.
+    ///
+    /// Then the session ends if none comes within the grace.
     #[serde(default)]
     pub attach: bool,
 }
@@ -101,7 +103,9 @@ pub struct RenewBody {
     /// The session; in the path of the first form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// The client's next number. With it, numbers below that `open` does not list are cancelled.
+    /// The client's next number.
+    ///
+    /// With it, numbers below that `open` does not list are cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
     /// Numbers that the client stands behind.
@@ -138,7 +142,9 @@ pub struct LockBody {
     pub request_id: u64,
     /// The keys: all of them are granted in one step, or none.
     pub items: Vec<ItemBody>,
-    /// For how long this call waits for the grant. Zero does not take a place in line. Default: 0.
+    /// For how long this call waits for the grant.
+    ///
+    /// Zero does not take a place in line. Default: 0.
     #[serde(default)]
     pub wait_ms: u64,
     /// When the client gives up this call; the server answers in time before that.
@@ -184,8 +190,9 @@ pub struct RequestBody {
     pub session: String,
     /// The request's number.
     pub request_id: u64,
-    /// `granted`, `waiting`, `refused`, `too_large`, `ended`, `cancelled` or `lost`; of a cancelled claim also `done`,
-    /// `skipped` or `superseded`.
+    /// `granted`, `waiting`, `refused`, `too_large`, `ended`, `cancelled` or `lost`.
+    ///
+    /// Of a cancelled claim also `done`, `skipped` or `superseded`.
     pub state: Cow<'static, str>,
     /// The grant that it has or had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,7 +200,9 @@ pub struct RequestBody {
     /// The grant's fence: greater than that of every grant before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
-    /// When granted: for how long the lock is safe from the moment this call was sent, by the renewals so far.
+    /// When granted: how long the lock is safe from the sending of this call.
+    ///
+    /// That is by the renewals so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_ms: Option<u64>,
     /// When waiting: 1 is next in line.
@@ -358,7 +367,7 @@ pub struct ForceBody {
 pub struct ForcedBody {
     /// The server's epoch.
     pub epoch: u64,
-    /// Keys that were released, those of a released request that did not match included.
+    /// Released keys, also those of a released request that did not match.
     pub released: Vec<LockRow>,
     /// Claims that were released, as they were before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -411,7 +420,7 @@ impl EventBody {
     }
 }
 
-/// The `reset` event: everything that a subscriber's filter passes, as of the event's number.
+/// The `reset` event: all that a filter passes, as of the event's number.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ResetBody {
     /// The server's epoch.

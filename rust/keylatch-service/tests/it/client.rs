@@ -81,7 +81,7 @@ async fn dropped_guard_and_dropped_wait_leave_nothing() {
 }
 
 #[tokio::test]
-async fn silent_server_loses_the_guard_by_the_own_clock() {
+async fn silent_server_loses_guard_by_own_clock() {
     let service = Service::with(with_grace(Duration::from_millis(300))).await;
     let holder = session(&service).await;
     let guard = holder.lock(wanted("x", None)).await.unwrap();

@@ -179,7 +179,9 @@ async fn with_short_lease() -> Service {
     Service::with(Settings { limits: Limits { grace: LEASE, ..Limits::default() }, ..settings() }).await
 }
 
-/// Does something to `hold` after a while, and looks whether its command is dead when another client gets the lock.
+/// Does something to `hold` after a while, and checks that its command is dead.
+///
+/// It must be dead when another client gets the lock.
 async fn outlives_nothing(service: &Service, round: u64, number: i32) {
     let object = format!("x{round}-{number}");
     let key = format!("b/{object}");

@@ -31,7 +31,7 @@ async fn claim_runs_once_and_later_ones_are_done() {
 }
 
 #[tokio::test]
-async fn failed_command_hands_over_and_passes_its_status() {
+async fn failed_command_hands_over_with_its_status() {
     let service = Service::start().await;
     let failing = output(keylatch(&url(&service), &["claim", "layers/l", "--", "sh", "-c", "exit 7"])).await;
     assert_eq!(failing.status.code(), Some(7));

@@ -143,7 +143,9 @@ const STOP: u64 = u64::MAX;
 /// Events that the producer is ahead of the reader, about.
 const LEAD: u64 = 100;
 
-/// Claims and fails in turn, some way ahead of the reader; says how far it is. Ends with the work owned.
+/// Claims and fails in turn, some way ahead of the reader; says how far it is.
+///
+/// Ends with the work owned.
 async fn produce(http: Http, session: String, (made, mut read): (watch::Sender<u64>, watch::Receiver<u64>)) -> u64 {
     let mut number = 0;
     loop {
@@ -163,7 +165,9 @@ async fn produce(http: Http, session: String, (made, mut read): (watch::Sender<u
     }
 }
 
-/// Cuts streams at random places while the work changes hands. Returns how many resets there were.
+/// Cuts streams at random places while the work changes hands.
+///
+/// Returns how many resets there were.
 async fn cut_often(ring: usize, cuts: u32, seed: u64) -> u32 {
     let service = Service::with(with_ring(ring)).await;
     let epoch = service.running.epoch();

@@ -23,7 +23,7 @@ impl Service {
         self.post("/v1/complete", body).await
     }
 
-    /// Waits until this number of claims is in line for a resource, by its events and the list.
+    /// Waits until this number of claims is in line, by its events and the list.
     pub(crate) async fn await_claims(&self, object: &str, waiting: u64) {
         loop {
             let rows = self.get(&format!("/v1/claims?bucket=layers&object={object}")).await.body["rows"].clone();
@@ -66,8 +66,9 @@ async fn success_answers_all_who_wait_and_later_ones() {
     service.stop().await;
 }
 
-/// The race of seed 003: A fails, B is first in line and asks again, C stands behind it. Whether B's question or A's
-/// failure arrives first, B owns the work with one grant.
+/// The race of seed 003: A fails, B is first in line and asks again, C is behind.
+///
+/// Whether B's question or A's failure arrives first, B owns the work with one grant.
 #[tokio::test]
 async fn failure_hands_over_to_first_in_line() {
     let service = Service::start().await;
@@ -256,7 +257,7 @@ async fn cut_waiter_is_passed_over_and_keeps_its_place() {
     service.complete((&a, 1), &mine, ("error", "x")).await;
     let second = service.claim(&c, 1, "l", 0).await;
     assert_eq!((state(&second), &second.body["attempt"]), ((200, "yours"), &json!(2)));
-    // The stream is back: the place is the one in front, and the grant is told without a question.
+    // The stream is back: the place is the one in front, and the grant arrives without a question.
     let d = service.open("d", false).await;
     service.claim(&d, 1, "l", 0).await;
     let mut stream = service.attach(&b).await;
@@ -362,7 +363,7 @@ async fn clean_stop_waits_for_claimed_work() {
 }
 
 #[tokio::test]
-async fn locks_and_claims_take_fences_from_one_sequence() {
+async fn locks_and_claims_share_one_fence_sequence() {
     let service = Service::start().await;
     let a = service.open("a", false).await;
     let mut last = 0;

@@ -166,7 +166,9 @@ const LEAD: u64 = 200;
 /// Events by which the ring has moved on for certain where a test waits for that.
 const MOVED: u64 = 24;
 
-/// Locks and unlocks, some way ahead of the reader; returns how often, and says so on the way.
+/// Locks and unlocks, some way ahead of the reader; returns how often.
+///
+/// It says so on the way, too.
 async fn produce(http: Http, session: String, (made, mut read): (watch::Sender<u64>, watch::Receiver<u64>)) -> u64 {
     let mut number = 0;
     while *read.wait_for(|read| 2 * number < read.saturating_add(LEAD)).await.unwrap() != STOP {
@@ -186,7 +188,9 @@ async fn produce(http: Http, session: String, (made, mut read): (watch::Sender<u
     number
 }
 
-/// Cuts streams at random places while locks come and go. Returns how many resets there were.
+/// Cuts streams at random places while locks come and go.
+///
+/// Returns how many resets there were.
 async fn cut_often(ring: usize, cuts: u32, seed: u64) -> u32 {
     let service = Service::with(with_ring(ring)).await;
     let epoch = service.running.epoch();

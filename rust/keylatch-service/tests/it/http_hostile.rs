@@ -91,7 +91,7 @@ async fn foreign_types_sizes_and_hosts_are_refused() {
 }
 
 #[tokio::test]
-async fn half_requests_and_garbage_hurt_only_themselves() {
+async fn garbage_requests_hurt_only_themselves() {
     let service = Service::start().await;
     let mut open = Vec::new();
     for half in [

@@ -153,7 +153,7 @@ async fn attached_stream_tells_grants_and_losses() {
 }
 
 #[tokio::test]
-async fn lock_without_a_session_gets_one_that_ends_with_it() {
+async fn lock_without_session_gets_its_own() {
     let service = Service::start().await;
     let body = json!({"items": [{"bucket": "b", "object": "x"}], "owner": "curl", "ttl_ms": 5_000});
     let got = service.post("/v1/lock", body.clone()).await;
@@ -293,7 +293,7 @@ async fn metrics_and_health_have_the_figures() {
 }
 
 #[tokio::test]
-async fn openapi_document_has_every_route_and_is_served() {
+async fn openapi_document_has_every_route() {
     let service = Service::start().await;
     let served = service.get("/openapi.json").await.body;
     let document = Document::committed();

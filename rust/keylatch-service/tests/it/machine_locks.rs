@@ -197,7 +197,7 @@ fn priority_stands_ahead_and_keeps_arrival_order() {
 }
 
 #[test]
-fn unlock_with_a_wrong_grant_or_number_harms_nothing() {
+fn unlock_with_wrong_grant_changes_nothing() {
     let mut world = World::new();
     let [a, b] = world.attached();
     let Ok(Answer::Granted { grant }) = world.lock(a, 1, write(&["x"])) else { panic!("it was free") };
@@ -320,7 +320,7 @@ fn exhausted_fences_stop_grants_until_more_come() {
 }
 
 #[test]
-fn closing_grants_nothing_and_says_when_all_is_free() {
+fn closing_grants_nothing_and_reports_free() {
     let mut world = World::new();
     let [a, b] = world.attached();
     let _ = world.lock(a, 1, write(&["x"]));

@@ -119,7 +119,7 @@ impl Service {
         self.raw("DELETE", path, &[], b"").await
     }
 
-    /// One request on a connection of its own. The answer has to be what the OpenAPI document says.
+    /// One request on a connection of its own, checked against the OpenAPI document.
     pub(crate) async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Got {
         let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
         if !headers.iter().any(|(name, _)| *name == "host") {

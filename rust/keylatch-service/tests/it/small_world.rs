@@ -200,6 +200,8 @@ impl World {
         self.check_progress(&holds);
     }
 
+    /// Checks fences, grants and losses.
+    ///
     /// Fences grow in the order of grants, a number has one grant, and what is lost before its promise was forced.
     fn check_events(&mut self) {
         let Replay::Events { events, .. } = self.machine.events_after(self.seen, usize::MAX) else {

@@ -111,7 +111,9 @@ pub(crate) struct Verdict {
     pub(crate) hidden: Vec<String>,
 }
 
-/// Compares what was found with the goals. Where the floor misses one, the registry may add as much as the goal to it.
+/// Compares what was found with the goals.
+///
+/// Where the floor misses one, the registry may add as much as the goal to it.
 pub(crate) fn verdict(before: Option<&Found>, after: Option<&Found>, floor: &Found) -> Verdict {
     let mut verdict = Verdict::default();
     let missed = &mut verdict.missed;

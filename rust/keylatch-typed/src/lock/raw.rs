@@ -32,7 +32,9 @@ pub(crate) struct RawLock {
 struct Guarded {
     line: Line,
     waits: Waits,
-    /// Grants whose waiters left instead of collecting them. The words count them as acquisitions.
+    /// Grants whose waiters left instead of collecting them.
+    ///
+    /// The words count them as acquisitions.
     abandoned: u64,
 }
 

@@ -121,7 +121,7 @@ fn last_reader_wakes_the_writer() {
     });
 }
 
-/// Would catch: a reader that leaves last and does not see that the other entered and left.
+/// Would catch: the last reader to leave misses that another entered and left.
 #[test]
 fn last_of_two_readers_wakes_the_writer() {
     check(|| {
@@ -133,7 +133,7 @@ fn last_of_two_readers_wakes_the_writer() {
     });
 }
 
-/// Would catch: a reader that is granted before a writer and wakes none when it leaves.
+/// Would catch: a reader granted before a writer that wakes none when it leaves.
 #[test]
 fn granted_reader_wakes_the_writer() {
     check(|| {
@@ -155,7 +155,7 @@ fn granted_reader_wakes_the_writer() {
     });
 }
 
-/// Would catch: a reader that waits for room in a full set and is let in by the last of them only.
+/// Would catch: a reader waits for room in a full set until the last one leaves.
 #[test]
 fn full_set_lets_one_in() {
     check(|| {
@@ -177,7 +177,7 @@ fn full_set_lets_one_in() {
     });
 }
 
-/// Would catch: a grant that belongs to a dropped future and is not passed on, or is counted.
+/// Would catch: a dropped future's grant is not passed on, or is counted.
 #[test]
 fn dropped_future_passes_its_grant_on() {
     check(|| {
@@ -218,7 +218,7 @@ fn leaving_writer_lets_the_reader_in() {
     });
 }
 
-/// Would catch: a line that ends, and whose bit a writer that came in meanwhile stores again.
+/// Would catch: a writer came in, and stores the bit of a line that ended.
 #[test]
 fn line_ends_against_a_fast_writer() {
     check(|| {

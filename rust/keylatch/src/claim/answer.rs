@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The result of one attempt: a note for those who wait, or the reason for the failure.
+/// The result of an attempt: a note for those who wait, or a failure's reason.
 pub type ClaimResult = Result<Arc<str>, Arc<str>>;
 
-/// What the board stores for a request, and answers each time the request is repeated.
+/// What the board stores for a request, and answers each time it is repeated.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClaimAnswer {
     /// The request is in line. Never stored: the place is counted at each call.
@@ -58,15 +58,18 @@ pub struct ClaimOwned {
     pub grant: ClaimGrant,
     /// 1 for the first attempt, one more after each failure.
     pub attempt: u32,
-    /// Whether the board knows of no earlier attempt in this epoch. The owner looks at the artefact first then: an owner
-    /// of an earlier epoch may have finished it.
+    /// Whether the board knows of no earlier attempt in this epoch.
+    ///
+    /// The owner looks at the artefact first then: an owner of an earlier epoch may have finished it.
     pub first_in_epoch: bool,
 }
 
 /// The end of a resource's work, retained for later requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClaimOutcome {
-    /// The result of the last attempt. An error here means that the attempts that the policy allows are used up.
+    /// The result of the last attempt.
+    ///
+    /// An error here means that the attempts that the policy allows are used up.
     pub result: ClaimResult,
     /// The grant of the attempt.
     pub grant: ClaimGrant,

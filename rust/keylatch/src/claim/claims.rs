@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Claims on resources, shared by the threads and tasks of a process. Cloning gives another handle to the same claims.
+/// Claims on resources, shared by the threads and tasks of a process.
+///
+/// Cloning gives another handle to the same claims.
 ///
 /// When the last handle is dropped, every caller that still waits is answered [`ClaimError::Closed`].
 ///
@@ -49,7 +51,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// Different for each `Claims` of a process, so that a grant of one is recognised as foreign by another.
+/// Different for each `Claims` of a process: foreign grants are recognised.
 static EPOCH: AtomicU64 = AtomicU64::new(1);
 
 impl Default for Claims {
@@ -92,7 +94,9 @@ impl Claims {
         Ok(ClaimOwner { hub: Arc::clone(&self.hub), session: opened.session, settled_below: AtomicU64::new(0) })
     }
 
-    /// Asks for the work of a resource. A repetition under the same number gets the same answer.
+    /// Asks for the work of a resource.
+    ///
+    /// A repetition under the same number gets the same answer.
     ///
     /// The result says how to wait: [`blocking`](PendingClaim::blocking), `.await`,
     /// [`with_callback`](PendingClaim::with_callback), [`with_queue`](PendingClaim::with_queue), or
@@ -101,7 +105,9 @@ impl Claims {
         PendingClaim::new(Arc::clone(&self.hub), resource.into().to_owned(), owner.call(number))
     }
 
-    /// Ends the work with a note, or with the reason of its failure. A repetition gets the stored answer.
+    /// Ends the work with a note, or with the reason of its failure.
+    ///
+    /// A repetition gets the stored answer.
     ///
     /// The answer is `Ended` if this call, or an earlier one, completed it; otherwise how the grant was lost.
     ///
@@ -112,7 +118,9 @@ impl Claims {
         self.hub.call(|board, now| board.complete(now, call_of(work.request), work.grant, result))
     }
 
-    /// Reports how far the owner is: units done, units in all (0 if unknown), and where to look, which may be empty.
+    /// Reports how far the owner is: units done, units in all, and where to look.
+    ///
+    /// Units in all are 0 if unknown; the place may be empty.
     ///
     /// # Errors
     /// As [`complete`](Self::complete); [`ClaimError::NotYours`] when the grant was lost.
@@ -137,7 +145,9 @@ impl Claims {
         self.hub.call(|board, now| board.remaining(now, work.request, work.grant))
     }
 
-    /// Gives a request up. If it owns the work, that is a failure. Callers that wait for it are answered `Cancelled`.
+    /// Gives a request up.
+    ///
+    /// If it owns the work, that is a failure. Callers that wait for it are answered `Cancelled`.
     ///
     /// # Errors
     /// [`ClaimError::SessionGone`], [`ClaimError::StaleRequest`].
@@ -145,7 +155,9 @@ impl Claims {
         self.hub.call(|board, now| board.cancel(now, call_of(request)))
     }
 
-    /// Ends the owner's grant as a failure. Returns it, or `None` if the resource has no owner.
+    /// Ends the owner's grant as a failure.
+    ///
+    /// Returns it, or `None` if the resource has no owner.
     ///
     /// # Errors
     /// [`ClaimError::Closed`], [`ClaimError::TooLong`].
@@ -154,7 +166,9 @@ impl Claims {
         self.hub.call(|board, now| board.check_key(resource).map(|()| board.force_release(now, resource)))
     }
 
-    /// Drops a retained outcome, so that the next request does the work again. `false` if none is retained.
+    /// Drops a retained outcome, so that the next request does the work again.
+    ///
+    /// `false` if none is retained.
     ///
     /// # Errors
     /// [`ClaimError::Closed`].
@@ -186,7 +200,7 @@ impl Claims {
         })
     }
 
-    /// The events of a resource after the one that was seen last, or from a snapshot on.
+    /// The events of a resource after the last one seen, or from a snapshot on.
     ///
     /// # Errors
     /// [`ClaimError::Closed`].
@@ -206,7 +220,9 @@ impl Claims {
         ClaimQueue::new(&self.hub)
     }
 
-    /// Does the work of a resource once among all that ask: runs `work` if it is this caller's, or waits for the outcome.
+    /// Does the work of a resource once among all that ask.
+    ///
+    /// Runs `work` if it is this caller's, or waits for the outcome.
     ///
     /// `work` gets its grant, and returns a note or the reason of its failure. A panic is a failure, and goes on.
     ///
@@ -251,12 +267,14 @@ impl Claims {
         }
     }
 
-    /// Ends everything: callers that wait are answered [`ClaimError::Closed`], and so is every later call.
+    /// Ends everything: waiting and later calls get [`ClaimError::Closed`].
     pub fn close(&self) {
         self.closer.0.close();
     }
 
-    /// Waits until the thread of closed claims has ended: a plug-in that contains the library may be unloaded then.
+    /// Waits until the thread of closed claims has ended.
+    ///
+    /// A plug-in that contains the library may be unloaded then.
     #[doc(hidden)]
     pub fn join_thread(&self) {
         self.hub.join_thread();
@@ -273,7 +291,9 @@ fn call_of(request: ClaimRequestId) -> ClaimCall {
     ClaimCall { request, settled_below: 0 }
 }
 
-/// One who claims. It counts its own requests. Dropping it ends what it waits for and what it owns, as failures.
+/// A party that claims, and counts its own requests.
+///
+/// Dropping it ends what it waits for and what it owns, as failures.
 #[derive(Debug)]
 pub struct ClaimOwner {
     hub: Arc<Hub>,
@@ -294,21 +314,23 @@ impl ClaimOwner {
         ClaimRequestId { session: self.session, number }
     }
 
-    /// Declares that it is done with all lower numbers. Its next claim has their answers forgotten, and ends what they
-    /// still wait for or own. Lowering it has no effect.
+    /// Declares that it is done with all lower numbers.
+    ///
+    /// Its next claim has their answers forgotten, and ends what they still wait for or own. Lowering it has no effect.
     pub fn settle_below(&self, number: u64) {
         self.settled_below.fetch_max(number, Ordering::Relaxed);
     }
 
-    /// What its request of a number owns by this fence, for callers that keep numbers only.
+    /// What its request of a number owns by this fence, for callers that keep numbers.
     #[must_use]
     pub fn owned(&self, number: u64, fence: u64) -> ClaimOwned {
         let grant = ClaimGrant { epoch: self.session.epoch, fence };
         ClaimOwned { request: self.request(number), grant, attempt: 0, first_in_epoch: false }
     }
 
-    /// Ends it: what it waits for and what it owns end as failures, and callers that wait get
-    /// [`ClaimError::SessionGone`]. Ending it twice is harmless.
+    /// Ends it: what it waits for and what it owns end as failures.
+    ///
+    /// Callers that wait get [`ClaimError::SessionGone`]. Ending it twice is harmless.
     pub fn end(&self) {
         let _ = self.hub.call(|board, now| board.end_session(now, self.session));
     }

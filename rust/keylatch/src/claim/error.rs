@@ -8,7 +8,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimError {
-    /// The board was started anew since the session, grant or event was made. Everything of the old epoch is void.
+    /// The board was started anew since the session, grant or event was made.
+    ///
+    /// Everything of the old epoch is void.
     EpochChanged {
         /// The board's epoch now.
         epoch: u64,
@@ -32,7 +34,7 @@ pub enum ClaimError {
         /// `max_open`.
         limit: usize,
     },
-    /// As many requests wait as may wait, on the board or under the request's `max_waiting`.
+    /// The line is full, on the board or by the request's `max_waiting`.
     LineFull {
         /// That limit.
         limit: usize,
@@ -68,7 +70,7 @@ pub enum ClaimError {
         /// Its beginning.
         text: String,
     },
-    /// The time given was over before the claim had an answer; the request left the line.
+    /// The time was over before the claim had an answer; the request left the line.
     Timeout {
         /// How long it waited.
         waited: Duration,
@@ -108,7 +110,9 @@ impl ClaimError {
         }
     }
 
-    /// The error's number, the same in every language; negative, because 0 is success in C.
+    /// The error's number, the same in every language.
+    ///
+    /// Negative, because 0 is success in C.
     #[must_use]
     pub fn code(&self) -> i32 {
         match self {

@@ -19,10 +19,14 @@ pub struct ClaimEvent {
     pub change: ClaimChange,
 }
 
-/// What an event reports. The board's state has changed already when it is published.
+/// What an event reports.
+///
+/// The board's state has changed already when it is published.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClaimChange {
-    /// A request became the owner. This is the answer that the board stored for it, so the owner need not ask again.
+    /// A request became the owner.
+    ///
+    /// This is the answer that the board stored for it, so the owner need not ask again.
     Granted {
         /// The request.
         request: ClaimRequestId,
@@ -63,7 +67,9 @@ pub enum ClaimChange {
 pub enum ClaimFeed {
     /// The events after the one it saw last, in order; empty if there are none.
     Events(Vec<ClaimEvent>),
-    /// The events after the one it saw last are not kept. The snapshot stands for all up to `id`, and goes on from there.
+    /// The events after the one it saw last are not kept.
+    ///
+    /// The snapshot stands for all up to `id`, and goes on from there.
     Reset {
         /// The latest event that the snapshot contains.
         id: ClaimEventId,

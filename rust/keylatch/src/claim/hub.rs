@@ -171,7 +171,7 @@ impl Hub {
         Ok(None)
     }
 
-    /// As [`claim`](Self::claim), with the answer for the callback, whenever there is one.
+    /// As [`claim`](Self::claim), with the answer for the callback, when there is one.
     pub(super) fn claim_with_callback(
         self: &Arc<Self>,
         request: ClaimRequestId,
@@ -200,7 +200,9 @@ impl Hub {
         Ok(())
     }
 
-    /// The answer of a request, if it has one. A caller that saw it is parked no longer.
+    /// The answer of a request, if it has one.
+    ///
+    /// A caller that saw it is parked no longer.
     pub(super) fn answer_of(self: &Arc<Self>, request: ClaimRequestId) -> Result<Option<ClaimAnswer>, ClaimError> {
         let mut state = self.open()?;
         let answer = state.board.look_up(self.now(), request);
@@ -291,7 +293,9 @@ impl Hub {
         None
     }
 
-    /// The keeper: runs callbacks, and the board when something is due. Ends with the claims.
+    /// The keeper: runs callbacks, and the board when something is due.
+    ///
+    /// Ends with the claims.
     #[cfg(not(loom))]
     fn keep_time(self: Arc<Self>) {
         loop {
@@ -380,7 +384,9 @@ impl HubState {
         }
     }
 
-    /// Answers the callers that have waited long enough. The request of the last of them leaves the line.
+    /// Answers the callers that have waited long enough.
+    ///
+    /// The request of the last of them leaves the line.
     #[cfg(not(loom))]
     fn give_up_due(&mut self, now: Duration, deliveries: &mut Deliveries) {
         while let Some(&(at, request)) = self.deadlines.first().filter(|(at, _)| *at <= now) {

@@ -13,7 +13,9 @@ pub struct ClaimSessionId {
     pub number: u64,
 }
 
-/// A request of a session. The client counts the numbers and repeats a request under the same one.
+/// A request of a session.
+///
+/// The client counts the numbers and repeats a request under the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimRequestId {
     /// Who asks.
@@ -27,7 +29,9 @@ pub struct ClaimRequestId {
 pub struct ClaimGrant {
     /// The start of the board that granted it.
     pub epoch: u64,
-    /// Greater than every fence before it, across restarts too when the host persists the mark.
+    /// Greater than every fence before it.
+    ///
+    /// Across restarts too when the host persists the mark.
     pub fence: u64,
 }
 

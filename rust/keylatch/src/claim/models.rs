@@ -14,7 +14,9 @@ fn yours(answer: ClaimAnswer) -> ClaimOwned {
     }
 }
 
-/// Would catch: a waiter that parks after its answer was delivered, or whose signal is cleared after it looked.
+/// Would catch: a waiter that parks although its answer was delivered.
+///
+/// Also one whose signal is cleared after it looked.
 #[test]
 fn waiter_gets_the_failed_work() {
     loom::model(|| {
@@ -32,7 +34,9 @@ fn waiter_gets_the_failed_work() {
     });
 }
 
-/// Would catch: a grant that arrives while its waiter gives up, and that stays with nothing behind it.
+/// Would catch: a grant that arrives while its waiter gives up, and that stays.
+///
+/// It stays with nothing behind it.
 #[test]
 fn timeout_and_grant_leave_one_owner_or_none() {
     loom::model(|| {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// A claim that waits for you to say how to wait; made by [`Claims::claim`](super::Claims::claim).
+/// A claim that needs a way to wait; made by [`claim`](super::Claims::claim).
 #[derive(Debug, Clone)]
 #[must_use = "nothing is claimed until one of the methods is called, or it is awaited"]
 pub struct PendingClaim {
@@ -39,7 +39,7 @@ impl PendingClaim {
         self
     }
 
-    /// Gives the grant a lease: unless it is renewed, it ends as a failure after this time.
+    /// Gives the grant a lease: unless renewed, it ends as a failure after this time.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.policy.lease = Some(lease);
         self
@@ -51,7 +51,7 @@ impl PendingClaim {
         self
     }
 
-    /// Gives up after this time: the request leaves the line, and its number is used up.
+    /// Gives up after this time: the request leaves the line, its number is used up.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -63,7 +63,9 @@ impl PendingClaim {
         self.call.request
     }
 
-    /// Asks without waiting. After `Waiting` the request is in line, until it is asked for again or cancelled.
+    /// Asks without waiting.
+    ///
+    /// After `Waiting` the request is in line, until it is asked for again or cancelled.
     ///
     /// # Errors
     /// As [`blocking`](Self::blocking).
@@ -101,8 +103,9 @@ impl PendingClaim {
         }
     }
 
-    /// Has `callback` called once with the answer, on a thread of the claims'. It may call anything that does not block.
-    /// A callback that panics disturbs no other.
+    /// Has `callback` called once with the answer, on a thread of the claims'.
+    ///
+    /// It may call anything that does not block. A callback that panics disturbs no other.
     ///
     /// # Errors
     /// Why the request was refused; the callback is dropped uncalled then. [`ClaimError::System`] without a thread.
@@ -143,8 +146,10 @@ impl IntoFuture for PendingClaim {
     }
 }
 
-/// A claim as a future, for any executor. Dropping it gives the request up; if it was granted in that instant, that is a
-/// failure, and the next in line has the work.
+/// A claim as a future, for any executor.
+///
+/// Dropping it gives the request up; if it was granted in that instant, that is a failure, and the next in line has the
+/// work.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is awaited"]
 pub struct ClaimFuture {

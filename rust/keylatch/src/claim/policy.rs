@@ -19,11 +19,13 @@ pub enum ClaimLine {
     /// None: everyone keeps their place.
     #[default]
     All,
-    /// Those of all that wait: they are answered `Superseded`, and only the latest request waits.
+    /// All that wait are answered `Superseded`; only the latest request waits.
     LatestOnly,
 }
 
-/// The rules of one request. Each concerns that request alone, so two requests with different rules never conflict.
+/// The rules of one request.
+///
+/// Each concerns that request alone, so two requests with different rules never conflict.
 ///
 /// ```
 /// use keylatch::claim::{ClaimPolicy, ClaimWhenTaken};
@@ -34,8 +36,9 @@ pub enum ClaimLine {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ClaimPolicy {
-    /// When this request's attempt is that number and fails, everyone who waits is answered `Done` with the failure.
-    /// `None` for no limit.
+    /// If this attempt fails, everyone who waits is answered `Done` with the failure.
+    ///
+    /// That is: if this request's attempt has that number. `None` for no limit.
     pub max_attempts: Option<u32>,
     /// How long the next attempt is held back when this request's attempt fails.
     pub retry_after: Duration,
@@ -45,16 +48,22 @@ pub struct ClaimPolicy {
     pub line: ClaimLine,
     /// How many may be in line for it to join. `None` for no limit but the board's.
     pub max_waiting: Option<usize>,
-    /// How long the grant lasts without being renewed. `None` for as long as the session.
+    /// How long the grant lasts without being renewed.
+    ///
+    /// `None` for as long as the session.
     pub lease: Option<Duration>,
 }
 
-/// The limits of a board. They bound its memory; see the crate's `claim/README.md`.
+/// The limits of a board.
+///
+/// They bound its memory; see the crate's `claim/README.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClaimConfig {
     /// How long an outcome is retained for new requests. Default: 10 minutes.
     pub retain_for: Duration,
-    /// How many resources without owner and line are remembered, with their outcome and events. Default: 10,000.
+    /// How many resources without owner and line are remembered.
+    ///
+    /// They keep their outcome and events. Default: 10,000.
     pub retain_count: usize,
     /// How many events of each resource are kept for subscribers. Default: 256.
     pub ring: usize,

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Answers of claims that were asked for [with this queue](super::PendingClaim::with_queue).
+/// Answers of claims made [with this queue](super::PendingClaim::with_queue).
 ///
 /// Poll [`as_fd`](AsFd::as_fd) for reading, then call [`try_next`](Self::try_next) until it returns `None`. One thread
 /// fetches at a time.
@@ -77,7 +77,9 @@ impl ClaimQueue {
         }
     }
 
-    /// The oldest answer that was not fetched. After `None` the descriptor is unreadable until more arrive.
+    /// The oldest answer that was not fetched.
+    ///
+    /// After `None` the descriptor is unreadable until more arrive.
     #[must_use]
     pub fn try_next(&self) -> Option<ClaimCompletion> {
         if self.hub.is_forked() {

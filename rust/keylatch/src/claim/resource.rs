@@ -26,7 +26,9 @@ pub(super) struct Owner {
     pub(super) since: Duration,
 }
 
-/// Requests in order of their first arrival. Both parts are ordered by place, so each change is O(log n).
+/// Requests in order of their first arrival.
+///
+/// Both parts are ordered by place, so each change is O(log n).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Line {
     present: BTreeMap<u64, ClaimRequestId>,
@@ -106,7 +108,7 @@ pub(super) struct Resource {
     pub(super) failed_attempts: u32,
     /// Whether anything was granted in this epoch, as far as the record reaches back.
     pub(super) granted_before: bool,
-    /// Nothing is granted before this point in time, after a failure with `retry_after`.
+    /// Nothing is granted before this time, after a failure with `retry_after`.
     pub(super) not_before: Option<Duration>,
     pub(super) outcome: Option<Arc<ClaimOutcome>>,
     pub(super) ring: EventRing,

@@ -14,8 +14,9 @@ pub enum ClaimPresence {
     /// By renewals alone. The session, and what it owns, last until its ttl is over.
     #[default]
     Renewals,
-    /// By a stream that the host attaches: when the stream ends, the session has the grace. Each renewal promises the
-    /// shorter of ttl and grace, so that the client stops believing before the board frees.
+    /// By a stream that the host attaches; when it ends, the session has the grace.
+    ///
+    /// Each renewal promises the shorter of ttl and grace, so that the client stops believing before the board frees.
     Stream,
 }
 
@@ -24,7 +25,9 @@ pub enum ClaimPresence {
 pub struct ClaimSessionOptions {
     /// Its name in listings and events.
     pub owner: Arc<str>,
-    /// How long it lives without a renewal. `None` for until it is ended: for owners in the board's own process.
+    /// How long it lives without a renewal.
+    ///
+    /// `None` for until it is ended: for owners in the board's own process.
     pub ttl: Option<Duration>,
     /// How it shows that it is alive.
     pub presence: ClaimPresence,
@@ -57,7 +60,7 @@ impl Session {
         if self.stream == Stream::Cut { Standing::Dormant } else { Standing::Present }
     }
 
-    /// How long a renewal is good for, on the client's clock from the moment it was sent.
+    /// How long a renewal is good for, by the client's clock from its sending on.
     pub(super) fn promise(&self, grace: Duration) -> Option<Duration> {
         match self.presence {
             ClaimPresence::Renewals => self.ttl,

@@ -29,8 +29,9 @@ pub enum ClaimNotice {
     },
 }
 
-/// A subscription to one resource, made by [`Claims::watch`](super::Claims::watch). It costs the claims no memory however
-/// slow it is: when the ring no longer has the next event, it gets one reset.
+/// A subscription to one resource; made by [`watch`](super::Claims::watch).
+///
+/// It costs the claims no memory however slow it is: when the ring no longer has the next event, it gets one reset.
 ///
 /// ```
 /// use keylatch::claim::{ClaimChange, ClaimNotice, Claims};
@@ -66,7 +67,9 @@ impl ClaimWatch {
         self.last
     }
 
-    /// The next notice, if there is one. After `None` the [`descriptor`](Self::descriptor) is unreadable until there is.
+    /// The next notice, if there is one.
+    ///
+    /// After `None` the [`descriptor`](Self::descriptor) is unreadable until there is.
     ///
     /// # Errors
     /// [`ClaimError::Closed`].
@@ -106,7 +109,9 @@ impl ClaimWatch {
         }
     }
 
-    /// As [`next`](Self::next) without a timeout, as a future, on any executor. Dropping it loses no event.
+    /// As [`next`](Self::next) without a timeout, as a future, on any executor.
+    ///
+    /// Dropping it loses no event.
     pub fn recv(&mut self) -> NextClaimNotice<'_> {
         NextClaimNotice { watch: self }
     }

@@ -22,7 +22,9 @@ impl ClaimBoard {
         self.effects.push(ClaimEffect::Answered { request, answer });
     }
 
-    /// Gives the first present waiter the work, if it can be given now. Publishes nothing.
+    /// Gives the first present waiter the work, if it can be given now.
+    ///
+    /// Publishes nothing.
     fn grant_next(&mut self, key: &ObjectKey) -> Option<ClaimRequestId> {
         let held_back = self.timers.get(&Subject::Quiet).is_some() || self.fences.is_empty();
         let now = self.now;
@@ -74,7 +76,9 @@ impl ClaimBoard {
         keys.iter().for_each(|key| self.grant_next_and_publish(key));
     }
 
-    /// Ends the owner's grant as a failure: the next owner is in place before anything is published.
+    /// Ends the owner's grant as a failure.
+    ///
+    /// The next owner is in place before anything is published.
     pub(super) fn fail(&mut self, key: &ObjectKey, reason: ClaimFailure, stored: ClaimAnswer) {
         let now = self.now;
         let resource = self.resource(key);
@@ -153,8 +157,9 @@ impl ClaimBoard {
         }
     }
 
-    /// Ends requests of one session: first all its places, then its grants, so that no grant goes to a place of its own
-    /// that ends as well.
+    /// Ends requests of one session: first all its places, then its grants.
+    ///
+    /// So no grant goes to a place of its own that ends as well.
     pub(super) fn withdraw(&mut self, session: u64, numbers: &[u64], why: Withdrawal) {
         let id = ClaimSessionId { epoch: self.epoch, number: session };
         let mut owned = Vec::new();

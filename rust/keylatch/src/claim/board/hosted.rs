@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl ClaimBoard {
-    /// Opens a session under the host's number. It lasts until [`end_hosted`](Self::end_hosted).
+    /// Opens a session under the host's number.
+    ///
+    /// It lasts until [`end_hosted`](Self::end_hosted).
     ///
     /// # Errors
     /// [`ClaimError::EpochChanged`], [`ClaimError::TooManySessions`], [`ClaimError::NumberInUse`].
@@ -46,7 +48,9 @@ impl ClaimBoard {
         Ok(())
     }
 
-    /// Notes that the host cannot reach the session's client: its places are passed over, and kept.
+    /// Notes that the host cannot reach the session's client.
+    ///
+    /// Its places are passed over, and kept.
     pub fn suspend(&mut self, now: Duration, id: ClaimSessionId) {
         self.advance(now);
         let Ok(number) = self.check_session(id) else { return };
@@ -56,7 +60,9 @@ impl ClaimBoard {
         self.set_standing(number, Standing::Dormant);
     }
 
-    /// Notes that the host reaches the session's client again: its places are as they were.
+    /// Notes that the host reaches the session's client again.
+    ///
+    /// Its places are as they were.
     pub fn resume(&mut self, now: Duration, id: ClaimSessionId) {
         self.advance(now);
         let Ok(number) = self.check_session(id) else { return };
@@ -69,7 +75,9 @@ impl ClaimBoard {
         self.evict();
     }
 
-    /// Ends and forgets what the session has below a number: its client has those answers, or gave them up.
+    /// Ends and forgets what the session has below a number.
+    ///
+    /// Its client has those answers, or gave them up.
     pub fn settle(&mut self, now: Duration, id: ClaimSessionId, below: u64) {
         self.advance(now);
         let Ok(number) = self.check_session(id) else { return };
@@ -88,14 +96,18 @@ impl ClaimBoard {
         self.evict();
     }
 
-    /// Takes the fences that are left. Until the host lends some again, nothing is granted.
+    /// Takes the fences that are left.
+    ///
+    /// Until the host lends some again, nothing is granted.
     #[must_use = "fences that are dropped are lost"]
     pub fn take_fences(&mut self) -> Range<u64> {
         let end = self.fences.end;
         std::mem::replace(&mut self.fences, end..end)
     }
 
-    /// Lends fences to the board, in place of those that it has. Grants nothing by itself.
+    /// Lends fences to the board, in place of those that it has.
+    ///
+    /// Grants nothing by itself.
     pub fn lend_fences(&mut self, fences: Range<u64>) {
         self.fences = fences;
     }

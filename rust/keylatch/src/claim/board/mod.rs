@@ -34,9 +34,13 @@ pub use view::{ClaimFigures, ClaimSessionInfo};
 pub struct ClaimStart {
     /// Different at every start.
     pub epoch: u64,
-    /// Fences that no earlier start used. A host that persists them reserves a range first, then uses it.
+    /// Fences that no earlier start used.
+    ///
+    /// A host that persists them reserves a range first, then uses it.
     pub fences: Range<u64>,
-    /// Nothing is granted before this: after a crash, the longest promise that an earlier start made.
+    /// Nothing is granted before this.
+    ///
+    /// After a crash it is the longest promise that an earlier start made.
     pub quiet_until: Duration,
 }
 
@@ -50,24 +54,30 @@ impl Default for ClaimStart {
 /// A call on a request: which one, and what its client is done with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClaimCall {
-    /// The request. The client repeats a call under the same number until it has its answer.
+    /// The request.
+    ///
+    /// The client repeats a call under the same number until it has its answer.
     pub request: ClaimRequestId,
-    /// Every lower number of the session has its answer or was given up. The board ends and forgets those.
+    /// Every lower number of the session has its answer or was given up.
+    ///
+    /// The board ends and forgets those.
     pub settled_below: u64,
 }
 
-/// What the host has to deliver after a verb, in this order and under no mutex that the receiver may need.
+/// What the host has to deliver after a verb, in this order.
+///
+/// Under no mutex that the receiver may need.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClaimEffect {
-    /// The stored answer of a request changed: its parked call, if it has one, is to be answered.
+    /// The stored answer of a request changed: a parked call of it is to be answered.
     Answered {
         /// The request.
         request: ClaimRequestId,
         /// The answer.
         answer: ClaimAnswer,
     },
-    /// The resource has new events: its subscribers are to fetch them by [`ClaimBoard::feed`].
+    /// The resource has new events, for subscribers to fetch by [`ClaimBoard::feed`].
     Published {
         /// The resource.
         resource: ObjectKey,
@@ -189,7 +199,9 @@ impl ClaimBoard {
         self.timers.next()
     }
 
-    /// Does what is due: ends sessions and leases, forgets outcomes, lets the next attempt begin. Every verb does so too.
+    /// Does what is due: ends sessions and leases, forgets outcomes, begins attempts.
+    ///
+    /// Every verb does so too.
     pub fn advance(&mut self, now: Duration) {
         self.now = self.now.max(now);
         while let Some(subject) = self.timers.pop_due(self.now) {
@@ -219,7 +231,9 @@ impl ClaimBoard {
         self.fences.end.saturating_sub(self.fences.start)
     }
 
-    /// Allows fences below `end`, after the host has persisted that. Without fences nothing is granted.
+    /// Allows fences below `end`, after the host has persisted that.
+    ///
+    /// Without fences nothing is granted.
     pub fn add_fences(&mut self, now: Duration, end: u64) {
         self.advance(now);
         self.fences.end = self.fences.end.max(end);
@@ -238,7 +252,7 @@ impl ClaimBoard {
         self.effects.push(ClaimEffect::Published { resource: key.clone() });
     }
 
-    /// Puts a resource that became idle at the end of those to be forgotten, or takes it out again.
+    /// Puts a newly idle resource last among those to be forgotten, or takes it out.
     fn review(&mut self, key: &ObjectKey) {
         let turn = self.next_retired;
         let Some(resource) = self.resources.get_mut(key) else { return };
@@ -259,7 +273,9 @@ impl ClaimBoard {
         }
     }
 
-    /// Forgets the idle resources that are too many. Last in every verb, so that no verb loses its record midway.
+    /// Forgets the idle resources that are too many.
+    ///
+    /// Last in every verb, so that no verb loses its record midway.
     fn evict(&mut self) {
         while self.retired.len() > self.config.retain_count {
             let Some((_, key)) = self.retired.pop_first() else { return };
@@ -292,7 +308,9 @@ impl ClaimBoard {
         Ok(())
     }
 
-    /// Checks a key of a stranger's. `watch` and `force_release` take keys as they are.
+    /// Checks a key from outside.
+    ///
+    /// `watch` and `force_release` take keys as they are.
     ///
     /// # Errors
     /// [`ClaimError::TooLong`].

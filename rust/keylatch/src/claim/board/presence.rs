@@ -17,20 +17,26 @@ use std::time::Duration;
 pub struct ClaimOpened {
     /// Its number.
     pub session: ClaimSessionId,
-    /// How long the client may rely on it, from the moment it sent the call. `None` for until it is ended.
+    /// How long the client may rely on it, from the moment it sent the call.
+    ///
+    /// `None` for until it is ended.
     pub valid_for: Option<Duration>,
 }
 
 /// What a renewal comes to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClaimRenewal {
-    /// How long the client may rely on what it has, from the moment it sent the renewal.
+    /// How long the client may rely on what it has, from the sending of the renewal.
     pub valid_for: Option<Duration>,
-    /// The stored answers of the open numbers that the board knows: grants, and how ended ones ended.
+    /// The stored answers of the open numbers: grants, and how ended ones ended.
+    ///
+    /// Only those that the board knows.
     pub answers: Vec<(u64, ClaimAnswer)>,
 }
 
-/// One attached stream of a session. A later one takes its place, so its end is no end of the session then.
+/// One attached stream of a session.
+///
+/// A later one takes its place, so its end is no end of the session then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClaimStream {
     /// Whose it is.
@@ -71,8 +77,10 @@ impl ClaimBoard {
         Ok(ClaimOpened { session: ClaimSessionId { epoch: self.epoch, number }, valid_for })
     }
 
-    /// Renews a session, and cancels its numbers below `next` that are not `open` for the client any more: a cancellation
-    /// that got lost is made up for here. Never creates or revives a request.
+    /// Renews a session, and cancels its numbers below `next` that are not `open`.
+    ///
+    /// The client waits for those no more: a cancellation that got lost is made up for here. Never creates or revives a
+    /// request.
     ///
     /// # Errors
     /// [`ClaimError::EpochChanged`], [`ClaimError::SessionGone`].
@@ -115,7 +123,9 @@ impl ClaimBoard {
         }
     }
 
-    /// Notes that the session's client has a stream open. Its places are present again.
+    /// Notes that the session's client has a stream open.
+    ///
+    /// Its places are present again.
     ///
     /// # Errors
     /// [`ClaimError::EpochChanged`], [`ClaimError::SessionGone`].
@@ -138,8 +148,10 @@ impl ClaimBoard {
         Ok(stream)
     }
 
-    /// Notes that a stream ended. The session's places are passed over, and it ends after the grace, but not before what
-    /// was promised. The end of a stream that a later one replaced has no effect.
+    /// Notes that a stream ended.
+    ///
+    /// The session's places are passed over, and it ends after the grace, but not before what was promised. The end of
+    /// a stream that a later one replaced has no effect.
     pub fn detach(&mut self, now: Duration, stream: ClaimStream) {
         self.advance(now);
         let Ok(number) = self.check_session(stream.session) else { return };
@@ -183,7 +195,9 @@ impl ClaimBoard {
         Ok(())
     }
 
-    /// Ends all sessions without granting anything to another: nothing is anyone's afterwards.
+    /// Ends all sessions, and grants nothing to another.
+    ///
+    /// Nothing has an owner afterwards.
     pub fn close(&mut self, now: Duration) {
         self.advance(now);
         // Without fences nothing is granted in between.

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl ClaimBoard {
-    /// Asks for the work of a resource. A repetition under the same number gets the stored answer, never a new claim.
+    /// Asks for the work of a resource.
+    ///
+    /// A repetition under the same number gets the stored answer, never a new claim.
     ///
     /// `Waiting` is not the end: [`ClaimEffect::Answered`](super::ClaimEffect::Answered) follows.
     ///
@@ -141,8 +143,10 @@ impl ClaimBoard {
         }
     }
 
-    /// Ends the work with a result. On success everyone in line is answered `Done`; on failure the first present waiter
-    /// owns the work before anything is published. A repetition gets the stored answer.
+    /// Ends the work with a result.
+    ///
+    /// On success everyone in line is answered `Done`; on failure the first present waiter owns the work before
+    /// anything is published. A repetition gets the stored answer.
     ///
     /// # Errors
     /// As [`claim`](Self::claim); [`ClaimError::NotYours`] if the grant is not the request's.
@@ -174,7 +178,9 @@ impl ClaimBoard {
         answer
     }
 
-    /// The resource that the request owns by this grant, or what the board knows of the request instead.
+    /// The resource that the request owns by this grant.
+    ///
+    /// Otherwise what the board knows of the request.
     fn owned_by(&self, id: ClaimRequestId, grant: ClaimGrant) -> Result<ObjectKey, Option<ClaimAnswer>> {
         match (self.request(id).and_then(|request| request.resource.clone()), self.known(id, None).ok().flatten()) {
             (Some(key), Some(ClaimAnswer::Yours(owned))) if owned.grant == grant => Ok(key),
@@ -182,8 +188,9 @@ impl ClaimBoard {
         }
     }
 
-    /// Gives a request up: its place, or its grant, which counts as a failure. A claim of that number that is still on its
-    /// way finds the cancellation and has no effect.
+    /// Gives a request up: its place, or its grant, which then has failed.
+    ///
+    /// A claim of that number that is still on its way finds the cancellation and has no effect.
     ///
     /// # Errors
     /// As [`claim`](Self::claim).
@@ -236,7 +243,9 @@ impl ClaimBoard {
         Ok(())
     }
 
-    /// Lets the lease of a grant begin again, with a new length. `None` is for as long as the session.
+    /// Lets the lease of a grant begin again, with a new length.
+    ///
+    /// `None` is for as long as the session.
     ///
     /// # Errors
     /// As [`complete`](Self::complete); [`ClaimError::InvalidTtl`].
@@ -273,7 +282,9 @@ impl ClaimBoard {
         Ok(self.timers.get(&Subject::Lease(key)).map(|at| at.saturating_sub(self.now)))
     }
 
-    /// Ends the owner's grant as a failure, whatever was promised. Returns the grant that ended.
+    /// Ends the owner's grant as a failure, whatever was promised.
+    ///
+    /// Returns the grant that ended.
     pub fn force_release(&mut self, now: Duration, resource: KeyRef<'_>) -> Option<ClaimGrant> {
         self.advance(now);
         let key = resource.to_owned();
@@ -283,7 +294,9 @@ impl ClaimBoard {
         Some(grant)
     }
 
-    /// Drops a retained outcome, so that the next request does the work again. `false` if none is retained.
+    /// Drops a retained outcome, so that the next request does the work again.
+    ///
+    /// `false` if none is retained.
     pub fn forget(&mut self, now: Duration, resource: KeyRef<'_>) -> bool {
         self.advance(now);
         let key = resource.to_owned();

@@ -67,7 +67,7 @@ impl ClaimBoard {
         self.resources.contains_key(&resource.to_owned())
     }
 
-    /// Keeps the events of a resource from being forgotten while someone subscribes to them.
+    /// Keeps the events of a resource from being forgotten while it has subscribers.
     pub fn watch(&mut self, resource: KeyRef<'_>) {
         let key = resource.to_owned();
         self.resource(&key).watchers += 1;
@@ -84,8 +84,9 @@ impl ClaimBoard {
         self.evict();
     }
 
-    /// The events of a resource after `last`, or one reset if they are not kept: because `last` is `None`, of another
-    /// epoch, or older than the ring reaches.
+    /// The events of a resource after `last`, or one reset if they are not kept.
+    ///
+    /// They are not if `last` is `None`, of another epoch, or older than the ring reaches.
     #[must_use]
     pub fn feed(&self, resource: KeyRef<'_>, last: Option<ClaimEventId>) -> ClaimFeed {
         let key = resource.to_owned();

@@ -4,11 +4,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    /// `const` and without a destructor: reading it inside the allocator neither allocates nor registers anything.
+    /// `const`, without a destructor: reading it in the allocator allocates nothing.
+    ///
+    /// It registers nothing either.
     static ASKED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system allocator with a count per thread of allocations (a reallocation is one, a release is none).
+/// The system allocator, with a count of allocations per thread.
+///
+/// A reallocation is one, a release is none.
 pub(crate) struct CountingAllocator;
 
 #[global_allocator]

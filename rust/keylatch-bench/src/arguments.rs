@@ -78,7 +78,7 @@ pub(crate) fn subject_names() -> Vec<&'static str> {
     names
 }
 
-/// Understands the words after the program's name, or says what is wrong with them.
+/// Reads the words after the program's name, or says what is wrong with them.
 pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Command, String> {
     let mut words = words.into_iter().peekable();
     let command: fn(Options) -> Command = match words.peek().map(String::as_str) {
@@ -167,7 +167,7 @@ mod tests {
     fn bad_options_are_named() {
         for (text, part) in [
             ("--only nowhere", "no scenario \"nowhere\""),
-            ("--subjects nobody", "no subject \"nobody\""),
+            ("--subjects missing", "no subject \"missing\""),
             ("--only", "needs the name of a scenario"),
             ("--only --quick", "needs the name of a scenario"),
             ("--json", "needs a path"),

@@ -1,4 +1,4 @@
-//! What another language's bench is told of Rust, slice by slice in turns with its own.
+//! Rust's figures for another language's bench, slice by slice in turns with its own.
 //!
 //! It asks with a line, `batch SIZE TIMES` or `pair 1 TIMES`, and is answered with a line: the nanoseconds that this took.
 //! Between its questions this process sleeps.

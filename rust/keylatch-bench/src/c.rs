@@ -55,12 +55,12 @@ impl Library {
         Ok(())
     }
 
-    /// A function that makes so many pairs.
+    /// A function that makes this number of pairs.
     fn pairs(&self, name: &str) -> Result<impl FnMut(u64) + use<>, String> {
         let found = self.find(name)?;
         // SAFETY: the function has this type in tests/c/bench, and the library stays loaded.
         let pairs: unsafe extern "C" fn(u64) = unsafe { std::mem::transmute(found) };
-        // SAFETY: as above; the library was told its key before.
+        // SAFETY: as above; the library has its key already.
         Ok(move |count| unsafe { pairs(count) })
     }
 }

@@ -1,4 +1,4 @@
-//! What keylatch has set itself to reach, and whether a row reaches it. Told, never asserted: a busy machine is not
+//! What keylatch has set itself to reach, and whether a row reaches it. Shown, never asserted: a busy machine is not
 //! a defect of the code.
 
 use crate::row::Row;
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_is_reached_at_its_limit_and_missed_beyond() {
+    fn goal_is_reached_at_its_limit() {
         let mut row = Row::new("keylatch", "same_key_shared");
         row.ratio = 2.0;
         assert_eq!(verdicts(&row), ["reached", "reached"]);

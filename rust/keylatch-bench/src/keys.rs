@@ -31,7 +31,7 @@ pub(crate) struct KeySet {
 }
 
 impl KeySet {
-    /// Keys of the length that engines commonly see: 31 bytes in bucket and object together.
+    /// Keys of a length common in engines: 31 bytes in bucket and object together.
     pub(crate) fn common(count: usize) -> Self {
         Self::with_length(count, 31)
     }
@@ -74,7 +74,7 @@ impl KeySet {
         })
     }
 
-    /// Hands `count` keys in turn to `with`, beginning at `from` and again at the first after the last.
+    /// Hands `count` keys in turn to `with`, from `from` on, and round to the first.
     #[inline(always)]
     pub(crate) fn in_turn<'a>(&'a self, from: usize, count: u64, mut with: impl FnMut(Key<'a>)) -> usize {
         let mut next = from;

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-/// Processors this process may run on. Asked once: asking reads files, and waiting loops want to know.
+/// Processors this process may run on.
+///
+/// Asked once: asking reads files, and waiting loops want to know.
 pub(crate) fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
@@ -58,7 +60,9 @@ pub(crate) fn describe() -> Value {
     })
 }
 
-/// Keeps the calling thread on the `number`th processor it may use. Answers whether that worked.
+/// Keeps the calling thread on the `number`th processor it may use.
+///
+/// Answers whether that worked.
 pub(crate) fn pin_this_thread(number: usize) -> bool {
     // SAFETY: a cpu_set_t is a plain bit set, for which all zeroes is the empty set.
     let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -122,7 +126,9 @@ pub(crate) fn thread_number() -> i32 {
     unsafe { libc::gettid() }
 }
 
-/// Bytes of memory this process really occupies. Counted page by page, so that it is exact.
+/// Bytes of memory this process really occupies.
+///
+/// Counted page by page, so that it is exact.
 pub(crate) fn resident_bytes() -> u64 {
     let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
     let exact =

@@ -88,7 +88,7 @@ fn list() {
     }
 }
 
-/// Runs the scenarios one after the other; each block of the table appears when it is complete.
+/// Runs the scenarios in order; each block of the table appears when complete.
 fn measure(options: &Options) -> Result<(), String> {
     let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
     let machine = machine::describe();

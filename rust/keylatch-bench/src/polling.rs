@@ -1,6 +1,6 @@
 //! Runs a future to its end without a runtime, so that no runtime's cost is in an async figure.
 //!
-//! The first poll carries a waker that does nothing, which costs nothing: a free lock is ready at once. Only a
+//! The first poll carries a waker that does nothing, which costs nothing: a free lock is ready immediately. Only a
 //! future that has to wait gets a waker that unparks the thread.
 
 use std::pin::pin;
@@ -20,7 +20,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls once with an idle waker, and parks between further polls if the future is not ready then.
+/// Polls once with an idle waker, and parks between further polls.
 #[inline(always)]
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);

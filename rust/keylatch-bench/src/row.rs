@@ -11,7 +11,7 @@ pub(crate) struct Row {
     pub(crate) scenario: String,
     /// Nanoseconds an operation: the best slice.
     pub(crate) ns: f64,
-    /// `ns` as a multiple of the unit measured in the same minute, slice by slice in turn.
+    /// `ns` as a multiple of the unit measured with it, slice by slice in turn.
     pub(crate) ratio: f64,
     /// Operations in all slices together.
     pub(crate) ops: u64,
@@ -76,7 +76,7 @@ impl Row {
         Value::Object(fields)
     }
 
-    /// Reads back what [`Row::to_json`] wrote: how a child process reports. `None` if it is something else.
+    /// Reads a child's [`Row::to_json`]; `None` if it is something else.
     pub(crate) fn from_json(value: &Value) -> Option<Self> {
         let fields = value.as_object()?;
         let mut row = Self::new(fields.get("subject")?.as_str()?, fields.get("scenario")?.as_str()?);

@@ -1,6 +1,6 @@
 //! Measures several things side by side on one thread, in many short slices that take turns.
 //!
-//! On a shared machine every long measurement contains somebody else's work. A slice of a millisecond often does not, so
+//! On a shared machine every long measurement contains the work of others. A slice of a millisecond often does not, so
 //! the best slice is close to the undisturbed cost; and because unit and subjects take turns, a slow minute is slow for
 //! all of them.
 
@@ -41,7 +41,7 @@ impl Pace {
     };
 }
 
-/// One of the things measured in turn: runs the number of operations it is told.
+/// One of the things measured in turn: runs the number of operations it is given.
 pub(crate) struct Lane<'a> {
     run: Box<dyn FnMut(u64) + 'a>,
     warm_up: u64,
@@ -71,7 +71,7 @@ pub(crate) struct Figures {
     pub(crate) allocs: f64,
 }
 
-/// Fewer slices than this say nothing about the undisturbed cost, however slow the subject is.
+/// Fewer slices than this say nothing about the undisturbed cost.
 const FEWEST_SLICES: usize = 7;
 
 struct Measuring<'a> {
@@ -120,7 +120,9 @@ impl Measuring<'_> {
     }
 }
 
-/// Runs the lanes slice by slice in turn until the time is over; answers their figures in the same order.
+/// Runs the lanes slice by slice in turn until the time is over.
+///
+/// Returns their figures in the same order.
 pub(crate) fn in_turn<const LANES: usize>(pace: &Pace, lanes: [Lane<'_>; LANES]) -> [Figures; LANES] {
     let mut measuring =
         lanes.map(|lane| Measuring { lane, per_slice: 1, costs: Vec::with_capacity(4096), ops: 0, allocations: 0 });

@@ -8,14 +8,16 @@ use crate::keys::Key;
 /// Keys in a batch.
 pub(crate) const BATCH: usize = 16;
 
-/// Something that hands out locks. An un-keyed lock is a subject with one lock that ignores the key.
+/// Something that hands out locks.
+///
+/// An un-keyed lock is a subject with one lock that ignores the key.
 pub(crate) trait Subject: Sync + Sized {
     /// The name in tables, in JSON and on the command line.
     const NAME: &'static str;
 
     fn create() -> Self;
 
-    /// What a thread keeps for as long as it uses the subject: a runtime's context for peers that need one.
+    /// What a thread keeps while it uses the subject, such as a runtime's context.
     fn enter(&self) -> impl Sized {}
 }
 
@@ -24,7 +26,7 @@ pub(crate) trait Exclusive: Subject {
     fn exclusive(&self, key: Key<'_>, inside: impl FnOnce());
 }
 
-/// Can lock for several readers at once.
+/// Can lock for several readers together.
 pub(crate) trait Shared: Subject {
     fn shared(&self, key: Key<'_>, inside: impl FnOnce());
 }
@@ -39,7 +41,7 @@ pub(crate) trait Batch: Exclusive {
     fn batch(&self, keys: &[Key<'_>; BATCH], inside: impl FnOnce());
 }
 
-/// Can hold any number of keys at once, each by a value that says which.
+/// Can hold any number of keys together, each by a value that says which.
 pub(crate) trait Holding: Subject {
     type Held<'a>
     where

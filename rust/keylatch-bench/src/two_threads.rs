@@ -1,7 +1,7 @@
 //! Measures on two threads, each kept on a core of its own, in short slices that take turns with single-thread ones.
 //!
 //! A slice counts only if both threads really ran side by side: they start within the same microsecond, neither is
-//! taken off its processor by somebody else's work, and both get something done. A thread that sleeps because
+//! taken off its processor by other work, and both get something done. A thread that sleeps because
 //! the lock made it wait has run; a thread that was preempted has not.
 
 use std::hint::spin_loop;
@@ -13,16 +13,19 @@ use crate::allocations;
 use crate::machine::{ThreadUse, cores, pin_this_thread};
 use crate::slices::Pace;
 
-/// Says when a slice is over, at a cost of one read of an unshared-while-running word an operation.
+/// Says when a slice is over, for one read of a mostly unshared word an operation.
 pub(crate) struct Slice {
     over: AtomicBool,
     length: Duration,
 }
 
 impl Slice {
-    /// Repeats an operation until the slice is over on either thread; answers how often.
+    /// Repeats an operation until the slice is over on either thread.
     ///
-    /// Whoever sees the time run out first ends the slice for both. The clock is read about every ten microseconds.
+    /// Returns how often.
+    ///
+    /// The thread that sees the time run out first ends the slice for both. The clock is read about every ten
+    /// microseconds.
     #[inline(always)]
     pub(crate) fn repeat(&self, mut operation: impl FnMut()) -> u64 {
         let began = Instant::now();
@@ -52,11 +55,11 @@ impl Slice {
     }
 }
 
-/// What runs in a slice: it gets the number of its thread and answers how many operations it did.
+/// What runs in a slice: gets its thread's number and returns its operations.
 pub(crate) enum Lane<'a> {
     /// On the first thread, while the second sleeps.
     Alone(&'a (dyn Fn(&Slice) -> u64 + Sync)),
-    /// On both threads at once.
+    /// On both threads together.
     Together(&'a (dyn Fn(usize, &Slice) -> u64 + Sync)),
 }
 
@@ -109,7 +112,7 @@ pub(crate) struct Figures {
     pub(crate) sound: bool,
 }
 
-/// A slice in which one thread got less than this share of the other's operations was not run by both.
+/// Below this share of the other's operations a thread did not run the slice.
 const EVEN_ENOUGH: f64 = 0.1;
 
 impl Figures {
@@ -152,7 +155,7 @@ impl Figures {
     }
 }
 
-/// A slice of two threads is longer than one of a single thread: starting together costs some microseconds.
+/// A slice of two threads is longer: starting together costs some microseconds.
 const LENGTHENED: u32 = 3;
 
 /// Slices of the first moments fill caches and queues.
@@ -214,8 +217,10 @@ impl Stage<'_, '_> {
     }
 }
 
-/// Runs the lanes in turn on two threads until the time is over; answers their figures in the same order. `enter` is
-/// called on each thread first, and what it answers is kept until the end.
+/// Runs the lanes in turn on two threads until the time is over.
+///
+/// Returns their figures in the same order. `enter` is called on each thread first, and what it answers is kept until
+/// the end.
 pub(crate) fn in_turn<const LANES: usize, K>(
     pace: &Pace,
     enter: impl Fn() -> K + Sync,

@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One word alone on its cache line (and on the line that the prefetcher pairs with it).
+/// One word alone on its cache line, and on the one prefetched with it.
 #[repr(align(128))]
 pub(crate) struct BareWord(AtomicU64);
 
@@ -16,7 +16,9 @@ impl BareWord {
         Self(AtomicU64::new(0))
     }
 
-    /// Takes the word from 0 to 1 and back. Answers whether it was free, so that the compare cannot be dropped.
+    /// Takes the word from 0 to 1 and back.
+    ///
+    /// Answers whether it was free, so that the compare cannot be dropped.
     #[inline(always)]
     pub(crate) fn pair(&self) -> bool {
         let free = self.0.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok();

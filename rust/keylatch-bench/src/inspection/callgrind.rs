@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 pub(super) struct Profile {
     /// All instructions together.
     pub(super) instructions: u64,
-    /// For each program or library file: how often the instruction at each address was executed.
+    /// By program or library file: how often the instruction at each address ran.
     pub(super) objects: BTreeMap<String, BTreeMap<u64, u64>>,
 }
 
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn costs_go_to_their_file_and_those_of_callees_are_not_counted_twice() {
+    fn costs_of_callees_count_once() {
         let text = "positions: instr line\nevents: Ir\n\nob=/bin/one\nfl=a.rs\nfn=main\n0x10 1 5\n0x14 1 5\n\
                     cob=/lib/two\ncfn=inner\ncalls=5 0x99 7\n0x18 2 500\n0x10 1 2\n\nob=/lib/two\nfn=inner\n0x99 7 100\n\
                     totals: 112\n";

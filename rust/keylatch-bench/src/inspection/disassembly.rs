@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-/// Whether locked instructions can be told here; otherwise what to do.
+/// Whether locked instructions can be found here; otherwise what to do.
 pub(super) fn must_be_there() -> Result<(), String> {
     if !cfg!(target_arch = "x86_64") {
         return Err("`atomics` knows the locked instructions of x86-64 only".into());
@@ -17,7 +17,9 @@ pub(super) fn must_be_there() -> Result<(), String> {
     }
 }
 
-/// Addresses of all locked instructions in `object`; none for what is no file (the kernel's own page, for example).
+/// Addresses of all locked instructions in `object`; none for what is no file.
+///
+/// The kernel's own page is an example.
 pub(super) fn locked_instructions(object: &str) -> Result<BTreeSet<u64>, String> {
     if !std::path::Path::new(object).is_file() {
         return Ok(BTreeSet::new());
@@ -32,8 +34,9 @@ pub(super) fn locked_instructions(object: &str) -> Result<BTreeSet<u64>, String>
     Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(locked).collect())
 }
 
-/// The address of a line like `  4f3a:\tlock cmpxchg %rcx,(%rdx)`, if the instruction locks: it says so, or it
-/// exchanges with memory, which locks unasked.
+/// The address of a line of `objdump`, if its instruction locks.
+///
+/// It does if it says so, or exchanges with memory, which locks unasked.
 fn locked(line: &str) -> Option<u64> {
     let (address, instruction) = line.split_once(":\t")?;
     let mut words = instruction.split_whitespace();
@@ -50,7 +53,7 @@ mod tests {
     use super::locked;
 
     #[test]
-    fn locked_instructions_are_told_from_others() {
+    fn locked_instructions_are_recognised() {
         assert_eq!(locked("  4f3a:\tlock cmpxchg %rcx,(%rdx)"), Some(0x4f3a));
         assert_eq!(locked("  10:\txchg   %al,0x10(%rbx)"), Some(0x10));
         assert_eq!(locked("  10:\txchg   %rbx,%rcx"), None);

@@ -51,7 +51,7 @@ fn batch<S: Batch>(count: u64) {
     (0..count / BATCH as u64).for_each(|_| batch_of_pairs(&subject, &keys, 0));
 }
 
-/// The unit itself, to show what the loop and the tools add: it is known to lock twice.
+/// The unit itself, which locks twice: shows what the loop and the tools add.
 const UNIT: &str = "unit";
 
 fn contenders(mode: &str) -> Vec<Contender<Pairs>> {
@@ -88,7 +88,7 @@ pub(crate) fn in_child(subject: &str, mode: &str, count: &str) -> Result<(), Str
     Ok(())
 }
 
-/// Counts with `count` for every subject in every mode, prints a block for each mode and writes the JSON.
+/// Counts with `count` for every subject and mode, prints and writes the results.
 fn count_all(
     options: &Options,
     name: &str,

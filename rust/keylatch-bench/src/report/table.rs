@@ -58,7 +58,7 @@ pub(crate) fn block(name: &str, says: &str, columns: &[(&str, &str)], rows: &[Ro
     lay_out(name, says, &columns, &sorted(rows, "ratio"))
 }
 
-/// The rows of something that was counted, not timed: ours first, then the others from few to many.
+/// The rows of a count: ours first, then the others from few to many.
 pub(crate) fn counts(name: &str, says: &str, columns: &[(&str, &str)], rows: &[Row]) -> String {
     lay_out(name, says, columns, &sorted(rows, columns[0].0))
 }

@@ -1,7 +1,7 @@
 //! The parked hand-off: how long it takes from the start of a release until a thread that sleeps in the lock holds it.
 //!
 //! Two threads pass one lock back and forth. The holder lets go only when the kernel says that the other thread sleeps,
-//! so every hand-off really wakes somebody and no spinning hides it. A `parking_lot` mutex does the same in chunks that
+//! so every hand-off really wakes a thread and no spinning hides it. A `parking_lot` mutex does the same in chunks that
 //! take turns with the subject's: what the kernel needs to wake a thread is in both, and so is a machine that was busy.
 
 use std::fs::File;
@@ -24,7 +24,9 @@ use crate::unit::BareWord;
 /// Hand-offs of one lock before the other has its turn.
 const CHUNK: u32 = 250;
 
-/// A waiter that does not sleep within this time never does; the hand-off goes on and is counted apart.
+/// A waiter that does not sleep within this time never does.
+///
+/// The hand-off goes on and is counted apart.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Reads from the kernel whether another thread of this process sleeps.
@@ -163,7 +165,7 @@ impl Distribution {
     }
 }
 
-/// Ours is measured as often as its goal speaks of; for a peer the median is enough.
+/// Ours is measured as often as its goal needs; for a peer the median is enough.
 pub(super) fn hand_off<S: Exclusive>(pace: &Pace) -> Row {
     let hand_offs = if is_ours(S::NAME) { pace.hand_offs } else { pace.peer_hand_offs };
     let word = BareWord::new();

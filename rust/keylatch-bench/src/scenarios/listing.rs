@@ -19,7 +19,7 @@ const IN_TURN: usize = 10_000;
 /// Fewer rounds say nothing.
 const FEWEST_ROUNDS: usize = 7;
 
-/// The thread that lists while it is told to.
+/// The thread that lists while it is switched on.
 struct Lister {
     wanted: AtomicBool,
     lists: AtomicBool,
@@ -57,7 +57,7 @@ impl Lister {
     }
 }
 
-/// What one thing costs, in slices while nobody lists and while somebody does.
+/// What one thing costs, in slices without and with a listing beside it.
 #[derive(Default)]
 struct Costs {
     alone: Vec<f64>,
@@ -90,7 +90,9 @@ impl Costs {
     }
 }
 
-/// One thread locks and releases, first one warm key and then keys in turn, while the other rests and while it lists.
+/// One thread locks and releases while the other rests, and while it lists.
+///
+/// It takes first one warm key and then keys in turn.
 pub(super) fn listing<S: Exclusive + Holding + Listing>(pace: &Pace) -> Row {
     let (word, subject, keys) = (BareWord::new(), S::create(), KeySet::common(HELD + IN_TURN));
     let held: Vec<_> = (0..HELD).map(|number| subject.hold(keys.get(number))).collect();

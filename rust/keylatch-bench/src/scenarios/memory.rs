@@ -25,7 +25,9 @@ const KEY_BYTES: usize = 48;
 /// Creating is so short that the best of several fresh processes is taken.
 const CREATIONS: usize = 5;
 
-/// Pages as the system gives them, or only small ones: huge ones make memory quicker and coarser.
+/// Pages as the system gives them, or only small ones.
+///
+/// Huge ones make memory quicker and coarser.
 #[derive(Clone, Copy, PartialEq)]
 enum Pages {
     Default,
@@ -42,7 +44,7 @@ enum Extent {
 /// What a child does for one subject.
 type Child = fn(bool) -> Vec<Row>;
 
-/// Runs in a child process: the rows for the subject of that name, or `None` if there is none.
+/// The rows for a subject, in a child process; `None` if there is no such subject.
 pub(crate) fn in_child(subject: &str, everything: bool, small_pages: bool) -> Option<Vec<Row>> {
     let children: Vec<Contender<Child>> = every_keyed!(three_rows as Child);
     let child = children.iter().find(|child| child.name == subject)?;
@@ -61,7 +63,7 @@ fn timed_row<S: Subject>(scenario: &str, unit: f64, took: Duration, ops: u64, al
     row
 }
 
-/// Room for `count` values whose memory is really there before anything is measured.
+/// Room for `count` values whose memory is there before anything is measured.
 fn touched<T>(count: usize) -> Vec<T> {
     let mut room = Vec::with_capacity(count);
     for slot in room.spare_capacity_mut() {
@@ -94,7 +96,7 @@ fn three_rows<S: Holding>(everything: bool) -> Vec<Row> {
     rows
 }
 
-/// Holds every key at once and lets them all go again.
+/// Holds all keys together, then releases them all.
 fn hold_and_release<S: Holding>(subject: &S, keys: &KeySet, unit: f64) -> [Row; 2] {
     let _entered = subject.enter();
     let mut held: Vec<S::Held<'_>> = touched(keys.len());
@@ -159,7 +161,9 @@ fn start_child(subject: &str, extent: Extent, pages: Pages) -> Result<Vec<Row>, 
     Ok(rows.lines().filter_map(|line| Row::from_json(&serde_json::from_str(line).ok()?)).collect())
 }
 
-/// The row of a child; and from a second one, on small pages only, the figure `name` as `NAME_small_pages`.
+/// The row of a child, and `name` of a second one as `NAME_small_pages`.
+///
+/// The second one is on small pages only.
 fn from_children<S: Subject>(pace: &Pace, scenario: &str, name: &str, extent: Extent) -> Row {
     let measure = || {
         let mut row = child(S::NAME, scenario, extent, Pages::Default)?;

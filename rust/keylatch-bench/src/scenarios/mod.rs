@@ -19,7 +19,7 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What is measured, for the reader of the table.
     pub(crate) says: &'static str,
-    /// The figures shown besides time, ratio and allocations: their names in a row, and as a heading.
+    /// The figures besides time, ratio and allocations: names in a row, and headings.
     pub(crate) columns: &'static [(&'static str, &'static str)],
     pub(crate) contenders: fn() -> Vec<Contender<Measure>>,
 }
@@ -103,7 +103,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "hot_exclusive_2t",
-        says: "two threads on one key, exclusive: time between two pairs, whoever did them",
+        says: "two threads on one key, exclusive: time between two pairs, by either thread",
         columns: &[("versus_parking_lot", "x parking_lot"), ("median_versus_parking_lot", "x by medians")],
         contenders: || {
             use two_threads::hot_exclusive;
@@ -114,7 +114,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "hot_shared_2t",
-        says: "two threads on one key, shared: time between two pairs, whoever did them",
+        says: "two threads on one key, shared: time between two pairs, by either thread",
         columns: &[("versus_parking_lot", "x parking_lot"), ("median_versus_parking_lot", "x by medians")],
         contenders: || {
             use two_threads::hot_shared;
@@ -158,7 +158,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "bytes_held",
-        says: "1,000,000 locks with 48-byte keys held at once: resident memory a lock; time is that of acquiring",
+        says: "1,000,000 locks with 48-byte keys held together: resident memory a lock; time is that of acquiring",
         columns: &[("bytes", "bytes"), ("bytes_small_pages", "bytes, no huge pages")],
         contenders: || {
             use memory::bytes_held;

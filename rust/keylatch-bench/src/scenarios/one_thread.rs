@@ -1,4 +1,4 @@
-//! Scenarios of a single thread: what a lock costs when nobody is in the way.
+//! Scenarios of a single thread: what a lock costs without contention.
 
 use std::cell::Cell;
 
@@ -59,7 +59,7 @@ pub(super) fn key_strings<const KEYS: usize>(pace: &Pace) -> Row {
     row
 }
 
-/// A slice covers 1 % of the keys at least, so that no slice is lucky with its keys.
+/// A slice covers 1 % of the keys at least, so that none is lucky with its keys.
 fn keys_in_turn<S: Exclusive>(pace: &Pace, count: usize) -> Row {
     let (word, subject, keys) = (BareWord::new(), S::create(), KeySet::common(count));
     let _entered = subject.enter();
@@ -99,7 +99,7 @@ pub(super) fn async_same_key<S: ExclusiveAsync>(pace: &Pace) -> Row {
         .with("versus_blocking", figures.best / blocking.best)
 }
 
-/// Sixteen keys at a time out of 256, against sixteen pairs on the same keys one after the other.
+/// Sixteen keys of 256 at a time, against sixteen pairs on them one by one.
 pub(super) fn batch_16<S: Batch>(pace: &Pace) -> Row {
     let (word, subject, keys) = (BareWord::new(), S::create(), KeySet::common(16 * BATCH));
     let _entered = subject.enter();

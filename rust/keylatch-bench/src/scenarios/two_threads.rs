@@ -30,7 +30,7 @@ fn row<S: Subject>(scenario: &str, unit: &Figures, figures: &Figures) -> Row {
     row
 }
 
-/// Each thread on a key of its own: what it costs each, beside what it costs one thread alone.
+/// Each thread on a key of its own: its cost beside that of one thread alone.
 pub(super) fn disjoint<S: Exclusive>(pace: &Pace) -> Row {
     let (word, subject, keys) = (BareWord::new(), S::create(), KeySet::common(2));
     let on_its_own = |thread: usize, slice: &Slice| {
@@ -52,8 +52,9 @@ pub(super) fn disjoint<S: Exclusive>(pace: &Pace) -> Row {
     row::<S>("disjoint_2t", &unit, &both).with("alone_ns", alone.best).with("versus_alone", both.best / alone.best)
 }
 
-/// Whether two threads that add to a plain count inside the lock lose nothing. A subject that fails here has no
-/// business being compared.
+/// Whether two threads that add to a plain count inside the lock lose nothing.
+///
+/// A subject that fails here has no business being compared.
 fn excludes<S: Exclusive>(subject: &S, key: Key<'_>) -> bool {
     const TIMES: u64 = 2000;
     // Read and written apart: an atomic only so that a subject that fails is no undefined behaviour.
@@ -83,7 +84,9 @@ fn against_control<S: Subject>(scenario: &str, [unit, control, figures]: [Figure
         .with("median_versus_parking_lot", figures.median / control.median)
 }
 
-/// Both threads on one key, exclusive, beside a bare `parking_lot::RwLock` in the same slices.
+/// Both threads on one key, exclusive, beside a bare `parking_lot::RwLock`.
+///
+/// Both are measured in the same slices.
 pub(super) fn hot_exclusive<S: Exclusive>(pace: &Pace) -> Row {
     let (word, subject, control, keys) = (BareWord::new(), S::create(), ParkingLot::create(), KeySet::common(1));
     let key = keys.get(0);
@@ -99,12 +102,14 @@ pub(super) fn hot_exclusive<S: Exclusive>(pace: &Pace) -> Row {
     );
     let mut row = against_control::<S>("hot_exclusive_2t", figures);
     if !sound {
-        row.remark("BROKEN: two threads were inside at once");
+        row.remark("BROKEN: two threads were inside together");
     }
     row
 }
 
-/// Both threads on one key, shared, beside a bare `parking_lot::RwLock` in the same slices.
+/// Both threads on one key, shared, beside a bare `parking_lot::RwLock`.
+///
+/// Both are measured in the same slices.
 pub(super) fn hot_shared<S: Shared>(pace: &Pace) -> Row {
     let (word, subject, control, keys) = (BareWord::new(), S::create(), ParkingLot::create(), KeySet::common(1));
     let key = keys.get(0);

@@ -117,7 +117,7 @@ impl ExclusiveAsync for Tokio {
 /// `pthread_rwlock_t`, boxed because it may not move once it is in use.
 pub(crate) struct Pthread(Box<UnsafeCell<libc::pthread_rwlock_t>>);
 
-// SAFETY: a pthread_rwlock_t is made to be used by several threads at once through its address, which the box keeps.
+// SAFETY: a pthread_rwlock_t is made to be used by several threads together through its address, which the box keeps.
 unsafe impl Sync for Pthread {}
 
 impl Subject for Pthread {
@@ -161,7 +161,7 @@ impl Shared for Pthread {
 
 impl Drop for Pthread {
     fn drop(&mut self) {
-        // SAFETY: nobody can hold it: every holder borrows `self`.
+        // SAFETY: no thread can hold it: every holder borrows `self`.
         unsafe { libc::pthread_rwlock_destroy(self.0.get()) };
     }
 }

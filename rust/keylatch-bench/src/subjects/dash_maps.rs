@@ -1,8 +1,8 @@
 //! What most programs write by hand: a `DashMap` from key to a shared lock.
 //!
 //! Never cleaned, it is quick and keeps every key for ever. Cleaned on release, a key is removed under its shard's
-//! lock, and only if the map holds the last reference: whoever waits or is about to wait holds another, and nobody
-//! can get a new one without the shard's lock.
+//! lock, and only if the map holds the last reference: a thread that waits or is about to wait holds another, and
+//! none can get a new one without the shard's lock.
 
 use std::sync::Arc;
 
@@ -14,7 +14,9 @@ use crate::keys::Key;
 use crate::polling::block_on;
 use crate::subject::{Exclusive, ExclusiveAsync, Holding, Shared, Subject};
 
-/// The shared lock of a key, copied out of the map so that no shard stays locked while somebody waits.
+/// A key's shared lock, copied out of the map so that no shard stays locked.
+///
+/// It would for as long as a thread waits.
 #[inline(always)]
 fn lock_of<L: Default>(map: &DashMap<String, Arc<L>>, key: Key<'_>) -> Arc<L> {
     if let Some(known) = map.get(key.joined) {
@@ -166,7 +168,7 @@ mod tests {
     use crate::keys::KeySet;
 
     #[test]
-    fn cleaning_keeps_a_key_that_somebody_waits_for() {
+    fn cleaning_keeps_a_key_with_a_waiter() {
         let keys = KeySet::common(1);
         let subject = DashParkingLot::<true>::create();
         let waiter = lock_of(&subject.0, keys.get(0));

@@ -1,4 +1,4 @@
-//! Published crates that lock by key. All three are exclusive only and remove a key when nobody uses it.
+//! Published crates that lock by key. All three are exclusive only and remove a key when it is unused.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::keys::Key;
 use crate::polling::block_on;
 use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Holding, Subject};
 
-/// `lockmap::LockMap` with no value stored under the key, so that an entry goes when its guard goes.
+/// `lockmap::LockMap` without values, so that an entry goes when its guard goes.
 pub(crate) struct LockMapSubject(LockMap<String, ()>);
 
 impl Subject for LockMapSubject {

@@ -9,7 +9,7 @@ use keylatch::{
 use crate::keys::Key;
 use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Holding, Listing, Shared, Subject};
 
-/// `keylatch::FastObjectLockManager`, with the default fairness or strictly first in, first out.
+/// `FastObjectLockManager`, with the default fairness or strictly in order.
 pub(crate) struct Keylatch<const FIFO: bool> {
     locks: FastObjectLockManager,
     owner: Owner,
@@ -36,7 +36,7 @@ impl<const FIFO: bool> Exclusive for Keylatch<FIFO> {
         let _guard = self
             .locks
             .acquire_write_lock_blocking(key.bucket, key.object, self.owner)
-            .expect("a lock nobody keeps is granted");
+            .expect("a lock without holders is granted");
         inside();
     }
 }
@@ -47,7 +47,7 @@ impl<const FIFO: bool> Shared for Keylatch<FIFO> {
         let _guard = self
             .locks
             .acquire_read_lock_blocking(key.bucket, key.object, self.owner)
-            .expect("a lock nobody keeps is granted");
+            .expect("a lock without holders is granted");
         inside();
     }
 }
@@ -59,7 +59,7 @@ impl<const FIFO: bool> ExclusiveAsync for Keylatch<FIFO> {
             .locks
             .acquire_write_lock(key.bucket, key.object, self.owner)
             .await
-            .expect("a lock nobody keeps is granted");
+            .expect("a lock without holders is granted");
         inside();
     }
 }

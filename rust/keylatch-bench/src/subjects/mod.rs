@@ -26,7 +26,7 @@ pub(crate) mod drop_in {
 /// The subject whose goals are judged.
 pub(crate) const OURS: &str = "keylatch";
 
-/// What `--quick` measures besides ours: the control, and the peers people would choose.
+/// What `--quick` measures besides ours: the control, and the most likely peers.
 pub(crate) const QUICK: [&str; 9] = [
     "keylatch",
     "keylatch_fifo",

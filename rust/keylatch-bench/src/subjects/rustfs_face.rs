@@ -44,13 +44,13 @@ impl Rustfs {
     #[inline(always)]
     async fn write(&self, key: Key<'_>) -> FastLockGuard {
         let key = ObjectKey::new(key.bucket, key.object);
-        self.locks.acquire_write_lock(key, Arc::clone(&self.owner)).await.expect("a lock nobody keeps is granted")
+        self.locks.acquire_write_lock(key, Arc::clone(&self.owner)).await.expect("a lock without holders is granted")
     }
 
     #[inline(always)]
     async fn read(&self, key: Key<'_>) -> FastLockGuard {
         let key = ObjectKey::new(key.bucket, key.object);
-        self.locks.acquire_read_lock(key, Arc::clone(&self.owner)).await.expect("a lock nobody keeps is granted")
+        self.locks.acquire_read_lock(key, Arc::clone(&self.owner)).await.expect("a lock without holders is granted")
     }
 }
 

@@ -20,7 +20,9 @@ fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Writers and readers wait; some give up; the others are all served, and nobody else is with a writer.
+/// Writers and readers wait; some give up, the others are served.
+///
+/// A writer is always alone.
 pub(crate) fn ten_thousand_waiters(soak: &Soak, random: &mut Random) {
     let Ok(held) = soak.locks.acquire_write_lock_blocking(KEY.0, KEY.1, "crowd") else {
         return soak.tally.violation("the crowd's key is not free".into());
@@ -45,7 +47,7 @@ pub(crate) fn ten_thousand_waiters(soak: &Soak, random: &mut Random) {
     leave_free(soak);
 }
 
-/// Shares the key as often as it can be shared; the others wait until there is room.
+/// Shares the key as often as possible; the others wait until there is room.
 pub(crate) fn seventy_thousand_readers(soak: &Soak, _: &mut Random) {
     let read = || soak.locks.lock(LockRequest::read((KEY.0, KEY.1)).owner("reader"));
     let inside: Vec<_> = (0..READERS).map_while(|_| read().try_now().ok()).collect();
@@ -67,11 +69,11 @@ where
         waiting.retain_mut(|future| match poll(future) {
             Poll::Pending => true,
             Poll::Ready(Ok(guard)) => {
-                soak.tally.expect(fine(guard.mode()), || "somebody was let in beside a writer".into());
+                soak.tally.expect(fine(guard.mode()), || "another holder was let in beside a writer".into());
                 false
             }
             Poll::Ready(Err(error)) => {
-                soak.tally.violation(format!("one of a crowd was told {error}"));
+                soak.tally.violation(format!("one of a crowd got {error}"));
                 false
             }
         });

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 const IN_USE_FOR: Duration = Duration::from_millis(5);
 const CALLBACKS: usize = 50;
 
-/// Threads, futures, callbacks and a queue wait; all are told, and what is held can be released.
+/// Threads, futures, callbacks and a queue wait; the close ends all their waits.
+///
+/// What is held can still be released.
 pub(crate) fn close_under_load(soak: &Soak, random: &mut Random) {
     let config = LockConfig { shards: 2, fairness: soak.options.fairness, ..LockConfig::default() };
     let Ok(locks) = FastObjectLockManager::with_config(config) else {
@@ -49,23 +51,23 @@ pub(crate) fn close_under_load(soak: &Soak, random: &mut Random) {
                         break error;
                     }
                 };
-                soak.tally.expect(ended == LockError::Closed, || format!("a thread was told {ended}"));
+                soak.tally.expect(ended == LockError::Closed, || format!("a thread got {ended}"));
             });
         }
         std::thread::sleep(IN_USE_FOR);
         locks.close();
     });
     for future in &mut futures {
-        let told = matches!(Pin::new(future).poll(context), Poll::Ready(Err(LockError::Closed)));
-        soak.tally.expect(told, || "a future was not told that the manager closed".into());
+        let closed = matches!(Pin::new(future).poll(context), Poll::Ready(Err(LockError::Closed)));
+        soak.tally.expect(closed, || "a future did not fail when the manager closed".into());
     }
-    let told = (0..CALLBACKS).filter(|_| calls.recv_timeout(FOREVER) == Ok(Err(LockError::Closed))).count();
-    soak.tally.expect(told == CALLBACKS, || format!("{told} of {CALLBACKS} callbacks were told that it closed"));
+    let closed = (0..CALLBACKS).filter(|_| calls.recv_timeout(FOREVER) == Ok(Err(LockError::Closed))).count();
+    soak.tally.expect(closed == CALLBACKS, || format!("{closed} of {CALLBACKS} callbacks failed when it closed"));
     let fetched = |_: &usize| {
         queue.next(Some(FOREVER)).ok().flatten().is_some_and(|one| one.result.err() == Some(LockError::Closed))
     };
-    let told = (0..CALLBACKS).filter(fetched).count();
-    soak.tally.expect(told == CALLBACKS, || format!("{told} of {CALLBACKS} completions said that it closed"));
+    let closed = (0..CALLBACKS).filter(fetched).count();
+    soak.tally.expect(closed == CALLBACKS, || format!("{closed} of {CALLBACKS} completions said that it closed"));
     soak.tally.expect(locks.release(held.into_grant()).is_ok(), || "closed, and a lock cannot be released".into());
     drop((futures, queue));
     at_rest(&locks, "after closing", &soak.tally);
@@ -81,7 +83,9 @@ unsafe extern "C" {
 /// `waitpid` looks and does not wait.
 const WNOHANG: i32 = 1;
 
-/// The child is told in every call that it is one, and builds a manager of its own; here everything goes on.
+/// A forked child gets an error in every call, and builds a manager of its own.
+///
+/// Here everything goes on.
 pub(crate) fn fork_in_the_middle(soak: &Soak, _: &mut Random) {
     let mut held = soak.locks.acquire_write_lock_blocking("fork", "held", "parent").ok();
     let loose = soak.locks.acquire_write_lock_blocking("fork", "loose", "parent").map(keylatch::LockGuard::into_grant);
@@ -91,13 +95,13 @@ pub(crate) fn fork_in_the_middle(soak: &Soak, _: &mut Random) {
         // Ends a child that hangs.
         alarm(10);
         let write = || soak.locks.lock(LockRequest::write(("fork", "free")));
-        let told = write().try_now().err() == Some(LockError::Forked)
+        let refused = write().try_now().err() == Some(LockError::Forked)
             && write().blocking().err() == Some(LockError::Forked)
             && soak.locks.release(loose) == Err(LockError::Forked);
         drop(held.take());
         let fresh = FastObjectLockManager::with_config(LockConfig { shards: 1, ..LockConfig::default() });
         let works = fresh.is_ok_and(|fresh| fresh.acquire_write_lock_blocking("fork", "held", "child").is_ok());
-        _exit(if !told { 1 } else { i32::from(!works) * 2 });
+        _exit(if !refused { 1 } else { i32::from(!works) * 2 });
     }
     if child < 0 {
         return soak.tally.violation("no process to be had".into());

@@ -33,7 +33,7 @@ pub(crate) fn work(soak: &Arc<Soak>, random: &mut Random) {
 }
 
 fn take(soak: &Soak, page: usize, mode: Mode) -> Option<OwnedLockGuard> {
-    match soak.locks.lock(LockRequest::new(soak.ledger.key(page), mode).owner("mischief")).blocking() {
+    match soak.locks.lock(LockRequest::new(soak.ledger.key(page), mode).owner("faults")).blocking() {
         Ok(guard) => Some(guard.into_owned()),
         Err(error) => {
             soak.tally.violation(format!("a request without limit ended with {error}"));
@@ -63,7 +63,7 @@ fn die_with_lock(soak: &Arc<Soak>, page: usize, mode: Mode) {
     soak.tally.injected(Fault::DeadThread);
 }
 
-/// A grant is kept as a number, its taker ends, and others release it: exactly one of them.
+/// Keeps a grant as a number and ends its taker: exactly one other releases it.
 fn lose_grant(soak: &Arc<Soak>, page: usize, mode: Mode) {
     let its = Arc::clone(soak);
     let thread = std::thread::spawn(move || {
@@ -84,7 +84,7 @@ fn lose_grant(soak: &Arc<Soak>, page: usize, mode: Mode) {
     soak.tally.injected(Fault::StaleRelease);
 }
 
-/// A holder that is still there when its lease is over: the next one gets the lock, and the late release is told so.
+/// A holder outlives its lease: the next gets the lock, the late release fails.
 fn outlive_lease(soak: &Soak, page: usize, mode: Mode) {
     let request = LockRequest::new(soak.ledger.key(page), mode).owner("late").ttl(Duration::from_nanos(1));
     let Ok(late) = soak.locks.lock(request).blocking() else {
@@ -99,7 +99,7 @@ fn outlive_lease(soak: &Soak, page: usize, mode: Mode) {
     soak.tally.injected(Fault::LeaseOver);
 }
 
-/// A holder whose lock is taken away by force does nothing any more; the next one gets it.
+/// A holder whose lock is revoked by force does nothing; the next one gets it.
 fn lose_by_force(soak: &Soak, page: usize, mode: Mode) {
     let request = LockRequest::new(soak.ledger.key(page), mode).owner("to be forced");
     let Ok(loser) = soak.locks.lock(request).blocking() else { return soak.tally.violation("no lock".into()) };
@@ -123,7 +123,7 @@ fn forge_grant(soak: &Soak, random: &mut Random) {
     soak.tally.injected(Fault::ForgedGrant);
 }
 
-/// A callback that panics with its guard, or whose request is cancelled; it is called once in any case.
+/// A callback that panics with its guard, or is cancelled; it is called once.
 fn call_back(soak: &Arc<Soak>, random: &mut Random, page: usize, mode: Mode) {
     let panics = random.one_in(2);
     let (its, (called, calls)) = (Arc::clone(soak), mpsc::channel());

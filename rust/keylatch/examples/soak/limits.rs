@@ -15,7 +15,7 @@ fn small(soak: &Soak, config: LockConfig) -> Option<FastObjectLockManager> {
     manager.inspect_err(|error| soak.tally.violation(format!("no small manager: {error}"))).ok()
 }
 
-/// More keys than the table has room for; it serves as many again after it was full.
+/// More keys than the table has room for; as many again are served after that.
 pub(crate) fn full_table(soak: &Soak, random: &mut Random) {
     let max_locks = 64 + random.below(2000);
     let Some(locks) = small(soak, LockConfig { shards: 4, max_locks, ..LockConfig::default() }) else { return };
@@ -37,14 +37,14 @@ pub(crate) fn full_table(soak: &Soak, random: &mut Random) {
             scope.spawn(|| locks.try_acquire_write_lock("full", "elsewhere", "other").map(drop)).join()
         });
         let fine = matches!(elsewhere, Ok(Ok(()) | Err(LockError::TableFull { .. })));
-        soak.tally.expect(fine, || format!("another thread is told {elsewhere:?}"));
+        soak.tally.expect(fine, || format!("another thread gets {elsewhere:?}"));
         let taken = locks.force_release(&Filter::all()).len();
         soak.tally.expect(taken == held.len(), || format!("of {} locks {taken} were taken away by force", held.len()));
     }
     at_rest(&locks, "after a full table", &soak.tally);
 }
 
-/// More in line than may be: who is refused is told so, and the others are served.
+/// More in line than may be: the refused get an error, and the others are served.
 pub(crate) fn too_many_waiters(soak: &Soak, random: &mut Random) {
     let max_waiters = 1 + random.below(500);
     let Some(locks) = small(soak, LockConfig { shards: 1, max_waiters, ..LockConfig::default() }) else { return };
@@ -78,7 +78,9 @@ pub(crate) fn too_many_waiters(soak: &Soak, random: &mut Random) {
     at_rest(&locks, "after too many waiters", &soak.tally);
 }
 
-/// Keys that differ in one byte, in length, in where their parts end: all can be held exclusively at the same time.
+/// Keys that differ in one byte, in length, or in where their parts end.
+///
+/// All can be held exclusively at the same time.
 pub(crate) fn hostile_keys(soak: &Soak, random: &mut Random) {
     let mut keys = BTreeSet::new();
     for length in [0, 1, 7, 8, 9, 59, 60, 61, 64, 127, 128, 129, 4096] {

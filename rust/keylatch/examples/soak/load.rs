@@ -81,15 +81,17 @@ fn converting(soak: &Soak, random: &mut Random) {
     soak.ledger.visit(page, &guard, &soak.tally);
 }
 
-/// A few requests by completion queue at a time. All answers are fetched before anything else is asked for: a lock that
-/// has arrived and is not fetched is held, and its thread would wait for itself.
+/// A few requests by completion queue at a time.
+///
+/// All answers are fetched before anything else is asked for: a lock that has arrived and is not fetched is held, and
+/// its thread would wait for itself.
 fn by_queue(soak: &Soak, random: &mut Random, queue: &CompletionQueue) {
     let mut waiting = HashMap::new();
     (0..8).for_each(|_| ask(soak, random, queue, &mut waiting));
     while !waiting.is_empty() && fetch(soak, queue, &mut waiting) {}
 }
 
-/// A request by completion queue, perhaps cancelled at once.
+/// A request by completion queue, perhaps cancelled immediately.
 fn ask(soak: &Soak, random: &mut Random, queue: &CompletionQueue, waiting: &mut HashMap<u64, usize>) {
     let (page, mode, token) = (soak.ledger.pick(random), random.mode(), random.next());
     match soak.locks.lock(request(&soak.ledger, page, mode, random)).with_queue(queue, token) {

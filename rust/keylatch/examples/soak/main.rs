@@ -9,17 +9,17 @@
 //! cargo run --release -p keylatch --example soak -- --help
 //! ```
 //!
-//! [`options`] reads the command line, [`load`] and [`tasks`] are the load, [`mischief`] goes on beside it, [`crowds`],
+//! [`options`] reads the command line, [`load`] and [`tasks`] are the load, [`faults`] goes on beside it, [`crowds`],
 //! [`limits`] and [`endings`] come in turn; [`tally`] counts, [`progress`] and [`report`] show.
 
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
 mod crowds;
 mod endings;
+mod faults;
 mod ledger;
 mod limits;
 mod load;
-mod mischief;
 mod options;
 mod progress;
 mod random;
@@ -98,7 +98,7 @@ fn run(soak: &Arc<Soak>) -> Duration {
         running.push(start(soak, "load", u64::from(number), load::work));
     }
     running.push(start(soak, "tasks", 1000, |soak, random| tasks::work(soak, random.next())));
-    running.push(start(soak, "mischief", 1001, mischief::work));
+    running.push(start(soak, "faults", 1001, faults::work));
     running.push(start(soak, "faults in turn", 1002, faults_in_turn));
     progress::show(soak, began);
     soak.stop.store(true, Ordering::Relaxed);
@@ -127,7 +127,7 @@ fn start(
     (what, std::thread::spawn(move || work(&soak, &mut soak.random(number))))
 }
 
-/// The faults that take a while, each at least once, then again and again until the time is over.
+/// The slow faults, each at least once, then again until the time is over.
 fn faults_in_turn(soak: &Arc<Soak>, random: &mut Random) {
     type Scene = fn(&Soak, &mut Random);
     let scenes: [(Fault, Scene); 7] = [

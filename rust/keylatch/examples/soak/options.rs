@@ -35,7 +35,7 @@ pub(crate) struct Options {
     pub(crate) sabotage: bool,
 }
 
-/// Understands the words after the program's name, or says what is wrong with them.
+/// Reads the words after the program's name, or says what is wrong with them.
 pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Command, String> {
     let mut words = words.into_iter();
     let seed = u64::from(std::process::id()) ^ crate::random::unpredictable();

@@ -27,7 +27,7 @@ pub(crate) fn show(soak: &Soak, began: Instant) {
         );
         (last, taken_before) = (now, taken);
         let mut out = std::io::stdout();
-        // Nobody may be looking any more; the report is tried in any case.
+        // There may be no reader any more; the report is tried in any case.
         let _ = if rewrites { write!(out, "\r\x1b[2K{line}") } else { writeln!(out, "{line}") };
         let _ = out.flush();
     }

@@ -3,7 +3,7 @@
 use keylatch::Mode;
 use std::hash::{BuildHasher, RandomState};
 
-/// A seed that nobody knows in advance.
+/// A seed that is not known in advance.
 pub(crate) fn unpredictable() -> u64 {
     RandomState::new().hash_one(0)
 }

@@ -27,7 +27,9 @@ fn resident() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Nobody holds, nobody waits, no more keys than the warm ones are left, and every lock taken was released.
+/// Checks that no holds, no waiters and no keys but the warm ones are left.
+///
+/// Every lock taken was released.
 pub(crate) fn at_rest(locks: &FastObjectLockManager, when: &str, tally: &Tally) {
     let figures = locks.get_metrics().shard_metrics;
     let most = 4 * u64::from(locks.config().shards);
@@ -61,10 +63,10 @@ pub(crate) fn text(soak: &Soak, took: Duration, before: &Memory) -> String {
     let memory = [("at the start", before), ("at the end", &after)];
     for (when, memory) in memory {
         row(&format!("manager's bytes {when}"), mebibytes(memory.manager));
-        row(&format!("resident bytes {when}"), memory.resident.map_or("not told".into(), mebibytes));
+        row(&format!("resident bytes {when}"), memory.resident.map_or("unknown".into(), mebibytes));
     }
     row("violations", soak.tally.violations().to_string());
-    for violation in soak.tally.told() {
+    for violation in soak.tally.kept() {
         let _ = writeln!(text, "violated: {violation}");
     }
     text

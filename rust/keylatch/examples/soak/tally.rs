@@ -56,7 +56,7 @@ const KEPT: usize = 20;
 pub(crate) struct Tally {
     faults: [AtomicU64; Fault::ALL.len()],
     violations: AtomicU64,
-    told: Mutex<Vec<String>>,
+    kept: Mutex<Vec<String>>,
 }
 
 impl Tally {
@@ -74,9 +74,9 @@ impl Tally {
 
     pub(crate) fn violation(&self, what: String) {
         self.violations.fetch_add(1, Ordering::Relaxed);
-        let mut told = self.told.lock().expect("nobody panics while it tells");
-        if told.len() < KEPT {
-            told.push(what);
+        let mut kept = self.kept.lock().expect("no thread panics with it");
+        if kept.len() < KEPT {
+            kept.push(what);
         }
     }
 
@@ -91,7 +91,7 @@ impl Tally {
         self.violations.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn told(&self) -> Vec<String> {
-        self.told.lock().expect("nobody panics while it tells").clone()
+    pub(crate) fn kept(&self) -> Vec<String> {
+        self.kept.lock().expect("no thread panics with it").clone()
     }
 }

@@ -53,7 +53,9 @@ impl Histogram {
     }
 }
 
-/// Below `PARTS` a bucket a nanosecond; above, the leading bits after the first one choose among `PARTS` buckets.
+/// The bucket of a time: one a nanosecond below `PARTS`, above by leading bits.
+///
+/// The bits after the first one choose among `PARTS` buckets.
 fn bucket(nanos: u64) -> usize {
     if nanos < PARTS {
         return nanos as usize;
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_duration_lies_in_its_bucket_and_no_bucket_is_wider_than_a_sixteenth() {
+    fn durations_lie_in_narrow_buckets() {
         let mut nanos = 0;
         while nanos < u64::MAX / 2 {
             let place = bucket(nanos);

@@ -30,7 +30,7 @@ kinds! {
     Write = "write",
     /// Share one version.
     ReadVersion = "read a version",
-    /// Hold a version and the latest alone, both at once.
+    /// Hold a version and the latest alone, both together.
     Publish = "publish a version",
     /// Write, then go on reading what was written, while others may read too.
     Revise = "write, downgrade",

@@ -79,7 +79,10 @@ fn run(options: &Options, locks: &FastObjectLockManager) -> Result<(Results, Sto
         while running.iter().any(|thread| !thread.is_finished()) {
             if Instant::now() > patience {
                 // They would be waited for without end: what is left is to say so.
-                eprintln!("storage_engine: somebody waits for a lock that is never given on:\n{}", locks.get_metrics());
+                eprintln!(
+                    "storage_engine: a request waits for a lock that is never released:\n{}",
+                    locks.get_metrics()
+                );
                 std::process::exit(1);
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -96,7 +99,7 @@ fn run(options: &Options, locks: &FastObjectLockManager) -> Result<(Results, Sto
     Ok((results, store, began.elapsed()))
 }
 
-/// Does something that is not expected to fail; if it does, nobody goes on for nothing.
+/// Does something that should not fail; if it does, stops all others too.
 fn stopping<T>(stop: &AtomicBool, work: impl FnOnce() -> Result<T, LockError>) -> Result<T, LockError> {
     work().inspect_err(|_| stop.store(true, Ordering::Relaxed))
 }

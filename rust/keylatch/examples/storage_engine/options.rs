@@ -69,7 +69,7 @@ impl Options {
     }
 }
 
-/// Understands the words after the program's name, or says what is wrong with them.
+/// Reads the words after the program's name, or says what is wrong with them.
 pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Command, String> {
     let mut words = words.into_iter();
     let mut options = Options::default();

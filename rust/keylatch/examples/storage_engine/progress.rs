@@ -8,7 +8,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Returns when the time is over, or when told to stop.
+/// Returns when the time is over, or when it is stopped.
 pub(crate) fn show(options: &Options, locks: &FastObjectLockManager, store: &Store, stop: &AtomicBool) {
     let rewrites = std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let sparse = (options.duration / 10).max(Duration::from_secs(1));
@@ -35,7 +35,7 @@ pub(crate) fn show(options: &Options, locks: &FastObjectLockManager, store: &Sto
         );
         (last, taken_before) = (now, all.acquisitions());
         let mut out = std::io::stdout();
-        // Nobody may be looking any more; the report is tried in any case.
+        // There may be no reader any more; the report is tried in any case.
         let _ = if rewrites { write!(out, "\r\x1b[2K{line}") } else { writeln!(out, "{line}") };
         let _ = out.flush();
     }

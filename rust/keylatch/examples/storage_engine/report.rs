@@ -19,7 +19,7 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// To be asked when nobody works any more.
+    /// To be asked when all work has ended.
     pub(crate) fn of(metrics: &LockMetrics, store: &Store) -> Self {
         let all = &metrics.shard_metrics;
         Self { violations: store.violations(), still_held: all.holders, still_waiting: all.waiters }
@@ -80,7 +80,7 @@ fn write_summary(out: &mut String, metrics: &LockMetrics, verdict: &Verdict, too
     let taken = all.acquisitions();
     let per_second = (taken as f64 / took.as_secs_f64()) as u64;
     writeln!(out, "\nthroughput     {} locks/s ({} locks)", count(per_second), count(taken))?;
-    writeln!(out, "fast path      {} of them at once", percent(all.fast_path_rate()))?;
+    writeln!(out, "fast path      {} of them", percent(all.fast_path_rate()))?;
     writeln!(
         out,
         "waits          {} (mean {}, longest {})",

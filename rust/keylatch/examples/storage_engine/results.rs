@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobResults {
     pub(crate) done: u64,
-    /// Jobs that ended without the lock because time was over, or somebody was in the way.
+    /// Jobs that ended without the lock, by a timeout or a refusal.
     pub(crate) gave_up: u64,
     /// From asking for the lock to having it, or to giving up.
     pub(crate) wait: Histogram,

@@ -88,7 +88,9 @@ impl Store {
         self.violations.load(Ordering::Relaxed)
     }
 
-    /// What a holder of the lock does: goes in, and leaves when the visit is dropped, before the lock is released.
+    /// Enters as a holder of the lock; leaves when the visit is dropped.
+    ///
+    /// That is before the lock is released.
     pub(crate) fn enter(&self, place: Place, mode: Mode) -> Visit<'_> {
         let slot = &self.slots[place.object as usize * (1 + VERSIONS.len()) + place.version as usize];
         match mode {
@@ -111,7 +113,7 @@ impl Store {
     }
 }
 
-/// Somebody is inside.
+/// A holder is inside.
 #[derive(Debug)]
 pub(crate) struct Visit<'s> {
     store: &'s Store,
@@ -125,14 +127,14 @@ impl Visit<'_> {
         self.slot.first.load(Ordering::Relaxed)
     }
 
-    /// Nobody may have changed the object since there were so many changes, but for this visit itself.
+    /// Checks that the object is unchanged since `changes`, but for this visit.
     pub(crate) fn nothing_since(self, changes: u64) -> Self {
         let own = u64::from(self.mode == Mode::Exclusive);
         self.store.expect(self.changes() == changes + own);
         self
     }
 
-    /// An exclusive holder shows its fence, which has to be greater than every one before.
+    /// An exclusive holder shows its fence, greater than every one before.
     pub(crate) fn fenced(self, fence: u64) -> Self {
         let before = self.slot.fence.load(Ordering::Relaxed);
         self.store.expect(fence > before);

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) const TASKS: u32 = 16;
-/// Long enough that it ends nothing; it has the manager keep the time of every wait.
+/// Long enough that it ends nothing; the manager keeps the time of every wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs the tasks until told to stop.
+/// Runs the tasks until stopped.
 pub(crate) fn work(locks: &FastObjectLockManager, store: &Store, stop: &AtomicBool) -> Result<Results, LockError> {
     let tasks = (0..TASKS).map(|number| task(number, locks, store, stop)).collect();
     let mut all = Results::default();

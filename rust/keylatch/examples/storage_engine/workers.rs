@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const IMPATIENCE: Duration = Duration::from_micros(100);
 const COMPACTION: Duration = Duration::from_millis(1);
-const DELETED_AT_ONCE: u32 = 8;
+const DELETED_TOGETHER: u32 = 8;
 
 /// What a job came to: when it had its lock, or that it did without.
 type Outcome = Result<Result<Times, Duration>, LockError>;
@@ -23,7 +23,7 @@ struct Worker<'w> {
     random: Random,
 }
 
-/// Works until told to stop. An error is one that the workload does not expect.
+/// Works until stopped. An error is one that the workload does not expect.
 pub(crate) fn work(
     number: u32,
     options: &Options,
@@ -123,9 +123,9 @@ impl Worker<'_> {
 
     /// Takes some objects out of the bucket, whose list must not change meanwhile.
     fn delete_batch(&mut self) -> Outcome {
-        let first = self.random.below(self.store.objects() - DELETED_AT_ONCE);
+        let first = self.random.below(self.store.objects() - DELETED_TOGETHER);
         let mut places = vec![(self.store.manifest(), Mode::Shared)];
-        places.extend((0..DELETED_AT_ONCE).map(|next| (self.store.latest(first + next), Mode::Exclusive)));
+        places.extend((0..DELETED_TOGETHER).map(|next| (self.store.latest(first + next), Mode::Exclusive)));
         let batch = places
             .iter()
             .fold(BatchLockRequest::new(self.owner), |batch, (place, mode)| batch.add(self.store.key(*place), *mode));
@@ -142,7 +142,7 @@ impl Worker<'_> {
         Ok(Ok(Times { asked, granted, released: Instant::now() }))
     }
 
-    /// Writes, and reads on from where it wrote: nobody may have written in between.
+    /// Writes, and reads on from where it wrote: no other may have written in between.
     fn revise(&mut self) -> Outcome {
         let place = jobs::object(self.store, &mut self.random);
         let asked = Instant::now();
@@ -155,8 +155,9 @@ impl Worker<'_> {
         Ok(Ok(Times { asked, granted, released: Instant::now() }))
     }
 
-    /// Reads, and writes what follows from it: nobody may have written in between. If another reader wants to do the
-    /// same, this one lets go.
+    /// Reads, and writes what follows from it, without another write in between.
+    ///
+    /// If another reader wants to do the same, this one lets go.
     fn read_modify(&mut self) -> Outcome {
         let place = jobs::object(self.store, &mut self.random);
         let (bucket, object) = (BUCKET, self.store.name(place));

@@ -4,7 +4,9 @@ use crate::error::LockError;
 use crate::key::MAX_KEY_BYTES;
 use std::time::Duration;
 
-/// Who goes first when several want the same lock. No policy starves anybody; each says how far it may go.
+/// Who goes first when several want the same lock.
+///
+/// Every waiter gets its turn under each policy, which says how far it may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -12,20 +14,23 @@ use std::time::Duration;
     serde(rename_all = "snake_case", deny_unknown_fields)
 )]
 pub enum Fairness {
-    /// Whoever runs may take a free lock ahead of the queue, until somebody has waited for `after`; then the lock is
-    /// handed over directly, in order.
+    /// A running caller may take a free lock ahead of the queue.
     ///
-    /// *Bound*: once a waiter has waited for `after`, nobody overtakes it any more from the moment it has been looked at
-    /// again: at the next release, or when it wakes to try by itself. A future that was told to come and is not polled
+    /// It may until a waiter has waited for `after`; then the lock is handed over directly, in order.
+    ///
+    /// *Bound*: once a waiter has waited for `after`, nothing overtakes it any more from the moment it has been looked
+    /// at again: at the next release, or when it wakes to try by itself. A future that was woken and is not polled
     /// for `after` is passed over until it is. This is the fastest policy by far on a hot key.
     Eventual {
         /// How long a waiter may be overtaken.
         #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
         after: Duration,
     },
-    /// First come, first served; every release hands the lock to the next in line. Neighbouring readers go in together.
+    /// First come, first served; every release hands the lock to the next in line.
     ///
-    /// *Bound*: nobody of the same priority ever overtakes.
+    /// Neighbouring readers go in together.
+    ///
+    /// *Bound*: no request overtakes one of the same priority.
     Fifo,
     /// As `Fifo`, but a writer queues ahead of waiting readers.
     ///
@@ -74,7 +79,9 @@ impl std::str::FromStr for Backend {
     }
 }
 
-/// What happens when a session asks again for what it holds, in a way that would have it wait for itself.
+/// What happens when a session would wait for itself.
+///
+/// It asks again for what it holds, in a way that has to wait.
 ///
 /// ```
 /// use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Reentrancy};
@@ -100,10 +107,12 @@ impl std::str::FromStr for Backend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Reentrancy {
-    /// It fails at once with [`LockError::Deadlock`], which names the session itself.
+    /// It fails with [`LockError::Deadlock`], which names the session itself.
     #[default]
     Deny,
-    /// It is granted once more; the lock is free when as many guards are gone, and cannot be downgraded before but one is.
+    /// It is granted once more; the lock is free when as many guards are gone.
+    ///
+    /// It cannot be downgraded before all but one are gone.
     ///
     /// A session that shares a lock and asks for it exclusively waits in front of the line until no other shares it. Then all
     /// its holds of it are exclusive, until they end. Two that wait so for each other are a deadlock.
@@ -123,7 +132,7 @@ pub enum Victim {
     LowestPriority,
 }
 
-/// A timeout that is learned from how long waits take; see [`LockConfig::adaptive`].
+/// A timeout learned from how long waits take; see [`LockConfig::adaptive`].
 ///
 /// It is `factor_per_mille` thousandths of the wait that `quantile_per_mille` thousandths of the latest waits stayed below,
 /// and never less than `floor` nor more than `ceiling`. A wait that timed out counts for twice as long as it took, so that
@@ -143,16 +152,20 @@ pub enum Victim {
 /// };
 /// let locks = FastObjectLockManager::with_config(LockConfig { adaptive: Some(policy), ..LockConfig::default() })?;
 /// let state = locks.adaptive_timeout().expect("it was asked for");
-/// assert_eq!((state.samples, state.timeout), (0, policy.ceiling)); // nobody has waited yet
+/// assert_eq!((state.samples, state.timeout), (0, policy.ceiling)); // there were no waits yet
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct AdaptiveTimeout {
-    /// The share of waits that the timeout goes by, in thousandths: from 1 to 1000. Default 990.
+    /// The share of waits that the timeout goes by, in thousandths.
+    ///
+    /// From 1 to 1000, default 990.
     pub quantile_per_mille: u32,
-    /// How much longer the timeout is than what those waits stayed below, in thousandths: at least 1000, for a shorter one
-    /// would end waits of which it then never learned how long they take. Default 2000: twice as long.
+    /// How much longer the timeout is than those waits, in thousandths.
+    ///
+    /// At least 1000, for a shorter one would end waits of which it then never learned how long they take. Default
+    /// 2000: twice as long.
     pub factor_per_mille: u32,
     /// The shortest timeout. Default 10 ms.
     #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
@@ -217,32 +230,41 @@ impl AdaptiveTimeout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct LockConfig {
-    /// Parts of the table that change independently: a power of two from 1 to 65,536. Default 1024.
+    /// Parts of the table that change independently.
+    ///
+    /// A power of two from 1 to 65,536, default 1024.
     pub shards: u32,
     /// Who goes first. Default [`Fairness::Eventual`] after 500 µs.
     pub fairness: Fairness,
-    /// How long a request that says nothing about it waits; `None`, the default, is for as long as it takes.
+    /// How long a request waits by default; `None`, the default, sets no limit.
     #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds_or_never"))]
     pub default_timeout: Option<Duration>,
-    /// Learns from the waits it sees how long a request that says nothing about it waits. Then `default_timeout` serves
-    /// only until 32 waits were seen, and without one the ceiling. Default `None`.
+    /// Learns from the waits it sees how long a request waits by default.
+    ///
+    /// Then `default_timeout` serves only until 32 waits were seen, and without one the ceiling. Default `None`.
     pub adaptive: Option<AdaptiveTimeout>,
-    /// Locks that can be in the table at a time, from 1 to 33,554,432. Default 8,388,608. Only address space is
-    /// reserved for them. Keys longer than 56 bytes count as several. Large tables hand entries out to threads in
-    /// small batches, so that the limit may be felt up to 64 locks a thread early. A lock that was taken away counts until
-    /// its guard is gone; there is room beyond the limit for taking locks away.
+    /// Locks that can be in the table at a time, from 1 to 33,554,432.
+    ///
+    /// Default 8,388,608. Only address space is reserved for them. Keys longer than 56 bytes count as several. Large
+    /// tables hand entries out to threads in small batches, so that the limit may be felt up to 64 locks a thread
+    /// early. A lock that was taken away counts until its guard is gone; there is room beyond the limit for taking
+    /// locks away.
     pub max_locks: u32,
     /// Requests that can wait at a time, from 1 to 16,777,216. Default 1,048,576.
     pub max_waiters: u32,
     /// Bytes of a key, its parts together, from 1 to 65,535. Default 8192.
     pub max_key_bytes: usize,
-    /// How often a waiter may be overtaken by higher priorities, or by the preferred mode under `WriterFirst` and
-    /// `ReaderFirst`. Default 64.
+    /// How often a waiter may be overtaken.
+    ///
+    /// That is by higher priorities, or by the preferred mode under `WriterFirst` and `ReaderFirst`. Default 64.
     pub overtake_limit: u32,
-    /// What a session gets that asks again for what it holds. Default [`Reentrancy::Deny`].
+    /// What a session gets that asks again for what it holds.
+    ///
+    /// Default [`Reentrancy::Deny`].
     pub reentrancy: Reentrancy,
-    /// How long a session's request waits before it looks for a deadlock; zero looks before it sleeps, and `None` never
-    /// looks. Default 50 ms.
+    /// How long a session's request waits before it looks for a deadlock.
+    ///
+    /// Zero looks before it sleeps, and `None` never looks. Default 50 ms.
     ///
     /// A look goes through the line it stands in, so that of a crowd of sessions at one key that have all waited this long
     /// each looks at all: a longer delay, or labels where nothing can come of it, spares that.
@@ -250,25 +272,31 @@ pub struct LockConfig {
     pub deadlock_delay: Option<Duration>,
     /// Which session of a deadlock gives way. Default [`Victim::Asker`].
     pub victim: Victim,
-    /// Tells of sessions that take locks in orders that could become a deadlock, before they do: by
-    /// [`Event::LockOrder`](crate::Event::LockOrder) and
-    /// [`lock_order_reports`](crate::FastObjectLockManager::lock_order_reports). Only sessions are looked at, for of labels
-    /// and of guards without an owner nothing is known. Each circle of orders is told once. Default `false`.
+    /// Reports orders of locks that could become a deadlock, before they do.
+    ///
+    /// It watches sessions, and reports by [`Event::LockOrder`](crate::Event::LockOrder) and
+    /// [`lock_order_reports`](crate::FastObjectLockManager::lock_order_reports). Of labels and of guards without an
+    /// owner nothing is known. Each circle of orders is reported once. Default `false`.
     ///
     /// It works in every build, and is meant for those of developers, `lock_order_lint: cfg!(debug_assertions)`: while it
     /// is set the fast path is off, and every request takes its shard's mutex and one for the whole manager.
     pub lock_order_lint: bool,
-    /// How long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that what the old
-    /// holder still has on its way arrives first. Listings show it as kept shut, figures count nobody as its holder, and
-    /// releasing it by force or closing the manager ends that.
-    /// Default zero.
+    /// How long a lock stays closed that an exclusive holder lost by its lease.
+    ///
+    /// What the old holder still has on its way arrives first. Listings show it as kept shut, figures count no holder,
+    /// and releasing it by force or closing the manager ends that. Default zero.
     #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
     pub lock_delay: Duration,
-    /// The latest stretch of time, which [`health`](crate::FastObjectLockManager::health) judges: from one millisecond up.
+    /// The latest stretch of time, which [`health`] judges: at least one millisecond.
+    ///
     /// It is kept to a twelfth. Default one minute.
+    ///
+    /// [`health`]: crate::FastObjectLockManager::health
     #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
     pub health_window: Duration,
-    /// Which manager [`open_backend`](crate::open_backend) makes. Default [`Backend::Fast`].
+    /// Which manager [`open_backend`](crate::open_backend) makes.
+    ///
+    /// Default [`Backend::Fast`].
     pub backend: Backend,
 }
 

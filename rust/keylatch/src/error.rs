@@ -8,7 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Why a call did not do what it was asked to. Nothing is held or changed that was not before.
+/// Why a call failed.
+///
+/// Nothing is held or changed that was not before.
 ///
 /// ```
 /// use keylatch::{FastObjectLockManager, LockError};
@@ -40,15 +42,16 @@ pub enum LockError {
         /// Who holds it.
         holders: Holders,
     },
-    /// The request, waiting, would have been part of a circle of sessions of which each waits for the next. The session
-    /// should let go of what it holds and start again.
+    /// The request would have closed a circle of sessions that wait for each other.
+    ///
+    /// The session should let go of what it holds and start again.
     Deadlock {
         /// What was asked for.
         key: ObjectKey,
         /// Who waits for whom, beginning with the session whose request this was.
         cycle: Arc<[DeadlockLink]>,
     },
-    /// The hold was a lease that ran out, and the lock was given to somebody else.
+    /// The hold was a lease that ran out, and the lock was given to another request.
     LeaseLost {
         /// The grant's number.
         grant: u64,
@@ -91,7 +94,7 @@ pub enum LockError {
     },
     /// The process is a fork of the one that made the manager.
     Forked,
-    /// Somebody else waits to upgrade the same lock: each would wait for the other to let go.
+    /// Another holder waits to upgrade: each would wait for the other to let go.
     UpgradeConflict {
         /// The key.
         key: ObjectKey,
@@ -113,7 +116,9 @@ pub enum LockError {
 }
 
 impl LockError {
-    /// The error's number, the same in every language and for ever; negative, because 0 is success in C.
+    /// The error's number, the same in every language and for ever.
+    ///
+    /// It is negative, because 0 is success in C.
     #[must_use]
     pub fn code(&self) -> i32 {
         match self {
@@ -207,7 +212,7 @@ impl fmt::Display for LockError {
             ),
             Self::UpgradeConflict { key, holders } => write!(
                 f,
-                "somebody else already waits to upgrade {key:#}, and neither could go first; release it and ask for it \
+                "another holder already waits to upgrade {key:#}, and neither could go first; release it and ask for it \
                  exclusively ({holders})"
             ),
             Self::Tier { error } => write!(f, "{error}"),
@@ -216,12 +221,14 @@ impl fmt::Display for LockError {
     }
 }
 
-/// One session of a deadlock: it waits for a lock that the next one holds, or will hold first.
+/// One session of a deadlock: it waits for a lock that the next one holds.
+///
+/// The next one may also be ahead of it in line, and hold it first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadlockLink {
     /// The session's name.
     pub session: Arc<str>,
-    /// Where the session comes from, as it was told when it was begun.
+    /// Where the session comes from, as given when it was begun.
     pub source: &'static str,
     /// What it waits for.
     pub key: ObjectKey,
@@ -273,7 +280,9 @@ pub struct Holder {
     pub owner: Arc<str>,
     /// How it holds the lock.
     pub mode: Mode,
-    /// For how long at least: taking a free lock reads no clock, so the time counts from the first look at it.
+    /// For how long at least: taking a free lock reads no clock.
+    ///
+    /// The time counts from the first look at it.
     pub held_for: Duration,
     /// The grant; `None` where it is not known, as of a lock that a lock delay keeps.
     pub grant: Option<Grant>,
@@ -286,12 +295,12 @@ pub struct Holder {
 impl fmt::Display for Holders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.named.is_empty() && self.more == 0 {
-            return write!(f, "nobody holds it any more");
+            return write!(f, "its holder is gone");
         }
         write!(f, "held by ")?;
         for (position, holder) in self.named.iter().take(8).enumerate() {
             let separator = if position == 0 { "" } else { ", " };
-            let name: &str = if holder.owner.is_empty() { "somebody unnamed" } else { &holder.owner };
+            let name: &str = if holder.owner.is_empty() { "an unnamed owner" } else { &holder.owner };
             write!(f, "{separator}{} ({}", name.escape_debug(), holder.mode)?;
             if !holder.held_for.is_zero() {
                 write!(f, ", for at least {:?}", holder.held_for)?;

@@ -12,7 +12,7 @@ pub(crate) const ONE_GENERATION: u64 = 1 << INDEX_BITS;
 /// The most records that a grant can tell apart.
 pub(crate) const MAX_RECORDS: u32 = (1 << INDEX_BITS) - 1;
 
-/// A held lock as a number: what a guard becomes to cross a border that guards cannot.
+/// A held lock as a number: a guard becomes one where guards cannot go.
 ///
 /// It is never 0. It is released exactly once: a second or late release harms no other hold and returns
 /// [`LockError::NotHeld`](crate::LockError::NotHeld).
@@ -42,7 +42,9 @@ impl Grant {
         self.0.get()
     }
 
-    /// Returns the grant of a number; `None` for 0. A number that is no grant is refused when it is used.
+    /// Returns the grant of a number; `None` for 0.
+    ///
+    /// A number that is no grant is refused when it is used.
     #[must_use]
     pub fn from_raw(raw: u64) -> Option<Self> {
         NonZeroU64::new(raw).map(Self)

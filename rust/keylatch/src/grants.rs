@@ -29,7 +29,7 @@ impl FastObjectLockManager {
     #[doc(hidden)]
     #[inline(always)]
     #[must_use]
-    pub fn release_at_once(&self, grant: Grant) -> Option<Result<(), Lost>> {
+    pub fn release_fast(&self, grant: Grant) -> Option<Result<(), Lost>> {
         if !self.core().catch_at_once(grant) {
             return None;
         }
@@ -114,7 +114,7 @@ impl FastObjectLockManager {
         self.core().as_guard(grant, || self.core().try_upgrade(grant))
     }
 
-    /// As [`LockGuard::upgrade_blocking`], of a grant, which no other may use meanwhile.
+    /// As [`LockGuard::upgrade_blocking`], of a grant, which no other may use then.
     ///
     /// # Errors
     /// As there, and as [`release`](Self::release).

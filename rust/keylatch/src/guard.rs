@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::engine::waiting::{Ended, Polled};
 
-/// How a guard knows its manager: by reference, which costs nothing, or by a handle of its own.
+/// How a guard knows its manager: by a free reference, or by a handle of its own.
 pub trait ManagerRef: sealed::Sealed {
     #[doc(hidden)]
     fn manager(&self) -> &FastObjectLockManager;
@@ -48,26 +48,32 @@ impl ManagerRef for FastObjectLockManager {
     }
 }
 
-/// A held lock that borrows its manager: what acquiring returns. Dropping it releases the lock.
+/// A held lock that borrows its manager: what acquiring returns.
+///
+/// Dropping it releases the lock.
 pub type FastLockGuard<'a> = LockGuard<&'a FastObjectLockManager>;
 
-/// A held lock with a manager handle of its own, to be kept and sent anywhere; made by [`FastLockGuard::into_owned`].
+/// A held lock with a manager handle of its own, to be kept and sent anywhere.
+///
+/// Made by [`FastLockGuard::into_owned`].
 pub type OwnedLockGuard = LockGuard<FastObjectLockManager>;
 
-/// A held lock. Dropping it releases the lock, from whatever thread, and never blocks.
+/// A held lock.
+///
+/// Dropping it releases the lock, from whatever thread, and never blocks.
 ///
 /// ```
 /// # fn main() -> Result<(), keylatch::LockError> {
 /// use keylatch::{FastObjectLockManager, Mode};
 /// let locks = FastObjectLockManager::new();
 /// let mut guard = locks.acquire_write_lock_blocking("photos", "cat.jpg", "indexer")?;
-/// guard.downgrade(); // others may read now; nobody could write in between
+/// guard.downgrade(); // others may read now; no writer could come in between
 /// assert_eq!(guard.mode(), Mode::Shared);
-/// guard.try_upgrade()?; // nobody else reads, so this works
+/// guard.try_upgrade()?; // there is no other reader, so this works
 /// drop(guard);
 /// # Ok(()) }
 /// ```
-#[must_use = "a guard that is dropped at once releases its lock at once"]
+#[must_use = "a guard releases its lock when it is dropped"]
 pub struct LockGuard<M: ManagerRef> {
     manager: M,
     /// `None` once it has become a number.
@@ -106,17 +112,20 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().guard_key(self.grant()).unwrap_or_else(|| ObjectKey::new("", ""))
     }
 
-    /// The number of this exclusive hold. It is greater than that of every exclusive hold of this key before, whatever
-    /// happened in between, so that a store can refuse a writer whose number is lower than one it has seen. For a
-    /// shared hold, the number of the latest exclusive one.
+    /// The number of this exclusive hold.
+    ///
+    /// It is greater than that of every exclusive hold of this key before, whatever happened in between, so that a
+    /// store can refuse a writer whose number is lower than one it has seen. For a shared hold, the number of the
+    /// latest exclusive one.
     #[must_use]
     pub fn fence(&self) -> u64 {
         self.core().guard_fence(self.grant())
     }
 
-    /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively. Does
-    /// nothing to a shared hold, nor to one of several that a session has of the lock ([`Reentrancy::Count`]): as long as
-    /// it has another it stays exclusive. Never blocks.
+    /// From exclusive to shared, without a gap for another exclusive holder.
+    ///
+    /// Does nothing to a shared hold, nor to one of several that a session has of the lock ([`Reentrancy::Count`]): as
+    /// long as it has another it stays exclusive. Never blocks.
     ///
     /// [`Reentrancy::Count`]: crate::Reentrancy::Count
     pub fn downgrade(&mut self) {
@@ -126,14 +135,15 @@ impl<M: ManagerRef> LockGuard<M> {
     /// As [`downgrade`](Self::downgrade), and says whether the lock is still there.
     ///
     /// # Errors
-    /// [`LockError::LeaseLost`] if its lease ran out and somebody took the lock, [`LockError::NotHeld`] if that was done
-    /// by force, [`LockError::Forked`]. Then nothing has changed.
+    /// [`LockError::LeaseLost`] if its lease ran out and another caller took the lock, [`LockError::NotHeld`] if that
+    /// was done by force, [`LockError::Forked`]. Then nothing has changed.
     pub fn try_downgrade(&mut self) -> Result<(), LockError> {
         self.manager.manager().core().downgrade_or_tell(self.grant())
     }
 
-    /// From shared to exclusive, if nobody else holds the lock now. Goes ahead of all who wait. Does nothing to an
-    /// exclusive hold.
+    /// From shared to exclusive, if there is no other holder now.
+    ///
+    /// Goes ahead of all who wait. Does nothing to an exclusive hold.
     ///
     /// # Errors
     /// [`LockError::WouldBlock`] with all who share the lock, this guard's owner among them; the shared hold stays.
@@ -141,20 +151,23 @@ impl<M: ManagerRef> LockGuard<M> {
         self.manager.manager().core().try_upgrade(self.grant())
     }
 
-    /// From shared to exclusive, as soon as the other readers are gone, ahead of all others who wait. `None` waits for
-    /// as long as it takes.
+    /// From shared to exclusive, as soon as the other readers are gone.
+    ///
+    /// Goes ahead of all others who wait. `None` waits for as long as it takes.
     ///
     /// # Errors
-    /// [`LockError::UpgradeConflict`] at once if another reader already waits to upgrade: neither could go first.
-    /// [`LockError::Timeout`], [`LockError::Closed`]. In any case the shared hold stays.
+    /// [`LockError::UpgradeConflict`] without waiting if another reader already waits to upgrade: neither could go
+    /// first. [`LockError::Timeout`], [`LockError::Closed`]. In any case the shared hold stays.
     pub fn upgrade_blocking(&mut self, timeout: Option<Duration>) -> Result<(), LockError> {
         check_may_sleep();
         let core = self.manager.manager().core();
         core.upgrade_blocking(self.grant(), timeout.map_or(Limit::Never, Limit::after))
     }
 
-    /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future. Dropping it before it is done leaves the hold
-    /// shared. One that is forgotten instead stands in line until the guard is used otherwise or released.
+    /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future.
+    ///
+    /// Dropping it before it is done leaves the hold shared. One that is forgotten instead stands in line until the
+    /// guard is used otherwise or released.
     ///
     /// # Errors
     /// As there.
@@ -166,21 +179,23 @@ impl<M: ManagerRef> LockGuard<M> {
     /// Begins the lease anew, from now; or begins one.
     ///
     /// # Errors
-    /// [`LockError::LeaseLost`] if it ran out and somebody took the lock, [`LockError::NotHeld`] if that was done by
-    /// force, [`LockError::InvalidConfig`] for a `ttl` of zero.
+    /// [`LockError::LeaseLost`] if it ran out and another caller took the lock, [`LockError::NotHeld`] if that was done
+    /// by force, [`LockError::InvalidConfig`] for a `ttl` of zero.
     pub fn renew(&self, ttl: Duration) -> Result<(), LockError> {
         self.core().renew(self.grant(), ttl)
     }
 
-    /// How long the hold is safe from now on: zero once its lease has run out or it was taken away; `None` if it has no
-    /// lease.
+    /// How long the hold is safe from now on; `None` if it has no lease.
+    ///
+    /// Zero once its lease has run out or it was taken away.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.core().remaining(self.grant()).unwrap_or(Some(Duration::ZERO))
     }
 
-    /// Whether the lock is held and, if it is a lease, safe at this moment. Work that is done after this was asked may
-    /// be too late all the same: that is what [`fence`](Self::fence) is for.
+    /// Whether the lock is held and, if it is a lease, safe at this moment.
+    ///
+    /// Work that is done after this was asked may be too late all the same: that is what [`fence`](Self::fence) is for.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.core().is_valid(self.grant())
@@ -202,15 +217,18 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().owner_name(self.core().records.get(self.grant().index()).owner())
     }
 
-    /// Has `listener` called once if the lock is taken away, on the thread that does so, or at once if it has been. It is
-    /// dropped uncalled when the lock is released. It must not block.
+    /// Has `listener` called once if the lock is taken away.
+    ///
+    /// That is on the thread that takes it, or immediately if it was taken before. It is dropped uncalled when the lock
+    /// is released. It must not block.
     pub fn on_lost(&self, listener: impl FnOnce(Lost) + Send + 'static) {
         // The hold is there, or lost: there is no third.
         let _ = self.core().on_lost(self.grant(), Listener::new(listener));
     }
 
-    /// Resolves when the lock is taken away; until then, and after a release, it is pending. To be raced against the work
-    /// that the lock is for.
+    /// Resolves when the lock is taken away; until then it is pending.
+    ///
+    /// It stays pending after a release. To be raced against the work that the lock is for.
     ///
     /// ```
     /// # async fn work() {}
@@ -225,43 +243,43 @@ impl<M: ManagerRef> LockGuard<M> {
     /// # Ok(()) }
     /// ```
     pub fn lost(&self) -> impl Future<Output = Lost> + Send + 'static {
-        let news = Arc::new(Mutex::new(LossNews::default()));
-        let teller = Arc::downgrade(&news);
-        let hears = Arc::downgrade(&news);
-        let tell = move |why| {
-            let Some(news) = teller.upgrade() else { return };
+        let state = Arc::new(Mutex::new(LossState::default()));
+        let writer = Arc::downgrade(&state);
+        let reader = Arc::downgrade(&state);
+        let set = move |why| {
+            let Some(state) = writer.upgrade() else { return };
             let waker = {
-                let mut news = news.lock();
-                news.why = Some(why);
-                news.waker.take()
+                let mut state = state.lock();
+                state.why = Some(why);
+                state.waker.take()
             };
             waker.into_iter().for_each(Foreign::wake);
         };
-        let _ = self.core().on_lost(self.grant(), Listener::for_whom(hears, tell));
+        let _ = self.core().on_lost(self.grant(), Listener::for_whom(reader, set));
         let here = forks();
         let is_forked = move || forks() != here;
         std::future::poll_fn(move |context| {
             if is_forked() {
-                // A forked child has the mutex as it was, and nobody there takes the lock away.
+                // A forked child has the mutex as it was, and no thread there takes the lock away.
                 return Poll::Pending;
             }
             let fresh = Foreign::new(context.waker().clone());
-            let mut news = news.lock();
-            if let Some(why) = news.why {
+            let mut state = state.lock();
+            if let Some(why) = state.why {
                 return Poll::Ready(why);
             }
-            let old = news.waker.replace(fresh);
-            drop(news);
+            let old = state.waker.replace(fresh);
+            drop(state);
             drop(old);
             Poll::Pending
         })
     }
 
-    /// Releases the lock and says whether it was still held, which dropping the guard does not.
+    /// Releases the lock and says whether it was still held, which a drop does not.
     ///
     /// # Errors
-    /// [`LockError::LeaseLost`] if its lease ran out and somebody took the lock, [`LockError::NotHeld`] if that was done
-    /// by force. Nobody else's hold is touched.
+    /// [`LockError::LeaseLost`] if its lease ran out and another caller took the lock, [`LockError::NotHeld`] if that
+    /// was done by force. No other hold is touched.
     #[inline(always)]
     pub fn try_release(self) -> Result<(), LockError> {
         let mut this = self;
@@ -271,7 +289,7 @@ impl<M: ManagerRef> LockGuard<M> {
         this.manager.manager().core().release_guard_or_tell(grant)
     }
 
-    /// The grant, held as a guard holds it, for somebody who releases it like one.
+    /// The grant, held as a guard holds it, for a caller who releases it like one.
     pub(crate) fn into_bare_grant(self) -> Grant {
         ManuallyDrop::new(self).grant()
     }
@@ -288,13 +306,15 @@ impl<M: ManagerRef> LockGuard<M> {
     /// Releases the lock; the same as dropping the guard.
     pub fn release(self) {}
 
-    /// The number of the hold, for listings, logs and stores. The guard keeps the lock: the number releases nothing.
+    /// The number of the hold, for listings, logs and stores.
+    ///
+    /// The guard keeps the lock: the number releases nothing.
     #[must_use]
     pub fn grant_number(&self) -> u64 {
         self.grant().to_raw()
     }
 
-    /// Turns the guard into a number, to be given back to [`FastObjectLockManager::release`].
+    /// Turns the guard into a number, for [`FastObjectLockManager::release`].
     #[must_use = "the lock is held until the grant is released"]
     pub fn into_grant(self) -> Grant {
         let mut this = self;
@@ -309,7 +329,7 @@ impl<M: ManagerRef> LockGuard<M> {
 }
 
 impl FastLockGuard<'_> {
-    /// Gives the guard a handle of its own to the manager, so that it can outlive the borrow.
+    /// Gives the guard a manager handle of its own, so that it can outlive the borrow.
     pub fn into_owned(self) -> OwnedLockGuard {
         let this = ManuallyDrop::new(self);
         LockGuard::new(this.manager.clone(), this.grant())
@@ -332,7 +352,7 @@ impl<M: ManagerRef> fmt::Debug for LockGuard<M> {
 }
 
 #[derive(Default)]
-struct LossNews {
+struct LossState {
     why: Option<Lost>,
     waker: Option<Foreign<Waker>>,
 }
@@ -388,7 +408,7 @@ impl<M: ManagerRef> Drop for Upgrade<'_, M> {
 }
 
 /// The locks of a batch. Dropping it releases all of them.
-#[must_use = "a batch that is dropped at once releases its locks at once"]
+#[must_use = "a batch releases its locks when it is dropped"]
 pub struct LockBatch<'a> {
     manager: &'a FastObjectLockManager,
     grants: Vec<Grant>,
@@ -419,13 +439,13 @@ impl<'a> LockBatch<'a> {
     }
 
     /// A guard for each lock, to be released one by one.
-    #[must_use = "guards that are dropped at once release their locks at once"]
+    #[must_use = "guards release their locks when they are dropped"]
     pub fn into_guards(mut self) -> Vec<FastLockGuard<'a>> {
         let manager = self.manager;
         std::mem::take(&mut self.grants).into_iter().map(|grant| LockGuard::new(manager, grant)).collect()
     }
 
-    /// A number for each lock, to be released one by one by [`FastObjectLockManager::release`].
+    /// A number for each lock, for [`FastObjectLockManager::release`].
     #[must_use = "the locks are held until the grants are released"]
     pub fn into_grants(self) -> Vec<Grant> {
         self.into_guards().into_iter().map(LockGuard::into_grant).collect()

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// The longest part of a key.
 pub(crate) const MAX_KEY_BYTES: usize = 0xffff;
 
-/// A key that borrows its parts: what every call takes, so that locking copies nothing.
+/// A key that borrows its parts, so that locking copies nothing.
 ///
 /// The order is by bucket, then object, then version with "latest" first; a batch takes its locks in this order.
 ///
@@ -74,7 +74,7 @@ impl<'a> KeyRef<'a> {
     #[inline(always)]
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        // Three slices that exist at once cannot add up to more than the address space.
+        // Three slices that exist together cannot add up to more than the address space.
         self.bucket.len() + self.object.len() + self.version.map_or(0, <[u8]>::len)
     }
 
@@ -207,8 +207,10 @@ impl std::hash::Hash for ObjectKey {
     }
 }
 
-/// `bucket/object` or `bucket/object@version`, with what is not printable escaped: for people, not for comparing. The
-/// alternate form (`{:#}`) quotes each part, `"bucket"/"object"@"version"`: different keys look different, unless they are cut.
+/// `bucket/object` or `bucket/object@version`, with escapes: for people.
+///
+/// What is not printable is escaped; it is not for comparing. The alternate form (`{:#}`) quotes each part,
+/// `"bucket"/"object"@"version"`: different keys look different, unless they are cut.
 impl fmt::Display for KeyRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -241,7 +243,7 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
-/// A part as text; a stranger's megabyte is cut, so that an error message stays a message.
+/// A part as text, cut so that an error message stays a message.
 struct Shown<'a>(&'a [u8]);
 
 impl fmt::Display for Shown<'_> {
@@ -269,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quoted_keys_are_told_apart() {
+    fn quoted_keys_differ() {
         let keys = [
             KeyRef::new("a/b", "c"),
             KeyRef::new("a", "b/c"),

@@ -1,6 +1,8 @@
 //! The verbs of keys that a program keeps to lock them often.
 
-/// Defines the verbs of a type that has `entry` and `if_free`, and a `shared` with the manager and the key.
+/// Defines the verbs of a type that has `entry`, `if_free` and `shared`.
+///
+/// The last one has the manager and the key.
 macro_rules! key_verbs {
     ($key:ty) => {
         impl $key {

@@ -1,6 +1,6 @@
 //! keylatch: who may read or write this bucket, object, version *now*.
 //!
-//! A lock manager for storage engines: shared and exclusive locks on keys that nobody has to create or clean up.
+//! A lock manager for storage engines: shared and exclusive locks on keys that need no creating and no cleaning up.
 //!
 //! ```
 //! use keylatch::{BatchLockRequest, FastObjectLockManager, LockRequest};
@@ -13,12 +13,12 @@
 //! // A thread waits.
 //! let writer = locks.acquire_write_lock_blocking("photos", "cat.jpg", node)?;
 //!
-//! // Somebody else does not want to, or not for long; the error says who is in the way.
+//! // Another caller does not want to wait, or not for long; the error says who is in the way.
 //! let busy = locks.lock(LockRequest::read(("photos", "cat.jpg")).timeout(Duration::from_millis(1))).blocking();
 //! assert!(busy.unwrap_err().to_string().contains("node-7"));
 //! drop(writer);
 //!
-//! // Many at once, in an order in which no two batches wait for each other.
+//! // Many together, in an order in which no two batches wait for each other.
 //! let both = locks.acquire_locks_batch_blocking(
 //!     BatchLockRequest::new(node).add_write_lock("photos", "dog.jpg").add_read_lock("photos", "cat.jpg"),
 //! )?;
@@ -68,14 +68,14 @@
 //! let slow = locks.lock(lease.owner("slow")).blocking()?;
 //! store.write("cat.jpg", slow.fence(), "half of it")?;
 //!
-//! // Here "slow" is paused: its machine swaps, or somebody closed the lid. The next one waits until the lease is over.
+//! // Here "slow" is paused: its machine swaps, or its lid is closed. The next one waits until the lease is over.
 //! let next = locks.lock(lease.owner("next")).blocking()?;
 //! store.write("cat.jpg", next.fence(), "all of it")?;
 //!
 //! // And back it comes, with what it still had to write.
 //! assert!(store.write("cat.jpg", slow.fence(), "the other half").is_err());
 //! assert_eq!(store.0["cat.jpg"].1, "all of it");
-//! assert!(matches!(slow.try_release(), Err(LockError::LeaseLost { .. }))); // which harms nobody
+//! assert!(matches!(slow.try_release(), Err(LockError::LeaseLost { .. }))); // which changes nothing
 //! # Ok(()) }
 //! ```
 //!
@@ -87,17 +87,17 @@
 //! # What is promised
 //!
 //! * **Exclusion**: an exclusive holder is alone; any number of readers share a key.
-//! * **Fairness**: nobody starves; [`Fairness`] says how far each policy may go.
+//! * **Fairness**: every waiter gets its turn; [`Fairness`] says how far each policy may go.
 //! * **Cancellation** is exact: dropping a future, a timeout or [`cancel`](FastObjectLockManager::cancel) leaves nothing
 //!   behind, and a lock granted in that very instant is delivered or goes to the next in line.
 //! * **Release** never blocks, works from any thread, and an old or made-up [`Grant`] is refused.
-//! * **Memory**: keys cost nothing when nobody holds them, but for up to four warm ones a shard.
+//! * **Memory**: keys without holders cost nothing, but for up to four warm ones a shard.
 //! * **Re-entrancy** is for [`Session`]s, as [`Reentrancy`] says: one that asks again for what it has, in a way that would
-//!   have it wait for itself, is refused at once, or has it once more. Requests under one label, or under none, contend
-//!   like strangers: asking again waits, so give a timeout.
-//! * **Leases**: a hold with a [`ttl`](LockRequest::ttl) is nobody else's before its time is over, and may be taken away
-//!   after that by whoever waits or by [`expire`](FastObjectLockManager::expire), by nothing else. Its holder is
-//!   [told](LockGuard::on_lost), and whatever it does with the hold later says [`LockError::LeaseLost`] and harms nobody.
+//!   have it wait for itself, is refused without waiting, or has it once more. Requests under one label, or under none,
+//! contend like strangers: asking again waits, so give a timeout.
+//! * **Leases**: a hold with a [`ttl`](LockRequest::ttl) cannot be taken before its time is over, and may be taken away
+//!   after that by a waiter or by [`expire`](FastObjectLockManager::expire), by nothing else. Its holder is
+//!   [notified](LockGuard::on_lost), and its later calls fail with [`LockError::LeaseLost`] and change nothing.
 //! * **Fences** of exclusive holds only grow for a key, for as long as the manager lives: across other keys in between,
 //!   across leases that ran out and locks that were [released by force](FastObjectLockManager::force_release).
 //! * **Deadlocks** among [`Session`]s are found and broken: one of them gets [`LockError::Deadlock`], none that is not part

@@ -8,7 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A lock that somebody holds; see [`FastObjectLockManager::holders`](crate::FastObjectLockManager::holders).
+/// A lock that is held; see [`FastObjectLockManager::holders`].
+///
+/// [`FastObjectLockManager::holders`]: crate::FastObjectLockManager::holders
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -19,14 +21,15 @@ pub struct HolderInfo {
     pub mode: Mode,
     /// The owner's name; empty if it gave none.
     pub owner: Arc<str>,
-    /// Where the owner comes from, as it was told when it was made; empty for nothing.
+    /// Where the owner comes from, as given when it was made; empty for nothing.
     pub source: &'static str,
     /// Whether the owner is a session rather than a label.
     pub session: bool,
     /// The priority of the request.
     pub priority: u8,
-    /// For how long at least: taking a free lock reads no clock, so the time counts from the first look at the hold, be
-    /// it by somebody who waits for it, by a listing, or by a subscriber who wants to know of long holds.
+    /// For how long at least: taking a free lock reads no clock.
+    ///
+    /// The time counts from the first look at the hold, by a waiter, by a listing, or by a subscriber to long holds.
     #[cfg_attr(feature = "serde", serde(serialize_with = "crate::written::seconds::serialize"))]
     pub held_for: Duration,
     /// What is left of the lease; `None` if the hold is no lease.
@@ -34,14 +37,21 @@ pub struct HolderInfo {
     pub lease: Option<Duration>,
     /// The number of this exclusive hold; `None` for a shared one.
     pub fence: Option<u64>,
-    /// Nobody holds it: its last holder lost it because a lease ran out, and it is kept shut for
-    /// [`lock_delay`](crate::LockConfig::lock_delay), of which `lease` is what is left. Releasing it by force ends that.
-    pub kept_shut: bool,
-    /// The grant's number. As long as a guard has the hold, it is only a name: it cannot be released by it.
+    /// It has no holder, and is kept shut for the rest of the lock delay.
+    ///
+    /// The last holder lost it because a lease ran out. It is kept shut for
+    /// [`lock_delay`](crate::LockConfig::lock_delay), of which `lease` is what is left. Releasing it by force ends
+    /// that.
+    pub in_lock_delay: bool,
+    /// The grant's number.
+    ///
+    /// As long as a guard has the hold, it is only a name: it cannot be released by it.
     pub grant: Grant,
 }
 
-/// A request that waits; see [`FastObjectLockManager::waiters`](crate::FastObjectLockManager::waiters).
+/// A request that waits; see [`FastObjectLockManager::waiters`].
+///
+/// [`FastObjectLockManager::waiters`]: crate::FastObjectLockManager::waiters
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -52,7 +62,7 @@ pub struct WaiterInfo {
     pub mode: Mode,
     /// The owner's name; empty if it gave none.
     pub owner: Arc<str>,
-    /// Where the owner comes from, as it was told when it was made; empty for nothing.
+    /// Where the owner comes from, as given when it was made; empty for nothing.
     pub source: &'static str,
     /// Whether the owner is a session rather than a label.
     pub session: bool,
@@ -74,7 +84,7 @@ pub struct WaiterInfo {
 pub struct TopKey {
     /// The key.
     pub key: ObjectKey,
-    /// The hold that stands out, or the oldest of the key; `None` if it was free by then.
+    /// The hold that stands out, or the oldest of the key; `None` if free by then.
     pub holder: Option<HolderInfo>,
     /// How many wait for it.
     pub waiters: usize,
@@ -83,13 +93,13 @@ pub struct TopKey {
     pub longest_wait: Duration,
 }
 
-/// One order in which a session took two locks, when it was seen for the first time.
+/// One order in which a session took two locks, when it was first seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockOrderLink {
     /// The session's name.
     pub session: Arc<str>,
-    /// Where the session comes from, as it was told when it was begun.
+    /// Where the session comes from, as given when it was begun.
     pub source: &'static str,
     /// What it held.
     pub held: ObjectKey,
@@ -103,21 +113,23 @@ pub struct LockOrderLink {
     pub at: Duration,
 }
 
-/// Sessions took locks in orders that go round, which will be a deadlock when they meet; see
-/// [`LockConfig::lock_order_lint`](crate::LockConfig::lock_order_lint).
+/// Sessions took locks in orders that go round, which can become a deadlock.
+///
+/// See [`LockConfig::lock_order_lint`](crate::LockConfig::lock_order_lint).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockOrderReport {
     /// When it was noticed, as the time since the manager was made.
     pub at: Duration,
-    /// Who held what and asked for what, beginning with the order that was seen last. Each asked for what the next one
-    /// held, and the last one for what the first one held.
+    /// Who held what and asked for what, beginning with the latest order.
+    ///
+    /// Each asked for what the next one held, and the last one for what the first one held.
     pub links: Arc<[LockOrderLink]>,
 }
 
 impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.kept_shut {
+        if self.in_lock_delay {
             return write!(f, "{} is kept shut for another {:?}", self.key, self.lease.unwrap_or_default());
         }
         write!(f, "{} holds {} ({}, for at least {:?}", self.named(), self.key, self.mode, self.held_for)?;
@@ -165,13 +177,13 @@ impl WaiterInfo {
     }
 }
 
-/// An owner's name and source, for people; what strangers put in a name is escaped.
+/// An owner's name and source, for people; what others put in a name is escaped.
 pub(crate) struct Named<'a>(pub(crate) &'a str, pub(crate) &'a str);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            "" => f.write_str("somebody unnamed")?,
+            "" => f.write_str("an unnamed owner")?,
             name => write!(f, "{}", name.escape_debug())?,
         }
         match self.1 {
@@ -181,7 +193,9 @@ impl fmt::Display for Named<'_> {
     }
 }
 
-/// A deadlock that was broken; see [`recent_deadlocks`](crate::FastObjectLockManager::recent_deadlocks).
+/// A deadlock that was broken; see [`recent_deadlocks`].
+///
+/// [`recent_deadlocks`]: crate::FastObjectLockManager::recent_deadlocks
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cycle {
@@ -189,7 +203,7 @@ pub struct Cycle {
     pub at: Duration,
     /// The session that gave way: its request ended with [`LockError::Deadlock`].
     pub victim: Arc<str>,
-    /// Who waited for whom, beginning with the victim; the last one waited for the victim.
+    /// Who waited for whom, from the victim on; the last one waited for the victim.
     pub links: Arc<[DeadlockLink]>,
 }
 
@@ -202,7 +216,9 @@ impl fmt::Display for Cycle {
     }
 }
 
-/// What the lint has found; made by [`FastObjectLockManager::lock_order_reports`](crate::FastObjectLockManager::lock_order_reports).
+/// What the lint has found; made by [`lock_order_reports`].
+///
+/// [`lock_order_reports`]: crate::FastObjectLockManager::lock_order_reports
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LockOrderReports {
@@ -212,7 +228,8 @@ pub struct LockOrderReports {
     pub reported: u64,
     /// Orders that are remembered, at most 65,536.
     pub orders: usize,
-    /// Orders that had to be forgotten because of that, the oldest first: a circle that needs one of them is not found
-    /// until it is seen again.
+    /// Orders that had to be forgotten because of that, the oldest first.
+    ///
+    /// A circle that needs one of them is not found until it is seen again.
     pub forgotten: u64,
 }

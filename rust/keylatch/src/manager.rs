@@ -65,8 +65,10 @@ impl FastObjectLockManager {
         Self::fitting(LockConfig::default()).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// As [`with_config`](Self::with_config), but if there is not enough address space for as many locks, then for fewer:
-    /// for settings whose `max_locks` nobody has chosen. [`config`](Self::config) says what came of it.
+    /// As [`with_config`](Self::with_config), with as many locks as there is room for.
+    ///
+    /// If there is not enough address space for all of them, then for fewer: for settings with a default `max_locks`.
+    /// [`config`](Self::config) says what came of it.
     ///
     /// ```
     /// use keylatch::{Fairness, FastObjectLockManager, LockConfig};
@@ -121,7 +123,9 @@ impl FastObjectLockManager {
         &self.core.config
     }
 
-    /// An owner by name, made once and then used without a look-up. It is a label: errors and listings show it.
+    /// An owner by name, made once and then used without a look-up.
+    ///
+    /// It is a label: errors and listings show it.
     ///
     /// At most 65,536 names are kept; past that, requests go on without a name.
     #[must_use]
@@ -129,14 +133,15 @@ impl FastObjectLockManager {
         Owner(self.core.keep_owner(name))
     }
 
-    /// As [`owner`](Self::owner), with where in the program it comes from, for listings.
+    /// As [`owner`](Self::owner), with its place in the program, for listings.
     #[must_use]
     pub fn owner_with_source(&self, name: &str, source: &'static str) -> Owner {
         Owner(self.core.keep_owner_with_source(name, source))
     }
 
-    /// Whether the exclusive hold with this [`fence`](LockGuard::fence) still has the key. `false` after it was released,
-    /// downgraded, or taken away.
+    /// Whether the exclusive hold with this [`fence`](LockGuard::fence) has the key.
+    ///
+    /// `false` after it was released, downgraded, or taken away.
     ///
     /// ```
     /// # fn main() -> Result<(), keylatch::LockError> {
@@ -155,8 +160,9 @@ impl FastObjectLockManager {
         self.core.is_current(&LockRequest::write(key), fence)
     }
 
-    /// Whether anybody holds the key at this moment, or a lock delay keeps it. It may be otherwise when this returns: to
-    /// lock, ask for the lock.
+    /// Whether the key is held at this moment, or a lock delay keeps it.
+    ///
+    /// It may be otherwise when this returns: to lock, ask for the lock.
     ///
     /// # Errors
     /// [`LockError::Forked`].
@@ -164,9 +170,10 @@ impl FastObjectLockManager {
         self.core.is_locked(&LockRequest::read(key))
     }
 
-    /// Releases what an owner of this name holds of a key by grants, for callers that keep no numbers, and returns how many
-    /// holds that were. A hold that has a guard stays: its guard releases it. Looks through all holds, so
-    /// [`release`](Self::release) is much faster.
+    /// Releases what an owner of this name holds of a key by grants.
+    ///
+    /// For callers that keep no numbers. Returns how many holds that were. A hold that has a guard stays: its guard
+    /// releases it. Looks through all holds, so [`release`](Self::release) is much faster.
     ///
     /// # Errors
     /// [`LockError::Forked`].
@@ -186,22 +193,28 @@ impl FastObjectLockManager {
             return Err(LockError::Forked);
         }
         let holds = self.holders(&Filter::default().key(key.into()).owner(owner));
-        Ok(holds.into_iter().filter(|hold| !hold.kept_shut && self.release(hold.grant).is_ok()).count())
+        Ok(holds.into_iter().filter(|hold| !hold.in_lock_delay && self.release(hold.grant).is_ok()).count())
     }
 
-    /// Ends the wait of a request that was made with a callback or a queue; its result arrives as
-    /// [`LockError::Cancelled`]. `false` if it has ended already: then its result has arrived or is about to.
+    /// Ends the wait of a request that was made with a callback or a queue.
+    ///
+    /// Its result arrives as [`LockError::Cancelled`]. `false` if it has ended already: then its result has arrived or
+    /// is about to.
     pub fn cancel(&self, ticket: Ticket) -> bool {
         !self.core.is_forked() && self.core.cancel(ticket)
     }
 
-    /// What happened so far, in figures. Takes the mutex of each shard for a moment, one after the other.
+    /// What happened so far, in figures.
+    ///
+    /// Takes the mutex of each shard for a moment, one after the other.
     #[must_use]
     pub fn get_metrics(&self) -> LockMetrics {
         self.core.metrics()
     }
 
-    /// Returns the figures with the keys that most requests wait for, at most [`HOTTEST_KEYS`](crate::HOTTEST_KEYS).
+    /// Returns the figures with the [`HOTTEST_KEYS`](crate::HOTTEST_KEYS) at most.
+    ///
+    /// Those are the keys that most requests wait for.
     ///
     /// This names keys, and [`to_openmetrics`](LockMetrics::to_openmetrics) makes labels of them: a time series each.
     #[must_use]
@@ -210,7 +223,7 @@ impl FastObjectLockManager {
         LockMetrics { hottest_keys, ..self.get_metrics() }
     }
 
-    /// The latest deadlocks among sessions that were broken, at most 64 of them, oldest first.
+    /// The latest broken deadlocks among sessions, at most 64, oldest first.
     ///
     /// ```
     /// use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest};
@@ -227,7 +240,7 @@ impl FastObjectLockManager {
     ///         std::thread::yield_now();
     ///     }
     ///     let refused = locks.lock(LockRequest::write(("b", "x")).owner(&bob)).blocking();
-    ///     let Err(LockError::Deadlock { cycle, .. }) = refused else { panic!("nobody could ever go on") };
+    ///     let Err(LockError::Deadlock { cycle, .. }) = refused else { panic!("no session could ever go on") };
     ///     assert_eq!((&*cycle[0].session, &*cycle[1].session), ("bob", "alice"));
     ///     drop(b); // bob gives way, and alice goes on
     ///     alice_waits.join().expect("no panic")
@@ -240,13 +253,17 @@ impl FastObjectLockManager {
         self.core.recent_deadlocks()
     }
 
-    /// How long a request waits that names no timeout: what was learned, or what is set; `None` for as long as it takes.
+    /// How long a request waits that names no timeout; `None` for no limit.
+    ///
+    /// That is what was learned, or what is set.
     #[must_use]
     pub fn default_timeout(&self) -> Option<Duration> {
         self.core.default_timeout()
     }
 
-    /// What the [`AdaptiveTimeout`](crate::AdaptiveTimeout) has learned so far; `None` if there is none.
+    /// What the manager has learned of its timeout; `None` if it learns none.
+    ///
+    /// See [`AdaptiveTimeout`](crate::AdaptiveTimeout).
     ///
     /// ```
     /// use keylatch::{AdaptiveTimeout, FastObjectLockManager, LockConfig};
@@ -269,21 +286,25 @@ impl FastObjectLockManager {
         self.get_metrics().health()
     }
 
-    /// Closes the manager: requests that wait and those to come fail with [`LockError::Closed`]; what is held stays
-    /// held until it is released. The last handle to go does this too.
+    /// Closes the manager: waiting and later requests fail.
+    ///
+    /// They fail with [`LockError::Closed`]; what is held stays held until it is released. The last handle to go does
+    /// this too.
     pub fn close(&self) {
         self.core.close();
     }
 
-    /// Drops what [`on_lost`](Self::on_lost) was given and has not called: where grants end with their manager, though a queue
-    /// of it stays.
+    /// Drops the listeners of [`on_lost`](Self::on_lost) that were not called.
+    ///
+    /// For grants that end with their manager, though a queue of it stays.
     #[doc(hidden)]
     pub fn forget_listeners(&self) {
         self.core.losses.forget_all();
     }
 
-    /// Waits until the threads of a closed manager have ended, once all its callbacks were called: a plug-in that contains
-    /// the library may be unloaded then.
+    /// Waits until the threads of a closed manager have ended.
+    ///
+    /// All its callbacks were called then: a plug-in that contains the library may be unloaded.
     #[doc(hidden)]
     pub fn join_threads(&self) {
         self.core.join_threads();

@@ -21,8 +21,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// A request that a manager has been given and that now waits for you to say how to wait: see
-/// [`FastObjectLockManager::lock`].
+/// A request that needs a way to wait: see [`FastObjectLockManager::lock`].
 #[derive(Debug)]
 #[must_use = "nothing is locked until one of the methods is called, or it is awaited"]
 pub struct Lock<'m, 'k> {
@@ -61,8 +60,9 @@ impl<'m, 'k> Lock<'m, 'k> {
         Ok(LockGuard::new(self.manager, grant))
     }
 
-    /// As [`blocking`](Self::blocking), but the lock is held by its number from the beginning, to be released by
-    /// [`FastObjectLockManager::release`]. Costs less than [`LockGuard::into_grant`].
+    /// As [`blocking`](Self::blocking), but the lock is held by its number.
+    ///
+    /// It is released by [`FastObjectLockManager::release`]. Costs less than [`LockGuard::into_grant`].
     ///
     /// # Errors
     /// As there.
@@ -72,7 +72,9 @@ impl<'m, 'k> Lock<'m, 'k> {
         self.manager.core().blocking(self.request, true)
     }
 
-    /// As [`try_now`](Self::try_now), with a number; see [`grant_blocking`](Self::grant_blocking).
+    /// As [`try_now`](Self::try_now), but held by a number.
+    ///
+    /// See [`grant_blocking`](Self::grant_blocking).
     ///
     /// ```
     /// # fn main() -> Result<(), keylatch::LockError> {
@@ -94,20 +96,23 @@ impl<'m, 'k> Lock<'m, 'k> {
         self.manager.core().try_now(self.request, true)
     }
 
-    /// As [`grant_now`](Self::grant_now) where the lock is plainly free. `None` says nothing: the caller goes on with one
-    /// of the others. For faces to other languages, whose fast paths end here.
+    /// As [`grant_now`](Self::grant_now) where the lock is plainly free.
+    ///
+    /// `None` gives no reason: the caller goes on with one of the others. The fast paths of other languages end here.
     #[doc(hidden)]
     #[inline(always)]
     #[must_use]
-    pub fn grant_at_once(self) -> Option<Grant> {
+    pub fn grant_fast(self) -> Option<Grant> {
         self.manager.core().at_once(self.request)
     }
 
-    /// Takes the lock if it is free; otherwise has `callback` called once with the result, on a thread of the
-    /// manager's, when the request has ended: granted, timed out, cancelled or closed. A callback may call anything
-    /// that does not block. One that panics loses its guard, and so its lock, and disturbs nobody else.
+    /// Takes the lock if it is free; otherwise has `callback` called with the result.
     ///
-    /// If the lock is free it is returned at once, and the callback is dropped uncalled.
+    /// It is called once, on a thread of the manager's, when the request has ended: granted, timed out, cancelled or
+    /// closed. A callback may call anything that does not block. One that panics loses its guard, and so its lock, and
+    /// affects no other.
+    ///
+    /// If the lock is free it is returned immediately, and the callback is dropped uncalled.
     ///
     /// # Errors
     /// What is wrong with the request; the callback is not called then.
@@ -127,7 +132,9 @@ impl<'m, 'k> Lock<'m, 'k> {
         })
     }
 
-    /// Takes the lock if it is free; otherwise the result arrives in the queue, with this `token`.
+    /// Takes the lock if it is free; otherwise the result arrives in the queue.
+    ///
+    /// It comes with this `token`.
     ///
     /// # Errors
     /// What is wrong with the request; nothing arrives then.
@@ -159,10 +166,11 @@ impl<'m, 'k> Lock<'m, 'k> {
 }
 
 impl FastObjectLockManager {
-    /// As [`upgrade_blocking`](Self::upgrade_blocking), with the result in a queue: `None` if it was upgraded at once,
-    /// otherwise the ticket of what will arrive, with this `token`. What arrives after a success is the lock, held
-    /// exclusively, under the same [`Grant`]; after a failure the grant is held shared as before. Until then the grant
-    /// cannot be used otherwise.
+    /// As [`upgrade_blocking`](Self::upgrade_blocking), with the result in a queue.
+    ///
+    /// `None` if it was upgraded without waiting, otherwise the ticket of what will arrive, with this `token`. What
+    /// arrives after a success is the lock, held exclusively, under the same [`Grant`]; after a failure the grant is
+    /// held shared as before. Until then the grant cannot be used otherwise.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -203,7 +211,7 @@ impl FastObjectLockManager {
     }
 }
 
-/// A callback that the manager's thread owes somebody, until dropped.
+/// A callback that the manager's thread has to call, until dropped.
 struct CallbackSettled(Arc<Core>);
 
 impl Drop for CallbackSettled {
@@ -212,7 +220,7 @@ impl Drop for CallbackSettled {
     }
 }
 
-/// What [`Lock::with_callback`] and [`Lock::with_queue`] come to at once.
+/// What [`Lock::with_callback`] and [`Lock::with_queue`] return immediately.
 #[derive(Debug)]
 #[must_use = "a lock that was free is returned here, and released if dropped"]
 pub enum Submitted {
@@ -233,8 +241,10 @@ impl Submitted {
     }
 }
 
-/// Results of requests that had to wait, to be fetched by an event loop: poll [`as_fd`](AsFd::as_fd) for reading, then
-/// call [`try_next`](Self::try_next) until it returns `None`. Dropping the queue cancels the requests that still wait.
+/// Results of requests that had to wait, to be fetched by an event loop.
+///
+/// Poll [`as_fd`](AsFd::as_fd) for reading, then call [`try_next`](Self::try_next) until it returns `None`. Dropping
+/// the queue cancels the requests that still wait.
 ///
 /// A lock that was granted is held while its result lies here: a thread that waits for such a lock before it fetches
 /// waits for itself.
@@ -264,7 +274,7 @@ pub struct CompletionQueue {
 /// One result from a [`CompletionQueue`].
 #[derive(Debug)]
 pub struct Completion {
-    /// The request, as it was told when it was made.
+    /// The request, as the call that made it returned it.
     pub ticket: Ticket,
     /// What the caller gave along.
     pub token: u64,
@@ -296,8 +306,10 @@ impl CompletionQueue {
         Ok(Self { manager, mailbox, arrivals, bell })
     }
 
-    /// The next result, if one has arrived. Once it returns `None` the descriptor is unreadable until more arrives, or
-    /// until [nothing more will](Self::is_over).
+    /// The next result, if one has arrived.
+    ///
+    /// Once it returns `None` the descriptor is unreadable until more arrives, or until [nothing more
+    /// will](Self::is_over).
     #[must_use]
     pub fn try_next(&self) -> Option<Completion> {
         if self.manager.core().is_forked() {
@@ -315,14 +327,17 @@ impl CompletionQueue {
         })
     }
 
-    /// Whether nothing will arrive any more: the manager is closed, and every result was fetched. The descriptor stays
-    /// readable then.
+    /// Whether nothing will arrive any more: all is closed and fetched.
+    ///
+    /// The manager is closed, and every result was fetched. The descriptor stays readable then.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.manager.core().is_forked() || self.arrivals.is_over()
     }
 
-    /// Sleeps until a result arrives. `None` if the time is over first, and when [nothing more will](Self::is_over).
+    /// Sleeps until a result arrives; `None` if the time is over first.
+    ///
+    /// Also `None` when [nothing more will](Self::is_over) arrive.
     ///
     /// # Errors
     /// What the system says about waiting on the descriptor; [`LockError::Forked`] within.
@@ -364,7 +379,9 @@ impl AsFd for CompletionQueue {
 }
 
 impl Drop for CompletionQueue {
-    /// Requests that still wait are cancelled, and results that nobody fetched are dropped: what was granted is released.
+    /// Cancels requests that still wait, and drops results that were not fetched.
+    ///
+    /// What was granted is released.
     fn drop(&mut self) {
         let core = self.manager.core();
         if core.is_forked() {
@@ -394,13 +411,15 @@ impl<'m, 'k> IntoFuture for Lock<'m, 'k> {
     }
 }
 
-/// A request as a future, for any executor. Dropping it cancels the request; a grant that arrives in that instant is
-/// given on.
+/// A request as a future, for any executor.
 ///
-/// While it waits it has a place in line. Whoever keeps it and does not poll it, say because its task awaits something
+/// Dropping it cancels the request; a grant that arrives in that instant is given on.
+///
+/// While it waits it has a place in line. A task that keeps it and does not poll it, say because it awaits something
 /// else, keeps those behind it waiting, though the lock be free: poll it, or drop it.
-// Whoever awaits this has it in a future of its own, which is moved before it is first polled, and where the lock is free
-// that is what awaiting costs. So it is small, and has an odd number of words: compilers place that behind what an
+// A task that awaits this has it in a future of its own, which is moved before it is first polled, and where the lock
+// is free that is what awaiting costs. So it is small, and has an odd number of words: compilers place that behind what
+// an
 // `async fn` was called with, and then see that nothing of it is there to be moved yet. `tests/it/sizes.rs` has the bounds.
 #[derive(Debug)]
 #[must_use = "a future does nothing until it is awaited"]
@@ -409,7 +428,9 @@ pub struct Acquire<'m, 'k> {
     stage: Stage<'k>,
 }
 
-/// How far a future has come. While a request waits, its waiter knows what it asks for, and the room is used again.
+/// How far a future has come.
+///
+/// While a request waits, its waiter knows what it asks for, and the room is used again.
 #[derive(Debug)]
 enum Stage<'k> {
     Asking(LockRequest<'k>),
@@ -527,7 +548,7 @@ impl Drop for Acquire<'_, '_> {
     }
 }
 
-/// What a future's request comes to at once.
+/// The immediate outcome of a future's request.
 enum Asked<'k> {
     Granted(Grant),
     Waits(Waiting<'k>),

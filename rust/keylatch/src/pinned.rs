@@ -56,7 +56,7 @@ impl Drop for Shared {
 key_verbs!(PinnedKey);
 
 impl PinnedKey {
-    /// As [`try_acquire_write_lock`](Self::try_acquire_write_lock) where the lock is plainly free.
+    /// As [`try_acquire_write_lock`](Self::try_acquire_write_lock), if plainly free.
     ///
     /// `None` says nothing: the caller goes on with a request. For faces to other languages.
     #[doc(hidden)]

@@ -13,7 +13,7 @@ pub(crate) enum Limit {
     Default,
     /// For as long as it takes.
     Never,
-    /// For so many nanoseconds from when it is made.
+    /// For this number of nanoseconds from when it is made.
     After(u64),
     /// Until then.
     At(Instant),
@@ -108,13 +108,13 @@ impl<'a> LockRequest<'a> {
         Self::new(key, Mode::Shared)
     }
 
-    /// Whose request this is: a label for errors and listings, or a [`Session`](crate::Session).
+    /// Whose request this is: a label for listings, or a [`Session`](crate::Session).
     #[inline(always)]
     pub fn owner(self, owner: impl Into<OwnerRef<'a>>) -> Self {
         Self { owner: owner.into(), ..self }
     }
 
-    /// Waits for at most this long. Zero tries once; `Duration::MAX` waits for as long as it takes.
+    /// Waits for at most this long; zero tries once, `Duration::MAX` has no limit.
     #[inline(always)]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { limit: Limit::after(timeout), ..self }
@@ -132,15 +132,16 @@ impl<'a> LockRequest<'a> {
         Self { limit: Limit::Never, ..self }
     }
 
-    /// Waits ahead of requests of lower priority, which it may overtake `overtake_limit` times. The default is 0, the
-    /// lowest.
+    /// Waits ahead of requests of lower priority.
+    ///
+    /// It may overtake them `overtake_limit` times. The default is 0, the lowest.
     #[inline(always)]
     pub fn priority(self, priority: u8) -> Self {
         Self { priority, ..self }
     }
 
     /// Makes the hold a lease: once this long has passed since the grant or the last
-    /// [`renew`](crate::LockGuard::renew), whoever waits for the lock may take it away; from a grant, also whoever finds no
+    /// [`renew`](crate::LockGuard::renew), a waiter may take it away; from a grant, also a request that finds no
     /// room in the table.
     #[inline(always)]
     pub fn ttl(self, ttl: Duration) -> Self {
@@ -148,9 +149,10 @@ impl<'a> LockRequest<'a> {
         Self { ttl, has_ttl: true, ..self }
     }
 
-    /// Numbers a session's request, so that it can be made again when its answer was lost: as long as the lock is held
-    /// the same session gets the same [`Grant`](crate::Grant) for the same number, and while the first one waits, the others
-    /// wait for its answer. Only for
+    /// Numbers a session's request, to be made again when its answer was lost.
+    ///
+    /// As long as the lock is held the same session gets the same [`Grant`](crate::Grant) for the same number, and
+    /// while the first one waits, the others wait for its answer. Only for
     /// [`grant_blocking`](crate::Lock::grant_blocking) and [`grant_now`](crate::Lock::grant_now): a guard exists once.
     #[inline(always)]
     pub fn request_id(self, request_id: u64) -> Self {
@@ -168,7 +170,7 @@ pub enum BatchMode {
     BestEffort,
 }
 
-/// A request for many locks at once.
+/// A request for many locks together.
 ///
 /// Locks are waited for in the order of their keys, so that two batches never wait for each other, whatever order they
 /// were written in. A key that is named twice is taken once, exclusively if either asks for that.
@@ -278,7 +280,7 @@ impl<'a> BatchLockRequest<'a> {
         Self { priority, ..self }
     }
 
-    /// As [`LockRequest::ttl`], for each lock of the batch, from the moment on in which it has them all.
+    /// As [`LockRequest::ttl`], for each lock, from when the batch has them all.
     pub fn ttl(self, ttl: Duration) -> Self {
         Self { ttl: Some(ttl), ..self }
     }

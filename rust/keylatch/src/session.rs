@@ -46,14 +46,17 @@ impl Session {
         self.state.as_ref().map_or_else(|| "".into(), |state| Arc::clone(&state.name))
     }
 
-    /// Releases by force whatever the session holds, be it a guard's or a grant's: what a transaction that is rolled back
-    /// wants. Returns how many locks that were.
+    /// Releases by force all that the session holds, as a rollback wants.
+    ///
+    /// It does not matter whether a guard or a grant holds it. Returns how many locks that were.
     pub fn release_all(&self) -> usize {
         self.state.as_ref().map_or(0, |state| self.manager.core().release_all_of(state))
     }
 
-    /// Remembers that this session's request of that number was answered with this grant, for a front that waits in a way
-    /// of its own; see [`LockRequest::request_id`](crate::LockRequest::request_id), which does it by itself.
+    /// Remembers that this request of the session was answered with this grant.
+    ///
+    /// For bindings that wait in their own way; [`LockRequest::request_id`](crate::LockRequest::request_id) does it by
+    /// itself.
     pub fn answered(&self, request_id: u64, grant: Grant) {
         let Some(state) = &self.state else { return };
         let core = self.manager.core();
@@ -69,8 +72,9 @@ impl Session {
         self.state.iter().flat_map(|state| state.waits()).map(|index| waiters.get(index).ticket(index)).collect()
     }
 
-    /// Whether dropping the session releases what it still holds. By default it does not: guards and grants outlive it,
-    /// and go on naming it.
+    /// Whether dropping the session releases what it still holds.
+    ///
+    /// By default it does not: guards and grants outlive it, and go on naming it.
     #[must_use]
     pub fn release_on_drop(self, releases: bool) -> Self {
         let mut this = self;
@@ -79,22 +83,26 @@ impl Session {
     }
 }
 
-/// What a front does about a numbered request that it makes in a way of its own, such as by a queue: see
-/// [`FastObjectLockManager::begin_numbered`].
+/// What a binding does about a numbered request that it makes in its own way.
+///
+/// Such as by a queue: see [`FastObjectLockManager::begin_numbered`].
 #[doc(hidden)]
 #[derive(Debug)]
 #[must_use]
 pub enum NumberedRequest {
     /// It was answered before, with this grant, which is held.
     Answered(Grant),
-    /// It is the first of its number: it is to be made, without its number, and its grant to be told.
+    /// It is the first of its number: it is to be made, and its grant reported.
+    ///
+    /// It is made without its number.
     First(RequestTurn),
     /// The same request was made before and is not answered yet.
     Repeated(RequestRepeat),
 }
 
-/// The turn to make a numbered request. Those who repeat it meanwhile wait, until its grant is told, or it is dropped: then
-/// one of them makes it.
+/// The turn to make a numbered request.
+///
+/// Repetitions wait until its grant is reported, or it is dropped: then one of them makes it.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct RequestTurn(Turn);
@@ -106,13 +114,15 @@ impl RequestTurn {
     }
 }
 
-/// A numbered request that was made by somebody else.
+/// A numbered request that another caller made.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct RequestRepeat(Arc<Asked>);
 
 impl RequestRepeat {
-    /// Sleeps until that one has ended, however; then it is to be asked again. `false` if the time is over first.
+    /// Sleeps until that one has ended; then it is to be asked again.
+    ///
+    /// `false` if the time is over first.
     #[must_use]
     pub fn is_over_by(&self, deadline: Option<Instant>) -> bool {
         self.0.is_over_by(deadline)
@@ -120,7 +130,9 @@ impl RequestRepeat {
 }
 
 impl FastObjectLockManager {
-    /// Begins a numbered request that the caller makes in a way of its own. For faces to other languages.
+    /// Begins a numbered request that the caller makes in its own way.
+    ///
+    /// For faces to other languages.
     ///
     /// # Errors
     /// What is wrong with the request: that its owner is no session of this manager's, for instance, or that its number was for
@@ -169,7 +181,7 @@ mod tests {
     use crate::sync::steps_of;
     use crate::{FastObjectLockManager, LockConfig, LockRequest, Reentrancy};
 
-    /// What others hold is nothing to it: neither when it begins, asks again for what it shares, or ends.
+    /// Other holders do not concern it, when it begins, asks again, or ends.
     #[test]
     fn session_looks_at_its_own_holds_alone() {
         for reentrancy in [Reentrancy::Deny, Reentrancy::Count] {

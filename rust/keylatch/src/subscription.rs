@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// A subscription to a manager's events, made by [`FastObjectLockManager::subscribe`](crate::FastObjectLockManager::subscribe).
+/// A subscription to a manager's events.
+///
+/// Made by [`FastObjectLockManager::subscribe`](crate::FastObjectLockManager::subscribe).
 ///
 /// Events lie in a queue of the subscriber's own until they are fetched. When it is full, what comes is dropped and
 /// counted. Dropping the subscription ends it. It does not keep the manager open. In a forked child it is closed and has
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 /// let held = locks.acquire_write_lock_blocking("photos", "cat.jpg", "indexer")?;
 /// let late = LockRequest::read(("photos", "cat.jpg")).owner("viewer").timeout(Duration::from_millis(1));
 /// assert!(locks.lock(late).blocking().is_err());
-/// let Some(Event::Timeout { owner, holders, .. }) = events.try_next() else { panic!("a timeout is told at once") };
+/// let Some(Event::Timeout { owner, holders, .. }) = events.try_next() else { panic!("a timeout is an event") };
 /// assert_eq!((&*owner, &*holders.named[0].owner), ("viewer", "indexer"));
 /// # drop(held); Ok(()) }
 /// ```
@@ -41,15 +43,18 @@ impl Events {
         Self { inbox: core.subscribe(options, Outlet::Queue), core: Arc::clone(core) }
     }
 
-    /// The oldest event that was not fetched yet, if there is one. Once it returns `None` the
-    /// [`descriptor`](Self::descriptor) is unreadable until there are more.
+    /// The oldest event that was not fetched yet, if there is one.
+    ///
+    /// Once it returns `None` the [`descriptor`](Self::descriptor) is unreadable until there are more.
     #[must_use]
     pub fn try_next(&self) -> Option<Event> {
         if self.core.is_forked() { None } else { self.inbox.fetch() }
     }
 
-    /// Sleeps until there is an event. `None` if the time is over first, or when the manager is closed and all was
-    /// fetched. Without a timeout it sleeps for as long as it takes.
+    /// Sleeps until there is an event; `None` if the time is over first.
+    ///
+    /// Also `None` when the manager is closed and all was fetched. `None` if the time is over first, or when the
+    /// manager is closed and all was fetched. Without a timeout it sleeps for as long as it takes.
     #[must_use]
     pub fn next(&self, timeout: Option<Duration>) -> Option<Event> {
         if self.core.is_forked() {
@@ -59,13 +64,16 @@ impl Events {
         self.inbox.fetch_until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// As [`next`](Self::next) without a timeout, as a future, on any executor. Dropping it loses no event.
+    /// As [`next`](Self::next) without a timeout, as a future, on any executor.
+    ///
+    /// Dropping it loses no event.
     pub fn recv(&mut self) -> NextEvent<'_> {
         NextEvent { events: self }
     }
 
-    /// A descriptor that is readable while there are events to fetch, and once no more will come: what event loops poll.
-    /// It is made when it is asked for first.
+    /// A descriptor that is readable while there are events, and when no more come.
+    ///
+    /// Event loops poll it. It is made when it is asked for first.
     ///
     /// # Errors
     /// What the system says when it has no descriptor left; [`LockError::Forked`](crate::LockError::Forked) within.
@@ -76,8 +84,9 @@ impl Events {
         Ok(self.inbox.bell()?.as_fd())
     }
 
-    /// Ends the subscription: no more events come, and whoever waits for one is told so. What has come can still be
-    /// fetched.
+    /// Ends the subscription: no more events come, and waits for one end.
+    ///
+    /// What has come can still be fetched.
     pub fn close(&self) {
         if !self.core.is_forked() {
             self.core.unsubscribe(&self.inbox);
@@ -85,7 +94,9 @@ impl Events {
         }
     }
 
-    /// Whether no more events will come, because the manager or the subscription was closed. Some may lie there still.
+    /// Whether no more events will come: the manager or subscription was closed.
+    ///
+    /// Some may lie there still.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.core.is_forked() || self.inbox.is_closed()

@@ -1,4 +1,4 @@
-//! Grants everything at once.
+//! Grants everything without waiting.
 
 use super::{BoxedAcquire, ObjectLocks, one_by_one};
 use crate::config::Backend;
@@ -12,7 +12,9 @@ use crate::request::{BatchLockRequest, LockRequest};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Grants everything at once and excludes nobody: for tests of code around it, and for measuring what locking costs.
+/// Grants everything without waiting and excludes no one.
+///
+/// For tests of code around it, and for measuring what locking costs.
 #[derive(Debug)]
 pub struct DisabledLockManager {
     grants: AtomicU64,

@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// One mutex and a map, first in first out: what people had before, to compare with and to fall back on.
+/// One mutex and a map, first in first out: to compare with and to fall back on.
 ///
 /// Owners it takes by name. It has neither priorities nor leases nor numbered requests, and takes no notice when a request
 /// asks for them; timeouts of futures need a thread each.
@@ -74,18 +74,20 @@ enum Outcome {
 }
 
 impl Waiting {
-    /// Sets the outcome. The state's mutex is held, so that whoever gives up sees it; the news is for afterwards.
-    fn settle(self: Arc<Self>, outcome: Outcome) -> News {
+    /// Sets the outcome.
+    ///
+    /// The state's mutex is held, so that a request that gives up sees it; the wakeup is for afterwards.
+    fn settle(self: Arc<Self>, outcome: Outcome) -> Wakeup {
         let before = std::mem::replace(&mut *self.outcome.lock(), outcome);
-        News(self, before)
+        Wakeup(self, before)
     }
 }
 
-/// Somebody to be told, once no mutex is held.
-struct News(Arc<Waiting>, Outcome);
+/// A waiter to wake, once no mutex is held.
+struct Wakeup(Arc<Waiting>, Outcome);
 
-impl News {
-    fn tell(self) {
+impl Wakeup {
+    fn deliver(self) {
         self.0.changed.notify_one();
         if let Outcome::Pending(Some(waker)) = self.1 {
             waker.wake();
@@ -167,7 +169,9 @@ impl GlobalLockManager {
         }
     }
 
-    /// Takes a request out of its line, unless it has its outcome already; whoever it was in the way of goes on.
+    /// Takes a request out of its line, unless it has its outcome already.
+    ///
+    /// Those it was in the way of go on.
     fn give_up(&self, key: &KeyRef<'_>, waiting: &Arc<Waiting>, outcome: Outcome) {
         let key = key.to_owned();
         let mut state = self.state.lock();
@@ -182,10 +186,10 @@ impl GlobalLockManager {
             Outcome::TimedOut => state.figures.timeouts += 1,
             _ => state.figures.cancelled += 1,
         }
-        let mut news = state.serve(&key);
-        news.push(Arc::clone(waiting).settle(outcome));
+        let mut wakeups = state.serve(&key);
+        wakeups.push(Arc::clone(waiting).settle(outcome));
         drop(state);
-        news.into_iter().for_each(News::tell);
+        wakeups.into_iter().for_each(Wakeup::deliver);
     }
 
     fn result(&self, key: &KeyRef<'_>, waiting: &Waiting) -> Option<Result<Grant, LockError>> {
@@ -222,8 +226,8 @@ impl State {
         Grant::from_raw(grant).expect("counted from 1")
     }
 
-    /// Grants to the front of a line what can be granted; a lock that nobody holds or wants is forgotten.
-    fn serve(&mut self, key: &ObjectKey) -> Vec<News> {
+    /// Grants to the front of a line what can be granted; forgets an unused lock.
+    fn serve(&mut self, key: &ObjectKey) -> Vec<Wakeup> {
         let mut served = Vec::new();
         while let Some(line) = self.locks.get_mut(key) {
             let Some(waiting) = line.waiting.pop_front() else {
@@ -318,9 +322,9 @@ impl ObjectLocks for GlobalLockManager {
         }
         state.figures.releases += 1;
         state.figures.holders -= 1;
-        let news = state.serve(&key);
+        let wakeups = state.serve(&key);
         drop(state);
-        news.into_iter().for_each(News::tell);
+        wakeups.into_iter().for_each(Wakeup::deliver);
         Ok(())
     }
 
@@ -332,9 +336,9 @@ impl ObjectLocks for GlobalLockManager {
         let mut state = self.state.lock();
         let (key, held) = state.hold(grant)?;
         held.mode = Mode::Shared;
-        let news = state.serve(&key);
+        let wakeups = state.serve(&key);
         drop(state);
-        news.into_iter().for_each(News::tell);
+        wakeups.into_iter().for_each(Wakeup::deliver);
         Ok(())
     }
 
@@ -367,7 +371,7 @@ impl ObjectLocks for GlobalLockManager {
                     held_for,
                     lease: None,
                     fence: None,
-                    kept_shut: false,
+                    in_lock_delay: false,
                     grant: Grant::from_raw(hold.grant).expect("counted from 1"),
                 });
             }
@@ -393,9 +397,9 @@ impl ObjectLocks for GlobalLockManager {
         state.figures.waiters = 0;
         state.figures.cancelled += waiting.len() as u64;
         state.locks.retain(|_, line| !line.held.is_empty());
-        let news: Vec<_> = waiting.into_iter().map(|waiting| waiting.settle(Outcome::Closed)).collect();
+        let wakeups: Vec<_> = waiting.into_iter().map(|waiting| waiting.settle(Outcome::Closed)).collect();
         drop(state);
-        news.into_iter().for_each(News::tell);
+        wakeups.into_iter().for_each(Wakeup::deliver);
     }
 }
 

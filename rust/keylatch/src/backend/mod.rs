@@ -26,7 +26,7 @@ use std::time::Instant;
 /// A waiting acquire of any backend; dropping it cancels the request.
 pub type BoxedAcquire<'a> = Pin<Box<dyn Future<Output = Result<Grant, LockError>> + Send + 'a>>;
 
-/// What every backend can do, so that a program can be switched from one to the other by a setting.
+/// What every backend can do: a setting switches a program from one to the other.
 ///
 /// ```
 /// # fn main() -> Result<(), keylatch::LockError> {
@@ -61,26 +61,29 @@ pub trait ObjectLocks: Send + Sync + Debug {
     /// [`LockError::NotHeld`].
     fn release(&self, grant: Grant) -> Result<(), LockError>;
 
-    /// Waits for the locks of a batch in the order of their keys, with one deadline for all of them, and returns each key
-    /// with its grant. A best-effort batch returns those that were had.
+    /// Waits for the locks of a batch in the order of their keys, with one deadline.
+    ///
+    /// Returns each key with its grant. A best-effort batch returns those that were had.
     ///
     /// # Errors
     /// As [`acquire_locks_batch`](FastObjectLockManager::acquire_locks_batch); nothing is held then.
     fn acquire_batch_blocking(&self, batch: &BatchLockRequest<'_>) -> Result<Vec<(ObjectKey, Grant)>, LockError>;
 
-    /// Goes from exclusive to shared, with no moment in between in which anybody else could have the lock exclusively.
+    /// Goes from exclusive to shared, without a gap for another exclusive holder.
     ///
     /// # Errors
     /// [`LockError::NotHeld`].
     fn downgrade(&self, grant: Grant) -> Result<(), LockError>;
 
-    /// Goes from shared to exclusive if nobody else holds the lock.
+    /// Goes from shared to exclusive if there is no other holder.
     ///
     /// # Errors
     /// [`LockError::WouldBlock`] with who holds it; [`LockError::NotHeld`]. The hold is as it was then.
     fn try_upgrade(&self, grant: Grant) -> Result<(), LockError>;
 
-    /// Lists who holds what, as far as the filter lets pass. A backend that excludes nobody has no holders.
+    /// Lists who holds what, as far as the filter lets pass.
+    ///
+    /// The disabled backend has no holders.
     fn holders(&self, filter: &Filter) -> Vec<HolderInfo>;
 
     /// Whether anybody holds the key at this moment.
@@ -89,7 +92,9 @@ pub trait ObjectLocks: Send + Sync + Debug {
     /// [`LockError::Forked`].
     fn is_locked(&self, key: KeyRef<'_>) -> Result<bool, LockError>;
 
-    /// Whether it has been doing well: lately, or, where a backend has no window of time, since it was made.
+    /// Whether it has been doing well lately.
+    ///
+    /// A backend without a window of time judges the time since it was made.
     fn health(&self) -> Health {
         Health::of(&since_made(&self.get_metrics()))
     }
@@ -110,7 +115,7 @@ impl dyn ObjectLocks + '_ {
 
 /// A lock of any backend; dropping it releases it.
 #[derive(Debug)]
-#[must_use = "a guard that is dropped at once releases its lock at once"]
+#[must_use = "a guard releases its lock when it is dropped"]
 pub struct BackendGuard<'a> {
     locks: &'a dyn ObjectLocks,
     grant: Grant,
@@ -123,7 +128,9 @@ impl Drop for BackendGuard<'_> {
     }
 }
 
-/// The figures since a backend was made, for one that has no window of time. It does not know what was waited for.
+/// The figures since a backend was made, for one that has no window of time.
+///
+/// It does not know what was waited for.
 fn since_made(metrics: &LockMetrics) -> RecentFigures {
     let all = &metrics.shard_metrics;
     let (granted, timed_out) = (all.slow, all.timeouts);
@@ -166,10 +173,14 @@ fn one_by_one(
     Ok(held)
 }
 
-/// The environment variable that overrides [`LockConfig::backend`]: `fast`, `global` or `disabled`.
+/// The environment variable that overrides [`LockConfig::backend`].
+///
+/// It is `fast`, `global` or `disabled`.
 const BACKEND_VARIABLE: &str = "KEYLATCH_BACKEND";
 
-/// Says once that locks exclude nothing: a variable that was forgotten in an environment must not go unnoticed.
+/// Says once that locks exclude nothing.
+///
+/// A variable that was forgotten in an environment must not go unnoticed.
 fn warn_of_disabled() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -177,7 +188,9 @@ fn warn_of_disabled() {
     });
 }
 
-/// The lock manager that the settings ask for, or the environment variable `KEYLATCH_BACKEND`, which comes first.
+/// The lock manager that the settings or the environment ask for.
+///
+/// The environment variable `KEYLATCH_BACKEND` comes first.
 ///
 /// # Errors
 /// [`LockError::InvalidConfig`], also for a name in the variable that is none.

@@ -8,7 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Something that happened; see [`FastObjectLockManager::subscribe`](crate::FastObjectLockManager::subscribe).
+/// Something that happened; see [`subscribe`].
+///
+/// [`subscribe`]: crate::FastObjectLockManager::subscribe
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -58,7 +60,7 @@ pub enum Event {
         /// Who held the lock at that moment.
         holders: Holders,
     },
-    /// A circle of sessions that waited for each other was found; one of them was told to give way.
+    /// A circle of sessions was found that waited for each other; one had to give way.
     #[non_exhaustive]
     Deadlock {
         /// What the one that gave way was waiting for.

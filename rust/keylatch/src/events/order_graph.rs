@@ -45,7 +45,7 @@ pub(crate) struct OrderGraph {
 #[derive(Debug)]
 struct Node {
     key: Arc<ObjectKey>,
-    /// Somebody asked to have it exclusively.
+    /// A session asked to have it exclusively.
     written: bool,
     /// What was asked for while it was held.
     then: HashMap<u64, (Seen, Mode, Mode)>,
@@ -83,7 +83,9 @@ impl OrderGraph {
         self.forgotten
     }
 
-    /// Somebody asks to have a key exclusively. Returns a circle that was none before, as long as nobody did.
+    /// Notes a request for an exclusive hold; returns a circle that it completes.
+    ///
+    /// It completes a circle that was none as long as no session asked for this key exclusively.
     pub(crate) fn note_write(&mut self, key: &ObjectKey) -> Option<Vec<LockOrderLink>> {
         let number = *self.numbers.get(key)?;
         let node = self.nodes.get_mut(&number)?;
@@ -93,7 +95,9 @@ impl OrderGraph {
         self.path(number, number).map(|path| self.in_words(&path))
     }
 
-    /// A session that holds one key asks for another. Returns a circle that this order closes, if it is a new one.
+    /// A session that holds one key asks for another: returns a new circle, if any.
+    ///
+    /// Returns a circle that this order closes, if it is a new one.
     pub(crate) fn note_order(&mut self, held: Use<'_>, wanted: Use<'_>, seen: Seen) -> Option<Vec<LockOrderLink>> {
         let (from, to) = (self.number(held.0), self.number(wanted.0));
         let Slot::Vacant(slot) = self.nodes.get_mut(&from)?.then.entry(to) else { return None };
@@ -146,8 +150,9 @@ impl OrderGraph {
         }
     }
 
-    /// The keys of a shortest way from one to another, or from one back to itself, on which every key is written by
-    /// somebody.
+    /// The keys of a shortest way from one to another, or from one back to itself.
+    ///
+    /// Every key on it is asked for exclusively by a session.
     fn path(&self, from: u64, to: u64) -> Option<Vec<u64>> {
         let is_written = |number: &u64| self.nodes.get(number).is_some_and(|node| node.written);
         if !is_written(&from) || !is_written(&to) {
@@ -175,7 +180,7 @@ impl OrderGraph {
         None
     }
 
-    /// The orders between the keys of a circle, beginning with the one that was seen last.
+    /// The orders between the keys of a circle, beginning with the latest one.
     fn in_words(&self, path: &[u64]) -> Vec<LockOrderLink> {
         let link = |pair: &[u64]| {
             let (held, wanted) = (self.nodes.get(&pair[0])?, self.nodes.get(&pair[1])?);
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_orders_are_forgotten_with_their_keys() {
+    fn oldest_orders_are_forgotten_with_keys() {
         let mut graph = OrderGraph::bounded(100, 1 << 20);
         for number in 0..10_000 {
             assert!(note(&mut graph, number, number + 1).is_none());

@@ -1,7 +1,7 @@
 //! What is worth telling when it happens: long waits and holds, timeouts, deadlocks, and locks that were taken away.
 //!
-//! The engine announces; each subscriber has a queue of its own, which is bounded, so that one who does not listen costs
-//! memory for so many events and then nothing but a count. While nobody subscribes, a slow path looks at one word and a
+//! The engine announces; each subscriber has a queue of its own, which is bounded, so that one that does not fetch
+//! costs memory for a full queue and then nothing but a count. Without subscribers, a slow path looks at one word and a
 //! fast path at none.
 //!
 //! Announcing may wake a subscriber, which is foreign code: it happens off every internal mutex.
@@ -17,26 +17,28 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// What a subscriber wants to hear of. Timeouts, deadlocks, locks that were taken away, and what a lint finds are always
-/// told.
+/// What a subscriber receives.
+///
+/// Timeouts, deadlocks, locks that were taken away, and what a lint finds are always reported.
 ///
 /// ```
 /// use keylatch::EventOptions;
 /// use std::time::Duration;
 /// let options = EventOptions { wait_above: Some(Duration::from_millis(100)), ..EventOptions::default() };
-/// assert_eq!(options.hold_above, None); // long holds are not told of
+/// assert_eq!(options.hold_above, None); // long holds are not reported
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventOptions {
-    /// Waits of at least this long are told of. Default `None`: none.
+    /// Reports waits of at least this long. Default `None`: none.
     pub wait_above: Option<Duration>,
-    /// Holds of at least this long are told of. Default `None`: none.
+    /// Reports holds of at least this long. Default `None`: none.
     ///
     /// This is the only option that costs those who do not wait: while it is set, every request reads the clock and takes
     /// the mutex of its shard, because the fast path does neither.
     pub hold_above: Option<Duration>,
-    /// Events that are kept until they are fetched; those that come when the queue is full are dropped and counted.
-    /// Default 1024; none is taken for one.
+    /// Events that are kept until they are fetched.
+    ///
+    /// Those that come when the queue is full are dropped and counted. Default 1024; none is taken for one.
     pub capacity: usize,
 }
 
@@ -53,7 +55,7 @@ fn nanos(threshold: Option<Duration>) -> u64 {
     threshold.map_or(NEVER, |threshold| u64::try_from(threshold.as_nanos()).unwrap_or(NEVER))
 }
 
-/// Who is told, and what they want to hear.
+/// The subscribers, and what they want to receive.
 #[derive(Debug)]
 pub(crate) struct Audience {
     /// How many listen.
@@ -62,10 +64,10 @@ pub(crate) struct Audience {
     wait_above: AtomicU64,
     hold_above: AtomicU64,
     listeners: Mutex<Arc<[Listener]>>,
-    /// What was noted where it could not be told.
+    /// What was noted where it could not be delivered.
     noted: Mutex<Vec<Event>>,
     has_noted: AtomicBool,
-    /// Events that some listener had no room for, those of listeners that have left included.
+    /// Events that some subscriber had no room for, including those that have left.
     dropped: AtomicU64,
 }
 
@@ -97,18 +99,18 @@ impl Audience {
         self.heard.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether somebody wants to hear of a wait of so many nanoseconds.
+    /// Whether a subscriber wants a wait of this many nanoseconds.
     #[inline]
     pub(crate) fn hears_wait(&self, nanos: u64) -> bool {
         nanos >= self.wait_above.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody wants to hear of a hold of so many nanoseconds.
+    /// Whether a subscriber wants a hold of this many nanoseconds.
     pub(crate) fn hears_hold(&self, nanos: u64) -> bool {
         nanos >= self.hold_above.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody wants to hear of long holds at all, so that holds have to be timed.
+    /// Whether a subscriber wants long holds at all, so that holds have to be timed.
     #[inline]
     pub(crate) fn times_holds(&self) -> bool {
         self.hold_above.load(Ordering::Relaxed) != NEVER
@@ -120,14 +122,16 @@ impl Audience {
         run(self.times_holds())
     }
 
-    /// The inbox of somebody who will hear nothing.
+    /// The inbox of a subscriber that will receive nothing.
     pub(crate) fn deaf() -> Arc<Inbox> {
         let inbox = Inbox::new(&EventOptions::default(), Outlet::Queue);
         inbox.close();
         inbox
     }
 
-    /// Adds a listener. `changed` is called with whether holds are to be timed, before anybody else can change that.
+    /// Adds a subscriber.
+    ///
+    /// `changed` is called with whether holds are to be timed, before another can change that.
     pub(crate) fn join(&self, options: &EventOptions, outlet: Outlet, changed: impl FnOnce(bool)) -> Arc<Inbox> {
         let inbox = Inbox::new(options, outlet);
         let (wait_above, hold_above) = (nanos(options.wait_above), nanos(options.hold_above));
@@ -154,7 +158,9 @@ impl Audience {
         self.hold_above.store(least(|listener| listener.hold_above), Ordering::Relaxed);
     }
 
-    /// Tells everybody who wants to hear of it. Wakes subscribers: call it off every internal mutex.
+    /// Delivers to every subscriber that wants the event.
+    ///
+    /// Wakes subscribers: call it off every internal mutex.
     #[cold]
     pub(crate) fn announce(&self, event: &Event) {
         let listeners = Arc::clone(&self.listeners.lock());
@@ -170,14 +176,16 @@ impl Audience {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Notes an event under an internal mutex; whoever comes from there calls `tell_noted`.
+    /// Notes an event under an internal mutex; `tell_noted` delivers it afterwards.
     pub(crate) fn note(&self, event: Event) {
         let mut noted = self.noted.lock();
         noted.push(event);
         self.has_noted.store(true, Ordering::Relaxed);
     }
 
-    /// Tells what was noted, off every internal mutex. Whoever noted something sees it here, unless another has told it.
+    /// Delivers what was noted, off every internal mutex.
+    ///
+    /// A thread that noted something sees it here, unless another has delivered it.
     #[inline]
     pub(crate) fn tell_noted(&self) {
         if self.has_noted.load(Ordering::Relaxed) {
@@ -196,7 +204,7 @@ impl Audience {
         events.iter().for_each(|event| self.announce(event));
     }
 
-    /// No more events will come: those who wait for one are told so.
+    /// No more events will come: the waits for one end.
     pub(crate) fn close(&self) {
         let listeners = Arc::clone(&self.listeners.lock());
         listeners.iter().for_each(|listener| listener.inbox.close());
@@ -218,7 +226,7 @@ impl Listener {
 pub(crate) enum Outlet {
     /// They are kept until they are fetched.
     Queue,
-    /// They are handed on at once.
+    /// They are handed on immediately.
     #[cfg(feature = "tracing")]
     Tracing,
 }
@@ -238,8 +246,10 @@ pub(crate) struct Inbox {
     outlet: Outlet,
     state: parking_lot::Mutex<Waiting>,
     arrived: Condvar,
-    /// Made when somebody asks for a descriptor; readable while events lie here, and once no more will come. Put here
-    /// and hushed under `state`, so that neither misses what is put in.
+    /// Made for the first request for a descriptor.
+    ///
+    /// It is readable while events lie here, and once no more will come. It is signalled and cleared under `state`, so
+    /// that neither misses what is put in.
     bell: OnceLock<Bell>,
 }
 
@@ -340,7 +350,7 @@ impl Inbox {
         }
     }
 
-    /// The next event, or `None` when there will be no more; remembers whom to wake otherwise.
+    /// The next event, or `None` when no more will come; else remembers whom to wake.
     pub(crate) fn poll_fetch(&self, waker: &Waker) -> Poll<Option<Event>> {
         // Cloned and dropped off the mutex: either is foreign code.
         let fresh = Foreign::new(waker.clone());

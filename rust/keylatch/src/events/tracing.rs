@@ -4,9 +4,11 @@ use super::event::Event;
 use crate::wait::without_panic;
 use tracing::{error, warn};
 
-/// Emits an event. Runs whatever subscriber the program has set, so no internal mutex may be held.
+/// Emits an event.
+///
+/// Runs the program's subscriber, so no internal mutex may be held.
 pub(super) fn hand_on(event: &Event) {
-    // One that panics is the program's bug; whoever announces is in the middle of a release, or has others to tell.
+    // One that panics is the program's bug; the announcing thread is in the middle of a release, or has others to tell.
     without_panic(|| emit(event));
 }
 

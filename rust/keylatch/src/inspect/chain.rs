@@ -8,15 +8,17 @@ use crate::listed::{HolderInfo, WaiterInfo};
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 
-/// Links that a chain has at most: a guard against a crowd, of which nobody would read more.
+/// Links that a chain has at most: a crowd has more than anyone would read.
 const MOST_LINKS: usize = 1000;
 /// Holders that a link names when it is printed.
 const PRINTED: usize = 8;
 
-/// Where a chain begins: with a key, or with whatever an owner waits for. Keys and owners turn into it.
+/// Where a chain begins: with a key, or with what an owner waits for.
+///
+/// Keys and owners turn into it.
 #[derive(Debug, Clone, Copy)]
 pub enum ChainStart<'a> {
-    /// What is in the way of whoever wants this key.
+    /// What is in the way of requests for this key.
     Key(KeyRef<'a>),
     /// What is in the way of this owner.
     Owner(OwnerRef<'a>),
@@ -79,7 +81,7 @@ impl<'a> From<OwnerRef<'a>> for ChainStart<'a> {
     }
 }
 
-/// One key that somebody waits for, and who has it.
+/// One key with a waiter, and who has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChainLink {
@@ -87,13 +89,15 @@ pub struct ChainLink {
     pub key: ObjectKey,
     /// Who waits for it; `None` for the key that was asked about.
     pub waiter: Option<WaiterInfo>,
-    /// Who holds it. Empty if it has become free, or goes from one to the next in this moment.
+    /// Who holds it; empty if it is free or changes hands in this moment.
     pub holders: Vec<HolderInfo>,
-    /// The link of which one of the holders is the waiter here; `None` where a chain begins.
+    /// The link whose holder is the waiter here; `None` where a chain begins.
     pub after: Option<usize>,
 }
 
-/// Who waits for whom; made by [`FastObjectLockManager::blocking_chain`](crate::FastObjectLockManager::blocking_chain).
+/// Who waits for whom; made by [`blocking_chain`].
+///
+/// [`blocking_chain`]: crate::FastObjectLockManager::blocking_chain
 ///
 /// It prints itself for people, a line for each link.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -101,15 +105,18 @@ pub struct ChainLink {
 pub struct BlockingChain {
     /// The links, each after the one that it follows from.
     pub links: Vec<ChainLink>,
-    /// Those at the end of it, who wait for nothing as far as is known: the ones to look at.
+    /// Those at its end, who wait for nothing as far as is known.
+    ///
+    /// They are the ones to look at.
     pub running: Vec<HolderInfo>,
-    /// Whether it goes round: sessions of it wait for each other. (It is looked at bit by bit: if nothing comes of it, it
-    /// may never have been a circle at any one moment.)
+    /// Whether it goes round: sessions of it wait for each other.
+    ///
+    /// (It is looked at bit by bit: if nothing comes of it, it may never have been a circle at any one moment.)
     pub circle: bool,
 }
 
 impl BlockingChain {
-    /// Whether nobody waits and nobody holds.
+    /// Whether there are no waiters and no holders.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
@@ -119,7 +126,7 @@ impl BlockingChain {
 impl fmt::Display for BlockingChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.links.is_empty() {
-            return write!(f, "nobody waits");
+            return write!(f, "no waiters");
         }
         for (position, link) in self.links.iter().enumerate() {
             let depth = std::iter::successors(Some(link), |link| link.after.map(|after| &self.links[after])).count();
@@ -129,7 +136,7 @@ impl fmt::Display for BlockingChain {
                 None => write!(f, "{}", link.key)?,
             }
             match link.holders.as_slice() {
-                [] => write!(f, ", which nobody holds any more")?,
+                [] => write!(f, ", whose holder is gone")?,
                 holders => write!(f, ", held by {}", Several(holders))?,
             }
         }
@@ -230,8 +237,9 @@ impl Core {
         }
     }
 
-    /// What a holder waits for, as far as is known: of a label nothing is concluded, for another of the many who bear it
-    /// may be the one that waits.
+    /// What a holder waits for, as far as is known.
+    ///
+    /// Of a label nothing is concluded: another of the many who bear it may be the one that waits.
     fn waits_of_holder(&self, number: u32) -> Vec<(u32, WaiterInfo)> {
         let waits = self.sessions.get(number).map(|session| session.waits()).unwrap_or_default();
         waits.into_iter().filter_map(|waiter| Some((number, self.wait_of(waiter, number)?))).collect()

@@ -11,12 +11,13 @@
 //! request in the circle stands behind one whose turn comes later, and the two change places.
 //!
 //! **A crowd looks at nothing.** A session that joins the end of a line, holds nothing that is waited for and has no other
-//! request in line is in nobody's way, and in no circle. So n sessions that wait for one lock do not look at each other.
+//! request in line is in no one's way, and in no circle. So n sessions that wait for one lock do not look at each
+//! other.
 //!
-//! **No false alarm.** What the search finds is confirmed before anybody is told: the shards of all requests in the
-//! circle are locked at once, in ascending order, so that nobody can leave a line, and every hold is looked at twice. A
-//! hold that was there both times was there in between, at the same moment as all the others: at that moment the whole
-//! circle existed, and none of its sessions, each of which waits, could undo it.
+//! **No false alarm.** What the search finds is confirmed before it is reported: the shards of all requests in the
+//! circle are locked together, in ascending order, so that no request can leave a line, and every hold is looked at
+//! twice. A hold that was there both times was there in between, at the same moment as all the others: at that moment
+//! the whole circle existed, and none of its sessions, each of which waits, could undo it.
 //!
 //! **One victim.** One detection runs at a time, and ends the wait of the one that gives way before the next begins. To
 //! that one a circle without itself is none any more.
@@ -39,7 +40,7 @@ use crate::wait::{NEVER, Phase, Ticket, Waiter};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Suspicions in a row that may turn out wrong before the request goes on waiting for a while.
+/// Wrong suspicions in a row before the request goes on waiting for a while.
 const SUSPICIONS: usize = 8;
 /// Orders of lines that one look changes at most.
 const MOST_ORDERS: usize = 64;
@@ -55,11 +56,13 @@ impl Core {
         self.deadlocks.recent()
     }
 
-    /// Looks for deadlocks that a waiting request is part of, and breaks them. Returns when to look again.
+    /// Looks for deadlocks that a waiting request is part of, and breaks them.
+    ///
+    /// Returns when to look again.
     pub(crate) fn look_for_deadlock(&self, ticket: Ticket) -> u64 {
         let waiter = self.waiters.get(ticket.index());
         let (session, since) = (waiter.owner.load(Ordering::Relaxed), waiter.since.load(Ordering::Relaxed));
-        let (at_once, waits) = (waiter.asking().upgrade, waiter.phase().is_queued());
+        let (upgrades, waits) = (waiter.asking().upgrade, waiter.phase().is_queued());
         // Who upgrades is sent here early only if it stands against another.
         let delay = self.config.deadlock_delay.filter(|_| is_session(session));
         // Compared after what was read of the waiter, which could be another's request otherwise.
@@ -68,7 +71,7 @@ impl Core {
         }
         let Some(delay) = delay else { return NEVER };
         let due = since.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(NEVER));
-        if !at_once && self.now() < due {
+        if !upgrades && self.now() < due {
             return due;
         }
         let (mut wrong, mut orders) = (0, 0);
@@ -88,7 +91,9 @@ impl Core {
         if wrong == SUSPICIONS { now + SHORTEST_PAUSE } else { now + (now.saturating_sub(since)).max(SHORTEST_PAUSE) }
     }
 
-    /// Whether another request may wait for a session: if not, it is in no circle. Looks at its own holds alone.
+    /// Whether another request may wait for a session: if not, it is in no circle.
+    ///
+    /// Looks at its own holds alone.
     fn is_in_the_way(&self, session: u32, ticket: Ticket) -> bool {
         let Some(state) = self.sessions.get(session) else { return false };
         // Of those behind it in line one may have come before.
@@ -134,20 +139,22 @@ impl Core {
         drop(shards);
         let (waiter, entry) = (self.waiters.get(step.ticket.index()), self.table.entry(step.entry));
         waiter.explain(LockError::Deadlock { key: links[0].key.clone(), cycle: Arc::clone(&links) });
-        let news = self.end_wait(&mut shard, entry, waiter, Phase::Deadlocked);
+        let wakeup = self.end_wait(&mut shard, entry, waiter, Phase::Deadlocked);
         let cycle = Cycle { at: self.uptime(), victim: Arc::clone(&links[0].session), links: Arc::clone(&links) };
         detection.remember(cycle);
         drop(detection);
-        // Whoever stood behind it may go on now. Its news is told after all mutexes are released.
+        // The requests behind it may go on now. Its wakeup is delivered after all mutexes are released.
         self.grant_waiters_and_unlock(self.local(), shard, step.entry, entry, step.hash, None);
         if !fault!("victim-not-told") {
-            self.tell(step.ticket.index(), news);
+            self.tell(step.ticket.index(), wakeup);
         }
         self.announce(&Event::Deadlock { key: links[0].key.clone(), cycle: links });
         Found::Deadlock
     }
 
-    /// Breaks a circle that only the order of lines makes: moves a request in front of those whose turn comes later.
+    /// Breaks a circle that only the order of lines makes.
+    ///
+    /// Moves a request in front of those whose turn comes later.
     fn change_order(&self, search: &mut Search<'_>, circle: &[Step]) -> Found {
         let turns = search.turns(circle.iter().map(|step| step.from));
         // It may stand in its own way, too: by a hold that it could share, but for a label in front.
@@ -162,18 +169,19 @@ impl Core {
         let entry = self.table.entry(step.entry);
         let moved = self.sort_line(entry, step, &turns);
         self.deadlocks.changes_order();
-        // Whoever came to the front may have the lock now.
+        // The request at the front may have the lock now.
         self.grant_waiters_and_unlock(self.local(), shard, step.entry, entry, step.hash, None);
         if moved { Found::Order } else { Found::Suspicion }
     }
 
-    /// Sorts the part of a line between a request and the one that it is to pass by their turns. Whether that changes it.
-    /// The caller owns the shard.
+    /// Sorts a part of a line by turns; returns whether that changes it.
+    ///
+    /// The part lies between a request and the one that it is to pass. The caller owns the shard.
     fn sort_line(&self, entry: &Entry, step: &Step, turns: &Turns) -> bool {
         let queue = self.queue(entry);
         let (index, waiter) = (step.ticket.index(), self.waiters.get(step.ticket.index()));
         let reads = waiter.asking().mode == Mode::Shared;
-        // From the one to pass; whoever waits because of what a label waits for is to pass all labels.
+        // From the one to pass; a request that waits because of what a label waits for is to pass all labels.
         let first = |other: u32| match step.by {
             By::Line { waiter } => other == waiter,
             By::Hold { .. } => true,
@@ -199,8 +207,9 @@ impl Core {
         sorted != before
     }
 
-    /// Makes sure that all of a circle exists at one moment. Its requests stay in line for as long as the shards that come
-    /// back are held.
+    /// Makes sure that all of a circle exists at one moment.
+    ///
+    /// Its requests stay in line for as long as the shards that come back are held.
     fn confirm(&self, circle: &[Step]) -> Option<Vec<(u32, LockedShard<'_>)>> {
         let mut indexes: Vec<u32> = circle.iter().map(|step| self.table.shard_of(step.hash)).collect();
         indexes.sort_unstable();
@@ -215,8 +224,9 @@ impl Core {
         again.all(|(step, against)| self.holds_still(step, against)).then_some(shards)
     }
 
-    /// Whether a step is one, as far as this can be said of one step; then what the hold that it goes by is to be against.
-    /// The caller owns the shard.
+    /// Whether a step is one, as far as one step shows that.
+    ///
+    /// Then what the hold that it goes by is to be against. The caller owns the shard.
     fn stands(&self, step: &Step) -> Option<Option<Against>> {
         let waiter = self.waiters.get(step.ticket.index());
         let entry = self.table.entry(step.entry);
@@ -308,7 +318,9 @@ mod tests {
     use crate::{Fairness, FastObjectLockManager, LockConfig, LockRequest, Submitted};
     use std::time::Duration;
 
-    /// Steps of all looks of so many sessions that wait for one key, each of which holds another.
+    /// Steps of all searches of `count` sessions that wait for one key.
+    ///
+    /// Each of them holds another key.
     fn steps_of_a_crowd(count: usize, fairness: Fairness) -> u64 {
         let config = LockConfig { deadlock_delay: Some(Duration::ZERO), fairness, ..LockConfig::default() };
         let locks = FastObjectLockManager::with_config(config).unwrap();
@@ -321,7 +333,7 @@ mod tests {
             .map(|(name, session)| locks.lock(LockRequest::write(("own", name)).owner(session)).blocking().unwrap())
             .collect();
         let held = locks.acquire_write_lock_blocking("b", "hot", "label").unwrap();
-        // Whoever begins to wait looks right away, on this thread.
+        // A request that begins to wait looks right away, on this thread.
         let steps = steps_of(|| {
             for session in &sessions {
                 let submitted = locks.lock(LockRequest::write(("b", "hot")).owner(session)).with_queue(&queue, 1);

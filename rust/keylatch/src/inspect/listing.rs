@@ -69,7 +69,7 @@ impl Core {
             held_for,
             lease: Some(Duration::from_nanos(kept.until.saturating_sub(now))),
             fence: Some(fence),
-            kept_shut: true,
+            in_lock_delay: true,
             grant: kept.grant,
         })
     }
@@ -129,7 +129,7 @@ impl Core {
             held_for,
             lease: lease.map(|deadline| Duration::from_nanos(deadline.saturating_sub(now))),
             fence: (held.mode == Mode::Exclusive).then_some(fence),
-            kept_shut: false,
+            in_lock_delay: false,
             grant,
         })
     }

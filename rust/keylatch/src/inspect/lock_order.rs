@@ -4,7 +4,7 @@
 //! deadlock once the sessions meet: each holds what the one before it asks for. So a circle is reported when its last
 //! order is seen, however far apart in time they were.
 //!
-//! How a lock is held or wanted does not matter for that, as long as somebody, whoever it be, also asks for each of the
+//! How a lock is held or wanted does not matter for that, as long as some session also asks for each of the
 //! keys exclusively: readers do not stand in each other's way, but a writer in line between them does. Keys that are only
 //! read are in no circle.
 //!
@@ -12,7 +12,7 @@
 //! |---|---|
 //! | a request that may wait, of a session that holds something | from each of the 16 locks that it took last |
 //! | an attempt that does not wait | none to what it asks for; once it holds it, from there on |
-//! | a batch | from key to key as they are sorted, even if all were free at once |
+//! | a batch | from key to key as they are sorted, even if all were free together |
 //! | an upgrade that may wait | from everything else that the session holds |
 //! | a session that asks again for what it holds | none: it has it or is refused |
 //! | a label, or a guard without an owner | none: nothing is known of what else its thread holds |
@@ -44,7 +44,9 @@ struct Holding {
 }
 
 impl Core {
-    /// A request has come that will wait if it has to, or not. The caller owns no mutex.
+    /// A request has come that will wait if it has to, or not.
+    ///
+    /// The caller owns no mutex.
     #[inline]
     pub(crate) fn note_order(&self, wanted: &Wanted<'_>, waits: bool) {
         if let Some(orders) = &self.orders {
@@ -53,7 +55,9 @@ impl Core {
         }
     }
 
-    /// A batch has come. It may be had at once, without waiting for any of it; the next time it may not.
+    /// A batch has come.
+    ///
+    /// It may get all its locks without waiting; the next time it may not.
     pub(crate) fn note_batch_order(&self, wanted: &BatchLockRequest<'_>) {
         if let (Some(orders), OwnerRef::Session(session)) = (&self.orders, wanted.owner)
             && session.manager == self.identity()
@@ -70,7 +74,9 @@ impl Core {
         }
     }
 
-    /// Somebody who shares a lock asks to have it alone. The caller owns no mutex, and the lock is held for it.
+    /// A session that shares a lock asks to have it alone.
+    ///
+    /// The caller owns no mutex, and the lock is held for it.
     #[inline]
     pub(crate) fn note_upgrade_order(&self, owner: u32, grant: Grant) {
         if let Some(orders) = &self.orders
@@ -99,7 +105,7 @@ impl Core {
         if is_session(owner) { self.sessions.get(owner) } else { None }
     }
 
-    /// What a session holds that asks for a key; `None` if it is none, or holds that key.
+    /// What a session holds that asks for a key; `None` if it holds none, or that key.
     fn holding(&self, owner: u32, key: &KeyRef<'_>) -> Option<Holding> {
         let session = self.session_of(owner)?;
         let is_held = |grant| self.standing(grant).is_ok();
@@ -110,7 +116,7 @@ impl Core {
         Some(Holding { session, held })
     }
 
-    /// Notes that some keys were asked for, one after the other, by somebody who holds something.
+    /// Notes that a holder asked for some keys, one after the other.
     fn note_orders(
         &self,
         orders: &LockOrders,

@@ -2,11 +2,11 @@
 //!
 //! Beside the engine, and never in its way: records and waiters are walked without a lock, and only to read a key is the
 //! mutex of its shard taken, for as long as it takes to copy the key. So a listing is not one moment of the whole, but
-//! each of its rows is true: whoever holds a lock from before the listing to after it is in it exactly once, and what is
+//! each of its rows is true: a lock held from before the listing to after it is in it exactly once, and what is
 //! in it was so while it was made.
 //!
 //! And one question whose answer has a consequence: who waits for whom in a circle. One of them is made to give way. Where
-//! it is asked for, orders of locks that could become such a circle are told of before they do.
+//! it is asked for, orders of locks that could become such a circle are reported before they do.
 
 mod chain;
 pub(crate) mod deadlock;

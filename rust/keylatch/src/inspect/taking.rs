@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 impl Core {
     /// Revokes holds, and ends lock delays. Returns those that were.
     pub(crate) fn revoke_listed(&self, holders: Vec<HolderInfo>, why: Lost) -> Vec<HolderInfo> {
-        let grants: Vec<Grant> = holders.iter().filter(|hold| !hold.kept_shut).map(|hold| hold.grant).collect();
-        let shut: HashSet<Grant> = holders.iter().filter(|hold| hold.kept_shut).map(|hold| hold.grant).collect();
+        let grants: Vec<Grant> = holders.iter().filter(|hold| !hold.in_lock_delay).map(|hold| hold.grant).collect();
+        let shut: HashSet<Grant> = holders.iter().filter(|hold| hold.in_lock_delay).map(|hold| hold.grant).collect();
         let mut gone: HashSet<Grant> = HashSet::new();
         for kept in self.all_kept().iter().filter(|kept| shut.contains(&kept.grant)) {
             gone.extend(self.open(self.local(), kept.entry, kept.until).then_some(kept.grant));

@@ -7,10 +7,12 @@ use crate::listed::{HolderInfo, TopKey};
 use std::cmp::Reverse;
 use std::time::Duration;
 
-/// What [`FastObjectLockManager::top`](crate::FastObjectLockManager::top) looks for.
+/// What [`top`](crate::FastObjectLockManager::top) looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopBy {
-    /// The locks that have been held for longest. As with [`Filter::older_than`], ages count from the first look at a hold.
+    /// The locks that have been held for longest.
+    ///
+    /// As with [`Filter::older_than`], ages count from the first look at a hold.
     Age,
     /// The keys that most requests wait for.
     Waiters,
@@ -43,7 +45,7 @@ impl Core {
             .map(|hold| {
                 let mut line = None;
                 self.for_each_line(&Filter::new().key(&hold.key), |_, waits| line = Some(Line::of(&hold.key, waits)));
-                self.told(hold.key.clone(), line, Some(hold))
+                self.row(hold.key.clone(), line, Some(hold))
             })
             .collect()
     }
@@ -58,12 +60,12 @@ impl Core {
             .map(|line| {
                 let holders = self.holders_at(&line.key.as_ref(), &Filter::new());
                 let oldest = holders.into_iter().map(|(_, hold)| hold).max_by_key(|hold| hold.held_for);
-                self.told(line.key.clone(), Some(line), oldest)
+                self.row(line.key.clone(), Some(line), oldest)
             })
             .collect()
     }
 
-    fn told(&self, key: ObjectKey, line: Option<Line>, holder: Option<HolderInfo>) -> TopKey {
+    fn row(&self, key: ObjectKey, line: Option<Line>, holder: Option<HolderInfo>) -> TopKey {
         let waited = line.as_ref().map_or(0, |line| self.now().saturating_sub(line.since));
         let waiters = line.map_or(0, |line| line.waiters);
         TopKey { key, holder, waiters, longest_wait: Duration::from_nanos(waited) }

@@ -7,7 +7,7 @@
 //! * **because of the line**: for each session in front that has to have had the lock first, and for what those in front
 //!   wait for. Another order of the line takes such a wait away.
 //!
-//! A label in the line is nobody in particular, so that nothing waits for it; but what it waits for stands in the way of
+//! A label in the line is no particular party, so that nothing waits for it; but what it waits for stands in the way of
 //! those behind it as well. A session with several requests in line waits for all of them.
 //!
 //! | in line | in its way among those in front |
@@ -20,7 +20,7 @@
 //! steps from one line are about as many as stand in it, and not their square.
 //!
 //! The search looks at one line after the other, while others come and go: what it finds is a suspicion. A circle that
-//! is really there stays as it is until somebody breaks it, and so is found.
+//! is really there stays as it is until it is broken, and so is found.
 
 use crate::config::Reentrancy;
 use crate::engine::Core;
@@ -75,7 +75,7 @@ pub(crate) enum Against {
 }
 
 impl Against {
-    /// The holds that a request does not allow itself, whoever stands in front of it.
+    /// The holds that a request does not allow itself, whatever stands in front of it.
     pub(crate) fn of(asking: Asking) -> Self {
         if asking.mode == Mode::Exclusive { Self::Everybody } else { Self::Writers }
     }
@@ -92,7 +92,7 @@ struct Standing {
     owner: u32,
     writer: bool,
     upgrades: bool,
-    /// It was told that the lock is free and is on its way: it waits for nobody.
+    /// It was woken because the lock is free, and is on its way: it waits for no one.
     on_its_way: bool,
     /// Positions of the nearest session and the nearest writer in front.
     session_in_front: Option<usize>,
@@ -135,9 +135,10 @@ impl Line {
         Self { standing, positions }
     }
 
-    /// What is in the way of a request: `visit` is called with waiter and owner of each session in front, and the
-    /// holds that are in its way as well come back. `None` where there are none, or where they are in the way of a
-    /// session that was visited.
+    /// What is in the way of a request.
+    ///
+    /// `visit` is called with waiter and owner of each session in front, and the holds that are in its way as well come
+    /// back. `None` where there are none, or where they are in the way of a session that was visited.
     pub(crate) fn in_the_way_of(&self, waiter: u32, mut visit: impl FnMut(u32, u32)) -> Option<Against> {
         let me = &self.standing[*self.positions.get(&waiter)?];
         if me.on_its_way {
@@ -171,18 +172,20 @@ impl Line {
 pub(crate) struct Search<'c> {
     core: &'c Core,
     lines: HashMap<u32, Line>,
-    /// Records of the holds of sessions that wait, by entry; looked through at most once: most locks that are waited for
-    /// have one writer, who is found through the entry.
+    /// Records of the holds of waiting sessions, by entry, searched at most once.
+    ///
+    /// Most locks that are waited for have one writer, who is found through the entry.
     holds: Option<HashMap<u32, Vec<u32>>>,
 }
 
-/// An order in which sessions could have their turns, if holds alone were in their way: each comes after those that it
-/// waits for.
+/// A possible order of the sessions' turns, if only holds were in their way.
+///
+/// Each comes after those that it waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(HashMap<u32, usize>);
 
 impl Turns {
-    /// A session's place; the last one for those that nobody asked about.
+    /// A session's place; the last one for those that were not asked about.
     pub(crate) fn place(&self, session: u32) -> usize {
         self.0.get(&session).copied().unwrap_or(usize::MAX)
     }
@@ -293,7 +296,9 @@ impl<'c> Search<'c> {
         }
     }
 
-    /// Reads the line at an entry, in which a session's waiter was seen, unless it was read.
+    /// Reads the line at an entry, unless it was read.
+    ///
+    /// A session's waiter was seen in it.
     fn read_line(&mut self, index: u32, session: u32, waiter_index: u32) {
         let core = self.core;
         let waiter = core.waiters.get(waiter_index);
@@ -336,7 +341,9 @@ impl<'c> Search<'c> {
     }
 }
 
-/// The session whose hold of an entry a record stands for, and its mode, if it is still of this generation and in the way.
+/// The session whose hold of an entry a record stands for, and its mode.
+///
+/// Only if it is still of this generation and in the way.
 pub(crate) fn session_that_holds(
     core: &Core,
     record: u32,

@@ -17,7 +17,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 impl FastObjectLockManager {
-    /// Begins a session: an owner that is one thread of control, such as a transaction.
+    /// Begins a session: an owner that is one thread of control, as a transaction is.
     ///
     /// Deadlocks among sessions are found, and a session that asks again for what it holds is recognised; see [`Session`].
     #[must_use]
@@ -25,7 +25,7 @@ impl FastObjectLockManager {
         Session::begin(self, name, "")
     }
 
-    /// Begins a session as [`session`](Self::session), with its place in the program for listings.
+    /// Begins a session with its place in the program for listings.
     #[must_use]
     pub fn session_with_source(&self, name: &str, source: &'static str) -> Session {
         Session::begin(self, name, source)
@@ -222,7 +222,7 @@ impl FastObjectLockManager {
     pub async fn acquire_locks_batch<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
         // A batch that is all free awaits nothing else.
         poll_fn(|context| Step::begin(context).map(|step| step.end(Poll::Ready(())))).await.is_ready();
-        if let Some(grants) = self.batch_at_once(&batch)? {
+        if let Some(grants) = self.batch_fast(&batch)? {
             return Ok(grants);
         }
         let deadline = self.core.deadline(batch.limit);
@@ -241,7 +241,7 @@ impl FastObjectLockManager {
     /// As there.
     pub fn acquire_locks_batch_blocking<'a>(&'a self, batch: BatchLockRequest<'_>) -> Result<LockBatch<'a>, LockError> {
         check_may_sleep();
-        if let Some(grants) = self.batch_at_once(&batch)? {
+        if let Some(grants) = self.batch_fast(&batch)? {
             return Ok(grants);
         }
         let deadline = self.core.deadline(batch.limit);
@@ -254,7 +254,7 @@ impl FastObjectLockManager {
         Ok(gathered.finish())
     }
 
-    fn batch_at_once<'a>(&'a self, batch: &BatchLockRequest<'_>) -> Result<Option<LockBatch<'a>>, LockError> {
+    fn batch_fast<'a>(&'a self, batch: &BatchLockRequest<'_>) -> Result<Option<LockBatch<'a>>, LockError> {
         self.core.check_owner(batch.owner)?;
         batch.ttl.map_or(Ok(0), nanos_of)?;
         self.core.note_batch_order(batch);
@@ -286,7 +286,7 @@ impl FastObjectLockManager {
         Events::new(&self.core, &options)
     }
 
-    /// Passes events to [`tracing`](https://docs.rs/tracing), with the target `keylatch`.
+    /// Passes events to [`tracing`](https://docs.rs/tracing), as target `keylatch`.
     ///
     /// Long waits and holds, timeouts, expiries and forced releases are warnings, deadlocks are errors. They are formed on
     /// the thread that they happen on.

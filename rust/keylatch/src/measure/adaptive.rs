@@ -2,11 +2,11 @@
 //!
 //! Every wait that ends is counted in a histogram of eight buckets for each doubling, so that what is read off it is
 //! right within an eighth. Counts are halved once there are enough of them, and once they are old, so that the latest
-//! thousand waits or so have the say. Whoever counts adds to a bucket; now and then one of them reads the quantile off
-//! and halves what is due, while the others go on adding: it takes away what it has read and never more, so that nothing
-//! that is added meanwhile is lost.
+//! thousand waits or so have the say. A thread that counts adds to a bucket; now and then one of them reads the
+//! quantile off and halves what is due, while the others go on adding: it takes away what it has read and never more,
+//! so that nothing that is added meanwhile is lost.
 //!
-//! Only who waits comes here. Who gets the lock at once neither counts nor asks.
+//! Only who waits comes here. A request that does not wait neither counts nor asks.
 
 use crate::config::AdaptiveTimeout;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,10 +16,12 @@ use std::time::Duration;
 const FINE_BITS: u32 = 3;
 /// Buckets of one doubling.
 const FINE: u64 = 1 << FINE_BITS;
-/// Waits are told apart by units of 1,024 ns.
+/// Waits are distinguished by units of 1,024 ns.
 const UNIT_BITS: u32 = 10;
 const BUCKETS: usize = if cfg!(loom) { 4 } else { ((u64::BITS - UNIT_BITS - FINE_BITS + 1) as u64 * FINE) as usize };
-/// What one wait adds to its bucket: room for eight halvings, so that the few longest do not vanish by rounding.
+/// What one wait adds to its bucket: room for eight halvings.
+///
+/// So the few longest do not vanish by rounding.
 const ONE: u64 = 256;
 /// Waits after which all counts are halved.
 const MANY: u64 = if cfg!(loom) { 2 } else { 1024 };
@@ -30,24 +32,30 @@ const A_FEW: u64 = if cfg!(loom) { 1 } else { 16 };
 /// Nanoseconds after which all counts are halved, however few.
 const OLD: u64 = 60_000_000_000;
 
-/// What was learned so far; see [`FastObjectLockManager::adaptive_timeout`](crate::FastObjectLockManager::adaptive_timeout).
+/// What was learned so far; see [`adaptive_timeout`].
+///
+/// [`adaptive_timeout`]: crate::FastObjectLockManager::adaptive_timeout
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdaptiveState {
     /// How long a request waits now that names no timeout.
     pub timeout: Duration,
-    /// The wait that the given share of the latest waits stayed below; `None` before 32 of them were observed.
+    /// The wait that the given share of the latest waits stayed below.
+    ///
+    /// `None` before 32 of them were observed.
     pub quantile: Option<Duration>,
     /// Waits that were learned from, since the manager was made.
     pub samples: u64,
-    /// Those of them that ended because their time was over. Such a wait counts for twice as long as it took; unless even
-    /// that is less than the present quantile, of which it says nothing then.
+    /// Those of them that ended because their time was over.
+    ///
+    /// Such a wait counts for twice as long as it took; unless even that is less than the present quantile, of which it
+    /// says nothing then.
     pub timeouts: u64,
     /// The shortest that the timeout may be.
     pub floor: Duration,
     /// The longest.
     pub ceiling: Duration,
-    /// How often a timeout was learned that is shorter than the floor, which served in its place.
+    /// How often the floor replaced a shorter learned timeout.
     pub times_at_floor: u64,
     /// How often one was learned that is longer than the ceiling.
     pub times_at_ceiling: u64,
@@ -60,7 +68,7 @@ pub(crate) struct Adaptive {
     buckets: Box<[AtomicU64]>,
     samples: AtomicU64,
     timeouts: AtomicU64,
-    /// Somebody reads the quantile off. What follows is written by that one alone.
+    /// A thread reads the quantile off. What follows is written by that one alone.
     busy: AtomicBool,
     halved_at: AtomicU64,
     /// Nanoseconds; 0 as long as nothing was learned.
@@ -71,7 +79,9 @@ pub(crate) struct Adaptive {
 }
 
 impl Adaptive {
-    /// Until something is learned `at_first` serves, within the policy's bounds; the ceiling if there is none.
+    /// Until something is learned `at_first` serves, within the policy's bounds.
+    ///
+    /// Without it the ceiling serves.
     pub(crate) fn new(policy: AdaptiveTimeout, at_first: Option<Duration>) -> Self {
         let at_first = at_first.unwrap_or(policy.ceiling).clamp(policy.floor, policy.ceiling);
         Self {
@@ -93,7 +103,7 @@ impl Adaptive {
         Duration::from_nanos(self.timeout.load(Ordering::Relaxed))
     }
 
-    /// A request got its lock after waiting for so many nanoseconds.
+    /// A request got its lock after waiting for this many nanoseconds.
     pub(crate) fn observe(&self, waited: u64, now: u64) {
         self.buckets[bucket_of(waited)].fetch_add(ONE, Ordering::Relaxed);
         let samples = self.samples.fetch_add(1, Ordering::Relaxed) + 1;
@@ -102,8 +112,10 @@ impl Adaptive {
         }
     }
 
-    /// A request gave up after so many nanoseconds: nobody knows how long it would have waited, so it counts for more, or
-    /// a timeout that is too short would never be seen to be.
+    /// A request gave up after this many nanoseconds.
+    ///
+    /// It would have waited for longer, so it counts for more, or a timeout that is too short would never be seen to
+    /// be.
     pub(crate) fn observe_timeout(&self, waited: u64, now: u64) {
         let counts_for = waited.saturating_mul(2);
         if counts_for >= self.quantile.load(Ordering::Relaxed) {
@@ -128,7 +140,7 @@ impl Adaptive {
         }
     }
 
-    /// Reads the quantile off and halves what is due, unless somebody does so at this moment.
+    /// Reads the quantile off and halves what is due, unless another thread does.
     fn refresh(&self, now: u64) {
         // Acquire pairs with the Release below: what the one before wrote is seen.
         if self.busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
@@ -155,7 +167,7 @@ impl Adaptive {
         }
         for (bucket, count) in self.buckets.iter().zip(counts) {
             let stays = *count >> halvings;
-            // Others add meanwhile, and nobody else takes: this leaves what they add.
+            // Others add meanwhile, and no other takes: this leaves what they add.
             bucket.fetch_sub(*count - stays, Ordering::Relaxed);
             *count = stays;
         }
@@ -226,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_shorter_than_the_bound_of_its_bucket_and_no_more_than_an_eighth() {
+    fn wait_is_close_below_its_bound() {
         let near = |power: u32| [(1u64 << power) - 1, 1 << power, (1 << power) + 1];
         for wait in (0..64).flat_map(near).chain([u64::MAX]).chain((0..20_000).step_by(7)) {
             let bound = bound_of(bucket_of(wait));
@@ -255,7 +267,9 @@ mod tests {
         }
     }
 
-    /// Observes waits until the timeout is within these bounds; fails if it takes more than `most`.
+    /// Observes waits until the timeout is within these bounds.
+    ///
+    /// Fails if it takes more than `most`.
     fn until_within(adaptive: &Adaptive, wait: u64, most: u64, bounds: std::ops::Range<u64>) {
         for _ in 0..most {
             if bounds.contains(&nanos(adaptive.timeout())) {
@@ -279,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_fades_even_if_little_comes_after_it() {
+    fn old_waits_fade_with_few_new_ones() {
         let adaptive = Adaptive::new(policy(900), None);
         (0..1000).for_each(|_| adaptive.observe(SECOND, 1));
         assert!(adaptive.timeout() > Duration::from_secs(1));
-        // Far too few to outweigh them at once.
+        // Far too few to outweigh them immediately.
         (0..64).for_each(|_| adaptive.observe(MILLISECOND, 12 * OLD));
         assert!(adaptive.state(12 * OLD).timeout < Duration::from_millis(2), "{:?}", adaptive.state(12 * OLD));
         // And an hour without waits forgets nothing that was concluded.
@@ -310,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_give_up_early_say_nothing_of_long_waits() {
+    fn early_timeouts_teach_nothing() {
         let adaptive = Adaptive::new(policy(900), None);
         (0..2000).for_each(|_| adaptive.observe(SECOND, 1));
         let before = adaptive.state(1);
@@ -325,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_count_at_once_lose_nothing() {
+    fn concurrent_counts_are_not_lost() {
         let adaptive = Adaptive::new(policy(500), None);
         std::thread::scope(|scope| {
             for thread in 0..4 {
@@ -398,7 +412,9 @@ mod models {
     use super::*;
     use std::sync::Arc;
 
-    /// Would catch: counts that are lost because they are added while others are halved; two who halve at once.
+    /// Would catch: counts lost because they are added while others are halved.
+    ///
+    /// Also two who halve together.
     #[test]
     fn waits_are_counted_while_others_halve() {
         loom::model(|| {

@@ -16,12 +16,16 @@ impl WaitHistogram {
         self.buckets.iter().sum()
     }
 
-    /// Upper bound and number of waits of each bucket, shortest first; the last one has no bound.
+    /// Upper bound and number of waits of each bucket, shortest first.
+    ///
+    /// The last one has no bound.
     pub fn buckets(&self) -> impl Iterator<Item = (Option<Duration>, u64)> + '_ {
         (0u32..).zip(&self.buckets).map(|(position, count)| (Self::bound(position), *count))
     }
 
-    /// A bound that at least this share of waits (0 to 1) stayed below; `None` if there were none, or it has no bound.
+    /// A bound that at least this share of waits (0 to 1) stayed below.
+    ///
+    /// `None` if there were no waits, or it has no bound.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let wanted = self.count() as f64 * share.clamp(0.0, 1.0);

@@ -8,8 +8,9 @@ use crate::table::WAIT_BUCKETS;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Counters that only grow, and the window of waits. Plain ones of std also under the model checker: no path depends on
-/// them.
+/// Counters that only grow, and the window of waits.
+///
+/// Plain ones of std also under the model checker: no path depends on them.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) waits: WaitWindow,

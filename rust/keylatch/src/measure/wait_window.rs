@@ -5,9 +5,9 @@
 //! sum of the slots is the window.
 //!
 //! Grants without a wait read no clock, so no slot counts them. The window keeps *looks* instead: how many grants there
-//! were at which moment, whenever somebody read the figures or a request began to wait, at most one a slot. Grants
+//! were at which moment, whenever the figures were read or a request began to wait, at most one a slot. Grants
 //! within the window are those since the latest look that is at least a window old. That may be more than there were,
-//! if nobody looked for long, and is never fewer: a busy manager is not called slow because nobody watched it.
+//! if there was no look for long, and is never fewer: a busy manager is not called slow because it was not watched.
 //!
 //! The counters are plain ones of std also under the model checker: no path depends on them.
 
@@ -111,13 +111,19 @@ impl WaitOutcomes {
     }
 }
 
-/// Figures of the latest stretch of time, which the verdict of [`Health`](crate::Health) rests on.
+/// Figures of the latest stretch of time, for the verdict of [`Health`].
+///
+/// [`Health`]: crate::Health
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecentFigures {
-    /// How long the stretch is: [`LockConfig::health_window`](crate::LockConfig::health_window), or the manager's age.
+    /// How long the stretch is: the health window, or the manager's age.
+    ///
+    /// See [`LockConfig::health_window`](crate::LockConfig::health_window).
     pub window: Duration,
-    /// Locks had without a wait. If nobody looked at the figures for longer than the window, all since then.
+    /// Locks had without a wait.
+    ///
+    /// If the figures were not read for longer than the window, all since then.
     pub immediate: u64,
     /// Waits that ended, by what was waited for.
     pub waits: WaitOutcomes,
@@ -248,7 +254,9 @@ impl WaitWindow {
         now.saturating_sub(looked_at) >= self.slot_nanos || looked_at == 0
     }
 
-    /// Remembers how many grants there were altogether, and forgets looks that no window begins at.
+    /// Remembers how many grants there were, and forgets looks that are not needed.
+    ///
+    /// Those are looks that no window begins at.
     pub(crate) fn look(&self, grants: u64, now: u64) {
         let waited = self.waited();
         let mut looks = locked(&self.looks);
@@ -294,7 +302,7 @@ impl WaitWindow {
         }
     }
 
-    /// The latest look that is as old as this; of the manager's beginning if there is none.
+    /// The latest look that is as old as this, or that of the manager's beginning.
     fn look_before(&self, at: u64) -> Look {
         let looks = locked(&self.looks);
         looks.iter().rev().find(|look| look.at <= at).copied().unwrap_or(Look { at: 0, grants: 0, waited: 0 })
@@ -366,7 +374,7 @@ mod tests {
         assert_eq!(window.recent(6000, 59 * SECOND).immediate, 6000, "all since the beginning");
         assert_eq!(window.recent(6000, 61 * SECOND).immediate, 5000, "since the first look");
         assert_eq!(window.recent(6000, 90 * SECOND).immediate, 1000, "since the second");
-        assert_eq!(window.recent(6000, 900 * SECOND).immediate, 1000, "and nobody looked later");
+        assert_eq!(window.recent(6000, 900 * SECOND).immediate, 1000, "and there was no later look");
     }
 
     #[test]

@@ -16,7 +16,7 @@ const EMPTY_PAGES_KEPT: u32 = 512;
 
 const PAGE_BYTES: usize = 4096;
 
-/// Values beyond a limit that there is room for, because threads keep as many without using them.
+/// Values beyond a limit, because threads keep as many without using them.
 const MOST_KEPT: u32 = if cfg!(loom) { 4 } else { 1 << 16 };
 
 /// A value that an [`Arena`] keeps.
@@ -24,18 +24,22 @@ const MOST_KEPT: u32 = if cfg!(loom) { 4 } else { 1 << 16 };
 /// # Safety
 /// As [`Vacant`]; nothing more.
 pub(crate) unsafe trait Pooled: Vacant {
-    /// Whether the arena's limit is one that callers rely on, so that what idle threads keep must not be missing.
+    /// Whether callers rely on the arena's limit: then idle threads may not keep any.
+    ///
+    /// What idle threads keep must not be missing.
     const IS_LIMITED: bool = false;
 
-    /// A field that is free to link values that nobody uses.
+    /// A field that is free to link unused values.
     fn link(&self) -> &AtomicU32;
 
-    /// What must survive when the memory is given back, e.g. a generation; the arena keeps the greatest of a page.
+    /// What must survive when the memory is given back, e.g. a generation.
+    ///
+    /// The arena keeps the greatest of a page. a generation; the arena keeps the greatest of a page.
     fn mark(&self) -> u64 {
         0
     }
 
-    /// Called before the value is handed out for the first time since it was vacant, with the page's mark.
+    /// Called before the value's first use since it was vacant, with the page's mark.
     fn revive(&self, _mark: u64) {}
 }
 
@@ -45,7 +49,9 @@ pub(crate) struct Arena<T: Pooled> {
     region: Region<T>,
     pages: Mutex<Pages>,
     batch: u32,
-    /// Values come from the pages alone, and go back there: the limit is near. Only where it is relied on.
+    /// Values come from the pages alone, and go back there: the limit is near.
+    ///
+    /// Only where it is relied on.
     scarce: AtomicBool,
 }
 
@@ -63,7 +69,9 @@ struct Pages {
     out: u32,
     /// How many may be, but for those that are kept.
     most: u32,
-    /// While values are scarce: how many threads kept to themselves when that was counted last, and keep still.
+    /// While values are scarce: how many threads kept at the last count, and still do.
+    ///
+    /// They keep them to themselves.
     kept: u32,
     mark: u64,
 }
@@ -84,7 +92,7 @@ impl<T: Pooled> Arena<T> {
         fit as u32
     };
 
-    /// Room for at least `capacity` values; `mark` is the one that all values start with.
+    /// Room for at least `capacity` values; all begin with `mark`.
     pub(crate) fn reserve(capacity: u32, mark: u64) -> std::io::Result<Self> {
         // For as many as threads may keep while the limit is reached.
         let slack = if T::IS_LIMITED { capacity.min(MOST_KEPT) } else { 0 };
@@ -123,7 +131,7 @@ impl<T: Pooled> Arena<T> {
         (resident * PAGE_BYTES) as u64
     }
 
-    /// Calls `visit` with every index that may be in use, in at most so many pages.
+    /// Calls `visit` with every index that may be in use, in at most that many pages.
     #[inline]
     pub(crate) fn for_each(&self, most_pages: usize, mut visit: impl FnMut(u32, &T)) {
         self.for_each_until(most_pages, |index, value| {
@@ -187,8 +195,9 @@ impl<T: Pooled> Arena<T> {
         cache.pop(&self.region)
     }
 
-    /// Has values taken one by one, so that the limit is exact: threads keep so many of them, which do not count. Called
-    /// when all are out.
+    /// Has values taken one by one, so that the limit is exact.
+    ///
+    /// Threads keep `kept` of them, which do not count. Called when all are out.
     pub(crate) fn begin_scarcity(&self, kept: u32) {
         let mut pages = self.pages.lock();
         pages.kept = kept.min(MOST_KEPT);
@@ -371,15 +380,17 @@ impl Pages {
     }
 }
 
-/// Values in a page; index 0 is nobody's.
+/// Values in a page; index 0 is never used.
 fn page_capacity(number: usize, per_page: u32) -> u32 {
     per_page - u32::from(number == 0)
 }
 
-/// What one thread keeps of an arena: one value at hand, and a list through further ones. Only its own thread changes it.
+/// What one thread keeps of an arena: a value at hand, and a list of further ones.
+///
+/// Only its own thread changes it.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    /// Taken and put back by whoever holds one thing at a time, without touching the list.
+    /// Taken and put back by a thread with one thing at a time, without the list.
     spare: AtomicU32,
     first: AtomicU32,
     len: AtomicU32,
@@ -467,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn every_index_is_handed_out_once_and_the_limit_is_felt() {
+    fn indices_are_unique_up_to_the_limit() {
         let arena = Arena::<Thing>::reserve(1000, 5).unwrap();
         let cache = Cache::default();
         let mut seen = HashSet::new();
@@ -488,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_goes_back_to_the_system_and_marks_survive_it() {
+    fn flood_returns_memory_and_keeps_marks() {
         let arena = Arena::<Thing>::reserve(1 << 20, 0).unwrap();
         let cache = Cache::default();
         let all: Vec<u32> = (0..1 << 20).map(|_| arena.take(&cache)).collect();

@@ -7,7 +7,9 @@ use std::io;
 /// # Safety
 /// Memory of all zero bytes must be a valid value that needs no drop: a fresh or given-back part of a region reads so.
 pub(crate) unsafe trait Vacant: Send + Sync {
-    /// The value that all zero bytes are; built by hand where memory cannot be conjured up (the model checker).
+    /// The value that all zero bytes are; built by hand under the model checker.
+    ///
+    /// There memory cannot be conjured up.
     #[cfg(loom)]
     fn vacant() -> Self;
 
@@ -39,7 +41,7 @@ mod backing {
     unsafe impl<T: Vacant> Sync for Region<T> {}
 
     impl<T: Vacant> Region<T> {
-        /// Reserves address space for `len` values; no memory is used until a value is touched.
+        /// Reserves address space for `len` values, which use no memory until touched.
         pub(crate) fn reserve(len: u32) -> io::Result<Self> {
             const { assert!(size_of::<T>() > 0 && align_of::<T>() <= 4096) };
             let mapped_bytes = (len as usize).max(1).checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -83,8 +85,10 @@ mod backing {
             unsafe { self.start.add(index as usize).as_ref() }
         }
 
-        /// Gives the memory of `count` values from `first` on back to the system; they are vacant afterwards.
-        /// Whoever still looks at them sees them turn vacant at some moment, value by value.
+        /// Gives the memory of `count` values from `first` on back to the system.
+        ///
+        /// They are vacant afterwards. A thread that still looks at them sees them turn vacant at some moment, value by
+        /// value.
         pub(crate) fn give_back(&self, first: u32, count: u32) {
             assert!(first.checked_add(count).is_some_and(|end| end <= self.len), "{first} + {count} of {}", self.len);
             // SAFETY: the range is inside our mapping (just checked) and its pages hold nothing but vacant-able values;

@@ -6,7 +6,9 @@ use crate::measure::{Adaptive, AdaptiveState};
 use crate::sync::Clock;
 use std::time::Duration;
 
-/// A timeout that follows how long waits take; what [`LockConfig::adaptive`](crate::LockConfig::adaptive) uses.
+/// A timeout that follows how long waits take, as for [`LockConfig::adaptive`].
+///
+/// [`LockConfig::adaptive`]: crate::LockConfig::adaptive
 ///
 /// For locks of other kinds that want the same: report every wait, and use [`timeout`](Self::timeout) for the next.
 ///
@@ -27,7 +29,7 @@ pub struct LearnedTimeout {
 }
 
 impl LearnedTimeout {
-    /// Starts with a timeout for as long as nothing is learned; the policy's bounds apply to it.
+    /// Starts with a timeout for as long as nothing is learned.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! The figures as text that monitoring systems read: OpenMetrics 1.0.
 //!
 //! Labels are modes, outcomes and paths: a fixed number of time series, whatever the keys. Keys come in only where
-//! somebody asked for the hottest, at most [`HOTTEST_KEYS`] of them.
+//! the hottest were asked for, at most [`HOTTEST_KEYS`] of them.
 
 use super::{EndedWaits, LockMetrics, WaitHistogram};
 use crate::inspect::TopKey;
@@ -9,16 +9,18 @@ use crate::key::KeyRef;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-/// The media type that a server names when it answers with [`LockMetrics::to_openmetrics`].
+/// The media type for an answer with [`LockMetrics::to_openmetrics`].
 pub const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How many keys [`LockMetrics::hottest_keys`] has at most.
 pub const HOTTEST_KEYS: usize = 10;
 
 impl LockMetrics {
-    /// Returns the figures of all shards together as OpenMetrics text, to be served with [`OPENMETRICS_CONTENT_TYPE`].
+    /// Returns the figures of all shards together as OpenMetrics text.
     ///
-    /// Shards are not told apart: a thousand time series of each figure are more than most monitoring wants, and
+    /// Serve it with [`OPENMETRICS_CONTENT_TYPE`].
+    ///
+    /// Shards are not separated: a thousand time series of each figure are more than most monitoring wants, and
     /// [`shards`](Self::shards) has them. Keys are not named either, unless there are
     /// [`hottest_keys`](Self::hottest_keys).
     ///
@@ -146,7 +148,9 @@ fn build_info(text: &mut String) -> fmt::Result {
     writeln!(text, "keylatch_build_info{{version=\"{version}\",arch=\"{arch}\",os=\"{os}\"}} 1")
 }
 
-/// Writes the samples of a histogram. A bucket counts the times up to its bound, those of all shorter buckets included.
+/// Writes the samples of a histogram.
+///
+/// A bucket counts the times up to its bound, those of all shorter buckets included.
 fn histogram(text: &mut String, name: &str, label: &str, times: &WaitHistogram, sum: Duration) -> fmt::Result {
     let mut count = 0;
     let comma = if label.is_empty() { "" } else { "," };
@@ -179,7 +183,9 @@ fn hottest_keys(text: &mut String, keys: &[TopKey]) -> fmt::Result {
     Ok(())
 }
 
-/// The parts of a key as labels. Two keys never have the same: a key without a version lacks the label.
+/// The parts of a key as labels; two keys never have the same.
+///
+/// Two keys never have the same: a key without a version lacks the label.
 struct KeyLabels<'k>(KeyRef<'k>);
 
 impl fmt::Display for KeyLabels<'_> {
@@ -192,7 +198,9 @@ impl fmt::Display for KeyLabels<'_> {
     }
 }
 
-/// Bytes as the value of a label: quotes, backslashes and ends of lines escaped, what is not UTF-8 as `\xNN`.
+/// Bytes as the value of a label, escaped.
+///
+/// Quotes, backslashes and ends of lines are escaped, what is not UTF-8 is `\\xNN`.
 struct Escaped<'b>(&'b [u8]);
 
 impl fmt::Display for Escaped<'_> {
@@ -236,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sample_belongs_to_the_family_described_before_it() {
+    fn samples_follow_their_family() {
         let text = figures().to_openmetrics();
         let (mut family, mut kind, mut seen) = (String::new(), String::new(), HashSet::new());
         for line in text.lines() {

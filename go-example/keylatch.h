@@ -1,8 +1,9 @@
 /*
  * keylatch.h - who may touch this object now?
  *
- * keylatch 0.1.0: shared and exclusive locks on bucket/object/version keys that nobody has to
- * create or clean up. Made from the library's source by `make header`; what is wrong here is to be
+ * keylatch 0.1.0: shared and exclusive locks on bucket/object/version keys that need no
+ * creating and no cleaning up. Made from the library's source by `make header`; what is wrong here
+ * is to be
  * put right there.
  *
  *     keylatch_manager *locks;
@@ -38,9 +39,10 @@
  * Handles (keylatch_manager, keylatch_owner, keylatch_queue, ...) are made by a function ..._new()
  * and freed by ..._free(). Handles of one manager may be freed before or after it, in any order.
  *
- * A grant is a number. Whoever knows it may release it, once, from any thread; a second release, a
- * late one, a made-up number and a grant of another manager are told KEYLATCH_ENOTHELD and harm
- * nobody. No number is used twice. A grant that nobody releases is held until its manager is freed.
+ * A grant is a number. Any caller that knows it may release it, once, from any thread. A second
+ * release, a late one, a made-up number and a grant of another manager get KEYLATCH_ENOTHELD and
+ * change nothing. No number is used twice. A grant that is never released is held until its manager
+ * is freed.
  *
  * What the caller passes in (keys, names, options, arrays) is read during the call and never kept.
  * What the library hands out says how long it lives; a text that is the caller's is freed with
@@ -49,9 +51,9 @@
  *
  * MISTAKES
  *
- * A handle that was freed, one of another kind, and a second free are told KEYLATCH_EHANDLE, for as
- * long as some hundred handles that are made later. A NULL is told KEYLATCH_ENULL, a mode or flag
- * that is none KEYLATCH_EINVALID. Freeing a handle while other threads are in calls on it is fine:
+ * A handle that was freed, one of another kind, and a second free get KEYLATCH_EHANDLE, for as long
+ * as some hundred handles that are made later. A NULL gets KEYLATCH_ENULL, an unknown mode or flag
+ * KEYLATCH_EINVALID. Freeing a handle while other threads are in calls on it is fine:
  * the function waits for them, and has those that sleep woken.
  *
  * Undefined is, as everywhere in C: a pointer that is none, or to less memory than a function says;
@@ -65,7 +67,7 @@
  * macro KEYLATCH_..._INIT sets that and leaves zeros, which are the defaults, in the rest.
  * Programs that were compiled with an older header go on working: what they do not have is the
  * default. Programs that were compiled with a newer one work as long as they leave zeros in what
- * this library does not know; something else there is told KEYLATCH_ESTRUCT rather than ignored. In
+ * this library does not know; something else there gets KEYLATCH_ESTRUCT, and is not ignored. In
  * a struct that a function fills in, what the library does not know becomes zeros. Fields named
  * reserved have to be 0.
  *
@@ -86,7 +88,7 @@
  * CALLBACKS
  *
  * Callbacks come as a function, a user_data that it is given, and a free_fn (or NULL) that is
- * called once with the user_data when that is of no more use. They run on a thread of the library's
+ * called once with the user_data when that is no longer needed. They run on a thread of the library's
  * unless it is said otherwise, never inside a lock of the library's, and are called exactly once.
  * They may call every function that does not wait. They must return; an exception of C++ that
  * leaves one ends the process.
@@ -111,7 +113,7 @@
  *
  * dlopen() works. dlclose() leaves the library loaded, because threads of it may be running. Copies
  * of the library in one process, such as the program's own and one inside a plug-in, know nothing
- * of each other: a handle of one is told KEYLATCH_EHANDLE by another.
+ * of each other: a handle of one gets KEYLATCH_EHANDLE from another.
  *
  *
  * TIME
@@ -160,10 +162,14 @@ extern "C" {
 /* The time given was over before the lock was free. */
 #define KEYLATCH_ETIMEOUT (-1)
 
-/* The lock is held, and the request was not to wait. Also: nothing lies in the queue. */
+/*
+ * The lock is held, and the request was not to wait.
+ *
+ * Also: nothing lies in the queue.
+ */
 #define KEYLATCH_EWOULDBLOCK (-2)
 
-/* Sessions wait for each other in a circle, and this request was chosen to give way. */
+/* Sessions wait for each other in a circle, and this request had to give way. */
 #define KEYLATCH_EDEADLOCK (-3)
 
 /* The request was cancelled while it waited. */
@@ -172,7 +178,7 @@ extern "C" {
 /* The manager was closed. */
 #define KEYLATCH_ECLOSED (-5)
 
-/* The grant is not held: released before, taken away by force, made up, or another manager's. */
+/* The grant is not held: released, revoked, made up, or another manager's. */
 #define KEYLATCH_ENOTHELD (-6)
 
 /* The grant's lease ran out and the lock was taken away. */
@@ -190,7 +196,7 @@ extern "C" {
 /* The process is a fork of the one that made the manager. */
 #define KEYLATCH_EFORKED (-11)
 
-/* Somebody else already waits to upgrade the same lock: each would wait for the other. */
+/* Another holder already waits to upgrade: each would wait for the other. */
 #define KEYLATCH_EUPGRADE (-12)
 
 /* As many requests wait as may. */
@@ -243,21 +249,27 @@ extern "C" {
 #define KEYLATCH_ENULL (-100)
 
 /*
- * An argument has a value that means nothing: an unknown mode or flag, a length beyond all memory,
- * a NULL with a length.
+ * An argument has a value that means nothing.
+ *
+ * For instance an unknown mode or flag, a length beyond all memory, a NULL with a length.
  */
 #define KEYLATCH_EINVALID (-101)
 
 /*
- * struct_size is smaller than the struct ever was, or the struct has something set that this
- * library does not know.
+ * struct_size is too small, or the struct has something set that is not known.
+ *
+ * Too small is smaller than the struct ever was; not known is what this library does not know.
  */
 #define KEYLATCH_ESTRUCT (-102)
 
-/* The handle is not one, or not of this kind, or was freed, or belongs to another manager. */
+/* The handle is not one, or of another kind, or freed, or of another manager. */
 #define KEYLATCH_EHANDLE (-103)
 
-/* The library has failed inside: a bug in it. The call did not do what it was asked to. */
+/*
+ * The library has failed inside: a bug in it.
+ *
+ * The call did not do what it was asked to.
+ */
 #define KEYLATCH_EPANIC (-104)
 
 /* The operating system refused what was needed, such as a file descriptor. */
@@ -273,24 +285,25 @@ extern "C" {
 #define KEYLATCH_EEND (-108)
 
 /*
- * The name of a status, such as "KEYLATCH_ETIMEOUT"; "unknown" for a number that is none. Never
- * NULL.
+ * The name of a status, such as "KEYLATCH_ETIMEOUT"; "unknown" for other numbers.
+ *
+ * Never NULL.
  *
  * Memory: the text is static. Errors: none. Threads: any, at any time, also in a forked child.
  */
 const char *keylatch_status_name(int32_t status);
 
 /*
- * What a status means, a phrase in English. Never NULL. What a particular failure was about,
- * keylatch_last_error() says.
+ * What a status means, a phrase in English.
+ *
+ * Never NULL. What a particular failure was about, keylatch_last_error() says.
  *
  * Memory: the text is static. Errors: none. Threads: any, at any time, also in a forked child.
  */
 const char *keylatch_status_text(int32_t status);
 
 /*
- * 1 if the same call may succeed when it is made again later, such as after KEYLATCH_ETIMEOUT; 0 if
- * not.
+ * 1 if the same call may succeed later, as after KEYLATCH_ETIMEOUT; 0 if not.
  *
  * Errors: none. Threads: any, at any time, also in a forked child.
  */
@@ -362,16 +375,18 @@ const char *keylatch_version(void);
 uint32_t keylatch_abi_version(void);
 
 /*
- * Does nothing, and has KEYLATCH_ABI_VERSION in its name: a program that calls it does not link
- * with a library of another one, static or shared.
+ * Does nothing, and has KEYLATCH_ABI_VERSION in its name.
+ *
+ * A program that calls it does not link with a library of another one, static or shared.
  *
  * Errors: none. Threads: any, at any time, also in a forked child.
  */
 void keylatch_abi_0(void);
 
 /*
- * Tells how large a struct (KEYLATCH_STRUCT_...) is in the library that the program runs with, so
- * that a binding made without a C compiler can check its own layout.
+ * Tells how large a struct (KEYLATCH_STRUCT_...) is in the running library.
+ *
+ * A binding that was made without a C compiler can check its own layout so.
  *
  * Writes *size on success. Errors: KEYLATCH_ENULL; KEYLATCH_EINVALID for a number that is no
  * struct's. Threads: any, at any time, also in a forked child.
@@ -393,8 +408,10 @@ int32_t keylatch_struct_size(int32_t which,
 #define KEYLATCH_EXCLUSIVE 2
 
 /*
- * What is locked. version is NULL for none. A part that has no bytes may be NULL, except a version,
- * which would be none.
+ * What is locked.
+ *
+ * version is NULL for none. A part that has no bytes may be NULL, except a version, which would be
+ * none.
  *
  * The bytes are the caller's and are read until the call that is given the key returns; nothing
  * keeps the pointers. This struct will never change.
@@ -415,8 +432,9 @@ typedef struct keylatch_key {
  */
 
 /*
- * Whoever runs may take a free lock ahead of the line, until somebody has waited for
- * fairness_after_ns; by far the fastest on a hot key. The default.
+ * A running caller may take a free lock ahead of the line; the default.
+ *
+ * It may until a waiter has waited for fairness_after_ns. This is by far the fastest on a hot key.
  */
 #define KEYLATCH_FAIRNESS_EVENTUAL 1
 
@@ -424,20 +442,23 @@ typedef struct keylatch_key {
 #define KEYLATCH_FAIRNESS_FIFO 2
 
 /*
- * As FIFO, but a writer queues ahead of waiting readers; a reader is overtaken at most
- * overtake_limit times.
+ * As FIFO, but a writer queues ahead of waiting readers.
+ *
+ * A reader is overtaken at most overtake_limit times.
  */
 #define KEYLATCH_FAIRNESS_WRITER_FIRST 3
 
 /*
- * As FIFO, but a reader joins readers ahead of waiting writers; a writer is overtaken at most
- * overtake_limit times.
+ * As FIFO, but a reader joins readers ahead of waiting writers.
+ *
+ * A writer is overtaken at most overtake_limit times.
  */
 #define KEYLATCH_FAIRNESS_READER_FIRST 4
 
 /*
- * A session that asks again for what it holds, in a way that would have it wait for itself, fails
- * with KEYLATCH_EDEADLOCK. The default.
+ * A session that would wait for itself fails with KEYLATCH_EDEADLOCK.
+ *
+ * It asks again for what it holds, in a way that has to wait. The default.
  */
 #define KEYLATCH_REENTRANCY_DENY 1
 
@@ -447,35 +468,51 @@ typedef struct keylatch_key {
  */
 #define KEYLATCH_REENTRANCY_COUNT 2
 
-/* Of a deadlock the session gives way whose request was found to close the circle. The default. */
+/*
+ * The session gives way whose request was found to close the circle.
+ *
+ * The default.
+ */
 #define KEYLATCH_VICTIM_ASKER 1
 
 /* The session that was begun last gives way. */
 #define KEYLATCH_VICTIM_YOUNGEST 2
 
-/* The session gives way that waits with the lowest priority; of several the youngest. */
+/*
+ * The session gives way that waits with the lowest priority.
+ *
+ * Of several it is the youngest.
+ */
 #define KEYLATCH_VICTIM_LOWEST_PRIORITY 3
 
 /*
- * What KEYLATCH_WAIT_DEFAULT stands for is learned from how long waits take; see
- * keylatch_manager_adaptive().
+ * KEYLATCH_WAIT_DEFAULT is learned from how long waits take.
+ *
+ * See keylatch_manager_adaptive().
  */
 #define KEYLATCH_MANAGER_ADAPTIVE 1
 
 /*
- * Sessions are watched for orders of locks that go round and so can become a deadlock, which
- * keylatch_lock_orders() and an event tell of. For development: every request of a session takes a
- * mutex then.
+ * Watches sessions for orders of locks that go round.
+ *
+ * Such orders can become a deadlock.
+ *
+ * keylatch_lock_orders() and an event report them. For development: every request of a session
+ * takes a mutex then.
  */
 #define KEYLATCH_MANAGER_LOCK_ORDER 2
 
 /* Never: a time that does not end. */
 #define KEYLATCH_NEVER UINT64_MAX
 
-/* For overtake_limit: nobody is ever overtaken. */
+/* For overtake_limit: no waiter is ever overtaken. */
 #define KEYLATCH_OVERTAKE_NEVER UINT32_MAX
 
-/* A lock manager; made by keylatch_manager_new(), freed by keylatch_manager_free(). */
+/*
+ * A lock manager: keylatch_manager_new() makes it.
+ *
+ * Freed by keylatch_manager_free().
+ */
 typedef struct keylatch_manager keylatch_manager;
 
 /*
@@ -488,18 +525,31 @@ typedef struct keylatch_manager keylatch_manager;
 typedef struct keylatch_manager_options {
   /* sizeof(keylatch_manager_options) */
   size_t struct_size;
-  /* Parts of the table that change independently: a power of two from 1 to 65,536. Default 1024. */
+  /*
+   * Parts of the table that change independently.
+   *
+   * A power of two from 1 to 65,536. Default 1024.
+   */
   uint32_t shards;
   /* Who goes first: KEYLATCH_FAIRNESS_... Default EVENTUAL. */
   uint32_t fairness;
-  /* For EVENTUAL: how long a waiter may be overtaken. Default 500 us; 1 is as good as at once. */
+  /*
+   * For EVENTUAL: how long a waiter may be overtaken.
+   *
+   * Default 500 us; 1 is practically not at all.
+   */
   uint64_t fairness_after_ns;
-  /* How long a request waits that says KEYLATCH_WAIT_DEFAULT. Default KEYLATCH_WAIT_FOREVER. */
+  /*
+   * How long a request waits that says KEYLATCH_WAIT_DEFAULT.
+   *
+   * Default KEYLATCH_WAIT_FOREVER.
+   */
   uint64_t default_timeout_ns;
   /*
-   * Locks that can be in the table at a time, up to 33,554,432. Default 8,388,608, or as many as
-   * address space can be had for. Only address space is reserved for them. A key longer than 56
-   * bytes counts as several.
+   * Locks that can be in the table at a time, up to 33,554,432.
+   *
+   * Default 8,388,608, or as many as address space can be had for. Only address space is reserved
+   * for them. A key longer than 56 bytes counts as several.
    */
   uint32_t max_locks;
   /* Requests that can wait at a time, up to 16,777,216. Default 1,048,576. */
@@ -507,15 +557,22 @@ typedef struct keylatch_manager_options {
   /* Bytes of a key, its parts together, up to 65,535. Default 8192. */
   uint64_t max_key_bytes;
   /*
-   * How often a waiter may be overtaken by higher priorities, or by the mode that the fairness
-   * prefers. Default 64; KEYLATCH_OVERTAKE_NEVER for not at all.
+   * How often a waiter may be overtaken.
+   *
+   * That is by higher priorities, or by the mode that the fairness prefers. Default 64;
+   * KEYLATCH_OVERTAKE_NEVER for not at all.
    */
   uint32_t overtake_limit;
-  /* What a session gets that asks again for what it holds: KEYLATCH_REENTRANCY_... Default DENY. */
+  /*
+   * What a session gets that asks again for what it holds.
+   *
+   * KEYLATCH_REENTRANCY_...; default DENY.
+   */
   uint32_t reentrancy;
   /*
-   * How long a session's request waits before it looks for a deadlock. Default 50 ms; 1 is as good
-   * as at once, KEYLATCH_NEVER does not look.
+   * How long a session's request waits before it looks for a deadlock.
+   *
+   * Default 50 ms; 1 is practically no delay, KEYLATCH_NEVER does not look.
    */
   uint64_t deadlock_delay_ns;
   /* Which session of a deadlock gives way: KEYLATCH_VICTIM_... Default ASKER. */
@@ -523,16 +580,18 @@ typedef struct keylatch_manager_options {
   /* KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, or 0. */
   uint32_t flags;
   /*
-   * How long a lock that an exclusive holder lost because its lease ran out is given to nobody, so
-   * that what the old holder still has on its way arrives first. Default: not at all.
+   * How long a lock stays closed that an exclusive holder lost by its lease.
+   *
+   * What the old holder still has on its way arrives first. Default: not at all.
    */
   uint64_t lock_delay_ns;
   /*
-   * For KEYLATCH_MANAGER_ADAPTIVE: the timeout is adaptive_factor_per_mille thousandths (at least
-   * 1000, default 2000) of what adaptive_quantile_per_mille thousandths (1 to 1000, default 990) of
-   * waits stay below, but not shorter than adaptive_floor_ns (default 10 ms) and not longer than
-   * adaptive_ceiling_ns (default 30 s). Until 32 waits were observed it is default_timeout_ns, or
-   * else the longest.
+   * For KEYLATCH_MANAGER_ADAPTIVE: how the timeout is learned.
+   *
+   * The timeout is adaptive_factor_per_mille thousandths (at least 1000, default 2000) of what
+   * adaptive_quantile_per_mille thousandths (1 to 1000, default 990) of waits stay below, but not
+   * shorter than adaptive_floor_ns (default 10 ms) and not longer than adaptive_ceiling_ns (default
+   * 30 s). Until 32 waits were observed it is default_timeout_ns, or else the longest.
    */
   uint32_t adaptive_quantile_per_mille;
   uint32_t adaptive_factor_per_mille;
@@ -576,8 +635,10 @@ int32_t keylatch_manager_settings(const struct keylatch_manager *manager,
                                   struct keylatch_manager_options *options);
 
 /*
- * Closes a manager: requests that wait and those to come fail with KEYLATCH_ECLOSED. What is held
- * stays held until it is released. Closing again does nothing.
+ * Closes a manager: requests that wait and those to come fail.
+ *
+ * They fail with KEYLATCH_ECLOSED. What is held stays held until it is released. Closing again does
+ * nothing.
  *
  * Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any, at any time; also from callbacks. Never
  * waits.
@@ -592,12 +653,13 @@ int32_t keylatch_manager_close(struct keylatch_manager *manager);
 int32_t keylatch_manager_is_closed(const struct keylatch_manager *manager, int32_t *closed);
 
 /*
- * Closes and frees a manager. Requests that wait in other threads end with KEYLATCH_ECLOSED; this
- * function waits until every call in progress on the manager has returned, until every callback has
- * been called, has returned, and its free_fn too, and until the manager's own threads have ended: a
- * plug-in that contains the library may be unloaded then. Calls that come later get
- * KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it stay, to be freed
- * by their own functions.
+ * Closes and frees a manager.
+ *
+ * Requests that wait in other threads end with KEYLATCH_ECLOSED; this function waits until every
+ * call in progress on the manager has returned, until every callback has been called, has returned,
+ * and its free_fn too, and until the manager's own threads have ended: a plug-in that contains the
+ * library may be unloaded then. Calls that come later get KEYLATCH_EHANDLE. Grants of this manager
+ * end with it. Owners and queues of it stay, to be freed by their own functions.
  *
  * A callback may free its manager; then callbacks of this manager that are still to come, and its
  * own end, are not waited for. A callback of another manager waits like everybody; two callbacks
@@ -605,7 +667,7 @@ int32_t keylatch_manager_is_closed(const struct keylatch_manager *manager, int32
  *
  * Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child:
  * nothing is freed there then; KEYLATCH_EBUSY from a function that is called back inside a call on
- * this manager (a free_fn). Threads: any; two at once are fine, one of them gets KEYLATCH_EHANDLE.
+ * this manager (a free_fn). Threads: any; two together are fine, one of them gets KEYLATCH_EHANDLE.
  */
 int32_t keylatch_manager_free(struct keylatch_manager *manager);
 
@@ -626,12 +688,17 @@ int32_t keylatch_manager_free(struct keylatch_manager *manager);
 #define KEYLATCH_OWNER_SESSION 1
 
 /*
- * Freeing the session releases what it still holds, as keylatch_owner_release_all() does. For
- * sessions only.
+ * Freeing the session releases what it still holds.
+ *
+ * keylatch_owner_release_all() does the same. For sessions only.
  */
 #define KEYLATCH_OWNER_RELEASES 2
 
-/* An owner of requests; made by keylatch_owner_new(), freed by keylatch_owner_free(). */
+/*
+ * An owner of requests: keylatch_owner_new() makes it.
+ *
+ * Freed by keylatch_owner_free().
+ */
 typedef struct keylatch_owner keylatch_owner;
 
 /* How an owner is made. Everything that is 0 is the default. */
@@ -639,8 +706,9 @@ typedef struct keylatch_owner_options {
   /* sizeof(keylatch_owner_options) */
   size_t struct_size;
   /*
-   * Where in the program it comes from, such as "replicator", for listings; at most 256 bytes of it
-   * are kept, and at most 1024 different ones a process.
+   * Where in the program it comes from, such as "replicator", for listings.
+   *
+   * At most 256 bytes of it are kept, and at most 1024 different ones a process.
    */
   const char *source;
   size_t source_len;
@@ -655,13 +723,15 @@ typedef struct keylatch_owner_options {
     { sizeof(keylatch_owner_options), 0, 0, 0, 0 }
 
 /*
- * Makes an owner by name. At most 256 bytes of the name are kept; what is not UTF-8 in it is
- * replaced. options may be NULL for a label.
+ * Makes an owner by name.
+ *
+ * At most 256 bytes of the name are kept; what is not UTF-8 in it is replaced. options may be NULL
+ * for a label.
  *
  * Writes *owner on success; it is the caller's, to be freed with keylatch_owner_free(), before or
  * after its manager. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID.
- * Threads: any; the owner can be used by several at once, though a session that waits in two places
- * at once is not one logical thread of control.
+ * Threads: any; the owner can be used by several together, though a session that waits in two
+ * places is not one logical thread of control.
  */
 KEYLATCH_MUST_CHECK
 int32_t keylatch_owner_new(keylatch_manager *manager,
@@ -671,7 +741,8 @@ int32_t keylatch_owner_new(keylatch_manager *manager,
                            struct keylatch_owner **owner);
 
 /*
- * Releases by force whatever a session holds: what a transaction that is rolled back wants.
+ * Releases by force all that a session holds, as a rollback wants.
+ *
  * Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
  *
  * count may be NULL. Writes *count on success: how many locks that were. Errors: KEYLATCH_EINVALID
@@ -682,8 +753,10 @@ int32_t keylatch_owner_release_all(struct keylatch_owner *owner,
                                    size_t *count);
 
 /*
- * Frees an owner. What it holds stays held, under its name, unless it is a session with
- * KEYLATCH_OWNER_RELEASES. NULL is fine and does nothing.
+ * Frees an owner.
+ *
+ * What it holds stays held, under its name, unless it is a session with KEYLATCH_OWNER_RELEASES.
+ * NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child, KEYLATCH_EBUSY from a free_fn that
  * is called inside a call with this owner. Threads: any; waits for calls in progress with this
@@ -702,37 +775,41 @@ int32_t keylatch_owner_free(struct keylatch_owner *owner);
 /* For a timeout: as the manager is set. */
 #define KEYLATCH_WAIT_DEFAULT (UINT64_MAX - 1)
 
-/* For a batch: take those locks that can be had within the time, rather than all or none. */
+/* For a batch: take those locks that can be had in time, rather than all or none. */
 #define KEYLATCH_BEST_EFFORT 1
 
 /*
- * What a request says of itself. Everything that is 0 is the default, and a NULL for the whole is
- * all defaults.
+ * What a request says of itself.
+ *
+ * Everything that is 0 is the default, and a NULL for the whole is all defaults.
  */
 typedef struct keylatch_request_options {
   /* sizeof(keylatch_request_options) */
   size_t struct_size;
   /* Who asks; NULL for owner_name. */
   const keylatch_owner *owner;
-  /* Who asks, by name, if owner is NULL: a label. No bytes for nobody in particular. */
+  /* Who asks, by name, if owner is NULL: a label. No bytes for none. */
   const char *owner_name;
   size_t owner_name_len;
   /*
-   * 0 for a hold that lasts until it is released. Otherwise a lease: that long after it was granted
-   * the lock may be taken by whoever waits for it, unless the lease is renewed.
+   * 0 for a hold that lasts until it is released; otherwise a lease.
+   *
+   * That long after the grant a waiter may take the lock, unless the lease is renewed.
    */
   uint64_t ttl_ns;
   /*
-   * For sessions: a number of the caller's for this request, not 0. While its grant is held, a
-   * request of the same session with the same number is answered with the same grant. While it
-   * waits, such a request waits for the same answer in a thread; one by callback or queue is told
-   * KEYLATCH_EWOULDBLOCK, because the answer goes to the first. Should the first one end without a
-   * lock, the next one asks.
+   * For sessions: a number of the caller's for this request, not 0.
+   *
+   * While its grant is held, a request of the same session with the same number is answered with
+   * the same grant. While it waits, such a request waits for the same answer in a thread; one by
+   * callback or queue gets KEYLATCH_EWOULDBLOCK, because the answer goes to the first. Should the
+   * first one end without a lock, the next one asks.
    */
   uint64_t request_id;
   /*
-   * 0 to 255. A request waits ahead of those of lower priority, which it may overtake
-   * overtake_limit times.
+   * 0 to 255.
+   *
+   * A request waits ahead of those of lower priority, which it may overtake overtake_limit times.
    */
   uint32_t priority;
   /* KEYLATCH_BEST_EFFORT, or 0. */
@@ -755,14 +832,15 @@ typedef struct keylatch_request_options {
  */
 
 /*
- * Results of requests that had to wait; made by keylatch_queue_new(), freed by
- * keylatch_queue_free().
+ * Results of requests that had to wait: keylatch_queue_new() makes it.
+ *
+ * Freed by keylatch_queue_free().
  */
 typedef struct keylatch_queue keylatch_queue;
 
 /* One result. This struct will never change. */
 typedef struct keylatch_completion {
-  /* The request, as it was told when it was made. */
+  /* The request, as the call that made it returned it. */
   uint64_t ticket;
   /* What the caller gave along. */
   uint64_t token;
@@ -786,9 +864,11 @@ int32_t keylatch_queue_new(keylatch_manager *manager,
                            struct keylatch_queue **queue);
 
 /*
- * Frees a queue. Requests that still wait are cancelled, and locks that were granted or upgraded
- * and not fetched are released. A thread that waits in keylatch_queue_next() comes out with
- * KEYLATCH_EHANDLE. NULL is fine and does nothing.
+ * Frees a queue.
+ *
+ * Requests that still wait are cancelled, and locks that were granted or upgraded and not fetched
+ * are released. A thread that waits in keylatch_queue_next() comes out with KEYLATCH_EHANDLE. NULL
+ * is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in
  * progress on this queue, and for requests that are just being answered.
@@ -796,8 +876,10 @@ int32_t keylatch_queue_new(keylatch_manager *manager,
 int32_t keylatch_queue_free(struct keylatch_queue *queue);
 
 /*
- * Tells the descriptor that is readable while results lie in the queue, and once there will be no
- * more. It is the queue's: poll it, do not read or close it.
+ * Tells the descriptor that is readable while results lie in the queue.
+ *
+ * It is readable, too, once there will be no more. It is the queue's: poll it, do not read or close
+ * it.
  *
  * Writes *fd on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
  */
@@ -805,9 +887,11 @@ int32_t keylatch_queue_fd(const struct keylatch_queue *queue,
                           int32_t *fd);
 
 /*
- * Fetches up to capacity results without waiting, the oldest first. *count says how many; when it
- * is less than capacity, there are no more, and the descriptor is unreadable until more arrive. If
- * the last one is a failure, keylatch_last_error() and its like tell more of it.
+ * Fetches up to capacity results without waiting, the oldest first.
+ *
+ * *count says how many; when it is less than capacity, there are no more, and the descriptor is
+ * unreadable until more arrive. If the last one is a failure, keylatch_last_error() and its like
+ * tell more of it.
  *
  * Writes *count and as many of results on success; none at all is a success. Errors:
  * KEYLATCH_ECLOSED when the manager is closed or freed and all was fetched; KEYLATCH_EFORKED,
@@ -819,10 +903,11 @@ int32_t keylatch_queue_drain(struct keylatch_queue *queue,
                              size_t *count);
 
 /*
- * Fetches the oldest result, waiting for one in the calling thread for at most timeout_ns: 0 is not
- * at all, KEYLATCH_WAIT_FOREVER for as long as it takes. KEYLATCH_OK says that a result was
- * fetched; what the result is, result->status says, and if that is a failure, keylatch_last_error()
- * and its like tell more of it.
+ * Fetches the oldest result, waiting for one for at most timeout_ns.
+ *
+ * It waits in the calling thread: 0 is not at all, KEYLATCH_WAIT_FOREVER for as long as it takes.
+ * KEYLATCH_OK says that a result was fetched; what the result is, result->status says, and if that
+ * is a failure, keylatch_last_error() and its like tell more of it.
  *
  * Writes *result on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and timeout_ns is 0;
  * KEYLATCH_ETIMEOUT; KEYLATCH_ECLOSED when the manager is closed or freed and all was fetched;
@@ -842,8 +927,10 @@ int32_t keylatch_queue_next(struct keylatch_queue *queue,
  */
 
 /*
- * Called once with the result of a request that had to wait: KEYLATCH_OK and the grant, which is
- * the callee's now, or why not and 0. keylatch_last_error() and its like tell more of a failure.
+ * Called once with the result of a request that had to wait.
+ *
+ * KEYLATCH_OK comes with the grant, which is the callee's now; an error comes with 0.
+ * keylatch_last_error() and its like tell more of a failure.
  *
  * It runs on a thread of the library's, never inside one of its locks, one callback of a manager at
  * a time. It may call everything that does not wait. It must return: no longjmp, no exception, no
@@ -851,7 +938,7 @@ int32_t keylatch_queue_next(struct keylatch_queue *queue,
  */
 typedef void (*keylatch_callback)(void *user_data, int32_t status, uint64_t grant);
 
-/* Called once with a user_data that is of no more use. NULL for nothing to free. */
+/* Called once with a user_data that is no longer needed; NULL for no such call. */
 typedef void (*keylatch_free_fn)(void *user_data);
 
 /*
@@ -871,8 +958,10 @@ int32_t keylatch_try(keylatch_manager *manager,
                      uint64_t *grant);
 
 /*
- * Waits for a lock in the calling thread, for at most timeout_ns nanoseconds: 0 is once and no
- * more, KEYLATCH_WAIT_FOREVER for as long as it takes, KEYLATCH_WAIT_DEFAULT as the manager is set.
+ * Waits for a lock in the calling thread, for at most timeout_ns nanoseconds.
+ *
+ * A timeout_ns of 0 tries once without waiting, KEYLATCH_WAIT_FOREVER waits as long as it takes,
+ * and KEYLATCH_WAIT_DEFAULT as the manager is set.
  *
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_ETIMEOUT, and
  * keylatch_last_holder() says who held it; KEYLATCH_EDEADLOCK, and keylatch_last_cycle_link() says
@@ -891,13 +980,15 @@ int32_t keylatch_acquire(keylatch_manager *manager,
                          uint64_t *grant);
 
 /*
- * Takes a lock if it is free; otherwise has callback called once with the result. Never waits.
+ * Takes a lock if it is free; otherwise has callback called with the result.
+ *
+ * The callback is called once. Never waits.
  *
  * On success exactly one of *grant and *ticket is not 0. *grant: the lock was free, and callback
  * will not be called. *ticket: it was not, and callback will be called, maybe before this function
  * returns; keylatch_cancel() ends the wait. free_fn (NULL for none) is called once with user_data
- * when that is of no more use, in any case: after callback has returned, or, when callback will not
- * be called, before this function returns.
+ * when that is no longer needed, in any case: after callback has returned, or, when callback will
+ * not be called, before this function returns.
  *
  * options may be NULL. Errors: as keylatch_acquire(); callback is not called then.
  * KEYLATCH_ETIMEOUT only for a timeout of 0; KEYLATCH_EWOULDBLOCK for a request_id of which the
@@ -917,8 +1008,9 @@ int32_t keylatch_acquire_callback(keylatch_manager *manager,
                                   uint64_t *ticket);
 
 /*
- * Takes a lock if it is free; otherwise the result arrives in the queue, with token, which is the
- * caller's own. Never waits.
+ * Takes a lock if it is free; otherwise the result arrives in the queue.
+ *
+ * It comes with token, which is the caller's own. Never waits.
  *
  * On success exactly one of *grant and *ticket is not 0. *grant: the lock was free, and nothing
  * will arrive. *ticket: the result will arrive; keylatch_cancel() ends the wait.
@@ -939,10 +1031,12 @@ int32_t keylatch_acquire_queue(keylatch_manager *manager,
                                uint64_t *ticket);
 
 /*
- * Ends the wait of a request that was made with a callback or a queue. *cancelled is 1 if it did:
- * the result that arrives is KEYLATCH_ECANCELLED. It is 0 if the request had ended already, with a
- * grant for instance: its result has arrived or is about to, and the grant has to be released. A
- * number that was never a ticket is 0 too, and so is every number in a forked child.
+ * Ends the wait of a request that was made with a callback or a queue.
+ *
+ * *cancelled is 1 if it did: the result that arrives is KEYLATCH_ECANCELLED. It is 0 if the request
+ * had ended already, with a grant for instance: its result has arrived or is about to, and the
+ * grant has to be released. A number that was never a ticket is 0 too, and so is every number in a
+ * forked child.
  *
  * Writes *cancelled on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from
  * callbacks. Never waits.
@@ -1051,12 +1145,12 @@ int32_t keylatch_acquire_pinned_queue(struct keylatch_pinned_key *pin,
  *
  * What can be done with a lock that is held. Each function takes the grant's number, from whatever
  * thread, and each says KEYLATCH_ENOTHELD to a number that is no grant or no grant any more, and
- * KEYLATCH_ELEASELOST to a lease that ran out and was taken away, and harms nobody. While a
+ * KEYLATCH_ELEASELOST to a lease that ran out and was taken away, and changes nothing. While a
  * downgrade or an upgrade works on a grant in one thread, another thread that uses the same grant
- * is told KEYLATCH_ENOTHELD.
+ * gets KEYLATCH_ENOTHELD.
  */
 
-/* The lease ran out, and somebody waited for the lock or had it taken away. */
+/* The lease ran out, and a waiter took the lock, or a caller had it taken away. */
 #define KEYLATCH_LOST_EXPIRED 1
 
 /* The lock was released by force. */
@@ -1067,7 +1161,7 @@ int32_t keylatch_acquire_pinned_queue(struct keylatch_pinned_key *pin,
  *
  * It runs in the thread that takes the lock away, inside a call of that thread, but never inside
  * one of the library's locks. It may call everything that does not wait, except that freeing the
- * handles of that call is told KEYLATCH_EBUSY.
+ * handles of that call gets KEYLATCH_EBUSY.
  */
 typedef void (*keylatch_lost_callback)(void *user_data, uint64_t grant, int32_t why);
 
@@ -1082,8 +1176,9 @@ int32_t keylatch_release(keylatch_manager *manager,
                          uint64_t grant);
 
 /*
- * Releases many locks: an array of grants as a batch gave them. Zeros are passed over. All are
- * tried.
+ * Releases many locks: an array of grants as a batch gave them.
+ *
+ * Zeros are passed over. All are tried.
  *
  * released may be NULL; otherwise *released is written on success, and when releasing one of them
  * failed: how many were released. When none was tried (KEYLATCH_ENULL, KEYLATCH_EHANDLE,
@@ -1097,8 +1192,9 @@ int32_t keylatch_release_many(keylatch_manager *manager,
                               size_t *released);
 
 /*
- * From exclusive to shared, with no moment in between in which anybody else could have it
- * exclusively. Does nothing to a shared hold, nor to one of several that a session has of the lock
+ * From exclusive to shared, without a gap for another exclusive holder.
+ *
+ * Does nothing to a shared hold, nor to one of several that a session has of the lock
  * (KEYLATCH_REENTRANCY_COUNT). Never waits.
  *
  * Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL,
@@ -1108,8 +1204,9 @@ int32_t keylatch_downgrade(keylatch_manager *manager,
                            uint64_t grant);
 
 /*
- * From shared to exclusive, if nobody else holds the lock now; goes ahead of all who wait. Does
- * nothing to an exclusive hold. Never waits.
+ * From shared to exclusive, if there is no other holder now.
+ *
+ * Goes ahead of all who wait. Does nothing to an exclusive hold. Never waits.
  *
  * Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() tells the other readers;
  * KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. After
@@ -1120,12 +1217,13 @@ int32_t keylatch_try_upgrade(keylatch_manager *manager,
                              uint64_t grant);
 
 /*
- * From shared to exclusive, as soon as the other readers are gone, ahead of all others who wait.
- * Waits in the calling thread, for at most timeout_ns as in keylatch_acquire(); while it waits the
- * grant cannot be used otherwise.
+ * From shared to exclusive, as soon as the other readers are gone.
  *
- * Errors: KEYLATCH_EUPGRADE at once if another reader already waits to upgrade: neither could go
- * first, so release and ask for it exclusively. KEYLATCH_ETIMEOUT, KEYLATCH_EDEADLOCK,
+ * Goes ahead of all others who wait. Waits in the calling thread, for at most timeout_ns as in
+ * keylatch_acquire(); while it waits the grant cannot be used otherwise.
+ *
+ * Errors: KEYLATCH_EUPGRADE without waiting if another reader already waits to upgrade: neither
+ * could go first, so release and ask for it exclusively. KEYLATCH_ETIMEOUT, KEYLATCH_EDEADLOCK,
  * KEYLATCH_ECLOSED, KEYLATCH_EWAITERS, KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_EHANDLE. After an error the hold is shared as before. Threads: any, but
  * callbacks must not wait.
@@ -1136,13 +1234,14 @@ int32_t keylatch_upgrade(keylatch_manager *manager,
                          uint64_t timeout_ns);
 
 /*
- * As keylatch_upgrade(), without waiting: if others read, the result arrives in the queue, with
- * token, which is the caller's own.
+ * As keylatch_upgrade(), without waiting: the result may arrive in the queue.
  *
- * On success *ticket is 0 if the lock was upgraded at once; otherwise the result will arrive, and
- * keylatch_cancel() ends the wait. The grant of the result is the same number. Until it is fetched
- * the grant cannot be used otherwise; when the queue is freed before, the lock is released if it
- * was upgraded, and is held shared if not.
+ * It does if others read, with token, which is the caller's own.
+ *
+ * On success *ticket is 0 if the lock was upgraded without waiting; otherwise the result will
+ * arrive, and keylatch_cancel() ends the wait. The grant of the result is the same number. Until it
+ * is fetched the grant cannot be used otherwise; when the queue is freed before, the lock is
+ * released if it was upgraded, and is held shared if not.
  *
  * Writes *ticket on success. Errors: as keylatch_upgrade(), KEYLATCH_EUPGRADE and KEYLATCH_ENOTHELD
  * for instance; nothing arrives then, and the hold is as it was. KEYLATCH_ETIMEOUT only for a
@@ -1168,8 +1267,10 @@ int32_t keylatch_grant_mode(keylatch_manager *manager,
                             int32_t *mode);
 
 /*
- * Tells what is held: copies the bytes of the key's parts into buffer, one after the other, and has
- * *key point into it. A buffer as large as the setting max_key_bytes always suffices.
+ * Tells what is held: the key, with its bytes in buffer.
+ *
+ * The parts are copied one after the other, and *key points into buffer. A buffer as large as the
+ * setting max_key_bytes always suffices.
  *
  * Writes *key and buffer on success. Errors: KEYLATCH_EBUFFER if the key has more than buffer_len
  * bytes, and keylatch_last_error() tells how many; KEYLATCH_ENOTHELD, KEYLATCH_EFORKED,
@@ -1182,10 +1283,11 @@ int32_t keylatch_grant_key(keylatch_manager *manager,
                            keylatch_key *key);
 
 /*
- * Tells the fence number of a hold. For an exclusive one it is greater than that of every exclusive
- * hold of the same key before, whatever happened in between, so that a store can refuse a writer
- * whose number is lower than one it has seen. For a shared one it is the number of the latest
- * exclusive one.
+ * Tells the fence number of a hold.
+ *
+ * For an exclusive one it is greater than that of every exclusive hold of the same key before,
+ * whatever happened in between, so that a store can refuse a writer whose number is lower than one
+ * it has seen. For a shared one it is the number of the latest exclusive one.
  *
  * Writes *fence on success. Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1208,9 +1310,10 @@ int32_t keylatch_previous_holder_died(keylatch_manager *manager,
                                       int32_t *died);
 
 /*
- * Tells whether the exclusive hold with this fence number still has the key: *current is 1, or 0
- * after it was released, downgraded or taken away. What a store asks before it lets a late write
- * through.
+ * Tells whether the exclusive hold with this fence number still has the key.
+ *
+ * *current is 1, or 0 after it was released, downgraded or taken away. A store asks this before it
+ * lets a late write through.
  *
  * Writes *current on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
  * KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1221,8 +1324,7 @@ int32_t keylatch_is_current(keylatch_manager *manager,
                             int32_t *current);
 
 /*
- * Begins the lease of a grant anew, to last ttl_ns from now; or begins one for a hold that had
- * none.
+ * Begins the lease of a grant anew, to last ttl_ns from now; or begins one.
  *
  * Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a ttl_ns
  * of 0 or KEYLATCH_NEVER; KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1233,9 +1335,10 @@ int32_t keylatch_renew(keylatch_manager *manager,
                        uint64_t ttl_ns);
 
 /*
- * Tells how long a grant is safe from now on: 0 once its lease has run out, although it is held
- * until somebody takes the lock away; KEYLATCH_NEVER for a hold without a lease, which never runs
- * out.
+ * Tells how long a grant is safe from now on.
+ *
+ * That is 0 once its lease has run out, although it stays held until another caller takes the lock
+ * away, and KEYLATCH_NEVER for a hold without a lease, which never runs out.
  *
  * Writes *remaining_ns on success. Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD,
  * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1245,8 +1348,9 @@ int32_t keylatch_remaining(keylatch_manager *manager,
                            uint64_t *remaining_ns);
 
 /*
- * Tells whether a grant is held and, if it is a lease, safe at this moment: *valid is 1 or 0. A
- * number that is no grant is not valid.
+ * Tells whether a grant is held and, if it is a lease, safe at this moment.
+ *
+ * *valid is 1 or 0. A number that is no grant is not valid.
  *
  * Writes *valid on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from
  * callbacks.
@@ -1256,10 +1360,11 @@ int32_t keylatch_is_valid(keylatch_manager *manager,
                           int32_t *valid);
 
 /*
- * Has callback called once if the hold is taken away from its owner, or at once if it has been.
- * When the hold is released, or ends with its manager, it is not called. free_fn (NULL for none) is
- * called once with user_data in any case: after callback, when the hold is over, or before this
- * function returns if it fails.
+ * Has callback called once if the hold is taken away from its owner.
+ *
+ * If it was taken away before, callback is called immediately. When the hold is released, or ends
+ * with its manager, it is not called. free_fn (NULL for none) is called once with user_data in any
+ * case: after callback, when the hold is over, or before this function returns if it fails.
  *
  * Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL,
  * KEYLATCH_EHANDLE. Threads: any; also from callbacks. Never waits.
@@ -1287,9 +1392,10 @@ typedef struct keylatch_batch_item {
 } keylatch_batch_item;
 
 /*
- * Waits for count locks in the calling thread, for at most timeout_ns altogether, as in
- * keylatch_acquire(). All of them or none; with the flag KEYLATCH_BEST_EFFORT those that can be
- * had.
+ * Waits for count locks in the calling thread, for at most timeout_ns altogether.
+ *
+ * It waits as keylatch_acquire() does. All of them or none; with the flag KEYLATCH_BEST_EFFORT
+ * those that can be had.
  *
  * grants has room for count numbers and statuses, which may be NULL, too. On success grants[i] is
  * the grant of items[i], or 0 if an item before it has the same key, or if a best effort did not
@@ -1298,9 +1404,9 @@ typedef struct keylatch_batch_item {
  * written, and keylatch_last_key() tells the key that failed.
  *
  * options may be NULL; a ttl_ns holds for each lock of the batch, from the moment on in which it
- * has them all, and KEYLATCH_EINVALID is told for a request_id. Errors: as keylatch_acquire(), for
- * any of the locks. A best effort fails only for what is wrong with the call, and when the manager
- * is closed. Threads: any, but callbacks must not wait, except with a timeout of 0.
+ * has them all, and a request_id gets KEYLATCH_EINVALID. Errors: as keylatch_acquire(), for any of
+ * the locks. A best effort fails only for what is wrong with the call, and when the manager is
+ * closed. Threads: any, but callbacks must not wait, except with a timeout of 0.
  */
 KEYLATCH_MUST_CHECK
 int32_t keylatch_acquire_batch(keylatch_manager *manager,
@@ -1380,8 +1486,8 @@ int32_t keylatch_acquire_batch_queue(keylatch_manager *manager,
 /* It waits for the key. */
 #define KEYLATCH_PARTY_WAITS 2
 
-/* There is nobody: the key alone is told. */
-#define KEYLATCH_PARTY_NOBODY 3
+/* Neither: only the key is known. */
+#define KEYLATCH_PARTY_NEITHER 3
 
 /* The owner is a session. */
 #define KEYLATCH_PARTY_SESSION 1
@@ -1401,8 +1507,8 @@ int32_t keylatch_acquire_batch_queue(keylatch_manager *manager,
 /* Of a deadlock: it had to give way. */
 #define KEYLATCH_PARTY_VICTIM 32
 
-/* Its lease ran out, and the lock is kept shut for lock_delay_ns: nobody has it. */
-#define KEYLATCH_PARTY_KEPT_SHUT 64
+/* Its lease ran out, and the lock is kept shut for lock_delay_ns. */
+#define KEYLATCH_PARTY_LOCK_DELAY 64
 
 /*
  * One who holds a key or waits for it. What is not known is 0.
@@ -1420,43 +1526,44 @@ typedef struct keylatch_party {
   const char *source;
   size_t source_len;
   /*
-   * Who holds: the grant. While a request of keylatch_upgrade() or a downgrade uses it, it is only
-   * a name.
+   * Who holds: the grant.
+   *
+   * While a request of keylatch_upgrade() or a downgrade uses it, it is only a name.
    */
   uint64_t grant;
   /* Who holds exclusively: its fence number. */
   uint64_t fence;
   /*
-   * Who waits: for how long it has. Who holds: for how long at least; taking a free lock reads no
-   * clock, so the time counts from the first look at it.
+   * Who waits: for how long it has.
+   *
+   * Who holds: for how long at least; taking a free lock reads no clock, so the time counts from
+   * the first look at it.
    */
   uint64_t time_ns;
   /* For a lease: how long it still lasts. */
   uint64_t lease_ns;
   /* Who waits: its place in the line for this key; 1 is the next one. */
   uint64_t position;
-  /*
-   * In a listing of keylatch_top(): how many wait for the key, and how long the one that came first
-   * has.
-   */
+  /* In a listing of keylatch_top(): the waiters of the key, and the longest wait. */
   uint64_t waiters;
   uint64_t longest_wait_ns;
   /*
-   * In a chain: the number of the link, from 1 on, and the number of the link that it follows from.
+   * In a chain: the number of the link, from 1 on, and of the one that it follows.
+   *
    * In a listing of deadlocks: the number of the deadlock, from 1 on.
    */
   uint64_t link;
   uint64_t after;
   /* KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE: how it holds the key or wants it. */
   int32_t mode;
-  /* KEYLATCH_PARTY_HOLDS, _WAITS, _NOBODY */
+  /* KEYLATCH_PARTY_HOLDS, _WAITS, _NEITHER */
   uint32_t role;
-  /* Of a deadlock: how the next one holds the key; 0 if that one waits in line before this one. */
+  /* Of a deadlock: how the next one holds the key; 0 if it waits in line first. */
   int32_t blocked_by;
   uint32_t priority;
-  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM, _KEPT_SHUT */
+  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM, _LOCK_DELAY */
   uint32_t flags;
-  /* Of a timeout's event, who waited: how many held the lock besides those that are told. */
+  /* Of a timeout's event, who waited: how many more held the lock than are listed. */
   uint32_t more;
 } keylatch_party;
 
@@ -1472,8 +1579,9 @@ typedef struct keylatch_party {
  */
 
 /*
- * What the last failure of this thread was about, in English, with the key, the holders and what to
- * do about it. Empty if there was none. Never NULL.
+ * What the last failure of this thread was about, in English.
+ *
+ * The text has the key, the holders and what to do about it. Empty if there was none. Never NULL.
  *
  * Memory: until the next failure of this thread. Errors: none. Threads: each has its own.
  */
@@ -1511,9 +1619,10 @@ int32_t keylatch_last_key(keylatch_key *key);
 int32_t keylatch_last_waited(uint64_t *waited_ns);
 
 /*
- * Tells one of those who held the lock, by number from 0 on. At most 64 are told; *more says how
- * many more held it. A refusal without waiting tells the exclusive holder, or a reader if one is at
- * hand.
+ * Tells one of those who held the lock, by number from 0 on.
+ *
+ * At most 64 can be asked for; *more says how many more held it. A refusal without waiting names
+ * the exclusive holder, or a reader if one is at hand.
  *
  * Set holder->struct_size first; the rest is written on success. more may be NULL. Errors:
  * KEYLATCH_EEND if there are fewer holders, or the last failure of this thread has none, which does
@@ -1524,10 +1633,11 @@ int32_t keylatch_last_holder(size_t index,
                              size_t *more);
 
 /*
- * Tells one session of the deadlock that was the last failure of this thread, by number from 0 on,
- * beginning with the session whose request this was: its name, where it comes from, the key it
- * waits for, and how it wants it. The next one, or after the last the first, holds that key in the
- * mode link->blocked_by, or waits in line before it.
+ * Tells one session of the deadlock that was this thread's last failure.
+ *
+ * They are numbered from 0 on, beginning with the session whose request this was: its name, where
+ * it comes from, the key it waits for, and how it wants it. The next one, or after the last the
+ * first, holds that key in the mode link->blocked_by, or waits in line before it.
  *
  * Set link->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if there are
  * fewer, or it was no deadlock, which does not count as a failure itself; KEYLATCH_ENULL,
@@ -1545,14 +1655,16 @@ int32_t keylatch_last_cycle_link(size_t index,
 #define KEYLATCH_FILTER_SESSIONS 1
 
 /*
- * All of them, without any other condition. keylatch_force_release() and keylatch_expire() need it
- * to revoke everything.
+ * All of them, without any other condition.
+ *
+ * keylatch_force_release() and keylatch_expire() need it to revoke everything.
  */
 #define KEYLATCH_FILTER_ALL 2
 
 /*
- * Which holds or waits are meant: those that meet every condition that is set. What is NULL or 0 is
- * not set. Without a condition,
+ * Which holds or waits are meant: those that meet every condition that is set.
+ *
+ * What is NULL or 0 is not set. Without a condition,
  *
  *     keylatch_filter filter = KEYLATCH_FILTER_INIT;
  *
@@ -1562,10 +1674,18 @@ int32_t keylatch_last_cycle_link(size_t index,
 typedef struct keylatch_filter {
   /* sizeof(keylatch_filter) */
   size_t struct_size;
-  /* Those of keys in this bucket. To mean the bucket whose name has no bytes, point anywhere. */
+  /*
+   * Those of keys in this bucket.
+   *
+   * To mean the bucket whose name has no bytes, point anywhere.
+   */
   const void *bucket;
   size_t bucket_len;
-  /* Those of this one key. Without a version that is the object without a version, and no other. */
+  /*
+   * Those of this one key.
+   *
+   * Without a version that is the object without a version, and no other.
+   */
   const keylatch_key *key;
   /* Those of objects whose names begin so, in whatever bucket and version. */
   const void *prefix;
@@ -1577,9 +1697,10 @@ typedef struct keylatch_filter {
   const char *source;
   size_t source_len;
   /*
-   * Those that have been held, or waited, for at least so long. A hold's age counts from the first
-   * look at it, be it by somebody who waits or by a listing: to find old holds that nobody waits
-   * for, list them twice.
+   * Those that have been held, or waited, for at least this duration.
+   *
+   * A hold's age counts from the first look at it, by a waiter or by a listing: to find old holds
+   * without waiters, list them twice.
    */
   uint64_t older_than_ns;
   /* Those that are held, or asked for, in this mode. */
@@ -1602,7 +1723,9 @@ typedef struct keylatch_filter {
 typedef struct keylatch_listing keylatch_listing;
 
 /*
- * Fetches the next party. Its key and its texts stay where they are until the listing is freed.
+ * Fetches the next party.
+ *
+ * Its key and its texts stay where they are until the listing is freed.
  *
  * Set party->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the
  * last one, which does not count as a failure for keylatch_last_error(); KEYLATCH_ENULL,
@@ -1637,14 +1760,15 @@ int32_t keylatch_listing_free(struct keylatch_listing *listing);
 
 /* ==== WHO HOLDS, WHO WAITS =======================================================================
  *
- * Questions about a manager as it is now. Nothing is stopped for them, however many locks there
- * are: whoever holds or waits from before the call to after it is listed exactly once, and whoever
- * is listed did so at some moment of the call.
+ * Questions about a manager as it is now. They stop nothing, however many locks there are. A hold
+ * or wait that lasts from before the call to after it is listed exactly once, and each listed one
+ * existed at some moment of the call.
  */
 
 /*
- * What stands out: the locks that have been held for longest. Ages count from the first look at a
- * hold.
+ * What stands out: the locks that have been held for longest.
+ *
+ * Ages count from the first look at a hold.
  */
 #define KEYLATCH_TOP_AGE 1
 
@@ -1652,8 +1776,9 @@ int32_t keylatch_listing_free(struct keylatch_listing *listing);
 #define KEYLATCH_TOP_WAITERS 2
 
 /*
- * Lists who holds what, as far as the filter lets pass, in no particular order. filter may be NULL
- * for all.
+ * Lists who holds what, as far as the filter lets pass, in no particular order.
+ *
+ * filter may be NULL for all.
  *
  * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
  * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads:
@@ -1664,8 +1789,9 @@ int32_t keylatch_holders(keylatch_manager *manager,
                          keylatch_listing **listing);
 
 /*
- * Lists who waits for what, as far as the filter lets pass, line by line, each from its front.
- * filter may be NULL for all.
+ * Lists who waits for what, as far as the filter lets pass, line by line.
+ *
+ * Each line is listed from its front. filter may be NULL for all.
  *
  * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
  * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads:
@@ -1676,9 +1802,10 @@ int32_t keylatch_waiters(keylatch_manager *manager,
                          keylatch_listing **listing);
 
 /*
- * Lists what stands out most, at most count of it, by KEYLATCH_TOP_AGE or KEYLATCH_TOP_WAITERS: for
- * each a key with its oldest holder (or nobody, if it was free by then), how many wait for it, and
- * for how long.
+ * Lists what stands out most, at most count of it.
+ *
+ * by is KEYLATCH_TOP_AGE or KEYLATCH_TOP_WAITERS. For each it lists a key with its oldest holder
+ * (or none, if it was free by then), how many wait for it, and for how long.
  *
  * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
  * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; also from
@@ -1690,20 +1817,21 @@ int32_t keylatch_top(keylatch_manager *manager,
                      keylatch_listing **listing);
 
 /*
- * Lists who waits for whom: from a key, or from whatever an owner waits for, to its holders, to
- * what those wait for, down to the ones who run (KEYLATCH_PARTY_RUNS). A holder is followed if it
- * is a session: of a label nothing is concluded. One of key and owner is NULL. Each link has the
- * one who waits, unless it is the key that was asked about, and after it those who hold what it
- * waits for.
+ * Lists who waits for whom, from a key, or from whatever an owner waits for.
+ *
+ * It leads to the holders, to what those wait for, and so on down to the ones who run
+ * (KEYLATCH_PARTY_RUNS). A holder is followed if it is a session: of a label nothing is concluded.
+ * One of key and owner is NULL. Each link has the one who waits, unless it is the key that was
+ * asked about, and after it those who hold what it waits for.
  *
  * circle may be NULL; otherwise *circle is 1 if the chain goes round: sessions of it wait for each
  * other. It is looked at bit by bit: if nothing comes of it, it may never have been a circle at any
  * one moment.
  *
  * Writes *circle and *listing on success; the listing is the caller's, to be freed with
- * keylatch_listing_free(), and empty if nobody waits and nobody holds. Errors: KEYLATCH_EINVALID,
- * also for both or neither of key and owner; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE.
- * Threads: any; also from callbacks.
+ * keylatch_listing_free(), and empty if there is no waiter and no holder. Errors:
+ * KEYLATCH_EINVALID, also for both or neither of key and owner; KEYLATCH_EFORKED, KEYLATCH_ENULL,
+ * KEYLATCH_EHANDLE. Threads: any; also from callbacks.
  */
 int32_t keylatch_blocking_chain(keylatch_manager *manager,
                                 const keylatch_key *key,
@@ -1712,10 +1840,11 @@ int32_t keylatch_blocking_chain(keylatch_manager *manager,
                                 keylatch_listing **listing);
 
 /*
- * Lists the latest deadlocks among sessions that were broken, at most 64 of them, oldest first: of
- * each the sessions that waited for each other, beginning with the one that had to give way
- * (KEYLATCH_PARTY_VICTIM); link is the number of the deadlock, and time_ns says when it was, as the
- * time since the manager was made.
+ * Lists the latest broken deadlocks among sessions, the oldest first.
+ *
+ * There are at most 64. Each lists the sessions that waited for each other, beginning with the one
+ * that had to give way (KEYLATCH_PARTY_VICTIM); link is the number of the deadlock, and time_ns
+ * says when it was, as the time since the manager was made.
  *
  * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
  * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1724,12 +1853,13 @@ int32_t keylatch_recent_deadlocks(keylatch_manager *manager,
                                   keylatch_listing **listing);
 
 /*
- * Lists the latest reports of orders of locks that go round, at most 64 of them, oldest first, if
- * the manager was made with KEYLATCH_MANAGER_LOCK_ORDER: of each order what a session held
- * (KEYLATCH_PARTY_HOLDS) and after it what it asked for (KEYLATCH_PARTY_WAITS), which is what the
- * next one held; link is the number of the report, and time_ns says when it was, as the time since
- * the manager was made. reported may be NULL; otherwise *reported says how many reports there were
- * altogether.
+ * Lists the latest reports of orders of locks that go round, the oldest first.
+ *
+ * There are at most 64, if the manager was made with KEYLATCH_MANAGER_LOCK_ORDER. Each order lists
+ * what a session held (KEYLATCH_PARTY_HOLDS) and after it what it asked for (KEYLATCH_PARTY_WAITS),
+ * which is what the next one held; link is the number of the report, and time_ns says when it was,
+ * as the time since the manager was made. reported may be NULL; otherwise *reported says how many
+ * reports there were altogether.
  *
  * Writes *reported and *listing on success; the listing is the caller's, to be freed with
  * keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads:
@@ -1742,13 +1872,14 @@ int32_t keylatch_lock_orders(keylatch_manager *manager,
 /* ==== TAKING LOCKS AWAY ==========================================================================
  *
  * From holders that are stuck, or whose leases have run out. Who waits for such a lock is served.
- * The old holder's grant is void, and releasing it harms nobody; the work that it was for may still
- * be going on, and it is the fence number that keeps that from doing harm.
+ * The old holder's grant is void, and releasing it changes nothing; the work that it was for may
+ * still be going on, and it is the fence number that keeps that from doing harm.
  */
 
 /*
- * Takes locks away from whoever holds them, as far as the filter lets pass. Functions of
- * keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
+ * Takes locks away from their holders, as far as the filter lets pass.
+ *
+ * Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
  *
  * count and listing may be NULL. Writes on success *count, how many locks that were, and *listing,
  * from whom; it is the caller's, to be freed with keylatch_listing_free(). Errors:
@@ -1762,9 +1893,10 @@ int32_t keylatch_force_release(keylatch_manager *manager,
                                keylatch_listing **listing);
 
 /*
- * Takes locks away whose leases have run out although nobody waits for them, as far as the filter
- * lets pass. Functions of keylatch_on_lost() are called before this one returns, with
- * KEYLATCH_LOST_EXPIRED.
+ * Takes locks away whose leases have run out, also without waiters.
+ *
+ * It does so as far as the filter lets pass. Functions of keylatch_on_lost() are called before this
+ * one returns, with KEYLATCH_LOST_EXPIRED.
  *
  * count and listing may be NULL. Writes on success *count, how many locks that were, and *listing,
  * from whom; it is the caller's, to be freed with keylatch_listing_free(). Errors:
@@ -1784,21 +1916,28 @@ int32_t keylatch_expire(keylatch_manager *manager,
  * that is full, what comes is dropped and counted.
  */
 
-/* A wait that took long has ended. About: who waited (KEYLATCH_PARTY_GRANTED if it got the lock). */
+/*
+ * A wait that took long has ended.
+ *
+ * About: who waited (KEYLATCH_PARTY_GRANTED if it got the lock).
+ */
 #define KEYLATCH_EVENT_SLOW_WAIT 1
 
 /* A lock that was held for long has been released. About: who held it. */
 #define KEYLATCH_EVENT_SLOW_HOLD 2
 
 /*
- * A request gave up because its time was over. About: who waited, then those who held the lock at
- * that moment, at most 64 of them; more of the first one says how many there were besides.
+ * A request gave up because its time was over.
+ *
+ * About: who waited, then those who held the lock at that moment, at most 64 of them; more of the
+ * first one says how many there were besides.
  */
 #define KEYLATCH_EVENT_TIMEOUT 3
 
 /*
- * Sessions that waited for each other in a circle were found. About: these, beginning with the one
- * that had to give way.
+ * Sessions that waited for each other in a circle were found.
+ *
+ * About: these, beginning with the one that had to give way.
  */
 #define KEYLATCH_EVENT_DEADLOCK 4
 
@@ -1809,8 +1948,9 @@ int32_t keylatch_expire(keylatch_manager *manager,
 #define KEYLATCH_EVENT_FORCED 6
 
 /*
- * Sessions took locks in orders that go round (KEYLATCH_MANAGER_LOCK_ORDER). About: as in
- * keylatch_lock_orders().
+ * Sessions took locks in orders that go round (KEYLATCH_MANAGER_LOCK_ORDER).
+ *
+ * About: as in keylatch_lock_orders().
  */
 #define KEYLATCH_EVENT_LOCK_ORDER 7
 
@@ -1818,17 +1958,21 @@ int32_t keylatch_expire(keylatch_manager *manager,
 typedef struct keylatch_events keylatch_events;
 
 /*
- * What a subscriber wants to hear of. Timeouts, deadlocks and locks that were taken away are always
- * told. Everything that is 0 is the default.
+ * What a subscriber receives.
+ *
+ * Timeouts, deadlocks and locks that were taken away are always reported. Everything that is 0 is
+ * the default.
  */
 typedef struct keylatch_event_options {
   /* sizeof(keylatch_event_options) */
   size_t struct_size;
-  /* Waits of at least so long are told of. Default: none; 1 is as good as all. */
+  /* Reports waits of at least this duration. Default: none; 1 is nearly all. */
   uint64_t wait_above_ns;
   /*
-   * Holds of at least so long are told of. Default: none. This is the only setting that costs those
-   * who do not wait: while it is set, every request reads the clock and takes a mutex.
+   * Reports holds of at least this duration.
+   *
+   * Default: none. This is the only setting that costs those who do not wait: while it is set,
+   * every request reads the clock and takes a mutex.
    */
   uint64_t hold_above_ns;
   /* Events that are kept until they are fetched. Default 1024. */
@@ -1854,10 +1998,11 @@ int32_t keylatch_events_new(keylatch_manager *manager,
                             struct keylatch_events **events);
 
 /*
- * Tells a descriptor that is readable while events lie in the queue, and once the manager is
- * closed. It is the subscription's: poll it, then call keylatch_events_next() until it says
- * KEYLATCH_EWOULDBLOCK; do not read or close it. Takes two file descriptors when it is called
- * first.
+ * Tells a descriptor that is readable while events lie in the queue.
+ *
+ * It is readable, too, once the manager is closed. It is the subscription's: poll it, then call
+ * keylatch_events_next() until it says KEYLATCH_EWOULDBLOCK; do not read or close it. Takes two
+ * file descriptors when it is called first.
  *
  * Writes *fd on success. Errors: KEYLATCH_ESYSTEM if there are no descriptors; KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
@@ -1866,10 +2011,12 @@ int32_t keylatch_events_fd(struct keylatch_events *events,
                            int32_t *fd);
 
 /*
- * Fetches the oldest event, waiting for one in the calling thread for at most timeout_ns: 0 is not
- * at all, KEYLATCH_WAIT_FOREVER for as long as it takes. *kind becomes one of KEYLATCH_EVENT_...,
- * or a number that later versions know; *about becomes a listing of whom it is about, the caller's,
- * to be freed with keylatch_listing_free(). about may be NULL.
+ * Fetches the oldest event, waiting for one for at most timeout_ns.
+ *
+ * It waits in the calling thread: 0 is not at all, KEYLATCH_WAIT_FOREVER for as long as it takes.
+ * *kind becomes one of KEYLATCH_EVENT_..., or a number that later versions know; *about becomes a
+ * listing of whom it is about, the caller's, to be freed with keylatch_listing_free(). about may be
+ * NULL.
  *
  * Writes *kind and *about on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and
  * timeout_ns is 0; KEYLATCH_ETIMEOUT; KEYLATCH_ECLOSED when the manager is closed and all was
@@ -1890,9 +2037,10 @@ int32_t keylatch_events_next(struct keylatch_events *events,
 int32_t keylatch_events_dropped(struct keylatch_events *events, uint64_t *dropped);
 
 /*
- * Ends a subscription and frees it. A thread that waits in keylatch_events_next() comes out with
- * KEYLATCH_EHANDLE. Listings that were fetched stay, to be freed by their own function. NULL is
- * fine and does nothing.
+ * Ends a subscription and frees it.
+ *
+ * A thread that waits in keylatch_events_next() comes out with KEYLATCH_EHANDLE. Listings that were
+ * fetched stay, to be freed by their own function. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in
  * progress on this subscription.
@@ -1912,7 +2060,7 @@ int32_t keylatch_events_free(struct keylatch_events *events);
 typedef struct keylatch_metrics {
   /* sizeof(keylatch_metrics), set by the caller */
   size_t struct_size;
-  /* Locks taken: with one compare-and-swap, under the mutex of the shard, or after a wait. */
+  /* Locks taken: by one compare-and-swap, under the shard's mutex, or after a wait. */
   uint64_t acquisitions;
   uint64_t fast;
   uint64_t inserted;
@@ -1931,23 +2079,22 @@ typedef struct keylatch_metrics {
   uint64_t wait_ns;
   uint64_t max_wait_ns;
   /*
-   * Bounds below which 50, 90 and 99 % of waits stayed; UINT64_MAX if that is longer than the
-   * histogram reaches, 0 if there were no waits.
+   * Bounds below which 50, 90 and 99 % of waits stayed.
+   *
+   * UINT64_MAX if that is longer than the histogram reaches, 0 if there were no waits.
    */
   uint64_t wait_p50_ns;
   uint64_t wait_p90_ns;
   uint64_t wait_p99_ns;
   /*
-   * Now: locks held, each reader counted; requests waiting; keys in the table, a few idle ones
-   * included.
+   * Now: locks held, requests waiting, and keys in the table.
+   *
+   * Each reader counts as a held lock, and the keys include a few idle ones.
    */
   uint64_t holders;
   uint64_t waiters;
   uint64_t entries;
-  /*
-   * Of the whole manager, whichever shard was asked for: memory that it uses, and how long it has
-   * existed.
-   */
+  /* Of the whole manager, for any shard: its memory, and how long it has existed. */
   uint64_t bytes;
   uint64_t uptime_ns;
   /* Deadlocks that were found. */
@@ -1961,8 +2108,9 @@ typedef struct keylatch_metrics {
 /* Waits of about the same length. This struct will never change. */
 typedef struct keylatch_wait_bucket {
   /*
-   * They were shorter than this, and not than that of the bucket before; UINT64_MAX for the last
-   * one, which has no bound.
+   * They were shorter than this, and not than the bound of the bucket before.
+   *
+   * UINT64_MAX for the last one, which has no bound.
    */
   uint64_t below_ns;
   /* How many. */
@@ -1974,8 +2122,10 @@ typedef struct keylatch_health {
   /* sizeof(keylatch_health), set by the caller */
   size_t struct_size;
   /*
-   * 1 if more than 80 % of locks were had without a wait, fewer than 5 % of requests timed out, and
-   * waits were shorter than 10 ms on average; 0 if not. A manager that did nothing is healthy.
+   * 1 if the manager has been doing well; 0 if not.
+   *
+   * That is: more than 80 % of locks were had without a wait, fewer than 5 % of requests timed out,
+   * and waits were shorter than 10 ms on average. A manager that did nothing is healthy.
    */
   int32_t healthy;
   /* 0. */
@@ -1998,15 +2148,12 @@ typedef struct keylatch_adaptive {
   size_t struct_size;
   /* How long a request waits now that says KEYLATCH_WAIT_DEFAULT. */
   uint64_t timeout_ns;
-  /* What the given share of the latest waits stayed below; 0 before 32 of them were observed. */
+  /* What the given share of the latest waits stayed below; 0 before 32 waits. */
   uint64_t quantile_ns;
-  /* Waits that were learned from, and those of them that ended because their time was over. */
+  /* Waits that were learned from, and how many of them timed out. */
   uint64_t samples;
   uint64_t timeouts;
-  /*
-   * The shortest and the longest that the timeout may be, and how often each served in place of
-   * what was learned.
-   */
+  /* The limits of the timeout, and how often each replaced what was learned. */
   uint64_t floor_ns;
   uint64_t ceiling_ns;
   uint64_t times_at_floor;
@@ -2029,9 +2176,10 @@ int32_t keylatch_manager_metrics(const keylatch_manager *manager,
                                  struct keylatch_metrics *metrics);
 
 /*
- * Tells how long waits of one shard were, or of all together (KEYLATCH_ALL_SHARDS): how many there
- * were of each of a fixed row of lengths, the shortest first. There are at most 64 buckets, the
- * same ones always.
+ * Tells how long waits of one shard were, or of all (KEYLATCH_ALL_SHARDS).
+ *
+ * It says how many there were of each of a fixed row of lengths, the shortest first. There are at
+ * most 64 buckets, the same ones always.
  *
  * Writes *count, and as many buckets, on success. Errors: KEYLATCH_EBUFFER if there are more than
  * capacity, and keylatch_last_error() tells how many; KEYLATCH_EINVALID for a shard that there is
@@ -2044,9 +2192,10 @@ int32_t keylatch_manager_wait_times(const keylatch_manager *manager,
                                     size_t *count);
 
 /*
- * Tells whether a manager has been doing well in the last minute. If problems is not NULL,
- * *problems becomes a text with a line for each thing that is wrong, empty if nothing is; it is the
- * caller's, to be freed with keylatch_text_free().
+ * Tells whether a manager has been doing well in the last minute.
+ *
+ * If problems is not NULL, *problems becomes a text with a line for each thing that is wrong, empty
+ * if nothing is; it is the caller's, to be freed with keylatch_text_free().
  *
  * Set health->struct_size first; the rest is written on success. Errors: KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -2056,8 +2205,9 @@ int32_t keylatch_manager_health(const keylatch_manager *manager,
                                 char **problems);
 
 /*
- * Tells what the manager has learned about how long waits take, if it was made with
- * KEYLATCH_MANAGER_ADAPTIVE.
+ * Tells what the manager has learned about how long waits take.
+ *
+ * It learns if it was made with KEYLATCH_MANAGER_ADAPTIVE.
  *
  * Set adaptive->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if it was
  * made without; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any;
@@ -2067,8 +2217,9 @@ int32_t keylatch_manager_adaptive(const keylatch_manager *manager,
                                   struct keylatch_adaptive *adaptive);
 
 /*
- * Tells the figures as OpenMetrics 1.0 text, which monitoring systems read, ready to be served as
- * "application/openmetrics-text; version=1.0.0; charset=utf-8".
+ * Tells the figures as OpenMetrics 1.0 text, which monitoring systems read.
+ *
+ * It can be served as "application/openmetrics-text; version=1.0.0; charset=utf-8".
  *
  * Writes *metrics_text on success; it ends with a NUL and is the caller's, to be freed with
  * keylatch_text_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any;
@@ -2405,10 +2556,18 @@ int32_t keylatch_shared_revoke(struct keylatch_shared_table *table,
  * Claims have no manager: a keylatch_claims stands for itself.
  */
 
-/* One who claims; made by keylatch_claimant_new(), freed by keylatch_claimant_free(). */
+/*
+ * A party that claims: keylatch_claimant_new() makes it.
+ *
+ * Freed by keylatch_claimant_free().
+ */
 typedef struct keylatch_claimant keylatch_claimant;
 
-/* Claims on resources; made by keylatch_claims_new(), freed by keylatch_claims_free(). */
+/*
+ * Claims on resources: keylatch_claims_new() makes it.
+ *
+ * Freed by keylatch_claims_free().
+ */
 typedef struct keylatch_claims keylatch_claims;
 
 /* The limits of claims. Everything that is 0 is the default. */
@@ -2443,19 +2602,22 @@ int32_t keylatch_claims_new(const struct keylatch_claims_options *options,
                             struct keylatch_claims **claims);
 
 /*
- * Closes and frees claims. Requests that wait end with KEYLATCH_ECLOSED; this function waits until
- * every call in progress on the claims has returned, every callback has been called and has
- * returned, and the claims' own thread has ended. A callback may free its claims; then callbacks
- * that are still to come are not waited for. Claimants, queues and watches stay, to be freed by
- * their own functions. NULL is fine and does nothing.
+ * Closes and frees claims.
+ *
+ * Requests that wait end with KEYLATCH_ECLOSED; this function waits until every call in progress on
+ * the claims has returned, every callback has been called and has returned, and the claims' own
+ * thread has ended. A callback may free its claims; then callbacks that are still to come are not
+ * waited for. Claimants, queues and watches stay, to be freed by their own functions. NULL is fine
+ * and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
  */
 int32_t keylatch_claims_free(struct keylatch_claims *claims);
 
 /*
- * Makes a claimant. ttl_ns is how long it lives without keylatch_claimant_renew(); 0 is until it is
- * freed.
+ * Makes a claimant.
+ *
+ * ttl_ns is how long it lives without keylatch_claimant_renew(); 0 is until it is freed.
  *
  * Writes *claimant on success; it is the caller's, to be freed with keylatch_claimant_free(),
  * before or after its claims. Errors: KEYLATCH_ESESSIONS, KEYLATCH_ECLOSED, KEYLATCH_EFORKED;
@@ -2469,22 +2631,23 @@ int32_t keylatch_claimant_new(const struct keylatch_claims *claims,
                               struct keylatch_claimant **claimant);
 
 /*
- * Frees a claimant. What it waits for and what it owns end as failures: the next in line owns the
- * work. A thread that waits in keylatch_claim() comes out with KEYLATCH_ESESSION. NULL is fine and
- * does nothing.
+ * Frees a claimant.
+ *
+ * What it waits for and what it owns end as failures: the next in line owns the work. A thread that
+ * waits in keylatch_claim() comes out with KEYLATCH_ESESSION. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
  */
 int32_t keylatch_claimant_free(struct keylatch_claimant *claimant);
 
 /*
- * Declares that the claimant is done with all numbers below this one. Its next request has their
- * answers forgotten, and ends what they still wait for or own.
+ * Declares that the claimant is done with all numbers below this one.
+ *
+ * Its next request has their answers forgotten, and ends what they still wait for or own.
  *
  * Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
  */
-int32_t keylatch_claimant_settle_below(const struct keylatch_claimant *claimant,
-                                       uint64_t number);
+int32_t keylatch_claimant_settle_below(const struct keylatch_claimant *claimant, uint64_t number);
 
 /*
  * Renews a claimant for its ttl_ns.
@@ -2508,8 +2671,9 @@ int32_t keylatch_claimant_renew(const struct keylatch_claimant *claimant);
 #define KEYLATCH_CLAIM_YOURS 1
 
 /*
- * The work has an outcome: succeeded, text (the note or the reason), fence and attempt of the owner
- * that reached it.
+ * The work has an outcome: succeeded, text, and its owner's fence and attempt.
+ *
+ * text is the note or the reason.
  */
 #define KEYLATCH_CLAIM_DONE 2
 
@@ -2519,7 +2683,7 @@ int32_t keylatch_claimant_renew(const struct keylatch_claimant *claimant);
 /* This request owned the work and lost it; text says why. */
 #define KEYLATCH_CLAIM_LOST 4
 
-/* The work is another's, and the request was not to wait; text is the owner's name. */
+/* Another has the work; text is its owner's name. The request was not to wait. */
 #define KEYLATCH_CLAIM_SKIPPED 5
 
 /* A later request took the places of all that waited. */
@@ -2534,19 +2698,32 @@ int32_t keylatch_claimant_renew(const struct keylatch_claimant *claimant);
 /* Take the places of all that wait: only the latest request waits. */
 #define KEYLATCH_CLAIM_LATEST_ONLY 2
 
-/* The rules of a request. Each concerns that request alone. Everything that is 0 is the default. */
+/*
+ * The rules of a request.
+ *
+ * Each concerns that request alone. Everything that is 0 is the default.
+ */
 typedef struct keylatch_claim_policy {
   /* sizeof(keylatch_claim_policy) */
   size_t struct_size;
-  /* How long the grant lasts without keylatch_claim_renew(). Default: as long as the claimant. */
+  /*
+   * How long the grant lasts without keylatch_claim_renew().
+   *
+   * Default: as long as the claimant.
+   */
   uint64_t lease_ns;
-  /* How long the next attempt is held back when this one fails. Default: not at all. */
+  /*
+   * How long the next attempt is held back when this one fails.
+   *
+   * Default: not at all.
+   */
   uint64_t retry_after_ns;
   /* How many may be in line for it to join. Default: no limit. */
   uint64_t max_waiting;
   /*
-   * When its attempt is this one and fails, everyone in line is answered with the failure. Default:
-   * no limit.
+   * If this attempt fails, everyone in line is answered with the failure.
+   *
+   * Default: no limit.
    */
   uint32_t max_attempts;
   /* KEYLATCH_CLAIM_SKIP_IF_CLAIMED, KEYLATCH_CLAIM_LATEST_ONLY, or 0. */
@@ -2558,9 +2735,11 @@ typedef struct keylatch_claim_policy {
     { sizeof(keylatch_claim_policy), 0, 0, 0, 0, 0 }
 
 /*
- * The answer of a request. A function that writes one says so; text is the caller's then, to be
- * freed with keylatch_text_free(), and NULL where there is none. In a callback it lives until the
- * callback returns.
+ * The answer of a request.
+ *
+ * A function that writes one says so; text is the caller's then, to be freed with
+ * keylatch_text_free(), and NULL where there is none. In a callback it lives until the callback
+ * returns.
  */
 typedef struct keylatch_claim_answer {
   /* sizeof(keylatch_claim_answer) */
@@ -2583,19 +2762,22 @@ typedef struct keylatch_claim_answer {
     { sizeof(keylatch_claim_answer), 0, 0, 0, 0, 0, 0, 0 }
 
 /*
- * Called once with what a claim came to: KEYLATCH_OK and the answer, or why not and NULL.
- * keylatch_last_error() tells more of a failure. It runs on a thread of the library's, one callback
- * of its claims at a time. It may call everything that does not wait.
+ * Called once with the answer of a claim.
+ *
+ * That is KEYLATCH_OK and the answer, or why not and NULL. keylatch_last_error() tells more of a
+ * failure. It runs on a thread of the library's, one callback of its claims at a time. It may call
+ * everything that does not wait.
  */
 typedef void (*keylatch_claim_callback)(void *user_data,
                                         int32_t status,
                                         const struct keylatch_claim_answer *answer);
 
 /*
- * Asks for the work of a resource under a number, and waits in the calling thread for an answer for
- * at most timeout_ns. With 0 it asks without waiting: after KEYLATCH_CLAIM_WAITING the request is
- * in line, until it is asked for again or cancelled. A request that times out leaves the line, and
- * its number is used up. policy may be NULL.
+ * Asks for the work of a resource under a number, and waits for an answer.
+ *
+ * It waits in the calling thread, for at most timeout_ns. With 0 it asks without waiting: after
+ * KEYLATCH_CLAIM_WAITING the request is in line, until it is asked for again or cancelled. A
+ * request that times out leaves the line, and its number is used up. policy may be NULL.
  *
  * Set answer->struct_size first; the rest is written on success. Errors: KEYLATCH_ETIMEOUT;
  * KEYLATCH_ESESSION, KEYLATCH_ESTALE, KEYLATCH_ENUMBER, KEYLATCH_EOPEN, KEYLATCH_EWAITERS,
@@ -2611,12 +2793,15 @@ int32_t keylatch_claim(const keylatch_claimant *claimant,
                        struct keylatch_claim_answer *answer);
 
 /*
- * As keylatch_claim(), with the answer for the callback, also if there is one already. After
- * KEYLATCH_OK it is called once; after an error it is not. free_fn is called once in any case,
- * last.
+ * As keylatch_claim(), with the answer for the callback.
  *
- * Errors: as keylatch_claim(), without KEYLATCH_ETIMEOUT, which the callback is told;
- * KEYLATCH_ESYSTEM if there is no thread to be had. Threads: any; also from callbacks.
+ * The callback gets it, too, if it is there already.
+ *
+ * After KEYLATCH_OK it is called once; after an error it is not. free_fn is called once in any
+ * case, last.
+ *
+ * Errors: as keylatch_claim(), without KEYLATCH_ETIMEOUT, which the callback gets; KEYLATCH_ESYSTEM
+ * if there is no thread to be had. Threads: any; also from callbacks.
  */
 int32_t keylatch_claim_callback_submit(const keylatch_claimant *claimant,
                                        const keylatch_key *resource,
@@ -2628,9 +2813,11 @@ int32_t keylatch_claim_callback_submit(const keylatch_claimant *claimant,
                                        keylatch_free_fn free_fn);
 
 /*
- * Ends the work: succeeded is 1 with a note, or 0 with the reason of the failure, which may be NULL
- * if it has no bytes. A repetition gets the stored answer: KEYLATCH_CLAIM_ENDED with what was
- * completed first, or how the grant was lost. answer may be NULL.
+ * Ends the work, with success or failure.
+ *
+ * succeeded is 1 with a note, or 0 with the reason of the failure, which may be NULL if it has no
+ * bytes. A repetition gets the stored answer: KEYLATCH_CLAIM_ENDED with what was completed first,
+ * or how the grant was lost. answer may be NULL.
  *
  * Errors: KEYLATCH_ENOTHELD if the fence is not this request's; KEYLATCH_ESESSION, KEYLATCH_ESTALE,
  * KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_EINVALID for a text beyond 4,096 bytes;
@@ -2645,8 +2832,10 @@ int32_t keylatch_claim_complete(const keylatch_claimant *claimant,
                                 struct keylatch_claim_answer *answer);
 
 /*
- * Reports how far the work is: units done, units in all (0 if unknown), and where to look at it,
- * which may be NULL if it has no bytes.
+ * Reports how far the work is.
+ *
+ * That is units done, units in all (0 if unknown), and where to look at it, which may be NULL if it
+ * has no bytes.
  *
  * Errors: as keylatch_claim_complete(); KEYLATCH_ENOTHELD also if the grant was lost. Threads: any;
  * also from callbacks.
@@ -2672,8 +2861,10 @@ int32_t keylatch_claim_renew(const keylatch_claimant *claimant,
                              uint64_t lease_ns);
 
 /*
- * Gives a request up: its place, or the work that it owns, which counts as a failure. A request of
- * that number that comes later is answered KEYLATCH_CLAIM_CANCELLED. answer may be NULL.
+ * Gives a request up: its place, or the work that it owns, which then has failed.
+ *
+ * A request of that number that comes later is answered KEYLATCH_CLAIM_CANCELLED. answer may be
+ * NULL.
  *
  * Errors: KEYLATCH_ESESSION, KEYLATCH_ESTALE, KEYLATCH_EOPEN, KEYLATCH_ECLOSED, KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -2683,8 +2874,9 @@ int32_t keylatch_claim_cancel(const keylatch_claimant *claimant,
                               struct keylatch_claim_answer *answer);
 
 /*
- * Ends the owner's grant as a failure. *fence becomes that of the grant, or 0 if the resource has
- * no owner.
+ * Ends the owner's grant as a failure.
+ *
+ * *fence becomes that of the grant, or 0 if the resource has no owner.
  *
  * Writes *fence on success. Errors: KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -2694,8 +2886,9 @@ int32_t keylatch_claim_force_release(const keylatch_claims *claims,
                                      uint64_t *fence);
 
 /*
- * Drops a retained outcome, so that the next request does the work again. *forgotten becomes 1, or
- * 0 if none was retained.
+ * Drops a retained outcome, so that the next request does the work again.
+ *
+ * *forgotten becomes 1, or 0 if none was retained.
  *
  * Writes *forgotten on success. Errors: KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -2712,17 +2905,24 @@ int32_t keylatch_claim_forget(const keylatch_claims *claims,
  */
 
 /*
- * The events up to this one are not kept; the event has the state after it: owner and fence if the
- * work has an owner, waiting, and succeeded and text if it has an outcome.
+ * The events up to this one are not kept; the event has the state after it.
+ *
+ * That is owner and fence if the work has an owner, waiting, and succeeded and text if it has an
+ * outcome.
  */
 #define KEYLATCH_CLAIM_EVENT_RESET 1
 
-/* A request became the owner: owner, fence, attempt. number is its claimant's number for it. */
+/*
+ * A request became the owner: owner, fence, attempt.
+ *
+ * number is its claimant's number for it.
+ */
 #define KEYLATCH_CLAIM_EVENT_GRANTED 2
 
 /*
- * An attempt failed: fence; text is the reason. number is that of the request that owns the work
- * now, or 0.
+ * An attempt failed: fence; text is the reason.
+ *
+ * number is that of the request that owns the work now, or 0.
  */
 #define KEYLATCH_CLAIM_EVENT_FAILED 3
 
@@ -2735,19 +2935,25 @@ int32_t keylatch_claim_forget(const keylatch_claims *claims,
 /* The outcome is no longer retained. */
 #define KEYLATCH_CLAIM_EVENT_FORGOTTEN 6
 
-/* Answers of claims; made by keylatch_claim_queue_new(), freed by keylatch_claim_queue_free(). */
+/*
+ * Answers of claims: keylatch_claim_queue_new() makes it.
+ *
+ * Freed by keylatch_claim_queue_free().
+ */
 typedef struct keylatch_claim_queue keylatch_claim_queue;
 
 /*
- * A subscription to a resource; made by keylatch_claim_watch_new(), freed by
- * keylatch_claim_watch_free().
+ * A subscription to a resource: keylatch_claim_watch_new() makes it.
+ *
+ * Freed by keylatch_claim_watch_free().
  */
 typedef struct keylatch_claim_watch keylatch_claim_watch;
 
 /*
- * One event of a resource. sequence counts without gaps; after a reset it goes on with the next
- * one. owner and text are the caller's, to be freed with keylatch_text_free(), and NULL where there
- * is none.
+ * One event of a resource.
+ *
+ * sequence counts without gaps; after a reset it goes on with the next one. owner and text are the
+ * caller's, to be freed with keylatch_text_free(), and NULL where there is none.
  */
 typedef struct keylatch_claim_event {
   /* sizeof(keylatch_claim_event) */
@@ -2784,25 +2990,28 @@ int32_t keylatch_claim_queue_new(const keylatch_claims *claims,
                                  struct keylatch_claim_queue **queue);
 
 /*
- * Frees a queue. Answers that were not fetched are dropped; the requests stay as they are. NULL is
- * fine and does nothing.
+ * Frees a queue.
+ *
+ * Answers that were not fetched are dropped; the requests stay as they are. NULL is fine and does
+ * nothing.
  *
  * Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
  */
 int32_t keylatch_claim_queue_free(struct keylatch_claim_queue *queue);
 
 /*
- * Tells the descriptor that is readable while answers lie in the queue. It is the queue's: poll it,
- * do not read or close it.
+ * Tells the descriptor that is readable while answers lie in the queue.
+ *
+ * It is the queue's: poll it, do not read or close it.
  *
  * Writes *fd on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
  */
-int32_t keylatch_claim_queue_fd(const struct keylatch_claim_queue *queue,
-                                int32_t *fd);
+int32_t keylatch_claim_queue_fd(const struct keylatch_claim_queue *queue, int32_t *fd);
 
 /*
- * As keylatch_claim(), with the answer in a queue of the same claims, under this token, also if
- * there is one already.
+ * As keylatch_claim(), with the answer in a queue of the same claims.
+ *
+ * It comes under this token, also if there is an answer already.
  *
  * Errors: as keylatch_claim(), without KEYLATCH_ETIMEOUT, which arrives in the queue;
  * KEYLATCH_ECONFIG for a queue of other claims; nothing arrives then. Threads: any; also from
@@ -2817,8 +3026,9 @@ int32_t keylatch_claim_queue_submit(const keylatch_claimant *claimant,
                                     uint64_t token);
 
 /*
- * Fetches the oldest answer, without waiting: its token, its status, and the answer if the status
- * is KEYLATCH_OK.
+ * Fetches the oldest answer, without waiting.
+ *
+ * It consists of a token, a status, and the answer if the status is KEYLATCH_OK.
  *
  * Set answer->struct_size first. Writes *token and *status on success, and the rest of answer if
  * the status is KEYLATCH_OK. Errors: KEYLATCH_EWOULDBLOCK if nothing is there; KEYLATCH_EFORKED,
@@ -2830,8 +3040,9 @@ int32_t keylatch_claim_queue_next(const struct keylatch_claim_queue *queue,
                                   keylatch_claim_answer *answer);
 
 /*
- * Subscribes to the events of a resource after the one of this epoch and sequence, or with both 0
- * from a reset on.
+ * Subscribes to the events of a resource after the one given.
+ *
+ * That is the one of this epoch and sequence; with both 0 they begin with a reset.
  *
  * Writes *watch on success; it is the caller's, to be freed with keylatch_claim_watch_free().
  * Errors: KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
@@ -2851,8 +3062,10 @@ int32_t keylatch_claim_watch_new(const keylatch_claims *claims,
 int32_t keylatch_claim_watch_free(struct keylatch_claim_watch *watch);
 
 /*
- * Tells a descriptor that is readable when there may be an event. It is the subscription's: poll
- * it, do not read or close it. Takes two file descriptors when it is called first.
+ * Tells a descriptor that is readable when there may be an event.
+ *
+ * It is the subscription's: poll it, do not read or close it. Takes two file descriptors when it is
+ * called first.
  *
  * Writes *fd on success. Errors: KEYLATCH_ESYSTEM if there are no descriptors; KEYLATCH_EFORKED,
  * KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.

@@ -18,7 +18,7 @@
 namespace keylatch {
 
 /// One key as a mutex of the standard library's kind (SharedTimedLockable), for std::unique_lock,
-/// std::shared_lock and std::scoped_lock. It keeps a copy of the key and may be used by many threads at once;
+/// std::shared_lock and std::scoped_lock. It keeps a copy of the key and may be used by many threads together;
 /// several values of one key exclude each other. It refers to the manager's handle, as a guard does.
 class keyed_mutex {
   public:

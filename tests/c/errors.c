@@ -416,7 +416,7 @@ static void details(void)
     CHECK(count == 1);
     OK(keylatch_holders(made, NULL, &listing));
     OK(keylatch_listing_next(listing, &party));
-    CHECK(party.flags & KEYLATCH_PARTY_KEPT_SHUT);
+    CHECK(party.flags & KEYLATCH_PARTY_LOCK_DELAY);
     OK(keylatch_listing_free(listing));
     OK(keylatch_events_free(events));
     OK(keylatch_manager_free(made));

@@ -1,8 +1,9 @@
 /*
  * keylatch.h - who may touch this object now?
  *
- * keylatch @VERSION@: shared and exclusive locks on bucket/object/version keys that nobody has to
- * create or clean up. Made from the library's source by `make header`; what is wrong here is to be
+ * keylatch @VERSION@: shared and exclusive locks on bucket/object/version keys that need no
+ * creating and no cleaning up. Made from the library's source by `make header`; what is wrong here
+ * is to be
  * put right there.
  *
  *     keylatch_manager *locks;
@@ -38,9 +39,10 @@
  * Handles (keylatch_manager, keylatch_owner, keylatch_queue, ...) are made by a function ..._new()
  * and freed by ..._free(). Handles of one manager may be freed before or after it, in any order.
  *
- * A grant is a number. Whoever knows it may release it, once, from any thread; a second release, a
- * late one, a made-up number and a grant of another manager are told KEYLATCH_ENOTHELD and harm
- * nobody. No number is used twice. A grant that nobody releases is held until its manager is freed.
+ * A grant is a number. Any caller that knows it may release it, once, from any thread. A second
+ * release, a late one, a made-up number and a grant of another manager get KEYLATCH_ENOTHELD and
+ * change nothing. No number is used twice. A grant that is never released is held until its manager
+ * is freed.
  *
  * What the caller passes in (keys, names, options, arrays) is read during the call and never kept.
  * What the library hands out says how long it lives; a text that is the caller's is freed with
@@ -49,9 +51,9 @@
  *
  * MISTAKES
  *
- * A handle that was freed, one of another kind, and a second free are told KEYLATCH_EHANDLE, for as
- * long as some hundred handles that are made later. A NULL is told KEYLATCH_ENULL, a mode or flag
- * that is none KEYLATCH_EINVALID. Freeing a handle while other threads are in calls on it is fine:
+ * A handle that was freed, one of another kind, and a second free get KEYLATCH_EHANDLE, for as long
+ * as some hundred handles that are made later. A NULL gets KEYLATCH_ENULL, an unknown mode or flag
+ * KEYLATCH_EINVALID. Freeing a handle while other threads are in calls on it is fine:
  * the function waits for them, and has those that sleep woken.
  *
  * Undefined is, as everywhere in C: a pointer that is none, or to less memory than a function says;
@@ -65,7 +67,7 @@
  * macro KEYLATCH_..._INIT sets that and leaves zeros, which are the defaults, in the rest.
  * Programs that were compiled with an older header go on working: what they do not have is the
  * default. Programs that were compiled with a newer one work as long as they leave zeros in what
- * this library does not know; something else there is told KEYLATCH_ESTRUCT rather than ignored. In
+ * this library does not know; something else there gets KEYLATCH_ESTRUCT, and is not ignored. In
  * a struct that a function fills in, what the library does not know becomes zeros. Fields named
  * reserved have to be 0.
  *
@@ -86,7 +88,7 @@
  * CALLBACKS
  *
  * Callbacks come as a function, a user_data that it is given, and a free_fn (or NULL) that is
- * called once with the user_data when that is of no more use. They run on a thread of the library's
+ * called once with the user_data when that is no longer needed. They run on a thread of the library's
  * unless it is said otherwise, never inside a lock of the library's, and are called exactly once.
  * They may call every function that does not wait. They must return; an exception of C++ that
  * leaves one ends the process.
@@ -111,7 +113,7 @@
  *
  * dlopen() works. dlclose() leaves the library loaded, because threads of it may be running. Copies
  * of the library in one process, such as the program's own and one inside a plug-in, know nothing
- * of each other: a handle of one is told KEYLATCH_EHANDLE by another.
+ * of each other: a handle of one gets KEYLATCH_EHANDLE from another.
  *
  *
  * TIME

@@ -20,14 +20,16 @@ use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Called once with the result of a request that had to wait: KEYLATCH_OK and the grant, which is the callee's now, or why
-/// not and 0. keylatch_last_error() and its like tell more of a failure.
+/// Called once with the result of a request that had to wait.
+///
+/// KEYLATCH_OK comes with the grant, which is the callee's now; an error comes with 0. keylatch_last_error() and its
+/// like tell more of a failure.
 ///
 /// It runs on a thread of the library's, never inside one of its locks, one callback of a manager at a time. It may
 /// call everything that does not wait. It must return: no longjmp, no exception, no pthread_exit.
 pub type keylatch_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, status: i32, grant: u64)>;
 
-/// Called once with a user_data that is of no more use. NULL for nothing to free.
+/// Called once with a user_data that is no longer needed; NULL for no such call.
 pub type keylatch_free_fn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// The functions that have a fast path, each a version of it.
@@ -35,8 +37,9 @@ const TRY: u8 = 0;
 const ACQUIRE: u8 = 1;
 const QUEUE: u8 = 2;
 
-/// The fast path of acquiring: takes a lock that is plainly free and asked for in an ordinary way. `false` says nothing;
-/// nothing was done then, and nothing was written.
+/// Takes a lock that is plainly free and asked for in an ordinary way.
+///
+/// This is the fast path. `false` gives no reason; nothing was done then, and nothing was written.
 ///
 /// What it is for is in its type, so that there is a version for each with nothing in it about the others, and each is
 /// part of the function that it is for.
@@ -56,13 +59,13 @@ unsafe fn take_plainly<const FOR: u8, const MODE: i32, const VERSIONED: bool, co
     let take = || {
         // SAFETY: promised, and `plainly` has looked whether it is NULL.
         let key = unsafe { key::plain::<VERSIONED>(&*key) }?;
-        let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
+        let manager = handle::enter_fast::<keylatch_manager>(manager.cast())?;
         key::forced_panic(key.bucket());
         // SAFETY: promised.
         let given = unsafe { options::plain::<OWNED, _>(options, &manager, manager.number) }?;
         let mode = if MODE == KEYLATCH_SHARED { Mode::Shared } else { Mode::Exclusive };
         let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
-        let taken = manager.locks.lock(request).grant_at_once()?;
+        let taken = manager.locks.lock(request).grant_fast()?;
         annotate::granted(manager.number, &manager.locks, taken);
         Some(taken)
     };
@@ -73,7 +76,7 @@ unsafe fn take_plainly<const FOR: u8, const MODE: i32, const VERSIONED: bool, co
     true
 }
 
-/// Whether a request is for a version, and whether it has options. `None` without a key.
+/// Whether a request is for a version, and has options; `None` without a key.
 ///
 /// # Safety
 /// The key is NULL or one.
@@ -182,8 +185,10 @@ pub(crate) unsafe fn now(
     Ok(taken)
 }
 
-/// Waits for a lock in the calling thread, for at most timeout_ns nanoseconds: 0 is once and no more,
-/// KEYLATCH_WAIT_FOREVER for as long as it takes, KEYLATCH_WAIT_DEFAULT as the manager is set.
+/// Waits for a lock in the calling thread, for at most timeout_ns nanoseconds.
+///
+/// A timeout_ns of 0 tries once without waiting, KEYLATCH_WAIT_FOREVER waits as long as it takes, and
+/// KEYLATCH_WAIT_DEFAULT as the manager is set.
 ///
 /// options may be NULL. Writes *grant on success. Errors: KEYLATCH_ETIMEOUT, and keylatch_last_holder() says who held it;
 /// KEYLATCH_EDEADLOCK, and keylatch_last_cycle_link() says who waits for whom; KEYLATCH_ECLOSED if the manager is closed
@@ -289,12 +294,14 @@ pub(crate) unsafe fn blocking(
     Ok(taken)
 }
 
-/// Takes a lock if it is free; otherwise has callback called once with the result. Never waits.
+/// Takes a lock if it is free; otherwise has callback called with the result.
+///
+/// The callback is called once. Never waits.
 ///
 /// On success exactly one of *grant and *ticket is not 0. *grant: the lock was free, and callback will not be called. *ticket: it was not,
 /// and callback will be called, maybe before this function returns; keylatch_cancel() ends the wait.
-/// free_fn (NULL for none) is called once with user_data when that is of no more use, in any case: after callback has returned,
-/// or, when callback will not be called, before this function returns.
+/// free_fn (NULL for none) is called once with user_data when that is no longer needed, in any case: after callback has
+/// returned, or, when callback will not be called, before this function returns.
 ///
 /// options may be NULL. Errors: as keylatch_acquire(); callback is not called then. KEYLATCH_ETIMEOUT only for a timeout of 0;
 /// KEYLATCH_EWOULDBLOCK for a request_id of which the same request waits already; KEYLATCH_ESYSTEM if there is no thread for
@@ -413,8 +420,9 @@ fn answer_turn(turn: &Mutex<Option<RequestTurn>>, grant: Option<Grant>) {
     }
 }
 
-/// Takes a lock if it is free; otherwise the result arrives in the queue, with token, which is the caller's own. Never
-/// waits.
+/// Takes a lock if it is free; otherwise the result arrives in the queue.
+///
+/// It comes with token, which is the caller's own. Never waits.
 ///
 /// On success exactly one of *grant and *ticket is not 0. *grant: the lock was free, and nothing will arrive. *ticket:
 /// the result will arrive; keylatch_cancel() ends the wait.
@@ -466,8 +474,8 @@ pub unsafe extern "C" fn keylatch_acquire_queue(
 /// Whether a queue is one of the manager's, and neither is wrong.
 #[inline(always)]
 fn belongs(queue: *mut keylatch_queue, manager: *mut keylatch_manager) -> bool {
-    let Some(manager) = handle::enter_at_once::<keylatch_manager>(manager.cast()) else { return false };
-    handle::enter_at_once::<keylatch_queue>(queue.cast()).is_some_and(|queue| queue.manager == manager.number)
+    let Some(manager) = handle::enter_fast::<keylatch_manager>(manager.cast()) else { return false };
+    handle::enter_fast::<keylatch_queue>(queue.cast()).is_some_and(|queue| queue.manager == manager.number)
 }
 
 #[cold]
@@ -532,10 +540,11 @@ pub(crate) unsafe fn by_queue(
     Ok(handed)
 }
 
-/// Ends the wait of a request that was made with a callback or a queue. *cancelled is 1 if it did: the result that
-/// arrives is KEYLATCH_ECANCELLED. It is 0 if the request had ended already, with a grant for instance: its result has
-/// arrived or is about to, and the grant has to be released. A number that was never a ticket is 0 too, and so is every
-/// number in a forked child.
+/// Ends the wait of a request that was made with a callback or a queue.
+///
+/// *cancelled is 1 if it did: the result that arrives is KEYLATCH_ECANCELLED. It is 0 if the request had ended already,
+/// with a grant for instance: its result has arrived or is about to, and the grant has to be released. A number that
+/// was never a ticket is 0 too, and so is every number in a forked child.
 ///
 /// Writes *cancelled on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from
 /// callbacks. Never waits.

@@ -29,7 +29,9 @@ struct Runtime {
     release: Annotation,
     begin_ignoring: Ignoring,
     end_ignoring: Ignoring,
-    /// Only the runtime for C has it. That of Go has functions of the same names as the first two that take other arguments.
+    /// Only the runtime for C has it.
+    ///
+    /// That of Go has functions of the same names as the first two that take other arguments.
     for_c: Annotation,
 }
 
@@ -66,14 +68,14 @@ fn runtime() -> &'static Runtime {
     unsafe { &__keylatch_tsan_runtime }
 }
 
-/// A library that ThreadSanitizer was compiled into is watched itself: annotations would hide its races.
+/// A library built with ThreadSanitizer needs none: they would hide its races.
 #[cfg(not(all(target_os = "linux", not(tsan))))]
 #[inline(always)]
 fn runtime() -> &'static Runtime {
     &Runtime { acquire: None, release: None, begin_ignoring: None, end_ignoring: None, for_c: None }
 }
 
-/// What happened before this is ordered before what comes after [`acquire`] of the same address.
+/// Orders what came before this before what follows [`acquire`] of the address.
 #[inline(always)]
 pub(crate) fn release<T>(address: &T) {
     if let Some(release) = runtime().release.filter(|_| is_watched()) {
@@ -172,7 +174,7 @@ const PLACES: usize = 4096;
 static ADDRESSES: [Addresses; PLACES] =
     [const { Addresses { of_writers: AtomicU64::new(0), of_all: AtomicU64::new(0) } }; PLACES];
 
-/// What a call that names no lock is ordered before: every grant of the manager that comes later.
+/// Orders a call that names no lock before every later grant of its manager.
 static REVOKED: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 fn revoked(manager: u64) -> &'static AtomicU64 {
@@ -220,7 +222,7 @@ fn granted_slow(manager: u64, locks: &FastObjectLockManager, grant: Grant) {
     }
 }
 
-/// A lock of the manager of this number was granted, and is handed to the calling thread.
+/// A lock of this manager was granted, and is handed to the calling thread.
 pub(crate) fn handed_over(manager: u64, guard: &OwnedLockGuard) {
     if is_watched() {
         take_over(manager, &guard.key().as_ref(), guard.mode());
@@ -236,7 +238,7 @@ fn take_over(manager: u64, key: &KeyRef<'_>, mode: Mode) {
     }
 }
 
-/// The caller is about to release or to downgrade a lock of the manager of this number.
+/// The caller is about to release or to downgrade a lock of this manager.
 #[inline(always)]
 pub(crate) fn releasing(manager: u64, locks: &FastObjectLockManager, grant: Grant) {
     if is_watched() {

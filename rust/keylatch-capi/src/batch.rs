@@ -36,8 +36,9 @@ pub struct keylatch_batch_item {
 
 const _: () = assert!(size_of::<keylatch_batch_item>() == size_of::<keylatch_key>() + 8);
 
-/// Waits for count locks in the calling thread, for at most timeout_ns altogether, as in keylatch_acquire(). All of them
-/// or none; with the flag KEYLATCH_BEST_EFFORT those that can be had.
+/// Waits for count locks in the calling thread, for at most timeout_ns altogether.
+///
+/// It waits as keylatch_acquire() does. All of them or none; with the flag KEYLATCH_BEST_EFFORT those that can be had.
 ///
 /// grants has room for count numbers and statuses, which may be NULL, too. On success grants[i] is the grant of
 /// items[i], or 0 if an item before it has the same key, or if a best effort did not get it; statuses[i] is KEYLATCH_OK,
@@ -45,9 +46,9 @@ const _: () = assert!(size_of::<keylatch_batch_item>() == size_of::<keylatch_key
 /// is held and nothing written, and keylatch_last_key() tells the key that failed.
 ///
 /// options may be NULL; a ttl_ns holds for each lock of the batch, from the moment on in which it has them all, and
-/// KEYLATCH_EINVALID is told for a request_id. Errors: as keylatch_acquire(), for any of the locks. A best effort fails only for
-/// what is wrong with the call, and when the manager is closed. Threads: any, but callbacks must not wait, except with a
-/// timeout of 0.
+/// a request_id gets KEYLATCH_EINVALID. Errors: as keylatch_acquire(), for any of the locks. A best effort fails only
+/// for what is wrong with the call, and when the manager is closed. Threads: any, but callbacks must not wait, except
+/// with a timeout of 0.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_acquire_batch(
@@ -61,7 +62,7 @@ pub unsafe extern "C" fn keylatch_acquire_batch(
 ) -> i32 {
     // SAFETY: the header says what the caller promises.
     unsafe {
-        match all_at_once(manager, items, count, options, grants, statuses) {
+        match try_fast(manager, items, count, options, grants, statuses) {
             true => KEYLATCH_OK,
             false => acquire_batch_slow(manager, items, count, timeout_ns, options, grants, statuses),
         }
@@ -71,14 +72,15 @@ pub unsafe extern "C" fn keylatch_acquire_batch(
 /// Batches of up to this many take no memory but the stack's.
 const ON_STACK: usize = 128;
 
-/// The fast path of a batch: goes inside once and takes all the locks, if each of them is plainly free and asked for in an
-/// ordinary way. Nobody is waited for, so any order will do. `false` says nothing; nothing is held then, and nothing was
-/// written.
+/// Takes all the locks if each is plainly free and asked for in an ordinary way.
+///
+/// This is the fast path of a batch, which enters the manager once. It does not wait, so any order will do. `false`
+/// gives no reason; nothing is held then, and nothing was written.
 ///
 /// # Safety
 /// As the header says of keylatch_acquire_batch().
 #[inline(always)]
-unsafe fn all_at_once(
+unsafe fn try_fast(
     manager: *mut keylatch_manager,
     items: *const keylatch_batch_item,
     count: usize,
@@ -101,7 +103,7 @@ unsafe fn all_at_once(
     };
     let mut so_far = 0;
     let take = || {
-        let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
+        let manager = handle::enter_fast::<keylatch_manager>(manager.cast())?;
         // SAFETY: promised.
         let given = unsafe { options::plain_of_batch(options, &manager) }?;
         let mut readers = 0;
@@ -133,7 +135,7 @@ unsafe fn all_at_once(
     };
     // It does not panic; if it does all the same, the way around it finds out about that too.
     let all = matches!(catch_unwind(AssertUnwindSafe(take)), Ok(Some(())));
-    // SAFETY: so many were written.
+    // SAFETY: that many were written.
     let taken = unsafe { std::slice::from_raw_parts(taken.as_ptr().cast::<u64>(), so_far) };
     if !all {
         give_back(manager, taken);
@@ -149,8 +151,9 @@ unsafe fn all_at_once(
     true
 }
 
-/// Takes the lock of an item. A function of its own, so that it has the registers to itself; what it is for is in its type,
-/// as in `at_once`.
+/// Takes the lock of an item.
+///
+/// A function of its own, so that it has the registers to itself; what it is for is in its type, as in `try_fast`.
 ///
 /// # Safety
 /// As the header says of the items.
@@ -170,14 +173,15 @@ unsafe fn one<const MODE: i32, const VERSIONED: bool>(
     key::forced_panic(key.bucket());
     let mode = if MODE == KEYLATCH_SHARED { Mode::Shared } else { Mode::Exclusive };
     let request = LockRequest::new(key, mode).owner(given.owner()).priority(given.priority);
-    manager.locks.lock(request).grant_at_once()
+    manager.locks.lock(request).grant_fast()
 }
 
 /// Places of the small table in which keys that are read are looked for.
 const PLACES: usize = 512;
 
-/// Whether none of the keys that are to be read is named twice. It may say no where it is so: of keys that end alike many
-/// meet in one place, and comparing them all would take long.
+/// Whether none of the keys that are to be read is named twice.
+///
+/// It may say no where it is so: many keys that end alike meet in one place, and comparing them all would take long.
 ///
 /// # Safety
 /// As the header says of the items, each of which is plain.
@@ -212,7 +216,9 @@ unsafe fn readers_differ(items: *const keylatch_batch_item, count: usize) -> boo
     true
 }
 
-/// A number from the ends of a key's parts, which tell keys apart more often than their beginnings.
+/// A number from the ends of a key's parts.
+///
+/// Those tell keys apart more often than their beginnings.
 #[inline(always)]
 fn scatter(key: &KeyRef<'_>) -> usize {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -317,7 +323,9 @@ unsafe fn acquire_batch_slow(
     })
 }
 
-/// Looks once and no more. A thread looks for some microseconds whether a lock is about to be free, even if it has no time.
+/// Polls once.
+///
+/// A thread polls for some microseconds whether a lock is about to be free, even if it has no time.
 fn once<T>(batch: impl Future<Output = T>) -> T {
     match pin!(batch).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
@@ -379,10 +387,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_once_in_its_strongest_mode_at_its_first_place() {
+    fn each_key_once_in_its_strongest_mode() {
         let (x, y) = (KeyRef::new("b", "x"), KeyRef::new("b", "y"));
         let order = named_once(&[(y, Mode::Shared), (x, Mode::Shared), (y, Mode::Exclusive), (y, Mode::Shared)]);
-        let told: Vec<_> = order.into_iter().map(|first| (first.key, first.mode, first.positions)).collect();
-        assert_eq!(told, [(x, Mode::Shared, vec![1]), (y, Mode::Exclusive, vec![0, 2, 3])]);
+        let seen: Vec<_> = order.into_iter().map(|first| (first.key, first.mode, first.positions)).collect();
+        assert_eq!(seen, [(x, Mode::Shared, vec![1]), (y, Mode::Exclusive, vec![0, 2, 3])]);
     }
 }

@@ -10,7 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::time::Duration;
 
-/// Runs the inside of a function: no panic gets out, and a failure is noted for the thread.
+/// Runs the inside of a function: stops a panic, and notes a failure.
+///
+/// Failures are noted for the thread.
 #[inline(always)]
 pub(crate) fn call(inside: impl FnOnce() -> Result<(), Failure>) -> i32 {
     let _unwatched = annotate::Unwatched::enter();
@@ -60,7 +62,7 @@ impl<T> Out<T> {
     }
 }
 
-/// As C is told a time; `u64::MAX` is more than 584 years.
+/// A time for C; `u64::MAX` is more than 584 years.
 pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -109,10 +111,12 @@ pub(crate) unsafe trait Versioned: Copy {
     const NAME: &'static str;
 }
 
-/// Nobody's struct is larger; a size beyond this is a mistake, not a newer version.
+/// The largest size of a struct: a size beyond it is a mistake.
+///
+/// It is not a newer version.
 const LARGEST: usize = 4096;
 
-/// Reads a struct of the caller's, which may be of an older version or of a newer one.
+/// Reads a struct of the caller's, which may be of an older or newer version.
 ///
 /// # Safety
 /// The pointer can be read as far as the size says that it starts with.
@@ -177,7 +181,9 @@ impl<T: Versioned> SizedOut<T> {
         Ok(Self { pointer, size })
     }
 
-    /// Fills in as much as the caller knows; what only the caller knows becomes zeros. `struct_size` stays.
+    /// Fills in as much as the caller knows; the rest of its struct becomes zeros.
+    ///
+    /// `struct_size` stays.
     pub(crate) fn write(self, value: &T) {
         let first = size_of::<usize>();
         let known = self.size.min(size_of::<T>());

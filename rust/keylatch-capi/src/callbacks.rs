@@ -23,7 +23,7 @@ thread_local! {
     static INNERMOST: Cell<*const Frame> = const { Cell::new(null()) };
 }
 
-/// Runs foreign code that somebody gave for a manager of this number; 0 if none came to know of it.
+/// Runs foreign code that was given for this manager; 0 if no manager knows of it.
 fn calling_back(manager: u64, foreign: impl FnOnce()) {
     let frame = Frame { manager, before: INNERMOST.get() };
     INNERMOST.set(from_ref(&frame));
@@ -40,14 +40,14 @@ impl Drop for Left {
     }
 }
 
-/// Whether this thread is in a callback of that manager, however many others it is in.
+/// Whether this thread is in a callback of that manager, inside others or not.
 fn in_callback_of(manager: u64) -> bool {
     // SAFETY: each frame lives until `Left` has put the one before it in its place.
     let frames = std::iter::successors(unsafe { INNERMOST.get().as_ref() }, |frame| unsafe { frame.before.as_ref() });
     frames.into_iter().any(|frame| frame.manager == manager)
 }
 
-/// What somebody is owed who gave a callback: that it is called, and that what it was to be given is freed, once.
+/// What a given callback is owed: one call, and one free of its user data.
 pub(crate) struct Promise {
     user_data: Option<UserData>,
     /// Whose it is, and its count.
@@ -61,7 +61,9 @@ impl Promise {
         promise
     }
 
-    /// From now on who frees the manager of this number and count, or what else has them, waits for it.
+    /// From now on, freeing the manager of this number and count waits for it.
+    ///
+    /// Other owners of the count wait too.
     pub(crate) fn is_owed(&self, number: u64, callbacks: &Arc<Outstanding>) {
         self.owed.get_or_init(|| (number, callbacks.add()));
     }
@@ -89,7 +91,7 @@ impl Drop for Promise {
     }
 }
 
-/// What a callback wants to be given, to be freed when it is of no more use.
+/// What a callback wants to be given, to be freed when it is no longer needed.
 struct UserData {
     data: *mut c_void,
     free: Free,
@@ -156,7 +158,7 @@ impl Outstanding {
         Owed(Arc::clone(self))
     }
 
-    /// Waits until there are none. Returns `false`, without waiting, when the thread is in one of them.
+    /// Waits until there are none; `false`, without a wait, if the thread is in one.
     pub(crate) fn wait_for_all(&self, manager: u64) -> bool {
         if in_callback_of(manager) {
             return false;

@@ -18,7 +18,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::null_mut;
 use std::sync::{Mutex, PoisonError};
 
-/// Answers of claims; made by keylatch_claim_queue_new(), freed by keylatch_claim_queue_free().
+/// Answers of claims: keylatch_claim_queue_new() makes it.
+///
+/// Freed by keylatch_claim_queue_free().
 #[derive(Debug)]
 pub struct keylatch_claim_queue {
     queue: ClaimQueue,
@@ -32,7 +34,9 @@ impl Kind for keylatch_claim_queue {
     const NAME: &'static str = "keylatch_claim_queue";
 }
 
-/// A subscription to a resource; made by keylatch_claim_watch_new(), freed by keylatch_claim_watch_free().
+/// A subscription to a resource: keylatch_claim_watch_new() makes it.
+///
+/// Freed by keylatch_claim_watch_free().
 #[derive(Debug)]
 pub struct keylatch_claim_watch {
     watch: Mutex<ClaimWatch>,
@@ -64,7 +68,9 @@ pub unsafe extern "C" fn keylatch_claim_queue_new(
     })
 }
 
-/// Frees a queue. Answers that were not fetched are dropped; the requests stay as they are. NULL is fine and does nothing.
+/// Frees a queue.
+///
+/// Answers that were not fetched are dropped; the requests stay as they are. NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
 #[unsafe(no_mangle)]
@@ -77,7 +83,9 @@ pub unsafe extern "C" fn keylatch_claim_queue_free(queue: *mut keylatch_claim_qu
     })
 }
 
-/// Tells the descriptor that is readable while answers lie in the queue. It is the queue's: poll it, do not read or close it.
+/// Tells the descriptor that is readable while answers lie in the queue.
+///
+/// It is the queue's: poll it, do not read or close it.
 ///
 /// Writes *fd on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
 #[unsafe(no_mangle)]
@@ -90,7 +98,9 @@ pub unsafe extern "C" fn keylatch_claim_queue_fd(queue: *const keylatch_claim_qu
     })
 }
 
-/// As keylatch_claim(), with the answer in a queue of the same claims, under this token, also if there is one already.
+/// As keylatch_claim(), with the answer in a queue of the same claims.
+///
+/// It comes under this token, also if there is an answer already.
 ///
 /// Errors: as keylatch_claim(), without KEYLATCH_ETIMEOUT, which arrives in the queue; KEYLATCH_ECONFIG for a queue of other claims; nothing
 /// arrives then. Threads: any; also from callbacks.
@@ -117,7 +127,9 @@ pub unsafe extern "C" fn keylatch_claim_queue_submit(
     })
 }
 
-/// Fetches the oldest answer, without waiting: its token, its status, and the answer if the status is KEYLATCH_OK.
+/// Fetches the oldest answer, without waiting.
+///
+/// It consists of a token, a status, and the answer if the status is KEYLATCH_OK.
 ///
 /// Set answer->struct_size first. Writes *token and *status on success, and the rest of answer if the status is KEYLATCH_OK. Errors:
 /// KEYLATCH_EWOULDBLOCK if nothing is there; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any;
@@ -150,12 +162,17 @@ fn nothing() -> Failure {
     Failure::new(KEYLATCH_EWOULDBLOCK, "there is nothing to fetch")
 }
 
-/// The events up to this one are not kept; the event has the state after it: owner and fence if the work has an owner, waiting, and
-/// succeeded and text if it has an outcome.
+/// The events up to this one are not kept; the event has the state after it.
+///
+/// That is owner and fence if the work has an owner, waiting, and succeeded and text if it has an outcome.
 pub const KEYLATCH_CLAIM_EVENT_RESET: i32 = 1;
-/// A request became the owner: owner, fence, attempt. number is its claimant's number for it.
+/// A request became the owner: owner, fence, attempt.
+///
+/// number is its claimant's number for it.
 pub const KEYLATCH_CLAIM_EVENT_GRANTED: i32 = 2;
-/// An attempt failed: fence; text is the reason. number is that of the request that owns the work now, or 0.
+/// An attempt failed: fence; text is the reason.
+///
+/// number is that of the request that owns the work now, or 0.
 pub const KEYLATCH_CLAIM_EVENT_FAILED: i32 = 3;
 /// The work has an outcome: fence, attempt, succeeded, text.
 pub const KEYLATCH_CLAIM_EVENT_DONE: i32 = 4;
@@ -164,8 +181,10 @@ pub const KEYLATCH_CLAIM_EVENT_PROGRESS: i32 = 5;
 /// The outcome is no longer retained.
 pub const KEYLATCH_CLAIM_EVENT_FORGOTTEN: i32 = 6;
 
-/// One event of a resource. sequence counts without gaps; after a reset it goes on with the next one. owner and text are the caller's,
-/// to be freed with keylatch_text_free(), and NULL where there is none.
+/// One event of a resource.
+///
+/// sequence counts without gaps; after a reset it goes on with the next one. owner and text are the caller's, to be
+/// freed with keylatch_text_free(), and NULL where there is none.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct keylatch_claim_event {
@@ -272,7 +291,9 @@ impl keylatch_claim_event {
     }
 }
 
-/// Subscribes to the events of a resource after the one of this epoch and sequence, or with both 0 from a reset on.
+/// Subscribes to the events of a resource after the one given.
+///
+/// That is the one of this epoch and sequence; with both 0 they begin with a reset.
 ///
 /// Writes *watch on success; it is the caller's, to be freed with keylatch_claim_watch_free(). Errors: KEYLATCH_EKEY, KEYLATCH_ECLOSED,
 /// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any.
@@ -307,8 +328,9 @@ pub unsafe extern "C" fn keylatch_claim_watch_free(watch: *mut keylatch_claim_wa
     })
 }
 
-/// Tells a descriptor that is readable when there may be an event. It is the subscription's: poll it, do not read or close it.
-/// Takes two file descriptors when it is called first.
+/// Tells a descriptor that is readable when there may be an event.
+///
+/// It is the subscription's: poll it, do not read or close it. Takes two file descriptors when it is called first.
 ///
 /// Writes *fd on success. Errors: KEYLATCH_ESYSTEM if there are no descriptors; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE.
 /// Threads: any.

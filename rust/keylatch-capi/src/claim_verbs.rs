@@ -22,21 +22,25 @@ use std::time::Duration;
 pub const KEYLATCH_CLAIM_WAITING: i32 = 0;
 /// The work is the claimant's to do: fence, attempt and first_in_epoch.
 pub const KEYLATCH_CLAIM_YOURS: i32 = 1;
-/// The work has an outcome: succeeded, text (the note or the reason), fence and attempt of the owner that reached it.
+/// The work has an outcome: succeeded, text, and its owner's fence and attempt.
+///
+/// text is the note or the reason.
 pub const KEYLATCH_CLAIM_DONE: i32 = 2;
 /// This request completed the work: succeeded and text.
 pub const KEYLATCH_CLAIM_ENDED: i32 = 3;
 /// This request owned the work and lost it; text says why.
 pub const KEYLATCH_CLAIM_LOST: i32 = 4;
-/// The work is another's, and the request was not to wait; text is the owner's name.
+/// Another has the work; text is its owner's name. The request was not to wait.
 pub const KEYLATCH_CLAIM_SKIPPED: i32 = 5;
 /// A later request took the places of all that waited.
 pub const KEYLATCH_CLAIM_SUPERSEDED: i32 = 6;
 /// The request was cancelled; fence is that of the grant that ended with it, or 0.
 pub const KEYLATCH_CLAIM_CANCELLED: i32 = 7;
 
-/// The answer of a request. A function that writes one says so; text is the caller's then, to be freed with
-/// keylatch_text_free(), and NULL where there is none. In a callback it lives until the callback returns.
+/// The answer of a request.
+///
+/// A function that writes one says so; text is the caller's then, to be freed with keylatch_text_free(), and NULL where
+/// there is none. In a callback it lives until the callback returns.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct keylatch_claim_answer {
@@ -125,19 +129,27 @@ pub const KEYLATCH_CLAIM_SKIP_IF_CLAIMED: u32 = 1;
 /// Take the places of all that wait: only the latest request waits.
 pub const KEYLATCH_CLAIM_LATEST_ONLY: u32 = 2;
 
-/// The rules of a request. Each concerns that request alone. Everything that is 0 is the default.
+/// The rules of a request.
+///
+/// Each concerns that request alone. Everything that is 0 is the default.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct keylatch_claim_policy {
     /// sizeof(keylatch_claim_policy)
     pub struct_size: usize,
-    /// How long the grant lasts without keylatch_claim_renew(). Default: as long as the claimant.
+    /// How long the grant lasts without keylatch_claim_renew().
+    ///
+    /// Default: as long as the claimant.
     pub lease_ns: u64,
-    /// How long the next attempt is held back when this one fails. Default: not at all.
+    /// How long the next attempt is held back when this one fails.
+    ///
+    /// Default: not at all.
     pub retry_after_ns: u64,
     /// How many may be in line for it to join. Default: no limit.
     pub max_waiting: u64,
-    /// When its attempt is this one and fails, everyone in line is answered with the failure. Default: no limit.
+    /// If this attempt fails, everyone in line is answered with the failure.
+    ///
+    /// Default: no limit.
     pub max_attempts: u32,
     /// KEYLATCH_CLAIM_SKIP_IF_CLAIMED, KEYLATCH_CLAIM_LATEST_ONLY, or 0.
     pub flags: u32,
@@ -182,9 +194,11 @@ pub(crate) unsafe fn pending(
     Ok(claimant.claims.claim(resource, &claimant.owner, number).policy(policy))
 }
 
-/// Asks for the work of a resource under a number, and waits in the calling thread for an answer for at most timeout_ns. With 0 it
-/// asks without waiting: after KEYLATCH_CLAIM_WAITING the request is in line, until it is asked for again or cancelled. A request
-/// that times out leaves the line, and its number is used up. policy may be NULL.
+/// Asks for the work of a resource under a number, and waits for an answer.
+///
+/// It waits in the calling thread, for at most timeout_ns. With 0 it asks without waiting: after KEYLATCH_CLAIM_WAITING
+/// the request is in line, until it is asked for again or cancelled. A request that times out leaves the line, and its
+/// number is used up. policy may be NULL.
 ///
 /// Set answer->struct_size first; the rest is written on success. Errors: KEYLATCH_ETIMEOUT; KEYLATCH_ESESSION,
 /// KEYLATCH_ESTALE, KEYLATCH_ENUMBER, KEYLATCH_EOPEN, KEYLATCH_EWAITERS, KEYLATCH_EKEY, KEYLATCH_ECLOSED,
@@ -215,16 +229,21 @@ pub unsafe extern "C" fn keylatch_claim(
     })
 }
 
-/// Called once with what a claim came to: KEYLATCH_OK and the answer, or why not and NULL. keylatch_last_error() tells more of a
-/// failure. It runs on a thread of the library's, one callback of its claims at a time. It may call everything that does not wait.
+/// Called once with the answer of a claim.
+///
+/// That is KEYLATCH_OK and the answer, or why not and NULL. keylatch_last_error() tells more of a failure. It runs on a
+/// thread of the library's, one callback of its claims at a time. It may call everything that does not wait.
 pub type keylatch_claim_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, status: i32, answer: *const keylatch_claim_answer)>;
 
-/// As keylatch_claim(), with the answer for the callback, also if there is one already. After KEYLATCH_OK it is called once; after an
-/// error it is not. free_fn is called once in any case, last.
+/// As keylatch_claim(), with the answer for the callback.
 ///
-/// Errors: as keylatch_claim(), without KEYLATCH_ETIMEOUT, which the callback is told; KEYLATCH_ESYSTEM if there is no thread to be had.
-/// Threads: any; also from callbacks.
+/// The callback gets it, too, if it is there already.
+///
+/// After KEYLATCH_OK it is called once; after an error it is not. free_fn is called once in any case, last.
+///
+/// Errors: as keylatch_claim(), without KEYLATCH_ETIMEOUT, which the callback gets; KEYLATCH_ESYSTEM if there is no
+/// thread to be had. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_claim_callback_submit(
     claimant: *const keylatch_claimant,
@@ -264,8 +283,11 @@ pub unsafe extern "C" fn keylatch_claim_callback_submit(
     status
 }
 
-/// Ends the work: succeeded is 1 with a note, or 0 with the reason of the failure, which may be NULL if it has no bytes. A repetition
-/// gets the stored answer: KEYLATCH_CLAIM_ENDED with what was completed first, or how the grant was lost. answer may be NULL.
+/// Ends the work, with success or failure.
+///
+/// succeeded is 1 with a note, or 0 with the reason of the failure, which may be NULL if it has no bytes. A repetition
+/// gets the stored answer: KEYLATCH_CLAIM_ENDED with what was completed first, or how the grant was lost. answer may be
+/// NULL.
 ///
 /// Errors: KEYLATCH_ENOTHELD if the fence is not this request's; KEYLATCH_ESESSION, KEYLATCH_ESTALE, KEYLATCH_ECLOSED, KEYLATCH_EFORKED;
 /// KEYLATCH_EINVALID for a text beyond 4,096 bytes; KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -301,7 +323,9 @@ pub unsafe extern "C" fn keylatch_claim_complete(
     })
 }
 
-/// Reports how far the work is: units done, units in all (0 if unknown), and where to look at it, which may be NULL if it has no bytes.
+/// Reports how far the work is.
+///
+/// That is units done, units in all (0 if unknown), and where to look at it, which may be NULL if it has no bytes.
 ///
 /// Errors: as keylatch_claim_complete(); KEYLATCH_ENOTHELD also if the grant was lost. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
@@ -340,8 +364,9 @@ pub unsafe extern "C" fn keylatch_claim_renew(
     })
 }
 
-/// Gives a request up: its place, or the work that it owns, which counts as a failure. A request of that number that comes later is
-/// answered KEYLATCH_CLAIM_CANCELLED. answer may be NULL.
+/// Gives a request up: its place, or the work that it owns, which then has failed.
+///
+/// A request of that number that comes later is answered KEYLATCH_CLAIM_CANCELLED. answer may be NULL.
 ///
 /// Errors: KEYLATCH_ESESSION, KEYLATCH_ESTALE, KEYLATCH_EOPEN, KEYLATCH_ECLOSED, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT,
 /// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -366,7 +391,9 @@ pub unsafe extern "C" fn keylatch_claim_cancel(
     })
 }
 
-/// Ends the owner's grant as a failure. *fence becomes that of the grant, or 0 if the resource has no owner.
+/// Ends the owner's grant as a failure.
+///
+/// *fence becomes that of the grant, or 0 if the resource has no owner.
 ///
 /// Writes *fence on success. Errors: KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE.
 /// Threads: any; also from callbacks.
@@ -385,7 +412,9 @@ pub unsafe extern "C" fn keylatch_claim_force_release(
     })
 }
 
-/// Drops a retained outcome, so that the next request does the work again. *forgotten becomes 1, or 0 if none was retained.
+/// Drops a retained outcome, so that the next request does the work again.
+///
+/// *forgotten becomes 1, or 0 if none was retained.
 ///
 /// Writes *forgotten on success. Errors: KEYLATCH_EKEY, KEYLATCH_ECLOSED, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE.
 /// Threads: any; also from callbacks.

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Claims on resources; made by keylatch_claims_new(), freed by keylatch_claims_free().
+/// Claims on resources: keylatch_claims_new() makes it.
+///
+/// Freed by keylatch_claims_free().
 #[derive(Debug)]
 pub struct keylatch_claims {
     pub(crate) claims: Claims,
@@ -36,7 +38,9 @@ impl Kind for keylatch_claims {
     const NAME: &'static str = "keylatch_claims";
 }
 
-/// One who claims; made by keylatch_claimant_new(), freed by keylatch_claimant_free().
+/// A party that claims: keylatch_claimant_new() makes it.
+///
+/// Freed by keylatch_claimant_free().
 #[derive(Debug)]
 pub struct keylatch_claimant {
     pub(crate) owner: ClaimOwner,
@@ -130,10 +134,12 @@ pub unsafe extern "C" fn keylatch_claims_new(
     })
 }
 
-/// Closes and frees claims. Requests that wait end with KEYLATCH_ECLOSED; this function waits until every call in progress on
-/// the claims has returned, every callback has been called and has returned, and the claims' own thread has ended. A callback may free its claims; then
-/// callbacks that are still to come are not waited for. Claimants, queues and watches stay, to be freed by their own functions.
-/// NULL is fine and does nothing.
+/// Closes and frees claims.
+///
+/// Requests that wait end with KEYLATCH_ECLOSED; this function waits until every call in progress on the claims has
+/// returned, every callback has been called and has returned, and the claims' own thread has ended. A callback may free
+/// its claims; then callbacks that are still to come are not waited for. Claimants, queues and watches stay, to be
+/// freed by their own functions. NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
 #[unsafe(no_mangle)]
@@ -149,7 +155,9 @@ pub unsafe extern "C" fn keylatch_claims_free(claims: *mut keylatch_claims) -> i
     })
 }
 
-/// Makes a claimant. ttl_ns is how long it lives without keylatch_claimant_renew(); 0 is until it is freed.
+/// Makes a claimant.
+///
+/// ttl_ns is how long it lives without keylatch_claimant_renew(); 0 is until it is freed.
 ///
 /// Writes *claimant on success; it is the caller's, to be freed with keylatch_claimant_free(), before or after its claims.
 /// Errors: KEYLATCH_ESESSIONS, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a ttl_ns beyond an hour;
@@ -181,7 +189,9 @@ pub unsafe extern "C" fn keylatch_claimant_new(
     })
 }
 
-/// Frees a claimant. What it waits for and what it owns end as failures: the next in line owns the work. A thread that waits in
+/// Frees a claimant.
+///
+/// What it waits for and what it owns end as failures: the next in line owns the work. A thread that waits in
 /// keylatch_claim() comes out with KEYLATCH_ESESSION. NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE; KEYLATCH_EFORKED in a forked child. Threads: any.
@@ -195,8 +205,9 @@ pub unsafe extern "C" fn keylatch_claimant_free(claimant: *mut keylatch_claimant
     })
 }
 
-/// Declares that the claimant is done with all numbers below this one. Its next request has their answers forgotten, and ends
-/// what they still wait for or own.
+/// Declares that the claimant is done with all numbers below this one.
+///
+/// Its next request has their answers forgotten, and ends what they still wait for or own.
 ///
 /// Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
 #[unsafe(no_mangle)]

@@ -6,7 +6,7 @@
 use crate::boundary::{Out, Versioned, call, nanoseconds, read};
 use crate::handle::{self, Kind, Mark};
 use crate::key::{keylatch_key, number_of};
-use crate::listing::{Parties, Told, answered, keylatch_listing, ordered};
+use crate::listing::{Answer, Parties, answered, keylatch_listing, ordered};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
 use crate::party::{
@@ -22,20 +22,28 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A wait that took long has ended. About: who waited (KEYLATCH_PARTY_GRANTED if it got the lock).
+/// A wait that took long has ended.
+///
+/// About: who waited (KEYLATCH_PARTY_GRANTED if it got the lock).
 pub const KEYLATCH_EVENT_SLOW_WAIT: i32 = 1;
 /// A lock that was held for long has been released. About: who held it.
 pub const KEYLATCH_EVENT_SLOW_HOLD: i32 = 2;
-/// A request gave up because its time was over. About: who waited, then those who held the lock at that moment, at most 64 of
-/// them; more of the first one says how many there were besides.
+/// A request gave up because its time was over.
+///
+/// About: who waited, then those who held the lock at that moment, at most 64 of them; more of the first one says how
+/// many there were besides.
 pub const KEYLATCH_EVENT_TIMEOUT: i32 = 3;
-/// Sessions that waited for each other in a circle were found. About: these, beginning with the one that had to give way.
+/// Sessions that waited for each other in a circle were found.
+///
+/// About: these, beginning with the one that had to give way.
 pub const KEYLATCH_EVENT_DEADLOCK: i32 = 4;
 /// A lease ran out and the lock was taken away. About: who had held it.
 pub const KEYLATCH_EVENT_EXPIRED: i32 = 5;
 /// A lock was released by force. About: who had held it.
 pub const KEYLATCH_EVENT_FORCED: i32 = 6;
-/// Sessions took locks in orders that go round (KEYLATCH_MANAGER_LOCK_ORDER). About: as in keylatch_lock_orders().
+/// Sessions took locks in orders that go round (KEYLATCH_MANAGER_LOCK_ORDER).
+///
+/// About: as in keylatch_lock_orders().
 pub const KEYLATCH_EVENT_LOCK_ORDER: i32 = 7;
 
 /// A subscription; made by keylatch_events_new(), freed by keylatch_events_free().
@@ -53,16 +61,20 @@ impl Kind for keylatch_events {
     const NAME: &'static str = "keylatch_events";
 }
 
-/// What a subscriber wants to hear of. Timeouts, deadlocks and locks that were taken away are always told. Everything that is 0 is the default.
+/// What a subscriber receives.
+///
+/// Timeouts, deadlocks and locks that were taken away are always reported. Everything that is 0 is the default.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct keylatch_event_options {
     /// sizeof(keylatch_event_options)
     pub struct_size: usize,
-    /// Waits of at least so long are told of. Default: none; 1 is as good as all.
+    /// Reports waits of at least this duration. Default: none; 1 is nearly all.
     pub wait_above_ns: u64,
-    /// Holds of at least so long are told of. Default: none. This is the only setting that costs those who do not wait: while it is
-    /// set, every request reads the clock and takes a mutex.
+    /// Reports holds of at least this duration.
+    ///
+    /// Default: none. This is the only setting that costs those who do not wait: while it is set, every request reads
+    /// the clock and takes a mutex.
     pub hold_above_ns: u64,
     /// Events that are kept until they are fetched. Default 1024.
     pub capacity: u32,
@@ -202,9 +214,10 @@ pub unsafe extern "C" fn keylatch_events_new(
     })
 }
 
-/// Tells a descriptor that is readable while events lie in the queue, and once the manager is closed. It is the
-/// subscription's: poll it, then call keylatch_events_next() until it says KEYLATCH_EWOULDBLOCK; do not read or close it. Takes two file
-/// descriptors when it is called first.
+/// Tells a descriptor that is readable while events lie in the queue.
+///
+/// It is readable, too, once the manager is closed. It is the subscription's: poll it, then call keylatch_events_next()
+/// until it says KEYLATCH_EWOULDBLOCK; do not read or close it. Takes two file descriptors when it is called first.
 ///
 /// Writes *fd on success. Errors: KEYLATCH_ESYSTEM if there are no descriptors; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
 #[unsafe(no_mangle)]
@@ -218,9 +231,11 @@ pub unsafe extern "C" fn keylatch_events_fd(events: *mut keylatch_events, fd: *m
     })
 }
 
-/// Fetches the oldest event, waiting for one in the calling thread for at most timeout_ns: 0 is not at all, KEYLATCH_WAIT_FOREVER for as long
-/// as it takes. *kind becomes one of KEYLATCH_EVENT_..., or a number that later versions know; *about becomes a listing of whom it is about,
-/// the caller's, to be freed with keylatch_listing_free(). about may be NULL.
+/// Fetches the oldest event, waiting for one for at most timeout_ns.
+///
+/// It waits in the calling thread: 0 is not at all, KEYLATCH_WAIT_FOREVER for as long as it takes. *kind becomes one of
+/// KEYLATCH_EVENT_..., or a number that later versions know; *about becomes a listing of whom it is about, the
+/// caller's, to be freed with keylatch_listing_free(). about may be NULL.
 ///
 /// Writes *kind and *about on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and timeout_ns is 0; KEYLATCH_ETIMEOUT; KEYLATCH_ECLOSED when the manager
 /// is closed and all was fetched; KEYLATCH_EHANDLE, also if the subscription is freed meanwhile; KEYLATCH_EFORKED, KEYLATCH_ENULL. Threads: any, but callbacks must not
@@ -240,7 +255,7 @@ pub unsafe extern "C" fn keylatch_events_next(
         let number = event.kind();
         if let Some(about) = NonNull::new(about) {
             // SAFETY: the header says what the caller promises.
-            unsafe { about.write_unaligned(answered(Told::Other(Box::new(event)))?) };
+            unsafe { about.write_unaligned(answered(Answer::Other(Box::new(event)))?) };
         }
         out.write(number);
         Ok(())
@@ -283,8 +298,10 @@ pub unsafe extern "C" fn keylatch_events_dropped(events: *mut keylatch_events, d
     })
 }
 
-/// Ends a subscription and frees it. A thread that waits in keylatch_events_next() comes out with KEYLATCH_EHANDLE. Listings that were fetched
-/// stay, to be freed by their own function. NULL is fine and does nothing.
+/// Ends a subscription and frees it.
+///
+/// A thread that waits in keylatch_events_next() comes out with KEYLATCH_EHANDLE. Listings that were fetched stay, to
+/// be freed by their own function. NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in progress on this subscription.
 #[unsafe(no_mangle)]

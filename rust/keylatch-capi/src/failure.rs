@@ -12,8 +12,9 @@ use crate::status::{KEYLATCH_EEND, KEYLATCH_OK};
 use keylatch::LockError;
 use std::ffi::c_char;
 
-/// What the last failure of this thread was about, in English, with the key, the holders and what to do about it. Empty if there was none.
-/// Never NULL.
+/// What the last failure of this thread was about, in English.
+///
+/// The text has the key, the holders and what to do about it. Empty if there was none. Never NULL.
 ///
 /// Memory: until the next failure of this thread. Errors: none. Threads: each has its own.
 #[unsafe(no_mangle)]
@@ -38,12 +39,12 @@ pub extern "C" fn keylatch_last_error_clear() {
     crate::last_error::clear();
 }
 
-/// Costs nothing: it ends every walk through the holders, and nobody sees it.
+/// Costs nothing: it ends every walk through the holders, and has no text to see.
 fn not_known() -> Failure {
     Failure::new(KEYLATCH_EEND, "the last failure has nothing of the kind")
 }
 
-/// Looks at the last failure without becoming the last failure: what was asked for stays to be asked for.
+/// Looks at the last failure without replacing it.
 fn ask(inside: impl FnOnce(&mut LastError) -> Result<(), Failure>) -> i32 {
     let mut quiet = KEYLATCH_OK;
     let status = call(|| match look(inside).unwrap_or_else(|| Err(not_known())) {
@@ -85,8 +86,10 @@ pub unsafe extern "C" fn keylatch_last_waited(waited_ns: *mut u64) -> i32 {
     })
 }
 
-/// Tells one of those who held the lock, by number from 0 on. At most 64 are told; *more says how many more held it. A refusal
-/// without waiting tells the exclusive holder, or a reader if one is at hand.
+/// Tells one of those who held the lock, by number from 0 on.
+///
+/// At most 64 can be asked for; *more says how many more held it. A refusal without waiting names the exclusive holder,
+/// or a reader if one is at hand.
 ///
 /// Set holder->struct_size first; the rest is written on success. more may be NULL. Errors: KEYLATCH_EEND if there are
 /// fewer holders, or the last failure of this thread has none, which does not count as a failure itself; KEYLATCH_ENULL,
@@ -108,9 +111,11 @@ pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatc
     })
 }
 
-/// Tells one session of the deadlock that was the last failure of this thread, by number from 0 on, beginning with
-/// the session whose request this was: its name, where it comes from, the key it waits for, and how it wants it. The next one, or after the last the
-/// first, holds that key in the mode link->blocked_by, or waits in line before it.
+/// Tells one session of the deadlock that was this thread's last failure.
+///
+/// They are numbered from 0 on, beginning with the session whose request this was: its name, where it comes from, the
+/// key it waits for, and how it wants it. The next one, or after the last the first, holds that key in the mode
+/// link->blocked_by, or waits in line before it.
 ///
 /// Set link->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if there are fewer, or it was no
 /// deadlock, which does not count as a failure itself; KEYLATCH_ENULL, KEYLATCH_ESTRUCT. Threads: each has its own.

@@ -18,7 +18,7 @@ pub const KEYLATCH_ALL_SHARDS: u32 = u32::MAX;
 pub struct keylatch_metrics {
     /// sizeof(keylatch_metrics), set by the caller
     pub struct_size: usize,
-    /// Locks taken: with one compare-and-swap, under the mutex of the shard, or after a wait.
+    /// Locks taken: by one compare-and-swap, under the shard's mutex, or after a wait.
     pub acquisitions: u64,
     pub fast: u64,
     pub inserted: u64,
@@ -36,15 +36,19 @@ pub struct keylatch_metrics {
     /// Time waited altogether, and the longest wait, of requests whose wait is over.
     pub wait_ns: u64,
     pub max_wait_ns: u64,
-    /// Bounds below which 50, 90 and 99 % of waits stayed; UINT64_MAX if that is longer than the histogram reaches, 0 if there were no waits.
+    /// Bounds below which 50, 90 and 99 % of waits stayed.
+    ///
+    /// UINT64_MAX if that is longer than the histogram reaches, 0 if there were no waits.
     pub wait_p50_ns: u64,
     pub wait_p90_ns: u64,
     pub wait_p99_ns: u64,
-    /// Now: locks held, each reader counted; requests waiting; keys in the table, a few idle ones included.
+    /// Now: locks held, requests waiting, and keys in the table.
+    ///
+    /// Each reader counts as a held lock, and the keys include a few idle ones.
     pub holders: u64,
     pub waiters: u64,
     pub entries: u64,
-    /// Of the whole manager, whichever shard was asked for: memory that it uses, and how long it has existed.
+    /// Of the whole manager, for any shard: its memory, and how long it has existed.
     pub bytes: u64,
     pub uptime_ns: u64,
     /// Deadlocks that were found.
@@ -63,7 +67,9 @@ const _: () = assert!(size_of::<keylatch_metrics>() == 168);
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct keylatch_wait_bucket {
-    /// They were shorter than this, and not than that of the bucket before; UINT64_MAX for the last one, which has no bound.
+    /// They were shorter than this, and not than the bound of the bucket before.
+    ///
+    /// UINT64_MAX for the last one, which has no bound.
     pub below_ns: u64,
     /// How many.
     pub waits: u64,
@@ -77,8 +83,10 @@ const _: () = assert!(size_of::<keylatch_wait_bucket>() == 16);
 pub struct keylatch_health {
     /// sizeof(keylatch_health), set by the caller
     pub struct_size: usize,
-    /// 1 if more than 80 % of locks were had without a wait, fewer than 5 % of requests timed out, and waits were shorter than
-    /// 10 ms on average; 0 if not. A manager that did nothing is healthy.
+    /// 1 if the manager has been doing well; 0 if not.
+    ///
+    /// That is: more than 80 % of locks were had without a wait, fewer than 5 % of requests timed out, and waits were
+    /// shorter than 10 ms on average. A manager that did nothing is healthy.
     pub healthy: i32,
     /// 0.
     pub reserved: u32,
@@ -98,7 +106,7 @@ unsafe impl Versioned for keylatch_health {
 
 const _: () = assert!(size_of::<keylatch_health>() == 40);
 
-fn told(figures: &ShardMetrics, whole: &LockMetrics) -> keylatch_metrics {
+fn metrics_of(figures: &ShardMetrics, whole: &LockMetrics) -> keylatch_metrics {
     let quantile = |share| match figures.wait_histogram.quantile(share) {
         Some(bound) => nanoseconds(bound),
         None if figures.wait_histogram.count() == 0 => 0,
@@ -156,13 +164,15 @@ pub unsafe extern "C" fn keylatch_manager_metrics(
         // SAFETY: the header says what the caller promises.
         let out = unsafe { SizedOut::new(metrics) }?;
         let whole = figures(manager)?;
-        out.write(&told(of_shard(&whole, shard)?, &whole));
+        out.write(&metrics_of(of_shard(&whole, shard)?, &whole));
         Ok(())
     })
 }
 
-/// Tells how long waits of one shard were, or of all together (KEYLATCH_ALL_SHARDS): how many there were of each of a fixed row of
-/// lengths, the shortest first. There are at most 64 buckets, the same ones always.
+/// Tells how long waits of one shard were, or of all (KEYLATCH_ALL_SHARDS).
+///
+/// It says how many there were of each of a fixed row of lengths, the shortest first. There are at most 64 buckets, the
+/// same ones always.
 ///
 /// Writes *count, and as many buckets, on success. Errors: KEYLATCH_EBUFFER if there are more than capacity, and
 /// keylatch_last_error() tells how many; KEYLATCH_EINVALID for a shard that there is not; KEYLATCH_EFORKED, KEYLATCH_ENULL,
@@ -200,8 +210,10 @@ pub unsafe extern "C" fn keylatch_manager_wait_times(
     })
 }
 
-/// Tells whether a manager has been doing well in the last minute. If problems is not NULL, *problems becomes a text with a line for each thing
-/// that is wrong, empty if nothing is; it is the caller's, to be freed with keylatch_text_free().
+/// Tells whether a manager has been doing well in the last minute.
+///
+/// If problems is not NULL, *problems becomes a text with a line for each thing that is wrong, empty if nothing is; it
+/// is the caller's, to be freed with keylatch_text_free().
 ///
 /// Set health->struct_size first; the rest is written on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL,
 /// KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -245,12 +257,12 @@ pub struct keylatch_adaptive {
     pub struct_size: usize,
     /// How long a request waits now that says KEYLATCH_WAIT_DEFAULT.
     pub timeout_ns: u64,
-    /// What the given share of the latest waits stayed below; 0 before 32 of them were observed.
+    /// What the given share of the latest waits stayed below; 0 before 32 waits.
     pub quantile_ns: u64,
-    /// Waits that were learned from, and those of them that ended because their time was over.
+    /// Waits that were learned from, and how many of them timed out.
     pub samples: u64,
     pub timeouts: u64,
-    /// The shortest and the longest that the timeout may be, and how often each served in place of what was learned.
+    /// The limits of the timeout, and how often each replaced what was learned.
     pub floor_ns: u64,
     pub ceiling_ns: u64,
     pub times_at_floor: u64,
@@ -265,7 +277,9 @@ unsafe impl Versioned for keylatch_adaptive {
 
 const _: () = assert!(size_of::<keylatch_adaptive>() == 72);
 
-/// Tells what the manager has learned about how long waits take, if it was made with KEYLATCH_MANAGER_ADAPTIVE.
+/// Tells what the manager has learned about how long waits take.
+///
+/// It learns if it was made with KEYLATCH_MANAGER_ADAPTIVE.
 ///
 /// Set adaptive->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if it was made without;
 /// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -295,8 +309,9 @@ pub unsafe extern "C" fn keylatch_manager_adaptive(
     })
 }
 
-/// Tells the figures as OpenMetrics 1.0 text, which monitoring systems read, ready to be served as
-/// "application/openmetrics-text; version=1.0.0; charset=utf-8".
+/// Tells the figures as OpenMetrics 1.0 text, which monitoring systems read.
+///
+/// It can be served as "application/openmetrics-text; version=1.0.0; charset=utf-8".
 ///
 /// Writes *metrics_text on success; it ends with a NUL and is the caller's, to be freed with keylatch_text_free(). Errors:
 /// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.

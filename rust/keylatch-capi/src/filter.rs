@@ -12,10 +12,14 @@ use std::time::Duration;
 
 /// Those of sessions, and not of labels.
 pub const KEYLATCH_FILTER_SESSIONS: u32 = 1;
-/// All of them, without any other condition. keylatch_force_release() and keylatch_expire() need it to revoke everything.
+/// All of them, without any other condition.
+///
+/// keylatch_force_release() and keylatch_expire() need it to revoke everything.
 pub const KEYLATCH_FILTER_ALL: u32 = 2;
 
-/// Which holds or waits are meant: those that meet every condition that is set. What is NULL or 0 is not set. Without a condition,
+/// Which holds or waits are meant: those that meet every condition that is set.
+///
+/// What is NULL or 0 is not set. Without a condition,
 ///
 ///     keylatch_filter filter = KEYLATCH_FILTER_INIT;
 ///
@@ -25,10 +29,14 @@ pub const KEYLATCH_FILTER_ALL: u32 = 2;
 pub struct keylatch_filter {
     /// sizeof(keylatch_filter)
     pub struct_size: usize,
-    /// Those of keys in this bucket. To mean the bucket whose name has no bytes, point anywhere.
+    /// Those of keys in this bucket.
+    ///
+    /// To mean the bucket whose name has no bytes, point anywhere.
     pub bucket: *const c_void,
     pub bucket_len: usize,
-    /// Those of this one key. Without a version that is the object without a version, and no other.
+    /// Those of this one key.
+    ///
+    /// Without a version that is the object without a version, and no other.
     pub key: *const keylatch_key,
     /// Those of objects whose names begin so, in whatever bucket and version.
     pub prefix: *const c_void,
@@ -39,8 +47,10 @@ pub struct keylatch_filter {
     /// Those of owners that come from here.
     pub source: *const c_char,
     pub source_len: usize,
-    /// Those that have been held, or waited, for at least so long. A hold's age counts from the first look at it, be it by somebody who
-    /// waits or by a listing: to find old holds that nobody waits for, list them twice.
+    /// Those that have been held, or waited, for at least this duration.
+    ///
+    /// A hold's age counts from the first look at it, by a waiter or by a listing: to find old holds without waiters,
+    /// list them twice.
     pub older_than_ns: u64,
     /// Those that are held, or asked for, in this mode.
     pub mode: i32,

@@ -2,8 +2,8 @@
 //!
 //! What can be done with a lock that is held. Each function takes the grant's number, from whatever thread, and each says
 //! KEYLATCH_ENOTHELD to a number that is no grant or no grant any more, and KEYLATCH_ELEASELOST to a lease that ran out
-//! and was taken away, and harms nobody. While a downgrade or an upgrade works on a grant in one thread, another thread
-//! that uses the same grant is told KEYLATCH_ENOTHELD.
+//! and was taken away, and changes nothing. While a downgrade or an upgrade works on a grant in one thread, another
+//! thread that uses the same grant gets KEYLATCH_ENOTHELD.
 
 use crate::acquire::{grant as grant_of, keylatch_free_fn};
 use crate::annotate;
@@ -31,9 +31,9 @@ use std::time::Duration;
 pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant: u64) -> i32 {
     let release = || {
         let held = Grant::from_raw(grant)?;
-        let manager = handle::enter_at_once::<keylatch_manager>(manager.cast())?;
+        let manager = handle::enter_fast::<keylatch_manager>(manager.cast())?;
         annotate::releasing(manager.number, &manager.locks, held);
-        manager.locks.release_at_once(held)
+        manager.locks.release_fast(held)
     };
     // It does not panic; if it does all the same, the way around it finds out about that too.
     match catch_unwind(AssertUnwindSafe(release)) {
@@ -70,7 +70,9 @@ fn release_slow(manager: *mut keylatch_manager, grant: u64) -> i32 {
     })
 }
 
-/// Releases many locks: an array of grants as a batch gave them. Zeros are passed over. All are tried.
+/// Releases many locks: an array of grants as a batch gave them.
+///
+/// Zeros are passed over. All are tried.
 ///
 /// released may be NULL; otherwise *released is written on success, and when releasing one of them failed: how many were released. When
 /// none was tried (KEYLATCH_ENULL, KEYLATCH_EHANDLE, KEYLATCH_EINVALID) it is left alone. Errors: that of the first
@@ -94,7 +96,7 @@ pub unsafe extern "C" fn keylatch_release_many(
             let number = unsafe { grants.add(position).read_unaligned() };
             let Some(held) = Grant::from_raw(number) else { continue };
             annotate::releasing(manager.number, &manager.locks, held);
-            let released = match manager.locks.release_at_once(held) {
+            let released = match manager.locks.release_fast(held) {
                 Some(Ok(())) => Ok(()),
                 Some(Err(why)) => Err(lost_in_this_moment(number, why)),
                 None => manager.locks.release(held),
@@ -112,8 +114,10 @@ pub unsafe extern "C" fn keylatch_release_many(
     })
 }
 
-/// From exclusive to shared, with no moment in between in which anybody else could have it exclusively. Does nothing to a
-/// shared hold, nor to one of several that a session has of the lock (KEYLATCH_REENTRANCY_COUNT). Never waits.
+/// From exclusive to shared, without a gap for another exclusive holder.
+///
+/// Does nothing to a shared hold, nor to one of several that a session has of the lock
+/// (KEYLATCH_REENTRANCY_COUNT). Never waits.
 ///
 /// Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
@@ -126,8 +130,9 @@ pub unsafe extern "C" fn keylatch_downgrade(manager: *mut keylatch_manager, gran
     })
 }
 
-/// From shared to exclusive, if nobody else holds the lock now; goes ahead of all who wait. Does nothing to an exclusive
-/// hold. Never waits.
+/// From shared to exclusive, if there is no other holder now.
+///
+/// Goes ahead of all who wait. Does nothing to an exclusive hold. Never waits.
 ///
 /// Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() tells the other readers; KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED,
 /// KEYLATCH_ENULL, KEYLATCH_EHANDLE. After an error the hold is as it was. Threads: any; also from callbacks.
@@ -142,12 +147,15 @@ pub unsafe extern "C" fn keylatch_try_upgrade(manager: *mut keylatch_manager, gr
     })
 }
 
-/// From shared to exclusive, as soon as the other readers are gone, ahead of all others who wait. Waits in the calling
-/// thread, for at most timeout_ns as in keylatch_acquire(); while it waits the grant cannot be used otherwise.
+/// From shared to exclusive, as soon as the other readers are gone.
 ///
-/// Errors: KEYLATCH_EUPGRADE at once if another reader already waits to upgrade: neither could go first, so release and ask for
-/// it exclusively. KEYLATCH_ETIMEOUT, KEYLATCH_EDEADLOCK, KEYLATCH_ECLOSED, KEYLATCH_EWAITERS, KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL,
-/// KEYLATCH_EHANDLE. After an error the hold is shared as before. Threads: any, but callbacks must not wait.
+/// Goes ahead of all others who wait. Waits in the calling thread, for at most timeout_ns as in keylatch_acquire();
+/// while it waits the grant cannot be used otherwise.
+///
+/// Errors: KEYLATCH_EUPGRADE without waiting if another reader already waits to upgrade: neither could go first, so
+/// release and ask for it exclusively. KEYLATCH_ETIMEOUT, KEYLATCH_EDEADLOCK, KEYLATCH_ECLOSED, KEYLATCH_EWAITERS,
+/// KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. After an error the hold
+/// is shared as before. Threads: any, but callbacks must not wait.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant: u64, timeout_ns: u64) -> i32 {
@@ -161,12 +169,13 @@ pub unsafe extern "C" fn keylatch_upgrade(manager: *mut keylatch_manager, grant:
     })
 }
 
-/// As keylatch_upgrade(), without waiting: if others read, the result arrives in the queue, with token, which is the caller's
-/// own.
+/// As keylatch_upgrade(), without waiting: the result may arrive in the queue.
 ///
-/// On success *ticket is 0 if the lock was upgraded at once; otherwise the result will arrive, and keylatch_cancel() ends the wait. The grant
-/// of the result is the same number. Until it is fetched the grant cannot be used otherwise; when the queue is freed before, the
-/// lock is released if it was upgraded, and is held shared if not.
+/// It does if others read, with token, which is the caller's own.
+///
+/// On success *ticket is 0 if the lock was upgraded without waiting; otherwise the result will arrive, and
+/// keylatch_cancel() ends the wait. The grant of the result is the same number. Until it is fetched the grant cannot be
+/// used otherwise; when the queue is freed before, the lock is released if it was upgraded, and is held shared if not.
 ///
 /// Writes *ticket on success. Errors: as keylatch_upgrade(), KEYLATCH_EUPGRADE and KEYLATCH_ENOTHELD for instance; nothing arrives then, and the hold is as it was. KEYLATCH_ETIMEOUT
 /// only for a timeout of 0; KEYLATCH_EHANDLE also for a queue of another manager. Threads: any; also from callbacks.
@@ -222,8 +231,10 @@ pub unsafe extern "C" fn keylatch_grant_mode(manager: *mut keylatch_manager, gra
     })
 }
 
-/// Tells what is held: copies the bytes of the key's parts into buffer, one after the other, and has *key point into it.
-/// A buffer as large as the setting max_key_bytes always suffices.
+/// Tells what is held: the key, with its bytes in buffer.
+///
+/// The parts are copied one after the other, and *key points into buffer. A buffer as large as the setting
+/// max_key_bytes always suffices.
 ///
 /// Writes *key and buffer on success. Errors: KEYLATCH_EBUFFER if the key has more than buffer_len bytes, and
 /// keylatch_last_error() tells how many; KEYLATCH_ENOTHELD, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from
@@ -275,9 +286,11 @@ pub unsafe extern "C" fn keylatch_grant_key(
     })
 }
 
-/// Tells the fence number of a hold. For an exclusive one it is greater than that of every exclusive hold of the same
-/// key before, whatever happened in between, so that a store can refuse a writer whose number is lower than one it has
-/// seen. For a shared one it is the number of the latest exclusive one.
+/// Tells the fence number of a hold.
+///
+/// For an exclusive one it is greater than that of every exclusive hold of the same key before, whatever happened in
+/// between, so that a store can refuse a writer whose number is lower than one it has seen. For a shared one it is the
+/// number of the latest exclusive one.
 ///
 /// Writes *fence on success. Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also
 /// from callbacks.
@@ -312,8 +325,10 @@ pub unsafe extern "C" fn keylatch_previous_holder_died(
     })
 }
 
-/// Tells whether the exclusive hold with this fence number still has the key: *current is 1, or 0 after it was released,
-/// downgraded or taken away. What a store asks before it lets a late write through.
+/// Tells whether the exclusive hold with this fence number still has the key.
+///
+/// *current is 1, or 0 after it was released, downgraded or taken away. A store asks this before it lets a late write
+/// through.
 ///
 /// Writes *current on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any;
 /// also from callbacks.
@@ -335,7 +350,7 @@ pub unsafe extern "C" fn keylatch_is_current(
     })
 }
 
-/// Begins the lease of a grant anew, to last ttl_ns from now; or begins one for a hold that had none.
+/// Begins the lease of a grant anew, to last ttl_ns from now; or begins one.
 ///
 /// Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a ttl_ns of 0 or KEYLATCH_NEVER; KEYLATCH_ENULL, KEYLATCH_EHANDLE.
 /// Threads: any; also from callbacks. Never waits.
@@ -348,8 +363,10 @@ pub unsafe extern "C" fn keylatch_renew(manager: *mut keylatch_manager, grant: u
     })
 }
 
-/// Tells how long a grant is safe from now on: 0 once its lease has run out, although it is held until somebody takes the
-/// lock away; KEYLATCH_NEVER for a hold without a lease, which never runs out.
+/// Tells how long a grant is safe from now on.
+///
+/// That is 0 once its lease has run out, although it stays held until another caller takes the lock away, and
+/// KEYLATCH_NEVER for a hold without a lease, which never runs out.
 ///
 /// Writes *remaining_ns on success. Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE.
 /// Threads: any; also from callbacks.
@@ -366,8 +383,9 @@ pub unsafe extern "C" fn keylatch_remaining(manager: *mut keylatch_manager, gran
     })
 }
 
-/// Tells whether a grant is held and, if it is a lease, safe at this moment: *valid is 1 or 0. A number that is no grant is
-/// not valid.
+/// Tells whether a grant is held and, if it is a lease, safe at this moment.
+///
+/// *valid is 1 or 0. A number that is no grant is not valid.
 ///
 /// Writes *valid on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
@@ -381,7 +399,7 @@ pub unsafe extern "C" fn keylatch_is_valid(manager: *mut keylatch_manager, grant
     })
 }
 
-/// The lease ran out, and somebody waited for the lock or had it taken away.
+/// The lease ran out, and a waiter took the lock, or a caller had it taken away.
 pub const KEYLATCH_LOST_EXPIRED: i32 = 1;
 /// The lock was released by force.
 pub const KEYLATCH_LOST_FORCED: i32 = 2;
@@ -389,12 +407,14 @@ pub const KEYLATCH_LOST_FORCED: i32 = 2;
 /// Called once when a hold is taken away: which, and why (KEYLATCH_LOST_...).
 ///
 /// It runs in the thread that takes the lock away, inside a call of that thread, but never inside one of the library's locks. It may call
-/// everything that does not wait, except that freeing the handles of that call is told KEYLATCH_EBUSY.
+/// everything that does not wait, except that freeing the handles of that call gets KEYLATCH_EBUSY.
 pub type keylatch_lost_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, grant: u64, why: i32)>;
 
-/// Has callback called once if the hold is taken away from its owner, or at once if it has been. When the hold is
-/// released, or ends with its manager, it is not called. free_fn (NULL for none) is called once with user_data in any case: after callback,
-/// when the hold is over, or before this function returns if it fails.
+/// Has callback called once if the hold is taken away from its owner.
+///
+/// If it was taken away before, callback is called immediately. When the hold is released, or ends with its manager, it
+/// is not called. free_fn (NULL for none) is called once with user_data in any case: after callback, when the hold is
+/// over, or before this function returns if it fails.
 ///
 /// Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks. Never waits.
 #[unsafe(no_mangle)]

@@ -1,4 +1,4 @@
-//! What a request is answered with that may have to wait: at once, by a callback, or in a queue.
+//! The answer of a request that may have to wait: immediately, by a callback, or in a queue.
 
 use crate::annotate;
 use crate::boundary::Out;
@@ -7,8 +7,9 @@ use crate::refusal::Failure;
 use crate::status::KEYLATCH_OK;
 use keylatch::{Grant, LockError, OwnedLockGuard, Submitted, Ticket};
 
-/// What a callback or a completion says of a result. A success leaves the last failure of the thread alone: somebody may
-/// still read its text.
+/// What a callback or a completion says of a result.
+///
+/// A success leaves the last failure of the thread alone: its text may still be read.
 pub(crate) fn answer(manager: u64, result: Result<OwnedLockGuard, LockError>) -> (i32, u64) {
     match result {
         Ok(guard) => {
@@ -19,7 +20,7 @@ pub(crate) fn answer(manager: u64, result: Result<OwnedLockGuard, LockError>) ->
     }
 }
 
-/// What a request comes to at once that may be answered later.
+/// The immediate outcome of a request that may be answered later.
 #[derive(Clone, Copy)]
 pub(crate) enum Handed {
     Granted(Grant),

@@ -3,8 +3,8 @@
 //! The memory of a handle is never given back, and the contents of one are used again only after about as many others
 //! as there are. So reading the word that says what a handle is, is sound for every pointer that was once a handle.
 //!
-//! Freeing has to know that nobody is inside a call on the handle. Counting callers would have all threads write to one
-//! cache line with every lock. Instead each thread notes, in memory of its own, which handles it is inside of:
+//! Freeing has to know that no thread is inside a call on the handle. Counting callers would have all threads write to
+//! one cache line with every lock. Instead each thread notes, in memory of its own, which handles it is inside of:
 //!
 //! ```text
 //!   the caller                          who frees
@@ -36,8 +36,10 @@ pub(crate) trait Kind: Send + Sync + Sized + 'static {
     const NAME: &'static str;
 }
 
-/// What handles bear is its address. Where a process has several copies of the library, such as one inside the program and
-/// one that a plug-in brought along, each has its own, so that it does not take handles of another for its own.
+/// What handles bear is its address.
+///
+/// Where a process has several copies of the library, such as one inside the program and one that a plug-in brought
+/// along, each has its own, so that it does not take handles of another for its own.
 #[derive(Debug)]
 pub(crate) struct Mark {
     /// What has no size needs no address of its own.
@@ -63,9 +65,9 @@ const TAKEN: &Mark = {
 
 /// | mark | body | who may change it |
 /// |---|---|---|
-/// | `FREE` | null | whoever swaps in `TAKEN` |
+/// | `FREE` | null | the thread that swaps in `TAKEN` |
 /// | `TAKEN` | being put in or taken out | the one who swapped |
-/// | a kind's | a box of that kind | whoever swaps in `TAKEN`, to free it |
+/// | a kind's | a box of that kind | the thread that swaps in `TAKEN`, to free it |
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Handle {
@@ -86,13 +88,13 @@ static CHUNK_COUNT: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// Makes a handle. Takes no mutex: a forked child could find it held by nobody.
+/// Makes a handle. Takes no mutex: a forked child could find it locked for ever.
 pub(crate) fn create<T: Kind>(body: T) -> Result<NonNull<c_void>, Failure> {
     prepare();
     let body = Box::into_raw(Box::new(body)).cast::<c_void>();
     loop {
         let chunks = CHUNK_COUNT.load(Ordering::Acquire);
-        // Half of all are free, so that one is found at once and a freed one rests.
+        // Half of all are free, so that one is found quickly and a freed one rests.
         if LIVE.load(Ordering::Relaxed) * 2 >= chunks * PER_CHUNK && !add_chunk(chunks) {
             // SAFETY: made from a box a few lines up.
             drop(unsafe { Box::from_raw(body.cast::<T>()) });
@@ -115,7 +117,7 @@ pub(crate) fn create<T: Kind>(body: T) -> Result<NonNull<c_void>, Failure> {
     }
 }
 
-/// Adds the chunk of that number, unless somebody else does. `false` if there may be no more.
+/// Adds the chunk of that number, unless another thread does; `false` if full.
 #[cold]
 fn add_chunk(number: usize) -> bool {
     if number >= MAX_CHUNKS {
@@ -147,7 +149,7 @@ impl<T: Kind> Deref for Entered<T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: the handle was alive after it was noted, so whoever frees it waits until `self` is dropped.
+        // SAFETY: the handle was alive after it was noted, so the thread that frees it waits until `self` is dropped.
         unsafe { self.body.as_ref() }
     }
 }
@@ -196,10 +198,11 @@ pub(crate) fn enter<T: Kind>(pointer: *const c_void) -> Result<Entered<T>, Failu
     Ok(Entered { body: unsafe { NonNull::new_unchecked(body) }, calls, on_this_thread: PhantomData })
 }
 
-/// As [`enter`], for a fast path: `None` if anything is wrong, or this is the thread's first call; somebody else finds
-/// out why.
+/// As [`enter`], for a fast path: `None` if anything is wrong.
+///
+/// Also `None` for the thread's first call. The slow path finds out why.
 #[inline(always)]
-pub(crate) fn enter_at_once<T: Kind>(pointer: *const c_void) -> Option<Inside<T>> {
+pub(crate) fn enter_fast<T: Kind>(pointer: *const c_void) -> Option<Inside<T>> {
     // SAFETY: never freed.
     Inside::enter(unsafe { MINE.get().as_ref() }?, pointer)
 }
@@ -282,8 +285,9 @@ fn of_parent() -> Failure {
     Failure::new(KEYLATCH_EFORKED, "the handle is the parent process's; leave it alone in a forked child")
 }
 
-/// Ends a handle: from now on it is none. `first` has whoever is inside come out; then waits until they have. Returns
-/// what was behind it.
+/// Ends a handle: from now on it is none, and returns what was behind it.
+///
+/// `first` has all who are inside come out; then it waits until they have.
 pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Result<T, Failure> {
     let handle = checked::<T>(pointer)?;
     if Calls::mine().is_inside(pointer) {
@@ -299,26 +303,28 @@ pub(crate) fn end<T: Kind>(pointer: *const c_void, first: impl FnOnce(&T)) -> Re
     if handle.mark.compare_exchange(T::MARK.at(), TAKEN.at(), Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return Err(not_one::<T>());
     }
-    // It stays where it is: somebody who saw the mark before it was swapped may be about to read the pointer.
+    // It stays where it is: a thread that saw the mark before it was swapped may be about to read the pointer.
     let body = handle.body.load(Ordering::Relaxed).cast::<T>();
     // SAFETY: made by `create` from a box of this kind, and ours since the mark was swapped; those who are still inside
     // share it.
     first(unsafe { &*body });
     heavy_barrier();
     let mut pause = Duration::from_micros(1);
-    while Calls::anybody_inside(pointer) {
+    while Calls::any_inside(pointer) {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
     }
     handle.body.store(null_mut(), Ordering::Relaxed);
-    // SAFETY: as above, and nobody is inside any more.
+    // SAFETY: as above, and no thread is inside any more.
     let body = unsafe { Box::from_raw(body) };
     LIVE.fetch_sub(1, Ordering::Relaxed);
     handle.mark.store(FREE, Ordering::Release);
     Ok(*body)
 }
 
-/// Handles that a thread is inside of at a time: the manager, an owner and a queue, and the same once more in a callback.
+/// Handles that a thread is inside of at a time.
+///
+/// The manager, an owner and a queue, and the same once more in a callback.
 const DEPTH: usize = 8;
 
 /// What a thread is inside of; on cache lines of its own.
@@ -328,7 +334,7 @@ pub(crate) struct Calls {
     inside: [AtomicPtr<c_void>; DEPTH],
     depth: AtomicU32,
     taken: AtomicBool,
-    /// Given back when the thread comes out, because nobody will say when the thread ends: it is ending already.
+    /// Given back when the thread comes out, because its end is under way already.
     for_once: AtomicBool,
     next: *const Calls,
 }
@@ -419,7 +425,7 @@ impl Calls {
     fn leave(&self) {
         let depth = self.depth.load(Ordering::Relaxed).wrapping_sub(1) as usize % DEPTH;
         self.depth.store(depth as u32, Ordering::Relaxed);
-        // Release pairs with the Acquire in `anybody_inside`: whoever frees does so after all that was done inside.
+        // Release pairs with the Acquire in `any_inside`: the thread that frees does so after all that was done inside.
         self.inside[depth].store(null_mut(), Ordering::Release);
         if self.for_once.load(Ordering::Relaxed) && depth == 0 {
             MINE.set(null());
@@ -440,7 +446,7 @@ impl Calls {
         self.inside.iter().any(|inside| std::ptr::eq(inside.load(Ordering::Acquire), handle))
     }
 
-    fn anybody_inside(handle: *const c_void) -> bool {
+    fn any_inside(handle: *const c_void) -> bool {
         Self::all().any(|calls| calls.is_inside(handle))
     }
 }
@@ -448,7 +454,7 @@ impl Calls {
 /// Forks between the first process of all and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// In a forked child only the thread that forked goes on: nobody else is inside of anything.
+/// In a forked child only the forking thread goes on: no other is inside a handle.
 extern "C" fn forget_others() {
     FORKS.fetch_add(1, Ordering::Relaxed);
     let mine = MINE.get();
@@ -470,7 +476,9 @@ fn prepare() {
     });
 }
 
-/// Whether every thread can be made to execute a barrier. Said before the first handle exists, and never taken back.
+/// Whether every thread can be made to execute a barrier.
+///
+/// Said before the first handle exists, and never taken back.
 static LIGHT_IS_ENOUGH: AtomicBool = AtomicBool::new(false);
 
 #[inline(always)]
@@ -549,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_freed_handle_is_told_from_a_live_one() {
+    fn freed_handle_differs_from_live_one() {
         let count = Arc::new(AtomicU32::new(0));
         let pointer = create(Thing(Arc::clone(&count))).unwrap().as_ptr();
         assert_eq!(code(enter::<Thing>(pointer).map(drop)), 0);
@@ -563,9 +571,9 @@ mod tests {
         assert_eq!(code(enter::<Thing>(pointer).map(drop)), KEYLATCH_EHANDLE);
     }
 
-    /// A caller reads the mark, then the pointer; in between the mark may have been swapped.
+    /// A caller reads the mark, then the pointer; the mark may be swapped in between.
     #[test]
-    fn whoever_saw_a_live_handle_finds_what_is_behind_it() {
+    fn reader_of_live_handle_finds_its_body() {
         let pointer = create(Thing(Arc::default())).unwrap().as_ptr();
         // SAFETY: the memory of handles stays for ever.
         let handle = unsafe { &*pointer.cast::<Handle>() };
@@ -599,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn freeing_waits_for_those_inside_and_refuses_those_after() {
+    fn free_waits_for_callers_and_refuses_later_ones() {
         for _ in 0..300 {
             let count = Arc::new(AtomicU32::new(0));
             let pointer = create(Thing(Arc::clone(&count))).unwrap();
@@ -629,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_cannot_free_what_its_own_thread_is_inside_of() {
+    fn callback_cannot_free_handle_of_its_call() {
         let pointer = create(Other).unwrap().as_ptr();
         let inside = enter::<Other>(pointer).unwrap();
         assert_eq!(code(end::<Other>(pointer, |_| ())), KEYLATCH_EBUSY);

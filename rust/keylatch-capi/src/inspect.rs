@@ -1,13 +1,13 @@
 //! WHO HOLDS, WHO WAITS
 //!
-//! Questions about a manager as it is now. Nothing is stopped for them, however many locks there are: whoever holds or
-//! waits from before the call to after it is listed exactly once, and whoever is listed did so at some moment of the call.
+//! Questions about a manager as it is now. They stop nothing, however many locks there are. A hold or wait that lasts
+//! from before the call to after it is listed exactly once, and each listed one existed at some moment of the call.
 
 use crate::boundary::{Out, call};
 use crate::filter::{filter, keylatch_filter};
 use crate::handle;
 use crate::key::{self, keylatch_key};
-use crate::listing::{Told, answered, keylatch_listing};
+use crate::listing::{Answer, answered, keylatch_listing};
 use crate::manager::{self, keylatch_manager};
 use crate::owner::keylatch_owner;
 use crate::refusal::{Failure, invalid};
@@ -15,12 +15,16 @@ use crate::status::KEYLATCH_EHANDLE;
 use keylatch::TopBy;
 use std::ptr::NonNull;
 
-/// What stands out: the locks that have been held for longest. Ages count from the first look at a hold.
+/// What stands out: the locks that have been held for longest.
+///
+/// Ages count from the first look at a hold.
 pub const KEYLATCH_TOP_AGE: i32 = 1;
 /// What stands out: the keys that most requests wait for.
 pub const KEYLATCH_TOP_WAITERS: i32 = 2;
 
-/// Lists who holds what, as far as the filter lets pass, in no particular order. filter may be NULL for all.
+/// Lists who holds what, as far as the filter lets pass, in no particular order.
+///
+/// filter may be NULL for all.
 ///
 /// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
 /// KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -36,12 +40,14 @@ pub unsafe extern "C" fn keylatch_holders(
         let manager = manager::enter_here(manager)?;
         // SAFETY: the header says what the caller promises.
         let filter = unsafe { self::filter(filter) }?;
-        out.write(answered(Told::Holders(manager.locks.holders(&filter)))?);
+        out.write(answered(Answer::Holders(manager.locks.holders(&filter)))?);
         Ok(())
     })
 }
 
-/// Lists who waits for what, as far as the filter lets pass, line by line, each from its front. filter may be NULL for all.
+/// Lists who waits for what, as far as the filter lets pass, line by line.
+///
+/// Each line is listed from its front. filter may be NULL for all.
 ///
 /// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
 /// KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -57,13 +63,15 @@ pub unsafe extern "C" fn keylatch_waiters(
         let manager = manager::enter_here(manager)?;
         // SAFETY: the header says what the caller promises.
         let filter = unsafe { self::filter(filter) }?;
-        out.write(answered(Told::Waiters(manager.locks.waiters(&filter)))?);
+        out.write(answered(Answer::Waiters(manager.locks.waiters(&filter)))?);
         Ok(())
     })
 }
 
-/// Lists what stands out most, at most count of it, by KEYLATCH_TOP_AGE or KEYLATCH_TOP_WAITERS: for each a key with its
-/// oldest holder (or nobody, if it was free by then), how many wait for it, and for how long.
+/// Lists what stands out most, at most count of it.
+///
+/// by is KEYLATCH_TOP_AGE or KEYLATCH_TOP_WAITERS. For each it lists a key with its oldest holder (or none, if it was
+/// free by then), how many wait for it, and for how long.
 ///
 /// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
 /// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -83,21 +91,23 @@ pub unsafe extern "C" fn keylatch_top(
             KEYLATCH_TOP_WAITERS => TopBy::Waiters,
             other => return Err(invalid(format!("nothing stands out by {other}"))),
         };
-        out.write(answered(Told::Top(manager.locks.top(count, by)))?);
+        out.write(answered(Answer::Top(manager.locks.top(count, by)))?);
         Ok(())
     })
 }
 
-/// Lists who waits for whom: from a key, or from whatever an owner waits for, to its holders, to what those wait for, down to
-/// the ones who run (KEYLATCH_PARTY_RUNS). A holder is followed if it is a session: of a label nothing is concluded. One of key and
-/// owner is NULL. Each link has the one who waits, unless it is the key that was asked about, and after it those who hold what it waits for.
+/// Lists who waits for whom, from a key, or from whatever an owner waits for.
+///
+/// It leads to the holders, to what those wait for, and so on down to the ones who run (KEYLATCH_PARTY_RUNS). A holder
+/// is followed if it is a session: of a label nothing is concluded. One of key and owner is NULL. Each link has the one
+/// who waits, unless it is the key that was asked about, and after it those who hold what it waits for.
 ///
 /// circle may be NULL; otherwise *circle is 1 if the chain goes round: sessions of it wait for each other. It is looked at bit by bit: if
 /// nothing comes of it, it may never have been a circle at any one moment.
 ///
-/// Writes *circle and *listing on success; the listing is the caller's, to be freed with keylatch_listing_free(), and empty if nobody waits and
-/// nobody holds. Errors: KEYLATCH_EINVALID, also for both or neither of key and owner; KEYLATCH_EFORKED, KEYLATCH_ENULL,
-/// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
+/// Writes *circle and *listing on success; the listing is the caller's, to be freed with keylatch_listing_free(), and
+/// empty if there is no waiter and no holder. Errors: KEYLATCH_EINVALID, also for both or neither of key and owner;
+/// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_blocking_chain(
     manager: *mut keylatch_manager,
@@ -127,7 +137,7 @@ pub unsafe extern "C" fn keylatch_blocking_chain(
             manager.locks.blocking_chain(owner.as_ref())
         };
         let goes_round = i32::from(chain.circle);
-        out.write(answered(Told::chain(chain))?);
+        out.write(answered(Answer::chain(chain))?);
         if let Some(circle) = NonNull::new(circle) {
             // SAFETY: the header says what the caller promises.
             unsafe { circle.write_unaligned(goes_round) };
@@ -136,9 +146,11 @@ pub unsafe extern "C" fn keylatch_blocking_chain(
     })
 }
 
-/// Lists the latest deadlocks among sessions that were broken, at most 64 of them, oldest first: of each the sessions that waited for each
-/// other, beginning with the one that had to give way (KEYLATCH_PARTY_VICTIM); link is the number of the deadlock, and time_ns
-/// says when it was, as the time since the manager was made.
+/// Lists the latest broken deadlocks among sessions, the oldest first.
+///
+/// There are at most 64. Each lists the sessions that waited for each other, beginning with the one that had to give
+/// way (KEYLATCH_PARTY_VICTIM); link is the number of the deadlock, and time_ns says when it was, as the time since the
+/// manager was made.
 ///
 /// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL,
 /// KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -151,15 +163,17 @@ pub unsafe extern "C" fn keylatch_recent_deadlocks(
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(listing) }?;
         let manager = manager::enter_here(manager)?;
-        out.write(answered(Told::deadlocks(manager.locks.recent_deadlocks()))?);
+        out.write(answered(Answer::deadlocks(manager.locks.recent_deadlocks()))?);
         Ok(())
     })
 }
 
-/// Lists the latest reports of orders of locks that go round, at most 64 of them, oldest first, if the manager was made with
-/// KEYLATCH_MANAGER_LOCK_ORDER: of each order what a session held (KEYLATCH_PARTY_HOLDS) and after it what it asked for
-/// (KEYLATCH_PARTY_WAITS), which is what the next one held; link is the number of the report, and time_ns says when it was, as the time since the
-/// manager was made. reported may be NULL; otherwise *reported says how many reports there were altogether.
+/// Lists the latest reports of orders of locks that go round, the oldest first.
+///
+/// There are at most 64, if the manager was made with KEYLATCH_MANAGER_LOCK_ORDER. Each order lists what a session held
+/// (KEYLATCH_PARTY_HOLDS) and after it what it asked for (KEYLATCH_PARTY_WAITS), which is what the next one held; link
+/// is the number of the report, and time_ns says when it was, as the time since the manager was made. reported may be
+/// NULL; otherwise *reported says how many reports there were altogether.
 ///
 /// Writes *reported and *listing on success; the listing is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED,
 /// KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -173,7 +187,7 @@ pub unsafe extern "C" fn keylatch_lock_orders(
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(listing) }?;
         let found = manager::enter_here(manager)?.locks.lock_order_reports();
-        out.write(answered(Told::orders(found.reports))?);
+        out.write(answered(Answer::orders(found.reports))?);
         if let Some(reported) = NonNull::new(reported) {
             // SAFETY: the header says what the caller promises.
             unsafe { reported.write_unaligned(found.reported) };

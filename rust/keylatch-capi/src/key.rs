@@ -16,7 +16,9 @@ pub const KEYLATCH_SHARED: i32 = 1;
 /// One holder, alone.
 pub const KEYLATCH_EXCLUSIVE: i32 = 2;
 
-/// What is locked. version is NULL for none. A part that has no bytes may be NULL, except a version, which would be none.
+/// What is locked.
+///
+/// version is NULL for none. A part that has no bytes may be NULL, except a version, which would be none.
 ///
 /// The bytes are the caller's and are read until the call that is given the key returns; nothing keeps the pointers.
 /// This struct will never change.
@@ -97,7 +99,9 @@ pub(crate) fn lockable<'a>(key: KeyRef<'a>, locks: &FastObjectLockManager) -> Re
     if bytes > limit { Err(LockError::InvalidKey { bytes, limit }.into()) } else { Ok(key) }
 }
 
-/// Panics where a test wants to see what becomes of it: within a call, with handles entered and the caller's things in hand.
+/// Panics in the middle of a call, where a test wants to see what becomes of it.
+///
+/// Handles are entered then, and the caller's things in hand.
 #[cfg(feature = "forced-panic")]
 pub(crate) fn forced_panic(bucket: &[u8]) {
     assert!(bucket != b"panic!", "as was asked for");
@@ -107,7 +111,9 @@ pub(crate) fn forced_panic(bucket: &[u8]) {
 #[inline(always)]
 pub(crate) fn forced_panic(_: &[u8]) {}
 
-/// Reads a key on a fast path, where it is known whether it is for a version; `None` if anything about it is not plain.
+/// Reads a key on a fast path; `None` if anything about it is not plain.
+///
+/// The caller knows whether it is for a version.
 ///
 /// # Safety
 /// As [`read`].

@@ -63,7 +63,7 @@ pub mod listing;
 
 pub mod inspect;
 
-pub mod taking;
+pub mod revoke;
 
 pub mod events;
 

@@ -53,8 +53,9 @@ pub extern "C" fn keylatch_abi_version() -> u32 {
     KEYLATCH_ABI_VERSION
 }
 
-/// Does nothing, and has KEYLATCH_ABI_VERSION in its name: a program that calls it does not link with a library of another one,
-/// static or shared.
+/// Does nothing, and has KEYLATCH_ABI_VERSION in its name.
+///
+/// A program that calls it does not link with a library of another one, static or shared.
 ///
 /// Errors: none. Threads: any, at any time, also in a forked child.
 #[unsafe(no_mangle)]
@@ -62,8 +63,9 @@ pub extern "C" fn keylatch_abi_0() {}
 
 const _: () = assert!(KEYLATCH_ABI_VERSION == 0, "keylatch_abi_0 is to be renamed too");
 
-/// Tells how large a struct (KEYLATCH_STRUCT_...) is in the library that the program runs with, so that a binding
-/// made without a C compiler can check its own layout.
+/// Tells how large a struct (KEYLATCH_STRUCT_...) is in the running library.
+///
+/// A binding that was made without a C compiler can check its own layout so.
 ///
 /// Writes *size on success. Errors: KEYLATCH_ENULL; KEYLATCH_EINVALID for a number that is no struct's. Threads: any,
 /// at any time, also in a forked child.

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// An answer; freed by keylatch_listing_free().
 #[derive(Debug)]
 pub struct keylatch_listing {
-    told: Told,
+    answer: Answer,
     /// How many were fetched.
     fetched: AtomicUsize,
 }
@@ -36,9 +36,9 @@ impl Kind for keylatch_listing {
     const NAME: &'static str = "keylatch_listing";
 }
 
-/// What was answered, as the core told it.
+/// The answer, as the core gave it.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum Answer {
     Holders(Vec<HolderInfo>),
     Waiters(Vec<WaiterInfo>),
     Top(Vec<TopKey>),
@@ -48,7 +48,7 @@ pub(crate) enum Told {
     Other(Box<dyn Parties>),
 }
 
-/// Parties that somebody else can tell, such as those of an event.
+/// Parties from another source, such as an event.
 pub(crate) trait Parties: Debug + Display + Send + Sync {
     fn len(&self) -> usize;
 
@@ -63,11 +63,11 @@ pub(crate) struct Row {
     place: Option<usize>,
 }
 
-impl Told {
+impl Answer {
     pub(crate) fn chain(chain: BlockingChain) -> Self {
-        let rows_of = |(link, told): (usize, &keylatch::ChainLink)| {
-            let waits = told.waiter.is_some().then_some(Row { link, place: None });
-            waits.into_iter().chain((0..told.holders.len()).map(move |place| Row { link, place: Some(place) }))
+        let rows_of = |(link, answer): (usize, &keylatch::ChainLink)| {
+            let waits = answer.waiter.is_some().then_some(Row { link, place: None });
+            waits.into_iter().chain((0..answer.holders.len()).map(move |place| Row { link, place: Some(place) }))
         };
         let rows = chain.links.iter().enumerate().flat_map(rows_of).collect();
         let running = chain.running.iter().map(|hold| hold.grant).collect();
@@ -180,11 +180,13 @@ fn lines(all: &[impl Display]) -> String {
 }
 
 /// A handle for an answer.
-pub(crate) fn answered(told: Told) -> Result<*mut keylatch_listing, Failure> {
-    Ok(handed_out(handle::create(keylatch_listing { told, fetched: AtomicUsize::new(0) })?))
+pub(crate) fn answered(answer: Answer) -> Result<*mut keylatch_listing, Failure> {
+    Ok(handed_out(handle::create(keylatch_listing { answer, fetched: AtomicUsize::new(0) })?))
 }
 
-/// Fetches the next party. Its key and its texts stay where they are until the listing is freed.
+/// Fetches the next party.
+///
+/// Its key and its texts stay where they are until the listing is freed.
 ///
 /// Set party->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last one, which does not count as
 /// a failure for keylatch_last_error(); KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each party is fetched by one.
@@ -195,10 +197,10 @@ pub unsafe extern "C" fn keylatch_listing_next(listing: *mut keylatch_listing, p
         // SAFETY: the header says what the caller promises.
         let out = unsafe { SizedOut::new(party) }?;
         let listing = handle::enter::<keylatch_listing>(listing.cast())?;
-        let next = |at: usize| (at < listing.told.len()).then_some(at + 1);
+        let next = |at: usize| (at < listing.answer.len()).then_some(at + 1);
         match listing.fetched.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
             Ok(position) => {
-                let party = listing.told.party(position);
+                let party = listing.answer.party(position);
                 out.write(&party.ok_or_else(|| Failure::new(KEYLATCH_EEND, "the listing is shorter than it said"))?);
             }
             Err(_) => end = KEYLATCH_EEND,
@@ -216,7 +218,7 @@ pub unsafe extern "C" fn keylatch_listing_count(listing: *const keylatch_listing
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(count) }?;
-        out.write(handle::enter::<keylatch_listing>(listing.cast())?.told.len());
+        out.write(handle::enter::<keylatch_listing>(listing.cast())?.answer.len());
         Ok(())
     })
 }
@@ -230,7 +232,7 @@ pub unsafe extern "C" fn keylatch_listing_text(listing: *const keylatch_listing,
     call(|| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(for_people) }?;
-        out.write(text(handle::enter::<keylatch_listing>(listing.cast())?.told.text()));
+        out.write(text(handle::enter::<keylatch_listing>(listing.cast())?.answer.text()));
         Ok(())
     })
 }

@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A lock manager; made by keylatch_manager_new(), freed by keylatch_manager_free().
+/// A lock manager: keylatch_manager_new() makes it.
+///
+/// Freed by keylatch_manager_free().
 #[derive(Debug)]
 pub struct keylatch_manager {
     pub(crate) locks: FastObjectLockManager,
@@ -35,34 +37,49 @@ impl Kind for keylatch_manager {
     const NAME: &'static str = "keylatch_manager";
 }
 
-/// Whoever runs may take a free lock ahead of the line, until somebody has waited for fairness_after_ns; by far the
-/// fastest on a hot key. The default.
+/// A running caller may take a free lock ahead of the line; the default.
+///
+/// It may until a waiter has waited for fairness_after_ns. This is by far the fastest on a hot key.
 pub const KEYLATCH_FAIRNESS_EVENTUAL: u32 = 1;
 /// First come, first served; every release hands the lock to the next in line.
 pub const KEYLATCH_FAIRNESS_FIFO: u32 = 2;
-/// As FIFO, but a writer queues ahead of waiting readers; a reader is overtaken at most overtake_limit times.
+/// As FIFO, but a writer queues ahead of waiting readers.
+///
+/// A reader is overtaken at most overtake_limit times.
 pub const KEYLATCH_FAIRNESS_WRITER_FIRST: u32 = 3;
-/// As FIFO, but a reader joins readers ahead of waiting writers; a writer is overtaken at most overtake_limit times.
+/// As FIFO, but a reader joins readers ahead of waiting writers.
+///
+/// A writer is overtaken at most overtake_limit times.
 pub const KEYLATCH_FAIRNESS_READER_FIRST: u32 = 4;
 
-/// A session that asks again for what it holds, in a way that would have it wait for itself, fails with
-/// KEYLATCH_EDEADLOCK. The default.
+/// A session that would wait for itself fails with KEYLATCH_EDEADLOCK.
+///
+/// It asks again for what it holds, in a way that has to wait. The default.
 pub const KEYLATCH_REENTRANCY_DENY: u32 = 1;
 /// It is granted once more; the lock is free when as many grants are released.
 /// A session that shares a lock and asks for it exclusively has all its holds exclusively, once it shares with no other.
 pub const KEYLATCH_REENTRANCY_COUNT: u32 = 2;
 
-/// Of a deadlock the session gives way whose request was found to close the circle. The default.
+/// The session gives way whose request was found to close the circle.
+///
+/// The default.
 pub const KEYLATCH_VICTIM_ASKER: u32 = 1;
 /// The session that was begun last gives way.
 pub const KEYLATCH_VICTIM_YOUNGEST: u32 = 2;
-/// The session gives way that waits with the lowest priority; of several the youngest.
+/// The session gives way that waits with the lowest priority.
+///
+/// Of several it is the youngest.
 pub const KEYLATCH_VICTIM_LOWEST_PRIORITY: u32 = 3;
 
-/// What KEYLATCH_WAIT_DEFAULT stands for is learned from how long waits take; see keylatch_manager_adaptive().
+/// KEYLATCH_WAIT_DEFAULT is learned from how long waits take.
+///
+/// See keylatch_manager_adaptive().
 pub const KEYLATCH_MANAGER_ADAPTIVE: u32 = 1;
-/// Sessions are watched for orders of locks that go round and so can become a deadlock, which keylatch_lock_orders() and an event
-/// tell of. For development: every request of a session takes a mutex then.
+/// Watches sessions for orders of locks that go round.
+///
+/// Such orders can become a deadlock.
+///
+/// keylatch_lock_orders() and an event report them. For development: every request of a session takes a mutex then.
 pub const KEYLATCH_MANAGER_LOCK_ORDER: u32 = 2;
 
 /// Never: a time that does not end.
@@ -78,39 +95,56 @@ pub const KEYLATCH_NEVER: u64 = u64::MAX;
 pub struct keylatch_manager_options {
     /// sizeof(keylatch_manager_options)
     pub struct_size: usize,
-    /// Parts of the table that change independently: a power of two from 1 to 65,536. Default 1024.
+    /// Parts of the table that change independently.
+    ///
+    /// A power of two from 1 to 65,536. Default 1024.
     pub shards: u32,
     /// Who goes first: KEYLATCH_FAIRNESS_... Default EVENTUAL.
     pub fairness: u32,
-    /// For EVENTUAL: how long a waiter may be overtaken. Default 500 us; 1 is as good as at once.
+    /// For EVENTUAL: how long a waiter may be overtaken.
+    ///
+    /// Default 500 us; 1 is practically not at all.
     pub fairness_after_ns: u64,
-    /// How long a request waits that says KEYLATCH_WAIT_DEFAULT. Default KEYLATCH_WAIT_FOREVER.
+    /// How long a request waits that says KEYLATCH_WAIT_DEFAULT.
+    ///
+    /// Default KEYLATCH_WAIT_FOREVER.
     pub default_timeout_ns: u64,
-    /// Locks that can be in the table at a time, up to 33,554,432. Default 8,388,608, or as many as address space can be
-    /// had for. Only address space is reserved for them. A key longer than 56 bytes counts as several.
+    /// Locks that can be in the table at a time, up to 33,554,432.
+    ///
+    /// Default 8,388,608, or as many as address space can be had for. Only address space is reserved for them. A key
+    /// longer than 56 bytes counts as several.
     pub max_locks: u32,
     /// Requests that can wait at a time, up to 16,777,216. Default 1,048,576.
     pub max_waiters: u32,
     /// Bytes of a key, its parts together, up to 65,535. Default 8192.
     pub max_key_bytes: u64,
-    /// How often a waiter may be overtaken by higher priorities, or by the mode that the fairness prefers. Default 64;
-    /// KEYLATCH_OVERTAKE_NEVER for not at all.
+    /// How often a waiter may be overtaken.
+    ///
+    /// That is by higher priorities, or by the mode that the fairness prefers. Default 64; KEYLATCH_OVERTAKE_NEVER for
+    /// not at all.
     pub overtake_limit: u32,
-    /// What a session gets that asks again for what it holds: KEYLATCH_REENTRANCY_... Default DENY.
+    /// What a session gets that asks again for what it holds.
+    ///
+    /// KEYLATCH_REENTRANCY_...; default DENY.
     pub reentrancy: u32,
-    /// How long a session's request waits before it looks for a deadlock. Default 50 ms; 1 is as good as at once,
-    /// KEYLATCH_NEVER does not look.
+    /// How long a session's request waits before it looks for a deadlock.
+    ///
+    /// Default 50 ms; 1 is practically no delay, KEYLATCH_NEVER does not look.
     pub deadlock_delay_ns: u64,
     /// Which session of a deadlock gives way: KEYLATCH_VICTIM_... Default ASKER.
     pub victim: u32,
     /// KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, or 0.
     pub flags: u32,
-    /// How long a lock that an exclusive holder lost because its lease ran out is given to nobody, so that what the old
-    /// holder still has on its way arrives first. Default: not at all.
+    /// How long a lock stays closed that an exclusive holder lost by its lease.
+    ///
+    /// What the old holder still has on its way arrives first. Default: not at all.
     pub lock_delay_ns: u64,
-    /// For KEYLATCH_MANAGER_ADAPTIVE: the timeout is adaptive_factor_per_mille thousandths (at least 1000, default 2000) of what
-    /// adaptive_quantile_per_mille thousandths (1 to 1000, default 990) of waits stay below, but not shorter than adaptive_floor_ns (default 10 ms) and not longer than
-    /// adaptive_ceiling_ns (default 30 s). Until 32 waits were observed it is default_timeout_ns, or else the longest.
+    /// For KEYLATCH_MANAGER_ADAPTIVE: how the timeout is learned.
+    ///
+    /// The timeout is adaptive_factor_per_mille thousandths (at least 1000, default 2000) of what
+    /// adaptive_quantile_per_mille thousandths (1 to 1000, default 990) of waits stay below, but not shorter than
+    /// adaptive_floor_ns (default 10 ms) and not longer than adaptive_ceiling_ns (default 30 s). Until 32 waits were
+    /// observed it is default_timeout_ns, or else the longest.
     pub adaptive_quantile_per_mille: u32,
     pub adaptive_factor_per_mille: u32,
     pub adaptive_floor_ns: u64,
@@ -124,7 +158,7 @@ pub struct keylatch_manager_options {
     pub shared_memory: *const c_char,
 }
 
-/// For overtake_limit: nobody is ever overtaken.
+/// For overtake_limit: no waiter is ever overtaken.
 pub const KEYLATCH_OVERTAKE_NEVER: u32 = u32::MAX;
 
 // SAFETY: integers and a pointer without padding.
@@ -241,8 +275,9 @@ pub(crate) fn enter(manager: *const keylatch_manager) -> Result<Entered<keylatch
     handle::enter(manager.cast())
 }
 
-/// As [`enter`], but not with a manager of the parent's in a forked child: for what takes mutexes, which may be locked
-/// there for ever.
+/// As [`enter`], but not with a manager of the parent's in a forked child.
+///
+/// For calls that take mutexes, which may be locked there for ever.
 pub(crate) fn enter_here(manager: *const keylatch_manager) -> Result<Entered<keylatch_manager>, Failure> {
     handle::enter_here(manager.cast())
 }
@@ -309,8 +344,9 @@ pub unsafe extern "C" fn keylatch_manager_settings(
     })
 }
 
-/// Closes a manager: requests that wait and those to come fail with KEYLATCH_ECLOSED. What is held stays held until it
-/// is released. Closing again does nothing.
+/// Closes a manager: requests that wait and those to come fail.
+///
+/// They fail with KEYLATCH_ECLOSED. What is held stays held until it is released. Closing again does nothing.
 ///
 /// Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any, at any time; also from callbacks. Never waits.
 #[unsafe(no_mangle)]
@@ -334,10 +370,13 @@ pub unsafe extern "C" fn keylatch_manager_is_closed(manager: *const keylatch_man
     })
 }
 
-/// Closes and frees a manager. Requests that wait in other threads end with KEYLATCH_ECLOSED; this function waits until
-/// every call in progress on the manager has returned, until every callback has been called, has returned, and its
-/// free_fn too, and until the manager's own threads have ended: a plug-in that contains the library may be unloaded then. Calls that come later get KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it
-/// stay, to be freed by their own functions.
+/// Closes and frees a manager.
+///
+/// Requests that wait in other threads end with KEYLATCH_ECLOSED; this function waits until every call in progress on
+/// the manager has returned, until every callback has been called, has returned, and its free_fn too, and until the
+/// manager's own threads have ended: a plug-in that contains the library may be unloaded then. Calls that come later
+/// get KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it stay, to be freed by their own
+/// functions.
 ///
 /// A callback may free its manager; then callbacks of this manager that are still to come, and its own end, are not waited for.
 /// A callback of another manager waits like everybody; two callbacks that free each other's manager wait for ever.
@@ -345,7 +384,7 @@ pub unsafe extern "C" fn keylatch_manager_is_closed(manager: *const keylatch_man
 ///
 /// Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child: nothing is freed there
 /// then; KEYLATCH_EBUSY from a function that is called back inside a call on this manager (a free_fn). Threads: any; two
-/// at once are fine, one of them gets KEYLATCH_EHANDLE.
+/// together are fine, one of them gets KEYLATCH_EHANDLE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_manager_free(manager: *mut keylatch_manager) -> i32 {
     call(|| {
@@ -367,7 +406,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_come_back_as_they_were_given_and_zeros_as_the_defaults() {
+    fn settings_round_trip_zeros_are_defaults() {
         // SAFETY: integers.
         let zeros: keylatch_manager_options = unsafe { std::mem::zeroed() };
         assert_eq!(config_of(&zeros).unwrap(), LockConfig::default());

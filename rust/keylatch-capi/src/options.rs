@@ -19,10 +19,12 @@ pub const KEYLATCH_WAIT_FOREVER: u64 = u64::MAX;
 /// For a timeout: as the manager is set.
 pub const KEYLATCH_WAIT_DEFAULT: u64 = u64::MAX - 1;
 
-/// For a batch: take those locks that can be had within the time, rather than all or none.
+/// For a batch: take those locks that can be had in time, rather than all or none.
 pub const KEYLATCH_BEST_EFFORT: u32 = 1;
 
-/// What a request says of itself. Everything that is 0 is the default, and a NULL for the whole is all defaults.
+/// What a request says of itself.
+///
+/// Everything that is 0 is the default, and a NULL for the whole is all defaults.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct keylatch_request_options {
@@ -30,18 +32,23 @@ pub struct keylatch_request_options {
     pub struct_size: usize,
     /// Who asks; NULL for owner_name.
     pub owner: *const keylatch_owner,
-    /// Who asks, by name, if owner is NULL: a label. No bytes for nobody in particular.
+    /// Who asks, by name, if owner is NULL: a label. No bytes for none.
     pub owner_name: *const c_char,
     pub owner_name_len: usize,
-    /// 0 for a hold that lasts until it is released. Otherwise a lease: that long after it was granted the lock may be
-    /// taken by whoever waits for it, unless the lease is renewed.
+    /// 0 for a hold that lasts until it is released; otherwise a lease.
+    ///
+    /// That long after the grant a waiter may take the lock, unless the lease is renewed.
     pub ttl_ns: u64,
-    /// For sessions: a number of the caller's for this request, not 0. While its grant is held, a request of the same
-    /// session with the same number is answered with the same grant. While it waits, such a request waits for the same
-    /// answer in a thread; one by callback or queue is told KEYLATCH_EWOULDBLOCK, because the answer goes to the first. Should the first one
-    /// end without a lock, the next one asks.
+    /// For sessions: a number of the caller's for this request, not 0.
+    ///
+    /// While its grant is held, a request of the same session with the same number is answered with the same grant.
+    /// While it waits, such a request waits for the same answer in a thread; one by callback or queue gets
+    /// KEYLATCH_EWOULDBLOCK, because the answer goes to the first. Should the first one end without a lock, the next
+    /// one asks.
     pub request_id: u64,
-    /// 0 to 255. A request waits ahead of those of lower priority, which it may overtake overtake_limit times.
+    /// 0 to 255.
+    ///
+    /// A request waits ahead of those of lower priority, which it may overtake overtake_limit times.
     pub priority: u32,
     /// KEYLATCH_BEST_EFFORT, or 0.
     pub flags: u32,
@@ -181,8 +188,9 @@ impl Plain {
     }
 }
 
-/// The options of a request on a fast path, where it is known whether there are any; `None` for more than these, and for
-/// another version of the struct.
+/// The options of a request on a fast path; `None` for more than these.
+///
+/// The caller knows whether there are any. Another version of the struct is `None` too.
 ///
 /// # Safety
 /// As the header says of keylatch_request_options.
@@ -201,8 +209,10 @@ pub(crate) unsafe fn plain<const OWNED: bool, T: Kind>(
     (owner.manager == manager).then_some(Plain { owner: Some(owner), priority })
 }
 
-/// As [`plain`] for a batch, which is slower anyway than the way to one of several versions would be. What is free needs
-/// no effort, so that a best effort is plain too.
+/// As [`plain`] for a batch.
+///
+/// A batch is slower than another version's conversion would be. What is free needs no effort, so that a best effort is
+/// plain too.
 ///
 /// # Safety
 /// As [`plain`].

@@ -20,7 +20,9 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// An owner of requests; made by keylatch_owner_new(), freed by keylatch_owner_free().
+/// An owner of requests: keylatch_owner_new() makes it.
+///
+/// Freed by keylatch_owner_free().
 #[derive(Debug)]
 pub struct keylatch_owner {
     /// The manager's number.
@@ -78,7 +80,9 @@ impl keylatch_owner {
 
 /// The owner is a session.
 pub const KEYLATCH_OWNER_SESSION: u32 = 1;
-/// Freeing the session releases what it still holds, as keylatch_owner_release_all() does. For sessions only.
+/// Freeing the session releases what it still holds.
+///
+/// keylatch_owner_release_all() does the same. For sessions only.
 pub const KEYLATCH_OWNER_RELEASES: u32 = 2;
 
 /// How an owner is made. Everything that is 0 is the default.
@@ -87,8 +91,9 @@ pub const KEYLATCH_OWNER_RELEASES: u32 = 2;
 pub struct keylatch_owner_options {
     /// sizeof(keylatch_owner_options)
     pub struct_size: usize,
-    /// Where in the program it comes from, such as "replicator", for listings; at most 256 bytes of it are kept, and at
-    /// most 1024 different ones a process.
+    /// Where in the program it comes from, such as "replicator", for listings.
+    ///
+    /// At most 256 bytes of it are kept, and at most 1024 different ones a process.
     pub source: *const c_char,
     pub source_len: usize,
     /// KEYLATCH_OWNER_SESSION and KEYLATCH_OWNER_RELEASES, or 0 for a label.
@@ -105,7 +110,9 @@ unsafe impl Versioned for keylatch_owner_options {
 
 const _: () = assert!(size_of::<keylatch_owner_options>() == 32);
 
-/// A source that is kept for ever: the core takes those that a program has in its text.
+/// A source that is kept for ever.
+///
+/// The core takes those that a program has in its text.
 struct Source {
     text: &'static str,
     next: *const Source,
@@ -116,7 +123,9 @@ static SOURCE_COUNT: AtomicUsize = AtomicUsize::new(0);
 const MAX_SOURCES: usize = 1024;
 const MAX_SOURCE_BYTES: usize = 256;
 
-/// The same text for ever; an empty one when there are too many. Takes no mutex: a forked child could find it locked.
+/// The same text for ever; an empty one when there are too many.
+///
+/// Takes no mutex: a forked child could find it locked.
 fn kept_source(text: &str) -> &'static str {
     let text = &text[..text.floor_char_boundary(MAX_SOURCE_BYTES)];
     if text.is_empty() {
@@ -151,12 +160,13 @@ fn kept_source(text: &str) -> &'static str {
     }
 }
 
-/// Makes an owner by name. At most 256 bytes of the name are kept; what is not UTF-8 in it is replaced. options may be NULL
-/// for a label.
+/// Makes an owner by name.
+///
+/// At most 256 bytes of the name are kept; what is not UTF-8 in it is replaced. options may be NULL for a label.
 ///
 /// Writes *owner on success; it is the caller's, to be freed with keylatch_owner_free(), before or after its manager.
 /// Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID. Threads: any; the owner can be used by
-/// several at once, though a session that waits in two places at once is not one logical thread of control.
+/// several together, though a session that waits in two places is not one logical thread of control.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_owner_new(
@@ -208,8 +218,9 @@ fn no_flags(options: &keylatch_owner_options) -> Failure {
     invalid(format!("{:#x} is not a set of flags of an owner", options.flags))
 }
 
-/// Releases by force whatever a session holds: what a transaction that is rolled back wants. Functions of keylatch_on_lost() are called
-/// before this one returns, with KEYLATCH_LOST_FORCED.
+/// Releases by force all that a session holds, as a rollback wants.
+///
+/// Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
 ///
 /// count may be NULL. Writes *count on success: how many locks that were. Errors: KEYLATCH_EINVALID for an owner that is no session;
 /// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -230,7 +241,10 @@ pub unsafe extern "C" fn keylatch_owner_release_all(owner: *mut keylatch_owner, 
     })
 }
 
-/// Frees an owner. What it holds stays held, under its name, unless it is a session with KEYLATCH_OWNER_RELEASES. NULL is fine and does nothing.
+/// Frees an owner.
+///
+/// What it holds stays held, under its name, unless it is a session with KEYLATCH_OWNER_RELEASES. NULL is fine and does
+/// nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child, KEYLATCH_EBUSY from a free_fn that is called inside a
 /// call with this owner. Threads: any; waits for calls in progress with this owner, so end their waits first

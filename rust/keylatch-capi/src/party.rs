@@ -11,8 +11,8 @@ use std::ffi::c_char;
 pub const KEYLATCH_PARTY_HOLDS: u32 = 1;
 /// It waits for the key.
 pub const KEYLATCH_PARTY_WAITS: u32 = 2;
-/// There is nobody: the key alone is told.
-pub const KEYLATCH_PARTY_NOBODY: u32 = 3;
+/// Neither: only the key is known.
+pub const KEYLATCH_PARTY_NEITHER: u32 = 3;
 
 /// The owner is a session.
 pub const KEYLATCH_PARTY_SESSION: u32 = 1;
@@ -26,8 +26,8 @@ pub const KEYLATCH_PARTY_RUNS: u32 = 8;
 pub const KEYLATCH_PARTY_GRANTED: u32 = 16;
 /// Of a deadlock: it had to give way.
 pub const KEYLATCH_PARTY_VICTIM: u32 = 32;
-/// Its lease ran out, and the lock is kept shut for lock_delay_ns: nobody has it.
-pub const KEYLATCH_PARTY_KEPT_SHUT: u32 = 64;
+/// Its lease ran out, and the lock is kept shut for lock_delay_ns.
+pub const KEYLATCH_PARTY_LOCK_DELAY: u32 = 64;
 
 /// One who holds a key or waits for it. What is not known is 0.
 ///
@@ -44,34 +44,39 @@ pub struct keylatch_party {
     pub owner_len: usize,
     pub source: *const c_char,
     pub source_len: usize,
-    /// Who holds: the grant. While a request of keylatch_upgrade() or a downgrade uses it, it is only a name.
+    /// Who holds: the grant.
+    ///
+    /// While a request of keylatch_upgrade() or a downgrade uses it, it is only a name.
     pub grant: u64,
     /// Who holds exclusively: its fence number.
     pub fence: u64,
-    /// Who waits: for how long it has. Who holds: for how long at least; taking a free lock reads no clock, so the time
-    /// counts from the first look at it.
+    /// Who waits: for how long it has.
+    ///
+    /// Who holds: for how long at least; taking a free lock reads no clock, so the time counts from the first look at
+    /// it.
     pub time_ns: u64,
     /// For a lease: how long it still lasts.
     pub lease_ns: u64,
     /// Who waits: its place in the line for this key; 1 is the next one.
     pub position: u64,
-    /// In a listing of keylatch_top(): how many wait for the key, and how long the one that came first has.
+    /// In a listing of keylatch_top(): the waiters of the key, and the longest wait.
     pub waiters: u64,
     pub longest_wait_ns: u64,
-    /// In a chain: the number of the link, from 1 on, and the number of the link that it follows from. In a listing of deadlocks:
-    /// the number of the deadlock, from 1 on.
+    /// In a chain: the number of the link, from 1 on, and of the one that it follows.
+    ///
+    /// In a listing of deadlocks: the number of the deadlock, from 1 on.
     pub link: u64,
     pub after: u64,
     /// KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE: how it holds the key or wants it.
     pub mode: i32,
-    /// KEYLATCH_PARTY_HOLDS, _WAITS, _NOBODY
+    /// KEYLATCH_PARTY_HOLDS, _WAITS, _NEITHER
     pub role: u32,
-    /// Of a deadlock: how the next one holds the key; 0 if that one waits in line before this one.
+    /// Of a deadlock: how the next one holds the key; 0 if it waits in line first.
     pub blocked_by: i32,
     pub priority: u32,
-    /// KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM, _KEPT_SHUT
+    /// KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM, _LOCK_DELAY
     pub flags: u32,
-    /// Of a timeout's event, who waited: how many held the lock besides those that are told.
+    /// Of a timeout's event, who waited: how many more held the lock than are listed.
     pub more: u32,
 }
 
@@ -103,7 +108,7 @@ impl keylatch_party {
             link: 0,
             after: 0,
             mode: 0,
-            role: KEYLATCH_PARTY_NOBODY,
+            role: KEYLATCH_PARTY_NEITHER,
             blocked_by: 0,
             priority: 0,
             flags: 0,
@@ -123,7 +128,7 @@ impl keylatch_party {
             priority: u32::from(hold.priority),
             flags: flag(hold.session, KEYLATCH_PARTY_SESSION)
                 | flag(hold.lease.is_some(), KEYLATCH_PARTY_LEASE)
-                | flag(hold.kept_shut, KEYLATCH_PARTY_KEPT_SHUT),
+                | flag(hold.in_lock_delay, KEYLATCH_PARTY_LOCK_DELAY),
             ..Self::named(&hold.owner, hold.source)
         }
     }

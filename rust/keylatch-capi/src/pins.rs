@@ -102,7 +102,9 @@ pub unsafe extern "C" fn keylatch_unpin(pin: *mut keylatch_pinned_key) -> i32 {
     })
 }
 
-/// Takes a lock that is plainly free and asked for in an ordinary way. `false` says nothing.
+/// Takes a lock that is plainly free and asked for in an ordinary way.
+///
+/// `false` says nothing.
 ///
 /// If results are to arrive in a queue, it has to be one of the same manager.
 ///
@@ -143,7 +145,7 @@ unsafe fn take<const EXCLUSIVE: bool, const OWNED: bool>(
         return false;
     }
     let take = || {
-        let pinned = handle::enter_at_once::<keylatch_pinned_key>(pin.cast())?;
+        let pinned = handle::enter_fast::<keylatch_pinned_key>(pin.cast())?;
         if let Some(queue) = queue
             && pinned.and::<keylatch_queue>(queue.cast())?.manager != pinned.number
         {

@@ -20,13 +20,15 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Results of requests that had to wait; made by keylatch_queue_new(), freed by keylatch_queue_free().
+/// Results of requests that had to wait: keylatch_queue_new() makes it.
+///
+/// Freed by keylatch_queue_free().
 #[derive(Debug)]
 pub struct keylatch_queue {
     pub(crate) completions: CompletionQueue,
     /// The manager's number.
     pub(crate) manager: u64,
-    /// Hangs up when the queue is being freed, so that whoever waits for a result comes out.
+    /// Hangs up when the queue is being freed, so that waits for a result end.
     line: PipeReader,
     other_end: Mutex<Option<PipeWriter>>,
     /// Numbered requests that wait, by their tickets.
@@ -58,7 +60,7 @@ impl Kind for keylatch_queue {
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub struct keylatch_completion {
-    /// The request, as it was told when it was made.
+    /// The request, as the call that made it returned it.
     pub ticket: u64,
     /// What the caller gave along.
     pub token: u64,
@@ -88,7 +90,7 @@ impl keylatch_queue {
         Some(keylatch_completion { ticket, token, grant, status, reserved: 0 })
     }
 
-    /// Makes a request whose grant is to be told, whether it comes at once or later.
+    /// Makes a request whose grant is reported, whether it comes immediately or later.
     pub(crate) fn numbered(
         &self,
         turn: RequestTurn,
@@ -135,7 +137,9 @@ pub unsafe extern "C" fn keylatch_queue_new(manager: *mut keylatch_manager, queu
     })
 }
 
-/// Frees a queue. Requests that still wait are cancelled, and locks that were granted or upgraded and not fetched are released. A
+/// Frees a queue.
+///
+/// Requests that still wait are cancelled, and locks that were granted or upgraded and not fetched are released. A
 /// thread that waits in keylatch_queue_next() comes out with KEYLATCH_EHANDLE. NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE, KEYLATCH_EFORKED in a forked child. Threads: any; waits for calls in progress on this
@@ -153,8 +157,9 @@ pub unsafe extern "C" fn keylatch_queue_free(queue: *mut keylatch_queue) -> i32 
     })
 }
 
-/// Tells the descriptor that is readable while results lie in the queue, and once there will be no more. It is the queue's: poll it, do not read or
-/// close it.
+/// Tells the descriptor that is readable while results lie in the queue.
+///
+/// It is readable, too, once there will be no more. It is the queue's: poll it, do not read or close it.
 ///
 /// Writes *fd on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
 #[unsafe(no_mangle)]
@@ -167,9 +172,10 @@ pub unsafe extern "C" fn keylatch_queue_fd(queue: *const keylatch_queue, fd: *mu
     })
 }
 
-/// Fetches up to capacity results without waiting, the oldest first. *count says how many; when it is less than capacity,
-/// there are no more, and the descriptor is unreadable until more arrive. If the last one is a failure, keylatch_last_error() and its
-/// like tell more of it.
+/// Fetches up to capacity results without waiting, the oldest first.
+///
+/// *count says how many; when it is less than capacity, there are no more, and the descriptor is unreadable until more
+/// arrive. If the last one is a failure, keylatch_last_error() and its like tell more of it.
 ///
 /// Writes *count and as many of results on success; none at all is a success. Errors: KEYLATCH_ECLOSED when the manager is closed or freed
 /// and all was fetched; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; each result is
@@ -208,9 +214,11 @@ fn no_more() -> Failure {
     Failure::new(KEYLATCH_ECLOSED, "the lock manager is closed, and all results were fetched")
 }
 
-/// Fetches the oldest result, waiting for one in the calling thread for at most timeout_ns: 0 is not at all, KEYLATCH_WAIT_FOREVER
-/// for as long as it takes. KEYLATCH_OK says that a result was fetched; what the result is, result->status says, and if that is a
-/// failure, keylatch_last_error() and its like tell more of it.
+/// Fetches the oldest result, waiting for one for at most timeout_ns.
+///
+/// It waits in the calling thread: 0 is not at all, KEYLATCH_WAIT_FOREVER for as long as it takes. KEYLATCH_OK says
+/// that a result was fetched; what the result is, result->status says, and if that is a failure, keylatch_last_error()
+/// and its like tell more of it.
 ///
 /// Writes *result on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and timeout_ns is 0; KEYLATCH_ETIMEOUT;
 /// KEYLATCH_ECLOSED when the manager is closed or freed and all was fetched; KEYLATCH_EHANDLE, also if the queue is freed meanwhile;
@@ -253,7 +261,7 @@ pub unsafe extern "C" fn keylatch_queue_next(
 }
 
 impl keylatch_queue {
-    /// Waits until a result may be there, or the time may be over. `true` if the queue is being freed.
+    /// Waits for a result, or the end of the time; `true` if the queue is being freed.
     fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
         // Rounded up, so that it does not spin through the last millisecond; at most a day at a time.
         let milliseconds = deadline.map_or(-1, |at| {

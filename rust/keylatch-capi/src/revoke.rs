@@ -1,19 +1,21 @@
 //! TAKING LOCKS AWAY
 //!
 //! From holders that are stuck, or whose leases have run out. Who waits for such a lock is served. The old holder's grant is void, and
-//! releasing it harms nobody; the work that it was for may still be going on, and it is the fence number that keeps that from doing harm.
+//! releasing it changes nothing; the work that it was for may still be going on, and it is the fence number that keeps
+//! that from doing harm.
 
 use crate::annotate;
 use crate::boundary::call;
 use crate::filter::{keylatch_filter, revocation};
-use crate::listing::{Told, answered, keylatch_listing};
+use crate::listing::{Answer, answered, keylatch_listing};
 use crate::manager::{self, keylatch_manager};
 use crate::refusal::Failure;
 use keylatch::{Filter, HolderInfo};
 use std::ptr::NonNull;
 
-/// Takes locks away from whoever holds them, as far as the filter lets pass. Functions of keylatch_on_lost() are called before this
-/// one returns, with KEYLATCH_LOST_FORCED.
+/// Takes locks away from their holders, as far as the filter lets pass.
+///
+/// Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
 ///
 /// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, from whom; it is the caller's, to be
 /// freed with keylatch_listing_free(). Errors: KEYLATCH_EINVALID for a filter without a condition, which has to
@@ -35,8 +37,10 @@ pub unsafe extern "C" fn keylatch_force_release(
     })
 }
 
-/// Takes locks away whose leases have run out although nobody waits for them, as far as the filter lets pass.
-/// Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_EXPIRED.
+/// Takes locks away whose leases have run out, also without waiters.
+///
+/// It does so as far as the filter lets pass. Functions of keylatch_on_lost() are called before this one returns, with
+/// KEYLATCH_LOST_EXPIRED.
 ///
 /// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, from whom; it is the caller's, to be
 /// freed with keylatch_listing_free(). Errors: KEYLATCH_EINVALID for a filter without a condition, which has to
@@ -70,7 +74,7 @@ unsafe fn taken(
     let how_many = holders.len();
     if let Some(listing) = NonNull::new(listing) {
         // SAFETY: promised.
-        unsafe { listing.write_unaligned(answered(Told::Holders(holders))?) };
+        unsafe { listing.write_unaligned(answered(Answer::Holders(holders))?) };
     }
     if let Some(count) = NonNull::new(count) {
         // SAFETY: promised.

@@ -9,15 +9,17 @@ use std::ffi::{CStr, c_char};
 pub const KEYLATCH_OK: i32 = 0;
 /// The time given was over before the lock was free.
 pub const KEYLATCH_ETIMEOUT: i32 = -1;
-/// The lock is held, and the request was not to wait. Also: nothing lies in the queue.
+/// The lock is held, and the request was not to wait.
+///
+/// Also: nothing lies in the queue.
 pub const KEYLATCH_EWOULDBLOCK: i32 = -2;
-/// Sessions wait for each other in a circle, and this request was chosen to give way.
+/// Sessions wait for each other in a circle, and this request had to give way.
 pub const KEYLATCH_EDEADLOCK: i32 = -3;
 /// The request was cancelled while it waited.
 pub const KEYLATCH_ECANCELLED: i32 = -4;
 /// The manager was closed.
 pub const KEYLATCH_ECLOSED: i32 = -5;
-/// The grant is not held: released before, taken away by force, made up, or another manager's.
+/// The grant is not held: released, revoked, made up, or another manager's.
 pub const KEYLATCH_ENOTHELD: i32 = -6;
 /// The grant's lease ran out and the lock was taken away.
 pub const KEYLATCH_ELEASELOST: i32 = -7;
@@ -29,7 +31,7 @@ pub const KEYLATCH_EKEY: i32 = -9;
 pub const KEYLATCH_ECONFIG: i32 = -10;
 /// The process is a fork of the one that made the manager.
 pub const KEYLATCH_EFORKED: i32 = -11;
-/// Somebody else already waits to upgrade the same lock: each would wait for the other.
+/// Another holder already waits to upgrade: each would wait for the other.
 pub const KEYLATCH_EUPGRADE: i32 = -12;
 /// As many requests wait as may.
 pub const KEYLATCH_EWAITERS: i32 = -13;
@@ -64,13 +66,19 @@ pub const KEYLATCH_EUNSUPPORTED: i32 = -45;
 
 /// A pointer that must point to something is NULL.
 pub const KEYLATCH_ENULL: i32 = -100;
-/// An argument has a value that means nothing: an unknown mode or flag, a length beyond all memory, a NULL with a length.
+/// An argument has a value that means nothing.
+///
+/// For instance an unknown mode or flag, a length beyond all memory, a NULL with a length.
 pub const KEYLATCH_EINVALID: i32 = -101;
-/// struct_size is smaller than the struct ever was, or the struct has something set that this library does not know.
+/// struct_size is too small, or the struct has something set that is not known.
+///
+/// Too small is smaller than the struct ever was; not known is what this library does not know.
 pub const KEYLATCH_ESTRUCT: i32 = -102;
-/// The handle is not one, or not of this kind, or was freed, or belongs to another manager.
+/// The handle is not one, or of another kind, or freed, or of another manager.
 pub const KEYLATCH_EHANDLE: i32 = -103;
-/// The library has failed inside: a bug in it. The call did not do what it was asked to.
+/// The library has failed inside: a bug in it.
+///
+/// The call did not do what it was asked to.
 pub const KEYLATCH_EPANIC: i32 = -104;
 /// The operating system refused what was needed, such as a file descriptor.
 pub const KEYLATCH_ESYSTEM: i32 = -105;
@@ -95,7 +103,7 @@ const ALL: &[(i32, &CStr, &CStr)] = &[
     (KEYLATCH_EKEY, c"KEYLATCH_EKEY", c"the key is too long"),
     (KEYLATCH_ECONFIG, c"KEYLATCH_ECONFIG", c"a setting has a value that it cannot have"),
     (KEYLATCH_EFORKED, c"KEYLATCH_EFORKED", c"the process is a fork of the one that made the lock manager"),
-    (KEYLATCH_EUPGRADE, c"KEYLATCH_EUPGRADE", c"somebody else already waits to upgrade the lock"),
+    (KEYLATCH_EUPGRADE, c"KEYLATCH_EUPGRADE", c"another holder already waits to upgrade the lock"),
     (KEYLATCH_EWAITERS, c"KEYLATCH_EWAITERS", c"as many requests wait as may"),
     (KEYLATCH_ETIER, c"KEYLATCH_ETIER", c"what the manager shares its keys through has failed"),
     (KEYLATCH_ESESSION, c"KEYLATCH_ESESSION", c"the claimant has ended"),
@@ -128,7 +136,9 @@ fn entry(status: i32) -> (&'static CStr, &'static CStr) {
     })
 }
 
-/// The name of a status, such as "KEYLATCH_ETIMEOUT"; "unknown" for a number that is none. Never NULL.
+/// The name of a status, such as "KEYLATCH_ETIMEOUT"; "unknown" for other numbers.
+///
+/// Never NULL.
 ///
 /// Memory: the text is static. Errors: none. Threads: any, at any time, also in a forked child.
 #[unsafe(no_mangle)]
@@ -136,7 +146,9 @@ pub extern "C" fn keylatch_status_name(status: i32) -> *const c_char {
     entry(status).0.as_ptr()
 }
 
-/// What a status means, a phrase in English. Never NULL. What a particular failure was about, keylatch_last_error() says.
+/// What a status means, a phrase in English.
+///
+/// Never NULL. What a particular failure was about, keylatch_last_error() says.
 ///
 /// Memory: the text is static. Errors: none. Threads: any, at any time, also in a forked child.
 #[unsafe(no_mangle)]
@@ -144,7 +156,7 @@ pub extern "C" fn keylatch_status_text(status: i32) -> *const c_char {
     entry(status).1.as_ptr()
 }
 
-/// 1 if the same call may succeed when it is made again later, such as after KEYLATCH_ETIMEOUT; 0 if not.
+/// 1 if the same call may succeed later, as after KEYLATCH_ETIMEOUT; 0 if not.
 ///
 /// Errors: none. Threads: any, at any time, also in a forked child.
 #[unsafe(no_mangle)]
@@ -170,7 +182,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_status_has_a_number_and_a_name_of_its_own() {
+    fn every_status_has_its_own_number_and_name() {
         let numbers: HashSet<_> = ALL.iter().map(|(number, ..)| number).collect();
         let names: HashSet<_> = ALL.iter().map(|(_, name, _)| name).collect();
         assert!(numbers.len() == ALL.len() && names.len() == ALL.len());

@@ -18,7 +18,7 @@ macro_rules! structs {
             let mut end = 0;
             $(
                 let (offset, size) = (std::mem::offset_of!(Struct, $field), size_of_field(|it: &Struct| &it.$field));
-                // What is left between fields is read by nobody, and a later field there would not be zero.
+                // What is left between fields is never read, and a later field there would not be zero.
                 assert_eq!(offset, end, "{} begins after a gap in {}", stringify!($field), stringify!($name));
                 end = offset + size;
                 writeln!($into, "field {} {} {offset} {size}", stringify!($name), stringify!($field))?;
@@ -68,7 +68,7 @@ fn layout() -> Result<String, std::fmt::Error> {
         owner { KEYLATCH_OWNER_SESSION, KEYLATCH_OWNER_RELEASES }
         options { KEYLATCH_WAIT_FOREVER, KEYLATCH_WAIT_DEFAULT, KEYLATCH_BEST_EFFORT }
         grants { KEYLATCH_LOST_EXPIRED, KEYLATCH_LOST_FORCED }
-        party { KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS, KEYLATCH_PARTY_NOBODY, KEYLATCH_PARTY_SESSION, KEYLATCH_PARTY_LEASE, KEYLATCH_PARTY_UPGRADE, KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_GRANTED, KEYLATCH_PARTY_VICTIM, KEYLATCH_PARTY_KEPT_SHUT }
+        party { KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS, KEYLATCH_PARTY_NEITHER, KEYLATCH_PARTY_SESSION, KEYLATCH_PARTY_LEASE, KEYLATCH_PARTY_UPGRADE, KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_GRANTED, KEYLATCH_PARTY_VICTIM, KEYLATCH_PARTY_LOCK_DELAY }
         filter { KEYLATCH_FILTER_SESSIONS, KEYLATCH_FILTER_ALL }
         inspect { KEYLATCH_TOP_AGE, KEYLATCH_TOP_WAITERS }
         events { KEYLATCH_EVENT_SLOW_WAIT, KEYLATCH_EVENT_SLOW_HOLD, KEYLATCH_EVENT_TIMEOUT, KEYLATCH_EVENT_DEADLOCK, KEYLATCH_EVENT_EXPIRED, KEYLATCH_EVENT_FORCED, KEYLATCH_EVENT_LOCK_ORDER }
@@ -105,7 +105,7 @@ fn the_layout_is_the_committed_one() {
 
 /// Nothing of the header is left out here.
 #[test]
-fn every_field_and_every_constant_of_the_header_is_listed() {
+fn all_fields_and_constants_are_listed() {
     let header = std::fs::read_to_string(root().join("include/keylatch.h")).expect("the header is there");
     let layout = layout().expect("a text can be written to");
     let listed = |start: String| layout.lines().any(|line| line.starts_with(&start));

@@ -173,9 +173,9 @@ impl Runner {
                     (None, Some(reason)) => Err(reason.as_str()),
                     _ => return Err("either success or failure".into()),
                 };
-                told(self.claims.complete(work, result))
+                as_value(self.claims.complete(work, result))
             }
-            "cancel" => told(self.claims.cancel(self.claimants[&name].request(number))),
+            "cancel" => as_value(self.claims.cancel(self.claimants[&name].request(number))),
             "progress" => {
                 let (done, total) = (fields.number("done"), fields.number("total"));
                 let address = fields.text("address").unwrap_or_default();
@@ -231,7 +231,7 @@ impl Runner {
         {
             return Err(format!("the request had {before:?} and has {owned:?}"));
         }
-        Ok(told(settled))
+        Ok(as_value(settled))
     }
 
     fn all_events(&mut self) -> Result<Value, String> {
@@ -265,7 +265,7 @@ fn plain(result: Result<(), ClaimError>) -> Value {
     result.map_or_else(|error| json!({ "error": error.word() }), |()| Value::Null)
 }
 
-fn told(settled: Result<ClaimAnswer, ClaimError>) -> Value {
+fn as_value(settled: Result<ClaimAnswer, ClaimError>) -> Value {
     match settled {
         Err(error) => json!({ "error": error.word() }),
         Ok(ClaimAnswer::Waiting { ahead }) => json!({ "answer": "waiting", "ahead": ahead }),

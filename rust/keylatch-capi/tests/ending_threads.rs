@@ -19,7 +19,7 @@ static OTHER: AtomicPtr<keylatch_manager> = AtomicPtr::new(null_mut());
 static DONE: AtomicU64 = AtomicU64::new(0);
 
 struct Guarded(UnsafeCell<u64>);
-// SAFETY: whoever touches the number holds the lock, or is alone; that this is so is what the test is about.
+// SAFETY: a thread that touches the number holds the lock, or is alone; that this is so is what the test is about.
 unsafe impl Sync for Guarded {}
 static GUARDED: Guarded = Guarded(UnsafeCell::new(0));
 
@@ -76,7 +76,7 @@ thread_local! {
 }
 
 #[test]
-fn values_of_a_thread_may_lock_when_they_are_dropped_with_it() {
+fn thread_local_drop_may_lock() {
     for place in [&MANAGER, &OTHER] {
         let mut manager = null_mut();
         // SAFETY: NULL for the defaults, and a place for the result.

@@ -14,8 +14,8 @@ use keylatch_capi::options::{KEYLATCH_WAIT_FOREVER, keylatch_request_options};
 use keylatch_capi::owner::*;
 use keylatch_capi::party::*;
 use keylatch_capi::queue::{keylatch_completion, keylatch_queue, keylatch_queue_free, keylatch_queue_new};
+use keylatch_capi::revoke::{keylatch_expire, keylatch_force_release};
 use keylatch_capi::status::*;
-use keylatch_capi::taking::{keylatch_expire, keylatch_force_release};
 use keylatch_capi::{acquire, failure, figures, grants, queue};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -69,7 +69,7 @@ struct Party {
     object: String,
     owner: String,
     source: String,
-    told: (u32, i32, u32),
+    facts: (u32, i32, u32),
     links: (u64, u64),
     grant: u64,
     position: u64,
@@ -155,7 +155,7 @@ fn parties(listing: *mut keylatch_listing) -> Vec<Party> {
                 object: text(party.key.object.cast(), party.key.object_len),
                 owner: text(party.owner, party.owner_len),
                 source: text(party.source, party.source_len),
-                told: (party.role, party.mode, party.flags),
+                facts: (party.role, party.mode, party.flags),
                 links: (party.link, party.after),
                 grant: party.grant,
                 position: party.position,
@@ -189,7 +189,7 @@ fn holders_by_every_filter() {
     locks.hold("dog", KEYLATCH_SHARED, null(), 0);
     assert_eq!(names(&locks.holders(&sized())), [("car", "txn"), ("cat", "node-7"), ("dog", "")]);
     let all = locks.holders(&sized());
-    assert_eq!(all[0].told, (KEYLATCH_PARTY_HOLDS, KEYLATCH_SHARED, KEYLATCH_PARTY_SESSION | KEYLATCH_PARTY_LEASE));
+    assert_eq!(all[0].facts, (KEYLATCH_PARTY_HOLDS, KEYLATCH_SHARED, KEYLATCH_PARTY_SESSION | KEYLATCH_PARTY_LEASE));
     assert_eq!((all[1].grant, all[1].source.as_str()), (cat, "replicator"));
     let wanted = key("b", "cat");
     for (filter, expected) in [
@@ -237,17 +237,17 @@ fn waiters_chains_and_what_stands_out() {
     let waiters = parties(out(|place| unsafe { keylatch_waiters(locks.manager, null(), place) }).unwrap());
     assert_eq!(names(&waiters), [("x", "two"), ("x", "")]);
     assert_eq!((waiters[0].position, waiters[1].position), (1, 2));
-    assert_eq!(waiters[0].told, (KEYLATCH_PARTY_WAITS, KEYLATCH_EXCLUSIVE, KEYLATCH_PARTY_SESSION));
+    assert_eq!(waiters[0].facts, (KEYLATCH_PARTY_WAITS, KEYLATCH_EXCLUSIVE, KEYLATCH_PARTY_SESSION));
 
     let (asked, mut circle) = (key("b", "y"), 9);
     let ask =
         // SAFETY: as above.
         |place| unsafe { keylatch_blocking_chain(locks.manager, &raw const asked, null(), &raw mut circle, place) };
     let chain = parties(out(ask).unwrap());
-    let rows: Vec<_> = chain.iter().map(|row| (row.owner.as_str(), row.told.0, row.links)).collect();
+    let rows: Vec<_> = chain.iter().map(|row| (row.owner.as_str(), row.facts.0, row.links)).collect();
     let (holds, waits) = (KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS);
     assert_eq!(rows, [("two", holds, (1, 0)), ("two", waits, (2, 1)), ("one", holds, (2, 1))]);
-    assert_eq!(chain[2].told.2 & KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_RUNS);
+    assert_eq!(chain[2].facts.2 & KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_RUNS);
     assert_eq!(circle, 0);
     let by_owner = parties(
         // SAFETY: as above.
@@ -274,14 +274,14 @@ fn waiters_chains_and_what_stands_out() {
     // SAFETY: as above.
     let listing = out(|place| unsafe { keylatch_waiters(locks.manager, null(), place) }).unwrap();
     // SAFETY: as above.
-    let told = out(|place| unsafe { keylatch_listing_text(listing, place) }).unwrap();
+    let lines = out(|place| unsafe { keylatch_listing_text(listing, place) }).unwrap();
     // SAFETY: as above.
-    let for_people = unsafe { CStr::from_ptr(told) }.to_str().unwrap().to_owned();
+    let for_people = unsafe { CStr::from_ptr(lines) }.to_str().unwrap().to_owned();
     assert!(for_people.starts_with("two waits for b/x"), "{for_people}");
     assert_eq!(for_people.lines().count(), 2);
     // SAFETY: as above.
     unsafe {
-        figures::keylatch_text_free(told);
+        figures::keylatch_text_free(lines);
         assert_eq!(keylatch_listing_free(listing), KEYLATCH_OK);
         assert_eq!(keylatch_owner_free(one), KEYLATCH_OK);
         assert_eq!(keylatch_owner_free(two), KEYLATCH_OK);
@@ -289,7 +289,7 @@ fn waiters_chains_and_what_stands_out() {
 }
 
 #[test]
-fn locks_are_taken_away_by_force_when_expired_and_from_sessions() {
+fn locks_are_revoked_in_every_way() {
     let locks = Locks::new(0);
     let session = locks.owner("txn", "", KEYLATCH_OWNER_SESSION);
     let stuck = locks.hold("x", KEYLATCH_EXCLUSIVE, null(), 0);
@@ -385,7 +385,7 @@ fn events_and_deadlocks() {
     // SAFETY: as above.
     let deadlocks = parties(out(|place| unsafe { keylatch_recent_deadlocks(locks.manager, place) }).unwrap());
     assert_eq!(names(&deadlocks), [("x", "two"), ("y", "one")]);
-    assert_eq!(deadlocks[0].told.2, KEYLATCH_PARTY_SESSION | KEYLATCH_PARTY_VICTIM);
+    assert_eq!(deadlocks[0].facts.2, KEYLATCH_PARTY_SESSION | KEYLATCH_PARTY_VICTIM);
     assert!(readable());
     let mut kinds = Vec::new();
     while let Ok((kind, about)) = next(events, 0) {
@@ -403,13 +403,13 @@ fn events_and_deadlocks() {
     let mut answer: keylatch_completion = keylatch_completion::default();
     // SAFETY: as above.
     assert_eq!(unsafe { queue::keylatch_queue_next(locks.queue, KEYLATCH_WAIT_FOREVER, &raw mut answer) }, KEYLATCH_OK);
-    let (mut told, mut granted) = (Vec::new(), 0);
+    let (mut kinds, mut granted) = (Vec::new(), 0);
     while let Ok((kind, about)) = next(events, 0) {
-        told.push(kind);
-        granted += about.iter().filter(|party| party.told.2 & KEYLATCH_PARTY_GRANTED != 0).count();
+        kinds.push(kind);
+        granted += about.iter().filter(|party| party.facts.2 & KEYLATCH_PARTY_GRANTED != 0).count();
     }
-    told.sort();
-    assert_eq!((told, granted), (vec![KEYLATCH_EVENT_SLOW_WAIT, KEYLATCH_EVENT_SLOW_HOLD], 1));
+    kinds.sort();
+    assert_eq!((kinds, granted), (vec![KEYLATCH_EVENT_SLOW_WAIT, KEYLATCH_EVENT_SLOW_HOLD], 1));
 
     // A timeout tells the holders; force and expiry tell from whom; and what is too much is counted.
     let short = keylatch_request_options { owner: two, ..sized() };
@@ -421,7 +421,7 @@ fn events_and_deadlocks() {
     let (_, wait) = next(events, 0).unwrap();
     assert_eq!(names(&wait), [("x", "two")]);
     let (kind, about) = next(events, 0).unwrap();
-    let roles: Vec<_> = about.iter().map(|party| (party.owner.as_str(), party.told.0)).collect();
+    let roles: Vec<_> = about.iter().map(|party| (party.owner.as_str(), party.facts.0)).collect();
     assert_eq!(kind, KEYLATCH_EVENT_TIMEOUT);
     assert_eq!(roles, [("two", KEYLATCH_PARTY_WAITS), ("one", KEYLATCH_PARTY_HOLDS)]);
     locks.hold("lease", KEYLATCH_EXCLUSIVE, null(), 1);
@@ -433,12 +433,12 @@ fn events_and_deadlocks() {
         assert_eq!(keylatch_force_release(locks.manager, &raw const x, null_mut(), null_mut()), KEYLATCH_OK);
     }
     let _ = first;
-    let mut told = Vec::new();
+    let mut kinds = Vec::new();
     while let Ok((kind, about)) = next(events, 0) {
-        told.push((kind, about[0].object.clone()));
+        kinds.push((kind, about[0].object.clone()));
     }
-    told.retain(|(kind, _)| *kind != KEYLATCH_EVENT_SLOW_HOLD);
-    assert_eq!(told, [(KEYLATCH_EVENT_EXPIRED, "lease".to_owned()), (KEYLATCH_EVENT_FORCED, "x".to_owned())]);
+    kinds.retain(|(kind, _)| *kind != KEYLATCH_EVENT_SLOW_HOLD);
+    assert_eq!(kinds, [(KEYLATCH_EVENT_EXPIRED, "lease".to_owned()), (KEYLATCH_EVENT_FORCED, "x".to_owned())]);
     for _ in 0..9 {
         let held = locks.hold("z", KEYLATCH_EXCLUSIVE, null(), 0);
         assert_eq!(locks.release(held), KEYLATCH_OK);
@@ -462,7 +462,7 @@ fn events_and_deadlocks() {
 }
 
 #[test]
-fn freeing_a_subscription_wakes_who_waits_for_an_event() {
+fn free_wakes_waiter_for_event() {
     let locks = Locks::new(0);
     for _ in 0..50 {
         // SAFETY: as above.
@@ -481,7 +481,7 @@ fn freeing_a_subscription_wakes_who_waits_for_an_event() {
 }
 
 #[test]
-fn a_timeout_is_learned_and_told() {
+fn learned_timeout_is_reported() {
     let options = keylatch_manager_options {
         shards: 4,
         max_locks: 10_000,
@@ -492,11 +492,11 @@ fn a_timeout_is_learned_and_told() {
     };
     // SAFETY: as above.
     let manager = out(|place| unsafe { keylatch_manager_new(&raw const options, place) }).unwrap();
-    let mut told: figures::keylatch_adaptive = sized();
+    let mut learned: figures::keylatch_adaptive = sized();
     // SAFETY: as above.
-    assert_eq!(unsafe { figures::keylatch_manager_adaptive(manager, &raw mut told) }, KEYLATCH_OK);
-    assert_eq!((told.timeout_ns, told.quantile_ns, told.samples), (50_000_000, 0, 0));
-    assert_eq!((told.floor_ns, told.ceiling_ns), (1_000_000, 50_000_000));
+    assert_eq!(unsafe { figures::keylatch_manager_adaptive(manager, &raw mut learned) }, KEYLATCH_OK);
+    assert_eq!((learned.timeout_ns, learned.quantile_ns, learned.samples), (50_000_000, 0, 0));
+    assert_eq!((learned.floor_ns, learned.ceiling_ns), (1_000_000, 50_000_000));
     let mut settings: keylatch_manager_options = sized();
     // SAFETY: as above.
     assert_eq!(unsafe { keylatch_manager_settings(manager, &raw mut settings) }, KEYLATCH_OK);
@@ -509,11 +509,11 @@ fn a_timeout_is_learned_and_told() {
     assert_eq!(unsafe { keylatch_manager_free(manager) }, KEYLATCH_OK);
     let without = Locks::new(0);
     // SAFETY: as above.
-    assert_eq!(unsafe { figures::keylatch_manager_adaptive(without.manager, &raw mut told) }, KEYLATCH_EEND);
+    assert_eq!(unsafe { figures::keylatch_manager_adaptive(without.manager, &raw mut learned) }, KEYLATCH_EEND);
 }
 
 #[test]
-fn orders_that_go_round_are_told() {
+fn circular_orders_are_reported() {
     let options = keylatch_manager_options { shards: 4, flags: KEYLATCH_MANAGER_LOCK_ORDER, ..sized() };
     // SAFETY: as above.
     let manager = out(|place| unsafe { keylatch_manager_new(&raw const options, place) }).unwrap();
@@ -545,22 +545,22 @@ fn orders_that_go_round_are_told() {
     let mut reported = 0;
     // SAFETY: as above.
     let listing = out(|place| unsafe { keylatch_lock_orders(manager, &raw mut reported, place) }).unwrap();
-    let told = parties(listing);
-    assert_eq!((reported, names(&told)), (1, vec![("y", "two"), ("x", "two"), ("x", "one"), ("y", "one")]));
-    let roles: Vec<_> = told.iter().map(|party| party.told.0).collect();
+    let listed = parties(listing);
+    assert_eq!((reported, names(&listed)), (1, vec![("y", "two"), ("x", "two"), ("x", "one"), ("y", "one")]));
+    let roles: Vec<_> = listed.iter().map(|party| party.facts.0).collect();
     let (holds, waits) = (KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS);
     assert_eq!(roles, [holds, waits, holds, waits]);
-    assert_eq!((told[0].links, told[0].source.as_str()), ((1, 0), "here"));
+    assert_eq!((listed[0].links, listed[0].source.as_str()), ((1, 0), "here"));
     let (kind, about) = std::iter::from_fn(|| next(events, 0).ok())
         .find(|(kind, _)| *kind == KEYLATCH_EVENT_LOCK_ORDER)
         .expect("it is an event too");
-    assert_eq!((kind, names(&about)), (KEYLATCH_EVENT_LOCK_ORDER, names(&told)));
+    assert_eq!((kind, names(&about)), (KEYLATCH_EVENT_LOCK_ORDER, names(&listed)));
     // SAFETY: as above.
     assert_eq!(unsafe { keylatch_events_free(events) }, KEYLATCH_OK);
 }
 
 #[test]
-fn an_upgrade_arrives_in_the_queue_under_the_same_grant() {
+fn queue_upgrade_keeps_its_grant() {
     let locks = Locks::new(0);
     let mine = locks.hold("x", KEYLATCH_SHARED, null(), 0);
     let ask = |token| {
@@ -569,7 +569,7 @@ fn an_upgrade_arrives_in_the_queue_under_the_same_grant() {
             grants::keylatch_upgrade_queue(locks.manager, mine, KEYLATCH_WAIT_FOREVER, locks.queue, token, place)
         })
     };
-    assert_eq!(ask(1), Ok(0), "nobody else reads");
+    assert_eq!(ask(1), Ok(0), "no other reads");
     // SAFETY: as above.
     assert_eq!(unsafe { grants::keylatch_downgrade(locks.manager, mine) }, KEYLATCH_OK);
     let other = locks.hold("x", KEYLATCH_SHARED, null(), 0);

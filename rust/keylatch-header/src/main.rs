@@ -33,7 +33,7 @@ const SECTIONS: &[&str] = &[
     "filter",
     "listing",
     "inspect",
-    "taking",
+    "revoke",
     "events",
     "figures",
     "shared",
@@ -159,7 +159,9 @@ fn in_c(line: &str) -> String {
     format!("{line}\n")
 }
 
-/// Adds, after each struct that may grow, a macro with its size and zeros for every other field.
+/// Adds a macro after each struct that may grow.
+///
+/// The macro has the struct's size, and zeros for every other field.
 fn with_initialisers(text: &str) -> String {
     let mut written = String::new();
     let mut fields: Option<Vec<&str>> = None;

@@ -23,7 +23,7 @@ fn number_of(word: &str) -> Outcome<i32> {
     })
 }
 
-/// Success, if success was expected; otherwise the expected error, which is then `Ok(None)`.
+/// Success, or the expected error, which is then `Ok(None)`.
 pub(crate) fn compare<T>(expected: &Value, came: Result<T, LockError>) -> Outcome<Option<T>> {
     match (expected.as_str(), came) {
         (Some("ok"), Ok(value)) => Ok(Some(value)),

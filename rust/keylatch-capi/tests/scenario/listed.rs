@@ -84,7 +84,7 @@ impl Found {
     }
 }
 
-/// Whether each that was wanted can be one that was found, and those who wait for one key are so in their order.
+/// Whether found ones can be all the wanted ones, with waiters of a key in order.
 fn assign(fits: &[Vec<bool>], found: &[Found], used: &mut Vec<bool>) -> bool {
     let Some((first, others)) = fits.split_first() else { return true };
     for place in 0..found.len() {

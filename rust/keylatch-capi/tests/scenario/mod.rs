@@ -211,13 +211,13 @@ impl Runner {
         }
     }
 
-    fn acquire(&mut self, fields: &mut Fields, expected: &Value, at_once: bool) -> Outcome<()> {
+    fn acquire(&mut self, fields: &mut Fields, expected: &Value, now: bool) -> Outcome<()> {
         let (name, took) = (fields.text("as")?, fields.take("took_ms"));
         let asked = Asked::read(fields, &self.locks)?;
         let request = asked.request(&self.sessions)?;
         let began = Instant::now();
         let pending = self.locks.lock(request);
-        let granted = compare(expected, if at_once { pending.grant_now() } else { pending.grant_blocking() })?;
+        let granted = compare(expected, if now { pending.grant_now() } else { pending.grant_blocking() })?;
         if let Some(took) = took {
             in_range(&took, began.elapsed().as_millis() as u64)?;
         }

@@ -57,6 +57,9 @@ def room(path):
 
 def findings(path, text):
     """Yields (rule, line, what) of a file."""
+    if path.name == "CHANGELOG.md":
+        # Its table of migration names what is gone.
+        text = re.sub(r"(?m)^\|.*$", "|", text)
     rules = {"words": WORDS, "names": NAMES, "places": PLACES, "tests": TESTS.get(path.suffix)}
     if path.suffix == ".rs":
         rules["doc"] = DOC

@@ -94,7 +94,7 @@
 //! * **Memory**: keys without holders cost nothing, but for up to four warm ones a shard.
 //! * **Re-entrancy** is for [`Session`]s, as [`Reentrancy`] says: one that asks again for what it has, in a way that would
 //!   have it wait for itself, is refused without waiting, or has it once more. Requests under one label, or under none,
-//! contend like strangers: asking again waits, so give a timeout.
+//!   contend like strangers: asking again waits, so give a timeout.
 //! * **Leases**: a hold with a [`ttl`](LockRequest::ttl) cannot be taken before its time is over, and may be taken away
 //!   after that by a waiter or by [`expire`](FastObjectLockManager::expire), by nothing else. Its holder is
 //!   [notified](LockGuard::on_lost), and its later calls fail with [`LockError::LeaseLost`] and change nothing.

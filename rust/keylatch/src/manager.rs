@@ -139,9 +139,9 @@ impl FastObjectLockManager {
         Owner(self.core.keep_owner_with_source(name, source))
     }
 
-    /// Whether the exclusive hold with this [`fence`](LockGuard::fence) has the key.
+    /// Whether the exclusive hold with this fence still has the key.
     ///
-    /// `false` after it was released, downgraded, or taken away.
+    /// `false` after it was released, downgraded, or taken away. The fence is [`LockGuard::fence`](crate::LockGuard::fence).
     ///
     /// ```
     /// # fn main() -> Result<(), keylatch::LockError> {

@@ -20,8 +20,8 @@ func goBuild(t *testing.T, environment []string, arguments ...string) (output st
 	}
 	command := exec.Command("go", append([]string{"build"}, arguments...)...)
 	command.Env = append(os.Environ(), environment...)
-	output, err := command.CombinedOutput()
-	return string(output), err
+	printed, err := command.CombinedOutput()
+	return string(printed), err
 }
 
 func TestTheRaceDetectorKnows(t *testing.T) {

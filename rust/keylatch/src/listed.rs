@@ -201,7 +201,7 @@ impl fmt::Display for Named<'_> {
 pub struct Cycle {
     /// When, as the time since the manager was made.
     pub at: Duration,
-    /// The session that gave way: its request ended with [`LockError::Deadlock`](crate::LockError::Deadlock).
+    /// The session that gave way, by [`Deadlock`](crate::LockError::Deadlock).
     pub victim: Arc<str>,
     /// Who waited for whom, from the victim on; the last one waited for the victim.
     pub links: Arc<[DeadlockLink]>,

@@ -177,7 +177,7 @@ border_answer border_previous_holder_died(uintptr_t manager, uint64_t grant)
     int32_t died = 0;
     answer.status = keylatch_previous_holder_died((keylatch_manager *)manager, grant, &died);
     answer.number = (uint64_t)died;
-    return told(answer);
+    return with_failure(answer);
 }
 
 border_answer border_remaining(uintptr_t manager, uint64_t grant)

@@ -19,6 +19,7 @@ use crate::client::ClientError;
 use std::fmt::Arguments;
 use std::io::Write as _;
 
+pub(super) const USAGE: u8 = 2;
 pub(super) const UNREACHABLE: u8 = 69;
 pub(super) const LOST: u8 = 70;
 pub(super) const SYSTEM: u8 = 71;
@@ -55,7 +56,7 @@ pub(super) fn of(error: &ClientError) -> u8 {
             423 => NOT_FREE,
             _ => REFUSED,
         },
-        ClientError::Url(_) | ClientError::Tls(_) => 2,
+        ClientError::Url(_) | ClientError::Tls(_) => USAGE,
         ClientError::Answer(_) => REFUSED,
     }
 }

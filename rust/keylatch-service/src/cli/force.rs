@@ -31,6 +31,15 @@ pub(super) struct ForceArgs {
 
 /// Runs `force-release`. Returns the exit status.
 pub(super) async fn run(args: ForceArgs) -> u8 {
+    if args.filter.is_empty() && !args.all {
+        return exit::say(exit::USAGE, format_args!("name what to release, for example with --object, or give --all"));
+    }
+    if !args.yes && !std::io::stdin().is_terminal() {
+        return exit::say(
+            exit::USAGE,
+            format_args!("there is no terminal to ask on; --yes releases without a question"),
+        );
+    }
     match force(&args).await {
         Ok(Some(forced)) if args.client.json => {
             let rows = if args.claims { json!(forced.claims) } else { json!(forced.released) };
@@ -48,14 +57,14 @@ pub(super) async fn run(args: ForceArgs) -> u8 {
 
 async fn force(args: &ForceArgs) -> Result<Option<ForcedBody>, ClientError> {
     let http = args.client.http()?;
-    if !args.yes && std::io::stdin().is_terminal() {
+    if !args.yes {
         let lines: Vec<String> = if args.claims {
             let claims: Vec<ClaimRow> = every(&http, "/v1/claims", &args.filter).await?;
             claims.iter().filter(|claim| claim.owned_by.is_some()).map(claim_line).collect()
         } else {
             every::<LockRow>(&http, "/v1/locks", &args.filter).await?.iter().map(lock_line).collect()
         };
-        if !confirmed(&lines) {
+        if !lines.is_empty() && !confirmed(&lines) {
             return Ok(None);
         }
     }

@@ -157,6 +157,12 @@ pub(super) struct FilterOptions {
 }
 
 impl FilterOptions {
+    /// Whether it names nothing, and so lets everything pass.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { bucket, prefix, object, owner, session, older_than } = self;
+        [bucket, prefix, object, owner, session].into_iter().all(Option::is_none) && older_than.is_none()
+    }
+
     pub(super) fn older_than_ms(&self) -> Option<u64> {
         self.older_than.map(|seconds| (seconds.max(0.0) * 1000.0) as u64)
     }

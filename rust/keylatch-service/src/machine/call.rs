@@ -338,7 +338,12 @@ pub enum Refusal {
         limit: usize,
     },
     /// The lease is shorter or longer than leases may be.
-    BadTtl,
+    BadTtl {
+        /// The shortest.
+        least: Duration,
+        /// The longest.
+        most: Duration,
+    },
     /// The server started a moment ago after a crash.
     Quiet {
         /// When it grants again.

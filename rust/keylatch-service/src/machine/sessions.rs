@@ -20,8 +20,9 @@ impl Machine {
         if self.closing {
             return Err(Refusal::Closing);
         }
-        if open.ttl < self.limits.min_ttl || open.ttl > self.limits.max_ttl {
-            return Err(Refusal::BadTtl);
+        let (least, most) = (self.limits.min_ttl, self.limits.max_ttl);
+        if open.ttl < least || open.ttl > most {
+            return Err(Refusal::BadTtl { least, most });
         }
         if self.sessions.len() >= self.limits.sessions {
             return Err(Refusal::Full { what: Limit::Sessions, limit: self.limits.sessions });

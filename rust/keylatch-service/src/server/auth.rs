@@ -88,6 +88,17 @@ struct Grantee {
     scopes: Arc<[Scope]>,
 }
 
+/// Returns what a message of the parser says of the format alone.
+///
+/// The rest quotes the file, which has secrets in it.
+fn without_input(message: &str) -> String {
+    match message.rsplit_once("expected ") {
+        Some((_, allowed)) => format!("this is not allowed here; expected {allowed}"),
+        None if message.starts_with("missing field") => message.to_owned(),
+        None => "this is no TOML".to_owned(),
+    }
+}
+
 /// The tokens that a server accepts.
 #[derive(Debug, Default)]
 pub struct Tokens {
@@ -110,10 +121,9 @@ impl Tokens {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn parse(text: &str) -> Result<Self, AccessError> {
-        // The parser's message quotes the line, which may be the token's.
         let file: TokensFile = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
-            AccessError(format!("line {line}: this is not what a tokens file may contain; docs/service.md shows one"))
+            AccessError(format!("line {line}: {}", without_input(error.message())))
         })?;
         let mut tokens = Self::default();
         for entry in file.token {
@@ -294,6 +304,13 @@ mod tests {
             ("[[token]]\nname = \"a\"\ntoken = \"0123456789-SECRET\"\n".to_owned(), "without a scope"),
             ("[[token]]\nname = \"a\"\ntoken = \"0123456789-SECRET\n".to_owned(), "line 3"),
             ("[[token]]\nname = \"a\"\ntokem = \"0123456789-SECRET\"\n".to_owned(), "line 3"),
+            ("[[token]]\nname = \"a\"\n0123456789-SECRET = 1\n".to_owned(), "expected one of `name`, `token`"),
+            ("[[token]]\nname = \"a\"\n[[token.scope]]\nverbs = [\"SECRET\"]\n".to_owned(), "one of `lock`, `list`"),
+            ("[[token]]\nname = \"a\"\n[[token.scope]]\nprefix = \"SECRET\"\n".to_owned(), "missing field `verbs`"),
+            (
+                "[[token]]\nname = \"a\"\nexpires = \"SECRET\"\n".to_owned(),
+                "line 3: this is not allowed here; expected",
+            ),
         ] {
             let AccessError(problem) = Tokens::parse(&text).unwrap_err();
             assert!(problem.contains(says) && !problem.contains("SECRET"), "{text} -> {problem}");

@@ -155,8 +155,10 @@ impl Problem {
                     .code(code::NOT_HELD)
             }
             Refusal::Full { what, limit } => Self::full(*what, *limit),
-            Refusal::BadTtl => Self::invalid("ttl_ms is shorter or longer than this server allows; see --show-config")
-                .code(code::CONFIG),
+            Refusal::BadTtl { least, most } => {
+                let (least, most) = (least.as_millis(), most.as_millis());
+                Self::invalid(format!("ttl_ms is from {least} to {most} on this server")).code(code::CONFIG)
+            }
             Refusal::Quiet { wait } => Self::new(
                 "quiet_period",
                 StatusCode::SERVICE_UNAVAILABLE,

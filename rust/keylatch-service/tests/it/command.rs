@@ -172,6 +172,21 @@ async fn hold_ends_its_command_when_the_lock_is_forced() {
     service.stop().await;
 }
 
+#[tokio::test]
+async fn force_release_without_a_terminal_wants_yes() {
+    let service = Service::start().await;
+    let holder = session(&service).await;
+    let guard = holder.lock(wanted("x", None)).await.unwrap();
+    let unasked = output(keylatch(&url(&service), &["force-release", "--object", "x"])).await;
+    assert!(unasked.status.code() == Some(2) && text(&unasked.stderr).contains("--yes"), "{unasked:?}");
+    let unnamed = output(keylatch(&url(&service), &["force-release", "--yes"])).await;
+    assert!(unnamed.status.code() == Some(2) && text(&unnamed.stderr).contains("--all"), "{unnamed:?}");
+    let held = output(keylatch(&url(&service), &["list"])).await;
+    assert!(text(&held.stdout).contains("b/x"), "nothing was released: {held:?}");
+    guard.release().await.unwrap();
+    service.stop().await;
+}
+
 /// The lease and the grace of the tests that stop or kill `hold`.
 const LEASE: Duration = Duration::from_secs(3);
 

@@ -29,7 +29,7 @@ os.register_at_fork(after_in_child=locks.cache_clear)
 def work() -> None:
     """What a worker does with each request."""
     with locks().lock("cat.jpg", owner=f"worker {os.getpid()}", timeout=5) as guard:
-        print(f"{guard.owner} has {guard.key}", flush=True)
+        print(f"{guard.owner} has {guard.key!r}", flush=True)
 
 
 def main() -> int:

@@ -29,6 +29,10 @@ class Synchronized:
 
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
         """Return the function with the lock around it."""
+        if not callable(function):
+            raise TypeError(
+                f"synchronized() decorates a function, not {type(function).__name__}: write @locks.synchronized(key)"
+            )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
                 "synchronized() is for functions and coroutines: a generator runs after its call has returned"

@@ -149,6 +149,8 @@ class BoundedSemaphore(Semaphore):
 
 
 def _named(name: str | None) -> str:
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"a name is a str, not {type(name).__name__}")
     return secrets.token_hex(12) if name is None else name
 
 

@@ -587,3 +587,18 @@ def test_awaited_or_closed_lock_does_not_warn(locks: LockManager) -> None:
 def test_forgotten_await_keeps_exception(locks: LockManager) -> None:
     with pytest.warns(RuntimeWarning, match="never awaited"), pytest.raises(KeyError, match="first"):
         (locks.alock("a"), dict[str, int]()["first"])  # forgotten while the exception is on its way
+
+
+def test_wrong_kind_of_with_is_explained(locks: LockManager) -> None:
+    async def main() -> None:
+        guard = locks.lock("a")
+        with pytest.raises(TypeError, match=r"write `async with locks\.alock"):
+            async with guard:  # type: ignore[attr-defined]
+                pass
+        assert guard.released
+        assert not locks.locked("a")
+        with pytest.raises(TypeError, match=r"write `async with locks\.alock"), locks.alock("a"):  # type: ignore[attr-defined]
+            pass
+        assert not locks.locked("a")
+
+    asyncio.run(main())

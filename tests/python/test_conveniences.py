@@ -115,6 +115,18 @@ def test_synchronized_generator_is_refused(locks: LockManager) -> None:
             locks.synchronized("a")(generator)
 
 
+def test_synchronized_without_a_key_is_refused(locks: LockManager) -> None:
+    with pytest.raises(TypeError, match=r"not int: write @locks.synchronized\(key\)"):
+        locks.synchronized("k")(3)  # type: ignore[arg-type]
+
+    @locks.synchronized
+    def work(value: int) -> str:
+        return str(value)
+
+    with pytest.raises(TypeError, match=r"write @locks.synchronized\(key\)"):
+        work(3)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Renew every ten milliseconds leases that are too long to run out in a test."""
@@ -322,4 +334,4 @@ def test_prefork_recipe_runs() -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 4
     assert sum("is a fork of the one that made the lock manager" in line for line in lines) == 2
-    assert sum(line.startswith("worker ") and line.endswith(" has cat.jpg") for line in lines) == 2
+    assert sum(line.startswith("worker ") and line.endswith(" has 'cat.jpg'") for line in lines) == 2

@@ -117,3 +117,14 @@ def test_an_upgrade_is_listed_as_one(locks: LockManager) -> None:
     other.release()
     assert waiting.finish() is None
     one.release()
+
+
+def test_wrong_arguments_are_explained(locks: LockManager) -> None:
+    with pytest.raises(TypeError, match='there is no condition "bukcet": they are bucket, key'):
+        locks.force_release(bukcet="photos")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="the name of a session is a str, not int"):
+        locks.session(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="from 0 to 4294967295, not 1000000000000"):
+        LockManager(shards=10**12)
+    with locks.lock("a", ttl=60) as guard, pytest.raises(ValueError, match="above zero"):
+        guard.renew(0)

@@ -101,6 +101,22 @@ def test_a_session_has_one_block_at_a_time(locks: LockManager) -> None:
     assert locks.holders() == []
 
 
+def test_a_session_ends_with_its_block(locks: LockManager) -> None:
+    with locks.session("txn") as session:
+        pass
+    for ask in (
+        lambda: locks.lock("a", owner=session),
+        lambda: locks.try_lock("a", owner=session),
+        lambda: locks.grant("a", owner=session),
+        lambda: locks.lock_many(["a"], owner=session),
+    ):
+        with pytest.raises(RuntimeError, match="block has ended"):
+            ask()
+    assert locks.holders() == locks.holders(owner=session) == []
+    with session, locks.lock("a", owner=session):
+        pass
+
+
 def test_a_block_that_raises_releases_too(locks: LockManager) -> None:
     with pytest.raises(ZeroDivisionError), locks.session("txn") as session:
         guard = locks.lock("a", owner=session)

@@ -22,7 +22,7 @@ from ._guards import AsyncGuard, AsyncYours
 from ._http import Http
 from ._session import CALL_TIME, Session, open_session, timed_out
 from ._target import target_of
-from ._wire import claim_answer, claim_event, key_of, milliseconds, policy_fields, resource_of, snapshot_of
+from ._wire import claim_answer, claim_event, key_of, milliseconds, note_of, policy_fields, resource_of, snapshot_of
 
 Result = TypeVar("Result", bound="Answer | AsyncGuard | AsyncYours")
 _PLAIN = ClaimPolicy()
@@ -200,9 +200,9 @@ class AsyncRemoteLocks:
         """Return the note of the work's success, after doing the work if it is the caller's to do."""
         async with self.aclaim(resource, timeout=timeout, policy=policy) as claim:
             if isinstance(claim, AsyncYours):
-                note = await work(claim)
+                note = note_of(await work(claim))
                 if claim._ended is None:
-                    await claim.complete(note or "")
+                    await claim.complete(note)
         return claim.result()
 
     async def events(self, resource: Key, /, *, after: str | None = None) -> AsyncIterator[ClaimEvent]:

@@ -20,6 +20,7 @@ from .._types import Key, Lost, Mode
 from ._asyncio import AsyncRemoteLocks
 from ._guards import AsyncGuard, AsyncYours
 from ._session import lease_lost
+from ._wire import note_of
 
 T = TypeVar("T")
 _PLAIN = ClaimPolicy()
@@ -313,9 +314,9 @@ class RemoteLocks:
         """
         with self.claim(resource, timeout=timeout, policy=policy) as claim:
             if isinstance(claim, Yours):
-                note = work(claim)
+                note = note_of(work(claim))
                 if claim.ended is None:
-                    claim.complete(note or "")
+                    claim.complete(note)
         return claim.result()
 
     def events(self, resource: Key, /, *, after: str | None = None) -> Iterator[ClaimEvent]:

@@ -177,3 +177,10 @@ def claim_event(event: Event) -> ClaimEvent | None:
         case "forgotten":
             return ClaimForgotten(identity)
     return None
+
+
+def note_of(outcome: str | None) -> str:
+    """Return what the work of run_once() came to, as it is recorded."""
+    if outcome is not None and not isinstance(outcome, str):
+        raise TypeError(f"the work returned {type(outcome).__name__}; its outcome is a str or None")
+    return outcome or ""

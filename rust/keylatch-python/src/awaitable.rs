@@ -43,7 +43,7 @@ struct AcquireObject {
 static ACQUIRE_TYPE: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 static DONE: AtomicPtr<ffi::PyObject> = AtomicPtr::new(null_mut());
 
-static ACQUIRE_METHODS: Table<ffi::PyMethodDef, 8> = Table::new([
+static ACQUIRE_METHODS: Table<ffi::PyMethodDef, 10> = Table::new([
     raw::method_without_arguments(
         c"__aenter__",
         enter,
@@ -54,6 +54,8 @@ static ACQUIRE_METHODS: Table<ffi::PyMethodDef, 8> = Table::new([
         exit,
         c"__aexit__($self, /, *exc_info)\n--\n\nRelease the lock, unless that was done before.",
     ),
+    raw::method_without_arguments(c"__enter__", enter_blocking, c"__enter__($self, /)\n--\n\nRefused: see `async with`."),
+    raw::method_with_arguments(c"__exit__", exit, c"__exit__($self, /, *exc_info)\n--\n\nNever called: see __enter__."),
     raw::method_with_arguments(c"_entered", entered, c"_entered($self, guard, /)\n--\n\nKeep the guard for __aexit__."),
     raw::method_with_arguments(
         c"send",
@@ -250,6 +252,15 @@ unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *m
             let this = unsafe { Borrowed::from_ptr(py, slf) };
             Ok(asyncio(py)?.getattr("enter")?.call1((Bound::new(py, pending)?, this))?.into_ptr())
         }
+    })
+}
+
+/// Refuses `with`. Nothing was asked for yet, and nothing will be.
+unsafe extern "C" fn enter_blocking(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called on an acquire.
+    unsafe { this(slf) }.used.store(true, Ordering::Relaxed);
+    answer(|_| {
+        Err(PyTypeError::new_err("alock() is awaited: write `async with locks.alock(...)`, or `with locks.lock(...)`"))
     })
 }
 

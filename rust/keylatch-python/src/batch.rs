@@ -107,7 +107,7 @@ impl<'py> Asked<'py> {
             return Ok(None);
         }
         let (py, manager) = (self.manager.py(), self.manager.get());
-        let owner = AskedOwner::of(self.owner.as_borrowed())?;
+        let owner = AskedOwner::asking(self.owner.as_borrowed())?;
         if matches!(owner.as_ref(manager.id()), OwnerRef::Session(_)) {
             // It may be given a lock that it has already, and is to have each key of a batch once.
             return Ok(None);
@@ -141,7 +141,7 @@ impl<'py> Asked<'py> {
 
     fn ask(self) -> PyResult<Long> {
         let py = self.manager.py();
-        let owner = AskedOwner::of(self.owner.as_borrowed())?;
+        let owner = AskedOwner::asking(self.owner.as_borrowed())?;
         let keys = PyDict::new(py);
         let mut asked = Vec::with_capacity(self.wanted.len());
         for (given, mode) in &self.wanted {

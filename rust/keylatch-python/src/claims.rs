@@ -149,7 +149,7 @@ impl Claims {
 
     fn renew(&self, py: Python<'_>, claimant: &Claimant, work: (u64, u64), ttl: &Bound<'_, PyAny>) -> PyResult<()> {
         let work = self.work(py, claimant, work)?;
-        let ttl = argument::<Seconds>("a ttl", "a number of seconds", ttl.as_borrowed())?.required("a ttl")?;
+        let ttl = argument::<Seconds>("a ttl", "a number of seconds", ttl.as_borrowed())?.lease()?;
         self.claims.renew(work, ttl).or_raise(py)
     }
 

@@ -9,7 +9,7 @@ use crate::fork::{Process, forked};
 use crate::manager::LockManager;
 use crate::raw::{self, RawResult, answer, new_ref, none};
 use keylatch::{FastLockGuard, LockError};
-use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
+use pyo3::exceptions::{PyResourceWarning, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -391,6 +391,21 @@ pub(crate) unsafe extern "C" fn enter(slf: *mut ffi::PyObject, _: *mut ffi::PyOb
         Ok(()) => new_ref(slf),
         Err(error) => answer(|_| Err(error)),
     }
+}
+
+/// Refuses `async with`, and releases the guard.
+///
+/// Nothing else would release it before it is garbage.
+pub(crate) unsafe extern "C" fn enter_async(slf: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called on a guard.
+    let guard = unsafe { GuardObject::from_raw(slf) };
+    let let_go = guard.let_go();
+    answer(|py| {
+        let_go.into_result(py, guard)?;
+        Err(PyTypeError::new_err(
+            "lock() is for `with`, and has blocked the event loop: write `async with locks.alock(...)`",
+        ))
+    })
 }
 
 pub(crate) unsafe extern "C" fn exit(

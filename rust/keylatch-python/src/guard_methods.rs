@@ -126,7 +126,7 @@ pub(crate) unsafe extern "C" fn renew(
     answer(|py| {
         // SAFETY: as the interpreter passed them.
         let ttl = unsafe { only_argument(py, "renew", arguments, given)? };
-        let ttl = argument::<Seconds>("a ttl", "a number of seconds", ttl)?.required("a ttl")?;
+        let ttl = argument::<Seconds>("a ttl", "a number of seconds", ttl)?.lease()?;
         // SAFETY: called on a guard.
         let guard = unsafe { this(slf) };
         let renewed = guard.look(py, |hold| hold.renew(ttl))?;

@@ -25,13 +25,19 @@ A guard that is forgotten while it is held is released with a `ResourceWarning`.
 True
 ";
 
-static METHODS: Table<ffi::PyMethodDef, 13> = Table::new([
+static METHODS: Table<ffi::PyMethodDef, 15> = Table::new([
     raw::method_without_arguments(c"__enter__", guard::enter, c"__enter__($self, /)\n--\n\nReturn the guard itself. Raises RuntimeError the second time."),
     raw::method_with_arguments(
         c"__exit__",
         guard::exit,
         c"__exit__($self, /, *exc_info)\n--\n\nRelease the lock, unless that was done before.",
     ),
+    raw::method_without_arguments(
+        c"__aenter__",
+        guard::enter_async,
+        c"__aenter__($self, /)\n--\n\nRefused, and the lock is released: `async with` takes alock().",
+    ),
+    raw::method_with_arguments(c"__aexit__", guard::exit, c"__aexit__($self, /, *exc_info)\n--\n\nNever called: see __aenter__."),
     raw::method_without_arguments(
         c"release",
         guard::release,

@@ -43,7 +43,11 @@ pub(crate) fn filter(asked: &Bound<'_, PyDict>) -> PyResult<Filter> {
                 argument::<Seconds>("older_than", "a number of seconds", value.as_borrowed())?
                     .required("older_than")?,
             ),
-            other => return Err(PyTypeError::new_err(format!("{other:?} is nothing to look for"))),
+            other => {
+                return Err(PyTypeError::new_err(format!(
+                    "there is no condition {other:?}: they are bucket, key, prefix, owner, sessions, source, mode, older_than"
+                )));
+            }
         };
     }
     Ok(filter)

@@ -45,7 +45,11 @@ impl LockManager {
     ///
     /// source says where in the program it comes from, for listings.
     #[pyo3(signature = (name, *, source = Text::default()), text_signature = "($self, name, *, source='')")]
-    fn session(&self, name: &Bound<'_, PyString>, source: Text) -> PyResult<Session> {
+    fn session(&self, name: &Bound<'_, PyAny>, source: Text) -> PyResult<Session> {
+        let name = name.cast::<PyString>().map_err(|_| {
+            let kind = name.get_type().name().map_or_else(|_| "that".into(), |kind| kind.to_string());
+            PyTypeError::new_err(format!("the name of a session is a str, not {kind}"))
+        })?;
         Ok(Session::begin(self.own_locks(name.py())?, name, source_of(&source.0), self.id()))
     }
 
@@ -146,7 +150,7 @@ impl LockManager {
         let asked = Asked {
             key: key.as_borrowed(),
             shared,
-            owner: owner.as_ref().map_or(Ok(AskedOwner::Unnamed), |owner| AskedOwner::of(owner.as_borrowed()))?,
+            owner: owner.as_ref().map_or(Ok(AskedOwner::Unnamed), |owner| AskedOwner::asking(owner.as_borrowed()))?,
             timeout: timeout.as_ref().map_or(Ok(Timeout::Default), Timeout::of)?,
             ttl: ttl.as_ref().map_or(Ok(None), ttl_of)?,
             priority: priority_from(&priority)?,
@@ -155,7 +159,11 @@ impl LockManager {
         };
         let request_id = match request_id {
             Some(Whole::Beyond(shown)) => {
-                return Err(settings::invalid(key.py(), "request_id", format!("{shown} is out of range")));
+                return Err(settings::invalid(
+                    key.py(),
+                    "request_id",
+                    format!("it is from 0 to {}, not {shown}", u64::MAX),
+                ));
             }
             Some(Whole::Of(number)) => Some(number),
             None => None,
@@ -184,7 +192,7 @@ impl LockManager {
     /// Raises what release() does.
     #[expect(clippy::needless_pass_by_value, reason = "as pyo3 calls it")]
     fn renew(&self, py: Python<'_>, grant: Whole, ttl: Seconds) -> PyResult<()> {
-        self.own_locks(py)?.renew(grants::grant_of(py, &grant)?, ttl.required("a ttl")?).or_raise(py)
+        self.own_locks(py)?.renew(grants::grant_of(py, &grant)?, ttl.lease()?).or_raise(py)
     }
 
     /// For how many seconds a lock is safe from now on.

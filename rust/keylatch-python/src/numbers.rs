@@ -69,7 +69,12 @@ impl Seconds {
         (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
-    /// The same, where it has to be one: a lease's, an age.
+    /// The length of a lease.
+    pub(crate) fn lease(self) -> PyResult<Duration> {
+        self.duration().ok_or_else(|| PyValueError::new_err("a ttl is a number of seconds above 0"))
+    }
+
+    /// The same, where it has to be one, such as an age.
     pub(crate) fn required(self, what: &str) -> PyResult<Duration> {
         self.duration().ok_or_else(|| PyValueError::new_err(format!("{what} is a number of seconds from 0 on")))
     }

@@ -114,6 +114,13 @@ impl<'a, 'py> AskedOwner<'a, 'py> {
         })
     }
 
+    /// Reads the owner of a request, and refuses a session that has ended.
+    pub(crate) fn asking(owner: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let owner = Self::of(owner)?;
+        owner.session().map_or(Ok(()), Session::check_open)?;
+        Ok(owner)
+    }
+
     /// Refuses another manager's session, for calls with no error of their own for it.
     pub(crate) fn check(&self, py: Python<'_>, manager: u64) -> PyResult<()> {
         match self {

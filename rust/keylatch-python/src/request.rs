@@ -49,7 +49,7 @@ pub(crate) fn ttl_of(seconds: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
     if seconds.is_none() {
         return Ok(None);
     }
-    argument::<Seconds>("a ttl", "a number of seconds", seconds.as_borrowed())?.required("a ttl").map(Some)
+    argument::<Seconds>("a ttl", "a number of seconds", seconds.as_borrowed())?.lease().map(Some)
 }
 
 /// The arguments of one request. Objects are the caller's.
@@ -146,7 +146,7 @@ impl<'a, 'py: 'a> Asked<'a, 'py> {
         Ok(Self {
             key,
             shared: shared.map_or(Ok(false), |shared| shared.is_truthy())?,
-            owner: owner.map_or(Ok(AskedOwner::Unnamed), AskedOwner::of)?,
+            owner: owner.map_or(Ok(AskedOwner::Unnamed), AskedOwner::asking)?,
             timeout: timeout.map_or(Ok(Timeout::Default), |timeout| Timeout::of(&timeout))?,
             ttl,
             priority: priority.map_or(Ok(0), |priority| priority_of(&priority))?,

@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// nothing. So circles of sessions that wait for each other are found: one of them gets LockDeadlock and can start again.
 /// And a session that asks again for what it holds is recognised; see the manager's option reentrancy.
 ///
-/// In a `with` block, whatever the session still holds is released at the end.
+/// In a `with` block, whatever the session still holds is released at the end. Afterwards its requests raise RuntimeError,
+/// until another block begins with it.
 ///
 /// >>> from keylatch import LockManager
 /// >>> locks = LockManager()
@@ -42,6 +43,8 @@ pub(crate) struct Session {
     process: Process,
     /// Whether a block has begun that releases what the session holds.
     entered: AtomicBool,
+    /// Whether its block has ended, and none has begun since.
+    ended: AtomicBool,
 }
 
 #[pymethods]
@@ -63,6 +66,7 @@ impl Session {
             let problem = "a block has the session already, and releases what it holds at the end";
             return Err(PyRuntimeError::new_err(problem));
         }
+        slf.get().ended.store(false, Ordering::Relaxed);
         Ok(slf)
     }
 
@@ -71,6 +75,7 @@ impl Session {
     /// There it is the parent's.
     #[pyo3(signature = (*_exc_info), text_signature = "($self, /, *exc_info)")]
     fn __exit__(&self, py: Python<'_>, _exc_info: &Bound<'_, PyTuple>) {
+        self.ended.store(true, Ordering::Relaxed);
         self.entered.store(false, Ordering::Relaxed);
         if !self.process.is_forked() {
             py.detach(|| self.session.release_all());
@@ -106,12 +111,23 @@ impl Session {
             manager,
             process: Process::this(),
             entered: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         }
     }
 
     /// The owner as a manager takes it, which refuses a session of another one.
     pub(crate) fn as_owner(&self) -> OwnerRef<'_> {
         (&self.session).into()
+    }
+
+    /// Refuses requests after the end of its block.
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err(
+                "the session's block has ended: begin another with session(), or a block with this one",
+            ));
+        }
+        Ok(())
     }
 
     /// Whether this manager began it.

@@ -116,7 +116,8 @@ fn choice<T: Copy>(setting: &'static str, value: &Bound<'_, PyAny>, choices: &[(
 fn number<T: TryFrom<u64>>(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<T> {
     let whole: Whole = value.extract().map_err(|_| wrong_type(setting, "an int", value))?;
     let number = if let Whole::Of(number) = whole { T::try_from(number).ok() } else { None };
-    number.ok_or_else(|| invalid(value.py(), setting, format!("{} is out of range", shown(value))))
+    let most = u64::MAX >> (64 - 8 * size_of::<T>().min(8));
+    number.ok_or_else(|| invalid(value.py(), setting, format!("it is from 0 to {most}, not {}", shown(value))))
 }
 
 fn path(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {

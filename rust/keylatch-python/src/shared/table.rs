@@ -14,6 +14,7 @@ use crate::shared::listed::{self, SharedHold};
 use crate::shared::wait;
 use keylatch::Mode;
 use keylatch_shm::{LockRequest, OwnedSharedLockGuard, ShmError, TableConfig};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use std::future::Future;
@@ -104,7 +105,11 @@ fn number<T: TryFrom<u64>>(py: Python<'_>, setting: &'static str, given: &Whole)
         },
         Whole::Beyond(shown) => shown.clone(),
     };
-    Err(settings::invalid(py, setting, format!("{shown} is out of range")))
+    Err(settings::invalid(
+        py,
+        setting,
+        format!("it is from 0 to {}, not {shown}", u64::MAX >> (64 - 8 * size_of::<T>().min(8))),
+    ))
 }
 
 #[pymethods]
@@ -259,7 +264,9 @@ impl SharedTable {
     /// when it asks: what it still writes has a lower fence than its successor. Raises UpgradeConflict if several threads
     /// of the process share the hold, which cannot be taken apart.
     fn revoke(&self, holder: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let hold = holder.getattr("hold")?.cast_into::<SharedHold>()?;
+        let hold = holder.getattr("hold").ok().and_then(|hold| hold.cast_into::<SharedHold>().ok());
+        let hold =
+            hold.ok_or_else(|| PyTypeError::new_err("revoke() takes a SharedHolder, as holders() lists them"))?;
         self.table.revoke(hold.get().0).or_raise(holder.py())
     }
 

@@ -197,7 +197,7 @@ impl Core {
 /// A time to live in nanoseconds.
 pub(crate) fn nanos_of(ttl: Duration) -> Result<u64, LockError> {
     if ttl.is_zero() {
-        let problem = "zero would be lost at once; leave it out for a hold without a lease".into();
+        let problem = "it is above zero: a lease of zero would be lost at once".into();
         return Err(LockError::InvalidConfig { setting: "ttl", problem });
     }
     Ok(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX))

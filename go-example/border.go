@@ -69,13 +69,8 @@ func failure(status C.int32_t, block C.uintptr_t) error {
 	raceDisable()
 	defer raceEnable()
 	failure := &Error{Code: Code(status)}
-	if failure.Code == invalidHandle || failure.Code == noHandle {
-		// The manager was freed while the call was on its way, or never made.
-		C.border_free(block)
-		return ErrClosed
-	}
 	if block == 0 {
-		return failure
+		return closedOr(failure)
 	}
 	defer C.border_free(block)
 	length := *(*uint64)(pointer(block))
@@ -88,6 +83,19 @@ func failure(status C.int32_t, block C.uintptr_t) error {
 	failure.Holders = from.parties()
 	failure.MoreHolders = int(from.number())
 	failure.Cycle = from.parties()
+	return closedOr(failure)
+}
+
+// closedOr returns [ErrClosed] for the handle of a manager that was freed during the call, or never made. The handle of
+// another manager is a mistake of the caller, and stays one.
+func closedOr(failure *Error) error {
+	switch {
+	case failure.Code == noHandle, failure.Code == invalidHandle && !strings.Contains(failure.Message, "another manager"):
+		return ErrClosed
+	case failure.Code == invalidHandle:
+		failure.Code = ErrInvalidArgument
+		failure.Message = "the owner belongs to another manager; make one with Owner or Session of this one"
+	}
 	return failure
 }
 

@@ -68,6 +68,9 @@ func (m *Manager) ForceRelease(filter Filter) ([]Party, error) {
 func (m *Manager) Expire(filter Filter) ([]Party, error) { return m.takeAway(expire, &filter) }
 
 func (m *Manager) takeAway(how int, filter *Filter) ([]Party, error) {
+	if *filter == (Filter{}) {
+		return nil, &Error{Code: ErrInvalidArgument, Message: "the filter has no condition: set one, or Filter.All to revoke everything"}
+	}
 	if m.freed.Load() {
 		return nil, ErrClosed
 	}

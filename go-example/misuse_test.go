@@ -70,6 +70,25 @@ func TestZeroValues(t *testing.T) {
 	empty(t, other)
 }
 
+func TestOwnerOfAnotherManager(t *testing.T) {
+	m, other := newTest(t, Options{}), newTest(t, Options{})
+	session := must(other.Session("s"))(t)
+	key := Key{Bucket: "b", Object: "o"}
+	for name, err := range map[string]error{
+		"Lock":     second(m.Lock(background, key, By(session))),
+		"TryLock":  second(m.TryLock(key, By(session))),
+		"LockMany": second(m.LockMany(background, []Item{{key, Shared}}, By(session))),
+	} {
+		if !errors.Is(err, ErrInvalidArgument) || !strings.Contains(err.Error(), "another manager") {
+			t.Errorf("%s says %v", name, err)
+		}
+	}
+	empty(t, m)
+	m.Close()
+	_, err := m.Lock(background, key, By(session))
+	wants(t, err, ErrClosed)
+}
+
 func second[T any](_ T, err error) error { return err }
 
 func TestModesThatAreNone(t *testing.T) {

@@ -610,7 +610,7 @@ typedef struct keylatch_manager_options {
 
 /* For a keylatch_manager_options: its size, and zeros. */
 #define KEYLATCH_MANAGER_OPTIONS_INIT \
-    { sizeof(keylatch_manager_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(keylatch_manager_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * Makes a manager. options may be NULL for the defaults.

@@ -75,7 +75,10 @@ pub(crate) unsafe fn filter(pointer: *const keylatch_filter) -> Result<Filter, F
     // SAFETY: promised.
     let given = unsafe { read(pointer) }?;
     if given.flags & !(KEYLATCH_FILTER_SESSIONS | KEYLATCH_FILTER_ALL) != 0 {
-        return Err(invalid(format!("{:#x} is not a set of flags of a filter", given.flags)));
+        return Err(invalid(format!(
+            "{:#x} is not a set of flags of a filter: they are KEYLATCH_FILTER_SESSIONS and KEYLATCH_FILTER_ALL",
+            given.flags
+        )));
     }
     let mut filter = Filter::new();
     // A length without a pointer is refused by `bytes`; neither is not said.

@@ -178,7 +178,10 @@ fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> 
         nanoseconds => Some(Duration::from_nanos(nanoseconds)),
     };
     if options.flags & !(KEYLATCH_MANAGER_ADAPTIVE | KEYLATCH_MANAGER_LOCK_ORDER) != 0 {
-        return Err(invalid(format!("{:#x} is not a set of flags of a manager", options.flags)));
+        return Err(invalid(format!(
+            "{:#x} is not a set of flags of a manager: they are KEYLATCH_MANAGER_ADAPTIVE and KEYLATCH_MANAGER_LOCK_ORDER",
+            options.flags
+        )));
     }
     if options.flags & KEYLATCH_MANAGER_ADAPTIVE != 0 {
         let default = AdaptiveTimeout::default();
@@ -210,18 +213,22 @@ fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> 
         KEYLATCH_FAIRNESS_FIFO => Fairness::Fifo,
         KEYLATCH_FAIRNESS_WRITER_FIRST => Fairness::WriterFirst,
         KEYLATCH_FAIRNESS_READER_FIRST => Fairness::ReaderFirst,
-        other => return Err(invalid(format!("{other} is no fairness"))),
+        other => {
+            return Err(invalid(format!("{other} is no fairness: it is from 1 (eventual) to 4 (reader first), or 0")));
+        }
     };
     config.reentrancy = match options.reentrancy {
         0 | KEYLATCH_REENTRANCY_DENY => Reentrancy::Deny,
         KEYLATCH_REENTRANCY_COUNT => Reentrancy::Count,
-        other => return Err(invalid(format!("{other} is no reentrancy"))),
+        other => return Err(invalid(format!("{other} is no reentrancy: it is 1 (deny) or 2 (count), or 0"))),
     };
     config.victim = match options.victim {
         0 | KEYLATCH_VICTIM_ASKER => Victim::Asker,
         KEYLATCH_VICTIM_YOUNGEST => Victim::Youngest,
         KEYLATCH_VICTIM_LOWEST_PRIORITY => Victim::LowestPriority,
-        other => return Err(invalid(format!("{other} is no victim"))),
+        other => {
+            return Err(invalid(format!("{other} is no victim: it is from 1 (asker) to 3 (lowest priority), or 0")));
+        }
     };
     config.deadlock_delay = time(options.deadlock_delay_ns, config.deadlock_delay);
     config.lock_delay = time(options.lock_delay_ns, Some(Duration::ZERO)).unwrap_or(Duration::MAX);

@@ -172,6 +172,9 @@ fn no_such_options(options: &keylatch_request_options) -> Failure {
     if options.priority > u8::MAX.into() {
         return invalid(format!("a priority is from 0 to 255, not {}", options.priority));
     }
+    if options.flags == KEYLATCH_BEST_EFFORT {
+        return invalid("KEYLATCH_BEST_EFFORT is for a batch; keylatch_try() takes one lock if it is free".into());
+    }
     invalid(format!("{:#x} is not a set of flags of this request", options.flags))
 }
 

@@ -184,7 +184,9 @@ fn with_initialisers(text: &str) -> String {
             }
         } else if let Some(fields) = &mut fields
             && line.ends_with(';')
+            && !line.trim_start().starts_with('*')
         {
+            // Not a line of a comment, which may end so, too.
             fields.push(line);
         }
     }
@@ -269,7 +271,7 @@ mod tests {
 
     #[test]
     fn growing_struct_gets_initialiser() {
-        let text = "typedef struct keylatch_a {\n  /* Its size. */\n  size_t struct_size;\n  char *b;\n  int c;\n} keylatch_a;\n";
+        let text = "typedef struct keylatch_a {\n  /* Its size. */\n  size_t struct_size;\n  /*\n   * Default 64;\n   */\n  char *b;\n  int c;\n} keylatch_a;\n";
         let wanted = "#define KEYLATCH_A_INIT \\\n    { sizeof(keylatch_a), 0, 0 }\n";
         assert!(with_initialisers(text).ends_with(wanted), "{}", with_initialisers(text));
         let fixed = "typedef struct keylatch_b {\n  int c;\n} keylatch_b;\n";

@@ -91,7 +91,15 @@ static void refusals_and_waits(void)
     wrong.priority = 0;
     wrong.flags = KEYLATCH_BEST_EFFORT;
     COMES(KEYLATCH_EINVALID, keylatch_try(locks, &key, KEYLATCH_SHARED, &wrong, &none));
+    CHECK(strstr(keylatch_last_error(), "is for a batch") && !strstr(keylatch_last_error(), "priority"));
+    wrong.flags = 2;
+    COMES(KEYLATCH_EINVALID, keylatch_try(locks, &key, KEYLATCH_SHARED, &wrong, &none));
     CHECK(strstr(keylatch_last_error(), "flags") && !strstr(keylatch_last_error(), "priority"));
+    keylatch_manager_options unknown = KEYLATCH_MANAGER_OPTIONS_INIT;
+    keylatch_manager *unmade;
+    unknown.fairness = 9;
+    COMES(KEYLATCH_EINVALID, keylatch_manager_new(&unknown, &unmade));
+    CHECK(strstr(keylatch_last_error(), "from 1 (eventual) to 4 (reader first)"));
     keylatch_owner_options of = KEYLATCH_OWNER_OPTIONS_INIT;
     keylatch_owner *owner;
     of.flags = KEYLATCH_OWNER_RELEASES;

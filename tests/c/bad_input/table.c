@@ -155,6 +155,7 @@ CALL(upgrade_queue, P(0), N(1), N(2), P(3), N(4), P(5))
 CALL(grant_mode, P(0), N(1), P(2))
 CALL(grant_key, P(0), N(1), P(2), N(3), P(4))
 CALL(fence, P(0), N(1), P(2))
+CALL(previous_holder_died, P(0), N(1), P(2))
 CALL(is_current, P(0), P(1), N(2), P(3))
 CALL(renew, P(0), N(1), N(2))
 CALL(remaining, P(0), N(1), P(2))
@@ -289,6 +290,7 @@ const struct function functions[] = {
     { FUNCTION(grant_mode), { HANDLE(MANAGER), GRANT, WRITTEN }, PLAINLY, 0 },
     { FUNCTION(grant_key), { HANDLE(MANAGER), GRANT, { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_NUMBER, .good = 64 }, WRITTEN }, PLAINLY, 0 },
     { FUNCTION(fence), { HANDLE(MANAGER), GRANT, WRITTEN }, PLAINLY, 0 },
+    { FUNCTION(previous_holder_died), { HANDLE(MANAGER), GRANT, WRITTEN }, PLAINLY, 0 },
     { FUNCTION(is_current), { HANDLE(MANAGER), { .is = A_KEY, .may = BE_LONG }, NUMBER(1), WRITTEN }, PLAINLY, 0 },
     { FUNCTION(renew), { HANDLE(MANAGER), GRANT, NUMBER(1000000000000) }, PLAINLY, 0 },
     { FUNCTION(remaining), { HANDLE(MANAGER), GRANT, WRITTEN }, PLAINLY, 0 },

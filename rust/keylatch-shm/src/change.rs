@@ -17,7 +17,8 @@ pub(crate) fn begin_again(region: &Region, record: u32) {
 #[inline(always)]
 pub(crate) fn open_use(record: &Record, hold: u32) {
     record.revoked.store(0, Ordering::Relaxed);
-    record.releasing.store(hold, Ordering::Relaxed);
+    // Pairs with: a revoker's look. Who sees this use sees that the answer about the last one is gone.
+    record.releasing.store(hold, Ordering::Release);
     // Pairs with: a revoker's load, before it asks for this use; it sees `releasing` then.
     record.hold.store(hold, Ordering::Release);
 }

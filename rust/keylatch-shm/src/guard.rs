@@ -65,7 +65,7 @@ impl<T: TableRef> LockGuard<T> {
     }
 
     #[inline(always)]
-    fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Core {
         self.table.table().core()
     }
 

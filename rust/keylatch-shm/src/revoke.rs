@@ -58,7 +58,8 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     // Pairs with: the compiler fence of `begin_change`. After the barrier, each thread of the holder either has its
     // `releasing` visible here, or sees the question before it touches the word.
     barrier::all_processors();
-    if !asked || !current() || is_changing(record, id.hold) {
+    // In this order: a change that has ended before the look has renamed the hold, which the second look sees.
+    if !asked || is_changing(record, id.hold) || !current() {
         // Unless the holder took it back.
         let _ = swap(asks, 0);
         return Ok(false);

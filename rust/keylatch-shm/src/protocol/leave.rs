@@ -81,7 +81,9 @@ pub(crate) fn downgrade(region: &Region, slot: u32, me: MemberId) {
     });
 }
 
-/// Turns the shared hold of one thread into the exclusive one, if no other shares; says whether it could.
+/// Turns the shared hold of one thread into the exclusive one.
+///
+/// Says whether it could: not if another reader shares.
 ///
 /// Caller holds: the member's mutex of the entry.
 #[must_use]
@@ -92,13 +94,31 @@ pub(crate) fn try_upgrade(region: &Region, slot: u32, me: MemberId, place: Place
     loop {
         let seen = load(region, slot);
         let overflow = seen.has_overflow() && !region.is_empty(slot, Bitmap::Readers);
-        let Some(wanted) = seen.upgraded(me, sharers.named).filter(|_| !overflow) else { return false };
-        if swap(region, slot, seen, wanted) {
-            // The name is the writer's now, and none counts on it.
-            sharers.named = 0;
-            return true;
+        if overflow {
+            return false;
+        }
+        if let Some(upgraded) = upgrade_seen(region, slot, me, seen, sharers) {
+            return upgraded;
         }
     }
+}
+
+/// Names the reader as the writer if the word is as it was seen.
+///
+/// At that look no reader was in the overflow. One that set its bit since, and found the word as it is, may hold the lock:
+/// then the hold stays shared. `None` if the word is another one.
+fn upgrade_seen(region: &Region, slot: u32, me: MemberId, seen: Word, sharers: &mut Sharers) -> Option<bool> {
+    let Some(wanted) = seen.upgraded(me, sharers.named) else { return Some(false) };
+    if !swap(region, slot, seen, wanted) {
+        return None;
+    }
+    if seen.has_overflow() && !region.is_empty(slot, Bitmap::Readers) {
+        downgrade(region, slot, me);
+        return Some(false);
+    }
+    // The name is the writer's now, and none counts on it.
+    sharers.named = 0;
+    Some(true)
 }
 
 /// The same for a reader that found no place in the word.
@@ -124,4 +144,34 @@ fn try_upgrade_overflow(region: &Region, slot: u32, me: MemberId, sharers: &mut 
     region.clear_bit(slot, Bitmap::Readers, me);
     sharers.overflow = 0;
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LockRequest, SharedTable, TableConfig};
+
+    /// A reader in the overflow came between the look and the swap.
+    #[test]
+    fn late_overflow_reader_keeps_upgrade_out() {
+        let folder = std::env::temp_dir().join(format!("keylatch-leave-{}", std::process::id()));
+        let table = SharedTable::open(&folder, &TableConfig::default()).unwrap();
+        std::fs::remove_file(&folder).unwrap();
+        let guard = table.lock(LockRequest::read(("b", "o"))).blocking().unwrap();
+        let (core, slot) = (guard.core(), guard.slot());
+        let (region, me) = (&core.region, core.me);
+        let other = MemberId::new(u64::from(me.number()) + 1).unwrap();
+        assert!(swap(region, slot, load(region, slot), load(region, slot).with_overflow()));
+
+        let seen = load(region, slot);
+        region.set_bit(slot, Bitmap::Readers, other);
+        let mut sharers = Sharers::default();
+        assert_eq!(upgrade_seen(region, slot, me, seen, &mut sharers), Some(false));
+        let now = load(region, slot);
+        assert!(now.is_reader(me) && now.writer().is_none(), "it shares as before: {now:?}");
+
+        region.clear_bit(slot, Bitmap::Readers, other);
+        assert_eq!(upgrade_seen(region, slot, me, load(region, slot), &mut sharers), Some(true));
+        downgrade(region, slot, me);
+    }
 }

@@ -257,9 +257,9 @@ fn reader_without_place_in_word_upgrades() {
     // Two have their names in the word.
     let (first, second, mut third) = (read(0), read(1), read(2));
     assert!(third.try_upgrade().is_err(), "others read");
-    drop((first, second));
     let fourth = read(3);
-    assert!(third.try_upgrade().is_err(), "another reads");
+    drop((first, second));
+    assert!(third.try_upgrade().is_err(), "another reads that has no place either");
     drop(fourth);
     third.try_upgrade().expect("alone");
     assert!(tables[0].lock(LockRequest::read(("photos", "cat.jpg"))).now().is_err());

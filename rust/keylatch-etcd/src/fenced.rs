@@ -210,7 +210,7 @@ mod tests {
             }
             if self.fault == Fault::TwoSteps {
                 drop(names);
-                std::thread::sleep(std::time::Duration::from_micros(fence * 31 % 5 * 400));
+                std::thread::sleep(std::time::Duration::from_micros(fence % 5 * 31 % 5 * 400));
                 names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
             }
             names.insert(name.to_owned(), (fence, content.to_vec()));

@@ -191,10 +191,11 @@ pub(crate) fn write_key(region: &Region, index: u32, print: Fingerprint, key: Ke
     let entry = region.entry(index);
     entry.fence.store(region.header().fence_floor.load(Ordering::Relaxed), Ordering::Relaxed);
     write_text(entry, key);
-    // Pairs with: the acquire loads of a look-up.
+    // Pairs with: the acquire loads of a look-up. The part that completes the key comes last: what has a key has its tag, or
+    // the key could stand in a second entry after a death in between.
+    region.gate(index / WAYS).tags[(index % WAYS) as usize].store(print.tag(), Ordering::Release);
     entry.print[1].store(print.0[1], Ordering::Release);
     entry.print[0].store(print.0[0], Ordering::Release);
-    region.gate(index / WAYS).tags[(index % WAYS) as usize].store(print.tag(), Ordering::Release);
 }
 
 /// The key of an entry whose key cannot change meanwhile.
@@ -207,9 +208,10 @@ pub(crate) fn read_print(entry: &Entry) -> Fingerprint {
 /// Caller holds: the entry as its named writer, with a record of kind Rekey.
 fn blank(region: &Region, index: u32) {
     let entry = region.entry(index);
-    // Pairs with: the acquire loads of a look-up, which sees the floor that was raised before.
-    region.gate(index / WAYS).tags[(index % WAYS) as usize].store(0, Ordering::Release);
+    // Pairs with: the acquire loads of a look-up, which sees the floor that was raised before. The key goes before its tag,
+    // see `write_key`.
     entry.print[0].store(0, Ordering::Release);
+    region.gate(index / WAYS).tags[(index % WAYS) as usize].store(0, Ordering::Release);
     entry.print[1].store(0, Ordering::Release);
 }
 

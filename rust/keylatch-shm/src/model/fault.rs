@@ -73,4 +73,6 @@ pub(super) enum Fault {
     FloorNotRaised,
     /// The new key is written before its fence.
     FenceWrittenLate,
+    /// A new key is complete before its tag, and an old tag goes before its key.
+    KeyBeforeTag,
 }

@@ -4,8 +4,9 @@
 //! wake-ups are the other model's subject. A thread acquires and releases the keys of its script, may be killed before
 //! each step, and two recoverers may work on the same dead member.
 //!
-//! The order of the writes makes every moment of a change safe to die in: raise the floor, blank the old key, write the
-//! fence, write the new key. So a recoverer has only the name to remove.
+//! The order of the writes makes every moment of a change safe to die in: raise the floor, blank the old key and then its
+//! tag, write the fence, write the new tag and then the key. So a recoverer has only the name to remove. A look-up goes by
+//! the tag, and a holder compares the key: what has a key has its tag.
 
 use super::fault::Fault;
 use crate::word::{MemberId, Word};
@@ -25,7 +26,9 @@ enum Step {
     Claim(usize),
     RaiseFloor(usize),
     Blank(usize),
+    BlankTag(usize),
     WriteFence(usize),
+    WriteTag(usize),
     WriteKey(usize),
     LeaveGate(Option<usize>),
     LogEntry(usize),
@@ -55,6 +58,7 @@ struct Thread {
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 struct State {
     words: [Word; ENTRIES + 1],
+    tags: [u8; ENTRIES],
     keys: [u8; ENTRIES],
     fences: [u8; ENTRIES],
     floor: u8,
@@ -89,7 +93,17 @@ impl Setup {
     }
 
     fn find(&self, s: &State, key: u8) -> Option<usize> {
-        (0..self.entries).find(|entry| s.keys[*entry] == key)
+        (0..self.entries).find(|entry| s.tags[*entry] == key && s.keys[*entry] == key)
+    }
+
+    /// What is written first of a new key, and taken away last of an old one.
+    fn first_to_say<'a>(&self, s: &'a mut State, entry: usize) -> &'a mut u8 {
+        if self.has(Fault::KeyBeforeTag) { &mut s.keys[entry] } else { &mut s.tags[entry] }
+    }
+
+    /// What is written last of a new key, and taken away first of an old one.
+    fn last_to_say<'a>(&self, s: &'a mut State, entry: usize) -> &'a mut u8 {
+        if self.has(Fault::KeyBeforeTag) { &mut s.tags[entry] } else { &mut s.keys[entry] }
     }
 
     #[allow(clippy::too_many_lines, reason = "one match over all steps reads better than pieces of it")]
@@ -134,15 +148,23 @@ impl Setup {
                 Step::Blank(entry)
             }
             Step::Blank(entry) => {
-                s.keys[entry] = 0;
-                if self.has(Fault::FenceWrittenLate) { Step::WriteKey(entry) } else { Step::WriteFence(entry) }
+                *self.last_to_say(s, entry) = 0;
+                Step::BlankTag(entry)
+            }
+            Step::BlankTag(entry) => {
+                *self.first_to_say(s, entry) = 0;
+                if self.has(Fault::FenceWrittenLate) { Step::WriteTag(entry) } else { Step::WriteFence(entry) }
             }
             Step::WriteFence(entry) => {
                 s.fences[entry] = s.floor;
-                if s.keys[entry] == key { Step::LeaveGate(Some(entry)) } else { Step::WriteKey(entry) }
+                if s.keys[entry] == key { Step::LeaveGate(Some(entry)) } else { Step::WriteTag(entry) }
+            }
+            Step::WriteTag(entry) => {
+                *self.first_to_say(s, entry) = key;
+                Step::WriteKey(entry)
             }
             Step::WriteKey(entry) => {
-                s.keys[entry] = key;
+                *self.last_to_say(s, entry) = key;
                 if self.has(Fault::FenceWrittenLate) { Step::WriteFence(entry) } else { Step::LeaveGate(Some(entry)) }
             }
             Step::LeaveGate(held) => {
@@ -237,6 +259,7 @@ impl Model for Setup {
         }
         vec![State {
             words: [Word::FREE; ENTRIES + 1],
+            tags: keys,
             keys,
             fences,
             floor: 0,
@@ -337,9 +360,15 @@ fn moving_key() -> Setup {
     Setup { start: [[1, 0], [1, 0]], ..setup(vec![vec![1], vec![2], vec![1]], 2, 0) }
 }
 
+/// The same, and a process may die between any two writes.
+fn moving_key_crashes() -> Setup {
+    Setup { start: [[1, 0], [1, 0]], ..setup(vec![vec![1], vec![2], vec![1], vec![]], 2, 1) }
+}
+
 #[test]
 fn rekey_searches_complete_hold() {
-    for setup in [insertion(), eviction(), crashes(), recoverer_crashes(), return_of_a_key(), moving_key()] {
+    let with_crashes = [crashes(), recoverer_crashes(), return_of_a_key(), moving_key_crashes()];
+    for setup in [insertion(), eviction(), moving_key()].into_iter().chain(with_crashes) {
         match search(&setup) {
             Ok(states) => println!("{:?}: {states} states, complete", setup.scripts),
             Err(broken) => panic!("{setup:?}: {broken}"),
@@ -356,6 +385,7 @@ fn rekey_faults_each_noticed() {
         (Fault::EvictsHeld, eviction()),
         (Fault::FloorNotRaised, return_of_a_key()),
         (Fault::FenceWrittenLate, return_of_a_key()),
+        (Fault::KeyBeforeTag, moving_key_crashes()),
     ];
     let mut missed = Vec::new();
     for (fault, setup) in noticed {

@@ -12,12 +12,9 @@ import math
 import statistics
 import sys
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-from plot_bench import BAR, GAP, LEFT, ROW, STYLE, WIDTH
+from plot_bars import LEFT, panel, write
 
-ROOT = Path(__file__).resolve().parent.parent
-PLOT = ROOT / "docs" / "plots" / "processes.svg"
 # Rows of the Python bench, and what its "keylatch" is called here.
 PYTHON = {
     "processes, with block": "keylatch.multiprocessing.Lock",
@@ -29,21 +26,6 @@ LABEL = LEFT + 60
 def shown(nanoseconds):
     """A time in a unit that makes it short."""
     return f"{nanoseconds:.0f} ns" if nanoseconds < 1000 else f"{nanoseconds / 1000:.1f} µs"
-
-
-def panel(title, bars, top, length_of):
-    """A title and a bar for each subject, the shortest first."""
-    lines = [f'<text x="{LABEL}" y="{top - 10}" font-weight="600">{escape(title)}</text>']
-    for place, (subject, time) in enumerate(sorted(bars, key=lambda bar: bar[1])):
-        y = top + place * ROW
-        kind = "ours" if "keylatch" in subject else "other"
-        length = max(1.0, BAR * length_of(time))
-        lines += [
-            f'<text x="{LABEL - 10}" y="{y + 14}" text-anchor="end">{escape(subject)}</text>',
-            f'<rect class="{kind}" x="{LABEL}" y="{y + 3}" width="{length:.1f}" height="{ROW - 8}" rx="2"/>',
-            f'<text class="faint" x="{LABEL + length + 8:.1f}" y="{y + 14}">{shown(time)}</text>',
-        ]
-    return lines, top + len(bars) * ROW + GAP
 
 
 def python_bars(figures):
@@ -75,17 +57,10 @@ def main():
         ("the same, shared", shared, lambda time: math.log(time / 3) / math.log(slowest / 3)),
         ("from kill -9 of the holder to the next grant", recovery, lambda time: time / last),
     ):
-        lines, top = panel(title, bars, top, length_of)
+        lines, top = panel(title, bars, top, length_of, shown, LABEL)
         body += lines
-    head = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top - 20}" role="img">',
-        f"<title>Locks between processes: times of a pair, and of recovery</title><style>{STYLE}</style>",
-        '<rect class="page" width="100%" height="100%"/>',
-        '<text x="24" y="32" font-size="16" font-weight="600">Locks between processes</text>',
-        f'<text class="faint" x="24" y="54">Shorter is better; bars of pairs are logarithmic. {escape(sys.argv[3])}</text>',
-    ]
-    PLOT.write_text("\n".join([*head, *body, "</svg>"]) + "\n")
-    print(f"drew {PLOT.relative_to(ROOT)}")
+    write("processes.svg", body, top, "Locks between processes: times of a pair, and of recovery", "Locks between processes",
+          f"; bars of pairs are logarithmic. {sys.argv[3]}")
 
 
 if __name__ == "__main__":

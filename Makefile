@@ -363,7 +363,7 @@ bench: need-rust need-python ## keylatch and its peers side by side, about five 
 	@if [ -z "$(ARGS)" ] && command -v $(PYTHON) >/dev/null; then $(MAKE) bench-python; fi
 	@if [ -z "$(ARGS)" ] && { command -v go || [ -e target/go/tools/package ]; } >/dev/null; then $(MAKE) bench-go; fi
 
-bench-scale: need-rust need-python ## 1,000 to 8,000,000 held locks, threads, waiters and long keys, in about two minutes, and a plot
+bench-scale: need-rust need-python ## 1,000 to 8,000,000 held locks, threads, waiters and long keys, in about a minute, and a plot
 	@$(CARGO) run --release -p keylatch-bench -- scale $(ARGS)
 	@[ -n "$(ARGS)" ] || $(PYTHON) scripts/plot_scale.py "$(or $(CARGO_TARGET_DIR),target)/bench/scale.json" \
 		"make bench-scale, $$(nproc) processors, $$(date +%Y-%m-%d)"

@@ -1,8 +1,7 @@
 //! With a number of threads.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use keylatch::{FastObjectLockManager, Owner};
@@ -30,16 +29,22 @@ struct Run<'a> {
     owner: Owner,
     load: Load,
     begin: Barrier,
-    stop: AtomicBool,
+    /// When the first of them began.
+    ///
+    /// A thread beside them would get its turn on a processor too late to say.
+    began: OnceLock<Instant>,
 }
 
 impl Run<'_> {
-    /// Takes locks until time is over. Returns how often.
-    fn work(&self, thread: usize) -> u64 {
+    /// Takes locks until time is over. Returns how often, and when it ended.
+    fn work(&self, thread: usize) -> (u64, Instant) {
         let key = self.keys.object(if self.load == Load::Own { thread } else { 0 });
+        // Its own part of the manager is made before time begins.
+        drop(self.locks.acquire_read_lock_blocking(BUCKET, self.keys.object(thread), self.owner));
         self.begin.wait();
+        let began = *self.began.get_or_init(Instant::now);
         let mut pairs = 0;
-        while !self.stop.load(Ordering::Relaxed) {
+        while began.elapsed() < RUN {
             for _ in 0..CHUNK {
                 match self.load {
                     Load::Own | Load::Exclusive => {
@@ -50,7 +55,7 @@ impl Run<'_> {
             }
             pairs += CHUNK;
         }
-        pairs
+        (pairs, Instant::now())
     }
 }
 
@@ -62,14 +67,7 @@ fn millions_a_second(threads: usize, load: Load) -> (f64, u64) {
     let owner = locks.owner("node-7");
     let (mut rates, mut bytes) = (Vec::new(), 0);
     for _ in 0..RUNS {
-        let run = Run {
-            locks: &locks,
-            keys: &keys,
-            owner,
-            load,
-            begin: Barrier::new(threads + 1),
-            stop: AtomicBool::new(false),
-        };
+        let run = Run { locks: &locks, keys: &keys, owner, load, begin: Barrier::new(threads), began: OnceLock::new() };
         rates.push(std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads)
                 .map(|thread| {
@@ -79,14 +77,13 @@ fn millions_a_second(threads: usize, load: Load) -> (f64, u64) {
                     })
                 })
                 .collect();
-            run.begin.wait();
-            let began = Instant::now();
-            std::thread::sleep(RUN);
-            bytes = locks.get_metrics().bytes;
-            run.stop.store(true, Ordering::Relaxed);
-            let pairs: u64 = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).sum();
-            pairs as f64 / began.elapsed().as_micros() as f64
+            let ended: Vec<_> =
+                workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect();
+            let last = ended.iter().map(|(_, end)| *end).max().expect("there are threads");
+            let took = last - *run.began.get().expect("they began");
+            ended.iter().map(|(pairs, _)| pairs).sum::<u64>() as f64 / took.as_micros() as f64
         }));
+        bytes = locks.get_metrics().bytes;
     }
     rates.sort_unstable_by(f64::total_cmp);
     (rates[RUNS / 2], bytes)

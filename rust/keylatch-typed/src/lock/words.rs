@@ -406,7 +406,7 @@ mod tests {
     fn long_holds_are_added() {
         let words = Words::default();
         let mut ticks = 0;
-        for hold in [LONG, LONG - 1, 1 << 40, 1 << 60] {
+        for hold in [LONG, LONG - 1, (1 << 40) + 12_345, 1 << 60] {
             for mode in [Mode::Shared, Mode::Exclusive] {
                 assert!(words.try_acquire(mode).is_some());
                 assert_eq!(words.release(mode, hold), Then::Nothing);

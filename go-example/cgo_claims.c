@@ -1,10 +1,10 @@
 #include "cgo_claims.h"
 
 /* A call that failed, with what it was about. */
-static border_answer settled(border_answer answer)
+static glue_answer settled(glue_answer answer)
 {
     if (answer.status != KEYLATCH_OK)
-        answer.failure = border_failure();
+        answer.failure = glue_failure();
     return answer;
 }
 
@@ -12,7 +12,7 @@ static border_answer settled(border_answer answer)
 static claim_answer answered(claim_answer answer)
 {
     if (answer.status != KEYLATCH_OK && answer.status != KEYLATCH_EWOULDBLOCK)
-        answer.failure = border_failure();
+        answer.failure = glue_failure();
     return answer;
 }
 
@@ -36,9 +36,9 @@ static keylatch_key key_of(const char *bytes, claim_key parts)
     return key;
 }
 
-border_answer claims_new(keylatch_claims_options options)
+glue_answer claims_new(keylatch_claims_options options)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     keylatch_claims *claims = NULL;
     options.struct_size = sizeof options;
     answer.status = keylatch_claims_new(&options, &claims);
@@ -48,17 +48,17 @@ border_answer claims_new(keylatch_claims_options options)
 
 int32_t claims_free(uintptr_t claims) { return keylatch_claims_free((keylatch_claims *)claims); }
 
-border_answer claims_force_release(uintptr_t claims, const char *bytes, claim_key parts)
+glue_answer claims_force_release(uintptr_t claims, const char *bytes, claim_key parts)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     keylatch_key key = key_of(bytes, parts);
     answer.status = keylatch_claim_force_release((keylatch_claims *)claims, &key, &answer.number);
     return settled(answer);
 }
 
-border_answer claims_forget(uintptr_t claims, const char *bytes, claim_key parts)
+glue_answer claims_forget(uintptr_t claims, const char *bytes, claim_key parts)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     int32_t forgotten = 0;
     keylatch_key key = key_of(bytes, parts);
     answer.status = keylatch_claim_forget((keylatch_claims *)claims, &key, &forgotten);
@@ -66,9 +66,9 @@ border_answer claims_forget(uintptr_t claims, const char *bytes, claim_key parts
     return settled(answer);
 }
 
-border_answer claimant_new(uintptr_t claims, const char *name, size_t name_len, uint64_t ttl_ns)
+glue_answer claimant_new(uintptr_t claims, const char *name, size_t name_len, uint64_t ttl_ns)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     keylatch_claimant *claimant = NULL;
     answer.status = keylatch_claimant_new((keylatch_claims *)claims, name, name_len, ttl_ns, &claimant);
     answer.number = (uintptr_t)claimant;
@@ -77,16 +77,16 @@ border_answer claimant_new(uintptr_t claims, const char *name, size_t name_len, 
 
 int32_t claimant_free(uintptr_t claimant) { return keylatch_claimant_free((keylatch_claimant *)claimant); }
 
-border_answer claimant_settle_below(uintptr_t claimant, uint64_t number)
+glue_answer claimant_settle_below(uintptr_t claimant, uint64_t number)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     answer.status = keylatch_claimant_settle_below((keylatch_claimant *)claimant, number);
     return settled(answer);
 }
 
-border_answer claimant_renew(uintptr_t claimant)
+glue_answer claimant_renew(uintptr_t claimant)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     answer.status = keylatch_claimant_renew((keylatch_claimant *)claimant);
     return settled(answer);
 }
@@ -101,10 +101,10 @@ claim_answer claim_now(uintptr_t claimant, const char *bytes, claim_key parts, u
     return answered(answer);
 }
 
-border_answer claim_submit(uintptr_t claimant, uintptr_t queue, const char *bytes, claim_key parts, uint64_t number,
-                           keylatch_claim_policy policy, uint64_t token)
+glue_answer claim_submit(uintptr_t claimant, uintptr_t queue, const char *bytes, claim_key parts, uint64_t number,
+                         keylatch_claim_policy policy, uint64_t token)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     keylatch_key key = key_of(bytes, parts);
     policy.struct_size = sizeof policy;
     answer.status = keylatch_claim_queue_submit((keylatch_claimant *)claimant, &key, number, KEYLATCH_WAIT_FOREVER,
@@ -121,18 +121,18 @@ claim_answer claim_complete(uintptr_t claimant, uint64_t number, uint64_t fence,
     return answered(answer);
 }
 
-border_answer claim_progress(uintptr_t claimant, uint64_t number, uint64_t fence, uint64_t done, uint64_t total,
-                             const char *address, size_t address_len)
+glue_answer claim_progress(uintptr_t claimant, uint64_t number, uint64_t fence, uint64_t done, uint64_t total,
+                           const char *address, size_t address_len)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     answer.status = keylatch_claim_progress((keylatch_claimant *)claimant, number, fence, done, total, address,
                                             address_len);
     return settled(answer);
 }
 
-border_answer claim_renew(uintptr_t claimant, uint64_t number, uint64_t fence, uint64_t lease_ns)
+glue_answer claim_renew(uintptr_t claimant, uint64_t number, uint64_t fence, uint64_t lease_ns)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     answer.status = keylatch_claim_renew((keylatch_claimant *)claimant, number, fence, lease_ns);
     return settled(answer);
 }
@@ -144,18 +144,18 @@ claim_answer claim_cancel(uintptr_t claimant, uint64_t number)
     return answered(answer);
 }
 
-border_answer claim_queue_new(uintptr_t claims)
+glue_answer claim_queue_new(uintptr_t claims)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     keylatch_claim_queue *queue = NULL;
     answer.status = keylatch_claim_queue_new((keylatch_claims *)claims, &queue);
     answer.number = (uintptr_t)queue;
     return settled(answer);
 }
 
-border_answer claim_queue_fd(uintptr_t queue)
+glue_answer claim_queue_fd(uintptr_t queue)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     int32_t fd = -1;
     answer.status = keylatch_claim_queue_fd((keylatch_claim_queue *)queue, &fd);
     answer.number = (uint64_t)fd;
@@ -172,15 +172,15 @@ claim_answer claim_queue_next(uintptr_t queue)
         keylatch_claim_queue_next((keylatch_claim_queue *)queue, &answer.token, &status, &answer.answer);
     if (answer.status == KEYLATCH_OK && status != KEYLATCH_OK) {
         answer.status = status;
-        answer.failure = border_failure();
+        answer.failure = glue_failure();
         return answer;
     }
     return answered(answer);
 }
 
-border_answer claim_watch_new(uintptr_t claims, const char *bytes, claim_key parts, uint64_t epoch, uint64_t sequence)
+glue_answer claim_watch_new(uintptr_t claims, const char *bytes, claim_key parts, uint64_t epoch, uint64_t sequence)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     keylatch_claim_watch *watch = NULL;
     keylatch_key key = key_of(bytes, parts);
     answer.status = keylatch_claim_watch_new((keylatch_claims *)claims, &key, epoch, sequence, &watch);
@@ -188,9 +188,9 @@ border_answer claim_watch_new(uintptr_t claims, const char *bytes, claim_key par
     return settled(answer);
 }
 
-border_answer claim_watch_fd(uintptr_t watch)
+glue_answer claim_watch_fd(uintptr_t watch)
 {
-    border_answer answer = {0, 0, 0, 0};
+    glue_answer answer = {0, 0, 0, 0};
     int32_t fd = -1;
     answer.status = keylatch_claim_watch_fd((keylatch_claim_watch *)watch, &fd);
     answer.number = (uint64_t)fd;
@@ -204,6 +204,6 @@ claim_event claim_watch_next(uintptr_t watch)
     claim_event came = {KEYLATCH_CLAIM_EVENT_INIT, 0, 0};
     came.status = keylatch_claim_watch_next((keylatch_claim_watch *)watch, &came.event);
     if (came.status != KEYLATCH_OK && came.status != KEYLATCH_EWOULDBLOCK)
-        came.failure = border_failure();
+        came.failure = glue_failure();
     return came;
 }

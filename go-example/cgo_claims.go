@@ -192,7 +192,7 @@ func freeClaimQueue(queue handle) { C.claim_queue_free(queue) }
 func fetchClaim(queue handle) (token uint64, answer ClaimAnswer, here bool, err error) {
 	came := C.claim_queue_next(queue)
 	if came.status == C.KEYLATCH_EWOULDBLOCK || came.status == C.KEYLATCH_EHANDLE {
-		C.border_free(came.failure)
+		C.glue_free(came.failure)
 		return 0, ClaimAnswer{}, false, nil
 	}
 	answer, err = answerOf(came)

@@ -3,30 +3,30 @@ package keylatch
 // Asking for locks, one or many, and giving them back.
 
 /*
-#include "border.h"
+#include "cgo_glue.h"
 
-#cgo noescape border_lock
-#cgo nocallback border_lock
-#cgo noescape border_try
-#cgo nocallback border_try
-#cgo noescape border_lock_pinned
-#cgo nocallback border_lock_pinned
-#cgo noescape border_request
-#cgo nocallback border_request
-#cgo noescape border_batch
-#cgo nocallback border_batch
-#cgo noescape border_in_order
-#cgo nocallback border_in_order
-#cgo noescape border_next
-#cgo nocallback border_next
-#cgo noescape border_begin_leases
-#cgo nocallback border_begin_leases
-#cgo nocallback border_release
-#cgo noescape border_release_many
-#cgo nocallback border_release_many
-#cgo nocallback border_cancel
-#cgo noescape border_drain
-#cgo nocallback border_drain
+#cgo noescape glue_lock
+#cgo nocallback glue_lock
+#cgo noescape glue_try
+#cgo nocallback glue_try
+#cgo noescape glue_lock_pinned
+#cgo nocallback glue_lock_pinned
+#cgo noescape glue_request
+#cgo nocallback glue_request
+#cgo noescape glue_batch
+#cgo nocallback glue_batch
+#cgo noescape glue_in_order
+#cgo nocallback glue_in_order
+#cgo noescape glue_next
+#cgo nocallback glue_next
+#cgo noescape glue_begin_leases
+#cgo nocallback glue_begin_leases
+#cgo nocallback glue_release
+#cgo noescape glue_release_many
+#cgo nocallback glue_release_many
+#cgo nocallback glue_cancel
+#cgo noescape glue_drain
+#cgo nocallback glue_drain
 */
 import "C"
 
@@ -42,7 +42,7 @@ type outcome struct {
 	err    error
 }
 
-func outcomeOf(answer C.border_answer) outcome {
+func outcomeOf(answer C.glue_answer) outcome {
 	raceDisable()
 	defer raceEnable()
 	if answer.status != C.KEYLATCH_OK {
@@ -54,7 +54,7 @@ func outcomeOf(answer C.border_answer) outcome {
 func modeBits(key *Key, mode Mode) C.int32_t {
 	bits := C.int32_t(mode)
 	if key.EmptyVersion {
-		bits |= C.BORDER_EMPTY_VERSION
+		bits |= C.GLUE_EMPTY_VERSION
 	}
 	return bits
 }
@@ -72,7 +72,7 @@ func (m *Manager) lock(key *Key, mode Mode, r *request) outcome {
 	version, versionLen := bytesOf(key.Version)
 	if r.plain {
 		raceDisable()
-		answer := C.border_lock(m.handle, m.queue, bucket, bucketLen, object, objectLen, version, versionLen,
+		answer := C.glue_lock(m.handle, m.queue, bucket, bucketLen, object, objectLen, version, versionLen,
 			modeBits(key, mode), C.uint64_t(r.timeout))
 		raceEnable()
 		return outcomeOf(answer)
@@ -93,7 +93,7 @@ func (m *Manager) try(key *Key, mode Mode, r *request) outcome {
 	version, versionLen := bytesOf(key.Version)
 	if r.plain {
 		raceDisable()
-		answer := C.border_try(m.handle, bucket, bucketLen, object, objectLen, version, versionLen, modeBits(key, mode))
+		answer := C.glue_try(m.handle, bucket, bucketLen, object, objectLen, version, versionLen, modeBits(key, mode))
 		raceEnable()
 		return outcomeOf(answer)
 	}
@@ -107,7 +107,7 @@ func (p *PinnedKey) lock(queue handle, mode Mode, timeout uint64) outcome {
 		return outcome{err: err}
 	}
 	raceDisable()
-	answer := C.border_lock_pinned(pin, queue, C.int32_t(mode), C.uint64_t(timeout))
+	answer := C.glue_lock_pinned(pin, queue, C.int32_t(mode), C.uint64_t(timeout))
 	raceEnable()
 	return outcomeOf(answer)
 }
@@ -122,17 +122,17 @@ func (m *Manager) request(queue handle, key *Key, mode Mode, r *request) outcome
 		return outcome{err: err}
 	}
 	raceDisable()
-	answer := C.border_request(m.handle, queue, bucket, bucketLen, object, objectLen, version, versionLen,
+	answer := C.glue_request(m.handle, queue, bucket, bucketLen, object, objectLen, version, versionLen,
 		modeBits(key, mode), C.uint64_t(r.timeout), owner, name, nameLen, C.uint64_t(r.ttl), C.uint64_t(r.id),
 		C.uint32_t(r.priority))
 	raceEnable()
 	return outcomeOf(answer)
 }
 
-// packed is keys as border_batch wants them.
+// packed is keys as glue_batch wants them.
 type packed struct {
 	bytes  []byte
-	heads  []C.border_head
+	heads  []C.glue_head
 	grants []uint64
 }
 
@@ -150,7 +150,7 @@ func (p *packed) fill(items []Item) {
 		key, head := &items[i].Key, &heads[i]
 		head.mode = C.int32_t(items[i].Mode)
 		if len(key.Bucket) == len(bucket) && unsafe.StringData(key.Bucket) == unsafe.StringData(bucket) {
-			head.bucket = C.BORDER_SAME_BUCKET
+			head.bucket = C.GLUE_SAME_BUCKET
 		} else {
 			bucket = key.Bucket
 			bytes = append(bytes, cut(bucket)...)
@@ -158,7 +158,7 @@ func (p *packed) fill(items []Item) {
 		}
 		bytes = append(bytes, cut(key.Object)...)
 		head.object = C.uint32_t(len(cut(key.Object)))
-		head.version = C.BORDER_NO_VERSION
+		head.version = C.GLUE_NO_VERSION
 		// Not versioned(), for which the whole key would be copied.
 		if key.Version != "" || key.EmptyVersion {
 			bytes = append(bytes, cut(key.Version)...)
@@ -168,7 +168,7 @@ func (p *packed) fill(items []Item) {
 	p.heads, p.bytes = heads, bytes
 }
 
-func (p *packed) pointers() (*C.char, *C.border_head) {
+func (p *packed) pointers() (*C.char, *C.glue_head) {
 	return (*C.char)(unsafe.Pointer(unsafe.SliceData(p.bytes))), unsafe.SliceData(p.heads)
 }
 
@@ -189,14 +189,14 @@ func (m *Manager) lockAll(p *packed, r *request) error {
 		waits = 1
 	}
 	raceDisable()
-	answer := C.border_batch(m.handle, bytes, heads, C.size_t(len(p.heads)), owner, name, nameLen,
+	answer := C.glue_batch(m.handle, bytes, heads, C.size_t(len(p.heads)), owner, name, nameLen,
 		C.uint64_t(r.ttl), C.uint32_t(r.priority), bestEffort, waits, grants)
 	raceEnable()
 	return problem(answer)
 }
 
 // place is where in packed keys one is.
-type place = C.border_place
+type place = C.glue_place
 
 // lockInOrder takes the keys from a place on, one after the other, and moves it as far as it comes. Leases are not begun.
 func (m *Manager) lockInOrder(p *packed, from *place, timeout uint64, r *request) outcome {
@@ -208,7 +208,7 @@ func (m *Manager) lockInOrder(p *packed, from *place, timeout uint64, r *request
 		return outcome{err: err}
 	}
 	raceDisable()
-	answer := C.border_in_order(m.handle, m.queue, bytes, heads, C.size_t(len(p.heads)), C.uint64_t(timeout),
+	answer := C.glue_in_order(m.handle, m.queue, bytes, heads, C.size_t(len(p.heads)), C.uint64_t(timeout),
 		owner, name, nameLen, C.uint32_t(r.priority), grants, from)
 	raceEnable()
 	return outcomeOf(answer)
@@ -218,20 +218,20 @@ func (m *Manager) lockInOrder(p *packed, from *place, timeout uint64, r *request
 func (p *packed) next(from *place) {
 	raceDisable()
 	_, heads := p.pointers()
-	C.border_next(heads, from)
+	C.glue_next(heads, from)
 	raceEnable()
 }
 
 // beginLeases begins the leases of all that are held, from now on.
 func (m *Manager) beginLeases(p *packed, ttl uint64) {
 	raceDisable()
-	C.border_begin_leases(m.handle, (*C.uint64_t)(unsafe.SliceData(p.grants)), C.size_t(len(p.grants)), C.uint64_t(ttl))
+	C.glue_begin_leases(m.handle, (*C.uint64_t)(unsafe.SliceData(p.grants)), C.size_t(len(p.grants)), C.uint64_t(ttl))
 	raceEnable()
 }
 
 func (m *Manager) release(grant Grant) error {
 	raceDisable()
-	status := C.border_release(m.handle, C.uint64_t(grant))
+	status := C.glue_release(m.handle, C.uint64_t(grant))
 	raceEnable()
 	if status != C.KEYLATCH_OK {
 		return failure(status, 0)
@@ -242,7 +242,7 @@ func (m *Manager) release(grant Grant) error {
 func (m *Manager) releaseMany(grants []uint64) error {
 	first := (*C.uint64_t)(unsafe.SliceData(grants))
 	raceDisable()
-	status := C.border_release_many(m.handle, first, C.size_t(len(grants)))
+	status := C.glue_release_many(m.handle, first, C.size_t(len(grants)))
 	raceEnable()
 	if status != C.KEYLATCH_OK {
 		return failure(status, 0)
@@ -252,15 +252,15 @@ func (m *Manager) releaseMany(grants []uint64) error {
 
 func (m *Manager) cancel(ticket uint64) {
 	raceDisable()
-	C.border_cancel(m.handle, C.uint64_t(ticket))
+	C.glue_cancel(m.handle, C.uint64_t(ticket))
 	raceEnable()
 }
 
 // fetch takes results out of the queue and says whether there may be more.
 func (m *Manager) fetch(take func(ticket uint64, came outcome)) (more bool) {
-	var results [32]C.border_result
+	var results [32]C.glue_result
 	raceDisable()
-	count := C.border_drain(m.queue, &results[0], C.int32_t(len(results)))
+	count := C.glue_drain(m.queue, &results[0], C.int32_t(len(results)))
 	raceEnable()
 	for _, result := range results[:max(count, 0)] {
 		came := outcome{grant: Grant(result.grant)}

@@ -3,22 +3,22 @@ package keylatch
 // What can be done with a lock that is held, and asked about it.
 
 /*
-#include "border.h"
+#include "cgo_glue.h"
 
-#cgo nocallback border_free
-#cgo nocallback border_downgrade
-#cgo nocallback border_try_upgrade
-#cgo nocallback border_upgrade
-#cgo nocallback border_renew
-#cgo nocallback border_fence
-#cgo nocallback border_previous_holder_died
-#cgo nocallback border_remaining
-#cgo nocallback border_is_valid
-#cgo nocallback border_grant_mode
-#cgo noescape border_grant_key
-#cgo nocallback border_grant_key
-#cgo noescape border_is_current
-#cgo nocallback border_is_current
+#cgo nocallback glue_free
+#cgo nocallback glue_downgrade
+#cgo nocallback glue_try_upgrade
+#cgo nocallback glue_upgrade
+#cgo nocallback glue_renew
+#cgo nocallback glue_fence
+#cgo nocallback glue_previous_holder_died
+#cgo nocallback glue_remaining
+#cgo nocallback glue_is_valid
+#cgo nocallback glue_grant_mode
+#cgo noescape glue_grant_key
+#cgo nocallback glue_grant_key
+#cgo noescape glue_is_current
+#cgo nocallback glue_is_current
 */
 import "C"
 
@@ -30,7 +30,7 @@ import (
 // upgrade asks for an upgrade; if others read, a result will lie in the queue.
 func (m *Manager) upgrade(grant Grant, timeout uint64) outcome {
 	raceDisable()
-	answer := C.border_upgrade(m.handle, m.queue, C.uint64_t(grant), C.uint64_t(timeout))
+	answer := C.glue_upgrade(m.handle, m.queue, C.uint64_t(grant), C.uint64_t(timeout))
 	raceEnable()
 	return outcomeOf(answer)
 }
@@ -38,53 +38,53 @@ func (m *Manager) upgrade(grant Grant, timeout uint64) outcome {
 func (m *Manager) downgrade(grant Grant) error {
 	raceDisable()
 	defer raceEnable()
-	return problem(C.border_downgrade(m.handle, C.uint64_t(grant)))
+	return problem(C.glue_downgrade(m.handle, C.uint64_t(grant)))
 }
 
 func (m *Manager) tryUpgrade(grant Grant) error {
 	raceDisable()
 	defer raceEnable()
-	return problem(C.border_try_upgrade(m.handle, C.uint64_t(grant)))
+	return problem(C.glue_try_upgrade(m.handle, C.uint64_t(grant)))
 }
 
 func (m *Manager) renew(grant Grant, ttl time.Duration) error {
 	raceDisable()
 	defer raceEnable()
-	return problem(C.border_renew(m.handle, C.uint64_t(grant), nanoseconds(ttl)))
+	return problem(C.glue_renew(m.handle, C.uint64_t(grant), nanoseconds(ttl)))
 }
 
 func (m *Manager) fence(grant Grant) (uint64, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_fence(m.handle, C.uint64_t(grant))
+	answer := C.glue_fence(m.handle, C.uint64_t(grant))
 	return uint64(answer.number), problem(answer)
 }
 
 func (m *Manager) previousHolderDied(grant Grant) (bool, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_previous_holder_died(m.handle, C.uint64_t(grant))
+	answer := C.glue_previous_holder_died(m.handle, C.uint64_t(grant))
 	return answer.number != 0, problem(answer)
 }
 
 func (m *Manager) remaining(grant Grant) (uint64, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_remaining(m.handle, C.uint64_t(grant))
+	answer := C.glue_remaining(m.handle, C.uint64_t(grant))
 	return uint64(answer.number), problem(answer)
 }
 
 func (m *Manager) isValid(grant Grant) bool {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_is_valid(m.handle, C.uint64_t(grant))
+	answer := C.glue_is_valid(m.handle, C.uint64_t(grant))
 	return problem(answer) == nil && answer.number != 0
 }
 
 func (m *Manager) modeOf(grant Grant) (Mode, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_grant_mode(m.handle, C.uint64_t(grant))
+	answer := C.glue_grant_mode(m.handle, C.uint64_t(grant))
 	return Mode(answer.number), problem(answer)
 }
 
@@ -94,11 +94,11 @@ func (m *Manager) keyOf(grant Grant) (Key, error) {
 	var few [256]byte
 	buffer := few[:]
 	for {
-		var head C.border_head
-		answer := C.border_grant_key(m.handle, C.uint64_t(grant), (*C.char)(unsafe.Pointer(&buffer[0])),
+		var head C.glue_head
+		answer := C.glue_grant_key(m.handle, C.uint64_t(grant), (*C.char)(unsafe.Pointer(&buffer[0])),
 			C.size_t(len(buffer)), &head)
 		if answer.status == C.KEYLATCH_EBUFFER && len(buffer) < m.maxKeyBytes {
-			C.border_free(answer.failure)
+			C.glue_free(answer.failure)
 			buffer = make([]byte, m.maxKeyBytes)
 			continue
 		}
@@ -109,7 +109,7 @@ func (m *Manager) keyOf(grant Grant) (Key, error) {
 		key := Key{Bucket: text[:head.bucket]}
 		text = text[head.bucket:]
 		key.Object, text = text[:head.object], text[head.object:]
-		if head.version != C.BORDER_NO_VERSION {
+		if head.version != C.GLUE_NO_VERSION {
 			key.Version = text[:head.version]
 			key.EmptyVersion = head.version == 0
 		}
@@ -123,6 +123,6 @@ func (m *Manager) isCurrent(key *Key, fence uint64) (bool, error) {
 	var one packed
 	one.fill([]Item{{*key, Exclusive}})
 	bytes, head := one.pointers()
-	answer := C.border_is_current(m.handle, bytes, head, C.uint64_t(fence))
+	answer := C.glue_is_current(m.handle, bytes, head, C.uint64_t(fence))
 	return answer.number != 0, problem(answer)
 }

@@ -3,31 +3,31 @@ package keylatch
 // Managers, queues and owners: settings on the way in, figures on the way out.
 
 /*
-#include "border.h"
+#include "cgo_glue.h"
 #include <stdlib.h>
 
-#cgo nocallback border_free
-#cgo nocallback border_manager_new
-#cgo nocallback border_manager_close
-#cgo nocallback border_manager_free
-#cgo noescape border_owner_new
-#cgo nocallback border_owner_new
-#cgo nocallback border_owner_free
-#cgo nocallback border_queue_new
-#cgo nocallback border_queue_fd
-#cgo nocallback border_queue_free
-#cgo noescape border_metrics
-#cgo nocallback border_metrics
-#cgo noescape border_wait_times
-#cgo nocallback border_wait_times
-#cgo noescape border_health
-#cgo nocallback border_health
-#cgo nocallback border_openmetrics
-#cgo nocallback border_report
-#cgo nocallback border_text_free
-#cgo noescape border_adaptive
-#cgo nocallback border_adaptive
-#cgo nocallback border_owner_release_all
+#cgo nocallback glue_free
+#cgo nocallback glue_manager_new
+#cgo nocallback glue_manager_close
+#cgo nocallback glue_manager_free
+#cgo noescape glue_owner_new
+#cgo nocallback glue_owner_new
+#cgo nocallback glue_owner_free
+#cgo nocallback glue_queue_new
+#cgo nocallback glue_queue_fd
+#cgo nocallback glue_queue_free
+#cgo noescape glue_metrics
+#cgo nocallback glue_metrics
+#cgo noescape glue_wait_times
+#cgo nocallback glue_wait_times
+#cgo noescape glue_health
+#cgo nocallback glue_health
+#cgo nocallback glue_openmetrics
+#cgo nocallback glue_report
+#cgo nocallback glue_text_free
+#cgo noescape glue_adaptive
+#cgo nocallback glue_adaptive
+#cgo nocallback glue_owner_release_all
 */
 import "C"
 
@@ -72,7 +72,7 @@ func newManager(o *Options) (handle, error) {
 		defer C.free(unsafe.Pointer(path))
 		options.shared_memory = path
 	}
-	answer := C.border_manager_new(options)
+	answer := C.glue_manager_new(options)
 	return handle(answer.number), problem(answer)
 }
 
@@ -89,7 +89,7 @@ func newOwner(m *Manager, name, source string, flags uint32) (handle, error) {
 	defer raceEnable()
 	nameBytes, nameLen := bytesOf(name)
 	sourceBytes, sourceLen := bytesOf(source)
-	answer := C.border_owner_new(m.handle, nameBytes, nameLen, sourceBytes, sourceLen, C.uint32_t(flags))
+	answer := C.glue_owner_new(m.handle, nameBytes, nameLen, sourceBytes, sourceLen, C.uint32_t(flags))
 	return handle(answer.number), problem(answer)
 }
 
@@ -99,56 +99,56 @@ func newPin(m *Manager, key *Key) (handle, error) {
 	bucket, bucketLen := bytesOf(key.Bucket)
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
-	answer := C.border_pin(m.handle, bucket, bucketLen, object, objectLen, version, versionLen, modeBits(key, Exclusive))
+	answer := C.glue_pin(m.handle, bucket, bucketLen, object, objectLen, version, versionLen, modeBits(key, Exclusive))
 	return handle(answer.number), problem(answer)
 }
 
 func unpin(pin handle) {
 	raceDisable()
 	defer raceEnable()
-	C.border_unpin(pin)
+	C.glue_unpin(pin)
 }
 
 func newQueue(manager handle) (queue handle, descriptor int, err error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_queue_new(manager)
+	answer := C.glue_queue_new(manager)
 	if err := problem(answer); err != nil {
 		return 0, -1, err
 	}
 	queue = handle(answer.number)
-	answer = C.border_queue_fd(queue)
+	answer = C.glue_queue_fd(queue)
 	return queue, int(answer.number), problem(answer)
 }
 
 func closeManager(manager handle) {
 	raceDisable()
 	defer raceEnable()
-	C.border_manager_close(manager)
+	C.glue_manager_close(manager)
 }
 
 func freeManager(manager handle) {
 	raceDisable()
 	defer raceEnable()
-	C.border_manager_free(manager)
+	C.glue_manager_free(manager)
 }
 
 func freeQueue(queue handle) {
 	raceDisable()
 	defer raceEnable()
-	C.border_queue_free(queue)
+	C.glue_queue_free(queue)
 }
 
 func freeOwner(owner handle) {
 	raceDisable()
 	defer raceEnable()
-	C.border_owner_free(owner)
+	C.glue_owner_free(owner)
 }
 
 func releaseAll(owner handle) (int, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_owner_release_all(owner)
+	answer := C.glue_owner_release_all(owner)
 	return int(answer.number), problem(answer)
 }
 
@@ -156,7 +156,7 @@ func (m *Manager) figures(shard uint32) (Metrics, error) {
 	raceDisable()
 	defer raceEnable()
 	var from C.keylatch_metrics
-	if err := problem(C.border_metrics(m.handle, C.uint32_t(shard), &from)); err != nil {
+	if err := problem(C.glue_metrics(m.handle, C.uint32_t(shard), &from)); err != nil {
 		return Metrics{}, err
 	}
 	return Metrics{
@@ -174,8 +174,8 @@ func (m *Manager) figures(shard uint32) (Metrics, error) {
 func (m *Manager) waitTimes(shard uint32) ([]WaitBucket, error) {
 	raceDisable()
 	defer raceEnable()
-	var from [C.BORDER_BUCKETS]C.keylatch_wait_bucket
-	answer := C.border_wait_times(m.handle, C.uint32_t(shard), &from[0])
+	var from [C.GLUE_BUCKETS]C.keylatch_wait_bucket
+	answer := C.glue_wait_times(m.handle, C.uint32_t(shard), &from[0])
 	if err := problem(answer); err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (m *Manager) verdict() (Health, error) {
 	raceDisable()
 	defer raceEnable()
 	var from C.keylatch_health
-	answer := C.border_health(m.handle, &from)
+	answer := C.glue_health(m.handle, &from)
 	if err := problem(answer); err != nil {
 		return Health{}, err
 	}
@@ -208,9 +208,9 @@ func (m *Manager) adaptive() (Adaptive, bool, error) {
 	raceDisable()
 	defer raceEnable()
 	var from C.keylatch_adaptive
-	answer := C.border_adaptive(m.handle, &from)
+	answer := C.glue_adaptive(m.handle, &from)
 	if answer.status == C.KEYLATCH_EEND {
-		C.border_free(answer.failure)
+		C.glue_free(answer.failure)
 		return Adaptive{}, false, nil
 	}
 	if err := problem(answer); err != nil {
@@ -227,25 +227,25 @@ func (m *Manager) adaptive() (Adaptive, bool, error) {
 func (m *Manager) openMetrics(withKeys bool) (string, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_openmetrics(m.handle, C.bool(withKeys))
+	answer := C.glue_openmetrics(m.handle, C.bool(withKeys))
 	return takeText(answer), problem(answer)
 }
 
 func (m *Manager) report() (string, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_report(m.handle)
+	answer := C.glue_report(m.handle)
 	return takeText(answer), problem(answer)
 }
 
 // takeText copies a text of the library's and gives it back.
-func takeText(answer C.border_answer) string {
+func takeText(answer C.glue_answer) string {
 	raceDisable()
 	defer raceEnable()
 	if answer.status != C.KEYLATCH_OK || answer.number == 0 {
 		return ""
 	}
 	text := C.uintptr_t(answer.number)
-	defer C.border_text_free(text)
+	defer C.glue_text_free(text)
 	return C.GoString((*C.char)(pointer(text)))
 }

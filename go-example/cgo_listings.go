@@ -3,20 +3,20 @@ package keylatch
 // Who holds and who waits, taking locks away, and events.
 
 /*
-#include "border.h"
+#include "cgo_glue.h"
 
-#cgo noescape border_list
-#cgo nocallback border_list
-#cgo nocallback border_top
-#cgo noescape border_chain
-#cgo nocallback border_chain
-#cgo nocallback border_recent_deadlocks
-#cgo nocallback border_lock_orders
-#cgo nocallback border_events_new
-#cgo nocallback border_events_fd
-#cgo nocallback border_events_next
-#cgo nocallback border_events_dropped
-#cgo nocallback border_events_free
+#cgo noescape glue_list
+#cgo nocallback glue_list
+#cgo nocallback glue_top
+#cgo noescape glue_chain
+#cgo nocallback glue_chain
+#cgo nocallback glue_recent_deadlocks
+#cgo nocallback glue_lock_orders
+#cgo nocallback glue_events_new
+#cgo nocallback glue_events_fd
+#cgo nocallback glue_events_next
+#cgo nocallback glue_events_dropped
+#cgo nocallback glue_events_free
 */
 import "C"
 
@@ -25,10 +25,10 @@ import (
 )
 
 const (
-	listHolders  = C.BORDER_HOLDERS
-	listWaiters  = C.BORDER_WAITERS
-	forceRelease = C.BORDER_FORCE_RELEASE
-	expire       = C.BORDER_EXPIRE
+	listHolders  = C.GLUE_HOLDERS
+	listWaiters  = C.GLUE_WAITERS
+	forceRelease = C.GLUE_FORCE_RELEASE
+	expire       = C.GLUE_EXPIRE
 )
 
 func (m *Manager) list(what int, f *Filter) ([]Party, error) {
@@ -40,7 +40,7 @@ func (m *Manager) list(what int, f *Filter) ([]Party, error) {
 	raceDisable()
 	defer raceEnable()
 	var bytes []byte
-	absent := C.uint32_t(C.BORDER_ABSENT)
+	absent := C.uint32_t(C.GLUE_ABSENT)
 	lengths := [7]C.uint32_t{absent, absent, absent, absent, absent, absent, absent}
 	say := func(place int, text string) {
 		lengths[place] = C.uint32_t(len(text))
@@ -65,14 +65,14 @@ func (m *Manager) list(what int, f *Filter) ([]Party, error) {
 	if f.All {
 		flags |= C.KEYLATCH_FILTER_ALL
 	}
-	return partiesOf(C.border_list(m.handle, C.int32_t(what), (*C.char)(unsafe.Pointer(unsafe.SliceData(bytes))), &lengths[0],
+	return partiesOf(C.glue_list(m.handle, C.int32_t(what), (*C.char)(unsafe.Pointer(unsafe.SliceData(bytes))), &lengths[0],
 		nanoseconds(f.OlderThan), C.int32_t(f.Mode), flags))
 }
 
 func (m *Manager) top(by TopBy, count int) ([]Party, error) {
 	raceDisable()
 	defer raceEnable()
-	return partiesOf(C.border_top(m.handle, C.int32_t(by), C.size_t(max(count, 0))))
+	return partiesOf(C.glue_top(m.handle, C.int32_t(by), C.size_t(max(count, 0))))
 }
 
 func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, err error) {
@@ -83,7 +83,7 @@ func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, e
 		one.fill([]Item{{*key, Exclusive}})
 	}
 	bytes, head := one.pointers()
-	answer := C.border_chain(m.handle, bytes, head, owner)
+	answer := C.glue_chain(m.handle, bytes, head, owner)
 	parties, err = partiesOf(answer)
 	return parties, answer.ticket != 0, err
 }
@@ -91,13 +91,13 @@ func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, e
 func (m *Manager) deadlocks() ([]Party, error) {
 	raceDisable()
 	defer raceEnable()
-	return partiesOf(C.border_recent_deadlocks(m.handle))
+	return partiesOf(C.glue_recent_deadlocks(m.handle))
 }
 
 func (m *Manager) lockOrders() ([]Party, uint64, error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_lock_orders(m.handle)
+	answer := C.glue_lock_orders(m.handle)
 	orders, err := partiesOf(answer)
 	return orders, uint64(answer.ticket), err
 }
@@ -105,14 +105,14 @@ func (m *Manager) lockOrders() ([]Party, uint64, error) {
 func newEvents(m *Manager, o *EventOptions) (events handle, descriptor int, err error) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_events_new(m.handle, nanoseconds(o.WaitAbove), nanoseconds(o.HoldAbove), C.uint32_t(o.Capacity))
+	answer := C.glue_events_new(m.handle, nanoseconds(o.WaitAbove), nanoseconds(o.HoldAbove), C.uint32_t(o.Capacity))
 	if err := problem(answer); err != nil {
 		return 0, -1, err
 	}
 	events = handle(answer.number)
-	answer = C.border_events_fd(events)
+	answer = C.glue_events_fd(events)
 	if err := problem(answer); err != nil {
-		C.border_events_free(events)
+		C.glue_events_free(events)
 		return 0, -1, err
 	}
 	return events, int(answer.number), nil
@@ -122,7 +122,7 @@ func newEvents(m *Manager, o *EventOptions) (events handle, descriptor int, err 
 func nextEvent(events handle) (event Event, here, closed bool) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.border_events_next(events)
+	answer := C.glue_events_next(events)
 	if answer.status != C.KEYLATCH_OK {
 		return Event{}, false, answer.status != C.KEYLATCH_EWOULDBLOCK
 	}
@@ -136,11 +136,11 @@ func nextEvent(events handle) (event Event, here, closed bool) {
 func droppedEvents(events handle) uint64 {
 	raceDisable()
 	defer raceEnable()
-	return uint64(C.border_events_dropped(events))
+	return uint64(C.glue_events_dropped(events))
 }
 
 func freeEvents(events handle) {
 	raceDisable()
 	defer raceEnable()
-	C.border_events_free(events)
+	C.glue_events_free(events)
 }

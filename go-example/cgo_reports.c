@@ -1,6 +1,6 @@
-/* What the library reports: failures, listings and events, each as one block of memory that border.go takes apart. */
-#include "border_inner.h"
-#include "border_shared.h"
+/* What the library reports: failures, listings and events, each as one block of memory that cgo_answers.go takes apart. */
+#include "cgo_glue_inner.h"
+#include "cgo_shared.h"
 
 /* A block of memory that grows, for what has no fixed size. */
 typedef struct block {
@@ -91,7 +91,7 @@ static uintptr_t finished(block *made)
     return (uintptr_t)made->bytes;
 }
 
-uintptr_t border_failure(void)
+uintptr_t glue_failure(void)
 {
     block made = {0};
     int32_t status = keylatch_last_status();
@@ -120,7 +120,7 @@ uintptr_t border_failure(void)
     return finished(&made);
 }
 
-void border_free(uintptr_t made)
+void glue_free(uintptr_t made)
 {
     free((void *)made);
 }
@@ -140,20 +140,20 @@ static int32_t put_shared_holder(void *made, const keylatch_shared_holder *holde
     return 0;
 }
 
-border_answer border_shared_holders(uintptr_t table, const keylatch_key *key)
+glue_answer glue_shared_holders(uintptr_t table, const keylatch_key *key)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     block made = {0};
     put_number(&made, 0);
     answer.status = keylatch_shared_holders((keylatch_shared_table *)table, key, put_shared_holder, &made);
     if (answer.status != KEYLATCH_OK)
-        answer.failure = border_failure();
+        answer.failure = glue_failure();
     put_end(&made);
     uintptr_t block = finished(&made);
     if (answer.status == KEYLATCH_OK)
         answer.number = block;
     else
-        border_free(block);
+        glue_free(block);
     return answer;
 }
 
@@ -175,17 +175,17 @@ static const char *next_text(const char **bytes, uint32_t length, size_t *out_le
 {
     const char *text = *bytes;
     *out_length = 0;
-    if (length == BORDER_ABSENT)
+    if (length == GLUE_ABSENT)
         return NULL;
     *bytes += length;
     *out_length = length;
     return length > 0 ? text : "";
 }
 
-border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, const uint32_t *lengths,
-                          uint64_t older_than_ns, int32_t mode, uint32_t flags)
+glue_answer glue_list(uintptr_t manager, int32_t what, const char *bytes, const uint32_t *lengths,
+                      uint64_t older_than_ns, int32_t mode, uint32_t flags)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     keylatch_listing *listing = NULL;
     keylatch_manager *locks = (keylatch_manager *)manager;
     keylatch_key key;
@@ -194,8 +194,8 @@ border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, co
     filter.prefix = next_text(&bytes, lengths[1], &filter.prefix_len);
     filter.owner = next_text(&bytes, lengths[2], &filter.owner_len);
     filter.source = next_text(&bytes, lengths[3], &filter.source_len);
-    if (lengths[4] != BORDER_ABSENT) {
-        const border_head head = {lengths[4], lengths[5], lengths[6], 0};
+    if (lengths[4] != GLUE_ABSENT) {
+        const glue_head head = {lengths[4], lengths[5], lengths[6], 0};
         key = next_key(&bytes, &head, NULL);
         filter.key = &key;
     }
@@ -203,13 +203,13 @@ border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, co
     filter.mode = mode;
     filter.flags = flags;
     switch (what) {
-    case BORDER_HOLDERS:
+    case GLUE_HOLDERS:
         answer.status = keylatch_holders(locks, &filter, &listing);
         break;
-    case BORDER_WAITERS:
+    case GLUE_WAITERS:
         answer.status = keylatch_waiters(locks, &filter, &listing);
         break;
-    case BORDER_FORCE_RELEASE:
+    case GLUE_FORCE_RELEASE:
         answer.status = keylatch_force_release(locks, &filter, NULL, &listing);
         break;
     default:
@@ -221,9 +221,9 @@ border_answer border_list(uintptr_t manager, int32_t what, const char *bytes, co
     return with_failure(answer);
 }
 
-border_answer border_top(uintptr_t manager, int32_t by, size_t count)
+glue_answer glue_top(uintptr_t manager, int32_t by, size_t count)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     keylatch_listing *listing = NULL;
     answer.status = keylatch_top((keylatch_manager *)manager, by, count, &listing);
     if (answer.status == KEYLATCH_OK)
@@ -231,9 +231,9 @@ border_answer border_top(uintptr_t manager, int32_t by, size_t count)
     return with_failure(answer);
 }
 
-border_answer border_chain(uintptr_t manager, const char *bytes, const border_head *head, uintptr_t owner)
+glue_answer glue_chain(uintptr_t manager, const char *bytes, const glue_head *head, uintptr_t owner)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     keylatch_listing *listing = NULL;
     keylatch_key key;
     int32_t circle = 0;
@@ -247,9 +247,9 @@ border_answer border_chain(uintptr_t manager, const char *bytes, const border_he
     return with_failure(answer);
 }
 
-border_answer border_recent_deadlocks(uintptr_t manager)
+glue_answer glue_recent_deadlocks(uintptr_t manager)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     keylatch_listing *listing = NULL;
     answer.status = keylatch_recent_deadlocks((keylatch_manager *)manager, &listing);
     if (answer.status == KEYLATCH_OK)
@@ -257,9 +257,9 @@ border_answer border_recent_deadlocks(uintptr_t manager)
     return with_failure(answer);
 }
 
-border_answer border_lock_orders(uintptr_t manager)
+glue_answer glue_lock_orders(uintptr_t manager)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     keylatch_listing *listing = NULL;
     answer.status = keylatch_lock_orders((keylatch_manager *)manager, &answer.ticket, &listing);
     if (answer.status == KEYLATCH_OK)
@@ -267,18 +267,18 @@ border_answer border_lock_orders(uintptr_t manager)
     return with_failure(answer);
 }
 
-border_answer border_owner_release_all(uintptr_t owner)
+glue_answer glue_owner_release_all(uintptr_t owner)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     size_t count = 0;
     answer.status = keylatch_owner_release_all((keylatch_owner *)owner, &count);
     answer.number = count;
     return with_failure(answer);
 }
 
-border_answer border_events_new(uintptr_t manager, uint64_t wait_above_ns, uint64_t hold_above_ns, uint32_t capacity)
+glue_answer glue_events_new(uintptr_t manager, uint64_t wait_above_ns, uint64_t hold_above_ns, uint32_t capacity)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     keylatch_events *events = NULL;
     keylatch_event_options options = {sizeof options};
     options.wait_above_ns = wait_above_ns;
@@ -289,18 +289,18 @@ border_answer border_events_new(uintptr_t manager, uint64_t wait_above_ns, uint6
     return with_failure(answer);
 }
 
-border_answer border_events_fd(uintptr_t events)
+glue_answer glue_events_fd(uintptr_t events)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     int32_t fd = -1;
     answer.status = keylatch_events_fd((keylatch_events *)events, &fd);
     answer.number = (uint64_t)fd;
     return with_failure(answer);
 }
 
-border_answer border_events_next(uintptr_t events)
+glue_answer glue_events_next(uintptr_t events)
 {
-    border_answer answer = {0};
+    glue_answer answer = {0};
     keylatch_listing *about = NULL;
     int32_t kind = 0;
     answer.status = keylatch_events_next((keylatch_events *)events, 0, &kind, &about);
@@ -311,7 +311,7 @@ border_answer border_events_next(uintptr_t events)
     return answer;
 }
 
-uint64_t border_events_dropped(uintptr_t events)
+uint64_t glue_events_dropped(uintptr_t events)
 {
     uint64_t dropped = 0;
     keylatch_events_dropped((keylatch_events *)events, &dropped);

@@ -3,21 +3,21 @@ package keylatch
 // The crossings of shared tables.
 
 /*
-#include "border_shared.h"
+#include "cgo_shared.h"
 
-#cgo noescape border_shared_open
-#cgo nocallback border_shared_open
-#cgo nocallback border_shared_free
-#cgo noescape border_shared_acquire
-#cgo nocallback border_shared_acquire
-#cgo nocallback border_shared_change
-#cgo noescape border_shared_hold
-#cgo nocallback border_shared_hold
-#cgo noescape border_shared_list
-#cgo nocallback border_shared_list
-#cgo noescape border_shared_waiting
-#cgo nocallback border_shared_waiting
-#cgo nocallback border_shared_revoke
+#cgo noescape glue_shared_open
+#cgo nocallback glue_shared_open
+#cgo nocallback glue_shared_free
+#cgo noescape glue_shared_acquire
+#cgo nocallback glue_shared_acquire
+#cgo nocallback glue_shared_change
+#cgo noescape glue_shared_hold
+#cgo nocallback glue_shared_hold
+#cgo noescape glue_shared_list
+#cgo nocallback glue_shared_list
+#cgo noescape glue_shared_waiting
+#cgo nocallback glue_shared_waiting
+#cgo nocallback glue_shared_revoke
 */
 import "C"
 
@@ -27,9 +27,9 @@ import (
 )
 
 const (
-	sharedRelease   = C.BORDER_SHARED_RELEASE
-	sharedDowngrade = C.BORDER_SHARED_DOWNGRADE
-	sharedUpgrade   = C.BORDER_SHARED_UPGRADE
+	sharedRelease   = C.GLUE_SHARED_RELEASE
+	sharedDowngrade = C.GLUE_SHARED_DOWNGRADE
+	sharedUpgrade   = C.GLUE_SHARED_UPGRADE
 )
 
 func openShared(path string, o *SharedOptions) (handle, error) {
@@ -38,12 +38,12 @@ func openShared(path string, o *SharedOptions) (handle, error) {
 	text := C.CString(path)
 	defer C.free(unsafe.Pointer(text))
 	label, labelLen := bytesOf(o.Label)
-	answer := C.border_shared_open(text, label, labelLen, C.uint32_t(o.Keys), C.uint32_t(o.Members), C.uint32_t(o.Holds),
+	answer := C.glue_shared_open(text, label, labelLen, C.uint32_t(o.Keys), C.uint32_t(o.Members), C.uint32_t(o.Holds),
 		C.uint32_t(o.Mode.Perm()))
 	return handle(answer.number), problem(answer)
 }
 
-func freeShared(table handle) error { return problem(C.border_shared_free(table)) }
+func freeShared(table handle) error { return problem(C.glue_shared_free(table)) }
 
 // ask waits until it has the lock, or the word that cancels is not 0; without one it does not wait.
 func (t *SharedTable) ask(key *Key, mode Mode, cancelled *atomic.Uint32, owner string) (Grant, error) {
@@ -53,7 +53,7 @@ func (t *SharedTable) ask(key *Key, mode Mode, cancelled *atomic.Uint32, owner s
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
 	name, nameLen := bytesOf(owner)
-	answer := C.border_shared_acquire(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
+	answer := C.glue_shared_acquire(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
 		modeBits(key, mode), (*C.uint32_t)(unsafe.Pointer(cancelled)), name, nameLen)
 	return Grant(answer.number), problem(answer)
 }
@@ -61,7 +61,7 @@ func (t *SharedTable) ask(key *Key, mode Mode, cancelled *atomic.Uint32, owner s
 func (t *SharedTable) change(grant Grant, what int) error {
 	raceDisable()
 	defer raceEnable()
-	return problem(C.border_shared_change(t.handle, C.uint64_t(grant), C.int32_t(what)))
+	return problem(C.glue_shared_change(t.handle, C.uint64_t(grant), C.int32_t(what)))
 }
 
 func (t *SharedTable) hold(grant Grant) (fence uint64, died, valid bool, err error) {
@@ -69,7 +69,7 @@ func (t *SharedTable) hold(grant Grant) (fence uint64, died, valid bool, err err
 	defer raceEnable()
 	var number C.uint64_t
 	var isDead, isValid C.int32_t
-	err = problem(C.border_shared_hold(t.handle, C.uint64_t(grant), &number, &isDead, &isValid))
+	err = problem(C.glue_shared_hold(t.handle, C.uint64_t(grant), &number, &isDead, &isValid))
 	return uint64(number), isDead != 0, isValid != 0, err
 }
 
@@ -83,7 +83,7 @@ func (t *SharedTable) list(key *Key) ([]SharedHolder, error) {
 	bucket, bucketLen := bytesOf(key.Bucket)
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
-	answer := C.border_shared_list(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
+	answer := C.glue_shared_list(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
 		modeBits(key, Shared), one)
 	if err := problem(answer); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (t *SharedTable) list(key *Key) ([]SharedHolder, error) {
 	if block == 0 {
 		return nil, &Error{Code: ErrSystem, Message: "no memory for a listing"}
 	}
-	defer C.border_free(block)
+	defer C.glue_free(block)
 	length := *(*uint64)(pointer(block))
 	from := reader{rest: unsafe.String((*byte)(pointer(block)), length)[8:]}
 	var holders []SharedHolder
@@ -111,7 +111,7 @@ func (t *SharedTable) waiting(key *Key) (int, error) {
 	bucket, bucketLen := bytesOf(key.Bucket)
 	object, objectLen := bytesOf(key.Object)
 	version, versionLen := bytesOf(key.Version)
-	answer := C.border_shared_waiting(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
+	answer := C.glue_shared_waiting(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
 		modeBits(key, Shared))
 	return int(answer.number), problem(answer)
 }
@@ -119,5 +119,5 @@ func (t *SharedTable) waiting(key *Key) (int, error) {
 func (t *SharedTable) revoke(hold uint64, member uint32) error {
 	raceDisable()
 	defer raceEnable()
-	return problem(C.border_shared_revoke(t.handle, C.uint64_t(hold), C.uint32_t(member)))
+	return problem(C.glue_shared_revoke(t.handle, C.uint64_t(hold), C.uint32_t(member)))
 }

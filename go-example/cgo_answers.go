@@ -1,25 +1,25 @@
 package keylatch
 
-// Everything that crosses into C does so in the files whose names begin with border; border.h says what each function
-// does. Handles and pointers of the library are numbers on this side, for Go neither to follow nor to check.
+// Only the files named cgo_… call C; cgo_glue.h says what each C function does. On the Go side, handles and pointers of
+// the library are numbers, so that Go neither follows nor checks them.
 //
-//	border.go           what the others have in common: answers, failures, and lists as blocks of memory
-//	border_requests.go  asking for locks, one or many, and giving them back
-//	border_grants.go    what can be done with a lock that is held
-//	border_managers.go  managers, queues and owners; settings and figures
-//	border_listings.go  who holds and who waits; events
+//	cgo_answers.go   what the others share: answers, failures, and lists as blocks of memory
+//	cgo_requests.go  asking for locks, one or many, and giving them back
+//	cgo_grants.go    what can be done with a lock that is held
+//	cgo_managers.go  managers, queues and owners; settings and figures
+//	cgo_listings.go  who holds and who waits; events
 //
 // For the race detector every call into C comes after every other one, which would hide that a program uses data without
 // the lock. So it does not look while a call is made, and learns of locks in race_on.go.
 
 /*
-#include "border.h"
+#include "cgo_glue.h"
 
 // None of these functions calls back into Go, and none keeps a pointer that it is given, so that Go need not prepare for
 // either. Here and in the other files:
-#cgo nocallback border_free
-#cgo noescape border_library
-#cgo nocallback border_library
+#cgo nocallback glue_free
+#cgo noescape glue_library
+#cgo nocallback glue_library
 */
 import "C"
 
@@ -55,7 +55,7 @@ func duration(nanoseconds uint64) time.Duration { return time.Duration(min(nanos
 func nanoseconds(d time.Duration) C.uint64_t { return C.uint64_t(max(d, 0)) }
 
 // problem is what an answer failed with, or nil.
-func problem(answer C.border_answer) error {
+func problem(answer C.glue_answer) error {
 	raceDisable()
 	defer raceEnable()
 	if answer.status == C.KEYLATCH_OK {
@@ -64,7 +64,7 @@ func problem(answer C.border_answer) error {
 	return failure(answer.status, answer.failure)
 }
 
-// failure reads a block of border_failure and gives it back.
+// failure reads a block of glue_failure and gives it back.
 func failure(status C.int32_t, block C.uintptr_t) error {
 	raceDisable()
 	defer raceEnable()
@@ -72,7 +72,7 @@ func failure(status C.int32_t, block C.uintptr_t) error {
 	if block == 0 {
 		return closedOr(failure)
 	}
-	defer C.border_free(block)
+	defer C.glue_free(block)
 	length := *(*uint64)(pointer(block))
 	from := reader{rest: strings.Clone(unsafe.String((*byte)(pointer(block)), length))[8:], lasts: true}
 	failure.Message = from.text()
@@ -99,7 +99,7 @@ func closedOr(failure *Error) error {
 	return failure
 }
 
-// reader takes apart what border.c put together.
+// reader takes apart what cgo_glue.c put together.
 type reader struct {
 	rest string
 	// lasts says that the block is Go's, and so small that a caller who keeps one text of it may keep it all.
@@ -155,7 +155,7 @@ func (r *reader) party() Party {
 }
 
 // partiesOf reads a block of parties and gives it back.
-func partiesOf(answer C.border_answer) ([]Party, error) {
+func partiesOf(answer C.glue_answer) ([]Party, error) {
 	raceDisable()
 	defer raceEnable()
 	if err := problem(answer); err != nil {
@@ -165,7 +165,7 @@ func partiesOf(answer C.border_answer) ([]Party, error) {
 	if block == 0 {
 		return nil, &Error{Code: ErrSystem, Message: "no memory for a listing"}
 	}
-	defer C.border_free(block)
+	defer C.glue_free(block)
 	length := *(*uint64)(pointer(block))
 	from := reader{rest: unsafe.String((*byte)(pointer(block)), length)[8:]}
 	return from.parties(), nil
@@ -174,7 +174,7 @@ func partiesOf(answer C.border_answer) ([]Party, error) {
 // checkLibrary fails if the library that the program runs with is not the one that the package was compiled for.
 var checkLibrary = sync.OnceValue(func() error {
 	var completion, party, options C.size_t
-	abi := C.border_library(&completion, &party, &options)
+	abi := C.glue_library(&completion, &party, &options)
 	if abi != C.KEYLATCH_ABI_VERSION || completion != C.sizeof_keylatch_completion ||
 		party < C.sizeof_keylatch_party || options < C.sizeof_keylatch_manager_options {
 		return &Error{Code: ErrSystem, Message: fmt.Sprintf("this program was compiled for keylatch %s (ABI %d) and "+

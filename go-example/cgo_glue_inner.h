@@ -1,14 +1,14 @@
-/* What border.c and border_listings.c have in common. */
-#ifndef KEYLATCH_GO_BORDER_INNER_H
-#define KEYLATCH_GO_BORDER_INNER_H
+/* What cgo_glue.c and glue_listings.c have in common. */
+#ifndef KEYLATCH_GO_GLUE_INNER_H
+#define KEYLATCH_GO_GLUE_INNER_H
 
-#include "border.h"
+#include "cgo_glue.h"
 
 /* Reads the key at *bytes and moves *bytes behind it. before is the key before it, or NULL. */
-static inline keylatch_key next_key(const char **bytes, const border_head *head, const keylatch_key *before)
+static inline keylatch_key next_key(const char **bytes, const glue_head *head, const keylatch_key *before)
 {
     keylatch_key key;
-    if (head->bucket == BORDER_SAME_BUCKET) {
+    if (head->bucket == GLUE_SAME_BUCKET) {
         key.bucket = before != NULL ? before->bucket : *bytes;
         key.bucket_len = before != NULL ? before->bucket_len : 0;
     } else {
@@ -19,7 +19,7 @@ static inline keylatch_key next_key(const char **bytes, const border_head *head,
     key.object = *bytes;
     key.object_len = head->object;
     *bytes += head->object;
-    if (head->version == BORDER_NO_VERSION) {
+    if (head->version == GLUE_NO_VERSION) {
         key.version = NULL;
         key.version_len = 0;
     } else {
@@ -32,10 +32,10 @@ static inline keylatch_key next_key(const char **bytes, const border_head *head,
 }
 
 /* Gives the answer its failure, if it is one. */
-static inline border_answer with_failure(border_answer answer)
+static inline glue_answer with_failure(glue_answer answer)
 {
     if (answer.status != KEYLATCH_OK)
-        answer.failure = border_failure();
+        answer.failure = glue_failure();
     return answer;
 }
 

@@ -41,7 +41,7 @@ func (b *Batch) Unlock() error {
 	if err == nil {
 		b.unlocked = true
 	}
-	m.afterTaking()
+	m.afterRevoking()
 	return err
 }
 

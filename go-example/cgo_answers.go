@@ -80,9 +80,9 @@ func failure(status C.int32_t, block C.uintptr_t) error {
 		failure.Key = from.key()
 	}
 	failure.Waited = duration(from.number())
-	failure.Holders = from.parties()
+	failure.Holders = from.entries().holders
 	failure.MoreHolders = int(from.number())
-	failure.Cycle = from.parties()
+	failure.Cycle = from.entries().links
 	return closedOr(failure)
 }
 
@@ -130,53 +130,102 @@ func (r *reader) key() Key {
 	return key
 }
 
-func (r *reader) parties() (parties []Party) {
-	for r.number() != 0 {
-		parties = append(parties, r.party())
+// entries are what a failure, a listing or an event consists of, each kind in its order.
+type entries struct {
+	holders []Holder
+	waiters []Waiter
+	links   []ChainLink
+	keys    []TopKey
+}
+
+// entries reads up to the end of a list. What comes first of each entry is its kind.
+func (r *reader) entries() (read entries) {
+	for {
+		switch r.number() {
+		case C.GLUE_A_HOLDER:
+			read.holders = append(read.holders, r.holder())
+		case C.GLUE_A_WAITER:
+			read.waiters = append(read.waiters, r.waiter())
+		case C.GLUE_A_LINK:
+			read.links = append(read.links, r.link())
+		case C.GLUE_A_KEY:
+			read.keys = append(read.keys, r.topKey())
+		default:
+			return read
+		}
 	}
-	return parties
 }
 
-func (r *reader) party() Party {
-	party := Party{Key: r.key(), Owner: r.text(), Source: r.text(), Grant: Grant(r.number()), Fence: r.number()}
-	party.For, party.Lease, party.Position = duration(r.number()), duration(r.number()), int(r.number())
-	party.Waiters, party.LongestWait = int(r.number()), duration(r.number())
-	party.Link, party.After = int(r.number()), int(r.number())
-	party.Mode, party.Role, party.BlockedBy = Mode(r.number()), Role(r.number()), Mode(r.number())
-	party.Priority = uint8(r.number())
+func (r *reader) holder() Holder {
+	holder := Holder{Key: r.key(), Owner: r.text(), Source: r.text(), Mode: Mode(r.number())}
+	holder.For, holder.Grant, holder.Fence = duration(r.number()), Grant(r.number()), r.number()
+	holder.Lease, holder.Priority = duration(r.number()), uint8(r.number())
 	flags := r.number()
-	party.Session = flags&C.KEYLATCH_PARTY_SESSION != 0
-	party.HasLease = flags&C.KEYLATCH_PARTY_LEASE != 0
-	party.Upgrade = flags&C.KEYLATCH_PARTY_UPGRADE != 0
-	party.Runs = flags&C.KEYLATCH_PARTY_RUNS != 0
-	party.Granted = flags&C.KEYLATCH_PARTY_GRANTED != 0
-	party.Victim = flags&C.KEYLATCH_PARTY_VICTIM != 0
-	return party
+	holder.Session = flags&C.KEYLATCH_HOLDER_SESSION != 0
+	holder.HasLease = flags&C.KEYLATCH_HOLDER_LEASE != 0
+	return holder
 }
 
-// partiesOf reads a block of parties and gives it back.
-func partiesOf(answer C.glue_answer) ([]Party, error) {
+func (r *reader) waiter() Waiter {
+	waiter := Waiter{Key: r.key(), Owner: r.text(), Source: r.text(), Mode: Mode(r.number())}
+	waiter.For, waiter.Position, waiter.Priority = duration(r.number()), int(r.number()), uint8(r.number())
+	flags := r.number()
+	waiter.Session = flags&C.KEYLATCH_WAITER_SESSION != 0
+	waiter.Upgrade = flags&C.KEYLATCH_WAITER_UPGRADE != 0
+	waiter.Granted = flags&C.KEYLATCH_WAITER_GRANTED != 0
+	return waiter
+}
+
+func (r *reader) link() ChainLink {
+	link := ChainLink{Key: r.key(), Owner: r.text(), Source: r.text(), Mode: Mode(r.number())}
+	link.For, link.Grant, link.Lease = duration(r.number()), Grant(r.number()), duration(r.number())
+	link.Position, link.Link, link.After = int(r.number()), int(r.number()), int(r.number())
+	link.Role, link.BlockedBy = Role(r.number()), Mode(r.number())
+	flags := r.number()
+	link.Session = flags&C.KEYLATCH_LINK_SESSION != 0
+	link.HasLease = flags&C.KEYLATCH_LINK_LEASE != 0
+	link.Upgrade = flags&C.KEYLATCH_LINK_UPGRADE != 0
+	link.Runs = flags&C.KEYLATCH_LINK_RUNS != 0
+	link.Victim = flags&C.KEYLATCH_LINK_VICTIM != 0
+	return link
+}
+
+func (r *reader) topKey() TopKey {
+	holder := Holder{Key: r.key(), Owner: r.text(), Source: r.text(), Mode: Mode(r.number())}
+	holder.For, holder.Grant = duration(r.number()), Grant(r.number())
+	top := TopKey{Key: holder.Key, Waiters: int(r.number()), LongestWait: duration(r.number())}
+	flags := r.number()
+	holder.Session = flags&C.KEYLATCH_HOLDER_SESSION != 0
+	holder.HasLease = flags&C.KEYLATCH_HOLDER_LEASE != 0
+	if holder.Mode != 0 {
+		top.Holder = &holder
+	}
+	return top
+}
+
+// entriesOf reads a block of entries and gives it back.
+func entriesOf(answer C.glue_answer) (entries, error) {
 	raceDisable()
 	defer raceEnable()
 	if err := problem(answer); err != nil {
-		return nil, err
+		return entries{}, err
 	}
 	block := C.uintptr_t(answer.number)
 	if block == 0 {
-		return nil, &Error{Code: ErrSystem, Message: "no memory for a listing"}
+		return entries{}, &Error{Code: ErrSystem, Message: "no memory for a listing"}
 	}
 	defer C.glue_free(block)
 	length := *(*uint64)(pointer(block))
 	from := reader{rest: unsafe.String((*byte)(pointer(block)), length)[8:]}
-	return from.parties(), nil
+	return from.entries(), nil
 }
 
 // checkLibrary fails if the library that the program runs with is not the one that the package was compiled for.
 var checkLibrary = sync.OnceValue(func() error {
-	var completion, party, options C.size_t
-	abi := C.glue_library(&completion, &party, &options)
+	var completion, holder, options C.size_t
+	abi := C.glue_library(&completion, &holder, &options)
 	if abi != C.KEYLATCH_ABI_VERSION || completion != C.sizeof_keylatch_completion ||
-		party < C.sizeof_keylatch_party || options < C.sizeof_keylatch_manager_options {
+		holder < C.sizeof_keylatch_holder || options < C.sizeof_keylatch_manager_options {
 		return &Error{Code: ErrSystem, Message: fmt.Sprintf("this program was compiled for keylatch %s (ABI %d) and "+
 			"runs with a library of another version, %s (ABI %d): install the two from one release",
 			C.KEYLATCH_VERSION, C.KEYLATCH_ABI_VERSION, C.GoString(C.keylatch_version()), uint32(abi))}

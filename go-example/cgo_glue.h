@@ -19,11 +19,11 @@
 #endif
 
 /* A library of another ABI does not link with this. */
-static inline uint32_t glue_library(size_t *completion, size_t *party, size_t *options)
+static inline uint32_t glue_library(size_t *completion, size_t *holder, size_t *options)
 {
     keylatch_abi_0();
     keylatch_struct_size(KEYLATCH_STRUCT_COMPLETION, completion);
-    keylatch_struct_size(KEYLATCH_STRUCT_PARTY, party);
+    keylatch_struct_size(KEYLATCH_STRUCT_HOLDER, holder);
     keylatch_struct_size(KEYLATCH_STRUCT_MANAGER_OPTIONS, options);
     return keylatch_abi_version();
 }
@@ -236,9 +236,15 @@ static inline void glue_text_free(uintptr_t text)
 
 /*
  * Questions, and taking away. A filter is texts that lie one after the other, with a length for each, GLUE_ABSENT for
- * one that is not said: bucket, prefix, owner, source, and the three parts of a key. The number is a block of parties
- * (layout: cgo_answers.go), to be given back with glue_free(); of glue_chain the ticket is 1 if the chain goes round.
+ * one that is not said: bucket, prefix, owner, source, and the three parts of a key. The number is a block of
+ * entries (layout: cgo_answers.go), to be given back with glue_free(); of glue_chain the ticket is 1 if the chain goes
+ * round. Each entry begins with what it is, and 0 ends them.
  */
+#define GLUE_A_HOLDER 1
+#define GLUE_A_WAITER 2
+#define GLUE_A_LINK 3
+#define GLUE_A_KEY 4
+
 #define GLUE_ABSENT UINT32_MAX
 #define GLUE_HOLDERS 1
 #define GLUE_WAITERS 2
@@ -253,7 +259,7 @@ glue_answer glue_recent_deadlocks(uintptr_t manager);
 glue_answer glue_lock_orders(uintptr_t manager);
 glue_answer glue_owner_release_all(uintptr_t owner);
 
-/* Events; of glue_events_next the number is a block of parties and the ticket is the kind. */
+/* Events; of glue_events_next the number is a block of entries and the ticket is the kind. */
 glue_answer glue_events_new(uintptr_t manager, uint64_t wait_above_ns, uint64_t hold_above_ns, uint32_t capacity);
 glue_answer glue_events_fd(uintptr_t events);
 glue_answer glue_events_next(uintptr_t events);

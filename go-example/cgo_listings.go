@@ -31,10 +31,10 @@ const (
 	expire       = C.GLUE_EXPIRE
 )
 
-func (m *Manager) list(what int, f *Filter) ([]Party, error) {
+func (m *Manager) list(what int, f *Filter) (entries, error) {
 	if f.Mode != 0 {
 		if err := f.Mode.known(); err != nil {
-			return nil, err
+			return entries{}, err
 		}
 	}
 	raceDisable()
@@ -65,17 +65,18 @@ func (m *Manager) list(what int, f *Filter) ([]Party, error) {
 	if f.All {
 		flags |= C.KEYLATCH_FILTER_ALL
 	}
-	return partiesOf(C.glue_list(m.handle, C.int32_t(what), (*C.char)(unsafe.Pointer(unsafe.SliceData(bytes))), &lengths[0],
+	return entriesOf(C.glue_list(m.handle, C.int32_t(what), (*C.char)(unsafe.Pointer(unsafe.SliceData(bytes))), &lengths[0],
 		nanoseconds(f.OlderThan), C.int32_t(f.Mode), flags))
 }
 
-func (m *Manager) top(by TopBy, count int) ([]Party, error) {
+func (m *Manager) top(by TopBy, count int) ([]TopKey, error) {
 	raceDisable()
 	defer raceEnable()
-	return partiesOf(C.glue_top(m.handle, C.int32_t(by), C.size_t(max(count, 0))))
+	found, err := entriesOf(C.glue_top(m.handle, C.int32_t(by), C.size_t(max(count, 0))))
+	return found.keys, err
 }
 
-func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, err error) {
+func (m *Manager) chain(key *Key, owner handle) (links []ChainLink, circle bool, err error) {
 	raceDisable()
 	defer raceEnable()
 	var one packed
@@ -84,22 +85,23 @@ func (m *Manager) chain(key *Key, owner handle) (parties []Party, circle bool, e
 	}
 	bytes, head := one.pointers()
 	answer := C.glue_chain(m.handle, bytes, head, owner)
-	parties, err = partiesOf(answer)
-	return parties, answer.ticket != 0, err
+	found, err := entriesOf(answer)
+	return found.links, answer.ticket != 0, err
 }
 
-func (m *Manager) deadlocks() ([]Party, error) {
+func (m *Manager) deadlocks() ([]ChainLink, error) {
 	raceDisable()
 	defer raceEnable()
-	return partiesOf(C.glue_recent_deadlocks(m.handle))
+	found, err := entriesOf(C.glue_recent_deadlocks(m.handle))
+	return found.links, err
 }
 
-func (m *Manager) lockOrders() ([]Party, uint64, error) {
+func (m *Manager) lockOrders() ([]ChainLink, uint64, error) {
 	raceDisable()
 	defer raceEnable()
 	answer := C.glue_lock_orders(m.handle)
-	orders, err := partiesOf(answer)
-	return orders, uint64(answer.ticket), err
+	found, err := entriesOf(answer)
+	return found.links, uint64(answer.ticket), err
 }
 
 func newEvents(m *Manager, o *EventOptions) (events handle, descriptor int, err error) {
@@ -126,11 +128,15 @@ func nextEvent(events handle) (event Event, here, closed bool) {
 	if answer.status != C.KEYLATCH_OK {
 		return Event{}, false, answer.status != C.KEYLATCH_EWOULDBLOCK
 	}
-	about, err := partiesOf(answer)
+	about, err := entriesOf(answer)
 	if err != nil {
 		return Event{}, false, false
 	}
-	return Event{Kind: EventKind(answer.ticket), About: about}, true, false
+	event = Event{Kind: EventKind(answer.ticket), Holders: about.holders, Links: about.links}
+	if len(about.waiters) > 0 {
+		event.Waiter = &about.waiters[0]
+	}
+	return event, true, false
 }
 
 func droppedEvents(events handle) uint64 {

@@ -49,28 +49,51 @@ static void put_key(block *to, const keylatch_key *key)
     put_text(to, key->version, key->version_len);
 }
 
-static void put_party(block *to, const keylatch_party *party)
+/* The beginning of each entry: what it is, its key and its owner. */
+static void put_entry(block *to, uint64_t kind, const keylatch_key *key, const char *owner, size_t owner_len,
+                      const char *source, size_t source_len)
+{
+    put_number(to, kind);
+    put_key(to, key);
+    put_text(to, owner, owner_len);
+    put_text(to, source, source_len);
+}
+
+static void put_holder(block *to, const keylatch_holder *holder)
 {
     const uint64_t numbers[] = {
-        party->grant,
-        party->fence,
-        party->time_ns,
-        party->lease_ns,
-        party->position,
-        party->waiters,
-        party->longest_wait_ns,
-        party->link,
-        party->after,
-        (uint64_t)party->mode,
-        party->role,
-        (uint64_t)party->blocked_by,
-        party->priority,
-        party->flags,
+        (uint64_t)holder->mode, holder->held_ns,  holder->grant, holder->fence,
+        holder->lease_ns,       holder->priority, holder->flags,
     };
-    put_number(to, 1);
-    put_key(to, &party->key);
-    put_text(to, party->owner, party->owner_len);
-    put_text(to, party->source, party->source_len);
+    put_entry(to, GLUE_A_HOLDER, &holder->key, holder->owner, holder->owner_len, holder->source, holder->source_len);
+    put(to, numbers, sizeof numbers);
+}
+
+static void put_waiter(block *to, const keylatch_waiter *waiter)
+{
+    const uint64_t numbers[] = {
+        (uint64_t)waiter->mode, waiter->waited_ns, waiter->position, waiter->priority, waiter->flags,
+    };
+    put_entry(to, GLUE_A_WAITER, &waiter->key, waiter->owner, waiter->owner_len, waiter->source, waiter->source_len);
+    put(to, numbers, sizeof numbers);
+}
+
+static void put_link(block *to, const keylatch_chain_link *link)
+{
+    const uint64_t numbers[] = {
+        (uint64_t)link->mode, link->time_ns, link->grant, link->lease_ns,             link->position,
+        link->link,           link->after,   link->role,  (uint64_t)link->blocked_by, link->flags,
+    };
+    put_entry(to, GLUE_A_LINK, &link->key, link->owner, link->owner_len, link->source, link->source_len);
+    put(to, numbers, sizeof numbers);
+}
+
+static void put_top_key(block *to, const keylatch_top_key *top)
+{
+    const uint64_t numbers[] = {
+        (uint64_t)top->mode, top->held_ns, top->grant, top->waiters, top->longest_wait_ns, top->flags,
+    };
+    put_entry(to, GLUE_A_KEY, &top->key, top->owner, top->owner_len, top->source, top->source_len);
     put(to, numbers, sizeof numbers);
 }
 
@@ -106,15 +129,16 @@ uintptr_t glue_failure(void)
         put_key(&made, &key);
     uint64_t waited;
     put_number(&made, keylatch_last_waited(&waited) == KEYLATCH_OK ? waited : 0);
-    keylatch_party party = {sizeof party};
+    keylatch_holder holder = {sizeof holder};
     size_t more = 0, index;
-    for (index = 0; keylatch_last_holder(index, &party, &more) == KEYLATCH_OK; index++) {
-        put_party(&made, &party);
+    for (index = 0; keylatch_last_holder(index, &holder, &more) == KEYLATCH_OK; index++) {
+        put_holder(&made, &holder);
     }
     put_end(&made);
     put_number(&made, more);
-    for (index = 0; status == KEYLATCH_EDEADLOCK && keylatch_last_cycle_link(index, &party) == KEYLATCH_OK; index++) {
-        put_party(&made, &party);
+    keylatch_chain_link link = {sizeof link};
+    for (index = 0; status == KEYLATCH_EDEADLOCK && keylatch_last_cycle_link(index, &link) == KEYLATCH_OK; index++) {
+        put_link(&made, &link);
     }
     put_end(&made);
     return finished(&made);
@@ -157,17 +181,55 @@ glue_answer glue_shared_holders(uintptr_t table, const keylatch_key *key)
     return answer;
 }
 
-/* All parties of a listing, as a block; frees the listing. */
-static uintptr_t all_of(keylatch_listing *listing)
+/* Which kinds of entries a listing has. They come in this order. */
+enum { WAITERS = 1, HOLDERS = 2, LINKS = 4, KEYS = 8 };
+
+/* All entries of a listing, as a block; frees the listing. */
+static uintptr_t all_of(keylatch_listing *listing, int kinds)
 {
     block made = {0};
-    keylatch_party party = {sizeof party};
+    keylatch_waiter waiter = {sizeof waiter};
+    keylatch_holder holder = {sizeof holder};
+    keylatch_chain_link link = {sizeof link};
+    keylatch_top_key key = {sizeof key};
     put_number(&made, 0);
-    while (keylatch_listing_next(listing, &party) == KEYLATCH_OK)
-        put_party(&made, &party);
+    if (kinds == (WAITERS | HOLDERS)) {
+        /* A timeout: one waiter, and its holders. */
+        if (keylatch_listing_next_waiter(listing, &waiter) == KEYLATCH_OK)
+            put_waiter(&made, &waiter);
+        kinds = HOLDERS;
+    }
+    while (kinds == WAITERS && keylatch_listing_next_waiter(listing, &waiter) == KEYLATCH_OK)
+        put_waiter(&made, &waiter);
+    while (kinds == HOLDERS && keylatch_listing_next_holder(listing, &holder) == KEYLATCH_OK)
+        put_holder(&made, &holder);
+    while (kinds == LINKS && keylatch_listing_next_link(listing, &link) == KEYLATCH_OK)
+        put_link(&made, &link);
+    while (kinds == KEYS && keylatch_listing_next_key(listing, &key) == KEYLATCH_OK)
+        put_top_key(&made, &key);
     put_end(&made);
     keylatch_listing_free(listing);
     return finished(&made);
+}
+
+/* What the listing of an event has. A later library may have other kinds of events: of these nothing is read. */
+static int kinds_of_event(int32_t kind)
+{
+    switch (kind) {
+    case KEYLATCH_EVENT_SLOW_WAIT:
+        return WAITERS;
+    case KEYLATCH_EVENT_TIMEOUT:
+        return WAITERS | HOLDERS;
+    case KEYLATCH_EVENT_SLOW_HOLD:
+    case KEYLATCH_EVENT_EXPIRED:
+    case KEYLATCH_EVENT_FORCED:
+        return HOLDERS;
+    case KEYLATCH_EVENT_DEADLOCK:
+    case KEYLATCH_EVENT_LOCK_ORDER:
+        return LINKS;
+    default:
+        return 0;
+    }
 }
 
 /* The next text of a filter; NULL if it is not there. */
@@ -217,7 +279,7 @@ glue_answer glue_list(uintptr_t manager, int32_t what, const char *bytes, const 
         break;
     }
     if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
+        answer.number = all_of(listing, what == GLUE_WAITERS ? WAITERS : HOLDERS);
     return with_failure(answer);
 }
 
@@ -227,7 +289,7 @@ glue_answer glue_top(uintptr_t manager, int32_t by, size_t count)
     keylatch_listing *listing = NULL;
     answer.status = keylatch_top((keylatch_manager *)manager, by, count, &listing);
     if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
+        answer.number = all_of(listing, KEYS);
     return with_failure(answer);
 }
 
@@ -242,7 +304,7 @@ glue_answer glue_chain(uintptr_t manager, const char *bytes, const glue_head *he
     answer.status = keylatch_blocking_chain((keylatch_manager *)manager, owner == 0 ? &key : NULL,
                                             (const keylatch_owner *)owner, &circle, &listing);
     if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
+        answer.number = all_of(listing, LINKS);
     answer.ticket = (uint64_t)circle;
     return with_failure(answer);
 }
@@ -253,7 +315,7 @@ glue_answer glue_recent_deadlocks(uintptr_t manager)
     keylatch_listing *listing = NULL;
     answer.status = keylatch_recent_deadlocks((keylatch_manager *)manager, &listing);
     if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
+        answer.number = all_of(listing, LINKS);
     return with_failure(answer);
 }
 
@@ -263,7 +325,7 @@ glue_answer glue_lock_orders(uintptr_t manager)
     keylatch_listing *listing = NULL;
     answer.status = keylatch_lock_orders((keylatch_manager *)manager, &answer.ticket, &listing);
     if (answer.status == KEYLATCH_OK)
-        answer.number = all_of(listing);
+        answer.number = all_of(listing, LINKS);
     return with_failure(answer);
 }
 
@@ -305,7 +367,7 @@ glue_answer glue_events_next(uintptr_t events)
     int32_t kind = 0;
     answer.status = keylatch_events_next((keylatch_events *)events, 0, &kind, &about);
     if (answer.status == KEYLATCH_OK) {
-        answer.number = all_of(about);
+        answer.number = all_of(about, kinds_of_event(kind));
         answer.ticket = (uint64_t)kind;
     }
     return answer;

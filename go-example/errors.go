@@ -128,11 +128,11 @@ type Error struct {
 	// Waited is how long a request waited that timed out.
 	Waited time.Duration
 	// Holders held the lock when the time was over, or when the request was refused. MoreHolders says how many more did.
-	Holders     []Party
+	Holders     []Holder
 	MoreHolders int
 	// Cycle has the sessions of a deadlock, beginning with the one whose request this was: the key that each waits for,
 	// which the next one holds.
-	Cycle []Party
+	Cycle []ChainLink
 }
 
 // Error tells all that is known in one line.

@@ -32,7 +32,7 @@ func TestARefusalSaysByWhom(t *testing.T) {
 
 func TestWhatErrorsSay(t *testing.T) {
 	key := Key{Bucket: "b", Object: "o"}
-	holder := Party{Owner: "one\n", Mode: Exclusive}
+	holder := Holder{Owner: "one\n", Mode: Exclusive}
 	for want, err := range map[string]error{
 		"keylatch: the time was over before the lock was free":       &Error{Code: ErrTimeout},
 		"keylatch: the lock is held":                                 &Error{Code: ErrWouldBlock},
@@ -40,10 +40,10 @@ func TestWhatErrorsSay(t *testing.T) {
 		"keylatch: status -77":                                       Code(-77),
 		`keylatch: "b"/"o" is not free; its holder is gone`:          &Error{Code: ErrWouldBlock, Key: key, HasKey: true},
 		`keylatch: "b"/"o" is not free; held by 3 more`:              &Error{Code: ErrWouldBlock, Key: key, HasKey: true, MoreHolders: 3},
-		`keylatch: "b"/"o" is not free; held by "one\n" (exclusive)`: &Error{Code: ErrWouldBlock, Key: key, HasKey: true, Holders: []Party{holder}},
+		`keylatch: "b"/"o" is not free; held by "one\n" (exclusive)`: &Error{Code: ErrWouldBlock, Key: key, HasKey: true, Holders: []Holder{holder}},
 		`keylatch: "b"/"o" was not free within 1s; held by an unnamed owner (shared, for at least 2ms), 1 more`: &Error{
 			Code: ErrTimeout, Key: key, HasKey: true, Waited: time.Second,
-			Holders: []Party{{Mode: Shared, For: 2 * time.Millisecond}}, MoreHolders: 1,
+			Holders: []Holder{{Mode: Shared, For: 2 * time.Millisecond}}, MoreHolders: 1,
 		},
 	} {
 		if err.Error() != want {

@@ -9,37 +9,38 @@ import (
 type EventKind int32
 
 const (
-	// SlowWait says that a wait that took long has ended. About who waited.
+	// SlowWait says that a wait that took long has ended: Waiter's.
 	SlowWait EventKind = 1
-	// SlowHold says that a lock that was held for long has been released. About who held it.
+	// SlowHold says that a lock that was held for long has been released: by Holders[0].
 	SlowHold EventKind = 2
-	// TimedOut says that a request gave up because its time was over. About who waited, then those who held the lock at
-	// that moment.
+	// TimedOut says that a request, Waiter, gave up because its time was over. Holders held the lock at that moment.
 	TimedOut EventKind = 3
-	// Deadlocked says that sessions waited for each other in a circle. About these, beginning with the one that had to
-	// give way.
+	// Deadlocked says that sessions waited for each other. Links has them, beginning with the victim.
 	Deadlocked EventKind = 4
-	// Expired says that a lease ran out and the lock was taken away. About who had held it.
+	// Expired says that a lease ran out and the lock was revoked. Holders[0] lost it.
 	Expired EventKind = 5
-	// Forced says that a lock was released by force. About who had held it.
+	// Forced says that a lock was revoked by force. Holders[0] lost it.
 	Forced EventKind = 6
-	// OrdersGoRound says that sessions took locks in orders that can become a deadlock ([Options.LockOrder]). About these,
-	// as in [Manager.LockOrders].
+	// OrdersGoRound says that sessions took locks in orders that can become a deadlock ([Options.LockOrder]). Links is as
+	// in [Manager.LockOrders].
 	OrdersGoRound EventKind = 7
 )
 
-// Event is something worth telling.
+// Event is something that happened to the locks of a manager.
 type Event struct {
 	Kind EventKind
-	// About has first whom it happened to.
-	About []Party
+	// Waiter is the request that waited, of SlowWait and TimedOut.
+	Waiter *Waiter
+	// Holders are the holders that the event is about.
+	Holders []Holder
+	// Links are the sessions of a deadlock, or of lock orders that contradict each other.
+	Links []ChainLink
 	// Dropped is how many events of this subscription were lost until now, because the program was too slow to take
 	// them.
 	Dropped uint64
 }
 
-// EventOptions say which events a subscriber receives. Timeouts, deadlocks and locks that were taken away are always
-// among them.
+// EventOptions say which events a subscriber receives. Timeouts, deadlocks and revoked locks are always among them.
 type EventOptions struct {
 	// WaitAbove reports waits of at least this duration. Default: none.
 	WaitAbove time.Duration

@@ -130,6 +130,6 @@ func ExampleManager_Events() {
 	locks.Lock(ctx, key, keylatch.WithOwner("compactor"))
 	locks.Lock(ctx, key, keylatch.WithOwner("uploader"), keylatch.WithTimeout(time.Millisecond))
 	event := <-events
-	fmt.Println(event.Kind == keylatch.TimedOut, event.About[0].Owner, "waited for", event.About[1].Owner)
+	fmt.Println(event.Kind == keylatch.TimedOut, event.Waiter.Owner, "waited for", event.Holders[0].Owner)
 	// Output: true uploader waited for compactor
 }

@@ -38,49 +38,50 @@ const (
 
 // Holders lists who holds what, in no particular order. Nothing is stopped for it, however many locks there are: a
 // caller that holds a lock from before the call to after it appears exactly once.
-func (m *Manager) Holders(filter Filter) ([]Party, error) {
+func (m *Manager) Holders(filter Filter) ([]Holder, error) {
 	if m.freed.Load() {
 		return nil, ErrClosed
 	}
-	return m.list(listHolders, &filter)
+	found, err := m.list(listHolders, &filter)
+	return found.holders, err
 }
 
 // Waiters lists who waits for what, line by line, each from its front, as [Manager.Holders] does.
-func (m *Manager) Waiters(filter Filter) ([]Party, error) {
+func (m *Manager) Waiters(filter Filter) ([]Waiter, error) {
 	if m.freed.Load() {
 		return nil, ErrClosed
 	}
-	return m.list(listWaiters, &filter)
+	found, err := m.list(listWaiters, &filter)
+	return found.waiters, err
 }
 
-// ForceRelease takes locks away from their holders, which it returns. Waiters get them; the old
-// holder's guard is void. The work that it was for may still be going on: it is [Guard.Fence] that keeps that from doing
-// harm.
+// ForceRelease revokes locks and returns their holders. Waiters get the locks; the old holders' guards are void. A holder
+// may still be at work: [Guard.Fence] keeps that work from doing harm.
 //
 // A filter without a condition is an error ([ErrInvalidArgument]), because a look-up that found nothing must not revoke the
 // locks of everyone. Filter{All: true} revokes everything.
-func (m *Manager) ForceRelease(filter Filter) ([]Party, error) {
-	return m.takeAway(forceRelease, &filter)
+func (m *Manager) ForceRelease(filter Filter) ([]Holder, error) {
+	return m.revoke(forceRelease, &filter)
 }
 
-// Expire takes locks away whose leases have run out, also without waiters, and returns who held them. The filter is as
-// for [Manager.ForceRelease].
-func (m *Manager) Expire(filter Filter) ([]Party, error) { return m.takeAway(expire, &filter) }
+// Expire revokes locks whose leases have run out, also without waiters, and returns their holders. The filter is as for
+// [Manager.ForceRelease].
+func (m *Manager) Expire(filter Filter) ([]Holder, error) { return m.revoke(expire, &filter) }
 
-func (m *Manager) takeAway(how int, filter *Filter) ([]Party, error) {
+func (m *Manager) revoke(how int, filter *Filter) ([]Holder, error) {
 	if *filter == (Filter{}) {
 		return nil, &Error{Code: ErrInvalidArgument, Message: "the filter has no condition: set one, or Filter.All to revoke everything"}
 	}
 	if m.freed.Load() {
 		return nil, ErrClosed
 	}
-	taken, err := m.list(how, filter)
-	m.afterTaking()
-	return taken, err
+	revoked, err := m.list(how, filter)
+	m.afterRevoking()
+	return revoked.holders, err
 }
 
-// afterTaking looks after those who may have locks now that were taken away from others.
-func (m *Manager) afterTaking() {
+// afterRevoking delivers revoked locks to the waiters that have them now.
+func (m *Manager) afterRevoking() {
 	if m.closed.Load() {
 		m.freeIfIdle()
 	} else if m.parked.Load() != 0 {
@@ -88,18 +89,18 @@ func (m *Manager) afterTaking() {
 	}
 }
 
-// Top lists what stands out most, at most count of it: for each a key with its oldest holder, or [Neither] if it was
-// free by then, how many wait for it, and for how long.
-func (m *Manager) Top(by TopBy, count int) ([]Party, error) {
+// Top lists the keys that stand out most, at most count of them.
+func (m *Manager) Top(by TopBy, count int) ([]TopKey, error) {
 	if m.freed.Load() {
 		return nil, ErrClosed
 	}
 	return m.top(by, count)
 }
 
-// BlockingChain lists who waits for whom: from a key to its holders, to what those wait for, down to the ones who run. A
-// holder is followed if it is a session: of a label nothing is concluded. circle says that the chain goes round.
-func (m *Manager) BlockingChain(key Key) (links []Party, circle bool, err error) {
+// BlockingChain lists what a request for the key would wait for: the holders of the key, then the holders of what those
+// wait for, and so on down to holders that wait for nothing. A holder is followed only if it is a session. circle says
+// that the chain leads back to where it began.
+func (m *Manager) BlockingChain(key Key) (links []ChainLink, circle bool, err error) {
 	if m.freed.Load() {
 		return nil, false, ErrClosed
 	}
@@ -107,7 +108,7 @@ func (m *Manager) BlockingChain(key Key) (links []Party, circle bool, err error)
 }
 
 // BlockingChain is as [Manager.BlockingChain], from whatever the owner waits for.
-func (o *Owner) BlockingChain() (links []Party, circle bool, err error) {
+func (o *Owner) BlockingChain() (links []ChainLink, circle bool, err error) {
 	handle, err := o.use()
 	if err != nil {
 		return nil, false, err
@@ -118,21 +119,21 @@ func (o *Owner) BlockingChain() (links []Party, circle bool, err error) {
 	return o.manager.chain(nil, handle)
 }
 
-// RecentDeadlocks lists the latest deadlocks among sessions that were broken, at most 64 of them, oldest first: of each
-// the sessions that waited for each other, beginning with the one that had to give way. Link is the number of the
-// deadlock, and For says when it was, as the time since the manager was made.
-func (m *Manager) RecentDeadlocks() ([]Party, error) {
+// RecentDeadlocks lists the latest broken deadlocks among sessions, at most 64 of them, oldest first: of each the sessions
+// that waited for each other, beginning with the victim. Link is the number of the deadlock, and For says when it was, as
+// the time since the manager was made.
+func (m *Manager) RecentDeadlocks() ([]ChainLink, error) {
 	if m.freed.Load() {
 		return nil, ErrClosed
 	}
 	return m.deadlocks()
 }
 
-// LockOrders lists the latest reports of orders of locks that go round, at most 64 of them, oldest first, if the manager
-// was made with [Options.LockOrder]: of each order what a session held and after it what it asked for, which is what the
-// next one held. Link is the number of the report, and For says when it was, as the time since the manager was made.
+// LockOrders lists the latest reports of lock orders that contradict each other, at most 64 of them, oldest first, if the
+// manager was made with [Options.LockOrder]. Each order is two links: the key that a session held, and the key that it
+// asked for next, which the next session held. Link is the number of the report, and For says when it was, as the time since the manager was made.
 // reported is how many reports there were altogether.
-func (m *Manager) LockOrders() (orders []Party, reported uint64, err error) {
+func (m *Manager) LockOrders() (orders []ChainLink, reported uint64, err error) {
 	if m.freed.Load() {
 		return nil, 0, ErrClosed
 	}

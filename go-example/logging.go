@@ -3,6 +3,7 @@ package keylatch
 import (
 	"context"
 	"log/slog"
+	"time"
 )
 
 // LogEvents logs what happens to the manager from now on until ctx ends or the manager is closed, and then returns. Waits and
@@ -25,16 +26,17 @@ func (m *Manager) LogEvents(ctx context.Context, logger *slog.Logger, options Ev
 	return nil
 }
 
-// attributes are about, whom it happened to, and others, as texts.
+// attributes are "about", the first that the event is about, and "others", the rest as texts.
 func (e Event) attributes() []slog.Attr {
-	if len(e.About) == 0 {
+	about := e.about()
+	if len(about) == 0 {
 		return nil
 	}
-	attributes := []slog.Attr{slog.Any("about", e.About[0])}
-	if len(e.About) > 1 {
-		others := make([]string, 0, len(e.About)-1)
-		for _, party := range e.About[1:] {
-			others = append(others, party.String())
+	attributes := []slog.Attr{slog.Any("about", about[0])}
+	if len(about) > 1 {
+		others := make([]string, 0, len(about)-1)
+		for _, other := range about[1:] {
+			others = append(others, other.String())
 		}
 		attributes = append(attributes, slog.Any("others", others))
 	}
@@ -54,20 +56,36 @@ func (e Event) level() slog.Level {
 // LogValue has a key logged as a text.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// LogValue has whom an event is about logged in attributes.
-func (p Party) LogValue() slog.Value {
+// logged has the attributes of an owner and its key.
+func logged(role Role, key Key, mode Mode, owner, source string, took time.Duration) []slog.Attr {
 	attributes := []slog.Attr{
-		slog.String("role", p.Role.String()), slog.String("key", p.Key.String()), slog.String("mode", p.Mode.String()),
-		slog.String("owner", p.Owner), slog.Duration("for", p.For),
+		slog.String("role", role.String()), slog.String("key", key.String()), slog.String("mode", mode.String()),
+		slog.String("owner", owner), slog.Duration("for", took),
 	}
-	if p.Source != "" {
-		attributes = append(attributes, slog.String("source", p.Source))
+	if source != "" {
+		attributes = append(attributes, slog.String("source", source))
 	}
-	if p.Grant != 0 {
-		attributes = append(attributes, slog.Uint64("grant", uint64(p.Grant)))
+	return attributes
+}
+
+// LogValue has a holder logged in attributes.
+func (h Holder) LogValue() slog.Value {
+	attributes := logged(Holds, h.Key, h.Mode, h.Owner, h.Source, h.For)
+	if h.Grant != 0 {
+		attributes = append(attributes, slog.Uint64("grant", uint64(h.Grant)))
 	}
-	if p.HasLease {
-		attributes = append(attributes, slog.Duration("lease", p.Lease))
+	if h.HasLease {
+		attributes = append(attributes, slog.Duration("lease", h.Lease))
 	}
 	return slog.GroupValue(attributes...)
+}
+
+// LogValue has a waiter logged in attributes.
+func (w Waiter) LogValue() slog.Value {
+	return slog.GroupValue(logged(Waits, w.Key, w.Mode, w.Owner, w.Source, w.For)...)
+}
+
+// LogValue has a link logged in attributes.
+func (l ChainLink) LogValue() slog.Value {
+	return slog.GroupValue(logged(l.Role, l.Key, l.Mode, l.Owner, l.Source, l.For)...)
 }

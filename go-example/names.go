@@ -28,8 +28,8 @@ func (v Victim) String() string {
 	return named("Victim", []string{"asker", "youngest", "lowest priority"}, v)
 }
 
-// String is "holds", "waits" or "neither".
-func (r Role) String() string { return named("Role", []string{"holds", "waits", "neither"}, r) }
+// String is "holds" or "waits".
+func (r Role) String() string { return named("Role", []string{"holds", "waits"}, r) }
 
 // String is "age" or "waiters".
 func (b TopBy) String() string { return named("TopBy", []string{"age", "waiters"}, b) }
@@ -41,37 +41,74 @@ func (k EventKind) String() string {
 	}, k)
 }
 
-// String is for people: who, how, what, and for how long.
-func (p Party) String() string {
-	owner := "an unnamed owner"
-	if p.Owner != "" {
-		owner = fmt.Sprintf("%q", p.Owner)
+// described is a line for people: the owner, what it does, and the details that are known.
+func described(owner, does string, key Key, mode Mode, took time.Duration, lease *time.Duration) string {
+	name := "an unnamed owner"
+	if owner != "" {
+		name = fmt.Sprintf("%q", owner)
 	}
 	var text strings.Builder
-	switch p.Role {
-	case Holds:
-		fmt.Fprintf(&text, "%s holds %v (%v)", owner, p.Key, p.Mode)
-	case Waits:
-		fmt.Fprintf(&text, "%s waits for %v (%v)", owner, p.Key, p.Mode)
-	default:
-		return fmt.Sprintf("%v: %v", p.Key, p.Role)
+	fmt.Fprintf(&text, "%s %s %v (%v)", name, does, key, mode)
+	if took > 0 {
+		fmt.Fprintf(&text, " for %v", took.Round(time.Microsecond))
 	}
-	if p.For > 0 {
-		fmt.Fprintf(&text, " for %v", p.For.Round(time.Microsecond))
-	}
-	if p.HasLease {
-		fmt.Fprintf(&text, ", a lease of %v more", p.Lease.Round(time.Microsecond))
+	if lease != nil {
+		fmt.Fprintf(&text, ", a lease of %v more", lease.Round(time.Microsecond))
 	}
 	return text.String()
 }
 
-// String is for people: what happened, and to whom.
-func (e Event) String() string {
-	about := make([]string, len(e.About))
-	for i, party := range e.About {
-		about[i] = party.String()
+// String is a line for people: owner, key, mode, and for how long.
+func (h Holder) String() string {
+	var lease *time.Duration
+	if h.HasLease {
+		lease = &h.Lease
 	}
-	return fmt.Sprintf("%v: %s", e.Kind, strings.Join(about, "; "))
+	return described(h.Owner, "holds", h.Key, h.Mode, h.For, lease)
+}
+
+// String is a line for people: owner, key, mode, and for how long.
+func (w Waiter) String() string { return described(w.Owner, "waits for", w.Key, w.Mode, w.For, nil) }
+
+// String is a line for people: owner, key, mode, and for how long.
+func (l ChainLink) String() string {
+	if l.Role == Waits {
+		return described(l.Owner, "waits for", l.Key, l.Mode, l.For, nil)
+	}
+	return Holder{Key: l.Key, Mode: l.Mode, Owner: l.Owner, For: l.For, Lease: l.Lease, HasLease: l.HasLease}.String()
+}
+
+// String is a line for people: the key, its oldest holder, and the waiters.
+func (k TopKey) String() string {
+	text := fmt.Sprintf("%v: %d wait, the first for %v", k.Key, k.Waiters, k.LongestWait.Round(time.Microsecond))
+	if k.Holder != nil {
+		text += "; " + k.Holder.String()
+	}
+	return text
+}
+
+// about lists what the event is about, the most important first.
+func (e Event) about() (about []fmt.Stringer) {
+	if e.Waiter != nil {
+		about = append(about, *e.Waiter)
+	}
+	for _, holder := range e.Holders {
+		about = append(about, holder)
+	}
+	for _, link := range e.Links {
+		about = append(about, link)
+	}
+	return about
+}
+
+// String is a line for people: what happened, and to which holders and waiters.
+func (e Event) String() string {
+	about := e.about()
+	texts := make([]string, len(about))
+	for i, one := range about {
+		texts[i] = one.String()
+	}
+	return fmt.Sprintf("%v: %s", e.Kind, strings.Join(texts, "; "))
 }
 
 // String names the guard's key and how it is held.

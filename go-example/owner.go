@@ -82,7 +82,7 @@ func (o *Owner) Close() {
 		delete(o.manager.owners, o)
 		o.manager.mutex.Unlock()
 		freeOwner(handle)
-		o.manager.afterTaking()
+		o.manager.afterRevoking()
 	}
 }
 
@@ -97,7 +97,7 @@ func (o *Owner) ReleaseAll() (int, error) {
 		return 0, ErrClosed
 	}
 	count, err := releaseAll(handle)
-	o.manager.afterTaking()
+	o.manager.afterRevoking()
 	return count, err
 }
 

@@ -135,8 +135,8 @@ func (r *runner) happened(_ fields, expected any) error {
 		}
 		select {
 		case event := <-r.events:
-			first := event.About[0]
-			if event.Kind != kinds[kind] || wanted != nil && first.Key != keyOf(wanted) || owner != nil && first.Owner != owner {
+			key, name := first(event)
+			if event.Kind != kinds[kind] || wanted != nil && key != keyOf(wanted) || owner != nil && name != owner {
 				return fmt.Errorf("%v was expected, and there is %v", each, event)
 			}
 		case <-time.After(time.Minute):
@@ -151,6 +151,17 @@ func (r *runner) happened(_ fields, expected any) error {
 	default:
 	}
 	return nil
+}
+
+// first names whom an event is about before all others.
+func first(event Event) (Key, string) {
+	switch {
+	case event.Waiter != nil:
+		return event.Waiter.Key, event.Waiter.Owner
+	case len(event.Holders) > 0:
+		return event.Holders[0].Key, event.Holders[0].Owner
+	}
+	return event.Links[0].Key, event.Links[0].Owner
 }
 
 func (r *runner) filter(value any) (filter Filter, err error) {
@@ -183,7 +194,8 @@ func (r *runner) filter(value any) (filter Filter, err error) {
 	return filter, f.done()
 }
 
-func (r *runner) listed(ask func(*Manager, Filter) ([]Party, error)) func(fields, any) error {
+// listed compares holders with those that are expected, in any order.
+func (r *runner) listed(ask func(*Manager, Filter) ([]Holder, error)) func(fields, any) error {
 	return func(f fields, expected any) error {
 		filter, err := r.filter(f.take("filter"))
 		if err != nil {
@@ -194,63 +206,95 @@ func (r *runner) listed(ask func(*Manager, Filter) ([]Party, error)) func(fields
 			_, err = compare(expected, err)
 			return err
 		}
-		wanted := list(expected)
-		inOrder := len(found) > 0 && found[0].Role == Waits
-		same := sameInAnyOrder(wanted, found, r.sameParty)
-		if same && inOrder {
-			// Those of one key in their order.
-			for place := 1; place < len(found); place++ {
-				if found[place].Key == found[place-1].Key && found[place].Position <= found[place-1].Position {
-					same = false
-				}
-			}
-			byKey := map[Key][]Party{}
-			for _, party := range found {
-				byKey[party.Key] = append(byKey[party.Key], party)
-			}
-			if len(byKey) == 1 {
-				for place := range wanted {
-					same = same && r.sameParty(wanted[place], found[place])
-				}
-			}
-		}
-		if !same {
+		if !sameInAnyOrder(list(expected), found, r.sameHolder) {
 			return fmt.Errorf("found were %+v", found)
 		}
 		return nil
 	}
 }
 
-func (r *runner) sameParty(wanted any, found Party) bool {
+// waiters compares waiters with those that are expected: those of one key in their order.
+func (r *runner) waiters(f fields, expected any) error {
+	filter, err := r.filter(f.take("filter"))
+	if err != nil {
+		return err
+	}
+	found, err := r.m.Waiters(filter)
+	if err != nil {
+		_, err = compare(expected, err)
+		return err
+	}
+	wanted := list(expected)
+	same := sameInAnyOrder(wanted, found, r.sameWaiter)
+	oneKey := true
+	for place := 1; place < len(found); place++ {
+		if found[place].Key != found[place-1].Key {
+			oneKey = false
+		} else if found[place].Position <= found[place-1].Position {
+			same = false
+		}
+	}
+	for place := 0; same && oneKey && place < len(wanted); place++ {
+		same = r.sameWaiter(wanted[place], found[place])
+	}
+	if !same {
+		return fmt.Errorf("found were %+v", found)
+	}
+	return nil
+}
+
+func (r *runner) sameHolder(wanted any, found Holder) bool {
 	for name, value := range wanted.(map[string]any) {
 		var same bool
 		switch name {
-		case "key":
-			same = keyOf(value) == found.Key
-		case "mode":
-			same = modeOf(value.(string)) == found.Mode
-		case "owner":
-			same = value == found.Owner
-		case "source":
-			same = value == found.Source
-		case "session":
-			same = value == found.Session
 		case "lease":
 			same = value == found.HasLease
-		case "upgrade":
-			same = value == found.Upgrade
-		case "priority":
-			same = value == float64(found.Priority)
 		case "fence":
 			same = r.fences[value.(string)] == found.Fence
 		default:
-			r.Fatalf("%s is no field of a party", name)
+			same = r.sameField(name, value, found.Key, found.Mode, found.Owner, found.Source, found.Session, found.Priority)
 		}
 		if !same {
 			return false
 		}
 	}
 	return true
+}
+
+func (r *runner) sameWaiter(wanted any, found Waiter) bool {
+	for name, value := range wanted.(map[string]any) {
+		var same bool
+		switch name {
+		case "upgrade":
+			same = value == found.Upgrade
+		default:
+			same = r.sameField(name, value, found.Key, found.Mode, found.Owner, found.Source, found.Session, found.Priority)
+		}
+		if !same {
+			return false
+		}
+	}
+	return true
+}
+
+// sameField compares a field that holders and waiters have in common.
+func (r *runner) sameField(name string, value any, key Key, mode Mode, owner, source string, session bool, priority uint8) bool {
+	switch name {
+	case "key":
+		return keyOf(value) == key
+	case "mode":
+		return modeOf(value.(string)) == mode
+	case "owner":
+		return value == owner
+	case "source":
+		return value == source
+	case "session":
+		return value == session
+	case "priority":
+		return value == float64(priority)
+	}
+	r.Fatalf("%s is no field of a holder or waiter", name)
+	return false
 }
 
 func (r *runner) chain(f fields, expected any) error {
@@ -270,7 +314,7 @@ func (r *runner) chain(f fields, expected any) error {
 func (r *runner) topOf(f fields, expected any) error {
 	n, _ := f.number("n")
 	top, err := r.m.Top(map[string]TopBy{"age": TopAge, "waiters": TopWaiters}[f.text("by")], int(n))
-	if err == nil && !slices.EqualFunc(list(expected), top, func(key any, p Party) bool { return keyOf(key) == p.Key }) {
+	if err == nil && !slices.EqualFunc(list(expected), top, func(key any, top TopKey) bool { return keyOf(key) == top.Key }) {
 		err = fmt.Errorf("they are %+v", top)
 	}
 	return err

@@ -157,7 +157,7 @@ func (r *runner) step(step fields) error {
 		"end_session": r.endSession, "same_grant": r.sameGrant, "is_current": r.isCurrent, "blocking_chain": r.chain,
 		"top": r.topOf, "remaining": r.remainingOf, "subscribe": r.subscribe, "events": r.happened,
 		"holders":       r.listed((*Manager).Holders),
-		"waiters":       r.listed((*Manager).Waiters),
+		"waiters":       r.waiters,
 		"force_release": r.listed((*Manager).ForceRelease),
 		"expire":        r.listed((*Manager).Expire),
 		"release":       r.byGrant((*Manager).Release),

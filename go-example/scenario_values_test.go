@@ -122,7 +122,7 @@ func compare(expected any, err error) (succeeded bool, _ error) {
 		failure = &Error{Code: code}
 	}
 	for _, name := range list(f.take("holders")) {
-		if !slices.ContainsFunc(failure.Holders, func(p Party) bool { return p.Owner == name }) {
+		if !slices.ContainsFunc(failure.Holders, func(h Holder) bool { return h.Owner == name }) {
 			return false, fmt.Errorf("%v is not among the holders of: %+v", name, failure)
 		}
 	}
@@ -137,8 +137,8 @@ func compare(expected any, err error) (succeeded bool, _ error) {
 	}
 	if cycle := list(f.take("cycle")); cycle != nil {
 		var names []any
-		for _, party := range failure.Cycle {
-			names = append(names, party.Owner)
+		for _, link := range failure.Cycle {
+			names = append(names, link.Owner)
 		}
 		if !sameInAnyOrder(cycle, names, func(a, b any) bool { return a == b }) {
 			return false, fmt.Errorf("the circle is %v", names)

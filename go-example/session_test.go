@@ -181,7 +181,7 @@ func TestOrdersThatGoRound(t *testing.T) {
 	}
 	for event := range events {
 		if event.Kind == OrdersGoRound {
-			if len(event.About) != 4 {
+			if len(event.Links) != 4 {
 				t.Fatalf("it tells %+v", event)
 			}
 			break

@@ -253,12 +253,12 @@ func (t *SharedTable) refused(code Code, key *Key, began time.Time) error {
 	// The key may be free by now, or the table closed: then there is none to name.
 	holders, _ := t.list(key)
 	for _, holder := range holders {
-		party := Party{Key: holder.Key, Owner: holder.Owner, Mode: holder.Mode, For: holder.For}
-		party.Source = fmt.Sprintf("process %d (%s)", holder.PID, holder.Program)
-		if party.Owner == "" {
-			party.Owner = party.Source
+		named := Holder{Key: holder.Key, Owner: holder.Owner, Mode: holder.Mode, For: holder.For}
+		named.Source = fmt.Sprintf("process %d (%s)", holder.PID, holder.Program)
+		if named.Owner == "" {
+			named.Owner = named.Source
 		}
-		refusal.Holders = append(refusal.Holders, party)
+		refusal.Holders = append(refusal.Holders, named)
 	}
 	return refusal
 }

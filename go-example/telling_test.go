@@ -39,7 +39,7 @@ func TestListings(t *testing.T) {
 		}
 		one := found[0]
 		if one.Key != key || one.Owner != "node-7" || one.Source != "replicator" || one.Grant != held.Grant() || one.Mode != Exclusive ||
-			!one.HasLease || one.Priority != 3 || one.Session || one.Role != Holds || one.Fence != must(held.Fence())(t) {
+			!one.HasLease || one.Priority != 3 || one.Session || one.Fence != must(held.Fence())(t) {
 			t.Fatalf("it says %+v", one)
 		}
 	}
@@ -49,14 +49,14 @@ func TestListings(t *testing.T) {
 		}
 	}
 	line := must(m.Waiters(Filter{Key: &key}))(t)
-	if len(line) != 2 || line[0].Owner != "reader 0" || line[0].Position != 1 || line[1].Position != 2 || line[0].Role != Waits {
+	if len(line) != 2 || line[0].Owner != "reader 0" || line[0].Position != 1 || line[1].Position != 2 {
 		t.Fatalf("%+v wait", line)
 	}
 	chain, circle, err := m.BlockingChain(key)
 	if err != nil || circle || len(chain) != 1 || chain[0].Owner != "node-7" || !chain[0].Runs {
 		t.Fatalf("%+v %v %v", chain, circle, err)
 	}
-	if top := must(m.Top(TopWaiters, 5))(t); len(top) != 1 || top[0].Waiters != 2 || top[0].Key != key {
+	if top := must(m.Top(TopWaiters, 5))(t); len(top) != 1 || top[0].Waiters != 2 || top[0].Key != key || top[0].Holder == nil || top[0].Holder.Owner != "node-7" {
 		t.Fatalf("%+v stand out", top)
 	}
 	if taken := must(m.ForceRelease(Filter{Owner: Text("node-7")}))(t); len(taken) != 1 || taken[0].Grant != held.Grant() {
@@ -67,7 +67,7 @@ func TestListings(t *testing.T) {
 		ok(t, <-results)
 	}
 	cancel()
-	for _, revoke := range []func(Filter) ([]Party, error){m.ForceRelease, m.Expire} {
+	for _, revoke := range []func(Filter) ([]Holder, error){m.ForceRelease, m.Expire} {
 		_, err := revoke(Filter{}) // a look-up may have found nothing
 		wants(t, err, ErrInvalidArgument)
 		_, err = revoke(Filter{All: true, Owner: Text("other")})
@@ -96,14 +96,14 @@ func TestEvents(t *testing.T) {
 		kinds[event.Kind] = event
 	}
 	timedOut := kinds[TimedOut]
-	if len(timedOut.About) != 2 || timedOut.About[0].Owner != "waiter" || timedOut.About[1].Owner != "holder" {
+	if timedOut.Waiter == nil || timedOut.Waiter.Owner != "waiter" || len(timedOut.Holders) != 1 || timedOut.Holders[0].Owner != "holder" {
 		t.Fatalf("it tells %+v", timedOut)
 	}
-	if slow := kinds[SlowWait]; len(slow.About) != 1 || slow.About[0].Granted {
+	if slow := kinds[SlowWait]; slow.Waiter == nil || slow.Waiter.Granted || len(slow.Holders) != 0 {
 		t.Fatalf("it tells %+v", slow)
 	}
 	must(m.ForceRelease(Filter{Owner: Text("holder")}))(t)
-	if event := <-events; event.Kind != Forced || event.About[0].Grant != held.Grant() {
+	if event := <-events; event.Kind != Forced || event.Waiter != nil || len(event.Holders) != 1 || event.Holders[0].Grant != held.Grant() {
 		t.Fatalf("it tells %+v", event)
 	}
 	cancel()

@@ -336,7 +336,7 @@ int32_t keylatch_status_is_transient(int32_t status);
 
 #define KEYLATCH_STRUCT_HEALTH 8
 
-#define KEYLATCH_STRUCT_PARTY 9
+#define KEYLATCH_STRUCT_HOLDER 9
 
 #define KEYLATCH_STRUCT_FILTER 10
 
@@ -359,6 +359,12 @@ int32_t keylatch_status_is_transient(int32_t status);
 #define KEYLATCH_STRUCT_SHARED_HOLD 19
 
 #define KEYLATCH_STRUCT_SHARED_HOLDER 20
+
+#define KEYLATCH_STRUCT_WAITER 21
+
+#define KEYLATCH_STRUCT_CHAIN_LINK 22
+
+#define KEYLATCH_STRUCT_TOP_KEY 23
 
 /*
  * The library's version, such as "0.1.0". Never NULL.
@@ -1475,49 +1481,55 @@ int32_t keylatch_acquire_batch_queue(keylatch_manager *manager,
                                      int32_t *statuses,
                                      uint64_t *ticket);
 
-/* ==== PARTIES ====================================================================================
+/* ==== HOLDERS, WAITERS AND CHAIN LINKS ===========================================================
  *
- * Who holds a lock and who waits for one, as failures, listings and events tell it.
+ * What failures, listings and events consist of. A text has a length and does not end with a NUL.
+ * Texts and keys belong to what they came from: those of a listing until it is freed, those of a
+ * failure until the next failure of the same thread. What is not known is 0.
  */
 
-/* It holds the key. */
-#define KEYLATCH_PARTY_HOLDS 1
-
-/* It waits for the key. */
-#define KEYLATCH_PARTY_WAITS 2
-
-/* Neither: only the key is known. */
-#define KEYLATCH_PARTY_NEITHER 3
-
-/* The owner is a session. */
-#define KEYLATCH_PARTY_SESSION 1
+/* The owner of this hold is a session. */
+#define KEYLATCH_HOLDER_SESSION 1
 
 /* The hold is a lease. */
-#define KEYLATCH_PARTY_LEASE 2
+#define KEYLATCH_HOLDER_LEASE 2
 
-/* It waits to upgrade: it holds the key shared already. */
-#define KEYLATCH_PARTY_UPGRADE 4
+/* The lease ran out, and no request gets the lock before lock_delay_ns is over. */
+#define KEYLATCH_HOLDER_LOCK_DELAY 4
 
-/* Of a chain: it waits for nothing, as far as is known; the one to look at. */
-#define KEYLATCH_PARTY_RUNS 8
+/* The owner of this request is a session. */
+#define KEYLATCH_WAITER_SESSION 1
 
-/* Of an event: it got the lock after all. */
-#define KEYLATCH_PARTY_GRANTED 16
+/* The request waits to upgrade: its owner holds the key shared already. */
+#define KEYLATCH_WAITER_UPGRADE 2
 
-/* Of a deadlock: it had to give way. */
-#define KEYLATCH_PARTY_VICTIM 32
+/* In an event: the request got the lock in the end. */
+#define KEYLATCH_WAITER_GRANTED 4
 
-/* Its lease ran out, and the lock is kept shut for lock_delay_ns. */
-#define KEYLATCH_PARTY_LOCK_DELAY 64
+/* This link of a chain holds the key. */
+#define KEYLATCH_LINK_HOLDS 1
 
-/*
- * One who holds a key or waits for it. What is not known is 0.
- *
- * Texts and keys have a length and do not end with a NUL. They belong to what was asked: a
- * listing's until it is freed, those of a failure until the next failure of the same thread.
- */
-typedef struct keylatch_party {
-  /* sizeof(keylatch_party), set by the caller */
+/* This link of a chain waits for the key. */
+#define KEYLATCH_LINK_WAITS 2
+
+/* The owner of this link is a session. */
+#define KEYLATCH_LINK_SESSION 1
+
+/* The hold is a lease. */
+#define KEYLATCH_LINK_LEASE 2
+
+/* The request waits to upgrade: its owner holds the key shared already. */
+#define KEYLATCH_LINK_UPGRADE 4
+
+/* The holder waits for nothing, as far as is known: the one to look at. */
+#define KEYLATCH_LINK_RUNS 8
+
+/* In a deadlock: the session whose request was refused. */
+#define KEYLATCH_LINK_VICTIM 16
+
+/* A hold of a key. */
+typedef struct keylatch_holder {
+  /* sizeof(keylatch_holder), set by the caller */
   size_t struct_size;
   keylatch_key key;
   /* The owner's name, and where in the program the owner comes from. */
@@ -1525,51 +1537,126 @@ typedef struct keylatch_party {
   size_t owner_len;
   const char *source;
   size_t source_len;
-  /*
-   * Who holds: the grant.
-   *
-   * While a request of keylatch_upgrade() or a downgrade uses it, it is only a name.
-   */
+  /* While keylatch_upgrade() or a downgrade works on this grant, it is only a name. */
   uint64_t grant;
-  /* Who holds exclusively: its fence number. */
+  /* The fence number of an exclusive hold. */
   uint64_t fence;
   /*
-   * Who waits: for how long it has.
+   * How long the key has been held, at least.
    *
-   * Who holds: for how long at least; taking a free lock reads no clock, so the time counts from
-   * the first look at it.
+   * Taking a free lock reads no clock, so the time counts from the first look at the hold.
+   */
+  uint64_t held_ns;
+  /* How long the lease still lasts. */
+  uint64_t lease_ns;
+  /* KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE */
+  int32_t mode;
+  uint32_t priority;
+  /* KEYLATCH_HOLDER_SESSION, _LEASE, _LOCK_DELAY */
+  uint32_t flags;
+  /* 0. */
+  uint32_t reserved;
+} keylatch_holder;
+
+/* For a keylatch_holder: its size, and zeros. */
+#define KEYLATCH_HOLDER_INIT \
+    { sizeof(keylatch_holder), { 0, 0, 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* A request that waits for a key. */
+typedef struct keylatch_waiter {
+  /* sizeof(keylatch_waiter), set by the caller */
+  size_t struct_size;
+  keylatch_key key;
+  /* The owner's name, and where in the program the owner comes from. */
+  const char *owner;
+  size_t owner_len;
+  const char *source;
+  size_t source_len;
+  /* How long the request has waited. */
+  uint64_t waited_ns;
+  /* Its place in the queue of this key; 1 is the next one. */
+  uint64_t position;
+  /* The mode it wants: KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE. */
+  int32_t mode;
+  uint32_t priority;
+  /* KEYLATCH_WAITER_SESSION, _UPGRADE, _GRANTED */
+  uint32_t flags;
+  /* In a timeout's event: how many more held the lock than are listed. */
+  uint32_t more;
+} keylatch_waiter;
+
+/* For a keylatch_waiter: its size, and zeros. */
+#define KEYLATCH_WAITER_INIT \
+    { sizeof(keylatch_waiter), { 0, 0, 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* A link of a blocking chain, of a deadlock, or of a report about lock orders. */
+typedef struct keylatch_chain_link {
+  /* sizeof(keylatch_chain_link), set by the caller */
+  size_t struct_size;
+  keylatch_key key;
+  /* The owner's name, and where in the program the owner comes from. */
+  const char *owner;
+  size_t owner_len;
+  const char *source;
+  size_t source_len;
+  /* The grant of a holder in a chain. */
+  uint64_t grant;
+  /*
+   * In a chain: how long the key has been held or waited for.
+   *
+   * In a listing of deadlocks or of lock orders: when it was, as the time since the manager was
+   * made.
    */
   uint64_t time_ns;
-  /* For a lease: how long it still lasts. */
+  /* How long the lease of a holder in a chain still lasts. */
   uint64_t lease_ns;
-  /* Who waits: its place in the line for this key; 1 is the next one. */
+  /* The place of a waiter in the queue of its key; 1 is the next one. */
   uint64_t position;
-  /* In a listing of keylatch_top(): the waiters of the key, and the longest wait. */
-  uint64_t waiters;
-  uint64_t longest_wait_ns;
   /*
-   * In a chain: the number of the link, from 1 on, and of the one that it follows.
+   * The number of the link, from 1 on, and of the link that it follows.
    *
-   * In a listing of deadlocks: the number of the deadlock, from 1 on.
+   * In a listing of deadlocks or of lock orders, link is the number of the report.
    */
   uint64_t link;
   uint64_t after;
-  /* KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE: how it holds the key or wants it. */
+  /* KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE: how the owner holds the key or wants it. */
   int32_t mode;
-  /* KEYLATCH_PARTY_HOLDS, _WAITS, _NEITHER */
+  /* KEYLATCH_LINK_HOLDS or KEYLATCH_LINK_WAITS */
   uint32_t role;
-  /* Of a deadlock: how the next one holds the key; 0 if it waits in line first. */
+  /* In a deadlock: how the next session holds the key; 0 if it waits in the queue. */
   int32_t blocked_by;
-  uint32_t priority;
-  /* KEYLATCH_PARTY_SESSION, _LEASE, _UPGRADE, _RUNS, _GRANTED, _VICTIM, _LOCK_DELAY */
+  /* KEYLATCH_LINK_SESSION, _LEASE, _UPGRADE, _RUNS, _VICTIM */
   uint32_t flags;
-  /* Of a timeout's event, who waited: how many more held the lock than are listed. */
-  uint32_t more;
-} keylatch_party;
+} keylatch_chain_link;
 
-/* For a keylatch_party: its size, and zeros. */
-#define KEYLATCH_PARTY_INIT \
-    { sizeof(keylatch_party), { 0, 0, 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+/* For a keylatch_chain_link: its size, and zeros. */
+#define KEYLATCH_CHAIN_LINK_INIT \
+    { sizeof(keylatch_chain_link), { 0, 0, 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* A key that stands out, as keylatch_top() lists it, with its oldest holder. */
+typedef struct keylatch_top_key {
+  /* sizeof(keylatch_top_key), set by the caller */
+  size_t struct_size;
+  keylatch_key key;
+  /* How many requests wait for the key, and the longest wait. */
+  uint64_t waiters;
+  uint64_t longest_wait_ns;
+  /* The oldest holder, as in keylatch_holder. */
+  const char *owner;
+  size_t owner_len;
+  const char *source;
+  size_t source_len;
+  uint64_t grant;
+  uint64_t held_ns;
+  /* How the oldest holder holds the key; 0 if the key was free by then. */
+  int32_t mode;
+  /* KEYLATCH_HOLDER_SESSION, _LEASE, _LOCK_DELAY */
+  uint32_t flags;
+} keylatch_top_key;
+
+/* For a keylatch_top_key: its size, and zeros. */
+#define KEYLATCH_TOP_KEY_INIT \
+    { sizeof(keylatch_top_key), { 0, 0, 0, 0, 0, 0 }, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* ==== THE LAST FAILURE ===========================================================================
  *
@@ -1629,7 +1716,7 @@ int32_t keylatch_last_waited(uint64_t *waited_ns);
  * not count as a failure itself; KEYLATCH_ENULL, KEYLATCH_ESTRUCT. Threads: each has its own.
  */
 int32_t keylatch_last_holder(size_t index,
-                             keylatch_party *holder,
+                             keylatch_holder *holder,
                              size_t *more);
 
 /*
@@ -1644,7 +1731,7 @@ int32_t keylatch_last_holder(size_t index,
  * KEYLATCH_ESTRUCT. Threads: each has its own.
  */
 int32_t keylatch_last_cycle_link(size_t index,
-                                 keylatch_party *link);
+                                 keylatch_chain_link *link);
 
 /* ==== FILTERS ====================================================================================
  *
@@ -1715,34 +1802,82 @@ typedef struct keylatch_filter {
 
 /* ==== LISTINGS ===================================================================================
  *
- * What a question about holders and waiters is answered with: parties, each to be fetched once. A
- * listing is a copy that nothing changes any more; it stays as it is when its manager is freed.
+ * The answer to a question about holders and waiters: entries, each to be fetched once. A listing
+ * is a copy. It stays as it is, also when its manager is freed.
+ *
+ * What an entry is follows from the question; each kind has its own function to fetch it. Of
+ * another kind, KEYLATCH_EINVALID names the right function, and the entry stays to be fetched.
  */
 
 /* An answer; freed by keylatch_listing_free(). */
 typedef struct keylatch_listing keylatch_listing;
 
 /*
- * Fetches the next party.
+ * Fetches the next holder.
  *
- * Its key and its texts stay where they are until the listing is freed.
+ * For the listings of keylatch_holders(), keylatch_force_release() and keylatch_expire(), and for
+ * events. Its key and its texts stay where they are until the listing is freed.
  *
- * Set party->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the
- * last one, which does not count as a failure for keylatch_last_error(); KEYLATCH_ENULL,
- * KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each party is fetched by one.
+ * Set holder->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the
+ * last entry, which does not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the
+ * next entry is of another kind; KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any;
+ * each entry is fetched by one.
  */
-int32_t keylatch_listing_next(struct keylatch_listing *listing,
-                              keylatch_party *party);
+int32_t keylatch_listing_next_holder(struct keylatch_listing *listing,
+                                     keylatch_holder *holder);
 
 /*
- * Tells how many parties there are, those that were fetched included.
+ * Fetches the next waiter.
+ *
+ * For the listings of keylatch_waiters(), and for events. Its key and its texts stay where they are
+ * until the listing is freed.
+ *
+ * Set waiter->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the
+ * last entry, which does not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the
+ * next entry is of another kind; KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any;
+ * each entry is fetched by one.
+ */
+int32_t keylatch_listing_next_waiter(struct keylatch_listing *listing,
+                                     keylatch_waiter *waiter);
+
+/*
+ * Fetches the next link of a chain.
+ *
+ * For the listings of keylatch_blocking_chain(), keylatch_recent_deadlocks() and
+ * keylatch_lock_orders(), and for events. Its key and its texts stay where they are until the
+ * listing is freed.
+ *
+ * Set link->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last
+ * entry, which does not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the next
+ * entry is of another kind; KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each
+ * entry is fetched by one.
+ */
+int32_t keylatch_listing_next_link(struct keylatch_listing *listing,
+                                   keylatch_chain_link *link);
+
+/*
+ * Fetches the next key that stands out.
+ *
+ * For the listings of keylatch_top(). Its key and its texts stay where they are until the listing
+ * is freed.
+ *
+ * Set key->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last
+ * entry, which does not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the next
+ * entry is of another kind; KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each
+ * entry is fetched by one.
+ */
+int32_t keylatch_listing_next_key(struct keylatch_listing *listing,
+                                  keylatch_top_key *key);
+
+/*
+ * Says how many entries there are, those that were fetched included.
  *
  * Writes *count on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
  */
 int32_t keylatch_listing_count(const struct keylatch_listing *listing, size_t *count);
 
 /*
- * Tells all of it for people, a line for each party or for each link.
+ * Writes all of it for people, a line for each entry or for each link.
  *
  * Writes *for_people on success; it ends with a NUL and is the caller's, to be freed with
  * keylatch_text_free(). Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
@@ -1820,7 +1955,7 @@ int32_t keylatch_top(keylatch_manager *manager,
  * Lists who waits for whom, from a key, or from whatever an owner waits for.
  *
  * It leads to the holders, to what those wait for, and so on down to the ones who run
- * (KEYLATCH_PARTY_RUNS). A holder is followed if it is a session: of a label nothing is concluded.
+ * (KEYLATCH_LINK_RUNS). A holder is followed if it is a session: of a label nothing is concluded.
  * One of key and owner is NULL. Each link has the one who waits, unless it is the key that was
  * asked about, and after it those who hold what it waits for.
  *
@@ -1843,8 +1978,8 @@ int32_t keylatch_blocking_chain(keylatch_manager *manager,
  * Lists the latest broken deadlocks among sessions, the oldest first.
  *
  * There are at most 64. Each lists the sessions that waited for each other, beginning with the one
- * that had to give way (KEYLATCH_PARTY_VICTIM); link is the number of the deadlock, and time_ns
- * says when it was, as the time since the manager was made.
+ * that had to give way (KEYLATCH_LINK_VICTIM); link is the number of the deadlock, and time_ns says
+ * when it was, as the time since the manager was made.
  *
  * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
  * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1856,7 +1991,7 @@ int32_t keylatch_recent_deadlocks(keylatch_manager *manager,
  * Lists the latest reports of orders of locks that go round, the oldest first.
  *
  * There are at most 64, if the manager was made with KEYLATCH_MANAGER_LOCK_ORDER. Each order lists
- * what a session held (KEYLATCH_PARTY_HOLDS) and after it what it asked for (KEYLATCH_PARTY_WAITS),
+ * what a session held (KEYLATCH_LINK_HOLDS) and after it what it asked for (KEYLATCH_LINK_WAITS),
  * which is what the next one held; link is the number of the report, and time_ns says when it was,
  * as the time since the manager was made. reported may be NULL; otherwise *reported says how many
  * reports there were altogether.
@@ -1911,46 +2046,46 @@ int32_t keylatch_expire(keylatch_manager *manager,
 
 /* ==== EVENTS =====================================================================================
  *
- * What is worth telling when it happens: long waits and holds, timeouts with the holders at that
- * moment, deadlocks, and locks that were taken away. Each subscription has a queue of its own. When
- * that is full, what comes is dropped and counted.
+ * What is worth a report when it happens: long waits and holds, timeouts with the holders at that
+ * moment, deadlocks, and revoked locks. Each subscription has a queue of its own. When that is
+ * full, further events are dropped and counted.
  */
 
 /*
  * A wait that took long has ended.
  *
- * About: who waited (KEYLATCH_PARTY_GRANTED if it got the lock).
+ * The listing has its waiter (KEYLATCH_WAITER_GRANTED if it got the lock).
  */
 #define KEYLATCH_EVENT_SLOW_WAIT 1
 
-/* A lock that was held for long has been released. About: who held it. */
+/* A lock that was held for long has been released. The listing has its holder. */
 #define KEYLATCH_EVENT_SLOW_HOLD 2
 
 /*
  * A request gave up because its time was over.
  *
- * About: who waited, then those who held the lock at that moment, at most 64 of them; more of the
- * first one says how many there were besides.
+ * The listing has its waiter, then the holders of the lock at that moment, at most 64 of them; more
+ * of the waiter says how many there were besides.
  */
 #define KEYLATCH_EVENT_TIMEOUT 3
 
 /*
- * Sessions that waited for each other in a circle were found.
+ * A deadlock was found: sessions that waited for each other.
  *
- * About: these, beginning with the one that had to give way.
+ * The listing has a link for each, beginning with the session whose request was refused.
  */
 #define KEYLATCH_EVENT_DEADLOCK 4
 
-/* A lease ran out and the lock was taken away. About: who had held it. */
+/* A lease ran out and the lock was revoked. The listing has the old holder. */
 #define KEYLATCH_EVENT_EXPIRED 5
 
-/* A lock was released by force. About: who had held it. */
+/* A lock was revoked by force. The listing has the old holder. */
 #define KEYLATCH_EVENT_FORCED 6
 
 /*
- * Sessions took locks in orders that go round (KEYLATCH_MANAGER_LOCK_ORDER).
+ * Sessions took locks in orders that contradict each other.
  *
- * About: as in keylatch_lock_orders().
+ * Reported with KEYLATCH_MANAGER_LOCK_ORDER. The listing has links, as in keylatch_lock_orders().
  */
 #define KEYLATCH_EVENT_LOCK_ORDER 7
 
@@ -2557,7 +2692,7 @@ int32_t keylatch_shared_revoke(struct keylatch_shared_table *table,
  */
 
 /*
- * A party that claims: keylatch_claimant_new() makes it.
+ * One who claims: keylatch_claimant_new() makes it.
  *
  * Freed by keylatch_claimant_free().
  */

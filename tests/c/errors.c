@@ -115,7 +115,7 @@ static void deadlock(void)
     keylatch_owner *one = session("one"), *two = session("two");
     keylatch_request_options first = KEYLATCH_REQUEST_OPTIONS_INIT, second = KEYLATCH_REQUEST_OPTIONS_INIT;
     keylatch_queue *queue;
-    keylatch_party party = KEYLATCH_PARTY_INIT;
+    keylatch_chain_link link = KEYLATCH_CHAIN_LINK_INIT;
     keylatch_listing *listing;
     uint64_t a, b, grant, ticket;
     size_t count;
@@ -133,16 +133,16 @@ static void deadlock(void)
     metrics = (keylatch_metrics){ .struct_size = 160 };
     OK(keylatch_manager_metrics(locks, KEYLATCH_ALL_SHARDS, &metrics));
     CHECK(metrics.deadlocks == 0 && metrics.uptime_ns > 0);
-    OK(keylatch_last_cycle_link(0, &party));
-    CHECK(party.owner_len == 3 && memcmp(party.owner, "two", 3) == 0 && party.mode == KEYLATCH_EXCLUSIVE);
-    CHECK(party.source_len == 8 && party.flags & KEYLATCH_PARTY_SESSION && party.key.object_len == key.object_len);
-    OK(keylatch_last_cycle_link(1, &party));
-    CHECK(memcmp(party.owner, "one", 3) == 0);
-    CHECK_STATUS(KEYLATCH_EEND, keylatch_last_cycle_link(2, &party));
+    OK(keylatch_last_cycle_link(0, &link));
+    CHECK(link.owner_len == 3 && memcmp(link.owner, "two", 3) == 0 && link.mode == KEYLATCH_EXCLUSIVE);
+    CHECK(link.source_len == 8 && link.flags & KEYLATCH_LINK_SESSION && link.key.object_len == key.object_len);
+    OK(keylatch_last_cycle_link(1, &link));
+    CHECK(memcmp(link.owner, "one", 3) == 0);
+    CHECK_STATUS(KEYLATCH_EEND, keylatch_last_cycle_link(2, &link));
     OK(keylatch_recent_deadlocks(locks, &listing));
     OK(keylatch_listing_count(listing, &count));
-    OK(keylatch_listing_next(listing, &party));
-    CHECK(count == 2 && party.flags & KEYLATCH_PARTY_VICTIM && party.link == 1 && memcmp(party.owner, "two", 3) == 0);
+    OK(keylatch_listing_next_link(listing, &link));
+    CHECK(count == 2 && link.flags & KEYLATCH_LINK_VICTIM && link.link == 1 && memcmp(link.owner, "two", 3) == 0);
     OK(keylatch_listing_free(listing));
     OK(keylatch_queue_free(queue));
     OK(keylatch_release(locks, a));
@@ -383,7 +383,8 @@ static void details(void)
     keylatch_manager *made;
     keylatch_request_options asked = KEYLATCH_REQUEST_OPTIONS_INIT;
     keylatch_wait_bucket buckets[64];
-    keylatch_party party = KEYLATCH_PARTY_INIT;
+    keylatch_waiter waiter = KEYLATCH_WAITER_INIT;
+    keylatch_holder holder = KEYLATCH_HOLDER_INIT;
     keylatch_listing *listing;
     keylatch_events *events;
     uint64_t grants[70], grant, waits = 0, before = 0;
@@ -397,10 +398,15 @@ static void details(void)
     CHECK_STATUS(KEYLATCH_ETIMEOUT, keylatch_acquire(made, &key, KEYLATCH_EXCLUSIVE, MS, NULL, &grant));
     OK(keylatch_events_next(events, 0, &kind, &listing));
     OK(keylatch_listing_count(listing, &count));
-    OK(keylatch_listing_next(listing, &party));
-    CHECK(kind == KEYLATCH_EVENT_TIMEOUT && party.role == KEYLATCH_PARTY_WAITS && count == 2 && party.more == 69);
-    OK(keylatch_listing_next(listing, &party));
-    CHECK(party.role == KEYLATCH_PARTY_HOLDS && party.more == 0);
+    CHECK_STATUS(KEYLATCH_EINVALID, keylatch_listing_next_holder(listing, &holder));
+    CHECK(strstr(keylatch_last_error(), "keylatch_listing_next_waiter()"));
+    OK(keylatch_listing_next_waiter(listing, &waiter));
+    CHECK(kind == KEYLATCH_EVENT_TIMEOUT && waiter.mode == KEYLATCH_EXCLUSIVE && count == 2 && waiter.more == 69);
+    CHECK_STATUS(KEYLATCH_EINVALID, keylatch_listing_next_waiter(listing, &waiter));
+    OK(keylatch_listing_next_holder(listing, &holder));
+    CHECK(holder.mode == KEYLATCH_SHARED);
+    CHECK_STATUS(KEYLATCH_EEND, keylatch_listing_next_waiter(listing, &waiter));
+    CHECK_STATUS(KEYLATCH_EEND, keylatch_listing_next_holder(listing, &holder));
     OK(keylatch_listing_free(listing));
     OK(keylatch_release_many(made, grants, 70, NULL));
 
@@ -423,8 +429,8 @@ static void details(void)
     OK(keylatch_expire(made, &all, &count, NULL));
     CHECK(count == 1);
     OK(keylatch_holders(made, NULL, &listing));
-    OK(keylatch_listing_next(listing, &party));
-    CHECK(party.flags & KEYLATCH_PARTY_LOCK_DELAY);
+    OK(keylatch_listing_next_holder(listing, &holder));
+    CHECK(holder.flags & KEYLATCH_HOLDER_LOCK_DELAY);
     OK(keylatch_listing_free(listing));
     OK(keylatch_events_free(events));
     OK(keylatch_manager_free(made));
@@ -574,10 +580,10 @@ static void sizes(void)
 {
     const size_t sizes[] = { sizeof(keylatch_key), sizeof(keylatch_manager_options), sizeof(keylatch_owner_options),
         sizeof(keylatch_request_options), sizeof(keylatch_batch_item), sizeof(keylatch_completion), sizeof(keylatch_metrics),
-        sizeof(keylatch_health), sizeof(keylatch_party), sizeof(keylatch_filter), sizeof(keylatch_event_options),
+        sizeof(keylatch_health), sizeof(keylatch_holder), sizeof(keylatch_filter), sizeof(keylatch_event_options),
         sizeof(keylatch_adaptive), sizeof(keylatch_wait_bucket), sizeof(keylatch_claims_options), sizeof(keylatch_claim_answer),
         sizeof(keylatch_claim_policy), sizeof(keylatch_claim_event), sizeof(keylatch_shared_options), sizeof(keylatch_shared_hold),
-        sizeof(keylatch_shared_holder) };
+        sizeof(keylatch_shared_holder), sizeof(keylatch_waiter), sizeof(keylatch_chain_link), sizeof(keylatch_top_key) };
     size_t count = sizeof sizes / sizeof *sizes, size;
     for (size_t i = 0; i < count; i++) {
         OK(keylatch_struct_size((int32_t)i + 1, &size));

@@ -25,16 +25,16 @@ static void use_after_free(void)
 {
     keylatch_request_options options = KEYLATCH_REQUEST_OPTIONS_INIT;
     keylatch_listing *listing;
-    keylatch_party party = KEYLATCH_PARTY_INIT;
+    keylatch_holder holder = KEYLATCH_HOLDER_INIT;
     uint64_t grant;
     options.owner_name = "an owner with a name that is kept apart";
     options.owner_name_len = strlen(options.owner_name);
     key = keylatch_key_of("a bucket whose name is too long to be kept in place", "and an object likewise");
     OK(keylatch_try(locks, &key, KEYLATCH_EXCLUSIVE, &options, &grant));
     OK(keylatch_holders(locks, NULL, &listing));
-    OK(keylatch_listing_next(listing, &party));
+    OK(keylatch_listing_next_holder(listing, &holder));
     OK(keylatch_listing_free(listing));
-    seen = *(const volatile char *)party.key.bucket;
+    seen = *(const volatile char *)holder.key.bucket;
 }
 
 static void overflow(void)

@@ -305,23 +305,26 @@ func (h *handler) listLocks(w http.ResponseWriter, r *http.Request) error {
 	if err := allow(w, r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
-	type party struct {
+	type lock struct {
 		Bucket, Object, Mode, Owner string
 		For                         string
 	}
-	parties := map[string][]party{"holders": {}, "waiters": {}}
-	for role, ask := range map[string]func(keylatch.Filter) ([]keylatch.Party, error){
-		"holders": h.locks.Holders, "waiters": h.locks.Waiters,
-	} {
-		found, err := ask(keylatch.Filter{})
-		if err != nil {
-			return err
-		}
-		for _, p := range found {
-			parties[role] = append(parties[role], party{p.Key.Bucket, p.Key.Object, p.Mode.String(), p.Owner, p.For.String()})
-		}
+	holders, err := h.locks.Holders(keylatch.Filter{})
+	if err != nil {
+		return err
 	}
-	return answer(w, http.StatusOK, parties)
+	waiters, err := h.locks.Waiters(keylatch.Filter{})
+	if err != nil {
+		return err
+	}
+	listed := map[string][]lock{"holders": {}, "waiters": {}}
+	for _, l := range holders {
+		listed["holders"] = append(listed["holders"], lock{l.Key.Bucket, l.Key.Object, l.Mode.String(), l.Owner, l.For.String()})
+	}
+	for _, l := range waiters {
+		listed["waiters"] = append(listed["waiters"], lock{l.Key.Bucket, l.Key.Object, l.Mode.String(), l.Owner, l.For.String()})
+	}
+	return answer(w, http.StatusOK, listed)
 }
 
 func (h *handler) metrics(w http.ResponseWriter, r *http.Request) error {

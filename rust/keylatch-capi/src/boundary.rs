@@ -67,6 +67,11 @@ pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// A bit of a `flags` field, or 0.
+pub(crate) fn flag(is_set: bool, flag: u32) -> u32 {
+    if is_set { flag } else { 0 }
+}
+
 /// Bytes of the caller's. NULL is fine when there are none.
 ///
 /// # Safety

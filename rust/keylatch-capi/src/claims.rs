@@ -38,7 +38,7 @@ impl Kind for keylatch_claims {
     const NAME: &'static str = "keylatch_claims";
 }
 
-/// A party that claims: keylatch_claimant_new() makes it.
+/// One who claims: keylatch_claimant_new() makes it.
 ///
 /// Freed by keylatch_claimant_free().
 #[derive(Debug)]

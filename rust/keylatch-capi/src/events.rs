@@ -1,21 +1,19 @@
 //! EVENTS
 //!
-//! What is worth telling when it happens: long waits and holds, timeouts with the holders at that moment, deadlocks, and
-//! locks that were taken away. Each subscription has a queue of its own. When that is full, what comes is dropped and counted.
+//! What is worth a report when it happens: long waits and holds, timeouts with the holders at that moment, deadlocks, and
+//! revoked locks. Each subscription has a queue of its own. When that is full, further events are dropped and counted.
 
 use crate::boundary::{Out, Versioned, call, nanoseconds, read};
 use crate::handle::{self, Kind, Mark};
 use crate::key::{keylatch_key, number_of};
-use crate::listing::{Answer, Parties, answered, keylatch_listing, ordered};
+use crate::listed::{KEYLATCH_WAITER_GRANTED, keylatch_chain_link, keylatch_holder, keylatch_waiter};
+use crate::listing::{Answer, Entries, Entry, answered, keylatch_listing};
 use crate::manager::{self, handed_out, keylatch_manager};
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER};
-use crate::party::{
-    KEYLATCH_PARTY_GRANTED, KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_VICTIM, KEYLATCH_PARTY_WAITS, flag, keylatch_party,
-};
 use crate::queue::system;
 use crate::refusal::{Failure, invalid};
 use crate::status::{KEYLATCH_ECLOSED, KEYLATCH_EHANDLE, KEYLATCH_ETIMEOUT, KEYLATCH_EWOULDBLOCK};
-use keylatch::{Event, EventOptions, Events, Holder, ObjectKey};
+use keylatch::{Event, EventOptions, Events, ObjectKey};
 use std::fmt;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
@@ -24,26 +22,26 @@ use std::time::{Duration, Instant};
 
 /// A wait that took long has ended.
 ///
-/// About: who waited (KEYLATCH_PARTY_GRANTED if it got the lock).
+/// The listing has its waiter (KEYLATCH_WAITER_GRANTED if it got the lock).
 pub const KEYLATCH_EVENT_SLOW_WAIT: i32 = 1;
-/// A lock that was held for long has been released. About: who held it.
+/// A lock that was held for long has been released. The listing has its holder.
 pub const KEYLATCH_EVENT_SLOW_HOLD: i32 = 2;
 /// A request gave up because its time was over.
 ///
-/// About: who waited, then those who held the lock at that moment, at most 64 of them; more of the first one says how
-/// many there were besides.
+/// The listing has its waiter, then the holders of the lock at that moment, at most 64 of them; more of the waiter says
+/// how many there were besides.
 pub const KEYLATCH_EVENT_TIMEOUT: i32 = 3;
-/// Sessions that waited for each other in a circle were found.
+/// A deadlock was found: sessions that waited for each other.
 ///
-/// About: these, beginning with the one that had to give way.
+/// The listing has a link for each, beginning with the session whose request was refused.
 pub const KEYLATCH_EVENT_DEADLOCK: i32 = 4;
-/// A lease ran out and the lock was taken away. About: who had held it.
+/// A lease ran out and the lock was revoked. The listing has the old holder.
 pub const KEYLATCH_EVENT_EXPIRED: i32 = 5;
-/// A lock was released by force. About: who had held it.
+/// A lock was revoked by force. The listing has the old holder.
 pub const KEYLATCH_EVENT_FORCED: i32 = 6;
-/// Sessions took locks in orders that go round (KEYLATCH_MANAGER_LOCK_ORDER).
+/// Sessions took locks in orders that contradict each other.
 ///
-/// About: as in keylatch_lock_orders().
+/// Reported with KEYLATCH_MANAGER_LOCK_ORDER. The listing has links, as in keylatch_lock_orders().
 pub const KEYLATCH_EVENT_LOCK_ORDER: i32 = 7;
 
 /// A subscription; made by keylatch_events_new(), freed by keylatch_events_free().
@@ -115,7 +113,7 @@ impl About {
     }
 }
 
-impl Parties for About {
+impl Entries for About {
     fn len(&self) -> usize {
         match &*self.0 {
             Event::Timeout { holders, .. } => 1 + holders.named.len(),
@@ -125,58 +123,39 @@ impl Parties for About {
         }
     }
 
-    fn party(&self, position: usize) -> Option<keylatch_party> {
+    fn entry(&self, position: usize) -> Option<Entry> {
         let of = |key: &ObjectKey| keylatch_key::of(key.as_ref());
         match &*self.0 {
-            Event::Timeout { key, holders, .. } if position > 0 => {
-                holders.named.get(position - 1).map(|holder| held(of(key), holder))
-            }
-            Event::Deadlock { cycle, .. } => cycle
-                .get(position)
-                .map(|link| keylatch_party::linked(link).with_flags(flag(position == 0, KEYLATCH_PARTY_VICTIM))),
-            Event::LockOrder(report) => ordered(report, position),
+            Event::Timeout { key, holders, .. } if position > 0 => holders
+                .named
+                .get(position - 1)
+                .map(|holder| Entry::Holder(keylatch_holder::of_failure(of(key), holder))),
+            Event::Deadlock { cycle, .. } => keylatch_chain_link::of_deadlock(cycle, position).map(Entry::Link),
+            Event::LockOrder(report) => keylatch_chain_link::of_order(report, position).map(Entry::Link),
             _ if position > 0 => None,
-            Event::SlowWait { key, mode, owner, source, waited, granted, .. } => Some(keylatch_party {
+            Event::SlowWait { key, mode, owner, source, waited, granted, .. } => Some(Entry::Waiter(keylatch_waiter {
                 key: of(key),
-                role: KEYLATCH_PARTY_WAITS,
                 mode: number_of(*mode),
-                time_ns: nanoseconds(*waited),
-                flags: flag(*granted, KEYLATCH_PARTY_GRANTED),
-                ..keylatch_party::named(owner, source)
-            }),
-            Event::SlowHold { key, mode, owner, source, held_for, .. } => Some(keylatch_party {
+                waited_ns: nanoseconds(*waited),
+                flags: if *granted { KEYLATCH_WAITER_GRANTED } else { 0 },
+                ..keylatch_waiter::named(owner, source)
+            })),
+            Event::SlowHold { key, mode, owner, source, held_for, .. } => Some(Entry::Holder(keylatch_holder {
                 key: of(key),
-                role: KEYLATCH_PARTY_HOLDS,
                 mode: number_of(*mode),
-                time_ns: nanoseconds(*held_for),
-                ..keylatch_party::named(owner, source)
-            }),
-            Event::Timeout { key, mode, owner, source, waited, holders, .. } => Some(keylatch_party {
+                held_ns: nanoseconds(*held_for),
+                ..keylatch_holder::named(owner, source)
+            })),
+            Event::Timeout { key, mode, owner, source, waited, holders, .. } => Some(Entry::Waiter(keylatch_waiter {
                 more: holders.more,
                 key: of(key),
-                role: KEYLATCH_PARTY_WAITS,
                 mode: number_of(*mode),
-                time_ns: nanoseconds(*waited),
-                ..keylatch_party::named(owner, source)
-            }),
-            Event::Expired(hold) | Event::Forced(hold) => Some(keylatch_party::holding(hold)),
+                waited_ns: nanoseconds(*waited),
+                ..keylatch_waiter::named(owner, source)
+            })),
+            Event::Expired(hold) | Event::Forced(hold) => Some(Entry::Holder(keylatch_holder::of(hold))),
             _ => None,
         }
-    }
-}
-
-/// A holder as a failure knows it.
-pub(crate) fn held(key: keylatch_key, holder: &Holder) -> keylatch_party {
-    keylatch_party {
-        key,
-        role: KEYLATCH_PARTY_HOLDS,
-        grant: holder.grant.map_or(0, keylatch::Grant::to_raw),
-        fence: holder.fence.unwrap_or(0),
-        lease_ns: holder.lease.map_or(0, nanoseconds),
-        time_ns: nanoseconds(holder.held_for),
-        mode: number_of(holder.mode),
-        flags: crate::party::flag(holder.lease.is_some(), crate::party::KEYLATCH_PARTY_LEASE),
-        ..keylatch_party::named(&holder.owner, "")
     }
 }
 

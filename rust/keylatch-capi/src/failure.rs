@@ -6,7 +6,7 @@
 use crate::boundary::{Out, SizedOut, call, nanoseconds};
 use crate::key::keylatch_key;
 use crate::last_error::{LastError, look};
-use crate::party::keylatch_party;
+use crate::listed::{keylatch_chain_link, keylatch_holder};
 use crate::refusal::Failure;
 use crate::status::{KEYLATCH_EEND, KEYLATCH_OK};
 use keylatch::LockError;
@@ -95,14 +95,14 @@ pub unsafe extern "C" fn keylatch_last_waited(waited_ns: *mut u64) -> i32 {
 /// fewer holders, or the last failure of this thread has none, which does not count as a failure itself; KEYLATCH_ENULL,
 /// KEYLATCH_ESTRUCT. Threads: each has its own.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatch_party, more: *mut usize) -> i32 {
+pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatch_holder, more: *mut usize) -> i32 {
     ask(|last| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { SizedOut::new(holder) }?;
         let holders = last.holders().ok_or_else(not_known)?;
         let found = holders.named.get(index).ok_or_else(not_known)?;
         let key = last.key().map_or(keylatch_key::NONE, |key| keylatch_key::of(key.as_ref()));
-        out.write(&crate::events::held(key, found));
+        out.write(&keylatch_holder::of_failure(key, found));
         if !more.is_null() {
             // SAFETY: the header says what the caller promises.
             unsafe { more.write_unaligned(holders.more as usize) };
@@ -120,13 +120,12 @@ pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatc
 /// Set link->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND if there are fewer, or it was no
 /// deadlock, which does not count as a failure itself; KEYLATCH_ENULL, KEYLATCH_ESTRUCT. Threads: each has its own.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn keylatch_last_cycle_link(index: usize, link: *mut keylatch_party) -> i32 {
+pub unsafe extern "C" fn keylatch_last_cycle_link(index: usize, link: *mut keylatch_chain_link) -> i32 {
     ask(|last| {
         // SAFETY: the header says what the caller promises.
         let out = unsafe { SizedOut::new(link) }?;
         let Some(LockError::Deadlock { cycle, .. }) = last.cause() else { return Err(not_known()) };
-        let found = cycle.get(index).ok_or_else(not_known)?;
-        out.write(&keylatch_party::linked(found));
+        out.write(&keylatch_chain_link::of_deadlock(cycle, index).ok_or_else(not_known)?);
         Ok(())
     })
 }

@@ -98,7 +98,7 @@ pub unsafe extern "C" fn keylatch_top(
 
 /// Lists who waits for whom, from a key, or from whatever an owner waits for.
 ///
-/// It leads to the holders, to what those wait for, and so on down to the ones who run (KEYLATCH_PARTY_RUNS). A holder
+/// It leads to the holders, to what those wait for, and so on down to the ones who run (KEYLATCH_LINK_RUNS). A holder
 /// is followed if it is a session: of a label nothing is concluded. One of key and owner is NULL. Each link has the one
 /// who waits, unless it is the key that was asked about, and after it those who hold what it waits for.
 ///
@@ -149,7 +149,7 @@ pub unsafe extern "C" fn keylatch_blocking_chain(
 /// Lists the latest broken deadlocks among sessions, the oldest first.
 ///
 /// There are at most 64. Each lists the sessions that waited for each other, beginning with the one that had to give
-/// way (KEYLATCH_PARTY_VICTIM); link is the number of the deadlock, and time_ns says when it was, as the time since the
+/// way (KEYLATCH_LINK_VICTIM); link is the number of the deadlock, and time_ns says when it was, as the time since the
 /// manager was made.
 ///
 /// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL,
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn keylatch_recent_deadlocks(
 /// Lists the latest reports of orders of locks that go round, the oldest first.
 ///
 /// There are at most 64, if the manager was made with KEYLATCH_MANAGER_LOCK_ORDER. Each order lists what a session held
-/// (KEYLATCH_PARTY_HOLDS) and after it what it asked for (KEYLATCH_PARTY_WAITS), which is what the next one held; link
+/// (KEYLATCH_LINK_HOLDS) and after it what it asked for (KEYLATCH_LINK_WAITS), which is what the next one held; link
 /// is the number of the report, and time_ns says when it was, as the time since the manager was made. reported may be
 /// NULL; otherwise *reported says how many reports there were altogether.
 ///

@@ -53,12 +53,11 @@ pub mod batch_later;
 
 pub mod queue;
 
-pub mod party;
-
 pub mod failure;
 
 pub mod filter;
 
+pub mod listed;
 pub mod listing;
 
 pub mod inspect;

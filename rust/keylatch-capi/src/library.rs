@@ -7,7 +7,7 @@
 use crate::boundary::{Out, call};
 use crate::refusal::invalid;
 use crate::{
-    batch, claim_events, claim_verbs, claims, events, figures, filter, key, manager, options, owner, party, queue,
+    batch, claim_events, claim_verbs, claims, events, figures, filter, key, listed, manager, options, owner, queue,
     shared,
 };
 use std::ffi::c_char;
@@ -24,7 +24,7 @@ pub const KEYLATCH_STRUCT_BATCH_ITEM: i32 = 5;
 pub const KEYLATCH_STRUCT_COMPLETION: i32 = 6;
 pub const KEYLATCH_STRUCT_METRICS: i32 = 7;
 pub const KEYLATCH_STRUCT_HEALTH: i32 = 8;
-pub const KEYLATCH_STRUCT_PARTY: i32 = 9;
+pub const KEYLATCH_STRUCT_HOLDER: i32 = 9;
 pub const KEYLATCH_STRUCT_FILTER: i32 = 10;
 pub const KEYLATCH_STRUCT_EVENT_OPTIONS: i32 = 11;
 pub const KEYLATCH_STRUCT_ADAPTIVE: i32 = 12;
@@ -36,6 +36,9 @@ pub const KEYLATCH_STRUCT_CLAIM_EVENT: i32 = 17;
 pub const KEYLATCH_STRUCT_SHARED_OPTIONS: i32 = 18;
 pub const KEYLATCH_STRUCT_SHARED_HOLD: i32 = 19;
 pub const KEYLATCH_STRUCT_SHARED_HOLDER: i32 = 20;
+pub const KEYLATCH_STRUCT_WAITER: i32 = 21;
+pub const KEYLATCH_STRUCT_CHAIN_LINK: i32 = 22;
+pub const KEYLATCH_STRUCT_TOP_KEY: i32 = 23;
 
 /// The library's version, such as "0.1.0". Never NULL.
 ///
@@ -83,7 +86,7 @@ pub unsafe extern "C" fn keylatch_struct_size(which: i32, size: *mut usize) -> i
             KEYLATCH_STRUCT_COMPLETION => size_of::<queue::keylatch_completion>(),
             KEYLATCH_STRUCT_METRICS => size_of::<figures::keylatch_metrics>(),
             KEYLATCH_STRUCT_HEALTH => size_of::<figures::keylatch_health>(),
-            KEYLATCH_STRUCT_PARTY => size_of::<party::keylatch_party>(),
+            KEYLATCH_STRUCT_HOLDER => size_of::<listed::keylatch_holder>(),
             KEYLATCH_STRUCT_FILTER => size_of::<filter::keylatch_filter>(),
             KEYLATCH_STRUCT_EVENT_OPTIONS => size_of::<events::keylatch_event_options>(),
             KEYLATCH_STRUCT_ADAPTIVE => size_of::<figures::keylatch_adaptive>(),
@@ -95,6 +98,9 @@ pub unsafe extern "C" fn keylatch_struct_size(which: i32, size: *mut usize) -> i
             KEYLATCH_STRUCT_SHARED_OPTIONS => size_of::<shared::keylatch_shared_options>(),
             KEYLATCH_STRUCT_SHARED_HOLD => size_of::<shared::keylatch_shared_hold>(),
             KEYLATCH_STRUCT_SHARED_HOLDER => size_of::<shared::keylatch_shared_holder>(),
+            KEYLATCH_STRUCT_WAITER => size_of::<listed::keylatch_waiter>(),
+            KEYLATCH_STRUCT_CHAIN_LINK => size_of::<listed::keylatch_chain_link>(),
+            KEYLATCH_STRUCT_TOP_KEY => size_of::<listed::keylatch_top_key>(),
             other => return Err(invalid(format!("{other} is no struct's number"))),
         });
         Ok(())

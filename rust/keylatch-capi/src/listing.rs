@@ -1,18 +1,17 @@
 //! LISTINGS
 //!
-//! What a question about holders and waiters is answered with: parties, each to be fetched once. A listing is a copy that
-//! nothing changes any more; it stays as it is when its manager is freed.
+//! The answer to a question about holders and waiters: entries, each to be fetched once. A listing is a copy. It stays as
+//! it is, also when its manager is freed.
+//!
+//! What an entry is follows from the question; each kind has its own function to fetch it. Of another kind,
+//! KEYLATCH_EINVALID names the right function, and the entry stays to be fetched.
 
-use crate::boundary::{Out, SizedOut, call, nanoseconds};
+use crate::boundary::{Out, SizedOut, Versioned, call, nanoseconds};
 use crate::figures::text;
 use crate::handle::{self, Kind, Mark};
-use crate::key::{keylatch_key, number_of};
+use crate::listed::{keylatch_chain_link, keylatch_holder, keylatch_top_key, keylatch_waiter};
 use crate::manager::handed_out;
-use crate::party::{
-    KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_SESSION, KEYLATCH_PARTY_VICTIM, KEYLATCH_PARTY_WAITS,
-    flag, keylatch_party,
-};
-use crate::refusal::Failure;
+use crate::refusal::{Failure, invalid};
 use crate::status::{KEYLATCH_EEND, KEYLATCH_OK};
 use keylatch::{BlockingChain, Cycle, Grant, HolderInfo, LockOrderReport, TopKey, WaiterInfo};
 use std::collections::HashSet;
@@ -45,21 +44,42 @@ pub(crate) enum Answer {
     Chain { chain: BlockingChain, rows: Vec<Row>, running: HashSet<Grant> },
     Deadlocks { cycles: Vec<Cycle>, rows: Vec<Row> },
     Orders { reports: Vec<LockOrderReport>, rows: Vec<Row> },
-    Other(Box<dyn Parties>),
+    Other(Box<dyn Entries>),
 }
 
-/// Parties from another source, such as an event.
-pub(crate) trait Parties: Debug + Display + Send + Sync {
+/// Entries from another source, such as an event.
+pub(crate) trait Entries: Debug + Display + Send + Sync {
     fn len(&self) -> usize;
 
-    fn party(&self, position: usize) -> Option<keylatch_party>;
+    fn entry(&self, position: usize) -> Option<Entry>;
 }
 
-/// One party of a link: who waits, or one of those who hold.
+/// An entry of a listing, as C sees it.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Holder(keylatch_holder),
+    Waiter(keylatch_waiter),
+    Link(keylatch_chain_link),
+    TopKey(keylatch_top_key),
+}
+
+impl Entry {
+    /// The name of the function that fetches it.
+    fn fetched_by(&self) -> &'static str {
+        match self {
+            Self::Holder(_) => "keylatch_listing_next_holder()",
+            Self::Waiter(_) => "keylatch_listing_next_waiter()",
+            Self::Link(_) => "keylatch_listing_next_link()",
+            Self::TopKey(_) => "keylatch_listing_next_key()",
+        }
+    }
+}
+
+/// An entry of a link: its waiter, or one of its holders.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
     link: usize,
-    /// `None` for the one who waits.
+    /// `None` for the waiter.
     place: Option<usize>,
 }
 
@@ -99,45 +119,36 @@ impl Answer {
         }
     }
 
-    fn party(&self, position: usize) -> Option<keylatch_party> {
+    fn entry(&self, position: usize) -> Option<Entry> {
         match self {
-            Self::Holders(holders) => holders.get(position).map(keylatch_party::holding),
-            Self::Waiters(waiters) => waiters.get(position).map(keylatch_party::waiting),
-            Self::Top(keys) => keys.get(position).map(|top| {
-                let key = keylatch_key::of(top.key.as_ref());
-                let party = top.holder.as_ref().map_or_else(|| keylatch_party::named("", ""), keylatch_party::holding);
-                let longest_wait_ns = nanoseconds(top.longest_wait);
-                keylatch_party { key, waiters: top.waiters as u64, longest_wait_ns, ..party }
-            }),
+            Self::Holders(holders) => holders.get(position).map(|hold| Entry::Holder(keylatch_holder::of(hold))),
+            Self::Waiters(waiters) => waiters.get(position).map(|wait| Entry::Waiter(keylatch_waiter::of(wait))),
+            Self::Top(keys) => keys.get(position).map(|top| Entry::TopKey(keylatch_top_key::of(top))),
             Self::Chain { chain, rows, running } => {
                 let row = rows.get(position)?;
                 let link = chain.links.get(row.link)?;
-                let party = match row.place {
-                    None => keylatch_party::waiting(link.waiter.as_ref()?),
-                    Some(place) => {
-                        let hold = link.holders.get(place)?;
-                        let runs = flag(running.contains(&hold.grant), KEYLATCH_PARTY_RUNS);
-                        keylatch_party::holding(hold).with_flags(runs)
-                    }
+                let found = match row.place {
+                    None => keylatch_chain_link::waiting(link.waiter.as_ref()?),
+                    Some(place) => keylatch_chain_link::holding(link, place, running)?,
                 };
                 let after = link.after.map_or(0, |after| after as u64 + 1);
-                Some(keylatch_party { link: row.link as u64 + 1, after, ..party })
+                Some(Entry::Link(keylatch_chain_link { link: row.link as u64 + 1, after, ..found }))
             }
             Self::Deadlocks { cycles, rows } => {
                 let row = rows.get(position)?;
-                let (cycle, place) = (cycles.get(row.link)?, row.place?);
-                let party = keylatch_party::linked(cycle.links.get(place)?);
-                let victim = flag(place == 0, KEYLATCH_PARTY_VICTIM);
+                let cycle = cycles.get(row.link)?;
+                let found = keylatch_chain_link::of_deadlock(&cycle.links, row.place?)?;
                 let (link, time_ns) = (row.link as u64 + 1, nanoseconds(cycle.at));
-                Some(keylatch_party { link, time_ns, ..party.with_flags(victim) })
+                Some(Entry::Link(keylatch_chain_link { link, time_ns, ..found }))
             }
             Self::Orders { reports, rows } => {
                 let row = rows.get(position)?;
-                let (report, place) = (reports.get(row.link)?, row.place?);
+                let report = reports.get(row.link)?;
+                let found = keylatch_chain_link::of_order(report, row.place?)?;
                 let (link, time_ns) = (row.link as u64 + 1, nanoseconds(report.at));
-                Some(keylatch_party { link, time_ns, ..ordered(report, place)? })
+                Some(Entry::Link(keylatch_chain_link { link, time_ns, ..found }))
             }
-            Self::Other(about) => about.party(position),
+            Self::Other(about) => about.entry(position),
         }
     }
 
@@ -161,17 +172,6 @@ impl Answer {
     }
 }
 
-/// Of each order what was held, and after it what was asked for.
-pub(crate) fn ordered(report: &LockOrderReport, place: usize) -> Option<keylatch_party> {
-    let link = report.links.get(place / 2)?;
-    let (key, mode, role) = match place % 2 {
-        0 => (&link.held, link.held_mode, KEYLATCH_PARTY_HOLDS),
-        _ => (&link.wanted, link.wanted_mode, KEYLATCH_PARTY_WAITS),
-    };
-    let party = keylatch_party::named(&link.session, link.source).with_flags(KEYLATCH_PARTY_SESSION);
-    Some(keylatch_party { key: keylatch_key::of(key.as_ref()), mode: number_of(mode), role, ..party })
-}
-
 fn lines(all: &[impl Display]) -> String {
     all.iter().fold(String::new(), |mut text, one| {
         let _ = writeln!(text, "{one}");
@@ -184,33 +184,123 @@ pub(crate) fn answered(answer: Answer) -> Result<*mut keylatch_listing, Failure>
     Ok(handed_out(handle::create(keylatch_listing { answer, fetched: AtomicUsize::new(0) })?))
 }
 
-/// Fetches the next party.
+/// Fetches the next entry if `as_wanted` gives it.
 ///
-/// Its key and its texts stay where they are until the listing is freed.
-///
-/// Set party->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last one, which does not count as
-/// a failure for keylatch_last_error(); KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each party is fetched by one.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn keylatch_listing_next(listing: *mut keylatch_listing, party: *mut keylatch_party) -> i32 {
+/// # Safety
+/// As for the functions that call it: the place is NULL, or a struct that says its size.
+unsafe fn next<T: Versioned>(
+    listing: *mut keylatch_listing,
+    place: *mut T,
+    as_wanted: impl Fn(Entry) -> Result<T, Entry>,
+) -> i32 {
     let mut end = KEYLATCH_OK;
     let status = call(|| {
-        // SAFETY: the header says what the caller promises.
-        let out = unsafe { SizedOut::new(party) }?;
+        // SAFETY: promised by the caller.
+        let out = unsafe { SizedOut::new(place) }?;
         let listing = handle::enter::<keylatch_listing>(listing.cast())?;
-        let next = |at: usize| (at < listing.answer.len()).then_some(at + 1);
-        match listing.fetched.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
-            Ok(position) => {
-                let party = listing.answer.party(position);
-                out.write(&party.ok_or_else(|| Failure::new(KEYLATCH_EEND, "the listing is shorter than it said"))?);
+        let mut position = listing.fetched.load(Ordering::Relaxed);
+        loop {
+            let Some(entry) = listing.answer.entry(position) else {
+                end = KEYLATCH_EEND;
+                return Ok(());
+            };
+            let found =
+                as_wanted(entry).map_err(|other| invalid(format!("the next entry is for {}", other.fetched_by())))?;
+            // Relaxed: the number alone says which thread fetches which entry; the entries never change.
+            match listing.fetched.compare_exchange_weak(position, position + 1, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    out.write(&found);
+                    return Ok(());
+                }
+                Err(now) => position = now,
             }
-            Err(_) => end = KEYLATCH_EEND,
         }
-        Ok(())
     });
     if status == KEYLATCH_OK { end } else { status }
 }
 
-/// Tells how many parties there are, those that were fetched included.
+/// Fetches the next holder.
+///
+/// For the listings of keylatch_holders(), keylatch_force_release() and keylatch_expire(), and for events. Its key and its texts stay where they are until the listing is freed.
+///
+/// Set holder->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last entry, which does
+/// not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the next entry is of another kind;
+/// KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each entry is fetched by one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_listing_next_holder(
+    listing: *mut keylatch_listing,
+    holder: *mut keylatch_holder,
+) -> i32 {
+    // SAFETY: the header says what the caller promises.
+    unsafe {
+        next(listing, holder, |entry| match entry {
+            Entry::Holder(holder) => Ok(holder),
+            other => Err(other),
+        })
+    }
+}
+
+/// Fetches the next waiter.
+///
+/// For the listings of keylatch_waiters(), and for events. Its key and its texts stay where they are until the listing is freed.
+///
+/// Set waiter->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last entry, which does
+/// not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the next entry is of another kind;
+/// KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each entry is fetched by one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_listing_next_waiter(
+    listing: *mut keylatch_listing,
+    waiter: *mut keylatch_waiter,
+) -> i32 {
+    // SAFETY: the header says what the caller promises.
+    unsafe {
+        next(listing, waiter, |entry| match entry {
+            Entry::Waiter(waiter) => Ok(waiter),
+            other => Err(other),
+        })
+    }
+}
+
+/// Fetches the next link of a chain.
+///
+/// For the listings of keylatch_blocking_chain(), keylatch_recent_deadlocks() and keylatch_lock_orders(), and for events. Its key and its texts stay where they are until the listing is freed.
+///
+/// Set link->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last entry, which does
+/// not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the next entry is of another kind;
+/// KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each entry is fetched by one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_listing_next_link(
+    listing: *mut keylatch_listing,
+    link: *mut keylatch_chain_link,
+) -> i32 {
+    // SAFETY: the header says what the caller promises.
+    unsafe {
+        next(listing, link, |entry| match entry {
+            Entry::Link(link) => Ok(link),
+            other => Err(other),
+        })
+    }
+}
+
+/// Fetches the next key that stands out.
+///
+/// For the listings of keylatch_top(). Its key and its texts stay where they are until the listing is freed.
+///
+/// Set key->struct_size first; the rest is written on success. Errors: KEYLATCH_EEND after the last entry, which does
+/// not count as a failure for keylatch_last_error(); KEYLATCH_EINVALID if the next entry is of another kind;
+/// KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; each entry is fetched by one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn keylatch_listing_next_key(listing: *mut keylatch_listing, key: *mut keylatch_top_key) -> i32 {
+    // SAFETY: the header says what the caller promises.
+    unsafe {
+        next(listing, key, |entry| match entry {
+            Entry::TopKey(key) => Ok(key),
+            other => Err(other),
+        })
+    }
+}
+
+/// Says how many entries there are, those that were fetched included.
 ///
 /// Writes *count on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
 #[unsafe(no_mangle)]
@@ -223,7 +313,7 @@ pub unsafe extern "C" fn keylatch_listing_count(listing: *const keylatch_listing
     })
 }
 
-/// Tells all of it for people, a line for each party or for each link.
+/// Writes all of it for people, a line for each entry or for each link.
 ///
 /// Writes *for_people on success; it ends with a NUL and is the caller's, to be freed with keylatch_text_free(). Errors: KEYLATCH_ENULL,
 /// KEYLATCH_EHANDLE. Threads: any.

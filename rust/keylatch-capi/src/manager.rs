@@ -3,10 +3,9 @@
 //! A manager is one table of locks. Most programs have one. Making one reserves address space, not memory.
 
 use crate::annotate;
-use crate::boundary::{Out, SizedOut, Versioned, call, nanoseconds, read};
+use crate::boundary::{Out, SizedOut, Versioned, call, flag, nanoseconds, read};
 use crate::callbacks::{InParts, Outstanding};
 use crate::handle::{self, Entered, Kind, Mark};
-use crate::party::flag;
 use crate::refusal::{Failure, invalid};
 use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Reentrancy, Victim};
 use keylatch_shm::tier::SharedMemory;

@@ -8,12 +8,11 @@
 //! 0, and no grant of a manager. In a forked child the parent's table is KEYLATCH_EFORKED: open it again there.
 
 use crate::annotate;
-use crate::boundary::{Out, SizedOut, Versioned, call, nanoseconds, read, text};
+use crate::boundary::{Out, SizedOut, Versioned, call, flag, nanoseconds, read, text};
 use crate::handle::{self, Kind, Mark};
 use crate::key::{self, keylatch_key, number_of};
 use crate::manager::handed_out;
 use crate::options::{KEYLATCH_WAIT_DEFAULT, KEYLATCH_WAIT_FOREVER, keylatch_request_options};
-use crate::party::flag;
 use crate::refusal::{Failure, invalid, null};
 use crate::status::{KEYLATCH_ECANCELLED, KEYLATCH_ECLOSED, KEYLATCH_ENOTHELD};
 use keylatch_shm::{HoldId, HolderInfo, LockRequest, OwnedSharedLockGuard, SharedTable, ShmError, TableConfig};

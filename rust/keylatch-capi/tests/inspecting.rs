@@ -8,11 +8,11 @@ use keylatch_capi::filter::keylatch_filter;
 use keylatch_capi::filter::{KEYLATCH_FILTER_ALL, KEYLATCH_FILTER_SESSIONS};
 use keylatch_capi::inspect::*;
 use keylatch_capi::key::{KEYLATCH_EXCLUSIVE, KEYLATCH_SHARED, keylatch_key};
+use keylatch_capi::listed::*;
 use keylatch_capi::listing::*;
 use keylatch_capi::manager::*;
 use keylatch_capi::options::{KEYLATCH_WAIT_FOREVER, keylatch_request_options};
 use keylatch_capi::owner::*;
-use keylatch_capi::party::*;
 use keylatch_capi::queue::{keylatch_completion, keylatch_queue, keylatch_queue_free, keylatch_queue_new};
 use keylatch_capi::revoke::{keylatch_expire, keylatch_force_release};
 use keylatch_capi::status::*;
@@ -63,18 +63,22 @@ impl Drop for Locks {
     }
 }
 
-/// A party, copied out of its listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Party {
+/// An entry of any kind, copied out of its listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Listed {
     object: String,
     owner: String,
     source: String,
-    facts: (u32, i32, u32),
+    /// What it is, how it holds or waits, and its flags.
+    facts: (&'static str, i32, u32),
     links: (u64, u64),
     grant: u64,
     position: u64,
     waiters: u64,
 }
+
+const HOLDS: &str = "holds";
+const WAITS: &str = "waits";
 
 fn text(pointer: *const std::ffi::c_char, length: usize) -> String {
     // SAFETY: the library says that the bytes are there.
@@ -134,40 +138,89 @@ impl Locks {
         unsafe { grants::keylatch_release(self.manager, grant) }
     }
 
-    fn holders(&self, filter: &keylatch_filter) -> Vec<Party> {
+    fn holders(&self, filter: &keylatch_filter) -> Vec<Listed> {
         // SAFETY: as above.
-        let mut all = parties(out(|place| unsafe { keylatch_holders(self.manager, filter, place) }).unwrap());
+        let mut all = entries(out(|place| unsafe { keylatch_holders(self.manager, filter, place) }).unwrap());
         all.sort_by(|a, b| (&a.object, &a.owner).cmp(&(&b.object, &b.owner)));
         all
     }
 }
 
+/// Fetches an entry with one of the functions.
+fn fetch<T>(
+    listing: *mut keylatch_listing,
+    next: unsafe extern "C" fn(*mut keylatch_listing, *mut T) -> i32,
+) -> Result<T, i32> {
+    let mut place: T = sized();
+    // SAFETY: as above.
+    match unsafe { next(listing, &raw mut place) } {
+        KEYLATCH_OK => Ok(place),
+        status => Err(status),
+    }
+}
+
+/// The next entry of a listing, with whichever function fits.
+fn next_entry(listing: *mut keylatch_listing) -> Result<Listed, i32> {
+    match fetch(listing, keylatch_listing_next_holder) {
+        Ok(holder) => {
+            return Ok(Listed {
+                object: text(holder.key.object.cast(), holder.key.object_len),
+                owner: text(holder.owner, holder.owner_len),
+                source: text(holder.source, holder.source_len),
+                facts: (HOLDS, holder.mode, holder.flags),
+                grant: holder.grant,
+                ..Listed::default()
+            });
+        }
+        Err(KEYLATCH_EINVALID) => {}
+        Err(status) => return Err(status),
+    }
+    if let Ok(waiter) = fetch(listing, keylatch_listing_next_waiter) {
+        return Ok(Listed {
+            object: text(waiter.key.object.cast(), waiter.key.object_len),
+            owner: text(waiter.owner, waiter.owner_len),
+            source: text(waiter.source, waiter.source_len),
+            facts: (WAITS, waiter.mode, waiter.flags),
+            position: waiter.position,
+            ..Listed::default()
+        });
+    }
+    if let Ok(link) = fetch(listing, keylatch_listing_next_link) {
+        return Ok(Listed {
+            object: text(link.key.object.cast(), link.key.object_len),
+            owner: text(link.owner, link.owner_len),
+            source: text(link.source, link.source_len),
+            facts: (if link.role == KEYLATCH_LINK_HOLDS { HOLDS } else { WAITS }, link.mode, link.flags),
+            links: (link.link, link.after),
+            grant: link.grant,
+            position: link.position,
+            ..Listed::default()
+        });
+    }
+    let top = fetch(listing, keylatch_listing_next_key)?;
+    Ok(Listed {
+        object: text(top.key.object.cast(), top.key.object_len),
+        owner: text(top.owner, top.owner_len),
+        source: text(top.source, top.source_len),
+        facts: (HOLDS, top.mode, top.flags),
+        grant: top.grant,
+        waiters: top.waiters,
+        ..Listed::default()
+    })
+}
+
 /// Everything in a listing, which is freed.
-fn parties(listing: *mut keylatch_listing) -> Vec<Party> {
+fn entries(listing: *mut keylatch_listing) -> Vec<Listed> {
     // SAFETY: as above.
     let count = out(|place| unsafe { keylatch_listing_count(listing, place) }).unwrap();
     let mut all = Vec::new();
-    loop {
-        let mut party: keylatch_party = sized();
-        // SAFETY: as above.
-        match unsafe { keylatch_listing_next(listing, &raw mut party) } {
-            KEYLATCH_OK => all.push(Party {
-                object: text(party.key.object.cast(), party.key.object_len),
-                owner: text(party.owner, party.owner_len),
-                source: text(party.source, party.source_len),
-                facts: (party.role, party.mode, party.flags),
-                links: (party.link, party.after),
-                grant: party.grant,
-                position: party.position,
-                waiters: party.waiters,
-            }),
-            status => {
-                assert_eq!(status, KEYLATCH_EEND);
-                break;
-            }
+    let end = loop {
+        match next_entry(listing) {
+            Ok(entry) => all.push(entry),
+            Err(status) => break status,
         }
-    }
-    assert_eq!(all.len(), count);
+    };
+    assert_eq!((all.len(), end), (count, KEYLATCH_EEND));
     // SAFETY: as above.
     unsafe {
         assert_eq!(keylatch_listing_free(listing), KEYLATCH_OK);
@@ -176,8 +229,8 @@ fn parties(listing: *mut keylatch_listing) -> Vec<Party> {
     all
 }
 
-fn names(parties: &[Party]) -> Vec<(&str, &str)> {
-    parties.iter().map(|party| (party.object.as_str(), party.owner.as_str())).collect()
+fn names(listed: &[Listed]) -> Vec<(&str, &str)> {
+    listed.iter().map(|entry| (entry.object.as_str(), entry.owner.as_str())).collect()
 }
 
 #[test]
@@ -189,7 +242,7 @@ fn holders_by_every_filter() {
     locks.hold("dog", KEYLATCH_SHARED, null(), 0);
     assert_eq!(names(&locks.holders(&sized())), [("car", "txn"), ("cat", "node-7"), ("dog", "")]);
     let all = locks.holders(&sized());
-    assert_eq!(all[0].facts, (KEYLATCH_PARTY_HOLDS, KEYLATCH_SHARED, KEYLATCH_PARTY_SESSION | KEYLATCH_PARTY_LEASE));
+    assert_eq!(all[0].facts, (HOLDS, KEYLATCH_SHARED, KEYLATCH_HOLDER_SESSION | KEYLATCH_HOLDER_LEASE));
     assert_eq!((all[1].grant, all[1].source.as_str()), (cat, "replicator"));
     let wanted = key("b", "cat");
     for (filter, expected) in [
@@ -234,22 +287,21 @@ fn waiters_chains_and_what_stands_out() {
     locks.wait("x", KEYLATCH_EXCLUSIVE, two).unwrap();
     locks.wait("x", KEYLATCH_SHARED, null()).unwrap();
     // SAFETY: as above.
-    let waiters = parties(out(|place| unsafe { keylatch_waiters(locks.manager, null(), place) }).unwrap());
+    let waiters = entries(out(|place| unsafe { keylatch_waiters(locks.manager, null(), place) }).unwrap());
     assert_eq!(names(&waiters), [("x", "two"), ("x", "")]);
     assert_eq!((waiters[0].position, waiters[1].position), (1, 2));
-    assert_eq!(waiters[0].facts, (KEYLATCH_PARTY_WAITS, KEYLATCH_EXCLUSIVE, KEYLATCH_PARTY_SESSION));
+    assert_eq!(waiters[0].facts, (WAITS, KEYLATCH_EXCLUSIVE, KEYLATCH_WAITER_SESSION));
 
     let (asked, mut circle) = (key("b", "y"), 9);
     let ask =
         // SAFETY: as above.
         |place| unsafe { keylatch_blocking_chain(locks.manager, &raw const asked, null(), &raw mut circle, place) };
-    let chain = parties(out(ask).unwrap());
+    let chain = entries(out(ask).unwrap());
     let rows: Vec<_> = chain.iter().map(|row| (row.owner.as_str(), row.facts.0, row.links)).collect();
-    let (holds, waits) = (KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS);
-    assert_eq!(rows, [("two", holds, (1, 0)), ("two", waits, (2, 1)), ("one", holds, (2, 1))]);
-    assert_eq!(chain[2].facts.2 & KEYLATCH_PARTY_RUNS, KEYLATCH_PARTY_RUNS);
+    assert_eq!(rows, [("two", HOLDS, (1, 0)), ("two", WAITS, (2, 1)), ("one", HOLDS, (2, 1))]);
+    assert_eq!(chain[2].facts.2 & KEYLATCH_LINK_RUNS, KEYLATCH_LINK_RUNS);
     assert_eq!(circle, 0);
-    let by_owner = parties(
+    let by_owner = entries(
         // SAFETY: as above.
         out(|place| unsafe { keylatch_blocking_chain(locks.manager, null(), two, null_mut(), place) }).unwrap(),
     );
@@ -262,17 +314,25 @@ fn waiters_chains_and_what_stands_out() {
 
     let hot = |count| {
         // SAFETY: as above.
-        parties(out(|place| unsafe { keylatch_top(locks.manager, KEYLATCH_TOP_WAITERS, count, place) }).unwrap())
+        entries(out(|place| unsafe { keylatch_top(locks.manager, KEYLATCH_TOP_WAITERS, count, place) }).unwrap())
     };
     assert_eq!((names(&hot(9)), hot(9)[0].waiters, hot(0).len()), (vec![("x", "one")], 2, 0));
     // SAFETY: as above.
-    let old = parties(out(|place| unsafe { keylatch_top(locks.manager, KEYLATCH_TOP_AGE, 2, place) }).unwrap());
+    let old = entries(out(|place| unsafe { keylatch_top(locks.manager, KEYLATCH_TOP_AGE, 2, place) }).unwrap());
     assert_eq!(old.len(), 2);
     // SAFETY: as above.
     assert_eq!(out(|place| unsafe { keylatch_top(locks.manager, 0, 1, place) }).unwrap_err(), KEYLATCH_EINVALID);
 
     // SAFETY: as above.
     let listing = out(|place| unsafe { keylatch_waiters(locks.manager, null(), place) }).unwrap();
+    // An entry of another kind stays to be fetched.
+    assert_eq!(fetch(listing, keylatch_listing_next_holder).unwrap_err(), KEYLATCH_EINVALID);
+    // SAFETY: as above.
+    let named = unsafe { CStr::from_ptr(failure::keylatch_last_error()) }.to_str().unwrap();
+    assert!(named.contains("keylatch_listing_next_waiter()"), "{named}");
+    assert_eq!(fetch(listing, keylatch_listing_next_link).unwrap_err(), KEYLATCH_EINVALID);
+    assert_eq!(fetch(listing, keylatch_listing_next_key).unwrap_err(), KEYLATCH_EINVALID);
+    assert_eq!(fetch(listing, keylatch_listing_next_waiter).unwrap().position, 1);
     // SAFETY: as above.
     let lines = out(|place| unsafe { keylatch_listing_text(listing, place) }).unwrap();
     // SAFETY: as above.
@@ -313,7 +373,7 @@ fn locks_are_revoked_in_every_way() {
         let x = keylatch_filter { prefix: "x".as_ptr().cast(), prefix_len: 1, ..sized() };
         let taken = keylatch_force_release(locks.manager, &raw const x, &raw mut count, &raw mut from);
         assert_eq!((taken, count, locks.release(stuck)), (KEYLATCH_OK, 1, KEYLATCH_ENOTHELD));
-        assert_eq!(parties(from)[0].grant, stuck);
+        assert_eq!(entries(from)[0].grant, stuck);
         assert_eq!(keylatch_owner_release_all(session, &raw mut count), KEYLATCH_OK);
         assert_eq!((count, locks.release(first), locks.release(second)), (2, KEYLATCH_ENOTHELD, KEYLATCH_ENOTHELD));
         let label = locks.owner("label", "", 0);
@@ -331,11 +391,11 @@ fn locks_are_revoked_in_every_way() {
     }
 }
 
-fn next(events: *mut keylatch_events, timeout_ns: u64) -> Result<(i32, Vec<Party>), i32> {
+fn next(events: *mut keylatch_events, timeout_ns: u64) -> Result<(i32, Vec<Listed>), i32> {
     let mut about = null_mut();
     // SAFETY: as above.
     let kind = out(|place| unsafe { keylatch_events_next(events, timeout_ns, place, &raw mut about) })?;
-    Ok((kind, parties(about)))
+    Ok((kind, entries(about)))
 }
 
 #[test]
@@ -374,7 +434,7 @@ fn events_and_deadlocks() {
         )
     };
     assert_eq!(status, KEYLATCH_EDEADLOCK);
-    let mut link: keylatch_party = sized();
+    let mut link: keylatch_chain_link = sized();
     // SAFETY: as above.
     assert_eq!(unsafe { failure::keylatch_last_cycle_link(1, &raw mut link) }, KEYLATCH_OK);
     assert_eq!(text(link.owner, link.owner_len), "one");
@@ -383,9 +443,9 @@ fn events_and_deadlocks() {
         (1, KEYLATCH_EXCLUSIVE, "here".into())
     );
     // SAFETY: as above.
-    let deadlocks = parties(out(|place| unsafe { keylatch_recent_deadlocks(locks.manager, place) }).unwrap());
+    let deadlocks = entries(out(|place| unsafe { keylatch_recent_deadlocks(locks.manager, place) }).unwrap());
     assert_eq!(names(&deadlocks), [("x", "two"), ("y", "one")]);
-    assert_eq!(deadlocks[0].facts.2, KEYLATCH_PARTY_SESSION | KEYLATCH_PARTY_VICTIM);
+    assert_eq!(deadlocks[0].facts.2, KEYLATCH_LINK_SESSION | KEYLATCH_LINK_VICTIM);
     assert!(readable());
     let mut kinds = Vec::new();
     while let Ok((kind, about)) = next(events, 0) {
@@ -406,7 +466,7 @@ fn events_and_deadlocks() {
     let (mut kinds, mut granted) = (Vec::new(), 0);
     while let Ok((kind, about)) = next(events, 0) {
         kinds.push(kind);
-        granted += about.iter().filter(|party| party.facts.2 & KEYLATCH_PARTY_GRANTED != 0).count();
+        granted += about.iter().filter(|entry| entry.facts.2 & KEYLATCH_WAITER_GRANTED != 0).count();
     }
     kinds.sort();
     assert_eq!((kinds, granted), (vec![KEYLATCH_EVENT_SLOW_WAIT, KEYLATCH_EVENT_SLOW_HOLD], 1));
@@ -421,9 +481,9 @@ fn events_and_deadlocks() {
     let (_, wait) = next(events, 0).unwrap();
     assert_eq!(names(&wait), [("x", "two")]);
     let (kind, about) = next(events, 0).unwrap();
-    let roles: Vec<_> = about.iter().map(|party| (party.owner.as_str(), party.facts.0)).collect();
+    let roles: Vec<_> = about.iter().map(|entry| (entry.owner.as_str(), entry.facts.0)).collect();
     assert_eq!(kind, KEYLATCH_EVENT_TIMEOUT);
-    assert_eq!(roles, [("two", KEYLATCH_PARTY_WAITS), ("one", KEYLATCH_PARTY_HOLDS)]);
+    assert_eq!(roles, [("two", WAITS), ("one", HOLDS)]);
     locks.hold("lease", KEYLATCH_EXCLUSIVE, null(), 1);
     // SAFETY: as above.
     unsafe {
@@ -545,11 +605,10 @@ fn circular_orders_are_reported() {
     let mut reported = 0;
     // SAFETY: as above.
     let listing = out(|place| unsafe { keylatch_lock_orders(manager, &raw mut reported, place) }).unwrap();
-    let listed = parties(listing);
+    let listed = entries(listing);
     assert_eq!((reported, names(&listed)), (1, vec![("y", "two"), ("x", "two"), ("x", "one"), ("y", "one")]));
-    let roles: Vec<_> = listed.iter().map(|party| party.facts.0).collect();
-    let (holds, waits) = (KEYLATCH_PARTY_HOLDS, KEYLATCH_PARTY_WAITS);
-    assert_eq!(roles, [holds, waits, holds, waits]);
+    let roles: Vec<_> = listed.iter().map(|entry| entry.facts.0).collect();
+    assert_eq!(roles, [HOLDS, WAITS, HOLDS, WAITS]);
     assert_eq!((listed[0].links, listed[0].source.as_str()), ((1, 0), "here"));
     let (kind, about) = std::iter::from_fn(|| next(events, 0).ok())
         .find(|(kind, _)| *kind == KEYLATCH_EVENT_LOCK_ORDER)

@@ -28,7 +28,7 @@ const SECTIONS: &[&str] = &[
     "grants",
     "batch",
     "batch_later",
-    "party",
+    "listed",
     "failure",
     "filter",
     "listing",

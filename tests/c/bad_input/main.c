@@ -151,6 +151,21 @@ static void prepare(enum prepared how)
         OK(keylatch_cancel(fixture.locks, ticket, &yes));
         CHECK(yes == 1);
     }
+    /* Listings of other entries than holders. */
+    keylatch_listing *listing = NULL;
+    if (how == WITH_A_WAITER) {
+        OK(keylatch_acquire_queue(fixture.locks, &held, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, fixture.handles[QUEUE], 1, &grant, &ticket));
+        OK(keylatch_waiters(fixture.locks, NULL, &listing));
+        OK(keylatch_cancel(fixture.locks, ticket, &yes));
+    }
+    if (how == WITH_A_CHAIN)
+        OK(keylatch_blocking_chain(fixture.locks, &held, NULL, NULL, &listing));
+    if (how == WITH_A_TOP_KEY)
+        OK(keylatch_top(fixture.locks, KEYLATCH_TOP_AGE, 1, &listing));
+    if (listing) {
+        OK(keylatch_listing_free(fixture.handles[LISTING]));
+        fixture.handles[LISTING] = listing;
+    }
 }
 
 static void clean_up(void)

@@ -63,7 +63,10 @@ const struct shape filters = { SHAPE(keylatch_filter, 96),
       FIELD(keylatch_filter, flags, 4, KEYLATCH_EINVALID) } };
 const struct shape event_options = { SHAPE(keylatch_event_options, 32),
     { FIELD(keylatch_event_options, reserved, 1, KEYLATCH_EINVALID) } };
-const struct shape parties = { SHAPE(keylatch_party, 184), { { 0 } } };
+const struct shape listed_holders = { SHAPE(keylatch_holder, 136), { { 0 } } };
+const struct shape listed_waiters = { SHAPE(keylatch_waiter, 120), { { 0 } } };
+const struct shape listed_links = { SHAPE(keylatch_chain_link, 152), { { 0 } } };
+const struct shape listed_keys = { SHAPE(keylatch_top_key, 128), { { 0 } } };
 const struct shape metrics = { SHAPE(keylatch_metrics, 160), { { 0 } } };
 const struct shape adaptive = { SHAPE(keylatch_adaptive, 72), { { 0 } } };
 const struct shape health = { SHAPE(keylatch_health, 40), { { 0 } } };
@@ -168,7 +171,10 @@ CALL(last_key, P(0))
 CALL(last_waited, P(0))
 CALL(last_holder, N(0), P(1), P(2))
 CALL(last_cycle_link, N(0), P(1))
-CALL(listing_next, P(0), P(1))
+CALL(listing_next_holder, P(0), P(1))
+CALL(listing_next_waiter, P(0), P(1))
+CALL(listing_next_link, P(0), P(1))
+CALL(listing_next_key, P(0), P(1))
 CALL(listing_count, P(0), P(1))
 CALL(listing_text, P(0), P(1))
 CALL(listing_free, P(0))
@@ -301,9 +307,12 @@ const struct function functions[] = {
     { FUNCTION(acquire_batch_queue), { HANDLE(MANAGER), { .is = AN_ARRAY, .null_is = KEYLATCH_ENULL }, { .is = A_COUNT, .good = 0 }, NUMBER(0), OPTIONS(batch_options), HANDLE(QUEUE), NUMBER(0), WRITTEN_OR_NULL, WRITTEN_OR_NULL, WRITTEN }, PLAINLY, 0 },
     { FUNCTION(last_key), { WRITTEN }, WITH_A_TIMEOUT, 1 },
     { FUNCTION(last_waited), { WRITTEN }, WITH_A_TIMEOUT, 1 },
-    { FUNCTION(last_holder), { { .is = A_NUMBER, .good = 0 }, FILLED(parties), WRITTEN_OR_NULL }, WITH_A_TIMEOUT, 1 },
-    { FUNCTION(last_cycle_link), { { .is = A_NUMBER, .good = 0 }, FILLED(parties) }, WITH_A_DEADLOCK, 1 },
-    { FUNCTION(listing_next), { HANDLE(LISTING), FILLED(parties) }, PLAINLY, 1 },
+    { FUNCTION(last_holder), { { .is = A_NUMBER, .good = 0 }, FILLED(listed_holders), WRITTEN_OR_NULL }, WITH_A_TIMEOUT, 1 },
+    { FUNCTION(last_cycle_link), { { .is = A_NUMBER, .good = 0 }, FILLED(listed_links) }, WITH_A_DEADLOCK, 1 },
+    { FUNCTION(listing_next_holder), { HANDLE(LISTING), FILLED(listed_holders) }, PLAINLY, 1 },
+    { FUNCTION(listing_next_waiter), { HANDLE(LISTING), FILLED(listed_waiters) }, WITH_A_WAITER, 1 },
+    { FUNCTION(listing_next_link), { HANDLE(LISTING), FILLED(listed_links) }, WITH_A_CHAIN, 1 },
+    { FUNCTION(listing_next_key), { HANDLE(LISTING), FILLED(listed_keys) }, WITH_A_TOP_KEY, 1 },
     { FUNCTION(listing_count), { HANDLE(LISTING), WRITTEN }, PLAINLY, 1 },
     { FUNCTION(listing_text), { HANDLE(LISTING), TEXT }, PLAINLY, 1 },
     { FUNCTION(listing_free), { FREES(LISTING) }, PLAINLY, 0 },

@@ -62,14 +62,15 @@ struct report report_now(int32_t status)
         report.has_key = true;
         report.key = key_copy(&key);
     }
-    keylatch_party holder = KEYLATCH_PARTY_INIT;
+    keylatch_holder holder = KEYLATCH_HOLDER_INIT;
     while (keylatch_last_holder(report.holder_count, &holder, NULL) == KEYLATCH_OK) {
         report.has_holders = true;
         add(&report.holders, &report.holder_count, holder.owner, holder.owner_len);
     }
-    while (keylatch_last_cycle_link(report.cycle_count, &holder) == KEYLATCH_OK) {
+    keylatch_chain_link link = KEYLATCH_CHAIN_LINK_INIT;
+    while (keylatch_last_cycle_link(report.cycle_count, &link) == KEYLATCH_OK) {
         report.has_cycle = true;
-        add(&report.cycle, &report.cycle_count, holder.owner, holder.owner_len);
+        add(&report.cycle, &report.cycle_count, link.owner, link.owner_len);
     }
     return report;
 }

@@ -15,11 +15,13 @@ use keylatch_capi::grants::{
 };
 use keylatch_capi::inspect::{keylatch_holders, keylatch_top, keylatch_waiters};
 use keylatch_capi::key::keylatch_key;
-use keylatch_capi::listing::{keylatch_listing_free, keylatch_listing_next};
+use keylatch_capi::listed::{keylatch_holder, keylatch_top_key, keylatch_waiter};
+use keylatch_capi::listing::{
+    keylatch_listing_free, keylatch_listing_next_holder, keylatch_listing_next_key, keylatch_listing_next_waiter,
+};
 use keylatch_capi::manager::{keylatch_manager_free, keylatch_manager_new, keylatch_manager_options};
 use keylatch_capi::options::keylatch_request_options;
 use keylatch_capi::owner::{keylatch_owner_free, keylatch_owner_new, keylatch_owner_options};
-use keylatch_capi::party::keylatch_party;
 use keylatch_capi::queue::{keylatch_completion, keylatch_queue_drain, keylatch_queue_free, keylatch_queue_new};
 use keylatch_capi::status::{KEYLATCH_EPANIC, keylatch_status_name};
 use keylatch_capi::revoke::{keylatch_expire, keylatch_force_release};
@@ -262,9 +264,16 @@ fuzz_target!(|input: &[u8]| {
                     };
                     assert_eq!(got, !listing.is_null());
                     known.handles.extend(got.then_some(listing.cast()));
-                    let mut party: keylatch_party = zeroed();
-                    party.struct_size = size_of_val(&party);
-                    while got && succeeded(keylatch_listing_next(listing, &raw mut party)) {}
+                    let (mut holder, mut waiter): (keylatch_holder, keylatch_waiter) = (zeroed(), zeroed());
+                    let mut key: keylatch_top_key = zeroed();
+                    holder.struct_size = size_of_val(&holder);
+                    waiter.struct_size = size_of_val(&waiter);
+                    key.struct_size = size_of_val(&key);
+                    while got
+                        && (succeeded(keylatch_listing_next_holder(listing, &raw mut holder))
+                            || succeeded(keylatch_listing_next_waiter(listing, &raw mut waiter))
+                            || succeeded(keylatch_listing_next_key(listing, &raw mut key)))
+                    {}
                     succeeded(keylatch_listing_free(known.handle(bytes, listing)));
                 }
                 22 => {

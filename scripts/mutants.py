@@ -55,9 +55,9 @@ FAULTS = {
         "the word never shows that there is a waiter",
         [model("hand_over::release_against_enqueue"), test("waiting", "ten_thousand_in_line_are_all_served_alone")],
     ),
-    "last-expected-not-told": (
+    "last-completion-not-signalled": (
         "a queue's last result that will not come, after the end, rings no bell",
-        [Check("model", "keylatch", "wait::arrivals::models::whoever_fetches_is_told_of_the_end")],
+        [Check("model", "keylatch", "wait::completion_queue::models::end_wakes_the_fetching_thread")],
     ),
     "sleeper-not-woken": (
         "a thread that sleeps is not woken by its result",
@@ -67,7 +67,7 @@ FAULTS = {
         "a thread goes to sleep although its result is there",
         [model("hand_over::release_against_enqueue")],
     ),
-    "news-relaxed": (
+    "phase-relaxed": (
         "a waiter's change of phase orders nothing",
         [model("hand_over::release_against_enqueue")],
     ),
@@ -94,7 +94,7 @@ FAULTS = {
     ),
     "ticket-used-again": (
         "a waiter that is given back keeps its ticket",
-        [test("keylatch", "wait::waiter::tests::a_ticket_is_void_once_its_waiter_is_given_back"),
+        [test("keylatch", "wait::waiter::tests::ticket_is_void_after_put"),
          test("cancelling", "old_ticket_ends_no_other_wait")],
     ),
     "downgrade-does-not-settle": (
@@ -115,7 +115,7 @@ FAULTS = {
         [model("tasks::a_task_is_dropped_while_the_lock_is_released"),
          test("cancelling", "future_dropped_after_grant_passes_lock_on")],
     ),
-    "letter-on-top-of-letter": (
+    "completion-overwrites-completion": (
         "an answer by mail takes the place of the one before it",
         [test("callbacks", "every_callback_is_called_exactly_once")],
     ),
@@ -148,7 +148,7 @@ FAULTS = {
          test("foreign_panics", "listener_panic_in_drop_loses_no_lock"),
          test("foreign_panics", "loss_waker_panic_affects_no_others"),
          test("foreign_panics", "what_a_callback_throws_may_throw_again"),
-         test("keylatch", "wait::timer::tests::a_panic_is_not_the_end_of_the_clock")],
+         test("keylatch", "wait::timer::tests::panic_keeps_the_timer_running")],
     ),
     "late-loss-not-told": (
         "a lock that is taken away in the moment of its release counts as released",
@@ -224,9 +224,9 @@ FAULTS = {
     ),
     "looks-before-ends": (
         "whose time is over waits until all who look have looked",
-        [test("keylatch", "wait::timer::tests::whose_time_is_over_does_not_wait_for_those_who_look")],
+        [test("keylatch", "wait::timer::tests::deadline_comes_before_rechecks")],
     ),
-    "timer-not-told-of-earlier": (
+    "earlier-moment-not-signalled": (
         "the timer sleeps on when an earlier deadline is set",
         [test("waiting", "an_earlier_deadline_set_later_is_kept")],
     ),

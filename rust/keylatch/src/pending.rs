@@ -13,7 +13,7 @@ use crate::manager::FastObjectLockManager;
 use crate::memory::NONE;
 use crate::request::{Limit, LockRequest};
 use crate::sync::runtime::{Step, check_may_sleep};
-use crate::wait::{Arrivals, Bell, Delivery, Foreign, Mailbox, Ticket};
+use crate::wait::{CompletionQueueState, Delivery, EventFd, Foreign, Mailbox, Ticket};
 use std::future::{Future, IntoFuture};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -140,10 +140,10 @@ impl<'m, 'k> Lock<'m, 'k> {
     /// What is wrong with the request; nothing arrives then.
     pub fn with_queue(self, queue: &CompletionQueue, token: u64) -> Result<Submitted, LockError> {
         queue.is_of(self.manager.core())?;
-        let expected = queue.arrivals.expect();
+        let pending = queue.state.begin();
         let manager = self.manager.weak();
         self.post(&queue.mailbox, move |ticket, result| {
-            expected.has_come(Completion { ticket, token, result: manager.own(result) });
+            pending.complete(Completion { ticket, token, result: manager.own(result) });
         })
     }
 
@@ -199,10 +199,10 @@ impl FastObjectLockManager {
         let core = self.core();
         queue.is_of(core)?;
         core.catch(grant)?;
-        let (expected, manager) = (queue.arrivals.expect(), self.weak());
+        let (pending, manager) = (queue.state.begin(), self.weak());
         let limit = timeout.map_or(Limit::Never, Limit::after);
         let posted = core.post_upgrade(grant, limit, &queue.mailbox, move |ticket, result| {
-            expected.has_come(Completion { ticket, token, result: manager.own(result) });
+            pending.complete(Completion { ticket, token, result: manager.own(result) });
         });
         if !matches!(posted, Ok(Some(_))) {
             core.let_loose(grant);
@@ -267,8 +267,8 @@ impl Submitted {
 pub struct CompletionQueue {
     manager: FastObjectLockManager,
     mailbox: Arc<Mailbox>,
-    arrivals: Arc<Arrivals<Completion>>,
-    bell: Arc<Bell>,
+    state: Arc<CompletionQueueState<Completion>>,
+    event_fd: Arc<EventFd>,
 }
 
 /// One result from a [`CompletionQueue`].
@@ -296,14 +296,14 @@ impl CompletionQueue {
     }
 
     pub(crate) fn new(manager: FastObjectLockManager) -> std::io::Result<Self> {
-        let bell = Arc::new(Bell::new()?);
-        let (ringer, ringer_at_the_end) = (Arc::clone(&bell), Arc::clone(&bell));
-        let mailbox = Mailbox::new(move || ringer.ring());
-        let arrivals = Arrivals::new(move || ringer_at_the_end.ring());
+        let event_fd = Arc::new(EventFd::new()?);
+        let (signalled, at_the_end) = (Arc::clone(&event_fd), Arc::clone(&event_fd));
+        let mailbox = Mailbox::new(move || signalled.signal());
+        let state = CompletionQueueState::new(move || at_the_end.signal());
         if !manager.core().is_forked() {
-            manager.core().ends_with_it(&arrivals);
+            manager.core().ends_with_it(&state);
         }
-        Ok(Self { manager, mailbox, arrivals, bell })
+        Ok(Self { manager, mailbox, state, event_fd })
     }
 
     /// The next result, if one has arrived.
@@ -317,11 +317,11 @@ impl CompletionQueue {
             return None;
         }
         self.fetch().or_else(|| {
-            // Silenced first, fetched after: what arrives in between rings again or is fetched here.
-            self.bell.hush();
+            // Cleared first, fetched after: a result that arrives in between signals again or is fetched here.
+            self.event_fd.clear();
             let late = self.fetch();
             if late.is_none() && self.is_over() {
-                self.bell.ring();
+                self.event_fd.signal();
             }
             late
         })
@@ -332,7 +332,7 @@ impl CompletionQueue {
     /// The manager is closed, and every result was fetched. The descriptor stays readable then.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.manager.core().is_forked() || self.arrivals.is_over()
+        self.manager.core().is_forked() || self.state.is_over()
     }
 
     /// Sleeps until a result arrives; `None` if the time is over first.
@@ -353,7 +353,7 @@ impl CompletionQueue {
             if self.is_over() {
                 return Ok(None);
             }
-            if !self.bell.wait(deadline)? {
+            if !self.event_fd.wait(deadline)? {
                 return Ok(self.try_next());
             }
         }
@@ -361,7 +361,7 @@ impl CompletionQueue {
 
     fn fetch(&self) -> Option<Completion> {
         loop {
-            let oldest = self.arrivals.take();
+            let oldest = self.state.take();
             if oldest.is_some() {
                 return oldest;
             }
@@ -374,7 +374,7 @@ impl CompletionQueue {
 
 impl AsFd for CompletionQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.event_fd.as_fd()
     }
 }
 
@@ -393,10 +393,10 @@ impl Drop for CompletionQueue {
             while let Some(completion) = self.try_next() {
                 completion.result.into_iter().for_each(LockGuard::release_unseen);
             }
-            self.arrivals.are_expected()
+            self.state.has_pending()
         } {
-            // Another thread is between granting and posting, and rings when it has.
-            let _ = self.bell.wait(Instant::now().checked_add(Duration::from_millis(10)));
+            // Another thread is between the grant and its completion, and signals the descriptor then.
+            let _ = self.event_fd.wait(Instant::now().checked_add(Duration::from_millis(10)));
         }
     }
 }

@@ -81,7 +81,7 @@ impl Events {
         if self.core.is_forked() {
             return Err(io::Error::other(LockError::Forked));
         }
-        Ok(self.inbox.bell()?.as_fd())
+        Ok(self.inbox.event_fd()?.as_fd())
     }
 
     /// Ends the subscription: no more events come, and waits for one end.

@@ -2,7 +2,7 @@
 
 use crate::sync::atomic::Ordering;
 use crate::sync::{Mutex, Park, ParkedUntil};
-use crate::wait::{Bell, Foreign};
+use crate::wait::{EventFd, Foreign};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const RAISED: u32 = 1;
 pub(super) struct Signal {
     word: Park,
     state: Mutex<SignalState>,
-    bell: OnceLock<Bell>,
+    event_fd: OnceLock<EventFd>,
 }
 
 #[derive(Default)]
@@ -45,8 +45,8 @@ impl Signal {
         // Pairs with: the swap in `clear`.
         self.word.store(RAISED, Ordering::Release);
         let waker = state.waker.take();
-        if let Some(bell) = self.bell.get() {
-            bell.ring();
+        if let Some(event_fd) = self.event_fd.get() {
+            event_fd.signal();
         }
         drop(state);
         self.word.wake();
@@ -60,8 +60,8 @@ impl Signal {
         let _state = self.state.lock();
         // Pairs with: the store in `raise`.
         self.word.swap(0, Ordering::Acquire);
-        if let Some(bell) = self.bell.get() {
-            bell.hush();
+        if let Some(event_fd) = self.event_fd.get() {
+            event_fd.clear();
         }
     }
 
@@ -94,14 +94,14 @@ impl Signal {
 
     /// A descriptor that is readable while the flag is raised.
     pub(super) fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
-        if self.bell.get().is_none() {
-            let made = Bell::new()?;
+        if self.event_fd.get().is_none() {
+            let made = EventFd::new()?;
             let _state = self.state.lock();
-            let bell = self.bell.get_or_init(|| made);
+            let event_fd = self.event_fd.get_or_init(|| made);
             if self.word.load(Ordering::Acquire) == RAISED {
-                bell.ring();
+                event_fd.signal();
             }
         }
-        Ok(self.bell.get().expect("made above").as_fd())
+        Ok(self.event_fd.get().expect("made above").as_fd())
     }
 }

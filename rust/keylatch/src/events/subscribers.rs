@@ -1,15 +1,15 @@
-//! What is worth telling when it happens: long waits and holds, timeouts, deadlocks, and locks that were taken away.
+//! Subscribers to events: long waits and holds, timeouts, deadlocks, and revoked locks.
 //!
-//! The engine announces; each subscriber has a queue of its own, which is bounded, so that one that does not fetch
-//! costs memory for a full queue and then nothing but a count. Without subscribers, a slow path looks at one word and a
-//! fast path at none.
+//! The engine announces an event, and each subscriber has a bounded queue of its own. A subscriber that does not fetch costs
+//! the memory of a full queue, and then only a count. Without subscribers, a slow path looks at one word and a fast path at
+//! none.
 //!
-//! Announcing may wake a subscriber, which is foreign code: it happens off every internal mutex.
+//! Announcing may wake a subscriber, which runs code of the user's. So it happens without any internal mutex.
 
 use super::event::Event;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock};
-use crate::wait::{Bell, Foreign};
+use crate::wait::{EventFd, Foreign};
 use parking_lot::Condvar;
 use std::collections::VecDeque;
 use std::io;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// What a subscriber receives.
 ///
-/// Timeouts, deadlocks, locks that were taken away, and what a lint finds are always reported.
+/// Timeouts, deadlocks, revoked locks, and what a lint finds are always reported.
 ///
 /// ```
 /// use keylatch::EventOptions;
@@ -58,13 +58,13 @@ fn nanos(threshold: Option<Duration>) -> u64 {
 /// The subscribers, and what they want to receive.
 #[derive(Debug)]
 pub(crate) struct Audience {
-    /// How many listen.
+    /// The number of listeners.
     heard: AtomicU32,
     /// The lowest thresholds of all, in nanoseconds.
     wait_above: AtomicU64,
     hold_above: AtomicU64,
     listeners: Mutex<Arc<[Listener]>>,
-    /// What was noted where it could not be delivered.
+    /// Events that were noted under a mutex and are still to be delivered.
     noted: Mutex<Vec<Event>>,
     has_noted: AtomicBool,
     /// Events that some subscriber had no room for, including those that have left.
@@ -93,7 +93,7 @@ impl Default for Audience {
 }
 
 impl Audience {
-    /// Whether anybody listens: asked before an event is put together.
+    /// Returns whether there is a listener: asked before an event is put together.
     #[inline]
     pub(crate) fn is_heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed) != 0
@@ -116,13 +116,13 @@ impl Audience {
         self.hold_above.load(Ordering::Relaxed) != NEVER
     }
 
-    /// Runs something during which it does not change whether holds are to be timed.
+    /// Runs `run` while it cannot change whether holds are timed.
     pub(crate) fn steadily<T>(&self, run: impl FnOnce(bool) -> T) -> T {
         let _listeners = self.listeners.lock();
         run(self.times_holds())
     }
 
-    /// The inbox of a subscriber that will receive nothing.
+    /// Returns the inbox of a subscriber that will receive nothing.
     pub(crate) fn deaf() -> Arc<Inbox> {
         let inbox = Inbox::new(&EventOptions::default(), Outlet::Queue);
         inbox.close();
@@ -143,7 +143,7 @@ impl Audience {
         inbox
     }
 
-    /// Takes a listener out again. `changed` as in `join`.
+    /// Removes a listener. `changed` as in `join`.
     pub(crate) fn leave(&self, inbox: &Arc<Inbox>, changed: impl FnOnce(bool)) {
         let mut listeners = self.listeners.lock();
         *listeners = listeners.iter().filter(|listener| !Arc::ptr_eq(&listener.inbox, inbox)).cloned().collect();
@@ -250,7 +250,7 @@ pub(crate) struct Inbox {
     ///
     /// It is readable while events lie here, and once no more will come. It is signalled and cleared under `state`, so
     /// that neither misses what is put in.
-    bell: OnceLock<Bell>,
+    event_fd: OnceLock<EventFd>,
 }
 
 #[derive(Debug, Default)]
@@ -268,7 +268,7 @@ impl Inbox {
             outlet,
             state: parking_lot::Mutex::default(),
             arrived: Condvar::new(),
-            bell: OnceLock::new(),
+            event_fd: OnceLock::new(),
         })
     }
 
@@ -291,7 +291,7 @@ impl Inbox {
         let waker = state.waker.take();
         drop(state);
         self.arrived.notify_one();
-        self.bell.get().into_iter().for_each(Bell::ring);
+        self.event_fd.get().into_iter().for_each(EventFd::signal);
         waker.into_iter().for_each(Foreign::wake);
         Put::Kept
     }
@@ -302,7 +302,7 @@ impl Inbox {
         let waker = state.waker.take();
         drop(state);
         self.arrived.notify_all();
-        self.bell.get().into_iter().for_each(Bell::ring);
+        self.event_fd.get().into_iter().for_each(EventFd::signal);
         waker.into_iter().for_each(Foreign::wake);
     }
 
@@ -310,25 +310,25 @@ impl Inbox {
         self.state.lock().closed
     }
 
-    /// What is readable while there is something to fetch or nothing more will come.
-    pub(crate) fn bell(&self) -> io::Result<&Bell> {
-        if let Some(bell) = self.bell.get() {
-            return Ok(bell);
+    /// Returns what is readable while there is an event to fetch, and after the end.
+    pub(crate) fn event_fd(&self) -> io::Result<&EventFd> {
+        if let Some(event_fd) = self.event_fd.get() {
+            return Ok(event_fd);
         }
-        let made = Bell::new()?;
+        let made = EventFd::new()?;
         let state = self.state.lock();
-        let bell = self.bell.get_or_init(|| made);
+        let event_fd = self.event_fd.get_or_init(|| made);
         if state.closed || !state.events.is_empty() {
-            bell.ring();
+            event_fd.signal();
         }
-        Ok(bell)
+        Ok(event_fd)
     }
 
     pub(crate) fn fetch(&self) -> Option<Event> {
         let mut state = self.state.lock();
         let oldest = state.events.pop_front();
-        if let (None, false, Some(bell)) = (&oldest, state.closed, self.bell.get()) {
-            bell.hush();
+        if let (None, false, Some(event_fd)) = (&oldest, state.closed, self.event_fd.get()) {
+            event_fd.clear();
         }
         oldest
     }
@@ -350,7 +350,7 @@ impl Inbox {
         }
     }
 
-    /// The next event, or `None` when no more will come; else remembers whom to wake.
+    /// Returns the next event, or `None` after the end; else keeps the waker.
     pub(crate) fn poll_fetch(&self, waker: &Waker) -> Poll<Option<Event>> {
         // Cloned and dropped off the mutex: either is foreign code.
         let fresh = Foreign::new(waker.clone());

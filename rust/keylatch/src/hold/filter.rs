@@ -84,7 +84,9 @@ impl Filter {
         Self { prefix: Some(prefix.as_ref().to_vec()), ..self }
     }
 
-    /// Those of owners with this name, be they labels or sessions. As much of it counts as is kept of names: 256 bytes.
+    /// Those of owners with this name: labels and sessions.
+    ///
+    /// Names are kept up to 256 bytes, so the rest does not count.
     pub fn owner(self, name: impl AsRef<str>) -> Self {
         let name = name.as_ref();
         let kept = &name[..name.floor_char_boundary(crate::config::MAX_NAME_BYTES)];
@@ -114,19 +116,19 @@ impl Filter {
 
     /// Those that have been held, or waited, for at least this long.
     ///
-    /// Taking a free lock reads no clock, so a hold's age counts from the first look at it: by somebody who waits for the
-    /// lock, by a listing, or by a subscriber who asks for [`hold_above`](crate::EventOptions::hold_above). To find old
-    /// holds that nobody waits for, list them twice.
+    /// Taking a free lock reads no clock, so a hold's age counts from the first look at it: by a waiter for the
+    /// lock, by a listing, or by a subscriber that asks for [`hold_above`](crate::EventOptions::hold_above). To find old
+    /// holds without waiters, list them twice.
     pub fn older_than(self, age: Duration) -> Self {
         Self { older_than: Some(age), ..self }
     }
 
-    /// The key that alone is meant, if there is one.
+    /// Returns the one key that is meant, if there is one.
     pub(crate) fn only_key(&self) -> Option<KeyRef<'_>> {
         self.key.as_ref().map(ObjectKey::as_ref)
     }
 
-    /// Whether what is known without looking at the key applies.
+    /// Returns whether the conditions apply that need no look at the key.
     pub(crate) fn lets_pass(&self, mode: Mode, owner: u32, age: Duration) -> bool {
         self.mode.is_none_or(|wanted| wanted == mode)
             && (!self.sessions || owner & SESSION != 0)

@@ -1,10 +1,10 @@
-//! Until when a hold is safe, for those that are not for ever: kept beside the records, which have no room for it.
+//! The deadlines of leases. They lie beside the records, which have no room for them.
 //!
-//! A lease is written and renewed under the mutex of its lock's shard, where it is also decided whether it ran out. It
-//! names the grant that it is of, so that one left behind by an earlier hold of the same record is told from it.
+//! A lease is written and renewed under the mutex of its lock's shard, where it is also decided whether it has expired. It
+//! names its grant, so that a lease left behind by an earlier hold of the same record is not taken for the present one.
 //!
-//! Of each lock, and of all of them, a moment is known before which no lease ends, so that until then nobody has to look
-//! for one. It is not moved on by a renewal or a release: whoever looks when it has come finds out the next.
+//! For each lock, and for all locks together, a moment is known before which no lease ends. Until then no thread has to look
+//! for expired leases. A renewal or a release does not move that moment: the first look after it finds the next one.
 
 use super::Grant;
 use crate::memory::{Region, Vacant};
@@ -56,69 +56,80 @@ pub(crate) struct Leases {
     by_entry: Region<FirstEnd>,
     /// Of all locks.
     of_all: AtomicU64,
-    /// Records and entries that had a lease have indexes up to these: how much of the regions has memory, at most.
+    /// The highest indexes of records and entries that had a lease.
+    ///
+    /// They bound how much of the regions has memory.
     highest: [AtomicU32; 2],
 }
 
 impl Leases {
-    /// Address space for as many records and entries.
+    /// Reserves address space for this many records and entries.
     pub(crate) fn reserve(records: u32, entries: u32) -> std::io::Result<Self> {
         let (region, by_entry) = (Region::reserve(records)?, Region::reserve(entries)?);
         Ok(Self { region, by_entry, of_all: AtomicU64::new(u64::MAX), highest: [AtomicU32::new(0), AtomicU32::new(0)] })
     }
 
-    /// The hold of this grant, which has just begun or is being renewed, is safe until then. The caller owns the shard.
+    /// Sets the deadline of a hold that has just begun or is renewed.
+    ///
+    /// Caller holds: shard mutex.
     pub(crate) fn set(&self, grant: Grant, deadline: u64) {
         let lease = self.region.get(grant.index());
         raise(&self.highest[0], grant.index());
-        // In between nobody takes the new deadline for the old grant's: Release pairs with the Acquire in `deadline`.
+        // Pairs with: `deadline`. In between no reader takes the new deadline for the old grant's.
         lease.grant.store(0, Ordering::Relaxed);
         lease.deadline.store(deadline, Ordering::Release);
         lease.grant.store(grant.to_raw(), Ordering::Release);
-        // Release pairs with the Acquire in `begin_search`: who does not find this moment there finds the lease.
+        // Pairs with: `begin_search`. A search that does not find this moment there finds the lease.
         self.of_all.fetch_min(deadline, Ordering::Release);
     }
 
-    /// A lease of an entry's lock ends at this moment. If it `has_others` they count, too. The caller owns the shard.
+    /// Notes that a lease of an entry's lock ends at this moment.
+    ///
+    /// If the lock `has_others`, they count, too. Caller holds: shard mutex.
     pub(crate) fn add_end(&self, entry: u32, deadline: u64, has_others: bool) {
         raise(&self.highest[1], entry);
         let first = if has_others { self.first_end(entry).min(deadline) } else { deadline };
         self.set_first_end(entry, first);
     }
 
-    /// Before this moment no lease of the entry's lock ends, if it has any. The caller owns the shard.
+    /// Returns a moment before which no lease of the entry's lock ends.
+    ///
+    /// Caller holds: shard mutex.
     pub(crate) fn first_end(&self, entry: u32) -> u64 {
         self.by_entry.get(entry).0.load(Ordering::Relaxed)
     }
 
-    /// It has been found out. The caller owns the shard.
+    /// Sets what `first_end` returns. Caller holds: shard mutex.
     pub(crate) fn set_first_end(&self, entry: u32, first: u64) {
         self.by_entry.get(entry).0.store(first, Ordering::Relaxed);
     }
 
-    /// Before this moment no lease of any lock ends, unless somebody searches. Acquire: what a search did that has ended is
-    /// seen, and that one has begun.
+    /// Returns a moment before which no lease of any lock ends.
+    ///
+    /// While a search runs it may be later. Acquire: the caller sees that a search has begun, and what one that has ended did.
     pub(crate) fn first_end_of_all(&self) -> u64 {
         self.of_all.load(Ordering::Acquire)
     }
 
-    /// From now on leases that begin are noted anew; those that have begun are there to be found.
+    /// Begins a search: leases that begin from now on are noted anew.
+    ///
+    /// The search finds those that have begun before.
     pub(crate) fn begin_search(&self) {
         self.of_all.swap(u64::MAX, Ordering::AcqRel);
     }
 
-    /// A search found that none of those it saw ends before.
+    /// Ends a search that found no lease that ends before `first`.
     pub(crate) fn end_search(&self, first: u64) {
         self.of_all.fetch_min(first, Ordering::AcqRel);
     }
 
-    /// Bytes of memory that leases use, at most.
+    /// Returns how many bytes of memory leases use at most.
     pub(crate) fn bytes(&self) -> u64 {
         let [records, entries] = [0, 1].map(|which| u64::from(self.highest[which].load(Ordering::Relaxed)));
         records * size_of::<Lease>() as u64 + entries * size_of::<FirstEnd>() as u64
     }
 
-    /// Until when the hold of this grant is safe, if it has a lease.
+    /// Returns the deadline of a grant, if it has a lease.
     pub(crate) fn deadline(&self, grant: Grant) -> Option<u64> {
         let lease = self.region.get(grant.index());
         let is_its = || lease.grant.load(Ordering::Acquire) == grant.to_raw();

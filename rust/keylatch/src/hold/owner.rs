@@ -1,20 +1,20 @@
-//! Owners: whose request this is, as a small number.
+//! Owners: the names of callers, as small numbers.
 //!
-//! An owner is a label for people: errors, listings and logs show it, nothing is concluded from it, and two requests
-//! with one label contend like strangers (a [`Session`](crate::Session) is more than that). Names are interned. One that was asked for with
-//! [`FastObjectLockManager::owner`](crate::FastObjectLockManager::owner) stays for good; one that came along with a
-//! request is forgotten when the table of names is full and neither a holder nor a waiter bears it any more.
+//! An owner is a label for people: errors, listings and logs show it. The engine concludes nothing from it, and two
+//! requests with the same label contend as any others do (a [`Session`](crate::Session) is more than that). Names are
+//! interned. A name from [`FastObjectLockManager::owner`](crate::FastObjectLockManager::owner) stays for good. A name that
+//! came with a request is forgotten when the table of names is full and no holder or waiter has it any more.
 
 use crate::config::MAX_NAME_BYTES;
 use crate::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Names that a manager remembers before it looks which it can forget.
+/// Names that a manager keeps before it looks for some to forget.
 const MAX_NAMES: usize = if cfg!(test) { 64 } else { 1 << 16 };
-/// Names that a look at all holders and waiters has to make room for, to be made again soon.
+/// If a look for names to forget frees fewer than these, the next one comes later.
 const WORTH_A_LOOK: usize = MAX_NAMES / 8;
-/// The number of nobody in particular, and of names that found no room.
+/// The number of requests without a name, and of names that found no room.
 pub(crate) const UNNAMED: u32 = 0;
 
 /// All names of a manager.
@@ -38,7 +38,7 @@ struct Names {
     by_number: Vec<Option<Label>>,
     free: Vec<u32>,
     kept: HashSet<u32, ahash::RandomState>,
-    /// Names to turn away before looking again for some to forget: the last look found few.
+    /// Names to refuse before the next look for some to forget.
     turn_away: usize,
 }
 
@@ -48,7 +48,7 @@ impl Owners {
         Self { names: Mutex::new(names) }
     }
 
-    /// The number of a name, made for good.
+    /// Returns the number of a name, which is kept for good.
     pub(crate) fn keep(&self, name: &str, in_use: impl FnOnce() -> HashSet<u32>) -> u32 {
         let mut names = self.names.lock();
         let number = names.number(name, in_use);
@@ -58,7 +58,7 @@ impl Owners {
         number
     }
 
-    /// The number of a name from a source, made for good.
+    /// Returns the number of a name from a source, which is kept for good.
     pub(crate) fn keep_with_source(
         &self,
         name: &str,
@@ -77,8 +77,10 @@ impl Owners {
         number
     }
 
-    /// The number of a name. `in_use` tells the numbers that holders, waiters and threads bear; `chosen` is called with
-    /// the number before another thread can ask for what is in use.
+    /// Returns the number of a name.
+    ///
+    /// `in_use` returns the numbers of holders, waiters and threads. `chosen` is called with the number before another
+    /// thread can ask which are in use.
     pub(crate) fn number(&self, name: &str, in_use: impl FnOnce() -> HashSet<u32>, chosen: impl FnOnce(u32)) -> u32 {
         let mut names = self.names.lock();
         let number = names.number(name, in_use);
@@ -86,7 +88,7 @@ impl Owners {
         number
     }
 
-    /// The label of a number; empty for nobody in particular.
+    /// Returns the label of a number; empty for `UNNAMED`.
     pub(crate) fn label(&self, number: u32) -> Label {
         let names = self.names.lock();
         names.by_number.get(number as usize).cloned().flatten().unwrap_or_default()
@@ -109,7 +111,7 @@ impl Names {
         number
     }
 
-    /// A number that names nobody; `None` when all are taken.
+    /// Returns a number without a name; `None` when all are taken.
     fn free_number(&mut self, in_use: impl FnOnce() -> HashSet<u32>) -> Option<u32> {
         if self.free.is_empty() && self.by_number.len() > MAX_NAMES {
             if self.turn_away > 0 {
@@ -144,7 +146,7 @@ impl Names {
     }
 }
 
-/// As much of a name as is kept.
+/// Cuts a name to the length that is kept.
 fn cut(name: &str) -> &str {
     &name[..name.floor_char_boundary(MAX_NAME_BYTES)]
 }
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_in_use_and_kept_ones_stay_and_the_rest_makes_room() {
+    fn names_out_of_use_are_forgotten() {
         let owners = Owners::new();
         let kept = owners.keep("kept", HashSet::new);
         let held = owners.number("held", HashSet::new, |_| ());
@@ -169,18 +171,18 @@ mod tests {
     }
 
     #[test]
-    fn when_nothing_can_be_forgotten_a_request_goes_on_without_its_name() {
+    fn full_table_leaves_requests_unnamed() {
         let owners = Owners::new();
         for i in 0..MAX_NAMES {
             assert_ne!(owners.keep(&format!("o{i}"), HashSet::new), UNNAMED);
         }
-        assert_eq!(owners.keep("one too many", HashSet::new), UNNAMED);
+        assert_eq!(owners.keep("one more", HashSet::new), UNNAMED);
         assert_eq!(&*owners.label(UNNAMED).name, "");
     }
 
-    /// To look for names to forget is to look at every holder and waiter: not once a request.
+    /// A look for names to forget visits every holder and waiter.
     #[test]
-    fn when_nothing_can_be_forgotten_few_requests_look_for_something_that_can() {
+    fn full_table_is_rarely_searched() {
         let owners = Owners::new();
         for i in 0..MAX_NAMES {
             assert_ne!(owners.keep(&format!("o{i}"), HashSet::new), UNNAMED);

@@ -1,20 +1,20 @@
 //! The hold record: 32 bytes for every grant, and the number that names it outside.
 //!
 //! ```text
-//!  state                                                   grant (what crosses every border)
+//!  state                                                   grant (the number that callers see)
 //!  63                      26 25      16 15     8 7      0  63                      26 25                     0
 //! +--------------------------+----------+--------+--------+ +-------------------------+------------------------+
 //! |       generation         |more flags|priority| flags  | |       generation        |     record's index     |
 //! +--------------------------+----------+--------+--------+ +-------------------------+------------------------+
 //! ```
 //!
-//! | flags | state | who may change it |
+//! | flags | state | what may change it |
 //! |---|---|---|
 //! | none | free: in some thread's cache or in the arena | the thread that takes it |
-//! | HELD | belongs to a guard, which nobody can copy | the guard; the shard's owner may add LOST, once the guard cannot leave by its fast path any more |
-//! | HELD, LOOSE | belongs to whoever knows the grant | a compare-and-swap that takes LOOSE away decides who goes on as its guard would |
+//! | HELD | belongs to a guard, which cannot be copied | the guard; the shard's owner may add LOST, once the guard cannot release by its fast path any more |
+//! | HELD, LOOSE | detached: belongs to any caller that knows the grant | the caller whose compare-and-swap clears LOOSE goes on as the guard would |
 //! | HELD, LOST | the hold was revoked | as HELD: the guard's release gives the record back |
-//! | LOST alone | a tombstone: a grant without a guard was revoked, and may still be shown | a compare-and-swap decides who gives the record back |
+//! | LOST alone | a tombstone: a detached grant was revoked, and may still be shown | the caller whose compare-and-swap succeeds gives the record back |
 //!
 //! | flag | beside HELD |
 //! |---|---|
@@ -23,24 +23,25 @@
 //! | PERMIT | beside LOST and EXPIRED: because the process lost a tier's permit |
 //! | DIED | a process died while it had the key, and this holder is informed of it |
 //! | LEASED | there is a lease, see `lease` |
-//! | WATCHED | somebody subscribed to its loss |
+//! | WATCHED | a subscriber waits for its loss |
 //! | COUNTED | one of several that a session has of one lock; the entry counts them |
 //! | TIMED | its end is to be compared with a clock |
-//! | UPGRADES | a future waits to upgrade it; if that is forgotten, its guard ends the wait |
+//! | UPGRADES | a future waits to upgrade it; if the future is leaked, the guard ends the wait |
 //!
 //! A record with none of LOOSE, LOST, WATCHED, COUNTED, TIMED and UPGRADES is *plain*, and its guard releases it on the
 //! fast path.
 //!
-//! **Filled before the swap.** Entry, owner and time are written before the swap that takes the lock, so that the writer
-//! whom a word names is known to whoever sees the word. HELD is set after it: until then listings leave the record out.
+//! **Filled before the swap.** Entry, owner and time are written before the swap that takes the lock. So a thread that sees
+//! a word can read the record of the writer that the word names. HELD is set after the swap: until then listings leave the
+//! record out.
 //!
 //! **Announced.** A reader that sets out to leave sets its entry to 0 before it looks at the word. A revoker sets
 //! REVOKING, raises the word's generation, and then looks at the entry: if it is not 0, the reader has not left, and
 //! every swap of its own fails or comes after it saw REVOKING. A writer announces nothing: the word names it.
 //!
-//! The generation moves with every release and no record is used again once it has run out of generations, so that an
-//! old grant is told from every later one, for ever. Each manager starts at a generation of its own, drawn at random, so
-//! that a grant of another manager is refused too.
+//! The generation moves with every release, and a record that has run out of generations is not used again. So an old grant
+//! is never taken for a later one. Each manager starts at a random generation, so a grant of another manager is refused
+//! too.
 
 use crate::grant::{Grant, INDEX, ONE_GENERATION};
 use crate::memory::{Pooled, Vacant};
@@ -73,14 +74,18 @@ const _: () = assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL | PERMIT | 
 #[repr(C)]
 pub(crate) struct Record {
     state: AtomicU64,
-    /// The entry held; 0 from the moment a reader sets out to leave it. In a free record: the next free one.
+    /// The entry held; 0 once a reader has announced its release.
+    ///
+    /// In a free record: the next free one.
     entry: AtomicU32,
     owner: AtomicU32,
-    /// Nanoseconds on the manager's clock, or 0: nobody has looked yet, and the fast path reads no clock.
-    /// Of a revoked hold: the number that its exclusive hold had.
+    /// The begin of the hold on the manager's clock, or 0 before the first look at it.
+    ///
+    /// The fast path reads no clock. Of a revoked hold: the fence number that it had.
     since: AtomicU64,
-    /// What the holder noted for its release: the lock's word as it left it, and the shard. Of a hold that a session
-    /// counts: the next of those.
+    /// The holder's note for its release.
+    ///
+    /// It has the shard, and the lock's word as the holder left it. Of a hold that a session counts: the next of those.
     note: AtomicU64,
 }
 
@@ -119,7 +124,7 @@ unsafe impl Pooled for Record {
     }
 }
 
-/// What a record says of a hold that is still there.
+/// A copy of the fields of a hold that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) entry: u32,
@@ -135,7 +140,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// The grant that names the hold, whose record is at this index.
+    /// Returns the grant of the hold whose record is at this index.
     pub(crate) fn grant(&self, index: u32) -> Grant {
         Grant::new(self.generation, index)
     }
@@ -171,13 +176,15 @@ impl FirstState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lost {
-    /// Its lease ran out, and somebody waited for the lock, had it taken away, or found no room in the table.
+    /// Its lease ran out.
+    ///
+    /// Then a waiter, a call of `expire`, or a request that found the table full ended the hold.
     Expired,
     /// It was released by force.
     Forced,
     /// The process lost the permit of its [tier](crate::tier).
     ///
-    /// The tier could not vouch for it any more, or another process revoked it.
+    /// The tier lost its connection for too long, or another process revoked the lock.
     Permit,
 }
 
@@ -198,7 +205,7 @@ impl Lost {
         }
     }
 
-    /// Returns whether its holder is answered that its lease is lost.
+    /// Returns whether the holder gets the answer that its lease is lost.
     pub(crate) fn is_by_time(self) -> bool {
         self != Self::Forced
     }
@@ -216,7 +223,7 @@ pub(crate) struct Special {
     pub(crate) upgrades: bool,
 }
 
-/// A first generation that no other manager is likely to have.
+/// Returns a first generation that no other manager is likely to have.
 pub(crate) fn first_mark(random: u64) -> u64 {
     // The lower half, and never 0: half of all generations are left before a record runs out.
     ((random >> 1) & !INDEX) | ONE_GENERATION
@@ -237,7 +244,7 @@ impl Record {
         // Of a free record the state is the generation alone.
         let generation = self.state.load(Ordering::Relaxed);
         debug_assert!(generation & INDEX == 0, "a free record with {generation:x}");
-        // Release. Pairs with: the Acquire in `held`. Whoever reads this state reads this entry and owner, or later ones.
+        // Release. Pairs with: the Acquire in `held`. A thread that reads this state reads this entry and owner, or later ones.
         self.state.store(generation | state.0, Ordering::Release);
         self.grant(index, generation)
     }
@@ -253,13 +260,15 @@ impl Record {
         self.note.store(note, Ordering::Relaxed);
     }
 
-    /// What was noted last. Whoever filled the record since the one who looks at it may have left an old note.
+    /// Returns the last note, which may be of a later use of the record.
     #[inline(always)]
     pub(crate) fn note(&self) -> u64 {
         self.note.load(Ordering::Relaxed)
     }
 
-    /// Entry and mode of a plain hold, for its guard, which is the only one to release it.
+    /// Returns entry and mode of a plain hold, for its guard.
+    ///
+    /// No other caller can release a plain hold.
     #[inline(always)]
     pub(crate) fn held_plainly(&self, grant: Grant) -> Option<(u32, Mode)> {
         let state = self.state.load(Ordering::Relaxed);
@@ -269,7 +278,7 @@ impl Record {
         Some((self.entry.load(Ordering::Relaxed), mode_of(state)))
     }
 
-    /// Entry and mode, for the guard, unless the lock was taken away from it.
+    /// Returns entry and mode, for the guard, unless the hold was revoked.
     #[inline]
     pub(crate) fn held_by_guard(&self, grant: Grant) -> Option<(u32, Mode)> {
         let state = self.state.load(Ordering::Acquire);
@@ -277,14 +286,16 @@ impl Record {
         is_held.then(|| (self.entry.load(Ordering::Relaxed), mode_of(state)))
     }
 
-    /// Entry and mode of what the guard has or had: its entry keeps its key until the guard is gone.
+    /// Returns entry and mode of the hold, for the guard, also if it was revoked.
+    ///
+    /// The entry keeps its key until the guard is gone.
     pub(crate) fn seen_by_guard(&self, grant: Grant) -> Option<(u32, Mode)> {
         let state = self.state.load(Ordering::Acquire);
         let is_its = (state ^ grant.generation()) & (!INDEX | HELD | LOOSE) == HELD;
         is_its.then(|| (self.entry.load(Ordering::Relaxed), mode_of(state)))
     }
 
-    /// How a guard's hold that is not plain has to be released.
+    /// Returns how a guard's hold that is not plain has to be released.
     pub(crate) fn special(&self, grant: Grant) -> Option<Special> {
         let state = self.state.load(Ordering::Acquire);
         if (state ^ grant.generation()) & (!INDEX | HELD | LOOSE) != HELD {
@@ -302,26 +313,26 @@ impl Record {
         })
     }
 
-    /// Whether a grant still stands for this record's hold, and why not if it was taken away.
+    /// Returns whether a grant stands for this record's hold, or how it was revoked.
     pub(crate) fn standing(&self, grant: Grant) -> Standing {
         let state = self.state.load(Ordering::Acquire);
         if (state ^ grant.generation()) & !INDEX != 0 || state & (HELD | LOST) == 0 {
             return Standing::Unknown;
         }
         match state & LOST != 0 {
-            // On its way out, by whomever: who comes next may have the lock already.
+            // Its release has begun, so the next holder may have the lock already.
             false if self.entry.load(Ordering::Relaxed) == 0 => Standing::Unknown,
             false => Standing::Held { loose: state & LOOSE != 0 },
             true => Standing::Lost(Lost::from_flags(state)),
         }
     }
 
-    /// Adds a flag to a hold that has not been lost, be it a guard's or loose. `false` if there is none such.
+    /// Notes a lease. Returns `false` if the grant is not held any more.
     pub(crate) fn mark_leased(&self, grant: Grant) -> bool {
         self.mark(grant, LEASED)
     }
 
-    /// As `mark_leased`, for somebody who wants to be told of the loss.
+    /// As `mark_leased`, for a subscriber to the loss of the hold.
     pub(crate) fn mark_watched(&self, grant: Grant) -> bool {
         self.mark(grant, WATCHED)
     }
@@ -331,7 +342,9 @@ impl Record {
         self.mark(grant, TIMED)
     }
 
-    /// As `mark_leased`, for a session's further hold of one lock, before anybody else knows it.
+    /// As `mark_leased`, for a session's further hold of one lock.
+    ///
+    /// Only before any other thread knows the grant.
     pub(crate) fn mark_counted(&self, grant: Grant) -> bool {
         self.mark(grant, COUNTED)
     }
@@ -352,19 +365,22 @@ impl Record {
         self.state.fetch_or(COUNTED, Ordering::Relaxed);
     }
 
-    /// Asks a reader to come to the shard, see the module. `false` if the grant is no reader's. The caller owns the shard.
+    /// Asks a reader to come to the shard, see the module.
+    ///
+    /// Returns `false` if the grant is not held shared. Caller holds: shard mutex.
     pub(crate) fn ask_to_revoke(&self, grant: Grant) -> bool {
         self.mark_if(grant, REVOKING, EXCLUSIVE)
     }
 
-    /// Returns whether a revoker asks, for the reader that sets out to leave.
+    /// Returns whether a revoker asks, for the reader that is about to release.
     #[inline(always)]
     pub(crate) fn is_asked(&self) -> bool {
         self.state.load(Ordering::Relaxed) & REVOKING != 0
     }
 
-    /// Returns whether the hold of this grant has announced its release, or has ended. The caller has raised the
-    /// generation of its word.
+    /// Returns whether the hold has announced its release, or has ended.
+    ///
+    /// The caller has raised the generation of its word.
     pub(crate) fn has_announced(&self, grant: Grant) -> bool {
         let announced = self.entry.load(Ordering::Relaxed) == 0;
         // Pairs with: the fence in `freed`. A reader that reads another use of the entry's field reads another generation.
@@ -372,8 +388,9 @@ impl Record {
         announced || !self.is_of(grant)
     }
 
-    /// Returns whether the record has the generation of this grant. The caller has raised the generation of a word that
-    /// names the record, and so knows whose hold that was.
+    /// Returns whether the record has the generation of this grant.
+    ///
+    /// The caller has raised the generation of a word that names the record, and so knows which hold that was.
     pub(crate) fn is_of(&self, grant: Grant) -> bool {
         (self.state.load(Ordering::Relaxed) ^ grant.generation()) & !INDEX == 0
     }
@@ -383,17 +400,17 @@ impl Record {
         self.mark(grant, UPGRADES)
     }
 
-    /// Whether it is one of the further holds of a session, for its guard.
+    /// Returns whether it is one of several holds of a session, for its guard.
     pub(crate) fn is_counted(&self) -> bool {
         self.state.load(Ordering::Relaxed) & COUNTED != 0
     }
 
-    /// Whether a future waits to upgrade it, for its guard.
+    /// Returns whether a future waits to upgrade it, for its guard.
     pub(crate) fn is_upgrading(&self) -> bool {
         self.state.load(Ordering::Relaxed) & UPGRADES != 0
     }
 
-    /// No future waits to upgrade it any more.
+    /// Notes that no future waits to upgrade it any more.
     pub(crate) fn upgrades_no_more(&self) {
         self.state.fetch_and(!UPGRADES, Ordering::Relaxed);
     }
@@ -414,10 +431,11 @@ impl Record {
         false
     }
 
-    /// Marks a guard's hold as revoked, once its guard cannot leave by itself; `number` is that of its exclusive hold.
-    /// Returns whether somebody subscribed to that. The caller owns the shard.
+    /// Marks a guard's hold as revoked, once its guard cannot release by itself.
+    ///
+    /// `number` is the fence number. Returns whether a subscriber waits for the loss. Caller holds: shard mutex.
     pub(crate) fn lose(&self, why: Lost, number: u64) -> bool {
-        // From here on nobody asks since when.
+        // From here on no thread asks for the begin of the hold.
         self.since.store(number, Ordering::Relaxed);
         // Release. Pairs with: the Acquire in `standing`.
         self.state.fetch_or(why.flags(), Ordering::AcqRel) & WATCHED != 0
@@ -428,7 +446,7 @@ impl Record {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// How a hold was lost, if it was, before its record is freed.
+    /// Returns how a hold was revoked, if it was, before its record is freed.
     pub(crate) fn lost(&self, grant: Grant) -> Option<Lost> {
         match self.standing(grant) {
             Standing::Lost(why) => Some(why),
@@ -436,12 +454,14 @@ impl Record {
         }
     }
 
-    /// Leaves a tombstone for whoever shows the grant, which the caller has caught.
+    /// Leaves a tombstone for the grant, which the caller has adopted.
     pub(crate) fn leave_tombstone(&self, grant: Grant, why: Lost) {
         self.state.store(grant.generation() | why.flags(), Ordering::Release);
     }
 
-    /// Takes a tombstone back. `None` if it is none, otherwise whether the record can be used again.
+    /// Takes a tombstone back; `None` if it is none.
+    ///
+    /// Otherwise returns whether the record can be used again.
     pub(crate) fn reclaim_tombstone(&self, grant: Grant) -> Option<bool> {
         let state = self.state.load(Ordering::Acquire);
         if (state ^ grant.generation()) & !INDEX != 0 || state & (HELD | LOST) != LOST {
@@ -466,24 +486,30 @@ impl Record {
         self.note.load(Ordering::Relaxed) as u32
     }
 
-    /// Whether this may be a hold of an entry: what is asked of very many records before each is read as a whole.
+    /// Returns whether this may be a hold of an entry.
+    ///
+    /// A cheap test for very many records, before one is read as a whole.
     #[inline]
     pub(crate) fn may_hold(&self, entry: u32) -> bool {
         self.entry.load(Ordering::Relaxed) == entry
     }
 
-    /// Whose the hold is, for its guard; for others a hint, as `may_hold` is.
+    /// Returns the owner, for the guard; for others a hint, as `may_hold` is.
     pub(crate) fn owner(&self) -> u32 {
         self.owner.load(Ordering::Relaxed)
     }
 
-    /// Announces that the hold is about to end, so that listings leave it out, before the holder looks at the word.
+    /// Announces the release, so that listings leave the hold out.
+    ///
+    /// Comes before the holder looks at the word.
     #[inline(always)]
     pub(crate) fn end(&self) {
         self.entry.store(0, Ordering::Relaxed);
     }
 
-    /// Frees the record of a grant after the lock's word changed. `false` if it must not be used again.
+    /// Frees the record of a grant after the lock's word changed.
+    ///
+    /// Returns `false` if it must not be used again.
     #[inline(always)]
     #[must_use]
     pub(crate) fn freed(&self, grant: Grant) -> bool {
@@ -493,18 +519,20 @@ impl Record {
         // The model checker lets a mark that another thread adds come after a plain store that it did not see.
         #[cfg(loom)]
         self.state.swap(next, Ordering::Relaxed);
-        // Pairs with: the fences in `held` and `has_announced`. Who reads the free list's link that is written next sees
-        // this generation.
+        // Pairs with: the fences in `held` and `has_announced`. A thread that reads the link of the free list, which is
+        // written next, sees this generation.
         fence(Ordering::Release);
         next != 0
     }
 
-    /// From a guard's hold to one that the grant's number is enough for.
+    /// Detaches the hold from its guard: from now on the grant can release it.
     pub(crate) fn let_loose(&self) {
         self.state.fetch_or(LOOSE, Ordering::Release);
     }
 
-    /// Takes a loose hold, to release or convert it as a guard would. Exactly one caller with the right grant succeeds.
+    /// Adopts a detached hold, to release or convert it as a guard would.
+    ///
+    /// Exactly one caller with the right grant succeeds.
     #[inline(always)]
     pub(crate) fn catch(&self, grant: Grant) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
@@ -518,19 +546,21 @@ impl Record {
         false
     }
 
-    /// Takes a number over whose lock was taken away while it was a guard's, to do what is left to do as its guard.
+    /// Adopts a grant that was revoked while it had a guard.
+    ///
+    /// The caller does what is left to do for the guard.
     pub(crate) fn catch_lost(&self, grant: Grant) -> bool {
         let state = self.state.load(Ordering::Acquire);
         (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE | LOST
             && self.state.compare_exchange(state, state & !LOOSE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Returns the mode of a hold that is there. The caller owns the shard.
+    /// Returns the mode of a hold. Caller holds: shard mutex.
     pub(crate) fn mode(&self) -> Mode {
         mode_of(self.state.load(Ordering::Relaxed))
     }
 
-    /// Sets the mode; the holder asks for it, or its session does.
+    /// Sets the mode, for the holder or its session.
     pub(crate) fn set_mode(&self, mode: Mode) {
         match mode {
             Mode::Exclusive => self.state.fetch_or(EXCLUSIVE, Ordering::Release),
@@ -538,7 +568,7 @@ impl Record {
         };
     }
 
-    /// What the record says, if it stands for a hold; for everybody, at any time.
+    /// Returns a copy of the hold, if there is one. Any thread may ask at any time.
     pub(crate) fn held(&self) -> Option<Held> {
         let state = self.state.load(Ordering::Acquire);
         if state & (HELD | LOST) != HELD {
@@ -563,13 +593,13 @@ impl Record {
         (same && held.entry != 0).then_some(held)
     }
 
-    /// Sets the time of a hold that was taken without reading a clock, as seen from now on.
+    /// Sets the begin of a hold that was taken without reading a clock.
     pub(crate) fn stamp(&self, now: u64) {
         let _ = self.since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
-/// What a grant is worth.
+/// What has become of a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It never was, or was released.
@@ -607,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_grant_is_told_from_every_later_one() {
+    fn old_grant_is_refused() {
         let record = fresh();
         let first = fill(&record, (7, 3), Mode::Exclusive, (1, 9));
         assert_eq!(first.index(), 7);
@@ -626,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_further_generations_is_not_used_again() {
+    fn record_without_generations_is_retired() {
         let record = fresh();
         record.state.store(!INDEX, Ordering::Relaxed);
         let last = fill(&record, (1, 1), Mode::Shared, (0, 0));
@@ -635,7 +665,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_tells_what_it_is() {
+    fn held_copies_the_fields() {
         let record = fresh();
         assert_eq!(record.held(), None);
         fill(&record, (1, 5), Mode::Shared, (4, 200));

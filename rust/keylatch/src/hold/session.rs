@@ -1,8 +1,8 @@
 //! Sessions: owners that are one logical thread of control, such as a transaction.
 //!
-//! Of a label nothing is concluded; of a session it is known that while it waits it does nothing else, and that what it
-//! holds it will not let go of meanwhile. Deadlocks are found by that, and a session that asks again for what it holds is
-//! recognised. Its number is told from a label's by [`SESSION`], so that the fast path carries either without looking.
+//! A session that waits does nothing else and releases nothing meanwhile. So deadlocks among sessions can be found, and a
+//! session that asks again for a lock that it holds is recognised. Nothing of the kind is known of a label. The bit
+//! [`SESSION`] marks a session's number, so that the fast path treats both alike.
 
 use super::Grant;
 use crate::key::{KeyRef, ObjectKey};
@@ -17,9 +17,9 @@ use std::time::Instant;
 
 /// Set in the number of an owner that is a session.
 pub(crate) const SESSION: u32 = 1 << 31;
-/// Sessions that ended with holds or waits and that one beginning looks at, for a number that is free again.
+/// Ended sessions that a new one checks for a number that is free again.
 const ENDED_LOOKED_AT: usize = 2;
-/// The length at which a session's list of holds is cleared for the first time of those that have ended.
+/// The least length at which ended holds are removed from a session's list.
 const FIRST_CLEARING: usize = 16;
 
 /// What a manager keeps of a session.
@@ -30,7 +30,7 @@ pub(crate) struct SessionState {
     pub(crate) source: &'static str,
     /// Counts sessions: the greater, the younger.
     pub(crate) order: u64,
-    /// Indexes of its waiters that stand in line. Changed under the mutex of the shard of each.
+    /// Indexes of its waiters in queues, each changed under its shard's mutex.
     waits: Mutex<Vec<u32>>,
     holds: Mutex<Holds>,
     /// What became of numbered requests, to answer them again when they are repeated.
@@ -41,9 +41,9 @@ pub(crate) struct SessionState {
 
 /// What a session holds, and some of what it held.
 ///
-/// A release does not come here: a hold that has ended is told by its grant, whose number never comes again. So taking
-/// and releasing cost what they cost others, and a look costs as much as there are holds. Every hold that is not in the
-/// list yet belongs to a request that is still being answered.
+/// A release does not change the list: an ended hold is recognised by its grant, which is never used again. So acquiring and
+/// releasing cost no more than for a label, and a look at the list costs as much as there are holds. A hold that is not in
+/// the list yet belongs to a request that is still being answered.
 #[derive(Debug, Default)]
 struct Holds {
     list: Vec<NotedHold>,
@@ -95,7 +95,9 @@ impl SessionState {
         holds.list.push(hold);
     }
 
-    /// Calls `visit` with what it holds, the oldest first, until that says it is enough. Ended holds may be among them.
+    /// Calls `visit` with the holds, the oldest first, until it returns `Break`.
+    ///
+    /// Ended holds may be among them.
     pub(crate) fn for_each_hold(&self, mut visit: impl FnMut(NotedHold) -> ControlFlow<()>) {
         for hold in &self.holds.lock().list {
             crate::sync::step();
@@ -105,7 +107,7 @@ impl SessionState {
         }
     }
 
-    /// Whether neither a hold nor a waiter bears its number. `is_held` as in `note_hold`.
+    /// Returns whether no hold or waiter has its number. `is_held` as in `note_hold`.
     ///
     /// A request that was granted is noted as a hold before it leaves the waits, so that it is seen in one of the two.
     fn is_idle(&self, is_held: impl Fn(Grant) -> bool) -> bool {
@@ -134,7 +136,9 @@ impl SessionState {
         }
     }
 
-    /// Remembers an answer; forgets those that `is_held` says are void, when there are many.
+    /// Remembers an answer.
+    ///
+    /// When there are many, it forgets those that `is_held` says are void.
     pub(crate) fn remember_answer(&self, request_id: u64, grant: Grant, is_held: impl Fn(Grant) -> bool) {
         let mut answered = self.answered.lock();
         forget_void(&mut answered, is_held);
@@ -193,7 +197,7 @@ pub(crate) enum Begun {
     Waits(Arc<Asked>),
 }
 
-/// A numbered request that was made, for those who repeat it before it is answered.
+/// A numbered request without an answer yet, for callers that repeat it.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     over: parking_lot::Mutex<bool>,
@@ -201,7 +205,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Waits until it has ended, however. `false` if the time is over first.
+    /// Waits until it has an answer; `false` if the deadline passes first.
     pub(crate) fn is_over_by(&self, deadline: Option<Instant>) -> bool {
         let mut over = self.over.lock();
         while !*over {
@@ -215,7 +219,7 @@ impl Asked {
     }
 }
 
-/// The turn to make a numbered request. When it is dropped those who repeated it look again.
+/// The right to make a numbered request. Dropping it wakes callers that repeat it.
 #[derive(Debug)]
 pub(crate) struct Turn {
     session: Arc<SessionState>,
@@ -254,7 +258,7 @@ pub(crate) struct Sessions {
 struct Slots {
     by_number: Vec<Option<Arc<SessionState>>>,
     free: Vec<u32>,
-    /// Those that ended while holders or waiters bore their numbers.
+    /// Sessions that ended while holders or waiters had their numbers.
     ended: VecDeque<u32>,
     /// Those that wait for something.
     waiting: BTreeSet<u32>,
@@ -289,12 +293,14 @@ impl Sessions {
         state
     }
 
-    /// The session will make no more requests. Its number stays taken while holders or waiters bear it.
+    /// Ends a session. Its number stays taken while holders or waiters have it.
     pub(crate) fn end(&self, session: &SessionState, is_held: impl Fn(Grant) -> bool) {
         self.slots.lock().retire(session.number & !SESSION, &is_held);
     }
 
-    /// Notes that a request of an owner, if that is a session, has begun to wait. The caller owns the waiter's shard.
+    /// Notes that a request of an owner has begun to wait, if that is a session.
+    ///
+    /// Caller holds: mutex of the waiter's shard.
     pub(crate) fn begins_to_wait(&self, owner: u32, waiter: u32) {
         if owner & SESSION == 0 {
             return;
@@ -305,8 +311,9 @@ impl Sessions {
         slots.waiting.insert(owner);
     }
 
-    /// Notes that a request waits no more; whoever ends the wait says so before anybody is told. The caller owns the
-    /// waiter's shard.
+    /// Notes that a request waits no more, before its caller learns the result.
+    ///
+    /// Caller holds: mutex of the waiter's shard.
     pub(crate) fn waits_no_more(&self, owner: u32, waiter: u32) {
         if owner & SESSION == 0 {
             return;
@@ -363,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_used_again_only_when_nobody_bears_it() {
+    fn number_is_reused_once_out_of_use() {
         let sessions = Sessions::default();
         let is_held = |held: Grant| held == grant(1);
         let held = sessions.begin("held", "", is_held);

@@ -1,20 +1,20 @@
-//! Questions about all of it: who holds what, who waits for what, and who for whom.
+//! Questions about the whole: the holders, the waiters, and which session waits for which.
 //!
-//! Beside the engine, and never in its way: records and waiters are walked without a lock, and only to read a key is the
-//! mutex of its shard taken, for as long as it takes to copy the key. So a listing is not one moment of the whole, but
-//! each of its rows is true: a lock held from before the listing to after it is in it exactly once, and what is
-//! in it was so while it was made.
+//! The room reads beside the engine and does not stop it. Records and waiters are visited without a mutex; only to copy a
+//! key is the mutex of its shard taken. So a listing is not one moment of the whole, but each of its rows is true. A lock
+//! that is held from before the listing to after it is in it exactly once.
 //!
-//! And one question whose answer has a consequence: who waits for whom in a circle. One of them is made to give way. Where
-//! it is asked for, orders of locks that could become such a circle are reported before they do.
+//! The search for deadlocks is the one question with a consequence: it ends the wait of a victim. On request, lock orders
+//! that could become a deadlock are reported before they do.
 
 mod chain;
 pub(crate) mod deadlock;
-mod listing;
+mod holders;
 pub(crate) mod lock_order;
-mod taking;
+mod revoke;
 mod top;
 pub(crate) mod wait_for;
+mod waiters;
 
 pub use crate::hold::Filter;
 pub use crate::listed::{Cycle, LockOrderReports, TopKey};

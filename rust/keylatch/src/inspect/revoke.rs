@@ -1,4 +1,4 @@
-//! Taking locks away from those a question finds: by force, or because their leases have run out.
+//! Revoking the holds of a listing: by force, or because their leases have run out.
 
 use crate::engine::Core;
 use crate::hold::{Grant, Lost, SessionState};
@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 impl Core {
-    /// Revokes holds, and ends lock delays. Returns those that were.
+    /// Revokes holds and ends lock delays. Returns the holders that lost their locks.
     pub(crate) fn revoke_listed(&self, holders: Vec<HolderInfo>, why: Lost) -> Vec<HolderInfo> {
         let grants: Vec<Grant> = holders.iter().filter(|hold| !hold.in_lock_delay).map(|hold| hold.grant).collect();
         let shut: HashSet<Grant> = holders.iter().filter(|hold| hold.in_lock_delay).map(|hold| hold.grant).collect();
@@ -19,7 +19,7 @@ impl Core {
         holders.into_iter().filter(|holder| gone.contains(&holder.grant)).collect()
     }
 
-    /// Releases by force whatever a session holds. Returns how many locks that were.
+    /// Revokes all holds of a session. Returns how many there were.
     pub(crate) fn release_all_of(&self, session: &SessionState) -> usize {
         if self.is_forked() {
             return 0;

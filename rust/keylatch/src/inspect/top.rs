@@ -73,7 +73,7 @@ impl Core {
 }
 
 impl Line {
-    fn of(key: &ObjectKey, waits: &[super::listing::InLine]) -> Self {
+    fn of(key: &ObjectKey, waits: &[super::waiters::InLine]) -> Self {
         let since = waits.iter().map(|wait| wait.since).min().unwrap_or_default();
         Self { key: key.clone(), waiters: waits.len(), since }
     }

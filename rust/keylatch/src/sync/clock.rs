@@ -24,7 +24,7 @@ mod real {
             self.0.elapsed()
         }
 
-        /// When so much of it will have passed; `None` for a moment that no clock will reach.
+        /// Returns the moment at this time; `None` if the clock cannot reach it.
         pub(crate) fn moment(&self, elapsed: Duration) -> Option<Instant> {
             self.0.checked_add(elapsed)
         }
@@ -33,7 +33,7 @@ mod real {
 
 #[cfg(loom)]
 mod modelled {
-    //! Moves on by a nanosecond each time somebody looks at it, so that the same execution sees the same times.
+    //! Moves on by a nanosecond with each look, so that the same execution sees the same times.
 
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};

@@ -46,7 +46,7 @@ pub(crate) fn spin_hint() {
 #[cfg(not(all(test, not(loom))))]
 pub(crate) const fn step() {}
 
-/// Lets others run when what is waited for is being done by a thread that may have lost its core.
+/// Lets other threads run, in case the one that is waited for has lost its core.
 pub(crate) fn yield_now() {
     #[cfg(loom)]
     loom::thread::yield_now();

@@ -1,5 +1,6 @@
-//! A value that is set once: the standard library's. Under ThreadSanitizer one whose every step it sees, which it does
-//! not inside the standard library.
+//! A value that is set once: the standard library's.
+//!
+//! ThreadSanitizer does not see inside the standard library, so for it there is one whose every step it sees.
 
 #[cfg(not(tsan))]
 pub(crate) use std::sync::OnceLock;
@@ -17,7 +18,7 @@ mod seen {
         value: UnsafeCell<Option<T>>,
     }
 
-    // SAFETY: written by one, before `once` is done, and only read after that; whoever reads may do so from any thread.
+    // SAFETY: written by one thread before `once` is done, and only read after that, from any thread.
     unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
 
     impl<T> OnceLock<T> {
@@ -26,7 +27,7 @@ mod seen {
         }
 
         pub(crate) fn get(&self) -> Option<&T> {
-            // SAFETY: done, so nobody writes any more.
+            // SAFETY: done, so no thread writes any more.
             if self.once.state().done() { unsafe { &*self.value.get() }.as_ref() } else { None }
         }
 

@@ -1,7 +1,7 @@
 //! A 32-bit word that a thread can sleep on until it changes.
 //!
-//! On Linux that is a futex; elsewhere `parking_lot_core`'s table would do, and a small mutex and condition variable
-//! beside the word does here, which is also what the model checker sees.
+//! On Linux it is a futex. Elsewhere, and for the model checker, it is a small mutex and a condition variable beside the
+//! word.
 
 use super::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
@@ -15,7 +15,7 @@ pub(crate) enum ParkedUntil {
     Deadline,
 }
 
-/// The word. Whoever changes it in a way that a sleeper waits for calls [`Park::wake`] afterwards.
+/// The word. After a change that a sleeper waits for comes [`Park::wake`].
 #[derive(Debug, Default)]
 pub(crate) struct Park {
     word: AtomicU32,
@@ -41,14 +41,14 @@ impl Park {
 
     #[inline]
     pub(crate) fn compare_exchange(&self, current: u32, new: u32) -> Result<u32, u32> {
-        // AcqRel: whoever reads the new value sees what its writer did before; a failure is read like a load.
+        // AcqRel: a thread that reads the new value sees what its writer did before. A failure is read like a load.
         self.word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
     }
 }
 
 #[cfg(all(not(loom), target_os = "linux"))]
 impl Park {
-    /// Sleeps while the word is `expected`, until woken or until `deadline`. May return early.
+    /// Sleeps while the word is `expected`, until `deadline`. May return early.
     pub(crate) fn park(&self, expected: u32, deadline: Option<Instant>) -> ParkedUntil {
         let timeout = match deadline {
             None => None,
@@ -115,7 +115,7 @@ impl Park {
                 drop(self.bed.alarm.wait(gate));
                 ParkedUntil::Woken
             }
-            // Time passes whenever nobody comes first: the model checker tries both.
+            // The deadline may come before any wake: the model checker tries both.
             #[cfg(loom)]
             Some(_) => ParkedUntil::Deadline,
             #[cfg(not(loom))]

@@ -1,12 +1,11 @@
-//! One `T` for each thread that uses an object, found without a lock; a thread that ends leaves its `T` to a later one.
+//! One `T` for each thread that uses an object, found without a lock. A thread that ends leaves its `T` to a later one.
 //!
-//! Threads are told apart by small numbers. A number is given back by the destructor of a `pthread` key, which runs after
-//! those of all thread-local values: a guard that is kept in one of them is released like any other, and so is one that
-//! is made there.
+//! Each thread has a small number. The destructor of a `pthread` key gives the number back. It runs after the destructors
+//! of thread-local values, so a guard that is kept in one of them, or made by one, is released like any other.
 //!
-//! Each thread keeps the `T` that it used last at hand, with the number of the object that it is of. Numbers of objects
-//! are never used again, so that a match proves the object to be there. It also proves that the process is the one that
-//! made the object: a forked child keeps nothing at hand.
+//! Each thread caches the `T` that it used last, with the number of the object that it belongs to. Numbers of objects are
+//! never used again, so a match proves that the object still exists. It also proves that the process is the one that made
+//! the object, because a forked child begins with an empty cache.
 
 #[cfg(not(loom))]
 pub(crate) use numbers::keep_nothing_at_hand;
@@ -38,7 +37,7 @@ mod numbers {
     /// The row of threads that have no number yet: there is nothing in it.
     pub(super) const NO_ROW: usize = ROWS;
 
-    /// Which place belongs to a thread. Worked out when it takes its number, because it is asked for with each lock.
+    /// Where the values of a thread are. Computed once, because every lock needs it.
     struct Seat {
         row: Cell<usize>,
         position: Cell<usize>,
@@ -48,14 +47,14 @@ mod numbers {
     }
 
     thread_local! {
-        /// It has no destructor, so that it can be looked at for as long as the thread runs anything.
+        /// Without a destructor, so that it can be read as long as the thread runs.
         static SEAT: Seat = const {
             let (row, position) = (Cell::new(NO_ROW), Cell::new(0));
             Seat { row, position, object: Cell::new(0), value: Cell::new(NonNull::dangling()) }
         };
     }
 
-    /// The row of the calling thread's number, and the position in it; `NO_ROW` if it has none yet.
+    /// Returns row and position of the calling thread; `NO_ROW` without a number.
     #[inline(always)]
     pub(super) fn current() -> (usize, usize) {
         SEAT.with(|seat| (seat.row.get(), seat.position.get()))
@@ -126,7 +125,7 @@ mod numbers {
     }
 
     extern "C" fn thread_ends(number: *mut libc::c_void) {
-        // Whatever runs after this takes another number, which is given back in another round of destructors.
+        // A destructor that runs after this takes another number, which is given back in another round of destructors.
         sit(NO_ROW, 0);
         // It was made from 32 bits.
         give_back(number.addr() as u32);
@@ -140,7 +139,7 @@ mod numbers {
             let failed = unsafe { libc::pthread_key_create(&raw mut key, Some(thread_ends)) };
             (failed == 0).then_some(key)
         });
-        // Where there is no key to be had, or no memory for a value, the number stays taken: a few kibibytes are lost.
+        // Without a key, or without memory for a value, the number stays taken: a few kibibytes are lost.
         if let Some(key) = *key {
             let value = std::ptr::without_provenance(number as usize);
             // SAFETY: the key was made above and is never deleted.
@@ -160,12 +159,15 @@ mod real {
     use std::ptr::NonNull;
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
-    /// A power of two, so that any number can be made an index without a branch. No row is made from `NO_ROW` on.
+    /// A power of two, so that any number becomes an index without a branch.
+    ///
+    /// No row is made from `NO_ROW` on.
     const ROOM: usize = ROWS.next_power_of_two();
     const _: () = assert!(NO_ROW < ROOM);
 
-    /// See the module. Padded, because a row keeps those of several threads side by side, and each thread writes to its
-    /// own all the time.
+    /// See the module.
+    ///
+    /// Padded, because the values of several threads lie side by side, and each thread writes to its own all the time.
     pub(crate) struct PerThread<T> {
         /// Tells this object from all others that there ever were; never 0.
         object: u64,
@@ -178,7 +180,7 @@ mod real {
     struct Place<T> {
         /// Set once the value is there; it stays until the end of the whole.
         present: AtomicBool,
-        /// Written once, by the thread that has the place's number, before `present` is set.
+        /// Written once before `present` is set, by the thread that has the number.
         value: UnsafeCell<MaybeUninit<T>>,
     }
 
@@ -195,7 +197,9 @@ mod real {
             Self { object, forks: forks(), rows: [const { AtomicPtr::new(std::ptr::null_mut()) }; ROOM] }
         }
 
-        /// The calling thread's `T` if it is at hand: the thread used it last, in the process that made the object.
+        /// Returns the calling thread's `T` if it is the one that the thread used last.
+        ///
+        /// Never in a forked child.
         #[inline(always)]
         pub(crate) fn at_hand(&self) -> Option<&T> {
             // SAFETY: kept by `get_or_slow` for this object, whose values stay until its end.
@@ -226,7 +230,7 @@ mod real {
 
         fn look_up(&self) -> Option<&T> {
             let (row, position) = numbers::current();
-            // Acquire pairs with the Release of whoever made the row.
+            // Pairs with: the compare-and-swap in `row`.
             let places = self.rows[row % ROOM].load(Ordering::Acquire);
             if places.is_null() {
                 return None;
@@ -238,7 +242,7 @@ mod real {
             place.present.load(Ordering::Relaxed).then(|| unsafe { (*place.value.get()).assume_init_ref() })
         }
 
-        /// Out of the way: what is made here is large, and would have every caller keep aligned room for it.
+        /// Not inlined, because every caller would reserve aligned stack for the value.
         #[cold]
         #[inline(never)]
         fn insert_slow(&self, make: impl FnOnce() -> T) -> &T {
@@ -267,17 +271,17 @@ mod real {
                 match self.rows[row].compare_exchange(there, fresh, Ordering::AcqRel, Ordering::Acquire) {
                     Ok(_) => places = fresh,
                     Err(others) => {
-                        // SAFETY: made just now, with this length, and given to nobody.
+                        // SAFETY: made just now, with this length, and not published.
                         drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(fresh, len)) });
                         places = others;
                     }
                 }
             }
-            // SAFETY: whoever made it made it of this length; it stays until the whole is dropped.
+            // SAFETY: each row is made with this length, and stays until the whole is dropped.
             unsafe { std::slice::from_raw_parts(places, len) }
         }
 
-        /// Everybody's.
+        /// Iterates over the values of all threads.
         pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
             let rows = (0..ROWS).filter(|row| !self.rows[*row].load(Ordering::Acquire).is_null());
             // Acquire pairs with the Release in `insert_slow`: the value is seen as it was made.
@@ -294,7 +298,7 @@ mod real {
                 if places.is_null() {
                     continue;
                 }
-                // SAFETY: made by `row` with this length; nobody has a reference to it any more.
+                // SAFETY: made by `row` with this length; `&mut self` shows that there are no references to it.
                 let mut places = unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(places, 1 << row)) };
                 for place in places.iter_mut().filter(|place| place.present.load(Ordering::Acquire)) {
                     // SAFETY: it was written, and is dropped nowhere else.
@@ -346,7 +350,7 @@ mod real {
         }
 
         #[test]
-        fn threads_that_come_and_go_need_no_more_room_than_those_at_a_time() {
+        fn numbers_of_ended_threads_are_reused() {
             let each = PerThread::new();
             for _ in 0..2000 {
                 std::thread::scope(|scope| drop(scope.spawn(|| drop(each.get_or(Arc::<()>::default).clone()))));

@@ -2,8 +2,9 @@
 
 use std::task::{Context, Poll};
 
-/// One step of a future. With tokio it is paid for from the budget of its task: a task whose awaits never have to wait would
-/// otherwise keep all others of its thread from running.
+/// One step of a future, which counts against the budget of its tokio task.
+///
+/// Otherwise a task whose awaits never have to wait would keep the other tasks of its thread from running.
 #[must_use = "a step that was not taken is paid back"]
 pub(crate) struct Step {
     #[cfg(feature = "tokio")]
@@ -11,7 +12,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Begins a step. Pending, and to be polled again soon, when the task has used up its budget.
+    /// Begins a step. Pending, with the task woken, when its budget is used up.
     #[inline(always)]
     pub(crate) fn begin(context: &mut Context<'_>) -> Poll<Self> {
         #[cfg(feature = "tokio")]
@@ -34,8 +35,9 @@ impl Step {
     }
 }
 
-/// Panics in debug builds, with the feature `tokio`, on a thread that runs asynchronous tasks: asleep, it would run none of
-/// them, and one of those may be the holder.
+/// Panics in debug builds with the feature `tokio` on a thread that runs tasks.
+///
+/// Asleep, the thread would run none of its tasks, and one of them may be the holder.
 #[inline(always)]
 #[track_caller]
 pub(crate) fn check_may_sleep() {

@@ -4,8 +4,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::thread::JoinHandle;
 
-/// What a fault of the thread itself raises: blocked, it would end the process without the program's handler having run,
-/// and callbacks are the program's code.
+/// The signals of faults of the thread itself, which are not blocked.
+///
+/// A blocked one would end the process without a call of the program's handler, and callbacks are the program's code.
 const FAULTS: [libc::c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
 
 /// Calls what a thread of the library is to do.
@@ -13,14 +14,18 @@ type Around = fn(&mut dyn FnMut());
 
 static AROUND: std::sync::OnceLock<Around> = std::sync::OnceLock::new();
 
-/// Has each thread that the library starts from now on run inside this. For faces to other languages; the first one counts.
+/// Has each thread that the library starts from now on run inside this.
+///
+/// For bindings to other languages. Only the first call counts.
 #[doc(hidden)]
 pub fn run_threads_inside(around: Around) {
     let _ = AROUND.set(around);
 }
 
-/// Starts a thread that blocks all signals but its own faults: a program that blocks a signal in its threads, to fetch it
-/// with `sigwait`, is not to find its handler run in one that it knows nothing of.
+/// Starts a thread that blocks all signals but its own faults.
+///
+/// A program may block a signal in all its threads and fetch it with `sigwait`. Its handler must not run in a thread that
+/// the program does not know.
 pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Running> {
     // A thread begins with the mask of the one that makes it. What arrives meanwhile waits.
     let _before = Blocked::all_but_faults();
@@ -40,12 +45,14 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
 #[derive(Debug)]
 pub(crate) struct Running {
     handle: Option<JoinHandle<()>>,
-    /// A forked child has no such thread, and may have given its number to another one.
+    /// The process that has the thread: a forked child has not.
     process: u32,
 }
 
 impl Running {
-    /// Waits until the thread has ended, so that its code may be unloaded. A thread does not wait for itself.
+    /// Waits until the thread has ended, so that its code may be unloaded.
+    ///
+    /// A thread does not wait for itself.
     pub(crate) fn join(mut self) {
         let Some(handle) = self.handle.take_if(|_| self.process == std::process::id()) else { return };
         if handle.thread().id() != std::thread::current().id() {
@@ -83,7 +90,7 @@ impl Blocked {
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        // SAFETY: as it was told.
+        // SAFETY: the mask is the one that the system returned.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
         }
@@ -97,7 +104,7 @@ mod tests {
 
     fn blocks(signal: libc::c_int) -> bool {
         let mut mask = MaybeUninit::uninit();
-        // SAFETY: told, not changed; and read when it is filled in.
+        // SAFETY: the mask is asked for and not changed, and it is read when it is filled in.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), mask.as_mut_ptr());
             libc::sigismember(mask.as_ptr(), signal) == 1
@@ -105,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn signals_are_left_to_the_threads_of_the_program() {
-        let (tell, told) = mpsc::channel();
+    fn library_threads_block_signals() {
+        let (send, received) = mpsc::channel();
         let signals = [libc::SIGINT, libc::SIGUSR1, libc::SIGALRM, libc::SIGCHLD, libc::SIGRTMAX()];
         spawn("keylatch-test", move || {
-            tell.send((signals.map(blocks), FAULTS.map(blocks))).unwrap();
+            send.send((signals.map(blocks), FAULTS.map(blocks))).unwrap();
         })
         .unwrap();
-        let (blocked, faults) = told.recv().unwrap();
+        let (blocked, faults) = received.recv().unwrap();
         assert_eq!((blocked, faults), ([true; 5], [false; 6]));
         assert_eq!(signals.map(blocks), [false; 5]);
     }

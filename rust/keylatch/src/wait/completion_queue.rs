@@ -1,96 +1,97 @@
-//! Results for somebody who fetches them: those that have come, how many are still to come, and whether there will be more.
+//! The state of a completion queue: the results that have arrived, and how many are still pending.
 //!
-//! Who fetches sleeps at a bell. So that nobody sleeps for ever, the bell is rung when the last result that was expected
-//! after the end has come or will not come, whichever of the end and that is the later. Both happen under the mutex.
+//! A thread that fetches sleeps on the queue's event descriptor. It must not sleep for ever once nothing more will arrive.
+//! So the descriptor is signalled when the queue has ended and its last pending result has arrived or was dropped,
+//! whichever comes last. Both are decided under the mutex.
 
 use crate::sync::Mutex;
 use crate::sync::fault::fault;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub(crate) struct Arrivals<T> {
+pub(crate) struct CompletionQueueState<T> {
     state: Mutex<State<T>>,
-    /// Rung off the mutex.
-    bell: Box<dyn Fn() + Send + Sync>,
+    /// Signals the event descriptor. Called without the mutex.
+    signal: Box<dyn Fn() + Send + Sync>,
 }
 
 struct State<T> {
-    come: VecDeque<T>,
-    expected: usize,
-    /// No more will be expected that could succeed.
+    arrived: VecDeque<T>,
+    pending: usize,
+    /// No request that begins from now on can succeed.
     ended: bool,
 }
 
-impl<T> std::fmt::Debug for Arrivals<T> {
+impl<T> std::fmt::Debug for CompletionQueueState<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Without the mutex, which nobody may wait for in a forked child.
-        f.debug_struct("Arrivals").finish_non_exhaustive()
+        // Takes no mutex: in a forked child its holder may not exist.
+        f.debug_struct("CompletionQueueState").finish_non_exhaustive()
     }
 }
 
-impl<T> Arrivals<T> {
-    pub(crate) fn new(bell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        let state = State { come: VecDeque::new(), expected: 0, ended: false };
-        Arc::new(Self { state: Mutex::new(state), bell: Box::new(bell) })
+impl<T> CompletionQueueState<T> {
+    pub(crate) fn new(signal: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        let state = State { arrived: VecDeque::new(), pending: 0, ended: false };
+        Arc::new(Self { state: Mutex::new(state), signal: Box::new(signal) })
     }
 
-    /// Another one may come.
-    pub(crate) fn expect(self: &Arc<Self>) -> Expected<T> {
-        self.state.lock().expected += 1;
-        Expected { at: Arc::clone(self) }
+    /// Counts a result that may arrive.
+    pub(crate) fn begin(self: &Arc<Self>) -> PendingCompletion<T> {
+        self.state.lock().pending += 1;
+        PendingCompletion { queue: Arc::clone(self) }
     }
 
-    /// The oldest that has come.
+    /// Takes the oldest result that has arrived.
     pub(crate) fn take(&self) -> Option<T> {
-        self.state.lock().come.pop_front()
+        self.state.lock().arrived.pop_front()
     }
 
-    /// Whether some may still come.
-    pub(crate) fn are_expected(&self) -> bool {
-        self.state.lock().expected > 0
+    /// Returns whether results may still arrive.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.state.lock().pending > 0
     }
 
-    /// Whether everything has come and been taken, and nothing more will come.
+    /// Returns whether nothing is left to take and nothing more will arrive.
     pub(crate) fn is_over(&self) -> bool {
         let state = self.state.lock();
-        state.ended && state.expected == 0 && state.come.is_empty()
+        state.ended && state.pending == 0 && state.arrived.is_empty()
     }
 }
 
-/// What has an end that somebody else knows of.
+/// Something that ends with its manager.
 pub(crate) trait Ending: std::fmt::Debug + Send + Sync {
-    /// Nothing more is to be expected but what is.
+    /// Says that no further requests will begin.
     fn end(&self);
 }
 
-impl<T: Send> Ending for Arrivals<T> {
+impl<T: Send> Ending for CompletionQueueState<T> {
     fn end(&self) {
         self.state.lock().ended = true;
-        (self.bell)();
+        (self.signal)();
     }
 }
 
-/// A result that may come. Dropped, it will not.
+/// A result that may arrive. If this is dropped, it will not.
 #[derive(Debug)]
-pub(crate) struct Expected<T> {
-    at: Arc<Arrivals<T>>,
+pub(crate) struct PendingCompletion<T> {
+    queue: Arc<CompletionQueueState<T>>,
 }
 
-impl<T> Expected<T> {
-    /// It has come. Whoever waits for it is told by somebody else.
-    pub(crate) fn has_come(self, result: T) {
-        self.at.state.lock().come.push_back(result);
+impl<T> PendingCompletion<T> {
+    /// Adds the result. The caller signals the descriptor afterwards.
+    pub(crate) fn complete(self, result: T) {
+        self.queue.state.lock().arrived.push_back(result);
     }
 }
 
-impl<T> Drop for Expected<T> {
+impl<T> Drop for PendingCompletion<T> {
     fn drop(&mut self) {
-        let mut state = self.at.state.lock();
-        state.expected -= 1;
-        let was_the_last = state.ended && state.expected == 0;
+        let mut state = self.queue.state.lock();
+        state.pending -= 1;
+        let was_the_last = state.ended && state.pending == 0;
         drop(state);
-        if was_the_last && !fault!("last-expected-not-told") {
-            (self.at.bell)();
+        if was_the_last && !fault!("last-completion-not-signalled") {
+            (self.queue.signal)();
         }
     }
 }
@@ -100,60 +101,61 @@ mod models {
     use super::*;
     use loom::sync::{Condvar, Mutex};
 
-    /// As the real one: rung before somebody waits, it does not let them wait.
+    /// As the real descriptor: a signal before the wait ends the wait.
     #[derive(Default)]
-    struct Bell {
-        rung: Mutex<bool>,
+    struct EventFd {
+        readable: Mutex<bool>,
         changed: Condvar,
     }
 
-    impl Bell {
-        fn ring(&self) {
-            *self.rung.lock().unwrap() = true;
+    impl EventFd {
+        fn signal(&self) {
+            *self.readable.lock().unwrap() = true;
             self.changed.notify_all();
         }
 
-        fn hush(&self) {
-            *self.rung.lock().unwrap() = false;
+        fn clear(&self) {
+            *self.readable.lock().unwrap() = false;
         }
 
         fn wait(&self) {
-            let mut rung = self.rung.lock().unwrap();
-            while !*rung {
-                rung = self.changed.wait(rung).unwrap();
+            let mut readable = self.readable.lock().unwrap();
+            while !*readable {
+                readable = self.changed.wait(readable).unwrap();
             }
         }
     }
 
-    /// Would catch: somebody who sleeps though nothing will come any more, because the end and the last result that was
-    /// expected each leave it to the other to ring.
+    /// Would catch: a thread that sleeps for ever after the end.
+    ///
+    /// Then the end and the last pending result each leave the signal to the other.
     #[test]
-    fn whoever_fetches_is_told_of_the_end() {
-        for comes in [true, false] {
+    fn end_wakes_the_fetching_thread() {
+        for arrives in [true, false] {
             loom::model(move || {
-                let bell = Arc::new(Bell::default());
-                let ringer = Arc::clone(&bell);
-                let arrivals = Arrivals::new(move || ringer.ring());
-                let expected = arrivals.expect();
-                let ends = Arc::clone(&arrivals);
-                let ends = loom::thread::spawn(move || ends.end());
-                let told = Arc::clone(&bell);
+                let descriptor = Arc::new(EventFd::default());
+                let signalled = Arc::clone(&descriptor);
+                let queue = CompletionQueueState::new(move || signalled.signal());
+                let pending = queue.begin();
+                let ending = Arc::clone(&queue);
+                let ends = loom::thread::spawn(move || ending.end());
+                let signalled = Arc::clone(&descriptor);
                 let answers = loom::thread::spawn(move || {
-                    if comes {
-                        expected.has_come(());
-                        told.ring();
+                    if arrives {
+                        pending.complete(());
+                        signalled.signal();
                     }
                 });
-                let mut came = 0;
+                let mut taken = 0;
                 loop {
-                    bell.hush();
-                    came += usize::from(arrivals.take().is_some());
-                    if arrivals.is_over() {
+                    descriptor.clear();
+                    taken += usize::from(queue.take().is_some());
+                    if queue.is_over() {
                         break;
                     }
-                    bell.wait();
+                    descriptor.wait();
                 }
-                assert_eq!(came, usize::from(comes));
+                assert_eq!(taken, usize::from(arrives));
                 ends.join().unwrap();
                 answers.join().unwrap();
             });

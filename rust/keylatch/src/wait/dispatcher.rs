@@ -1,4 +1,4 @@
-//! Who opens the letters that callbacks wait for, and what ends with the manager.
+//! The thread that calls callbacks, and what ends with the manager.
 
 use super::{Ending, Mailbox};
 use crate::sync::OnceLock;
@@ -6,22 +6,22 @@ use crate::sync::thread::Running;
 use parking_lot::{Condvar, Mutex};
 use std::sync::{Arc, Weak};
 
-/// Calls the callbacks, in one thread a manager.
+/// Calls the callbacks of a manager, in one thread.
 ///
-/// The first request that has to wait for a callback starts it.
+/// The first request with a callback that has to wait starts the thread.
 #[derive(Debug, Default)]
 pub(crate) struct Dispatcher {
     pub(crate) desk: OnceLock<Arc<CallbackThread>>,
     pub(crate) mailbox: OnceLock<Arc<Mailbox>>,
 }
 
-/// What ends with the manager: completion queues.
+/// The completion queues, which end with the manager.
 #[derive(Debug, Default)]
 pub(crate) struct EndsWithIt {
     pub(crate) all: crate::sync::Mutex<Vec<Weak<dyn Ending>>>,
 }
 
-/// Where the thread of the callbacks waits for work.
+/// What the thread of the callbacks sleeps on.
 #[derive(Debug, Default)]
 pub(crate) struct CallbackThread {
     pub(crate) state: Mutex<CallbackState>,
@@ -34,6 +34,6 @@ pub(crate) struct CallbackState {
     pub(crate) thread: Option<Running>,
     pub(crate) stopping: bool,
     pub(crate) rung: bool,
-    /// Callbacks that were promised and have not been called.
+    /// Callbacks that are to be called and have not been.
     pub(crate) owed: usize,
 }

@@ -1,4 +1,4 @@
-//! A file descriptor that is readable while there is something to fetch: what event loops poll.
+//! A file descriptor that is readable while there is something to fetch, for event loops to poll.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 
 /// An eventfd on Linux, a pair of sockets elsewhere.
 #[derive(Debug)]
-pub(crate) struct Bell {
-    ringing: File,
-    hearing: File,
+pub(crate) struct EventFd {
+    written: File,
+    read: File,
 }
 
-impl Bell {
+impl EventFd {
     pub(crate) fn new() -> io::Result<Self> {
-        let (ringing, hearing) = descriptors()?;
-        Ok(Self { ringing: File::from(ringing), hearing: File::from(hearing) })
+        let (written, read) = descriptors()?;
+        Ok(Self { written: File::from(written), read: File::from(read) })
     }
 
-    /// Makes the descriptor readable. When it is already as readable as it can be, there is nothing to do.
-    pub(crate) fn ring(&self) {
-        let _ = (&self.ringing).write(&1_u64.to_ne_bytes());
+    /// Makes the descriptor readable. An error means that it is readable already.
+    pub(crate) fn signal(&self) {
+        let _ = (&self.written).write(&1_u64.to_ne_bytes());
     }
 
     /// Makes the descriptor unreadable.
-    pub(crate) fn hush(&self) {
-        let mut heard = [0; 512];
-        while let Ok(512) = (&self.hearing).read(&mut heard) {}
+    pub(crate) fn clear(&self) {
+        let mut bytes = [0; 512];
+        while let Ok(512) = (&self.read).read(&mut bytes) {}
     }
 
-    /// Waits until the descriptor is readable. `false` if the time is over first.
+    /// Waits until the descriptor is readable; `false` if the deadline passes first.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
@@ -38,7 +38,7 @@ impl Bell {
                 let left = left.min(Duration::from_secs(86_400));
                 libc::c_int::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
             });
-            let mut asked = libc::pollfd { fd: self.hearing.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let mut asked = libc::pollfd { fd: self.read.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             // SAFETY: one pollfd that lives through the call, of a descriptor that we own.
             let ready = unsafe { libc::poll(&raw mut asked, 1, milliseconds) };
             if ready > 0 {
@@ -57,9 +57,9 @@ impl Bell {
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.hearing.as_fd()
+        self.read.as_fd()
     }
 }
 
@@ -71,15 +71,15 @@ fn descriptors() -> io::Result<(OwnedFd, OwnedFd)> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: just made, and nobody else's.
-    let hearing = unsafe { OwnedFd::from_raw_fd(fd) };
-    Ok((hearing.try_clone()?, hearing))
+    // SAFETY: `eventfd` made the descriptor for this call alone.
+    let read = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok((read.try_clone()?, read))
 }
 
 #[cfg(not(target_os = "linux"))]
 fn descriptors() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (ringing, hearing) = std::os::unix::net::UnixStream::pair()?;
-    ringing.set_nonblocking(true)?;
-    hearing.set_nonblocking(true)?;
-    Ok((ringing.into(), hearing.into()))
+    let (written, read) = std::os::unix::net::UnixStream::pair()?;
+    written.set_nonblocking(true)?;
+    read.set_nonblocking(true)?;
+    Ok((written.into(), read.into()))
 }

@@ -1,15 +1,15 @@
-//! Values of the caller's: wakers, callbacks. What they do when they are called or dropped may panic.
+//! Values of the user's: wakers and callbacks. They may panic when they are called or dropped.
 //!
-//! They are called and dropped in the middle of paths that have to be walked to their end: a release that still has others
-//! to wake, a request whose grant has no guard yet. A panic there would leave a lock with nobody, so it ends here, after
-//! the panic hook has told of it.
+//! The engine calls and drops them in the middle of paths that have to be completed: a release that still has threads to
+//! wake, or a request whose grant has no guard yet. A panic there would leave a lock without a holder. So it ends here,
+//! after the panic hook has run.
 
 use crate::sync::fault::fault;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// A foreign value whose drop does not panic.
+/// A value of the user's, whose drop does not panic.
 #[derive(Debug)]
 pub(crate) struct Foreign<T>(ManuallyDrop<T>);
 
@@ -18,7 +18,7 @@ impl<T> Foreign<T> {
         Self(ManuallyDrop::new(value))
     }
 
-    /// The value itself, to be used where a panic does no harm.
+    /// Returns the value itself, to be used where a panic does no harm.
     pub(crate) fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is neither dropped nor used again.
@@ -27,7 +27,7 @@ impl<T> Foreign<T> {
 }
 
 impl<T: ?Sized> Foreign<Box<T>> {
-    /// Calls it, or whatever else takes the box itself.
+    /// Hands the box to `with`, which may call it.
     pub(crate) fn call(self, with: impl FnOnce(Box<T>)) {
         without_panic(|| with(self.into_inner()));
     }
@@ -50,7 +50,7 @@ impl<T> Drop for Foreign<T> {
     }
 }
 
-/// What it returns, or `None` if it panics.
+/// Returns what the code returns, or `None` if it panics.
 pub(crate) fn without_panic<T>(foreign: impl FnOnce() -> T) -> Option<T> {
     if fault!("foreign-panic-let-through") {
         return Some(foreign());
@@ -58,7 +58,7 @@ pub(crate) fn without_panic<T>(foreign: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(foreign)) {
         Ok(value) => Some(value),
         Err(panic) => {
-            // What was thrown may panic in its drop, too, and so may what that throws, and so on: there it ends.
+            // The payload may panic in its drop, too, and so may the payload of that panic; the third one is forgotten.
             let again = catch_unwind(AssertUnwindSafe(|| drop(panic))).err();
             let _ = catch_unwind(AssertUnwindSafe(|| drop(again))).map_err(std::mem::forget);
             None

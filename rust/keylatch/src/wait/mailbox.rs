@@ -1,6 +1,6 @@
-//! News for those who neither sleep nor poll: a list of finished waiters, and a bell.
+//! The list of finished waiters whose requests neither sleep nor poll, and a signal for its reader.
 //!
-//! Posting happens on the release path, so it allocates nothing: the list goes through the waiters themselves.
+//! The release path adds to the list, so adding allocates nothing: the list is linked through the waiters themselves.
 
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, Ordering};
@@ -12,11 +12,11 @@ pub(crate) trait Links {
     fn next(&self, index: u32) -> &AtomicU32;
 }
 
-/// Where finished waiters lie until somebody fetches them.
+/// The finished waiters that have not been fetched.
 pub(crate) struct Mailbox {
     ends: Mutex<Ends>,
-    /// Rung, off the mutex, after every post.
-    bell: Box<dyn Fn() + Send + Sync>,
+    /// Called after every addition, without the mutex.
+    signal: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -27,28 +27,28 @@ struct Ends {
 
 impl std::fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Without the mutex, which nobody may wait for in a forked child.
+        // Takes no mutex: in a forked child its holder may not exist.
         f.debug_struct("Mailbox").finish_non_exhaustive()
     }
 }
 
 impl Mailbox {
-    pub(crate) fn new(bell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { ends: Mutex::new(Ends::default()), bell: Box::new(bell) })
+    pub(crate) fn new(signal: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { ends: Mutex::new(Ends::default()), signal: Box::new(signal) })
     }
 
     /// Adds a finished waiter.
     pub(crate) fn post(&self, waiters: &impl Links, index: u32) {
         let mut ends = self.ends.lock();
         waiters.next(index).store(0, Ordering::Relaxed);
-        if ends.first == 0 || fault!("letter-on-top-of-letter") {
+        if ends.first == 0 || fault!("completion-overwrites-completion") {
             ends.first = index;
         } else {
             waiters.next(ends.last).store(index, Ordering::Relaxed);
         }
         ends.last = index;
         drop(ends);
-        (self.bell)();
+        (self.signal)();
     }
 
     /// Takes the oldest finished waiter.

@@ -1,14 +1,13 @@
-//! The line at one lock: a list through the waiters, in the order in which they will be served.
+//! The queue of one lock: a list linked through the waiters, in the order in which they are served.
 //!
-//! Overtaking happens here and nowhere else, when a waiter joins the line, and every waiter counts how often it was
-//! overtaken: one that was overtaken as often as may be is a wall that nobody passes. That bound is what keeps priorities
-//! and preferred modes from starving anybody.
+//! A waiter may overtake others only here, when it joins the queue. Every waiter counts how often it was overtaken, and
+//! once that count is at its limit, no waiter passes it any more. So priorities and preferred modes starve no request.
 
 use super::waiter::{Waiter, Waiters};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::fault::fault;
 
-/// The ends of a line, which its lock's entry keeps. Used only by the owner of the entry's shard.
+/// The ends of a queue, which are fields of the entry. Caller holds: shard mutex.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Queue<'a> {
     pub(crate) head: &'a AtomicU32,
@@ -25,7 +24,7 @@ impl<'a> Queue<'a> {
         self.at(waiter.next.load(Ordering::Relaxed))
     }
 
-    /// Everybody in line, from the front.
+    /// Iterates over the waiters, from the front.
     pub(crate) fn iter(self) -> impl Iterator<Item = (u32, &'a Waiter)> {
         std::iter::successors(self.first(), move |(_, waiter)| self.after(waiter))
     }
@@ -38,7 +37,7 @@ impl<'a> Queue<'a> {
         (index != 0).then(|| (index, self.waiters.get(index)))
     }
 
-    /// Puts a waiter behind the last one that it may not overtake.
+    /// Adds a waiter behind the last one that it may not overtake.
     pub(crate) fn join(&self, index: u32, may_overtake: impl Fn(&Waiter) -> bool) {
         let mut behind = self.at(self.tail.load(Ordering::Relaxed));
         while let Some((_, waiter)) = behind.filter(|(_, waiter)| may_overtake(waiter)) {
@@ -49,12 +48,12 @@ impl<'a> Queue<'a> {
         self.put_behind(index, behind.map(|(behind, _)| behind));
     }
 
-    /// The waiter in front of another one.
+    /// Returns the waiter in front of another one.
     pub(crate) fn before(&self, waiter: &Waiter) -> Option<u32> {
         self.at(waiter.previous.load(Ordering::Relaxed)).map(|(index, _)| index)
     }
 
-    /// Puts a waiter that stands in no line behind another one, or in front of all.
+    /// Adds a waiter behind another one, or in front of all.
     pub(crate) fn put_behind(&self, index: u32, behind: Option<u32>) {
         let (previous, next_of_previous) = match behind.and_then(|behind| self.at(behind)) {
             Some((previous, waiter)) => (previous, &waiter.next),
@@ -68,7 +67,7 @@ impl<'a> Queue<'a> {
         self.previous_of(next).store(index, Ordering::Relaxed);
     }
 
-    /// Takes a waiter out of the line, wherever it stands.
+    /// Removes a waiter, wherever it is.
     pub(crate) fn leave(&self, waiter: &Waiter) {
         let previous = waiter.previous.load(Ordering::Relaxed);
         let next = waiter.next.load(Ordering::Relaxed);
@@ -120,11 +119,11 @@ mod tests {
             queue.join(*index, may);
         }
         let place = order(&queue).iter().position(|index| *index == slow).unwrap();
-        assert_eq!(place, 3, "three overtook it, then it was a wall");
+        assert_eq!(place, 3, "three overtook it, and then no other may");
     }
 
     #[test]
-    fn leaving_from_anywhere_keeps_the_line_whole() {
+    fn leave_anywhere_keeps_the_links() {
         let waiters = Waiters::new(100, 1);
         let (head, tail) = (AtomicU32::new(0), AtomicU32::new(0));
         let queue = Queue { head: &head, tail: &tail, waiters: &waiters };

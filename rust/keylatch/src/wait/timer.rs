@@ -1,7 +1,7 @@
-//! The clock of those who cannot keep time themselves: futures and callbacks. Threads keep their own.
+//! The timer of futures and callbacks. Threads that wait keep their own time.
 //!
-//! One thread, started when the first moment is set, sleeps until the earliest one. Whoever's time is over comes first:
-//! where very many look for deadlocks at the same time, that takes a while, and nobody else's timeout is late for it.
+//! One thread, started when the first moment is set, sleeps until the earliest one. Deadlines come before rechecks: where
+//! many waiters recheck for deadlocks at the same time, that takes a while, and no timeout may be late for it.
 
 use super::foreign::without_panic;
 use super::waiter::Ticket;
@@ -12,16 +12,16 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What is to be done with a waiter when its moment has come.
+/// What a waiter does when its moment has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Purpose {
-    /// Its time is over.
+    /// Its deadline has passed.
     GiveUp,
-    /// Looking what keeps it waiting.
+    /// It looks for expired leases and deadlocks.
     Look,
 }
 
-/// Moments of waiters.
+/// The moments of all waiters of a manager.
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     state: Mutex<State>,
@@ -32,16 +32,17 @@ pub(crate) struct Timer {
 struct State {
     ends: BTreeSet<(Instant, Ticket)>,
     looks: BTreeSet<(Instant, Ticket)>,
-    /// When each waiter looks next: once is enough, for then it is said when to look again.
+    /// When each waiter rechecks next. Each recheck says when the one after it is.
     next_looks: HashMap<Ticket, Instant>,
     thread: Option<Running>,
     stopped: bool,
 }
 
 impl Timer {
-    /// Calls `on_time` with the ticket at the moment, on the timer's thread, unless it is unset before. Of the moments at
-    /// which a waiter is to look only the earliest counts. An error means that there is no thread to be had: the moment
-    /// will not be noticed.
+    /// Has `on_time` called on the timer's thread at the moment.
+    ///
+    /// Of the rechecks of a waiter only the earliest counts. Returns an error if no thread could be started; then the
+    /// moment passes unnoticed.
     pub(crate) fn set(
         self: &Arc<Self>,
         moment: (Instant, Ticket, Purpose),
@@ -57,18 +58,18 @@ impl Timer {
         }
         let earlier = state.add(moment);
         drop(state);
-        if earlier && !fault!("timer-not-told-of-earlier") {
+        if earlier && !fault!("earlier-moment-not-signalled") {
             self.changed.notify_one();
         }
         Ok(())
     }
 
-    /// Forgets the moment at which a waiter was to give up.
+    /// Removes the deadline of a waiter.
     pub(crate) fn unset_end(&self, at: Instant, ticket: Ticket) {
         self.state.lock().ends.remove(&(at, ticket));
     }
 
-    /// Forgets the moment at which a waiter was to look.
+    /// Removes the recheck of a waiter.
     pub(crate) fn unset_look(&self, ticket: Ticket) {
         let mut state = self.state.lock();
         if let Some(at) = state.next_looks.remove(&ticket) {
@@ -76,7 +77,7 @@ impl Timer {
         }
     }
 
-    /// How many moments are set.
+    /// Returns how many moments are set.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn len(&self) -> usize {
         let state = self.state.lock();
@@ -112,20 +113,20 @@ impl Timer {
                 self.changed.wait_until(&mut state, at);
                 continue;
             };
-            // Nothing in there panics. If something did all the same, everybody whose time is kept here would wait for ever.
+            // Nothing in there panics. If it did nevertheless, all waiters of this timer would wait for ever.
             parking_lot::MutexGuard::unlocked(&mut state, || without_panic(|| on_time(ticket, purpose)));
         }
     }
 }
 
 impl State {
-    /// Adds a moment. Returns whether there was none as early.
+    /// Adds a moment. Returns whether it is the earliest.
     fn add(&mut self, (at, ticket, purpose): (Instant, Ticket, Purpose)) -> bool {
         let first = self.first();
         match purpose {
             Purpose::GiveUp => drop(self.ends.insert((at, ticket))),
             Purpose::Look => match self.next_looks.get(&ticket).copied() {
-                // It looks earlier in any case.
+                // It rechecks before that anyway.
                 Some(set) if set <= at => {}
                 set => {
                     set.map(|set| self.looks.remove(&(set, ticket)));
@@ -137,13 +138,13 @@ impl State {
         self.first() < first || first.is_none()
     }
 
-    /// The earliest moment.
+    /// Returns the earliest moment.
     fn first(&self) -> Option<Instant> {
         let [end, look] = [&self.ends, &self.looks].map(|moments| moments.first().map(|(at, _)| *at));
         end.into_iter().chain(look).min()
     }
 
-    /// Takes out a moment that has come.
+    /// Takes a moment that has come.
     fn take_due(&mut self, now: Instant) -> Option<(Ticket, Purpose)> {
         let mut purposes = [Purpose::GiveUp, Purpose::Look];
         if fault!("looks-before-ends") {
@@ -168,7 +169,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_panic_is_not_the_end_of_the_clock() {
+    fn panic_keeps_the_timer_running() {
         let timer = Arc::new(Timer::default());
         let patience = Duration::from_secs(if cfg!(faults) { 5 } else { 30 });
         let (came, comes) = mpsc::channel();
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_time_is_over_does_not_wait_for_those_who_look() {
+    fn deadline_comes_before_rechecks() {
         let timer = Arc::new(Timer::default());
         let (came, comes) = mpsc::channel();
         let (go_on, may_go_on) = mpsc::channel::<()>();
@@ -197,7 +198,7 @@ mod tests {
         let past = Instant::now();
         timer.set((past, ticket(1), Purpose::Look), on_time).unwrap();
         assert_eq!(comes.recv(), Ok((ticket(1), Purpose::Look)));
-        // While one looks the moments of others come, and that of an end comes last.
+        // While one waiter rechecks, the moments of others come; the deadline is the last to be set.
         let set = |moment| timer.set(moment, |_, _| unreachable!("it has its thread")).unwrap();
         for number in [2, 3] {
             set((past, ticket(number), Purpose::Look));
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_looks_of_one_the_earliest_counts() {
+    fn earliest_recheck_of_a_waiter_counts() {
         let mut state = State::default();
         let ticket = |number| Ticket::new(number, 7);
         let [early, late] = [0, 60].map(|seconds| Instant::now() + Duration::from_secs(seconds));

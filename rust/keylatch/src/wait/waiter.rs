@@ -1,4 +1,4 @@
-//! One request that waits: what it wants, how far it has come, and how to reach whoever made it.
+//! One request that waits: what it wants, its phase, and how to wake its caller.
 //!
 //! ```text
 //!                 +-----------------------------------------------+
@@ -12,18 +12,19 @@
 //!  (out of the queue)   Granted | TimedOut | Cancelled | Closed | Deadlocked | Refused
 //! ```
 //!
-//! | change | by whom, under what |
+//! | change | made by, under what |
 //! |---|---|
 //! | Waiting -> Parked | the waiting thread, by compare-and-swap, just before it sleeps |
 //! | all others | the owner of the lock's shard |
 //!
-//! Whoever moves a waiter out of Parked wakes it after the shard's mutex is released. A thread that sleeps does so only
-//! while the phase is Parked, which is the word it sleeps on, so a change between its last look and its sleep is not lost.
+//! A thread that moves a waiter out of Parked wakes it after the shard's mutex is released. The phase is the word that the
+//! waiting thread sleeps on, and it sleeps only while the phase is Parked. So a change between its last look at the phase
+//! and its sleep is not lost.
 //!
-//! **Looks.** A waiter may have something to see to while it waits: whether it is part of a deadlock. A thread sleeps
-//! until `look_at` at most and sees to it then; for tasks and mail the timer does. The shard's owner may have it look
-//! earlier: it lowers `look_at` and moves the waiter from Parked back to Waiting. The thread reads `look_at` after it
-//! went to Parked, so that it either sees the new moment or does not fall asleep.
+//! **Rechecks.** A waiter has to recheck while it waits: has a lease expired, is it part of a deadlock? A thread sleeps
+//! until `look_at` at most and rechecks then; for futures and callbacks the timer does. The shard's owner may have a waiter
+//! recheck earlier: it lowers `look_at` and moves the waiter from Parked back to Waiting. The thread reads `look_at` after
+//! it went to Parked, so it either sees the new moment or does not fall asleep.
 
 use crate::error::LockError;
 use crate::mode::Mode;
@@ -37,7 +38,7 @@ use std::task::Waker;
 use super::foreign::Foreign;
 use super::mailbox::{Links, Mailbox};
 
-/// How far a waiter has come.
+/// The phase of a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Phase {
@@ -46,15 +47,15 @@ pub(crate) enum Phase {
     Waiting = 1,
     /// Queued, its thread asleep.
     Parked = 2,
-    /// Queued, told that the lock is free.
+    /// Queued, and woken because the lock is free: it may try to take it.
     Notified = 3,
-    /// The lock is its.
+    /// It has the lock.
     Granted = 4,
     TimedOut = 5,
     Cancelled = 6,
     /// The manager was closed.
     Closed = 7,
-    /// It was chosen to give way in a circle of sessions that wait for each other.
+    /// It is the victim of a deadlock.
     Deadlocked = 8,
     /// The tier refused it.
     Refused = 9,
@@ -76,12 +77,12 @@ impl Phase {
         }
     }
 
-    /// Whether a waiter in this phase is in its lock's queue.
+    /// Returns whether a waiter in this phase is in its lock's queue.
     pub(crate) fn is_queued(self) -> bool {
         matches!(self, Self::Waiting | Self::Parked | Self::Notified)
     }
 
-    /// Whether it relies on being told when the lock is free.
+    /// Returns whether a waiter in this phase has to be woken when the lock is free.
     pub(crate) fn is_asleep(self) -> bool {
         matches!(self, Self::Waiting | Self::Parked)
     }
@@ -93,21 +94,23 @@ pub(crate) struct Asking {
     pub(crate) mode: Mode,
     /// It holds the lock shared already.
     pub(crate) upgrade: bool,
-    /// Its session holds the lock shared already, and counts.
+    /// Its session holds the lock shared already, and counts its holds.
     pub(crate) rises: bool,
-    /// It cannot come and try, so it is always handed the lock: it is told by mail.
+    /// It has a callback or a completion queue: it is handed the lock.
+    ///
+    /// It cannot try by itself, as a thread or a task can.
     pub(crate) by_mail: bool,
-    /// Its grant is to be a number from the beginning.
+    /// Its grant has no guard from the beginning.
     pub(crate) loose: bool,
-    /// It waits for the tier's answer, and not for other processes.
+    /// It waits for the tier's answer, but not for other processes.
     pub(crate) tries: bool,
     pub(crate) priority: u8,
 }
 
 impl Asking {
-    /// Returns whether it stands in front of the line.
+    /// Returns whether it goes in front of the queue.
     ///
-    /// No other can have the lock exclusively before.
+    /// It holds the lock shared, so no other waiter can have it exclusively before.
     pub(crate) fn goes_first(self) -> bool {
         self.upgrade || self.rises
     }
@@ -124,20 +127,19 @@ impl Asking {
 
     fn from_bits(bits: u32) -> Self {
         let mode = if bits & 1 == 1 { Mode::Exclusive } else { Mode::Shared };
-        // 8 bits.
         let has = |bit: u32| bits & bit != 0;
         let (upgrade, by_mail, loose, rises, tries) = (has(2), has(4), has(8), has(16), has(32));
         Self { mode, upgrade, rises, by_mail, loose, tries, priority: (bits >> 8) as u8 }
     }
 }
 
-/// How the news reaches whoever waits.
+/// How the result reaches the caller.
 pub(crate) enum Delivery {
     /// A thread that sleeps on the phase.
     Thread,
     /// A future, by its waker.
     Task(Option<Foreign<Waker>>),
-    /// Somebody who is told through a mailbox.
+    /// A callback or a completion queue, by a list of finished waiters.
     Mail(Arc<Mailbox>, Letter),
 }
 
@@ -151,22 +153,23 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-/// What whoever empties the mailbox does with the finished waiter, off every internal lock. It is given the waiter's
-/// index, and gives the waiter back.
+/// Called with the index of the finished waiter, without any internal mutex.
+///
+/// It gives the waiter back.
 pub(crate) type Letter = Box<dyn FnOnce(u32) + Send>;
 
-/// A request that waits, as a number: what a caller cancels it by.
+/// The number of a request that waits, to cancel it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(NonZeroU64);
 
 impl Ticket {
-    /// The number, for C and for tables of one's own.
+    /// Returns the number, for C and for tables of the caller's.
     #[must_use]
     pub fn to_raw(self) -> u64 {
         self.0.get()
     }
 
-    /// A ticket from its number; `None` for 0. A number that is no ticket is found out when it is used.
+    /// Makes a ticket from its number; `None` for 0. Use refuses a wrong number.
     #[must_use]
     pub fn from_raw(raw: u64) -> Option<Self> {
         NonZeroU64::new(raw).map(Self)
@@ -183,7 +186,9 @@ impl Ticket {
     }
 }
 
-/// See the module. Fields but `phase` and `delivery` change under the mutex of the lock's shard, or before the waiter
+/// A waiter; see the module.
+///
+/// Fields other than `phase` and `delivery` change under the mutex of the lock's shard, or before the waiter
 /// is queued.
 #[derive(Debug)]
 pub(crate) struct Waiter {
@@ -207,19 +212,20 @@ pub(crate) struct Waiter {
     pub(crate) grant: AtomicU64,
     /// When it was notified last, on the manager's clock.
     notified: AtomicU64,
-    /// Whether the timer keeps the moment at which others are served past it: 0 or 1.
+    /// 1 if the timer keeps the moment after which others are served first, else 0.
     watched: AtomicU32,
     /// Nanoseconds of the lease that the grant will have; 0 for none.
     pub(crate) lease: AtomicU64,
-    /// When to look what keeps it waiting, on the manager's clock. For tasks and mail, whose timer keeps the time, only
-    /// the first such moment.
+    /// When to recheck, on the manager's clock.
+    ///
+    /// For futures and callbacks only the first such moment: the timer keeps the others.
     look_at: AtomicU64,
     delivery: Mutex<Delivery>,
-    /// What its request has come to, where whoever ended it knew that better than the waiter will.
+    /// Why the request failed, where the thread that ended the wait knew it.
     error: Mutex<Option<Box<LockError>>>,
 }
 
-/// No moment to look at.
+/// No moment to recheck at.
 pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Waiter {
@@ -246,21 +252,21 @@ impl Waiter {
         }
     }
 
-    /// Acquire pairs with the Release of `advance`: what was done for the waiter is visible with its phase.
+    /// Pairs with: `advance`. What was done for the waiter is visible with its phase.
     #[inline]
     pub(crate) fn phase(&self) -> Phase {
         Phase::from_bits(self.phase.load(Ordering::Acquire))
     }
 
-    /// Moves on; returns where it was. AcqRel, see `phase`.
+    /// Changes the phase and returns the one before. AcqRel, see `phase`.
     pub(crate) fn advance(&self, to: Phase) -> Phase {
-        Phase::from_bits(self.phase.swap(to as u32, ordering!(Ordering::AcqRel, "news-relaxed", Ordering::Relaxed)))
+        Phase::from_bits(self.phase.swap(to as u32, ordering!(Ordering::AcqRel, "phase-relaxed", Ordering::Relaxed)))
     }
 
-    /// Says that its thread is about to sleep, and returns when it has to look, if not woken before.
+    /// Notes that the thread is about to sleep; returns when it has to recheck.
     pub(crate) fn lie_down(&self) -> u64 {
-        // A failure means that it is Parked already, after a sleep that ended early, or that there is news. The
-        // compare-and-swap comes before the look at `look_at`, see the module.
+        // A failure means that it is Parked already, after a sleep that ended early, or that the phase has changed. The
+        // compare-and-swap comes before the load of `look_at`, see the module.
         if fault!("parked-without-swap") {
             self.phase.store(Phase::Parked as u32, Ordering::Release);
         }
@@ -268,30 +274,33 @@ impl Waiter {
         self.look_at.load(Ordering::Acquire)
     }
 
-    /// Sleeps until the phase is no longer Parked or the deadline has passed. Returns at once if there is news. Comes
-    /// after `lie_down`.
+    /// Sleeps until the phase is no longer Parked or the deadline has passed.
+    ///
+    /// Comes after `lie_down`. If the phase has changed since, it returns immediately.
     pub(crate) fn sleep(&self, deadline: Option<std::time::Instant>) -> crate::sync::ParkedUntil {
         self.phase.park(Phase::Parked as u32, deadline)
     }
 
-    /// Sets the first moment to look; before the waiter is queued.
+    /// Sets the first moment to recheck, before the waiter is queued.
     pub(crate) fn set_first_look(&self, at: u64) {
         self.look_at.store(at, Ordering::Relaxed);
     }
 
-    /// The first moment to look, for whoever queued it or finishes it.
+    /// Returns the first moment to recheck, for the thread that queued or finishes it.
     pub(crate) fn first_look(&self) -> u64 {
         self.look_at.load(Ordering::Relaxed)
     }
 
-    /// The moment has come, and the thread that waits looks. AcqRel pairs with `look_by`: a moment that is set by then
-    /// is one whose reason is seen by this look.
+    /// Notes that the waiting thread begins to recheck.
+    ///
+    /// Pairs with: `look_by`. A moment that was set before is one whose reason this recheck sees.
     pub(crate) fn begin_look(&self) {
         self.look_at.swap(NEVER, Ordering::AcqRel);
     }
 
-    /// Has the thread that waits look at this moment, if it would not before; whether it would not. AcqRel as in
-    /// `begin_look`.
+    /// Has the waiting thread recheck at this moment, if it would not earlier.
+    ///
+    /// Returns whether that is a change. AcqRel as in `begin_look`.
     pub(crate) fn look_by(&self, at: u64) -> bool {
         let mut set = self.look_at.load(Ordering::Relaxed);
         while at < set {
@@ -303,35 +312,37 @@ impl Waiter {
         false
     }
 
-    /// Whether its own thread keeps the time.
+    /// Returns whether its own thread keeps the time.
     pub(crate) fn keeps_time(&self) -> bool {
         matches!(&*self.delivery.lock(), Delivery::Thread)
     }
 
-    /// Leaves an explanation for whoever asked; before the phase says that the wait has ended without the lock.
+    /// Stores why the request failed, before the phase says that it has.
     pub(crate) fn explain(&self, error: LockError) {
         *self.error.lock() = Some(Box::new(error));
     }
 
-    /// Takes the explanation of a wait that ended without the lock.
+    /// Takes what `explain` stored.
     pub(crate) fn take_explanation(&self) -> Option<Box<LockError>> {
         self.error.lock().take()
     }
 
-    /// Notes when it is notified. The caller owns the shard.
+    /// Notes when it is notified. Caller holds: shard mutex.
     pub(crate) fn note_notified(&self, now: u64) {
         self.notified.store(now, Ordering::Relaxed);
         self.watched.store(0, Ordering::Relaxed);
     }
 
-    /// Notes that the timer keeps the moment for which it was notified; whether it did not yet. The caller owns the shard.
+    /// Notes that the timer keeps the moment from which on others are served past it.
+    ///
+    /// Returns whether it did not before. Caller holds: shard mutex.
     pub(crate) fn begin_watch(&self) -> bool {
         let was = self.watched.load(Ordering::Relaxed);
         self.watched.store(1, Ordering::Relaxed);
         was == 0
     }
 
-    /// Returns when it was notified. The caller owns the shard.
+    /// Returns when it was notified. Caller holds: shard mutex.
     pub(crate) fn notified(&self) -> u64 {
         self.notified.load(Ordering::Relaxed)
     }
@@ -348,7 +359,7 @@ impl Waiter {
         Ticket::new(index, self.generation.load(Ordering::Relaxed))
     }
 
-    /// Fills in a waiter that nobody else knows yet.
+    /// Fills in a waiter that no other thread knows yet.
     pub(crate) fn prepare(&self, entry: u32, record: u32, owner: u32, asking: Asking, since: u64, delivery: Delivery) {
         self.entry.store(entry, Ordering::Relaxed);
         self.record.store(record, Ordering::Relaxed);
@@ -363,8 +374,10 @@ impl Waiter {
         self.phase.store(Phase::Waiting as u32, Ordering::Release);
     }
 
-    /// Sets the waker to call; returns the old one, for the caller to drop off every lock. Whoever sets one looks at
-    /// the phase afterwards: news that came before the waker was set is seen there.
+    /// Sets the waker to call; returns the old one.
+    ///
+    /// The caller drops the old one without any mutex, and looks at the phase afterwards: it shows what came before the
+    /// waker was set.
     #[must_use]
     pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Foreign<Waker>> {
         let fresh = Foreign::new(waker.clone());
@@ -378,11 +391,12 @@ impl Waiter {
         }
     }
 
-    /// Takes what is needed to tell the waiter its news, to be used after the shard's mutex is released. A letter stays,
-    /// for whoever empties the mailbox.
+    /// Changes the phase, and takes what is needed to wake the caller.
+    ///
+    /// It is used after the shard's mutex is released. A completion function stays, for the thread that reads the list.
     pub(crate) fn advance_with_news(&self, to: Phase) -> (Phase, News) {
-        // The phase changes under the mutex: whoever sets a waker either is before the news, which take it, or looks at
-        // the phase after it changed.
+        // The phase changes under the mutex. A future that sets its waker does so before this, and the waker is taken
+        // here, or it looks at the phase afterwards and sees the change.
         let mut delivery = self.delivery.lock();
         let news = match &mut *delivery {
             Delivery::Thread => News::Thread,
@@ -394,19 +408,19 @@ impl Waiter {
         (was, news)
     }
 
-    /// Whether its news goes to this mailbox.
+    /// Returns whether it is finished through this list.
     pub(crate) fn is_for(&self, mailbox: &Arc<Mailbox>) -> bool {
         matches!(&*self.delivery.lock(), Delivery::Mail(own, _) if Arc::ptr_eq(own, mailbox))
     }
 
-    /// Takes the way to reach whoever waits, which is not needed any more or about to be used.
+    /// Takes the way to reach the caller, to use it or to drop it.
     #[must_use]
     pub(crate) fn take_delivery(&self) -> Delivery {
         std::mem::replace(&mut *self.delivery.lock(), Delivery::Thread)
     }
 }
 
-/// What is to be done so that whoever waits learns its news.
+/// What is left to do so that the caller of a waiter wakes up.
 pub(crate) enum News {
     Thread,
     Task(Option<Foreign<Waker>>),
@@ -416,14 +430,16 @@ pub(crate) enum News {
 const FIRST_CHUNK: u32 = if cfg!(loom) { 8 } else { 32 };
 const CHUNKS: usize = 24;
 
-/// All waiters, by index. Their memory stays for as long as the manager lives, so an old index is always a waiter.
+/// All waiters, by index.
+///
+/// Their memory stays for as long as the manager lives, so an old index is always a waiter.
 #[derive(Debug)]
 pub(crate) struct Waiters {
     /// Chunk n holds FIRST_CHUNK << n waiters.
     chunks: [OnceLock<Box<[Waiter]>>; CHUNKS],
     free: Mutex<FreeWaiters>,
     limit: u32,
-    /// Drawn at random, so that a ticket is not easily guessed, nor another manager's taken for one.
+    /// Random, so that a ticket is not easily guessed, and other managers have others.
     first_generation: u32,
 }
 
@@ -446,7 +462,7 @@ impl Waiters {
         Self { chunks, free: Mutex::new(FreeWaiters::default()), limit, first_generation }
     }
 
-    /// The waiter at an index that `take` gave out at some time.
+    /// Returns the waiter at an index that `take` gave out at some time.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> &Waiter {
         let (chunk, position) = Self::place(index);
@@ -456,13 +472,13 @@ impl Waiters {
 
     #[inline]
     fn place(index: u32) -> (usize, usize) {
-        // Index 0 is nobody; index i is number i-1 of a row of chunks that double.
+        // Index 0 is no waiter; index i is number i-1 of a row of chunks that double.
         let number = index - 1 + FIRST_CHUNK;
         let chunk = number.ilog2() - FIRST_CHUNK.ilog2();
         (chunk as usize, (number - (FIRST_CHUNK << chunk)) as usize)
     }
 
-    /// `None` if there is no memory for it.
+    /// Makes a chunk; `None` if there is no memory for it.
     fn make_chunk(&self, chunk: usize) -> Option<Box<[Waiter]>> {
         let len = FIRST_CHUNK << chunk;
         // The number of the first of the chunk, and indexes begin at 1.
@@ -473,7 +489,7 @@ impl Waiters {
         Some(waiters.into_boxed_slice())
     }
 
-    /// One that there was not before; `None` if there is no memory for it.
+    /// Makes one more waiter; `None` if there is no memory for it.
     fn make_one(&self, free: &mut FreeWaiters) -> Option<u32> {
         let index = free.made + 1;
         let (chunk, _) = Self::place(index);
@@ -487,7 +503,7 @@ impl Waiters {
         Some(index)
     }
 
-    /// A free waiter, or `None` when as many wait as may, or as there is memory for.
+    /// Takes a free waiter; `None` at the limit, or without memory.
     pub(crate) fn take(&self) -> Option<u32> {
         let mut free = self.free.lock();
         if free.out == self.limit {
@@ -513,16 +529,16 @@ impl Waiters {
         free.out -= 1;
         free.indexes.push(index);
         drop(free);
-        // A waker's drop is foreign code: not under the mutex.
+        // Dropping a waker runs the user's code: not under the mutex.
         drop(delivery);
     }
 
-    /// Whether a ticket that was given out still stands for its request.
+    /// Returns whether a ticket that was given out still stands for its request.
     pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
         self.get(ticket.index()).ticket(ticket.index()) == ticket
     }
 
-    /// Whether a ticket could be one of ours, so that its index may be looked at.
+    /// Returns whether the index of a ticket is one of ours.
     pub(crate) fn could_be(&self, ticket: Ticket) -> bool {
         let index = ticket.index();
         index != 0 && index <= self.free.lock().made
@@ -536,7 +552,7 @@ impl Waiters {
         }
     }
 
-    /// Bytes of memory in use.
+    /// Returns the bytes of memory in use.
     pub(crate) fn bytes(&self) -> u64 {
         let made: usize = self.chunks.iter().filter_map(OnceLock::get).map(|chunk| chunk.len()).sum();
         (made * size_of::<Waiter>()) as u64
@@ -564,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_void_once_its_waiter_is_given_back() {
+    fn ticket_is_void_after_put() {
         let waiters = Waiters::new(10, 7);
         let index = waiters.take().unwrap();
         let ticket = waiters.get(index).ticket(index);

@@ -43,7 +43,7 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 	@$(CARGO) test -p keylatch --features serde,tracing,tokio --examples $(ARGS)
 	$(call say,Rust 3/3: tests inside the bench)
 	@$(CARGO) test -p keylatch-bench $(ARGS)
-	$(call say,The face of rustfs-lock, and stores of objects)
+	$(call say,The API of rustfs-lock and stores of objects)
 	@$(CARGO) test -p keylatch-rustfs -p keylatch-object-store $(ARGS)
 	$(call say,Typed locks)
 	@$(CARGO) test -p keylatch-typed $(ARGS)

@@ -331,7 +331,7 @@ deny: need-rust need-python ## licences, sources and duplicates of the dependenc
 	@"$$($(PYTHON) scripts/pinned_tool.py cargo-deny)" --log-level error check bans licenses sources $(ARGS)
 
 # What crates.io would get. They are packaged together, because none of them is there yet.
-CRATES = keylatch keylatch-typed keylatch-shm keylatch-etcd keylatch-service
+CRATES = keylatch keylatch-typed keylatch-shm keylatch-etcd keylatch-service keylatch-rustfs keylatch-object-store
 
 crates: need-rust ## package the crates for crates.io in target/package, and see that readme and licences are inside
 	@$(CARGO) package --quiet --no-verify --allow-dirty $(addprefix -p ,$(CRATES))

@@ -281,6 +281,12 @@ pub struct LockConfig {
     /// It works in every build, and is meant for those of developers, `lock_order_lint: cfg!(debug_assertions)`: while it
     /// is set the fast path is off, and every request takes its shard's mutex and one for the whole manager.
     pub lock_order_lint: bool,
+    /// Lets readers of a key that many threads read at a time write nothing that these threads share.
+    ///
+    /// Each reader then writes to memory of its own thread alone. The first that asks for the key exclusively, lists its
+    /// holders or asks for more than to share it looks at the memory of all threads: some microseconds, after which the key
+    /// is as others are, until it is read so often again. Not where a tier shares the keys. Default `false`.
+    pub reader_slots: bool,
     /// How long a lock stays closed that an exclusive holder lost by its lease.
     ///
     /// What the old holder still has on its way arrives first. Listings show it as kept shut, figures count no holder,
@@ -315,6 +321,7 @@ impl Default for LockConfig {
             deadlock_delay: Some(Duration::from_millis(50)),
             victim: Victim::Asker,
             lock_order_lint: false,
+            reader_slots: false,
             lock_delay: Duration::ZERO,
             health_window: Duration::from_secs(60),
             backend: Backend::Fast,

@@ -116,6 +116,9 @@ impl Core {
                     continue;
                 }
             };
+            if wanted.mode == Mode::Exclusive {
+                shard.unbias(index, entry);
+            }
             if self.may_take_now(entry, wanted)
                 && self.admits_newcomer(&shard, index, wanted.mode)
                 && let Some(grant) = self.take_locked(&mut shard, wanted, (index, entry), record)

@@ -74,9 +74,10 @@ impl Core {
     /// From shared to exclusive, if nobody else holds the lock now.
     pub(crate) fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
         let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(()) };
-        let shard = self.lock_shard_of_guard(grant);
+        let mut shard = self.lock_shard_of_guard(grant);
         // Asked under the mutex: if it was revoked, the entry may be another key's.
         self.standing(grant)?;
+        shard.unbias(index, entry);
         if self.upgrade_now(&shard, grant, (index, entry)) {
             drop(shard);
             return self.check_upgrade(grant);
@@ -145,6 +146,7 @@ impl Core {
         self.service()?;
         // As in `try_upgrade`.
         self.standing(grant)?;
+        shard.unbias(index, entry);
         if self.upgrade_now(&shard, grant, (index, entry)) {
             drop(shard);
             return self.check_upgrade(grant).map(|()| None);
@@ -271,6 +273,8 @@ impl Core {
     /// Puts on record that a reader, as the word says already, is now the exclusive holder. The caller owns the shard.
     pub(crate) fn note_upgrade(&self, record: u32, (index, entry): (u32, &Entry)) {
         let noted = self.records.get(record);
+        // Its note is the word's from now on.
+        noted.leave_slot();
         let (_, shard) = Word::from_note(noted.note(), record);
         noted.set_note(entry.word().noted_with(shard));
         entry.raise_fence();

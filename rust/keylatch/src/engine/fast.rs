@@ -99,7 +99,21 @@ impl Core {
         if bucket.len().max(object.len()) > SHORT {
             return self.try_fast_long::<false>(bucket, object, state);
         }
-        self.try_hashed(KeyRef::new(bucket, object), Mode::Shared, state)
+        let key = KeyRef::new(bucket, object);
+        let hash = self.hash(&key);
+        let Some(local) = self.local_at_hand() else { return Tried { raw: OTHER, hash } };
+        let Some((index, entry, seen)) = self.table.look_up(hash) else { return Tried { raw: ABSENT, hash } };
+        // As in `take_seen`, before the key.
+        if seen.taken_uncontended(Mode::Shared, NONE).is_none() {
+            if seen.is_biased() {
+                return self.try_biased(bucket, object, state);
+            }
+            return Tried { raw: HELD, hash };
+        }
+        if !entry.carries(self.table.arena(), &key) {
+            return Tried { raw: OTHER, hash };
+        }
+        Tried { raw: self.take_known(local, (Mode::Shared, hash, state), (index, entry, seen)), hash }
     }
 
     /// For keys of a length that the others know nothing of.
@@ -139,7 +153,9 @@ impl Core {
         }
         let entry = self.table.entry(pin.entry);
         let seen = entry.word();
-        seen.taken_uncontended(mode, NONE)?;
+        if seen.taken_uncontended(mode, NONE).is_none() {
+            return if EXCLUSIVE { None } else { self.try_pinned_biased(pin, state) };
+        }
         // What is not plain goes on in tail calls, so that this needs no room in memory.
         let Some(record) = local.records.take_spare() else {
             return self.try_pinned_slow::<EXCLUSIVE>(local, pin, state, NONE);
@@ -181,6 +197,8 @@ impl Core {
         state: u64,
         mut record: u32,
     ) -> Option<Grant> {
+        // With a record, the swap has failed once.
+        let mut is_again = record != NONE;
         if record == NONE {
             record = self.records.take(&local.records);
         }
@@ -197,8 +215,12 @@ impl Core {
             }
             let at = (pin.entry, entry, pin.shard);
             if let Some(grant) = self.take_with::<EXCLUSIVE>(local, at, state, (seen, record)) {
+                if !EXCLUSIVE && is_again {
+                    self.note_crowd(local, pin.entry, seen);
+                }
                 return Some(grant);
             }
+            is_again = true;
         }
     }
 
@@ -212,7 +234,9 @@ impl Core {
         }
         let (index, entry, seen) = self.table.look_up(packed.hash)?;
         // Before the key, as in `take_seen`.
-        seen.taken_uncontended(mode, NONE)?;
+        if seen.taken_uncontended(mode, NONE).is_none() {
+            return if EXCLUSIVE { None } else { self.try_prepared_biased(packed, state) };
+        }
         if !entry.carries_packed(packed) {
             return None;
         }
@@ -221,6 +245,7 @@ impl Core {
             return self.try_prepared_slow::<EXCLUSIVE>(local, at, state, seen);
         };
         let grant = self.take_with::<EXCLUSIVE>(local, at, state, (seen, record));
+        // What is left to do is done by key, where crowds are noted.
         if grant.is_none() { self.not_taken(local, record) } else { grant }
     }
 
@@ -298,6 +323,9 @@ impl Core {
     ) -> u64 {
         // Before the key: only a word without W proves, by the swap, what is read of the key after it.
         if seen.taken_uncontended(mode, NONE).is_none() {
+            if mode == Mode::Shared && seen.is_biased() {
+                return self.take_biased(local, key, (hash, state), (index, seen));
+            }
             return HELD;
         }
         if !entry.carries(self.table.arena(), key) {
@@ -321,7 +349,7 @@ impl Core {
         let (state, owner) = FirstState::and_owner(state);
         let record = self.records.get(record_index);
         record.prefill(index, owner, 0);
-        let Some(taken) = swap_in(entry, seen, mode, record_index) else {
+        let Some(taken) = self.swap_in(local, (entry, seen), mode, record_index) else {
             return self.missed_slow(local, record_index);
         };
         let shard = self.table.shard_of(hash);
@@ -336,28 +364,38 @@ impl Core {
         self.records.put(&local.records, record);
         HELD
     }
-}
 
-/// Takes the lock as long as nothing but other readers come and go. Returns the word as it left it.
-#[inline(always)]
-fn swap_in(entry: &Entry, seen: Word, mode: Mode, record: u32) -> Option<Word> {
-    let taken = seen.taken_uncontended(mode, record)?;
-    match entry.swap(seen, taken) {
-        Ok(()) => Some(taken),
-        Err(now) => swap_in_slow(entry, seen, now, (mode, record)),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn swap_in_slow(entry: &Entry, seen: Word, mut now: Word, (mode, record): (Mode, u32)) -> Option<Word> {
-    // Another reader came or went, or the entry is another key's by now, which its generation says.
-    while now.has_generation_of(seen) {
-        let taken = now.taken_uncontended(mode, record)?;
-        match entry.swap(now, taken) {
-            Ok(()) => return Some(taken),
-            Err(later) => now = later,
+    /// Takes the lock as long as nothing but other readers come and go. Returns the word as it left it.
+    #[inline(always)]
+    fn swap_in(&self, local: &Local, (entry, seen): (&Entry, Word), mode: Mode, record: u32) -> Option<Word> {
+        let taken = seen.taken_uncontended(mode, record)?;
+        match entry.swap(seen, taken) {
+            Ok(()) => Some(taken),
+            Err(_) if mode == Mode::Shared => self.swap_in_slow::<false>(local, seen, record),
+            Err(_) => self.swap_in_slow::<true>(local, seen, record),
         }
     }
-    None
+
+    #[cold]
+    #[inline(never)]
+    fn swap_in_slow<const EXCLUSIVE: bool>(&self, local: &Local, seen: Word, record: u32) -> Option<Word> {
+        let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
+        let index = self.records.get(record).filled_for();
+        let entry = self.table.entry(index);
+        let mut now = entry.word();
+        // Another reader came or went, or the entry is another key's by now, which its generation says.
+        while now.has_generation_of(seen) {
+            let taken = now.taken_uncontended(mode, record)?;
+            match entry.swap(now, taken) {
+                Ok(()) => {
+                    if !EXCLUSIVE {
+                        self.note_crowd(local, index, taken);
+                    }
+                    return Some(taken);
+                }
+                Err(later) => now = later,
+            }
+        }
+        None
+    }
 }

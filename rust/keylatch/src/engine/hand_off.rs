@@ -133,6 +133,8 @@ impl Core {
         leaving: Option<Mode>,
         round: &mut Round,
     ) -> bool {
+        // For those who line up; of a reader that left through the shard it is rarely the case.
+        shard.unbias(index, entry);
         let queue = self.queue(entry);
         let now = if queue.is_empty() { 0 } else { self.now() };
         let allowed = self.allowed(shard, index, now);

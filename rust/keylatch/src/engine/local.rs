@@ -3,7 +3,7 @@
 //! Every field is changed by its own thread alone, with plain loads and stores; others read some of them. The fields are
 //! atomics only so that this is not undefined.
 
-use crate::memory::{Cache, Region, Vacant};
+use crate::memory::{Cache, NONE, Region, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of an owner's name that a thread remembers.
@@ -16,6 +16,11 @@ pub(crate) struct Local {
     pub(crate) entries: Cache,
     /// Turns that waiting for another thread awake is worth, learned from how it went.
     pub(crate) spins: AtomicU32,
+    /// The thread's line of slots, once it has one.
+    pub(crate) line: AtomicU32,
+    /// The entry whose lock other readers kept this thread from sharing at first, and how often since another did.
+    crowded: AtomicU32,
+    crowded_for: AtomicU32,
     /// The owner last named by this thread, so that naming it again costs a comparison instead of a look-up.
     remembered_owner: AtomicU32,
     remembered_len: AtomicU32,
@@ -60,6 +65,9 @@ impl Local {
             records: Cache::default(),
             entries: Cache::default(),
             spins: AtomicU32::new(spins),
+            line: AtomicU32::new(NONE),
+            crowded: AtomicU32::new(NONE),
+            crowded_for: AtomicU32::new(0),
             remembered_owner: AtomicU32::new(0),
             remembered_len: AtomicU32::new(0),
             remembered_name: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -86,6 +94,17 @@ impl Local {
     pub(crate) fn count_release(&self, shard: u32) {
         // Release. Pairs with: the Acquire in `sums`.
         add_one(&self.tally(row_of(shard)).releases, Ordering::Release);
+    }
+
+    /// Counts that other readers came or went while this thread was about to share the lock of an entry.
+    ///
+    /// Returns whether that has happened `often` since it happened with another entry; then it begins anew.
+    pub(crate) fn is_crowded(&self, entry: u32, often: u32) -> bool {
+        let is_same = self.crowded.load(Ordering::Relaxed) == entry;
+        let times = if is_same { self.crowded_for.load(Ordering::Relaxed) + 1 } else { 1 };
+        self.crowded.store(entry, Ordering::Relaxed);
+        self.crowded_for.store(times % often, Ordering::Relaxed);
+        times == often
     }
 
     /// The owner's number, if this name is the one the thread used last.

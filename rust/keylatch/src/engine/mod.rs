@@ -5,7 +5,7 @@
 //! and where somebody waits through [`hand_off`]; [`convert`] turns one mode into the other, [`batch`] takes many. A hold
 //! may be revoked, in [`revoke`], by force or because its [`lease`] ran out, and a [`lock_delay`] may follow; a full table gets
 //! room in [`reclaim`]; a session that asks for what it holds is recognised in [`reenter`], and what it shares rises in [`rise`].
-//! A pinned key stays in the table: see [`pin`].
+//! A pinned key stays in the table: see [`pin`]. Readers of a key that many threads read at a time use [`slots`].
 //!
 //! Where the keys are shared beyond the process, [`permits`] says what may be granted and which call to the tier is due,
 //! [`tier_events`] takes in what the tier says, [`tier_fast`] is the fast path then, and [`term`] the loss of permits.
@@ -32,6 +32,7 @@ pub(crate) mod reenter;
 pub(crate) mod release;
 pub(crate) mod revoke;
 pub(crate) mod rise;
+pub(crate) mod slots;
 pub(crate) mod special;
 pub(crate) mod term;
 pub(crate) mod tier_events;

@@ -26,6 +26,7 @@ mod reentering;
 mod rekeying;
 mod releasing;
 mod seeing;
+mod slots;
 mod tasks;
 mod tiers;
 mod warm_key;
@@ -218,8 +219,11 @@ impl Model {
         let core = self.core();
         let mut in_table = 0;
         for shard in 0..core.table.shard_count() {
-            let shard = core.table.lock(shard);
+            let mut shard = core.table.lock(shard);
             let mut idle = 0;
+            let mut entries = Vec::new();
+            shard.for_each(|index, entry| entries.push((index, entry)));
+            entries.into_iter().for_each(|(index, entry)| shard.unbias(index, entry));
             shard.for_each(|_, entry| {
                 let word = entry.word();
                 assert!(word.is_free() && !word.has_waiters() && !word.is_to_evict(), "left behind: {word:?}");

@@ -18,8 +18,31 @@ impl Core {
         let record = self.records.get(grant.index());
         match record.held_plainly(grant) {
             Some(held) => self.release_held(local, grant, record, held),
-            None => self.release_special(grant),
+            None => self.release_not_plain(grant),
         }
+    }
+
+    /// As `release_guard`, for a hold that is not plain.
+    #[inline(never)]
+    fn release_not_plain(&self, grant: Grant) -> Option<Lost> {
+        let record = self.records.get(grant.index());
+        match (record.held_in_slot(grant), self.local_at_hand()) {
+            (Some(index), Some(local)) => self.release_slotted(local, grant, record, index),
+            _ => self.release_special(grant),
+        }
+    }
+
+    /// Ends the hold of a reader that entered by a slot.
+    #[inline(always)]
+    fn release_slotted(&self, local: &Local, grant: Grant, record: &Record, index: u32) -> Option<Lost> {
+        let (slot, shard) = record.slot_and_shard();
+        // Announced first, see the module of the record: a revoker that finds the slot empty finds this.
+        record.end();
+        if self.table.slots.leave(slot, grant) {
+            return self.end_hold(local, grant, record, shard);
+        }
+        // It was collected, and the word counts it.
+        self.release_shared_again(local, grant, index, self.table.entry(index).word())
     }
 
     /// As `release_guard`, for a thread that used another manager last.
@@ -205,6 +228,8 @@ impl Core {
         let slow = if special.timed && !special.lost { self.slow_hold(grant) } else { None };
         let lost = if special.lost || special.counted {
             self.release_slow(self.local(), grant, special.entry)
+        } else if special.slotted {
+            self.release_slotted(self.local(), grant, record, special.entry)
         } else {
             self.release_held(self.local(), grant, record, (special.entry, special.mode))
         };

@@ -52,14 +52,19 @@ impl Core {
 
     /// Locks the shard of a hold and makes sure that it is still there, and to be revoked: its lease may have been renewed.
     fn lock_shard_to_revoke(&self, grant: Grant, why: Lost) -> Option<(LockedShard<'_>, Held)> {
-        let (shard, held) = self.lock_shard_of_hold(grant).ok()?;
+        let (mut shard, held) = self.lock_shard_of_hold(grant).ok()?;
         let is_due = || self.leases.deadline(grant).is_some_and(|due| due <= self.now());
         let may = match why {
             Lost::Expired => is_due(),
             Lost::Permit => self.has_lost_permit(&shard, held.entry),
             Lost::Forced => true,
         };
-        may.then_some((shard, held))
+        if !may {
+            return None;
+        }
+        // The word counts the hold then, unless its guard announced that it leaves.
+        shard.unbias(held.entry, self.table.entry(held.entry));
+        Some((shard, held))
     }
 
     /// Releases a hold in the place of whoever knows its grant, and has been prevented from using it. Returns whether

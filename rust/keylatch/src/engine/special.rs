@@ -116,8 +116,10 @@ impl Core {
 
     fn holders_of(&self, request: &LockRequest<'_>) -> Holders {
         let hash = self.hash(&request.key);
-        let shard = self.lock_shard(hash);
-        shard.find(hash, &request.key).map_or_else(Holders::default, |(index, entry)| self.holders(index, entry))
+        let mut shard = self.lock_shard(hash);
+        let Some((index, entry)) = shard.find(hash, &request.key) else { return Holders::default() };
+        shard.unbias(index, entry);
+        self.holders(index, entry)
     }
 
     /// Refuses what cannot be meant.
@@ -188,8 +190,9 @@ impl Core {
             return Err(LockError::Forked);
         }
         let hash = self.hash(&request.key);
-        let shard = self.lock_shard(hash);
-        let Some((_, entry)) = shard.find(hash, &request.key) else { return Ok(false) };
+        let mut shard = self.lock_shard(hash);
+        let Some((index, entry)) = shard.find(hash, &request.key) else { return Ok(false) };
+        shard.unbias(index, entry);
         let word = entry.word();
         Ok(word.is_exclusive() || word.readers() > 0)
     }

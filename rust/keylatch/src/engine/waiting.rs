@@ -11,6 +11,7 @@ use crate::error::LockError;
 use crate::hold::{FirstState, Grant, OwnerRef};
 use crate::key::KeyRef;
 use crate::memory::NONE;
+use crate::mode::Mode;
 use crate::request::{Limit, LockRequest};
 use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
@@ -249,7 +250,12 @@ impl Core {
         for round in 0..LOOKS {
             pause(round);
             // Only looked at, until it is worth an attempt.
-            if entry.word().taken_uncontended(wanted.mode, NONE).is_none() {
+            let word = entry.word();
+            if word.is_biased() && wanted.mode == Mode::Exclusive {
+                // The shard knows whether anybody holds it.
+                return None;
+            }
+            if word.taken_uncontended(wanted.mode, NONE).is_none() && !word.is_biased() {
                 continue;
             }
             match self.acquire_fast(local, wanted) {

@@ -27,8 +27,9 @@
 //! | COUNTED | one of several that a session has of one lock; the entry counts them |
 //! | TIMED | its end is to be compared with a clock |
 //! | UPGRADES | a future waits to upgrade it; if the future is leaked, the guard ends the wait |
+//! | SLOTTED | a reader that entered by a slot, see `table::slots`; it may have been collected since |
 //!
-//! A record with none of LOOSE, LOST, WATCHED, COUNTED, TIMED and UPGRADES is *plain*, and its guard releases it on the
+//! A record with none of LOOSE, LOST, WATCHED, COUNTED, TIMED, UPGRADES and SLOTTED is *plain*, and its guard releases it on the
 //! fast path.
 //!
 //! **Filled before the swap.** Entry, owner and time are written before the swap that takes the lock. So a thread that sees
@@ -61,8 +62,9 @@ const REVOKING: u64 = 1 << 17;
 const UPGRADES: u64 = 1 << 18;
 const PERMIT: u64 = 1 << 19;
 const DIED: u64 = 1 << 20;
+const SLOTTED: u64 = 1 << 21;
 /// What makes a release leave the fast path.
-const SPECIAL: u64 = LOOSE | LOST | WATCHED | COUNTED | TIMED | UPGRADES;
+const SPECIAL: u64 = LOOSE | LOST | WATCHED | COUNTED | TIMED | UPGRADES | SLOTTED;
 const PRIORITY_SHIFT: u32 = 8;
 
 const _: () = assert!(cfg!(loom) || size_of::<Record>() == 32);
@@ -86,6 +88,7 @@ pub(crate) struct Record {
     /// The holder's note for its release.
     ///
     /// It has the shard, and the lock's word as the holder left it. Of a hold that a session counts: the next of those.
+    /// Of a hold that is SLOTTED: the slot.
     note: AtomicU64,
 }
 
@@ -158,6 +161,12 @@ impl FirstState {
         Self(u64::from(priority) << PRIORITY_SHIFT | mode | loose | HELD)
     }
 
+    /// Returns the state of a reader that entered by a slot.
+    #[inline(always)]
+    pub(crate) fn in_slot(self) -> Self {
+        Self(self.0 | SLOTTED)
+    }
+
     /// Returns the state beside an owner in one number, to be passed in a register.
     #[inline(always)]
     pub(crate) fn with_owner(self, owner: u32) -> u64 {
@@ -221,6 +230,7 @@ pub(crate) struct Special {
     pub(crate) counted: bool,
     pub(crate) timed: bool,
     pub(crate) upgrades: bool,
+    pub(crate) slotted: bool,
 }
 
 /// Returns a first generation that no other manager is likely to have.
@@ -236,6 +246,11 @@ impl Record {
         self.entry.store(entry, Ordering::Relaxed);
         self.owner.store(owner, Ordering::Relaxed);
         self.since.store(since, Ordering::Relaxed);
+    }
+
+    /// Returns the entry that a record was filled in for, for the thread that did.
+    pub(crate) fn filled_for(&self) -> u32 {
+        self.entry.load(Ordering::Relaxed)
     }
 
     /// Names the hold of a record that was filled in, whose owner has the lock.
@@ -258,6 +273,20 @@ impl Record {
     #[inline(always)]
     pub(crate) fn set_note(&self, note: u64) {
         self.note.store(note, Ordering::Relaxed);
+    }
+
+    /// Notes the slot by which a reader entered, and its shard.
+    #[inline(always)]
+    pub(crate) fn set_slot(&self, slot: u32, shard: u32) {
+        self.set_note(u64::from(slot) | u64::from(shard) << 32);
+    }
+
+    /// Returns the slot by which a reader entered, and its shard.
+    #[inline(always)]
+    pub(crate) fn slot_and_shard(&self) -> (u32, u32) {
+        let note = self.note();
+        // The low half, and the high one.
+        (note as u32, (note >> 32) as u32)
     }
 
     /// Returns the last note, which may be of a later use of the record.
@@ -310,7 +339,28 @@ impl Record {
             counted: has(COUNTED),
             timed: has(TIMED),
             upgrades: has(UPGRADES),
+            slotted: has(SLOTTED),
         })
+    }
+
+    /// Returns the entry of a hold that entered by a slot and is plain but for that, for its guard.
+    #[inline(always)]
+    pub(crate) fn held_in_slot(&self, grant: Grant) -> Option<u32> {
+        let state = self.state.load(Ordering::Relaxed);
+        let is_it = (state ^ grant.generation()) & (!INDEX | HELD | EXCLUSIVE | SPECIAL) == HELD | SLOTTED;
+        is_it.then(|| self.entry.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a reader that entered by a slot is counted by the word. The caller owns the shard.
+    pub(crate) fn leave_slot(&self) {
+        self.state.fetch_and(!SLOTTED, Ordering::Relaxed);
+    }
+
+    /// Returns the grant that a record which was filled in names from `begin` on.
+    #[inline(always)]
+    pub(crate) fn next_grant(&self, index: u32) -> Grant {
+        // Of a free record the state is the generation alone.
+        self.grant(index, self.state.load(Ordering::Relaxed))
     }
 
     /// Returns whether a grant stands for this record's hold, or how it was revoked.

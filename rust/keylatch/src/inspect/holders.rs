@@ -152,8 +152,9 @@ impl Core {
 
     /// Returns the holder of a key if it has one, and its entry names that one.
     fn only_holder_at(&self, hash: u64, key: &KeyRef<'_>) -> OnlyHolder {
-        let shard = self.lock_shard(hash);
+        let mut shard = self.lock_shard(hash);
         let Some((index, entry)) = shard.find(hash, key) else { return OnlyHolder::Free };
+        shard.unbias(index, entry);
         let word = entry.word();
         if word.is_free() {
             return OnlyHolder::Free;
@@ -165,7 +166,9 @@ impl Core {
             (entry.reader.load(Ordering::Relaxed), word.readers() == 1)
         };
         let held = (alone && self.records.could_be(marked)).then(|| self.records.get(marked).held()).flatten();
-        match held.filter(|held| held.entry == index) {
+        // The record of the reader that was marked may be that of a writer that has just left.
+        let mode = if word.is_exclusive() { Mode::Exclusive } else { Mode::Shared };
+        match held.filter(|held| held.entry == index && held.mode == mode) {
             Some(held) => OnlyHolder::This(marked, held),
             None => OnlyHolder::Several,
         }

@@ -124,6 +124,29 @@ impl Entry {
             .map_err(Word::from_bits)
     }
 
+    /// Loads the lock's word after the caller has filled a slot. Sequentially consistent.
+    ///
+    /// Pairs with: the fence in [`Slots::collect`](super::slots::Slots::collect). Either this sees that the readers are
+    /// collected, or the collector sees the slot.
+    #[inline(always)]
+    pub(super) fn word_after_slot(&self) -> Word {
+        // The model checker takes sequentially consistent accesses for weaker ones.
+        #[cfg(loom)]
+        crate::sync::atomic::fence(Ordering::SeqCst);
+        Word::from_bits(self.word.load(Ordering::SeqCst))
+    }
+
+    /// Changes the word as `to` says, whatever the fast path does to it meanwhile. Returns it as it was.
+    ///
+    /// For the shard's owner.
+    pub(super) fn change(&self, to: impl Fn(Word) -> Word) -> Word {
+        let mut seen = self.word();
+        while let Err(now) = self.swap(seen, to(seen)) {
+            seen = now;
+        }
+        seen
+    }
+
     /// Sets the word of an entry that nobody else can change: in no chain, or claimed. Release: publishes the key.
     ///
     /// Pairs with: `word`.

@@ -1,10 +1,12 @@
 //! Keys in use, found without a lock; see the README in this folder.
 
+mod bias;
 pub(crate) mod entry;
 pub(crate) mod hash;
 mod key_words;
 mod pin;
 pub(crate) mod shard;
+pub(crate) mod slots;
 pub(crate) mod state;
 
 pub(crate) use entry::Entry;
@@ -12,4 +14,5 @@ pub(crate) use hash::Secrets;
 pub(crate) use key_words::PackedKey;
 pub(crate) use pin::Pin;
 pub(crate) use shard::{Full, LockedShard, ShardCounts, Table, WAIT_BUCKETS};
+pub(crate) use slots::Entered;
 pub(crate) use state::Word;

@@ -11,16 +11,21 @@
 //! **Pinned entries** are in no slot and carry no EVICT: they stay, held or idle. The end of the last pin sets EVICT, and
 //! looks whether the entry is idle: if it is not, its last release comes here.
 //!
+//! **Biased entries** have readers in slots, which leave without a look at the word. So they carry no EVICT: an entry is
+//! biased only where it is in a warm slot or pinned, and its readers are collected before it gets EVICT. See [`super::bias`].
+//!
 //! **Entries with a permit** of a tier, or a wish for one, are in no slot either. EVICT brings their last release here when
 //! the permit may end; the engine sets it.
 
+use super::bias::Backoff;
 use super::entry::Entry;
+use super::slots::Slots;
 use super::state::Word;
 use crate::key::KeyRef;
 use crate::memory::{Arena, Cache, NONE, Region, Vacant};
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, Ordering};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Clock, Mutex, MutexGuard};
 
 /// Chains that a shard has without further memory.
 const INLINE_HEADS: usize = 8;
@@ -60,6 +65,7 @@ pub(crate) struct Book {
     inserts: u32,
     /// No evicted entry of this shard had a higher fence.
     fence_floor: u64,
+    pub(super) backoff: Backoff,
     /// How this shard has fared; kept here because the mutex is at hand whenever one of these changes.
     pub(crate) counts: ShardCounts,
 }
@@ -163,6 +169,9 @@ pub(crate) struct Table {
     entries: Arena<Entry>,
     /// Entries that are pinned.
     pub(super) pinned: AtomicU32,
+    /// Readers that the words of their entries do not count.
+    pub(crate) slots: Slots,
+    pub(super) began: Clock,
 }
 
 impl Table {
@@ -181,6 +190,8 @@ impl Table {
             max_log2_heads,
             entries: Arena::reserve(capacity, 0)?,
             pinned: AtomicU32::new(0),
+            slots: Slots::reserve()?,
+            began: Clock::start(),
         })
     }
 
@@ -289,7 +300,7 @@ pub(crate) struct LockedShard<'t> {
     pub(super) table: &'t Table,
     shard: &'t Shard,
     index: u32,
-    book: MutexGuard<'t, Book>,
+    pub(super) book: MutexGuard<'t, Book>,
 }
 
 impl<'t> LockedShard<'t> {
@@ -399,13 +410,12 @@ impl<'t> LockedShard<'t> {
     }
 
     /// Sets or clears EVICT. Returns the word as it was.
-    pub(super) fn set_evict(&self, index: u32, evict: bool) -> Word {
+    pub(super) fn set_evict(&mut self, index: u32, evict: bool) -> Word {
         let entry = self.table.entry(index);
-        let mut seen = entry.word();
-        while let Err(now) = entry.swap(seen, seen.with_evict(evict)) {
-            seen = now;
+        if evict {
+            self.unbias(index, entry);
         }
-        seen
+        entry.change(|seen| seen.with_evict(evict))
     }
 
     /// Brings a key that is not in the table into it, idle.
@@ -432,8 +442,9 @@ impl<'t> LockedShard<'t> {
     }
 
     /// Makes a *held* entry ask for its release to come here. `false` if it is idle.
-    fn make_cold(&self, index: u32) -> bool {
+    fn make_cold(&mut self, index: u32) -> bool {
         let entry = self.table.entry(index);
+        self.unbias(index, entry);
         let mut seen = entry.word();
         while !seen.is_free() {
             match entry.swap(seen, seen.with_evict(true)) {
@@ -476,7 +487,11 @@ impl<'t> LockedShard<'t> {
     pub(crate) fn evict_idle(&mut self, cache: &Cache) {
         for slot in 0..WARM {
             let index = self.book.warm[slot];
-            if index != NONE && self.claim(index) {
+            if index == NONE {
+                continue;
+            }
+            self.unbias(index, self.table.entry(index));
+            if self.claim(index) {
                 self.leave(cache, index);
             }
         }

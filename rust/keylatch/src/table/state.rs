@@ -1,10 +1,10 @@
 //! The 64-bit word that *is* a lock.
 //!
 //! ```text
-//!   63     62      61     60     59    58    57                      32 31               1   0
-//! +-----+-------+------+------+-----+-----+--------------------------+------------------+---+
-//! |EVICT|WAITERS|UPDATE|BIASED|BAR_X|BAR_S| readers, or if W: record |    generation    | W |
-//! +-----+-------+------+------+-----+-----+--------------------------+------------------+---+
+//!   63     62       61       60     59    58    57                      32 31               1   0
+//! +-----+-------+----------+------+-----+-----+--------------------------+------------------+---+
+//! |EVICT|WAITERS|COLLECTING|BIASED|BAR_X|BAR_S| readers, or if W: record |    generation    | W |
+//! +-----+-------+----------+------+-----+-----+--------------------------+------------------+---+
 //! ```
 //!
 //! | bits | meaning | who changes it, under what |
@@ -17,7 +17,8 @@
 //! | EVICT | the entry is in none of its shard's warm slots: the release that makes it idle goes to the shard | the shard's owner |
 //! | BAR_X | a tier has not permitted this process to hold the key exclusively: the fast path does not | the shard's owner |
 //! | BAR_S | as BAR_X, to share it; only beside BAR_X | the shard's owner |
-//! | UPDATE, BIASED | reserved, always zero | |
+//! | BIASED | readers may be in slots, where this word does not count them; see [`super::slots`] | the shard's owner |
+//! | COLLECTING | the shard's owner moves them from their slots to this word | the shard's owner, which clears it before it releases the mutex |
 //!
 //! "The shard's owner" is the thread that holds the shard's mutex. It races only with fast takes, fast conversions and
 //! fast releases, so every one of its changes is a compare-and-swap.
@@ -31,6 +32,12 @@
 //! | 1 | r | 1 | one writer, and somebody sleeps |
 //! | 1 | 0 | any | the table's own: claimed for another key, free in the arena, or kept shut by a lock delay |
 //! | 0 | 0 | 1 | with BAR_X: the queue waits for the tier. Otherwise never: the shard's owner serves the queue in the swap that frees the lock |
+//! | 0 | n | 0 | with BIASED: n readers, and those in slots; more may join here and there |
+//! | 0 | n | 0 | with COLLECTING: at most n readers, and those in slots; more may join here |
+//!
+//! BIASED excludes W, WAITERS, EVICT, the bars and COLLECTING. While it or COLLECTING is set the word is not free: no fast
+//! path takes it exclusively, and no claim does. COLLECTING is set in the swap that clears BIASED, so that there is no moment
+//! in which a slot has a reader and the word looks free.
 //!
 //! BAR_X and BAR_S are zero in a manager without a tier. They bind the fast path alone: the shard's owner asks the permit
 //! itself. An entry whose permit may end carries EVICT beside them, so that its last release comes to the shard. Bars are
@@ -57,10 +64,15 @@ const ONE_READER: u64 = 1 << FIELD_SHIFT;
 const BAR_S: u64 = 1 << 58;
 const BAR_X: u64 = 1 << 59;
 const BARS: u64 = BAR_S | BAR_X;
-const RESERVED: u64 = 0b11 << 60;
+/// Readers may be in slots.
+const BIASED: u64 = 1 << 60;
+/// The shard's owner collects them.
+const COLLECTING: u64 = 1 << 61;
+/// Readers may hold the lock that the word does not count.
+const SLOTTED: u64 = BIASED | COLLECTING;
 const WAITERS: u64 = 1 << 62;
 const EVICT: u64 = 1 << 63;
-const _: () = assert!(EXCLUSIVE ^ GENERATION ^ FIELD ^ BARS ^ RESERVED ^ WAITERS ^ EVICT == u64::MAX);
+const _: () = assert!(EXCLUSIVE ^ GENERATION ^ FIELD ^ BARS ^ BIASED ^ COLLECTING ^ WAITERS ^ EVICT == u64::MAX);
 const _: () = assert!(crate::grant::MAX_RECORDS as u64 <= FIELD >> FIELD_SHIFT);
 
 /// One value of the word. Transitions return what the word would become; the caller swaps it in.
@@ -119,7 +131,7 @@ impl Word {
                 (asked & !(GENERATION | EVICT) == 0).then_some(Word(self.0.wrapping_add(writer)))
             }
             Mode::Shared => {
-                (asked & (EXCLUSIVE | WAITERS | BAR_S) == 0).then_some(Word(self.0.wrapping_add(ONE_READER)))
+                (asked & (EXCLUSIVE | WAITERS | BAR_S | BIASED) == 0).then_some(Word(self.0.wrapping_add(ONE_READER)))
             }
         }
     }
@@ -173,13 +185,59 @@ impl Word {
     /// Returns the word with the only reader turned into the exclusive holder, if it is the only one.
     #[must_use]
     pub(crate) fn upgraded(self, record: u32) -> Option<Word> {
-        (self.readers() == 1).then(|| self.with_writer(record))
+        (self.readers() == 1 && self.0 & SLOTTED == 0).then(|| self.with_writer(record))
+    }
+
+    /// Returns the word of a lock whose readers may use slots. `None` if anything but readers keeps the fast path.
+    #[must_use]
+    pub(crate) fn biased(self) -> Option<Word> {
+        let plain = self.0 & !(GENERATION | FIELD) == 0 && self.0 & GENERATION != 0;
+        plain.then_some(Word(self.0 | BIASED))
+    }
+
+    /// Returns whether readers may be in slots.
+    #[inline(always)]
+    pub(crate) fn is_biased(self) -> bool {
+        self.0 & BIASED != 0
+    }
+
+    /// Returns the word of a biased lock whose readers are being collected.
+    #[must_use]
+    pub(super) fn collecting(self) -> Word {
+        debug_assert!(self.is_biased(), "{self:?} is collected");
+        Word(self.0 & !BIASED | COLLECTING)
+    }
+
+    /// Returns the word of a lock whose readers have been collected.
+    #[must_use]
+    pub(super) fn collected(self) -> Word {
+        Word(self.0 & !COLLECTING)
+    }
+
+    /// Returns the word of a biased lock with one reader more that it counts, for a reader that found no empty slot.
+    #[inline]
+    #[must_use]
+    pub(crate) fn joined_beside_slots(self) -> Option<Word> {
+        self.is_biased().then(|| self.joined())
+    }
+
+    /// Returns the word with one reader more.
+    #[must_use]
+    pub(super) fn joined(self) -> Word {
+        Word(self.0.wrapping_add(ONE_READER))
+    }
+
+    /// Returns what names the lock of this entry, at this generation, in a slot; never 0.
+    #[inline(always)]
+    pub(super) fn slot_name(self, entry: u32) -> u64 {
+        u64::from(entry) << 32 | self.0 & GENERATION
     }
 
     /// Returns the word held exclusively by this record, whoever held it before.
     #[inline(always)]
     #[must_use]
     pub(crate) fn with_writer(self, record: u32) -> Word {
+        debug_assert!(self.0 & SLOTTED == 0, "{self:?} gets a writer");
         Word((self.0 & !FIELD) | u64::from(record) << FIELD_SHIFT | EXCLUSIVE)
     }
 
@@ -224,7 +282,7 @@ impl Word {
 
     #[inline]
     pub(crate) fn is_free(self) -> bool {
-        self.0 & (EXCLUSIVE | FIELD) == 0
+        self.0 & (EXCLUSIVE | FIELD | SLOTTED) == 0
     }
 
     #[inline]
@@ -264,6 +322,7 @@ impl Word {
     /// Returns the word with EVICT set or cleared.
     #[must_use]
     pub(crate) fn with_evict(self, evict: bool) -> Word {
+        debug_assert!(!evict || self.0 & SLOTTED == 0, "{self:?} is to be evicted");
         Word(if evict { self.0 | EVICT } else { self.0 & !EVICT })
     }
 
@@ -287,6 +346,7 @@ impl Word {
     /// Returns the word with WAITERS set or cleared.
     #[must_use]
     pub(crate) fn with_waiters(self, waiters: bool) -> Word {
+        debug_assert!(!waiters || self.0 & SLOTTED == 0, "somebody waits for {self:?}");
         Word(if waiters { self.0 | WAITERS } else { self.0 & !WAITERS })
     }
 }
@@ -296,6 +356,8 @@ impl std::fmt::Debug for Word {
         f.debug_struct("Word")
             .field("writer", &self.is_exclusive().then(|| self.writer()))
             .field("readers", &self.readers())
+            .field("biased", &self.is_biased())
+            .field("collecting", &(self.0 & COLLECTING != 0))
             .field("waiters", &self.has_waiters())
             .field("evict", &self.is_to_evict())
             .field("bars", &((self.0 & BARS) >> BAR_S.trailing_zeros()))
@@ -324,6 +386,7 @@ mod tests {
         assert_eq!(GENERATION, 0x0000_0000_ffff_fffe);
         assert_eq!(FIELD, 0x03ff_ffff_0000_0000);
         assert_eq!((BAR_S, BAR_X), (1 << 58, 1 << 59));
+        assert_eq!((BIASED, COLLECTING), (1 << 60, 1 << 61));
         assert_eq!((WAITERS, EVICT), (1 << 62, 1 << 63));
     }
 
@@ -346,6 +409,32 @@ mod tests {
         assert_eq!(written().downgraded(), read());
         assert_eq!(read().upgraded(RECORD), Some(written()));
         assert_eq!(read().taken(Mode::Shared, RECORD).unwrap().upgraded(RECORD), None);
+    }
+
+    #[test]
+    fn word_is_not_free_while_slots_may_have_readers() {
+        let biased = Word::idle(1).biased().unwrap();
+        for word in [biased, biased.collecting()] {
+            assert!(!word.is_free());
+            assert_eq!(word.taken_uncontended(Mode::Exclusive, RECORD), None);
+            assert_eq!(word.taken(Mode::Exclusive, RECORD), None);
+            assert_eq!(word.claimed_for_another_key(), None);
+            assert_eq!(word.joined().upgraded(RECORD), None);
+            assert!(word.taken(Mode::Shared, RECORD).is_some());
+        }
+        assert_eq!(biased.taken_uncontended(Mode::Shared, RECORD), None);
+        assert_eq!(biased.collecting().collected(), Word::idle(1));
+    }
+
+    #[test]
+    fn word_is_biased_among_readers_alone() {
+        assert!(read().biased().is_some());
+        let biased = read().biased().unwrap();
+        let idle = Word::idle(1);
+        for word in [Word(0), written(), biased, biased.collecting(), read().with_waiters(true), idle.with_evict(true)] {
+            assert_eq!(word.biased(), None);
+        }
+        assert_eq!(idle.open_to(Some(Mode::Shared)).biased(), None);
     }
 
     #[test]

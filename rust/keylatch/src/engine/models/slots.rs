@@ -1,0 +1,430 @@
+//! Readers in slots, and all that wants to know of them.
+//!
+//! The reader that a model has from the beginning is in its slot before another thread is there: that costs no executions.
+
+use super::*;
+use crate::hold::Lost;
+use crate::request::Limit;
+use crate::table::{Pin, Word};
+
+/// A manager with a key that is biased, and nobody in it. Its entry is in the warm slot.
+fn biased(fairness: Fairness, key: usize) -> Model {
+    let model = Model::with(LockConfig { shards: 1, fairness, reader_slots: true, ..LockConfig::default() });
+    model.lock_and_work(key, EXCLUSIVE);
+    bias(&model, key);
+    assert!(word(&model, key).is_biased());
+    take_line(&model);
+    model
+}
+
+/// What a crowd of readers does.
+fn bias(model: &Model, key: usize) {
+    let wanted = model.wanted(key, SHARED);
+    let mut shard = model.core().lock_shard(wanted.hash);
+    if let Some((index, _)) = shard.find(wanted.hash, &wanted.key) {
+        shard.bias(index);
+    }
+}
+
+fn word(model: &Model, key: usize) -> Word {
+    let wanted = model.wanted(key, SHARED);
+    let shard = model.core().lock_shard(wanted.hash);
+    shard.find(wanted.hash, &wanted.key).map(|(_, entry)| entry.word()).expect("it is in the table")
+}
+
+/// Gives the calling thread slots, as it has after its first shared hold of a biased key.
+fn take_line(model: &Model) {
+    let local = model.core().local();
+    local.line.store(model.core().table.slots.take_line(), Ordering::Relaxed);
+}
+
+/// A reader in a slot.
+fn enter(model: &Model, key: usize) -> Grant {
+    let before = word(model, key).readers();
+    let grant = model.lock_fast(key, SHARED).expect("nobody writes");
+    assert_eq!(word(model, key).readers(), before, "the word counts it");
+    grant
+}
+
+/// Shares a key on the fast path, works and releases.
+fn read_fast(model: &Model, key: usize) {
+    if let Some(grant) = model.lock_fast(key, SHARED) {
+        model.work(key, SHARED);
+        model.release(grant);
+    }
+}
+
+/// Takes a key on the fast path alone, works and releases.
+fn write_fast(model: &Model, key: usize) {
+    if let Some(grant) = model.lock_fast(key, EXCLUSIVE) {
+        model.work(key, EXCLUSIVE);
+        model.release(grant);
+    }
+}
+
+fn try_to_write(model: &Model, key: usize) {
+    if let Ok(grant) = model.try_lock(key, EXCLUSIVE) {
+        model.work(key, EXCLUSIVE);
+        model.release(grant);
+    }
+}
+
+fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
+    model.core().revoke(model.core().local(), grants, Lost::Forced)
+}
+
+/// Would catch a writer that overlooks a reader who enters its slot as the slots are looked at; a reader that is let in
+/// after that; a writer that no reader wakes.
+#[test]
+fn reader_enters_while_a_writer_comes() {
+    for fairness in [AT_ONCE, NEVER] {
+        check(move || {
+            let model = biased(fairness, 0);
+            let reader = model.spawn(|model| {
+                take_line(model);
+                read_fast(model, 0);
+            });
+            model.lock_and_work(0, EXCLUSIVE);
+            reader.join().unwrap();
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch a writer that comes before the reader in a slot has left, and one that does not see what it did.
+#[test]
+fn reader_leaves_while_a_writer_comes() {
+    for fairness in [AT_ONCE, NEVER] {
+        check(move || {
+            let model = biased(fairness, 0);
+            let grant = enter(&model, 0);
+            let writer = model.spawn(|model| model.lock_and_work(0, EXCLUSIVE));
+            model.work(0, SHARED);
+            model.release(grant);
+            writer.join().unwrap();
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch a writer that takes the lock on the fast path while another collects the readers.
+#[test]
+fn writer_is_quick_while_another_collects() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let grant = enter(&model, 0);
+        let collects = model.spawn(|model| try_to_write(model, 0));
+        let quick = model.spawn(|model| {
+            write_fast(model, 0);
+        });
+        model.work(0, SHARED);
+        model.release(grant);
+        collects.join().unwrap();
+        quick.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// As before, with the reader on its way in.
+#[test]
+fn reader_enters_between_two_writers() {
+    check_within(2, || {
+        let model = biased(NEVER, 0);
+        let reader = model.spawn(|model| {
+            take_line(model);
+            read_fast(model, 0);
+        });
+        let collects = model.spawn(|model| try_to_write(model, 0));
+        write_fast(&model, 0);
+        collects.join().unwrap();
+        reader.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a reader of two that is counted twice or not at all, and one that leaves with the other's count.
+#[test]
+fn two_readers_leave_while_they_are_collected() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let first = enter(&model, 0);
+        let second = model.spawn(|model| {
+            take_line(model);
+            read_fast(model, 0);
+        });
+        let writer = model.spawn(|model| try_to_write(model, 0));
+        model.work(0, SHARED);
+        model.release(first);
+        second.join().unwrap();
+        writer.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a guard that leaves by a slot which its thread has filled anew.
+#[test]
+fn guard_is_released_on_another_thread() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let grant = enter(&model, 0);
+        let foreign = model.spawn(move |model| {
+            model.work(0, SHARED);
+            model.release(grant);
+        });
+        let writer = model.spawn(|model| try_to_write(model, 0));
+        read_fast(&model, 0);
+        foreign.join().unwrap();
+        writer.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a hold that is revoked though its guard has left by its slot, and one that leaves twice.
+#[test]
+fn hold_is_revoked_while_its_guard_leaves() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let grant = enter(&model, 0);
+        let holder = model.spawn(move |model| model.release(grant));
+        force(&model, &[grant]);
+        model.lock_and_work(0, EXCLUSIVE);
+        holder.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a revocation that takes another reader's place for that of a guard that has left.
+#[test]
+fn one_of_two_readers_is_revoked_while_both_leave() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let lost = enter(&model, 0);
+        let stays = model.spawn(|model| {
+            take_line(model);
+            read_fast(model, 0);
+        });
+        let releases = model.spawn(move |model| model.release(lost));
+        force(&model, &[lost]);
+        try_to_write(&model, 0);
+        stays.join().unwrap();
+        releases.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a guard whose release on another thread, after its revocation, empties what its own thread holds by now.
+#[test]
+fn revoked_guard_is_released_while_its_slot_is_used_again() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let lost = enter(&model, 0);
+        let releases = model.spawn(move |model| model.release(lost));
+        let revokes = model.spawn(move |model| {
+            force(model, &[lost]);
+            bias(model, 0);
+            write_fast(model, 0);
+        });
+        read_fast(&model, 0);
+        releases.join().unwrap();
+        revokes.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a number that is released by two.
+#[test]
+fn number_of_a_slot_is_released_by_one_of_two() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let grant = model.core().try_now(request(0, SHARED), true).unwrap();
+        assert_eq!(word(&model, 0).readers(), 0);
+        let holder = model.spawn(move |model| model.core().release_number(grant).is_ok());
+        let taken = force(&model, &[grant]).len();
+        let released = holder.join().unwrap();
+        assert_ne!(released, taken == 1);
+        model.lock_and_work(0, EXCLUSIVE);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch an upgrade beside another reader in a slot.
+#[test]
+fn reader_upgrades_while_another_comes() {
+    for waits in [false, true] {
+        check(move || {
+            let model = biased(NEVER, 0);
+            let grant = enter(&model, 0);
+            let other = model.spawn(|model| {
+                take_line(model);
+                read_fast(model, 0);
+            });
+            let core = model.core();
+            let upgraded = match waits {
+                false => core.try_upgrade(grant),
+                true => core.upgrade_blocking(grant, Limit::Never),
+            };
+            if upgraded.is_ok() {
+                model.work(0, EXCLUSIVE);
+                if waits {
+                    core.downgrade(grant);
+                    model.work(0, SHARED);
+                }
+            }
+            assert!(upgraded.is_ok() || !waits);
+            model.release(grant);
+            other.join().unwrap();
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch an entry that gets another key while a reader is in a slot, or enters one for the key that it had.
+#[test]
+fn reader_enters_while_the_entry_is_evicted() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let evicts = model.spawn(|model| {
+            model.core().table.evict_idle(&model.core().local().entries);
+            model.lock_and_work(1, EXCLUSIVE);
+            model.lock_and_work(0, EXCLUSIVE);
+        });
+        read_fast(&model, 0);
+        evicts.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch an idle entry that no warm slot has, because its last reader left without a look at the word.
+#[test]
+fn reader_leaves_while_its_warm_slot_is_wanted() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let grant = enter(&model, 0);
+        let others = model.spawn(|model| {
+            model.lock_and_work(1, EXCLUSIVE);
+            model.lock_and_work(2, EXCLUSIVE);
+        });
+        model.work(0, SHARED);
+        model.release(grant);
+        others.join().unwrap();
+        model.lock_and_work(0, EXCLUSIVE);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch an entry that stays for ever, because its pin ends while a reader is in a slot.
+#[test]
+fn last_pin_ends_while_a_reader_leaves() {
+    check(|| {
+        let model = Model::with(LockConfig { shards: 1, fairness: NEVER, reader_slots: true, ..LockConfig::default() });
+        let pin: Pin = model.core().pin(&KeyRef::new("b", KEYS[0])).expect("there is room");
+        // The warm slot is another key's.
+        model.lock_and_work(1, EXCLUSIVE);
+        bias(&model, 0);
+        take_line(&model);
+        let grant = enter(&model, 0);
+        let holder = model.spawn(move |model| {
+            model.work(0, SHARED);
+            model.release(grant);
+        });
+        model.core().unpin(&pin);
+        model.lock_and_work(0, EXCLUSIVE);
+        holder.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a grant that a collector still has in hand when it is given again, for another key.
+#[test]
+fn slot_is_used_for_another_key_while_the_first_is_collected() {
+    check(|| {
+        let model = Model::with(LockConfig { shards: 1, fairness: NEVER, reader_slots: true, ..LockConfig::default() });
+        let pin: Pin = model.core().pin(&KeyRef::new("b", KEYS[1])).expect("there is room");
+        model.lock_and_work(0, EXCLUSIVE);
+        bias(&model, 0);
+        bias(&model, 1);
+        let collects = model.spawn(|model| {
+            try_to_write(model, 0);
+            write_fast(model, 1);
+            try_to_write(model, 1);
+        });
+        take_line(&model);
+        read_fast(&model, 0);
+        read_fast(&model, 1);
+        collects.join().unwrap();
+        model.core().unpin(&pin);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a question that overlooks the reader in a slot.
+#[test]
+fn questions_see_readers_in_slots() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let grant = enter(&model, 0);
+        let other = model.spawn(|model| {
+            take_line(model);
+            read_fast(model, 0);
+        });
+        let core = model.core();
+        assert!(core.is_locked(&request(0, SHARED)).unwrap());
+        assert!(core.is_held(grant));
+        assert!(!core.list_holders(&crate::Filter::all().key(("b", KEYS[0]))).is_empty());
+        let Err(LockError::WouldBlock { holders, .. }) = model.try_lock(0, EXCLUSIVE) else { panic!("it is held") };
+        assert!(holders.named.len() == 1 && holders.named[0].mode == SHARED);
+        model.release(grant);
+        other.join().unwrap();
+        assert!(!core.is_locked(&request(0, SHARED)).unwrap());
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a bias that begins beside a writer, and one that a writer on the fast path does not see.
+#[test]
+fn bias_begins_while_a_writer_comes() {
+    check(|| {
+        let model = Model::with(LockConfig { shards: 1, fairness: NEVER, reader_slots: true, ..LockConfig::default() });
+        model.lock_and_work(0, EXCLUSIVE);
+        let writer = model.spawn(|model| {
+            write_fast(model, 0);
+        });
+        take_line(&model);
+        bias(&model, 0);
+        read_fast(&model, 0);
+        writer.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a reader that the word counts beside those in slots, and that nobody counts.
+#[test]
+fn reader_without_slots_meets_a_writer() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let in_slot = enter(&model, 0);
+        let reader = model.spawn(|model| read_fast(model, 0));
+        let writer = model.spawn(|model| try_to_write(model, 0));
+        model.work(0, SHARED);
+        model.release(in_slot);
+        reader.join().unwrap();
+        writer.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a reader that goes on after the bias ended and began again, counted nowhere.
+#[test]
+fn bias_ends_and_begins_again_while_a_reader_enters() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let again = model.spawn(|model| {
+            try_to_write(model, 0);
+            bias(model, 0);
+            try_to_write(model, 0);
+        });
+        read_fast(&model, 0);
+        again.join().unwrap();
+        model.assert_nothing_left();
+    });
+}

@@ -1,0 +1,178 @@
+//! Readers of a key that many threads read at a time: each in a slot of its own thread.
+//!
+//! See `table::slots` for how that excludes writers, and `table::bias` for when it ends. It begins here: a thread whose swap
+//! for a shared lock failed often enough, because others shared it at that moment, has the entry biased.
+//!
+//! Such a reader has a record like any other, which listings, revocations and figures go by. What differs is who counts it:
+//! not the word, and so whoever asks the word for more than leave to share has the readers collected first. A session's
+//! hold is always counted by the word, because what its session may do depends on that.
+
+use super::core::{Core, begin_hold_as};
+use super::fast::{ABSENT, HELD, OTHER, Tried};
+use super::local::Local;
+use crate::hold::{FirstState, Grant, SESSION};
+use crate::key::KeyRef;
+use crate::memory::NONE;
+use crate::mode::Mode;
+use crate::sync::atomic::Ordering;
+use crate::table::{Entered, Entry, PackedKey, Pin, Word};
+
+/// Failed swaps of one thread after which an entry is biased.
+const A_CROWD: u32 = 64;
+
+impl Core {
+    /// As `try_fast_shared`, for a key whose entry was seen to be biased.
+    #[inline(never)]
+    pub(super) fn try_biased(&self, bucket: &[u8], object: &[u8], state: u64) -> Tried {
+        let key = KeyRef::new(bucket, object);
+        let hash = self.hash(&key);
+        let Some(local) = self.local_at_hand() else { return Tried::new(OTHER, hash) };
+        let Some((index, entry, seen)) = self.table.look_up(hash) else { return Tried::new(ABSENT, hash) };
+        if !seen.is_biased() {
+            return Tried::new(OTHER, hash);
+        }
+        if !entry.carries(self.table.arena(), &key) {
+            return Tried::new(OTHER, hash);
+        }
+        let grant = self.share_biased(local, (index, entry, self.table.shard_of(hash)), state, seen);
+        Tried::new(grant.map_or(HELD, Grant::to_raw), hash)
+    }
+
+    /// As `take_seen`, for a shared lock that was seen to be biased.
+    #[inline(never)]
+    pub(super) fn take_biased(
+        &self,
+        local: &Local,
+        key: &KeyRef<'_>,
+        (hash, state): (u64, u64),
+        (index, seen): (u32, Word),
+    ) -> u64 {
+        let entry = self.table.entry(index);
+        if !entry.carries(self.table.arena(), key) {
+            return OTHER;
+        }
+        let grant = self.share_biased(local, (index, entry, self.table.shard_of(hash)), state, seen);
+        grant.map_or(HELD, Grant::to_raw)
+    }
+
+    /// As `try_pinned`, for an entry that was seen to be biased.
+    #[inline(never)]
+    pub(super) fn try_pinned_biased(&self, pin: &Pin, state: u64) -> Option<Grant> {
+        let local = self.local_at_hand()?;
+        let entry = self.table.entry(pin.entry);
+        let seen = entry.word();
+        if !seen.is_biased() {
+            return None;
+        }
+        self.share_biased(local, (pin.entry, entry, pin.shard), state, seen)
+    }
+
+    /// As `try_prepared`, for an entry that was seen to be biased.
+    #[inline(never)]
+    pub(super) fn try_prepared_biased(&self, packed: &PackedKey, state: u64) -> Option<Grant> {
+        let local = self.local_at_hand()?;
+        let (index, entry, seen) = self.table.look_up(packed.hash)?;
+        if !seen.is_biased() || !entry.carries_packed(packed) {
+            return None;
+        }
+        self.share_biased(local, (index, entry, self.table.shard_of(packed.hash)), state, seen)
+    }
+
+    /// Shares the lock of a biased entry whose key, at the generation seen, is the right one.
+    #[inline(always)]
+    fn share_biased(
+        &self,
+        local: &Local,
+        (index, entry, shard): (u32, &Entry, u32),
+        state: u64,
+        seen: Word,
+    ) -> Option<Grant> {
+        let record_index = self.records.take(&local.records);
+        if record_index == NONE {
+            return None;
+        }
+        let (first, owner) = FirstState::and_owner(state);
+        let record = self.records.get(record_index);
+        record.prefill(index, owner, 0);
+        let line = local.line.load(Ordering::Relaxed);
+        if line == NONE || owner & SESSION != 0 {
+            return self.share_beside_slots(local, (index, shard), state, (seen, record_index));
+        }
+        let grant = record.next_grant(record_index);
+        match self.table.slots.enter(line, grant, (index, entry, seen)) {
+            Entered::Slot(slot) => {
+                record.set_slot(slot, shard);
+                local.count_grant(shard);
+                Some(record.begin(record_index, first.in_slot()))
+            }
+            Entered::Full => self.share_beside_slots(local, (index, shard), state, (seen, record_index)),
+            Entered::Not => {
+                // The collector may have the grant still in hand: it is not given again.
+                if record.freed(grant) {
+                    self.records.put(&local.records, record_index);
+                }
+                None
+            }
+        }
+    }
+
+    /// Shares the lock of a biased entry by its word, with a record that was filled in.
+    #[cold]
+    #[inline(never)]
+    fn share_beside_slots(
+        &self,
+        local: &Local,
+        (index, shard): (u32, u32),
+        state: u64,
+        (seen, record_index): (Word, u32),
+    ) -> Option<Grant> {
+        if local.line.load(Ordering::Relaxed) == NONE {
+            // For the next time.
+            local.line.store(self.table.slots.take_line(), Ordering::Relaxed);
+        }
+        let entry = self.table.entry(index);
+        let mut now = seen;
+        while let Some(joined) = now.joined_beside_slots().filter(|_| now.has_generation_of(seen)) {
+            match entry.swap(now, joined) {
+                Ok(()) => {
+                    let (first, _) = FirstState::and_owner(state);
+                    let record = self.records.get(record_index);
+                    let grant = begin_hold_as((record_index, record), entry, (Mode::Shared, shard, joined), first);
+                    local.count_grant(shard);
+                    return Some(grant);
+                }
+                Err(later) => now = later,
+            }
+        }
+        self.records.put(&local.records, record_index);
+        None
+    }
+
+    /// Notes that other readers came or went while this thread was about to share the lock of an entry, which it has done
+    /// since. Has the entry biased once that has happened often enough.
+    #[inline(never)]
+    pub(super) fn note_crowd(&self, local: &Local, index: u32, taken: Word) {
+        if self.biases() && local.is_crowded(index, A_CROWD) {
+            self.bias(index, taken);
+        }
+    }
+
+    /// Has the readers of an entry use slots, if the shard allows it.
+    ///
+    /// The calling thread shares its lock.
+    #[cold]
+    pub(crate) fn bias(&self, index: u32, taken: Word) {
+        let entry = self.table.entry(index);
+        let hash = entry.hash();
+        let mut shard = self.lock_shard(hash);
+        // If the hold was revoked meanwhile, the entry may be another key's.
+        if shard.has(hash, index) && entry.word().has_generation_of(taken) {
+            shard.bias(index);
+        }
+    }
+
+    /// Whether readers may use slots at all.
+    fn biases(&self) -> bool {
+        self.config.reader_slots && self.tiered().is_none()
+    }
+}

@@ -1,7 +1,7 @@
 //! The 64-bit word that *is* a lock.
 //!
 //! ```text
-//!   63     62       61       60     59    58    57                      32 31               1   0
+//!   63     62        61       60     59    58    57                      32 31               1   0
 //! +-----+-------+----------+------+-----+-----+--------------------------+------------------+---+
 //! |EVICT|WAITERS|COLLECTING|BIASED|BAR_X|BAR_S| readers, or if W: record |    generation    | W |
 //! +-----+-------+----------+------+-----+-----+--------------------------+------------------+---+
@@ -431,7 +431,8 @@ mod tests {
         assert!(read().biased().is_some());
         let biased = read().biased().unwrap();
         let idle = Word::idle(1);
-        for word in [Word(0), written(), biased, biased.collecting(), read().with_waiters(true), idle.with_evict(true)] {
+        for word in [Word(0), written(), biased, biased.collecting(), read().with_waiters(true), idle.with_evict(true)]
+        {
             assert_eq!(word.biased(), None);
         }
         assert_eq!(idle.open_to(Some(Mode::Shared)).biased(), None);

@@ -281,8 +281,9 @@ pub struct LockConfig {
     /// It works in every build, and is meant for those of developers, `lock_order_lint: cfg!(debug_assertions)`: while it
     /// is set the fast path is off, and every request takes its shard's mutex and one for the whole manager.
     pub lock_order_lint: bool,
-    /// Lets readers of a key that many threads read at a time write nothing that these threads share.
+    /// Lets the readers of a crowded key write nothing that their threads share.
     ///
+    /// A key is crowded while many threads read it at a time.
     /// Each reader then writes to memory of its own thread alone. The first that asks for the key exclusively, lists its
     /// holders or asks for more than to share it looks at the memory of all threads: some microseconds, after which the key
     /// is as others are, until it is read so often again. Not where a tier shares the keys. Default `false`.

@@ -365,7 +365,9 @@ impl Core {
         HELD
     }
 
-    /// Takes the lock as long as nothing but other readers come and go. Returns the word as it left it.
+    /// Takes the lock as long as nothing but other readers come and go.
+    ///
+    /// Returns the word as it left it.
     #[inline(always)]
     fn swap_in(&self, local: &Local, (entry, seen): (&Entry, Word), mode: Mode, record: u32) -> Option<Word> {
         let taken = seen.taken_uncontended(mode, record)?;

@@ -18,7 +18,9 @@ pub(crate) struct Local {
     pub(crate) spins: AtomicU32,
     /// The thread's line of slots, once it has one.
     pub(crate) line: AtomicU32,
-    /// The entry whose lock other readers kept this thread from sharing at first, and how often since another did.
+    /// The latest entry at which swaps of this thread met other readers.
+    ///
+    /// And how often, since that last happened at another entry.
     crowded: AtomicU32,
     crowded_for: AtomicU32,
     /// The owner last named by this thread, so that naming it again costs a comparison instead of a look-up.
@@ -96,7 +98,7 @@ impl Local {
         add_one(&self.tally(row_of(shard)).releases, Ordering::Release);
     }
 
-    /// Counts that other readers came or went while this thread was about to share the lock of an entry.
+    /// Counts a swap for a shared lock that met other readers.
     ///
     /// Returns whether that has happened `often` since it happened with another entry; then it begins anew.
     pub(crate) fn is_crowded(&self, entry: u32, often: u32) -> bool {

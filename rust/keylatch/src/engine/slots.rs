@@ -4,7 +4,7 @@
 //! for a shared lock failed often enough, because others shared it at that moment, has the entry biased.
 //!
 //! Such a reader has a record like any other, which listings, revocations and figures go by. What differs is who counts it:
-//! not the word, and so whoever asks the word for more than leave to share has the readers collected first. A session's
+//! not the word. So a thread that asks the word for more than leave to share has the readers collected first. A session's
 //! hold is always counted by the word, because what its session may do depends on that.
 
 use super::core::{Core, begin_hold_as};
@@ -78,7 +78,9 @@ impl Core {
         self.share_biased(local, (index, entry, self.table.shard_of(packed.hash)), state, seen)
     }
 
-    /// Shares the lock of a biased entry whose key, at the generation seen, is the right one.
+    /// Shares the lock of a biased entry.
+    ///
+    /// Its key, at the generation seen, is the right one.
     #[inline(always)]
     fn share_biased(
         &self,
@@ -116,7 +118,9 @@ impl Core {
         }
     }
 
-    /// Shares the lock of a biased entry by its word, with a record that was filled in.
+    /// Shares the lock of a biased entry by its word.
+    ///
+    /// The record was filled in.
     #[cold]
     #[inline(never)]
     fn share_beside_slots(
@@ -148,8 +152,9 @@ impl Core {
         None
     }
 
-    /// Notes that other readers came or went while this thread was about to share the lock of an entry, which it has done
-    /// since. Has the entry biased once that has happened often enough.
+    /// Notes that a swap for a shared lock met other readers.
+    ///
+    /// Has the entry biased once that has happened often enough. The calling thread shares the lock by now.
     #[inline(never)]
     pub(super) fn note_crowd(&self, local: &Local, index: u32, taken: Word) {
         if self.biases() && local.is_crowded(index, A_CROWD) {

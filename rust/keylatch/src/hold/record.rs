@@ -343,7 +343,9 @@ impl Record {
         })
     }
 
-    /// Returns the entry of a hold that entered by a slot and is plain but for that, for its guard.
+    /// Returns the entry of a hold that is plain but for its slot.
+    ///
+    /// For its guard.
     #[inline(always)]
     pub(crate) fn held_in_slot(&self, grant: Grant) -> Option<u32> {
         let state = self.state.load(Ordering::Relaxed);
@@ -351,7 +353,9 @@ impl Record {
         is_it.then(|| self.entry.load(Ordering::Relaxed))
     }
 
-    /// Notes that a reader that entered by a slot is counted by the word. The caller owns the shard.
+    /// Notes that a reader that entered by a slot is counted by the word.
+    ///
+    /// The caller owns the shard.
     pub(crate) fn leave_slot(&self) {
         self.state.fetch_and(!SLOTTED, Ordering::Relaxed);
     }

@@ -14,52 +14,14 @@ use crate::memory::NONE;
 use crate::sync::Clock;
 use crate::sync::atomic::Ordering;
 
-/// So many times as long as the end of a bias took, the shard is without one: collecting takes a thirtieth of the time at
-/// most.
-const RESTS: u64 = if cfg!(loom) { 0 } else { 30 };
-/// Bounds of that rest, in nanoseconds, before it is doubled.
-const SHORTEST_REST: u64 = if cfg!(loom) { 0 } else { 100_000 };
-const LONGEST_REST: u64 = 10_000_000;
-/// How often it is doubled at most.
-const MOST_DOUBLED: u32 = 7;
-
-/// When a shard may have a biased entry again. Times are nanoseconds of the table's clock.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    /// When the latest bias began.
-    began: u64,
-    /// When the next may begin.
-    rests_until: u64,
-    /// How often the rest is doubled.
-    doubled: u32,
-}
-
-impl Backoff {
-    fn begin(&mut self, now: u64) -> bool {
-        if now < self.rests_until {
-            return false;
-        }
-        self.began = now;
-        true
-    }
-
-    /// A bias ended that took so long to end.
-    fn end(&mut self, now: u64, took: u64) {
-        let rest = (took * RESTS).clamp(SHORTEST_REST, LONGEST_REST);
-        let was_short = now.saturating_sub(self.began) < 2 * (rest << self.doubled);
-        self.doubled = if was_short { (self.doubled + 1).min(MOST_DOUBLED) } else { 0 };
-        self.rests_until = now.saturating_add(rest << self.doubled);
-    }
-}
-
 fn nanos(clock: &Clock) -> u64 {
     u64::try_from(clock.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl LockedShard<'_> {
-    /// Has the readers of an entry use slots, if nothing but readers is in it and it is time.
+    /// Has the readers of an entry use slots, if it is time.
     ///
-    /// The entry is in this shard.
+    /// Not if anything but readers is in it, or waits for it. The entry is in this shard.
     pub(crate) fn bias(&mut self, index: u32) {
         let entry = self.table.entry(index);
         let is_plain = entry.queue_head.load(Ordering::Relaxed) == NONE
@@ -78,7 +40,9 @@ impl LockedShard<'_> {
         }
     }
 
-    /// Has the word of an entry say all there is to say of its holders, for as long as the mutex is held.
+    /// Has the word of an entry count all its readers.
+    ///
+    /// It does for as long as the mutex is held.
     #[inline]
     pub(crate) fn unbias(&mut self, index: u32, entry: &Entry) {
         if entry.word().is_biased() {
@@ -93,29 +57,5 @@ impl LockedShard<'_> {
         self.table.slots.collect(index, entry);
         let ended = nanos(&self.table.began);
         self.book.backoff.end(ended, ended.saturating_sub(began));
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rest_grows_while_biases_are_short() {
-        let mut backoff = Backoff::default();
-        let mut now = 1;
-        let mut last = 0;
-        for _ in 0..MOST_DOUBLED {
-            assert!(backoff.begin(now));
-            backoff.end(now, 10_000);
-            let rest = backoff.rests_until - now;
-            assert!(rest > last && !backoff.begin(now + rest - 1));
-            (now, last) = (now + rest, rest);
-        }
-        assert!(last <= LONGEST_REST << MOST_DOUBLED);
-        // One that was worth it.
-        assert!(backoff.begin(now));
-        backoff.end(now + 10 * last, 10_000);
-        assert_eq!(backoff.rests_until - now - 10 * last, 300_000);
     }
 }

@@ -124,9 +124,9 @@ impl Entry {
             .map_err(Word::from_bits)
     }
 
-    /// Loads the lock's word after the caller has filled a slot. Sequentially consistent.
+    /// Loads the lock's word after the caller has filled a slot.
     ///
-    /// Pairs with: the fence in [`Slots::collect`](super::slots::Slots::collect). Either this sees that the readers are
+    /// Sequentially consistent. Pairs with: the fence in [`Slots::collect`](super::slots::Slots::collect). Either this sees that the readers are
     /// collected, or the collector sees the slot.
     #[inline(always)]
     pub(super) fn word_after_slot(&self) -> Word {
@@ -136,9 +136,9 @@ impl Entry {
         Word::from_bits(self.word.load(Ordering::SeqCst))
     }
 
-    /// Changes the word as `to` says, whatever the fast path does to it meanwhile. Returns it as it was.
+    /// Changes the word as `to` says, whatever the fast path does meanwhile.
     ///
-    /// For the shard's owner.
+    /// Returns it as it was. For the shard's owner.
     pub(super) fn change(&self, to: impl Fn(Word) -> Word) -> Word {
         let mut seen = self.word();
         while let Err(now) = self.swap(seen, to(seen)) {

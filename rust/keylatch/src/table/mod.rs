@@ -1,5 +1,6 @@
 //! Keys in use, found without a lock; see the README in this folder.
 
+mod backoff;
 mod bias;
 pub(crate) mod entry;
 pub(crate) mod hash;

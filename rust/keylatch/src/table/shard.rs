@@ -17,7 +17,7 @@
 //! **Entries with a permit** of a tier, or a wish for one, are in no slot either. EVICT brings their last release here when
 //! the permit may end; the engine sets it.
 
-use super::bias::Backoff;
+use super::backoff::Backoff;
 use super::entry::Entry;
 use super::slots::Slots;
 use super::state::Word;

@@ -11,13 +11,13 @@
 //! | collector, who owns the shard | swaps BIASED for COLLECTING; then, for each slot with the lock's name: counts a reader in the word, swaps the grant out of the slot, and takes the reader off again if that fails; at last clears COLLECTING |
 //! | leaver, on whatever thread | swaps the grant out of the slot |
 //!
-//! Whoever fails to swap its grant out of its slot was collected: the word counts it, and it leaves through the word. That
-//! holds for a reader that wanted to take its grant back, too: it is in.
+//! A thread that fails to swap its grant out of its slot was collected: the word counts it, and it leaves through the word.
+//! That holds for a reader that wanted to take its grant back, too: it is in.
 //!
-//! **Nobody is overlooked.** A reader fills a slot and then reads the word; the collector changes the word and then reads
+//! **No reader is overlooked.** A reader fills a slot and then reads the word; the collector changes the word and then reads
 //! the slots. Both in one order, so that one of them sees the other.
 //!
-//! **Nobody is let in too early.** From the moment in which BIASED goes until all readers are counted the word has
+//! **No writer is let in too early.** From the moment in which BIASED goes until all readers are counted the word has
 //! COLLECTING, and is not free. The reader is counted before its slot is emptied: by the time that it can leave through the
 //! word, the word has it.
 //!
@@ -32,7 +32,9 @@ use crate::grant::Grant;
 use crate::memory::{NONE, Region, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// Locks that a thread can share in slots at a time; of more it is counted in the word.
+/// Locks that a thread can share in slots at a time.
+///
+/// Of more it is counted in the word.
 const SLOTS: u32 = if cfg!(loom) { 1 } else { 4 };
 /// Threads that have slots. Bounds what a collector looks at.
 const MOST_LINES: u32 = if cfg!(loom) { 3 } else { 256 };
@@ -49,7 +51,7 @@ pub(crate) struct Slots {
     used: AtomicU32,
 }
 
-/// What one thread writes, and nobody else but those that end its holds.
+/// What one thread writes, and no other but those that end its holds.
 #[derive(Debug)]
 #[repr(C, align(128))]
 struct Line([Slot; SLOTS as usize]);
@@ -91,14 +93,18 @@ impl Slots {
         Ok(Self { lines: Region::reserve(MOST_LINES)?, used: AtomicU32::new(0) })
     }
 
-    /// Returns a line for a thread that has none, by its number from 1; [`NONE`] if all are given away.
+    /// Returns a line for a thread that has none, by its number from 1.
+    ///
+    /// [`NONE`] if all are given away.
     pub(crate) fn take_line(&self) -> u32 {
         let one_more = |used| (used < MOST_LINES).then_some(used + 1);
         // Sequentially consistent, as `Entry::word_after_slot`.
         self.used.fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more).map_or(NONE, |used| used + 1)
     }
 
-    /// Shares the lock of an entry, whose word was `seen` to be biased, by a slot of the calling thread's line.
+    /// Shares the lock of an entry by a slot of the calling thread's line.
+    ///
+    /// Its word was `seen` to be biased. A grant that was not let in is not given again: a collector may have it in hand.
     #[inline]
     pub(crate) fn enter(&self, line: u32, grant: Grant, (index, entry, seen): (u32, &Entry, Word)) -> Entered {
         let slots = &self.lines.get(line - 1).0;
@@ -108,7 +114,7 @@ impl Slots {
         // Release. Pairs with: the Acquire in `collect`.
         slot.name.store(seen.slot_name(index), Ordering::Release);
         // Sequentially consistent, as `Entry::word_after_slot`. A swap, because the slot may have been emptied by another
-        // thread. Release: whoever sees the grant sees the name.
+        // thread. Release: a look at the grant that sees it sees the name.
         slot.grant.swap(grant.to_raw(), Ordering::SeqCst);
         let now = entry.word_after_slot();
         if (now.is_biased() && now.has_generation_of(seen)) || !slot.empty(grant) {
@@ -117,16 +123,18 @@ impl Slots {
         Entered::Not
     }
 
-    /// Ends the hold of this grant, which entered by this slot. `false` if the word counts it.
+    /// Ends the hold of this grant, which entered by this slot.
+    ///
+    /// `false` if the word counts it.
     #[inline]
     #[must_use]
     pub(crate) fn leave(&self, slot: u32, grant: Grant) -> bool {
         self.lines.get(slot / SLOTS).0[(slot % SLOTS) as usize].empty(grant)
     }
 
-    /// Counts in the word of a biased entry all readers that are in slots. No reader enters one until it is biased again.
+    /// Counts in the word of a biased entry all readers that are in slots.
     ///
-    /// For the shard's owner.
+    /// No reader enters one until it is biased again. For the shard's owner.
     pub(super) fn collect(&self, index: u32, entry: &Entry) {
         let name = entry.change(Word::collecting).slot_name(index);
         // Pairs with: `Entry::word_after_slot`.
@@ -153,9 +161,9 @@ impl Slots {
 }
 
 impl Slot {
-    /// Takes a grant out of the slot, if it is there. Release, and Acquire in any case.
+    /// Takes a grant out of the slot, if it is there.
     ///
-    /// Pairs with: itself and the other loads of the grant. The collector sees what the reader did before it left; the
+    /// Release, and Acquire in any case. Pairs with: itself and the other loads of the grant. The collector sees what the reader did before it left; the
     /// reader that was collected sees that the word has it.
     #[inline]
     fn empty(&self, grant: Grant) -> bool {

@@ -188,7 +188,9 @@ impl Word {
         (self.readers() == 1 && self.0 & SLOTTED == 0).then(|| self.with_writer(record))
     }
 
-    /// Returns the word of a lock whose readers may use slots. `None` if anything but readers keeps the fast path.
+    /// Returns the word of a lock whose readers may use slots.
+    ///
+    /// `None` if anything but readers is in it.
     #[must_use]
     pub(crate) fn biased(self) -> Option<Word> {
         let plain = self.0 & !(GENERATION | FIELD) == 0 && self.0 & GENERATION != 0;
@@ -214,7 +216,9 @@ impl Word {
         Word(self.0 & !COLLECTING)
     }
 
-    /// Returns the word of a biased lock with one reader more that it counts, for a reader that found no empty slot.
+    /// Returns the word of a biased lock with one reader more that it counts.
+    ///
+    /// For one that found no empty slot.
     #[inline]
     #[must_use]
     pub(crate) fn joined_beside_slots(self) -> Option<Word> {
@@ -227,7 +231,9 @@ impl Word {
         Word(self.0.wrapping_add(ONE_READER))
     }
 
-    /// Returns what names the lock of this entry, at this generation, in a slot; never 0.
+    /// Returns what names the lock of this entry, at this generation, in a slot.
+    ///
+    /// Never 0.
     #[inline(always)]
     pub(super) fn slot_name(self, entry: u32) -> u64 {
         u64::from(entry) << 32 | self.0 & GENERATION
@@ -346,7 +352,7 @@ impl Word {
     /// Returns the word with WAITERS set or cleared.
     #[must_use]
     pub(crate) fn with_waiters(self, waiters: bool) -> Word {
-        debug_assert!(!waiters || self.0 & SLOTTED == 0, "somebody waits for {self:?}");
+        debug_assert!(!waiters || self.0 & SLOTTED == 0, "{self:?} gets a waiter");
         Word(if waiters { self.0 | WAITERS } else { self.0 & !WAITERS })
     }
 }

@@ -7,7 +7,7 @@ use crate::hold::Lost;
 use crate::request::Limit;
 use crate::table::{Pin, Word};
 
-/// A manager with a key that is biased, and nobody in it. Its entry is in the warm slot.
+/// A manager with a key that is biased and idle, in the warm slot.
 fn biased(fairness: Fairness, key: usize) -> Model {
     let model = Model::with(LockConfig { shards: 1, fairness, reader_slots: true, ..LockConfig::default() });
     model.lock_and_work(key, EXCLUSIVE);
@@ -32,7 +32,7 @@ fn word(model: &Model, key: usize) -> Word {
     shard.find(wanted.hash, &wanted.key).map(|(_, entry)| entry.word()).expect("it is in the table")
 }
 
-/// Gives the calling thread slots, as it has after its first shared hold of a biased key.
+/// Gives the calling thread slots, as its first shared hold of a biased key does.
 fn take_line(model: &Model) {
     let local = model.core().local();
     local.line.store(model.core().table.slots.take_line(), Ordering::Relaxed);
@@ -41,7 +41,7 @@ fn take_line(model: &Model) {
 /// A reader in a slot.
 fn enter(model: &Model, key: usize) -> Grant {
     let before = word(model, key).readers();
-    let grant = model.lock_fast(key, SHARED).expect("nobody writes");
+    let grant = model.lock_fast(key, SHARED).expect("no writer");
     assert_eq!(word(model, key).readers(), before, "the word counts it");
     grant
 }
@@ -73,11 +73,12 @@ fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
     model.core().revoke(model.core().local(), grants, Lost::Forced)
 }
 
-/// Would catch a writer that overlooks a reader who enters its slot as the slots are looked at; a reader that is let in
-/// after that; a writer that no reader wakes.
+/// Would catch a writer that overlooks a reader who enters its slot meanwhile.
+///
+/// And a reader that is let in after that, and a writer that no reader wakes.
 #[test]
 fn reader_enters_while_a_writer_comes() {
-    for fairness in [AT_ONCE, NEVER] {
+    for fairness in [Fairness::Fifo, NEVER] {
         check(move || {
             let model = biased(fairness, 0);
             let reader = model.spawn(|model| {
@@ -91,10 +92,12 @@ fn reader_enters_while_a_writer_comes() {
     }
 }
 
-/// Would catch a writer that comes before the reader in a slot has left, and one that does not see what it did.
+/// Would catch a writer that comes before the reader in a slot has left.
+///
+/// And one that does not see what the reader did.
 #[test]
 fn reader_leaves_while_a_writer_comes() {
-    for fairness in [AT_ONCE, NEVER] {
+    for fairness in [Fairness::Fifo, NEVER] {
         check(move || {
             let model = biased(fairness, 0);
             let grant = enter(&model, 0);
@@ -107,7 +110,7 @@ fn reader_leaves_while_a_writer_comes() {
     }
 }
 
-/// Would catch a writer that takes the lock on the fast path while another collects the readers.
+/// Would catch a writer on the fast path while another collects the readers.
 #[test]
 fn writer_is_quick_while_another_collects() {
     check(|| {
@@ -142,7 +145,7 @@ fn reader_enters_between_two_writers() {
     });
 }
 
-/// Would catch a reader of two that is counted twice or not at all, and one that leaves with the other's count.
+/// Would catch a reader of two that is counted twice or not at all.
 #[test]
 fn two_readers_leave_while_they_are_collected() {
     check(|| {
@@ -179,7 +182,7 @@ fn guard_is_released_on_another_thread() {
     });
 }
 
-/// Would catch a hold that is revoked though its guard has left by its slot, and one that leaves twice.
+/// Would catch a hold that leaves twice, by its slot and by its revocation.
 #[test]
 fn hold_is_revoked_while_its_guard_leaves() {
     check(|| {
@@ -193,9 +196,11 @@ fn hold_is_revoked_while_its_guard_leaves() {
     });
 }
 
-/// Would catch a revocation that takes another reader's place for that of a guard that has left.
+/// Would catch a revocation that takes another reader off the word.
+///
+/// Its own guard has left by the slot.
 #[test]
-fn one_of_two_readers_is_revoked_while_both_leave() {
+fn reader_is_revoked_while_two_leave() {
     check(|| {
         let model = biased(NEVER, 0);
         let lost = enter(&model, 0);
@@ -212,9 +217,9 @@ fn one_of_two_readers_is_revoked_while_both_leave() {
     });
 }
 
-/// Would catch a guard whose release on another thread, after its revocation, empties what its own thread holds by now.
+/// Would catch a late release that empties a slot which is used again.
 #[test]
-fn revoked_guard_is_released_while_its_slot_is_used_again() {
+fn revoked_guard_finds_its_slot_used_again() {
     check(|| {
         let model = biased(NEVER, 0);
         let lost = enter(&model, 0);
@@ -278,7 +283,7 @@ fn reader_upgrades_while_another_comes() {
     }
 }
 
-/// Would catch an entry that gets another key while a reader is in a slot, or enters one for the key that it had.
+/// Would catch a reader that enters a slot for the key that an entry had before.
 #[test]
 fn reader_enters_while_the_entry_is_evicted() {
     check(|| {
@@ -294,7 +299,9 @@ fn reader_enters_while_the_entry_is_evicted() {
     });
 }
 
-/// Would catch an idle entry that no warm slot has, because its last reader left without a look at the word.
+/// Would catch an idle entry that is in no warm slot.
+///
+/// Its last reader leaves without a look at the word.
 #[test]
 fn reader_leaves_while_its_warm_slot_is_wanted() {
     check(|| {
@@ -312,7 +319,7 @@ fn reader_leaves_while_its_warm_slot_is_wanted() {
     });
 }
 
-/// Would catch an entry that stays for ever, because its pin ends while a reader is in a slot.
+/// Would catch an entry that stays for ever after its last pin.
 #[test]
 fn last_pin_ends_while_a_reader_leaves() {
     check(|| {
@@ -334,9 +341,11 @@ fn last_pin_ends_while_a_reader_leaves() {
     });
 }
 
-/// Would catch a grant that a collector still has in hand when it is given again, for another key.
+/// Would catch a grant that is given again while a collector has it in hand.
+///
+/// For another key.
 #[test]
-fn slot_is_used_for_another_key_while_the_first_is_collected() {
+fn slot_gets_another_key_while_collected() {
     check(|| {
         let model = Model::with(LockConfig { shards: 1, fairness: NEVER, reader_slots: true, ..LockConfig::default() });
         let pin: Pin = model.core().pin(&KeyRef::new("b", KEYS[1])).expect("there is room");
@@ -380,7 +389,7 @@ fn questions_see_readers_in_slots() {
     });
 }
 
-/// Would catch a bias that begins beside a writer, and one that a writer on the fast path does not see.
+/// Would catch a bias that begins beside a writer.
 #[test]
 fn bias_begins_while_a_writer_comes() {
     check(|| {
@@ -397,7 +406,7 @@ fn bias_begins_while_a_writer_comes() {
     });
 }
 
-/// Would catch a reader that the word counts beside those in slots, and that nobody counts.
+/// Would catch a reader beside those in slots that the word does not count.
 #[test]
 fn reader_without_slots_meets_a_writer() {
     check(|| {
@@ -413,9 +422,9 @@ fn reader_without_slots_meets_a_writer() {
     });
 }
 
-/// Would catch a reader that goes on after the bias ended and began again, counted nowhere.
+/// Would catch a reader that is counted nowhere after two biases.
 #[test]
-fn bias_ends_and_begins_again_while_a_reader_enters() {
+fn bias_begins_again_while_a_reader_enters() {
     check(|| {
         let model = biased(NEVER, 0);
         let again = model.spawn(|model| {

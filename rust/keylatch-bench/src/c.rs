@@ -55,7 +55,7 @@ impl Library {
         Ok(())
     }
 
-    /// A function that makes this number of pairs.
+    /// Returns a function that makes this number of pairs.
     fn pairs(&self, name: &str) -> Result<impl FnMut(u64) + use<>, String> {
         let found = self.find(name)?;
         // SAFETY: the function has this type in tests/c/bench, and the library stays loaded.

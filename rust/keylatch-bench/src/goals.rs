@@ -58,7 +58,7 @@ const fn goal(scenario: &'static str, figure: &'static str, at_most: f64, says: 
 }
 
 impl Goal {
-    /// Whether `row` keeps the promise; `None` if it does not say.
+    /// Returns whether `row` keeps the promise; `None` if it does not say.
     fn reached(&self, row: &Row) -> Option<bool> {
         let figure = match self.figure {
             // Preemption hits both alike: only what goes beyond the control's count is ours.

@@ -24,7 +24,7 @@ fn processor_name() -> String {
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-/// The moment in UTC, as `2026-01-31T12:34:56Z`.
+/// Returns the moment in UTC, as `2026-01-31T12:34:56Z`.
 fn utc(since_1970: Duration) -> String {
     let seconds = since_1970.as_secs();
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
@@ -46,7 +46,7 @@ fn utc(since_1970: Duration) -> String {
     format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", day + 1)
 }
 
-/// What has to be known to read the figures later.
+/// Returns what has to be known to read the figures later.
 pub(crate) fn describe() -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     json!({
@@ -120,13 +120,13 @@ impl ThreadUse {
     }
 }
 
-/// The calling thread's number in the kernel.
+/// Returns the calling thread's number in the kernel.
 pub(crate) fn thread_number() -> i32 {
     // SAFETY: the call takes nothing and cannot fail.
     unsafe { libc::gettid() }
 }
 
-/// Bytes of memory this process really occupies.
+/// Returns bytes of memory this process really occupies.
 ///
 /// Counted page by page, so that it is exact.
 pub(crate) fn resident_bytes() -> u64 {

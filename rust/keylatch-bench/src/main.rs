@@ -113,7 +113,7 @@ fn measure(options: &Options) -> Result<(), String> {
     json::finish(options, if options.quick { "quick" } else { "full" }, &machine, &rows)
 }
 
-/// What a process does that this program started itself.
+/// Returns what a process does that this program started itself.
 fn child(words: &[String]) -> Result<(), String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {

@@ -49,7 +49,7 @@ impl Row {
         self.note.push_str(note);
     }
 
-    /// A figure by name: `ns`, `ratio`, `allocs`, or one of [`Row::more`].
+    /// Returns a figure by name: `ns`, `ratio`, `allocs`, or one of [`Row::more`].
     pub(crate) fn figure(&self, name: &str) -> Option<f64> {
         match name {
             "ns" => Some(self.ns),

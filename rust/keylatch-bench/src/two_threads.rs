@@ -249,7 +249,7 @@ pub(crate) fn in_turn<const LANES: usize, K>(
     })
 }
 
-/// What every two-thread row says about how it was run.
+/// Returns what every two-thread row says about how it was run.
 pub(crate) fn circumstances(figures: &Figures) -> String {
     let mut text = format!(
         "{} cores, {}/{} slices counted, ops {:.2}:1, cpu {:.0}%/{:.0}%",

@@ -99,7 +99,7 @@ fn header(package: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// A module's own comment as a comment of C.
+/// Returns a module's own comment as a comment of C.
 fn heading(source: &str) -> Option<String> {
     let mut lines = source.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim_end);
     let title = lines.next()?.trim();
@@ -147,7 +147,7 @@ fn name_of(declaration: &str) -> String {
     declaration.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// What cbindgen writes in ways that C programmers would not.
+/// Returns what cbindgen writes in ways that C programmers would not.
 fn in_c(line: &str) -> String {
     let line = line.trim_end();
     // A number below zero in an expression of the caller's.

@@ -30,7 +30,7 @@ impl Error for Partly {
     }
 }
 
-/// A lock that cannot be had, or was lost.
+/// Returns a lock that cannot be had, or was lost.
 pub(crate) fn lock(error: LockError) -> object_store::Error {
     generic(Box::new(error))
 }

@@ -76,7 +76,7 @@ pub(crate) fn reserved(path: &Path) -> object_store::Error {
     object_store::Error::NotSupported { source: format!("{path}: {problem}").into() }
 }
 
-/// Whether a path is one of fences.
+/// Returns whether a path is one of fences.
 pub(crate) fn is_reserved(path: &Path) -> bool {
     path.parts().any(|part| part.as_ref() == RESERVED)
 }
@@ -137,7 +137,7 @@ pub(crate) async fn pass(store: &dyn ObjectStore, path: &Path, own: Fence) -> Re
     Ok(())
 }
 
-/// The greatest number that was left beside an object.
+/// Returns the greatest number that was left beside an object.
 pub(crate) async fn newest(store: &dyn ObjectStore, path: &Path) -> Result<Option<Fence>> {
     let folder = folder_of(path);
     let names = store.list(Some(&folder)).map_ok(|object| object.location.filename().and_then(Fence::of_file_name));

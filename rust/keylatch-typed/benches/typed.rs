@@ -138,7 +138,7 @@ fn measure(subjects: &mut [Subject<'_>]) -> Vec<f64> {
     slices.into_iter().map(undisturbed).collect()
 }
 
-/// What a tenth of the values stayed below.
+/// Returns what a tenth of the values stayed below.
 fn undisturbed(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 10]
@@ -153,7 +153,7 @@ fn table(title: &str, subjects: &mut [Subject<'_>]) -> Vec<f64> {
     nanos
 }
 
-/// The clock of exact statistics, which read it twice a hold.
+/// Returns the clock of exact statistics, which read it twice a hold.
 #[cfg(target_arch = "x86_64")]
 fn clock() -> u64 {
     // SAFETY: every x86-64 processor has the instruction, and it only reads.
@@ -286,7 +286,7 @@ fn publishing() {
     );
 }
 
-/// A monitor of this many locks, each of which was held once.
+/// Returns a monitor of this many locks, each of which was held once.
 fn monitored(count: usize) -> (LockMonitor, Vec<AsyncMutex<usize>>) {
     let monitor = LockMonitor::new();
     let lock = |number: usize| {

@@ -107,7 +107,7 @@ mod imp {
         }
     }
 
-    /// Whether the counter has one rate on all cores and in every power state.
+    /// Returns whether the counter has one rate on all cores and in every power state.
     #[allow(unused_unsafe)]
     fn is_steady() -> bool {
         const HIGHEST: u32 = 0x8000_0000;

@@ -84,7 +84,7 @@ impl LockId {
         Self(unsafe { Arc::from_raw(pointer.cast::<Names>().as_ptr()) })
     }
 
-    /// How many handles of this id there are.
+    /// Returns how many handles of this id there are.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn handles(&self) -> usize {
         Arc::strong_count(&self.0)

@@ -11,7 +11,7 @@ pub(crate) enum DefaultTimeout {
 }
 
 impl DefaultTimeout {
-    /// What serves now.
+    /// Returns what serves now.
     pub(crate) fn current(&self) -> Duration {
         match self {
             Self::Fixed(timeout) => *timeout,

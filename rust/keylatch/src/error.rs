@@ -116,7 +116,7 @@ pub enum LockError {
 }
 
 impl LockError {
-    /// The error's number, the same in every language and for ever.
+    /// Returns the error's number, the same in every language and for ever.
     ///
     /// It is negative, because 0 is success in C.
     #[must_use]
@@ -140,7 +140,7 @@ impl LockError {
         }
     }
 
-    /// Whether the same call may succeed when it is made again later.
+    /// Returns whether the same call may succeed when it is made again later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -238,7 +238,7 @@ pub struct DeadlockLink {
     pub blocked_by: Option<Mode>,
 }
 
-/// A session's name as text shows it.
+/// Returns a session's name as text shows it.
 fn named(session: &str) -> std::str::EscapeDebug<'_> {
     if session.is_empty() { "an unnamed session" } else { session }.escape_debug()
 }

@@ -95,7 +95,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.manager.manager().core()
     }
 
-    /// Its entry and mode, also once it was lost.
+    /// Returns its entry and mode, also once it was lost.
     fn held(&self) -> Option<(u32, Mode)> {
         self.core().records.get(self.grant().index()).seen_by_guard(self.grant())
     }
@@ -106,13 +106,13 @@ impl<M: ManagerRef> LockGuard<M> {
         self.held().map_or(Mode::Shared, |(_, mode)| mode)
     }
 
-    /// What is held. Makes a copy of the key.
+    /// Returns a copy of the key.
     #[must_use]
     pub fn key(&self) -> ObjectKey {
         self.core().guard_key(self.grant()).unwrap_or_else(|| ObjectKey::new("", ""))
     }
 
-    /// The number of this exclusive hold.
+    /// Returns the number of this exclusive hold.
     ///
     /// It is greater than that of every exclusive hold of this key before, whatever happened in between, so that a
     /// store can refuse a writer whose number is lower than one it has seen. For a shared hold, the number of the
@@ -185,7 +185,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().renew(self.grant(), ttl)
     }
 
-    /// How long the hold is safe from now on; `None` if it has no lease.
+    /// Returns how long the hold is safe from now on; `None` if it has no lease.
     ///
     /// Zero once its lease has run out or it was taken away.
     #[must_use]
@@ -193,7 +193,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().remaining(self.grant()).unwrap_or(Some(Duration::ZERO))
     }
 
-    /// Whether the lock is held and, if it is a lease, safe at this moment.
+    /// Returns whether the lock is held and, if it is a lease, safe at this moment.
     ///
     /// Work that is done after this was asked may be too late all the same: that is what [`fence`](Self::fence) is for.
     #[must_use]
@@ -306,7 +306,7 @@ impl<M: ManagerRef> LockGuard<M> {
     /// Releases the lock; the same as dropping the guard.
     pub fn release(self) {}
 
-    /// The number of the hold, for listings, logs and stores.
+    /// Returns the number of the hold, for listings, logs and stores.
     ///
     /// The guard keeps the lock: the number releases nothing.
     #[must_use]
@@ -420,32 +420,32 @@ impl<'a> LockBatch<'a> {
         Self { manager, grants, missing: Vec::new() }
     }
 
-    /// How many locks are held: one a key.
+    /// Returns how many locks are held: one a key.
     #[must_use]
     pub fn len(&self) -> usize {
         self.grants.len()
     }
 
-    /// Whether none is held.
+    /// Returns whether none is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.grants.is_empty()
     }
 
-    /// What a best-effort batch did not get, and why.
+    /// Returns what a best-effort batch did not get, and why.
     #[must_use]
     pub fn missing(&self) -> &[(ObjectKey, LockError)] {
         &self.missing
     }
 
-    /// A guard for each lock, to be released one by one.
+    /// Returns a guard for each lock, to be released one by one.
     #[must_use = "guards release their locks when they are dropped"]
     pub fn into_guards(mut self) -> Vec<FastLockGuard<'a>> {
         let manager = self.manager;
         std::mem::take(&mut self.grants).into_iter().map(|grant| LockGuard::new(manager, grant)).collect()
     }
 
-    /// A number for each lock, for [`FastObjectLockManager::release`].
+    /// Returns a number for each lock, for [`FastObjectLockManager::release`].
     #[must_use = "the locks are held until the grants are released"]
     pub fn into_grants(self) -> Vec<Grant> {
         self.into_guards().into_iter().map(LockGuard::into_grant).collect()

@@ -31,7 +31,7 @@ pub struct KeyRef<'a> {
 }
 
 impl<'a> KeyRef<'a> {
-    /// The latest version of an object.
+    /// Returns the latest version of an object.
     #[inline(always)]
     #[must_use]
     pub fn new<B, O>(bucket: &'a B, object: &'a O) -> Self
@@ -42,35 +42,35 @@ impl<'a> KeyRef<'a> {
         Self { bucket: bucket.as_ref(), object: object.as_ref(), version: None }
     }
 
-    /// The same object, that one version.
+    /// Returns the same object, that one version.
     #[inline(always)]
     #[must_use]
     pub fn with_version<V: AsRef<[u8]> + ?Sized>(self, version: &'a V) -> Self {
         Self { version: Some(version.as_ref()), ..self }
     }
 
-    /// The bucket.
+    /// Returns the bucket.
     #[inline(always)]
     #[must_use]
     pub fn bucket(&self) -> &'a [u8] {
         self.bucket
     }
 
-    /// The object's name in its bucket.
+    /// Returns the object's name in its bucket.
     #[inline(always)]
     #[must_use]
     pub fn object(&self) -> &'a [u8] {
         self.object
     }
 
-    /// The version, or `None` for the latest.
+    /// Returns the version, or `None` for the latest.
     #[inline(always)]
     #[must_use]
     pub fn version(&self) -> Option<&'a [u8]> {
         self.version
     }
 
-    /// Bytes in all parts together: what `max_key_bytes` limits.
+    /// Returns bytes in all parts together: what `max_key_bytes` limits.
     #[inline(always)]
     #[must_use]
     pub fn byte_len(&self) -> usize {
@@ -78,7 +78,7 @@ impl<'a> KeyRef<'a> {
         self.bucket.len() + self.object.len() + self.version.map_or(0, <[u8]>::len)
     }
 
-    /// A copy that owns its bytes.
+    /// Returns a copy that owns its bytes.
     #[must_use]
     pub fn to_owned(&self) -> ObjectKey {
         let mut bytes = Vec::with_capacity(self.byte_len());
@@ -140,40 +140,40 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
-    /// The latest version of an object.
+    /// Returns the latest version of an object.
     #[must_use]
     pub fn new(bucket: impl AsRef<[u8]>, object: impl AsRef<[u8]>) -> Self {
         KeyRef::new(&bucket, &object).to_owned()
     }
 
-    /// The same object, that one version.
+    /// Returns the same object, that one version.
     #[must_use]
     pub fn with_version(&self, version: impl AsRef<[u8]>) -> Self {
         self.as_ref().with_version(&version).to_owned()
     }
 
-    /// The key as every call takes it.
+    /// Returns the key as every call takes it.
     #[inline(always)]
     #[must_use]
     pub fn as_ref(&self) -> KeyRef<'_> {
         KeyRef { bucket: self.bucket(), object: self.object(), version: self.version() }
     }
 
-    /// The bucket.
+    /// Returns the bucket.
     #[inline(always)]
     #[must_use]
     pub fn bucket(&self) -> &[u8] {
         &self.bytes[..self.bucket_end]
     }
 
-    /// The object's name in its bucket.
+    /// Returns the object's name in its bucket.
     #[inline(always)]
     #[must_use]
     pub fn object(&self) -> &[u8] {
         &self.bytes[self.bucket_end..self.object_end]
     }
 
-    /// The version, or `None` for the latest.
+    /// Returns the version, or `None` for the latest.
     #[inline(always)]
     #[must_use]
     pub fn version(&self) -> Option<&[u8]> {

@@ -6,7 +6,7 @@
 macro_rules! key_verbs {
     ($key:ty) => {
         impl $key {
-            /// The key.
+            /// Returns the key.
             #[must_use]
             pub fn key(&self) -> &ObjectKey {
                 &self.shared.key

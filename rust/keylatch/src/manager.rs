@@ -55,7 +55,7 @@ impl Default for FastObjectLockManager {
 }
 
 impl FastObjectLockManager {
-    /// A manager with the default settings.
+    /// Makes a manager with the default settings.
     ///
     /// # Panics
     /// If the process may not even reserve address space for a small table. Where address space is limited, fewer locks
@@ -91,7 +91,7 @@ impl FastObjectLockManager {
         }
     }
 
-    /// A manager with these settings.
+    /// Makes a manager with these settings.
     ///
     /// # Errors
     /// [`LockError::InvalidConfig`] says which setting is wrong and what would be right.
@@ -100,7 +100,7 @@ impl FastObjectLockManager {
         Ok(Self { closer: Arc::new(CloseOnDrop(Arc::clone(&core))), core })
     }
 
-    /// A manager that shares its keys with other processes through a tier.
+    /// Makes a manager that shares its keys with other processes through a tier.
     ///
     /// The verbs are the same. A request waits for the other processes as it does for the threads of this one; see
     /// [`tier`](crate::tier) for what differs.
@@ -117,13 +117,13 @@ impl FastObjectLockManager {
         &self.core
     }
 
-    /// The settings.
+    /// Returns the settings.
     #[must_use]
     pub fn config(&self) -> &LockConfig {
         &self.core.config
     }
 
-    /// An owner by name, made once and then used without a look-up.
+    /// Makes an owner by name, to be used again without a look-up.
     ///
     /// It is a label: errors and listings show it.
     ///
@@ -139,7 +139,7 @@ impl FastObjectLockManager {
         Owner(self.core.keep_owner_with_source(name, source))
     }
 
-    /// Whether the exclusive hold with this fence still has the key.
+    /// Returns whether the exclusive hold with this fence still has the key.
     ///
     /// `false` after it was released, downgraded, or taken away. The fence is [`LockGuard::fence`](crate::LockGuard::fence).
     ///
@@ -160,7 +160,7 @@ impl FastObjectLockManager {
         self.core.is_current(&LockRequest::write(key), fence)
     }
 
-    /// Whether the key is held at this moment, or a lock delay keeps it.
+    /// Returns whether the key is held at this moment, or a lock delay keeps it.
     ///
     /// It may be otherwise when this returns: to lock, ask for the lock.
     ///
@@ -204,7 +204,7 @@ impl FastObjectLockManager {
         !self.core.is_forked() && self.core.cancel(ticket)
     }
 
-    /// What happened so far, in figures.
+    /// Returns what happened so far, in figures.
     ///
     /// Takes the mutex of each shard for a moment, one after the other.
     #[must_use]
@@ -223,7 +223,7 @@ impl FastObjectLockManager {
         LockMetrics { hottest_keys, ..self.get_metrics() }
     }
 
-    /// The latest broken deadlocks among sessions, at most 64, oldest first.
+    /// Returns the latest broken deadlocks among sessions, at most 64, oldest first.
     ///
     /// ```
     /// use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest};
@@ -253,7 +253,7 @@ impl FastObjectLockManager {
         self.core.recent_deadlocks()
     }
 
-    /// How long a request waits that names no timeout; `None` for no limit.
+    /// Returns how long a request waits that names no timeout; `None` for no limit.
     ///
     /// That is what was learned, or what is set.
     #[must_use]
@@ -261,7 +261,7 @@ impl FastObjectLockManager {
         self.core.default_timeout()
     }
 
-    /// What the manager has learned of its timeout; `None` if it learns none.
+    /// Returns what the manager has learned of its timeout; `None` if it learns none.
     ///
     /// See [`AdaptiveTimeout`](crate::AdaptiveTimeout).
     ///
@@ -280,7 +280,7 @@ impl FastObjectLockManager {
         self.core.adaptive_state()
     }
 
-    /// Whether the manager is doing well, and what is wrong if not.
+    /// Returns whether the manager is doing well, and what is wrong if not.
     #[must_use]
     pub fn health(&self) -> Health {
         self.get_metrics().health()
@@ -310,7 +310,7 @@ impl FastObjectLockManager {
         self.core.join_threads();
     }
 
-    /// Whether it was closed.
+    /// Returns whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.core.is_closed()

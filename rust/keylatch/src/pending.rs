@@ -231,7 +231,7 @@ pub enum Submitted {
 }
 
 impl Submitted {
-    /// The ticket, if the request waits.
+    /// Returns the ticket, if the request waits.
     #[must_use]
     pub fn ticket(&self) -> Option<Ticket> {
         match self {
@@ -306,7 +306,7 @@ impl CompletionQueue {
         Ok(Self { manager, mailbox, state, event_fd })
     }
 
-    /// The next result, if one has arrived.
+    /// Returns the next result, if one has arrived.
     ///
     /// Once it returns `None` the descriptor is unreadable until more arrives, or until [nothing more
     /// will](Self::is_over).
@@ -327,7 +327,7 @@ impl CompletionQueue {
         })
     }
 
-    /// Whether nothing will arrive any more: all is closed and fetched.
+    /// Returns whether nothing will arrive any more: all is closed and fetched.
     ///
     /// The manager is closed, and every result was fetched. The descriptor stays readable then.
     #[must_use]

@@ -87,7 +87,7 @@ impl PinnedKey {
         core.try_pinned::<EXCLUSIVE>(pin, state)
     }
 
-    /// The entry for a request that this gives to its manager itself.
+    /// Returns the entry for a request that this gives to its manager itself.
     #[inline(always)]
     fn entry(&self) -> u32 {
         self.shared.pin.entry

@@ -61,7 +61,7 @@ pub struct LockRequest<'a> {
 }
 
 impl<'a> LockRequest<'a> {
-    /// Whether it asks for more than the fast path gives.
+    /// Returns whether it asks for more than the fast path gives.
     #[inline(always)]
     pub(crate) fn is_special(&self) -> bool {
         self.has_ttl | self.has_request_id | matches!(self.owner, OwnerRef::Session(_))
@@ -73,7 +73,7 @@ impl<'a> LockRequest<'a> {
         self.has_ttl.then(|| Duration::from_nanos(self.ttl))
     }
 
-    /// Its number.
+    /// Returns its number.
     #[inline(always)]
     pub(crate) fn number(&self) -> Option<u64> {
         self.has_request_id.then_some(self.request_id)
@@ -200,7 +200,7 @@ pub struct BatchLockRequest<'a> {
 }
 
 impl<'a> BatchLockRequest<'a> {
-    /// An empty batch.
+    /// Makes an empty batch.
     pub fn new(owner: impl Into<OwnerRef<'a>>) -> Self {
         let (wanted, limit) = (Vec::new(), Limit::Default);
         Self {
@@ -289,7 +289,7 @@ impl<'a> BatchLockRequest<'a> {
     pub fn mode(self, batch_mode: BatchMode) -> Self {
         Self { batch_mode, ..self }
     }
-    /// The request for one of the keys, of a batch that waits.
+    /// Returns the request for one of the keys, of a batch that waits.
     pub(crate) fn one(&self, key: KeyRef<'a>, mode: Mode, deadline: Option<Instant>) -> LockRequest<'a> {
         let request = LockRequest::new(key, mode).owner(self.owner).priority(self.priority);
         deadline.map_or(request.no_timeout(), |at| request.deadline(at))

@@ -40,7 +40,7 @@ impl Session {
         Self { manager: manager.clone(), state: manager.core().begin_session(name, source), releases: false }
     }
 
-    /// What it was called.
+    /// Returns the session's name.
     #[must_use]
     pub fn name(&self) -> Arc<str> {
         self.state.as_ref().map_or_else(|| "".into(), |state| Arc::clone(&state.name))
@@ -72,7 +72,7 @@ impl Session {
         self.state.iter().flat_map(|state| state.waits()).map(|index| waiters.get(index).ticket(index)).collect()
     }
 
-    /// Whether dropping the session releases what it still holds.
+    /// Returns whether dropping the session releases what it still holds.
     ///
     /// By default it does not: guards and grants outlive it, and go on naming it.
     #[must_use]

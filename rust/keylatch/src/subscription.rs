@@ -43,7 +43,7 @@ impl Events {
         Self { inbox: core.subscribe(options, Outlet::Queue), core: Arc::clone(core) }
     }
 
-    /// The oldest event that was not fetched yet, if there is one.
+    /// Returns the oldest event that was not fetched yet, if there is one.
     ///
     /// Once it returns `None` the [`descriptor`](Self::descriptor) is unreadable until there are more.
     #[must_use]
@@ -102,7 +102,7 @@ impl Events {
         self.core.is_forked() || self.inbox.is_closed()
     }
 
-    /// How many events were dropped because the queue was full.
+    /// Returns how many events were dropped because the queue was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.inbox.dropped()

@@ -64,7 +64,7 @@ fn short_of_memory<T>(n: usize, act: impl FnOnce() -> T) -> (T, bool) {
     (done, came_to_it)
 }
 
-/// The number that a child is to use; `None` in the parent.
+/// Returns the number that a child is to use; `None` in the parent.
 fn case() -> Option<usize> {
     std::env::var(CASE).ok().map(|case| case.parse().expect("a number"))
 }

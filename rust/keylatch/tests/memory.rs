@@ -11,7 +11,7 @@ use steps::*;
 
 const MIB: u64 = 1 << 20;
 
-/// Bytes of memory that the process really uses.
+/// Returns bytes of memory that the process really uses.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096

@@ -12,7 +12,7 @@ pub(super) struct Profile {
     pub(super) objects: BTreeMap<String, BTreeMap<u64, u64>>,
 }
 
-/// Whether valgrind can be started; otherwise what to do.
+/// Returns whether valgrind can be started; otherwise what to do.
 pub(super) fn must_be_there() -> Result<(), String> {
     match Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),

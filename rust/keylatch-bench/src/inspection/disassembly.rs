@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-/// Whether locked instructions can be found here; otherwise what to do.
+/// Returns whether locked instructions can be found here; otherwise what to do.
 pub(super) fn must_be_there() -> Result<(), String> {
     if !cfg!(target_arch = "x86_64") {
         return Err("`atomics` knows the locked instructions of x86-64 only".into());
@@ -34,7 +34,7 @@ pub(super) fn locked_instructions(object: &str) -> Result<BTreeSet<u64>, String>
     Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(locked).collect())
 }
 
-/// The address of a line of `objdump`, if its instruction locks.
+/// Returns the address of a line of `objdump`, if its instruction locks.
 ///
 /// It does if it says so, or exchanges with memory, which locks unasked.
 fn locked(line: &str) -> Option<u64> {

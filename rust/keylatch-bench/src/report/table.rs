@@ -8,7 +8,7 @@ use crate::goals::judge;
 use crate::row::Row;
 use crate::subjects::is_ours;
 
-/// A number with as many digits as a reader can use.
+/// Returns a number with as many digits as a reader can use.
 fn number(figure: f64) -> String {
     match figure {
         figure if figure.is_nan() => "-".into(),
@@ -58,7 +58,7 @@ pub(crate) fn block(name: &str, says: &str, columns: &[(&str, &str)], rows: &[Ro
     lay_out(name, says, &columns, &sorted(rows, "ratio"))
 }
 
-/// The rows of a count: ours first, then the others from few to many.
+/// Returns the rows of a count: ours first, then the others from few to many.
 pub(crate) fn counts(name: &str, says: &str, columns: &[(&str, &str)], rows: &[Row]) -> String {
     lay_out(name, says, columns, &sorted(rows, columns[0].0))
 }

@@ -9,7 +9,7 @@ use crate::slices::Pace;
 /// How long each of the lanes of one process may take together.
 pub(super) const PACE: Pace = Pace { subject: Duration::from_millis(700), ..Pace::QUICK };
 
-/// A manager with room for every size.
+/// Returns a manager with room for every size.
 pub(super) fn manager() -> FastObjectLockManager {
     let config = LockConfig { max_locks: 16_000_000, max_waiters: 2_000_000, ..LockConfig::default() };
     FastObjectLockManager::with_config(config).expect("the limits are within bounds")
@@ -46,7 +46,7 @@ pub(super) fn nanos_each(count: u64, run: impl FnOnce()) -> f64 {
     began.elapsed().as_nanos() as f64 / count as f64
 }
 
-/// The median of the microseconds that an operation takes.
+/// Returns the median of the microseconds that an operation takes.
 pub(super) fn median_micros(times: usize, mut run: impl FnMut()) -> f64 {
     let mut micros: Vec<f64> = (0..times).map(|_| nanos_each(1, &mut run) / 1000.0).collect();
     micros.sort_unstable_by(f64::total_cmp);

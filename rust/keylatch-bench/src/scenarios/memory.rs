@@ -127,7 +127,7 @@ fn hold_and_release<S: Holding>(subject: &S, keys: &KeySet, unit: f64) -> [Row; 
 /// Rows of the children that did everything, so that two scenarios need one child.
 static KNOWN: Mutex<Vec<(Row, Pages)>> = Mutex::new(Vec::new());
 
-/// The row for `scenario` of a child process for one subject.
+/// Returns the row for `scenario` of a child process for one subject.
 fn child(subject: &str, scenario: &str, extent: Extent, pages: Pages) -> Result<Row, String> {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let is_it = |row: &Row| row.subject == subject && row.scenario == scenario;
@@ -161,7 +161,7 @@ fn start_child(subject: &str, extent: Extent, pages: Pages) -> Result<Vec<Row>, 
     Ok(rows.lines().filter_map(|line| Row::from_json(&serde_json::from_str(line).ok()?)).collect())
 }
 
-/// The row of a child, and `name` of a second one as `NAME_small_pages`.
+/// Returns the row of a child, and `name` of a second one as `NAME_small_pages`.
 ///
 /// The second one is on small pages only.
 fn from_children<S: Subject>(pace: &Pace, scenario: &str, name: &str, extent: Extent) -> Row {
@@ -188,7 +188,7 @@ pub(super) fn bytes_left<S: Holding>(pace: &Pace) -> Row {
     from_children::<S>(pace, "bytes_left", "mib", Extent::All)
 }
 
-/// The quickest of several fresh processes.
+/// Returns the quickest of several fresh processes.
 pub(super) fn create<S: Holding>(pace: &Pace) -> Row {
     (0..CREATIONS)
         .map(|_| from_children::<S>(pace, "create", "kib", Extent::Create))

@@ -9,7 +9,7 @@ use crate::slices::{Figures, Lane, Pace, in_turn};
 use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Shared, Subject};
 use crate::unit::BareWord;
 
-/// A row of `figures`, as a multiple of `unit`.
+/// Returns a row of `figures`, as a multiple of `unit`.
 fn row<S: Subject>(scenario: &str, unit: Figures, figures: Figures) -> Row {
     let mut row = Row::new(S::NAME, scenario)
         .with("unit_ns", unit.best)
@@ -45,7 +45,7 @@ fn amount(keys: usize) -> &'static str {
     if keys == 1_000_000 { "1m" } else { "100k" }
 }
 
-/// What reading `KEYS` keys in turn costs.
+/// Returns what reading `KEYS` keys in turn costs.
 pub(super) fn key_strings<const KEYS: usize>(pace: &Pace) -> Row {
     let (word, keys) = (BareWord::new(), KeySet::common(KEYS));
     let mut next = 0;

@@ -39,7 +39,7 @@ pub(crate) const QUICK: [&str; 9] = [
     "rustfs_lock",
 ];
 
-/// Whether a subject is keylatch in one of its settings.
+/// Returns whether a subject is keylatch in one of its settings.
 pub(crate) fn is_ours(name: &str) -> bool {
     name.starts_with(OURS)
 }

@@ -28,7 +28,7 @@ impl Drop for Folder {
     }
 }
 
-/// A call that waits for itself fails after a minute instead of hanging.
+/// Has a call that waits for itself fail after a minute instead of hanging.
 fn options(fencing: Fencing) -> Options {
     let timeout = Some(Duration::from_secs(60));
     Options { timeout, fencing, owner: "integration".into(), ..Options::default() }

@@ -24,7 +24,7 @@ fn cat() -> Path {
     Path::from("photos/cat.jpg")
 }
 
-/// Who held what when the time was over.
+/// Returns who held what when the time was over.
 fn holder<T>(result: Result<T>) -> String {
     let Err(Error::Generic { source, .. }) = result else { panic!("it waited for nothing") };
     match source.downcast_ref::<LockError>() {

@@ -36,7 +36,7 @@ impl FastLockGuard {
         Self { key, mode, owner, guard_id: lock.grant_number(), hold: Hold::Held { stamp, lock } }
     }
 
-    /// A guard that holds nothing.
+    /// Makes a guard that holds nothing.
     pub(crate) fn new_disabled(request: ObjectLockRequest) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let ObjectLockRequest { key, mode, owner, .. } = request;

@@ -50,7 +50,7 @@ impl ObjectKey {
         hash_of(self) as usize & shard_mask
     }
 
-    /// The key as keylatch takes it.
+    /// Returns the key as keylatch takes it.
     #[inline]
     pub(crate) fn borrowed(&self) -> KeyRef<'_> {
         let latest = KeyRef::new(&*self.bucket, &*self.object);

@@ -58,14 +58,14 @@ impl Locks {
         FastLockGuard::new(request, self.stamps.add(stamp), lock.into_owned())
     }
 
-    /// Who holds a key: the writer, or one of the readers.
+    /// Returns who holds a key: the writer, or one of the readers.
     pub(crate) fn first_holder(&self, key: &ObjectKey) -> Option<ObjectLockInfo> {
         let holders = self.manager.holders(&Filter::new().key(key.borrowed()));
         let described = holders.iter().map(|holder| describe(holder, self.stamps.of(holder.grant.to_raw())));
         described.min_by_key(|info| info.acquired_at)
     }
 
-    /// All holds.
+    /// Returns all holds.
     pub(crate) fn list(&self) -> Vec<Listed> {
         let stamps = self.stamps.by_grant();
         let listed = |holder: &HolderInfo| {

@@ -304,7 +304,7 @@ impl FastObjectLockManager {
         &self.shards[key.shard_index(self.shards.len() - 1)]
     }
 
-    /// A request as the settings have it.
+    /// Returns a request as the settings have it.
     fn usual(&self, key: ObjectKey, mode: LockMode, owner: Arc<str>) -> ObjectLockRequest {
         ObjectLockRequest {
             key,

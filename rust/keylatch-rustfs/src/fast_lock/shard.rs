@@ -150,7 +150,7 @@ impl LockShard {
     }
 }
 
-/// What a pool of lock states would have counted.
+/// Returns what a pool of lock states would have counted.
 pub(crate) fn pool_stats(figures: &keylatch::ShardMetrics) -> (u64, u64, u64, usize) {
     (figures.fast, figures.inserted, figures.releases, figures.entries as usize)
 }

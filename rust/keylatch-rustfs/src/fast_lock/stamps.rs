@@ -29,7 +29,7 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// When the time of the lock ends.
+    /// Returns when the time of the lock ends.
     pub(crate) fn expires_at(&self) -> SystemTime {
         let end = self.acquired_at.checked_add(self.lock_timeout);
         end.unwrap_or(self.acquired_at + super::limits::DEFAULT_LOCK_TIMEOUT)
@@ -87,7 +87,7 @@ impl Stamps {
         Stamped { stamps: Arc::clone(self), slab: slab as u32, place }
     }
 
-    /// All stamps by the numbers of their holds.
+    /// Returns all stamps by the numbers of their holds.
     pub(crate) fn by_grant(&self) -> HashMap<u64, Stamp> {
         let mut all = HashMap::new();
         for slab in &self.slabs {
@@ -96,7 +96,7 @@ impl Stamps {
         all
     }
 
-    /// The stamp of one hold.
+    /// Returns the stamp of one hold.
     pub(crate) fn of(&self, grant: u64) -> Option<Stamp> {
         let find = |slab: &Slab| slab.stamps.iter().flatten().find(|stamp| stamp.grant == grant).copied();
         self.slabs.iter().find_map(|slab| find(&slab.lock()))

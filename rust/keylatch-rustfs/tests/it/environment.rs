@@ -5,7 +5,7 @@ use std::process::Command;
 
 const CHILD: &str = "environment::child_says_what_it_has";
 
-/// What the manager of a process is that has these variables.
+/// Returns what the manager of a process is that has these variables.
 fn child(variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(std::env::current_exe().expect("a test knows its program"));
     command.args([CHILD, "--exact", "--ignored", "--nocapture"]);

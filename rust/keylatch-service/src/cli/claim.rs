@@ -184,7 +184,7 @@ impl ClaimArgs {
     }
 }
 
-/// The command with its environment, and the reading end of its reports.
+/// Returns the command with its environment, and the reading end of its reports.
 fn prepared(args: &ClaimArgs, guard: &ClaimGuard) -> io::Result<(std::process::Command, pipe::Receiver)> {
     let (reader, writer) = io::pipe()?;
     let (program, arguments) = args.command.split_first().expect("clap asks for one");

@@ -107,7 +107,7 @@ pub(super) fn add_settings(command: Command) -> Command {
     })
 }
 
-/// The name of a setting's environment variable.
+/// Returns the name of a setting's environment variable.
 ///
 /// Names are few, so they may live for ever.
 fn variable(name: &str) -> &'static str {
@@ -152,7 +152,7 @@ impl Resolved {
         text
     }
 
-    /// The same as JSON.
+    /// Returns the same as JSON.
     pub(super) fn show_json(&self) -> serde_json::Value {
         let shown = |setting: &Setting| {
             let value = serde_json::json!({"value": self.values[setting.name].text, "source": self.source(setting)});
@@ -228,7 +228,7 @@ impl Resolved {
         Ok(ServeConfig { settings, log, json_log })
     }
 
-    /// The cluster, if there is to be one.
+    /// Returns the cluster, if there is to be one.
     fn etcd(&self) -> Result<Option<EtcdSettings>, String> {
         let given = |name| Some(self.text(name)).filter(|text| !text.is_empty());
         match self.text("tier") {

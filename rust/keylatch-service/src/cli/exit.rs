@@ -61,7 +61,7 @@ pub(super) fn of(error: &ClientError) -> u8 {
     }
 }
 
-/// The status in a word, for `--json`.
+/// Returns the status in a word, for `--json`.
 pub(super) fn word(status: u8) -> &'static str {
     match status {
         UNREACHABLE => "unreachable",

@@ -89,7 +89,7 @@ pub(super) fn mode(mode: ModeWord) -> &'static str {
     }
 }
 
-/// A time for people.
+/// Returns a time for people.
 pub(super) fn age(millis: u64) -> String {
     let time = Duration::from_millis(millis);
     match time.as_secs() {
@@ -136,13 +136,13 @@ pub(super) fn claim_since(row: &ClaimRow) -> u64 {
     row.owned_by.as_ref().map_or(row.outcome_ms.unwrap_or(0), |owner| owner.owned_ms)
 }
 
-/// Who does the work, or did it.
+/// Returns who does the work, or did it.
 pub(super) fn claim_owner(row: &ClaimRow) -> String {
     let owner = row.owned_by.as_ref().map(|owner| &owner.owner);
     safe(owner.or(row.outcome.as_ref().map(|outcome| &outcome.owner)).map_or("", String::as_str))
 }
 
-/// How far the work is, or what came of it.
+/// Returns how far the work is, or what came of it.
 pub(super) fn claim_text(row: &ClaimRow) -> String {
     match (&row.owned_by, &row.outcome) {
         (Some(owner), _) => format!("attempt {}{}", owner.attempt, share(owner)),
@@ -151,7 +151,7 @@ pub(super) fn claim_text(row: &ClaimRow) -> String {
     }
 }
 
-/// How far an owner is, for people; empty if it does not say.
+/// Returns how far an owner is, for people; empty if it does not say.
 fn share(owner: &ClaimOwnerRow) -> String {
     let progress = &owner.progress;
     match (progress.done, progress.total) {

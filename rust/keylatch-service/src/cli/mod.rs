@@ -20,7 +20,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use std::future::Future;
 use std::io::Write as _;
 
-/// The whole command line, for parsing, completions and the man page.
+/// Returns the whole command line, for parsing, completions and the man page.
 #[must_use]
 pub fn command() -> Command {
     let show = Arg::new("show-config")
@@ -98,7 +98,7 @@ fn completions(matches: &ArgMatches) -> u8 {
     exit::print(&text)
 }
 
-/// The man page: the program, then each of its commands.
+/// Returns the man page: the program, then each of its commands.
 fn man() -> u8 {
     let mut text = Vec::new();
     let mut root = command();

@@ -61,14 +61,14 @@ impl ClientOptions {
         exit::say(status, why)
     }
 
-    /// The same for an error of a call.
+    /// Returns the same for an error of a call.
     pub(super) fn fail(&self, error: &ClientError) -> u8 {
         let status = exit::of(error);
         self.report(exit::word(status), status, &json!({"error": error.to_string(), "code": error.code()}));
         exit::say(status, format_args!("{error}"))
     }
 
-    /// The token.
+    /// Returns the token.
     ///
     /// It has no option of its own: arguments are shown to every user of the machine.
     fn token(&self) -> Result<Option<String>, ClientError> {
@@ -118,7 +118,7 @@ impl KeyArgument {
     }
 }
 
-/// A key as the command line has it.
+/// Returns a key as the command line has it.
 pub(super) fn shown(item: &ItemBody) -> String {
     let version = item.version.as_ref().map_or(String::new(), |version| format!("@{version}"));
     format!("{}/{}{version}", item.bucket, item.object).chars().flat_map(printable).collect()
@@ -157,7 +157,7 @@ pub(super) struct FilterOptions {
 }
 
 impl FilterOptions {
-    /// Whether it names nothing, and so lets everything pass.
+    /// Returns whether it names nothing, and so lets everything pass.
     pub(super) fn is_empty(&self) -> bool {
         let Self { bucket, prefix, object, owner, session, older_than } = self;
         [bucket, prefix, object, owner, session].into_iter().all(Option::is_none) && older_than.is_none()

@@ -54,7 +54,7 @@ impl Belief {
         }
     }
 
-    /// Whether locks are safe at this moment.
+    /// Returns whether locks are safe at this moment.
     pub(super) fn is_safe(&self) -> bool {
         !*self.over.borrow() && boottime() < *self.until.borrow()
     }
@@ -100,7 +100,7 @@ impl Belief {
         }
     }
 
-    /// A new number, open from now on.
+    /// Returns a new number, open from now on.
     pub(super) fn take_number(&self) -> u64 {
         let mut numbers = self.numbers.lock();
         let number = numbers.next;
@@ -109,7 +109,7 @@ impl Belief {
         number
     }
 
-    /// A number got its lock.
+    /// Notes that a number got its lock.
     pub(super) fn hold(&self, number: u64) -> watch::Receiver<Fate> {
         let (sender, receiver) = watch::channel(if self.is_over() { Fate::Lost } else { Fate::Holds });
         self.numbers.lock().open.insert(number, Some(sender));

@@ -149,7 +149,7 @@ impl ClaimGuard {
         self.fence
     }
 
-    /// The grant's name on the server.
+    /// Returns the grant's name on the server.
     #[must_use]
     pub fn grant(&self) -> &str {
         &self.grant
@@ -161,7 +161,7 @@ impl ClaimGuard {
         self.attempt
     }
 
-    /// Whether the server knows of no earlier attempt since its start.
+    /// Returns whether the server knows of no earlier attempt since its start.
     ///
     /// Look at the artefact first then: an owner of before may have finished it.
     #[must_use]
@@ -181,7 +181,7 @@ impl ClaimGuard {
         (*belief.follow().borrow()).min(*self.lease.borrow()).saturating_sub(boottime())
     }
 
-    /// Whether the work is ours at this moment.
+    /// Returns whether the work is ours at this moment.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         !self.safe_for().is_zero()

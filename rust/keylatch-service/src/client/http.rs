@@ -47,7 +47,7 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
-    /// The answer as what it should be, or the problem that it is.
+    /// Returns the answer as what it should be, or the problem that it is.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         let wrong = |error: serde_json::Error| ClientError::Answer(error.to_string());
         if self.status.is_success() {
@@ -66,7 +66,7 @@ impl Http {
         Self { inner: Arc::new(Inner { target, idle: Mutex::default() }) }
     }
 
-    /// The server.
+    /// Returns the server.
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.inner.target
@@ -227,7 +227,7 @@ pub struct ServerEvent {
 }
 
 impl ServerEvent {
-    /// The data as JSON.
+    /// Returns the data as JSON.
     ///
     /// # Errors
     /// [`ClientError::Answer`].
@@ -246,7 +246,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// The next event; `None` when the server ended the stream.
+    /// Returns the next event; `None` when the server ended the stream.
     ///
     /// # Errors
     /// [`ClientError::Io`] when the connection was cut.
@@ -268,7 +268,7 @@ impl EventStream {
         }
     }
 
-    /// The last id that came: where another stream goes on.
+    /// Returns the last id that came: where another stream goes on.
     #[must_use]
     pub fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()

@@ -93,7 +93,7 @@ impl Session {
         if session.inner.belief.is_over() { Err(ClientError::Lost) } else { Ok(session) }
     }
 
-    /// Its name on the server.
+    /// Returns its name on the server.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.name
@@ -188,7 +188,7 @@ impl Drop for Session {
     }
 }
 
-/// Whether the same call may succeed when it is made again.
+/// Returns whether the same call may succeed when it is made again.
 pub(super) fn is_passing(error: &ClientError) -> bool {
     match error {
         ClientError::Io(_) => true,
@@ -210,7 +210,7 @@ impl Pause {
     }
 }
 
-/// The pause before the next renewal.
+/// Returns the pause before the next renewal.
 ///
 /// A server that has lost its own lease promises nothing. It is not asked more often for that.
 fn renewed_after(promise: Duration, ttl: Duration) -> Duration {
@@ -387,7 +387,7 @@ impl Guard {
         self.fence
     }
 
-    /// The grant's name on the server.
+    /// Returns the grant's name on the server.
     #[must_use]
     pub fn grant(&self) -> &str {
         &self.grant
@@ -405,7 +405,7 @@ impl Guard {
         belief.follow().borrow().saturating_sub(boottime())
     }
 
-    /// Whether the locks are safe at this moment.
+    /// Returns whether the locks are safe at this moment.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         !self.safe_for().is_zero()

@@ -55,13 +55,13 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The server's error, if it is one of this name.
+    /// Returns the server's error, if it is one of this name.
     #[must_use]
     pub fn is_problem(&self, name: &str) -> bool {
         matches!(self, Self::Problem(problem) if problem.name() == name)
     }
 
-    /// The error's number in `keylatch.h`, where it has one.
+    /// Returns the error's number in `keylatch.h`, where it has one.
     #[must_use]
     pub fn code(&self) -> Option<i32> {
         match self {
@@ -122,7 +122,7 @@ impl Target {
         Ok(Self { host, port, tls, token })
     }
 
-    /// The URL.
+    /// Returns the URL.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };

@@ -226,7 +226,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word for it in answers, events and figures.
+    /// Returns the word for it in answers, events and figures.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

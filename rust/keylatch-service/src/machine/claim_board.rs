@@ -13,7 +13,7 @@ pub struct ClaimNote {
     pub answer: ClaimAnswer,
 }
 
-/// An empty board with the machine's limits.
+/// Returns an empty board with the machine's limits.
 pub(super) fn board(limits: &Limits, epoch: u64, quiet: Duration) -> ClaimBoard {
     let config = ClaimConfig {
         retain_for: limits.claim_retention,

@@ -141,7 +141,7 @@ impl Machine {
         self.on_board(now, |board| board.claim(now, call, resource.as_ref(), policy)).map_err(refusal)
     }
 
-    /// Whether there is room for a claim.
+    /// Returns whether there is room for a claim.
     fn check_new_claim(&self, key: RequestKey, resource: &ObjectKey) -> Result<(), Refusal> {
         if self.closing {
             return Err(Refusal::Closing);
@@ -189,7 +189,7 @@ impl Machine {
         .map_err(refusal)
     }
 
-    /// What the board knows of a number; `None` if it is no claim's.
+    /// Returns what the board knows of a number; `None` if it is no claim's.
     pub(super) fn look_up_claim(&mut self, now: Duration, key: RequestKey) -> Option<ClaimAnswer> {
         if !self.has_claims(key.session) {
             return None;
@@ -382,7 +382,7 @@ impl Machine {
         self.board.unwatch(resource.as_ref());
     }
 
-    /// What a subscriber to a resource gets next.
+    /// Returns what a subscriber to a resource gets next.
     #[must_use]
     pub fn claim_feed(&self, resource: &ObjectKey, seen: Option<ClaimEventId>) -> ClaimFeed {
         self.board.feed(resource.as_ref(), seen)
@@ -398,7 +398,7 @@ impl Machine {
         std::mem::take(&mut self.claim_notes)
     }
 
-    /// How much the board has to remember.
+    /// Returns how much the board has to remember.
     #[must_use]
     pub fn claim_figures(&self) -> ClaimFigures {
         self.board.figures()
@@ -414,7 +414,7 @@ fn claim_passes(now: Duration, claim: &ClaimSnapshot, filter: &LockFilter) -> bo
         && filter.older_than.is_none_or(|least| age.is_some_and(|age| age >= least))
 }
 
-/// The refusal that an error of the board is.
+/// Returns the refusal that an error of the board is.
 fn refusal(error: ClaimError) -> Refusal {
     match error {
         ClaimError::EpochChanged { .. } => Refusal::EpochChanged,

@@ -79,13 +79,13 @@ impl Machine {
         }
     }
 
-    /// The epoch of this start.
+    /// Returns the epoch of this start.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// What it accepts.
+    /// Returns what it accepts.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -130,7 +130,7 @@ impl Machine {
         self.due()
     }
 
-    /// When something is due that no call brings about.
+    /// Returns when something is due that no call brings about.
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
@@ -138,7 +138,7 @@ impl Machine {
         [deadline, quiet, self.board.next_deadline()].into_iter().flatten().min()
     }
 
-    /// Whether fences should be allotted ahead now.
+    /// Returns whether fences should be allotted ahead now.
     #[must_use]
     pub fn wants_fences(&self) -> bool {
         self.fences.is_low()
@@ -171,7 +171,7 @@ impl Machine {
         self.ring.after(seen, most)
     }
 
-    /// The number of the latest event.
+    /// Returns the number of the latest event.
     #[must_use]
     pub fn head(&self) -> u64 {
         self.ring.head()
@@ -248,7 +248,7 @@ impl Machine {
         }
     }
 
-    /// Whether a request's session could learn of a grant.
+    /// Returns whether a request's session could learn of a grant.
     fn is_present(&self, request: RequestKey) -> bool {
         self.sessions.get(&request.session).is_some_and(Session::is_present)
     }

@@ -87,7 +87,7 @@ impl Figures {
         }
     }
 
-    /// A bound that at least this share of waits (0 to 1) stayed within.
+    /// Returns a bound that at least this share of waits (0 to 1) stayed within.
     ///
     /// `None` without waits or beyond the last bound.
     #[must_use]

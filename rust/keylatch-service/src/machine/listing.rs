@@ -25,7 +25,7 @@ pub struct KeyFilter {
 }
 
 impl KeyFilter {
-    /// Whether a key passes.
+    /// Returns whether a key passes.
     #[must_use]
     pub fn matches(&self, key: &ObjectKey) -> bool {
         self.bucket.as_ref().is_none_or(|bucket| key.bucket() == bucket.as_bytes())
@@ -39,7 +39,7 @@ impl KeyFilter {
         Some(ObjectKey::new(bucket, self.object.as_ref().or(self.prefix.as_ref()).map_or("", String::as_str)))
     }
 
-    /// Whether no later key passes.
+    /// Returns whether no later key passes.
     fn is_past(&self, key: &ObjectKey) -> bool {
         let Some(bucket) = &self.bucket else { return false };
         let beyond = |begin: &String| key.object() > begin.as_bytes() && !key.object().starts_with(begin.as_bytes());
@@ -220,7 +220,7 @@ impl Machine {
         })
     }
 
-    /// The requests that keep a key while the tier is asked.
+    /// Returns the requests that keep a key while the tier is asked.
     pub(super) fn reserved<'a>(&'a self, key: &'a ObjectKey) -> impl Iterator<Item = AtKey> + 'a {
         let is_reserved = |at: &AtKey| self.request(at.request).is_some_and(|asked| asked.state == State::Reserved);
         // Without a tier, all that the table calls holders are.

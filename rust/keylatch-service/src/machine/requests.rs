@@ -137,7 +137,7 @@ impl Machine {
         }
     }
 
-    /// The request of a number that has not settled.
+    /// Returns the request of a number that has not settled.
     pub(super) fn current(&self, call: Call<'_>, number: u64) -> Result<RequestKey, Refusal> {
         let session = self.sessions.get(&call.session.number).ok_or(Refusal::SessionGone)?;
         if number < session.settled_below {
@@ -277,7 +277,7 @@ impl Machine {
         })
     }
 
-    /// Who holds some of the items now.
+    /// Returns who holds some of the items now.
     fn holders_of(&self, items: &[Item], now: Duration) -> Vec<Holder> {
         let holders = items.iter().flat_map(|item| {
             self.table.holders(&item.key).filter_map(move |holder| {

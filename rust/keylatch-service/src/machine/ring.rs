@@ -84,12 +84,12 @@ impl Ring {
         self.head += 1;
     }
 
-    /// The number of the latest event; 0 if there was none.
+    /// Returns the number of the latest event; 0 if there was none.
     pub(super) fn head(&self) -> u64 {
         self.head
     }
 
-    /// What follows the event with a number, `most` of them at most.
+    /// Returns what follows the event with a number, `most` of them at most.
     pub(super) fn after(&self, seen: u64, most: usize) -> Replay {
         let oldest = self.head - self.events.len() as u64 + 1;
         if seen > self.head || seen + 1 < oldest {

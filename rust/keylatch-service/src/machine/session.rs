@@ -27,7 +27,7 @@ pub enum Presence {
 }
 
 impl Presence {
-    /// The word for it in listings.
+    /// Returns the word for it in listings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -118,7 +118,7 @@ impl Session {
         session
     }
 
-    /// Whether a grant would reach the client.
+    /// Returns whether a grant would reach the client.
     pub(super) fn is_present(&self) -> bool {
         self.presence != Presence::Cut
     }
@@ -147,7 +147,7 @@ impl Session {
         self.deadline.min((now + grace).max(self.promised_until))
     }
 
-    /// The deadline after a grant: an implicit session's lease begins with it.
+    /// Returns the deadline after a grant: an implicit session's lease begins with it.
     pub(super) fn deadline_after_grant(&mut self, now: Duration) -> Duration {
         if self.origin == Origin::Implicit {
             self.promised_until = self.promised_until.max(now + self.ttl);

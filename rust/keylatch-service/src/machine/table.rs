@@ -57,12 +57,12 @@ impl Table {
         self.keys.contains_key(key)
     }
 
-    /// Whether the holders of a key allow one more in this mode.
+    /// Returns whether the holders of a key allow one more in this mode.
     pub(super) fn holders_allow(&self, key: &ObjectKey, mode: Mode) -> bool {
         self.keys.get(key).is_none_or(|entry| entry.allows(mode))
     }
 
-    /// Whether a present waiter ahead of a place conflicts with an item.
+    /// Returns whether a present waiter ahead of a place conflicts with an item.
     pub(super) fn conflicts_ahead(&self, item: &Item, place: Place, is_present: impl Fn(RequestKey) -> bool) -> bool {
         self.keys.get(&item.key).is_some_and(|entry| {
             let ahead = entry.queue.range(..place).map(|(_, waiter)| waiter);
@@ -72,7 +72,7 @@ impl Table {
         })
     }
 
-    /// The first waiter of a key after a place.
+    /// Returns the first waiter of a key after a place.
     pub(super) fn next_waiter(&self, key: &ObjectKey, after: Option<Place>) -> Option<(Place, AtKey)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let (place, waiter) = self.keys.get(key)?.queue.range((from, Bound::Unbounded)).next()?;
@@ -84,7 +84,7 @@ impl Table {
         self.keys.iter().filter(|(_, entry)| !entry.queue.is_empty()).map(|(key, _)| key.clone()).collect()
     }
 
-    /// How many stand ahead of a place at a key.
+    /// Returns how many stand ahead of a place at a key.
     pub(super) fn ahead(&self, key: &ObjectKey, place: Place) -> usize {
         self.keys.get(key).map_or(0, |entry| entry.queue.range(..place).count())
     }
@@ -125,7 +125,7 @@ impl Table {
         }
     }
 
-    /// The holders of a key.
+    /// Returns the holders of a key.
     pub(super) fn holders<'a>(&'a self, key: &ObjectKey) -> impl Iterator<Item = AtKey> + 'a {
         let holders = self.keys.get(key).into_iter().flat_map(|entry| &entry.holders);
         holders.map(|(request, mode)| AtKey { request: *request, mode: *mode })
@@ -136,7 +136,7 @@ impl Table {
         self.keys.range((from, Bound::Unbounded)).map(|(key, _)| key)
     }
 
-    /// The waiters of a key, first in line first.
+    /// Returns the waiters of a key, first in line first.
     pub(super) fn waiters<'a>(&'a self, key: &ObjectKey) -> impl Iterator<Item = AtKey> + 'a {
         self.keys.get(key).into_iter().flat_map(|entry| entry.queue.values().copied())
     }

@@ -60,7 +60,7 @@ impl Machine {
         held.into_iter().for_each(|request| self.tier_lost(now, request));
     }
 
-    /// What the shell has to do since the last call, in order.
+    /// Returns what the shell has to do since the last call, in order.
     pub fn take_tier_notes(&mut self) -> Vec<TierNote> {
         self.tier.as_mut().map_or_else(Vec::new, |tier| std::mem::take(&mut tier.notes))
     }
@@ -147,7 +147,7 @@ impl Machine {
         }
     }
 
-    /// The part of a promise that the tier's lease covers.
+    /// Returns the part of a promise that the tier's lease covers.
     pub(super) fn covered(&self, now: Duration, promise: Duration) -> Duration {
         self.tier.as_ref().map_or(promise, |tier| promise.min(tier.until.saturating_sub(now)))
     }

@@ -12,7 +12,7 @@ const LONGEST_POLL: Duration = Duration::from_secs(30);
 /// What a call leaves of the client's timeout, for the way back.
 const POLL_MARGIN: Duration = Duration::from_secs(2);
 
-/// The name of the session that a client named.
+/// Returns the name of the session that a client named.
 pub(super) fn name_of(session: &str) -> Result<SessionName, Problem> {
     session.parse().map_err(|()| Problem::invalid("session is not what POST /v1/sessions answered"))
 }
@@ -39,7 +39,7 @@ pub(super) fn poll_time(wait_ms: u64, client_timeout_ms: Option<u64>) -> Duratio
     }
 }
 
-/// What became of a number, as JSON.
+/// Returns what became of a number, as JSON.
 pub(super) fn request_body(session: SessionName, number: u64, answer: &Answer, valid: Duration) -> RequestBody {
     let state = |state: &'static str| RequestBody {
         epoch: session.epoch,

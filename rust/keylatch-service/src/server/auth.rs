@@ -153,13 +153,13 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_digest.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_digest.is_empty()
@@ -206,7 +206,7 @@ impl Access {
 }
 
 impl Identity {
-    /// Whether a verb is allowed for some keys.
+    /// Returns whether a verb is allowed for some keys.
     pub(super) fn check_verb(&self, verb: Verb) -> Result<(), Problem> {
         match &self.scopes {
             Some(scopes) if !scopes.iter().any(|scope| scope.verbs.contains(&verb)) => Err(self.forbid(verb, "")),
@@ -214,7 +214,7 @@ impl Identity {
         }
     }
 
-    /// Whether a verb is allowed for a key.
+    /// Returns whether a verb is allowed for a key.
     pub(super) fn may(&self, verb: Verb, key: &ObjectKey) -> bool {
         self.scopes
             .as_ref()
@@ -238,7 +238,7 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
     digest
 }
 
-/// A short name for a client certificate.
+/// Returns a short name for a client certificate.
 pub(super) fn fingerprint(certificate: &[u8]) -> Arc<str> {
     let mut name = String::from("cert:");
     for byte in &digest(certificate)[..8] {

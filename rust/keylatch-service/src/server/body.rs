@@ -65,7 +65,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// An answer of JSON.
+/// Returns an answer of JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     // Room for the answer of a lock, so that it is written without growing.
     let mut body = Vec::with_capacity(256);
@@ -109,7 +109,7 @@ impl EventSender {
     }
 }
 
-/// A response that is a stream of server-sent events, and its sending end.
+/// Returns a response that is a stream of server-sent events, and its sending end.
 pub(super) fn event_stream() -> (EventSender, Response) {
     // A few: what a slow client has not read stays in the ring.
     let (sender, receiver) = mpsc::channel(4);

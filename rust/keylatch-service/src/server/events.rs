@@ -75,7 +75,7 @@ pub(super) async fn events(
     Ok(response)
 }
 
-/// The number in an id, if it is of this epoch.
+/// Returns the number in an id, if it is of this epoch.
 fn parse_id(id: &str, epoch: u64) -> Option<u64> {
     let (of_epoch, number) = id.split_once('-')?;
     (of_epoch.parse() == Ok(epoch)).then(|| number.parse().ok())?
@@ -139,7 +139,7 @@ impl Subscriber {
         Ok(!events.is_empty())
     }
 
-    /// An event passes if one of its keys does.
+    /// Returns whether one of the keys of an event passes.
     fn passes(&self, event: &Event) -> bool {
         event.items.iter().any(|item| self.keys.matches(&item.key) && self.identity.may(Verb::List, &item.key))
     }

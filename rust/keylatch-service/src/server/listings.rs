@@ -59,7 +59,7 @@ impl ListQuery {
     }
 }
 
-/// A session's number; that of another epoch matches nothing.
+/// Returns a session's number; that of another epoch matches nothing.
 fn session_number(session: &str, epoch: u64) -> Result<u64, Problem> {
     let name = name_of(session)?;
     Ok(if name.epoch == epoch { name.number } else { 0 })

@@ -174,7 +174,7 @@ fn ended(
     }
 }
 
-/// What became of a cancelled claim: its own words, as a request's answer.
+/// Returns what became of a cancelled claim: its own words, as a request's answer.
 fn cancelled_claim(session: SessionName, number: u64, answer: &ClaimAnswer) -> Result<Response, Problem> {
     if matches!(answer, ClaimAnswer::Lost(_)) {
         return Err(not_owned(session.epoch, answer));
@@ -203,7 +203,7 @@ fn lock_response(session: SessionName, number: u64, (answer, valid): &Answered) 
     }
 }
 
-/// The problem that a number's state is for a client that wants to hold.
+/// Returns the problem that a number's state is for a client that wants to hold.
 fn not_granted(session: SessionName, answer: &Answer) -> Problem {
     let conflict = |name, detail: &str| Problem::new(name, StatusCode::CONFLICT, detail).epoch(session.epoch);
     match answer {

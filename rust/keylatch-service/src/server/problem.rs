@@ -78,7 +78,7 @@ impl Problem {
         }
     }
 
-    /// The error's name.
+    /// Returns the error's name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.kind.strip_prefix(PREFIX).unwrap_or(&self.kind)
@@ -209,7 +209,7 @@ impl Problem {
     }
 }
 
-/// The problem that an answer is for a client that wants to own the work.
+/// Returns the problem that an answer is for a client that wants to own the work.
 pub(super) fn not_owned(epoch: u64, answer: &ClaimAnswer) -> Problem {
     let conflict = |name, detail: &str| Problem::new(name, StatusCode::CONFLICT, detail).epoch(epoch);
     match answer {

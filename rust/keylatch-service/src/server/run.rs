@@ -190,7 +190,7 @@ impl Running {
         self.address
     }
 
-    /// The epoch of this start.
+    /// Returns the epoch of this start.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.shared.epoch()

@@ -128,7 +128,7 @@ impl Shared {
         &self.limits
     }
 
-    /// Whether another lock space has to grant, too.
+    /// Returns whether another lock space has to grant, too.
     pub(super) fn has_tier(&self) -> bool {
         self.tier.is_some()
     }

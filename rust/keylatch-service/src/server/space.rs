@@ -35,7 +35,7 @@ impl Space {
         EtcdLocks::open(config).map(|locks| Self { locks }).map_err(|error| error.to_string())
     }
 
-    /// The number of the lease, and for how long it lasts.
+    /// Returns the number of the lease, and for how long it lasts.
     pub(super) fn lease(&self) -> Option<(u64, Duration)> {
         self.locks.lease()
     }

@@ -60,7 +60,7 @@ pub(super) async fn metrics(
     Ok(([(header::CONTENT_TYPE, OPENMETRICS_CONTENT_TYPE)], text).into_response())
 }
 
-/// The machine's figures as OpenMetrics text.
+/// Returns the machine's figures as OpenMetrics text.
 ///
 /// Names that the library has too mean the same here.
 fn openmetrics(machine: &Machine, now: Duration) -> String {

@@ -3,13 +3,13 @@
 use crate::machine::SessionName;
 use keylatch::ObjectKey;
 
-/// The parts of a key: bucket, object, version.
+/// Returns the parts of a key: bucket, object, version.
 pub(super) fn key_parts(key: &ObjectKey) -> (String, String, Option<String>) {
     let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
     (text(key.bucket()), text(key.object()), key.version().map(text))
 }
 
-/// The key of these parts.
+/// Returns the key of these parts.
 pub(super) fn joined_key(bucket: &str, object: &str, version: Option<&str>) -> ObjectKey {
     let key = ObjectKey::new(bucket, object);
     match version {
@@ -18,12 +18,12 @@ pub(super) fn joined_key(bucket: &str, object: &str, version: Option<&str>) -> O
     }
 }
 
-/// The number of a request that names none.
+/// Returns the number of a request that names none.
 pub(super) fn first_number() -> u64 {
     1
 }
 
-/// The name of a session.
+/// Returns the name of a session.
 pub(super) fn session_text(epoch: u64, number: u64) -> String {
     SessionName { epoch, number }.to_string()
 }

@@ -13,7 +13,7 @@ pub(super) struct Tier {
 }
 
 impl Tier {
-    /// The tier, and what `tier::run` takes.
+    /// Returns the tier, and what `tier::run` takes.
     pub(super) fn new(space: Space) -> (Self, mpsc::UnboundedReceiver<TierNote>) {
         let (notes, received) = mpsc::unbounded_channel();
         (Self { space, notes }, received)

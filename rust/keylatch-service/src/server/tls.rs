@@ -53,7 +53,7 @@ pub(crate) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// What a server needs to accept TLS connections.
+/// Returns what a server needs to accept TLS connections.
 pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let failed = |error: rustls::Error| TlsError(format!("{}: {error}", files.certificate.display()));

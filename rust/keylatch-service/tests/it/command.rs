@@ -58,7 +58,7 @@ impl Started {
     }
 }
 
-/// Whether a process runs; one that was not waited for does not.
+/// Returns whether a process runs; one that was not waited for does not.
 pub(crate) fn is_running(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))

@@ -18,7 +18,7 @@ async fn next(stream: &mut EventStream) -> ServerEvent {
     event.unwrap().expect("the stream goes on")
 }
 
-/// An event's number; its epoch has to be the server's.
+/// Returns an event's number; its epoch has to be the server's.
 fn number_of(event: &ServerEvent, epoch: u64) -> u64 {
     let id = event.id.as_ref().expect("an id");
     let (of_epoch, number) = id.split_once('-').unwrap();

@@ -37,7 +37,7 @@ impl World {
         Self { machine, now: Duration::ZERO, clients: Vec::new(), random: seed | 1, highest_fence: 0 }
     }
 
-    /// A number below a bound.
+    /// Returns a number below a bound.
     fn draw(&mut self, below: u64) -> u64 {
         self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.random >> 33) % below

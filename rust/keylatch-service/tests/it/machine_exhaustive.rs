@@ -20,7 +20,7 @@ enum Step {
     Pass(Duration),
 }
 
-/// What a client asks for under a number.
+/// Returns what a client asks for under a number.
 fn ask(client: usize, number: u64) -> Ask {
     let object = ["x", "y", "z"][(number as usize / 4) % 3];
     match (client as u64 + number) % 4 {

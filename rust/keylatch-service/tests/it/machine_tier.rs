@@ -43,7 +43,7 @@ impl World {
         RequestKey { session: self.session.number, number }
     }
 
-    /// What the tier is asked, and what it gets back, by number.
+    /// Returns what the tier is asked, and what it gets back, by number.
     fn notes(&mut self) -> (Vec<u64>, Vec<u64>) {
         let (mut asked, mut over) = (Vec::new(), Vec::new());
         for note in self.machine.take_tier_notes() {

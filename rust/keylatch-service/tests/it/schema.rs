@@ -9,7 +9,7 @@ impl Document {
         Self(serde_json::from_str(include_str!("../../openapi.json")).unwrap())
     }
 
-    /// The operation of a call, where the document has one.
+    /// Returns the operation of a call, where the document has one.
     fn operation(&self, method: &str, path: &str) -> Option<&Value> {
         let path = path.split('?').next().unwrap_or_default();
         let paths = self.0["paths"].as_object().unwrap();

@@ -72,7 +72,7 @@ pub(crate) struct Got {
 }
 
 impl Got {
-    /// The problem's name; empty if it is none.
+    /// Returns the problem's name; empty if it is none.
     pub(crate) fn problem(&self) -> &str {
         self.body["type"].as_str().and_then(|kind| kind.strip_prefix("urn:keylatch:problem:")).unwrap_or("")
     }
@@ -146,7 +146,7 @@ impl Service {
         got.text("session")
     }
 
-    /// A session with its stream.
+    /// Returns a session with its stream.
     pub(crate) async fn attached(&self, owner: &str) -> (String, EventStream) {
         let session = self.open(owner, true).await;
         let stream = self.attach(&session).await;
@@ -191,7 +191,7 @@ pub(crate) fn lock_body(session: &str, number: u64, object: &str, wait_ms: u64) 
     })
 }
 
-/// The next event's type and data.
+/// Returns the next event's type and data.
 pub(crate) async fn next(stream: &mut EventStream) -> (String, Value) {
     let event = tokio::time::timeout(PATIENCE, stream.next()).await.expect("an event in time");
     let event = event.unwrap().expect("the stream goes on");

@@ -185,7 +185,7 @@ impl World {
         self.machine.locks(self.now, &LockFilter::default(), None, usize::MAX).rows
     }
 
-    /// Who holds an object, by client.
+    /// Returns who holds an object, by client.
     pub(crate) fn holders(&self, object: &str) -> Vec<usize> {
         let key = ObjectKey::new("b", object);
         let holds = self.holds().into_iter().filter(|hold| hold.item.key == key);
@@ -255,7 +255,7 @@ impl World {
     }
 }
 
-/// Whether an answer says that a hold was lost for a reason.
+/// Returns whether an answer says that a hold was lost for a reason.
 pub(crate) fn is_lost(answer: &Result<Answer, Refusal>, why: Reason) -> bool {
     matches!(answer, Ok(Answer::Lost { reason, .. }) if *reason == why)
 }

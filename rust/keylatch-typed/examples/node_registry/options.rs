@@ -83,12 +83,12 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The time between two heartbeats of a node.
+    /// Returns the time between two heartbeats of a node.
     pub(crate) fn period(&self) -> Duration {
         Duration::from_secs_f64(15.0 / self.scale)
     }
 
-    /// The time between two heartbeats of any node.
+    /// Returns the time between two heartbeats of any node.
     pub(crate) fn heartbeat_gap(&self) -> Duration {
         self.period() / self.nodes as u32
     }

@@ -82,7 +82,7 @@ impl Connections {
         Self { address, idle: Mutex::default() }
     }
 
-    /// Whether there is a value. A server that does not answer has none.
+    /// Returns whether there is a value. A server that does not answer has none.
     pub(crate) async fn has(&self, name: &str) -> bool {
         let idle = self.idle.lock().expect("no panic with connections").pop();
         let mut stream = match idle {

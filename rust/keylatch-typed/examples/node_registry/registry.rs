@@ -8,7 +8,7 @@ pub(crate) trait Registry: Send + Sync + 'static {
     /// What selects; each selection has one of its own.
     type Selector: Selector;
 
-    /// A selector of the registry as it is now.
+    /// Returns a selector of the registry as it is now.
     fn selector(self: &Arc<Self>) -> Self::Selector;
 
     /// Handles a report; ends with the answer to the node.

@@ -46,7 +46,7 @@ impl Found {
     }
 }
 
-/// What one has, or a dash.
+/// Returns what one has, or a dash.
 fn column(found: Option<&Found>, of: impl Fn(&Found) -> Option<String>) -> String {
     found.and_then(of).unwrap_or_else(|| "-".to_owned())
 }
@@ -60,7 +60,7 @@ const P99: Quantile = |times| times.p99;
 const P999: Quantile = |times| times.p999;
 const MAX: Quantile = |times| times.max;
 
-/// The table: each line before, after, and of nothing at all.
+/// Returns the table: each line before, after, and of nothing at all.
 pub(crate) fn table(before: Option<&Found>, after: Option<&Found>, floor: &Found) -> String {
     let mut text = format!("{:<29}{:>12}{:>12}{:>12}\n", "", "before", "after", "floor");
     let mut line = |name: &str, of: &dyn Fn(&Found) -> Option<String>, goal: &str| {
@@ -147,7 +147,7 @@ pub(crate) fn verdict(before: Option<&Found>, after: Option<&Found>, floor: &Fou
     verdict
 }
 
-/// A time with three digits.
+/// Returns a time with three digits.
 pub(crate) fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     for (factor, unit) in [(1.0, "s"), (1e3, "ms"), (1e6, "us")] {

@@ -67,17 +67,17 @@ impl Line {
         Self { slots: Vec::new(), free: NONE, head: NONE, tail: NONE, waiting: 0, granted: 0, used: 0 }
     }
 
-    /// The number of waiters.
+    /// Returns the number of waiters.
     pub(super) const fn waiting(&self) -> u32 {
         self.waiting
     }
 
-    /// The number of grants that were not collected yet.
+    /// Returns the number of grants that were not collected yet.
     pub(super) const fn granted(&self) -> u32 {
         self.granted
     }
 
-    /// The mode of the first in line.
+    /// Returns the mode of the first in line.
     pub(super) fn first(&self) -> Option<Mode> {
         self.slots.get(self.head as usize).map(|slot| slot.mode)
     }

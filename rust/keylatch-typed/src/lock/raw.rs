@@ -327,7 +327,7 @@ impl RawLock {
         self.guarded.get_or_init(|| Mutex::new(Guarded::default()))
     }
 
-    /// Whether nothing holds, waits or owns a grant.
+    /// Returns whether nothing holds, waits or owns a grant.
     #[cfg(all(test, loom))]
     pub(crate) fn is_idle(&self) -> bool {
         let is_empty = |line: &Line| line.waiting() == 0 && line.granted() == 0;

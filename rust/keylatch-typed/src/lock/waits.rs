@@ -34,7 +34,7 @@ impl Waits {
         self.recent = self.recent.max(ticks);
     }
 
-    /// The counts of one mode.
+    /// Returns the counts of one mode.
     pub(super) const fn of(&mut self, mode: Mode) -> &mut EndedWaits {
         match mode {
             Mode::Shared => &mut self.shared,

@@ -243,7 +243,7 @@ impl Words {
         self.acquired.fetch_or(WAITERS, Ordering::Release);
     }
 
-    /// Whether the lock has room for the first in line.
+    /// Returns whether the lock has room for the first in line.
     ///
     /// If not, one of the holders serves the line when it leaves. Caller holds: the mutex, and the line exists.
     pub(super) fn has_room(&self, mode: Mode) -> bool {
@@ -313,7 +313,7 @@ impl Words {
         }
     }
 
-    /// Whether nothing holds and no line exists.
+    /// Returns whether nothing holds and no line exists.
     #[cfg(all(test, loom))]
     pub(super) fn is_idle(&self) -> bool {
         let (acquired, released) = (self.acquired.load(Ordering::Acquire), self.released.load(Ordering::Acquire));
@@ -341,7 +341,7 @@ const fn is_half_passed(before: u64, after: u64) -> u64 {
     (before ^ after) >> (u64::BITS - 1)
 }
 
-/// The ticks in `released`, since the lock was made.
+/// Returns the ticks in `released`, since the lock was made.
 ///
 /// A thread between its addition and `pass_half` is accounted for: the top bit of the word is the parity of the halves.
 fn ticks(halves: u64, released: u64, releases: u64) -> u64 {

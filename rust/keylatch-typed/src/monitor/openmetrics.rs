@@ -79,7 +79,7 @@ impl LockMonitor {
         text
     }
 
-    /// The number of locks, and the time series.
+    /// Returns the number of locks, and the time series.
     fn series(&self) -> (usize, Vec<Series>) {
         let mut registered = self.registered.lock();
         registered.remove_dropped();

@@ -65,7 +65,7 @@ impl HoldTimes {
         self.longer[bucket].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The longest hold since the last turn, in ticks.
+    /// Returns the longest hold since the last turn, in ticks.
     pub(super) fn recent(&self) -> u64 {
         self.recent.load(Ordering::Relaxed)
     }
@@ -75,12 +75,12 @@ impl HoldTimes {
         self.recent.swap(0, Ordering::Relaxed)
     }
 
-    /// The holds of each bucket but the first.
+    /// Returns the holds of each bucket but the first.
     pub(super) fn sorted(&self) -> [u64; HOLD_BUCKETS - 1] {
         self.longer.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// All buckets, from what `sorted` returned and from later totals.
+    /// Returns all buckets, from what `sorted` returned and from later totals.
     ///
     /// A hold that was sorted and is not over yet is missing among the totals. The first bucket then stays as it was shown.
     pub(super) fn counts(&self, sorted: [u64; HOLD_BUCKETS - 1], totals: &Totals) -> HoldCounts {

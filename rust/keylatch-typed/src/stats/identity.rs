@@ -32,7 +32,7 @@ impl Identity {
         Self { pointer, owned: PhantomData }
     }
 
-    /// The pointer of an id. `None` if the lock has none.
+    /// Returns the pointer of an id. `None` if the lock has none.
     fn named(&self) -> Option<NonNull<()>> {
         let address = self.pointer.addr().get();
         let id = NonNull::new(self.pointer.as_ptr().map_addr(|address| address & !NAMED))?;

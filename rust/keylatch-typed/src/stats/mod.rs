@@ -101,12 +101,12 @@ impl LockStats {
         &self.raw
     }
 
-    /// What a lock that learns its timeout has learned.
+    /// Returns what a lock that learns its timeout has learned.
     fn learned(&self) -> Option<&LearnedTimeout> {
         self.watch.get()?.learned.as_deref()
     }
 
-    /// The timeout of requests that name none.
+    /// Returns the timeout of requests that name none.
     pub(crate) fn default_timeout(&self) -> Duration {
         self.learned().map_or_else(|| self.settings.timeout(), LearnedTimeout::timeout)
     }

@@ -41,13 +41,13 @@ impl Settings {
         Self((nanos * ONE_NANO) | statistics)
     }
 
-    /// Whether every hold is timed.
+    /// Returns whether every hold is timed.
     #[inline]
     pub(super) const fn is_exact(self) -> bool {
         self.0 & STATISTICS == EXACT
     }
 
-    /// Whether the hold with this count is timed.
+    /// Returns whether the hold with this count is timed.
     #[inline]
     pub(super) const fn times(self, count: u64) -> bool {
         self.is_exact() || (self.0 & STATISTICS == SAMPLED && count & SAMPLING == 0)

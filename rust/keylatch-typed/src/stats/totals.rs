@@ -14,7 +14,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// What was added since an earlier moment.
+    /// Returns what was added since an earlier moment.
     pub(super) fn since(&self, origin: &Self) -> Self {
         Self {
             acquisitions: self.acquisitions - origin.acquisitions,

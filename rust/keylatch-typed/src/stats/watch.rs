@@ -40,7 +40,7 @@ impl Watch {
 }
 
 impl Period {
-    /// Whether the half of the window is over.
+    /// Returns whether the half of the window is over.
     pub(super) fn is_over(&self, now: u64) -> bool {
         clock::duration(now.saturating_sub(self.turned_at)) >= HALF_WINDOW
     }

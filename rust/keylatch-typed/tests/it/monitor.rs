@@ -10,7 +10,7 @@ use tracing::Level;
 
 const SHORT: Duration = Duration::from_millis(1);
 
-/// The report with everything measured or dated replaced by `_`.
+/// Returns the report with everything measured or dated replaced by `_`.
 fn shape(report: &impl ToString) -> String {
     let mut shape = String::new();
     for line in report.to_string().lines() {

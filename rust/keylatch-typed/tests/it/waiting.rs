@@ -28,7 +28,7 @@ pub(crate) fn granted<R: LockRef, K: Kind>(mut request: Acquire<R, K>) -> K::Gua
     granted.expect("the request still waits").unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The smallest executor there is: it has no timer.
+/// Returns the smallest executor there is: it has no timer.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {

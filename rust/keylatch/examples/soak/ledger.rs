@@ -33,7 +33,7 @@ impl Ledger {
         Self { pages: (0..ALL).map(page).collect() }
     }
 
-    /// A page, mostly one of the few that everybody wants.
+    /// Returns a page, mostly one of the few that everybody wants.
     pub(crate) fn pick(&self, random: &mut crate::random::Random) -> usize {
         (if random.one_in(4) { random.below(ALL) } else { random.below(HOT) }) as usize
     }

@@ -3,7 +3,7 @@
 use keylatch::Mode;
 use std::hash::{BuildHasher, RandomState};
 
-/// A seed that is not known in advance.
+/// Returns a seed that is not known in advance.
 pub(crate) fn unpredictable() -> u64 {
     RandomState::new().hash_one(0)
 }
@@ -24,7 +24,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         // The product of two 32-bit numbers, of which the upper half is below the bound.
         (((self.next() >> 32) * u64::from(bound)) >> 32) as u32

@@ -40,7 +40,7 @@ pub(crate) fn at_rest(locks: &FastObjectLockManager, when: &str, tally: &Tally) 
     tally.expect(clean, || format!("something is left {when} ({most} entries may be): {figures:?}"));
 }
 
-/// The whole report.
+/// Returns the whole report.
 pub(crate) fn text(soak: &Soak, took: Duration, before: &Memory) -> String {
     let after = Memory::of(&soak.locks);
     let figures = soak.locks.get_metrics().shard_metrics;

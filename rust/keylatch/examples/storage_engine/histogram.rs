@@ -41,7 +41,7 @@ impl Histogram {
         Duration::from_nanos(self.max)
     }
 
-    /// What this share of them (0 to 1) did not exceed.
+    /// Returns what this share of them (0 to 1) did not exceed.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let wanted = (self.count as f64 * share).ceil() as u64;
         let mut seen = 0;
@@ -64,7 +64,7 @@ fn bucket(nanos: u64) -> usize {
     ((u64::from(shift + 1) << PARTS_LOG2) + ((nanos >> shift) - PARTS)) as usize
 }
 
-/// The longest duration in a bucket.
+/// Returns the longest duration in a bucket.
 fn upper_bound(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < PARTS {

@@ -64,7 +64,7 @@ const OFTEN: [(Kind, u32); 8] = [
     (Kind::DeleteBatch, 10),
 ];
 
-/// The next job of a thread.
+/// Returns the next job of a thread.
 pub(crate) fn next(random: &mut Random) -> Kind {
     let mut drawn = random.below(1000);
     for (kind, often) in OFTEN {
@@ -76,7 +76,7 @@ pub(crate) fn next(random: &mut Random) -> Kind {
     Kind::Read
 }
 
-/// An object: every third time a popular one.
+/// Returns an object: every third time a popular one.
 pub(crate) fn object(store: &Store, random: &mut Random) -> Place {
     if random.below(3) == 0 { popular(store, random) } else { store.latest(random.below(store.objects())) }
 }
@@ -86,7 +86,7 @@ pub(crate) fn popular(store: &Store, random: &mut Random) -> Place {
     store.latest(random.below(POPULAR.min(store.objects())))
 }
 
-/// An object that is not wanted more than others, and a version of it.
+/// Returns an object that is not wanted more than others, and a version of it.
 pub(crate) fn versioned(store: &Store, random: &mut Random) -> (Place, Place) {
     let object = random.below(store.objects());
     (store.latest(object), store.version(object, 1 + random.below(VERSIONS.len() as u32)))

@@ -54,7 +54,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What the lock manager is asked to be; it judges the values itself.
+    /// Returns what the lock manager is asked to be; it judges the values itself.
     pub(crate) fn lock_config(&self) -> LockConfig {
         LockConfig { shards: self.shards, fairness: self.fairness, ..LockConfig::default() }
     }

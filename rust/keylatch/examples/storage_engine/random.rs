@@ -21,7 +21,7 @@ impl Random {
         self.0
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         // The product of two 32-bit numbers, of which the upper half is below the bound.
         (((self.next() >> 32) * u64::from(bound)) >> 32) as u32

@@ -30,7 +30,7 @@ impl Verdict {
     }
 }
 
-/// The whole report.
+/// Returns the whole report.
 pub(crate) fn text(
     options: &Options,
     metrics: &LockMetrics,
@@ -99,7 +99,7 @@ fn write_summary(out: &mut String, metrics: &LockMetrics, verdict: &Verdict, too
     write!(out, "violations     {}{judgement}", count(verdict.violations))
 }
 
-/// A number with its thousands apart.
+/// Returns a number with its thousands apart.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -112,12 +112,12 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
-/// A share from 0 to 1.
+/// Returns a share from 0 to 1.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
 }
 
-/// A duration in at most seven characters.
+/// Returns a duration in at most seven characters.
 fn time(duration: Duration) -> String {
     let nanos = duration.as_nanos() as f64;
     let (value, unit) = match nanos {

@@ -31,7 +31,7 @@ impl Results {
         &self.0[kind as usize]
     }
 
-    /// All kinds together.
+    /// Returns all kinds together.
     pub(crate) fn together(&self) -> JobResults {
         let mut all = JobResults::default();
         self.0.iter().for_each(|job| all.add(job));

@@ -50,22 +50,22 @@ impl Store {
         Self { names, slots, violations: AtomicU64::new(0) }
     }
 
-    /// The latest version of an object.
+    /// Returns the latest version of an object.
     pub(crate) fn latest(&self, object: u32) -> Place {
         Place { object, version: 0 }
     }
 
-    /// A version of an object other than the latest, from 1 on.
+    /// Returns a version of an object other than the latest, from 1 on.
     pub(crate) fn version(&self, object: u32, version: u32) -> Place {
         Place { object, version }
     }
 
-    /// How many objects there are, without the hot one.
+    /// Returns how many objects there are, without the hot one.
     pub(crate) fn objects(&self) -> u32 {
         self.manifest().object
     }
 
-    /// The hot object.
+    /// Returns the hot object.
     pub(crate) fn manifest(&self) -> Place {
         // Positions are 32-bit numbers.
         Place { object: self.names.len() as u32 - 1, version: 0 }
@@ -122,7 +122,7 @@ pub(crate) struct Visit<'s> {
 }
 
 impl Visit<'_> {
-    /// How often the object was changed, this visit's change included.
+    /// Returns how often the object was changed, this visit's change included.
     pub(crate) fn changes(&self) -> u64 {
         self.slot.first.load(Ordering::Relaxed)
     }
@@ -134,7 +134,7 @@ impl Visit<'_> {
         self
     }
 
-    /// An exclusive holder shows its fence, greater than every one before.
+    /// Checks that the fence of an exclusive holder is greater than every one before.
     pub(crate) fn fenced(self, fence: u64) -> Self {
         let before = self.slot.fence.load(Ordering::Relaxed);
         self.store.expect(fence > before);

@@ -30,7 +30,7 @@ impl Default for DisabledLockManager {
 }
 
 impl DisabledLockManager {
-    /// A manager of nothing.
+    /// Makes a manager of nothing.
     #[must_use]
     pub fn new() -> Self {
         let (grants, releases) = (AtomicU64::new(0), AtomicU64::new(0));

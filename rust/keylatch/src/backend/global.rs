@@ -96,7 +96,7 @@ impl Wakeup {
 }
 
 impl GlobalLockManager {
-    /// A manager with the default settings.
+    /// Makes a manager with the default settings.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Self::make(LockConfig::default())
@@ -206,7 +206,7 @@ impl GlobalLockManager {
 }
 
 impl State {
-    /// What a grant holds.
+    /// Returns what a grant holds.
     fn hold(&mut self, grant: Grant) -> Result<(ObjectKey, &mut Hold), LockError> {
         let number = grant.to_raw();
         let not_held = LockError::NotHeld { grant: number };

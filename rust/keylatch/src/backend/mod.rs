@@ -37,7 +37,7 @@ pub type BoxedAcquire<'a> = Pin<Box<dyn Future<Output = Result<Grant, LockError>
 /// # drop(guard); Ok(()) }
 /// ```
 pub trait ObjectLocks: Send + Sync + Debug {
-    /// Which one this is.
+    /// Returns which one this is.
     fn backend(&self) -> Backend;
 
     /// Sleeps until the lock is free or the time is over.
@@ -86,20 +86,20 @@ pub trait ObjectLocks: Send + Sync + Debug {
     /// The disabled backend has no holders.
     fn holders(&self, filter: &Filter) -> Vec<HolderInfo>;
 
-    /// Whether anybody holds the key at this moment.
+    /// Returns whether anybody holds the key at this moment.
     ///
     /// # Errors
     /// [`LockError::Forked`].
     fn is_locked(&self, key: KeyRef<'_>) -> Result<bool, LockError>;
 
-    /// Whether it has been doing well lately.
+    /// Returns whether it has been doing well lately.
     ///
     /// A backend without a window of time judges the time since it was made.
     fn health(&self) -> Health {
         Health::of(&since_made(&self.get_metrics()))
     }
 
-    /// What happened so far, in figures.
+    /// Returns what happened so far, in figures.
     fn get_metrics(&self) -> LockMetrics;
 
     /// Ends all waits; what is held can be released.
@@ -188,7 +188,7 @@ fn warn_of_disabled() {
     });
 }
 
-/// The lock manager that the settings or the environment ask for.
+/// Returns the lock manager that the settings or the environment ask for.
 ///
 /// The environment variable `KEYLATCH_BACKEND` comes first.
 ///

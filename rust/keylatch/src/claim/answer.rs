@@ -42,7 +42,7 @@ pub enum ClaimAnswer {
 }
 
 impl ClaimAnswer {
-    /// Whether the request can still come to something else by itself.
+    /// Returns whether the request can still come to something else by itself.
     #[must_use]
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::Waiting { .. } | Self::Yours(_))

@@ -77,7 +77,7 @@ impl Claims {
         Ok(Self { closer: Arc::new(CloseOnDrop(Arc::clone(&hub))), hub })
     }
 
-    /// An owner that lives until it is dropped.
+    /// Makes an owner that lives until it is dropped.
     ///
     /// # Errors
     /// [`ClaimError::TooManySessions`], [`ClaimError::TooLong`], [`ClaimError::Closed`].
@@ -85,7 +85,7 @@ impl Claims {
         self.owner_with(&ClaimSessionOptions { owner: name.into(), ..ClaimSessionOptions::default() })
     }
 
-    /// An owner that has to be [renewed](ClaimOwner::renew) within its ttl.
+    /// Makes an owner that has to be [renewed](ClaimOwner::renew) within its ttl.
     ///
     /// # Errors
     /// As [`owner`](Self::owner); [`ClaimError::InvalidTtl`].
@@ -137,7 +137,7 @@ impl Claims {
         self.hub.call(|board, now| board.renew_grant(now, call_of(work.request), work.grant, Some(lease)))
     }
 
-    /// How long the lease of a grant lasts; `None` if it has none.
+    /// Returns how long the lease of a grant lasts; `None` if it has none.
     ///
     /// # Errors
     /// As [`progress`](Self::progress).
@@ -177,7 +177,7 @@ impl Claims {
         self.hub.call(|board, now| board.check_key(resource).map(|()| board.forget(now, resource)))
     }
 
-    /// Who owns a resource, who waits, and its outcome.
+    /// Returns who owns a resource, who waits, and its outcome.
     ///
     /// # Errors
     /// [`ClaimError::Closed`].
@@ -189,7 +189,7 @@ impl Claims {
         })
     }
 
-    /// How much is remembered.
+    /// Returns how much is remembered.
     ///
     /// # Errors
     /// [`ClaimError::Closed`].
@@ -200,7 +200,7 @@ impl Claims {
         })
     }
 
-    /// The events of a resource after the last one seen, or from a snapshot on.
+    /// Returns the events of a resource after the last one seen, or from a snapshot on.
     ///
     /// # Errors
     /// [`ClaimError::Closed`].
@@ -212,7 +212,7 @@ impl Claims {
         ClaimWatch::new(&self.hub, resource.into(), last)
     }
 
-    /// A queue that claims can deliver to.
+    /// Makes a queue that claims can deliver to.
     ///
     /// # Errors
     /// [`ClaimError::System`] when there is no descriptor left.
@@ -280,7 +280,7 @@ impl Claims {
         self.hub.join_thread();
     }
 
-    /// Whether the claims were closed.
+    /// Returns whether the claims were closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.hub.is_closed()
@@ -302,13 +302,13 @@ pub struct ClaimOwner {
 }
 
 impl ClaimOwner {
-    /// Its number.
+    /// Returns its number.
     #[must_use]
     pub fn session(&self) -> ClaimSessionId {
         self.session
     }
 
-    /// Its request of a number.
+    /// Returns its request of a number.
     #[must_use]
     pub fn request(&self, number: u64) -> ClaimRequestId {
         ClaimRequestId { session: self.session, number }

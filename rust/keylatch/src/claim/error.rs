@@ -110,7 +110,7 @@ impl ClaimError {
         }
     }
 
-    /// The error's number, the same in every language.
+    /// Returns the error's number, the same in every language.
     ///
     /// Negative, because 0 is success in C.
     #[must_use]
@@ -134,7 +134,7 @@ impl ClaimError {
         }
     }
 
-    /// Whether the same call may succeed when it is made again later.
+    /// Returns whether the same call may succeed when it is made again later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(

@@ -129,12 +129,12 @@ pub(super) struct EventRing {
 }
 
 impl EventRing {
-    /// A ring whose first event will have the number `head + 1`.
+    /// Makes a ring whose first event will have the number `head + 1`.
     pub(super) fn new(epoch: u64, head: u64, capacity: usize) -> Self {
         Self { epoch, head, capacity: capacity.max(1), kept: VecDeque::new() }
     }
 
-    /// The number of the latest event.
+    /// Returns the number of the latest event.
     pub(super) fn head(&self) -> ClaimEventId {
         ClaimEventId { epoch: self.epoch, sequence: self.head }
     }
@@ -147,7 +147,7 @@ impl EventRing {
         self.head += 1;
     }
 
-    /// The events after `last`, or `None` if the ring does not have them all.
+    /// Returns the events after `last`, or `None` if the ring does not have them all.
     pub(super) fn after(&self, last: Option<ClaimEventId>) -> Option<Vec<ClaimEvent>> {
         let last = last.filter(|last| last.epoch == self.epoch)?;
         let missed = usize::try_from(self.head.checked_sub(last.sequence)?).ok()?;

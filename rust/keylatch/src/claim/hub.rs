@@ -103,7 +103,7 @@ impl Hub {
         })
     }
 
-    /// The time on the board's clock.
+    /// Returns the time on the board's clock.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -200,7 +200,7 @@ impl Hub {
         Ok(())
     }
 
-    /// The answer of a request, if it has one.
+    /// Returns the answer of a request, if it has one.
     ///
     /// A caller that saw it is parked no longer.
     pub(super) fn answer_of(self: &Arc<Self>, request: ClaimRequestId) -> Result<Option<ClaimAnswer>, ClaimError> {

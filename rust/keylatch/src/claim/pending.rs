@@ -57,7 +57,7 @@ impl PendingClaim {
         self
     }
 
-    /// The request's id, for [`cancel`](super::Claims::cancel).
+    /// Returns the request's id, for [`cancel`](super::Claims::cancel).
     #[must_use]
     pub fn request(&self) -> ClaimRequestId {
         self.call.request

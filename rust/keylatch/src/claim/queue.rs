@@ -68,7 +68,7 @@ impl ClaimQueue {
         Err(ClaimError::InvalidConfig { setting: "queue", problem })
     }
 
-    /// What stores an answer.
+    /// Returns what stores an answer.
     pub(super) fn sink(&self, request: ClaimRequestId, token: u64) -> impl FnOnce(Settled) + Send + use<> {
         let shared = Arc::clone(&self.shared);
         move |result| {
@@ -77,7 +77,7 @@ impl ClaimQueue {
         }
     }
 
-    /// The oldest answer that was not fetched.
+    /// Returns the oldest answer that was not fetched.
     ///
     /// After `None` the descriptor is unreadable until more arrive.
     #[must_use]

@@ -49,7 +49,7 @@ impl Line {
         place
     }
 
-    /// The first request that can take the work.
+    /// Returns the first request that can take the work.
     pub(super) fn first_present(&self) -> Option<(u64, ClaimRequestId)> {
         self.present.first_key_value().map(|(place, request)| (*place, *request))
     }
@@ -70,7 +70,7 @@ impl Line {
         }
     }
 
-    /// How many are ahead of a place, dormant ones included.
+    /// Returns how many are ahead of a place, dormant ones included.
     pub(super) fn ahead_of(&self, place: u64) -> usize {
         self.present.range(..place).count() + self.dormant.range(..place).count()
     }

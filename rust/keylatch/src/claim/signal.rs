@@ -92,7 +92,7 @@ impl Signal {
         Poll::Pending
     }
 
-    /// A descriptor that is readable while the flag is raised.
+    /// Returns a descriptor that is readable while the flag is raised.
     pub(super) fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
         if self.event_fd.get().is_none() {
             let made = EventFd::new()?;

@@ -33,7 +33,7 @@ impl<Subject: Ord + Clone> Timers<Subject> {
         self.by_subject.get(subject).copied()
     }
 
-    /// The earliest point in time.
+    /// Returns the earliest point in time.
     pub(super) fn next(&self) -> Option<Duration> {
         self.by_time.first().map(|(at, _)| *at)
     }

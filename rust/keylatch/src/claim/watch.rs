@@ -61,13 +61,13 @@ impl ClaimWatch {
         Ok(Self { hub: Arc::clone(hub), key, signal, last, fetched: VecDeque::new() })
     }
 
-    /// The number of the latest event that was fetched, to go on from later.
+    /// Returns the number of the latest event that was fetched, to go on from later.
     #[must_use]
     pub fn last(&self) -> Option<ClaimEventId> {
         self.last
     }
 
-    /// The next notice, if there is one.
+    /// Returns the next notice, if there is one.
     ///
     /// After `None` the [`descriptor`](Self::descriptor) is unreadable until there is.
     ///
@@ -116,7 +116,7 @@ impl ClaimWatch {
         NextClaimNotice { watch: self }
     }
 
-    /// A descriptor that is readable when there may be a notice to fetch.
+    /// Returns a descriptor that is readable when there may be a notice to fetch.
     ///
     /// # Errors
     /// [`ClaimError::System`] when there is no descriptor left.

@@ -17,7 +17,7 @@ pub(crate) struct Deadlocks {
 }
 
 impl Deadlocks {
-    /// How often the order of a line was changed.
+    /// Returns how often the order of a line was changed.
     ///
     /// While a shard's mutex is held, none of its lines changes.
     pub(crate) fn orders(&self) -> u64 {
@@ -33,7 +33,7 @@ impl Deadlocks {
         Detection(self.recent.lock())
     }
 
-    /// The latest, oldest first.
+    /// Returns the latest, oldest first.
     pub(crate) fn recent(&self) -> Vec<Cycle> {
         self.recent.lock().iter().cloned().collect()
     }

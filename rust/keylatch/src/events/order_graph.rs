@@ -180,7 +180,7 @@ impl OrderGraph {
         None
     }
 
-    /// The orders between the keys of a circle, beginning with the latest one.
+    /// Returns the orders between the keys of a circle, beginning with the latest one.
     fn in_words(&self, path: &[u64]) -> Vec<LockOrderLink> {
         let link = |pair: &[u64]| {
             let (held, wanted) = (self.nodes.get(&pair[0])?, self.nodes.get(&pair[1])?);

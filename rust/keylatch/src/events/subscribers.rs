@@ -99,13 +99,13 @@ impl Audience {
         self.heard.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether a subscriber wants a wait of this many nanoseconds.
+    /// Returns whether a subscriber wants a wait of this many nanoseconds.
     #[inline]
     pub(crate) fn hears_wait(&self, nanos: u64) -> bool {
         nanos >= self.wait_above.load(Ordering::Relaxed)
     }
 
-    /// Whether a subscriber wants a hold of this many nanoseconds.
+    /// Returns whether a subscriber wants a hold of this many nanoseconds.
     pub(crate) fn hears_hold(&self, nanos: u64) -> bool {
         nanos >= self.hold_above.load(Ordering::Relaxed)
     }

@@ -46,7 +46,7 @@ impl Filter {
         Self::default()
     }
 
-    /// All of them, in a revocation too.
+    /// Makes a filter that matches everything, in a revocation too.
     ///
     /// ```
     /// # fn main() -> Result<(), keylatch::LockError> {

@@ -527,14 +527,14 @@ impl Record {
         taken.ok().map(|_| next != 0)
     }
 
-    /// Notes the next of the holds that a session counts. The caller owns the shard.
+    /// Notes the next of the holds that a session counts. Caller holds: shard mutex.
     pub(crate) fn set_next_counted(&self, next: u32) {
         // Beside the shard, which stays.
         let shard = self.note.load(Ordering::Relaxed) & !u64::from(u32::MAX);
         self.note.store(shard | u64::from(next), Ordering::Relaxed);
     }
 
-    /// Returns the next of the holds that a session counts. The caller owns the shard.
+    /// Returns the next of the holds that a session counts. Caller holds: shard mutex.
     pub(crate) fn next_counted(&self) -> u32 {
         // The low half.
         self.note.load(Ordering::Relaxed) as u32

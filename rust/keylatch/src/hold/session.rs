@@ -80,7 +80,7 @@ impl SessionState {
         SessionRef::new(self, self.number, manager)
     }
 
-    /// Its waiters that stand in line now.
+    /// Returns its waiters that stand in line now.
     pub(crate) fn waits(&self) -> Vec<u32> {
         self.waits.lock().clone()
     }
@@ -121,7 +121,7 @@ impl SessionState {
         holds.list.is_empty()
     }
 
-    /// A numbered request comes in. `is_held` says which grants are not void.
+    /// Begins a numbered request. `is_held` says which grants are not void.
     pub(crate) fn begin_request(self: &Arc<Self>, request_id: u64, is_held: impl Fn(Grant) -> bool) -> Begun {
         let mut answered = self.answered.lock();
         match answered.get(&request_id) {
@@ -155,14 +155,14 @@ impl SessionState {
         all.list.push(taken);
     }
 
-    /// What it holds of what it took, the last first, and how it was taken.
+    /// Returns what it holds of what it took, the last first, and how it was taken.
     pub(crate) fn taken_last(&self, most: usize, is_held: impl Fn(Grant) -> bool) -> Vec<(ObjectKey, Mode)> {
         let all = self.taken.lock();
         let held = all.list.iter().rev().filter(|taken| is_held(taken.grant)).take(most);
         held.map(|taken| (taken.key.clone(), taken.mode)).collect()
     }
 
-    /// Whether it took a key and holds it.
+    /// Returns whether it took a key and holds it.
     pub(crate) fn has_taken(&self, key: &KeyRef<'_>, is_held: impl Fn(Grant) -> bool) -> bool {
         self.taken.lock().list.iter().any(|taken| taken.key.as_ref() == *key && is_held(taken.grant))
     }
@@ -266,7 +266,7 @@ struct Slots {
 }
 
 impl Sessions {
-    /// A new session. `is_held` says which grants are held.
+    /// Returns a new session. `is_held` says which grants are held.
     pub(crate) fn begin(&self, name: &str, source: &'static str, is_held: impl Fn(Grant) -> bool) -> Arc<SessionState> {
         let mut slots = self.slots.lock();
         for _ in 0..ENDED_LOOKED_AT {
@@ -335,7 +335,7 @@ impl Sessions {
         slots.waiting.iter().filter_map(|number| slots.get(*number)).collect()
     }
 
-    /// The session of a number, if it is one's.
+    /// Returns the session of a number, if it is one's.
     pub(crate) fn get(&self, number: u32) -> Option<Arc<SessionState>> {
         if number & SESSION == 0 {
             return None;

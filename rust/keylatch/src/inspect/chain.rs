@@ -116,7 +116,7 @@ pub struct BlockingChain {
 }
 
 impl BlockingChain {
-    /// Whether there are no waiters and no holders.
+    /// Returns whether there are no waiters and no holders.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
@@ -227,7 +227,7 @@ impl Core {
         chain
     }
 
-    /// What an owner waits for.
+    /// Returns what an owner waits for.
     fn waits_of(&self, owner: OwnerRef<'_>) -> Vec<(u32, WaiterInfo)> {
         match owner {
             OwnerRef::Known(Owner(number)) => self.waits_where(&Filter::new(), |waiting| waiting == number),
@@ -237,7 +237,7 @@ impl Core {
         }
     }
 
-    /// What a holder waits for, as far as is known.
+    /// Returns what a holder waits for, as far as is known.
     ///
     /// Of a label nothing is concluded: another of the many who bear it may be the one that waits.
     fn waits_of_holder(&self, number: u32) -> Vec<(u32, WaiterInfo)> {

@@ -48,7 +48,7 @@ const MOST_ORDERS: usize = 64;
 const SHORTEST_PAUSE: u64 = 50_000_000;
 
 impl Core {
-    /// The latest deadlocks, oldest first.
+    /// Returns the latest deadlocks, oldest first.
     pub(crate) fn recent_deadlocks(&self) -> Vec<Cycle> {
         if self.is_forked() {
             return Vec::new();
@@ -176,7 +176,7 @@ impl Core {
 
     /// Sorts a part of a line by turns; returns whether that changes it.
     ///
-    /// The part lies between a request and the one that it is to pass. The caller owns the shard.
+    /// The part lies between a request and the one that it is to pass. Caller holds: shard mutex.
     fn sort_line(&self, entry: &Entry, step: &Step, turns: &Turns) -> bool {
         let queue = self.queue(entry);
         let (index, waiter) = (step.ticket.index(), self.waiters.get(step.ticket.index()));
@@ -224,9 +224,9 @@ impl Core {
         again.all(|(step, against)| self.holds_still(step, against)).then_some(shards)
     }
 
-    /// Whether a step is one, as far as one step shows that.
+    /// Returns whether a step is one, as far as one step shows that.
     ///
-    /// Then what the hold that it goes by is to be against. The caller owns the shard.
+    /// Then what the hold that it goes by is to be against. Caller holds: shard mutex.
     fn stands(&self, step: &Step) -> Option<Option<Against>> {
         let waiter = self.waiters.get(step.ticket.index());
         let entry = self.table.entry(step.entry);
@@ -254,7 +254,7 @@ impl Core {
         }
     }
 
-    /// Whether the hold that a step goes by is there now.
+    /// Returns whether the hold that a step goes by is there now.
     fn holds_still(&self, step: &Step, against: Option<Against>) -> bool {
         let (By::Hold { record, mark }, Some(against)) = (step.by, against) else { return true };
         let holder = session_that_holds(self, record, mark, step.entry, against);
@@ -280,7 +280,7 @@ impl Core {
         chosen.unwrap_or(0)
     }
 
-    /// A step in words. The caller owns the shard.
+    /// Returns a step in words. Caller holds: shard mutex.
     fn link(&self, step: &Step) -> DeadlockLink {
         let session = self.owner_label(step.from);
         let blocked_by = match step.by {

@@ -91,7 +91,7 @@ impl Core {
         }
     }
 
-    /// A session has got a lock. The caller may own its shard.
+    /// Notes that a session has a lock. The caller may hold the shard mutex.
     #[inline]
     pub(crate) fn note_taken(&self, owner: u32, grant: Grant, key: impl FnOnce() -> ObjectKey, mode: Mode) {
         if self.orders.is_some()

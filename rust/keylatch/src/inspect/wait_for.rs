@@ -108,7 +108,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The caller owns the shard.
+    /// Caller holds: shard mutex.
     pub(crate) fn read(queue: Queue<'_>) -> Self {
         let (mut session_in_front, mut writer_in_front) = (None, None);
         let standing = queue.iter().enumerate().map(|(position, (index, waiter))| {
@@ -135,7 +135,7 @@ impl Line {
         Self { standing, positions }
     }
 
-    /// What is in the way of a request.
+    /// Returns what is in the way of a request.
     ///
     /// `visit` is called with waiter and owner of each session in front, and the holds that are in its way as well come
     /// back. `None` where there are none, or where they are in the way of a session that was visited.
@@ -185,7 +185,7 @@ pub(crate) struct Search<'c> {
 pub(crate) struct Turns(HashMap<u32, usize>);
 
 impl Turns {
-    /// A session's place; the last one for those that were not asked about.
+    /// Returns a session's place; the last one for those that were not asked about.
     pub(crate) fn place(&self, session: u32) -> usize {
         self.0.get(&session).copied().unwrap_or(usize::MAX)
     }
@@ -196,7 +196,7 @@ impl<'c> Search<'c> {
         Self { core, lines: HashMap::new(), holds: None }
     }
 
-    /// The steps of a shortest circle through a session, beginning with it.
+    /// Returns the steps of a shortest circle through a session, beginning with it.
     pub(crate) fn circle(&mut self, asker: u32, waits: Waits) -> Option<Vec<Step>> {
         let mut came_by: HashMap<u32, Step> = HashMap::new();
         let mut next = VecDeque::from([asker]);
@@ -341,7 +341,7 @@ impl<'c> Search<'c> {
     }
 }
 
-/// The session whose hold of an entry a record stands for, and its mode.
+/// Returns the session whose hold of an entry a record stands for, and its mode.
 ///
 /// Only if it is still of this generation and in the way.
 pub(crate) fn session_that_holds(

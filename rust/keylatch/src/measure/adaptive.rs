@@ -98,7 +98,7 @@ impl Adaptive {
         }
     }
 
-    /// What serves as the timeout now.
+    /// Returns what serves as the timeout now.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_nanos(self.timeout.load(Ordering::Relaxed))
     }
@@ -124,7 +124,7 @@ impl Adaptive {
         }
     }
 
-    /// What was learned so far.
+    /// Returns what was learned so far.
     pub(crate) fn state(&self, now: u64) -> AdaptiveState {
         self.refresh(now);
         let quantile = self.quantile.load(Ordering::Relaxed);
@@ -199,7 +199,7 @@ fn bucket_of(nanos: u64) -> usize {
     (bucket as usize).min(BUCKETS - 1)
 }
 
-/// The shortest wait that is longer than those of a bucket.
+/// Returns the shortest wait that is longer than those of a bucket.
 fn bound_of(bucket: usize) -> u64 {
     let next = bucket as u64 + 1;
     let coarse = (next >> FINE_BITS).saturating_sub(1);
@@ -207,7 +207,7 @@ fn bound_of(bucket: usize) -> u64 {
     u64::try_from(units << UNIT_BITS).unwrap_or(u64::MAX)
 }
 
-/// What the given share of waits stayed below.
+/// Returns what the given share of waits stayed below.
 fn bound_of_share(counts: &[u64], sum: u64, per_mille: u32) -> u64 {
     let wanted = (u128::from(sum) * u128::from(per_mille)).div_ceil(1000);
     let mut seen = 0;

@@ -23,7 +23,7 @@ impl WaitHistogram {
         (0u32..).zip(&self.buckets).map(|(position, count)| (Self::bound(position), *count))
     }
 
-    /// A bound that at least this share of waits (0 to 1) stayed below.
+    /// Returns a bound that at least this share of waits (0 to 1) stayed below.
     ///
     /// `None` if there were no waits, or it has no bound.
     #[must_use]
@@ -41,7 +41,7 @@ impl WaitHistogram {
     }
 }
 
-/// The bucket of a time.
+/// Returns the bucket of a time.
 pub(crate) fn bucket_of(nanos: u64) -> usize {
     let micros = nanos / 1000;
     let bucket = if micros == 0 { 0 } else { micros.ilog2() as usize + 1 };

@@ -58,7 +58,7 @@ impl ShardMetrics {
         self.fast + self.inserted + self.slow
     }
 
-    /// The share of locks taken without a wait, from 0 to 1.
+    /// Returns the share of locks taken without a wait, from 0 to 1.
     ///
     /// 1 when none was taken.
     #[must_use]
@@ -66,13 +66,13 @@ impl ShardMetrics {
         share(self.fast + self.inserted, self.acquisitions()).unwrap_or(1.0)
     }
 
-    /// The share of requests that timed out, from 0 to 1.
+    /// Returns the share of requests that timed out, from 0 to 1.
     #[must_use]
     pub fn timeout_rate(&self) -> f64 {
         share(self.timeouts, self.acquisitions() + self.timeouts).unwrap_or(0.0)
     }
 
-    /// The mean time that those waited who had to wait.
+    /// Returns the mean time that those waited who had to wait.
     #[must_use]
     pub fn avg_wait_time(&self) -> Duration {
         let mean = nanos(self.wait_time).checked_div(self.wait_histogram.count());
@@ -190,7 +190,7 @@ impl LockMetrics {
         }
     }
 
-    /// The share of the table that is in use, from 0 to 1.
+    /// Returns the share of the table that is in use, from 0 to 1.
     #[must_use]
     pub fn table_fill(&self) -> f64 {
         share(self.shard_metrics.entries, self.max_locks).unwrap_or(0.0)
@@ -205,7 +205,7 @@ impl LockMetrics {
         if seconds > 0.0 { self.shard_metrics.acquisitions() as f64 / seconds } else { 0.0 }
     }
 
-    /// Whether the manager has been doing well lately; an idle one has.
+    /// Returns whether the manager has been doing well lately; an idle one has.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.health().healthy

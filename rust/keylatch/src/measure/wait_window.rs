@@ -211,7 +211,7 @@ impl WaitWindow {
         self.slot(now).late.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The slot of this moment, begun.
+    /// Returns the slot of this moment, begun.
     fn slot(&self, now: u64) -> &Slot {
         let number = self.number(now);
         let slot = &self.slots[(number % SLOTS as u64) as usize];
@@ -239,7 +239,7 @@ impl WaitWindow {
         slot.number.store(number, Ordering::Release);
     }
 
-    /// How all waits ended so far.
+    /// Returns how all waits ended so far.
     pub(crate) fn outcomes(&self) -> WaitOutcomes {
         let totals = locked(&self.totals);
         let mut all = totals.outcomes;
@@ -247,7 +247,7 @@ impl WaitWindow {
         WaitOutcomes::of(&all)
     }
 
-    /// Whether a look at the grants is due.
+    /// Returns whether a look at the grants is due.
     #[inline]
     pub(crate) fn is_look_due(&self, now: u64) -> bool {
         let looked_at = self.looked_at.load(Ordering::Relaxed);

@@ -29,10 +29,10 @@ pub(crate) unsafe trait Pooled: Vacant {
     /// What idle threads keep must not be missing.
     const IS_LIMITED: bool = false;
 
-    /// A field that is free to link unused values.
+    /// Returns a field that is free to link unused values.
     fn link(&self) -> &AtomicU32;
 
-    /// What must survive when the memory is given back, e.g. a generation.
+    /// Returns what must survive when the memory is given back, e.g. a generation.
     ///
     /// The arena keeps the greatest of a page. a generation; the arena keeps the greatest of a page.
     fn mark(&self) -> u64 {
@@ -107,7 +107,7 @@ impl<T: Pooled> Arena<T> {
         Ok(Self { region, pages: Mutex::new(pages), batch, scarce: AtomicBool::new(false) })
     }
 
-    /// The value at an index that this arena handed out at some time.
+    /// Returns the value at an index that this arena handed out at some time.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> &T {
         self.region.get(index)
@@ -118,13 +118,13 @@ impl<T: Pooled> Arena<T> {
         self.region.len()
     }
 
-    /// Whether the arena could have handed this index out.
+    /// Returns whether the arena could have handed this index out.
     #[inline]
     pub(crate) fn could_be(&self, index: u32) -> bool {
         index != NONE && index < self.region.len()
     }
 
-    /// Bytes of memory in use, kept free pages included.
+    /// Returns bytes of memory in use, kept free pages included.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let pages = self.pages.lock();
         let resident = pages.pages.iter().filter(|page| !page.vacant).count();

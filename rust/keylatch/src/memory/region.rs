@@ -75,7 +75,7 @@ mod backing {
             self.len
         }
 
-        /// The value at `index`.
+        /// Returns the value at `index`.
         #[inline]
         pub(crate) fn get(&self, index: u32) -> &T {
             debug_assert!(index < self.len, "index {index} of {}", self.len);

@@ -60,7 +60,7 @@ mod numbers {
         SEAT.with(|seat| (seat.row.get(), seat.position.get()))
     }
 
-    /// The value at hand, if it is of this object.
+    /// Returns the value at hand, if it is of this object.
     #[inline(always)]
     pub(super) fn at_hand(object: u64) -> Option<NonNull<()>> {
         SEAT.with(|seat| (seat.object.get() == object).then(|| seat.value.get()))
@@ -206,7 +206,7 @@ mod real {
             numbers::at_hand(self.object).map(|value| unsafe { value.cast().as_ref() })
         }
 
-        /// The calling thread's `T`, made on its first use.
+        /// Returns the calling thread's `T`, made on its first use.
         #[inline(always)]
         pub(crate) fn get_or(&self, make: impl FnOnce() -> T) -> &T {
             match self.at_hand() {
@@ -258,7 +258,7 @@ mod real {
             unsafe { (*place.value.get()).assume_init_ref() }
         }
 
-        /// A row, made if it is not there.
+        /// Returns a row, made if it is not there.
         fn row(&self, row: usize) -> &[CachePadded<Place<T>>] {
             let len = 1 << row;
             let mut places = self.rows[row].load(Ordering::Acquire);

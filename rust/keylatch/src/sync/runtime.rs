@@ -24,7 +24,7 @@ impl Step {
         }
     }
 
-    /// The step was taken, if there is an answer.
+    /// Ends the step, which was taken if there is an answer.
     #[inline(always)]
     pub(crate) fn end<T>(self, answer: Poll<T>) -> Poll<T> {
         #[cfg(feature = "tokio")]

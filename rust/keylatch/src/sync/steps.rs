@@ -11,7 +11,7 @@ pub(crate) fn step() {
     STEPS.set(STEPS.get() + 1);
 }
 
-/// The steps that something takes on this thread.
+/// Returns the steps that something takes on this thread.
 pub(crate) fn steps_of(walk: impl FnOnce()) -> u64 {
     let before = STEPS.get();
     walk();

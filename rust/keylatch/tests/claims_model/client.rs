@@ -48,7 +48,7 @@ impl Client {
         Ask { key, settled_below: self.settled_below, verb }
     }
 
-    /// Whether it has nothing more to do.
+    /// Returns whether it has nothing more to do.
     pub(crate) fn is_finished(&self) -> bool {
         match self.phase {
             Phase::Idle => self.left == 0,
@@ -79,13 +79,13 @@ impl Client {
         self.ask(Verb::Cancel)
     }
 
-    /// A renewal that names what is open.
+    /// Returns a renewal that names what is open.
     pub(crate) fn renewal(&self) -> Ask {
         let open = !matches!(self.phase, Phase::Idle | Phase::Abandoned | Phase::Over);
         self.ask(Verb::Renew { open: open.then_some(self.number) })
     }
 
-    /// What it repeats when nothing is on its way any more.
+    /// Returns what it repeats when nothing is on its way any more.
     pub(crate) fn repeated(&mut self, fault: Option<Fault>) -> Option<Ask> {
         match self.phase {
             Phase::Claiming => {

@@ -85,7 +85,7 @@ fn resource() -> KeyRef<'static> {
     KeyRef::new("layers", "x")
 }
 
-/// A board whose owner works; that is its first event.
+/// Returns a board whose owner works; that is its first event.
 fn begin(epoch: u64) -> (ClaimBoard, ClaimOwned) {
     let config = ClaimConfig { ring: 2, ..ClaimConfig::default() };
     let mut board = ClaimBoard::new(config, ClaimStart { epoch, ..ClaimStart::default() }).unwrap();
@@ -116,7 +116,7 @@ impl State {
         let _ = self.board.take_effects();
     }
 
-    /// What the server sends next.
+    /// Returns what the server sends next.
     fn pump(&self, fault: Option<Fault>) -> (Vec<Frame>, Option<ClaimEventId>) {
         let head = self.head();
         let mut last = self.sent;

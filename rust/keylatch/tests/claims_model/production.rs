@@ -78,7 +78,7 @@ fn refusal(error: &ClaimError) -> Answer {
 }
 
 impl Production {
-    /// What a verb left, the reply of the call itself last.
+    /// Returns what a verb left, the reply of the call itself last.
     fn outputs(&mut self) -> Vec<Output> {
         let mut outputs = Vec::new();
         for effect in self.board.take_effects() {

@@ -194,7 +194,7 @@ impl<S: Server> Protocol<S> {
 }
 
 impl<S: Server> State<S> {
-    /// Whether nothing of the client is on its way or parked.
+    /// Returns whether nothing of the client is on its way or parked.
     fn is_silent(&self, me: usize) -> bool {
         let client = &self.clients[me];
         let concerns = |message: &Message| match message {

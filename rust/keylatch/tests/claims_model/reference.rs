@@ -109,7 +109,7 @@ impl Reference {
         }
     }
 
-    /// The numbers of one session that are held.
+    /// Returns the numbers of one session that are held.
     fn held_by(&self, client: usize) -> Vec<Key> {
         let owner = self.owner.iter().map(|(key, _)| *key);
         self.line.iter().copied().chain(owner).filter(|key| key.client == client).collect()

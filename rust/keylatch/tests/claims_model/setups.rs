@@ -104,7 +104,7 @@ fn reference_keeps_every_invariant() {
     }
 }
 
-/// A set-up in which the fault shows.
+/// Returns a set-up in which the fault shows.
 fn setup_of(fault: Fault) -> Protocol<Reference> {
     let model = |requests: &[u8], budget| Protocol::new(requests, budget);
     let once = GivingUp::OnceAndRenewals;

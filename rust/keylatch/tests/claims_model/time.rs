@@ -98,7 +98,7 @@ impl Time {
         ClaimBoard::new(config, start).unwrap()
     }
 
-    /// The longest promise that is made.
+    /// Returns the longest promise that is made.
     fn longest(&self) -> u64 {
         if self.rival == Rival::Silent { LAST_TICK } else { TTL }
     }

@@ -94,7 +94,7 @@ pub(crate) trait Server: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send +
     /// With one session for each client.
     fn start(clients: usize, fault: Option<crate::fault::Fault>) -> Self;
     fn handle(&mut self, ask: &Ask) -> Vec<Output>;
-    /// The second half of a verb that a faulty server does not do in one step.
+    /// Returns the second half of a verb that a faulty server does not do in one step.
     fn go_on(&mut self) -> Option<Vec<Output>>;
     fn is_parked(&self, key: Key) -> bool;
     fn end_poll(&mut self, key: Key) -> Vec<Output>;

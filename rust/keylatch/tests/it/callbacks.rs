@@ -12,7 +12,7 @@ fn write() -> LockRequest<'static> {
     LockRequest::write(("b", "o")).owner("by callback")
 }
 
-/// A request whose result comes through a channel.
+/// Returns a request whose result comes through a channel.
 #[track_caller]
 fn by_channel(locks: &FastObjectLockManager, request: LockRequest<'_>) -> (keylatch::Ticket, mpsc::Receiver<Answer>) {
     let (send, receive) = mpsc::channel();

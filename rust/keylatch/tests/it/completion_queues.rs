@@ -17,7 +17,7 @@ fn waits(locks: &FastObjectLockManager, queue: &CompletionQueue, token: u64) -> 
     locks.lock(write()).with_queue(queue, token).unwrap().ticket().expect("it has to wait")
 }
 
-/// Whether the descriptor is readable.
+/// Returns whether the descriptor is readable.
 ///
 /// On Linux it is an eventfd, whose count is put back after a look.
 fn readable(queue: &CompletionQueue) -> bool {

@@ -263,7 +263,7 @@ fn shared_after_drop(shared: &impl Fn()) {
     shared();
 }
 
-/// A grant that reads, another reader, and a queue.
+/// Returns a grant that reads, another reader, and a queue.
 fn two_readers(locks: &FastObjectLockManager) -> (Grant, OwnedLockGuard, CompletionQueue) {
     let read = |owner| LockRequest::read(("b", "o")).owner(owner);
     let other = locks.lock(read("other")).blocking().unwrap().into_owned();

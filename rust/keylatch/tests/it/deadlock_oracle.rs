@@ -124,7 +124,7 @@ struct World {
     seen: u64,
 }
 
-/// A wait that ends when it is over or given up.
+/// Returns a wait that ends when it is over or given up.
 async fn unless<T>(given_up: Arc<AtomicBool>, wait: impl Future<Output = T>) -> Option<T> {
     let mut wait = pin!(wait);
     poll_fn(|context| match given_up.load(Ordering::Relaxed) {
@@ -158,7 +158,7 @@ impl World {
         self.requests.insert(number, Request { owner, keys, gathers: false, future: ByHand::new(future), given_up });
     }
 
-    /// How many requests of a session wait.
+    /// Returns how many requests of a session wait.
     ///
     /// One that waits for a batch does nothing else: as a victim it releases what it had gathered. So no session holds
     /// on to locks while another request of it waits.
@@ -174,14 +174,14 @@ impl World {
         held.chain(asked.flat_map(|request| request.keys.iter().copied())).collect()
     }
 
-    /// The key of one of an owner's holds.
+    /// Returns the key of one of an owner's holds.
     fn held_by(&self, owner: Owner, which: usize) -> Option<usize> {
         let holds = self.held.iter().filter(|(holder, _)| *holder == owner);
         let keys: BTreeSet<usize> = holds.map(|(_, guard)| number_of(guard.key().object())).collect();
         keys.iter().copied().nth(which % keys.len().max(1))
     }
 
-    /// The position of an owner's hold of a key.
+    /// Returns the position of an owner's hold of a key.
     fn position_of(&self, owner: Owner, key: usize) -> usize {
         let is_it =
             |(holder, guard): &(Owner, OwnedLockGuard)| *holder == owner && number_of(guard.key().object()) == key;
@@ -207,7 +207,7 @@ impl World {
         new
     }
 
-    /// The waiting request of a session for a key.
+    /// Returns the waiting request of a session for a key.
     fn request_for(&self, session: &str, key: usize) -> usize {
         let is_it = |request: &Request| {
             matches!(request.owner, Owner::Session(who) if format!("s{who}") == session) && request.keys.contains(&key)
@@ -313,7 +313,7 @@ fn look_at(locks: &FastObjectLockManager) -> BTreeMap<usize, Lock> {
 }
 
 impl Lock {
-    /// Whether its holders let a request have it.
+    /// Returns whether its holders let a request have it.
     fn allows(&self, wait: &Use) -> bool {
         match (wait.upgrade, wait.mode) {
             (true, _) => self.holders.iter().all(|hold| hold.owner == wait.owner),
@@ -570,7 +570,7 @@ impl Twins {
         assert!(gave_way || same(&shown, &found), "{shown:?} {found:?}");
     }
 
-    /// Whether a batch took another way, by a key that an order kept it from.
+    /// Returns whether a batch took another way, by a key that an order kept it from.
     ///
     /// So it is in the manager that looks for circles.
     fn went_another_way(&self, reported: &[Cycle]) -> bool {
@@ -581,7 +581,7 @@ impl Twins {
         is_kept
     }
 
-    /// Whether a line has another order in the manager that looks for circles.
+    /// Returns whether a line has another order in the manager that looks for circles.
     ///
     /// Only where it `was_kept`, because the order kept sessions from ever going on. In its new order no session is
     /// kept so.

@@ -86,7 +86,7 @@ impl Circle {
         self.held.len()
     }
 
-    /// Who has to give way.
+    /// Returns the victim.
     fn victim(&self, policy: Victim) -> usize {
         match policy {
             Victim::Asker => self.order[self.len() - 1],

@@ -25,7 +25,7 @@ fn all(events: &Events) -> Vec<Event> {
     std::iter::from_fn(|| events.try_next()).collect()
 }
 
-/// A request that gives up after a moment; its key is held.
+/// Returns a request that gives up after a moment; its key is held.
 fn too_late(locks: &FastObjectLockManager, object: &str, owner: &str) -> LockError {
     locks.lock(LockRequest::write(("b", object)).owner(owner).timeout(SOON)).blocking().unwrap_err()
 }
@@ -456,7 +456,7 @@ fn each_hold_has_one_event_under_load() {
     assert_at_rest(&locks);
 }
 
-/// Whether a descriptor is readable now.
+/// Returns whether a descriptor is readable now.
 fn is_readable(descriptor: std::os::fd::BorrowedFd<'_>) -> bool {
     use std::os::fd::AsRawFd;
     let mut asked = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };

@@ -37,7 +37,7 @@ impl<'a> Line<'a> {
         names.split_whitespace().for_each(|name| self.ask(name, 0));
     }
 
-    /// Who has got it meanwhile. In alphabetical order: they got it together.
+    /// Returns the owners that have it meanwhile, in alphabetical order.
     fn admitted(&mut self) -> String {
         let mut admitted = Vec::new();
         for (name, mut future) in std::mem::take(&mut self.waiting) {

@@ -206,7 +206,7 @@ fn parts(number: usize) -> [String; 3] {
     [format!("bucket-{}", number % 97), format!("{number}{long}"), format!("v{number}")]
 }
 
-/// The number of a key, if its parts belong together.
+/// Returns the number of a key, if its parts belong together.
 #[track_caller]
 fn number_of(key: &keylatch::ObjectKey) -> usize {
     let object = String::from_utf8(key.object().to_vec()).expect("as it was made");

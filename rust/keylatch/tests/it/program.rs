@@ -59,12 +59,12 @@ struct Model {
 }
 
 impl Model {
-    /// Whether a request that comes now gets the lock without waiting.
+    /// Returns whether a request that comes now gets the lock without waiting.
     fn allows(&self, key: usize, mode: Mode) -> bool {
         self.keys[key].line.is_empty() && self.keys[key].compatible(mode)
     }
 
-    /// Whether a reader may become the writer, which it may ahead of the line.
+    /// Returns whether a reader may become the writer, which it may ahead of the line.
     fn lets_upgrade(&self, key: usize) -> bool {
         self.keys[key].readers == 1
     }
@@ -294,7 +294,7 @@ pub(crate) fn run(program: &[Step], fairness: Fairness) {
     assert_at_rest(&locks);
 }
 
-/// A program out of any bytes, for the fuzzer.
+/// Makes a program out of any bytes, for the fuzzer.
 pub(crate) fn from_bytes(bytes: &[u8]) -> (Vec<Step>, Fairness) {
     let mut bytes = bytes.iter().copied();
     let fairness = if bytes.next().unwrap_or(0) % 4 == 0 { Fairness::default() } else { Fairness::Fifo };

@@ -3,7 +3,7 @@
 
 use keylatch::{FastObjectLockManager, KeyRef, LockError, LockRequest, Owner};
 
-/// How most programs wait for a lock.
+/// Returns how most programs wait for a lock.
 async fn lock_and_work(locks: &FastObjectLockManager, key: KeyRef<'_>, owner: Owner) -> Result<(), LockError> {
     let _guard = locks.lock(LockRequest::write(key).owner(owner)).await?;
     Ok(())

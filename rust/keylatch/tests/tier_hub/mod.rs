@@ -195,7 +195,7 @@ impl Hub {
         hub
     }
 
-    /// The tier of another process.
+    /// Returns the tier of another process.
     pub(crate) fn process(self: &Arc<Self>) -> Arc<HubTier> {
         let current = Arc::new(AtomicBool::new(true));
         let mut state = self.state();
@@ -313,7 +313,7 @@ impl Hub {
         self.state().keys.note_death(key.to_owned());
     }
 
-    /// Whether the next grant of a key will say that a process died.
+    /// Returns whether the next grant of a key will say that a process died.
     #[allow(dead_code)]
     pub(crate) fn has_death_to_report(&self, key: KeyRef<'_>) -> bool {
         self.state().keys.has_death_to_report(&key.to_owned())
@@ -421,7 +421,7 @@ impl Tier for HubTier {
     }
 }
 
-/// The stronger of two modes.
+/// Returns the stronger of two modes.
 pub(crate) fn stronger(one: Option<Mode>, other: Mode) -> Mode {
     one.map_or(other, |one| one.max(other))
 }

@@ -153,7 +153,7 @@ pub struct ClaimBoard {
 }
 
 impl ClaimBoard {
-    /// An empty board.
+    /// Makes an empty board.
     ///
     /// # Errors
     /// [`ClaimError::InvalidConfig`].
@@ -181,19 +181,19 @@ impl ClaimBoard {
         })
     }
 
-    /// The epoch of this start.
+    /// Returns the epoch of this start.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The settings.
+    /// Returns the settings.
     #[must_use]
     pub fn config(&self) -> &ClaimConfig {
         &self.config
     }
 
-    /// When the board has something to do next, if no call comes before.
+    /// Returns when the board has something to do next, if no call comes before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         self.timers.next()
@@ -225,7 +225,7 @@ impl ClaimBoard {
         std::mem::take(&mut self.effects)
     }
 
-    /// How many fences are left before the host has to add some.
+    /// Returns how many fences are left before the host has to add some.
     #[must_use]
     pub fn fences_left(&self) -> u64 {
         self.fences.end.saturating_sub(self.fences.start)
@@ -241,7 +241,7 @@ impl ClaimBoard {
         self.evict();
     }
 
-    /// The resource's record, made if there is none.
+    /// Returns the resource's record, made if there is none.
     fn resource(&mut self, key: &ObjectKey) -> &mut Resource {
         let (epoch, head, ring) = (self.epoch, self.forgotten_head, self.config.ring);
         self.resources.entry(key.clone()).or_insert_with(|| Resource::new(EventRing::new(epoch, head, ring)))

@@ -41,7 +41,7 @@ impl ClaimBoard {
         answer
     }
 
-    /// The answer of a request that the board knows.
+    /// Returns the answer of a request that the board knows.
     fn known(&self, id: ClaimRequestId, resource: Option<KeyRef<'_>>) -> Result<Option<ClaimAnswer>, ClaimError> {
         let Some(request) = self.request(id) else { return Ok(None) };
         let Some(key) = &request.resource else { return Ok(Some(ClaimAnswer::Cancelled { grant: None })) };
@@ -112,7 +112,7 @@ impl ClaimBoard {
         Ok(self.known(id, None)?.unwrap_or(ClaimAnswer::Waiting { ahead: in_line }))
     }
 
-    /// Whether a new request would own the work right away.
+    /// Returns whether a new request would own the work right away.
     fn is_free(&self, id: ClaimRequestId, key: &ObjectKey) -> bool {
         use super::super::resource::Standing;
         let present =
@@ -178,7 +178,7 @@ impl ClaimBoard {
         answer
     }
 
-    /// The resource that the request owns by this grant.
+    /// Returns the resource that the request owns by this grant.
     ///
     /// Otherwise what the board knows of the request.
     fn owned_by(&self, id: ClaimRequestId, grant: ClaimGrant) -> Result<ObjectKey, Option<ClaimAnswer>> {

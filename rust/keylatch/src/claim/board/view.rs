@@ -46,7 +46,7 @@ impl ClaimBoard {
         self.sessions.get(&number).map(|session| self.session_info(number, session))
     }
 
-    /// All sessions, the oldest first.
+    /// Returns all sessions, the oldest first.
     pub fn sessions(&self) -> impl Iterator<Item = ClaimSessionInfo> {
         self.sessions.iter().map(|(number, session)| self.session_info(*number, session))
     }
@@ -61,7 +61,7 @@ impl ClaimBoard {
         }
     }
 
-    /// Whether the board remembers anything of a resource.
+    /// Returns whether the board remembers anything of a resource.
     #[must_use]
     pub fn contains(&self, resource: KeyRef<'_>) -> bool {
         self.resources.contains_key(&resource.to_owned())
@@ -102,7 +102,7 @@ impl ClaimBoard {
         }
     }
 
-    /// The state of one resource.
+    /// Returns the state of one resource.
     #[must_use]
     pub fn snapshot(&self, resource: KeyRef<'_>) -> ClaimSnapshot {
         let key = resource.to_owned();
@@ -112,12 +112,12 @@ impl ClaimBoard {
         }
     }
 
-    /// The states of all resources in order of their keys.
+    /// Returns the states of all resources in order of their keys.
     pub fn snapshots(&self) -> impl Iterator<Item = ClaimSnapshot> {
         self.resources.iter().map(|(key, found)| self.snapshot_of(key, found))
     }
 
-    /// The states of the resources from a key on, in order of their keys.
+    /// Returns the states of the resources from a key on, in order of their keys.
     pub fn snapshots_from(&self, from: Bound<ObjectKey>) -> impl Iterator<Item = ClaimSnapshot> {
         self.resources.range((from, Bound::Unbounded)).map(|(key, found)| self.snapshot_of(key, found))
     }
@@ -144,7 +144,7 @@ impl ClaimBoard {
         }
     }
 
-    /// How much the board has to remember.
+    /// Returns how much the board has to remember.
     #[must_use]
     pub fn figures(&self) -> ClaimFigures {
         ClaimFigures {

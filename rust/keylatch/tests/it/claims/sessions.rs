@@ -3,7 +3,7 @@
 use super::fixture::*;
 use keylatch::claim::*;
 
-/// A session with a ttl of 30 s, an attached stream and the grace of 5 s.
+/// Returns a session with a ttl of 30 s, an attached stream and the grace of 5 s.
 fn attached(board: &mut ClaimBoard) -> (ClaimSessionId, ClaimStream) {
     let options = ClaimSessionOptions { ttl: Some(secs(30)), presence: ClaimPresence::Stream, ..Default::default() };
     let opened = board.open_session(T0, &options).unwrap();

@@ -47,7 +47,7 @@ fn overtakers<'s>(stories: &[&'s Story], waiting: &Story) -> Vec<&'s Story> {
     later.filter(overtook).copied().collect()
 }
 
-/// Who goes first of those who wait: the one with the higher rank.
+/// Returns the rank of a waiter; the higher one goes first.
 fn rank(fairness: Fairness, story: &Story) -> (u8, bool) {
     let preferred = match fairness {
         Fairness::WriterFirst => Some(Mode::Exclusive),

@@ -49,7 +49,7 @@ pub(crate) enum Holding {
 }
 
 impl Program {
-    /// A mixed crowd on few keys.
+    /// Returns a mixed crowd on few keys.
     pub(crate) fn mixed(fairness: Fairness, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let keys = [1, 1, 2, 3, 8][dice.roll(5) as usize];

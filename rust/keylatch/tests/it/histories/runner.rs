@@ -36,7 +36,7 @@ impl Stage {
     }
 }
 
-/// The history of a program, and what is left after it.
+/// Returns the history of a program, and what is left after it.
 pub(crate) fn run(program: &Program) -> (Vec<Event>, AtRest) {
     let stage = Arc::new(Stage::of(program));
     let clock = Clock::new();
@@ -127,7 +127,7 @@ fn fetch(stage: &Stage, queue: &CompletionQueue, steps: &[Step], requests: &[u64
     answer_arrived(&stage.locks, requests[place], completion.result, &steps[place], log);
 }
 
-/// Whether an answer is to come.
+/// Returns whether an answer is to come.
 fn settle_submitted(
     stage: &Stage,
     request: u64,

@@ -55,7 +55,7 @@ pub(crate) enum Violation {
     LeftBehind { at_rest: AtRest },
 }
 
-/// All broken promises of a history.
+/// Returns all broken promises of a history.
 pub(crate) fn check(promise: &Promise, events: Vec<Event>, at_rest: AtRest) -> Vec<Violation> {
     let (stories, mut violations) = stories(events);
     for key in keys(&stories) {

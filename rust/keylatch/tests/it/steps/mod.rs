@@ -28,7 +28,7 @@ pub(crate) const POLICIES: [Fairness; 4] = [
     Fairness::ReaderFirst,
 ];
 
-/// A manager with few shards, so that its figures are cheap to read.
+/// Returns a manager with few shards, so that its figures are cheap to read.
 pub(crate) fn few_shards(fairness: Fairness) -> FastObjectLockManager {
     with(LockConfig { shards: 4, fairness, ..LockConfig::default() })
 }
@@ -108,7 +108,7 @@ impl<F: Future> ByHand<F> {
         Self { future: Box::pin(future.into_future()), wakes: Arc::default() }
     }
 
-    /// A future that has been polled once and waits.
+    /// Returns a future that has been polled once and waits.
     #[track_caller]
     pub(crate) fn waiting(future: impl IntoFuture<IntoFuture = F, Output = F::Output>) -> Self {
         let mut this = Self::new(future);
@@ -137,7 +137,7 @@ impl<F: Future> ByHand<F> {
         self.wakes.0.load(Ordering::SeqCst)
     }
 
-    /// The result, which must be there now.
+    /// Returns the result, which must be there now.
     #[track_caller]
     pub(crate) fn ready(&mut self) -> F::Output {
         match self.poll() {

@@ -13,7 +13,7 @@ static LOCKS: LazyLock<FastObjectLockManager> = LazyLock::new(|| {
     FastObjectLockManager::with_config(config).expect("these settings are fine")
 });
 
-/// Returns a key from the front of the bytes; parts are repeated to make long ones.
+/// Takes a key from the front of the bytes; repeats parts to make long ones.
 fn key(bytes: &mut &[u8]) -> Option<ObjectKey> {
     let (&[shape, bucket, object, version, times], rest) = bytes.split_first_chunk()?;
     *bytes = rest;

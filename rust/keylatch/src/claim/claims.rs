@@ -200,7 +200,7 @@ impl Claims {
         })
     }
 
-    /// Returns the events of a resource after the last one seen, or from a snapshot on.
+    /// Subscribes to the events of a resource, after the last one seen or a snapshot.
     ///
     /// # Errors
     /// [`ClaimError::Closed`].

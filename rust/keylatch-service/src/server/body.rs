@@ -45,9 +45,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
                 return Err(Problem::new("body_too_slow", StatusCode::REQUEST_TIMEOUT, detail));
             }
         };
-        let value = serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("the body: {error}")))?;
-        Ok(Self(value))
+        read_json(&bytes).map(Self)
     }
+}
+
+/// A value from JSON, or what is wrong with it and in which field.
+fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let wrong = |error: serde_json::Error| Problem::invalid(format!("the body: {error}"));
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = error.path().to_string();
+        match field.as_str() {
+            // The whole body, or what is no value at all.
+            "." | "?" => wrong(error.into_inner()),
+            _ => Problem::invalid(format!("the body: {field}: {}", error.inner())),
+        }
+    })?;
+    reader.end().map_err(wrong)?;
+    Ok(value)
 }
 
 /// A query string.

@@ -29,7 +29,9 @@ async fn wrong_bodies_get_an_error_that_says_what() {
         ("/v1/lock", json!({"items": [item], "wait_ms": "soon"}), 400, "soon"),
         ("/v1/lock", json!({"items": [item], "ttl_ms": 0}), 400, "ttl_ms"),
         ("/v1/lock", json!({"items": [item], "ttl_ms": u64::MAX}), 400, "ttl_ms"),
-        ("/v1/lock", json!({"items": [item], "priority": 256}), 400, "256"),
+        ("/v1/sessions", json!({"owner": "o", "ttl_ms": -5}), 400, "the body: ttl_ms: invalid value: integer `-5`"),
+        ("/v1/lock", json!({"items": [item, {"bucket": "b", "object": 7}]}), 400, "items[1].object: invalid type"),
+        ("/v1/lock", json!({"items": [item], "priority": 256}), 400, "priority: invalid value: integer `256`"),
         ("/v1/lock", json!({"items": vec![item.clone(); 257]}), 400, "257 keys"),
         ("/v1/lock", json!({"items": [item], "waitms": 1}), 400, "waitms"),
         ("/v1/unlock", json!({"session": session, "grant": "7"}), 400, "grant"),
@@ -73,7 +75,7 @@ async fn foreign_types_sizes_and_hosts_are_refused() {
     assert_eq!(service.raw("POST", "/v1/lock", &kind, body).await.status, 200);
     let huge = vec![b' '; 300 * 1024];
     assert_eq!(service.raw("POST", "/v1/lock", JSON, &huge).await.problem(), "body_too_large");
-    for broken in [&b"{"[..], b"\xff\xfe", b"nul\0", b"", b"[[[[[[[[", b"{\"items\":null}"] {
+    for broken in [&b"{"[..], b"\xff\xfe", b"nul\0", b"", b"[[[[[[[[", b"{\"items\":null}", b"{\"session\":\"s\"} {}"] {
         assert_eq!(service.raw("POST", "/v1/lock", JSON, broken).await.status, 400);
     }
     let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();

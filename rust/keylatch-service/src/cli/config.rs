@@ -114,6 +114,41 @@ fn variable(name: &str) -> &'static str {
     format!("KEYLATCH_{}", name.replace('-', "_").to_uppercase()).leak()
 }
 
+/// Variables that are no setting of `serve`.
+///
+/// Other commands read them, or a library of the project.
+const OTHER_VARIABLES: [&str; 14] = [
+    "KEYLATCH_ATTEMPT",
+    "KEYLATCH_BACKEND",
+    "KEYLATCH_CLIENT_CERTIFICATE",
+    "KEYLATCH_CLIENT_KEY",
+    "KEYLATCH_CONFIG",
+    "KEYLATCH_FENCE",
+    "KEYLATCH_FIRST_IN_EPOCH",
+    "KEYLATCH_GRANT",
+    "KEYLATCH_PROGRESS",
+    "KEYLATCH_SERVER",
+    "KEYLATCH_SHARED_TABLE",
+    "KEYLATCH_TLS_ROOTS",
+    "KEYLATCH_TOKEN",
+    "KEYLATCH_TOKEN_FILE",
+];
+
+/// Returns the variables that look like a setting and are none.
+///
+/// Most likely they are misspelt.
+pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<String> {
+    let known = |name: &str| {
+        OTHER_VARIABLES.contains(&name)
+            || SETTINGS.iter().any(|setting| variable(setting.name) == name)
+            // Kubernetes sets these where a service is called keylatch.
+            || ["KEYLATCH_SERVICE_", "KEYLATCH_PORT", "KEYLATCH_TEST_"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    let mut found: Vec<_> = names.filter(|name| name.starts_with("KEYLATCH_") && !known(name)).collect();
+    found.sort_unstable();
+    found
+}
+
 fn field(name: &str) -> String {
     name.replace('-', "_")
 }
@@ -321,6 +356,13 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, Value>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn misspelt_variables_are_found() {
+        let names =
+            ["KEYLATCH_MAX_KEY", "KEYLATCH_MAX_KEYS", "KEYLATCH_TOKEN", "KEYLATCH_PORT_7373_TCP", "HOME", "KEYLATCH_"];
+        assert_eq!(misspelt(names.into_iter().map(Into::into)), ["KEYLATCH_", "KEYLATCH_MAX_KEY"]);
+    }
 
     fn resolved(arguments: &[&str]) -> Result<Resolved, String> {
         let command = add_settings(Command::new("serve"));

@@ -61,7 +61,10 @@ pub fn command() -> Command {
 /// The process has one thread when this is called.
 #[must_use]
 pub fn run() -> u8 {
-    let matches = command().get_matches();
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return refuse(&error),
+    };
     match matches.subcommand() {
         Some(("serve", matches)) => serve::run(matches),
         Some(("hold", matches)) => parsed(matches, hold::run),
@@ -80,8 +83,34 @@ pub fn run() -> u8 {
 fn parsed<A: FromArgMatches>(matches: &ArgMatches, run: impl FnOnce(A) -> u8) -> u8 {
     match A::from_arg_matches(matches) {
         Ok(args) => run(args),
-        Err(error) => error.exit(),
+        Err(error) => refuse(&error),
     }
+}
+
+/// Prints what is wrong with the command line, or the help.
+///
+/// Returns the exit status.
+fn refuse(error: &clap::Error) -> u8 {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let long: Vec<_> = arguments.filter(|argument| argument.len() > LONG_ARGUMENT).collect();
+    // With colours on a terminal. It fails only if standard error is closed.
+    if long.is_empty() {
+        let _ = error.print();
+    } else {
+        let _ = write!(std::io::stderr(), "{}", shortened(error.to_string(), &long));
+    }
+    error.exit_code() as u8
+}
+
+/// Bytes of an argument that a message repeats whole.
+const LONG_ARGUMENT: usize = 200;
+
+fn shortened(mut text: String, long: &[String]) -> String {
+    for argument in long {
+        let begins: String = argument.chars().take(60).collect();
+        text = text.replace(argument, &format!("{begins}…({} bytes)", argument.len()));
+    }
+    text
 }
 
 fn on_runtime(run: impl Future<Output = u8>) -> u8 {

@@ -1,6 +1,6 @@
 //! `keylatch serve`.
 
-use super::config::Resolved;
+use super::config::{self, Resolved};
 use super::exit;
 use crate::server::{Running, Stopped, start};
 use clap::ArgMatches;
@@ -19,6 +19,12 @@ pub(super) fn run(matches: &ArgMatches) -> u8 {
         Ok(config) => config,
         Err(error) => return exit::say(2, format_args!("{error}")),
     };
+    for name in config::misspelt(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        exit::say(
+            0,
+            format_args!("the variable {name} is no setting and has no effect; serve --help lists the settings"),
+        );
+    }
     let output = if matches.get_flag("json") { Output::Json } else { Output::Text };
     if matches.get_flag("show-config") {
         let shown = match output {

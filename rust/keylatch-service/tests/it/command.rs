@@ -30,6 +30,21 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+#[tokio::test]
+async fn what_is_wrong_is_said_in_few_bytes() {
+    let long = "k".repeat(20_000);
+    let refused = output(keylatch("http://127.0.0.1:1", &["hold", &long, "--", "true"])).await;
+    let says = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{says}");
+    assert!(says.contains("(20000 bytes)") && says.contains("bucket/object") && says.len() < 1000, "{says}");
+
+    let mut serve = keylatch("", &["serve", "--show-config", "--state", "none"]);
+    serve.env("KEYLATCH_MAX_KEY", "7");
+    let shown = output(serve).await;
+    assert!(text(&shown.stderr).contains("KEYLATCH_MAX_KEY is no setting"), "{shown:?}");
+    assert!(shown.status.success() && text(&shown.stdout).contains("max_keys"), "{shown:?}");
+}
+
 /// A command that runs, and the lines that it prints.
 pub(crate) struct Started {
     child: Child,

@@ -15,7 +15,7 @@ type Item struct {
 	Mode Mode
 }
 
-// Batch is many locks that are held together. The zero Batch holds none.
+// Batch is many locks that are held together. The zero Batch and a nil one hold none.
 type Batch struct {
 	_       noCopy
 	manager *Manager
@@ -28,6 +28,9 @@ type Batch struct {
 // Unlock ends all the holds. It fails with the error of the first that had ended before, and ends the others all the
 // same.
 func (b *Batch) Unlock() error {
+	if b == nil {
+		return ErrNotHeld
+	}
 	m := orNone(b.manager)
 	if m.freed.Load() {
 		return ErrNotHeld
@@ -70,7 +73,7 @@ func (m *Manager) LockMany(ctx context.Context, items []Item, options ...Option)
 	if m.closed.Load() {
 		return nil, ErrClosed
 	}
-	if err := ctx.Err(); err != nil {
+	if err := ended(ctx); err != nil {
 		return nil, err
 	}
 	for i := range items {

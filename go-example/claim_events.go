@@ -119,6 +119,9 @@ func (w *ClaimWatch) TryNext() (event ClaimEvent, here bool, err error) {
 
 // Next waits for the next event. It fails with [ErrClosed] when there will be no more.
 func (w *ClaimWatch) Next(ctx context.Context) (ClaimEvent, error) {
+	if ctx == nil {
+		return ClaimEvent{}, ended(ctx)
+	}
 	for {
 		if event, here, err := w.TryNext(); here || err != nil {
 			return event, err

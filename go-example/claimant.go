@@ -153,7 +153,7 @@ func (c *Claimant) ask(key Key, request *ClaimRequest, how func(uint64) (ClaimAn
 }
 
 func (c *Claimant) await(ctx context.Context, key *Key, number uint64, request *ClaimRequest) (ClaimAnswer, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ended(ctx); err != nil {
 		return ClaimAnswer{}, err
 	}
 	token, came, err := c.claims.park()

@@ -58,7 +58,7 @@ func (m *Manager) Events(ctx context.Context, options EventOptions) (<-chan Even
 	if m.closed.Load() {
 		return nil, ErrClosed
 	}
-	if err := ctx.Err(); err != nil {
+	if err := ended(ctx); err != nil {
 		return nil, err
 	}
 	if err := negative(setting{"WaitAbove", options.WaitAbove}, setting{"HoldAbove", options.HoldAbove}); err != nil {

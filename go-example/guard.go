@@ -16,7 +16,7 @@ func (*noCopy) Lock()   {}
 func (*noCopy) Unlock() {}
 
 // Guard is a lock that is held. It may be handed to other goroutines; Any of them may end it, once, with Unlock. The
-// zero Guard holds nothing: [ErrNotHeld] is its answer to everything.
+// zero Guard and a nil one hold nothing: [ErrNotHeld] is their answer to everything.
 //
 // A guard that becomes garbage while it is held is a bug of the program, which [Options.OnLeak] reports: not
 // immediately, and not while one of those made beside it is reachable, which are up to 31.
@@ -32,7 +32,7 @@ type Guard struct {
 // the lock was taken away; in either case no other hold is touched, so it is fine to defer it, and to look at the
 // error only where that matters.
 func (g *Guard) Unlock() error {
-	if err := g.of().Release(g.grant); err != nil {
+	if err := g.of().Release(g.Grant()); err != nil {
 		return err
 	}
 	g.unlocked = true
@@ -40,7 +40,12 @@ func (g *Guard) Unlock() error {
 }
 
 // of is the manager of a guard.
-func (g *Guard) of() *Manager { return orNone(g.manager) }
+func (g *Guard) of() *Manager {
+	if g == nil {
+		return none
+	}
+	return orNone(g.manager)
+}
 
 // orNone is a manager, and in place of none one that is closed and has no locks.
 func orNone(m *Manager) *Manager {
@@ -57,50 +62,55 @@ var none = func() *Manager {
 	return m
 }()
 
-// Grant is the number of the hold, for listings and for [Manager.Release].
-func (g *Guard) Grant() Grant { return g.grant }
+// Grant is the number of the hold, for listings and for [Manager.Release]. It is 0 if there is none.
+func (g *Guard) Grant() Grant {
+	if g == nil {
+		return 0
+	}
+	return g.grant
+}
 
 // Key tells what is held.
-func (g *Guard) Key() (Key, error) { return g.of().Key(g.grant) }
+func (g *Guard) Key() (Key, error) { return g.of().Key(g.Grant()) }
 
 // Mode tells how it is held now.
-func (g *Guard) Mode() (Mode, error) { return g.of().Mode(g.grant) }
+func (g *Guard) Mode() (Mode, error) { return g.of().Mode(g.Grant()) }
 
 // Fence is the number of an exclusive hold: greater than that of every exclusive hold of the same key before it, so that
 // a store can refuse a writer whose number is lower than one it has seen. Of a shared hold it is the number of the
 // latest exclusive one.
-func (g *Guard) Fence() (uint64, error) { return g.of().Fence(g.grant) }
+func (g *Guard) Fence() (uint64, error) { return g.of().Fence(g.Grant()) }
 
 // PreviousHolderDied says whether another process died while it had the key exclusively: what the key protects may be half
 // written. The first holder after the death is informed. With [Options.SharedMemory]; otherwise false.
-func (g *Guard) PreviousHolderDied() (bool, error) { return g.of().PreviousHolderDied(g.grant) }
+func (g *Guard) PreviousHolderDied() (bool, error) { return g.of().PreviousHolderDied(g.Grant()) }
 
 // Downgrade goes from exclusive to shared, with no moment in between in which anybody else could have it exclusively. It
 // does nothing to a shared hold, nor to one of several that a session has of the lock ([Count]).
-func (g *Guard) Downgrade() error { return g.of().Downgrade(g.grant) }
+func (g *Guard) Downgrade() error { return g.of().Downgrade(g.Grant()) }
 
 // TryUpgrade goes from shared to exclusive if there is no other holder now, and fails with [ErrWouldBlock] if there
 // is. After an error the hold is as it was.
-func (g *Guard) TryUpgrade() error { return g.of().TryUpgrade(g.grant) }
+func (g *Guard) TryUpgrade() error { return g.of().TryUpgrade(g.Grant()) }
 
 // Upgrade goes from shared to exclusive as soon as the other readers are gone, ahead of all others who wait. It fails
 // with [ErrUpgradeConflict] without waiting if another reader already waits to upgrade: neither could go first. After
 // an error the hold is shared as before. Of options only timeouts say something to it; the owner is that of the hold.
 func (g *Guard) Upgrade(ctx context.Context, options ...Option) error {
-	return g.of().Upgrade(ctx, g.grant, options...)
+	return g.of().Upgrade(ctx, g.Grant(), options...)
 }
 
 // Renew begins the lease anew, to last ttl from now; or begins one for a hold that had none.
-func (g *Guard) Renew(ttl time.Duration) error { return g.of().Renew(g.grant, ttl) }
+func (g *Guard) Renew(ttl time.Duration) error { return g.of().Renew(g.Grant(), ttl) }
 
 // Remaining tells how long the hold is safe from now on: 0 once its lease has run out, although it stays held until
 // another caller takes the lock away. leased is false for a hold without a lease, which never runs out.
 func (g *Guard) Remaining() (left time.Duration, leased bool, err error) {
-	return g.of().Remaining(g.grant)
+	return g.of().Remaining(g.Grant())
 }
 
 // Valid tells whether it is held and, if it is a lease, safe at this moment.
-func (g *Guard) Valid() bool { return g.of().Valid(g.grant) }
+func (g *Guard) Valid() bool { return g.of().Valid(g.Grant()) }
 
 // The same by grant.
 
@@ -177,7 +187,7 @@ func (m *Manager) Upgrade(ctx context.Context, grant Grant, options ...Option) e
 	if m.freed.Load() {
 		return ErrNotHeld
 	}
-	if err := ctx.Err(); err != nil {
+	if err := ended(ctx); err != nil {
 		return err
 	}
 	if m.closed.Load() {

@@ -221,7 +221,7 @@ func (m *Manager) acquire(ctx context.Context, pin *PinnedKey, key *Key, mode Mo
 	if m.closed.Load() {
 		return 0, ErrClosed
 	}
-	if err := ctx.Err(); err != nil {
+	if err := ended(ctx); err != nil {
 		return 0, err
 	}
 	r := read(options)

@@ -70,6 +70,64 @@ func TestZeroValues(t *testing.T) {
 	empty(t, other)
 }
 
+func TestNilContext(t *testing.T) {
+	m := newTest(t, Options{})
+	key := Key{Bucket: "b", Object: "o"}
+	pin := must(m.Pin(key))(t)
+	held := must(m.RLock(background, Key{Bucket: "b", Object: "held"}))(t)
+	claims := must(NewClaims(ClaimsOptions{}))(t)
+	claimant := must(claims.Claimant("one", 0))(t)
+	watch := must(claims.Watch(key, ClaimEventID{}))(t)
+	//lint:file-ignore SA1012 that is what is tested
+	for name, err := range map[string]error{
+		"Lock":     second(m.Lock(nil, key)),
+		"RLock":    second(m.RLock(nil, key)),
+		"Acquire":  second(m.Acquire(nil, key, Shared)),
+		"LockMany": second(m.LockMany(nil, []Item{{key, Shared}})),
+		"Pinned":   second(pin.Lock(nil)),
+		"Upgrade":  held.Upgrade(nil),
+		"Events":   second(m.Events(nil, EventOptions{})),
+		"Claim":    second(claimant.Claim(nil, key, ClaimRequest{})),
+		"Next":     second(watch.Next(nil)),
+	} {
+		if wants(t, err, ErrInvalidArgument); !strings.Contains(err.Error(), "context.Background()") {
+			t.Errorf("%s with a nil context says %v", name, err)
+		}
+	}
+	watch.Close()
+	claimant.Close()
+	ok(t, claims.Close())
+	ok(t, held.Unlock())
+	pin.Unpin()
+	empty(t, m)
+}
+
+// What is left when the error of a request was not looked at.
+func TestNilGuard(t *testing.T) {
+	var guard *Guard
+	var batch *Batch
+	var shared *SharedGuard
+	for name, err := range map[string]error{
+		"Unlock":           guard.Unlock(),
+		"Key":              second(guard.Key()),
+		"Fence":            second(guard.Fence()),
+		"Upgrade":          guard.Upgrade(background),
+		"Renew":            guard.Renew(time.Second),
+		"batch":            batch.Unlock(),
+		"shared Unlock":    shared.Unlock(),
+		"shared Downgrade": shared.Downgrade(),
+		"shared Upgrade":   shared.TryUpgrade(),
+		"shared Fence":     second(shared.Fence()),
+	} {
+		if !errors.Is(err, ErrNotHeld) {
+			t.Errorf("%s of a nil guard says %v", name, err)
+		}
+	}
+	if guard.Valid() || shared.Valid() || shared.PreviousHolderDied() || guard.Grant() != 0 || shared.Key() != (Key{}) || shared.Mode() != 0 {
+		t.Error("a nil guard holds something")
+	}
+}
+
 func TestOwnerOfAnotherManager(t *testing.T) {
 	m, other := newTest(t, Options{}), newTest(t, Options{})
 	session := must(other.Session("s"))(t)

@@ -147,7 +147,7 @@ func (t *SharedTable) acquire(ctx context.Context, key *Key, mode Mode, options 
 	if err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
+	if err := ended(ctx); err != nil {
 		return nil, err
 	}
 	began := time.Now()
@@ -306,7 +306,7 @@ func (t *SharedTable) Revoke(holder SharedHolder) error {
 }
 
 // SharedGuard is a lock of a [SharedTable] that is held. Any goroutine may unlock it. One that is forgotten is held until
-// the table is closed or the process ends. The zero SharedGuard holds nothing.
+// the table is closed or the process ends. The zero SharedGuard and a nil one hold nothing.
 type SharedGuard struct {
 	_     noCopy
 	table *SharedTable
@@ -315,8 +315,10 @@ type SharedGuard struct {
 	mode  Mode
 }
 
+func (g *SharedGuard) none() bool { return g == nil || g.table == nil }
+
 // Unlock ends the hold. It fails with [ErrNotHeld] if it ended before or was revoked, and touches no other hold then.
-func (g *SharedGuard) Unlock() error { return g.change(sharedRelease, g.mode) }
+func (g *SharedGuard) Unlock() error { return g.change(sharedRelease, g.Mode()) }
 
 // Downgrade shares the key from now on, with no moment in between in which another could have it exclusively.
 func (g *SharedGuard) Downgrade() error {
@@ -330,7 +332,7 @@ func (g *SharedGuard) Downgrade() error {
 // TryUpgrade holds the key exclusively that was shared, if no other holds it or waits for it. Otherwise it fails with
 // [ErrUpgradeConflict], and the key is still shared.
 func (g *SharedGuard) TryUpgrade() error {
-	if g.table == nil {
+	if g.none() {
 		return ErrNotHeld
 	}
 	err := g.table.change(g.grant, sharedUpgrade)
@@ -342,23 +344,33 @@ func (g *SharedGuard) TryUpgrade() error {
 }
 
 func (g *SharedGuard) change(what int, mode Mode) error {
-	if g.table == nil {
+	if g.none() {
 		return ErrNotHeld
 	}
 	g.table.raceBeforeRelease(&g.key, mode)
 	return g.table.change(g.grant, what)
 }
 
-// Key is what is held, and Mode how.
-func (g *SharedGuard) Key() Key { return g.key }
+// Key is what is held.
+func (g *SharedGuard) Key() Key {
+	if g.none() {
+		return Key{}
+	}
+	return g.key
+}
 
-// Mode is how the key is held.
-func (g *SharedGuard) Mode() Mode { return g.mode }
+// Mode is how the key is held, or 0 if it is not.
+func (g *SharedGuard) Mode() Mode {
+	if g.none() {
+		return 0
+	}
+	return g.mode
+}
 
 // Fence is a number greater than that of every exclusive hold of the key before, in any process. For a shared hold it is
 // that of the latest exclusive one.
 func (g *SharedGuard) Fence() (uint64, error) {
-	if g.table == nil {
+	if g.none() {
 		return 0, ErrNotHeld
 	}
 	fence, _, _, err := g.table.hold(g.grant)
@@ -368,7 +380,7 @@ func (g *SharedGuard) Fence() (uint64, error) {
 // PreviousHolderDied says whether a process died while it held the key exclusively, and none has held it exclusively
 // since: what the lock protects may be half-written.
 func (g *SharedGuard) PreviousHolderDied() bool {
-	if g.table == nil {
+	if g.none() {
 		return false
 	}
 	_, died, _, err := g.table.hold(g.grant)
@@ -377,7 +389,7 @@ func (g *SharedGuard) PreviousHolderDied() bool {
 
 // Valid says whether the lock is held: not revoked, and the table is sound.
 func (g *SharedGuard) Valid() bool {
-	if g.table == nil {
+	if g.none() {
 		return false
 	}
 	_, _, valid, err := g.table.hold(g.grant)

@@ -59,6 +59,14 @@ type waiter struct {
 
 var waiters = sync.Pool{New: func() any { return &waiter{came: make(chan outcome, 1)} }}
 
+// ended tells why a request may not begin: its context is over, or there is none.
+func ended(ctx context.Context) error {
+	if ctx == nil {
+		return &Error{Code: ErrInvalidArgument, Message: "the context is nil; pass context.Background() to wait without an end"}
+	}
+	return ctx.Err()
+}
+
 // await waits for the result of a request. If ctx ends in the same moment in which the request is granted, giveBack undoes
 // that.
 func (m *Manager) await(ctx context.Context, ticket uint64, giveBack func(Grant) error) outcome {

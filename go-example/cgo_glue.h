@@ -235,7 +235,7 @@ static inline void glue_text_free(uintptr_t text)
 }
 
 /*
- * Questions, and taking away. A filter is texts that lie one after the other, with a length for each, GLUE_ABSENT for
+ * Questions, and revoking. A filter is texts that lie one after the other, with a length for each, GLUE_ABSENT for
  * one that is not said: bucket, prefix, owner, source, and the three parts of a key. The number is a block of
  * entries (layout: cgo_answers.go), to be given back with glue_free(); of glue_chain the ticket is 1 if the chain goes
  * round. Each entry begins with what it is, and 0 ends them.

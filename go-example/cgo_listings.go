@@ -1,6 +1,6 @@
 package keylatch
 
-// Who holds and who waits, taking locks away, and events.
+// Holders and waiters, revoking locks, and events.
 
 /*
 #include "cgo_glue.h"

@@ -21,15 +21,15 @@ const (
 	ErrTimeout Code = -1
 	// ErrWouldBlock says that the lock is held, and the request was not to wait.
 	ErrWouldBlock Code = -2
-	// ErrDeadlock says that sessions wait for each other in a circle, and this request was chosen to give way.
+	// ErrDeadlock says that sessions wait for each other, and this request is the victim.
 	ErrDeadlock Code = -3
 	// ErrClosed says that the manager was closed.
 	ErrClosed Code = -5
-	// ErrNotHeld says that the hold is over: released before, taken away by force, or never one.
+	// ErrNotHeld says that the hold is over: released before, revoked by force, or never one.
 	ErrNotHeld Code = -6
 	// ErrStale is another name for [ErrNotHeld].
 	ErrStale = ErrNotHeld
-	// ErrLeaseLost says that the lease of the hold ran out and the lock was taken away.
+	// ErrLeaseLost says that the lease of the hold ran out and the lock was revoked.
 	ErrLeaseLost Code = -7
 	// ErrTableFull says that as many locks are in the table as it may hold.
 	ErrTableFull Code = -8
@@ -42,7 +42,7 @@ const (
 	// ErrUpgradeConflict says that another holder already waits to upgrade the same lock: each would wait for the
 	// other.
 	ErrUpgradeConflict Code = -12
-	// ErrTooManyWaiters says that as many requests wait as may.
+	// ErrTooManyWaiters says that [Options.MaxWaiters] requests wait already.
 	ErrTooManyWaiters Code = -13
 	// ErrTier says that what the manager shares its keys through, such as [Options.SharedMemory], has failed.
 	ErrTier Code = -14
@@ -56,7 +56,7 @@ const (
 	ErrWrongFile Code = -43
 	// ErrDamaged says that the file of a shared table was truncated, removed, replaced or damaged.
 	ErrDamaged Code = -44
-	// ErrInvalidArgument says that an argument means nothing, such as a mode that is none.
+	// ErrInvalidArgument says that an argument is invalid, such as an unknown mode.
 	ErrInvalidArgument Code = -101
 	// ErrInternal says that the library has failed inside: a bug in it. What was asked for was not done.
 	ErrInternal Code = -104
@@ -73,11 +73,11 @@ const (
 var meanings = map[Code]string{
 	ErrTimeout:         "the time was over before the lock was free",
 	ErrWouldBlock:      "the lock is held",
-	ErrDeadlock:        "sessions wait for each other in a circle",
+	ErrDeadlock:        "sessions wait for each other",
 	cancelled:          "the request was cancelled",
 	ErrClosed:          "the manager is closed",
-	ErrNotHeld:         "not held: released before, or taken away",
-	ErrLeaseLost:       "the lease ran out and the lock was taken away",
+	ErrNotHeld:         "not held: released before, or revoked",
+	ErrLeaseLost:       "the lease ran out and the lock was revoked",
 	ErrTableFull:       "the table of locks is full",
 	ErrInvalidKey:      "the key is too long",
 	ErrInvalidConfig:   "a setting cannot have this value",
@@ -135,7 +135,7 @@ type Error struct {
 	Cycle []ChainLink
 }
 
-// Error tells all that is known in one line.
+// Error has all that is known in one line.
 func (e *Error) Error() string {
 	switch {
 	case e.Message != "":
@@ -148,7 +148,7 @@ func (e *Error) Error() string {
 	return e.Code.Error()
 }
 
-// holders tells who held the lock.
+// holders names the holders of the lock.
 func (e *Error) holders() string {
 	const named = 8
 	if len(e.Holders) == 0 && e.MoreHolders == 0 {

@@ -169,7 +169,7 @@ extern "C" {
  */
 #define KEYLATCH_EWOULDBLOCK (-2)
 
-/* Sessions wait for each other in a circle, and this request had to give way. */
+/* Sessions wait for each other, and this request is the victim. */
 #define KEYLATCH_EDEADLOCK (-3)
 
 /* The request was cancelled while it waited. */
@@ -181,7 +181,7 @@ extern "C" {
 /* The grant is not held: released, revoked, made up, or another manager's. */
 #define KEYLATCH_ENOTHELD (-6)
 
-/* The grant's lease ran out and the lock was taken away. */
+/* The grant's lease ran out and the lock was revoked. */
 #define KEYLATCH_ELEASELOST (-7)
 
 /* As many locks are in the table as it may hold. */
@@ -199,7 +199,7 @@ extern "C" {
 /* Another holder already waits to upgrade: each would wait for the other. */
 #define KEYLATCH_EUPGRADE (-12)
 
-/* As many requests wait as may. */
+/* The manager has max_waiters waiting requests already. */
 #define KEYLATCH_EWAITERS (-13)
 
 /*
@@ -224,7 +224,7 @@ extern "C" {
 /* The claimant has as many open requests as it may have; settle some. */
 #define KEYLATCH_EOPEN (-24)
 
-/* As many claimants are there as may be. */
+/* There are max_claimants claimants already. */
 #define KEYLATCH_ESESSIONS (-25)
 
 /* A shared table has no room for another hold or waiting request. */
@@ -390,7 +390,7 @@ uint32_t keylatch_abi_version(void);
 void keylatch_abi_0(void);
 
 /*
- * Tells how large a struct (KEYLATCH_STRUCT_...) is in the running library.
+ * Gets how large a struct (KEYLATCH_STRUCT_...) is in the running library.
  *
  * A binding that was made without a C compiler can check its own layout so.
  *
@@ -475,17 +475,17 @@ typedef struct keylatch_key {
 #define KEYLATCH_REENTRANCY_COUNT 2
 
 /*
- * The session gives way whose request was found to close the circle.
+ * The victim is the session whose request closed the circle.
  *
  * The default.
  */
 #define KEYLATCH_VICTIM_ASKER 1
 
-/* The session that was begun last gives way. */
+/* The victim is the session that was begun last. */
 #define KEYLATCH_VICTIM_YOUNGEST 2
 
 /*
- * The session gives way that waits with the lowest priority.
+ * The victim is the session that waits with the lowest priority.
  *
  * Of several it is the youngest.
  */
@@ -499,7 +499,7 @@ typedef struct keylatch_key {
 #define KEYLATCH_MANAGER_ADAPTIVE 1
 
 /*
- * Watches sessions for orders of locks that go round.
+ * Watches sessions for lock orders that contradict each other.
  *
  * Such orders can become a deadlock.
  *
@@ -581,7 +581,7 @@ typedef struct keylatch_manager_options {
    * Default 50 ms; 1 is practically no delay, KEYLATCH_NEVER does not look.
    */
   uint64_t deadlock_delay_ns;
-  /* Which session of a deadlock gives way: KEYLATCH_VICTIM_... Default ASKER. */
+  /* Which session of a deadlock is the victim: KEYLATCH_VICTIM_... Default ASKER. */
   uint32_t victim;
   /* KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, or 0. */
   uint32_t flags;
@@ -622,8 +622,8 @@ typedef struct keylatch_manager_options {
  * Makes a manager. options may be NULL for the defaults.
  *
  * Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors:
- * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot
- * be, and keylatch_last_error() names one that can; KEYLATCH_ETIER if shared_memory cannot be used;
+ * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for an invalid setting, and
+ * keylatch_last_error() names a valid that can; KEYLATCH_ETIER if shared_memory cannot be used;
  * KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked
  * child.
  */
@@ -632,7 +632,7 @@ int32_t keylatch_manager_new(const struct keylatch_manager_options *options,
                              struct keylatch_manager **manager);
 
 /*
- * Tells the settings that the manager has, with every default written out.
+ * Gets the settings that the manager has, with every default written out.
  *
  * Set options->struct_size first; the rest is written on success. Errors: KEYLATCH_ENULL,
  * KEYLATCH_EHANDLE, KEYLATCH_ESTRUCT. Threads: any, at any time.
@@ -652,7 +652,7 @@ int32_t keylatch_manager_settings(const struct keylatch_manager *manager,
 int32_t keylatch_manager_close(struct keylatch_manager *manager);
 
 /*
- * Tells whether a manager was closed: *closed is 1 or 0.
+ * Gets whether a manager was closed: *closed is 1 or 0.
  *
  * Writes *closed on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any, at any time.
  */
@@ -668,8 +668,8 @@ int32_t keylatch_manager_is_closed(const struct keylatch_manager *manager, int32
  * end with it. Owners and queues of it stay, to be freed by their own functions.
  *
  * A callback may free its manager; then callbacks of this manager that are still to come, and its
- * own end, are not waited for. A callback of another manager waits like everybody; two callbacks
- * that free each other's manager wait for ever. NULL is fine and does nothing.
+ * own end, are not waited for. A callback of another manager waits as other threads do; two
+ * callbacks that free each other's manager wait for ever. NULL is fine and does nothing.
  *
  * Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child:
  * nothing is freed there then; KEYLATCH_EBUSY from a function that is called back inside a call on
@@ -681,9 +681,9 @@ int32_t keylatch_manager_free(struct keylatch_manager *manager);
  *
  * Who makes a request. There are two kinds.
  *
- * A label, such as a node's name, is for people: errors and listings show it, nothing is concluded
- * from it, and two requests of one label contend like strangers. A request may also give a name as
- * it comes (owner_name); an owner that is made once saves looking the name up.
+ * A label, such as a node's name, is for people: errors and listings show it, the library concludes
+ * nothing from it, and two requests of one label wait for each other like any others. A request may
+ * also give a name as it comes (owner_name); an owner that is made once saves looking the name up.
  *
  * A session is one logical thread of control, such as a transaction: while one of its requests
  * waits it does nothing else. So deadlocks among sessions are found, and a session that asks again
@@ -882,7 +882,7 @@ int32_t keylatch_queue_new(keylatch_manager *manager,
 int32_t keylatch_queue_free(struct keylatch_queue *queue);
 
 /*
- * Tells the descriptor that is readable while results lie in the queue.
+ * Gets the descriptor that is readable while results lie in the queue.
  *
  * It is readable, too, once there will be no more. It is the queue's: poll it, do not read or close
  * it.
@@ -951,7 +951,7 @@ typedef void (*keylatch_free_fn)(void *user_data);
  * Takes a lock if it is free. Never waits.
  *
  * options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and
- * keylatch_last_holder() says who holds it, be it the asking session itself; KEYLATCH_EKEY,
+ * keylatch_last_holder() says who holds it, which may be the asking session itself; KEYLATCH_EKEY,
  * KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a request_id that
  * was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL,
  * KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1151,22 +1151,22 @@ int32_t keylatch_acquire_pinned_queue(struct keylatch_pinned_key *pin,
  *
  * What can be done with a lock that is held. Each function takes the grant's number, from whatever
  * thread, and each says KEYLATCH_ENOTHELD to a number that is no grant or no grant any more, and
- * KEYLATCH_ELEASELOST to a lease that ran out and was taken away, and changes nothing. While a
+ * KEYLATCH_ELEASELOST to a lease that ran out and was revoked, and changes nothing. While a
  * downgrade or an upgrade works on a grant in one thread, another thread that uses the same grant
  * gets KEYLATCH_ENOTHELD.
  */
 
-/* The lease ran out, and a waiter took the lock, or a caller had it taken away. */
+/* The lease ran out, and a waiter took the lock, or a caller revoked it. */
 #define KEYLATCH_LOST_EXPIRED 1
 
 /* The lock was released by force. */
 #define KEYLATCH_LOST_FORCED 2
 
 /*
- * Called once when a hold is taken away: which, and why (KEYLATCH_LOST_...).
+ * Called once when a hold is revoked: which, and why (KEYLATCH_LOST_...).
  *
- * It runs in the thread that takes the lock away, inside a call of that thread, but never inside
- * one of the library's locks. It may call everything that does not wait, except that freeing the
+ * It runs in the thread that revokes the lock, inside a call of that thread, but never inside one
+ * of the library's locks. It may call everything that does not wait, except that freeing the
  * handles of that call gets KEYLATCH_EBUSY.
  */
 typedef void (*keylatch_lost_callback)(void *user_data, uint64_t grant, int32_t why);
@@ -1263,7 +1263,7 @@ int32_t keylatch_upgrade_queue(keylatch_manager *manager,
                                uint64_t *ticket);
 
 /*
- * Tells how a lock is held now: *mode is KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE.
+ * Gets how a lock is held now: *mode is KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE.
  *
  * Writes *mode on success. Errors: KEYLATCH_ENOTHELD, KEYLATCH_EFORKED, KEYLATCH_ENULL,
  * KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1273,7 +1273,7 @@ int32_t keylatch_grant_mode(keylatch_manager *manager,
                             int32_t *mode);
 
 /*
- * Tells what is held: the key, with its bytes in buffer.
+ * Gets what is held: the key, with its bytes in buffer.
  *
  * The parts are copied one after the other, and *key points into buffer. A buffer as large as the
  * setting max_key_bytes always suffices.
@@ -1289,7 +1289,7 @@ int32_t keylatch_grant_key(keylatch_manager *manager,
                            keylatch_key *key);
 
 /*
- * Tells the fence number of a hold.
+ * Gets the fence number of a hold.
  *
  * For an exclusive one it is greater than that of every exclusive hold of the same key before,
  * whatever happened in between, so that a store can refuse a writer whose number is lower than one
@@ -1316,9 +1316,9 @@ int32_t keylatch_previous_holder_died(keylatch_manager *manager,
                                       int32_t *died);
 
 /*
- * Tells whether the exclusive hold with this fence number still has the key.
+ * Gets whether the exclusive hold with this fence number still has the key.
  *
- * *current is 1, or 0 after it was released, downgraded or taken away. A store asks this before it
+ * *current is 1, or 0 after it was released, downgraded or revoked. A store asks this before it
  * lets a late write through.
  *
  * Writes *current on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID,
@@ -1341,10 +1341,10 @@ int32_t keylatch_renew(keylatch_manager *manager,
                        uint64_t ttl_ns);
 
 /*
- * Tells how long a grant is safe from now on.
+ * Gets how long a grant is safe from now on.
  *
- * That is 0 once its lease has run out, although it stays held until another caller takes the lock
- * away, and KEYLATCH_NEVER for a hold without a lease, which never runs out.
+ * That is 0 once its lease has run out, although it stays held until another request revokes it,
+ * and KEYLATCH_NEVER for a hold without a lease, which never runs out.
  *
  * Writes *remaining_ns on success. Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD,
  * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1354,7 +1354,7 @@ int32_t keylatch_remaining(keylatch_manager *manager,
                            uint64_t *remaining_ns);
 
 /*
- * Tells whether a grant is held and, if it is a lease, safe at this moment.
+ * Gets whether a grant is held and, if it is a lease, safe at this moment.
  *
  * *valid is 1 or 0. A number that is no grant is not valid.
  *
@@ -1366,11 +1366,11 @@ int32_t keylatch_is_valid(keylatch_manager *manager,
                           int32_t *valid);
 
 /*
- * Has callback called once if the hold is taken away from its owner.
+ * Has callback called once if the hold is revoked.
  *
- * If it was taken away before, callback is called immediately. When the hold is released, or ends
- * with its manager, it is not called. free_fn (NULL for none) is called once with user_data in any
- * case: after callback, when the hold is over, or before this function returns if it fails.
+ * If it was revoked before, callback is called immediately. When the hold is released, or ends with
+ * its manager, it is not called. free_fn (NULL for none) is called once with user_data in any case:
+ * after callback, when the hold is over, or before this function returns if it fails.
  *
  * Errors: KEYLATCH_ENOTHELD, KEYLATCH_ELEASELOST, KEYLATCH_EFORKED, KEYLATCH_ENULL,
  * KEYLATCH_EHANDLE. Threads: any; also from callbacks. Never waits.
@@ -1689,7 +1689,7 @@ int32_t keylatch_last_status(void);
 void keylatch_last_error_clear(void);
 
 /*
- * Tells the key that the last failure of this thread was about.
+ * Gets the key that the last failure of this thread was about.
  *
  * Writes *key on success; it points to memory that stays until the next failure of this thread.
  * Errors: KEYLATCH_EEND if it was about none, which does not count as a failure itself;
@@ -1698,7 +1698,7 @@ void keylatch_last_error_clear(void);
 int32_t keylatch_last_key(keylatch_key *key);
 
 /*
- * Tells how long the request waited that timed out.
+ * Gets how long the request waited that timed out.
  *
  * Writes *waited_ns on success. Errors: KEYLATCH_EEND if the last failure of this thread was no
  * timeout, which does not count as a failure itself; KEYLATCH_ENULL. Threads: each has its own.
@@ -1706,7 +1706,7 @@ int32_t keylatch_last_key(keylatch_key *key);
 int32_t keylatch_last_waited(uint64_t *waited_ns);
 
 /*
- * Tells one of those who held the lock, by number from 0 on.
+ * Gets one of the holders of the lock, by number from 0 on.
  *
  * At most 64 can be asked for; *more says how many more held it. A refusal without waiting names
  * the exclusive holder, or a reader if one is at hand.
@@ -1720,7 +1720,7 @@ int32_t keylatch_last_holder(size_t index,
                              size_t *more);
 
 /*
- * Tells one session of the deadlock that was this thread's last failure.
+ * Gets one session of the deadlock that was this thread's last failure.
  *
  * They are numbered from 0 on, beginning with the session whose request this was: its name, where
  * it comes from, the key it waits for, and how it wants it. The next one, or after the last the
@@ -1895,9 +1895,9 @@ int32_t keylatch_listing_free(struct keylatch_listing *listing);
 
 /* ==== WHO HOLDS, WHO WAITS =======================================================================
  *
- * Questions about a manager as it is now. They stop nothing, however many locks there are. A hold
- * or wait that lasts from before the call to after it is listed exactly once, and each listed one
- * existed at some moment of the call.
+ * Questions about a manager as it is now. They stop no other call, however many locks there are. A
+ * hold or wait that lasts from before the call to after it is listed exactly once, and each listed
+ * one existed at some moment of the call.
  */
 
 /*
@@ -1952,16 +1952,16 @@ int32_t keylatch_top(keylatch_manager *manager,
                      keylatch_listing **listing);
 
 /*
- * Lists who waits for whom, from a key, or from whatever an owner waits for.
+ * Lists a blocking chain, from a key, or from what an owner waits for.
  *
- * It leads to the holders, to what those wait for, and so on down to the ones who run
- * (KEYLATCH_LINK_RUNS). A holder is followed if it is a session: of a label nothing is concluded.
- * One of key and owner is NULL. Each link has the one who waits, unless it is the key that was
- * asked about, and after it those who hold what it waits for.
+ * It leads to the holders, to what those wait for, and so on to holders that wait for nothing
+ * (KEYLATCH_LINK_RUNS). Only sessions are followed. One of key and owner is NULL. Each link has its
+ * waiter, unless it is the key that was asked about, and after it the holders of what the waiter
+ * waits for.
  *
- * circle may be NULL; otherwise *circle is 1 if the chain goes round: sessions of it wait for each
- * other. It is looked at bit by bit: if nothing comes of it, it may never have been a circle at any
- * one moment.
+ * circle may be NULL; otherwise *circle is 1 if the chain leads back to itself: sessions of it wait
+ * for each other. The chain is read link by link, so it may never have been a circle at any one
+ * moment.
  *
  * Writes *circle and *listing on success; the listing is the caller's, to be freed with
  * keylatch_listing_free(), and empty if there is no waiter and no holder. Errors:
@@ -1977,9 +1977,9 @@ int32_t keylatch_blocking_chain(keylatch_manager *manager,
 /*
  * Lists the latest broken deadlocks among sessions, the oldest first.
  *
- * There are at most 64. Each lists the sessions that waited for each other, beginning with the one
- * that had to give way (KEYLATCH_LINK_VICTIM); link is the number of the deadlock, and time_ns says
- * when it was, as the time since the manager was made.
+ * There are at most 64. Each lists the sessions that waited for each other, beginning with the
+ * victim (KEYLATCH_LINK_VICTIM); link is the number of the deadlock, and time_ns says when it was,
+ * as the time since the manager was made.
  *
  * Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors:
  * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -1988,7 +1988,7 @@ int32_t keylatch_recent_deadlocks(keylatch_manager *manager,
                                   keylatch_listing **listing);
 
 /*
- * Lists the latest reports of orders of locks that go round, the oldest first.
+ * Lists the latest reports of contradicting lock orders, the oldest first.
  *
  * There are at most 64, if the manager was made with KEYLATCH_MANAGER_LOCK_ORDER. Each order lists
  * what a session held (KEYLATCH_LINK_HOLDS) and after it what it asked for (KEYLATCH_LINK_WAITS),
@@ -2004,20 +2004,20 @@ int32_t keylatch_lock_orders(keylatch_manager *manager,
                              uint64_t *reported,
                              keylatch_listing **listing);
 
-/* ==== TAKING LOCKS AWAY ==========================================================================
+/* ==== REVOKING LOCKS =============================================================================
  *
- * From holders that are stuck, or whose leases have run out. Who waits for such a lock is served.
- * The old holder's grant is void, and releasing it changes nothing; the work that it was for may
- * still be going on, and it is the fence number that keeps that from doing harm.
+ * For holders that are stuck, or whose leases have run out. The waiters of a revoked lock are
+ * served. The old holder's grant is void, and releasing it changes nothing. The old holder may
+ * still be at work: the fence number keeps that work from doing harm.
  */
 
 /*
- * Takes locks away from their holders, as far as the filter lets pass.
+ * Revokes the locks that the filter lets pass.
  *
  * Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
  *
  * count and listing may be NULL. Writes on success *count, how many locks that were, and *listing,
- * from whom; it is the caller's, to be freed with keylatch_listing_free(). Errors:
+ * their holders; it is the caller's, to be freed with keylatch_listing_free(). Errors:
  * KEYLATCH_EINVALID for a filter without a condition, which has to say KEYLATCH_FILTER_ALL for
  * everything; KEYLATCH_ENULL, KEYLATCH_EFORKED, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any;
  * also from callbacks.
@@ -2028,13 +2028,13 @@ int32_t keylatch_force_release(keylatch_manager *manager,
                                keylatch_listing **listing);
 
 /*
- * Takes locks away whose leases have run out, also without waiters.
+ * Revokes locks whose leases have run out, also without waiters.
  *
  * It does so as far as the filter lets pass. Functions of keylatch_on_lost() are called before this
  * one returns, with KEYLATCH_LOST_EXPIRED.
  *
  * count and listing may be NULL. Writes on success *count, how many locks that were, and *listing,
- * from whom; it is the caller's, to be freed with keylatch_listing_free(). Errors:
+ * their holders; it is the caller's, to be freed with keylatch_listing_free(). Errors:
  * KEYLATCH_EINVALID for a filter without a condition, which has to say KEYLATCH_FILTER_ALL for
  * everything; KEYLATCH_ENULL, KEYLATCH_EFORKED, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any;
  * also from callbacks.
@@ -2095,8 +2095,7 @@ typedef struct keylatch_events keylatch_events;
 /*
  * What a subscriber receives.
  *
- * Timeouts, deadlocks and locks that were taken away are always reported. Everything that is 0 is
- * the default.
+ * Timeouts, deadlocks and revoked locks are always reported. Everything that is 0 is the default.
  */
 typedef struct keylatch_event_options {
   /* sizeof(keylatch_event_options) */
@@ -2133,7 +2132,7 @@ int32_t keylatch_events_new(keylatch_manager *manager,
                             struct keylatch_events **events);
 
 /*
- * Tells a descriptor that is readable while events lie in the queue.
+ * Gets a descriptor that is readable while events lie in the queue.
  *
  * It is readable, too, once the manager is closed. It is the subscription's: poll it, then call
  * keylatch_events_next() until it says KEYLATCH_EWOULDBLOCK; do not read or close it. Takes two
@@ -2150,7 +2149,7 @@ int32_t keylatch_events_fd(struct keylatch_events *events,
  *
  * It waits in the calling thread: 0 is not at all, KEYLATCH_WAIT_FOREVER for as long as it takes.
  * *kind becomes one of KEYLATCH_EVENT_..., or a number that later versions know; *about becomes a
- * listing of whom it is about, the caller's, to be freed with keylatch_listing_free(). about may be
+ * listing of what it is about, the caller's, to be freed with keylatch_listing_free(). about may be
  * NULL.
  *
  * Writes *kind and *about on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and
@@ -2165,7 +2164,7 @@ int32_t keylatch_events_next(struct keylatch_events *events,
                              keylatch_listing **about);
 
 /*
- * Tells how many events were dropped because the queue was full.
+ * Gets how many events were dropped because the queue was full.
  *
  * Writes *dropped on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
  */
@@ -2300,7 +2299,7 @@ typedef struct keylatch_adaptive {
     { sizeof(keylatch_adaptive), 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
- * Tells the figures of one shard, or of all together: KEYLATCH_ALL_SHARDS.
+ * Gets the figures of one shard, or of all together: KEYLATCH_ALL_SHARDS.
  *
  * Set metrics->struct_size first; the rest is written on success. Errors: KEYLATCH_EINVALID for a
  * shard that there is not; KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE.
@@ -2311,7 +2310,7 @@ int32_t keylatch_manager_metrics(const keylatch_manager *manager,
                                  struct keylatch_metrics *metrics);
 
 /*
- * Tells how long waits of one shard were, or of all (KEYLATCH_ALL_SHARDS).
+ * Gets how long waits of one shard were, or of all (KEYLATCH_ALL_SHARDS).
  *
  * It says how many there were of each of a fixed row of lengths, the shortest first. There are at
  * most 64 buckets, the same ones always.
@@ -2327,7 +2326,7 @@ int32_t keylatch_manager_wait_times(const keylatch_manager *manager,
                                     size_t *count);
 
 /*
- * Tells whether a manager has been doing well in the last minute.
+ * Gets whether a manager has been doing well in the last minute.
  *
  * If problems is not NULL, *problems becomes a text with a line for each thing that is wrong, empty
  * if nothing is; it is the caller's, to be freed with keylatch_text_free().
@@ -2340,7 +2339,7 @@ int32_t keylatch_manager_health(const keylatch_manager *manager,
                                 char **problems);
 
 /*
- * Tells what the manager has learned about how long waits take.
+ * Gets what the manager has learned about how long waits take.
  *
  * It learns if it was made with KEYLATCH_MANAGER_ADAPTIVE.
  *
@@ -2352,7 +2351,7 @@ int32_t keylatch_manager_adaptive(const keylatch_manager *manager,
                                   struct keylatch_adaptive *adaptive);
 
 /*
- * Tells the figures as OpenMetrics 1.0 text, which monitoring systems read.
+ * Gets the figures as OpenMetrics 1.0 text, which monitoring systems read.
  *
  * It can be served as "application/openmetrics-text; version=1.0.0; charset=utf-8".
  *
@@ -2375,7 +2374,7 @@ int32_t keylatch_manager_openmetrics_with_keys(const keylatch_manager *manager,
                                                char **metrics_text);
 
 /*
- * Tells the figures as a report for people.
+ * Gets the figures as a report for people.
  *
  * Writes *report on success; it ends with a NUL and is the caller's, to be freed with
  * keylatch_text_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any;
@@ -2635,7 +2634,7 @@ int32_t keylatch_shared_try_upgrade(struct keylatch_shared_table *table,
                                     uint64_t grant);
 
 /*
- * Tells the fence of a hold, whether its predecessor died, and if it is valid.
+ * Gets the fence of a hold, whether its predecessor died, and if it is valid.
  *
  * Set hold->struct_size first; the rest is written on success. Errors: KEYLATCH_ENOTHELD,
  * KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any.
@@ -3135,7 +3134,7 @@ int32_t keylatch_claim_queue_new(const keylatch_claims *claims,
 int32_t keylatch_claim_queue_free(struct keylatch_claim_queue *queue);
 
 /*
- * Tells the descriptor that is readable while answers lie in the queue.
+ * Gets the descriptor that is readable while answers lie in the queue.
  *
  * It is the queue's: poll it, do not read or close it.
  *
@@ -3197,7 +3196,7 @@ int32_t keylatch_claim_watch_new(const keylatch_claims *claims,
 int32_t keylatch_claim_watch_free(struct keylatch_claim_watch *watch);
 
 /*
- * Tells a descriptor that is readable when there may be an event.
+ * Gets a descriptor that is readable when there may be an event.
  *
  * It is the subscription's: poll it, do not read or close it. Takes two file descriptors when it is
  * called first.

@@ -89,7 +89,7 @@ unsafe fn plainly(key: *const keylatch_key, options: *const keylatch_request_opt
 /// Takes a lock if it is free. Never waits.
 ///
 /// options may be NULL. Writes *grant on success. Errors: KEYLATCH_EWOULDBLOCK, and keylatch_last_holder() says who
-/// holds it, be it the asking session itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a
+/// holds it, which may be the asking session itself; KEYLATCH_EKEY, KEYLATCH_ETABLEFULL, KEYLATCH_ECLOSED, KEYLATCH_EFORKED; KEYLATCH_ECONFIG for a
 /// request_id that was for something else or is no session's, and a ttl_ns that is too long; KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[must_use]
 #[unsafe(no_mangle)]

@@ -83,7 +83,7 @@ pub unsafe extern "C" fn keylatch_claim_queue_free(queue: *mut keylatch_claim_qu
     })
 }
 
-/// Tells the descriptor that is readable while answers lie in the queue.
+/// Gets the descriptor that is readable while answers lie in the queue.
 ///
 /// It is the queue's: poll it, do not read or close it.
 ///
@@ -328,7 +328,7 @@ pub unsafe extern "C" fn keylatch_claim_watch_free(watch: *mut keylatch_claim_wa
     })
 }
 
-/// Tells a descriptor that is readable when there may be an event.
+/// Gets a descriptor that is readable when there may be an event.
 ///
 /// It is the subscription's: poll it, do not read or close it. Takes two file descriptors when it is called first.
 ///

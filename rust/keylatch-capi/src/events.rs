@@ -61,7 +61,7 @@ impl Kind for keylatch_events {
 
 /// What a subscriber receives.
 ///
-/// Timeouts, deadlocks and locks that were taken away are always reported. Everything that is 0 is the default.
+/// Timeouts, deadlocks and revoked locks are always reported. Everything that is 0 is the default.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct keylatch_event_options {
@@ -193,7 +193,7 @@ pub unsafe extern "C" fn keylatch_events_new(
     })
 }
 
-/// Tells a descriptor that is readable while events lie in the queue.
+/// Gets a descriptor that is readable while events lie in the queue.
 ///
 /// It is readable, too, once the manager is closed. It is the subscription's: poll it, then call keylatch_events_next()
 /// until it says KEYLATCH_EWOULDBLOCK; do not read or close it. Takes two file descriptors when it is called first.
@@ -213,7 +213,7 @@ pub unsafe extern "C" fn keylatch_events_fd(events: *mut keylatch_events, fd: *m
 /// Fetches the oldest event, waiting for one for at most timeout_ns.
 ///
 /// It waits in the calling thread: 0 is not at all, KEYLATCH_WAIT_FOREVER for as long as it takes. *kind becomes one of
-/// KEYLATCH_EVENT_..., or a number that later versions know; *about becomes a listing of whom it is about, the
+/// KEYLATCH_EVENT_..., or a number that later versions know; *about becomes a listing of what it is about, the
 /// caller's, to be freed with keylatch_listing_free(). about may be NULL.
 ///
 /// Writes *kind and *about on success. Errors: KEYLATCH_EWOULDBLOCK if nothing is there and timeout_ns is 0; KEYLATCH_ETIMEOUT; KEYLATCH_ECLOSED when the manager
@@ -264,7 +264,7 @@ impl keylatch_events {
     }
 }
 
-/// Tells how many events were dropped because the queue was full.
+/// Gets how many events were dropped because the queue was full.
 ///
 /// Writes *dropped on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any.
 #[unsafe(no_mangle)]

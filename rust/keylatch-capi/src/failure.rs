@@ -57,7 +57,7 @@ fn ask(inside: impl FnOnce(&mut LastError) -> Result<(), Failure>) -> i32 {
     if status == KEYLATCH_OK { quiet } else { status }
 }
 
-/// Tells the key that the last failure of this thread was about.
+/// Gets the key that the last failure of this thread was about.
 ///
 /// Writes *key on success; it points to memory that stays until the next failure of this thread. Errors: KEYLATCH_EEND
 /// if it was about none, which does not count as a failure itself; KEYLATCH_ENULL. Threads: each has its own.
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn keylatch_last_key(key: *mut keylatch_key) -> i32 {
     })
 }
 
-/// Tells how long the request waited that timed out.
+/// Gets how long the request waited that timed out.
 ///
 /// Writes *waited_ns on success. Errors: KEYLATCH_EEND if the last failure of this thread was no timeout, which does not
 /// count as a failure itself; KEYLATCH_ENULL. Threads: each has its own.
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn keylatch_last_waited(waited_ns: *mut u64) -> i32 {
     })
 }
 
-/// Tells one of those who held the lock, by number from 0 on.
+/// Gets one of the holders of the lock, by number from 0 on.
 ///
 /// At most 64 can be asked for; *more says how many more held it. A refusal without waiting names the exclusive holder,
 /// or a reader if one is at hand.
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn keylatch_last_holder(index: usize, holder: *mut keylatc
     })
 }
 
-/// Tells one session of the deadlock that was this thread's last failure.
+/// Gets one session of the deadlock that was this thread's last failure.
 ///
 /// They are numbered from 0 on, beginning with the session whose request this was: its name, where it comes from, the
 /// key it waits for, and how it wants it. The next one, or after the last the first, holds that key in the mode

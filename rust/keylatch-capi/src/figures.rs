@@ -150,7 +150,7 @@ fn figures(manager: *const keylatch_manager) -> Result<LockMetrics, Failure> {
     Ok(manager::enter_here(manager)?.locks.get_metrics())
 }
 
-/// Tells the figures of one shard, or of all together: KEYLATCH_ALL_SHARDS.
+/// Gets the figures of one shard, or of all together: KEYLATCH_ALL_SHARDS.
 ///
 /// Set metrics->struct_size first; the rest is written on success. Errors: KEYLATCH_EINVALID for a shard that there is not;
 /// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
@@ -169,7 +169,7 @@ pub unsafe extern "C" fn keylatch_manager_metrics(
     })
 }
 
-/// Tells how long waits of one shard were, or of all (KEYLATCH_ALL_SHARDS).
+/// Gets how long waits of one shard were, or of all (KEYLATCH_ALL_SHARDS).
 ///
 /// It says how many there were of each of a fixed row of lengths, the shortest first. There are at most 64 buckets, the
 /// same ones always.
@@ -210,7 +210,7 @@ pub unsafe extern "C" fn keylatch_manager_wait_times(
     })
 }
 
-/// Tells whether a manager has been doing well in the last minute.
+/// Gets whether a manager has been doing well in the last minute.
 ///
 /// If problems is not NULL, *problems becomes a text with a line for each thing that is wrong, empty if nothing is; it
 /// is the caller's, to be freed with keylatch_text_free().
@@ -277,7 +277,7 @@ unsafe impl Versioned for keylatch_adaptive {
 
 const _: () = assert!(size_of::<keylatch_adaptive>() == 72);
 
-/// Tells what the manager has learned about how long waits take.
+/// Gets what the manager has learned about how long waits take.
 ///
 /// It learns if it was made with KEYLATCH_MANAGER_ADAPTIVE.
 ///
@@ -309,7 +309,7 @@ pub unsafe extern "C" fn keylatch_manager_adaptive(
     })
 }
 
-/// Tells the figures as OpenMetrics 1.0 text, which monitoring systems read.
+/// Gets the figures as OpenMetrics 1.0 text, which monitoring systems read.
 ///
 /// It can be served as "application/openmetrics-text; version=1.0.0; charset=utf-8".
 ///
@@ -346,7 +346,7 @@ pub unsafe extern "C" fn keylatch_manager_openmetrics_with_keys(
     })
 }
 
-/// Tells the figures as a report for people.
+/// Gets the figures as a report for people.
 ///
 /// Writes *report on success; it ends with a NUL and is the caller's, to be freed with keylatch_text_free(). Errors:
 /// KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also from callbacks.

@@ -2,7 +2,7 @@
 //!
 //! What can be done with a lock that is held. Each function takes the grant's number, from whatever thread, and each says
 //! KEYLATCH_ENOTHELD to a number that is no grant or no grant any more, and KEYLATCH_ELEASELOST to a lease that ran out
-//! and was taken away, and changes nothing. While a downgrade or an upgrade works on a grant in one thread, another
+//! and was revoked, and changes nothing. While a downgrade or an upgrade works on a grant in one thread, another
 //! thread that uses the same grant gets KEYLATCH_ENOTHELD.
 
 use crate::acquire::{grant as grant_of, keylatch_free_fn};
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn keylatch_release(manager: *mut keylatch_manager, grant:
     }
 }
 
-/// The lock was taken away while it was being released.
+/// The lock was revoked while it was being released.
 #[cold]
 #[inline(never)]
 fn lost_meanwhile(grant: u64, why: Lost) -> i32 {
@@ -216,7 +216,7 @@ fn upgrade_timeout(manager: &keylatch_manager, timeout_ns: u64) -> Option<Durati
     }
 }
 
-/// Tells how a lock is held now: *mode is KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE.
+/// Gets how a lock is held now: *mode is KEYLATCH_SHARED or KEYLATCH_EXCLUSIVE.
 ///
 /// Writes *mode on success. Errors: KEYLATCH_ENOTHELD, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any; also
 /// from callbacks.
@@ -231,7 +231,7 @@ pub unsafe extern "C" fn keylatch_grant_mode(manager: *mut keylatch_manager, gra
     })
 }
 
-/// Tells what is held: the key, with its bytes in buffer.
+/// Gets what is held: the key, with its bytes in buffer.
 ///
 /// The parts are copied one after the other, and *key points into buffer. A buffer as large as the setting
 /// max_key_bytes always suffices.
@@ -286,7 +286,7 @@ pub unsafe extern "C" fn keylatch_grant_key(
     })
 }
 
-/// Tells the fence number of a hold.
+/// Gets the fence number of a hold.
 ///
 /// For an exclusive one it is greater than that of every exclusive hold of the same key before, whatever happened in
 /// between, so that a store can refuse a writer whose number is lower than one it has seen. For a shared one it is the
@@ -325,9 +325,9 @@ pub unsafe extern "C" fn keylatch_previous_holder_died(
     })
 }
 
-/// Tells whether the exclusive hold with this fence number still has the key.
+/// Gets whether the exclusive hold with this fence number still has the key.
 ///
-/// *current is 1, or 0 after it was released, downgraded or taken away. A store asks this before it lets a late write
+/// *current is 1, or 0 after it was released, downgraded or revoked. A store asks this before it lets a late write
 /// through.
 ///
 /// Writes *current on success. Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EINVALID, KEYLATCH_EHANDLE. Threads: any;
@@ -363,9 +363,9 @@ pub unsafe extern "C" fn keylatch_renew(manager: *mut keylatch_manager, grant: u
     })
 }
 
-/// Tells how long a grant is safe from now on.
+/// Gets how long a grant is safe from now on.
 ///
-/// That is 0 once its lease has run out, although it stays held until another caller takes the lock away, and
+/// That is 0 once its lease has run out, although it stays held until another request revokes it, and
 /// KEYLATCH_NEVER for a hold without a lease, which never runs out.
 ///
 /// Writes *remaining_ns on success. Errors: KEYLATCH_ELEASELOST, KEYLATCH_ENOTHELD, KEYLATCH_EFORKED, KEYLATCH_ENULL, KEYLATCH_EHANDLE.
@@ -383,7 +383,7 @@ pub unsafe extern "C" fn keylatch_remaining(manager: *mut keylatch_manager, gran
     })
 }
 
-/// Tells whether a grant is held and, if it is a lease, safe at this moment.
+/// Gets whether a grant is held and, if it is a lease, safe at this moment.
 ///
 /// *valid is 1 or 0. A number that is no grant is not valid.
 ///
@@ -399,20 +399,20 @@ pub unsafe extern "C" fn keylatch_is_valid(manager: *mut keylatch_manager, grant
     })
 }
 
-/// The lease ran out, and a waiter took the lock, or a caller had it taken away.
+/// The lease ran out, and a waiter took the lock, or a caller revoked it.
 pub const KEYLATCH_LOST_EXPIRED: i32 = 1;
 /// The lock was released by force.
 pub const KEYLATCH_LOST_FORCED: i32 = 2;
 
-/// Called once when a hold is taken away: which, and why (KEYLATCH_LOST_...).
+/// Called once when a hold is revoked: which, and why (KEYLATCH_LOST_...).
 ///
-/// It runs in the thread that takes the lock away, inside a call of that thread, but never inside one of the library's locks. It may call
+/// It runs in the thread that revokes the lock, inside a call of that thread, but never inside one of the library's locks. It may call
 /// everything that does not wait, except that freeing the handles of that call gets KEYLATCH_EBUSY.
 pub type keylatch_lost_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, grant: u64, why: i32)>;
 
-/// Has callback called once if the hold is taken away from its owner.
+/// Has callback called once if the hold is revoked.
 ///
-/// If it was taken away before, callback is called immediately. When the hold is released, or ends with its manager, it
+/// If it was revoked before, callback is called immediately. When the hold is released, or ends with its manager, it
 /// is not called. free_fn (NULL for none) is called once with user_data in any case: after callback, when the hold is
 /// over, or before this function returns if it fails.
 ///

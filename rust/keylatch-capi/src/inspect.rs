@@ -1,6 +1,6 @@
 //! WHO HOLDS, WHO WAITS
 //!
-//! Questions about a manager as it is now. They stop nothing, however many locks there are. A hold or wait that lasts
+//! Questions about a manager as it is now. They stop no other call, however many locks there are. A hold or wait that lasts
 //! from before the call to after it is listed exactly once, and each listed one existed at some moment of the call.
 
 use crate::boundary::{Out, call};
@@ -96,14 +96,14 @@ pub unsafe extern "C" fn keylatch_top(
     })
 }
 
-/// Lists who waits for whom, from a key, or from whatever an owner waits for.
+/// Lists a blocking chain, from a key, or from what an owner waits for.
 ///
-/// It leads to the holders, to what those wait for, and so on down to the ones who run (KEYLATCH_LINK_RUNS). A holder
-/// is followed if it is a session: of a label nothing is concluded. One of key and owner is NULL. Each link has the one
-/// who waits, unless it is the key that was asked about, and after it those who hold what it waits for.
+/// It leads to the holders, to what those wait for, and so on to holders that wait for nothing (KEYLATCH_LINK_RUNS). Only
+/// sessions are followed. One of key and owner is NULL. Each link has its waiter, unless it is the key that was asked
+/// about, and after it the holders of what the waiter waits for.
 ///
-/// circle may be NULL; otherwise *circle is 1 if the chain goes round: sessions of it wait for each other. It is looked at bit by bit: if
-/// nothing comes of it, it may never have been a circle at any one moment.
+/// circle may be NULL; otherwise *circle is 1 if the chain leads back to itself: sessions of it wait for each other. The chain is
+/// read link by link, so it may never have been a circle at any one moment.
 ///
 /// Writes *circle and *listing on success; the listing is the caller's, to be freed with keylatch_listing_free(), and
 /// empty if there is no waiter and no holder. Errors: KEYLATCH_EINVALID, also for both or neither of key and owner;
@@ -148,8 +148,8 @@ pub unsafe extern "C" fn keylatch_blocking_chain(
 
 /// Lists the latest broken deadlocks among sessions, the oldest first.
 ///
-/// There are at most 64. Each lists the sessions that waited for each other, beginning with the one that had to give
-/// way (KEYLATCH_LINK_VICTIM); link is the number of the deadlock, and time_ns says when it was, as the time since the
+/// There are at most 64. Each lists the sessions that waited for each other, beginning with the victim
+/// (KEYLATCH_LINK_VICTIM); link is the number of the deadlock, and time_ns says when it was, as the time since the
 /// manager was made.
 ///
 /// Writes *listing on success; it is the caller's, to be freed with keylatch_listing_free(). Errors: KEYLATCH_EFORKED, KEYLATCH_ENULL,
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn keylatch_recent_deadlocks(
     })
 }
 
-/// Lists the latest reports of orders of locks that go round, the oldest first.
+/// Lists the latest reports of contradicting lock orders, the oldest first.
 ///
 /// There are at most 64, if the manager was made with KEYLATCH_MANAGER_LOCK_ORDER. Each order lists what a session held
 /// (KEYLATCH_LINK_HOLDS) and after it what it asked for (KEYLATCH_LINK_WAITS), which is what the next one held; link

@@ -66,7 +66,7 @@ pub extern "C" fn keylatch_abi_0() {}
 
 const _: () = assert!(KEYLATCH_ABI_VERSION == 0, "keylatch_abi_0 is to be renamed too");
 
-/// Tells how large a struct (KEYLATCH_STRUCT_...) is in the running library.
+/// Gets how large a struct (KEYLATCH_STRUCT_...) is in the running library.
 ///
 /// A binding that was made without a C compiler can check its own layout so.
 ///

@@ -59,13 +59,13 @@ pub const KEYLATCH_REENTRANCY_DENY: u32 = 1;
 /// A session that shares a lock and asks for it exclusively has all its holds exclusively, once it shares with no other.
 pub const KEYLATCH_REENTRANCY_COUNT: u32 = 2;
 
-/// The session gives way whose request was found to close the circle.
+/// The victim is the session whose request closed the circle.
 ///
 /// The default.
 pub const KEYLATCH_VICTIM_ASKER: u32 = 1;
-/// The session that was begun last gives way.
+/// The victim is the session that was begun last.
 pub const KEYLATCH_VICTIM_YOUNGEST: u32 = 2;
-/// The session gives way that waits with the lowest priority.
+/// The victim is the session that waits with the lowest priority.
 ///
 /// Of several it is the youngest.
 pub const KEYLATCH_VICTIM_LOWEST_PRIORITY: u32 = 3;
@@ -74,7 +74,7 @@ pub const KEYLATCH_VICTIM_LOWEST_PRIORITY: u32 = 3;
 ///
 /// See keylatch_manager_adaptive().
 pub const KEYLATCH_MANAGER_ADAPTIVE: u32 = 1;
-/// Watches sessions for orders of locks that go round.
+/// Watches sessions for lock orders that contradict each other.
 ///
 /// Such orders can become a deadlock.
 ///
@@ -130,7 +130,7 @@ pub struct keylatch_manager_options {
     ///
     /// Default 50 ms; 1 is practically no delay, KEYLATCH_NEVER does not look.
     pub deadlock_delay_ns: u64,
-    /// Which session of a deadlock gives way: KEYLATCH_VICTIM_... Default ASKER.
+    /// Which session of a deadlock is the victim: KEYLATCH_VICTIM_... Default ASKER.
     pub victim: u32,
     /// KEYLATCH_MANAGER_ADAPTIVE, KEYLATCH_MANAGER_LOCK_ORDER, or 0.
     pub flags: u32,
@@ -296,7 +296,7 @@ pub(crate) fn handed_out<T>(handle: NonNull<c_void>) -> *mut T {
 /// Makes a manager. options may be NULL for the defaults.
 ///
 /// Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors: KEYLATCH_ENULL,
-/// KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for a setting that cannot be, and keylatch_last_error() names one
+/// KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for an invalid setting, and keylatch_last_error() names a valid
 /// that can; KEYLATCH_ETIER if shared_memory cannot be used; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked child.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -333,7 +333,7 @@ pub unsafe extern "C" fn keylatch_manager_new(
     })
 }
 
-/// Tells the settings that the manager has, with every default written out.
+/// Gets the settings that the manager has, with every default written out.
 ///
 /// Set options->struct_size first; the rest is written on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE,
 /// KEYLATCH_ESTRUCT. Threads: any, at any time.
@@ -363,7 +363,7 @@ pub unsafe extern "C" fn keylatch_manager_close(manager: *mut keylatch_manager) 
     })
 }
 
-/// Tells whether a manager was closed: *closed is 1 or 0.
+/// Gets whether a manager was closed: *closed is 1 or 0.
 ///
 /// Writes *closed on success. Errors: KEYLATCH_ENULL, KEYLATCH_EHANDLE. Threads: any, at any time.
 #[unsafe(no_mangle)]
@@ -385,7 +385,7 @@ pub unsafe extern "C" fn keylatch_manager_is_closed(manager: *const keylatch_man
 /// functions.
 ///
 /// A callback may free its manager; then callbacks of this manager that are still to come, and its own end, are not waited for.
-/// A callback of another manager waits like everybody; two callbacks that free each other's manager wait for ever.
+/// A callback of another manager waits as other threads do; two callbacks that free each other's manager wait for ever.
 /// NULL is fine and does nothing.
 ///
 /// Errors: KEYLATCH_EHANDLE, for a second time for instance; KEYLATCH_EFORKED in a forked child: nothing is freed there

@@ -2,8 +2,8 @@
 //!
 //! Who makes a request. There are two kinds.
 //!
-//! A label, such as a node's name, is for people: errors and listings show it, nothing is concluded from it, and two
-//! requests of one label contend like strangers. A request may also give a name as it comes (owner_name); an owner
+//! A label, such as a node's name, is for people: errors and listings show it, the library concludes nothing from it, and two
+//! requests of one label wait for each other like any others. A request may also give a name as it comes (owner_name); an owner
 //! that is made once saves looking the name up.
 //!
 //! A session is one logical thread of control, such as a transaction: while one of its requests waits it does nothing
@@ -229,7 +229,7 @@ pub unsafe extern "C" fn keylatch_owner_release_all(owner: *mut keylatch_owner, 
     call(|| {
         let owner = handle::enter_here::<keylatch_owner>(owner.cast())?;
         let Who::Session(session) = &owner.who else {
-            return Err(invalid("the owner is a label, of which nothing is concluded; sessions hold locks".into()));
+            return Err(invalid("the owner is a label; only a session has locks of its own".into()));
         };
         annotate::revoking(owner.manager);
         let released = session.release_all();

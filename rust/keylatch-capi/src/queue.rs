@@ -157,7 +157,7 @@ pub unsafe extern "C" fn keylatch_queue_free(queue: *mut keylatch_queue) -> i32 
     })
 }
 
-/// Tells the descriptor that is readable while results lie in the queue.
+/// Gets the descriptor that is readable while results lie in the queue.
 ///
 /// It is readable, too, once there will be no more. It is the queue's: poll it, do not read or close it.
 ///

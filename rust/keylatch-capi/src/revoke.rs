@@ -1,8 +1,8 @@
-//! TAKING LOCKS AWAY
+//! REVOKING LOCKS
 //!
-//! From holders that are stuck, or whose leases have run out. Who waits for such a lock is served. The old holder's grant is void, and
-//! releasing it changes nothing; the work that it was for may still be going on, and it is the fence number that keeps
-//! that from doing harm.
+//! For holders that are stuck, or whose leases have run out. The waiters of a revoked lock are served. The old holder's
+//! grant is void, and releasing it changes nothing. The old holder may still be at work: the fence number keeps that work
+//! from doing harm.
 
 use crate::annotate;
 use crate::boundary::call;
@@ -13,11 +13,11 @@ use crate::refusal::Failure;
 use keylatch::{Filter, HolderInfo};
 use std::ptr::NonNull;
 
-/// Takes locks away from their holders, as far as the filter lets pass.
+/// Revokes the locks that the filter lets pass.
 ///
 /// Functions of keylatch_on_lost() are called before this one returns, with KEYLATCH_LOST_FORCED.
 ///
-/// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, from whom; it is the caller's, to be
+/// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, their holders; it is the caller's, to be
 /// freed with keylatch_listing_free(). Errors: KEYLATCH_EINVALID for a filter without a condition, which has to
 /// say KEYLATCH_FILTER_ALL for everything; KEYLATCH_ENULL, KEYLATCH_EFORKED, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]
@@ -37,12 +37,12 @@ pub unsafe extern "C" fn keylatch_force_release(
     })
 }
 
-/// Takes locks away whose leases have run out, also without waiters.
+/// Revokes locks whose leases have run out, also without waiters.
 ///
 /// It does so as far as the filter lets pass. Functions of keylatch_on_lost() are called before this one returns, with
 /// KEYLATCH_LOST_EXPIRED.
 ///
-/// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, from whom; it is the caller's, to be
+/// count and listing may be NULL. Writes on success *count, how many locks that were, and *listing, their holders; it is the caller's, to be
 /// freed with keylatch_listing_free(). Errors: KEYLATCH_EINVALID for a filter without a condition, which has to
 /// say KEYLATCH_FILTER_ALL for everything; KEYLATCH_ENULL, KEYLATCH_EFORKED, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any; also from callbacks.
 #[unsafe(no_mangle)]

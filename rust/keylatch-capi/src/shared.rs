@@ -443,7 +443,7 @@ pub unsafe extern "C" fn keylatch_shared_try_upgrade(table: *mut keylatch_shared
     })
 }
 
-/// Tells the fence of a hold, whether its predecessor died, and if it is valid.
+/// Gets the fence of a hold, whether its predecessor died, and if it is valid.
 ///
 /// Set hold->struct_size first; the rest is written on success. Errors: KEYLATCH_ENOTHELD, KEYLATCH_EFORKED,
 /// KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EHANDLE. Threads: any.

@@ -13,7 +13,7 @@ pub const KEYLATCH_ETIMEOUT: i32 = -1;
 ///
 /// Also: nothing lies in the queue.
 pub const KEYLATCH_EWOULDBLOCK: i32 = -2;
-/// Sessions wait for each other in a circle, and this request had to give way.
+/// Sessions wait for each other, and this request is the victim.
 pub const KEYLATCH_EDEADLOCK: i32 = -3;
 /// The request was cancelled while it waited.
 pub const KEYLATCH_ECANCELLED: i32 = -4;
@@ -21,7 +21,7 @@ pub const KEYLATCH_ECANCELLED: i32 = -4;
 pub const KEYLATCH_ECLOSED: i32 = -5;
 /// The grant is not held: released, revoked, made up, or another manager's.
 pub const KEYLATCH_ENOTHELD: i32 = -6;
-/// The grant's lease ran out and the lock was taken away.
+/// The grant's lease ran out and the lock was revoked.
 pub const KEYLATCH_ELEASELOST: i32 = -7;
 /// As many locks are in the table as it may hold.
 pub const KEYLATCH_ETABLEFULL: i32 = -8;
@@ -33,7 +33,7 @@ pub const KEYLATCH_ECONFIG: i32 = -10;
 pub const KEYLATCH_EFORKED: i32 = -11;
 /// Another holder already waits to upgrade: each would wait for the other.
 pub const KEYLATCH_EUPGRADE: i32 = -12;
-/// As many requests wait as may.
+/// The manager has max_waiters waiting requests already.
 pub const KEYLATCH_EWAITERS: i32 = -13;
 /// What the manager shares its keys through has failed.
 ///
@@ -49,7 +49,7 @@ pub const KEYLATCH_ESTALE: i32 = -22;
 pub const KEYLATCH_ENUMBER: i32 = -23;
 /// The claimant has as many open requests as it may have; settle some.
 pub const KEYLATCH_EOPEN: i32 = -24;
-/// As many claimants are there as may be.
+/// There are max_claimants claimants already.
 pub const KEYLATCH_ESESSIONS: i32 = -25;
 /// A shared table has no room for another hold or waiting request.
 pub const KEYLATCH_ELOGFULL: i32 = -40;
@@ -98,7 +98,7 @@ const ALL: &[(i32, &CStr, &CStr)] = &[
     (KEYLATCH_ECANCELLED, c"KEYLATCH_ECANCELLED", c"the request was cancelled"),
     (KEYLATCH_ECLOSED, c"KEYLATCH_ECLOSED", c"the lock manager is closed"),
     (KEYLATCH_ENOTHELD, c"KEYLATCH_ENOTHELD", c"the grant is not held"),
-    (KEYLATCH_ELEASELOST, c"KEYLATCH_ELEASELOST", c"the lease ran out and the lock was taken away"),
+    (KEYLATCH_ELEASELOST, c"KEYLATCH_ELEASELOST", c"the lease ran out and the lock was revoked"),
     (KEYLATCH_ETABLEFULL, c"KEYLATCH_ETABLEFULL", c"the table holds as many locks as it may"),
     (KEYLATCH_EKEY, c"KEYLATCH_EKEY", c"the key is too long"),
     (KEYLATCH_ECONFIG, c"KEYLATCH_ECONFIG", c"a setting has a value that it cannot have"),

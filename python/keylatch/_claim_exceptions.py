@@ -1,4 +1,4 @@
-"""What can go wrong with claims. Everything is a KeylatchError."""
+"""The exceptions of claims. All are KeylatchErrors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NotYours(ClaimError, RuntimeError):
 
 
 class LineFull(ClaimError):
-    """As many requests wait as may."""
+    """The limit of waiting requests is reached."""
 
     limit: int = 0
     """That limit."""
@@ -88,7 +88,7 @@ class TooManyOpen(ClaimError):
 
 
 class TooManyClaimants(ClaimError):
-    """There are as many claimants as there may be."""
+    """There are max_claimants claimants already."""
 
     limit: int = 0
     """The setting max_claimants."""

@@ -32,7 +32,7 @@ class Source(Protocol):
 
 
 class EventStream(Generic[E]):
-    """A subscription. Iterate over it, with `for` or `async for`; that ends when there will be no more events."""
+    """A subscription. Iterate over it with `for` or `async for`, which ends when no more events come."""
 
     __slots__ = ("_source",)
 
@@ -48,7 +48,7 @@ class EventStream(Generic[E]):
         return self._fetched(self._source.try_next())
 
     def next(self, timeout: float | None = None) -> E | None:
-        """Wait for the next event. None if the time, in seconds, is over, or if there will be no more."""
+        """Wait for the next event. None after `timeout` seconds, or when no more events come."""
         return self._fetched(self._source.next(timeout))
 
     async def anext(self) -> E | None:

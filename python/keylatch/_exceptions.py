@@ -1,4 +1,4 @@
-"""What can go wrong. Everything is a KeylatchError; what the standard library has a word for is that, too."""
+"""The exceptions. All are KeylatchErrors; where the standard library has a fitting one, they are that, too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class KeylatchError(Exception):
-    """Why a call did not do what it was asked to. Nothing is held or changed that was not before."""
+    """A call has failed, and has changed nothing."""
 
     code: int = 0
     """The error's number, the same in every language that keylatch has."""
@@ -48,11 +48,11 @@ class WouldBlock(_Held):
 
 
 class UpgradeConflict(_Held):
-    """Another holder waits to upgrade the same lock: each would wait for the other to let go."""
+    """Another holder waits to upgrade the same lock: each would wait for the other."""
 
 
 class LockDeadlock(KeylatchError):
-    """Waiting would have been for ever: a circle of sessions of which each waits for the next.
+    """A deadlock: sessions that would wait for each other for ever.
 
     The session should let go of what it holds and start again.
 
@@ -85,7 +85,7 @@ class Closed(KeylatchError):
 
 
 class NotHeld(KeylatchError, RuntimeError):
-    """The lock is not held: it was released before, or taken away by force."""
+    """The lock is not held: it was released before, or revoked by force."""
 
 
 class LeaseLost(KeylatchError, RuntimeError):
@@ -103,14 +103,14 @@ class LeaseLost(KeylatchError, RuntimeError):
 
 
 class TableFull(KeylatchError):
-    """As many locks are in the table as it may hold."""
+    """The table holds max_locks locks already."""
 
     limit: int = 0
     """The setting max_locks."""
 
 
 class TooManyWaiters(KeylatchError):
-    """As many requests wait as may."""
+    """max_waiters requests wait already."""
 
     limit: int = 0
     """The setting max_waiters."""
@@ -126,14 +126,14 @@ class InvalidKey(KeylatchError, ValueError):
 
 
 class InvalidConfig(KeylatchError, ValueError):
-    """A setting has a value that it cannot have."""
+    """A setting has an invalid value."""
 
     setting: str = ""
     """Which one."""
 
 
 class TooManyProcesses(KeylatchError):
-    """As many processes use a shared table as it was made for."""
+    """The shared table is used by as many processes as it was made for."""
 
     limit: int = 0
     """The setting members."""

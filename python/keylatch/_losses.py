@@ -1,4 +1,4 @@
-"""Callbacks for locks that are taken away, all of them in one thread.
+"""Callbacks for revoked locks, all of them in one thread.
 
 The thread begins with the first callback and sleeps until a lock is lost; the thread that takes a lock away only leaves a note.
 """

@@ -31,7 +31,7 @@ from .events import Events
 
 
 class Conditions(TypedDict, total=False):
-    """Which holds force_release() and expire() are for: those that meet every condition that is given."""
+    """The holds that force_release() and expire() revoke: those that meet every condition that is given."""
 
     bucket: Part
     key: Key
@@ -54,7 +54,7 @@ class LockManager(_keylatch.LockManager):
     ...     locks.try_lock("cat.jpg") is None
     True
 
-    fairness says who goes first at a lock that is free again:
+    fairness says which request gets a lock that is free again:
 
     * "eventual": running callers first, until one has waited for eventual_after seconds; then in line. The fastest.
     * "fifo": first come, first served.
@@ -63,21 +63,21 @@ class LockManager(_keylatch.LockManager):
     default_timeout, in seconds, is for requests that say nothing about their time; None is for as long as it takes.
     adaptive has it learned from the waits that there were: see AdaptiveTimeout.
 
-    reentrancy says what a session gets that asks again for what it holds: "deny" is LockDeadlock, and with "count" it is
-    granted once more, and free when as many guards are gone; what it shares becomes exclusive as soon as no other shares
-    it. A request of a session that has waited for deadlock_delay seconds looks for a deadlock; None never does. victim is
-    which session gives way: the "asker", the "youngest" or that of "lowest_priority". lock_order_lint tells of sessions
-    that take locks in orders that could become a deadlock, before they do; it is for development, because the fast path
-    is off then. lock_delay is for how many seconds a lock stays closed after its lease ran out. health() judges the last
-    health_window seconds.
+    reentrancy is for a session that asks again for what it holds. With "deny" it gets LockDeadlock. With "count" it gets
+    the lock once more, which is free when as many guards are gone; if it shares the lock and asks for it exclusively, it
+    waits until no other shares it. A request of a session that has waited for deadlock_delay seconds looks for a deadlock;
+    None never does. victim is the session whose request fails then: the "asker", the "youngest" or the one of
+    "lowest_priority". lock_order_lint reports sessions that take locks in orders that could become a deadlock, before they
+    do; it is for development, because it turns the fast path off. lock_delay is for how many seconds a lock stays closed
+    after its lease ran out. health() judges the last health_window seconds.
 
     With shared_memory, the path of a file such as "/dev/shm/my-engine", the keys are shared with the managers of all
     processes that name the same file, which is made if it is missing (Linux). A process keeps a key that it has used until
-    another wants it, and what a killed process had is free. The guide's page on shared memory says what differs.
+    another wants it, and the keys of a killed process are free. The guide's page on shared memory says what differs.
 
     max_locks=None is room for 8,388,608 locks, or for as many as there is address space for.
 
-    The others are limits: see the guide. A value that a setting cannot have is InvalidConfig, a ValueError.
+    The others are limits: see the guide. An invalid value raises InvalidConfig, a ValueError.
     """
 
     __slots__ = ()
@@ -204,10 +204,10 @@ class LockManager(_keylatch.LockManager):
         mode: Mode | str | None = None,
         older_than: float | None = None,
     ) -> list[HolderInfo]:
-        """Who holds what: all locks, or those that everything applies to that was said.
+        """List holders: all of them, or those that meet every condition that is given.
 
-        prefix is how the object's name begins, in whatever bucket; sessions is for those of sessions alone; older_than is
-        in seconds. It goes on while locks come and go, and stops none of them.
+        prefix is how the object's name begins, in any bucket; sessions=True lists only those of sessions; older_than is in
+        seconds. Locks can be acquired and released meanwhile.
 
         >>> locks = LockManager()
         >>> with locks.lock(("photos", "cat.jpg"), owner="indexer"), locks.lock(("logs", "today")):
@@ -229,17 +229,17 @@ class LockManager(_keylatch.LockManager):
         mode: Mode | str | None = None,
         older_than: float | None = None,
     ) -> list[WaiterInfo]:
-        """Who waits for what, line by line, from the front; see holders()."""
+        """List waiters, queue by queue, each from its front. The conditions are those of holders()."""
         return self._waiters(_given(locals()))
 
     def force_release(self, *, all: bool = False, **conditions: Unpack[Conditions]) -> list[HolderInfo]:
-        """Take locks away from their holders, and return from whom. The conditions are those of holders().
+        """Revoke locks, and return their holders. The conditions are those of holders().
 
         A call without a condition, or with one that is None, is an error: a look-up that found nothing must not
         revoke the locks of everyone. all=True does that.
 
-        Who waits for them is served. The old holders' guards are void, and releasing them changes nothing. The work that such
-        a lock was for may still be going on: it is the fence that keeps it from doing harm.
+        The waiters of these locks are served. The old holders' guards are void, and releasing them changes nothing. An old
+        holder may still be at work: the fence keeps that work from doing harm.
 
         >>> locks = LockManager()
         >>> stuck = locks.lock("cat.jpg", owner="node-7")
@@ -251,13 +251,13 @@ class LockManager(_keylatch.LockManager):
         return self._force_release(_revoked("force_release", all, conditions))
 
     def expire(self, *, all: bool = False, **conditions: Unpack[Conditions]) -> list[HolderInfo]:
-        """Take locks away whose leases have run out, waited for or not, and return from whom; see force_release()."""
+        """Revoke locks whose leases have run out, also without waiters, and return their holders; see force_release()."""
         return self._expire(_revoked("expire", all, conditions))
 
     def blocking_chain(self, key: Key | None = None, *, owner: str | Owner | Session | None = None) -> BlockingChain:
-        """Who waits for whom: from a key, or from whatever an owner waits for, down to the ones who run.
+        """List who waits for whom: from a key, or from what an owner waits for, to holders that wait for nothing.
 
-        A holder is followed if it is a session, which is one thread of control. Of a name nothing is concluded.
+        A holder is followed only if it is a session, which is one thread of control.
 
         >>> locks = LockManager()
         >>> with locks.lock("cat.jpg", owner="indexer"):
@@ -267,18 +267,18 @@ class LockManager(_keylatch.LockManager):
         return self._blocking_chain(key, owner)
 
     def top(self, count: int = 10, *, by: Literal["age", "waiters"] = "waiters") -> list[TopKey]:
-        """The keys that stand out: those that most requests wait for, or that were held for longest.
+        """List the keys with the most waiters, or those that were held for longest.
 
         A hold's age counts from the first look at it, because taking a free lock reads no clock.
         """
         return self._top(count, by)
 
     def recent_deadlocks(self) -> list[Deadlock]:
-        """The latest deadlocks among sessions that were broken, at most 64 of them, oldest first."""
+        """List the latest broken deadlocks among sessions, at most 64 of them, oldest first."""
         return self._recent_deadlocks()
 
     def lock_order_reports(self) -> LockOrderReports:
-        """What lock_order_lint has found.
+        """List what lock_order_lint has found.
 
         >>> locks = LockManager(lock_order_lint=True)
         >>> for name, first, second in [("one", "a", "b"), ("two", "b", "a")]:
@@ -293,10 +293,10 @@ class LockManager(_keylatch.LockManager):
     def subscribe(
         self, *, wait_above: float | None = None, hold_above: float | None = None, capacity: int = 1024
     ) -> Events:
-        """Hear from now on of timeouts, deadlocks and locks that are taken away; see keylatch.events.
+        """Subscribe to timeouts, deadlocks and revoked locks from now on; see keylatch.events.
 
-        Also of waits and holds of at least that many seconds. hold_above costs those who do not wait, too: it needs every
-        request to read the clock. capacity is how many events are kept until they are fetched.
+        With wait_above or hold_above, also to waits or holds of at least that many seconds. hold_above makes every request
+        slower, because every request has to read the clock. capacity is how many events are kept until they are fetched.
 
         >>> locks = LockManager()
         >>> with locks.subscribe(hold_above=0) as events:
@@ -307,12 +307,12 @@ class LockManager(_keylatch.LockManager):
         return Events(self._subscribe(wait_above, hold_above, capacity), self)
 
     def adaptive_timeout(self) -> AdaptiveState | None:
-        """What the adaptive timeout has learned; None if the manager has none."""
+        """Return what the adaptive timeout has learned; None if the manager has none."""
         state = self._adaptive_timeout()
         return None if state is None else AdaptiveState(**state)
 
     def get_metrics(self, *, per_shard: bool = False) -> LockMetrics:
-        """What happened so far, in figures; with per_shard for each shard, too."""
+        """Return counts and times of what happened so far; with per_shard for each shard, too."""
         return LockMetrics._from_figures(self._figures(per_shard))
 
     def report(self, *, hottest_keys: int = 10) -> LockReport:
@@ -324,7 +324,7 @@ class LockManager(_keylatch.LockManager):
         return LockReport(time.time(), self.health(), self.get_metrics(), tuple(self.top(hottest_keys, by="waiters")))
 
     def health(self) -> Health:
-        """Whether the manager has been doing well in the last minute, and what is wrong if not.
+        """Return whether the manager has been doing well in the last minute, and what is wrong if not.
 
         >>> LockManager().health().healthy
         True
@@ -337,7 +337,7 @@ class LockManager(_keylatch.LockManager):
 
 
 class Batch(Sequence[Guard]):
-    """The locks of a batch, in the order they were asked for: what lock_many() returns. Releases them all after `with`."""
+    """The locks of a batch, in the order in which they were asked for. Made by lock_many(); `with` releases them all."""
 
     # As a dictionary, so that help() tells what they are.
     __slots__ = {"_guards": None, "missing": "The keys that a best-effort batch did not get, and why."}

@@ -25,7 +25,7 @@ class Lost(enum.StrEnum):
     """Why a lock is gone that was not released."""
 
     EXPIRED = "expired"
-    """Its lease ran out, and a waiter took the lock, or a caller had it taken away."""
+    """Its lease ran out, and a waiter took the lock, or a caller revoked it."""
     FORCED = "forced"
     """It was released by force."""
 

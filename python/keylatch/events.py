@@ -1,4 +1,4 @@
-"""What is worth telling when it happens: long waits and holds, timeouts, deadlocks, and locks that were taken away.
+"""Events: long waits and holds, timeouts, deadlocks, and revoked locks.
 
 >>> import keylatch
 >>> from keylatch import events
@@ -107,7 +107,7 @@ class Deadlock:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A lease ran out, and the lock was taken away."""
+    """A lease ran out, and the lock was revoked."""
 
     hold: HolderInfo
     """From whom."""

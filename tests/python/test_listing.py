@@ -54,8 +54,9 @@ def test_holders_by_what_is_said_of_them(locks: LockManager) -> None:
         for wrong in ({"mode": "both"}, {"older_than": -1}):
             with pytest.raises(ValueError, match=next(iter(wrong))):
                 keys(**wrong)
-        with pytest.raises(TypeError):
-            keys(bucket=7)
+        for name in ("bucket", "prefix"):
+            with pytest.raises(TypeError, match=f"^{name} is str or bytes, not int$"):
+                keys(**{name: 7})
         with pytest.raises(TypeError):
             keys(colour="red")
     assert locks.holders() == []

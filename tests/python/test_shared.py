@@ -275,8 +275,8 @@ def test_fork_refused_then_opened_again(table: SharedTable) -> None:
                 ):
                     try:
                         refused()
-                    except Forked:
-                        pass
+                    except Forked as error:
+                        assert "open it again here" in str(error), error
                     else:
                         os._exit(1)
                 assert not guard.is_valid

@@ -94,15 +94,26 @@ impl<'py> Part<'py> {
     }
 }
 
-/// The bytes of a part of a key.
-pub(crate) fn part_bytes(object: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    Part::of(object).map(|part| part.bytes().to_vec())
+/// The bytes of a part of a key, which is the argument `name`.
+pub(crate) fn part_bytes(name: &str, object: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    match Part::of(object) {
+        Ok(part) => Ok(part.bytes().to_vec()),
+        // Anything else comes of the encoding of a `str`.
+        Err(_) if !object.is_instance_of::<PyString>() => {
+            Err(PyTypeError::new_err(format!("{name} is str or bytes, not {}", kind_of(object))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn kind_of(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string())
 }
 
 fn wrong(object: &Bound<'_, PyAny>) -> PyErr {
-    let kind = object.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
     PyTypeError::new_err(format!(
-        "a key is str, bytes, (bucket, object) or (bucket, object, version), and its parts are str or bytes, not {kind}"
+        "a key is str, bytes, (bucket, object) or (bucket, object, version), and its parts are str or bytes, not {}",
+        kind_of(object)
     ))
 }
 

@@ -21,9 +21,9 @@ pub(crate) fn filter(asked: &Bound<'_, PyDict>) -> PyResult<Filter> {
             continue;
         }
         filter = match name.cast::<PyString>()?.to_str()? {
-            "bucket" => filter.bucket(key::part_bytes(&value)?),
+            "bucket" => filter.bucket(key::part_bytes("bucket", &value)?),
             "key" => filter.key(AskedKey::of(&value)?.as_ref()),
-            "prefix" => filter.prefix(key::part_bytes(&value)?),
+            "prefix" => filter.prefix(key::part_bytes("prefix", &value)?),
             "owner" => {
                 let owner = AskedOwner::of(value.as_borrowed())?;
                 let name = owner.name(value.py()).map(|name| crate::numbers::text_of(&name)).unwrap_or_default();

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// >>> with locks.session("txn-17") as transaction:
 /// ...     guard = locks.lock(("accounts", "alice"), owner=transaction)
 /// ...     print(locks.holders()[0])
-/// txn-17 holds accounts/alice (exclusive, ...)
+/// txn-17 holds "accounts"/"alice" (exclusive, ...)
 /// >>> locks.holders()
 /// []
 #[pyclass(frozen, weakref, module = "keylatch")]

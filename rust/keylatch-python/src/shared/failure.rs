@@ -1,6 +1,7 @@
 //! What goes wrong at a shared table, as Python's exceptions.
 
 use crate::classes::exception_class;
+use crate::fork::Process;
 use crate::key;
 use crate::shared::listed;
 use keylatch_shm::ShmError;
@@ -11,6 +12,13 @@ use pyo3::types::{PyDict, PyTuple};
 #[cold]
 pub(crate) fn to_exception(py: Python<'_>, error: &ShmError) -> PyErr {
     make(py, error).map_or_else(|why| why, PyErr::from_value)
+}
+
+/// Raises `Forked` in a forked child.
+///
+/// The locks are the parent's, and the table is to be opened again.
+pub(crate) fn check_process(py: Python<'_>, process: Process) -> PyResult<()> {
+    if process.is_forked() { Err(to_exception(py, &ShmError::Forked)) } else { Ok(()) }
 }
 
 /// An error on its way to Python.

@@ -3,7 +3,7 @@
 use crate::classes::mode_to_python;
 use crate::fork::Process;
 use crate::guard::is_not_held;
-use crate::shared::failure::{OrRaise, to_exception};
+use crate::shared::failure::{OrRaise, check_process, to_exception};
 use keylatch_shm::{OwnedSharedLockGuard, ShmError};
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -46,7 +46,7 @@ impl SharedGuard {
 
     /// Lets `look` at the hold, or raises `NotHeld` or `Forked`.
     fn look<T>(&self, py: Python<'_>, look: impl FnOnce(&mut OwnedSharedLockGuard) -> T) -> PyResult<T> {
-        self.process.check(py)?;
+        check_process(py, self.process)?;
         // The mutex is free again when the exception is made: that asks the key for its text, which is Python code.
         let looked = self.hold().as_mut().map(look);
         looked.ok_or_else(|| self.not_held(py))
@@ -93,7 +93,7 @@ impl SharedGuard {
     /// Raises NotHeld if it was released before, or revoked; Forked. The end of a `with` block does the same, unless the
     /// block raised something itself or released the lock.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        self.process.check(py)?;
+        check_process(py, self.process)?;
         let hold = self.hold().take();
         hold.ok_or_else(|| self.not_held(py))?.try_release().or_raise(py)
     }

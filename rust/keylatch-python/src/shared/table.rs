@@ -8,7 +8,7 @@ use crate::numbers::{Text, Whole};
 use crate::pending::Pending;
 use crate::request::Timeout;
 use crate::settings;
-use crate::shared::failure::{OrRaise, to_exception};
+use crate::shared::failure::{OrRaise, check_process, to_exception};
 use crate::shared::guard::SharedGuard;
 use crate::shared::listed::{self, SharedHold};
 use crate::shared::wait;
@@ -272,7 +272,7 @@ impl SharedTable {
 
     /// Sizes and counts of the table.
     fn figures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.process.check(py)?;
+        check_process(py, self.process)?;
         let figures = self.table.figures();
         let counts = (figures.keys, figures.members, figures.live_members, figures.recoveries, figures.bytes);
         class(py, "SharedFigures")?.call1(counts)

@@ -44,7 +44,10 @@ func (k Key) Compare(other Key) int {
 
 // String is for people. Of a long part it has the beginning and how long it is, so that different keys may look alike.
 func (k Key) String() string {
-	text := shown(k.Bucket) + "/" + shown(k.Object)
+	text := shown(k.Object)
+	if k.Bucket != "" {
+		text = shown(k.Bucket) + "/" + text
+	}
 	if k.versioned() {
 		text += "@" + shown(k.Version)
 	}

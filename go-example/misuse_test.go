@@ -171,7 +171,7 @@ func TestModesThatAreNone(t *testing.T) {
 func TestKeysAreShownInALine(t *testing.T) {
 	long := strings.Repeat("é\n", 30_000)
 	for key, want := range map[Key]string{
-		{}: `""/""`, {Bucket: "b", Object: "o\x00", Version: "v"}: `"b"/"o\x00"@"v"`, {Object: "o", EmptyVersion: true}: `""/"o"@""`,
+		{}: `""`, {Bucket: "b", Object: "o\x00", Version: "v"}: `"b"/"o\x00"@"v"`, {Object: "o", EmptyVersion: true}: `"o"@""`,
 	} {
 		if got := key.String(); got != want {
 			t.Errorf("%s, not %s", got, want)

@@ -64,7 +64,7 @@ class LockDeadlock(KeylatchError):
     ...         locks.lock("cat.jpg", owner=transaction)
     ...     except LockDeadlock as error:
     ...         print(error.cycle[0])
-    txn-17 waits for ""/"cat.jpg" (exclusive) held exclusive by the next
+    txn-17 waits for "cat.jpg" (exclusive) held exclusive by the next
     """
 
     key: Key = ""

@@ -286,7 +286,7 @@ class LockManager(_keylatch.LockManager):
         ...         with locks.lock(first, owner=session), locks.lock(second, owner=session):
         ...             pass
         >>> print(locks.lock_order_reports().reports[0].links[0])
-        two held /b (exclusive) and asked for /a (exclusive)
+        two held "b" (exclusive) and asked for "a" (exclusive)
         """
         return self._lock_order_reports()
 

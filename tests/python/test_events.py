@@ -28,7 +28,7 @@ def test_every_event(locks: LockManager) -> None:
         assert isinstance(timeout, events.Timeout)
         assert (timeout.key, timeout.owner, timeout.holders[0].owner) == ("a", "viewer", "indexer")
         assert timeout.waited >= 0.001
-        assert "viewer gave up on /a" in str(timeout)
+        assert 'viewer gave up on "a"' in str(timeout)
         hold = heard.next(10)
         assert isinstance(hold, events.SlowHold)
         assert (hold.key, hold.owner, hold.source) == ("a", "indexer", "tests")

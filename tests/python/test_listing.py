@@ -33,7 +33,7 @@ def test_holders_by_what_is_said_of_them(locks: LockManager) -> None:
         assert 3000 < holder.lease <= 3600
         assert every["photos", "2024/dog.jpg", "v1"].fence is None
         assert every["today"].owner == ""
-        assert "node-7 of replicator holds photos/2024/cat.jpg" in str(holder)
+        assert 'node-7 of replicator holds "photos"/"2024/cat.jpg"' in str(holder)
         with pytest.raises(dataclasses.FrozenInstanceError):
             holder.owner = "x"
 
@@ -73,7 +73,7 @@ def test_waiters_chains_and_what_stands_out() -> None:
     one, two = locks.waiters()
     assert (one.key, one.owner, one.session, one.priority, one.position) == ("alice", "txn-2", True, 5, 1)
     assert (two.owner, two.mode, two.upgrade, two.position) == ("reader", Mode.SHARED, False, 2)
-    assert "reader waits for /alice" in str(two)
+    assert 'reader waits for "alice"' in str(two)
     assert [waiter.owner for waiter in locks.waiters(mode="shared")] == ["reader"]
 
     chain = locks.blocking_chain("bob")

@@ -98,11 +98,11 @@ pub enum EtcdError {
 impl fmt::Display for EtcdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout { key, waited } => write!(f, "{key} was not free within {waited:?}"),
-            Self::WouldBlock { key } => write!(f, "{key} is held by another"),
+            Self::Timeout { key, waited } => write!(f, "{key:#} was not free within {waited:?}"),
+            Self::WouldBlock { key } => write!(f, "{key:#} is held by another"),
             Self::Lost { key } => write!(
                 f,
-                "the lock of {key} is lost: its lease ran out or it was revoked; stop writing, and acquire it again"
+                "the lock of {key:#} is lost: its lease ran out or it was revoked; stop writing, and acquire it again"
             ),
             Self::Unreachable { endpoints } => {
                 write!(f, "no member of the etcd cluster answers; check addresses, network and servers")?;

@@ -38,7 +38,7 @@ static METHODS: Table<ffi::PyMethodDef, 3> = Table::new([
         >>> with locks.lock(\"cat.jpg\", owner=\"indexer\"):\n\
         ...     locks.lock(\"cat.jpg\", timeout=0.01)\n\
         Traceback (most recent call last):\n\
-        keylatch.LockTimeout: \"\"/\"cat.jpg\" was not free within ...; held by indexer (exclusive, ...)\n",
+        keylatch.LockTimeout: \"cat.jpg\" was not free within ...; held by indexer (exclusive, ...)\n",
     ),
     raw::method_with_keywords(
         c"try_lock",

@@ -185,11 +185,11 @@ impl fmt::Display for ShmError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout { key, waited, holders } => {
-                write!(f, "{key} was not free within {waited:?}; {}", Named(holders))
+                write!(f, "{key:#} was not free within {waited:?}; {}", Named(holders))
             }
-            Self::WouldBlock { key, holders } => write!(f, "{key} is not free; {}", Named(holders)),
+            Self::WouldBlock { key, holders } => write!(f, "{key:#} is not free; {}", Named(holders)),
             Self::Revoked { key } => {
-                write!(f, "the hold of {key} was revoked; do not rely on it, and acquire it again")
+                write!(f, "the hold of {key:#} was revoked; do not rely on it, and acquire it again")
             }
             Self::Closed => write!(f, "the table handle is closed; open the table again to go on"),
             Self::TableFull { keys } => write!(
@@ -220,9 +220,9 @@ impl fmt::Display for ShmError {
             ),
             Self::Unsupported { problem } => write!(f, "{problem}"),
             Self::UpgradeConflict { key } => {
-                write!(f, "{key} has other readers or a waiting writer; release it and acquire it exclusively")
+                write!(f, "{key:#} has other readers or a waiting writer; release it and acquire it exclusively")
             }
-            Self::Batch { key, cause } => write!(f, "the batch holds nothing, because of {key}: {cause}"),
+            Self::Batch { key, cause } => write!(f, "the batch holds nothing, because of {key:#}: {cause}"),
         }
     }
 }

@@ -210,11 +210,14 @@ impl std::hash::Hash for ObjectKey {
 /// `bucket/object` or `bucket/object@version`, with escapes: for people.
 ///
 /// What is not printable is escaped; it is not for comparing. The alternate form (`{:#}`) quotes each part,
-/// `"bucket"/"object"@"version"`: different keys look different, unless they are cut.
+/// `"bucket"/"object"@"version"`, and leaves out an empty bucket: different keys look different, unless they are cut.
 impl fmt::Display for KeyRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
-            write!(f, "{:#}/{:#}", Shown(self.bucket), Shown(self.object))?;
+            if !self.bucket.is_empty() {
+                write!(f, "{:#}/", Shown(self.bucket))?;
+            }
+            write!(f, "{:#}", Shown(self.object))?;
             return self.version.map_or(Ok(()), |version| write!(f, "@{:#}", Shown(version)));
         }
         write!(f, "{}/{}", Shown(self.bucket), Shown(self.object))?;
@@ -279,10 +282,14 @@ mod tests {
             KeyRef::new("a\\", "/b/c"),
             KeyRef::new("a", "b@c"),
             KeyRef::new("a", "b").with_version("c"),
+            KeyRef::new("", "b"),
+            KeyRef::new("b", ""),
+            KeyRef::new("", "b").with_version("c"),
         ];
         let shown: std::collections::HashSet<_> = keys.iter().map(|key| format!("{key:#}")).collect();
         assert_eq!(shown.len(), keys.len());
         assert_eq!(format!("{:#}", keys[5]), r#""a"/"b"@"c""#);
+        assert_eq!(format!("{:#}", keys[8]), r#""b"@"c""#);
         assert_eq!(keys[5].to_string(), "a/b@c");
     }
 

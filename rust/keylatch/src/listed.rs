@@ -130,9 +130,9 @@ pub struct LockOrderReport {
 impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.in_lock_delay {
-            return write!(f, "{} is kept shut for another {:?}", self.key, self.lease.unwrap_or_default());
+            return write!(f, "{:#} is kept shut for another {:?}", self.key, self.lease.unwrap_or_default());
         }
-        write!(f, "{} holds {} ({}, for at least {:?}", self.named(), self.key, self.mode, self.held_for)?;
+        write!(f, "{} holds {:#} ({}, for at least {:?}", self.named(), self.key, self.mode, self.held_for)?;
         match self.lease {
             Some(left) => write!(f, ", {left:?} of its lease left)"),
             None => write!(f, ")"),
@@ -143,7 +143,7 @@ impl fmt::Display for HolderInfo {
 impl fmt::Display for WaiterInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, mode, waited, position, .. } = self;
-        write!(f, "{} waits for {key} ({mode}, for {waited:?}, number {position} in line)", self.named())
+        write!(f, "{} waits for {key:#} ({mode}, for {waited:?}, number {position} in line)", self.named())
     }
 }
 
@@ -151,7 +151,7 @@ impl fmt::Display for LockOrderLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { session, source, held, held_mode, wanted, wanted_mode, .. } = self;
         let session = Named(session, source);
-        write!(f, "{session} held {held} ({held_mode}) and asked for {wanted} ({wanted_mode})")
+        write!(f, "{session} held {held:#} ({held_mode}) and asked for {wanted:#} ({wanted_mode})")
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn name_of(session: &str) -> Result<SessionName, Problem> {
 pub(super) fn check_key(limit: usize, key: &ObjectKey) -> Result<(), Problem> {
     let bytes = key.as_ref().byte_len();
     if bytes > limit {
-        let detail = format!("the key {key} has {bytes} bytes and may have {limit}");
+        let detail = format!("the key {key:#} has {bytes} bytes and may have {limit}");
         return Err(Problem { code: Some(code::KEY), ..Problem::invalid(detail) });
     }
     if key.bucket().is_empty() || key.object().is_empty() {

@@ -222,7 +222,7 @@ impl Identity {
     }
 
     pub(super) fn check(&self, verb: Verb, key: &ObjectKey) -> Result<(), Problem> {
-        if self.may(verb, key) { Ok(()) } else { Err(self.forbid(verb, &format!(" for {key}"))) }
+        if self.may(verb, key) { Ok(()) } else { Err(self.forbid(verb, &format!(" for {key:#}"))) }
     }
 
     fn forbid(&self, verb: Verb, which: &str) -> Problem {

@@ -162,7 +162,8 @@ impl Core {
         if key.as_ref() == request.key && mode >= request.mode {
             return Ok(Some(grant));
         }
-        let problem = format!("this session's request {id} was for {key} ({mode}), which it holds; use another number");
+        let problem =
+            format!("this session's request {id} was for {key:#} ({mode}), which it holds; use another number");
         Err(invalid("request_id", problem))
     }
 

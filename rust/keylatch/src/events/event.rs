@@ -83,16 +83,16 @@ impl fmt::Display for Event {
         match self {
             Self::SlowWait { key, mode, owner, source, waited, granted } => {
                 let got = if *granted { "and got it" } else { "in vain" };
-                write!(f, "{} waited {waited:?} for {key} ({mode}) {got}", Named(owner, source))
+                write!(f, "{} waited {waited:?} for {key:#} ({mode}) {got}", Named(owner, source))
             }
             Self::SlowHold { key, mode, owner, source, held_for } => {
-                write!(f, "{} held {key} ({mode}) for {held_for:?}", Named(owner, source))
+                write!(f, "{} held {key:#} ({mode}) for {held_for:?}", Named(owner, source))
             }
             Self::Timeout { key, mode, owner, source, waited, holders } => {
-                write!(f, "{} gave up on {key} ({mode}) after {waited:?}; {holders}", Named(owner, source))
+                write!(f, "{} gave up on {key:#} ({mode}) after {waited:?}; {holders}", Named(owner, source))
             }
             Self::Deadlock { key, cycle } => {
-                write!(f, "a deadlock was ended at {key}: ")?;
+                write!(f, "a deadlock was ended at {key:#}: ")?;
                 for (position, link) in cycle.iter().enumerate() {
                     write!(f, "{}{link}", if position == 0 { "" } else { ", " })?;
                 }

@@ -133,7 +133,7 @@ impl fmt::Display for BlockingChain {
             write!(f, "{}{:indent$}", if position == 0 { "" } else { "\n" }, "", indent = 2 * (depth - 1))?;
             match &link.waiter {
                 Some(waiter) => write!(f, "{waiter}")?,
-                None => write!(f, "{}", link.key)?,
+                None => write!(f, "{:#}", link.key)?,
             }
             match link.holders.as_slice() {
                 [] => write!(f, ", whose holder is gone")?,

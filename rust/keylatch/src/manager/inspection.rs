@@ -163,8 +163,8 @@ impl FastObjectLockManager {
     /// let found = locks.lock_order_reports();
     /// assert_eq!(
     ///     found.reports[0].to_string(),
-    ///     "orders that go round: indexer held photos/dog.jpg (exclusive) and asked for photos/cat.jpg (exclusive); \
-    ///      mover held photos/cat.jpg (exclusive) and asked for photos/dog.jpg (exclusive)",
+    ///     r#"orders that go round: indexer held "photos"/"dog.jpg" (exclusive) and asked for "photos"/"cat.jpg" (exclusive); "#
+    ///         .to_owned() + r#"mover held "photos"/"cat.jpg" (exclusive) and asked for "photos"/"dog.jpg" (exclusive)"#,
     /// );
     /// # Ok(()) }
     /// ```

@@ -62,8 +62,8 @@ fn chain_ends_at_the_running_session() {
         assert_eq!(link.after, n.checked_sub(1));
     }
     let text = chain.to_string();
-    assert!(text.starts_with("s0 waits for b/k1 (exclusive, for "), "{text}");
-    assert!(text.contains("\n      s3 waits for b/k4") && text.contains("\nrunning: s4 (exclusive"), "{text}");
+    assert!(text.starts_with(r#"s0 waits for "b"/"k1" (exclusive, for "#), "{text}");
+    assert!(text.contains("\n      s3 waits for \"b\"/\"k4\"") && text.contains("\nrunning: s4 (exclusive"), "{text}");
 
     // The same from a key, from a name, and from further down.
     assert_eq!(keys(&locks.blocking_chain(("b", "k0"))), names);

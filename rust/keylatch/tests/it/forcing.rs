@@ -136,7 +136,7 @@ fn lock_delay_is_listed_and_ends_by_force() {
         let [shut] = &locks.holders(&Filter::new())[..] else { panic!("it has no holder, and is shut") };
         assert!(shut.in_lock_delay && shut.fence > Some(fence) && !shut.session);
         assert!(shut.lease.is_some_and(|left| left > hour / 2 && left <= hour));
-        assert!(shut.to_string().starts_with("b/o is kept shut for another 3"), "{shut}");
+        assert!(shut.to_string().starts_with(r#""b"/"o" is kept shut for another 3"#), "{shut}");
         assert!(!locks.is_current(("b", "o"), fence).unwrap());
         assert!(locks.expire(&Filter::all()).is_empty(), "not before its time");
         let queue = locks.completion_queue().unwrap();

@@ -63,7 +63,10 @@ fn contradicting_orders_are_reported_once() {
     assert!(then.at <= before && before <= now.at && now.at == report.at);
     assert_eq!(events.try_next(), Some(Event::LockOrder(report.clone())));
     let said = report.to_string();
-    assert!(said.contains("two held b/y (exclusive) and asked for b/x (shared); one of upload held b/x"), "{said}");
+    assert!(
+        said.contains(r#"two held "b"/"y" (exclusive) and asked for "b"/"x" (shared); one of upload held "b"/"x""#),
+        "{said}"
+    );
 
     // Nothing new the second time, in whatever modes and by whomever.
     for keys in [[("x", WRITE), ("y", WRITE)], [("y", WRITE), ("x", WRITE)]] {

@@ -81,7 +81,7 @@ fn orders_that_go_round_are_warned_of() {
     });
     let lines = written.0.lock().unwrap().clone();
     let [order] = &lines[..] else { panic!("{lines:#?}") };
-    assert!(order.starts_with("WARN message=orders that go round: txn-1 held b/y (exclusive)"), "{order}");
+    assert!(order.starts_with(r#"WARN message=orders that go round: txn-1 held "b"/"y" (exclusive)"#), "{order}");
     assert!(order.ends_with("key=b/x"), "{order}");
 }
 

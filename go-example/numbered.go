@@ -88,7 +88,7 @@ func (m *Manager) limit(timeout uint64) (limit time.Duration, limited bool) {
 	return m.defaultTimeout, m.defaultTimeout > 0
 }
 
-// askLate asks once more when the time is over, be it only to tell who is in the way.
+// askLate asks once more when the time is over: the refusal names the holders.
 func (m *Manager) askLate(key *Key, mode Mode, r *request, began time.Time) outcome {
 	came := m.try(key, mode, r)
 	var failure *Error

@@ -5,6 +5,8 @@
     words.py --list ROOM names each finding of a room, or of a file
     words.py --lower     lowers the allowances to what is there; they never rise
 
+Each run first checks the rules themselves: every one has to find its bad samples, and nothing in the good ones.
+
 Rules, each counted per room (a folder, at most four deep):
 
     words    words that this project does not use, because a plainer one says it better
@@ -32,7 +34,7 @@ LEFT_OUT = {"Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT", "scripts/words.py", "
 # A word stands alone between letters, so that it is found in `snake_case` too. A phrase may go on in the next line.
 GAP = r"(?:_|\s+(?:(?://[/!]?|#|\*)\s+)?)"
 WORDS = re.compile(
-    r"(?<![A-Za-z])(?:whoever|nobody|somebody|told|news|be" + GAP + r"it(?=,)|at" + GAP + r"once|so" + GAP + r"many(?!" + GAP
+    r"(?<![A-Za-z])(?:whoever|nobody|somebody|told|news|be" + GAP + r"it|at" + GAP + r"once|so" + GAP + r"many(?!" + GAP
     + r"that)|of" + GAP + r"no" + GAP + r"more" + GAP + r"use)(?![A-Za-z])",
     re.IGNORECASE,
 )
@@ -46,7 +48,7 @@ TESTS = {
     ".py": re.compile(r"def (test_\w{41,})"),
     ".go": re.compile(r"func ((?:Test|Example|Benchmark)\w{41,})"),
 }
-DOC = re.compile(r"(?:\A|\n)(?![ \t]*///)[^\n]*\n[ \t]*/// ?([^\n]{81,})")
+DOC = re.compile(r"(?:\A|\n)(?![ \t]*///)[^\n]*\n[ \t]*/// ?(\S[^\n]{80,})")
 PLACES = re.compile(r"(?<![\w.])/(?:work|home|Users)/\w+|(?<!\w)(?:issue|PR) #?\d+\b")
 
 
@@ -67,6 +69,41 @@ def findings(path, text):
         for found in pattern.finditer(text) if pattern else ():
             group = 1 if rule in ("tests", "doc") else 0
             yield rule, text.count("\n", 0, found.start(group)) + 1, " ".join(found.group(group).split())
+
+
+# What each rule has to find, as (file, text), and what none may find.
+BAD = {
+    "words": [("a.md", "Nobody waits."), ("a.rs", "fn wake_at_once() {}"), ("a.c", "/* It is done at\n * once. */"),
+              ("a.py", "# whoever\n"), ("a.go", "// so many\n// locks"), ("a.h", "/* told */"), ("a.md", "a key, be it held,"),
+              ("a.patch", "+// the news"), ("a.sh", "# somebody"), ("a.md", "of no\nmore use")],
+    "names": [("a.rs", "struct Mailbox;"), ("a.rs", "mod looking;"), ("a.c", "keylatch_party *party;"), ("a.rs", "fn entomb() {}")],
+    "tests": [("a.rs", f"#[test]\nfn {'a' * 46}() {{}}"), ("a.rs", f"#[tokio::test]\nasync fn {'a' * 46}() {{}}"),
+              ("a.py", f"def test_{'a' * 41}():"), ("a.go", f"func Test{'a' * 42}(t *testing.T)")],
+    "doc": [("a.rs", f"fn before() {{}}\n/// {'a' * 81}\nfn after() {{}}")],
+    "places": [("a.md", "in /" + "home/me/keylatch"), ("a.rs", "// see issue" + " 7")],
+}
+GOOD = [("a.md", "The release wakes a waiter immediately. It has so many that a page is full."), ("a.md", "an untold story, renewals, letters"),
+        ("a.rs", f"#[test]\nfn {'a' * 45}() {{}}\n/// {'a' * 80}\n/// {'a' * 100}\nfn after() {{}}"), ("a.py", f"def test_{'a' * 40}():"),
+        ("CHANGELOG.md", "| C ABI | `keylatch_party` | `keylatch_holder` |")]
+
+
+def check_itself():
+    """Fails where a rule misses one of its bad samples, or finds something in a good one."""
+    for rule, samples in BAD.items():
+        for name, text in samples:
+            if rule not in {found for found, _, _ in findings(Path(name), text)}:
+                sys.exit(f"the rule `{rule}` does not find {text!r} in {name}")
+    for name, text in GOOD:
+        for rule, _, what in findings(Path(name), text):
+            sys.exit(f"the rule `{rule}` finds {what!r} in {text!r}, which is good")
+    if worse({"a": Counter(words=1)}, {"a": Counter(words=1)}) or not worse({"a": Counter(words=2)}, {"a": Counter(words=1)}):
+        sys.exit("a room with more findings than it may have is not refused")
+
+
+def worse(here, allowed):
+    """Returns (room, rule, count, limit) where a room has more findings than it may have."""
+    return [(name, rule, counts[rule], allowed.get(name, Counter())[rule]) for name, counts in sorted(here.items())
+            for rule in RULES if counts[rule] > allowed.get(name, Counter())[rule]]
 
 
 def tracked():
@@ -105,6 +142,7 @@ def main():
     parser.add_argument("--lower", action="store_true", help="lower the allowances to what is there")
     options = parser.parse_args()
 
+    check_itself()
     here, where = {}, {}
     for path in tracked():
         text = (ROOT / path).read_text(errors="replace")
@@ -119,14 +157,10 @@ def main():
     if options.lower or not ALLOWANCES.exists():
         write({name: Counter({rule: min(counts[rule], allowed.get(name, Counter())[rule]) for rule in RULES})
                for name, counts in here.items()})
-    total, wrong = sum((counts for counts in here.values()), Counter()), False
-    for name, counts in sorted(here.items()):
-        for rule in RULES:
-            limit = allowed.get(name, Counter())[rule]
-            if counts[rule] > limit:
-                wrong = True
-                print(f"{name}: {counts[rule]} findings of the rule `{rule}`, {limit} are allowed:", file=sys.stderr)
-                print("\n".join("    " + each for each in where[name, rule][:8]), file=sys.stderr)
+    total, wrong = sum((counts for counts in here.values()), Counter()), worse(here, allowed)
+    for name, rule, count, limit in wrong:
+        print(f"{name}: {count} findings of the rule `{rule}`, {limit} are allowed:", file=sys.stderr)
+        print("\n".join("    " + each for each in where[name, rule][:8]), file=sys.stderr)
     print("left: " + ", ".join(f"{rule} {total[rule]}" for rule in RULES))
     if wrong:
         sys.exit("docs/glossary.md has the words to use; CONTRIBUTING.md has the rules")

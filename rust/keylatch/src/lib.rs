@@ -13,12 +13,12 @@
 //! // A thread waits.
 //! let writer = locks.acquire_write_lock_blocking("photos", "cat.jpg", node)?;
 //!
-//! // Another caller does not want to wait, or not for long; the error says who is in the way.
+//! // Another caller waits for a moment at most; the error names the holder.
 //! let busy = locks.lock(LockRequest::read(("photos", "cat.jpg")).timeout(Duration::from_millis(1))).blocking();
 //! assert!(busy.unwrap_err().to_string().contains("node-7"));
 //! drop(writer);
 //!
-//! // Many together, in an order in which no two batches wait for each other.
+//! // A batch of keys, in an order in which no two batches wait for each other.
 //! let both = locks.acquire_locks_batch_blocking(
 //!     BatchLockRequest::new(node).add_write_lock("photos", "dog.jpg").add_read_lock("photos", "cat.jpg"),
 //! )?;
@@ -33,13 +33,13 @@
 //! # drop(guard); Ok(()) }
 //! ```
 //!
-//! # Leases, and the store that has the last word
+//! # Leases and fences
 //!
-//! A lease frees a lock whose holder is gone. But who seems to be gone may only have been paused, and come back to write
-//! as if nothing had happened: between asking [`is_valid`](LockGuard::is_valid) and writing there is always a moment.
-//! What helps is a store that refuses: each exclusive hold has a number, its [`fence`](LockGuard::fence), which is greater
-//! than all of this key before it. The writer hands it over with what it writes, and the store takes nothing that comes
-//! with a number lower than one it has seen.
+//! A lease frees a lock whose holder is gone. But a holder that seems to be gone may only be paused. It comes back and
+//! writes as if nothing had happened: between the call of [`is_valid`](LockGuard::is_valid) and the write there is always
+//! a gap. A store that refuses closes the gap. Each exclusive hold has a number, its [`fence`](LockGuard::fence), greater
+//! than every earlier fence of this key. The writer sends its fence with each write, and the store refuses a lower fence
+//! than it has seen.
 //!
 //! ```
 //! use keylatch::{FastObjectLockManager, LockError, LockRequest};
@@ -68,11 +68,11 @@
 //! let slow = locks.lock(lease.owner("slow")).blocking()?;
 //! store.write("cat.jpg", slow.fence(), "half of it")?;
 //!
-//! // Here "slow" is paused: its machine swaps, or its lid is closed. The next one waits until the lease is over.
+//! // Here "slow" is paused. The next request waits until the lease has expired.
 //! let next = locks.lock(lease.owner("next")).blocking()?;
 //! store.write("cat.jpg", next.fence(), "all of it")?;
 //!
-//! // And back it comes, with what it still had to write.
+//! // "slow" comes back with the rest of its work. The store refuses it.
 //! assert!(store.write("cat.jpg", slow.fence(), "the other half").is_err());
 //! assert_eq!(store.0["cat.jpg"].1, "all of it");
 //! assert!(matches!(slow.try_release(), Err(LockError::LeaseLost { .. }))); // which changes nothing
@@ -80,30 +80,30 @@
 //! ```
 //!
 //! A store in the same process may ask [`is_current`](FastObjectLockManager::is_current) instead. A store that outlives
-//! the manager keeps the greatest fence with the data, and puts a number in front of it that grows with each start of the
-//! program, for a new manager counts from 1. Give the old holder time for what it has on its way already with
-//! [`lock_delay`](LockConfig::lock_delay).
+//! the manager keeps the greatest fence with the data. A new manager counts from 1, so the store puts a number in front of
+//! the fence that grows with each start of the program. [`lock_delay`](LockConfig::lock_delay) keeps a lock closed for a
+//! while after its lease, for writes that are already on their way.
 //!
 //! # What is promised
 //!
 //! * **Exclusion**: an exclusive holder is alone; any number of readers share a key.
 //! * **Fairness**: every waiter gets its turn; [`Fairness`] says how far each policy may go.
 //! * **Cancellation** is exact: dropping a future, a timeout or [`cancel`](FastObjectLockManager::cancel) leaves nothing
-//!   behind, and a lock granted in that very instant is delivered or goes to the next in line.
+//!   behind, and a lock that is granted in that very instant is delivered or goes to the next waiter.
 //! * **Release** never blocks, works from any thread, and an old or made-up [`Grant`] is refused.
-//! * **Memory**: keys without holders cost nothing, but for up to four warm ones a shard.
-//! * **Re-entrancy** is for [`Session`]s, as [`Reentrancy`] says: one that asks again for what it has, in a way that would
-//!   have it wait for itself, is refused without waiting, or has it once more. Requests under one label, or under none,
-//!   contend like strangers: asking again waits, so give a timeout.
-//! * **Leases**: a hold with a [`ttl`](LockRequest::ttl) cannot be taken before its time is over, and may be taken away
-//!   after that by a waiter or by [`expire`](FastObjectLockManager::expire), by nothing else. Its holder is
+//! * **Memory**: keys without holders cost nothing, except for up to four warm keys a shard.
+//! * **Re-entrancy** is for [`Session`]s. If a session asks again for what it holds, and would wait for itself, it is
+//!   refused or gets the lock once more, as [`Reentrancy`] says. Requests with the same label, or without one, wait for each
+//!   other like any others, so give a timeout.
+//! * **Leases**: a hold with a [`ttl`](LockRequest::ttl) is safe until its time is over. After that a waiter may take the
+//!   lock, or [`expire`](FastObjectLockManager::expire) revokes it; nothing else does. The holder is
 //!   [notified](LockGuard::on_lost), and its later calls fail with [`LockError::LeaseLost`] and change nothing.
 //! * **Fences** of exclusive holds only grow for a key, for as long as the manager lives: across other keys in between,
-//!   across leases that ran out and locks that were [released by force](FastObjectLockManager::force_release).
-//! * **Deadlocks** among [`Session`]s are found and broken: one of them gets [`LockError::Deadlock`], none that is not part
-//!   of one does, and nothing is ever concluded from two requests that share a label.
-//! * **Fork**: in a forked child every call says [`LockError::Forked`]; make a new manager there.
-//! * **Clocks**: only the monotonic one counts.
+//!   across expired leases, and across locks that were [revoked by force](FastObjectLockManager::force_release).
+//! * **Deadlocks** among [`Session`]s are found and broken: one session of the deadlock gets [`LockError::Deadlock`], and no
+//!   other session does. Nothing is concluded from two requests that share a label.
+//! * **Fork**: in a forked child every call fails with [`LockError::Forked`]; make a new manager there.
+//! * **Clocks**: only the monotonic clock is used.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 

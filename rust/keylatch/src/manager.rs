@@ -1,4 +1,4 @@
-//! The manager: what it is made with, and what it tells. Its verbs are in `manager/verbs.rs`.
+//! The manager: making it, its settings and its metrics. The calls that lock are in `manager/verbs.rs`.
 
 mod inspection;
 mod verbs;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Who may read or write this bucket, object, version now.
 ///
-/// A manager is a handle: clones share everything, and the last one to go closes it. It can be used from any thread and
+/// A manager is a handle: clones share everything, and dropping the last one closes it. It can be used from any thread and
 /// any async runtime.
 ///
 /// ```
@@ -67,8 +67,8 @@ impl FastObjectLockManager {
 
     /// As [`with_config`](Self::with_config), with as many locks as there is room for.
     ///
-    /// If there is not enough address space for all of them, then for fewer: for settings with a default `max_locks`.
-    /// [`config`](Self::config) says what came of it.
+    /// For settings with a default `max_locks`: with less address space there is room for fewer locks.
+    /// [`config`](Self::config) returns for how many.
     ///
     /// ```
     /// use keylatch::{Fairness, FastObjectLockManager, LockConfig};
@@ -94,7 +94,7 @@ impl FastObjectLockManager {
     /// Makes a manager with these settings.
     ///
     /// # Errors
-    /// [`LockError::InvalidConfig`] says which setting is wrong and what would be right.
+    /// [`LockError::InvalidConfig`] names the setting and a valid value.
     pub fn with_config(config: LockConfig) -> Result<Self, LockError> {
         let core = Core::shared(config)?;
         Ok(Self { closer: Arc::new(CloseOnDrop(Arc::clone(&core))), core })
@@ -141,7 +141,7 @@ impl FastObjectLockManager {
 
     /// Returns whether the exclusive hold with this fence still has the key.
     ///
-    /// `false` after it was released, downgraded, or taken away. The fence is [`LockGuard::fence`](crate::LockGuard::fence).
+    /// `false` after it was released, downgraded or revoked. The fence is [`LockGuard::fence`](crate::LockGuard::fence).
     ///
     /// ```
     /// # fn main() -> Result<(), keylatch::LockError> {
@@ -162,7 +162,7 @@ impl FastObjectLockManager {
 
     /// Returns whether the key is held at this moment, or a lock delay keeps it.
     ///
-    /// It may be otherwise when this returns: to lock, ask for the lock.
+    /// That may have changed when this returns: a caller that wants the lock asks for it.
     ///
     /// # Errors
     /// [`LockError::Forked`].
@@ -172,8 +172,8 @@ impl FastObjectLockManager {
 
     /// Releases what an owner of this name holds of a key by grants.
     ///
-    /// For callers that keep no numbers. Returns how many holds that were. A hold that has a guard stays: its guard
-    /// releases it. Looks through all holds, so [`release`](Self::release) is much faster.
+    /// For callers that keep no grants. Returns how many holds it released. A hold with a guard stays: the guard releases
+    /// it. This searches all holds, so [`release`](Self::release) is much faster.
     ///
     /// # Errors
     /// [`LockError::Forked`].
@@ -204,7 +204,7 @@ impl FastObjectLockManager {
         !self.core.is_forked() && self.core.cancel(ticket)
     }
 
-    /// Returns what happened so far, in figures.
+    /// Returns counts and times of what happened so far.
     ///
     /// Takes the mutex of each shard for a moment, one after the other.
     #[must_use]
@@ -255,13 +255,13 @@ impl FastObjectLockManager {
 
     /// Returns how long a request waits that names no timeout; `None` for no limit.
     ///
-    /// That is what was learned, or what is set.
+    /// The timeout is learned, or a setting.
     #[must_use]
     pub fn default_timeout(&self) -> Option<Duration> {
         self.core.default_timeout()
     }
 
-    /// Returns what the manager has learned of its timeout; `None` if it learns none.
+    /// Returns the state of the learned timeout; `None` if the manager learns none.
     ///
     /// See [`AdaptiveTimeout`](crate::AdaptiveTimeout).
     ///
@@ -288,8 +288,8 @@ impl FastObjectLockManager {
 
     /// Closes the manager: waiting and later requests fail.
     ///
-    /// They fail with [`LockError::Closed`]; what is held stays held until it is released. The last handle to go does
-    /// this too.
+    /// They fail with [`LockError::Closed`]; what is held stays held until it is released. Dropping the last handle closes
+    /// the manager, too.
     pub fn close(&self) {
         self.core.close();
     }

@@ -1,4 +1,4 @@
-//! What people ask a manager: listings, chains of waiters, the hottest keys, and locks to revoke.
+//! Questions to a manager: listings, blocking chains, the hottest keys; and revoking locks.
 
 use super::FastObjectLockManager;
 use crate::hold::Lost;
@@ -8,8 +8,8 @@ use crate::listed::{HolderInfo, WaiterInfo};
 impl FastObjectLockManager {
     /// Returns all holds that the filter lets pass, in no particular order.
     ///
-    /// Nothing is stopped for it. A hold that lasts from before the call to after it is listed exactly once, and each hold
-    /// in the list was there at some moment of the call.
+    /// It stops no other call. A hold that lasts from before the call to after it is listed exactly once, and each listed
+    /// hold existed at some moment of the call.
     ///
     /// ```
     /// # fn main() -> Result<(), keylatch::LockError> {
@@ -27,9 +27,9 @@ impl FastObjectLockManager {
         self.core().list_holders(filter)
     }
 
-    /// Returns all requests in line that the filter lets pass.
+    /// Returns all waiters that the filter lets pass.
     ///
-    /// Line by line, each from the front.
+    /// Queue by queue, each from its front.
     ///
     /// ```
     /// # fn main() -> Result<(), keylatch::LockError> {
@@ -107,8 +107,7 @@ impl FastObjectLockManager {
     /// are void, and releasing them harms no other hold. It works in a full table, too. A shared hold that is being
     /// released in this moment may be missing in the answer.
     ///
-    /// The work that such a lock was for may still be going on: its [`fence`](crate::LockGuard::fence) keeps it from doing
-    /// harm.
+    /// An old holder may still be at work: its [`fence`](crate::LockGuard::fence) keeps that work from doing harm.
     ///
     /// ```
     /// # fn main() -> Result<(), keylatch::LockError> {

@@ -1,4 +1,4 @@
-//! The verbs: what a manager is asked for, and what comes back.
+//! The calls that lock: acquiring, trying, batches, sessions, and subscriptions.
 
 use super::FastObjectLockManager;
 use crate::engine::batch;
@@ -31,13 +31,13 @@ impl FastObjectLockManager {
         Session::begin(self, name, source)
     }
 
-    /// Gives the manager a request; what comes back offers the ways to wait for it.
+    /// Makes a request of the manager; the result offers the ways to wait for it.
     #[inline(always)]
     pub fn lock<'k>(&self, request: LockRequest<'k>) -> Lock<'_, 'k> {
         Lock::new(self, request)
     }
 
-    /// Waits for an object to hold alone.
+    /// Acquires an object exclusively.
     ///
     /// # Errors
     /// As [`Lock::blocking`].
@@ -51,7 +51,7 @@ impl FastObjectLockManager {
         Acquire::new(self, LockRequest::write(KeyRef::new(bucket, object)).owner(owner))
     }
 
-    /// Waits for an object to share.
+    /// Acquires an object shared.
     ///
     /// # Errors
     /// As [`Lock::blocking`].
@@ -65,7 +65,7 @@ impl FastObjectLockManager {
         Acquire::new(self, LockRequest::read(KeyRef::new(bucket, object)).owner(owner))
     }
 
-    /// Waits for one version of an object to hold alone.
+    /// Acquires one version of an object exclusively.
     ///
     /// # Errors
     /// As [`Lock::blocking`].
@@ -80,7 +80,7 @@ impl FastObjectLockManager {
         Acquire::new(self, LockRequest::write((bucket, object, version)).owner(owner))
     }
 
-    /// Waits for one version of an object to share.
+    /// Acquires one version of an object shared.
     ///
     /// # Errors
     /// As [`Lock::blocking`].
@@ -154,7 +154,7 @@ impl FastObjectLockManager {
         self.lock(LockRequest::read((bucket, object, version)).owner(owner)).blocking()
     }
 
-    /// Takes an object to hold alone, if it is free.
+    /// Acquires an object exclusively, if it is free.
     ///
     /// # Errors
     /// As [`Lock::try_now`].
@@ -168,7 +168,7 @@ impl FastObjectLockManager {
         self.lock(LockRequest::write(KeyRef::new(bucket, object)).owner(owner)).try_now()
     }
 
-    /// Takes an object to share, if no writer holds it or is entitled to it first.
+    /// Acquires an object shared, if no writer holds it or goes first.
     ///
     /// # Errors
     /// As [`Lock::try_now`].
@@ -212,9 +212,9 @@ impl FastObjectLockManager {
         self.lock(LockRequest::read((bucket, object, version)).owner(owner)).try_now()
     }
 
-    /// Waits for many locks, with one deadline for all of them.
+    /// Acquires many locks, with one deadline for all of them.
     ///
-    /// Nothing is left behind on an error, nor when the future is dropped.
+    /// After an error, or when the future is dropped, nothing stays held.
     ///
     /// # Errors
     /// [`LockError::Batch`] names the key that failed and why. A best-effort batch reports what it did not get in
@@ -273,7 +273,7 @@ impl FastObjectLockManager {
     /// Makes a queue for results of requests that wait; see [`Lock::with_queue`].
     ///
     /// # Errors
-    /// What the system says when it has no descriptor left.
+    /// The error of the system when it has no descriptor left.
     pub fn completion_queue(&self) -> std::io::Result<CompletionQueue> {
         CompletionQueue::new(self.clone())
     }
@@ -288,8 +288,8 @@ impl FastObjectLockManager {
 
     /// Passes events to [`tracing`](https://docs.rs/tracing), as target `keylatch`.
     ///
-    /// Long waits and holds, timeouts, expiries and forced releases are warnings, deadlocks are errors. They are formed on
-    /// the thread that they happen on.
+    /// Long waits and holds, timeouts, expiries and forced releases are warnings, deadlocks are errors. They are made on
+    /// the thread on which they happen.
     #[cfg(feature = "tracing")]
     #[must_use = "events are handed on for as long as the subscription is kept"]
     pub fn trace_events(&self, options: EventOptions) -> crate::TracedEvents {

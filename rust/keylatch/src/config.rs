@@ -1,12 +1,12 @@
-//! The settings of a manager, and what they may be.
+//! The settings of a manager, and their valid values.
 
 use crate::error::LockError;
 use crate::key::MAX_KEY_BYTES;
 use std::time::Duration;
 
-/// Who goes first when several want the same lock.
+/// Which request goes first when several want the same lock.
 ///
-/// Every waiter gets its turn under each policy, which says how far it may go.
+/// Every waiter gets its turn under each policy. The policies differ in how often a waiter may be overtaken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -18,9 +18,9 @@ pub enum Fairness {
     ///
     /// It may until a waiter has waited for `after`; then the lock is handed over directly, in order.
     ///
-    /// *Bound*: once a waiter has waited for `after`, nothing overtakes it any more from the moment it has been looked
-    /// at again: at the next release, or when it wakes to try by itself. A future that was woken and is not polled
-    /// for `after` is passed over until it is. This is the fastest policy by far on a hot key.
+    /// *Bound*: once a waiter has waited for `after`, no request overtakes it from the next release on, or from the moment
+    /// it wakes to try by itself. A future that was woken and is not polled for `after` is passed over until it is. This
+    /// is by far the fastest policy on a hot key.
     Eventual {
         /// How long a waiter may be overtaken.
         #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds"))]
@@ -28,7 +28,7 @@ pub enum Fairness {
     },
     /// First come, first served; every release hands the lock to the next in line.
     ///
-    /// Neighbouring readers go in together.
+    /// Neighbouring readers get the lock together.
     ///
     /// *Bound*: no request overtakes one of the same priority.
     Fifo,
@@ -58,7 +58,7 @@ pub enum Backend {
     Fast,
     /// One mutex and a map, first in first out.
     ///
-    /// What people had before; for comparing and for falling back.
+    /// For comparison, and as a fallback.
     Global,
     /// Grants everything, without a wait.
     ///
@@ -81,7 +81,7 @@ impl std::str::FromStr for Backend {
 
 /// What happens when a session would wait for itself.
 ///
-/// It asks again for what it holds, in a way that has to wait.
+/// It asks again for what it holds, and would have to wait.
 ///
 /// ```
 /// use keylatch::{FastObjectLockManager, LockConfig, LockError, LockRequest, Reentrancy};
@@ -114,16 +114,16 @@ pub enum Reentrancy {
     ///
     /// It cannot be downgraded before all but one are gone.
     ///
-    /// A session that shares a lock and asks for it exclusively waits in front of the line until no other shares it. Then all
-    /// its holds of it are exclusive, until they end. Two that wait so for each other are a deadlock.
+    /// A session that shares a lock and asks for it exclusively waits ahead of the queue until no other shares it. Then all
+    /// its holds of the lock are exclusive until they end. Two sessions that wait so for each other are a deadlock.
     Count,
 }
 
-/// Which session of a deadlock gives way.
+/// Which session of a deadlock is the victim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Victim {
-    /// The one whose request was found to close the circle.
+    /// The one whose request closed the circle.
     #[default]
     Asker,
     /// The session that was begun last: it has probably done the least.
@@ -136,8 +136,8 @@ pub enum Victim {
 ///
 /// It is `factor_per_mille` thousandths of the wait that `quantile_per_mille` thousandths of the latest waits stayed below,
 /// and never less than `floor` nor more than `ceiling`. A wait that timed out counts for twice as long as it took, so that
-/// a timeout that is too short becomes longer. The latest thousand waits or so count, and what is older than a few
-/// minutes counts for less and less.
+/// a timeout that is too short becomes longer. About the latest thousand waits count, and those older than a few
+/// minutes count for less and less.
 ///
 /// ```
 /// use keylatch::{AdaptiveTimeout, FastObjectLockManager, LockConfig};
@@ -270,7 +270,7 @@ pub struct LockConfig {
     /// each looks at all: a longer delay, or labels where nothing can come of it, spares that.
     #[cfg_attr(feature = "serde", serde(with = "crate::written::seconds_or_never"))]
     pub deadlock_delay: Option<Duration>,
-    /// Which session of a deadlock gives way. Default [`Victim::Asker`].
+    /// Which session of a deadlock is the victim. Default [`Victim::Asker`].
     pub victim: Victim,
     /// Reports orders of locks that could become a deadlock, before they do.
     ///
@@ -341,7 +341,7 @@ const MIN_HEALTH_WINDOW: Duration = Duration::from_millis(1);
 const _: () = assert!(MAX_LOCKS < crate::grant::MAX_RECORDS);
 
 impl LockConfig {
-    /// Says which setting is wrong, if one is.
+    /// Returns an error that names an invalid setting, if there is one.
     ///
     /// # Errors
     /// [`LockError::InvalidConfig`].

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, each with what to do about it.
+//! The errors. Each message says what to do about it.
 
 use crate::grant::Grant;
 use crate::key::ObjectKey;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Why a call failed.
 ///
-/// Nothing is held or changed that was not before.
+/// A failed call has changed nothing.
 ///
 /// ```
 /// use keylatch::{FastObjectLockManager, LockError};
@@ -26,13 +26,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LockError {
-    /// The time given was over before the lock was free.
+    /// The timeout or deadline passed before the lock was free.
     Timeout {
         /// What was asked for.
         key: ObjectKey,
         /// How long the request waited.
         waited: Duration,
-        /// Who held it at the end.
+        /// The holders at that moment.
         holders: Holders,
     },
     /// The lock is held, and the request was not to wait.
@@ -48,7 +48,7 @@ pub enum LockError {
     Deadlock {
         /// What was asked for.
         key: ObjectKey,
-        /// Who waits for whom, beginning with the session whose request this was.
+        /// The sessions that wait for each other, beginning with the one of this request.
         cycle: Arc<[DeadlockLink]>,
     },
     /// The hold was a lease that ran out, and the lock was given to another request.
@@ -68,28 +68,28 @@ pub enum LockError {
         /// The grant's number.
         grant: u64,
     },
-    /// As many locks are in the table as it may hold, or as there is memory for.
+    /// The table holds `max_locks` locks, or there is no memory for more.
     TableFull {
         /// `max_locks`.
         limit: u32,
     },
-    /// As many requests wait as may, or as there is memory for.
+    /// `max_waiters` requests wait, or there is no memory for more.
     TooManyWaiters {
         /// `max_waiters`.
         limit: u32,
     },
-    /// The key is longer than keys may be.
+    /// The key is longer than `max_key_bytes`.
     InvalidKey {
         /// Bytes in all parts of the key.
         bytes: usize,
         /// `max_key_bytes`.
         limit: usize,
     },
-    /// A setting has a value that it cannot have.
+    /// A setting has an invalid value.
     InvalidConfig {
         /// Its name.
         setting: &'static str,
-        /// What is wrong with it and what would be right.
+        /// What is wrong, and a valid value.
         problem: String,
     },
     /// The process is a fork of the one that made the manager.
@@ -101,12 +101,12 @@ pub enum LockError {
         /// Who holds it shared.
         holders: Holders,
     },
-    /// The [tier](crate::tier) of the manager cannot do what the request needs.
+    /// The [tier](crate::tier) of the manager failed.
     Tier {
         /// What is wrong, and what to do about it.
         error: TierError,
     },
-    /// One lock of a batch could not be had; none of the batch is held.
+    /// One lock of a batch could not be acquired; none of the batch is held.
     Batch {
         /// Which one.
         key: ObjectKey,
@@ -263,10 +263,10 @@ impl std::error::Error for LockError {
     }
 }
 
-/// Who holds a lock, as an error tells it.
+/// The holders of a lock, as an error names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holders {
-    /// Those that are known at hand: the exclusive holder, or one reader.
+    /// The exclusive holder, or one reader: finding all readers would take too long.
     /// [`holders`](crate::FastObjectLockManager::holders) lists all.
     pub named: Vec<Holder>,
     /// Holders that are not among the named.

@@ -22,10 +22,10 @@ impl FastObjectLockManager {
         self.core().release_number(grant)
     }
 
-    /// Releases a grant for a face to another language.
+    /// Releases a grant, for bindings to other languages.
     ///
-    /// Returns `None` if the grant is not held, and [`release`](Self::release) says why; or how the lock was lost, if that
-    /// was in this very moment.
+    /// Returns `None` if the grant is not held, and [`release`](Self::release) says why. If the lock was revoked in this very
+    /// moment, it returns how.
     #[doc(hidden)]
     #[inline(always)]
     #[must_use]
@@ -45,7 +45,7 @@ impl FastObjectLockManager {
         Ok(LockGuard::new(self, grant))
     }
 
-    /// Begins the lease of a grant anew, from now; or begins one.
+    /// Renews the lease of a grant from now on, or begins one.
     ///
     /// # Errors
     /// [`LockError::LeaseLost`] and [`LockError::NotHeld`] as [`release`](Self::release), [`LockError::InvalidConfig`]
@@ -56,7 +56,7 @@ impl FastObjectLockManager {
 
     /// Returns how long a grant is safe from now on; `None` if it has no lease.
     ///
-    /// It is zero once the lease has run out, although the grant is held until the lock is taken away.
+    /// It is zero once the lease has run out, although the grant is held until the lock is revoked.
     ///
     /// # Errors
     /// As [`release`](Self::release).
@@ -124,10 +124,10 @@ impl FastObjectLockManager {
         self.core().as_guard(grant, || self.core().upgrade_blocking(grant, limit))
     }
 
-    /// Has `listener` called once if the hold is taken away.
+    /// Has `listener` called once if the hold is revoked.
     ///
-    /// The thread that takes it away calls, or this one if that has happened already. The listener is dropped uncalled
-    /// when the hold is released. It must not block.
+    /// The revoking thread calls it, or this thread if the hold was revoked before. The listener is dropped uncalled when
+    /// the hold is released. It must not block.
     ///
     /// # Errors
     /// As [`release`](Self::release).

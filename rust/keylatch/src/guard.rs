@@ -60,7 +60,7 @@ pub type OwnedLockGuard = LockGuard<FastObjectLockManager>;
 
 /// A held lock.
 ///
-/// Dropping it releases the lock, from whatever thread, and never blocks.
+/// Dropping it releases the lock, from any thread, and never blocks.
 ///
 /// ```
 /// # fn main() -> Result<(), keylatch::LockError> {
@@ -100,7 +100,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.core().records.get(self.grant().index()).seen_by_guard(self.grant())
     }
 
-    /// How the lock is held now; once it was taken away, how it was held until then.
+    /// Returns how the lock is held; once it was revoked, how it was held until then.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.held().map_or(Mode::Shared, |(_, mode)| mode)
@@ -114,15 +114,14 @@ impl<M: ManagerRef> LockGuard<M> {
 
     /// Returns the number of this exclusive hold.
     ///
-    /// It is greater than that of every exclusive hold of this key before, whatever happened in between, so that a
-    /// store can refuse a writer whose number is lower than one it has seen. For a shared hold, the number of the
-    /// latest exclusive one.
+    /// It is greater than that of every earlier exclusive hold of this key. So a store can refuse a writer whose number is
+    /// lower than one it has seen. For a shared hold it is the number of the latest exclusive one.
     #[must_use]
     pub fn fence(&self) -> u64 {
         self.core().guard_fence(self.grant())
     }
 
-    /// From exclusive to shared, without a gap for another exclusive holder.
+    /// Turns an exclusive hold into a shared one, without a gap for another writer.
     ///
     /// Does nothing to a shared hold, nor to one of several that a session has of the lock ([`Reentrancy::Count`]): as
     /// long as it has another it stays exclusive. Never blocks.
@@ -132,7 +131,7 @@ impl<M: ManagerRef> LockGuard<M> {
         self.manager.manager().core().downgrade(self.grant());
     }
 
-    /// As [`downgrade`](Self::downgrade), and says whether the lock is still there.
+    /// As [`downgrade`](Self::downgrade); an error if the lock is not held any more.
     ///
     /// # Errors
     /// [`LockError::LeaseLost`] if its lease ran out and another caller took the lock, [`LockError::NotHeld`] if that
@@ -141,9 +140,9 @@ impl<M: ManagerRef> LockGuard<M> {
         self.manager.manager().core().downgrade_or_tell(self.grant())
     }
 
-    /// From shared to exclusive, if there is no other holder now.
+    /// Turns a shared hold into an exclusive one, if there is no other holder now.
     ///
-    /// Goes ahead of all who wait. Does nothing to an exclusive hold.
+    /// Goes ahead of all waiters. Does nothing to an exclusive hold.
     ///
     /// # Errors
     /// [`LockError::WouldBlock`] with all who share the lock, this guard's owner among them; the shared hold stays.
@@ -151,9 +150,9 @@ impl<M: ManagerRef> LockGuard<M> {
         self.manager.manager().core().try_upgrade(self.grant())
     }
 
-    /// From shared to exclusive, as soon as the other readers are gone.
+    /// Turns a shared hold into an exclusive one, once the other readers are gone.
     ///
-    /// Goes ahead of all others who wait. `None` waits for as long as it takes.
+    /// Goes ahead of all other waiters. `None` waits for as long as it takes.
     ///
     /// # Errors
     /// [`LockError::UpgradeConflict`] without waiting if another reader already waits to upgrade: neither could go
@@ -166,8 +165,8 @@ impl<M: ManagerRef> LockGuard<M> {
 
     /// As [`upgrade_blocking`](Self::upgrade_blocking), as a future.
     ///
-    /// Dropping it before it is done leaves the hold shared. One that is forgotten instead stands in line until the
-    /// guard is used otherwise or released.
+    /// Dropping it before it is done leaves the hold shared. A leaked future waits on until the guard is used again or
+    /// released.
     ///
     /// # Errors
     /// As there.
@@ -176,7 +175,7 @@ impl<M: ManagerRef> LockGuard<M> {
         Upgrade { guard: self, limit, waiting: None }
     }
 
-    /// Begins the lease anew, from now; or begins one.
+    /// Renews the lease from now on, or begins one.
     ///
     /// # Errors
     /// [`LockError::LeaseLost`] if it ran out and another caller took the lock, [`LockError::NotHeld`] if that was done
@@ -187,7 +186,7 @@ impl<M: ManagerRef> LockGuard<M> {
 
     /// Returns how long the hold is safe from now on; `None` if it has no lease.
     ///
-    /// Zero once its lease has run out or it was taken away.
+    /// Zero once its lease has run out or it was revoked.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.core().remaining(self.grant()).unwrap_or(Some(Duration::ZERO))
@@ -195,7 +194,7 @@ impl<M: ManagerRef> LockGuard<M> {
 
     /// Returns whether the lock is held and, if it is a lease, safe at this moment.
     ///
-    /// Work that is done after this was asked may be too late all the same: that is what [`fence`](Self::fence) is for.
+    /// Work that follows this call may still be too late: that is what [`fence`](Self::fence) is for.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.core().is_valid(self.grant())
@@ -203,32 +202,32 @@ impl<M: ManagerRef> LockGuard<M> {
 
     /// Returns whether another process died while it had the key exclusively.
     ///
-    /// What the key protects may be half written then. The first holder after the death is informed. If that one loses the
-    /// lock, so is the next, because it may have repaired only half of it. Where keys are shared through a
-    /// [tier](crate::tier) that notices such deaths; otherwise `false`.
+    /// Then the data that the key protects may be half written. The first holder after the death gets `true`. If that
+    /// holder loses the lock, the next one gets `true`, too, because the repair may be half done. Always `false` without a
+    /// [tier](crate::tier) that notices such deaths.
     #[must_use]
     pub fn previous_holder_died(&self) -> bool {
         self.core().records.get(self.grant().index()).follows_death(self.grant())
     }
 
-    /// Whose hold this is, as it was named in the request. Empty in a forked child.
+    /// Returns the owner's name, as in the request. Empty in a forked child.
     #[must_use]
     pub fn owner(&self) -> Arc<str> {
         self.core().owner_name(self.core().records.get(self.grant().index()).owner())
     }
 
-    /// Has `listener` called once if the lock is taken away.
+    /// Has `listener` called once if the lock is revoked.
     ///
-    /// That is on the thread that takes it, or immediately if it was taken before. It is dropped uncalled when the lock
-    /// is released. It must not block.
+    /// The revoking thread calls it, or this thread if the lock was revoked before. It is dropped uncalled when the lock is
+    /// released. It must not block.
     pub fn on_lost(&self, listener: impl FnOnce(Lost) + Send + 'static) {
         // The hold is there, or lost: there is no third.
         let _ = self.core().on_lost(self.grant(), Listener::new(listener));
     }
 
-    /// Resolves when the lock is taken away; until then it is pending.
+    /// Resolves when the lock is revoked; until then it is pending.
     ///
-    /// It stays pending after a release. To be raced against the work that the lock is for.
+    /// It stays pending after a release. Race it against the work that the lock is for.
     ///
     /// ```
     /// # async fn work() {}
@@ -275,7 +274,7 @@ impl<M: ManagerRef> LockGuard<M> {
         })
     }
 
-    /// Releases the lock and says whether it was still held, which a drop does not.
+    /// Releases the lock; an error if it was not held any more, which a drop hides.
     ///
     /// # Errors
     /// [`LockError::LeaseLost`] if its lease ran out and another caller took the lock, [`LockError::NotHeld`] if that
@@ -289,7 +288,7 @@ impl<M: ManagerRef> LockGuard<M> {
         this.manager.manager().core().release_guard_or_tell(grant)
     }
 
-    /// The grant, held as a guard holds it, for a caller who releases it like one.
+    /// Returns the grant, for a caller that releases it as a guard does.
     pub(crate) fn into_bare_grant(self) -> Grant {
         ManuallyDrop::new(self).grant()
     }

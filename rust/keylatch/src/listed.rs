@@ -37,7 +37,7 @@ pub struct HolderInfo {
     pub lease: Option<Duration>,
     /// The number of this exclusive hold; `None` for a shared one.
     pub fence: Option<u64>,
-    /// It has no holder, and is kept shut for the rest of the lock delay.
+    /// `true` if the lock has no holder and is in its lock delay.
     ///
     /// The last holder lost it because a lease ran out. It is kept shut for
     /// [`lock_delay`](crate::LockConfig::lock_delay), of which `lease` is what is left. Releasing it by force ends
@@ -45,7 +45,7 @@ pub struct HolderInfo {
     pub in_lock_delay: bool,
     /// The grant's number.
     ///
-    /// As long as a guard has the hold, it is only a name: it cannot be released by it.
+    /// As long as the hold has a guard, the grant is only a name: it cannot release the hold.
     pub grant: Grant,
 }
 
@@ -113,7 +113,7 @@ pub struct LockOrderLink {
     pub at: Duration,
 }
 
-/// Sessions took locks in orders that go round, which can become a deadlock.
+/// Sessions took locks in contradicting orders, which can become a deadlock.
 ///
 /// See [`LockConfig::lock_order_lint`](crate::LockConfig::lock_order_lint).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub struct LockOrderLink {
 pub struct LockOrderReport {
     /// When it was noticed, as the time since the manager was made.
     pub at: Duration,
-    /// Who held what and asked for what, beginning with the latest order.
+    /// What each session held and asked for, beginning with the latest order.
     ///
     /// Each asked for what the next one held, and the last one for what the first one held.
     pub links: Arc<[LockOrderLink]>,
@@ -201,9 +201,9 @@ impl fmt::Display for Named<'_> {
 pub struct Cycle {
     /// When, as the time since the manager was made.
     pub at: Duration,
-    /// The session that gave way, by [`Deadlock`](crate::LockError::Deadlock).
+    /// The session whose request failed with [`Deadlock`](crate::LockError::Deadlock).
     pub victim: Arc<str>,
-    /// Who waited for whom, from the victim on; the last one waited for the victim.
+    /// The sessions, from the victim on: each waited for the next, the last for the first.
     pub links: Arc<[DeadlockLink]>,
 }
 

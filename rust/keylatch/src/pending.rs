@@ -35,14 +35,14 @@ impl<'m, 'k> Lock<'m, 'k> {
         Self { manager, request }
     }
 
-    /// Sleeps until the lock is free or the time is over.
+    /// Acquires the lock, sleeping until it is free or the time is over.
     ///
     /// # Errors
     /// [`LockError::Timeout`], [`LockError::Closed`], or what is wrong with the request.
     ///
     /// # Panics
-    /// In debug builds, with the feature `tokio`, on a thread that runs tokio's tasks: asleep it would run none of them, and
-    /// one of those may be the holder. Await the lock there, or block within `spawn_blocking`.
+    /// In debug builds with the feature `tokio`, on a thread that runs tasks: asleep it would run none of them, and one of
+    /// them may be the holder. Await the lock there, or block within `spawn_blocking`.
     #[inline(always)]
     pub fn blocking(self) -> Result<FastLockGuard<'m>, LockError> {
         check_may_sleep();
@@ -60,7 +60,7 @@ impl<'m, 'k> Lock<'m, 'k> {
         Ok(LockGuard::new(self.manager, grant))
     }
 
-    /// As [`blocking`](Self::blocking), but the lock is held by its number.
+    /// As [`blocking`](Self::blocking), but returns a grant instead of a guard.
     ///
     /// It is released by [`FastObjectLockManager::release`]. Costs less than [`LockGuard::into_grant`].
     ///
@@ -72,7 +72,7 @@ impl<'m, 'k> Lock<'m, 'k> {
         self.manager.core().blocking(self.request, true)
     }
 
-    /// As [`try_now`](Self::try_now), but held by a number.
+    /// As [`try_now`](Self::try_now), but returns a grant instead of a guard.
     ///
     /// See [`grant_blocking`](Self::grant_blocking).
     ///
@@ -96,9 +96,9 @@ impl<'m, 'k> Lock<'m, 'k> {
         self.manager.core().try_now(self.request, true)
     }
 
-    /// As [`grant_now`](Self::grant_now) where the lock is plainly free.
+    /// As [`grant_now`](Self::grant_now), if the fast path gets the lock.
     ///
-    /// `None` gives no reason: the caller goes on with one of the others. The fast paths of other languages end here.
+    /// `None` gives no reason: the caller goes on with one of the others. For bindings to other languages.
     #[doc(hidden)]
     #[inline(always)]
     #[must_use]
@@ -115,7 +115,7 @@ impl<'m, 'k> Lock<'m, 'k> {
     /// If the lock is free it is returned immediately, and the callback is dropped uncalled.
     ///
     /// # Errors
-    /// What is wrong with the request; the callback is not called then.
+    /// An invalid request; the callback is not called then.
     pub fn with_callback(
         self,
         callback: impl FnOnce(Result<OwnedLockGuard, LockError>) + Send + 'static,
@@ -137,7 +137,7 @@ impl<'m, 'k> Lock<'m, 'k> {
     /// It comes with this `token`.
     ///
     /// # Errors
-    /// What is wrong with the request; nothing arrives then.
+    /// An invalid request; nothing arrives then.
     pub fn with_queue(self, queue: &CompletionQueue, token: u64) -> Result<Submitted, LockError> {
         queue.is_of(self.manager.core())?;
         let pending = queue.state.begin();
@@ -168,9 +168,9 @@ impl<'m, 'k> Lock<'m, 'k> {
 impl FastObjectLockManager {
     /// As [`upgrade_blocking`](Self::upgrade_blocking), with the result in a queue.
     ///
-    /// `None` if it was upgraded without waiting, otherwise the ticket of what will arrive, with this `token`. What
-    /// arrives after a success is the lock, held exclusively, under the same [`Grant`]; after a failure the grant is
-    /// held shared as before. Until then the grant cannot be used otherwise.
+    /// Returns `None` if it was upgraded without waiting, otherwise the ticket of the result, which has this `token`. A
+    /// success has the lock, held exclusively, under the same [`Grant`]. After a failure the grant is held shared as before.
+    /// Until then the grant cannot be used.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -187,8 +187,8 @@ impl FastObjectLockManager {
     /// ```
     ///
     /// # Errors
-    /// As [`LockGuard::upgrade_blocking`] and [`release`](Self::release); nothing arrives then, and what was held is held
-    /// as before.
+    /// As [`LockGuard::upgrade_blocking`] and [`release`](Self::release); nothing arrives then, and the hold is
+    /// unchanged.
     pub fn upgrade_with_queue(
         &self,
         grant: Grant,
@@ -246,8 +246,8 @@ impl Submitted {
 /// Poll [`as_fd`](AsFd::as_fd) for reading, then call [`try_next`](Self::try_next) until it returns `None`. Dropping
 /// the queue cancels the requests that still wait.
 ///
-/// A lock that was granted is held while its result lies here: a thread that waits for such a lock before it fetches
-/// waits for itself.
+/// A granted lock is held while its result is in the queue. So a thread that waits for such a lock before it fetches the
+/// result waits for itself.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -276,9 +276,9 @@ pub struct CompletionQueue {
 pub struct Completion {
     /// The request, as the call that made it returned it.
     pub ticket: Ticket,
-    /// What the caller gave along.
+    /// The token of the call.
     pub token: u64,
-    /// The lock, or why not.
+    /// The lock, or the error.
     pub result: Result<OwnedLockGuard, LockError>,
 }
 
@@ -335,12 +335,12 @@ impl CompletionQueue {
         self.manager.core().is_forked() || self.state.is_over()
     }
 
-    /// Sleeps until a result arrives; `None` if the time is over first.
+    /// Returns the next result, sleeping until one arrives; `None` after the timeout.
     ///
     /// Also `None` when [nothing more will](Self::is_over) arrive.
     ///
     /// # Errors
-    /// What the system says about waiting on the descriptor; [`LockError::Forked`] within.
+    /// The error of waiting on the descriptor; [`LockError::Forked`] inside of it.
     pub fn next(&self, timeout: Option<Duration>) -> std::io::Result<Option<Completion>> {
         if self.manager.core().is_forked() {
             return Err(std::io::Error::other(LockError::Forked));
@@ -381,7 +381,7 @@ impl AsFd for CompletionQueue {
 impl Drop for CompletionQueue {
     /// Cancels requests that still wait, and drops results that were not fetched.
     ///
-    /// What was granted is released.
+    /// Granted locks are released.
     fn drop(&mut self) {
         let core = self.manager.core();
         if core.is_forked() {
@@ -413,10 +413,10 @@ impl<'m, 'k> IntoFuture for Lock<'m, 'k> {
 
 /// A request as a future, for any executor.
 ///
-/// Dropping it cancels the request; a grant that arrives in that instant is given on.
+/// Dropping it cancels the request; a lock granted in that instant goes to the next waiter.
 ///
-/// While it waits it has a place in line. A task that keeps it and does not poll it, say because it awaits something
-/// else, keeps those behind it waiting, though the lock be free: poll it, or drop it.
+/// While it waits it has a place in line. If a task keeps it without polling it, for example while it awaits something
+/// else, the waiters behind it wait although the lock may be free: poll it, or drop it.
 // A task that awaits this has it in a future of its own, which is moved before it is first polled, and where the lock
 // is free that is what awaiting costs. So it is small, and has an odd number of words: compilers place that behind what
 // an

@@ -1,4 +1,4 @@
-//! Keys that a program knows it will lock often.
+//! Pinned keys: keys that a program locks often.
 
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockGuard};
@@ -16,12 +16,12 @@ use std::sync::Arc;
 
 /// A key that stays in the table, so that locking it costs less.
 ///
-/// The verbs here need no hash, no look-up and no comparison. Requests with more to them are
-/// made with [`write`](Self::write) and [`read`](Self::read), and cost what others cost. All contend for one lock with
-/// requests for the key without the pin. Given to another manager, a request of a pin is for a key of that name there.
+/// The calls here need no hash, no look-up and no comparison. Requests with leases, priorities or timeouts are made with
+/// [`write`](Self::write) and [`read`](Self::read), and cost what others cost. The pin and the key without it are one lock.
+/// Given to another manager, a request of a pin is for the key of that name there.
 ///
-/// It costs one place of `max_locks` while it is there, whether the key is held or not. Clones share the pin. It keeps its
-/// manager, as an owned guard does; once that is closed, requests say so.
+/// It costs one place of `max_locks` as long as it exists, whether the key is held or not. Clones share the pin. It keeps its
+/// manager, as an owned guard does; once that is closed, requests fail.
 ///
 /// ```
 /// # fn main() -> Result<(), keylatch::LockError> {
@@ -56,9 +56,9 @@ impl Drop for Shared {
 key_verbs!(PinnedKey);
 
 impl PinnedKey {
-    /// As [`try_acquire_write_lock`](Self::try_acquire_write_lock), if plainly free.
+    /// As [`try_acquire_write_lock`](Self::try_acquire_write_lock), on the fast path only.
     ///
-    /// `None` says nothing: the caller goes on with a request. For faces to other languages.
+    /// `None` gives no reason: the caller goes on with a request. For bindings to other languages.
     #[doc(hidden)]
     #[inline(always)]
     #[must_use]
@@ -72,7 +72,7 @@ impl PinnedKey {
         Some(LockGuard::new(&self.shared.manager, grant))
     }
 
-    /// Takes the lock if it is plainly free.
+    /// Takes the lock if the fast path can.
     ///
     /// Without a request, which would have to be put together first. The grant is a number if it is `loose`.
     #[inline(always)]
@@ -95,7 +95,7 @@ impl PinnedKey {
 }
 
 impl FastObjectLockManager {
-    /// Keeps a key in the table for as long as the pin is there, held or not.
+    /// Keeps a key in the table, held or not, as long as the pin exists.
     ///
     /// # Errors
     /// [`LockError::TableFull`], [`LockError::InvalidKey`], [`LockError::Closed`] or [`LockError::Forked`].

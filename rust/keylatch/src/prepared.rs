@@ -17,13 +17,13 @@ use std::sync::Arc;
 
 /// A key with its hash, so that locking it costs less.
 ///
-/// The blocking verbs here, and those that try, do not hash the key, and compare it as it is stored, if it has at most eight
-/// words: a part of up to 16 bytes has two, one of up to 32 bytes four, and one of 41 to 48 bytes six. Other keys, and
-/// requests with more to them, which are made with [`write`](Self::write) and [`read`](Self::read), cost what others cost.
-/// All contend for one lock with requests for the key itself.
+/// The blocking and the trying calls here do not hash the key. They compare it as it is stored, if it has at most eight
+/// words: a part of up to 16 bytes has two, one of up to 32 bytes four, and one of 41 to 48 bytes six. Other keys cost what
+/// they cost without this, and so do requests that are made with [`write`](Self::write) and [`read`](Self::read). The
+/// prepared key and the key itself are one lock.
 ///
 /// Unlike a [`PinnedKey`](crate::PinnedKey) it takes no place in the manager's table, and costs more to lock. Clones share
-/// its memory. It keeps its manager; once that is closed, requests say so.
+/// its memory. It keeps its manager; once that is closed, requests fail.
 ///
 /// ```
 /// # fn main() -> Result<(), keylatch::LockError> {
@@ -51,7 +51,7 @@ struct Shared {
 key_verbs!(PreparedKey);
 
 impl PreparedKey {
-    /// Takes the lock if it is plainly free.
+    /// Takes the lock if the fast path can.
     ///
     /// Without a request, which would have to be put together first.
     #[inline(always)]

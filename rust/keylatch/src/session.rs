@@ -12,8 +12,8 @@ use std::time::Instant;
 /// An owner that is one logical thread of control, such as a transaction; made by
 /// [`FastObjectLockManager::session`].
 ///
-/// Two requests with one label contend like strangers. Of a session more is known: while one of its requests waits, it
-/// lets go of nothing. So circles of sessions that wait for each other are found and reported as
+/// Two requests with one label wait for each other like any others. A session releases nothing while one of its requests
+/// waits. So deadlocks among sessions are found and reported as
 /// [`LockError::Deadlock`](crate::LockError::Deadlock), and a session that asks again for what it holds does not wait for
 /// itself (see [`Reentrancy`](crate::Reentrancy)).
 ///
@@ -46,9 +46,9 @@ impl Session {
         self.state.as_ref().map_or_else(|| "".into(), |state| Arc::clone(&state.name))
     }
 
-    /// Releases by force all that the session holds, as a rollback wants.
+    /// Revokes all holds of the session, as a rollback needs it.
     ///
-    /// It does not matter whether a guard or a grant holds it. Returns how many locks that were.
+    /// Holds with a guard, too. Returns how many locks it revoked.
     pub fn release_all(&self) -> usize {
         self.state.as_ref().map_or(0, |state| self.manager.core().release_all_of(state))
     }
@@ -74,7 +74,7 @@ impl Session {
 
     /// Returns whether dropping the session releases what it still holds.
     ///
-    /// By default it does not: guards and grants outlive it, and go on naming it.
+    /// By default it does not: guards and grants outlive the session, and keep its name.
     #[must_use]
     pub fn release_on_drop(self, releases: bool) -> Self {
         let mut this = self;
@@ -83,7 +83,7 @@ impl Session {
     }
 }
 
-/// What a binding does about a numbered request that it makes in its own way.
+/// What a binding does with a numbered request that it makes by itself.
 ///
 /// Such as by a queue: see [`FastObjectLockManager::begin_numbered`].
 #[doc(hidden)]
@@ -100,7 +100,7 @@ pub enum NumberedRequest {
     Repeated(RequestRepeat),
 }
 
-/// The turn to make a numbered request.
+/// The right to make a numbered request.
 ///
 /// Repetitions wait until its grant is reported, or it is dropped: then one of them makes it.
 #[doc(hidden)]
@@ -120,7 +120,7 @@ impl RequestTurn {
 pub struct RequestRepeat(Arc<Asked>);
 
 impl RequestRepeat {
-    /// Sleeps until that one has ended; then it is to be asked again.
+    /// Sleeps until that request has ended; then the caller asks again.
     ///
     /// `false` if the time is over first.
     #[must_use]
@@ -130,13 +130,12 @@ impl RequestRepeat {
 }
 
 impl FastObjectLockManager {
-    /// Begins a numbered request that the caller makes in its own way.
+    /// Begins a numbered request that the caller makes by itself.
     ///
-    /// For faces to other languages.
+    /// For bindings to other languages.
     ///
     /// # Errors
-    /// What is wrong with the request: that its owner is no session of this manager's, for instance, or that its number was for
-    /// something else.
+    /// An invalid request: for instance, its owner is no session of this manager, or its number was used for another key.
     #[doc(hidden)]
     pub fn begin_numbered(&self, request: &LockRequest<'_>) -> Result<NumberedRequest, LockError> {
         Ok(match self.core().begin_numbered(request)? {

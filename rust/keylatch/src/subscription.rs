@@ -1,4 +1,4 @@
-//! Listening to a manager's events.
+//! A subscription to the events of a manager.
 
 use crate::engine::Core;
 use crate::error::LockError;
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 ///
 /// Made by [`FastObjectLockManager::subscribe`](crate::FastObjectLockManager::subscribe).
 ///
-/// Events lie in a queue of the subscriber's own until they are fetched. When it is full, what comes is dropped and
-/// counted. Dropping the subscription ends it. It does not keep the manager open. In a forked child it is closed and has
+/// Events are kept in a queue of the subscriber's own until they are fetched. When it is full, further events are dropped
+/// and counted. Dropping the subscription ends it. It does not keep the manager open. In a forked child it is closed and has
 /// no events.
 ///
 /// ```
@@ -51,10 +51,10 @@ impl Events {
         if self.core.is_forked() { None } else { self.inbox.fetch() }
     }
 
-    /// Sleeps until there is an event; `None` if the time is over first.
+    /// Returns the next event, sleeping until there is one; `None` after the timeout.
     ///
-    /// Also `None` when the manager is closed and all was fetched. `None` if the time is over first, or when the
-    /// manager is closed and all was fetched. Without a timeout it sleeps for as long as it takes.
+    /// Also `None` when the manager is closed and all events were fetched. Without a timeout it sleeps for as long as it
+    /// takes.
     #[must_use]
     pub fn next(&self, timeout: Option<Duration>) -> Option<Event> {
         if self.core.is_forked() {
@@ -76,7 +76,7 @@ impl Events {
     /// Event loops poll it. It is made when it is asked for first.
     ///
     /// # Errors
-    /// What the system says when it has no descriptor left; [`LockError::Forked`](crate::LockError::Forked) within.
+    /// The error of the system when it has no descriptor left; [`LockError::Forked`](crate::LockError::Forked) within.
     pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
         if self.core.is_forked() {
             return Err(io::Error::other(LockError::Forked));

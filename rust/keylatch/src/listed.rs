@@ -203,7 +203,7 @@ pub struct Cycle {
     pub at: Duration,
     /// The session whose request failed with [`Deadlock`](crate::LockError::Deadlock).
     pub victim: Arc<str>,
-    /// The sessions, from the victim on: each waited for the next, the last for the first.
+    /// The sessions, from the victim on. Each waited for the next one, in a circle.
     pub links: Arc<[DeadlockLink]>,
 }
 

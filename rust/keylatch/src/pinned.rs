@@ -56,7 +56,7 @@ impl Drop for Shared {
 key_verbs!(PinnedKey);
 
 impl PinnedKey {
-    /// As [`try_acquire_write_lock`](Self::try_acquire_write_lock), on the fast path only.
+    /// As [`try_acquire_write_lock`](Self::try_acquire_write_lock), but fast only.
     ///
     /// `None` gives no reason: the caller goes on with a request. For bindings to other languages.
     #[doc(hidden)]

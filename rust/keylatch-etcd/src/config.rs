@@ -115,10 +115,25 @@ impl EtcdConfig {
         }
         for endpoint in &self.endpoints {
             if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+                if endpoint.contains("://") {
+                    return invalid("endpoints", format!("{endpoint} begins neither with http:// nor with https://"));
+                }
                 return invalid("endpoints", format!("{endpoint} has no scheme; write http://{endpoint} or https://"));
             }
             if endpoint.starts_with("https://") && self.ca.is_none() {
                 return invalid("ca_pem", format!("{endpoint} needs the authority of its certificate"));
+            }
+        }
+        let has = |pem: &[u8], words: &str| String::from_utf8_lossy(pem).contains(words);
+        if self.ca.as_ref().is_some_and(|pem| !has(pem, "-----BEGIN CERTIFICATE-----")) {
+            return invalid("ca_pem", "it has no certificate in PEM".into());
+        }
+        if let Some((certificate, key)) = &self.identity {
+            if !has(certificate, "-----BEGIN CERTIFICATE-----") {
+                return invalid("identity_pem", "the first part has no certificate in PEM".into());
+            }
+            if !has(key, " PRIVATE KEY-----") {
+                return invalid("identity_pem", "the second part has no private key in PEM".into());
             }
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -127,6 +142,9 @@ impl EtcdConfig {
         }
         if self.ttl < Duration::from_secs(1) || self.ttl.subsec_nanos() != 0 || self.ttl > Duration::from_secs(86_400) {
             return invalid("ttl", format!("{:?} is not a whole number of seconds from 1 to 86400", self.ttl));
+        }
+        if self.connect_timeout > Duration::from_secs(86_400) {
+            return invalid("connect_timeout", format!("{:?} is more than a day", self.connect_timeout));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::config::EtcdConfig;
 use crate::error::EtcdError;
 use crate::layout::Layout;
 use crate::session::Keeper;
+use crate::signals::Blocked;
 use crate::space::Space;
 use parking_lot::Mutex;
 use std::fmt;
@@ -13,14 +14,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinHandle as Task;
 
 /// What a handle, its requests and its guards share; the last of them ends it.
 pub(crate) struct Core {
     space: Arc<Space>,
     config: EtcdConfig,
     closed: watch::Sender<bool>,
-    keeping: Mutex<Option<JoinHandle<()>>>,
+    keeping: Mutex<Option<Task<()>>>,
     runtime: Mutex<Option<Runtime>>,
 }
 
@@ -28,12 +29,14 @@ impl Core {
     /// Connects, checks the cluster, and gets a lease.
     pub(crate) fn open(config: EtcdConfig) -> Result<Self, EtcdError> {
         config.check()?;
+        let blocked = Blocked::all_but_faults();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("keylatch-etcd")
             .enable_all()
             .build()
             .map_err(|error| EtcdError::Server { problem: format!("no thread for the network: {error}") })?;
+        drop(blocked);
         let (sender, receiver) = mpsc::sync_channel(1);
         let (closed, is_closed) = watch::channel(false);
         let settings = config.clone();
@@ -73,6 +76,22 @@ impl Core {
         let _ = receiver.recv_timeout(self.patience());
     }
 
+    /// Ends the session, and then the threads of the network.
+    ///
+    /// Their code may be unloaded then.     /// Requests that are still under way are given up.
+    pub(crate) fn end(&self) {
+        if self.space.is_forked() {
+            // The threads of the runtime are the parent's; there is nothing here to stop.
+            return;
+        }
+        self.close();
+        let Some(runtime) = self.runtime.lock().take() else { return };
+        // A thread of a runtime may not wait for another runtime, so a thread that is of none does.
+        let end = move || runtime.shutdown_timeout(Duration::from_secs(2));
+        let ending = std::thread::Builder::new().name("keylatch-close".into()).spawn(end);
+        let _ = ending.map(std::thread::JoinHandle::join);
+    }
+
     /// Runs a request on the runtime, and waits for it.
     pub(crate) fn wait_for<T: Send + 'static>(
         &self,
@@ -97,7 +116,7 @@ impl Core {
         if *self.closed.borrow() { Err(EtcdError::Closed) } else { Ok(()) }
     }
 
-    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Task<T> {
         self.space.runtime.spawn(work)
     }
 
@@ -120,7 +139,7 @@ impl Core {
     }
 }
 
-async fn begin(config: &EtcdConfig, closed: watch::Receiver<bool>) -> Result<(Arc<Space>, JoinHandle<()>), EtcdError> {
+async fn begin(config: &EtcdConfig, closed: watch::Receiver<bool>) -> Result<(Arc<Space>, Task<()>), EtcdError> {
     let client = Arc::new(Client::new(config)?);
     client.find_member(config.connect_timeout).await?;
     let layout = Layout::new(&config.namespace);

@@ -110,7 +110,7 @@ impl fmt::Display for EtcdError {
             }
             Self::Certificate { endpoint, problem } => write!(
                 f,
-                "{endpoint}: the certificates do not fit ({problem}); check ca_pem, identity_pem and server_name"
+                "{endpoint}: the certificates do not fit ({problem}); check the authority, the own certificate and its key, and the server's name"
             ),
             Self::Login { user } if user.is_empty() => {
                 write!(f, "the cluster has authentication; give a user and a password")

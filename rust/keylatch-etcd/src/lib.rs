@@ -53,9 +53,11 @@ mod locks;
 #[cfg(test)]
 mod model;
 mod pending;
+mod plain;
 mod removals;
 mod request;
 mod session;
+mod signals;
 mod space;
 pub mod tier;
 mod wire;
@@ -67,4 +69,6 @@ pub use guard::LockGuard;
 pub use listing::EntryInfo;
 pub use locks::EtcdLocks;
 pub use pending::{Acquire, Lock};
+#[doc(hidden)]
+pub use plain::PlainSettings;
 pub use request::{BatchLockRequest, LockRequest};

@@ -4,6 +4,7 @@
 
 mod command;
 mod explain;
+mod manager;
 mod permit;
 mod shared;
 
@@ -15,6 +16,8 @@ use command::Command;
 use explain::explained;
 use keylatch::KeyRef;
 use keylatch::tier::{Answer, Ask, Effort, PermitId, RemoteHold, Term, Tier, TierError, TierEvents};
+pub use manager::Etcd;
+pub(crate) use manager::refused;
 use permit::Permit;
 use shared::Shared;
 use std::fmt;
@@ -43,6 +46,28 @@ impl EtcdTier {
         let core = Arc::new(Core::open(config)?);
         let shared = Arc::new(Shared::new(core.space()));
         Ok(Self { core, shared })
+    }
+
+    /// Ends the tier with all its locks, and waits until the server knows.
+    ///
+    /// For programs that exit: a manager that is dropped while an event arrives ends its tier on a thread of its own, and a
+    /// process that is gone before keeps its locks until its lease ends. Blocks for at most about the connect timeout.
+    /// Not to be called from within an event.
+    ///
+    /// ```no_run
+    /// # use keylatch::{FastObjectLockManager, LockConfig};
+    /// # use keylatch_etcd::{EtcdConfig, tier::EtcdTier};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tier = EtcdTier::open(EtcdConfig::new(["http://10.0.0.1:2379"]))?;
+    /// let locks = FastObjectLockManager::with_tier(LockConfig::default(), std::sync::Arc::new(tier.clone()))?;
+    /// // ...
+    /// drop(locks);
+    /// tier.close();
+    /// # Ok(()) }
+    /// ```
+    pub fn close(&self) {
+        self.shared.detach();
+        self.core.end();
     }
 
     fn ask_one(&self, ask: &Ask<'_>, effort: Effort) -> Answer {
@@ -126,8 +151,7 @@ impl Tier for EtcdTier {
     }
 
     fn detach(&self) {
-        self.shared.detach();
-        self.core.close();
+        self.close();
     }
 }
 

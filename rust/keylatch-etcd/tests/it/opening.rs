@@ -32,8 +32,14 @@ fn settings_wrong_named() {
     assert_eq!(named(good().namespace("")).0, "namespace");
     assert_eq!(named(good().ttl(Duration::from_millis(1500))).0, "ttl");
     assert_eq!(named(good().ttl(Duration::ZERO)).0, "ttl");
-    let tls = EtcdConfig::new(["https://127.0.0.1:1"]).ca_pem("no PEM").identity_pem("neither", "nor");
-    assert_eq!(named(tls).0, "ca_pem or identity_pem");
+    let ca = "-----BEGIN CERTIFICATE-----";
+    let tls = |ca: &str| EtcdConfig::new(["https://127.0.0.1:1"]).ca_pem(ca);
+    assert_eq!(named(tls("no PEM")).0, "ca_pem");
+    assert_eq!(named(tls(ca).identity_pem("neither", "nor")).0, "identity_pem");
+    assert_eq!(named(tls(ca).identity_pem(ca, "nor")).0, "identity_pem");
+    assert_eq!(named(tls(ca).identity_pem(ca, "-----BEGIN PRIVATE KEY-----")).0, "ca_pem or identity_pem");
+    assert_eq!(named(good().connect_timeout(Duration::MAX)).0, "connect_timeout");
+    assert!(named(EtcdConfig::new(["ftp://10.0.0.1:21"])).1.contains("begins"));
 }
 
 #[test]

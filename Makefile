@@ -65,6 +65,15 @@ test: test-etcd
 test-etcd: need-rust need-python ## locks between machines: against real etcd servers, and the searches of the model
 	$(call say,Locks between machines: real etcd servers and the model)
 	@$(CARGO) test --no-fail-fast -p keylatch-etcd $(ARGS)
+	@[ -n "$(ARGS)" ] || $(MAKE) test-etcd-c
+
+.PHONY: test-etcd-c
+
+test-etcd-c: need-rust need-python need-cc ## the same from C and C++, against real servers
+	$(call say,Locks between machines from C and C++)
+	@$(CARGO) build --quiet -p keylatch-capi --features etcd
+	@scripts/link_c.sh etcd debug
+	@PYTHON="$(PYTHON)" scripts/test_etcd_c.sh
 
 test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
 	$(call say,C 1/3: the crate behind the header and the scenarios)
@@ -144,14 +153,15 @@ demo-python: need-rust need-python ## threads and asyncio tasks against hot obje
 
 PREFIX ?= /usr/local
 
-capi: need-rust ## build the C library (make install puts it in place)
+capi: need-rust ## build the C library (make install puts it in place; ETCD=1 for libkeylatch_etcd, too)
+	@[ -z "$(ETCD)" ] || { $(CARGO) build --release -p keylatch-capi --features etcd && scripts/link_c.sh etcd; }
 	@$(CARGO) build --release -p keylatch-capi
 	@scripts/link_c.sh
 
 LIBDIR ?= lib
 
-install: capi ## install library, headers, keylatch.pc, CMake package, manual and licences (PREFIX=/usr/local LIBDIR=lib DESTDIR=)
-	@scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)" "$(LIBDIR)"
+install: capi ## install library, headers, keylatch.pc, CMake package, manual and licences (PREFIX=/usr/local LIBDIR=lib DESTDIR= ETCD=)
+	@ETCD="$(ETCD)" scripts/install_c.sh "$(PREFIX)" "$(DESTDIR)" "$(LIBDIR)"
 
 uninstall: ## remove what `make install` has put there (the same PREFIX, LIBDIR and DESTDIR)
 	@scripts/install_c.sh --uninstall "$(PREFIX)" "$(DESTDIR)" "$(LIBDIR)"

@@ -366,6 +366,8 @@ int32_t keylatch_status_is_transient(int32_t status);
 
 #define KEYLATCH_STRUCT_TOP_KEY 23
 
+#define KEYLATCH_STRUCT_ETCD_OPTIONS 24
+
 /*
  * The library's version, such as "0.1.0". Never NULL.
  *
@@ -430,6 +432,67 @@ typedef struct keylatch_key {
   const void *version;
   size_t version_len;
 } keylatch_key;
+
+/* ==== LOCKS BETWEEN MACHINES =====================================================================
+ *
+ * A manager with keylatch_manager_options.etcd shares its keys with the managers of all machines
+ * that use the same etcd cluster and namespace. All calls are the same. A process that dies or
+ * loses contact loses its locks when its lease ends; what it writes after that is for fences to
+ * refuse (keylatch_fence()). It needs a library that was built with etcd: libkeylatch_etcd, which
+ * is libkeylatch with that in it.
+ */
+
+/*
+ * How a cluster is reached, and what the locks are called there.
+ *
+ * Everything that is 0 or NULL is the default. Texts end with a NUL.
+ */
+typedef struct keylatch_etcd_options {
+  /* sizeof(keylatch_etcd_options) */
+  size_t struct_size;
+  /*
+   * Managers with the same one exclude each other.
+   *
+   * 1 to 64 letters, digits, '-', '_' and '.'. Default "default".
+   */
+  const char *namespace_name;
+  /*
+   * After how long without contact all locks of the process end.
+   *
+   * Whole seconds, of at least the server's floor, which is usually 2. Default 10 seconds.
+   */
+  uint64_t ttl_ns;
+  /*
+   * How long keylatch_manager_new() tries to reach the cluster.
+   *
+   * Default 5 seconds.
+   */
+  uint64_t connect_timeout_ns;
+  /*
+   * A file with the authority of the members' certificates, in PEM.
+   *
+   * With it, addresses without a scheme are https://.
+   */
+  const char *ca_file;
+  /* Files with the process's own certificate and its key, in PEM. */
+  const char *certificate_file;
+  const char *key_file;
+  /*
+   * The name that the members' certificates are for.
+   *
+   * Default: the host of the address.
+   */
+  const char *server_name;
+  /* For clusters with authentication: both, or neither. */
+  const char *user;
+  const char *password;
+  /* What listings call the process, beside its host and number. */
+  const char *label;
+} keylatch_etcd_options;
+
+/* For a keylatch_etcd_options: its size, and zeros. */
+#define KEYLATCH_ETCD_OPTIONS_INIT \
+    { sizeof(keylatch_etcd_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* ==== MANAGERS ===================================================================================
  *
@@ -612,20 +675,33 @@ typedef struct keylatch_manager_options {
    * manager of this process alone, the default. keylatch_manager_settings() does not tell it.
    */
   const char *shared_memory;
+  /*
+   * The addresses of an etcd cluster through which managers share their keys.
+   *
+   * On several machines. Such as "10.0.0.1:2379,10.0.0.2:2379", with a terminating NUL; http:// and
+   * https:// may be before each. Not together with shared_memory. NULL for none, the default.
+   * keylatch_manager_settings() does not tell it.
+   */
+  const char *etcd;
+  /* What else is to be said of the cluster; NULL for all defaults. */
+  const keylatch_etcd_options *etcd_options;
 } keylatch_manager_options;
 
 /* For a keylatch_manager_options: its size, and zeros. */
 #define KEYLATCH_MANAGER_OPTIONS_INIT \
-    { sizeof(keylatch_manager_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(keylatch_manager_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * Makes a manager. options may be NULL for the defaults.
  *
+ * With etcd it waits until the cluster has answered, or until etcd_options->connect_timeout_ns is
+ * over and some seconds.
+ *
  * Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors:
  * KEYLATCH_ENULL, KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for an invalid setting, and
- * keylatch_last_error() names a valid that can; KEYLATCH_ETIER if shared_memory cannot be used;
- * KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked
- * child.
+ * keylatch_last_error() names a valid value; KEYLATCH_ETIER if shared_memory or etcd cannot be
+ * used; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a
+ * forked child.
  */
 KEYLATCH_MUST_CHECK
 int32_t keylatch_manager_new(const struct keylatch_manager_options *options,
@@ -665,7 +741,8 @@ int32_t keylatch_manager_is_closed(const struct keylatch_manager *manager, int32
  * call in progress on the manager has returned, until every callback has been called, has returned,
  * and its free_fn too, and until the manager's own threads have ended: a plug-in that contains the
  * library may be unloaded then. Calls that come later get KEYLATCH_EHANDLE. Grants of this manager
- * end with it. Owners and queues of it stay, to be freed by their own functions.
+ * end with it, on other machines, too: with etcd the cluster knows when it returns. Owners and
+ * queues of it stay, to be freed by their own functions.
  *
  * A callback may free its manager; then callbacks of this manager that are still to come, and its
  * own end, are not waited for. A callback of another manager waits as other threads do; two

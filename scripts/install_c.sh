@@ -4,6 +4,8 @@
 #     install_c.sh PREFIX [DESTDIR] [LIBDIR]             called by `make install`, after building
 #     install_c.sh --uninstall PREFIX [DESTDIR] [LIBDIR]
 #
+# With ETCD set it installs libkeylatch_etcd and keylatch_etcd.pc, too, which have locks between machines.
+#
 # LIBDIR is where libraries go: a folder below the prefix, such as lib/x86_64-linux-gnu, relative to it or absolute. Default: lib.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,8 +25,11 @@ version="$(of_header KEYLATCH_VERSION)"
 abi="$(of_header KEYLATCH_ABI_VERSION)"
 
 if [ "$verb" = uninstall ]; then
-    rm -f "$libraries"/libkeylatch.so "$libraries/libkeylatch.so.$abi" "$libraries"/libkeylatch.so."$abi".* "$libraries/libkeylatch.a"
-    rm -f "$libraries/pkgconfig/keylatch.pc" "$root/include/keylatch.h" "$root/include/keylatch.hpp"
+    for name in keylatch keylatch_etcd; do
+        rm -f "$libraries/lib$name.so" "$libraries/lib$name.so.$abi" "$libraries/lib$name.so.$abi".* "$libraries/lib$name.a"
+        rm -f "$libraries/pkgconfig/$name.pc"
+    done
+    rm -f "$root/include/keylatch.h" "$root/include/keylatch.hpp"
     rm -rf "$libraries/cmake/keylatch" "$root/include/keylatch" "$root/share/doc/keylatch" "$root/share/licenses/keylatch"
     for page in "$root"/share/man/man3/keylatch*.3; do
         # Other packages may have pages of such names.
@@ -43,20 +48,23 @@ grep -q "^set(_keylatch_first_of_abi_$abi " $package/keylatch-config-version.cma
 # From the CMake package's folder up to the prefix.
 up="$(printf '%s/cmake/keylatch' "$libdir" | sed 's|[^/][^/]*|..|g')"
 fill() {
-    sed -e "s|@PREFIX@|$prefix|g" -e "s|@LIBDIR@|$libdir|g" -e "s|@UP@|$up|g" -e "s|@VERSION@|$version|g" -e "s|@ABI@|$abi|g" "$1" >"$2"
+    sed -e "s|@PREFIX@|$prefix|g" -e "s|@LIBDIR@|$libdir|g" -e "s|@UP@|$up|g" -e "s|@VERSION@|$version|g" -e "s|@ABI@|$abi|g" \
+        -e "s|@NAME@|${3:-}|g" "$1" >"$2"
 }
 
 install -d "$libraries/pkgconfig" "$libraries/cmake/keylatch" "$root/include/keylatch" "$root/share/man/man3" \
     "$root/share/licenses/keylatch"
 # Programs look for the name with the interface's number alone; libraries of several interfaces lie beside each other.
-install -m 644 "$built/libkeylatch.so.$abi" "$libraries/libkeylatch.so.$abi.$version"
-ln -sfn "libkeylatch.so.$abi.$version" "$libraries/libkeylatch.so.$abi"
-ln -sfn "libkeylatch.so.$abi" "$libraries/libkeylatch.so"
-install -m 644 "$built/libkeylatch.a" "$libraries/libkeylatch.a"
+for name in keylatch ${ETCD:+keylatch_etcd}; do
+    install -m 644 "$built/lib$name.so.$abi" "$libraries/lib$name.so.$abi.$version"
+    ln -sfn "lib$name.so.$abi.$version" "$libraries/lib$name.so.$abi"
+    ln -sfn "lib$name.so.$abi" "$libraries/lib$name.so"
+    install -m 644 "$built/lib$name.a" "$libraries/lib$name.a"
+    fill $package/keylatch.pc.in "$libraries/pkgconfig/$name.pc" "$name"
+done
 install -m 644 include/keylatch.h include/keylatch.hpp "$root/include"
 install -m 644 include/keylatch/*.hpp "$root/include/keylatch"
 install -m 644 LICENSE-APACHE LICENSE-MIT "$root/share/licenses/keylatch"
-fill $package/keylatch.pc.in "$libraries/pkgconfig/keylatch.pc"
 fill $package/keylatch-config.cmake.in "$libraries/cmake/keylatch/keylatch-config.cmake"
 fill $package/keylatch-config-version.cmake.in "$libraries/cmake/keylatch/keylatch-config-version.cmake"
 scripts/man_pages.sh include/keylatch.h "$root/share/man/man3"

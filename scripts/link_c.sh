@@ -1,17 +1,22 @@
 #!/usr/bin/env bash
 # Makes libkeylatch.so and libkeylatch.a in target/lib of the C library that was just built: without debug information, and
 # the static one as a single object that defines nothing but keylatch_*. Called by `make capi`.
+#
+#     link_c.sh [etcd [PROFILE]]     with etcd: libkeylatch_etcd. PROFILE is the folder that it was built in; release by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
-built="$(cd "${CARGO_TARGET_DIR:-target}/release" && pwd)"
-soname="libkeylatch.so.$(sed -n 's/^#define KEYLATCH_ABI_VERSION \([0-9]*\)$/\1/p' include/keylatch.h)"
+name="libkeylatch${1:+_$1}"
+built="$(cd "${CARGO_TARGET_DIR:-target}/${2:-release}" && pwd)"
+soname="$name.so.$(sed -n 's/^#define KEYLATCH_ABI_VERSION \([0-9]*\)$/\1/p' include/keylatch.h)"
 mkdir -p target/lib
-ln -sfn "$soname" target/lib/libkeylatch.so
+ln -sfn "$soname" "target/lib/$name.so"
 if [ "$(uname -s)" != Linux ]; then
     ln -sfn "$built/libkeylatch_capi.so" "target/lib/$soname"
-    ln -sfn "$built/libkeylatch_capi.a" target/lib/libkeylatch.a
+    ln -sfn "$built/libkeylatch_capi.a" "target/lib/$name.a"
     exit
 fi
+found="$(readelf -d "$built/libkeylatch_capi.so" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')"
+[ "$found" = "$soname" ] || { echo "what was built last is $found, not $soname" >&2; exit 1; }
 
 # Files appear whole: another program may be linking.
 work="$(mktemp -d target/lib/making.XXXXXX)"
@@ -27,6 +32,6 @@ ${LD:-ld} -r --gc-sections "${exported[@]/#/--undefined=}" -o "$work/whole.o" "$
 # Some linkers' plug-ins take the bitcode, meant for rustc alone, for the object's contents.
 ${OBJCOPY:-objcopy} --wildcard --keep-global-symbol='keylatch_*' --strip-debug \
     --remove-section=.llvmbc --remove-section=.llvmcmd "$work/whole.o" "$work/keylatch.o"
-${AR:-ar} rcsD "$work/libkeylatch.a" "$work/keylatch.o"
-rm -f target/lib/libkeylatch.a
-mv "$work/libkeylatch.a" target/lib/libkeylatch.a
+${AR:-ar} rcsD "$work/$name.a" "$work/keylatch.o"
+rm -f "target/lib/$name.a"
+mv "$work/$name.a" "target/lib/$name.a"

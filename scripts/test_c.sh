@@ -111,6 +111,10 @@ echo "Locks between processes, of which some are killed"
 shared shared tests/c/shared.c
 "$work/shared"
 
+echo "Locks between machines, which only libkeylatch_etcd has: make test-etcd-c"
+shared etcd tests/c/etcd.c
+"$work/etcd" without
+
 echo "Results that arrive later, and the threads that bring them"
 shared background tests/c/background.c
 "$work/background"

@@ -253,6 +253,11 @@ struct manager_options : keylatch_manager_options {
     manager_options() noexcept : keylatch_manager_options{} { struct_size = sizeof(keylatch_manager_options); }
 };
 
+/// How an etcd cluster is reached, for manager_options::etcd_options: what is 0 is the default.
+struct etcd_options : keylatch_etcd_options {
+    etcd_options() noexcept : keylatch_etcd_options{} { struct_size = sizeof(keylatch_etcd_options); }
+};
+
 #ifdef KEYLATCH_HAS_COROUTINES
 struct resume_on_callback_thread;
 template <class Ask, class Post> class lock_awaiter;

@@ -12,7 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = std::fs::read_to_string("src/library.rs")?;
     let declared = source.lines().find_map(|line| line.strip_prefix("pub const KEYLATCH_ABI_VERSION: u32 = "));
     let abi: u32 = declared.and_then(|rest| rest.strip_suffix(';')).ok_or("no KEYLATCH_ABI_VERSION")?.parse()?;
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libkeylatch.so.{abi}");
+    // Of the two libraries that are made of this crate, a program gets the one that it was linked with.
+    let name = if std::env::var_os("CARGO_FEATURE_ETCD").is_some() { "libkeylatch_etcd" } else { "libkeylatch" };
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{name}.so.{abi}");
     // The thread that calls callbacks would go on in memory that dlclose() has taken away.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     Ok(())

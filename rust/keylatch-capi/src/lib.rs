@@ -33,6 +33,8 @@ pub mod status;
 
 pub mod key;
 
+pub mod etcd;
+
 pub mod library;
 
 pub mod manager;

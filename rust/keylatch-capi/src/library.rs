@@ -7,8 +7,8 @@
 use crate::boundary::{Out, call};
 use crate::refusal::invalid;
 use crate::{
-    batch, claim_events, claim_verbs, claims, events, figures, filter, key, listed, manager, options, owner, queue,
-    shared,
+    batch, claim_events, claim_verbs, claims, etcd, events, figures, filter, key, listed, manager, options, owner,
+    queue, shared,
 };
 use std::ffi::c_char;
 
@@ -39,6 +39,7 @@ pub const KEYLATCH_STRUCT_SHARED_HOLDER: i32 = 20;
 pub const KEYLATCH_STRUCT_WAITER: i32 = 21;
 pub const KEYLATCH_STRUCT_CHAIN_LINK: i32 = 22;
 pub const KEYLATCH_STRUCT_TOP_KEY: i32 = 23;
+pub const KEYLATCH_STRUCT_ETCD_OPTIONS: i32 = 24;
 
 /// The library's version, such as "0.1.0". Never NULL.
 ///
@@ -101,6 +102,7 @@ pub unsafe extern "C" fn keylatch_struct_size(which: i32, size: *mut usize) -> i
             KEYLATCH_STRUCT_WAITER => size_of::<listed::keylatch_waiter>(),
             KEYLATCH_STRUCT_CHAIN_LINK => size_of::<listed::keylatch_chain_link>(),
             KEYLATCH_STRUCT_TOP_KEY => size_of::<listed::keylatch_top_key>(),
+            KEYLATCH_STRUCT_ETCD_OPTIONS => size_of::<etcd::keylatch_etcd_options>(),
             other => return Err(invalid(format!("{other} is no struct's number"))),
         });
         Ok(())

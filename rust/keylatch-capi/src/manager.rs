@@ -5,9 +5,10 @@
 use crate::annotate;
 use crate::boundary::{Out, SizedOut, Versioned, call, flag, nanoseconds, read};
 use crate::callbacks::{InParts, Outstanding};
+use crate::etcd::{self, Remote, keylatch_etcd_options};
 use crate::handle::{self, Entered, Kind, Mark};
 use crate::refusal::{Failure, invalid};
-use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, Reentrancy, Victim};
+use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, LockError, Reentrancy, Victim};
 use keylatch_shm::tier::SharedMemory;
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +27,7 @@ pub struct keylatch_manager {
     pub(crate) number: u64,
     pub(crate) callbacks: Arc<Outstanding>,
     pub(crate) in_parts: InParts,
+    remote: Option<Remote>,
 }
 
 impl Kind for keylatch_manager {
@@ -155,18 +157,25 @@ pub struct keylatch_manager_options {
     /// Such as "/dev/shm/my-engine", with a terminating NUL. It is made if it is missing. NULL for a manager of this process alone, the default.
     /// keylatch_manager_settings() does not tell it.
     pub shared_memory: *const c_char,
+    /// The addresses of an etcd cluster through which managers share their keys.
+    ///
+    /// On several machines. Such as "10.0.0.1:2379,10.0.0.2:2379", with a terminating NUL; http:// and https:// may be before each. Not together
+    /// with shared_memory. NULL for none, the default. keylatch_manager_settings() does not tell it.
+    pub etcd: *const c_char,
+    /// What else is to be said of the cluster; NULL for all defaults.
+    pub etcd_options: *const keylatch_etcd_options,
 }
 
 /// For overtake_limit: no waiter is ever overtaken.
 pub const KEYLATCH_OVERTAKE_NEVER: u32 = u32::MAX;
 
-// SAFETY: integers and a pointer without padding.
+// SAFETY: integers and pointers without padding.
 unsafe impl Versioned for keylatch_manager_options {
     const FIRST_SIZE: usize = 104;
     const NAME: &'static str = "keylatch_manager_options";
 }
 
-const _: () = assert!(size_of::<keylatch_manager_options>() == 120);
+const _: () = assert!(size_of::<keylatch_manager_options>() == 136);
 
 fn config_of(options: &keylatch_manager_options) -> Result<LockConfig, Failure> {
     let mut config = LockConfig::default();
@@ -272,7 +281,19 @@ fn options_of(config: &LockConfig) -> keylatch_manager_options {
         adaptive_ceiling_ns: config.adaptive.map_or(0, |adaptive| nanoseconds(adaptive.ceiling)),
         health_window_ns: nanoseconds(config.health_window),
         shared_memory: null(),
+        etcd: null(),
+        etcd_options: null(),
     }
+}
+
+/// A manager has one tier.
+fn check_tiers(options: &keylatch_manager_options) -> Result<(), Failure> {
+    let problem = match (options.etcd.is_null(), options.etcd_options.is_null(), options.shared_memory.is_null()) {
+        (true, false, _) => "etcd_options are given without etcd; give both",
+        (false, _, false) => "shared_memory is given, too; a manager shares its keys in one way",
+        _ => return Ok(()),
+    };
+    Err(Failure::Core(LockError::InvalidConfig { setting: "etcd", problem: problem.into() }))
 }
 
 /// Goes inside a manager.
@@ -295,9 +316,11 @@ pub(crate) fn handed_out<T>(handle: NonNull<c_void>) -> *mut T {
 
 /// Makes a manager. options may be NULL for the defaults.
 ///
+/// With etcd it waits until the cluster has answered, or until etcd_options->connect_timeout_ns is over and some seconds.
+///
 /// Writes *manager on success; it is the caller's, to be freed with keylatch_manager_free(). Errors: KEYLATCH_ENULL,
 /// KEYLATCH_ESTRUCT, KEYLATCH_EINVALID; KEYLATCH_ECONFIG for an invalid setting, and keylatch_last_error() names a valid
-/// that can; KEYLATCH_ETIER if shared_memory cannot be used; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked child.
+/// value; KEYLATCH_ETIER if shared_memory or etcd cannot be used; KEYLATCH_EHANDLE if there are as many handles as there can be. Threads: any; also in a forked child.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn keylatch_manager_new(
@@ -309,13 +332,21 @@ pub unsafe extern "C" fn keylatch_manager_new(
         keylatch::run_threads_inside(annotate::own_thread);
         // SAFETY: the header says what the caller promises.
         let out = unsafe { Out::new(manager) }?;
+        let mut remote = None;
         let locks = match NonNull::new(options.cast_mut()) {
             None => FastObjectLockManager::fitting(LockConfig::default())?,
             Some(options) => {
                 // SAFETY: the header says what the caller promises.
                 let options = unsafe { read(options) }?;
                 let config = config_of(&options)?;
+                check_tiers(&options)?;
                 match options.max_locks {
+                    _ if !options.etcd.is_null() => {
+                        // SAFETY: the header says what the caller promises.
+                        let (locks, tier) = unsafe { etcd::manager(config, options.etcd, options.etcd_options) }?;
+                        remote = Some(tier);
+                        locks
+                    }
                     _ if !options.shared_memory.is_null() => {
                         // SAFETY: not NULL, and the header says that it ends with a NUL.
                         let path = unsafe { CStr::from_ptr(options.shared_memory) };
@@ -327,7 +358,8 @@ pub unsafe extern "C" fn keylatch_manager_new(
             }
         };
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let manager = keylatch_manager { locks, number, callbacks: Arc::default(), in_parts: InParts::default() };
+        let manager =
+            keylatch_manager { locks, number, callbacks: Arc::default(), in_parts: InParts::default(), remote };
         out.write(handed_out(handle::create(manager)?));
         Ok(())
     })
@@ -381,7 +413,7 @@ pub unsafe extern "C" fn keylatch_manager_is_closed(manager: *const keylatch_man
 /// Requests that wait in other threads end with KEYLATCH_ECLOSED; this function waits until every call in progress on
 /// the manager has returned, until every callback has been called, has returned, and its free_fn too, and until the
 /// manager's own threads have ended: a plug-in that contains the library may be unloaded then. Calls that come later
-/// get KEYLATCH_EHANDLE. Grants of this manager end with it. Owners and queues of it stay, to be freed by their own
+/// get KEYLATCH_EHANDLE. Grants of this manager end with it, on other machines, too: with etcd the cluster knows when it returns. Owners and queues of it stay, to be freed by their own
 /// functions.
 ///
 /// A callback may free its manager; then callbacks of this manager that are still to come, and its own end, are not waited for.
@@ -400,7 +432,11 @@ pub unsafe extern "C" fn keylatch_manager_free(manager: *mut keylatch_manager) -
         let ended = handle::end::<keylatch_manager>(manager.cast(), |inside| inside.locks.close())?;
         // Those about holds that will be lost no more: they are freed now rather than when the last queue is.
         ended.locks.forget_listeners();
-        if ended.callbacks.wait_for_all(ended.number) {
+        let are_over = ended.callbacks.wait_for_all(ended.number);
+        if let Some(remote) = &ended.remote {
+            remote.close();
+        }
+        if are_over {
             ended.locks.join_threads();
         }
         Ok(())

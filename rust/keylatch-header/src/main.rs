@@ -19,6 +19,7 @@ const SECTIONS: &[&str] = &[
     "status",
     "library",
     "key",
+    "etcd",
     "manager",
     "owner",
     "options",

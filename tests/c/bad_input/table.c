@@ -15,7 +15,8 @@ const struct shape manager_options = { SHAPE(keylatch_manager_options, 104),
       FIELD(keylatch_manager_options, max_key_bytes, UINT64_MAX, KEYLATCH_ECONFIG),
       FIELD(keylatch_manager_options, reentrancy, 3, KEYLATCH_EINVALID),
       FIELD(keylatch_manager_options, victim, 4, KEYLATCH_EINVALID),
-      FIELD(keylatch_manager_options, flags, 4, KEYLATCH_EINVALID) } };
+      FIELD(keylatch_manager_options, flags, 4, KEYLATCH_EINVALID),
+      FIELD(keylatch_manager_options, etcd_options, 64, KEYLATCH_ECONFIG) } };
 const struct shape owner_options = { SHAPE(keylatch_owner_options, 32),
     { FIELD(keylatch_owner_options, source_len, 5, KEYLATCH_EINVALID),
       FIELD(keylatch_owner_options, source_len, SIZE_MAX, KEYLATCH_EINVALID),

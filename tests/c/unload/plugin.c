@@ -26,10 +26,13 @@ void use_everything(void)
     keylatch_key key = keylatch_key_of("photos", "cat.jpg");
     uint64_t grant, none, ticket;
     int32_t by_callback = 1, by_claim = 1;
+    keylatch_manager_options options = KEYLATCH_MANAGER_OPTIONS_INIT;
 
-    OK(keylatch_manager_new(NULL, &manager));
+    /* With a server, the threads of the network, too. */
+    options.etcd = getenv("KEYLATCH_ETCD");
+    OK(keylatch_manager_new(&options, &manager));
     OK(keylatch_queue_new(manager, &queue));
-    OK(keylatch_acquire(manager, &key, KEYLATCH_EXCLUSIVE, 0, NULL, &grant));
+    OK(keylatch_acquire(manager, &key, KEYLATCH_EXCLUSIVE, options.etcd ? KEYLATCH_WAIT_FOREVER : 0, NULL, &grant));
     /* The thread of callbacks, and that of timeouts. */
     OK(keylatch_acquire_callback(manager, &key, KEYLATCH_SHARED, KEYLATCH_WAIT_FOREVER, NULL, ended, &by_callback, NULL, &none,
                                  &ticket));

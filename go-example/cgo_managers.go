@@ -72,8 +72,44 @@ func newManager(o *Options) (handle, error) {
 		defer C.free(unsafe.Pointer(path))
 		options.shared_memory = path
 	}
+	if o.Etcd != "" {
+		options.etcd = C.CString(o.Etcd)
+		defer C.free(unsafe.Pointer(options.etcd))
+		options.etcd_options = etcdOptions(&o.EtcdOptions)
+		defer freeEtcdOptions(options.etcd_options)
+	}
 	answer := C.glue_manager_new(options)
 	return handle(answer.number), problem(answer)
+}
+
+// etcdOptions is a copy in C's memory, for freeEtcdOptions.
+func etcdOptions(o *EtcdOptions) *C.keylatch_etcd_options {
+	native := (*C.keylatch_etcd_options)(C.malloc(C.sizeof_keylatch_etcd_options))
+	*native = C.keylatch_etcd_options{
+		struct_size:        C.sizeof_keylatch_etcd_options,
+		ttl_ns:             nanoseconds(o.TTL),
+		connect_timeout_ns: nanoseconds(o.ConnectTimeout),
+	}
+	texts := []string{o.Namespace, o.CAFile, o.CertificateFile, o.KeyFile, o.ServerName, o.User, o.Password, o.Label}
+	for i, place := range etcdTexts(native) {
+		if texts[i] != "" {
+			*place = C.CString(texts[i])
+		}
+	}
+	return native
+}
+
+func etcdTexts(o *C.keylatch_etcd_options) []**C.char {
+	return []**C.char{
+		&o.namespace_name, &o.ca_file, &o.certificate_file, &o.key_file, &o.server_name, &o.user, &o.password, &o.label,
+	}
+}
+
+func freeEtcdOptions(o *C.keylatch_etcd_options) {
+	for _, place := range etcdTexts(o) {
+		C.free(unsafe.Pointer(*place))
+	}
+	C.free(unsafe.Pointer(o))
 }
 
 // orNever is a delay for the library: a negative one never ends.

@@ -92,6 +92,7 @@
 //	go get example.org/keylatch
 //	go build -tags keylatch_pkgconfig                    # the installed shared library
 //	go build -tags keylatch_pkgconfig,keylatch_static    # the installed static library, as a part of the program
+//	go build -tags keylatch_pkgconfig,keylatch_etcd      # the one with locks between machines, which [Options] has as Etcd
 //
 // It can be vendored: everything but the library lies in the folder of the package. For a program that needs no shared
 // library at all, add the tags netgo and osusergo, and -ldflags "-linkmode external -extldflags -static".

@@ -1,4 +1,4 @@
-//go:build keylatch_pkgconfig && !keylatch_static
+//go:build keylatch_pkgconfig && !keylatch_static && !keylatch_etcd
 
 package keylatch
 

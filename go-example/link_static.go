@@ -1,4 +1,4 @@
-//go:build keylatch_static && !keylatch_pkgconfig
+//go:build keylatch_static && !keylatch_pkgconfig && !keylatch_etcd
 
 package keylatch
 

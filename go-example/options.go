@@ -2,6 +2,7 @@ package keylatch
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -85,6 +86,13 @@ type Options struct {
 	// name it. It is made if it is missing; [New] fails with [ErrTier] if it cannot be used. Default: none.
 	SharedMemory string
 
+	// Etcd has the addresses of an etcd cluster, such as "10.0.0.1:2379,10.0.0.2:2379": the manager shares its keys with the
+	// managers of all machines that use the cluster and EtcdOptions.Namespace. [New] waits until it has answered, and fails
+	// with [ErrTier] if it does not. The program has to be built with the tag keylatch_etcd. Default: none.
+	Etcd string
+	// EtcdOptions say more of that cluster.
+	EtcdOptions EtcdOptions
+
 	// Adaptive, if not nil, has requests that name no timeout wait as long as waits have shown to take, instead of
 	// DefaultTimeout.
 	Adaptive *AdaptiveTimeout
@@ -111,7 +119,51 @@ func (o *Options) check() error {
 	if a := o.Adaptive; a != nil {
 		settings = append(settings, setting{"Adaptive.Floor", a.Floor}, setting{"Adaptive.Ceiling", a.Ceiling})
 	}
-	return negative(settings...)
+	e := &o.EtcdOptions
+	settings = append(settings, setting{"EtcdOptions.TTL", e.TTL}, setting{"EtcdOptions.ConnectTimeout", e.ConnectTimeout})
+	if err := negative(settings...); err != nil {
+		return err
+	}
+	return o.checkEtcd()
+}
+
+// checkEtcd says what only Go can do wrong.
+func (o *Options) checkEtcd() error {
+	wrong := func(problem string) error { return &Error{Code: ErrInvalidConfig, Message: problem} }
+	switch {
+	case o.Etcd == "" && o.EtcdOptions != (EtcdOptions{}):
+		return wrong("EtcdOptions are given without Etcd; give both")
+	case o.Etcd != "" && !withEtcd:
+		return wrong("Etcd: this program was built without etcd; build it with -tags keylatch_etcd, which takes libkeylatch_etcd")
+	}
+	e := &o.EtcdOptions
+	for _, text := range []string{o.Etcd, e.Namespace, e.CAFile, e.CertificateFile, e.KeyFile, e.ServerName, e.User, e.Password, e.Label} {
+		if strings.ContainsRune(text, 0) {
+			return wrong("a text of Etcd or EtcdOptions has a byte that is 0; leave it out")
+		}
+	}
+	return nil
+}
+
+// EtcdOptions say how a cluster is reached, and what the locks are called there. What is zero is the default.
+type EtcdOptions struct {
+	// Namespace names the space of locks: 1 to 64 letters, digits, '-', '_' and '.'. Default "default".
+	Namespace string
+	// TTL is after how long without contact all locks of the process end: whole seconds, of at least the server's floor,
+	// which is usually 2. Default 10 seconds.
+	TTL time.Duration
+	// ConnectTimeout is how long [New] tries to reach the cluster. Default 5 seconds.
+	ConnectTimeout time.Duration
+	// CAFile has the authority of the members' certificates, in PEM. With it, addresses without a scheme are https://.
+	CAFile string
+	// CertificateFile and KeyFile have the process's own certificate and its key, in PEM.
+	CertificateFile, KeyFile string
+	// ServerName is what the members' certificates are for. Default: the host of the address.
+	ServerName string
+	// User and Password are for clusters with authentication: both, or neither.
+	User, Password string
+	// Label is what listings call the process, beside its host and number.
+	Label string
 }
 
 // AdaptiveTimeout says how a timeout is learned: a multiple of the time below which a share of the latest waits stays,

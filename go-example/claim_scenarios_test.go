@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Carries out ../tests/scenarios/claims/*.json through the Go front. The page beside that folder says what they mean.
+// Carries out ../tests/scenarios/claims/*.json through the Go package. The page beside that folder says what they mean.
 
 func TestClaimScenarios(t *testing.T) {
 	files, err := filepath.Glob("../tests/scenarios/claims/*.json")

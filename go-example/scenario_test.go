@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Carries out ../tests/scenarios/*.json through the Go front. The page beside those files says what they mean.
+// Carries out ../tests/scenarios/*.json through the Go package. The page beside those files says what they mean.
 
-// features is what the Go front can do beyond the verbs that every front has.
+// features is what the Go package can do beyond the verbs that every language has.
 var features = []string{"sessions", "leases", "listing", "lock_delay", "request_ids", "events"}
 
 func TestScenarios(t *testing.T) {

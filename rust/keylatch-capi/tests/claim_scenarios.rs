@@ -1,4 +1,4 @@
-//! Carries out `tests/scenarios/claims/*.json` through the Rust front; `tests/scenarios/README.md` says what they mean.
+//! Carries out `tests/scenarios/claims/*.json` in Rust; `tests/scenarios/README.md` says what they mean.
 
 use keylatch::claim::{
     ClaimAnswer, ClaimChange, ClaimConfig, ClaimError, ClaimLine, ClaimNotice, ClaimOwned, ClaimOwner, ClaimPolicy,

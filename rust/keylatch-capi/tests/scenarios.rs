@@ -1,4 +1,4 @@
-//! Carries out `tests/scenarios/*.json` through the Rust front. The page beside those files says what they mean.
+//! Carries out `tests/scenarios/*.json` in Rust. The page beside those files says what they mean.
 
 mod scenario;
 #[path = "../../keylatch/tests/tier_hub/mod.rs"]
@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::path::Path;
 use tier_hub::{Hub, Weather};
 
-/// What the Rust front can do beyond the verbs that every front has.
+/// What Rust can do beyond the verbs that every language has.
 const FEATURES: &[&str] = &["sessions", "leases", "listing", "request_ids", "lock_delay", "events", "on_lost", "fork"];
 
 #[test]

@@ -65,9 +65,9 @@ test: test-etcd
 test-etcd: need-rust need-python ## locks between machines: against real etcd servers, and the searches of the model
 	$(call say,Locks between machines: real etcd servers and the model)
 	@$(CARGO) test --no-fail-fast -p keylatch-etcd $(ARGS)
-	@[ -n "$(ARGS)" ] || $(MAKE) test-etcd-c test-etcd-go
+	@[ -n "$(ARGS)" ] || $(MAKE) test-etcd-c test-etcd-go test-etcd-python
 
-.PHONY: test-etcd-c test-etcd-go
+.PHONY: test-etcd-c test-etcd-go test-etcd-python
 
 test-etcd-c: need-rust need-python need-cc ## the same from C and C++, against real servers
 	$(call say,Locks between machines from C and C++)
@@ -80,6 +80,10 @@ test-etcd-go: need-rust need-python need-cc ## the same from Go
 	@$(CARGO) build --quiet -p keylatch-capi --features etcd
 	@scripts/link_c.sh etcd debug
 	@$(PYTHON) scripts/with_etcd.py $(PYTHON) scripts/go_environment.py run test -count=1 -tags keylatch_etcd -run Etcd .
+
+test-etcd-python: need-rust need-python ## the same from Python, with the package keylatch-etcd
+	$(call say,Locks between machines from Python)
+	@$(PYTHON) scripts/python_environment.py etcd $(ARGS)
 
 test-c: need-rust need-cc ## C: the installed library, its header and its symbols, and the scenarios
 	$(call say,C 1/3: the crate behind the header and the scenarios)

@@ -116,7 +116,7 @@ func TestEtcdChild(t *testing.T) {
 	if what == "" {
 		t.Skip("for other tests")
 	}
-	locks := etcdManager(t, what, 2*time.Second)
+	locks := etcdManager(t, what, 5*time.Second)
 	guard := must(locks.Lock(background, sharedCat))(t)
 	os.Stdout.WriteString("holds\n")
 	bufio.NewReader(os.Stdin).ReadString('\n')
@@ -145,7 +145,7 @@ func startEtcdChild(t *testing.T, space string) (*child, *os.File) {
 }
 
 func TestEtcdProcessesHandOver(t *testing.T) {
-	locks := etcdManager(t, "go-handed", 2*time.Second)
+	locks := etcdManager(t, "go-handed", time.Minute)
 	_, orders := startEtcdChild(t, "go-handed")
 	_, err := locks.TryLock(sharedCat)
 	wants(t, err, ErrWouldBlock)
@@ -162,7 +162,7 @@ func TestEtcdProcessesHandOver(t *testing.T) {
 }
 
 func TestEtcdHolderKilled(t *testing.T) {
-	locks := etcdManager(t, "go-killed", 2*time.Second)
+	locks := etcdManager(t, "go-killed", time.Minute)
 	holds, _ := startEtcdChild(t, "go-killed")
 	holds.signal(t, syscall.SIGKILL)
 	guard := must(locks.Lock(background, sharedCat, WithTimeout(time.Minute)))(t)

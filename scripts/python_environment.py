@@ -3,6 +3,7 @@
 
     scripts/python_environment.py test          every check, on every CPython from 3.11 on
     scripts/python_environment.py sdist         build the source package, install it where nothing else is, and use it
+    scripts/python_environment.py etcd ARG...   the tests of locks between machines, with the package keylatch-etcd, on it
     scripts/python_environment.py run ARG...    `python ARG...` with the package, on the newest of them
 
 Everything lies in target/python. Nothing is asked, and nothing outside the project is changed.
@@ -238,6 +239,26 @@ def run_with(arguments: list[str]) -> None:
     run([str(interpreter.python), *arguments])
 
 
+def test_etcd(arguments: list[str]) -> None:
+    """Test the source tree with the compiled half of keylatch-etcd, which no other test is to find."""
+    if f'etcd = ["keylatch-etcd=={version()}"]' not in (ROOT / "pyproject.toml").read_text():
+        sys.exit(f"pyproject.toml should ask for keylatch-etcd of version {version()}")
+    interpreter = with_lock(find_interpreters())
+    interpreter.prepare()
+    packages, site = HOME / "etcd-wheels", HOME / "etcd-site"
+    for folder in (packages, site):
+        shutil.rmtree(folder, ignore_errors=True)
+    python = str(interpreter.python)
+    # Fast to build; what is optimized is what scripts/wheels.py builds.
+    maturin = [python, "-m", "maturin", "build", "--locked", "--quiet", "--out", str(packages), "--interpreter", python]
+    subprocess.run(maturin, cwd=ROOT / "python" / "etcd", check=True, stdin=subprocess.DEVNULL)
+    (wheel,) = packages.glob("*.whl")
+    pip("--python", python, "install", "--quiet", "--no-deps", "--target", str(site), str(wheel))
+    path = os.pathsep.join((str(site), str(ROOT / "python")))
+    tests = [python, "-m", "pytest", "tests/python/test_etcd.py", *arguments]
+    run([python, str(ROOT / "scripts" / "with_etcd.py"), *tests], PYTHONPATH=path)
+
+
 def say(what: str) -> None:
     print(f"\n-- Python: {what}", flush=True)
 
@@ -249,6 +270,8 @@ def main() -> int:
                 test(arguments)
             case ["sdist"]:
                 sdist()
+            case ["etcd", *arguments]:
+                test_etcd(arguments)
             case ["run", *arguments]:
                 run_with(arguments)
             case _:

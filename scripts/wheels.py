@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the wheels that PyPI takes, in target/wheels, and checks them.
+"""Builds the wheels that PyPI takes, of keylatch and of keylatch-etcd, in target/wheels, and checks them.
 
     scripts/wheels.py [ARCHITECTURE...]    x86_64 and aarch64, or those that are named
 
@@ -24,12 +24,13 @@ WHEELS = ROOT / "target" / "wheels"
 PACKAGES = ["maturin==1.16.0", "ziglang==0.15.2", "auditwheel==6.8.2"]
 ARCHITECTURES = ("x86_64", "aarch64")
 PLATFORM = "manylinux_2_28"
-MOST_BYTES = 2_000_000
+# Each package, with its folder, the module that is compiled, and as many bytes as a wheel may have.
+PACKAGES_OF_OURS = (("keylatch", ROOT, 2_000_000), ("keylatch_etcd", ROOT / "python" / "etcd", 4_000_000))
 
 
-def run(command: list[str], **environment: str) -> str:
+def run(command: list[str], folder: Path = ROOT, **environment: str) -> str:
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        command, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     )
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stdout}")
@@ -53,9 +54,9 @@ def has_standard_library(target: str) -> bool:
     return bool(folder) and any(Path(folder).glob("libstd-*"))
 
 
-def build(programs: Path, architecture: str) -> Path:
+def build(programs: Path, architecture: str, package: str, folder: Path) -> Path:
     target = f"{architecture}-unknown-linux-gnu"
-    out = WHEELS / architecture
+    out = WHEELS / architecture / package
     maturin = [str(programs / "maturin"), "build", "--release", "--locked", "--quiet", "--zig", "--target", target]
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob("*.whl"):
@@ -63,6 +64,7 @@ def build(programs: Path, architecture: str) -> Path:
     # Symbols are half of a wheel, and of no use without the debug information.
     run(
         [*maturin, "--compatibility", PLATFORM, "--out", str(out), "--interpreter", "3.11"],
+        folder,
         CARGO_PROFILE_RELEASE_STRIP="symbols",
         CARGO_PROFILE_RELEASE_DEBUG="false",
         CARGO_TARGET_DIR=str(ROOT / "target" / "wheel-build"),
@@ -72,33 +74,45 @@ def build(programs: Path, architecture: str) -> Path:
     return wheel
 
 
-def check(programs: Path, wheel: Path, architecture: str) -> None:
+def check(programs: Path, wheel: Path, architecture: str, package: str, most_bytes: int) -> None:
     if f"-cp311-abi3-{PLATFORM}_{architecture}.whl" not in wheel.name:
         sys.exit(f"{wheel.name} is not for {PLATFORM} of {architecture}")
-    if wheel.stat().st_size > MOST_BYTES:
-        sys.exit(f"{wheel.name} has {wheel.stat().st_size} bytes, and may have {MOST_BYTES}")
+    if wheel.stat().st_size > most_bytes:
+        sys.exit(f"{wheel.name} has {wheel.stat().st_size} bytes, and may have {most_bytes}")
     verdict = run([str(programs / "auditwheel"), "show", str(wheel)], COLUMNS="200")
     if f'"{PLATFORM}_{architecture}"' not in verdict.replace("\n", " "):
         # It may be content with less.
         print(verdict)
     with zipfile.ZipFile(wheel) as content:
         names = content.namelist()
-    for part in ("keylatch/py.typed", "keylatch/_keylatch.pyi", "keylatch/_keylatch.abi3.so", "LICENSE-MIT", "LICENSE-APACHE"):
+    parts = [f"{package}/_keylatch.abi3.so", "LICENSE-MIT", "LICENSE-APACHE"]
+    if package == "keylatch":
+        parts += ["keylatch/py.typed", "keylatch/_keylatch.pyi"]
+    for part in parts:
         if not any(name.endswith(part) for name in names):
             sys.exit(f"{wheel.name} lacks {part}")
     print(f"{wheel.relative_to(ROOT)}: {wheel.stat().st_size:,} bytes; auditwheel: {' '.join(verdict.split())[:300]}")
 
 
+WITH_ETCD = """
+import keylatch
+try:
+    keylatch.LockManager(etcd="127.0.0.1:1", etcd_options=keylatch.EtcdOptions(connect_timeout=0.1))
+except keylatch.TierFailed as error:
+    print("with keylatch-etcd:", error)
+"""
 USE = "import keylatch, sys\nwith keylatch.LockManager().lock('cat.jpg') as g: print('installed', keylatch.__version__, g)"
 
 
-def use(wheel: Path) -> None:
-    """Install it where nothing else is, and lock something."""
+def use(wheels: list[Path]) -> None:
+    """Install them where nothing else is, and lock something."""
     empty = ROOT / "target" / "wheel-empty"
     venv.create(empty, with_pip=False, clear=True)
     python = str(empty / "bin" / "python")
-    run([str(TOOLS / "bin" / "pip"), "--disable-pip-version-check", "--python", python, "install", "--quiet", str(wheel)])
-    print(run([python, "-I", "-c", USE]), end="")
+    pip = [str(TOOLS / "bin" / "pip"), "--disable-pip-version-check", "--python", python, "install", "--quiet", "--no-index"]
+    for wheel, program in zip(wheels, (USE, WITH_ETCD)):
+        run([*pip, str(wheel)])
+        print(run([python, "-I", "-c", program]), end="")
 
 
 def main() -> int:
@@ -115,10 +129,12 @@ def main() -> int:
                 sys.exit(message)
             print(message)
             continue
-        wheel = build(programs, architecture)
-        check(programs, wheel, architecture)
+        wheels = []
+        for package, folder, most_bytes in PACKAGES_OF_OURS:
+            wheels.append(build(programs, architecture, package, folder))
+            check(programs, wheels[-1], architecture, package, most_bytes)
         if architecture == os.uname().machine:
-            use(wheel)
+            use(wheels)
     return 0
 
 

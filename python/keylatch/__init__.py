@@ -12,10 +12,12 @@ exclusive 1
 transactions, `holders` and `waiters` tell who is in whose way, and `subscribe` what has happened: see `keylatch.events`.
 `keylatch.prometheus` shows the figures to Prometheus. `keylatch.claims` has one do a piece of work, and the others wait
 for its outcome. `SharedTable` has locks between the processes of one machine, which survive that one of them is killed.
-`keylatch.remote` has the locks and claims of a server, for programs that share no process.
+`keylatch.remote` has the locks and claims of a server, for programs that share no process. With the package keylatch-etcd
+managers share their keys with other machines.
 """
 
-from . import claims, events
+# The first one says what the others import.
+from . import _compiled, claims, events  # noqa: F401
 from ._exceptions import (
     Cancelled,
     Closed,
@@ -48,6 +50,7 @@ from ._types import (
     ChainLink,
     Deadlock,
     DeadlockLink,
+    EtcdOptions,
     Health,
     Holder,
     HolderInfo,
@@ -79,6 +82,7 @@ __all__ = [
     "Closed",
     "Deadlock",
     "DeadlockLink",
+    "EtcdOptions",
     "Forked",
     "Guard",
     "Health",

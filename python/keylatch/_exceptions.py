@@ -150,7 +150,7 @@ class SharedFileError(KeylatchError, OSError):
 
 
 class TierFailed(KeylatchError):
-    """What managers share keys through failed, such as the file of `shared_memory`; the message says what to do."""
+    """What managers share keys through failed, such as an etcd cluster; the message says what to do."""
 
     kind: str = "other"
     """What failed: "unavailable", "term_over", "full", "not_permitted", "unsupported", "closed", "damaged" or "other"."""

@@ -14,6 +14,7 @@ from ._types import (
     AdaptiveTimeout,
     BlockingChain,
     Deadlock,
+    EtcdOptions,
     HolderInfo,
     Key,
     LockOrderReports,
@@ -52,6 +53,8 @@ class LockManager:
         lock_order_lint: bool = False,
         health_window: float = 60.0,
         shared_memory: str | os.PathLike[str] | None = None,
+        etcd: str | list[str] | tuple[str, ...] | None = None,
+        etcd_options: EtcdOptions | None = None,
     ) -> Self: ...
     def lock(
         self,

@@ -75,6 +75,10 @@ class LockManager(_keylatch.LockManager):
     processes that name the same file, which is made if it is missing (Linux). A process keeps a key that it has used until
     another wants it, and the keys of a killed process are free. The guide's page on shared memory says what differs.
 
+    With etcd, the addresses of an etcd cluster such as "10.0.0.1:2379,10.0.0.2:2379" or a list of them, the keys are shared
+    with the managers of all machines that use the same cluster and namespace; etcd_options, an EtcdOptions, says more of it.
+    It takes the package keylatch-etcd: `pip install keylatch[etcd]`. The guide's page on etcd says what differs.
+
     max_locks=None is room for 8,388,608 locks, or for as many as there is address space for.
 
     The others are limits: see the guide. An invalid value raises InvalidConfig, a ValueError.

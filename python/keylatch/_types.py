@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -409,6 +410,35 @@ class AdaptiveTimeout:
     """The shortest timeout, in seconds."""
     ceiling: float = 30.0
     """The longest timeout, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdOptions:
+    """How an etcd cluster is reached, and what the locks are called there: LockManager(etcd=..., etcd_options=EtcdOptions()).
+
+    Files are in PEM. An address without a scheme is https:// if there is a ca_file, and http:// otherwise.
+    """
+
+    namespace: str = "default"
+    """Managers with the same one exclude each other: 1 to 64 letters, digits, "-", "_" and "."."""
+    ttl: float = 10.0
+    """After how many seconds without contact all locks of the process end; whole ones, and at least the server's floor."""
+    connect_timeout: float = 5.0
+    """For how many seconds a new manager tries to reach the cluster."""
+    ca_file: str | os.PathLike[str] | None = None
+    """The authority of the members' certificates."""
+    certificate_file: str | os.PathLike[str] | None = None
+    """The process's own certificate, with key_file."""
+    key_file: str | os.PathLike[str] | None = None
+    """The key of that certificate."""
+    server_name: str | None = None
+    """What the members' certificates are for; None for the host of the address."""
+    user: str | None = None
+    """For clusters with authentication, with password."""
+    password: str | None = field(default=None, repr=False)
+    """The user's password."""
+    label: str = ""
+    """What listings call the process, beside its host and number."""
 
 
 @dataclass(frozen=True, slots=True)

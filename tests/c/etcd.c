@@ -151,7 +151,7 @@ static uint64_t held(keylatch_manager *locks, int32_t mode)
 {
     keylatch_key cat = keylatch_key_of("photos", "cat.jpg");
     uint64_t grant;
-    OK(keylatch_acquire(locks, &cat, mode, 60 * SECOND, NULL, &grant));
+    OK(keylatch_acquire(locks, &cat, mode, 120 * SECOND, NULL, &grant));
     return grant;
 }
 
@@ -265,7 +265,7 @@ static void ended_well(pid_t child)
 static void handed_over(void)
 {
     int ends[2];
-    keylatch_manager *locks = in("c-handed", 60);
+    keylatch_manager *locks = in("c-handed", 600);
     keylatch_key cat = keylatch_key_of("photos", "cat.jpg");
     uint64_t grant = held(locks, KEYLATCH_EXCLUSIVE), fence = fence_of(locks, grant);
     CHECK(pipe(ends) == 0);
@@ -300,13 +300,13 @@ static void killed(void)
     CHECK(pipe(ends) == 0);
     pid_t child = fork();
     if (child == 0) {
-        keylatch_manager *own = in("c-killed", 2);
+        keylatch_manager *own = in("c-killed", 5);
         counter->fence = fence_of(own, held(own, KEYLATCH_EXCLUSIVE));
         CHECK(write(ends[1], "x", 1) == 1);
         for (;;)
             pause();
     }
-    keylatch_manager *locks = in("c-killed", 2);
+    keylatch_manager *locks = in("c-killed", 60);
     keylatch_key cat = keylatch_key_of("photos", "cat.jpg");
     uint64_t other;
     read_byte(ends[0]);
@@ -330,7 +330,7 @@ static void counted(void)
         children[i] = fork();
         CHECK(children[i] >= 0);
         if (children[i] == 0) {
-            keylatch_manager *own = in("c-counted", 60);
+            keylatch_manager *own = in("c-counted", 600);
             for (int round = 0; round < ROUNDS; round++) {
                 uint64_t grant = held(own, KEYLATCH_EXCLUSIVE), fence = fence_of(own, grant), before = counter->count;
                 CHECK(counter->inside == 0 && fence > counter->fence);

@@ -13,6 +13,7 @@ mod claim_watch;
 mod claims;
 mod classes;
 mod errors;
+mod etcd;
 mod event_loop;
 mod events;
 mod figures;
@@ -33,8 +34,14 @@ mod owner;
 mod pending;
 mod pinned;
 mod raw;
+#[cfg(feature = "etcd")]
+mod remote;
+#[cfg(not(feature = "etcd"))]
+#[path = "no_remote.rs"]
+mod remote;
 mod request;
 mod session;
+mod setting;
 mod settings;
 mod shared;
 mod upgrade;

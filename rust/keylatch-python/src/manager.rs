@@ -1,6 +1,7 @@
 //! The manager: `LockManager`, whose verbs are in `acquire` and `manager_methods`.
 
 use crate::fork::Process;
+use crate::remote::Remote;
 use keylatch::{Acquire, FastLockGuard, FastObjectLockManager, LockError, LockRequest};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -13,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 #[pyclass(frozen, subclass, weakref, name = "LockManager", module = "keylatch._keylatch")]
 pub(crate) struct LockManager {
     locks: FastObjectLockManager,
+    remote: Option<Remote>,
     /// Tells managers apart, for owners.
     id: u64,
     process: Process,
@@ -21,8 +23,10 @@ pub(crate) struct LockManager {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl LockManager {
-    pub(crate) fn new(locks: FastObjectLockManager) -> Self {
-        Self { locks, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), process: Process::this() }
+    pub(crate) fn new(locks: FastObjectLockManager, remote: Option<Remote>) -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        remote.iter().for_each(|remote| remote.remember(id));
+        Self { locks, remote, id, process: Process::this() }
     }
 
     /// The manager that a method was called on.
@@ -60,6 +64,7 @@ impl LockManager {
     pub(crate) fn own_locks(&self, py: Python<'_>) -> PyResult<&FastObjectLockManager> {
         self.process.check(py).map(|()| &self.locks)
     }
+
     /// Asks for a lock, without waiting.
     ///
     /// A pending request is in line, and sees its result when it is polled again.
@@ -72,6 +77,16 @@ impl LockManager {
         match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(held) => Ok(held),
             Poll::Pending => Err(future),
+        }
+    }
+}
+
+impl Drop for LockManager {
+    fn drop(&mut self) {
+        // While the manager is there: dropped while an event arrives, it would leave this to another thread.
+        if let Some(remote) = self.remote.take().filter(|_| !self.process.is_forked()) {
+            self.locks.close();
+            remote.close(self.id);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::owner::{AskedOwner, Owner, source_of};
 use crate::pending::Pending;
 use crate::request::{Asked, Timeout, priority_from, ttl_of};
 use crate::session::Session;
-use crate::{batch, figures, grants, listed, settings};
+use crate::{batch, figures, grants, listed, setting, settings};
 use keylatch::{EventOptions, Grant, TopBy};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -23,11 +23,11 @@ impl LockManager {
         text_signature = "(*, fairness='eventual', eventual_after=0.0005, default_timeout=None, shards=1024, \
             max_locks=None, max_waiters=1048576, max_key_bytes=8192, overtake_limit=64, reentrancy='deny', \
             deadlock_delay=0.05, victim='asker', lock_delay=0.0, adaptive=None, lock_order_lint=False, \
-            health_window=60.0, shared_memory=None)"
+            health_window=60.0, shared_memory=None, etcd=None, etcd_options=None)"
     )]
     fn from_settings(py: Python<'_>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let locks = settings::manager(settings)?.or_raise(py)?;
-        Ok(Self::new(locks))
+        let (locks, remote) = settings::manager(settings)?.or_raise(py)?;
+        Ok(Self::new(locks, remote))
     }
 
     /// An owner by name, for many requests, which then need no look-up.
@@ -159,7 +159,7 @@ impl LockManager {
         };
         let request_id = match request_id {
             Some(Whole::Beyond(shown)) => {
-                return Err(settings::invalid(
+                return Err(setting::invalid(
                     key.py(),
                     "request_id",
                     format!("it is from 0 to {}, not {shown}", u64::MAX),

@@ -2,8 +2,10 @@
 //! that names the setting.
 
 use crate::classes::class;
-use crate::errors::to_exception;
+use crate::etcd::Given;
 use crate::numbers::{Seconds, Whole, shown};
+use crate::remote::{self, Remote};
+use crate::setting::{invalid, path, seconds, wrong_type};
 use crate::shared::failure::OrRaise;
 use keylatch::{AdaptiveTimeout, Fairness, FastObjectLockManager, LockConfig, LockError, Reentrancy, Victim};
 use keylatch_shm::TableConfig;
@@ -11,14 +13,16 @@ use keylatch_shm::tier::SharedMemoryTier;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A manager with the settings that were given by name.
-pub(crate) fn manager(given: Option<&Bound<'_, PyDict>>) -> PyResult<Result<FastObjectLockManager, LockError>> {
+pub(crate) fn manager(
+    given: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Result<(FastObjectLockManager, Option<Remote>), LockError>> {
     let mut config = LockConfig::default();
     let (mut eventual_after, mut max_locks, mut shared_memory) = (None, None, None);
+    let (mut etcd, mut etcd_options) = (None, None);
     for (name, value) in given.into_iter().flatten() {
         match name.cast::<PyString>()?.to_str()? {
             "fairness" => {
@@ -64,6 +68,8 @@ pub(crate) fn manager(given: Option<&Bound<'_, PyDict>>) -> PyResult<Result<Fast
                 config.lock_order_lint = chosen.is_true();
             }
             "shared_memory" => shared_memory = optional("shared_memory", &value, path)?.map(|path| (value.py(), path)),
+            "etcd" => etcd = Some(value).filter(|value| !value.is_none()),
+            "etcd_options" => etcd_options = Some(value).filter(|value| !value.is_none()),
             other => {
                 let problem = format!("LockManager() got an unexpected keyword argument {other:?}");
                 return Err(PyTypeError::new_err(problem));
@@ -73,25 +79,21 @@ pub(crate) fn manager(given: Option<&Bound<'_, PyDict>>) -> PyResult<Result<Fast
     if let (Fairness::Eventual { after }, Some(chosen)) = (&mut config.fairness, eventual_after) {
         *after = chosen;
     }
+    let given = Given::of(etcd.as_ref(), etcd_options.as_ref(), shared_memory.is_some())?;
+    if let (Some(given), Some(etcd)) = (given, &etcd) {
+        config.max_locks = max_locks.unwrap_or(config.max_locks);
+        return Ok(remote::manager(etcd.py(), config, &given)?.map(|(locks, tier)| (locks, Some(tier))));
+    }
     if let Some((py, path)) = shared_memory {
         let tier = py.detach(|| SharedMemoryTier::open(path, &TableConfig::default())).or_raise(py)?;
         config.max_locks = max_locks.unwrap_or(config.max_locks);
-        return Ok(FastObjectLockManager::with_tier(config, Arc::new(tier)));
+        return Ok(FastObjectLockManager::with_tier(config, Arc::new(tier)).map(|locks| (locks, None)));
     }
-    Ok(match max_locks {
+    let made = match max_locks {
         Some(max_locks) => FastObjectLockManager::with_config(LockConfig { max_locks, ..config }),
         None => FastObjectLockManager::fitting(config),
-    })
-}
-
-/// What is said of a setting that cannot be.
-pub(crate) fn invalid(py: Python<'_>, setting: &'static str, problem: String) -> PyErr {
-    to_exception(py, &LockError::InvalidConfig { setting, problem })
-}
-
-fn wrong_type(setting: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    let kind = value.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
-    PyTypeError::new_err(format!("{setting} is {wanted}, not {kind}"))
+    };
+    Ok(made.map(|locks| (locks, None)))
 }
 
 fn optional<T>(
@@ -118,16 +120,6 @@ fn number<T: TryFrom<u64>>(setting: &'static str, value: &Bound<'_, PyAny>) -> P
     let number = if let Whole::Of(number) = whole { T::try_from(number).ok() } else { None };
     let most = u64::MAX >> (64 - 8 * size_of::<T>().min(8));
     number.ok_or_else(|| invalid(value.py(), setting, format!("it is from 0 to {most}, not {}", shown(value))))
-}
-
-fn path(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
-    value.extract().map_err(|_| wrong_type(setting, "a path or None", value))
-}
-
-fn seconds(setting: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
-    let seconds: Seconds = value.extract().map_err(|_| wrong_type(setting, "a number of seconds", value))?;
-    let problem = || invalid(value.py(), setting, format!("{} is no number of seconds from 0 on", shown(value)));
-    seconds.duration().ok_or_else(problem)
 }
 
 /// From a `keylatch.AdaptiveTimeout`.

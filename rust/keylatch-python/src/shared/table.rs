@@ -7,7 +7,7 @@ use crate::numbers::text_of;
 use crate::numbers::{Text, Whole};
 use crate::pending::Pending;
 use crate::request::Timeout;
-use crate::settings;
+use crate::setting;
 use crate::shared::failure::{OrRaise, check_process, to_exception};
 use crate::shared::guard::SharedGuard;
 use crate::shared::listed::{self, SharedHold};
@@ -105,7 +105,7 @@ fn number<T: TryFrom<u64>>(py: Python<'_>, setting: &'static str, given: &Whole)
         },
         Whole::Beyond(shown) => shown.clone(),
     };
-    Err(settings::invalid(
+    Err(setting::invalid(
         py,
         setting,
         format!("it is from 0 to {}, not {shown}", u64::MAX >> (64 - 8 * size_of::<T>().min(8))),

@@ -1,0 +1,1 @@
+"""The compiled half of keylatch, with locks between machines; import `keylatch` instead."""

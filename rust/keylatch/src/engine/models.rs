@@ -70,12 +70,21 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     check_within(usize::MAX, model);
 }
 
+/// Runs a model of few executions through those with at most this number of preemptions.
+fn check_deeper(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    check_bounded(|usual| usual.max(preemptions), model);
+}
+
 /// Runs a model of very many executions through those with at most so many preemptions.
 fn check_within(most_preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    check_bounded(|usual| usual.min(most_preemptions), model);
+}
+
+fn check_bounded(bound: impl Fn(usize) -> usize, model: impl Fn() + Sync + Send + 'static) {
     let executions = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&executions);
     let mut checker = loom::model::Builder::new();
-    checker.preemption_bound = Some(checker.preemption_bound.unwrap_or(2).min(most_preemptions));
+    checker.preemption_bound = Some(bound(checker.preemption_bound.unwrap_or(2)));
     checker.max_branches = checker.max_branches.max(20_000);
     let began = Instant::now();
     checker.check(move || {

@@ -181,3 +181,6 @@ impl Core {
         self.config.reader_slots && self.tiered().is_none()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -352,15 +352,14 @@ fn slot_gets_another_key_while_collected() {
         model.lock_and_work(0, EXCLUSIVE);
         bias(&model, 0);
         bias(&model, 1);
-        let collects = model.spawn(|model| {
-            try_to_write(model, 0);
-            write_fast(model, 1);
-            try_to_write(model, 1);
-        });
+        let collects = model.spawn(|model| try_to_write(model, 0));
         take_line(&model);
         read_fast(&model, 0);
-        read_fast(&model, 1);
+        let grant = model.lock_fast(1, SHARED).expect("no writer");
         collects.join().unwrap();
+        assert!(model.try_lock(1, EXCLUSIVE).is_err(), "it is held");
+        model.release(grant);
+        model.lock_and_work(1, EXCLUSIVE);
         model.core().unpin(&pin);
         model.assert_nothing_left();
     });
@@ -434,6 +433,68 @@ fn bias_begins_again_while_a_reader_enters() {
         });
         read_fast(&model, 0);
         again.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a reader that is let in for the key that an entry had before.
+///
+/// The entry is biased for its next key, too.
+#[test]
+fn reader_enters_while_the_entry_gets_a_key() {
+    check_deeper(3, || {
+        let model = biased(NEVER, 0);
+        let evicts = model.spawn(|model| {
+            // The one warm slot: this takes over the entry.
+            model.core().table.evict_idle(&model.core().local().entries);
+            model.lock_and_work(1, EXCLUSIVE);
+            bias(model, 1);
+            try_to_write(model, 1);
+            model.lock_and_work(0, EXCLUSIVE);
+        });
+        read_fast(&model, 0);
+        evicts.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a collector that sees the next hold of a slot but not the last one.
+///
+/// Another thread ended that.
+#[test]
+fn slot_gets_another_key_while_looked_at() {
+    check(|| {
+        let model = Model::with(LockConfig { shards: 1, fairness: NEVER, reader_slots: true, ..LockConfig::default() });
+        let pin: Pin = model.core().pin(&KeyRef::new("b", KEYS[1])).expect("there is room");
+        model.lock_and_work(0, EXCLUSIVE);
+        bias(&model, 0);
+        bias(&model, 1);
+        take_line(&model);
+        let grant = enter(&model, 0);
+        let foreign = model.spawn(move |model| {
+            model.work(0, SHARED);
+            model.release(grant);
+        });
+        let writer = model.spawn(|model| try_to_write(model, 0));
+        read_fast(&model, 1);
+        foreign.join().unwrap();
+        writer.join().unwrap();
+        model.core().unpin(&pin);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a full slot that is filled again.
+#[test]
+fn thread_with_a_full_slot_meets_a_writer() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let first = enter(&model, 0);
+        let writer = model.spawn(|model| try_to_write(model, 0));
+        read_fast(&model, 0);
+        model.work(0, SHARED);
+        model.release(first);
+        writer.join().unwrap();
         model.assert_nothing_left();
     });
 }

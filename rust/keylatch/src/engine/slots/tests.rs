@@ -1,0 +1,369 @@
+//! Readers in slots among all that ends their bias, with an entry that is biased again as soon as it can be.
+
+use crate::hold::Grant;
+use crate::table::Word;
+use crate::{Fairness, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, Mode, OwnedLockGuard};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+const KEY: (&str, &str) = ("b", "hot");
+
+fn manager(fairness: Fairness) -> FastObjectLockManager {
+    FastObjectLockManager::with_config(LockConfig { reader_slots: true, fairness, shards: 1, ..LockConfig::default() })
+        .expect("a valid setting")
+}
+
+/// Has the key's readers use slots, if nothing but readers is in it.
+fn bias(locks: &FastObjectLockManager) {
+    let (core, key) = (locks.core(), LockRequest::read(KEY).key);
+    let hash = core.hash(&key);
+    let mut shard = core.lock_shard(hash);
+    if let Some((index, _)) = shard.find(hash, &key) {
+        shard.bias_anyway(index);
+    }
+}
+
+fn word(locks: &FastObjectLockManager) -> Option<Word> {
+    let (core, key) = (locks.core(), LockRequest::read(KEY).key);
+    let hash = core.hash(&key);
+    let shard = core.lock_shard(hash);
+    shard.find(hash, &key).map(|(_, entry)| entry.word())
+}
+
+/// A biased key, and this thread with slots.
+fn biased(fairness: Fairness) -> FastObjectLockManager {
+    let locks = manager(fairness);
+    drop(locks.lock(LockRequest::write(KEY)).blocking().unwrap());
+    bias(&locks);
+    drop(locks.lock(LockRequest::read(KEY)).blocking().unwrap());
+    assert!(word(&locks).unwrap().is_biased());
+    locks
+}
+
+/// A hold that the word does not count.
+fn enter(locks: &FastObjectLockManager) -> crate::FastLockGuard<'_> {
+    let before = word(locks).unwrap().readers();
+    let guard = locks.lock(LockRequest::read(KEY)).try_now().unwrap();
+    assert_eq!(word(locks).unwrap().readers(), before, "in no slot");
+    guard
+}
+
+#[test]
+fn readers_in_slots_are_seen_by_every_question() {
+    let locks = biased(Fairness::default());
+    let guard = enter(&locks);
+    assert!(guard.is_valid() && guard.key() == crate::ObjectKey::new(KEY.0, KEY.1));
+    assert_eq!(locks.holders(&Filter::all()).len(), 1);
+    assert!(word(&locks).unwrap().is_biased(), "a list of all keys needs no word");
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 1);
+    assert!(locks.core().is_locked(&LockRequest::read(KEY)).unwrap());
+    assert!(!word(&locks).unwrap().is_biased());
+    drop(guard);
+    assert!(!locks.core().is_locked(&LockRequest::read(KEY)).unwrap());
+
+    bias(&locks);
+    let guard = locks.lock(LockRequest::read(KEY).owner("me")).try_now().unwrap();
+    let Err(LockError::WouldBlock { holders, .. }) = locks.lock(LockRequest::write(KEY)).try_now() else { panic!() };
+    assert_eq!((holders.named.len(), holders.more, &*holders.named[0].owner), (1, 0, "me"));
+    drop(guard);
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+}
+
+#[test]
+fn only_reader_in_a_slot_upgrades_and_downgrades() {
+    let locks = biased(Fairness::default());
+    let mut guard = enter(&locks);
+    guard.try_upgrade().unwrap();
+    assert!(locks.lock(LockRequest::read(KEY)).try_now().is_err());
+    guard.downgrade();
+    bias(&locks);
+    let other = locks.lock(LockRequest::read(KEY)).try_now().unwrap();
+    assert!(guard.try_upgrade().is_err());
+    drop(other);
+    drop(guard);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+}
+
+#[test]
+fn numbers_and_leases_of_slots_end_once() {
+    let locks = biased(Fairness::default());
+    let number = locks.lock(LockRequest::read(KEY)).grant_now().unwrap();
+    assert!(word(&locks).unwrap().is_biased());
+    locks.release(number).unwrap();
+    assert!(locks.release(number).is_err());
+
+    let forced = enter(&locks);
+    assert_eq!(locks.force_release(&Filter::all()).len(), 1);
+    assert!(!forced.is_valid());
+    assert!(forced.try_release().is_err());
+
+    bias(&locks);
+    let leased = enter(&locks);
+    leased.renew(Duration::from_nanos(1)).unwrap();
+    let written = std::iter::repeat_with(|| locks.lock(LockRequest::write(KEY)).try_now()).find_map(Result::ok);
+    assert!(!leased.is_valid());
+    drop((written, leased));
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    assert!(!locks.core().is_locked(&LockRequest::read(KEY)).unwrap());
+}
+
+#[test]
+fn more_holds_than_slots_are_counted_by_the_word() {
+    let locks = biased(Fairness::default());
+    let guards: Vec<_> = (0..10).map(|_| locks.lock(LockRequest::read(KEY)).try_now().unwrap()).collect();
+    assert_eq!(word(&locks).unwrap().readers(), 6);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_err());
+    assert_eq!(word(&locks).unwrap().readers(), 10);
+    drop(guards);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+}
+
+#[test]
+fn slots_outlive_the_thread_that_filled_them() {
+    let locks = Arc::new(biased(Fairness::default()));
+    let guards: Vec<OwnedLockGuard> = (0..20)
+        .map(|_| {
+            let locks = Arc::clone(&locks);
+            let read = move || locks.lock(LockRequest::read(KEY)).blocking().unwrap().into_owned();
+            std::thread::spawn(read).join().unwrap()
+        })
+        .collect();
+    assert!(word(&locks).unwrap().readers() < 20, "some are in slots");
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_err());
+    assert_eq!(word(&locks).unwrap().readers(), 20);
+    drop(guards);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+}
+
+#[test]
+fn batches_of_shared_keys_leave_the_bias() {
+    let locks = biased(Fairness::default());
+    let batch = crate::BatchLockRequest::new("me").add_read_lock(KEY.0, KEY.1).add_read_lock("b", "cold");
+    drop(locks.acquire_locks_batch_blocking(batch).unwrap());
+    assert!(word(&locks).unwrap().is_biased());
+}
+
+#[test]
+fn biased_entries_leave_the_warm_slots() {
+    let locks = biased(Fairness::default());
+    let keys: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    for _ in 0..3 {
+        let held: Vec<_> = keys.iter().map(|key| locks.try_acquire_write_lock("b", key, "me").unwrap()).collect();
+        drop(held);
+    }
+    assert!(locks.get_metrics().shard_metrics.entries <= 4);
+}
+
+/// What a key protects: two counters that only writers change, and that every holder finds equal.
+#[derive(Default)]
+struct Protected {
+    counters: [AtomicU64; 2],
+    writers: AtomicU32,
+    readers: AtomicU32,
+}
+
+impl Protected {
+    fn read(&self) {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+        let [first, second] = self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        assert_eq!(first, second, "read while it was written");
+        assert_eq!(self.writers.load(Ordering::Relaxed), 0, "a writer beside a reader");
+        self.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn write(&self) {
+        assert_eq!(self.writers.fetch_add(1, Ordering::Relaxed), 0, "two writers");
+        for counter in &self.counters {
+            let value = counter.load(Ordering::Relaxed);
+            std::hint::spin_loop();
+            counter.store(value + 1, Ordering::Relaxed);
+        }
+        assert_eq!(self.readers.load(Ordering::Relaxed), 0, "a reader beside a writer");
+        self.writers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads the key.
+#[derive(Clone, Copy)]
+struct Reads<'a> {
+    locks: &'a FastObjectLockManager,
+    protected: &'a Protected,
+    /// How often the key was biased just before.
+    slotted: &'a AtomicU64,
+}
+
+impl<'a> Reads<'a> {
+    fn once(self) -> crate::FastLockGuard<'a> {
+        if word(self.locks).is_some_and(Word::is_biased) {
+            self.slotted.fetch_add(1, Ordering::Relaxed);
+        }
+        let guard = self.locks.lock(LockRequest::read(KEY)).blocking().unwrap();
+        self.protected.read();
+        guard
+    }
+}
+
+/// Two writers, one of them impatient; readers that come and go; guards that end on other threads; upgrades; questions;
+/// other keys that want the warm slots.
+fn storm(fairness: Fairness, lasts: Duration) {
+    let locks = Arc::new(biased(fairness));
+    let (protected, stop) = (Protected::default(), AtomicBool::new(false));
+    let (written, slotted) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (to_foreign, foreign) = mpsc::sync_channel::<OwnedLockGuard>(8);
+    let foreign = Mutex::new(foreign);
+    let until = Instant::now() + lasts;
+    let goes_on = || !stop.load(Ordering::Relaxed) && Instant::now() < until;
+    let read = Reads { locks: &locks, protected: &protected, slotted: &slotted };
+    std::thread::scope(|scope| {
+        let (locks, protected, written, goes_on) = (&locks, &protected, &written, &goes_on);
+        let foreign = &foreign;
+        // Biases.
+        scope.spawn(move || {
+            while goes_on() {
+                bias(locks);
+                std::thread::yield_now();
+            }
+        });
+        // Writers.
+        scope.spawn(move || {
+            while goes_on() {
+                if let Ok(guard) = locks.lock(LockRequest::write(KEY)).try_now() {
+                    protected.write();
+                    written.fetch_add(1, Ordering::Relaxed);
+                    drop(guard);
+                }
+            }
+        });
+        scope.spawn(move || {
+            while goes_on() {
+                let guard = locks.lock(LockRequest::write(KEY)).blocking().unwrap();
+                protected.write();
+                written.fetch_add(1, Ordering::Relaxed);
+                drop(guard);
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        });
+        // A reader that stays, and readers that come and go.
+        scope.spawn(move || {
+            while goes_on() {
+                drop(read.once());
+            }
+        });
+        scope.spawn(move || {
+            while goes_on() {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| (0..20).for_each(|_| drop(read.once())));
+                });
+            }
+        });
+        // Guards that end elsewhere.
+        scope.spawn(move || {
+            while goes_on() {
+                if to_foreign.send(read.once().into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        scope.spawn(move || {
+            let foreign = foreign.lock().unwrap();
+            while let Ok(guard) = foreign.recv() {
+                protected.read();
+                drop(guard);
+            }
+        });
+        // Upgrades, questions, and other keys.
+        scope.spawn(move || {
+            let keys: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+            while goes_on() {
+                let mut guard = read.once();
+                if guard.try_upgrade().is_ok() {
+                    protected.write();
+                    written.fetch_add(1, Ordering::Relaxed);
+                    guard.downgrade();
+                    protected.read();
+                }
+                assert!(locks.core().is_locked(&LockRequest::read(KEY)).unwrap());
+                let holders = locks.holders(&Filter::all().key(KEY));
+                assert!(holders.iter().any(|holder| holder.mode == Mode::Shared));
+                drop(guard);
+                let held: Vec<_> = keys.iter().map(|key| locks.try_acquire_write_lock("b", key, "me")).collect();
+                drop(held);
+            }
+        });
+    });
+    stop.store(true, Ordering::Relaxed);
+    let [first, second] = protected.counters.map(AtomicU64::into_inner);
+    assert_eq!((first, second), (written.load(Ordering::Relaxed), written.load(Ordering::Relaxed)));
+    assert!(slotted.load(Ordering::Relaxed) > 0, "never biased");
+    assert!(!locks.core().is_locked(&LockRequest::read(KEY)).unwrap());
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    assert!(locks.get_metrics().shard_metrics.entries <= 4);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+}
+
+#[test]
+fn storm_of_readers_and_writers_excludes() {
+    for fairness in [Fairness::default(), Fairness::Fifo] {
+        storm(fairness, Duration::from_millis(400));
+    }
+}
+
+/// Holds that are revoked while their guards are released, here and elsewhere.
+#[test]
+fn storm_of_revocations_leaves_nothing() {
+    let locks = Arc::new(biased(Fairness::default()));
+    let until = Instant::now() + Duration::from_millis(400);
+    let goes_on = || Instant::now() < until;
+    let (kept, not_kept) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (send, receive) = mpsc::sync_channel::<OwnedLockGuard>(8);
+    std::thread::scope(|scope| {
+        let (locks, goes_on, kept, not_kept) = (&locks, &goes_on, &kept, &not_kept);
+        let end = move |guard: OwnedLockGuard| {
+            let counted = if guard.try_release().is_ok() { kept } else { not_kept };
+            counted.fetch_add(1, Ordering::Relaxed);
+        };
+        scope.spawn(move || {
+            while goes_on() {
+                bias(locks);
+                std::thread::yield_now();
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(move || {
+                while goes_on() {
+                    end(locks.lock(LockRequest::read(KEY)).blocking().unwrap().into_owned());
+                }
+            });
+        }
+        scope.spawn(move || {
+            while goes_on() {
+                let guard = locks.lock(LockRequest::read(KEY)).blocking().unwrap().into_owned();
+                if send.send(guard).is_err() {
+                    return;
+                }
+            }
+        });
+        scope.spawn(move || receive.into_iter().for_each(end));
+        // Numbers, of which exactly one ends each.
+        scope.spawn(move || {
+            while goes_on() {
+                let number: Grant = locks.lock(LockRequest::read(KEY)).grant_blocking().unwrap();
+                let counted = if locks.release(number).is_ok() { kept } else { not_kept };
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        scope.spawn(move || {
+            while goes_on() {
+                locks.force_release(&Filter::all().key(KEY));
+                drop(locks.lock(LockRequest::write(KEY)).blocking().unwrap());
+                std::thread::yield_now();
+            }
+        });
+    });
+    assert!(kept.load(Ordering::Relaxed) > 0);
+    assert!(!locks.core().is_locked(&LockRequest::read(KEY)).unwrap(), "{:?}", word(&locks));
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+}

@@ -68,6 +68,11 @@ impl Core {
         priority: u8,
     ) -> Option<Grant> {
         let wanted = Wanted { key: *key, hash, mode, owner, priority, loose: false, lease: 0 };
+        if owner & SESSION == 0
+            && let Ok(grant) = self.acquire_fast(local, &wanted)
+        {
+            return Some(grant);
+        }
         let grant = self.try_slow(local, wanted).ok()?;
         if self.records.get(grant.index()).special(grant).is_some_and(|special| special.counted)
             && !fault!("batch-counts-a-key-twice")

@@ -9,7 +9,7 @@
 use super::core::{Core, begin_hold_as};
 use super::local::Local;
 use super::wanted::Wanted;
-use crate::hold::{FirstState, Grant};
+use crate::hold::{FirstState, Grant, SESSION};
 use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
@@ -99,21 +99,7 @@ impl Core {
         if bucket.len().max(object.len()) > SHORT {
             return self.try_fast_long::<false>(bucket, object, state);
         }
-        let key = KeyRef::new(bucket, object);
-        let hash = self.hash(&key);
-        let Some(local) = self.local_at_hand() else { return Tried { raw: OTHER, hash } };
-        let Some((index, entry, seen)) = self.table.look_up(hash) else { return Tried { raw: ABSENT, hash } };
-        // As in `take_seen`, before the key.
-        if seen.taken_uncontended(Mode::Shared, NONE).is_none() {
-            if seen.is_biased() {
-                return self.try_biased(bucket, object, state);
-            }
-            return Tried { raw: HELD, hash };
-        }
-        if !entry.carries(self.table.arena(), &key) {
-            return Tried { raw: OTHER, hash };
-        }
-        Tried { raw: self.take_known(local, (Mode::Shared, hash, state), (index, entry, seen)), hash }
+        self.try_hashed(KeyRef::new(bucket, object), Mode::Shared, state)
     }
 
     /// For keys of a length that the others know nothing of.
@@ -215,7 +201,7 @@ impl Core {
             }
             let at = (pin.entry, entry, pin.shard);
             if let Some(grant) = self.take_with::<EXCLUSIVE>(local, at, state, (seen, record)) {
-                if !EXCLUSIVE && is_again {
+                if !EXCLUSIVE && is_again && state as u32 & SESSION == 0 {
                     self.note_crowd(local, pin.entry, seen);
                 }
                 return Some(grant);
@@ -308,7 +294,12 @@ impl Core {
     ) -> Result<Grant, Missed> {
         let Wanted { key, hash, mode, owner, priority, loose, .. } = *wanted;
         let state = FirstState::new(mode, priority, loose).with_owner(owner);
-        let raw = self.take_seen(local, &key, (mode, hash, state), seen);
+        let raw = match seen {
+            (index, _, word) if mode == Mode::Shared && word.is_biased() => {
+                self.take_biased(local, &key, (hash, state), (index, word))
+            }
+            _ => self.take_seen(local, &key, (mode, hash, state), seen),
+        };
         Tried { raw, hash }.granted().map_err(|(missed, _)| missed)
     }
 
@@ -323,10 +314,8 @@ impl Core {
     ) -> u64 {
         // Before the key: only a word without W proves, by the swap, what is read of the key after it.
         if seen.taken_uncontended(mode, NONE).is_none() {
-            if mode == Mode::Shared && seen.is_biased() {
-                return self.take_biased(local, key, (hash, state), (index, seen));
-            }
-            return HELD;
+            // What is left to do for a biased one is done by `take_as_seen`.
+            return if mode == Mode::Shared && seen.is_biased() { OTHER } else { HELD };
         }
         if !entry.carries(self.table.arena(), key) {
             return OTHER;
@@ -390,7 +379,8 @@ impl Core {
             let taken = now.taken_uncontended(mode, record)?;
             match entry.swap(now, taken) {
                 Ok(()) => {
-                    if !EXCLUSIVE {
+                    // A session's readers would not use slots.
+                    if !EXCLUSIVE && self.records.get(record).owner() & SESSION == 0 {
                         self.note_crowd(local, index, taken);
                     }
                     return Some(taken);

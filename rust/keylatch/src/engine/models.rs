@@ -244,6 +244,7 @@ impl Model {
             assert!(idle as usize <= crate::table::shard::WARM, "{idle} entries stay, and nobody looks after them");
             in_table += idle;
         }
+        assert!(core.table.slots.are_empty(), "a reader is left in a slot");
         assert!((0..MAX_WAITERS).all(|_| core.waiters.take().is_some()), "a waiter was not given back");
         core.records.for_each(usize::MAX, |_, record| assert_eq!(record.held(), None));
         let records = core.locals().map(|local| drain(|| core.records.take(&local.records))).sum::<u32>();

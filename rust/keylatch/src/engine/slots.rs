@@ -8,7 +8,7 @@
 //! hold is always counted by the word, because what its session may do depends on that.
 
 use super::core::{Core, begin_hold_as};
-use super::fast::{ABSENT, HELD, OTHER, Tried};
+use super::fast::{HELD, OTHER};
 use super::local::Local;
 use crate::hold::{FirstState, Grant, SESSION};
 use crate::key::KeyRef;
@@ -21,23 +21,6 @@ use crate::table::{Entered, Entry, PackedKey, Pin, Word};
 const A_CROWD: u32 = 64;
 
 impl Core {
-    /// As `try_fast_shared`, for a key whose entry was seen to be biased.
-    #[inline(never)]
-    pub(super) fn try_biased(&self, bucket: &[u8], object: &[u8], state: u64) -> Tried {
-        let key = KeyRef::new(bucket, object);
-        let hash = self.hash(&key);
-        let Some(local) = self.local_at_hand() else { return Tried::new(OTHER, hash) };
-        let Some((index, entry, seen)) = self.table.look_up(hash) else { return Tried::new(ABSENT, hash) };
-        if !seen.is_biased() {
-            return Tried::new(OTHER, hash);
-        }
-        if !entry.carries(self.table.arena(), &key) {
-            return Tried::new(OTHER, hash);
-        }
-        let grant = self.share_biased(local, (index, entry, self.table.shard_of(hash)), state, seen);
-        Tried::new(grant.map_or(HELD, Grant::to_raw), hash)
-    }
-
     /// As `take_seen`, for a shared lock that was seen to be biased.
     #[inline(never)]
     pub(super) fn take_biased(
@@ -130,7 +113,8 @@ impl Core {
         state: u64,
         (seen, record_index): (Word, u32),
     ) -> Option<Grant> {
-        if local.line.load(Ordering::Relaxed) == NONE {
+        let is_session = FirstState::and_owner(state).1 & SESSION != 0;
+        if !is_session && local.line.load(Ordering::Relaxed) == NONE {
             // For the next time.
             local.line.store(self.table.slots.take_line(), Ordering::Relaxed);
         }
@@ -158,7 +142,7 @@ impl Core {
     #[inline(never)]
     pub(super) fn note_crowd(&self, local: &Local, index: u32, taken: Word) {
         if self.biases() && local.is_crowded(index, A_CROWD) {
-            self.bias(index, taken);
+            self.bias(local, index, taken);
         }
     }
 
@@ -166,13 +150,13 @@ impl Core {
     ///
     /// The calling thread shares its lock.
     #[cold]
-    pub(crate) fn bias(&self, index: u32, taken: Word) {
+    fn bias(&self, local: &Local, index: u32, taken: Word) {
         let entry = self.table.entry(index);
         let hash = entry.hash();
         let mut shard = self.lock_shard(hash);
         // If the hold was revoked meanwhile, the entry may be another key's.
         if shard.has(hash, index) && entry.word().has_generation_of(taken) {
-            shard.bias(index);
+            shard.bias(&local.entries, index);
         }
     }
 

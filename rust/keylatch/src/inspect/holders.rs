@@ -155,23 +155,24 @@ impl Core {
         let mut shard = self.lock_shard(hash);
         let Some((index, entry)) = shard.find(hash, key) else { return OnlyHolder::Free };
         shard.unbias(index, entry);
+        // The reader that was marked may leave and come back, even as a writer: it is the one that the word counts only if
+        // it was there before and after.
+        let reader = entry.reader.load(Ordering::Relaxed);
+        let held = |record: u32| self.records.could_be(record).then(|| self.records.get(record).held()).flatten();
+        let before = held(reader);
         let word = entry.word();
         if word.is_free() {
             return OnlyHolder::Free;
         }
-        // A session may have several holds of a lock that is held exclusively, each with a record.
-        let (marked, alone) = if word.is_exclusive() {
-            (word.writer(), entry.counted() == 0)
+        let only = if word.is_exclusive() {
+            // A session may have several holds of a lock that is held exclusively, each with a record.
+            let alone = entry.counted() == 0;
+            held(word.writer()).filter(|held| alone && held.entry == index).map(|held| (word.writer(), held))
         } else {
-            (entry.reader.load(Ordering::Relaxed), word.readers() == 1)
+            let is_it = |held: &Held| held.entry == index && held.mode == Mode::Shared && Some(*held) == before;
+            held(reader).filter(|held| word.readers() == 1 && is_it(held)).map(|held| (reader, held))
         };
-        let held = (alone && self.records.could_be(marked)).then(|| self.records.get(marked).held()).flatten();
-        // The record of the reader that was marked may be that of a writer that has just left.
-        let mode = if word.is_exclusive() { Mode::Exclusive } else { Mode::Shared };
-        match held.filter(|held| held.entry == index && held.mode == mode) {
-            Some(held) => OnlyHolder::This(marked, held),
-            None => OnlyHolder::Several,
-        }
+        only.map_or(OnlyHolder::Several, |(index, held)| OnlyHolder::This(index, held))
     }
 
     /// Lists all holds that the filter lets pass.

@@ -2,7 +2,7 @@
 
 /// How much longer than the end of a bias took the shard is without one.
 ///
-/// So collecting takes a thirtieth of the time at most.
+/// So collecting takes a thirtieth of the time in the long run.
 const RESTS: u64 = if cfg!(loom) { 0 } else { 30 };
 /// Bounds of that rest, in nanoseconds, before it is doubled.
 const SHORTEST_REST: u64 = if cfg!(loom) { 0 } else { 100_000 };
@@ -24,13 +24,14 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Returns whether a bias may begin now; it does then.
-    pub(super) fn begin(&mut self, now: u64) -> bool {
-        if now < self.rests_until {
-            return false;
-        }
+    /// Returns whether a bias may begin now.
+    pub(super) fn allows(&self, now: u64) -> bool {
+        now >= self.rests_until
+    }
+
+    /// Notes that a bias begins.
+    pub(super) fn begin(&mut self, now: u64) {
         self.began = now;
-        true
     }
 
     /// Notes that a bias ended, and how long that took.
@@ -38,7 +39,8 @@ impl Backoff {
         let rest = (took * RESTS).clamp(SHORTEST_REST, LONGEST_REST);
         let was_short = now.saturating_sub(self.began) < 2 * (rest << self.doubled);
         self.doubled = if was_short { (self.doubled + 1).min(MOST_DOUBLED) } else { 0 };
-        self.rests_until = now.saturating_add(rest << self.doubled);
+        // Several that began before the first of them ended rest one after the other.
+        self.rests_until = self.rests_until.max(now).saturating_add(rest << self.doubled);
     }
 }
 
@@ -52,15 +54,16 @@ mod tests {
         let mut now = 1;
         let mut last = 0;
         for _ in 0..MOST_DOUBLED {
-            assert!(backoff.begin(now));
+            assert!(backoff.allows(now));
+            backoff.begin(now);
             backoff.end(now, 10_000);
             let rest = backoff.rests_until - now;
-            assert!(rest > last && !backoff.begin(now + rest - 1));
+            assert!(rest > last && !backoff.allows(now + rest - 1));
             (now, last) = (now + rest, rest);
         }
         assert!(last <= LONGEST_REST << MOST_DOUBLED);
         // One that was worth it.
-        assert!(backoff.begin(now));
+        backoff.begin(now);
         backoff.end(now + 10 * last, 10_000);
         assert_eq!(backoff.rests_until - now - 10 * last, 300_000);
     }

@@ -10,7 +10,7 @@
 
 use super::entry::Entry;
 use super::shard::LockedShard;
-use crate::memory::NONE;
+use crate::memory::{Cache, NONE};
 use crate::sync::Clock;
 use crate::sync::atomic::Ordering;
 
@@ -21,20 +21,18 @@ fn nanos(clock: &Clock) -> u64 {
 impl LockedShard<'_> {
     /// Has the readers of an entry use slots, if it is time.
     ///
-    /// Not if anything but readers is in it, or waits for it. The entry is in this shard.
-    pub(crate) fn bias(&mut self, index: u32) {
+    /// Not if anything but readers is in it, or waits for it. The entry is in this shard, and held if it carries EVICT.
+    pub(crate) fn bias(&mut self, cache: &Cache, index: u32) {
         let entry = self.table.entry(index);
-        let is_plain = entry.queue_head.load(Ordering::Relaxed) == NONE
-            && !entry.has_permit()
-            && !entry.is_leased()
-            && entry.counted() == 0;
-        if !is_plain || !self.book.backoff.begin(nanos(&self.table.began)) {
+        let is_plain = entry.queue_head.load(Ordering::Relaxed) == NONE && !entry.has_permit();
+        let now = nanos(&self.table.began);
+        if !is_plain || !self.book.backoff.allows(now) || !self.warm_up(cache, index) {
             return;
         }
         let mut seen = entry.word();
         while let Some(biased) = seen.biased() {
             match entry.swap(seen, biased) {
-                Ok(()) => return,
+                Ok(()) => return self.book.backoff.begin(now),
                 Err(now) => seen = now,
             }
         }
@@ -42,9 +40,9 @@ impl LockedShard<'_> {
 
     /// As `bias`, however soon.
     #[cfg(all(test, not(loom)))]
-    pub(crate) fn bias_anyway(&mut self, index: u32) {
+    pub(crate) fn bias_anyway(&mut self, cache: &Cache, index: u32) {
         self.book.backoff = super::backoff::Backoff::default();
-        self.bias(index);
+        self.bias(cache, index);
     }
 
     /// Has the word of an entry count all its readers.

@@ -136,6 +136,29 @@ impl Entry {
         Word::from_bits(self.word.load(Ordering::SeqCst))
     }
 
+    /// Begins to collect the readers of a biased entry. Returns the word as it was.
+    ///
+    /// For the shard's owner, as the next three. Each is one step, whatever the fast path does meanwhile: it only counts
+    /// readers then.
+    pub(super) fn begin_collecting(&self) -> Word {
+        Word::from_bits(self.word.fetch_xor(Word::FROM_BIASED_TO_COLLECTING, Ordering::AcqRel))
+    }
+
+    /// Counts one more reader of an entry whose readers are collected.
+    pub(super) fn count_reader(&self) {
+        self.word.fetch_add(Word::ONE_READER, Ordering::AcqRel);
+    }
+
+    /// Takes a reader off that was counted in vain.
+    pub(super) fn uncount_reader(&self) {
+        self.word.fetch_sub(Word::ONE_READER, Ordering::AcqRel);
+    }
+
+    /// Ends collecting: the word counts all readers.
+    pub(super) fn end_collecting(&self) {
+        self.word.fetch_and(!Word::COLLECTING, Ordering::AcqRel);
+    }
+
     /// Changes the word as `to` says, whatever the fast path does meanwhile.
     ///
     /// Returns it as it was. For the shard's owner.

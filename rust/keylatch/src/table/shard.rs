@@ -290,7 +290,10 @@ impl Table {
                 log2 => 4 << log2,
             })
             .sum();
-        self.entries.resident_bytes() + u64::from(self.shard_count()) * size_of::<Shard>() as u64 + outer
+        self.entries.resident_bytes()
+            + u64::from(self.shard_count()) * size_of::<Shard>() as u64
+            + outer
+            + self.slots.bytes()
     }
 }
 
@@ -402,6 +405,25 @@ impl<'t> LockedShard<'t> {
         } else if self.claim(index) {
             self.leave(cache, index);
         }
+    }
+
+    /// Has an entry that is held take over a warm slot, if it is in none.
+    ///
+    /// Returns whether it carries no EVICT then.
+    pub(super) fn warm_up(&mut self, cache: &Cache, index: u32) -> bool {
+        if !self.table.entry(index).word().is_to_evict() {
+            return true;
+        }
+        let slot = self.book.inserts as usize % WARM;
+        let rival = self.book.warm[slot];
+        if rival != NONE && !self.make_cold(rival) {
+            if !self.claim(rival) {
+                return false;
+            }
+            self.leave(cache, rival);
+        }
+        self.make_warm(slot, index);
+        true
     }
 
     fn make_warm(&mut self, slot: usize, index: u32) {

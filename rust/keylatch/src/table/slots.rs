@@ -93,6 +93,18 @@ impl Slots {
         Ok(Self { lines: Region::reserve(MOST_LINES)?, used: AtomicU32::new(0) })
     }
 
+    /// Returns how much memory the lines take that threads have.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::from(self.used.load(Ordering::Relaxed)) * size_of::<Line>() as u64
+    }
+
+    /// Returns whether no reader is in a slot.
+    #[cfg(test)]
+    pub(crate) fn are_empty(&self) -> bool {
+        (0..MOST_LINES)
+            .all(|line| self.lines.get(line).0.iter().all(|slot| slot.grant.load(Ordering::Acquire) == EMPTY))
+    }
+
     /// Returns a line for a thread that has none, by its number from 1.
     ///
     /// [`NONE`] if all are given away.
@@ -115,7 +127,8 @@ impl Slots {
         slot.name.store(seen.slot_name(index), Ordering::Release);
         // Sequentially consistent, as `Entry::word_after_slot`. A swap, because the slot may have been emptied by another
         // thread. Release: a look at the grant that sees it sees the name.
-        slot.grant.swap(grant.to_raw(), Ordering::SeqCst);
+        let before = slot.grant.swap(grant.to_raw(), Ordering::SeqCst);
+        debug_assert_eq!(before, EMPTY, "a line has two threads");
         let now = entry.word_after_slot();
         if (now.is_biased() && now.has_generation_of(seen)) || !slot.empty(grant) {
             return Entered::Slot((line - 1) * SLOTS + position);
@@ -136,7 +149,7 @@ impl Slots {
     ///
     /// No reader enters one until it is biased again. For the shard's owner.
     pub(super) fn collect(&self, index: u32, entry: &Entry) {
-        let name = entry.change(Word::collecting).slot_name(index);
+        let name = entry.begin_collecting().slot_name(index);
         // Pairs with: `Entry::word_after_slot`.
         fence(Ordering::SeqCst);
         for line in 0..self.used.load(Ordering::Relaxed) {
@@ -148,15 +161,15 @@ impl Slots {
                 }
                 let Some(grant) = Grant::from_raw(raw) else { continue };
                 // First, so that the word has the reader when the reader finds its slot emptied.
-                entry.change(Word::joined);
+                entry.count_reader();
                 if slot.empty(grant) {
                     entry.reader.store(grant.index(), Ordering::Relaxed);
                 } else {
-                    entry.change(|word| word.released(crate::mode::Mode::Shared));
+                    entry.uncount_reader();
                 }
             }
         }
-        entry.change(Word::collected);
+        entry.end_collecting();
     }
 }
 

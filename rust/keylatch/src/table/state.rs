@@ -203,18 +203,12 @@ impl Word {
         self.0 & BIASED != 0
     }
 
-    /// Returns the word of a biased lock whose readers are being collected.
-    #[must_use]
-    pub(super) fn collecting(self) -> Word {
-        debug_assert!(self.is_biased(), "{self:?} is collected");
-        Word(self.0 & !BIASED | COLLECTING)
-    }
-
-    /// Returns the word of a lock whose readers have been collected.
-    #[must_use]
-    pub(super) fn collected(self) -> Word {
-        Word(self.0 & !COLLECTING)
-    }
+    /// The bits that change when the readers of a biased lock begin to be collected.
+    pub(super) const FROM_BIASED_TO_COLLECTING: u64 = BIASED | COLLECTING;
+    /// The bit that is set until they are.
+    pub(super) const COLLECTING: u64 = COLLECTING;
+    /// What one more reader adds.
+    pub(super) const ONE_READER: u64 = ONE_READER;
 
     /// Returns the word of a biased lock with one reader more that it counts.
     ///
@@ -222,13 +216,7 @@ impl Word {
     #[inline]
     #[must_use]
     pub(crate) fn joined_beside_slots(self) -> Option<Word> {
-        self.is_biased().then(|| self.joined())
-    }
-
-    /// Returns the word with one reader more.
-    #[must_use]
-    pub(super) fn joined(self) -> Word {
-        Word(self.0.wrapping_add(ONE_READER))
+        self.is_biased().then_some(Word(self.0.wrapping_add(ONE_READER)))
     }
 
     /// Returns what names the lock of this entry, at this generation, in a slot.
@@ -420,16 +408,17 @@ mod tests {
     #[test]
     fn word_is_not_free_while_slots_may_have_readers() {
         let biased = Word::idle(1).biased().unwrap();
-        for word in [biased, biased.collecting()] {
+        let collecting = Word(biased.0 ^ Word::FROM_BIASED_TO_COLLECTING);
+        for word in [biased, collecting] {
             assert!(!word.is_free());
             assert_eq!(word.taken_uncontended(Mode::Exclusive, RECORD), None);
             assert_eq!(word.taken(Mode::Exclusive, RECORD), None);
             assert_eq!(word.claimed_for_another_key(), None);
-            assert_eq!(word.joined().upgraded(RECORD), None);
+            assert_eq!(word.taken(Mode::Shared, RECORD).unwrap().upgraded(RECORD), None);
             assert!(word.taken(Mode::Shared, RECORD).is_some());
         }
         assert_eq!(biased.taken_uncontended(Mode::Shared, RECORD), None);
-        assert_eq!(biased.collecting().collected(), Word::idle(1));
+        assert_eq!(Word(collecting.0 & !Word::COLLECTING), Word::idle(1));
     }
 
     #[test]
@@ -437,7 +426,8 @@ mod tests {
         assert!(read().biased().is_some());
         let biased = read().biased().unwrap();
         let idle = Word::idle(1);
-        for word in [Word(0), written(), biased, biased.collecting(), read().with_waiters(true), idle.with_evict(true)]
+        for word in
+            [Word(0), written(), biased, Word(biased.0 ^ SLOTTED), read().with_waiters(true), idle.with_evict(true)]
         {
             assert_eq!(word.biased(), None);
         }

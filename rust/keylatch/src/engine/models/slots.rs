@@ -22,7 +22,7 @@ fn bias(model: &Model, key: usize) {
     let wanted = model.wanted(key, SHARED);
     let mut shard = model.core().lock_shard(wanted.hash);
     if let Some((index, _)) = shard.find(wanted.hash, &wanted.key) {
-        shard.bias(index);
+        shard.bias(&model.core().local().entries, index);
     }
 }
 
@@ -495,6 +495,26 @@ fn thread_with_a_full_slot_meets_a_writer() {
         model.work(0, SHARED);
         model.release(first);
         writer.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch two entries in one warm slot, and an idle one in none.
+///
+/// A crowded entry outside of the warm slots takes over the slot of another.
+#[test]
+fn crowded_entry_takes_over_a_warm_slot() {
+    check(|| {
+        let model = Model::with(LockConfig { shards: 1, fairness: NEVER, reader_slots: true, ..LockConfig::default() });
+        let rival = model.lock(0, SHARED);
+        let crowded = model.lock(1, SHARED);
+        assert!(word(&model, 1).is_to_evict());
+        take_line(&model);
+        let leaves = model.spawn(move |model| model.release(rival));
+        bias(&model, 1);
+        read_fast(&model, 1);
+        model.release(crowded);
+        leaves.join().unwrap();
         model.assert_nothing_left();
     });
 }

@@ -70,7 +70,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     check_within(usize::MAX, model);
 }
 
-/// Runs a model of few executions through those with at most this number of preemptions.
+/// Runs a model of few executions through those with more preemptions than usual.
 fn check_deeper(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     check_bounded(|usual| usual.max(preemptions), model);
 }

@@ -156,7 +156,7 @@ fn biased_entries_leave_the_warm_slots() {
     assert!(locks.get_metrics().shard_metrics.entries <= 4);
 }
 
-/// What a key protects: two counters that only writers change, and that every holder finds equal.
+/// Two counters that only writers change, and that every holder finds equal.
 #[derive(Default)]
 struct Protected {
     counters: [AtomicU64; 2],
@@ -205,6 +205,8 @@ impl<'a> Reads<'a> {
     }
 }
 
+/// Runs readers in slots among all that ends their bias.
+///
 /// Two writers, one of them impatient; readers that come and go; guards that end on other threads; upgrades; questions;
 /// other keys that want the warm slots.
 fn storm(fairness: Fairness, lasts: Duration) {

@@ -314,7 +314,6 @@ fn reader_leaves_while_its_warm_slot_is_wanted() {
         model.work(0, SHARED);
         model.release(grant);
         others.join().unwrap();
-        model.lock_and_work(0, EXCLUSIVE);
         model.assert_nothing_left();
     });
 }
@@ -335,7 +334,6 @@ fn last_pin_ends_while_a_reader_leaves() {
             model.release(grant);
         });
         model.core().unpin(&pin);
-        model.lock_and_work(0, EXCLUSIVE);
         holder.join().unwrap();
         model.assert_nothing_left();
     });

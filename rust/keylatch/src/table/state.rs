@@ -227,7 +227,7 @@ impl Word {
         u64::from(entry) << 32 | self.0 & GENERATION
     }
 
-    /// Returns the word held exclusively by this record, whoever held it before.
+    /// Returns the word held exclusively by this record, instead of its holder.
     #[inline(always)]
     #[must_use]
     pub(crate) fn with_writer(self, record: u32) -> Word {

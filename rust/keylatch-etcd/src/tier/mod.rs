@@ -50,6 +50,9 @@ impl EtcdTier {
 
     /// Ends the tier with all its locks, and waits until the server knows.
     ///
+    /// Guards that are held are lost first, and requests that wait go on waiting for a tier that never comes back: close the
+    /// manager before.
+    ///
     /// For programs that exit: a manager that is dropped while an event arrives ends its tier on a thread of its own, and a
     /// process that is gone before keeps its locks until its lease ends. Blocks for at most about the connect timeout.
     /// Not to be called from within an event.
@@ -66,8 +69,13 @@ impl EtcdTier {
     /// # Ok(()) }
     /// ```
     pub fn close(&self) {
-        self.shared.detach();
+        if self.core.space().is_forked() {
+            return;
+        }
+        // Before others may have what is held. The manager hears of a term that begins meanwhile, too, and of its end.
+        self.shared.lose();
         self.core.end();
+        self.shared.detach();
     }
 
     fn ask_one(&self, ask: &Ask<'_>, effort: Effort) -> Answer {
@@ -151,7 +159,8 @@ impl Tier for EtcdTier {
     }
 
     fn detach(&self) {
-        self.close();
+        self.shared.detach();
+        self.core.end();
     }
 }
 

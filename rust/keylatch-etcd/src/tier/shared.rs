@@ -43,6 +43,14 @@ impl Shared {
         Term(session.map_or(0, |session| session.number))
     }
 
+    /// Says that the term is over before it is.
+    pub(super) fn lose(&self) {
+        self.is_current.store(false, Ordering::Release);
+        if let Some(session) = self.space.session_now() {
+            self.event(|events| events.all_lost(Term(session.number)));
+        }
+    }
+
     pub(super) fn detach(&self) {
         self.is_current.store(false, Ordering::Release);
         *self.events.write() = None;

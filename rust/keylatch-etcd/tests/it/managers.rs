@@ -45,6 +45,24 @@ fn kept_permit_serves_without_server() {
 }
 
 #[test]
+fn closed_tier_gives_everything_back() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let config = EtcdConfig::new(cluster.endpoints()).namespace("closed-tier").ttl(Duration::from_secs(600));
+    let tier = EtcdTier::open(config).expect("a tier");
+    let one = FastObjectLockManager::with_tier(LockConfig::default(), Arc::new(tier.clone())).expect("a manager");
+    let guard = one.lock(write("x")).blocking().expect("the lock");
+    drop(one.lock(write("y")).blocking().expect("a permit that is kept"));
+    tier.close();
+    assert!(!guard.is_valid(), "another process may have it");
+    let two = manager(cluster, "closed-tier", 60);
+    for key in ["x", "y"] {
+        assert!(two.lock(write(key)).blocking().expect("it does not wait for the lease").fence() > guard.fence());
+    }
+    tier.close();
+    assert!(one.lock(write("x").timeout(Duration::from_millis(50))).blocking().is_err());
+}
+
+#[test]
 fn lost_permit_reaches_holder() {
     let Some(cluster) = Cluster::start(1) else { return };
     let one = manager(&cluster, "n", 2);

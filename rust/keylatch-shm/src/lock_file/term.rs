@@ -71,3 +71,43 @@ impl Term {
         self.runs.swap(false, Ordering::AcqRel);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    /// When the term of a new timer ends: between these times.
+    ///
+    /// `None` if it has ended by now.
+    fn end_of_new_term() -> Option<(Duration, Duration)> {
+        let term = Term::new().expect("a timer");
+        term.begin().expect("the system allows it");
+        let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut left = libc::itimerspec { it_interval: none, it_value: none };
+        let before = clock::monotonic();
+        // SAFETY: the structure is a local.
+        assert_eq!(unsafe { libc::timerfd_gettime(term.as_raw(), &raw mut left) }, 0);
+        let left = Duration::new(left.it_value.tv_sec as u64, left.it_value.tv_nsec as u32);
+        (!left.is_zero()).then(|| (before + left, clock::monotonic() + left))
+    }
+
+    #[test]
+    fn terms_end_with_whole_seconds() {
+        // Whenever they begin: none but these ends is common to all processes.
+        for (earliest, latest) in std::iter::repeat_with(end_of_new_term).flatten().take(100) {
+            let second = Duration::from_secs((latest + Duration::from_micros(1)).as_secs());
+            assert!(second >= earliest, "{earliest:?} to {latest:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_when_a_second_begins() {
+        let end = Instant::now() + Duration::from_secs(60);
+        for wanted in [true, false, true] {
+            while has_just_ended() != wanted {
+                assert!(Instant::now() < end, "it is never {wanted}");
+            }
+        }
+    }
+}

@@ -26,7 +26,12 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Joins the table with a new life thread.
 pub(crate) fn begin(file: TableFile, config: TableConfig) -> Result<(Arc<Core>, JoinHandle<()>), ShmError> {
     fork::watch();
-    barrier::register();
+    barrier::register().map_err(|error| ShmError::Unsupported {
+        problem: format!(
+            "the kernel refuses `membarrier`, without which other processes cannot know that this one has ended: {error}; \
+             allow it in the filter of system calls, on Linux 4.16 or newer"
+        ),
+    })?;
     let (ready, joined) = sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("keylatch-life".into())

@@ -6,9 +6,10 @@
 //! process, and a marked thread does not return from an interrupt. So the barrier is what makes "dead" true for the
 //! whole process; every member registers for it.
 
+use std::io::{Error, Result};
 use std::time::Duration;
 
-/// How long a marked thread may still run where the kernel has no such barrier.
+/// How long a marked thread may still run where the barrier is refused by now.
 const WITHOUT_BARRIER: Duration = Duration::from_millis(2);
 
 fn membarrier(command: i32) -> bool {
@@ -17,8 +18,10 @@ fn membarrier(command: i32) -> bool {
 }
 
 /// Registers the process, so that barriers of other processes interrupt it.
-pub(crate) fn register() {
-    membarrier(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
+///
+/// One that is refused must not be a member: the barriers of others would not reach its threads.
+pub(crate) fn register() -> Result<()> {
+    if membarrier(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) { Ok(()) } else { Err(Error::last_os_error()) }
 }
 
 /// Waits until each processor has been interrupted, and orders the caller's earlier stores before all later steps of

@@ -184,6 +184,35 @@ fn folder_missing_says_so() {
     assert!(error.to_string().contains("create the folder"), "{error}");
 }
 
+/// Has the kernel refuse a system call, to this thread and those that it starts.
+fn refuse_call(number: libc::c_long) {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut steps = [
+        // The number of the call is the first word.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the program is a local, which the kernel copies.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}
+
+#[test]
+fn barrier_refused_is_error() {
+    let folder = Folder::new();
+    let child = Child::run(|| {
+        refuse_call(libc::SYS_membarrier);
+        let error = SharedTable::open(folder.file(), &config()).expect_err("others cannot see that it ends");
+        assert!(matches!(error, ShmError::Unsupported { .. }) && error.to_string().contains("allow"), "{error}");
+    });
+    assert!(child.wait());
+}
+
 #[test]
 fn file_system_full_is_error() {
     // More than any memory file system has here.

@@ -9,7 +9,8 @@ use crate::lookup::{self, Fingerprint, find, has_key};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_shared, try_enter_exclusive};
 use crate::protocol::{leave, load};
 use crate::records;
-use crate::wait::{GoOn, Held, Waiter, wait_blocking};
+use crate::wait::{GoOn, wait_blocking};
+use crate::waiter::{Held, Waiter};
 use crate::word::{Place, Word};
 use keylatch::{KeyRef, Mode};
 use std::sync::Arc;
@@ -124,12 +125,11 @@ pub(crate) fn acquire(
         let waiter = Waiter::new(slot, record, wanted.mode, false);
         match wait_blocking(core, &waiter, deadline, go_on) {
             Ok(Some(held)) => {
-                if let Some(hold) = confirm(core, wanted, slot, record, held)? {
+                if let Some(hold) = confirm(core, wanted, slot, waiter.record(), held)? {
                     return Ok(Some(hold));
                 }
             }
             other => {
-                records::put(core, record);
                 core.check()?;
                 return other.map(|_| None);
             }
@@ -211,7 +211,7 @@ fn enter(core: &Core, slot: u32, mode: Mode) -> Option<Held> {
 
 /// Makes a hold of an entry that was entered, if it still has the key.
 ///
-/// Leaves it otherwise.
+/// Leaves it otherwise, and if it was revoked since.
 pub(crate) fn confirm(
     core: &Core,
     wanted: &Wanted<'_>,
@@ -222,24 +222,48 @@ pub(crate) fn confirm(
     let Held { place, death } = held;
     let mut hold = Hold { slot, record, mode: wanted.mode, place, death, fence: 0 };
     let sound = core.check();
+    if begin_change(&core.region, record) {
+        // It took no death out of the word, or it could not be revoked.
+        records::put_revoked(core, record);
+        return sound.map(|()| None);
+    }
     if sound.is_ok() && has_key(core.region.entry(slot), wanted.print) {
+        if death == Death::Reported && wanted.mode == Mode::Exclusive {
+            core.informed.note(&core.region, record, wanted.print);
+        }
         core.region.record(record).since_ms.store(core.now_ms(), Ordering::Relaxed);
         hold.fence = next_fence(core, slot, wanted.mode);
         changed(&core.region, record);
         return Ok(Some(hold));
     }
-    give_back(core, &hold);
+    put_back(core, &hold);
     sound.map(|()| None)
 }
 
 /// Ends a hold that no caller had.
 ///
-/// What it heard of a death goes back into the word, for the next holder.
+/// The next holder is informed of a death that it heard of.
 pub(crate) fn give_back(core: &Core, hold: &Hold) {
+    if begin_change(&core.region, hold.record) {
+        // Its entry may have another key by now.
+        let print = core.informed.key_of(&core.region, hold.record);
+        if let Some(print) = print.filter(|_| hold.mode == Mode::Exclusive && hold.death == Death::Reported) {
+            death::report(&core.region, print);
+        }
+        records::put_revoked(core, hold.record);
+    } else {
+        put_back(core, hold);
+    }
+}
+
+/// Gives a hold back that cannot be revoked meanwhile, so its entry has its key.
+///
+/// Caller holds: it, in a change that has begun.
+fn put_back(core: &Core, hold: &Hold) {
     if hold.mode == Mode::Exclusive && hold.death == Death::Reported {
         death::mark(&core.region, hold.slot);
     }
-    release(core, hold);
+    release_unrevoked(core, hold);
 }
 
 enum Inserted {
@@ -264,14 +288,10 @@ fn insert(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience, go_on: GoOn
         Some(_) => true,
         None => match wait_blocking(core, &Waiter::new(gate, gate_record, Mode::Exclusive, false), deadline, go_on) {
             Ok(held) => held.is_some(),
-            Err(error) => {
-                records::put(core, gate_record);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         },
     };
     if !entered {
-        records::put(core, gate_record);
         core.check()?;
         let (key, waited) = (wanted.key.to_owned(), Duration::ZERO);
         return Err(match patience {
@@ -330,6 +350,13 @@ pub(crate) fn release(core: &Core, hold: &Hold) -> bool {
         records::put_revoked(core, hold.record);
         return false;
     }
+    release_unrevoked(core, hold);
+    true
+}
+
+/// Ends a hold after [`begin_change`] has said that it was not revoked.
+#[inline(always)]
+fn release_unrevoked(core: &Core, hold: &Hold) {
     let mine = match hold.mode {
         Mode::Exclusive => Word::only_writer(core.me),
         Mode::Shared => Word::only_reader(core.me),
@@ -345,7 +372,6 @@ pub(crate) fn release(core: &Core, hold: &Hold) -> bool {
         release_slow(core, hold);
     }
     records::put(core, hold.record);
-    true
 }
 
 #[cold]

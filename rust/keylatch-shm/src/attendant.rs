@@ -1,35 +1,28 @@
-//! The thread that deals with the file for requests of tasks: one a process, started by the first task that waits.
+//! What the thread that deals with the file for requests of tasks is given.
 
-use crate::core::Core;
-use crate::layout::BELLS;
-use crate::lines::lock;
+use crate::mutex::lock;
 use crate::os::futex;
-use crate::wait::{Next, Phase, Waiter};
+use crate::waiter::Waiter;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// A task's request and its deadline.
-type Attended = (Arc<Waiter>, Option<Instant>);
+pub(crate) type Attended = (Arc<Waiter>, Option<Instant>);
 
 #[derive(Default)]
 pub(crate) struct Attendant {
-    arrivals: Mutex<Vec<Attended>>,
+    pub(crate) arrivals: Mutex<Vec<Attended>>,
     /// Wakes the thread for arrivals and ends.
-    kick: AtomicU32,
-    is_running: Mutex<bool>,
+    pub(crate) kick: AtomicU32,
+    pub(crate) is_running: Mutex<bool>,
 }
 
 impl Attendant {
     /// Has the thread look after a request from now on.
-    pub(crate) fn attend(&self, core: &Core, waiter: Arc<Waiter>) {
-        let _ = core;
-        lock(&self.arrivals).push((waiter, None));
-        self.kick();
-    }
-
-    /// As [`attend`](Self::attend), with a deadline; for the task's own call.
-    pub(crate) fn attend_until(&self, waiter: Arc<Waiter>, deadline: Option<Instant>) {
+    ///
+    /// The task's own call gives the deadline.
+    pub(crate) fn attend(&self, waiter: Arc<Waiter>, deadline: Option<Instant>) {
         lock(&self.arrivals).push((waiter, deadline));
         self.kick();
     }
@@ -38,85 +31,5 @@ impl Attendant {
         // Pairs with: the thread's load before it takes the arrivals.
         self.kick.fetch_add(1, Ordering::SeqCst);
         futex::wake_all(&self.kick);
-    }
-
-    /// Starts the thread, if it does not run.
-    pub(crate) fn start(core: &Arc<Core>) -> std::io::Result<()> {
-        let mut running = lock(&core.attendant.is_running);
-        if !*running {
-            let weak = Arc::downgrade(core);
-            std::thread::Builder::new()
-                .name("keylatch-attendant".into())
-                .stack_size(256 << 10)
-                .spawn(move || attend(&weak))?;
-            *running = true;
-        }
-        Ok(())
-    }
-}
-
-/// How long the thread sleeps when no task waits.
-///
-/// Then it looks whether the table was closed.
-const IDLE: Duration = Duration::from_millis(200);
-
-fn attend(weak: &Weak<Core>) {
-    let mut attended: Vec<Attended> = Vec::new();
-    loop {
-        let Some(core) = weak.upgrade() else { return };
-        let kicked = core.attendant.kick.load(Ordering::SeqCst);
-        let bells = &core.region.member(core.me).bells;
-        // Pairs with: the signal of a leaver. Read before any request is looked at.
-        let seen: [u32; BELLS] = std::array::from_fn(|at| bells[at].load(Ordering::SeqCst));
-        for (waiter, deadline) in lock(&core.attendant.arrivals).drain(..) {
-            match attended.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &waiter)) {
-                Some((_, known)) => *known = known.or(deadline),
-                None => attended.push((waiter, deadline)),
-            }
-        }
-        let mut pause = IDLE;
-        attended.retain(|(waiter, deadline)| {
-            let phase = *lock(&waiter.phase);
-            match phase {
-                Phase::Granted(_) | Phase::Ended => return false,
-                Phase::Queued => {}
-                Phase::Leads | Phase::Drains => match waiter.step(&core) {
-                    Ok(Next::Done(_)) | Err(_) => {
-                        wake(waiter);
-                        return false;
-                    }
-                    Ok(Next::Sleep(longest)) => pause = pause.min(longest),
-                },
-            }
-            if let Some(deadline) = deadline {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    // The task abandons the request when it is polled.
-                    wake(waiter);
-                    return false;
-                }
-                pause = pause.min(left);
-            }
-            true
-        });
-        if core.closing.load(Ordering::SeqCst) {
-            return;
-        }
-        if pause.is_zero() {
-            continue;
-        }
-        let mut waits: Vec<futex::Wait<'_>> = bells.iter().zip(seen).collect();
-        if attended.is_empty() {
-            waits.clear();
-        }
-        waits.push((&core.attendant.kick, kicked));
-        futex::wait_any(&waits, pause);
-    }
-}
-
-fn wake(waiter: &Waiter) {
-    let waker = lock(&waiter.waker).take();
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }

@@ -5,12 +5,6 @@ use crate::region::Region;
 use crate::word::{MAX_MEMBERS, MemberId};
 use std::sync::atomic::{Ordering, compiler_fence};
 
-/// Begins another use for the same request, whose last one was revoked.
-pub(crate) fn begin_again(region: &Region, record: u32) {
-    let record = region.record(record);
-    open_use(record, record.hold.load(Ordering::Relaxed).wrapping_add(1));
-}
-
 /// Numbers a use.
 ///
 /// No revoker touches it before the request has the lock and ends the change with [`changed`].

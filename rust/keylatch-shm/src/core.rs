@@ -1,11 +1,12 @@
 //! One process's membership in a table: what its threads share.
 
 use crate::config::TableConfig;
+use crate::death::Informed;
 use crate::error::ShmError;
 use crate::file::TableFile;
 use crate::lines::Lines;
 use crate::os::fork;
-use crate::records::Records;
+use crate::record_lists::Records;
 use crate::region::Region;
 use crate::word::MemberId;
 use std::fs::File;
@@ -40,8 +41,9 @@ pub(crate) struct Core {
     pub(crate) config: TableConfig,
     pub(crate) records: Records,
     pub(crate) lines: Lines,
-    /// Held while this process asks for a hold of another.
+    /// Held while this process asks for a hold of another; it announces one at a time.
     pub(crate) revoking: Mutex<()>,
+    pub(crate) informed: Informed,
     /// A process announces one recovery at a time.
     pub(crate) recovery: Mutex<()>,
     /// Milliseconds; 0 has the next acquisition read the clock.
@@ -67,6 +69,7 @@ impl Core {
             records: Records::default(),
             lines: Lines::default(),
             revoking: Mutex::default(),
+            informed: Informed::default(),
             recovery: Mutex::new(()),
             coarse_ms: AtomicU64::new(0),
             clock_sleeps: AtomicBool::new(true),
@@ -117,7 +120,7 @@ impl Core {
         if dead == self.me || !self.region.has_member(dead) || !crate::protocol::recover::is_dead(&self.region, dead) {
             return false;
         }
-        let _one = crate::lines::lock(&self.recovery);
+        let _one = crate::mutex::lock(&self.recovery);
         crate::protocol::recover::recover(&self.region, self.me, dead)
     }
 

@@ -10,10 +10,32 @@
 //! the death once more, which is once too often if a holder has heard of it.
 
 use crate::lookup::{Fingerprint, find, read_print};
+use crate::mutex::lock;
 use crate::protocol::{load, swap};
 use crate::region::Region;
 use crate::word::Word;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// The keys of holds that were informed of a death, by record and use.
+///
+/// One that is revoked is the last to know its key: the entry may have another by then.
+#[derive(Default)]
+pub(crate) struct Informed(Mutex<BTreeMap<u32, (u32, Fingerprint)>>);
+
+impl Informed {
+    /// Caller holds: the key with this record.
+    pub(crate) fn note(&self, region: &Region, record: u32, print: Fingerprint) {
+        lock(&self.0).insert(record, (region.record(record).hold.load(Ordering::Relaxed), print));
+    }
+
+    /// The key of a hold that was informed.
+    pub(crate) fn key_of(&self, region: &Region, record: u32) -> Option<Fingerprint> {
+        let hold = region.record(record).hold.load(Ordering::Relaxed);
+        lock(&self.0).get(&record).filter(|(of, _)| *of == hold).map(|(_, print)| *print)
+    }
+}
 
 /// What a gate remembers when keys died that differ: all of its keys report a death when they come into the table.
 const ALL: u64 = u64::MAX;
@@ -125,6 +147,23 @@ mod tests {
         assert!(is_informed(&table));
         fill(&table, 2);
         assert!(!is_informed(&table), "it was reported");
+    }
+
+    #[test]
+    fn death_given_back_finds_its_key() {
+        let table = table();
+        let region = &table.core().region;
+        let print = table.fingerprint(("photos", "cat.jpg").into()).expect("a key");
+        report(region, print);
+        let informed = table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        assert!(informed.previous_holder_died());
+        assert_eq!(table.revoke(informed.id()).ok(), Some(true));
+        fill(&table, 1);
+        assert!(find(region, print).is_none(), "its entry has another key");
+        informed.give_back();
+        let died = (0..16).filter(|slot| load(region, *slot).died()).count();
+        assert_eq!(died, 0, "the death is another key's");
+        assert!(is_informed(&table));
     }
 
     #[test]

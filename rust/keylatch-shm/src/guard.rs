@@ -4,13 +4,13 @@ use crate::acquire::{Hold, give_back, kind, release};
 use crate::change::{begin_change, changed, is_revocation};
 use crate::core::Core;
 use crate::error::ShmError;
+use crate::handle::SharedTable;
 use crate::listed::HoldId;
 use crate::lookup::{self, Fingerprint};
 use crate::protocol::enter::{Death, Drain, drain};
 use crate::protocol::leave;
 use crate::recall;
 use crate::records;
-use crate::table::SharedTable;
 use crate::word::Place;
 use keylatch::{Mode, ObjectKey};
 use std::fmt;
@@ -156,6 +156,7 @@ impl<T: TableRef> LockGuard<T> {
             // What a writer that comes by itself takes out of the word: this is the one that is informed.
             if let Drain::Done(Death::Reported) = drain(&core.region, hold.slot) {
                 hold.death = Death::Reported;
+                core.informed.note(&core.region, hold.record, lookup::read_print(core.region.entry(hold.slot)));
             }
             let fence = &core.region.entry(hold.slot).fence;
             hold.fence = fence.load(Ordering::Relaxed) + 1;
@@ -173,9 +174,13 @@ impl<T: TableRef> LockGuard<T> {
         self.hold.slot
     }
 
-    /// The key's fingerprint, as its entry has it.
+    /// The key's fingerprint.
+    ///
+    /// Of a hold that was revoked and reported no death, it may be that of the entry's next key.
     pub(crate) fn print(&self) -> Fingerprint {
-        lookup::read_print(self.core().region.entry(self.hold.slot))
+        let core = self.core();
+        let informed = core.informed.key_of(&core.region, self.hold.record);
+        informed.unwrap_or_else(|| lookup::read_print(core.region.entry(self.hold.slot)))
     }
 
     /// Keeps that many fences for this hold.
@@ -187,6 +192,7 @@ impl<T: TableRef> LockGuard<T> {
     pub(crate) fn reserve_fences(&self, count: u32) -> u32 {
         let core = self.core();
         if begin_change(&core.region, self.hold.record) {
+            changed(&core.region, self.hold.record);
             return 1;
         }
         let last = self.hold.fence + u64::from(count) - 1;
@@ -201,6 +207,8 @@ impl<T: TableRef> LockGuard<T> {
         let core = self.table.table().core();
         core.check()?;
         if begin_change(&core.region, hold.record) {
+            // The revoker may take it back.
+            changed(&core.region, hold.record);
             return Err(ShmError::Revoked { key: self.key() });
         }
         let result = work(core, &mut hold);

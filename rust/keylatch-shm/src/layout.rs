@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// "KLSHM", and a byte that stays.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"KLSHM\0\0\x01");
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Reads as another number on a machine with the other byte order.
 pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 pub(crate) const HEADER_BYTES: usize = 4096;
@@ -96,7 +96,10 @@ pub(crate) struct MemberSlot {
     pub(crate) recall_bell: AtomicU32,
     /// What its tier wants to be given back; see [`crate::recall`].
     pub(crate) wish: AtomicU64,
-    pub(crate) reserved: [AtomicU32; 2],
+    /// Whose hold this member revokes, and the record + 1 (high half), or 0.
+    ///
+    /// See [`crate::protocol::revocation`].
+    pub(crate) revoking: AtomicU64,
     /// The program's name (16 bytes) and the label, padded with zeros.
     pub(crate) name: [AtomicU64; 8],
     /// Wake its waiting requests.

@@ -4,10 +4,11 @@
 //! deals with the file. The others sleep here. The line also counts the threads that share one of the member's names.
 
 use crate::layout::BELLS;
+use crate::mutex::lock;
 use crate::protocol::enter::Sharers;
-use crate::wait::Waiter;
+use crate::waiter::Waiter;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// Mutexes over which slots are spread.
 const SHARDS: usize = 64;
@@ -47,9 +48,4 @@ impl Lines {
         }
         result
     }
-}
-
-/// Locks a mutex of this crate, none of which is held while code of others runs.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

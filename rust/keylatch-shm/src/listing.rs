@@ -1,6 +1,6 @@
 //! Who holds what, read beside the locks without stopping anything.
 
-use crate::change::is_changing;
+use crate::change::{is_changing, is_revocation};
 use crate::core::Core;
 use crate::listed::{HoldId, HolderInfo, TableFigures};
 use crate::log::{self, Kind};
@@ -8,6 +8,7 @@ use crate::lookup::read_text;
 use crate::os::robust::is_alive;
 use crate::protocol::load;
 use crate::region::{Bitmap, Region};
+use crate::slot_state::life;
 use crate::word::MemberId;
 use crate::{member, records};
 use keylatch::Mode;
@@ -33,7 +34,7 @@ pub(crate) fn is_held(region: &Region, slot: u32) -> bool {
 /// The holds of one member, of one slot or of all entries. A dead one has none, recovered or not.
 fn of_member(core: &Core, id: MemberId, only: Option<u32>, found: &mut Vec<HolderInfo>) {
     let region = &core.region;
-    if !is_alive(member::life(region, id)) {
+    if !is_alive(life(region, id)) {
         return;
     }
     let now = crate::os::clock::monotonic().as_millis() as u64;
@@ -46,8 +47,8 @@ fn of_member(core: &Core, id: MemberId, only: Option<u32>, found: &mut Vec<Holde
             continue;
         }
         let hold = record.hold.load(Ordering::Acquire);
-        if is_changing(record, hold) {
-            // It may be a request that waits, and the name another thread's.
+        if is_changing(record, hold) || is_revocation(record.revoked.load(Ordering::Acquire), hold) {
+            // It may be a request that waits, or was revoked, and the name another thread's.
             continue;
         }
         let (program, label) = member::read_name(region, id);
@@ -89,7 +90,7 @@ pub(crate) fn figures(core: &Core) -> TableFigures {
     TableFigures {
         keys: sizes.keys,
         members: sizes.members as u16,
-        live_members: region.members().filter(|id| is_alive(member::life(region, *id))).count() as u16,
+        live_members: region.members().filter(|id| is_alive(life(region, *id))).count() as u16,
         recoveries: region.header().recoveries.load(Ordering::Relaxed),
         bytes: region.layout().total as u64,
         rechecks: core.rechecks.load(Ordering::Relaxed),

@@ -6,44 +6,16 @@ use crate::os::robust::{OWNER_DIED, RobustWord, is_alive};
 use crate::os::{barrier, clock, futex};
 use crate::protocol::recover::recover_slot;
 use crate::region::Region;
+use crate::slot_state::{SlotState, is_announced, life};
 use crate::word::MemberId;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-/// The states of a slot.
-///
-/// | `life` | state | meaning |
-/// |---|---|---|
-/// | 0, or dead | Quiet | free |
-/// | alive | Quiet, Dead | being joined |
-/// | alive | Live | a member |
-/// | dead | Live, Dead | to be recovered |
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub(crate) enum SlotState {
-    Quiet = 0,
-    Live = 1,
-    Dead = 2,
-}
-
 /// How many members watch each member, so that a few of them may be stopped.
 const WATCHERS: usize = 4;
 /// How long a joining process looks for a slot that is not being recovered.
 const PATIENCE: Duration = Duration::from_millis(500);
-
-pub(crate) fn life(region: &Region, id: MemberId) -> u32 {
-    // Pairs with: claims, and the kernel's mark.
-    region.member(id).life.load(Ordering::SeqCst)
-}
-
-/// Whether a member that lives is recovering the slot.
-fn is_announced(region: &Region, slot: MemberId) -> bool {
-    region.members().any(|id| {
-        let recovering = region.member(id).recovering.load(Ordering::SeqCst);
-        id != slot && recovering == u32::from(slot.number()) && is_alive(life(region, id))
-    })
-}
 
 /// Claims a slot for the calling thread, recovers its predecessor, and becomes a live member.
 pub(crate) fn join(region: &Region, mut robust: Pin<&mut RobustWord>, label: &str) -> Result<MemberId, ShmError> {
@@ -64,8 +36,11 @@ pub(crate) fn join(region: &Region, mut robust: Pin<&mut RobustWord>, label: &st
                 busy = true;
                 continue;
             }
-            // Pairs with: the fence between a recoverer's announcement and its look at the life word. One of the two
-            // sees the other.
+            // From here on a revoker sees that the member whose hold it looks for is gone.
+            let (live, dead) = (SlotState::Live as u32, SlotState::Dead as u32);
+            let _ = member.state.compare_exchange(live, dead, Ordering::SeqCst, Ordering::SeqCst);
+            // Pairs with: the fence between an announcement of a recoverer or revoker and its look at the life word and the
+            // state. One of the two sees the other.
             fence(Ordering::SeqCst);
             if is_announced(region, id) {
                 // It may be stopped; another slot will do.
@@ -94,6 +69,7 @@ fn become_live(region: &Region, id: MemberId, label: &str) {
     }
     // The predecessor's announcement, if it died in the middle of one: from here on it would count as this member's.
     member.recovering.store(0, Ordering::SeqCst);
+    member.revoking.store(0, Ordering::SeqCst);
     log::mend_chain(region, id);
     log::give_chunks_back(region, id);
     member.late.store(0, Ordering::Relaxed);

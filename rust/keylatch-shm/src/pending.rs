@@ -3,10 +3,10 @@
 use crate::acquire::{Patience, Wanted, acquire, try_fast};
 use crate::error::ShmError;
 use crate::guard::SharedLockGuard;
+use crate::handle::SharedTable;
 use crate::lookup::find;
 use crate::progress::Progress;
 use crate::request::LockRequest;
-use crate::table::SharedTable;
 use keylatch::KeyRef;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;

@@ -1,24 +1,18 @@
 //! Free log records of this process: a list of the process, and a few in each thread.
 
-use crate::change::{has_name_left, open_use};
+use crate::change::{has_name_left, is_revocation, open_use};
 use crate::core::Core;
 use crate::layout::{RECORDS, Record};
-use crate::lines::lock;
 use crate::log::{self, Kind};
+use crate::mutex::lock;
+use crate::protocol::leave::leave_shared;
+use crate::word::Place;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 /// Records that one thread keeps.
 const CACHED: usize = 16;
-
-/// The records of all this process's chunks that no thread has.
-#[derive(Default)]
-pub(crate) struct Records {
-    free: Mutex<Vec<u32>>,
-    /// Of revoked holds whose names were not out of the word yet.
-    left: Mutex<Vec<u32>>,
-}
 
 /// The calling thread's records of the table that it used last.
 struct Cache {
@@ -138,13 +132,27 @@ pub(crate) fn put(core: &Core, index: u32) {
 #[cold]
 #[inline(never)]
 pub(crate) fn put_revoked(core: &Core, index: u32) {
+    lock(&core.records.left).push(index);
+    sweep(core);
+}
+
+/// Clears the records of revoked holds whose names are out of the word by now.
+pub(crate) fn sweep(core: &Core) {
+    let mark = |index: u32| core.region.record(index).revoked.load(Ordering::SeqCst);
     let mut left = lock(&core.records.left);
-    left.push(index);
     // Pairs with: the revoker's swap behind its last access to the word.
-    let has_name = |index: &mut u32| has_name_left(core.region.record(*index).revoked.load(Ordering::SeqCst));
-    let done: Vec<u32> = left.extract_if(.., |index| !has_name(index)).collect();
-    drop(left);
-    done.into_iter().for_each(|index| put(core, index));
+    let done: Vec<u32> = left.extract_if(.., |index| !has_name_left(mark(*index))).collect();
+    // The mutex is held until they are cleared: the next look finds them so.
+    for index in done {
+        let record = core.region.record(index);
+        if !is_revocation(mark(index), record.hold.load(Ordering::Relaxed))
+            && let Some((slot, Kind::Shared)) = log::unpack(record.head.load(Ordering::Relaxed))
+        {
+            // The revoker has taken it back after this process had released it: another thread had joined the name.
+            core.lines.with(slot, |line| leave_shared(&core.region, slot, core.me, Place::Word, &mut line.sharers));
+        }
+        put(core, index);
+    }
 }
 
 #[cold]

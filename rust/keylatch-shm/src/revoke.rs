@@ -1,15 +1,18 @@
 //! Taking a hold away from a process that lives.
 
-use crate::change::{is_changing, is_revocation, question, revocation, revoked};
+use crate::change::{is_changing, is_revocation, question, revocation};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
 use crate::log::{self, Kind};
 use crate::lookup::read_text;
 use crate::os::barrier;
-use crate::protocol::{leave, load, turn};
+use crate::os::robust::is_alive;
+use crate::protocol::load;
+use crate::protocol::revocation::{Announcement, Revoked, take_out};
 use crate::recall::ring_keeper;
 use crate::region::Bitmap;
+use crate::slot_state::{is_unclaimed, life};
 use crate::word::MemberId;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -28,6 +31,14 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
         return Ok(false);
     }
     let record = region.record(id.record);
+    // A question names the process, so a process has one at a time.
+    let _one = core.revoking.lock().unwrap_or_else(PoisonError::into_inner);
+    // Before the looks: what they find is the same member's until the name is out.
+    let _announced = Announcement::new(region, core.me, member, id.record);
+    if !is_alive(life(region, member)) || !is_unclaimed(region, member) {
+        // Recovery takes the name out, and has the next holder informed.
+        return Ok(false);
+    }
     let head = record.head.load(Ordering::Acquire);
     let owned = region.chunk(id.record / crate::layout::RECORDS).owner.load(Ordering::Acquire) == u32::from(id.member);
     let current = || record.head.load(Ordering::Acquire) == head && record.hold.load(Ordering::Acquire) == id.hold;
@@ -45,8 +56,6 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     if shared_by_threads {
         return Err(ShmError::UpgradeConflict { key: read_text(region.entry(slot)) });
     }
-    // A question names the process, so a process has one at a time.
-    let _one = core.revoking.lock().unwrap_or_else(PoisonError::into_inner);
     let (asks, taken) = (question(id.hold, core.me), revocation(id.hold, core.me));
     let before = record.revoked.load(Ordering::SeqCst);
     if is_revocation(before, id.hold) {
@@ -69,18 +78,126 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     }
     // Its tier looks whether it has lost what it keeps.
     ring_keeper(region, member);
-    match kind {
-        Kind::Exclusive => leave::leave_exclusive(region, slot, member),
-        _ if leave::remove_reader(region, slot, member) => {}
-        _ => {
-            // A thread of the process has joined the name since: it has its lock, so the hold stays.
-            record.revoked.store(0, Ordering::SeqCst);
-            return Err(ShmError::UpgradeConflict { key: read_text(region.entry(slot)) });
+    let revoked_hold = Revoked { holder: member, record: id.record, hold: id.hold, slot, kind };
+    if !take_out(region, core.me, &revoked_hold) {
+        return Err(ShmError::UpgradeConflict { key: read_text(region.entry(slot)) });
+    }
+    Ok(true)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::protocol::recover::recover_slot;
+    use crate::{LockRequest, SharedTable, TableConfig};
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicU32;
+
+    const CAT: (&str, &str) = ("photos", "cat.jpg");
+
+    /// A table of several members of this process.
+    struct Members {
+        path: PathBuf,
+        config: TableConfig,
+    }
+
+    impl Members {
+        fn new(members: u16) -> Self {
+            static FILES: AtomicU32 = AtomicU32::new(0);
+            let number = FILES.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("keylatch-revoke-{}-{number}", std::process::id()));
+            Self { path, config: TableConfig::default().keys(8).members(members) }
+        }
+
+        fn join(&self) -> SharedTable {
+            SharedTable::open(&self.path, &self.config).expect("a table")
         }
     }
-    // From here on the holder may clear the record.
-    let _ = swap(taken, revoked(id.hold));
-    // A writer that waits for readers asks again.
-    turn::ring(region, member, slot);
-    Ok(true)
+
+    impl Drop for Members {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
+    /// Decides to revoke a hold, as a revoker that is stopped or killed next.
+    fn decide(revoker: &SharedTable, id: HoldId) {
+        let (core, holder) = (revoker.core(), MemberId::new(id.member.into()).expect("not 0"));
+        std::mem::forget(Announcement::new(&core.region, core.me, holder, id.record));
+        core.region.record(id.record).revoked.store(revocation(id.hold, core.me), Ordering::SeqCst);
+    }
+
+    #[test]
+    fn name_that_is_back_is_left_to_its_thread() {
+        let members = Members::new(3);
+        let (one, two, three) = (members.join(), members.join(), members.join());
+        let held = one.lock(LockRequest::write(CAT)).now().expect("free");
+        decide(&two, held.id());
+        let region = &three.core().region;
+        // It is killed after it has taken the name out, and before it says so; another thread takes the key.
+        crate::protocol::leave::remove_writer(region, held.slot(), one.core().me);
+        let next = one.lock(LockRequest::write(CAT)).now().expect("free");
+        recover_slot(region, two.core().me);
+        assert!(three.is_locked(CAT).expect("sound") && next.is_valid() && !held.is_valid());
+        let listed = three.holders(Some(CAT.into())).expect("sound");
+        assert_eq!(listed.iter().map(|holder| holder.hold).collect::<Vec<_>>(), [next.id()]);
+        drop(held);
+        assert!(three.is_locked(CAT).expect("sound"));
+        drop(next);
+        assert!(!three.is_locked(CAT).expect("sound"));
+    }
+
+    #[test]
+    fn name_of_next_member_is_left_alone() {
+        let members = Members::new(4);
+        let (one, two) = (members.join(), members.join());
+        let (region, holder) = (&one.core().region, two.core().me);
+        let held = two.lock(LockRequest::write(CAT)).now().expect("free");
+        decide(&one, held.id());
+        std::mem::forget(held);
+        // It ends, and its hold with it.
+        drop(two);
+        let next = [members.join(), members.join()];
+        assert!(next.iter().all(|table| table.core().me != holder), "its slot is announced");
+        drop(next);
+        region.member(one.core().me).revoking.store(0, Ordering::SeqCst);
+        assert_eq!(members.join().core().me, holder);
+    }
+
+    #[test]
+    fn hold_of_dead_member_is_not_revoked() {
+        let members = Members::new(2);
+        let (one, two) = (members.join(), members.join());
+        let held = two.lock(LockRequest::write(CAT)).now().expect("free");
+        let (id, region, holder) = (held.id(), &one.core().region, two.core().me);
+        let life = region.member(holder).life.swap(crate::os::robust::OWNER_DIED, Ordering::SeqCst);
+        assert_eq!(one.revoke(id).ok(), Some(false), "recovery reports its death");
+        region.member(holder).life.store(life, Ordering::SeqCst);
+        drop(held);
+    }
+
+    #[test]
+    fn released_hold_that_is_taken_back_ends() {
+        let members = Members::new(3);
+        let (one, two) = (members.join(), members.join());
+        let read = || one.lock(LockRequest::read(CAT)).now().expect("shared");
+        let first = read();
+        let (record, slot) = (first.id().record, first.slot());
+        decide(&two, first.id());
+        // Its thread releases it, and another thread has joined the name.
+        let second = read();
+        drop(first);
+        let (region, holder) = (&two.core().region, one.core().me);
+        let hold = region.record(record).hold.load(Ordering::SeqCst);
+        let taken = Revoked { holder, record, hold, slot, kind: Kind::Shared };
+        assert!(!take_out(region, two.core().me, &taken), "a thread has joined it");
+        drop(second);
+        // Its life thread is awake, and ends it.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while two.is_locked(CAT).expect("sound") {
+            assert!(std::time::Instant::now() < end, "no thread holds it");
+            std::thread::yield_now();
+        }
+        drop(two.lock(LockRequest::write(CAT)).now().expect("free"));
+    }
 }

@@ -1,20 +1,22 @@
 //! A request that waits, and what its leader does in turn: enter, drain, sleep.
 
-use crate::change::{begin_again, begin_change, changed};
+use crate::change::{begin_change, changed};
 use crate::core::{Core, Status};
 use crate::error::ShmError;
-use crate::lines::lock;
-use crate::member::SlotState;
+use crate::log::Kind;
+use crate::mutex::lock;
 use crate::os::{clock, futex};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_exclusive, enter_shared, register, unregister};
 use crate::protocol::{leave, turn};
 use crate::recall;
+use crate::records;
 use crate::region::Bitmap;
-use crate::word::{MemberId, Place, Word};
+use crate::slot_state::SlotState;
+use crate::waiter::{Held, Phase, Waiter};
+use crate::word::{Place, Word};
 use keylatch::Mode;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::Waker;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a member may have its turn without using it.
@@ -23,41 +25,6 @@ const PATIENCE: Duration = Duration::from_millis(1);
 const AUDIT: Duration = Duration::from_secs(1);
 /// Looks at the word before the first sleep.
 const SPINS: u32 = 200;
-
-/// How a slot is held by this process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Held {
-    pub(crate) place: Place,
-    pub(crate) death: Death,
-}
-
-/// What a waiting request is doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Phase {
-    /// Behind others of the process.
-    Queued,
-    /// At the front; deals with the file.
-    Leads,
-    /// At the front and named as the writer; readers have to leave.
-    Drains,
-    Granted(Held),
-    Ended,
-}
-
-/// One waiting request. Its phase changes under its own mutex; the line's mutex is taken inside of that, never outside.
-pub(crate) struct Waiter {
-    pub(crate) slot: u32,
-    record: u32,
-    pub(crate) mode: Mode,
-    pub(crate) phase: Mutex<Phase>,
-    /// 1 once it leads or ended; a sleeping thread waits for it.
-    pub(crate) word: AtomicU32,
-    pub(crate) waker: Mutex<Option<Waker>>,
-    pub(crate) is_task: bool,
-    pub(crate) since: Instant,
-    /// Whose turn the leader has seen, and since when; an audit begun.
-    patience: Mutex<Option<(MemberId, Instant)>>,
-}
 
 /// What the leader does next.
 #[derive(Debug)]
@@ -69,20 +36,6 @@ pub(crate) enum Next {
 }
 
 impl Waiter {
-    pub(crate) fn new(slot: u32, record: u32, mode: Mode, is_task: bool) -> Arc<Self> {
-        Arc::new(Self {
-            slot,
-            record,
-            mode,
-            phase: Mutex::new(Phase::Queued),
-            word: AtomicU32::new(0),
-            waker: Mutex::new(None),
-            is_task,
-            since: Instant::now(),
-            patience: Mutex::new(None),
-        })
-    }
-
     /// Joins the line; leads if it is the first.
     pub(crate) fn enqueue(self: &Arc<Self>, core: &Core) {
         let mut phase = lock(&self.phase);
@@ -127,11 +80,11 @@ impl Waiter {
             *phase = Phase::Leads;
         }
         self.word.store(1, Ordering::Release);
-        if self.is_task { core.attendant.attend(core, self.clone()) } else { futex::wake_all(&self.word) }
+        if self.is_task { core.attendant.attend(self.clone(), None) } else { futex::wake_all(&self.word) }
     }
 
     /// One step of the leader. The caller has read the bell before, and sleeps on that value.
-    pub(crate) fn step(self: &Arc<Self>, core: &Core) -> Result<Next, ShmError> {
+    pub(crate) fn step(self: &Arc<Self>, core: &Arc<Core>) -> Result<Next, ShmError> {
         core.check()?;
         let mut phase = lock(&self.phase);
         let (region, slot, me) = (&core.region, self.slot, core.me);
@@ -142,6 +95,7 @@ impl Waiter {
             };
             match entry {
                 Entry::Reader(place, death) => {
+                    self.entered(core, Death::None);
                     *phase = Phase::Granted(Held { place, death });
                     drop(phase);
                     unregister(region, slot, me);
@@ -162,24 +116,56 @@ impl Waiter {
             }
         }
         // While it sleeps, a revoker may take the name: a process that is stopped then must not bar readers for ever.
-        if begin_change(&core.region, self.record) {
-            begin_again(&core.region, self.record);
+        if begin_change(&core.region, self.record()) {
+            if let Err(full) = self.begin_again(core) {
+                *phase = Phase::Ended;
+                drop(phase);
+                self.dequeue(core);
+                records::put_revoked(core, self.record());
+                return Err(full);
+            }
             *phase = Phase::Leads;
             return Ok(Next::Sleep(Duration::ZERO));
         }
         match drain(region, slot) {
             Drain::Done(death) => {
                 let held = Held { place: Place::Word, death };
+                self.entered(core, death);
                 *phase = Phase::Granted(held);
                 drop(phase);
                 self.dequeue(core);
                 Ok(Next::Done(held))
             }
             Drain::Waits(word) => {
-                changed(&core.region, self.record);
+                changed(&core.region, self.record());
                 self.blocked(core, word)
             }
         }
+    }
+
+    /// Ends the acquisition: from here on the hold is listed, and can be revoked.
+    ///
+    /// Caller holds: the mutex of the phase, which is not granted yet.
+    fn entered(&self, core: &Core, death: Death) {
+        // A death that it took out of the word would go with the name of a hold that is revoked before its caller has it.
+        if death == Death::Reported {
+            return;
+        }
+        core.region.record(self.record()).since_ms.store(core.now_ms(), Ordering::Relaxed);
+        changed(&core.region, self.record());
+    }
+
+    /// Asks anew after the request was revoked while it waited for readers.
+    ///
+    /// The old record stays for as long as the name may be in the word.
+    fn begin_again(&self, core: &Arc<Core>) -> Result<(), ShmError> {
+        let holds = core.region.layout().record_count();
+        let fresh = records::take(core).ok_or(ShmError::LogFull { holds })?;
+        let old = self.record.swap(fresh, Ordering::Relaxed);
+        let owner = records::read_owner(core.region.record(old));
+        records::begin(core, fresh, self.slot, Kind::Exclusive, &owner);
+        records::put_revoked(core, old);
+        Ok(())
     }
 
     /// Looks at who is in the way; how long to sleep.
@@ -251,25 +237,37 @@ impl Waiter {
         Ok(())
     }
 
-    /// Ends the request without a grant. `Some` is a grant that came first.
+    /// Ends the request without a grant, and gives its record back.
+    ///
+    /// `Some` is a grant that came first.
     pub(crate) fn abandon(self: &Arc<Self>, core: &Core) -> Option<Held> {
         let mut phase = lock(&self.phase);
         let was = *phase;
         if let Phase::Granted(held) = was {
             return Some(held);
         }
+        if was == Phase::Ended {
+            return None;
+        }
         *phase = Phase::Ended;
         drop(phase);
         if core.is_forked() {
             return None;
         }
-        if was == Phase::Drains && !begin_change(&core.region, self.record) {
+        let is_revoked = was == Phase::Drains && begin_change(&core.region, self.record());
+        if was == Phase::Drains && !is_revoked {
             leave::leave_exclusive(&core.region, self.slot, core.me);
         }
         if was == Phase::Leads {
             unregister(&core.region, self.slot, core.me);
         }
         self.dequeue(core);
+        // A revoker may have the name still to take out.
+        if is_revoked {
+            records::put_revoked(core, self.record());
+        } else {
+            records::put(core, self.record());
+        }
         None
     }
 }
@@ -281,7 +279,7 @@ pub(crate) type GoOn<'f> = &'f mut dyn FnMut() -> bool;
 
 /// Waits on the calling thread until granted, until the deadline, or until `go_on` says no.
 pub(crate) fn wait_blocking(
-    core: &Core,
+    core: &Arc<Core>,
     waiter: &Arc<Waiter>,
     deadline: Option<Instant>,
     go_on: GoOn<'_>,
@@ -361,4 +359,67 @@ fn spin(core: &Core, waiter: &Waiter, seen: u32, spins: &mut u32) -> bool {
         }
     }
     false
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::change::{revocation, revoked};
+    use crate::{LockRequest, SharedTable, TableConfig};
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn name_of_revoked_request_has_a_record() {
+        let path = std::env::temp_dir().join(format!("keylatch-drains-{}", std::process::id()));
+        let open = || SharedTable::open(&path, &TableConfig::default().keys(8).members(2)).expect("a table");
+        let (one, two) = (open(), open());
+        let (region, me) = (&two.core().region, one.core().me);
+        let reads = two.lock(LockRequest::read(("photos", "cat.jpg"))).now().expect("free");
+        let slot = reads.slot();
+        let heads = || {
+            let heads = crate::log::heads_of(region, me).map(|head| crate::log::unpack(head.load(Ordering::SeqCst)));
+            heads.flatten().filter(|(at, _)| *at == slot).count()
+        };
+        let end = Instant::now() + Duration::from_secs(60);
+        for goes_on in [false, true] {
+            let (key, waits) = (one.prepare(("photos", "cat.jpg")).expect("a key"), AtomicBool::new(true));
+            std::thread::scope(|scope| {
+                let mut go_on = || waits.load(Ordering::SeqCst);
+                let writes = scope
+                    .spawn(move || key.acquire_while(Mode::Exclusive, "", None, &mut go_on).map(|held| held.is_some()));
+                let drains = loop {
+                    let found = two.holders(Some(("photos", "cat.jpg").into())).expect("sound");
+                    if let Some(found) = found.into_iter().find(|found| found.mode == Mode::Exclusive) {
+                        break found.hold;
+                    }
+                    std::thread::yield_now();
+                };
+                // A revoker that is stopped before it takes the name out.
+                let record = region.record(drains.record);
+                record.revoked.store(revocation(drains.hold, two.core().me), Ordering::SeqCst);
+                if goes_on {
+                    turn::ring(region, me, slot);
+                    // It asks anew, with another record.
+                    while heads() < 2 && Instant::now() < end {
+                        std::thread::yield_now();
+                    }
+                    assert_eq!(heads(), 2, "a name without a record is damage");
+                }
+                waits.store(false, Ordering::SeqCst);
+                turn::ring(region, me, slot);
+                assert_eq!(writes.join().expect("no panic"), Ok(false));
+                assert_eq!(crate::protocol::load(region, slot).writer(), Some(me));
+                assert_eq!(heads(), 1, "a name without a record is damage");
+                // It goes on.
+                leave::leave_exclusive(region, slot, me);
+                record.revoked.store(revoked(drains.hold), Ordering::SeqCst);
+            });
+            while heads() > 0 {
+                assert!(Instant::now() < end, "its record is not cleared");
+                std::thread::yield_now();
+            }
+        }
+        drop(reads);
+        std::fs::remove_file(&path).expect("it is there");
+    }
 }

@@ -11,6 +11,7 @@ use crate::file::TableFile;
 use crate::member;
 use crate::os::robust::RobustWord;
 use crate::os::{barrier, fork, futex};
+use crate::records;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -106,6 +107,7 @@ fn watch(core: &Core) {
         if recovered {
             continue;
         }
+        records::sweep(core);
         let ticks = core.coarse_ms.swap(0, Ordering::Relaxed) != 0;
         core.clock_sleeps.store(!ticks, Ordering::Relaxed);
         if !ticks && core.coarse_ms.load(Ordering::Relaxed) != 0 {

@@ -1,6 +1,6 @@
 //! Which file it is, who else may lock it, and the mark by which tables know of each other.
 
-use crate::table::SharedTable;
+use crate::handle::SharedTable;
 use std::ffi::CStr;
 use std::io::{Error, Result};
 use std::os::fd::{AsFd, AsRawFd, RawFd};

@@ -1,13 +1,13 @@
 //! A lock file that this process has open.
 
-use crate::lines::lock;
+use crate::handle::SharedTable;
 use crate::lock_file::descriptor::Descriptor;
 use crate::lock_file::id::{FileId, mark};
 use crate::lock_file::kept::Kept;
 use crate::lock_file::term::{self, Term};
 use crate::lock_file::watches::Watch;
+use crate::mutex::lock;
 use crate::os::filesystem;
-use crate::table::SharedTable;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io::{Error, Result};

@@ -2,10 +2,10 @@
 //!
 //! There is one a process, started with the first file.
 
-use crate::lines::lock;
 use crate::lock_file::open::{LockFile, POLITE};
 use crate::lock_file::term::{BREATH, Term};
 use crate::lock_file::watches::Watches;
+use crate::mutex::lock;
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, Weak};

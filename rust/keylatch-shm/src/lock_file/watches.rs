@@ -1,7 +1,7 @@
 //! The kernel's watches of files, each of which ends with the last file that it is for.
 
-use crate::lines::lock;
 use crate::lock_file::descriptor::Descriptor;
+use crate::mutex::lock;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::RawFd;

@@ -2,7 +2,7 @@
 //!
 //! [`entry`] and [`recovery`] follow words, bitmaps, logs and bells, one access to shared memory a step, with a crash
 //! possible before each; [`rekey`] follows how an entry gets another key, [`sharers`] how threads share a name, and
-//! [`revoking`] how a hold is taken away. They use the transitions of [`crate::word`], the ones that run in production.
+//! [`revoking`] and [`revokers`] how a hold is taken away. They use the transitions of [`crate::word`], the ones that run in production.
 //! [`runs`] lists what is searched, and the deliberate faults that have to be noticed.
 
 #![allow(clippy::print_stdout, reason = "the searches say how many states they went through")]
@@ -14,6 +14,7 @@ mod kept;
 mod recall;
 mod recovery;
 mod rekey;
+mod revokers;
 mod revoking;
 mod runs;
 mod searches;

@@ -4,8 +4,7 @@
 //! The acquisition is a change from its first store on; before each later one, the holder says so: that store may wait in the
 //! buffer of its processor, which only a swap of its own and a revoker's barrier empty. Asleep for the reader it changes
 //! nothing. Revokers ask, run the barrier, look, and
-//! take the hold by a swap; each may be killed until then. One killed between that swap and the removal of the name leaves a
-//! word that only the end of the holder's process frees, which is not searched.
+//! take the hold by a swap; each may be killed until then. What follows after that swap is in [`super::revokers`].
 
 use stateright::{Checker, Model, Property};
 

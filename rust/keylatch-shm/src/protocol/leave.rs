@@ -3,7 +3,9 @@
 use super::enter::Sharers;
 use super::turn::{Turn, choose, ring, settle};
 use super::{load, swap};
+use crate::os::robust::is_alive;
 use crate::region::{Bitmap, Region};
+use crate::slot_state::life;
 use crate::word::{MemberId, Place, Word};
 
 /// Takes the member's name out of the word with `remove`, gives the turn on if the word needs it, and signals.
@@ -41,6 +43,17 @@ fn leave_if(region: &Region, slot: u32, me: MemberId, remove: impl Fn(Word) -> O
 #[must_use]
 pub(crate) fn remove_reader(region: &Region, slot: u32, member: MemberId) -> bool {
     leave_if(region, slot, member, |word| word.without_lone_reader(member))
+}
+
+/// Ends the exclusive hold of another member.
+///
+/// The next holder is informed if the member died before.
+pub(crate) fn remove_writer(region: &Region, slot: u32, member: MemberId) {
+    leave(region, slot, member, |word| {
+        let without = word.without_writer(member);
+        let is_dead = || !is_alive(life(region, member));
+        if word.writer() == Some(member) && is_dead() { without.with_died() } else { without }
+    });
 }
 
 /// Ends an exclusive hold, or gives up draining.

@@ -7,6 +7,7 @@
 pub(crate) mod enter;
 pub(crate) mod leave;
 pub(crate) mod recover;
+pub(crate) mod revocation;
 pub(crate) mod turn;
 
 use crate::region::Region;

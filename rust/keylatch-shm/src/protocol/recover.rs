@@ -3,9 +3,9 @@
 use super::turn::{pass_on, ring, ring_all};
 use super::{load, swap};
 use crate::log;
-use crate::member::SlotState;
 use crate::os::{barrier, robust};
 use crate::region::{Bitmap, Region};
+use crate::slot_state::SlotState;
 use crate::word::MemberId;
 use std::sync::atomic::{Ordering, fence};
 
@@ -43,6 +43,8 @@ pub(crate) fn recover_slot(region: &Region, dead: MemberId) {
     barrier::all_processors();
     region.member(dead).state.store(SlotState::Dead as u32, Ordering::SeqCst);
     region.member(dead).wish.store(0, Ordering::SeqCst);
+    // What it was revoking stays as it is: whether the name in the word is still that of the hold is known to it alone.
+    region.member(dead).revoking.store(0, Ordering::SeqCst);
     for head in log::heads_of(region, dead) {
         // Pairs with: the release that clears a record, here and in releasing.
         let Some((slot, _)) = log::unpack(head.load(Ordering::Acquire)) else { continue };

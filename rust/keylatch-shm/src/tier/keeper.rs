@@ -5,13 +5,13 @@ use super::permit::{AFTER, Alarm, Asking, Due, Dues, Held, Permit, TERM, granted
 use crate::death;
 use crate::error::ShmError;
 use crate::guard::OwnedSharedLockGuard;
-use crate::lines::lock;
+use crate::handle::SharedTable;
 use crate::lookup::{self, Fingerprint, find};
+use crate::mutex::lock;
 use crate::os::futex;
 use crate::prepared::OwnedPreparedKey;
 use crate::protocol::load;
 use crate::recall;
-use crate::table::SharedTable;
 use keylatch::Mode;
 use keylatch::tier::{Answer, Ask, PermitId, Term, TierError, TierErrorKind, TierEvents};
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ mod permit;
 use crate::config::TableConfig;
 use crate::core::Core;
 use crate::error::ShmError;
-use crate::table::SharedTable;
+use crate::handle::SharedTable;
 use explain::{explained, no_waiting_upgrade};
 use keeper::Keeper;
 use keylatch::tier::{Answer, Ask, Effort, PermitId, RemoteHold, Term, Tier, TierError, TierEvents};
@@ -98,7 +98,7 @@ impl SharedMemoryTier {
 impl Tier for SharedMemoryTier {
     fn attach(&self, events: Arc<dyn TierEvents>) -> Result<Term, TierError> {
         let thread = self.keeper.start(events)?;
-        *crate::lines::lock(&self.thread) = Some(thread);
+        *crate::mutex::lock(&self.thread) = Some(thread);
         Ok(TERM)
     }
 
@@ -171,7 +171,7 @@ impl Tier for SharedMemoryTier {
 
     fn detach(&self) {
         self.keeper.close();
-        let thread = crate::lines::lock(&self.thread).take();
+        let thread = crate::mutex::lock(&self.thread).take();
         // An event may have let go of the manager last: the thread does not wait for itself.
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();

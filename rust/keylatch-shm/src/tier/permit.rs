@@ -1,10 +1,10 @@
 //! One permit or ask, and how it wakes the keeper.
 
 use crate::guard::OwnedSharedLockGuard;
+use crate::handle::SharedTable;
 use crate::lookup::Fingerprint;
 use crate::os::futex;
 use crate::prepared::OwnedAcquire;
-use crate::table::SharedTable;
 use keylatch::Mode;
 use keylatch::tier::{Answer, Fences, PermitId, Term};
 use std::pin::Pin;
@@ -86,12 +86,12 @@ impl Dues {
     }
 
     pub(super) fn push(&self, due: Due) {
-        crate::lines::lock(&self.list).push(due);
+        crate::mutex::lock(&self.list).push(due);
         self.ring();
     }
 
     pub(super) fn take(&self) -> Vec<Due> {
-        std::mem::take(&mut *crate::lines::lock(&self.list))
+        std::mem::take(&mut *crate::mutex::lock(&self.list))
     }
 
     /// Has the thread look at everything.

@@ -35,6 +35,9 @@ const HAND_OVER: Duration = Duration::from_millis(2);
 /// How often the caller looks whether they have.
 const HAND_OVER_LOOK: Duration = Duration::from_micros(50);
 
+/// Looks after which those that keep it are asked again.
+const LOOKS_A_WISH: u32 = 4;
+
 /// Permits that are kept at most.
 ///
 /// All are looked at each time that one is recalled.
@@ -292,13 +295,14 @@ impl Keeper {
             }
         };
         let core = self.table.core();
-        let mut asked = None;
+        let (mut asked, mut looks) = (None, 0_u32);
         let taken = loop {
-            // Another process may have got it, and keep it.
+            // Another process may have got it, and keep it: also one that had it before, whose word is the same.
             let word = load(&core.region, slot);
-            if asked.replace(word) != Some(word) {
+            if asked.replace(word) != Some(word) || looks.is_multiple_of(LOOKS_A_WISH) {
                 recall::wish(&core.region, core.me, slot, mode, HAND_OVER);
             }
+            looks += 1;
             std::thread::sleep(HAND_OVER_LOOK);
             match take() {
                 None if !is_over() => {}
@@ -500,6 +504,32 @@ impl fmt::Debug for Keeper {
 mod tests {
     use super::*;
     use crate::TableConfig;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn wish_is_heard_by_who_keeps_it_again() {
+        let table = SharedTable::memfd("wishes", &TableConfig::default().keys(8).members(2)).expect("a table");
+        let other = table.as_fd().try_clone_to_owned().expect("a descriptor");
+        let other = SharedTable::from_fd(other, &TableConfig::default()).expect("a table");
+        let guard = other.prepare_owned(("photos", "cat.jpg")).expect("a key").try_acquire(Mode::Exclusive, "");
+        let guard = guard.expect("sound").expect("free");
+        let keeper = &table.core().region.member(other.core().me);
+        keeper.keeps.store(1, Ordering::SeqCst);
+        // The word is the same at each look.
+        let (mut looks, begun) = (0, keeper.recall_bell.load(Ordering::SeqCst));
+        let taken = Keeper::new(table.clone()).wish(
+            guard.slot(),
+            Mode::Exclusive,
+            Instant::now() + Duration::from_secs(60),
+            || {
+                looks += 1;
+                (looks > 2 * LOOKS_A_WISH).then_some(())
+            },
+        );
+        assert!(taken.is_some());
+        assert!(keeper.recall_bell.load(Ordering::SeqCst) - begun >= 2, "it is rung again");
+        keeper.keeps.store(0, Ordering::SeqCst);
+    }
 
     #[test]
     fn permit_revoked_before_its_entry_is_looked_at() {

@@ -37,7 +37,9 @@ impl Informed {
     }
 }
 
-/// What a gate remembers when keys died that differ: all of its keys report a death when they come into the table.
+/// What a gate remembers when more deaths were lost than it has places.
+///
+/// All of its keys report a death when they come into the table, from then on.
 const ALL: u64 = u64::MAX;
 
 /// Has the key's next writer informed of a death.
@@ -64,14 +66,15 @@ pub(crate) fn mark(region: &Region, slot: u32) {
 fn note(region: &Region, print: Fingerprint) {
     let lost = lost(region, print);
     // Pairs with: `take_lost`.
-    let mut seen = lost.load(Ordering::SeqCst);
-    while seen != print.0[0] && seen != ALL {
-        let noted = if seen == 0 { print.0[0] } else { ALL };
-        match lost.compare_exchange(seen, noted, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => return,
-            Err(now) => seen = now,
+    let holds = |place: &AtomicU64| matches!(place.load(Ordering::SeqCst), seen if seen == print.0[0] || seen == ALL);
+    for place in lost {
+        // A key may stand there twice: the one that takes it out takes both.
+        let noted = place.compare_exchange(0, print.0[0], Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if noted || holds(place) {
+            return;
         }
     }
+    lost[0].store(ALL, Ordering::SeqCst);
 }
 
 /// Has the gate of a key that is evicted remember the death that its word has.
@@ -90,16 +93,22 @@ pub(crate) fn note_evicted(region: &Region, slot: u32, before: Word) {
 pub(crate) fn take_lost(region: &Region, print: Fingerprint, slot: u32) {
     // Pairs with: the fence in `report`. The key was written before.
     fence(Ordering::SeqCst);
-    let seen = lost(region, print).load(Ordering::SeqCst);
-    if seen == print.0[0] || seen == ALL {
-        mark(region, slot);
+    let mut is_noted = false;
+    for place in lost(region, print) {
+        let seen = place.load(Ordering::SeqCst);
+        if seen != print.0[0] && seen != ALL {
+            continue;
+        }
+        if !std::mem::replace(&mut is_noted, true) {
+            mark(region, slot);
+        }
         // Whatever becomes of this process: its recoverer says that a writer died. Pairs with: `note`.
-        let _ = lost(region, print).compare_exchange(print.0[0], 0, Ordering::SeqCst, Ordering::Relaxed);
+        let _ = place.compare_exchange(print.0[0], 0, Ordering::SeqCst, Ordering::Relaxed);
     }
 }
 
-fn lost(region: &Region, print: Fingerprint) -> &AtomicU64 {
-    &region.gate(print.first_bucket(region)).lost_death
+fn lost(region: &Region, print: Fingerprint) -> &[AtomicU64; 3] {
+    &region.gate(print.first_bucket(region)).lost_deaths
 }
 
 #[cfg(all(test, not(loom)))]
@@ -147,6 +156,27 @@ mod tests {
         assert!(is_informed(&table));
         fill(&table, 2);
         assert!(!is_informed(&table), "it was reported");
+    }
+
+    #[test]
+    fn deaths_of_several_absent_keys_are_their_own() {
+        let table = table();
+        let region = &table.core().region;
+        let print = |name: &str| table.fingerprint(("photos", name).into()).expect("a key");
+        let names = (0..).map(|number| format!("absent-{number}"));
+        let names: Vec<_> = names.filter(|name| print(name).first_bucket(region) == 0).take(4).collect();
+        let is_informed =
+            |name: &str| table.lock(LockRequest::write(("photos", name))).now().expect("free").previous_holder_died();
+        names[..3].iter().for_each(|name| report(region, print(name)));
+        assert!(!is_informed(&names[3]), "another's death");
+        for round in 0..2 {
+            let informed = names[..3].iter().filter(|name| is_informed(name)).count();
+            assert_eq!(informed, if round == 0 { 3 } else { 0 });
+            fill(&table, round);
+        }
+        // There is no place for more than three.
+        names.iter().for_each(|name| report(region, print(name)));
+        assert!(names.iter().all(|name| is_informed(name)));
     }
 
     #[test]

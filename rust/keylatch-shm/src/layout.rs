@@ -114,9 +114,8 @@ pub(crate) struct Gate {
     pub(crate) word: AtomicU64,
     /// Bits of the fingerprints; written by the named writer of the entry.
     pub(crate) tags: [AtomicU32; WAYS as usize],
-    /// The key, of those with this gate, whose writer died unreported; see [`crate::death`].
-    pub(crate) lost_death: AtomicU64,
-    pub(crate) reserved: [AtomicU32; 4],
+    /// Keys, of those with this gate, whose writers died unreported; see [`crate::death`].
+    pub(crate) lost_deaths: [AtomicU64; 3],
 }
 
 const _: () = assert!(size_of::<Gate>() == 64);

@@ -388,6 +388,10 @@ static void bad_structs(const struct function *function, int i)
     bool reads = function->params[i].is == A_STRUCT;
     for (size_t n = 0; n < sizeof wrong / sizeof *wrong; n++)
         TRY(*size = wrong[n]; expect(function, a, KEYLATCH_ESTRUCT, "%s.struct_size %zu", shape->name, wrong[n]));
+    /* No version ends within a field. */
+    for (size_t within = shape->first; within < shape->size; within++)
+        if (within % sizeof(void *))
+            TRY(*size = within; expect(function, a, KEYLATCH_ESTRUCT, "%s.struct_size %zu", shape->name, within));
     TRY(*size = shape->first; expect(function, a, KEYLATCH_OK, "%s as it was first published", shape->name));
     size_t larger[] = { shape->size + 1, shape->size + 8, LARGEST };
     for (size_t n = 0; n < sizeof larger / sizeof *larger; n++) {

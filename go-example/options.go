@@ -113,6 +113,9 @@ type Options struct {
 }
 
 func (o *Options) check() error {
+	if err := whole(o.SharedMemory); err != nil {
+		return err
+	}
 	settings := []setting{
 		{"FairnessAfter", o.FairnessAfter}, {"DefaultTimeout", o.DefaultTimeout}, {"LockDelay", o.LockDelay}, {"HealthWindow", o.HealthWindow},
 	}

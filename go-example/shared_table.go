@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,10 +88,8 @@ func OpenShared(path string, options SharedOptions) (*SharedTable, error) {
 	if err := negative(setting{"DefaultTimeout", options.DefaultTimeout}); err != nil {
 		return nil, err
 	}
-	for _, b := range []byte(path) {
-		if b == 0 {
-			return nil, &Error{Code: ErrInvalidArgument, Message: "the path has a zero byte; choose another name"}
-		}
+	if err := whole(path); err != nil {
+		return nil, err
 	}
 	made, err := openShared(path, &options)
 	if err != nil {
@@ -99,6 +98,14 @@ func OpenShared(path string, options SharedOptions) (*SharedTable, error) {
 	return &SharedTable{
 		handle: made, path: path, defaultTimeout: options.DefaultTimeout, waits: make(chan struct{}, sharedWaits),
 	}, nil
+}
+
+// whole refuses a path that would end early in C.
+func whole(path string) error {
+	if strings.IndexByte(path, 0) >= 0 {
+		return &Error{Code: ErrInvalidArgument, Message: "the path has a zero byte; choose another name"}
+	}
+	return nil
 }
 
 // Close releases what the table still holds in this process. Requests that wait fail with [ErrClosed], as all do that come

@@ -303,6 +303,8 @@ func TestManagersShareKeys(t *testing.T) {
 	}
 	_, err = New(Options{SharedMemory: filepath.Join(path, "none")})
 	wants(t, err, ErrTier)
+	_, err = New(Options{SharedMemory: path + "\x00else"})
+	wants(t, err, ErrInvalidArgument)
 }
 
 func TestSharedReaderAndWaiterKilled(t *testing.T) {

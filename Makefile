@@ -329,7 +329,7 @@ fmt-check: need-rust ## say what is not formatted
 	@$(CARGO) fmt --all --check
 
 lint: need-rust ## clippy on everything, warnings denied
-	@$(CARGO) clippy --workspace --all-targets --features keylatch/tracing,keylatch/serde -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets --features keylatch/tracing,keylatch/serde,keylatch-capi/etcd,keylatch-python/etcd -- -D warnings
 
 doc: need-rust ## the documentation, warnings denied
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --features keylatch/tracing,keylatch/serde

@@ -6,6 +6,8 @@
 //! What an entry is follows from the question; each kind has its own function to fetch it. Of another kind,
 //! KEYLATCH_EINVALID names the right function, and the entry stays to be fetched.
 
+#![expect(clippy::result_large_err, reason = "an entry of another kind goes back by value")]
+
 use crate::boundary::{Out, SizedOut, Versioned, call, nanoseconds};
 use crate::figures::text;
 use crate::handle::{self, Kind, Mark};

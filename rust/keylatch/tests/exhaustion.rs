@@ -327,7 +327,7 @@ fn no_address_space_for_a_manager_is_said_so() {
     let before = FastObjectLockManager::new();
     let most = LockConfig { max_locks: 1 << 25, ..LockConfig::default() };
     drop(FastObjectLockManager::with_config(most.clone()).expect("there is room"));
-    limit(libc::RLIMIT_AS, 2 << 30);
+    limit(libc::RLIMIT_AS, 5 << 29);
     let refused = FastObjectLockManager::with_config(most).map(drop).unwrap_err();
     let LockError::InvalidConfig { setting, problem } = refused else { panic!("{refused}") };
     assert_eq!(setting, "max_locks");

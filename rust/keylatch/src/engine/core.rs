@@ -108,11 +108,15 @@ impl Core {
         let records = Arena::reserve(records, record::first_mark(random)).map_err(reserve)?;
         let tiered = tier.map(|tier| Tiered::new(tier, config.shards, table.arena().len()).map(Box::new));
         let tiered = tiered.transpose().map_err(reserve)?;
+        let waiters = Waiters::reserve(config.max_waiters, (random >> 32) as u32).map_err(|what| {
+            let limit = config.max_waiters;
+            invalid("max_waiters", format!("no address space for {limit} waiting requests ({what}); set it lower"))
+        })?;
         Ok(Self {
             leases: Leases::reserve(records.len(), table.arena().len()).map_err(reserve)?,
             table,
             records,
-            waiters: Waiters::new(config.max_waiters, (random >> 32) as u32),
+            waiters,
             owners: Owners::new(),
             sessions: Sessions::default(),
             losses: Losses::default(),
@@ -405,13 +409,13 @@ impl Core {
         if fault!("session-not-seen-waiting") {
             return;
         }
-        self.sessions.begins_to_wait(waiter.owner.load(Ordering::Relaxed), waiter.index);
+        self.sessions.begins_to_wait(waiter.owner.load(Ordering::Relaxed), waiter.index());
     }
 
     /// Notes that a session's request has left the line: from then on nobody waits for anybody on its account. Its hold,
     /// if it got one, was noted before. The caller owns the shard.
     pub(crate) fn session_waits_no_more(&self, waiter: &Waiter) {
-        self.sessions.waits_no_more(waiter.owner.load(Ordering::Relaxed), waiter.index);
+        self.sessions.waits_no_more(waiter.owner.load(Ordering::Relaxed), waiter.index());
     }
 
     pub(crate) fn owner_name(&self, number: u32) -> Arc<str> {

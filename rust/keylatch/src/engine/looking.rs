@@ -54,7 +54,7 @@ impl Core {
 
     /// Has a waiter in line look at its lock at this moment, or before. The caller owns the shard.
     pub(crate) fn look_again(&self, waiter: &Waiter, at: u64) -> Option<Reminder> {
-        let reminder = Some(Reminder { ticket: waiter.ticket(waiter.index), at });
+        let reminder = Some(Reminder { ticket: waiter.ticket(waiter.index()), at });
         if !waiter.keeps_time() {
             // Noted, so that whoever finishes the request knows that there is something to forget.
             waiter.look_by(at);

@@ -139,7 +139,8 @@ impl Core {
     /// Cancels all requests whose answer would come to a mailbox.
     pub(crate) fn cancel_all_of(&self, mailbox: &Arc<Mailbox>) {
         let mut tickets = Vec::new();
-        self.waiters.for_each(|index, waiter| tickets.extend(waiter.is_for(mailbox).then(|| waiter.ticket(index))));
+        self.waiters
+            .for_each_at_rest(|index, waiter| tickets.extend(waiter.is_for(mailbox).then(|| waiter.ticket(index))));
         for ticket in tickets {
             self.cancel(ticket);
         }

@@ -299,7 +299,7 @@ impl Core {
         }
         if looks {
             waiter.begin_look();
-            let _ = waiter.look_by(self.look(waiter.ticket(waiter.index)));
+            let _ = waiter.look_by(self.look(waiter.ticket(waiter.index())));
         } else {
             let _ = self.give_up(local, waiter, hash, Phase::TimedOut);
         }

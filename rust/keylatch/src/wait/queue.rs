@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn overtaking_is_counted_and_ends() {
-        let waiters = Waiters::new(100, 1);
+        let waiters = Waiters::reserve(100, 1).unwrap();
         let (head, tail) = (AtomicU32::new(0), AtomicU32::new(0));
         let queue = Queue { head: &head, tail: &tail, waiters: &waiters };
         let slow = waiters.take().unwrap();
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn leave_anywhere_keeps_the_links() {
-        let waiters = Waiters::new(100, 1);
+        let waiters = Waiters::reserve(100, 1).unwrap();
         let (head, tail) = (AtomicU32::new(0), AtomicU32::new(0));
         let queue = Queue { head: &head, tail: &tail, waiters: &waiters };
         let all: Vec<u32> = (0..5).map(|_| waiters.take().unwrap()).collect();

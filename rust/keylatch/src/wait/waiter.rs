@@ -27,10 +27,11 @@
 //! it went to Parked, so it either sees the new moment or does not fall asleep.
 
 use crate::error::LockError;
+use crate::memory::{Arena, Cache, NONE, Pooled, Vacant};
 use crate::mode::Mode;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::fault::{fault, ordering};
-use crate::sync::{Mutex, OnceLock, Park};
+use crate::sync::{Mutex, Park};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Waker;
@@ -127,16 +128,24 @@ impl Asking {
 
     fn from_bits(bits: u32) -> Self {
         let mode = if bits & 1 == 1 { Mode::Exclusive } else { Mode::Shared };
+        // 8 bits; `BY_THREAD` is no part of what is asked for.
         let has = |bit: u32| bits & bit != 0;
         let (upgrade, by_mail, loose, rises, tries) = (has(2), has(4), has(8), has(16), has(32));
         Self { mode, upgrade, rises, by_mail, loose, tries, priority: (bits >> 8) as u8 }
     }
 }
 
+/// Beside the bits of an [`Asking`]: a thread waits.
+///
+/// It keeps the time itself.
+const BY_THREAD: u32 = 1 << 16;
+
 /// How the result reaches the caller.
+// The representation makes memory of zero bytes a `Thread`, see `Vacant`.
+#[repr(u8)]
 pub(crate) enum Delivery {
     /// A thread that sleeps on the phase.
-    Thread,
+    Thread = 0,
     /// A future, by its waker.
     Task(Option<Foreign<Waker>>),
     /// A callback or a completion queue, by a list of finished waiters.
@@ -188,13 +197,14 @@ impl Ticket {
 
 /// A waiter; see the module.
 ///
-/// Fields other than `phase` and `delivery` change under the mutex of the lock's shard, or before the waiter
+/// Fields other than `phase` and `reply` change under the mutex of the lock's shard, or before the waiter
 /// is queued.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Waiter {
     phase: Park,
-    /// Its own.
-    pub(crate) index: u32,
+    /// Its own, once it was taken.
+    index: AtomicU32,
     generation: AtomicU32,
     pub(super) next: AtomicU32,
     pub(super) previous: AtomicU32,
@@ -210,30 +220,49 @@ pub(crate) struct Waiter {
     pub(crate) since: AtomicU64,
     /// The grant, once it has it.
     pub(crate) grant: AtomicU64,
-    /// When it was notified last, on the manager's clock.
+    /// When it was notified last, on the manager's clock; and [`WATCHED`].
     notified: AtomicU64,
-    /// 1 if the timer keeps the moment after which others are served first, else 0.
-    watched: AtomicU32,
     /// Nanoseconds of the lease that the grant will have; 0 for none.
     pub(crate) lease: AtomicU64,
     /// When to recheck, on the manager's clock.
     ///
     /// For futures and callbacks only the first such moment: the timer keeps the others.
     look_at: AtomicU64,
-    delivery: Mutex<Delivery>,
+    reply: Mutex<Reply>,
+}
+
+/// What the caller gets, and how.
+#[derive(Debug)]
+struct Reply {
+    delivery: Delivery,
     /// Why the request failed, where the thread that ended the wait knew it.
-    error: Mutex<Option<Box<LockError>>>,
+    error: Option<Box<LockError>>,
 }
 
 /// No moment to recheck at.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-impl Waiter {
-    pub(super) fn new(index: u32, generation: u32) -> Self {
+/// In `notified`: the timer keeps the moment after which others are served first.
+///
+/// The clock gets there in 292 years.
+const WATCHED: u64 = 1 << 63;
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Waiter>() == 128, "32 waiters are a page");
+
+#[cfg(not(loom))]
+// SAFETY: atomic integers, and a mutex of parking_lot's, whose zero bytes are an open one. In it are zero bytes of a `Reply`:
+// a `Delivery` with an explicit representation and `Thread` for 0, and an `Option` of a box, for which Rust promises that
+// zero is `None`. Neither has anything to drop.
+unsafe impl Vacant for Waiter {}
+#[cfg(loom)]
+// SAFETY: built by hand under the model checker.
+unsafe impl Vacant for Waiter {
+    fn vacant() -> Self {
         Self {
             phase: Park::default(),
-            index,
-            generation: AtomicU32::new(generation.max(1)),
+            index: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
             next: AtomicU32::new(0),
             previous: AtomicU32::new(0),
             entry: AtomicU32::new(0),
@@ -244,12 +273,36 @@ impl Waiter {
             since: AtomicU64::new(0),
             grant: AtomicU64::new(0),
             notified: AtomicU64::new(0),
-            watched: AtomicU32::new(0),
             lease: AtomicU64::new(0),
-            look_at: AtomicU64::new(NEVER),
-            delivery: Mutex::new(Delivery::Thread),
-            error: Mutex::new(None),
+            look_at: AtomicU64::new(0),
+            reply: Mutex::new(Reply { delivery: Delivery::Thread, error: None }),
         }
+    }
+    fn vacate(&self) {
+        self.generation.store(0, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Pooled for Waiter {
+    fn link(&self) -> &AtomicU32 {
+        &self.next
+    }
+
+    fn mark(&self) -> u64 {
+        u64::from(self.generation.load(Ordering::Relaxed))
+    }
+
+    fn revive(&self, mark: u64) {
+        // It was a generation.
+        self.generation.store(mark as u32, Ordering::Relaxed);
+    }
+}
+
+impl Waiter {
+    /// Its own.
+    pub(crate) fn index(&self) -> u32 {
+        self.index.load(Ordering::Relaxed)
     }
 
     /// Pairs with: `advance`. What was done for the waiter is visible with its phase.
@@ -314,37 +367,37 @@ impl Waiter {
 
     /// Returns whether its own thread keeps the time.
     pub(crate) fn keeps_time(&self) -> bool {
-        matches!(&*self.delivery.lock(), Delivery::Thread)
+        // No look at the delivery: the waiter may be another's by now.
+        self.asking.load(Ordering::Relaxed) & BY_THREAD != 0
     }
 
     /// Stores why the request failed, before the phase says that it has.
     pub(crate) fn explain(&self, error: LockError) {
-        *self.error.lock() = Some(Box::new(error));
+        self.reply.lock().error = Some(Box::new(error));
     }
 
     /// Takes what `explain` stored.
     pub(crate) fn take_explanation(&self) -> Option<Box<LockError>> {
-        self.error.lock().take()
+        self.reply.lock().error.take()
     }
 
     /// Notes when it is notified. Caller holds: shard mutex.
     pub(crate) fn note_notified(&self, now: u64) {
-        self.notified.store(now, Ordering::Relaxed);
-        self.watched.store(0, Ordering::Relaxed);
+        self.notified.store(now & !WATCHED, Ordering::Relaxed);
     }
 
     /// Notes that the timer keeps the moment from which on others are served past it.
     ///
     /// Returns whether it did not before. Caller holds: shard mutex.
     pub(crate) fn begin_watch(&self) -> bool {
-        let was = self.watched.load(Ordering::Relaxed);
-        self.watched.store(1, Ordering::Relaxed);
-        was == 0
+        let was = self.notified.load(Ordering::Relaxed);
+        self.notified.store(was | WATCHED, Ordering::Relaxed);
+        was & WATCHED == 0
     }
 
     /// Returns when it was notified. Caller holds: shard mutex.
     pub(crate) fn notified(&self) -> u64 {
-        self.notified.load(Ordering::Relaxed)
+        self.notified.load(Ordering::Relaxed) & !WATCHED
     }
 
     pub(crate) fn wake(&self) {
@@ -364,13 +417,14 @@ impl Waiter {
         self.entry.store(entry, Ordering::Relaxed);
         self.record.store(record, Ordering::Relaxed);
         self.owner.store(owner, Ordering::Relaxed);
-        self.asking.store(asking.to_bits(), Ordering::Relaxed);
+        let by_thread = if matches!(delivery, Delivery::Thread) { BY_THREAD } else { 0 };
+        self.asking.store(asking.to_bits() | by_thread, Ordering::Relaxed);
         self.since.store(since, Ordering::Relaxed);
         self.overtaken.store(0, Ordering::Relaxed);
         self.grant.store(0, Ordering::Relaxed);
         self.lease.store(0, Ordering::Relaxed);
         self.look_at.store(NEVER, Ordering::Relaxed);
-        *self.delivery.lock() = delivery;
+        *self.reply.lock() = Reply { delivery, error: None };
         self.phase.store(Phase::Waiting as u32, Ordering::Release);
     }
 
@@ -381,8 +435,8 @@ impl Waiter {
     #[must_use]
     pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Foreign<Waker>> {
         let fresh = Foreign::new(waker.clone());
-        let mut delivery = self.delivery.lock();
-        match &mut *delivery {
+        let mut reply = self.reply.lock();
+        match &mut reply.delivery {
             Delivery::Task(old) if old.as_ref().is_some_and(|old| old.will_wake(&fresh)) => Some(fresh),
             other => match std::mem::replace(other, Delivery::Task(Some(fresh))) {
                 Delivery::Task(old) => old,
@@ -397,26 +451,28 @@ impl Waiter {
     pub(crate) fn advance_with_news(&self, to: Phase) -> (Phase, News) {
         // The phase changes under the mutex. A future that sets its waker does so before this, and the waker is taken
         // here, or it looks at the phase afterwards and sees the change.
-        let mut delivery = self.delivery.lock();
-        let news = match &mut *delivery {
+        let mut reply = self.reply.lock();
+        let wakes = match &mut reply.delivery {
             Delivery::Thread => News::Thread,
             Delivery::Task(waker) => News::Task(waker.take()),
             Delivery::Mail(mailbox, _) => News::Mail(Arc::clone(mailbox)),
         };
         let was = self.advance(to);
-        drop(delivery);
-        (was, news)
+        drop(reply);
+        (was, wakes)
     }
 
     /// Returns whether it is finished through this list.
+    ///
+    /// Only of a waiter whose memory stays, see [`Waiters::for_each_at_rest`].
     pub(crate) fn is_for(&self, mailbox: &Arc<Mailbox>) -> bool {
-        matches!(&*self.delivery.lock(), Delivery::Mail(own, _) if Arc::ptr_eq(own, mailbox))
+        matches!(&self.reply.lock().delivery, Delivery::Mail(own, _) if Arc::ptr_eq(own, mailbox))
     }
 
     /// Takes the way to reach the caller, to use it or to drop it.
     #[must_use]
     pub(crate) fn take_delivery(&self) -> Delivery {
-        std::mem::replace(&mut *self.delivery.lock(), Delivery::Thread)
+        std::mem::replace(&mut self.reply.lock().delivery, Delivery::Thread)
     }
 }
 
@@ -427,26 +483,20 @@ pub(crate) enum News {
     Mail(Arc<Mailbox>),
 }
 
-const FIRST_CHUNK: u32 = if cfg!(loom) { 8 } else { 32 };
-const CHUNKS: usize = 24;
-
 /// All waiters, by index.
 ///
-/// Their memory stays for as long as the manager lives, so an old index is always a waiter.
+/// Memory of those that nobody uses goes back to the system, and reads as free waiters: an old index is always a waiter.
 #[derive(Debug)]
 pub(crate) struct Waiters {
-    /// Chunk n holds FIRST_CHUNK << n waiters.
-    chunks: [OnceLock<Box<[Waiter]>>; CHUNKS],
+    waiters: Arena<Waiter>,
     free: Mutex<FreeWaiters>,
     limit: u32,
-    /// Random, so that a ticket is not easily guessed, and other managers have others.
-    first_generation: u32,
 }
 
 #[derive(Debug, Default)]
 struct FreeWaiters {
-    indexes: Vec<u32>,
-    made: u32,
+    /// Those that are at hand. The others are with the arena.
+    cache: Cache,
     out: u32,
 }
 
@@ -457,50 +507,20 @@ impl Links for Waiters {
 }
 
 impl Waiters {
-    pub(crate) fn new(limit: u32, first_generation: u32) -> Self {
-        let chunks = [const { OnceLock::new() }; CHUNKS];
-        Self { chunks, free: Mutex::new(FreeWaiters::default()), limit, first_generation }
+    /// Reserves room for `limit` waiters.
+    ///
+    /// `random` begins the generations, so that a ticket is not easily guessed, and other managers have others.
+    pub(crate) fn reserve(limit: u32, random: u32) -> std::io::Result<Self> {
+        // Far from the end of the numbers: a page that comes back begins with the greatest of its generations.
+        let room = if cfg!(loom) { limit.min(8) } else { limit };
+        let waiters = Arena::reserve(room, u64::from((random >> 1).max(1)))?;
+        Ok(Self { waiters, free: Mutex::new(FreeWaiters::default()), limit })
     }
 
     /// Returns the waiter at an index that `take` gave out at some time.
     #[inline]
     pub(crate) fn get(&self, index: u32) -> &Waiter {
-        let (chunk, position) = Self::place(index);
-        let waiters = self.chunks[chunk].get().expect("only indexes of existing chunks are given out");
-        &waiters[position]
-    }
-
-    #[inline]
-    fn place(index: u32) -> (usize, usize) {
-        // Index 0 is no waiter; index i is number i-1 of a row of chunks that double.
-        let number = index - 1 + FIRST_CHUNK;
-        let chunk = number.ilog2() - FIRST_CHUNK.ilog2();
-        (chunk as usize, (number - (FIRST_CHUNK << chunk)) as usize)
-    }
-
-    /// Makes a chunk; `None` if there is no memory for it.
-    fn make_chunk(&self, chunk: usize) -> Option<Box<[Waiter]>> {
-        let len = FIRST_CHUNK << chunk;
-        // The number of the first of the chunk, and indexes begin at 1.
-        let first = len - FIRST_CHUNK + 1;
-        let mut waiters = Vec::new();
-        waiters.try_reserve_exact(len as usize).ok()?;
-        waiters.extend((first..first + len).map(|index| Waiter::new(index, self.first_generation)));
-        Some(waiters.into_boxed_slice())
-    }
-
-    /// Makes one more waiter; `None` if there is no memory for it.
-    fn make_one(&self, free: &mut FreeWaiters) -> Option<u32> {
-        let index = free.made + 1;
-        let (chunk, _) = Self::place(index);
-        if self.chunks[chunk].get().is_none() {
-            let waiters = self.make_chunk(chunk)?;
-            // Room for all to come back, so that giving one back needs no memory.
-            free.indexes.try_reserve_exact(free.made as usize + waiters.len()).ok()?;
-            let _ = self.chunks[chunk].set(waiters);
-        }
-        free.made = index;
-        Some(index)
+        self.waiters.get(index)
     }
 
     /// Takes a free waiter; `None` at the limit, or without memory.
@@ -509,28 +529,31 @@ impl Waiters {
         if free.out == self.limit {
             return None;
         }
-        let index = match free.indexes.pop() {
-            Some(index) => index,
-            None => self.make_one(&mut free)?,
-        };
+        let index = self.waiters.take(&free.cache);
+        if index == NONE {
+            return None;
+        }
         free.out += 1;
+        drop(free);
+        self.get(index).index.store(index, Ordering::Relaxed);
         Some(index)
     }
 
     /// Gives a waiter back; its ticket is void from now on.
     pub(crate) fn put(&self, index: u32) {
         let waiter = self.get(index);
-        let delivery = waiter.take_delivery();
+        let free_reply = Reply { delivery: Delivery::Thread, error: None };
+        let reply = std::mem::replace(&mut *waiter.reply.lock(), free_reply);
         let later = u32::from(!fault!("ticket-used-again"));
         let next = waiter.generation.load(Ordering::Relaxed).wrapping_add(later).max(1);
         waiter.generation.store(next, Ordering::Relaxed);
         waiter.phase.store(Phase::Free as u32, Ordering::Release);
         let mut free = self.free.lock();
         free.out -= 1;
-        free.indexes.push(index);
+        self.waiters.put(&free.cache, index);
         drop(free);
         // Dropping a waker runs the user's code: not under the mutex.
-        drop(delivery);
+        drop(reply);
     }
 
     /// Returns whether a ticket that was given out still stands for its request.
@@ -540,22 +563,25 @@ impl Waiters {
 
     /// Returns whether the index of a ticket is one of ours.
     pub(crate) fn could_be(&self, ticket: Ticket) -> bool {
-        let index = ticket.index();
-        index != 0 && index <= self.free.lock().made
+        self.waiters.could_be(ticket.index())
     }
 
-    /// Calls `visit` with every waiter there ever was.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(u32, &Waiter)) {
-        let made = self.free.lock().made;
-        for index in 1..=made {
-            visit(index, self.get(index));
-        }
+    /// Calls `visit` with every waiter that is in use, and perhaps with others.
+    pub(crate) fn for_each(&self, visit: impl FnMut(u32, &Waiter)) {
+        self.waiters.for_each(usize::MAX, visit);
+    }
+
+    /// As `for_each`, while no waiter is taken or given back.
+    ///
+    /// So their memory stays, and their mutexes may be locked.
+    pub(crate) fn for_each_at_rest(&self, visit: impl FnMut(u32, &Waiter)) {
+        let _at_rest = self.free.lock();
+        self.for_each(visit);
     }
 
     /// Returns the bytes of memory in use.
     pub(crate) fn bytes(&self) -> u64 {
-        let made: usize = self.chunks.iter().filter_map(OnceLock::get).map(|chunk| chunk.len()).sum();
-        (made * size_of::<Waiter>()) as u64
+        self.waiters.resident_bytes()
     }
 }
 
@@ -564,15 +590,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn indexes_fill_chunk_after_chunk() {
-        let waiters = Waiters::new(1000, 1);
-        let taken: Vec<u32> = std::iter::from_fn(|| waiters.take()).collect();
-        assert_eq!(taken, (1..=1000).collect::<Vec<_>>());
-        let places: Vec<_> = taken.iter().map(|index| Waiters::place(*index)).collect();
-        assert!(places.windows(2).all(|pair| pair[0] < pair[1]));
+    fn indexes_are_unique_up_to_the_limit() {
+        let waiters = Waiters::reserve(1000, 1).unwrap();
+        let taken: std::collections::HashSet<u32> = std::iter::from_fn(|| waiters.take()).collect();
+        assert_eq!(taken.len(), 1000);
         for index in &taken {
-            assert_eq!(waiters.get(*index).phase(), Phase::Free);
-            assert_eq!(waiters.get(*index).index, *index);
+            assert_eq!((waiters.get(*index).phase(), waiters.get(*index).index()), (Phase::Free, *index));
         }
         waiters.put(7);
         assert_eq!(waiters.take(), Some(7));
@@ -580,13 +603,33 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_many_waiters_is_given_back() {
+        let waiters = Waiters::reserve(1 << 18, u32::MAX).unwrap();
+        let ticket = |index: u32| waiters.get(index).ticket(index);
+        let crowd: Vec<u32> = (0..1 << 18).map(|_| waiters.take().unwrap()).collect();
+        let tickets: Vec<Ticket> = crowd.iter().map(|index| ticket(*index)).collect();
+        let most = waiters.bytes();
+        assert!(most >= 32 << 20, "{most}");
+        for index in crowd {
+            waiters.get(index).prepare(1, 1, 1, Asking::from_bits(0), 1, Delivery::Thread);
+            waiters.put(index);
+        }
+        let left = waiters.bytes();
+        assert!(left <= 3 << 20, "{left} of {most} bytes are left");
+        assert!(tickets.iter().all(|ticket| waiters.could_be(*ticket) && !waiters.is_current(*ticket)));
+        let again: Vec<u32> = (0..1 << 18).map(|_| waiters.take().unwrap()).collect();
+        assert!(tickets.iter().all(|ticket| !waiters.is_current(*ticket)), "a page came back with an old generation");
+        assert!(again.iter().all(|index| waiters.get(*index).phase() == Phase::Free));
+    }
+
+    #[test]
     fn ticket_is_void_after_put() {
-        let waiters = Waiters::new(10, 7);
+        let waiters = Waiters::reserve(10, 7).unwrap();
         let index = waiters.take().unwrap();
         let ticket = waiters.get(index).ticket(index);
         assert_eq!(ticket.index(), index);
         waiters.put(index);
         assert_ne!(waiters.get(waiters.take().unwrap()).ticket(index), ticket);
-        assert!(!waiters.could_be(Ticket::new(2, 1)));
+        assert!(!waiters.could_be(Ticket::new(0, 1)) && !waiters.could_be(Ticket::new(1 << 20, 1)));
     }
 }

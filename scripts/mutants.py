@@ -77,7 +77,7 @@ FAULTS = {
     ),
     "loser-does-not-settle": (
         "a waiter that tried and lost does not show again that it waits",
-        [model("hand_over::a_newcomer_overtakes_who_was_told_to_try")],
+        [model("hand_over::newcomer_overtakes_a_notified_waiter")],
     ),
     "giving-up-does-not-settle": (
         "a waiter that gives up does not look at who stood behind",
@@ -86,11 +86,11 @@ FAULTS = {
     ),
     "old-ticket-taken": (
         "a cancel does not compare the ticket again under the mutex",
-        [model("ending_waits::an_old_ticket_cancels_nobody_else")],
+        [model("ending_waits::old_ticket_cancels_no_other_request")],
     ),
     "ticket-compared-too-early": (
         "a cancel compares the ticket before it looks whether its waiter waits",
-        [model("ending_waits::an_old_ticket_cancels_nobody_else")],
+        [model("ending_waits::old_ticket_cancels_no_other_request")],
     ),
     "ticket-used-again": (
         "a waiter that is given back keeps its ticket",
@@ -99,7 +99,7 @@ FAULTS = {
     ),
     "downgrade-does-not-settle": (
         "a downgrade does not let waiting readers in",
-        [model("conversion::a_downgrade_with_a_reader_and_a_writer_in_line"),
+        [model("conversion::downgrade_with_reader_and_writer_queued"),
          test("converting", "downgrade_lets_in_readers_only")],
     ),
     "closed-mark-not-asked-again": (
@@ -119,7 +119,7 @@ FAULTS = {
         "an answer by mail takes the place of the one before it",
         [test("callbacks", "every_callback_is_called_exactly_once")],
     ),
-    "told-under-the-mutex": (
+    "delivered-under-the-mutex": (
         "wakers are called while the shard's mutex is held",
         [test("cancelling", "a_waker_may_use_the_manager")],
     ),
@@ -129,7 +129,7 @@ FAULTS = {
     ),
     "batch-not-in-order": (
         "a batch that waits takes its locks in the order they were named",
-        [test("keylatch", "engine::batch::tests::each_key_once_in_order_and_in_the_strongest_mode")],
+        [test("keylatch", "engine::batch::tests::in_order_merges_keys_by_strongest_mode")],
     ),
     "failed-batch-keeps-one": (
         "a batch that fails keeps one of its locks",
@@ -137,7 +137,7 @@ FAULTS = {
     ),
     "answered-deadline-kept": (
         "the deadline of a request that was answered meanwhile stays with the timer",
-        [test("keylatch", "engine::mail::tests::no_deadline_outlives_its_request")],
+        [test("keylatch", "engine::completion::tests::no_deadline_outlives_its_request")],
     ),
     "foreign-panic-let-through": (
         "a panic of a waker, or of a drop of the caller's, goes through the engine",
@@ -150,44 +150,44 @@ FAULTS = {
          test("foreign_panics", "what_a_callback_throws_may_throw_again"),
          test("keylatch", "wait::timer::tests::panic_keeps_the_timer_running")],
     ),
-    "late-loss-not-told": (
+    "late-loss-not-reported": (
         "a lock that is taken away in the moment of its release counts as released",
         [model("losing::a_number_is_released_by_one_of_two")],
     ),
     "lease-begins-unnoticed": (
         "waiters do not learn that the lock has a lease now",
-        [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
+        [model("losing::lease_begins_while_a_wait_begins")],
     ),
     "sleeper-not-reminded": (
         "who sleeps is not woken to look earlier at a lease",
-        [model("losing::a_lease_begins_while_somebody_begins_to_wait")],
+        [model("losing::lease_begins_while_a_wait_begins")],
     ),
     "leases-looked-for-each-time": (
         "a request for a leased lock looks at all holds there are",
-        [test("keylatch", "engine::lease::tests::whoever_asks_for_a_leased_lock_does_not_look_at_all_holds_there_are")],
+        [test("keylatch", "engine::lease::tests::try_of_leased_lock_searches_no_holds")],
     ),
     "search-of-another-overlooked": (
         "a table is called full while another is about to end a lease that has run out",
-        [model("losing::two_make_room_at_once")],
+        [model("losing::two_threads_reclaim")],
     ),
     "search-begun-late": (
         "a lease that begins while others are searched for is forgotten with what was known of them",
         [model("losing::a_lease_begins_while_a_full_table_is_searched")],
     ),
-    "shut-beyond-the-close": (
+    "lock-delay-beyond-the-close": (
         "a lock that is kept shut stays so when the manager is closed",
-        [model("closing::close_against_a_lock_that_is_about_to_be_kept_shut"),
+        [model("closing::close_against_a_lock_delay"),
          test("leases", "lock_delay_ends_with_the_close")],
     ),
     "listener-marked-before-known": (
         "a hold is marked as watched before the one who watches is known",
-        [model("losing::a_listener_comes_while_the_lock_is_taken_away")],
+        [model("losing::listener_added_during_revocation")],
     ),
     "session-not-seen-waiting": (
         "a session's wait is not noted",
         [model("deadlocks::one_of_two_gives_way")],
     ),
-    "victim-not-told": (
+    "victim-not-woken": (
         "who gives way in a deadlock is not woken",
         [model("deadlocks::who_gives_way_sleeps")],
     ),
@@ -197,7 +197,7 @@ FAULTS = {
     ),
     "asked-again-not-counted": (
         "a session that asks again for what it holds is not counted",
-        [model("reentering::somebody_waits_while_a_session_asks_again"),
+        [model("reentering::waiter_while_a_session_asks_again"),
          test("sessions", "last_counted_hold_frees_the_lock"),
          test("model", "program_of_lost_holds_matches_model")],
     ),
@@ -211,12 +211,12 @@ FAULTS = {
     ),
     "look-outlives-its-request": (
         "the timer keeps the moment at which a request was to look though the request is gone",
-        [test("keylatch", "engine::looking::tests::nothing_is_left_of_looks_when_their_requests_are_gone")],
+        [test("keylatch", "engine::recheck::tests::ended_requests_leave_no_moments")],
     ),
     "dropped-future-listens-on": (
         "a future that tells of a lost lock is listened for though it was dropped",
         [test("keylatch",
-              "engine::loss::tests::a_guard_that_is_watched_again_and_again_is_watched_by_those_that_are_left")],
+              "engine::loss::tests::dropped_listeners_make_way_for_new_ones")],
     ),
     "batch-counts-a-key-twice": (
         "a session that may count has a key of a batch as often as the batch names it",

@@ -27,7 +27,7 @@ LIBRARY = f"rust/{CRATE}/src/"
 # What the caller has in its hands: futures, guards, batches, managers; its wakers; and tests beside the code.
 OWNED = {
     "keylatch": (
-        "src/pending.rs", "src/guard.rs", "src/manager.rs", "src/subscription.rs", "src/wait/foreign.rs", "::tests::",
+        "src/pending.rs", "src/guard.rs", "src/manager.rs", "src/subscription.rs", "src/wait/user_code.rs", "::tests::",
     ),
     "keylatch-typed": ("src/guard.rs", "::tests::"),
 }[CRATE]

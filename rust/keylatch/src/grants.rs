@@ -30,7 +30,7 @@ impl FastObjectLockManager {
     #[inline(always)]
     #[must_use]
     pub fn release_fast(&self, grant: Grant) -> Option<Result<(), Lost>> {
-        if !self.core().catch_at_once(grant) {
+        if !self.core().adopt_fast(grant) {
             return None;
         }
         Some(self.core().release_guard(grant).map_or(Ok(()), Err))
@@ -41,7 +41,7 @@ impl FastObjectLockManager {
     /// # Errors
     /// As [`release`](Self::release).
     pub fn adopt(&self, grant: Grant) -> Result<FastLockGuard<'_>, LockError> {
-        self.core().catch(grant)?;
+        self.core().adopt(grant)?;
         Ok(LockGuard::new(self, grant))
     }
 

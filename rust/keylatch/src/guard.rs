@@ -11,7 +11,7 @@ use crate::request::Limit;
 use crate::sync::Mutex;
 use crate::sync::forks;
 use crate::sync::runtime::{Step, check_may_sleep};
-use crate::wait::{Delivery, Foreign};
+use crate::wait::{Delivery, UserCode};
 use std::fmt;
 use std::future::Future;
 use std::mem::ManuallyDrop;
@@ -252,7 +252,7 @@ impl<M: ManagerRef> LockGuard<M> {
                 state.why = Some(why);
                 state.waker.take()
             };
-            waker.into_iter().for_each(Foreign::wake);
+            waker.into_iter().for_each(UserCode::wake);
         };
         let _ = self.core().on_lost(self.grant(), Listener::for_whom(reader, set));
         let here = forks();
@@ -262,7 +262,7 @@ impl<M: ManagerRef> LockGuard<M> {
                 // A forked child has the mutex as it was, and no thread there takes the lock away.
                 return Poll::Pending;
             }
-            let fresh = Foreign::new(context.waker().clone());
+            let fresh = UserCode::new(context.waker().clone());
             let mut state = state.lock();
             if let Some(why) = state.why {
                 return Poll::Ready(why);
@@ -322,7 +322,7 @@ impl<M: ManagerRef> LockGuard<M> {
         this.grant = None;
         let core = this.manager.manager().core();
         core.end_if_forgotten(grant);
-        core.let_loose(grant);
+        core.detach(grant);
         grant
     }
 }
@@ -353,7 +353,7 @@ impl<M: ManagerRef> fmt::Debug for LockGuard<M> {
 #[derive(Default)]
 struct LossState {
     why: Option<Lost>,
-    waker: Option<Foreign<Waker>>,
+    waker: Option<UserCode<Waker>>,
 }
 
 /// A waiting upgrade; see [`LockGuard::upgrade`].

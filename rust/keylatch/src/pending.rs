@@ -2,8 +2,8 @@
 
 use crate::engine::Core;
 use crate::engine::acquire::Answer;
+use crate::engine::completion::Posted;
 use crate::engine::fast::Missed;
-use crate::engine::mail::Posted;
 use crate::engine::waiting::{Ended, Polled};
 use crate::error::LockError;
 use crate::guard::{FastLockGuard, LockGuard, OwnedLockGuard};
@@ -13,7 +13,7 @@ use crate::manager::FastObjectLockManager;
 use crate::memory::NONE;
 use crate::request::{Limit, LockRequest};
 use crate::sync::runtime::{Step, check_may_sleep};
-use crate::wait::{CompletionQueueState, Delivery, EventFd, Foreign, Mailbox, Ticket};
+use crate::wait::{CompletionList, CompletionQueueState, Delivery, EventFd, Ticket, UserCode};
 use std::future::{Future, IntoFuture};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -103,7 +103,7 @@ impl<'m, 'k> Lock<'m, 'k> {
     #[inline(always)]
     #[must_use]
     pub fn grant_fast(self) -> Option<Grant> {
-        self.manager.core().at_once(self.request)
+        self.manager.core().try_fast_detached(self.request)
     }
 
     /// Takes the lock if it is free; otherwise has `callback` called with the result.
@@ -120,12 +120,12 @@ impl<'m, 'k> Lock<'m, 'k> {
         self,
         callback: impl FnOnce(Result<OwnedLockGuard, LockError>) + Send + 'static,
     ) -> Result<Submitted, LockError> {
-        let callback = Foreign::new(callback);
+        let callback = UserCode::new(callback);
         let core = self.manager.core();
-        let mailbox = core.callbacks()?;
+        let completions = core.callbacks()?;
         let settled = CallbackSettled(Arc::clone(core));
         let manager = self.manager.weak();
-        self.post(&mailbox, move |_, result| {
+        self.post(&completions, move |_, result| {
             // Last, so that the thread does not end before the callback has returned or panicked.
             let _settled = settled;
             callback.into_inner()(manager.own(result));
@@ -142,20 +142,20 @@ impl<'m, 'k> Lock<'m, 'k> {
         queue.is_of(self.manager.core())?;
         let pending = queue.state.begin();
         let manager = self.manager.weak();
-        self.post(&queue.mailbox, move |ticket, result| {
+        self.post(&queue.completions, move |ticket, result| {
             pending.complete(Completion { ticket, token, result: manager.own(result) });
         })
     }
 
     fn post(
         self,
-        mailbox: &Arc<Mailbox>,
+        completions: &Arc<CompletionList>,
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Submitted, LockError> {
         let core = self.manager.core();
         core.check_special(&self.request, false)?;
         let wanted = core.wanted(core.local(), &self.request);
-        Ok(match core.post(&wanted, self.request.limit, mailbox, answer)? {
+        Ok(match core.post(&wanted, self.request.limit, completions, answer)? {
             Posted::Granted(grant) => {
                 core.start_lease(grant, self.request.lease());
                 Submitted::Granted(LockGuard::new(self.manager.clone(), grant))
@@ -198,14 +198,14 @@ impl FastObjectLockManager {
     ) -> Result<Option<Ticket>, LockError> {
         let core = self.core();
         queue.is_of(core)?;
-        core.catch(grant)?;
+        core.adopt(grant)?;
         let (pending, manager) = (queue.state.begin(), self.weak());
         let limit = timeout.map_or(Limit::Never, Limit::after);
-        let posted = core.post_upgrade(grant, limit, &queue.mailbox, move |ticket, result| {
+        let posted = core.post_upgrade(grant, limit, &queue.completions, move |ticket, result| {
             pending.complete(Completion { ticket, token, result: manager.own(result) });
         });
         if !matches!(posted, Ok(Some(_))) {
-            core.let_loose(grant);
+            core.detach(grant);
         }
         posted
     }
@@ -266,7 +266,7 @@ impl Submitted {
 #[derive(Debug)]
 pub struct CompletionQueue {
     manager: FastObjectLockManager,
-    mailbox: Arc<Mailbox>,
+    completions: Arc<CompletionList>,
     state: Arc<CompletionQueueState<Completion>>,
     event_fd: Arc<EventFd>,
 }
@@ -298,12 +298,12 @@ impl CompletionQueue {
     pub(crate) fn new(manager: FastObjectLockManager) -> std::io::Result<Self> {
         let event_fd = Arc::new(EventFd::new()?);
         let (signalled, at_the_end) = (Arc::clone(&event_fd), Arc::clone(&event_fd));
-        let mailbox = Mailbox::new(move || signalled.signal());
+        let completions = CompletionList::new(move || signalled.signal());
         let state = CompletionQueueState::new(move || at_the_end.signal());
         if !manager.core().is_forked() {
             manager.core().ends_with_it(&state);
         }
-        Ok(Self { manager, mailbox, state, event_fd })
+        Ok(Self { manager, completions, state, event_fd })
     }
 
     /// Returns the next result, if one has arrived.
@@ -365,7 +365,7 @@ impl CompletionQueue {
             if oldest.is_some() {
                 return oldest;
             }
-            if !self.manager.core().open_letter(&self.mailbox) {
+            if !self.manager.core().run_completion(&self.completions) {
                 return None;
             }
         }
@@ -387,7 +387,7 @@ impl Drop for CompletionQueue {
         if core.is_forked() {
             return;
         }
-        core.cancel_all_of(&self.mailbox);
+        core.cancel_all_of(&self.completions);
         // No new ones can be asked for any more.
         while {
             while let Some(completion) = self.try_next() {

@@ -76,14 +76,18 @@ impl PinnedKey {
     ///
     /// Without a request, which would have to be put together first. The grant is a number if it is `loose`.
     #[inline(always)]
-    fn take_if_free<const EXCLUSIVE: bool>(&self, owner: OwnerRef<'_>, (priority, loose): (u8, bool)) -> Option<Grant> {
+    fn take_if_free<const EXCLUSIVE: bool>(
+        &self,
+        owner: OwnerRef<'_>,
+        (priority, detached): (u8, bool),
+    ) -> Option<Grant> {
         if matches!(owner, OwnerRef::Session(_)) {
             return None;
         }
         let Shared { manager, pin, .. } = &*self.shared;
         let core = manager.core();
         let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
-        let state = FirstState::new(mode, priority, loose).with_owner(core.label_number(owner));
+        let state = FirstState::new(mode, priority, detached).with_owner(core.label_number(owner));
         core.try_pinned::<EXCLUSIVE>(pin, state)
     }
 

@@ -98,7 +98,7 @@ fn says_forked<T>(answer: std::io::Result<T>) -> bool {
 fn forked_child_gets_errors_parent_goes_on() {
     let locks = few_shards(Fairness::default());
     let held = locks.acquire_write_lock_blocking("b", "held", "parent").unwrap();
-    let grant = locks.acquire_write_lock_blocking("b", "loose", "parent").unwrap().into_grant();
+    let grant = locks.acquire_write_lock_blocking("b", "detached", "parent").unwrap().into_grant();
     let queue = locks.completion_queue().unwrap();
     let ticket = locks.lock(LockRequest::write(("b", "held"))).with_queue(&queue, 1).unwrap().ticket().unwrap();
     let mut future = ByHand::waiting(locks.acquire_read_lock("b", "held", "future"));
@@ -305,11 +305,11 @@ fn every_call(locks: &FastObjectLockManager, shared: &Shared, own: &mut Own, ask
         locks.config().shards == 1 && !locks.is_closed(),
     );
     // Events.
-    let mut deaf = locks.subscribe(EventOptions::default());
+    let mut closed = locks.subscribe(EventOptions::default());
     ask!(
         asks,
-        deaf.try_next().is_none() && deaf.next(None).is_none() && deaf.is_closed(),
-        matches!(ByHand::new(deaf.recv()).poll(), Poll::Ready(None)),
+        closed.try_next().is_none() && closed.next(None).is_none() && closed.is_closed(),
+        matches!(ByHand::new(closed.recv()).poll(), Poll::Ready(None)),
         events.try_next().is_none() && events.next(None).is_none() && events.next(SHORT).is_none(),
         matches!(ByHand::new(received.recv()).poll(), Poll::Ready(None)),
         events.is_closed(),
@@ -319,7 +319,7 @@ fn every_call(locks: &FastObjectLockManager, shared: &Shared, own: &mut Own, ask
     );
     asks.about_to("events.close(), and the drop of a subscription");
     events.close();
-    drop(deaf);
+    drop(closed);
     // Queues.
     ask!(
         asks,
@@ -358,7 +358,7 @@ fn no_call_hangs_in_child_of_busy_process() {
         };
         let shared = Shared {
             guard: locks.acquire_read_lock_blocking("b", "held", "the parent").unwrap().into_owned(),
-            grant: locks.acquire_write_lock_blocking("b", "loose", "the parent").unwrap().into_grant(),
+            grant: locks.acquire_write_lock_blocking("b", "detached", "the parent").unwrap().into_grant(),
             session: locks.session("the parent's"),
             events: locks.subscribe(EventOptions { wait_above: Some(Duration::ZERO), ..EventOptions::default() }),
             queue: locks.completion_queue().unwrap(),

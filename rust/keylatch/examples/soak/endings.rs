@@ -88,8 +88,11 @@ const WNOHANG: i32 = 1;
 /// Here everything goes on.
 pub(crate) fn fork_in_the_middle(soak: &Soak, _: &mut Random) {
     let mut held = soak.locks.acquire_write_lock_blocking("fork", "held", "parent").ok();
-    let loose = soak.locks.acquire_write_lock_blocking("fork", "loose", "parent").map(keylatch::LockGuard::into_grant);
-    let (Some(_), Ok(loose)) = (&held, loose) else { return soak.tally.violation("no locks to fork with".into()) };
+    let detached =
+        soak.locks.acquire_write_lock_blocking("fork", "detached", "parent").map(keylatch::LockGuard::into_grant);
+    let (Some(_), Ok(detached)) = (&held, detached) else {
+        return soak.tally.violation("no locks to fork with".into());
+    };
     let child = fork();
     if child == 0 {
         // Ends a child that hangs.
@@ -97,7 +100,7 @@ pub(crate) fn fork_in_the_middle(soak: &Soak, _: &mut Random) {
         let write = || soak.locks.lock(LockRequest::write(("fork", "free")));
         let refused = write().try_now().err() == Some(LockError::Forked)
             && write().blocking().err() == Some(LockError::Forked)
-            && soak.locks.release(loose) == Err(LockError::Forked);
+            && soak.locks.release(detached) == Err(LockError::Forked);
         drop(held.take());
         let fresh = FastObjectLockManager::with_config(LockConfig { shards: 1, ..LockConfig::default() });
         let works = fresh.is_ok_and(|fresh| fresh.acquire_write_lock_blocking("fork", "held", "child").is_ok());
@@ -113,5 +116,5 @@ pub(crate) fn fork_in_the_middle(soak: &Soak, _: &mut Random) {
     soak.tally.expect(status == 0, || format!("a forked child ended with status {status:#x}"));
     let still_held = soak.locks.try_acquire_read_lock("fork", "held", "other").is_err();
     soak.tally.expect(still_held, || "a child released its parent's lock".into());
-    soak.tally.expect(soak.locks.release(loose).is_ok(), || "a child released its parent's grant".into());
+    soak.tally.expect(soak.locks.release(detached).is_ok(), || "a child released its parent's grant".into());
 }

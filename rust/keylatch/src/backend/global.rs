@@ -11,7 +11,7 @@ use crate::mode::Mode;
 use crate::observe::{LockMetrics, ShardMetrics};
 use crate::request::{BatchLockRequest, Limit, LockRequest};
 use crate::sync::thread;
-use crate::wait::Foreign;
+use crate::wait::UserCode;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -67,7 +67,7 @@ struct Waiting {
 
 #[derive(Debug)]
 enum Outcome {
-    Pending(Option<Foreign<Waker>>),
+    Pending(Option<UserCode<Waker>>),
     Granted(Grant),
     TimedOut,
     Closed,
@@ -445,8 +445,8 @@ impl Future for Acquiring<'_> {
             }
         }
         let Some(waiting) = &this.waiting else { return Poll::Pending };
-        // Cloned and dropped off the mutex: either is foreign code.
-        let fresh = Foreign::new(context.waker().clone());
+        // Cloned and dropped off the mutex: either runs user code.
+        let fresh = UserCode::new(context.waker().clone());
         let mut outcome = waiting.outcome.lock();
         if let Outcome::Pending(waker) = &mut *outcome {
             let old = waker.replace(fresh);

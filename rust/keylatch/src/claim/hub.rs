@@ -1,6 +1,6 @@
 //! A board with a mutex and a clock around it: who waits for which answer, and a thread that keeps time.
 //!
-//! A verb runs under the mutex. What it leaves is delivered after the mutex is free, so no foreign code runs under it.
+//! A verb runs under the mutex. What it leaves is delivered after the mutex is free, so no user code runs under it.
 
 use super::answer::{ClaimAnswer, ClaimLoss};
 use super::board::{ClaimBoard, ClaimCall, ClaimEffect};
@@ -12,7 +12,7 @@ use crate::key::ObjectKey;
 use crate::sync::thread;
 use crate::sync::thread::Running;
 use crate::sync::{Mutex, MutexGuard};
-use crate::wait::Foreign;
+use crate::wait::UserCode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 /// What a claim comes to for its caller.
 pub(super) type Settled = Result<ClaimAnswer, ClaimError>;
 
-/// Stores what a claim came to; called once, and never foreign.
+/// Stores what a claim came to; called once, and never user code.
 pub(super) type SettledSink = Box<dyn FnOnce(Settled) + Send>;
 
 /// Called once with what a claim came to.
-pub(super) type SettledFn = Foreign<Box<dyn FnOnce(Settled) + Send>>;
+pub(super) type SettledFn = UserCode<Box<dyn FnOnce(Settled) + Send>>;
 
 pub(super) struct Hub {
     state: Mutex<HubState>,
@@ -162,7 +162,7 @@ impl Hub {
         if is_waiting {
             state.park(request, how, now, timeout);
         } else {
-            // Off the mutex: what it holds may be foreign.
+            // Off the mutex: dropping it may run user code.
             self.finish(state);
             drop(how);
             return answer.map(Some);

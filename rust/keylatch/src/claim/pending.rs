@@ -10,7 +10,7 @@ use super::queue::ClaimQueue;
 use super::signal::Signal;
 use crate::key::ObjectKey;
 use crate::sync::ParkedUntil;
-use crate::wait::Foreign;
+use crate::wait::UserCode;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ impl PendingClaim {
     /// Why the request was refused; the callback is dropped uncalled then. [`ClaimError::System`] without a thread.
     pub fn with_callback(self, callback: impl FnOnce(Settled) + Send + 'static) -> Result<ClaimRequestId, ClaimError> {
         let request = self.call.request;
-        let callback = Foreign::new(Box::new(callback) as Box<dyn FnOnce(Settled) + Send>);
+        let callback = UserCode::new(Box::new(callback) as Box<dyn FnOnce(Settled) + Send>);
         let (call, resource, policy) = (self.call, self.resource.as_ref(), &self.policy);
         self.hub.claim_with_callback(
             request,

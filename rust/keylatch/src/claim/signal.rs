@@ -2,7 +2,7 @@
 
 use crate::sync::atomic::Ordering;
 use crate::sync::{Mutex, Park, ParkedUntil};
-use crate::wait::{EventFd, Foreign};
+use crate::wait::{EventFd, UserCode};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) struct Signal {
 
 #[derive(Default)]
 struct SignalState {
-    waker: Option<Foreign<std::task::Waker>>,
+    waker: Option<UserCode<std::task::Waker>>,
 }
 
 impl std::fmt::Debug for Signal {
@@ -80,8 +80,8 @@ impl Signal {
 
     /// Ready once the flag is raised; has the task woken then.
     pub(super) fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        // Cloned and dropped off the mutex: either is foreign code.
-        let fresh = Foreign::new(context.waker().clone());
+        // Cloned and dropped off the mutex: either runs user code.
+        let fresh = UserCode::new(context.waker().clone());
         let mut state = self.state.lock();
         if self.word.load(Ordering::Acquire) == RAISED {
             return Poll::Ready(());

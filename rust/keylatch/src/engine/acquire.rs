@@ -19,13 +19,16 @@ use crate::wait::{Asking, Delivery, Ticket, Waiter};
 #[must_use]
 pub(crate) enum Answer {
     Granted(Grant),
-    /// It waits; the ticket names its waiter. Where the answer comes by mail, it may have come already.
+    /// It waits; the ticket names its waiter.
+    ///
+    /// A callback or a completion queue may have its answer already.
     Queued(Ticket),
 }
 
 impl Core {
-    /// Brings a key that is not in the table into it, held by the request: what a key that nobody used lately takes.
-    /// `None` if anything else is the case.
+    /// Inserts a key that is not in the table, held by the request.
+    ///
+    /// Returns `None` if the key is there, or anything else needs the shard.
     #[inline(never)]
     pub(crate) fn bring_in(&self, local: &Local, wanted: &Wanted<'_>) -> Option<Grant> {
         if self.is_forked() || !self.serves_fast() || self.check_key(&wanted.key).is_err() {
@@ -127,7 +130,7 @@ impl Core {
             }
             if entry.is_leased() && self.has_expired_lease(index, entry) {
                 drop(shard);
-                // If nothing was revoked, somebody released or renewed it in this moment.
+                // If nothing was revoked, a holder has released or renewed it meanwhile.
                 self.revoke_expired(local, index);
                 continue;
             }
@@ -188,13 +191,15 @@ impl Core {
         self.records.get(record).prefill(index, wanted.owner, 0);
         let claimed = entry.word().with_writer(record);
         let taken = if wanted.mode == Mode::Shared { claimed.downgraded() } else { claimed };
-        // Claimed and in a shard that is ours: nobody else can change the word now.
+        // Claimed, and its shard is locked: no other thread can change the word now.
         entry.publish(taken);
         shard.counts().immediate += 1;
         Ok(self.begin_hold(record, entry, &self.granting(wanted), taken))
     }
 
-    /// Whether the policy lets a newcomer take the lock past those who wait, if its holders do. The caller owns the shard.
+    /// Returns whether the policy lets a newcomer take the lock ahead of the queue.
+    ///
+    /// Caller holds: shard mutex.
     fn may_take_now(&self, entry: &Entry, wanted: &Wanted<'_>) -> bool {
         let Some(first) = self.first_in_turn(entry) else { return true };
         if first.asking().goes_first() {
@@ -207,8 +212,9 @@ impl Core {
         }
     }
 
-    /// Whether a reader may join others ahead of everybody in line; counts it for each of them if so. Nobody stands in
-    /// line for more than `overtake_limit` of these walks.
+    /// Returns whether a reader may join the holders ahead of all waiters.
+    ///
+    /// If so, it counts for each of them. No waiter stays in the queue for more than `overtake_limit` of these walks.
     fn may_join_readers(&self, entry: &Entry, priority: u8) -> bool {
         let overtaken = |waiter: &Waiter| waiter.overtaken.load(Ordering::Relaxed);
         let lets_pass =
@@ -221,7 +227,7 @@ impl Core {
         joins
     }
 
-    /// Puts the request in line. The waiter may have the lock by the time this returns.
+    /// Queues the request. The waiter may have the lock when this returns.
     fn queue_up(
         &self,
         local: &Local,
@@ -234,13 +240,13 @@ impl Core {
         let Some(waiter_index) = self.waiters.take() else {
             // An entry that was brought in for this request may be in no slot.
             self.grant_waiters_and_unlock(local, shard, index, entry, wanted.hash, None);
-            // A callback or waker that is not needed is dropped off the mutex: its drop is foreign code.
+            // A callback or waker that is not needed is dropped off the mutex: its drop runs user code.
             drop(delivery);
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
-        let by_mail = matches!(delivery, Delivery::Mail(..));
-        let Wanted { mode, priority, loose, .. } = *wanted;
-        let asking = Asking { mode, upgrade: false, rises, by_mail, loose, tries, priority };
+        let by_completion = matches!(delivery, Delivery::Completion(..));
+        let Wanted { mode, priority, detached, .. } = *wanted;
+        let asking = Asking { mode, upgrade: false, rises, by_completion, detached, tries, priority };
         let now = self.now();
         let waiter = self.waiters.get(waiter_index);
         waiter.prepare(index, record, wanted.owner, asking, now, delivery);
@@ -278,8 +284,9 @@ impl Core {
     }
 }
 
-/// Takes the lock for a record that was filled in, if its holders allow it, and returns the word as it left it. The caller
-/// owns the shard; only the fast path interferes.
+/// Takes the lock for a record that was filled in, if its holders allow it.
+///
+/// Returns the word as it left it. Caller holds: shard mutex. Only the fast path interferes.
 pub(crate) fn take(entry: &Entry, mode: Mode, record: u32) -> Option<Word> {
     let mut seen = entry.word();
     while let Some(taken) = seen.taken(mode, record) {

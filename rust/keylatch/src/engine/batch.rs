@@ -1,8 +1,8 @@
-//! Many locks at once.
+//! Batches: many locks in one request.
 //!
-//! First all of them are tried as they come, without waiting: that needs no order, because a deadlock needs somebody who
-//! waits. Only when one is held is what was taken given back, the batch sorted and merged, and waited for in the order
-//! of the keys.
+//! First all of them are tried in the order given, without waiting. That needs no sorting, because only waiters can
+//! deadlock. If one is held, the locks that were taken are given back. Then the batch is sorted and merged, and the
+//! request waits for one lock after the other in the order of the keys.
 
 use super::core::Core;
 use super::local::Local;
@@ -14,12 +14,12 @@ use crate::mode::Mode;
 use crate::request::BatchLockRequest;
 use crate::sync::fault::fault;
 
-/// Batches larger than this are sorted first: what follows compares each with each.
+/// Larger batches are sorted first: the fast path compares each key with each.
 const SMALL_BATCH: usize = 32;
 
 impl Core {
     /// All of a small batch, if all are free and no key is named twice.
-    pub(crate) fn batch_at_once(&self, local: &Local, batch: &BatchLockRequest<'_>) -> Option<Vec<Grant>> {
+    pub(crate) fn batch_fast(&self, local: &Local, batch: &BatchLockRequest<'_>) -> Option<Vec<Grant>> {
         if batch.wanted.len() > SMALL_BATCH {
             return None;
         }
@@ -45,7 +45,7 @@ impl Core {
                     }
                     Some(grant)
                 }
-                Err(_) => self.one_at_once_slow(local, (key, hash, *mode), owner, batch.priority),
+                Err(_) => self.one_slow(local, (key, hash, *mode), owner, batch.priority),
             };
             let Some(grant) = grant else { return self.give_back(grants) };
             grants.push(grant);
@@ -60,14 +60,14 @@ impl Core {
 
     #[cold]
     #[inline(never)]
-    fn one_at_once_slow(
+    fn one_slow(
         &self,
         local: &Local,
         (key, hash, mode): (&KeyRef<'_>, u64, Mode),
         owner: u32,
         priority: u8,
     ) -> Option<Grant> {
-        let wanted = Wanted { key: *key, hash, mode, owner, priority, loose: false, lease: 0 };
+        let wanted = Wanted { key: *key, hash, mode, owner, priority, detached: false, lease: 0 };
         if owner & SESSION == 0
             && let Ok(grant) = self.acquire_fast(local, &wanted)
         {
@@ -94,7 +94,9 @@ impl Core {
     }
 }
 
-/// The order in which the locks of a batch are waited for: by key, each key once, in the strongest mode asked for.
+/// Returns the order in which a batch waits for its locks: sorted by key.
+///
+/// Each key is there once, in the strongest mode asked for.
 pub(crate) fn in_order<'k>(batch: &BatchLockRequest<'k>) -> Vec<(KeyRef<'k>, Mode)> {
     let mut wanted: Vec<_> = batch.wanted.iter().map(|(key, mode, _)| (*key, *mode)).collect();
     if fault!("batch-not-in-order") {
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_once_in_order_and_in_the_strongest_mode() {
+    fn in_order_merges_keys_by_strongest_mode() {
         let batch = BatchLockRequest::new("o")
             .add_read_lock("b", "y")
             .add_write_lock("b", "x")

@@ -1,4 +1,4 @@
-//! The end of a manager: nobody gets a lock any more, everybody who waits is told, and what is held can be released.
+//! Closing a manager: no request gets a lock any more, all waits end, and what is held can be released.
 
 use super::core::Core;
 use crate::wait::Phase;
@@ -9,11 +9,11 @@ impl Core {
         if self.is_forked() || self.set_closed() {
             return;
         }
-        // Whoever queues checks the mark under the mutex of its shard, so one pass after setting it reaches everybody.
+        // A request that queues checks the mark under the mutex of its shard, so one pass after setting it reaches all.
         for shard in 0..self.table.shard_count() {
             self.end_all(shard, Phase::Closed);
         }
-        // From here on nobody keeps a lock shut.
+        // From here on no lock delay begins.
         self.open_all(self.local());
         self.close_permits(self.local());
         self.events.close();
@@ -29,7 +29,7 @@ mod tests {
     use crate::{FastObjectLockManager, LockConfig, LockRequest};
 
     #[test]
-    fn closing_looks_at_each_line_and_not_at_all_of_them_for_each() {
+    fn close_visits_each_queue_once() {
         let locks = FastObjectLockManager::with_config(LockConfig { shards: 1, ..LockConfig::default() }).unwrap();
         let queue = locks.completion_queue().unwrap();
         let keys: Vec<String> = (0..500).map(|number| number.to_string()).collect();

@@ -14,7 +14,7 @@ use crate::tier::TierError;
 use crate::wait::{Asking, Delivery, Phase, Ticket};
 
 impl Core {
-    /// From exclusive to shared, with no moment in between in which anybody else could have it exclusively.
+    /// Turns an exclusive hold into a shared one, without a gap for another writer.
     pub(crate) fn downgrade(&self, grant: Grant) {
         let record = self.records.get(grant.index());
         self.end_if_forgotten(grant);
@@ -71,7 +71,7 @@ impl Core {
         self.grant_waiters_and_unlock(self.local(), shard, index, entry, entry.hash(), None);
     }
 
-    /// From shared to exclusive, if nobody else holds the lock now.
+    /// Turns a shared hold into an exclusive one, if it is the only hold now.
     pub(crate) fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
         let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(()) };
         let mut shard = self.lock_shard_of_guard(grant);
@@ -116,7 +116,9 @@ impl Core {
         }
     }
 
-    /// From shared to exclusive, ahead of all others who wait, as soon as the other readers are gone.
+    /// Turns a shared hold into an exclusive one, once the other readers are gone.
+    ///
+    /// It goes ahead of all other waiters.
     pub(crate) fn upgrade_blocking(&self, grant: Grant, limit: Limit) -> Result<(), LockError> {
         let deadline = self.deadline(limit);
         match self.begin_upgrade(grant, Delivery::Thread)? {
@@ -128,7 +130,7 @@ impl Core {
         }
     }
 
-    /// Upgrades at once or queues for it; `None` for at once.
+    /// Upgrades immediately, and returns `None`, or queues for it.
     pub(crate) fn begin_upgrade(&self, grant: Grant, delivery: Delivery) -> Result<Option<(Ticket, u64)>, LockError> {
         self.begin_upgrade_or_try(grant, delivery, false)
     }
@@ -172,9 +174,16 @@ impl Core {
         if let Delivery::Task(_) = delivery {
             self.records.get(grant.index()).mark_upgrading(grant);
         }
-        let by_mail = matches!(delivery, Delivery::Mail(..));
-        let asking =
-            Asking { mode: Mode::Exclusive, upgrade: true, rises: false, by_mail, loose: false, tries, priority };
+        let by_completion = matches!(delivery, Delivery::Completion(..));
+        let asking = Asking {
+            mode: Mode::Exclusive,
+            upgrade: true,
+            rises: false,
+            by_completion,
+            detached: false,
+            tries,
+            priority,
+        };
         let (now, prepared) = (self.now(), self.waiters.get(waiter));
         prepared.prepare(index, grant.index(), owner, asking, now, delivery);
         prepared.set_first_look(if deadlock { now } else { self.first_look(owner, now) });
@@ -185,7 +194,7 @@ impl Core {
         Ok(Some((ticket, hash)))
     }
 
-    /// The answer to a grant whose upgrade waited; it is held shared as before if that failed.
+    /// Returns how the upgrade of a grant ended; after a failure it is held shared.
     pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended, limit: Limit) -> Result<(), LockError> {
         self.waits_no_more_to_upgrade(grant);
         let Ended::Failed { why, error } = ended else { return self.check_upgrade(grant) };
@@ -203,8 +212,9 @@ impl Core {
         }
     }
 
-    /// Ends the wait of an upgrade whose future was forgotten, if there is one. The guard calls this, which it cannot as
-    /// long as the future is there.
+    /// Ends the wait of an upgrade whose future was leaked, if there is one.
+    ///
+    /// The guard calls this. It cannot while the future exists, because that borrows the guard.
     #[inline]
     pub(crate) fn end_if_forgotten(&self, grant: Grant) {
         if self.records.get(grant.index()).is_upgrading() && !self.is_forked() {
@@ -212,8 +222,9 @@ impl Core {
         }
     }
 
-    /// A future that was neither finished nor dropped stands in line for a hold that is about to end, or to be used
-    /// otherwise: its turn would come for whoever has that hold's record by then.
+    /// Ends the wait of a leaked future before its hold ends or is converted.
+    ///
+    /// Otherwise its turn would come when the record belongs to another hold.
     #[cold]
     #[inline(never)]
     pub(crate) fn end_forgotten_upgrade(&self, grant: Grant) {
@@ -251,8 +262,9 @@ impl Core {
         }
     }
 
-    /// Upgrades the guard's hold if it is the only one. The caller owns the shard, so that the hold is not revoked before it
-    /// has its number.
+    /// Upgrades the guard's hold if it is the only one.
+    ///
+    /// Caller holds: shard mutex. So the hold is not revoked before it has its number.
     fn upgrade_now(&self, shard: &LockedShard<'_>, grant: Grant, (index, entry): (u32, &Entry)) -> bool {
         if !self.lets_upgrade(shard, index) {
             return false;
@@ -270,7 +282,9 @@ impl Core {
         false
     }
 
-    /// Puts on record that a reader, as the word says already, is now the exclusive holder. The caller owns the shard.
+    /// Notes in the record that its hold is exclusive now, as the word already says.
+    ///
+    /// Caller holds: shard mutex.
     pub(crate) fn note_upgrade(&self, record: u32, (index, entry): (u32, &Entry)) {
         let noted = self.records.get(record);
         // Its note is the word's from now on.

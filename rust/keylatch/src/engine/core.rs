@@ -3,7 +3,7 @@
 use crate::config::{Fairness, LockConfig, invalid};
 use crate::engine::local::Local;
 use crate::error::{Holder, Holders, LockError};
-use crate::events::{Audience, Deadlocks, Event, EventOptions, Inbox, LockOrders, Outlet};
+use crate::events::{Deadlocks, Event, EventOptions, Inbox, LockOrders, Outlet, Subscribers};
 use crate::grant::MAX_RECORDS;
 use crate::hold::{
     FirstState, Grant, Held, KeptShut, Label, Leases, NotedHold, OwnerRef, Owners, Record, SESSION, SessionState,
@@ -25,13 +25,13 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::loss::Losses;
+use super::loss::RevocationListeners;
 use super::tiered::Tiered;
 
-/// Pages of hold records that are looked through for a reader's name, where none is noted.
+/// Pages of hold records that are searched for a reader, where none is noted.
 const A_FEW_PAGES: usize = 4;
 /// Who is named as the holder of a lock that a lock delay keeps.
-pub(crate) const KEPT_SHUT: &str = "(nobody: kept shut after a lost lease)";
+pub(crate) const LOCK_DELAY_OWNER: &str = "(kept shut after a lost lease)";
 /// Turns that waiting awake starts out with; see `waiting`.
 const FIRST_SPINS: u32 = if cfg!(loom) { 0 } else { 256 };
 
@@ -44,16 +44,16 @@ pub(crate) struct Core {
     owners: Owners,
     pub(crate) sessions: Sessions,
     pub(crate) leases: Leases,
-    pub(crate) losses: Losses,
+    pub(crate) losses: RevocationListeners,
     pub(crate) tombstones: Tombstones,
-    pub(crate) kept_shut: KeptShut,
+    pub(crate) lock_delays: KeptShut,
     /// How many search for leases that have run out, because the table is full.
-    pub(crate) making_room: AtomicU32,
+    pub(crate) searches: AtomicU32,
     locals: PerThread<Local>,
     secrets: Secrets,
     pub(crate) config: LockConfig,
     closed: AtomicBool,
-    /// Not once the manager is closed, while holds are to be timed, and where orders are looked at.
+    /// False once the manager is closed, while holds are timed, and with the lint.
     serves_fast: AtomicBool,
     /// Forks when it was made.
     forks: u32,
@@ -62,7 +62,7 @@ pub(crate) struct Core {
     pub(crate) timer: Arc<Timer>,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) ends_with_it: EndsWithIt,
-    pub(crate) events: Audience,
+    pub(crate) events: Subscribers,
     pub(crate) tally: Box<Tally>,
     /// Itself, for the timer's thread.
     pub(crate) this: OnceLock<Weak<Core>>,
@@ -80,7 +80,7 @@ pub(crate) struct Granting {
     pub(crate) mode: Mode,
     pub(crate) priority: u8,
     /// The grant's number is enough to release it.
-    pub(crate) loose: bool,
+    pub(crate) detached: bool,
 }
 
 impl Core {
@@ -119,10 +119,10 @@ impl Core {
             waiters,
             owners: Owners::new(),
             sessions: Sessions::default(),
-            losses: Losses::default(),
+            losses: RevocationListeners::default(),
             tombstones: Tombstones::default(),
-            kept_shut: KeptShut::default(),
-            making_room: AtomicU32::new(0),
+            lock_delays: KeptShut::default(),
+            searches: AtomicU32::new(0),
             locals: PerThread::new(),
             secrets,
             closed: AtomicBool::new(false),
@@ -134,7 +134,7 @@ impl Core {
             timer: Arc::default(),
             dispatcher: Dispatcher::default(),
             ends_with_it: EndsWithIt::default(),
-            events: Audience::default(),
+            events: Subscribers::default(),
             tally: Box::new(Tally::new(config.health_window)),
             this: OnceLock::new(),
             deadlocks: Deadlocks::default(),
@@ -164,7 +164,9 @@ impl Core {
         self.locals.get_or(|| self.first_visit())
     }
 
-    /// The calling thread's own part if the thread used this manager last and the process is the manager's.
+    /// Returns the calling thread's own part, if the thread used this manager last.
+    ///
+    /// Never in a forked child.
     #[inline(always)]
     pub(crate) fn local_at_hand(&self) -> Option<&Local> {
         self.locals.at_hand()
@@ -186,8 +188,10 @@ impl Core {
         self.secrets.hash(key)
     }
 
-    /// Whether the fast path is open: the manager is neither closed nor to look at a clock with each request. Asked beside
-    /// [`PerThread::at_hand`], which says that the process is the manager's.
+    /// Returns whether the fast path is open.
+    ///
+    /// It is not once the manager is closed, nor while each request has to read the clock. [`PerThread::at_hand`] says that
+    /// the process is the manager's.
     #[inline(always)]
     pub(crate) fn serves_fast(&self) -> bool {
         self.serves_fast.load(Ordering::Relaxed)
@@ -212,8 +216,10 @@ impl Core {
         })
     }
 
-    /// Tells subscribers of an event. They are woken, which is foreign code: call it off every internal mutex, and put
-    /// the event together only if [`Audience::is_heard`].
+    /// Delivers an event to the subscribers.
+    ///
+    /// Waking them runs the user's code, so the caller holds no internal mutex. It makes the event only if
+    /// [`Subscribers::has_listeners`].
     pub(crate) fn announce(&self, event: &Event) {
         self.events.announce(event);
     }
@@ -221,14 +227,14 @@ impl Core {
     /// Adds a subscriber.
     pub(crate) fn subscribe(&self, options: &EventOptions, outlet: Outlet) -> Arc<Inbox> {
         if self.is_forked() {
-            return Audience::deaf();
+            return Subscribers::closed();
         }
         let inbox = self.events.join(options, outlet, |timed| self.set_serves_fast(!timed));
         if options.hold_above.is_some() {
             self.time_all_holds();
         }
         if self.is_closed() {
-            // Its end may have been told before this one joined.
+            // The end may have been announced before this one joined.
             self.events.close();
         }
         inbox
@@ -238,7 +244,7 @@ impl Core {
         self.events.leave(inbox, |timed| self.set_serves_fast(!timed));
     }
 
-    /// Opens the fast path or has every request come to the shards, where there is a clock.
+    /// Opens the fast path, or closes it so that every request reads the clock.
     fn set_serves_fast(&self, fast: bool) {
         let serves = fast && !self.is_closed() && self.orders.is_none();
         match self.tiered() {
@@ -265,7 +271,7 @@ impl Core {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// The moment at which the manager's clock will show so many nanoseconds; `None` for never.
+    /// Returns the moment of a time on the manager's clock; `None` for never.
     pub(crate) fn moment(&self, nanos: u64) -> Option<Instant> {
         if nanos == NEVER { None } else { self.began.moment(Duration::from_nanos(nanos)) }
     }
@@ -291,7 +297,7 @@ impl Core {
         }
     }
 
-    /// What a request is bound by, decided when it is made: by the time it gives up the default may be another one.
+    /// Resolves the default timeout when the request begins; it may change later.
     pub(crate) fn decided(&self, limit: Limit) -> Limit {
         match (limit, &self.adaptive) {
             (Limit::Default, Some(adaptive)) => Limit::after(adaptive.timeout()),
@@ -308,8 +314,10 @@ impl Core {
         }
     }
 
-    /// Whether a request that is made now has no time to wait in. Whatever was given a time of its own has, however short
-    /// that is and however long this thread is kept from going on: that it stood in line does not depend on luck.
+    /// Returns whether a request that is made now has no time to wait.
+    ///
+    /// A request with a time of its own always queues, however short the time is. So whether it waited does not depend on
+    /// how fast this thread runs.
     pub(crate) fn has_no_time(&self, limit: Limit) -> bool {
         match limit {
             Limit::At(instant) => instant <= Instant::now(),
@@ -329,7 +337,7 @@ impl Core {
         Queue { head: &entry.queue_head, tail: &entry.queue_tail, waiters: &self.waiters }
     }
 
-    /// Refuses a session of another manager: here its number is another session's, or no session's.
+    /// Refuses a session of another manager: its number means nothing here.
     #[inline]
     pub(crate) fn check_owner(&self, owner: OwnerRef<'_>) -> Result<(), LockError> {
         match owner {
@@ -384,7 +392,7 @@ impl Core {
         std::ptr::from_ref(self).addr()
     }
 
-    /// A new session; `None` in a forked child, where its mutex may have been held by a thread that is not here.
+    /// Begins a session; `None` in a forked child, which may take no mutex.
     pub(crate) fn begin_session(&self, name: &str, source: &'static str) -> Option<Arc<SessionState>> {
         (!self.is_forked()).then(|| self.sessions.begin(name, source, |grant| self.is_held(grant)))
     }
@@ -394,7 +402,9 @@ impl Core {
         self.standing(grant).is_ok()
     }
 
-    /// Notes that a session has got a lock; its request may be answered then. The caller may own the shard.
+    /// Notes that a session has a lock, before its request is answered.
+    ///
+    /// The caller may hold the shard mutex.
     #[inline]
     pub(crate) fn note_hold(&self, owner: u32, hash: u64, grant: Grant) {
         if owner & SESSION != 0
@@ -404,7 +414,7 @@ impl Core {
         }
     }
 
-    /// Notes that a session's request stands in line. The caller owns the shard.
+    /// Notes that a session's request waits. Caller holds: shard mutex.
     pub(crate) fn session_waits(&self, waiter: &Waiter) {
         if fault!("session-not-seen-waiting") {
             return;
@@ -412,8 +422,9 @@ impl Core {
         self.sessions.begins_to_wait(waiter.owner.load(Ordering::Relaxed), waiter.index());
     }
 
-    /// Notes that a session's request has left the line: from then on nobody waits for anybody on its account. Its hold,
-    /// if it got one, was noted before. The caller owns the shard.
+    /// Notes that a session's request waits no more.
+    ///
+    /// If it got a hold, that was noted before. Caller holds: shard mutex.
     pub(crate) fn session_waits_no_more(&self, waiter: &Waiter) {
         self.sessions.waits_no_more(waiter.owner.load(Ordering::Relaxed), waiter.index());
     }
@@ -422,7 +433,7 @@ impl Core {
         self.owner_label(number).name
     }
 
-    /// What an owner is called, be it a label or a session.
+    /// Returns an owner's name and source, of a label or a session.
     pub(crate) fn owner_label(&self, number: u32) -> Label {
         if self.is_forked() {
             // The mutex of the names may have been held by a thread that is not here.
@@ -437,8 +448,10 @@ impl Core {
         }
     }
 
-    /// Numbers that threads, waiters and holders bear, in this order: a number moves from a thread to its request that
-    /// waits and on to its hold, or at once, before the thread takes another.
+    /// Returns the owners' numbers that threads, waiters and holders use.
+    ///
+    /// In this order, because a number moves from a thread to its waiter and on to its hold, before the thread takes
+    /// another number.
     fn owners_in_use(&self) -> HashSet<u32> {
         let mut numbers: HashSet<u32> = self.locals.iter().map(Local::remembered_owner).collect();
         self.waiters.for_each(|_, waiter| {
@@ -448,23 +461,24 @@ impl Core {
         numbers
     }
 
-    /// Puts a hold on record whose record was filled in and for which the caller has just taken the lock; `taken` is the
-    /// word as it was left.
+    /// Sets the state of a filled-in record after the caller has taken the lock.
+    ///
+    /// `taken` is the word as the caller left it.
     #[inline(always)]
     pub(crate) fn begin_hold(&self, record_index: u32, entry: &Entry, granting: &Granting, taken: Word) -> Grant {
-        let Granting { mode, priority, loose, shard } = *granting;
+        let Granting { mode, priority, detached, shard } = *granting;
         let record = self.records.get(record_index);
-        begin_hold_as((record_index, record), entry, (mode, shard, taken), FirstState::new(mode, priority, loose))
+        begin_hold_as((record_index, record), entry, (mode, shard, taken), FirstState::new(mode, priority, detached))
     }
 
-    /// Who holds an entry, as far as it is known at hand: one by name, the exclusive one or a reader, and how many others.
+    /// Returns the exclusive holder or a reader, and how many others there are.
     ///
-    /// What this looks at does not grow with the holds that there are. The caller owns the shard.
+    /// The cost does not grow with the number of holds. Caller holds: shard mutex.
     pub(crate) fn holders(&self, index: u32, entry: &Entry) -> Holders {
         self.holders_beside(index, entry, NONE)
     }
 
-    /// As `holders`, for a reader that asks who else there is; [`NONE`] for a request of another kind.
+    /// As `holders`, without the reader that asks; [`NONE`] for another request.
     pub(crate) fn holders_beside(&self, index: u32, entry: &Entry, asker: u32) -> Holders {
         let word = entry.word();
         let now = self.now();
@@ -494,11 +508,13 @@ impl Core {
         Holders { named, more }
     }
 
-    /// The exclusive holder that a word names, or the lock delay. The caller owns the shard.
+    /// Returns the exclusive holder that a word names, or the lock delay.
+    ///
+    /// Caller holds: shard mutex.
     fn writer(&self, entry: &Entry, word: Word, now: u64) -> Option<Holder> {
         if word.writer() == NONE {
             return entry.is_shut().then(|| Holder {
-                owner: KEPT_SHUT.into(),
+                owner: LOCK_DELAY_OWNER.into(),
                 mode: Mode::Exclusive,
                 held_for: Duration::ZERO,
                 grant: None,
@@ -511,7 +527,7 @@ impl Core {
         Some(self.named((word.writer(), record), record.owner(), Mode::Exclusive, now))
     }
 
-    /// What there is to tell of a holder. Its grant is not known while the hold is not on record yet.
+    /// Describes a holder. Its grant is unknown until the record has its state.
     fn named(&self, (index, record): (u32, &Record), owner: u32, mode: Mode, now: u64) -> Holder {
         record.stamp(now);
         let held = record.held();
@@ -527,8 +543,10 @@ impl Core {
         }
     }
 
-    /// Whether the word of its entry counts a hold that is on record. A writer that has left stays on record until its
-    /// record is given back, but the word names it no more. Exact for the shard's owner.
+    /// Returns whether the word of its entry counts a hold.
+    ///
+    /// A writer that has released keeps its record until that is given back, but the word names it no more. Exact for a
+    /// caller that holds the shard mutex.
     pub(crate) fn is_in_word(&self, record: u32, held: &Held) -> bool {
         held.mode == Mode::Shared || held.counted || self.table.entry(held.entry).word().writer() == record
     }
@@ -541,7 +559,7 @@ impl Core {
         held.filter(is_on_record).map(|held| (held.grant(writer), held))
     }
 
-    /// Notes the time with a holder that took the lock without looking at a clock, now that somebody waits for it.
+    /// Sets the begin of a hold that read no clock, now that a request waits for it.
     pub(crate) fn stamp_holder(&self, index: u32, entry: &Entry, now: u64) {
         let word = entry.word();
         let holder = if word.is_exclusive() { word.writer() } else { entry.reader.load(Ordering::Relaxed) };
@@ -558,7 +576,7 @@ impl Core {
     }
 }
 
-/// As [`Core::begin_hold`], with the record at hand and its first state put together.
+/// As [`Core::begin_hold`], for a caller that has the record and its first state.
 #[inline(always)]
 pub(crate) fn begin_hold_as(
     (record_index, record): (u32, &Record),

@@ -23,7 +23,7 @@ pub(crate) enum Missed {
     /// The key was not seen in the table.
     Absent,
     /// Something else needs the shard.
-    Other,
+    NeedsShard,
 }
 
 /// The longest part of a key that is hashed and compared without a loop.
@@ -61,7 +61,7 @@ impl Tried {
         match self.raw {
             HELD => Err((Missed::Held, self.hash)),
             ABSENT => Err((Missed::Absent, self.hash)),
-            OTHER => Err((Missed::Other, self.hash)),
+            OTHER => Err((Missed::NeedsShard, self.hash)),
             raw => Grant::from_raw(raw).ok_or((Missed::Held, self.hash)),
         }
     }
@@ -276,7 +276,7 @@ impl Core {
     #[inline(never)]
     pub(crate) fn acquire_fast(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, Missed> {
         if self.is_forked() {
-            return Err(Missed::Other);
+            return Err(Missed::NeedsShard);
         }
         if !self.serves_fast() {
             return self.acquire_fast_tiered(local, wanted);
@@ -292,8 +292,8 @@ impl Core {
         wanted: &Wanted<'_>,
         seen: (u32, &Entry, Word),
     ) -> Result<Grant, Missed> {
-        let Wanted { key, hash, mode, owner, priority, loose, .. } = *wanted;
-        let state = FirstState::new(mode, priority, loose).with_owner(owner);
+        let Wanted { key, hash, mode, owner, priority, detached, .. } = *wanted;
+        let state = FirstState::new(mode, priority, detached).with_owner(owner);
         let raw = match seen {
             (index, _, word) if mode == Mode::Shared && word.is_biased() => {
                 self.take_biased(local, &key, (hash, state), (index, word))

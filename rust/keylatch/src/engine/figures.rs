@@ -16,7 +16,7 @@ use crate::sync::atomic::Ordering;
 use crate::table::ShardCounts;
 use std::time::Duration;
 
-/// Shards that a request which begins to wait looks at, once in a while; of more, only those look that read the figures.
+/// With more shards than this, only callers that read the figures visit them all.
 const MOST_LOOKED_AT: u32 = 4096;
 
 /// Sums that are formed at most before the last one counts whatever it is.
@@ -66,7 +66,9 @@ impl Core {
         }
     }
 
-    /// Remembers how many grants there were so far, if that is due: a request begins to wait. Takes shard mutexes.
+    /// Remembers the number of grants, if that is due, as a request begins to wait.
+    ///
+    /// Takes shard mutexes.
     #[inline]
     pub(crate) fn look_at_grants(&self, now: u64) {
         // Under the model checker mutexes of all shards would be executions without end.
@@ -150,7 +152,7 @@ impl Core {
     }
 }
 
-/// Forms sums until two in a row differ by no more holders than there are threads, each of which may have gone on by one.
+/// Forms sums until two in a row differ by at most one holder for each thread.
 fn settled(threads: u64, mut sum: impl FnMut() -> Sums) -> Sums {
     let mut last = sum();
     for _ in 1..MOST_SUMS {

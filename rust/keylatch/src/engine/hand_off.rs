@@ -1,22 +1,22 @@
-//! Who goes next.
+//! Granting: which waiter is next.
 //!
-//! Everything that could let a waiter go on ends here: a release, a downgrade, a waiter that gave up, a newcomer in
-//! line. Under the shard's mutex a plan is made from the word and the line, the word is swapped for the planned one, and
-//! the waiters that it makes holders are told after the mutex is released.
+//! Everything that could let a waiter go on ends here: a release, a downgrade, a waiter that gives up, a request that
+//! queues. Under the shard's mutex a plan is made from the word and the queue, and the word is swapped for the planned one.
+//! The waiters that become holders are woken after the mutex is released.
 //!
-//! *Handing over* makes the next in line a holder in the same compare-and-swap in which the last one stops being one, so
-//! that there is no moment in which the lock is free and somebody entitled sleeps. Under `Fairness::Eventual` a lock is
-//! set free instead, and the first in line told to come and try, as long as it has not waited too long.
+//! *Handing over* makes the next waiter a holder in the same compare-and-swap that ends the last hold. So there is no moment
+//! in which the lock is free and its next holder sleeps. Under `Fairness::Eventual` the lock is set free instead, and the
+//! first waiter is *notified* to try for it, as long as it has not waited too long.
 //!
-//! A thread that was notified comes. A future may never be polled again: once it has let `after` pass it *dozes*. It keeps
-//! its place, and the line is served past it until it comes. While it might still come and others stand behind it, the
-//! timer keeps that moment.
+//! A notified thread runs sooner or later. A future may never be polled again: once it has let `after` pass it *dozes*. It
+//! keeps its place, and the waiters behind it are served. While it may still be polled and others wait behind it, the timer
+//! keeps that moment.
 
 use super::acquire::take;
 use super::core::{Core, Granting};
 use super::local::Local;
-use super::looking::Reminder;
 use super::permits::{DueCall, EndedWait};
+use super::recheck::RecheckWakeup;
 use crate::hold::Grant;
 use crate::memory::NONE;
 use crate::mode::Mode;
@@ -25,19 +25,21 @@ use crate::sync::atomic::Ordering;
 use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 use crate::tier::permit::Allowed;
-use crate::wait::{Asking, NEVER, News, Phase, Ticket, Waiter};
+use crate::wait::{Asking, NEVER, Phase, Ticket, Waiter, Wakeup};
 
-/// Waiters served before the shard's mutex is released once: bounds the time under it, and the room for their news.
+/// Waiters served before the shard's mutex is released once.
+///
+/// It bounds the time under the mutex, and the stack for their wakeups.
 const A_ROUND: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// News to deliver once the mutex is released: foreign code must never run under it.
+/// Wakeups to deliver once the mutex is released: user code must not run under it.
 struct Round {
-    news: [Option<(u32, News)>; A_ROUND],
+    wakeups: [Option<(u32, Wakeup)>; A_ROUND],
     len: usize,
-    /// For the first in line, if a lease keeps it waiting.
-    reminder: Option<Reminder>,
-    /// For the notified future that others stand behind.
-    doze: Option<Reminder>,
+    /// For the first waiter, if a lease keeps it waiting.
+    recheck: Option<RecheckWakeup>,
+    /// For the notified future, if others wait behind it.
+    doze: Option<RecheckWakeup>,
     /// A waiter that the permit does not serve, and that does not wait.
     refused: Option<EndedWait>,
     /// The call to the tier that is due.
@@ -46,47 +48,48 @@ struct Round {
 
 impl Round {
     fn new() -> Self {
-        Self { news: [const { None }; A_ROUND], len: 0, reminder: None, doze: None, refused: None, call: None }
+        Self { wakeups: [const { None }; A_ROUND], len: 0, recheck: None, doze: None, refused: None, call: None }
     }
 
-    fn add(&mut self, index: u32, news: News) {
-        self.news[self.len] = Some((index, news));
+    fn add(&mut self, index: u32, wakeup: Wakeup) {
+        self.wakeups[self.len] = Some((index, wakeup));
         self.len += 1;
     }
 
     fn deliver(self, core: &Core) {
-        for (index, news) in self.news.into_iter().flatten().chain(self.refused) {
-            core.tell(index, news);
+        for (index, wakeup) in self.wakeups.into_iter().flatten().chain(self.refused) {
+            core.deliver(index, wakeup);
         }
-        self.reminder.into_iter().chain(self.doze).for_each(|reminder| core.remind(reminder));
+        self.recheck.into_iter().chain(self.doze).for_each(|recheck| core.remind(recheck));
     }
 }
 
 /// What is to become of a lock.
 struct Plan {
     word: Word,
-    /// Those in line who become holders.
+    /// The waiters that become holders.
     admitted: [u32; A_ROUND],
     len: usize,
-    /// Who is told to come and try, or was, and is on its way.
+    /// The waiter that is notified to try, now or before.
     on_its_way: Option<u32>,
 }
 
 impl Core {
-    /// Delivers news; off every mutex.
-    pub(crate) fn tell(&self, waiter_index: u32, news: News) {
-        match news {
-            // The waiter may be another's by now, who then looks at its phase once for nothing.
-            News::Thread if fault!("sleeper-not-woken") => {}
-            News::Thread => self.waiters.get(waiter_index).wake(),
-            News::Task(Some(waker)) => waker.wake(),
-            News::Task(None) => {}
-            News::Mail(mailbox) => mailbox.post(&self.waiters, waiter_index),
+    /// Delivers a wakeup, without any mutex.
+    pub(crate) fn deliver(&self, waiter_index: u32, wakeup: Wakeup) {
+        match wakeup {
+            // The waiter may serve another request by now, which then looks at its phase once in vain.
+            Wakeup::Thread if fault!("sleeper-not-woken") => {}
+            Wakeup::Thread => self.waiters.get(waiter_index).wake(),
+            Wakeup::Task(Some(waker)) => waker.wake(),
+            Wakeup::Task(None) => {}
+            Wakeup::Completion(completions) => completions.post(&self.waiters, waiter_index),
         }
     }
 
-    /// Does everything that can be done for the line at an entry, after `leaving`, one of its holders, has gone; then
-    /// releases the shard and tells those concerned. `hash` is the entry's, read while it could not change.
+    /// Serves the queue of an entry, after a holder in mode `leaving` has left.
+    ///
+    /// Then it releases the shard's mutex and delivers the wakeups. `hash` is the entry's, read while it could not change.
     pub(crate) fn grant_waiters_and_unlock<'t>(
         &'t self,
         local: &Local,
@@ -100,14 +103,14 @@ impl Core {
         loop {
             let mut round = Round::new();
             let more = self.settle(local, &mut shard, index, entry, leaving.take(), &mut round);
-            if fault!("told-under-the-mutex") {
+            if fault!("delivered-under-the-mutex") {
                 return round.deliver(self);
             }
             drop(shard);
             let call = round.call.take();
             round.deliver(self);
-            self.tell_ended(std::mem::take(&mut ended));
-            self.events.tell_noted();
+            self.deliver_ended(std::mem::take(&mut ended));
+            self.events.deliver_noted();
             if let Some((call, tiered)) = call.zip(self.tiered()) {
                 (shard, ended) = self.call_tier(tiered, &call, (index, entry), hash);
                 continue;
@@ -116,14 +119,14 @@ impl Core {
                 return;
             }
             shard = self.lock_shard(hash);
-            // Without the mutex the line may have been served by others, and the entry be another shard's.
+            // Meanwhile other threads may have served the queue, and the entry may be of another shard.
             if !shard.has(hash, index) {
                 return;
             }
         }
     }
 
-    /// One round of it. Returns whether there may be more to do.
+    /// Serves a round of waiters. Returns whether there may be more to do.
     fn settle(
         &self,
         local: &Local,
@@ -146,8 +149,8 @@ impl Core {
                 entry.clear_marks();
             }
             let plan = self.plan(entry, left, (rising.as_ref().map(|rising| rising.waiter), allowed), now);
-            // Equal when the lock goes from one exclusive holder to the next and the counts show as before. No other thread
-            // could have changed it: W keeps the fast path out, and the shard is ours.
+            // Equal when the lock goes from one exclusive holder to the next and the counts are as before. No other thread
+            // could have changed it: W keeps the fast path out, and this thread holds the shard mutex.
             if plan.word == seen || entry.swap(seen, plan.word).is_ok() {
                 break (plan, rising);
             }
@@ -156,17 +159,17 @@ impl Core {
             let first = self.waiters.get(*first_index);
             self.leave_line(shard, entry, first, now);
             let reads = rising.as_ref().map_or(&[][..], |rising| rising.reads_with(*first_index));
-            if let Some(news) = self.make_holder(shard, (index, entry), (first, reads), now) {
-                round.add(*first_index, news);
+            if let Some(wakeup) = self.make_holder(shard, (index, entry), (first, reads), now) {
+                round.add(*first_index, wakeup);
             }
         }
         if let Some(on_its_way) = plan.on_its_way {
             let first = self.waiters.get(on_its_way);
             if first.phase().is_asleep() {
                 first.note_notified(now);
-                let (was, news) = first.advance_with_news(Phase::Notified);
-                if was == Phase::Parked || !matches!(news, News::Thread) {
-                    round.add(on_its_way, news);
+                let (was, wakeup) = first.advance_with_wakeup(Phase::Notified);
+                if was == Phase::Parked || !matches!(wakeup, Wakeup::Thread) {
+                    round.add(on_its_way, wakeup);
                 }
             }
             if queue.after(first).is_some() {
@@ -188,17 +191,17 @@ impl Core {
             return false;
         }
         if entry.is_leased() {
-            round.reminder = self.watch_leases(index, entry);
+            round.recheck = self.watch_leases(index, entry);
         }
         plan.len == A_ROUND && !fault!("round-not-continued")
     }
 
-    /// What the word would be, and for whom. Changes nothing.
+    /// Plans the next word and the waiters that it makes holders. Changes nothing.
     fn plan(&self, entry: &Entry, mut word: Word, (rising, allowed): (Option<u32>, Allowed), now: u64) -> Plan {
         let queue = self.queue(entry);
         let (mut admitted, mut len) = ([NONE; A_ROUND], 0);
         let (mut on_its_way, mut sleeps) = (None, self.is_closed() && !queue.is_empty());
-        // Once the manager is closed no request gets a lock any more; who waits is about to learn that.
+        // Once the manager is closed no request gets a lock any more, and all waits are about to end.
         let mut next = queue.first().filter(|_| !sleeps);
         while let Some((index, waiter)) = next {
             let (asking, asleep) = (waiter.asking(), waiter.phase().is_asleep());
@@ -213,9 +216,9 @@ impl Core {
                 false if !allowed.admits(asking.mode) || len >= allowed.left as usize => None,
                 false => word.taken(asking.mode, record),
             };
-            // A future that was notified comes for the lock itself, or does not. A permit that ends does not wait for it.
+            // A notified future takes the lock itself, or does not. A permit that ends does not wait for it.
             let by_hand = asleep || waiter.keeps_time() || allowed.by_hand;
-            let soon = allowed.by_hand || asking.by_mail || asking.tries;
+            let soon = allowed.by_hand || asking.by_completion || asking.tries;
             let by_hand = by_hand && (!word.is_free() || soon || self.waited_long_enough(waiter, now));
             match with_it {
                 Some(with_it) if by_hand && len < A_ROUND => {
@@ -228,7 +231,7 @@ impl Core {
                     on_its_way = Some(index);
                     break;
                 }
-                // Whoever is on its way settles the line again, won or lost.
+                // The notified waiter settles the queue again, whether it wins or loses.
                 None if !asleep => {
                     on_its_way = Some(index);
                     break;
@@ -239,12 +242,12 @@ impl Core {
                 }
             }
         }
-        // While somebody is on its way releases need not look in, which is what lets a running thread go on at full speed.
+        // While a waiter is notified, releases need not look at the queue. So running threads go at full speed.
         let sleeps = sleeps && !fault!("waiting-not-shown");
         Plan { word: word.with_waiters(sleeps), admitted, len, on_its_way }
     }
 
-    /// The first in line who is not passed over.
+    /// Returns the first waiter that does not doze.
     pub(crate) fn first_in_turn<'a>(&'a self, entry: &'a Entry) -> Option<&'a Waiter> {
         let queue = self.queue(entry);
         let (_, first) = queue.first()?;
@@ -255,7 +258,9 @@ impl Core {
         queue.iter().map(|(_, waiter)| waiter).find(|waiter| waiter.phase().is_asleep() || !self.dozes(waiter, now))
     }
 
-    /// Whether a waiter that was notified is a future that has let its time pass. The caller owns the shard.
+    /// Returns whether a notified waiter is a future that has let its time pass.
+    ///
+    /// Caller holds: shard mutex.
     fn dozes(&self, waiter: &Waiter, now: u64) -> bool {
         !waiter.keeps_time() && self.dozes_from(waiter).is_some_and(|from| from <= now)
     }
@@ -265,14 +270,15 @@ impl Core {
         self.max_wait().map(|after| waiter.notified().saturating_add(after.max(1)))
     }
 
-    /// Has the timer see to it that a notified future does not keep others waiting that stand behind it. Once for each time
-    /// it is notified. The caller owns the shard.
-    fn keep_time_of_notified(&self, waiter: &Waiter) -> Option<Reminder> {
+    /// Has the timer serve the waiters behind a notified future in time.
+    ///
+    /// Once for each notification. Caller holds: shard mutex.
+    fn keep_time_of_notified(&self, waiter: &Waiter) -> Option<RecheckWakeup> {
         let from = self.dozes_from(waiter).filter(|_| !waiter.keeps_time() && waiter.begin_watch())?;
         self.look_again(waiter, from)
     }
 
-    /// Serves the line past a notified future that has let its time pass. Returns when to look next.
+    /// Serves the waiters behind a dozing future. Returns when to recheck.
     pub(crate) fn pass_over(&self, ticket: Ticket) -> u64 {
         let waiter = self.waiters.get(ticket.index());
         let index = waiter.entry.load(Ordering::Relaxed);
@@ -282,7 +288,7 @@ impl Core {
         let entry = self.table.entry(index);
         let hash = entry.hash();
         let shard = self.lock_shard(hash);
-        // While it is in line its entry keeps its key, so this is the shard; if it is not, there is nothing to do.
+        // While it waits its entry keeps its key, so this is the shard; if it does not wait, there is nothing to do.
         let is_it = waiter.phase() == Phase::Notified
             && waiter.ticket(ticket.index()) == ticket
             && waiter.entry.load(Ordering::Relaxed) == index
@@ -300,7 +306,7 @@ impl Core {
         }
     }
 
-    /// Whether a waiter is to be handed the lock rather than told to try.
+    /// Returns whether a waiter is handed the lock rather than notified.
     pub(crate) fn waited_long_enough(&self, waiter: &Waiter, now: u64) -> bool {
         match self.max_wait() {
             None => true,
@@ -308,7 +314,9 @@ impl Core {
         }
     }
 
-    /// Takes a waiter out of the line and counts its wait. Its session waits until the caller says otherwise.
+    /// Removes a waiter from the queue and counts its wait.
+    ///
+    /// Its session waits until the caller says otherwise.
     fn leave_line(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, now: u64) {
         self.queue(entry).leave(waiter);
         let waited = now.saturating_sub(waiter.since.load(Ordering::Relaxed));
@@ -319,16 +327,16 @@ impl Core {
         counts.wait_histogram[bucket_of(waited)] += 1;
     }
 
-    /// Puts on record that a waiter holds the lock. Returns what is to be delivered.
+    /// Makes a waiter a holder, whom the word counts already. Returns its wakeup.
     ///
-    /// The word counts it already. What its session `reads` is counted with it.
+    /// The holds in `reads`, of its session, are counted with it.
     fn make_holder(
         &self,
         shard: &mut LockedShard<'_>,
         (index, entry): (u32, &Entry),
         (waiter, reads): (&Waiter, &[Grant]),
         now: u64,
-    ) -> Option<News> {
+    ) -> Option<Wakeup> {
         let asking = waiter.asking();
         let record = waiter.record.load(Ordering::Relaxed);
         self.notice_wait(entry, waiter, now, true);
@@ -339,10 +347,10 @@ impl Core {
         } else {
             shard.counts().waited += 1;
             let owner = waiter.owner.load(Ordering::Relaxed);
-            let Asking { mode, priority, loose, .. } = asking;
-            let granting = Granting { shard: self.table.shard_of(entry.hash()), mode, priority, loose };
+            let Asking { mode, priority, detached, .. } = asking;
+            let granting = Granting { shard: self.table.shard_of(entry.hash()), mode, priority, detached };
             self.records.get(record).prefill(index, owner, now);
-            // Whoever else is in it by now, its writer, if this is one, is this.
+            // The word may count further readers by now; if this is a writer, the word names it.
             let grant = self.begin_hold(record, entry, &granting, entry.word());
             self.note_served(granting.shard, (index, entry), record, mode);
             if !reads.is_empty() {
@@ -355,13 +363,15 @@ impl Core {
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
         }
         self.session_waits_no_more(waiter);
-        // Taken before the phase changes: afterwards the waiter may be given back and be somebody else's.
-        let (was, news) = waiter.advance_with_news(Phase::Granted);
-        let told = was == Phase::Parked || !matches!(news, News::Thread);
-        told.then_some(news)
+        // Taken before the phase changes: afterwards the waiter may be given back and serve another request.
+        let (was, wakeup) = waiter.advance_with_wakeup(Phase::Granted);
+        let needs_waking = was == Phase::Parked || !matches!(wakeup, Wakeup::Thread);
+        needs_waking.then_some(wakeup)
     }
 
-    /// A waiter that was told to try tries. Returns whether it has the lock now; if not, it is in line as before.
+    /// Has a notified waiter try. Returns whether it has the lock now.
+    ///
+    /// If not, it waits as before.
     pub(crate) fn compete(&self, local: &Local, waiter: &Waiter, hash: u64) -> bool {
         let mut shard = self.lock_shard(hash);
         match waiter.phase() {
@@ -392,7 +402,9 @@ impl Core {
         won || waiter.phase() == Phase::Granted
     }
 
-    /// A waiter gives up. Returns how it ended: as asked, unless the lock or an earlier end came first.
+    /// Has a waiter give up. Returns how it ended.
+    ///
+    /// As asked, unless a grant or an earlier end came first.
     pub(crate) fn give_up(&self, local: &Local, waiter: &Waiter, hash: u64, why: Phase) -> Phase {
         let mut shard = self.lock_shard(hash);
         let phase = waiter.phase();
@@ -405,12 +417,14 @@ impl Core {
         if fault!("giving-up-does-not-settle") {
             return why;
         }
-        // Whoever was behind it may go on now.
+        // The waiters behind it may go on now.
         self.grant_waiters_and_unlock(local, shard, index, entry, hash, None);
         why
     }
 
-    /// Ends another one's wait, if it `may` be ended, and tells it so. Returns whether the ticket's request was waiting.
+    /// Ends the wait of a ticket, if it `may` be ended, and wakes its caller.
+    ///
+    /// Returns whether the request was waiting.
     pub(crate) fn end_by_ticket(&self, ticket: Ticket, why: Phase, may: impl Fn(&Waiter) -> bool) -> bool {
         if !self.waiters.could_be(ticket) {
             return false;
@@ -435,14 +449,14 @@ impl Core {
             if !waiter.phase().is_queued() || !early.unwrap_or_else(is_it) || !may(waiter) {
                 return false;
             }
-            let news = self.end_wait(&mut shard, entry, waiter, why);
+            let wakeup = self.end_wait(&mut shard, entry, waiter, why);
             self.grant_waiters_and_unlock(self.local(), shard, index, entry, hash, None);
-            self.tell(ticket.index(), news);
+            self.deliver(ticket.index(), wakeup);
             return true;
         }
     }
 
-    /// Ends all waits of a shard, where nobody begins to wait any more, and tells the waiters.
+    /// Ends all waits of a shard in which no wait begins, and wakes the callers.
     pub(crate) fn end_all(&self, shard_index: u32, why: Phase) {
         loop {
             let mut lines = Vec::new();
@@ -468,14 +482,16 @@ impl Core {
                 return;
             }
             let Some((waiter_index, waiter)) = self.queue(entry).first() else { return };
-            let news = self.end_wait(&mut shard, entry, waiter, why);
+            let wakeup = self.end_wait(&mut shard, entry, waiter, why);
             self.grant_waiters_and_unlock(self.local(), shard, index, entry, hash, None);
-            self.tell(waiter_index, news);
+            self.deliver(waiter_index, wakeup);
         }
     }
 
-    /// Takes a waiter out of the line without a grant. Returns what is to be delivered after the mutex is released.
-    pub(crate) fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> News {
+    /// Removes a waiter from the queue without a grant. Returns its wakeup.
+    ///
+    /// The caller delivers it after the mutex is released.
+    pub(crate) fn end_wait(&self, shard: &mut LockedShard<'_>, entry: &Entry, waiter: &Waiter, why: Phase) -> Wakeup {
         let now = self.now();
         self.leave_line(shard, entry, waiter, now);
         self.session_waits_no_more(waiter);
@@ -498,10 +514,10 @@ impl Core {
                 self.count_wait(waiter, WaitOutcome::Cancelled, now);
             }
         }
-        waiter.advance_with_news(why).1
+        waiter.advance_with_wakeup(why).1
     }
 
-    /// Gives back a waiter whose request has ended, and its record if it has no use for it.
+    /// Gives back a waiter whose request has ended, and its record if it is unused.
     pub(crate) fn free_waiter(&self, local: &Local, waiter_index: u32) {
         let waiter = self.waiters.get(waiter_index);
         let record = waiter.record.load(Ordering::Relaxed);

@@ -1,11 +1,11 @@
-//! Holds that are not for ever.
+//! Leases: holds that expire.
 //!
-//! A lease is begun, renewed and judged under the mutex of its lock's shard. Nobody watches it but those who wait for the
-//! lock, and the first in line does so for all: it is told when to look. Who asks for the lock without waiting looks too.
+//! A lease is begun, renewed and judged under the mutex of its lock's shard. Only requests for the lock look at it: the
+//! first waiter rechecks for the whole queue, and a request that does not wait looks, too.
 
 use super::core::Core;
 use super::local::Local;
-use super::looking::Reminder;
+use super::recheck::RecheckWakeup;
 use super::release::no_longer_held;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
@@ -19,7 +19,9 @@ use std::time::Duration;
 const A_WHILE: u64 = 1_000_000;
 
 impl Core {
-    /// Begins the lease of a hold that was granted under the mutex which the caller has; 0 nanoseconds are none.
+    /// Begins the lease of a hold that was just granted; 0 nanoseconds are none.
+    ///
+    /// Caller holds: shard mutex.
     pub(crate) fn begin_lease(&self, grant: Grant, (index, entry): (u32, &Entry), nanos: u64, now: u64) {
         if nanos != 0 && self.records.get(grant.index()).mark_leased(grant) {
             let deadline = now.saturating_add(nanos);
@@ -29,7 +31,7 @@ impl Core {
         }
     }
 
-    /// Begins the lease of a hold that its taker has just got, or begins it anew.
+    /// Begins the lease of a hold, or renews it.
     pub(crate) fn renew(&self, grant: Grant, ttl: Duration) -> Result<(), LockError> {
         let nanos = nanos_of(ttl)?;
         if self.is_forked() {
@@ -41,7 +43,7 @@ impl Core {
         if fault!("lease-begins-unnoticed") {
             return Ok(());
         }
-        // Who waits may have to look earlier than it was told.
+        // The first waiter may have to recheck earlier than before.
         self.grant_waiters_and_unlock(self.local(), shard, held.entry, entry, entry.hash(), None);
         Ok(())
     }
@@ -61,7 +63,7 @@ impl Core {
         self.remaining(grant).is_ok_and(|remaining| remaining.is_none_or(|left| !left.is_zero()))
     }
 
-    /// Whether a grant stands for a hold, be it a guard's or loose; why not, if it does not.
+    /// Returns whether a grant is held, with or without a guard, and if not, why.
     pub(crate) fn standing(&self, grant: Grant) -> Result<(), LockError> {
         let standing = match self.records.could_be(grant.index()) {
             true => self.records.get(grant.index()).standing(grant),
@@ -70,8 +72,9 @@ impl Core {
         if let Standing::Held { .. } = standing { Ok(()) } else { Err(no_longer_held(grant, standing)) }
     }
 
-    /// Locks the shard of a grant's hold, which is there as long as the mutex is held, unless its holder releases it
-    /// meanwhile.
+    /// Locks the shard of a grant's hold.
+    ///
+    /// While the mutex is held, only the holder itself can end the hold.
     pub(crate) fn lock_shard_of_hold(&self, grant: Grant) -> Result<(LockedShard<'_>, Held), LockError> {
         loop {
             self.standing(grant)?;
@@ -120,8 +123,10 @@ impl Core {
         self.next_expiry(index, entry).is_some_and(|next| next <= self.now())
     }
 
-    /// When the first lease of a held lock may run out; exactly, if that has come. Until then nobody looks for its holders,
-    /// of whom there may be many, and who may be anywhere among all others. The caller owns the shard.
+    /// Returns when the first lease of a held lock may run out.
+    ///
+    /// It is exact once that moment has come. Until then no thread searches for the holders, of which there may be many, in
+    /// any place. Caller holds: shard mutex.
     pub(crate) fn next_expiry(&self, index: u32, entry: &Entry) -> Option<u64> {
         let first = self.leases.first_end(index);
         if entry.is_shut() || (first > self.now() && !fault!("leases-looked-for-each-time")) {
@@ -138,16 +143,18 @@ impl Core {
         next
     }
 
-    /// Has the first in line look when a lease of the lock's holders may run out. The caller owns the shard, and reminds it
-    /// once it does not.
-    pub(crate) fn watch_leases(&self, index: u32, entry: &Entry) -> Option<Reminder> {
+    /// Has the first waiter recheck when a lease of the lock may run out.
+    ///
+    /// Caller holds: shard mutex. It delivers the result once it has released that.
+    pub(crate) fn watch_leases(&self, index: u32, entry: &Entry) -> Option<RecheckWakeup> {
         let (_, first) = self.queue(entry).first()?;
         let next = self.next_expiry(index, entry)?;
         self.look_again(first, next)
     }
 
-    /// Looks whether what keeps a request waiting is a lease that has run out, and takes the lock away if so. Returns
-    /// when to look again.
+    /// Revokes the lock that a request waits for, if its lease has run out.
+    ///
+    /// Returns when to recheck.
     pub(crate) fn look_at_leases(&self, ticket: Ticket) -> u64 {
         let waiter = self.waiters.get(ticket.index());
         loop {
@@ -176,8 +183,9 @@ impl Core {
         }
     }
 
-    /// Revokes all holds of a lock whose lease has run out, or opens it if its delay is over. Returns whether there was
-    /// one.
+    /// Revokes the expired holds of a lock, or ends its lock delay.
+    ///
+    /// Returns whether there was one.
     pub(crate) fn revoke_expired(&self, local: &Local, index: u32) -> bool {
         let entry = self.table.entry(index);
         let shard = self.lock_shard(entry.hash());
@@ -197,7 +205,7 @@ impl Core {
 /// A time to live in nanoseconds.
 pub(crate) fn nanos_of(ttl: Duration) -> Result<u64, LockError> {
     if ttl.is_zero() {
-        let problem = "it is above zero: a lease of zero would be lost at once".into();
+        let problem = "it is above zero: a lease of zero would be lost immediately".into();
         return Err(LockError::InvalidConfig { setting: "ttl", problem });
     }
     Ok(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX))
@@ -212,7 +220,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn whoever_asks_for_a_leased_lock_does_not_look_at_all_holds_there_are() {
+    fn try_of_leased_lock_searches_no_holds() {
         let locks = FastObjectLockManager::new();
         let keys: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
         let all: Vec<_> = keys.iter().map(|key| locks.try_acquire_write_lock("b", key, "me").unwrap()).collect();
@@ -221,7 +229,7 @@ mod tests {
         let write = LockRequest::write(("b", "hot"));
         let refused = || assert!(locks.lock(write).try_now().is_err());
         assert_eq!(steps_of(refused), 0);
-        // One of them begins anew, another goes: nobody has to look before the moment that was known.
+        // One of them is renewed, another ends: no search is needed before the moment that was known.
         readers[1].renew(LONG).unwrap();
         let [stays, goes] = readers;
         drop(goes);
@@ -237,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_moves_takes_the_end_of_its_leases_along() {
+    fn moved_lock_keeps_its_first_expiry() {
         let locks = FastObjectLockManager::new();
         let read = LockRequest::read(("b", "o"));
         let (stays, goes) = (locks.lock(read.ttl(LONG)).blocking().unwrap(), locks.lock(read).blocking().unwrap());

@@ -23,15 +23,16 @@ pub(crate) struct Local {
     /// And how often, since that last happened at another entry.
     crowded: AtomicU32,
     crowded_for: AtomicU32,
-    /// The owner last named by this thread, so that naming it again costs a comparison instead of a look-up.
+    /// The owner that this thread named last: naming it again costs a comparison.
     remembered_owner: AtomicU32,
     remembered_len: AtomicU32,
     remembered_name: [AtomicU64; REMEMBERED_WORDS],
     tallies: Region<Tally>,
 }
 
-/// Rows of a thread's tallies. In a table of more shards those with equal low bits share a row, so that a thread's
-/// figures take 16 KiB at most.
+/// Rows of a thread's tallies.
+///
+/// In a table of more shards those with equal low bits share a row, so a thread's figures take at most 16 KiB.
 pub(crate) const ROWS: u32 = 1024;
 
 /// The row of a shard's figures.
@@ -123,7 +124,7 @@ impl Local {
         same.then(|| self.remembered_owner.load(Ordering::Relaxed))
     }
 
-    /// Remembers a name, if it is short enough; in any case that this thread is about to use the number.
+    /// Remembers a short name, and that this thread is about to use its number.
     pub(crate) fn remember(&self, name: &str, owner: u32) {
         self.remembered_owner.store(owner, Ordering::Relaxed);
         let fits = name.len() <= 8 * REMEMBERED_WORDS;

@@ -1,7 +1,9 @@
-//! Locks that nobody is given for a while, because the lease of a writer ran out: the word is the table's own, the entry
-//! is marked, and the end of the delay is looked at like that of a lease.
+//! The lock delay: after the lease of a writer has run out, no request gets the lock for a while.
+//!
+//! The word says that the table itself holds the lock, the entry is marked, and the end of the delay is found like that of a
+//! lease.
 
-use super::core::{Core, KEPT_SHUT};
+use super::core::{Core, LOCK_DELAY_OWNER};
 use super::local::Local;
 use crate::hold::{Grant, Kept, Lost};
 use crate::key::ObjectKey;
@@ -11,15 +13,16 @@ use crate::sync::fault::fault;
 use crate::table::Entry;
 use crate::wait::NEVER;
 
-/// As many are opened at least with each that is shut, so that those are never many that could be open.
+/// Overdue delays that are ended with each one that begins.
 const A_FEW: usize = 2;
 
 impl Core {
-    /// Has nobody hold a lock for as long as is set. It is held exclusively by somebody who cannot leave it any more, and
-    /// the caller owns its shard. `false` if there is no such time.
-    pub(crate) fn keep_shut(&self, index: u32, entry: &Entry, grant: Grant) -> bool {
+    /// Begins the lock delay; `false` if none is set.
+    ///
+    /// The lock is held exclusively by a hold that cannot be released any more. Caller holds: shard mutex.
+    pub(crate) fn begin_lock_delay(&self, index: u32, entry: &Entry, grant: Grant) -> bool {
         let delay = u64::try_from(self.config.lock_delay.as_nanos()).unwrap_or(u64::MAX);
-        // Once the manager is closed nobody gets a lock any more.
+        // Once the manager is closed no request gets a lock any more.
         if delay == 0 || self.is_closed() {
             return false;
         }
@@ -33,28 +36,30 @@ impl Core {
         // The number of the hold that was revoked is not current any more.
         entry.raise_fence();
         self.leases.set_first_end(index, kept.until);
-        self.kept_shut.add(kept, |kept| self.is_kept(kept.entry, kept.until));
+        self.lock_delays.add(kept, |kept| self.is_delayed(kept.entry, kept.until));
         true
     }
 
-    /// Whether a lock is still kept shut until then. Exact for the shard's owner.
-    fn is_kept(&self, entry: u32, until: u64) -> bool {
+    /// Returns whether the delay of a lock still lasts until then.
+    ///
+    /// Exact for a caller that holds the shard mutex.
+    fn is_delayed(&self, entry: u32, until: u64) -> bool {
         self.table.entry(entry).is_shut() && self.leases.first_end(entry) == until
     }
 
-    /// Opens a few locks that have been kept shut for long enough. Off every mutex.
+    /// Ends a few delays that are over. The caller holds no mutex.
     pub(crate) fn open_a_few(&self, local: &Local) {
         self.open_shut(local, A_FEW, Lost::Expired);
     }
 
-    /// Opens all locks that have been kept shut for long enough. Off every mutex.
+    /// Ends all delays that are over. The caller holds no mutex.
     pub(crate) fn open_those_due(&self, local: &Local) {
         self.open_shut(local, usize::MAX, Lost::Expired);
     }
 
-    /// Opens all locks that are kept shut. Off every mutex.
+    /// Ends all delays. The caller holds no mutex.
     pub(crate) fn open_all(&self, local: &Local) {
-        if !fault!("shut-beyond-the-close") {
+        if !fault!("lock-delay-beyond-the-close") {
             self.open_shut(local, usize::MAX, Lost::Forced);
         }
     }
@@ -65,45 +70,47 @@ impl Core {
         }
         let due = if why == Lost::Forced { NEVER } else { self.now() };
         for _ in 0..most {
-            let Some(kept) = self.kept_shut.take_due(due) else { return };
+            let Some(kept) = self.lock_delays.take_due(due) else { return };
             self.open(local, kept.entry, kept.until);
         }
     }
 
-    /// Opens a lock that is kept shut, if it still is. Returns whether it was. Off every mutex.
+    /// Ends the delay of a lock, if it still lasts. Returns whether it did.
+    ///
+    /// The caller holds no mutex.
     pub(crate) fn open(&self, local: &Local, index: u32, until: u64) -> bool {
         let entry = self.table.entry(index);
         let hash = entry.hash();
         let mut shard = self.lock_shard(hash);
-        // An entry that is shut keeps its key, so if it still is, this is its shard.
-        if entry.hash() != hash || !self.is_kept(index, until) {
+        // During its delay an entry keeps its key, so if the delay lasts, this is its shard.
+        if entry.hash() != hash || !self.is_delayed(index, until) {
             return false;
         }
-        // Nobody held it: only now that it ends it is counted as granted, for it counts as released.
+        // A delay counts as released, so it is counted as granted, too.
         shard.counts().immediate += 1;
         self.leave(local, shard, (index, entry), NONE, Mode::Exclusive);
         true
     }
 
-    /// All locks that are kept shut, for listings.
-    pub(crate) fn all_kept(&self) -> Vec<Kept> {
+    /// Returns all locks in their delay, for listings.
+    pub(crate) fn all_delayed(&self) -> Vec<Kept> {
         if self.config.lock_delay.is_zero() {
             return Vec::new();
         }
-        self.kept_shut.all()
+        self.lock_delays.all()
     }
 
-    /// Key and number of a lock that is kept shut, if it still is.
-    pub(crate) fn key_of_kept(&self, kept: &Kept) -> Option<(ObjectKey, u64)> {
+    /// Returns key and fence of a lock in its delay, if that still lasts.
+    pub(crate) fn key_of_delayed(&self, kept: &Kept) -> Option<(ObjectKey, u64)> {
         let entry = self.table.entry(kept.entry);
         let hash = entry.hash();
         let _shard = self.lock_shard(hash);
-        (entry.hash() == hash && self.is_kept(kept.entry, kept.until))
+        (entry.hash() == hash && self.is_delayed(kept.entry, kept.until))
             .then(|| (entry.key(self.table.arena()), entry.fence()))
     }
 
-    /// Who is named as the holder of a lock that is kept shut.
-    pub(crate) fn kept_shut_name() -> &'static str {
-        KEPT_SHUT
+    /// Returns the name of the holder that listings show during the delay.
+    pub(crate) fn lock_delay_owner() -> &'static str {
+        LOCK_DELAY_OWNER
     }
 }

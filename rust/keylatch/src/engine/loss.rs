@@ -1,25 +1,27 @@
-//! Who wants to be told when a hold is lost.
+//! Listeners to the loss of a hold.
 
 use crate::hold::{Grant, Lost};
 use crate::sync::Mutex;
 use crate::sync::fault::fault;
-use crate::wait::Foreign;
+use crate::wait::UserCode;
 use std::collections::HashMap;
 use std::sync::Weak;
 
-/// What is called, once, off every internal mutex.
+/// A callback that is called once, without any internal mutex.
 pub(crate) struct Listener {
-    call: Foreign<Box<dyn FnOnce(Lost) + Send>>,
-    /// What is gone once nobody would hear of it; calling and dropping it is nothing foreign then.
+    call: UserCode<Box<dyn FnOnce(Lost) + Send>>,
+    /// What the callback reports to.
+    ///
+    /// Once that is gone, dropping the callback runs no user code.
     hears: Option<Weak<dyn Send + Sync>>,
 }
 
 impl Listener {
     pub(crate) fn new(call: impl FnOnce(Lost) + Send + 'static) -> Self {
-        Self { call: Foreign::new(Box::new(call)), hears: None }
+        Self { call: UserCode::new(Box::new(call)), hears: None }
     }
 
-    /// One that is of no use once this is gone.
+    /// Makes one that is useless once `hears` is gone.
     pub(crate) fn for_whom(hears: Weak<dyn Send + Sync>, call: impl FnOnce(Lost) + Send + 'static) -> Self {
         Self { hears: Some(hears), ..Self::new(call) }
     }
@@ -31,24 +33,24 @@ impl Listener {
 
 /// Listeners by the grant they are about.
 #[derive(Default)]
-pub(crate) struct Losses {
+pub(crate) struct RevocationListeners {
     listeners: Mutex<HashMap<Grant, Vec<Listener>>>,
 }
 
-impl std::fmt::Debug for Losses {
+impl std::fmt::Debug for RevocationListeners {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Without the mutex, which nobody may wait for in a forked child.
-        f.debug_struct("Losses").finish_non_exhaustive()
+        // Takes no mutex: in a forked child its holder may not exist.
+        f.debug_struct("RevocationListeners").finish_non_exhaustive()
     }
 }
 
-impl Losses {
-    /// Adds one. `is_void` says which grants are held no more and were not lost.
+impl RevocationListeners {
+    /// Adds one. `is_void` returns whether a grant was released.
     pub(crate) fn add(&self, grant: Grant, listener: Listener, is_void: impl Fn(Grant) -> bool) {
         let mut all = self.listeners.lock();
         let mut forgotten = Vec::new();
         if all.len() == all.capacity() {
-            // A number that was released in the moment in which somebody asked to be told left its listener behind.
+            // A grant that was released while its listener was added left the listener behind.
             forgotten.extend(all.extract_if(|grant, _| is_void(*grant)));
             let room = all.len().max(4);
             all.reserve(room);
@@ -64,22 +66,22 @@ impl Losses {
         drop(forgotten);
     }
 
-    /// The grant was released, or never held: nobody has anything to hear.
+    /// Removes the listeners of a grant that was released, or never held.
     pub(crate) fn forget(&self, grant: Grant) {
         let listeners = self.listeners.lock().remove(&grant);
-        // Dropping one is foreign code: off the mutex, and in the middle of a release.
+        // Dropping one runs user code, in the middle of a release: not under the mutex.
         drop(listeners);
     }
 
-    /// The manager is gone: nothing will be lost any more that anybody could have heard of.
+    /// Removes all listeners, once the manager is gone.
     pub(crate) fn forget_all(&self) {
         let listeners = std::mem::take(&mut *self.listeners.lock());
         // As in `forget`.
         drop(listeners);
     }
 
-    /// Tells everybody. One that panics disturbs nobody: the thread that takes a lock away has business of its own.
-    pub(crate) fn tell(&self, grant: Grant, why: Lost) {
+    /// Calls the listeners of a grant. A panic does not reach the revoking thread.
+    pub(crate) fn notify(&self, grant: Grant, why: Lost) {
         let listeners = self.listeners.lock().remove(&grant);
         for listener in listeners.into_iter().flatten() {
             listener.call.call(|listener| listener(why));
@@ -96,7 +98,7 @@ mod tests {
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
 
-    impl Losses {
+    impl RevocationListeners {
         fn len(&self) -> usize {
             self.listeners.lock().values().map(Vec::len).sum()
         }
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_that_is_watched_again_and_again_is_watched_by_those_that_are_left() {
+    fn dropped_listeners_make_way_for_new_ones() {
         let locks = FastObjectLockManager::new();
         let guard = locks.acquire_write_lock_blocking("b", "o", "me").unwrap();
         let mut stays = pin!(guard.lost());
@@ -121,23 +123,23 @@ mod tests {
         assert_eq!(locks.core().losses.len(), 0);
     }
 
-    /// As when a number is released in the moment in which somebody asks to be told of its loss.
+    /// As when a grant is released while a listener is added.
     #[test]
     fn what_numbers_left_behind_is_forgotten() {
         let locks = FastObjectLockManager::new();
         let captured = Arc::new(());
         let held = locks.acquire_write_lock_blocking("b", "held", "me").unwrap().into_grant();
-        let told = Arc::clone(&captured);
-        locks.on_lost(held, move |_| drop(told)).unwrap();
+        let kept = Arc::clone(&captured);
+        locks.on_lost(held, move |_| drop(kept)).unwrap();
         for _ in 0..1000 {
             let grant = locks.lock(LockRequest::write(("b", "o"))).grant_blocking().unwrap();
             locks.release(grant).unwrap();
-            let told = Arc::clone(&captured);
+            let kept = Arc::clone(&captured);
             let core = locks.core();
-            core.losses.add(grant, Listener::new(move |_| drop(told)), |grant| core.is_void(grant));
+            core.losses.add(grant, Listener::new(move |_| drop(kept)), |grant| core.is_void(grant));
         }
         assert!(Arc::strong_count(&captured) <= 20, "{}", Arc::strong_count(&captured));
         locks.force_release(&Filter::all());
-        assert!(!locks.core().losses.listeners.lock().contains_key(&held), "it was told");
+        assert!(!locks.core().losses.listeners.lock().contains_key(&held), "it was called");
     }
 }

@@ -8,9 +8,9 @@
 //! What a key protects is a [`loom::cell::UnsafeCell`] here: two holders that should exclude each other, or a holder
 //! that does not see what the last one did, are reported as a data race; a waiter that is never woken as a deadlock.
 //!
-//! Under `--cfg loom` a manager is tiny: one warm slot a shard, rounds of two waiters, no waiting awake. The clock moves on by a nanosecond whenever somebody looks at it, and a
-//! sleep with a deadline ends at once unless the news is there: the checker tries both. Timer and dispatcher threads are
-//! not modelled; what they call is.
+//! Under `--cfg loom` a manager is tiny: one warm slot a shard, rounds of two waiters, no spinning. The clock moves on by a
+//! nanosecond with each look, and a sleep with a deadline ends immediately unless the waiter was woken: the checker tries
+//! both. Timer and dispatcher threads are not modelled; what they call is.
 //!
 //! Models queue waiters from the main thread where the order of arrival is not what they are about: that costs nothing.
 
@@ -52,8 +52,8 @@ const SHARED: Mode = Mode::Shared;
 const EXCLUSIVE: Mode = Mode::Exclusive;
 
 /// Every release looks who has waited for long enough, and everybody has.
-const AT_ONCE: Fairness = Fairness::Eventual { after: Duration::ZERO };
-/// Nobody ever has: waiters are told to come and try.
+const HANDED: Fairness = Fairness::Eventual { after: Duration::ZERO };
+/// No waiter ever has waited long enough: waiters are notified to try.
 const NEVER: Fairness = Fairness::Eventual { after: Duration::from_secs(3600) };
 /// Some have and some have not: looks at the clock are what makes the time go by.
 const SOON: Fairness = Fairness::Eventual { after: Duration::from_nanos(2) };
@@ -75,7 +75,7 @@ fn check_deeper(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     check_bounded(|usual| usual.max(preemptions), model);
 }
 
-/// Runs a model of very many executions through those with at most so many preemptions.
+/// Runs a model through the executions with at most this many preemptions.
 fn check_within(most_preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     check_bounded(|usual| usual.min(most_preemptions), model);
 }
@@ -128,12 +128,12 @@ impl Model {
         model
     }
 
-    /// Has the calling thread come by once, as a thread that asks for its second lock has.
+    /// Uses the manager once, as a thread that asks for its second lock has.
     fn open_fast_path(&self) {
         let _ = self.core().local();
     }
 
-    /// A manager with a key that somebody held a moment ago.
+    /// Makes a manager with a key that was held a moment ago.
     fn with_warm_key(fairness: Fairness, key: usize, mode: Mode) -> Self {
         let model = Self::new(fairness);
         model.lock_and_work(key, mode);
@@ -168,12 +168,12 @@ impl Model {
         self.core().acquire_fast(self.core().local(), &self.wanted(key, mode)).ok()
     }
 
-    /// Joins the line behind a holder; the caller waits for the ticket later, or has another thread do it.
+    /// Queues a request behind a holder. The caller waits for it later.
     fn queue(&self, key: usize, mode: Mode) -> Ticket {
         let answer = self.core().acquire_slow(self.core().local(), &self.wanted(key, mode), Some(Delivery::Thread));
         match answer {
             Ok(Answer::Queued(ticket)) => ticket,
-            other => panic!("{other:?} though somebody holds it"),
+            other => panic!("{other:?} though it is held"),
         }
     }
 
@@ -193,7 +193,7 @@ impl Model {
         self.release(grant);
     }
 
-    /// What a holder does: the model checker objects if it may collide with what another one does.
+    /// Does what a holder does: the checker objects if it may collide with another.
     fn work(&self, key: usize, mode: Mode) {
         let protected = &self.0.protected[key];
         match mode {
@@ -206,7 +206,7 @@ impl Model {
         }
     }
 
-    /// How often somebody worked alone on a key.
+    /// Returns how often an exclusive holder worked on a key.
     fn worked(&self, key: usize) -> u32 {
         // SAFETY: as in `work`.
         self.0.protected[key].with(|value| unsafe { *value })
@@ -222,8 +222,9 @@ impl Model {
         self.release(grant);
     }
 
-    /// Call it when all threads have ended and everything is released: nobody holds anything, nobody waits, and nothing
-    /// is lost.
+    /// Checks that there is no holder and no waiter, and that nothing is lost.
+    ///
+    /// Call it when all threads have ended and everything is released.
     fn assert_nothing_left(&self) {
         let core = self.core();
         let mut in_table = 0;
@@ -241,7 +242,7 @@ impl Model {
                 idle += 1;
             });
             assert_eq!(idle, shard.entries());
-            assert!(idle as usize <= crate::table::shard::WARM, "{idle} entries stay, and nobody looks after them");
+            assert!(idle as usize <= crate::table::shard::WARM, "{idle} entries stay, and no thread evicts them");
             in_table += idle;
         }
         assert!(core.table.slots.are_empty(), "a reader is left in a slot");
@@ -254,7 +255,9 @@ impl Model {
     }
 }
 
-/// What an arena for 3 locks, and for 8 records more, has room for: whole pages of four, but index 0.
+/// The places of an arena for 3 locks, and for 8 records more.
+///
+/// Whole pages of four, without index 0.
 const ENTRIES: u32 = 3;
 const RECORDS: u32 = 11;
 

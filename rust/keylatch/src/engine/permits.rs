@@ -17,7 +17,7 @@ use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard, Word};
 use crate::tier::permit::{Allowed, Call, Ended, First, Outcome, Permit, View};
 use crate::tier::{Answer, Ask, PermitId, Tier, TierError};
-use crate::wait::{News, Phase, Waiter};
+use crate::wait::{Phase, Waiter, Wakeup};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(crate) struct DueCall {
 }
 
 /// A waiter whose wait has ended, to be informed off the mutex.
-pub(crate) type EndedWait = (u32, News);
+pub(crate) type EndedWait = (u32, Wakeup);
 pub(crate) type EndedWaits = Vec<EndedWait>;
 
 impl Core {
@@ -313,9 +313,9 @@ impl Core {
     }
 
     /// Informs waiters whose wait has ended. Off every mutex.
-    pub(crate) fn tell_ended(&self, ended: EndedWaits) {
+    pub(crate) fn deliver_ended(&self, ended: EndedWaits) {
         for (index, answer) in ended {
-            self.tell(index, answer);
+            self.deliver(index, answer);
         }
     }
 
@@ -384,7 +384,7 @@ impl Core {
     #[cold]
     pub(crate) fn give_back_taken(&self, grant: Grant) {
         // A loose one is taken as a guard would.
-        let _ = self.records.get(grant.index()).catch(grant);
+        let _ = self.records.get(grant.index()).adopt(grant);
         self.release_unseen(grant);
     }
 

@@ -1,6 +1,5 @@
-//! A table that is full gets back what nobody has a right to any more, although nobody asks for it: locks open that were
-//! kept shut for long enough, holds end whose leases have run out, idle entries leave, and what threads keep for themselves
-//! does not count.
+//! Reclaiming places in a full table: lock delays that are over end, expired leases are revoked, idle entries leave, and
+//! what threads keep for themselves does not count.
 
 use super::core::Core;
 use super::local::Local;
@@ -10,7 +9,7 @@ use crate::sync::fault::fault;
 use crate::wait::NEVER;
 
 impl Core {
-    /// Makes what room there is to be made in a full table. Off every mutex.
+    /// Reclaims all places that can be reclaimed. The caller holds no mutex.
     #[cold]
     #[inline(never)]
     pub(crate) fn reclaim(&self, local: &Local) {
@@ -18,20 +17,19 @@ impl Core {
         self.end_expired();
         self.dismiss_idle_permits(local);
         self.table.evict_idle(&local.entries);
-        // What threads keep, be they idle or gone, is nobody's lock.
+        // Entries that threads keep, idle or ended ones too, are not locks.
         self.table.arena().begin_scarcity(self.locals().map(|local| local.entries.kept()).sum());
     }
 
     /// Revokes all holds whose leases have run out.
     fn end_expired(&self) {
         let now = self.now();
-        // In this order: whoever sees no moment because somebody has begun to search sees that, or what came of it.
-        let nobody_searches =
-            || self.making_room.load(Ordering::Acquire) == 0 || fault!("search-of-another-overlooked");
-        if self.leases.first_end_of_all() > now && nobody_searches() {
+        // In this order: a thread that sees no moment because another one searches sees that, or the result.
+        let no_search_runs = || self.searches.load(Ordering::Acquire) == 0 || fault!("search-of-another-overlooked");
+        if self.leases.first_end_of_all() > now && no_search_runs() {
             return;
         }
-        self.making_room.fetch_add(1, Ordering::AcqRel);
+        self.searches.fetch_add(1, Ordering::AcqRel);
         let late = fault!("search-begun-late");
         if !late {
             self.leases.begin_search();
@@ -51,6 +49,6 @@ impl Core {
         let revoked = self.revoke(self.local(), &expired, Lost::Expired).len();
         // What was renewed or released in this moment is looked for again.
         self.leases.end_search(if revoked < expired.len() { now } else { next });
-        self.making_room.fetch_sub(1, Ordering::AcqRel);
+        self.searches.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -17,8 +17,9 @@ use crate::table::{Entry, LockedShard};
 use std::ops::ControlFlow;
 
 impl Core {
-    /// The answer to a session that asks for a held lock, if it is the one who holds it. `waits` is whether it would wait.
-    /// The caller owns the shard.
+    /// Answers a session that asks for a lock that it holds itself.
+    ///
+    /// `waits` is whether it would wait. Caller holds: shard mutex.
     pub(crate) fn ask_again(
         &self,
         shard: &mut LockedShard<'_>,
@@ -43,7 +44,7 @@ impl Core {
             return self.rise_now(shard, wanted, (index, entry), record, waits);
         }
         if counts {
-            // It shares the lock with others, and does so once more, whoever waits: they wait for it in any case.
+            // It shares the lock, and may once more: the waiters wait for it in any case.
             if !self.covers(shard, index, Mode::Shared) {
                 return Again::No;
             }
@@ -62,7 +63,7 @@ impl Core {
         Again::Answer(Err(LockError::Deadlock { key, cycle: [link].into() }))
     }
 
-    /// The mode in which a session holds a lock, if it does. The caller owns the shard.
+    /// Returns the mode in which a session holds a lock. Caller holds: shard mutex.
     ///
     /// Of a lock that is held exclusively only its holder is asked; otherwise the session's own holds are looked through.
     fn mode_of_hold(&self, owner: u32, index: u32, entry: &Entry) -> Option<Mode> {
@@ -120,8 +121,8 @@ impl Core {
         // It is one hold, and has one number.
         let grant: Grant = record.begin(record_index, FirstState::new(Mode::Exclusive, wanted.priority, false));
         record.mark_counted(grant);
-        if wanted.loose {
-            self.let_loose(grant);
+        if wanted.detached {
+            self.detach(grant);
         }
         Again::Answer(Ok(grant))
     }

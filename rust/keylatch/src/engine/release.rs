@@ -1,4 +1,4 @@
-//! A hold ends.
+//! Releasing a hold.
 
 use super::core::Core;
 use super::local::Local;
@@ -9,7 +9,7 @@ use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 
 impl Core {
-    /// Ends a guard's hold. Returns how it was lost, if it was revoked, even in this moment.
+    /// Ends a guard's hold. Returns how it was revoked, if it was.
     ///
     /// Not inlined, see [`super::fast`].
     #[inline(never)]
@@ -51,7 +51,7 @@ impl Core {
     fn release_from_afar(&self, grant: Grant) -> Option<Lost> {
         let record = self.records.get(grant.index());
         match record.held_plainly(grant) {
-            // The lock is the parent's; here nobody else is left to want it.
+            // The lock is the parent's: a forked child releases nothing.
             Some(_) if self.is_forked() => None,
             Some(held) => self.release_held(self.local(), grant, record, held),
             None => self.release_special(grant),
@@ -65,18 +65,18 @@ impl Core {
         }
     }
 
-    /// Ends a hold by its number, which was enough to release it, and says whether that is what happened.
+    /// Releases a detached grant.
     #[inline]
     pub(crate) fn release_number(&self, grant: Grant) -> Result<(), LockError> {
-        self.catch(grant)?;
-        told(grant, self.release_guard(grant))
+        self.adopt(grant)?;
+        release_result(grant, self.release_guard(grant))
     }
 
-    /// As `release_guard`, and says whether the hold was still there.
+    /// As `release_guard`; an error if the hold had ended before.
     #[inline(always)]
     pub(crate) fn release_guard_or_tell(&self, grant: Grant) -> Result<(), LockError> {
         match self.records.get(grant.index()).held_plainly(grant) {
-            Some(_) if !self.is_forked() => told(grant, self.release_guard(grant)),
+            Some(_) if !self.is_forked() => release_result(grant, self.release_guard(grant)),
             _ => self.release_or_tell_slow(grant),
         }
     }
@@ -90,10 +90,10 @@ impl Core {
         // Asked before the record is gone.
         let standing = self.standing(grant);
         let lost = self.release_guard(grant);
-        standing.and_then(|()| told(grant, lost))
+        standing.and_then(|()| release_result(grant, lost))
     }
 
-    /// What is not plain goes on in tail calls, so that this needs no room in memory.
+    /// All but the plain case goes on in tail calls, so that this needs no stack.
     #[inline(always)]
     fn release_held(&self, local: &Local, grant: Grant, record: &Record, (index, mode): (u32, Mode)) -> Option<Lost> {
         let entry = self.table.entry(index);
@@ -184,7 +184,9 @@ impl Core {
         self.release_slow(local, grant, index)
     }
 
-    /// The release goes to the shard: somebody waits, the entry is in no warm slot, the hold is counted, or it was revoked.
+    /// Releases under the shard mutex.
+    ///
+    /// A request waits, the entry is in no warm slot, the hold is counted, or it was revoked.
     #[cold]
     #[inline(never)]
     fn release_slow(&self, local: &Local, grant: Grant, index: u32) -> Option<Lost> {
@@ -224,7 +226,7 @@ impl Core {
         if special.watched {
             self.losses.forget(grant);
         }
-        // While its record names it, the hold keeps the key that is told.
+        // While its record names it, the hold keeps the key that the event needs.
         let slow = if special.timed && !special.lost { self.slow_hold(grant) } else { None };
         let lost = if special.lost || special.counted {
             self.release_slow(self.local(), grant, special.entry)
@@ -237,8 +239,9 @@ impl Core {
         lost
     }
 
-    /// A holder leaves the lock, and whoever waits for it is served. The caller has made sure that nobody else does that for
-    /// it.
+    /// Ends a hold in the word, and serves the waiters.
+    ///
+    /// The caller has made sure that no other thread does that for the same hold.
     pub(crate) fn leave(
         &self,
         local: &Local,
@@ -269,9 +272,10 @@ impl Core {
         }
     }
 
-    /// Makes sure that a grant that came from outside is held and not a guard's, and takes it over as a guard would.
-    /// Exactly one of several who try with the same grant succeeds.
-    pub(crate) fn catch(&self, grant: Grant) -> Result<(), LockError> {
+    /// Adopts a detached grant: the caller acts as its guard.
+    ///
+    /// Exactly one of several callers with the same grant succeeds.
+    pub(crate) fn adopt(&self, grant: Grant) -> Result<(), LockError> {
         if self.is_forked() {
             return Err(LockError::Forked);
         }
@@ -279,12 +283,12 @@ impl Core {
             return Err(LockError::NotHeld { grant: grant.to_raw() });
         }
         let record = self.records.get(grant.index());
-        if record.catch(grant) {
+        if record.adopt(grant) {
             return Ok(());
         }
         let standing = record.standing(grant);
-        if record.catch_lost(grant) {
-            // It was a guard's when it was revoked, and is this number's now: this is its release.
+        if record.adopt_revoked(grant) {
+            // It had a guard when it was revoked, and was detached since: this is its release.
             self.release_special(grant);
         } else {
             self.reclaim_tombstone(grant);
@@ -292,29 +296,29 @@ impl Core {
         Err(no_longer_held(grant, standing))
     }
 
-    /// As `catch`, without saying why not.
+    /// As `adopt`, without a reason.
     #[inline(always)]
-    pub(crate) fn catch_at_once(&self, grant: Grant) -> bool {
-        !self.is_forked() && self.records.could_be(grant.index()) && self.records.get(grant.index()).catch(grant)
+    pub(crate) fn adopt_fast(&self, grant: Grant) -> bool {
+        !self.is_forked() && self.records.could_be(grant.index()) && self.records.get(grant.index()).adopt(grant)
     }
 
-    /// The opposite: from now on the grant's number is enough to release it.
-    pub(crate) fn let_loose(&self, grant: Grant) {
-        self.records.get(grant.index()).let_loose();
+    /// Detaches a grant: from now on it can be released without its guard.
+    pub(crate) fn detach(&self, grant: Grant) {
+        self.records.get(grant.index()).detach();
     }
 }
 
-/// What a release is answered with.
+/// Returns the answer to a release.
 #[inline(always)]
-fn told(grant: Grant, lost: Option<Lost>) -> Result<(), LockError> {
+fn release_result(grant: Grant, lost: Option<Lost>) -> Result<(), LockError> {
     match lost {
         None => Ok(()),
-        Some(_) if fault!("late-loss-not-told") => Ok(()),
+        Some(_) if fault!("late-loss-not-reported") => Ok(()),
         Some(why) => Err(no_longer_held(grant, Standing::Lost(why))),
     }
 }
 
-/// What is said of a grant that is not held, or not by its number.
+/// Returns the error for a grant that is not held, or has a guard.
 pub(crate) fn no_longer_held(grant: Grant, standing: Standing) -> LockError {
     let grant = grant.to_raw();
     match standing {

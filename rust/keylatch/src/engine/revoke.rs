@@ -1,8 +1,8 @@
-//! A hold is revoked: by force, or because its lease ran out and somebody waits.
+//! Revoking a hold: by force, or because its lease ran out and a request waits.
 //!
-//! A grant without a guard is released in its holder's place; a compare-and-swap of its record decides who of the two
-//! does. A guard is not asked: on its fast path it looks at its record and at the lock's word, and may be anywhere in
-//! between. So the revoker *raises* the word's generation, and then looks whose hold it raised:
+//! A detached grant is released in its holder's place; a compare-and-swap of its record decides which of the two does it. A
+//! guard is not asked: on its fast path it looks at its record and at the lock's word, and may be anywhere in between. So the
+//! revoker *raises* the word's generation, and then looks which hold it raised:
 //!
 //! * A writer's release swaps from the word it noted, which names its record. If the word that was raised named the
 //!   record, and the record still has the grant's generation, that swap fails for ever, and the guard comes to the shard.
@@ -10,8 +10,8 @@
 //!   nothing was announced when the word had been raised, each later look of the guard finds REVOKING, and it comes to the
 //!   shard. If its release was announced, the guard is left to complete it.
 //!
-//! At the shard LOST says what came of it. A holder whose word was raised for another's sake, or in vain, finds that it was
-//! not, and leaves under the mutex.
+//! At the shard, LOST says that the hold was revoked. A holder whose word was raised because of another hold, or in vain,
+//! finds no LOST and releases under the mutex.
 
 use super::core::Core;
 use super::local::Local;
@@ -20,11 +20,12 @@ use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard};
-use crate::wait::{News, Phase};
+use crate::wait::{Phase, Wakeup};
 
 impl Core {
-    /// Revokes the holds of these grants; `Expired` only those whose lease has run out by now. Returns which, after it told
-    /// the subscribers.
+    /// Revokes the holds of these grants, and notifies their listeners.
+    ///
+    /// With `Expired` only those whose lease has run out. Returns the revoked ones.
     pub(crate) fn revoke(&self, local: &Local, grants: &[Grant], why: Lost) -> Vec<Grant> {
         let described = self.about_to_lose(grants);
         let (mut revoked, mut watched) = (Vec::new(), Vec::new());
@@ -34,23 +35,25 @@ impl Core {
                 watched.extend(was_watched.then_some(*grant));
             }
         }
-        watched.into_iter().for_each(|grant| self.losses.tell(grant, why));
-        self.tell_of_loss(described, &revoked, why);
+        watched.into_iter().for_each(|grant| self.losses.notify(grant, why));
+        self.announce_loss(described, &revoked, why);
         self.open_a_few(local);
         revoked
     }
 
-    /// Revokes a hold. Returns whether somebody subscribed to that; `None` if there is nothing to revoke.
+    /// Revokes a hold. Returns whether it has listeners; `None` if it has ended.
     fn revoke_one(&self, local: &Local, grant: Grant, why: Lost) -> Option<bool> {
         let (shard, held) = self.lock_shard_to_revoke(grant, why)?;
-        if self.records.get(grant.index()).catch(grant) {
+        if self.records.get(grant.index()).adopt(grant) {
             Some(self.revoke_number(local, shard, grant, why))
         } else {
             self.revoke_guard(local, shard, held.entry, grant, why)
         }
     }
 
-    /// Locks the shard of a hold and makes sure that it is still there, and to be revoked: its lease may have been renewed.
+    /// Locks the shard of a hold that is still to be revoked.
+    ///
+    /// Returns `None` if the hold has ended or its lease was renewed.
     fn lock_shard_to_revoke(&self, grant: Grant, why: Lost) -> Option<(LockedShard<'_>, Held)> {
         let (mut shard, held) = self.lock_shard_of_hold(grant).ok()?;
         let is_due = || self.leases.deadline(grant).is_some_and(|due| due <= self.now());
@@ -67,16 +70,17 @@ impl Core {
         Some((shard, held))
     }
 
-    /// Releases a hold in the place of whoever knows its grant, and has been prevented from using it. Returns whether
-    /// somebody subscribed to that.
+    /// Revokes a detached hold, which the caller has adopted.
+    ///
+    /// Returns whether it has listeners.
     fn revoke_number(&self, local: &Local, shard: LockedShard<'_>, grant: Grant, why: Lost) -> bool {
         let record = self.records.get(grant.index());
-        // As it is now: whoever used it like a guard a moment ago may have changed its mode.
+        // Read now: a caller that had adopted it before may have changed its mode.
         let Some(held) = record.held() else { return false };
         self.pass_death_on(&shard, (held.entry, self.table.entry(held.entry)), grant);
         record.end();
         if why.is_by_time() {
-            // Before anybody else can have the lock: whoever sees that they have must not see it unexplained.
+            // Before another request can have the lock: a caller that sees the new holder must find the tombstone.
             record.leave_tombstone(grant, why);
         }
         self.leave_revoked(local, shard, (held.entry, grant), held.mode, why);
@@ -89,7 +93,9 @@ impl Core {
         held.watched
     }
 
-    /// Revokes a guard's hold. Returns whether somebody subscribed to that; `None` if its guard is about to release it.
+    /// Revokes a guard's hold. Returns whether it has listeners.
+    ///
+    /// `None` if the guard is about to release it.
     fn revoke_guard(
         &self,
         local: &Local,
@@ -106,12 +112,13 @@ impl Core {
         let was_watched = self.records.get(grant.index()).lose(why, entry.fence());
         let upgrade = self.end_upgrade_of(&mut shard, entry, grant.index());
         self.leave_revoked(local, shard, (index, grant), mode, why);
-        upgrade.into_iter().for_each(|(index, news)| self.tell(index, news));
+        upgrade.into_iter().for_each(|(index, wakeup)| self.deliver(index, wakeup));
         Some(was_watched)
     }
 
-    /// Makes sure that a guard's hold does not end by the guard's own doing any more, and returns its mode. `None` if the
-    /// guard has released it, or announced that it will. The caller owns the shard.
+    /// Prevents the guard from ending its hold, and returns the mode of the hold.
+    ///
+    /// `None` if the guard has released it, or announced that it will. Caller holds: shard mutex.
     fn raise(&self, entry: &Entry, grant: Grant) -> Option<Mode> {
         let record = self.records.get(grant.index());
         let mut seen = entry.word();
@@ -133,9 +140,10 @@ impl Core {
         }
     }
 
-    /// Ends the wait to upgrade a hold that was revoked, if there is one, to be told off the mutex. The caller owns the
-    /// shard.
-    fn end_upgrade_of(&self, shard: &mut LockedShard<'_>, entry: &Entry, record: u32) -> Option<(u32, News)> {
+    /// Ends the wait to upgrade a revoked hold, if there is one. Returns its wakeup.
+    ///
+    /// Caller holds: shard mutex.
+    fn end_upgrade_of(&self, shard: &mut LockedShard<'_>, entry: &Entry, record: u32) -> Option<(u32, Wakeup)> {
         let upgrades = self.queue(entry).iter().take_while(|(_, waiter)| waiter.asking().goes_first());
         let is_its =
             |waiter: &crate::wait::Waiter| waiter.asking().upgrade && waiter.record.load(Ordering::Relaxed) == record;
@@ -143,7 +151,7 @@ impl Core {
         Some((index, self.end_wait(shard, entry, waiter, Phase::Cancelled)))
     }
 
-    /// A holder that cannot leave any more leaves; for a while nobody comes after a writer whose lease ran out.
+    /// Ends a revoked hold in the word. After an expired writer the lock delay begins.
     fn leave_revoked(
         &self,
         local: &Local,
@@ -154,7 +162,7 @@ impl Core {
     ) {
         let entry = self.table.entry(index);
         let delayed = why == Lost::Expired && mode == Mode::Exclusive && entry.counted() <= 1;
-        if delayed && self.keep_shut(index, entry, grant) {
+        if delayed && self.begin_lock_delay(index, entry, grant) {
             shard.counts().releases += 1;
             self.grant_waiters_and_unlock(local, shard, index, entry, entry.hash(), None);
         } else {
@@ -162,8 +170,9 @@ impl Core {
         }
     }
 
-    /// One of several holds that a session has of one lock goes, if that is what it is; the others stay. The caller owns the
-    /// shard.
+    /// Ends one of several holds that a session has of one lock.
+    ///
+    /// Returns `false` if it is the only one. Caller holds: shard mutex.
     pub(crate) fn leave_counted(&self, entry: &Entry, record: u32) -> bool {
         let counted = entry.counted();
         if counted <= 1 {
@@ -209,14 +218,14 @@ mod tests {
             let read = || LockRequest::read(("b", "o"));
             let in_the_way = locks.lock(read()).blocking().unwrap();
             let holds = sessions.each_ref().map(|one| core.try_now(read().owner(OwnerRef::from(one)), false).unwrap());
-            // Nobody looks for a deadlock yet.
+            // No recheck for deadlocks is due yet.
             let waits = holds.map(|grant| core.begin_upgrade(grant, Delivery::Thread).unwrap().expect("in line").0);
             let phase = |who: usize| core.waiters.get(waits[who].index()).phase();
             let stays = 1 - lost;
 
             assert_eq!(core.revoke(core.local(), &[holds[lost]], Lost::Forced), [holds[lost]]);
             assert_eq!(phase(lost), Phase::Cancelled, "it has nothing to wait for");
-            assert!(phase(stays).is_queued(), "somebody is in its way");
+            assert!(phase(stays).is_queued(), "another reader holds it");
             drop(in_the_way);
             assert_eq!(phase(stays), Phase::Granted);
 
@@ -227,7 +236,7 @@ mod tests {
                 assert!(who == lost || locks.lock(read()).try_now().is_err(), "alone");
                 core.release_guard(holds[who]);
             }
-            assert!(locks.lock(LockRequest::write(("b", "o"))).try_now().is_ok(), "nobody holds it");
+            assert!(locks.lock(LockRequest::write(("b", "o"))).try_now().is_ok(), "it is free");
             assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
         }
     }

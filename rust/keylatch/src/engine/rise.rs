@@ -8,7 +8,7 @@
 //! was late could find the word as it saw it once more, after the risen hold was downgraded.
 
 use super::core::Core;
-use super::looking::is_session;
+use super::recheck::is_session;
 use super::reenter::Again;
 use super::wanted::Wanted;
 use crate::config::Reentrancy;

@@ -65,7 +65,7 @@ impl TierEvents for TierLink {
             };
             let ended = core.take_answer(tiered, &mut shard, (index, entry), id, answer);
             core.grant_waiters_and_unlock(core.local(), shard, index, entry, hash, None);
-            core.tell_ended(ended);
+            core.deliver_ended(ended);
         });
     }
 

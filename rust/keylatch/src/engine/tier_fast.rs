@@ -32,8 +32,8 @@ impl Core {
     /// As `acquire_fast`, where there is a tier, or where the fast path is closed.
     #[inline(never)]
     pub(crate) fn acquire_fast_tiered(&self, local: &Local, wanted: &Wanted<'_>) -> Result<Grant, Missed> {
-        let Wanted { key, hash, mode, owner, priority, loose, .. } = *wanted;
-        let state = FirstState::new(mode, priority, loose).with_owner(owner);
+        let Wanted { key, hash, mode, owner, priority, detached, .. } = *wanted;
+        let state = FirstState::new(mode, priority, detached).with_owner(owner);
         let raw = self.take_tiered(local, &key, (mode, hash, state));
         Tried::new(raw, hash).granted().map_err(|(missed, _)| missed)
     }

@@ -1,4 +1,4 @@
-//! What stays of holds that were revoked: grants that may still be shown, and the keys of guards that are still there.
+//! Tombstones of revoked grants, and the keys of revoked guards.
 
 use super::core::Core;
 use crate::hold::{Grant, Standing};
@@ -19,13 +19,13 @@ impl Core {
         self.table.lock(shard)
     }
 
-    /// The key of a guard's hold, also once it was revoked; `None` if the grant is not a guard's.
+    /// Returns the key of a guard's hold, revoked or not; `None` if it has no guard.
     pub(crate) fn guard_key(&self, grant: Grant) -> Option<ObjectKey> {
         let record = self.records.get(grant.index());
         let (index, _) = record.seen_by_guard(grant)?;
         let entry = self.table.entry(index);
         if self.is_forked() {
-            // Mutexes may have been held by threads that are not here.
+            // A forked child takes no mutex: its holder may not exist.
             return Some(entry.key(self.table.arena()));
         }
         let _shard = self.lock_shard_of_guard(grant);
@@ -35,7 +35,7 @@ impl Core {
         }
     }
 
-    /// The number of a guard's exclusive hold, also once it was revoked; 0 if the grant is not a guard's.
+    /// Returns the fence of a guard's hold, revoked or not; 0 if it has no guard.
     pub(crate) fn guard_fence(&self, grant: Grant) -> u64 {
         let record = self.records.get(grant.index());
         let Some((index, _)) = record.seen_by_guard(grant) else { return 0 };

@@ -4,7 +4,7 @@ use super::acquire::Answer;
 use super::core::Core;
 use super::fast::{Missed, Tried};
 use super::local::Local;
-use super::special::Patience;
+use super::numbered::Patience;
 use super::wanted::Wanted;
 use crate::config::Fairness;
 use crate::error::LockError;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// The most and the fewest turns that a waiter stays awake for before it sleeps; in between it learns.
+/// The most turns that a waiter spins before it sleeps; below that it learns.
 const MOST_SPINS: u32 = 2000;
 const FEWEST_SPINS: u32 = 16;
 
@@ -32,8 +32,9 @@ const FIRST_PAUSE: u32 = 32;
 /// Those of them that keep the core.
 const SPINNING_LOOKS: u32 = 3;
 
-/// Waits between two looks at a lock. Each look takes the cache line from whoever works with it, so they are few and far
-/// between: soon the core is offered to others.
+/// Waits between two looks at a lock.
+///
+/// Each look takes the cache line from the holder, so there are few, and soon the core is yielded.
 fn pause(round: u32) {
     if round >= SPINNING_LOOKS {
         return yield_now();
@@ -51,7 +52,7 @@ pub(crate) enum Ended {
     Granted(Option<Grant>),
     Failed {
         why: Phase,
-        /// What to answer, if whoever ended the wait said.
+        /// What to answer, if the thread that ended the wait said it.
         error: Option<Box<LockError>>,
     },
 }
@@ -70,28 +71,28 @@ impl Core {
             mode: request.mode,
             owner: self.owner_number(local, request.owner),
             priority: request.priority,
-            loose: false,
+            detached: false,
             lease: request.ttl,
         }
     }
 
     /// Takes the lock now or says who holds it.
     #[inline(always)]
-    pub(crate) fn try_now(&self, request: LockRequest<'_>, loose: bool) -> Result<Grant, LockError> {
+    pub(crate) fn try_now(&self, request: LockRequest<'_>, detached: bool) -> Result<Grant, LockError> {
         if request.is_special() {
-            return self.special(request, loose, Patience::None);
+            return self.special(request, detached, Patience::None);
         }
-        match self.try_request(&request, loose).granted() {
+        match self.try_request(&request, detached).granted() {
             Ok(grant) => Ok(grant),
-            Err((missed, hash)) => self.try_missed(request, loose, missed, hash),
+            Err((missed, hash)) => self.try_missed(request, detached, missed, hash),
         }
     }
 
     /// Tries the fast path for a request that is not special.
     #[inline(always)]
-    pub(crate) fn try_request(&self, request: &LockRequest<'_>, loose: bool) -> Tried {
+    pub(crate) fn try_request(&self, request: &LockRequest<'_>, detached: bool) -> Tried {
         let owner = self.request_owner(request);
-        self.try_fast(request.key, request.mode, FirstState::new(request.mode, request.priority, loose), owner)
+        self.try_fast(request.key, request.mode, FirstState::new(request.mode, request.priority, detached), owner)
     }
 
     /// As `try_request`, for a request that names the entry of its key.
@@ -119,15 +120,23 @@ impl Core {
 
     #[cold]
     #[inline(never)]
-    fn try_missed(&self, request: LockRequest<'_>, loose: bool, missed: Missed, hash: u64) -> Result<Grant, LockError> {
+    fn try_missed(
+        &self,
+        request: LockRequest<'_>,
+        detached: bool,
+        missed: Missed,
+        hash: u64,
+    ) -> Result<Grant, LockError> {
         let local = self.local();
-        let wanted = Wanted { loose, ..self.wanted_hashed(local, &request, hash) };
+        let wanted = Wanted { detached, ..self.wanted_hashed(local, &request, hash) };
         self.try_once_more(local, &wanted, missed).map_or_else(|| self.try_slow(local, wanted), Ok)
     }
 
-    /// Takes the lock after the fast path missed, for a thread that used another manager last or a key that is new.
+    /// Takes the lock after the fast path missed.
+    ///
+    /// For a thread that used another manager last, or a new key.
     fn try_once_more(&self, local: &Local, wanted: &Wanted<'_>, mut missed: Missed) -> Option<Grant> {
-        if missed == Missed::Other {
+        if missed == Missed::NeedsShard {
             match self.acquire_fast(local, wanted) {
                 Ok(grant) => return Some(grant),
                 Err(now) => missed = now,
@@ -141,12 +150,12 @@ impl Core {
     pub(crate) fn try_request_once_more(
         &self,
         request: LockRequest<'_>,
-        loose: bool,
+        detached: bool,
         missed: Missed,
         hash: u64,
     ) -> Option<Grant> {
         let local = self.local();
-        let wanted = Wanted { loose, ..self.wanted_hashed(local, &request, hash) };
+        let wanted = Wanted { detached, ..self.wanted_hashed(local, &request, hash) };
         self.try_once_more(local, &wanted, missed)
     }
 
@@ -160,7 +169,9 @@ impl Core {
         answer
     }
 
-    /// As `try_slow`, for a request whose time is over before it could wait: it timed out like one that waited.
+    /// As `try_slow`, for a request whose deadline passed before it could wait.
+    ///
+    /// It timed out as one that waited.
     #[cold]
     #[inline(never)]
     pub(crate) fn try_out_of_time(&self, local: &Local, wanted: Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
@@ -178,9 +189,9 @@ impl Core {
         }
     }
 
-    /// Takes the lock, to be held by its number, if it is plainly free.
+    /// Takes the lock as a detached grant, if it is free.
     #[inline(always)]
-    pub(crate) fn at_once(&self, request: LockRequest<'_>) -> Option<Grant> {
+    pub(crate) fn try_fast_detached(&self, request: LockRequest<'_>) -> Option<Grant> {
         if request.is_special() {
             return None;
         }
@@ -193,13 +204,13 @@ impl Core {
 
     /// Takes the lock, sleeping until it is free.
     #[inline(always)]
-    pub(crate) fn blocking(&self, request: LockRequest<'_>, loose: bool) -> Result<Grant, LockError> {
+    pub(crate) fn blocking(&self, request: LockRequest<'_>, detached: bool) -> Result<Grant, LockError> {
         if request.is_special() {
-            return self.special(request, loose, Patience::Sleeps);
+            return self.special(request, detached, Patience::Sleeps);
         }
-        match self.try_request(&request, loose).granted() {
+        match self.try_request(&request, detached).granted() {
             Ok(grant) => Ok(grant),
-            Err((missed, hash)) => self.blocking_slow(request, loose, missed, hash),
+            Err((missed, hash)) => self.blocking_slow(request, detached, missed, hash),
         }
     }
 
@@ -207,14 +218,14 @@ impl Core {
     fn blocking_slow(
         &self,
         request: LockRequest<'_>,
-        loose: bool,
+        detached: bool,
         missed: Missed,
         hash: u64,
     ) -> Result<Grant, LockError> {
         let local = self.local();
-        let wanted = Wanted { loose, ..self.wanted_hashed(local, &request, hash) };
+        let wanted = Wanted { detached, ..self.wanted_hashed(local, &request, hash) };
         let now = match missed {
-            // Whoever has no time at all is not kept until it might become free.
+            // A request without time does not wait until the lock may become free.
             Missed::Held if request.limit == Limit::After(0) => None,
             Missed::Held => self.barge(local, &wanted),
             missed => self.try_once_more(local, &wanted, missed),
@@ -226,7 +237,7 @@ impl Core {
     }
 
     pub(crate) fn blocking_until(&self, local: &Local, wanted: &Wanted<'_>, limit: Limit) -> Result<Grant, LockError> {
-        // Only now: whoever gets the lock at once needs no clock.
+        // Only now: a request that gets the lock immediately needs no clock.
         let limit = self.decided(limit);
         if self.has_no_time(limit) {
             return self.try_out_of_time(local, *wanted, limit);
@@ -241,7 +252,9 @@ impl Core {
         }
     }
 
-    /// Where the policy allows to overtake, looks for a moment whether the lock becomes free before joining the line.
+    /// Looks for a moment whether the lock becomes free, before it queues.
+    ///
+    /// Only where the policy allows to overtake.
     fn barge(&self, local: &Local, wanted: &Wanted<'_>) -> Option<Grant> {
         if self.cores == 1 || !self.lets_barge() {
             return None;
@@ -261,7 +274,7 @@ impl Core {
             match self.acquire_fast(local, wanted) {
                 Ok(grant) => return Some(grant),
                 Err(Missed::Held) => {}
-                Err(Missed::Absent | Missed::Other) => return None,
+                Err(Missed::Absent | Missed::NeedsShard) => return None,
             }
         }
         None
@@ -289,7 +302,7 @@ impl Core {
         }
     }
 
-    /// Sleeps until something happens, and sees to what is due then: a look, or giving up.
+    /// Sleeps until woken, or until a recheck or the deadline is due, and does that.
     fn sleep(&self, local: &Local, waiter: &Waiter, hash: u64, deadline: Option<Instant>) {
         let look_at = self.moment(waiter.lie_down());
         let looks = look_at.is_some_and(|look_at| deadline.is_none_or(|deadline| look_at < deadline));
@@ -305,8 +318,9 @@ impl Core {
         }
     }
 
-    /// Waits awake for a while, where there is another core on which the holder may be about to hand over. Not where
-    /// one may overtake: there it was tried before joining the line, and being in line slows the others down.
+    /// Spins for a while, if the holder may be about to hand over on another core.
+    ///
+    /// Not where overtaking is allowed: there the request looked before it queued, and a queue slows the others down.
     fn stay_awake(&self, local: &Local, waiter: &Waiter) {
         if self.cores == 1 || self.lets_barge() {
             return;
@@ -321,7 +335,7 @@ impl Core {
         local.spins.store(learned.clamp(FEWEST_SPINS, MOST_SPINS), Ordering::Relaxed);
     }
 
-    /// A waiter that was told to try looks for a moment in which the lock is free.
+    /// Has a notified waiter look for a moment in which the lock is free.
     fn await_free(&self, waiter: &Waiter) {
         let entry = self.table.entry(waiter.entry.load(Ordering::Relaxed));
         let mode = waiter.asking().mode;
@@ -333,7 +347,7 @@ impl Core {
         }
     }
 
-    /// The result of a request that has ended; gives its waiter back.
+    /// Returns the result of a request that has ended, and gives its waiter back.
     pub(crate) fn finish(&self, local: &Local, index: u32) -> Ended {
         let waiter = self.waiters.get(index);
         let phase = waiter.phase();
@@ -351,9 +365,9 @@ impl Core {
         ended
     }
 
-    /// Counts a refusal as a timeout and names it so: the caller gave a time that has passed.
+    /// Turns a refusal into a timeout, and counts it, for a caller with a deadline.
     ///
-    /// The lock was looked at after that time, so the error never names less than was asked for. `hash` is the key's.
+    /// The lock was looked at after the deadline, so the error never names a shorter time than was asked for. `hash` is the key's.
     pub(crate) fn as_timeout(&self, error: LockError, limit: Limit, hash: u64) -> LockError {
         match error {
             LockError::WouldBlock { key, holders } => {
@@ -367,7 +381,9 @@ impl Core {
         }
     }
 
-    /// The error that a wait ended with. `limit` is what was asked for: the wait itself began a moment after that was.
+    /// Returns the error of a wait.
+    ///
+    /// `limit` is what was asked for: the wait itself began a moment later.
     pub(crate) fn failure(
         &self,
         (why, error): (Phase, Option<Box<LockError>>),
@@ -381,7 +397,7 @@ impl Core {
             (Some(error), _) => error,
             (None, Phase::Cancelled) => LockError::Cancelled { key: key.to_owned() },
             (None, _) => {
-                debug_assert!(why == Phase::Closed, "whoever ended the wait as {why:?} has to say why");
+                debug_assert!(why == Phase::Closed, "a wait that ended as {why:?} needs an explanation");
                 LockError::Closed
             }
         }
@@ -408,12 +424,12 @@ impl Polled {
 
     pub(crate) fn poll(&self, core: &Core, context: &Context<'_>) -> Poll<Ended> {
         if core.is_forked() {
-            // The line is the parent's.
+            // The queue is the parent's.
             return Poll::Ready(Ended::Failed { why: Phase::Closed, error: Some(Box::new(LockError::Forked)) });
         }
         let waiter = core.waiters.get(self.ticket.index());
         loop {
-            // Set first, looked at after: news between the two is seen, news after finds the waker.
+            // Set first, looked at after: a change in between is seen, and a later change finds the waker.
             let early = fault!("phase-read-before-waker-set").then(|| waiter.phase());
             let old = waiter.set_waker(context.waker());
             drop(old);
@@ -427,10 +443,12 @@ impl Polled {
         }
     }
 
-    /// The future is dropped before it had its result: what it waited for, or got in this instant, goes on to others.
+    /// Gives up for a future that is dropped before it had its result.
+    ///
+    /// A lock that was granted meanwhile goes to the next waiter.
     pub(crate) fn abandon(&self, core: &Core) -> Ended {
         if core.is_forked() {
-            // The line is the parent's.
+            // The queue is the parent's.
             return Ended::Failed { why: Phase::Closed, error: None };
         }
         if fault!("dropped-future-stays-in-line") {

@@ -13,4 +13,4 @@ pub use event::Event;
 pub(crate) use lock_orders::LockOrders;
 pub(crate) use order_graph::Seen;
 pub use subscribers::EventOptions;
-pub(crate) use subscribers::{Audience, Inbox, Outlet};
+pub(crate) use subscribers::{Inbox, Outlet, Subscribers};

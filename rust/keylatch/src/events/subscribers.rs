@@ -9,7 +9,7 @@
 use super::event::Event;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock};
-use crate::wait::{EventFd, Foreign};
+use crate::wait::{EventFd, UserCode};
 use parking_lot::Condvar;
 use std::collections::VecDeque;
 use std::io;
@@ -57,7 +57,7 @@ fn nanos(threshold: Option<Duration>) -> u64 {
 
 /// The subscribers, and what they want to receive.
 #[derive(Debug)]
-pub(crate) struct Audience {
+pub(crate) struct Subscribers {
     /// The number of listeners.
     heard: AtomicU32,
     /// The lowest thresholds of all, in nanoseconds.
@@ -78,7 +78,7 @@ struct Listener {
     inbox: Arc<Inbox>,
 }
 
-impl Default for Audience {
+impl Default for Subscribers {
     fn default() -> Self {
         Self {
             heard: AtomicU32::new(0),
@@ -92,21 +92,21 @@ impl Default for Audience {
     }
 }
 
-impl Audience {
+impl Subscribers {
     /// Returns whether there is a listener: asked before an event is put together.
     #[inline]
-    pub(crate) fn is_heard(&self) -> bool {
+    pub(crate) fn has_listeners(&self) -> bool {
         self.heard.load(Ordering::Relaxed) != 0
     }
 
     /// Returns whether a subscriber wants a wait of this many nanoseconds.
     #[inline]
-    pub(crate) fn hears_wait(&self, nanos: u64) -> bool {
+    pub(crate) fn wants_wait(&self, nanos: u64) -> bool {
         nanos >= self.wait_above.load(Ordering::Relaxed)
     }
 
     /// Returns whether a subscriber wants a hold of this many nanoseconds.
-    pub(crate) fn hears_hold(&self, nanos: u64) -> bool {
+    pub(crate) fn wants_hold(&self, nanos: u64) -> bool {
         nanos >= self.hold_above.load(Ordering::Relaxed)
     }
 
@@ -123,7 +123,7 @@ impl Audience {
     }
 
     /// Returns the inbox of a subscriber that will receive nothing.
-    pub(crate) fn deaf() -> Arc<Inbox> {
+    pub(crate) fn closed() -> Arc<Inbox> {
         let inbox = Inbox::new(&EventOptions::default(), Outlet::Queue);
         inbox.close();
         inbox
@@ -176,7 +176,7 @@ impl Audience {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Notes an event under an internal mutex; `tell_noted` delivers it afterwards.
+    /// Notes an event under an internal mutex; `deliver_noted` delivers it afterwards.
     pub(crate) fn note(&self, event: Event) {
         let mut noted = self.noted.lock();
         noted.push(event);
@@ -187,15 +187,15 @@ impl Audience {
     ///
     /// A thread that noted something sees it here, unless another has delivered it.
     #[inline]
-    pub(crate) fn tell_noted(&self) {
+    pub(crate) fn deliver_noted(&self) {
         if self.has_noted.load(Ordering::Relaxed) {
-            self.tell_noted_slow();
+            self.deliver_noted_slow();
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn tell_noted_slow(&self) {
+    fn deliver_noted_slow(&self) {
         let mut noted = self.noted.lock();
         let events = std::mem::take(&mut *noted);
         // Under the mutex: what is noted next says so after it.
@@ -256,7 +256,7 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct Waiting {
     events: VecDeque<Event>,
-    waker: Option<Foreign<Waker>>,
+    waker: Option<UserCode<Waker>>,
     closed: bool,
 }
 
@@ -292,7 +292,7 @@ impl Inbox {
         drop(state);
         self.arrived.notify_one();
         self.event_fd.get().into_iter().for_each(EventFd::signal);
-        waker.into_iter().for_each(Foreign::wake);
+        waker.into_iter().for_each(UserCode::wake);
         Put::Kept
     }
 
@@ -303,7 +303,7 @@ impl Inbox {
         drop(state);
         self.arrived.notify_all();
         self.event_fd.get().into_iter().for_each(EventFd::signal);
-        waker.into_iter().for_each(Foreign::wake);
+        waker.into_iter().for_each(UserCode::wake);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -352,8 +352,8 @@ impl Inbox {
 
     /// Returns the next event, or `None` after the end; else keeps the waker.
     pub(crate) fn poll_fetch(&self, waker: &Waker) -> Poll<Option<Event>> {
-        // Cloned and dropped off the mutex: either is foreign code.
-        let fresh = Foreign::new(waker.clone());
+        // Cloned and dropped off the mutex: either runs user code.
+        let fresh = UserCode::new(waker.clone());
         let mut state = self.state.lock();
         if let Some(event) = state.events.pop_front() {
             return Poll::Ready(Some(event));

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | none | free: in some thread's cache or in the arena | the thread that takes it |
 //! | HELD | belongs to a guard, which cannot be copied | the guard; the shard's owner may add LOST, once the guard cannot release by its fast path any more |
-//! | HELD, LOOSE | detached: belongs to any caller that knows the grant | the caller whose compare-and-swap clears LOOSE goes on as the guard would |
+//! | HELD, DETACHED | detached: belongs to any caller that knows the grant | the caller whose compare-and-swap clears DETACHED goes on as the guard would |
 //! | HELD, LOST | the hold was revoked | as HELD: the guard's release gives the record back |
 //! | LOST alone | a tombstone: a detached grant was revoked, and may still be shown | the caller whose compare-and-swap succeeds gives the record back |
 //!
@@ -29,7 +29,7 @@
 //! | UPGRADES | a future waits to upgrade it; if the future is leaked, the guard ends the wait |
 //! | SLOTTED | a reader that entered by a slot, see `table::slots`; it may have been collected since |
 //!
-//! A record with none of LOOSE, LOST, WATCHED, COUNTED, TIMED, UPGRADES and SLOTTED is *plain*, and its guard releases it on the
+//! A record with none of DETACHED, LOST, WATCHED, COUNTED, TIMED, UPGRADES and SLOTTED is *plain*, and its guard releases it on the
 //! fast path.
 //!
 //! **Filled before the swap.** Entry, owner and time are written before the swap that takes the lock. So a thread that sees
@@ -51,7 +51,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 const HELD: u64 = 1;
 const EXCLUSIVE: u64 = 1 << 1;
-const LOOSE: u64 = 1 << 2;
+const DETACHED: u64 = 1 << 2;
 const LOST: u64 = 1 << 3;
 const EXPIRED: u64 = 1 << 4;
 const LEASED: u64 = 1 << 5;
@@ -64,12 +64,15 @@ const PERMIT: u64 = 1 << 19;
 const DIED: u64 = 1 << 20;
 const SLOTTED: u64 = 1 << 21;
 /// What makes a release leave the fast path.
-const SPECIAL: u64 = LOOSE | LOST | WATCHED | COUNTED | TIMED | UPGRADES | SLOTTED;
+const NEEDS_SLOW_RELEASE: u64 = DETACHED | LOST | WATCHED | COUNTED | TIMED | UPGRADES | SLOTTED;
 const PRIORITY_SHIFT: u32 = 8;
 
 const _: () = assert!(cfg!(loom) || size_of::<Record>() == 32);
-const _: () = assert!((EXCLUSIVE | LEASED | SPECIAL | REVOKING | PERMIT | DIED | 0xff << PRIORITY_SHIFT) & !INDEX == 0);
-const _: () = assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | SPECIAL | PERMIT | DIED) & (0xff << PRIORITY_SHIFT) == 0);
+const _: () = assert!(
+    (EXCLUSIVE | LEASED | NEEDS_SLOW_RELEASE | REVOKING | PERMIT | DIED | 0xff << PRIORITY_SHIFT) & !INDEX == 0
+);
+const _: () =
+    assert!((HELD | EXCLUSIVE | EXPIRED | LEASED | NEEDS_SLOW_RELEASE | PERMIT | DIED) & (0xff << PRIORITY_SHIFT) == 0);
 
 /// See the module.
 #[derive(Debug)]
@@ -155,10 +158,10 @@ pub(crate) struct FirstState(u64);
 
 impl FirstState {
     #[inline(always)]
-    pub(crate) fn new(mode: Mode, priority: u8, loose: bool) -> Self {
+    pub(crate) fn new(mode: Mode, priority: u8, detached: bool) -> Self {
         let mode = if mode == Mode::Exclusive { EXCLUSIVE } else { 0 };
-        let loose = if loose { LOOSE } else { 0 };
-        Self(u64::from(priority) << PRIORITY_SHIFT | mode | loose | HELD)
+        let detached = if detached { DETACHED } else { 0 };
+        Self(u64::from(priority) << PRIORITY_SHIFT | mode | detached | HELD)
     }
 
     /// Returns the state of a reader that entered by a slot.
@@ -301,7 +304,7 @@ impl Record {
     #[inline(always)]
     pub(crate) fn held_plainly(&self, grant: Grant) -> Option<(u32, Mode)> {
         let state = self.state.load(Ordering::Relaxed);
-        if (state ^ grant.generation()) & (!INDEX | HELD | SPECIAL) != HELD {
+        if (state ^ grant.generation()) & (!INDEX | HELD | NEEDS_SLOW_RELEASE) != HELD {
             return None;
         }
         Some((self.entry.load(Ordering::Relaxed), mode_of(state)))
@@ -311,7 +314,7 @@ impl Record {
     #[inline]
     pub(crate) fn held_by_guard(&self, grant: Grant) -> Option<(u32, Mode)> {
         let state = self.state.load(Ordering::Acquire);
-        let is_held = (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD;
+        let is_held = (state ^ grant.generation()) & (!INDEX | HELD | DETACHED | LOST) == HELD;
         is_held.then(|| (self.entry.load(Ordering::Relaxed), mode_of(state)))
     }
 
@@ -320,14 +323,14 @@ impl Record {
     /// The entry keeps its key until the guard is gone.
     pub(crate) fn seen_by_guard(&self, grant: Grant) -> Option<(u32, Mode)> {
         let state = self.state.load(Ordering::Acquire);
-        let is_its = (state ^ grant.generation()) & (!INDEX | HELD | LOOSE) == HELD;
+        let is_its = (state ^ grant.generation()) & (!INDEX | HELD | DETACHED) == HELD;
         is_its.then(|| (self.entry.load(Ordering::Relaxed), mode_of(state)))
     }
 
     /// Returns how a guard's hold that is not plain has to be released.
     pub(crate) fn special(&self, grant: Grant) -> Option<Special> {
         let state = self.state.load(Ordering::Acquire);
-        if (state ^ grant.generation()) & (!INDEX | HELD | LOOSE) != HELD {
+        if (state ^ grant.generation()) & (!INDEX | HELD | DETACHED) != HELD {
             return None;
         }
         let has = |flag| state & flag != 0;
@@ -349,7 +352,7 @@ impl Record {
     #[inline(always)]
     pub(crate) fn held_in_slot(&self, grant: Grant) -> Option<u32> {
         let state = self.state.load(Ordering::Relaxed);
-        let is_it = (state ^ grant.generation()) & (!INDEX | HELD | EXCLUSIVE | SPECIAL) == HELD | SLOTTED;
+        let is_it = (state ^ grant.generation()) & (!INDEX | HELD | EXCLUSIVE | NEEDS_SLOW_RELEASE) == HELD | SLOTTED;
         is_it.then(|| self.entry.load(Ordering::Relaxed))
     }
 
@@ -376,7 +379,7 @@ impl Record {
         match state & LOST != 0 {
             // Its release has begun, so the next holder may have the lock already.
             false if self.entry.load(Ordering::Relaxed) == 0 => Standing::Unknown,
-            false => Standing::Held { loose: state & LOOSE != 0 },
+            false => Standing::Held { detached: state & DETACHED != 0 },
             true => Standing::Lost(Lost::from_flags(state)),
         }
     }
@@ -580,19 +583,19 @@ impl Record {
     }
 
     /// Detaches the hold from its guard: from now on the grant can release it.
-    pub(crate) fn let_loose(&self) {
-        self.state.fetch_or(LOOSE, Ordering::Release);
+    pub(crate) fn detach(&self) {
+        self.state.fetch_or(DETACHED, Ordering::Release);
     }
 
     /// Adopts a detached hold, to release or convert it as a guard would.
     ///
     /// Exactly one caller with the right grant succeeds.
     #[inline(always)]
-    pub(crate) fn catch(&self, grant: Grant) -> bool {
+    pub(crate) fn adopt(&self, grant: Grant) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
-        while (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE {
-            // Acquire. Pairs with: the Release of `let_loose` and `begin`.
-            match self.state.compare_exchange(state, state & !LOOSE, Ordering::AcqRel, Ordering::Acquire) {
+        while (state ^ grant.generation()) & (!INDEX | HELD | DETACHED | LOST) == HELD | DETACHED {
+            // Acquire. Pairs with: the Release of `detach` and `begin`.
+            match self.state.compare_exchange(state, state & !DETACHED, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return true,
                 Err(now) => state = now,
             }
@@ -603,10 +606,10 @@ impl Record {
     /// Adopts a grant that was revoked while it had a guard.
     ///
     /// The caller does what is left to do for the guard.
-    pub(crate) fn catch_lost(&self, grant: Grant) -> bool {
+    pub(crate) fn adopt_revoked(&self, grant: Grant) -> bool {
         let state = self.state.load(Ordering::Acquire);
-        (state ^ grant.generation()) & (!INDEX | HELD | LOOSE | LOST) == HELD | LOOSE | LOST
-            && self.state.compare_exchange(state, state & !LOOSE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        (state ^ grant.generation()) & (!INDEX | HELD | DETACHED | LOST) == HELD | DETACHED | LOST
+            && self.state.compare_exchange(state, state & !DETACHED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Returns the mode of a hold. Caller holds: shard mutex.
@@ -659,7 +662,7 @@ pub(crate) enum Standing {
     /// It never was, or was released.
     Unknown,
     Held {
-        loose: bool,
+        detached: bool,
     },
     Lost(Lost),
 }
@@ -696,17 +699,17 @@ mod tests {
         let first = fill(&record, (7, 3), Mode::Exclusive, (1, 9));
         assert_eq!(first.index(), 7);
         assert_eq!(record.held_by_guard(first), Some((3, Mode::Exclusive)));
-        assert!(!record.catch(first), "a guard's hold cannot be released by its number");
-        record.let_loose();
+        assert!(!record.adopt(first), "a guard's hold cannot be released by its number");
+        record.detach();
         assert!(record.held_by_guard(first).is_none());
-        assert!(record.catch(first));
-        assert!(!record.catch(first), "only once");
+        assert!(record.adopt(first));
+        assert!(!record.adopt(first), "only once");
         assert!(record.freed(first));
         let second = fill(&record, (7, 3), Mode::Exclusive, (1, 9));
-        record.let_loose();
+        record.detach();
         assert_ne!(first, second);
-        assert!(!record.catch(first));
-        assert!(record.catch(second));
+        assert!(!record.adopt(first));
+        assert!(record.adopt(second));
     }
 
     #[test]

@@ -27,7 +27,7 @@
 use super::wait_for::{Against, By, Line, Search, Step, Turns, Waits, session_that_holds};
 use crate::config::{Fairness, Victim};
 use crate::engine::Core;
-use crate::engine::looking::is_session;
+use crate::engine::recheck::is_session;
 use crate::error::{DeadlockLink, LockError};
 use crate::hold::NotedHold;
 use crate::listed::Cycle;
@@ -145,8 +145,8 @@ impl Core {
         drop(detection);
         // The requests behind it may go on now. Its wakeup is delivered after all mutexes are released.
         self.grant_waiters_and_unlock(self.local(), shard, step.entry, entry, step.hash, None);
-        if !fault!("victim-not-told") {
-            self.tell(step.ticket.index(), wakeup);
+        if !fault!("victim-not-woken") {
+            self.deliver(step.ticket.index(), wakeup);
         }
         self.announce(&Event::Deadlock { key: links[0].key.clone(), cycle: links });
         Found::Deadlock

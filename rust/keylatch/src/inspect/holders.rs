@@ -37,7 +37,7 @@ impl Core {
                 visit(hold);
             }
         });
-        self.all_kept().iter().filter_map(|kept| self.kept_at(kept, filter)).for_each(visit);
+        self.all_delayed().iter().filter_map(|kept| self.kept_at(kept, filter)).for_each(visit);
     }
 
     /// Describes a lock in its lock delay.
@@ -46,7 +46,7 @@ impl Core {
     fn kept_at(&self, kept: &Kept, filter: &Filter) -> Option<HolderInfo> {
         let now = self.now();
         let held_for = Duration::from_nanos(now.saturating_sub(kept.since));
-        let ((key, fence), owner) = (self.key_of_kept(kept)?, Self::kept_shut_name());
+        let ((key, fence), owner) = (self.key_of_delayed(kept)?, Self::lock_delay_owner());
         let passes = filter.lets_pass(Mode::Exclusive, 0, held_for) && filter.is_for_owner(owner, "");
         (passes && filter.is_for_key(&key.as_ref())).then(|| HolderInfo {
             key,
@@ -144,7 +144,7 @@ impl Core {
                 holders.extend(hold.filter(|hold| hold.key.as_ref() == *key).map(|hold| (held.owner, hold)));
             }
         });
-        let kept = self.all_kept();
+        let kept = self.all_delayed();
         let kept = kept.iter().filter_map(|kept| self.kept_at(kept, filter)).filter(|hold| hold.key.as_ref() == *key);
         holders.extend(kept.map(|hold| (0, hold)));
         holders

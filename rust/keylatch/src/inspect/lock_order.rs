@@ -24,7 +24,7 @@
 
 use crate::engine::Core;
 use crate::engine::batch;
-use crate::engine::looking::is_session;
+use crate::engine::recheck::is_session;
 use crate::engine::wanted::Wanted;
 use crate::events::{Event, LockOrders, Seen};
 use crate::hold::{Grant, OwnerRef, SessionState, Taken};

@@ -12,7 +12,7 @@ impl Core {
         let grants: Vec<Grant> = holders.iter().filter(|hold| !hold.in_lock_delay).map(|hold| hold.grant).collect();
         let shut: HashSet<Grant> = holders.iter().filter(|hold| hold.in_lock_delay).map(|hold| hold.grant).collect();
         let mut gone: HashSet<Grant> = HashSet::new();
-        for kept in self.all_kept().iter().filter(|kept| shut.contains(&kept.grant)) {
+        for kept in self.all_delayed().iter().filter(|kept| shut.contains(&kept.grant)) {
             gone.extend(self.open(self.local(), kept.entry, kept.until).then_some(kept.grant));
         }
         gone.extend(self.revoke(self.local(), &grants, why));

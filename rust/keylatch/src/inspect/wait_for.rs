@@ -24,7 +24,7 @@
 
 use crate::config::Reentrancy;
 use crate::engine::Core;
-use crate::engine::looking::is_session;
+use crate::engine::recheck::is_session;
 use crate::hold::NotedHold;
 use crate::memory::Pooled;
 use crate::mode::Mode;

@@ -258,7 +258,7 @@ impl FastObjectLockManager {
         self.core.check_owner(batch.owner)?;
         batch.ttl.map_or(Ok(0), nanos_of)?;
         self.core.note_batch_order(batch);
-        let grants = self.core.batch_at_once(self.core.local(), batch);
+        let grants = self.core.batch_fast(self.core.local(), batch);
         self.begin_leases(batch, grants.as_deref().unwrap_or_default());
         Ok(grants.map(|grants| LockBatch::new(self, grants)))
     }

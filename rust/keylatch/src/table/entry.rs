@@ -1,4 +1,4 @@
-//! One key's place in the table: 128 bytes that are always an entry, whoever still looks at them.
+//! One key's place in the table: 128 bytes that are always an entry, also for a late look-up.
 //!
 //! The first cache line is the lock, the second the key as words, continued in further entries of the same arena when it
 //! is longer. A look-up reads the word, compares the key by relaxed loads, and swaps the word that it read: the key is
@@ -14,7 +14,7 @@ use crate::key::{KeyRef, ObjectKey};
 use crate::memory::{Arena, Cache, NONE, Pooled, Vacant};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Words of key that an entry holds itself; longer keys go on in further entries of the same arena.
+/// Words of a key in the entry itself; longer keys go on in further entries.
 const INLINE_WORDS: usize = 8;
 const _: () = assert!(MOST_PACKED == INLINE_WORDS);
 
@@ -22,7 +22,9 @@ const _: () = assert!(cfg!(loom) || size_of::<Entry>() == 128);
 const _: () = assert!(cfg!(loom) || align_of::<Entry>() == 128);
 const _: () = assert!(cfg!(loom) || std::mem::offset_of!(Entry, key) == 64);
 
-/// See the module. Fields below `hash` are changed only by the shard's owner, but for `reader` and `fence`.
+/// See the module.
+///
+/// Fields below `hash` are changed only under the shard mutex, except `reader` and `fence`.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Entry {
@@ -30,31 +32,36 @@ pub(crate) struct Entry {
     word: AtomicU64,
     /// The key's whole hash.
     hash: AtomicU64,
-    /// How often the key was held exclusively, counted on from what its shard remembers; raised by the holder.
+    /// The fence: how often the key was held exclusively; raised by the holder.
+    ///
+    /// It goes on from what the shard remembers.
     fence: AtomicU64,
     /// The next entry of the chain, or of the free list.
     pub(crate) next: AtomicU32,
-    /// The hold record of a reader, a hint that may be stale; while a session counts its holds, the first of its further
-    /// records.
+    /// The hold record of a reader, a hint that may be stale.
+    ///
+    /// While a session counts its holds, the first of its further records.
     pub(crate) reader: AtomicU32,
     /// Where the key goes on.
     more: AtomicU32,
     /// First and last waiter.
     pub(crate) queue_head: AtomicU32,
     pub(crate) queue_tail: AtomicU32,
-    /// What else there is to know of the holders: LEASED, SHUT, and how many holds a session counts on it.
+    /// Further facts of the holders: LEASED, SHUT, and the count of a session.
     marks: AtomicU32,
     /// The first of the records of leased readers.
     pub(crate) leases: AtomicU32,
     /// How many pins keep the entry in the table, and PERMIT.
     pinned: AtomicU32,
-    /// Lengths of the parts, 16 bits each, and whether there is a version; changed with the key.
+    /// Lengths of the parts, 16 bits each, and whether there is a version.
+    ///
+    /// Changed with the key.
     lengths: AtomicU64,
     key: [AtomicU64; INLINE_WORDS],
 }
 
 #[cfg(not(loom))]
-// SAFETY: all fields are atomic integers; zero is the vacant entry, whose generation 0 nobody can take.
+// SAFETY: all fields are atomic integers; zero is the vacant entry, whose generation 0 no request can take.
 unsafe impl Vacant for Entry {}
 #[cfg(loom)]
 // SAFETY: built by hand under the model checker.
@@ -111,9 +118,9 @@ impl Entry {
         Word::from_bits(self.word.load(Ordering::Acquire))
     }
 
-    /// Changes the word from `seen` to `new`. AcqRel, and Acquire on failure, for the next look.
+    /// Changes the word from `seen` to `new`. AcqRel, and Acquire on failure.
     ///
-    /// Pairs with: itself and `word`. A taker sees the last holder's work; whoever sees the take sees the record that the
+    /// Pairs with: itself and `word`. A taker sees the last holder's work; a thread that sees the take sees the record that the
     /// word names as it was filled in before; a revoker's raise sees that a reader announced itself before it left, and a
     /// reader whose swap fails sees that it is being revoked.
     #[inline(always)]
@@ -170,7 +177,7 @@ impl Entry {
         seen
     }
 
-    /// Sets the word of an entry that nobody else can change: in no chain, or claimed. Release: publishes the key.
+    /// Sets the word of an entry that is claimed or in no chain; publishes the key.
     ///
     /// Pairs with: `word`.
     pub(crate) fn publish(&self, word: Word) {
@@ -190,7 +197,9 @@ impl Entry {
         self.fence.load(Ordering::Acquire)
     }
 
-    /// Sets the number of the latest exclusive hold. The caller is that holder, or has claimed the entry. Release.
+    /// Sets the number of the latest exclusive hold. Release.
+    ///
+    /// The caller is that holder, or has claimed the entry.
     #[inline(always)]
     pub(crate) fn set_fence(&self, fence: u64) {
         self.fence.store(fence, Ordering::Release);
@@ -202,7 +211,7 @@ impl Entry {
         self.set_fence(self.fence.load(Ordering::Relaxed) + 1);
     }
 
-    /// Returns whether a holder may have a lease: a hint, which stays until somebody looks and finds none.
+    /// Returns whether a holder may have a lease: a hint, until a search finds none.
     pub(crate) fn is_leased(&self) -> bool {
         self.marks.load(Ordering::Relaxed) & LEASED != 0
     }
@@ -222,7 +231,7 @@ impl Entry {
         self.marks.store(SHUT | LEASED, Ordering::Relaxed);
     }
 
-    /// Returns how many holds of one session stand behind its one exclusive holder; 0 where that is not counted.
+    /// Returns how many holds a session counts on the lock; 0 if it does not count.
     pub(crate) fn counted(&self) -> u32 {
         self.marks.load(Ordering::Relaxed) & COUNTED
     }
@@ -257,8 +266,9 @@ impl Entry {
         self.marks.store(0, Ordering::Relaxed);
     }
 
-    /// Returns whether the entry carries this key. A look-up that has read a word without W validates the answer by its
-    /// swap; for the shard's owner it is exact.
+    /// Returns whether the entry has this key.
+    ///
+    /// A look-up that has read a word without W validates the answer by its swap. Under the shard mutex it is exact.
     #[inline(always)]
     pub(crate) fn carries(&self, arena: &Arena<Entry>, key: &KeyRef<'_>) -> bool {
         if self.lengths.load(Ordering::Relaxed) != lengths(key) {
@@ -276,7 +286,7 @@ impl Entry {
         differ | version == 0
     }
 
-    /// As `carries`, for a key that was packed before; of a key that is too long for that, `false`.
+    /// As `carries`, for a packed key; `false` for a key too long to be packed.
     #[inline(always)]
     pub(crate) fn carries_packed(&self, packed: &PackedKey) -> bool {
         let differs = |position: usize| self.key[position].load(Ordering::Relaxed) ^ packed.words[position];
@@ -292,8 +302,9 @@ impl Entry {
         differ == 0 && packed.count > 0
     }
 
-    /// Returns where the next part begins, and bits that are set where this part differs from the words here. `None` if
-    /// it does not fit into this block or has more than four words.
+    /// Returns where the next part begins, and the bits in which this differs.
+    ///
+    /// `None` if it does not fit into this block or has more than four words.
     #[inline(always)]
     fn short_part_differs(&self, at: usize, part: &[u8]) -> Option<(usize, u64)> {
         let stored = |position: usize| self.key[at + position].load(Ordering::Relaxed);
@@ -337,8 +348,9 @@ impl Entry {
         true
     }
 
-    /// Returns the words of the key, one after the other, and what else its last block has. A look-up may be led astray
-    /// from block to block while they change, for as long as it asks.
+    /// Returns the words of the key, one after the other, and what follows them.
+    ///
+    /// A look-up may read wrong blocks while they change, for as long as it goes on.
     #[inline]
     fn words<'a>(&'a self, arena: &'a Arena<Entry>) -> impl Iterator<Item = u64> + 'a {
         let (mut block, mut at) = (self, 0);
@@ -355,8 +367,9 @@ impl Entry {
         })
     }
 
-    /// Writes the key. The caller owns the shard and has claimed the entry. `false`, with nothing held on to, when the
-    /// arena has no room for the rest of a long key.
+    /// Writes the key; `false` if the arena has no room for the rest of a long key.
+    ///
+    /// Caller holds: shard mutex. It has claimed the entry. After a failure the entry has no further blocks.
     pub(crate) fn write_key(&self, arena: &Arena<Entry>, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> bool {
         if self.more.load(Ordering::Relaxed) != NONE {
             self.drop_long_key(arena, cache);
@@ -415,7 +428,9 @@ impl Entry {
         true
     }
 
-    /// Gives the further blocks of a long key back. The caller owns the shard and has claimed the entry.
+    /// Gives the further blocks of a long key back.
+    ///
+    /// Caller holds: shard mutex. It has claimed the entry.
     pub(crate) fn drop_long_key(&self, arena: &Arena<Entry>, cache: &Cache) {
         let mut more = self.more.load(Ordering::Relaxed);
         self.more.store(NONE, Ordering::Relaxed);
@@ -434,7 +449,7 @@ impl Entry {
         self.key_in(arena, &mut bytes).to_owned()
     }
 
-    /// Returns the key, copied to `bytes`; whatever was there is overwritten. The caller owns the shard.
+    /// Returns the key, copied to `bytes`. Caller holds: shard mutex.
     pub(crate) fn key_in<'b>(&self, arena: &Arena<Entry>, bytes: &'b mut Vec<u8>) -> KeyRef<'b> {
         let lengths = self.lengths.load(Ordering::Relaxed);
         let [bucket_len, object_len, version_len] = part_lengths(lengths);

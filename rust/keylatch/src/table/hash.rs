@@ -11,7 +11,7 @@ use crate::key::KeyRef;
 /// Secrets of one part.
 const A_PART: usize = 4;
 
-/// See the module. Drawn at random for each manager, so that no stranger can aim keys at one shard.
+/// See the module. Random for each manager, against keys that aim at a shard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Secrets {
     parts: [[u64; A_PART]; 3],
@@ -52,8 +52,9 @@ fn hash_part(part: &[u8], secrets: &[u64; A_PART]) -> u64 {
     hash_long(part, secrets)
 }
 
-/// Goes through a part of more than 32 bytes in two chains, whose multiplications overlap; the last bytes may be taken
-/// twice.
+/// Hashes a part of more than 32 bytes in two chains that overlap.
+///
+/// The last bytes may be taken twice.
 #[inline(never)]
 fn hash_long(part: &[u8], secrets: &[u64; A_PART]) -> u64 {
     let [mut one, mut other, left, right] = *secrets;
@@ -89,7 +90,7 @@ mod tests {
         })
     }
 
-    /// How far the counts of keys a shard are from even, in standard deviations of that sum of squares.
+    /// Returns how uneven the shards are, in standard deviations of sums of squares.
     fn skew(hashes: impl Iterator<Item = u64>, bucket: impl Fn(u64) -> usize) -> f64 {
         let mut counts = [0_u32; SHARDS];
         let mut total = 0.0;
@@ -103,7 +104,7 @@ mod tests {
         (squares - freedom) / (2.0 * freedom).sqrt()
     }
 
-    /// Names as programs make them, and as somebody would who wants them in one shard.
+    /// Returns names as programs make them, and names that aim at one shard.
     fn families() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         let number = 0..100_000_u64;
         vec![

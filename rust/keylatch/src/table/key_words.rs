@@ -35,7 +35,7 @@ pub(super) const fn words_in(bytes: usize) -> usize {
     }
 }
 
-/// Returns the parts of a key that have words: a version that is empty or missing has none.
+/// Returns the parts of a key that have words: not an empty or missing version.
 #[inline(always)]
 pub(super) fn parts_with_words<'k>(key: &KeyRef<'k>) -> impl Iterator<Item = &'k [u8]> {
     let [bucket, object, version] = parts(key);
@@ -48,7 +48,7 @@ pub(super) fn parts<'k>(key: &KeyRef<'k>) -> [&'k [u8]; 3] {
     [key.bucket(), key.object(), key.version().unwrap_or_default()]
 }
 
-/// Returns the lengths of all parts in one word: 16 bits each, and whether there is a version.
+/// Returns the lengths of all parts in a word, and whether there is a version.
 ///
 /// Asked only of keys within the limit on their length, or to be compared with one that is: a part too long for its
 /// field must merely never look like one that fits.

@@ -29,18 +29,21 @@ use crate::sync::{Clock, Mutex, MutexGuard};
 
 /// Chains that a shard has without further memory.
 const INLINE_HEADS: usize = 8;
-/// Entries at which a shard moves from its inline heads to its part of the heads' region.
+/// Entries at which a shard moves from its inline heads to the region of heads.
 const LEAVE_INLINE_AT: u32 = 2 * INLINE_HEADS as u32;
 /// Entries at which it moves back.
 const RETURN_INLINE_AT: u32 = WARM as u32;
 /// Chains it has just after moving out of its inline ones.
 const FIRST_OUTER_LOG2: u32 = 6;
-/// Idle entries a shard keeps. More cost twice as much when keys do not repeat: footprint beats retention.
-/// One under the model checker, so that two keys are enough to compete for it.
+/// Idle entries that a shard keeps.
+///
+/// More cost twice as much when keys do not repeat. One under the model checker, so that two keys compete for it.
 pub(crate) const WARM: usize = if cfg!(loom) { 1 } else { 4 };
-/// Inserts after which another warm slot is preferred, so that a key that never comes back loses its slot in the end.
+/// Inserts after which the next warm slot is preferred.
+///
+/// So a key that never comes back loses its slot in the end.
 const INSERTS_A_SLOT: u32 = 256;
-/// Steps after which a look-up gives up: entries that move under it could lead it from chain to chain.
+/// Steps after which a look-up gives up, as moving entries could lead it astray.
 const MAX_STEPS: u32 = 64;
 
 // One cache line for all that look-ups read and inserts change first, one for the rest of the book's beginning.
@@ -50,7 +53,7 @@ const _: () = assert!(cfg!(loom) || std::mem::offset_of!(Shard, book) == 40);
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Shard {
-    /// 0: the inline heads; otherwise the power of two of chains in the region of heads.
+    /// 0 for the inline heads, else the power of two of chains in the region of heads.
     log2_heads: AtomicU32,
     heads: [AtomicU32; INLINE_HEADS],
     book: Mutex<Book>,
@@ -66,11 +69,11 @@ pub(crate) struct Book {
     /// No evicted entry of this shard had a higher fence.
     fence_floor: u64,
     pub(super) backoff: Backoff,
-    /// How this shard has fared; kept here because the mutex is at hand whenever one of these changes.
+    /// Counts of this shard, which change under its mutex.
     pub(crate) counts: ShardCounts,
 }
 
-/// Buckets of the histogram of waits: below 1 µs, then powers of two up to 2^26 µs, then the rest.
+/// Buckets of waits: below 1 µs, powers of two up to 2^26 µs, and the rest.
 pub(crate) const WAIT_BUCKETS: usize = 28;
 
 /// What happened in a shard outside of the fast path.
@@ -175,7 +178,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table with `shards` shards (a power of two) and room for at least `capacity` keys.
+    /// Reserves a table of `shards` (a power of two) for at least `capacity` keys.
     pub(crate) fn reserve(shards: u32, capacity: u32) -> std::io::Result<Self> {
         debug_assert!(shards.is_power_of_two());
         // Room for one chain a key even when the keys are spread twice as badly as they can be expected to be.
@@ -199,7 +202,7 @@ impl Table {
         self.shards.len()
     }
 
-    /// The shard of a hash: its low bits. Chains within it are told apart by its high half.
+    /// Returns the shard of a hash: its low bits. The high half chooses the chain.
     #[inline(always)]
     pub(crate) fn shard_of(&self, hash: u64) -> u32 {
         // At most 2^16 shards.
@@ -235,8 +238,10 @@ impl Table {
         &self.heads.get((shard_index << self.max_log2_heads) + position).0
     }
 
-    /// Returns an entry with this hash and the word that was read before the hash, without a lock. `None` means "not seen",
-    /// never "not there"; whether the entry carries the key is for [`Entry::carries`] and the swap of that word to say.
+    /// Returns an entry with this hash and its word, without a lock.
+    ///
+    /// `None` means "not seen", never "not there". The word was read before the hash. Whether the entry has the key,
+    /// [`Entry::carries`] and the swap of that word decide.
     #[inline(always)]
     pub(crate) fn look_up(&self, hash: u64) -> Option<(u32, &Entry, Word)> {
         let shard_index = self.shard_of(hash);
@@ -275,7 +280,7 @@ impl Table {
         LockedShard { table: self, shard, index: shard_index, book: shard.book.lock() }
     }
 
-    /// Drops every idle entry, of all shards: what is done before a full table is reported.
+    /// Evicts every idle entry of all shards, before a full table is reported.
     pub(crate) fn evict_idle(&self, cache: &Cache) {
         for index in 0..self.shard_count() {
             self.lock(index).evict_idle(cache);
@@ -329,7 +334,7 @@ impl<'t> LockedShard<'t> {
         index == wanted
     }
 
-    /// Brings the key, which is not in the table, into it. Its entry comes back claimed, for the caller to publish.
+    /// Inserts a key that is not in the table. Its entry is claimed; publish it.
     pub(crate) fn insert(&mut self, cache: &Cache, hash: u64, key: &KeyRef<'_>) -> Result<(u32, &'t Entry), Full> {
         let table = self.table;
         self.book.inserts = self.book.inserts.wrapping_add(1);
@@ -386,8 +391,9 @@ impl<'t> LockedShard<'t> {
         Ok((index, entry))
     }
 
-    /// An entry outside of the warm slots has become idle: it takes over a slot, or it or another leaves the table.
-    /// Does nothing if somebody took it meanwhile.
+    /// Gives an idle entry a warm slot, or evicts it or another.
+    ///
+    /// Does nothing if the entry is held again.
     pub(crate) fn keep_or_evict(&mut self, cache: &Cache, index: u32) {
         self.book.inserts = self.book.inserts.wrapping_add(1);
         let slot = self.book.inserts as usize % WARM;
@@ -477,7 +483,7 @@ impl<'t> LockedShard<'t> {
         false
     }
 
-    /// Takes an idle entry exclusively on behalf of the table; from then on only the caller can change it.
+    /// Claims an idle entry for the table: from then on only the caller changes it.
     fn claim(&self, index: u32) -> bool {
         let entry = self.table.entry(index);
         let seen = entry.word();
@@ -501,7 +507,7 @@ impl<'t> LockedShard<'t> {
         self.fit_heads();
     }
 
-    /// Notes the number of an entry's latest exclusive hold: those of its key go on from there when it comes back.
+    /// Remembers the fence of an entry, for when its key comes back.
     fn remember_fence(&mut self, entry: &Entry) {
         self.book.fence_floor = self.book.fence_floor.max(entry.fence());
     }
@@ -564,7 +570,7 @@ impl<'t> LockedShard<'t> {
         }
     }
 
-    /// Gives the shard as many chains as its entries ask for. Look-ups that miss an entry on the move come to the mutex.
+    /// Adapts the number of chains. Look-ups that miss a moving entry go to the mutex.
     fn fit_heads(&mut self) {
         let now = self.shard.log2_heads.load(Ordering::Relaxed);
         let entries = self.book.entries;
@@ -678,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn an_insert_reuses_an_idle_entry_and_the_old_key_is_gone() {
+    fn insert_reuses_an_idle_entry() {
         let table = Table::reserve(1, 1000).unwrap();
         let cache = Cache::default();
         let mut shard = table.lock(0);

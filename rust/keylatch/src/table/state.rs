@@ -10,10 +10,10 @@
 //! | bits | meaning | who changes it, under what |
 //! |---|---|---|
 //! | W | one holder has the key exclusively | set by a compare-and-swap from "free"; cleared by its holder; the shard's owner does both for others |
-//! | record | while W is set: the hold record of the exclusive holder; 0 for the table itself: it is claimed, or a lock delay keeps it | as W |
+//! | record | while W is set: the hold record of the exclusive holder; 0 for the table itself: it is claimed, or in a lock delay | as W |
 //! | readers | while W is clear: how many hold the key shared; there are fewer records than it can count | a compare-and-swap by each reader |
 //! | generation | moves when the entry gets another key and when a hold is revoked or counted; never repeats before the entry is claimed again; 0 carries no key and cannot be taken | the shard's owner |
-//! | WAITERS | somebody in the queue sleeps: the release goes to the shard, and newcomers too | the shard's owner |
+//! | WAITERS | a waiter sleeps in the queue: the release goes to the shard, and newcomers too | the shard's owner |
 //! | EVICT | the entry is in none of its shard's warm slots: the release that makes it idle goes to the shard | the shard's owner |
 //! | BAR_X | a tier has not permitted this process to hold the key exclusively: the fast path does not | the shard's owner |
 //! | BAR_S | as BAR_X, to share it; only beside BAR_X | the shard's owner |
@@ -23,14 +23,14 @@
 //! "The shard's owner" is the thread that holds the shard's mutex. It races only with fast takes, fast conversions and
 //! fast releases, so every one of its changes is a compare-and-swap.
 //!
-//! | W | field | WAITERS | who may be where |
+//! | W | field | WAITERS | what holds the key, and what waits |
 //! |---|---|---|---|
-//! | 0 | 0 | 0 | free: one compare-and-swap takes it. A queue may exist: then its first waiter was notified and is on its way |
+//! | 0 | 0 | 0 | free: one compare-and-swap takes it. A queue may exist: then its first waiter was notified |
 //! | 0 | n | 0 | n readers; more may join |
 //! | 1 | r | 0 | one writer, whose record is r |
-//! | 0 | n | 1 | n readers, and somebody sleeps: every release finds the bit in its own look and goes to the shard |
-//! | 1 | r | 1 | one writer, and somebody sleeps |
-//! | 1 | 0 | any | the table's own: claimed for another key, free in the arena, or kept shut by a lock delay |
+//! | 0 | n | 1 | n readers, and a waiter sleeps: every release finds the bit in its own look and goes to the shard |
+//! | 1 | r | 1 | one writer, and a waiter sleeps |
+//! | 1 | 0 | any | the table's own: claimed for another key, free in the arena, or in a lock delay |
 //! | 0 | 0 | 1 | with BAR_X: the queue waits for the tier. Otherwise never: the shard's owner serves the queue in the swap that frees the lock |
 //! | 0 | n | 0 | with BIASED: n readers, and those in slots; more may join here and there |
 //! | 0 | n | 0 | with COLLECTING: at most n readers, and those in slots; more may join here |
@@ -75,7 +75,7 @@ const EVICT: u64 = 1 << 63;
 const _: () = assert!(EXCLUSIVE ^ GENERATION ^ FIELD ^ BARS ^ BIASED ^ COLLECTING ^ WAITERS ^ EVICT == u64::MAX);
 const _: () = assert!(crate::grant::MAX_RECORDS as u64 <= FIELD >> FIELD_SHIFT);
 
-/// One value of the word. Transitions return what the word would become; the caller swaps it in.
+/// A value of the word. Transitions return the next value; the caller swaps it in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Word(u64);
 
@@ -106,7 +106,7 @@ impl Word {
         (self.0 & GENERATION) >> GENERATION_SHIFT
     }
 
-    /// Returns whether both were read of the same key's lock, with no hold revoked in between.
+    /// Returns whether both are of the same key, with no revocation in between.
     #[inline]
     pub(crate) fn has_generation_of(self, other: Self) -> bool {
         (self.0 ^ other.0) & GENERATION == 0
@@ -118,7 +118,7 @@ impl Word {
         (self.0 ^ other.0) & (EXCLUSIVE | GENERATION | FIELD) == 0
     }
 
-    /// Returns the word with one more holder, if nothing stands in the way: the fast path's only question.
+    /// Returns the word with one more holder, if the fast path may take it.
     #[inline(always)]
     #[must_use]
     pub(crate) fn taken_uncontended(self, mode: Mode, record: u32) -> Option<Word> {
@@ -149,8 +149,9 @@ impl Word {
         }
     }
 
-    /// Returns the word with one holder less, or `None` if the release goes to the shard: somebody sleeps in the queue,
-    /// or this is the last holder of an entry that is in no warm slot.
+    /// Returns the word with one holder less; `None` if the release goes to the shard.
+    ///
+    /// A waiter sleeps in the queue, or this is the last holder of an entry without a warm slot.
     #[inline(always)]
     #[must_use]
     pub(crate) fn released_uncontended(self, mode: Mode) -> Option<Word> {
@@ -182,7 +183,7 @@ impl Word {
         Word(self.released(Mode::Exclusive).0 | ONE_READER)
     }
 
-    /// Returns the word with the only reader turned into the exclusive holder, if it is the only one.
+    /// Returns the word with its only reader as the exclusive holder.
     #[must_use]
     pub(crate) fn upgraded(self, record: u32) -> Option<Word> {
         (self.readers() == 1 && self.0 & SLOTTED == 0).then(|| self.with_writer(record))
@@ -235,7 +236,7 @@ impl Word {
         Word((self.0 & !FIELD) | u64::from(record) << FIELD_SHIFT | EXCLUSIVE)
     }
 
-    /// Returns the word with another generation, from which no swap that is under way starts.
+    /// Returns the word with another generation, so that swaps under way fail.
     ///
     /// The last two generations take turns. That is safe: they are never given another key, the record of a revoked
     /// writer is in no word again before its guard is gone, and a reader that was late announced itself.
@@ -253,7 +254,9 @@ impl Word {
         self.0 & GENERATION < LAST_GENERATION - ONE_GENERATION
     }
 
-    /// Returns the word of an idle entry claimed by the table itself, of the next generation; `None` if it is in use.
+    /// Returns the word of an idle entry as claimed; `None` if the entry is in use.
+    ///
+    /// It has the next generation.
     #[must_use]
     pub(crate) fn claimed_for_another_key(self) -> Option<Word> {
         let idle = self.0 & !(GENERATION | EVICT | BARS) == 0 && self.0 & GENERATION != 0;
@@ -261,14 +264,14 @@ impl Word {
         idle.then_some(Word(next & GENERATION | EXCLUSIVE))
     }
 
-    /// Returns the low half of the word, for an exclusive holder to begin its release with, and beside it the shard.
+    /// Returns the low half of the word, beside the shard, for the release.
     #[inline(always)]
     #[must_use]
     pub(crate) fn noted_with(self, shard: u32) -> u64 {
         (self.0 & u64::from(u32::MAX)) | u64::from(shard) << 32
     }
 
-    /// Returns the two parts of a note that the holder with this record made; the word without WAITERS and EVICT.
+    /// Returns the two parts of a note: the word without WAITERS and EVICT, and shard.
     #[inline(always)]
     pub(crate) fn from_note(note: u64, record: u32) -> (Self, u32) {
         (Self(note & u64::from(u32::MAX)).with_writer(record), (note >> 32) as u32)
@@ -284,7 +287,7 @@ impl Word {
         self.0 & EXCLUSIVE != 0
     }
 
-    /// Returns the record of the exclusive holder; 0 if there is none, or if the table itself is the holder.
+    /// Returns the record of the exclusive holder; 0 for none and for the table.
     #[inline]
     pub(crate) fn writer(self) -> u32 {
         // 26 bits.

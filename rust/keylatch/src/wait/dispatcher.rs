@@ -1,6 +1,6 @@
 //! The thread that calls callbacks, and what ends with the manager.
 
-use super::{Ending, Mailbox};
+use super::{CompletionList, Ending};
 use crate::sync::OnceLock;
 use crate::sync::thread::Running;
 use parking_lot::{Condvar, Mutex};
@@ -11,8 +11,8 @@ use std::sync::{Arc, Weak};
 /// The first request with a callback that has to wait starts the thread.
 #[derive(Debug, Default)]
 pub(crate) struct Dispatcher {
-    pub(crate) desk: OnceLock<Arc<CallbackThread>>,
-    pub(crate) mailbox: OnceLock<Arc<Mailbox>>,
+    pub(crate) callbacks_state: OnceLock<Arc<CallbackThread>>,
+    pub(crate) completions: OnceLock<Arc<CompletionList>>,
 }
 
 /// The completion queues, which end with the manager.
@@ -33,7 +33,7 @@ pub(crate) struct CallbackThread {
 pub(crate) struct CallbackState {
     pub(crate) thread: Option<Running>,
     pub(crate) stopping: bool,
-    pub(crate) rung: bool,
+    pub(crate) signalled: bool,
     /// Callbacks that are to be called and have not been.
-    pub(crate) owed: usize,
+    pub(crate) outstanding: usize,
 }

@@ -3,7 +3,7 @@
 //! One thread, started when the first moment is set, sleeps until the earliest one. Deadlines come before rechecks: where
 //! many waiters recheck for deadlocks at the same time, that takes a while, and no timeout may be late for it.
 
-use super::foreign::without_panic;
+use super::user_code::without_panic;
 use super::waiter::Ticket;
 use crate::sync::fault::fault;
 use crate::sync::thread::{self, Running};

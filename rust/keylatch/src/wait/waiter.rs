@@ -36,8 +36,8 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::foreign::Foreign;
-use super::mailbox::{Links, Mailbox};
+use super::completion::{CompletionList, Links};
+use super::user_code::UserCode;
 
 /// The phase of a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +100,9 @@ pub(crate) struct Asking {
     /// It has a callback or a completion queue: it is handed the lock.
     ///
     /// It cannot try by itself, as a thread or a task can.
-    pub(crate) by_mail: bool,
+    pub(crate) by_completion: bool,
     /// Its grant has no guard from the beginning.
-    pub(crate) loose: bool,
+    pub(crate) detached: bool,
     /// It waits for the tier's answer, but not for other processes.
     pub(crate) tries: bool,
     pub(crate) priority: u8,
@@ -119,8 +119,8 @@ impl Asking {
     fn to_bits(self) -> u32 {
         u32::from(self.mode == Mode::Exclusive)
             | u32::from(self.upgrade) << 1
-            | u32::from(self.by_mail) << 2
-            | u32::from(self.loose) << 3
+            | u32::from(self.by_completion) << 2
+            | u32::from(self.detached) << 3
             | u32::from(self.rises) << 4
             | u32::from(self.tries) << 5
             | u32::from(self.priority) << 8
@@ -130,8 +130,8 @@ impl Asking {
         let mode = if bits & 1 == 1 { Mode::Exclusive } else { Mode::Shared };
         // 8 bits; `BY_THREAD` is no part of what is asked for.
         let has = |bit: u32| bits & bit != 0;
-        let (upgrade, by_mail, loose, rises, tries) = (has(2), has(4), has(8), has(16), has(32));
-        Self { mode, upgrade, rises, by_mail, loose, tries, priority: (bits >> 8) as u8 }
+        let (upgrade, by_completion, detached, rises, tries) = (has(2), has(4), has(8), has(16), has(32));
+        Self { mode, upgrade, rises, by_completion, detached, tries, priority: (bits >> 8) as u8 }
     }
 }
 
@@ -147,9 +147,9 @@ pub(crate) enum Delivery {
     /// A thread that sleeps on the phase.
     Thread = 0,
     /// A future, by its waker.
-    Task(Option<Foreign<Waker>>),
+    Task(Option<UserCode<Waker>>),
     /// A callback or a completion queue, by a list of finished waiters.
-    Mail(Arc<Mailbox>, Letter),
+    Completion(Arc<CompletionList>, CompletionFn),
 }
 
 impl std::fmt::Debug for Delivery {
@@ -157,7 +157,7 @@ impl std::fmt::Debug for Delivery {
         f.write_str(match self {
             Self::Thread => "Thread",
             Self::Task(_) => "Task",
-            Self::Mail(..) => "Mail",
+            Self::Completion(..) => "Completion",
         })
     }
 }
@@ -165,7 +165,7 @@ impl std::fmt::Debug for Delivery {
 /// Called with the index of the finished waiter, without any internal mutex.
 ///
 /// It gives the waiter back.
-pub(crate) type Letter = Box<dyn FnOnce(u32) + Send>;
+pub(crate) type CompletionFn = Box<dyn FnOnce(u32) + Send>;
 
 /// The number of a request that waits, to cancel it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -433,8 +433,8 @@ impl Waiter {
     /// The caller drops the old one without any mutex, and looks at the phase afterwards: it shows what came before the
     /// waker was set.
     #[must_use]
-    pub(crate) fn set_waker(&self, waker: &Waker) -> Option<Foreign<Waker>> {
-        let fresh = Foreign::new(waker.clone());
+    pub(crate) fn set_waker(&self, waker: &Waker) -> Option<UserCode<Waker>> {
+        let fresh = UserCode::new(waker.clone());
         let mut reply = self.reply.lock();
         match &mut reply.delivery {
             Delivery::Task(old) if old.as_ref().is_some_and(|old| old.will_wake(&fresh)) => Some(fresh),
@@ -448,14 +448,14 @@ impl Waiter {
     /// Changes the phase, and takes what is needed to wake the caller.
     ///
     /// It is used after the shard's mutex is released. A completion function stays, for the thread that reads the list.
-    pub(crate) fn advance_with_news(&self, to: Phase) -> (Phase, News) {
+    pub(crate) fn advance_with_wakeup(&self, to: Phase) -> (Phase, Wakeup) {
         // The phase changes under the mutex. A future that sets its waker does so before this, and the waker is taken
         // here, or it looks at the phase afterwards and sees the change.
         let mut reply = self.reply.lock();
         let wakes = match &mut reply.delivery {
-            Delivery::Thread => News::Thread,
-            Delivery::Task(waker) => News::Task(waker.take()),
-            Delivery::Mail(mailbox, _) => News::Mail(Arc::clone(mailbox)),
+            Delivery::Thread => Wakeup::Thread,
+            Delivery::Task(waker) => Wakeup::Task(waker.take()),
+            Delivery::Completion(completions, _) => Wakeup::Completion(Arc::clone(completions)),
         };
         let was = self.advance(to);
         drop(reply);
@@ -465,8 +465,8 @@ impl Waiter {
     /// Returns whether it is finished through this list.
     ///
     /// Only of a waiter whose memory stays, see [`Waiters::for_each_at_rest`].
-    pub(crate) fn is_for(&self, mailbox: &Arc<Mailbox>) -> bool {
-        matches!(&self.reply.lock().delivery, Delivery::Mail(own, _) if Arc::ptr_eq(own, mailbox))
+    pub(crate) fn is_for(&self, completions: &Arc<CompletionList>) -> bool {
+        matches!(&self.reply.lock().delivery, Delivery::Completion(own, _) if Arc::ptr_eq(own, completions))
     }
 
     /// Takes the way to reach the caller, to use it or to drop it.
@@ -477,10 +477,10 @@ impl Waiter {
 }
 
 /// What is left to do so that the caller of a waiter wakes up.
-pub(crate) enum News {
+pub(crate) enum Wakeup {
     Thread,
-    Task(Option<Foreign<Waker>>),
-    Mail(Arc<Mailbox>),
+    Task(Option<UserCode<Waker>>),
+    Completion(Arc<CompletionList>),
 }
 
 /// All waiters, by index.

@@ -61,8 +61,8 @@ fn close_keeps_holds_until_release() {
     assert_eq!(guard.upgrade_blocking(None), Err(LockError::Closed));
     locks.release(grant).unwrap();
     assert!(locks.release(grant).is_err());
-    let loose = guard.into_grant();
-    drop(locks.adopt(loose).unwrap());
+    let detached = guard.into_grant();
+    drop(locks.adopt(detached).unwrap());
     drop((owned, batch));
     assert_at_rest(&locks);
 }

@@ -137,7 +137,7 @@ proptest! {
         thread_local! {
             static LOCKS: (FastObjectLockManager, Grant, OwnedLockGuard) = {
                 let locks = FastObjectLockManager::new();
-                let grant = locks.acquire_write_lock_blocking("b", "loose", "me").unwrap().into_grant();
+                let grant = locks.acquire_write_lock_blocking("b", "detached", "me").unwrap().into_grant();
                 let guard = locks.acquire_write_lock_blocking("b", "guarded", "me").unwrap().into_owned();
                 (locks, grant, guard)
             };
@@ -150,7 +150,7 @@ proptest! {
                 not_held(locks.release(forged), forged);
                 not_held(locks.adopt(forged).map(drop), forged);
             }
-            prop_assert!(locks.try_acquire_read_lock("b", "loose", "x").is_err());
+            prop_assert!(locks.try_acquire_read_lock("b", "detached", "x").is_err());
             prop_assert!(locks.try_acquire_read_lock("b", "guarded", "x").is_err());
             Ok(())
         })?;

@@ -131,7 +131,7 @@ pub(crate) fn run(program: &[Step], fairness: Fairness) {
     let names = ["a", "b", "c", "", "\0", &long];
     let mut model = Model::default();
     let mut guards: Vec<(usize, Mode, FastLockGuard<'_>)> = Vec::new();
-    let mut loose: Vec<(usize, Mode, Grant)> = Vec::new();
+    let mut detached: Vec<(usize, Mode, Grant)> = Vec::new();
     let mut stale: Vec<Grant> = Vec::new();
     let mut waiting: Vec<(usize, Mode, u64, ByHand<_>)> = Vec::new();
     let mut numbers = 0..;
@@ -172,11 +172,11 @@ pub(crate) fn run(program: &[Step], fairness: Fairness) {
             Step::Loosen(which) => {
                 let Some(place) = pick(&guards, which) else { continue };
                 let (key, mode, guard) = guards.swap_remove(place);
-                loose.push((key, mode, guard.into_grant()));
+                detached.push((key, mode, guard.into_grant()));
             }
             Step::Release(which) => {
-                let Some(place) = pick(&loose, which) else { continue };
-                let (key, mode, grant) = loose.swap_remove(place);
+                let Some(place) = pick(&detached, which) else { continue };
+                let (key, mode, grant) = detached.swap_remove(place);
                 locks.release(grant).unwrap();
                 model.give(key, mode);
                 stale.push(grant);
@@ -187,8 +187,8 @@ pub(crate) fn run(program: &[Step], fairness: Fairness) {
                 assert!(locks.adopt(stale[place]).is_err());
             }
             Step::Adopt(which) => {
-                let Some(place) = pick(&loose, which) else { continue };
-                let (key, mode, grant) = loose.swap_remove(place);
+                let Some(place) = pick(&detached, which) else { continue };
+                let (key, mode, grant) = detached.swap_remove(place);
                 guards.push((key, mode, locks.adopt(grant).unwrap()));
             }
             Step::Downgrade(which) => {
@@ -290,7 +290,7 @@ pub(crate) fn run(program: &[Step], fairness: Fairness) {
         assert_eq!((figures.holders, figures.waiters), (model.holds(), model.waits()), "after {step:?}");
     }
     drop((waiting, guards));
-    loose.iter().for_each(|(_, _, grant)| locks.release(*grant).unwrap());
+    detached.iter().for_each(|(_, _, grant)| locks.release(*grant).unwrap());
     assert_at_rest(&locks);
 }
 

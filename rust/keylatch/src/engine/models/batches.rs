@@ -1,4 +1,4 @@
-//! Many locks at once: all or none, whatever the others do.
+//! Batches: all locks or none, whatever other threads do.
 
 use super::*;
 use crate::request::BatchLockRequest;
@@ -15,17 +15,17 @@ fn work_and_release(model: &Model, grants: Vec<Grant>) {
     }
 }
 
-/// Would catch: a lock of a batch that failed which stays taken, or is let go of without a look at who waits for it.
+/// Would catch: a lock of a failed batch that stays held or forgets its waiters.
 #[test]
-fn a_batch_is_given_back_while_somebody_comes_to_wait() {
+fn failed_batch_against_a_new_waiter() {
     for fairness in [Fairness::Fifo, NEVER] {
         check(move || {
             let model = Model::new(fairness);
             let held = model.lock(1, EXCLUSIVE);
             let waits = model.spawn(|model| model.lock_and_work(0, EXCLUSIVE));
-            let got = model.core().batch_at_once(model.core().local(), &batch(&[0, 1]));
+            let got = model.core().batch_fast(model.core().local(), &batch(&[0, 1]));
             assert_eq!(got, None, "the second one is held");
-            // Nobody lets go of the first one any more.
+            // The first one is not released any more.
             waits.join().unwrap();
             model.release(held);
             model.assert_nothing_left();
@@ -33,13 +33,13 @@ fn a_batch_is_given_back_while_somebody_comes_to_wait() {
     }
 }
 
-/// Would catch: two batches of which both take a part and neither gives it back, or whose parts come together as one.
+/// Would catch: two batches that both keep a part, or that both have all.
 #[test]
-fn two_batches_in_opposite_orders_try_at_once() {
+fn two_batches_in_opposite_orders() {
     check(|| {
         let model = Model::new(NEVER);
         let take = |model: &Model, keys: &[usize]| {
-            let got = model.core().batch_at_once(model.core().local(), &batch(keys));
+            let got = model.core().batch_fast(model.core().local(), &batch(keys));
             let full = got.as_ref().is_some_and(|grants| grants.len() == keys.len());
             assert!(full || got.is_none());
             if let Some(mut grants) = got {

@@ -5,7 +5,7 @@ use crate::hold::Lost;
 use crate::request::Limit;
 use crate::wait::Phase;
 
-/// Would catch: a request that queues while the manager is closed and is never told.
+/// Would catch: a request that queues during the close and waits for ever.
 #[test]
 fn close_against_enqueue() {
     for fairness in [Fairness::Fifo, NEVER] {
@@ -17,7 +17,7 @@ fn close_against_enqueue() {
             });
             let closer = model.spawn(|model| model.core().close());
             closer.join().unwrap();
-            // Without a release: nobody is told by that.
+            // Without a release, which would wake the waiter, too.
             waiting.join().unwrap();
             model.release(held);
             model.assert_nothing_left();
@@ -25,9 +25,9 @@ fn close_against_enqueue() {
     }
 }
 
-/// Would catch: a waiter behind the one that is being told, an upgrade, or one that was told to try, that is forgotten.
+/// Would catch: a forgotten waiter: behind another, notified, or an upgrade.
 #[test]
-fn close_against_release_tells_everybody() {
+fn close_against_release_ends_all_waits() {
     for fairness in [Fairness::Fifo, NEVER] {
         check(move || {
             let model = Model::new(fairness);
@@ -52,7 +52,7 @@ fn close_against_release_tells_everybody() {
     }
 }
 
-/// Would catch: a wait that is ended by the close and by its own deadline, or by neither.
+/// Would catch: a wait that the close and its deadline both end, or neither.
 #[test]
 fn close_against_a_time_out() {
     for fairness in [Fairness::Fifo, NEVER] {
@@ -73,7 +73,7 @@ fn close_against_a_time_out() {
     }
 }
 
-/// Would catch: an upgrade that waits on, or has lost what it held, when the manager is closed as the other reader goes.
+/// Would catch: an upgrade that waits on or lost its hold after the close.
 #[test]
 fn close_against_an_upgrade() {
     check(|| {
@@ -91,9 +91,9 @@ fn close_against_an_upgrade() {
     });
 }
 
-/// Would catch: a waiter that the close looks for in one line while its lock is taken away, and its line moves.
+/// Would catch: a waiter whose queue moves while the close looks for it.
 #[test]
-fn close_against_taking_a_lock_away() {
+fn close_against_a_revocation() {
     check(|| {
         let model = Model::new(Fairness::Fifo);
         let held = model.lock(0, EXCLUSIVE);
@@ -114,9 +114,9 @@ fn close_against_taking_a_lock_away() {
     });
 }
 
-/// Would catch: a lock that is kept shut beyond the close, and for ever, because nobody asks for it any more.
+/// Would catch: a lock delay that begins at the close and never ends.
 #[test]
-fn close_against_a_lock_that_is_about_to_be_kept_shut() {
+fn close_against_a_lock_delay() {
     check(|| {
         let lock_delay = Duration::from_secs(3600);
         let model = Model::with(LockConfig { fairness: NEVER, shards: 1, lock_delay, ..LockConfig::default() });

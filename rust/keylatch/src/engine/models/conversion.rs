@@ -3,9 +3,9 @@
 use super::*;
 use crate::request::Limit;
 
-/// Would catch: a downgrade that forgets the readers who may come in now, or lets the writer in with them.
+/// Would catch: a downgrade that forgets readers, or admits the writer with them.
 #[test]
-fn a_downgrade_with_a_reader_and_a_writer_in_line() {
+fn downgrade_with_reader_and_writer_queued() {
     for fairness in [Fairness::Fifo, NEVER] {
         check(move || {
             let model = Model::new(fairness);
@@ -26,7 +26,7 @@ fn a_downgrade_with_a_reader_and_a_writer_in_line() {
     }
 }
 
-/// Would catch: a downgrade that overlooks a reader who queues in the same instant.
+/// Would catch: a downgrade that misses a reader that queues meanwhile.
 #[test]
 fn a_downgrade_against_enqueue() {
     for fairness in [Fairness::Fifo, NEVER] {
@@ -63,7 +63,7 @@ fn an_upgrade_now_against_a_readers_release() {
     });
 }
 
-/// Would catch: an upgrade that waits for the last reader and is not told, or is told behind the writer in line.
+/// Would catch: an upgrade that is not woken, or only after a waiting writer.
 #[test]
 fn a_queued_upgrade_against_a_readers_release() {
     for fairness in [Fairness::Fifo, NEVER] {
@@ -79,7 +79,7 @@ fn a_queued_upgrade_against_a_readers_release() {
             model.work(0, SHARED);
             assert_eq!(model.worked(0), 0);
             model.core().upgrade_blocking(mine, Limit::Never).expect("the reader goes in the end");
-            assert_eq!(model.worked(0), 0, "nobody came in between");
+            assert_eq!(model.worked(0), 0, "no writer came in between");
             model.work(0, EXCLUSIVE);
             model.release(mine);
             reader.join().unwrap();
@@ -91,7 +91,7 @@ fn a_queued_upgrade_against_a_readers_release() {
 
 /// Would catch: two upgrades that wait for each other, or both succeed.
 #[test]
-fn two_upgrades_at_once() {
+fn two_upgrades() {
     check(|| {
         let model = Model::new(Fairness::Fifo);
         let (mine, theirs) = (model.lock(0, SHARED), model.lock(0, SHARED));
@@ -115,7 +115,7 @@ fn two_upgrades_at_once() {
     });
 }
 
-/// Would catch: an upgrade that gives up and leaves the readers behind it asleep, or has lost the hold it had.
+/// Would catch: an upgrade that leaves readers asleep, or loses its hold.
 #[test]
 fn an_upgrade_gives_up_in_front_of_a_reader() {
     check(|| {
@@ -136,14 +136,14 @@ fn an_upgrade_gives_up_in_front_of_a_reader() {
     });
 }
 
-/// Would catch: an upgrade whose future was forgotten, and whose turn comes when the hold it was for is gone.
+/// Would catch: a leaked upgrade whose turn comes after its hold has ended.
 #[test]
 fn a_guard_goes_whose_upgrade_was_forgotten() {
     for fairness in [Fairness::Fifo, NEVER] {
         check(move || {
             let model = Model::new(fairness);
             let (mine, theirs) = (model.lock(0, SHARED), model.lock(0, SHARED));
-            let waits = model.core().begin_upgrade(mine, Delivery::Task(None)).expect("nobody else upgrades");
+            let waits = model.core().begin_upgrade(mine, Delivery::Task(None)).expect("no other upgrade waits");
             assert!(waits.is_some(), "another reader is in its way");
             let reader = model.spawn(move |model| {
                 model.work(0, SHARED);

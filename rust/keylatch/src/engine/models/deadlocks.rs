@@ -19,7 +19,7 @@ impl Embrace {
         Self { model, held, waits }
     }
 
-    /// Each holds its key, and nobody waits.
+    /// Each session holds its key, and none waits.
     fn before(shards: u32, victim: Victim) -> (Model, [Arc<SessionState>; 2], [Grant; 2]) {
         let config = LockConfig {
             shards,
@@ -59,8 +59,8 @@ impl Embrace {
             }
             Ended::Granted(None) => panic!("no upgrade"),
             Ended::Failed { why, error, .. } => {
-                let told = error.is_some_and(|error| matches!(*error, LockError::Deadlock { .. }));
-                assert_eq!(told, why == Phase::Deadlocked);
+                let explained = error.is_some_and(|error| matches!(*error, LockError::Deadlock { .. }));
+                assert_eq!(explained, why == Phase::Deadlocked);
                 why
             }
         };
@@ -73,7 +73,7 @@ fn asked<'s>(model: &Model, key: usize, session: &'s SessionState) -> LockReques
     request(key, EXCLUSIVE).owner(OwnerRef::Session(session.as_owner(model.core().identity())))
 }
 
-/// Would catch: a circle that both or neither give way in, or a victim that is not woken.
+/// Would catch: two victims or none, or a victim that is not woken.
 #[test]
 fn one_of_two_gives_way() {
     check(|| {
@@ -87,7 +87,7 @@ fn one_of_two_gives_way() {
     });
 }
 
-/// Would catch: two shards' mutexes taken in the wrong order, or a victim whose shard is let go of before its wait ends.
+/// Would catch: mutexes in the wrong order, or one released before the wait ends.
 #[test]
 fn two_shards_and_a_time_out() {
     check(|| {
@@ -103,7 +103,7 @@ fn two_shards_and_a_time_out() {
     });
 }
 
-/// Would catch: a wait that ends twice, once as a deadlock's and once by its owner's wish.
+/// Would catch: a wait that ends twice: as a deadlock's, and as cancelled.
 #[test]
 fn a_deadlock_against_a_cancel() {
     check(|| {
@@ -118,8 +118,7 @@ fn a_deadlock_against_a_cancel() {
     });
 }
 
-/// Would catch: a victim that is granted the lock in the same instant and told of a deadlock all the same, or an alarm
-/// about a hold that is gone.
+/// Would catch: a victim that has the lock and a deadlock, or a false alarm.
 #[test]
 fn a_deadlock_against_the_grant() {
     check(|| {
@@ -135,13 +134,15 @@ fn a_deadlock_against_the_grant() {
         let mine = Embrace::end(&model, 0, (held[0], waits[0]), None);
         assert!(matches!(mine, Phase::Granted | Phase::Deadlocked));
         assert_eq!(model.core().recent_deadlocks().len(), usize::from(mine == Phase::Deadlocked));
-        let Ended::Granted(Some(grant)) = model.wait(waits[1], 0) else { panic!("nobody is in the way") };
+        let Ended::Granted(Some(grant)) = model.wait(waits[1], 0) else { panic!("the key is free") };
         model.release(grant);
         model.assert_nothing_left();
     });
 }
 
-/// Would catch: a victim that sleeps, because there was no deadlock when it looked, and is not woken.
+/// Would catch: a sleeping victim that is not woken.
+///
+/// There was no deadlock at its own recheck.
 #[test]
 fn who_gives_way_sleeps() {
     check(|| {

@@ -8,7 +8,7 @@ fn some_time() -> Option<Instant> {
     Some(Instant::now() + Duration::from_secs(3600))
 }
 
-/// Takes a grant, if there is one, as whoever asked for it does.
+/// Takes a grant, if there is one, as the caller that asked for it does.
 fn use_up(model: &Model, ended: Ended, mode: Mode) -> bool {
     match ended {
         Ended::Granted(Some(grant)) => {
@@ -23,7 +23,7 @@ fn use_up(model: &Model, ended: Ended, mode: Mode) -> bool {
 
 const POLICIES: [Fairness; 3] = [Fairness::Fifo, NEVER, SOON];
 
-/// Would catch: a grant that arrives as the waiter gives up and is held by nobody from then on, or is taken twice.
+/// Would catch: a grant during a give-up that is leaked, or taken twice.
 #[test]
 fn a_time_out_against_the_grant() {
     for fairness in POLICIES {
@@ -38,14 +38,14 @@ fn a_time_out_against_the_grant() {
             model.work(0, EXCLUSIVE);
             model.release(held);
             waiting.join().unwrap();
-            let free = model.try_lock(0, EXCLUSIVE).expect("nobody holds it");
+            let free = model.try_lock(0, EXCLUSIVE).expect("it is free");
             model.release(free);
             model.assert_nothing_left();
         });
     }
 }
 
-/// Would catch: a waiter at the head that leaves without a look at who it kept from going on.
+/// Would catch: a first waiter that leaves without serving those behind it.
 #[test]
 fn the_head_gives_up_in_front_of_another() {
     for fairness in POLICIES {
@@ -68,7 +68,7 @@ fn the_head_gives_up_in_front_of_another() {
     }
 }
 
-/// A reader could go on at once when the writer in front of it, which waits for other readers, gives up.
+/// The reader may have the lock when the writer in front of it gives up.
 #[test]
 fn a_writer_gives_up_in_front_of_a_reader() {
     check(|| {
@@ -88,7 +88,7 @@ fn a_writer_gives_up_in_front_of_a_reader() {
     });
 }
 
-/// Would catch: a cancel and a grant that both happen, or a sleeper that neither wakes.
+/// Would catch: a cancel and a grant together, or a sleeper that none wakes.
 #[test]
 fn a_cancel_against_the_grant() {
     for fairness in POLICIES {
@@ -110,10 +110,11 @@ fn a_cancel_against_the_grant() {
     }
 }
 
-/// Would catch: a ticket that cancels another request, which its waiter has come to stand for meanwhile in another
-/// shard, so that no mutex is in the way.
+/// Would catch: a ticket that cancels a later request of the same waiter.
+///
+/// That request is in another shard, so no mutex is in the way.
 #[test]
-fn an_old_ticket_cancels_nobody_else() {
+fn old_ticket_cancels_no_other_request() {
     check(|| {
         let model = Model::with_shards(Fairness::Fifo, 2);
         let shard_of = |key| model.core().table.shard_of(model.wanted(key, EXCLUSIVE).hash);

@@ -1,10 +1,12 @@
-//! From one holder to the next: nobody who waits is forgotten, whatever the policy.
+//! From one holder to the next: no waiter is forgotten, whatever the policy.
 
 use super::*;
 
-const POLICIES: [Fairness; 4] = [Fairness::Fifo, AT_ONCE, NEVER, SOON];
+const POLICIES: [Fairness; 4] = [Fairness::Fifo, HANDED, NEVER, SOON];
 
-/// Would catch the lost wake-up: a release that does not see the waiter that does not see the release.
+/// Would catch: a lost wake-up.
+///
+/// The release does not see the waiter, and the waiter does not see the release.
 #[test]
 fn release_against_enqueue() {
     for fairness in POLICIES {
@@ -40,10 +42,11 @@ fn the_last_reader_against_enqueue() {
     }
 }
 
-/// Would catch: a waiter that was told to try, lost the race against a newcomer, and is not told again; one behind it
-/// that nobody looks after while it is on its way.
+/// Would catch: a notified waiter that loses to a newcomer and is not woken again.
+///
+/// Or one behind it that is forgotten meanwhile.
 #[test]
-fn a_newcomer_overtakes_who_was_told_to_try() {
+fn newcomer_overtakes_a_notified_waiter() {
     for fairness in POLICIES {
         check(move || {
             let model = Model::new(fairness);
@@ -60,7 +63,7 @@ fn a_newcomer_overtakes_who_was_told_to_try() {
     }
 }
 
-/// Would catch: a line whose head is on its way and whose second waiter is left behind by it.
+/// Would catch: a second waiter that is forgotten while the first is notified.
 #[test]
 fn two_in_line() {
     for fairness in POLICIES {
@@ -80,12 +83,13 @@ fn two_in_line() {
     }
 }
 
-/// Would catch: readers that wait one behind the other although they could share, and a batch that ends with its first
-/// round. There are three, and a round has two; each keeps the lock until it has seen the others.
+/// Would catch: readers that do not share, or a second round that is left out.
+///
+/// There are three readers, and a round has two. Each keeps the lock until it has seen the others.
 #[test]
 fn readers_are_admitted_together() {
     use loom::sync::atomic::{AtomicU32, Ordering};
-    for fairness in [Fairness::Fifo, AT_ONCE] {
+    for fairness in [Fairness::Fifo, HANDED] {
         check_within(1, move || {
             let model = Model::new(fairness);
             let held = model.lock(0, EXCLUSIVE);
@@ -122,10 +126,11 @@ fn readers_are_admitted_together() {
     }
 }
 
-/// Would catch: a reader who joins readers past a writer that waits under a policy that forbids it, or past one that
-/// holds the lock; a writer that is let in before the last reader has gone.
+/// Would catch: a reader that passes a writer, or a writer beside a reader.
+///
+/// The policy forbids readers to overtake a waiting writer.
 #[test]
-fn a_reader_arrives_while_a_writer_waits_for_readers() {
+fn reader_arrives_while_a_writer_waits() {
     for fairness in [Fairness::Fifo, NEVER, Fairness::ReaderFirst, Fairness::WriterFirst] {
         check(move || {
             let model = Model::new(fairness);

@@ -1,4 +1,4 @@
-//! A lock is taken away from its holder while the holder, or somebody else, does something with it.
+//! A hold is revoked while its holder, or another thread, does something with the lock.
 
 use super::*;
 use crate::engine::loss::Listener;
@@ -9,9 +9,9 @@ fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
     model.core().revoke(model.core().local(), grants, Lost::Forced)
 }
 
-/// Would catch: a release that is on its way when the lock is taken away, and lets go of the next holder's.
+/// Would catch: a late release that ends the next holder's hold.
 #[test]
-fn a_guard_releases_while_its_lock_is_taken_away() {
+fn guard_releases_during_revocation() {
     for mode in [EXCLUSIVE, SHARED] {
         check(move || {
             let model = Model::new(NEVER);
@@ -25,7 +25,7 @@ fn a_guard_releases_while_its_lock_is_taken_away() {
     }
 }
 
-/// Would catch: a late release that finds the word as it left it, with somebody else in it.
+/// Would catch: a late release that finds its word, though another thread holds.
 #[test]
 fn the_next_holder_is_safe_from_a_late_release() {
     check(|| {
@@ -43,10 +43,11 @@ fn the_next_holder_is_safe_from_a_late_release() {
     });
 }
 
-/// Would catch: a hold that is revoked in the place of an earlier one of the same record, because the record was compared
-/// before the word was raised.
+/// Would catch: a revocation that hits a later hold of the same record.
+///
+/// The record was compared before the word was raised.
 #[test]
-fn the_same_record_has_the_lock_again_when_it_is_revoked() {
+fn same_record_holds_again_during_revocation() {
     for mode in [EXCLUSIVE, SHARED] {
         check(move || {
             let model = Model::new(NEVER);
@@ -66,9 +67,9 @@ fn the_same_record_has_the_lock_again_when_it_is_revoked() {
     }
 }
 
-/// Would catch: a release that changes an entry which carries another key since its hold was revoked.
+/// Would catch: a late release that changes an entry that has another key now.
 #[test]
-fn the_entry_has_another_key_when_a_late_release_comes() {
+fn late_release_after_the_key_changed() {
     for mode in [EXCLUSIVE, SHARED] {
         check(move || {
             let model = Model::new(NEVER);
@@ -84,9 +85,9 @@ fn the_entry_has_another_key_when_a_late_release_comes() {
     }
 }
 
-/// Would catch: an idle entry that no warm slot has and nothing evicts, because its holder was revoked as it left.
+/// Would catch: an idle entry that stays in the table without a warm slot.
 #[test]
-fn an_entry_outside_the_warm_slot_is_revoked_as_its_holder_leaves() {
+fn cold_entry_is_revoked_during_release() {
     for mode in [EXCLUSIVE, SHARED] {
         check(move || {
             let model = Model::new(Fairness::Fifo);
@@ -100,9 +101,9 @@ fn an_entry_outside_the_warm_slot_is_revoked_as_its_holder_leaves() {
     }
 }
 
-/// Would catch: a survivor among the readers that is counted twice or not at all when the word is raised.
+/// Would catch: a remaining reader that the raised word counts wrong.
 #[test]
-fn one_of_two_readers_loses_its_lock_while_the_other_leaves() {
+fn one_reader_revoked_while_other_leaves() {
     check(|| {
         let model = Model::new(NEVER);
         let (lost, stays) = (model.lock(0, SHARED), model.lock(0, SHARED));
@@ -121,10 +122,10 @@ fn one_of_two_readers_loses_its_lock_while_the_other_leaves() {
     });
 }
 
-/// Would catch: a waiter that is served twice or not at all, by the guard's release and by the revoker.
+/// Would catch: a waiter that guard and revoker both serve, or neither.
 #[test]
-fn whoever_waits_gets_the_lock_that_is_taken_away() {
-    for fairness in [AT_ONCE, NEVER] {
+fn revoked_lock_goes_to_the_waiter() {
+    for fairness in [HANDED, NEVER] {
         check(move || {
             let model = Model::new(fairness);
             let grant = model.lock(0, EXCLUSIVE);
@@ -140,8 +141,7 @@ fn whoever_waits_gets_the_lock_that_is_taken_away() {
     }
 }
 
-/// Would catch: a number that is released twice, by whoever knows it and by whoever takes the lock away; or of which both
-/// or neither say so.
+/// Would catch: a grant that its caller and the revoker both end, or neither.
 #[test]
 fn a_number_is_released_by_one_of_two() {
     check(|| {
@@ -158,9 +158,9 @@ fn a_number_is_released_by_one_of_two() {
     });
 }
 
-/// Would catch: a change of mode that goes on after the hold was revoked, and changes what the next holder has.
+/// Would catch: a conversion after the revocation that changes the next hold.
 #[test]
-fn a_guard_changes_its_mode_while_its_lock_is_taken_away() {
+fn guard_converts_during_revocation() {
     for mode in [EXCLUSIVE, SHARED] {
         check(move || {
             let model = Model::new(NEVER);
@@ -188,7 +188,7 @@ fn a_guard_changes_its_mode_while_its_lock_is_taken_away() {
 
 /// Would catch: a take on the fast path, from a word that is being raised.
 #[test]
-fn a_newcomer_arrives_while_a_reader_loses_its_lock() {
+fn newcomer_arrives_during_revocation() {
     check(|| {
         let model = Model::new(NEVER);
         let lost = model.lock(0, SHARED);
@@ -209,8 +209,7 @@ fn a_newcomer_arrives_while_a_reader_loses_its_lock() {
     });
 }
 
-/// Would catch: a lease that is renewed in the moment in which it runs out, and lost all the same, or the other way
-/// round.
+/// Would catch: a lease that is both renewed and lost, or neither.
 #[test]
 fn a_lease_is_renewed_or_lost_never_both() {
     check(|| {
@@ -236,10 +235,11 @@ fn a_lease_is_renewed_or_lost_never_both() {
     });
 }
 
-/// Would catch: a waiter that sleeps on though the lock that keeps it waiting has a lease since, and one that nobody
-/// tells to look: nobody releases here.
+/// Would catch: a waiter that does not learn of a lease that began meanwhile.
+///
+/// No thread releases here.
 #[test]
-fn a_lease_begins_while_somebody_begins_to_wait() {
+fn lease_begins_while_a_wait_begins() {
     for mode in [EXCLUSIVE, SHARED] {
         check(move || {
             let model = Model::new(Fairness::Fifo);
@@ -254,55 +254,54 @@ fn a_lease_begins_while_somebody_begins_to_wait() {
     }
 }
 
-/// Would catch: a lost number that is given back by two who show it at once, and then stands for two holds.
+/// Would catch: a tombstone that two callers give back, so that two holds use it.
 #[test]
-fn a_lost_number_is_shown_by_two_at_once() {
+fn tombstone_shown_by_two_callers() {
     check(|| {
         let model = Model::new(NEVER);
         let grant = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
         model.core().start_lease(grant, Some(Duration::from_nanos(1)));
         model.lock_and_work(0, EXCLUSIVE);
-        let show = move |model: &Model| match model.core().catch(grant) {
+        let show = move |model: &Model| match model.core().adopt(grant) {
             Err(LockError::LeaseLost { .. }) => 1,
             Err(LockError::NotHeld { .. }) => 0,
             other => panic!("{other:?} though its lock was lost"),
         };
         let other = model.spawn(show);
         let mine = show(&model);
-        assert!(mine + other.join().unwrap() >= 1, "one at least is told");
+        assert!(mine + other.join().unwrap() >= 1, "one at least learns of it");
         model.assert_nothing_left();
     });
 }
 
-/// Would catch: a loss that nobody tells a listener that comes at that moment, or that it is told twice.
+/// Would catch: a listener added meanwhile that is never called, or twice.
 #[test]
-fn a_listener_comes_while_the_lock_is_taken_away() {
+fn listener_added_during_revocation() {
     for mode in [EXCLUSIVE, SHARED] {
         check(move || {
             let model = Model::new(NEVER);
             let grant = model.lock(0, mode);
-            let told = Arc::new(AtomicUsize::new(0));
-            let tell = Arc::clone(&told);
+            let calls = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&calls);
             let holder = model.spawn(move |model| {
                 let listener = Listener::new(move |why| {
                     assert_eq!(why, Lost::Forced);
-                    tell.fetch_add(1, Ordering::Relaxed);
+                    counted.fetch_add(1, Ordering::Relaxed);
                 });
                 model.core().on_lost(grant, listener).expect("its guard is still here");
             });
             assert_eq!(force(&model, &[grant]), [grant]);
             holder.join().unwrap();
-            assert_eq!(told.load(Ordering::Relaxed), 1);
+            assert_eq!(calls.load(Ordering::Relaxed), 1);
             model.release(grant);
             model.assert_nothing_left();
         });
     }
 }
 
-/// Would catch: of two who wait to upgrade one who is not told that it
-/// has nothing to wait for any more; or one who has the lock alone beside a reader.
+/// Would catch: an upgrade of a revoked hold that waits on, or a shared writer.
 #[test]
-fn two_wait_to_upgrade_while_one_of_them_loses_its_lock() {
+fn two_upgrades_while_one_is_revoked() {
     for lost in [0, 1] {
         check(move || {
             let config = LockConfig {
@@ -369,7 +368,7 @@ fn a_lock_is_taken_away_in_a_full_table() {
 
 const A_MOMENT: Duration = Duration::from_nanos(1);
 
-/// Would catch: a lease that begins while somebody looks for those that have run out, and that nobody ever finds.
+/// Would catch: a lease that begins during a search and is never found.
 #[test]
 fn a_lease_begins_while_a_full_table_is_searched() {
     check(|| {
@@ -382,15 +381,15 @@ fn a_lease_begins_while_a_full_table_is_searched() {
         searcher.join().unwrap();
         model.core().reclaim(model.core().local());
         for grant in [first, second] {
-            assert!(matches!(model.core().catch(grant), Err(LockError::LeaseLost { .. })), "it has run out");
+            assert!(matches!(model.core().adopt(grant), Err(LockError::LeaseLost { .. })), "it has run out");
         }
         model.assert_nothing_left();
     });
 }
 
-/// Would catch: a table that is called full because another is about to make the room that there is.
+/// Would catch: a full table although another thread is reclaiming places.
 #[test]
-fn two_make_room_at_once() {
+fn two_threads_reclaim() {
     check(|| {
         let model = Model::new(NEVER);
         let grant = model.core().try_now(request(0, EXCLUSIVE), true).unwrap();
@@ -404,7 +403,7 @@ fn two_make_room_at_once() {
         let other = model.spawn(reclaim);
         reclaim(&model);
         other.join().unwrap();
-        assert!(matches!(model.core().catch(grant), Err(LockError::LeaseLost { .. })));
+        assert!(matches!(model.core().adopt(grant), Err(LockError::LeaseLost { .. })));
         model.assert_nothing_left();
     });
 }

@@ -1,4 +1,4 @@
-//! A session asks for what it holds, where that counts, while its first hold ends or somebody else comes.
+//! A counting session asks for what it holds, while its first hold ends or another request comes.
 
 use super::*;
 use crate::config::Reentrancy;
@@ -30,10 +30,11 @@ fn mode(model: &Model, grant: Grant) -> Mode {
     model.core().records.get(grant.index()).seen_by_guard(grant).expect("its guard is still here").1
 }
 
-/// Would catch: a lock that is free while the session still holds it once, or is never free again, because the first hold
-/// ended on the fast path as it was being counted.
+/// Would catch: a wrong count of holds.
+///
+/// The first hold ends on the fast path while it is being counted.
 #[test]
-fn a_session_asks_again_while_its_first_hold_ends() {
+fn asks_again_while_first_hold_ends() {
     check(|| {
         let (model, session) = counting();
         let first = lock(&model, &session);
@@ -48,9 +49,11 @@ fn a_session_asks_again_while_its_first_hold_ends() {
     });
 }
 
-/// Would catch: somebody who waits for the lock and is let in, or forgotten, when one of two holds ends.
+/// Would catch: a waiter that is admitted too early, or forgotten.
+///
+/// One of two holds of the session ends.
 #[test]
-fn somebody_waits_while_a_session_asks_again() {
+fn waiter_while_a_session_asks_again() {
     check(|| {
         let (model, session) = counting();
         let first = lock(&model, &session);
@@ -66,10 +69,11 @@ fn somebody_waits_while_a_session_asks_again() {
     });
 }
 
-/// Would catch: a session's lock that is shared, or free, while the session holds it once more: its first hold is asked to
-/// downgrade in the moment in which the second begins or ends.
+/// Would catch: a lock that is shared or free beside a second exclusive hold.
+///
+/// The first hold downgrades while the second begins or ends.
 #[test]
-fn a_session_asks_again_while_its_first_hold_downgrades() {
+fn asks_again_while_first_hold_downgrades() {
     check(|| {
         let (model, session) = counting();
         let first = lock(&model, &session);
@@ -91,7 +95,7 @@ fn a_session_asks_again_while_its_first_hold_downgrades() {
     });
 }
 
-/// Would catch: a count that is forgotten because one of two downgrades as the other ends.
+/// Would catch: a wrong count after a downgrade beside a release.
 #[test]
 fn one_of_two_downgrades_while_the_other_ends() {
     for which in [0, 1] {

@@ -13,10 +13,11 @@ fn stale(model: &Model, key: usize, mode: Mode) {
     }
 }
 
-/// Would catch: a take of an entry that carries another key since it was compared, which makes two holders of two keys one
-/// lock's and leaves the key that was meant unprotected.
+/// Would catch: a hold of the wrong key.
+///
+/// The entry has got another key since it was compared.
 #[test]
-fn nobody_holds_a_key_twice() {
+fn no_key_is_held_twice() {
     check(|| {
         let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
         let stale = model.spawn(|model| stale(model, 0, EXCLUSIVE));
@@ -65,7 +66,7 @@ fn prepared_key_holds_no_other() {
     }
 }
 
-/// A thread looks up key 0, whose entry becomes key 1's, while another, alone with key 1, tries for it.
+/// A thread looks up key 0, whose entry becomes key 1's; another tries key 1.
 fn an_honest_try(stale_mode: Mode, first_mode: Mode, try_mode: Mode) {
     check(move || {
         let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
@@ -76,16 +77,16 @@ fn an_honest_try(stale_mode: Mode, first_mode: Mode, try_mode: Mode) {
                 model.work(1, try_mode);
                 model.release(grant);
             }
-            Err(error) => panic!("nobody wants the key, and: {error}"),
+            Err(error) => panic!("the key is free, and: {error}"),
         }
         stale.join().unwrap();
         model.assert_nothing_left();
     });
 }
 
-/// Would catch: a try that is refused because of a thread that took the entry for the key it had before.
+/// Would catch: a try that fails because of a look-up of the old key.
 #[test]
-fn an_honest_try_is_not_refused_after_a_writer() {
+fn try_is_not_refused_after_a_writer() {
     an_honest_try(EXCLUSIVE, EXCLUSIVE, EXCLUSIVE);
     an_honest_try(EXCLUSIVE, EXCLUSIVE, SHARED);
     an_honest_try(SHARED, EXCLUSIVE, EXCLUSIVE);
@@ -99,8 +100,9 @@ fn an_honest_try_is_not_refused_after_a_reader() {
     an_honest_try(EXCLUSIVE, SHARED, SHARED);
 }
 
-/// Would catch: a look-up that survives several changes of the key, back to its own and away again, and takes the wrong
-/// one's word for its own's.
+/// Would catch: a look-up that mistakes a later word for its own.
+///
+/// The entry gets the key back and loses it again meanwhile.
 #[test]
 fn there_and_back_again() {
     check(|| {
@@ -113,7 +115,7 @@ fn there_and_back_again() {
     });
 }
 
-/// Would catch: an entry that leaves the table, and is given out again for another key, while a look-up still has it.
+/// Would catch: an entry that is reused while a look-up still has it.
 #[test]
 fn an_entry_leaves_the_table_under_a_look_up() {
     check(|| {
@@ -126,9 +128,9 @@ fn an_entry_leaves_the_table_under_a_look_up() {
     });
 }
 
-/// Would catch: a take from a word that was read before the entry got another key, or a try that is refused for it.
+/// Would catch: a take from an old word, or a try that is refused for it.
 #[test]
-fn an_honest_try_is_not_refused_because_of_several() {
+fn try_is_not_refused_because_of_several() {
     for wrong in [[SHARED, SHARED], [EXCLUSIVE, SHARED]] {
         check(move || {
             let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
@@ -141,7 +143,7 @@ fn an_honest_try_is_not_refused_because_of_several() {
                 assert!(taken.is_err(), "the entry is another key's");
             };
             let tries = model.spawn(|model| {
-                let grant = model.try_lock(1, EXCLUSIVE).expect("nobody else wants the key");
+                let grant = model.try_lock(1, EXCLUSIVE).expect("the key is free");
                 model.release(grant);
             });
             let other = model.spawn(move |model| take(model, wrong[1]));

@@ -2,8 +2,9 @@
 
 use super::*;
 
-/// Would catch: an entry outside of the warm slots that becomes idle and stays, because the release did not see the
-/// table's bit, or the table took the bit away and did not look.
+/// Would catch: an idle entry without a warm slot that stays in the table.
+///
+/// The release misses EVICT, or the table clears it without a look.
 #[test]
 fn a_cold_entry_is_released_and_taken() {
     check(|| {
@@ -23,9 +24,9 @@ fn a_cold_entry_is_released_and_taken() {
     });
 }
 
-/// The same with the warm entry being released while the cold one asks for its slot.
+/// The same, while the warm entry is released.
 #[test]
-fn two_entries_become_idle_at_once() {
+fn two_entries_become_idle_together() {
     for mode in [EXCLUSIVE, SHARED] {
         check(move || {
             let model = Model::new(NEVER);
@@ -49,7 +50,7 @@ fn stale_take(model: &Model, key: usize) {
     }
 }
 
-/// Would catch: two readers of a cold entry that leave at once, neither as the last.
+/// Would catch: two readers that release together, neither as the last.
 #[test]
 fn two_readers_leave_a_cold_entry() {
     check(|| {
@@ -64,23 +65,23 @@ fn two_readers_leave_a_cold_entry() {
     });
 }
 
-/// Would catch: a grant that is good for two releases, the second of which lets somebody else's lock go.
+/// Would catch: a grant that two releases accept.
 #[test]
 fn a_grant_is_released_once() {
     check(|| {
         let model = Model::with_warm_key(NEVER, 0, EXCLUSIVE);
         let grant = model.lock(0, EXCLUSIVE);
         model.work(0, EXCLUSIVE);
-        model.core().let_loose(grant);
+        model.core().detach(grant);
         let release = move |model: &Model| {
-            let caught = model.core().catch(grant).is_ok();
+            let caught = model.core().adopt(grant).is_ok();
             if caught {
                 model.release(grant);
                 // The lock, and probably the record, is taken again while the other still has the old grant.
                 let again = model.lock(0, EXCLUSIVE);
                 model.work(0, EXCLUSIVE);
-                model.core().let_loose(again);
-                model.core().catch(again).expect("nobody else knows it");
+                model.core().detach(again);
+                model.core().adopt(again).expect("no other caller knows it");
                 model.release(again);
             }
             u32::from(caught)

@@ -22,8 +22,7 @@ fn keys(holders: &[HolderInfo]) -> Vec<usize> {
     keys
 }
 
-/// Would catch: a key that is read while it is written; a hold with the key that its entry had before or after it; one
-/// that is left out or listed twice.
+/// Would catch: a torn key, a hold with a wrong key, one missing or listed twice.
 #[test]
 fn a_listing_while_entries_change_their_keys() {
     for mode in [EXCLUSIVE, SHARED] {
@@ -47,9 +46,9 @@ fn a_listing_while_entries_change_their_keys() {
     }
 }
 
-/// Would catch: a key that is read under a mutex that does not protect it any more.
+/// Would catch: a key that is read under the mutex of another shard.
 #[test]
-fn a_listing_while_an_entry_moves_to_another_shard() {
+fn listing_while_an_entry_changes_shard() {
     check(|| {
         let model = Model::with_shards(NEVER, 2);
         let shard_of = |key| model.core().table.shard_of(model.wanted(key, EXCLUSIVE).hash);
@@ -69,7 +68,7 @@ fn a_listing_while_an_entry_moves_to_another_shard() {
     });
 }
 
-/// Would catch: a hold that is put together from two, one after the other in the same record.
+/// Would catch: a copy that mixes two holds of the same record.
 #[test]
 fn a_hold_is_read_while_its_record_is_used_again() {
     check(|| {
@@ -95,7 +94,7 @@ fn a_hold_is_read_while_its_record_is_used_again() {
     });
 }
 
-/// Would catch: an exclusive hold that is shown with the number of the one before it.
+/// Would catch: an exclusive hold that is listed with an earlier fence.
 #[test]
 fn a_hold_that_is_listed_has_its_own_number() {
     check(|| {
@@ -109,7 +108,7 @@ fn a_hold_that_is_listed_has_its_own_number() {
     });
 }
 
-/// Would catch: a line that is read while it changes; a waiter that stays and is not listed once.
+/// Would catch: a waiter that is not listed exactly once.
 #[test]
 fn a_listing_while_a_line_moves() {
     check(|| {
@@ -133,11 +132,10 @@ fn a_listing_while_a_line_moves() {
 
 const HOLDS: EventOptions = EventOptions { wait_above: None, hold_above: Some(Duration::ZERO), capacity: 8 };
 
-/// Would catch: a release that is lost between the paths; a fast path that stays shut.
+/// Would catch: a lost release, or a fast path that stays closed.
 ///
-/// The subscriber comes first. Marking what others hold already is no matter for the model checker: a compare-and-swap of
-/// a record comes right after the value that it found, so that what its holder stores without looking comes after that,
-/// which loom does not know.
+/// The subscriber comes first, because loom cannot check how existing holds are marked: after a compare-and-swap of a
+/// record, its holder may store without a load, and loom does not know the order of the two.
 #[test]
 fn holds_begin_and_end_while_a_subscriber_leaves() {
     check(|| {
@@ -149,8 +147,8 @@ fn holds_begin_and_end_while_a_subscriber_leaves() {
         });
         model.core().unsubscribe(&inbox);
         works.join().unwrap();
-        let told = std::iter::from_fn(|| inbox.fetch()).count();
-        assert!(told <= 2, "{told}");
+        let fetched = std::iter::from_fn(|| inbox.fetch()).count();
+        assert!(fetched <= 2, "{fetched}");
         let grant = model.lock_fast(0, SHARED).expect("the fast path is open again");
         model.release(grant);
         assert_eq!(inbox.fetch(), None);

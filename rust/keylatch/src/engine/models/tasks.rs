@@ -1,12 +1,12 @@
 //! Waiters that cannot sleep: futures, and requests whose answer comes by mail.
 
 use super::*;
-use crate::engine::mail::Posted;
+use crate::engine::completion::Posted;
 use crate::engine::waiting::Polled;
 use crate::request::Limit;
 use crate::sync::Park;
 use crate::sync::atomic::Ordering;
-use crate::wait::Mailbox;
+use crate::wait::CompletionList;
 use crate::wait::Phase;
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -41,7 +41,7 @@ fn queue(model: &Model, mode: Mode) -> Polled {
     let delivery = Some(crate::wait::Delivery::Task(None));
     match model.core().acquire_slow(model.core().local(), &wanted, delivery) {
         Ok(Answer::Queued(ticket)) => Polled::new(&model.0.core, ticket, wanted.hash, None),
-        other => panic!("{other:?} though somebody holds it"),
+        other => panic!("{other:?} though it is held"),
     }
 }
 
@@ -69,17 +69,18 @@ fn use_up(model: &Model, ended: Ended) -> bool {
     }
 }
 
-/// Would catch: news that come between a task's look at its phase and its waker, and are never told; a waker that was
-/// used up by the first news and is missing for the second.
+/// Would catch: a change between a task's look at its phase and its waker.
+///
+/// Or a waker that the first wake has used up and the second one misses.
 #[test]
 fn a_task_is_polled_while_the_lock_is_released() {
-    for fairness in [Fairness::Fifo, AT_ONCE, NEVER, SOON] {
+    for fairness in [Fairness::Fifo, HANDED, NEVER, SOON] {
         check(move || {
             let model = Model::new(fairness);
             let held = model.lock(0, EXCLUSIVE);
             let task = queue(&model, EXCLUSIVE);
             let task = model.spawn(move |model| use_up(model, run(model, &task)));
-            // Takes the lock again, perhaps ahead of the task, which is then told twice.
+            // Takes the lock again, perhaps ahead of the task, which is then woken twice.
             model.release(held);
             model.lock_and_work(0, EXCLUSIVE);
             assert!(task.join().unwrap());
@@ -89,8 +90,9 @@ fn a_task_is_polled_while_the_lock_is_released() {
     }
 }
 
-/// Would catch: a future dropped after the grant and before the poll, which takes the lock with it; or one that was told
-/// to try, is dropped instead, and with it the turn of whoever stands behind it.
+/// Would catch: a future dropped after its grant that keeps the lock.
+///
+/// Or a notified one that is dropped and forgets the waiter behind it.
 #[test]
 fn a_task_is_dropped_while_the_lock_is_released() {
     for fairness in [Fairness::Fifo, NEVER, SOON] {
@@ -116,33 +118,33 @@ fn a_task_is_dropped_while_the_lock_is_released() {
     }
 }
 
-/// Would catch: an answer by mail that comes twice, or not at all, or says other than what happened.
+/// Would catch: a completion that comes twice, never, or with a wrong result.
 #[test]
-fn a_letter_is_cancelled_while_the_lock_is_released() {
+fn completion_cancelled_during_release() {
     for fairness in [Fairness::Fifo, NEVER] {
         check(move || {
             let model = Model::new(fairness);
             let held = model.lock(0, EXCLUSIVE);
             let alarm = Arc::new(Alarm::default());
             let bell = Arc::clone(&alarm);
-            let mailbox = Mailbox::new(move || bell.ring());
+            let completions = CompletionList::new(move || bell.ring());
             let answers = Arc::new(std::sync::Mutex::new(Vec::new()));
             let arrived = Arc::clone(&answers);
             let wanted = model.wanted(0, EXCLUSIVE);
-            let posted = model.0.core.post(&wanted, Limit::Never, &mailbox, move |ticket, result| {
+            let posted = model.0.core.post(&wanted, Limit::Never, &completions, move |ticket, result| {
                 arrived.lock().unwrap().push((ticket, result));
             });
-            let Ok(Posted::Waiting(ticket)) = posted else { panic!("{posted:?} though somebody holds it") };
+            let Ok(Posted::Waiting(ticket)) = posted else { panic!("{posted:?} though it is held") };
             let canceller = model.spawn(move |model| model.core().end_by_ticket(ticket, Phase::Cancelled, |_| true));
             let releaser = model.spawn(move |model| {
                 model.work(0, EXCLUSIVE);
                 model.release(held);
             });
             alarm.wait();
-            while model.core().open_letter(&mailbox) {}
+            while model.core().run_completion(&completions) {}
             let cancelled = canceller.join().unwrap();
             releaser.join().unwrap();
-            assert!(!model.core().open_letter(&mailbox));
+            assert!(!model.core().run_completion(&completions));
             let answers = std::mem::take(&mut *answers.lock().unwrap());
             match answers.as_slice() {
                 [(of, Ok(grant))] if *of == ticket && !cancelled => {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// One turn on the fast path; whoever does not get the lock does without.
+/// Tries the fast path once.
 fn turn(model: &Model, mode: Mode) {
     if let Some(grant) = model.lock_fast(0, mode) {
         model.work(0, mode);
@@ -10,8 +10,9 @@ fn turn(model: &Model, mode: Mode) {
     }
 }
 
-/// Would catch: a take that is no compare-and-swap, or a release that does not publish the holder's work (Release on the
-/// way out, Acquire on the way in).
+/// Would catch: a take without a compare-and-swap, or a relaxed release.
+///
+/// Release on the way out, Acquire on the way in.
 #[test]
 fn two_writers() {
     check(|| {
@@ -28,8 +29,7 @@ fn two_writers() {
     });
 }
 
-/// Would catch: a reader that joins a writer, a writer that joins a reader, a reader's release that a writer does not
-/// wait for or see.
+/// Would catch: a reader beside a writer, or a reader's release that is not seen.
 #[test]
 fn a_writer_and_two_readers() {
     check(|| {
@@ -43,7 +43,7 @@ fn a_writer_and_two_readers() {
     });
 }
 
-/// Would catch: a key that two threads bring into the table at the same time as two locks.
+/// Would catch: a key that two threads insert as two locks.
 #[test]
 fn two_threads_bring_in_the_same_key() {
     check(|| {

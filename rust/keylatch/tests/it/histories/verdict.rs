@@ -84,8 +84,8 @@ fn results(story: &Story, violations: &mut Vec<Violation>) {
     if story.granted.is_none() && story.gave_up.is_none() {
         violations.push(Violation::NoResult { request });
     }
-    let by_mail = matches!(story.by, By::Callback | By::Queue);
-    if story.answers != u32::from(by_mail && story.in_line.is_some()) {
+    let by_completion = matches!(story.by, By::Callback | By::Queue);
+    if story.answers != u32::from(by_completion && story.in_line.is_some()) {
         violations.push(Violation::Answers { request, count: story.answers });
     }
     violations

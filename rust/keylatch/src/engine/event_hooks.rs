@@ -1,7 +1,7 @@
-//! What happens under a shard's mutex and is worth telling those who listen.
+//! Events that happen under a shard's mutex.
 //!
-//! It is noted there, where key, owner and holders are at hand, and told after the mutex is released: whoever comes from
-//! the mutex tells what was noted, see `grant_waiters_and_unlock`. When nobody listens, each place costs one look at a word.
+//! They are noted there, where key, owner and holders are known, and delivered after the mutex is released, see
+//! `grant_waiters_and_unlock`. Without subscribers, each place costs one look at a word.
 
 use super::core::Core;
 use crate::error::LockError;
@@ -16,11 +16,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 impl Core {
-    /// A wait has ended. The caller owns the shard, and the entry has its key still.
+    /// Notes that a wait has ended.
+    ///
+    /// Caller holds: shard mutex. The entry still has its key.
     #[inline]
     pub(crate) fn notice_wait(&self, entry: &Entry, waiter: &Waiter, now: u64, granted: bool) {
         let waited = now.saturating_sub(waiter.since.load(Ordering::Relaxed));
-        if self.events.hears_wait(waited) {
+        if self.events.wants_wait(waited) {
             self.notice_wait_slow(entry, waiter, waited, granted);
         }
     }
@@ -33,7 +35,7 @@ impl Core {
         self.tally.waits.ended(WaitKind::of(asking.mode, asking.upgrade), outcome, waited, now);
     }
 
-    /// A wait has ended that a timeout can be learned from: by a grant, or because its time was over.
+    /// Learns from a wait that ended by a grant or at its deadline.
     #[inline]
     pub(crate) fn learn_from_wait(&self, waiter: &Waiter, now: u64, granted: bool) {
         if let Some(adaptive) = &self.adaptive {
@@ -42,8 +44,9 @@ impl Core {
         }
     }
 
-    /// A request whose time was over before it could wait, which on a busy machine a short time is. It gave up like any
-    /// other.
+    /// Learns from a request whose deadline passed before it could wait.
+    ///
+    /// On a busy machine that happens to short timeouts.
     pub(crate) fn learn_from_no_wait(&self, after: Duration) {
         if let Some(adaptive) = &self.adaptive
             && !after.is_zero()
@@ -65,8 +68,9 @@ impl Core {
         });
     }
 
-    /// A wait ends because its time is over: says who holds the lock, while nobody can come or go, in the error that the
-    /// waiter will have and to those who listen. The caller owns the shard and has not told the waiter yet.
+    /// Names the holders in the error and the event of a timeout.
+    ///
+    /// Caller holds: shard mutex. It has not woken the waiter yet.
     #[cold]
     pub(crate) fn explain_timeout(&self, entry: &Entry, waiter: &Waiter, now: u64) {
         let waited = Duration::from_nanos(now.saturating_sub(waiter.since.load(Ordering::Relaxed)));
@@ -78,7 +82,7 @@ impl Core {
         };
         let holders = self.holders_beside(index, entry, own);
         let key = entry.key(self.table.arena());
-        if self.events.is_heard() {
+        if self.events.has_listeners() {
             let owner = self.owner_label(waiter.owner.load(Ordering::Relaxed));
             let (key, mode, holders) = (key.clone(), waiter.asking().mode, holders.clone());
             let (owner, source) = (owner.name, owner.source);
@@ -87,8 +91,9 @@ impl Core {
         waiter.explain(LockError::Timeout { key, waited, holders });
     }
 
-    /// Has the end of a hold that begins now compared with the clock, if somebody wants to hear of long ones. For holds
-    /// of the slow path: while anybody does, there is no other.
+    /// Has a hold timed that begins now, if a subscriber wants long holds.
+    ///
+    /// Only the slow path calls it: while there is such a subscriber, there is no fast path.
     #[inline]
     pub(crate) fn time_hold(&self, grant: Grant) {
         if self.events.times_holds() {
@@ -103,7 +108,7 @@ impl Core {
         record.mark_timed(grant);
     }
 
-    /// Has the ends of all present holds compared with the clock; those that nobody has looked at yet count from now.
+    /// Has all present holds timed. Those without a begin count from now.
     pub(crate) fn time_all_holds(&self) {
         self.records.for_each(usize::MAX, |index, record| {
             if let Some(held) = record.held() {
@@ -112,7 +117,7 @@ impl Core {
         });
     }
 
-    /// Counts the time of a hold that its guard is about to release. Returns what is to be told if it was a long one.
+    /// Counts the time of a hold that ends; returns the event if it was long.
     pub(crate) fn slow_hold(&self, grant: Grant) -> Option<Event> {
         let held = self.records.get(grant.index()).held()?;
         if held.since == 0 {
@@ -120,7 +125,7 @@ impl Core {
         }
         let held_for = self.now().saturating_sub(held.since);
         self.tally.hold_ended(held.mode, held_for);
-        if !self.events.hears_hold(held_for) {
+        if !self.events.wants_hold(held_for) {
             return None;
         }
         let owner = self.owner_label(held.owner);
@@ -133,22 +138,22 @@ impl Core {
         })
     }
 
-    /// What is to be told of holds that may be taken away, while they are there.
+    /// Describes holds that may be revoked, for their events.
     pub(crate) fn about_to_lose(&self, grants: &[Grant]) -> Vec<HolderInfo> {
-        if !self.events.is_heard() {
+        if !self.events.has_listeners() {
             return Vec::new();
         }
         let (now, mut bytes) = (self.now(), Vec::new());
-        let mut tell = |grant: &Grant| {
+        let mut describe = |grant: &Grant| {
             let record = self.records.get(grant.index());
             let held = record.held().filter(|held| held.grant(grant.index()) == *grant)?;
             self.hold_at(grant.index(), record, held, &Filter::new(), (now, &mut bytes))
         };
-        grants.iter().filter_map(&mut tell).collect()
+        grants.iter().filter_map(&mut describe).collect()
     }
 
-    /// Tells of those of them that were taken away. Off every mutex.
-    pub(crate) fn tell_of_loss(&self, holds: Vec<HolderInfo>, taken: &[Grant], why: Lost) {
+    /// Announces the holds that were revoked. The caller holds no mutex.
+    pub(crate) fn announce_loss(&self, holds: Vec<HolderInfo>, taken: &[Grant], why: Lost) {
         self.tally.revoked(why, taken.len());
         let taken: HashSet<Grant> = if holds.is_empty() { return } else { taken.iter().copied().collect() };
         for hold in holds.into_iter().filter(|hold| taken.contains(&hold.grant)) {
@@ -167,7 +172,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_timeout_names_the_holders_and_looks_no_further() {
+    fn timeout_names_holders_without_a_search() {
         let locks = FastObjectLockManager::new();
         let keys: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
         let all: Vec<_> = keys.iter().map(|key| locks.try_acquire_write_lock("b", key, "me").unwrap()).collect();

@@ -13,7 +13,7 @@ pub(crate) trait Links {
 }
 
 /// The finished waiters that have not been fetched.
-pub(crate) struct Mailbox {
+pub(crate) struct CompletionList {
     ends: Mutex<Ends>,
     /// Called after every addition, without the mutex.
     signal: Box<dyn Fn() + Send + Sync>,
@@ -25,14 +25,14 @@ struct Ends {
     last: u32,
 }
 
-impl std::fmt::Debug for Mailbox {
+impl std::fmt::Debug for CompletionList {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Takes no mutex: in a forked child its holder may not exist.
-        f.debug_struct("Mailbox").finish_non_exhaustive()
+        f.debug_struct("CompletionList").finish_non_exhaustive()
     }
 }
 
-impl Mailbox {
+impl CompletionList {
     pub(crate) fn new(signal: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { ends: Mutex::new(Ends::default()), signal: Box::new(signal) })
     }

@@ -9,10 +9,10 @@ use crate::sync::fault::fault;
 use crate::wait::{NEVER, Phase, Purpose, Ticket, Waiter};
 use std::time::Instant;
 
-/// A waiter that has to be told, once the shard's mutex is released, that it looks earlier now.
+/// A waiter to wake after the shard's mutex, because it rechecks earlier now.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "the waiter may be asleep: hand this to `remind` after the mutex is released"]
-pub(crate) struct Reminder {
+pub(crate) struct RecheckWakeup {
     ticket: Ticket,
     at: u64,
 }
@@ -33,12 +33,12 @@ impl Core {
 
     /// A waiter's moment has come. Returns when to look next, or `NEVER`.
     pub(crate) fn look(&self, ticket: Ticket) -> u64 {
-        // Leases first: a hold whose lease has run out keeps nobody waiting.
+        // Leases first: no request waits for an expired hold.
         let leases = self.look_at_leases(ticket);
         leases.min(self.pass_over(ticket)).min(self.look_for_deadlock(ticket))
     }
 
-    /// The first look of a request that cannot keep time itself: at once if it is due, otherwise the timer's.
+    /// Does the first recheck of a future or callback if it is due, or sets the timer.
     pub(crate) fn begin_to_look(&self, ticket: Ticket) {
         // Should the request have ended and the waiter be another's by now, this is the wrong moment for a ticket that
         // is void.
@@ -52,13 +52,13 @@ impl Core {
         self.set_look(at, ticket);
     }
 
-    /// Has a waiter in line look at its lock at this moment, or before. The caller owns the shard.
-    pub(crate) fn look_again(&self, waiter: &Waiter, at: u64) -> Option<Reminder> {
-        let reminder = Some(Reminder { ticket: waiter.ticket(waiter.index()), at });
+    /// Has a waiter recheck at this moment, or before. Caller holds: shard mutex.
+    pub(crate) fn look_again(&self, waiter: &Waiter, at: u64) -> Option<RecheckWakeup> {
+        let recheck = Some(RecheckWakeup { ticket: waiter.ticket(waiter.index()), at });
         if !waiter.keeps_time() {
-            // Noted, so that whoever finishes the request knows that there is something to forget.
+            // Noted, so that the thread that finishes the request knows that a moment is set.
             waiter.look_by(at);
-            return reminder;
+            return recheck;
         }
         if !waiter.look_by(at) {
             return None;
@@ -66,18 +66,18 @@ impl Core {
         // Only its own thread changes the phase meanwhile, and only to Parked: whether it was or was about to, it does
         // not sleep on now.
         let asleep = waiter.phase().is_asleep() && waiter.advance(Phase::Waiting) == Phase::Parked;
-        reminder.filter(|_| asleep && !fault!("sleeper-not-reminded"))
+        recheck.filter(|_| asleep && !fault!("sleeper-not-reminded"))
     }
 
     /// Does what `look_again` asked for, off every mutex.
-    pub(crate) fn remind(&self, reminder: Reminder) {
-        let waiter = self.waiters.get(reminder.ticket.index());
+    pub(crate) fn remind(&self, recheck: RecheckWakeup) {
+        let waiter = self.waiters.get(recheck.ticket.index());
         // The waiter may be another's by now, who then looks at its phase once for nothing, or whose ticket the timer
         // finds to be another one.
         if waiter.keeps_time() {
             waiter.wake();
         } else {
-            self.set_look(reminder.at, reminder.ticket);
+            self.set_look(recheck.at, recheck.ticket);
         }
     }
 
@@ -101,8 +101,8 @@ impl Core {
             }
         };
         if self.timer.set((at, ticket, purpose), on_time).is_err() {
-            // No thread to keep the time: better to give up early than to wait for ever, be it for a moment, or for a
-            // lease or a deadlock that nobody looks at.
+            // Without a timer thread the request gives up early. Otherwise it could wait for ever for its deadline, or
+            // for a lease or a deadlock that no thread rechecks.
             self.on_time(ticket, Purpose::GiveUp);
         }
     }
@@ -116,8 +116,10 @@ impl Core {
         }
     }
 
-    /// The request of a ticket has ended, and the ticket is void, so that whoever sets a moment later sees that. `look` is
-    /// the first look of its waiter, as it was before that.
+    /// Removes the moments of a request that has ended.
+    ///
+    /// Its ticket is void, so a thread that sets a moment later sees that. `look` is the first recheck of its waiter, read
+    /// before.
     pub(crate) fn forget_moments(&self, deadline: Option<Instant>, look: u64, ticket: Ticket) {
         if let Some(deadline) = deadline {
             self.timer.unset_end(deadline, ticket);
@@ -144,7 +146,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn nothing_is_left_of_looks_when_their_requests_are_gone() {
+    fn ended_requests_leave_no_moments() {
         let locks = FastObjectLockManager::new();
         let queue = locks.completion_queue().unwrap();
         let (timer, session) = (&locks.core().timer, locks.session("s"));
@@ -161,7 +163,7 @@ mod tests {
             assert_eq!(timer.len(), 0);
             let mut dropped = pin!(Some(locks.lock(request).into_future()));
             assert!(poll(dropped.as_mut().as_pin_mut().unwrap()));
-            assert!(timer.len() > 0, "somebody has to look when the lease ends");
+            assert!(timer.len() > 0, "a moment is set for the end of the lease");
             dropped.set(None);
             assert_eq!(timer.len(), 0, "{request:?}");
             assert!(locks.cancel(by_queue(request)));

@@ -1,13 +1,11 @@
-//! Requests that ask for more than a lock: of a session, for a lease, or to be answered again as before.
+//! Requests with a session, a lease or a number: a numbered request that is repeated gets the same grant.
 
 use super::core::Core;
 use super::lease::nanos_of;
 use super::wanted::Wanted;
 use crate::config::invalid;
 use crate::error::{Holders, LockError};
-use crate::hold::{Begun, Grant, OwnerRef, SessionState, Standing, Turn};
-use crate::key::ObjectKey;
-use crate::mode::Mode;
+use crate::hold::{Begun, Grant, OwnerRef, SessionState, Turn};
 use crate::request::{Limit, LockRequest};
 use crate::sync::fault::fault;
 use std::sync::Arc;
@@ -27,10 +25,10 @@ impl Core {
     pub(crate) fn special(
         &self,
         request: LockRequest<'_>,
-        loose: bool,
+        detached: bool,
         patience: Patience,
     ) -> Result<Grant, LockError> {
-        self.check_special(&request, loose)?;
+        self.check_special(&request, detached)?;
         let mut limit = self.decided(request.limit);
         let session = self.numbered(&request)?;
         let mut turn = None;
@@ -41,7 +39,7 @@ impl Core {
             }
         }
         let local = self.local();
-        let wanted = Wanted { loose, ..self.wanted(local, &request) };
+        let wanted = Wanted { detached, ..self.wanted(local, &request) };
         let grant = match (self.acquire_fast(local, &wanted), patience) {
             (Ok(grant), _) => {
                 self.note_hold_and_look(wanted.owner, wanted.hash, grant);
@@ -57,8 +55,9 @@ impl Core {
         Ok(grant)
     }
 
-    /// The grant that a session's numbered request was answered with, or the turn to make it. While the same request
-    /// waits already, waits for how that ends.
+    /// Returns the grant that answered a numbered request, or the turn to make it.
+    ///
+    /// While the same request waits already, it waits for its end.
     fn turn_of(
         &self,
         session: &Arc<SessionState>,
@@ -123,10 +122,10 @@ impl Core {
     }
 
     /// Refuses what cannot be meant.
-    pub(crate) fn check_special(&self, request: &LockRequest<'_>, loose: bool) -> Result<(), LockError> {
+    pub(crate) fn check_special(&self, request: &LockRequest<'_>, detached: bool) -> Result<(), LockError> {
         self.check_owner(request.owner)?;
         request.lease().map_or(Ok(0), nanos_of)?;
-        if request.number().is_some() && !loose {
+        if request.number().is_some() && !detached {
             let problem =
                 "a guard exists once, so the same one cannot be had again; use grant_blocking() or grant_now()";
             return Err(invalid("request_id", problem.into()));
@@ -134,12 +133,14 @@ impl Core {
         Ok(())
     }
 
-    /// Begins the lease of a hold that was had at once; one that was waited for has begun already.
+    /// Begins the lease of a hold that was granted without a wait.
+    ///
+    /// After a wait it has begun already.
     pub(crate) fn start_lease(&self, grant: Grant, ttl: Option<Duration>) {
         if let Some(ttl) = ttl
             && self.leases.deadline(grant).is_none()
         {
-            // It can only be that the hold was taken away by force meanwhile, as its holder will find out.
+            // It fails only if the hold was revoked meanwhile, and its holder will find that out.
             let _ = self.renew(grant, ttl);
         }
     }
@@ -156,7 +157,9 @@ impl Core {
         Ok(Some((session.ok_or_else(|| invalid("request_id", problem()))?, id)))
     }
 
-    /// The grant that a numbered request was answered with, if it is held. An error if that was for something else.
+    /// Returns the grant that answered a numbered request, if it is held.
+    ///
+    /// An error if that was for another key or a weaker mode.
     fn answered_before(&self, id: u64, grant: Grant, request: &LockRequest<'_>) -> Result<Option<Grant>, LockError> {
         let Ok((key, mode)) = self.key_and_mode(grant) else { return Ok(None) };
         if key.as_ref() == request.key && mode >= request.mode {
@@ -165,92 +168,5 @@ impl Core {
         let problem =
             format!("this session's request {id} was for {key:#} ({mode}), which it holds; use another number");
         Err(invalid("request_id", problem))
-    }
-
-    /// What a grant stands for.
-    pub(crate) fn key_and_mode(&self, grant: Grant) -> Result<(ObjectKey, Mode), LockError> {
-        if self.is_forked() {
-            return Err(LockError::Forked);
-        }
-        let (_shard, held) = self.lock_shard_of_hold(grant)?;
-        Ok((self.table.entry(held.entry).key(self.table.arena()), held.mode))
-    }
-
-    /// The number of a grant's hold; see `LockGuard::fence`.
-    pub(crate) fn fence(&self, grant: Grant) -> Result<u64, LockError> {
-        if self.is_forked() {
-            return Err(LockError::Forked);
-        }
-        let (_shard, held) = self.lock_shard_of_hold(grant)?;
-        Ok(self.table.entry(held.entry).fence())
-    }
-
-    /// Whether anybody holds the key now, or a lock delay keeps it.
-    pub(crate) fn is_locked(&self, request: &LockRequest<'_>) -> Result<bool, LockError> {
-        if self.is_forked() {
-            return Err(LockError::Forked);
-        }
-        let hash = self.hash(&request.key);
-        let mut shard = self.lock_shard(hash);
-        let Some((index, entry)) = shard.find(hash, &request.key) else { return Ok(false) };
-        shard.unbias(index, entry);
-        let word = entry.word();
-        Ok(word.is_exclusive() || word.readers() > 0)
-    }
-
-    /// Whether the exclusive hold with this number has the key now.
-    pub(crate) fn is_current(&self, request: &LockRequest<'_>, fence: u64) -> Result<bool, LockError> {
-        if self.is_forked() {
-            return Err(LockError::Forked);
-        }
-        let hash = self.hash(&request.key);
-        let shard = self.lock_shard(hash);
-        let Some((index, entry)) = shard.find(hash, &request.key) else { return Ok(false) };
-        // Only what is on record has its number; a holder that is not yet does not know its own.
-        let on_record = self.exclusive_holder(index, entry).is_some();
-        Ok(on_record && entry.fence() == fence)
-    }
-
-    /// Does something to a hold by its number, as its guard would. Meanwhile the number is that call's.
-    pub(crate) fn as_guard<T>(&self, grant: Grant, act: impl FnOnce() -> Result<T, LockError>) -> Result<T, LockError> {
-        self.catch(grant)?;
-        let done = act();
-        self.let_loose(grant);
-        done
-    }
-
-    /// Has `listener` called once when the hold is lost, at once if it is. An error if it is not held.
-    pub(crate) fn on_lost(&self, grant: Grant, listener: super::loss::Listener) -> Result<(), LockError> {
-        if self.is_forked() {
-            return Err(LockError::Forked);
-        }
-        self.standing(grant).or_else(|error| self.lost_before(grant).map(|_| ()).ok_or(error))?;
-        let record = self.records.get(grant.index());
-        // First known, then marked: whoever takes the lock away after the mark finds it.
-        let early = fault!("listener-marked-before-known").then(|| record.mark_watched(grant));
-        self.losses.add(grant, listener, |grant| self.is_void(grant));
-        if early.unwrap_or_else(|| record.mark_watched(grant)) {
-            return Ok(());
-        }
-        match self.lost_before(grant) {
-            Some(why) => self.losses.tell(grant, why),
-            None => self.losses.forget(grant),
-        }
-        Ok(())
-    }
-
-    /// Whether a grant is held no more, and was not lost.
-    pub(super) fn is_void(&self, grant: Grant) -> bool {
-        !self.records.could_be(grant.index()) || self.records.get(grant.index()).standing(grant) == Standing::Unknown
-    }
-
-    fn lost_before(&self, grant: Grant) -> Option<crate::hold::Lost> {
-        if !self.records.could_be(grant.index()) {
-            return None;
-        }
-        match self.records.get(grant.index()).standing(grant) {
-            Standing::Lost(why) => Some(why),
-            _ => None,
-        }
     }
 }

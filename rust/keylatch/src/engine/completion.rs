@@ -8,13 +8,15 @@ use crate::hold::Grant;
 use crate::request::Limit;
 use crate::sync::fault::fault;
 use crate::sync::thread::{self, Running};
-use crate::wait::{CallbackThread, Delivery, Ending, Letter, Mailbox, Phase, Purpose, Ticket, without_panic};
+use crate::wait::{
+    CallbackThread, CompletionFn, CompletionList, Delivery, Ending, Phase, Purpose, Ticket, without_panic,
+};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::waiting::Ended;
 
-/// What a request by mail comes to at once.
+/// The immediate answer to a request with a callback or a completion queue.
 #[derive(Debug)]
 pub(crate) enum Posted {
     Granted(Grant),
@@ -22,12 +24,14 @@ pub(crate) enum Posted {
 }
 
 impl Core {
-    /// Asks for the lock; if it is held, `answer` is given the result later by whoever empties the mailbox.
+    /// Asks for the lock; if it is held, `answer` gets the result later.
+    ///
+    /// The thread that reads the list of finished waiters calls it.
     pub(crate) fn post(
         self: &Arc<Self>,
         wanted: &Wanted<'_>,
         limit: Limit,
-        mailbox: &Arc<Mailbox>,
+        completions: &Arc<CompletionList>,
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Posted, LockError> {
         let local = self.local();
@@ -42,8 +46,8 @@ impl Core {
             return self.try_out_of_time(local, *wanted, limit).map(Posted::Granted);
         }
         let deadline = self.deadline(limit);
-        let letter = self.letter(wanted, limit, deadline, answer);
-        match self.acquire_slow(local, wanted, Some(Delivery::Mail(Arc::clone(mailbox), letter)))? {
+        let completion_fn = self.completion_fn(wanted, limit, deadline, answer);
+        match self.acquire_slow(local, wanted, Some(Delivery::Completion(Arc::clone(completions), completion_fn)))? {
             Answer::Granted(grant) => Ok(Posted::Granted(grant)),
             Answer::Queued(ticket) => {
                 self.keep_time_of(ticket, deadline);
@@ -55,7 +59,7 @@ impl Core {
     fn keep_time_of(&self, ticket: Ticket, deadline: Option<Instant>) {
         if let Some(deadline) = deadline {
             self.set_timer(deadline, ticket, Purpose::GiveUp);
-            // The answer may have come already, and looked for the deadline before it was set.
+            // The request may have ended already, and removed the deadline before it was set.
             if !self.waiters.is_current(ticket) && !fault!("answered-deadline-kept") {
                 self.timer.unset_end(deadline, ticket);
             }
@@ -63,13 +67,15 @@ impl Core {
         self.begin_to_look(ticket);
     }
 
-    /// Upgrades a grant that the caller has caught, at once or by mail: a ticket says that `answer` will be called. The
-    /// grant is the answer's then; if it is not upgraded it is let loose before that.
+    /// Upgrades a grant that the caller has adopted, immediately or later.
+    ///
+    /// A ticket means that `answer` will be called and has the grant then. If the upgrade fails, the grant is detached
+    /// before.
     pub(crate) fn post_upgrade(
         self: &Arc<Self>,
         grant: Grant,
         limit: Limit,
-        mailbox: &Arc<Mailbox>,
+        completions: &Arc<CompletionList>,
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> Result<Option<Ticket>, LockError> {
         let limit = self.decided(limit);
@@ -81,39 +87,39 @@ impl Core {
         }
         let deadline = self.deadline(limit);
         let core = Arc::clone(self);
-        let letter: Letter = Box::new(move |waiter| {
+        let completion_fn: CompletionFn = Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
             let look = core.waiters.get(waiter).first_look();
             let ended = core.finish(core.local(), waiter);
-            // As in `letter`.
+            // As in `completion_fn`.
             core.forget_moments(deadline, look, ticket);
             let upgraded = core.upgrade_ended(grant, ended, limit);
             if upgraded.is_err() {
-                core.let_loose(grant);
+                core.detach(grant);
             }
             answer(ticket, upgraded.map(|()| grant));
         });
-        let queued = self.begin_upgrade(grant, Delivery::Mail(Arc::clone(mailbox), letter))?;
+        let queued = self.begin_upgrade(grant, Delivery::Completion(Arc::clone(completions), completion_fn))?;
         Ok(queued.map(|(ticket, _)| {
             self.keep_time_of(ticket, deadline);
             ticket
         }))
     }
 
-    fn letter(
+    fn completion_fn(
         self: &Arc<Self>,
         wanted: &Wanted<'_>,
         limit: Limit,
         deadline: Option<Instant>,
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
-    ) -> Letter {
+    ) -> CompletionFn {
         let core = Arc::clone(self);
         let key = wanted.key.to_owned();
         Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
             let look = core.waiters.get(waiter).first_look();
             let ended = core.finish(core.local(), waiter);
-            // After the ticket is void: whoever sets a moment later sees that.
+            // After the ticket is void: a thread that sets a moment later sees that.
             core.forget_moments(deadline, look, ticket);
             let result = match ended {
                 Ended::Granted(Some(grant)) => Ok(grant),
@@ -124,73 +130,74 @@ impl Core {
         })
     }
 
-    /// Opens the oldest letter of a mailbox. `false` if it is empty.
-    pub(crate) fn open_letter(&self, mailbox: &Mailbox) -> bool {
+    /// Calls the completion function of the oldest finished waiter; `false` if none.
+    pub(crate) fn run_completion(&self, completions: &CompletionList) -> bool {
         if self.is_forked() {
             return false;
         }
-        let Some(waiter) = mailbox.fetch(&self.waiters) else { return false };
-        if let Delivery::Mail(_, letter) = self.waiters.get(waiter).take_delivery() {
-            letter(waiter);
+        let Some(waiter) = completions.fetch(&self.waiters) else { return false };
+        if let Delivery::Completion(_, completion_fn) = self.waiters.get(waiter).take_delivery() {
+            completion_fn(waiter);
         }
         true
     }
 
-    /// Cancels all requests whose answer would come to a mailbox.
-    pub(crate) fn cancel_all_of(&self, mailbox: &Arc<Mailbox>) {
+    /// Cancels all requests that would finish through a list.
+    pub(crate) fn cancel_all_of(&self, completions: &Arc<CompletionList>) {
         let mut tickets = Vec::new();
         self.waiters
-            .for_each_at_rest(|index, waiter| tickets.extend(waiter.is_for(mailbox).then(|| waiter.ticket(index))));
+            .for_each_at_rest(|index, waiter| tickets.extend(waiter.is_for(completions).then(|| waiter.ticket(index))));
         for ticket in tickets {
             self.cancel(ticket);
         }
     }
 
-    /// Ends the wait of a ticket. `false` if it waits no more, or is not one that was given out.
+    /// Ends the wait of a ticket; `false` if it does not wait, or was not given out.
     pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
-        self.end_by_ticket(ticket, Phase::Cancelled, |waiter| waiter.asking().by_mail)
+        self.end_by_ticket(ticket, Phase::Cancelled, |waiter| waiter.asking().by_completion)
     }
 
-    /// The mailbox of the callbacks, with its thread running.
-    pub(crate) fn callbacks(self: &Arc<Self>) -> Result<Arc<Mailbox>, LockError> {
+    /// Returns the list of the callbacks, with its thread running.
+    pub(crate) fn callbacks(self: &Arc<Self>) -> Result<Arc<CompletionList>, LockError> {
         self.service()?;
-        let desk = Arc::clone(self.dispatcher.desk.get_or_init(Arc::default));
-        let mailbox = self.dispatcher.mailbox.get_or_init(|| {
-            let desk = Arc::clone(&desk);
-            Mailbox::new(move || {
-                desk.state.lock().rung = true;
-                desk.changed.notify_one();
+        let callbacks_state = Arc::clone(self.dispatcher.callbacks_state.get_or_init(Arc::default));
+        let completions = self.dispatcher.completions.get_or_init(|| {
+            let callbacks_state = Arc::clone(&callbacks_state);
+            CompletionList::new(move || {
+                callbacks_state.state.lock().signalled = true;
+                callbacks_state.changed.notify_one();
             })
         });
-        let mut state = desk.state.lock();
+        let mut state = callbacks_state.state.lock();
         if state.stopping {
             return Err(LockError::Closed);
         }
         if state.thread.is_none() {
-            let (core, mailbox, desk) = (Arc::clone(self), Arc::clone(mailbox), Arc::clone(&desk));
-            let run = move || core.call_back(&desk, &mailbox);
+            let (core, completions, callbacks_state) =
+                (Arc::clone(self), Arc::clone(completions), Arc::clone(&callbacks_state));
+            let run = move || core.call_back(&callbacks_state, &completions);
             let thread = thread::spawn("keylatch-callbacks", run).map_err(|error| LockError::InvalidConfig {
                 setting: "callbacks",
                 problem: format!("no thread for them: {error}"),
             })?;
             state.thread = Some(thread);
         }
-        state.owed += 1;
-        Ok(Arc::clone(mailbox))
+        state.outstanding += 1;
+        Ok(Arc::clone(completions))
     }
 
-    /// A callback that was promised by `callbacks` has been called, or will not be needed.
+    /// Notes that a callback of `callbacks` was called, or will not be needed.
     pub(crate) fn callback_settled(&self) {
-        if let Some(desk) = self.dispatcher.desk.get() {
-            desk.state.lock().owed -= 1;
-            desk.changed.notify_one();
+        if let Some(callbacks_state) = self.dispatcher.callbacks_state.get() {
+            callbacks_state.state.lock().outstanding -= 1;
+            callbacks_state.changed.notify_one();
         }
     }
 
-    /// Ends this when the manager is closed; now, if it is.
+    /// Has `ending` end when the manager is closed, or now if it is.
     pub(crate) fn ends_with_it(&self, ending: &Arc<impl Ending + 'static>) {
         if self.is_forked() {
-            // The mutex may be locked for ever here, and nothing will end the parent's manager.
+            // A forked child takes no mutex, and does not end the parent's manager.
             return;
         }
         let weak = Arc::downgrade(ending);
@@ -198,7 +205,7 @@ impl Core {
         all.retain(|other| other.strong_count() > 0);
         all.push(weak);
         drop(all);
-        // After it was noted: whoever closed the manager before has not found it.
+        // After it was noted: a thread that closed the manager before did not find it.
         if self.is_closed() {
             ending.end();
         }
@@ -211,35 +218,41 @@ impl Core {
 
     /// Lets the thread end once every callback has been called.
     pub(crate) fn stop_callbacks(&self) {
-        if let Some(desk) = self.dispatcher.desk.get() {
-            desk.state.lock().stopping = true;
-            desk.changed.notify_one();
+        if let Some(callbacks_state) = self.dispatcher.callbacks_state.get() {
+            callbacks_state.state.lock().stopping = true;
+            callbacks_state.changed.notify_one();
         }
     }
 
-    /// Waits until the manager's own threads have ended. Call `close` before, and not from one of them.
+    /// Waits until the manager's own threads have ended, after `close`.
+    ///
+    /// Not from one of these threads.
     pub(crate) fn join_threads(&self) {
         if self.is_forked() {
             return;
         }
         self.timer.join();
-        let thread = self.dispatcher.desk.get().and_then(|desk| desk.state.lock().thread.take());
+        let thread = self
+            .dispatcher
+            .callbacks_state
+            .get()
+            .and_then(|callbacks_state| callbacks_state.state.lock().thread.take());
         thread.into_iter().for_each(Running::join);
     }
 
-    fn call_back(&self, desk: &CallbackThread, mailbox: &Mailbox) {
-        let mut state = desk.state.lock();
+    fn call_back(&self, callbacks_state: &CallbackThread, completions: &CompletionList) {
+        let mut state = callbacks_state.state.lock();
         loop {
-            if state.rung {
-                state.rung = false;
+            if state.signalled {
+                state.signalled = false;
                 drop(state);
-                // A callback that panics is the caller's bug; its guard is dropped with it, and the others go on.
-                while without_panic(|| self.open_letter(mailbox)).unwrap_or(true) {}
-                state = desk.state.lock();
-            } else if state.stopping && state.owed == 0 {
+                // A callback that panics drops its guard; the other callbacks are called nevertheless.
+                while without_panic(|| self.run_completion(completions)).unwrap_or(true) {}
+                state = callbacks_state.state.lock();
+            } else if state.stopping && state.outstanding == 0 {
                 return;
             } else {
-                desk.changed.wait(&mut state);
+                callbacks_state.changed.wait(&mut state);
             }
         }
     }
@@ -255,19 +268,21 @@ mod tests {
     use std::task::{Context, Waker};
     use std::time::Duration;
 
-    /// A letter that is opened by whoever posts it, before the request for it has got as far as its deadline.
+    /// A completion function that is called by the thread that finishes the waiter.
+    ///
+    /// It comes before the request has set its deadline.
     #[test]
     fn no_deadline_outlives_its_request() {
         let config = LockConfig { fairness: Fairness::Fifo, ..LockConfig::default() };
         let locks = FastObjectLockManager::with_config(config).unwrap();
         let core = locks.core();
-        let (weak, slot) = (Arc::downgrade(core), Arc::new(OnceLock::<Arc<Mailbox>>::new()));
-        let opened_at_once = Arc::downgrade(&slot);
+        let (weak, slot) = (Arc::downgrade(core), Arc::new(OnceLock::<Arc<CompletionList>>::new()));
+        let opened = Arc::downgrade(&slot);
         let bell = move || {
-            let slot = opened_at_once.upgrade().unwrap();
-            while weak.upgrade().unwrap().open_letter(slot.get().unwrap()) {}
+            let slot = opened.upgrade().unwrap();
+            while weak.upgrade().unwrap().run_completion(slot.get().unwrap()) {}
         };
-        let mailbox = slot.get_or_init(|| Mailbox::new(bell));
+        let completions = slot.get_or_init(|| CompletionList::new(bell));
 
         // A writer waits for a reader. Another reader, of higher priority, lines up in front of it and goes in.
         let _held = locks.acquire_read_lock_blocking("b", "o", "holder").unwrap();
@@ -276,7 +291,7 @@ mod tests {
         let wanted = core.wanted(core.local(), &LockRequest::read(("b", "o")).priority(9));
         let (answer, answered) = std::sync::mpsc::channel();
         let limit = Limit::after(Duration::from_secs(3600));
-        let posted = core.post(&wanted, limit, mailbox, move |_, result| answer.send(result).unwrap());
+        let posted = core.post(&wanted, limit, completions, move |_, result| answer.send(result).unwrap());
         assert!(matches!(posted, Ok(Posted::Waiting(_))), "{posted:?}");
         core.release_guard(answered.try_recv().expect("answered already").unwrap());
         assert_eq!(core.timer.len(), 0);

@@ -11,9 +11,9 @@ use std::task::Waker;
 
 /// A value of the user's, whose drop does not panic.
 #[derive(Debug)]
-pub(crate) struct Foreign<T>(ManuallyDrop<T>);
+pub(crate) struct UserCode<T>(ManuallyDrop<T>);
 
-impl<T> Foreign<T> {
+impl<T> UserCode<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(ManuallyDrop::new(value))
     }
@@ -26,14 +26,14 @@ impl<T> Foreign<T> {
     }
 }
 
-impl<T: ?Sized> Foreign<Box<T>> {
+impl<T: ?Sized> UserCode<Box<T>> {
     /// Hands the box to `with`, which may call it.
     pub(crate) fn call(self, with: impl FnOnce(Box<T>)) {
         without_panic(|| with(self.into_inner()));
     }
 }
 
-impl Foreign<Waker> {
+impl UserCode<Waker> {
     pub(crate) fn wake(self) {
         without_panic(|| self.into_inner().wake());
     }
@@ -43,7 +43,7 @@ impl Foreign<Waker> {
     }
 }
 
-impl<T> Drop for Foreign<T> {
+impl<T> Drop for UserCode<T> {
     fn drop(&mut self) {
         // SAFETY: dropped once, here.
         without_panic(|| unsafe { ManuallyDrop::drop(&mut self.0) });
@@ -51,11 +51,11 @@ impl<T> Drop for Foreign<T> {
 }
 
 /// Returns what the code returns, or `None` if it panics.
-pub(crate) fn without_panic<T>(foreign: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn without_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
     if fault!("foreign-panic-let-through") {
-        return Some(foreign());
+        return Some(call());
     }
-    match catch_unwind(AssertUnwindSafe(foreign)) {
+    match catch_unwind(AssertUnwindSafe(call)) {
         Ok(value) => Some(value),
         Err(panic) => {
             // The payload may panic in its drop, too, and so may the payload of that panic; the third one is forgotten.

@@ -29,7 +29,9 @@ pub(crate) enum Status {
 
 /// Everything behind a table handle.
 pub(crate) struct Core {
-    /// Of all tables that this process ever opened; thread-local caches are keyed by it.
+    /// Of all tables that this process ever opened.
+    ///
+    /// Thread-local caches are keyed by it.
     pub(crate) id: u64,
     pub(crate) me: MemberId,
     /// A [`Status`]; 0 is the only value with which a lock may be reported as granted.

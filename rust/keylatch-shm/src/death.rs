@@ -87,7 +87,7 @@ pub(crate) fn note_evicted(region: &Region, slot: u32, before: Word) {
     }
 }
 
-/// Marks a death that the gate remembers in the word of the key that has just come into the table.
+/// Marks a remembered death in the word of a key that has just been inserted.
 ///
 /// Caller holds: the entry as its named writer, and the key's gate.
 pub(crate) fn take_lost(region: &Region, print: Fingerprint, slot: u32) {

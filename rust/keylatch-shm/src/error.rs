@@ -6,7 +6,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a call did not do what it was asked to. Nothing is held or changed that was not before.
+/// Why a call did not do what it was asked to.
+///
+/// Nothing is held or changed that was not before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShmError {

@@ -252,7 +252,7 @@ fn map(file: &File, path: &Path, bytes: usize) -> Result<NonNull<u8>, ShmError> 
     }
 }
 
-/// Marks the members of an earlier start of the machine as dead: their threads cannot live.
+/// Marks the members of an earlier start of the machine as dead.
 fn forget_last_start(file: &File, path: &Path, region: &Region) -> Result<(), ShmError> {
     let now = clock::boot_id();
     let header = region.header();
@@ -285,7 +285,7 @@ fn forget_last_start(file: &File, path: &Path, region: &Region) -> Result<(), Sh
     Ok(())
 }
 
-/// Refuses a file that another user planted, or that everybody may write to although that was not asked for.
+/// Refuses a file of another user, or with wider permissions than asked for.
 fn refuse_strangers(file: &File, path: &Path, config: &TableConfig) -> Result<(), ShmError> {
     let metadata = file.metadata().map_err(|error| ShmError::os(path, "the table could not be read", &error))?;
     // SAFETY: takes nothing and cannot fail.
@@ -332,7 +332,7 @@ fn checksum(header: &Header) -> u64 {
         .fold(0x9E37_79B9_7F4A_7C15, |sum, field| (sum ^ field).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(29))
 }
 
-/// The path as it is meant now: the file is looked for again when the process may be in another folder.
+/// Returns the absolute path, because the process may change its folder.
 fn absolute(path: &Path) -> Result<PathBuf, ShmError> {
     std::path::absolute(path).map_err(|_| ShmError::InvalidConfig {
         setting: "path",

@@ -17,7 +17,7 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering;
 
-/// How a guard knows its table: by reference, which costs nothing, or by a handle of its own.
+/// How a guard refers to its table: by reference, or by a handle of its own.
 pub trait TableRef: sealed::Sealed {
     #[doc(hidden)]
     fn table(&self) -> &SharedTable;
@@ -46,10 +46,14 @@ impl TableRef for SharedTable {
 /// A held lock that borrows its table. Dropping it releases the lock.
 pub type SharedLockGuard<'a> = LockGuard<&'a SharedTable>;
 
-/// A held lock with a table handle of its own; made by [`SharedLockGuard::into_owned`].
+/// A held lock with a table handle of its own.
+///
+/// Made by [`SharedLockGuard::into_owned`].
 pub type OwnedSharedLockGuard = LockGuard<SharedTable>;
 
-/// A held lock. Dropping it releases the lock, from any thread of the process, and never blocks.
+/// A held lock.
+///
+/// Dropping it releases the lock, from any thread of the process, and never blocks.
 ///
 /// In a forked child a guard of the parent does nothing: the parent still holds the lock.
 #[must_use = "a guard that is dropped releases its lock"]
@@ -81,7 +85,9 @@ impl<T: TableRef> LockGuard<T> {
         lookup::read_text(self.core().region.entry(self.hold.slot))
     }
 
-    /// The number of this exclusive hold, greater than that of every exclusive hold of the key before, in any process.
+    /// Returns the fence of this exclusive hold.
+    ///
+    /// It is greater than that of every earlier exclusive hold of the key, in any process.
     ///
     /// For a shared hold, the number of the latest exclusive one. A store that refuses lower numbers than it has seen is
     /// safe from holders that were revoked or stopped.
@@ -90,7 +96,7 @@ impl<T: TableRef> LockGuard<T> {
         self.hold.fence
     }
 
-    /// Whether a process died while it held the key exclusively, and none has held it exclusively since.
+    /// Returns whether the last exclusive holder of the key died.
     ///
     /// What the lock protects may be half-written. It may say so once too often: when a process died that was about to
     /// become the holder, or when the table was so full that the report had to be kept for a group of keys.
@@ -116,7 +122,7 @@ impl<T: TableRef> LockGuard<T> {
         HoldId { member: core.me.number(), record: self.hold.record, hold }
     }
 
-    /// From exclusive to shared, with no moment in between in which another could have it exclusively.
+    /// Turns an exclusive hold into a shared one, without a gap for another writer.
     ///
     /// Does nothing to a shared hold.
     ///
@@ -133,7 +139,7 @@ impl<T: TableRef> LockGuard<T> {
         })
     }
 
-    /// From shared to exclusive, if no other reader holds the lock and no request waits for it.
+    /// Turns a shared hold into an exclusive one, if it has no rival.
     ///
     /// Does nothing to an exclusive hold.
     ///
@@ -218,7 +224,7 @@ impl<T: TableRef> LockGuard<T> {
         result
     }
 
-    /// Releases the lock and says whether it was still held, which dropping the guard does not.
+    /// Releases the lock; an error if it was not held any more, which a drop hides.
     ///
     /// # Errors
     /// [`ShmError::Revoked`] if it was revoked; no other hold is touched. [`ShmError::Forked`], [`ShmError::Damaged`].
@@ -252,7 +258,7 @@ impl<T: TableRef> LockGuard<T> {
 }
 
 impl SharedLockGuard<'_> {
-    /// Gives the guard a handle of its own to the table, so that it can outlive the borrow.
+    /// Gives the guard a table handle of its own, so that it can outlive the borrow.
     pub fn into_owned(self) -> OwnedSharedLockGuard {
         let this = ManuallyDrop::new(self);
         LockGuard::new(this.table.clone(), this.hold)
@@ -275,7 +281,9 @@ impl<T: TableRef> fmt::Debug for LockGuard<T> {
     }
 }
 
-/// The locks that a batch has while it waits for more. Dropped, it gives them back as if no caller had had them.
+/// The locks that a batch has while it waits for more.
+///
+/// Dropped, it gives them back as if no caller had had them.
 pub(crate) struct Unfinished<'a>(Vec<SharedLockGuard<'a>>);
 
 impl<'a> Unfinished<'a> {
@@ -305,7 +313,9 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-/// The locks of a batch, in the order of their keys. Dropping it releases all of them.
+/// The locks of a batch, in the order of their keys.
+///
+/// Dropping it releases all of them.
 #[must_use = "a batch that is dropped releases its locks"]
 #[derive(Debug)]
 pub struct LockBatch<'a> {

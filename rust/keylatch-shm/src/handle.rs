@@ -16,7 +16,9 @@ use std::thread::JoinHandle;
 /// Keys are at most this long.
 const MAX_KEY_BYTES: usize = 65_535;
 
-/// A table of locks in a file that processes of one machine share. Cloning gives another handle of the same membership.
+/// A table of locks in a file that processes of one machine share.
+///
+/// Cloning gives another handle of the same membership.
 ///
 /// ```
 /// # fn main() -> Result<(), keylatch_shm::ShmError> {

@@ -23,7 +23,9 @@ pub(crate) const WAYS: u32 = 8;
 pub(crate) const BELLS: usize = 32;
 /// Records of one chunk.
 pub(crate) const RECORDS: u32 = 63;
-/// Bytes of the key that an entry keeps for listings; longer keys are cut there, and only there.
+/// Bytes of the key that an entry keeps for listings.
+///
+/// Longer keys are cut there, and only there.
 pub(crate) const TEXT_WORDS: usize = 10;
 
 /// The processor family, for which atomics and barriers are the same.
@@ -45,7 +47,9 @@ pub(crate) struct Sizes {
     pub(crate) chunks: u32,
 }
 
-/// The first page. Only `boot`, and what stands behind `checksum`, changes after creation.
+/// The first page.
+///
+/// Only `boot`, and what stands behind `checksum`, changes after creation.
 #[repr(C)]
 pub(crate) struct Header {
     pub(crate) magic: u64,
@@ -55,7 +59,9 @@ pub(crate) struct Header {
     pub(crate) pointer_bits: u32,
     pub(crate) sizes: Sizes,
     pub(crate) total_bytes: u64,
-    /// The file's own number, which a copy of the file does not have; 0 for a file without a name.
+    /// The file's own number, which a copy of the file does not have.
+    ///
+    /// 0 for a file without a name.
     pub(crate) inode: u64,
     pub(crate) secret: [u64; 4],
     pub(crate) checksum: u64,
@@ -79,7 +85,9 @@ pub(crate) struct MemberSlot {
     pub(crate) state: AtomicU32,
     /// The member that this one recovers, or 0.
     pub(crate) recovering: AtomicU32,
-    /// Set by a waiter that took this member's turn away; cleared by the member when it runs again. A hint.
+    /// Set by a waiter that took this member's turn away.
+    ///
+    /// Cleared by the member when it runs again. A hint.
     pub(crate) late: AtomicU32,
     /// Its first log chunk + 1.
     pub(crate) log: AtomicU32,
@@ -114,7 +122,9 @@ pub(crate) struct Gate {
     pub(crate) word: AtomicU64,
     /// Bits of the fingerprints; written by the named writer of the entry.
     pub(crate) tags: [AtomicU32; WAYS as usize],
-    /// Keys, of those with this gate, whose writers died unreported; see [`crate::death`].
+    /// Keys, of those with this gate, whose writers died unreported.
+    ///
+    /// See [`crate::death`].
     pub(crate) lost_deaths: [AtomicU64; 3],
 }
 
@@ -136,7 +146,7 @@ pub(crate) struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 128 && std::mem::offset_of!(Entry, reserved) < 64);
 
-/// What a member may have touched: written before the first trace, cleared after the last duty.
+/// What a member may have touched: set before the first trace, cleared at the end.
 #[repr(C, align(64))]
 pub(crate) struct Record {
     /// Slot + 1 (low half) and [`crate::log::Kind`] (high half); 0 is clear.
@@ -147,7 +157,9 @@ pub(crate) struct Record {
     pub(crate) hold: AtomicU32,
     /// Who asks for the use, or that it was revoked.
     pub(crate) revoked: AtomicU32,
-    /// The use that the member is acquiring, changing or releasing; written by the member.
+    /// The use that the member is acquiring, changing or releasing.
+    ///
+    /// Written by the member.
     pub(crate) releasing: AtomicU32,
     pub(crate) owner_bytes: AtomicU32,
     pub(crate) owner: [AtomicU64; 4],

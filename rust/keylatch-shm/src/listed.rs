@@ -82,6 +82,6 @@ pub struct TableFigures {
     pub bytes: u64,
     /// Sleeps of this process that ended because the time to look again had come.
     pub rechecks: u64,
-    /// Those of them that found the lock free, or the turn given, without having been signalled.
+    /// Those that found the lock free, or their turn given, without a signal.
     pub late_signals: u64,
 }

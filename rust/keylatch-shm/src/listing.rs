@@ -31,7 +31,9 @@ pub(crate) fn is_held(region: &Region, slot: u32) -> bool {
         || word.has_overflow() && !region.is_empty(slot, Bitmap::Readers)
 }
 
-/// The holds of one member, of one slot or of all entries. A dead one has none, recovered or not.
+/// The holds of one member, of one slot or of all entries.
+///
+/// A dead one has none, recovered or not.
 fn of_member(core: &Core, id: MemberId, only: Option<u32>, found: &mut Vec<HolderInfo>) {
     let region = &core.region;
     if !is_alive(life(region, id)) {

@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) enum Kind {
     Shared = 1,
     Exclusive = 2,
-    /// The entry gets another key; its holder is named as the writer and protects nothing yet.
+    /// The entry gets another key.
+    ///
+    /// Its holder is named as the writer and protects nothing yet.
     Rekey = 3,
 }
 
@@ -58,7 +60,9 @@ pub(crate) fn heads_of(region: &Region, id: MemberId) -> impl Iterator<Item = &A
     records_of(region, id).map(|index| &region.record(index).head)
 }
 
-/// Takes a chunk from the pool and links it to the member; `None` when the pool is empty.
+/// Takes a chunk from the pool and links it to the member.
+///
+/// `None` when the pool is empty.
 ///
 /// Caller holds: the member's own mutex of its records.
 pub(crate) fn take_chunk(region: &Region, me: MemberId) -> Option<u32> {
@@ -103,7 +107,9 @@ pub(crate) fn mend_chain(region: &Region, me: MemberId) {
     member.log_intent.store(0, Ordering::SeqCst);
 }
 
-/// Gives all chunks of the member back to the pool. None of them has a record that is set.
+/// Gives all chunks of the member back to the pool.
+///
+/// None of them has a record that is set.
 ///
 /// Caller holds: the slot's life word, and no member announces the slot.
 pub(crate) fn give_chunks_back(region: &Region, me: MemberId) {

@@ -134,7 +134,9 @@ fn worth(region: &Region, index: u32) -> Option<Worth> {
     Some(if empty { Worth::Empty } else { Worth::Idle })
 }
 
-/// An entry of the key's buckets without holders and waiters, emptier bucket first; `turn` varies the choice.
+/// An entry of the key's buckets without holders and waiters, emptier bucket first.
+///
+/// `turn` varies the choice.
 pub(crate) fn victim(region: &Region, print: Fingerprint, turn: u32) -> Option<u32> {
     let buckets = print.buckets(region.layout().sizes.buckets);
     let used =
@@ -147,7 +149,9 @@ pub(crate) fn victim(region: &Region, print: Fingerprint, turn: u32) -> Option<u
         .map(|(_, index)| index)
 }
 
-/// Names the member as the writer of an entry without holders and waiters. `Some` is the word before.
+/// Names the member as the writer of an entry without holders and waiters.
+///
+/// `Some` is the word before.
 ///
 /// Caller holds: a record of the entry with [`crate::log::Kind::Rekey`].
 pub(crate) fn claim(region: &Region, index: u32, me: MemberId) -> Option<Word> {

@@ -17,7 +17,7 @@ const WATCHERS: usize = 4;
 /// How long a joining process looks for a slot that is not being recovered.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Claims a slot for the calling thread, recovers its predecessor, and becomes a live member.
+/// Claims a slot for the calling thread, recovers its predecessor, and joins.
 pub(crate) fn join(region: &Region, mut robust: Pin<&mut RobustWord>, label: &str) -> Result<MemberId, ShmError> {
     let end = clock::monotonic() + PATIENCE;
     loop {
@@ -89,7 +89,9 @@ fn become_live(region: &Region, id: MemberId, label: &str) {
     }
 }
 
-/// Ends the membership in order. What is still held, by guards that were forgotten, is recovered as if the process died.
+/// Ends the membership in order.
+///
+/// What is still held, by guards that were forgotten, is recovered as if the process died.
 pub(crate) fn leave(region: &Region, me: MemberId, robust: Pin<&mut RobustWord>) {
     recover_slot(region, me);
     log::give_chunks_back(region, me);

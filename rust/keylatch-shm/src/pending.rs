@@ -1,4 +1,4 @@
-//! A request that waits to be told how to wait.
+//! A request that needs a way to wait.
 
 use crate::acquire::{Patience, Wanted, acquire, try_fast};
 use crate::error::ShmError;
@@ -117,7 +117,9 @@ impl<'a> IntoFuture for Lock<'a> {
     }
 }
 
-/// A waiting request; see [`Lock`]. Dropping it before it is done leaves nothing behind.
+/// A waiting request; see [`Lock`].
+///
+/// Dropping it before it is done leaves nothing behind.
 #[must_use = "a future does nothing until it is awaited"]
 pub struct Acquire<'a> {
     lock: Lock<'a>,

@@ -74,7 +74,7 @@ pub(crate) fn wanted_as(region: &Region, me: MemberId, slot: u32, held: Mode) ->
 // `wish` of a member: slot + 1, whether it would share, and the millisecond in which it ends.
 const SHARES: u64 = 1 << 31;
 const ENDS: u32 = 32;
-/// A wish that ends later than this was made by another clock, as in another time namespace.
+/// A wish that ends later than this is by another clock, as of a time namespace.
 const LONGEST_MS: u32 = 1_000;
 
 fn now_ms() -> u32 {

@@ -67,7 +67,9 @@ pub(crate) fn take_fast(core: &Core) -> Option<u32> {
         .flatten()
 }
 
-/// A record from the thread, the process or the table; `None` when the table has no more.
+/// A record from the thread, the process or the table.
+///
+/// `None` when the table has no more.
 #[inline]
 pub(crate) fn take(core: &Arc<Core>) -> Option<u32> {
     take_fast(core).or_else(|| take_slow(core))

@@ -53,7 +53,9 @@ impl<'a> LockRequest<'a> {
         Self { owner, ..self }
     }
 
-    /// Waits for at most this long. Zero tries once; `Duration::MAX` waits for as long as it takes.
+    /// Waits for at most this long.
+    ///
+    /// Zero tries once; `Duration::MAX` waits for as long as it takes.
     #[inline(always)]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { limit: Limit::For(timeout), ..self }

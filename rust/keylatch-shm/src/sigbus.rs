@@ -23,7 +23,9 @@ static WATCHED: [Watched; TABLES] = [const {
 static INSTALL: Once = Once::new();
 static mut BEFORE: std::mem::MaybeUninit<libc::sigaction> = std::mem::MaybeUninit::uninit();
 
-/// Watches a mapping; a page of it that vanishes sets the word to 1. Says whether there was room to.
+/// Watches a mapping; a page of it that vanishes sets the word to 1.
+///
+/// Says whether there was room to.
 ///
 /// # Safety
 /// The word outlives the mapping, which is unmapped only after [`forget`].

@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 impl SharedTable {
-    /// Creates the table's file, or attaches to it if it is there. Any number of processes may do so at the same time.
+    /// Creates the table's file, or attaches to it if it is there.
+    ///
+    /// Any number of processes may do so at the same time.
     ///
     /// A file that dead processes left is used as it is: what they held is free as soon as it is asked for.
     ///
@@ -38,7 +40,9 @@ impl SharedTable {
         Self::join(file::attach(path.as_ref(), config)?, config)
     }
 
-    /// Makes a table without a name, for processes that are forked or are sent its descriptor. It cannot be truncated.
+    /// Makes a table without a name, for forked processes or by its descriptor.
+    ///
+    /// It cannot be truncated.
     ///
     /// The descriptor is closed by `exec`; clear `FD_CLOEXEC` on a duplicate of it for a program that shall inherit it.
     ///
@@ -48,7 +52,7 @@ impl SharedTable {
         Self::join(file::memfd(name, config)?, config)
     }
 
-    /// Attaches to a table by a descriptor from [`as_fd`](AsFd::as_fd) of another process.
+    /// Attaches to a table by its [descriptor](AsFd::as_fd) from another process.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -56,7 +60,9 @@ impl SharedTable {
         Self::join(file::attach_file(File::from(fd), PathBuf::new(), config)?, config)
     }
 
-    /// Asks for one lock; the result says how to wait: `.blocking()`, `.now()` or `.await`.
+    /// Asks for one lock.
+    ///
+    /// The result says how to wait: `.blocking()`, `.now()` or `.await`.
     #[inline(always)]
     pub fn lock<'a>(&'a self, request: LockRequest<'a>) -> Lock<'a> {
         Lock { table: self, request }
@@ -130,7 +136,7 @@ impl SharedTable {
         self.acquire_here(LockRequest::read(KeyRef::new(bucket, object)).owner(owner), Patience::Try)
     }
 
-    /// The table's own handle outlives the request's parts, so the guard borrows the table alone.
+    /// Acquires for a guard that borrows the table alone, not the request's parts.
     pub(crate) fn acquire_here(
         &self,
         request: LockRequest<'_>,
@@ -190,7 +196,9 @@ impl SharedTable {
         Ok(guards.finish())
     }
 
-    /// All holds of all processes, or those of one key. Stops nothing, so holds that come and go may be missing.
+    /// All holds of all processes, or those of one key.
+    ///
+    /// Stops nothing, so holds that come and go may be missing.
     ///
     /// # Errors
     /// [`ShmError::Forked`], [`ShmError::Damaged`], [`ShmError::InvalidKey`].
@@ -213,7 +221,9 @@ impl SharedTable {
         Ok(find(region, print).is_some_and(|slot| listing::is_held(region, slot)))
     }
 
-    /// Processes that wait for the key now. This one counts once, whatever number of its requests waits.
+    /// Processes that wait for the key now.
+    ///
+    /// This one counts once, whatever number of its requests waits.
     ///
     /// # Errors
     /// As [`holders`](Self::holders).
@@ -235,7 +245,9 @@ impl SharedTable {
         Ok(find(&core.region, print).map_or(0, |slot| core.lines.with(slot, |line| line.queue.len())))
     }
 
-    /// Takes a hold away from a process, alive or stopped, which is not interrupted and finds out when it asks.
+    /// Revokes a hold of a process, which may run or be stopped.
+    ///
+    /// The process is not interrupted: it finds out when it asks.
     ///
     /// Says whether it was taken: not if it was released or revoked before, or while its process is changing it. What the
     /// holder still writes has a lower [fence](crate::LockGuard::fence) than its successor.
@@ -254,7 +266,9 @@ impl SharedTable {
         listing::figures(self.core())
     }
 
-    /// Looks at the file: an error if it was truncated, removed, replaced or damaged. Done four times a second anyway.
+    /// Looks at the file: an error if it was truncated, removed, replaced or damaged.
+    ///
+    /// Done four times a second anyway.
     ///
     /// # Errors
     /// [`ShmError::Damaged`], [`ShmError::Forked`].

@@ -31,7 +31,7 @@ const SPINS: u32 = 200;
 #[must_use]
 pub(crate) enum Next {
     Done(Held),
-    /// Sleep on the bell until it differs from the value that was read before, but no longer than this.
+    /// Sleep on the bell until it changes, but no longer than this.
     Sleep(Duration),
 }
 
@@ -83,7 +83,9 @@ impl Waiter {
         if self.is_task { core.attendant.attend(self.clone(), None) } else { futex::wake_all(&self.word) }
     }
 
-    /// One step of the leader. The caller has read the bell before, and sleeps on that value.
+    /// One step of the leader.
+    ///
+    /// The caller has read the bell before, and sleeps on that value.
     pub(crate) fn step(self: &Arc<Self>, core: &Arc<Core>) -> Result<Next, ShmError> {
         core.check()?;
         let mut phase = lock(&self.phase);
@@ -277,7 +279,7 @@ impl Waiter {
 /// It is asked after each sleep of its thread, which a signal ends.
 pub(crate) type GoOn<'f> = &'f mut dyn FnMut() -> bool;
 
-/// Waits on the calling thread until granted, until the deadline, or until `go_on` says no.
+/// Waits until granted, until the deadline, or until `go_on` returns false.
 pub(crate) fn wait_blocking(
     core: &Arc<Core>,
     waiter: &Arc<Waiter>,

@@ -28,7 +28,9 @@ pub(crate) enum Phase {
     Ended,
 }
 
-/// One waiting request. Its phase changes under its own mutex; the line's mutex is taken inside of that, never outside.
+/// One waiting request.
+///
+/// Its phase changes under its own mutex; the line's mutex is taken inside of that, never outside.
 pub(crate) struct Waiter {
     pub(crate) slot: u32,
     /// Another one once the request was revoked while it waited for readers.

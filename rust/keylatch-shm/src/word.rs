@@ -58,7 +58,7 @@ const TICKETS: u64 = !(TICKET_ONE - 1);
 const _: () = assert!(R1 + FIELD_BITS == 48 && Q | OVF | DIED | M0 | M1 | TICKETS == !((1 << 48) - 1));
 
 impl MemberId {
-    /// The member with this number, or `None` for 0 and for numbers that no field can hold.
+    /// Returns the member with this number; `None` for 0 and for too large numbers.
     pub(crate) const fn new(number: u64) -> Option<Self> {
         if number == 0 || number > MAX_MEMBERS as u64 { None } else { Some(Self(number as u16)) }
     }
@@ -94,7 +94,7 @@ pub(crate) struct Word(pub(crate) u64);
 impl Word {
     pub(crate) const FREE: Self = Self(0);
 
-    /// The word of an entry that one member holds exclusively and no other member uses or wants.
+    /// Returns the word of an exclusive holder without any other use.
     #[inline(always)]
     pub(crate) const fn only_writer(me: MemberId) -> Self {
         Self((me.0 as u64) << WRITER)
@@ -239,7 +239,7 @@ impl Word {
         if self.field(WRITER) == u64::from(me.0) { self.with_field(WRITER, 0) } else { self }
     }
 
-    /// The word without the member as a reader, whatever number of its threads shared the name.
+    /// Returns the word without the member as a reader, however many threads share it.
     pub(crate) fn without_reader(self, me: MemberId) -> Self {
         match self.reader_field(me) {
             Some((shift, joined)) => Self(self.with_field(shift, 0).0 & !joined),

@@ -151,7 +151,9 @@ impl Counters {
     }
 }
 
-/// Two or more processes on one key for a second: locks in all, and the largest share over the smallest.
+/// Measures processes that contend for one key for a second.
+///
+/// Reports the locks in all, and the largest share over the smallest.
 fn contended(path: &Path, processes: usize, what: &str, pair: impl Fn(Option<&PreparedKey<'_>>)) -> f64 {
     let counters = Counters::new();
     let children: Vec<_> = (1..=processes)
@@ -233,7 +235,7 @@ fn recovery(path: &Path, victim: &str, times: usize, report: &mut Report) {
     percentiles(&format!("kill -9 of a {victim} to the next grant"), &mut waits, report);
 }
 
-/// From a release to the grant of a process that sleeps, by a time that both processes read.
+/// Measures the time from a release to the grant of a sleeping process.
 fn hand_off(what: &str, times: usize, report: &mut Report, lock: impl Fn(), unlock: impl Fn()) {
     let counters = Counters::new();
     let now = || {

@@ -35,7 +35,7 @@ fn main() {
     std::process::exit(i32::from(bad));
 }
 
-/// Kills without recovery: fewer than the table has members, so that the rest can go on and get stuck.
+/// Kills without recovery: fewer than the table has members, so others get stuck.
 const UNRECOVERED: u64 = 40;
 
 /// A small generator of numbers that look random; each process has its own.

@@ -60,7 +60,9 @@ fn key_of(script: Script, n: u64) -> String {
     }
 }
 
-/// A process that holds the key until it is killed; it has the lock when this returns.
+/// A process that holds the key until it is killed.
+///
+/// It has the lock when this returns.
 fn holder(path: &Path, name: &str, mode: Mode) -> libc::pid_t {
     let mut ends = [0; 2];
     // SAFETY: the array is a local.
@@ -110,7 +112,7 @@ fn wait_stopped(pid: libc::pid_t) -> bool {
     libc::WIFSTOPPED(status)
 }
 
-/// Runs the script for so many instructions; says whether it was over before.
+/// Runs the script for `n` instructions; returns whether it was over before.
 fn step(path: &Path, script: Script, n: u64) -> bool {
     let name = key_of(script, n);
     let mut others = Vec::new();

@@ -114,7 +114,9 @@ fn turn(table: &SharedTable, shared: &'static Shared, options: &Options, random:
     }
 }
 
-/// Polls a future on this thread; gives up on some, to see that nothing stays behind.
+/// Polls a future on this thread.
+///
+/// Gives up on some, to see that nothing stays behind.
 fn block_on<'t>(
     lock: keylatch_shm::Lock<'t>,
     random: &mut Random,

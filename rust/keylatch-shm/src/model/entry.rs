@@ -5,7 +5,9 @@ use super::state::{Op, Setup, Sleep, State, Step, THREADS, Then, bit, choose};
 use crate::word::{MemberId, Place, Word};
 
 impl Setup {
-    /// Runs the next access of a thread. Recovery and joining are in [`super::recovery`].
+    /// Runs the next access of a thread.
+    ///
+    /// Recovery and joining are in [`super::recovery`].
     pub(super) fn run(&self, s: &mut State, t: usize) {
         let me = s.threads[t].member;
         let op = self.op(s, t);

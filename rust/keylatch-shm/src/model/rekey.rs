@@ -73,7 +73,9 @@ struct State {
 struct Setup {
     /// Keys and fences of the entries at the start.
     start: [[u8; ENTRIES]; 2],
-    /// Keys (1 to 3) that each thread acquires in turn; an empty script is a recoverer's.
+    /// Keys (1 to 3) that each thread acquires in turn.
+    ///
+    /// An empty script is a recoverer's.
     scripts: Vec<Vec<u8>>,
     entries: usize,
     crashes: u8,
@@ -350,7 +352,7 @@ fn recoverer_crashes() -> Setup {
     setup(vec![vec![1], vec![2, 1], vec![], vec![]], 1, 2)
 }
 
-/// The key with the greatest fence is evicted, and comes back where an old fence stands.
+/// The key with the greatest fence is evicted, and comes back beside an old fence.
 fn return_of_a_key() -> Setup {
     Setup { start: [[2, 1], [3, 1]], ..setup(vec![vec![3], vec![2], vec![2], vec![]], 2, 1) }
 }

@@ -16,7 +16,7 @@ pub(super) enum Action {
     /// A waiter takes the turn from a member that has not used it.
     LosePatience(usize),
     StartRecovery(usize),
-    /// A sleeper's time to look again has come, while a member that should have signalled it is stopped.
+    /// A sleeper rechecks, while a member that should have signalled it is stopped.
     Recheck(usize),
 }
 

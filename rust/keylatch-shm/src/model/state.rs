@@ -166,16 +166,22 @@ pub(super) struct State {
 /// What is searched.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
-    /// The script of each thread and its member's number; an empty script is a recoverer's.
+    /// The script of each thread and its member's number.
+    ///
+    /// An empty script is a recoverer's.
     pub(super) scripts: Vec<(u16, Vec<Op>)>,
     pub(super) crashes: u8,
     pub(super) restarts: u8,
     pub(super) stops: u8,
-    /// A registration changes the word; without, the ticket has wrapped between a scan and its swap.
+    /// A registration changes the word.
+    ///
+    /// Without, the ticket has wrapped between a scan and its swap.
     pub(super) tickets: bool,
     /// This many threads hold at the start.
     pub(super) holding: usize,
-    /// How often other members may enter between a registration and the turn; 255 is not checked.
+    /// How often other members may enter between a registration and the turn.
+    ///
+    /// 255 is not checked.
     pub(super) bypass_bound: u8,
     pub(super) fault: Option<Fault>,
 }

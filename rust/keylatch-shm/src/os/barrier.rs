@@ -24,8 +24,9 @@ pub(crate) fn register() -> Result<()> {
     if membarrier(libc::MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) { Ok(()) } else { Err(Error::last_os_error()) }
 }
 
-/// Waits until each processor has been interrupted, and orders the caller's earlier stores before all later steps of
-/// other members.
+/// Waits until each processor has been interrupted.
+///
+/// Orders the caller's earlier stores before all later steps of other members.
 pub(crate) fn all_processors() {
     if !membarrier(libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED) {
         std::thread::sleep(WITHOUT_BARRIER);

@@ -19,7 +19,9 @@ fn read(clock: libc::clockid_t) -> Duration {
     Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
-/// The kernel's number of this start; processes with the same number share one machine. Zero where it is hidden.
+/// The kernel's number of this start.
+///
+/// Processes with the same number share one machine. Zero where it is hidden.
 pub(crate) fn boot_id() -> [u64; 2] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();

@@ -9,13 +9,13 @@ pub(crate) const MAX_WAITS: usize = 128;
 /// A word and the value that it must still have for the thread to sleep.
 pub(crate) type Wait<'w> = (&'w AtomicU32, u32);
 
-/// Set once `futex_waitv` was refused: before Linux 5.16, or by a filter of system calls.
+/// Set once `futex_waitv` was refused: before Linux 5.16, or by a filter.
 static WITHOUT_WAITV: AtomicBool = AtomicBool::new(false);
 
 /// How often a thread looks where it cannot sleep on several words.
 const POLL: Duration = Duration::from_millis(1);
 
-/// Sleeps until the word differs from `seen`, a wake-up, a signal, or the end of `timeout`.
+/// Sleeps until the word differs from `seen`, a wake-up, a signal, or a timeout.
 ///
 /// The kernel compares before it sleeps, so a change between the caller's load and this call is not lost.
 pub(crate) fn wait(word: &AtomicU32, seen: u32, timeout: Option<Duration>) {

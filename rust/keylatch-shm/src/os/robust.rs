@@ -41,7 +41,9 @@ struct Node {
 #[repr(C)]
 struct Head {
     list: Node,
-    /// From a node to the word that it stands for; one word a list, so the node need not lie beside the word.
+    /// From a node to the word that it stands for.
+    ///
+    /// One word a list, so the node need not lie beside the word.
     offset: isize,
     pending: *mut Node,
 }
@@ -59,7 +61,9 @@ pub(crate) struct RobustWord {
 }
 
 impl RobustWord {
-    /// Gives the calling thread a list. The thread takes no robust mutex before or after this.
+    /// Gives the calling thread a list.
+    ///
+    /// The thread takes no robust mutex before or after this.
     pub(crate) fn register() -> std::io::Result<Pin<Box<Self>>> {
         let mut this = Box::new(Self {
             head: Head { list: Node { next: null_mut() }, offset: 0, pending: null_mut() },

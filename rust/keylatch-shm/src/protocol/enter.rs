@@ -38,16 +38,20 @@ pub(crate) enum Drain {
     Waits(Word),
 }
 
-/// How many threads of this member share its names at one entry. The member's own mutex of the entry guards it.
+/// How many threads of this member share its names at one entry.
+///
+/// The member's own mutex of the entry guards it.
 #[derive(Default, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sharers {
-    /// Threads behind the name in the word; counts only while the word says that it is joined.
+    /// Threads behind the name in the word.
+    ///
+    /// Counts only while the word says that it is joined.
     pub(crate) named: u32,
     /// Threads behind the bit in `rd`.
     pub(crate) overflow: u32,
 }
 
-/// Names the member as the writer, if no writer and no turn of another member is in the way.
+/// Names the member as the writer, unless a writer or a turn is in the way.
 ///
 /// New readers are barred from here on; [`drain`] says when the old ones have left.
 pub(crate) fn enter_exclusive(region: &Region, slot: u32, me: MemberId) -> Entry {
@@ -93,7 +97,7 @@ pub(crate) fn drain(region: &Region, slot: u32) -> Drain {
     }
 }
 
-/// Makes the member a reader, if no writer and no turn of another member is in the way.
+/// Makes the member a reader, unless a writer or a turn is in the way.
 ///
 /// Caller holds: the member's mutex of the entry.
 pub(crate) fn enter_shared(region: &Region, slot: u32, me: MemberId, sharers: &mut Sharers) -> Entry {
@@ -157,7 +161,9 @@ fn undo_overflow(region: &Region, slot: u32, me: MemberId, sharers: &Sharers) {
     }
 }
 
-/// Registers the member as waiting. `Some` is the word that it may sleep on: blocked, with Q set.
+/// Registers the member as waiting.
+///
+/// `Some` is the word that it may sleep on: blocked, with Q set.
 ///
 /// The caller has read the bell before, and sleeps on the value that it read.
 pub(crate) fn register(region: &Region, slot: u32, me: MemberId) -> Option<Word> {

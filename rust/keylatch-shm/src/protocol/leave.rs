@@ -8,7 +8,7 @@ use crate::region::{Bitmap, Region};
 use crate::slot_state::life;
 use crate::word::{MemberId, Place, Word};
 
-/// Takes the member's name out of the word with `remove`, gives the turn on if the word needs it, and signals.
+/// Removes the member's name from the word, passes the turn on, and signals.
 fn leave(region: &Region, slot: u32, me: MemberId, remove: impl Fn(Word) -> Word) {
     let left = leave_if(region, slot, me, |word| Some(remove(word)));
     debug_assert!(left, "it always can");
@@ -86,7 +86,7 @@ pub(crate) fn leave_shared(region: &Region, slot: u32, me: MemberId, place: Plac
     }
 }
 
-/// Turns the exclusive hold into a shared one, with no moment between in which another member could write.
+/// Turns the exclusive hold into a shared one, without a gap for another writer.
 pub(crate) fn downgrade(region: &Region, slot: u32, me: MemberId) {
     leave(region, slot, me, |word| {
         let without = word.without_writer(me);

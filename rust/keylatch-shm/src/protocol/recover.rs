@@ -9,7 +9,7 @@ use crate::slot_state::SlotState;
 use crate::word::MemberId;
 use std::sync::atomic::{Ordering, fence};
 
-/// Whether a member needs recovery: its life thread ended, and its slot is not quiet.
+/// Returns whether a member needs recovery: it has ended, its slot is not quiet.
 pub(crate) fn is_dead(region: &Region, id: MemberId) -> bool {
     let member = region.member(id);
     // Pairs with: the kernel's mark, a claim, and the end of a recovery.

@@ -45,7 +45,9 @@ pub(crate) fn ring_all(region: &Region, slot: u32) {
     }
 }
 
-/// Chooses the waiting member after `last` in cyclic order; one that let its turn pass only if no other waits.
+/// Chooses the waiting member after `last` in cyclic order.
+///
+/// One that let its turn pass only if no other waits.
 ///
 /// The order bounds how often a waiter is passed: each other waiting member has at most one turn before it.
 pub(crate) fn choose(region: &Region, slot: u32, last: MemberId, except: Option<MemberId>) -> Option<MemberId> {
@@ -58,7 +60,7 @@ pub(crate) fn choose(region: &Region, slot: u32, last: MemberId, except: Option<
     choices.into_iter().flatten().next()
 }
 
-/// Does what a swap owes: signals the chosen member and checks that it still waits, or looks for waiters again.
+/// Signals the chosen member and checks that it still waits, or looks again.
 pub(crate) fn settle(region: &Region, slot: u32, turn: Turn) {
     match turn {
         Turn::Unchanged => {}
@@ -74,7 +76,7 @@ pub(crate) fn settle(region: &Region, slot: u32, turn: Turn) {
     }
 }
 
-/// Takes the turn from a member and gives it to the next, until the one that has it still waits.
+/// Passes the turn on from a member, until the one that has it still waits.
 pub(crate) fn pass_on(region: &Region, slot: u32, gone: MemberId) {
     let mut gone = gone;
     loop {

@@ -26,7 +26,7 @@ fn holder(folder: &Folder, mode: Mode, ready: &Pipe, label: &str) -> Child {
 }
 
 #[test]
-fn writer_killed_next_is_told() {
+fn writer_killed_next_is_informed() {
     let (folder, ready) = (Folder::new(), Pipe::new());
     let child = holder(&folder, Mode::Exclusive, &ready, "victim");
     ready.hear();
@@ -38,7 +38,7 @@ fn writer_killed_next_is_told() {
     assert!(guard.previous_holder_died());
     drop(guard);
     let guard = table.lock(LockRequest::write(CAT)).now().expect("free");
-    assert!(!guard.previous_holder_died(), "told once");
+    assert!(!guard.previous_holder_died(), "reported once");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn left_over_file_just_works() {
         ready.hear();
         child.kill();
         let table = SharedTable::open(folder.file(), &config()).expect("attach");
-        let guard = table.lock(LockRequest::write(CAT)).now().expect("nobody lives");
+        let guard = table.lock(LockRequest::write(CAT)).now().expect("no process lives");
         assert!(guard.previous_holder_died() && guard.fence() > fence);
         fence = guard.fence();
     }
@@ -217,7 +217,7 @@ fn million_keys_thousand_members() {
 }
 
 #[test]
-fn batch_fails_death_told_to_next() {
+fn batch_fails_death_passes_to_next() {
     let (folder, ready) = (Folder::new(), Pipe::new());
     let child = holder(&folder, Mode::Exclusive, &ready, "");
     ready.hear();
@@ -235,7 +235,7 @@ fn batch_fails_death_told_to_next() {
 }
 
 #[test]
-fn evicted_key_death_still_told() {
+fn evicted_key_death_still_reported() {
     let folder = Folder::new();
     let config = TableConfig::default().keys(8).members(4);
     drop(SharedTable::open(folder.file(), &config).expect("a table"));

@@ -133,14 +133,13 @@ impl Entry {
 
     /// Loads the lock's word after the caller has filled a slot.
     ///
-    /// Sequentially consistent. Pairs with: the fence in [`Slots::collect`](super::slots::Slots::collect). Either this sees that the readers are
-    /// collected, or the collector sees the slot.
+    /// The fence pairs with that in [`Slots::collect`](super::slots::Slots::collect). Either this sees that the readers are
+    /// collected, or the collector sees the slot. It orders what was read of the key before, too: that was the key of the
+    /// word that is seen now.
     #[inline(always)]
     pub(super) fn word_after_slot(&self) -> Word {
-        // The model checker takes sequentially consistent accesses for weaker ones.
-        #[cfg(loom)]
         crate::sync::atomic::fence(Ordering::SeqCst);
-        Word::from_bits(self.word.load(Ordering::SeqCst))
+        self.word()
     }
 
     /// Begins to collect the readers of a biased entry. Returns the word as it was.

@@ -420,7 +420,13 @@ impl<'t> LockedShard<'t> {
         if !self.table.entry(index).word().is_to_evict() {
             return true;
         }
-        let slot = self.book.inserts as usize % WARM;
+        // Not that of another crowded entry: the two would take turns.
+        self.book.inserts = self.book.inserts.wrapping_add(1);
+        let first = self.book.inserts as usize;
+        let is_empty = |slot: &usize| self.book.warm[*slot] == NONE;
+        let is_quiet = |slot: &usize| !self.table.entry(self.book.warm[*slot]).word().is_biased();
+        let slots = || (0..WARM).map(|place| (first + place) % WARM);
+        let Some(slot) = slots().find(is_empty).or_else(|| slots().find(is_quiet)) else { return false };
         let rival = self.book.warm[slot];
         if rival != NONE && !self.make_cold(rival) {
             if !self.claim(rival) {

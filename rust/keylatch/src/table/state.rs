@@ -21,7 +21,7 @@
 //! | COLLECTING | the shard's owner moves them from their slots to this word | the shard's owner, which clears it before it releases the mutex |
 //!
 //! "The shard's owner" is the thread that holds the shard's mutex. It races only with fast takes, fast conversions and
-//! fast releases, so every one of its changes is a compare-and-swap.
+//! fast releases, so every one of its changes is a compare-and-swap, or one step that leaves the rest of the word as it is.
 //!
 //! | W | field | WAITERS | what holds the key, and what waits |
 //! |---|---|---|---|

@@ -337,7 +337,7 @@ fn waiters_chains_and_what_stands_out() {
     let lines = out(|place| unsafe { keylatch_listing_text(listing, place) }).unwrap();
     // SAFETY: as above.
     let for_people = unsafe { CStr::from_ptr(lines) }.to_str().unwrap().to_owned();
-    assert!(for_people.starts_with("two waits for b/x"), "{for_people}");
+    assert!(for_people.starts_with(r#"two waits for "b"/"x" (exclusive"#), "{for_people}");
     assert_eq!(for_people.lines().count(), 2);
     // SAFETY: as above.
     unsafe {

@@ -5,8 +5,8 @@ use crate::config::EtcdConfig;
 use crate::error::EtcdError;
 use crate::layout::Layout;
 use crate::session::Keeper;
-use crate::signals::Blocked;
 use crate::space::Space;
+use keylatch::BlockedSignals;
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl Core {
     /// Connects, checks the cluster, and gets a lease.
     pub(crate) fn open(config: EtcdConfig) -> Result<Self, EtcdError> {
         config.check()?;
-        let blocked = Blocked::all_but_faults();
+        let blocked = BlockedSignals::all_but_faults();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("keylatch-etcd")

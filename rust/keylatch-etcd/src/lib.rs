@@ -57,7 +57,6 @@ mod plain;
 mod removals;
 mod request;
 mod session;
-mod signals;
 mod space;
 pub mod tier;
 mod wire;

@@ -172,5 +172,5 @@ pub use session::{NumberedRequest, RequestRepeat, RequestTurn, Session};
 pub use subscription::TracedEvents;
 pub use subscription::{Events, NextEvent};
 #[doc(hidden)]
-pub use sync::thread::run_threads_inside;
+pub use sync::thread::{Blocked as BlockedSignals, run_threads_inside};
 pub use wait::Ticket;

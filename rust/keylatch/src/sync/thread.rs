@@ -70,11 +70,16 @@ impl Drop for Running {
     }
 }
 
-/// The mask that the thread had before, and will have again.
-struct Blocked(libc::sigset_t);
+/// Blocks signals in the calling thread and in threads that it starts.
+///
+/// Dropping it gives the calling thread its old mask back.
+#[derive(Debug)]
+pub struct Blocked(libc::sigset_t);
 
 impl Blocked {
-    fn all_but_faults() -> Self {
+    /// Blocks all signals but those that a fault of the thread raises.
+    #[must_use]
+    pub fn all_but_faults() -> Self {
         let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         // SAFETY: each is filled in before it is read, and none of these can fail with what they are given.
         unsafe {

@@ -155,7 +155,7 @@ impl Entry {
         self.word.fetch_add(Word::ONE_READER, Ordering::AcqRel);
     }
 
-    /// Takes a reader off that was counted in vain.
+    /// Takes a reader off that had left when it was counted.
     pub(super) fn uncount_reader(&self) {
         self.word.fetch_sub(Word::ONE_READER, Ordering::AcqRel);
     }

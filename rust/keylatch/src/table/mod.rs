@@ -9,6 +9,7 @@ mod pin;
 pub(crate) mod shard;
 pub(crate) mod slots;
 pub(crate) mod state;
+mod warm;
 
 pub(crate) use entry::Entry;
 pub(crate) use hash::Secrets;

@@ -3,10 +3,7 @@
 //! Look-ups read `log2_heads`, a head and the entries' `next`, and nothing else; they may miss an entry that is being
 //! moved, never find one that is not there. Everything else happens under the mutex.
 //!
-//! **Warm entries.** A released entry stays in the table so that the next take of its key is one compare-and-swap, but
-//! only [`WARM`] of a shard may be idle. The rule that makes this exact without a sweeper: an idle entry is always in
-//! one of the warm slots. An entry outside of them carries EVICT while it is held; the release that makes it idle comes
-//! here, and it takes over a slot or leaves the table. An insert re-uses an idle entry of a warm slot in place.
+//! **Idle entries** stay for the next take of their keys, up to a few: see [`super::warm`].
 //!
 //! **Pinned entries** are in no slot and carry no EVICT: they stay, held or idle. The end of the last pin sets EVICT, and
 //! looks whether the entry is idle: if it is not, its last release comes here.
@@ -63,9 +60,9 @@ pub(crate) struct Shard {
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Book {
-    warm: [u32; WARM],
+    pub(super) warm: [u32; WARM],
     entries: u32,
-    inserts: u32,
+    pub(super) inserts: u32,
     /// No evicted entry of this shard had a higher fence.
     fence_floor: u64,
     pub(super) backoff: Backoff,
@@ -391,67 +388,6 @@ impl<'t> LockedShard<'t> {
         Ok((index, entry))
     }
 
-    /// Gives an idle entry a warm slot, or evicts it or another.
-    ///
-    /// Does nothing if the entry is held again.
-    pub(crate) fn keep_or_evict(&mut self, cache: &Cache, index: u32) {
-        self.book.inserts = self.book.inserts.wrapping_add(1);
-        let slot = self.book.inserts as usize % WARM;
-        let rival = self.book.warm[slot];
-        if rival == NONE || self.make_cold(rival) {
-            self.make_warm(slot, index);
-        } else if rival < index {
-            // Low memory is kept, so that what is left after a flood is packed together and the rest can be given back.
-            if self.claim(index) {
-                self.leave(cache, index);
-            }
-        } else if self.claim(rival) {
-            self.leave(cache, rival);
-            self.make_warm(slot, index);
-        } else if self.claim(index) {
-            self.leave(cache, index);
-        }
-    }
-
-    /// Has an entry that is held take over a warm slot, if it is in none.
-    ///
-    /// Returns whether it carries no EVICT then.
-    pub(super) fn warm_up(&mut self, cache: &Cache, index: u32) -> bool {
-        if !self.table.entry(index).word().is_to_evict() {
-            return true;
-        }
-        // Not that of another crowded entry: the two would take turns.
-        self.book.inserts = self.book.inserts.wrapping_add(1);
-        let first = self.book.inserts as usize;
-        let is_empty = |slot: &usize| self.book.warm[*slot] == NONE;
-        let is_quiet = |slot: &usize| !self.table.entry(self.book.warm[*slot]).word().is_biased();
-        let slots = || (0..WARM).map(|place| (first + place) % WARM);
-        let Some(slot) = slots().find(is_empty).or_else(|| slots().find(is_quiet)) else { return false };
-        let rival = self.book.warm[slot];
-        if rival != NONE && !self.make_cold(rival) {
-            if !self.claim(rival) {
-                return false;
-            }
-            self.leave(cache, rival);
-        }
-        self.make_warm(slot, index);
-        true
-    }
-
-    fn make_warm(&mut self, slot: usize, index: u32) {
-        self.book.warm[slot] = index;
-        self.set_evict(index, false);
-    }
-
-    /// Sets or clears EVICT. Returns the word as it was.
-    pub(super) fn set_evict(&mut self, index: u32, evict: bool) -> Word {
-        let entry = self.table.entry(index);
-        if evict {
-            self.unbias(index, entry);
-        }
-        entry.change(|seen| seen.with_evict(evict))
-    }
-
     /// Brings a key that is not in the table into it, idle.
     ///
     /// The fast path may grant it in modes up to `open`. It may be in no slot: the caller has something keep it, or calls
@@ -469,28 +405,8 @@ impl<'t> LockedShard<'t> {
         Ok((index, entry))
     }
 
-    pub(super) fn free_slot_of(&mut self, index: u32) {
-        if let Some(slot) = self.book.warm.iter().position(|warm| *warm == index) {
-            self.book.warm[slot] = NONE;
-        }
-    }
-
-    /// Makes a *held* entry ask for its release to come here. `false` if it is idle.
-    fn make_cold(&mut self, index: u32) -> bool {
-        let entry = self.table.entry(index);
-        self.unbias(index, entry);
-        let mut seen = entry.word();
-        while !seen.is_free() {
-            match entry.swap(seen, seen.with_evict(true)) {
-                Ok(()) => return true,
-                Err(now) => seen = now,
-            }
-        }
-        false
-    }
-
     /// Claims an idle entry for the table: from then on only the caller changes it.
-    fn claim(&self, index: u32) -> bool {
+    pub(super) fn claim(&self, index: u32) -> bool {
         let entry = self.table.entry(index);
         let seen = entry.word();
         if entry.queue_head.load(Ordering::Relaxed) != NONE {
@@ -500,7 +416,7 @@ impl<'t> LockedShard<'t> {
     }
 
     /// A claimed entry leaves the table, for good if its generations are used up.
-    fn leave(&mut self, cache: &Cache, index: u32) {
+    pub(super) fn leave(&mut self, cache: &Cache, index: u32) {
         let entry = self.table.entry(index);
         self.unlink(index, entry);
         self.remember_fence(entry);
@@ -516,19 +432,6 @@ impl<'t> LockedShard<'t> {
     /// Remembers the fence of an entry, for when its key comes back.
     fn remember_fence(&mut self, entry: &Entry) {
         self.book.fence_floor = self.book.fence_floor.max(entry.fence());
-    }
-
-    pub(crate) fn evict_idle(&mut self, cache: &Cache) {
-        for slot in 0..WARM {
-            let index = self.book.warm[slot];
-            if index == NONE {
-                continue;
-            }
-            self.unbias(index, self.table.entry(index));
-            if self.claim(index) {
-                self.leave(cache, index);
-            }
-        }
     }
 
     fn link(&self, index: u32, entry: &Entry, hash: u64) {

@@ -31,7 +31,7 @@ static inline uint32_t glue_library(size_t *completion, size_t *holder, size_t *
 /* Handles and pointers to C memory are numbers for Go: it neither follows them nor checks them at each crossing. */
 
 /*
- * What a call comes to: a number, which is a grant or what was asked for, or a ticket, or a status that is not 0 and a
+ * The result of a call: a number, which is a grant or what was asked for, or a ticket, or a status that is not 0 and a
  * failure (see glue_failure).
  */
 typedef struct glue_answer {

@@ -78,7 +78,7 @@ impl Core {
     /// Delivers a wakeup, without any mutex.
     pub(crate) fn deliver(&self, waiter_index: u32, wakeup: Wakeup) {
         match wakeup {
-            // The waiter may serve another request by now, which then looks at its phase once in vain.
+            // The waiter may serve another request by now, which then looks at its phase once more than it needs to.
             Wakeup::Thread if fault!("sleeper-not-woken") => {}
             Wakeup::Thread => self.waiters.get(waiter_index).wake(),
             Wakeup::Task(Some(waker)) => waker.wake(),

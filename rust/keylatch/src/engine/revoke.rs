@@ -10,8 +10,8 @@
 //!   nothing was announced when the word had been raised, each later look of the guard finds REVOKING, and it comes to the
 //!   shard. If its release was announced, the guard is left to complete it.
 //!
-//! At the shard, LOST says that the hold was revoked. A holder whose word was raised because of another hold, or in vain,
-//! finds no LOST and releases under the mutex.
+//! At the shard, LOST says that the hold was revoked. A word is also raised because of another hold, and for a revocation
+//! that is then left undone. Such a holder finds no LOST and releases under the mutex.
 
 use super::core::Core;
 use super::local::Local;

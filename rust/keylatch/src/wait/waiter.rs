@@ -485,7 +485,7 @@ pub(crate) enum Wakeup {
 
 /// All waiters, by index.
 ///
-/// Memory of those that nobody uses goes back to the system, and reads as free waiters: an old index is always a waiter.
+/// The memory of unused waiters goes back to the system, and reads as free waiters. So an old index is always a waiter.
 #[derive(Debug)]
 pub(crate) struct Waiters {
     waiters: Arena<Waiter>,

@@ -15,8 +15,8 @@ enum OnlyHolder {
     Free,
     /// It has one holder: its record, and a copy of it.
     This(u32, Held),
-    /// It has several holders, or one that the entry does not name.
-    Several,
+    /// The entry at this index has several holders, or one that it does not name.
+    Several(u32),
 }
 
 impl Core {
@@ -129,17 +129,18 @@ impl Core {
     pub(super) fn holders_at(&self, key: &KeyRef<'_>, filter: &Filter) -> Vec<(u32, HolderInfo)> {
         let hash = self.hash(key);
         let (now, mut bytes, mut holders) = (self.now(), Vec::new(), Vec::new());
-        match self.only_holder_at(hash, key) {
+        let entry = match self.only_holder_at(hash, key) {
             OnlyHolder::Free => return holders,
             OnlyHolder::This(index, held) => {
                 let hold = self.hold_at(index, self.records.get(index), held, filter, (now, &mut bytes));
                 holders.extend(hold.map(|hold| (held.owner, hold)));
                 return holders;
             }
-            OnlyHolder::Several => {}
-        }
+            OnlyHolder::Several(entry) => entry,
+        };
+        // An entry that has a holder keeps its key, so the records of holds that last name this entry.
         self.records.for_each(usize::MAX, |index, record| {
-            if let Some(held) = record.held().filter(|held| self.table.entry(held.entry).hash() == hash) {
+            if let Some(held) = record.held().filter(|held| held.entry == entry) {
                 let hold = self.hold_at(index, record, held, filter, (now, &mut bytes));
                 holders.extend(hold.filter(|hold| hold.key.as_ref() == *key).map(|hold| (held.owner, hold)));
             }
@@ -172,7 +173,7 @@ impl Core {
             let is_it = |held: &Held| held.entry == index && held.mode == Mode::Shared && Some(*held) == before;
             held(reader).filter(|held| word.readers() == 1 && is_it(held)).map(|held| (reader, held))
         };
-        only.map_or(OnlyHolder::Several, |(index, held)| OnlyHolder::This(index, held))
+        only.map_or(OnlyHolder::Several(index), |(index, held)| OnlyHolder::This(index, held))
     }
 
     /// Lists all holds that the filter lets pass.

@@ -189,7 +189,7 @@ abi-check: need-cc ## compare the header's types with the committed ones in test
 	@scripts/abi.sh check
 
 abi-baseline: need-rust need-cc ## write symbols, layouts and types in tests/abi anew: after a change with which programs go on working
-	@KEYLATCH_WRITE_LAYOUT=1 $(CARGO) test --quiet -p keylatch-capi --test abi
+	@KEYLATCH_WRITE_LAYOUT=1 $(CARGO) test --quiet -p keylatch-capi --test it abi
 	@scripts/abi.sh baseline
 
 header-check: need-rust ## say where include/keylatch.h is not what the source says

@@ -6,7 +6,7 @@
 #
 # The library's own debugging information is Rust's. So every function of the header is given an empty body, and it is
 # these that are compared; that the library has the same functions and layouts, scripts/test_c.sh and
-# rust/keylatch-capi/tests/abi.rs see to.
+# rust/keylatch-capi/tests/it/abi.rs see to.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 verb="$1"

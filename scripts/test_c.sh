@@ -42,7 +42,7 @@ nm -D --defined-only "$tree/lib/libkeylatch.so" | awk '$2 == "T" { print $3 }' |
 diff "$work/exported" "$work/declared"
 diff tests/abi/symbols.txt "$work/exported"
 
-echo "Layouts and numbers of the header are the committed ones (the library's: rust/keylatch-capi/tests/abi.rs)"
+echo "Layouts and numbers of the header are the committed ones (the library's: rust/keylatch-capi/tests/it/abi.rs)"
 {
     printf '#include <assert.h>\n#include <stddef.h>\n#include <keylatch.h>\n'
     awk '$1 == "struct" { printf "static_assert(sizeof(%s) == %s && alignof(%s) == %s, \"%s\");\n", $2, $3, $2, $4, $2 }

@@ -6,9 +6,9 @@
 #[path = "it/children.rs"]
 mod children;
 #[allow(dead_code)]
-#[path = "../../keylatch-capi/tests/scenario/mod.rs"]
+#[path = "../../keylatch-capi/tests/it/scenario/mod.rs"]
 mod scenario;
-#[path = "../../keylatch-capi/tests/scenario/under_tier.rs"]
+#[path = "../../keylatch-capi/tests/it/scenario/under_tier.rs"]
 mod under_tier;
 
 use children::Folder;

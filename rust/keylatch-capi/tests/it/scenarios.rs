@@ -1,14 +1,10 @@
 //! Carries out `tests/scenarios/*.json` in Rust. The page beside those files says what they mean.
 
-mod scenario;
-#[path = "../../keylatch/tests/tier_hub/mod.rs"]
-mod tier_hub;
-
+use crate::scenario::{Way, run};
+use crate::tier_hub::{Hub, Weather};
 use keylatch::{FastObjectLockManager, LockConfig, LockError};
-use scenario::{Way, run};
 use serde_json::Value;
 use std::path::Path;
-use tier_hub::{Hub, Weather};
 
 /// What Rust can do beyond the verbs that every language has.
 const FEATURES: &[&str] = &["sessions", "leases", "listing", "request_ids", "lock_delay", "events", "on_lost", "fork"];

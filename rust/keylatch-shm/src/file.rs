@@ -226,6 +226,7 @@ fn fill(file: &File, path: &Path, config: &TableConfig, inode: u64) -> Result<Re
         fence_floor: clock::unix_nanos().into(),
         chunk_hint: 0.into(),
         recoveries: 0.into(),
+        claims: 0.into(),
     };
     header.checksum = checksum(&header);
     // SAFETY: the file is new, so this process alone has it mapped; the header fits the first page.

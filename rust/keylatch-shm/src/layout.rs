@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// "KLSHM", and a byte that stays.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"KLSHM\0\0\x01");
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// Reads as another number on a machine with the other byte order.
 pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 pub(crate) const HEADER_BYTES: usize = 4096;
@@ -72,6 +72,8 @@ pub(crate) struct Header {
     /// Where the search for a free chunk begins.
     pub(crate) chunk_hint: AtomicU32,
     pub(crate) recoveries: AtomicU64,
+    /// Counts joiners, for what they write before they claim a slot.
+    pub(crate) claims: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Header>() <= HEADER_BYTES);
@@ -81,7 +83,7 @@ const _: () = assert!(size_of::<Header>() <= HEADER_BYTES);
 pub(crate) struct MemberSlot {
     /// See [`crate::os::robust`].
     pub(crate) life: AtomicU32,
-    /// [`crate::member::SlotState`].
+    /// [`crate::slot_state::Tenure`].
     pub(crate) state: AtomicU32,
     /// The member that this one recovers, or 0.
     pub(crate) recovering: AtomicU32,

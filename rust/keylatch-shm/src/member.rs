@@ -2,11 +2,11 @@
 
 use crate::error::ShmError;
 use crate::log;
-use crate::os::robust::{OWNER_DIED, RobustWord, is_alive};
+use crate::os::robust::{OWNER_DIED, RobustWord, THREAD, is_alive};
 use crate::os::{barrier, clock, futex};
 use crate::protocol::recover::recover_slot;
 use crate::region::Region;
-use crate::slot_state::{SlotState, is_announced, life};
+use crate::slot_state::{SlotState, Tenure, is_announced, life};
 use crate::word::MemberId;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -23,28 +23,20 @@ pub(crate) fn join(region: &Region, mut robust: Pin<&mut RobustWord>, label: &st
     loop {
         let mut busy = false;
         for id in region.members() {
-            let seen = life(region, id);
-            if is_alive(seen) {
+            if is_alive(life(region, id)) {
                 continue;
             }
-            if is_announced(region, id) {
+            let life = &region.member(id).life;
+            if !end_last(region, id).is_some_and(|free| robust.as_mut().claim(life, free)) {
                 busy = true;
                 continue;
             }
-            let member = region.member(id);
-            if !robust.as_mut().claim(&member.life, seen) {
-                busy = true;
-                continue;
-            }
-            // From here on a revoker sees that the member whose hold it looks for is gone.
-            let (live, dead) = (SlotState::Live as u32, SlotState::Dead as u32);
-            let _ = member.state.compare_exchange(live, dead, Ordering::SeqCst, Ordering::SeqCst);
             // Pairs with: the fence between an announcement of a recoverer or revoker and its look at the life word and the
             // state. One of the two sees the other.
             fence(Ordering::SeqCst);
             if is_announced(region, id) {
                 // It may be stopped; another slot will do.
-                robust.as_mut().give_up(&member.life, OWNER_DIED);
+                robust.as_mut().give_up(life, OWNER_DIED);
                 busy = true;
                 continue;
             }
@@ -58,10 +50,30 @@ pub(crate) fn join(region: &Region, mut robust: Pin<&mut RobustWord>, label: &st
     }
 }
 
+/// Says that the last member of a slot is gone, before the slot is claimed.
+///
+/// So no revoker takes the joiner's life for that of the member.
+///
+/// `Some` is the life word that a claim replaces. The kernel leaves the same value after each death; this one is the
+/// joiner's, so the claim fails if the slot was another's meanwhile. `None` if it is in use or announced.
+fn end_last(region: &Region, id: MemberId) -> Option<u32> {
+    let word = &region.member(id).life;
+    // In this order: the member that the slot has now may not be the one that was dead at the look, and a revoker that
+    // announced the slot while that one lived is seen.
+    let tenure = Tenure::of(region, id);
+    let seen = life(region, id);
+    if is_alive(seen) || is_announced(region, id) {
+        return None;
+    }
+    let free = OWNER_DIED | (region.header().claims.fetch_add(1, Ordering::Relaxed) % (THREAD - 1) + 1);
+    let is_stamped = word.compare_exchange(seen, free, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    (is_stamped && tenure.end(region, id)).then_some(free)
+}
+
 /// Caller holds: the slot's life word, and no live member announces the slot.
 fn become_live(region: &Region, id: MemberId, label: &str) {
     let member = region.member(id);
-    if member.state.load(Ordering::SeqCst) != SlotState::Quiet as u32 {
+    if !Tenure::of(region, id).is(SlotState::Quiet) {
         recover_slot(region, id);
     } else {
         // A recoverer that announced the slot and died may still run where it was not interrupted.
@@ -80,7 +92,7 @@ fn become_live(region: &Region, id: MemberId, label: &str) {
     member.joined_ms.store(clock::monotonic().as_millis() as u64, Ordering::Relaxed);
     write_name(&member.name, label);
     // Pairs with: `is_dead`.
-    member.state.store(SlotState::Live as u32, Ordering::SeqCst);
+    Tenure::begin(region, id);
     for watcher in before(region, id) {
         let bell = &region.member(watcher).watch_bell;
         // Pairs with: the life thread's load before it collects whom it watches.
@@ -113,7 +125,7 @@ fn before(region: &Region, me: MemberId) -> Vec<MemberId> {
 }
 
 fn is_quiet(region: &Region, id: MemberId) -> bool {
-    region.member(id).state.load(Ordering::SeqCst) == SlotState::Quiet as u32
+    Tenure::of(region, id).is(SlotState::Quiet)
 }
 
 const PROGRAM_BYTES: usize = 16;
@@ -143,4 +155,56 @@ pub(crate) fn read_name(region: &Region, id: MemberId) -> (String, String) {
 pub(crate) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{LockRequest, SharedTable, TableConfig};
+
+    #[test]
+    fn death_before_a_claim_is_reported() {
+        let path = std::env::temp_dir().join(format!("keylatch-claim-{}", std::process::id()));
+        let open = || SharedTable::open(&path, &TableConfig::default().keys(8).members(2)).expect("a table");
+        let (one, two) = (open(), open());
+        let (region, holder) = (&one.core().region, two.core().me);
+        let held = two.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        let id = held.id();
+        std::mem::forget(held);
+        let word = &region.member(holder).life;
+        let lived = word.swap(OWNER_DIED, Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut robust = RobustWord::register().expect("every Linux has robust lists");
+                let free = end_last(region, holder).expect("it is dead");
+                assert!(robust.as_mut().claim(word, free));
+                // It is stopped here, and looks alive.
+                assert_eq!(one.revoke(id).ok(), Some(false), "recovery reports the death");
+                robust.as_mut().give_up(word, OWNER_DIED);
+            });
+        });
+        one.core().recover(holder);
+        assert!(one.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free").previous_holder_died());
+        word.store(lived, Ordering::SeqCst);
+        drop((one, two));
+        std::fs::remove_file(&path).expect("it is there");
+    }
+
+    #[test]
+    fn late_joiner_leaves_the_next_member_alone() {
+        let table = SharedTable::memfd("joins", &TableConfig::default().keys(8).members(1)).expect("a table");
+        let (region, me) = (&table.core().region, table.core().me);
+        let word = &region.member(me).life;
+        let lived = word.swap(OWNER_DIED, Ordering::SeqCst);
+        let seen = Tenure::of(region, me);
+        let free = end_last(region, me).expect("it is dead");
+        assert!(!seen.end(region, me), "another one was first");
+        // The first one has joined, and is dead again.
+        Tenure::begin(region, me);
+        word.store(OWNER_DIED, Ordering::SeqCst);
+        assert!(!seen.end(region, me), "it is another member");
+        assert!(Tenure::of(region, me).is(SlotState::Live));
+        assert_ne!(word.load(Ordering::SeqCst), free, "a claim with it fails");
+        word.store(lived, Ordering::SeqCst);
+    }
 }

@@ -171,8 +171,9 @@ pub(crate) fn begin(core: &Core, index: u32, slot: u32, kind: Kind, owner: &str)
     open_use(record, hold);
     record.since_ms.store(core.now_ms(), Ordering::Relaxed);
     write_owner(record, owner);
-    // Pairs with: a recoverer's load, through the swap that follows.
-    record.head.store(log::pack(slot, kind), Ordering::Relaxed);
+    // Pairs with: a revoker's and a listing's load, which see the use's number then; the swap that follows shows it to a
+    // recoverer.
+    record.head.store(log::pack(slot, kind), Ordering::Release);
 }
 
 /// Names another slot or kind in a record that is in use.

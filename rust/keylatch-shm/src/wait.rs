@@ -11,7 +11,7 @@ use crate::protocol::{leave, turn};
 use crate::recall;
 use crate::records;
 use crate::region::Bitmap;
-use crate::slot_state::SlotState;
+use crate::slot_state::{SlotState, Tenure};
 use crate::waiter::{Held, Phase, Waiter};
 use crate::word::{Place, Word};
 use keylatch::Mode;
@@ -224,7 +224,7 @@ impl Waiter {
         let region = &core.region;
         for id in word.readers().into_iter().flatten().chain(word.writer()) {
             let is_known = || {
-                let quiet = region.member(id).state.load(Ordering::SeqCst) == SlotState::Quiet as u32;
+                let quiet = Tenure::of(region, id).is(SlotState::Quiet);
                 let knows = |head: &std::sync::atomic::AtomicU64| {
                     crate::log::unpack(head.load(Ordering::Acquire)).is_some_and(|(slot, _)| slot == self.slot)
                 };

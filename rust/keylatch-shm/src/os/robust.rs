@@ -17,6 +17,7 @@
 //! | WAITERS, thread id | alive | the member, when it claims the slot |
 //! | WAITERS, OWNER_DIED | dead | the kernel |
 //! | OWNER_DIED | a claim was taken back, or the machine restarted | the claimer, the first opener |
+//! | OWNER_DIED, number | about to be claimed; each joiner has another number | a joiner |
 
 use std::pin::Pin;
 use std::ptr::null_mut;
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicU32, Ordering, compiler_fence};
 
 const WAITERS: u32 = 1 << 31;
 pub(crate) const OWNER_DIED: u32 = 1 << 30;
-const THREAD: u32 = OWNER_DIED - 1;
+pub(crate) const THREAD: u32 = OWNER_DIED - 1;
 
 /// Whether a life word's owner lives.
 #[inline]

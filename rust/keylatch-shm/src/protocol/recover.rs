@@ -5,7 +5,7 @@ use super::{load, swap};
 use crate::log;
 use crate::os::{barrier, robust};
 use crate::region::{Bitmap, Region};
-use crate::slot_state::SlotState;
+use crate::slot_state::{SlotState, Tenure};
 use crate::word::MemberId;
 use std::sync::atomic::{Ordering, fence};
 
@@ -14,7 +14,7 @@ pub(crate) fn is_dead(region: &Region, id: MemberId) -> bool {
     let member = region.member(id);
     // Pairs with: the kernel's mark, a claim, and the end of a recovery.
     let life = member.life.load(Ordering::SeqCst);
-    !robust::is_alive(life) && member.state.load(Ordering::SeqCst) != SlotState::Quiet as u32
+    !robust::is_alive(life) && !Tenure::of(region, id).is(SlotState::Quiet)
 }
 
 /// Recovers a dead member. Says whether it was dead.
@@ -41,7 +41,7 @@ pub(crate) fn recover(region: &Region, me: MemberId, dead: MemberId) -> bool {
 pub(crate) fn recover_slot(region: &Region, dead: MemberId) {
     // A thread of the dead process may still run where the kernel has not interrupted it yet.
     barrier::all_processors();
-    region.member(dead).state.store(SlotState::Dead as u32, Ordering::SeqCst);
+    Tenure::set(region, dead, SlotState::Dead);
     region.member(dead).wish.store(0, Ordering::SeqCst);
     // What it was revoking stays as it is: whether the name in the word is still that of the hold is known to it alone.
     region.member(dead).revoking.store(0, Ordering::SeqCst);
@@ -55,7 +55,7 @@ pub(crate) fn recover_slot(region: &Region, dead: MemberId) {
         head.store(0, Ordering::Release);
     }
     // Pairs with: `is_dead`, and the claim of the slot's next member.
-    region.member(dead).state.store(SlotState::Quiet as u32, Ordering::SeqCst);
+    Tenure::set(region, dead, SlotState::Quiet);
 }
 
 /// Removes all traces of a dead member from one slot.

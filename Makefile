@@ -136,7 +136,7 @@ schema-fuzz: need-rust need-python ## schemathesis against the served OpenAPI do
 	@$(PYTHON) scripts/schema_fuzz.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/keylatch" --examples $(or $(EXAMPLES),20) $(ARGS)
 
 mutants-service: need-rust ## break the service in one way after the other: patches in mutants/service (ARGS="--only word")
-	@$(PYTHON) scripts/mutants_crates.py service claims $(ARGS)
+	@$(PYTHON) scripts/mutants.py service claims $(ARGS)
 
 service-explore: need-rust ## walk through every sequence of DEPTH steps of the service's rules, and random ones (DEPTH=6)
 	@KEYLATCH_SERVICE_DEPTH=$(DEPTH) $(CARGO) test --release -p keylatch-service --test it machine_exhaustive $(ARGS)
@@ -255,19 +255,19 @@ loom_typed = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMP
 loom = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target-loom LOOM_MAX_PREEMPTIONS=$(PREEMPTIONS) \
 	$(CARGO) test --release -p keylatch --lib
 
-mutants: need-rust ## switch on one deliberate fault after the other; a check has to notice each (ARGS="--only word")
-	@python3 scripts/mutants.py $(ARGS)
+mutants: need-rust ## break the library in one way after the other; a check has to notice each (ARGS="--only word")
+	@$(PYTHON) scripts/mutants.py engine hold inspect table tier wait $(ARGS)
 
 mutants-typed: need-rust ## the same for typed locks and snapshots: patches in mutants/typed (ARGS="--only word")
-	@$(PYTHON) scripts/mutants_crates.py typed $(ARGS)
+	@$(PYTHON) scripts/mutants.py typed $(ARGS)
 
 mutants-etcd: need-rust ## the same for locks between machines: patches in mutants/etcd (ARGS="--only word")
-	@$(PYTHON) scripts/mutants_crates.py etcd $(ARGS)
+	@$(PYTHON) scripts/mutants.py etcd $(ARGS)
 
 .PHONY: mutants-etcd
 
 mutants-shm: need-rust ## the same for locks between processes: patches in mutants/shm (ARGS="--only word")
-	@$(PYTHON) scripts/mutants_crates.py shm $(ARGS)
+	@$(PYTHON) scripts/mutants.py shm $(ARGS)
 
 soak: need-rust ## mixed load with faults of every kind, checking itself (MINUTES=5)
 	$(call say,Soaking for $(MINUTES) minutes)
@@ -292,13 +292,14 @@ OPERATIONS ?= 10000000
 
 tsan: need-rust need-python tsan-typed ## the main job and the tests under ThreadSanitizer (x86-64 or AArch64 Linux; WATCHED=10 seconds)
 	$(call say,The storage engine workload under ThreadSanitizer)
-	@$(call sanitized_job,thread,tsan --cfg faults)
+	@$(call sanitized_job,thread,tsan)
 	$(call say,The tests under ThreadSanitizer; what it says is read when they have ended)
-	@$(call sanitized_tests,thread,tsan --cfg faults,exitcode=0) --lib --tests $(ARGS) >target-thread/tests.log 2>&1 || { \
+	@$(call sanitized_tests,thread,tsan,exitcode=0) --lib --tests $(ARGS) >target-thread/tests.log 2>&1 || { \
 		grep -E "FAILED|panicked|^error" target-thread/tests.log; echo "see target-thread/tests.log" >&2; exit 1; }
 	@scripts/tsan_reports.py target-thread/tests.log
 	$(call say,The same with a lock that publishes nothing: it has to be noticed)
-	@copy="$$(python3 scripts/mutants.py --copy-with table/swap_without_release)"; $(call sanitized_tests,thread,tsan --cfg faults,exitcode=0) \
+	@copy="$$($(PYTHON) scripts/mutants.py --copy-with table/swap_without_release)"; \
+		$(call sanitized,thread,tsan,exitcode=0) CARGO_TARGET_DIR="$$copy/target-thread" $(CARGO) test --target $(SANITIZED_TARGET) -p keylatch \
 		--manifest-path "$$copy/Cargo.toml" --test it data_race:: >target-thread/sabotaged.log 2>&1 || true
 	@if scripts/tsan_reports.py target-thread/sabotaged.log >/dev/null; then echo "it was not" >&2; exit 1; else echo "it was"; fi
 
@@ -311,7 +312,7 @@ tsan-typed: need-rust need-python ## typed locks and snapshots under ThreadSanit
 		grep -E "FAILED|panicked|^error" target-thread/typed.log; echo "see target-thread/typed.log" >&2; exit 1; }
 	@scripts/tsan_reports.py target-thread/typed.log keylatch-typed
 	$(call say,The same with a writer that does not see the readers before it: it has to be noticed)
-	@copy="$$($(PYTHON) scripts/mutants_crates.py --copy-with typed/locks/readers_seen_relaxed)"; \
+	@copy="$$($(PYTHON) scripts/mutants.py --copy-with typed/locks/readers_seen_relaxed)"; \
 		$(call sanitized,thread,tsan,exitcode=66) CARGO_TARGET_DIR="$$copy/target-thread" $(CARGO) run --quiet --target $(SANITIZED_TARGET) \
 		--manifest-path "$$copy/Cargo.toml" -p keylatch-typed --example stress -- 2 >target-thread/typed-sabotaged.log 2>&1 || true
 	@if ! grep "WARNING: ThreadSanitizer: data race" target-thread/typed-sabotaged.log >/dev/null; then echo "it was not" >&2; exit 1; else echo "it was"; fi
@@ -441,7 +442,7 @@ CANCELS ?= 1000000
 ##@ Housekeeping
 
 clean: ## remove everything that was built
-	@rm -rf target target-loom target-thread target-address target-faults target-fuzz target-mutants target-sabotaged target-c-address target-c-thread
+	@rm -rf target target-loom target-thread target-address target-fuzz target-mutants target-sabotaged target-c-address target-c-thread
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \

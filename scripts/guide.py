@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The guide in docs/: what `make docs` and `make docs-check` run.
 
-    guide.py faults        writes docs/faults.md, the table of deliberate faults, from mutants/ and scripts/mutants.py
+    guide.py faults        writes docs/faults.md, the table of deliberate faults, from mutants/
     guide.py check         checks links, anchors, named files and the length of the README
     guide.py preprocess    is called by mdbook: links to files outside of docs/ become links to the repository
 """
@@ -11,8 +11,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-
-import mutants
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -35,14 +33,10 @@ def faults():
         what, _, checks = first.lstrip("# ").partition(";")
         room = patch.parent.relative_to(ROOT / "mutants").as_posix()
         rows.setdefault(room, []).append((patch.stem, what.strip().rstrip("."), checks.strip()))
-    # Faults of the engine that are still lines of its source.
-    for name, (what, checks) in getattr(mutants, "FAULTS", {}).items():
-        noticed = "; ".join(f"{check.kind} {check.name}" for check in checks)
-        rows.setdefault("engine, in the source", []).append((name, what, noticed))
     lines = [
         "# Deliberate faults",
         "",
-        "`scripts/guide.py faults` writes this page from the patches in `mutants/` and from `scripts/mutants.py`.",
+        "`scripts/guide.py faults` writes this page from the patches in `mutants/`.",
         f"There are {sum(map(len, rows.values()))}. [Testing](testing.md) says how they are run.",
     ]
     for room, patches in rows.items():

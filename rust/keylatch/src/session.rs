@@ -5,7 +5,6 @@ use crate::hold::{Asked, Begun, Grant, OwnerRef, SessionState, Turn};
 use crate::inspect::ChainStart;
 use crate::manager::FastObjectLockManager;
 use crate::request::LockRequest;
-use crate::sync::fault::fault;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -150,7 +149,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         let Some(state) = &self.state else { return };
         if !self.manager.core().is_forked() {
-            if self.releases && !fault!("dropped-session-keeps-its-locks") {
+            if self.releases {
                 self.release_all();
             }
             let core = self.manager.core();

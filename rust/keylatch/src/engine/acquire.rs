@@ -10,7 +10,6 @@ use crate::hold::{Grant, SESSION};
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
-use crate::sync::fault::fault;
 use crate::table::{Entry, Full, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket, Waiter};
 
@@ -97,7 +96,7 @@ impl Core {
             let mut shard = self.lock_shard(wanted.hash);
             // Asked again under the mutex: the closer sets the mark first and then goes through all shards, so that either
             // it finds what is queued here or the mark is seen here.
-            if self.is_closed() && !fault!("closed-mark-not-asked-again") {
+            if self.is_closed() {
                 return Err(LockError::Closed);
             }
             let found = match shard.find(wanted.hash, &wanted.key) {

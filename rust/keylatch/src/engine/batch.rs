@@ -12,7 +12,6 @@ use crate::key::KeyRef;
 use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::request::BatchLockRequest;
-use crate::sync::fault::fault;
 
 /// Larger batches are sorted first: the fast path compares each key with each.
 const SMALL_BATCH: usize = 32;
@@ -74,9 +73,7 @@ impl Core {
             return Some(grant);
         }
         let grant = self.try_slow(local, wanted).ok()?;
-        if self.records.get(grant.index()).special(grant).is_some_and(|special| special.counted)
-            && !fault!("batch-counts-a-key-twice")
-        {
+        if self.records.get(grant.index()).special(grant).is_some_and(|special| special.counted) {
             // The session has it already, perhaps by this very batch, which is to have each key once.
             self.release_unseen(grant);
             return None;
@@ -86,8 +83,7 @@ impl Core {
 
     #[cold]
     fn give_back(&self, grants: Vec<Grant>) -> Option<Vec<Grant>> {
-        let kept = usize::from(fault!("failed-batch-keeps-one"));
-        grants.into_iter().skip(kept).rev().for_each(|grant| {
+        grants.into_iter().rev().for_each(|grant| {
             self.release_unseen(grant);
         });
         None
@@ -99,9 +95,6 @@ impl Core {
 /// Each key is there once, in the strongest mode asked for.
 pub(crate) fn in_order<'k>(batch: &BatchLockRequest<'k>) -> Vec<(KeyRef<'k>, Mode)> {
     let mut wanted: Vec<_> = batch.wanted.iter().map(|(key, mode, _)| (*key, *mode)).collect();
-    if fault!("batch-not-in-order") {
-        return wanted;
-    }
     // The stronger mode of a key first, so that it is the one that stays.
     wanted.sort_unstable_by(|(a, mode_a), (b, mode_b)| a.cmp(b).then(mode_b.cmp(mode_a)));
     wanted.dedup_by(|later, kept| later.0 == kept.0);

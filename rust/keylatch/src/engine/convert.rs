@@ -8,7 +8,6 @@ use crate::hold::{Grant, Standing};
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::atomic::Ordering;
-use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 use crate::tier::TierError;
 use crate::wait::{Asking, Delivery, Phase, Ticket};
@@ -63,9 +62,6 @@ impl Core {
         let mut seen = entry.word();
         while let Err(now) = entry.swap(seen, seen.downgraded()) {
             seen = now;
-        }
-        if fault!("downgrade-does-not-settle") {
-            return;
         }
         // Readers who waited may come in now.
         self.grant_waiters_and_unlock(self.local(), shard, index, entry, entry.hash(), None);

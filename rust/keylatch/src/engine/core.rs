@@ -15,7 +15,6 @@ use crate::memory::{Arena, NONE};
 use crate::mode::Mode;
 use crate::request::Limit;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sync::fault::fault;
 use crate::sync::{Clock, OnceLock, PerThread, forks, watch_forks};
 use crate::table::{Entry, LockedShard, Secrets, Table, Word};
 use crate::tier::Tier;
@@ -416,9 +415,6 @@ impl Core {
 
     /// Notes that a session's request waits. Caller holds: shard mutex.
     pub(crate) fn session_waits(&self, waiter: &Waiter) {
-        if fault!("session-not-seen-waiting") {
-            return;
-        }
         self.sessions.begins_to_wait(waiter.owner.load(Ordering::Relaxed), waiter.index());
     }
 

@@ -6,7 +6,6 @@ use crate::hold::{Grant, Standing};
 use crate::key::ObjectKey;
 use crate::mode::Mode;
 use crate::request::LockRequest;
-use crate::sync::fault::fault;
 
 impl Core {
     /// What a grant stands for.
@@ -71,9 +70,8 @@ impl Core {
         self.standing(grant).or_else(|error| self.lost_before(grant).map(|_| ()).ok_or(error))?;
         let record = self.records.get(grant.index());
         // First added, then marked: a thread that revokes the hold after the mark finds the listener.
-        let early = fault!("listener-marked-before-known").then(|| record.mark_watched(grant));
         self.losses.add(grant, listener, |grant| self.is_void(grant));
-        if early.unwrap_or_else(|| record.mark_watched(grant)) {
+        if record.mark_watched(grant) {
             return Ok(());
         }
         match self.lost_before(grant) {

@@ -22,7 +22,6 @@ use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::observe::{WaitOutcome, bucket_of};
 use crate::sync::atomic::Ordering;
-use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard, Word};
 use crate::tier::permit::Allowed;
 use crate::wait::{Asking, NEVER, Phase, Ticket, Waiter, Wakeup};
@@ -79,7 +78,6 @@ impl Core {
     pub(crate) fn deliver(&self, waiter_index: u32, wakeup: Wakeup) {
         match wakeup {
             // The waiter may serve another request by now, which then looks at its phase once more than it needs to.
-            Wakeup::Thread if fault!("sleeper-not-woken") => {}
             Wakeup::Thread => self.waiters.get(waiter_index).wake(),
             Wakeup::Task(Some(waker)) => waker.wake(),
             Wakeup::Task(None) => {}
@@ -103,9 +101,6 @@ impl Core {
         loop {
             let mut round = Round::new();
             let more = self.settle(local, &mut shard, index, entry, leaving.take(), &mut round);
-            if fault!("delivered-under-the-mutex") {
-                return round.deliver(self);
-            }
             drop(shard);
             let call = round.call.take();
             round.deliver(self);
@@ -193,7 +188,7 @@ impl Core {
         if entry.is_leased() {
             round.recheck = self.watch_leases(index, entry);
         }
-        plan.len == A_ROUND && !fault!("round-not-continued")
+        plan.len == A_ROUND
     }
 
     /// Plans the next word and the waiters that it makes holders. Changes nothing.
@@ -243,7 +238,6 @@ impl Core {
             }
         }
         // While a waiter is notified, releases need not look at the queue. So running threads go at full speed.
-        let sleeps = sleeps && !fault!("waiting-not-shown");
         Plan { word: word.with_waiters(sleeps), admitted, len, on_its_way }
     }
 
@@ -393,9 +387,6 @@ impl Core {
             _unneeded = self.make_holder(&mut shard, (index, entry), (waiter, &[]), now);
         } else {
             waiter.advance(Phase::Waiting);
-            if fault!("loser-does-not-settle") {
-                return false;
-            }
         }
         // The winner's neighbours may come in too; the loser's bit has to be set, or the lock is its now.
         self.grant_waiters_and_unlock(local, shard, index, entry, hash, None);
@@ -414,9 +405,6 @@ impl Core {
         let index = waiter.entry.load(Ordering::Relaxed);
         let entry = self.table.entry(index);
         let _unneeded = self.end_wait(&mut shard, entry, waiter, why);
-        if fault!("giving-up-does-not-settle") {
-            return why;
-        }
         // The waiters behind it may go on now.
         self.grant_waiters_and_unlock(local, shard, index, entry, hash, None);
         why
@@ -444,9 +432,7 @@ impl Core {
             }
             // The phase first: if it is that of a later request, whose waiter may be queued elsewhere by now, the ticket's
             // generation has been seen to change after it.
-            let is_it = || waiter.ticket(ticket.index()) == ticket || fault!("old-ticket-taken");
-            let early = fault!("ticket-compared-too-early").then(is_it);
-            if !waiter.phase().is_queued() || !early.unwrap_or_else(is_it) || !may(waiter) {
+            if !waiter.phase().is_queued() || waiter.ticket(ticket.index()) != ticket || !may(waiter) {
                 return false;
             }
             let wakeup = self.end_wait(&mut shard, entry, waiter, why);

@@ -10,7 +10,6 @@ use super::release::no_longer_held;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
 use crate::sync::atomic::Ordering;
-use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard};
 use crate::wait::{NEVER, Ticket};
 use std::time::Duration;
@@ -40,9 +39,6 @@ impl Core {
         let (shard, held) = self.lock_shard_of_hold(grant)?;
         let entry = self.table.entry(held.entry);
         self.begin_lease(grant, (held.entry, entry), nanos, self.now());
-        if fault!("lease-begins-unnoticed") {
-            return Ok(());
-        }
         // The first waiter may have to recheck earlier than before.
         self.grant_waiters_and_unlock(self.local(), shard, held.entry, entry, entry.hash(), None);
         Ok(())
@@ -129,7 +125,7 @@ impl Core {
     /// any place. Caller holds: shard mutex.
     pub(crate) fn next_expiry(&self, index: u32, entry: &Entry) -> Option<u64> {
         let first = self.leases.first_end(index);
-        if entry.is_shut() || (first > self.now() && !fault!("leases-looked-for-each-time")) {
+        if entry.is_shut() || first > self.now() {
             return Some(first);
         }
         let mut next = None;

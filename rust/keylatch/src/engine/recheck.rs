@@ -5,7 +5,6 @@
 
 use super::core::Core;
 use crate::hold::SESSION;
-use crate::sync::fault::fault;
 use crate::wait::{NEVER, Phase, Purpose, Ticket, Waiter};
 use std::time::Instant;
 
@@ -66,7 +65,7 @@ impl Core {
         // Only its own thread changes the phase meanwhile, and only to Parked: whether it was or was about to, it does
         // not sleep on now.
         let asleep = waiter.phase().is_asleep() && waiter.advance(Phase::Waiting) == Phase::Parked;
-        recheck.filter(|_| asleep && !fault!("sleeper-not-reminded"))
+        recheck.filter(|_| asleep)
     }
 
     /// Does what `look_again` asked for, off every mutex.
@@ -124,7 +123,7 @@ impl Core {
         if let Some(deadline) = deadline {
             self.timer.unset_end(deadline, ticket);
         }
-        if look != NEVER && !fault!("look-outlives-its-request") {
+        if look != NEVER {
             self.timer.unset_look(ticket);
         }
     }

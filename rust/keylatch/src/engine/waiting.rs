@@ -14,7 +14,6 @@ use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::request::{Limit, LockRequest};
 use crate::sync::atomic::Ordering;
-use crate::sync::fault::fault;
 use crate::sync::{ParkedUntil, spin_hint, yield_now};
 use crate::wait::{Delivery, Phase, Purpose, Ticket, Waiter};
 use std::sync::Arc;
@@ -430,10 +429,9 @@ impl Polled {
         let waiter = core.waiters.get(self.ticket.index());
         loop {
             // Set first, looked at after: a change in between is seen, and a later change finds the waker.
-            let early = fault!("phase-read-before-waker-set").then(|| waiter.phase());
             let old = waiter.set_waker(context.waker());
             drop(old);
-            match early.unwrap_or_else(|| waiter.phase()) {
+            match waiter.phase() {
                 Phase::Waiting | Phase::Parked => return Poll::Pending,
                 Phase::Notified => {
                     core.compete(core.local(), waiter, self.hash);
@@ -450,9 +448,6 @@ impl Polled {
         if core.is_forked() {
             // The queue is the parent's.
             return Ended::Failed { why: Phase::Closed, error: None };
-        }
-        if fault!("dropped-future-stays-in-line") {
-            return Ended::Failed { why: Phase::Cancelled, error: None };
         }
         let _ = core.give_up(core.local(), core.waiters.get(self.ticket.index()), self.hash, Phase::Cancelled);
         self.finish(core)

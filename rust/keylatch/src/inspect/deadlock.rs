@@ -34,7 +34,6 @@ use crate::listed::Cycle;
 use crate::mode::Mode;
 use crate::observe::Event;
 use crate::sync::atomic::{Ordering, fence};
-use crate::sync::fault::fault;
 use crate::table::{Entry, LockedShard};
 use crate::wait::{NEVER, Phase, Ticket, Waiter};
 use std::ops::ControlFlow;
@@ -145,9 +144,7 @@ impl Core {
         drop(detection);
         // The requests behind it may go on now. Its wakeup is delivered after all mutexes are released.
         self.grant_waiters_and_unlock(self.local(), shard, step.entry, entry, step.hash, None);
-        if !fault!("victim-not-woken") {
-            self.deliver(step.ticket.index(), wakeup);
-        }
+        self.deliver(step.ticket.index(), wakeup);
         self.announce(&Event::Deadlock { key: links[0].key.clone(), cycle: links });
         Found::Deadlock
     }
@@ -215,9 +212,6 @@ impl Core {
         indexes.sort_unstable();
         indexes.dedup();
         let shards: Vec<_> = indexes.into_iter().map(|index| (index, self.table.lock(index))).collect();
-        if fault!("suspicion-not-confirmed") {
-            return Some(shards);
-        }
         let against: Option<Vec<_>> = circle.iter().map(|step| self.stands(step)).collect();
         // The first look at holds was that one.
         let mut again = circle.iter().zip(against?);

@@ -6,7 +6,6 @@
 mod at_fork;
 mod barrier;
 mod clock;
-pub(crate) mod fault;
 mod fork;
 mod mutex;
 mod once_lock;

@@ -5,7 +5,6 @@
 //! whichever comes last. Both are decided under the mutex.
 
 use crate::sync::Mutex;
-use crate::sync::fault::fault;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -90,7 +89,7 @@ impl<T> Drop for PendingCompletion<T> {
         state.pending -= 1;
         let was_the_last = state.ended && state.pending == 0;
         drop(state);
-        if was_the_last && !fault!("last-completion-not-signalled") {
+        if was_the_last {
             (self.queue.signal)();
         }
     }

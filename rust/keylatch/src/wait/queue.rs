@@ -5,7 +5,6 @@
 
 use super::waiter::{Waiter, Waiters};
 use crate::sync::atomic::{AtomicU32, Ordering};
-use crate::sync::fault::fault;
 
 /// The ends of a queue, which are fields of the entry. Caller holds: shard mutex.
 #[derive(Debug, Clone, Copy)]
@@ -41,8 +40,7 @@ impl<'a> Queue<'a> {
     pub(crate) fn join(&self, index: u32, may_overtake: impl Fn(&Waiter) -> bool) {
         let mut behind = self.at(self.tail.load(Ordering::Relaxed));
         while let Some((_, waiter)) = behind.filter(|(_, waiter)| may_overtake(waiter)) {
-            let counted = u32::from(!fault!("overtaking-not-counted"));
-            waiter.overtaken.store(waiter.overtaken.load(Ordering::Relaxed).saturating_add(counted), Ordering::Relaxed);
+            waiter.overtaken.store(waiter.overtaken.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
             behind = self.at(waiter.previous.load(Ordering::Relaxed));
         }
         self.put_behind(index, behind.map(|(behind, _)| behind));

@@ -5,7 +5,6 @@
 
 use super::user_code::without_panic;
 use super::waiter::Ticket;
-use crate::sync::fault::fault;
 use crate::sync::thread::{self, Running};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeSet, HashMap};
@@ -58,7 +57,7 @@ impl Timer {
         }
         let earlier = state.add(moment);
         drop(state);
-        if earlier && !fault!("earlier-moment-not-signalled") {
+        if earlier {
             self.changed.notify_one();
         }
         Ok(())
@@ -146,11 +145,7 @@ impl State {
 
     /// Takes a moment that has come.
     fn take_due(&mut self, now: Instant) -> Option<(Ticket, Purpose)> {
-        let mut purposes = [Purpose::GiveUp, Purpose::Look];
-        if fault!("looks-before-ends") {
-            purposes.reverse();
-        }
-        purposes.into_iter().find_map(|purpose| {
+        [Purpose::GiveUp, Purpose::Look].into_iter().find_map(|purpose| {
             let moments = if purpose == Purpose::GiveUp { &mut self.ends } else { &mut self.looks };
             moments.first().filter(|(at, _)| *at <= now)?;
             let (_, ticket) = moments.pop_first()?;
@@ -171,7 +166,7 @@ mod tests {
     #[test]
     fn panic_keeps_the_timer_running() {
         let timer = Arc::new(Timer::default());
-        let patience = Duration::from_secs(if cfg!(faults) { 5 } else { 30 });
+        let patience = Duration::from_secs(30);
         let (came, comes) = mpsc::channel();
         let on_time = move |ticket: Ticket, _| {
             came.send(ticket).unwrap();

@@ -124,6 +124,11 @@ impl Core {
         let hash = self.hash(&key);
         let Some(local) = self.local_at_hand() else { return Tried { raw: OTHER, hash } };
         let Some(seen) = self.table.look_up(hash) else { return Tried { raw: ABSENT, hash } };
+        let is_free = seen.2.taken_uncontended(mode, NONE).is_some();
+        if mode == Mode::Shared && !is_free && seen.2.is_biased() && key.version().is_none() {
+            // With the arguments as they came, so that this needs no room for what is known by now.
+            return self.try_fast_biased(key.bucket(), key.object(), state);
+        }
         Tried { raw: self.take_seen(local, &key, (mode, hash, state), seen), hash }
     }
 
@@ -325,7 +330,7 @@ impl Core {
 
     /// Takes the lock of an entry whose key, at the generation seen, is the right one.
     #[inline(always)]
-    fn take_known(
+    pub(super) fn take_known(
         &self,
         local: &Local,
         (mode, hash, state): (Mode, u64, u64),

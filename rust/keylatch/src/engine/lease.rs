@@ -39,6 +39,10 @@ impl Core {
         let (shard, held) = self.lock_shard_of_hold(grant)?;
         let entry = self.table.entry(held.entry);
         self.begin_lease(grant, (held.entry, entry), nanos, self.now());
+        // A biased entry has no waiter, and its readers stay in their slots.
+        if entry.word().is_biased() {
+            return Ok(());
+        }
         // The first waiter may have to recheck earlier than before.
         self.grant_waiters_and_unlock(self.local(), shard, held.entry, entry, entry.hash(), None);
         Ok(())

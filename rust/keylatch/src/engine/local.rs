@@ -16,7 +16,7 @@ pub(crate) struct Local {
     pub(crate) entries: Cache,
     /// Turns that waiting for another thread awake is worth, learned from how it went.
     pub(crate) spins: AtomicU32,
-    /// The thread's line of slots, once it has one.
+    /// The thread's line of slots, once it has shared a biased key.
     pub(crate) line: AtomicU32,
     /// The latest entry at which swaps of this thread met other readers.
     ///

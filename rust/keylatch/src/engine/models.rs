@@ -27,6 +27,7 @@ mod rekeying;
 mod releasing;
 mod seeing;
 mod slots;
+mod slots_in_use;
 mod tasks;
 mod tiers;
 mod warm_key;

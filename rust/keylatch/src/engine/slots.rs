@@ -8,7 +8,7 @@
 //! hold is always counted by the word, because what its session may do depends on that.
 
 use super::core::{Core, begin_hold_as};
-use super::fast::{HELD, OTHER};
+use super::fast::{HELD, OTHER, Tried};
 use super::local::Local;
 use crate::hold::{FirstState, Grant, SESSION};
 use crate::key::KeyRef;
@@ -18,11 +18,25 @@ use crate::sync::atomic::Ordering;
 use crate::table::{Entered, Entry, PackedKey, Pin, Word};
 
 /// Failed swaps of one thread after which an entry is biased.
-const A_CROWD: u32 = 64;
+const A_CROWD: u32 = if cfg!(loom) { 1 } else { 64 };
 
 impl Core {
-    /// As `take_seen`, for a shared lock that was seen to be biased.
+    /// As `try_fast`, for a shared lock that was seen to be biased.
     #[inline(never)]
+    pub(super) fn try_fast_biased(&self, bucket: &[u8], object: &[u8], state: u64) -> Tried {
+        let key = KeyRef::new(bucket, object);
+        let hash = self.hash(&key);
+        let Some(local) = self.local_at_hand() else { return Tried::new(OTHER, hash) };
+        match self.table.look_up(hash) {
+            Some((index, _, seen)) if seen.is_biased() => {
+                Tried::new(self.take_biased(local, &key, (hash, state), (index, seen)), hash)
+            }
+            _ => Tried::new(OTHER, hash),
+        }
+    }
+
+    /// As `take_seen`, for a shared lock that was seen to be biased.
+    #[inline(always)]
     pub(super) fn take_biased(
         &self,
         local: &Local,
@@ -34,8 +48,26 @@ impl Core {
         if !entry.carries(self.table.arena(), key) {
             return OTHER;
         }
-        let grant = self.share_biased(local, (index, entry, self.table.shard_of(hash)), state, seen);
-        grant.map_or(HELD, Grant::to_raw)
+        match self.share_biased(local, (index, entry, self.table.shard_of(hash)), state, seen) {
+            Some(grant) => grant.to_raw(),
+            None => self.take_not_biased(local, (hash, state), (index, seen)),
+        }
+    }
+
+    /// As `take_biased`, after the bias ended.
+    ///
+    /// All readers do this in the same moment: if they went to the shard instead, they would wait for each other there.
+    #[cold]
+    #[inline(never)]
+    fn take_not_biased(&self, local: &Local, (hash, state): (u64, u64), (index, seen): (u32, Word)) -> u64 {
+        let entry = self.table.entry(index);
+        let now = entry.word();
+        // Of this generation it has the key that was compared.
+        if now.has_generation_of(seen) && now.taken_uncontended(Mode::Shared, NONE).is_some() {
+            self.take_known(local, (Mode::Shared, hash, state), (index, entry, now))
+        } else {
+            HELD
+        }
     }
 
     /// As `try_pinned`, for an entry that was seen to be biased.
@@ -116,7 +148,7 @@ impl Core {
         let is_session = FirstState::and_owner(state).1 & SESSION != 0;
         if !is_session && local.line.load(Ordering::Relaxed) == NONE {
             // For the next time.
-            local.line.store(self.table.slots.take_line(), Ordering::Relaxed);
+            self.find_line(local);
         }
         let entry = self.table.entry(index);
         let mut now = seen;
@@ -134,6 +166,11 @@ impl Core {
         }
         self.records.put(&local.records, record_index);
         None
+    }
+
+    /// Gives the calling thread its slots, if there are any for it.
+    pub(super) fn find_line(&self, local: &Local) {
+        local.line.store(self.table.slots.line_of(self.thread_number()), Ordering::Relaxed);
     }
 
     /// Notes that a swap for a shared lock met other readers.

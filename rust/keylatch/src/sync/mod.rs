@@ -8,6 +8,7 @@ mod barrier;
 mod clock;
 mod fork;
 mod mutex;
+pub(crate) mod number_pool;
 mod once_lock;
 mod park;
 mod per_thread;

@@ -17,20 +17,18 @@ pub(crate) use modelled::PerThread;
 
 #[cfg(not(loom))]
 mod numbers {
-    //! The numbers of threads, from 1. Taken and given back without a mutex, so that a forked child, in which a thread
-    //! that held one would be missing, can take one too.
+    //! The numbers of threads, from 1.
 
     use crate::sync::OnceLock;
+    use crate::sync::number_pool::NumberPool;
     use std::cell::Cell;
     use std::ptr::NonNull;
-    use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Threads that there can be at a time.
     pub(super) const MOST: u32 = 1 << 18;
     const WORDS: usize = (MOST / u64::BITS) as usize;
 
-    /// A bit for each number that is taken.
-    static TAKEN: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+    static TAKEN: NumberPool<WORDS> = NumberPool::new();
 
     /// Rows of places: each is twice as long as the one before.
     pub(super) const ROWS: usize = MOST.ilog2() as usize + 1;
@@ -104,31 +102,20 @@ mod numbers {
         (row as usize, (number - (1 << row)) as usize)
     }
 
-    fn take() -> u32 {
-        for (position, word) in (0..).zip(&TAKEN) {
-            let mut seen = word.load(Ordering::Relaxed);
-            while seen != u64::MAX {
-                let bit = seen.trailing_ones();
-                // Acquire pairs with the Release in `give_back`: what the one before did with its values is seen.
-                match word.compare_exchange_weak(seen, seen | 1 << bit, Ordering::Acquire, Ordering::Relaxed) {
-                    Ok(_) => return position * u64::BITS + bit + 1,
-                    Err(now) => seen = now,
-                }
-            }
-        }
-        panic!("more than {MOST} threads use lock managers at a time");
+    /// As `row_and_position`, the other way round.
+    pub(super) fn number_at(row: usize, position: usize) -> u32 {
+        (1 << row) + position as u32
     }
 
-    fn give_back(number: u32) {
-        let (position, bit) = ((number - 1) / u64::BITS, (number - 1) % u64::BITS);
-        TAKEN[position as usize].fetch_and(!(1 << bit), Ordering::Release);
+    fn take() -> u32 {
+        TAKEN.take().unwrap_or_else(|| panic!("more than {MOST} threads use lock managers at a time"))
     }
 
     extern "C" fn thread_ends(number: *mut libc::c_void) {
         // A destructor that runs after this takes another number, which is given back in another round of destructors.
         sit(NO_ROW, 0);
         // It was made from 32 bits.
-        give_back(number.addr() as u32);
+        TAKEN.give_back(number.addr() as u32);
     }
 
     fn give_back_at_the_end(number: u32) {
@@ -281,6 +268,12 @@ mod real {
             unsafe { std::slice::from_raw_parts(places, len) }
         }
 
+        /// Returns the calling thread's number, from 1.
+        pub(crate) fn number(&self) -> u32 {
+            let (row, position) = numbers::current_or_new();
+            numbers::number_at(row, position)
+        }
+
         /// Iterates over the values of all threads.
         pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
             let rows = (0..ROWS).filter(|row| !self.rows[*row].load(Ordering::Acquire).is_null());
@@ -325,6 +318,11 @@ mod real {
             let mut expected = (0..ROWS).flat_map(|row| (0..1usize << row).map(move |position| (row, position)));
             assert!((1..numbers::MOST).all(|number| Some(numbers::row_and_position(number)) == expected.next()));
             assert_eq!(numbers::row_and_position(numbers::MOST).0, ROWS - 1);
+            let there_and_back = |number| {
+                let (row, position) = numbers::row_and_position(number);
+                numbers::number_at(row, position)
+            };
+            assert!((1..=numbers::MOST).all(|number| there_and_back(number) == number));
         }
 
         #[test]
@@ -420,6 +418,15 @@ mod modelled {
             drop(made);
             self.present[position].store(true, Ordering::Release);
             self.list()[position].1
+        }
+
+        /// Returns the calling thread's number, which it never gives back.
+        ///
+        /// A model of that has a `NumberPool` of its own.
+        pub(crate) fn number(&self) -> u32 {
+            let me = loom::thread::current().id();
+            let position = self.list().into_iter().position(|(by, _)| by == me);
+            position.map_or(u32::MAX, |position| position as u32 + 1)
         }
 
         pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {

@@ -9,18 +9,33 @@ const SHORTEST_REST: u64 = if cfg!(loom) { 0 } else { 100_000 };
 const LONGEST_REST: u64 = 10_000_000;
 /// How often it is doubled at most.
 const MOST_DOUBLED: u32 = 7;
+/// Where rests that follow each other end, however many there are.
+const MOST_REST: u64 = LONGEST_REST << MOST_DOUBLED;
+/// How long a bias lasts although another entry wants the warm slot.
+///
+/// To end it once in that time costs next to nothing. An entry that has no readers any more does not keep its slot.
+const KEEPS_ITS_SLOT: u64 = if cfg!(loom) { 0 } else { 1_000_000_000 };
+/// Biases of which a shard knows when they began.
+const KNOWN: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// When a shard may have a biased entry again.
 ///
 /// Times are nanoseconds of the table's clock.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    /// When the latest bias began.
-    began: u64,
     /// When the next may begin.
     rests_until: u64,
     /// How often the rest is doubled.
     doubled: u32,
+    /// The latest of them, the first one from `oldest` on.
+    biases: [Bias; KNOWN],
+    oldest: u32,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Bias {
+    entry: u32,
+    began: u64,
 }
 
 impl Backoff {
@@ -29,18 +44,33 @@ impl Backoff {
         now >= self.rests_until
     }
 
-    /// Notes that a bias begins.
-    pub(super) fn begin(&mut self, now: u64) {
-        self.began = now;
+    /// Notes that the bias of an entry begins.
+    pub(super) fn begin(&mut self, entry: u32, now: u64) {
+        self.biases[self.oldest as usize] = Bias { entry, began: now };
+        self.oldest = (self.oldest + 1) % KNOWN as u32;
     }
 
-    /// Notes that a bias ended, and how long that took.
-    pub(super) fn end(&mut self, now: u64, took: u64) {
+    /// Returns when the latest bias of an entry began.
+    ///
+    /// No later than this if it is one of many: then it is not known.
+    fn began(&self, entry: u32) -> u64 {
+        let begins = self.biases.iter().filter(|bias| bias.entry == entry).map(|bias| bias.began);
+        begins.max().unwrap_or(self.biases[self.oldest as usize].began)
+    }
+
+    /// Returns whether a biased entry keeps its warm slot.
+    pub(super) fn keeps_its_slot(&self, entry: u32, now: u64) -> bool {
+        now.saturating_sub(self.began(entry)) < KEEPS_ITS_SLOT
+    }
+
+    /// Notes that the bias of an entry ended, and how long that took.
+    pub(super) fn end(&mut self, entry: u32, now: u64, took: u64) {
         let rest = (took * RESTS).clamp(SHORTEST_REST, LONGEST_REST);
-        let was_short = now.saturating_sub(self.began) < 2 * (rest << self.doubled);
+        let was_short = now.saturating_sub(self.began(entry)) < 2 * (rest << self.doubled);
         self.doubled = if was_short { (self.doubled + 1).min(MOST_DOUBLED) } else { 0 };
         // Several that began before the first of them ended rest one after the other.
-        self.rests_until = self.rests_until.max(now).saturating_add(rest << self.doubled);
+        let until = self.rests_until.max(now).saturating_add(rest << self.doubled);
+        self.rests_until = until.min(now.saturating_add(MOST_REST));
     }
 }
 
@@ -55,16 +85,39 @@ mod tests {
         let mut last = 0;
         for _ in 0..MOST_DOUBLED {
             assert!(backoff.allows(now));
-            backoff.begin(now);
-            backoff.end(now, 10_000);
+            backoff.begin(1, now);
+            backoff.end(1, now, 10_000);
             let rest = backoff.rests_until - now;
             assert!(rest > last && !backoff.allows(now + rest - 1));
             (now, last) = (now + rest, rest);
         }
         assert!(last <= LONGEST_REST << MOST_DOUBLED);
         // One that was worth it.
-        backoff.begin(now);
-        backoff.end(now + 10 * last, 10_000);
+        backoff.begin(1, now);
+        backoff.end(1, now + 10 * last, 10_000);
         assert_eq!(backoff.rests_until - now - 10 * last, 300_000);
+    }
+
+    #[test]
+    fn rests_of_several_keys_are_bounded() {
+        let mut backoff = Backoff::default();
+        (1..=1000).for_each(|entry| backoff.begin(entry, 1));
+        (1..=1000).for_each(|entry| backoff.end(entry, 2, u64::MAX / RESTS));
+        assert!(backoff.allows(2 + MOST_REST) && !backoff.allows(2 + LONGEST_REST));
+    }
+
+    #[test]
+    fn bias_is_judged_by_its_own_begin() {
+        const LATER: u64 = 1_000_000_000;
+        let mut backoff = Backoff::default();
+        backoff.begin(1, 0);
+        backoff.begin(2, LATER);
+        backoff.end(1, LATER, 0);
+        assert_eq!((backoff.doubled, backoff.rests_until), (0, LATER + SHORTEST_REST), "it lasted for long");
+        backoff.end(2, LATER, 0);
+        assert_eq!(backoff.doubled, 1);
+        // One of more than are known is no older than those.
+        (3..).take(KNOWN).for_each(|entry| backoff.begin(entry, 2 * LATER));
+        assert!(backoff.keeps_its_slot(1, 3 * LATER - 1) && !backoff.keeps_its_slot(1, 3 * LATER));
     }
 }

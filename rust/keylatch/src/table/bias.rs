@@ -6,7 +6,8 @@
 //! any other entry.
 //!
 //! Ending it takes a look at each slot there is. How long it takes is measured, and for a multiple of that no entry of the
-//! shard is biased; for twice as long each time a bias ends soon after it began.
+//! shard is biased; for twice as long each time a bias ends soon after it began. Nor does an idle key that wants a warm slot
+//! end a bias, unless that has lasted for long.
 
 use super::entry::Entry;
 use super::shard::LockedShard;
@@ -32,7 +33,7 @@ impl LockedShard<'_> {
         let mut seen = entry.word();
         while let Some(biased) = seen.biased() {
             match entry.swap(seen, biased) {
-                Ok(()) => return self.book.backoff.begin(now),
+                Ok(()) => return self.book.backoff.begin(index, now),
                 Err(now) => seen = now,
             }
         }
@@ -43,6 +44,11 @@ impl LockedShard<'_> {
     pub(crate) fn bias_anyway(&mut self, cache: &Cache, index: u32) {
         self.book.backoff = super::backoff::Backoff::default();
         self.bias(cache, index);
+    }
+
+    /// Returns whether an entry keeps its warm slot, because it is biased.
+    pub(super) fn is_hot(&self, index: u32) -> bool {
+        self.table.entry(index).word().is_biased() && self.book.backoff.keeps_its_slot(index, nanos(&self.table.began))
     }
 
     /// Has the word of an entry count all its readers.
@@ -61,6 +67,6 @@ impl LockedShard<'_> {
         let began = nanos(&self.table.began);
         self.table.slots.collect(index, entry);
         let ended = nanos(&self.table.began);
-        self.book.backoff.end(ended, ended.saturating_sub(began));
+        self.book.backoff.end(index, ended, ended.saturating_sub(began));
     }
 }

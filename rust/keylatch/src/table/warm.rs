@@ -14,8 +14,12 @@ impl LockedShard<'_> {
     ///
     /// Does nothing if the entry is held again.
     pub(crate) fn keep_or_evict(&mut self, cache: &Cache, index: u32) {
-        self.book.inserts = self.book.inserts.wrapping_add(1);
-        let slot = self.book.inserts as usize % WARM;
+        let Some(slot) = self.slots_in_turn().find(|slot| self.may_be_taken(*slot)) else {
+            if self.claim(index) {
+                self.leave(cache, index);
+            }
+            return;
+        };
         let rival = self.book.warm[slot];
         if rival == NONE || self.make_cold(rival) {
             self.make_warm(slot, index);
@@ -39,13 +43,12 @@ impl LockedShard<'_> {
         if !self.table.entry(index).word().is_to_evict() {
             return true;
         }
-        // Not that of another crowded entry: the two would take turns.
-        self.book.inserts = self.book.inserts.wrapping_add(1);
-        let first = self.book.inserts as usize;
+        let slots = self.slots_in_turn();
         let is_empty = |slot: &usize| self.book.warm[*slot] == NONE;
-        let is_quiet = |slot: &usize| !self.table.entry(self.book.warm[*slot]).word().is_biased();
-        let slots = || (0..WARM).map(|place| (first + place) % WARM);
-        let Some(slot) = slots().find(is_empty).or_else(|| slots().find(is_quiet)) else { return false };
+        let may_be_taken = |slot: &usize| self.may_be_taken(*slot);
+        let Some(slot) = slots.clone().find(is_empty).or_else(|| slots.clone().find(may_be_taken)) else {
+            return false;
+        };
         let rival = self.book.warm[slot];
         if rival != NONE && !self.make_cold(rival) {
             if !self.claim(rival) {
@@ -55,6 +58,21 @@ impl LockedShard<'_> {
         }
         self.make_warm(slot, index);
         true
+    }
+
+    /// Returns all warm slots, each time another one first.
+    fn slots_in_turn(&mut self) -> impl Iterator<Item = usize> + Clone + use<> {
+        self.book.inserts = self.book.inserts.wrapping_add(1);
+        let first = self.book.inserts as usize;
+        (0..WARM).map(move |place| (first + place) % WARM)
+    }
+
+    /// Returns whether another entry may have this warm slot.
+    ///
+    /// Two crowded entries would take turns, and each time all readers would be collected.
+    fn may_be_taken(&self, slot: usize) -> bool {
+        let rival = self.book.warm[slot];
+        rival == NONE || !self.is_hot(rival)
     }
 
     fn make_warm(&mut self, slot: usize, index: u32) {
@@ -134,6 +152,14 @@ mod tests {
         assert!(first.iter().all(is_biased) && table.entry(*late).word().is_to_evict());
         shard.bias(&cache, *late);
         assert!(first.iter().all(is_biased) && !is_biased(late), "it took the slot of a crowded entry");
+
+        // Nor does an idle entry.
+        for _ in 0..2 * WARM {
+            let (idle, _) = shard.insert_idle(&cache, 100, &KeyRef::new("b", "idle"), Some(Mode::Exclusive)).unwrap();
+            assert!(table.entry(idle).word().is_to_evict());
+            shard.keep_or_evict(&cache, idle);
+            assert!(first.iter().all(is_biased) && !shard.has(100, idle), "it took the slot of a crowded entry");
+        }
 
         // That of one that is not crowded any more it takes.
         shard.unbias(first[1], table.entry(first[1]));

@@ -8,7 +8,7 @@ use crate::request::Limit;
 use crate::table::{Pin, Word};
 
 /// A manager with a key that is biased and idle, in the warm slot.
-fn biased(fairness: Fairness, key: usize) -> Model {
+pub(super) fn biased(fairness: Fairness, key: usize) -> Model {
     let model = Model::with(LockConfig { shards: 1, fairness, reader_slots: true, ..LockConfig::default() });
     model.lock_and_work(key, EXCLUSIVE);
     bias(&model, key);
@@ -18,7 +18,7 @@ fn biased(fairness: Fairness, key: usize) -> Model {
 }
 
 /// What a crowd of readers does.
-fn bias(model: &Model, key: usize) {
+pub(super) fn bias(model: &Model, key: usize) {
     let wanted = model.wanted(key, SHARED);
     let mut shard = model.core().lock_shard(wanted.hash);
     if let Some((index, _)) = shard.find(wanted.hash, &wanted.key) {
@@ -26,20 +26,19 @@ fn bias(model: &Model, key: usize) {
     }
 }
 
-fn word(model: &Model, key: usize) -> Word {
+pub(super) fn word(model: &Model, key: usize) -> Word {
     let wanted = model.wanted(key, SHARED);
     let shard = model.core().lock_shard(wanted.hash);
     shard.find(wanted.hash, &wanted.key).map(|(_, entry)| entry.word()).expect("it is in the table")
 }
 
 /// Gives the calling thread slots, as its first shared hold of a biased key does.
-fn take_line(model: &Model) {
-    let local = model.core().local();
-    local.line.store(model.core().table.slots.take_line(), Ordering::Relaxed);
+pub(super) fn take_line(model: &Model) {
+    model.core().find_line(model.core().local());
 }
 
 /// A reader in a slot.
-fn enter(model: &Model, key: usize) -> Grant {
+pub(super) fn enter(model: &Model, key: usize) -> Grant {
     let before = word(model, key).readers();
     let grant = model.lock_fast(key, SHARED).expect("no writer");
     assert_eq!(word(model, key).readers(), before, "the word counts it");
@@ -47,7 +46,7 @@ fn enter(model: &Model, key: usize) -> Grant {
 }
 
 /// Shares a key on the fast path, works and releases.
-fn read_fast(model: &Model, key: usize) {
+pub(super) fn read_fast(model: &Model, key: usize) {
     if let Some(grant) = model.lock_fast(key, SHARED) {
         model.work(key, SHARED);
         model.release(grant);
@@ -55,21 +54,21 @@ fn read_fast(model: &Model, key: usize) {
 }
 
 /// Takes a key on the fast path alone, works and releases.
-fn write_fast(model: &Model, key: usize) {
+pub(super) fn write_fast(model: &Model, key: usize) {
     if let Some(grant) = model.lock_fast(key, EXCLUSIVE) {
         model.work(key, EXCLUSIVE);
         model.release(grant);
     }
 }
 
-fn try_to_write(model: &Model, key: usize) {
+pub(super) fn try_to_write(model: &Model, key: usize) {
     if let Ok(grant) = model.try_lock(key, EXCLUSIVE) {
         model.work(key, EXCLUSIVE);
         model.release(grant);
     }
 }
 
-fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
+pub(super) fn force(model: &Model, grants: &[Grant]) -> Vec<Grant> {
     model.core().revoke(model.core().local(), grants, Lost::Forced)
 }
 
@@ -502,17 +501,25 @@ fn thread_with_a_full_slot_meets_a_writer() {
 /// A crowded entry outside of the warm slots takes over the slot of another.
 #[test]
 fn crowded_entry_takes_over_a_warm_slot() {
-    check(|| {
-        let model = Model::with(LockConfig { shards: 1, fairness: NEVER, reader_slots: true, ..LockConfig::default() });
-        let rival = model.lock(0, SHARED);
-        let crowded = model.lock(1, SHARED);
-        assert!(word(&model, 1).is_to_evict());
-        take_line(&model);
-        let leaves = model.spawn(move |model| model.release(rival));
-        bias(&model, 1);
-        read_fast(&model, 1);
-        model.release(crowded);
-        leaves.join().unwrap();
-        model.assert_nothing_left();
-    });
+    for rival_is_biased in [false, true] {
+        check(move || {
+            let model =
+                Model::with(LockConfig { shards: 1, fairness: NEVER, reader_slots: true, ..LockConfig::default() });
+            take_line(&model);
+            let mut rival = model.lock(0, SHARED);
+            if rival_is_biased {
+                bias(&model, 0);
+                model.release(rival);
+                rival = enter(&model, 0);
+            }
+            let crowded = model.lock(1, SHARED);
+            assert!(word(&model, 1).is_to_evict());
+            let leaves = model.spawn(move |model| model.release(rival));
+            bias(&model, 1);
+            read_fast(&model, 1);
+            model.release(crowded);
+            leaves.join().unwrap();
+            model.assert_nothing_left();
+        });
+    }
 }

@@ -110,6 +110,45 @@ fn numbers_and_leases_of_slots_end_once() {
 }
 
 #[test]
+fn renewed_lease_leaves_the_bias() {
+    let locks = biased(Fairness::default());
+    let guard = enter(&locks);
+    guard.renew(Duration::from_secs(3600)).unwrap();
+    let leased = locks.lock(LockRequest::read(KEY).ttl(Duration::from_secs(3600))).try_now().unwrap();
+    leased.renew(Duration::from_secs(3600)).unwrap();
+    assert!(word(&locks).unwrap().is_biased());
+    // With a waiter there is one that has to look again earlier.
+    drop(leased);
+    let waiter = locks.lock(LockRequest::write(KEY).timeout(Duration::from_secs(60)));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| waiter.blocking().is_ok());
+        while locks.get_metrics().shard_metrics.waiters == 0 {
+            std::thread::yield_now();
+        }
+        guard.renew(Duration::from_nanos(1)).unwrap();
+        assert!(waiter.join().unwrap(), "it was not woken");
+    });
+    assert!(!guard.is_valid());
+}
+
+#[test]
+fn lines_of_threads_that_ended_are_used_again() {
+    let (locks, gate) = (manager(Fairness::default()), std::sync::Barrier::new(300));
+    drop(locks.lock(LockRequest::write(KEY)).blocking().unwrap());
+    bias(&locks);
+    std::thread::scope(|scope| {
+        for _ in 0..300 {
+            scope.spawn(|| {
+                drop(locks.lock(LockRequest::read(KEY)).blocking().unwrap());
+                gate.wait();
+            });
+        }
+    });
+    drop(locks.lock(LockRequest::read(KEY)).blocking().unwrap());
+    drop(enter(&locks));
+}
+
+#[test]
 fn more_holds_than_slots_are_counted_by_the_word() {
     let locks = biased(Fairness::default());
     let guards: Vec<_> = (0..10).map(|_| locks.lock(LockRequest::read(KEY)).try_now().unwrap()).collect();
@@ -363,4 +402,82 @@ fn storm_of_revocations_leaves_nothing() {
     assert!(!locks.core().is_locked(&LockRequest::read(KEY)).unwrap(), "{:?}", word(&locks));
     assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
     assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+}
+
+/// Biases that begin because readers meet, in two hot keys among others.
+///
+/// With pins, with leases, and with threads that come and go.
+#[test]
+fn storm_of_crowds_excludes() {
+    const HOT: [(&str, &str); 2] = [("b", "hot"), ("b", "warm")];
+    let config = LockConfig { reader_slots: true, shards: 4, ..LockConfig::default() };
+    let locks = FastObjectLockManager::with_config(config).unwrap();
+    let protected: [Protected; 2] = Default::default();
+    let (written, slotted) = ([0, 1].map(|_| AtomicU64::new(0)), AtomicU64::new(0));
+    let pins = HOT.map(|key| locks.pin(key).unwrap());
+    let begun = Instant::now();
+    // For longer if the threads were not there at a time, which the machine decides.
+    let goes_on = || {
+        let lasted = begun.elapsed();
+        lasted < Duration::from_millis(300)
+            || (lasted < Duration::from_secs(2) && slotted.load(Ordering::Relaxed) < 100)
+    };
+    std::thread::scope(|scope| {
+        let (locks, protected, pins, slotted, goes_on) = (&locks, &protected, &pins, &slotted, &goes_on);
+        let written = &written;
+        let read = move |hot: usize, turn: u32| {
+            let lease = LockRequest::read(HOT[hot]).ttl(Duration::from_secs(3600));
+            let guard = match turn % 16 {
+                0 => locks.lock(lease).blocking().unwrap(),
+                1..6 => locks.lock(pins[hot].read()).blocking().unwrap(),
+                _ => locks.lock(LockRequest::read(HOT[hot])).blocking().unwrap(),
+            };
+            protected[hot].read();
+            if turn % 16 == 7 {
+                guard.renew(Duration::from_secs(3600)).unwrap();
+            }
+            let grant = Grant::from_raw(guard.grant_number()).unwrap();
+            if locks.core().records.get(grant.index()).held_in_slot(grant).is_some() {
+                slotted.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        for hot in [0, 0, 1, 1] {
+            scope.spawn(move || {
+                while goes_on() {
+                    let turns = 0..2000;
+                    std::thread::scope(|scope| {
+                        scope.spawn(move || turns.for_each(|turn| read(hot, turn)));
+                    });
+                }
+            });
+        }
+        for hot in [0, 1] {
+            scope.spawn(move || {
+                while goes_on() {
+                    std::thread::sleep(Duration::from_millis(5));
+                    let guard = locks.lock(pins[hot].write()).blocking().unwrap();
+                    protected[hot].write();
+                    written[hot].fetch_add(1, Ordering::Relaxed);
+                    drop(guard);
+                }
+            });
+        }
+        // Keys that want the warm slots.
+        scope.spawn(move || {
+            let keys: Vec<String> = (0..32).map(|number| number.to_string()).collect();
+            while goes_on() {
+                keys.iter().for_each(|key| drop(locks.try_acquire_write_lock("b", key, "me").unwrap()));
+                std::thread::yield_now();
+            }
+        });
+    });
+    for (protected, written) in protected.into_iter().zip(written) {
+        let written = written.into_inner();
+        assert_eq!(protected.counters.map(AtomicU64::into_inner), [written; 2]);
+    }
+    eprintln!("{} in slots", slotted.load(Ordering::Relaxed));
+    drop(pins);
+    assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
+    assert!(locks.core().table.slots.are_empty());
+    assert!(HOT.iter().all(|key| locks.lock(LockRequest::write(*key)).try_now().is_ok()));
 }

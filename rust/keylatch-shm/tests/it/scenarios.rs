@@ -2,20 +2,12 @@
 //!
 //! The page beside those files says what they mean.
 
-#[allow(dead_code)]
-#[path = "it/children.rs"]
-mod children;
-#[allow(dead_code)]
-#[path = "../../keylatch-capi/tests/it/scenario/mod.rs"]
-mod scenario;
-#[path = "../../keylatch-capi/tests/it/scenario/under_tier.rs"]
-mod under_tier;
-
-use children::Folder;
+use crate::children::Folder;
+use crate::scenario::Way;
+use crate::under_tier;
 use keylatch::{FastObjectLockManager, LockConfig};
 use keylatch_shm::TableConfig;
 use keylatch_shm::tier::SharedMemoryTier;
-use scenario::Way;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -7,6 +7,7 @@ use crate::mutex::lock;
 use crate::os::futex;
 use crate::wait::Next;
 use crate::waiter::{Phase, Waiter};
+use keylatch::BlockedSignals;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ pub(crate) fn start(core: &Arc<Core>) -> std::io::Result<()> {
     let mut running = lock(&core.attendant.is_running);
     if !*running {
         let weak = Arc::downgrade(core);
+        // The program's signal handlers are kept off the thread.
+        let _blocked = BlockedSignals::all_but_faults();
         std::thread::Builder::new()
             .name("keylatch-attendant".into())
             .stack_size(256 << 10)
@@ -88,5 +91,36 @@ fn wake(waiter: &Waiter) {
     let waker = lock(&waiter.waker).take();
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::{SharedTable, TableConfig};
+
+    #[test]
+    fn threads_of_table_block_signals() {
+        let table = SharedTable::memfd("signals", &TableConfig::default().keys(8).members(1)).expect("a table");
+        super::start(table.core_arc()).expect("a thread");
+        let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+        // Threads of other tests end meanwhile.
+        let blocks = |name: &str| {
+            let threads = std::fs::read_dir("/proc/self/task").expect("Linux").flatten().map(|thread| thread.path());
+            let named = threads.filter(|thread| read(thread.join("comm")).trim_end() == name);
+            let status: Vec<_> =
+                named.map(|thread| read(thread.join("status"))).filter(|text| !text.is_empty()).collect();
+            let masks = status.iter().filter_map(|text| text.lines().find_map(|line| line.strip_prefix("SigBlk:")));
+            masks.map(|mask| u64::from_str_radix(mask.trim(), 16).expect("a mask")).collect::<Vec<_>>()
+        };
+        let of = |signal: libc::c_int| 1_u64 << (signal - 1);
+        for name in ["keylatch-life", "keylatch-attend"] {
+            let mut masks = blocks(name);
+            // A thread names itself.
+            while masks.is_empty() {
+                std::thread::yield_now();
+                masks = blocks(name);
+            }
+            assert!(masks.iter().all(|mask| mask & of(libc::SIGUSR1) != 0 && mask & of(libc::SIGBUS) == 0), "{name}");
+        }
     }
 }

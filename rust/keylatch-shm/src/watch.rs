@@ -12,6 +12,7 @@ use crate::member;
 use crate::os::robust::RobustWord;
 use crate::os::{barrier, fork, futex};
 use crate::records;
+use keylatch::BlockedSignals;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,17 +35,19 @@ pub(crate) fn begin(file: TableFile, config: TableConfig) -> Result<(Arc<Core>, 
         ),
     })?;
     let (ready, joined) = sync_channel(1);
+    // The program's signal handlers are kept off the thread.
+    let blocked = BlockedSignals::all_but_faults();
     let thread = std::thread::Builder::new()
         .name("keylatch-life".into())
         .stack_size(256 << 10)
         .spawn(move || live(file, config, &ready))
         .map_err(|error| ShmError::Unsupported { problem: format!("no thread could be started: {error}; end some") })?;
+    drop(blocked);
     let core = joined.recv().unwrap_or(Err(ShmError::Closed))?;
     Ok((core, thread))
 }
 
 fn live(file: TableFile, config: TableConfig, ready: &SyncSender<Result<Arc<Core>, ShmError>>) {
-    block_signals();
     let mut robust = match RobustWord::register() {
         Ok(robust) => robust,
         Err(error) => {
@@ -135,16 +138,5 @@ pub(crate) fn look_at_file(core: &Core) {
         Ok(_) => core.fail(Status::Replaced),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => core.fail(Status::Removed),
         Err(_) => {}
-    }
-}
-
-/// Keeps the program's signal handlers off this thread.
-pub(crate) fn block_signals() {
-    // SAFETY: the set is a local, and the mask is this thread's own.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::sigdelset(&raw mut all, libc::SIGBUS);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
     }
 }

@@ -6,6 +6,7 @@ use crate::lock_file::open::{LockFile, POLITE};
 use crate::lock_file::term::{BREATH, Term};
 use crate::lock_file::watches::Watches;
 use crate::mutex::lock;
+use keylatch::BlockedSignals;
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, Weak};
@@ -28,6 +29,8 @@ impl LockFileWatcher {
         let (watches, term) = (Arc::new(Watches::new()?), Arc::new(Term::new()?));
         let watcher = Arc::new(Self { watches, term, files: Mutex::default() });
         let thread = Arc::clone(&watcher);
+        // The program's signal handlers are kept off the thread.
+        let _blocked = BlockedSignals::all_but_faults();
         let named = std::thread::Builder::new().name("keylatch-files".into()).stack_size(256 << 10);
         named.spawn(move || thread.run()).ok()?;
         Some(watcher)
@@ -45,7 +48,6 @@ impl LockFileWatcher {
     }
 
     fn run(&self) {
-        block_signals();
         let ready = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         loop {
             let mut both = [ready(self.watches.as_raw()), ready(self.term.as_raw())];
@@ -94,15 +96,5 @@ impl LockFileWatcher {
             // The file is gone, or the last watch of it.
             files.remove(&number);
         }
-    }
-}
-
-/// Keeps the program's signal handlers off this thread.
-fn block_signals() {
-    // SAFETY: the set is a local, and the mask is this thread's own.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
     }
 }

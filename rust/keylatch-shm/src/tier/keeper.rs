@@ -12,8 +12,8 @@ use crate::os::futex;
 use crate::prepared::OwnedPreparedKey;
 use crate::protocol::load;
 use crate::recall;
-use keylatch::Mode;
 use keylatch::tier::{Answer, Ask, PermitId, Term, TierError, TierErrorKind, TierEvents};
+use keylatch::{BlockedSignals, Mode};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -86,6 +86,8 @@ impl Keeper {
         // Before the first hold: who sees the hold sees this.
         core.region.member(core.me).keeps.store(1, Ordering::SeqCst);
         let this = Arc::clone(self);
+        // The program's signal handlers are kept off the thread.
+        let _blocked = BlockedSignals::all_but_faults();
         let thread = std::thread::Builder::new().name("keylatch-tier".into()).spawn(move || this.run());
         thread.map_err(|error| {
             let problem = format!("no thread could be started: {error}");
@@ -391,7 +393,6 @@ impl Keeper {
     }
 
     fn run(&self) {
-        crate::watch::block_signals();
         let core = self.table.core();
         let bell = &core.region.member(core.me).recall_bell;
         let mut is_lost = false;

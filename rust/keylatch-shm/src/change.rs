@@ -49,6 +49,13 @@ pub(crate) fn revocation(hold: u32, revoker: MemberId) -> u32 {
     question(hold, revoker) | REVOKED
 }
 
+/// What it is if the revoker died before it took the holder's name.
+///
+/// The holder's process takes the name out then.
+pub(crate) fn left(hold: u32, holder: MemberId) -> u32 {
+    revocation(hold, holder)
+}
+
 /// What it is then.
 pub(crate) fn revoked(hold: u32) -> u32 {
     hold & USE | REVOKED
@@ -61,7 +68,12 @@ pub(crate) fn is_revocation(mark: u32, hold: u32) -> bool {
     mark & (REVOKED | USE) == revoked(hold)
 }
 
-/// Whether a revoker has the name of a revoked hold still to take out.
+/// Whether this member has the name of a revoked hold still to take out.
+pub(crate) fn is_revocation_by(mark: u32, by: MemberId) -> bool {
+    mark & !USE == revocation(0, by)
+}
+
+/// Whether the name of a revoked hold is still to be taken out.
 pub(crate) fn has_name_left(mark: u32) -> bool {
     mark & REVOKED != 0 && mark & !(REVOKED | USE) != 0
 }

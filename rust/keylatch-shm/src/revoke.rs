@@ -1,6 +1,6 @@
 //! Taking a hold away from a process that lives.
 
-use crate::change::{is_changing, is_revocation, question, revocation};
+use crate::change::{is_changing, is_revocation, is_revocation_by, question, revocation, revoked};
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::listed::HoldId;
@@ -8,21 +8,22 @@ use crate::log::{self, Kind};
 use crate::lookup::read_text;
 use crate::os::barrier;
 use crate::os::robust::is_alive;
-use crate::protocol::load;
 use crate::protocol::revocation::{Announcement, Revoked, take_out};
+use crate::protocol::{leave, load, turn};
 use crate::recall::ring_keeper;
+use crate::records;
 use crate::region::Bitmap;
 use crate::slot_state::{is_unclaimed, life};
 use crate::word::MemberId;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 /// Takes a hold away and removes its name from the word.
 ///
 /// It asks, and makes sure that the process sees that before it touches the word again.
 ///
 /// A hold that its process is changing meanwhile stays: nothing is left of the question then.
-pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
+pub(crate) fn revoke(core: &Arc<Core>, id: HoldId) -> Result<bool, ShmError> {
     let region = &core.region;
     let Some(member) = MemberId::new(u64::from(id.member)).filter(|member| region.has_member(*member)) else {
         return Ok(false);
@@ -50,6 +51,8 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     if !owned || !current() {
         return Ok(false);
     }
+    // For this process's name in the place of the writer's.
+    let _logged = Logged::new(core, slot)?;
     let word = load(region, slot);
     let shared_by_threads =
         word.is_joined(member) || kind == Kind::Shared && region.has_bit(slot, Bitmap::Readers, member);
@@ -85,9 +88,49 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     Ok(true)
 }
 
+/// Takes the names of this process out that dead revokers have left.
+pub(crate) fn clear_left(core: &Core) {
+    // A thread that revokes a hold of its own process marks it likewise.
+    let _one = core.revoking.lock().unwrap_or_else(PoisonError::into_inner);
+    for index in log::records_of(&core.region, core.me) {
+        let record = core.region.record(index);
+        let seen = record.revoked.load(Ordering::SeqCst);
+        if !is_revocation_by(seen, core.me) {
+            continue;
+        }
+        let Some((slot, Kind::Exclusive)) = log::unpack(record.head.load(Ordering::Acquire)) else { continue };
+        leave::leave_exclusive(&core.region, slot, core.me);
+        // From here on the record may be cleared, and the lock be taken with another one.
+        let _ = record.revoked.compare_exchange(seen, revoked(seen), Ordering::SeqCst, Ordering::Relaxed);
+        turn::ring(&core.region, core.me, slot);
+    }
+}
+
+/// A record of the process for the name that it puts in the holder's place.
+struct Logged<'c> {
+    core: &'c Core,
+    record: u32,
+}
+
+impl<'c> Logged<'c> {
+    fn new(core: &'c Arc<Core>, slot: u32) -> Result<Self, ShmError> {
+        let holds = core.region.layout().record_count();
+        let record = records::take(core).ok_or(ShmError::LogFull { holds })?;
+        records::begin(core, record, slot, Kind::Exclusive, "");
+        Ok(Self { core, record })
+    }
+}
+
+impl Drop for Logged<'_> {
+    fn drop(&mut self) {
+        records::put(self.core, self.record);
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::protocol::leave::replace_writer;
     use crate::protocol::recover::recover_slot;
     use crate::{LockRequest, SharedTable, TableConfig};
     use std::path::PathBuf;
@@ -128,21 +171,49 @@ mod tests {
     }
 
     #[test]
-    fn name_that_is_back_is_left_to_its_thread() {
+    fn killed_revoker_leaves_the_name_to_its_process() {
         let members = Members::new(3);
         let (one, two, three) = (members.join(), members.join(), members.join());
         let held = one.lock(LockRequest::write(CAT)).now().expect("free");
         decide(&two, held.id());
         let region = &three.core().region;
-        // It is killed after it has taken the name out, and before it says so; another thread takes the key.
-        crate::protocol::leave::remove_writer(region, held.slot(), one.core().me);
-        let next = one.lock(LockRequest::write(CAT)).now().expect("free");
         recover_slot(region, two.core().me);
+        // The second of two that recover it.
+        recover_slot(region, two.core().me);
+        assert!(!held.is_valid());
+        let patient = LockRequest::write(CAT).timeout(std::time::Duration::from_secs(60));
+        let next = one.lock(patient).blocking().expect("its life thread takes the name out");
+        clear_left(one.core());
         assert!(three.is_locked(CAT).expect("sound") && next.is_valid() && !held.is_valid());
         let listed = three.holders(Some(CAT.into())).expect("sound");
         assert_eq!(listed.iter().map(|holder| holder.hold).collect::<Vec<_>>(), [next.id()]);
         drop(held);
         assert!(three.is_locked(CAT).expect("sound"));
+        drop(next);
+        assert!(!three.is_locked(CAT).expect("sound"));
+    }
+
+    #[test]
+    fn killed_revoker_in_the_word_is_recovered() {
+        let members = Members::new(3);
+        let (one, two, three) = (members.join(), members.join(), members.join());
+        let held = one.lock(LockRequest::write(CAT)).now().expect("free");
+        decide(&two, held.id());
+        std::mem::forget(Logged::new(two.core_arc(), held.slot()).expect("there is room"));
+        let region = &three.core().region;
+        assert!(replace_writer(region, held.slot(), one.core().me, two.core().me));
+        let mark = &region.record(held.id().record).revoked;
+        let taken = mark.load(Ordering::SeqCst);
+        recover_slot(region, two.core().me);
+        assert_eq!(mark.load(Ordering::SeqCst), crate::change::revoked(taken));
+        assert!(!held.is_valid() && !three.is_locked(CAT).expect("sound"));
+        let next = one.lock(LockRequest::write(CAT)).now().expect("free");
+        assert!(next.previous_holder_died());
+        // Whatever a slow recoverer and the life thread do now, and the guard that lost its hold.
+        recover_slot(region, two.core().me);
+        clear_left(one.core());
+        drop(held);
+        assert!(next.is_valid() && three.is_locked(CAT).expect("sound"));
         drop(next);
         assert!(!three.is_locked(CAT).expect("sound"));
     }

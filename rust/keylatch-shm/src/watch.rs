@@ -12,6 +12,7 @@ use crate::member;
 use crate::os::robust::RobustWord;
 use crate::os::{barrier, fork, futex};
 use crate::records;
+use crate::revoke::clear_left;
 use keylatch::BlockedSignals;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -119,6 +120,7 @@ fn watch(core: &Core) {
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
             look_at_file(core);
+            clear_left(core);
         }
         futex::wait_any(&waits, if ticks { TICK } else { LOOK });
     }

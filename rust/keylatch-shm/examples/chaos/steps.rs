@@ -23,15 +23,18 @@ enum Script {
     ReleaseToWaiter,
     /// A process died that held the key; the child recovers it.
     Recover,
+    /// Another process holds the key; the child revokes the hold.
+    Revoke,
 }
 
-const SCRIPTS: [Script; 6] = [
+const SCRIPTS: [Script; 7] = [
     Script::Exclusive,
     Script::Shared,
     Script::Insert,
     Script::OverflowReader,
     Script::ReleaseToWaiter,
     Script::Recover,
+    Script::Revoke,
 ];
 /// Most scripts end before; longer ones are cut here.
 const MOST: u64 = 40_000;
@@ -88,6 +91,59 @@ fn holder(path: &Path, name: &str, mode: Mode) -> libc::pid_t {
     pid
 }
 
+/// A process that holds the key, and looks at its hold when it is let go.
+struct Looker {
+    pid: libc::pid_t,
+    go: libc::c_int,
+}
+
+impl Looker {
+    fn new(path: &Path, name: &str) -> Self {
+        let (mut ready, mut go) = ([0; 2], [0; 2]);
+        // SAFETY: the arrays are locals.
+        assert_eq!(unsafe { libc::pipe(ready.as_mut_ptr()) | libc::pipe(go.as_mut_ptr()) }, 0);
+        let read = |end: libc::c_int| {
+            let mut byte = [0_u8];
+            // SAFETY: the byte is a local.
+            unsafe { libc::read(end, byte.as_mut_ptr().cast(), 1) }
+        };
+        let pid = fork(|| {
+            let table = open(path);
+            let request = LockRequest::write(("steps", name)).timeout(Duration::from_secs(3));
+            let held = table.lock(request).blocking().expect("a holder gets the key");
+            // SAFETY: the byte is a local, and the end the parent's.
+            unsafe {
+                libc::write(ready[1], [1_u8].as_ptr().cast(), 1);
+                libc::close(go[1]);
+            }
+            read(go[0]);
+            // A hold that was revoked is free for the next thread; the guard's end touches no other.
+            let is_good = held.is_valid()
+                || table.lock(request).blocking().is_ok_and(|next| {
+                    drop(held);
+                    next.is_valid()
+                });
+            // SAFETY: ends the process, after its guards.
+            unsafe { libc::_exit(i32::from(!is_good)) };
+        });
+        assert_eq!(read(ready[0]), 1, "the holder ended before it held");
+        // SAFETY: the ends are this function's own.
+        unsafe { ready.into_iter().chain([go[0]]).for_each(|end| _ = libc::close(end)) };
+        Self { pid, go: go[1] }
+    }
+
+    /// Whether its hold is as it should be.
+    fn is_good(self) -> bool {
+        let mut status = 0;
+        // SAFETY: the process is a child of this one; the status is a local, and the end this value's own.
+        unsafe {
+            libc::close(self.go);
+            libc::waitpid(self.pid, &raw mut status, 0);
+        }
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+    }
+}
+
 fn waiter(path: &Path, name: &str) -> libc::pid_t {
     fork(|| {
         let table = open(path);
@@ -112,8 +168,15 @@ fn wait_stopped(pid: libc::pid_t) -> bool {
     libc::WIFSTOPPED(status)
 }
 
-/// Runs the script for `n` instructions; returns whether it was over before.
-fn step(path: &Path, script: Script, n: u64) -> bool {
+/// What became of a script.
+struct Outcome {
+    /// It was over before.
+    ended: bool,
+    is_good: bool,
+}
+
+/// Runs the script for `n` instructions.
+fn step(path: &Path, script: Script, n: u64) -> Outcome {
     let name = key_of(script, n);
     let mut others = Vec::new();
     match script {
@@ -121,6 +184,7 @@ fn step(path: &Path, script: Script, n: u64) -> bool {
         Script::Recover => kill(holder(path, &name, Mode::Exclusive)),
         _ => {}
     }
+    let looker = matches!(script, Script::Revoke).then(|| Looker::new(path, &name));
     let child = fork(|| {
         // Closing the table is no part of the script.
         let table = std::mem::ManuallyDrop::new(open(path));
@@ -128,14 +192,19 @@ fn step(path: &Path, script: Script, n: u64) -> bool {
             if matches!(script, Script::Shared | Script::OverflowReader) { Mode::Shared } else { Mode::Exclusive };
         let request = LockRequest::new(("steps", &name), mode).timeout(Duration::from_secs(5));
         let held = matches!(script, Script::ReleaseToWaiter).then(|| table.lock(request).blocking().expect("free"));
+        let revokes = looker.is_some().then(|| {
+            let found = table.holders(Some(("steps", name.as_str()).into())).expect("sound");
+            found.first().expect("it is held").hold
+        });
         // SAFETY: asks the parent to trace this thread, and stops.
         unsafe {
             libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
             libc::raise(libc::SIGSTOP);
         }
-        match held {
-            Some(held) => drop(held),
-            None => drop(table.lock(request).blocking()),
+        match (held, revokes) {
+            (Some(held), _) => drop(held),
+            (None, Some(hold)) => drop(table.revoke(hold)),
+            (None, None) => drop(table.lock(request).blocking()),
         }
     });
     let mut stopped = wait_stopped(child);
@@ -154,7 +223,7 @@ fn step(path: &Path, script: Script, n: u64) -> bool {
         kill(child);
     }
     others.into_iter().for_each(kill);
-    !stopped
+    Outcome { ended: !stopped, is_good: looker.is_none_or(Looker::is_good) }
 }
 
 /// Says whether a point was bad.
@@ -170,7 +239,8 @@ pub(crate) fn run(path: &Path, options: &Options) -> bool {
         let stride = if options.kills < 1_000_000 { options.kills.max(1) } else { 1 };
         n += options.seed % stride;
         while n < MOST && since.elapsed() < each {
-            ended = step(path, script, n);
+            let outcome = step(path, script, n);
+            ended = outcome.ended;
             covered += 1;
             let name = key_of(script, n);
             let checker = fork(|| {
@@ -183,7 +253,7 @@ pub(crate) fn run(path: &Path, options: &Options) -> bool {
             let mut status = 0;
             // SAFETY: the status is a local.
             unsafe { libc::waitpid(checker, &raw mut status, 0) };
-            if libc::WEXITSTATUS(status) != 0 {
+            if libc::WEXITSTATUS(status) != 0 || !outcome.is_good {
                 bad += 1;
                 eprintln!("bad: {script:?} killed after {n} instructions");
             }

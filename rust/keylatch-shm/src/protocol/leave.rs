@@ -45,15 +45,24 @@ pub(crate) fn remove_reader(region: &Region, slot: u32, member: MemberId) -> boo
     leave_if(region, slot, member, |word| word.without_lone_reader(member))
 }
 
-/// Ends the exclusive hold of another member.
+/// Names a revoker as the writer in the place of the holder.
 ///
-/// The next holder is informed if the member died before.
-pub(crate) fn remove_writer(region: &Region, slot: u32, member: MemberId) {
-    leave(region, slot, member, |word| {
-        let without = word.without_writer(member);
-        let is_dead = || !is_alive(life(region, member));
-        if word.writer() == Some(member) && is_dead() { without.with_died() } else { without }
-    });
+/// The next holder is informed if the old one died before. Says whether it did: not if the holder is not the writer any more.
+///
+/// Caller holds: a record of the slot with [`crate::log::Kind::Exclusive`].
+#[must_use]
+pub(crate) fn replace_writer(region: &Region, slot: u32, holder: MemberId, me: MemberId) -> bool {
+    loop {
+        let seen = load(region, slot);
+        if seen.writer() != Some(holder) {
+            return false;
+        }
+        let mine = seen.with_writer(me);
+        let wanted = if is_alive(life(region, holder)) { mine } else { mine.with_died() };
+        if swap(region, slot, seen, wanted) {
+            return true;
+        }
+    }
 }
 
 /// Ends an exclusive hold, or gives up draining.

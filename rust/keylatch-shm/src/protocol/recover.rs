@@ -1,5 +1,6 @@
 //! Removing the names of a dead member. Every step can be done twice, by two processes, and stopped anywhere.
 
+use super::revocation::recover_revocation;
 use super::turn::{pass_on, ring, ring_all};
 use super::{load, swap};
 use crate::log;
@@ -43,8 +44,7 @@ pub(crate) fn recover_slot(region: &Region, dead: MemberId) {
     barrier::all_processors();
     Tenure::set(region, dead, SlotState::Dead);
     region.member(dead).wish.store(0, Ordering::SeqCst);
-    // What it was revoking stays as it is: whether the name in the word is still that of the hold is known to it alone.
-    region.member(dead).revoking.store(0, Ordering::SeqCst);
+    recover_revocation(region, dead);
     for head in log::heads_of(region, dead) {
         // Pairs with: the release that clears a record, here and in releasing.
         let Some((slot, _)) = log::unpack(head.load(Ordering::Acquire)) else { continue };

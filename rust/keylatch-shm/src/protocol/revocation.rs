@@ -1,13 +1,19 @@
 //! Taking the name of a revoked hold out of the word.
 //!
-//! The mark of the record names the process that does so, and no other one does. It has announced the slot of the holder's
-//! member before, and looked whether its member is still there: the name in the word may be that of another hold otherwise. None
-//! goes on for it if it is killed: the name may be out by then, and another thread of the process have put it in again. The
-//! model is `model/revokers.rs`.
+//! The mark of the record names the process that does so. It has announced the slot of the holder's member before, and looked
+//! whether its member is still there: the name in the word may be that of another hold otherwise.
+//!
+//! It puts its own name in the place of a writer's, marks the record, and leaves. If it is killed, its recoverer sees by the
+//! word how far it was. While the mark names it, no thread of the holder's process takes the lock again: the word has its name
+//! or theirs. With its name, the recoverer marks the record, and takes the name out as that of each dead writer. With theirs, it
+//! leaves the name to them, for two recoverers cannot take out the name of a member that lives.
+//!
+//! A reader's name is taken out in one step. None goes on for a revoker that is killed there: the name may be out by then, and
+//! another thread of the process have put it in again. The model is `model/revokers.rs`.
 
-use super::{leave, turn};
-use crate::change::{revocation, revoked};
-use crate::log::Kind;
+use super::{leave, load, turn};
+use crate::change::{is_revocation_by, left, revocation, revoked};
+use crate::log::{self, Kind};
 use crate::os::futex;
 use crate::region::Region;
 use crate::word::MemberId;
@@ -55,7 +61,8 @@ impl Drop for Announcement<'_> {
 ///
 /// `false` if a thread of the process has joined a reader's name since: it has its lock, so the hold stays.
 ///
-/// Caller holds: an announcement of the holder's slot, whose member is still there, and the mark, which names it.
+/// Caller holds: an announcement of the holder's slot, whose member is still there, and the mark, which names it. For a
+/// writer of another member, a record of the slot.
 pub(crate) fn take_out(region: &Region, me: MemberId, revoked_hold: &Revoked) -> bool {
     let Revoked { holder, record, hold, slot, kind } = *revoked_hold;
     let mark = &region.record(record).revoked;
@@ -68,12 +75,37 @@ pub(crate) fn take_out(region: &Region, me: MemberId, revoked_hold: &Revoked) ->
         futex::wake_all(bell);
         return false;
     }
-    if kind != Kind::Shared {
-        leave::remove_writer(region, slot, holder);
-    }
-    // From here on the holder may clear the record.
+    // If the holder was recovered meanwhile, another thread of this process may be the writer.
+    let is_named = kind != Kind::Shared && (holder == me || leave::replace_writer(region, slot, holder, me));
+    // From here on the holder may clear the record. It comes before the name goes and another thread takes the lock.
     let _ = mark.compare_exchange(revocation(hold, me), revoked(hold), Ordering::SeqCst, Ordering::Relaxed);
+    if is_named {
+        leave::leave_exclusive(region, slot, me);
+    }
     // A writer that waits for readers asks again.
     turn::ring(region, holder, slot);
     true
+}
+
+/// Ends the revocation of a dead revoker.
+///
+/// Its name, if it is in the word, may be taken out after this. Two may do so at a time.
+pub(crate) fn recover_revocation(region: &Region, dead: MemberId) {
+    let announced = region.member(dead).revoking.load(Ordering::SeqCst);
+    let index = (announced >> 32).checked_sub(1).and_then(|index| u32::try_from(index).ok());
+    let holder = MemberId::new(announced & u64::from(u32::MAX)).filter(|id| region.has_member(*id));
+    if let (Some(index), Some(holder)) = (index.filter(|index| *index < region.layout().record_count()), holder) {
+        let record = region.record(index);
+        let seen = record.revoked.load(Ordering::SeqCst);
+        let of = log::unpack(record.head.load(Ordering::Acquire));
+        if let Some((slot, Kind::Exclusive)) = of.filter(|(slot, _)| *slot < region.layout().entry_count())
+            && is_revocation_by(seen, dead)
+        {
+            let is_replaced = load(region, slot).writer() == Some(dead);
+            let after = if is_replaced { revoked(seen) } else { left(seen, holder) };
+            // Pairs with: the looks of the holder's process. It fails if the record has another use by now.
+            let _ = record.revoked.compare_exchange(seen, after, Ordering::SeqCst, Ordering::Relaxed);
+        }
+    }
+    region.member(dead).revoking.store(0, Ordering::SeqCst);
 }

@@ -1,9 +1,12 @@
 //! Questions to a manager: listings, blocking chains, the hottest keys; and revoking locks.
 
 use super::FastObjectLockManager;
+use crate::error::LockError;
 use crate::hold::Lost;
 use crate::inspect::{BlockingChain, ChainStart, Filter, LockOrderReports, TopBy, TopKey};
+use crate::key::KeyRef;
 use crate::listed::{HolderInfo, WaiterInfo};
+use crate::tier::{RemoteHold, TierError};
 
 impl FastObjectLockManager {
     /// Returns all holds that the filter lets pass, in no particular order.
@@ -45,6 +48,29 @@ impl FastObjectLockManager {
     #[must_use]
     pub fn waiters(&self, filter: &Filter) -> Vec<WaiterInfo> {
         self.core().list_waiters(filter)
+    }
+
+    /// Returns what all processes hold and wait for through the [tier](crate::tier).
+    ///
+    /// Of one key, or of all.
+    /// [`holders`](Self::holders) and [`waiters`](Self::waiters) know this process alone. A process that keeps a permit is
+    /// listed, whether one of its threads has the lock or not. Asks the tier, and may block.
+    ///
+    /// # Errors
+    /// [`LockError::Tier`] without a tier, and where the tier does not answer or does not list.
+    ///
+    /// ```
+    /// # use keylatch::{FastObjectLockManager, LockError};
+    /// let alone = FastObjectLockManager::new();
+    /// assert!(matches!(alone.tier_holds(None), Err(LockError::Tier { .. })));
+    /// ```
+    pub fn tier_holds(&self, key: Option<KeyRef<'_>>) -> Result<Vec<RemoteHold>, LockError> {
+        let mut found = Vec::new();
+        let listed = match self.core().tiered() {
+            Some(tiered) => tiered.tier().list(key, &mut |hold| found.push(hold)),
+            None => Err(TierError::unsupported("list")),
+        };
+        listed.map(|()| found).map_err(|error| LockError::Tier { error })
     }
 
     /// Returns which owners wait for which, from a start to the owners that run.

@@ -66,8 +66,14 @@ impl Core {
 
     /// Ends the session, and waits until the server knows.
     pub(crate) fn close(&self) {
+        if self.space.is_forked() {
+            // A thread of the parent may have had the mutex, and the session is the parent's.
+            return;
+        }
         self.closed.send_replace(true);
-        let Some(keeping) = self.keeping.lock().take() else { return };
+        // Locked meanwhile, so that a second call returns no earlier than the first.
+        let mut kept = self.keeping.lock();
+        let Some(keeping) = kept.take() else { return };
         let (sender, receiver) = mpsc::sync_channel(1);
         self.spawn(async move {
             let _ = keeping.await;
@@ -78,14 +84,16 @@ impl Core {
 
     /// Ends the session, and then the threads of the network.
     ///
-    /// Their code may be unloaded then.     /// Requests that are still under way are given up.
+    /// Their code may be unloaded then, whichever of several calls returns. Requests that are still under way are given up.
     pub(crate) fn end(&self) {
         if self.space.is_forked() {
             // The threads of the runtime are the parent's; there is nothing here to stop.
             return;
         }
+        // Locked until the threads have ended: another call would return before, or end them under this one.
+        let mut running = self.runtime.lock();
         self.close();
-        let Some(runtime) = self.runtime.lock().take() else { return };
+        let Some(runtime) = running.take() else { return };
         // A thread of a runtime may not wait for another runtime, so a thread that is of none does.
         let end = move || runtime.shutdown_timeout(Duration::from_secs(2));
         let ending = std::thread::Builder::new().name("keylatch-close".into()).spawn(end);
@@ -160,14 +168,14 @@ impl fmt::Debug for Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        let Some(runtime) = self.runtime.lock().take() else { return };
+        let Some(runtime) = self.runtime.get_mut().take() else { return };
         if self.space.is_forked() {
             // The threads of the runtime are the parent's; there is nothing here to stop.
             std::mem::forget(runtime);
             return;
         }
         self.closed.send_replace(true);
-        let Some(keeping) = self.keeping.lock().take() else { return runtime.shutdown_background() };
+        let Some(keeping) = self.keeping.get_mut().take() else { return runtime.shutdown_background() };
         // The lease ends by itself if this does not get through; the thread that drops the handle does not wait.
         let end = move || {
             runtime.block_on(async {

@@ -7,6 +7,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
+/// The least time that a member has to answer in, however many there are.
+const SHORTEST_TRY: Duration = Duration::from_millis(300);
+
 /// The oldest patch level of each minor version.
 ///
 /// Older ones refuse a watch with an old login without saying why. Newer minor versions are all accepted.
@@ -15,15 +18,24 @@ const OLDEST: [(u32, u32); 2] = [(4, 22), (5, 6)];
 impl Client {
     /// Tries the members in turn until one answers, and chooses it.
     ///
-    /// A refusal, such as a wrong password, ends it; silence only when the time is over.
+    /// A refusal, such as a wrong password, ends it; silence only when the time is over. The members share the time, so that
+    /// silent ones leave some for those after them.
     pub(crate) async fn find_member(&self, within: Duration) -> Result<(), EtcdError> {
         let begun = Instant::now();
+        let share = within / u32::try_from(self.names().len()).unwrap_or(u32::MAX).max(1);
+        let share = share.max(SHORTEST_TRY);
         loop {
             let mut problems = Vec::new();
             let mut certificate = None;
             for (member, name) in self.names().iter().enumerate() {
+                if member > 0 && begun.elapsed() >= within {
+                    problems.push((name.clone(), "not tried, the time was over".into()));
+                    continue;
+                }
                 self.channels.choose(member);
-                match self.status(&self.channels.current()).await {
+                let silent = |_| Err(Status::deadline_exceeded("no answer"));
+                let status = tokio::time::timeout(share, self.status(&self.channels.current())).await;
+                match status.unwrap_or_else(silent) {
                     Ok(status) => return check_version(&status.version),
                     Err(status) if is_silence(&status) => {
                         let problem = reason::text(&status);

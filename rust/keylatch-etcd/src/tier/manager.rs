@@ -14,6 +14,8 @@ pub trait Etcd: sealed::Sealed {
     /// The verbs are the manager's: [`keylatch::tier`] says what differs, and [`EtcdTier`] what this tier does not have.
     /// Blocks for at most about the connect timeout.
     ///
+    /// The tier ends with the manager; a plug-in that is unloaded opens an [`EtcdTier`] itself, which it can close.
+    ///
     /// # Errors
     /// As [`FastObjectLockManager::with_config`]; [`LockError::InvalidConfig`] for a setting of the cluster that cannot
     /// be, and [`LockError::Tier`] for what else keeps the cluster from working.

@@ -2,6 +2,8 @@
 
 use crate::cluster::{Cluster, etcdctl};
 use crate::locking::until;
+use crate::proxy::Proxy;
+use keylatch::tier::Tier;
 use keylatch::{BatchLockRequest, FastObjectLockManager, LockConfig, LockError, LockRequest, Mode};
 use keylatch_etcd::EtcdConfig;
 use keylatch_etcd::tier::EtcdTier;
@@ -60,6 +62,44 @@ fn closed_tier_gives_everything_back() {
     }
     tier.close();
     assert!(one.lock(write("x").timeout(Duration::from_millis(50))).blocking().is_err());
+}
+
+#[test]
+fn holds_of_all_processes_listed() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (one, two) = (manager(cluster, "listed", 60), manager(cluster, "listed", 60));
+    let guard = one.lock(write("x").owner("indexer")).blocking().expect("the lock");
+    assert!(two.holders(&keylatch::Filter::new().bucket("b")).is_empty(), "it knows its own process");
+    let key = keylatch::ObjectKey::new("b", "x");
+    let held = |by: &FastObjectLockManager| {
+        let holds = by.tier_holds(Some(key.as_ref())).expect("a list");
+        assert_eq!(holds.len(), 1);
+        (holds[0].own, holds[0].waits, holds[0].mode, holds[0].owner.to_string())
+    };
+    assert_eq!(held(&one), (true, false, Mode::Exclusive, "indexer".into()));
+    assert_eq!(held(&two), (false, false, Mode::Exclusive, "indexer".into()));
+    assert_eq!(two.tier_holds(None).expect("a list").len(), 1);
+    drop(guard);
+}
+
+/// As where a manager is dropped in one thread, and its tier closed in another.
+#[test]
+fn tier_ended_twice_is_over_for_both() {
+    let Some(cluster) = Cluster::start(1) else { return };
+    let proxy = Proxy::to(cluster.port(0));
+    let config = EtcdConfig::new([proxy.endpoint()]).ttl(Duration::from_secs(600));
+    let tier = EtcdTier::open(config.connect_timeout(LONG)).expect("a tier");
+    let leases = || etcdctl(&cluster, &["lease", "list"]).lines().skip(1).count();
+    assert_eq!(leases(), 1);
+    proxy.slow_down(Duration::from_millis(500));
+    let first = std::thread::spawn({
+        let tier = tier.clone();
+        move || tier.detach()
+    });
+    until("the tier is being ended", || tier.list(None, &mut |_| {}).is_err());
+    tier.close();
+    assert_eq!(leases(), 0, "the second call returned before the first");
+    first.join().expect("no panic");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use crate::cluster::{Cluster, etcdctl, free_port};
 use keylatch_etcd::{EtcdConfig, EtcdError, EtcdLocks, LockRequest};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use std::time::Duration;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 const KEY: (&str, &str) = ("photos", "cat.jpg");
 
@@ -48,6 +49,39 @@ fn no_member_answers_unreachable() {
     let error = refusal(EtcdConfig::new([&endpoint]).connect_timeout(Duration::from_millis(200)));
     assert!(matches!(&error, EtcdError::Unreachable { endpoints } if endpoints[0].0 == endpoint), "{error:?}");
     assert!(error.to_string().contains("refused"), "{error}");
+}
+
+/// Sockets that take connections and say nothing.
+fn silent(count: usize) -> (Vec<TcpListener>, Vec<String>) {
+    let sockets: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+    let endpoint = |socket: &TcpListener| format!("http://{}", socket.local_addr().expect("an address"));
+    let endpoints = sockets.iter().map(endpoint).collect();
+    (sockets, endpoints)
+}
+
+/// More of them than the time has room for, each with its whole attempt.
+#[test]
+fn many_silent_members_unreachable() {
+    let (_sockets, named) = silent(9);
+    for timeout in [Duration::from_secs(4), Duration::from_millis(700)] {
+        let begun = Instant::now();
+        let error = refusal(EtcdConfig::new(&named).connect_timeout(timeout));
+        assert!(begun.elapsed() >= timeout);
+        let EtcdError::Unreachable { endpoints } = &error else { panic!("{error:?}") };
+        assert_eq!(endpoints.iter().map(|(name, _)| name).collect::<Vec<_>>(), named.iter().collect::<Vec<_>>());
+        let problems = ["no answer", "not tried, the time was over"];
+        assert!(endpoints.iter().all(|(_, problem)| problems.contains(&&**problem)), "{error}");
+        assert_eq!(endpoints[0].1, "no answer");
+        // The short time has room for three, the long one for all.
+        assert_eq!(endpoints[8].1, problems[usize::from(timeout < Duration::from_secs(1))]);
+    }
+}
+
+#[test]
+fn many_silent_members_are_passed_over() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (_sockets, named) = silent(9);
+    works(EtcdConfig::new(named.into_iter().chain(cluster.endpoints())).namespace("silent-first"));
 }
 
 #[test]

@@ -69,15 +69,18 @@ test-etcd: need-rust need-python ## locks between machines: against real etcd se
 
 .PHONY: test-etcd-c test-etcd-go test-etcd-python
 
-test-etcd-c: need-rust need-python need-cc ## the same from C and C++, against real servers
+# Beside the service, whose client of etcd has the same features: it is built already.
+etcd_library = $(CARGO) build --quiet -p keylatch-service -p keylatch-capi --features keylatch-capi/etcd
+
+test-etcd-c: need-rust need-python need-cc ## the same from C and C++, against real servers, and what `make install ETCD=1` installs
 	$(call say,Locks between machines from C and C++)
-	@$(CARGO) build --quiet -p keylatch-capi --features etcd
+	@$(etcd_library)
 	@scripts/link_c.sh etcd debug
 	@PYTHON="$(PYTHON)" scripts/test_etcd_c.sh
 
 test-etcd-go: need-rust need-python need-cc ## the same from Go
 	$(call say,Locks between machines from Go)
-	@$(CARGO) build --quiet -p keylatch-capi --features etcd
+	@$(etcd_library)
 	@scripts/link_c.sh etcd debug
 	@$(PYTHON) scripts/with_etcd.py $(PYTHON) scripts/go_environment.py run test -count=1 -tags keylatch_etcd -run Etcd .
 
@@ -176,7 +179,8 @@ install: capi ## install library, headers, keylatch.pc, CMake package, manual an
 uninstall: ## remove what `make install` has put there (the same PREFIX, LIBDIR and DESTDIR)
 	@scripts/install_c.sh --uninstall "$(PREFIX)" "$(DESTDIR)" "$(LIBDIR)"
 
-deb: capi ## build the Debian packages libkeylatch and libkeylatch-dev in target/deb, and check them with lintian
+deb: ETCD = 1
+deb: capi ## build the Debian packages libkeylatch, libkeylatch-etcd and their -dev in target/deb, and check them with lintian
 	@scripts/deb.sh
 
 .PHONY: uninstall deb

@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) control: Control,
     pub(crate) steps: bool,
+    /// What the names of the scripts contain.
+    pub(crate) only: String,
     pub(crate) recheck: Duration,
 }
 
@@ -35,7 +37,8 @@ const HELP: &str = "chaos: kills processes that lock, and checks what they say
   --no-stops      no SIGSTOP
   --seed N        where the random numbers begin (the time)
   --recheck MS    how often sleepers look themselves (20)
-  --steps         instead: SIGKILL after every n-th instruction of short scripts, by ptrace
+  --steps         instead: SIGKILL after every n-th instruction of short scripts, by ptrace; N is --kills
+  --only WORD     scripts with this in their names
   --control no-recovery | false-deaths | silent-deaths   a deliberate fault, which the run has to report";
 
 impl Options {
@@ -49,10 +52,15 @@ impl Options {
             seed: u64::from(std::process::id()),
             control: Control::None,
             steps: false,
+            only: String::new(),
             recheck: Duration::from_millis(20),
         };
         let mut arguments = arguments;
         while let Some(name) = arguments.next() {
+            if name == "--only" {
+                options.only = arguments.next().unwrap_or_default();
+                continue;
+            }
             let mut number = || -> Result<u64, String> {
                 let value = arguments.next().unwrap_or_default();
                 value.parse().map_err(|_| format!("{name} needs a number, not {value:?}\n{HELP}"))

@@ -230,9 +230,10 @@ fn step(path: &Path, script: Script, n: u64) -> Outcome {
 pub(crate) fn run(path: &Path, options: &Options) -> bool {
     drop(open(path));
     let begun = std::time::Instant::now();
-    let each = options.time / SCRIPTS.len() as u32;
+    let scripts: Vec<_> = SCRIPTS.into_iter().filter(|script| format!("{script:?}").contains(&options.only)).collect();
+    let each = options.time / scripts.len().max(1) as u32;
     let (mut points, mut bad) = (0_u64, 0_u64);
-    for script in SCRIPTS {
+    for script in scripts {
         let since = std::time::Instant::now();
         let (mut n, mut covered, mut ended) = (0, 0, false);
         // An odd stride that depends on the seed: many runs together come to every instruction.

@@ -70,7 +70,7 @@ test-etcd: need-rust need-python ## locks between machines: against real etcd se
 .PHONY: test-etcd-c test-etcd-go test-etcd-python
 
 # Beside the service, whose client of etcd has the same features: it is built already.
-etcd_library = $(CARGO) build --quiet -p keylatch-service -p keylatch-capi --features keylatch-capi/etcd
+etcd_library = $(CARGO) build --quiet --profile test -p keylatch-service -p keylatch-capi --features keylatch-capi/etcd
 
 test-etcd-c: need-rust need-python need-cc ## the same from C and C++, against real servers, and what `make install ETCD=1` installs
 	$(call say,Locks between machines from C and C++)
@@ -114,7 +114,7 @@ test-c-valgrind: need-rust need-cc ## C: the same programs with the library as i
 
 test-python: need-rust need-python ## Python: every CPython from 3.11 on, scenarios, style, types, stubs, documentation examples
 	$(call say,Python: building the package and testing it)
-	@$(CARGO) build --quiet -p keylatch-service
+	@$(CARGO) build --quiet --profile test -p keylatch-service
 	@$(PYTHON) scripts/python_environment.py test $(ARGS)
 
 test-service: need-rust ## the lock service: its rules, HTTP, access, events, client and command line
@@ -127,7 +127,7 @@ test-service: need-rust ## the lock service: its rules, HTTP, access, events, cl
 
 test-page: need-rust need-python ## the live page in a real Chromium: data, filters, keys, phone, restart (ARGS="--pictures FOLDER")
 	$(call say,The live page in a Chromium)
-	@$(CARGO) build --quiet -p keylatch-service
+	@$(CARGO) build --quiet --profile test -p keylatch-service
 	@$(PYTHON) scripts/page_test.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/keylatch" $(ARGS)
 
 bench-service: need-rust need-python ## the service beside an empty request, Redis and flock(1), in about three minutes (ARGS="--quick")
@@ -135,7 +135,7 @@ bench-service: need-rust need-python ## the service beside an empty request, Red
 	@$(PYTHON) scripts/bench_service.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/release/keylatch" $(ARGS)
 
 schema-fuzz: need-rust need-python ## schemathesis against the served OpenAPI document, slow and oversized clients (EXAMPLES=20)
-	@$(CARGO) build --quiet -p keylatch-service
+	@$(CARGO) build --quiet --profile test -p keylatch-service
 	@$(PYTHON) scripts/schema_fuzz.py "$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/keylatch" --examples $(or $(EXAMPLES),20) $(ARGS)
 
 mutants-service: need-rust ## break the service in one way after the other: patches in mutants/service (ARGS="--only word")
@@ -186,7 +186,7 @@ deb: capi ## build the Debian packages libkeylatch, libkeylatch-etcd and their -
 .PHONY: uninstall deb
 
 header: need-rust ## write include/keylatch.h from the source of keylatch-capi
-	@$(CARGO) run --quiet -p keylatch-header
+	@$(CARGO) run --quiet --profile test -p keylatch-header
 	@cp include/keylatch.h go-example/keylatch.h
 
 abi-check: need-cc ## compare the header's types with the committed ones in tests/abi (needs abidiff)
@@ -197,12 +197,12 @@ abi-baseline: need-rust need-cc ## write symbols, layouts and types in tests/abi
 	@scripts/abi.sh baseline
 
 header-check: need-rust ## say where include/keylatch.h is not what the source says
-	@$(CARGO) run --quiet -p keylatch-header -- --check
+	@$(CARGO) run --quiet --profile test -p keylatch-header -- --check
 	@cmp include/keylatch.h go-example/keylatch.h
 
 test-go: need-rust need-python need-cc capi ## Go: format, vet, tests, the race detector, pointers; gets a Go if there is none
 	$(call say,Go: testing the package and the storage engine)
-	@$(CARGO) build --quiet -p keylatch-service
+	@$(CARGO) build --quiet --profile test -p keylatch-service
 	@$(MAKE) install PREFIX="$(CURDIR)/target/installed" DESTDIR=
 	@$(PYTHON) scripts/go_environment.py test $(ARGS)
 

@@ -251,7 +251,9 @@ def test_etcd(arguments: list[str]) -> None:
     python = str(interpreter.python)
     # Fast to build; what is optimized is what scripts/wheels.py builds.
     maturin = [python, "-m", "maturin", "build", "--locked", "--quiet", "--out", str(packages), "--interpreter", python]
-    subprocess.run(maturin, cwd=ROOT / "python" / "etcd", check=True, stdin=subprocess.DEVNULL)
+    # With the settings of tests, so that what they have built is not built again.
+    settings = {**os.environ, "CARGO_PROFILE_DEV_OPT_LEVEL": "1"}
+    subprocess.run(maturin, cwd=ROOT / "python" / "etcd", check=True, stdin=subprocess.DEVNULL, env=settings)
     (wheel,) = packages.glob("*.whl")
     pip("--python", python, "install", "--quiet", "--no-deps", "--target", str(site), str(wheel))
     path = os.pathsep.join((str(site), str(ROOT / "python")))

@@ -1,7 +1,7 @@
 //! What lies where in the mapped file.
 //!
 //! ```text
-//! header (one page) | members (256 bytes each) | gates (64) | entries (128) | bitmaps of entries and gates | log chunks (4,096)
+//! header (one page) | members (320 bytes each) | gates (64) | entries (128) | bitmaps of entries and gates | log chunks (4,096)
 //! ```
 //!
 //! An entry is a key and its lock. A gate is a lock too: it stands for eight entries, its bucket, and is held while a key
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// "KLSHM", and a byte that stays.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"KLSHM\0\0\x01");
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 /// Reads as another number on a machine with the other byte order.
 pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 pub(crate) const HEADER_BYTES: usize = 4096;
@@ -110,13 +110,17 @@ pub(crate) struct MemberSlot {
     ///
     /// See [`crate::protocol::revocation`].
     pub(crate) revoking: AtomicU64,
+    /// A log record: the entry whose writer's place this member takes.
+    ///
+    /// It does so to revoke a hold, also when the log is full.
+    pub(crate) taking: AtomicU64,
     /// The program's name (16 bytes) and the label, padded with zeros.
     pub(crate) name: [AtomicU64; 8],
     /// Wake its waiting requests.
     pub(crate) bells: [AtomicU32; BELLS],
 }
 
-const _: () = assert!(size_of::<MemberSlot>() == 256);
+const _: () = assert!(size_of::<MemberSlot>() == 320);
 
 /// The lock of a bucket, and a hint of each of its entries' keys.
 #[repr(C, align(64))]

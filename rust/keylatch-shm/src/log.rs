@@ -55,9 +55,9 @@ pub(crate) fn records_of(region: &Region, id: MemberId) -> impl Iterator<Item = 
     chunks_of(region, id).flat_map(|chunk| chunk * RECORDS..(chunk + 1) * RECORDS)
 }
 
-/// The heads of a member's records.
+/// The heads of a member's records, and of the one in its slot.
 pub(crate) fn heads_of(region: &Region, id: MemberId) -> impl Iterator<Item = &AtomicU64> + '_ {
-    records_of(region, id).map(|index| &region.record(index).head)
+    records_of(region, id).map(|index| &region.record(index).head).chain([&region.member(id).taking])
 }
 
 /// Takes a chunk from the pool and links it to the member.
@@ -114,8 +114,9 @@ pub(crate) fn mend_chain(region: &Region, me: MemberId) {
 /// Caller holds: the slot's life word, and no member announces the slot.
 pub(crate) fn give_chunks_back(region: &Region, me: MemberId) {
     let member = region.member(me);
-    // Pairs with: `mend_chain`.
-    while let Some(chunk) = member.log.load(Ordering::SeqCst).checked_sub(1) {
+    // A damaged chain ends. Pairs with: `mend_chain`.
+    for _ in 0..region.layout().sizes.chunks {
+        let Some(chunk) = member.log.load(Ordering::SeqCst).checked_sub(1) else { break };
         if chunk >= region.layout().sizes.chunks {
             break;
         }
@@ -123,5 +124,24 @@ pub(crate) fn give_chunks_back(region: &Region, me: MemberId) {
         member.log.store(region.chunk(chunk).next.load(Ordering::SeqCst), Ordering::SeqCst);
         region.chunk(chunk).owner.store(0, Ordering::SeqCst);
         member.log_intent.store(0, Ordering::SeqCst);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{LockRequest, SharedTable, TableConfig};
+
+    #[test]
+    fn cyclic_chain_of_chunks_ends() {
+        let table = SharedTable::memfd("chain", &TableConfig::default().keys(8).members(2)).expect("a table");
+        let held = table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        let (region, other) = (&table.core().region, MemberId::new(2).expect("not 0"));
+        let chunk = held.id().record / RECORDS;
+        region.member(other).log.store(chunk + 1, Ordering::SeqCst);
+        region.chunk(chunk).next.store(chunk + 1, Ordering::SeqCst);
+        give_chunks_back(region, other);
+        region.member(other).log.store(0, Ordering::SeqCst);
+        region.chunk(chunk).next.store(0, Ordering::SeqCst);
     }
 }

@@ -11,19 +11,18 @@ use crate::os::robust::is_alive;
 use crate::protocol::revocation::{Announcement, Revoked, take_out};
 use crate::protocol::{leave, load, turn};
 use crate::recall::ring_keeper;
-use crate::records;
 use crate::region::Bitmap;
 use crate::slot_state::{is_unclaimed, life};
 use crate::word::MemberId;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 /// Takes a hold away and removes its name from the word.
 ///
 /// It asks, and makes sure that the process sees that before it touches the word again.
 ///
 /// A hold that its process is changing meanwhile stays: nothing is left of the question then.
-pub(crate) fn revoke(core: &Arc<Core>, id: HoldId) -> Result<bool, ShmError> {
+pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     let region = &core.region;
     let Some(member) = MemberId::new(u64::from(id.member)).filter(|member| region.has_member(*member)) else {
         return Ok(false);
@@ -51,8 +50,7 @@ pub(crate) fn revoke(core: &Arc<Core>, id: HoldId) -> Result<bool, ShmError> {
     if !owned || !current() {
         return Ok(false);
     }
-    // For this process's name in the place of the writer's.
-    let _logged = Logged::new(core, slot)?;
+    let _taking = (kind == Kind::Exclusive && member != core.me).then(|| Taking::new(core, slot));
     let word = load(region, slot);
     let shared_by_threads =
         word.is_joined(member) || kind == Kind::Shared && region.has_bit(slot, Bitmap::Readers, member);
@@ -92,38 +90,43 @@ pub(crate) fn revoke(core: &Arc<Core>, id: HoldId) -> Result<bool, ShmError> {
 pub(crate) fn clear_left(core: &Core) {
     // A thread that revokes a hold of its own process marks it likewise.
     let _one = core.revoking.lock().unwrap_or_else(PoisonError::into_inner);
-    for index in log::records_of(&core.region, core.me) {
-        let record = core.region.record(index);
+    let region = &core.region;
+    for index in log::records_of(region, core.me) {
+        let record = region.record(index);
+        // In this order, which is the other way round in `records::begin`: the mark is not that of an earlier use of the
+        // record, or of another member's.
+        let head = log::unpack(record.head.load(Ordering::Acquire));
+        let hold = record.hold.load(Ordering::Acquire);
         let seen = record.revoked.load(Ordering::SeqCst);
-        if !is_revocation_by(seen, core.me) {
+        let Some((slot, Kind::Exclusive)) = head.filter(|(slot, _)| *slot < region.layout().entry_count()) else {
+            continue;
+        };
+        if !is_revocation_by(seen, core.me) || !is_revocation(seen, hold) {
             continue;
         }
-        let Some((slot, Kind::Exclusive)) = log::unpack(record.head.load(Ordering::Acquire)) else { continue };
-        leave::leave_exclusive(&core.region, slot, core.me);
+        leave::leave_exclusive(region, slot, core.me);
         // From here on the record may be cleared, and the lock be taken with another one.
         let _ = record.revoked.compare_exchange(seen, revoked(seen), Ordering::SeqCst, Ordering::Relaxed);
-        turn::ring(&core.region, core.me, slot);
+        turn::ring(region, core.me, slot);
     }
 }
 
-/// A record of the process for the name that it puts in the holder's place.
-struct Logged<'c> {
-    core: &'c Core,
-    record: u32,
-}
+/// That this process may have its name in the place of a writer.
+struct Taking<'c>(&'c Core);
 
-impl<'c> Logged<'c> {
-    fn new(core: &'c Arc<Core>, slot: u32) -> Result<Self, ShmError> {
-        let holds = core.region.layout().record_count();
-        let record = records::take(core).ok_or(ShmError::LogFull { holds })?;
-        records::begin(core, record, slot, Kind::Exclusive, "");
-        Ok(Self { core, record })
+impl<'c> Taking<'c> {
+    /// Caller holds: the process's mutex of revocations.
+    fn new(core: &'c Core, slot: u32) -> Self {
+        // Pairs with: a recoverer's load, through the swap that follows.
+        core.region.member(core.me).taking.store(log::pack(slot, Kind::Exclusive), Ordering::Release);
+        Self(core)
     }
 }
 
-impl Drop for Logged<'_> {
+impl Drop for Taking<'_> {
     fn drop(&mut self) {
-        records::put(self.core, self.record);
+        // Pairs with: a recoverer's load. The name is out.
+        self.0.region.member(self.0.me).taking.store(0, Ordering::Release);
     }
 }
 
@@ -199,7 +202,7 @@ mod tests {
         let (one, two, three) = (members.join(), members.join(), members.join());
         let held = one.lock(LockRequest::write(CAT)).now().expect("free");
         decide(&two, held.id());
-        std::mem::forget(Logged::new(two.core_arc(), held.slot()).expect("there is room"));
+        std::mem::forget(Taking::new(two.core(), held.slot()));
         let region = &three.core().region;
         assert!(replace_writer(region, held.slot(), one.core().me, two.core().me));
         let mark = &region.record(held.id().record).revoked;
@@ -233,6 +236,46 @@ mod tests {
         drop(next);
         region.member(one.core().me).revoking.store(0, Ordering::SeqCst);
         assert_eq!(members.join().core().me, holder);
+    }
+
+    #[test]
+    fn mark_of_an_earlier_use_is_no_order() {
+        let members = Members::new(2);
+        let (one, two) = (members.join(), members.join());
+        let held = one.lock(LockRequest::write(CAT)).now().expect("free");
+        let record = one.core().region.record(held.id().record);
+        for hold in [held.id().hold - 1, held.id().hold + 1] {
+            record.revoked.store(crate::change::left(hold, one.core().me), Ordering::SeqCst);
+            clear_left(one.core());
+            assert!(held.is_valid() && two.is_locked(CAT).expect("sound"), "it is another hold's");
+        }
+    }
+
+    #[test]
+    fn recovered_record_has_no_mark() {
+        let members = Members::new(3);
+        let (one, two, three) = (members.join(), members.join(), members.join());
+        let held = one.lock(LockRequest::write(CAT)).now().expect("free");
+        decide(&two, held.id());
+        let mark = &three.core().region.record(held.id().record).revoked;
+        recover_slot(&three.core().region, one.core().me);
+        assert_eq!(mark.load(Ordering::SeqCst), 0, "the record's next member would take it for its own");
+        recover_slot(&three.core().region, two.core().me);
+        assert_eq!(mark.load(Ordering::SeqCst), 0);
+        drop(held);
+    }
+
+    #[test]
+    fn full_log_bars_no_revocation() {
+        let mut members = Members::new(2);
+        members.config = members.config.clone().holds(1);
+        let (one, two) = (members.join(), members.join());
+        let held = one.lock(LockRequest::write(CAT)).now().expect("free");
+        let chunks = || crate::log::take_chunk(&two.core().region, one.core().me);
+        while chunks().is_some() {}
+        assert!(matches!(two.lock(LockRequest::read(("photos", "dog.jpg"))).now(), Err(ShmError::LogFull { .. })));
+        assert_eq!(two.revoke(held.id()).ok(), Some(true));
+        assert!(!held.is_valid());
     }
 
     #[test]

@@ -254,10 +254,10 @@ impl SharedTable {
     ///
     /// # Errors
     /// [`ShmError::UpgradeConflict`] if several threads of the process share the hold, which cannot be taken apart;
-    /// [`ShmError::LogFull`], [`ShmError::Forked`], [`ShmError::Damaged`].
+    /// [`ShmError::Forked`], [`ShmError::Damaged`].
     pub fn revoke(&self, hold: HoldId) -> Result<bool, ShmError> {
         self.core().check()?;
-        revoke::revoke(self.core_arc(), hold)
+        revoke::revoke(self.core(), hold)
     }
 
     /// Sizes and counts of the table.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const HEADER: u64 = 4096;
-const MEMBER: u64 = 256;
+const MEMBER: u64 = 320;
 const PID_AT: u64 = 28;
 const OWNER_DIED: u32 = 1 << 30;
 const WAITERS: u32 = 1 << 31;

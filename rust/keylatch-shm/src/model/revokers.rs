@@ -105,10 +105,23 @@ enum Step {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 enum Recoverer {
     LooksAtMark,
+    LooksAtRecord(u8),
     LooksAtWord(u8),
     Marks(u8, Mark),
     RemovesName,
     Done,
+}
+
+/// The holder's life thread, which takes out what a dead revoker has left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+enum Clearing {
+    LooksAtRecord,
+    LooksAtUse,
+    LooksAtMark(u8),
+    /// With the fault alone: the mark was looked at first.
+    LooksLate(u8),
+    RemovesName(u8),
+    Marks(u8),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -137,8 +150,9 @@ struct State {
     slot: Tenure,
     joiners: [Joiner; JOINERS],
     holder: Holder,
-    /// The holder's life thread has taken the name of a revoked use out.
-    has_cleared: bool,
+    clearing: Clearing,
+    /// A recoverer of the holder clears marks with the records.
+    forgets_marks: bool,
     /// Another thread of the first revoker holds, once.
     beside: Option<bool>,
     /// Times that the other thread takes the lock.
@@ -179,6 +193,8 @@ enum Fault {
     LeftUnseen,
     /// The holder's process takes a name out whose record a recoverer has cleared.
     ClearsUnlogged,
+    /// It looks at the mark, and then whether the record is in use.
+    ClearsLate,
     /// A revoker leaves where it did not take the holder's place.
     LeavesUnnamed,
     /// A revoker leaves before it marks the record.
@@ -189,7 +205,7 @@ enum Fault {
     PutsRecordEarly,
 }
 
-const FAULTS: [(Fault, Crowd); 17] = [
+const FAULTS: [(Fault, Crowd); 18] = [
     (Fault::NoAnnouncement, Crowd::Heirs),
     (Fault::AnnouncesLate, Crowd::Heirs),
     (Fault::UnannouncesEarly, Crowd::Heirs),
@@ -203,6 +219,7 @@ const FAULTS: [(Fault, Crowd); 17] = [
     (Fault::LeavesUnmarked, Crowd::Revokers),
     (Fault::LeftUnseen, Crowd::Revokers),
     (Fault::ClearsUnlogged, Crowd::Heirs),
+    (Fault::ClearsLate, Crowd::Heirs),
     (Fault::LeavesUnnamed, Crowd::Heirs),
     (Fault::MarksLate, Crowd::Revokers),
     (Fault::NamesNone, Crowd::Revokers),
@@ -288,6 +305,10 @@ impl State {
             (self.name, self.is_due) = (None, false);
         }
         self.head = false;
+        self.clearing = Clearing::LooksAtRecord;
+        if self.forgets_marks {
+            self.mark = Mark::None;
+        }
     }
 
     /// Takes a revoker's own name out.
@@ -344,7 +365,6 @@ impl Setup {
             Holder::OpensUse => {
                 s.mark = Mark::None;
                 s.is_changing = true;
-                s.has_cleared = false;
                 s.used += 1;
                 Holder::WritesHead
             }
@@ -495,9 +515,11 @@ impl Setup {
         (!s.processes[dead].is_alive).then_some(())?;
         let next = match s.processes[dead].recoverers[which] {
             Recoverer::LooksAtMark => match s.mark {
-                Mark::Taken(of, by) if by == dead => Recoverer::LooksAtWord(of),
+                Mark::Taken(of, by) if by == dead => Recoverer::LooksAtRecord(of),
                 _ => Recoverer::RemovesName,
             },
+            Recoverer::LooksAtRecord(of) if s.head => Recoverer::LooksAtWord(of),
+            Recoverer::LooksAtRecord(_) => Recoverer::RemovesName,
             Recoverer::LooksAtWord(of) => {
                 let is_named = s.name == Some(REVOKER + dead as u8);
                 match is_named && !self.has(Fault::LeftUnseen) {
@@ -529,15 +551,29 @@ impl Setup {
 
     /// One step of the holder's life thread.
     fn clear(&self, s: &mut State) -> Option<()> {
-        let Mark::Left(of) = s.mark else { return None };
-        (s.life == Life::Alive && s.has_member() && of == s.used).then_some(())?;
-        (s.head || self.has(Fault::ClearsUnlogged)).then_some(())?;
-        if s.has_cleared {
-            s.mark = Mark::Revoked(of);
-        } else {
-            s.remove_name(of);
-            s.has_cleared = true;
-        }
+        (s.life == Life::Alive && s.has_member()).then_some(())?;
+        let is_late = self.has(Fault::ClearsLate);
+        s.clearing = match s.clearing {
+            Clearing::LooksAtRecord if !matches!(s.mark, Mark::Taken(..) | Mark::Left(_)) => return None,
+            Clearing::LooksAtRecord if is_late => match s.mark {
+                Mark::Left(of) => Clearing::LooksLate(of),
+                _ => return None,
+            },
+            Clearing::LooksAtRecord if !s.head && !self.has(Fault::ClearsUnlogged) => return None,
+            Clearing::LooksAtRecord => Clearing::LooksAtUse,
+            Clearing::LooksAtUse => Clearing::LooksAtMark(s.used),
+            Clearing::LooksAtMark(used) if s.mark == Mark::Left(used) => Clearing::RemovesName(used),
+            Clearing::LooksLate(of) if s.head => Clearing::RemovesName(of),
+            Clearing::LooksAtMark(_) | Clearing::LooksLate(_) => Clearing::LooksAtRecord,
+            Clearing::RemovesName(of) => {
+                s.remove_name(of);
+                Clearing::Marks(of)
+            }
+            Clearing::Marks(of) => {
+                s.swap(Mark::Left(of), Mark::Revoked(of));
+                Clearing::LooksAtRecord
+            }
+        };
         Some(())
     }
 
@@ -567,6 +603,7 @@ impl Setup {
                 (s.life == Life::Alive).then_some(())?;
                 s.holder_deaths = s.holder_deaths.checked_sub(1)?;
                 s.life = Life::Dead;
+                s.clearing = Clearing::LooksAtRecord;
                 s.is_due |= s.has_member() && s.has_name() && s.name.is_some_and(|of| !s.is_revoked(of));
             }
             Action::RecoverHolder => {
@@ -637,7 +674,7 @@ impl Model for Setup {
             revokes: false,
             target: None,
         };
-        vec![State {
+        let state = State {
             name: Some(0),
             head: true,
             used: 0,
@@ -647,7 +684,8 @@ impl Model for Setup {
             slot: (Slot::Live, 0),
             joiners: [!revokers, joiners].map(|joins| if joins { Joiner::Idle } else { Joiner::Joined }),
             holder: Holder::Holds,
-            has_cleared: false,
+            clearing: Clearing::LooksAtRecord,
+            forgets_marks: false,
             beside: (!heirs).then_some(false),
             others: u8::from(!joiners),
             // One of them recovers the second revoker, which but for the crowd has had its time.
@@ -664,7 +702,10 @@ impl Model for Setup {
             is_due: false,
             is_missed: false,
             is_wrong: false,
-        }]
+        };
+        // What a recoverer does with marks matters where the holder is recovered.
+        let forgets = if heirs { vec![false, true] } else { vec![true] };
+        forgets.into_iter().map(|forgets_marks| State { forgets_marks, ..state.clone() }).collect()
     }
 
     fn actions(&self, _: &State, actions: &mut Vec<Action>) {
@@ -689,7 +730,12 @@ impl Model for Setup {
             }),
             Property::always("the name goes in the end", |setup: &Self, s: &State| {
                 let goes_on = |action: &Action| setup.act(&mut s.clone(), *action).is_some();
-                s.name.is_none() || GOING_ON.iter().any(goes_on)
+                let waits = matches!(s.mark, Mark::Taken(..));
+                s.name.is_none()
+                    || GOING_ON
+                        .into_iter()
+                        .filter(|action| !waits || *action != Action::Clear)
+                        .any(|action| goes_on(&action))
             }),
             Property::sometimes("a killed revoker leaves the name", |_, s: &State| matches!(s.mark, Mark::Left(_))),
             Property::sometimes("a killed revoker is named", |_, s: &State| {

@@ -8,7 +8,7 @@ use crate::os::{barrier, robust};
 use crate::region::{Bitmap, Region};
 use crate::slot_state::{SlotState, Tenure};
 use crate::word::MemberId;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Returns whether a member needs recovery: it has ended, its slot is not quiet.
 pub(crate) fn is_dead(region: &Region, id: MemberId) -> bool {
@@ -45,17 +45,31 @@ pub(crate) fn recover_slot(region: &Region, dead: MemberId) {
     Tenure::set(region, dead, SlotState::Dead);
     region.member(dead).wish.store(0, Ordering::SeqCst);
     recover_revocation(region, dead);
-    for head in log::heads_of(region, dead) {
-        // Pairs with: the release that clears a record, here and in releasing.
-        let Some((slot, _)) = log::unpack(head.load(Ordering::Acquire)) else { continue };
-        if slot < region.layout().slots() {
-            recover_entry(region, slot, dead);
+    for index in log::records_of(region, dead) {
+        let record = region.record(index);
+        if recover_head(region, &record.head, dead) {
+            // The record is another member's next, which no mark of this use concerns.
+            record.revoked.store(0, Ordering::SeqCst);
+            // Pairs with: another recoverer's load; what it finds clear is done.
+            record.head.store(0, Ordering::Release);
         }
-        // Pairs with: another recoverer's load above; what it finds clear is done.
-        head.store(0, Ordering::Release);
+    }
+    let taking = &region.member(dead).taking;
+    if recover_head(region, taking, dead) {
+        taking.store(0, Ordering::Release);
     }
     // Pairs with: `is_dead`, and the claim of the slot's next member.
     Tenure::set(region, dead, SlotState::Quiet);
+}
+
+/// Recovers the slot that a record is about, if it is about one.
+fn recover_head(region: &Region, head: &AtomicU64, dead: MemberId) -> bool {
+    // Pairs with: the release that clears a record, in recovery and in releasing.
+    let Some((slot, _)) = log::unpack(head.load(Ordering::Acquire)) else { return false };
+    if slot < region.layout().slots() {
+        recover_entry(region, slot, dead);
+    }
+    true
 }
 
 /// Removes all traces of a dead member from one slot.

@@ -157,7 +157,7 @@ fn word_corrupted_is_error_not_hang() {
     drop(table.acquire_write_lock_blocking("a", "b", "").expect("free"));
     let length = std::fs::metadata(folder.file()).expect("metadata").len();
     // All of the table behind the members is overwritten, with several patterns.
-    let begin = 4096 + 4 * 256;
+    let begin = 4096 + 4 * 320;
     for pattern in [0xFF_u8, 0x55, 0x01] {
         write_at(&folder, begin, &vec![pattern; (length - begin) as usize]);
         let request = LockRequest::write(("a", "b")).timeout(std::time::Duration::from_secs(20));

@@ -22,7 +22,10 @@ pub(crate) fn join(region: &Region, mut robust: Pin<&mut RobustWord>, label: &st
     let end = clock::monotonic() + PATIENCE;
     loop {
         let mut busy = false;
-        for id in region.members() {
+        // A joiner that is stopped in the place of a dead member keeps that one's locks: the free slots come first.
+        let free = region.members().filter(|id| is_quiet(region, *id));
+        let dead = region.members().filter(|id| !is_quiet(region, *id));
+        for id in free.chain(dead) {
             if is_alive(life(region, id)) {
                 continue;
             }
@@ -82,6 +85,7 @@ fn become_live(region: &Region, id: MemberId, label: &str) {
     // The predecessor's announcement, if it died in the middle of one: from here on it would count as this member's.
     member.recovering.store(0, Ordering::SeqCst);
     member.revoking.store(0, Ordering::SeqCst);
+    member.taking.store(0, Ordering::SeqCst);
     log::mend_chain(region, id);
     log::give_chunks_back(region, id);
     member.late.store(0, Ordering::Relaxed);
@@ -187,6 +191,24 @@ mod tests {
         assert!(one.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free").previous_holder_died());
         word.store(lived, Ordering::SeqCst);
         drop((one, two));
+        std::fs::remove_file(&path).expect("it is there");
+    }
+
+    #[test]
+    fn joiner_takes_a_free_slot_first() {
+        let path = std::env::temp_dir().join(format!("keylatch-free-{}", std::process::id()));
+        let open = || SharedTable::open(&path, &TableConfig::default().keys(8).members(3)).expect("a table");
+        let (one, two) = (open(), open());
+        let region = &two.core().region;
+        let word = &region.member(one.core().me).life;
+        let lived = word.swap(OWNER_DIED, Ordering::SeqCst);
+        // None recovers the first one meanwhile.
+        let recovery = crate::mutex::lock(&two.core().recovery);
+        let three = open();
+        drop(recovery);
+        assert_ne!(three.core().me, one.core().me, "it may be stopped before it has recovered the dead one");
+        word.store(lived, Ordering::SeqCst);
+        drop((one, two, three));
         std::fs::remove_file(&path).expect("it is there");
     }
 

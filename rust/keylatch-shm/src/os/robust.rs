@@ -86,6 +86,11 @@ impl RobustWord {
     /// Puts the thread's id into the word, the only one that the list may have,
     /// if it has the value `seen`. The kernel knows of it from the first moment on.
     pub(crate) fn claim(self: Pin<&mut Self>, word: &AtomicU32, seen: u32) -> bool {
+        // From `pending` on, the kernel takes a word with this thread's id for its own. One of another pid namespace may
+        // have the same id, so a slot that is taken by now is not touched.
+        if word.load(Ordering::SeqCst) != seen {
+            return false;
+        }
         // SAFETY: nothing is moved out of the pinned value.
         let this = unsafe { self.get_unchecked_mut() };
         let head = &raw mut this.head;

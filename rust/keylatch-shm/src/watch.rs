@@ -15,6 +15,7 @@ use crate::records;
 use crate::revoke::clear_left;
 use keylatch::BlockedSignals;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -57,10 +58,18 @@ fn live(file: TableFile, config: TableConfig, ready: &SyncSender<Result<Arc<Core
             return;
         }
     };
-    let me = match member::join(&file.region, robust.as_mut(), &config.label) {
-        Ok(me) => me,
-        Err(error) => {
+    let joined = catch_unwind(AssertUnwindSafe(|| member::join(&file.region, robust.as_mut(), &config.label)));
+    let me = match joined {
+        Ok(Ok(me)) => me,
+        Ok(Err(error)) => {
             let _ = ready.send(Err(error));
+            return;
+        }
+        Err(_) => {
+            let problem = format!("its log makes no sense ({})", file.path.display());
+            let _ = ready.send(Err(ShmError::Damaged { problem }));
+            // The kernel marks the slot, which may be claimed, when the thread ends.
+            std::mem::forget((file, robust));
             return;
         }
     };
@@ -76,10 +85,28 @@ fn live(file: TableFile, config: TableConfig, ready: &SyncSender<Result<Arc<Core
         }
     }
     let _ = ready.send(Ok(core.clone()));
-    watch(&core);
+    if !ends_in_order(&core, watch) {
+        // The process is a member until it closes the table; then the kernel marks the slot.
+        while !core.closing.load(Ordering::SeqCst) {
+            std::thread::sleep(LOOK);
+        }
+        std::mem::forget((core, robust));
+        return;
+    }
     if core.is_sound() {
         member::leave(&core.region, me, robust.as_mut());
     }
+}
+
+/// Whether the watch ended without a panic, which only a damaged file makes.
+///
+/// After one, the table gives no locks any more.
+fn ends_in_order(core: &Core, watch: impl FnOnce(&Core)) -> bool {
+    let ended = catch_unwind(AssertUnwindSafe(|| watch(core))).is_ok();
+    if !ended {
+        core.fail(Status::Corrupt);
+    }
+    ended
 }
 
 fn watch(core: &Core) {
@@ -140,5 +167,20 @@ pub(crate) fn look_at_file(core: &Core) {
         Ok(_) => core.fail(Status::Replaced),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => core.fail(Status::Removed),
         Err(_) => {}
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{LockRequest, SharedTable};
+
+    #[test]
+    fn watch_that_panics_ends_the_table() {
+        let table = SharedTable::memfd("watch", &TableConfig::default().keys(8).members(1)).expect("a table");
+        assert!(ends_in_order(table.core(), |_| {}));
+        assert!(!ends_in_order(table.core(), |_| panic!("a number of the file makes no sense")));
+        let refused = table.lock(LockRequest::write(("photos", "cat.jpg"))).now();
+        assert!(matches!(refused, Err(ShmError::Damaged { .. })));
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::TableConfig;
 use crate::death::Informed;
 use crate::error::ShmError;
-use crate::file::TableFile;
+use crate::file::{Presence, TableFile};
 use crate::lines::Lines;
 use crate::os::fork;
 use crate::record_lists::Records;
@@ -39,6 +39,7 @@ pub(crate) struct Core {
     forks: u32,
     pub(crate) region: Region,
     pub(crate) file: File,
+    _presence: Presence,
     pub(crate) path: PathBuf,
     pub(crate) config: TableConfig,
     pub(crate) records: Records,
@@ -62,7 +63,7 @@ static TABLES: AtomicU64 = AtomicU64::new(1);
 
 impl Core {
     pub(crate) fn new(file: TableFile, me: MemberId, config: TableConfig) -> Self {
-        let TableFile { file, path, region } = file;
+        let TableFile { file, path, region, presence } = file;
         Self {
             id: TABLES.fetch_add(1, Ordering::Relaxed),
             me,
@@ -81,6 +82,7 @@ impl Core {
             attendant: crate::attendant::Attendant::default(),
             region,
             file,
+            _presence: presence,
             path,
             config,
         }

@@ -17,6 +17,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// A table's file, open and mapped.
 pub(crate) struct TableFile {
@@ -24,6 +25,8 @@ pub(crate) struct TableFile {
     /// Empty for a file without a name.
     pub(crate) path: PathBuf,
     pub(crate) region: Region,
+    /// Locked while this process uses the table; see [`Presence`].
+    pub(crate) presence: Presence,
 }
 
 /// How often a file that vanishes between creating and attaching is tried again.
@@ -133,8 +136,8 @@ pub(crate) fn attach_file(file: File, path: PathBuf, config: &TableConfig) -> Re
     let base = map(&file, &path, layout.total)?;
     // SAFETY: the whole file was mapped, and its size is the layout's.
     let region = unsafe { Region::from_mapping(base, layout) };
-    forget_last_start(&file, &path, &region)?;
-    Ok(TableFile { file, path, region })
+    let presence = Presence::new(&file, &path, &region)?;
+    Ok(TableFile { file, path, region, presence })
 }
 
 /// Makes a file that has no name and is sealed against shrinking.
@@ -155,7 +158,8 @@ pub(crate) fn memfd(name: &str, config: &TableConfig) -> Result<TableFile, ShmEr
     if unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) } != 0 {
         return Err(ShmError::last_os(&path, "the file could not be sealed"));
     }
-    Ok(TableFile { file, path, region })
+    let presence = Presence::new(&file, &path, &region)?;
+    Ok(TableFile { file, path, region, presence })
 }
 
 fn create(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
@@ -175,6 +179,7 @@ fn create(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
     }
     let inode = file.metadata().map_err(|error| ShmError::os(path, "the new table could not be read", &error))?.ino();
     let region = fill(&file, path, config, inode)?;
+    let presence = Presence::new(&file, path, &region)?;
     let unnamed = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no zero byte");
     // SAFETY: both paths are C strings.
     let linked = unsafe {
@@ -183,7 +188,7 @@ fn create(path: &Path, config: &TableConfig) -> Result<TableFile, ShmError> {
     if linked != 0 {
         return Err(ShmError::last_os(path, "the new table could not be given its name"));
     }
-    Ok(TableFile { file, path: path.to_owned(), region })
+    Ok(TableFile { file, path: path.to_owned(), region, presence })
 }
 
 /// Reserves, maps and initialises a new file.
@@ -253,37 +258,75 @@ fn map(file: &File, path: &Path, bytes: usize) -> Result<NonNull<u8>, ShmError> 
     }
 }
 
-/// Marks the members of an earlier start of the machine as dead.
-fn forget_last_start(file: &File, path: &Path, region: &Region) -> Result<(), ShmError> {
-    let now = clock::boot_id();
-    let header = region.header();
-    // Pairs with: the stores below, made by another opener.
-    let same = || header.boot.iter().zip(now).all(|(seen, now)| seen.load(Ordering::Acquire) == now);
-    if same() {
-        return Ok(());
-    }
-    // SAFETY: takes numbers.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
-        return Err(ShmError::last_os(
-            path,
-            "the table could not be locked to be made valid for this start of the machine",
-        ));
-    }
-    if !same() {
-        for id in region.members() {
-            let life = &region.member(id).life;
-            if life.load(Ordering::Relaxed) != 0 {
-                life.store(OWNER_DIED, Ordering::Relaxed);
+/// A lock on the file, for as long as the table is used.
+///
+/// No process takes the member for one of an earlier start then. The numbers of starts differ between some containers of one machine.
+pub(crate) struct Presence {
+    _file: File,
+}
+
+/// How long an opener waits for another one to mark the dead.
+const OPENERS: Duration = Duration::from_secs(1);
+
+impl Presence {
+    /// Shares the file's lock with the other members.
+    ///
+    /// Makes the table valid for this start of the machine: marks the members of an earlier one as dead.
+    fn new(file: &File, path: &Path, region: &Region) -> Result<Self, ShmError> {
+        let problem = "the table could not be locked for this start of the machine";
+        // An open file of its own, also where the table's file was inherited: locks belong to open files.
+        let own = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| file.try_clone());
+        let own = own.map_err(|error| ShmError::os(path, problem, &error))?;
+        let now = clock::boot_id();
+        let boot = &region.header().boot;
+        // Pairs with: the stores below, made by another opener.
+        let is_same = || boot.iter().zip(now).all(|(seen, now)| seen.load(Ordering::Acquire) == now);
+        let end = clock::monotonic() + OPENERS;
+        loop {
+            let same = is_same();
+            let wanted = if same { libc::LOCK_SH } else { libc::LOCK_EX };
+            // SAFETY: takes numbers.
+            if unsafe { libc::flock(own.as_raw_fd(), wanted | libc::LOCK_NB) } == 0 {
+                if same == is_same() {
+                    if !same {
+                        forget_last_start(region, now);
+                        // SAFETY: takes numbers.
+                        unsafe { libc::flock(own.as_raw_fd(), libc::LOCK_SH) };
+                    }
+                    return Ok(Self { _file: own });
+                }
+                // SAFETY: takes numbers.
+                unsafe { libc::flock(own.as_raw_fd(), libc::LOCK_UN) };
+            } else if std::io::Error::last_os_error().raw_os_error() != Some(libc::EWOULDBLOCK) {
+                return Err(ShmError::last_os(path, problem));
             }
-        }
-        for (word, now) in header.boot.iter().zip(now) {
-            // Pairs with: the loads above.
-            word.store(now, Ordering::Release);
+            if clock::monotonic() >= end {
+                return Err(ShmError::WrongFile {
+                    path: path.to_owned(),
+                    problem: "processes use the table whose /proc/sys/kernel/random/boot_id is another; give all \
+                              containers that share it the machine's, or end those processes"
+                        .into(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
-    // SAFETY: takes numbers.
-    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
-    Ok(())
+}
+
+/// Marks the members of an earlier start of the machine as dead.
+///
+/// Caller holds: the file's lock alone.
+fn forget_last_start(region: &Region, now: [u64; 2]) {
+    for id in region.members() {
+        let life = &region.member(id).life;
+        if life.load(Ordering::Relaxed) != 0 {
+            life.store(OWNER_DIED, Ordering::Relaxed);
+        }
+    }
+    for (word, now) in region.header().boot.iter().zip(now) {
+        // Pairs with: the loads of openers.
+        word.store(now, Ordering::Release);
+    }
 }
 
 /// Refuses a file of another user, or with wider permissions than asked for.
@@ -346,4 +389,28 @@ fn c_path(path: &Path) -> Result<CString, ShmError> {
         setting: "path",
         problem: "contains a zero byte; choose another name".into(),
     })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{LockRequest, SharedTable};
+
+    #[test]
+    fn member_of_another_boot_id_is_no_dead_one() {
+        let path = std::env::temp_dir().join(format!("keylatch-boot-{}", std::process::id()));
+        let open = || SharedTable::open(&path, &TableConfig::default().keys(8).members(2));
+        let table = open().expect("a table");
+        let held = table.lock(LockRequest::write(("photos", "cat.jpg"))).now().expect("free");
+        let boot = &table.core().region.header().boot;
+        let ours = boot[0].fetch_add(1, Ordering::SeqCst);
+        assert!(matches!(open(), Err(ShmError::WrongFile { .. })));
+        assert!(held.is_valid() && table.is_locked(("photos", "cat.jpg")).expect("sound"));
+        drop(held);
+        drop(table);
+        let next = open().expect("none uses it");
+        assert_eq!(next.core().region.header().boot[0].load(Ordering::SeqCst), ours);
+        drop(next);
+        std::fs::remove_file(&path).expect("it is there");
+    }
 }

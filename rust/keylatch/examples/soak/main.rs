@@ -72,7 +72,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let config = LockConfig { fairness: options.fairness, shards: 64, overtake_limit: 16, ..LockConfig::default() };
+    let config = LockConfig {
+        fairness: options.fairness,
+        shards: 64,
+        overtake_limit: 16,
+        reader_slots: true,
+        ..LockConfig::default()
+    };
     let locks = match FastObjectLockManager::with_config(config) {
         Ok(locks) => locks,
         Err(problem) => {

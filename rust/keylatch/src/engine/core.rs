@@ -177,11 +177,6 @@ impl Core {
         Local::new(self.config.shards, FIRST_SPINS)
     }
 
-    /// Returns the calling thread's number, from 1; a thread that ends gives it back.
-    pub(crate) fn thread_number(&self) -> u32 {
-        self.locals.number()
-    }
-
     pub(crate) fn locals(&self) -> impl Iterator<Item = &Local> {
         self.locals.iter()
     }

@@ -236,8 +236,7 @@ impl Core {
             return self.try_prepared_slow::<EXCLUSIVE>(local, at, state, seen);
         };
         let grant = self.take_with::<EXCLUSIVE>(local, at, state, (seen, record));
-        // What is left to do is done by key, where crowds are noted.
-        if grant.is_none() { self.not_taken(local, record) } else { grant }
+        if grant.is_none() { self.try_prepared_again::<EXCLUSIVE>(local, state, seen, record) } else { grant }
     }
 
     /// As `try_prepared`, without a record at hand.
@@ -256,13 +255,32 @@ impl Core {
             return None;
         }
         let grant = self.take_with::<EXCLUSIVE>(local, at, state, (seen, record));
-        if grant.is_none() { self.not_taken(local, record) } else { grant }
+        if grant.is_none() { self.try_prepared_again::<EXCLUSIVE>(local, state, seen, record) } else { grant }
     }
 
+    /// As `try_prepared`, after other readers came or went.
+    #[cold]
     #[inline(never)]
-    fn not_taken(&self, local: &Local, record: u32) -> Option<Grant> {
-        self.records.put(&local.records, record);
-        std::hint::black_box(None)
+    fn try_prepared_again<const EXCLUSIVE: bool>(
+        &self,
+        local: &Local,
+        state: u64,
+        seen: Word,
+        record_index: u32,
+    ) -> Option<Grant> {
+        let record = self.records.get(record_index);
+        let entry = self.table.entry(record.filled_for());
+        // Before the swap, which proves that it was the key's.
+        let shard = self.table.shard_of(entry.hash());
+        let Some(taken) = self.swap_in_slow::<EXCLUSIVE>(local, seen, record_index) else {
+            self.records.put(&local.records, record_index);
+            return None;
+        };
+        let mode = if EXCLUSIVE { Mode::Exclusive } else { Mode::Shared };
+        let (state, _) = FirstState::and_owner(state);
+        let grant = begin_hold_as((record_index, record), entry, (mode, shard, taken), state);
+        local.count_grant(shard);
+        Some(grant)
     }
 
     /// As `try_pinned`, for an entry that a pin of this manager's keeps.

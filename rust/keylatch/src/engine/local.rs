@@ -20,7 +20,7 @@ pub(crate) struct Local {
     pub(crate) line: AtomicU32,
     /// The latest entry at which swaps of this thread met other readers.
     ///
-    /// And how often, since that last happened at another entry.
+    /// And how often more that has to happen there until it is crowded.
     crowded: AtomicU32,
     crowded_for: AtomicU32,
     /// The owner that this thread named last: naming it again costs a comparison.
@@ -104,10 +104,16 @@ impl Local {
     /// Returns whether that has happened `often` since it happened with another entry; then it begins anew.
     pub(crate) fn is_crowded(&self, entry: u32, often: u32) -> bool {
         let is_same = self.crowded.load(Ordering::Relaxed) == entry;
-        let times = if is_same { self.crowded_for.load(Ordering::Relaxed) + 1 } else { 1 };
+        let more = if is_same { self.crowded_for.load(Ordering::Relaxed) } else { often };
+        let is_crowded = more <= 1;
+        self.expect_crowd(entry, if is_crowded { often } else { more - 1 });
+        is_crowded
+    }
+
+    /// Has the entry be crowded after that number of such swaps more.
+    pub(crate) fn expect_crowd(&self, entry: u32, more: u32) {
         self.crowded.store(entry, Ordering::Relaxed);
-        self.crowded_for.store(times % often, Ordering::Relaxed);
-        times == often
+        self.crowded_for.store(more, Ordering::Relaxed);
     }
 
     /// The owner's number, if this name is the one the thread used last.

@@ -19,6 +19,10 @@ use crate::table::{Entered, Entry, PackedKey, Pin, Word};
 
 /// Failed swaps of one thread after which an entry is biased.
 const A_CROWD: u32 = if cfg!(loom) { 1 } else { 64 };
+/// How many times as many it takes after the shard did not allow that.
+///
+/// While a shard rests all readers of a crowded key would lock it again and again.
+const REFUSED: u32 = if cfg!(loom) { 1 } else { 64 };
 
 impl Core {
     /// As `try_fast`, for a shared lock that was seen to be biased.
@@ -170,7 +174,7 @@ impl Core {
 
     /// Gives the calling thread its slots, if there are any for it.
     pub(super) fn find_line(&self, local: &Local) {
-        local.line.store(self.table.slots.line_of(self.thread_number()), Ordering::Relaxed);
+        local.line.store(self.table.slots.take_line(), Ordering::Relaxed);
     }
 
     /// Notes that a swap for a shared lock met other readers.
@@ -178,23 +182,23 @@ impl Core {
     /// Has the entry biased once that has happened often enough. The calling thread shares the lock by now.
     #[inline(never)]
     pub(super) fn note_crowd(&self, local: &Local, index: u32, taken: Word) {
-        if self.biases() && local.is_crowded(index, A_CROWD) {
-            self.bias(local, index, taken);
+        if self.biases() && local.is_crowded(index, A_CROWD) && !self.bias(local, index, taken) {
+            local.expect_crowd(index, A_CROWD * REFUSED);
         }
     }
 
     /// Has the readers of an entry use slots, if the shard allows it.
     ///
-    /// The calling thread shares its lock.
+    /// The calling thread shares its lock. Returns whether they do.
     #[cold]
-    fn bias(&self, local: &Local, index: u32, taken: Word) {
+    fn bias(&self, local: &Local, index: u32, taken: Word) -> bool {
         let entry = self.table.entry(index);
         let hash = entry.hash();
         let mut shard = self.lock_shard(hash);
         // If the hold was revoked meanwhile, the entry may be another key's.
-        if shard.has(hash, index) && entry.word().has_generation_of(taken) {
-            shard.bias(&local.entries, index);
-        }
+        shard.has(hash, index)
+            && entry.word().has_generation_of(taken)
+            && (entry.word().is_biased() || shard.bias(&local.entries, index))
     }
 
     /// Whether readers may use slots at all.

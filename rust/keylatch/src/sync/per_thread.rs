@@ -102,11 +102,6 @@ mod numbers {
         (row as usize, (number - (1 << row)) as usize)
     }
 
-    /// As `row_and_position`, the other way round.
-    pub(super) fn number_at(row: usize, position: usize) -> u32 {
-        (1 << row) + position as u32
-    }
-
     fn take() -> u32 {
         TAKEN.take().unwrap_or_else(|| panic!("more than {MOST} threads use lock managers at a time"))
     }
@@ -268,12 +263,6 @@ mod real {
             unsafe { std::slice::from_raw_parts(places, len) }
         }
 
-        /// Returns the calling thread's number, from 1.
-        pub(crate) fn number(&self) -> u32 {
-            let (row, position) = numbers::current_or_new();
-            numbers::number_at(row, position)
-        }
-
         /// Iterates over the values of all threads.
         pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
             let rows = (0..ROWS).filter(|row| !self.rows[*row].load(Ordering::Acquire).is_null());
@@ -318,11 +307,6 @@ mod real {
             let mut expected = (0..ROWS).flat_map(|row| (0..1usize << row).map(move |position| (row, position)));
             assert!((1..numbers::MOST).all(|number| Some(numbers::row_and_position(number)) == expected.next()));
             assert_eq!(numbers::row_and_position(numbers::MOST).0, ROWS - 1);
-            let there_and_back = |number| {
-                let (row, position) = numbers::row_and_position(number);
-                numbers::number_at(row, position)
-            };
-            assert!((1..=numbers::MOST).all(|number| there_and_back(number) == number));
         }
 
         #[test]
@@ -418,15 +402,6 @@ mod modelled {
             drop(made);
             self.present[position].store(true, Ordering::Release);
             self.list()[position].1
-        }
-
-        /// Returns the calling thread's number, which it never gives back.
-        ///
-        /// A model of that has a `NumberPool` of its own.
-        pub(crate) fn number(&self) -> u32 {
-            let me = loom::thread::current().id();
-            let position = self.list().into_iter().position(|(by, _)| by == me);
-            position.map_or(u32::MAX, |position| position as u32 + 1)
         }
 
         pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {

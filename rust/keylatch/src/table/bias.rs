@@ -23,27 +23,33 @@ impl LockedShard<'_> {
     /// Has the readers of an entry use slots, if it is time.
     ///
     /// Not if anything but readers is in it, or waits for it. The entry is in this shard, and held if it carries EVICT.
-    pub(crate) fn bias(&mut self, cache: &Cache, index: u32) {
+    ///
+    /// Returns whether they do.
+    pub(crate) fn bias(&mut self, cache: &Cache, index: u32) -> bool {
         let entry = self.table.entry(index);
         let is_plain = entry.queue_head.load(Ordering::Relaxed) == NONE && !entry.has_permit();
         let now = nanos(&self.table.began);
         if !is_plain || !self.book.backoff.allows(now) || !self.warm_up(cache, index) {
-            return;
+            return false;
         }
         let mut seen = entry.word();
         while let Some(biased) = seen.biased() {
             match entry.swap(seen, biased) {
-                Ok(()) => return self.book.backoff.begin(index, now),
+                Ok(()) => {
+                    self.book.backoff.begin(index, now);
+                    return true;
+                }
                 Err(now) => seen = now,
             }
         }
+        seen.is_biased()
     }
 
     /// As `bias`, however soon.
     #[cfg(all(test, not(loom)))]
-    pub(crate) fn bias_anyway(&mut self, cache: &Cache, index: u32) {
+    pub(crate) fn bias_anyway(&mut self, cache: &Cache, index: u32) -> bool {
         self.book.backoff = super::backoff::Backoff::default();
-        self.bias(cache, index);
+        self.bias(cache, index)
     }
 
     /// Returns whether an entry keeps its warm slot, because it is biased.

@@ -45,6 +45,7 @@ const MAX_STEPS: u32 = 64;
 
 // One cache line for all that look-ups read and inserts change first, one for the rest of the book's beginning.
 const _: () = assert!(cfg!(loom) || std::mem::offset_of!(Shard, book) == 40);
+const _: () = assert!(cfg!(loom) || std::mem::offset_of!(Book, counts) == 32);
 
 /// See the module.
 #[derive(Debug)]
@@ -65,9 +66,10 @@ pub(crate) struct Book {
     pub(super) inserts: u32,
     /// No evicted entry of this shard had a higher fence.
     fence_floor: u64,
-    pub(super) backoff: Backoff,
     /// Counts of this shard, which change under its mutex.
     pub(crate) counts: ShardCounts,
+    /// Behind all that a request without a biased entry changes.
+    pub(super) backoff: Backoff,
 }
 
 /// Buckets of waits: below 1 µs, powers of two up to 2^26 µs, and the rest.

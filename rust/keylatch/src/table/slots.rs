@@ -24,8 +24,8 @@
 //! **Every release orders.** A slot is emptied with Release, and read with Acquire. Its name is written with Release, after
 //! the slot was seen empty with Acquire: a collector that reads the name of a later hold has seen the one before leave.
 //!
-//! A thread's line is that of its number. A thread that ends gives its number back, and the thread that takes it next goes
-//! on with the line, whatever is in its slots: guards of the former thread may still be on others.
+//! Lines outlive their threads, like all that a thread keeps. The thread that takes its number next goes on with the line,
+//! whatever is in its slots: guards of the former thread may still be on others.
 
 use super::entry::Entry;
 use super::state::Word;
@@ -37,9 +37,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 ///
 /// Of more it is counted in the word.
 const SLOTS: u32 = if cfg!(loom) { 1 } else { 4 };
-/// Threads that have slots: those with the lowest numbers.
-///
-/// Bounds what a collector looks at.
+/// Threads that have slots. Bounds what a collector looks at.
 const MOST_LINES: u32 = if cfg!(loom) { 3 } else { 256 };
 /// What an empty slot has for a grant.
 const EMPTY: u64 = 0;
@@ -50,7 +48,7 @@ const _: () = assert!(cfg!(loom) || size_of::<Line>() == 128);
 #[derive(Debug)]
 pub(crate) struct Slots {
     lines: Region<Line>,
-    /// The highest line that a thread had.
+    /// Lines that threads have.
     used: AtomicU32,
 }
 
@@ -96,7 +94,7 @@ impl Slots {
         Ok(Self { lines: Region::reserve(MOST_LINES)?, used: AtomicU32::new(0) })
     }
 
-    /// Returns how much memory the lines take that threads had.
+    /// Returns how much memory the lines take that threads have.
     pub(super) fn bytes(&self) -> u64 {
         u64::from(self.used.load(Ordering::Relaxed)) * size_of::<Line>() as u64
     }
@@ -108,16 +106,13 @@ impl Slots {
             .all(|line| self.lines.get(line).0.iter().all(|slot| slot.grant.load(Ordering::Acquire) == EMPTY))
     }
 
-    /// Returns the line of a thread by the thread's number, both from 1.
+    /// Returns a line for a thread that has none, by its number from 1.
     ///
-    /// [`NONE`] if there is none for so high a number.
-    pub(crate) fn line_of(&self, thread: u32) -> u32 {
-        if thread > MOST_LINES {
-            return NONE;
-        }
+    /// [`NONE`] if all are given away.
+    pub(crate) fn take_line(&self) -> u32 {
+        let one_more = |used| (used < MOST_LINES).then_some(used + 1);
         // Relaxed: the fence in `Entry::word_after_slot` comes before the first look at the word with it.
-        self.used.fetch_max(thread, Ordering::Relaxed);
-        thread
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).map_or(NONE, |used| used + 1)
     }
 
     /// Shares the lock of an entry by a slot of the calling thread's line.

@@ -109,7 +109,7 @@ fn mixed(number: u64) -> u64 {
 #[test]
 fn what_a_holder_wrote_the_next_one_reads() {
     for fairness in POLICIES {
-        let locks = with(LockConfig { shards: 1, fairness, ..LockConfig::default() });
+        let locks = with(LockConfig { shards: 1, fairness, reader_slots: true, ..LockConfig::default() });
         let protected = Arc::new(Protected::new());
         let wrote: u64 = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)

@@ -62,7 +62,13 @@ struct Arena {
 impl Arena {
     fn new(fairness: Fairness, shards: u32, keys: usize) -> Arc<Self> {
         Arc::new(Self {
-            locks: with(LockConfig { shards, fairness, overtake_limit: 4, ..LockConfig::default() }),
+            locks: with(LockConfig {
+                shards,
+                fairness,
+                overtake_limit: 4,
+                reader_slots: true,
+                ..LockConfig::default()
+            }),
             keys: (0..keys)
                 .map(|n| if n % 5 == 0 { format!("{n}-{}", "long".repeat(40)) } else { n.to_string() })
                 .collect(),

@@ -17,11 +17,12 @@ fn with_slots(shards: u32) -> Model {
 fn line_goes_to_a_later_thread() {
     check(|| {
         let model = biased(NEVER, 0);
+        // There are two, by the number of the thread.
+        take_line(&model);
         let numbers = Arc::new(NumberPool::<1>::new());
         let begin = |model: &Model, numbers: &NumberPool<1>| {
             let number = numbers.take().unwrap();
-            let line = model.core().table.slots.line_of(number);
-            model.core().local().line.store(line, Ordering::Relaxed);
+            model.core().local().line.store(number, Ordering::Relaxed);
             number
         };
         let of_former = Arc::clone(&numbers);
@@ -73,6 +74,47 @@ fn lease_expires_while_its_reader_leaves() {
         try_to_write(&model, 0);
         holder.join().unwrap();
         model.lock_and_work(0, EXCLUSIVE);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a hold in a slot that is both renewed and lost, or neither.
+#[test]
+fn lease_of_a_slot_is_renewed_or_lost() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let leased = enter(&model, 0);
+        model.core().renew(leased, Duration::from_nanos(1)).expect("it is held");
+        let holder = model.spawn(move |model| {
+            let is_renewed = model.core().renew(leased, Duration::from_secs(3600)).is_ok();
+            if is_renewed {
+                model.work(0, SHARED);
+            }
+            is_renewed
+        });
+        let written = model.try_lock(0, EXCLUSIVE).ok();
+        if written.is_some() {
+            model.work(0, EXCLUSIVE);
+        }
+        assert_ne!(holder.join().unwrap(), written.is_some());
+        model.release(leased);
+        written.into_iter().for_each(|grant| model.release(grant));
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch an idle entry in no warm slot, which a biased one keeps.
+#[test]
+fn idle_key_meets_a_biased_one() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let grant = enter(&model, 0);
+        let idle = model.spawn(|model| model.lock_and_work(1, EXCLUSIVE));
+        let quick = model.spawn(|model| write_fast(model, 1));
+        model.work(0, SHARED);
+        model.release(grant);
+        idle.join().unwrap();
+        quick.join().unwrap();
         model.assert_nothing_left();
     });
 }

@@ -132,23 +132,6 @@ fn renewed_lease_leaves_the_bias() {
 }
 
 #[test]
-fn lines_of_threads_that_ended_are_used_again() {
-    let (locks, gate) = (manager(Fairness::default()), std::sync::Barrier::new(300));
-    drop(locks.lock(LockRequest::write(KEY)).blocking().unwrap());
-    bias(&locks);
-    std::thread::scope(|scope| {
-        for _ in 0..300 {
-            scope.spawn(|| {
-                drop(locks.lock(LockRequest::read(KEY)).blocking().unwrap());
-                gate.wait();
-            });
-        }
-    });
-    drop(locks.lock(LockRequest::read(KEY)).blocking().unwrap());
-    drop(enter(&locks));
-}
-
-#[test]
 fn more_holds_than_slots_are_counted_by_the_word() {
     let locks = biased(Fairness::default());
     let guards: Vec<_> = (0..10).map(|_| locks.lock(LockRequest::read(KEY)).try_now().unwrap()).collect();

@@ -81,7 +81,7 @@ impl Program {
 
     pub(crate) fn config(&self) -> LockConfig {
         let Self { fairness, overtake_limit, shards, .. } = *self;
-        LockConfig { fairness, overtake_limit, shards, ..LockConfig::default() }
+        LockConfig { fairness, overtake_limit, shards, reader_slots: true, ..LockConfig::default() }
     }
 
     pub(crate) fn promise(&self) -> Promise {

@@ -299,7 +299,12 @@ fn insert(core: &Arc<Core>, wanted: &Wanted<'_>, patience: Patience, go_on: GoOn
             Patience::Until(_) => ShmError::Timeout { key, waited, holders: Vec::new() },
         });
     }
-    let result = insert_locked(core, wanted);
+    let mut result = insert_locked(core, wanted);
+    if matches!(result, Err(ShmError::TableFull { .. })) {
+        // Room that killed processes held counts from their death on, and not from the moment when a neighbour looks.
+        core.recover_all();
+        result = insert_locked(core, wanted);
+    }
     leave::leave_exclusive(region, gate, core.me);
     records::put(core, gate_record);
     result

@@ -128,6 +128,13 @@ impl Core {
         crate::protocol::recover::recover(&self.region, self.me, dead)
     }
 
+    /// Recovers all members that are dead.
+    pub(crate) fn recover_all(&self) {
+        for id in self.region.members() {
+            self.recover(id);
+        }
+    }
+
     /// The coarse clock of holds: at most about 20 milliseconds old.
     #[inline(always)]
     pub(crate) fn now_ms(&self) -> u64 {

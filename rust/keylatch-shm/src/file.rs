@@ -275,8 +275,10 @@ impl Presence {
     fn new(file: &File, path: &Path, region: &Region) -> Result<Self, ShmError> {
         let problem = "the table could not be locked for this start of the machine";
         // An open file of its own, also where the table's file was inherited: locks belong to open files.
-        let own = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| file.try_clone());
-        let own = own.map_err(|error| ShmError::os(path, problem, &error))?;
+        let opened = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        // The lock of an open file that another process uses, too, is only ever shared: it may be that one's.
+        let may_be_alone = opened.is_ok();
+        let own = opened.or_else(|_| file.try_clone()).map_err(|error| ShmError::os(path, problem, &error))?;
         let now = clock::boot_id();
         let boot = &region.header().boot;
         // Pairs with: the stores below, made by another opener.
@@ -286,27 +288,37 @@ impl Presence {
             let same = is_same();
             let wanted = if same { libc::LOCK_SH } else { libc::LOCK_EX };
             // SAFETY: takes numbers.
-            if unsafe { libc::flock(own.as_raw_fd(), wanted | libc::LOCK_NB) } == 0 {
-                if same == is_same() {
-                    if !same {
-                        forget_last_start(region, now);
-                        // SAFETY: takes numbers.
-                        unsafe { libc::flock(own.as_raw_fd(), libc::LOCK_SH) };
-                    }
+            let lock = |how| unsafe { libc::flock(own.as_raw_fd(), how | libc::LOCK_NB) } == 0;
+            if !same && !may_be_alone {
+                let problem = "the table is of another start of the machine, and /proc/self/fd does not open it; open it by \
+                               its path, in a process that has /proc";
+                return Err(ShmError::WrongFile { path: path.to_owned(), problem: problem.into() });
+            }
+            if lock(wanted) {
+                if same && is_same() {
                     return Ok(Self { _file: own });
                 }
-                // SAFETY: takes numbers.
-                unsafe { libc::flock(own.as_raw_fd(), libc::LOCK_UN) };
+                if !same && !is_same() {
+                    forget_last_start(region, now);
+                }
+                // The next turn shares the lock, for a change from alone to shared may let others in between.
+                if may_be_alone {
+                    lock(libc::LOCK_UN);
+                }
             } else if std::io::Error::last_os_error().raw_os_error() != Some(libc::EWOULDBLOCK) {
                 return Err(ShmError::last_os(path, problem));
             }
             if clock::monotonic() >= end {
-                return Err(ShmError::WrongFile {
-                    path: path.to_owned(),
-                    problem: "processes use the table whose /proc/sys/kernel/random/boot_id is another; give all \
-                              containers that share it the machine's, or end those processes"
-                        .into(),
-                });
+                let problem = if same {
+                    "a process has locked the file for itself with flock; end it"
+                } else if now == [0, 0] {
+                    "processes use the table that have a /proc/sys/kernel/random/boot_id, and this one cannot read it; \
+                     mount /proc"
+                } else {
+                    "processes use the table whose /proc/sys/kernel/random/boot_id is another; give all containers \
+                     that share it the machine's, or end those processes"
+                };
+                return Err(ShmError::WrongFile { path: path.to_owned(), problem: problem.into() });
             }
             std::thread::sleep(Duration::from_millis(1));
         }

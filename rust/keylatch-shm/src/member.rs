@@ -23,9 +23,9 @@ pub(crate) fn join(region: &Region, mut robust: Pin<&mut RobustWord>, label: &st
     loop {
         let mut busy = false;
         // A joiner that is stopped in the place of a dead member keeps that one's locks: the free slots come first.
-        let free = region.members().filter(|id| is_quiet(region, *id));
-        let dead = region.members().filter(|id| !is_quiet(region, *id));
-        for id in free.chain(dead) {
+        // Divided in one look, so that a slot that becomes free meanwhile is in one of the two.
+        let (free, dead): (Vec<_>, Vec<_>) = region.members().partition(|id| is_quiet(region, *id));
+        for id in free.into_iter().chain(dead) {
             if is_alive(life(region, id)) {
                 continue;
             }

@@ -50,7 +50,7 @@ pub(crate) fn revoke(core: &Core, id: HoldId) -> Result<bool, ShmError> {
     if !owned || !current() {
         return Ok(false);
     }
-    let _taking = (kind == Kind::Exclusive && member != core.me).then(|| Taking::new(core, slot));
+    let _taking = (kind == Kind::Exclusive).then(|| Taking::new(core, slot));
     let word = load(region, slot);
     let shared_by_threads =
         word.is_joined(member) || kind == Kind::Shared && region.has_bit(slot, Bitmap::Readers, member);
@@ -95,15 +95,16 @@ pub(crate) fn clear_left(core: &Core) {
         let record = region.record(index);
         // In this order, which is the other way round in `records::begin`: the mark is not that of an earlier use of the
         // record, or of another member's.
-        let head = log::unpack(record.head.load(Ordering::Acquire));
+        let seen_head = record.head.load(Ordering::Acquire);
         let hold = record.hold.load(Ordering::Acquire);
         let seen = record.revoked.load(Ordering::SeqCst);
-        let Some((slot, Kind::Exclusive)) = head.filter(|(slot, _)| *slot < region.layout().entry_count()) else {
-            continue;
-        };
         if !is_revocation_by(seen, core.me) || !is_revocation(seen, hold) {
             continue;
         }
+        // A marked hold keeps its record. So if the head is still the one of before, it is that of the marked hold.
+        let is_same = record.head.load(Ordering::Acquire) == seen_head;
+        let of = log::unpack(seen_head).filter(|(slot, _)| is_same && *slot < region.layout().entry_count());
+        let Some((slot, Kind::Exclusive)) = of else { continue };
         leave::leave_exclusive(region, slot, core.me);
         // From here on the record may be cleared, and the lock be taken with another one.
         let _ = record.revoked.compare_exchange(seen, revoked(seen), Ordering::SeqCst, Ordering::Relaxed);

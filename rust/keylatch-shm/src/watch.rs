@@ -95,6 +95,9 @@ fn live(file: TableFile, config: TableConfig, ready: &SyncSender<Result<Arc<Core
     }
     if core.is_sound() {
         member::leave(&core.region, me, robust.as_mut());
+    } else {
+        // Kept until the thread has ended, so that the kernel marks the slot.
+        std::mem::forget((core, robust));
     }
 }
 

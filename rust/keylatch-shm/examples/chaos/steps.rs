@@ -133,7 +133,7 @@ impl Looker {
     }
 
     /// Whether its hold is as it should be.
-    fn is_good(self) -> bool {
+    fn ends_well(self) -> bool {
         let mut status = 0;
         // SAFETY: the process is a child of this one; the status is a local, and the end this value's own.
         unsafe {
@@ -223,7 +223,7 @@ fn step(path: &Path, script: Script, n: u64) -> Outcome {
         kill(child);
     }
     others.into_iter().for_each(kill);
-    Outcome { ended: !stopped, is_good: looker.is_none_or(Looker::is_good) }
+    Outcome { ended: !stopped, is_good: looker.is_none_or(Looker::ends_well) }
 }
 
 /// Says whether a point was bad.

@@ -62,7 +62,7 @@ impl Drop for Announcement<'_> {
 /// `false` if a thread of the process has joined a reader's name since: it has its lock, so the hold stays.
 ///
 /// Caller holds: an announcement of the holder's slot, whose member is still there, and the mark, which names it. For a
-/// writer of another member, a record of the slot.
+/// writer, also of this process, a record of the slot.
 pub(crate) fn take_out(region: &Region, me: MemberId, revoked_hold: &Revoked) -> bool {
     let Revoked { holder, record, hold, slot, kind } = *revoked_hold;
     let mark = &region.record(record).revoked;

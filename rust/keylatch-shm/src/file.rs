@@ -260,7 +260,8 @@ fn map(file: &File, path: &Path, bytes: usize) -> Result<NonNull<u8>, ShmError> 
 
 /// A lock on the file, for as long as the table is used.
 ///
-/// No process takes the member for one of an earlier start then. The numbers of starts differ between some containers of one machine.
+/// No process takes the member for one of an earlier start then. Some containers of one machine have different numbers for
+/// its start.
 pub(crate) struct Presence {
     _file: File,
 }

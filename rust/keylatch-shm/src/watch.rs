@@ -86,12 +86,10 @@ fn live(file: TableFile, config: TableConfig, ready: &SyncSender<Result<Arc<Core
     }
     let _ = ready.send(Ok(core.clone()));
     if !ends_in_order(&core, watch) {
-        // The process is a member until it closes the table; then the kernel marks the slot.
+        // The process is a member until it closes the table.
         while !core.closing.load(Ordering::SeqCst) {
             std::thread::sleep(LOOK);
         }
-        std::mem::forget((core, robust));
-        return;
     }
     if core.is_sound() {
         member::leave(&core.region, me, robust.as_mut());

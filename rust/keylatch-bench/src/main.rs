@@ -103,6 +103,7 @@ fn measure(options: &Options) -> Result<(), String> {
             eprintln!("[{:>4} s] {} {}", began.elapsed().as_secs(), scenario.name, contender.name);
             measured.push((contender.function)(&pace));
         }
+        scenarios::relate(&mut measured);
         if !measured.is_empty() {
             println!("{}", table::block(scenario.name, scenario.says, scenario.columns, &measured).trim_end());
             let _ = std::io::stdout().flush();

@@ -36,6 +36,15 @@ pub(crate) trait ExclusiveAsync: Exclusive {
     fn exclusive_async<'a>(&'a self, key: Key<'a>, inside: impl FnOnce() + 'a) -> impl Future<Output = ()> + 'a;
 }
 
+/// Has leases and sessions.
+pub(crate) trait Leasing: Exclusive {
+    /// As [`Exclusive::exclusive`], with a lease of a minute.
+    fn leased(&self, key: Key<'_>, inside: impl FnOnce());
+
+    /// Begins a session and ends it.
+    fn session(&self);
+}
+
 /// Can lock several keys in one call.
 pub(crate) trait Batch: Exclusive {
     fn batch(&self, keys: &[Key<'_>; BATCH], inside: impl FnOnce());

@@ -24,12 +24,19 @@ pub(crate) struct Scenario {
     pub(crate) contenders: fn() -> Vec<Contender<Measure>>,
 }
 
+/// The columns of one warm key.
+const WARM: &[(&str, &str)] = &[
+    ("versus_parking_lot", "x parking_lot"),
+    ("median_versus_parking_lot", "x by medians"),
+    ("median_ns", "median ns"),
+];
+
 /// All scenarios, in the order of the table.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "same_key_exclusive",
         says: "acquire and release one warm key, exclusive, one thread",
-        columns: &[("median_ns", "median ns"), ("median_ratio", "ratio by medians")],
+        columns: WARM,
         contenders: || {
             use one_thread::same_key_exclusive;
             every_exclusive!(same_key_exclusive as Measure)
@@ -38,7 +45,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "same_key_shared",
         says: "acquire and release one warm key, shared, one thread",
-        columns: &[("median_ns", "median ns"), ("median_ratio", "ratio by medians")],
+        columns: WARM,
         contenders: || {
             use one_thread::same_key_shared;
             every_shared!(same_key_shared as Measure)
@@ -53,7 +60,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "keys_100k",
         says: "100,000 keys in turn, exclusive, one thread (the reading of the key strings subtracted)",
-        columns: &[("median_ns", "median ns"), ("median_ratio", "ratio by medians"), ("whole_ns", "with strings ns")],
+        columns: &[
+            ("versus_parking_lot", "x parking_lot"),
+            ("versus_lockmap", "x lockmap"),
+            ("median_ns", "median ns"),
+            ("whole_ns", "with strings ns"),
+        ],
         contenders: || {
             use one_thread::keys_100k;
             every_keyed!(keys_100k as Measure)
@@ -68,7 +80,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "keys_1m",
         says: "1,000,000 keys in turn, exclusive, one thread (the reading of the key strings subtracted)",
-        columns: &[("median_ns", "median ns"), ("median_ratio", "ratio by medians"), ("whole_ns", "with strings ns")],
+        columns: &[
+            ("versus_parking_lot", "x parking_lot"),
+            ("versus_lockmap", "x lockmap"),
+            ("median_ns", "median ns"),
+            ("whole_ns", "with strings ns"),
+        ],
         contenders: || {
             use one_thread::keys_1m;
             every_keyed!(keys_1m as Measure)
@@ -77,7 +94,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "async_same_key",
         says: "acquire one warm key from a future, exclusive, polled by hand: no runtime in the figure",
-        columns: &[("versus_blocking", "x blocking")],
+        columns: &[("versus_parking_lot", "x parking_lot"), ("versus_blocking", "x blocking")],
         contenders: || {
             use one_thread::async_same_key;
             every_async!(async_same_key as Measure)
@@ -86,10 +103,40 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "batch_16",
         says: "16 free keys in one call, a batch is one operation",
-        columns: &[("versus_16_singles", "x 16 singles"), ("singles_ns", "16 singles ns")],
+        columns: &[
+            ("versus_parking_lot", "x parking_lot"),
+            ("versus_16_singles", "x 16 singles"),
+            ("singles_ns", "16 singles ns"),
+        ],
         contenders: || {
             use one_thread::batch_16;
             every_batch!(batch_16 as Measure)
+        },
+    },
+    Scenario {
+        name: "leased",
+        says: "one warm key, exclusive, with a lease of a minute",
+        columns: &[
+            ("versus_parking_lot", "x parking_lot"),
+            ("versus_plain", "x a plain pair"),
+            ("plain_ns", "plain pair ns"),
+        ],
+        contenders: || {
+            use one_thread::leased;
+            ours!(leased as Measure)
+        },
+    },
+    Scenario {
+        name: "session",
+        says: "begin a session and end it, without a lock in between",
+        columns: &[
+            ("versus_parking_lot", "x parking_lot"),
+            ("versus_plain", "x a plain pair"),
+            ("plain_ns", "plain pair ns"),
+        ],
+        contenders: || {
+            use one_thread::session;
+            ours!(session as Measure)
         },
     },
     Scenario {
@@ -184,6 +231,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
     },
 ];
+
+/// Adds what needs another subject's row.
+///
+/// It is the time of keys in turn as a multiple of lockmap's.
+pub(crate) fn relate(rows: &mut [Row]) {
+    let bare = |row: &Row| row.figure("versus_parking_lot");
+    let in_turn = |row: &Row| row.scenario.starts_with("keys_");
+    let Some(lockmap) = rows.iter().find(|row| row.subject == "lockmap" && in_turn(row)).and_then(bare) else { return };
+    for row in rows {
+        if let Some(ours) = bare(row) {
+            row.more.insert("versus_lockmap".into(), ours / lockmap);
+        }
+    }
+}
 
 /// Returns the scenario of that name.
 pub(crate) fn named(name: &str) -> Option<&'static Scenario> {

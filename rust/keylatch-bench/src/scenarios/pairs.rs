@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use crate::keys::{Key, KeySet};
 use crate::polling::block_on;
-use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Shared};
+use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Leasing, Shared};
 
 /// One exclusive pair that the compiler can neither drop nor look through.
 #[inline(always)]
@@ -16,6 +16,12 @@ pub(crate) fn exclusive_pair<S: Exclusive>(subject: &S, key: Key<'_>) {
 #[inline(always)]
 pub(crate) fn shared_pair<S: Shared>(subject: &S, key: Key<'_>) {
     black_box(subject).shared(black_box(key), || black_box(()));
+}
+
+/// One exclusive pair whose hold has a lease.
+#[inline(always)]
+pub(crate) fn leased_pair<S: Leasing>(subject: &S, key: Key<'_>) {
+    black_box(subject).leased(black_box(key), || black_box(()));
 }
 
 /// One exclusive pair from a future.

@@ -1,13 +1,15 @@
 //! Our own lock manager, with owners, hold records and metrics on: as a user gets it.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use keylatch::{
-    BatchLockRequest, Fairness, FastObjectLockManager, Filter, Grant, LockConfig, Mode, Owner, PinnedKey, PreparedKey,
+    BatchLockRequest, Fairness, FastObjectLockManager, Filter, Grant, LockConfig, LockRequest, Mode, Owner, PinnedKey,
+    PreparedKey,
 };
 
 use crate::keys::Key;
-use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Holding, Listing, Shared, Subject};
+use crate::subject::{BATCH, Batch, Exclusive, ExclusiveAsync, Holding, Leasing, Listing, Shared, Subject};
 
 /// `FastObjectLockManager`, with the default fairness or strictly in order.
 pub(crate) struct Keylatch<const FIFO: bool> {
@@ -61,6 +63,20 @@ impl<const FIFO: bool> ExclusiveAsync for Keylatch<FIFO> {
             .await
             .expect("a lock without holders is granted");
         inside();
+    }
+}
+
+impl<const FIFO: bool> Leasing for Keylatch<FIFO> {
+    #[inline(always)]
+    fn leased(&self, key: Key<'_>, inside: impl FnOnce()) {
+        let request = LockRequest::write((key.bucket, key.object)).owner(self.owner).ttl(Duration::from_secs(60));
+        let _guard = self.locks.lock(request).blocking().expect("a lock without holders is granted");
+        inside();
+    }
+
+    #[inline(always)]
+    fn session(&self) {
+        drop(self.locks.session("node-7"));
     }
 }
 

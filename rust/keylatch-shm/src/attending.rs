@@ -5,6 +5,8 @@ use crate::core::Core;
 use crate::layout::BELLS;
 use crate::mutex::lock;
 use crate::os::futex;
+use crate::protocol::turn;
+use crate::sleeper;
 use crate::wait::Next;
 use crate::waiter::{Phase, Waiter};
 use keylatch::BlockedSignals;
@@ -38,9 +40,6 @@ fn attend(weak: &Weak<Core>) {
     loop {
         let Some(core) = weak.upgrade() else { return };
         let kicked = core.attendant.kick.load(Ordering::SeqCst);
-        let bells = &core.region.member(core.me).bells;
-        // Pairs with: the signal of a leaver. Read before any request is looked at.
-        let seen: [u32; BELLS] = std::array::from_fn(|at| bells[at].load(Ordering::SeqCst));
         for (waiter, deadline) in lock(&core.attendant.arrivals).drain(..) {
             match attended.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &waiter)) {
                 Some((_, known)) => *known = known.or(deadline),
@@ -48,6 +47,12 @@ fn attend(weak: &Weak<Core>) {
             }
         }
         let mut pause = IDLE;
+        // Before any request is looked at.
+        let mut announced = [None; BELLS];
+        for (waiter, _) in &attended {
+            let of_slot = &mut announced[waiter.slot as usize % BELLS];
+            of_slot.get_or_insert_with(|| sleeper::announce(turn::bell_of(&core.region, core.me, waiter.slot)));
+        }
         attended.retain(|(waiter, deadline)| {
             let phase = *lock(&waiter.phase);
             match phase {
@@ -78,10 +83,8 @@ fn attend(weak: &Weak<Core>) {
         if pause.is_zero() {
             continue;
         }
-        let mut waits: Vec<futex::Wait<'_>> = bells.iter().zip(seen).collect();
-        if attended.is_empty() {
-            waits.clear();
-        }
+        let bells = core.region.member(core.me).bells.iter().zip(announced);
+        let mut waits: Vec<futex::Wait<'_>> = bells.filter_map(|(bell, seen)| Some((bell, seen?))).collect();
         waits.push((&core.attendant.kick, kicked));
         futex::wait_any(&waits, pause);
     }

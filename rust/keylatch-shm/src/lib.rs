@@ -64,6 +64,7 @@ mod region;
 mod request;
 mod revoke;
 mod sigbus;
+mod sleeper;
 mod slot_state;
 mod table;
 pub mod tier;

@@ -11,6 +11,7 @@ use crate::protocol::{leave, turn};
 use crate::recall;
 use crate::records;
 use crate::region::Bitmap;
+use crate::sleeper;
 use crate::slot_state::{SlotState, Tenure};
 use crate::waiter::{Held, Phase, Waiter};
 use crate::word::{Place, Word};
@@ -31,7 +32,7 @@ const SPINS: u32 = 200;
 #[must_use]
 pub(crate) enum Next {
     Done(Held),
-    /// Sleep on the bell until it changes, but no longer than this.
+    /// Sleep on the announced bell until it changes, but no longer than this.
     Sleep(Duration),
 }
 
@@ -85,7 +86,7 @@ impl Waiter {
 
     /// One step of the leader.
     ///
-    /// The caller has read the bell before, and sleeps on that value.
+    /// A caller that sleeps next has announced that before.
     pub(crate) fn step(self: &Arc<Self>, core: &Arc<Core>) -> Result<Next, ShmError> {
         core.check()?;
         let mut phase = lock(&self.phase);
@@ -300,16 +301,15 @@ pub(crate) fn wait_blocking(
             }
         }
     }
-    let bell = turn::bell(&core.region, core.me, waiter.slot);
+    let bell = turn::bell_of(&core.region, core.me, waiter.slot);
     let mut spins = SPINS;
+    let mut announced = None;
     let mut timed_out = None;
     loop {
-        // Pairs with: the signal of a leaver, which comes after its swap.
-        let seen = bell.load(Ordering::SeqCst);
         if *lock(&waiter.phase) != Phase::Queued {
             match waiter.step(core) {
                 Ok(Next::Done(held)) => {
-                    if timed_out == Some(seen) {
+                    if timed_out == Some(bell.load(Ordering::Relaxed)) {
                         core.late_signals.fetch_add(1, Ordering::Relaxed);
                     }
                     return Ok(Some(held));
@@ -321,9 +321,13 @@ pub(crate) fn wait_blocking(
                     if pause.is_zero() {
                         continue;
                     }
-                    if spins > 0 && spin(core, waiter, seen, &mut spins) {
+                    let Some(seen) = announced.take() else {
+                        if !spin(core, waiter, &mut spins) {
+                            // From here on it is woken. It looks once more before it sleeps.
+                            announced = Some(sleeper::announce(bell));
+                        }
                         continue;
-                    }
+                    };
                     let pause = left().map_or(pause, |left| left.min(pause));
                     let begun = clock::monotonic();
                     futex::wait(bell, seen, Some(pause));
@@ -350,13 +354,13 @@ pub(crate) fn wait_blocking(
 }
 
 /// Looks at the word for a while; says whether it became worth another step.
-fn spin(core: &Core, waiter: &Waiter, seen: u32, spins: &mut u32) -> bool {
-    let bell = turn::bell(&core.region, core.me, waiter.slot);
+fn spin(core: &Core, waiter: &Waiter, spins: &mut u32) -> bool {
+    let drains = *lock(&waiter.phase) == Phase::Drains;
     while *spins > 0 {
         *spins -= 1;
         std::hint::spin_loop();
         let word = Word(core.region.word(waiter.slot).load(Ordering::Relaxed));
-        if bell.load(Ordering::Relaxed) != seen || word.is_open_to(core.me) {
+        if word.is_open_to(core.me) || drains && !word.has_named_readers() && !word.has_overflow() {
             return true;
         }
     }

@@ -302,35 +302,52 @@ fn main() {
     let path = folder.join("locks");
     let times = if std::env::args().any(|argument| argument == "--quick") { 50 } else { 400 };
     let given = |name: &str| std::env::args().skip_while(|argument| argument != name).nth(1).map(PathBuf::from);
+    // One part alone: pairs, contention, hand-off or recovery.
+    let only = given("--only").map(|part| part.display().to_string());
+    let has = |part: &str| only.as_ref().is_none_or(|only| only == part);
     let mut report = Report::default();
-    uncontended(&folder, 1, given("--library").as_deref(), &mut report);
-    uncontended(&folder, MANY, None, &mut report);
-
-    println!("\none key, exclusive");
-    let (rwlock, robust) = (RwLocks::new(1), Mutexes::new(1, true));
-    for processes in [1, 2, 40] {
-        let theirs = contended(&path, processes, "pthread rwlock, process-shared", |_| rwlock.exclusive(0));
-        contended(&path, processes, "pthread mutex, robust", |_| robust.exclusive(0));
-        let ours = contended(&path, processes, "keylatch, prepared key", |key| {
-            drop(key.expect("prepared").write().expect("no timeout"));
-        });
-        println!("  keylatch / rwlock: {:.2}", ours / theirs);
+    if has("pairs") {
+        uncontended(&folder, 1, given("--library").as_deref(), &mut report);
+        uncontended(&folder, MANY, None, &mut report);
     }
-
-    println!("\nhand-off to a sleeping process");
-    // SAFETY: the mutex was initialised before the processes began.
-    let lock = || unsafe { assert_eq!(libc::pthread_mutex_lock(robust.0.at(0)), 0) };
-    // SAFETY: each process unlocks what it locked.
-    let unlock = || unsafe { assert_eq!(libc::pthread_mutex_unlock(robust.0.at(0)), 0) };
-    hand_off("pthread mutex, robust", times, &mut report, lock, unlock);
-    hand_off("keylatch", times, &mut report, || keylatch_hand_off(&path, true), || keylatch_hand_off(&path, false));
-
-    println!("\nrecovery");
-    for victim in ["writer", "reader"] {
-        recovery(&path, victim, times, &mut report);
+    if has("contention") {
+        contention(&path);
+    }
+    if has("hand-off") {
+        hand_offs(&path, times, &mut report);
+    }
+    if has("recovery") {
+        println!("\nrecovery");
+        for victim in ["writer", "reader"] {
+            recovery(&path, victim, times, &mut report);
+        }
     }
     if let Some(file) = given("--json") {
         report.write(&file);
     }
     std::fs::remove_dir_all(&folder).expect("the folder is this run's own");
+}
+
+fn contention(path: &Path) {
+    println!("\none key, exclusive");
+    let (rwlock, robust) = (RwLocks::new(1), Mutexes::new(1, true));
+    for processes in [1, 2, 40] {
+        let theirs = contended(path, processes, "pthread rwlock, process-shared", |_| rwlock.exclusive(0));
+        contended(path, processes, "pthread mutex, robust", |_| robust.exclusive(0));
+        let ours = contended(path, processes, "keylatch, prepared key", |key| {
+            drop(key.expect("prepared").write().expect("no timeout"));
+        });
+        println!("  keylatch / rwlock: {:.2}", ours / theirs);
+    }
+}
+
+fn hand_offs(path: &Path, times: usize, report: &mut Report) {
+    println!("\nhand-off to a sleeping process");
+    let robust = Mutexes::new(1, true);
+    // SAFETY: the mutex was initialised before the processes began.
+    let lock = || unsafe { assert_eq!(libc::pthread_mutex_lock(robust.0.at(0)), 0) };
+    // SAFETY: each process unlocks what it locked.
+    let unlock = || unsafe { assert_eq!(libc::pthread_mutex_unlock(robust.0.at(0)), 0) };
+    hand_off("pthread mutex, robust", times, report, lock, unlock);
+    hand_off("keylatch", times, report, || keylatch_hand_off(path, true), || keylatch_hand_off(path, false));
 }

@@ -19,4 +19,5 @@ mod revoking;
 mod runs;
 mod searches;
 mod sharers;
+mod sleeps;
 mod state;

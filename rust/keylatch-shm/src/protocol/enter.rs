@@ -165,7 +165,7 @@ fn undo_overflow(region: &Region, slot: u32, me: MemberId, sharers: &Sharers) {
 ///
 /// `Some` is the word that it may sleep on: blocked, with Q set.
 ///
-/// The caller has read the bell before, and sleeps on the value that it read.
+/// A caller that sleeps next has announced that on its bell before.
 pub(crate) fn register(region: &Region, slot: u32, me: MemberId) -> Option<Word> {
     region.set_bit(slot, Bitmap::Waiters, me);
     loop {

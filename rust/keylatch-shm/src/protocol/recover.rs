@@ -1,7 +1,7 @@
 //! Removing the names of a dead member. Every step can be done twice, by two processes, and stopped anywhere.
 
 use super::revocation::recover_revocation;
-use super::turn::{pass_on, ring, ring_all};
+use super::turn::{pass_on, ring_surely};
 use super::{load, swap};
 use crate::log;
 use crate::os::{barrier, robust};
@@ -97,9 +97,9 @@ fn recover_entry(region: &Region, slot: u32, dead: MemberId) {
     // The dead member may have ended between a swap and the signals that it owed, or have cleared Q before it looked
     // again: so the writer, all waiters and the check of the turn are done here whatever the word says.
     if let Some(writer) = load(region, slot).writer() {
-        ring(region, writer, slot);
+        ring_surely(region, writer, slot);
     }
-    ring_all(region, slot);
+    region.bits(slot, Bitmap::Waiters).for_each(|id| ring_surely(region, id, slot));
     if let Some(next) = load(region, slot).next()
         && !region.has_bit(slot, Bitmap::Waiters, next)
     {

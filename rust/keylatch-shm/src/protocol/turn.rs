@@ -2,8 +2,8 @@
 
 use super::{load, swap};
 use crate::layout::BELLS;
-use crate::os::futex;
 use crate::region::{Bitmap, Region};
+use crate::sleeper;
 use crate::word::MemberId;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,24 +24,25 @@ impl Turn {
 }
 
 /// The word that a member's requests for a slot sleep on.
-pub(crate) fn bell(region: &Region, id: MemberId, slot: u32) -> &AtomicU32 {
+pub(crate) fn bell_of(region: &Region, id: MemberId, slot: u32) -> &AtomicU32 {
     &region.member(id).bells[slot as usize % BELLS]
 }
 
 /// Wakes a member's requests for a slot, to look again.
+///
+/// Those that are awake look before they sleep.
 pub(crate) fn ring(region: &Region, id: MemberId, slot: u32) {
-    if !region.has_member(id) {
-        return;
+    if region.has_member(id) {
+        sleeper::ring(bell_of(region, id, slot));
     }
-    let bell = bell(region, id, slot);
-    // Pairs with: the sleeper's load before it looks at the word.
-    bell.fetch_add(1, Ordering::SeqCst);
-    futex::wake_all(bell);
 }
 
-pub(crate) fn ring_all(region: &Region, slot: u32) {
-    for id in region.bits(slot, Bitmap::Waiters) {
-        ring(region, id, slot);
+/// Does the same for a recoverer.
+///
+/// The dead member may have ended between a ring and its wake-up.
+pub(crate) fn ring_surely(region: &Region, id: MemberId, slot: u32) {
+    if region.has_member(id) {
+        sleeper::ring_surely(bell_of(region, id, slot));
     }
 }
 
@@ -72,7 +73,7 @@ pub(crate) fn settle(region: &Region, slot: u32, turn: Turn) {
             }
         }
         // A waiter that set its bit after the scan saw Q set and sleeps.
-        Turn::Dropped => ring_all(region, slot),
+        Turn::Dropped => region.bits(slot, Bitmap::Waiters).for_each(|id| ring(region, id, slot)),
     }
 }
 
@@ -104,7 +105,7 @@ pub(crate) fn pass_on(region: &Region, slot: u32, gone: MemberId) {
                 }
                 gone = id;
             }
-            None => return ring_all(region, slot),
+            None => return region.bits(slot, Bitmap::Waiters).for_each(|id| ring(region, id, slot)),
         }
     }
 }

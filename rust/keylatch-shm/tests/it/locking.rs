@@ -339,3 +339,26 @@ fn revoked_guard_harms_no_successor() {
     drop(next);
     assert!(!table.revoke(stale).expect("released before"));
 }
+
+#[test]
+fn sleepers_are_woken_without_a_look() {
+    const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+    let folder = crate::children::Folder::new();
+    let config = TableConfig::default().keys(8).members(8).recheck(2 * LONG);
+    let tables: Vec<_> = (0..3).map(|_| SharedTable::open(folder.file(), &config).expect("a table")).collect();
+    std::thread::scope(|scope| {
+        for (at, table) in tables.iter().chain(&tables).enumerate() {
+            scope.spawn(move || {
+                for turn in 0..3_000 {
+                    let mode = if (turn + at) % 4 == 0 { Mode::Shared } else { Mode::Exclusive };
+                    let request = LockRequest::new(("photos", "cat.jpg"), mode).timeout(LONG);
+                    let _guard = table.lock(request).blocking().expect("it was not woken");
+                    // Others come meanwhile, and sleep.
+                    if turn % 8 == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+    });
+}

@@ -9,6 +9,7 @@ use crate::listed::HoldId;
 use crate::lookup::{self, Fingerprint};
 use crate::protocol::enter::{Death, Drain, drain};
 use crate::protocol::leave;
+use crate::protocol::upgrade::{self, Upgrade};
 use crate::recall;
 use crate::records;
 use crate::word::Place;
@@ -66,6 +67,10 @@ impl<T: TableRef> LockGuard<T> {
     #[inline(always)]
     pub(crate) fn new(table: T, hold: Hold) -> Self {
         Self { table, hold }
+    }
+
+    pub(crate) fn table(&self) -> &SharedTable {
+        self.table.table()
     }
 
     #[inline(always)]
@@ -158,17 +163,47 @@ impl<T: TableRef> LockGuard<T> {
             if !alone {
                 return Err(ShmError::UpgradeConflict { key });
             }
-            (hold.mode, hold.place) = (Mode::Exclusive, Place::Word);
-            // What a writer that comes by itself takes out of the word: this is the one that is informed.
-            if let Drain::Done(Death::Reported) = drain(&core.region, hold.slot) {
-                hold.death = Death::Reported;
-                core.informed.note(&core.region, hold.record, lookup::read_print(core.region.entry(hold.slot)));
-            }
-            let fence = &core.region.entry(hold.slot).fence;
-            hold.fence = fence.load(Ordering::Relaxed) + 1;
-            fence.store(hold.fence, Ordering::Relaxed);
+            become_writer(core, hold);
             Ok(())
         })
+    }
+
+    /// Looks whether an upgrade that waits is done.
+    ///
+    /// `begun` is false before the first look, and [`end_upgrade`](Self::end_upgrade) makes it so again.
+    ///
+    /// # Errors
+    /// As [`try_upgrade`](Self::try_upgrade).
+    pub(crate) fn look_at_upgrade(&mut self, begun: &mut bool) -> Result<Upgrade, ShmError> {
+        let looked = self.change(|core, hold| {
+            let (region, slot, me) = (&core.region, hold.slot, core.me);
+            let looked = core.lines.with(slot, |line| {
+                *begun = *begun || upgrade::begin(region, slot, me, &mut line.sharers);
+                if *begun {
+                    upgrade::advance(region, slot, me, hold.place, &mut line.sharers)
+                } else {
+                    Upgrade::Conflict
+                }
+            });
+            if looked == Upgrade::Done {
+                *begun = false;
+                become_writer(core, hold);
+            }
+            Ok(looked)
+        });
+        if !matches!(looked, Ok(Upgrade::Waits(_))) {
+            self.end_upgrade(begun);
+        }
+        looked
+    }
+
+    /// Gives up an upgrade that waits; the hold stays shared.
+    pub(crate) fn end_upgrade(&mut self, begun: &mut bool) {
+        let core = self.core();
+        if std::mem::take(begun) && !core.is_forked() {
+            let slot = self.hold.slot;
+            core.lines.with(slot, |line| upgrade::end(&core.region, slot, core.me, &mut line.sharers));
+        }
     }
 
     /// How other processes want the key, if this hold is in their way.
@@ -208,7 +243,7 @@ impl<T: TableRef> LockGuard<T> {
     }
 
     /// Runs a change of the word that no revoker may run into.
-    fn change(&mut self, work: impl FnOnce(&Core, &mut Hold) -> Result<(), ShmError>) -> Result<(), ShmError> {
+    fn change<R>(&mut self, work: impl FnOnce(&Core, &mut Hold) -> Result<R, ShmError>) -> Result<R, ShmError> {
         let mut hold = self.hold;
         let core = self.table.table().core();
         core.check()?;
@@ -255,6 +290,19 @@ impl<T: TableRef> LockGuard<T> {
             give_back(core, &this.hold);
         }
     }
+}
+
+/// Makes the hold of a reader that was named as the writer an exclusive one.
+fn become_writer(core: &Core, hold: &mut Hold) {
+    (hold.mode, hold.place) = (Mode::Exclusive, Place::Word);
+    // What a writer that comes by itself takes out of the word: this is the one that is informed.
+    if let Drain::Done(Death::Reported) = drain(&core.region, hold.slot) {
+        hold.death = Death::Reported;
+        core.informed.note(&core.region, hold.record, lookup::read_print(core.region.entry(hold.slot)));
+    }
+    let fence = &core.region.entry(hold.slot).fence;
+    hold.fence = fence.load(Ordering::Relaxed) + 1;
+    fence.store(hold.fence, Ordering::Relaxed);
 }
 
 impl SharedLockGuard<'_> {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// "KLSHM", and a byte that stays.
 pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"KLSHM\0\0\x01");
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 /// Reads as another number on a machine with the other byte order.
 pub(crate) const BYTE_ORDER: u32 = 0x0102_0304;
 pub(crate) const HEADER_BYTES: usize = 4096;

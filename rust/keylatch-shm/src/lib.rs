@@ -68,6 +68,7 @@ mod sleeper;
 mod slot_state;
 mod table;
 pub mod tier;
+mod upgrading;
 mod wait;
 mod waiter;
 mod watch;

@@ -6,23 +6,20 @@
 //! and rings; if not, the keeper sees the bit. It reads the bell before it looks, and sleeps on what it read.
 
 use crate::log::{self, Kind};
-use crate::os::{clock, futex};
+use crate::os::clock;
 use crate::protocol::load;
+use crate::protocol::turn::ring_keeper;
 use crate::region::{Bitmap, Region};
-use crate::word::MemberId;
+use crate::word::{MemberId, Word};
 use keylatch::Mode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Wakes the tier of a member that holds what the caller waits for, if it has one.
-pub(crate) fn ring_keeper(region: &Region, holder: MemberId) {
-    let member = region.member(holder);
-    // Set before the tier's first hold, whose swap the caller has seen.
-    if member.keeps.load(Ordering::Relaxed) != 0 {
-        // Pairs with: the keeper's load before it looks.
-        member.recall_bell.fetch_add(1, Ordering::SeqCst);
-        futex::wake_all(&member.recall_bell);
-    }
+/// Has the tiers of those that hold a slot look whether it is wanted.
+pub(crate) fn ring_holders(region: &Region, me: MemberId, slot: u32, word: Word) {
+    let overflow = region.bits(slot, Bitmap::Readers).filter(|_| word.has_overflow());
+    let holders = word.readers().into_iter().flatten().chain(word.writer()).chain(overflow);
+    holders.filter(|id| *id != me && region.has_member(*id)).for_each(|id| ring_keeper(region, id));
 }
 
 /// Whether another process waits for a slot that this member holds.
@@ -44,7 +41,7 @@ pub(crate) fn wanted_as(region: &Region, me: MemberId, slot: u32, held: Mode) ->
         return None;
     }
     let word = load(region, slot);
-    if word.writer().is_some_and(|id| id != me) {
+    if word.writer().is_some_and(|id| id != me) || word.upgrader().is_some_and(|id| id != me) {
         return Some(Mode::Exclusive);
     }
     let (mut reads, mut writes) = (false, false);

@@ -7,8 +7,7 @@ use crate::log::Kind;
 use crate::mutex::lock;
 use crate::os::{clock, futex};
 use crate::protocol::enter::{Death, Drain, Entry, drain, enter_exclusive, enter_shared, register, unregister};
-use crate::protocol::{leave, turn};
-use crate::recall;
+use crate::protocol::{leave, turn, upgrade};
 use crate::records;
 use crate::region::Bitmap;
 use crate::sleeper;
@@ -139,6 +138,11 @@ impl Waiter {
                 self.dequeue(core);
                 Ok(Next::Done(held))
             }
+            Drain::Waits(word) if word.upgrader().is_some() && upgrade::back_into_line(region, slot, me) => {
+                // It is a request that waits, as before its entry.
+                *phase = Phase::Leads;
+                Ok(Next::Sleep(Duration::ZERO))
+            }
             Drain::Waits(word) => {
                 changed(&core.region, self.record());
                 self.blocked(core, word)
@@ -182,27 +186,15 @@ impl Waiter {
         if late.load(Ordering::Relaxed) != 0 {
             late.store(0, Ordering::Relaxed);
         }
-        let named = word.readers().into_iter().flatten().chain(word.writer()).chain(word.next());
-        let overflow = region.bits(self.slot, Bitmap::Readers).filter(|_| word.has_overflow());
-        let mut recovered = false;
-        for id in named.chain(overflow) {
-            if !region.has_member(id) {
-                core.fail(Status::Corrupt);
-                core.check()?;
-            }
-            recovered |= core.recover(id);
-        }
-        if recovered {
+        if recover_or_recall(core, self.slot, word)? {
             return Ok(Next::Sleep(Duration::ZERO));
         }
-        let overflow = region.bits(self.slot, Bitmap::Readers).filter(|_| word.has_overflow());
-        let holders = word.readers().into_iter().flatten().chain(word.writer()).chain(overflow);
-        holders.filter(|id| *id != core.me).for_each(|id| recall::ring_keeper(region, id));
         if self.since.elapsed() >= AUDIT {
             self.audit(core, word)?;
         }
         let mut patience = lock(&self.patience);
-        let Some(next) = word.next().filter(|next| *next != core.me) else {
+        let turn = word.next().filter(|next| *next != core.me && word.upgrader().is_none());
+        let Some(next) = turn else {
             *patience = None;
             return Ok(Next::Sleep(core.recheck()));
         };
@@ -273,6 +265,27 @@ impl Waiter {
         }
         None
     }
+}
+
+/// Recovers those in the way that are dead; says whether one was.
+///
+/// Has the tiers of the others give back what they only keep.
+pub(crate) fn recover_or_recall(core: &Core, slot: u32, word: Word) -> Result<bool, ShmError> {
+    let region = &core.region;
+    let overflow = || region.bits(slot, Bitmap::Readers).filter(|_| word.has_overflow());
+    let holders = || word.readers().into_iter().flatten().chain(word.writer()).chain(overflow());
+    let mut recovered = false;
+    for id in holders().chain(word.next()) {
+        if !region.has_member(id) {
+            core.fail(Status::Corrupt);
+            core.check()?;
+        }
+        recovered |= core.recover(id);
+    }
+    if !recovered {
+        holders().filter(|id| *id != core.me).for_each(|id| turn::ring_keeper(region, id));
+    }
+    Ok(recovered)
 }
 
 /// Says whether the caller still waits.

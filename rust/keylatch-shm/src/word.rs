@@ -1,10 +1,10 @@
 //! The 64-bit word that is the lock of one entry: it names its holders.
 //!
 //! ```text
-//!  63..53    52   51   50    49    48   47..36  35..24   23..12   11..0
-//! +--------+----+----+------+-----+---+-------+-------+--------+-------+
-//! | ticket | M1 | M0 | DIED | OVF | Q |  r1   |  r0   | writer | next  |
-//! +--------+----+----+------+-----+---+-------+-------+--------+-------+
+//!  63..54    53   52   51   50    49    48   47..36  35..24   23..12   11..0
+//! +--------+----+----+----+------+-----+---+-------+-------+--------+-------+
+//! | ticket | UP | M1 | M0 | DIED | OVF | Q |  r1   |  r0   | writer | next  |
+//! +--------+----+----+----+------+-----+---+-------+-------+--------+-------+
 //! ```
 //!
 //! A name is a member id, 1 to 4095; 0 names no member. Only a member, or a process that recovers it once it is dead,
@@ -20,6 +20,7 @@
 //! | OVF | a bit of `rd` may be set | a reader that finds `r0` and `r1` taken sets it; a writer that has drained clears it |
 //! | DIED | a writer died since the last exclusive hold | a recoverer sets it; the next exclusive holder clears it |
 //! | M0, M1 | several threads of the member in `r0`, `r1` share its name | that member, under its own mutex of the entry |
+//! | UP | `next` is a reader that upgrades; none but it goes on | that reader sets it; it, its recoverer, or a revoker of its hold clears both |
 //!
 //! | legal state | entered by | why no wake-up is lost |
 //! |---|---|---|
@@ -28,9 +29,11 @@
 //! | `writer` and readers or OVF | a writer that came while readers hold | each leaving reader signals `writer` |
 //! | readers, `next` zero, Q clear | readers | a writer enters the word instead of waiting for a turn |
 //! | readers or none, `next` set | leaving or entering with Q set | the chooser signals `next`, or its recoverer does |
+//! | readers, UP and `next` set | a reader that upgrades | each leaver signals `next` |
+//! | the same with `writer` | as above, while a writer waits for readers | that writer is signalled, and goes back in line |
 //!
 //! Invariant: Q set and `writer` zero imply `next` set, from the waiter's own swap on. So no newcomer passes a waiter.
-//! Invariant: `writer` set implies `next` zero.
+//! Invariant: `writer` set without UP implies `next` zero.
 
 use std::fmt;
 
@@ -52,10 +55,11 @@ const OVF: u64 = 1 << 49;
 const DIED: u64 = 1 << 50;
 const M0: u64 = 1 << 51;
 const M1: u64 = 1 << 52;
-const TICKET_ONE: u64 = 1 << 53;
+const UP: u64 = 1 << 53;
+const TICKET_ONE: u64 = 1 << 54;
 const TICKETS: u64 = !(TICKET_ONE - 1);
 
-const _: () = assert!(R1 + FIELD_BITS == 48 && Q | OVF | DIED | M0 | M1 | TICKETS == !((1 << 48) - 1));
+const _: () = assert!(R1 + FIELD_BITS == 48 && Q | OVF | DIED | M0 | M1 | UP | TICKETS == !((1 << 48) - 1));
 
 impl MemberId {
     /// Returns the member with this number; `None` for 0 and for too large numbers.
@@ -146,7 +150,10 @@ impl Word {
     /// Whether no step makes such a word.
     pub(crate) const fn is_damaged(self) -> bool {
         let ticket_without_queue = self.0 & TICKETS != 0 && !self.has_queue();
-        ticket_without_queue || self.field(WRITER) != 0 && self.field(NEXT) != 0
+        let is_upgraded = self.0 & UP != 0;
+        let upgrade_without_name = is_upgraded && self.field(NEXT) == 0;
+        let turn_beside_writer = !is_upgraded && self.field(WRITER) != 0 && self.field(NEXT) != 0;
+        ticket_without_queue || upgrade_without_name || turn_beside_writer
     }
 
     /// Whether no member holds, drains, or has its turn; bits of `rd` aside.
@@ -154,9 +161,37 @@ impl Word {
         self.0 & ((1 << 48) - 1) == 0
     }
 
-    /// Whether a member may enter now: no writer, and no turn of another member.
+    /// Whether a member may enter now: no writer or upgrade, and no turn of another.
     pub(crate) fn is_open_to(self, me: MemberId) -> bool {
-        self.field(WRITER) == 0 && (self.field(NEXT) == 0 || self.field(NEXT) == u64::from(me.0))
+        let is_turn = self.field(NEXT) == 0 || self.field(NEXT) == u64::from(me.0);
+        self.field(WRITER) == 0 && self.0 & UP == 0 && is_turn
+    }
+
+    /// The reader that upgrades.
+    pub(crate) const fn upgrader(self) -> Option<MemberId> {
+        if self.0 & UP == 0 { None } else { self.next() }
+    }
+
+    /// The word in which the reader upgrades.
+    ///
+    /// A turn that was given is taken back: its member still waits. Caller has seen that none upgrades.
+    pub(crate) fn with_upgrade(self, me: MemberId) -> Self {
+        Self(self.with_field(NEXT, u64::from(me.0)).0 | UP)
+    }
+
+    /// The word after the reader has given its upgrade up; it stays a reader.
+    pub(crate) fn without_upgrade(self, me: MemberId) -> Self {
+        if self.upgrader() == Some(me) { Self(self.with_field(NEXT, 0).0 & !UP) } else { self }
+    }
+
+    /// The word in which the reader that upgrades is the writer, and no reader.
+    pub(crate) fn with_upgraded(self, me: MemberId) -> Self {
+        self.without_upgrade(me).without_reader(me).with_writer(me)
+    }
+
+    /// The word in which a revoker is the writer in the place of the holder.
+    pub(crate) fn with_writer_replaced(self, revoker: MemberId) -> Self {
+        self.with_field(WRITER, u64::from(revoker.0))
     }
 
     /// Whether readers still have their names in the word.
@@ -240,9 +275,11 @@ impl Word {
     }
 
     /// Returns the word without the member as a reader, however many threads share it.
+    ///
+    /// Its upgrade ends with that.
     pub(crate) fn without_reader(self, me: MemberId) -> Self {
         match self.reader_field(me) {
-            Some((shift, joined)) => Self(self.with_field(shift, 0).0 & !joined),
+            Some((shift, joined)) => Self(self.without_upgrade(me).with_field(shift, 0).0 & !joined),
             None => self,
         }
     }
@@ -263,9 +300,10 @@ impl Word {
         (self.is_reader(me) && is_free && !is_shared).then(|| alone.with_writer(me))
     }
 
-    /// The word without the member's turn.
+    /// The word without the member's turn. An upgrade is none.
     pub(crate) fn without_turn(self, me: MemberId) -> Self {
-        if self.field(NEXT) == u64::from(me.0) { self.with_field(NEXT, 0) } else { self }
+        let is_turn = self.0 & UP == 0 && self.field(NEXT) == u64::from(me.0);
+        if is_turn { self.with_field(NEXT, 0) } else { self }
     }
 
     /// Whether the maker of this word has to choose the member whose turn it is.
@@ -286,7 +324,7 @@ impl fmt::Debug for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [next, writer, r0, r1] = [NEXT, WRITER, R0, R1].map(|shift| self.field(shift));
         write!(f, "next {next} writer {writer} readers {r0} {r1}")?;
-        for (bit, name) in [(Q, "Q"), (OVF, "OVF"), (DIED, "DIED"), (M0, "M0"), (M1, "M1")] {
+        for (bit, name) in [(Q, "Q"), (OVF, "OVF"), (DIED, "DIED"), (M0, "M0"), (M1, "M1"), (UP, "UP")] {
             if self.0 & bit != 0 {
                 write!(f, " {name}")?;
             }

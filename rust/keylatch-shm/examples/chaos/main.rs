@@ -148,11 +148,12 @@ fn report(path: &Path, shared: &Shared, options: &Options, [kills, stops]: [u64;
         recoveries = table.figures().recoveries;
     }
     println!(
-        "{} processes, {:.1} s: {} locks, {kills} kills, {stops} stops, {recoveries} recoveries, {} deaths reported, \
+        "{} processes, {:.1} s: {} locks, {} upgrades, {kills} kills, {stops} stops, {recoveries} recoveries, {} deaths reported, \
          longest wait {} ms, {} rechecks, {} late signals",
         options.processes,
         took.as_secs_f64(),
         shared.locks.load(SeqCst),
+        shared.upgrades.load(SeqCst),
         shared.reported.load(SeqCst),
         shared.longest_ms.load(SeqCst),
         shared.rechecks.load(SeqCst),

@@ -25,9 +25,13 @@ enum Script {
     Recover,
     /// Another process holds the key; the child revokes the hold.
     Revoke,
+    /// The child shares the key, and becomes its writer.
+    Upgrade,
+    /// The same while another process shares the key, until the child gives up.
+    LateUpgrade,
 }
 
-const SCRIPTS: [Script; 7] = [
+const SCRIPTS: [Script; 9] = [
     Script::Exclusive,
     Script::Shared,
     Script::Insert,
@@ -35,6 +39,8 @@ const SCRIPTS: [Script; 7] = [
     Script::ReleaseToWaiter,
     Script::Recover,
     Script::Revoke,
+    Script::Upgrade,
+    Script::LateUpgrade,
 ];
 /// Most scripts end before; longer ones are cut here.
 const MOST: u64 = 40_000;
@@ -181,6 +187,7 @@ fn step(path: &Path, script: Script, n: u64) -> Outcome {
     let mut others = Vec::new();
     match script {
         Script::OverflowReader => others.extend((0..2).map(|_| holder(path, &name, Mode::Shared))),
+        Script::LateUpgrade => others.push(holder(path, &name, Mode::Shared)),
         Script::Recover => kill(holder(path, &name, Mode::Exclusive)),
         _ => {}
     }
@@ -188,10 +195,12 @@ fn step(path: &Path, script: Script, n: u64) -> Outcome {
     let child = fork(|| {
         // Closing the table is no part of the script.
         let table = std::mem::ManuallyDrop::new(open(path));
-        let mode =
-            if matches!(script, Script::Shared | Script::OverflowReader) { Mode::Shared } else { Mode::Exclusive };
+        let upgrades = matches!(script, Script::Upgrade | Script::LateUpgrade);
+        let shares = upgrades || matches!(script, Script::Shared | Script::OverflowReader);
+        let mode = if shares { Mode::Shared } else { Mode::Exclusive };
         let request = LockRequest::new(("steps", &name), mode).timeout(Duration::from_secs(5));
-        let held = matches!(script, Script::ReleaseToWaiter).then(|| table.lock(request).blocking().expect("free"));
+        let holds = upgrades || matches!(script, Script::ReleaseToWaiter);
+        let held = holds.then(|| table.lock(request).blocking().expect("free"));
         let revokes = looker.is_some().then(|| {
             let found = table.holders(Some(("steps", name.as_str()).into())).expect("sound");
             found.first().expect("it is held").hold
@@ -202,7 +211,12 @@ fn step(path: &Path, script: Script, n: u64) -> Outcome {
             libc::raise(libc::SIGSTOP);
         }
         match (held, revokes) {
-            (Some(held), _) => drop(held),
+            (Some(mut held), _) => {
+                if upgrades {
+                    let _ = held.upgrade_blocking(Some(Duration::from_millis(1)));
+                }
+                drop(held);
+            }
             (None, Some(hold)) => drop(table.revoke(hold)),
             (None, None) => drop(table.lock(request).blocking()),
         }

@@ -3,7 +3,7 @@
 use crate::options::{Control, Options};
 use crate::{Random, table_config};
 use keylatch::Mode;
-use keylatch_shm::{BatchLockRequest, LockRequest, SharedTable, ShmError};
+use keylatch_shm::{BatchLockRequest, LockRequest, SharedLockGuard, SharedTable, ShmError};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) violations: AtomicU64,
     pub(crate) stuck: AtomicU64,
     pub(crate) locks: AtomicU64,
+    pub(crate) upgrades: AtomicU64,
     pub(crate) reported: AtomicU64,
     pub(crate) longest_ms: AtomicU64,
     pub(crate) rechecks: AtomicU64,
@@ -94,12 +95,15 @@ fn turn(table: &SharedTable, shared: &'static Shared, options: &Options, random:
     let waited = begun.elapsed();
     shared.longest_ms.fetch_max(waited.as_millis() as u64, SeqCst);
     match result {
-        Ok(guard) => {
+        Ok(mut guard) => {
             shared.locks.fetch_add(1, SeqCst);
             let died = guard.previous_holder_died();
             check(shared, number, mode, guard.fence(), died, random);
             if died {
                 shared.reported.fetch_add(1, SeqCst);
+            }
+            if mode == Mode::Shared && random.below(3) == 0 {
+                upgrade(&mut guard, shared, number, random);
             }
         }
         Err(ShmError::WouldBlock { .. } | ShmError::TableFull { .. }) => {}
@@ -114,13 +118,27 @@ fn turn(table: &SharedTable, shared: &'static Shared, options: &Options, random:
     }
 }
 
+fn upgrade(guard: &mut SharedLockGuard<'_>, shared: &'static Shared, number: u64, random: &mut Random) {
+    let patience = if random.below(4) == 0 { Duration::from_micros(random.below(400)) } else { STUCK };
+    match guard.upgrade_blocking(Some(patience)) {
+        Ok(()) => {
+            shared.upgrades.fetch_add(1, SeqCst);
+            let died = guard.previous_holder_died();
+            check(shared, number, Mode::Exclusive, guard.fence(), died, random);
+        }
+        Err(ShmError::UpgradeConflict { .. }) => {}
+        Err(ShmError::Timeout { waited, .. }) if waited < STUCK => {}
+        Err(error) => {
+            shared.stuck.fetch_add(1, SeqCst);
+            eprintln!("stuck: {error}");
+        }
+    }
+}
+
 /// Polls a future on this thread.
 ///
 /// Gives up on some, to see that nothing stays behind.
-fn block_on<'t>(
-    lock: keylatch_shm::Lock<'t>,
-    random: &mut Random,
-) -> Result<keylatch_shm::SharedLockGuard<'t>, ShmError> {
+fn block_on<'t>(lock: keylatch_shm::Lock<'t>, random: &mut Random) -> Result<SharedLockGuard<'t>, ShmError> {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {

@@ -12,7 +12,7 @@ impl Setup {
         let me = s.threads[t].member;
         let op = self.op(s, t);
         let entry = op.map_or(0, Op::entry);
-        let exclusive = op.is_some_and(Op::is_exclusive);
+        let exclusive = op.is_some_and(Op::is_exclusive) || s.threads[t].upgraded;
         let next = match s.threads[t].step {
             Step::Idle => match op {
                 None => Step::Done,
@@ -88,7 +88,7 @@ impl Setup {
             Step::DrainCheck => {
                 let v = s.words[entry];
                 if v.has_named_readers() {
-                    Step::Asleep(Sleep::Drain)
+                    if self.makes_room(v) { Step::RoomSet } else { Step::Asleep(Sleep::Drain) }
                 } else if !v.has_overflow() || self.has(Fault::DrainIgnoresOverflow) {
                     s.words[entry] = v.without_died();
                     s.threads[t].saw_death |= v.died();
@@ -100,6 +100,8 @@ impl Setup {
             Step::DrainScan(v) => {
                 if s.rd[entry] == 0 {
                     Step::DrainClear(v)
+                } else if self.makes_room(v) {
+                    Step::RoomSet
                 } else {
                     Step::Asleep(Sleep::Drain)
                 }
@@ -142,6 +144,7 @@ impl Setup {
             Step::Asleep(sleep) => match sleep {
                 Sleep::Turn => Step::Enter,
                 Sleep::Drain => Step::DrainBell,
+                Sleep::Upgrade => Step::UpgradeBell,
             },
             Step::ClearWait(then) => {
                 s.wt[entry] &= !bit(me);
@@ -199,7 +202,14 @@ impl Setup {
                 if self.has(Fault::LogClearedFirst) {
                     s.threads[t].record = 0;
                 }
-                if s.threads[t].place == Place::Overflow { Step::LeaveOverflow } else { Step::Leave }
+                let is_done = s.threads[t].upgraded || s.threads[t].gave_up;
+                if op.is_some_and(Op::upgrades) && !is_done {
+                    Step::UpgradeBegin
+                } else if s.threads[t].place == Place::Overflow {
+                    Step::LeaveOverflow
+                } else {
+                    Step::Leave
+                }
             }
             Step::LeaveOverflow => {
                 s.rd[entry] &= !bit(me);
@@ -224,6 +234,9 @@ impl Setup {
                 if let (Some(writer), false) = (to.writer(), self.has(Fault::ReaderLeavesSilently)) {
                     s.ring(writer);
                 }
+                if let Some(upgrader) = self.upgrader_to_signal(to) {
+                    s.ring(upgrader);
+                }
                 if dropped || choice.is_some() {
                     self.chose(s, t, choice, entry, Then::ClearLog)
                 } else {
@@ -236,10 +249,11 @@ impl Setup {
                 thread.op += 1;
                 thread.saw_death = false;
                 thread.gave_up = false;
+                thread.upgraded = false;
                 Step::Idle
             }
             Step::Done => Step::Done,
-            _ => self.run_recovery(s, t),
+            _ => self.run_upgrade(s, t),
         };
         s.threads[t].step = next;
     }
@@ -309,7 +323,7 @@ impl Setup {
         self.chose(s, t, choice, entry, Then::Hold)
     }
 
-    fn chose(&self, s: &mut State, t: usize, choice: Option<MemberId>, entry: usize, then: Then) -> Step {
+    pub(super) fn chose(&self, s: &mut State, t: usize, choice: Option<MemberId>, entry: usize, then: Then) -> Step {
         match choice {
             Some(id) => Step::SignalTurn(id, entry, then),
             None if self.has(Fault::NoRescan) => self.go(s, t, then),

@@ -61,6 +61,22 @@ pub(super) enum Fault {
     JoinIgnoresAnnouncement,
     /// A member joins without recovering its predecessor.
     JoinWithoutRecovery,
+    /// A reader becomes the writer while others share.
+    UpgradePassesReaders,
+    /// It does not look for overflow readers.
+    UpgradeIgnoresOverflow,
+    /// A reader upgrades although another one does.
+    SecondUpgradeWaits,
+    /// A writer that waits for readers does not make room for one that upgrades.
+    WriterMakesNoRoom,
+    /// It does so without a place in line.
+    MakesRoomUnseen,
+    /// It does not signal the reader.
+    MakesRoomSilently,
+    /// A leaver does not signal the reader that upgrades.
+    LeavesUpgradeSilently,
+    /// A recoverer leaves the mark of an upgrade.
+    RecoveryKeepsUpgrade,
     /// An inserter does not search again under the gate.
     InsertWithoutSearch,
     /// An inserter changes keys without the gate.

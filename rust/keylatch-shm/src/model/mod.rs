@@ -21,3 +21,4 @@ mod searches;
 mod sharers;
 mod sleeps;
 mod state;
+mod upgrade;

@@ -75,6 +75,9 @@ impl Setup {
                 if let (Some(writer), false) = (s.words[entry].writer(), self.has(Fault::RecoveryWithoutWake)) {
                     s.ring(writer);
                 }
+                if let Some(upgrader) = self.upgrader_to_signal(s.words[entry]) {
+                    s.ring(upgrader);
+                }
                 Step::RecoverWakeAll(dead, entry)
             }
             Step::RecoverWakeAll(dead, entry) => {
@@ -136,7 +139,8 @@ impl Setup {
     /// The word without the dead member.
     fn recovered(&self, v: Word, dead: MemberId) -> Word {
         let died = v.writer() == Some(dead) && !self.has(Fault::DeathNotReported);
-        let to = v.without_writer(dead).without_reader(dead).without_turn(dead);
+        let to = if self.has(Fault::RecoveryKeepsUpgrade) { v } else { v.without_upgrade(dead) };
+        let to = to.without_writer(dead).without_reader(dead).without_turn(dead);
         if died { to.with_died() } else { to }
     }
 

@@ -3,7 +3,8 @@
 use super::fault::Fault;
 use super::searches::search;
 use super::state::Op::{
-    CancelledExclusive as CX, CancelledShared as CS, Exclusive as X, Shared as S, TryExclusive as T,
+    CancelledExclusive as CX, CancelledShared as CS, CancelledUpgrade as CU, Exclusive as X, Shared as S,
+    TryExclusive as T, Upgrade as U,
 };
 use super::state::Setup;
 
@@ -31,6 +32,25 @@ fn setup(name: &str) -> Setup {
         "two recoverers" => crashes(vec![(1, vec![X(0), X(0)]), (2, vec![]), (3, vec![])], 2, 1),
         "second thread" => crashes(vec![(1, vec![X(0)]), (1, vec![T(0), T(0)]), (2, vec![X(0)]), (3, vec![])], 1, 0),
         "stopped" => Setup { stops: 1, ..crashes(vec![(1, vec![X(0)]), (2, vec![X(0)]), (3, vec![X(0)])], 0, 0) },
+        "two upgrades" => crashes(vec![(1, vec![U(0)]), (2, vec![U(0)]), (3, vec![])], 1, 1),
+        "upgrade and writer" => crashes(vec![(1, vec![U(0)]), (2, vec![X(0)]), (3, vec![])], 1, 1),
+        "upgrade among others" => {
+            holding(1, crashes(vec![(1, vec![S(0)]), (2, vec![U(0)]), (3, vec![X(0)]), (4, vec![])], 1, 0))
+        }
+        "upgrade given up" => crashes(vec![(1, vec![CU(0)]), (2, vec![S(0)]), (3, vec![X(0)])], 0, 0),
+        "upgrade and giving up" => holding(1, crashes(vec![(1, vec![CU(0)]), (2, vec![CX(0)]), (3, vec![S(0)])], 0, 0)),
+        "upgrade in overflow" => {
+            holding(3, crashes(vec![(1, vec![S(0)]), (2, vec![S(0)]), (3, vec![U(0)]), (4, vec![X(0)])], 0, 0))
+        }
+        "upgrade in overflow, killed" => {
+            holding(3, crashes(vec![(1, vec![S(0)]), (2, vec![S(0)]), (3, vec![U(0)]), (4, vec![])], 1, 0))
+        }
+        "upgrade beside overflow" => {
+            holding(2, crashes(vec![(1, vec![U(0)]), (2, vec![S(0)]), (3, vec![S(0)]), (4, vec![X(0)])], 0, 0))
+        }
+        "upgrade stopped" => {
+            Setup { stops: 1, ..crashes(vec![(1, vec![U(0)]), (2, vec![S(0)]), (3, vec![X(0)])], 0, 0) }
+        }
         "bypass" => bound(
             2,
             holding(1, crashes(vec![(1, vec![X(0), X(0), X(0)]), (2, vec![X(0), X(0)]), (3, vec![X(0)])], 0, 0)),
@@ -47,7 +67,7 @@ fn setup(name: &str) -> Setup {
     }
 }
 
-const QUICK: [&str; 12] = [
+const QUICK: [&str; 21] = [
     "two writers",
     "reader and writer",
     "cancellation",
@@ -60,6 +80,15 @@ const QUICK: [&str; 12] = [
     "stopped",
     "bypass",
     "bypass of readers",
+    "two upgrades",
+    "upgrade and writer",
+    "upgrade among others",
+    "upgrade given up",
+    "upgrade and giving up",
+    "upgrade in overflow",
+    "upgrade in overflow, killed",
+    "upgrade beside overflow",
+    "upgrade stopped",
 ];
 
 /// Minutes rather than seconds.
@@ -92,7 +121,7 @@ fn long() -> Vec<(&'static str, Setup)> {
 }
 
 /// Each fault, and the search that notices it.
-const NOTICED: [(Fault, &str); 29] = [
+const NOTICED: [(Fault, &str); 37] = [
     (Fault::LogAfterSwap, "two writers"),
     (Fault::LogClearedFirst, "two writers"),
     (Fault::NoAnnouncement, "join"),
@@ -122,6 +151,14 @@ const NOTICED: [(Fault, &str); 29] = [
     (Fault::NoTimedRecheck, "stopped"),
     (Fault::JoinIgnoresAnnouncement, "join"),
     (Fault::JoinWithoutRecovery, "join"),
+    (Fault::UpgradePassesReaders, "upgrade given up"),
+    (Fault::UpgradeIgnoresOverflow, "upgrade beside overflow"),
+    (Fault::SecondUpgradeWaits, "two upgrades"),
+    (Fault::WriterMakesNoRoom, "upgrade and writer"),
+    (Fault::MakesRoomUnseen, "upgrade and writer"),
+    (Fault::MakesRoomSilently, "upgrade and writer"),
+    (Fault::LeavesUpgradeSilently, "upgrade given up"),
+    (Fault::RecoveryKeepsUpgrade, "upgrade in overflow, killed"),
 ];
 
 fn assert_holds(name: &str, setup: &Setup) {

@@ -1,7 +1,7 @@
 //! Actions, properties and the searches themselves.
 
 use super::fault::Fault;
-use super::state::{Setup, Sleep, Slot, State, Step, THREADS, Then};
+use super::state::{Op, Setup, Sleep, Slot, State, Step, Then};
 use crate::word::{MemberId, Place, Word};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -50,13 +50,14 @@ impl Setup {
                 continue;
             }
             if let (Step::Hold, Some(op)) = (thread.step, self.op(s, t))
-                && op.is_exclusive()
+                && (op.is_exclusive() || thread.upgraded)
             {
                 s.owed[op.entry()] = true;
             }
             let thread = &mut s.threads[t];
             (thread.registered, thread.passed, thread.waited) = (false, 0, false);
             (thread.saw_death, thread.gave_up, thread.place) = (false, false, Place::Word);
+            thread.upgraded = false;
             if !matches!(thread.step, Step::Idle | Step::Done) && !self.is_recoverer(t) {
                 thread.op += 1;
             }
@@ -97,14 +98,19 @@ impl Model for Setup {
                     actions.push(Action::Cancel(t));
                 }
                 let word = s.words[op.entry()];
+                let others = word.without_reader(thread.member).has_named_readers();
+                let overflow = s.rd[op.entry()] & !super::state::bit(thread.member) != 0;
                 let unsignalled = match thread.step {
                     Step::Asleep(Sleep::Turn) => word.is_open_to(thread.member),
+                    Step::Asleep(Sleep::Upgrade) => word.writer().is_none() && !others && !overflow,
+                    _ if word.upgrader().is_some() => true,
                     _ => !word.has_named_readers() && (!word.has_overflow() || s.rd[op.entry()] == 0),
                 };
                 if unsignalled && s.members.iter().any(|other| other.stopped) && !self.has(Fault::NoTimedRecheck) {
                     actions.push(Action::Recheck(t));
                 }
-                let stuck = word.next().is_some_and(|id| s.members[id.index()].stopped);
+                let is_turn = word.upgrader().is_none();
+                let stuck = is_turn && word.next().is_some_and(|id| s.members[id.index()].stopped);
                 if matches!(thread.step, Step::Asleep(Sleep::Turn)) && stuck && !self.has(Fault::NoPatience) {
                     actions.push(Action::LosePatience(t));
                 }
@@ -147,6 +153,7 @@ impl Model for Setup {
                 s.threads[t].registered = false;
                 s.threads[t].gave_up = true;
                 s.threads[t].step = match s.threads[t].step {
+                    Step::Asleep(Sleep::Upgrade) => Step::UpgradeEnd,
                     Step::Asleep(Sleep::Turn) => Step::ClearWait(Then::ClearLog),
                     _ => Step::Leave,
                 };
@@ -185,13 +192,14 @@ impl Model for Setup {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("an exclusive holder is alone", |setup: &Setup, s: &State| {
-                let holds = |t: usize| (s.threads[t].step == Step::Hold).then(|| setup.op(s, t)).flatten();
-                (0..THREADS).filter_map(holds).enumerate().all(|(at, op)| {
-                    !op.is_exclusive()
-                        || (0..THREADS)
-                            .filter_map(holds)
-                            .enumerate()
-                            .all(|(other, its)| other == at || its.entry() != op.entry())
+                let entry = |t: usize| setup.op(s, t).map(Op::entry);
+                let writes = |t: usize| {
+                    let is_writer = setup.op(s, t).is_some_and(Op::is_exclusive) || s.threads[t].upgraded;
+                    s.threads[t].step == Step::Hold && is_writer
+                };
+                let count = setup.scripts.len();
+                (0..count).filter(|t| writes(*t)).all(|writer| {
+                    (0..count).all(|t| t == writer || entry(t) != entry(writer) || !writes(t) && !s.holds(t))
                 })
             }),
             Property::always("no step breaks a promise", |_, s: &State| s.broken.is_none()),
@@ -218,7 +226,9 @@ impl Model for Setup {
                     let blocked = setup.op(s, t).is_some_and(|op| {
                         let word = s.words[op.entry()];
                         let stopped = |id: MemberId| s.members[id.index()].stopped;
-                        word.writer().is_some_and(stopped) || word.readers().into_iter().flatten().any(stopped)
+                        word.upgrader().or(word.writer()).is_some_and(stopped)
+                            || word.writer().is_some_and(stopped)
+                            || word.readers().into_iter().flatten().any(stopped)
                     });
                     ended || !member.alive || member.stopped || blocked
                 })

@@ -17,6 +17,10 @@ pub(super) enum Op {
     CancelledShared(u8),
     /// Only the fast path: the second thread of a process.
     TryExclusive(u8),
+    /// Shares, and then becomes the writer; leaves as a reader if another one does so.
+    Upgrade(u8),
+    /// As above, and it may give up at any moment.
+    CancelledUpgrade(u8),
 }
 
 impl Op {
@@ -25,16 +29,22 @@ impl Op {
         | Self::Shared(entry)
         | Self::CancelledExclusive(entry)
         | Self::CancelledShared(entry)
-        | Self::TryExclusive(entry)) = self;
+        | Self::TryExclusive(entry)
+        | Self::Upgrade(entry)
+        | Self::CancelledUpgrade(entry)) = self;
         entry as usize
     }
 
     pub(super) fn is_exclusive(self) -> bool {
-        !matches!(self, Self::Shared(_) | Self::CancelledShared(_))
+        matches!(self, Self::Exclusive(_) | Self::CancelledExclusive(_) | Self::TryExclusive(_))
+    }
+
+    pub(super) fn upgrades(self) -> bool {
+        matches!(self, Self::Upgrade(_) | Self::CancelledUpgrade(_))
     }
 
     pub(super) fn may_cancel(self) -> bool {
-        matches!(self, Self::CancelledExclusive(_) | Self::CancelledShared(_))
+        matches!(self, Self::CancelledExclusive(_) | Self::CancelledShared(_) | Self::CancelledUpgrade(_))
     }
 }
 
@@ -53,6 +63,7 @@ pub(super) enum Then {
 pub(super) enum Sleep {
     Turn,
     Drain,
+    Upgrade,
 }
 
 /// Where a thread stands; each is one access to shared memory.
@@ -88,6 +99,21 @@ pub(super) enum Step {
     Validate(MemberId, usize, Then),
     Rescan(usize, Then),
     Hold,
+    UpgradeBegin,
+    UpgradeSignal(Option<MemberId>),
+    UpgradeBell,
+    UpgradeLook,
+    UpgradeScan(Word),
+    UpgradeSwap(Word),
+    UpgradeClear,
+    UpgradeDrain,
+    UpgradeEnd,
+    UpgradeEndScan(Word),
+    UpgradeEndSwap(Word, Option<MemberId>),
+    RoomSet,
+    RoomSwap,
+    RoomTakenBack,
+    RoomSignal(MemberId),
     LeaveOverflow,
     Leave,
     LeaveScan(Word),
@@ -123,6 +149,8 @@ pub(super) struct Thread {
     pub(super) waited: bool,
     pub(super) saw_death: bool,
     pub(super) gave_up: bool,
+    /// It shared, and is the writer.
+    pub(super) upgraded: bool,
     /// Other members' entries since it registered.
     pub(super) passed: u8,
     pub(super) registered: bool,
@@ -219,6 +247,7 @@ impl State {
             waited: false,
             saw_death: false,
             gave_up: false,
+            upgraded: false,
             passed: 0,
             registered: false,
             record: 0,
@@ -255,6 +284,24 @@ impl State {
             self.words[entry] = to;
         }
         hit
+    }
+
+    /// Whether a thread holds the entry, and not because it has upgraded.
+    pub(super) fn holds(&self, thread: usize) -> bool {
+        let step = self.threads[thread].step;
+        match step {
+            Step::Hold | Step::Asleep(Sleep::Upgrade) => !self.threads[thread].upgraded,
+            Step::UpgradeBegin
+            | Step::UpgradeSignal(_)
+            | Step::UpgradeBell
+            | Step::UpgradeLook
+            | Step::UpgradeScan(_)
+            | Step::UpgradeSwap(_)
+            | Step::UpgradeEnd
+            | Step::UpgradeEndScan(_)
+            | Step::UpgradeEndSwap(..) => true,
+            _ => false,
+        }
     }
 
     pub(super) fn record_of(&self, dead: MemberId) -> Option<(usize, usize)> {

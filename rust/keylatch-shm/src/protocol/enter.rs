@@ -49,6 +49,8 @@ pub(crate) struct Sharers {
     pub(crate) named: u32,
     /// Threads behind the bit in `rd`.
     pub(crate) overflow: u32,
+    /// One of them waits to be the writer.
+    pub(crate) upgrades: bool,
 }
 
 /// Names the member as the writer, unless a writer or a turn is in the way.

@@ -1,7 +1,7 @@
 //! Ceasing to be a holder.
 
 use super::enter::Sharers;
-use super::turn::{Turn, choose, ring, settle};
+use super::turn::{Turn, choose, ring, ring_upgrader, settle};
 use super::{load, swap};
 use crate::os::robust::is_alive;
 use crate::region::{Bitmap, Region};
@@ -32,6 +32,7 @@ fn leave_if(region: &Region, slot: u32, me: MemberId, remove: impl Fn(Word) -> O
             // It may wait for this reader to leave.
             ring(region, writer, slot);
         }
+        ring_upgrader(region, wanted, slot);
         settle(region, slot, turn);
         return true;
     }
@@ -57,7 +58,7 @@ pub(crate) fn replace_writer(region: &Region, slot: u32, holder: MemberId, me: M
         if seen.writer() != Some(holder) {
             return false;
         }
-        let mine = seen.with_writer(me);
+        let mine = seen.with_writer_replaced(me);
         let wanted = if is_alive(life(region, holder)) { mine } else { mine.with_died() };
         if swap(region, slot, seen, wanted) {
             return true;
@@ -77,9 +78,12 @@ pub(crate) fn leave_shared(region: &Region, slot: u32, me: MemberId, place: Plac
     match place {
         Place::Word => {
             // Joining happens under the caller's mutex, so the mark cannot appear after this look.
-            if load(region, slot).is_joined(me) {
+            let seen = load(region, slot);
+            if seen.is_joined(me) {
                 sharers.named = sharers.named.saturating_sub(1);
                 if sharers.named > 0 {
+                    // It may wait for the other threads of its own process.
+                    ring_upgrader(region, seen, slot);
                     return;
                 }
             }
@@ -90,6 +94,8 @@ pub(crate) fn leave_shared(region: &Region, slot: u32, me: MemberId, place: Plac
             if sharers.overflow == 0 {
                 region.clear_bit(slot, Bitmap::Readers, me);
                 leave(region, slot, me, |word| word);
+            } else {
+                ring_upgrader(region, load(region, slot), slot);
             }
         }
     }

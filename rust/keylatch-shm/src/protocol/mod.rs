@@ -9,6 +9,7 @@ pub(crate) mod leave;
 pub(crate) mod recover;
 pub(crate) mod revocation;
 pub(crate) mod turn;
+pub(crate) mod upgrade;
 
 use crate::region::Region;
 use crate::word::Word;

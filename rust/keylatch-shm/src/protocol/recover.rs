@@ -1,7 +1,7 @@
 //! Removing the names of a dead member. Every step can be done twice, by two processes, and stopped anywhere.
 
 use super::revocation::recover_revocation;
-use super::turn::{pass_on, ring_surely};
+use super::turn::{pass_on, ring_surely, ring_upgrader};
 use super::{load, swap};
 use crate::log;
 use crate::os::{barrier, robust};
@@ -80,7 +80,7 @@ fn recover_entry(region: &Region, slot: u32, dead: MemberId) {
     region.clear_bit(slot, Bitmap::Readers, dead);
     loop {
         let seen = load(region, slot);
-        let without = seen.without_writer(dead).without_reader(dead).without_turn(dead);
+        let without = seen.without_writer(dead).without_reader(dead).without_upgrade(dead).without_turn(dead);
         // Also for an entry whose key was being changed: another thread's record may name the same entry, and a
         // report too many is harmless.
         let was_held = seen.writer() == Some(dead);
@@ -95,10 +95,12 @@ fn recover_entry(region: &Region, slot: u32, dead: MemberId) {
         }
     }
     // The dead member may have ended between a swap and the signals that it owed, or have cleared Q before it looked
-    // again: so the writer, all waiters and the check of the turn are done here whatever the word says.
-    if let Some(writer) = load(region, slot).writer() {
+    // again: so the writer, an upgrade, all waiters and the check of the turn are done here whatever the word says.
+    let now = load(region, slot);
+    if let Some(writer) = now.writer() {
         ring_surely(region, writer, slot);
     }
+    ring_upgrader(region, now, slot);
     region.bits(slot, Bitmap::Waiters).for_each(|id| ring_surely(region, id, slot));
     if let Some(next) = load(region, slot).next()
         && !region.has_bit(slot, Bitmap::Waiters, next)

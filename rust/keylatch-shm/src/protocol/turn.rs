@@ -2,9 +2,10 @@
 
 use super::{load, swap};
 use crate::layout::BELLS;
+use crate::os::futex;
 use crate::region::{Bitmap, Region};
 use crate::sleeper;
-use crate::word::MemberId;
+use crate::word::{MemberId, Word};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a swap did with the turn; the signals that it owes.
@@ -43,6 +44,25 @@ pub(crate) fn ring(region: &Region, id: MemberId, slot: u32) {
 pub(crate) fn ring_surely(region: &Region, id: MemberId, slot: u32) {
     if region.has_member(id) {
         sleeper::ring_surely(bell_of(region, id, slot));
+    }
+}
+
+/// Wakes the tier of a member that holds what the caller waits for, if it has one.
+pub(crate) fn ring_keeper(region: &Region, holder: MemberId) {
+    let member = region.member(holder);
+    // Set before the tier's first hold, whose swap the caller has seen.
+    if member.keeps.load(Ordering::Relaxed) != 0 {
+        // Pairs with: the keeper's load before it looks.
+        member.recall_bell.fetch_add(1, Ordering::SeqCst);
+        futex::wake_all(&member.recall_bell);
+    }
+}
+
+/// Wakes the reader that upgrades, if one does: its thread, or its tier's.
+pub(crate) fn ring_upgrader(region: &Region, word: Word, slot: u32) {
+    if let Some(id) = word.upgrader().filter(|id| region.has_member(*id)) {
+        ring_surely(region, id, slot);
+        ring_keeper(region, id);
     }
 }
 

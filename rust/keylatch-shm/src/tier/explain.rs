@@ -18,12 +18,6 @@ pub(super) fn explained(error: &ShmError) -> TierError {
     TierError::new(kind, problem, advice)
 }
 
-/// Why an upgrade fails that would have to wait.
-pub(super) fn no_waiting_upgrade() -> TierError {
-    let problem = "another process has the key or waits for it, and this tier has no upgrades that wait";
-    TierError::new(TierErrorKind::Unsupported, problem, "release the shared lock, and acquire it exclusively")
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! The permits of one process, and the thread that gives them back when others wait.
 
 use super::explain::explained;
-use super::permit::{AFTER, Alarm, Asking, Due, Dues, Held, Permit, TERM, granted};
+use super::permit::{AFTER, Alarm, Asking, Due, Dues, Held, Permit, TERM, granted, upgraded};
 use crate::death;
 use crate::error::ShmError;
 use crate::guard::OwnedSharedLockGuard;
@@ -317,7 +317,11 @@ impl Keeper {
 
     pub(super) fn withdraw(&self, id: PermitId) {
         let mut permits = lock(&self.permits);
-        let permit = match permits.get(&id) {
+        let permit = match permits.get_mut(&id) {
+            Some(Permit::Held(held)) if held.upgrades => {
+                held.guard.end_upgrade(&mut held.upgrades);
+                None
+            }
             // The grant came first, and so does its event.
             Some(Permit::Held(_)) => return,
             _ => permits.remove(&id),
@@ -359,10 +363,23 @@ impl Keeper {
         self.dues.ring();
     }
 
-    /// Makes a shared permit exclusive.
+    /// Makes a shared permit exclusive, ahead of all that wait.
+    ///
+    /// Waits for those that share the key.
+    pub(super) fn upgrade(&self, id: PermitId, term: Term) -> Answer {
+        if let Err(error) = self.check_term(term) {
+            return Answer::Failed(error);
+        }
+        match lock(&self.permits).get_mut(&id) {
+            Some(Permit::Held(held)) => upgraded(held).unwrap_or(Answer::Pending),
+            _ => Answer::Failed(TierError::term_over()),
+        }
+    }
+
+    /// Makes a shared permit exclusive now.
     ///
     /// Not if another process uses the key or waits for it. Those that only keep it are asked to give it back.
-    pub(super) fn upgrade(&self, id: PermitId, term: Term) -> Answer {
+    pub(super) fn try_upgrade(&self, id: PermitId, term: Term) -> Answer {
         let deadline = Instant::now() + HAND_OVER;
         if let Err(error) = self.check_term(term) {
             return Answer::Failed(error);
@@ -414,8 +431,9 @@ impl Keeper {
                     Due::Poll(id) => self.poll(id),
                 }
             }
+            let waits = self.look_at_upgrades();
             self.recall();
-            futex::wait(bell, seen, Some(core.recheck() * LOOK));
+            futex::wait(bell, seen, Some(if waits { core.recheck() } else { core.recheck() * LOOK }));
         }
     }
 
@@ -443,6 +461,24 @@ impl Keeper {
         if let Some(answer) = self.look(id, asking) {
             self.event(|events| events.answered(id, answer));
         }
+    }
+
+    /// Answers the upgrades that are done; says whether others wait.
+    fn look_at_upgrades(&self) -> bool {
+        let (mut answers, mut waits) = (Vec::new(), false);
+        for (id, permit) in lock(&self.permits).iter_mut() {
+            let Permit::Held(held) = permit else { continue };
+            if held.upgrades {
+                match upgraded(held) {
+                    Some(answer) => answers.push((*id, answer)),
+                    None => waits = true,
+                }
+            }
+        }
+        for (id, answer) in answers {
+            self.event(|events| events.answered(id, answer));
+        }
+        waits
     }
 
     /// Recalls what other processes wait for, and the oldest of too many.

@@ -21,7 +21,7 @@ use crate::config::TableConfig;
 use crate::core::Core;
 use crate::error::ShmError;
 use crate::handle::SharedTable;
-use explain::{explained, no_waiting_upgrade};
+use explain::explained;
 use keeper::Keeper;
 use keylatch::tier::{Answer, Ask, Effort, PermitId, RemoteHold, Term, Tier, TierError, TierEvents};
 use keylatch::{FastObjectLockManager, KeyRef, LockConfig, LockError};
@@ -61,11 +61,10 @@ impl SharedMemory for LockConfig {
 ///
 /// # Limits
 ///
-/// * [`Tier::upgrade`] does not wait: it fails while another process has the key or waits for it.
 /// * A process that is killed while it keeps a permit for a key that none of its threads holds counts as one that died with
 ///   the lock: `previous_died` is set once too often, never once too seldom.
-/// * A call may wait for the length of another process's insertion of a key. A request that does not wait, and an upgrade,
-///   give other processes up to 2 milliseconds to give back a permit.
+/// * A call may wait for the length of another process's insertion of a key. A request that does not wait, and an upgrade that
+///   does not, give other processes up to 2 milliseconds to give back a permit.
 /// * A process that is stopped keeps its permits, also of up to 1,024 keys that none of its threads holds. [`Tier::revoke`]
 ///   takes them.
 /// * A process that ends without dropping or closing its manager, as with `process::exit` or a manager in a `static`, counts
@@ -130,9 +129,9 @@ impl Tier for SharedMemoryTier {
     }
 
     fn upgrade(&self, id: PermitId, term: Term, effort: Effort) -> Answer {
-        match self.keeper.upgrade(id, term) {
-            Answer::Busy if effort == Effort::Queue => Answer::Failed(no_waiting_upgrade()),
-            answer => answer,
+        match effort {
+            Effort::Queue => self.keeper.upgrade(id, term),
+            Effort::AllOrNone => self.keeper.try_upgrade(id, term),
         }
     }
 

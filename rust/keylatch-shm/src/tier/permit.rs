@@ -1,10 +1,13 @@
 //! One permit or ask, and how it wakes the keeper.
 
+use super::explain::explained;
 use crate::guard::OwnedSharedLockGuard;
 use crate::handle::SharedTable;
 use crate::lookup::Fingerprint;
 use crate::os::futex;
 use crate::prepared::OwnedAcquire;
+use crate::protocol::upgrade::Upgrade;
+use crate::recall;
 use keylatch::Mode;
 use keylatch::tier::{Answer, Fences, PermitId, Term};
 use std::pin::Pin;
@@ -47,11 +50,35 @@ pub(super) struct Held {
     pub(super) has_reported: bool,
     /// Recalled because there were too many, which is said once.
     pub(super) is_excess: bool,
+    /// It waits to become exclusive.
+    pub(super) upgrades: bool,
 }
 
 impl Held {
     pub(super) fn new(guard: OwnedSharedLockGuard) -> Self {
-        Self { print: guard.print(), guard, has_reported: false, is_excess: false }
+        Self { print: guard.print(), guard, has_reported: false, is_excess: false, upgrades: false }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.guard.end_upgrade(&mut self.upgrades);
+    }
+}
+
+/// Looks whether a hold that upgrades is exclusive by now.
+///
+/// Returns its answer then, or why it stays shared.
+/// Those that only keep the key are asked to give it back.
+pub(super) fn upgraded(held: &mut Held) -> Option<Answer> {
+    match held.guard.look_at_upgrade(&mut held.upgrades) {
+        Ok(Upgrade::Done) => Some(granted(held)),
+        Ok(Upgrade::Conflict) => Some(Answer::UpgradeConflict),
+        Ok(Upgrade::Waits(word)) => {
+            recall::ring_holders(&held.guard.core().region, held.guard.core().me, held.guard.slot(), word);
+            None
+        }
+        Err(error) => Some(Answer::Failed(explained(&error))),
     }
 }
 

@@ -15,3 +15,4 @@ mod tier;
 mod tier_events;
 #[path = "../../../keylatch-capi/tests/it/scenario/under_tier.rs"]
 mod under_tier;
+mod upgrades;

@@ -241,14 +241,15 @@ fn tier_calls_answered_as_promised() {
     let waits = two.pending(Mode::Shared, None);
     one.tier.downgrade(x);
     assert!(matches!(two.next(&[]), Event::Answered(id, Answer::Granted { .. }) if id == waits));
-    assert!(
-        matches!(one.tier.upgrade(x, one.term, Effort::Queue), Answer::Failed(why) if why.kind() == TierErrorKind::Unsupported)
-    );
     assert_eq!(one.tier.upgrade(x, one.term, Effort::AllOrNone), Answer::Busy);
+    assert_eq!(one.tier.upgrade(x, one.term, Effort::Queue), Answer::Pending);
+    assert_eq!(two.next(&[]), Event::Recalled(waits, Mode::Exclusive));
+    assert_eq!(two.tier.upgrade(waits, two.term, Effort::Queue), Answer::UpgradeConflict);
+    one.tier.withdraw(x);
+    assert_eq!(one.next(&[x]), Event::Withdrawn(x));
+    assert_eq!(one.tier.upgrade(x, one.term, Effort::Queue), Answer::Pending);
     two.tier.give_back(waits);
-    let Answer::Granted { fences, .. } = one.tier.upgrade(x, one.term, Effort::Queue) else {
-        panic!("none is in the way")
-    };
+    let Event::Answered(_, Answer::Granted { fences, .. }) = one.next(&[x]) else { panic!("none is in the way") };
     assert!(fences.first >= first.end(), "{fences:?} come after {first:?}");
     // It goes behind the one that waits, and its permit is gone with that.
     let waits = two.pending(Mode::Exclusive, None);
@@ -477,4 +478,72 @@ fn readers_of_two_processes_share_after_write() {
         drop((first, second, third));
         writer.join().expect("no panic");
     });
+}
+
+#[test]
+fn upgrade_waits_for_other_managers() {
+    let folder = Folder::new();
+    let managers = [(); 3].map(|()| manager(&folder.file()));
+    let read = |at: usize| managers[at].lock(LockRequest::read(CAT).timeout(LONG)).blocking().expect("it is shared");
+    // One that only keeps it gives it back.
+    use_once(&managers[2], Mode::Shared);
+    let (mut one, mut two) = (read(0), read(1));
+    let brief = Some(Duration::from_millis(5));
+    assert!(matches!(one.upgrade_blocking(brief), Err(LockError::Timeout { .. })));
+    let table = SharedTable::open(folder.file(), &config()).expect("a table");
+    std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| {
+            one.upgrade_blocking(Some(LONG)).expect("the other leaves");
+            one
+        });
+        let deadline = Instant::now() + LONG;
+        while table.lock(keylatch_shm::LockRequest::read(CAT)).try_now().expect("sound").is_some() {
+            assert!(Instant::now() < deadline, "readers come in");
+        }
+        assert!(matches!(two.upgrade_blocking(Some(LONG)), Err(LockError::UpgradeConflict { .. })));
+        let writer = scope.spawn(|| use_once(&managers[2], Mode::Exclusive));
+        drop(two);
+        let one = upgrade.join().expect("no panic");
+        assert_eq!(one.mode(), Mode::Exclusive);
+        drop(one);
+        writer.join().expect("no panic");
+    });
+}
+
+#[test]
+fn upgrades_of_managers_need_no_look() {
+    let folder = Folder::new();
+    // No sleeper looks by itself, neither a request nor a keeper.
+    let config = config().recheck(2 * LONG);
+    let managers = [(); 3].map(|()| manager_with(&folder.file(), &config));
+    let (writers, upgrades) = (AtomicU32::new(0), AtomicU32::new(0));
+    let exclusive = || {
+        assert_eq!(writers.fetch_add(1, Ordering::SeqCst), 0, "another writer is inside");
+        std::thread::yield_now();
+        writers.fetch_sub(1, Ordering::SeqCst);
+    };
+    std::thread::scope(|scope| {
+        for locks in &managers {
+            let (upgrades, exclusive) = (&upgrades, &exclusive);
+            scope.spawn(move || {
+                for turn in 0..200 {
+                    if turn % 3 == 0 {
+                        let _guard = locks.lock(LockRequest::write(CAT).timeout(LONG)).blocking().expect("no end");
+                        exclusive();
+                        continue;
+                    }
+                    let mut guard = locks.lock(LockRequest::read(CAT).timeout(LONG)).blocking().expect("no end");
+                    match guard.upgrade_blocking(Some(LONG)) {
+                        Ok(()) => {
+                            exclusive();
+                            upgrades.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(LockError::UpgradeConflict { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    assert!(upgrades.into_inner() > 0);
 }

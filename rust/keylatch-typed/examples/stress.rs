@@ -7,7 +7,9 @@
 
 use keylatch_typed::{AsyncMutex, AsyncRwLock, LockMonitor, Snapshot};
 use std::pin::pin;
-use std::task::{Context, Waker};
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 const THREADS: u64 = 4;
@@ -37,6 +39,7 @@ fn main() {
     let monitor = LockMonitor::new();
     monitor.register_lock(shared.lock.stats().id(), shared.lock.stats().clone());
     monitor.register_lock(shared.mutex.stats().id(), shared.mutex.stats().clone());
+    let (mut last, coalescing) = (shared.snapshot.reader(), coalesce(&shared.snapshot));
     let until = Instant::now() + Duration::from_secs(seconds);
     let all: Vec<Done> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
@@ -50,12 +53,36 @@ fn main() {
     let sum = |count: fn(&Done) -> u64| all.iter().map(count).sum::<u64>();
     assert_eq!(*shared.lock.try_read().expect("nothing holds the lock"), [sum(|done| done.writes); 4]);
     assert_eq!(*shared.mutex.try_lock().expect("nothing holds the mutex"), sum(|done| done.locks));
-    assert_eq!(shared.snapshot.load().iter().sum::<u64>(), sum(|done| done.updates));
+    drop(shared.snapshot);
+    coalescing.join().unwrap();
+    assert_eq!(last.load().iter().sum::<u64>(), sum(|done| done.updates));
     for stats in [shared.lock.stats(), shared.mutex.stats()] {
         let figures = stats.figures();
         assert_eq!((figures.current_holders, figures.current_waiters), (0, 0));
     }
     println!("{}", monitor.generate_report());
+}
+
+/// Applies deferred closures in a thread of its own, as they come.
+///
+/// It ends when the snapshot is dropped.
+fn coalesce(snapshot: &Snapshot<Vec<u64>>) -> JoinHandle<()> {
+    // Without a gap there is no timer, so any executor will do.
+    let mut coalescer = Box::pin(snapshot.coalescer(Duration::ZERO));
+    std::thread::spawn(move || {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        while coalescer.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            std::thread::park();
+        }
+    })
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
 }
 
 fn work(shared: &Shared, thread: u64, until: Instant) -> Done {
@@ -69,7 +96,7 @@ fn work(shared: &Shared, thread: u64, until: Instant) -> Done {
         random % bound
     };
     while Instant::now() < until {
-        match below(10) {
+        match below(13) {
             0 => {
                 let mut writing = shared.lock.blocking_write_with_timeout().unwrap();
                 writing.iter_mut().for_each(|value| *value += 1);
@@ -104,6 +131,21 @@ fn work(shared: &Shared, thread: u64, until: Instant) -> Done {
                 shared.snapshot.update(move |counts| counts[thread as usize] += 1);
                 done.updates += 1;
             }
+            7 => {
+                shared.snapshot.defer(move |counts| counts[thread as usize] += 1);
+                done.updates += 1;
+            }
+            8 => {
+                let mut counts = reader.load().to_vec();
+                counts[thread as usize] += 1;
+                done.updates += u64::from(shared.snapshot.publish_if(reader.version(), counts).is_ok());
+            }
+            9 => {
+                let before = reader.version();
+                if let Some(version) = reader.changed_blocking(Duration::from_micros(below(50))).unwrap() {
+                    assert!(version > before && version == reader.version());
+                }
+            }
             5 | 6 => assert!(reader.load()[thread as usize] <= done.updates),
             _ => {
                 let reading = shared.lock.blocking_read_with_timeout().unwrap();
@@ -111,6 +153,5 @@ fn work(shared: &Shared, thread: u64, until: Instant) -> Done {
             }
         }
     }
-    shared.snapshot.apply_deferred();
     done
 }

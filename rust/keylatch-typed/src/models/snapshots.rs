@@ -1,6 +1,7 @@
 //! Snapshots: freshness, updates that are not lost, and waits that end.
 
 use super::{check, poll_once};
+use crate::snapshot::coalesce::Coalescer;
 use crate::sync::block_on;
 use crate::{Snapshot, SnapshotClosed};
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -131,5 +132,107 @@ fn dropped_wait_leaves_the_other() {
         assert_eq!(block_on(kept.changed(), |_| None), Ok(2));
         other.join().unwrap();
         publishing.join().unwrap();
+    });
+}
+
+/// Would catch: an update that an applier leaves to a thread which does not look.
+#[test]
+fn left_updates_are_applied() {
+    check(|| {
+        let snapshot = Snapshot::new(0_u64);
+        let threads = [1, 10].map(|step| {
+            let snapshot = snapshot.clone();
+            thread::spawn(move || snapshot.update(move |value| *value += step).wait().unwrap())
+        });
+        drop(snapshot.update(|value| *value += 100));
+        threads.into_iter().for_each(|thread| assert!(thread.join().unwrap() > 1));
+        assert_eq!(*snapshot.load(), 111);
+    });
+}
+
+/// Would catch: an applier that leaves its rest to a future which is dropped.
+#[test]
+fn update_left_to_a_dropped_future_is_applied() {
+    check(|| {
+        let snapshot = Snapshot::new(0_u64);
+        let other = {
+            let snapshot = snapshot.clone();
+            thread::spawn(move || drop(snapshot.update(|value| *value += 1)))
+        };
+        let mut update = snapshot.update(|value| *value += 10);
+        let _ = poll_once(&mut update);
+        drop(update);
+        other.join().unwrap();
+        assert_eq!(*snapshot.load(), 11);
+    });
+}
+
+/// A coalescer without its timer.
+fn coalesce(coalescer: &Coalescer<u64>) {
+    while block_on(Box::pin(coalescer.work_arrives()), |_| None) {
+        let _ = coalescer.apply();
+    }
+}
+
+/// Would catch: readers that hear of the end before the coalescer's last version.
+#[test]
+fn deferred_closure_comes_before_the_end() {
+    check(|| {
+        let snapshot = Snapshot::new(1_u64);
+        let (mut reader, coalescer) = (snapshot.reader(), Coalescer::new(&snapshot));
+        let coalescing = thread::spawn(move || coalesce(&coalescer));
+        snapshot.defer(|value| *value += 1);
+        drop(snapshot);
+        assert_eq!(block_on(reader.changed(), |_| None), Ok(2));
+        assert_eq!(block_on(reader.changed(), |_| None), Err(SnapshotClosed));
+        coalescing.join().unwrap();
+    });
+}
+
+/// Would catch: readers that wait for a coalescer which is dropped.
+#[test]
+fn dropped_coalescer_ends_the_waits() {
+    check(|| {
+        let snapshot = Snapshot::new(1_u64);
+        let (mut reader, coalescer) = (snapshot.reader(), Coalescer::new(&snapshot));
+        let dropping = thread::spawn(move || drop(coalescer));
+        snapshot.defer(|value| *value += 1);
+        let ending = thread::spawn(move || drop(snapshot));
+        assert_eq!(block_on(reader.changed(), |_| None), Err(SnapshotClosed));
+        dropping.join().unwrap();
+        ending.join().unwrap();
+    });
+}
+
+/// Would catch: a coalescer that finds another applier at work and sleeps for good.
+#[test]
+fn coalescer_beside_an_update_applies_all() {
+    check(|| {
+        let snapshot = Snapshot::new(0_u64);
+        let coalescer = Coalescer::new(&snapshot);
+        let coalescing = thread::spawn(move || coalesce(&coalescer));
+        let mut reader = snapshot.reader();
+        drop(snapshot.update(|value| *value += 1));
+        snapshot.defer(|value| *value += 10);
+        drop(snapshot);
+        while **reader.load() < 11 {
+            block_on(reader.changed(), |_| None).unwrap();
+        }
+        coalescing.join().unwrap();
+    });
+}
+
+/// Would catch: a wait for a version that ends with an older one.
+#[test]
+fn load_waits_for_its_version() {
+    check(|| {
+        let snapshot = Snapshot::new(1_u64);
+        let mut reader = snapshot.reader();
+        let other = thread::spawn(move || {
+            snapshot.publish(2);
+            snapshot.publish(3);
+        });
+        assert_eq!(block_on(Box::pin(reader.load_no_older_than(3)), |_| None).map(|value| **value), Ok(3));
+        other.join().unwrap();
     });
 }

@@ -11,9 +11,10 @@
 //! | mutex-protected state | who changes it |
 //! |---|---|
 //! | `current`, `version`, `published_at` | the publisher, all three together, and the word last |
-//! | `queued` | `update` and `defer` append, the applier takes the whole queue |
+//! | `queue` | `update` and `defer` append, the applier takes the whole queue |
 //! | `applier` | the thread that runs queued closures; at most one |
 //! | `base` | the version that the applier cloned and has not replaced yet |
+//! | `handles`, `coalescers` | making and dropping a handle or a coalescer |
 //!
 //! # Updates
 //!
@@ -21,10 +22,19 @@
 //! closures, clones the value once, runs them in order without the mutex, and publishes once. Threads that bring closures
 //! meanwhile only queue them. A publish that arrives while the applier works wins, and the batch counts as made just
 //! before it: no reader could have seen it. [`Snapshot::publish_if`] refuses during a batch, or it would lose the batch.
+//!
+//! The applier goes on with a further batch only for closures of `update`; those of `defer` wait for their own turn. After
+//! some batches it leaves the rest to a thread that awaits one of them.
+//!
+//! # The end
+//!
+//! No version will come any more when no handle is left, no applier works, and no queued closure has anything left that
+//! applies it. Whatever brings that about last wakes the readers that wait.
 
 #[cfg(feature = "tokio")]
-mod coalesce;
+pub(crate) mod coalesce;
 mod outcome;
+mod queue;
 mod reader;
 mod update;
 mod wakers;
@@ -35,9 +45,11 @@ pub use update::Update;
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, thread, wake_all};
-use outcome::Queued;
+use queue::Queue;
+use std::collections::btree_map::IntoValues;
 use std::fmt;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 use wakers::Wakers;
 
@@ -74,10 +86,10 @@ struct State<T> {
     version: u64,
     published_at: Instant,
     /// `Snapshot` handles.
-    ///
-    /// When the last one is gone nothing will be published any more.
     handles: usize,
-    queued: Vec<Queued<T>>,
+    /// Coalescers that were not dropped.
+    coalescers: usize,
+    queue: Queue<T>,
     applier: Option<thread::ThreadId>,
     base: Option<u64>,
     /// Readers that wait for a publish.
@@ -114,7 +126,8 @@ impl<T> Snapshot<T> {
             version: 1,
             published_at: Instant::now(),
             handles: 1,
-            queued: Vec::new(),
+            coalescers: 0,
+            queue: Queue::default(),
             applier: None,
             base: None,
             changed: Wakers::default(),
@@ -193,6 +206,25 @@ impl<T> Snapshot<T> {
     }
 }
 
+impl<T> State<T> {
+    /// Returns whether no newer version can come.
+    const fn is_closed(&self) -> bool {
+        self.handles == 0 && self.applier.is_none() && !self.has_future()
+    }
+
+    /// Returns whether something will apply queued closures.
+    const fn has_future(&self) -> bool {
+        self.queue.has_awaited() || (self.coalescers > 0 && self.queue.has_any())
+    }
+
+    /// Returns the wakers of the readers if no newer version can come.
+    ///
+    /// Called after everything that may have been the last. Wake them without the mutex.
+    fn take_readers_at_end(&mut self) -> Option<IntoValues<u64, Waker>> {
+        self.is_closed().then(|| self.changed.take())
+    }
+}
+
 impl<T> Cell<T> {
     fn version(&self) -> u64 {
         // Pairs with: the release store in `replace`, so that what the publisher wrote before is seen with the version.
@@ -208,7 +240,7 @@ impl<T> Cell<T> {
         state.published_at = Instant::now();
         // Pairs with: the acquire load in `version`. The mutex orders everything else.
         self.version.store(state.version, Ordering::Release);
-        Published { version: state.version, _replaced: replaced, wake: state.changed.take() }
+        Published { version: state.version, replaced, wake: state.changed.take() }
     }
 }
 
@@ -218,14 +250,19 @@ impl<T> Cell<T> {
 #[must_use]
 struct Published<T> {
     version: u64,
-    _replaced: Arc<T>,
-    wake: Vec<std::task::Waker>,
+    replaced: Arc<T>,
+    wake: IntoValues<u64, Waker>,
 }
 
 impl<T> Published<T> {
     fn finish(self) -> u64 {
+        self.wake().0
+    }
+
+    /// Wakes the readers, and returns the version and the value to drop.
+    fn wake(self) -> (u64, Arc<T>) {
         wake_all(self.wake);
-        self.version
+        (self.version, self.replaced)
     }
 }
 
@@ -241,9 +278,9 @@ impl<T> Drop for Snapshot<T> {
         let mut state = self.cell.state.lock();
         state.handles -= 1;
         if state.handles == 0 {
-            let (changed, deferred) = (state.changed.take(), state.deferred.take());
+            let (readers, coalescers) = (state.take_readers_at_end(), state.deferred.take());
             drop(state);
-            wake_all(changed.into_iter().chain(deferred));
+            wake_all(readers.into_iter().flatten().chain(coalescers));
         }
     }
 }

@@ -28,7 +28,9 @@ pub struct SnapshotReader<T> {
 pub enum Freshness {
     /// This version or a later one.
     Version(u64),
-    /// Published at most this long ago.
+    /// Published at most this long before the load was first polled.
+    ///
+    /// Zero waits for the next version.
     Age(Duration),
 }
 
@@ -44,8 +46,37 @@ impl From<Duration> for Freshness {
     }
 }
 
+/// A freshness as it was asked for at one moment.
+///
+/// An age that is measured anew at each look would refuse every version that is slower to arrive.
+enum Wanted {
+    Version(u64),
+    /// Published at this moment or later.
+    Since(Instant),
+    Any,
+}
+
+impl Wanted {
+    fn now(freshness: Freshness) -> Self {
+        match freshness {
+            Freshness::Version(version) => Self::Version(version),
+            // An age before the clock's beginning admits every version.
+            Freshness::Age(age) => Instant::now().checked_sub(age).map_or(Self::Any, Self::Since),
+        }
+    }
+
+    fn is_met(&self, version: u64, published_at: Instant) -> bool {
+        match self {
+            Self::Version(wanted) => version >= *wanted,
+            Self::Since(moment) => published_at >= *moment,
+            Self::Any => true,
+        }
+    }
+}
+
 /// Every `Snapshot` handle is gone.
 ///
+/// Nothing is left that would apply a queued closure, either.
 /// No version will follow the one that the reader has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotClosed;
@@ -116,9 +147,10 @@ impl<T> SnapshotReader<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`SnapshotClosed`] when every `Snapshot` handle is gone and nothing newer was published.
+    /// Returns [`SnapshotClosed`] when every `Snapshot` handle is gone and nothing newer was published or will be by a
+    /// coalescer.
     pub fn changed(&mut self) -> Changed<'_, T> {
-        Changed { reader: self, slot: None }
+        Changed { reader: self, ticket: None }
     }
 
     /// Blocks the thread like [`changed`](Self::changed) for at most `timeout`.
@@ -127,7 +159,8 @@ impl<T> SnapshotReader<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`SnapshotClosed`] when every `Snapshot` handle is gone and nothing newer was published.
+    /// Returns [`SnapshotClosed`] when every `Snapshot` handle is gone and nothing newer was published or will be by a
+    /// coalescer.
     pub fn changed_blocking(&mut self, timeout: Duration) -> Result<Option<u64>, SnapshotClosed> {
         // A moment that the clock cannot express is never reached.
         let deadline = Instant::now().checked_add(timeout);
@@ -159,19 +192,12 @@ impl<T> SnapshotReader<T> {
     ///
     /// Returns [`SnapshotClosed`] when no version as fresh can come any more; the last one stays loaded.
     pub async fn load_no_older_than(&mut self, freshness: impl Into<Freshness>) -> Result<&Arc<T>, SnapshotClosed> {
-        let freshness = freshness.into();
+        let wanted = Wanted::now(freshness.into());
         self.load();
-        while !self.is_as_fresh_as(freshness) {
+        while !wanted.is_met(self.version, self.published_at) {
             self.changed().await?;
         }
         Ok(&self.value)
-    }
-
-    fn is_as_fresh_as(&self, freshness: Freshness) -> bool {
-        match freshness {
-            Freshness::Version(version) => self.version >= version,
-            Freshness::Age(age) => self.age() <= age,
-        }
     }
 
     #[cold]
@@ -203,7 +229,7 @@ impl<T: fmt::Debug> fmt::Debug for SnapshotReader<T> {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Changed<'a, T> {
     reader: &'a mut SnapshotReader<T>,
-    slot: Option<usize>,
+    ticket: Option<u64>,
 }
 
 impl<T> Future for Changed<'_, T> {
@@ -214,13 +240,13 @@ impl<T> Future for Changed<'_, T> {
         let waker = context.waker().clone();
         let mut state = this.reader.cell.state.lock();
         let newer = state.version != this.reader.version;
-        if !newer && state.handles > 0 {
-            let replaced = state.changed.register(&mut this.slot, waker);
+        if !newer && !state.is_closed() {
+            let replaced = state.changed.register(&mut this.ticket, waker);
             drop(state);
             drop(replaced);
             return Poll::Pending;
         }
-        let replaced = state.changed.remove(&mut this.slot);
+        let replaced = state.changed.remove(&mut this.ticket);
         drop(state);
         drop(replaced);
         if !newer {
@@ -233,8 +259,8 @@ impl<T> Future for Changed<'_, T> {
 
 impl<T> Drop for Changed<'_, T> {
     fn drop(&mut self) {
-        if self.slot.is_some() {
-            let waker = self.reader.cell.state.lock().changed.remove(&mut self.slot);
+        if self.ticket.is_some() {
+            let waker = self.reader.cell.state.lock().changed.remove(&mut self.ticket);
             drop(waker);
         }
     }
@@ -259,6 +285,16 @@ mod tests {
             drop(changed);
             assert_eq!(waiting(), 0);
         }
-        assert!(snapshot.cell.state.lock().changed.take().is_empty());
+        assert_eq!(snapshot.cell.state.lock().changed.take().len(), 0);
+    }
+
+    #[test]
+    fn waits_that_ended_leave_no_memory() {
+        let snapshot = Snapshot::new(0);
+        let mut readers = vec![snapshot.reader(); 1000];
+        let mut waits: Vec<_> = readers.iter_mut().map(|reader| Box::pin(reader.changed())).collect();
+        waits.iter_mut().for_each(|wait| assert!(wait.as_mut().now_or_never().is_none()));
+        waits.truncate(1);
+        assert_eq!(snapshot.cell.state.lock().changed.kept(), 1, "the next publish looks at one");
     }
 }

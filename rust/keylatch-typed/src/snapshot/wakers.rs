@@ -1,45 +1,49 @@
 //! The wakers of futures that wait for one event; part of the snapshot's mutex-protected state.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::IntoValues;
 use std::task::Waker;
 
-/// A waker for each waiting future, found by the slot that the future remembers.
+/// A waker for each waiting future, found by the ticket that the future remembers.
 ///
-/// Invariant: a slot belongs to one future from `register` to `remove`; `take` empties slots and gives none back.
 /// No waker is cloned, woken or dropped in here, because that runs foreign code and the caller holds the mutex.
 #[derive(Default)]
 pub(super) struct Wakers {
-    slots: Vec<Option<Waker>>,
-    free: Vec<usize>,
+    waiting: BTreeMap<u64, Waker>,
+    /// Tickets so far.
+    tickets: u64,
 }
 
 impl Wakers {
-    /// Keeps the waker in the future's slot.
+    /// Keeps the waker of a future, and gives it a ticket if it has none.
     ///
-    /// Returns the one that it replaces, to be dropped without the mutex.
-    pub(super) fn register(&mut self, slot: &mut Option<usize>, waker: Waker) -> Option<Waker> {
-        let index = *slot.get_or_insert_with(|| {
-            self.free.pop().unwrap_or_else(|| {
-                self.slots.push(None);
-                self.slots.len() - 1
-            })
+    /// Returns the waker that it replaces, to be dropped without the mutex.
+    pub(super) fn register(&mut self, ticket: &mut Option<u64>, waker: Waker) -> Option<Waker> {
+        let ticket = *ticket.get_or_insert_with(|| {
+            self.tickets += 1;
+            self.tickets
         });
-        self.slots[index].replace(waker)
+        self.waiting.insert(ticket, waker)
     }
 
-    /// Gives the slot back. Returns its waker, to be dropped without the mutex.
-    pub(super) fn remove(&mut self, slot: &mut Option<usize>) -> Option<Waker> {
-        let index = slot.take()?;
-        self.free.push(index);
-        self.slots[index].take()
+    /// Takes the ticket back. Returns its waker, to be dropped without the mutex.
+    pub(super) fn remove(&mut self, ticket: &mut Option<u64>) -> Option<Waker> {
+        self.waiting.remove(&ticket.take()?)
     }
 
     /// Returns all wakers, to be woken without the mutex.
-    pub(super) fn take(&mut self) -> Vec<Waker> {
-        self.slots.iter_mut().filter_map(Option::take).collect()
+    pub(super) fn take(&mut self) -> IntoValues<u64, Waker> {
+        std::mem::take(&mut self.waiting).into_values()
     }
 
     #[cfg(all(test, not(loom)))]
     pub(super) fn waiting(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.waiting.len()
+    }
+
+    /// Returns how many places a publish looks at.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn kept(&self) -> usize {
+        self.waiting.len()
     }
 }

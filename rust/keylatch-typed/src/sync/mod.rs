@@ -4,6 +4,7 @@
 //! model checker's, so the code that ships is the code that is checked.
 
 mod block_on;
+mod caught;
 mod lazy_box;
 mod mutex;
 mod once_lock;
@@ -15,7 +16,8 @@ pub(crate) use loom::{sync::atomic, thread};
 pub(crate) use std::{sync::atomic, thread};
 
 pub(crate) use block_on::block_on;
+pub(crate) use caught::caught;
 pub(crate) use lazy_box::LazyBox;
-pub(crate) use mutex::Mutex;
+pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use once_lock::OnceLock;
 pub(crate) use wake::wake_all;

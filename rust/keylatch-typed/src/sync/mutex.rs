@@ -1,8 +1,10 @@
 //! A mutex without poisoning: `parking_lot`'s, or the model checker's under `--cfg loom`.
 
 #[cfg(not(loom))]
-pub(crate) use parking_lot::Mutex;
+pub(crate) use parking_lot::{Mutex, MutexGuard};
 
+#[cfg(loom)]
+pub(crate) use loom::sync::MutexGuard;
 #[cfg(loom)]
 pub(crate) use modelled::Mutex;
 

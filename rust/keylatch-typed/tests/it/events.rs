@@ -5,20 +5,32 @@ use std::sync::{Arc, LazyLock, Mutex};
 use tracing::field::{Field, Visit};
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber, span};
 
+/// `tracing` remembers for each place of an event whether any subscriber wants it.
+///
+/// While there is one subscriber it asks that of the thread that comes by first, which may be another test's and have none.
+/// With two it asks them.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Kept::default()));
+
 /// Runs `work` and returns its events: level and fields as text.
 pub(crate) fn of(work: impl FnOnce()) -> Vec<(Level, String)> {
-    // `tracing` remembers for each place of an event whether any subscriber wants it. While there is one subscriber it
-    // asks that of the thread that comes by first, which may be another test's and have none. With two it asks them.
-    static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Kept::default()));
     LazyLock::force(&SECOND);
     let kept = Kept::default();
     tracing::subscriber::with_default(kept.clone(), work);
-    std::mem::take(&mut *kept.0.lock().unwrap())
+    std::mem::take(&mut *kept.events.lock().unwrap())
+}
+
+/// Runs `work` while every event makes the subscriber panic.
+pub(crate) fn panicking<R>(work: impl FnOnce() -> R) -> R {
+    LazyLock::force(&SECOND);
+    tracing::subscriber::with_default(Kept { panics: true, ..Kept::default() }, work)
 }
 
 /// Keeps the events of all threads that use it.
 #[derive(Clone, Default)]
-pub(crate) struct Kept(Arc<Mutex<Vec<(Level, String)>>>);
+pub(crate) struct Kept {
+    events: Arc<Mutex<Vec<(Level, String)>>>,
+    panics: bool,
+}
 
 struct Text(String);
 
@@ -42,9 +54,10 @@ impl Subscriber for Kept {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
+        assert!(!self.panics, "deliberate");
         let mut text = Text(String::new());
         event.record(&mut text);
-        self.0.lock().unwrap().push((*event.metadata().level(), text.0));
+        self.events.lock().unwrap().push((*event.metadata().level(), text.0));
     }
 
     fn enter(&self, _: &span::Id) {}

@@ -1,8 +1,11 @@
 //! `Snapshot`: freshness, conflicts, coalesced updates, waiting, and what happens when foreign code panics.
 
+use crate::events;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use keylatch_typed::{PublishConflict, Snapshot, SnapshotClosed, SnapshotReader, UpdateError};
+use keylatch_typed::{PublishConflict, Snapshot, SnapshotClosed, SnapshotReader, Update, UpdateError};
+#[cfg(feature = "tokio")]
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -158,6 +161,114 @@ fn panic_in_clone_leaves_the_value() {
     assert_eq!(snapshot.load().entries, [2]);
 }
 
+/// Drops with a panic while armed.
+#[derive(Clone, Default)]
+struct Fragile(Arc<AtomicBool>);
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(!self.0.load(Ordering::Relaxed), "deliberate");
+    }
+}
+
+#[test]
+fn panic_in_drop_of_a_version_ends_there() {
+    let (snapshot, armed) = (Snapshot::new(Fragile::default()), Arc::new(AtomicBool::new(false)));
+    let given = Arc::clone(&armed);
+    assert_eq!(snapshot.update(|value| value.0 = given).wait(), Ok(2));
+    armed.store(true, Ordering::Relaxed);
+    let harmless = |value: &mut Fragile| value.0 = Arc::default();
+    // Drops the replaced version, which panics.
+    assert_eq!(snapshot.update(harmless).wait(), Ok(3));
+    armed.store(false, Ordering::Relaxed);
+    assert_eq!(snapshot.update(harmless).wait(), Ok(4));
+}
+
+#[test]
+fn panic_in_drop_of_a_closure_ends_there() {
+    let snapshot = Snapshot::new(Counted::default());
+    let (broken, armed) = (Arc::clone(&snapshot.load().broken), Fragile(Arc::new(AtomicBool::new(true))));
+    broken.store(true, Ordering::Relaxed);
+    snapshot.defer(move |_| drop(armed));
+    let second = snapshot.update(|list| list.entries.push(1));
+    assert_eq!(second.wait(), Err(UpdateError::CloneFailed("no copy today".into())));
+    broken.store(false, Ordering::Relaxed);
+    assert_eq!(snapshot.update(|list| list.entries.push(2)).wait(), Ok(3));
+}
+
+#[test]
+fn panic_in_subscriber_ends_there() {
+    let snapshot = Snapshot::new(Counted::default());
+    snapshot.defer(|_| panic!("deliberate"));
+    let second = events::panicking(|| snapshot.update(|list| list.entries.push(1)));
+    assert_eq!(second.wait(), Ok(2));
+    assert_eq!(snapshot.load().entries, [1]);
+}
+
+/// Updates that bring each other, awaited by two threads in turn.
+struct Chain {
+    snapshot: Snapshot<usize>,
+    /// The thread that brought the first is back.
+    is_back: AtomicBool,
+    awaited: AtomicUsize,
+    senders: [mpsc::Sender<Update<usize>>; 2],
+}
+
+impl Chain {
+    const LAST: usize = 10_000;
+
+    fn bring(self: &Arc<Self>, number: usize) {
+        let chain = Arc::clone(self);
+        let update = self.snapshot.update(move |count| {
+            *count = number;
+            if number < Self::LAST && !chain.is_back.load(Ordering::Relaxed) {
+                chain.bring(number + 1);
+                // Not before another thread awaits it.
+                while chain.awaited.load(Ordering::Relaxed) < number && !chain.is_back.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        self.senders[number % 2].send(update).unwrap();
+    }
+}
+
+/// Updates come without an end until the thread that brought the first is back.
+#[test]
+fn update_leaves_the_rest_to_a_waiting_thread() {
+    let (senders, updates): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel::<Update<usize>>()).unzip();
+    let (snapshot, is_back, awaited) = (Snapshot::new(0), AtomicBool::new(false), AtomicUsize::new(0));
+    let chain = Chain { snapshot: snapshot.clone(), is_back, awaited, senders: senders.try_into().unwrap() };
+    let chain = Arc::new(chain);
+    std::thread::scope(|scope| {
+        for updates in updates {
+            let other = Arc::downgrade(&chain);
+            scope.spawn(move || {
+                for update in updates {
+                    if let Some(chain) = other.upgrade() {
+                        chain.awaited.fetch_add(1, Ordering::Relaxed);
+                    }
+                    update.wait().unwrap();
+                }
+            });
+        }
+        chain.bring(1);
+        chain.is_back.store(true, Ordering::Relaxed);
+        drop(chain);
+    });
+    assert!((16..Chain::LAST).contains(&*snapshot.load()), "{snapshot:?}");
+}
+
+#[test]
+fn update_dropped_in_the_queue_is_applied() {
+    let snapshot = Snapshot::new(Counted::default());
+    during_update(&snapshot, 0, || {
+        let mut update = snapshot.update(|list| list.entries.push(1));
+        assert_eq!((&mut update).now_or_never(), None);
+    });
+    assert_eq!(snapshot.load().entries, [0, 1]);
+}
+
 #[test]
 fn wait_inside_update_is_refused() {
     let snapshot = Snapshot::new(0);
@@ -239,6 +350,17 @@ fn load_no_older_than_waits_for_version() {
     assert_eq!(**reader.load(), 2);
 }
 
+#[test]
+fn age_counts_back_from_the_first_poll() {
+    let snapshot = Snapshot::new(1);
+    let mut reader = snapshot.reader();
+    let mut newest = Box::pin(reader.load_no_older_than(Duration::ZERO));
+    assert_eq!(newest.as_mut().now_or_never(), None);
+    snapshot.publish(2);
+    std::thread::sleep(Duration::from_millis(1));
+    assert_eq!(newest.as_mut().now_or_never().unwrap().map(|value| **value), Ok(2));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_wakes_every_reader() {
     let snapshot = Snapshot::new(0_u64);
@@ -276,6 +398,86 @@ async fn coalescer_bounds_copies_and_staleness() {
     coalescer.await.unwrap();
     let copies = clones.load(Ordering::Relaxed);
     assert!((18..=21).contains(&copies), "{copies} copies in one second");
+}
+
+/// The last handle goes within the gap, and what was deferred comes first.
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+async fn deferred_before_the_end_reaches_readers() {
+    let snapshot = Snapshot::new(0);
+    let (mut reader, mut dependent) = (snapshot.reader(), snapshot.reader());
+    let coalescer = tokio::spawn(snapshot.coalescer(Duration::from_millis(50)));
+    let follower = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while reader.changed().await.is_ok() {
+            seen.push(**reader.load());
+        }
+        seen
+    });
+    let third = tokio::spawn(async move { dependent.load_no_older_than(3).await.map(|value| **value) });
+    snapshot.defer(|value| *value += 1);
+    while snapshot.version() < 2 {
+        tokio::task::yield_now().await;
+    }
+    snapshot.defer(|value| *value += 1);
+    drop(snapshot);
+    assert_eq!(follower.await.unwrap(), [1, 2]);
+    assert_eq!(third.await.unwrap(), Ok(2));
+    coalescer.await.unwrap();
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+async fn dropped_coalescer_ends_waits() {
+    let snapshot = Snapshot::new(0);
+    let (mut reader, coalescer) = (snapshot.reader(), snapshot.coalescer(Duration::ZERO));
+    snapshot.defer(|value| *value += 1);
+    drop(snapshot);
+    let mut waiting = pin!(reader.changed());
+    assert_eq!(waiting.as_mut().now_or_never(), None, "the coalescer may still be polled");
+    drop(coalescer);
+    assert_eq!(waiting.now_or_never(), Some(Err(SnapshotClosed)));
+}
+
+/// Defers a closure that defers the next, and so on.
+#[cfg(feature = "tokio")]
+fn defer_again(snapshot: &Snapshot<Counted>, left: usize) {
+    let inner = snapshot.clone();
+    snapshot.defer(move |list| {
+        list.entries.push(left);
+        if left > 1 {
+            defer_again(&inner, left - 1);
+        }
+    });
+}
+
+/// Closures that come while one copy is made wait for the next.
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+async fn coalescer_keeps_its_gap_under_load() {
+    let snapshot = Snapshot::new(Counted::default());
+    let clones = Arc::clone(&snapshot.load().clones);
+    let coalescer = tokio::spawn(snapshot.coalescer(Duration::from_millis(50)));
+    defer_again(&snapshot, 2000);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    coalescer.abort();
+    let copies = clones.load(Ordering::Relaxed);
+    assert!((19..=21).contains(&copies), "{copies} copies in one second");
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+async fn coalescer_without_a_gap_lets_tasks_run() {
+    let snapshot = Snapshot::new(Counted::default());
+    let clones = Arc::clone(&snapshot.load().clones);
+    let coalescer = tokio::spawn(snapshot.coalescer(Duration::ZERO));
+    defer_again(&snapshot, 2000);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    coalescer.abort();
+    let copies = clones.load(Ordering::Relaxed);
+    assert!((2..50).contains(&copies), "{copies} copies in ten turns");
 }
 
 /// Counts the copies that a coalescer makes of a closure each millisecond.

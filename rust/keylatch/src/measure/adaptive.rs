@@ -108,7 +108,7 @@ impl Adaptive {
         self.buckets[bucket_of(waited)].fetch_add(ONE, Ordering::Relaxed);
         let samples = self.samples.fetch_add(1, Ordering::Relaxed) + 1;
         if samples >= ENOUGH && samples.is_multiple_of(A_FEW) {
-            self.refresh(now);
+            self.refresh(now, Why::Observed);
         }
     }
 
@@ -126,7 +126,7 @@ impl Adaptive {
 
     /// Returns what was learned so far.
     pub(crate) fn state(&self, now: u64) -> AdaptiveState {
-        self.refresh(now);
+        self.refresh(now, Why::Looked);
         let quantile = self.quantile.load(Ordering::Relaxed);
         AdaptiveState {
             timeout: self.timeout(),
@@ -141,7 +141,7 @@ impl Adaptive {
     }
 
     /// Reads the quantile off and halves what is due, unless another thread does.
-    fn refresh(&self, now: u64) {
+    fn refresh(&self, now: u64, why: Why) {
         // Acquire pairs with the Release below: what the one before wrote is seen.
         if self.busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             return;
@@ -153,7 +153,7 @@ impl Adaptive {
         self.halve(&mut counts, now);
         let sum: u64 = counts.iter().sum();
         if sum >= ENOUGH * ONE {
-            self.conclude(bound_of_share(&counts, sum, self.policy.quantile_per_mille));
+            self.conclude(bound_of_share(&counts, sum, self.policy.quantile_per_mille), why);
         }
         self.busy.store(false, Ordering::Release);
     }
@@ -174,16 +174,26 @@ impl Adaptive {
         self.halved_at.store(now, Ordering::Relaxed);
     }
 
-    fn conclude(&self, quantile: u64) {
+    fn conclude(&self, quantile: u64, why: Why) {
         let (floor, ceiling) = (nanos(self.policy.floor), nanos(self.policy.ceiling));
         let learned = u128::from(quantile) * u128::from(self.policy.factor_per_mille) / 1000;
         let learned = u64::try_from(learned).unwrap_or(u64::MAX);
         for (clamped, times) in [(learned < floor, &self.times_at_floor), (learned > ceiling, &self.times_at_ceiling)] {
-            times.store(times.load(Ordering::Relaxed) + u64::from(clamped), Ordering::Relaxed);
+            let counts = clamped && why == Why::Observed;
+            times.store(times.load(Ordering::Relaxed) + u64::from(counts), Ordering::Relaxed);
         }
         self.quantile.store(quantile, Ordering::Relaxed);
         self.timeout.store(learned.clamp(floor, ceiling), Ordering::Relaxed);
     }
+}
+
+/// Why the quantile is read off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Waits were observed.
+    Observed,
+    /// A person looks, which must not count as learning.
+    Looked,
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -303,6 +313,15 @@ mod tests {
         // And an hour without waits forgets nothing that was concluded.
         let before = adaptive.timeout();
         assert_eq!(adaptive.state(100 * OLD).timeout, before);
+    }
+
+    #[test]
+    fn looks_count_nothing() {
+        let bounds = AdaptiveTimeout { floor: Duration::from_secs(1), ..policy(900) };
+        let adaptive = Adaptive::new(bounds, None);
+        (0..ENOUGH).for_each(|_| adaptive.observe(MILLISECOND, 1));
+        let counted = adaptive.state(1).times_at_floor;
+        assert_eq!(((0..10).map(|_| adaptive.state(1).times_at_floor).max(), counted), (Some(1), 1));
     }
 
     #[test]

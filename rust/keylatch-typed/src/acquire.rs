@@ -8,10 +8,9 @@ use crate::alarm::Alarm;
 use crate::clock;
 use crate::error::{LockTimeoutError, LockType};
 use crate::guard::{ExclusiveGuard, LockRef, ReadGuard};
-use crate::lock::{Checked, Joined, Mode, Patience, WaitingPlace};
-use crate::stats::{HoldStart, Request};
+use crate::lock::{Answered, Checked, Joined, Mode, Patience, Refusal, WaitingPlace};
+use crate::stats::{HoldStart, Request, WaitEnd};
 use crate::sync::block_on;
-use crate::timeout::WaitEnd;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -121,7 +120,8 @@ impl<R: LockRef, K: Kind> Acquire<R, K> {
     /// Acquires the lock if that takes no wait.
     #[inline]
     pub(crate) fn try_now(mut self) -> Option<K::Guard<R>> {
-        let count = self.lock().stats().raw().try_acquire(K::TYPE.mode())?;
+        let raw = self.lock().stats().raw();
+        let count = raw.try_acquire(K::TYPE.mode()).or_else(|| raw.try_acquire_slow(K::TYPE.mode()))?;
         Some(self.finish(count))
     }
 
@@ -160,47 +160,62 @@ impl<R: LockRef, K: Kind> Acquire<R, K> {
         let mut is_first = false;
         if wait.place.is_none() {
             if wait.timeout.is_zero() {
-                let refusal = raw.refuse(K::TYPE.mode());
-                return Poll::Ready(Err(self.time_out(refusal, &wait)));
+                return Poll::Ready(match raw.answer(K::TYPE.mode()) {
+                    Answered::Acquired(count) => Ok(self.finish(count)),
+                    Answered::Refused(refusal) => Err(self.time_out(refusal, &wait)),
+                });
             }
-            match raw.join(K::TYPE.mode(), context.waker().clone()) {
+            match raw.join(K::TYPE.mode(), wait.began, context.waker().clone()) {
                 Joined::Acquired(count) => return Poll::Ready(Ok(self.finish(count))),
                 Joined::Waiting(place) => wait.place = Some(place),
             }
             is_first = true;
         }
         // Kept here from now on: should setting the alarm panic, dropping the future gives the place up.
-        let wait = self.wait.insert(wait);
-        let waited = clock::ticks_since(wait.began);
-        let patience = match wait.alarm.poll(wait.deadline, wait.timeout, context) {
-            Poll::Ready(()) => Patience::Over { waited },
-            Poll::Pending if is_first => return Poll::Pending,
-            Poll::Pending => Patience::Left,
-        };
+        self.wait = Some(wait);
+        // A grant first: it needs no timer, whose runtime may be gone.
+        if !is_first && let Some(ended) = self.check(context, Patience::Left) {
+            return Poll::Ready(ended);
+        }
+        let wait = self.wait.as_mut().expect("kept above, and the wait is not over");
+        match wait.alarm.poll(wait.deadline, wait.timeout, context) {
+            Poll::Ready(()) => self.check(context, Patience::Over).map_or(Poll::Pending, Poll::Ready),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Looks at the place in line. `None` if the wait goes on.
+    fn check(
+        &mut self,
+        context: &mut Context<'_>,
+        patience: Patience,
+    ) -> Option<Result<K::Guard<R>, LockTimeoutError>> {
+        let wait = self.wait.as_mut().expect("only a request that waits looks at its place");
         let place = wait.place.take().expect("a wait that is not over has a place");
         let raw = self.lock.as_ref().expect("polled after it was ready").stats().raw();
-        match raw.check(place, context.waker().clone(), patience, waited) {
+        match raw.check(place, context.waker().clone(), patience) {
             Checked::Waiting(place) => {
                 wait.place = Some(place);
-                Poll::Pending
+                None
             }
             Checked::Acquired(count) => {
+                let waited = clock::ticks_since(wait.began);
                 self.wait = None;
                 self.lock().stats().observe_wait(waited, WaitEnd::Granted);
-                Poll::Ready(Ok(self.finish(count)))
+                Some(Ok(self.finish(count)))
             }
             Checked::TimedOut(refusal) => {
-                let wait = self.wait.take().expect("inserted above");
-                Poll::Ready(Err(self.time_out(refusal, &wait)))
+                let wait = self.wait.take().expect("looked at above");
+                Some(Err(self.time_out(refusal, &wait)))
             }
             Checked::Cancelled => {
                 (self.wait, self.lock) = (None, None);
-                Poll::Ready(Err(LockTimeoutError::Cancelled))
+                Some(Err(LockTimeoutError::Cancelled))
             }
         }
     }
 
-    fn time_out(&mut self, refusal: crate::lock::Refusal, wait: &Wait) -> LockTimeoutError {
+    fn time_out(&mut self, refusal: Refusal, wait: &Wait) -> LockTimeoutError {
         let lock = self.lock.take().expect("polled after it was ready");
         let ticks = clock::ticks_since(wait.began);
         // A request that must not wait says nothing of how long waits take.

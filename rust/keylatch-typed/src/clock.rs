@@ -66,10 +66,44 @@ mod imp {
     const INSTANT: u8 = 2;
     static SOURCE: AtomicU8 = AtomicU8::new(UNKNOWN);
 
+    /// Two readings of one moment.
     #[derive(Clone, Copy)]
     struct Start {
         counter: u64,
         instant: Instant,
+    }
+
+    /// How far apart the two readings of one moment are, at most.
+    const TIGHT: Duration = Duration::from_micros(2);
+    /// After this many attempts the closest will do.
+    const ATTEMPTS: usize = 32;
+
+    impl Start {
+        fn now() -> Self {
+            Self::of(Instant::now, counter)
+        }
+
+        /// Reads both clocks, until no pause of the thread lies between.
+        ///
+        /// One that did would be part of the rate for the life of the process.
+        fn of(mut now: impl FnMut() -> Instant, mut counter: impl FnMut() -> u64) -> Self {
+            let mut attempt = || {
+                let (before, counter, after) = (now(), counter(), now());
+                let apart = after.duration_since(before);
+                (apart, Self { counter, instant: before + apart / 2 })
+            };
+            let mut closest = attempt();
+            for _ in 1..ATTEMPTS {
+                if closest.0 <= TIGHT {
+                    break;
+                }
+                let next = attempt();
+                if next.0 < closest.0 {
+                    closest = next;
+                }
+            }
+            closest.1
+        }
     }
 
     static START: OnceLock<Start> = OnceLock::new();
@@ -97,7 +131,7 @@ mod imp {
     #[cold]
     #[inline(never)]
     fn ticks_slow() -> u64 {
-        let start = START.get_or_init(|| Start { counter: counter(), instant: Instant::now() });
+        let start = START.get_or_init(Start::now);
         if SOURCE.load(Ordering::Relaxed) == UNKNOWN {
             SOURCE.store(if is_steady() { COUNTER } else { INSTANT }, Ordering::Relaxed);
         }
@@ -124,15 +158,44 @@ mod imp {
         if let Some(rate) = RATE.get() {
             return *rate;
         }
-        let start = START.get_or_init(|| Start { counter: counter(), instant: Instant::now() });
+        let start = START.get_or_init(Start::now);
         loop {
-            let (counted, elapsed) = (counter().saturating_sub(start.counter), start.instant.elapsed());
+            let now = Start::now();
+            let counted = now.counter.saturating_sub(start.counter);
+            let elapsed = now.instant.saturating_duration_since(start.instant);
             if elapsed >= AT_LEAST && counted > 0 {
                 let rate = elapsed.as_nanos() as f64 / counted as f64;
                 return if elapsed >= KEPT_AFTER { *RATE.get_or_init(|| rate) } else { rate };
             }
             // Only in the first millisecond of the first lock.
             std::thread::yield_now();
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use std::cell::Cell;
+
+        #[test]
+        fn pause_between_the_readings_is_noticed() {
+            // A clock of whole microseconds, and a thread that is paused for a second in its first two attempts.
+            let (origin, passed, readings) = (Instant::now(), Cell::new(0), Cell::new(0));
+            let now = || origin + Duration::from_micros(passed.replace(passed.get() + 1));
+            let counter = || {
+                readings.set(readings.get() + 1);
+                let counted = passed.get();
+                passed.set(counted + if readings.get() <= 2 { 1_000_000 } else { 0 });
+                counted
+            };
+            let start = Start::of(now, counter);
+            let at = start.instant.duration_since(origin);
+            assert!(at.abs_diff(Duration::from_micros(start.counter)) <= TIGHT, "{at:?} {}", start.counter);
+            assert_eq!(readings.get(), 3);
+            // Where every pair is apart, the closest is taken.
+            let far = || origin + Duration::from_millis(passed.replace(passed.get() + 1));
+            let start = Start::of(far, || 7);
+            assert_eq!(start.counter, 7);
         }
     }
 }

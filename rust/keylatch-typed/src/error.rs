@@ -1,6 +1,7 @@
 //! What a lock answers when it does not grant.
 
 use crate::id::LockId;
+use crate::lock::FURTHEST_PLACE;
 use std::error::Error;
 use std::fmt;
 use std::panic::Location;
@@ -43,11 +44,16 @@ pub struct TimeoutDetails {
     pub waited: Duration,
     /// Who held the lock.
     pub held_by: HeldBy,
-    /// Where the lock was acquired last: the holder, or the latest of several readers.
+    /// The number of holders that were granted the lock and were not polled since.
+    pub unpolled: u64,
+    /// Where the lock was acquired last.
+    ///
+    /// By the holder, or by a reader that may have left before others did.
+    /// `None` if no holder has been there yet: all were granted the lock and not polled since.
     pub holder: Option<&'static Location<'static>>,
     /// Where this request was made.
     pub requested_at: &'static Location<'static>,
-    /// The place in line: 1 for the first.
+    /// The place in line: 1 for the first, 1001 for each behind the thousandth.
     pub place: u32,
     /// The number of requests in line; a request that must not wait is not among them.
     pub waiters: u32,
@@ -91,16 +97,21 @@ impl Error for LockTimeoutError {}
 
 impl fmt::Display for TimeoutDetails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, waited, held_by, requested_at, place, waiters, .. } = self;
+        let Self { id, waited, held_by, unpolled, requested_at, place, waiters, .. } = self;
         write!(f, "lock {id}, waited {waited:?}, ")?;
         if place > waiters {
             write!(f, "behind {waiters} in line, ")?;
+        } else if *place > FURTHEST_PLACE {
+            write!(f, "behind place {FURTHEST_PLACE} of {waiters} in line, ")?;
         } else {
             write!(f, "place {place} of {waiters} in line, ")?;
         }
         write!(f, "{held_by}")?;
+        if *unpolled > 0 {
+            write!(f, ", granted to {unpolled} not polled yet")?;
+        }
         if let (Some(holder), true) = (self.holder, *held_by != HeldBy::Nothing) {
-            write!(f, " since {holder}")?;
+            write!(f, ", last acquired at {holder}")?;
         }
         write!(f, ", requested at {requested_at}")
     }
@@ -111,7 +122,7 @@ impl fmt::Display for HeldBy {
         match self {
             Self::Writer => f.write_str("held exclusively"),
             Self::Readers(1) => f.write_str("held by 1 reader"),
-            Self::Readers(count) => write!(f, "held by {count} readers, the latest"),
+            Self::Readers(count) => write!(f, "held by {count} readers"),
             Self::Nothing => f.write_str("held by none"),
         }
     }

@@ -66,7 +66,6 @@ mod rwlock;
 mod snapshot;
 mod stats;
 mod sync;
-mod timeout;
 
 pub use acquire::{Acquire, Kind, Lock, Read, Write};
 pub use keylatch::{AdaptiveState, AdaptiveTimeout};

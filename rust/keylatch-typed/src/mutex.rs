@@ -5,7 +5,7 @@ use crate::error::LockTimeoutError;
 use crate::guard::{ExclusiveGuard, LockRef, sealed::Sealed};
 use crate::id::LockId;
 use crate::options::LockOptions;
-use crate::stats::LockStats;
+use crate::stats::{LockStats, OwnedStats};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::panic::Location;
@@ -29,7 +29,7 @@ use std::time::Duration;
 /// # Ok(()) }
 /// ```
 pub struct AsyncMutex<T: ?Sized> {
-    stats: Arc<LockStats>,
+    stats: OwnedStats,
     value: UnsafeCell<T>,
 }
 
@@ -161,7 +161,7 @@ impl<T: ?Sized> AsyncMutex<T> {
     ///
     /// They are to be read, or to be registered with a [`LockMonitor`](crate::LockMonitor).
     pub const fn stats(&self) -> &Arc<LockStats> {
-        &self.stats
+        self.stats.shared()
     }
 
     /// Begins a new period of statistics.
@@ -180,7 +180,7 @@ impl<T: ?Sized> AsyncMutex<T> {
 impl<T: ?Sized> fmt::Debug for AsyncMutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the value: showing it would be an acquisition.
-        f.debug_struct("AsyncMutex").field("stats", &self.stats).finish_non_exhaustive()
+        f.debug_struct("AsyncMutex").field("stats", self.stats()).finish_non_exhaustive()
     }
 }
 

@@ -1,11 +1,9 @@
 //! What a lock is made with.
 
 use crate::id::LockId;
-use crate::stats::{LockStats, Statistics};
-use crate::timeout::DefaultTimeout;
+use crate::stats::{LockStats, OwnedStats, Statistics};
 use keylatch::{AdaptiveTimeout, LearnedTimeout, LockError};
 use std::panic::Location;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The settings of a lock, for `with_options`.
@@ -18,10 +16,11 @@ use std::time::Duration;
 /// let lru = AsyncMutex::with_options(Vec::<u8>::new(), options);
 /// assert_eq!(lru.stats().id().name(), "lru");
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use]
 pub struct LockOptions {
-    timeout: DefaultTimeout,
+    timeout: Duration,
+    adaptive: Option<AdaptiveTimeout>,
     id: Option<LockId>,
     statistics: Statistics,
 }
@@ -31,7 +30,7 @@ impl LockOptions {
     ///
     /// The id says where the lock was made. A timeout of zero never waits, [`Duration::MAX`] waits without an end.
     pub const fn new(default_timeout: Duration) -> Self {
-        Self { timeout: DefaultTimeout::Fixed(default_timeout), id: None, statistics: Statistics::Exact }
+        Self { timeout: default_timeout, adaptive: None, id: None, statistics: Statistics::Exact }
     }
 
     /// Sets the id for errors and reports.
@@ -67,11 +66,14 @@ impl LockOptions {
     ///
     /// Returns [`LockError::InvalidConfig`] for a policy that leaves no timeout; the error says which value does not fit.
     pub fn adaptive(mut self, policy: AdaptiveTimeout) -> Result<Self, LockError> {
-        self.timeout = DefaultTimeout::Learned(Box::new(LearnedTimeout::new(policy, self.timeout.current())?));
+        LearnedTimeout::new(policy, self.timeout)?;
+        self.adaptive = Some(policy);
         Ok(self)
     }
 
-    pub(crate) fn into_stats(self, made_at: &'static Location<'static>) -> Arc<LockStats> {
-        Arc::new(LockStats::new(self.id, self.statistics, self.timeout, made_at))
+    pub(crate) fn into_stats(self, made_at: &'static Location<'static>) -> OwnedStats {
+        let learned = |policy| LearnedTimeout::new(policy, self.timeout).expect("`adaptive` refuses other policies");
+        let learned = self.adaptive.map(learned);
+        OwnedStats::new(LockStats::new(self.id, self.statistics, self.timeout, learned, made_at))
     }
 }

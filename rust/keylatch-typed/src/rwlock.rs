@@ -5,7 +5,7 @@ use crate::error::LockTimeoutError;
 use crate::guard::{Downgradable, ExclusiveGuard, LockRef, ReadGuard, sealed::Sealed};
 use crate::id::LockId;
 use crate::options::LockOptions;
-use crate::stats::LockStats;
+use crate::stats::{LockStats, OwnedStats};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::panic::Location;
@@ -35,11 +35,11 @@ use std::time::Duration;
 ///
 /// // A reader is in the way: the error says where it took the lock.
 /// let refused = scores.write_with_custom_timeout(Duration::from_millis(1)).await.unwrap_err();
-/// assert!(refused.to_string().contains("held by 1 reader since"));
+/// assert!(refused.to_string().contains("held by 1 reader, last acquired at"));
 /// # Ok(()) }
 /// ```
 pub struct AsyncRwLock<T: ?Sized> {
-    stats: Arc<LockStats>,
+    stats: OwnedStats,
     value: UnsafeCell<T>,
 }
 
@@ -247,7 +247,7 @@ impl<T: ?Sized> AsyncRwLock<T> {
     ///
     /// They are to be read, or to be registered with a [`LockMonitor`](crate::LockMonitor).
     pub const fn stats(&self) -> &Arc<LockStats> {
-        &self.stats
+        self.stats.shared()
     }
 
     /// Begins a new period of statistics.
@@ -266,7 +266,7 @@ impl<T: ?Sized> AsyncRwLock<T> {
 impl<T: ?Sized> fmt::Debug for AsyncRwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the value: showing it would be an acquisition.
-        f.debug_struct("AsyncRwLock").field("stats", &self.stats).finish_non_exhaustive()
+        f.debug_struct("AsyncRwLock").field("stats", self.stats()).finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,8 @@
 //! * A waiter that is polled on a tokio runtime uses that runtime's timer (feature `tokio`). It needs `enable_time`.
 //! * Any other waiter uses a timer thread of this crate, which starts with the first such wait.
 //!
-//! A future that moves to another executor, or whose runtime is gone, sets a new alarm where it is polled next.
+//! A future that moves to another executor, or whose runtime is gone, sets a new alarm where it is polled next. Within the
+//! context of a runtime that was shut down tokio's timer panics; a grant is looked at before.
 
 mod thread;
 
@@ -51,7 +52,12 @@ impl Alarm {
             return Poll::Ready(());
         }
         match self {
-            Self::Thread(entry) => entry.set_waker(context.waker()),
+            Self::Thread(entry) => {
+                // The timer was quicker, and has woken the task that was here before.
+                if !entry.set_waker(context.waker()) {
+                    return Poll::Ready(());
+                }
+            }
             _ => match thread::set(deadline, context.waker().clone()) {
                 Ok(entry) => *self = Self::Thread(entry),
                 Err(error) => {

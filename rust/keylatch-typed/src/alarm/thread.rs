@@ -66,13 +66,14 @@ fn run() {
 }
 
 impl Entry {
-    /// Wakes this task instead.
-    pub(super) fn set_waker(&self, waker: &Waker) {
+    /// Wakes this task instead. Returns `false` if the time has come already.
+    #[must_use]
+    pub(super) fn set_waker(&self, waker: &Waker) -> bool {
         let waker = waker.clone();
         let mut state = TIMER.state.lock();
         let replaced = state.due.get_mut(&(self.0, self.1)).map(|present| std::mem::replace(present, waker));
         drop(state);
-        drop(replaced);
+        replaced.is_some()
     }
 }
 
@@ -80,5 +81,21 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let waker = TIMER.state.lock().due.remove(&(self.0, self.1));
         drop(waker);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn alarm_that_fired_takes_no_waker() {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let entry = set(far, Waker::noop().clone()).unwrap();
+        assert!(entry.set_waker(Waker::noop()));
+        // As the timer does when the time has come.
+        drop(TIMER.state.lock().due.remove(&(entry.0, entry.1)));
+        assert!(!entry.set_waker(Waker::noop()), "no task would be woken");
     }
 }

@@ -10,6 +10,10 @@ use std::task::Waker;
 const NONE: u32 = u32::MAX;
 /// Slots that an empty line keeps for the next waiters.
 const KEPT_SLOTS: usize = 32;
+/// The furthest place that is counted.
+///
+/// The steps to count it are taken under the lock's mutex.
+pub(crate) const FURTHEST_PLACE: u32 = 1000;
 
 #[derive(Debug)]
 pub(super) struct Line {
@@ -29,6 +33,8 @@ struct Slot {
     /// The next in line, or the next free slot.
     next: u32,
     mode: Mode,
+    /// When its waiter joined, in ticks.
+    began: u64,
     state: SlotState,
 }
 
@@ -82,9 +88,24 @@ impl Line {
         self.slots.get(self.head as usize).map(|slot| slot.mode)
     }
 
-    /// Appends a waiter.
-    pub(super) fn push(&mut self, mode: Mode, waker: Waker) -> Place {
-        let slot = Slot { previous: self.tail, next: NONE, mode, state: SlotState::Waiting(waker) };
+    /// Returns when the first in line joined, in ticks: it waits for the longest.
+    pub(super) fn first_began(&self) -> Option<u64> {
+        self.slots.get(self.head as usize).map(|slot| slot.began)
+    }
+
+    /// Returns when a waiter joined, in ticks.
+    pub(super) fn began(&self, place: &Place) -> u64 {
+        self.slots[place.0 as usize].began
+    }
+
+    /// Returns the mode of a waiter.
+    pub(super) fn mode(&self, place: &Place) -> Mode {
+        self.slots[place.0 as usize].mode
+    }
+
+    /// Appends a waiter that joins at this time, in ticks.
+    pub(super) fn push(&mut self, mode: Mode, began: u64, waker: Waker) -> Place {
+        let slot = Slot { previous: self.tail, next: NONE, mode, began, state: SlotState::Waiting(waker) };
         let index = self.free;
         let index = if let Some(free) = self.slots.get_mut(index as usize) {
             self.free = free.next;
@@ -135,9 +156,11 @@ impl Line {
     }
 
     /// Counts the waiters up to this one: 1 for the first in line.
+    ///
+    /// One more than [`FURTHEST_PLACE`] for all beyond.
     pub(super) fn position(&self, place: &Place) -> u32 {
         let (mut position, mut index) = (1, self.slots[place.0 as usize].previous);
-        while index != NONE {
+        while index != NONE && position <= FURTHEST_PLACE {
             (position, index) = (position + 1, self.slots[index as usize].previous);
         }
         position
@@ -202,6 +225,16 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
 
+    #[test]
+    fn position_is_counted_so_far() {
+        let mut line = Line::new();
+        let mut push = || line.push(Mode::Shared, 0, Waker::noop().clone());
+        let (first, rest): (Place, Vec<_>) = (push(), (0..10_000).map(|_| push()).collect());
+        let position = |index: usize| line.position(&rest[index]);
+        assert_eq!((line.position(&first), position(0), position(998)), (1, 2, 1000));
+        assert_eq!((position(999), position(9999)), (1001, 1001), "in as many steps as the thousandth takes");
+    }
+
     /// Compares with a deque over pseudo-random operations.
     #[test]
     fn line_matches_a_deque() {
@@ -220,7 +253,7 @@ mod tests {
             match next(if growing { 4 } else { 9 }) {
                 0 | 1 => {
                     let mode = if next(2) == 0 { Mode::Shared } else { Mode::Exclusive };
-                    places.push((number, line.push(mode, Waker::noop().clone())));
+                    places.push((number, line.push(mode, 0, Waker::noop().clone())));
                     oracle.push_back((number, mode));
                 }
                 2 => assert_eq!(line.grant_first(1).is_some(), oracle.pop_front().is_some()),

@@ -6,6 +6,7 @@ mod waits;
 mod wakes;
 mod words;
 
-pub(crate) use raw::{Checked, Counts, Joined, Look, Patience, RawLock, Refusal, WaitingPlace};
+pub(crate) use line::FURTHEST_PLACE;
+pub(crate) use raw::{Answered, Checked, Counts, Joined, Look, Patience, RawLock, Refusal, WaitingPlace};
 pub use waits::EndedWaits;
 pub(crate) use words::Mode;

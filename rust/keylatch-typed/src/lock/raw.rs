@@ -15,6 +15,7 @@ use super::line::{Line, Place, Status};
 use super::waits::Waits;
 use super::wakes::Wakes;
 use super::words::{LineAfter, Mode, Sums, Then, Words};
+use crate::clock;
 use crate::sync::{LazyBox, Mutex};
 use std::task::Waker;
 
@@ -60,6 +61,8 @@ pub(crate) struct Counts {
     /// Ticks of the holds that are over.
     pub(crate) held: u64,
     pub(crate) waiting: u32,
+    /// Ticks that the first in line has waited; 0 without a line.
+    pub(crate) oldest_wait: u64,
     pub(crate) waits: Waits,
 }
 
@@ -75,16 +78,22 @@ pub(crate) enum Joined {
 /// A place in line that has to be checked or left.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct WaitingPlace {
-    place: Place,
-    mode: Mode,
+pub(crate) struct WaitingPlace(Place);
+
+/// The answer to a request that must not wait.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Answered {
+    /// The lock was free after all; the count of its acquisitions.
+    Acquired(u64),
+    Refused(Refusal),
 }
 
-/// Whether the time of a waiter is over, and after how many ticks.
-#[derive(Debug, Clone, Copy)]
+/// Whether the time of a waiter is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     Left,
-    Over { waited: u64 },
+    Over,
 }
 
 /// What a waiter that looks at its place finds.
@@ -104,7 +113,9 @@ pub(crate) struct Refusal {
     /// The place in line: 1 for the first.
     pub(crate) position: u32,
     pub(crate) waiting: u32,
+    /// Granted holders included that were not polled since.
     pub(crate) holders: u64,
+    pub(crate) unpolled: u64,
     pub(crate) is_written: bool,
 }
 
@@ -121,8 +132,24 @@ impl RawLock {
         self.words.try_acquire(mode)
     }
 
+    /// Acquires the lock if it was refused by a line that begins or ends.
+    ///
+    /// While a request looks for the last time before it waits, the lock looks as if it had a line.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn try_acquire_slow(&self, mode: Mode) -> Option<u64> {
+        if self.words.has_line() {
+            // Under the mutex the bit is set while there is a line and not otherwise.
+            let _guarded = self.guarded.get()?.lock();
+            return self.words.try_acquire(mode);
+        }
+        self.words.try_acquire(mode)
+    }
+
     /// Joins the line, unless the lock can be acquired after all.
-    pub(crate) fn join(&self, mode: Mode, waker: Waker) -> Joined {
+    ///
+    /// `began` is when the request began, in ticks.
+    pub(crate) fn join(&self, mode: Mode, began: u64, waker: Waker) -> Joined {
         let mut guarded = self.guarded().lock();
         if !self.words.has_line()
             && let Some(count) = self.begin_line(mode)
@@ -131,7 +158,7 @@ impl RawLock {
             drop(waker);
             return Joined::Acquired(count);
         }
-        Joined::Waiting(WaitingPlace { place: guarded.line.push(mode, waker), mode })
+        Joined::Waiting(WaitingPlace(guarded.line.push(mode, began, waker)))
     }
 
     /// Begins a line, unless the lock can be acquired after all.
@@ -145,69 +172,93 @@ impl RawLock {
         })
     }
 
-    /// Refuses a request that must not wait at all, and counts it as timed out.
-    pub(crate) fn refuse(&self, mode: Mode) -> Refusal {
-        let mut guarded = self.guarded().lock();
+    /// Answers a request that must not wait: a refusal counts as timed out.
+    pub(crate) fn answer(&self, mode: Mode) -> Answered {
+        let mut mutex = self.guarded().lock();
+        let guarded = &mut *mutex;
+        // Without this a line that another request begins for a moment would be in the way.
+        if let Some(count) = self.words.try_acquire(mode) {
+            return Answered::Acquired(count);
+        }
         guarded.waits.of(mode).timed_out += 1;
+        guarded.waits.refused += 1;
         let waiting = guarded.line.waiting();
-        self.refusal(waiting + 1, waiting)
+        Answered::Refused(self.refusal(waiting + 1, &guarded.line))
     }
 
     /// Looks at a place.
     ///
     /// Collects a grant, keeps waiting with this waker, or gives up when the time is over.
-    ///
-    /// `waited` is what a grant's wait took until now.
-    pub(crate) fn check(&self, at: WaitingPlace, waker: Waker, patience: Patience, waited: u64) -> Checked {
+    pub(crate) fn check(&self, WaitingPlace(place): WaitingPlace, waker: Waker, patience: Patience) -> Checked {
         let mut mutex = self.guarded.get().expect(HAS_LINE).lock();
         let guarded = &mut *mutex;
-        match (guarded.line.status(&at.place), patience) {
+        let (status, mode) = (guarded.line.status(&place), guarded.line.mode(&place));
+        match (status, patience) {
             (Status::Waiting, Patience::Left) => {
-                let replaced = guarded.line.set_waker(&at.place, waker);
+                let replaced = guarded.line.set_waker(&place, waker);
                 drop(mutex);
                 drop(replaced);
-                Checked::Waiting(at)
+                Checked::Waiting(WaitingPlace(place))
             }
-            (Status::Waiting, Patience::Over { waited }) => {
-                let refusal = self.refusal(guarded.line.position(&at.place), guarded.line.waiting());
-                guarded.waits.of(at.mode).timed_out += 1;
-                guarded.waits.add(waited);
+            (Status::Waiting, Patience::Over) => {
+                let refusal = self.refusal(guarded.line.position(&place), &guarded.line);
+                guarded.waits.of(mode).timed_out += 1;
+                // Together with the count: a wait ends in one way.
+                let own = self.leave_locked(guarded, place);
                 drop(mutex);
-                self.leave(at);
+                drop((own, waker));
+                self.grant_slow();
                 Checked::TimedOut(refusal)
             }
             (Status::Granted { count }, _) => {
-                guarded.line.remove(at.place);
-                guarded.waits.of(at.mode).granted += 1;
-                guarded.waits.add(waited);
+                guarded.waits.of(mode).granted += 1;
+                guarded.waits.add(clock::ticks_since(guarded.line.began(&place)));
+                guarded.line.remove(place);
                 Checked::Acquired(count)
             }
             (Status::Cancelled, _) => {
-                guarded.line.remove(at.place);
+                guarded.line.remove(place);
                 Checked::Cancelled
             }
         }
     }
 
-    /// Gives a place up. A grant that it holds goes to the next in line.
-    pub(crate) fn leave(&self, at: WaitingPlace) {
+    /// Gives a place up, which counts as cancelled.
+    ///
+    /// A grant that it holds goes to the next in line.
+    pub(crate) fn leave(&self, WaitingPlace(place): WaitingPlace) {
         let mut mutex = self.guarded.get().expect(HAS_LINE).lock();
         let guarded = &mut *mutex;
-        let status = guarded.line.status(&at.place);
-        let waker = guarded.line.remove(at.place);
-        match status {
-            Status::Waiting if guarded.line.waiting() == 0 => self.words.end_line(),
-            Status::Granted { .. } => {
-                guarded.abandoned += 1;
-                // The line is served below anyway.
-                let _ = self.words.release(at.mode, 0);
-            }
-            Status::Waiting | Status::Cancelled => {}
+        if guarded.line.status(&place) != Status::Cancelled {
+            let mode = guarded.line.mode(&place);
+            guarded.waits.of(mode).cancelled += 1;
         }
+        let waker = self.leave_locked(guarded, place);
         drop(mutex);
         drop(waker);
         // The first in line may fit beside the holders now: it waited for the one that left.
         self.grant_slow();
+    }
+
+    /// Takes a place out of the line, and gives back the grant that it holds.
+    ///
+    /// Returns the waker to drop. Caller holds: the mutex; serves the line without it.
+    fn leave_locked(&self, guarded: &mut Guarded, place: Place) -> Option<Waker> {
+        let (status, mode) = (guarded.line.status(&place), guarded.line.mode(&place));
+        if status != Status::Cancelled {
+            guarded.waits.add(clock::ticks_since(guarded.line.began(&place)));
+        }
+        let waker = guarded.line.remove(place);
+        match status {
+            Status::Waiting if guarded.line.waiting() == 0 => self.words.end_line(),
+            Status::Granted { .. } => {
+                guarded.abandoned += 1;
+                // The caller serves the line anyway.
+                let _ = self.words.release(mode, 0);
+            }
+            Status::Waiting | Status::Cancelled => {}
+        }
+        waker
     }
 
     /// Ends a hold that took this many ticks, and hands the lock to the first in line.
@@ -238,9 +289,10 @@ impl RawLock {
             let mut mutex = guarded.lock();
             let guarded = &mut *mutex;
             while !wakes.is_full() {
-                let Some(mode) = guarded.line.first() else { break };
+                let (Some(mode), Some(began)) = (guarded.line.first(), guarded.line.first_began()) else { break };
                 let waker = guarded.line.cancel_first().expect("the line has a first");
                 guarded.waits.of(mode).cancelled += 1;
+                guarded.waits.add(clock::ticks_since(began));
                 ended += 1;
                 wakes.push(waker);
             }
@@ -286,9 +338,10 @@ impl RawLock {
         }
     }
 
-    fn refusal(&self, position: u32, waiting: u32) -> Refusal {
+    fn refusal(&self, position: u32, line: &Line) -> Refusal {
         let sums = self.words.sums();
-        Refusal { position, waiting, holders: sums.holders, is_written: sums.is_written }
+        let (waiting, unpolled) = (line.waiting(), u64::from(line.granted()));
+        Refusal { position, waiting, holders: sums.holders, unpolled, is_written: sums.is_written }
     }
 
     /// Reads all counts in one moment.
@@ -319,6 +372,7 @@ impl RawLock {
             holding: sums.holders - granted,
             held: sums.ticks,
             waiting: guarded.line.waiting(),
+            oldest_wait: guarded.line.first_began().map_or(0, clock::ticks_since),
             waits: guarded.waits,
         }
     }

@@ -7,7 +7,9 @@ use super::words::Mode;
 pub(crate) struct Waits {
     pub(crate) shared: EndedWaits,
     pub(crate) exclusive: EndedWaits,
-    /// Ticks that requests waited, granted or timed out.
+    /// Requests among the timeouts that must not wait.
+    pub(crate) refused: u64,
+    /// Ticks that requests waited, however that ended.
     pub(crate) ticks: u64,
     /// The longest of these waits since the last reset.
     pub(crate) longest: u64,
@@ -16,18 +18,21 @@ pub(crate) struct Waits {
 }
 
 /// Requests of one mode that had to wait, by how that ended.
+///
+/// Apart from the type of this name in `keylatch`, whose waits can end in more ways.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EndedWaits {
     /// Those that waited and then got the lock.
     pub granted: u64,
     /// Those whose time was over, also before they could wait.
     pub timed_out: u64,
-    /// Those that `cancel_waiters` ended.
+    /// Those that `cancel_waiters` ended, and those whose future was dropped.
     pub cancelled: u64,
 }
 
 impl Waits {
-    /// Notes a wait that is over and was not cancelled.
+    /// Notes how long a wait took that is over.
     pub(super) fn add(&mut self, ticks: u64) {
         self.ticks += ticks;
         self.longest = self.longest.max(ticks);
@@ -44,6 +49,11 @@ impl Waits {
 }
 
 impl EndedWaits {
+    /// Waits that ended, and requests that must not wait and timed out.
+    pub(crate) const fn all(&self) -> u64 {
+        self.granted + self.timed_out + self.cancelled
+    }
+
     /// Those that came after an earlier moment.
     pub(crate) const fn since(&self, origin: &Self) -> Self {
         Self {

@@ -230,7 +230,9 @@ impl Words {
         }
     }
 
-    /// Caller holds: the mutex.
+    /// Returns whether the lock has a line.
+    ///
+    /// Exact for a caller that holds the mutex. For others a request that is about to wait looks like a line, too.
     pub(super) fn has_line(&self) -> bool {
         self.acquired.load(Ordering::Relaxed) & WAITERS != 0
     }

@@ -2,8 +2,9 @@
 
 use super::{NEVER, check, poll_once};
 use crate::sync::block_on;
-use crate::{AsyncMutex, AsyncRwLock, LockTimeoutError};
+use crate::{AsyncMutex, AsyncRwLock, LockId, LockTimeoutError};
 use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use std::sync::Arc;
 use std::time::Duration;
@@ -324,15 +325,15 @@ fn sorted_holds_add_up() {
     check(|| {
         let lock = rwlock();
         drop(lock.try_read().unwrap());
-        lock.stats().begin_watch();
+        lock.stats().begin_watch(&LockId::new("a", "b"));
         let other = {
             let lock = Arc::clone(&lock);
             thread::spawn(move || drop(lock.try_read().unwrap()))
         };
-        let early = lock.stats().hold_counts();
+        let early = lock.stats().counters().holds;
         drop(lock.try_read().unwrap());
         other.join().unwrap();
-        let sorted = lock.stats().hold_counts();
+        let sorted = lock.stats().counters().holds;
         assert!(early.count() <= 1, "{early:?}");
         assert_eq!((sorted.count(), sorted.total), (2, Duration::from_nanos(2)));
     });
@@ -347,11 +348,11 @@ fn watch_begins_beside_a_reader() {
             let lock = Arc::clone(&lock);
             thread::spawn(move || drop(lock.try_read().unwrap()))
         };
-        lock.stats().begin_watch();
-        let early = lock.stats().hold_counts().count();
+        lock.stats().begin_watch(&LockId::new("a", "b"));
+        let early = lock.stats().counters().holds.count();
         drop(lock.try_read().unwrap());
         other.join().unwrap();
-        let late = lock.stats().hold_counts().count();
+        let late = lock.stats().counters().holds.count();
         assert!(early <= late && (1..=2).contains(&late), "{early}, {late}");
     });
 }
@@ -373,6 +374,81 @@ fn hold_times_add_up() {
         let figures = lock.stats().figures();
         // Each hold is one tick long, and a tick is a nanosecond.
         assert_eq!(figures.total_hold_time, Duration::from_nanos(1) * (others + u32::from(wrote) + u32::from(read)));
+        assert_idle(lock.stats());
+    });
+}
+
+/// Would catch: a wait that is counted as timed out and as cancelled.
+#[test]
+fn timeout_against_cancel_ends_once() {
+    check(|| {
+        let mutex = mutex();
+        let held = mutex.try_lock_owned().unwrap();
+        let cancelling = {
+            let mutex = Arc::clone(&mutex);
+            thread::spawn(move || mutex.cancel_waiters())
+        };
+        let ended = mutex.blocking_lock_with_custom_timeout(Duration::from_nanos(1)).map(drop);
+        let error = ended.unwrap_err();
+        let cancelled = u64::from(cancelling.join().unwrap());
+        let figures = mutex.stats().figures();
+        assert_eq!((figures.timeout_count, figures.cancelled_count), (1 - cancelled, cancelled), "{error}");
+        drop(held);
+        assert_idle(mutex.stats());
+    });
+}
+
+/// Would catch: a reader refused by a line that another reader begins and ends.
+#[test]
+fn reader_that_must_not_wait_joins_a_reader() {
+    check(|| {
+        let lock = rwlock();
+        let held = lock.try_write_owned().unwrap();
+        let released = Arc::new(AtomicBool::new(false));
+        let waiting = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || lock.blocking_read_with_timeout().unwrap().get())
+        };
+        let writing = {
+            let released = Arc::clone(&released);
+            thread::spawn(move || {
+                drop(held);
+                released.store(true, Ordering::Release);
+            })
+        };
+        if released.load(Ordering::Acquire) {
+            // A reader at most is there, or about to be.
+            assert!(lock.blocking_read_with_custom_timeout(Duration::ZERO).is_ok());
+        }
+        assert_eq!(waiting.join().unwrap(), 0);
+        writing.join().unwrap();
+        assert_idle(lock.stats());
+    });
+}
+
+/// Would catch: an attempt refused by a line that another reader begins and ends.
+#[test]
+fn attempt_joins_a_reader() {
+    check(|| {
+        let lock = rwlock();
+        let held = lock.try_write_owned().unwrap();
+        let released = Arc::new(AtomicBool::new(false));
+        let waiting = {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || lock.blocking_read_with_timeout().unwrap().get())
+        };
+        let writing = {
+            let released = Arc::clone(&released);
+            thread::spawn(move || {
+                drop(held);
+                released.store(true, Ordering::Release);
+            })
+        };
+        if released.load(Ordering::Acquire) {
+            assert!(lock.try_read().is_some());
+        }
+        assert_eq!(waiting.join().unwrap(), 0);
+        writing.join().unwrap();
         assert_idle(lock.stats());
     });
 }

@@ -1,19 +1,21 @@
 //! The monitor: all registered locks and managers in one report.
 
 mod openmetrics;
+mod registered;
 mod render;
 mod report;
 mod reporter;
+mod series;
 
-pub use openmetrics::MOST_LOCKS;
 pub use report::{LockEntry, LockReport, LockStatus, ManagerEntry, ReportSummary, StatusLimits};
 pub use reporter::Reporter;
+pub use series::MOST_LOCKS;
 
 use crate::id::LockId;
 use crate::stats::LockStats;
-use keylatch::{FastObjectLockManager, TopBy};
+use keylatch::{FastObjectLockManager, TopBy, TopKey};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use registered::{Registered, RegisteredLock};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -44,12 +46,13 @@ pub struct LockMonitor {
     registered: Arc<Mutex<Registered>>,
 }
 
-#[derive(Default)]
-struct Registered {
-    locks: Vec<(LockId, Arc<LockStats>)>,
-    /// Where the latest lock of an id is.
-    latest: HashMap<LockId, usize>,
-    managers: Vec<(LockId, Arc<FastObjectLockManager>)>,
+/// Which waits and timeouts decide on a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    /// Those since the last reset.
+    All,
+    /// Waits of the last minute, and timeouts since the last periodic report.
+    Lately,
 }
 
 impl LockMonitor {
@@ -60,19 +63,12 @@ impl LockMonitor {
 
     /// Adds a lock by what its `stats()` returns.
     ///
-    /// The same lock under the same id is added once. Another lock under an id that is in use is added beside the first: reports show `#2` and so on behind the id.
+    /// The same lock under the same id is added once. Another lock under an id that is in use is added beside the first:
+    /// reports show `#2` and so on behind the id. A lock that was made without an id gets this one, for its errors too.
     /// From now on the lock sorts its holds by how long they take, for [`to_openmetrics`](Self::to_openmetrics).
     pub fn register_lock(&self, id: LockId, stats: Arc<LockStats>) {
-        stats.begin_watch();
-        let mut registered = self.registered.lock();
-        if registered.latest.contains_key(&id)
-            && registered.locks.iter().any(|(other, known)| *other == id && Arc::ptr_eq(known, &stats))
-        {
-            return;
-        }
-        let index = registered.locks.len();
-        registered.latest.insert(id.clone(), index);
-        registered.locks.push((id, stats));
+        stats.begin_watch(&id);
+        self.registered.lock().register(id, stats);
     }
 
     /// Adds a manager of object locks. Its entry in the report names its hottest keys.
@@ -84,13 +80,12 @@ impl LockMonitor {
     }
 
     /// Removes all locks and managers of this id. Returns how many there were.
+    ///
+    /// What the locks have counted stays in [`to_openmetrics`](Self::to_openmetrics).
     pub fn unregister(&self, id: &LockId) -> usize {
         let mut registered = self.registered.lock();
-        let before = registered.locks.len() + registered.managers.len();
-        registered.locks.retain(|(other, _)| other != id);
         let managers: Vec<_> = registered.managers.extract_if(.., |(other, _)| other == id).collect();
-        registered.index();
-        let removed = before - registered.locks.len() - registered.managers.len();
+        let removed = registered.remove(id) + managers.len();
         drop(registered);
         // The last handle of a manager ends its threads: not under the mutex.
         drop(managers);
@@ -99,8 +94,7 @@ impl LockMonitor {
 
     /// Returns the statistics of the lock that was registered last under this id.
     pub fn get_stats(&self, id: &LockId) -> Option<Arc<LockStats>> {
-        let registered = self.registered.lock();
-        registered.latest.get(id).map(|index| Arc::clone(&registered.locks[*index].1))
+        self.registered.lock().get(id).map(|lock| Arc::clone(&lock.stats))
     }
 
     /// Reports on all locks and managers in the order of their registration.
@@ -112,21 +106,32 @@ impl LockMonitor {
 
     /// Reports on all locks and managers, with these limits of a healthy lock.
     pub fn generate_report_with(&self, limits: &StatusLimits) -> LockReport {
+        self.report(limits, Judged::All)
+    }
+
+    fn report(&self, limits: &StatusLimits, judged: Judged) -> LockReport {
         let (locks, managers) = {
             let mut registered = self.registered.lock();
             registered.remove_dropped();
-            let numbers = registered.numbers();
-            let entry = |((id, stats), number): (&(LockId, Arc<LockStats>), u32)| {
-                let figures = stats.figures();
-                LockEntry { id: id.clone(), number, figures, status: limits.status_of(&figures) }
+            let entry = |lock: &mut RegisteredLock| {
+                let figures = lock.stats.figures();
+                let status = match judged {
+                    Judged::All => limits.status_of(&figures),
+                    Judged::Lately => limits.status_of_late(&figures, lock.requests_since_report()),
+                };
+                LockEntry { id: lock.id.clone(), number: lock.number, figures, status }
             };
-            (registered.locks.iter().zip(numbers).map(entry).collect(), registered.managers.clone())
+            (registered.locks.iter_mut().map(entry).collect(), registered.managers.clone())
         };
         // Outside: the listing of a manager walks its table.
         let entry = |(id, manager): (LockId, Arc<FastObjectLockManager>)| {
             let metrics = manager.get_metrics();
             let hottest_keys = manager.top(HOTTEST_KEYS, TopBy::Waiters);
-            let status = limits.status_of_manager(&metrics);
+            let oldest_wait = longest_wait(&hottest_keys);
+            let status = match judged {
+                Judged::All => limits.status_of_manager(&metrics, oldest_wait),
+                Judged::Lately => limits.status_of_manager_of_late(&metrics, oldest_wait),
+            };
             ManagerEntry { id, metrics, hottest_keys, status }
         };
         LockReport::new(SystemTime::now(), locks, managers.into_iter().map(entry).collect())
@@ -134,35 +139,51 @@ impl LockMonitor {
 
     /// Returns the ids of locks and managers with a wait of at least this long.
     ///
-    /// Waits count since the last reset.
+    /// Waits count since the last reset, and those that go on count until now.
     pub fn detect_contention(&self, threshold: Duration) -> Vec<LockId> {
+        self.contended(threshold, Judged::All)
+    }
+
+    fn contended(&self, threshold: Duration, judged: Judged) -> Vec<LockId> {
         let (mut contended, managers) = {
             let mut registered = self.registered.lock();
             registered.remove_dropped();
-            let is_contended = |(_, stats): &&(LockId, Arc<LockStats>)| stats.max_wait_time() >= threshold;
-            let contended: Vec<_> = registered.locks.iter().filter(is_contended).map(|(id, _)| id.clone()).collect();
+            let is_contended = |lock: &&RegisteredLock| {
+                let figures = lock.stats.figures();
+                let longest = if judged == Judged::All { figures.max_wait_time } else { figures.recent_max_wait_time };
+                longest >= threshold
+            };
+            let contended: Vec<_> = registered.locks.iter().filter(is_contended).map(|lock| lock.id.clone()).collect();
             (contended, registered.managers.clone())
         };
-        let is_contended =
-            |manager: &FastObjectLockManager| manager.get_metrics().shard_metrics.max_wait_time >= threshold;
+        let is_contended = |manager: &FastObjectLockManager| {
+            let metrics = manager.get_metrics();
+            let ended = match judged {
+                Judged::All => metrics.shard_metrics.max_wait_time,
+                Judged::Lately => metrics.health().max_wait_time,
+            };
+            ended.max(longest_wait(&manager.top(HOTTEST_KEYS, TopBy::Waiters))) >= threshold
+        };
         contended.extend(managers.into_iter().filter(|(_, manager)| is_contended(manager)).map(|(id, _)| id));
         contended
     }
 
     /// Begins a new period of statistics for every registered lock.
     ///
-    /// The figures of managers go on.
+    /// The figures of managers go on, and so do the counters of [`to_openmetrics`](Self::to_openmetrics).
     pub fn reset_stats(&self) {
-        for (_, stats) in &self.registered.lock().locks {
-            stats.reset();
+        for lock in &self.registered.lock().locks {
+            lock.stats.reset();
         }
     }
 
     /// Emits the report as one `tracing` event.
     ///
-    /// A warning if a lock is not healthy, otherwise information.
+    /// A warning if a lock is not healthy of late, otherwise information. Unlike
+    /// [`generate_report`](Self::generate_report) it judges waits of the last minute and timeouts since the last such event,
+    /// so a lock is healthy again when its trouble is over. The figures are those since the last reset.
     pub fn log_report(&self) {
-        let report = self.generate_report();
+        let report = self.report(&StatusLimits::default(), Judged::Lately);
         match report.summary.worst_status {
             LockStatus::Healthy => tracing::info!("{report}"),
             LockStatus::HighContention | LockStatus::Critical => tracing::warn!("{report}"),
@@ -170,35 +191,9 @@ impl LockMonitor {
     }
 }
 
-impl Registered {
-    /// Removes the locks that are gone: only the monitor still knows their statistics.
-    fn remove_dropped(&mut self) {
-        let before = self.locks.len();
-        self.locks.retain(|(_, stats)| Arc::strong_count(stats) > 1);
-        if self.locks.len() != before {
-            self.index();
-        }
-    }
-
-    fn index(&mut self) {
-        self.latest = self.locks.iter().enumerate().map(|(index, (id, _))| (id.clone(), index)).collect();
-    }
-
-    /// For each lock, which one of its id it is: 1 for the first.
-    fn numbers(&self) -> Vec<u32> {
-        if self.latest.len() == self.locks.len() {
-            return vec![1; self.locks.len()];
-        }
-        let mut seen: HashMap<&LockId, u32> = HashMap::new();
-        self.locks
-            .iter()
-            .map(|(id, _)| {
-                let count = seen.entry(id).or_default();
-                *count += 1;
-                *count
-            })
-            .collect()
-    }
+/// Returns the longest wait that goes on, of the keys with the longest lines.
+fn longest_wait(hottest_keys: &[TopKey]) -> Duration {
+    hottest_keys.iter().map(|key| key.longest_wait).max().unwrap_or_default()
 }
 
 impl std::fmt::Debug for LockMonitor {

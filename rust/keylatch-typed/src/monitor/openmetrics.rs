@@ -1,62 +1,54 @@
 //! The typed locks of a monitor as text that monitoring systems read: OpenMetrics 1.0.
 //!
-//! Locks differ by the id that the program gave them. Ids may be made at run time, so only [`MOST_LOCKS`] have
-//! time series of their own: those that were waited for the longest. All others are summed up as one.
+//! Locks differ by the id that the program gave them. Ids may be made at run time, so only the first [`MOST_LOCKS`] have
+//! time series of their own. All others are summed up as one.
+//!
+//! [`MOST_LOCKS`]: super::MOST_LOCKS
 
 use super::LockMonitor;
-use crate::id::LockId;
-use crate::stats::{EndedWaits, HoldCounts, LockFigures, LockStats};
-use std::cmp::Reverse;
+use super::series::{Gauges, Sample};
+use crate::lock::EndedWaits;
+use crate::stats::Counters;
 use std::fmt::{self, Write as _};
 
-/// How many locks have time series of their own at most.
-pub const MOST_LOCKS: usize = 100;
-/// The label of all others; no id looks like this, for each has a colon.
-const OTHERS: &str = "(others)";
+/// A counter: its name, unit and help, and how it is read.
+type Counter = (&'static str, &'static str, &'static str, fn(&Counters) -> f64);
+/// The same of a gauge.
+type Gauge = (&'static str, &'static str, &'static str, fn(&Gauges) -> f64);
 
-/// A figure, its kind, unit and help, and how it is read.
-type Family = (&'static str, &'static str, &'static str, &'static str, fn(&LockFigures) -> f64);
-
-const FAMILIES: [Family; 11] = [
-    ("acquisitions", "counter", "", "Locks taken.", |figures| figures.total_acquisitions as f64),
-    ("waits", "counter", "", "Requests that had to wait.", |figures| figures.waited_count as f64),
-    ("timeouts", "counter", "", "Requests that timed out.", |figures| figures.timeout_count as f64),
-    ("cancellations", "counter", "", "Waits that were cancelled.", |figures| figures.cancelled_count as f64),
-    ("wait_time_seconds", "counter", "seconds", "Time waited.", |figures| figures.total_wait_time.as_secs_f64()),
-    ("waiters", "gauge", "", "Requests waiting now.", |figures| f64::from(figures.current_waiters)),
-    ("holders", "gauge", "", "Holders now.", |figures| figures.current_holders as f64),
-    ("max_wait_seconds", "gauge", "seconds", "The longest wait.", |figures| figures.max_wait_time.as_secs_f64()),
-    ("max_hold_seconds", "gauge", "seconds", "The longest hold.", |figures| figures.max_hold_time.as_secs_f64()),
-    ("recent_max_wait_seconds", "gauge", "seconds", "The longest wait that ended within the last minute.", |figures| {
-        figures.recent_max_wait_time.as_secs_f64()
-    }),
-    ("recent_max_hold_seconds", "gauge", "seconds", "The longest hold that ended within the last minute.", |figures| {
-        figures.recent_max_hold_time.as_secs_f64()
-    }),
+const COUNTERS: [Counter; 6] = [
+    ("acquisitions", "", "Locks taken.", |counters| counters.acquisitions() as f64),
+    ("waits", "", "Waits that are over.", |counters| counters.waits() as f64),
+    ("timeouts", "", "Requests that timed out, refusals among them.", |counters| counters.timeouts() as f64),
+    ("refusals", "", "Requests that must not wait and timed out.", |counters| counters.refusals() as f64),
+    ("cancellations", "", "Waits that were cancelled.", |counters| counters.cancellations() as f64),
+    ("wait_time_seconds", "seconds", "Time waited.", |counters| counters.wait_time().as_secs_f64()),
 ];
 
-/// A registered lock.
-struct Watched<'a> {
-    id: &'a LockId,
-    number: u32,
-    stats: &'a LockStats,
-    figures: LockFigures,
-}
-
-/// What has one label.
-#[derive(Default)]
-struct Series {
-    label: String,
-    figures: LockFigures,
-    holds: HoldCounts,
-}
+const GAUGES: [Gauge; 7] = [
+    ("waiters", "", "Requests waiting now.", |gauges| gauges.waiters as f64),
+    ("holders", "", "Holders now.", |gauges| gauges.holders as f64),
+    ("oldest_wait_seconds", "seconds", "How long the first in line has waited.", |gauges| {
+        gauges.oldest_wait.as_secs_f64()
+    }),
+    ("max_wait_seconds", "seconds", "The longest wait.", |gauges| gauges.max_wait.as_secs_f64()),
+    ("max_hold_seconds", "seconds", "The longest hold.", |gauges| gauges.max_hold.as_secs_f64()),
+    ("recent_max_wait_seconds", "seconds", "The longest wait of the last minute.", |gauges| {
+        gauges.recent_max_wait.as_secs_f64()
+    }),
+    ("recent_max_hold_seconds", "seconds", "The longest hold that ended within the last minute.", |gauges| {
+        gauges.recent_max_hold.as_secs_f64()
+    }),
+];
 
 impl LockMonitor {
     /// Returns the figures of the typed locks as OpenMetrics text, for
     /// [`OPENMETRICS_CONTENT_TYPE`](keylatch::OPENMETRICS_CONTENT_TYPE).
     ///
-    /// The 100 locks that were waited for the longest are named by their ids, all others are summed up. Managers are not
-    /// part of it: serve their own [`to_openmetrics`](keylatch::LockMetrics::to_openmetrics).
+    /// The first 100 ids that are registered name their locks, and those of one id are summed up; all others are summed
+    /// up as `(others)`. Counters begin with the registration of a lock, go on across a reset, and keep what locks counted
+    /// that are gone. Managers are not part of it: serve their own
+    /// [`to_openmetrics`](keylatch::LockMetrics::to_openmetrics).
     ///
     /// ```
     /// use keylatch_typed::{AsyncMutex, LockId, LockMonitor};
@@ -72,47 +64,17 @@ impl LockMonitor {
     /// ```
     #[must_use]
     pub fn to_openmetrics(&self) -> String {
-        let (locks, series) = self.series();
-        let mut text = String::with_capacity(4096 + series.len() * 4096);
-        // Writing to a string cannot fail.
-        let _ = write_all(&mut text, locks, &series);
-        text
-    }
-
-    /// Returns the number of locks, and the time series.
-    fn series(&self) -> (usize, Vec<Series>) {
         let mut registered = self.registered.lock();
         registered.remove_dropped();
-        let mut locks: Vec<_> = (registered.locks.iter().zip(registered.numbers()))
-            .map(|((id, stats), number)| Watched { id, number, stats, figures: stats.figures() })
-            .collect();
-        locks.sort_by_key(|lock| Reverse(lock.figures.total_wait_time));
-        let (named, others) = locks.split_at(locks.len().min(MOST_LOCKS));
-        let mut series: Vec<_> = named.iter().map(|lock| lock.series(lock.label())).collect();
-        if !others.is_empty() {
-            let mut sum = Series { label: OTHERS.to_owned(), ..Series::default() };
-            others.iter().for_each(|lock| sum.add(lock));
-            series.push(sum);
-        }
-        (locks.len(), series)
+        let series = registered.sample();
+        let mut text = String::with_capacity(4096 + series.len() * 4096);
+        // Writing to a string cannot fail.
+        let _ = write_all(&mut text, registered.locks.len(), &series);
+        text
     }
 }
 
-impl Watched<'_> {
-    /// Returns the id as the value of a label.
-    ///
-    /// Ids show control characters escaped, so only quotes and backslashes are left.
-    fn label(&self) -> String {
-        let id = self.id.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        if self.number > 1 { format!("{id}#{}", self.number) } else { id }
-    }
-
-    fn series(&self, label: String) -> Series {
-        Series { label, figures: self.figures, holds: self.stats.hold_counts() }
-    }
-}
-
-fn write_all(text: &mut String, locks: usize, series: &[Series]) -> fmt::Result {
+fn write_all(text: &mut String, locks: usize, series: &[Sample<'_>]) -> fmt::Result {
     let (version, arch, os) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS);
     writeln!(text, "# TYPE keylatch_build info\n# HELP keylatch_build The library that the figures are of.")?;
     writeln!(text, "keylatch_build_info{{version=\"{version}\",arch=\"{arch}\",os=\"{os}\"}} 1")?;
@@ -120,11 +82,16 @@ fn write_all(text: &mut String, locks: usize, series: &[Series]) -> fmt::Result 
         text,
         "# TYPE keylatch_locks gauge\n# HELP keylatch_locks Registered typed locks.\nkeylatch_locks {locks}"
     )?;
-    for (name, kind, unit, help, figure) in FAMILIES {
-        head(text, (name, kind, unit, help))?;
-        let suffix = if kind == "counter" { "_total" } else { "" };
-        for Series { label, figures, .. } in series {
-            writeln!(text, "keylatch_lock_{name}{suffix}{{lock=\"{label}\"}} {}", figure(figures))?;
+    for (name, unit, help, figure) in COUNTERS {
+        head(text, (name, "counter", unit, help))?;
+        for Sample { label, counters, .. } in series {
+            writeln!(text, "keylatch_lock_{name}_total{{lock=\"{label}\"}} {}", figure(counters))?;
+        }
+    }
+    for (name, unit, help, figure) in GAUGES {
+        head(text, (name, "gauge", unit, help))?;
+        for Sample { label, gauges, .. } in series {
+            writeln!(text, "keylatch_lock_{name}{{lock=\"{label}\"}} {}", figure(gauges))?;
         }
     }
     write_waits_ended(text, series)?;
@@ -142,10 +109,11 @@ fn head(text: &mut String, (name, kind, unit, help): (&str, &str, &str, &str)) -
 }
 
 /// Modes and outcomes have the names that they have among a manager's figures.
-fn write_waits_ended(text: &mut String, series: &[Series]) -> fmt::Result {
-    head(text, ("waits_ended", "counter", "", "Requests that had to wait, by mode and by how that ended."))?;
-    for Series { label, figures, .. } in series {
-        for (mode, waits) in [("shared", figures.shared_waits), ("exclusive", figures.exclusive_waits)] {
+fn write_waits_ended(text: &mut String, series: &[Sample<'_>]) -> fmt::Result {
+    head(text, ("waits_ended", "counter", "", "Waits by mode and by how they ended; refusals are timeouts."))?;
+    for Sample { label, counters, .. } in series {
+        let (shared, exclusive) = counters.ended();
+        for (mode, waits) in [("shared", shared), ("exclusive", exclusive)] {
             let EndedWaits { granted, timed_out, cancelled } = waits;
             for (outcome, figure) in [("granted", granted), ("timeout", timed_out), ("cancelled", cancelled)] {
                 let labels = format_args!("lock=\"{label}\",mode=\"{mode}\",outcome=\"{outcome}\"");
@@ -156,9 +124,9 @@ fn write_waits_ended(text: &mut String, series: &[Series]) -> fmt::Result {
     Ok(())
 }
 
-fn write_holds(text: &mut String, series: &[Series]) -> fmt::Result {
+fn write_holds(text: &mut String, series: &[Sample<'_>]) -> fmt::Result {
     head(text, ("hold_seconds", "histogram", "seconds", "How long locks were held, of holds that were timed."))?;
-    for Series { label, holds, .. } in series {
+    for Sample { label, counters: Counters { holds, .. }, .. } in series {
         for (bound, count) in holds.cumulative() {
             let bound = bound.as_secs_f64();
             writeln!(text, "keylatch_lock_hold_seconds_bucket{{lock=\"{label}\",le=\"{bound}\"}} {count}")?;
@@ -171,30 +139,10 @@ fn write_holds(text: &mut String, series: &[Series]) -> fmt::Result {
     Ok(())
 }
 
-impl Series {
-    /// Adds what the families show; means have none.
-    fn add(&mut self, other: &Watched<'_>) {
-        let (sum, figures) = (&mut self.figures, &other.figures);
-        sum.total_acquisitions += figures.total_acquisitions;
-        sum.waited_count += figures.waited_count;
-        sum.timeout_count += figures.timeout_count;
-        sum.cancelled_count += figures.cancelled_count;
-        sum.current_waiters = sum.current_waiters.saturating_add(figures.current_waiters);
-        sum.current_holders += figures.current_holders;
-        sum.max_wait_time = sum.max_wait_time.max(figures.max_wait_time);
-        sum.max_hold_time = sum.max_hold_time.max(figures.max_hold_time);
-        sum.recent_max_wait_time = sum.recent_max_wait_time.max(figures.recent_max_wait_time);
-        sum.recent_max_hold_time = sum.recent_max_hold_time.max(figures.recent_max_hold_time);
-        sum.total_wait_time = sum.total_wait_time.saturating_add(figures.total_wait_time);
-        sum.shared_waits.add(&figures.shared_waits);
-        sum.exclusive_waits.add(&figures.exclusive_waits);
-        self.holds.add(&other.stats.hold_counts());
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use crate::{AsyncMutex, AsyncRwLock, LockId, LockMonitor};
+    use std::collections::HashMap;
     use std::time::Duration;
 
     #[test]
@@ -252,18 +200,89 @@ mod tests {
         assert!(text.contains("keylatch_lock_recent_max_hold_seconds{lock=\"a.rs:b\"} 0.0"), "{text}");
     }
 
+    /// Returns the counters of a scrape: `_total`, `_bucket` and `_count`.
+    fn counters(monitor: &LockMonitor) -> HashMap<String, f64> {
+        let text = monitor.to_openmetrics();
+        let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let is_counter = |name: &str| ["_total{", "_bucket{", "_count{"].iter().any(|part| name.contains(part));
+        let counters = samples.filter(|(name, _)| is_counter(name));
+        counters.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
+    }
+
     #[test]
-    fn ids_are_escaped_and_doubles_numbered() {
+    fn counters_never_fall_as_locks_come_and_go() {
         let monitor = LockMonitor::new();
-        let locks = [(); 2].map(|()| AsyncMutex::new(0, Duration::from_secs(5)));
-        for lock in &locks {
-            monitor.register_lock(LockId::new("a\"b.rs", "x\ny"), lock.stats().clone());
+        let lock = |number: usize| {
+            let lock = AsyncMutex::new(0, Duration::ZERO);
+            let history = if number % 2 == 0 { 50 } else { 0 };
+            (0..history).for_each(|_| drop(lock.try_lock()));
+            monitor.register_lock(LockId::new("file.rs", &format!("lock-{number}")), lock.stats().clone());
+            (0..=number).for_each(|_| drop(lock.try_lock()));
+            lock
+        };
+        let mut locks: Vec<_> = (0..150).map(lock).collect();
+        let mut before = counters(&monitor);
+        let mut scrape = || {
+            let after = counters(&monitor);
+            for (name, value) in &before {
+                assert!(after.get(name).is_some_and(|after| after >= value), "{name} {value} {:?}", after.get(name));
+            }
+            before = after.clone();
+            after
+        };
+        let acquisitions = |counters: &HashMap<String, f64>, label: &str| {
+            counters[&format!("keylatch_lock_acquisitions_total{{lock=\"{label}\"}}")]
+        };
+        let others: usize = (101..=150).sum();
+        assert_eq!(acquisitions(&scrape(), "(others)"), others as f64, "since their registration");
+        // Waited for the longest of all.
+        let held = locks[149].try_lock();
+        assert!(locks[149].blocking_lock_with_custom_timeout(Duration::from_millis(5)).is_err());
+        drop(held);
+        assert_eq!(acquisitions(&scrape(), "(others)"), others as f64 + 1.0);
+        // One that is named, and one that is not.
+        drop((locks.remove(120), locks.remove(7)));
+        let after = scrape();
+        assert_eq!(
+            (acquisitions(&after, "(others)"), acquisitions(&after, "file.rs:lock-7")),
+            (others as f64 + 1.0, 8.0)
+        );
+        monitor.reset_stats();
+        locks.push(lock(7));
+        assert_eq!(acquisitions(&scrape(), "file.rs:lock-7"), 16.0, "its series goes on");
+        monitor.unregister(&LockId::new("file.rs", "lock-130"));
+        let after = scrape();
+        assert_eq!(after.keys().filter(|name| name.starts_with("keylatch_lock_waits_total")).count(), 101);
+    }
+
+    #[test]
+    fn ids_that_look_the_same_are_one_series() {
+        let monitor = LockMonitor::new();
+        let ids = [
+            ("a\"b.rs", "x\ny"),
+            ("a\"b.rs", "x\ny"),
+            ("a:b", "c"),
+            ("a", "b:c"),
+            ("x", "y"),
+            ("x", "y"),
+            ("x", "y#2"),
+        ];
+        let locks = ids.map(|(file, name)| (LockId::new(file, name), AsyncMutex::new(0, Duration::from_secs(5))));
+        for (id, lock) in &locks {
+            monitor.register_lock(id.clone(), lock.stats().clone());
+            drop(lock.try_lock());
         }
         let text = monitor.to_openmetrics();
         assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("keylatch_")), "{text}");
-        assert!(text.contains("lock=\"a\\\"b.rs:x\\\\u{a}y\"}") && text.contains("#2\"}"), "{text}");
+        for (label, count) in [("a\\\"b.rs:x\\\\u{a}y", 2), ("a:b:c", 2), ("x:y", 2), ("x:y#2", 1)] {
+            let sample = format!("keylatch_lock_acquisitions_total{{lock=\"{label}\"}} {count}\n");
+            assert_eq!(text.matches(&sample).count(), 1, "{sample}{text}");
+        }
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
-        assert_eq!(families, 15);
+        assert_eq!(families, 17);
+        // A report tells them apart.
+        let report = monitor.generate_report().to_string();
+        assert!(report.contains("Lock: a:b:c\n") && report.contains("Lock: a:b:c #2\n"), "{report}");
     }
 
     #[test]

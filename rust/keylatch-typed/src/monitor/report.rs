@@ -25,7 +25,9 @@ pub struct LockReport {
 pub struct LockEntry {
     /// The id that it was registered under.
     pub id: LockId,
-    /// Which lock of this id it is: 1 for the first.
+    /// Which lock that is shown under this id it is: 1 for the first.
+    ///
+    /// It stays the same for as long as the lock is registered.
     pub number: u32,
     /// Its statistics.
     pub figures: LockFigures,
@@ -103,9 +105,20 @@ impl StatusLimits {
         self.status(figures.max_wait_time, figures.timeout_count, figures.timeout_ratio())
     }
 
-    pub(super) fn status_of_manager(&self, metrics: &LockMetrics) -> LockStatus {
+    /// Judges the last minute's waits, and these acquisitions and timeouts.
+    pub(super) fn status_of_late(&self, figures: &LockFigures, (acquisitions, timeouts): (u64, u64)) -> LockStatus {
+        let ratio = timeouts as f64 / (acquisitions + timeouts).max(1) as f64;
+        self.status(figures.recent_max_wait_time, timeouts, ratio)
+    }
+
+    pub(super) fn status_of_manager(&self, metrics: &LockMetrics, oldest_wait: Duration) -> LockStatus {
         let sums = &metrics.shard_metrics;
-        self.status(sums.max_wait_time, sums.timeouts, sums.timeout_rate())
+        self.status(sums.max_wait_time.max(oldest_wait), sums.timeouts, sums.timeout_rate())
+    }
+
+    pub(super) fn status_of_manager_of_late(&self, metrics: &LockMetrics, oldest_wait: Duration) -> LockStatus {
+        let health = metrics.health();
+        self.status(health.max_wait_time.max(oldest_wait), metrics.recent.timeouts, health.timeout_rate)
     }
 
     fn status(&self, longest_wait: Duration, timeouts: u64, timeout_ratio: f64) -> LockStatus {
@@ -135,5 +148,23 @@ impl LockReport {
             summary.worst_status = summary.worst_status.max(status);
         }
         Self { generated_at, locks, managers, summary }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_wait_is_judged_since_the_reset_only() {
+        let long = Duration::from_millis(150);
+        let mut figures = LockFigures { max_wait_time: long, total_acquisitions: 10, ..LockFigures::default() };
+        let limits = StatusLimits::default();
+        assert_eq!(limits.status_of(&figures), LockStatus::HighContention);
+        assert_eq!(limits.status_of_late(&figures, (10, 0)), LockStatus::Healthy);
+        figures.recent_max_wait_time = long;
+        assert_eq!(limits.status_of_late(&figures, (10, 0)), LockStatus::HighContention);
+        assert_eq!(limits.status_of_late(&LockFigures::default(), (99, 1)), LockStatus::Critical);
+        assert_eq!(limits.status_of_late(&LockFigures::default(), (0, 0)), LockStatus::Healthy);
     }
 }

@@ -1,6 +1,6 @@
 //! A thread that logs the report periodically. A thread, because it also has to report when a runtime is stuck.
 
-use super::LockMonitor;
+use super::{Judged, LockMonitor};
 use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ struct Stop {
 impl LockMonitor {
     /// Starts a thread that logs the report every `period`.
     ///
-    /// It also warns of locks with a wait of at least `threshold`. The thread ends when the returned [`Reporter`] is dropped. A period below a millisecond counts as one.
+    /// It also warns of locks with a wait of at least `threshold` within the last minute, or in line now. The thread ends when
+    /// the returned [`Reporter`] is dropped. A period below a millisecond counts as one.
     ///
     /// # Errors
     ///
@@ -39,7 +40,7 @@ impl LockMonitor {
         let thread = std::thread::Builder::new().name("keylatch-report".into()).spawn(move || {
             while !ended_by.is_asked_within(period) {
                 monitor.log_report();
-                let contended = monitor.detect_contention(threshold);
+                let contended = monitor.contended(threshold, Judged::Lately);
                 if !contended.is_empty() {
                     tracing::warn!("high contention detected on locks: {contended:?}");
                 }

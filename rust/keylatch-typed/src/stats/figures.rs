@@ -13,7 +13,9 @@ pub struct LockFigures {
     pub timeout_count: u64,
     /// The mean wait of all requests, those that did not wait included.
     pub avg_wait_time: Duration,
-    /// The longest wait, whether it ended with the lock or with a timeout.
+    /// The longest wait, however it ended.
+    ///
+    /// That of the first in line counts until now.
     pub max_wait_time: Duration,
     /// The mean of the holds that are over.
     pub avg_hold_time: Duration,
@@ -21,14 +23,16 @@ pub struct LockFigures {
     pub max_hold_time: Duration,
     /// How many requests wait now.
     pub current_waiters: u32,
+    /// How long the first in line has waited until now.
+    pub oldest_wait_time: Duration,
     /// How many holders there are now.
     pub current_holders: u64,
-    /// How many requests did not get the lock on their first try.
-    ///
-    /// They got it later or timed out.
+    /// How many waits are over: granted, timed out or cancelled.
     pub waited_count: u64,
-    /// How many waits `cancel_waiters` ended.
+    /// How many waits were cancelled, by `cancel_waiters` or by dropping the future.
     pub cancelled_count: u64,
+    /// How many of the timeouts were of requests that must not wait.
+    pub refused_count: u64,
     /// How many holds the hold times are of.
     pub timed_holds: u64,
     /// The sum of all waits.
@@ -39,7 +43,7 @@ pub struct LockFigures {
     pub shared_waits: EndedWaits,
     /// How the waits for an exclusive lock ended.
     pub exclusive_waits: EndedWaits,
-    /// The longest wait that ended lately.
+    /// The longest wait that ended lately, or that of the first in line.
     ///
     /// For what is late, see [`recent_max_hold_time`](Self::recent_max_hold_time).
     pub recent_max_wait_time: Duration,

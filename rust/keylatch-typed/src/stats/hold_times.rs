@@ -93,6 +93,12 @@ impl HoldTimes {
 }
 
 impl HoldCounts {
+    /// Returns what was added since an earlier moment.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let counts = std::array::from_fn(|bucket| self.counts[bucket].saturating_sub(before.counts[bucket]));
+        Self { counts, total: self.total.saturating_sub(before.total) }
+    }
+
     /// Adds those of another lock.
     pub(crate) fn add(&mut self, other: &Self) {
         self.counts.iter_mut().zip(other.counts).for_each(|(sum, count)| *sum += count);

@@ -10,16 +10,19 @@
 //! A lock that a monitor knows also sorts its holds by how long they took, and has a window for the longest wait and hold
 //! of late. The window turns when a person or a scrape looks, so holders do nothing for it.
 
+mod counters;
 mod figures;
 mod hold_times;
 mod identity;
+mod owned;
 mod settings;
 mod totals;
 mod watch;
 
 pub use crate::lock::EndedWaits;
+pub(crate) use counters::Counters;
 pub use figures::LockFigures;
-pub(crate) use hold_times::HoldCounts;
+pub(crate) use owned::OwnedStats;
 pub use settings::Statistics;
 
 use crate::clock;
@@ -28,7 +31,6 @@ use crate::id::LockId;
 use crate::lock::{Counts, Look, Mode, RawLock, Refusal};
 use crate::sync::LazyBox;
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use crate::timeout::{DefaultTimeout, WaitEnd};
 use identity::Identity;
 use keylatch::{AdaptiveState, LearnedTimeout};
 use settings::Settings;
@@ -50,7 +52,7 @@ pub struct LockStats {
     /// Counted while sampling only, where the acquisitions do not say it.
     timed: AtomicU64,
     longest_hold: AtomicU64,
-    /// Where the lock was acquired last.
+    /// Where the lock was acquired last, or `GONE`.
     holder: AtomicPtr<Location<'static>>,
     settings: Settings,
     identity: Identity,
@@ -62,6 +64,11 @@ pub struct LockStats {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<LockStats>() <= 80, "what a lock keeps on the heap before it is waited for");
+
+/// Stands for the place of the last acquisition when the lock is gone.
+///
+/// No reference is at this address.
+const GONE: *mut Location<'static> = std::ptr::without_provenance_mut(1);
 
 /// The longest wait and hold of late, in ticks.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +85,8 @@ impl LockStats {
     pub(crate) fn new(
         id: Option<LockId>,
         statistics: Statistics,
-        timeout: DefaultTimeout,
+        timeout: Duration,
+        learned: Option<LearnedTimeout>,
         made_at: &'static Location<'static>,
     ) -> Self {
         let stats = Self {
@@ -86,12 +94,12 @@ impl LockStats {
             timed: AtomicU64::new(0),
             longest_hold: AtomicU64::new(0),
             holder: AtomicPtr::new(std::ptr::null_mut()),
-            settings: Settings::new(statistics, timeout.current()),
+            settings: Settings::new(statistics, timeout),
             identity: Identity::new(id, made_at),
             watch: LazyBox::new(),
         };
-        if let DefaultTimeout::Learned(learned) = timeout {
-            stats.watch.get_or_init(|| Watch::new(Some(learned), &Totals::default()));
+        if let Some(learned) = learned {
+            stats.watch.get_or_init(|| Watch::new(Some(Box::new(learned)), &Totals::default()));
         }
         stats
     }
@@ -161,18 +169,24 @@ impl LockStats {
             Refusal { holders: 0, .. } => HeldBy::Nothing,
             Refusal { holders: readers, .. } => HeldBy::Readers(readers),
         };
-        // SAFETY: null, or stored by `begin_hold` from a reference that lives as long as the program.
-        let holder = unsafe { self.holder.load(Ordering::Relaxed).as_ref() };
-        let (place, waiters) = (refusal.position, refusal.waiting);
-        let details = TimeoutDetails { id: self.id(), waited, held_by, holder, requested_at, place, waiters };
+        let Refusal { position: place, waiting: waiters, unpolled, holders, .. } = refusal;
+        // The last one who acquired it is gone if all holders were granted and not polled since.
+        let is_known = holders > unpolled;
+        // SAFETY: stored by `begin_hold` from a reference that lives as long as the program, or null; `GONE` is stored when
+        // no request is left.
+        let holder = unsafe { self.holder.load(Ordering::Relaxed).as_ref() }.filter(|_| is_known);
+        let details = TimeoutDetails { id: self.id(), waited, held_by, unpolled, holder, requested_at, place, waiters };
+        let holder = holder.map(tracing::field::display);
         tracing::warn!(
-            lock = %details.id, kind = ?lock_type, ?timeout, ?waited, %held_by, holder = holder.map(tracing::field::display),
+            lock = %details.id, kind = ?lock_type, ?timeout, ?waited, %held_by, unpolled, holder,
             place, waiters, requested_at = %requested_at, "lock acquisition timed out"
         );
         LockTimeoutError::Timeout { lock_type, timeout, details: Box::new(details) }
     }
 
     /// Returns the id of the lock, or the place where it was made.
+    ///
+    /// A lock that was made without an id has the one that it is registered under first.
     pub fn id(&self) -> LockId {
         self.identity.id()
     }
@@ -226,20 +240,36 @@ impl LockStats {
     }
 
     /// Sorts holds by how long they take from now on.
-    pub(crate) fn begin_watch(&self) {
+    ///
+    /// Names a lock that has no id yet.
+    pub(crate) fn begin_watch(&self, id: &LockId) {
+        self.identity.name(id);
         self.watch();
+    }
+
+    /// Notes that the lock is dropped. Its statistics stay as they are.
+    pub(crate) fn end(&self) {
+        self.holder.store(GONE, Ordering::Relaxed);
+    }
+
+    /// Returns whether the lock was dropped.
+    pub(crate) fn is_over(&self) -> bool {
+        self.holder.load(Ordering::Relaxed) == GONE
     }
 
     fn watch(&self) -> &Watch {
         self.watch.get_or_init(|| Watch::new(None, &self.totals(&self.raw.counts(Look::Only))))
     }
 
-    /// Returns the holds since the lock was watched first, by how long they took.
-    pub(crate) fn hold_counts(&self) -> HoldCounts {
-        let Some(watch) = self.watch.get() else { return HoldCounts::default() };
+    /// Returns what the lock has counted since it was made.
+    ///
+    /// Its holds are sorted since it was watched first.
+    pub(crate) fn counters(&self) -> Counters {
         // First, so that most of what was sorted is among the totals: a holder sorts before it releases.
-        let sorted = watch.holds.sorted();
-        watch.holds.counts(sorted, &self.totals(&self.raw.counts(Look::Only)))
+        let sorted = self.watch.get().map(|watch| watch.holds.sorted());
+        let totals = self.totals(&self.raw.counts(Look::Only));
+        let holds = self.watch.get().zip(sorted).map(|(watch, sorted)| watch.holds.counts(sorted, &totals));
+        Counters { totals, holds: holds.unwrap_or_default() }
     }
 
     fn totals(&self, counts: &Counts) -> Totals {
@@ -248,6 +278,7 @@ impl LockStats {
             acquisitions: counts.acquisitions,
             shared: counts.waits.shared,
             exclusive: counts.waits.exclusive,
+            refused: counts.waits.refused,
             wait_ticks: counts.waits.ticks,
             holds: if self.settings.is_exact() { over } else { self.timed.load(Ordering::Relaxed) },
             hold_ticks: counts.held,
@@ -259,23 +290,28 @@ impl LockStats {
         let average = |ticks: u64, count: u64| rate.duration(ticks.checked_div(count).unwrap_or(0));
         let (shared, exclusive) = (since.shared, since.exclusive);
         let timeouts = shared.timed_out + exclusive.timed_out;
+        let cancelled = shared.cancelled + exclusive.cancelled;
+        // A holder that hangs shows here, where no wait ends.
+        let longest = |ended: u64| rate.duration(ended.max(counts.oldest_wait));
         LockFigures {
             total_acquisitions: since.acquisitions,
             timeout_count: timeouts,
-            avg_wait_time: average(since.wait_ticks, since.acquisitions + timeouts),
-            max_wait_time: rate.duration(counts.waits.longest),
+            avg_wait_time: average(since.wait_ticks, since.acquisitions + timeouts + cancelled),
+            max_wait_time: longest(counts.waits.longest),
             avg_hold_time: average(since.hold_ticks, since.holds),
             max_hold_time: rate.duration(longest_hold),
             current_waiters: counts.waiting,
+            oldest_wait_time: rate.duration(counts.oldest_wait),
             current_holders: counts.holding,
-            waited_count: shared.granted + exclusive.granted + timeouts,
-            cancelled_count: shared.cancelled + exclusive.cancelled,
+            waited_count: shared.all() + exclusive.all() - since.refused,
+            cancelled_count: cancelled,
+            refused_count: since.refused,
             timed_holds: since.holds,
             total_wait_time: rate.duration(since.wait_ticks),
             total_hold_time: rate.duration(since.hold_ticks),
             shared_waits: shared,
             exclusive_waits: exclusive,
-            recent_max_wait_time: rate.duration(recent.wait),
+            recent_max_wait_time: longest(recent.wait),
             recent_max_hold_time: rate.duration(recent.hold),
         }
     }
@@ -295,7 +331,9 @@ impl LockStats {
         self.figures().avg_wait_time
     }
 
-    /// Returns the longest wait, whether it ended with the lock or with a timeout.
+    /// Returns the longest wait, however it ended.
+    ///
+    /// That of the first in line counts until now.
     pub fn max_wait_time(&self) -> Duration {
         self.figures().max_wait_time
     }
@@ -314,6 +352,13 @@ impl LockStats {
     pub fn current_waiters(&self) -> u32 {
         self.figures().current_waiters
     }
+}
+
+/// How a wait ended that a learned timeout learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitEnd {
+    Granted,
+    TimedOut,
 }
 
 /// A request that gave up.

@@ -8,6 +8,7 @@ pub(super) struct Totals {
     pub(super) acquisitions: u64,
     pub(super) shared: EndedWaits,
     pub(super) exclusive: EndedWaits,
+    pub(super) refused: u64,
     pub(super) wait_ticks: u64,
     pub(super) holds: u64,
     pub(super) hold_ticks: u64,
@@ -20,9 +21,21 @@ impl Totals {
             acquisitions: self.acquisitions - origin.acquisitions,
             shared: self.shared.since(&origin.shared),
             exclusive: self.exclusive.since(&origin.exclusive),
+            refused: self.refused - origin.refused,
             wait_ticks: self.wait_ticks - origin.wait_ticks,
             holds: self.holds - origin.holds,
             hold_ticks: self.hold_ticks - origin.hold_ticks,
         }
+    }
+
+    /// Adds those of another lock.
+    pub(super) const fn add(&mut self, other: &Self) {
+        self.acquisitions += other.acquisitions;
+        self.shared.add(&other.shared);
+        self.exclusive.add(&other.exclusive);
+        self.refused += other.refused;
+        self.wait_ticks += other.wait_ticks;
+        self.holds += other.holds;
+        self.hold_ticks += other.hold_ticks;
     }
 }

@@ -1,5 +1,6 @@
 //! Input from strangers: each has a defined answer.
 
+use crate::events;
 use crate::waiting::{LONG, block_on, granted, in_line};
 use futures_util::FutureExt;
 use keylatch_typed::{AsyncMutex, AsyncRwLock, HeldBy, LockTimeoutError};
@@ -63,6 +64,22 @@ fn future_outlives_its_runtime() {
     assert!(block_on(second).is_err());
     drop(held);
     assert!(lock.try_lock().is_some());
+}
+
+/// Within the context of a runtime that was shut down tokio's timer panics.
+#[cfg(feature = "tokio")]
+#[test]
+fn grant_outlives_the_runtime() {
+    let lock = AsyncMutex::new(1, LONG);
+    let held = lock.try_lock().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut waiting = lock.lock_with_timeout();
+    runtime.block_on(async { assert!((&mut waiting).now_or_never().is_none()) });
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    drop(held);
+    let _within = handle.enter();
+    drop(granted(waiting));
 }
 
 // The crate's own timer needs no runtime.
@@ -146,7 +163,8 @@ fn waker_that_panics_harms_no_other_waiter() {
     let waker = std::task::Waker::from(Arc::new(Bomb));
     assert!(bomb.poll_unpin(&mut std::task::Context::from_waker(&waker)).is_pending());
     let readers: Vec<_> = (0..40).map(|_| in_line(lock.read_with_timeout())).collect();
-    drop(held);
+    // The panic is reported to a subscriber that panics itself.
+    events::panicking(|| drop(held));
     readers.into_iter().for_each(|reader| drop(granted(reader)));
     drop(granted(bomb));
 }

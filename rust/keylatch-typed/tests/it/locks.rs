@@ -2,7 +2,9 @@
 
 use crate::waiting::{LONG, block_on, granted, in_line, until_waiting};
 use futures_util::FutureExt;
-use keylatch_typed::{AsyncMutex, AsyncRwLock, HeldBy, LockId, LockTimeoutError, LockType};
+use keylatch_typed::{
+    AdaptiveTimeout, AsyncMutex, AsyncRwLock, HeldBy, LockId, LockOptions, LockTimeoutError, LockType,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +68,7 @@ async fn timeout_names_everything() {
         "{text}"
     );
     assert!(
-        text.contains(&format!("place 2 of 2 in line, held exclusively since {}:{holder_line}:", file!())),
+        text.contains(&format!("place 2 of 2 in line, held exclusively, last acquired at {}:{holder_line}:", file!())),
         "{text}"
     );
     drop((held, ahead));
@@ -80,13 +82,45 @@ fn timeout_of_blocking_twin_names_readers() {
     let _readers = [lock.blocking_read_with_timeout().unwrap(), lock.blocking_read_with_custom_timeout(LONG).unwrap()];
     let error = lock.blocking_write_with_timeout().unwrap_err();
     assert_eq!(error.details().unwrap().held_by, HeldBy::Readers(2));
-    assert!(error.to_string().contains("held by 2 readers, the latest since"), "{error}");
+    assert!(error.to_string().contains("held by 2 readers, last acquired at"), "{error}");
     assert_eq!(lock.stats().id(), LockId::new(file!(), &(line!() - 5).to_string()));
     assert!(lock.blocking_write_with_custom_timeout(SHORT).is_err());
     let mutex = AsyncMutex::new(1, SHORT);
     let _held = mutex.blocking_lock_with_timeout().unwrap();
     let error = mutex.blocking_lock_with_custom_timeout(SHORT).unwrap_err();
     assert!(matches!(error, LockTimeoutError::Timeout { lock_type: LockType::Mutex, timeout: SHORT, .. }));
+}
+
+/// The lock was handed on: the holder before is not the culprit.
+#[test]
+fn timeout_beside_an_unpolled_grant_blames_none() {
+    let lock = AsyncRwLock::new(1, SHORT);
+    let held = lock.try_write().unwrap();
+    let granted_later = in_line(lock.write_with_custom_timeout(LONG));
+    drop(held);
+    let error = lock.blocking_write_with_timeout().unwrap_err();
+    let details = error.details().unwrap();
+    assert_eq!((details.held_by, details.unpolled, details.holder), (HeldBy::Writer, 1, None));
+    assert!(error.to_string().contains("held exclusively, granted to 1 not polled yet, requested at"), "{error}");
+    drop(granted(granted_later));
+}
+
+#[test]
+fn place_far_back_is_said_so() {
+    let mutex = AsyncMutex::new(1, LONG);
+    let _held = mutex.try_lock().unwrap();
+    let _ahead: Vec<_> = (0..1500).map(|_| in_line(mutex.lock_with_timeout())).collect();
+    let error = mutex.blocking_lock_with_custom_timeout(SHORT).unwrap_err();
+    assert_eq!(error.details().unwrap().place, 1001);
+    assert!(error.to_string().contains("behind place 1000 of 1501 in line"), "{error}");
+}
+
+#[test]
+fn options_serve_several_locks() {
+    let policy = AdaptiveTimeout { floor: SHORT, ..AdaptiveTimeout::default() };
+    let options = LockOptions::new(LONG).adaptive(policy).unwrap();
+    let locks = [1, 2].map(|value| AsyncMutex::with_options(value, options.clone()));
+    assert!(locks.iter().all(|lock| lock.stats().adaptive_timeout().unwrap().floor == SHORT));
 }
 
 #[test]

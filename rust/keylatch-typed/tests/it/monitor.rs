@@ -153,7 +153,7 @@ fn openmetrics_has_holds_and_waits_of_late() {
     assert!(after.recent_max_hold_time >= figures.max_hold_time / 2, "the window goes on: {after:?}");
     let text = monitor.to_openmetrics();
     for sample in [
-        "keylatch_lock_waits_ended_total{lock=\"cache.rs:lru\",mode=\"shared\",outcome=\"timeout\"} 0\n",
+        "keylatch_lock_waits_ended_total{lock=\"cache.rs:lru\",mode=\"shared\",outcome=\"timeout\"} 1\n",
         "keylatch_lock_hold_seconds_count{lock=\"cache.rs:lru\"} 3\n",
         "keylatch_lock_hold_seconds_bucket{lock=\"cache.rs:lru\",le=\"8.388608\"} 3\n",
         "keylatch_build_info{version=",
@@ -191,6 +191,87 @@ fn dropped_lock_leaves_the_report() {
     assert_eq!(monitor.generate_report().locks.len(), 1);
     assert!(monitor.get_stats(&LockId::new("a", "dropped")).is_none());
     assert!(Arc::ptr_eq(&monitor.get_stats(&LockId::new("a", "kept")).unwrap(), kept.stats()));
+}
+
+#[test]
+fn dropped_lock_leaves_every_monitor() {
+    let monitors = [(); 2].map(|()| LockMonitor::new());
+    let (lock, stats) = (AsyncRwLock::new(1, LONG), AsyncMutex::new(1, LONG).stats().clone());
+    for monitor in &monitors {
+        for name in ["first", "second"] {
+            monitor.register_lock(LockId::new("a", name), lock.stats().clone());
+        }
+        // Of a lock that is gone already, kept by the program.
+        monitor.register_lock(LockId::new("a", "gone"), stats.clone());
+    }
+    assert_eq!(monitors.each_ref().map(|monitor| monitor.generate_report().locks.len()), [2, 2]);
+    drop(lock);
+    assert_eq!(monitors.each_ref().map(|monitor| monitor.generate_report().locks.len()), [0, 0]);
+}
+
+#[test]
+fn monitor_without_reports_forgets_dropped_locks() {
+    let monitor = LockMonitor::new();
+    let kept = AsyncMutex::new(1, LONG);
+    monitor.register_lock(LockId::new("a", "kept"), kept.stats().clone());
+    for number in 0..10_000 {
+        monitor.register_lock(LockId::new("a", &number.to_string()), AsyncMutex::new(1, LONG).stats().clone());
+    }
+    let shown = format!("{monitor:?}");
+    let locks: usize = shown["LockMonitor { locks: ".len()..shown.find(',').unwrap()].parse().unwrap();
+    assert!(locks <= 65, "{shown}");
+    assert!(monitor.get_stats(&LockId::new("a", "kept")).is_some());
+}
+
+#[test]
+fn numbers_stay_with_their_locks() {
+    let monitor = LockMonitor::new();
+    let id = LockId::new("cache.rs", "shard");
+    let [first, second, third] = [1, 2, 3].map(|value| AsyncMutex::new(value, LONG));
+    for lock in [&first, &second] {
+        monitor.register_lock(id.clone(), lock.stats().clone());
+    }
+    drop(first);
+    let numbers = || monitor.generate_report().locks.iter().map(|lock| lock.number).collect::<Vec<_>>();
+    assert_eq!(numbers(), [2]);
+    monitor.register_lock(id.clone(), third.stats().clone());
+    assert_eq!(numbers(), [2, 3]);
+    drop((second, third));
+}
+
+#[test]
+fn registered_lock_takes_the_id() {
+    let (monitor, id) = (LockMonitor::new(), LockId::new("cache.rs", "lru"));
+    let [plain, named] = [None, Some(LockId::new("own", "id"))].map(|id| {
+        let options = LockOptions::new(SHORT);
+        AsyncMutex::with_options(1, id.map_or(options.clone(), |id| options.id(id)))
+    });
+    for lock in [&plain, &named] {
+        monitor.register_lock(id.clone(), lock.stats().clone());
+    }
+    monitor.register_lock(LockId::new("cache.rs", "again"), plain.stats().clone());
+    let blamed = [&plain, &named].map(|lock| {
+        let _held = lock.try_lock();
+        lock.blocking_lock_with_timeout().unwrap_err().details().unwrap().id.clone()
+    });
+    assert_eq!(blamed, [id, LockId::new("own", "id")]);
+}
+
+/// The holder hangs, and no wait ends.
+#[test]
+fn stuck_lock_is_contended() {
+    let monitor = LockMonitor::new();
+    let (id, lock) = (LockId::new("a", "stuck"), AsyncMutex::new(1, Duration::MAX));
+    monitor.register_lock(id.clone(), lock.stats().clone());
+    let _held = lock.try_lock();
+    let _waiting = in_line(lock.lock_with_timeout());
+    let threshold = Duration::from_millis(5);
+    std::thread::sleep(threshold);
+    assert_eq!(monitor.detect_contention(threshold), [id]);
+    let limits = StatusLimits { long_wait: threshold, critical_wait: LONG, ..StatusLimits::default() };
+    assert_eq!(monitor.generate_report_with(&limits).locks[0].status, LockStatus::HighContention);
+    let text = monitor.to_openmetrics();
+    assert!(text.contains("keylatch_lock_oldest_wait_seconds{lock=\"a:stuck\"} 0.0"), "{text}");
 }
 
 #[test]
@@ -259,6 +340,18 @@ fn log_report_warns_of_contention() {
     ] {
         assert!(timeout.contains(part), "{part}: {timeout}");
     }
+}
+
+#[test]
+fn log_report_forgets_trouble_that_is_over() {
+    let (monitor, lock) = (LockMonitor::new(), AsyncMutex::new(1, SHORT));
+    monitor.register_lock(LockId::new("a", "b"), lock.stats().clone());
+    let held = lock.try_lock();
+    assert!(lock.blocking_lock_with_custom_timeout(Duration::ZERO).is_err());
+    drop(held);
+    let levels: Vec<_> = (0..3).flat_map(|_| events::of(|| monitor.log_report())).map(|(level, _)| level).collect();
+    assert_eq!(levels, [Level::WARN, Level::INFO, Level::INFO]);
+    assert_eq!(monitor.generate_report().locks[0].status, LockStatus::Critical, "since the reset");
 }
 
 #[test]

@@ -75,6 +75,47 @@ fn holds_after_a_wait_are_sampled() {
 }
 
 #[test]
+fn dropped_wait_is_counted_as_cancelled() {
+    let lock = AsyncRwLock::new(0, LONG);
+    let held = lock.try_write().unwrap();
+    let (waiting, granted_later) = (in_line(lock.read_with_timeout()), in_line(lock.write_with_timeout()));
+    std::thread::sleep(Duration::from_millis(20));
+    drop(waiting);
+    drop(held);
+    drop(granted_later);
+    let figures = lock.stats().figures();
+    assert_eq!((figures.waited_count, figures.cancelled_count, figures.timeout_count), (2, 2, 0));
+    assert_eq!((figures.shared_waits.cancelled, figures.exclusive_waits.cancelled), (1, 1));
+    let least = Duration::from_micros(19_900);
+    assert!(figures.max_wait_time >= least && figures.total_wait_time >= 2 * least, "{figures:?}");
+}
+
+#[test]
+fn wait_that_goes_on_is_shown() {
+    let mutex = AsyncMutex::new(0, LONG);
+    let held = mutex.try_lock().unwrap();
+    assert_eq!(mutex.stats().figures().oldest_wait_time, Duration::ZERO);
+    let (first, second) = (in_line(mutex.lock_with_timeout()), in_line(mutex.lock_with_timeout()));
+    std::thread::sleep(Duration::from_millis(20));
+    let (figures, least) = (mutex.stats().figures(), Duration::from_micros(19_900));
+    for longest in [figures.oldest_wait_time, figures.max_wait_time, figures.recent_max_wait_time] {
+        assert!(longest >= least, "{figures:?}");
+    }
+    drop((held, first, second));
+    assert_eq!(mutex.stats().figures().oldest_wait_time, Duration::ZERO);
+}
+
+#[test]
+fn refusal_is_no_wait() {
+    let mutex = AsyncMutex::new(0, Duration::ZERO);
+    let _held = mutex.try_lock().unwrap();
+    assert!(mutex.blocking_lock_with_timeout().is_err());
+    assert!(mutex.blocking_lock_with_custom_timeout(Duration::from_nanos(1)).is_err());
+    let figures = mutex.stats().figures();
+    assert_eq!((figures.timeout_count, figures.refused_count, figures.waited_count), (2, 1, 1));
+}
+
+#[test]
 fn longest_is_kept() {
     let lock = AsyncRwLock::new(0, LONG);
     for pause in [Duration::from_millis(20), Duration::ZERO] {

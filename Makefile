@@ -49,6 +49,8 @@ test-rust: need-rust ## Rust: unit and integration tests, documentation examples
 	@$(CARGO) test -p keylatch-typed $(ARGS)
 	$(call say,Typed locks without the feature tokio)
 	@$(CARGO) test -p keylatch-typed --no-default-features $(ARGS)
+	$(call say,Typed locks: tests inside the example programs)
+	@$(CARGO) test -p keylatch-typed --examples $(ARGS)
 
 test: test-shm ops-test
 

@@ -284,7 +284,7 @@ impl Core {
     pub(crate) fn note_upgrade(&self, record: u32, (index, entry): (u32, &Entry)) {
         let noted = self.records.get(record);
         // Its note is the word's from now on.
-        noted.leave_slot();
+        self.empty_slot(noted);
         let (_, shard) = Word::from_note(noted.note(), record);
         noted.set_note(entry.word().noted_with(shard));
         entry.raise_fence();

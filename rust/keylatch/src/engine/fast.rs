@@ -124,12 +124,22 @@ impl Core {
         let hash = self.hash(&key);
         let Some(local) = self.local_at_hand() else { return Tried { raw: OTHER, hash } };
         let Some(seen) = self.table.look_up(hash) else { return Tried { raw: ABSENT, hash } };
-        let is_free = seen.2.taken_uncontended(mode, NONE).is_some();
-        if mode == Mode::Shared && !is_free && seen.2.is_biased() && key.version().is_none() {
+        // As in `take_seen`.
+        if seen.2.taken_uncontended(mode, NONE).is_none() {
+            if mode == Mode::Exclusive || !seen.2.is_biased() {
+                return Tried { raw: HELD, hash };
+            }
+            if key.version().is_some() {
+                return Tried { raw: OTHER, hash };
+            }
             // With the arguments as they came, so that this needs no room for what is known by now.
+            local.keep_found(hash, seen.0);
             return self.try_fast_biased(key.bucket(), key.object(), state);
         }
-        Tried { raw: self.take_seen(local, &key, (mode, hash, state), seen), hash }
+        if !seen.1.carries(self.table.arena(), &key) {
+            return Tried { raw: OTHER, hash };
+        }
+        Tried { raw: self.take_known(local, (mode, hash, state), seen), hash }
     }
 
     /// Takes the lock of a pin of this manager's, if it is plainly free.
@@ -145,7 +155,7 @@ impl Core {
         let entry = self.table.entry(pin.entry);
         let seen = entry.word();
         if seen.taken_uncontended(mode, NONE).is_none() {
-            return if EXCLUSIVE { None } else { self.try_pinned_biased(pin, state) };
+            return if EXCLUSIVE { None } else { self.try_pinned_biased(local, pin, state) };
         }
         // What is not plain goes on in tail calls, so that this needs no room in memory.
         let Some(record) = local.records.take_spare() else {
@@ -226,7 +236,7 @@ impl Core {
         let (index, entry, seen) = self.table.look_up(packed.hash)?;
         // Before the key, as in `take_seen`.
         if seen.taken_uncontended(mode, NONE).is_none() {
-            return if EXCLUSIVE { None } else { self.try_prepared_biased(packed, state) };
+            return if EXCLUSIVE { None } else { self.try_prepared_biased(local, packed, state, (index, seen)) };
         }
         if !entry.carries_packed(packed) {
             return None;

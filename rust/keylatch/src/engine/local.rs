@@ -18,6 +18,9 @@ pub(crate) struct Local {
     pub(crate) spins: AtomicU32,
     /// The thread's line of slots, once it has shared a biased key.
     pub(crate) line: AtomicU32,
+    /// What the thread's look-up found, for the function that it goes on in.
+    found_hash: AtomicU64,
+    found_entry: AtomicU32,
     /// The latest entry at which swaps of this thread met other readers.
     ///
     /// And how often more that has to happen there until it is crowded.
@@ -69,6 +72,8 @@ impl Local {
             entries: Cache::default(),
             spins: AtomicU32::new(spins),
             line: AtomicU32::new(NONE),
+            found_hash: AtomicU64::new(0),
+            found_entry: AtomicU32::new(NONE),
             crowded: AtomicU32::new(NONE),
             crowded_for: AtomicU32::new(0),
             remembered_owner: AtomicU32::new(0),
@@ -97,6 +102,19 @@ impl Local {
     pub(crate) fn count_release(&self, shard: u32) {
         // Release. Pairs with: the Acquire in `sums`.
         add_one(&self.tally(row_of(shard)).releases, Ordering::Release);
+    }
+
+    /// Keeps what a look-up found: the hash of the key and its entry.
+    #[inline(always)]
+    pub(crate) fn keep_found(&self, hash: u64, entry: u32) {
+        self.found_hash.store(hash, Ordering::Relaxed);
+        self.found_entry.store(entry, Ordering::Relaxed);
+    }
+
+    /// Returns what this thread kept last.
+    #[inline(always)]
+    pub(crate) fn kept_found(&self) -> (u64, u32) {
+        (self.found_hash.load(Ordering::Relaxed), self.found_entry.load(Ordering::Relaxed))
     }
 
     /// Counts a swap for a shared lock that met other readers.

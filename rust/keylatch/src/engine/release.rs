@@ -5,7 +5,7 @@ use super::local::Local;
 use crate::error::LockError;
 use crate::hold::{Grant, Lost, Record, Standing};
 use crate::mode::Mode;
-use crate::table::{Entry, LockedShard, Word};
+use crate::table::{Entry, Left, LockedShard, Word};
 
 impl Core {
     /// Ends a guard's hold. Returns how it was revoked, if it was.
@@ -35,13 +35,43 @@ impl Core {
     #[inline(always)]
     fn release_slotted(&self, local: &Local, grant: Grant, record: &Record, index: u32) -> Option<Lost> {
         let (slot, shard) = record.slot_and_shard();
-        // Announced first, see the module of the record: a revoker that finds the slot empty finds this.
+        // Announced first, see the module of the record: a revoker that finds the slot without a name finds this.
         record.end();
-        if self.table.slots.leave(slot, grant) {
-            return self.end_hold(local, grant, record, shard);
+        match self.table.slots.leave(slot, grant, self.table.entry(index)) {
+            Left::Slot => self.end_hold(local, grant, record, shard),
+            Left::Counted => self.release_collected(local, grant, index),
+            Left::Unsure => self.release_unsure(local, grant, index),
         }
-        // It was collected, and the word counts it.
+    }
+
+    /// Ends the hold of a reader that entered by a slot, and is counted by the word.
+    #[cold]
+    #[inline(never)]
+    fn release_collected(&self, local: &Local, grant: Grant, index: u32) -> Option<Lost> {
+        self.empty_slot(self.records.get(grant.index()));
         self.release_shared_again(local, grant, index, self.table.entry(index).word())
+    }
+
+    /// As `release_slotted`, after the word has changed.
+    #[cold]
+    #[inline(never)]
+    fn release_unsure(&self, local: &Local, grant: Grant, index: u32) -> Option<Lost> {
+        let record = self.records.get(grant.index());
+        let (slot, shard_index) = record.slot_and_shard();
+        let shard = self.table.lock(shard_index);
+        let is_counted = self.table.slots.withdraw(slot, grant);
+        drop(shard);
+        if is_counted {
+            return self.release_collected(local, grant, index);
+        }
+        self.end_hold(local, grant, record, shard_index)
+    }
+
+    /// Empties the slot by which a reader entered, unless it has none. For its holder.
+    ///
+    /// The word counts it, or it was revoked.
+    pub(super) fn empty_slot(&self, record: &Record) {
+        record.leave_slot().into_iter().for_each(|slot| self.table.slots.empty(slot));
     }
 
     /// As `release_guard`, for a thread that used another manager last.
@@ -227,6 +257,9 @@ impl Core {
         }
         // While its record names it, the hold keeps the key that the event needs.
         let slow = if special.timed && !special.lost { self.slow_hold(grant) } else { None };
+        if special.lost {
+            self.empty_slot(record);
+        }
         let lost = if special.lost || special.counted {
             self.release_slow(self.local(), grant, special.entry)
         } else if special.slotted {

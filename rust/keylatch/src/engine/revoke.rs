@@ -78,6 +78,7 @@ impl Core {
         // Read now: a caller that had adopted it before may have changed its mode.
         let Some(held) = record.held() else { return false };
         self.pass_death_on(&shard, (held.entry, self.table.entry(held.entry)), grant);
+        self.empty_slot(record);
         record.end();
         if why.is_by_time() {
             // Before another request can have the lock: a caller that sees the new holder must find the tombstone.

@@ -26,17 +26,19 @@ const REFUSED: u32 = if cfg!(loom) { 1 } else { 64 };
 
 impl Core {
     /// As `try_fast`, for a shared lock that was seen to be biased.
+    ///
+    /// The calling thread has kept what its look-up found.
     #[inline(never)]
     pub(super) fn try_fast_biased(&self, bucket: &[u8], object: &[u8], state: u64) -> Tried {
         let key = KeyRef::new(bucket, object);
-        let hash = self.hash(&key);
-        let Some(local) = self.local_at_hand() else { return Tried::new(OTHER, hash) };
-        match self.table.look_up(hash) {
-            Some((index, _, seen)) if seen.is_biased() => {
-                Tried::new(self.take_biased(local, &key, (hash, state), (index, seen)), hash)
-            }
-            _ => Tried::new(OTHER, hash),
+        let Some(local) = self.local_at_hand() else { return Tried::new(OTHER, self.hash(&key)) };
+        let (hash, index) = local.kept_found();
+        // Before the key, as in `take_seen`.
+        let seen = self.table.entry(index).word();
+        if !seen.is_biased() {
+            return Tried::new(OTHER, hash);
         }
+        Tried::new(self.take_biased(local, &key, (hash, state), (index, seen)), hash)
     }
 
     /// As `take_seen`, for a shared lock that was seen to be biased.
@@ -76,8 +78,7 @@ impl Core {
 
     /// As `try_pinned`, for an entry that was seen to be biased.
     #[inline(never)]
-    pub(super) fn try_pinned_biased(&self, pin: &Pin, state: u64) -> Option<Grant> {
-        let local = self.local_at_hand()?;
+    pub(super) fn try_pinned_biased(&self, local: &Local, pin: &Pin, state: u64) -> Option<Grant> {
         let entry = self.table.entry(pin.entry);
         let seen = entry.word();
         if !seen.is_biased() {
@@ -86,11 +87,16 @@ impl Core {
         self.share_biased(local, (pin.entry, entry, pin.shard), state, seen)
     }
 
-    /// As `try_prepared`, for an entry that was seen to be biased.
+    /// As `try_prepared`, for what the look-up found.
     #[inline(never)]
-    pub(super) fn try_prepared_biased(&self, packed: &PackedKey, state: u64) -> Option<Grant> {
-        let local = self.local_at_hand()?;
-        let (index, entry, seen) = self.table.look_up(packed.hash)?;
+    pub(super) fn try_prepared_biased(
+        &self,
+        local: &Local,
+        packed: &PackedKey,
+        state: u64,
+        (index, seen): (u32, Word),
+    ) -> Option<Grant> {
+        let entry = self.table.entry(index);
         if !seen.is_biased() || !entry.carries_packed(packed) {
             return None;
         }
@@ -127,14 +133,28 @@ impl Core {
                 Some(record.begin(record_index, first.in_slot()))
             }
             Entered::Full => self.share_beside_slots(local, (index, shard), state, (seen, record_index)),
-            Entered::Not => {
-                // The collector may have the grant still in hand: it is not given again.
-                if record.freed(grant) {
-                    self.records.put(&local.records, record_index);
-                }
-                None
-            }
+            Entered::Unsure(slot) => self.enter_unsure(local, (slot, grant), shard, state),
         }
+    }
+
+    /// As `share_biased`, after the word has changed.
+    ///
+    /// The readers may have been collected with this one, or without.
+    #[cold]
+    #[inline(never)]
+    fn enter_unsure(&self, local: &Local, (slot, grant): (u32, Grant), shard: u32, state: u64) -> Option<Grant> {
+        let record = self.records.get(grant.index());
+        let owned = self.table.lock(shard);
+        let is_counted = self.table.slots.withdraw(slot, grant);
+        drop(owned);
+        if !is_counted {
+            self.records.put(&local.records, grant.index());
+            return None;
+        }
+        let (first, _) = FirstState::and_owner(state);
+        record.set_slot(slot, shard);
+        local.count_grant(shard);
+        Some(record.begin(grant.index(), first.in_slot()))
     }
 
     /// Shares the lock of a biased entry by its word.
@@ -192,6 +212,9 @@ impl Core {
     /// The calling thread shares its lock. Returns whether they do.
     #[cold]
     fn bias(&self, local: &Local, index: u32, taken: Word) -> bool {
+        if !self.table.slots.prepare() {
+            return false;
+        }
         let entry = self.table.entry(index);
         let hash = entry.hash();
         let mut shard = self.lock_shard(hash);

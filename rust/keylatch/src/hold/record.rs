@@ -356,11 +356,12 @@ impl Record {
         is_it.then(|| self.entry.load(Ordering::Relaxed))
     }
 
-    /// Notes that a reader that entered by a slot is counted by the word.
+    /// Notes that a reader has its slot no more. Returns the slot that it had, once.
     ///
-    /// The caller owns the shard.
-    pub(crate) fn leave_slot(&self) {
-        self.state.fetch_and(!SLOTTED, Ordering::Relaxed);
+    /// For the holder.
+    pub(crate) fn leave_slot(&self) -> Option<u32> {
+        let had = self.state.fetch_and(!SLOTTED, Ordering::Relaxed) & SLOTTED != 0;
+        had.then(|| self.slot_and_shard().0)
     }
 
     /// Returns the grant that a record which was filled in names from `begin` on.

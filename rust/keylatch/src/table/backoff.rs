@@ -1,4 +1,9 @@
-//! How long a shard is without a biased entry after one ended.
+//! How long a shard is without a new biased entry after one ended, and how long all shards are.
+//!
+//! A shard rests for longer each time its biases are short: then they are of no use there. All shards rest together because
+//! the end of a bias holds up every thread of the process, whatever shard it is of.
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// How much longer than the end of a bias took the shard is without one.
 ///
@@ -78,9 +83,48 @@ impl Backoff {
     }
 }
 
+/// When any shard may have a new biased entry.
+///
+/// So the ends of all biases together take a thirtieth of the time in the long run.
+#[derive(Debug, Default)]
+pub(super) struct CommonRest {
+    until: AtomicU64,
+}
+
+impl CommonRest {
+    /// Returns whether a bias may begin now.
+    pub(super) fn allows(&self, now: u64) -> bool {
+        // Relaxed, as below: nothing is seen by it. A bias that begins too early costs some microseconds.
+        now >= self.until.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the biases that there were.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn forget(&self) {
+        self.until.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that a bias ended, and how long that took.
+    pub(super) fn end(&self, now: u64, took: u64) {
+        // One after the other, like those of a shard.
+        let later = |until: u64| Some((until.max(now).saturating_add(took * RESTS)).min(now.saturating_add(MOST_REST)));
+        let _ = self.until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rests_of_all_shards_add_up() {
+        let rest = CommonRest::default();
+        assert!(rest.allows(0));
+        (0..10).for_each(|_| rest.end(1_000, 100));
+        assert!(!rest.allows(1_000 + 10 * 100 * RESTS - 1) && rest.allows(1_000 + 10 * 100 * RESTS));
+        rest.end(1_000, u64::MAX / RESTS);
+        assert!(!rest.allows(999 + MOST_REST) && rest.allows(1_000 + MOST_REST));
+    }
 
     #[test]
     fn rest_grows_while_biases_are_short() {

@@ -5,9 +5,9 @@
 //! to share the lock: take it exclusively, line up, convert, revoke, list, evict. After that the word is exact, as that of
 //! any other entry.
 //!
-//! Ending it takes a look at each slot there is. How long it takes is measured, and for a multiple of that no entry of the
-//! shard is biased; for twice as long each time a bias ends soon after it began. Nor does an idle key that wants a warm slot
-//! end a bias, unless that has lasted for long.
+//! Ending it takes a look at each slot there is, and a barrier that interrupts every thread of the process. How long that
+//! takes is measured, and for a multiple of it no bias begins, in any shard; in this one for twice as long each time a bias
+//! ends soon after it began. Nor does an idle key that wants a warm slot end a bias, unless that has lasted for long.
 
 use super::entry::Entry;
 use super::shard::LockedShard;
@@ -29,7 +29,8 @@ impl LockedShard<'_> {
         let entry = self.table.entry(index);
         let is_plain = entry.queue_head.load(Ordering::Relaxed) == NONE && !entry.has_permit();
         let now = nanos(&self.table.began);
-        if !is_plain || !self.book.backoff.allows(now) || !self.warm_up(cache, index) {
+        let may_begin = self.book.backoff.allows(now) && self.table.rest.allows(now);
+        if !is_plain || !may_begin || !self.warm_up(cache, index) {
             return false;
         }
         let mut seen = entry.word();
@@ -49,6 +50,9 @@ impl LockedShard<'_> {
     #[cfg(all(test, not(loom)))]
     pub(crate) fn bias_anyway(&mut self, cache: &Cache, index: u32) -> bool {
         self.book.backoff = super::backoff::Backoff::default();
+        self.table.rest.forget();
+        // Before the first bias, as the engine does.
+        self.table.slots.prepare();
         self.bias(cache, index)
     }
 
@@ -73,6 +77,31 @@ impl LockedShard<'_> {
         let began = nanos(&self.table.began);
         self.table.slots.collect(index, entry);
         let ended = nanos(&self.table.began);
-        self.book.backoff.end(index, ended, ended.saturating_sub(began));
+        let took = ended.saturating_sub(began);
+        self.book.backoff.end(index, ended, took);
+        self.table.rest.end(ended, took);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::key::KeyRef;
+    use crate::mode::Mode;
+    use crate::table::Table;
+
+    #[test]
+    fn bias_waits_for_the_rest_of_another_shard() {
+        let (table, cache) = (Table::reserve(2, 100).unwrap(), Cache::default());
+        let key = KeyRef::new("b", "o");
+        let indexes = [0, 1].map(|shard| {
+            table.lock(shard).insert_idle(&cache, u64::from(shard), &key, Some(Mode::Exclusive)).unwrap().0
+        });
+        assert!(table.lock(0).bias(&cache, indexes[0]));
+        table.lock(0).unbias(indexes[0], table.entry(indexes[0]));
+        // As if that had taken a second.
+        table.rest.end(nanos(&table.began), 1_000_000_000);
+        let mut other = table.lock(1);
+        assert!(!other.bias(&cache, indexes[1]) && other.bias_anyway(&cache, indexes[1]));
     }
 }

@@ -12,7 +12,8 @@ use super::key_words::{
 use super::state::Word;
 use crate::key::{KeyRef, ObjectKey};
 use crate::memory::{Arena, Cache, NONE, Pooled, Vacant};
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::Barrier;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// Words of a key in the entry itself; longer keys go on in further entries.
 const INLINE_WORDS: usize = 8;
@@ -131,20 +132,22 @@ impl Entry {
             .map_err(Word::from_bits)
     }
 
-    /// Loads the lock's word after the caller has filled a slot.
+    /// Loads the lock's word after the caller has written the name of a slot.
     ///
-    /// The fence pairs with that in [`Slots::collect`](super::slots::Slots::collect). Either this sees that the readers are
-    /// collected, or the collector sees the slot. It orders what was read of the key before, too: that was the key of the
-    /// word that is seen now.
+    /// The barrier pairs with that in [`Slots::collect`](super::slots::Slots::collect). Either this sees that the readers
+    /// are collected, or the collector sees the name.
     #[inline(always)]
-    pub(super) fn word_after_slot(&self) -> Word {
-        crate::sync::atomic::fence(Ordering::SeqCst);
+    pub(super) fn word_after_slot(&self, barrier: Barrier) -> Word {
+        barrier.light();
+        // Orders what was read of the key before: that was the key of the word that is seen now. The half of a barrier that
+        // the compiler alone sees does not.
+        fence(Ordering::Acquire);
         self.word()
     }
 
     /// Begins to collect the readers of a biased entry. Returns the word as it was.
     ///
-    /// For the shard's owner, as the next three. Each is one step, whatever the fast path does meanwhile: it only counts
+    /// For the shard's owner, as the next two. Each is one step, whatever the fast path does meanwhile: it only counts
     /// readers then.
     pub(super) fn begin_collecting(&self) -> Word {
         Word::from_bits(self.word.fetch_xor(Word::FROM_BIASED_TO_COLLECTING, Ordering::AcqRel))
@@ -153,11 +156,6 @@ impl Entry {
     /// Counts one more reader of an entry whose readers are collected.
     pub(super) fn count_reader(&self) {
         self.word.fetch_add(Word::ONE_READER, Ordering::AcqRel);
-    }
-
-    /// Takes a reader off that had left when it was counted.
-    pub(super) fn uncount_reader(&self) {
-        self.word.fetch_sub(Word::ONE_READER, Ordering::AcqRel);
     }
 
     /// Ends collecting: the word counts all readers.

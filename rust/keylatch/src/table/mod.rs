@@ -16,5 +16,5 @@ pub(crate) use hash::Secrets;
 pub(crate) use key_words::PackedKey;
 pub(crate) use pin::Pin;
 pub(crate) use shard::{Full, LockedShard, ShardCounts, Table, WAIT_BUCKETS};
-pub(crate) use slots::Entered;
+pub(crate) use slots::{Entered, Left};
 pub(crate) use state::Word;

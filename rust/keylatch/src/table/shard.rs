@@ -14,7 +14,7 @@
 //! **Entries with a permit** of a tier, or a wish for one, are in no slot either. EVICT brings their last release here when
 //! the permit may end; the engine sets it.
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, CommonRest};
 use super::entry::Entry;
 use super::slots::Slots;
 use super::state::Word;
@@ -173,6 +173,8 @@ pub(crate) struct Table {
     pub(super) pinned: AtomicU32,
     /// Readers that the words of their entries do not count.
     pub(crate) slots: Slots,
+    /// Between the biases of all shards.
+    pub(super) rest: CommonRest,
     pub(super) began: Clock,
 }
 
@@ -193,6 +195,7 @@ impl Table {
             entries: Arena::reserve(capacity, 0)?,
             pinned: AtomicU32::new(0),
             slots: Slots::reserve()?,
+            rest: CommonRest::default(),
             began: Clock::start(),
         })
     }

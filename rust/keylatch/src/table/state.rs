@@ -33,7 +33,7 @@
 //! | 1 | 0 | any | the table's own: claimed for another key, free in the arena, or in a lock delay |
 //! | 0 | 0 | 1 | with BAR_X: the queue waits for the tier. Otherwise never: the shard's owner serves the queue in the swap that frees the lock |
 //! | 0 | n | 0 | with BIASED: n readers, and those in slots; more may join here and there |
-//! | 0 | n | 0 | with COLLECTING: at most n readers, and those in slots; more may join here |
+//! | 0 | n | 0 | with COLLECTING: n readers, and those in slots that are not counted yet; more may join here |
 //!
 //! BIASED excludes W, WAITERS, EVICT, the bars and COLLECTING. While it or COLLECTING is set the word is not free: no fast
 //! path takes it exclusively, and no claim does. COLLECTING is set in the swap that clears BIASED, so that there is no moment

@@ -119,6 +119,15 @@ fn idle_key_meets_a_biased_one() {
     });
 }
 
+/// Ends the bias of a key, and does nothing else.
+fn collect(model: &Model, key: usize) {
+    let wanted = model.wanted(key, SHARED);
+    let mut shard = model.core().lock_shard(wanted.hash);
+    if let Some((index, entry)) = shard.find(wanted.hash, &wanted.key) {
+        shard.unbias(index, entry);
+    }
+}
+
 /// Would catch a collector that takes what another looks for.
 ///
 /// The one slot goes from one of two keys to the other.
@@ -134,11 +143,77 @@ fn two_collectors_share_a_line() {
         }
         take_line(&model);
         let grant = enter(&model, 0);
-        let collects = [0, other].map(|key| model.spawn(move |model| try_to_write(model, key)));
-        model.work(0, SHARED);
+        // Without a writer behind them: that is in other models.
+        let collects = [0, other].map(|key| model.spawn(move |model| collect(model, key)));
         model.release(grant);
         read_fast(&model, other);
         collects.into_iter().for_each(|thread| thread.join().unwrap());
+        [0, other].into_iter().for_each(|key| model.lock_and_work(key, EXCLUSIVE));
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a collector that counts the next hold of a slot.
+///
+/// That is of another key. The hold before it was counted when an earlier bias ended, and leaves through the word.
+#[test]
+fn counted_reader_leaves_while_collected_again() {
+    for is_foreign in [false, true] {
+        check(move || {
+            let model = biased(NEVER, 0);
+            let pin: Pin = model.core().pin(&KeyRef::new("b", KEYS[1])).expect("there is room");
+            bias(&model, 1);
+            let counted = enter(&model, 0);
+            collect(&model, 0);
+            bias(&model, 0);
+            let again = model.spawn(|model| collect(model, 0));
+            let foreign = is_foreign.then(|| model.spawn(move |model| model.release(counted)));
+            if foreign.is_none() {
+                model.release(counted);
+            }
+            let next = model.lock_fast(1, SHARED).expect("no writer");
+            again.join().unwrap();
+            foreign.into_iter().for_each(|foreign| foreign.join().unwrap());
+            assert_eq!(word(&model, 0).readers(), 0, "a reader of another key is counted");
+            model.release(next);
+            model.core().unpin(&pin);
+            model.assert_nothing_left();
+        });
+    }
+}
+
+/// Would catch a collector that counts a hold which has left.
+///
+/// The next hold of the slot is of the same key, and comes as its readers are collected.
+#[test]
+fn slot_is_filled_again_while_collected() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let collects = model.spawn(|model| collect(model, 0));
+        read_fast(&model, 0);
+        read_fast(&model, 0);
+        collects.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a reader that leaves by its slot after the word counts it.
+///
+/// The lock is biased anew, so that the word looks as it did when the reader entered.
+#[test]
+fn bias_begins_again_while_a_reader_leaves() {
+    check(|| {
+        let model = biased(NEVER, 0);
+        let grant = enter(&model, 0);
+        let again = model.spawn(|model| {
+            collect(model, 0);
+            bias(model, 0);
+            try_to_write(model, 0);
+        });
+        model.work(0, SHARED);
+        model.release(grant);
+        again.join().unwrap();
+        model.lock_and_work(0, EXCLUSIVE);
         model.assert_nothing_left();
     });
 }

@@ -4,7 +4,7 @@ use crate::hold::Grant;
 use crate::table::Word;
 use crate::{Fairness, FastObjectLockManager, Filter, LockConfig, LockError, LockRequest, Mode, OwnedLockGuard};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 const KEY: (&str, &str) = ("b", "hot");
@@ -139,6 +139,35 @@ fn more_holds_than_slots_are_counted_by_the_word() {
     assert!(locks.lock(LockRequest::write(KEY)).try_now().is_err());
     assert_eq!(word(&locks).unwrap().readers(), 10);
     drop(guards);
+    assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+}
+
+#[test]
+fn threads_beyond_the_lines_share_the_word() {
+    const THREADS: usize = 300;
+    let locks = biased(Fairness::default());
+    let (all_hold, all_go) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+    let read = || locks.lock(LockRequest::read(KEY)).try_now();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                // Finds a line, if there is one left.
+                drop(read());
+                let guard = read();
+                all_hold.wait();
+                all_go.wait();
+                drop(guard.unwrap());
+            });
+        }
+        all_hold.wait();
+        // This thread has one of 256 lines.
+        let (counted, written) =
+            (word(&locks).unwrap().readers(), locks.lock(LockRequest::write(KEY)).try_now().is_ok());
+        let collected = word(&locks).unwrap().readers();
+        all_go.wait();
+        assert_eq!((counted, written, collected as usize), (THREADS as u32 - 255, false, THREADS));
+    });
+    assert!(locks.core().table.slots.are_empty());
     assert!(locks.lock(LockRequest::write(KEY)).try_now().is_ok());
 }
 

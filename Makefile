@@ -395,7 +395,10 @@ bench-scale: need-rust need-python ## 1,000 to 8,000,000 held locks, threads, wa
 	@[ -n "$(ARGS)" ] || $(PYTHON) scripts/plot_scale.py "$(or $(CARGO_TARGET_DIR),target)/bench/scale.json" \
 		"make bench-scale, $$(nproc) processors, $$(date +%Y-%m-%d)"
 
-.PHONY: bench-scale
+bench-readers: need-rust ## readers of one key on 1 to 16 threads, with slots and without, in a quarter of a minute
+	@$(CARGO) run --release -p keylatch-bench -- readers $(ARGS)
+
+.PHONY: bench-scale bench-readers
 
 bench-typed: need-rust ## typed locks and snapshots beside tokio's locks and arc-swap, in half a minute (ARGS="report")
 	@$(CARGO) bench --quiet -p keylatch-typed --bench typed -- $(ARGS)

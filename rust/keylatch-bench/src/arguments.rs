@@ -12,12 +12,13 @@ usage: keylatch-bench [OPTIONS]                times, allocations and memory (ab
        keylatch-bench c --library PATH         a pair through the C library, beside Rust and C peers (make bench-c)
        keylatch-bench atomics [OPTIONS]        locked read-modify-writes a pair, executed ones, by callgrind and objdump
        keylatch-bench scale [--json PATH]      1,000 to 8,000,000 locks, threads, waiters, long keys (make bench-scale)
+       keylatch-bench readers [--json PATH]    readers of one key, with slots and without (make bench-readers)
 
 options:
   --quick              under a minute: shorter slices, fewer peers
   --only A,B           only these scenarios (may be repeated)
   --subjects A,B       only these subjects (may be repeated)
-  --json PATH          where the JSON goes (target/bench/full.json, quick.json, c.json, scale.json, instructions.json or atomics.json)
+  --json PATH          where the JSON goes (target/bench/full.json, quick.json, c.json, scale.json, readers.json, instructions.json or atomics.json)
   --list               names of scenarios and subjects, and who does what
   --help               this text
 
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Atomics(Options),
     C(Options),
     Scale(Options),
+    Readers(Options),
     /// A process started by this program itself, with the words that say what for.
     Child(Vec<String>),
 }
@@ -87,9 +89,11 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Command, 
         Some("atomics") => Command::Atomics,
         Some("c") => Command::C,
         Some("scale") => Command::Scale,
+        Some("readers") => Command::Readers,
         _ => Command::Measure,
     };
-    let counting = words.next_if(|word| ["instructions", "atomics", "c", "scale"].contains(&&**word)).is_some();
+    let counting =
+        words.next_if(|word| ["instructions", "atomics", "c", "scale", "readers"].contains(&&**word)).is_some();
     let mut options = Options::default();
     while let Some(word) = words.next() {
         let (name, attached) = match word.split_once('=') {
@@ -110,7 +114,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Command, 
             "--json" => options.json = Some(value("a path")?.into()),
             "--library" => options.library = Some(value("a path")?.into()),
             "--only" if counting => {
-                return Err("--only does not go with instructions, atomics, c and scale".into());
+                return Err("--only does not go with instructions, atomics, c, scale and readers".into());
             }
             "--only" => {
                 for wanted in value("the name of a scenario")?.split(',') {
@@ -157,6 +161,7 @@ mod tests {
         assert_eq!(options.json, Some("a/b.json".into()));
         assert_eq!(parsed("atomics"), Ok(Command::Atomics(Options::default())));
         assert_eq!(parsed("scale"), Ok(Command::Scale(Options::default())));
+        assert_eq!(parsed("readers"), Ok(Command::Readers(Options::default())));
         let library = Some("a.so".into());
         assert_eq!(parsed("c --library a.so"), Ok(Command::C(Options { library, ..Options::default() })));
         assert_eq!(parsed("--list"), Ok(Command::List));

@@ -8,7 +8,8 @@
 //! How to read the code: [`subject`] says what can be measured and `subjects/` has one file for each family of
 //! them; [`slices`] and [`two_threads`] are the two ways of measuring; `scenarios/` puts subjects through them;
 //! [`goals`] and `report/` tell what came out. `inspection/` counts instructions and atomics instead of time.
-//! `c` measures the C library, `scale` how figures change with sizes, and `beside` is asked by another language's bench.
+//! `c` measures the C library, `scale` how figures change with sizes, `readers` the readers of one key, and `beside` is
+//! asked by another language's bench.
 
 #![allow(clippy::print_stdout)]
 
@@ -23,6 +24,8 @@ mod inspection;
 mod keys;
 mod machine;
 mod polling;
+#[cfg(feature = "keylatch")]
+mod readers;
 mod report;
 mod row;
 #[cfg(feature = "keylatch")]
@@ -65,6 +68,10 @@ fn main() -> ExitCode {
         Ok(Command::Scale(options)) => scale::run(&options),
         #[cfg(not(feature = "keylatch"))]
         Ok(Command::Scale(_)) => Err("this build measures the peers alone".into()),
+        #[cfg(feature = "keylatch")]
+        Ok(Command::Readers(options)) => readers::measure(&options),
+        #[cfg(not(feature = "keylatch"))]
+        Ok(Command::Readers(_)) => Err("this build measures the peers alone".into()),
         Ok(Command::Child(words)) => child(&words),
         Err(problem) => {
             eprintln!("keylatch-bench: {problem}");

@@ -130,8 +130,8 @@ func (m *Manager) lockManyInOrder(ctx context.Context, p *packed, items []Item, 
 	if r.timeout < waitDefault {
 		deadline = time.Now().Add(duration(r.timeout))
 	}
-	var next place
-	for int(next.number) < len(order) {
+	next := 0
+	for next < len(order) {
 		timeout := r.timeout
 		if !deadline.IsZero() {
 			timeout = uint64(max(time.Until(deadline), 0))
@@ -140,19 +140,19 @@ func (m *Manager) lockManyInOrder(ctx context.Context, p *packed, items []Item, 
 		if came.ticket != 0 {
 			came = m.await(ctx, came.ticket, m.release)
 		}
-		if int(next.number) == len(order) && came.err == nil {
+		if next == len(order) && came.err == nil {
 			break
 		}
 		if came.err == nil {
-			p.grants[next.number] = uint64(came.grant)
-			p.next(&next)
+			p.grants[next] = uint64(came.grant)
+			next++
 			continue
 		}
 		if r.bestEffort && ctx.Err() == nil && !errors.Is(came.err, ErrClosed) {
-			for _, item := range order[next.number].places {
+			for _, item := range order[next].places {
 				batch.missing[item] = came.err
 			}
-			p.next(&next)
+			next++
 			continue
 		}
 		// Nothing is left behind. What fails here fails because the manager is closed.

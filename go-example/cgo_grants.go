@@ -5,24 +5,24 @@ package keylatch
 /*
 #include "cgo_glue.h"
 
-#cgo nocallback glue_free
-#cgo nocallback glue_downgrade
-#cgo nocallback glue_try_upgrade
 #cgo nocallback glue_upgrade
-#cgo nocallback glue_renew
-#cgo nocallback glue_fence
-#cgo nocallback glue_previous_holder_died
-#cgo nocallback glue_remaining
-#cgo nocallback glue_is_valid
-#cgo nocallback glue_grant_mode
+#cgo noescape keylatch_fence
+#cgo nocallback keylatch_fence
+#cgo noescape keylatch_previous_holder_died
+#cgo nocallback keylatch_previous_holder_died
+#cgo noescape keylatch_remaining
+#cgo nocallback keylatch_remaining
+#cgo noescape keylatch_is_valid
+#cgo nocallback keylatch_is_valid
+#cgo noescape keylatch_grant_mode
+#cgo nocallback keylatch_grant_mode
 #cgo noescape glue_grant_key
 #cgo nocallback glue_grant_key
-#cgo noescape glue_is_current
-#cgo nocallback glue_is_current
 */
 import "C"
 
 import (
+	"runtime"
 	"time"
 	"unsafe"
 )
@@ -35,57 +35,50 @@ func (m *Manager) upgrade(grant Grant, timeout uint64) outcome {
 	return outcomeOf(answer)
 }
 
-func (m *Manager) downgrade(grant Grant) error {
-	raceDisable()
-	defer raceEnable()
-	return problem(C.glue_downgrade(m.handle, C.uint64_t(grant)))
-}
-
 func (m *Manager) tryUpgrade(grant Grant) error {
 	raceDisable()
 	defer raceEnable()
-	return problem(C.glue_try_upgrade(m.handle, C.uint64_t(grant)))
+	return problem(C.glue_upgrade(m.handle, 0, C.uint64_t(grant), 0))
+}
+
+func (m *Manager) downgrade(grant Grant) error {
+	return checked(func() C.int32_t { return C.keylatch_downgrade(m.locks(), C.uint64_t(grant)) })
 }
 
 func (m *Manager) renew(grant Grant, ttl time.Duration) error {
-	raceDisable()
-	defer raceEnable()
-	return problem(C.glue_renew(m.handle, C.uint64_t(grant), nanoseconds(ttl)))
+	return checked(func() C.int32_t { return C.keylatch_renew(m.locks(), C.uint64_t(grant), nanoseconds(ttl)) })
 }
 
 func (m *Manager) fence(grant Grant) (uint64, error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_fence(m.handle, C.uint64_t(grant))
-	return uint64(answer.number), problem(answer)
+	var fence C.uint64_t
+	err := checked(func() C.int32_t { return C.keylatch_fence(m.locks(), C.uint64_t(grant), &fence) })
+	return uint64(fence), err
 }
 
 func (m *Manager) previousHolderDied(grant Grant) (bool, error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_previous_holder_died(m.handle, C.uint64_t(grant))
-	return answer.number != 0, problem(answer)
+	var died C.int32_t
+	err := checked(func() C.int32_t { return C.keylatch_previous_holder_died(m.locks(), C.uint64_t(grant), &died) })
+	return died != 0, err
 }
 
 func (m *Manager) remaining(grant Grant) (uint64, error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_remaining(m.handle, C.uint64_t(grant))
-	return uint64(answer.number), problem(answer)
+	var left C.uint64_t
+	err := checked(func() C.int32_t { return C.keylatch_remaining(m.locks(), C.uint64_t(grant), &left) })
+	return uint64(left), err
 }
 
 func (m *Manager) isValid(grant Grant) bool {
 	raceDisable()
 	defer raceEnable()
-	answer := C.glue_is_valid(m.handle, C.uint64_t(grant))
-	return problem(answer) == nil && answer.number != 0
+	var valid C.int32_t
+	status := C.keylatch_is_valid(m.locks(), C.uint64_t(grant), &valid)
+	return status == C.KEYLATCH_OK && valid != 0
 }
 
 func (m *Manager) modeOf(grant Grant) (Mode, error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_grant_mode(m.handle, C.uint64_t(grant))
-	return Mode(answer.number), problem(answer)
+	var mode C.int32_t
+	err := checked(func() C.int32_t { return C.keylatch_grant_mode(m.locks(), C.uint64_t(grant), &mode) })
+	return Mode(mode), err
 }
 
 func (m *Manager) keyOf(grant Grant) (Key, error) {
@@ -98,7 +91,7 @@ func (m *Manager) keyOf(grant Grant) (Key, error) {
 		answer := C.glue_grant_key(m.handle, C.uint64_t(grant), (*C.char)(unsafe.Pointer(&buffer[0])),
 			C.size_t(len(buffer)), &head)
 		if answer.status == C.KEYLATCH_EBUFFER && len(buffer) < m.maxKeyBytes {
-			C.glue_free(answer.failure)
+			C.free(pointer(answer.failure))
 			buffer = make([]byte, m.maxKeyBytes)
 			continue
 		}
@@ -106,23 +99,20 @@ func (m *Manager) keyOf(grant Grant) (Key, error) {
 			return Key{}, err
 		}
 		text := string(buffer[:])
-		key := Key{Bucket: text[:head.bucket]}
-		text = text[head.bucket:]
-		key.Object, text = text[:head.object], text[head.object:]
-		if head.version != C.GLUE_NO_VERSION {
-			key.Version = text[:head.version]
-			key.EmptyVersion = head.version == 0
+		key := Key{Bucket: text[:head.bucket_len], Object: text[head.object:][:head.object_len]}
+		if head.version_len != C.GLUE_NO_VERSION {
+			key.Version = text[C.uint32_t(head.object)+head.object_len:][:head.version_len]
+			key.EmptyVersion = head.version_len == 0
 		}
 		return key, nil
 	}
 }
 
 func (m *Manager) isCurrent(key *Key, fence uint64) (bool, error) {
-	raceDisable()
-	defer raceEnable()
-	var one packed
-	one.fill([]Item{{*key, Exclusive}})
-	bytes, head := one.pointers()
-	answer := C.glue_is_current(m.handle, bytes, head, C.uint64_t(fence))
-	return answer.number != 0, problem(answer)
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	native := pinnedKey(&pins, key)
+	var current C.int32_t
+	err := checked(func() C.int32_t { return C.keylatch_is_current(m.locks(), &native, C.uint64_t(fence), &current) })
+	return current != 0, err
 }

@@ -4,149 +4,161 @@ package keylatch
 
 /*
 #include "cgo_glue.h"
-
-#cgo noescape glue_list
-#cgo nocallback glue_list
-#cgo nocallback glue_top
-#cgo noescape glue_chain
-#cgo nocallback glue_chain
-#cgo nocallback glue_recent_deadlocks
-#cgo nocallback glue_lock_orders
-#cgo nocallback glue_events_new
-#cgo nocallback glue_events_fd
-#cgo nocallback glue_events_next
-#cgo nocallback glue_events_dropped
-#cgo nocallback glue_events_free
 */
 import "C"
 
 import (
+	"runtime"
 	"unsafe"
 )
 
+// question is what is asked with a filter.
+type question int
+
 const (
-	listHolders  = C.GLUE_HOLDERS
-	listWaiters  = C.GLUE_WAITERS
-	forceRelease = C.GLUE_FORCE_RELEASE
-	expire       = C.GLUE_EXPIRE
+	listHolders question = iota
+	listWaiters
+	forceRelease
+	expire
 )
 
-func (m *Manager) list(what int, f *Filter) (entries, error) {
+func (m *Manager) list(what question, f *Filter) (entries, error) {
 	if f.Mode != 0 {
 		if err := f.Mode.known(); err != nil {
 			return entries{}, err
 		}
 	}
-	raceDisable()
-	defer raceEnable()
-	var bytes []byte
-	absent := C.uint32_t(C.GLUE_ABSENT)
-	lengths := [7]C.uint32_t{absent, absent, absent, absent, absent, absent, absent}
-	say := func(place int, text string) {
-		lengths[place] = C.uint32_t(len(text))
-		bytes = append(bytes, text...)
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	filter := C.keylatch_filter{
+		struct_size:   C.sizeof_keylatch_filter,
+		older_than_ns: nanoseconds(f.OlderThan),
+		mode:          C.int32_t(f.Mode),
 	}
-	for place, text := range []*string{f.Bucket, f.Prefix, f.Owner, f.Source} {
-		if text != nil {
-			say(place, *text)
-		}
+	if f.Bucket != nil {
+		at, length := pinned(&pins, *f.Bucket)
+		filter.bucket, filter.bucket_len = unsafe.Pointer(at), length
+	}
+	if f.Prefix != nil {
+		at, length := pinned(&pins, *f.Prefix)
+		filter.prefix, filter.prefix_len = unsafe.Pointer(at), length
+	}
+	if f.Owner != nil {
+		filter.owner, filter.owner_len = pinned(&pins, *f.Owner)
+	}
+	if f.Source != nil {
+		filter.source, filter.source_len = pinned(&pins, *f.Source)
 	}
 	if f.Key != nil {
-		say(4, f.Key.Bucket)
-		say(5, f.Key.Object)
-		if f.Key.versioned() {
-			say(6, f.Key.Version)
-		}
+		of := pinnedKey(&pins, f.Key)
+		pins.Pin(&of)
+		filter.key = &of
 	}
-	var flags C.uint32_t
 	if f.Sessions {
-		flags = C.KEYLATCH_FILTER_SESSIONS
+		filter.flags |= C.KEYLATCH_FILTER_SESSIONS
 	}
 	if f.All {
-		flags |= C.KEYLATCH_FILTER_ALL
+		filter.flags |= C.KEYLATCH_FILTER_ALL
 	}
-	return entriesOf(C.glue_list(m.handle, C.int32_t(what), (*C.char)(unsafe.Pointer(unsafe.SliceData(bytes))), &lengths[0],
-		nanoseconds(f.OlderThan), C.int32_t(f.Mode), flags))
+	return listed(func(listing **C.keylatch_listing) C.int32_t {
+		switch what {
+		case listHolders:
+			return C.keylatch_holders(m.locks(), &filter, listing)
+		case listWaiters:
+			return C.keylatch_waiters(m.locks(), &filter, listing)
+		case forceRelease:
+			return C.keylatch_force_release(m.locks(), &filter, nil, listing)
+		default:
+			return C.keylatch_expire(m.locks(), &filter, nil, listing)
+		}
+	})
 }
 
 func (m *Manager) top(by TopBy, count int) ([]TopKey, error) {
-	raceDisable()
-	defer raceEnable()
-	found, err := entriesOf(C.glue_top(m.handle, C.int32_t(by), C.size_t(max(count, 0))))
+	found, err := listed(func(listing **C.keylatch_listing) C.int32_t {
+		return C.keylatch_top(m.locks(), C.int32_t(by), C.size_t(max(count, 0)), listing)
+	})
 	return found.keys, err
 }
 
 func (m *Manager) chain(key *Key, owner handle) (links []ChainLink, circle bool, err error) {
-	raceDisable()
-	defer raceEnable()
-	var one packed
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	var from *C.keylatch_key
 	if key != nil {
-		one.fill([]Item{{*key, Exclusive}})
+		native := pinnedKey(&pins, key)
+		from = &native
 	}
-	bytes, head := one.pointers()
-	answer := C.glue_chain(m.handle, bytes, head, owner)
-	found, err := entriesOf(answer)
-	return found.links, answer.ticket != 0, err
+	var round C.int32_t
+	found, err := listed(func(listing **C.keylatch_listing) C.int32_t {
+		return C.keylatch_blocking_chain(m.locks(), from, (*C.keylatch_owner)(pointer(owner)), &round, listing)
+	})
+	return found.links, round != 0, err
 }
 
 func (m *Manager) deadlocks() ([]ChainLink, error) {
-	raceDisable()
-	defer raceEnable()
-	found, err := entriesOf(C.glue_recent_deadlocks(m.handle))
+	found, err := listed(func(listing **C.keylatch_listing) C.int32_t {
+		return C.keylatch_recent_deadlocks(m.locks(), listing)
+	})
 	return found.links, err
 }
 
 func (m *Manager) lockOrders() ([]ChainLink, uint64, error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_lock_orders(m.handle)
-	found, err := entriesOf(answer)
-	return found.links, uint64(answer.ticket), err
+	var reported C.uint64_t
+	found, err := listed(func(listing **C.keylatch_listing) C.int32_t {
+		return C.keylatch_lock_orders(m.locks(), &reported, listing)
+	})
+	return found.links, uint64(reported), err
 }
 
-func newEvents(m *Manager, o *EventOptions) (events handle, descriptor int, err error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_events_new(m.handle, nanoseconds(o.WaitAbove), nanoseconds(o.HoldAbove), C.uint32_t(o.Capacity))
-	if err := problem(answer); err != nil {
-		return 0, -1, err
+// subscription is the library's side of a channel of events.
+type subscription = *C.keylatch_events
+
+func newEvents(m *Manager, o *EventOptions) (events subscription, descriptor int, err error) {
+	options := C.keylatch_event_options{
+		struct_size:   C.sizeof_keylatch_event_options,
+		wait_above_ns: nanoseconds(o.WaitAbove),
+		hold_above_ns: nanoseconds(o.HoldAbove),
+		capacity:      C.uint32_t(o.Capacity),
 	}
-	events = handle(answer.number)
-	answer = C.glue_events_fd(events)
-	if err := problem(answer); err != nil {
-		C.glue_events_free(events)
-		return 0, -1, err
+	if err := checked(func() C.int32_t { return C.keylatch_events_new(m.locks(), &options, &events) }); err != nil {
+		return nil, -1, err
 	}
-	return events, int(answer.number), nil
+	var fd C.int32_t
+	if err := checked(func() C.int32_t { return C.keylatch_events_fd(events, &fd) }); err != nil {
+		freeEvents(events)
+		return nil, -1, err
+	}
+	return events, int(fd), nil
 }
 
 // nextEvent fetches an event that is there. closed says that none will come.
-func nextEvent(events handle) (event Event, here, closed bool) {
+func nextEvent(events subscription) (event Event, here, closed bool) {
 	raceDisable()
 	defer raceEnable()
-	answer := C.glue_events_next(events)
-	if answer.status != C.KEYLATCH_OK {
-		return Event{}, false, answer.status != C.KEYLATCH_EWOULDBLOCK
+	var kind C.int32_t
+	var about *C.keylatch_listing
+	if status := C.keylatch_events_next(events, 0, &kind, &about); status != C.KEYLATCH_OK {
+		return Event{}, false, status != C.KEYLATCH_EWOULDBLOCK
 	}
-	about, err := entriesOf(answer)
-	if err != nil {
-		return Event{}, false, false
-	}
-	event = Event{Kind: EventKind(answer.ticket), Holders: about.holders, Links: about.links}
-	if len(about.waiters) > 0 {
-		event.Waiter = &about.waiters[0]
+	found := entriesOf(about)
+	event = Event{Kind: EventKind(kind), Holders: found.holders, Links: found.links}
+	if len(found.waiters) > 0 {
+		event.Waiter = &found.waiters[0]
 	}
 	return event, true, false
 }
 
-func droppedEvents(events handle) uint64 {
+func droppedEvents(events subscription) uint64 {
 	raceDisable()
 	defer raceEnable()
-	return uint64(C.glue_events_dropped(events))
+	var dropped C.uint64_t
+	C.keylatch_events_dropped(events, &dropped)
+	return uint64(dropped)
 }
 
-func freeEvents(events handle) {
+func freeEvents(events subscription) {
 	raceDisable()
 	defer raceEnable()
-	C.glue_events_free(events)
+	C.keylatch_events_free(events)
 }

@@ -4,34 +4,11 @@ package keylatch
 
 /*
 #include "cgo_glue.h"
-#include <stdlib.h>
-
-#cgo nocallback glue_free
-#cgo nocallback glue_manager_new
-#cgo nocallback glue_manager_close
-#cgo nocallback glue_manager_free
-#cgo noescape glue_owner_new
-#cgo nocallback glue_owner_new
-#cgo nocallback glue_owner_free
-#cgo nocallback glue_queue_new
-#cgo nocallback glue_queue_fd
-#cgo nocallback glue_queue_free
-#cgo noescape glue_metrics
-#cgo nocallback glue_metrics
-#cgo noescape glue_wait_times
-#cgo nocallback glue_wait_times
-#cgo noescape glue_health
-#cgo nocallback glue_health
-#cgo nocallback glue_openmetrics
-#cgo nocallback glue_report
-#cgo nocallback glue_text_free
-#cgo noescape glue_adaptive
-#cgo nocallback glue_adaptive
-#cgo nocallback glue_owner_release_all
 */
 import "C"
 
 import (
+	"runtime"
 	"strings"
 	"time"
 	"unsafe"
@@ -41,9 +18,8 @@ func newManager(o *Options) (handle, error) {
 	if err := o.check(); err != nil {
 		return 0, err
 	}
-	raceDisable()
-	defer raceEnable()
 	options := C.keylatch_manager_options{
+		struct_size:        C.sizeof_keylatch_manager_options,
 		shards:             C.uint32_t(o.Shards),
 		fairness:           C.uint32_t(o.Fairness),
 		fairness_after_ns:  nanoseconds(o.FairnessAfter),
@@ -78,8 +54,9 @@ func newManager(o *Options) (handle, error) {
 		options.etcd_options = etcdOptions(&o.EtcdOptions)
 		defer freeEtcdOptions(options.etcd_options)
 	}
-	answer := C.glue_manager_new(options)
-	return handle(answer.number), problem(answer)
+	var manager *C.keylatch_manager
+	err := checked(func() C.int32_t { return C.keylatch_manager_new(&options, &manager) })
+	return handleOf(unsafe.Pointer(manager)), err
 }
 
 // etcdOptions is a copy in C's memory, for freeEtcdOptions.
@@ -121,78 +98,75 @@ func orNever(d time.Duration) C.uint64_t {
 }
 
 func newOwner(m *Manager, name, source string, flags uint32) (handle, error) {
-	raceDisable()
-	defer raceEnable()
-	nameBytes, nameLen := bytesOf(name)
-	sourceBytes, sourceLen := bytesOf(source)
-	answer := C.glue_owner_new(m.handle, nameBytes, nameLen, sourceBytes, sourceLen, C.uint32_t(flags))
-	return handle(answer.number), problem(answer)
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	options := C.keylatch_owner_options{struct_size: C.sizeof_keylatch_owner_options, flags: C.uint32_t(flags)}
+	options.source, options.source_len = pinned(&pins, source)
+	bytes, length := bytesOf(name)
+	var owner *C.keylatch_owner
+	err := checked(func() C.int32_t { return C.keylatch_owner_new(m.locks(), bytes, length, &options, &owner) })
+	return handleOf(unsafe.Pointer(owner)), err
 }
 
 func newPin(m *Manager, key *Key) (handle, error) {
-	raceDisable()
-	defer raceEnable()
-	bucket, bucketLen := bytesOf(key.Bucket)
-	object, objectLen := bytesOf(key.Object)
-	version, versionLen := bytesOf(key.Version)
-	answer := C.glue_pin(m.handle, bucket, bucketLen, object, objectLen, version, versionLen, modeBits(key, Exclusive))
-	return handle(answer.number), problem(answer)
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	native := pinnedKey(&pins, key)
+	var pin *C.keylatch_pinned_key
+	err := checked(func() C.int32_t { return C.keylatch_pin(m.locks(), &native, &pin) })
+	return handleOf(unsafe.Pointer(pin)), err
 }
 
 func unpin(pin handle) {
 	raceDisable()
 	defer raceEnable()
-	C.glue_unpin(pin)
+	C.keylatch_unpin((*C.keylatch_pinned_key)(pointer(pin)))
 }
 
-func newQueue(manager handle) (queue handle, descriptor int, err error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_queue_new(manager)
-	if err := problem(answer); err != nil {
+func newQueue(m *Manager) (queue handle, descriptor int, err error) {
+	var made *C.keylatch_queue
+	if err := checked(func() C.int32_t { return C.keylatch_queue_new(m.locks(), &made) }); err != nil {
 		return 0, -1, err
 	}
-	queue = handle(answer.number)
-	answer = C.glue_queue_fd(queue)
-	return queue, int(answer.number), problem(answer)
+	var fd C.int32_t
+	err = checked(func() C.int32_t { return C.keylatch_queue_fd(made, &fd) })
+	return handleOf(unsafe.Pointer(made)), int(fd), err
 }
 
-func closeManager(manager handle) {
+func (m *Manager) close() {
 	raceDisable()
 	defer raceEnable()
-	C.glue_manager_close(manager)
+	C.keylatch_manager_close(m.locks())
 }
 
-func freeManager(manager handle) {
+func (m *Manager) free() {
 	raceDisable()
 	defer raceEnable()
-	C.glue_manager_free(manager)
+	C.keylatch_manager_free(m.locks())
 }
 
-func freeQueue(queue handle) {
+func (m *Manager) freeQueue() {
 	raceDisable()
 	defer raceEnable()
-	C.glue_queue_free(queue)
+	C.keylatch_queue_free((*C.keylatch_queue)(pointer(m.queue)))
 }
 
 func freeOwner(owner handle) {
 	raceDisable()
 	defer raceEnable()
-	C.glue_owner_free(owner)
+	C.keylatch_owner_free((*C.keylatch_owner)(pointer(owner)))
 }
 
 func releaseAll(owner handle) (int, error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_owner_release_all(owner)
-	return int(answer.number), problem(answer)
+	var count C.size_t
+	err := checked(func() C.int32_t { return C.keylatch_owner_release_all((*C.keylatch_owner)(pointer(owner)), &count) })
+	return int(count), err
 }
 
 func (m *Manager) figures(shard uint32) (Metrics, error) {
-	raceDisable()
-	defer raceEnable()
-	var from C.keylatch_metrics
-	if err := problem(C.glue_metrics(m.handle, C.uint32_t(shard), &from)); err != nil {
+	from := C.keylatch_metrics{struct_size: C.sizeof_keylatch_metrics}
+	err := checked(func() C.int32_t { return C.keylatch_manager_metrics(m.locks(), C.uint32_t(shard), &from) })
+	if err != nil {
 		return Metrics{}, err
 	}
 	return Metrics{
@@ -208,14 +182,16 @@ func (m *Manager) figures(shard uint32) (Metrics, error) {
 }
 
 func (m *Manager) waitTimes(shard uint32) ([]WaitBucket, error) {
-	raceDisable()
-	defer raceEnable()
-	var from [C.GLUE_BUCKETS]C.keylatch_wait_bucket
-	answer := C.glue_wait_times(m.handle, C.uint32_t(shard), &from[0])
-	if err := problem(answer); err != nil {
+	// The header says that there are no more.
+	var from [64]C.keylatch_wait_bucket
+	var count C.size_t
+	err := checked(func() C.int32_t {
+		return C.keylatch_manager_wait_times(m.locks(), C.uint32_t(shard), &from[0], C.size_t(len(from)), &count)
+	})
+	if err != nil {
 		return nil, err
 	}
-	buckets := make([]WaitBucket, answer.number)
+	buckets := make([]WaitBucket, count)
 	for i := range buckets {
 		buckets[i] = WaitBucket{Below: duration(uint64(from[i].below_ns)), Waits: uint64(from[i].waits)}
 	}
@@ -223,33 +199,28 @@ func (m *Manager) waitTimes(shard uint32) ([]WaitBucket, error) {
 }
 
 func (m *Manager) verdict() (Health, error) {
-	raceDisable()
-	defer raceEnable()
-	var from C.keylatch_health
-	answer := C.glue_health(m.handle, &from)
-	if err := problem(answer); err != nil {
+	from := C.keylatch_health{struct_size: C.sizeof_keylatch_health}
+	problems, err := taken(func(text **C.char) C.int32_t { return C.keylatch_manager_health(m.locks(), &from, text) })
+	if err != nil {
 		return Health{}, err
 	}
 	health := Health{
 		Healthy: from.healthy != 0, FastPathRate: float64(from.fast_path_rate),
 		TimeoutRate: float64(from.timeout_rate), AverageWait: duration(uint64(from.avg_wait_ns)),
 	}
-	if text := takeText(answer); text != "" {
-		health.Problems = strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if problems != "" {
+		health.Problems = strings.Split(strings.TrimSuffix(problems, "\n"), "\n")
 	}
 	return health, nil
 }
 
 func (m *Manager) adaptive() (Adaptive, bool, error) {
-	raceDisable()
-	defer raceEnable()
-	var from C.keylatch_adaptive
-	answer := C.glue_adaptive(m.handle, &from)
-	if answer.status == C.KEYLATCH_EEND {
-		C.glue_free(answer.failure)
+	from := C.keylatch_adaptive{struct_size: C.sizeof_keylatch_adaptive}
+	err := checked(func() C.int32_t { return C.keylatch_manager_adaptive(m.locks(), &from) })
+	if Is(err, atEnd) {
 		return Adaptive{}, false, nil
 	}
-	if err := problem(answer); err != nil {
+	if err != nil {
 		return Adaptive{}, false, err
 	}
 	return Adaptive{
@@ -261,27 +232,23 @@ func (m *Manager) adaptive() (Adaptive, bool, error) {
 }
 
 func (m *Manager) openMetrics(withKeys bool) (string, error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_openmetrics(m.handle, C.bool(withKeys))
-	return takeText(answer), problem(answer)
+	return taken(func(text **C.char) C.int32_t {
+		if withKeys {
+			return C.keylatch_manager_openmetrics_with_keys(m.locks(), text)
+		}
+		return C.keylatch_manager_openmetrics(m.locks(), text)
+	})
 }
 
 func (m *Manager) report() (string, error) {
-	raceDisable()
-	defer raceEnable()
-	answer := C.glue_report(m.handle)
-	return takeText(answer), problem(answer)
+	return taken(func(text **C.char) C.int32_t { return C.keylatch_manager_report(m.locks(), text) })
 }
 
-// takeText copies a text of the library's and gives it back.
-func takeText(answer C.glue_answer) string {
-	raceDisable()
-	defer raceEnable()
-	if answer.status != C.KEYLATCH_OK || answer.number == 0 {
-		return ""
+// taken asks for a text, copies it and gives it back.
+func taken(ask func(text **C.char) C.int32_t) (string, error) {
+	var text *C.char
+	if err := checked(func() C.int32_t { return ask(&text) }); err != nil {
+		return "", err
 	}
-	text := C.uintptr_t(answer.number)
-	defer C.glue_text_free(text)
-	return C.GoString((*C.char)(pointer(text)))
+	return copied(text), nil
 }

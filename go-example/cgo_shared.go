@@ -5,23 +5,14 @@ package keylatch
 /*
 #include "cgo_shared.h"
 
-#cgo noescape glue_shared_open
-#cgo nocallback glue_shared_open
-#cgo nocallback glue_shared_free
 #cgo noescape glue_shared_acquire
 #cgo nocallback glue_shared_acquire
 #cgo nocallback glue_shared_change
-#cgo noescape glue_shared_hold
-#cgo nocallback glue_shared_hold
-#cgo noescape glue_shared_list
-#cgo nocallback glue_shared_list
-#cgo noescape glue_shared_waiting
-#cgo nocallback glue_shared_waiting
-#cgo nocallback glue_shared_revoke
 */
 import "C"
 
 import (
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 )
@@ -33,17 +24,29 @@ const (
 )
 
 func openShared(path string, o *SharedOptions) (handle, error) {
-	raceDisable()
-	defer raceEnable()
+	var pins runtime.Pinner
+	defer pins.Unpin()
 	text := C.CString(path)
 	defer C.free(unsafe.Pointer(text))
-	label, labelLen := bytesOf(o.Label)
-	answer := C.glue_shared_open(text, label, labelLen, C.uint32_t(o.Keys), C.uint32_t(o.Members), C.uint32_t(o.Holds),
-		C.uint32_t(o.Mode.Perm()))
-	return handle(answer.number), problem(answer)
+	options := C.keylatch_shared_options{
+		struct_size: C.sizeof_keylatch_shared_options,
+		keys:        C.uint32_t(o.Keys), members: C.uint32_t(o.Members), holds: C.uint32_t(o.Holds),
+		mode: C.uint32_t(o.Mode.Perm()),
+	}
+	options.label, options.label_len = pinned(&pins, o.Label)
+	var table *C.keylatch_shared_table
+	err := checked(func() C.int32_t { return C.keylatch_shared_open(text, &options, &table) })
+	return handleOf(unsafe.Pointer(table)), err
 }
 
-func freeShared(table handle) error { return problem(C.glue_shared_free(table)) }
+// table is the table for the library's functions.
+func (t *SharedTable) table() *C.keylatch_shared_table {
+	return (*C.keylatch_shared_table)(pointer(t.handle))
+}
+
+func (t *SharedTable) free() error {
+	return checked(func() C.int32_t { return C.keylatch_shared_free(t.table()) })
+}
 
 // ask waits until it has the lock, or the word that cancels is not 0; without one it does not wait.
 func (t *SharedTable) ask(key *Key, mode Mode, cancelled *atomic.Uint32, owner string) (Grant, error) {
@@ -51,10 +54,10 @@ func (t *SharedTable) ask(key *Key, mode Mode, cancelled *atomic.Uint32, owner s
 	defer raceEnable()
 	bucket, bucketLen := bytesOf(key.Bucket)
 	object, objectLen := bytesOf(key.Object)
-	version, versionLen := bytesOf(key.Version)
+	version, versionLen := versionOf(key)
 	name, nameLen := bytesOf(owner)
-	answer := C.glue_shared_acquire(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
-		modeBits(key, mode), (*C.uint32_t)(unsafe.Pointer(cancelled)), name, nameLen)
+	answer := C.glue_shared_acquire(t.handle, bucket, bucketLen, object, objectLen, version, versionLen, C.int32_t(mode),
+		(*C.uint32_t)(unsafe.Pointer(cancelled)), name, nameLen)
 	return Grant(answer.number), problem(answer)
 }
 
@@ -65,26 +68,22 @@ func (t *SharedTable) change(grant Grant, what int) error {
 }
 
 func (t *SharedTable) hold(grant Grant) (fence uint64, died, valid bool, err error) {
-	raceDisable()
-	defer raceEnable()
-	var number C.uint64_t
-	var isDead, isValid C.int32_t
-	err = problem(C.glue_shared_hold(t.handle, C.uint64_t(grant), &number, &isDead, &isValid))
-	return uint64(number), isDead != 0, isValid != 0, err
+	hold := C.keylatch_shared_hold{struct_size: C.sizeof_keylatch_shared_hold}
+	err = checked(func() C.int32_t { return C.keylatch_shared_hold_info(t.table(), C.uint64_t(grant), &hold) })
+	return uint64(hold.fence), hold.previous_holder_died != 0, hold.is_valid != 0, err
 }
 
 func (t *SharedTable) list(key *Key) ([]SharedHolder, error) {
 	raceDisable()
 	defer raceEnable()
-	one := C.int32_t(1)
-	if key == nil {
-		key, one = new(Key), 0
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	var of *C.keylatch_key
+	if key != nil {
+		native := pinnedKey(&pins, key)
+		of = &native
 	}
-	bucket, bucketLen := bytesOf(key.Bucket)
-	object, objectLen := bytesOf(key.Object)
-	version, versionLen := bytesOf(key.Version)
-	answer := C.glue_shared_list(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
-		modeBits(key, Shared), one)
+	answer := C.glue_shared_holders(t.handle, of)
 	if err := problem(answer); err != nil {
 		return nil, err
 	}
@@ -92,32 +91,32 @@ func (t *SharedTable) list(key *Key) ([]SharedHolder, error) {
 	if block == 0 {
 		return nil, &Error{Code: ErrSystem, Message: "no memory for a listing"}
 	}
-	defer C.glue_free(block)
-	length := *(*uint64)(pointer(block))
-	from := reader{rest: unsafe.String((*byte)(pointer(block)), length)[8:]}
+	defer C.free(pointer(block))
+	from := records(block)
+	record[C.size_t](&from)
 	var holders []SharedHolder
-	for from.number() != 0 {
-		holder := SharedHolder{Key: from.key(), Owner: from.text(), Program: from.text(), Label: from.text()}
-		holder.Mode, holder.PID, holder.For = Mode(from.number()), int(from.number()), duration(from.number())
-		holder.hold, holder.member = from.number(), uint32(from.number())
-		holders = append(holders, holder)
+	for from.rest != "" {
+		next := record[C.keylatch_shared_holder](&from)
+		holders = append(holders, SharedHolder{
+			Key: from.key(&next.key), Owner: from.text(nil, next.owner_len), Program: from.text(nil, next.program_len),
+			Label: from.text(nil, next.label_len), Mode: Mode(next.mode), PID: int(next.pid),
+			For: duration(uint64(next.held_ns)), hold: uint64(next.hold), member: uint32(next.member),
+		})
 	}
 	return holders, nil
 }
 
 func (t *SharedTable) waiting(key *Key) (int, error) {
-	raceDisable()
-	defer raceEnable()
-	bucket, bucketLen := bytesOf(key.Bucket)
-	object, objectLen := bytesOf(key.Object)
-	version, versionLen := bytesOf(key.Version)
-	answer := C.glue_shared_waiting(t.handle, bucket, bucketLen, object, objectLen, version, versionLen,
-		modeBits(key, Shared))
-	return int(answer.number), problem(answer)
+	var pins runtime.Pinner
+	defer pins.Unpin()
+	of := pinnedKey(&pins, key)
+	var count C.size_t
+	err := checked(func() C.int32_t { return C.keylatch_shared_waiting(t.table(), &of, &count) })
+	return int(count), err
 }
 
 func (t *SharedTable) revoke(hold uint64, member uint32) error {
-	raceDisable()
-	defer raceEnable()
-	return problem(C.glue_shared_revoke(t.handle, C.uint64_t(hold), C.uint32_t(member)))
+	return checked(func() C.int32_t {
+		return C.keylatch_shared_revoke(t.table(), C.uint64_t(hold), C.uint32_t(member))
+	})
 }

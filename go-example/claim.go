@@ -12,10 +12,11 @@ import (
 // Claims have one do the work of a resource while the others wait for its outcome. They may be used by any number of
 // goroutines. [NewClaims] makes them; the zero Claims are closed ones.
 type Claims struct {
-	handle, queue handle
-	bell          *bell
-	closed        atomic.Bool
-	tokens        atomic.Uint64
+	handle claimsHandle
+	queue  claimQueue
+	bell   *bell
+	closed atomic.Bool
+	tokens atomic.Uint64
 
 	mutex sync.Mutex
 	// parked are the goroutines that wait for an answer, by token. nil once the claims are closed.
@@ -62,7 +63,7 @@ func NewClaims(options ClaimsOptions) (*Claims, error) {
 		c.bell, err = newBell(descriptor)
 	}
 	if err != nil {
-		if c.queue != 0 {
+		if c.queue != nil {
 			freeClaimQueue(c.queue)
 		}
 		freeClaims(made)
@@ -89,7 +90,7 @@ func (o *ClaimsOptions) check() error {
 
 // Close ends everything: requests that wait and those to come fail with [ErrClosed]. Closing again does nothing.
 func (c *Claims) Close() error {
-	if c.closed.Swap(true) || c.handle == 0 {
+	if c.closed.Swap(true) || c.handle == nil {
 		return nil
 	}
 	// Waits for the calls that are inside, and ends the waits: their answers lie in the queue.
@@ -109,7 +110,7 @@ func (c *Claims) Close() error {
 
 // Claimant makes one who claims, for many requests. Unless ttl is 0 it has to be renewed within that time.
 func (c *Claims) Claimant(name string, ttl time.Duration) (*Claimant, error) {
-	if c.closed.Load() || c.handle == 0 {
+	if c.closed.Load() || c.handle == nil {
 		return nil, ErrClosed
 	}
 	if ttl < 0 {
@@ -158,23 +159,23 @@ func reasonOf(err error) string {
 
 // ForceRelease ends the owner's grant as a failure. It is false if the resource has no owner.
 func (c *Claims) ForceRelease(key Key) (bool, error) {
-	if err := fits(&key); err != nil || c.handle == 0 {
-		return false, errors.Join(err, c.none())
+	if err := c.none(); err != nil {
+		return false, err
 	}
 	return forceReleaseClaim(c.handle, &key)
 }
 
 // Forget drops a retained outcome, so that the next request does the work again. It is false if none was retained.
 func (c *Claims) Forget(key Key) (bool, error) {
-	if err := fits(&key); err != nil || c.handle == 0 {
-		return false, errors.Join(err, c.none())
+	if err := c.none(); err != nil {
+		return false, err
 	}
 	return forgetClaim(c.handle, &key)
 }
 
 // none is the error of claims that were not made by NewClaims.
 func (c *Claims) none() error {
-	if c.handle == 0 {
+	if c.handle == nil {
 		return ErrClosed
 	}
 	return nil

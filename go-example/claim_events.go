@@ -2,7 +2,6 @@ package keylatch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 )
@@ -66,7 +65,7 @@ type ClaimEvent struct {
 // ClaimWatch is a subscription to the events of a resource; [Claims.Watch] makes it. One goroutine at a time reads it.
 // However slow it is, no event is lost unnoticed: when the next one is no longer kept it gets one ClaimReset.
 type ClaimWatch struct {
-	handle  handle
+	handle  claimWatch
 	bell    *bell
 	ready   chan struct{}
 	closing sync.Once
@@ -76,7 +75,7 @@ type ClaimWatch struct {
 
 // Watch subscribes to the events of a resource: those after one that was seen before, or a ClaimReset and all after it.
 func (c *Claims) Watch(key Key, after ClaimEventID) (*ClaimWatch, error) {
-	if err := errors.Join(fits(&key), c.none()); err != nil {
+	if err := c.none(); err != nil {
 		return nil, err
 	}
 	made, descriptor, err := newClaimWatch(c.handle, &key, after)
@@ -85,7 +84,7 @@ func (c *Claims) Watch(key Key, after ClaimEventID) (*ClaimWatch, error) {
 		w.bell, err = newBell(descriptor)
 	}
 	if err != nil {
-		if made != 0 {
+		if made != nil {
 			freeClaimWatch(made)
 		}
 		return nil, err

@@ -14,7 +14,7 @@ var ErrClaimFailed = errors.New("keylatch: the work has failed for good")
 // Claimant is one who claims; [Claims.Claimant] makes it. Any number of goroutines may use it.
 type Claimant struct {
 	claims  *Claims
-	handle  handle
+	handle  claimantHandle
 	name    string
 	closing sync.Once
 	numbers numbers
@@ -134,7 +134,7 @@ func (c *Claimant) TryClaim(key Key, request ClaimRequest) (*Claim, error) {
 }
 
 func (c *Claimant) ask(key Key, request *ClaimRequest, how func(uint64) (ClaimAnswer, error)) (*Claim, error) {
-	if err := errors.Join(fits(&key), request.check()); err != nil {
+	if err := request.check(); err != nil {
 		return nil, err
 	}
 	number, err := c.numbers.take(request.Number)

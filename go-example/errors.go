@@ -68,6 +68,7 @@ const (
 	cancelled     Code = -4
 	noHandle      Code = -100
 	invalidHandle Code = -103
+	atEnd         Code = -108
 )
 
 var meanings = map[Code]string{

@@ -68,7 +68,7 @@ func (m *Manager) ForceRelease(filter Filter) ([]Holder, error) {
 // [Manager.ForceRelease].
 func (m *Manager) Expire(filter Filter) ([]Holder, error) { return m.revoke(expire, &filter) }
 
-func (m *Manager) revoke(how int, filter *Filter) ([]Holder, error) {
+func (m *Manager) revoke(how question, filter *Filter) ([]Holder, error) {
 	if *filter == (Filter{}) {
 		return nil, &Error{Code: ErrInvalidArgument, Message: "the filter has no condition: set one, or Filter.All to revoke everything"}
 	}

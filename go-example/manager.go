@@ -69,14 +69,14 @@ func New(options Options) (*Manager, error) {
 		m.onLeak = logLeak
 	}
 	var descriptor int
-	if m.queue, descriptor, err = newQueue(made); err == nil {
+	if m.queue, descriptor, err = newQueue(m); err == nil {
 		m.bell, err = newBell(descriptor)
 	}
 	if err != nil {
 		if m.queue != 0 {
-			freeQueue(m.queue)
+			m.freeQueue()
 		}
-		freeManager(made)
+		m.free()
 		return nil, err
 	}
 	go m.bell.listen(m.deliver)
@@ -91,11 +91,11 @@ func (m *Manager) Close() error {
 		return nil
 	}
 	// Ends the waits; what was granted in the last moment is delivered still.
-	closeManager(m.handle)
+	m.close()
 	m.deliver()
 	m.bell.close()
 	// Waits for requests that are just being put in line. After this none gets a ticket.
-	freeQueue(m.queue)
+	m.freeQueue()
 	// What others have fetched reaches the callers it is for: only they know of those locks.
 	m.fetching.Lock()
 	m.mutex.Lock()
@@ -134,7 +134,7 @@ func (m *Manager) freeIfIdle() {
 		pin.Unpin()
 	}
 	// Calls that are still on their way are waited for; later ones get the error that this is no manager any more.
-	freeManager(m.handle)
+	m.free()
 }
 
 // granted says whether a lock that was just taken is one. It is not if the manager was closed meanwhile and freed before

@@ -114,7 +114,7 @@ func (t *SharedTable) Close() error {
 	if t.closed.Swap(true) || t.handle == 0 {
 		return nil
 	}
-	return freeShared(t.handle)
+	return t.free()
 }
 
 // Path is the file's, as it was given.

@@ -23,6 +23,7 @@ impl Deadlocks {
     pub(crate) fn orders(&self) -> u64 {
         self.orders.load(Ordering::Relaxed)
     }
+
     /// Notes that the order of a line is about to change. The caller owns its shard.
     pub(crate) fn changes_order(&self) {
         self.orders.fetch_add(1, Ordering::Relaxed);
@@ -31,6 +32,12 @@ impl Deadlocks {
     /// Begins a detection; no other begins before it ends.
     pub(crate) fn detect(&self) -> Detection<'_> {
         Detection(self.recent.lock())
+    }
+
+    /// Returns whether a detection runs.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn is_detecting(&self) -> bool {
+        self.recent.try_lock().is_none()
     }
 
     /// Returns the latest, oldest first.

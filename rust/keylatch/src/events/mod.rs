@@ -8,7 +8,7 @@ mod subscribers;
 #[cfg(feature = "tracing")]
 mod tracing;
 
-pub(crate) use deadlocks::Deadlocks;
+pub(crate) use deadlocks::{Deadlocks, Detection};
 pub use event::Event;
 pub(crate) use lock_orders::LockOrders;
 pub(crate) use order_graph::Seen;

@@ -29,6 +29,7 @@ use crate::config::{Fairness, Victim};
 use crate::engine::Core;
 use crate::engine::recheck::is_session;
 use crate::error::{DeadlockLink, LockError};
+use crate::events::Detection;
 use crate::hold::NotedHold;
 use crate::listed::Cycle;
 use crate::mode::Mode;
@@ -124,7 +125,7 @@ impl Core {
         let mut search = Search::new(self);
         let Some(circle) = search.circle(asker, Waits::ForHolds) else {
             return match search.circle(asker, Waits::All) {
-                Some(circle) => self.change_order(&mut search, &circle),
+                Some(circle) => self.change_order(detection, &mut search, &circle),
                 None => Found::Nothing,
             };
         };
@@ -152,7 +153,7 @@ impl Core {
     /// Breaks a circle that only the order of lines makes.
     ///
     /// Moves a request in front of those whose turn comes later.
-    fn change_order(&self, search: &mut Search<'_>, circle: &[Step]) -> Found {
+    fn change_order(&self, detection: Detection<'_>, search: &mut Search<'_>, circle: &[Step]) -> Found {
         let turns = search.turns(circle.iter().map(|step| step.from));
         // It may stand in its own way, too: by a hold that it could share, but for a label in front.
         let is_against =
@@ -166,6 +167,8 @@ impl Core {
         let entry = self.table.entry(step.entry);
         let moved = self.sort_line(entry, step, &turns);
         self.deadlocks.changes_order();
+        // Before any waiter is woken: its waker may ask for the latest deadlocks.
+        drop(detection);
         // The request at the front may have the lock now.
         self.grant_waiters_and_unlock(self.local(), shard, step.entry, entry, step.hash, None);
         if moved { Found::Order } else { Found::Suspicion }
@@ -309,8 +312,52 @@ enum Found {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use crate::sync::steps_of;
-    use crate::{Fairness, FastObjectLockManager, LockConfig, LockRequest, Submitted};
+    use crate::{Fairness, FastObjectLockManager, LockConfig, LockRequest, Mode, Submitted};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Context, Wake, Waker};
     use std::time::Duration;
+
+    /// Counts wakes, and those that came while a detection ran.
+    struct Watcher {
+        locks: FastObjectLockManager,
+        wakes: AtomicU32,
+        inside: AtomicU32,
+    }
+
+    impl Wake for Watcher {
+        fn wake(self: Arc<Self>) {
+            self.wakes.fetch_add(1, Ordering::Relaxed);
+            self.inside.fetch_add(u32::from(self.locks.core().deadlocks.is_detecting()), Ordering::Relaxed);
+        }
+    }
+
+    /// A session passes a label that waits for a session that waits for the first.
+    #[test]
+    fn passing_reader_wakes_off_the_mutex() {
+        let config = LockConfig { deadlock_delay: Some(Duration::ZERO), ..LockConfig::default() };
+        let locks = FastObjectLockManager::with_config(LockConfig { fairness: Fairness::Fifo, ..config }).unwrap();
+        let watcher = Arc::new(Watcher { locks: locks.clone(), wakes: AtomicU32::new(0), inside: AtomicU32::new(0) });
+        let waker = Waker::from(Arc::clone(&watcher));
+        let mut context = Context::from_waker(&waker);
+        let (a, b) = (locks.session("a"), locks.session("b"));
+        let ask = |key: &'static str, mode| LockRequest::new(("b", key), mode);
+        let shared = locks.lock(ask("0", Mode::Shared).owner(&a)).try_now().unwrap();
+        let held = locks.lock(ask("1", Mode::Exclusive).owner(&b)).try_now().unwrap();
+        let mut writer = pin!(locks.lock(ask("0", Mode::Exclusive)).into_future());
+        let mut reader = pin!(locks.lock(ask("0", Mode::Shared).owner(&b)).into_future());
+        let mut last = pin!(locks.lock(ask("1", Mode::Exclusive).owner(&a)).into_future());
+        assert!(writer.as_mut().poll(&mut context).is_pending());
+        assert!(reader.as_mut().poll(&mut context).is_pending());
+        // It closes the circle.
+        assert!(last.as_mut().poll(&mut context).is_pending());
+        assert_eq!(watcher.wakes.load(Ordering::Relaxed), 1, "the reader has its lock");
+        assert_eq!(watcher.inside.load(Ordering::Relaxed), 0, "its waker ran under the mutex of detections");
+        assert!(reader.as_mut().poll(&mut context).is_ready());
+        drop((shared, held));
+    }
 
     /// Steps of all searches of `count` sessions that wait for one key.
     ///

@@ -9,6 +9,7 @@ use super::recheck::RecheckWakeup;
 use super::release::no_longer_held;
 use crate::error::LockError;
 use crate::hold::{Grant, Held, Lost, Standing};
+use crate::memory::NONE;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard};
 use crate::wait::{NEVER, Ticket};
@@ -106,9 +107,11 @@ impl Core {
                 visit(grant, deadline);
             }
         };
-        if entry.word().is_exclusive() && entry.counted() <= 1 {
-            let holder = self.exclusive_holder(index, entry);
-            holder.into_iter().for_each(|(grant, held)| look(grant.index(), held));
+        let word = entry.word();
+        if word.is_exclusive() && entry.counted() <= 1 {
+            // Whatever its mode: a guard that is about to downgrade has a reader's record while the word names it.
+            let holder = (word.writer() != NONE).then(|| self.records.get(word.writer()).held()).flatten();
+            holder.into_iter().for_each(|held| look(word.writer(), held));
         } else {
             self.records.for_each(usize::MAX, |record_index, record| {
                 if record.may_hold(index) {

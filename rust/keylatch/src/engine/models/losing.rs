@@ -254,6 +254,24 @@ fn lease_begins_while_a_wait_begins() {
     }
 }
 
+/// Would catch: a lease that a waiter overlooks, and so waits for ever.
+///
+/// Its holder downgrades, and its record says so before the word does.
+#[test]
+fn lease_ends_during_a_downgrade() {
+    check(|| {
+        let model = Model::new(Fairness::Fifo);
+        let grant = model.lock(0, EXCLUSIVE);
+        model.core().start_lease(grant, Some(A_MOMENT));
+        let holder = model.spawn(move |model| model.core().downgrade(grant));
+        model.lock_and_work(0, EXCLUSIVE);
+        holder.join().unwrap();
+        assert!(matches!(model.core().standing(grant), Err(LockError::LeaseLost { .. })));
+        model.release(grant);
+        model.assert_nothing_left();
+    });
+}
+
 /// Would catch: a tombstone that two callers give back, so that two holds use it.
 #[test]
 fn tombstone_shown_by_two_callers() {

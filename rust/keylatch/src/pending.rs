@@ -1,7 +1,7 @@
 //! A request given to a manager, and the ways to wait for it.
 
 use crate::engine::Core;
-use crate::engine::acquire::Answer;
+use crate::engine::acquire::{Answer, Wait};
 use crate::engine::completion::Posted;
 use crate::engine::fast::Missed;
 use crate::engine::waiting::{Ended, Polled};
@@ -521,7 +521,11 @@ impl<'m, 'k> Acquire<'m, 'k> {
         let Poll::Ready(ended) = polled.poll(manager.core(), context) else { return Poll::Pending };
         let answer = match ended {
             Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),
-            Ended::Failed { why, error } => Err(manager.core().failure((why, error), *limit, key)),
+            Ended::Failed { why, error } => {
+                let (core, limit) = (manager.core(), *limit);
+                // One without time is refused by the tier.
+                Err(core.as_timeout(core.failure((why, error), limit, key), limit, core.hash(key)))
+            }
         };
         self.stage = Stage::Over;
         Poll::Ready(answer.map(|grant| LockGuard::new(manager, grant)))
@@ -560,14 +564,14 @@ fn ask<'k>(core: &Arc<Core>, request: LockRequest<'k>) -> Result<Asked<'k>, Lock
     let local = core.local();
     let wanted = core.wanted(local, &request);
     let limit = core.decided(request.limit);
-    let (deadline, answer) = if core.has_no_time(limit) {
-        (None, Answer::Granted(core.try_out_of_time(local, wanted, limit)?))
+    let (deadline, wait) = if core.has_no_time(limit) {
+        (None, Wait::ForTier(Delivery::Task(None)))
     } else {
         // The time begins before the line does.
-        let deadline = core.deadline(limit);
-        (deadline, core.acquire_slow(local, &wanted, Some(Delivery::Task(None)))?)
+        (core.deadline(limit), Wait::InLine(Delivery::Task(None)))
     };
-    match answer {
+    let answer = core.acquire_slow(local, &wanted, wait);
+    match answer.map_err(|error| core.as_timeout(error, limit, wanted.hash))? {
         Answer::Granted(grant) => {
             core.start_lease(grant, request.lease());
             Ok(Asked::Granted(grant))

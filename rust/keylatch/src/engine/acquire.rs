@@ -13,6 +13,15 @@ use crate::sync::atomic::Ordering;
 use crate::table::{Entry, Full, LockedShard, Word};
 use crate::wait::{Asking, Delivery, Ticket, Waiter};
 
+/// What a request waits for that cannot have its lock now, and how it is woken.
+#[derive(Debug)]
+pub(crate) enum Wait {
+    /// For those who hold the lock, and for the tier.
+    InLine(Delivery),
+    /// For the tier's answer alone: it fails if a thread of this process is in the way.
+    ForTier(Delivery),
+}
+
 /// What became of a request on the slow path.
 #[derive(Debug)]
 #[must_use]
@@ -49,18 +58,13 @@ impl Core {
         None
     }
 
-    /// The exact answer. Without a `delivery` the request is not to wait.
+    /// The exact answer.
     #[cold]
     #[inline(never)]
-    pub(crate) fn acquire_slow(
-        &self,
-        local: &Local,
-        wanted: &Wanted<'_>,
-        delivery: Option<Delivery>,
-    ) -> Result<Answer, LockError> {
+    pub(crate) fn acquire_slow(&self, local: &Local, wanted: &Wanted<'_>, wait: Wait) -> Result<Answer, LockError> {
         self.service()?;
         self.check_key(&wanted.key)?;
-        self.note_order(wanted, delivery.is_some());
+        self.note_order(wanted, matches!(wait, Wait::InLine(_)));
         self.trim_permits(local, self.table.shard_of(wanted.hash));
         let mut record = self.records.take(&local.records);
         if record == NONE {
@@ -70,7 +74,7 @@ impl Core {
         if record == NONE {
             return Err(LockError::TableFull { limit: self.config.max_locks });
         }
-        let answer = self.acquire_with_record(local, wanted, delivery, record);
+        let answer = self.acquire_with_record(local, wanted, wait, record);
         match &answer {
             Ok(Answer::Granted(grant)) => {
                 self.check_term(*grant)?;
@@ -88,9 +92,10 @@ impl Core {
         &self,
         local: &Local,
         wanted: &Wanted<'_>,
-        delivery: Option<Delivery>,
+        wait: Wait,
         record: u32,
     ) -> Result<Answer, LockError> {
+        let in_line = matches!(wait, Wait::InLine(_));
         let mut made_room = false;
         loop {
             let mut shard = self.lock_shard(wanted.hash);
@@ -135,23 +140,18 @@ impl Core {
             }
             let mut rises = false;
             if wanted.owner & SESSION != 0 {
-                match self.ask_again(&mut shard, wanted, (index, entry), record, delivery.is_some()) {
+                match self.ask_again(&mut shard, wanted, (index, entry), record, in_line) {
                     Again::Answer(answer) => return answer.map(Answer::Granted),
                     Again::Moved => continue,
                     Again::Rises => rises = true,
                     Again::No => {}
                 }
             }
-            if let Some(delivery) = delivery {
-                return self
-                    .queue_up(local, shard, (wanted, rises), (index, entry), record, (delivery, false))
-                    .map(Answer::Queued);
-            }
             // No permit helps against the threads of this process.
-            if self.may_try_tier(&shard, index, entry) && entry.word().taken(wanted.mode, NONE).is_some() {
-                return self
-                    .queue_up(local, shard, (wanted, false), (index, entry), record, (Delivery::Thread, true))
-                    .map(Answer::Queued);
+            let asks_tier =
+                || self.may_try_tier(&shard, index, entry) && entry.word().taken(wanted.mode, NONE).is_some();
+            if in_line || asks_tier() {
+                return self.queue_up(local, shard, (wanted, rises), (index, entry), record, wait).map(Answer::Queued);
             }
             if self.has_lost_permit(&shard, index) {
                 return Err(Self::without_term());
@@ -234,8 +234,10 @@ impl Core {
         (wanted, rises): (&Wanted<'_>, bool),
         (index, entry): (u32, &Entry),
         record: u32,
-        (delivery, tries): (Delivery, bool),
+        wait: Wait,
     ) -> Result<Ticket, LockError> {
+        let tries = matches!(wait, Wait::ForTier(_));
+        let (Wait::InLine(delivery) | Wait::ForTier(delivery)) = wait;
         let Some(waiter_index) = self.waiters.take() else {
             // An entry that was brought in for this request may be in no slot.
             self.grant_waiters_and_unlock(local, shard, index, entry, wanted.hash, None);

@@ -18,6 +18,8 @@ const SMALL_BATCH: usize = 32;
 
 impl Core {
     /// All of a small batch, if all are free and no key is named twice.
+    ///
+    /// It waits for nothing, so that a task can call it.
     pub(crate) fn batch_fast(&self, local: &Local, batch: &BatchLockRequest<'_>) -> Option<Vec<Grant>> {
         if batch.wanted.len() > SMALL_BATCH {
             return None;
@@ -67,18 +69,12 @@ impl Core {
         priority: u8,
     ) -> Option<Grant> {
         let wanted = Wanted { key: *key, hash, mode, owner, priority, detached: false, lease: 0 };
-        if owner & SESSION == 0
-            && let Ok(grant) = self.acquire_fast(local, &wanted)
-        {
+        if let Ok(grant) = self.acquire_fast(local, &wanted) {
+            self.note_hold_and_look(owner, hash, grant);
             return Some(grant);
         }
-        let grant = self.try_slow(local, wanted).ok()?;
-        if self.records.get(grant.index()).special(grant).is_some_and(|special| special.counted) {
-            // The session has it already, perhaps by this very batch, which is to have each key once.
-            self.release_unseen(grant);
-            return None;
-        }
-        Some(grant)
+        // A tier would be asked for one key after the other, and its answers waited for.
+        if self.tiered().is_some() { None } else { self.try_slow(local, wanted).ok() }
     }
 
     #[cold]
@@ -104,6 +100,75 @@ pub(crate) fn in_order<'k>(batch: &BatchLockRequest<'k>) -> Vec<(KeyRef<'k>, Mod
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::error::LockError;
+    use crate::tier::{Answer, Ask, Effort, PermitId, Term, Tier, TierError, TierEvents};
+    use crate::{FastObjectLockManager, LockConfig, LockRequest};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::{Arc, OnceLock};
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    /// Leaves all asks without an answer, but those that do not wait if it `refuses` them.
+    #[derive(Debug, Default)]
+    struct Silent {
+        refuses: bool,
+        events: OnceLock<Arc<dyn TierEvents>>,
+        asked: OnceLock<(PermitId, Effort)>,
+    }
+
+    impl Tier for Silent {
+        fn attach(&self, events: Arc<dyn TierEvents>) -> Result<Term, TierError> {
+            let _ = self.events.set(events);
+            Ok(Term(0))
+        }
+        fn ask(&self, asks: &[Ask<'_>], effort: Effort, answers: &mut [Answer]) {
+            let _ = self.asked.set((asks[0].id, effort));
+            if self.refuses && effort == Effort::AllOrNone {
+                answers.fill(Answer::Busy);
+            }
+        }
+        fn withdraw(&self, id: PermitId) {
+            self.events.get().expect("attached").withdrawn(id);
+        }
+        fn give_back(&self, _: PermitId) {}
+        fn downgrade(&self, _: PermitId) {}
+        fn upgrade(&self, _: PermitId, _: Term, _: Effort) -> Answer {
+            Answer::Pending
+        }
+        fn detach(&self) {}
+    }
+
+    fn with_silent_tier(refuses: bool) -> (FastObjectLockManager, Arc<Silent>) {
+        let tier = Arc::new(Silent { refuses, ..Silent::default() });
+        (FastObjectLockManager::with_tier(LockConfig::default(), Arc::clone(&tier) as _).unwrap(), tier)
+    }
+
+    #[test]
+    fn batch_waits_for_tier_with_its_deadline() {
+        let (locks, tier) = with_silent_tier(true);
+        let batch = || BatchLockRequest::new("o").add_write_lock("b", "x").add_read_lock("b", "y");
+        {
+            let mut future = pin!(locks.acquire_locks_batch(batch()));
+            assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!(tier.asked.get().map(|asked| asked.1), Some(Effort::Queue), "a try would block this thread");
+        }
+        let late = locks.acquire_locks_batch_blocking(batch().timeout(Duration::from_millis(20))).unwrap_err();
+        assert!(matches!(late, LockError::Batch { cause, .. } if matches!(*cause, LockError::Timeout { .. })));
+    }
+
+    #[test]
+    fn future_without_time_waits_for_tier_alone() {
+        let (locks, tier) = with_silent_tier(false);
+        let write = LockRequest::write(("b", "x")).timeout(Duration::ZERO);
+        let mut future = pin!(locks.lock(write).into_future());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_pending());
+        tier.events.get().unwrap().answered(tier.asked.get().expect("it asked").0, Answer::Busy);
+        let std::task::Poll::Ready(answer) = future.as_mut().poll(&mut context) else { panic!("it was refused") };
+        assert!(matches!(answer, Err(LockError::Timeout { .. })), "{answer:?}");
+        assert_eq!(locks.get_metrics().shard_metrics.timeouts, 1);
+    }
 
     #[test]
     fn in_order_merges_keys_by_strongest_mode() {

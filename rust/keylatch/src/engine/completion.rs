@@ -1,6 +1,6 @@
 //! Requests whose answer comes by a callback or a completion queue.
 
-use super::acquire::Answer;
+use super::acquire::{Answer, Wait};
 use super::core::Core;
 use super::wanted::Wanted;
 use crate::error::LockError;
@@ -41,12 +41,13 @@ impl Core {
             return Ok(Posted::Granted(grant));
         }
         let limit = self.decided(limit);
-        if self.has_no_time(limit) {
-            return self.try_out_of_time(local, *wanted, limit).map(Posted::Granted);
-        }
-        let deadline = self.deadline(limit);
+        let has_time = !self.has_no_time(limit);
+        let deadline = if has_time { self.deadline(limit) } else { None };
         let completion_fn = self.completion_fn(wanted, limit, deadline, answer);
-        match self.acquire_slow(local, wanted, Some(Delivery::Completion(Arc::clone(completions), completion_fn)))? {
+        let delivery = Delivery::Completion(Arc::clone(completions), completion_fn);
+        let wait = if has_time { Wait::InLine(delivery) } else { Wait::ForTier(delivery) };
+        let answer = self.acquire_slow(local, wanted, wait);
+        match answer.map_err(|error| self.as_timeout(error, limit, wanted.hash))? {
             Answer::Granted(grant) => Ok(Posted::Granted(grant)),
             Answer::Queued(ticket) => {
                 self.keep_time_of(ticket, deadline);
@@ -113,7 +114,7 @@ impl Core {
         answer: impl FnOnce(Ticket, Result<Grant, LockError>) + Send + 'static,
     ) -> CompletionFn {
         let core = Arc::clone(self);
-        let key = wanted.key.to_owned();
+        let (key, hash) = (wanted.key.to_owned(), wanted.hash);
         Box::new(move |waiter| {
             let ticket = core.waiters.get(waiter).ticket(waiter);
             let look = core.waiters.get(waiter).first_look();
@@ -123,7 +124,9 @@ impl Core {
             let result = match ended {
                 Ended::Granted(Some(grant)) => Ok(grant),
                 Ended::Granted(None) => Err(LockError::Closed),
-                Ended::Failed { why, error } => Err(core.failure((why, error), limit, &key.as_ref())),
+                Ended::Failed { why, error } => {
+                    Err(core.as_timeout(core.failure((why, error), limit, &key.as_ref()), limit, hash))
+                }
             };
             answer(ticket, result);
         })

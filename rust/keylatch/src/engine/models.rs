@@ -32,7 +32,7 @@ mod tasks;
 mod tiers;
 mod warm_key;
 
-use super::acquire::Answer;
+use super::acquire::{Answer, Wait};
 use super::core::Core;
 use super::waiting::Ended;
 use super::wanted::Wanted;
@@ -171,7 +171,8 @@ impl Model {
 
     /// Queues a request behind a holder. The caller waits for it later.
     fn queue(&self, key: usize, mode: Mode) -> Ticket {
-        let answer = self.core().acquire_slow(self.core().local(), &self.wanted(key, mode), Some(Delivery::Thread));
+        let answer =
+            self.core().acquire_slow(self.core().local(), &self.wanted(key, mode), Wait::InLine(Delivery::Thread));
         match answer {
             Ok(Answer::Queued(ticket)) => ticket,
             other => panic!("{other:?} though it is held"),

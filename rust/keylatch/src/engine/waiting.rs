@@ -1,6 +1,6 @@
 //! A request that has to wait: the thread that sleeps, and the future.
 
-use super::acquire::Answer;
+use super::acquire::{Answer, Wait};
 use super::core::Core;
 use super::fast::{Missed, Tried};
 use super::local::Local;
@@ -178,7 +178,7 @@ impl Core {
     }
 
     fn try_uncounted(&self, local: &Local, wanted: Wanted<'_>) -> Result<Grant, LockError> {
-        match self.acquire_slow(local, &wanted, None)? {
+        match self.acquire_slow(local, &wanted, Wait::ForTier(Delivery::Thread))? {
             Answer::Granted(grant) => Ok(grant),
             // For the tier's answer.
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, None) {
@@ -242,7 +242,7 @@ impl Core {
             return self.try_out_of_time(local, *wanted, limit);
         }
         let deadline = self.deadline(limit);
-        match self.acquire_slow(local, wanted, Some(Delivery::Thread))? {
+        match self.acquire_slow(local, wanted, Wait::InLine(Delivery::Thread))? {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => match self.wait_blocking(local, ticket.index(), wanted.hash, deadline) {
                 Ended::Granted(grant) => Ok(grant.expect("a request that was queued got its grant")),

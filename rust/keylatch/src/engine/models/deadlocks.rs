@@ -41,7 +41,7 @@ impl Embrace {
     fn queue(model: &Model, who: usize, session: &SessionState) -> Ticket {
         let core = model.core();
         let wanted = core.wanted(core.local(), &asked(model, 1 - who, session));
-        match core.acquire_slow(core.local(), &wanted, Some(Delivery::Thread)) {
+        match core.acquire_slow(core.local(), &wanted, Wait::InLine(Delivery::Thread)) {
             Ok(Answer::Queued(ticket)) => ticket,
             other => panic!("{other:?} though the other holds it"),
         }

@@ -38,8 +38,8 @@ impl Wake for Alarm {
 /// Joins the line as a future does.
 fn queue(model: &Model, mode: Mode) -> Polled {
     let wanted = model.wanted(0, mode);
-    let delivery = Some(crate::wait::Delivery::Task(None));
-    match model.core().acquire_slow(model.core().local(), &wanted, delivery) {
+    let wait = Wait::InLine(crate::wait::Delivery::Task(None));
+    match model.core().acquire_slow(model.core().local(), &wanted, wait) {
         Ok(Answer::Queued(ticket)) => Polled::new(&model.0.core, ticket, wanted.hash, None),
         other => panic!("{other:?} though it is held"),
     }

@@ -403,7 +403,8 @@ fn ask_against_another_term() {
 impl Model {
     /// Takes the lock, or stands in line for it.
     fn queue_or_lock(&self, key: usize, mode: Mode) -> Result<Grant, Ticket> {
-        let answer = self.core().acquire_slow(self.core().local(), &self.wanted(key, mode), Some(Delivery::Thread));
+        let answer =
+            self.core().acquire_slow(self.core().local(), &self.wanted(key, mode), Wait::InLine(Delivery::Thread));
         match answer.expect("no reason to refuse it") {
             Answer::Granted(grant) => Ok(grant),
             Answer::Queued(ticket) => Err(ticket),

@@ -17,7 +17,7 @@ use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard, Word};
 use crate::tier::permit::{Allowed, Call, Ended, First, Outcome, Permit, View};
 use crate::tier::{Answer, Ask, PermitId, Tier, TierError};
-use crate::wait::{Phase, Waiter, Wakeup};
+use crate::wait::{Phase, Waiter, Wakeup, without_panic};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,7 +220,19 @@ impl Core {
     }
 
     /// Makes a call. Off every mutex.
+    ///
+    /// A tier that panics has failed: the entry must not wait for the end of its call.
     fn make_call(&self, tiered: &Tiered, due: &DueCall) -> Option<(PermitId, Answer)> {
+        without_panic(|| self.call(tiered, due)).unwrap_or_else(|| {
+            let failed = |id| (id, Answer::Failed(TierError::panicked()));
+            match due.call {
+                Call::Ask { id, .. } | Call::Upgrade { id, .. } => Some(failed(id)),
+                _ => None,
+            }
+        })
+    }
+
+    fn call(&self, tiered: &Tiered, due: &DueCall) -> Option<(PermitId, Answer)> {
         let tier = tiered.tier();
         match due.call {
             Call::Ask { id, mode, term, replaces, effort } => {
@@ -497,5 +509,44 @@ fn another_process(mode: Mode) -> Holder {
 impl std::fmt::Debug for DueCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.call.fmt(f)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::tier::{Effort, Fences, Term, TierEvents};
+    use crate::{FastObjectLockManager, LockConfig};
+    use std::sync::atomic::AtomicBool;
+
+    /// Panics in its first ask, and grants all that come after.
+    #[derive(Debug, Default)]
+    struct Clumsy(AtomicBool);
+
+    impl Tier for Clumsy {
+        fn attach(&self, _: Arc<dyn TierEvents>) -> Result<Term, TierError> {
+            Ok(Term(0))
+        }
+        fn ask(&self, _: &[Ask<'_>], _: Effort, answers: &mut [Answer]) {
+            assert!(self.0.swap(true, Ordering::Relaxed), "on purpose");
+            answers.fill(Answer::Granted { fences: Fences { first: 1, count: 100 }, previous_died: false });
+        }
+        fn withdraw(&self, _: PermitId) {}
+        fn give_back(&self, _: PermitId) {}
+        fn downgrade(&self, _: PermitId) {}
+        fn upgrade(&self, _: PermitId, _: Term, _: Effort) -> Answer {
+            Answer::Busy
+        }
+        fn detach(&self) {}
+    }
+
+    #[test]
+    fn panic_in_an_ask_fails_the_request() {
+        let locks = FastObjectLockManager::with_tier(LockConfig::default(), Arc::<Clumsy>::default()).unwrap();
+        let write = crate::LockRequest::write(("b", "o"));
+        let failed = locks.lock(write).blocking().unwrap_err();
+        assert!(matches!(failed, LockError::Tier { .. }), "{failed}");
+        drop(locks.lock(write).blocking().expect("it is asked for anew"));
+        assert_eq!(locks.get_metrics().shard_metrics.holders, 0);
     }
 }

@@ -24,6 +24,8 @@ use std::sync::Arc;
 /// * **No call blocks**, for the network or for another process. What takes time is answered
 ///   [`Pending`](Answer::Pending), and `give_back`, `downgrade` and `withdraw` take effect later, and repeat by themselves
 ///   until they have. A mutex that the tier holds while it calls an event must not be one that a call needs.
+/// * **No call panics.** An ask or an upgrade that does has failed with an error; of the other calls a panic ends nothing but
+///   the call.
 /// * **Order**: calls that name one key take effect in the order in which they were made, asks with a queue are granted in
 ///   the order in which they took effect, and neighbouring shared ones together. A tier that grants in another order says
 ///   how long an ask may be overtaken.

@@ -77,6 +77,12 @@ impl TierError {
         Self::new(TierErrorKind::Unavailable, problem, "wait for the lock, or try again later")
     }
 
+    /// Returns the error of a call in which the tier panicked.
+    pub(crate) fn panicked() -> Self {
+        let problem = "the tier panicked when it was asked";
+        Self::new(TierErrorKind::Other, problem, "see the panic's message, and mend the tier")
+    }
+
     /// Returns what kind of error it is.
     #[must_use]
     pub fn kind(&self) -> TierErrorKind {

@@ -114,8 +114,9 @@ pub enum Reentrancy {
     ///
     /// It cannot be downgraded before all but one are gone.
     ///
-    /// A session that shares a lock and asks for it exclusively waits ahead of the queue until no other shares it. Then all
-    /// its holds of the lock are exclusive until they end. Two sessions that wait so for each other are a deadlock.
+    /// A session that shares a lock and asks for it exclusively, or upgrades one of its guards, waits ahead of the queue
+    /// until no other shares it. Then all its holds of the lock are exclusive until they end. Two sessions that wait so for
+    /// each other are a deadlock; of one session only one request waits so, and another is refused as a conflict.
     Count,
 }
 

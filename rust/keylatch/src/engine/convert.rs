@@ -70,16 +70,9 @@ impl Core {
     /// Turns a shared hold into an exclusive one, if it is the only hold now.
     pub(crate) fn try_upgrade(&self, grant: Grant) -> Result<(), LockError> {
         let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(()) };
-        let mut shard = self.lock_shard_of_guard(grant);
-        // Asked under the mutex: if it was revoked, the entry may be another key's.
-        self.standing(grant)?;
-        shard.unbias(index, entry);
-        if self.upgrade_now(&shard, grant, (index, entry)) {
-            drop(shard);
-            return self.check_upgrade(grant);
-        }
-        let only_reader = entry.word().readers() == 1;
-        if only_reader && self.may_try_tier(&shard, index, entry) {
+        let Some(shard) = self.upgrade_or_lock(grant, (index, entry))? else { return Ok(()) };
+        let owner = self.records.get(grant.index()).owner();
+        if self.shares_alone(owner, (index, entry)) && self.may_try_tier(&shard, index, entry) {
             drop(shard);
             return self.try_upgrade_tier(grant);
         }
@@ -140,15 +133,7 @@ impl Core {
     ) -> Result<Option<(Ticket, u64)>, LockError> {
         let Some((index, entry)) = self.to_upgrade(grant)? else { return Ok(None) };
         self.note_upgrade_order(self.records.get(grant.index()).owner(), grant);
-        let mut shard = self.lock_shard_of_guard(grant);
-        self.service()?;
-        // As in `try_upgrade`.
-        self.standing(grant)?;
-        shard.unbias(index, entry);
-        if self.upgrade_now(&shard, grant, (index, entry)) {
-            drop(shard);
-            return self.check_upgrade(grant).map(|()| None);
-        }
+        let Some(mut shard) = self.upgrade_or_lock(grant, (index, entry))? else { return Ok(None) };
         let hash = entry.hash();
         let (owner, priority) = {
             let held = self.records.get(grant.index()).held();
@@ -159,7 +144,7 @@ impl Core {
         let deadlock =
             opponent.is_some_and(|(_, first)| self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(owner));
         // What its session waits for makes this hold exclusive, too.
-        let rises = self.rises_already(entry, owner, |asking| asking.rises);
+        let rises = self.counts_holds_of(owner) && self.rises_already(entry, owner);
         if rises || (opponent.is_some() && !deadlock) {
             let key = entry.key(self.table.arena());
             return Err(LockError::UpgradeConflict { key, holders: self.holders_beside(index, entry, grant.index()) });
@@ -167,9 +152,7 @@ impl Core {
         let Some(waiter) = self.waiters.take() else {
             return Err(LockError::TooManyWaiters { limit: self.config.max_waiters });
         };
-        if let Delivery::Task(_) = delivery {
-            self.records.get(grant.index()).mark_upgrading(grant);
-        }
+        self.records.get(grant.index()).mark_upgrading(grant);
         let by_completion = matches!(delivery, Delivery::Completion(..));
         let asking = Asking {
             mode: Mode::Exclusive,
@@ -193,14 +176,14 @@ impl Core {
     /// Returns how the upgrade of a grant ended; after a failure it is held shared.
     pub(crate) fn upgrade_ended(&self, grant: Grant, ended: Ended, limit: Limit) -> Result<(), LockError> {
         self.waits_no_more_to_upgrade(grant);
-        let Ended::Failed { why, error } = ended else { return self.check_upgrade(grant) };
         self.standing(grant)?;
+        let Ended::Failed { why, error } = ended else { return self.check_upgrade(grant) };
         // Should it be revoked in this moment, its key is still known.
         let Some(key) = self.guard_key(grant) else { return Err(no_longer_held(grant, Standing::Unknown)) };
         Err(self.failure((why, error), limit, &key.as_ref()))
     }
 
-    /// The future of an upgrade has its answer, or is dropped.
+    /// The request of an upgrade has its answer, or is dropped.
     pub(crate) fn waits_no_more_to_upgrade(&self, grant: Grant) {
         let record = self.records.get(grant.index());
         if record.is_upgrading() {
@@ -258,24 +241,55 @@ impl Core {
         }
     }
 
-    /// Upgrades the guard's hold if it is the only one.
+    /// Upgrades the guard's hold if that can be done now; otherwise returns its shard.
+    fn upgrade_or_lock(
+        &self,
+        grant: Grant,
+        (index, entry): (u32, &Entry),
+    ) -> Result<Option<LockedShard<'_>>, LockError> {
+        let mut shard = self.lock_shard_of_guard(grant);
+        self.service()?;
+        // Asked under the mutex: if it was revoked, the entry may be another key's.
+        self.standing(grant)?;
+        if self.records.get(grant.index()).mode() == Mode::Exclusive {
+            // Its session has risen since.
+            return Ok(None);
+        }
+        shard.unbias(index, entry);
+        if !self.upgrade_now(&shard, grant, (index, entry)) {
+            return Ok(Some(shard));
+        }
+        drop(shard);
+        self.check_upgrade(grant).map(|()| None)
+    }
+
+    /// Upgrades the guard's hold if no other shares the lock, but for the same session where holds are counted.
     ///
     /// Caller holds: shard mutex. So the hold is not revoked before it has its number.
     fn upgrade_now(&self, shard: &LockedShard<'_>, grant: Grant, (index, entry): (u32, &Entry)) -> bool {
         if !self.lets_upgrade(shard, index) {
             return false;
         }
-        let mut seen = entry.word();
-        while let Some(upgraded) = seen.upgraded(grant.index()) {
-            match entry.swap(seen, upgraded) {
-                Ok(()) => {
-                    self.note_upgrade(grant.index(), (index, entry));
-                    return true;
+        let (record, owner) = (grant.index(), self.records.get(grant.index()).owner());
+        loop {
+            let called_in = self.call_in_beside(owner, (index, entry), record, None);
+            let seen = called_in.as_ref().map_or_else(|| entry.word(), |(word, _)| *word);
+            let upgraded = match &called_in {
+                Some(_) => seen.with_writer(record),
+                None => match seen.upgraded(record) {
+                    Some(upgraded) => upgraded,
+                    None => return false,
+                },
+            };
+            if entry.swap(seen, upgraded).is_ok() {
+                self.note_upgrade(record, (index, entry));
+                let reads = called_in.map_or_else(Vec::new, |(_, reads)| reads);
+                if !reads.is_empty() {
+                    self.count_reads(entry, record, &reads);
                 }
-                Err(now) => seen = now,
+                return true;
             }
         }
-        false
     }
 
     /// Notes in the record that its hold is exclusive now, as the word already says.

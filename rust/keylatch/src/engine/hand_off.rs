@@ -347,14 +347,14 @@ impl Core {
             // The word may count further readers by now; if this is a writer, the word names it.
             let grant = self.begin_hold(record, entry, &granting, entry.word());
             self.note_served(granting.shard, (index, entry), record, mode);
-            if !reads.is_empty() {
-                self.count_reads(entry, record, reads);
-            }
             self.begin_lease(grant, (index, entry), waiter.lease.load(Ordering::Relaxed), now);
             self.note_hold(owner, entry.hash(), grant);
             self.note_taken(owner, grant, || entry.key(self.table.arena()), mode);
             self.time_hold(grant);
             waiter.grant.store(grant.to_raw(), Ordering::Relaxed);
+        }
+        if !reads.is_empty() {
+            self.count_reads(entry, record, reads);
         }
         self.session_waits_no_more(waiter);
         // Taken before the phase changes: afterwards the waiter may be given back and serve another request.

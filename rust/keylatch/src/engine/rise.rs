@@ -1,7 +1,8 @@
 //! A counting session that shares a lock asks for it exclusively: its holds rise together.
 //!
-//! It waits in front of the line, like a reader who upgrades, until only its own session reads. Then the lock's word names
-//! the new hold, and what the session read becomes further holds of the same lock, which the entry counts. The guards that
+//! It makes another request, or upgrades one of its holds. Either waits in front of the line until only its own session
+//! reads. Then the lock's word names the new hold, or the one that was upgraded, and what the session read beside it
+//! becomes further holds of the same lock, which the entry counts. The guards that
 //! were there do not know. So their readers are *called in* first, as [`super::revoke`] does it: each is marked, the
 //! word's generation is raised, and a reader that has announced its release by then leaves first. All others come to
 //! the shard from then on, where their records say in which mode they hold. Without another generation a reader that
@@ -18,7 +19,6 @@ use crate::memory::NONE;
 use crate::mode::Mode;
 use crate::sync::atomic::Ordering;
 use crate::table::{Entry, LockedShard, Word};
-use crate::wait::Asking;
 use std::ops::ControlFlow;
 
 impl Core {
@@ -37,7 +37,7 @@ impl Core {
                 return Again::No;
             }
             let is_found = self.detects(first.owner.load(Ordering::Relaxed)) && self.detects(wanted.owner);
-            if is_found && !self.rises_already(entry, wanted.owner, |asking| asking.goes_first()) {
+            if is_found && !self.rises_already(entry, wanted.owner) {
                 return Again::Rises;
             }
             // Each waits for what the other reads, and no search finds that; or both are of one session.
@@ -71,29 +71,59 @@ impl Core {
         }
     }
 
-    /// Returns whether a session waits in front of the line already, in this way.
-    pub(super) fn rises_already(&self, entry: &Entry, owner: u32, so: impl Fn(Asking) -> bool) -> bool {
+    /// Returns whether a session waits in front of the line already.
+    pub(super) fn rises_already(&self, entry: &Entry, owner: u32) -> bool {
         let mut in_front = self.queue(entry).iter().take_while(|(_, waiter)| waiter.asking().goes_first());
-        in_front.any(|(_, waiter)| waiter.owner.load(Ordering::Relaxed) == owner && so(waiter.asking()))
+        in_front.any(|(_, waiter)| waiter.owner.load(Ordering::Relaxed) == owner)
     }
 
     /// Returns the first in line, if it rises now. The caller owns the shard.
-    pub(super) fn rising(&self, (index, entry): (u32, &Entry), leaving: Option<Mode>) -> Option<Rising> {
-        if self.config.reentrancy != Reentrancy::Count {
+    pub(super) fn rising(&self, located: (u32, &Entry), leaving: Option<Mode>) -> Option<Rising> {
+        let (waiter, first) = self.queue(located.1).first()?;
+        let (owner, record) = (first.owner.load(Ordering::Relaxed), first.record.load(Ordering::Relaxed));
+        if first.asking().mode != Mode::Exclusive {
             return None;
         }
-        let (waiter, first) = self.queue(entry).first()?;
-        let (asking, owner) = (first.asking(), first.owner.load(Ordering::Relaxed));
-        if asking.mode != Mode::Exclusive || asking.upgrade || !is_session(owner) {
+        let (word, reads) = self.call_in_beside(owner, located, record, leaving)?;
+        Some(Rising { waiter, word, reads })
+    }
+
+    /// Calls in what a counting session shares, if no other shares it.
+    ///
+    /// Returns the word, and what is shared beside the hold of this record. The caller owns the shard.
+    pub(super) fn call_in_beside(
+        &self,
+        owner: u32,
+        located: (u32, &Entry),
+        record: u32,
+        leaving: Option<Mode>,
+    ) -> Option<(Word, Vec<Grant>)> {
+        if !self.counts_holds_of(owner) {
             return None;
         }
         loop {
-            match self.call_in(owner, (index, entry), leaving) {
-                CalledIn::All(word, reads) => return Some(Rising { waiter, word, reads }),
+            match self.call_in(owner, located, leaving) {
+                CalledIn::All(word, mut reads) => {
+                    reads.retain(|grant| grant.index() != record);
+                    return Some((word, reads));
+                }
                 CalledIn::Moved => {}
                 CalledIn::No => return None,
             }
         }
+    }
+
+    /// Returns whether several holds of one lock by this owner are counted.
+    pub(super) fn counts_holds_of(&self, owner: u32) -> bool {
+        self.config.reentrancy == Reentrancy::Count && is_session(owner)
+    }
+
+    /// Returns whether a guard's hold is all that keeps the lock shared, or its session's holds are.
+    ///
+    /// The caller owns the shard.
+    pub(super) fn shares_alone(&self, owner: u32, (index, entry): (u32, &Entry)) -> bool {
+        let readers = entry.word().readers();
+        readers == 1 || (self.counts_holds_of(owner) && readers as usize == self.reads_of(owner, index).len())
     }
 
     /// Calls in the readers, if all but one that is `leaving` are of this session.
@@ -161,20 +191,22 @@ impl Core {
     /// Off the mutex.
     pub(crate) fn note_hold_and_look(&self, owner: u32, hash: u64, grant: Grant) {
         self.note_hold(owner, hash, grant);
-        if self.config.reentrancy == Reentrancy::Count && is_session(owner) {
-            self.look_at_riser(hash, grant);
+        if self.counts_holds_of(owner) {
+            self.look_at_riser(owner, hash, grant);
         }
     }
 
     #[cold]
-    fn look_at_riser(&self, hash: u64, grant: Grant) {
+    fn look_at_riser(&self, owner: u32, hash: u64, grant: Grant) {
         let Some(held) = self.records.get(grant.index()).held().filter(|held| held.mode == Mode::Shared) else {
             return;
         };
-        let entry = self.table.entry(held.entry);
-        if !entry.word().has_waiters() {
+        // Noted first, then asked. A request waits for its session first, and then looks at what is noted, so that one of
+        // the two sees the other. Its bit in the word comes after that look.
+        if self.sessions.get(owner).is_none_or(|session| session.waits().is_empty()) {
             return;
         }
+        let entry = self.table.entry(held.entry);
         let shard = self.lock_shard(hash);
         // While the hold is there the entry keeps its key.
         if self.is_held(grant) && entry.hash() == hash {
@@ -209,15 +241,50 @@ enum CalledIn {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use crate::engine::acquire::{Answer, Wait};
     use crate::hold::OwnerRef;
+    use crate::request::Limit;
     use crate::wait::{Delivery, Phase};
-    use crate::{FastObjectLockManager, LockConfig, LockRequest, Reentrancy};
+    use crate::{FastObjectLockManager, LockConfig, LockError, LockRequest, Mode, Reentrancy};
+
+    fn counting() -> FastObjectLockManager {
+        let config = LockConfig { reentrancy: Reentrancy::Count, ..LockConfig::default() };
+        FastObjectLockManager::with_config(config).unwrap()
+    }
+
+    /// It has one of three reads, or waits until another reader has gone.
+    #[test]
+    fn upgrade_beside_own_reads_counts_them() {
+        for waits in [false, true] {
+            let locks = counting();
+            let (core, session) = (locks.core(), locks.session("s"));
+            let read = LockRequest::read(("b", "o"));
+            let reads = [0; 3].map(|_| core.try_now(read.owner(OwnerRef::from(&session)), false).unwrap());
+            let label = waits.then(|| locks.lock(read).try_now().unwrap());
+            let queued = core.begin_upgrade(reads[1], Delivery::Thread).unwrap();
+            assert_eq!(queued.is_some(), waits);
+            if let Some((ticket, _)) = queued {
+                let conflict = core.begin_upgrade(reads[2], Delivery::Thread).unwrap_err();
+                assert!(matches!(conflict, LockError::UpgradeConflict { .. }), "it gets what it asks for");
+                assert!(core.waiters.get(ticket.index()).phase().is_queued());
+                drop(label);
+                let ended = core.finish(core.local(), ticket.index());
+                core.upgrade_ended(reads[1], ended, Limit::Never).expect("only the session reads");
+            }
+            core.try_upgrade(reads[2]).expect("all its holds are exclusive");
+            assert!(reads.iter().all(|grant| core.key_and_mode(*grant).unwrap().1 == Mode::Exclusive));
+            for grant in reads {
+                assert!(locks.try_acquire_read_lock("b", "o", "other").is_err());
+                core.release_guard(grant);
+            }
+            assert!(locks.try_acquire_write_lock("b", "o", "other").is_ok());
+        }
+    }
 
     /// The last of its reads is noted while a session waits to rise.
     #[test]
     fn late_note_lets_a_session_rise() {
-        let config = LockConfig { reentrancy: Reentrancy::Count, deadlock_delay: None, ..LockConfig::default() };
-        let locks = FastObjectLockManager::with_config(config).unwrap();
+        let locks = counting();
         let (core, session) = (locks.core(), locks.session("s"));
         let owner = OwnerRef::from(&session);
         let read = LockRequest::read(("b", "o")).owner(owner);
@@ -225,9 +292,7 @@ mod tests {
         let wanted = core.wanted(core.local(), &read);
         let late = core.acquire_fast(core.local(), &wanted).unwrap();
         let write = core.wanted(core.local(), &LockRequest::write(("b", "o")).owner(owner));
-        let Ok(super::super::acquire::Answer::Queued(ticket)) =
-            core.acquire_slow(core.local(), &write, Some(Delivery::Thread))
-        else {
+        let Ok(Answer::Queued(ticket)) = core.acquire_slow(core.local(), &write, Wait::InLine(Delivery::Thread)) else {
             panic!("one of the reads seems to be another's")
         };
         let waiter = core.waiters.get(ticket.index());

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Reentrancy;
 use crate::hold::{Lost, OwnerRef, SessionState};
+use crate::request::Limit;
 
 fn counting() -> (Model, Arc<SessionState>) {
     let config = LockConfig {
@@ -212,6 +213,87 @@ fn late_release_finds_its_session_risen() {
         late.join().unwrap();
         assert!(model.try_lock(0, EXCLUSIVE).is_err(), "it is held once");
         model.release(risen);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a session that waits for its own read, or a lock that is free beside it.
+///
+/// It upgrades one of two reads, and the other ends meanwhile.
+#[test]
+fn second_read_ends_while_the_first_upgrades() {
+    check(|| {
+        let (model, session) = counting();
+        let (first, second) = (read(&model, &session), read(&model, &session));
+        let ends = model.spawn(move |model| model.release(second));
+        model.core().upgrade_blocking(first, Limit::Never).expect("no other reads it");
+        model.work(0, EXCLUSIVE);
+        assert!(model.try_lock(0, SHARED).is_err(), "it is held once at least");
+        ends.join().unwrap();
+        assert!(model.try_lock(0, SHARED).is_err(), "it is held once");
+        model.release(first);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch an upgrade beside another reader, or one that waits for its own read.
+#[test]
+fn other_reader_leaves_while_one_of_two_upgrades() {
+    check(|| {
+        let (model, session) = counting();
+        let (first, second) = (read(&model, &session), read(&model, &session));
+        let other = model.try_lock(0, SHARED).expect("it is shared");
+        let leaves = model.spawn(move |model| {
+            model.work(0, SHARED);
+            model.release(other);
+        });
+        model.core().upgrade_blocking(first, Limit::Never).expect("the other leaves");
+        model.work(0, EXCLUSIVE);
+        model.release(first);
+        assert!(model.try_lock(0, SHARED).is_err(), "it is held once");
+        model.release(second);
+        leaves.join().unwrap();
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch an upgrade that waits for its own exclusive hold.
+///
+/// Its session rises while the guard sets out to upgrade.
+#[test]
+fn session_rises_while_its_guard_upgrades() {
+    check(|| {
+        let (model, session) = counting();
+        let shared = read(&model, &session);
+        let upgrades = model.spawn(move |model| {
+            model.core().upgrade_blocking(shared, Limit::Never).expect("no other reads it");
+            assert_eq!(mode(model, shared), EXCLUSIVE);
+        });
+        let second = lock(&model, &session);
+        upgrades.join().unwrap();
+        model.release(second);
+        assert!(model.try_lock(0, SHARED).is_err(), "it is held once");
+        model.release(shared);
+        model.assert_nothing_left();
+    });
+}
+
+/// Would catch a session that rises never, because its second read is noted late.
+#[test]
+fn second_read_begins_while_session_rises() {
+    check(|| {
+        let (model, session) = counting();
+        let first = read(&model, &session);
+        let reads = {
+            let session = Arc::clone(&session);
+            model.spawn(move |model| read(model, &session))
+        };
+        let risen = lock(&model, &session);
+        let second = reads.join().unwrap();
+        for grant in [first, second, risen] {
+            assert!(model.try_lock(0, SHARED).is_err(), "it is held once at least");
+            model.release(grant);
+        }
         model.assert_nothing_left();
     });
 }
